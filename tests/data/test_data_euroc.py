@@ -282,7 +282,7 @@ def test_the_real_sample(real_data: Path) -> None:
 
 
 @pytest.mark.real
-def test_rows_of_the_real_pair_agree(real_data: Path) -> None:
+def test_real_pair_has_equal_rows(real_data: Path) -> None:
     (recording,) = open_recordings(real_data / "euroc")
     sift, matcher = cv2.SIFT.create(800), cv2.BFMatcher(cv2.NORM_L2, crossCheck=True)
     (left, seen_left), (right, seen_right) = (

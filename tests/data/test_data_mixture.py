@@ -22,7 +22,7 @@ Order = Literal["mixed", "sequential"]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen(Movable):
+class SampleInputs(Movable):
     image: torch.Tensor
 
 
@@ -45,7 +45,7 @@ class Images:
 
     def unpack(self, packed: Any, device: torch.device | str) -> Batch[Any, Any]:
         images, metas = packed
-        return Batch(Seen(images), Seen(images), metas)
+        return Batch(SampleInputs(images), SampleInputs(images), metas)
 
 
 EPOCHS = {"a": 1.0, "b": 2.0, "c": 0.5}
@@ -61,7 +61,7 @@ def mixture(order: Order = "mixed", workers: int = 0, seed: int = 0) -> Mixture[
     return Mixture(loaders(workers), EPOCHS, order=order, seed=seed)
 
 
-def seen(mixture: Any) -> list[tuple[str, int, list[int]]]:
+def batch_keys(mixture: Any) -> list[tuple[str, int, list[int]]]:
     """Of each batch its data set, its images' width, and what they show."""
     found = []
     for batch in mixture:
@@ -72,15 +72,15 @@ def seen(mixture: Any) -> list[tuple[str, int, list[int]]]:
 
 def test_batches_have_one_dataset_each_at_the_configured_rate() -> None:
     mixed = mixture()
-    first = seen(mixed)
+    first = batch_keys(mixed)
     assert len(mixed) == len(first) == 5 + 4 + 2
     assert Counter((name, width) for name, width, _ in first) == {("a", 6): 5, ("b", 4): 4, ("c", 8): 2}
     names = [name for name, _, _ in first]
     assert names != sorted(names), "they are mixed"
-    assert seen(mixed) == first
+    assert batch_keys(mixed) == first
     mixed.set_position(1)
-    assert [name for name, _, _ in seen(mixed)] != names, "every epoch by another draw"
-    assert [name for name, _, _ in seen(mixture(seed=1))] != names
+    assert [name for name, _, _ in batch_keys(mixed)] != names, "every epoch by another draw"
+    assert [name for name, _, _ in batch_keys(mixture(seed=1))] != names
 
 
 def test_each_dataset_resumes_at_its_position() -> None:
@@ -88,7 +88,7 @@ def test_each_dataset_resumes_at_its_position() -> None:
     mixed, shown = mixture(), {"a": [], "b": [], "c": []}
     for epoch in (0, 1):
         mixed.set_position(epoch)
-        for name, _, values in seen(mixed):
+        for name, _, values in batch_keys(mixed):
             shown[name] += values
     assert sorted(shown["c"]) == list(range(8)), "half in the first epoch, the other half in the second"
     assert sorted(shown["a"]) == [*range(10), *range(100, 110)]
@@ -102,12 +102,12 @@ def test_resumed_anywhere_the_batches_are_the_same(order: Order, workers: int) -
     for epoch, start in ((0, 4), (3, 1), (1, 10)):
         undisturbed.set_position(epoch)
         resumed.set_position(epoch, start)
-        assert seen(resumed) == seen(undisturbed)[start:]
+        assert batch_keys(resumed) == batch_keys(undisturbed)[start:]
         assert len(resumed) == len(undisturbed)
 
 
 def test_sequential_order() -> None:
-    names = [name for name, _, _ in seen(mixture("sequential"))]
+    names = [name for name, _, _ in batch_keys(mixture("sequential"))]
     assert names == ["a"] * 5 + ["b"] * 4 + ["c"] * 2
     assert mixture("sequential").pass_ends == (5, 7, 9, 11)
     assert mixture().pass_ends == (11,)
@@ -119,7 +119,7 @@ def test_processes_share_the_dataset_of_each_step_without_repeats(order: Order) 
     for rank, part in enumerate(parts):
         part.shard(rank, 2)
         part.set_position(2)
-    first, second = map(seen, parts)
+    first, second = map(batch_keys, parts)
     assert [name for name, _, _ in first] == [name for name, _, _ in second]
     assert len(first) == len(parts[0]) == 2 + 2 + 1
     for (name, _, mine), (_, _, others) in zip(first, second, strict=True):
@@ -136,11 +136,11 @@ def test_dataset_without_a_whole_batch_is_named() -> None:
 def test_validation_is_complete_and_named() -> None:
     whole = InTurn({name: Loader(one.samples, batch_size=3, shuffle=False) for name, one in loaders().items()})
     assert len(whole) == len(list(whole)) == 4 + 2 + 3
-    assert [name for name, _, _ in seen(whole)] == ["a"] * 4 + ["b"] * 2 + ["c"] * 3
+    assert [name for name, _, _ in batch_keys(whole)] == ["a"] * 4 + ["b"] * 2 + ["c"] * 3
 
 
 def test_fixed_number_of_batches_of_each_dataset() -> None:
-    assert [name for name, _, _ in seen(turns(loaders(), 3))] == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
+    assert [name for name, _, _ in batch_keys(turns(loaders(), 3))] == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
 
 
 def data(*words: str) -> DataConfig:

@@ -64,7 +64,7 @@ def test_a_flip_of_a_body_of_revolution_is_kept_and_another_turn_is_refused(bop:
         read_model(bop / "models_eval", 5)
 
 
-def test_an_axis_beside_the_middle_of_the_box_is_refused(bop: Path) -> None:
+def test_axis_beside_the_box_center_is_refused(bop: Path) -> None:
     path = bop / "models_eval" / "models_info.json"
     edit(
         path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[1, -1, 50])
@@ -154,7 +154,7 @@ def test_masks_that_contradict_the_poses_are_a_finding(bop: Path) -> None:
         assert [code for code in codes if code == "O05"] == expected
 
 
-def test_nothing_is_hidden_by_the_order_of_the_objects(bop: Path) -> None:
+def test_occlusion_does_not_depend_on_object_order(bop: Path) -> None:
     shapes = BopImages.open(bop).silhouettes(0)
     masks = visible_masks(shapes, 60, 80)
     turned = visible_masks(shapes[::-1], 60, 80)[::-1]

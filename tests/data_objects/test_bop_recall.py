@@ -57,7 +57,7 @@ def test_ground_truth_csv_has_full_recall(bop: Path, tmp_path: Path) -> None:
     assert of_classes(found) == {"obj_000001": 1, "obj_000002": 1, "obj_000005": 1}
 
 
-def test_a_tenth_of_the_diameter_is_the_limit(bop: Path) -> None:
+def test_limit_is_a_tenth_of_diameter(bop: Path) -> None:
     images = BopImages.open(bop)
     smallest, largest = (edge(model.diameter_m for model in images.models.values()) for edge in (min, max))
     assert add_recall(images, changed(truth(images), shift(0.0999 * smallest), first=True))["add_recall"] == 1

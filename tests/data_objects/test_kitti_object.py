@@ -68,7 +68,7 @@ def upright_iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 # ------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_box_is_centered_its_front_is_z_and_the_camera_is_that_of_the_image(kitti: Path) -> None:
+def test_box_is_centered_with_front_z_in_the_image_camera(kitti: Path) -> None:
     """By hand: at turn 0 the car faces along x, and the image's camera is 6 cm to the left of the labels' frame."""
     (kitti / "training/label_2/000000.txt").write_text(car() + "\n")
     images = KittiObjectImages.open(kitti)
