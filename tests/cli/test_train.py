@@ -80,7 +80,7 @@ def test_dry_run_says_what_would_stop_the_training(stadia, tmp_path):
     for given in (["--data", str(tmp_path / "nix.mp4")], [f"data.path={tmp_path}/nix.mp4"]):
         code, out, err = stadia("train", "selfsup", *given, "--dry-run")
         assert (code, out) == (2, "")
-        assert "nix.mp4: found nothing there" in err
+        assert "nix.mp4: found no such file or folder" in err
         assert err.count("\n") == 1
     code, out, err = stadia("train", "selfsup", "--data", str(tmp_path), "--dry-run")
     assert code == 2

@@ -1,4 +1,4 @@
-"""What cannot be read is told by name, whichever process reads it."""
+"""Unreadable files are named in errors, in any process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Composed images on demand and on disk: the same for the same seed, whoever asks; splits that share nothing; labels
+"""Composed images on demand and on disk: the same for the same seed, in any process; splits that share nothing; labels
 and their source.
 """
 

@@ -103,7 +103,7 @@ def test_rows_of_other_images_are_left_out_and_counted(run: Path, bop: Path, cap
     assert "3 estimates of the other images are left out" in again["notes"]
 
 
-def test_scores_of_a_benchmark_are_of_what_it_asks_for(run: Path, bop: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_benchmark_scores_cover_its_targets(run: Path, bop: Path, capfd: pytest.CaptureFixture[str]) -> None:
     printed = command(capfd, "evaluate", run, bop)
     of_csv = printed["bop.csv"]["as --objects scores it"]
     assert (printed["objects"], of_csv["objects"], of_csv["asked"]) == (4, 3, 3)

@@ -1,4 +1,4 @@
-"""What other programs found: files that cannot be scored are refused, each by one line that says why; hidden objects
+"""Results of other programs: files that cannot be scored are refused, each with one line and its reason; hidden objects
 are no alarms.
 """
 
@@ -32,7 +32,7 @@ def scaled(path: Path, by: float) -> Path:
     return csv(path.with_name(f"{by}.csv"), *rows)
 
 
-def test_lengths_in_another_unit_are_told(bop: Path, tmp_path: Path) -> None:
+def test_lengths_in_another_unit_are_refused(bop: Path, tmp_path: Path) -> None:
     images = BopImages.open(bop)
     write_results(tmp_path / "truth.csv", ground_truth(images))
     for by, message in (
@@ -54,10 +54,7 @@ def test_lengths_in_another_unit_are_told(bop: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (
-            lambda path: path.write_bytes(b""),
-            "results.csv: found no estimate, 0 bytes; expected .*. Fix: let the program",
-        ),
+        (lambda path: path.write_bytes(b""), "results.csv: found no estimate, 0 bytes; expected .*. Fix: write it again"),
         (lambda path: csv(path), "results.csv: found no estimate, the header alone"),
         (
             lambda path: path.mkdir(),
@@ -79,7 +76,7 @@ def test_lengths_in_another_unit_are_told(bop: Path, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_scored_is_named(
+def test_file_that_cannot_be_scored_is_named(
     bop: Path, tmp_path: Path, write: Callable[[Path], object], message: str
 ) -> None:
     path = tmp_path / "results.csv"
@@ -96,7 +93,7 @@ def test_a_score_that_is_no_number_is_not_written_and_blames_no_time(tmp_path: P
 
 
 def test_the_labels_own_poses_score_1_whether_a_pixel_shows_each_or_not(bop: Path) -> None:
-    """A small copy of object 5 that object 1 hides: scene_gt.json tells its pose, and nobody can see it."""
+    """A small copy of object 5 that object 1 hides: scene_gt.json has its pose, but no pixel shows it."""
     (bop / "test_targets_bop19.json").unlink()
     file = bop / "test" / "000001" / "scene_gt.json"
     poses = json.loads(file.read_text())

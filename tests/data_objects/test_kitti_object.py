@@ -68,7 +68,7 @@ def upright_iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 # ------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_box_is_centered_its_front_is_z_and_the_camera_is_that_of_the_image(kitti: Path) -> None:
+def test_box_is_centered_with_front_z_in_the_image_camera(kitti: Path) -> None:
     """By hand: at turn 0 the car faces along x, and the image's camera is 6 cm to the left of the labels' frame."""
     (kitti / "training/label_2/000000.txt").write_text(car() + "\n")
     images = KittiObjectImages.open(kitti)
@@ -99,7 +99,7 @@ def test_it_is_a_source_of_boxes_without_masks(kitti: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("train", "objectpose", "--data"), ("check", "--recipe", "objectpose")])
-def test_what_needs_masks_says_so(kitti: Path, words: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
+def test_missing_masks_are_reported(kitti: Path, words: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ending:
         run([*words, str(kitti)])
     assert ending.value.code == 2
@@ -153,13 +153,13 @@ def test_a_missing_file_is_named(kitti: Path, missing: str, message: str) -> Non
         KittiObjectImages.open(kitti).boxes(1)
 
 
-def test_a_split_without_labels_is_told_from_those_with(kitti: Path) -> None:
-    with pytest.raises(DataError, match="found no train/label_2; expected a split with labels; there is: training"):
+def test_split_without_labels_is_refused_with_alternatives(kitti: Path) -> None:
+    with pytest.raises(DataError, match="found no train/label_2; expected a split with labels; available: training"):
         KittiObjectImages.open(kitti, "train")
 
 
 # -- scores
-# --------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_labels_as_results_score_full_marks_and_a_shifted_box_what_it_should(kitti: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is said of labels in stadia's own layout that cannot be: what stands there and what should, in our words."""
+"""Messages for wrong labels in stadia's own layout: the value found and the expected one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def dataset(root: Path, **changed: object) -> Path:
         ),
     ],
 )
-def test_a_wrong_label_is_told_without_a_librarys_words(tmp_path: Path, key: str, value: object, message: str) -> None:
+def test_wrong_label_has_a_plain_message(tmp_path: Path, key: str, value: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         ObjectFolder.open(dataset(tmp_path / "objects", **{key: value}), "train")
 
@@ -61,10 +61,8 @@ def test_a_quaternion_of_three_numbers_has_three_and_no_length() -> None:
         rotation_of("object 1", [1, 0, 0])
 
 
-def test_a_split_that_is_not_there_is_told_with_those_that_are(tmp_path: Path, bop: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"no image in 'val'; expected one of its splits: train. Fix: .*data.val_split=null"
-    ):
+def test_missing_split_is_refused_with_alternatives(tmp_path: Path, bop: Path) -> None:
+    with pytest.raises(DataError, match=r"no image in 'val', expected one of its splits: train. Fix: .*data.val_split=null"):
         open_object_images(dataset(tmp_path / "objects"), "val")
     with pytest.raises(DataError, match=r"found no scene; .*splits that have some: test\. Fix: .*data.val_split=null"):
         BopImages.open(bop, "val")

@@ -47,7 +47,7 @@ def label(
 
 @dataclass
 class Drawn(ObjectImages):
-    """Images of 8 x 12 with squares: the first shows two objects and hides one, the second shows one, the third none."""
+    """8 x 12 images with squares: the first shows two objects and hides one, the second shows one, the third none."""
 
     name: str = "drawn"
     classes: tuple[str, ...] = ("background", "cup", "bowl")
@@ -149,7 +149,7 @@ def test_symmetries_of_a_batch_are_those_of_its_objects() -> None:
     assert angle[1, 0] == pytest.approx(180, abs=1e-3)
 
 
-def test_colors_change_the_input_alone_and_are_a_function_of_the_key() -> None:
+def test_colors_change_only_the_input_and_depend_on_the_key() -> None:
     samples = ObjectSamples([Drawn()], height=8, width=12, color=ColorConfig(probability=1.0), seed=3)
     batch = samples.unpack(samples.stack([samples.packed((0, 0)), samples.packed((1, 0)), samples.packed((0, 0))]))
     assert torch.equal(batch.targets.image[0], batch.targets.image[1])

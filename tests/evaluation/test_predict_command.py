@@ -210,5 +210,5 @@ def test_an_option_that_would_do_nothing(suffix: str, option: str, video: Path, 
 
 
 def test_a_video_of_another_format_is_no_own_video(video: Path) -> None:
-    with pytest.raises(ConfigError, match="'kitti_raw' has no use for it"):
+    with pytest.raises(ConfigError, match="'kitti_raw' does not use it"):
         open_input(video, format="kitti_raw", camera={"focal_px": 50})

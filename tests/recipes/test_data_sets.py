@@ -131,7 +131,7 @@ def test_a_rehearsal_has_steps_of_each(two: SelfsupConfig) -> None:
 
 
 def test_one_after_another_is_one_epoch_unless_asked_otherwise(small: SelfsupConfig) -> None:
-    values: dict[str, Any] = {"path": "A", "others": {"b": {"path": "B"}}, "order": "one_after_another"}
+    values: dict[str, Any] = {"path": "A", "others": {"b": {"path": "B"}}, "order": "sequential"}
     assert recipes.configure("selfsup", data=values).training.max_epochs == 1
     assert recipes.configure("selfsup", ("training.max_epochs=3",), data=values).training.max_epochs == 3
     assert recipes.configure("selfsup", ("training.max_steps=3",), data=values).training.max_epochs is None

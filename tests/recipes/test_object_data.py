@@ -16,7 +16,7 @@ from rich.console import Console
 
 from stadia.data.config import CacheConfig
 from stadia.data.object_folder import ObjectFolder
-from stadia.data.object_sources import KeptLabels, PartOfImages
+from stadia.data.object_labels import KeptLabels, PartOfImages
 from stadia.data.roadworld import cached
 from stadia.data.tableworld.presets import TINY
 from stadia.data.tableworld.write import write_tableworld

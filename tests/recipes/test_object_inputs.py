@@ -228,4 +228,4 @@ def test_drawings_of_labels_are_not_written_over(tables: Path, tmp_path: Path, s
 
 def test_a_missing_image_is_told_as_one(run: Path, tmp_path: Path, stadia: Stadia) -> None:
     _, _, err = stadia("predict", run, tmp_path / "mine.jpg", "--out", tmp_path / "out")
-    assert "found nothing there; expected a dataset's folder, a video file, or an image to predict" in err
+    assert "found no such file or folder; expected a dataset's folder, a video file, or an image to predict" in err

@@ -18,7 +18,7 @@ from stadia.core.config import resolve
 from stadia.core.types import Camera, Meta
 from stadia.data.bop_results import read_results
 from stadia.data.object_folder import ObjectFolder
-from stadia.data.object_sources import PartOfImages
+from stadia.data.object_labels import PartOfImages
 from stadia.data.tableworld import presets
 from stadia.data.tableworld.write import write_tableworld
 from stadia.evaluation.frames import Frame

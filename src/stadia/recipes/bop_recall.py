@@ -38,7 +38,7 @@ def add_recall(images: BopImages, found: Sequence[Sequence[EstimatedBox]]) -> di
     right: dict[str, list[bool]] = {}
     distances: list[float] = []
     for index, boxes in enumerate(found):
-        for obj_id, count in images.asked(index).items():
+        for obj_id, count in images.requested_counts(index).items():
             model = images.models[obj_id]
             class_id = images.classes.index(model.name)
             estimates = sorted((one for one in boxes if one[0].class_id == class_id), key=lambda one: -one[1])[:count]

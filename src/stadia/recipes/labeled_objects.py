@@ -137,7 +137,7 @@ def score_found(images: ObjectImages, found: Sequence[Sequence[EstimatedBox]]) -
         elif targets is None:
             labels = images.labels(index).objects
             compared.append(_compare_some(predicted, labels, np.array([one.visible_px > 0 for one in labels], bool)))
-        elif images.asked(index):
+        elif images.requested_counts(index):
             compared.append(_compare_asked(images, index, predicted))
     true = np.concatenate([np.zeros(0, np.int64), *(one.true_class_id for one in compared)])
     classes = range(1, len(images.classes))
@@ -176,7 +176,7 @@ def _compare_asked(images: BopImages, index: int, predicted: Objects) -> Compari
     that is not.
     """
     labels = images.labels(index).objects
-    count = {images.classes.index(images.models[number].name): n for number, n in images.asked(index).items()}
+    count = {images.classes.index(images.models[number].name): n for number, n in images.requested_counts(index).items()}
     asked = np.zeros(len(labels), bool)
     most_visible = sorted(range(len(labels)), key=lambda row: -labels[row].visible_px)
     for class_id, n in count.items():

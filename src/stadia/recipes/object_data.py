@@ -20,9 +20,9 @@ from stadia.core.types import Batch
 from stadia.data.cache import cache_folder, exclusively
 from stadia.data.config import CacheConfig
 from stadia.data.loader import Loader
-from stadia.data.object_labels import ObjectImages, no_masks
+from stadia.data.object_labels import KeptLabels, ObjectImages, no_masks
 from stadia.data.object_samples import ObjectInputs, ObjectSamples, ObjectTargets, PackedObjects
-from stadia.data.object_sources import BOXES_ALONE, KeptLabels, format_of, held_out, open_object_images
+from stadia.data.object_sources import BOXES_ALONE, format_of, held_out, open_object_images
 from stadia.data.object_survey import survey
 from stadia.data.tableworld.presets import TableWorldConfig, preset
 from stadia.data.tableworld.write import VERSION, write_tableworld

@@ -184,7 +184,7 @@ def _prepare(recording: Recording, folder: Path, maker: MaskMaker, asked: MasksA
         recording.mask_reader = MaskFiles(folder)
     yield f"{folder}: masks of {len(indices) - unknown} frames, {made} of them new, by {maker.identity}"
     selection = getattr(recording, "selection", None)
-    if selection is not None and selection.seen > len(selection.kept):
+    if selection is not None and selection.total > len(selection.kept):
         yield f"note: {selection}: a training leaves them out too (data.stride=1 keeps all)"
     yield from _say_what_is_there(recording, indices, folder)
     if unknown:

@@ -11,8 +11,8 @@ from typing import Any
 
 from stadia.core.errors import ConfigError
 from stadia.data.contents import contents_of, joined
-from stadia.data.object_labels import ObjectImages
-from stadia.data.object_sources import PartOfImages, has_split, open_object_images
+from stadia.data.object_labels import ObjectImages, PartOfImages
+from stadia.data.object_sources import has_split, open_object_images
 from stadia.recipes.asked import EvaluationAsked
 from stadia.recipes.objectpose_config import ObjectDataConfig
 from stadia.recipes.scored_frames import Trained

@@ -45,7 +45,7 @@ class SelfSupervisedConfig(RecipeConfig):
         if (
             not isinstance(data, Mapping)
             or not isinstance(training, Mapping)
-            or data.get("order") != "one_after_another"
+            or data.get("order") != "sequential"
         ):
             return values
         return (
