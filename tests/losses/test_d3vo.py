@@ -18,14 +18,14 @@ from stadia.geometry.brightness import inverse_brightness
 from stadia.geometry.camera import mirrored
 from stadia.geometry.se3 import inverse, mirror_x, se3_exp
 from stadia.losses import SMOOTHNESS
-from stadia.losses.brightness import BrightnessGate, as_bright_as
+from stadia.losses.brightness import BrightnessGate, apply_brightness
 from stadia.losses.config import LossConfig
 from stadia.losses.report import LossReport
 from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.reprojection_fast import FusedReprojector
-from stadia.losses.right_view import inconsistency
+from stadia.losses.right_view import left_right_consistency
 from stadia.losses.selfsup import SelfSupervisedLoss
-from stadia.losses.uncertainty import weighed_by_uncertainty
+from stadia.losses.uncertainty import weight_by_uncertainty
 
 MakeScene = Callable[..., Any]
 FIELDS = ("inverse_depth", "inverse_depth_right", "log_uncertainty")
@@ -276,7 +276,7 @@ def test_weights_of_scales(make_scene: MakeScene) -> None:
         total(1, 1)
 
 
-def test_what_the_networks_do_not_say_is_not_asked(make_scene: MakeScene) -> None:
+def test_missing_optional_outputs_are_ignored(make_scene: MakeScene) -> None:
     scene = make_scene().exposed()
     said = scene.d3vo_prediction()
     assert set(report(scene, said).terms) == TERMS
@@ -286,7 +286,7 @@ def test_what_the_networks_do_not_say_is_not_asked(make_scene: MakeScene) -> Non
 
 
 @pytest.mark.parametrize("field", [*FIELDS, "brightness", "T_source_target"])
-def test_what_is_not_finite_shows_in_the_total(make_scene: MakeScene, field: str) -> None:
+def test_non_finite_values_reach_the_total(make_scene: MakeScene, field: str) -> None:
     scene = make_scene().exposed()
     said = scene.d3vo_prediction()
     value = getattr(said, field)
@@ -312,7 +312,7 @@ def test_shapes_and_sources_that_do_not_fit_are_refused(make_scene: MakeScene) -
     with pytest.raises(GeometryError, match="log uncertainty: found 1 scales, expected 2"):
         report(scene, replace(said, log_uncertainty=said.inverse_depth[:1]))
     with pytest.raises(GeometryError, match=r"found shape \(2, 5, 6\), expected \(2, 1, 5, 6\)"):
-        weighed_by_uncertainty(torch.zeros(2, 1, 5, 6), torch.zeros(2, 5, 6))
+        weight_by_uncertainty(torch.zeros(2, 1, 5, 6), torch.zeros(2, 5, 6))
 
 
 # -- the right view
@@ -325,25 +325,25 @@ def test_two_views_of_one_wall_agree_and_others_do_not(make_scene: MakeScene) ->
     right_camera = Camera(targets.source_camera.K[:, 0], 48, 80)
     T_right_left = targets.T_source_target_true[:, 0]
     there = [
-        inconsistency(left, k * right, targets.camera, right_camera, T_right_left).item()
+        left_right_consistency(left, k * right, targets.camera, right_camera, T_right_left).item()
         for k in (0.5, 0.9, 1.0, 1.1, 2.0)
     ]
-    back = inconsistency(right, left, right_camera, targets.camera, inverse(T_right_left)).item()
+    back = left_right_consistency(right, left, right_camera, targets.camera, inverse(T_right_left)).item()
     assert there[0] > there[1] > there[2] < there[3] < there[4]
     assert max(there[2], back) < 1e-3
     assert there[1] == pytest.approx(0.1, rel=0.15)  # relative to the mean, where it is seen
     in_cm = T_right_left.clone()
     in_cm[:, :3, 3] *= 100
-    same = inconsistency(left / 100, 0.9 * right / 100, targets.camera, right_camera, in_cm).item()
+    same = left_right_consistency(left / 100, 0.9 * right / 100, targets.camera, right_camera, in_cm).item()
     assert same == pytest.approx(there[1], rel=1e-6)
 
 
 def test_the_other_way_round_brightness_undoes_itself(make_scene: MakeScene) -> None:
     scene = make_scene().exposed()
     brightness, target = scene.brightness, scene.targets.image
-    as_sources = as_bright_as(scene.targets.sources, target, brightness)
+    as_sources = apply_brightness(scene.targets.sources, target, brightness)
     for i in range(3):
-        back = as_bright_as(target[:, None], as_sources[:, i], inverse_brightness(brightness[:, i, None]))
+        back = apply_brightness(target[:, None], as_sources[:, i], inverse_brightness(brightness[:, i, None]))
         torch.testing.assert_close(back[:, 0], target, rtol=1e-12, atol=1e-12)
 
 
@@ -370,7 +370,7 @@ def test_each_kind_of_smoothness_by_what_costs_it_nothing() -> None:
     assert float(smooth["bend"](bent, edge)) < 0.7 * float(smooth["bend"](bent, image))
 
 
-def test_smoothness_is_chosen_by_name_and_known_mistakes_are_told(make_scene: MakeScene) -> None:
+def test_smoothness_is_chosen_by_name_and_known_mistakes_are_refused(make_scene: MakeScene) -> None:
     scene = make_scene()
     kinds = {
         name: float(report(scene, scene.prediction(), smoothness_kind=name).terms["smoothness"]) for name in SMOOTHNESS

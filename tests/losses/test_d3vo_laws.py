@@ -129,17 +129,17 @@ def photometric_residual_by_hand(view: Tensor, target: Tensor) -> Tensor:
 
 
 def uncertainty_is_least_at_the_residual(_: Any) -> None:
-    """The minimizer of r / Sigma + log Sigma is Sigma = r, the value there 1 + log r; the slope towards r is 1 / Sigma."""
+    """R / Sigma + log Sigma is minimal at Sigma = r with value 1 + log r; the slope in r is 1 / Sigma."""
     for value in (0.003, 0.1, 0.3679, 1.5):
         residual = torch.full((1, 1, 1, 1), value, dtype=torch.float64, requires_grad=True)
         log_r = residual.detach().log()
         at = {
-            c: uncertainty.weighed_by_uncertainty(residual, log_r + c).item()
+            c: uncertainty.weight_by_uncertainty(residual, log_r + c).item()
             for c in (-2.0, -0.5, -0.1, 0.0, 0.1, 0.5, 2.0)
         }
         assert rises_from(0.0, at)
         assert at[0.0] == pytest.approx(1 + float(log_r), rel=1e-12)
-        (slope,) = torch.autograd.grad(uncertainty.weighed_by_uncertainty(residual, log_r + 1).sum(), residual)
+        (slope,) = torch.autograd.grad(uncertainty.weight_by_uncertainty(residual, log_r + 1).sum(), residual)
         assert float(slope) == pytest.approx(float((-log_r - 1).exp()), rel=1e-12)
 
 
@@ -240,7 +240,7 @@ def saturation_is_of_all_channels(_: Any) -> None:
     card = torch.tensor([*colors.values(), (0.5, 0.5, 0.5), (0.97, 1, 1), (0.03, 0, 0)], dtype=torch.float64).T[
         None, :, None
     ]
-    assert brightness.saturated(card)[0, 0, 0].tolist() == [
+    assert brightness.find_saturated_pixels(card)[0, 0, 0].tolist() == [
         name in ("white", "black") for name in (*colors, "gray", "light", "dark")
     ]
 
@@ -281,7 +281,10 @@ class BrightnessOnTheView(TorchReprojector):
 class MinimumOverChannels(TorchReprojector):
     def _residuals(self, images: Tensor) -> Tensor:
         assert self.brightness is not None
-        a, b = images.flatten(0, 1), brightness.as_bright_as(images, self.images.target, self.brightness).flatten(0, 1)
+        a, b = (
+            images.flatten(0, 1),
+            brightness.apply_brightness(images, self.images.target, self.brightness).flatten(0, 1),
+        )
         each = 0.85 * ssim_distance(a, b) + 0.15 * (a - b).abs()
         return each.amin(dim=1).view(*images.shape[:2], *images.shape[3:])
 
@@ -312,7 +315,7 @@ class RightViewWeighed(SelfSupervisedLoss):
         compared = super()._compare_right(terms, sizes, prediction, *others)
         assert prediction.log_uncertainty is not None
         residual = self.config.right_view * compared.minimum.residual
-        terms.add("right_view", 0, uncertainty.weighed_by_uncertainty(residual, prediction.log_uncertainty[0]).mean())
+        terms.add("right_view", 0, uncertainty.weight_by_uncertainty(residual, prediction.log_uncertainty[0]).mean())
         return compared
 
 
@@ -357,15 +360,20 @@ MISTAKES: dict[str, tuple[Any, str, Any, Callable[[Any], None]]] = {
     "A11 smooth metric depth": (vars(selfsup), "SMOOTHNESS", OfMetres, smoothness_has_no_unit),
     "A15 right view in the left minimum": (HERE, "LOSS", RightViewInTheMinimum, right_view_is_a_loss_of_its_own),
     "C Sigma before the minimum": (HERE, "LOSS", UncertaintyBeforeTheMinimum, uncertainty_weighs_the_minimum),
-    "C6 Sigma broadcast": (vars(selfsup), "weighed_by_uncertainty", all_pairs, samples_do_not_mix),
+    "C6 Sigma broadcast": (vars(selfsup), "weight_by_uncertainty", all_pairs, samples_do_not_mix),
     "C7 Sigma on the right view": (HERE, "LOSS", RightViewWeighed, right_view_is_a_loss_of_its_own),
     "C8 r times Sigma": (
         vars(uncertainty),
-        "weighed_by_uncertainty",
+        "weight_by_uncertainty",
         lambda r, s: r * s.exp() + s,
         uncertainty_is_least_at_the_residual,
     ),
-    "F6 saturated in any channel": (vars(brightness), "saturated", any_channel, saturation_is_of_all_channels),
+    "F6 saturated in any channel": (
+        vars(brightness),
+        "find_saturated_pixels",
+        any_channel,
+        saturation_is_of_all_channels,
+    ),
 }
 
 

@@ -58,7 +58,7 @@ def test_the_truth_costs_nothing_and_the_opposite_is_finite():
 
 
 def test_a_class_counts_the_same_however_small_and_the_background_not_at_all():
-    """One pixel of class 2 and two of class 1 missed: each is half of Dice; and twice the background is the same Dice."""
+    """Missing one pixel of class 2 and two of class 1 each count half; more background changes nothing."""
     missed_two, missed_one = sure(CLASSES.where(CLASSES != 2, 0)), sure(CLASSES.where(CLASSES != 1, 0))
     assert float(mask.dice(missed_two, CLASSES, smooth=1e-6)[0]) == pytest.approx(0.5, abs=1e-3)
     assert float(mask.dice(missed_one, CLASSES, smooth=1e-6)[0]) == pytest.approx(0.5, abs=1e-3)

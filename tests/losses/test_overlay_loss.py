@@ -53,7 +53,7 @@ def test_terms_by_hand(given):
 
 
 @pytest.mark.parametrize("name", OVERLAY_LOSSES)
-def test_what_has_no_label_is_neither_read_nor_taught(given, name):
+def test_unlabeled_pixels_are_neither_read_nor_trained(given, name):
     """D-04, for every term; nor is what a wrong answer says there, be it NaN."""
     log_depth, logits, true, mask = given
     asked = log_depth.clone().requires_grad_()
@@ -86,7 +86,7 @@ def test_another_unit_of_length_is_a_constant_that_cancels(given):
         torch.testing.assert_close(feet[name], metres[name])
 
 
-def test_ssim_knows_the_range_of_what_it_compares():
+def test_ssim_uses_the_range_of_its_inputs():
     """M-06: with the range of bytes on values in [0, 1], 1 - SSIM of noise is .1 times the squared error, and of no
     effect.
     """
@@ -163,8 +163,8 @@ def test_the_loss_of_a_batch_is_that_of_its_pixels_however_they_are_ordered(give
 @pytest.mark.parametrize(
     ("given_", "message"),
     [
-        ({**NONE, "mask_bce": 1.0, "depth_gradient": 1.0}, "leaves a constant open; no term says how far off depth is"),
-        ({**NONE, "depth_l1": 1.0}, "no term says how far off mask is"),
+        ({**NONE, "mask_bce": 1.0, "depth_gradient": 1.0}, "leaves a constant open; no term measures"),
+        ({**NONE, "depth_l1": 1.0}, "no term measures the error of the mask"),
         ({"min_depth": 9.0, "max_depth": 9.0}, "no label is left"),
     ],
 )
@@ -175,5 +175,5 @@ def test_losses_that_cannot_train_are_refused(given_, message):
 
 def test_maps_of_two_sizes_are_refused(given):
     log_depth, logits, true, mask = given
-    with pytest.raises(GeometryError, match="an answer that is enlarged first has round corners"):
+    with pytest.raises(GeometryError, match="resize the prediction to the labels"):
         OverlayLoss()(log_depth[..., ::2], logits[..., ::2], true, mask)

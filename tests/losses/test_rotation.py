@@ -128,7 +128,7 @@ def test_by_hand(degrees: float):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", LOSSES)
-def test_sign_does_not_matter_and_length_only_where_it_is_asked_for(name: str, kind: str):
+def test_sign_does_not_matter_and_length_only_with_the_norm_penalty(name: str, kind: str):
     q, true, symmetry = unit(100, torch.float32), unit(100, torch.float32), Symmetry.of([KINDS[kind]] * 100)
     loss = LOSSES[name]
     assert_close(loss(-q, true, symmetry), loss(q, true, symmetry), atol=1e-6, rtol=0)

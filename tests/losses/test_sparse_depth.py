@@ -1,4 +1,4 @@
-"""Depth from labels: by hand, what a label is, what an image without one does, and one image's independence of another."""
+"""Sparse depth loss: values by hand, valid labels, images without labels, independence of images."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_gradients_are_those_of_finite_differences(part: str, form: str) -> None
 
 
 @pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
-def test_it_goes_up_away_from_the_truth(part: str) -> None:
+def test_loss_rises_away_from_the_truth(part: str) -> None:
     """Along a line to something else, at every step."""
     _, true_m = scene()
     elsewhere, _ = scene(seed=1)

@@ -44,7 +44,7 @@ def test_exact_attention_is_finite_in_every_precision(name: str, dtype: torch.dt
 
 
 @pytest.mark.parametrize("name", ["sdpa", "explicit"])
-def test_exact_attention_does_not_know_the_order_of_tokens(name: str) -> None:
+def test_exact_attention_is_permutation_equivariant(name: str) -> None:
     q, k, v = tokens()
     order = torch.randperm(481, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(
@@ -52,7 +52,7 @@ def test_exact_attention_does_not_know_the_order_of_tokens(name: str) -> None:
     )
 
 
-def test_the_map_says_who_looks_where() -> None:
+def test_the_attention_map_gives_the_weight_of_each_token() -> None:
     k = 40 * torch.eye(5)[None, None]
     looked_at = torch.tensor([3, 0, 4, 1, 2])
     weights = attention_map(k[:, :, looked_at], k)

@@ -103,7 +103,7 @@ def test_a_load_that_is_not_whole_stops(mutate: Callable[[Weights], Weights], me
     assert "\n" not in str(refused.value)
 
 
-def test_what_was_named_beforehand_may_be_missing_misfit_or_left_over(tmp_path: Path) -> None:
+def test_allowed_names_may_be_missing_mismatched_or_unexpected(tmp_path: Path) -> None:
     source = drawn(plain)
     path = saved(tmp_path, with_more(of_another_size(without_a_block(originals(source)))))
     asked = {"allow_initialized": ("dpt.encoder.layer.2.*", "head.head.4.*"), "allow_left_over": ("auxlayer.*",)}
@@ -183,7 +183,7 @@ def test_a_file_that_is_no_weights_is_named(kind: str, message: str, tmp_path: P
 # ------------------------------------------------------------------------------------------------------
 
 
-def test_the_report_says_it_in_words_and_in_json() -> None:
+def test_the_report_has_a_table_and_a_json_summary() -> None:
     never = tuple(f"neck.fusion_stage.layers.0.residual_layer1.convolution{n}.weight" for n in (1, 2))
     report = LoadReport(
         "dpt.pt", loaded=("a", "b", "c"), initialized=(*never, "d"), left_over=("1", "2", "3", "4"), misfit=("d: x",)
@@ -227,7 +227,7 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
     assert (network.weights, network.load_report) == ({"network": "random"}, None)
 
 
-def test_the_small_ones_ask_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_networks_need_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "fetch", None)
     monkeypatch.setattr(hub, "is_reachable", None)
     assert Dpt(DptConfig(network="dpt-tiny")).weights == {"network": "random"}

@@ -39,7 +39,7 @@ from torch import Tensor
 from stadia.models.dpt import Dpt
 from stadia.models.dpt_config import DptConfig
 from stadia.models.dpt_networks import Network
-from stadia.models.dpt_weights import transformers_names
+from stadia.models.dpt_weights import rename_to_transformers
 
 
 @pytest.mark.parametrize("facts", [hybrid, plain])
@@ -104,7 +104,7 @@ def test_the_published_networks_names_and_shapes_are_all_known(name: str, backbo
         trunk = timm.create_model(backbone, pretrained=False).state_dict()
         own = network.network.state_dict()
         weights = {**originals(network), **{f"pretrained.model.{key}": tensor for key, tensor in trunk.items()}}
-        renamed = transformers_names(weights, own)
+        renamed = rename_to_transformers(weights, own)
     assert renamed.keys() - own.keys() == {"pretrained.model.head.weight", "pretrained.model.head.bias"}
     assert own.keys() <= renamed.keys()
     assert [key for key in own if renamed[key][1].shape != own[key].shape] == []
@@ -147,7 +147,7 @@ def test_weights_in_half_precision_are_used_in_single(tmp_path: Path) -> None:
     torch.testing.assert_close(answers(loaded), answers(source), rtol=0.1, atol=0.1)
 
 
-def test_what_no_answer_depends_on_may_be_missing(tmp_path: Path) -> None:
+def test_parameters_without_effect_on_the_output_may_be_missing(tmp_path: Path) -> None:
     """Published files lack the unit that joins a skip to the coarsest map, where there is none."""
     source = drawn(hybrid)
     weights = {name: tensor for name, tensor in originals(source).items() if "refinenet4.resConfUnit1" not in name}
@@ -159,7 +159,7 @@ def test_what_no_answer_depends_on_may_be_missing(tmp_path: Path) -> None:
     ]
 
 
-def test_what_an_attention_has_of_its_own_is_drawn_and_listed(tmp_path: Path) -> None:
+def test_parameters_of_the_attention_core_stay_random_and_are_listed(tmp_path: Path) -> None:
     path = saved(tmp_path, originals(drawn(plain)))
     report = build(plain, path, attention={"name": "memory_compressed"}).load_report
     assert report is not None

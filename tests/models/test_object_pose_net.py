@@ -53,8 +53,8 @@ def test_any_strides_give_maps_at_the_finest_one(encoder: str) -> None:
         assert network(torch.zeros(1, 3, 64, 96))["mask"].shape == (1, 3, 64 // network.stride, 96 // network.stride)
 
 
-def test_a_feature_answers_where_it_was_seen() -> None:
-    """What moves by a pixel of the coarsest level moves by eight of the finest: enlarging neither shifts nor stretches."""
+def test_a_feature_responds_at_its_own_position() -> None:
+    """A shift by one pixel of the coarsest level is a shift by eight of the finest: upsampling is aligned."""
     torch.manual_seed(0)
     decoder = PyramidNet("resnet18", {"mask": 3}, pretrained=False, pyramid=8, segmentation=8).eval().decoders["mask"]
     for level in decoder.levels:  # statistics of the whole map would see its edges
@@ -116,7 +116,7 @@ class Scene:
 
 
 @pytest.mark.parametrize("rotation_frame", ["ray", "camera"])
-def test_pixels_that_tell_the_truth_give_the_objects(rotation_frame: str) -> None:
+def test_true_pixel_values_give_the_true_objects(rotation_frame: str) -> None:
     scene = Scene(rotation_frame)
     said = scene.network.pixels(scene.maps, scene.segments, scene.class_id, scene.camera)
     found = aggregate(said, scene.segments, scene.camera)

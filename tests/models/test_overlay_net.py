@@ -1,4 +1,4 @@
-"""The networks of `overlay`: the published one layer by layer, the light one, and what each pixel of an answer can see."""
+"""Networks of `overlay`: the published one layer by layer, the light one, and receptive fields."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_every_layer_has_the_size_of_the_table(full, height, width):
     assert said.log_depth.shape == said.mask_logits.shape == (1, 1, height, width)
 
 
-def test_every_layer_reads_what_the_table_says_in_its_order(full):
+def test_every_layer_reads_its_inputs_in_the_order_of_the_published_table(full):
     modules = dict(full.trunk.named_modules())
     for name, channels in INPUTS.items():
         layer = modules[f"layers.{name}" if name.startswith("x") else name]
@@ -85,8 +85,8 @@ def test_every_layer_reads_what_the_table_says_in_its_order(full):
     assert (full.depth.kernel_size, full.mask.kernel_size) == ((1, 1), (3, 3))
 
 
-def test_what_a_layer_adds_up_is_what_the_table_joins(full):
-    """Each input of a convolution, by the slope of its output: x6 sees x4 and x5, x12 is the largest of x9, x10, x11."""
+def test_layers_add_what_the_published_table_joins(full):
+    """Gradients show the inputs of each layer: x6 reads x4 and x5, x12 is the maximum over x9, x10, x11."""
     with torch.no_grad():
         x = full.eval().trunk.nodes(torch.rand(1, 6, 16, 16))
         torch.testing.assert_close(x["x6"], full.trunk.layers["x6"](torch.cat((x["x4"], x["x5"]), 1)))
@@ -124,7 +124,7 @@ def test_other_sizes_are_refused_with_the_nearest_that_fits(network):
     check_size(64, 224)
 
 
-def test_the_light_one_is_light_and_says_depth_that_is_positive():
+def test_the_light_trunk_is_small_and_predicts_positive_depth():
     torch.manual_seed(0)
     net = OverlayNet(OverlayNetConfig(start_depth_m=7.0))
     assert sum(p.numel() for p in net.parameters()) < 1_000_000
@@ -151,12 +151,12 @@ def test_background_and_image_both_count_and_samples_do_not_meet(network):
     assert (slope.abs().sum((0, 2, 3)) > 0).all()
 
 
-def test_a_network_that_nobody_knows_is_told_the_nearest():
+def test_an_unknown_network_suggests_the_nearest_name():
     with pytest.raises(ValidationError, match="did you mean 'light'"):
         OverlayNetConfig(network="lite")
 
 
-def test_an_answer_at_a_stride_is_the_mean_of_what_was_seen_enlarged():
+def test_a_strided_output_is_the_upsampled_mean_of_features():
     """M-10: bilinear between the centers of its squares, so that no corner is sharper than they are; at 1 nothing
     changes.
     """

@@ -1,4 +1,4 @@
-"""Compares, differentiably, per pixel; reduction is one named step at the end. Imports core and geometry."""
+"""Differentiable per-pixel losses, reduced in one explicit last step. Imports core and geometry."""
 
 from stadia.core.tables import Table
 
@@ -24,16 +24,16 @@ SMOOTHNESS = Table(
     "smoothness",
     {
         "slope_over_mean": "stadia.losses.smoothness:edge_aware_smoothness",
-        "slope": "stadia.losses.smoothness:slope_off_edges",
-        "log_slope": "stadia.losses.smoothness:log_slope_off_edges",
-        "bend": "stadia.losses.smoothness:bend_off_edges",
+        "slope": "stadia.losses.smoothness:edge_aware_slope",
+        "log_slope": "stadia.losses.smoothness:edge_aware_log_slope",
+        "bend": "stadia.losses.smoothness:edge_aware_curvature",
     },
     refused={
         **dict.fromkeys(("depth", "metric_depth", "depth_m"), _OF_METRES),
         **dict.fromkeys(("sum", "summed"), _SUMMED),
     },
 )
-"""What is smooth: (inverse depth (B, 1, H, W), image (B, 3, H, W)) to a scalar."""
+"""Smoothness losses: (inverse depth (B, 1, H, W), image (B, 3, H, W)) to a scalar."""
 
 SPARSE_DEPTH_LOSSES = Table(
     "part of sparse depth",
@@ -45,9 +45,7 @@ SPARSE_DEPTH_LOSSES = Table(
         "log_l1": "stadia.losses.sparse_depth:log_l1",
     },
 )
-"""What sparse_depth adds up, by the key of its weight: (Labeled, SparseDepthConfig) to a scalar, 0 where nothing is
-labeled.
-"""
+"""Terms of sparse depth by the key of their weight: (Labeled, SparseDepthConfig) to a scalar, 0 without labels."""
 
 OVERLAY_LOSSES = Table(
     "overlay loss",
@@ -62,9 +60,7 @@ OVERLAY_LOSSES = Table(
         "mask_dice": "stadia.losses.overlay_terms:mask_dice",
     },
 )
-"""What the loss of composed images adds up, by the key of its weight: (Compared, OverlayLossConfig) to a scalar, 0
-without labels.
-"""
+"""Terms of the overlay loss by the key of their weight: (Compared, OverlayLossConfig) to a scalar, 0 without labels."""
 
 _AWAY = (
     "minus the logarithm has its least value at 180 degrees: it turns rotations away from the truth while it falls;"
@@ -81,6 +77,4 @@ ROTATION_LOSSES = Table(
     },
     refused=dict.fromkeys(("-log", "neg_log", "negative_log", "minus_log"), _AWAY),
 )
-"""Rotation losses: (quaternions w, x, y, z (M, 4), true ones (M, 4), Symmetry of M objects or None) to one value each,
-(M,).
-"""
+"""Rotation losses: (quaternions w, x, y, z (M, 4), true (M, 4), Symmetry of M objects or None) to (M,)."""

@@ -1,6 +1,4 @@
-"""The terms of the loss of composed images, by name in OVERLAY_LOSSES: each a mean over what is labeled, 0 where
-nothing is.
-"""
+"""Terms of the overlay loss (OVERLAY_LOSSES): means over labeled pixels, 0 without labels."""
 
 from __future__ import annotations
 
@@ -19,12 +17,12 @@ from stadia.losses.reduction import mean_count, sum_by
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What every term is given, (B, 1, H, W) each, float32 or better.
+    """The input of every term, (B, 1, H, W) each, float32 at least.
 
-    depth, true: ln z and ln z_true, scaled so that the labels' range is 0 to 1; both 0 where not known.
-    known: where depth has a label.
-    mask_logits: of what was pasted.  mask: 1 there, else 0: nothing between, since a soft label would put a floor under
-        cross-entropy.
+    depth, true: ln z and ln z_true, scaled so that the label range is 0 to 1; 0 where not known.
+    known: true where depth is labeled.
+    mask_logits: of the pasted objects.
+    mask: 1 on pasted objects, else 0. Soft labels would keep cross-entropy above 0.
     """
 
     depth: Tensor
@@ -37,7 +35,7 @@ class Compared:
     def of(
         cls, log_depth: Tensor, true: Tensor, mask_logits: Tensor, mask: Tensor, config: OverlayLossConfig
     ) -> Compared:
-        """From ln z, z_true (0 = none), logits, and a mask in [0, 1], which is cut at a half."""
+        """Create it from ln z, z_true (0 = none), logits, and a mask in [0, 1] with threshold 0.5."""
         kind = torch.promote_types(log_depth.dtype, torch.float32)
         known = (true > config.min_depth) & (true < config.max_depth)
         nearest, reach = math.log(config.min_depth), math.log(config.max_depth / config.min_depth)
@@ -53,7 +51,7 @@ class Compared:
 
 
 def _over(values: Tensor, where: Tensor) -> Tensor:
-    """The mean over `where`, as of one batch of all processes; every process has to call it."""
+    """Average over `where` and all processes; every process has to call it."""
     return sum_by(values.where(where, 0.0), mean_count(where.sum().to(values.dtype)))
 
 
@@ -68,12 +66,12 @@ def depth_l1(given: Compared, config: OverlayLossConfig) -> Tensor:
 
 
 def depth_smooth_l1(given: Compared, config: OverlayLossConfig) -> Tensor:
-    """Mean of Huber's function over its `beta`: d^2 / 2 beta as far as |d| < beta, then |d| - beta / 2."""
+    """Mean of smooth L1: d^2 / 2 beta up to |d| = beta, then |d| - beta / 2."""
     return _over(F.smooth_l1_loss(given.depth, given.true, reduction="none", beta=config.smooth_l1_beta), given.known)
 
 
 def depth_ssim(given: Compared, config: OverlayLossConfig) -> Tensor:
-    """Mean of 1 - SSIM over 3x3 windows of which every pixel is known, for values in [0, 1]."""
+    """Mean of 1 - SSIM over 3x3 windows with only known pixels, for values in [0, 1]."""
     whole = -F.max_pool2d(-given.known.float(), 3, stride=1, padding=1) > 0.5
     return _over(2 * ssim_distance(given.depth, given.true), whole)
 
@@ -100,7 +98,7 @@ def mask_mse(given: Compared, config: OverlayLossConfig) -> Tensor:
 
 
 def mask_dice(given: Compared, config: OverlayLossConfig) -> Tensor:
-    """1 - Dice of each image that shows something pasted, their mean."""
+    """Mean of 1 - Dice over the images with pasted objects."""
     logits = torch.cat(
         (torch.zeros_like(given.mask_logits), given.mask_logits), dim=1
     )  # of two classes: their softmax is the sigmoid

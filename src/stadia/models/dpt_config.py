@@ -18,20 +18,19 @@ KITTI, NYU = (0.00006016, 0.00579), (0.000305, 0.1378)
 
 
 class DptConfig(StrictModel):
-    """A dense prediction transformer (DPT, arXiv 2103.13413) and what it starts from.
+    """A dense prediction transformer (DPT, arXiv 2103.13413) and its initial weights.
 
-    network: its name (`stadia parts networks`). `dpt-tiny` and `dpt-small` train on two cores; they have no weights to
-        start from.
-    pretrained: start from weights: those of the file `weights`, else the published ones, from the hub; where they
-        cannot be had it is an error. false starts at random.
-    weights: a local file: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one.
-    allow_initialized: names (* and ? are wildcards) that may stay as they were drawn where the weights lack them; any
-        other stops the run.
-    allow_left_over: names of the file that the network may leave unread; any other stops the run.
-    scale, shift: inverse depth in 1/m is scale * answer + shift; both or neither. null takes the network's own start:
-        for a random one, one that begins 10 m away; for published weights, which know neither, 1 and 0 until they are
-        fitted. DPT-Hybrid's for KITTI are 0.00006016 and 0.00579, for NYU 0.000305 and 0.1378; 1 / shift is the
-        farthest depth that can be answered.
+    network: name (`stadia parts networks`). `dpt-tiny` and `dpt-small` train on two cores and have no published
+        weights.
+    pretrained: load the file `weights`, or else the published weights from the hub; missing weights are an error.
+        false starts at random.
+    weights: local file: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one.
+    allow_initialized: parameters (* and ? are wildcards) that may stay random if the file lacks them; others stop the
+        run.
+    allow_left_over: names in the file that the network may leave unused; others stop the run.
+    scale, shift: inverse depth in 1/m is scale * output + shift; set both or neither. null: a random network starts at
+        10 m; published weights, which have no scale, use 1 and 0 until they are fitted. DPT-Hybrid's values are
+        0.00006016 and 0.00579 for KITTI, 0.000305 and 0.1378 for NYU. 1 / shift is the largest possible depth in m.
     """
 
     network: str = "dpt-hybrid"
