@@ -117,7 +117,7 @@ def test_no_road_at_all_changes_nothing():
 
 def test_a_rig_needs_none():
     targets, prediction = batch()
-    with pytest.raises(GeometryError, match="neighbors in time alone"):
+    with pytest.raises(GeometryError, match="temporal neighbors only"):
         SelfSupervisedLoss()(
             replace(targets), prediction, ("-1", "stereo"), road=torch.ones(2, 1, 24, 40, dtype=torch.bool)
         )

@@ -78,20 +78,20 @@ def with_attention_by_other_names(weights: Weights) -> Weights:
         ),
         (
             without_prefix,
-            r"missing \d+ \(dpt\.embeddings\.cls_token, .*left over \d+ \(model\.head\.weight, .*model\.cls_token",
+            r"missing \d+ \(dpt\.embeddings\.cls_token, .*unexpected \d+ \(model\.head\.weight, .*model\.cls_token",
         ),
         (with_prefix, r"found 0 weights that fit; missing \d+"),
         (
             of_another_size,
             (
-                r"of another shape 1 \(head\.head\.4\.weight: \(2, 32, 1, 1\) in the file, \(1, 32, 1, 1\) in the"
+                r"mismatched 1 \(head\.head\.4\.weight: \(2, 32, 1, 1\) in the file, \(1, 32, 1, 1\) in the"
                 r" network\)"
             ),
         ),
-        (with_more, r"left over 1 \(auxlayer\.0\.weight\)"),
+        (with_more, r"unexpected 1 \(auxlayer\.0\.weight\)"),
         (
             with_attention_by_other_names,
-            r"missing 24 .*; left over 8 \(pretrained\.model\.blocks\.0\.attn\.to_qkv\.weight",
+            r"missing 24 .*; unexpected 8 \(pretrained\.model\.blocks\.0\.attn\.to_qkv\.weight",
         ),
     ],
 )
@@ -109,10 +109,10 @@ def test_allowed_names_may_be_missing_mismatched_or_unexpected(tmp_path: Path) -
     asked = {"allow_initialized": ("dpt.encoder.layer.2.*", "head.head.4.*"), "allow_left_over": ("auxlayer.*",)}
     report = build(plain, path, **asked).load_report
     assert report is not None
-    assert sum(name.startswith("dpt.encoder.layer.2.") for name in report.initialized) == 16
-    assert "head.head.4.weight" in report.initialized
-    assert len(report.misfit) == 1
-    assert "auxlayer.0.weight" in report.left_over
+    assert sum(name.startswith("dpt.encoder.layer.2.") for name in report.missing) == 16
+    assert "head.head.4.weight" in report.missing
+    assert len(report.mismatched) == 1
+    assert "auxlayer.0.weight" in report.unexpected
     for name in asked:
         with pytest.raises(CheckpointError):
             build(plain, path, **{key: value for key, value in asked.items() if key != name})
@@ -186,19 +186,19 @@ def test_a_file_that_is_no_weights_is_named(kind: str, message: str, tmp_path: P
 def test_the_report_has_a_table_and_a_json_summary() -> None:
     never = tuple(f"neck.fusion_stage.layers.0.residual_layer1.convolution{n}.weight" for n in (1, 2))
     report = LoadReport(
-        "dpt.pt", loaded=("a", "b", "c"), initialized=(*never, "d"), left_over=("1", "2", "3", "4"), misfit=("d: x",)
+        "dpt.pt", loaded=("a", "b", "c"), missing=(*never, "d"), unexpected=("1", "2", "3", "4"), mismatched=("d: x",)
     )
     assert report.table().splitlines() == [
         "loaded       3 weights from dpt.pt",
-        "initialized  1 (d)",
-        "never used   2 that the file lacks and no answer depends on",
-        "left over    4 (1, 2, 3, ...)",
-        "misfit       1 (d: x)",
+        "missing      1 (d)",
+        "unused       2 missing that no output depends on",
+        "unexpected   4 (1, 2, 3, ...)",
+        "mismatched   1 (d: x)",
         "tied         0",
     ]
     summary = report.summary()
     assert summary["loaded"] == 3
-    assert summary["initialized"] == (*never, "d")
+    assert summary["missing"] == (*never, "d")
 
 
 def test_published_weights_come_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
     monkeypatch.setattr(hub.huggingface_hub, "hf_hub_download", no_hub)
     monkeypatch.setattr(hub, "is_reachable", lambda: False)
     monkeypatch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: plain))
-    with pytest.raises(CheckpointError, match="no way to nobody/nothing on the hub") as refused:
+    with pytest.raises(CheckpointError, match="nobody/nothing is unreachable on the hub") as refused:
         Dpt(DptConfig())
     for fix in ("copy models--nobody--nothing ", "model.weights=FILE", "model.pretrained=false"):
         assert fix in str(refused.value)

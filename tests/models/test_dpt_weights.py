@@ -51,8 +51,8 @@ def test_original_weights_arrive(facts: Callable[[], Network], tmp_path: Path) -
     report = loaded.load_report
     assert report is not None
     assert set(report.loaded) == set(source.network.state_dict())
-    assert report.initialized == report.misfit == report.tied == ()
-    assert report.left_over == ("pretrained.model.head.weight", "pretrained.model.head.bias")
+    assert report.missing == report.mismatched == report.tied == ()
+    assert report.unexpected == ("pretrained.model.head.weight", "pretrained.model.head.bias")
     assert loaded.weights == {"network": "pretrained"}
     assert (loaded.scale, loaded.shift) == (1, 0)
 
@@ -154,7 +154,7 @@ def test_parameters_without_effect_on_the_output_may_be_missing(tmp_path: Path) 
     loaded = build(hybrid, saved(tmp_path, weights), seed=1)
     torch.testing.assert_close(answers(loaded), answers(source), rtol=1e-5, atol=1e-5)
     assert loaded.load_report is not None
-    assert [name.rpartition(".")[0] for name in loaded.load_report.initialized[::2]] == [
+    assert [name.rpartition(".")[0] for name in loaded.load_report.missing[::2]] == [
         f"neck.fusion_stage.layers.0.residual_layer1.convolution{n}" for n in (1, 2)
     ]
 
@@ -163,6 +163,6 @@ def test_parameters_of_the_attention_core_stay_random_and_are_listed(tmp_path: P
     path = saved(tmp_path, originals(drawn(plain)))
     report = build(plain, path, attention={"name": "memory_compressed"}).load_report
     assert report is not None
-    assert len(report.initialized) >= 4
-    assert all(".core." in name for name in report.initialized)
+    assert len(report.missing) >= 4
+    assert all(".core." in name for name in report.missing)
     assert len(report.loaded) == len(plain().build().state_dict())

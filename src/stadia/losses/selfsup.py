@@ -101,20 +101,17 @@ class SelfSupervisedLoss:
             finest_right = self._compare_right(terms, sizes, prediction, prediction.inverse_depth_right)
             seen["warped_over_unwarped_right"] = _warped_over_unwarped(finest_right)
         if prediction.brightness is not None:
-            away = brightness_penalty(prediction.brightness)
+            penalty = brightness_penalty(prediction.brightness)
             for scale in range(len(prediction.inverse_depth)):
-                terms.add("brightness", scale, self.config.brightness * self._smoothness_weight(scale) * away)
-            seen["saturated"] = (
-                (find_saturated_pixels(images.target)[:, None] | find_saturated_pixels(finest.views))
-                .to(images.target.dtype)
-                .mean()
-            )
-        # A transform that is not finite sees nothing, and what is not seen is no error: it must show all the same.
+                terms.add("brightness", scale, self.config.brightness * self._smoothness_weight(scale) * penalty)
+            saturated = find_saturated_pixels(images.target)[:, None] | find_saturated_pixels(finest.views)
+            seen["saturated"] = saturated.to(images.target.dtype).mean()
+        # With a non-finite transform no pixel is visible and no error arises: make the total non-finite.
         terms.add("photometric", 0, 0 * prediction.T_source_target.sum())
         total, means = terms.means()
-        weighed = self._uncertainty(prediction, step) is not None
-        least = {name: 0.0 for name in means if not (weighed and name == "photometric")}  # log Sigma has no least value
-        return LossReport(total, means, _maps(finest, teachers, len(images.source_names)), least, seen)
+        weighted = self._uncertainty(prediction, step) is not None
+        least = {name: 0.0 for name in means if not (weighted and name == "photometric")}  # log Sigma is unbounded
+        return LossReport(total, means, _make_maps(finest, teachers, len(images.source_names)), least, seen)
 
     def _compare(
         self,
@@ -132,77 +129,63 @@ class SelfSupervisedLoss:
             auto_mask = self.config.auto_mask and road is None
             reproject = self._reprojector(images, teachers, prediction.brightness, auto_mask=auto_mask)
             size = images.target.shape[-2:]
-            here = None if road is None else functional.interpolate(road.float(), size, mode="nearest-exact") > 0
+            on_road = None if road is None else functional.interpolate(road.float(), size, mode="nearest-exact") > 0
             for scale, inverse_depth in enumerate(prediction.inverse_depth):
-                comparison = reproject(_resize_inverse_depth(inverse_depth, *size), T_source_target)
-                if here is not None:
-                    minimum = lift_auto_mask_from_road(
-                        comparison.minimum, comparison.unwarped, reproject.best_identity, here
-                    )
+                comparison = reproject(_resize_like(inverse_depth, images.target), T_source_target)
+                if on_road is not None:
+                    unmasked, best_identity = comparison.minimum, reproject.best_identity
+                    minimum = lift_auto_mask_from_road(unmasked, comparison.unwarped, best_identity, on_road)
                     comparison = replace(comparison, minimum=minimum)
                 comparisons.append(comparison)
-                residual = self._trained(comparisons[-1])
+                residual = self._trained(comparison)
                 if log_uncertainty is not None:
-                    residual = weight_by_uncertainty(residual, _resize_inverse_depth(log_uncertainty[scale], *size))
-                terms.add(
-                    "photometric", scale, residual.mean() / len(sizes)
-                )  # the one reduction: what weighs pixels is above it
+                    residual = weight_by_uncertainty(residual, _resize_like(log_uncertainty[scale], images.target))
+                terms.add("photometric", scale, residual.mean() / len(sizes))  # the only reduction over pixels
         return comparisons[0]
 
     def _train_motion(self, terms: _Terms, sizes: Sequence[Images], prediction: Prediction, others: list[int]) -> None:
         """Add the term "motion", with constant depth."""
         T_source_target = select_sources(prediction.T_source_target, others)
         for images in sizes:
-            # Unmasked: a motion that starts too small is beaten by the unwarped image just where it would learn to
-            # grow.
+            # No auto-mask: it would mask the pixels from which a motion that is too small learns to grow.
             reproject = self._reprojector(images, others, prediction.brightness, auto_mask=False)
             for scale, inverse_depth in enumerate(prediction.inverse_depth):
-                comparison = reproject(
-                    _resize_inverse_depth(inverse_depth.detach(), *images.target.shape[-2:]), T_source_target
-                )
+                comparison = reproject(_resize_like(inverse_depth.detach(), images.target), T_source_target)
                 terms.add("motion", scale, self._trained(comparison).mean() / len(sizes))
 
     def _compare_right(
         self, terms: _Terms, sizes: Sequence[Images], prediction: Prediction, inverse_depth_right: Sequence[Tensor]
     ) -> Reprojection:
         """Add the terms of the right view; return the finest scale's comparison at full size."""
-        index = _stereo(sizes[0])
+        index = _find_stereo_source(sizes[0])
         T_right_left = prediction.T_source_target[:, index]
         T_left_right = inverse(T_right_left)
-        brightness = (
-            None if prediction.brightness is None else inverse_brightness(prediction.brightness[:, index, None])
-        )
+        brightness = prediction.brightness
+        brightness = None if brightness is None else inverse_brightness(brightness[:, index, None])
         comparisons = []
         for images in sizes:
             swapped = swap_target_and_source(images, index)
             reproject = self._reprojector(swapped, [0], brightness, auto_mask=self.config.auto_mask)
             for scale, inverse_depth in enumerate(inverse_depth_right):
-                comparisons.append(
-                    reproject(_resize_inverse_depth(inverse_depth, *swapped.target.shape[-2:]), T_left_right[:, None])
-                )
-                terms.add(
-                    "right_view", scale, self.config.right_view * self._trained(comparisons[-1]).mean() / len(sizes)
-                )
+                comparisons.append(reproject(_resize_like(inverse_depth, swapped.target), T_left_right[:, None]))
+                residual = self._trained(comparisons[-1])
+                terms.add("right_view", scale, self.config.right_view * residual.mean() / len(sizes))
         swapped = swap_target_and_source(sizes[0], index)
         self._smooth(terms, inverse_depth_right, swapped.target, weight=self.config.right_view)
         if weight := self.config.left_right_consistency:
             for scale, (left, right) in enumerate(zip(prediction.inverse_depth, inverse_depth_right, strict=True)):
-                left, right = (
-                    _resize_inverse_depth(left, *sizes[0].target.shape[-2:]),
-                    _resize_inverse_depth(right, *swapped.target.shape[-2:]),
-                )
+                left, right = _resize_like(left, sizes[0].target), _resize_like(right, swapped.target)
                 there = left_right_consistency(left, right, sizes[0].camera, swapped.camera, T_right_left)
                 back = left_right_consistency(right, left, swapped.camera, sizes[0].camera, T_left_right)
                 terms.add("left_right_consistency", scale, weight * (there + back) / 2)
         return comparisons[0]
 
-    def _smooth(self, terms: _Terms, maps: Sequence[Tensor], picture: Tensor, *, weight: float = 1.0) -> None:
+    def _smooth(self, terms: _Terms, maps: Sequence[Tensor], target: Tensor, *, weight: float = 1.0) -> None:
         """Add the term "smoothness" of one view."""
         for scale, inverse_depth in enumerate(maps):
-            image = functional.interpolate(picture, inverse_depth.shape[-2:], mode="area")
-            terms.add(
-                "smoothness", scale, weight * self._smoothness_weight(scale) * self.smoothness(inverse_depth, image)
-            )
+            image = functional.interpolate(target, inverse_depth.shape[-2:], mode="area")
+            smoothness = self.smoothness(inverse_depth, image)
+            terms.add("smoothness", scale, weight * self._smoothness_weight(scale) * smoothness)
 
     def _smoothness_weight(self, scale: int) -> float:
         return self.config.smoothness / 2**scale
@@ -231,9 +214,8 @@ class SelfSupervisedLoss:
     ) -> Reprojector:
         reprojector = self.reprojector or fastest_reprojector(images.target)
         brightness = None if brightness is None else select_sources(brightness, indices)
-        return reprojector(
-            images.select(indices), ssim_weight=self.config.ssim_weight, auto_mask=auto_mask, brightness=brightness
-        )
+        ssim_weight = self.config.ssim_weight
+        return reprojector(images.select(indices), ssim_weight=ssim_weight, auto_mask=auto_mask, brightness=brightness)
 
 
 class _Terms:
@@ -258,14 +240,15 @@ def fastest_reprojector(target: Tensor) -> type[Reprojector]:
     return FusedReprojector if target.device.type == "cpu" else TorchReprojector
 
 
-def _resize_inverse_depth(inverse_depth: Tensor, height: int, width: int) -> Tensor:
-    """Resize inverse depth (B, 1, h, w) to (B, 1, H, W): bilinear upsampling, or area averages for downsampling."""
+def _resize_like(inverse_depth: Tensor, image: Tensor) -> Tensor:
+    """Resize (B, 1, h, w) to the image's size (B, 1, H, W): bilinear upsampling, or area averages to downsample."""
+    height, width = image.shape[-2:]
     if inverse_depth.shape[-2] > height:
         return functional.interpolate(inverse_depth, (height, width), mode="area")
     return resize_map(inverse_depth, height, width)
 
 
-def _maps(reprojection: Reprojection, indices: list[int], count: int) -> dict[str, Tensor]:
+def _make_maps(reprojection: Reprojection, indices: list[int], count: int) -> dict[str, Tensor]:
     """Return the maps of LossReport, with winners numbered among all `count` sources."""
     minimum = reprojection.minimum
     winner = torch.full_like(minimum.winner, -1, dtype=torch.int64)
@@ -281,11 +264,11 @@ def _maps(reprojection: Reprojection, indices: list[int], count: int) -> dict[st
 
 def _warped_over_unwarped(reprojection: Reprojection) -> Tensor:
     """Return the unmasked residual over that without depth and motion; 1 for equal images."""
-    nothing = 1e-6
-    return (reprojection.minimum.unmasked.mean() + nothing) / (reprojection.unwarped.mean() + nothing)
+    eps = 1e-6
+    return (reprojection.minimum.unmasked.mean() + eps) / (reprojection.unwarped.mean() + eps)
 
 
-def _stereo(images: Images) -> int:
+def _find_stereo_source(images: Images) -> int:
     """Return the index of the source that the right view belongs to."""
     if STEREO not in images.source_names:
         raise GeometryError(
@@ -307,24 +290,19 @@ def _scale_weights(prediction: Prediction, weights: Sequence[float] | None) -> S
     }
     for name, each in maps.items():
         if each is not None and len(each) != scales:
-            raise GeometryError(
-                name, found=f"{len(each)} scales", expected=f"{scales}, as inverse depth has", fix="give one each scale"
-            )
+            expected = f"{scales}, as for inverse depth"
+            raise GeometryError(name, found=f"{len(each)} scales", expected=expected, fix="pass one per scale")
     return weights or [1.0] * scales
 
 
 def _check_sources(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> None:
-    counts = (
-        targets.sources.shape[1],
-        targets.source_camera.K.shape[1],
-        prediction.T_source_target.shape[1],
-        len(source_names),
-    )
+    tensors = (targets.sources, targets.source_camera.K, prediction.T_source_target)
+    counts = (*(tensor.shape[1] for tensor in tensors), len(source_names))
     if len(set(counts)) > 1:
         raise GeometryError(
             "sources",
             found="{} images, {} cameras, {} transforms, {} names".format(*counts),
-            expected="one of each a source",
+            expected="one of each per source",
             fix="pass the batch's own source_names and the prediction for this batch",
         )
 
@@ -334,6 +312,6 @@ def _check_road(road: Tensor | None, source_names: Sequence[str]) -> None:
         raise GeometryError(
             "auto-mask of the road",
             found=f"the sources {', '.join(source_names)}",
-            expected="neighbors in time alone",
-            fix="set data.stereo=false: a pair of known baseline gives metres without it",
+            expected="temporal neighbors only",
+            fix="set data.stereo=false: a known baseline gives meters without it",
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
-from stadia.core.config import StrictModel
-from stadia.core.errors import ConfigError
+from stadia.core.config import StrictModel, row_of
 from stadia.models import ATTENTIONS
 
 
@@ -23,19 +23,11 @@ class AttentionConfig(StrictModel):
     merge: for token_merging: share of the grid's tokens to merge into others, at most one half. 0 is exact.
     """
 
-    name: str = "sdpa"
+    name: Annotated[str, AfterValidator(row_of(ATTENTIONS))] = "sdpa"
     factor: int = Field(default=2, ge=1, le=16)
     features: int | None = Field(default=None, ge=1)
     redraw_every: int | None = Field(default=1000, ge=1)
     merge: float = Field(default=0.25, ge=0, le=0.5)
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        try:
-            return ATTENTIONS.check(name)
-        except ConfigError as error:
-            raise ValueError(f"expected {error.expected}; {error.fix}") from error
 
     @property
     def window(self) -> tuple[int, int]:

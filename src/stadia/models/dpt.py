@@ -167,9 +167,9 @@ def find_weights(config: DptConfig) -> Path | None:
     except OSError as error:
         raise CheckpointError(
             f"weights of '{config.network}'",
-            found=f"none in the cache, and no way to {repository} on the hub ({type(error).__name__})",
+            found=f"none in the cache, and {repository} is unreachable on the hub ({type(error).__name__})",
             expected="the published weights",
-            fix=f"{hub.describe_manual_copy(repository)}; or model.weights=FILE; or model.pretrained=false to start at random",
+            fix=f"{hub.describe_manual_copy(repository)}; or model.weights=FILE; or model.pretrained=false",
         ) from error
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from stadia.core.config import StrictModel
-from stadia.core.errors import ConfigError
+from stadia.core.config import StrictModel, row_of
 from stadia.models import NETWORKS
 from stadia.models.attention_config import AttentionConfig
 
@@ -33,7 +32,7 @@ class DptConfig(StrictModel):
         0.00006016 and 0.00579 for KITTI, 0.000305 and 0.1378 for NYU. 1 / shift is the largest possible depth in m.
     """
 
-    network: str = "dpt-hybrid"
+    network: Annotated[str, AfterValidator(row_of(NETWORKS))] = "dpt-hybrid"
     pretrained: bool = True
     weights: str | None = None
     allow_initialized: tuple[str, ...] = ()
@@ -41,14 +40,6 @@ class DptConfig(StrictModel):
     attention: AttentionConfig = AttentionConfig()
     scale: float | None = Field(default=None, gt=0)
     shift: float | None = Field(default=None, ge=0)
-
-    @field_validator("network")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        try:
-            return NETWORKS.check(name)
-        except ConfigError as error:
-            raise ValueError(f"expected {error.expected}; {error.fix}") from error
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:

@@ -134,15 +134,16 @@ def _hybrid(
 
 
 def _vit(width: int, blocks: int, heads: int) -> dict[str, Any]:
-    # The layer norm's epsilon is that of the networks that the weights were trained in (timm); transformers' own
-    # default is 1e-12.
-    vit = {
-        "hidden_size": width,
-        "intermediate_size": 4 * width,
-        "num_hidden_layers": blocks,
+    # The layer norm's epsilon is timm's, in which the weights were trained; transformers' default is 1e-12.
+    vit: dict[str, Any] = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": blocks}
+    return {
+        **vit,
         "num_attention_heads": heads,
+        "image_size": 384,
+        "patch_size": 16,
+        "layer_norm_eps": 1e-6,
+        "readout_type": "project",
     }
-    return {**vit, "image_size": 384, "patch_size": 16, "layer_norm_eps": 1e-6, "readout_type": "project"}
 
 
 def _depth_anything(

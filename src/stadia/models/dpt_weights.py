@@ -51,15 +51,15 @@ class LoadReport:
 
     source: str
     loaded: tuple[str, ...]
-    initialized: tuple[str, ...] = ()
-    left_over: tuple[str, ...] = ()
-    misfit: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
     tied: tuple[tuple[str, ...], ...] = ()
 
     @property
     def drawn(self) -> tuple[str, ...]:
         """Return the missing parameters that pretraining covers; none of an attention core's own."""
-        return tuple(name for name in self.initialized if not _matches(name, (*UNUSED_PARAMETERS, "*.core.*")))
+        return tuple(name for name in self.missing if not _matches(name, (*UNUSED_PARAMETERS, "*.core.*")))
 
     def summary(self) -> dict[str, object]:
         """Return the number of loaded weights, and the names of all others, for run.json."""
@@ -67,16 +67,16 @@ class LoadReport:
 
     def table(self) -> str:
         """Return one line per kind: the count and the first names."""
-        never = [name for name in self.initialized if _matches(name, UNUSED_PARAMETERS)]
-        drawn = [name for name in self.initialized if name not in never]
+        never = [name for name in self.missing if _matches(name, UNUSED_PARAMETERS)]
+        drawn = [name for name in self.missing if name not in never]
         tied = [" = ".join(names) for names in self.tied]
         rows = [
             ("loaded", f"{len(self.loaded)} weights from {self.source}"),
-            ("initialized", _few(drawn)),
-            ("never used", f"{len(never)} that the file lacks and no answer depends on"),
-            ("left over", _few(self.left_over)),
-            ("misfit", _few(self.misfit)),
-            ("tied", _few(tied)),
+            ("missing", _summarize(drawn)),
+            ("unused", f"{len(never)} missing that no output depends on"),
+            ("unexpected", _summarize(self.unexpected)),
+            ("mismatched", _summarize(self.mismatched)),
+            ("tied", _summarize(tied)),
         ]
         return "\n".join(f"{kind:<12} {what}" for kind, what in rows)
 
@@ -117,9 +117,8 @@ def load(
     )
     fitting = {own: renamed[own][1] for own in report.loaded}
     if broken := [own for own, tensor in fitting.items() if not tensor.isfinite().all()]:
-        raise CheckpointError(
-            path, found=f"numbers that are not finite ({_few(broken)})", expected="weights", fix="use another file"
-        )
+        found = f"numbers that are not finite ({_summarize(broken)})"
+        raise CheckpointError(path, found=found, expected="weights", fix="use another file")
     network.load_state_dict(fitting, strict=False)
     return report
 
@@ -137,14 +136,14 @@ def compare(
     """
     own = network.state_dict()
     loaded = tuple(name for name, tensor in own.items() if name in renamed and renamed[name][1].shape == tensor.shape)
-    misfit = [name for name in own if name in renamed and name not in set(loaded)]
+    mismatched = [name for name in own if name in renamed and name not in set(loaded)]
     return LoadReport(
         source=source,
         loaded=loaded,
-        initialized=tuple(name for name in own if name not in set(loaded)),
-        left_over=tuple(dict.fromkeys(old for name, (old, _) in renamed.items() if name not in own)),
-        misfit=tuple(
-            f"{n}: {tuple(renamed[n][1].shape)} in the file, {tuple(own[n].shape)} in the network" for n in misfit
+        missing=tuple(name for name in own if name not in set(loaded)),
+        unexpected=tuple(dict.fromkeys(old for name, (old, _) in renamed.items() if name not in own)),
+        mismatched=tuple(
+            f"{n}: {tuple(renamed[n][1].shape)} in the file, {tuple(own[n].shape)} in the network" for n in mismatched
         ),
         tied=(
             *find_tied_weights(tensors.items()),
@@ -163,17 +162,17 @@ def find_tied_weights(named: Iterable[tuple[str, Tensor]]) -> list[tuple[str, ..
 
 
 def _refuse_partial(
-    report: LoadReport, path: Path, name: str, initialized: Sequence[str], left_over: Sequence[str]
+    report: LoadReport, path: Path, name: str, missing: Sequence[str], unexpected: Sequence[str]
 ) -> None:
     """Raise CheckpointError for missing, mismatched or unexpected weights that are not allowed."""
-    drawn = [own for own in report.initialized if not _matches(own, initialized)]
-    misfit = {line.partition(":")[0]: line for line in report.misfit}
+    drawn = [own for own in report.missing if not _matches(own, missing)]
+    mismatched = {line.partition(":")[0]: line for line in report.mismatched}
     kinds = {
-        "missing": [own for own in drawn if own not in misfit],
-        "of another shape": [misfit[own] for own in drawn if own in misfit],
-        "left over": [old for old in report.left_over if not _matches(old, left_over)],
+        "missing": [own for own in drawn if own not in mismatched],
+        "mismatched": [mismatched[own] for own in drawn if own in mismatched],
+        "unexpected": [old for old in report.unexpected if not _matches(old, unexpected)],
     }
-    found = [f"{kind} {_few(names)}" for kind, names in kinds.items() if names]
+    found = [f"{kind} {_summarize(names)}" for kind, names in kinds.items() if names]
     if found:
         raise CheckpointError(
             path,
@@ -192,17 +191,12 @@ def resolve_weights_file(path: Path) -> Path:
     if path.is_dir():
         found = next((path / file for file in WEIGHT_FILE_NAMES if (path / file).is_file()), None)
         if found is None:
-            raise CheckpointError(
-                path,
-                found="a folder without weights",
-                expected=" or ".join(WEIGHT_FILE_NAMES),
-                fix="pass the file of weights itself",
-            )
+            names = " or ".join(WEIGHT_FILE_NAMES)
+            raise CheckpointError(path, found="a folder without weights", expected=names, fix="pass the file itself")
         return found
     if not path.is_file():
-        raise CheckpointError(
-            path, found="no such file", expected="weights (.pt, .safetensors, or a folder)", fix="check the path"
-        )
+        expected = "weights (.pt, .safetensors, or a folder)"
+        raise CheckpointError(path, found="no such file", expected=expected, fix="check the path")
     return path
 
 
@@ -219,11 +213,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             if "stadia" in (file.metadata() or {}):
+                expected = "weights of isl-org/DPT or transformers"
                 raise CheckpointError(
-                    path,
-                    found="a checkpoint of stadia",
-                    expected="weights of isl-org/DPT or transformers",
-                    fix="pass it as start_from",
+                    path, found="a checkpoint of stadia", expected=expected, fix="pass it as start_from"
                 )
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
@@ -234,12 +226,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         values: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except UnpicklingError as error:
-        raise CheckpointError(
-            path,
-            found="no plain tensors",
-            expected="a state_dict",
-            fix="save model.state_dict() alone, best as .safetensors",
-        ) from error
+        fix = "save model.state_dict() alone, best as .safetensors"
+        raise CheckpointError(path, found="no plain tensors", expected="a state_dict", fix=fix) from error
     except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
         raise _damaged(path, error) from error
     for key in ("state_dict", "model"):
@@ -248,16 +236,14 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     if not isinstance(values, Mapping) or not all(
         isinstance(n, str) and isinstance(t, Tensor) for n, t in values.items()
     ):
-        raise CheckpointError(
-            path, found="no names with a tensor each", expected="a state_dict", fix="save model.state_dict() alone"
-        )
+        found, fix = "no names with a tensor each", "save model.state_dict() alone"
+        raise CheckpointError(path, found=found, expected="a state_dict", fix=fix)
     return dict(values)
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        path, found=f"an unreadable file ({type(error).__name__})", expected="whole weights", fix="download it again"
-    )
+    found = f"an unreadable file ({type(error).__name__})"
+    return CheckpointError(path, found=found, expected="undamaged weights", fix="download it again")
 
 
 # Original names (isl-org/DPT, whose backbone has timm's names) and what transformers calls them. Numbers that change
@@ -343,6 +329,6 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _few(names: Sequence[str]) -> str:
+def _summarize(names: Sequence[str]) -> str:
     """Return the count and the first three names."""
     return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else "0"

@@ -20,25 +20,14 @@ from stadia.core.errors import CheckpointError
 from stadia.models.hub import describe_manual_copy, offline_if_unreachable
 
 Image = NDArray[np.uint8]
-CITYSCAPES_CLASSES = (
-    *(
-        "road",
-        "sidewalk",
-        "building",
-        "wall",
-        "fence",
-        "pole",
-        "traffic light",
-        "traffic sign",
-        "vegetation",
-        "terrain",
-        "sky",
-    ),
-    *("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
+_CITYSCAPES = (
+    "road, sidewalk, building, wall, fence, pole, traffic light, traffic sign, vegetation, terrain, sky, "
+    "person, rider, car, truck, bus, train, motorcycle, bicycle"
 )
+CITYSCAPES_CLASSES = tuple(_CITYSCAPES.split(", "))
 """The 19 evaluated classes in the order of their training ids."""
 
-_OVERLAP = 0.75  # of a tile's side: the step to the next
+_TILE_STEP = 0.75  # of a tile's side, to the next tile
 
 
 class Segmenter(Protocol):
@@ -109,9 +98,7 @@ def panoptic(name: str) -> Panoptic:
         raise CheckpointError(
             name,
             found=str(error).strip().split("\n")[0],
-            expected=(
-                "a Mask2Former or OneFormer: a folder with config.json and model.safetensors, or a name on the hub"
-            ),
+            expected=("a Mask2Former or OneFormer: a folder (config.json, model.safetensors) or hub name"),
             fix=(
                 "save it there with save_pretrained"
                 if local
@@ -153,11 +140,8 @@ class Tiled:
         semantic = np.zeros((height, width), np.uint8)
         for number, start in enumerate(starts):
             tile = image[:, start : start + down] if horizontal else image[start : start + down]
-            scaled = np.asarray(
-                cv2.resize(
-                    tile, (self.side, self.side), interpolation=cv2.INTER_AREA if down > self.side else cv2.INTER_LINEAR
-                )
-            )
+            interpolation = cv2.INTER_AREA if down > self.side else cv2.INTER_LINEAR
+            scaled = np.asarray(cv2.resize(tile, (self.side, self.side), interpolation=interpolation))
             classes = np.asarray(self.run(scaled.astype(np.uint8))).astype(np.int32) - self.first
             classes = np.where((classes >= 0) & (classes < len(self.names)), classes + 1, 0).astype(np.uint8)
             classes = np.asarray(
@@ -173,7 +157,7 @@ class Tiled:
 
 def compute_tile_starts(length: int, side: int) -> list[int]:
     """Return evenly spaced tile starts that cover the length and overlap by at least a quarter."""
-    count = 1 if length <= side else 1 + int(np.ceil((length - side) / (_OVERLAP * side)))
+    count = 1 if length <= side else 1 + int(np.ceil((length - side) / (_TILE_STEP * side)))
     return [round(start) for start in np.linspace(0, length - side, count)] if count > 1 else [0]
 
 
