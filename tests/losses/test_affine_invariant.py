@@ -66,12 +66,12 @@ def test_a_fifth_of_wrong_labels_has_no_say():
     for wrong, size in ((20, 5.0), (20, 5e6), (25, 5.0), (25, 50.0)):
         spoilt = difference.clone().flatten()
         spoilt[:wrong] = size
-        asked = spoilt.view_as(difference).requires_grad_()
-        value = trimmed_mean(asked, known)
+        leaf = spoilt.view_as(difference).requires_grad_()
+        value = trimmed_mean(leaf, known)
         value.sum().backward()
         values.append(value.item())
         if wrong == 20:
-            assert (asked.grad.flatten()[:20] == 0).all()
+            assert (leaf.grad.flatten()[:20] == 0).all()
     assert values[0] == values[1] < 0.05
     assert values[3] > 2 * values[2] > 2 * values[0]
 
@@ -97,11 +97,11 @@ def test_only_neighbors_that_are_both_known_have_a_slope():
     assert gradient_matching_error(difference, checkers, 2) > 0
     pair = torch.zeros_like(checkers)
     pair[..., 3, 4:6] = True
-    asked = difference.clone().requires_grad_()
-    value = gradient_matching_error(asked, pair, 4)
+    leaf = difference.clone().requires_grad_()
+    value = gradient_matching_error(leaf, pair, 4)
     value.sum().backward()
     assert value.item() == pytest.approx((difference[0, 0, 3, 5] - difference[0, 0, 3, 4]).abs().item() / 2)
-    assert asked.grad.nonzero()[:, 2:].tolist() == [[3, 4], [3, 5]]
+    assert leaf.grad.nonzero()[:, 2:].tolist() == [[3, 4], [3, 5]]
 
 
 def test_a_step_between_known_and_unknown_has_no_gradient_loss():
@@ -115,11 +115,11 @@ def test_a_step_between_known_and_unknown_has_no_gradient_loss():
 def test_a_constant_prediction_has_a_finite_gradient(constant):
     """As of a head whose last ReLU is dead."""
     _, truth, known = maps()
-    asked = torch.full_like(truth, constant, dtype=torch.float32).requires_grad_()
-    value = trimmed_mean(affine_invariant_residual(asked, truth.float(), known), known).mean()
+    leaf = torch.full_like(truth, constant, dtype=torch.float32).requires_grad_()
+    value = trimmed_mean(affine_invariant_residual(leaf, truth.float(), known), known).mean()
     value.backward()
     assert value.isfinite()
-    assert asked.grad.abs().max() < 10
+    assert leaf.grad.abs().max() < 10
 
 
 @pytest.mark.parametrize("labels", [0, 1, 2])
@@ -127,11 +127,11 @@ def test_next_to_no_labels(labels):
     prediction, truth, known = maps()
     known = torch.zeros_like(known)
     known.view(2, -1)[:, :labels] = True
-    asked = prediction.clone().requires_grad_()
-    difference = affine_invariant_residual(asked, truth, known)
+    leaf = prediction.clone().requires_grad_()
+    difference = affine_invariant_residual(leaf, truth, known)
     value = trimmed_mean(difference, known, 0.0) + gradient_matching_error(difference, known)
     value.sum().backward()
     assert value.isfinite().all()
-    assert asked.grad.isfinite().all()
+    assert leaf.grad.isfinite().all()
     if labels < 2:
         assert (value == 0).all()

@@ -54,12 +54,12 @@ def test_terms_by_hand(given):
 
 @pytest.mark.parametrize("name", OVERLAY_LOSSES)
 def test_unlabeled_pixels_are_neither_read_nor_trained(given, name):
-    """D-04, for every term; nor is what a wrong answer says there, be it NaN."""
+    """D-04, for every term; predictions there have no effect, even NaN."""
     log_depth, logits, true, mask = given
-    asked = log_depth.clone().requires_grad_()
-    report = only(**{name: 1.0})(asked, logits, true, mask)
+    leaf = log_depth.clone().requires_grad_()
+    report = only(**{name: 1.0})(leaf, logits, true, mask)
     report.total.backward()
-    assert (asked.grad[true == 0] == 0).all()
+    assert (leaf.grad[true == 0] == 0).all()
     wild = log_depth.where(true > 0, torch.nan)
     assert float(only(**{name: 1.0})(wild, logits, true, mask).total) == float(report.total.detach())
 
@@ -112,10 +112,10 @@ def test_ssim_of_the_range_of_bytes_is_a_share_of_mse():
             )
             true = 0.5 + contrast * (wide[0] - 0.5)
             for reach in ratios:
-                said = (true + error * (wide[1] - 0.5)).requires_grad_()
-                distance = 2 * ssim_distance(said / reach, true / reach).mean()
-                mse = (said - true).square().mean()
-                of_ssim, of_mse = (torch.autograd.grad(x, said)[0].flatten() for x in (distance, mse))
+                pred = (true + error * (wide[1] - 0.5)).requires_grad_()
+                distance = 2 * ssim_distance(pred / reach, true / reach).mean()
+                mse = (pred - true).square().mean()
+                of_ssim, of_mse = (torch.autograd.grad(x, pred)[0].flatten() for x in (distance, mse))
                 ratios[reach].append(float((distance / mse).detach()))
                 cosines[reach].append(float(torch.nn.functional.cosine_similarity(of_ssim, of_mse, dim=0)))
     assert min(ratios[255.0]) > 1 / 8.5

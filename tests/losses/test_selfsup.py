@@ -225,7 +225,7 @@ def test_repeating_the_batch_changes_nothing(make_scene: MakeScene) -> None:
 
 
 def test_twice_the_resolution_changes_little(make_scene: MakeScene) -> None:
-    """Images of noise look alike at any resolution, so that only a sum in place of a mean can tell them apart."""
+    """Noise has equal statistics at any resolution, so only a sum instead of a mean would differ."""
     totals = []
     for height, width in ((64, 96), (128, 192)):
         scene, generator = make_scene(height=height, width=width), torch.Generator().manual_seed(0)
@@ -363,7 +363,7 @@ def test_the_compiled_loops_are_for_the_cpu() -> None:
 
 
 def test_unwarped_residual_is_the_images_own(make_scene: MakeScene) -> None:
-    """Where nothing is seen, the map shows what `identity_reprojection` says."""
+    """Invisible pixels have the residual of `identity_reprojection`."""
     scene = make_scene(names=("stereo",))
     lost = report(scene, scene.prediction(inverse_depth=torch.full_like(scene.inverse_depth, 200.0)))
     expected = photometric_residual(scene.targets.sources[:, 0], scene.targets.image)

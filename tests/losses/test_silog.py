@@ -90,10 +90,10 @@ def breaks(form) -> set[str]:
     broken = set()
     for batch in (1, 2):
         d, known = errors(batch, 0.2, 1.0, 0)
-        asked = d.clone().requires_grad_()
-        form(asked, known).backward()
+        leaf = d.clone().requires_grad_()
+        form(leaf, known).backward()
         broken |= {"not negative"} if form(d, known) < 0 else set()
-        broken |= {"reads labels only"} if asked.grad[~known].any() else set()
+        broken |= {"reads labels only"} if leaf.grad[~known].any() else set()
         broken |= (
             {"the same for one image and its double"}
             if not math.isclose(form(d, known), form(d.repeat(2, 1, 1, 1), known.repeat(2, 1, 1, 1)))

@@ -143,7 +143,7 @@ def saved(folder: Path, weights: Weights) -> Path:
     return folder / "dpt.pt"
 
 
-def answers(network: Dpt) -> Tensor:
+def predict(network: Dpt) -> Tensor:
     with torch.no_grad():
         return network.raw(torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(1)))
 

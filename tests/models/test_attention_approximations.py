@@ -85,8 +85,8 @@ def test_the_law_sees_a_temperature_of_the_whole_width(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("stadia.models.memory_compressed.functional.scaled_dot_product_attention", too_warm)
     q, k, v = random_tokens(8, grid=(5, 7), heads=3)
-    said = build("memory_compressed", heads=3, factor=1)(q, k, v, (5, 7))
-    assert (said - exact(q, k, v)).abs().max() > 0.05
+    output = build("memory_compressed", heads=3, factor=1)(q, k, v, (5, 7))
+    assert (output - exact(q, k, v)).abs().max() > 0.05
     assert 0.45 < error(build("memory_compressed"), *smooth_tokens((5, 16))) < 0.6
 
 
@@ -123,7 +123,7 @@ def test_equal_tokens_are_merged_without_loss() -> None:
 
 
 def test_keys_decide_what_is_merged() -> None:
-    """Where every query is the same they tell nothing, and merging by the keys is still without loss."""
+    """With equal queries the keys decide, and merging equal keys is lossless."""
     k, _, v = (
         torch.cat([x[:, :, :1], x[:, :, 1:].repeat_interleave(2, dim=2)], dim=2)
         for x in random_tokens(8, grid=(4, 3), heads=3)
@@ -218,10 +218,10 @@ def test_features_are_orthogonal_and_as_long_as_gaussian_ones() -> None:
 def test_finite_with_its_slopes_in_every_precision(name: str, dtype: torch.dtype, norm: float) -> None:
     attention = build(name, heads=2).to(dtype)
     q, k, v = (x.to(dtype).requires_grad_() for x in random_tokens(norm, heads=2))
-    said = attention(q, k, v, GRID)
-    assert said.dtype == dtype
-    said.float().square().mean().backward()
-    assert said.isfinite().all()
+    output = attention(q, k, v, GRID)
+    assert output.dtype == dtype
+    output.float().square().mean().backward()
+    assert output.isfinite().all()
     assert all(x.grad is not None and x.grad.isfinite().all() for x in (q, k, v))
 
 
@@ -245,7 +245,7 @@ def test_tokens_are_merged_alike_in_bfloat16() -> None:
 
 
 def finite_in_half_precision(estimate: Callable[..., Tensor], norm: float) -> float:
-    """The share of finite answers in float16, where the part itself computes in float32."""
+    """Return the share of finite outputs in float16, although the attention computes in float32."""
     torch.manual_seed(0)
     q, k, v = (x.half() for x in random_tokens(norm))
     return estimate(q, k, v, orthogonal_features(266, 64).half()).isfinite().float().mean().item()
@@ -275,12 +275,10 @@ def test_the_check_detects_the_stabilizer_of_a_known_library() -> None:
 
 
 def test_distant_queries_and_keys_stay_distinguishable() -> None:
-    """Their features are all tiny: brought to a largest of 1 they stay above the floor, where every token gets the same
-    answer.
-    """
+    """Tiny features are scaled to a maximum of 1, above the floor, where all tokens would get the same output."""
     _, k, v = random_tokens(40)
-    said = build("performer")(k, k, v, GRID)
-    assert (said - said.mean(dim=2, keepdim=True)).norm() > 0.05 * v.norm()
+    output = build("performer")(k, k, v, GRID)
+    assert (output - output.mean(dim=2, keepdim=True)).norm() > 0.05 * v.norm()
 
 
 def test_performer_computes_in_float32_whatever_is_around_it() -> None:
@@ -289,8 +287,8 @@ def test_performer_computes_in_float32_whatever_is_around_it() -> None:
     expected = attention(*(x.float() for x in rounded), GRID)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(attention(*(x.float() for x in rounded), GRID), expected, atol=0, rtol=0)
-        said = attention(*rounded, GRID)
-    torch.testing.assert_close(said, expected.bfloat16(), atol=0, rtol=0)
+        output = attention(*rounded, GRID)
+    torch.testing.assert_close(output, expected.bfloat16(), atol=0, rtol=0)
 
 
 # -- order of tokens
@@ -309,9 +307,9 @@ def test_compression_depends_on_key_positions_but_not_on_query_positions() -> No
     q, k, v = random_tokens(8)
     order = torch.randperm(481, generator=torch.Generator().manual_seed(1))
     attention = build("memory_compressed")
-    said = attention(q, k, v, GRID)
-    torch.testing.assert_close(attention(q[:, :, order], k, v, GRID), said[:, :, order], atol=1e-5, rtol=0)
-    assert (attention(q, k[:, :, order], v[:, :, order], GRID) - said).abs().max() > 0.1
+    output = attention(q, k, v, GRID)
+    torch.testing.assert_close(attention(q[:, :, order], k, v, GRID), output[:, :, order], atol=1e-5, rtol=0)
+    assert (attention(q, k[:, :, order], v[:, :, order], GRID) - output).abs().max() > 0.1
 
 
 # -- the features of performer

@@ -51,7 +51,7 @@ def batch_of(names: tuple[str, ...] = NAMES, size: tuple[int, int] = SIZE) -> Ba
 
 
 def disturb(model: nn.Module, std: float = 3.0) -> None:
-    """Brightness heads that say something, as after training."""
+    """Set nonzero brightness heads, as after training."""
     for head in (model.pose.gain, model.pose.offset):
         nn.init.normal_(head[-1].weight, std=std)
 
@@ -83,22 +83,22 @@ def test_the_maps_start_at_the_start_depth_and_at_no_uncertainty(right_view: boo
 def test_the_views_and_the_uncertainty_are_separate_maps() -> None:
     """Each has weights of its own: a gradient of one leaves the heads of the others alone."""
     depth = built(right_view=True, uncertainty=True).depth
-    for said in range(3):
-        maps = depth(batch_of().inputs.image)[said]
+    for output in range(3):
+        maps = depth(batch_of().inputs.image)[output]
         weight = depth.decoder.heads["1"].weight
         (gradient,) = torch.autograd.grad(maps[0].sum(), weight)
-        assert [bool(channel.abs().sum() > 0) for channel in gradient] == [channel == said for channel in range(3)]
+        assert [bool(channel.abs().sum() > 0) for channel in gradient] == [channel == output for channel in range(3)]
 
 
 def test_log_uncertainty_is_bounded_and_keeps_a_slope() -> None:
     logit = torch.tensor([-60.0, -6.0, -1e-3, 0.0, 1e-3, 2.0, 10.0], dtype=torch.float64, requires_grad=True)
-    said = bounded_log_uncertainty(logit)
-    (slope,) = torch.autograd.grad(said.sum(), logit)
-    assert (said.diff() > 0).all()
-    assert said.min() >= LOG_UNCERTAINTY[0]
-    assert said.max() <= LOG_UNCERTAINTY[1]
+    output = bounded_log_uncertainty(logit)
+    (slope,) = torch.autograd.grad(output.sum(), logit)
+    assert (output.diff() > 0).all()
+    assert output.min() >= LOG_UNCERTAINTY[0]
+    assert output.max() <= LOG_UNCERTAINTY[1]
     assert (slope > 0).all()
-    torch.testing.assert_close(said[2:5], logit[2:5], rtol=1e-6, atol=0)
+    torch.testing.assert_close(output[2:5], logit[2:5], rtol=1e-6, atol=0)
     torch.testing.assert_close(slope[2:5], torch.ones(3, dtype=torch.float64), rtol=1e-6, atol=0)
 
 
@@ -124,7 +124,7 @@ def test_brightness_starts_at_exactly_one_and_zero(pose_net: str, pose_head: str
 
 def test_brightness_is_bounded_in_both_orders() -> None:
     logits = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1000
-    for brightness in (said := decode_brightness(logits, 0.1), inverse_brightness(said)):
+    for brightness in (output := decode_brightness(logits, 0.1), inverse_brightness(output)):
         assert brightness[:, 0].min() >= 0.5 - 1e-12
         assert brightness[:, 0].max() <= 2 + 1e-12
         assert brightness[:, 1].abs().max() <= 0.5 + 1e-12
@@ -209,7 +209,7 @@ def test_the_rig_transform_stays_when_brightness_of_the_stereo_pair_is_predicted
 @pytest.mark.parametrize("pose_head", POSE_HEADS)
 @pytest.mark.parametrize("pose_net", POSE_NETS)
 def test_every_choice_predicts_and_learns(pose_net: str, pose_head: str) -> None:
-    """The parts of the pose network too, once brightness says anything but its start."""
+    """The parts of the pose network too, once brightness differs from its initial value."""
     model = built(
         pose_net=pose_net, pose_head=pose_head, brightness=True, right_view=True, uncertainty=True, rotation="euler"
     )

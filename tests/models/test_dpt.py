@@ -91,10 +91,10 @@ def test_no_network_has_batch_norm_and_no_decoder_has_any(name: str) -> None:
 @pytest.mark.parametrize("size", [(64, 96), (96, 64), (32, 160)])
 def test_a_image_of_any_multiple_of_the_stride_comes_back_in_its_size(tiny: Dpt, size: tuple[int, int]) -> None:
     with torch.no_grad():
-        said = tiny(torch.rand(2, 3, *size))
-    assert said.shape == (2, 1, *size)
-    assert said.dtype == torch.float32
-    assert said.min() >= MIN_INVERSE_DEPTH
+        output = tiny(torch.rand(2, 3, *size))
+    assert output.shape == (2, 1, *size)
+    assert output.dtype == torch.float32
+    assert output.min() >= MIN_INVERSE_DEPTH
 
 
 def test_a_size_that_does_not_divide_names_the_nearest_that_does(tiny: Dpt) -> None:
@@ -300,15 +300,15 @@ def without_attention(network: Dpt) -> Dpt:
 
 
 def seen_in(network: Dpt) -> Tensor:
-    """What an image makes of the answer, without its mean, to which nothing that is seen contributes."""
+    """Return the output for an image minus its mean, which does not depend on the image."""
     image = torch.rand(1, 3, 2 * network.stride, 4 * network.stride, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         raw = network.raw(image).float()
     return raw - raw.mean()
 
 
-def off(said: Tensor, exact: Tensor) -> float:
-    return float((said - exact).norm() / exact.norm())
+def off(output: Tensor, exact: Tensor) -> float:
+    return float((output - exact).norm() / exact.norm())
 
 
 MOST_OFF = {"sdpa": 1e-4, "explicit": 1e-4, "memory_compressed": 0.1, "token_merging": 0.1, "performer": 0.2}
@@ -350,8 +350,8 @@ def test_inverse_depth_is_scale_times_output_plus_shift(tiny: Dpt) -> None:
 
 
 def test_the_published_constants_give_the_published_depths() -> None:
-    def metres(answer: float, constants: tuple[float, float]) -> float:
-        return 1 / (constants[0] * answer + constants[1])
+    def metres(output: float, constants: tuple[float, float]) -> float:
+        return 1 / (constants[0] * output + constants[1])
 
     assert metres(111.5, KITTI) == pytest.approx(80, rel=1e-3)
     assert metres(3228, KITTI) == pytest.approx(5, rel=1e-3)
@@ -428,9 +428,12 @@ def test_check_network_raises_before_anything_is_built(monkeypatch: pytest.Monke
 
 def test_a_missing_extra_is_reported_with_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dpt_networks, "find_spec", lambda name: None)
-    for ask in (lambda: check_network("dpt-tiny", height=32, width=32), lambda: Dpt(DptConfig(network="dpt-tiny"))):
+    for build_network in (
+        lambda: check_network("dpt-tiny", height=32, width=32),
+        lambda: Dpt(DptConfig(network="dpt-tiny")),
+    ):
         with pytest.raises(ConfigError, match=r"pip install 'stadia\[dpt\]'"):
-            ask()
+            build_network()
 
 
 def test_a_misspelt_network_names_the_nearest() -> None:

@@ -74,8 +74,8 @@ def test_unavailable_weights_are_reported_in_one_line(
     with caplog.at_level(logging.WARNING):
         assert Encoder("resnet18", pretrained=True).weights == "random"
         assert Encoder("resnet18", images=2, pretrained=True).weights == "random"
-    (told,) = (r.getMessage() for r in caplog.records)
-    assert told.startswith(
+    (message,) = (r.getMessage() for r in caplog.records)
+    assert message.startswith(
         "no pretrained weights for 'resnet18' (OSError): it starts at random; copy models--timm--resnet18.a1_in1k"
     )
     assert hub.huggingface_hub.constants.HF_HUB_OFFLINE is False

@@ -67,11 +67,11 @@ def test_the_published_network_has_its_parameters_and_tensors(full):
 def test_every_layer_has_the_size_of_the_table(full, height, width):
     with torch.no_grad():
         nodes = full.trunk.nodes(torch.rand(1, 6, height, width))
-        said = full(torch.rand(1, 6, height, width))
+        output = full(torch.rand(1, 6, height, width))
     assert {name: tuple(x.shape[1:]) for name, x in nodes.items()} == {
         name: (channels, height // part, width // part) for name, (channels, part) in TABLE.items()
     }
-    assert said.log_depth.shape == said.mask_logits.shape == (1, 1, height, width)
+    assert output.log_depth.shape == output.mask_logits.shape == (1, 1, height, width)
 
 
 def test_every_layer_reads_its_inputs_in_the_order_of_the_published_table(full):
@@ -130,9 +130,9 @@ def test_the_light_trunk_is_small_and_predicts_positive_depth():
     assert sum(p.numel() for p in net.parameters()) < 1_000_000
     nn.init.zeros_(net.depth.weight)
     nn.init.zeros_(net.depth.bias)
-    said = net(torch.rand(2, 6, 24, 40))
-    assert said.log_depth.shape == said.mask_logits.shape == (2, 1, 24, 40)
-    torch.testing.assert_close(said.log_depth.exp(), torch.full((2, 1, 24, 40), 7.0))
+    output = net(torch.rand(2, 6, 24, 40))
+    assert output.log_depth.shape == output.mask_logits.shape == (2, 1, 24, 40)
+    torch.testing.assert_close(output.log_depth.exp(), torch.full((2, 1, 24, 40), 7.0))
     nn.init.constant_(net.depth.bias, -30.0)  # wherever its last layer goes, depth stays above 0, with a slope
     far_off = net(torch.rand(2, 6, 24, 40)).log_depth
     assert (far_off.exp() > 0).all()
@@ -145,9 +145,9 @@ def test_background_and_image_both_count_and_samples_do_not_meet(network):
     torch.manual_seed(0)
     net = OverlayNet(OverlayNetConfig(network=network)).eval()
     images = torch.rand(2, 6, 16, 16, requires_grad=True)
-    said = net(images)
-    torch.testing.assert_close(net(images[1:]).log_depth, said.log_depth[1:])
-    (slope,) = torch.autograd.grad(said.mask_logits.sum() + said.log_depth.sum(), images)
+    output = net(images)
+    torch.testing.assert_close(net(images[1:]).log_depth, output.log_depth[1:])
+    (slope,) = torch.autograd.grad(output.mask_logits.sum() + output.log_depth.sum(), images)
     assert (slope.abs().sum((0, 2, 3)) > 0).all()
 
 

@@ -1,4 +1,4 @@
-"""What is correlated with what, and the shift that it says."""
+"""Correlation volume and expected shift."""
 
 from __future__ import annotations
 

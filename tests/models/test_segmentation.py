@@ -1,6 +1,4 @@
-"""Segmenters: tiles cover and agree, a panoptic network of transformers runs with random weights, what is missing is
-said.
-"""
+"""Segmenters: tiling, a panoptic network with random weights, errors for missing models."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ def test_size_prior_starts_at_the_mean_and_learns_visible_heights():
         optimizer.zero_grad()
         height_loss(*prior(crops), height_m).backward()
         optimizer.step()
-    said, spread = prior.heights_of(list((crops.movedim(1, -1).numpy() * 255).astype(np.uint8)))
-    assert np.abs(said - height_m.numpy()).mean() < 0.15  # the mean's is 0.3
+    output, spread = prior.heights_of(list((crops.movedim(1, -1).numpy() * 255).astype(np.uint8)))
+    assert np.abs(output - height_m.numpy()).mean() < 0.15  # the mean's is 0.3
     assert (spread > 0).all()
     assert prior.heights_of([])[0].shape == (0,)
 
@@ -46,10 +46,10 @@ def test_saving_is_atomic_and_a_damaged_file_is_reported(tmp_path):
 
 
 def test_the_loss_has_no_gain_from_being_sure_and_wrong():
-    said = torch.tensor([0.1], requires_grad=True)
+    output = torch.tensor([0.1], requires_grad=True)
     gradients = []
     for deviation in (0.02, 0.5):
-        (gradient,) = torch.autograd.grad(height_loss(said, torch.tensor([deviation]), torch.ones(1)), said)
+        (gradient,) = torch.autograd.grad(height_loss(output, torch.tensor([deviation]), torch.ones(1)), output)
         gradients.append(float(gradient))
     assert gradients == [1.0, 1.0]
 

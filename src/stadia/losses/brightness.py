@@ -77,7 +77,7 @@ class BrightnessGate(nn.Module):
         if prediction.brightness is None or (self.from_step is not None and step >= self.from_step):
             return prediction
         unchanged = self.unchanged.to(prediction.brightness.dtype)
-        is_open = self.is_open.clone()  # `watch` may change the buffer before the slope has come back through here
+        is_open = self.is_open.clone()  # `watch` may change the buffer before the backward pass
         return replace(prediction, brightness=torch.where(is_open, prediction.brightness, unchanged))
 
     @torch.no_grad()

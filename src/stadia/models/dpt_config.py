@@ -11,9 +11,7 @@ from stadia.models import NETWORKS
 from stadia.models.attention_config import AttentionConfig
 
 KITTI, NYU = (0.00006016, 0.00579), (0.000305, 0.1378)
-"""Scale and shift that turn DPT-Hybrid's answers into inverse metres (isl-org/DPT): with them it sees no farther than
-172.7 m, 7.257 m.
-"""
+"""Scale and shift of DPT-Hybrid's output in 1/m (isl-org/DPT); depth is at most 172.7 m and 7.257 m."""
 
 
 class DptConfig(StrictModel):
