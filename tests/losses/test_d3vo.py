@@ -376,7 +376,7 @@ def test_smoothness_is_chosen_by_name_and_known_mistakes_are_refused(make_scene:
         name: float(report(scene, scene.prediction(), smoothness_kind=name).terms["smoothness"]) for name in SMOOTHNESS
     }
     assert len(set(kinds.values())) == len(SMOOTHNESS) == 4
-    for name, why in (("sum", "depth goes flat"), ("metric_depth", "least known")):
+    for name, why in (("sum", "flattens depth"), ("metric_depth", "far, uncertain depth")):
         with pytest.raises((ConfigError, ValueError), match=why):
             LossConfig(smoothness_kind=name)
 
@@ -385,14 +385,14 @@ def test_smoothness_is_chosen_by_name_and_known_mistakes_are_refused(make_scene:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def pred(brightness: Tensor) -> Prediction:
+def predict_brightness(brightness: Tensor) -> Prediction:
     return Prediction((torch.ones(1, 1, 2, 2),), torch.eye(4).expand(1, 1, 4, 4), brightness=brightness)
 
 
 def passed(gate: BrightnessGate, step: int = 0) -> tuple[list[float], bool]:
     """What comes through, and whether a slope goes back."""
     brightness = torch.tensor([[[1.5, 0.2]]], requires_grad=True)
-    through = gate(pred(brightness), step).brightness
+    through = gate(predict_brightness(brightness), step).brightness
     gate.watch(gate.ratio)  # between forward and backward, as in a training step
     through.sum().backward()
     return through.flatten().tolist(), bool(brightness.grad.any())  # type: ignore[union-attr]

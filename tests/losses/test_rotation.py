@@ -100,9 +100,9 @@ def test_the_mistake_does_not_rise():
 
 @pytest.mark.parametrize("name", ["-log", "neg_log"])
 def test_the_mistake_is_refused_by_name_with_the_reason(name: str):
-    with pytest.raises(ConfigError, match=rf"found '{name}'.* least value at 180 degrees.* take 'bounded_log'"):
+    with pytest.raises(ConfigError, match=rf"found '{name}'.* minimal at 180 degrees.* use 'bounded_log'"):
         ROTATION_LOSSES.load(name)
-    with pytest.raises(ConfigMistakes, match="it turns rotations away from the truth while it falls"):
+    with pytest.raises(ConfigMistakes, match="turns rotations away from the truth"):
         resolve(RotationLossConfig, {}, [f"name={name}"])
     with pytest.raises(ValidationError):
         RotationLossConfig(name=name)

@@ -11,14 +11,8 @@ LOSSES = Table(
     },
 )
 
-_OF_METRES = (
-    "metres are steepest far away, where they are least known, and their slope grows with the unit; take"
-    " 'slope_over_mean'"
-)
-_SUMMED = (
-    "summed over pixels it outweighs the residual a hundred times, and depth goes flat; all rows are means: take"
-    " 'slope_over_mean'"
-)
+_METRIC_DEPTH = "slopes in meters are largest for far, uncertain depth and grow with the unit; use 'slope_over_mean'"
+_SUMMED = "a sum over pixels outweighs the residual a hundred times and flattens depth; use the mean 'slope_over_mean'"
 
 SMOOTHNESS = Table(
     "smoothness",
@@ -29,7 +23,7 @@ SMOOTHNESS = Table(
         "bend": "stadia.losses.smoothness:edge_aware_curvature",
     },
     refused={
-        **dict.fromkeys(("depth", "metric_depth", "depth_m"), _OF_METRES),
+        **dict.fromkeys(("depth", "metric_depth", "depth_m"), _METRIC_DEPTH),
         **dict.fromkeys(("sum", "summed"), _SUMMED),
     },
 )
@@ -62,9 +56,8 @@ OVERLAY_LOSSES = Table(
 )
 """Terms of the overlay loss by the key of their weight: (Compared, OverlayLossConfig) to a scalar, 0 without labels."""
 
-_AWAY = (
-    "minus the logarithm has its least value at 180 degrees: it turns rotations away from the truth while it falls;"
-    " take 'bounded_log'"
+_NEGATED_LOG = (
+    "a negated logarithm is minimal at 180 degrees and turns rotations away from the truth; use 'bounded_log'"
 )
 
 ROTATION_LOSSES = Table(
@@ -75,6 +68,6 @@ ROTATION_LOSSES = Table(
         "one_minus_dot_squared": "stadia.losses.rotation:one_minus_dot_squared",
         "squared_error": "stadia.losses.rotation:squared_error",
     },
-    refused=dict.fromkeys(("-log", "neg_log", "negative_log", "minus_log"), _AWAY),
+    refused=dict.fromkeys(("-log", "neg_log", "negative_log", "minus_log"), _NEGATED_LOG),
 )
 """Rotation losses: (quaternions w, x, y, z (M, 4), true (M, 4), Symmetry of M objects or None) to (M,)."""

@@ -45,7 +45,7 @@ def trimmed_mean(difference: Tensor, known: Tensor, trim: float = 0.2) -> Tensor
     count = where.sum(1)
     kept = ((1 - trim) * count.double() + 1e-6).floor()  # 0.8 * 5 is 4 despite rounding
     rank = torch.arange(ordered.shape[1], device=ordered.device)
-    not_finite = 0 * size.sum(1)  # must show, although it is trimmed
+    not_finite = 0 * size.sum(1)  # propagates, although it is trimmed
     return ordered.where(rank < kept[:, None], 0.0).sum(1) / (2 * count.clamp(min=1)) + not_finite
 
 

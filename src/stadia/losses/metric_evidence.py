@@ -41,11 +41,10 @@ def object_evidence(
         height_m: (M,) known heights, NaN for none.
     """
     silhouette = silhouettes(depth, camera, road.plane, objects).height
-    of_object = segment_quantiles(objects.of(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
+    object_depth = segment_quantiles(objects.of(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
     fy = camera.fy.to(depth).expand(len(depth))[objects.image]
-    silhouette = (
-        silhouette + 0.5 * of_object / fy
-    )  # the highest pixel's center is half a pixel below the edge, on average
+    # The center of the highest pixel is half a pixel below the edge, on average.
+    silhouette = silhouette + 0.5 * object_depth / fy
     camera_m = height_m / silhouette.where(silhouette > 0, torch.nan) * road.median_height[objects.image]
     line = horizon_of(road.normal, camera)
     ratio = horizon_ratios(line, objects, *depth.shape[-2:]).ratio

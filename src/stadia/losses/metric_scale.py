@@ -42,9 +42,8 @@ def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, heig
     row = objects.pixel // depth_m.shape[-1] % depth_m.shape[-2]
     first = row.new_full((objects.count,), depth_m.shape[-2]).scatter_reduce(0, objects.segment, row, "amin")
     last = row.new_full((objects.count,), -1).scatter_reduce(0, objects.segment, row, "amax")
-    px_over_fy = box_height(
-        last - first + 1, torch.ones_like(height_m), camera.fy.to(height_m).expand(len(depth_m))[objects.image]
-    )
+    fy = camera.fy.to(height_m).expand(len(depth_m))[objects.image]
+    px_over_fy = box_height(last - first + 1, torch.ones_like(height_m), fy)
     known = height_m.isfinite()
     predicted_m = px_over_fy[objects.segment] * objects.of(depth_m)[:, 0]
     error = (height_m.detach().where(known, 0.0)[objects.segment] - predicted_m).abs()
@@ -135,10 +134,8 @@ class MetricScaleLoss:
         with torch.autocast(road.device.type, enabled=False):
             dtype = torch.promote_types(inverse_depth[0].dtype, torch.float32)
             road = inner(road)
-            scales = [
-                self._compare_scale(resize_map(scale.to(dtype), *road.shape[-2:]), camera.to(dtype), road, known)
-                for scale in inverse_depth
-            ]
+            maps = [resize_map(scale.to(dtype), *road.shape[-2:]) for scale in inverse_depth]
+            scales = [self._compare_scale(map_, camera.to(dtype), road, known) for map_ in maps]
             of_objects, of_cameras, finest, errors = zip(*scales, strict=True)
             terms = {
                 "object_height": object_share * self.config.object_height * torch.stack(of_objects).mean(),
@@ -163,19 +160,10 @@ class MetricScaleLoss:
         road_points = road_pixels(depth_m, camera, road)
         road_error = camera_height_error(road_points, known.camera_m.to(depth_m.dtype))
         counted = road_points.valid & known.camera_m.isfinite()[:, None, None, None]
-        of_objects = (
-            torch.zeros_like(depth_m)
-            .flatten()
-            .index_put((known.objects.pixel,), object_error.detach())
-            .view_as(depth_m)
-        )
-        maps = {"object_height_error": of_objects, "camera_height_error": road_error.detach()}
-        return (
-            object_height_loss(object_error, known.objects, weight),
-            camera_height_loss(road_error, counted),
-            road_points,
-            maps,
-        )
+        object_map = torch.zeros_like(depth_m).flatten().index_put((known.objects.pixel,), object_error.detach())
+        maps = {"object_height_error": object_map.view_as(depth_m), "camera_height_error": road_error.detach()}
+        object_loss = object_height_loss(object_error, known.objects, weight)
+        return object_loss, camera_height_loss(road_error, counted), road_points, maps
 
 
 def _check_known(known: KnownHeights, images: int) -> None:
@@ -186,5 +174,5 @@ def _check_known(known: KnownHeights, images: int) -> None:
             "known heights",
             found="{} of objects, {} weights, {} of cameras".format(*found) if len(found) == 3 else f"shapes {found}",
             expected="{}, {} and {}".format(*expected),
-            fix="pass a height and a weight each object, and a camera height each image",
+            fix="pass a height and a weight per object, and a camera height per image",
         )

@@ -54,8 +54,7 @@ class OverlayLoss:
 
     def report(self, terms: Mapping[str, Tensor], factors: Mapping[str, Tensor | float] | None = None) -> LossReport:
         """Return the weighted sum; `factors` multiply the weights by name, to balance them."""
-        entering = {name: self.weights[name] * (factors or {}).get(name, 1.0) * value for name, value in terms.items()}
-        total = torch.stack(list(entering.values())).sum()
-        return LossReport(
-            total, {name: value.detach() for name, value in entering.items()}, {}, least=dict.fromkeys(entering, 0.0)
-        )
+        weighted = {name: self.weights[name] * (factors or {}).get(name, 1.0) * value for name, value in terms.items()}
+        total = torch.stack(list(weighted.values())).sum()
+        detached = {name: value.detach() for name, value in weighted.items()}
+        return LossReport(total, detached, {}, least=dict.fromkeys(weighted, 0.0))

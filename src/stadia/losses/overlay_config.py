@@ -59,11 +59,8 @@ class OverlayLossConfig(StrictModel):
             ("mask", ("mask_",)),
         ):
             if not any(name.startswith(anchors) for name in self.weights):
-                alone = (
-                    "depth_gradient alone leaves a constant open; "
-                    if "depth_gradient" in self.weights and what == "depth"
-                    else ""
-                )
+                only_gradient = "depth_gradient" in self.weights and what == "depth"
+                alone = "depth_gradient alone leaves a constant open; " if only_gradient else ""
                 raise ValueError(f"{alone}no term measures the error of the {what}: set one of {', '.join(_of(what))}")
         return self
 

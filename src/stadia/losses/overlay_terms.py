@@ -41,66 +41,64 @@ class Compared:
         nearest, reach = math.log(config.min_depth), math.log(config.max_depth / config.min_depth)
         true = ((true.where(known, config.min_depth).to(kind).log() - nearest) / reach).where(known, 0.0)
         depth = ((log_depth.to(kind) - nearest) / reach).where(known, 0.0)
-        return cls(
-            depth, true, known, mask_logits.to(kind), (mask >= 0.5 if mask.is_floating_point() else mask).to(kind)
-        )
+        mask = (mask >= 0.5 if mask.is_floating_point() else mask).to(kind)
+        return cls(depth, true, known, mask_logits.to(kind), mask)
 
     @property
     def error(self) -> Tensor:
         return self.depth - self.true
 
 
-def _over(values: Tensor, where: Tensor) -> Tensor:
+def _mean_over(values: Tensor, where: Tensor) -> Tensor:
     """Average over `where` and all processes; every process has to call it."""
     return sum_by(values.where(where, 0.0), mean_count(where.sum().to(values.dtype)))
 
 
 def depth_mse(given: Compared, config: OverlayLossConfig) -> Tensor:
     """Mean of d^2."""
-    return _over(given.error.square(), given.known)
+    return _mean_over(given.error.square(), given.known)
 
 
 def depth_l1(given: Compared, config: OverlayLossConfig) -> Tensor:
     """Mean of |d|."""
-    return _over(given.error.abs(), given.known)
+    return _mean_over(given.error.abs(), given.known)
 
 
 def depth_smooth_l1(given: Compared, config: OverlayLossConfig) -> Tensor:
     """Mean of smooth L1: d^2 / 2 beta up to |d| = beta, then |d| - beta / 2."""
-    return _over(F.smooth_l1_loss(given.depth, given.true, reduction="none", beta=config.smooth_l1_beta), given.known)
+    return _mean_over(
+        F.smooth_l1_loss(given.depth, given.true, reduction="none", beta=config.smooth_l1_beta), given.known
+    )
 
 
 def depth_ssim(given: Compared, config: OverlayLossConfig) -> Tensor:
     """Mean of 1 - SSIM over 3x3 windows with only known pixels, for values in [0, 1]."""
     whole = -F.max_pool2d(-given.known.float(), 3, stride=1, padding=1) > 0.5
-    return _over(2 * ssim_distance(given.depth, given.true), whole)
+    return _mean_over(2 * ssim_distance(given.depth, given.true), whole)
 
 
 def depth_gradient(given: Compared, config: OverlayLossConfig) -> Tensor:
     """Mean of |dx d| plus mean of |dy d|, between neighbors that are both known."""
     d, known = given.error, given.known
-    along_x = _over((d[..., 1:] - d[..., :-1]).abs(), known[..., 1:] & known[..., :-1])
-    along_y = _over((d[..., 1:, :] - d[..., :-1, :]).abs(), known[..., 1:, :] & known[..., :-1, :])
+    along_x = _mean_over((d[..., 1:] - d[..., :-1]).abs(), known[..., 1:] & known[..., :-1])
+    along_y = _mean_over((d[..., 1:, :] - d[..., :-1, :]).abs(), known[..., 1:, :] & known[..., :-1, :])
     return along_x + along_y
 
 
 def mask_bce(given: Compared, config: OverlayLossConfig) -> Tensor:
     """Mean binary cross-entropy over all pixels."""
-    return _over(
-        F.binary_cross_entropy_with_logits(given.mask_logits, given.mask, reduction="none"),
-        torch.ones_like(given.known),
-    )
+    values = F.binary_cross_entropy_with_logits(given.mask_logits, given.mask, reduction="none")
+    return _mean_over(values, torch.ones_like(given.known))
 
 
 def mask_mse(given: Compared, config: OverlayLossConfig) -> Tensor:
     """Mean squared error of the probability over all pixels."""
-    return _over((given.mask_logits.sigmoid() - given.mask).square(), torch.ones_like(given.known))
+    return _mean_over((given.mask_logits.sigmoid() - given.mask).square(), torch.ones_like(given.known))
 
 
 def mask_dice(given: Compared, config: OverlayLossConfig) -> Tensor:
     """Mean of 1 - Dice over the images with pasted objects."""
-    logits = torch.cat(
-        (torch.zeros_like(given.mask_logits), given.mask_logits), dim=1
-    )  # of two classes: their softmax is the sigmoid
+    # Two classes, whose softmax is the sigmoid.
+    logits = torch.cat((torch.zeros_like(given.mask_logits), given.mask_logits), dim=1)
     shown = given.mask.flatten(1).any(1)
-    return _over(masks.dice(logits, given.mask[:, 0]), shown)
+    return _mean_over(masks.dice(logits, given.mask[:, 0]), shown)

@@ -14,10 +14,8 @@ from torch.nn import functional
 
 from stadia.core.types import is_temporal
 
-SSIM_C1, SSIM_C2 = (
-    0.01**2,
-    0.03**2,
-)  # keep SSIM finite in flat, dark windows; for images in [0, 1] (Wang et al. 2004, eq. 13)
+# Keep SSIM finite in flat, dark windows; for images in [0, 1] (Wang et al. 2004, eq. 13).
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 
 
 def _window_mean(x: Tensor) -> Tensor:

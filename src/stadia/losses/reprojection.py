@@ -45,9 +45,8 @@ class Images:
         """Return the same target with some of the sources."""
         if list(indices) == list(range(len(self.source_names))):
             return self
-        source_camera = Camera(
-            select_sources(self.source_camera.K, indices), self.source_camera.height, self.source_camera.width
-        )
+        K = select_sources(self.source_camera.K, indices)
+        source_camera = Camera(K, self.source_camera.height, self.source_camera.width)
         names = tuple(self.source_names[i] for i in indices)
         return Images(self.target, self.camera, select_sources(self.sources, indices), source_camera, names)
 
@@ -58,9 +57,8 @@ class Images:
         target, camera = resize(self.target, self.camera, self.camera.height >> times, self.camera.width >> times)
         height, width = self.source_camera.height >> times, self.source_camera.width >> times
         sources, source_camera = resize(self.sources.flatten(0, 1), self.source_camera, height, width)
-        return Images(
-            target, camera, sources.view(*self.sources.shape[:2], *sources.shape[1:]), source_camera, self.source_names
-        )
+        sources = sources.view(*self.sources.shape[:2], *sources.shape[1:])
+        return Images(target, camera, sources, source_camera, self.source_names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +128,9 @@ class TorchReprojector:
     def _residuals(self, images: Tensor) -> Tensor:
         """Compare (B, N, 3, H, W) with the target: (B, N, H, W)."""
         target = self.images.target
-        target = (
-            target[:, None].expand_as(images)
-            if self.brightness is None
-            else apply_brightness(images, target, self.brightness)
-        )
+        if self.brightness is None:
+            target = target[:, None].expand_as(images)
+        else:
+            target = apply_brightness(images, target, self.brightness)
         residuals = photometric_residual(images.flatten(0, 1), target.flatten(0, 1), self.ssim_weight)
         return residuals.view(*images.shape[:2], *images.shape[3:])

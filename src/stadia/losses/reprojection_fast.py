@@ -28,7 +28,7 @@ from stadia.losses.brightness import MAX_DARK, MIN_BRIGHT
 from stadia.losses.photometric import SSIM_C1, SSIM_C2, Minimum, identity_reprojection, window_statistics
 from stadia.losses.reprojection import Images, Reprojection
 
-_ROWS = 32  # a band: long enough to forget the cost of handing it out, short enough to share an image evenly
+_ROWS = 32  # per band: large enough to amortize scheduling, small enough to balance the threads
 
 
 @cache
@@ -74,9 +74,7 @@ class FusedReprojector:
         self.ends = np.array([MAX_DARK, MIN_BRIGHT], dtype=self.weights.dtype)
         self.column = np.arange(max(height, width, 10), dtype=self.weights.dtype)
         self.target = target.numpy()
-        statistics = (
-            window_statistics(target) if brightness is None else (target, target)
-        )  # with brightness nobody reads them
+        statistics = window_statistics(target) if brightness is None else (target, target)  # unused with brightness
         self.target_mean, self.target_variance = (statistic.numpy() for statistic in statistics)
         self.sources = sources.permute(0, 1, 3, 4, 2).contiguous().numpy()  # the three colors of a pixel side by side
 
@@ -93,9 +91,8 @@ class FusedReprojector:
         self.best_identity = (unwarped.shape[1] + unwarped.min(dim=1, keepdim=True).indices).to(torch.int8)
 
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
-        camera = Camera(
-            self.camera.K[..., None, :, :], self.camera.height, self.camera.width
-        )  # one target for N sources
+        K = self.camera.K[..., None, :, :]  # one target for N sources
+        camera = Camera(K, self.camera.height, self.camera.width)
         at_infinity, epipole = infinity_and_epipole(camera, self.source_camera, T_source_target)
         transform = torch.cat([at_infinity, epipole[..., None]], dim=-1).to(self.dtype)  # (B, N, 3, 4)
         compared = _Compare.apply(inverse_depth[:, 0].to(self.dtype), transform, self.brightness, self)  # type: ignore[no-untyped-call]
@@ -164,10 +161,8 @@ class _Compare(torch.autograd.Function):
         brightened, changed = (None if tensor is None else tensor.numpy() for tensor in ctx.saved_tensors[5:])
         scene: FusedReprojector = ctx.scene
         batch, height, _width = inverse_depth.shape
-        grad_inverse_depth, grad_transform = (
-            np.empty_like(inverse_depth),
-            np.empty((batch, height, *transform.shape[1:])),
-        )
+        grad_inverse_depth = np.empty_like(inverse_depth)
+        grad_transform = np.empty((batch, height, *transform.shape[1:]))
         grad_brightness = None if brightened is None else np.empty((batch, height, transform.shape[1], 2))
         target = scene.target, brightened, changed
         arrays = grad.contiguous().numpy(), winner, slopes, views, *target, scene.sources, inverse_depth, transform

@@ -293,7 +293,7 @@ def _compare_channel(
         inverse_c = one / (mean_w * mean_w + mean_t * mean_t + c1)
         inverse_d = one / (mean_ww - mean_w * mean_w + variance_row[x] + c2)
         similarity = a * b * inverse_c * inverse_d
-        distance = (one - similarity) / two  # leaves [0, 1] by rounding alone, where its slope is 0
+        distance = (one - similarity) / two  # outside [0, 1] only by rounding, where its slope is 0
         residual[x] += third * (share * min(max(distance, zero), one) + (one - share) * abs(w_row[x] - t_row[x]))
         slopes[0, x] = (
             two * slope * (mean_t * (b - a) * inverse_c * inverse_d - mean_w * similarity * (inverse_c - inverse_d))

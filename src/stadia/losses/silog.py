@@ -33,7 +33,7 @@ def log_ratio(inverse_depth: Tensor, true_m: Tensor, known: Tensor) -> Tensor:
     Predictions are not clamped, since a clamped one has no gradient. Below FAR_INVERSE_DEPTH the logarithm is continued
     by its tangent, so that inverse depth of 0 and less has a finite error and a gradient.
     """
-    near = inverse_depth > FAR_INVERSE_DEPTH  # false for NaN, which the tangent hands on
+    near = inverse_depth > FAR_INVERSE_DEPTH  # false for NaN, which the tangent propagates
     tangent = inverse_depth / FAR_INVERSE_DEPTH - 1 + math.log(FAR_INVERSE_DEPTH)
     return torch.where(known, -torch.where(near, inverse_depth.where(near, 1.0).log(), tangent) - true_m.log(), 0.0)
 

@@ -69,12 +69,10 @@ class DepthAndMotion(nn.Module):
             before = [batch.source_names[i].startswith("-") for i in indices]
             images = _sort_by_time(batch.inputs.image, [batch.inputs.sources[:, i] for i in indices], before)
             moments = compare_image_moments(*images) if self.brightness else None
-            compared = (
-                _sort_by_time(*self._features(batch, features, indices), before)
-                if isinstance(self.pose.encoder, SharedPoseEncoder)
-                else images
-            )
-            T_later_earlier, pair_brightness = self.pose(*compared, moments)
+            inputs = images
+            if isinstance(self.pose.encoder, SharedPoseEncoder):
+                inputs = _sort_by_time(*self._features(batch, features, indices), before)
+            T_later_earlier, pair_brightness = self.pose(*inputs, moments)
             for i, b, T in zip(indices, before, T_later_earlier.chunk(len(indices)), strict=True):
                 if is_temporal(batch.source_names[i]):
                     transforms[i] = inverse(T) if b else T

@@ -110,9 +110,8 @@ class Dpt(nn.Module):
         """Set scale and shift to 1/m (`geometry.align` fits them). Raises ConfigError if the scale is not positive."""
         if not (math.isfinite(scale) and math.isfinite(shift) and scale > 0):
             found = f"scale {scale:g} and shift {shift:g}"
-            raise ConfigError(
-                "calibration", found=found, expected="a positive scale", fix="check the unit of the ground truth"
-            )
+            fix = "check the unit of the ground truth"
+            raise ConfigError("calibration", found=found, expected="a positive scale", fix=fix)
         self.scale.fill_(scale)
         self.shift.fill_(shift)
 

@@ -45,7 +45,7 @@ def install_attention(blocks: nn.ModuleList, heads: int, make_core: Callable[[in
     """Give each block its own attention core: `make_core(head_dim)` is called once per block."""
     for block in blocks:
         holder: Any = block.attention
-        if hasattr(holder, "attention"):  # DPT's ViT: the projection back is a module beside it
+        if hasattr(holder, "attention"):  # DPT's ViT: the output projection is a separate module
             core = make_core(holder.attention.query.out_features // heads)
             holder.attention = SelfAttention(holder.attention, ("query", "key", "value"), heads, core)
         else:  # DINOv2

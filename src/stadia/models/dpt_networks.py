@@ -75,7 +75,7 @@ def check_installed() -> None:
 
 def check_size(name: str, stride: int, *, height: int, width: int) -> None:
     """Raise ConfigError with the nearest valid size if the image's sides are no multiples of the stride."""
-    if height % stride or width % stride:
+    if height % stride or width % stride or not (height and width):
         near = f"{max(round(width / stride), 1) * stride}x{max(round(height / stride), 1) * stride}"
         raise ConfigError(
             f"image size for '{name}'", found=f"{width}x{height}", expected=f"multiples of {stride}", fix=f"take {near}"

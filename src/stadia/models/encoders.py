@@ -98,13 +98,8 @@ def _create_pretrained(name: str, create: Callable[..., nn.Module]) -> tuple[nn.
     with hub.offline_if_unreachable():
         try:
             return create(pretrained=True), "pretrained"
-        except (
-            OSError,
-            RuntimeError,
-            HfHubHTTPError,
-        ) as error:  # no way to the hub, no such file there, no weights of this name
+        except (OSError, RuntimeError, HfHubHTTPError) as error:  # unreachable hub, missing file, no such weights
             model = create()
-            hub.warn_missing_weights(
-                name, type(error).__name__, str(getattr(model, "pretrained_cfg", {}).get("hf_hub_id") or "")
-            )
+            repository = str(getattr(model, "pretrained_cfg", {}).get("hf_hub_id") or "")
+            hub.warn_missing_weights(name, type(error).__name__, repository)
             return model, "random"

@@ -51,7 +51,7 @@ def describe_manual_copy(repository: str) -> str:
 def fetch(repository: str, names: tuple[str, ...]) -> Path:
     """Return the first file that the repository has, from cache or hub. Raises OSError if none is available."""
     for name in names:
-        with suppress(EntryNotFoundError):  # not there; or not in the cache, which may have the next one
+        with suppress(EntryNotFoundError):  # missing in the repository or the cache: try the next
             return Path(huggingface_hub.hf_hub_download(repository, name))
     raise FileNotFoundError(f"{repository}: {' or '.join(names)}")
 

@@ -41,7 +41,7 @@ class MemoryCompressedAttention(nn.Module):
         batch, heads, _, head_dim = x.shape
         image = x.transpose(2, 3).reshape(batch, heads * head_dim, *grid)
         rows, columns = self.window
-        # The most that can be missing is repeated always, and what does not fill a window is left out by the stride.
+        # Always pad by the maximum; the stride drops what does not fill a window.
         repeated = functional.pad(image, (0, columns - 1, 0, rows - 1), mode="replicate")
         compressed = functional.conv2d(repeated, self.weight, self.bias, stride=self.window, groups=heads)
         return compressed.reshape(batch, heads, head_dim, -1).transpose(2, 3)

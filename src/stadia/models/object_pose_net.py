@@ -57,9 +57,8 @@ class ObjectMaps(Movable):
         """Return (B, 2, h, w) x, y to the center for any class: the mean of unit vectors by class probability."""
         stride = self.class_logits.shape[-2] // self.to_center.shape[-2]
         probability = F.avg_pool2d(self.class_logits, stride).softmax(1)[:, 1:, None]
-        length = (
-            self.to_center.square().sum(2, keepdim=True).sqrt()
-        )  # F.normalize takes seventy times as long along this axis, on a CPU
+        # F.normalize takes seventy times as long along this axis on a CPU.
+        length = self.to_center.square().sum(2, keepdim=True).sqrt()
         return (probability * self.to_center / length.clamp(min=1e-12)).sum(1)
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from stadia.core.config import StrictModel, row_of
-from stadia.core.errors import ConfigError
 from stadia.models import OVERLAY_NETWORKS
+from stadia.models.dpt_networks import check_size as check_image_size
 
 STRIDE = 8
 """Image sides are multiples of it: both networks halve the image three times and add skip connections."""
@@ -29,8 +29,4 @@ class OverlayNetConfig(StrictModel):
 
 def check_size(height: int, width: int) -> None:
     """Raise ConfigError with the nearest valid size if the image's sides are no multiples of STRIDE."""
-    if height % STRIDE or width % STRIDE or not (height and width):
-        near = f"{max(round(width / STRIDE), 1) * STRIDE}x{max(round(height / STRIDE), 1) * STRIDE}"
-        raise ConfigError(
-            "image size for 'overlay'", found=f"{width}x{height}", expected=f"multiples of {STRIDE}", fix=f"take {near}"
-        )
+    check_image_size("overlay", STRIDE, height=height, width=width)

@@ -50,9 +50,7 @@ class OverlayNet(nn.Module):
 
     def forward(self, images: Tensor) -> OverlayMaps:
         check_size(*images.shape[-2:])
-        shared = self.trunk(
-            images.contiguous(memory_format=torch.channels_last)
-        )  # on a processor two thirds of the time
+        shared = self.trunk(images.contiguous(memory_format=torch.channels_last))  # 1.5 times as fast on a CPU
         if self.answer_stride > 1:
             shared = F.avg_pool2d(shared, self.answer_stride)
         log_depth, mask_logits = (self._full_size(head(shared).float()) for head in (self.depth, self.mask))

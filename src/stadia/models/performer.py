@@ -66,7 +66,7 @@ def orthogonal_features(count: int, dim: int) -> Tensor:
     """
     blocks = math.ceil(count / dim)
     q, r = torch.linalg.qr(torch.randn(blocks, dim, dim))
-    haar = q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None]  # QR alone is not uniform: its signs are the algorithm's
+    haar = q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None]  # QR alone is not uniform: its signs are arbitrary
     rows = haar.transpose(-2, -1).reshape(blocks * dim, dim)[:count]
     return rows * torch.randn(count, dim).norm(dim=-1, keepdim=True)
 

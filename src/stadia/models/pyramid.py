@@ -86,11 +86,8 @@ class PyramidNet(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = Encoder(encoder, pretrained=pretrained)
-        self._first = next(
-            i
-            for i, stride in enumerate(self.encoder.strides)
-            if stride >= MIN_STRIDE or stride == self.encoder.strides[-1]
-        )
+        all_strides = self.encoder.strides
+        self._first = next(i for i, s in enumerate(all_strides) if s >= MIN_STRIDE or s == all_strides[-1])
         channels, strides = self.encoder.channels[self._first :], self.encoder.strides[self._first :]
         self.decoders = nn.ModuleDict(
             {

@@ -171,15 +171,13 @@ def tflite(path: Path, names: tuple[str, ...] = CITYSCAPES_CLASSES) -> Tiled:
     try:
         content = Path(path).expanduser().read_bytes()
     except OSError as error:
-        raise CheckpointError(
-            path, found=error.strerror or str(error), expected=expected, fix="check the path"
-        ) from error
+        found = error.strerror or str(error)
+        raise CheckpointError(path, found=found, expected=expected, fix="check the path") from error
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
-        raise CheckpointError(
-            path, found="no ai-edge-litert", expected="it, to run TFLite", fix="pip install 'stadia[tflite]'"
-        ) from error
+        expected, fix = "the package that runs TFLite", "pip install 'stadia[tflite]'"
+        raise CheckpointError(path, found="no ai-edge-litert", expected=expected, fix=fix) from error
     try:
         interpreter = Interpreter(model_content=content, num_threads=torch.get_num_threads())
         interpreter.allocate_tensors()
@@ -195,9 +193,8 @@ def tflite(path: Path, names: tuple[str, ...] = CITYSCAPES_CLASSES) -> Tiled:
         or out[1:3] != shape[1:3]
     ):
         found = f"{shape} {np.dtype(inputs['dtype']).name} to {out}"
-        raise CheckpointError(
-            path, found=found, expected=expected, fix="export it so, or segment by another program and pass a COCO file"
-        )
+        fix = "export it with these shapes, or pass a COCO file from another program"
+        raise CheckpointError(path, found=found, expected=expected, fix=fix)
 
     def run(image: Image) -> NDArray[np.integer]:
         interpreter.set_tensor(inputs["index"], image[None])
@@ -206,6 +203,5 @@ def tflite(path: Path, names: tuple[str, ...] = CITYSCAPES_CLASSES) -> Tiled:
         return np.asarray(classes if classes.ndim == 2 else classes.argmax(-1))
 
     first = 1 if len(out) == 4 and out[3] == len(names) + 1 else 0
-    return Tiled(
-        run, shape[1], names, first, f"{Path(path).name} {hashlib.blake2b(content, digest_size=8).hexdigest()}"
-    )
+    identity = f"{Path(path).name} {hashlib.blake2b(content, digest_size=8).hexdigest()}"
+    return Tiled(run, shape[1], names, first, identity)

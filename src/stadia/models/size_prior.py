@@ -23,8 +23,8 @@ from stadia.core.files import replacing
 
 Image = NDArray[np.uint8]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_MIN_DEVIATION = 0.02  # of the logarithm: what a label itself is worth
-_MAX_FACTOR = 1.7  # either way from the mean of what it was trained on
+_MIN_DEVIATION = 0.02  # of the logarithm: the accuracy of a label
+_MAX_FACTOR = 1.7  # up or down from the training mean
 _CHUNK = 64
 
 
@@ -58,9 +58,8 @@ class SizePrior(nn.Module):
         """Map (B, 3, side, side) RGB in [0, 1] to ln of the height in meters (B,) and its standard deviation (B,)."""
         output = self.head(self.encoder((crops - self._mean) / self._std))
         reach = float(np.log(_MAX_FACTOR))
-        return float(np.log(self.mean_m)) + reach * torch.tanh(
-            output[:, 0]
-        ), _MIN_DEVIATION + 0.1 * nn.functional.softplus(output[:, 1])
+        deviation = _MIN_DEVIATION + 0.1 * nn.functional.softplus(output[:, 1])
+        return float(np.log(self.mean_m)) + reach * torch.tanh(output[:, 0]), deviation
 
     @torch.no_grad()
     def heights_of(self, crops: Sequence[Image]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

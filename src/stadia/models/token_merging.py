@@ -43,10 +43,9 @@ class TokenMergingAttention(nn.Module):
             sums = size.new_zeros(*x.shape[:2], kept, x.shape[-1]).scatter_add(2, of_group, x.float())
             return (sums / size[:, None, :, None]).to(x.dtype)
 
-        more = size.log()[:, None, None].to(q.dtype)
-        return functional.scaled_dot_product_attention(merged(q), merged(k), merged(v), attn_mask=more).gather(
-            2, of_group
-        )
+        log_size = size.log()[:, None, None].to(q.dtype)
+        output = functional.scaled_dot_product_attention(merged(q), merged(k), merged(v), attn_mask=log_size)
+        return output.gather(2, of_group)
 
 
 def match_tokens(metric: Tensor, removed: int, *, first: int) -> Tensor:
@@ -63,9 +62,8 @@ def match_tokens(metric: Tensor, removed: int, *, first: int) -> Tensor:
     """
     batch, tokens, dim = metric.shape
     pairs = (tokens - first) // 2
-    directions = functional.normalize(metric[:, first : first + 2 * pairs].detach(), dim=-1).reshape(
-        batch, pairs, 2, dim
-    )
+    directions = functional.normalize(metric[:, first : first + 2 * pairs].detach(), dim=-1)
+    directions = directions.reshape(batch, pairs, 2, dim)
     alike, partner = (directions[:, :, 0] @ directions[:, :, 1].transpose(1, 2)).max(dim=-1)
     chosen = alike.topk(removed, dim=-1, sorted=False).indices
     joining, joined = first + 2 * chosen, first + 2 * partner.gather(1, chosen) + 1
