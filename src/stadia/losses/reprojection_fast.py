@@ -95,7 +95,8 @@ class FusedReprojector:
         camera = Camera(K, self.camera.height, self.camera.width)
         at_infinity, epipole = infinity_and_epipole(camera, self.source_camera, T_source_target)
         transform = torch.cat([at_infinity, epipole[..., None]], dim=-1).to(self.dtype)  # (B, N, 3, 4)
-        compared = _Compare.apply(inverse_depth[:, 0].to(self.dtype), transform, self.brightness, self)  # type: ignore[no-untyped-call]
+        compare: Any = _Compare.apply  # untyped in torch
+        compared = compare(inverse_depth[:, 0].to(self.dtype), transform, self.brightness, self)
         residual, winner, nearest, unmasked, views = compared
         return Reprojection(
             Minimum(residual[:, None], winner[:, None], nearest[:, None], unmasked[:, None]), views, self.unwarped
