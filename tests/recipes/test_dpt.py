@@ -266,5 +266,5 @@ def test_what_became_of_the_weights_and_what_attention_costs_is_told(
     kept = task.about["load_report"]
     assert kept["source"] == str(file)
     assert kept["loaded"] > 100
-    assert all(".core." in name for name in kept["initialized"])
-    assert len(kept["initialized"]) == 12
+    assert all(".core." in name for name in kept["missing"])
+    assert len(kept["missing"]) == 12
