@@ -1,4 +1,4 @@
-"""Objects drawn on their image: boxes, axes, masks."""
+"""Draw objects on their image: boxes, axes, masks."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ AXES = ((230, 60, 50), (60, 190, 60), (70, 110, 250))
 """RGB of the object's x, y and z."""
 
 _SHIFT, _NEAR_M = 4, 0.01
-_FARTHEST_PX = 2**26  # OpenCV's numbers end at 2^31
+_FARTHEST_PX = 2**26  # OpenCV coordinates are below 2^31
 
 
 def draw_objects(
     image: Image, K: NDArray[np.float64], objects: Objects, names: Sequence[str] = (), *, scores: bool = False
 ) -> Image:
-    """(H, W, 3) RGB with each object's box, in the color of its class, and its axes from the center to the box's sides;
-    a copy.
+    """Draw each object's box in the color of its class, and its axes from the center to the sides, on a copy.
 
-    names: of the classes by their number, written beside the boxes.  scores: written beside the names, in hundredths.
-    What of a box lies behind the camera is left out.
+    image: (H, W, 3) RGB.
+    names: of the classes by their number, drawn beside the boxes.
+    scores: drawn beside the names, with two decimals.
+    Parts behind the camera are left out.
     """
     drawn = image.copy()
     thickness = max(1, round(image.shape[1] / 480))
     box_corners = corners(objects.T_camera_object.double(), objects.size_m.double()).cpu().numpy()
-    for row in torch.argsort(objects.T_camera_object[:, 2, 3], descending=True).tolist():  # what is near comes last
+    for row in torch.argsort(objects.T_camera_object[:, 2, 3], descending=True).tolist():  # near objects last
         class_id = int(objects.class_id[row])
         color = tuple(int(c) for c in color_categories(np.array([[class_id - 1]]), 7)[0, 0])
         corners_m = box_corners[row]
@@ -55,15 +56,15 @@ def draw_objects(
                 .tolist()
             )
             scale = max(0.3, image.shape[1] / 1400)
-            said = f"{names[class_id]} {float(objects.score[row]):.2f}" if scores else names[class_id]
-            cv2.putText(drawn, said, (x, max(y - 2, 8)), cv2.FONT_HERSHEY_SIMPLEX, scale, color, 1, cv2.LINE_AA)
+            text = f"{names[class_id]} {float(objects.score[row]):.2f}" if scores else names[class_id]
+            cv2.putText(drawn, text, (x, max(y - 2, 8)), cv2.FONT_HERSHEY_SIMPLEX, scale, color, 1, cv2.LINE_AA)
     return drawn
 
 
 def draw_masks(
     image: Image, instances: NDArray[np.integer], class_map: NDArray[np.integer], opacity: float = 0.55
 ) -> Image:
-    """(H, W, 3) RGB under the colors of the classes (H, W), 0 = none, with the outlines of the instances (H, W)."""
+    """Blend the colors of the classes (H, W), 0 = none, into (H, W, 3) RGB, with outlines of the instances (H, W)."""
     colors = color_categories(np.where(instances > 0, class_map, 0) - 1, 7)
     mixed = np.where((instances > 0)[..., None], (1 - opacity) * image + opacity * colors, image).astype(np.uint8)
     outline = np.zeros(instances.shape, bool)
@@ -74,9 +75,9 @@ def draw_masks(
 
 
 def _project(points: NDArray[np.float64], K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 3) to pixels (N, 2)."""
-    seen = points @ K.T
-    return np.asarray(seen[:, :2] / np.maximum(seen[:, 2:], _NEAR_M))
+    """Project (N, 3) to pixels (N, 2)."""
+    projected = points @ K.T
+    return np.asarray(projected[:, :2] / np.maximum(projected[:, 2:], _NEAR_M))
 
 
 def _line(
@@ -87,7 +88,7 @@ def _line(
     color: tuple[int, ...],
     thickness: int,
 ) -> None:
-    """Between points (3,) in the camera's frame, to a 16th of a pixel; what of it lies behind the camera is cut off."""
+    """Draw between points (3,) in the camera's frame, to a 16th of a pixel, without the part behind the camera."""
     near, far = sorted((start, end), key=lambda point: float(point[2]))
     if far[2] < _NEAR_M:
         return
@@ -102,6 +103,6 @@ def _line(
     height, width = (side * 2**_SHIFT for side in image.shape[:2])
     meets, a, b = cv2.clipLine(
         (-width, -height, 3 * width, 3 * height), a, b
-    )  # thick lines are drawn with 16 bits before the point
+    )  # OpenCV draws thick lines with 16 integer bits
     if meets:
         cv2.line(image, a, b, color, thickness, cv2.LINE_AA, _SHIFT)
