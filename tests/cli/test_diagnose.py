@@ -37,9 +37,9 @@ def test_the_cause_is_told_first_with_its_cure_and_what_follows_after_it(run: Ru
     assert code == 1
     places = [
         text.index(word)
-        for word in ("failed: ValueError: a loss of nan", "mend first", "stop E01", "to the left", "may follow")
+        for word in ("failed: ValueError: a loss of nan", "fix first", "stop E01", "to the left", "may follow")
     ]
-    places += [text.index(word) for word in ("warn T07", "of its own", "warn C06", "not checked", "poses: none")]
+    places += [text.index(word) for word in ("warn T07", "other causes", "warn C06", "not checked", "poses: none")]
     assert places == sorted(places)
     assert "residual" in text, "the evidence"
     code, text = said(run, "--json")

@@ -13,7 +13,7 @@ import pytest
 import stadia as package
 from stadia.core.errors import DataError
 
-COMMANDS = ("train", "evaluate", "predict", "data", "check", "report", "demo", "parts")
+COMMANDS = ("train", "evaluate", "predict", "data", "check", "report", "demo", "list")
 
 
 def failing_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -91,7 +91,7 @@ def test_interrupted(stadia, monkeypatch):
             "did you mean '--protocol'?",
         ),
         ("report x -q", "report: found option '-q'", "one of --out, --help, --traceback", "see `stadia report --help`"),
-        ("train", "train: found no recipe", "stadia train RECIPE", "`stadia parts recipes` lists them"),
+        ("train", "train: found no recipe", "stadia train RECIPE", "`stadia list recipes` lists them"),
         ("report a b", "report: found extra argument(s) (b)", "stadia report [OPTIONS]", "see `stadia report --help`"),
         (
             "train selfsup --out",
@@ -142,8 +142,8 @@ def test_no_word_at_all_prints_the_help(stadia, line):
 
 
 def test_reader_that_goes_away_is_no_error():
-    """`stadia parts datasets | head -0`."""
-    program = "import sys, stadia.cli.main as m; sys.stdin.read(); m.run(['parts', 'optimizers'] )"
+    """`stadia list datasets | head -0`."""
+    program = "import sys, stadia.cli.main as m; sys.stdin.read(); m.run(['list', 'optimizers'] )"
     child = subprocess.Popen(
         [sys.executable, "-c", program],
         stdin=subprocess.PIPE,

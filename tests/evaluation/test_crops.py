@@ -135,7 +135,7 @@ class TestOtherPrograms:
     def test_it_is_never_guessed(self, folders: tuple[Path, Path, NDArray]) -> None:
         predictions, truth, _ = folders
         with pytest.raises(
-            ProtocolError, match=r"1216x352 for ground truth of 1242x375.*--crop kb says that it is this part"
+            ProtocolError, match=r"1216x352 for ground truth of 1242x375.*--crop kb if it shows this part"
         ):
             scored(predictions, truth, "kitti-eigen")
 
@@ -170,7 +170,7 @@ class TestOtherPrograms:
 
 def test_a_crop_of_ours_cannot_be_talked_over(tmp_path: Path, kitti_drive: object) -> None:
     predict(Seer(), frames_of(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
-    with pytest.raises(ProtocolError, match="found the crop kb, expected none, as asked for; leave --crop out"):
+    with pytest.raises(ProtocolError, match="found the crop kb, expected none, as requested; leave --crop out"):
         Predictions.open(tmp_path / "out", crop="none")
 
 

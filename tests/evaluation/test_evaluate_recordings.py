@@ -1,4 +1,4 @@
-"""A predictor on recordings: predicted to disk, scored from disk, and what has nothing to be scored by is told first."""
+"""A predictor on recordings: predicted to disk, scored from disk; missing ground truth is reported first."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TestRecordings:
         other = Provenance(recipe="selfsup", config_hash="another")
         with pytest.raises(ProtocolError, match="another config_hash"):
             evaluate_recordings(silent, [drive()], PROTOCOLS["metric"], tmp_path, other, reuse=True)
-        with pytest.raises(StadiaError, match="a finished prediction there already"):
+        with pytest.raises(StadiaError, match="a finished prediction in it"):
             self.evaluate(red_reader(), [drive()], tmp_path)
 
     def test_what_was_left_unfinished_is_predicted_again(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:

@@ -191,9 +191,9 @@ def test_a_path_ends_where_nothing_is_known():
     cut = [*room.frames[:4], Frame("cut", room.frames[5].image, K.numpy(), None, is_neighbor=False)]
     found = follow(room, cut, "refined", source="room")
     assert len(found.names) == 4
-    assert found.ends == "the path ends at 000003: the motion to cut is not known"
+    assert found.ends == "the path ends at 000003: the motion to cut is unknown"
     with pytest.raises(
-        DataError, match="motion to 000001 is not known, expected a motion between two frames; use --method aligned"
+        DataError, match="motion to 000001 is unknown, expected a motion between two frames; use --method aligned"
     ):
         follow(room, room.frames, "network", source="room")
 

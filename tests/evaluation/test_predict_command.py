@@ -157,7 +157,7 @@ class TestPredict:
         assert "6 frames" in text
         assert len(list((out / "depth").iterdir())) == 12
         code, _, err = stadia(*words)
-        assert (code, "a finished prediction there already" in err) == (2, True)
+        assert (code, "a finished prediction in it" in err) == (2, True)
 
 
 def test_inputs_announce_length_and_rate(video: Path, drive_folder: Path) -> None:
