@@ -36,7 +36,7 @@ def sweep(
     from stadia.core.files import check_writable
     from stadia.recipes.studies.sweep import Sweep, importance, proof, read_space
 
-    metric, direction = _metric(recipe, metric, better)
+    metric, direction = _search_metric(recipe, metric, better)
     words = [*([f"data.path={data.expanduser().absolute()}"] if data else []), *(base or [])]
     search = Sweep(out, recipe, words, read_space(space), metric, direction, seed)
     check_writable(out)
@@ -47,11 +47,11 @@ def sweep(
         return with_whole_paths(resolve_recipe(recipe, None, list(given), example={})).model_dump(mode="json")
 
     try:
-        study = search.run(trials, resolved, lambda trial: typer.echo(_line(trial, metric), err=True))
+        study = search.run(trials, resolved, lambda trial: typer.echo(_trial_line(trial, metric), err=True))
     except KeyboardInterrupt:
         typer.echo(f"stopped; the same command goes on, with what is in {out}", err=True)
         raise
-    _show(study, metric, direction)
+    _print_trials(study, metric, direction)
     for key, share in importance(study).items():
         typer.echo(f"importance of {key}: {share:.0%}")
     if any(trial.value is not None for trial in study.trials):
@@ -63,7 +63,7 @@ def sweep(
         typer.echo(f"  {shlex.join(proof(search, study.best_trial))}")
 
 
-def _metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, Literal["lower", "higher"]]:
+def _search_metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, Literal["lower", "higher"]]:
     """Return the metric and its better direction; by default the recipe's best metric. Raise ConfigError."""
     from stadia.core.errors import ConfigError
     from stadia.recipes.studies.plan import check_metric
@@ -94,7 +94,7 @@ def _metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, L
     return metric, "lower" if (better or known) == "lower" else "higher"
 
 
-def _line(trial: Any, metric: str) -> str:
+def _trial_line(trial: Any, metric: str) -> str:
     value = f", {metric} {trial.value:.5g}" if trial.value is not None else ""
     why = f" ({trial.user_attrs['why']})" if "why" in trial.user_attrs else ""
     return (
@@ -103,7 +103,7 @@ def _line(trial: Any, metric: str) -> str:
     )
 
 
-def _show(study: Any, metric: str, better: str) -> None:
+def _print_trials(study: Any, metric: str, better: str) -> None:
     """Print ended trials, best first, then the others."""
     from rich.console import Console
     from rich.table import Table

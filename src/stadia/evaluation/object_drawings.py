@@ -17,7 +17,7 @@ Image = NDArray[np.uint8]
 AXES = ((230, 60, 50), (60, 190, 60), (70, 110, 250))
 """RGB of the object's x, y and z."""
 
-_SHIFT, _NEAR_M = 4, 0.01
+_SUBPIXEL_BITS, _NEAR_PLANE_M = 4, 0.01
 _FARTHEST_PX = 2**26  # OpenCV coordinates are below 2^31
 
 
@@ -38,17 +38,17 @@ def draw_objects(
         class_id = int(objects.class_id[row])
         color = tuple(int(c) for c in color_categories(np.array([[class_id - 1]]), 7)[0, 0])
         corners_m = box_corners[row]
-        if corners_m[:, 2].max() < _NEAR_M:
+        if corners_m[:, 2].max() < _NEAR_PLANE_M:
             continue
         for a, b in EDGES:
-            _line(drawn, corners_m[a], corners_m[b], K, color, thickness)
+            _draw_segment(drawn, corners_m[a], corners_m[b], K, color, thickness)
         T, half = objects.T_camera_object[row].double().cpu().numpy(), objects.size_m[row].double().cpu().numpy() / 2
         for axis, axis_color in enumerate(AXES):
-            _line(drawn, T[:3, 3], T[:3, 3] + T[:3, axis] * half[axis], K, axis_color, thickness + 1)
+            _draw_segment(drawn, T[:3, 3], T[:3, 3] + T[:3, axis] * half[axis], K, axis_color, thickness + 1)
         if names:
             x, y = (
                 np.clip(
-                    _project(corners_m[corners_m[:, 2] >= _NEAR_M], K).min(0),
+                    _project(corners_m[corners_m[:, 2] >= _NEAR_PLANE_M], K).min(0),
                     0,
                     (image.shape[1] - 1, image.shape[0] - 1),
                 )
@@ -77,10 +77,10 @@ def draw_masks(
 def _project(points: NDArray[np.float64], K: NDArray[np.float64]) -> NDArray[np.float64]:
     """Project (N, 3) to pixels (N, 2)."""
     projected = points @ K.T
-    return np.asarray(projected[:, :2] / np.maximum(projected[:, 2:], _NEAR_M))
+    return np.asarray(projected[:, :2] / np.maximum(projected[:, 2:], _NEAR_PLANE_M))
 
 
-def _line(
+def _draw_segment(
     image: Image,
     start: NDArray[np.float64],
     end: NDArray[np.float64],
@@ -90,19 +90,19 @@ def _line(
 ) -> None:
     """Draw between points (3,) in the camera's frame, to a 16th of a pixel, without the part behind the camera."""
     near, far = sorted((start, end), key=lambda point: float(point[2]))
-    if far[2] < _NEAR_M:
+    if far[2] < _NEAR_PLANE_M:
         return
-    if near[2] < _NEAR_M:
-        near = far + (near - far) * (far[2] - _NEAR_M) / (far[2] - near[2])
+    if near[2] < _NEAR_PLANE_M:
+        near = far + (near - far) * (far[2] - _NEAR_PLANE_M) / (far[2] - near[2])
     a, b = (
-        (np.clip(_project(np.stack((near, far)), K), -_FARTHEST_PX, _FARTHEST_PX) * 2**_SHIFT)
+        (np.clip(_project(np.stack((near, far)), K), -_FARTHEST_PX, _FARTHEST_PX) * 2**_SUBPIXEL_BITS)
         .round()
         .astype(int)
         .tolist()
     )
-    height, width = (side * 2**_SHIFT for side in image.shape[:2])
+    height, width = (side * 2**_SUBPIXEL_BITS for side in image.shape[:2])
     meets, a, b = cv2.clipLine(
         (-width, -height, 3 * width, 3 * height), a, b
     )  # OpenCV draws thick lines with 16 integer bits
     if meets:
-        cv2.line(image, a, b, color, thickness, cv2.LINE_AA, _SHIFT)
+        cv2.line(image, a, b, color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 GOOD, BAD, HORIZON, PLANE = (0, 158, 115), (213, 94, 0), (240, 228, 66), (86, 180, 233)
 """RGB, Okabe and Ito: green for inliers, red for outliers, yellow for the horizon, blue for the plane."""
 
-_SHIFT, _NEAR_M = 4, 0.5
+_SHIFT_BITS, _MIN_AHEAD_M = 4, 0.5
 _MAX_SHOWN = 1.6  # heights above this multiple of the estimate are not shown
 
 
@@ -32,7 +32,7 @@ def draw_horizon(image: Image, horizon: ArrayLike) -> Image:
     width = image.shape[1]
     if abs(b) > 1e-6:
         left, right = (np.array([x, -(a * x + c) / b]) for x in (0.0, width - 1.0))
-        _line(drawn, left, right, HORIZON, _thickness(width))
+        _draw_line(drawn, left, right, HORIZON, _thickness(width))
     return drawn
 
 
@@ -63,9 +63,9 @@ def draw_plane(
 
     lines = [(at(x, near), at(x, far)) for x in sides] + [(at(sides[0], z), at(sides[-1], z)) for z in ahead]
     for start, end in lines:
-        if min(start[2], end[2]) > _NEAR_M:
+        if min(start[2], end[2]) > _MIN_AHEAD_M:
             a, b = ((K @ point)[:2] / point[2] for point in (start, end))
-            _line(drawn, a, b, PLANE, _thickness(image.shape[1]))
+            _draw_line(drawn, a, b, PLANE, _thickness(image.shape[1]))
     return drawn
 
 
@@ -211,12 +211,12 @@ def _thickness(width: int) -> int:
     return max(1, round(width / 700))
 
 
-def _line(image: Image, start: Array, end: Array, color: tuple[int, int, int], thickness: int) -> None:
+def _draw_line(image: Image, start: Array, end: Array, color: tuple[int, int, int], thickness: int) -> None:
     """Draw to a 16th of a pixel, without parts far outside."""
     if not (np.isfinite(start).all() and np.isfinite(end).all()) or max(np.abs(start).max(), np.abs(end).max()) > 2**20:
         return
-    a, b = ((point * 2**_SHIFT).round().astype(int).tolist() for point in (start, end))
-    height, width = (side << _SHIFT for side in image.shape[:2])
+    a, b = ((point * 2**_SHIFT_BITS).round().astype(int).tolist() for point in (start, end))
+    height, width = (side << _SHIFT_BITS for side in image.shape[:2])
     meets, a, b = cv2.clipLine((-width, -height, 3 * width, 3 * height), a, b)
     if meets:
-        cv2.line(image, a, b, color, thickness, cv2.LINE_AA, _SHIFT)
+        cv2.line(image, a, b, color, thickness, cv2.LINE_AA, _SHIFT_BITS)
