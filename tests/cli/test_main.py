@@ -123,6 +123,7 @@ def test_interrupted(stadia, monkeypatch):
             "one of train, evaluate,",
             "see `stadia --help`",
         ),
+        ("parts losses", "command line: found command 'parts'", "one of train, evaluate,", "use `stadia list`"),
         ("data roadwrld", "data: found command 'roadwrld'", "one of roadworld", "did you mean 'roadworld'?"),
     ],
 )

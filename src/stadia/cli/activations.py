@@ -7,20 +7,15 @@ from typing import Annotated
 
 import typer
 
+from stadia.cli.arguments import CheckpointArgument, EveryOption, InputArgument, InputSettings
+
 
 def activations(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or a run's folder.", show_default=False)],
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="An image, a folder, a video, or a dataset.", show_default=False)
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE", help="How to open INPUT: data.camera.horizontal_fov_deg=69", show_default=False
-        ),
-    ] = None,
+    checkpoint: CheckpointArgument,
+    source: InputArgument,
+    overrides: InputSettings = None,
     out: Annotated[Path, typer.Option("--out", help="The new .mp4 file.", show_default=False)] = ...,  # type: ignore[assignment]
-    every: Annotated[int, typer.Option("--every", min=1, help="Use each n-th frame.")] = 1,
+    every: EveryOption = 1,
 ) -> None:
     """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
     from stadia.cli.watch import on_stderr

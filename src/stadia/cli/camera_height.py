@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stadia.cli.arguments import EveryOption
+
 
 def camera_height(
     source: Annotated[
@@ -26,7 +28,7 @@ def camera_height(
     out: Annotated[
         Path | None, typer.Option("--out", help="A folder for the result and its images.", show_default=False)
     ] = None,
-    every: Annotated[int, typer.Option("--every", min=1, help="Use each n-th frame.")] = 1,
+    every: EveryOption = 1,
 ) -> None:
     """Estimate the camera's height without a network, from the horizon and cars and people of known height
     distribution.

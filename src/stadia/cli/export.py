@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from stadia.cli.arguments import CheckpointArgument
+
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or a run's folder.", show_default=False)],
+    checkpoint: CheckpointArgument,
     out: Annotated[
         Path, typer.Option("--out", help="A new file: model.onnx, or model.pt2 for torch.export.", show_default=False)
     ] = ...,  # type: ignore[assignment]

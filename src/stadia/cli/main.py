@@ -46,24 +46,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command()(train)
-app.command()(evaluate)
-app.command()(predict)
-app.command()(activations)
-app.command()(odometry)
-app.command()(prepare)
-app.command()(camera_height)
-app.command()(export)
+for command in (train, evaluate, predict, activations, odometry, prepare, camera_height, export):
+    app.command()(command)
 app.add_typer(data, name="data")
-app.command()(check)
-app.command()(explain)
-app.command()(diagnose)
-app.command()(report)
-app.command()(journal)
-app.command()(compare)
-app.command()(ablate)
-app.command()(sweep)
-app.command()(demo)
+for command in (check, explain, diagnose, report, journal, compare, ablate, sweep, demo):
+    app.command()(command)
 app.command("list")(parts)
 
 
@@ -131,7 +118,7 @@ def _mistake_of_words(error: Any) -> StadiaError:
         found = found.replace(words, plainer)
     word = found.split("'")[1] if valid else "="
     if word in RENAMED_COMMANDS:
-        fix = f"the command is now `stadia {RENAMED_COMMANDS[word]}`"
+        fix = f"use `stadia {RENAMED_COMMANDS[word]}`"
         return StadiaError("command line", found=found, expected=f"one of {', '.join(valid)}", fix=fix)
     near = None if "=" in word else nearest(word, valid)  # a setting is not a misspelled command
     usage = " ".join([path, *command.collect_usage_pieces(context)]) if command else "a line as the help shows it"

@@ -7,18 +7,13 @@ from typing import Annotated
 
 import typer
 
+from stadia.cli.arguments import CheckpointArgument, InputArgument, InputSettings
+
 
 def odometry(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, or a run's folder.", show_default=False)],
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A video, a folder of images, or a dataset.", show_default=False)
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE", help="How to open INPUT: data.camera.horizontal_fov_deg=69", show_default=False
-        ),
-    ] = None,
+    checkpoint: CheckpointArgument,
+    source: InputArgument,
+    overrides: InputSettings = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="A new folder; in CHECKPOINT's run by default.", show_default=False)
     ] = None,

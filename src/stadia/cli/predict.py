@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stadia.cli.arguments import EveryOption, InputArgument, InputSettings
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -16,17 +18,10 @@ def predict(
     checkpoint: Annotated[
         Path, typer.Argument(help="A checkpoint, a run's folder, or a model.onnx.", show_default=False)
     ],
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="An image, a folder, a video, or a dataset.", show_default=False)
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE", help="How to open INPUT: data.camera.horizontal_fov_deg=69", show_default=False
-        ),
-    ] = None,
+    source: InputArgument,
+    overrides: InputSettings = None,
     out: Annotated[Path, typer.Option("--out", help="A new folder for the predictions.", show_default=False)] = ...,  # type: ignore[assignment]
-    every: Annotated[int, typer.Option("--every", min=1, help="Use each n-th frame.")] = 1,
+    every: EveryOption = 1,
     motion: Annotated[
         str | None,
         typer.Option(

@@ -7,19 +7,14 @@ from typing import Annotated
 
 import typer
 
+from stadia.cli.arguments import EveryOption, InputArgument, InputSettings
+
 DEFAULT = "facebook/mask2former-swin-tiny-cityscapes-panoptic"
 
 
 def prepare(
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A video, a folder of images, or a dataset.", show_default=False)
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE", help="How to open INPUT: data.camera.horizontal_fov_deg=69", show_default=False
-        ),
-    ] = None,
+    source: InputArgument,
+    overrides: InputSettings = None,
     masks: Annotated[bool, typer.Option("--masks", help="Make masks of road and objects of every frame.")] = False,
     by: Annotated[
         str,
@@ -36,7 +31,7 @@ def prepare(
             "--heights", help="A learned size prior that predicts the height of each car.", show_default=False
         ),
     ] = None,
-    every: Annotated[int, typer.Option("--every", min=1, help="Use each n-th frame.")] = 1,
+    every: EveryOption = 1,
 ) -> None:
     """Make masks of road and objects for your own video. The same command resumes. Check its sheet before training."""
     from stadia.core.errors import ConfigError

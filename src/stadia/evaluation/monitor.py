@@ -56,8 +56,9 @@ def uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dict[str, T
     """Compute the calibration of Sigma as the scale of its residuals, (B,) per sample, over every fourth row and
     column.
 
-    `inside_10` to `inside_90`: share of residuals in the interval about 0 that holds that percentage of a Laplace
-    distribution of scale Sigma, whose likelihood is r / Sigma + log Sigma.
+    r / Sigma + log Sigma is the likelihood of a Laplace distribution of scale Sigma.
+    `inside_10` to `inside_90`: share of residuals in the interval about 0 that holds this percentage of the
+    distribution.
     `residual_over_sigma`: mean ratio, 1 for a calibrated Sigma.
     `residual_spearman`: rank correlation of Sigma and residual, 0 where one of them is constant.
 

@@ -69,8 +69,8 @@ def network_motion(predictor: Predictor, now: View, following: View, T_before: T
 def aligned_motion(predictor: Predictor, now: View, following: View, T_before: Tensor | None) -> Tensor | None:
     """Refine the motion of the pose network, or else the motion before, by direct alignment with the predicted depth.
 
-    Arguments and result are those of `network_motion`. The network's motion is kept where the overlap is too small
-    (LEAST_SEEN), where the images differ (GAINS), and for inverse depth up to an unknown shift.
+    Arguments and result are those of `network_motion`. The network's motion is kept for too small an overlap
+    (LEAST_SEEN) and for different images (GAINS). It is also kept for inverse depth up to an unknown shift.
     """
     predicted = network_motion(predictor, now, following, T_before)
     if predictor.claim is Claim.AFFINE_INVERSE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -146,7 +147,11 @@ def heights_over_frames(
         if number:
             axes.axvline(start - 0.5, color="0.4", linewidth=1)
         if len(starts) > 1:
-            position = {"xycoords": ("data", "axes fraction"), "xytext": (2, -9), "textcoords": "offset points"}
+            position: dict[str, Any] = {
+                "xycoords": ("data", "axes fraction"),
+                "xytext": (2, -9),
+                "textcoords": "offset points",
+            }
             axes.annotate(name, (start, 1), fontsize=7, **position)
     within = np.clip(np.append(heights[valid], true_m or estimate_m), 0, _MAX_SHOWN * estimate_m)
     bottom = min(0.9 * within.min(), max(low_m, 0.6 * estimate_m))

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from stadia.evaluation.drawings import render_figure
 
-Image = NDArray[np.uint8]
 TICKS_M = (2, 5, 10, 20, 40, 80)
 """Ticks of the logarithmic scale, from its first to its last value; bright is near."""
 WIDTH, TILE = 12.8, 3.0
 """Inches, of 100 pixels each."""
 
 
-def depths_on_one_scale(rows: Sequence[Sequence[NDArray[np.generic]]], names: Sequence[str]) -> Image:
+def depths_on_one_scale(rows: Sequence[Sequence[NDArray[np.generic]]], names: Sequence[str]) -> NDArray[np.uint8]:
     """Draw rows of tiles with column names above and the scale of metres beside them, (H, W, 3) RGB.
 
     Args:
