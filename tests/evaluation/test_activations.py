@@ -189,7 +189,8 @@ def test_one_that_breaks_off_leaves_no_file(predictor: SimpleNamespace, tmp_path
 
 
 def test_the_command_and_its_mistakes(
-    checkpoint: Path, video: Path, tmp_path: Path, stadia: Callable[..., tuple[int, str, str]], predictor: SimpleNamespace,
+    checkpoint: Path, video: Path, tmp_path: Path, stadia: Callable[..., tuple[int, str, str]],
+    predictor: SimpleNamespace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     task = predictor.network

@@ -129,7 +129,7 @@ def test_what_has_finished_is_not_run_again_and_what_was_stopped_goes_on(ablate,
     first = Trainings(stopped)
     code, _, err = ablate(first)
     assert (code, len(first.seen)) == (130, 5)
-    assert "the same command goes on" in err
+    assert "the same command resumes" in err
     second = Trainings(noise)
     assert ablate(second)[0] == 0
     assert second.seen[0] == "--resume fast-seed1"

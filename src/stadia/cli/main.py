@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -46,12 +46,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (train, evaluate, predict, activations, odometry, prepare, camera_height, export):
-    app.command()(command)
-app.add_typer(data, name="data")
-for command in (check, explain, diagnose, report, journal, compare, ablate, sweep, demo):
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(train, evaluate, predict, activations, odometry, prepare, camera_height, export),
+    *(check, explain, diagnose, report, journal, compare, ablate, sweep, demo),
+)
+for command in COMMANDS:
     app.command()(command)
 app.command("list")(parts)
+app.add_typer(data, name="data")
 
 
 def _version(wanted: bool) -> None:

@@ -49,7 +49,7 @@ def sweep(
     try:
         study = search.run(trials, resolved, lambda trial: typer.echo(_trial_line(trial, metric), err=True))
     except KeyboardInterrupt:
-        typer.echo(f"stopped; the same command goes on, with what is in {out}", err=True)
+        typer.echo(f"stopped; the same command resumes the sweep in {out}", err=True)
         raise
     _print_trials(study, metric, direction)
     for key, share in importance(study).items():
