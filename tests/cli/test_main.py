@@ -50,7 +50,7 @@ def test_mistake_is_one_line(stadia, monkeypatch):
 @pytest.mark.parametrize(
     "line", [("--traceback", "report", "x"), ("report", "x", "--traceback"), ("report", "--traceback", "x")]
 )
-def test_traceback_when_asked_for(stadia, monkeypatch, line):
+def test_traceback_option(stadia, monkeypatch, line):
     failing_with(monkeypatch, DataError("a.png", found="nothing", expected="an image", fix="look again"))
     code, _, err = stadia(*line)
     assert code == 2
@@ -58,7 +58,7 @@ def test_traceback_when_asked_for(stadia, monkeypatch, line):
     assert err.endswith("stadia: a.png: found nothing, expected an image; look again\n")
 
 
-def test_mistake_of_ours_is_one_line_and_tells_what_to_do(stadia, monkeypatch):
+def test_internal_error_is_one_line_with_the_fix(stadia, monkeypatch):
     failing_with(monkeypatch, KeyError("surprise\nof two lines"))
     code, _, err = stadia("report", "x")
     assert code == 70
@@ -127,7 +127,7 @@ def test_interrupted(stadia, monkeypatch):
         ("data roadwrld", "data: found command 'roadwrld'", "one of roadworld", "did you mean 'roadworld'?"),
     ],
 )
-def test_a_wrong_word_is_one_line_that_says_what_would_be_right(stadia, line, found, expected, fix):
+def test_usage_error_is_one_line_with_the_fix(stadia, line, found, expected, fix):
     code, out, err = stadia(*line.split())
     assert (code, out) == (2, "")
     assert re.fullmatch(

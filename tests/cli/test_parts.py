@@ -48,7 +48,7 @@ def test_a_kind_is_listed_with_those_that_end_in_its_name(stadia):
     assert "silog_pooled" in out
 
 
-def test_unknown_kind_tells_the_nearest(stadia):
+def test_unknown_kind_names_the_nearest(stadia):
     code, _, err = stadia("list", "los")
     assert code == 2
     assert "did you mean 'losses'?" in err
@@ -63,7 +63,7 @@ def test_lines_are_read_without_importing(python):
     assert "Gradient descent" in done.stdout
 
 
-def test_a_protocol_says_what_it_fits():
+def test_protocol_row_names_its_alignment():
     lines = dict(rows_of("protocols"))
     assert lines["metric"].startswith("metres as they are; truth: ")
     assert lines["relative"].startswith(

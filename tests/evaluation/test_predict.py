@@ -111,7 +111,9 @@ class TestFolder:
             run(drive(0), red_reader(), tmp_path / "out")
 
     @pytest.mark.parametrize("value", [float("nan"), 0.0, -1.0])
-    def test_a_network_that_says_nonsense(self, value: float, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    def test_prediction_that_is_not_finite_is_refused(
+        self, value: float, tmp_path: Path, drive: Make, red_reader: Make
+    ) -> None:
         predictor = red_reader()
         predictor.inverse_depth = lambda image, camera: torch.full((1, 1, 15, 45), value)
         with pytest.raises(StadiaError, match=r"prediction of '000000'.*finite and positive"):
@@ -229,7 +231,7 @@ class TestPointCloud:
         assert len(trimesh.load(tmp_path / "cloud.ply").vertices) <= 15 * 45
 
 
-def test_a_path_ends_where_a_motion_is_not_known(tmp_path: Path, drive: Make, red_reader: Make) -> None:
+def test_path_ends_at_unknown_motion(tmp_path: Path, drive: Make, red_reader: Make) -> None:
     predictor, asked = red_reader(), []
 
     def unknown_third(*_: object) -> torch.Tensor | None:
@@ -261,7 +263,7 @@ def test_why_there_is_no_path_at_all(tmp_path: Path, drive: Make, red_reader: Ma
     assert run(drive(1), red_reader(), tmp_path / "one").record.path_ends == ""
 
 
-def test_each_motion_is_told_the_one_before(drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_motion_gets_the_previous_one(drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
 
     def counting(predictor: object, now: object, following: object, T_before: torch.Tensor | None) -> torch.Tensor:
