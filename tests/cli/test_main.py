@@ -13,7 +13,7 @@ import pytest
 import stadia as package
 from stadia.core.errors import DataError
 
-COMMANDS = ("train", "evaluate", "predict", "data", "check", "report", "demo", "parts")
+COMMANDS = ("train", "evaluate", "predict", "data", "check", "report", "demo", "list")
 
 
 def failing_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -50,7 +50,7 @@ def test_mistake_is_one_line(stadia, monkeypatch):
 @pytest.mark.parametrize(
     "line", [("--traceback", "report", "x"), ("report", "x", "--traceback"), ("report", "--traceback", "x")]
 )
-def test_traceback_when_asked_for(stadia, monkeypatch, line):
+def test_traceback_option(stadia, monkeypatch, line):
     failing_with(monkeypatch, DataError("a.png", found="nothing", expected="an image", fix="look again"))
     code, _, err = stadia(*line)
     assert code == 2
@@ -58,7 +58,7 @@ def test_traceback_when_asked_for(stadia, monkeypatch, line):
     assert err.endswith("stadia: a.png: found nothing; expected an image. Fix: look again.\n")
 
 
-def test_mistake_of_ours_is_one_line_and_tells_what_to_do(stadia, monkeypatch):
+def test_internal_error_is_one_line_with_the_fix(stadia, monkeypatch):
     failing_with(monkeypatch, KeyError("surprise\nof two lines"))
     code, _, err = stadia("report", "x")
     assert code == 70
@@ -91,7 +91,7 @@ def test_interrupted(stadia, monkeypatch):
             "did you mean '--protocol'?",
         ),
         ("report x -q", "report: found option '-q'", "one of --out, --help, --traceback", "see `stadia report --help`"),
-        ("train", "train: found no recipe", "stadia train RECIPE", "`stadia parts recipes` lists them"),
+        ("train", "train: found no recipe", "stadia train RECIPE", "`stadia list recipes` lists them"),
         ("report a b", "report: found extra argument(s) (b)", "stadia report [OPTIONS]", "see `stadia report --help`"),
         (
             "train selfsup --out",
@@ -123,10 +123,11 @@ def test_interrupted(stadia, monkeypatch):
             "one of train, evaluate,",
             "see `stadia --help`",
         ),
+        ("parts losses", "command line: found command 'parts'", "one of train, evaluate,", "use `stadia list`"),
         ("data roadwrld", "data: found command 'roadwrld'", "one of roadworld", "did you mean 'roadworld'?"),
     ],
 )
-def test_a_wrong_word_is_one_line_that_says_what_would_be_right(stadia, line, found, expected, fix):
+def test_usage_error_is_one_line_with_the_fix(stadia, line, found, expected, fix):
     code, out, err = stadia(*line.split())
     assert (code, out) == (2, "")
     assert re.fullmatch(
@@ -142,8 +143,8 @@ def test_no_word_at_all_prints_the_help(stadia, line):
 
 
 def test_reader_that_goes_away_is_no_error():
-    """`stadia parts datasets | head -0`."""
-    program = "import sys, stadia.cli.main as m; sys.stdin.read(); m.run(['parts', 'optimizers'] )"
+    """`stadia list datasets | head -0`."""
+    program = "import sys, stadia.cli.main as m; sys.stdin.read(); m.run(['list', 'optimizers'] )"
     child = subprocess.Popen(
         [sys.executable, "-c", program],
         stdin=subprocess.PIPE,

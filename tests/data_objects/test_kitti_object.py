@@ -154,7 +154,7 @@ def test_a_missing_file_is_named(kitti: Path, missing: str, message: str) -> Non
 
 
 def test_split_without_labels_is_refused_with_alternatives(kitti: Path) -> None:
-    with pytest.raises(DataError, match="found no train/label_2; expected a split with labels; available: training"):
+    with pytest.raises(DataError, match="found no train/label_2; expected a split with labels. Fix: available: training"):
         KittiObjectImages.open(kitti, "train")
 
 

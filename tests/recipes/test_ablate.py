@@ -129,7 +129,7 @@ def test_what_has_finished_is_not_run_again_and_what_was_stopped_goes_on(ablate,
     first = Trainings(stopped)
     code, _, err = ablate(first)
     assert (code, len(first.seen)) == (130, 5)
-    assert "the same command goes on" in err
+    assert "the same command resumes" in err
     second = Trainings(noise)
     assert ablate(second)[0] == 0
     assert second.seen[0] == "--resume fast-seed1"
@@ -270,7 +270,7 @@ def test_runs_that_were_trained_on_other_budgets_are_not_judged(ablate, tmp_path
         (["--seeds", "0"], "1 seed cannot tell a change from chance: at least 3"),
         (["--seeds", "0,1,1"], "a seed that is named twice"),
         (["--margin", "-1"], "greater than 0"),
-        (["--metric", "train/own"], "say it with --better"),
+        (["--metric", "train/own"], "set --better"),
         (["--metric", "val/abs_rl", "--better", "lower"], "did you mean 'val/abs_rel'?"),
         (["--metric", "val/abs_rl", "--better", "lower", "--dry-run"], "'val/abs_rl', which no run of 'selfsup' has"),
         (["--metric", "d1"], "did you mean 'val/d1'?"),
