@@ -1,6 +1,6 @@
-"""Wires rooms into a training: data, model, geometry, losses, metrics. Never another recipe.
+"""The five recipes by name, and the functions that configure, train and load them. A recipe never imports another.
 
-The main job, from Python:
+From Python:
 
     from stadia import recipes, report
     config = recipes.configure("selfsup", data={"path": "drive.mp4", "camera": {"horizontal_fov_deg": 70}})
@@ -50,8 +50,9 @@ DEMOS = Table("demo", {"selfsup": "stadia.recipes.demo:run", "metric": "stadia.r
 
 
 def configure(recipe: str, overrides: Iterable[str] = (), **values: Any) -> RecipeConfig:
-    """A recipe's configuration from nested values and `dotted.key=value` overrides. Raises ConfigError with every
-    mistake at once.
+    """Return a recipe's configuration from nested values and `dotted.key=value` overrides.
+
+    Raises ConfigError with every mistake at once.
     """
     from stadia.core.config import resolve
 
@@ -60,7 +61,7 @@ def configure(recipe: str, overrides: Iterable[str] = (), **values: Any) -> Reci
 
 
 def __getattr__(name: str) -> Any:
-    """`train`, `rehearse` and `load_predictor`, imported when first asked for: they bring torch."""
+    """Import `train`, `rehearse` and `load_predictor` on first use: they need torch."""
     if name == "rehearse":
         from stadia.recipes import rehearsal
 
