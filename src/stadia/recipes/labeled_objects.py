@@ -71,20 +71,20 @@ def found_by_others(images: ObjectImages, results: Path) -> list[list[EstimatedB
     """
     if isinstance(images, BopImages):
         rows, unit = read_results(results), "millimetres"
-        found, estimated_m = boxes_of(rows, images, results), [one.T_camera_model for one in rows]
+        found, poses = boxes_of(rows, images, results), [one.T_camera_model for one in rows]
         true = [T @ model.T_object_model for index in range(len(images)) for model, T in images.poses(index)]
     elif isinstance(images, KittiObjectImages):
         found, unit = images.results(results), "metres"
-        estimated_m = [box.T_camera_object for of_image in found for box, _ in of_image]
+        poses = [box.T_camera_object for of_image in found for box, _ in of_image]
         true = [box.T_camera_object for index in range(len(images)) for box in images.boxes(index)]
     else:
         expected = "those of a BOP or KITTI data set"
         raise ConfigError("--objects", found=f"results for {images.name}", expected=expected, fix="see --reference")
-    if not estimated_m:
+    if not poses:
         raise DataError(
             results, found="no estimate in any file", expected="one at least", fix="let the program write them again"
         )
-    _check_unit(results, estimated_m, true, unit)
+    _check_unit(results, poses, true, unit)
     return found
 
 
