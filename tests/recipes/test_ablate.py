@@ -174,7 +174,7 @@ def test_a_run_that_is_killed_does_not_end_the_study(ablate, tmp_path):
     assert again.seen == ["--resume fast-seed1"]
 
 
-def test_one_number_in_all_seeds_is_said(ablate):
+def test_equal_values_in_all_seeds_are_noted(ablate):
     _, out, _ = ablate(Trainings(lambda change, seed: 0.25 + 0.125 * (change == "fast")))
     assert "One number in all seeds leaves no spread" in out
     assert "take 7 seeds" in out  # two changes at 5 %: 2 / 2^7 is the first below 2.5 %
@@ -187,7 +187,7 @@ def test_epochs_are_budgets_where_nothing_makes_them_longer(ablate):
     assert (code, "another budget than the base (data.offsets" in err) == (2, True)
 
 
-def test_a_change_of_the_yardstick_is_told(ablate, tmp_path):
+def test_changed_evaluation_keys_are_noted(ablate, tmp_path):
     """Before anything is trained, and with the verdict: other images or another size, and a loss that measures itself."""
     words = ["--change", "small: data.height=96 data.width=320", "--change", "plain: loss.ssim_weight=0.5"]
     code, out, err = ablate(Trainings(noise), *words, "--dry-run")
@@ -356,7 +356,7 @@ def test_a_study_that_was_trained_otherwise_is_another_study(ablate, tmp_path):
     assert (code, "a study that has seed 3 too" in err) == (2, True)
 
 
-def test_what_is_chosen_after_a_look_is_told(ablate):
+def test_choices_after_results_are_noted(ablate):
     told = "Chosen when results were there"
     assert told not in ablate(Trainings(noise))[1]
     assert told not in ablate(Trainings(noise))[1]  # the same question again
@@ -373,7 +373,7 @@ def test_what_is_chosen_after_a_look_is_told(ablate):
     )
 
 
-def test_training_that_was_not_saturated_is_told(ablate):
+def test_unsaturated_training_is_noted(ablate):
     class Falling(Trainings):
         def run(self, jobs, ended):
             def lower(job, code):

@@ -56,7 +56,7 @@ def asked(source: Path, *overrides: str, out: Path | None = None) -> CameraHeigh
 
 
 @pytest.mark.parametrize("horizon", ["objects", "given"])
-def test_masks_give_the_height_and_say_on_what_it_rests(drive, tmp_path, horizon):
+def test_masks_give_the_height_and_its_priors(drive, tmp_path, horizon):
     lines = list(camera_height_asked(asked(drive, f"horizon={horizon}", out=tmp_path / "out")))
     found = json.loads((tmp_path / "out" / "camera_height.json").read_text())
     assert found["camera_height_m"] == pytest.approx(TRUE_M, rel=0.02)
@@ -78,7 +78,7 @@ def estimate(drive: Path, *overrides: str) -> float:
     return estimate_camera_height(seen_frames(ask, lambda items, count, what: items), ask.config).found.camera_height_m
 
 
-def test_frames_of_several_cameras_are_asked_together(drive):
+def test_frames_of_several_cameras_are_combined(drive):
     """A zoom: the same objects, seen by a camera with twice the focal length and another middle."""
     ask = asked(drive, "horizon=given")
     frames = seen_frames(ask, lambda items, count, what: items)
@@ -113,7 +113,7 @@ def test_edges_along_the_road_give_the_horizon():
     assert edges_horizon(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), camera).isnan().all()
 
 
-def test_a_drive_travels_to_its_horizon_and_one_that_stands_says_nothing():
+def test_travel_gives_the_horizon_and_a_standing_camera_none():
     """Posts at many depths, seen by a camera that looks down by 2 degrees and drives level."""
     rng = np.random.default_rng(0)
     K = np.array([[2 * FOCAL, 0, 479.5], [0, 2 * FOCAL, 179.5], [0, 0, 1]])
@@ -183,7 +183,7 @@ def test_two_objects_that_disagree_give_no_height(drive):
     )
 
 
-def test_heights_stand_at_the_numbers_of_the_video_drive_after_drive(drive):
+def test_chart_positions_are_frame_numbers_drive_after_drive(drive):
     frame = seen_frames(asked(drive, "horizon=given"), lambda items, count, what: items)[0]
     frames = [replace(frame, name=f"a/{n:06d}", drive="a") for n in (5, 9, 20)] + [
         replace(frame, name=f"b/{n}", drive="b") for n in (7, 8)
@@ -203,7 +203,7 @@ def test_priors_that_do_not_exist_are_one_mistake_in_plain_words():
         camera_height_config(['priors={"car": {"mean_m": 1.5}}'])
 
 
-def test_what_is_missing_is_said(drive):
+def test_missing_input_is_reported(drive):
     with pytest.raises(
         DataError, match="no height of class car; there are 24 of class car, as in drive/000000, 6 of class pole"
     ):
@@ -219,7 +219,7 @@ def test_what_is_missing_is_said(drive):
         list(camera_height_asked(asked(drive)))
 
 
-def test_a_class_without_a_height_or_an_object_is_noted_and_the_others_speak(drive):
+def test_unused_classes_are_noted_and_others_are_used(drive):
     lines = list(camera_height_asked(asked(drive, "horizon=given", 'objects=["car","pole","Pedestrian"]')))
     assert lines[0].startswith("camera height: 1.6")
     (pole,) = (line for line in lines if "class pole" in line)
@@ -229,7 +229,7 @@ def test_a_class_without_a_height_or_an_object_is_noted_and_the_others_speak(dri
     assert "note: no object of class person in any of 6 frames; it was asked for by objects" in lines
 
 
-def test_a_class_is_asked_for_by_any_of_its_names():
+def test_class_is_requested_by_any_alias():
     assert list(camera_height_config(["priors=kitti", 'objects=["Pedestrian"]']).height_priors) == ["person"]
 
 
@@ -245,7 +245,7 @@ def test_frames_without_a_road_are_noted(drive):
 
 
 @pytest.mark.real
-def test_kitti_boxes_are_read_and_say_something(real_data):
+def test_kitti_boxes_give_a_height(real_data):
     config = camera_height_config(["priors=kitti", "objects=[]", "horizon=given"])
     frames = seen_frames(CameraHeightAsked(real_data / "kitti_object", config), lambda items, count, what: items)
     assert [len(frame.objects) for frame in frames] == [1, 3, 2]

@@ -51,7 +51,7 @@ def test_an_optimizer_without_the_pose_network_halts(
     assert "T20" in {one.code for one in read_findings(folder / "findings.jsonl")}
 
 
-def test_a_finding_that_says_stop_can_be_let_be(
+def test_stop_finding_can_be_overridden(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def of_no_number(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> None:

@@ -66,7 +66,7 @@ def said(task: Selfsup, monkeypatch: pytest.MonkeyPatch, **values: object) -> No
     monkeypatch.setattr(DepthAndMotion, "forward", forward)
 
 
-def test_a_step_logs_what_the_networks_say(task: Selfsup, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_logs_network_statistics(task: Selfsup, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = task.step(batch).seen
     expected = {f"{what}/{name}" for what in ("gain", "offset") for name in ("-1", "+1", "stereo")}
     assert expected | {f"log_uncertainty/p{percent}" for percent in (10, 50, 90)} <= set(seen)
@@ -105,7 +105,7 @@ def test_validation_is_of_depth_and_motion_alone(task: Selfsup, batch: Batch, mo
         torch.testing.assert_close(after[name], before[name], equal_nan=True)
 
 
-def test_validation_says_whether_sigma_is_the_scale_of_the_residual_that_taught_it(
+def test_validation_scores_sigma_against_its_training_residual(
     task: Selfsup, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At e^2 all residuals, below 1, are within a tenth of it; brightness lets none through before its gate is open,

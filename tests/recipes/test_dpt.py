@@ -66,12 +66,12 @@ def test_a_training_ends_in_metres_and_a_score(small_dpt: DptRecipeConfig, tmp_p
     assert predictor.T_next_now(image, lens, image, lens) is None
 
 
-def test_metres_are_claimed_where_a_part_of_the_loss_knows_them(small_dpt: DptRecipeConfig) -> None:
+def test_metres_are_claimed_only_with_a_metric_loss(small_dpt: DptRecipeConfig) -> None:
     assert DptRecipe(small_dpt).claim is Claim.METRES
     affine = changed(small_dpt, "loss.silog_per_image=0", "loss.affine_invariant=1", "loss.gradient_matching=0.5")
     assert DptRecipe(affine).claim is Claim.AFFINE_INVERSE
-    assert DptRecipe(small_dpt).about["scale_from"] == "the ground truth that it was trained on"
-    assert "scale_from" not in DptRecipe(affine).about
+    assert DptRecipe(small_dpt).run_metadata["scale_from"] == "the ground truth that it was trained on"
+    assert "scale_from" not in DptRecipe(affine).run_metadata
 
 
 def test_every_weight_is_trained_once_and_a_pretrained_backbone_slower(small_dpt: DptRecipeConfig) -> None:
@@ -98,7 +98,7 @@ def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
         task.remember(data)
     assert "fitted to 5 images" in caplog.text
     assert "fitted best, but has 0 beyond 200 m" in caplog.text, "the sky is not at the head's 0 here"
-    assert task.about["fitted"]["images"] == 5
+    assert task.run_metadata["fitted"]["images"] == 5
     assert task.training
     batch = next(iter(data.val))
     true_m = batch.targets.depth_m
@@ -139,7 +139,7 @@ def test_a_resumed_run_remembers_what_it_started_from(
     }
 
 
-def test_weights_that_are_missing_are_told_before_the_data_are_opened(
+def test_missing_weights_are_reported_before_data_are_opened(
     small_dpt: DptRecipeConfig, tmp_path: Path
 ) -> None:
     absent = changed(small_dpt, f"model.weights={tmp_path / 'absent.pt'}", f"data.path={tmp_path / 'no-data'}")
@@ -244,7 +244,7 @@ def test_what_has_no_slope_is_counted(small_dpt: DptRecipeConfig, monkeypatch: p
         assert float(report.seen["at_floor"]) == pytest.approx(share, abs=1e-6)
 
 
-def test_what_became_of_the_weights_and_what_attention_costs_is_told(
+def test_weight_loading_and_attention_cost_are_logged(
     small_dpt: DptRecipeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Weights from a file, with an attention that has some of its own."""
@@ -263,7 +263,7 @@ def test_what_became_of_the_weights_and_what_attention_costs_is_told(
         task.remember(data)
     assert f"weights from {file}" in caplog.text
     assert "attention memory_compressed on 13 tokens" in caplog.text
-    kept = task.about["load_report"]
+    kept = task.run_metadata["load_report"]
     assert kept["source"] == str(file)
     assert kept["loaded"] > 100
     assert all(".core." in name for name in kept["initialized"])

@@ -81,7 +81,7 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def test_predictions_are_those_of_the_checkpoint(
+def test_exported_predictions_equal_the_checkpoint(
     trained: Path, exported: Path, images: Path, tmp_path: Path, stadia: Stadia
 ) -> None:
     for model, out in ((trained, "torch"), (exported, "onnx")):
@@ -131,7 +131,7 @@ def test_an_onnx_file_stands_alone(exported: Path) -> None:
     assert answer.shape == (3, 1, 96, 64)
 
 
-def test_the_lines_of_the_document_run(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documented_commands_run(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/export.md, with onnxruntime alone."""
     document = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"^```python\n(.*?)^```", document, re.M | re.S)
@@ -143,7 +143,7 @@ def test_the_lines_of_the_document_run(exported: Path, monkeypatch: pytest.Monke
     )
 
 
-def test_what_is_said(told: tuple[Path, str, str], trained: Path) -> None:
+def test_command_output(told: tuple[Path, str, str], trained: Path) -> None:
     path, text, steps = told
     assert re.fullmatch(rf"reading {trained}\ntracing [\d.]+ M parameters, then comparing .*\n", steps), (
         "nothing is silent for minutes"

@@ -35,7 +35,7 @@ def test_local_processes_share_the_cores(tmp_path):
     assert (tmp_path / "logs/j0.log").read_text().strip() == expected
 
 
-def test_ctrl_c_asks_each_process_to_stop_and_waits(tmp_path):
+def test_ctrl_c_stops_each_process_and_waits(tmp_path):
     listen = "import signal, time\nsignal.signal(signal.SIGTERM, signal.default_int_handler)\n"  # as a training does
     program = (
         listen

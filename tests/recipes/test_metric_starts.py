@@ -39,7 +39,7 @@ def says(monkeypatch, *heights_m: float, silent: dict[int, str] | None = None) -
     monkeypatch.setattr(metric_data, "first_heights", lambda *_, **__: FirstHeights(found, silent or {}))
 
 
-def test_the_height_of_silhouettes_teaches_from_the_first_step_and_bounds_what_depth_says(metric, monkeypatch, capsys):
+def test_silhouette_height_supervises_from_the_first_step_and_bounds_later_heights(metric, monkeypatch, capsys):
     says(monkeypatch, 1.7)
     settled, _ = Metric.prepare(metric, Console(stderr=True))
     assert settled.heights.known_m == {0: 1.7}
@@ -52,7 +52,7 @@ def test_the_height_of_silhouettes_teaches_from_the_first_step_and_bounds_what_d
 
 
 @pytest.mark.parametrize(("known_m", "noted"), [(1.4, True), (1.65, False)])
-def test_what_the_user_knows_goes_before_it_and_where_it_is_another_both_are_told(
+def test_configured_height_takes_precedence_and_disagreement_is_noted(
     metric, monkeypatch, capsys, known_m, noted
 ):
     says(monkeypatch, 1.7)
@@ -62,13 +62,13 @@ def test_what_the_user_knows_goes_before_it_and_where_it_is_another_both_are_tol
     assert (told in capsys.readouterr().err) == noted
 
 
-def test_depth_alone_is_asked_for_or_left(metric, monkeypatch):
+def test_height_from_depth_alone_can_be_selected(metric, monkeypatch):
     says(monkeypatch, 1.7)
     waits, _ = Metric.prepare(metric.model_copy(update={"first_height": "depth"}), Console(quiet=True))
     assert (waits.heights.known_m, waits.heights.between_m) == ({}, {})
 
 
-def test_a_user_is_told_why_silhouettes_say_no_height(metric, monkeypatch, capsys):
+def test_missing_silhouette_height_has_a_reason(metric, monkeypatch, capsys):
     says(monkeypatch, silent={0: "3 objects that agree, at least 12 are needed"})
     assert Metric.prepare(metric, Console(stderr=True))[0].heights.known_m == {}
     assert (

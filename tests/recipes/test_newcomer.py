@@ -160,7 +160,7 @@ def test_from_data_to_report(trained: Run) -> None:
     assert '<div class="claim">' not in page, "nothing is claimed, nothing is said of depth"
 
 
-def test_a_trained_one_comes_back_and_asks_no_hub_for_weights(trained: Run) -> None:
+def test_loading_a_checkpoint_needs_no_hub(trained: Run) -> None:
     assert isinstance(workflow.load_task(trained.folder), MugRecipe)
     assert MugRecipe.fetched == [True, False, False]
 
@@ -172,7 +172,7 @@ def test_it_is_resumed(trained: Run) -> None:
     assert longer.facts["status"] == "finished"
 
 
-def test_the_commands_say_what_it_has_not(trained: Run) -> None:
+def test_commands_report_missing_capabilities(trained: Run) -> None:
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts no depth"):
         recipes.load_predictor(trained.folder)
     task, folder = workflow.load_task(trained.folder), trained.folder

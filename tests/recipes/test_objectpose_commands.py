@@ -210,7 +210,7 @@ def unscored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def test_images_that_trained_are_told(run: Path, tables: Path, stadia: Stadia, unscored: list[int]) -> None:
+def test_training_images_are_noted(run: Path, tables: Path, stadia: Stadia, unscored: list[int]) -> None:
     assert _told(stadia, run, tables) == {
         "split": "test",
         "trained_on": None,
@@ -268,7 +268,7 @@ def test_held_out_of_a_split_is_what_of_it_did_not_train(
     assert "found only images that trained" in err
 
 
-def test_a_damaged_test_split_is_told_and_another_one_not_scored_in_its_place(
+def test_damaged_test_split_is_an_error(
     run: Path, tables: Path, tmp_path: Path, stadia: Stadia
 ) -> None:
     copy = tmp_path / "tiny"

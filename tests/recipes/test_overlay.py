@@ -106,14 +106,14 @@ def test_the_curve_is_the_pinned_one(trained: Run) -> None:
     assert rows(trained, "train/loss") == pytest.approx(PINNED_LOSSES, rel=2e-3)
 
 
-def test_the_run_says_what_its_depth_claims_and_where_from(trained: Run) -> None:
+def test_run_records_depth_scale_and_label_source(trained: Run) -> None:
     assert trained.facts["claim"] == "metres"
     assert trained.facts["depth_source"] == "exact"
     assert trained.facts["data"]["label"] == {"source": "exact", "claim": "metres"}
     assert "effective_lr" not in trained.facts
 
 
-def test_scores_are_of_the_files_and_stand_beside_the_mean_depth(trained: Run, config: OverlayConfig) -> None:
+def test_scores_are_computed_from_files_with_mean_depth_baseline(trained: Run, config: OverlayConfig) -> None:
     score, baseline = (read_json(trained.folder / "scores" / f"{name}.json") for name in ("val", "val-mean-depth"))
     assert score["metrics"].keys() >= {
         "mask_iou",
@@ -159,7 +159,7 @@ def test_the_mean_depth_is_of_what_is_scored(trained: Run, config: OverlayConfig
     assert found["rmse"] < float(np.sqrt((constant**2).mean())), "better than one number for all pixels"
 
 
-def test_validation_says_the_same_whatever_the_order_and_the_batches(trained: Run, config: OverlayConfig) -> None:
+def test_validation_is_independent_of_order_and_batches(trained: Run, config: OverlayConfig) -> None:
     task = load_task(trained.folder)
     assert isinstance(task, OverlayRecipe)
     _, data = OverlayRecipe.prepare(config, Console(quiet=True))
@@ -178,7 +178,7 @@ def test_validation_says_the_same_whatever_the_order_and_the_batches(trained: Ru
     assert on_disk == pytest.approx(found[0], rel=1e-5), "the same network, asked for files"
 
 
-def test_weights_are_shares_of_the_gradient_and_are_logged(trained: Run, config: OverlayConfig) -> None:
+def test_balanced_weights_are_gradient_shares_and_logged(trained: Run, config: OverlayConfig) -> None:
     shares = [rows(trained, f"train/gradient_share/{name}") for name in ("depth_l1", "mask_bce")]
     assert shares[0] == pytest.approx([0.5] * 3)
     assert shares[1] == pytest.approx([0.5] * 3)
@@ -225,13 +225,13 @@ def test_a_run_keeps_the_paths_of_what_is_composed_from_the_root_on(
     assert whole == tuple(str(tmp_path / name) for name in ("roads", "taught", "cut"))
 
 
-def test_plain_descent_is_told_its_effective_rate(config: OverlayConfig) -> None:
+def test_sgd_effective_learning_rate_is_reported(config: OverlayConfig) -> None:
     """M-22: with SGD a factor on every weight is one on the learning rate."""
     scaled = changed(
         config, "optimizer.name=sgd", "optimizer.lr=0.001", "loss.depth_l1=70", "loss.mask_bce=70", "loss.balance=false"
     )
     task, data = OverlayRecipe(scaled), OverlayRecipe.prepare(scaled, Console(quiet=True))[1]
-    assert task.about["effective_lr"] == pytest.approx(0.14)
+    assert task.run_metadata["effective_lr"] == pytest.approx(0.14)
     for one in (
         task,
         OverlayRecipe(changed(scaled, "loss.depth_l1=1", "loss.mask_bce=1")),

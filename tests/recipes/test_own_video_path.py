@@ -130,7 +130,7 @@ def test_frames_further_apart_than_those_of_a_training_have_no_path(
     assert watcher.compared == []
 
 
-def test_the_training_of_the_checkpoint_says_the_stride(
+def test_stride_is_taken_from_the_checkpoint(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     header = SimpleNamespace(config={"data": {"stride": 3}})
@@ -142,7 +142,7 @@ def test_the_training_of_the_checkpoint_says_the_stride(
     )
 
 
-def test_of_the_video_that_trained_the_camera_is_known(
+def test_camera_of_the_training_video_is_reused(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     header = SimpleNamespace(

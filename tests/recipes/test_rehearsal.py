@@ -34,7 +34,7 @@ def not_held_to_its_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stadia.recipes.rehearsal.contract", lambda *_: [])
 
 
-def test_every_recipe_tells_what_three_full_steps_hold(
+def test_dry_run_reports_peak_memory_of_three_steps_for_every_recipe(
     small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Updates too: what the optimizer keeps is there from the second step on."""
@@ -53,7 +53,7 @@ def test_every_recipe_tells_what_three_full_steps_hold(
     assert not list(here.iterdir()), "nothing is kept"
 
 
-def test_what_a_step_holds_is_seen_and_the_one_before_does_not_hide_it(
+def test_peak_memory_is_measured_for_each_step(
     small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = Selfsup.step
@@ -68,7 +68,7 @@ def test_what_a_step_holds_is_seen_and_the_one_before_does_not_hide_it(
     assert second - third > 300 * MB
 
 
-def test_memory_that_does_not_suffice_is_told_with_the_step(
+def test_out_of_memory_error_names_the_step(
     small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = Selfsup.step

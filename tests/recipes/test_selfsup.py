@@ -43,8 +43,8 @@ def test_metres_are_claimed_with_a_baseline_only(small: SelfsupConfig) -> None:
     stereo, mono = (Selfsup(changed(small, f"data.stereo={stereo}")) for stereo in ("true", "false"))
     assert stereo.claim is Claim.METRES
     assert mono.claim is Claim.UP_TO_SCALE
-    assert stereo.about == {"claim": "metres", "scale_from": "the baseline of the stereo pair"}
-    assert mono.about == {"claim": "up-to-scale"}
+    assert stereo.run_metadata == {"claim": "metres", "scale_from": "the baseline of the stereo pair"}
+    assert mono.run_metadata == {"claim": "up-to-scale"}
 
 
 def test_preparing_settles_auto_stereo(small: SelfsupConfig) -> None:
@@ -92,7 +92,7 @@ def test_the_cameras_that_trained_are_remembered_by_their_median(task: Selfsup) 
     assert float(task.focal) == pytest.approx(0.6)
 
 
-def test_motion_is_predicted_where_it_was_trained_and_nowhere_else(task: Selfsup, small: SelfsupConfig) -> None:
+def test_motion_is_predicted_only_if_trained(task: Selfsup, small: SelfsupConfig) -> None:
     image, lens = torch.rand(1, 3, 32, 96), camera(0.6 * 96)
     T_next_now = DepthPredictor(task).T_next_now(image, lens, image, lens)
     assert T_next_now is not None
@@ -109,7 +109,7 @@ def test_a_training_that_cannot_learn_is_refused_before_it_starts(small: Selfsup
         changed(small, "loss.pyramid=5")
 
 
-def test_every_mistake_of_size_and_place_is_told_at_once() -> None:
+def test_all_config_mistakes_are_reported_together() -> None:
     words = (
         "data.heigth=96",
         "data.height=100",
@@ -146,7 +146,7 @@ def test_every_mistake_of_size_and_place_is_told_at_once() -> None:
         ("pose_encoder=levit_128s", "96x32, expected multiples of 64; for example 128x64"),
     ],
 )
-def test_what_only_the_encoder_knows_is_told_before_anything_is_opened(
+def test_encoder_mistakes_are_reported_before_data_are_opened(
     small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, override: str, message: str
 ) -> None:
     monkeypatch.setattr("stadia.recipes.selfsup.open_data_sets", lambda *args, **words: pytest.fail("opened"))
@@ -163,7 +163,7 @@ def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: Self
     assert float(predictor.task.focal) == pytest.approx(float(K.fx) / K.width, rel=1e-5)
 
 
-def test_validation_says_what_no_depth_and_motion_would_leave(
+def test_validation_logs_identity_reprojection_residual(
     task: Selfsup, small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A source warped by no motion is the unwarped image."""

@@ -81,7 +81,7 @@ def test_a_trial_that_lags_behind_is_given_up(sweep):
     assert not list(asked.folder.glob("runs/*/waited")), "its process was stopped"
 
 
-def test_a_trial_that_fails_is_told_and_counts_for_nothing(sweep):
+def test_failed_trial_is_reported_and_not_counted(sweep):
     told = []
     sweep().run(1, lambda words: resolved(words) | {"x": -1}, told.append)
     assert [trial.state.name for trial in told] == ["FAIL"]
@@ -111,7 +111,7 @@ def refused(words):
     return resolved(words)
 
 
-def test_a_combination_that_cannot_be_is_told_and_the_search_goes_on(sweep):
+def test_invalid_combination_is_reported_and_search_continues(sweep):
     told = []
     study = sweep(space={"x": Range(low=0, high=9)}).run(8, refused, told.append)
     states = [trial.state.name for trial in told]

@@ -30,7 +30,7 @@ def settled(path: Path, folder: Path) -> DataConfig:
     return open_video(config, TrainingConfig(workers=0), seed=0, console=Console(quiet=True)).config
 
 
-def test_a_surface_and_single_returns_are_told_apart(worlds: Path, tmp_path: Path) -> None:
+def test_dense_and_sparse_depth_are_distinguished(worlds: Path, tmp_path: Path) -> None:
     assert settled(worlds, tmp_path / "cache").sparse_depth is False
     assert settled(thinned_worlds(worlds, tmp_path / "thin", 0.1), tmp_path / "cache").sparse_depth is True
 

@@ -252,8 +252,8 @@ def said(estimated: EstimatedHeight) -> Iterator[str]:
     odd, judged = found.verdict.count(Verdict.ODD), accepted + found.verdict.count(Verdict.ODD)
     if odd > 0.4 * judged:
         yield (
-            f"note: {odd} of {judged} objects disagree: the horizon or a prior is wrong, or the camera was moved; look"
-            f" at {IMAGE}"
+            f"note: {odd} of {judged} objects disagree: the horizon or a prior is wrong, or the camera was moved; "
+            f"check {IMAGE}"
         )
     if found.high_m > _WIDE * found.low_m:
         fix = "resolve the disagreement" if odd > 0.4 * judged else "take more cars"

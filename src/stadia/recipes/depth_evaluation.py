@@ -100,10 +100,7 @@ def _choose_split(data: Path, options: dict[str, Any]) -> list[str]:
     ):
         return []
     options["split"] = split
-    return [
-        f"the data's split '{split}', since none was request for (data.split=NAME or data.recordings=[NAMES] asks for"
-        " another)"
-    ]
+    return [f"the data's split '{split}', the default (choose another with data.split=NAME or data.recordings=[NAMES])"]
 
 
 def _listed_frames(recordings: Sequence[Recording], frames: Path, about: dict[str, Any]) -> Mapping[str, Sequence[int]]:

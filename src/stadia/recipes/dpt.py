@@ -181,21 +181,19 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         except GeometryError:
             if network.load_report is None or not network.load_report.drawn:
                 raise
-            # Weights that were allowed to stay random say nothing yet, of either sign: the sizes alone are brought to
-            # the truth's.
+            # Random weights have outputs of either sign, so only the median is scaled to the ground truth's.
             network.calibrate(float(np.nanmedian(ratios)), 1 / FARTHEST_M)
             log.warning(
                 "some weights are random: outputs are scaled to the median of the ground truth instead of fitted"
             )
             return
-        # A shift below puts what the head answers with 0 beyond any truth, or behind infinity, where nothing has a
-        # slope.
+        # A smaller shift puts an output of 0 beyond any ground truth or infinity, without a gradient.
         far_enough = found.shift >= 1 / FARTHEST_M
         network.calibrate(
             *((found.scale, found.shift) if far_enough else (float(np.nanmedian(ratios)), 1 / FARTHEST_M))
         )
         log.warning(
-            "inverse depth in 1/m is %.4g times what the weights raw plus %.4g, fitted to %d images "
+            "inverse depth in 1/m is %.4g times the network output plus %.4g, fitted to %d images "
             "(spread %.2g and %.2g; left out: %d without labels, %d that fall where it grows)%s",
             network.scale,
             network.shift,

@@ -64,7 +64,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
 
     recipe = "metric"
     starts_from, of_data = ("selfsup",), ("camera_m", "said_m")
-    # the last counts: a residual has_height nothing of the scale, and where ground truth chose, labels would have a say
+    # the last one: a residual does not depend on the scale, and ground truth must not choose
     best_metrics = ()
 
     camera_m: Tensor  # (groups,) the cameras' heights that the weights were trained with, NaN where none was known
@@ -133,10 +133,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
     def _reason_without_metres(self) -> str:
         """Return why no metres are claimed."""
         if not any(self.course.of.values()):
-            return (
-                "the best weights are of before the first epoch of heights ended: their depth was held against no"
-                " height; train longer"
-            )
+            return "the best weights are from before the first camera height was estimated; train longer"
         return "; ".join(filter(None, map(self._missing_of_group, range(len(self.groups)))))
 
     def _missing_of_group(self, group: int) -> str:
@@ -151,8 +148,8 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         if abs(math.log(said_m / known_m)) < MOST_OFF:
             return ""
         return (
-            f"the depth of the last epoch has_height a camera's height{of} of {said_m:.2f} m where {known_m:.2f} m is known;"
-            " train longer"
+            f"depth of the last epoch gives a camera height{of} of {said_m:.2f} m instead of {known_m:.2f} m; "
+            "train longer"
         )
 
     # -- training step

@@ -53,10 +53,7 @@ class MetricConfig(SelfSupervisedConfig):
         mistakes = []
         for name, one in self.data.sets.items():
             if one.stereo is True:
-                mistakes.append(
-                    f"{self.data.key_of(name)}.stereo is true: a baseline gives metres without this recipe, take"
-                    " selfsup"
-                )
+                mistakes.append(f"{self.data.key_of(name)}.stereo is true: use selfsup, whose baseline gives metres")
         if not self.data.offsets:
             mistakes.append("data.offsets is empty: a single camera learns from its neighbors in time")
         if not self.road.objects:

@@ -160,14 +160,11 @@ def _print_notes(
             if estimated is None or estimated.low_m <= known_m[group] <= estimated.high_m:
                 continue
             note = (
-                f"heights.known_m says a height{of} of {known_m[group]:.2f} m, silhouettes alone {interval}: one of"
+                f"heights.known_m gives a height{of} of {known_m[group]:.2f} m, silhouettes alone {interval}: one of"
                 " them is wrong"
             )
         elif estimated is not None:
             note = f"silhouettes alone give a height{of} of {interval}, which supervises from the first step"
         else:
-            note = (
-                f"silhouettes alone say no height{of}: {first.reasons[group]}. Depth says the first one, after some"
-                " epochs"
-            )
+            note = f"silhouettes alone give no height{of}: {first.reasons[group]}. Depth gives the first one after some epochs"
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)

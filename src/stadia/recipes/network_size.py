@@ -53,7 +53,7 @@ def note_of_size(size: Size | None, config: Mapping[str, Any]) -> list[str]:
         return []
     here, there = (f"{width}x{height}" for height, width in (size, trained))
     return [
-        f"run at {here}, trained at {there}: a network knows things by their size in pixels; compare with the score at"
+        f"run at {here}, trained at {there}: a network depends on the size of objects in pixels; compare with the score at"
         f" {there} (no --size)"
     ]
 

@@ -128,8 +128,8 @@ def _output_lines(out: Path, images: int, record: PredictionsRecord) -> Iterator
     yield f"depth: {record.trust}"
     if record.claim is Claim.METRES:
         yield (
-            "note: metres are right through a camera like the training's; another lens makes every distance wrong by"
-            " one factor"
+            "note: metres hold for a camera like the training's; another focal length scales every "
+            "distance by one factor"
         )
 
 

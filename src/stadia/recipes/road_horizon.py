@@ -34,7 +34,7 @@ _STRETCHES, _MOST_STEPS = 20, 8  # of a drive, and images of a stretch
 _FLOW_SHARE, _LEAST_FLOW_SHARE = (
     0.008,
     0.004,
-)  # of the width, the corners' median: a stretch ends there, and says nothing below
+)  # of the width, the corners' median: a part ends there; below there is no estimate
 _STRAIGHT = 0.1  # tangent of the angle between travel and axis
 
 

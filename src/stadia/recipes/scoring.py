@@ -105,8 +105,8 @@ def _crop_notes(crop: str) -> list[str]:
     if crop == "none":
         return []
     return [
-        f"only the crop '{crop}' of each image is scored, since the data were cut to it: `stadia evaluate` says what"
-        " lies outside"
+        f"only the crop '{crop}' of each image is scored, since the data were cut to it: `stadia evaluate` scores"
+        " what lies outside"
     ]
 
 

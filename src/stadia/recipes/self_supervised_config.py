@@ -99,7 +99,7 @@ class SelfSupervisedConfig(RecipeConfig):
             )
         if self.model.brightness and not one.offsets:
             mistakes.append(
-                f"model.brightness is true and {key}.offsets is empty: the pose network says brightness, and there is"
+                f"model.brightness is true and {key}.offsets is empty: the pose network predicts brightness, and there is"
                 " none"
             )
         if bool(one.offsets) != bool(self.data.offsets):
