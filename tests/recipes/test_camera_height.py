@@ -175,7 +175,7 @@ def test_two_objects_that_disagree_give_no_height(drive):
     )
     apart = replace(frames[0], objects=[first, replace(second, class_name="van")])
     with pytest.raises(
-        GeometryError, match=r"agree \(a van in drive/000000 says 2\.4\d m, a car in drive/000000 says 1\.[67]\d m\)"
+        GeometryError, match=r"agree \(a van in drive/000000 gives 2\.4\d m, a car in drive/000000 gives 1\.[67]\d m\)"
     ):
         estimate_camera_height([apart], config)
     assert estimate_camera_height([replace(frames[0], objects=[first])], config).found.camera_height_m == pytest.approx(
@@ -224,9 +224,9 @@ def test_unused_classes_are_noted_and_others_are_used(drive):
     assert lines[0].startswith("camera height: 1.6")
     (pole,) = (line for line in lines if "class pole" in line)
     assert pole.startswith(
-        "note: 6 objects of class pole say nothing, such as in drive/000000: they have no height; give mean_m"
+        "note: 6 objects of class pole are not used, such as in drive/000000: they have no height; give mean_m"
     )
-    assert "note: no object of class person in any of 6 frames; it was asked for by objects" in lines
+    assert "note: no object of class person in any of 6 frames; it was requested by objects" in lines
 
 
 def test_class_is_requested_by_any_alias():

@@ -154,14 +154,11 @@ def test_the_sheet_shows_the_right_view_and_the_uncertainty(task: Selfsup, batch
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (
-            ("model.right_view=true", "data.stereo=false"),
-            "data.stereo is false: the right image teaches the right view",
-        ),
+        (("model.right_view=true", "data.stereo=false"), "data.stereo is false: the right image trains the right view"),
         (("model.right_view=true", 'data.target_sides=["left","right"]'), "whose partner is a left view"),
         (
             ("model.brightness=true", "data.offsets=[]", "data.stereo=true"),
-            "the pose network says brightness, and there is none",
+            "the pose network predicts brightness, and there is none",
         ),
     ],
 )

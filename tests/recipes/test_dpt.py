@@ -139,9 +139,7 @@ def test_a_resumed_run_remembers_what_it_started_from(
     }
 
 
-def test_missing_weights_are_reported_before_data_are_opened(
-    small_dpt: DptRecipeConfig, tmp_path: Path
-) -> None:
+def test_missing_weights_are_reported_before_data_are_opened(small_dpt: DptRecipeConfig, tmp_path: Path) -> None:
     absent = changed(small_dpt, f"model.weights={tmp_path / 'absent.pt'}", f"data.path={tmp_path / 'no-data'}")
     with pytest.raises(CheckpointError, match=r"absent\.pt: found no such file"):
         recipes.train(absent, out=tmp_path / "runs")

@@ -129,13 +129,13 @@ def test_no_metres_are_claimed_if_depth_disagrees_with_the_height(metric):
     task.start_epoch(1)
     assert task.camera_m.tolist() == pytest.approx([1.6])
     assert task.claim is Claim.UP_TO_SCALE
-    assert "of the cameras '1.65 m' of 2.00 m where 1.60 m is known" in task._reason_without_metres()
+    assert "of the cameras '1.65 m' of 2.00 m instead of 1.60 m" in task._reason_without_metres()
 
 
 def test_reason_without_metres_is_given(metric):
     task, _ = prepared(metric)
     task.start_epoch(0)
-    assert "of before the first epoch of heights ended" in task._reason_without_metres()
+    assert "from before the first camera height was estimated" in task._reason_without_metres()
     said(task, 0, 1.6, count=3)
     task.start_epoch(1)
     assert (

@@ -64,9 +64,7 @@ def test_the_cameras_of_each_data_set_are_a_group(two: MetricConfig) -> None:
     }
 
 
-def test_useless_masks_are_found_beside_useful_ones(
-    two: MetricConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_useless_masks_are_found_beside_useful_ones(two: MetricConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The masks of one data set know no road; the other's do."""
     _, data = Metric.prepare(two, Console(quiet=True))
     assert isinstance(data, SeveralRoadData)

@@ -52,9 +52,7 @@ def test_silhouette_height_supervises_from_the_first_step_and_bounds_later_heigh
 
 
 @pytest.mark.parametrize(("known_m", "noted"), [(1.4, True), (1.65, False)])
-def test_configured_height_takes_precedence_and_disagreement_is_noted(
-    metric, monkeypatch, capsys, known_m, noted
-):
+def test_configured_height_takes_precedence_and_disagreement_is_noted(metric, monkeypatch, capsys, known_m, noted):
     says(monkeypatch, 1.7)
     known = metric.model_copy(update={"heights": metric.heights.model_copy(update={"known_m": {0: known_m}})})
     assert Metric.prepare(known, Console(stderr=True))[0].heights.known_m == {0: known_m}

@@ -292,9 +292,7 @@ def test_a_image_without_objects_teaches_the_mask_alone(
     assert scores["mask_iou"].isnan().all()  # type: ignore[union-attr]
 
 
-def test_mask_weights_have_a_gradient_without_a_mask_loss(
-    small: ObjectPoseConfig, batch: ObjectBatch
-) -> None:
+def test_mask_weights_have_a_gradient_without_a_mask_loss(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     task = recipe(
         resolve(ObjectPoseConfig, small.model_dump(), ["loss.cross_entropy=0", "loss.focal=0", "loss.dice=0"])
     )

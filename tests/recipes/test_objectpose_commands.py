@@ -220,7 +220,7 @@ def test_training_images_are_noted(run: Path, tables: Path, stadia: Stadia, unsc
     _remember(run, tables)
     told = _told(stadia, run, tables, "data.split=train")
     assert (told["split"], told["trained_on"], told["of_trained_scenes"]) == ("train", 2, 0)
-    said = "2 of the 2 images trained this network: no score of images it has not seen (--held-out leaves them out)"
+    said = "2 of the 2 images trained this network: not a score on unseen images (exclude them: --held-out)"
     assert told["notes"] == [said]
     assert _told(stadia, run, tables) == {"split": "test", "trained_on": 0, "of_trained_scenes": 0, "notes": []}
     assert _told(stadia, run, tables, "--held-out")["split"] == "val"
@@ -249,7 +249,7 @@ def test_a_copy_of_what_trained_is_known_under_any_name(
     assert (told["trained_on"], told["of_trained_scenes"]) == (1, 1)
     assert (
         told["notes"][1]
-        == "1 of the 3 images are others of scenes that trained it (other/a): no score of scenes it has not seen"
+        == "1 of the 3 images are others of scenes that trained it (other/a): not a score on unseen scenes"
     )
     told = _told(stadia, run, other, "--held-out", "data.split=test")
     assert (told["split"], told["trained_on"], unscored) == ("test", 0, [3, 2])
@@ -268,9 +268,7 @@ def test_held_out_of_a_split_is_what_of_it_did_not_train(
     assert "found only images that trained" in err
 
 
-def test_damaged_test_split_is_an_error(
-    run: Path, tables: Path, tmp_path: Path, stadia: Stadia
-) -> None:
+def test_damaged_test_split_is_an_error(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
     copy = tmp_path / "tiny"
     shutil.copytree(tables, copy)
     (copy / "test-00000" / "scene.json").write_text("{}")
@@ -290,7 +288,7 @@ def test_data_are_checked_as_the_recipe_would_train_on_them(tables: Path, stadia
     code, out, err = stadia("check", tables, "--recipe", "objectpose", "--json")
     assert code == 0, err
     assert {finding["code"] for finding in json.loads(out)} <= {"O01", "O03"}
-    assert "looking at images and labels of 'train': 2" in err, "it takes its time on BOP's data"
+    assert "checking images and labels of 'train': 2" in err, "it takes its time on BOP's data"
     code, _, err = stadia("check", tables, "--recipe", "objectpose", "--only", "poses")
     assert code == 2
     assert "--only" in err

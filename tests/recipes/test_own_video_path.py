@@ -130,9 +130,7 @@ def test_frames_further_apart_than_those_of_a_training_have_no_path(
     assert watcher.compared == []
 
 
-def test_stride_is_taken_from_the_checkpoint(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stride_is_taken_from_the_checkpoint(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header = SimpleNamespace(config={"data": {"stride": 3}})
     monkeypatch.setattr(prediction.Checkpoint, "open", lambda path: SimpleNamespace(header=header))
     assert as_trained(tmp_path, source, {"camera": FOCAL}) == {"stride": 3, "camera": FOCAL}
@@ -142,9 +140,7 @@ def test_stride_is_taken_from_the_checkpoint(
     )
 
 
-def test_camera_of_the_training_video_is_reused(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_camera_of_the_training_video_is_reused(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header = SimpleNamespace(
         config={"data": {"stride": 3, "path": str(source.parent / "." / source.name), "camera": FOCAL}}
     )

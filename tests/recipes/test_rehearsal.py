@@ -68,9 +68,7 @@ def test_peak_memory_is_measured_for_each_step(
     assert second - third > 300 * MB
 
 
-def test_out_of_memory_error_names_the_step(
-    small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_error_names_the_step(small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Selfsup.step
 
     def full(self: Selfsup, batch: Any) -> Any:

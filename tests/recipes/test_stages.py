@@ -172,9 +172,7 @@ def test_memory_that_runs_out_ends_nothing() -> None:
     assert largest_batch(held(500, 20)[0], limit=10**9, guess=64, most=100) == 100
 
 
-def test_batch_sizes_from_memory_are_resolved_and_kept(
-    small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_sizes_from_memory_are_resolved_and_kept(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Constant pixels without a limit, so 8 where the last stage has 2, but not more than there are samples."""
     tried: list[tuple[int, int]] = []
 

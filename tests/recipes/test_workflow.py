@@ -82,9 +82,7 @@ def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, wo
     assert {int(Path(image["name"]).stem) for image in scored} == held_out
 
 
-def test_stop_finding_refuses_training(
-    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stop_finding_refuses_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "preflight", lambda *_, **__: [STOP])
     with pytest.raises(RunError, match=r"X01 \(left is right\).*--on-stop warn"):
         recipes.train(small, out=tmp_path / "runs")
@@ -138,9 +136,7 @@ def test_a_training_starts_from_the_weights_of_another(small: SelfsupConfig, tmp
         workflow.build_task(Selfsup, other, resumed=False)
 
 
-def test_resumed_training_needs_no_pretrained_weights(
-    small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_training_needs_no_pretrained_weights(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
     monkeypatch.setattr(Selfsup, "__init__", lambda self, config: asked.append(config.model.pretrained))
     wanted = resolve(SelfsupConfig, small.model_dump(mode="json"), ["model.pretrained=true"])

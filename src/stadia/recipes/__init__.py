@@ -12,6 +12,7 @@ From Python:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stadia.core.tables import Table
@@ -48,6 +49,8 @@ CONFIGS = Table(
 DEMOS = Table("demo", {"selfsup": "stadia.recipes.demo:run", "metric": "stadia.recipes.demo_metres:run"})
 """What `stadia demo --recipe` runs: from nothing to scores of worlds never seen."""
 
+_LAZY = ("stadia.recipes.workflow:train", "stadia.recipes.workflow:load_predictor", "stadia.recipes.rehearsal:rehearse")
+
 
 def configure(recipe: str, overrides: Iterable[str] = (), **values: Any) -> RecipeConfig:
     """Return a recipe's configuration from nested values and `dotted.key=value` overrides.
@@ -62,12 +65,8 @@ def configure(recipe: str, overrides: Iterable[str] = (), **values: Any) -> Reci
 
 def __getattr__(name: str) -> Any:
     """Import `train`, `rehearse` and `load_predictor` on first use: they need torch."""
-    if name == "rehearse":
-        from stadia.recipes import rehearsal
-
-        return rehearsal.rehearse
-    if name not in ("train", "load_predictor"):
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    from stadia.recipes import workflow
-
-    return getattr(workflow, name)
+    for path in _LAZY:
+        module, _, attribute = path.partition(":")
+        if attribute == name:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

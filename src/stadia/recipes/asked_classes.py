@@ -1,4 +1,4 @@
-"""Check that the classes requested from `stadia camera-height` occur in the images, have heights, and stand on a road."""
+"""Check that the classes requested from `stadia camera-height` occur, have heights, and stand on a road."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def notes_of_frames(frames: Sequence[SeenFrame], config: CameraHeightConfig) -> 
             yield f"note: no object of class {name} in any of {len(frames)} frames; it was requested by objects"
         elif prior_of(name, config.height_priors) is None:
             yield (
-                f"note: {counts[name]} objects of class {name} are not used, such as in {_first_frame(frames, name)}: they have"
-                " no height; give mean_m, spread_m and source in priors, or take the class out of objects"
+                f"note: {counts[name]} objects of class {name} are not used, such as in {_first_frame(frames, name)}: "
+                "they have no height; give mean_m, spread_m and source in priors, or take the class out of objects"
             )
     if labeled := _missing_road(frames):
         yield f"note: the masks show {labeled}; objects are assumed to stand on one: check the masks' sheet"

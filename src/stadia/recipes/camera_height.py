@@ -362,7 +362,7 @@ def drawn_over_frames(estimated: EstimatedHeight, *, true_m: float | None = None
 
 
 def _places(frames: Sequence[SeenFrame]) -> tuple[NDArray[np.int64], dict[str, float]]:
-    """Return the axis position of each frame (F,), and of the start of each drive, by frame numbers, drive after drive."""
+    """Return the chart position of each frame (F,) and of the start of each drive, by frame numbers."""
     places, starts, offset = list[int](), dict[str, float](), 0
     for drive, group in groupby(enumerate(frames), lambda row: row[1].drive):
         stems = [(number, Path(frame.name).name) for number, frame in group]

@@ -67,7 +67,7 @@ class DepthRecipe(
         raise NotImplementedError(f"{type(self).__name__} claims nothing")
 
     def inverse_depth(self, image: Tensor) -> Tensor:
-        """Predict inverse depth: (B, 3, H, W) to (B, 1, H, W), through the training camera, in 1/m or less by `claim`."""
+        """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), for the training camera, in 1/m or less by `claim`."""
         raise NotImplementedError(f"{type(self).__name__} predicts no depth")
 
     def maps(self, image: Tensor) -> ImageMaps:

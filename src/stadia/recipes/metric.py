@@ -309,7 +309,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
     # -- validation and checkpoint
 
     def scored(self, batch: RoadBatch, predicted: Prediction) -> dict[str, Tensor | float]:
-        """Return the scores of `selfsup` without scaling, plus `abs_rel_scaled` (median-scaled) and `camera_height_m`."""
+        """Return the scores of `selfsup` as metres, plus `abs_rel_scaled` (median-scaled) and `camera_height_m`."""
         scores = super().scored(batch, predicted)
         targets = batch.targets
         if targets.depth_m is not None:

@@ -166,5 +166,6 @@ def _print_notes(
         elif estimated is not None:
             note = f"silhouettes alone give a height{of} of {interval}, which supervises from the first step"
         else:
-            note = f"silhouettes alone give no height{of}: {first.reasons[group]}. Depth gives the first one after some epochs"
+            reason = first.reasons[group]
+            note = f"silhouettes alone give no height{of}: {reason}. Depth gives the first one after some epochs"
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Run a checkpoint at another image size than in training: parse the size, and note what it changes. Imports no torch."""
+"""Run a checkpoint at another image size than in training: parse the size, write notes. Imports no torch."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def note_of_size(size: Size | None, config: Mapping[str, Any]) -> list[str]:
         return []
     here, there = (f"{width}x{height}" for height, width in (size, trained))
     return [
-        f"run at {here}, trained at {there}: a network depends on the size of objects in pixels; compare with the score at"
-        f" {there} (no --size)"
+        f"run at {here}, trained at {there}: a network depends on the size of objects in pixels; "
+        f"compare with the score at {there} (no --size)"
     ]
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from stadia.core.errors import ConfigError
 from stadia.core.files import inside
@@ -33,15 +34,13 @@ from stadia.metrics.matching import best_pairs
 from stadia.metrics.object_pose import Objects
 from stadia.metrics.object_scores import Comparison
 from stadia.recipes.asked import EvaluationAsked, PredictionAsked
-from stadia.recipes.found_objects import compare_images
+from stadia.recipes.found_objects import FoundObjects, compare_images
 from stadia.recipes.labeled_objects import COUNTED, objects_of, score_found
 from stadia.recipes.object_inputs import open_object_inputs
 from stadia.recipes.object_scoring import ObjectScore, image_name, score_of
+from stadia.recipes.objectpose_config import ObjectPoseConfig
 from stadia.recipes.scored_images import scored_images
 from stadia.training.run import Run
-
-if TYPE_CHECKING:
-    from stadia.recipes.objectpose import ObjectPoseRecipe
 
 T = TypeVar("T")
 CSV = "bop.csv"
@@ -49,6 +48,17 @@ WORST = 8
 """Number of drawn images: those with the largest rotation errors; a missed object counts 180 degrees."""
 
 _ONLY_DEPTH = {"motion": "aligned", "size": None, "protocol": "metric", "frames": None}
+
+
+class TrainedObjectPose(Protocol):
+    """What the commands need of a trained recipe: `ObjectPoseRecipe` imports this module, not the reverse."""
+
+    config: ObjectPoseConfig
+    classes: tuple[str, ...]
+
+    def find(self, image: Tensor, camera: Camera) -> FoundObjects: ...
+
+    def parameters(self) -> Iterator[Tensor]: ...
 
 
 def refuse_depth_options(request: PredictionAsked | EvaluationAsked) -> None:
@@ -61,7 +71,7 @@ def refuse_depth_options(request: PredictionAsked | EvaluationAsked) -> None:
 
 
 @torch.inference_mode()
-def found_in(task: ObjectPoseRecipe, frame: Frame) -> ImageOfObjects:
+def found_in(task: TrainedObjectPose, frame: Frame) -> ImageOfObjects:
     """Find objects in one image of any size, in metres by its K. An image of another aspect ratio is padded."""
     data = task.config.data
     padding = padding_to(frame, data.height, data.width, data.pixel_ratio or 1.0)
@@ -82,7 +92,7 @@ def found_in(task: ObjectPoseRecipe, frame: Frame) -> ImageOfObjects:
     )
 
 
-def predict(task: ObjectPoseRecipe, request: PredictionAsked, watch: Watch) -> Iterator[str]:
+def predict(task: TrainedObjectPose, request: PredictionAsked, watch: Watch) -> Iterator[str]:
     """Write the objects found in each image of an input; yield lines for people."""
     refuse_depth_options(request)
     data = task.config.data
@@ -109,27 +119,27 @@ def predict(task: ObjectPoseRecipe, request: PredictionAsked, watch: Watch) -> I
             write_results(folder.out / CSV, results)
             folder.finish()
         objects = sum(len(entry["objects"]) for entry in folder.entries)
-        yield f"{folder.out}: {_count_words(objects, 'object')} in {_count_words(len(folder.entries), 'image')} of {given.name}"
+        yield f"{folder.out}: {_plural(objects, 'object')} in {_plural(len(folder.entries), 'image')} of {given.name}"
         yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(folder.out.iterdir()))
         if bop is not own:
             yield (
                 "note: the data set's classes are not the run's: obj_id is the run's number of a class, the frame ours"
             )
         if padded:
-            yield f"note: {_count_words(padded, 'image')} of another shape than the training's: padded to it, not squeezed"
+            yield f"note: {_plural(padded, 'image')} of another shape than the training's: padded to it, not squeezed"
     yield "score: the mean probability of an object's class over its pixels; not how good its pose is"
     yield "metres by the camera that was given; a wrong focal length makes every distance wrong by the same factor"
     yield "note: nothing compares an image with those of the training: in one unlike them, what is found means little"
 
 
-def _count_words(count: int, what: str) -> str:
+def _plural(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _rows(
     objects: Objects, scene_id: int, im_id: int, images: BopImages | None = None, classes: Sequence[str] = ()
 ) -> list[BopResult]:
-    """Return rows of a BOP csv, in the frames of BOP's meshes if there are any, else in stadia's, numbered as classes."""
+    """Return rows of a BOP csv, in the frames of BOP's meshes if any, else in stadia's, numbered as classes."""
     rows = []
     by_name = {model.name: model for model in images.models.values()} if images is not None else {}
     for row in range(len(objects)):
@@ -144,7 +154,7 @@ def _rows(
 # -- scores
 
 
-def score_validation(task: ObjectPoseRecipe, images: ObjectImages, run: Run, console: Console) -> None:
+def score_validation(task: TrainedObjectPose, images: ObjectImages, run: Run, console: Console) -> None:
     """Score the validation images after training: scores/val.json and predictions/val/."""
 
     def shown(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
@@ -157,7 +167,7 @@ def score_validation(task: ObjectPoseRecipe, images: ObjectImages, run: Run, con
 
 
 def evaluate(
-    task: ObjectPoseRecipe, request: EvaluationAsked, run: Path, watch: Watch
+    task: TrainedObjectPose, request: EvaluationAsked, run: Path, watch: Watch
 ) -> tuple[dict[str, Any], list[Path]]:
     """Score the objects found in a data set. Returns the summary to print, and the written files."""
     refuse_depth_options(request)
@@ -203,7 +213,7 @@ def evaluate(
 
 @torch.inference_mode()
 def score_images(
-    task: ObjectPoseRecipe, images: ObjectImages, folder: Path, provenance: Provenance, watch: Watch
+    task: TrainedObjectPose, images: ObjectImages, folder: Path, provenance: Provenance, watch: Watch
 ) -> tuple[ObjectScore, list[BopResult]]:
     """Find and compare objects; for BOP data also return csv rows. Draw the worst images with true and found boxes."""
     data = task.config.data
@@ -226,7 +236,7 @@ def score_images(
 
 
 def _draw_worst(
-    task: ObjectPoseRecipe, images: ObjectImages, score: ObjectScore, folder: Path, provenance: Provenance
+    task: TrainedObjectPose, images: ObjectImages, score: ObjectScore, folder: Path, provenance: Provenance
 ) -> None:
     """Draw the images with the largest rotation errors: found objects, and true ones below."""
     worst = sorted(score.images, key=lambda one: _largest_and_mean_error(one[1]), reverse=True)[:WORST]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -34,18 +34,29 @@ from stadia.evaluation.protocols import BY_CLAIM
 from stadia.evaluation.score_files import write_score
 from stadia.evaluation.watch import Watch
 from stadia.models.overlay_config import STRIDE
+from stadia.models.overlay_net import OverlayNet
 from stadia.recipes.asked import EvaluationAsked, PredictionAsked
+from stadia.recipes.overlay_config import OverlayConfig
+from stadia.recipes.overlay_data import OverlayData
 from stadia.training.run import Run
-
-if TYPE_CHECKING:
-    from stadia.recipes.overlay import OverlayRecipe
-    from stadia.recipes.overlay_data import OverlayData
 
 T = TypeVar("T")
 MOST_IMAGES, MEAN_OF, DRAWN = 1000, 500, 8
 """Maximum number of scored validation images, of training images for baselines, and of drawings."""
 
 _IDLE = {"every": 1, "motion": "aligned", "size": None, "protocol": "metric", "frames": None, "held_out": False}
+
+
+class TrainedOverlay(Protocol):
+    """What the commands need of a trained recipe: `OverlayRecipe` imports this module, not the reverse."""
+
+    config: OverlayConfig
+    network: OverlayNet
+
+    @property
+    def claim(self) -> Claim: ...
+
+    def parameters(self) -> Iterator[Tensor]: ...
 
 
 def refuse_idle(request: PredictionAsked | EvaluationAsked, *but: str) -> None:
@@ -64,7 +75,7 @@ def refuse_idle(request: PredictionAsked | EvaluationAsked, *but: str) -> None:
 
 @torch.inference_mode()
 def answer(
-    task: OverlayRecipe, background: NDArray[np.uint8], image: NDArray[np.uint8]
+    task: TrainedOverlay, background: NDArray[np.uint8], image: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Predict depth and mask logits, (h, w) each, of a background and an image (H, W, 3) RGB of one size.
 
@@ -83,7 +94,7 @@ def seen_size(height: int, width: int, trained_height: int, trained_width: int) 
     return max(round(height * scale / STRIDE), 1) * STRIDE, max(round(width * scale / STRIDE), 1) * STRIDE
 
 
-def predict(task: OverlayRecipe, request: PredictionAsked, watch: Watch) -> Iterator[str]:
+def predict(task: TrainedOverlay, request: PredictionAsked, watch: Watch) -> Iterator[str]:
     """Write depth and mask of each pair into a new folder; yield lines for people."""
     if request.background is None and is_written(request.source):
         yield from _predict_set(task, request, watch)
@@ -109,7 +120,7 @@ def predict(task: OverlayRecipe, request: PredictionAsked, watch: Watch) -> Iter
     yield from _output_lines(request.out, len(pairs), folder.record)
 
 
-def _predict_set(task: OverlayRecipe, request: PredictionAsked, watch: Watch) -> Iterator[str]:
+def _predict_set(task: TrainedOverlay, request: PredictionAsked, watch: Watch) -> Iterator[str]:
     """Predict a set written by `stadia data overlay`, which has its backgrounds."""
     refuse_idle(request, "every")
     samples, split, _ = _open_samples(task, request.source)
@@ -184,7 +195,7 @@ def _black_and_white(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
 # -- scores
 
 
-def score_validation(task: OverlayRecipe, data: OverlayData, run: Run, console: Console) -> None:
+def score_validation(task: TrainedOverlay, data: OverlayData, run: Run, console: Console) -> None:
     """Score the validation images after training: predictions/val/ and scores/val.json.
 
     Also the baselines scores/val-mean-depth.json and scores/val-difference.json.
@@ -215,7 +226,7 @@ def score_validation(task: OverlayRecipe, data: OverlayData, run: Run, console: 
 
 
 def evaluate(
-    task: OverlayRecipe, request: EvaluationAsked, run: Path, watch: Watch, progress: Progress
+    task: TrainedOverlay, request: EvaluationAsked, run: Path, watch: Watch, progress: Progress
 ) -> tuple[dict[str, Any], list[Path]]:
     """Score a set of composite images: its split "test", else "val", else what exists.
 
@@ -248,7 +259,7 @@ def evaluate(
 
 
 def _open_samples(
-    task: OverlayRecipe, data: Path, progress: Progress | None = None
+    task: TrainedOverlay, data: Path, progress: Progress | None = None
 ) -> tuple[OverlaySamples, str, Label]:
     """Return all samples of split "test", else "val", else what exists; the split, and the label of the set."""
     config = task.config.data.model_copy(update={"path": str(data), "val_samples": 1 << 30, "samples": 1 << 30})
@@ -263,7 +274,7 @@ def _label_facts(label: Label) -> dict[str, str]:
 
 @torch.inference_mode()
 def _predict_samples(
-    task: OverlayRecipe,
+    task: TrainedOverlay,
     samples: OverlaySamples,
     numbers: Sequence[int],
     out: Path,
@@ -291,7 +302,7 @@ def _stem(number: int) -> str:
 
 
 def score_folder(
-    task: OverlayRecipe, predictions: Predictions, samples: OverlaySamples, numbers: Sequence[int], watch: Watch
+    task: TrainedOverlay, predictions: Predictions, samples: OverlaySamples, numbers: Sequence[int], watch: Watch
 ) -> dict[str, Any]:
     """Score a folder of predictions of these samples, from disk."""
     found: list[tuple[str, dict[str, float]]] = []
@@ -302,7 +313,11 @@ def score_folder(
 
 
 def score_mean(
-    task: OverlayRecipe, training: OverlayImages, taught: Sequence[int], samples: OverlaySamples, numbers: Sequence[int]
+    task: TrainedOverlay,
+    training: OverlayImages,
+    taught: Sequence[int],
+    samples: OverlaySamples,
+    numbers: Sequence[int],
 ) -> dict[str, Any]:
     """Score the mean depth of training images, a baseline without mask."""
     low, high = task.config.loss.min_depth, task.config.loss.max_depth
@@ -318,7 +333,11 @@ def score_mean(
 
 
 def score_difference(
-    task: OverlayRecipe, training: OverlayImages, taught: Sequence[int], samples: OverlaySamples, numbers: Sequence[int]
+    task: TrainedOverlay,
+    training: OverlayImages,
+    taught: Sequence[int],
+    samples: OverlaySamples,
+    numbers: Sequence[int],
 ) -> dict[str, Any]:
     """Score the mask where image and background differ, a baseline without depth.
 
@@ -356,7 +375,7 @@ def _to_tensor(values: NDArray[np.floating]) -> Tensor:
 
 
 def _image_sums(
-    task: OverlayRecipe, depth: Tensor, logits: Tensor, samples: OverlaySamples, number: int
+    task: TrainedOverlay, depth: Tensor, logits: Tensor, samples: OverlaySamples, number: int
 ) -> dict[str, float]:
     one = samples.images.composed(number).resized(samples.height, samples.width)
     true, mask, loss = _to_tensor(one.depth), torch.from_numpy(one.mask)[None, None], task.config.loss
@@ -365,7 +384,7 @@ def _image_sums(
 
 
 def _summarize(
-    task: OverlayRecipe, samples: OverlaySamples, found: Sequence[tuple[str, dict[str, float]]]
+    task: TrainedOverlay, samples: OverlaySamples, found: Sequence[tuple[str, dict[str, float]]]
 ) -> dict[str, Any]:
     """Return scores over all pixels and of each image, by the weaker scale of predictions and labels."""
     scored_as = weaker(task.claim, samples.images.label.claim)

@@ -193,7 +193,7 @@ def _measure_travel_deg(stretch: Sequence[SeenFrame]) -> float:
 def _track_corners(
     images: Sequence[Callable[[], Image]], width: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return corners (N, 2) of the first image, and their positions in the image where they moved enough, or the last."""
+    """Return corners (N, 2) of the first image, and of the image where they moved enough, or the last one."""
     shown = cv2.cvtColor(images[0](), cv2.COLOR_RGB2GRAY)
     start = cv2.goodFeaturesToTrack(shown, _CORNERS, 0.005, 8)
     if start is None:

@@ -38,7 +38,7 @@ class SelfSupervisedConfig(RecipeConfig):
     @model_validator(mode="before")
     @classmethod
     def _once_through(cls, values: Any) -> Any:
-        """Set `training.max_epochs` to 1 if data sets train one after another: `data.sets` give their own epochs then."""
+        """Set `training.max_epochs` to 1 if data sets train one after another: each has its own epochs."""
         data, training = (values.get(key) or {} if isinstance(values, Mapping) else {} for key in ("data", "training"))
         if (
             not isinstance(data, Mapping)
@@ -99,8 +99,8 @@ class SelfSupervisedConfig(RecipeConfig):
             )
         if self.model.brightness and not one.offsets:
             mistakes.append(
-                f"model.brightness is true and {key}.offsets is empty: the pose network predicts brightness, and there is"
-                " none"
+                f"model.brightness is true and {key}.offsets is empty: the pose network "
+                "predicts brightness, and there is none"
             )
         if bool(one.offsets) != bool(self.data.offsets):
             mistakes.append(

@@ -104,7 +104,7 @@ def prepare(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> 
 def prepared_stages(
     recipe: type[AnyRecipe], config: RecipeConfig, console: Console | None = None
 ) -> Iterator[tuple[RecipeConfig, TrainingData]]:
-    """Yield each stage's resolved configuration and its data. Messages of the data are printed for the last one only."""
+    """Yield each stage's resolved configuration and its data. Print messages of the last one only."""
     quiet = Console(quiet=True)
     for number in range(count := len(config.training.stages)):
         yield recipe.prepare(at_stage(config, number), console or quiet if number == count - 1 else quiet)

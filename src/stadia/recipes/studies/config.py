@@ -83,8 +83,8 @@ class StudyConfig(StrictModel):
     def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(seeds) < LEAST_SEEDS:
             raise ValueError(
-                f"{len(seeds)} seed{'s' * (len(seeds) != 1)} cannot separate a change from chance: at least {LEAST_SEEDS},"
-                " better 5 to 10"
+                f"{len(seeds)} seed{'s' * (len(seeds) != 1)} cannot separate a change from chance: "
+                f"at least {LEAST_SEEDS}, better 5 to 10"
             )
         if len(set(seeds)) < len(seeds):
             raise ValueError("seeds must be different")
