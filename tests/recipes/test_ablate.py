@@ -63,7 +63,7 @@ class Trainings:
             except KeyboardInterrupt:
                 run.end("interrupted")
                 raise
-            except MemoryError:  # its process is killed, and says nothing
+            except MemoryError:  # its process is killed without a message
                 ended(job, -9)
                 continue
             except ArithmeticError as error:
@@ -246,7 +246,7 @@ def test_a_metric_that_no_run_has_stops_after_the_first(ablate):
 
 
 def test_runs_that_were_trained_on_other_budgets_are_not_judged(ablate, tmp_path):
-    """Whatever was planned: a data set that ends earlier, say."""
+    """Also if unplanned, such as a data set that ends earlier."""
     trainings = Trainings(noise, steps=lambda change: 50 if change == "fast" else 100)
     code, _, err = ablate(trainings)
     assert code == 2
@@ -363,7 +363,7 @@ def test_choices_after_results_are_noted(ablate):
     code, out, err = ablate(Trainings(noise), "--seeds", "0,1,2,3,4", "--change", "warm: schedule.warmup_steps=9")
     assert (code, f"{told} (seed 4 added; change 'warm' added)" in out) == (0, True), err
     more = ("--seeds", "0,1,2,3,4", "--change", "warm: schedule.warmup_steps=9")
-    for _ in range(2):  # told once, and for good
+    for _ in range(2):  # noted once, permanently
         _, out, _ = ablate(Trainings(noise), *more, "--margin", "0.5")
         assert f"{told} (seed 4 added; change 'warm' added; margin: None -> 0.5)" in out
     Path("study.yaml").write_text(Path("study.yaml").read_text().replace("expect: better", "expect: worse"))

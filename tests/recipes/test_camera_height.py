@@ -114,7 +114,7 @@ def test_edges_along_the_road_give_the_horizon():
 
 
 def test_travel_gives_the_horizon_and_a_standing_camera_none():
-    """Posts at many depths, seen by a camera that looks down by 2 degrees and drives level."""
+    """Posts at many depths and a camera that points down by 2 degrees and moves horizontally."""
     rng = np.random.default_rng(0)
     K = np.array([[2 * FOCAL, 0, 479.5], [0, 2 * FOCAL, 179.5], [0, 0, 1]])
     down = np.radians(2)

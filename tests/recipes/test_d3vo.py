@@ -1,4 +1,4 @@
-"""The recipe `selfsup` with all that D3VO's networks say: what is logged, shown, validated, refused, predicted and
+"""The recipe `selfsup` with all outputs of D3VO's networks: what is logged, shown, validated, refused, predicted and
 resumed.
 """
 
@@ -57,7 +57,7 @@ def batch(d3vo: SelfsupConfig) -> Batch:
 
 
 def said(task: Selfsup, monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
-    """Have the networks say these values, whatever they see."""
+    """Let the networks predict these values for any image."""
     real = DepthAndMotion.forward
 
     def forward(model: DepthAndMotion, batch: Batch) -> Prediction:
@@ -93,7 +93,7 @@ def test_the_plain_recipe_logs_nothing_of_it(small: SelfsupConfig, batch: Batch)
 
 
 def test_validation_is_of_depth_and_motion_alone(task: Selfsup, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a darkened target nor an uncertainty makes a residual look smaller."""
+    """Neither a darkened target nor an uncertainty makes a residual smaller."""
     task.eval()
     with torch.no_grad():
         before = task.validate(batch)
@@ -133,7 +133,7 @@ def test_validation_scores_sigma_against_its_training_residual(
 
 
 def test_a_sigma_that_nothing_has_taught_has_no_score(task: Selfsup, batch: Batch) -> None:
-    """Before loss.uncertainty_from_step it is noise of the start, and U05 and U06 would be told of any training."""
+    """Before loss.uncertainty_from_step it is initial noise, and U05 and U06 would be found in any training."""
     late = task.config.loss.model_copy(update={"uncertainty_from_step": 1})
     with torch.no_grad():
         taught = task.eval().validate(batch)

@@ -1,4 +1,4 @@
-"""Several data sets in one training: each opened by its own keys, all of them told, checked, remembered and scored."""
+"""Several data sets in one training: each opened by its own keys, all of them listed, checked, recorded and scored."""
 
 from __future__ import annotations
 

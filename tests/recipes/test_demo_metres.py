@@ -33,7 +33,7 @@ def test_two_trainings_beside_each_other(cached: Path, tmp_path: Path, capsys: p
     plain, metres = sorted((tmp_path / "runs").iterdir())
     assert (plain.name[18:], metres.name[18:]) == ("demo-no-metres", "demo-metres")
     assert done.run.folder == metres
-    assert demo_metres.MINUTES in capsys.readouterr().err, "how long it takes is said beforehand"
+    assert demo_metres.MINUTES in capsys.readouterr().err, "the duration is printed at the start"
     assert read_json(metres / "config.json")["start_from"] == str(plain)
     assert {path.stem for path in (metres / "scores").glob("test*.json")} >= {
         "test-median-scaled",

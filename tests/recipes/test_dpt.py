@@ -41,7 +41,7 @@ def changed(config: DptRecipeConfig, *overrides: str) -> DptRecipeConfig:
 
 
 class Lower(Dpt):
-    """Says that what is lower in the image is nearer, as weights that know neither scale nor shift might."""
+    """Predict nearer depth lower in the image, as weights up to scale and shift might."""
 
     def raw(self, image: Tensor) -> Tensor:
         rows = torch.linspace(5, 25, image.shape[-2], device=image.device)[:, None]
@@ -105,7 +105,7 @@ def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
     known = true_m > 0
     predicted_m = 1 / task.inverse_depth(batch.inputs.image)
     assert 0.7 < float(predicted_m[known].median() / true_m[known].median()) < 1.4
-    assert float(predicted_m.max()) < 200, "where the head answers 0 it still has a slope"
+    assert float(predicted_m.max()) < 200, "a head output of 0 still has a gradient"
     given = DptRecipe(changed(config, "model.scale=2", "model.shift=0.5"))
     given.remember(data)
     assert (float(given.network.scale), float(given.network.shift)) == (2.0, 0.5)
@@ -143,7 +143,7 @@ def test_missing_weights_are_reported_before_data_are_opened(small_dpt: DptRecip
     absent = changed(small_dpt, f"model.weights={tmp_path / 'absent.pt'}", f"data.path={tmp_path / 'no-data'}")
     with pytest.raises(CheckpointError, match=r"absent\.pt: found no such file"):
         recipes.train(absent, out=tmp_path / "runs")
-    with pytest.raises(DataError, match="no-data"):  # the same of weights that are not asked for
+    with pytest.raises(DataError, match="no-data"):  # the same for weights that are not requested
         recipes.train(changed(absent, "model.pretrained=false"), out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
@@ -152,7 +152,7 @@ def test_a_fit_that_cannot_be_made_fails_the_run(
     small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     class Higher(Lower):
-        """Says depth, not inverse depth."""
+        """Predict depth, not inverse depth."""
 
         def raw(self, image: Tensor) -> Tensor:
             return super().raw(image).flip(-2)
@@ -224,7 +224,7 @@ def test_images_of_a_step(small_dpt: DptRecipeConfig) -> None:
 
 
 def test_what_has_no_slope_is_counted(small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the labeled pixels where a last ReLU answers 0, and where depth is cut off behind infinity: the share that has
+    """Of the labeled pixels where the last ReLU outputs 0, and where depth is cut off behind infinity: the share that has
     no gradient.
     """
     config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))

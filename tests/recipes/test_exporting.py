@@ -56,7 +56,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def told(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """The ONNX file and what the command said, on stdout and on stderr. Written once: the exporter takes seconds."""
+    """The ONNX file, and stdout and stderr of the command. Written once: the exporter takes seconds."""
     path, said, steps = tmp_path_factory.mktemp("export") / "model.onnx", io.StringIO(), io.StringIO()
     with pytest.raises(SystemExit) as ending, contextlib.redirect_stdout(said), contextlib.redirect_stderr(steps):
         run_command_line(["export", str(trained), "--out", str(path)])
@@ -100,7 +100,7 @@ def test_exported_predictions_equal_the_checkpoint(
 
 
 def test_an_onnx_file_stands_alone(exported: Path) -> None:
-    """One file, by the rules of ONNX, that holds what depth needs and says what it is; nothing of the machine that
+    """One file, by the rules of ONNX, with the depth network and its description; nothing of the machine that
     wrote it.
     """
     assert list(exported.parent.iterdir()) == [exported]

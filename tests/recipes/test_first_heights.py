@@ -23,7 +23,7 @@ PRIORS = {"car": {"mean_m": 1.5, "spread_m": 0.1, "source": "by construction"}}
 
 @dataclass
 class Street:
-    """Frames of a level camera over a road with boxes on it; `wrong` of them are said to be half or twice as high."""
+    """Frames of a level camera over a road with boxes on it; `wrong` of them have half or twice the labeled height."""
 
     name: str
     camera_m: float

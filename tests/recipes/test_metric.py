@@ -1,4 +1,4 @@
-"""The recipe `metric`: what it keeps of a training, what it claims, and what it says where nothing can be learnt."""
+"""The recipe `metric`: its checkpoint state, its claims, and its reasons without metres."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ EASY = (
     "road.least_share=0.0005",
     "data.augmentation.mirror=0",
 )
-"""One world of a few frames says something of its camera's height, however wrong."""
+"""One world of a few frames gives a camera height, however wrong."""
 
 
 @pytest.fixture
@@ -343,7 +343,7 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
 
 
 def test_heights_go_on_where_a_checkpoint_was_made(metric):
-    """In the middle of an epoch, with what its first half has said."""
+    """Within an epoch, with the heights of its first half."""
     task, _ = prepared(metric)
     said(task, 0, 1.6)
     task.start_epoch(1)

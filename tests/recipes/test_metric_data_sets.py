@@ -65,7 +65,7 @@ def test_the_cameras_of_each_data_set_are_a_group(two: MetricConfig) -> None:
 
 
 def test_useless_masks_are_found_beside_useful_ones(two: MetricConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The masks of one data set know no road; the other's do."""
+    """Only one data set has masks with a road class."""
     _, data = Metric.prepare(two, Console(quiet=True))
     assert isinstance(data, SeveralRoadData)
     before = [finding.code for part in data.parts.values() for finding in part.findings_of_masks()]
@@ -85,7 +85,7 @@ def test_silhouettes_speak_of_each_group_by_its_name(two: MetricConfig) -> None:
 
 
 def test_true_depth_gives_the_height_of_each_group(two: MetricConfig) -> None:
-    """Doubled: each group's depth says its own camera's height, and its objects, few and the same in both, say how much
+    """Doubled: each group's depth gives its own camera height, and its objects, few and the same in both, give how much
     one is higher.
     """
     easy = ("heights.most_spread=9", "heights.least_kept=0", "first_height=depth", "data.augmentation.mirror=0")

@@ -33,7 +33,7 @@ def metric(small: SelfsupConfig) -> MetricConfig:
 
 
 def says(monkeypatch, *heights_m: float, silent: dict[int, str] | None = None) -> None:
-    """Silhouettes say these, of groups 0, 1, ...; and of others why they say nothing."""
+    """Let silhouettes give these heights of groups 0, 1, ...; and reasons for other groups."""
     nothing = torch.zeros(0)
     found = {group: DrivesHeight(high, 0.95 * high, 1.04 * high, nothing, 20) for group, high in enumerate(heights_m)}
     monkeypatch.setattr(metric_data, "first_heights", lambda *_, **__: FirstHeights(found, silent or {}))

@@ -1,4 +1,4 @@
-"""A camera that was moved is told with the drives, or the frames, of both its heights."""
+"""A moved camera is reported with the drives or frames of both heights."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class MugRecipe(Recipe[MugsConfig, MugData, Crop, Pose]):
 
     recipe = "mugs"
     best_metrics = ("val/size_error_m",)
-    fetched: ClassVar[list[bool]] = []  # of each that was made, whether it asked a hub for weights
+    fetched: ClassVar[list[bool]] = []  # for each instance, whether it requested weights from a hub
 
     def __init__(self, config: MugsConfig) -> None:
         super().__init__(config)
@@ -157,7 +157,7 @@ def test_from_data_to_report(trained: Run) -> None:
     assert json.loads((trained.folder / "scores" / "val.json").read_text())["metrics"]["size_error_m"] < 0.05
     page = report.build(trained.folder).read_text()
     assert "size_error_m" in page
-    assert '<div class="claim">' not in page, "nothing is claimed, nothing is said of depth"
+    assert '<div class="claim">' not in page, "without a claim there is no text on depth"
 
 
 def test_loading_a_checkpoint_needs_no_hub(trained: Run) -> None:

@@ -1,4 +1,4 @@
-"""The recipe `objectpose`: from TableWorld to scores, what perfect answers score, what it refuses, and a pinned loss
+"""The recipe `objectpose`: from TableWorld to scores, what perfect maps score, what it refuses, and a pinned loss
 curve.
 """
 
@@ -235,7 +235,7 @@ def test_an_object_too_small_for_the_network_is_missed_and_not_forgotten(
 
 
 def test_an_object_without_a_label_is_neither_learnt_nor_scored(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
-    """Its pixels say nothing to the loss; found, it is no false alarm, and a mask that reaches into it is as good as
+    """Its pixels do not enter the loss; found, it is no false alarm, and a mask that reaches into it is as good as
     without.
     """
     task, whole = recipe(small), _whole(batch.targets)

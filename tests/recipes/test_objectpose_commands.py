@@ -216,7 +216,7 @@ def test_training_images_are_noted(run: Path, tables: Path, stadia: Stadia, unsc
         "trained_on": None,
         "of_trained_scenes": None,
         "notes": [],
-    }, "nobody knows"
+    }, "unknown"
     _remember(run, tables)
     told = _told(stadia, run, tables, "data.split=train")
     assert (told["split"], told["trained_on"], told["of_trained_scenes"]) == ("train", 2, 0)

@@ -1,4 +1,4 @@
-"""The recipe `overlay` on tiny composed images: a pinned curve, exact resumption, answers and scores on disk, and what
+"""The recipe `overlay` on tiny composed images: a pinned curve, exact resumption, predictions and scores on disk, and what
 it refuses.
 """
 
@@ -146,7 +146,7 @@ def test_scores_are_computed_from_files_with_mean_depth_baseline(trained: Run, c
 
 
 def test_the_mean_depth_is_of_what_is_scored(trained: Run, config: OverlayConfig) -> None:
-    """Of a road of 2 to 30 m, of which up to 10 m count, the mean is none of more; nothing else was ever to be said."""
+    """Of a road of 2 to 30 m, of which up to 10 m count, the mean is none of more; other depths are not scored."""
     task = load_task(trained.folder)
     assert isinstance(task, OverlayRecipe)
     near = OverlayRecipe(changed(task.config, "loss.max_depth=10"))
@@ -175,7 +175,7 @@ def test_validation_is_independent_of_order_and_batches(trained: Run, config: Ov
         assert other == pytest.approx(found[0], rel=1e-6)
     assert overlay_scores([]) == {}
     on_disk = read_json(trained.folder / "scores" / "val.json")["metrics"]
-    assert on_disk == pytest.approx(found[0], rel=1e-5), "the same network, asked for files"
+    assert on_disk == pytest.approx(found[0], rel=1e-5), "the same network, through files"
 
 
 def test_balanced_weights_are_gradient_shares_and_logged(trained: Run, config: OverlayConfig) -> None:

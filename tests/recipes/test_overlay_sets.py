@@ -64,7 +64,7 @@ def test_stop_finding_is_raised_before_writing(stadia, roads: Path, tmp_path: Pa
     assert "C02: found 1 object in two of the splits train, val, such as cup" in error
     assert not (tmp_path / "out").exists()
     code, said, error = stadia("data", "overlay", "--sheet", tmp_path / "sheet.png", "--count", 5, "--val", 2, *given)
-    assert (code, "C02: found 1 object" in error) == (2, True), "drawn, to be looked at, and no success all the same"
+    assert (code, "C02: found 1 object" in error) == (2, True), "drawn, but an error"
     assert str(tmp_path / "sheet.png") in said
     assert (tmp_path / "sheet.png").exists()
 

@@ -28,7 +28,7 @@ CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four th
 
 
 class Watcher:
-    """A predictor that remembers which frames it was asked to compare: their mean gray tells them apart."""
+    """A predictor that records which frames it compares, by their mean gray value."""
 
     claim, height, width, crop = Claim.AFFINE_INVERSE, 32, 64, "none"
 

@@ -1,4 +1,4 @@
-"""What is logged of depth, motion and the minimum, on answers whose numbers are known."""
+"""Logged statistics of depth, motion and minimum reprojection, for outputs with known values."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_a_longer_lens_brings_everything_nearer(task: Selfsup, caplog: pytest.Lo
 
 
 def test_a_matrix_of_half_the_size_is_suspected(task: Selfsup, caplog: pytest.LogCaptureFixture) -> None:
-    """What looks like another lens is a K that was not rescaled with the images."""
+    """A different focal length is a K that was not rescaled with the images."""
     half = intrinsics(0.3 * 96, 0.3 * 96, 23.5, 7.5, height=32, width=96)
     DepthPredictor(task).inverse_depth(torch.rand(1, 3, 32, 96), half)
     (told,) = caplog.records

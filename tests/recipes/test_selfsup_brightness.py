@@ -1,4 +1,4 @@
-"""How `selfsup` holds the brightness that its networks say: until the warp beats the unwarped image, through
+"""How `selfsup` delays the brightness that its networks predict: until the warp beats the unwarped image, through
 checkpoints too.
 """
 
@@ -32,7 +32,7 @@ def bright(small: SelfsupConfig) -> SelfsupConfig:
 
 
 def says(task: Selfsup, monkeypatch: pytest.MonkeyPatch, gain: float, offset: float) -> None:
-    """Let the networks say this brightness, whatever they see."""
+    """Let the networks predict this brightness for any image."""
     forward = task.model.forward
 
     def said(batch: Batch) -> Any:

@@ -188,7 +188,7 @@ def test_batch_sizes_from_memory_are_resolved_and_kept(small: SelfsupConfig, mon
     settled, data = prepare(Selfsup, config, console)
     samples = len(data.train.samples)
     assert [stage.batch_size for stage in settled.training.stages] == [min(8, samples), 2]
-    assert tried == [(64, 2), (32, min(8, samples))], "the last one has what training.batch_size says, if that fits"
+    assert tried == [(64, 2), (32, min(8, samples))], "the last one has training.batch_size if that fits"
     assert f"stage 1: 96x32 in batches of {min(8, samples)}, which hold 0.51 GB" in console.file.getvalue()
     assert as_settled(config, settled.model_dump(mode="json")).training == settled.training
 

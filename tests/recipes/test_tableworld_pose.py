@@ -72,7 +72,7 @@ def test_medians_are_listed_beside_asymmetric_and_constant_baselines(experiment:
 def test_a_verdict_is_of_differences_seed_by_seed(
     experiment: ModuleType, other: tuple[float | None, ...], told: str
 ) -> None:
-    """The seeds themselves are 10 apart, which says nothing of the losses."""
+    """The seeds themselves are 10 apart, independent of the losses."""
     assert experiment.verdict((10.0, 20.0, 30.0), other).startswith(told)
 
 

@@ -42,7 +42,7 @@ def test_a_standing_camera_stops_only_what_learns_from_motion(worlds: Path, tmp_
     for folder in standing.glob("*/left"):
         first, *others = sorted(folder.iterdir())
         image = cv2.imread(str(first)).astype(int)
-        for path in others:  # the noise of a sensor tells the images apart
+        for path in others:  # sensor noise makes the images different
             cv2.imwrite(str(path), np.clip(image + rng.integers(-2, 3, image.shape), 0, 255))
 
     def opened(offsets: tuple[int, ...]) -> VideoData:

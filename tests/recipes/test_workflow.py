@@ -102,7 +102,7 @@ def test_unchecked_data_are_printed() -> None:
 def test_a_run_has_finished_when_it_is_scored(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Scoring that fails is told, and the report built all the same; a resume scores what had been trained."""
+    """Failed scoring is reported, and the report is still built; a resume scores what had been trained."""
     ended: list[Run] = []
 
     def no_scores(*_: object, **__: object) -> None:

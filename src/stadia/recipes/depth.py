@@ -87,7 +87,7 @@ class DepthRecipe(
             raise ConfigError(
                 f"size of '{self.recipe}'",
                 found=f"{width}x{height}",
-                expected=f"{self.width}x{self.height}, the training size",
+                expected=f"{self.width}x{self.height}, the training's",
                 fix="leave --size out",
             )
 
