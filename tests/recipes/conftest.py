@@ -35,7 +35,7 @@ SMALL = (
 
 @pytest.fixture(scope="session", autouse=True)
 def validations_are_those_that_are_declared() -> Iterator[None]:
-    """Whatever is trained in this folder logs no score that its recipe's configuration does not name in `validation`."""
+    """Every training in this folder logs only scores that its configuration lists in `validation`."""
     ended = Recipe.on_validation_epoch_end
 
     def held(task: AnyRecipe) -> None:

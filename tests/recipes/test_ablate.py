@@ -188,7 +188,7 @@ def test_epochs_are_budgets_where_nothing_makes_them_longer(ablate):
 
 
 def test_changed_evaluation_keys_are_noted(ablate, tmp_path):
-    """Before anything is trained, and with the verdict: other images or another size, and a loss that measures itself."""
+    """Before training and with the verdict: other images, another size, and a loss that is its own metric."""
     words = ["--change", "small: data.height=96 data.width=320", "--change", "plain: loss.ssim_weight=0.5"]
     code, out, err = ablate(Trainings(noise), *words, "--dry-run")
     assert code == 0, err

@@ -164,15 +164,8 @@ def test_two_objects_that_disagree_give_no_height(drive):
     frames = seen_frames(asked(drive, "horizon=given"), lambda items, count, what: items)
     first, second = (one for one in frames[0].objects if one.class_name == "car" and one.box_px[0] < 200)
     heights = {"car": 1.5, "van": 2.2}
-    config = camera_height_config(
-        [
-            (
-                f"priors={json.dumps({name: {'mean_m': mean, 'spread_m': 0.1, 'source': 'made so'} for name, mean in heights.items()})}"
-            ),
-            "objects=[]",
-            "horizon=given",
-        ]
-    )
+    priors = {name: {"mean_m": mean, "spread_m": 0.1, "source": "test"} for name, mean in heights.items()}
+    config = camera_height_config([f"priors={json.dumps(priors)}", "objects=[]", "horizon=given"])
     apart = replace(frames[0], objects=[first, replace(second, class_name="van")])
     with pytest.raises(
         GeometryError, match=r"agree \(a van in drive/000000 gives 2\.4\d m, a car in drive/000000 gives 1\.[67]\d m\)"

@@ -16,8 +16,9 @@ from stadia.evaluation.depth_files import write_map
 from stadia.recipes import demo_metres
 from stadia.recipes.demo_metres import TRUE_CAMERA_M, run, scored
 
-STEPS = ("training.max_steps=2", "training.batch_size=2", "training.workers=0", "training.threads=1", "data.height=32", "data.width=96",
-         "road.least_share=0.0005", "model.encoder=mobilenetv3_small_050", "model.decoder_channels=[4,4,8,8,8]",
+STEPS = ("training.max_steps=2", "training.batch_size=2", "training.workers=0", "training.threads=1",
+         "data.height=32", "data.width=96", "road.least_share=0.0005", "model.encoder=mobilenetv3_small_050",
+         "model.decoder_channels=[4,4,8,8,8]",
          "loss.pyramid=1")  # fmt: skip
 
 

@@ -224,9 +224,7 @@ def test_images_of_a_step(small_dpt: DptRecipeConfig) -> None:
 
 
 def test_what_has_no_slope_is_counted(small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the labeled pixels where the last ReLU outputs 0, and where depth is cut off behind infinity: the share that has
-    no gradient.
-    """
+    """Share of labeled pixels without gradient: the last ReLU outputs 0, or depth is cut off behind infinity."""
     config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
     task, batch = DptRecipe(config), next(iter(data.val))
     labeled = task.loss.known(batch.targets.depth_m)

@@ -313,7 +313,6 @@ def test_images_are_drawn_as_in_prediction(small: ObjectPoseConfig, batch: Objec
 
 
 # -- data
-# ------------------------------------------------------------------------------------------------------------------------
 
 
 def test_without_a_path_tables_are_rendered_into_the_cache_once(

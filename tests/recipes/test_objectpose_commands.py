@@ -234,7 +234,7 @@ def test_training_images_are_noted(run: Path, tables: Path, stadia: Stadia, unsc
 def test_a_copy_of_what_trained_is_known_under_any_name(
     run: Path, tables: Path, tmp_path: Path, stadia: Stadia, unscored: list[int]
 ) -> None:
-    """Of two images of a table the first trained; the table is in another data set, by another name, as its test split."""
+    """Of two images of a table the first trained; another data set has the table as its test split."""
     _remember(run, tables)
     other = tmp_path / "other"
     (first, *_), (unseen,) = (sorted(tables.glob(f"{split}-*")) for split in ("train", "test"))

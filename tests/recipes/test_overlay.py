@@ -1,6 +1,4 @@
-"""The recipe `overlay` on tiny composed images: a pinned curve, exact resumption, predictions and scores on disk, and what
-it refuses.
-"""
+"""The recipe `overlay` on tiny composed images: pinned curve, exact resumption, predictions and scores, refusals."""
 
 from __future__ import annotations
 

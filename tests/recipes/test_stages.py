@@ -103,8 +103,14 @@ def test_dpt_resizes_its_embeddings_of_places(worlds: Path, tmp_path: Path) -> N
 
 
 BAD = {
-    "no multiple": (lambda c: grown(c, SMALL | {"height": 40}, LARGE), r"stages\[0\]: found 96x40 \(expected a multiple of 32.*take 32"),
-    "another end": (lambda c: grown(c, SMALL | {"share": 1.0, "batch_size": 2}), r"found 96x32, expected 192x64 \(data.width"),
+    "no multiple": (
+        lambda c: grown(c, SMALL | {"height": 40}, LARGE),
+        r"stages\[0\]: found 96x40 \(expected a multiple of 32.*take 32",
+    ),
+    "another end": (
+        lambda c: grown(c, SMALL | {"share": 1.0, "batch_size": 2}),
+        r"found 96x32, expected 192x64 \(data.width",
+    ),
     "too small for the pyramid": (
         lambda c: grown(c.model_copy(update={"loss": c.loss.model_copy(update={"pyramid": 5})}), SMALL, LARGE),
         r"training.stages\[0\]: found 96x32 \(loss.pyramid=5 halves",
@@ -114,7 +120,9 @@ BAD = {
         "several data sets, expected one",
     ),
     "epochs": (
-        lambda c: grown(c, SMALL, LARGE).model_copy(update={"schedule": c.schedule.model_copy(update={"milestones_in": "epochs"})}),
+        lambda c: grown(c, SMALL, LARGE).model_copy(
+            update={"schedule": c.schedule.model_copy(update={"milestones_in": "epochs"})}
+        ),
         "milestones_in=epochs",
     ),
     "several devices": (lambda c: grown(c, SMALL | {"batch_size": "auto"}, LARGE, devices=2), "training.devices=2"),

@@ -21,7 +21,8 @@ config = json.loads(pathlib.Path(sys.argv[1]).read_text())
 folder = pathlib.Path(sys.argv[2]) / f"2026-01-01-000000-{config['name']}"
 folder.mkdir(parents=True)
 (folder / "config.json").write_text(json.dumps(config))
-(folder / "run.json").write_text(json.dumps({"recipe": "selfsup", "seed": 0, "status": "finished", "name": config["name"]}))
+facts = {"recipe": "selfsup", "seed": 0, "status": "finished", "name": config["name"]}
+(folder / "run.json").write_text(json.dumps(facts))
 bad = abs(config["x"] - 3)
 text = "step,val/abs_rel\\n"
 for step in (1, 2):
