@@ -50,14 +50,14 @@ def drive(tmp_path: Path) -> Path:
     return folder
 
 
-def asked(source: Path, *overrides: str, out: Path | None = None) -> CameraHeightAsked:
+def make_request(source: Path, *overrides: str, out: Path | None = None) -> CameraHeightAsked:
     priors = 'priors={"car": {"mean_m": 1.5, "spread_m": 0.1, "source": "made so"}}'
     return CameraHeightAsked(source, camera_height_config([priors, *overrides]), out=out)
 
 
 @pytest.mark.parametrize("horizon", ["objects", "given"])
 def test_masks_give_the_height_and_its_priors(drive, tmp_path, horizon):
-    lines = list(camera_height_asked(asked(drive, f"horizon={horizon}", out=tmp_path / "out")))
+    lines = list(camera_height_asked(make_request(drive, f"horizon={horizon}", out=tmp_path / "out")))
     found = json.loads((tmp_path / "out" / "camera_height.json").read_text())
     assert found["camera_height_m"] == pytest.approx(TRUE_M, rel=0.02)
     assert found["interval_95_m"][0] < TRUE_M < found["interval_95_m"][1]
@@ -74,13 +74,13 @@ def test_a_wrong_pitch_is_a_wrong_height(drive):
 
 
 def estimate(drive: Path, *overrides: str) -> float:
-    ask = asked(drive, *overrides)
+    ask = make_request(drive, *overrides)
     return estimate_camera_height(seen_frames(ask, lambda items, count, what: items), ask.config).found.camera_height_m
 
 
 def test_frames_of_several_cameras_are_combined(drive):
     """A zoom: the same objects, seen by a camera with twice the focal length and another middle."""
-    ask = asked(drive, "horizon=given")
+    ask = make_request(drive, "horizon=given")
     frames = seen_frames(ask, lambda items, count, what: items)
 
     def zoomed(frame: SeenFrame) -> SeenFrame:
@@ -143,7 +143,7 @@ def test_travel_gives_the_horizon_and_a_standing_camera_none():
 
 
 def test_objects_that_hardly_agree_give_no_height(drive):
-    frames = seen_frames(asked(drive, "horizon=given"), lambda items, count, what: items)
+    frames = seen_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)
     heights = {f"car{n}": {"mean_m": 1.5 * 1.6 ** (n - 12), "spread_m": 0.1, "source": "made so"} for n in range(24)}
     numbers = iter(range(24))
 
@@ -161,7 +161,7 @@ def test_objects_that_hardly_agree_give_no_height(drive):
 
 
 def test_two_objects_that_disagree_give_no_height(drive):
-    frames = seen_frames(asked(drive, "horizon=given"), lambda items, count, what: items)
+    frames = seen_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)
     first, second = (one for one in frames[0].objects if one.class_name == "car" and one.box_px[0] < 200)
     heights = {"car": 1.5, "van": 2.2}
     priors = {name: {"mean_m": mean, "spread_m": 0.1, "source": "test"} for name, mean in heights.items()}
@@ -177,7 +177,7 @@ def test_two_objects_that_disagree_give_no_height(drive):
 
 
 def test_chart_positions_are_frame_numbers_drive_after_drive(drive):
-    frame = seen_frames(asked(drive, "horizon=given"), lambda items, count, what: items)[0]
+    frame = seen_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)[0]
     frames = [replace(frame, name=f"a/{n:06d}", drive="a") for n in (5, 9, 20)] + [
         replace(frame, name=f"b/{n}", drive="b") for n in (7, 8)
     ]
@@ -209,11 +209,11 @@ def test_missing_input_is_reported(drive):
         camera_height_config(["pitch_deg=1"])
     (drive / "masks").rename(drive / "gone")
     with pytest.raises(DataError, match="stadia prepare"):
-        list(camera_height_asked(asked(drive)))
+        list(camera_height_asked(make_request(drive)))
 
 
 def test_unused_classes_are_noted_and_others_are_used(drive):
-    lines = list(camera_height_asked(asked(drive, "horizon=given", 'objects=["car","pole","Pedestrian"]')))
+    lines = list(camera_height_asked(make_request(drive, "horizon=given", 'objects=["car","pole","Pedestrian"]')))
     assert lines[0].startswith("camera height: 1.6")
     (pole,) = (line for line in lines if "class pole" in line)
     assert pole.startswith(
@@ -227,13 +227,13 @@ def test_class_is_requested_by_any_alias():
 
 
 def test_frames_without_a_road_are_noted(drive):
-    assert not any("no road" in line for line in camera_height_asked(asked(drive, "horizon=given")))
+    assert not any("no road" in line for line in camera_height_asked(make_request(drive, "horizon=given")))
     (drive / "masks" / "classes.json").write_text(json.dumps({"1": "sky", "2": "road", "9": "car"}))
-    lines = list(camera_height_asked(asked(drive, "horizon=given")))
+    lines = list(camera_height_asked(make_request(drive, "horizon=given")))
     assert any("the masks show no road in 6 of 6 frames, such as drive/000000;" in line for line in lines)
     (drive / "masks" / "classes.json").write_text(json.dumps({"9": "car"}))
-    assert not any("no road" in line for line in camera_height_asked(asked(drive, "horizon=given"))), (
-        "masks of cars alone say nothing of it"
+    assert not any("no road" in line for line in camera_height_asked(make_request(drive, "horizon=given"))), (
+        "masks of cars alone have no road class"
     )
 
 

@@ -56,7 +56,7 @@ def batch(d3vo: SelfsupConfig) -> Batch:
     return next(iter(Selfsup.prepare(d3vo, Console(quiet=True))[1].train))
 
 
-def said(task: Selfsup, monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
+def set_predictions(task: Selfsup, monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
     """Let the networks predict these values for any image."""
     real = DepthAndMotion.forward
 
@@ -73,7 +73,7 @@ def test_step_logs_network_statistics(task: Selfsup, batch: Batch, monkeypatch: 
     assert all(seen[name] == name.startswith("gain") for name in expected)
     brightness = torch.tensor([[[1.0, 0.0], [1.2, 0.0], [1.0, 0.1]], [[1.0, 0.0], [1.4, 0.0], [1.0, 0.3]]])
     ramp = torch.linspace(-1, 1, 96).expand(2, 1, 32, 96)
-    said(
+    set_predictions(
         task,
         monkeypatch,
         brightness=brightness,
@@ -98,7 +98,7 @@ def test_validation_is_of_depth_and_motion_alone(task: Selfsup, batch: Batch, mo
     with torch.no_grad():
         before = task.validate(batch)
         huge = tuple(torch.full((2, 1, 32 >> s, 96 >> s), 2.0) for s in range(4))
-        said(task, monkeypatch, brightness=torch.tensor([0.5, 0.1]).expand(2, 3, 2), log_uncertainty=huge)
+        set_predictions(task, monkeypatch, brightness=torch.tensor([0.5, 0.1]).expand(2, 3, 2), log_uncertainty=huge)
         after = task.validate(batch)
     assert before.keys() == after.keys()
     for name in before.keys() & {"residual", "residual_unwarped", "abs_rel", "rmse", "d1"}:
@@ -113,7 +113,7 @@ def test_validation_scores_sigma_against_its_training_residual(
     """
     task.eval()
     doubt = tuple(torch.full((2, 1, 32 >> s, 96 >> s), 2.0) for s in range(4))
-    said(task, monkeypatch, brightness=torch.tensor([0.5, 0.3]).expand(2, 3, 2), log_uncertainty=doubt)
+    set_predictions(task, monkeypatch, brightness=torch.tensor([0.5, 0.3]).expand(2, 3, 2), log_uncertainty=doubt)
     batch = replace(
         batch, targets=replace(batch.targets, depth_m=torch.linspace(2, 40, 32)[:, None].expand(2, 1, 32, 96))
     )

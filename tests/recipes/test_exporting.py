@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+def export_output(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """The ONNX file, and stdout and stderr of the command. Written once: the exporter takes seconds."""
     path, said, steps = tmp_path_factory.mktemp("export") / "model.onnx", io.StringIO(), io.StringIO()
     with pytest.raises(SystemExit) as ending, contextlib.redirect_stdout(said), contextlib.redirect_stderr(steps):
@@ -65,8 +65,8 @@ def told(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 
 @pytest.fixture
-def exported(told: tuple[Path, str, str]) -> Path:
-    return told[0]
+def exported(export_output: tuple[Path, str, str]) -> Path:
+    return export_output[0]
 
 
 @pytest.fixture
@@ -143,8 +143,8 @@ def test_documented_commands_run(exported: Path, monkeypatch: pytest.MonkeyPatch
     )
 
 
-def test_command_output(told: tuple[Path, str, str], trained: Path) -> None:
-    path, text, steps = told
+def test_command_output(export_output: tuple[Path, str, str], trained: Path) -> None:
+    path, text, steps = export_output
     assert re.fullmatch(rf"reading {trained}\ntracing [\d.]+ M parameters, then comparing .*\n", steps), (
         "nothing is silent for minutes"
     )
@@ -171,9 +171,9 @@ def test_mistakes(trained: Path, tmp_path: Path, stadia: Stadia, monkeypatch: py
         ((untrained, "--out", out), "never trained"),
     ):
         code, text, err = stadia("export", *words)
-        told = [line for line in err.splitlines() if line.startswith("stadia: ")]  # beside what it was at
-        assert (code, text, len(told)) == (2, "", 1)
-        assert said in told[0]
+        errors = [line for line in err.splitlines() if line.startswith("stadia: ")]  # beside what it was at
+        assert (code, text, len(errors)) == (2, "", 1)
+        assert said in errors[0]
     monkeypatch.setattr("stadia.recipes.exporting.load_task", lambda checkpoint: torch.nn.Identity())
     code, _, err = stadia("export", trained, "--out", out)
     assert (code, "a checkpoint of 'selfsup', which predicts no depth" in err) == (2, True)

@@ -70,7 +70,7 @@ def prepared(config: MetricConfig) -> tuple[Metric, Any]:
     return task.train(), data
 
 
-def said(
+def add_height_frames(
     task: Metric, group: int, metres: float, *, count: int = 12, recording: str = "drive", road_m: float = 0
 ) -> None:
     """An epoch's frames that agree on a height."""
@@ -112,7 +112,7 @@ def test_an_epochs_end_gives_the_height_and_the_claim(metric):
     assert task.claim is Claim.UP_TO_SCALE
     assert task.run_metadata["scale_from"] is None
     task.start_epoch(0)
-    said(task, 0, 1.6)
+    add_height_frames(task, 0, 1.6)
     task.start_epoch(1)
     assert task.camera_m.tolist() == pytest.approx([1.6])
     assert task.claim is Claim.METRES
@@ -125,7 +125,7 @@ def test_an_epochs_end_gives_the_height_and_the_claim(metric):
 def test_no_metres_are_claimed_if_depth_disagrees_with_the_height(metric):
     task, _ = prepared(metric)
     task.start_epoch(0)
-    said(task, 0, 1.6, road_m=2.0)
+    add_height_frames(task, 0, 1.6, road_m=2.0)
     task.start_epoch(1)
     assert task.camera_m.tolist() == pytest.approx([1.6])
     assert task.claim is Claim.UP_TO_SCALE
@@ -136,7 +136,7 @@ def test_reason_without_metres_is_given(metric):
     task, _ = prepared(metric)
     task.start_epoch(0)
     assert "from before the first camera height was estimated" in task._reason_without_metres()
-    said(task, 0, 1.6, count=3)
+    add_height_frames(task, 0, 1.6, count=3)
     task.start_epoch(1)
     assert (
         "no height of the cameras '1.65 m' is known: a height needs 5 frames that say something, and 3 of 3"
@@ -214,7 +214,7 @@ def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
     task.heights.heights[0] = Height(1.6, 1)
     task.start_epoch(0)
     for part in range(8):
-        said(task, 0, 1.2 if part < 4 else 1.65, recording=task._parts([Meta("drive", 50 * part)])[0])
+        add_height_frames(task, 0, 1.2 if part < 4 else 1.65, recording=task._parts([Meta("drive", 50 * part)])[0])
     task.start_epoch(1)
     (found,) = task.found
     assert found.code == "H07"
@@ -260,10 +260,10 @@ def test_passes_through_little_data_count_together(metric, most, ends):
 
 def test_epoch_without_heights_is_a_finding(metric):
     task, _ = prepared(metric)
-    said(task, 0, 1.6, count=3)
+    add_height_frames(task, 0, 1.6, count=3)
     task.start_epoch(1)
     assert task.found == [], "the first epochs may"
-    said(task, 0, 1.6, count=3)
+    add_height_frames(task, 0, 1.6, count=3)
     task.start_epoch(2)
     assert [one.code for one in task.found] == ["H06"]
     assert "needs 5 frames that say something, and 3 of 3 frames do" in task.found[0].measured
@@ -281,7 +281,7 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric, monke
     monkeypatch.setattr(Task, "optimizers", lambda self: optimizer)
     before = {name: weight.clone() for name, weight in task.model.named_parameters()}
     random = torch.get_rng_state()
-    said(task, 0, 1.6)
+    add_height_frames(task, 0, 1.6)
     task.start_epoch(1)
     assert all(torch.equal(weight, before[name]) for name, weight in task.model.named_parameters())
     task.start_epoch(2)
@@ -345,9 +345,9 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
 def test_heights_go_on_where_a_checkpoint_was_made(metric):
     """Within an epoch, with the heights of its first half."""
     task, _ = prepared(metric)
-    said(task, 0, 1.6)
+    add_height_frames(task, 0, 1.6)
     task.start_epoch(1)
-    said(task, 0, 1.7)
+    add_height_frames(task, 0, 1.7)
     saved: dict[str, Any] = {}
     task.on_save_checkpoint(saved)
     again, _ = prepared(metric)
@@ -381,10 +381,10 @@ def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_
     task, _ = prepared(metric)
     assert "camera height" not in task.validation_images()
     for epoch, metres in enumerate((1.5, 1.7)):
-        said(task, 0, metres)
-        said(task, 0, 1.1 * metres)
+        add_height_frames(task, 0, metres)
+        add_height_frames(task, 0, 1.1 * metres)
         task.start_epoch(epoch + 1)
-    said(task, 0, 1.6, count=1)
+    add_height_frames(task, 0, 1.6, count=1)
     task.start_epoch(3)
     first, second, third = task.course.of["1.65 m"]
     assert (first.epoch, first.said_m, first.low_m, first.high_m) == pytest.approx((0, 1.5 * 1.05, 1.5, 1.65))

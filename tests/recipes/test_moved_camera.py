@@ -73,7 +73,7 @@ def test_command_reports_moved_camera_and_frames_without_horizon(monkeypatch):
     frames = [frame for n in range(4) for frame in drive(f"{n}", [(1.2, 1.65)[n % 2]] * 8, seed=n)]
     lines = torch.tensor([[0.0, -1, 89.5]] * 31 + [[torch.nan] * 3], dtype=torch.float64)
     monkeypatch.setattr(camera_height, "seen_frames", lambda *_: frames)
-    monkeypatch.setattr(camera_height, "_horizons", lambda *_: RoadHorizons(lines, 0.3, "travel"))
+    monkeypatch.setattr(camera_height, "_choose_horizons", lambda *_: RoadHorizons(lines, 0.3, "travel"))
     said = "\n".join(camera_height_asked(CameraHeightAsked(Path("drives"), CONFIG)))
     assert "in '0', '2', " in said
     assert "note: 1 frames without a horizon by travel were left out" in said

@@ -311,25 +311,29 @@ def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path],
     image, background = pair
     task = load_task(trained.folder)
 
-    def asked(**values: object) -> PredictionAsked:
+    def make_request(**values: object) -> PredictionAsked:
         return PredictionAsked(
             **{"checkpoint": trained.folder, "source": image, "options": {}, "out": tmp_path / "out", **values}
         )
 
     with pytest.raises(ConfigError, match="pass --background, an image or a folder of them"):
-        list(task.predict(asked(), unwatched))
+        list(task.predict(make_request(), unwatched))
     with pytest.raises(ConfigError, match=r"--every and data\.stride: found given for a recipe of composed images"):
-        list(task.predict(asked(every=2, background=background, options={"stride": 2}), unwatched))
+        list(task.predict(make_request(every=2, background=background, options={"stride": 2}), unwatched))
     (tmp_path / "others").mkdir()
     cv2.imwrite(str(tmp_path / "others" / "image.png"), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(DataError, match=r"found 8x8 pixels, expected 50x60, as image\.png"):
-        list(task.predict(asked(background=tmp_path / "others", out=tmp_path / "out2"), unwatched))
+        list(task.predict(make_request(background=tmp_path / "others", out=tmp_path / "out2"), unwatched))
     with pytest.raises(DataError, match=r"none called as background\.png"):
-        list(task.predict(asked(source=tmp_path, background=tmp_path / "others", out=tmp_path / "out3"), unwatched))
+        list(
+            task.predict(
+                make_request(source=tmp_path, background=tmp_path / "others", out=tmp_path / "out3"), unwatched
+            )
+        )
     cv2.imwrite(str(tmp_path / "others" / "image.jpg"), np.zeros((60, 50, 3), np.uint8))
     for both in ({"source": tmp_path / "others", "background": background}, {"background": tmp_path / "others"}):
         with pytest.raises(DataError, match=r"found image\.jpg and image\.png, expected one image called image"):
-            list(task.predict(asked(**both, out=tmp_path / "out4"), unwatched))
+            list(task.predict(make_request(**both, out=tmp_path / "out4"), unwatched))
     assert not (tmp_path / "out4").exists()
 
 

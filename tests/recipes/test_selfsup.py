@@ -67,11 +67,9 @@ def test_a_longer_lens_brings_everything_nearer(task: Selfsup, caplog: pytest.Lo
     trained, other = camera(0.6 * 96), camera(1.2 * 96)
     assert predictor.T_next_now(image, other, image, other) is None
     assert predictor.T_next_now(image, trained, image, other) is None
-    assert predictor.T_next_now(image, trained, image, trained) is not None, (
-        "another lens before says nothing of this one"
-    )
+    assert predictor.T_next_now(image, trained, image, trained) is not None, "an earlier focal length has no effect"
     assert [r.getMessage() for r in caplog.records] == [
-        "focal length is 2.00 times the training camera's: depth is scaled by it, and the pose network is not asked"
+        "focal length is 2.00 times the training camera's: depth is scaled by it, and the pose network is not used"
     ]
 
 
