@@ -40,9 +40,16 @@ from stadia.recipes.moved_camera import moved_camera, said_of_moved
 from stadia.recipes.road_horizon import RoadHorizons, road_horizons
 from stadia.recipes.seen_objects import SeenFrame, seen_frames
 
-RESULT, IMAGE, OVER_FRAMES = "camera_height.json", "objects.png", "heights.png"
-_SHOWN, _MOST_TILT_DEG, _WIDE = 8, 25.0, 1.35
-_FEW, _DRAWN_WIDTH, _LEAST_AGREEING, _SURE = 20, 800, 0.25, 3
+RESULT = "camera_height.json"
+IMAGE = "objects.png"
+OVER_FRAMES = "heights.png"
+_SHEET_FRAMES = 8
+_DRAWN_WIDTH = 800
+_MAX_TILT_DEG = 25.0  # of a horizon of objects that a road can have
+_WIDE_RATIO = 1.35  # between the ends of the interval, for a note
+_FEW_OBJECTS = 20  # below, for a note
+_MIN_AGREEING_SHARE = 0.25  # of objects with a height
+_MIN_AGREEING = 3  # unless they are the majority
 _INK = (20, 20, 20)
 _CODES = {Verdict.NO_HEIGHT: "N", Verdict.BORDER: "B", Verdict.SMALL: "S", Verdict.HIDDEN: "H", Verdict.ABOVE: "A"}
 
@@ -118,7 +125,9 @@ def _check_agreement(estimated: EstimatedHeight) -> None:
     accepted, odd = (
         [row for row, one in enumerate(verdict) if one is kind] for kind in (Verdict.BELIEVED, Verdict.ODD)
     )
-    if len(accepted) < _LEAST_AGREEING * len(accepted + odd) or (len(accepted) < _SURE and len(odd) >= len(accepted)):
+    if len(accepted) < _MIN_AGREEING_SHARE * len(accepted + odd) or (
+        len(accepted) < _MIN_AGREEING and len(odd) >= len(accepted)
+    ):
         shown = [(estimated.frames[int(estimated.objects.frame[row])], row) for row in (*accepted[:1], *odd[:2])]
         examples = [
             f"a {frame.objects[estimated.place[row]].class_name} in {frame.name} gives {implied_m[row]:.2f} m"
@@ -127,7 +136,7 @@ def _check_agreement(estimated: EstimatedHeight) -> None:
         raise GeometryError(
             "camera height",
             found=f"{len(accepted)} of {len(accepted + odd)} objects that agree ({', '.join(examples)})",
-            expected=f"{_LEAST_AGREEING:.0%} or more, and of a few the most",
+            expected=f"{_MIN_AGREEING_SHARE:.0%} or more, and of a few the most",
             fix=(
                 "take more frames, or all classes that have a prior (objects=[]); give the horizon (horizon=given"
                 " pitch_deg=...)"
@@ -138,11 +147,11 @@ def _check_agreement(estimated: EstimatedHeight) -> None:
 def _check_tilt(found: HeightSurvey, camera: Camera) -> None:
     """Raise GeometryError for an implausible tilt of the horizon."""
     pitch, roll = tilt_deg(normal_of(found.horizons[0], camera))
-    if max(abs(pitch), abs(roll)) > _MOST_TILT_DEG:
+    if max(abs(pitch), abs(roll)) > _MAX_TILT_DEG:
         raise GeometryError(
             "horizon of the objects",
             found=f"a camera that points up by {pitch:.0f} degrees, roll {roll:.0f}",
-            expected=f"less than {_MOST_TILT_DEG:g}: too few objects agree, or all are equally far",
+            expected=f"less than {_MAX_TILT_DEG:g}: too few objects agree, or all are equally far",
             fix="take horizon=auto, or give it: horizon=given pitch_deg=...",
         )
 
@@ -255,12 +264,12 @@ def said(estimated: EstimatedHeight) -> Iterator[str]:
             f"note: {odd} of {judged} objects disagree: the horizon or a prior is wrong, or the camera was moved; "
             f"check {IMAGE}"
         )
-    if found.high_m > _WIDE * found.low_m:
+    if found.high_m > _WIDE_RATIO * found.low_m:
         fix = "resolve the disagreement" if odd > 0.4 * judged else "take more cars"
         yield (
             f"note: the interval is wide: one of {found.low_m:.2f} to {found.high_m:.2f} m is all that is known; {fix}"
         )
-    if accepted < _FEW:
+    if accepted < _FEW_OBJECTS:
         yield f"note: {accepted} objects are few; take more frames"
 
 
@@ -315,7 +324,7 @@ def drawn(estimated: EstimatedHeight) -> NDArray[np.uint8]:
         if len(number)
         else torch.zeros(len(estimated.frames))
     )
-    stretches = np.array_split(np.arange(len(estimated.frames)), min(_SHOWN, len(estimated.frames)))
+    stretches = np.array_split(np.arange(len(estimated.frames)), min(_SHEET_FRAMES, len(estimated.frames)))
     shown = sheet(
         [_draw_frame(estimated, int(part[int(counts[part].argmax())])) for part in stretches],
         columns=2,

@@ -45,7 +45,8 @@ from stadia.recipes.workflow import load_task, train
 from stadia.training.run import Run
 
 MINUTES = "about 18 minutes on one core, less on two"
-PLAIN, METRES = "selfsup", "metric"
+PLAIN = "selfsup"
+METRES = "metric"
 TRUE_CAMERA_M = DEMO.camera_height_m[0]
 IMAGE = Path("predictions", "with-and-without-metres", "drawn", "unseen-worlds.png")
 """Path in the second run's folder; the report shows it."""

@@ -25,7 +25,8 @@ from stadia.evaluation.frames import Frame, Listener, frames_of
 from stadia.evaluation.predictions import IN_WORDS, Predictions
 from stadia.evaluation.video import DEFAULT_RATE_HZ, frame_rate_hz, side_by_side_image, side_by_side_video
 
-VIDEO, IMAGE = "side_by_side.mp4", "side_by_side.png"
+VIDEO = "side_by_side.mp4"
+IMAGE = "side_by_side.png"
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,11 @@ from stadia.training.run import Run
 FEWEST_EPOCHS = 4
 """Minimum epochs of the scale schedule: the first height is estimated in the third epoch."""
 
-PARTS, FEWEST_OF_PART = 8, 25
-"""Number of parts of a recording, and their minimum frames: a camera may be moved during a recording."""
+PARTS = 8
+"""Number of parts of a recording: a camera may be moved during it."""
+
+FEWEST_OF_PART = 25
+"""Minimum frames of a part."""
 
 MOST_OFF = 0.1
 """Maximum log ratio between the estimated height and the height in predicted depth for a claim of metres."""

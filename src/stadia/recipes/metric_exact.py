@@ -12,7 +12,8 @@ from stadia.diagnostics.contract.exact import Answer, Axis, Exact
 from stadia.geometry.segments import segments_of
 from stadia.losses.metric_scale import KnownHeights, MetricScaleLoss
 
-HEIGHT_M, FARTHEST_M = 1.65, 60.0
+HEIGHT_M = 1.65
+FARTHEST_M = 60.0
 TIMES = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0)
 
 

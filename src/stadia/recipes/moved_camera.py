@@ -15,8 +15,11 @@ from stadia.geometry.height_survey import BoxedObjects, HeightSurvey, Verdict
 from stadia.geometry.mounts import MountsApart, mounts_apart
 from stadia.recipes.seen_objects import SeenFrame
 
-PARTS, FEWEST_OF_PART = 8, 25
-"""Number of parts of a drive, and their minimum frames."""
+PARTS = 8
+"""Number of parts of a drive: a camera may be moved during it."""
+
+FEWEST_OF_PART = 25
+"""Minimum frames of a part."""
 
 _NAMED = 6
 

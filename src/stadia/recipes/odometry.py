@@ -34,7 +34,9 @@ from stadia.recipes.network_size import note_of_size, other_size
 from stadia.recipes.prediction import as_trained
 from stadia.training.checkpoints import Checkpoint
 
-DRAWING, POINTS, RECORD = "path.png", "points.ply", "odometry.json"
+DRAWING = "path.png"
+POINTS = "points.ply"
+RECORD = "odometry.json"
 
 
 def odometry_asked(request: OdometryAsked, watch: Watch) -> Iterator[str]:

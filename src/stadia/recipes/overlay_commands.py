@@ -41,8 +41,14 @@ from stadia.recipes.overlay_data import OverlayData
 from stadia.training.run import Run
 
 T = TypeVar("T")
-MOST_IMAGES, MEAN_OF, DRAWN = 1000, 500, 8
-"""Maximum number of scored validation images, of training images for baselines, and of drawings."""
+MOST_IMAGES = 1000
+"""Maximum number of scored validation images."""
+
+MEAN_OF = 500
+"""Maximum number of training images for the baselines."""
+
+DRAWN = 8
+"""Number of drawn images, of those that were scored."""
 
 _IDLE = {"every": 1, "motion": "aligned", "size": None, "protocol": "metric", "frames": None, "held_out": False}
 

@@ -22,7 +22,8 @@ from stadia.recipes.inputs import Input, is_own, open_input, side_by_side, write
 from stadia.recipes.network_size import Size, note_of_size, other_size
 from stadia.training.checkpoints import Checkpoint
 
-CLOUD, PATH_DRAWING = "cloud.ply", "trajectory.png"
+CLOUD = "cloud.ply"
+PATH_DRAWING = "trajectory.png"
 
 
 def as_trained(checkpoint: Path, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:

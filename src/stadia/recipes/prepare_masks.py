@@ -27,8 +27,12 @@ from stadia.evaluation.watch import Watch, unwatched
 from stadia.models.segmentation import Segmenter, panoptic, tflite
 from stadia.models.size_prior import SizePrior, load_size_prior
 
-SHEET, MADE, HEIGHTS = "sheet.png", "prepared.json", "heights.json"
-_SHOWN, _LEAST_HIGH_PX, _ANY_FOCAL_PX = 12, 20, 1000.0
+SHEET = "sheet.png"
+MADE = "prepared.json"
+HEIGHTS = "heights.json"
+_SHEET_IMAGES = 12
+_MIN_HEIGHT_PX = 20  # of an object that can give a height
+_ANY_FOCAL_PX = 1000.0  # masks do not depend on the camera
 _REMOVED = (110, 110, 110)
 KINDS = (
     (ROAD,),
@@ -205,7 +209,7 @@ def _start_folder(folder: Path, made: dict[str, str], classes: Mapping[int, str]
 
 def _summarize_masks(recording: Recording, indices: range, folder: Path) -> Iterator[str]:
     """Yield shares and counts over evenly spaced frames, and write the sheet."""
-    chosen = np.unique(np.linspace(0, len(indices) - 1, min(_SHOWN, len(indices))).round().astype(int)).tolist()
+    chosen = np.unique(np.linspace(0, len(indices) - 1, min(_SHEET_IMAGES, len(indices))).round().astype(int)).tolist()
     shown = [(indices[at], masks) for at in chosen if (masks := recording.masks(indices[at])) is not None]
     reader = recording.mask_reader
     assert reader is not None
@@ -218,10 +222,10 @@ def _summarize_masks(recording: Recording, indices: range, folder: Path) -> Iter
         box
         for found in boxes
         for box in found
-        if not (box.hidden or box.cut) and box.box_px[3] - box.box_px[1] >= _LEAST_HIGH_PX
+        if not (box.hidden or box.cut) and box.box_px[3] - box.box_px[1] >= _MIN_HEIGHT_PX
     ]
     mean, of_use = sum(map(len, boxes)) / len(shown), len(usable) / len(shown)
-    whole = f"{of_use:.1f} of them whole and {_LEAST_HIGH_PX} px high"
+    whole = f"{of_use:.1f} of them whole and {_MIN_HEIGHT_PX} px high"
     yield f"  of the sheet's {len(shown)} images, on average: {share:.0%} road; {mean:.1f} objects, {whole}"
     yield f"  check {folder / SHEET} before training"
     if share < 0.01:

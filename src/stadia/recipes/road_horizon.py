@@ -23,18 +23,21 @@ from stadia.geometry.vanishing import vanishing_point
 from stadia.recipes.seen_objects import SeenFrame
 
 Image = NDArray[np.uint8]
-_REACH_DEG, _EDGE_SHARE, _FEWEST = 6.0, 0.25, 8
-_SHORTEST_EDGE = 0.025  # of the image's width
+_REACH_DEG = 6.0  # search radius of the vanishing point around the principal point
+_MIN_EDGE_SHARE = 0.25  # of edges that meet in the vanishing point
+_MIN_EDGES = 8
+_MIN_EDGE_LENGTH = 0.025  # of the image's width
 _EDGE_DEG = 0.4  # deviation of one image's edges
 _MOUNT_DEG = 0.25  # that edges or travel have from the road under the car, however many images there are
 _LEVEL_DEG = 1.2  # of an image without estimate: cameras on cars point along the road
-_NOD_DEG, _STRAY_DEG = 0.3, 1.0  # of an image from its drive
-_CORNERS, _FEWEST_CORNERS = 600, 40
-_STRETCHES, _MOST_STEPS = 20, 8  # of a drive, and images of a stretch
-_FLOW_SHARE, _LEAST_FLOW_SHARE = (
-    0.008,
-    0.004,
-)  # of the width, the corners' median: a part ends there; below there is no estimate
+_PITCH_DEG = 0.3  # deviation of an image from its drive: a car pitches
+_MAX_PITCH_DEG = 1.0  # deviation above which an image's edges are ignored
+_MAX_CORNERS = 600
+_MIN_CORNERS = 40
+_DRIVE_PARTS = 20
+_MAX_PART_STEPS = 8  # images of a part
+_FLOW_SHARE = 0.008  # median motion of corners over image width at which a part ends
+_MIN_FLOW_SHARE = 0.004  # below, a part has no estimate
 _STRAIGHT = 0.1  # tangent of the angle between travel and axis
 
 
@@ -107,8 +110,8 @@ def _horizon_rows(
         return [math.nan] * len(drive), _LEVEL_DEG, by
     weight = np.array([1 / deviation**2 for _, deviation in estimates])
     mount = float((weight * [pitch for pitch, _ in estimates]).sum() / weight.sum())
-    gain = _NOD_DEG**2 / (_NOD_DEG**2 + _EDGE_DEG**2) if len(drive) > 1 else 1.0
-    apart = np.where(np.abs(own - mount) < _STRAY_DEG, own - mount, 0.0)
+    gain = _PITCH_DEG**2 / (_PITCH_DEG**2 + _EDGE_DEG**2) if len(drive) > 1 else 1.0
+    apart = np.where(np.abs(own - mount) < _MAX_PITCH_DEG, own - mount, 0.0)
     return list(middle + focal * np.tan(np.radians(mount + gain * apart))), float(weight.sum()) ** -0.5, by
 
 
@@ -150,11 +153,11 @@ def edges_horizon(image: Image, camera: Camera, *, roll_deg: float = 0.0) -> Ten
     if segments is None:
         return nothing
     edges = torch.from_numpy(segments.reshape(-1, 4).astype(np.float64))
-    edges = edges[(edges[:, 2:] - edges[:, :2]).norm(dim=-1) > _SHORTEST_EDGE * camera.width]
+    edges = edges[(edges[:, 2:] - edges[:, :2]).norm(dim=-1) > _MIN_EDGE_LENGTH * camera.width]
     center = torch.stack((camera.cx, camera.cy)).double()
     reach_px = float(camera.fy) * math.tan(math.radians(_REACH_DEG))
     found = vanishing_point(edges, center, reach_px, generator=torch.Generator().manual_seed(0))
-    if found is None or found[1] < _EDGE_SHARE or len(edges) < _FEWEST:
+    if found is None or found[1] < _MIN_EDGE_SHARE or len(edges) < _MIN_EDGES:
         return nothing
     return _horizon_through_point(float(found[0][0]), float(found[0][1]), roll_deg)
 
@@ -166,20 +169,20 @@ def travel_pitches_deg(drive: Sequence[SeenFrame], watch: Watch = unwatched) -> 
     essential matrix (Nister, PAMI 26, 2004) of corners tracked forward and backward (Lucas and Kanade, IJCAI 1981).
     NaN for a camera that stands, turns, or points away from the direction of travel.
     """
-    starts = np.unique(np.linspace(0, max(0, len(drive) - 2), _STRETCHES).round().astype(int))
+    starts = np.unique(np.linspace(0, max(0, len(drive) - 2), _DRIVE_PARTS).round().astype(int))
     cv2.setRNGSeed(0)
     return np.array(
-        [_measure_travel_deg(drive[start : start + _MOST_STEPS + 1]) for start in watch(starts, len(starts), "travel")]
+        [
+            _measure_travel_deg(drive[start : start + _MAX_PART_STEPS + 1])
+            for start in watch(starts, len(starts), "travel")
+        ]
     )
 
 
 def _measure_travel_deg(stretch: Sequence[SeenFrame]) -> float:
     first = stretch[0]
     before, after = _track_corners([frame.image for frame in stretch], first.width)
-    if (
-        len(before) < _FEWEST_CORNERS
-        or np.median(np.linalg.norm(after - before, axis=1)) < _LEAST_FLOW_SHARE * first.width
-    ):
+    if len(before) < _MIN_CORNERS or np.median(np.linalg.norm(after - before, axis=1)) < _MIN_FLOW_SHARE * first.width:
         return math.nan
     E, agree = cv2.findEssentialMat(before, after, first.K, method=cv2.RANSAC, prob=0.999, threshold=0.7)
     if E is None or E.shape != (3, 3) or agree.mean() < 0.5:
@@ -195,7 +198,7 @@ def _track_corners(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return corners (N, 2) of the first image, and of the image where they moved enough, or the last one."""
     shown = cv2.cvtColor(images[0](), cv2.COLOR_RGB2GRAY)
-    start = cv2.goodFeaturesToTrack(shown, _CORNERS, 0.005, 8)
+    start = cv2.goodFeaturesToTrack(shown, _MAX_CORNERS, 0.005, 8)
     if start is None:
         return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
     at = start

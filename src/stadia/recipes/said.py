@@ -74,9 +74,8 @@ def of_motion(T_source_target: Tensor, source_names: Sequence[str], depth: Tenso
     temporal = {name: n for n, name in enumerate(source_names) if is_temporal(name)}
     if not temporal:
         return {}
-    T = (
-        torch.stack([T_source_target[:, n] for n in temporal.values()], dim=1).detach().float()
-    )  # a list as an index would wait for a GPU
+    # stack, because a list as an index would wait for a GPU
+    T = torch.stack([T_source_target[:, n] for n in temporal.values()], dim=1).detach().float()
     lengths = T[..., :3, 3].norm(dim=-1).median(dim=0).values / depth
     half_sines = (T - torch.eye(4, device=T.device))[..., :3, :3].flatten(-2).norm(
         dim=-1

@@ -60,10 +60,8 @@ class SelfSupervisedRecipe(
         )
         self.loss = SelfSupervisedLoss(config.loss)
         self.motions = Motions(Claim.UP_TO_SCALE)  # of the validation that runs
-        self.motions_of_all = (
-            torch.empty(0, 6),
-            torch.empty(0, 6),
-        )  # predicted and true of the last one, all processes together
+        # predicted and true motions of the last validation, all processes together
+        self.motions_of_all = torch.empty(0, 6), torch.empty(0, 6)
         # Only where there is something to hold: it has buffers, and checkpoints without brightness stay as they are.
         self.gate = BrightnessGate(config.loss.brightness_from_step) if config.model.brightness else None
         if config.model.right_view:
@@ -181,9 +179,8 @@ class SelfSupervisedRecipe(
     def scored(self, batch: Batch[Inputs, VideoTargetsT], predicted: Prediction) -> dict[str, Tensor | float]:
         """Return the scores of the prediction of a batch, see `validate`."""
         prediction = replace(predicted, inverse_depth_right=None, log_uncertainty=None, brightness=None)
-        end = (
-            self.plan.total_steps if self.plan else 0
-        )  # the same candidates at every validation, so that its residuals compare
+        # the same candidates at every validation, so that residuals compare
+        end = self.plan.total_steps if self.plan else 0
         report = self.loss(batch.targets, prediction, batch.source_names, end)
         scores: dict[str, Tensor | float] = {
             "residual": report.maps["residual"].mean(dim=(1, 2, 3)),

@@ -143,9 +143,8 @@ def read_study(file: Path | None, given: dict[str, Any], changes: list[str]) -> 
     values |= {"base": list(words), "changes": {**brief, **more}} | {
         key: value for key, value in given.items() if value is not None
     }
-    return resolve(
-        StudyConfig, json.loads(json.dumps(_named(values), default=str)), fix="see docs/experiments.md"
-    )  # YAML has dates
+    plain_values = json.loads(json.dumps(_named(values), default=str))  # YAML has dates
+    return resolve(StudyConfig, plain_values, fix="see docs/experiments.md")
 
 
 def _named(values: dict[str, Any]) -> dict[str, Any]:

@@ -206,9 +206,7 @@ class Sweep:
                 time.sleep(POLL_S)
         finally:
             if process.poll() is None:
-                process.send_signal(
-                    signal.SIGTERM
-                )  # as Ctrl-C to a training; what a script started in the background would ignore that
+                process.send_signal(signal.SIGTERM)  # background processes ignore SIGINT
             process.wait()
         if process.returncode or not values:
             return TrialState.FAIL, None
