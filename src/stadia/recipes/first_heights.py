@@ -110,7 +110,7 @@ def _fit_height(sightings: _Sightings, focal_px: float) -> DrivesHeight:
     track = torch.zeros_like(drive)
     for number in torch.unique(
         drive
-    ):  # numbers of masks are of their image; an object that is sightings again is the same one
+    ):  # instance numbers differ between images, so boxes are tracked
         mine = drive == number
         track[mine] = box_tracks(frame[mine], box_px[mine])
     return height_of_drives(drive, track, bottom, bottom - top, height_m, focal_px=focal_px)
