@@ -10,16 +10,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from stadia.core.config import StrictModel, resolve
-from stadia.data.config import SourceOptions
 from stadia.data.height_priors import PRIORS, HeightPrior, Priors, same_class
+from stadia.recipes.source_config import FormatOptions
 
 Degrees = Annotated[float, Field(gt=-45, lt=45)]
-
-
-class _RoadSource(SourceOptions):
-    """`SourceOptions` and the format."""
-
-    format: str = "auto"
 
 
 class CameraHeightConfig(StrictModel):
@@ -39,7 +33,7 @@ class CameraHeightConfig(StrictModel):
     least_px: minimum height of an object in the image.
     """
 
-    data: _RoadSource = _RoadSource()
+    data: FormatOptions = FormatOptions()
     masks: str | None = None
     objects: tuple[str, ...] = ("car",)
     priors: Priors = "mixed"

@@ -9,14 +9,14 @@ from stadia.core.config import StrictModel, resolve
 from stadia.data.config import DataConfig, SourceOptions
 
 
-class _SourceData(SourceOptions):
+class FormatOptions(SourceOptions):
     """`SourceOptions` and the format."""
 
     format: str = "auto"
 
 
 class _SourceKeys(StrictModel):
-    data: _SourceData = _SourceData()
+    data: FormatOptions = FormatOptions()
 
 
 def source_options(overrides: Sequence[str]) -> dict[str, Any]:
