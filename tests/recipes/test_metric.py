@@ -85,7 +85,7 @@ def add_height_frames(
 
 
 def test_it_is_of_one_camera(metric):
-    with pytest.raises(ConfigError, match="take selfsup"):
+    with pytest.raises(ConfigError, match="use selfsup"):
         changed(metric, "data.stereo=true")
     with pytest.raises(ConfigError, match="nothing has a height"):
         changed(metric, "road.objects=[]")
@@ -119,7 +119,7 @@ def test_an_epochs_end_gives_the_height_and_the_claim(metric):
     assert task.run_metadata["camera_height_m"] == {"1.65 m": pytest.approx(1.6)}
     for part in ("car 1.504 m, spread 0.169 m", "RoadWorld draws", "5 % off"):
         assert part in str(task.run_metadata["rests_on"])
-    assert "height over the road (1.60 m of '1.65 m'), learnt from objects" in str(task.run_metadata["scale_from"])
+    assert "height over the road (1.60 m of '1.65 m'), estimated from objects" in str(task.run_metadata["scale_from"])
 
 
 def test_no_metres_are_claimed_if_depth_disagrees_with_the_height(metric):
@@ -353,7 +353,7 @@ def test_heights_go_on_where_a_checkpoint_was_made(metric):
     again, _ = prepared(metric)
     again.on_load_checkpoint(saved)
     for one in (task, again):
-        one.begin(2)
+        one.start_epoch(2)
     assert task.heights.heights[0].metres > 1.6
     assert again.heights.heights == task.heights.heights
     assert again.after_epochs == task.after_epochs
