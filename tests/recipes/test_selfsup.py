@@ -101,7 +101,7 @@ def test_motion_is_predicted_only_if_trained(task: Selfsup, small: SelfsupConfig
 
 
 def test_a_training_that_cannot_learn_is_refused_before_it_starts(small: SelfsupConfig) -> None:
-    with pytest.raises(ConfigError, match="nothing is left to compare"):
+    with pytest.raises(ConfigError, match="no source is left to compare"):
         changed(small, "data.stereo=false", "data.offsets=[]")
     with pytest.raises(ConfigError, match="less than 4 pixels"):
         changed(small, "loss.pyramid=5")
@@ -129,7 +129,7 @@ def test_all_config_mistakes_are_reported_together() -> None:
         "'cuda'",
     ):
         assert part in told
-    with pytest.raises(ConfigError, match=r"nothing is left to compare.*; loss\.pyramid=5"):
+    with pytest.raises(ConfigError, match=r"no source is left to compare.*; loss\.pyramid=5"):
         recipes.configure(
             "selfsup",
             ("data.height=32", "data.offsets=[]", "data.stereo=false", "loss.pyramid=5"),
