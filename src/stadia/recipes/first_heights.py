@@ -108,9 +108,7 @@ def _fit_height(sightings: _Sightings, focal_px: float) -> DrivesHeight:
     )
     box_px, drive, frame = torch.stack((left, top, right, bottom), -1), drive.long(), frame.long()
     track = torch.zeros_like(drive)
-    for number in torch.unique(
-        drive
-    ):  # instance numbers differ between images, so boxes are tracked
+    for number in torch.unique(drive):  # instance numbers differ between images, so boxes are tracked
         mine = drive == number
         track[mine] = box_tracks(frame[mine], box_px[mine])
     return height_of_drives(drive, track, bottom, bottom - top, height_m, focal_px=focal_px)
