@@ -31,7 +31,7 @@ def add_recall(images: BopImages, found: Sequence[Sequence[EstimatedBox]]) -> di
     Of each object only as many estimates count as there are targets, highest score first; each takes the nearest free
     one.
 
-    Returns "asked" (number of targets), "add_recall", "add_median_mm" over counted estimates (None without any), and
+    Returns "targets" (number of targets), "add_recall", "add_median_mm" over counted estimates (None without any), and
     "class", the recall of each class.
     """
     right: dict[str, list[bool]] = {}
@@ -49,7 +49,7 @@ def add_recall(images: BopImages, found: Sequence[Sequence[EstimatedBox]]) -> di
             distances += of_pair.min(1).tolist()
     every = [one for of_class in right.values() for one in of_class]
     return {
-        "asked": len(every),
+        "targets": len(every),
         "add_recall": fmean(every) if every else None,
         "add_median_mm": 1000 * median(distances) if distances else None,
         "class": {name: {"add_recall": fmean(right[name])} for name in sorted(right)},

@@ -20,14 +20,14 @@ FORMATS = {".onnx": export_onnx, ".pt2": export_torch}
 
 
 def export(
-    checkpoint: Path, out: Path, tell: Callable[[str], object] = lambda step: None
+    checkpoint: Path, out: Path, on_step: Callable[[str], object] = lambda step: None
 ) -> tuple[Description, list[Comparison]]:
     """Export a checkpoint, or the best one of a run, and compare the file with it before it is kept.
 
     Args:
         checkpoint: of a recipe that predicts depth.
         out: new file: .onnx, or .pt2 for torch.export.
-        tell: called with a line before each slow step.
+        on_step: called with a line before each slow step.
 
     Returns the description in the file, and its differences from the checkpoint at two sizes.
     Raises ConfigError for another suffix or a missing extra; CheckpointError as `load_task`, and for a recipe without
@@ -45,7 +45,7 @@ def export(
             fix="choose another --out: nothing is overwritten",
         )
     check_writable(out.parent)
-    tell(f"reading {checkpoint}")
+    on_step(f"reading {checkpoint}")
     task, made_by = load_task(checkpoint), Provenance.of(checkpoint)
     if not isinstance(task, DepthRecipe):
         raise CheckpointError(
@@ -61,7 +61,7 @@ def export(
         )
     size = {"height": task.height, "width": task.width, "crop": task.crop, "stride": task.stride}
     parameters = sum(parameter.numel() for parameter in task.parameters())
-    tell(
+    on_step(
         f"tracing {parameters / 1e6:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes"
     )
     about = Description.of(made_by, task.claim, focal=focal, **size)

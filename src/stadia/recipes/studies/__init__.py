@@ -1,1 +1,1 @@
-"""Several trainings that answer one question: ablations over seeds (`stadia ablate`) and searches (`stadia sweep`)."""
+"""Several trainings for one question: ablations over seeds (`stadia ablate`) and searches (`stadia sweep`)."""

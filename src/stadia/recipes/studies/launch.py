@@ -96,7 +96,7 @@ def _start(job: Job, slot: int, at_once: int) -> subprocess.Popen[bytes]:
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ask each process to save and stop, and wait; a second Ctrl-C stops it at once.
+    """Request each process to save and stop, and wait; a second Ctrl-C stops it at once.
 
     SIGTERM has the effect of Ctrl-C on a training, and background processes of scripts do not ignore it.
     """
