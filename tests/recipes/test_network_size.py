@@ -83,7 +83,7 @@ def test_a_convolutional_network_runs_at_any_multiple_of_its_stride(task: Selfsu
     assert (own.height, own.width) == (task.height, task.width)
 
 
-def test_a_recipe_that_says_nothing_takes_its_trainings_size_alone(task: Selfsup) -> None:
+def test_default_recipe_supports_only_its_training_size(task: Selfsup) -> None:
     DepthRecipe.check_size(task, task.height, task.width)
     with pytest.raises(
         ConfigError, match=f"size of 'selfsup': found 64x64; expected {task.width}x{task.height}, the training's"

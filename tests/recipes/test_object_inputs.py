@@ -159,7 +159,7 @@ def test_a_wide_image_gets_margins_and_keeps_its_camera(run: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("size", "padded"), [((100, 300), (200, 300)), ((300, 100), (300, 450))])
-def test_what_a_pixel_looks_at_is_the_same_with_margins(size: tuple[int, int], padded: tuple[int, int]) -> None:
+def test_pixel_rays_are_unchanged_by_padding(size: tuple[int, int], padded: tuple[int, int]) -> None:
     K = np.array([[250.0, 0, 140], [0, 250.0, 52], [0, 0, 1]])
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     frame = Frame("x", image, K)
@@ -226,6 +226,6 @@ def test_drawings_of_labels_are_not_written_over(tables: Path, tmp_path: Path, s
     assert picture.read_bytes() == b"mine"
 
 
-def test_a_missing_image_is_told_as_one(run: Path, tmp_path: Path, stadia: Stadia) -> None:
+def test_missing_image_is_reported(run: Path, tmp_path: Path, stadia: Stadia) -> None:
     _, _, err = stadia("predict", run, tmp_path / "mine.jpg", "--out", tmp_path / "out")
     assert "found no such file or folder; expected a dataset's folder, a video file, or an image to predict" in err

@@ -1,6 +1,4 @@
-"""`Recipe`: what every recipe says, whatever it learns. `DepthRecipe` (recipes/depth.py) is one that predicts depth of
-an image.
-"""
+"""`Recipe`, the base class of every recipe, and `TrainingData`, what it trains on."""
 
 from __future__ import annotations
 
@@ -25,10 +23,10 @@ from stadia.training.task import Task
 
 
 class TrainingData(Protocol):
-    """What a recipe opens (`recipes.video.VideoData` is that of video).
+    """Data of a training (`recipes.video.VideoData` for video).
 
-    train, val: loaders of batches; val is None where nothing validates.
-    facts: what identifies the data, for run.json; a resumed run must have the same.
+    train, val: loaders of batches; val is None without validation data.
+    facts: identity of the data for run.json; a resumed run must have the same.
     """
 
     @property
@@ -39,7 +37,7 @@ class TrainingData(Protocol):
     def facts(self) -> dict[str, object]: ...
 
     def findings(self) -> list[Finding]:
-        """What the checks that need no training say of it."""
+        """Return the findings of the checks that run before training."""
         ...
 
 
@@ -48,19 +46,17 @@ DataT = TypeVar("DataT", bound=TrainingData)
 
 
 class Recipe(Task[InputsT, TargetsT], Generic[ConfigT, DataT, InputsT, TargetsT]):
-    """A Task that opens its own data and knows what is done when it has been trained.
+    """A training task that opens its own data and predicts, evaluates and scores after training.
 
-    `Recipe[MyConfig, MyData]` learns from batches of video; `Recipe[MyConfig, MyData, MyInputs, MyTargets]` from its
-    own.
-    Beside what is declared here a recipe says what `Task` asks: `recipe`, `best_metrics`, `step`, `validate`, `images`.
+    `Recipe[MyConfig, MyData]` trains on batches of video; `Recipe[MyConfig, MyData, MyInputs, MyTargets]` on its own.
+    A recipe also defines what `Task` requires: `recipe`, `best_metrics`, `step`, `validate`, `images`.
 
-    in_stages: whether `training.stages` may train it at several sizes, by `data.height` and `data.width`: no weight is
-        bound to a size.
-    starts_from: other recipes whose checkpoints `start_from` takes: their networks are the same.
-    of_data: buffers that tell of a training's own data; they are not taken from what it starts from.
+    in_stages: whether `training.stages` may train it at several sizes (`data.height`, `data.width`).
+    starts_from: other recipes whose checkpoints `start_from` accepts, because the networks are the same.
+    of_data: buffers that hold statistics of the training data; `start_from` does not load them.
 
     Args:
-        config: with every "auto" settled, as `prepare` gives it back.
+        config: with every "auto" resolved, as `prepare` returns it.
     """
 
     in_stages: ClassVar[bool] = False
@@ -73,77 +69,75 @@ class Recipe(Task[InputsT, TargetsT], Generic[ConfigT, DataT, InputsT, TargetsT]
 
     @classmethod
     def prepare(cls, config: ConfigT, console: Console) -> tuple[ConfigT, DataT]:
-        """Open the data; the configuration comes back with every "auto" of it settled.
+        """Open the data; return the configuration with every "auto" resolved, and the data.
 
-        What cannot be (an encoder that nobody knows) is refused before anything is decoded. Raises DataError,
-        ConfigError.
+        Mistakes (such as an unknown encoder) are refused before any image is decoded. Raises DataError, ConfigError.
         """
         raise NotImplementedError(f"{cls.__name__} opens no data")
 
     @classmethod
     def check_start(cls, config: ConfigT) -> None:
-        """Raise CheckpointError where the weights that a new training starts from cannot be had. Asked first, and of no
-        resumed one.
-        """
+        """Raise CheckpointError if the initial weights are not available. Not called on resume."""
 
     def remember(self, data: DataT) -> None:
-        """Keep in buffers, which checkpoints hold, what prediction needs to know of the training's data. Called before
-        it trains.
-        """
+        """Keep statistics of the training data in buffers for prediction. Called before training."""
 
     @property
-    def about(self) -> Mapping[str, object]:
-        """What run.json says of the recipe from the start."""
+    def run_metadata(self) -> Mapping[str, object]:
+        """Return facts for run.json when the training starts."""
         return {}
 
     @property
     def depth_range_m(self) -> tuple[float, float] | None:
-        """What its depth can be, nearest and farthest, metres or the unit of its claim; None where it is not bounded."""
+        """Return the nearest and farthest depth, in metres or in the unit of `claim`; None if unbounded."""
         return None
 
     def exact_losses(self, batch: Batch[InputsT, TargetsT]) -> Mapping[str, Exact]:
-        """Its losses by name, on scenes whose right answer is known: what the contract asks about. None unless said
-        otherwise.
+        """Return its losses by name, each on a scene with known ground truth, for the loss checks. Default: none.
 
-        batch: one of the training, for its sources.
+        batch: a batch of the training, for its sources.
         """
         return {}
 
     def predictor(self, size: tuple[int, int] | None = None) -> Predictor | None:
-        """Depth and motion of images, for `load_predictor`; None where it predicts no depth.
+        """Return a predictor of depth and motion; None if the recipe predicts no depth.
 
-        size: (height, width) to run at; by default the training's. Raises ConfigError where its networks cannot.
+        size: (height, width) of the network; default: the training's. Raises ConfigError for an unsupported size.
         """
         return None
 
-    def predict(self, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
-        """`stadia predict`: write what it makes of an input into a new folder, and say what is there, line by line
-        ("note: ..." among them). Raises CheckpointError where it predicts nothing.
+    def predict(self, request: PredictionAsked, watch: Watch) -> Iterator[str]:
+        """Predict an input into a new folder; yield lines for people, notes start with "note: ".
+
+        Raises CheckpointError if the recipe predicts nothing.
         """
-        raise self._has_none(asked.checkpoint, "predicts nothing of an image")
+        raise self._unsupported(request.checkpoint, "predicts nothing of an image")
 
     def evaluate(
-        self, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress
+        self, request: EvaluationAsked, run: Path, watch: Watch, progress: Progress
     ) -> tuple[dict[str, Any], list[Path]]:
-        """`stadia evaluate CHECKPOINT DATA`: score what it makes of a labeled data set.
+        """Score predictions on a labeled data set (`stadia evaluate CHECKPOINT DATA`).
 
-        run: the folder that the checkpoint is of.  progress: of images that are decoded first.
-        Returns the summary to print, with its "notes", and what was written. Raises CheckpointError where nothing can
-        be scored.
+        Args:
+            run: folder of the run that the checkpoint is of.
+            progress: called while images are decoded.
+
+        Returns the summary to print, with its "notes", and the written files. Raises CheckpointError.
         """
-        raise self._has_none(asked.checkpoint, "scores nothing")
+        raise self._unsupported(request.checkpoint, "scores nothing")
 
-    def _has_none(self, checkpoint: Path, what: str) -> CheckpointError:
+    def _unsupported(self, checkpoint: Path, what: str) -> CheckpointError:
         return CheckpointError(
             checkpoint,
             found=f"a checkpoint of '{self.recipe}', which {what}",
-            expected="one that does",
-            fix="pass another",
+            expected="a recipe that does",
+            fix="pass another checkpoint",
         )
 
     def score(self, data: DataT, run: Run, console: Console) -> None:
-        """Predict and score what validated, into the run's folder. Called when the training has ended, on the task with
-        its best weights, in evaluation mode and without gradients.
+        """Predict and score the validation data into the run's folder.
+
+        Called after training, with the best weights, in evaluation mode and without gradients.
         """
 
 
