@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stadia.diagnostics.catalog import finding
-from stadia.diagnostics.contract.bounds import BELOW, RISES
+from stadia.diagnostics.contract.bounds import MAX_BELOW_TRUTH, MAX_DROP_AWAY
 from stadia.diagnostics.contract.comparing import COMPARING
 from stadia.diagnostics.contract.exact import Axis, Exact, LossRaised, total_of
 from stadia.diagnostics.finding import Finding, Severity
@@ -65,7 +65,7 @@ def least_at_the_truth(exact: Exact, where: str) -> Iterator[Finding]:
     for axis in exact.axes:
         values = _along(exact, axis)
         best, span = min(values, key=values.__getitem__), _span(values)
-        if values[best] < values[axis.right] - BELOW * span:
+        if values[best] < values[axis.right] - MAX_BELOW_TRUTH * span:
             yield finding(
                 axis.code,
                 Severity.STOP,
@@ -80,7 +80,7 @@ def rises_away(exact: Exact, where: str) -> Iterator[Finding]:
     """L02: the further from the truth, the more it costs."""
     for axis in exact.axes:
         values = _along(exact, axis)
-        slack = RISES * _span(values)
+        slack = MAX_DROP_AWAY * _span(values)
         for side in (
             sorted(x for x in values if x >= axis.right),
             sorted((x for x in values if x <= axis.right), reverse=True),

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from stadia.core.types import Claim, is_temporal
 from stadia.diagnostics.catalog import finding
-from stadia.diagnostics.contract.bounds import BESIDE, ENOUGH_SAMPLES, ENOUGH_VALUES, LEAST_FOCAL
+from stadia.diagnostics.contract.bounds import MAX_PRINCIPAL_POINT_OUTSIDE, MIN_BATCH_SAMPLES, MIN_BATCH_VALUES, MIN_FOCAL_WIDTHS
 from stadia.diagnostics.contract.reach import pair_is_in_reach
 from stadia.diagnostics.contract.start import SaysMotion, Start
 from stadia.diagnostics.finding import Finding, Severity
@@ -70,9 +70,9 @@ def camera_fits(start: Start) -> Iterator[Finding]:
     height, width = start.batch.inputs.image.shape[-2:]
     if (height, width) != (camera.height, camera.width):
         measured = f"a camera of {camera.width}x{camera.height} for images of {width}x{height}"
-    elif not (-BESIDE <= x <= 1 + BESIDE and -BESIDE <= y <= 1 + BESIDE):
+    elif not (-MAX_PRINCIPAL_POINT_OUTSIDE <= x <= 1 + MAX_PRINCIPAL_POINT_OUTSIDE and -MAX_PRINCIPAL_POINT_OUTSIDE <= y <= 1 + MAX_PRINCIPAL_POINT_OUTSIDE):
         measured = f"a principal point at {x:.2f} of the width and {y:.2f} of the height, outside of the image"
-    elif focal < LEAST_FOCAL:
+    elif focal < MIN_FOCAL_WIDTHS:
         measured = (
             f"a principal point at {x:.2f} of the width and {y:.2f} of the height, and a focal length of {focal:.2g}"
             " widths at most"
@@ -256,11 +256,11 @@ def images_stand_alone(start: Start) -> Iterator[Finding]:
 
 def statistics_have_samples(start: Start) -> Iterator[Finding]:
     """T33: batch statistics are of several images, or of so many pixels that few will do."""
-    if start.batch_size >= ENOUGH_SAMPLES:
+    if start.batch_size >= MIN_BATCH_SAMPLES:
         return
     layers = [name for name, one in start.task.named_modules() if isinstance(one, _BatchNorm) and one.training]
     if start.batch_size > 1:  # of one image no number of pixels is enough
-        layers = [name for name, values in start.values_of_statistics(layers).items() if values < ENOUGH_VALUES]
+        layers = [name for name, values in start.values_of_statistics(layers).items() if values < MIN_BATCH_VALUES]
     if layers:
         measured = f"{_named(layers, 'normalize by the batch')}, and batches are of {start.batch_size}"
         expected = f"{ENOUGH_SAMPLES} samples, or 2 with {ENOUGH_VALUES} pixels in each of their maps"
