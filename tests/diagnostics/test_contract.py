@@ -22,9 +22,9 @@ from stadia.diagnostics.contract.deadline import TimeOver, ending_at
 from stadia.diagnostics.contract.engine import of_losses, of_start
 from stadia.diagnostics.contract.exact import FORMS
 from stadia.diagnostics.contract.labeled import of_depth
-from stadia.diagnostics.contract.laws import slopes_are_right
-from stadia.diagnostics.contract.learning import grows_steadily, learns_one_batch
-from stadia.diagnostics.contract.looks import camera_fits
+from stadia.diagnostics.contract.laws import check_gradient
+from stadia.diagnostics.contract.learning import grows_steadily, check_one_batch
+from stadia.diagnostics.contract.looks import check_camera
 from stadia.diagnostics.contract.reach import pair_is_in_reach
 from stadia.diagnostics.contract.start import Start, fewer
 from stadia.diagnostics.contract.video import Said, of_video
@@ -91,7 +91,7 @@ def test_a_loss_of_a_pair_alone_is_asked_about_no_motion() -> None:
 def test_slopes_of_exposures_and_of_a_rectified_pair_are_those_of_the_loss(
     sources: tuple[str, ...], said: Said
 ) -> None:
-    assert list(slopes_are_right(of_video(losses.house_at(said.sizes), sources, said), "")) == []
+    assert list(check_gradient(of_video(losses.house_at(said.sizes), sources, said), "")) == []
 
 
 def of_measured_depth(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
@@ -135,7 +135,7 @@ def test_half_a_slope_of_exposures_is_told() -> None:
         brightness = (prediction.brightness + prediction.brightness.detach()) / 2
         return losses.house(targets, replace(prediction, brightness=brightness), source_names)
 
-    (found,) = slopes_are_right(of_video(half, losses.VIDEO, losses.EXPOSED), "")
+    (found,) = check_gradient(of_video(half, losses.VIDEO, losses.EXPOSED), "")
     assert found.code == "L03"
     assert "brightness" in found.measured
 
@@ -260,7 +260,7 @@ def test_a_camera_that_was_cropped_with_its_images_fits(top: int, left: int, hei
     one = starts.batch()
     image, camera = crop(one.inputs.image, one.inputs.camera, left, top, height, width)
     part = replace(one, inputs=replace(one.inputs, image=image, camera=camera))
-    assert list(camera_fits(Start.of(starts.Toy(), part))) == []
+    assert list(check_camera(Start.of(starts.Toy(), part))) == []
 
 
 class Clock:
@@ -311,7 +311,7 @@ def test_steps_that_were_taken_in_time_count() -> None:
                 raise TimeOver
             return super().step(batch)
 
-    (found,) = learns_one_batch(Start.of(Ended(), starts.batch()))
+    (found,) = check_one_batch(Start.of(Ended(), starts.batch()))
     assert found.code == "T26"
     assert len(found.evidence["losses"]["loss"]) == 12
 
@@ -325,7 +325,7 @@ def test_weights_that_have_learnt_need_not_fall_further() -> None:
         task.step(batch).total.backward()
         optimizer.step()
     task.optimizer_config = OptimizerConfig(lr=1e-9)
-    assert list(learns_one_batch(Start.of(task, batch))) == []
+    assert list(check_one_batch(Start.of(task, batch))) == []
 
 
 def test_a_part_of_a_batch_has_all_of_its_samples() -> None:

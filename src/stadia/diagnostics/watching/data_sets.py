@@ -46,9 +46,13 @@ class DataSetScaleMonitor:
         if not residuals:
             return None  # no validation
         trained = {
-            name for name in residuals.keys() & unwarped.keys() if residuals[name] < MAX_TRAINED_RESIDUAL * unwarped[name]
+            name
+            for name in residuals.keys() & unwarped.keys()
+            if residuals[name] < MAX_TRAINED_RESIDUAL * unwarped[name]
         }
-        scales = {n: scale for n, scale in scores_by_data_set(row, "motion_scale").items() if n in trained and scale > 0}
+        scales = {
+            n: scale for n, scale in scores_by_data_set(row, "motion_scale").items() if n in trained and scale > 0
+        }
         spread = max(scales.values()) / min(scales.values()) if len(scales) > 1 else 1.0
         persistent, self.before = min(spread, self.before), spread
         if persistent <= MAX_SCALE_SPREAD:

@@ -16,7 +16,7 @@ from stadia.diagnostics.watching.rows import get_logged
 
 MAX_WARP_RATIO, MAX_SATURATED, MIN_LOSS = 0.97, 0.25, -4.0
 MAX_AT_FLOOR = 0.5
-"""Share of the labelled pixels."""
+"""Share of the labeled pixels."""
 
 MAX_GAIN, MAX_OFFSET = 1.6, 0.3
 MAX_GRADIENT_RATIO, MAX_SMOOTHNESS_SHARE = 1e3, 0.3
@@ -28,7 +28,7 @@ GEOMETRY_RULES = (
     Rule("B21", "saturated", lambda v: v > MAX_SATURATED, "{:.0%} of the pixels are saturated, and left out",
          f"at most {MAX_SATURATED:.0%}"),
     Rule("U04", "loss", lambda v: v < MIN_LOSS, "the loss is {:.2f}", f"at least {MIN_LOSS:g}: residuals above a hundredth"),
-    Rule("T03", "at_floor", lambda v: v > MAX_AT_FLOOR, "the output is at its minimum for {:.0%} of the labelled pixels",
+    Rule("T03", "at_floor", lambda v: v > MAX_AT_FLOOR, "the output is at its minimum for {:.0%} of the labeled pixels",
          f"at most {MAX_AT_FLOOR:.0%}"),
 )  # fmt: skip
 """See `PersistentRule`. T03 is for a last ReLU that outputs 0 and has no gradient."""
@@ -121,7 +121,10 @@ class ValidationWarpMonitor:
     def _check_motion(
         self, step: int, row: Mapping[str, float], along: float, warped: float, unwarped: float
     ) -> Finding | None:
-        before, self.along_before = self.along_before, max(along, -1.0)  # a length that improves is no improving direction
+        before, self.along_before = (
+            self.along_before,
+            max(along, -1.0),
+        )  # a length that improves is no improving direction
         is_bad = warped < MAX_WARP_RATIO * unwarped and along < MIN_MOTION_ALONG and not along > IMPROVES * before
         if not self.backwards(step, row, is_bad):
             return None

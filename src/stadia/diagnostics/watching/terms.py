@@ -82,7 +82,9 @@ class ProportionalTermsMonitor:
         if len(self.rows) < ROWS:
             return None
         for one, other in combinations(self.rows[-1], 2):
-            ratios = [seen[one] / seen[other] for seen in self.rows if seen.get(one, 0.0) > 0 and seen.get(other, 0.0) > 0]
+            ratios = [
+                seen[one] / seen[other] for seen in self.rows if seen.get(one, 0.0) > 0 and seen.get(other, 0.0) > 0
+            ]
             if len(ratios) < ROWS or _max_ratio(seen[one] for seen in self.rows) <= MIN_TERM_RANGE:
                 continue
             spread = _max_ratio(ratios) - 1
