@@ -29,7 +29,9 @@ from stadia.diagnostics.watching.video import DepthScaleMonitor, MotionScaleMoni
 RULE = Rule("P22", "motion/over_depth", lambda v: v > 1, "motion is {:.2g} times the depth", "at most 1")
 
 
-def run_monitor(instrument, rows: Sequence[Mapping[str, float]], first: int = FROM_STEP, every: int = 10) -> list[Finding]:
+def run_monitor(
+    instrument, rows: Sequence[Mapping[str, float]], first: int = FROM_STEP, every: int = 10
+) -> list[Finding]:
     said = [instrument.on_row(first + every * number, row) for number, row in enumerate(rows)]
     return [one for one in said if one is not None]
 
@@ -110,7 +112,10 @@ def test_a_term_that_waits_at_nothing_is_let_be() -> None:
 def test_terms_of_either_sign_add_up() -> None:
     assert run_monitor(TermSumMonitor(), [{"train/loss": -1.0, "train/term/a": -1.5, "train/term/b": 0.5}] * 5) == []
     assert run_monitor(TermSumMonitor(), [{"train/loss": -1.0, "train/term/a": -1.5, "train/term/b": 0.6}] * 2) == []
-    assert run_monitor(TermSumMonitor(), [{"train/loss": -1.0, "train/term/a": -1.5, "train/term/b": 0.6}] * 3)[0].code == "L23"
+    assert (
+        run_monitor(TermSumMonitor(), [{"train/loss": -1.0, "train/term/a": -1.5, "train/term/b": 0.6}] * 3)[0].code
+        == "L23"
+    )
 
 
 def validations(
@@ -128,9 +133,13 @@ def test_a_worse_validation_is_overfitting_only_while_the_training_fits_better()
     (found,) = run_monitor(OverfittingMonitor(), validations((4, 3, 2, 1), "residual", worse))
     assert (found.code, found.evidence["course"]["val/residual"]) == ("T13", list(worse))
     assert run_monitor(OverfittingMonitor(), validations((1, 2, 3, 4), "residual", worse)) == []
-    assert run_monitor(OverfittingMonitor(), validations((4, 3, 2, 1), "residual", (0.1, 0.101, 0.102, 0.103))) == [], "3 % are noise"
+    assert run_monitor(OverfittingMonitor(), validations((4, 3, 2, 1), "residual", (0.1, 0.101, 0.102, 0.103))) == [], (
+        "3 % are noise"
+    )
     assert (
-        run_monitor(RotationMonitor(), validations((4, 3, 2, 1), "rotation_error_deg", (math.nan,) * 4, "term/rotation"))
+        run_monitor(
+            RotationMonitor(), validations((4, 3, 2, 1), "rotation_error_deg", (math.nan,) * 4, "term/rotation")
+        )
         == []
     )
 
@@ -143,7 +152,9 @@ def test_a_score_without_a_number_at_first_may_come() -> None:
 
 
 def test_a_pace_is_told_of_what_lasts_alone() -> None:
-    assert run_monitor(LearningRateMonitor(), [{"train/lr": 1e-3}] + [{"train/lr": 0.0}] * 50) == [], "T09 tells of a rate of 0"
+    assert run_monitor(LearningRateMonitor(), [{"train/lr": 1e-3}] + [{"train/lr": 0.0}] * 50) == [], (
+        "T09 tells of a rate of 0"
+    )
     assert (
         run_monitor(
             WeightChangeMonitor(),

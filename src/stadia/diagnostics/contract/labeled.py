@@ -36,7 +36,7 @@ def depth_labels(height: int = 33, width: int = 65, batch: int = 2, unit: float 
 
 
 def of_depth(loss: LossOfDepth, *, forgives_scale: bool = False, unit: float = 1.0) -> Exact:
-    """Return the case of a loss of inverse depth (B, 1, H, W) 1/m against labels (B, 1, H, W) meters, 0 = none.
+    """Return the case of a loss of inverse depth (B, 1, H, W) 1/m against labels (B, 1, H, W) metres, 0 = none.
 
     forgives_scale: whether it compares up to scale (and shift): then the slant of the plane is the axis instead of depth.
     unit: depths are 3 to 16 of it.

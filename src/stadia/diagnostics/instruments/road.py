@@ -1,4 +1,4 @@
-"""How high the camera stands above the road by its ground truth: a length that a car tells without any other sensor."""
+"""Fit the height of the camera above the road from its ground-truth depth."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ TOLERANCE, LEAST_SHARE = 0.03, 0.35
 
 
 def camera_height(depth: NDArray[np.float32], K: Array) -> float | None:
-    """Distance of the camera from the plane in the middle of the image's lower 40 %, in the unit of the depth.
+    """Return the distance of the camera from the plane in the middle of the lower 40 % of the image, in the unit of the depth.
+
+    None where there is no level plane, as always in 7-Scenes (a hand-held camera indoors, tilted by 30 degrees). KITTI's LiDAR
+    gives 1.62 to 1.69 m with at least 41 % of the points on the plane, RoadWorld 1.60 to 1.72 m with 75 %.
 
     Args:
         depth: (H, W), 0 = none.
         K: (3, 3).
-
-    None where no level plane is seen there: of 7-Scenes (a hand-held camera indoors), which is tilted by 30 degrees,
-        always.
-    KITTI's LiDAR says 1.62 to 1.69 m with 41 % of the points on the plane and more, RoadWorld 1.60 to 1.72 m with 75 %.
     """
     height, width = depth.shape
     top, left = int(0.6 * height), width // 4

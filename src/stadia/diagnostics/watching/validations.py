@@ -154,7 +154,7 @@ class MetricScaleMonitor:
         is_off = metric > MAX_ABS_REL and metric > MAX_SCALE_RATIO * scaled
         if not self.persists(step, row, is_off and not metric < IMPROVES * before):
             return None
-        measured = f"depth is {metric:.0%} off in meters, and {scaled:.0%} after scaling, "
+        measured = f"depth is {metric:.0%} off in metres, and {scaled:.0%} after scaling, "
         measured += f"as in {self.persists.rows} validations"
         expected = f"at most {MAX_SCALE_RATIO:g} times that, or {MAX_ABS_REL:.0%}"
         return warn_at(step, "H19", measured, expected, abs_rel=metric, abs_rel_scaled=scaled)
