@@ -96,4 +96,4 @@ def test_an_epoch_that_says_nothing_is_a_warning_where_nothing_else_is_known(
     refused = Estimate(math.nan, 0, 40, 0.0, math.nan, math.nan, refused="two ways to a height part by 20 %")
     (found,) = epoch_findings(2, {"roof": refused}, first_epoch=1, known_m={"roof": known_m})
     assert (found.code, found.severity) == ("H06", severity)
-    assert ("1.70 m, known before, teaches on" in found.measured) == (severity is Severity.NOTE)
+    assert ("1.70 m, known before, is used" in found.measured) == (severity is Severity.NOTE)

@@ -1,4 +1,4 @@
-"""A camera that sees one plane and nothing else: two motions explain it alike, so sound poses are not judged by either."""
+"""A camera that views one plane only: two motions explain it, so correct poses are not compared with either."""
 
 from __future__ import annotations
 

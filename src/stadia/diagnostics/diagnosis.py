@@ -13,8 +13,8 @@ OWN_LINK: dict[str, str] = {
     **dict.fromkeys(("T02", "T09", "T10", "T14", "T15", "T20", "T21", "T22", "T23"), "optimizer"),
     **dict.fromkeys(("D09", "D10", "D12", "D13", "C01", "C02"), "splits"),
 }
-"""Codes with another place in the chain of causes than their family. Weights that do not change, or change too much, look
-like wrong data from S on. Splits that share data distort scores and no training.
+"""Codes with another place in the chain of causes than their family. Weights that do not change, or change too much,
+look like wrong data from S on. Splits that share data distort scores and no training.
 """
 
 CAUSES: dict[str, str] = {
@@ -36,8 +36,8 @@ CAUSES: dict[str, str] = {
     "splits": "",
     "N": "",
 }
-"""Links of the chain of causes (a family or a value of OWN_LINK), in order, with the families in which each shows symptoms.
-Wrong data can show everywhere; wrong extrinsics of a rig cannot show in composites.
+"""Links of the chain of causes (a family or a value of OWN_LINK), in order, with the families in which each shows
+symptoms. Wrong data can show everywhere; wrong extrinsics of a rig cannot show in composites.
 """
 
 
@@ -53,7 +53,8 @@ def find_link(code: str) -> str:
 class Diagnosis:
     """Findings from cause to effect.
 
-    first: to fix first; None where nothing was found.  follows: possible symptoms of it.  apart: findings with another cause.
+    first: to fix first; None where nothing was found.  follows: possible symptoms of it.  apart: findings with another
+        cause.
     unchecked: checks that could not run or had no time.
     """
 

@@ -21,7 +21,7 @@ from stadia.diagnostics.survey import NotChecked, Survey, spread
 log = logging.getLogger(__name__)
 
 SECONDS = 20.0
-"""No recording is started after this time. A recording and the splits have their own limits, below 20 s with 4K images."""
+"""No recording is started after this time. A recording and the splits have limits of their own, below 20 s."""
 
 Progress = Callable[[str, int, int], None]
 """Called as (current check, done, total)."""

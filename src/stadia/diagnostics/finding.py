@@ -113,7 +113,8 @@ def _plain(value: Any) -> Any:
 def write_findings(path: Path, findings: Iterable[Finding]) -> list[Finding]:
     """Write one JSON object per line, as in findings.jsonl of a run, completely or not at all.
 
-    Images are written beside it, as findings/<code>-<n>.png, and named in the evidence. Returns the findings with these names.
+    Images are written beside it, as findings/<code>-<n>.png, and named in the evidence. Returns the findings with
+    these names.
     """
     written, count = [], Counter[str]()
     for finding in findings:
@@ -143,7 +144,9 @@ def read_findings(path: Path) -> list[Finding]:
 
 
 def readable_findings(path: Path) -> tuple[list[Finding], list[DataError]]:
-    """Read the valid lines of findings.jsonl, and return an error for each other line: a full disk damages one line only."""
+    """Read the valid lines of findings.jsonl, and return an error for each other line: a full disk damages one line
+    only.
+    """
     findings, damaged = [], []
     for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):
         try:

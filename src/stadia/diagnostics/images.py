@@ -22,7 +22,7 @@ Tiles = dict[str, Image]
 
 TILE_WIDTH = 640
 GREEN, RED = (60, 220, 90), (255, 70, 60)
-MOST_MARKS = 60
+MAX_MARKS = 60
 DIFFERENCE_TOP = 64
 """Gray levels of difference that are drawn brightest."""
 
@@ -140,7 +140,9 @@ def _sizes(finding: Finding, survey: Survey) -> Tiles:
 
 
 def _sides(finding: Finding, survey: Survey) -> Tiles:
-    """Show left and right, and the right image warped to the left one with both signs of the baseline, with differences."""
+    """Show left and right, and the right image warped to the left one with both signs of the baseline, with
+    differences.
+    """
     index = survey.anchors[len(survey.anchors) // 2]
     left, right = survey.image(index), survey.image(index, RIGHT)
     if left.shape != right.shape:
@@ -159,7 +161,7 @@ def _epipolar(finding: Finding, survey: Survey) -> Tiles:
     pair = max(survey.pairs, key=lambda p: len(p.matches))
     image = survey.image(pair.index, RIGHT).copy()
     T, K, K_right = survey.T_right_left, survey.K(pair.index), survey.K(pair.index, RIGHT)
-    for row in _spread_over(len(pair.matches), MOST_MARKS // 4):
+    for row in _spread_over(len(pair.matches), MAX_MARKS // 4):
         direction = rays(pair.matches.first_px[row : row + 1], K)[0]
         ends = [K_right @ (T[:3, :3] @ direction * z + T[:3, 3]) for z in (1e-3, 1e6)]
         if all(abs(end[2]) > 1e-9 for end in ends):
@@ -202,17 +204,19 @@ def _motions(finding: Finding, survey: Survey) -> Tiles:
 
 
 def _measured(step: Step, code: str) -> Motion | None:
-    """Return the motion that a finding compares with the poses: of the source in question, else the most reliable one."""
+    """Return the motion that a finding compares with the poses: of its source, else the most reliable one."""
     return step.by_rig if code == "E03" else step.by_depth if code == "D06" else step.measured
 
 
 def _landed(image: Image, points: Array, seen_px: Array, T_second_first: Array, K: Array) -> tuple[Image, float]:
-    """Draw points (green) with a line to where a motion projects them. Return the image and the median distance in pixels."""
+    """Draw points (green) with a line to where a motion projects them. Return the image and the median distance in
+    pixels.
+    """
     moved = (points @ T_second_first[:3, :3].T + T_second_first[:3, 3]) @ K.T
     ahead = moved[:, 2] > 1e-9
     landed, seen_px = moved[ahead, :2] / moved[ahead, 2:], seen_px[ahead]
     image = image.copy()
-    for row in _spread_over(len(landed), MOST_MARKS):
+    for row in _spread_over(len(landed), MAX_MARKS):
         _line(image, seen_px[row], landed[row], RED)
         _dot(image, seen_px[row], GREEN)
     return image, float(np.median(np.linalg.norm(landed - seen_px, axis=1))) if len(landed) else float("nan")

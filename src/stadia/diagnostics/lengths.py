@@ -1,7 +1,7 @@
-"""Compare lengths by three sources: the stereo rig (fx times baseline), the poses, the ground-truth depth. Which is wrong?
+"""Compare lengths by three sources: the stereo rig (fx times baseline), the poses, the ground truth. Which is wrong?
 
-No source can be checked by itself: stereo images fit any baseline, a moving camera any unit. Two that disagree show that
-one is wrong, and the factor often identifies it (1000: millimetres). A third one decides.
+No source can be checked by itself: stereo images fit any baseline, a moving camera any unit. Two that disagree show
+that one is wrong, and the factor often identifies it (1000: millimetres). A third one decides.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ FINGERPRINTS: dict[Ruler, tuple[tuple[float, str, str], ...]] = {
 }
 """Known mistakes: (factor by which the source is too long, cause, fix)."""
 
-MOST_CALIBRATION_ERROR = 2.0
+MAX_CALIBRATION_ERROR = 2.0
 """A measured baseline is off by at most this factor, except by a known mistake; poses without a unit by any."""
 
 FINGERPRINT_TOLERANCE = 0.03
@@ -151,28 +151,30 @@ def compare(survey: Survey) -> list[Comparison]:
     return [comparison for comparison in found if comparison is not None]
 
 
-MOST_ANGLE_DEG = 30.0
-LEAST_PARALLAX_PX = 3.0
+MAX_ANGLE_DEG = 30.0
+MIN_PARALLAX_PX = 3.0
 
 
 def _usable(step: Step, motion: Motion | None) -> bool:
-    """Return whether the length of a step can be compared: it has poses and a measured length, and both directions agree."""
-    if motion is None or step.T_second_first is None or motion.parallax_px < LEAST_PARALLAX_PX * step.grain_px:
+    """Return whether the length of a step can be compared: it has poses and a measured length, and both directions
+    agree.
+    """
+    if motion is None or step.T_second_first is None or motion.parallax_px < MIN_PARALLAX_PX * step.grain_px:
         return False
     return same_way(step.T_second_first, motion)
 
 
 def same_way(T_second_first: Array, motion: Motion) -> bool:
     """Return whether poses and images agree on the direction of a motion."""
-    return angle_deg(motion.t, T_second_first[:3, 3]) < MOST_ANGLE_DEG
+    return angle_deg(motion.t, T_second_first[:3, 3]) < MAX_ANGLE_DEG
 
 
 def _given(step: Step) -> float:
     return float(np.linalg.norm(step.T_second_first[:3, 3])) if step.T_second_first is not None else 0.0
 
 
-LEAST_POINTS = 40
-LEAST_RANK, MOST_SPREAD, MOST_BEND = 0.8, 0.10, 0.10
+MIN_POINTS = 40
+MIN_RANK, MAX_SPREAD, MAX_BEND = 0.8, 0.10, 0.10
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +193,11 @@ class Proportion:
     @property
     def straight(self) -> bool:
         """Depth that is not proportional has no scale."""
-        return self.rank >= LEAST_RANK and self.spread <= MOST_SPREAD and abs(self.bend) <= MOST_BEND
+        return self.rank >= MIN_RANK and self.spread <= MAX_SPREAD and abs(self.bend) <= MAX_BEND
 
 
 def proportion(survey: Survey, shift: int = 0) -> Proportion | None:
-    """Compare ground truth (of `shift` frames later) with the depth of the rig at every common point; None for too few."""
+    """Compare ground truth (of `shift` frames later) with the depth of the rig at common points; None for too few."""
     rig: list[float] = []
     true: list[float] = []
     for pair in survey.pairs if survey.stereo else ():
@@ -206,7 +208,7 @@ def proportion(survey: Survey, shift: int = 0) -> Proportion | None:
             both = (z > 0) & (known > 0)
             rig += z[both].tolist()
             true += known[both].tolist()
-    if len(rig) < LEAST_POINTS:
+    if len(rig) < MIN_POINTS:
         return None
     z, known = np.array(rig), np.array(true)
     logs, near = np.log(z / known), z < np.median(z)
@@ -225,7 +227,9 @@ def _comparison(first: Ruler, second: Ruler, ratios: Sequence[float], least: int
 
 
 def says(survey: Survey) -> dict[Ruler, float]:
-    """Return the value of each source by itself: baseline in metres, median speed in m/s, median ground-truth depth in metres."""
+    """Return the value of each source by itself: baseline in metres, median speed in m/s, median ground-truth depth in
+    metres.
+    """
     values = {}
     if RIGHT in survey.recording.sides and survey.stereo:
         values[Ruler.RIG] = float(np.linalg.norm(survey.T_right_left[:3, 3]))
@@ -309,7 +313,7 @@ def _verdict(
 
 
 def _likeliest(apart: Sequence[Comparison], values: dict[Ruler, float], *, severe: bool) -> Verdict:
-    """Choose between two sources that disagree: the one with a known mistake of this factor, else the most error-prone."""
+    """Choose between two sources that disagree: the one with a known mistake, else the most error-prone."""
     involved = [
         ruler for ruler in (Ruler.POSES, Ruler.DEPTH, Ruler.RIG) if any(ruler in (c.first, c.second) for c in apart)
     ]
@@ -318,7 +322,7 @@ def _likeliest(apart: Sequence[Comparison], values: dict[Ruler, float], *, sever
         if verdict.cause is not None:
             return verdict
     others = [ruler for ruler in involved if ruler is not Ruler.RIG]
-    far_off = max(c.deviation for c in apart) > np.log(MOST_CALIBRATION_ERROR)
+    far_off = max(c.deviation for c in apart) > np.log(MAX_CALIBRATION_ERROR)
     ruler = others[0] if far_off or Ruler.RIG not in involved else Ruler.RIG
     return _verdict(ruler, apart, values, severe=severe, sure=False)
 

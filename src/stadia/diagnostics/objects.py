@@ -13,12 +13,13 @@ MIN_INSIDE = 0.9
 """Share of a mask inside its projected box. Of 1208 objects of TableWorld and Linemod-Occluded the minimum is 1."""
 
 WARN_BEYOND, STOP_BEYOND = 0.02, 0.1
-"""Share of objects whose mask reaches beyond the box: 0 for those. With quaternions x, y, z, w read as w, x, y, z at least
-20 %, with inverse rotations 16 %, with the list reversed 88 %, with sizes or distances ten times off (too small a box) all.
+"""Share of objects whose mask reaches beyond the box: 0 for those. With quaternions x, y, z, w read as w, x, y, z at
+least 20 %, with inverse rotations 16 %, with the list reversed 88 %, with sizes or distances ten times off (too small
+a box) all.
 """
 
 MIN_OVERLAP = 0.15
-"""Median IoU of the rectangles around mask and box: at least .54 for correct labels, .02 for sizes ten times too large."""
+"""Median IoU of the rectangles around mask and box: .54 or more for correct labels, .02 for sizes ten times off."""
 
 
 class BoxFitResult(Protocol):
@@ -37,7 +38,8 @@ class BoxFitResult(Protocol):
 class ObjectSurveyResult(Protocol):
     """Statistics of the images of a split (`data.object_survey.Survey`).
 
-    images: how many of `whole` were checked.  objects: visible ones by class.  hidden: (file, object) without a visible pixel.
+    images: how many of `whole` were checked.  objects: visible ones by class.  hidden: (file, object) without a
+        visible pixel.
     left_out: (file, object, reason) of visible ones without a label.  unreadable: (file, error) of images.
     """
 
@@ -60,8 +62,8 @@ class ObjectSurveyResult(Protocol):
 def object_findings(surveys: Mapping[str, ObjectSurveyResult]) -> list[Finding]:
     """Return findings of the splits by name, "train" among them.
 
-    D01: unreadable images.  O01 to O05: objects that are not trained, have no label or no pixel, or boxes that do not match their
-    masks.  N02: how many images were checked, where not all.
+    D01: unreadable images.  O01 to O05: objects that are not trained, have no label or no pixel, or boxes that do not
+    match their masks.  N02: how many images were checked, where not all.
     """
     train, found = surveys["train"], []
     if not train.objects and not train.unreadable:

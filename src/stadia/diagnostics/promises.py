@@ -21,7 +21,9 @@ SAME_SHAPE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class InterfaceCheck:
-    """A value that a Recording must return. read: it for a frame and a side.  is_valid: whether it has the expected form."""
+    """A value that a Recording must return. read: it for a frame and a side.  is_valid: whether it has the expected
+    form.
+    """
 
     name: str
     read: Callable[[Survey, int, str], object]
@@ -100,7 +102,7 @@ RIG = InterfaceCheck(
 
 
 def broken_promise(survey: Survey) -> Finding | None:
-    """Return the first invalid value at the sampled frames (D01), else the first image that differs in size from its camera
+    """Return the first invalid value at the sampled frames (D01), else the first image of another size than its camera
     (K04); None where all are valid.
 
     StadiaError and OSError are ignored here: the checks that read the value report them.
@@ -156,7 +158,7 @@ def _check_size(survey: Survey, index: int, side: str) -> Finding | None:
         "K04",
         Severity.STOP,
         measured=(
-            f"the image of frame {index}, {side}, is {width}x{height}, and its camera that of one of"
+            f"the image of frame {index}, {side}, is {width}x{height}, and its camera is for"
             f" {camera.width}x{camera.height}"
         ),
         expected="one size: K counts the pixels of its own image",

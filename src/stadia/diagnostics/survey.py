@@ -13,24 +13,24 @@ from numpy.typing import NDArray
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.diagnostics.instruments import two_view
 from stadia.diagnostics.instruments.flow import FLOW_WIDTH, flow_px, small
-from stadia.diagnostics.instruments.matching import MOST_WIDTH, Features, Matches, detect, match
+from stadia.diagnostics.instruments.matching import MAX_WIDTH, Features, Matches, detect, match
 from stadia.diagnostics.instruments.two_view import Array, Motion
 
 ANCHORS = 6
 """Frames of a recording that geometry is measured on, spread over its length."""
 
 ENOUGH_MATCHES = 50
-LEAST_DISPLACEMENT_SHARE = 0.02
+MIN_DISPLACEMENT_SHARE = 0.02
 """Two frames are far enough apart once their matches have moved by this share of the width (median)."""
 
-MOST_GAP = 16
-LEAST_PARALLAX_PX = 2.0
+MAX_GAP = 16
+MIN_PARALLAX_PX = 2.0
 """A direction of motion is measured only where this much displacement is not rotation."""
 
-LEAST_DISPARITY_PX = 2.0
+MIN_DISPARITY_PX = 2.0
 """Depth from a rig is used from this disparity on: below, half a pixel of noise is a quarter of it and more."""
 
-MOST_EPIPOLAR_PX = 1.5
+MAX_EPIPOLAR_PX = 1.5
 """A match further than this from its epipolar line is wrong, or moved between the exposures. These three are grains of
 the image.
 """
@@ -71,10 +71,11 @@ class Step:
 
     matches: from the first frame to the second.
     seen: motion up to scale by the matches alone.  by_rig, by_depth: metric motion by the rig, or by the ground truth.
-    depth_explains: share of the points that agree with `seen` and have ground truth, and that `by_depth` explains too; None
-        where there are too few. `by_depth` is None where it is below DEPTH_EXPLAINS.
+    depth_explains: share of the points that agree with `seen` and have ground truth, and that `by_depth` explains too;
+        None where there are too few. `by_depth` is None where it is below DEPTH_EXPLAINS.
     T_second_first: from the poses of the recording; None where it has none.
-    grain_px: pixels of the given image per pixel of the image in which features were detected; tolerances scale with it.
+    grain_px: pixels of the given image per pixel of the image in which features were detected; tolerances scale with
+        it.
     """
 
     first: int
@@ -89,11 +90,13 @@ class Step:
 
     @property
     def motions(self) -> tuple[Motion, ...]:
-        """Motions with enough parallax for a direction, and with a unique solution: from depth first, and by number of points."""
+        """Motions with enough parallax for a direction, and with a unique solution: from depth first, and by number of
+        points.
+        """
         known = [motion for motion in (self.by_rig, self.by_depth) if motion is not None]
         known.sort(key=lambda motion: -int(motion.inliers.sum()))
         every = known if self.seen is None or self.seen.planar else [*known, self.seen]
-        return tuple(motion for motion in every if motion.parallax_px >= LEAST_PARALLAX_PX * self.grain_px)
+        return tuple(motion for motion in every if motion.parallax_px >= MIN_PARALLAX_PX * self.grain_px)
 
     @property
     def measured(self) -> Motion | None:
@@ -159,10 +162,12 @@ class Survey:
     @cached_property
     def grain_px(self) -> float:
         """Pixels of these images per pixel where features are detected: above 1 for wide images, which are reduced."""
-        return max(1.0, self.recording.camera(self.anchors[0]).width / MOST_WIDTH)
+        return max(1.0, self.recording.camera(self.anchors[0]).width / MAX_WIDTH)
 
     def depth(self, index: int) -> NDArray[np.float32] | None:
-        """Return (H, W) ground truth of the left camera, 0 where invalid and 0 everywhere if constant; None without a map."""
+        """Return (H, W) ground truth of the left camera, 0 where invalid and 0 everywhere if constant; None without a
+        map.
+        """
         if index not in self._depths:
             depth = self.recording.depth_m(index, LEFT)
             if depth is None:
@@ -186,13 +191,15 @@ class Survey:
         return [PairMatches(i, match(self.features(i), self.features(i, RIGHT))) for i in self.anchors]
 
     def rig_depth(self, pair: PairMatches) -> Array:
-        """Return (M,) depth of the left points by the rig; 0 where a match contradicts the epipolar geometry or has a small disparity."""
+        """Return (M,) depth of the left points by the rig; 0 where a match contradicts the epipolar geometry or has a
+        small disparity.
+        """
         px = (pair.matches.first_px, pair.matches.second_px)
         cameras = (self.K(pair.index), self.K(pair.index, RIGHT))
         z, z_right = two_view.triangulate(*px, *cameras, self.T_right_left)
         apart = two_view.epipolar_distance_px(*px, *cameras, self.T_right_left)
-        clear = np.abs(pair.disparity_px) > LEAST_DISPARITY_PX * self.grain_px
-        good = (apart < MOST_EPIPOLAR_PX * self.grain_px) & (z > 0) & (z_right > 0) & clear
+        clear = np.abs(pair.disparity_px) > MIN_DISPARITY_PX * self.grain_px
+        good = (apart < MAX_EPIPOLAR_PX * self.grain_px) & (z > 0) & (z_right > 0) & clear
         return np.where(good, z, 0.0)
 
     @cached_property
@@ -234,7 +241,7 @@ class Survey:
         return np.asarray(np.linalg.solve(T_world_second, T_world_first), dtype=np.float64)
 
     def _far_enough(self, first: int) -> tuple[int | None, Matches]:
-        """Find a later frame (an earlier one at the end) with enough displacement and enough matches; None where there is none.
+        """Find a later frame (an earlier one at the end) with enough displacement and matches; None if there is none.
 
         The optical flow to the next frame gives the gap; where matches are too few there, half the gap is tried.
         """
@@ -244,8 +251,8 @@ class Survey:
         if neighbor < 0:
             return None, nothing
         flow = flow_px(small(self.image(first)), small(self.image(neighbor)))
-        wanted = LEAST_DISPLACEMENT_SHARE * FLOW_WIDTH / max(flow or 0.0, 1e-3)
-        gap = next((g for g in (1, 2, 4, 8, MOST_GAP) if g >= wanted), MOST_GAP)
+        wanted = MIN_DISPLACEMENT_SHARE * FLOW_WIDTH / max(flow or 0.0, 1e-3)
+        gap = next((g for g in (1, 2, 4, 8, MAX_GAP) if g >= wanted), MAX_GAP)
         while gap >= 1:
             second = first + gap if first + gap < self.length else first - gap
             if second >= 0:
@@ -253,7 +260,7 @@ class Survey:
                 if len(matches) >= ENOUGH_MATCHES:
                     return (
                         (second, matches)
-                        if matches.displacement_px > LEAST_DISPLACEMENT_SHARE / 3 * width
+                        if matches.displacement_px > MIN_DISPLACEMENT_SHARE / 3 * width
                         else (None, nothing)
                     )
             gap //= 2
@@ -268,7 +275,9 @@ def _keep(kept: OrderedDict[Key, Value], key: Key, value: Value) -> None:
 
 
 def depth_at(depth: NDArray[np.float32], pixels: Array, radius: int = 2) -> Array:
-    """Return (M,) the nearest valid depth within `radius` pixels; 0 where there is none, or where two surfaces meet (10 % apart)."""
+    """Return (M,) the nearest valid depth within `radius` pixels; 0 where there is none, or where two surfaces meet
+    (10 % apart).
+    """
     height, width = depth.shape
     x, y = np.round(pixels[:, 0]).astype(int), np.round(pixels[:, 1]).astype(int)
     offsets = np.array([(dx, dy) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1)])

@@ -29,7 +29,9 @@ FAMILIES: dict[str, str] = {
     "T": "training",
     "N": "not checked",
 }
-"""Families by the first letter of a code, causes before effects. The file of a family has its name: `camera_motion.toml`."""
+"""Families by the first letter of a code, causes before effects. The file of a family has its name:
+`camera_motion.toml`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,10 @@ TRACE_FIELDS = {"proof", "lines", "here"}
 
 @cache
 def read_tables(folder: Path = Path(__file__).parent) -> dict[str, dict[str, Any]]:
-    """Read the TOML files of all families. Return their tables by code, with white space joined and thresholds filled in.
+    """Read the TOML files of all families. Return their tables by code, with thresholds filled in.
 
-    Thresholds that code and texts share are constants of `contract.bounds`, in braces in the text: "{MIN_COLOR_COST:.0%}".
+    Thresholds that code and texts share are constants of `contract.bounds`, in braces in the text:
+    "{MIN_COLOR_COST:.0%}".
 
     Raises:
         DataError: naming the file and the code, for a table that is not an entry.

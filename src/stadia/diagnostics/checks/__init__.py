@@ -1,6 +1,7 @@
 """The table of preflight checks, which need no training, in order.
 
-A check is a function from a Survey to its findings; it raises NotChecked where the recording lacks what it compares with.
+A check is a function from a Survey to its findings; it raises NotChecked where the recording lacks what it compares
+with.
 """
 
 from stadia.core.tables import Table

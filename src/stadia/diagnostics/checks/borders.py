@@ -12,8 +12,8 @@ from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.survey import Survey
 
 MAX_BLACK, MAX_BAR_RANGE = 20, 4
-"""Gray levels: brightness of a bar, and range of its pixels over all checked images. A night sky has sensor noise and no
-sharp edge.
+"""Gray levels: brightness of a bar, and range of its pixels over all checked images. A night sky has sensor noise and
+no sharp edge.
 """
 
 MIN_BAR_SHARE, BLUR_PX = 0.02, 2

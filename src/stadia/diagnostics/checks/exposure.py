@@ -16,7 +16,8 @@ from stadia.diagnostics.survey import NotChecked, Survey
 
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
 NOTE_GAIN, WARN_GAIN = 0.1, 0.25
-"""|ln gain|, the median over pairs. Consecutive frames of clean recordings: at most .02 (KITTI, 7-Scenes, EuRoC, RoadWorld).
+"""|ln gain|, the median over pairs. Consecutive frames of clean recordings: at most .02 (KITTI, 7-Scenes, EuRoC,
+RoadWorld).
 Left and right: .016, but .155 for EuRoC with two auto-exposures. Random gains of .5 to 1.4 per image: .6 and .3.
 """
 
@@ -44,7 +45,9 @@ def exposure(survey: Survey) -> Iterator[Finding]:
 
 
 def gain(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Return the brightness factor between two (H, W, 3) images of nearly the same view: the median over their quantiles."""
+    """Return the brightness factor between two (H, W, 3) images of nearly the same view: the median over their
+    quantiles.
+    """
     quantiles = (
         np.quantile(gray(picture), QUANTILES) + 1 for picture in (other, one)
     )  # + 1: black is as bright as black

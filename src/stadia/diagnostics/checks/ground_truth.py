@@ -214,9 +214,7 @@ def _compare_with_rig(survey: Survey) -> Finding | None:
             f"compared with the depth of the rig, ground truth has a rank correlation of {proportion.rank:.2f}, "
             f"a spread of {proportion.spread:.0%}, and near and far points differ by {abs(proportion.bend):.0%}"
         ),
-        expected=(
-            f"at least {lengths.LEAST_RANK}, at most {lengths.MOST_SPREAD:.0%}, and at most {lengths.MOST_BEND:.0%}"
-        ),
+        expected=(f"at least {lengths.MIN_RANK}, at most {lengths.MAX_SPREAD:.0%}, and at most {lengths.MAX_BEND:.0%}"),
         cause="the ground truth grows where depth falls: it is disparity or inverse depth" if falling else None,
         fix="take its reciprocal, with the factor that makes it metres" if falling else None,
         evidence={
@@ -278,7 +276,7 @@ def _compare_with_motion(survey: Survey) -> Finding | None:
 
 
 def flat_warps(survey: Survey) -> list[tuple[int, float, float]]:
-    """Return (frame, WIR with ground truth, WIR with a flat plane at its median) along poses that the images confirm."""
+    """Return (frame, WIR with ground truth, WIR with a plane at its median) along poses that the images confirm."""
     found = []
     for step in survey.steps:
         depth, T = survey.depth(step.first), step.T_second_first

@@ -18,7 +18,7 @@ from stadia.diagnostics.survey import NotChecked, Survey
 from stadia.geometry.numpy_camera import resized_K
 
 NORMALIZED_BELOW = 8.0
-CENTER, MOST_OUTSIDE = (0.35, 0.65), 0.1
+CENTER, MAX_OUTSIDE = (0.35, 0.65), 0.1
 """Of the width and height: where principal points lie, and how far outside the image that of a crop may."""
 
 FOCAL_WARN, FOCAL_STOP = (0.3, 1.6), (0.15, 6.0)
@@ -168,7 +168,7 @@ def _center(survey: Survey, K: Array, camera: Camera) -> Finding | None:
     seen = lines(survey, K, {name: _centered(K, *center) for name, center in centers.items()})
     if seen.severity is None:
         return None
-    impossible = swapped or any(_outside(share, (-MOST_OUTSIDE, 1 + MOST_OUTSIDE)) for share in (x, y))
+    impossible = swapped or any(_outside(share, (-MAX_OUTSIDE, 1 + MAX_OUTSIDE)) for share in (x, y))
     cause, fix = None, None
     if swapped:
         cause, fix = "cx and cy are exchanged", f"exchange them: cx {K[1, 2]:g}, cy {K[0, 2]:g}"
@@ -310,8 +310,8 @@ TURN_DEG, ALL_TURNS_DEG = 0.5, 1.2
 TURNS_WARN, TURNS_STOP = 1.4, 1.7
 MIN_LIKENESS = 0.9
 ERRORS = 1.5
-"""Standard errors by which the factor must exceed a limit. Small images measure rotation badly: of 46 correct recordings of
-224 x 64 two would warn without it and none does; with fx doubled 35 are found, 37 without.
+"""Standard errors by which the factor must exceed a limit. Small images measure rotation badly: of 46 correct
+recordings of 224 x 64 two would warn without it and none does; with fx doubled 35 are found, 37 without.
 """
 
 

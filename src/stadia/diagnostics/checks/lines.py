@@ -15,8 +15,8 @@ from stadia.diagnostics.survey import Survey
 
 MIN_STEPS = 2
 SURE, RIGHT = 2.0, 0.9
-"""Distance with the given K over that with the best other. 2.0 to 28 where cx and cy were swapped or K was doubled or halved
-(RoadWorld, KITTI, 7-Scenes). Of crops, the correct K has at most 0.8 of that with a centered or rescaled K.
+"""Distance with the given K over that with the best other. 2.0 to 28 where cx and cy were swapped or K was doubled or
+halved (RoadWorld, KITTI, 7-Scenes). Of crops, the correct K has at most 0.8 of that with a centered or rescaled K.
 """
 
 MAX_PX = 3.0

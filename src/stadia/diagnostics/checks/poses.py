@@ -33,7 +33,8 @@ STOP_ROTATION_ERROR = 0.8
 class Convention:
     """A way to write poses.
 
-    code: of the finding.  name, fix: in words.  unusual: degrees by which it must fit better than a usual one to be chosen.
+    code: of the finding.  name, fix: in words.  unusual: degrees by which it must fit better than a usual one to be
+        chosen.
     motion: from two poses to T_second_first.
     """
 
@@ -131,7 +132,8 @@ def _conventions() -> list[Convention]:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Differences between given motions and those of the matches, as medians over steps, so that one wrong match has no effect.
+    """Differences between given motions and those of the matches, as medians over steps, so that one wrong match has
+    no effect.
 
     turn: rotation error over the rotation, or over MIN_ROTATION_DEG where that is larger.
     """

@@ -20,7 +20,9 @@ from stadia.diagnostics.survey import NotChecked, PairMatches, Survey
 
 MIN_MATCHES = 60
 MIN_SIGN_SHARE = 0.8
-"""Share of matches with one sign of disparity that decides the side (clean KITTI: 0.98, RoadWorld: see docs/results.md)."""
+"""Share of matches with one sign of disparity that decides the side (clean KITTI: 0.98, RoadWorld: see
+docs/results.md).
+"""
 
 SWEEP_RATIO = 1.3
 MIN_SIDEWAYS = 0.95
@@ -35,8 +37,8 @@ class Sides:
     """The side to which the right image is displaced.
 
     positive: share of matches with x_left > x_right.  matches: their number.
-    unturned: the same share after rotating the right image back by the rig: with converging cameras far points lie further
-        right in the right image.
+    unturned: the same share after rotating the right image back by the rig: with converging cameras far points lie
+        further right in the right image.
     forward, backward: residual of the plane sweep with the right image as a right one, and as a left one.
     """
 
@@ -48,7 +50,9 @@ class Sides:
 
     @property
     def sign(self) -> int:
-        """+1 where the right image is the right one, -1 where it is the left one, 0 where undecided, or decided by rotation only."""
+        """+1 where the right image is the right one, -1 where it is the left one, 0 where undecided, or decided by
+        rotation only.
+        """
         if (self.positive - 0.5) * (self.unturned - 0.5) < 0:
             return 0
         if self.matches >= MIN_MATCHES and max(self.positive, 1 - self.positive) >= MIN_SIGN_SHARE:

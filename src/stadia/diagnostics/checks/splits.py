@@ -46,13 +46,15 @@ ALIKE = 0.85
 
 AGREEING_SHARE = 0.5
 MIN_MOVED_PX, MAX_NEAR_SHARE = 1.0, 0.8
-"""A training frame is nearer when its matches moved less than MAX_NEAR_SHARE of the distance to the next frame. Frames of a
+"""A training frame is nearer when its matches moved less than MAX_NEAR_SHARE of the distance to the next frame. Frames
+of a
 static camera are alike: below MIN_MOVED_PX nothing is reported.
 """
 
 
 def splits(named: Mapping[str, Sequence[Frames]], *, seconds: float = SECONDS) -> Iterator[Finding]:
-    """D09 shared frames, D10 adjacent frames, D13 shared drives, for each pair of splits; the first split is the training split.
+    """D09 shared frames, D10 adjacent frames, D13 shared drives, for each pair of splits; the first split is the
+    training split.
 
     Only the first finding of a pair is reported: splits that share frames share drives, too.
     """
@@ -96,7 +98,8 @@ def _share_frames(name: str, held_name: str, shared: Shared) -> Finding:
         "D09",
         Severity.STOP if len(shared.pairs) >= SHARED_STOP * shared.compared else Severity.WARN,
         measured=(
-            f"{len(shared.pairs)} of the {shared.compared} {'sampled ' if shared.compared < shared.total else ''}frames of"
+            f"{len(shared.pairs)} of the {shared.compared} {'sampled ' if shared.compared < shared.total else ''}"
+            f"frames of"
             f" '{held_name}' are identical to frames of '{name}' show"
         ),
         expected="none",
@@ -123,7 +126,7 @@ def _sampled(name: str, held_name: str, shared: Shared) -> Finding:
 
 
 def _shared(train: Sequence[Frames], held: Sequence[Frames], until: float) -> Shared:
-    """Find frames of the same content: of the same recording and index, else of the same file size and then the same bytes.
+    """Find frames of the same content: of the same recording and index, else of the same file size and bytes.
 
     Frames of a video have no file, and are compared by pixels.
     """
@@ -245,7 +248,7 @@ def _neighbors(
 
 
 def _drives(name: str, held_name: str, train: Sequence[Frames], held: Sequence[Frames]) -> Iterator[Finding]:
-    """D13: other frames of held-out recordings are in training. A note where blocks are held out, which may be intended.
+    """D13: other frames of held-out recordings are in training. A note where blocks are held out on purpose.
 
     A single recording cannot be split otherwise, and is not reported.
     """

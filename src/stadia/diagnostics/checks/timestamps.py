@@ -24,7 +24,9 @@ Timed = list[tuple[int, int, float, float]]
 
 
 def timestamps(survey: Survey) -> Iterator[Finding]:
-    """D15 timestamps that do not increase; else D16 another unit. Frames without timestamps are skipped: many formats have none."""
+    """D15 timestamps that do not increase; else D16 another unit. Frames without timestamps are skipped: many formats
+    have none.
+    """
     pairs = [(i, i + 1) for window in windows(survey.length) for i in window[:-1]]
     known = [(i, j, survey.recording.timestamp_s(i), survey.recording.timestamp_s(j)) for i, j in pairs]
     timed = [(i, j, before, after) for i, j, before, after in known if before is not None and after is not None]

@@ -1,4 +1,4 @@
-"""Variants of the synthetic plane with altered or noisy images, so that one property of a photometric loss shows alone."""
+"""Variants of the synthetic plane with altered or noisy images, for one property of a photometric loss each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def invert_parts(scene: Wall, *parts: Part) -> Wall:
 
 
 def invert_sources(scene: Wall) -> Mapping[str, Callable[[], Wall]]:
-    """Return scenes by their names in FORMS, with sources inverted everywhere, in all colors but one, as a whole, or in one half each."""
+    """Return scenes by their names in FORMS, with sources inverted everywhere, in all colors but one, as a whole, or
+    in one half each.
+    """
     half = scene.targets.camera.width // 2
     left, right = slice(None, half), slice(half, None)
     forms: dict[str, Callable[[], Wall]] = {"every source wrong": lambda: invert_parts(scene, (ALL,))}

@@ -33,7 +33,7 @@ def check_color_minimum(case: Exact, where: str) -> Iterator[Finding]:
 
 
 def check_pixel_minimum(case: Exact, where: str) -> Iterator[Finding]:
-    """L16: sources inverted in one half each cost the mean of either inverted everywhere, for a minimum, mean or sum."""
+    """L16: sources inverted in one half each cost the mean of either inverted everywhere, by minimum, mean or sum."""
     if "each wrong in another half" not in case.forms or not (whole := _cost(case, "every source wrong")):
         return
     either = [_extra_cost(case, form) / whole for form in ("the first source wrong", "the other sources wrong")]

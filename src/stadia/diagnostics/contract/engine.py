@@ -23,7 +23,7 @@ PropertyCheck = Callable[[Exact, str], Iterable[Finding]]
 
 
 def of_losses(losses: Mapping[str, Exact], until: float = math.inf) -> list[Finding]:
-    """Check losses, given by their names. Checks that would start after `until` (time.monotonic()) are reported as N01."""
+    """Check losses, given by their names. Those that would start after `until` (time.monotonic()) are N01."""
     found: list[Finding] = []
     for name, case in losses.items():
         basic = next((one for check in BASIC_PROPERTIES if (one := _run_check(check, case, name, Severity.STOP))), [])

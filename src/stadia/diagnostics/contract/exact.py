@@ -127,6 +127,6 @@ FORMS = (
     "noise",
     "half of it noise",
 )
-"""Variants of the scene, each with correct and wrong outputs. The wrong ones are flat depth for a static camera, uncertainty
-on the wrong side where a half is wrong, and the moderately wrong outputs elsewhere.
+"""Variants of the scene, each with correct and wrong outputs. The wrong ones are flat depth for a static camera,
+uncertainty on the wrong side where a half is wrong, and the moderately wrong outputs elsewhere.
 """

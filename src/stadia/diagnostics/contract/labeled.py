@@ -38,7 +38,8 @@ def depth_labels(height: int = 33, width: int = 65, batch: int = 2, unit: float 
 def of_depth(loss: LossOfDepth, *, forgives_scale: bool = False, unit: float = 1.0) -> Exact:
     """Return the case of a loss of inverse depth (B, 1, H, W) 1/m against labels (B, 1, H, W) metres, 0 = none.
 
-    forgives_scale: whether it compares up to scale (and shift): then the slant of the plane is the axis instead of depth.
+    forgives_scale: whether it compares up to scale (and shift): then the slant of the plane is the axis instead of
+        depth.
     unit: depths are 3 to 16 of it.
     """
     return _of_depth(loss, depth_labels(unit=unit), unit, forgives_scale, plain=False)

@@ -24,7 +24,7 @@ agree within 1e-3. Long steps are for losses that round, the shortest for minima
 """
 
 MAX_CHANGE, MAX_MIRROR_CHANGE, MAX_BATCH_CHANGE, MAX_SIZE_RATIO, MAX_COUPLING = 1e-5, 1e-3, 0.01, 2.0, 0.01
-"""Relative differences from rounding, from resampling, of a batch twice, of images twice as large, and of a gradient."""
+"""Relative differences from rounding, from resampling, of a batch twice, of doubled images, and of a gradient."""
 
 
 def check_output(case: Exact, where: str) -> Iterator[Finding]:
@@ -102,7 +102,7 @@ def check_gradient_exists(case: Exact, where: str) -> Iterator[Finding]:
     moved = {
         name
         for axis in case.axes
-        for answer in axis.check_output.values()
+        for answer in axis.answers.values()
         for name in answer
         if answer[name] is not case.right[name]
     }

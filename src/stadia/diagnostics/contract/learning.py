@@ -19,15 +19,16 @@ from stadia.diagnostics.survey import NotChecked
 from stadia.training import optimizers
 from stadia.training.task import Task
 
-STEPS, FEWEST = 30, 10
+STEPS, MIN_STEPS = 30, 10
 MIN_DECREASE, TRAINED = 0.01, 0.5
-"""Share by which the loss must fall in STEPS steps on one batch. Share of the loss with shuffled weights below which weights
-are already trained.
+"""Share by which the loss must fall in STEPS steps on one batch. Share of the loss with shuffled weights below which
+weights are already trained.
 """
 
 SETTLED, GROWTH_BYTES, STEADY = 2, 100 << 20, 0.5
-"""Steps until memory has settled, bytes by which it grows after that, and the share of a third of this growth that each
-third of the steps must have. A leak is the same in each step; other allocations come at once. A share of all memory would
+"""Steps until memory has settled, bytes by which it grows after that, and the share of a third of this growth that
+each third of the steps must have. A leak is the same in each step; other allocations come at once. A share of all
+memory would
 not work: a process may hold its data in memory.
 """
 
@@ -38,8 +39,8 @@ PARITY = 0.05
 def check_one_batch(start: Start) -> Iterator[Finding]:
     """T26, T29: on one batch the loss falls, and memory does not grow from step to step.
 
-    With a time limit (see `deadline`) the steps taken so far count; fewer than FEWEST are not checked. T26 is skipped for
-    weights that are already trained on such images.
+    With a time limit (see `deadline`) the steps taken so far count; fewer than MIN_STEPS are not checked. T26 is
+    skipped for weights that are already trained on such images.
     """
     task, batch = start.task, start.batch
     shuffled = 0.0
@@ -58,8 +59,8 @@ def check_one_batch(start: Start) -> Iterator[Finding]:
             held.append(_memory_bytes(batch.inputs.image.device))
         with torch.no_grad():
             losses.append(float(task.step(batch).total))
-    if len(held) < FEWEST:
-        raise NotChecked(f"{len(held)} steps until the time limit of the checks, and {FEWEST} are needed")
+    if len(held) < MIN_STEPS:
+        raise NotChecked(f"{len(held)} steps until the time limit of the checks, and {MIN_STEPS} are needed")
     fell = losses[0] - sum(sorted(losses[-3:])[:2]) / 2
     if not fell > MIN_DECREASE * abs(losses[0]) and not losses[0] < TRAINED * shuffled:
         yield finding(

@@ -65,7 +65,9 @@ def check_sources_differ(start: Start) -> Iterator[Finding]:
 
 
 def check_camera(start: Start) -> Iterator[Finding]:
-    """K20: K is for images of the size of the batch, or for larger ones that contain these (crops move the principal point)."""
+    """K20: K is for images of the size of the batch, or for larger ones that contain these (crops move the principal
+    point).
+    """
     camera = getattr(start.batch.inputs, "camera", None)
     if camera is None:
         return
@@ -153,7 +155,9 @@ def check_initial_depth(start: Start) -> Iterator[Finding]:
         nearest, farthest = start.depth_range_m
         outside = float(((known < nearest) | (known > farthest)).float().mean())
         if outside > MAX_BEYOND_RANGE:
-            measured = f"{outside:.0%} of the labeled pixels are outside of {nearest:g} to {farthest:g} m, the depth range of the model"
+            measured = (
+                f"{outside:.0%} of the labeled pixels are outside of the depth range {nearest:g} to {farthest:g} m"
+            )
             yield finding("M03", Severity.WARN, measured=measured, expected=f"at most {MAX_BEYOND_RANGE:.0%}")
     initial = start.inverse_depth
     if initial is None:
@@ -188,7 +192,7 @@ def _check_initial_disparity(start: Start, initial: Tensor) -> Iterator[Finding]
     camera = start.batch.inputs.camera
     apart = float(moved[moved.isfinite()].median() * camera.fx.median() * initial.median())
     if not MIN_DISPARITY_PX < apart < MAX_DISPARITY_SHARE * camera.width:
-        measured = f"at the depth of the start ({float(1 / initial.median()):.3g}) the pair's images are {apart:.3g} pixels apart"
+        measured = f"the disparity at the initial depth ({float(1 / initial.median()):.3g}) is {apart:.3g} pixels"
         yield finding(
             "M01",
             Severity.WARN,

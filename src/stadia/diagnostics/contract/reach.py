@@ -19,16 +19,16 @@ from stadia.diagnostics.survey import NotChecked
 MAX_PAIRS, ENOUGH = 4, 30
 """Pairs that are matched, and the number of matches that are needed."""
 
-MAX_EPIPOLAR_PX, OUT_OF_REACH_PX, MOST_OUTSIDE = 1.0, 1.0, 0.25
-"""Distance from the epipolar line; pixels beyond the range, so that far points are not outside; and the share of matches
-that may be outside, for instance mountains.
+MAX_EPIPOLAR_PX, OUT_OF_REACH_PX, MAX_OUTSIDE = 1.0, 1.0, 0.25
+"""Distance from the epipolar line; pixels beyond the range, so that far points are not outside; and the share of
+matches that may be outside, for instance mountains.
 """
 
 Array = NDArray[np.float64]
 
 
 def pair_is_in_reach(start: Start) -> Iterator[Finding]:
-    """M03: disparities of a stereo pair lie in the depth range. Samples with labels use `check_initial_depth` instead."""
+    """M03: disparities of a stereo pair lie in the depth range. Labeled samples use `check_initial_depth`."""
     pairs = unlabeled_pairs(start)
     if not pairs or start.depth_range_m is None:
         return
@@ -37,7 +37,7 @@ def pair_is_in_reach(start: Start) -> Iterator[Finding]:
         raise NotChecked(f"{len(beyond)} matches between the images of {len(pairs)} pairs, and {ENOUGH} are needed")
     too_near, too_far = (beyond > OUT_OF_REACH_PX).sum(0)
     outside = (too_near + too_far) / len(beyond)
-    if outside <= MOST_OUTSIDE:
+    if outside <= MAX_OUTSIDE:
         return
     nearest, farthest = start.depth_range_m
     yield finding(
@@ -47,7 +47,7 @@ def pair_is_in_reach(start: Start) -> Iterator[Finding]:
             f"of {len(beyond)} matches of the pair {outside:.0%} lie outside of {nearest:g} to {farthest:g} m, which"
             f" the depth can be: {too_near} are nearer, {too_far} farther"
         ),
-        expected=f"at most {MOST_OUTSIDE:.0%}",
+        expected=f"at most {MAX_OUTSIDE:.0%}",
         evidence={"matches": len(beyond), "nearer": int(too_near), "farther": int(too_far)},
     )
 
@@ -64,8 +64,8 @@ def unlabeled_pairs(start: Start) -> list[tuple[int, int]]:
 
 
 def beyond_px(start: Start) -> Array:
-    """Return (M, 2) pixels by which matches of `unlabeled_pairs` exceed the disparity of the nearest depth, and fall below
-    that of the farthest, at the focal length of the source. Negative inside the range.
+    """Return (M, 2) pixels by which matches of `unlabeled_pairs` exceed the disparity of the nearest depth, and fall
+    below that of the farthest, at the focal length of the source. Negative inside the range.
     """
     assert start.depth_range_m is not None
     targets, found = start.batch.targets, [np.zeros((0, 2))]

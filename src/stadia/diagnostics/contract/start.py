@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from stadia.core.types import Batch, Claim
 from stadia.training.task import Report, Task
 
-SAMPLES, FEWEST_SAMPLES, CPU_PIXELS = 8, 2, 80_000
-"""Samples of the batch; on the CPU, at least FEWEST_SAMPLES and about CPU_PIXELS pixels in all."""
+SAMPLES, MIN_SAMPLES, CPU_PIXELS = 8, 2, 80_000
+"""Samples of the batch; on the CPU, at least MIN_SAMPLES and about CPU_PIXELS pixels in all."""
 
 
 @runtime_checkable
@@ -65,7 +65,7 @@ class Start:
         """Copy a recipe and at most eight samples of a batch, fewer of large images on the CPU."""
         device = torch.device(device)
         pixels = batch.inputs.image.shape[-2] * batch.inputs.image.shape[-1] if hasattr(batch.inputs, "image") else 1
-        count = SAMPLES if device.type != "cpu" else max(FEWEST_SAMPLES, min(SAMPLES, CPU_PIXELS // pixels))
+        count = SAMPLES if device.type != "cpu" else max(MIN_SAMPLES, min(SAMPLES, CPU_PIXELS // pixels))
         return cls(
             copy.deepcopy(task).to(device).train(), fewer(batch, count).to(device), batch.size, precision, depth_range_m
         )

@@ -26,13 +26,13 @@ OFFSETS = (-0.2, -0.05, 0.0, 0.05, 0.2)
 LOG_UNCERTAINTY, SIGMA_OFFSET = -2.0, 0.5
 UNIT = 2.0
 OFF_ROWS = (0.0, 0.01, 0.0, 0.002, 0.0, 0.0)
-"""A twist that is the same when mirrored. Pixels of a rectified pair project onto whole rows, where interpolation has two
-one-sided gradients.
+"""A twist that is the same when mirrored. Pixels of a rectified pair project onto whole rows, where interpolation has
+two one-sided gradients.
 """
 
 MASKED_EXPOSURE = 0.25
-"""Auto-masked pixels depend on the exposure without a gradient: 16 % of it in the losses of this package with two temporal
-sources and four scales, at most 4 % in the others.
+"""Auto-masked pixels depend on the exposure without a gradient: 16 % of it in the losses of this package with two
+temporal sources and four scales, at most 4 % in the others.
 """
 
 MIN_HEIGHT, MAX_HEIGHT = 64, 128
@@ -42,13 +42,13 @@ ENOUGH_SMALLEST_ROWS, MIN_SMALLEST_ROWS = 8, 2
 """Rows of the smallest scale: with fewer the finest texture is one pixel long, and interpolation blurs it."""
 
 MOTION_ALONE = 0.25
-"""Tolerance where temporal sources train motion only: their cost depends on depth without a gradient, 10 to 15 % of it."""
+"""Tolerance where temporal sources train motion only: 10 to 15 % of their cost depends on depth without a gradient."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """Outputs of the networks beside depth and motion: their scales, and the image scales that the loss compares, each half
-    the one before. motion_alone: whether temporal sources train no depth (`LossConfig.temporal_from_step`).
+    """Outputs of the networks beside depth and motion: their scales, and the image scales that the loss compares, each
+    half the one before. motion_alone: whether temporal sources train no depth (`LossConfig.temporal_from_step`).
     """
 
     scales: int = 1
@@ -63,8 +63,8 @@ def of_video(loss: LossOfVideo, source_names: Sequence[str] = ("-1", "+1"), outp
     """Return the case of a video loss on the plane, with the sources of a training.
 
     loss: called with targets, a prediction and the names of the sources, in float64, on the CPU.
-    source_names: of the batch: "-1", "+1", "stereo". With a stereo pair motion is no axis, since the pair hides it. A loss of
-        depth only (such as measured depth) is checked with ("stereo",).
+    source_names: of the batch: "-1", "+1", "stereo". With a stereo pair motion is no axis, since the pair hides it. A
+        loss of depth only (such as measured depth) is checked with ("stereo",).
     """
     outputs = outputs or Said()
     halved = outputs.sizes - 1

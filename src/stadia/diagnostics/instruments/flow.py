@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stadia.diagnostics.instruments.matching import gray
 
 FLOW_WIDTH = 320
-LEAST_CORNERS = 10
+MIN_CORNERS = 10
 
 
 def small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -20,10 +20,12 @@ def small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def flow_px(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float | None:
-    """Return the median displacement of corners between two small images in pixels (Lucas and Kanade); None without corners."""
+    """Return the median displacement of corners between two small images in pixels (Lucas and Kanade); None without
+    corners.
+    """
     corners = cv2.goodFeaturesToTrack(before, maxCorners=200, qualityLevel=0.01, minDistance=5)
-    if corners is None or len(corners) < LEAST_CORNERS:
+    if corners is None or len(corners) < MIN_CORNERS:
         return None
     moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None, winSize=(15, 15), maxLevel=3)
     ways = np.linalg.norm((moved - corners)[:, 0], axis=1)[found.ravel() > 0]
-    return float(np.median(ways)) if len(ways) >= LEAST_CORNERS else None
+    return float(np.median(ways)) if len(ways) >= MIN_CORNERS else None

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST_WIDTH, MOST_WIDTH = 640, 1280
+MIN_WIDTH, MAX_WIDTH = 640, 1280
 """Smaller images are enlarged before detection (SIFT finds little below this), larger ones reduced (it takes long
 above).
 """
 
-MOST_FEATURES = 1500
+MAX_FEATURES = 1500
 RATIO = 0.8
 """A match must be nearer than RATIO times the second nearest (Lowe, Distinctive Image Features, IJCV 2004, section
 7.1).
@@ -58,7 +58,7 @@ def gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _sift() -> cv2.SIFT:
     """Without the precise upscale, keypoints of OpenCV lie a quarter of a pixel too far right and down."""
     return cv2.SIFT.create(
-        nfeatures=MOST_FEATURES,
+        nfeatures=MAX_FEATURES,
         nOctaveLayers=3,
         contrastThreshold=0.04,
         edgeThreshold=10,
@@ -74,7 +74,7 @@ def detect(image: NDArray[np.uint8]) -> Features:
         image: (H, W, 3) uint8 RGB.
     """
     height, width = image.shape[:2]
-    scale = float(np.clip(width, LEAST_WIDTH, MOST_WIDTH) / width)
+    scale = float(np.clip(width, MIN_WIDTH, MAX_WIDTH) / width)
     picture = gray(image)
     if scale != 1:
         picture = cv2.resize(

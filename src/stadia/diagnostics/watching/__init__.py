@@ -1,1 +1,3 @@
-"""Monitors of a training: each reads logged values and returns a finding when they are not those of a training that learns."""
+"""Monitors of a training: each reads logged values and returns a finding when they are not those of a training that
+learns.
+"""

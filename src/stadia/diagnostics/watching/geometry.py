@@ -1,8 +1,8 @@
 """S20, S21, L20, B20, B21, P20, R20, U04: geometry of a video training, from logged values of its losses.
 
 Trainings that learn on RoadWorld (stereo and mono, 64x224, 1000 to 3000 steps) have, from step 100 on: warped over
-unwarped residual .27 to .90, gains of .75 to 1.22 with a spread of log a of .25, .20 saturated pixels, depth over motion
-gradient .2 to 7, smoothness .002 of the photometric term, a loss of -1.7 with an uncertainty.
+unwarped residual .27 to .90, gains of .75 to 1.22 with a spread of log a of .25, .20 saturated pixels, depth over
+motion gradient .2 to 7, smoothness .002 of the photometric term, a loss of -1.7 with an uncertainty.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ MAX_GRADIENT_RATIO, MAX_SMOOTHNESS_SHARE = 1e3, 0.3
 MIN_MOTION_ALONG = -0.5
 
 GEOMETRY_RULES = (
-    Rule("S20", "warped_over_unwarped", lambda v: v > MAX_WARP_RATIO, "the residual is {:.2f} times that of the unwarped images",
+    Rule("S20", "warped_over_unwarped", lambda v: v > MAX_WARP_RATIO,
+         "the residual is {:.2f} times that of the unwarped images",
          f"at most {MAX_WARP_RATIO:g}"),
     Rule("B21", "saturated", lambda v: v > MAX_SATURATED, "{:.0%} of the pixels are saturated, and left out",
          f"at most {MAX_SATURATED:.0%}"),
-    Rule("U04", "loss", lambda v: v < MIN_LOSS, "the loss is {:.2f}", f"at least {MIN_LOSS:g}: residuals above a hundredth"),
+    Rule("U04", "loss", lambda v: v < MIN_LOSS, "the loss is {:.2f}",
+         f"at least {MIN_LOSS:g}: residuals above a hundredth"),
     Rule("T03", "at_floor", lambda v: v > MAX_AT_FLOOR, "the output is at its minimum for {:.0%} of the labeled pixels",
          f"at most {MAX_AT_FLOOR:.0%}"),
 )  # fmt: skip

@@ -9,7 +9,9 @@ from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.watching.lasting import warn_at
 
 MAX_SPIKE = 10.0
-"""Loss over the running median. The maximum of trainings that learn: 1.3 (dpt-tiny on RoadWorld), 1.1 (selfsup on KITTI)."""
+"""Loss over the running median. The maximum of trainings that learn: 1.3 (dpt-tiny on RoadWorld), 1.1 (selfsup on
+KITTI).
+"""
 
 SPIKE_BATCHES, MIN_SPIKE_BATCHES = 50, 10
 """Last batches in the median, and how many there must be."""

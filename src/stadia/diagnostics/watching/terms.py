@@ -27,7 +27,9 @@ TERM_RULES = (
 
 
 class ConstantTermMonitor:
-    """L21: finds a `train/term/NAME` that is constant to the last digit while the loss is not. A term of 0 may start later."""
+    """L21: finds a `train/term/NAME` that is constant to the last digit while the loss is not. A term of 0 may start
+    later.
+    """
 
     def __init__(self) -> None:
         self.before: dict[str, float] = {}

@@ -19,7 +19,9 @@ ROWS = 3
 
 
 class ImpossibleTimes:
-    """Checks `time/...` of each logged step (parts by the device clock, the step by the host clock) and `speed/of_peak/...`."""
+    """Checks `time/...` of each logged step (parts by the device clock, the step by the host clock) and
+    `speed/of_peak/...`.
+    """
 
     def __init__(self) -> None:
         self.rows = 0

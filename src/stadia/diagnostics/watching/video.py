@@ -1,10 +1,10 @@
 """S22 to S24, M20 to M23, P21 to P25: outputs of the networks of a video training, from logged statistics.
 
-A training that learns (stereo and both adjacent frames on RoadWorld, 64x224, 400 steps) has, from step 100 on: each source
-explains 4 to 74 % of the explained pixels; at most 4 % of the pixels are outside; inverse depth has a spread of .37 to .61
-of its mean, and none at a bound; motion is .036 to .078 of the depth, rotation .03 to .44 degrees, the cosine of both
-temporal translations -1.00; the residual ratio of the right view .35 to .57. One that collapsed (mono, random weights,
-ten times the learning rate): all depth at the maximum, a spread of 0, motion .001 to .003.
+A training that learns (stereo and both adjacent frames on RoadWorld, 64x224, 400 steps) has, from step 100 on: each
+source explains 4 to 74 % of the explained pixels; at most 4 % of the pixels are outside; inverse depth has a spread of
+.37 to .61 of its mean, and none at a bound; motion is .036 to .078 of the depth, rotation .03 to .44 degrees, the
+cosine of both temporal translations -1.00; the residual ratio of the right view .35 to .57. One that collapsed (mono,
+random weights, ten times the learning rate): all depth at the maximum, a spread of 0, motion .001 to .003.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ OUTPUT_RULES = (
     Rule("S23", "outside", lambda v: v > MAX_OUT_OF_VIEW, "{:.0%} of the pixels project into no source",
          f"at most {MAX_OUT_OF_VIEW:.0%}"),
     Rule("S24", "warped_over_unwarped_right", lambda v: v > MAX_RIGHT_WARP_RATIO,
-         "the residual of the right view is {:.2f} times that of the unwarped image", f"at most {MAX_RIGHT_WARP_RATIO:g}"),
-    Rule("M20", "depth/spread", lambda v: v < MIN_INVERSE_DEPTH_SPREAD, "the spread of inverse depth is {:.1%} of its mean",
+         "the residual of the right view is {:.2f} times that of the unwarped image",
+         f"at most {MAX_RIGHT_WARP_RATIO:g}"),
+    Rule("M20", "depth/spread", lambda v: v < MIN_INVERSE_DEPTH_SPREAD,
+         "the spread of inverse depth is {:.1%} of its mean",
          f"at least {MIN_INVERSE_DEPTH_SPREAD:.0%}"),
     Rule("M21", "depth/at_nearest", lambda v: v > MAX_AT_NEAREST, "{:.0%} of the pixels have the minimum depth",
          f"at most {MAX_AT_NEAREST:.0%}"),
@@ -51,9 +53,12 @@ OUTPUT_RULES = (
 SOURCE_RULES = (
     Rule("S22", "explained_by", lambda v: v < MIN_SOURCE_SHARE, "the share of the explained pixels is {:.1%}",
          f"at least {MIN_SOURCE_SHARE:.0%} of each source"),
-    Rule("P21", "motion/over_depth", lambda v: v < MIN_MOTION, "motion is {:.2g} of the depth", f"at least {MIN_MOTION:g}"),
-    Rule("P22", "motion/over_depth", lambda v: v > MAX_MOTION, "motion is {:.2g} times the depth", f"at most {MAX_MOTION:g}"),
-    Rule("P23", "motion/turn_deg", lambda v: v > MAX_ROTATION_DEG, "the predicted rotation to the next image is {:.0f} degrees",
+    Rule("P21", "motion/over_depth", lambda v: v < MIN_MOTION, "motion is {:.2g} of the depth",
+         f"at least {MIN_MOTION:g}"),
+    Rule("P22", "motion/over_depth", lambda v: v > MAX_MOTION, "motion is {:.2g} times the depth",
+         f"at most {MAX_MOTION:g}"),
+    Rule("P23", "motion/turn_deg", lambda v: v > MAX_ROTATION_DEG,
+         "the predicted rotation to the next image is {:.0f} degrees",
          f"at most {MAX_ROTATION_DEG:g}"),
 )  # fmt: skip
 """See `PersistentPartRule`."""
