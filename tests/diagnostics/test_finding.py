@@ -35,6 +35,10 @@ def test_json_holds_what_scripts_read_and_comes_back() -> None:
     assert Finding.from_dict(values) == one()
 
 
+def test_stage_of_an_older_run_is_read() -> None:
+    assert Finding.from_dict({**one("L01").to_dict(), "stage": "contract"}).stage is Stage.BEFORE_TRAINING
+
+
 def test_evidence_that_is_no_number_is_null() -> None:
     odd = finding(
         "K04",
@@ -157,7 +161,7 @@ def write_catalog(folder: Path, text: str) -> Path:
 ENTRY = """
 [R01]
 title = "t"
-stage = "contract"
+stage = "before_training"
 symptom = "s"
 cause = "c"
 fix = "f"
@@ -179,7 +183,7 @@ def test_thresholds_in_texts_are_those_of_the_code(tmp_path: Path) -> None:
         ("R01", "S01", "a code outside of R00 to R99"),
         ('cause = "c"', "", "no cause"),
         ('cause = "c"', 'cause = "c"\ncure = "f"', "unknown cure"),
-        ('"contract"', '"sometime"', "stage 'sometime'"),
+        ('"before_training"', '"sometime"', "stage 'sometime'"),
         ("MIN_COLOR_COST", "MIN_TASTE", "measured with 'MIN_TASTE'"),
         ('here = "h"', "", "not exactly one of lines and here"),
     ],

@@ -24,13 +24,17 @@ class Severity(StrEnum):
 
 
 class Stage(StrEnum):
-    """When it was found: in the data or the losses before training, while training, or at evaluation."""
+    """When it was found: in the data, in losses and networks before training, while training, or at evaluation."""
 
     DATA = "data"
-    CONTRACT = "contract"
+    BEFORE_TRAINING = "before_training"
     START = "start"
     TRAINING = "training"
     EVALUATION = "evaluation"
+
+
+FORMER_STAGES = {"contract": Stage.BEFORE_TRAINING}
+"""Names in findings.jsonl of older runs."""
 
 
 class OnStop(StrEnum):
@@ -84,7 +88,7 @@ class Finding:
             return cls(
                 code=str(values["code"]),
                 severity=Severity(values["severity"]),
-                stage=Stage(values["stage"]),
+                stage=Stage(FORMER_STAGES.get(values["stage"], values["stage"])),
                 measured=str(values["measured"]),
                 expected=str(values["expected"]),
                 cause=str(values["cause"]),

@@ -26,13 +26,13 @@ class Axis:
 
     name: what is changed, and in which measure ("depth, times the true one").
     code: of the finding for a minimum elsewhere.
-    answers: outputs by how far they are changed; `right` is the correct one.
+    outputs: by how far they are changed; `right` is the correct one.
     """
 
     name: str
     code: str
     right: float
-    answers: Mapping[float, Answer]
+    outputs: Mapping[float, Answer]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Exact:
         """The total along each axis, by the name of the axis, in increasing order."""
         with torch.no_grad():
             return {
-                axis.name: {x: float(self.report(axis.answers[x]).total) for x in sorted(axis.answers)}
+                axis.name: {x: float(self.report(axis.outputs[x]).total) for x in sorted(axis.outputs)}
                 for axis in self.axes
             }
 

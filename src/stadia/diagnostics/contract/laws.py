@@ -102,7 +102,7 @@ def check_gradient_exists(case: Exact, where: str) -> Iterator[Finding]:
     moved = {
         name
         for axis in case.axes
-        for answer in axis.answers.values()
+        for answer in axis.outputs.values()
         for name in answer
         if answer[name] is not case.right[name]
     }

@@ -62,7 +62,7 @@ def wall(
 ) -> Wall:
     """Render images of the plane with another texture for each sample; sources are "stereo" and temporal.
 
-    finer: factor by which the texture is finer and each motion smaller. Images larger by it look the same per pixel.
+    finer: factor by which the texture is finer and each motion smaller. Images larger by it are the same per pixel.
     """
     K = torch.tensor([[0.9 * width, 0, 0.48 * width], [0, 1.5 * height, 0.53 * height], [0, 0, 1]], dtype=torch.float64)
     phase = torch.arange(batch, dtype=torch.float64).view(-1, 1, 1)
