@@ -87,7 +87,7 @@ def test_without_a_camera_the_images_are_checked_and_the_rest_says_why(recording
 
     assert told_of(Own(recording, 3)) == {"K01": "camera(0, 'left') is None"}
     notes = " ".join(one.measured for one in preflight([Own(recording, 1)]))
-    assert "frames: one frame: no other to compare it with" in notes
+    assert "frames: one frame: nothing to compare it with" in notes
     assert "resize: K01 must be fixed first" in notes
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
@@ -28,9 +29,9 @@ IMPROVES = 0.9
 
 
 def warn_at(
-    step: int, code: str, measured: str, expected: str, *, where: Sequence[str] = (), **evidence: object
+    step: int, code: str, measured: str, expected: str, *, where: Any = (), **evidence: Any
 ) -> Finding:
-    """Return a warning about a step of the training."""
+    """Return a warning about a step of the training. where: names, typed Any since evidence may be an unpacked dict."""
     measured = f"at step {step} {measured}"
     evidence = {"step": step, **evidence}
     return finding(code, Severity.WARN, measured=measured, expected=expected, evidence=evidence, where=where)
