@@ -209,7 +209,7 @@ def test_a_image_that_fails_loses_no_finding(
 
     monkeypatch.setattr(engine, "evidence_image", fails)
     stops = [f for f in preflight([Mutated(recording, rig=np.linalg.inv)]) if f.severity is Severity.STOP]
-    assert [(f.code, f.picture) for f in stops] == [("E01", b"")]
+    assert [(f.code, f.image) for f in stops] == [("E01", b"")]
     assert f"E01 has no image ({type(failure).__name__}" in caplog.text
 
 

@@ -28,9 +28,7 @@ IMPROVES = 0.9
 """An error below this share of that of the validation before is improving, and is not reported."""
 
 
-def warn_at(
-    step: int, code: str, measured: str, expected: str, *, where: Any = (), **evidence: Any
-) -> Finding:
+def warn_at(step: int, code: str, measured: str, expected: str, *, where: Any = (), **evidence: Any) -> Finding:
     """Return a warning about a step of the training. where: names, typed Any since evidence may be an unpacked dict."""
     measured = f"at step {step} {measured}"
     evidence = {"step": step, **evidence}
