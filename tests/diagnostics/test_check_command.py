@@ -77,7 +77,7 @@ def test_wrong_sign_of_the_baseline_stops(broken: Callable[..., Path]) -> None:
     assert [finding["code"] for finding in stops] == ["E01"]
     assert set(stops[0]) >= KEYS
     told = run(folder).stdout
-    assert "stop E01 The baseline has the wrong sign" in told
+    assert "stop E01 Baseline has the wrong sign" in told
     assert "fix" in told
     assert "stop: 1 to fix before training" in told
 
