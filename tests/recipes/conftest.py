@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from stadia.data.roadworld.presets import TINY
-from stadia.data.roadworld.write import write_roadworld
-from stadia.evaluation.motions import draw_motions
-from stadia.recipes import CONFIGS, configure, self_supervised
-from stadia.recipes.recipe import AnyRecipe, Recipe
-from stadia.recipes.selfsup_config import SelfsupConfig
-from stadia.recipes.studies.plan import check_metric
+from stadia.apps.studies.config import check_metric
+from stadia.evaluation.plots.charts import draw_motions
+from stadia.recipes import CONFIGS, configure
+from stadia.recipes.base import self_supervised
+from stadia.recipes.base.recipe import AnyRecipe, Recipe
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 SMALL = (
     "data.height=32",

@@ -13,11 +13,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stadia import recipes
-from stadia.core.config import resolve
-from stadia.losses import selfsup as selfsup_loss
+from stadia.core.config import resolve_config
+from stadia.losses import selfsup_loss
 from stadia.losses.reprojection import TorchReprojector
-from stadia.recipes.selfsup import Selfsup
-from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
 WAITING = {
     *("_local_scalar_dense", "equal"),  # item(), float(), bool(): reads a value
@@ -57,16 +57,16 @@ def test_a_training_step_waits_once_for_the_device(
     """
     steps: list[Waits] = []
 
-    def start(self: Selfsup, *_: object) -> None:
+    def start(self: SelfsupRecipe, *_: object) -> None:
         steps.append(Waits())
         steps[-1].__enter__()
 
-    def end(self: Selfsup, *_: object) -> None:  # called after every callback
+    def end(self: SelfsupRecipe, *_: object) -> None:  # called after every callback
         steps[-1].__exit__(None, None, None)
         self.report = None
 
-    monkeypatch.setattr(Selfsup, "on_train_batch_start", start, raising=False)
-    monkeypatch.setattr(Selfsup, "on_train_batch_end", end)
+    monkeypatch.setattr(SelfsupRecipe, "on_train_batch_start", start, raising=False)
+    monkeypatch.setattr(SelfsupRecipe, "on_train_batch_end", end)
     monkeypatch.setattr(selfsup_loss, "fastest_reprojector", lambda _: TorchReprojector)  # as on a GPU
     rarely = (
         "training.log_every=100",
@@ -75,7 +75,7 @@ def test_a_training_step_waits_once_for_the_device(
         "training.max_steps=4",
     )
     sgd = "optimizer.name=sgd"  # adam reads its step counters, which are in the processor's memory on a GPU too
-    config = resolve(
+    config = resolve_config(
         SelfsupConfig,
         small.model_dump(mode="json"),
         [*rarely, sgd, f"loss.temporal_from_step={temporal_from_step}", "loss.pyramid=2"],

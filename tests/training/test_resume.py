@@ -22,7 +22,7 @@ from rich.console import Console
 
 from stadia.core.errors import CheckpointError, RunError
 from stadia.training.loggers import read_rows
-from stadia.training.run import Run
+from stadia.training.run_folder import Run
 from stadia.training.stopping import Interrupted
 
 

@@ -1,8 +1,8 @@
-"""Training: run folders, checkpoints, exact resume. Knows step, learning rate and checkpoint; imports core only."""
+"""The training loop on Lightning Fabric, and what a run keeps: folder, checkpoints, logs, images."""
 
-from stadia.core.tables import Table
+from stadia.core.registry import Registry
 
-OPTIMIZERS = Table(
+OPTIMIZERS = Registry(
     "optimizer",
     {
         "adam": "stadia.training.optimizers:adam",
@@ -11,7 +11,7 @@ OPTIMIZERS = Table(
     },
 )
 
-SCHEDULES = Table(
+SCHEDULES = Registry(
     "schedule",
     {
         "constant": "stadia.training.schedules:constant",
@@ -20,7 +20,7 @@ SCHEDULES = Table(
     },
 )
 
-LOGGERS = Table(
+LOGGERS = Registry(
     "logger",
     {
         "csv": "stadia.training.loggers:CsvLogger",

@@ -1,4 +1,4 @@
-"""Configuration of a training. Imports no torch."""
+"""Configuration of a training, its optimizer, schedule and stages. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stadia.core.config import StrictModel, row_of
+from stadia.core.config import StrictModel, check_registered
 from stadia.training import LOGGERS, OPTIMIZERS, SCHEDULES
 
 
@@ -29,7 +29,7 @@ class OptimizerConfig(StrictModel):
     betas: of adam and adamw.  momentum: of sgd (Nesterov's, where it is not 0).
     """
 
-    name: Annotated[str, AfterValidator(row_of(OPTIMIZERS))] = "adamw"
+    name: Annotated[str, AfterValidator(check_registered(OPTIMIZERS))] = "adamw"
     lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
@@ -46,7 +46,7 @@ class ScheduleConfig(StrictModel):
     final_factor: where `cosine` ends.
     """
 
-    name: Annotated[str, AfterValidator(row_of(SCHEDULES))] = "cosine"
+    name: Annotated[str, AfterValidator(check_registered(SCHEDULES))] = "cosine"
     warmup_steps: int = Field(default=0, ge=0)
     milestones: tuple[Annotated[float, Field(gt=0)], ...] = (0.75,)
     milestones_in: Literal["fractions", "epochs"] = "fractions"
@@ -97,7 +97,7 @@ class TrainingConfig(StrictModel):
     stages: sizes that the images go through, the smallest first as a rule; none trains at one size. The length of the
         training is
         counted in samples then: max_steps * batch_size of them, or max_epochs.
-    stage_lr: by what the learning rate of a stage differs, whose batches are k times as large as the last one's: "root"
+    stage_lr_scaling: by what the learning rate of a stage differs, whose batches are k times as large as the last one's: "root"
         (k ** .5, for adam), "linear" (k, for sgd), "constant" (1).
     memory_limit_gb: that a stage whose batch_size is "auto" may hold, in units of 10^9 bytes: its batches are the
         largest that do. null takes batches of as many pixels as `batch_size` of the last stage's, less where the device
@@ -124,9 +124,9 @@ class TrainingConfig(StrictModel):
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     strategy: Annotated[str, AfterValidator(_starts_processes_anew)] = "auto"
     stages: tuple[StageConfig, ...] = ()
-    stage_lr: Literal["root", "linear", "constant"] = "root"
+    stage_lr_scaling: Literal["root", "linear", "constant"] = "root"
     memory_limit_gb: float | None = Field(default=None, gt=0)
-    loggers: tuple[Annotated[str, AfterValidator(row_of(LOGGERS))], ...] = ("csv", "tensorboard")
+    loggers: tuple[Annotated[str, AfterValidator(check_registered(LOGGERS))], ...] = ("csv", "tensorboard")
 
     @model_validator(mode="before")
     @classmethod

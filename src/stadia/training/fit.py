@@ -1,4 +1,4 @@
-"""`fit`: train a Task in a run's folder, from the start or from where it stopped."""
+"""Train a recipe in a run folder, from the start or resumed: devices, loggers, signals, messages."""
 
 from __future__ import annotations
 
@@ -18,17 +18,24 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from rich.console import Console
 
 from stadia.core.errors import StadiaError
-from stadia.training import LOGGERS, stages
+from stadia.training import LOGGERS, batches
+from stadia.training.batches import (
+    BatchLoader,
+    BatchStream,
+    EpochLoader,
+    TrainingPlan,
+    ValidationBatches,
+    shard_loaders,
+)
 from stadia.training.callbacks import Checkpoints, Images, ProgressBar, Scalars, Sharding, Validation
-from stadia.training.checkpoints import Checkpoint, check_recipe, check_weights, load_weights
+from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights
 from stadia.training.config import TrainingConfig
 from stadia.training.histograms import Histograms
 from stadia.training.lightning_io import SafetensorsIO, quiet
 from stadia.training.loggers import Logger
 from stadia.training.phases import Mark, PhaseClock, in_words
-from stadia.training.run import Run
+from stadia.training.run_folder import Run
 from stadia.training.stopping import Interrupted, StopNow, StopRequest, StopSignals
-from stadia.training.stream import Batches, BatchStream, EpochLoader, Plan, ValidationBatches, shard
 from stadia.training.task import Task
 
 FEW_STEPS = 300
@@ -65,7 +72,7 @@ class Fitted:
 def fit(
     task: Task[Any, Any],
     train_loader: EpochLoader,
-    val_loader: Batches | None,
+    val_loader: BatchLoader | None,
     config: TrainingConfig,
     run: Run,
     *,
@@ -102,8 +109,8 @@ def fit(
         with _recorded(run, signals, console):
             with signals, _open_loggers(config, run, step) as loggers:
                 trainer = _trainer(config, run)
-                shard((train_loader, val_loader), 0, trainer.world_size)
-                task.plan = plan = Plan.of(train_loader, config)
+                shard_loaders((train_loader, val_loader), 0, trainer.world_size)
+                task.plan = plan = TrainingPlan.of(train_loader, config)
                 clock = PhaseClock(run, plan)
                 stream = BatchStream(train_loader, plan, clock.mark)
                 val_batches = None if val_loader is None else ValidationBatches(val_loader)
@@ -126,7 +133,7 @@ def fit(
                     Mark(clock, "checkpoints"),
                 ]
                 if step == 0:
-                    staged = {"stages": stages.facts(config.stages, plan.stretches)} if plan.stretches else {}
+                    staged = {"stages": batches.stages_to_json(config.stages, plan.stretches)} if plan.stretches else {}
                     run.note(weights=_weights(task), **staged)
                 for line in _at_the_start(task, trainer, config, run, step):
                     console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -232,14 +239,18 @@ def _at_the_start(task: Task, trainer: pl.Trainer, config: TrainingConfig, run: 
     assert task.plan is not None
     steps, warmup = task.plan.total_steps, task.schedule_config.warmup_steps
     yield _start_message(task, trainer, config, run, step)
-    yield from stages.told(config.stages, task.plan.stretches, task.optimizer_config.lr) if task.plan.stretches else ()
+    yield from (
+        batches.describe_stages(config.stages, task.plan.stretches, task.optimizer_config.lr)
+        if task.plan.stretches
+        else ()
+    )
     if step == 0 and steps < FEW_STEPS:
         yield _FEW.format(steps)
     if step == 0 and warmup > LONGEST_WARMUP * steps:
         yield _WARM.format(min(warmup, steps), steps, round(USUAL_WARMUP * steps))
 
 
-def _at_the_end(run: Run, plan: Plan, config: TrainingConfig, clock: PhaseClock, step: int) -> Iterator[str]:
+def _at_the_end(run: Run, plan: TrainingPlan, config: TrainingConfig, clock: PhaseClock, step: int) -> Iterator[str]:
     """That its time was over before its steps, which run.json keeps; and where the time went."""
     if step < plan.total_steps:
         run.note(ended_by_time_at=step)
@@ -260,7 +271,7 @@ def _start_message(task: Task, trainer: pl.Trainer, config: TrainingConfig, run:
         if device == "cuda"
         else device
     )
-    sizes = stages.batch_sizes(config) or [config.batch_size]
+    sizes = batches.batch_sizes(config) or [config.batch_size]
     samples = " to ".join(
         str(size * config.accumulate * trainer.world_size) for size in dict.fromkeys((sizes[0], sizes[-1]))
     )

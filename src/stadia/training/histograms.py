@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from stadia.training.batches import TrainingPlan
 from stadia.training.loggers import Logger
 from stadia.training.step_callback import StepCallback
-from stadia.training.stream import Plan
 from stadia.training.task import Task
 from stadia.training.update_ratio import sample
 
@@ -98,7 +98,7 @@ class Histograms(StepCallback):
     clipped.
     """
 
-    def __init__(self, loggers: Sequence[Logger], every: int, plan: Plan) -> None:
+    def __init__(self, loggers: Sequence[Logger], every: int, plan: TrainingPlan) -> None:
         self.loggers, self.every, self.last = loggers, every, plan.total_steps
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, task: Task[Any, Any], optimizer: Optimizer) -> None:

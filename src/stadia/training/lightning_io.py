@@ -14,7 +14,7 @@ import stadia.core.torchvision_shim  # noqa: F401
 # isort: split
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from stadia.training import checkpoints
+from stadia.training import checkpoint as checkpoints
 
 
 class SafetensorsIO(CheckpointIO):
@@ -23,12 +23,12 @@ class SafetensorsIO(CheckpointIO):
     """
 
     def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: checkpoints.Header | None = None
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: checkpoints.CheckpointHeader | None = None
     ) -> None:
         if storage_options is None:
             raise TypeError("save_checkpoint needs a Header as storage_options")
         kept = checkpoint if storage_options.kind == "training" else {"state_dict": checkpoint["state_dict"]}
-        checkpoints.write(Path(path), storage_options, kept)
+        checkpoints.write_checkpoint(Path(path), storage_options, kept)
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
         return checkpoints.Checkpoint.open(Path(path)).state()

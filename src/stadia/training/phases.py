@@ -14,13 +14,12 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from stadia.training import rng
-from stadia.training.flops import FlopCount
-from stadia.training.peak_flops import matmul_peak
-from stadia.training.run import Run
+from stadia.core import random_state
+from stadia.training.batches import TrainingPlan
+from stadia.training.flops import FlopCounter, measure_matmul_peak
+from stadia.training.run_folder import Run
 from stadia.training.step_callback import StepCallback
 from stadia.training.stopwatch import Stopwatch
-from stadia.training.stream import Plan
 from stadia.training.task import Task
 
 WARM_UP = 3
@@ -41,12 +40,12 @@ class PhaseClock(StepCallback):
         benchmarks/phases.py.
     """
 
-    def __init__(self, run: Run, plan: Plan) -> None:
+    def __init__(self, run: Run, plan: TrainingPlan) -> None:
         self.run, self.plan = run, plan
         self.watch = Stopwatch()
         self.hooks: list[RemovableHandle] = []
         self.inside = False  # of a training step, between loading and backward
-        self.counter: FlopCount | None = None
+        self.counter: FlopCounter | None = None
         self.flops: dict[str, int] = {}  # of a batch, the latest that was counted
         self.stretch, self.steps_of_stretch, self.steps = -1, 0, 0
         self.started_s = time.perf_counter()
@@ -82,7 +81,7 @@ class PhaseClock(StepCallback):
             self.stretch, self.steps_of_stretch, self.flops = stretch, 0, {}
             # of other images in other batches than those whose operations are counted from here on
             self.watch.forget_steps()
-            self.counter = FlopCount()
+            self.counter = FlopCounter()
             self.counter.__enter__()
         self.inside = True
 
@@ -147,8 +146,8 @@ class PhaseClock(StepCallback):
     def _measure_peak(self, bf16: bool) -> None:
         device = self.watch.device
         try:
-            with rng.untouched():
-                self.peak_flops_per_s = matmul_peak(device, torch.bfloat16 if bf16 else torch.float32)
+            with random_state.preserve_generators():
+                self.peak_flops_per_s = measure_matmul_peak(device, torch.bfloat16 if bf16 else torch.float32)
         except torch.OutOfMemoryError:
             return  # the training has filled the device
         finally:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from stadia.training.peak_flops import wait_for
+from stadia.training.flops import synchronize
 
 KEPT_STEPS = 1000
 """Whose phases are kept for the medians: the last ones."""
@@ -39,7 +39,7 @@ class Stopwatch:
 
     def _now(self) -> Any:
         if self.device.type != "cuda":
-            wait_for(self.device)
+            synchronize(self.device)
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
@@ -76,14 +76,14 @@ class Stopwatch:
 
     def lap(self) -> dict[str, float]:
         """Seconds by phase since the last lap. Waits for the device."""
-        wait_for(self.device)
+        synchronize(self.device)
         self._settle()
         lapped, self._lapped = self._lapped, dict(self.totals)
         return {phase: seconds - lapped.get(phase, 0.0) for phase, seconds in self.totals.items()}
 
     def forget_steps(self) -> None:
         """Medians begin anew, with the next step that ends. Waits for the device."""
-        wait_for(self.device)
+        synchronize(self.device)
         self._settle()
         self.steps.clear()
 

@@ -22,9 +22,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from stadia.core.errors import NotFiniteError
 from stadia.core.types import Batch, InputsT, Meta, TargetsT
 from stadia.training import optimizers, schedules
+from stadia.training.batches import TrainingPlan
 from stadia.training.config import OptimizerConfig, ScheduleConfig
-from stadia.training.scores import ScoreBook
-from stadia.training.stream import Plan
+from stadia.training.validation_scores import ValidationScores
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +67,10 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
         super().__init__()
         self.optimizer_config = optimizer or OptimizerConfig()
         self.schedule_config = schedule or ScheduleConfig()
-        self.plan: Plan | None = None  # set by `fit`
+        self.plan: TrainingPlan | None = None  # set by `fit`
         self.started_from = ""  # the checkpoint whose weights it was given before it trained
         self.report: Report | None = None  # of the latest training step
-        self.scores = ScoreBook()  # of the validation that runs
+        self.scores = ValidationScores()  # of the validation that runs
         self.validated: dict[str, float] = {}  # the means of the latest one, `val/<name>`, equal in all processes
         self.without_score: dict[
             str, tuple[int, int]
@@ -97,7 +97,7 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
         report = self.step(batch)
         return {"loss": report.total, **{f"term/{name}": value for name, value in report.terms.items()}}
 
-    def scores_of_the_whole(self) -> Mapping[str, float]:
+    def validation_summary(self) -> Mapping[str, float]:
         """Scores of the whole validation by name that are no means over samples: a median, an average precision.
 
         Called once it has ended, by all processes, which have to agree; `validate` keeps what it takes.
@@ -105,7 +105,7 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
         return {}
 
     def validation_images(self) -> Mapping[str, NDArray[np.uint8]]:
-        """(H, W, 3) RGB by name, of a validation that has ended. Called after `scores_of_the_whole`, in the main
+        """(H, W, 3) RGB by name, of a validation that has ended. Called after `validation_summary`, in the main
         process alone.
         """
         return {}
@@ -153,13 +153,13 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
         self.report = None  # its maps would live on through the next forward
 
     def on_validation_epoch_start(self) -> None:
-        self.scores = ScoreBook()
+        self.scores = ValidationScores()
 
     def validation_step(self, batch: Batch[InputsT, TargetsT], batch_idx: int) -> None:
         self.scores.add(batch.meta, self.validate(batch))
 
     def on_validation_epoch_end(self) -> None:
-        scores = self.scores.means() | dict(self.scores_of_the_whole())
+        scores = self.scores.means() | dict(self.validation_summary())
         self.validated = {f"val/{name}": value for name, value in scores.items()}
         if self.scores.without != self.without_score and self.global_rank == 0:
             for count, total in dict.fromkeys(self.scores.without.values()):

@@ -1,0 +1,124 @@
+"""Configuration of the recipe `metric`. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from stadia.core.config import StrictModel
+from stadia.datasets.masks.height_priors import RoadConfig
+from stadia.losses.config import MetricScaleConfig
+from stadia.recipes.base.config import SelfSupervisedConfig
+
+
+class MetricConfig(SelfSupervisedConfig):
+    """Depth in metres and camera motion from unlabeled mono road video (FUMET, arXiv 2312.04530): docs/metric.md.
+
+    Data: KITTI or your own video, with masks of road and cars (`stadia prepare VIDEO --masks`); RoadWorld has them.
+    Command: `stadia train metric --data PATH`.
+    Measured time and scores: docs/results.md.
+
+    recipe: name of this recipe.
+    camera_groups: mounts of the cameras, or recordings, that each have one height; set from the data by road.cameras.
+    first_height: initial height of a camera group. "silhouettes" estimates it from masks of objects of known height
+        alone, if precise enough (docs/metric.md); it supervises from the first step. "depth" waits for
+        `heights.first_epoch`.
+    max_height_epochs: maximum epochs here and in `heights`. With more epochs of the data several count as one, because one
+        pass through few data changes depth too little to estimate a height.
+    scale_schedule_epochs: epochs in which the loss weight moves from objects to the camera height. "auto": a third of the
+        training, at least 4.
+    unmask_road: the auto-mask ignores the moving road.
+    reinitialize_at_epoch: epoch, from 0, at whose start networks and optimizer are reinitialized and camera heights
+        stay;
+        null: never. For trainings that converge to depth without scale before a height is estimated.
+    """
+
+    validation: ClassVar[tuple[str, ...]] = (*SelfSupervisedConfig.validation, "abs_rel_scaled", "camera_height_m")
+
+    recipe: Literal["metric"] = "metric"
+    name: str = "metric"
+    road: RoadConfig = RoadConfig()
+    heights: CameraHeightsConfig = CameraHeightsConfig()
+    scale: MetricScaleConfig = MetricScaleConfig()
+    camera_groups: tuple[str, ...] | Literal["auto"] = "auto"
+    first_height: Literal["silhouettes", "depth"] = "silhouettes"
+    max_height_epochs: Annotated[int, Field(ge=3)] = 12
+    scale_schedule_epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    unmask_road: bool = True
+    reinitialize_at_epoch: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _of_one_camera(self) -> Self:
+        mistakes = []
+        for name, one in self.data.sets.items():
+            if one.stereo is True:
+                mistakes.append(f"{self.data.key_of(name)}.stereo is true: use selfsup, whose baseline gives metres")
+        if not self.data.offsets:
+            mistakes.append("data.offsets is empty: a single camera learns from its neighbors in time")
+        if not self.road.objects:
+            mistakes.append("road.objects is empty: nothing has a height")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
+
+
+# -- Configuration of the camera heights that a training learns. Imports no torch.
+
+
+class CameraHeightsConfig(StrictModel):
+    """The camera's height above the road, one of each group of cameras mounted alike, from all objects of an epoch
+    together.
+
+    known_m: heights in metres, by group, that are known before: they teach from the first step on, and are the first of
+        the average.
+    between_m: lowest and highest, by group, that depth may say: what is known without it leaves no more open
+        (`first_height`).
+    first_epoch: at the end of this epoch, from 0, the first height is taken; and at the end of each later one.
+    last_epoch: the last at whose end a height is taken; -1: none, so that known_m stays. None: every epoch.
+    test_from_epoch: objects that are odd against the horizon are left out from this epoch on; a horizon has to be
+        learnt first.
+    test: what it is odd against. centered: the median of what all objects of the group say. absolute: the height that is
+        known (eq. 2 of
+        Scale Field, CVPR 2023), none being left out before one is: surer where more than half of the objects are wrong,
+            and a wrong height
+        believes those alone that agree with it and stays, which is told (H17).
+    tolerance: an object is odd where the camera height that it stands for is by this much, in its logarithm, off that.
+    outlier_sigma: null: an object teaches in full up to the tolerance and not at all beyond. Else by exp(-odd^2 / (2
+        spread^2)), odd being
+        that logarithm: the odder the less. What an epoch says of a height goes by the tolerance either way.
+    min_frames, min_frame_share: an epoch says nothing of a group in fewer frames than either of these, and never in
+        fewer than 5.
+    min_inlier_share: nor where not more than this share of the objects is left.
+    max_spread: nor where the frames' quartiles are this far apart, over their median.
+    max_horizon_disagreement: nor where the height is by this share off what the horizon says without any depth.
+    max_height_mismatch: nor where a plane through the road and the road's pixels say heights of a frame's camera that are by
+        this much apart, in
+        the logarithm and the median: a road that still bends has no height.
+    max_change: a height that changes by a larger factor counts half.
+    """
+
+    known_m: dict[int, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    between_m: dict[int, tuple[float, float]] = Field(default_factory=dict)
+    first_epoch: int = Field(default=1, ge=0)
+    last_epoch: int | None = Field(default=None, ge=-1)
+    test_from_epoch: int = Field(default=2, ge=0)
+    test: Literal["centered", "absolute"] = "centered"
+    tolerance: float = Field(default=0.2, gt=0)
+    outlier_sigma: float | None = Field(default=None, gt=0)
+    min_frames: int = Field(default=200, ge=1)
+    min_frame_share: float = Field(default=0.02, ge=0, le=1)
+    min_inlier_share: float = Field(default=0.4, ge=0, lt=1)
+    max_spread: float = Field(default=0.5, gt=0)
+    max_horizon_disagreement: float = Field(default=0.15, gt=0)
+    max_height_mismatch: float = Field(default=0.05, gt=0)
+    max_change: float = Field(default=1.3, gt=1)
+
+    @model_validator(mode="after")
+    def _learns_or_knows(self) -> Self:
+        if not self.known_m and self.last_epoch is not None and self.last_epoch < self.first_epoch:
+            raise ValueError(
+                f"last_epoch={self.last_epoch} is before first_epoch={self.first_epoch} and known_m is empty: no height"
+                " ever"
+            )
+        return self
