@@ -204,9 +204,6 @@ class DataConfig(DatasetConfig):
 COMPOSITE_STRIDE = 8
 
 
-CompositePixels = Annotated[int, Field(ge=16, le=4096), AfterValidator(_check_composite_stride)]
-
-
 def _check_composite_stride(side: int) -> int:
     if side % COMPOSITE_STRIDE:
         raise ValueError(
@@ -214,6 +211,9 @@ def _check_composite_stride(side: int) -> int:
             f" {round(side / COMPOSITE_STRIDE) * COMPOSITE_STRIDE}"
         )
     return side
+
+
+CompositePixels = Annotated[int, Field(ge=16, le=4096), AfterValidator(_check_composite_stride)]
 
 
 class OverlayDataConfig(StrictModel):

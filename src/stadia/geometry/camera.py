@@ -15,22 +15,22 @@ from stadia.geometry.numpy_camera import NEAR, focal_px_from_fov, focal_px_from_
 __all__ = [
     "NEAR",
     "Camera",
-    "at_pixels",
+    "apply_to_pixels",
     "backproject",
     "crop",
-    "cropped",
+    "crop_camera",
     "from_field_of_view",
     "from_focal_mm",
     "intrinsics",
     "inverse_intrinsics",
     "mirror",
-    "mirrored",
+    "mirror_camera",
     "pad",
-    "padded",
+    "pad_camera",
     "pixel_grid",
     "project",
     "resize",
-    "resized",
+    "resize_camera",
 ]
 
 # -- making one

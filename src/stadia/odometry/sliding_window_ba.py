@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera, PredictedMaps
+from stadia.evaluation.predict.frame_to_frame import is_reliable
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment, align_direct
 from stadia.geometry.bundle_adjustment.photometric_residuals import (
     HostPoints,
@@ -32,7 +33,6 @@ from stadia.geometry.bundle_adjustment.window_solver import (
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.se3 import compose, inverse, se3_exp, se3_log, transform
-from stadia.odometry.frame_to_frame import is_reliable
 
 WINDOW_KEYFRAMES = 5
 """Keyframes adjusted together (Direct sparse odometry: 7)."""

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from stadia.apps import DEMOS
 from stadia.core.registry import Registry
 
 if TYPE_CHECKING:

@@ -18,22 +18,20 @@ from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.loss_checks.init_checks import INIT_CHECKS
 from stadia.diagnostics.loss_checks.loss_case import LossCase, LossRaised
 from stadia.diagnostics.loss_checks.loss_properties import BASIC_PROPERTIES, PROPERTIES
-from stadia.diagnostics.loss_checks.training_start import TrainingStart, check_one_batch, check_precision
+from stadia.diagnostics.loss_checks.training_start import (
+    TimeLimitReached,
+    TrainingStart,
+    check_one_batch,
+    check_precision,
+)
 from stadia.diagnostics.preflight.recording_survey import NotChecked
 
 # -- Stop networks at a time limit: a pass that has begun ends at its next layer.
 
 
-class TimeLimitReached(NotChecked):
-    """A network was stopped before it returned an output."""
-
-    def __init__(self) -> None:
-        super().__init__("the time limit of the checks was reached")
-
-
 @contextlib.contextmanager
 def stop_at(deadline: float) -> Iterator[None]:
-    """Make every layer raise TimeOver once time.monotonic() is past the deadline, forward and backward.
+    """Make every layer raise TimeLimitReached once time.monotonic() is past the deadline, forward and backward.
 
     One pass through a large network can take minutes on a CPU, and its time is not known before. Weights and statistics
     are then left in the middle of a step, so use copies. Code outside of layers (a loss) is not interrupted.

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from stadia.core.types import Batch, DepthScale
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.loss_checks.loss_check_runner import TimeLimitReached
 from stadia.diagnostics.preflight.recording_survey import NotChecked
 from stadia.training import optimizers
 from stadia.training.task import Report, Task
@@ -26,6 +25,13 @@ from stadia.training.task import Report, Task
 
 SAMPLES, MIN_SAMPLES, CPU_PIXELS = 8, 2, 80_000
 """Samples of the batch; on the CPU, at least MIN_SAMPLES and about CPU_PIXELS pixels in all."""
+
+
+class TimeLimitReached(NotChecked):
+    """A network was stopped before it returned an output."""
+
+    def __init__(self) -> None:
+        super().__init__("the time limit of the checks was reached")
 
 
 @runtime_checkable
