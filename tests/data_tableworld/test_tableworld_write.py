@@ -17,8 +17,7 @@ from stadia.core.errors import DataError
 from stadia.dataloading.object_samples import ObjectSamples
 from stadia.datasets.objects.object_folder import ObjectFolder
 from stadia.synthetic.tableworld.config import CLASSES, TINY
-from stadia.synthetic.tableworld.table_renderer import TableRenderer
-from stadia.synthetic.tableworld.table_scene import derive_table_seed, make_table
+from stadia.synthetic.tableworld.table_scene import TableRenderer, derive_table_seed, make_table
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
 SMALL = TINY.model_copy(update={"train": 2, "val": 1, "test": 1, "height": 48, "width": 64})
@@ -132,7 +131,7 @@ def objects(scene: Any) -> Any:
         ),
         (
             lambda s: objects(s)[0].update(t_camera_object_m=[10, 20, 800]),
-            r"object 1: found \d+ pixels of a box .* that covers \d at most",
+            r"object 1: found \d+ pixels of a box .* which covers \d at most",
         ),
         (lambda s: objects(s).pop(), r"instance/000.png: found instance \d+; expected at most"),
         (lambda s: s["images"][0].update(width=65), "expected 65x48 as in scene.json"),

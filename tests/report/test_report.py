@@ -291,7 +291,7 @@ def test_out_sets_the_path(make_run, tmp_path):
 def test_report_builds_where_torch_cannot_be_imported(make_run):
     program = (
         "import sys; sys.modules['torch'] = None; from pathlib import Path; from stadia import report;"
-        " report.build(Path(sys.argv[1]))"
+        " report.build_report(Path(sys.argv[1]))"
     )
     done = subprocess.run([sys.executable, "-c", program, str(make_run())], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
