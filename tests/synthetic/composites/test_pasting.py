@@ -8,8 +8,7 @@ from pydantic import ValidationError
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.dataloading.config import OverlayDataConfig
-from stadia.synthetic.composites.config import PlacementConfig
-from stadia.synthetic.composites.pasting import (
+from stadia.synthetic.composites.composer import (
     GRID_SIZES,
     OCCLUDER_DEPTH_RATIO,
     POSITIONS,
@@ -18,9 +17,9 @@ from stadia.synthetic.composites.pasting import (
     find_foot_pixel,
     make_grid_placement,
     paste_cutout,
-    premultiply_alpha,
-    resize_cutout,
 )
+from stadia.synthetic.composites.config import PlacementConfig
+from stadia.synthetic.composites.foregrounds import premultiply_alpha, resize_cutout
 
 H, W = 40, 60
 ROAD = np.repeat(np.linspace(42, 3, H, dtype=np.float32)[:, None], W, 1)  # lower is nearer, as of a road
