@@ -50,7 +50,7 @@ def main() -> None:
         return task.compared(batch, task.model(batch)).total
 
     def metric() -> torch.Tensor:
-        return task.step(batch).total
+        return task.training_step(batch).total
 
     took: dict[str, list[float]] = {"selfsup": [], "metric": []}
     for _ in range(arguments.rounds + 2):

@@ -55,6 +55,7 @@ from stadia.recipes.starting import build_task
 from stadia.training import rng
 from stadia.training.loggers import read_rows
 from stadia.training.run import Run
+from stadia.training.scores import ScoreBook
 from stadia.training.stream import Plan
 
 HEIGHTS_M = (1.2, 1.65)
@@ -314,11 +315,11 @@ def before_training(config: RecipeConfig) -> dict[str, float]:
     task = build_task(recipe, config, resumed=False)
     task.remember(data)
     task.plan = Plan.of(data.train, config.training)
-    task.eval().on_validation_epoch_start()
-    for number, batch in enumerate(data.val):
-        task.validation_step(batch, number)
-    task.on_validation_epoch_end()
-    return task.validated
+    task.eval().on_validation_start()
+    book = ScoreBook()
+    for batch in data.val:
+        book.add(batch.meta, task.validation_step(batch))
+    return {f"val/{name}": value for name, value in (book.means() | dict(task.scores_of_the_whole())).items()}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

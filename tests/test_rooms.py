@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"core", "geometry"},
     "losses": {"core", "geometry"},
     "metrics": {"core", "geometry"},
-    "training": {"core"},
+    "training": {"core", "losses"},
     "diagnostics": {"core", "geometry", "losses", "metrics", "training"},
     "evaluation": {"core", "geometry", "metrics", "training"},
     "recipes": {"core", "geometry", "data", "models", "losses", "metrics", "training", "diagnostics", "evaluation"},

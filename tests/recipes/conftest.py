@@ -11,9 +11,9 @@ from stadia.data.roadworld.presets import TINY
 from stadia.data.roadworld.write import write_roadworld
 from stadia.evaluation.motions import draw_motions
 from stadia.recipes import CONFIGS, configure, self_supervised
-from stadia.recipes.recipe import AnyRecipe, Recipe
 from stadia.recipes.selfsup_config import SelfsupConfig
 from stadia.recipes.studies.plan import check_metric
+from stadia.training.loop import TrainingLoop
 
 SMALL = (
     "data.height=32",
@@ -36,15 +36,15 @@ SMALL = (
 @pytest.fixture(scope="session", autouse=True)
 def validations_are_those_that_are_declared() -> Iterator[None]:
     """Whatever is trained in this folder logs no score that its recipe's configuration does not name in `validation`."""
-    ended = Recipe.on_validation_epoch_end
+    validate = TrainingLoop.validate
 
-    def held(task: AnyRecipe) -> None:
-        ended(task)
-        for name in task.validated if task.recipe in CONFIGS else ():
-            check_metric(task.recipe, name)
+    def check(loop: TrainingLoop) -> None:
+        validate(loop)
+        for name in loop.metrics if loop.recipe.recipe in CONFIGS else ():
+            check_metric(loop.recipe.recipe, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Recipe, "on_validation_epoch_end", held)
+        patch.setattr(TrainingLoop, "validate", check)
         yield
 
 

@@ -7,6 +7,7 @@ import math
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,11 +31,10 @@ from stadia.training import camera_heights
 from stadia.training.camera_heights import Height
 from stadia.training.checkpoints import Checkpoint
 from stadia.training.stream import Plan
-from stadia.training.task import Task
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
-from test_distributed import both, needs_gloo
+from test_distributed import needs_gloo, run_in_two_processes
 from test_resume import Crash, crash, table
 
 EASY = (
@@ -98,12 +98,12 @@ def test_it_is_of_one_camera(metric):
 def test_a_step_has_both_losses_and_keeps_what_its_objects_say(metric):
     task, data = prepared(metric)
     batch = next(iter(data.train))
-    report = task.step(batch)
+    report = task.training_step(batch)
     assert {"selfsup/photometric", "metric/object_height", "metric/camera_height"} <= set(report.terms)
     assert float(report.terms["metric/camera_height"]) == 0, "no height is known yet"
     assert len(task.heights._said) == 1
     with torch.no_grad():
-        task.eval().validate(batch)
+        task.eval().validation_step(batch)
     assert len(task.heights._said) == 1, "validation teaches nothing"
 
 
@@ -157,7 +157,7 @@ def test_the_known_height_teaches_and_is_logged(metric):
     task, data = prepared(metric)
     batch = next(iter(data.train))
     task.heights.heights[0], task.heights.epoch = Height(1.6, 1), 3
-    report = task.step(batch)
+    report = task.training_step(batch)
     assert float(report.terms["metric/camera_height"]) > 0
     assert float(report.seen["metric/camera_height_known_m/1.65 m"]) == pytest.approx(1.6)
     off = math.log(float(report.seen["metric/camera_height_m"]) / 1.6)
@@ -168,11 +168,11 @@ def test_objects_that_are_odd_teach_nothing(metric):
     task, data = prepared(metric)
     task.heights.epoch = 3
     batch = next(batch for batch in data.train if batch.targets.objects.any())
-    everything = task.step(batch).terms["metric/object_height"]
+    everything = task.training_step(batch).terms["metric/object_height"]
     task.heights.heights[0] = Height(1.6, 1, horizon_m=1e-3)
     task.config = changed(task.config, "hand_over_epochs=1000")
     assert float(everything) > 0
-    assert float(task.step(batch).terms["metric/object_height"]) == 0
+    assert float(task.training_step(batch).terms["metric/object_height"]) == 0
 
 
 def test_objects_that_are_odd_teach_the_less_where_told_so(metric):
@@ -183,7 +183,7 @@ def test_objects_that_are_odd_teach_the_less_where_told_so(metric):
     believed = []
     for spread in ("null", 5, 50):
         task.config = changed(task.config, "hand_over_epochs=1000", f"heights.oddness_spread={spread}")
-        believed.append(float(task.step(batch).seen["metric/objects_believed"]))
+        believed.append(float(task.training_step(batch).seen["metric/objects_believed"]))
     assert 0 == believed[0] < believed[1] < believed[2] < 1
 
 
@@ -195,9 +195,9 @@ def test_the_road_is_unmasked_unless_told_otherwise(metric, monkeypatch):
     monkeypatch.setattr(
         SelfSupervisedLoss, "__call__", lambda *given, road=None: roads.append(road) or real(*given, road=road)
     )
-    task.step(batch)
+    task.training_step(batch)
     task.config = changed(task.config, "unmask_road=false")
-    task.step(batch)
+    task.training_step(batch)
     assert torch.equal(roads[0], batch.targets.road)
     assert roads[1] is None
 
@@ -229,7 +229,7 @@ def heard(task: Metric, batches: list[Any]) -> list[float]:
     """The camera's height after an epoch of these batches, that change no weight."""
     with torch.no_grad():
         for batch in batches:
-            task.step(batch)
+            task.training_step(batch)
     task.begin(1)
     return task.camera_m.tolist()
 
@@ -247,7 +247,7 @@ def test_two_processes_have_one_height(quick, tmp_path):
     task, data = prepared(quick)
     whole = heard(task, list(data.train))
     assert math.isfinite(whole[0])
-    assert both(half, tmp_path, quick) == [0, 0]
+    assert run_in_two_processes(half, tmp_path, quick) == [0, 0]
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [whole, whole]
 
 
@@ -269,7 +269,7 @@ def test_an_epoch_that_says_nothing_is_told(metric):
     assert "needs 5 frames that say something, and 3 of 3 frames do" in task.found[0].measured
 
 
-def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric, monkeypatch):
+def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric):
     task, _ = prepared(changed(metric, "reinitialize_at_epoch=2"))
     emptied: list[bool] = []
 
@@ -277,8 +277,7 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric, monke
         def clear(self) -> None:
             emptied.append(True)
 
-    optimizer = type("O", (), {"optimizer": type("P", (), {"state": State()})()})()
-    monkeypatch.setattr(Task, "optimizers", lambda self: optimizer)
+    task.optimizer = SimpleNamespace(state=State())
     before = {name: weight.clone() for name, weight in task.model.named_parameters()}
     random = torch.get_rng_state()
     said(task, 0, 1.6)
@@ -325,9 +324,9 @@ def test_a_run_keeps_its_heights_and_claims_by_them_and_goes_on_where_it_crashed
     assert all(row["train/term/metric/object_height"] for row in rows if row["train/loss"])
     assert any(row.get("val/abs_rel_scaled") for row in rows)
 
-    step = Metric.step
+    step = Metric.training_step
     with monkeypatch.context() as once:
-        once.setattr(Metric, "step", lambda self, batch: step(self, batch) if self.global_step < 6 else crash())
+        once.setattr(Metric, "training_step", lambda self, batch: step(self, batch) if self.global_step < 6 else crash())
         with pytest.raises(Crash):
             recipes.train(quick, out=tmp_path / "crashed", on_stop=OnStop.WARN)
     (folder,) = (tmp_path / "crashed").iterdir()

@@ -119,16 +119,16 @@ class MugRecipe(Recipe[MugsConfig, MugData, Crop, Pose]):
         size: Tensor = self.net(batch.inputs.image.mean(dim=(1, 2, 3))[:, None].sqrt())
         return size
 
-    def step(self, batch: Batch[Crop, Pose]) -> LossReport:
+    def training_step(self, batch: Batch[Crop, Pose]) -> LossReport:
         error = (self.size_m(batch) - batch.targets.size_m).abs().mean()
         return LossReport(error, {"size": error.detach()}, {})
 
-    def validate(self, batch: Batch[Crop, Pose]) -> Mapping[str, Tensor]:
+    def validation_step(self, batch: Batch[Crop, Pose]) -> Mapping[str, Tensor]:
         return {"size_error_m": (self.size_m(batch) - batch.targets.size_m).abs()[:, 0]}
 
     def score(self, data: MugData, run: Run, console: Console) -> None:
         assert data.val is not None
-        errors = torch.cat([self.validate(batch)["size_error_m"] for batch in data.val])
+        errors = torch.cat([self.validation_step(batch)["size_error_m"] for batch in data.val])
         write_score(
             run.folder / "scores" / "val.json", {"metrics": {"size_error_m": float(errors.mean())}, "images": 4}
         )

@@ -26,7 +26,6 @@ from stadia.recipes.config import RecipeConfig
 from stadia.recipes.depth import DepthRecipe
 from stadia.recipes.video import VideoData, open_video
 from stadia.training.run import Run
-from stadia.training.task import Report
 
 
 class SupervisedConfig(RecipeConfig):
@@ -58,7 +57,7 @@ class Supervised(DepthRecipe[SupervisedConfig]):
     def inverse_depth(self, image: Tensor) -> Tensor:
         return (-self.log_depth).exp() * torch.ones_like(image[:, :1])
 
-    def step(self, batch: Batch) -> Report:
+    def training_step(self, batch: Batch) -> LossReport:
         assert batch.source_names == ()
         true_m = batch.targets.depth_m
         assert true_m is not None, "what trains has ground truth where it is asked for"
@@ -66,7 +65,7 @@ class Supervised(DepthRecipe[SupervisedConfig]):
         error = (self.log_depth - true_m.where(known, 1.0).log()).abs().where(known, 0.0).sum() / known.sum()
         return combine({"depth": (2.0, LossReport(error, {"log": error.detach()}, {}))})
 
-    def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
+    def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
         assert batch.targets.depth_m is not None
         return depth_scores(self.inverse_depth(batch.inputs.image), batch.targets.depth_m, self.claim)
 

@@ -169,7 +169,7 @@ def test_validation_says_the_same_whatever_the_order_and_the_batches(trained: Ru
         for start in range(0, 5, size):
             packed = [samples.packed((0, number)) for number in order[start : start + size]]
             with torch.no_grad():
-                task.validate(samples.unpack(samples.stack(packed)))
+                task.validation_step(samples.unpack(samples.stack(packed)))
         found.append(task.scores_of_the_whole())
     for other in found[1:]:
         assert other == pytest.approx(found[0], rel=1e-6)
@@ -196,7 +196,7 @@ def test_resumed_it_goes_on_exactly(
     """
     real = OverlayRecipe.step
 
-    def step(self: OverlayRecipe, batch: Any) -> Any:
+    def training_step(self: OverlayRecipe, batch: Any) -> Any:
         if self.global_step == 2:
             raise RuntimeError("power cut")
         return real(self, batch)
@@ -240,7 +240,7 @@ def test_plain_descent_is_told_its_effective_rate(config: OverlayConfig) -> None
         one.remember(data)
         assert [found.code for found in one.found] == ["C13"] * (one is task)
     descent = OverlayRecipe(changed(scaled, "loss.balance=true"))
-    seen = descent.train().step(data.overlays.samples("train")[0]).seen
+    seen = descent.train().training_step(data.overlays.samples("train")[0]).seen
     entering = sum(float(seen[f"weight/{name}"]) for name in ("depth_l1", "mask_bce"))
     assert float(seen["effective_lr"]) == pytest.approx(0.001 * entering)
     assert entering != pytest.approx(140), "balanced"

@@ -56,13 +56,13 @@ def test_every_recipe_tells_what_three_full_steps_hold(
 def test_what_a_step_holds_is_seen_and_the_one_before_does_not_hide_it(
     small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Selfsup.step
+    step = Selfsup.training_step
 
     def with_ballast(self: Selfsup, batch: Any) -> Any:
         ballast = torch.ones(100 * MB) if self.global_step == 1 else torch.ones(1)  # 400 MB in the second step alone
         return step(self, batch) if ballast.sum() else None
 
-    monkeypatch.setattr(Selfsup, "step", with_ballast)
+    monkeypatch.setattr(Selfsup, "training_step", with_ballast)
     first, second, third = recipes.rehearse(small).peak_bytes
     assert second - first > 300 * MB
     assert second - third > 300 * MB
@@ -71,14 +71,14 @@ def test_what_a_step_holds_is_seen_and_the_one_before_does_not_hide_it(
 def test_memory_that_does_not_suffice_is_told_with_the_step(
     small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Selfsup.step
+    step = Selfsup.training_step
 
     def full(self: Selfsup, batch: Any) -> Any:
         if self.global_step == 1:
             raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
         return step(self, batch)
 
-    monkeypatch.setattr(Selfsup, "step", full)
+    monkeypatch.setattr(Selfsup, "training_step", full)
     with pytest.raises(
         RunError,
         match=(

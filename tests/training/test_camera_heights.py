@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_distributed import both, needs_gloo
+from test_distributed import needs_gloo, run_in_two_processes
 
 from stadia.training import checkpoints
 from stadia.training.camera_heights import CameraHeights, frame_medians, moving_average
@@ -328,7 +328,7 @@ def half(rank: int, root: Path) -> None:
 
 @needs_gloo
 def test_processes_agree_on_what_all_of_them_have_seen(tmp_path: Path):
-    assert both(half, tmp_path) == [0, 0]
+    assert run_in_two_processes(half, tmp_path) == [0, 0]
     alone = CameraHeights(CameraHeightsConfig(first_epoch=0))
     epoch_of(alone, 1.5, frames=20, seed=0)
     epoch_of(alone, 1.6, frames=32, seed=1)

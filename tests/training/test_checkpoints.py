@@ -144,7 +144,7 @@ def test_changed_bytes_are_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.update(version=2), "stadia-checkpoint version 2"),
+        (lambda v: v.update(version=3), "stadia-checkpoint version 3"),
         (lambda v: v.pop("recipe"), "an unreadable header"),
         (lambda v: v.update(step="many"), "an unreadable header"),
         (lambda v: v["checksums"].pop("w"), "tensors where the header lists"),

@@ -9,9 +9,9 @@ import small_recipe
 import torch
 from torch import nn
 
-from stadia.training.histograms import MOST_GROUPS, groups_of, spread
+from stadia.training.callbacks.histograms import MOST_GROUPS, groups_of, spread
 from stadia.training.loggers import read_rows
-from stadia.training.update_ratio import sample
+from stadia.training.optim import sample
 
 
 def test_groups_are_stages_parts_and_heads() -> None:

@@ -78,7 +78,7 @@ def test_tensorboard_holds_scalars_and_images_and_forgets_what_is_done_again(run
     logger = TensorBoardLogger(run, 0)
     for step in (1, 2, 3):
         logger.scalars(step, 0, {"train/loss": float(step)})
-    logger.picture(1, "images", np.zeros((4, 5, 3), np.uint8))
+    logger.image(1, "images", np.zeros((4, 5, 3), np.uint8))
     logger.close()
     logger = TensorBoardLogger(run, 2)
     logger.scalars(3, 0, {"train/loss": 9.0})
@@ -128,5 +128,5 @@ def test_wandb_gets_histograms_and_images(run: Run) -> None:
     logger.run = SimpleNamespace(log=lambda values, step: logged.append((values, step)))
     logger.wandb = SimpleNamespace(Image=lambda image: image.shape, Histogram=lambda values: ("histogram", len(values)))
     logger.histogram(4, "gradients/pose", np.zeros(9, np.float32))
-    logger.picture(4, "motion", np.zeros((2, 5, 3), np.uint8))
+    logger.image(4, "motion", np.zeros((2, 5, 3), np.uint8))
     assert logged == [({"gradients/pose": ("histogram", 9)}, 4), ({"motion": (2, 5, 3)}, 4)]

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import small_recipe
 import torch
-from small_recipe import SmallReport, SmallTask
+from small_recipe import SmallRecipe
+
+from stadia.losses.report import LossReport
 
 from stadia.core.errors import RunError
 from stadia.core.types import Batch
@@ -41,22 +43,22 @@ def test_rounding_breaks_nothing(dtype: torch.dtype) -> None:
     assert broken_laws(1e-9, {"a": -1e-8, "b": 1.1e-8}, {"a": 0.0}) == []
 
 
-class Wrong(SmallTask):
+class Wrong(SmallRecipe):
     """A loss whose first means are taken over other counts than its second (SILog of two images at once, say)."""
 
-    def step(self, batch: Batch) -> SmallReport:
-        report = super().step(batch)
+    def training_step(self, batch: Batch) -> LossReport:
+        report = super().training_step(batch)
         down = torch.where(torch.tensor(self.global_step >= 5), -1.0, 0.0)
         terms = {"square": report.terms["square"] + down, "size": report.terms["size"]}
-        return SmallReport(report.total + down, terms, least={"square": 0.0, "size": 0.0})
+        return LossReport(report.total + down, terms, {}, least={"square": 0.0, "size": 0.0})
 
 
-class Unweighted(SmallTask):
+class Unweighted(SmallRecipe):
     """Its total has one of its terms twice."""
 
-    def step(self, batch: Batch) -> SmallReport:
-        report = super().step(batch)
-        return SmallReport(report.total + report.terms["square"], report.terms)
+    def training_step(self, batch: Batch) -> LossReport:
+        report = super().training_step(batch)
+        return LossReport(report.total + report.terms["square"], report.terms, {})
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ class Unweighted(SmallTask):
     ],
 )
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_it_is_asked_where_a_row_is_logged(tmp_path: Path, task: type[SmallTask], told: str, accumulate: int) -> None:
+def test_it_is_asked_where_a_row_is_logged(tmp_path: Path, task: type[SmallRecipe], told: str, accumulate: int) -> None:
     with pytest.raises(RunError, match=told):
         small_recipe.train(tmp_path, task=task(), accumulate=accumulate, log_every=2)
     (run,) = tmp_path.iterdir()

@@ -9,7 +9,7 @@ from torch import nn
 from stadia.core.errors import RunError
 from stadia.training import OPTIMIZERS
 from stadia.training.config import OptimizerConfig
-from stadia.training.optimizers import build, parameter_groups
+from stadia.training.optim import build, parameter_groups
 
 
 def network() -> nn.Sequential:

@@ -14,26 +14,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import lightning.pytorch as pl
 import pytest
 import small_recipe
 import torch
 from rich.console import Console
 
 from stadia.core.errors import CheckpointError, RunError
+from stadia.training.fit import Interrupted
 from stadia.training.loggers import read_rows
+from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run import Run
-from stadia.training.stopping import Interrupted
 
 
-class At(pl.Callback):
+class At(Callback):
     """Does something once, before the batch that follows update number `step`."""
 
     def __init__(self, step: int, what: Callable[[], object]) -> None:
         self.step, self.what, self.done = step, what, False
 
-    def on_train_batch_start(self, trainer: pl.Trainer, task: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step == self.step and not self.done:
+    def on_batch_start(self, loop: TrainingLoop, is_last: bool) -> None:
+        if loop.step == self.step and not self.done:
             self.done = True
             self.what()
 
@@ -172,12 +172,12 @@ def test_nothing_pickled_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path)
     before = table(run.folder)
-    task = small_recipe.SmallTask(seed=3)
+    task = small_recipe.SmallRecipe(seed=3)
     output = io.StringIO()
     small_recipe.train(tmp_path, resume=run.folder, task=task, console=Console(file=output, width=300))
     assert output.getvalue() == f"small: all 20 steps are done already, in {run.folder}\n"
     assert table(run.folder) == before
-    assert task.network[0].weight.abs().sum() != small_recipe.SmallTask(seed=3).network[0].weight.abs().sum(), (
+    assert task.network[0].weight.abs().sum() != small_recipe.SmallRecipe(seed=3).network[0].weight.abs().sum(), (
         "the trained weights are loaded"
     )
 
@@ -200,7 +200,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
             r"last.safetensors: found \d+ tensors that do not fit \('network.0.weight' is \(8, 3, 3, 3\), the model has"
         ),
     ):
-        small_recipe.train(tmp_path, resume=run, task=small_recipe.SmallTask(width=4))
+        small_recipe.train(tmp_path, resume=run, task=small_recipe.SmallRecipe(width=4))
 
 
 def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from stadia.training import SCHEDULES
 from stadia.training.config import ScheduleConfig
-from stadia.training.schedules import factor
+from stadia.training.optim import factor
 
 
 def factors(config: ScheduleConfig, total_steps: int = 100, steps_per_epoch: float = 10) -> list[float]:

@@ -44,7 +44,7 @@ def train(root: Path, order: Any, resume: Path | None = None, callbacks: Any = (
     )
     val = InTurn({"a": SmallLoader(3, shuffled=False), "b": SmallLoader(4, shuffled=False)})
     fit(
-        small_recipe.SmallTask(), mixture(order), val, config, run, resume=resume is not None, extra_callbacks=callbacks
+        small_recipe.SmallRecipe(), mixture(order), val, config, run, resume=resume is not None, callbacks=callbacks
     )
     return run
 

@@ -15,7 +15,7 @@ import small_recipe
 import torch
 from pydantic import ValidationError
 from rich.console import Console
-from small_recipe import SmallLoader, SmallTask
+from small_recipe import SmallLoader, SmallRecipe
 from test_resume import At, Crash, crash, table
 
 from stadia.core.errors import ConfigError
@@ -50,12 +50,12 @@ def staged(training: TrainingConfig) -> Staged:
     return Staged([SmallLoader(0, batch_size=int(stage.batch_size)) for stage in training.stages], training)
 
 
-class AnySize(SmallTask):
+class AnySize(SmallRecipe):
     """Keeps how large the batches were that it trained on."""
 
-    def step(self, batch: Batch) -> Any:
+    def training_step(self, batch: Batch) -> Any:
         self.seen = [*getattr(self, "seen", []), *([len(batch.meta)] if self.training else [])]
-        return super().step(batch)
+        return super().training_step(batch)
 
 
 def train(
@@ -67,7 +67,7 @@ def train(
     console = Console(file=io.StringIO(), width=200)
     with run.held():
         fit(task, loader, SmallLoader(1, shuffled=False), training, run, resume=resume is not None, console=console,
-            extra_callbacks=[at] if at else [])  # fmt: skip
+            callbacks=[at] if at else [])  # fmt: skip
     task.said = console.file.getvalue()  # type: ignore[attr-defined]
     return run, task
 
@@ -112,13 +112,13 @@ def test_a_step_and_its_operations_are_of_the_last_stage(tmp_path: Path, monkeyp
     """7 steps of 6 samples take their time, 6 of 3 do not: of all 13 the median is the first stage's, beside operations
     of the last.
     """
-    plain = AnySize.step
+    plain = AnySize.training_step
 
     def slow(task: AnySize, batch: Batch) -> Any:
         time.sleep(0.1 * (task.training and len(batch.meta) == 6))
         return plain(task, batch)
 
-    monkeypatch.setattr(AnySize, "step", slow)
+    monkeypatch.setattr(AnySize, "training_step", slow)
     run, task = train(tmp_path, config(HALF | {"share": 0.7}, WHOLE | {"share": 0.3}))
     assert task.seen == [6] * 7 + [3] * 6
     found = run.facts["time"]
@@ -147,7 +147,7 @@ def test_no_sample_is_drawn_alike_in_two_stages_and_a_position_says_which_batch(
 
     def stream(position: int) -> Iterator[list[float]]:
         batches = BatchStream(staged(training), plan)
-        batches.load_state_dict({"position": position})
+        batches.position = position
         return ([float(one.mean()) for one in batch.inputs.image] for batch in batches)
 
     whole = list(stream(0))

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import small_recipe
 import torch
-from small_recipe import SmallTask
+from small_recipe import SmallRecipe
 from torch import nn
 
 from stadia.training.loggers import read_rows
-from stadia.training.update_ratio import SAMPLED, UpdateRatio
+from stadia.training.optim import SAMPLED, UpdateRatio
 
 
 def with_gradients(*shapes: tuple[int, ...]) -> list[nn.Parameter]:
@@ -56,7 +56,7 @@ def test_it_is_logged_of_the_steps_own_update(tmp_path: Path) -> None:
     """Whatever is logged between; in the warm-up it rises with the rate."""
     ratios = []
     for every in (1, 2):
-        run, _ = small_recipe.train(tmp_path / str(every), task=SmallTask(lr=1e-3), max_steps=4, log_every=every)
+        run, _ = small_recipe.train(tmp_path / str(every), task=SmallRecipe(lr=1e-3), max_steps=4, log_every=every)
         ratios.append(
             {
                 row["step"]: float(row["train/update_ratio"])

@@ -9,10 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import stadia.core.torchvision_shim  # noqa: F401
-
-# isort: split
-import lightning.pytorch as pl
 from rich.console import Console
 
 from stadia.core.errors import DataError, NotFiniteError, RunError
@@ -34,10 +30,9 @@ from stadia.diagnostics.watching.uncertainty import AtItsBounds, ConstantUncerta
 from stadia.diagnostics.watching.update_size import UpdateSize
 from stadia.diagnostics.watching.validations import NoNumber, NothingFound, Overfit, RotationUnlearnt, ScaleMissed
 from stadia.diagnostics.watching.video import Drift, OtherUnit
-from stadia.training.callbacks import StepCallback
 from stadia.training.loggers import read_rows
+from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run import Run
-from stadia.training.task import Task
 
 
 def instruments() -> tuple[object, ...]:
@@ -56,7 +51,7 @@ def instruments() -> tuple[object, ...]:
     )
 
 
-class Watch(StepCallback):
+class Watch(Callback):
     """Asks every instrument, and writes what it finds into findings.jsonl, each code once a run.
 
     An instrument is a class with `on_batch(step, loss, samples)` or `on_row(step, row)`, or both, that give a Finding
@@ -68,25 +63,26 @@ class Watch(StepCallback):
         self.instruments = instruments()
         self.told = {found.code for found in found_while_training(run.folder)}
 
-    def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
+    def on_train_start(self, loop: TrainingLoop) -> None:
         """A run that goes on has not forgotten its start: what it logged is gone through again, and nothing of it is
         told twice.
         """
         log = self.run.metrics_csv
-        for cells in read_rows(log) if trainer.global_step and log.exists() else ():
+        for cells in read_rows(log) if loop.step and log.exists() else ():
             row = {name: float(cell) for name, cell in cells.items() if cell}
             for instrument in self.instruments:
                 if hasattr(instrument, "on_row"):
                     instrument.on_row(int(row["step"]), row)
 
-    def on_batch(self, trainer: pl.Trainer, task: Task) -> None:
-        found, task.found = task.found, []
+    def on_batch_end(self, loop: TrainingLoop) -> None:
+        assert loop.batch is not None
+        found, loop.recipe.found = loop.recipe.found, []
         for one in found:
             self._once(one)
-        samples = tuple(f"{one.recording} {one.index}" for one in task.meta)
-        self._ask("on_batch", trainer.global_step, task.batch_loss, samples)
+        samples = tuple(f"{one.recording} {one.index}" for one in loop.batch.meta)
+        self._ask("on_batch", loop.step, loop.batch_loss, samples)
 
-    def on_row(self, trainer: pl.Trainer, task: Task, step: int, row: Mapping[str, float]) -> None:
+    def on_row(self, loop: TrainingLoop, step: int, row: Mapping[str, float]) -> None:
         self._ask("on_row", step, row)
 
     def _ask(self, when: str, *seen: Any) -> None:
@@ -95,9 +91,9 @@ class Watch(StepCallback):
             if found is not None:
                 self._once(found)
 
-    def on_exception(self, trainer: pl.Trainer, task: Task, exception: BaseException) -> None:
-        if isinstance(exception, NotFiniteError):  # which halts the training by itself
-            self._once(not_finite(trainer.global_step + 1, exception), halts=False)
+    def on_exception(self, loop: TrainingLoop, error: BaseException) -> None:
+        if isinstance(error, NotFiniteError):  # which halts the training by itself
+            self._once(not_finite(loop.step + 1, error), halts=False)
 
     def _once(self, found: Finding, *, halts: bool = True) -> None:
         """Tell it, once a run. Raises RunError where it says stop, and that halts."""

@@ -23,6 +23,7 @@ from stadia.data.config import STRIDE
 from stadia.evaluation.colors import color_heat, color_inverse_depth, to_uint8
 from stadia.evaluation.lens import TrainingLens
 from stadia.evaluation.watch import Watch
+from stadia.losses.report import LossReport
 from stadia.recipes.asked import EvaluationAsked, PredictionAsked
 from stadia.recipes.depth_evaluation import evaluate_asked
 from stadia.recipes.prediction import predict_asked
@@ -31,7 +32,6 @@ from stadia.recipes.scoring import score_validation
 from stadia.recipes.video import VideoData
 from stadia.training.devices import device_of
 from stadia.training.run import Run
-from stadia.training.task import Report
 
 VideoDataT = TypeVar("VideoDataT", bound=VideoData, default=VideoData)
 VideoInputsT = TypeVar("VideoInputsT", bound=Inputs, default=Inputs)
@@ -141,7 +141,7 @@ class DepthRecipe(
             score_validation(predictor, one, run, console, name=f"val-{name}" if name else "val")
 
     @torch.no_grad()
-    def images(self, batch: Batch[VideoInputsT, VideoTargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
+    def images(self, batch: Batch[VideoInputsT, VideoTargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
         """The first sample: what went in, and the maps that came out, as in prediction. Uncertainty has the colors of
         residuals.
         """

@@ -33,9 +33,8 @@ from stadia.models.dpt_networks import check_installed, check_size
 from stadia.recipes.depth import DepthRecipe
 from stadia.recipes.dpt_config import DptRecipeConfig
 from stadia.recipes.video import VideoData, open_video
-from stadia.training import optimizers
+from stadia.training import optim
 from stadia.training.devices import device_of
-from stadia.training.task import Report
 
 log = logging.getLogger(__name__)
 
@@ -132,13 +131,13 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         starts_from_weights = bool(self.started_from) or self.network.weights["network"] == "pretrained"
         return BACKBONE_LR_FACTOR if starts_from_weights else 1.0
 
-    def parameter_groups(self) -> optimizers.Groups:
+    def parameter_groups(self) -> optim.Groups:
         """The decoder and head at `optimizer.lr`, the backbone at a share of it; biases and normalization layers never
         decayed.
         """
         lr, decay = self.config.optimizer.lr, self.config.optimizer.weight_decay
-        head = optimizers.grouped(self.network.head_parameters(), decay)
-        backbone = optimizers.grouped(self.network.backbone_parameters(), decay)
+        head = optim.grouped(self.network.head_parameters(), decay)
+        backbone = optim.grouped(self.network.backbone_parameters(), decay)
         return [*head, *({**group, "lr": lr * self.backbone_lr_factor} for group in backbone)]
 
     def remember(self, data: VideoData) -> None:
@@ -216,7 +215,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         unit = self.config.loss.max_depth_m / 20 if self.config.loss.max_depth_m < 20 else 1.0
         return {"loss": of_depth(self.loss, forgives_scale=self.claim is not Claim.METRES, unit=unit)}
 
-    def step(self, batch: Batch) -> LossReport:
+    def training_step(self, batch: Batch) -> LossReport:
         assert batch.targets.depth_m is not None, "a training on ground truth asks for it"
         inverse_depth = self.network(batch.inputs.image)
         report = self.loss(inverse_depth, batch.targets.depth_m)
@@ -225,7 +224,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         )
         return replace(report, seen={"at_floor": dead})
 
-    def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
+    def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
         """`abs_rel`, `rmse` and `d1` in metres, or after the fit that the claim leaves open; NaN for an image without
         ground truth.
         """
@@ -233,7 +232,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
             return {}
         return depth_scores(self.network(batch.inputs.image), batch.targets.depth_m, self.claim)
 
-    def images(self, batch: Batch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
+    def images(self, batch: Batch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
         """The first sample: what went in, what came out, the ground truth, and how far the two are apart."""
         assert batch.targets.depth_m is not None
         return {

@@ -43,7 +43,6 @@ from stadia.recipes.objectpose_loss import ObjectPoseLoss
 from stadia.recipes.recipe import Recipe
 from stadia.training.run import Run
 from stadia.training.scores import of_all_processes
-from stadia.training.task import Report
 
 
 class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, ObjectTargets]):
@@ -85,7 +84,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         """The objects in images (B, 3, H, W) with K (B, 3, 3)."""
         return find(self.network, image, camera, self.config.finding)
 
-    def step(self, batch: ObjectBatch) -> LossReport:
+    def training_step(self, batch: ObjectBatch) -> LossReport:
         return self.loss(self.network, self.network(batch.inputs.image), batch.targets)
 
     def exact_losses(self, batch: ObjectBatch) -> Mapping[str, Exact]:
@@ -93,11 +92,10 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         shown = fewer(batch, 2).targets.to("cpu")
         return {"loss": exact(self.loss, self.network, shown, len(self.classes))} if shown.instance.any() else {}
 
-    def on_validation_epoch_start(self) -> None:
-        super().on_validation_epoch_start()
+    def on_validation_start(self) -> None:
         self._comparisons = {}
 
-    def validate(self, batch: ObjectBatch) -> Mapping[str, Tensor | float]:
+    def validation_step(self, batch: ObjectBatch) -> Mapping[str, Tensor | float]:
         """`mask_iou`; what else there is to say waits for all images, see `scores_of_the_whole`."""
         comparisons = compare_images(self.find(batch.inputs.image, batch.inputs.camera), batch.targets)
         self._comparisons |= dict(zip(batch.meta, comparisons, strict=True))
@@ -123,7 +121,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         commands.score_validation(self, data.images["val"], run, console)
 
     @torch.no_grad()
-    def images(self, batch: ObjectBatch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
+    def images(self, batch: ObjectBatch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
         """The first sample: what went in, the true boxes, those found, and the masks."""
         was_training = self.training
         first = Camera(batch.inputs.camera.K[:1], batch.inputs.camera.height, batch.inputs.camera.width)

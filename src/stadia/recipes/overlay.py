@@ -35,7 +35,6 @@ from stadia.recipes.recipe import Recipe
 from stadia.training.gradient_balance import GradientBalance
 from stadia.training.run import Run
 from stadia.training.scores import of_all_processes
-from stadia.training.task import Report
 
 MOST_TIMES = 2.0
 """The mean weight of the loss, or its inverse, from which on plain descent has another learning rate than it says."""
@@ -131,7 +130,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
     # -- a step
     # ---------------------------------------------------------------------------------------------------------
 
-    def step(self, batch: OverlayBatch) -> LossReport:
+    def training_step(self, batch: OverlayBatch) -> LossReport:
         said, targets, weights = self.maps(batch.inputs), batch.targets, self.loss.weights
         assert targets.depth_m is not None, "composed images have depth"
         terms = self.loss.terms(said.log_depth, said.mask_logits, targets.depth_m, targets.mask)
@@ -147,20 +146,19 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         seen |= {f"gradient_share/{name}": share for name, share in self.balance.shares(entering).items()}
         return replace(report, seen={name: report.total.new_tensor(value) for name, value in seen.items()})
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["gradient_balance"] = self.balance.state_dict()
+    def training_state(self) -> dict[str, Any]:
+        return {"gradient_balance": self.balance.state_dict()}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.balance.load_state_dict(checkpoint["gradient_balance"])
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        self.balance.load_state_dict(state["gradient_balance"])
 
     # -- validation
     # -----------------------------------------------------------------------------------------------------
 
-    def on_validation_epoch_start(self) -> None:
-        super().on_validation_epoch_start()
+    def on_validation_start(self) -> None:
         self._sums = {}
 
-    def validate(self, batch: OverlayBatch) -> Mapping[str, Tensor | float]:
+    def validation_step(self, batch: OverlayBatch) -> Mapping[str, Tensor | float]:
         """Nothing yet: scores are of all pixels of the set, see `scores_of_the_whole`."""
         assert batch.targets.depth_m is not None
         said, loss = self.maps(batch.inputs), self.config.loss
@@ -179,7 +177,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         return overlay_scores(images.values())
 
     @torch.no_grad()
-    def images(self, batch: OverlayBatch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
+    def images(self, batch: OverlayBatch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
         """The first sample: background and image, the mask and the depth said, and the true ones."""
         was_training = self.training
         first = OverlayInputs(

@@ -30,7 +30,6 @@ from stadia.models.encoders import check_encoder
 from stadia.recipes.depth import DepthRecipe, VideoDataT, VideoTargetsT
 from stadia.recipes.said import of_depth, of_exposure_and_doubt, of_motion, of_the_minimum
 from stadia.recipes.self_supervised_config import SelfSupervisedConfig
-from stadia.training.task import Report
 
 SelfSupervisedConfigT = TypeVar("SelfSupervisedConfigT", bound=SelfSupervisedConfig)
 
@@ -115,7 +114,7 @@ class SelfSupervisedRecipe(
         motion = self.model.motion(now, following)
         return None if motion is None else motion.T_later_earlier
 
-    def step(self, batch: Batch[Inputs, VideoTargetsT]) -> LossReport:
+    def training_step(self, batch: Batch[Inputs, VideoTargetsT]) -> LossReport:
         return self.compared(batch, self.model(batch))
 
     def compared(
@@ -172,7 +171,7 @@ class SelfSupervisedRecipe(
         """What depth of this batch is scored as; of several data sets some may have a scale and others none."""
         return self.scored_as
 
-    def validate(self, batch: Batch[Inputs, VideoTargetsT]) -> Mapping[str, Tensor | float]:
+    def validation_step(self, batch: Batch[Inputs, VideoTargetsT]) -> Mapping[str, Tensor | float]:
         """`residual` of the finest scale and `residual_unwarped`, what it would be without depth and motion; where
         there is ground truth `abs_rel`, `rmse` and `d1` (median-scaled unless in metres). Of images as they are:
         neither uncertainty nor brightness enters, which could lower a residual by themselves, so that trainings with
@@ -207,8 +206,7 @@ class SelfSupervisedRecipe(
         self.motions.add(batch.meta, batch.source_names, said.T_source_target, batch.targets.T_source_target_true)
         return scores
 
-    def on_validation_epoch_start(self) -> None:
-        super().on_validation_epoch_start()
+    def on_validation_start(self) -> None:
         self.motions = Motions(self.scored_as)
 
     def scores_of_the_whole(self) -> Mapping[str, float]:
@@ -224,7 +222,7 @@ class SelfSupervisedRecipe(
     def validation_images(self) -> Mapping[str, NDArray[np.uint8]]:
         return {"motion": draw_motions(*self.motions_of_all, self.scored_as)} if len(self.motions_of_all[1]) else {}
 
-    def images(self, batch: Batch[Inputs, VideoTargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
+    def images(self, batch: Batch[Inputs, VideoTargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
         """The first sample: what went in, what came out, what the loss compared, and which candidate explained each
         pixel.
         """

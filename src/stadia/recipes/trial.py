@@ -7,12 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import stadia.core.torchvision_shim  # noqa: F401
-
-# isort: split
-import lightning.pytorch as pl
 import torch
 from rich.console import Console
 
@@ -22,11 +17,9 @@ from stadia.recipes.config import RecipeConfig
 from stadia.recipes.memory import PeakMemory
 from stadia.recipes.recipe import AnyRecipe, TrainingData
 from stadia.recipes.starting import started_task
-from stadia.training.fit import fit
+from stadia.training.fit import Interrupted, fit
+from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run import Run
-from stadia.training.step_callback import StepCallback
-from stadia.training.stopping import Interrupted
-from stadia.training.task import Task
 
 STEPS = 3
 """The second holds more than the first, by what the optimizer keeps of every weight; the third shows that it stays
@@ -73,7 +66,7 @@ def tried(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData) -> 
         run = Run.create(Path(folder), config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
         task = started_task(recipe, config, data, run)
         try:
-            fit(task, train, None, training, run, extra_callbacks=[probe], console=Console(quiet=True))
+            fit(task, train, None, training, run, callbacks=[probe], console=Console(quiet=True))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise out_of_memory(len(probe.seconds) + 1, probe.peak_bytes, error) from error
         except Interrupted as error:
@@ -81,7 +74,7 @@ def tried(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData) -> 
     return Rehearsal(probe.device, tuple(probe.peak_bytes), tuple(probe.seconds))
 
 
-class MemoryProbe(StepCallback):
+class MemoryProbe(Callback):
     """The peak of every step."""
 
     def __init__(self) -> None:
@@ -91,11 +84,11 @@ class MemoryProbe(StepCallback):
         self.seconds: list[float] = []
         self.started = 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
-        self.device = trainer.strategy.root_device.type
+    def on_train_start(self, loop: TrainingLoop) -> None:
+        self.device = loop.fabric.device.type
         self._start()
 
-    def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
+    def on_step_end(self, loop: TrainingLoop) -> None:
         if self.device == "cuda":
             torch.cuda.synchronize()
         self.peak_bytes.append(torch.cuda.max_memory_allocated() if self.device == "cuda" else self.process.bytes)

@@ -24,7 +24,7 @@ from stadia.recipes.stages import as_settled, check_stages, prepare
 from stadia.recipes.starting import build_task as build_task
 from stadia.recipes.starting import check_start, started_task
 from stadia.training.checkpoints import Checkpoint, load_weights
-from stadia.training.fit import FEW_STEPS, fit
+from stadia.training.fit import FEW_STEPS, check_precision, fit
 from stadia.training.run import Run, is_main_process
 from stadia.training.stream import Plan
 
@@ -56,6 +56,7 @@ def train(
     console = Console(stderr=True)
     recipe: type[AnyRecipe] = RECIPES.load(config.recipe)
     check_stages(recipe, config)
+    check_precision(config.training)
     if resume:
         config = as_settled(config, Run.open(resume).config)
     else:
@@ -89,7 +90,7 @@ def train(
                 config.training,
                 run,
                 resume=resume is not None,
-                extra_callbacks=[Watch(run, console, on_stop)],
+                callbacks=[Watch(run, console, on_stop)],
                 console=console,
                 finish=score,
             )

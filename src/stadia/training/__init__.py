@@ -5,18 +5,18 @@ from stadia.core.tables import Table
 OPTIMIZERS = Table(
     "optimizer",
     {
-        "adam": "stadia.training.optimizers:adam",
-        "adamw": "stadia.training.optimizers:adamw",
-        "sgd": "stadia.training.optimizers:sgd",
+        "adam": "stadia.training.optim:adam",
+        "adamw": "stadia.training.optim:adamw",
+        "sgd": "stadia.training.optim:sgd",
     },
 )
 
 SCHEDULES = Table(
     "schedule",
     {
-        "constant": "stadia.training.schedules:constant",
-        "step": "stadia.training.schedules:step",
-        "cosine": "stadia.training.schedules:cosine",
+        "constant": "stadia.training.optim:constant",
+        "step": "stadia.training.optim:step",
+        "cosine": "stadia.training.optim:cosine",
     },
 )
 

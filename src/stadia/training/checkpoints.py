@@ -28,9 +28,12 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError
 from stadia.core.files import replacing, write_json
 
-FORMAT, VERSION = "stadia-checkpoint", 1
+FORMAT, VERSION = "stadia-checkpoint", 2
+READABLE = (1, 2)
+"""Versions whose weights can be read. Version 1 cannot be resumed: its training state is that of Lightning's Trainer."""
+
 _METADATA_KEY = "stadia"
-_WEIGHTS = "state_dict/"  # where Lightning keeps a model's tensors
+_WEIGHTS = "state_dict/"
 
 
 class Header(StrictModel):
@@ -77,6 +80,7 @@ class Checkpoint:
     header: Header
     nest: Any
     checksums: dict[str, int]
+    version: int = VERSION
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
@@ -97,7 +101,7 @@ class Checkpoint:
             )
         try:
             values = json.loads(text)
-            if (values["format"], values["version"]) != (FORMAT, VERSION):
+            if values["format"] != FORMAT or values["version"] not in READABLE:
                 raise CheckpointError(
                     path,
                     found=f"{values['format']} version {values['version']}",
@@ -110,7 +114,17 @@ class Checkpoint:
             raise _damaged(path, f"an unreadable header ({type(error).__name__})") from error
         if set(checksums) != names:
             raise _damaged(path, f"{len(names)} tensors where the header lists {len(checksums)}")
-        return cls(path, header, nest, checksums)
+        return cls(path, header, nest, checksums, values["version"])
+
+    def check_resumable(self) -> None:
+        """Raise CheckpointError where its training state is of an earlier version."""
+        if self.version != VERSION:
+            raise CheckpointError(
+                self.path,
+                found=f"the training state of version {self.version}",
+                expected=f"version {VERSION}",
+                fix=f"start a new training from its weights (start_from={self.path}), or resume with the stadia that wrote it",
+            )
 
     def state(self) -> dict[str, Any]:
         """The whole nest, each tensor compared with its checksum."""
@@ -141,7 +155,7 @@ def load_weights(
 
     Args:
         checkpoint: from `Checkpoint.open`.
-        module: the one whose state_dict was saved (a recipe's Task).
+        module: the one whose state_dict was saved (a recipe).
         recipe: what the caller is; the checkpoint must be of the same, or of one of these.
         without: names that stay as the module has them, and need not be in the checkpoint.
 

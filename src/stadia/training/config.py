@@ -12,12 +12,10 @@ from stadia.core.config import StrictModel, row_of
 from stadia.training import LOGGERS, OPTIMIZERS, SCHEDULES
 
 
-def _starts_processes_anew(strategy: str) -> str:
-    """Lightning hands the results of a forked or spawned training back through a file of its own, which is none of our
-    checkpoints.
-    """
-    if any(word in strategy for word in ("spawn", "fork", "notebook")):
-        raise ValueError("expected a strategy that starts its processes anew; take 'ddp'")
+def _is_supported(strategy: str) -> str:
+    """Refuse strategies that fork processes (their results are lost) or shard weights (checkpoints hold whole ones)."""
+    if strategy not in ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"):
+        raise ValueError("expected 'auto', 'ddp' or 'ddp_find_unused_parameters_true'")
     return strategy
 
 
@@ -86,7 +84,8 @@ class TrainingConfig(StrictModel):
         has not come to its end.
     batch_size: samples of one forward and backward on one device.
     clip_norm: the gradient's largest norm; null = any.
-    precision: "bf16" runs the networks in bfloat16; what a recipe keeps in float32 stays so.
+    precision: "bf16" runs the networks in bfloat16; what a recipe keeps in float32 stays so. "fp16" runs them in float16
+        with a gradient scaler, on CUDA GPUs.
     workers: processes that load; 0 loads in the training process.
     threads: of torch on the CPU; null leaves torch's choice.
     log_every, images_every, checkpoint_every: in steps; images are drawn at the first and the last, too, and never with
@@ -103,7 +102,7 @@ class TrainingConfig(StrictModel):
         largest that do. null takes batches of as many pixels as `batch_size` of the last stage's, less where the device
         has no room for them.
     loggers: rows of LOGGERS; each gets every scalar, image and histogram.
-    devices, accelerator, strategy: as Lightning takes them ("auto", 2, "gpu", "ddp").
+    devices, accelerator, strategy: as Lightning Fabric takes them ("auto", 2, "gpu", "ddp").
     """
 
     max_epochs: int | None = Field(default=20, ge=1)
@@ -112,7 +111,7 @@ class TrainingConfig(StrictModel):
     batch_size: int = Field(default=8, ge=1)
     accumulate: int = Field(default=1, ge=1)
     clip_norm: float | None = Field(default=None, gt=0)
-    precision: Literal["32", "bf16"] = "32"
+    precision: Literal["32", "bf16", "fp16"] = "32"
     workers: int = Field(default=1, ge=0)
     threads: int | None = Field(default=None, ge=1)
     log_every: int = Field(default=10, ge=1)
@@ -122,7 +121,7 @@ class TrainingConfig(StrictModel):
     validate_every: int | None = Field(default=None, ge=1)
     devices: int | Literal["auto"] = 1
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
-    strategy: Annotated[str, AfterValidator(_starts_processes_anew)] = "auto"
+    strategy: Annotated[str, AfterValidator(_is_supported)] = "auto"
     stages: tuple[StageConfig, ...] = ()
     stage_lr: Literal["root", "linear", "constant"] = "root"
     memory_limit_gb: float | None = Field(default=None, gt=0)

@@ -4,6 +4,7 @@ score.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,10 +16,12 @@ from torch import Tensor
 
 from stadia.core.types import Meta
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
-Sample = tuple[
-    str, str, int, str, bool, int, int
-]  # data, recording, index, side, mirrored, instance, which time this process sees it
+Sample = tuple[str, str, int, str, bool, int, int]
+"""Data set, recording, index, side, mirrored, instance, and how often this process had it before."""
+
 Scores = dict[str, dict[Sample, float]]
 
 
@@ -29,9 +32,7 @@ class ScoreBook:
 
     def __init__(self) -> None:
         self._batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]] = []
-        self.without: dict[
-            str, tuple[int, int]
-        ] = {}  # set by `means`: how many samples of how many have no score of a name
+        self.without: dict[str, tuple[int, int]] = {}  # set by `means`: samples without a score, and all, by name
 
     def add(self, meta: tuple[Meta, ...], values: Mapping[str, Tensor | float]) -> None:
         """Scores of a batch by name: (B,), or one number that each of its samples gets."""
@@ -45,6 +46,13 @@ class ScoreBook:
         parts = of_all_processes(mine)
         self.without = without_score(parts)
         return means_of(parts)
+
+    def warn_of_unscored(self) -> None:
+        """Warn of the samples that `means` left out, a line for each number of them."""
+        for count, total in dict.fromkeys(self.without.values()):
+            names = ", ".join(name for name, of in self.without.items() if of == (count, total))
+            line = "validation: %d of %d samples have no %s (nothing to score it by) and are in no mean"
+            log.warning(line, count, total, names)
 
 
 def of_all_processes(mine: T) -> list[T]:

@@ -194,11 +194,9 @@ class Plan:
 class BatchStream(Iterable[Batch[Any, Any]]):
     """Every batch of a training from a position on, epoch after epoch.
 
-    Lightning sees one long epoch of it, which leaves it no epoch boundary to resume at: `state_dict` and
-    `load_state_dict` (the interface it asks of a loader that can be resumed) hold the number of batches handed out and
-    nothing else.
+    position: batches handed out; set it to resume.
 
-    mark: told "other" before, and "loading" after each wait for a batch; see `phases.PhaseClock`.
+    mark: called with "other" before, and "loading" after each wait for a batch; see `phase_clock.PhaseClock`.
     """
 
     def __init__(self, loader: EpochLoader, plan: Plan, mark: Callable[[str], object] = lambda phase: None) -> None:
@@ -237,31 +235,3 @@ class BatchStream(Iterable[Batch[Any, Any]]):
             raise RunError(
                 "training data", found=f"{given} batches in epoch {begun.epoch}", expected=expected, fix="report it"
             )
-
-    def state_dict(self) -> dict[str, int]:
-        return {"position": self.position}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.position = state["position"]
-
-
-class ValidationBatches(Iterable[Batch[Any, Any]]):
-    """A validation loader (or a list of batches) as Lightning should see it: one loader, not started before it is
-    needed.
-    """
-
-    def __init__(self, loader: Batches) -> None:
-        self.loader = loader
-        if len(loader) == 0:
-            raise RunError(
-                "validation data",
-                found="no batch",
-                expected="at least one",
-                fix="give it a recording, or train without",
-            )
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Batch[Any, Any]]:
-        yield from self.loader

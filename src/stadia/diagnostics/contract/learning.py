@@ -16,8 +16,8 @@ from stadia.diagnostics.contract.deadline import TimeOver
 from stadia.diagnostics.contract.start import Start
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.survey import NotChecked
-from stadia.training import optimizers
-from stadia.training.task import Task
+from stadia.training import optim
+from stadia.training.recipe import AnyRecipe
 
 STEPS, FEWEST = 30, 10
 LEARNS, TRAINED = 0.01, 0.5
@@ -46,21 +46,21 @@ def learns_one_batch(start: Start) -> Iterator[Finding]:
     """
     task, batch = start.task, start.batch
     redrawn = 0.0
-    optimizer = optimizers.build(task, task.optimizer_config, task.parameter_groups())
+    optimizer = optim.build(task, task.config.optimizer, task.parameter_groups())
     losses: list[float] = []
     held: list[int] = []
     with contextlib.suppress(TimeOver):
         redrawn = _of_redrawn_weights(task, batch)
         for _ in range(STEPS):
             optimizer.zero_grad(set_to_none=True)
-            report = task.step(batch)
+            report = task.training_step(batch)
             report.total.backward()
             optimizer.step()
             losses.append(float(report.total.detach()))
             del report
             held.append(_held_bytes(batch.inputs.image.device))
         with torch.no_grad():
-            losses.append(float(task.step(batch).total))
+            losses.append(float(task.training_step(batch).total))
     if len(held) < FEWEST:
         raise NotChecked(f"{len(held)} steps until the time for the contract was over, and {FEWEST} are needed")
     fell = losses[0] - sum(sorted(losses[-3:])[:2]) / 2
@@ -95,7 +95,7 @@ def grows_steadily(held: Sequence[int]) -> bool:
     return grown > GROWTH_BYTES and min(b - a for a, b in pairwise(ends)) > STEADY * grown / 3
 
 
-def _of_redrawn_weights(task: Task[Any, Any], batch: Batch[Any, Any]) -> float:
+def _of_redrawn_weights(task: AnyRecipe, batch: Batch[Any, Any]) -> float:
     """The loss of networks whose every weight stands at another's place: of as large weights, that have learnt nothing."""
     as_given, generator = (
         {name: value.clone() for name, value in task.state_dict().items()},
@@ -106,7 +106,7 @@ def _of_redrawn_weights(task: Task[Any, Any], batch: Batch[Any, Any]) -> float:
             for weights in task.parameters():
                 order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
                 weights.copy_(weights.flatten()[order].view_as(weights))
-            return float(task.step(batch).total)
+            return float(task.training_step(batch).total)
     finally:
         task.load_state_dict(as_given)
 
@@ -116,9 +116,9 @@ def precisions_agree(start: Start) -> Iterator[Finding]:
     if start.precision != "bf16":
         return
     with torch.no_grad():
-        exact = float(start.task.step(start.batch).total)
+        exact = float(start.task.training_step(start.batch).total)
         with torch.autocast(start.batch.inputs.image.device.type, dtype=torch.bfloat16):
-            half = float(start.task.step(start.batch).total)
+            half = float(start.task.training_step(start.batch).total)
     if not abs(half - exact) <= PARITY * abs(exact):
         measured = f"the loss is {half:.4g} in bfloat16, {exact:.4g} in float32"
         yield finding("T27", Severity.WARN, measured=measured, expected=f"the same within {PARITY:.0%}")

@@ -17,7 +17,7 @@ from stadia.diagnostics.contract.reach import pair_is_in_reach
 from stadia.diagnostics.contract.start import SaysMotion, Start
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.geometry.se3 import rotation_angle_deg
-from stadia.training import optimizers
+from stadia.training import optim
 
 FARTHEST_X, BEYOND, AT_BOUND, OUTSIDE = 5.0, 0.05, 0.5, 0.5
 """Start depth over true depth; shares of labels beyond the range, of answers at one bound, of pixels that no source
@@ -121,7 +121,7 @@ def optimizer_holds_all(start: Start) -> Iterator[Finding]:
             expected="parameters that train",
         )
     if not missing and not twice:
-        optimizers.build(task, task.optimizer_config, groups)  # raises where it cannot be had
+        optim.build(task, task.config.optimizer, groups)  # raises where it cannot be had
 
 
 def every_parameter_learns(start: Start) -> Iterator[Finding]:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from stadia.core.types import Batch, Claim
-from stadia.training.task import Report, Task
+from stadia.losses.report import LossReport
+from stadia.training.recipe import AnyRecipe
 
 SAMPLES, FEWEST_SAMPLES, CPU_PIXELS = 8, 2, 80_000
 """Samples of the batch, and pixels of all of them where a processor has to do it."""
@@ -55,7 +56,7 @@ class Start:
     @classmethod
     def of(
         cls,
-        task: Task[Any, Any],
+        task: AnyRecipe,
         batch: Batch[Any, Any],
         device: torch.device | str = "cpu",
         *,
@@ -71,10 +72,10 @@ class Start:
         )
 
     @cached_property
-    def report(self) -> Report:
+    def report(self) -> LossReport:
         """Of the first step, its total differentiated: the task's parameters hold their gradients."""
         self.task.zero_grad(set_to_none=True)
-        report = self.task.step(self.batch)
+        report = self.task.training_step(self.batch)
         report.total.backward()
         return report
 
@@ -104,7 +105,7 @@ class Start:
         hooks = [self.task.get_submodule(name).register_forward_pre_hook(partial(count, name)) for name in layers]
         try:
             if hooks:
-                self.task.step(self.batch)
+                self.task.training_step(self.batch)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -6,21 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import Any
 
-import stadia.core.torchvision_shim  # noqa: F401
-
-# isort: split
-import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from stadia.training.loggers import Logger
-from stadia.training.step_callback import StepCallback
-from stadia.training.stream import Plan
-from stadia.training.task import Task
-from stadia.training.update_ratio import sample
+from stadia.training.loop import Callback, TrainingLoop
+from stadia.training.optim import sample
 
 MOST_GROUPS, MOST_WEIGHTS, PARTS = 24, 12, 3
 WRAPPERS = ("backbone",)
@@ -93,19 +85,17 @@ def _joined(values: Sequence[Tensor]) -> Tensor:
     return torch.cat([each.float() for each in values]).cpu()
 
 
-class Histograms(StepCallback):
-    """Logs them every so many steps, at the first and at the last: weights before the update, gradients before they are
-    clipped.
-    """
+class Histograms(Callback):
+    """Log them every so many steps, at the first and the last: weights before the update, gradients before clipping."""
 
-    def __init__(self, loggers: Sequence[Logger], every: int, plan: Plan) -> None:
-        self.loggers, self.every, self.last = loggers, every, plan.total_steps
+    def __init__(self, loggers: Sequence[Logger], every: int) -> None:
+        self.loggers, self.every = loggers, every
 
-    def on_before_optimizer_step(self, trainer: pl.Trainer, task: Task[Any, Any], optimizer: Optimizer) -> None:
-        step = trainer.global_step + 1
-        if not self.every or not self.loggers or (step % self.every and step not in (1, self.last)):
+    def on_before_update(self, loop: TrainingLoop) -> None:
+        step = loop.step + 1
+        if not self.every or not self.loggers or (step % self.every and step not in (1, loop.plan.total_steps)):
             return
-        for name, values in spread(task):
+        for name, values in spread(loop.recipe):
             numbers = values.numpy()
             for logger in self.loggers:
                 logger.histogram(step, name, numbers)
