@@ -74,14 +74,14 @@ class Broken:
 
 def batches(change: Callable[[Batch], Batch]) -> Patch:
     """Every batch that is trained on is another one."""
-    step = Selfsup.step
-    return lambda: mock.patch.object(Selfsup, "step", lambda task, batch: step(task, change(batch)))
+    step = Selfsup.training_step
+    return lambda: mock.patch.object(Selfsup, "training_step", lambda task, batch: step(task, change(batch)))
 
 
 def validations(change: Callable[[Batch], Batch]) -> Patch:
     """Every batch that validates is another one."""
-    validate = Selfsup.validate
-    return lambda: mock.patch.object(Selfsup, "validate", lambda task, batch: validate(task, change(batch)))
+    validate = Selfsup.validation_step
+    return lambda: mock.patch.object(Selfsup, "validation_step", lambda task, batch: validate(task, change(batch)))
 
 
 def answers(change: Callable[[Batch, Prediction], Prediction]) -> Patch:
@@ -94,8 +94,8 @@ def answers(change: Callable[[Batch, Prediction], Prediction]) -> Patch:
 
 def reports(change: Callable[[LossReport], LossReport]) -> Patch:
     """The loss says another thing."""
-    step = Selfsup.step
-    return lambda: mock.patch.object(Selfsup, "step", lambda task, batch: change(step(task, batch)))
+    step = Selfsup.training_step
+    return lambda: mock.patch.object(Selfsup, "training_step", lambda task, batch: change(step(task, batch)))
 
 
 def with_sources(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:

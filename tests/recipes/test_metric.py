@@ -139,7 +139,7 @@ def test_why_no_metres_are_claimed_is_said_by_its_cause(metric):
     said(task, 0, 1.6, count=3)
     task.begin(1)
     assert (
-        "no height of the cameras '1.65 m' is known: a height needs 5 frames that say something, and 3 of 3"
+        "no height of the cameras '1.65 m' is known: a height needs 5 frames with inlier objects, found 3 of 3"
         in task._unsure()
     )
 
@@ -266,7 +266,7 @@ def test_an_epoch_that_says_nothing_is_told(metric):
     said(task, 0, 1.6, count=3)
     task.begin(2)
     assert [one.code for one in task.found] == ["H06"]
-    assert "needs 5 frames that say something, and 3 of 3 frames do" in task.found[0].measured
+    assert "needs 5 frames with inlier objects, found 3 of 3 frames" in task.found[0].measured
 
 
 def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric):
@@ -313,7 +313,7 @@ def test_a_run_keeps_its_heights_and_claims_by_them_and_goes_on_where_it_crashed
     undisturbed = recipes.train(quick, out=tmp_path / "undisturbed", on_stop=OnStop.WARN)
     facts = json.loads((undisturbed.folder / "run.json").read_text())
     last = undisturbed.folder / "checkpoints" / "last.safetensors"
-    kept = Checkpoint.open(last).state()["camera_heights"]
+    kept = Checkpoint.open(last).state()["recipe"]
     assert facts["rests_on"].startswith("heights of classes: car 1.504 m")
     assert facts["claim"] == "metres"
     assert kept["heights"]["epoch"] == 2, "of eight steps of three"
@@ -334,7 +334,7 @@ def test_a_run_keeps_its_heights_and_claims_by_them_and_goes_on_where_it_crashed
     crashed = recipes.train(quick, out=tmp_path / "crashed", resume=folder, on_stop=OnStop.WARN)
     again = Checkpoint.open(crashed.folder / "checkpoints" / "last.safetensors")
     assert table(crashed.folder)[1] == rows
-    assert repr(again.state()["camera_heights"]) == repr(kept)
+    assert repr(again.state()["recipe"]) == repr(kept)
     before, after = (
         load_file(folder / "checkpoints" / "last.safetensors") for folder in (undisturbed.folder, crashed.folder)
     )
@@ -347,10 +347,8 @@ def test_heights_go_on_where_a_checkpoint_was_made(metric):
     said(task, 0, 1.6)
     task.begin(1)
     said(task, 0, 1.7)
-    saved: dict[str, Any] = {}
-    task.on_save_checkpoint(saved)
     again, _ = prepared(metric)
-    again.on_load_checkpoint(saved)
+    again.load_training_state(task.training_state())
     for one in (task, again):
         one.begin(2)
     assert task.heights.heights[0].metres > 1.6
@@ -390,14 +388,9 @@ def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_
     assert second.kept_m == task.heights.heights[0].metres == third.kept_m
     assert [bool(one.refused) for one in (first, second, third)] == [False, False, True]
     assert task.validation_images()["camera height"].ndim == 3
-    saved: dict[str, Any] = {}
-    task.on_save_checkpoint(saved)
     again, _ = prepared(metric)
-    again.on_load_checkpoint(saved)
+    again.load_training_state(task.training_state())
     assert again.course.of == task.course.of
-    del saved["camera_heights"]["course"]
-    again.on_load_checkpoint(saved)
-    assert again.course.of == {"1.65 m": []}
 
 
 def test_the_cameras_height_keeps_its_laws_and_a_road_of_twice_the_depth_is_named(metric):

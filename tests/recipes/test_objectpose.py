@@ -133,7 +133,7 @@ def test_what_chooses_the_best_checkpoint_knows_no_weight(small: ObjectPoseConfi
     scores = []
     for config in (small, heavier):
         task = recipe(config).eval()
-        task.on_validation_epoch_start()
+        task.on_validation_start()
         task.validation_step(batch)
         scores.append(task.scores_of_the_whole())
     assert scores[0] == pytest.approx(scores[1], nan_ok=True)
@@ -287,7 +287,7 @@ def test_a_image_without_objects_teaches_the_mask_alone(
     taught = {name for name, gradient in gradients.items() if gradient is not None and (gradient != 0).any()}
     assert bool(taught) == (not words)
     assert not [name for name in taught if any(answer in name for answer in CHANNELS)]
-    task.on_validation_epoch_start()
+    task.on_validation_start()
     scores = task.eval().validation_step(replace(batch, targets=empty))
     assert scores["mask_iou"].isnan().all()  # type: ignore[union-attr]
 
@@ -401,7 +401,7 @@ def test_validation_says_the_same_twice_and_what_evaluation_says(
     monkeypatch.setattr(task.network, "forward", nearly_true)
     said = []
     for size in (1, 3, 3):
-        task.on_validation_epoch_start()
+        task.on_validation_start()
         for first in range(0, len(images), size):
             with torch.inference_mode():
                 task.validation_step(
@@ -422,7 +422,7 @@ def test_scores_of_two_processes_are_those_of_one(
     small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = recipe(small).eval()
-    task.on_validation_epoch_start()
+    task.on_validation_start()
     task.validation_step(batch)
     alone, mine = task.scores_of_the_whole(), dict(task._comparisons)
     halves = [dict(list(mine.items())[:3]), dict(list(mine.items())[2:])]  # an image in both

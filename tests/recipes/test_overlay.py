@@ -194,14 +194,14 @@ def test_resumed_it_goes_on_exactly(
     """Broken off in the third step, with what was measured of the gradients until then; what is pasted lies elsewhere
     by now.
     """
-    real = OverlayRecipe.step
+    real = OverlayRecipe.training_step
 
     def training_step(self: OverlayRecipe, batch: Any) -> Any:
         if self.global_step == 2:
             raise RuntimeError("power cut")
         return real(self, batch)
 
-    monkeypatch.setattr(OverlayRecipe, "step", step)
+    monkeypatch.setattr(OverlayRecipe, "training_step", training_step)
     with pytest.raises(RuntimeError, match="power cut"):
         recipes.train(config, out=tmp_path / "runs")
     monkeypatch.undo()

@@ -163,10 +163,23 @@ def test_headers_from_outside_are_checked(tmp_path: Path, change, message: str) 
         Checkpoint.open(path).state()
 
 
+def test_weights_of_version_1_are_read_and_its_training_state_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    write(path, HEADER, {"state_dict": {"w": torch.ones(2)}})
+    Checkpoint.open(path).check_resumable()
+    with safetensors.safe_open(path, framework="pt") as file:
+        values = json.loads(file.metadata()["stadia"]) | {"version": 1}
+    safetensors.torch.save_file({"state_dict/w": torch.ones(2)}, path, metadata={"stadia": json.dumps(values)})
+    before = Checkpoint.open(path)
+    assert before.weights()["w"].tolist() == [1, 1]
+    with pytest.raises(CheckpointError, match=r"found the training state of version 1, .*; set start_from=.*last.safet"):
+        before.check_resumable()
+
+
 def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.safetensors"
     safetensors.torch.save_file({"w": torch.zeros(2)}, foreign)
-    with pytest.raises(CheckpointError, match="a safetensors file without our header"):
+    with pytest.raises(CheckpointError, match="a safetensors file without a stadia header"):
         Checkpoint.open(foreign)
     torch.save({"w": torch.zeros(2)}, tmp_path / "pickled.ckpt")
     (tmp_path / "K.txt").write_text("700 0 320\n0 700 96\n0 0 1\n")

@@ -19,10 +19,9 @@ import torch
 from rich.console import Console
 from small_recipe import SmallLoader, SmallRecipe
 
-from stadia.losses.report import LossReport
-
 from stadia.core.errors import RunError, StadiaError
 from stadia.core.types import Batch
+from stadia.losses.report import LossReport
 from stadia.training import checkpoints
 from stadia.training.checkpoints import Checkpoint, load_weights
 from stadia.training.config import TrainingConfig
@@ -101,7 +100,9 @@ def test_a_sample_without_a_score_is_left_out_of_the_mean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(
-        SmallRecipe, "validation_step", lambda self, batch: {"error": torch.tensor([2.0] + [math.nan] * (batch.size - 1))}
+        SmallRecipe,
+        "validation_step",
+        lambda self, batch: {"error": torch.tensor([2.0] + [math.nan] * (batch.size - 1))},
     )
     run, _ = small_recipe.train(tmp_path)
     assert float(rows(run)[-1]["val/error"]) == 2.0

@@ -9,7 +9,7 @@ import small_recipe
 import torch
 from torch import nn
 
-from stadia.training.callbacks.histograms import MOST_GROUPS, groups_of, spread
+from stadia.training.callbacks.histograms import MAX_GROUPS, groups_of, spread
 from stadia.training.loggers import read_rows
 from stadia.training.optim import sample
 
@@ -45,7 +45,7 @@ def test_many_layers_of_one_kind_are_seen_one_by_one_while_there_are_not_too_man
     assert len(set(groups.values())) == 13
     more = [name.replace("layer.", f"layer.{block}") for block in range(1, 5) for name in layers]
     assert set(groups_of([*more, "dpt.neck.convs.0.weight"]).values()) == {"encoder.layer", "neck.convs"}
-    assert len(set(groups_of([*layers, *more]).values())) <= MOST_GROUPS
+    assert len(set(groups_of([*layers, *more]).values())) <= MAX_GROUPS
 
 
 def test_a_small_network_is_seen_layer_by_layer_and_a_single_one_by_its_name() -> None:

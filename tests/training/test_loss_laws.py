@@ -10,17 +10,16 @@ import small_recipe
 import torch
 from small_recipe import SmallRecipe
 
-from stadia.losses.report import LossReport
-
 from stadia.core.errors import RunError
 from stadia.core.types import Batch
+from stadia.losses.report import LossReport
 from stadia.training.loggers import read_rows
 from stadia.training.loss_laws import broken_laws
 
 
 def test_a_term_below_its_least_value_is_told_with_both_numbers() -> None:
     terms = {"silog": -0.14, "uncertainty": -6.9}
-    assert broken_laws(-7.04, terms, {"silog": 0.0}) == ["term 'silog' is -0.14, below its least value 0"]
+    assert broken_laws(-7.04, terms, {"silog": 0.0}) == ["term 'silog' is -0.14, below its minimum 0"]
     assert broken_laws(-7.04, terms, {}) == [], "a logarithm has no least value unless its loss declares one"
     assert broken_laws(-7.04, terms, {"silog": -1.0, "uncertainty": -7.0}) == []
 
@@ -64,7 +63,7 @@ class Unweighted(SmallRecipe):
 @pytest.mark.parametrize(
     ("task", "told"),
     [
-        (Wrong, r"loss of step 6: found term 'square' is -0\.\d+, below its least value 0"),
+        (Wrong, r"loss of step 6: found term 'square' is -0\.\d+, below its minimum 0"),
         (Unweighted, r"the sum of its terms"),
     ],
 )

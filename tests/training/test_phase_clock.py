@@ -13,21 +13,20 @@ import pytest
 import torch
 from rich.console import Console
 from small_recipe import SmallLoader, SmallRecipe
-
-from stadia.losses.report import LossReport
 from torch import Tensor, nn
 
 from stadia.core.types import Batch
 from stadia.diagnostics.finding import read_findings
 from stadia.diagnostics.watch import Watch
 from stadia.diagnostics.watching.times import ROWS, ImpossibleTimes
+from stadia.losses.report import LossReport
 from stadia.training import phase_clock
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import fit
 from stadia.training.flops import FlopCount
 from stadia.training.loggers import read_rows
-from stadia.training.run import Run
 from stadia.training.phase_clock import Stopwatch
+from stadia.training.run import Run
 
 # -- the stopwatch
 # ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A training that is killed, interrupted or crashed goes on with the losses of an undisturbed one, to the last digit."""
+"""A training that is killed, interrupted or crashed resumes with the losses of an undisturbed one, bit for bit."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def table(run: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def kill_after(root: Path, step: int, **values: Any) -> Path:
-    """Train in a process of its own, and kill it with SIGKILL once it has logged this step; returns the run's folder."""
+    """Train in a process of its own, and kill it with SIGKILL once it has logged this step; return the run folder."""
     arguments = [f"{name}={json.dumps(value)}" for name, value in values.items()]
     process = subprocess.Popen(
         [sys.executable, small_recipe.__file__, str(root), *arguments], stderr=subprocess.PIPE, text=True
@@ -73,7 +73,7 @@ def kill_after(root: Path, step: int, **values: Any) -> Path:
 
 
 def test_killed_in_mid_epoch_with_workers_accumulation_and_a_validation_between(tmp_path: Path) -> None:
-    """7 batches an epoch, 2 a step: step 9 lies in mid-epoch, and the checkpoint of step 8 is two steps back by then."""
+    """7 batches an epoch, 2 a step: step 9 lies in mid-epoch, and the checkpoint of step 8 is two steps old by then."""
     values = {"accumulate": 2, "checkpoint_every": 4, "validate_every": 3, "workers": 2, "clip_norm": 1.0}
     undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
     killed = kill_after(tmp_path / "killed", 11, pause_s=0.03, **values)

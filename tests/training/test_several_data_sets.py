@@ -43,9 +43,7 @@ def train(root: Path, order: Any, resume: Path | None = None, callbacks: Any = (
         else Run.create(root, "two", {"training": config.model_dump(mode="json")}, recipe="small", seed=1)
     )
     val = InTurn({"a": SmallLoader(3, shuffled=False), "b": SmallLoader(4, shuffled=False)})
-    fit(
-        small_recipe.SmallRecipe(), mixture(order), val, config, run, resume=resume is not None, callbacks=callbacks
-    )
+    fit(small_recipe.SmallRecipe(), mixture(order), val, config, run, resume=resume is not None, callbacks=callbacks)
     return run
 
 

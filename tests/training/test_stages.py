@@ -195,5 +195,5 @@ def test_stages_that_make_no_training(stages: list[dict[str, Any]], message: str
 
 
 def test_batches_that_nobody_settled() -> None:
-    with pytest.raises(ConfigError, match=r"training.stages: found batch_size 'auto', unsettled"):
+    with pytest.raises(ConfigError, match=r"training.stages: found batch_size 'auto', unresolved"):
         Staged([SmallLoader()], config({"height": 4, "width": 6, "share": 1.0}))

@@ -4,11 +4,7 @@ from stadia.core.tables import Table
 
 OPTIMIZERS = Table(
     "optimizer",
-    {
-        "adam": "stadia.training.optim:adam",
-        "adamw": "stadia.training.optim:adamw",
-        "sgd": "stadia.training.optim:sgd",
-    },
+    {"adam": "stadia.training.optim:adam", "adamw": "stadia.training.optim:adamw", "sgd": "stadia.training.optim:sgd"},
 )
 
 SCHEDULES = Table(

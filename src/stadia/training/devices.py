@@ -1,4 +1,4 @@
-"""Where batches and networks go."""
+"""Select the device of a process."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import torch
 
 
 def device_of(accelerator: str = "auto") -> torch.device:
-    """The process's GPU where there is one and `training.accelerator` lets it be used, else the processor."""
+    """Return the GPU of this process where there is one and `training.accelerator` allows it, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda") else "cpu")

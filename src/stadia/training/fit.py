@@ -297,7 +297,8 @@ def _start_lines(
     if step >= steps:
         yield f"{recipe.recipe}: all {step} steps are done already, in {run.folder}"
     else:
-        yield f"{_describe_weights(recipe, step)} on {_describe_place(fabric)}, {_describe_length(fabric, config, plan, step)}, in {run.folder}"
+        parts = _describe_weights(recipe, step), _describe_place(fabric), _describe_length(fabric, config, plan, step)
+        yield "{} on {}, {}".format(*parts) + f", in {run.folder}"
     yield from stages.told(config.stages, plan.stretches, recipe.config.optimizer.lr) if plan.stretches else ()
     if step == 0 and steps < FEW_STEPS:
         yield _FEW.format(steps)

@@ -1,4 +1,4 @@
-"""How many floating point operations a piece of a program takes at least: its convolutions and products of matrices."""
+"""Count the floating point operations of convolutions and matrix products."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ _paused = False
 
 @contextlib.contextmanager
 def uncounted() -> Iterator[None]:
-    """What is computed within is no part of a step, as a measurement that is made now and then: every `FlopCount` looks
-    away.
-    """
+    """Pause every `FlopCount`: what is computed within is no part of a step (an occasional measurement)."""
     global _paused
     before, _paused = _paused, True
     try:
@@ -26,11 +24,9 @@ def uncounted() -> Iterator[None]:
 
 
 class FlopCount(TorchDispatchMode):
-    """While entered, counts by torch's own formulas, two operations for each multiplication. What has no formula counts
-    nothing.
+    """While entered, count by the formulas of torch, two operations for each multiplication; without a formula, none.
 
-    It looks on alone, where torch's FlopCounterMode takes composed operations apart, so nothing that it counts is
-    computed otherwise.
+    Unlike torch's FlopCounterMode it does not decompose operations, so it changes no result.
     """
 
     def __init__(self) -> None:
@@ -44,6 +40,6 @@ class FlopCount(TorchDispatchMode):
         out = func(*args, **kwargs)
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None and not _paused:
-            with contextlib.suppress(Exception):  # a shape that a formula does not know ends no training
+            with contextlib.suppress(Exception):  # a shape that a formula does not support must not end a training
                 self.flops += int(formula(*args, **kwargs, out_val=out))
         return out

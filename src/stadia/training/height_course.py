@@ -1,6 +1,4 @@
-"""How the camera heights of a training went, epoch by epoch: what each epoch's frames said of a group of cameras, and
-what was kept.
-"""
+"""The history of the camera heights of a training: the estimate of each epoch, and the height that was kept."""
 
 from __future__ import annotations
 
@@ -14,11 +12,10 @@ from stadia.training.camera_heights import Estimate
 
 @dataclass(frozen=True, slots=True)
 class EpochHeight:
-    """Of one group. Metres, NaN where there is none.
+    """The height of one group of cameras after an epoch. Metres, NaN where there is none.
 
-    epoch: that has ended, from 0.  said_m, low_m, high_m: the median over its frames, and their quartiles.
-    kept_m: the height known from then on.  refused: why the epoch was not believed; empty where it was, or said
-        nothing.
+    epoch: from 0.  said_m, low_m, high_m: the median over its frames, and their quartiles.
+    kept_m: the average height from then on.  refused: why the estimate was rejected; empty where it was not.
     """
 
     epoch: int
@@ -30,7 +27,7 @@ class EpochHeight:
 
 
 class HeightCourse:
-    """What epochs said of each group of cameras, in their order.
+    """The epochs of each group of cameras, in their order.
 
     groups: their names, by number.
     """
@@ -39,11 +36,11 @@ class HeightCourse:
         self.of: dict[str, list[EpochHeight]] = {name: [] for name in groups}
 
     def add(self, epoch: int, estimates: Mapping[int, Estimate], kept_m: Sequence[float]) -> None:
-        """Keep what an epoch that has ended says.
+        """Add the estimates of an epoch.
 
         Args:
             epoch: its number.
-            estimates: by the number of the group; without those that had no frame.
+            estimates: by the number of the group; without groups that had no frame.
             kept_m: of each group, NaN for none.
         """
         for group, (of_group, kept) in enumerate(zip(self.of.values(), kept_m, strict=True)):
@@ -54,9 +51,7 @@ class HeightCourse:
                 of_group.append(EpochHeight(epoch, math.nan, math.nan, math.nan, kept))
 
     def state_dict(self) -> dict[str, list[dict[str, Any]]]:
-        """All of it."""
         return {name: [asdict(one) for one in of_group] for name, of_group in self.of.items()}
 
     def load_state_dict(self, state: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Go on from there."""
         self.of = {name: [EpochHeight(**one) for one in state.get(name, ())] for name in self.of}

@@ -1,4 +1,4 @@
-"""Where scalars and images go: metrics.csv, TensorBoard, Weights & Biases. Each resumes without a doubled row."""
+"""Log scalars, images and histograms to CSV, TensorBoard and Weights & Biases; resume without repeated rows."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ HISTOGRAM = ["step", "name", "zero", *(f"p{percent:02}" for percent in PERCENTS)
 
 
 class Logger(ABC):
-    """Takes what the callbacks measure. Opened once a training, in its main process alone.
+    """Write what the callbacks measure. Opened once per training, in its main process.
 
     Args:
         run: whose folder to write into.
-        step: that the training starts behind: 0, or the checkpoint's when it is resumed; what was logged later is taken
-            back.
+        step: of the checkpoint that the training resumes from, else 0; later rows are removed.
     """
 
     @abstractmethod
@@ -43,20 +42,19 @@ class Logger(ABC):
         return
 
     def histogram(self, step: int, name: str, values: NDArray[np.float32]) -> None:
-        """Log how (N,) values of a step are spread."""
+        """Log the distribution of (N,) values of a step."""
         return
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
         return
 
 
 class CsvLogger(Logger):
-    """metrics.csv: `step`, `epoch`, then a column a scalar in the order of their first appearance; empty = not logged.
+    """Write metrics.csv: `step`, `epoch`, then a column per scalar in order of appearance; empty = not logged.
 
-    A row is flushed when it is logged. A new name widens the table: the file is written anew, whole or not at all.
-    Of histograms histograms.csv holds the percentiles of |value|, and the share of values that are exactly 0: a row
-    each.
+    Each row is flushed. A new name adds a column: the file is rewritten atomically. histograms.csv has a row per
+    histogram: percentiles of |value|, and the share of values that are exactly 0.
     """
 
     def __init__(self, run: Run, step: int) -> None:
@@ -95,7 +93,7 @@ class CsvLogger(Logger):
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv as text by column; a last row that was cut short is not one."""
+    """Return the rows of a metrics.csv as text by column, without an incomplete last row."""
     text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     return list(csv.DictReader(io.StringIO(whole)))
@@ -118,7 +116,7 @@ def _line(cells: list[str]) -> str:
 
 
 class TensorBoardLogger(Logger):
-    """Events in RUN/tensorboard; `tensorboard --logdir runs` shows every run."""
+    """Write events into RUN/tensorboard; `tensorboard --logdir runs` shows every run."""
 
     def __init__(self, run: Run, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -140,7 +138,7 @@ class TensorBoardLogger(Logger):
 
 
 class WandbLogger(Logger):
-    """Weights & Biases, where it is installed; a resumed training goes on in the same W&B run."""
+    """Log to Weights & Biases, where it is installed; a resumed training continues the same W&B run."""
 
     def __init__(self, run: Run, step: int) -> None:
         if importlib.util.find_spec("wandb") is None:

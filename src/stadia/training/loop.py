@@ -1,6 +1,6 @@
 """The training loop: batch, forward, loss, backward, clip, update, validate, checkpoint, stop.
 
-Lightning Fabric carries devices, precision and processes. `fit` (training/fit.py) builds the loop and runs it in a run folder.
+Lightning Fabric carries devices, precision and processes. `fit` (training/fit.py) builds the loop in a run folder.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Callback:
 
 
 class StepForward(nn.Module):
-    """Run a step of a recipe as the forward of a module: DistributedDataParallel synchronizes what passes through `forward`.
+    """Run a step of a recipe as the forward of a module, through which DistributedDataParallel synchronizes.
 
     Batch and result are attributes, since Fabric would convert the precision of arguments and results.
     """
@@ -91,8 +91,8 @@ class StepForward(nn.Module):
 class TrainingLoop:
     """Train a recipe for all steps of its plan. The attributes are the state of the training, for callbacks.
 
-    step: updates made.  batch, report: of the latest training batch; report is None between batches.  batch_loss: its loss.
-    gradient_norm: () of the latest update, before clipping.  lr: of the latest update.
+    step: updates made.  batch, report: the latest training batch and its loss; report is None between batches.
+    batch_loss: of the latest batch.  gradient_norm, lr: of the latest update; () before clipping.
     metrics: means of the latest validation by name, `val/NAME`, equal in all processes.  best: of the best validation.
 
     Args:
@@ -135,26 +135,26 @@ class TrainingLoop:
         self.best: float | None = None
         self.generators: dict[str, Tensor] | None = None  # of a resumed training, until it starts
 
-    # -- the loop -------------------------------------------------------------------------------------------------------
+    # -- the loop ------------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
         """Train until all steps are made or the time is over. Raises StopRequest where a stop was requested."""
         try:
             self.start()
-            with contextlib.closing(iter(self.batches)) as stream:
-                while not self.is_finished:
-                    self.train_step(stream)
-                    if validates := self.is_validation_due:
-                        self.validate()
-                    self.save_checkpoints(after_validation=validates)
+            stream = iter(self.batches)
+            while not self.is_finished:
+                self.train_step(stream)
+                if validates := self.is_validation_due:
+                    self.validate()
+                self.save_checkpoints(after_validation=validates)
             if row := self.clock.finish():
                 self.call("on_row", self.step, row)
         except BaseException as error:
+            self.clock.release()
             for callback in self.callbacks:
                 callback.on_exception(self, error)
             raise
         finally:
-            self.clock.release()
             for callback in self.callbacks:
                 callback.on_train_end(self)
 
@@ -178,7 +178,7 @@ class TrainingLoop:
             self.recipe.on_batch_start()
             self.call("on_batch_start", is_last)
 
-            with self.fabric.no_backward_sync(self.model, enabled=not is_last):  # processes average their gradients once a step
+            with self.fabric.no_backward_sync(self.model, enabled=not is_last):  # gradients are averaged once a step
                 self.report = self.forward("training_step", self.batch)
                 self.clock.mark("loss")
                 self.fabric.backward(self.report.total / self.plan.accumulate)
@@ -196,16 +196,18 @@ class TrainingLoop:
         self.time_limit.add_step(self.any_process)
 
     def check_gradients(self, is_last: bool) -> None:
-        """Measure the norm of the gradient. Raise NotFiniteError where it or the loss is not finite, before the weights change.
+        """Measure the gradient norm. Raise NotFiniteError before the weights change where it or the loss is not finite.
 
-        Both are read from the device as one number: a batch waits for a GPU only here. In fp16 the scaler skips an update whose
-        gradient overflows, and lowers its scale; the gradient has to be finite once the scale is 1.
+        Both are read from the device as one number: a batch waits for a GPU only here. In fp16 the scaler skips an
+        update whose gradient overflows, and lowers its scale; at a scale of 1 the gradient has to be finite.
         """
         assert self.report is not None
         assert self.batch is not None
         if self.scaler is not None and is_last:
             self.scaler.unscale_(self.optimizer.optimizer)
-        self.gradient_norm = torch.nn.utils.get_total_norm([p.grad for p in self.recipe.parameters() if p.grad is not None])
+        self.gradient_norm = torch.nn.utils.get_total_norm(
+            [p.grad for p in self.recipe.parameters() if p.grad is not None]
+        )
         both = torch.complex(self.report.total.detach().float(), self.gradient_norm.float()).item()
         self.batch_loss = both.real
         if not math.isfinite(both.real):
@@ -253,7 +255,14 @@ class TrainingLoop:
         A checkpoint holds the moment after a step, and after its validation.
         """
         stops = self.any_process(self.stop_requested())
-        metric = next((self.metrics[name] for name in self.recipe.best_metrics if math.isfinite(self.metrics.get(name, math.nan))), None)
+        metric = next(
+            (
+                self.metrics[name]
+                for name in self.recipe.best_metrics
+                if math.isfinite(self.metrics.get(name, math.nan))
+            ),
+            None,
+        )
         if after_validation and metric is not None and (self.best is None or metric < self.best):
             self.best = metric
             self.save("best", "weights")
@@ -263,7 +272,7 @@ class TrainingLoop:
         if stops:
             raise StopRequest
 
-    # -- what it is made of ---------------------------------------------------------------------------------------------
+    # -- what it is made of --------------------------------------------------------------------------------------------
 
     @property
     def is_finished(self) -> bool:
@@ -272,7 +281,7 @@ class TrainingLoop:
 
     @property
     def is_validation_due(self) -> bool:
-        """Whether to validate after this step: every `validate_every` steps, by default each epoch or pass, and after the last one."""
+        """Whether to validate now: every `validate_every` steps, by default each epoch or pass, and at the end."""
         if self.val_batches is None:
             return False
         if self.config.validate_every is None and self.plan.by_passes:

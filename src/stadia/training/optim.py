@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules by name, over every trainable parameter exactly once; the size of an update."""
+"""Optimizers and learning-rate schedules by name, the size of an update, and errors of values that are not finite."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAMPLED = 4096
 """Values of each weight that the size of an update is measured by. A copy of all would take the memory of a batch."""
 
 
-# -- optimizers -----------------------------------------------------------------------------------------------------------
+# -- optimizers --------------------------------------------------------------------------------------------------------
 
 
 def adam(groups: Groups, config: OptimizerConfig) -> Optimizer:
@@ -89,7 +89,7 @@ def build(module: nn.Module, config: OptimizerConfig, groups: Groups | None = No
     return optimizer
 
 
-# -- learning rate --------------------------------------------------------------------------------------------------------
+# -- learning rate -----------------------------------------------------------------------------------------------------
 
 
 class Schedule(Protocol):
@@ -163,7 +163,7 @@ class LearningRate:
             group["lr"] = lr * (self.plan.lr_factor(step) * scheduled)
 
 
-# -- updates --------------------------------------------------------------------------------------------------------------
+# -- updates -----------------------------------------------------------------------------------------------------------
 
 
 class UpdateRatio:

@@ -151,7 +151,7 @@ class PhaseClock:
         step: updates made before it.
         """
         self.mark("loading")
-        stage = self.plan.place(step * self.plan.accumulate).stretch
+        stage = self.plan.place(step * self.plan.accumulate).phase
         if stage != self.stage:
             self.stage, self.steps_of_stage, self.flops = stage, 0, {}
             self.stopwatch.forget_steps()  # of another image size or batch size than the one counted from here on
@@ -177,7 +177,7 @@ class PhaseClock:
         return self.stopwatch.lap()
 
     def finish(self) -> dict[str, float]:
-        """End a training: write the times into run.json, and return a row of shares of the machine's peak, if measured."""
+        """End a training: write the times into run.json; return a row of shares of the machine's peak, if measured."""
         self.release()
         self.mark("other")
         if not self.run.writes:
@@ -242,7 +242,9 @@ class PhaseClock:
 def describe_device(facts: dict[str, Any]) -> str:
     """Return `here on 2 threads` or `here on cuda`."""
     threads = facts["threads"]
-    return f"here on {threads} thread{'s' * (threads != 1)}" if facts["device"] == "cpu" else f"here on {facts['device']}"
+    return (
+        f"here on {threads} thread{'s' * (threads != 1)}" if facts["device"] == "cpu" else f"here on {facts['device']}"
+    )
 
 
 def describe_times(facts: dict[str, Any]) -> str:

@@ -38,12 +38,12 @@ DataT = TypeVar("DataT")
 class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     """A module that opens its data, trains on it and predicts. Subclass it and define `training_step`.
 
-    `Recipe[MyConfig, MyData]` trains on batches of video; `Recipe[MyConfig, MyData, MyInputs, MyTargets]` on its own batches.
+    `Recipe[MyConfig, MyData]` trains on batches of video; `Recipe[MyConfig, MyData, MyInputs, MyTargets]` on its own.
 
     recipe: its name, written into checkpoints; a checkpoint of another recipe is refused.
-    best_metrics: choose the best checkpoint: the first of these that validation returns, lower is better. None of them may depend on
-        the weights of the loss: lowering a weight would make a checkpoint the best. Without any, the last checkpoint counts.
-    in_stages: whether `training.stages` may train it at several sizes, by `data.height` and `data.width`. No weight is bound to a size.
+    best_metrics: the first of these that validation returns chooses the best checkpoint, lower is better. None may
+        depend on the weights of the loss, which could be lowered. Without any, the last checkpoint counts.
+    in_stages: whether `training.stages` may train it at several sizes, by `data.height` and `data.width`.
     starts_from: other recipes whose checkpoints `start_from` accepts, since their networks are the same.
     of_data: buffers that describe the data of a training. They are not copied from the checkpoint that it starts from.
 
@@ -68,10 +68,10 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         self.global_step = 0  # updates made
         self.rank = 0  # of this process
 
-    # -- training -------------------------------------------------------------------------------------------------------
+    # -- training ------------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch[InputsT, TargetsT]) -> LossReport:
-        """Return the loss of a batch: networks, geometry and losses. Runs under autocast with precision "bf16" or "fp16"."""
+        """Return the loss of a batch: networks, geometry and losses. With "bf16" and "fp16", runs under autocast."""
         raise NotImplementedError(f"{type(self).__name__} defines no training_step")
 
     def on_batch_start(self) -> None:
@@ -82,7 +82,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         return optim.parameter_groups(self, self.config.optimizer.weight_decay)
 
     def images(self, batch: Batch[InputsT, TargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        """Return (H, W, 3) RGB images by label, for the image sheet of a training step: input, depth, warped, residual."""
+        """Return (H, W, 3) RGB images by label, for the image sheet of a step: input, depth, warped, residual."""
         return {}
 
     def training_state(self) -> dict[str, Any]:
@@ -92,15 +92,16 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `training_state` returned."""
 
-    # -- validation -----------------------------------------------------------------------------------------------------
+    # -- validation ----------------------------------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
         """Called before the first batch of a validation: reset what it accumulates."""
 
     def validation_step(self, batch: Batch[InputsT, TargetsT]) -> Mapping[str, Tensor | float]:
-        """Return scores of a validation batch by name: (B,), NaN for a sample without a score, or () for a mean over the batch.
+        """Return scores of a validation batch by name: (B,), NaN for a sample without a score, or () for a batch mean.
 
-        The mean over the samples of the set, without NaN, over all processes, is logged as `val/NAME`. Names may differ between batches.
+        `val/NAME` is logged: the mean over the samples of the set and all processes, without NaN. Names may differ
+        between batches.
         """
         report = self.training_step(batch)
         return {"loss": report.total, **{f"term/{name}": value for name, value in report.terms.items()}}
@@ -116,7 +117,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         """Return (H, W, 3) RGB images by name of a finished validation. Called in the main process alone."""
         return {}
 
-    # -- data and weights before a training ------------------------------------------------------------------------------
+    # -- data and weights before a training ----------------------------------------------------------------------------
 
     @classmethod
     def prepare(cls, config: ConfigT, console: Console) -> tuple[ConfigT, DataT]:
@@ -128,10 +129,10 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
 
     @classmethod
     def check_start(cls, config: ConfigT) -> None:
-        """Raise CheckpointError where the initial weights of a new training are missing. Called first, and not on resume."""
+        """Raise CheckpointError where the initial weights of a new training are missing. Not called on resume."""
 
     def remember(self, data: DataT) -> None:
-        """Store in buffers, and so in checkpoints, what prediction needs of the training data. Called before training."""
+        """Store in buffers, and so in checkpoints, what prediction needs of the training data, before training."""
 
     @property
     def weights(self) -> Mapping[str, str]:
@@ -155,7 +156,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         """
         return {}
 
-    # -- a trained recipe -----------------------------------------------------------------------------------------------
+    # -- a trained recipe ----------------------------------------------------------------------------------------------
 
     def predictor(self, size: tuple[int, int] | None = None) -> Predictor | None:
         """Return a predictor of depth and motion for `load_predictor`; None where the recipe predicts no depth.
@@ -165,7 +166,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         return None
 
     def predict(self, request: Any, progress: Any) -> Iterator[str]:
-        """Run `stadia predict`: write predictions for an input into a new folder; yield lines that describe them ("note: ...").
+        """Run `stadia predict`: write predictions into a new folder; yield lines that describe them ("note: ...").
 
         Raises CheckpointError where the recipe predicts nothing.
         """
@@ -175,13 +176,17 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         """Run `stadia evaluate CHECKPOINT DATA`: score predictions on a labelled data set.
 
         run: the folder of the checkpoint.  progress: of images that are decoded first.
-        Returns the summary to print, with its "notes", and the files written. Raises CheckpointError where nothing can be scored.
+        Returns the summary to print, with its "notes", and the files written. Raises CheckpointError where nothing can
+        be scored.
         """
         raise self._unsupported(request.checkpoint, "scores nothing")
 
     def _unsupported(self, checkpoint: Path, what: str) -> CheckpointError:
         return CheckpointError(
-            checkpoint, found=f"a checkpoint of '{self.recipe}', which {what}", expected="one that does", fix="pass another"
+            checkpoint,
+            found=f"a checkpoint of '{self.recipe}', which {what}",
+            expected="one that does",
+            fix="pass another",
         )
 
     def score(self, data: DataT, run: Run, console: Console) -> None:

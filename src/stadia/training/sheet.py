@@ -1,4 +1,4 @@
-"""The image sheet: a step's images with their names, side by side in one."""
+"""Compose labeled images on one sheet."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 _BAR, _GAP = 20, 4  # pixels: the label's bar, the gap between tiles
 _BACKGROUND, _INK = 24, (235, 235, 235)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX, 0.45
-_SHAPE = 1.5  # width over height that a sheet comes near to
+_SHAPE = 1.5  # desired width over height of a sheet
 
 
 def compose(images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Lay labeled (H, W, 3) uint8 RGB images out on one sheet, in their order, row by row.
 
-    All tiles have the size of the largest image; a smaller one is enlarged by its nearest pixels, its shape kept. Where
-    the labels are wider than that, all are enlarged by a whole factor.
+    All tiles have the size of the largest image. Smaller ones are enlarged with nearest-neighbor sampling at their
+    aspect ratio. Where labels are wider than that, all are enlarged by an integer factor.
     """
     if not images:
         raise ValueError("a sheet needs an image")
     height = max(image.shape[0] for image in images.values())
     width = max(image.shape[1] for image in images.values())
-    factor = -(-max(map(_width_of, images)) // width)
+    factor = -(-max(map(_label_width, images)) // width)
     height, width = factor * height, factor * width
     tile_height, tile_width = height + _BAR + _GAP, width + _GAP
     columns = min(
@@ -36,17 +36,17 @@ def compose(images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
     for number, (label, image) in enumerate(images.items()):
         top, left = (number // columns) * tile_height + _GAP, (number % columns) * tile_width + _GAP
         cv2.putText(sheet, label, (left + 2, top + _BAR - 6), *_FONT, _INK, 1, cv2.LINE_AA)
-        fitted = _enlarged(image, height, width)
+        fitted = _enlarge(image, height, width)
         sheet[top + _BAR : top + _BAR + fitted.shape[0], left : left + fitted.shape[1]] = fitted
     return sheet
 
 
-def _width_of(label: str) -> int:
-    """Of what is written, with two pixels on either side."""
+def _label_width(label: str) -> int:
+    """Return the width of a label, with two pixels on either side."""
     return int(cv2.getTextSize(label, *_FONT, 1)[0][0]) + 4
 
 
-def _enlarged(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def _enlarge(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"an image is (H, W, 3) uint8, found {image.shape} {image.dtype}")
     factor = min(height / image.shape[0], width / image.shape[1])

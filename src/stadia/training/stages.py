@@ -1,4 +1,4 @@
-"""A training whose images grow: loaders of several sizes, one after the other, as one."""
+"""Progressive resizing: loaders of several image sizes, one after the other, as one loader."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from stadia.training.config import StageConfig, TrainingConfig
 from stadia.training.stream import EpochLoader, Stretch, shard
 
 POWER = {"root": 0.5, "linear": 1.0, "constant": 0.0}
-"""Of the batch over the last stage's, by `training.stage_lr`: root for adam (Malladi et al., arXiv 2205.10287), linear
-for gradient descent (Goyal et al., arXiv 1706.02677).
+"""Exponent of the batch size relative to the last stage, by `training.stage_lr`: root for adam (Malladi et al., arXiv
+2205.10287), linear for gradient descent (Goyal et al., arXiv 1706.02677).
 """
 
 
 @runtime_checkable
 class Rests(Protocol):
-    """A loader that can let its processes go."""
+    """A loader that can stop its processes."""
 
     def rest(self) -> None:
-        """Nothing is asked of it for a while."""
+        """Stop the processes until the next iteration."""
         ...
 
 
 class Staged:
-    """The loaders of a training's stages as one `EpochLoader`; weights, optimizer and step go on from one to the next.
+    """The loaders of the stages of a training as one `EpochLoader`.
 
-    Epochs are counted through. Each stage begins one of its own, so that no order and no augmentation comes twice;
-    where its share ends in the middle of an epoch the rest of that is left out.
+    Epochs are counted through. Each stage begins a new epoch, so no order and no augmentation repeats. Where the share
+    of a stage ends within an epoch, the rest of that epoch is left out.
 
     Args:
         loaders: of each stage, at its size, in batches of its size.
-        config: with `stages`, of which no batch_size is "auto" any more.
+        config: with `stages`, every batch_size resolved.
     """
 
     def __init__(self, loaders: Sequence[EpochLoader], config: TrainingConfig) -> None:
@@ -44,11 +44,11 @@ class Staged:
 
     @property
     def samples(self) -> Any:
-        """Of the last stage: what stands for the training's data."""
+        """The samples of the last stage, which stand for the data of the training."""
         return self.loaders[-1].samples  # type: ignore[attr-defined]
 
     def stretches(self, config: TrainingConfig) -> tuple[Stretch, ...]:
-        """How many updates each stage makes of its share of the samples, and at which learning rate."""
+        """Return the updates that each stage makes from its share of the samples, and its learning rate."""
         power, found = POWER[self.config.stage_lr], []
         for stage, loader, size in zip(self.config.stages, self.loaders, self.sizes, strict=True):
             steps = []
@@ -60,11 +60,11 @@ class Staged:
         return tuple(found)
 
     def __len__(self) -> int:
-        """Batches of an epoch of the last stage; of any, where the others have none."""
+        """Return the batches of an epoch of the last stage; 0 where any stage has none."""
         return min(map(len, self.loaders)) and len(self.loaders[-1])
 
     def set_position(self, epoch: int, batch: int) -> None:
-        """The next iteration goes through this epoch of the whole training, from this batch to its last."""
+        """Let the next `iter` yield this epoch of the whole training, from this batch to its last."""
         first = 0
         for number, (stretch, loader) in enumerate(zip(self.stretches(self.config), self.loaders, strict=True)):
             epochs = -(-stretch.steps * self.config.accumulate // stretch.batches_per_epoch)
@@ -77,7 +77,7 @@ class Staged:
             first += epochs
 
     def shard(self, rank: int, world_size: int) -> None:
-        """Keep the part of one process among those that train together."""
+        """Keep the batches of one of `world_size` processes."""
         shard(self.loaders, rank, world_size)
 
     def __iter__(self) -> Iterator[Batch[Any, Any]]:
@@ -85,16 +85,16 @@ class Staged:
 
 
 def batch_sizes(config: TrainingConfig) -> list[int]:
-    """Of each stage. Raises ConfigError where one is "auto" still."""
+    """Return the batch size of each stage. Raises ConfigError where one is still "auto"."""
     sizes = [stage.batch_size for stage in config.stages]
     if "auto" in sizes:
         fix = "train by stadia.recipes.train, which probes the memory"
-        raise ConfigError("training.stages", found="batch_size 'auto', unsettled", expected="a number", fix=fix)
+        raise ConfigError("training.stages", found="batch_size 'auto', unresolved", expected="a number", fix=fix)
     return [int(size) for size in sizes]
 
 
 def told(stages: Sequence[StageConfig], stretches: Sequence[Stretch], lr: float) -> list[str]:
-    """A line a stage, for whoever trains."""
+    """Return a line for each stage."""
     firsts = firsts_of(stretches)
     return [
         f"stage {number}: {stage.width}x{stage.height}, batches of {stage.batch_size}, steps {first} to"
@@ -104,7 +104,7 @@ def told(stages: Sequence[StageConfig], stretches: Sequence[Stretch], lr: float)
 
 
 def facts(stages: Sequence[StageConfig], stretches: Sequence[Stretch]) -> list[dict[str, Any]]:
-    """For run.json: what each stage is, and the step (from 1) that it begins with."""
+    """Return each stage for run.json, with its first step (from 1)."""
     return [
         {**stage.model_dump(mode="json"), "first_step": first, "steps": part.steps, "lr_factor": part.lr_factor}
         for stage, part, first in zip(stages, stretches, firsts_of(stretches), strict=True)
@@ -112,7 +112,7 @@ def facts(stages: Sequence[StageConfig], stretches: Sequence[Stretch]) -> list[d
 
 
 def firsts_of(stretches: Sequence[Stretch]) -> list[int]:
-    """The first step of each, from 1."""
+    """Return the first step of each part, from 1."""
     firsts = [1]
     for before, _ in pairwise(stretches):
         firsts.append(firsts[-1] + before.steps)
@@ -120,5 +120,5 @@ def firsts_of(stretches: Sequence[Stretch]) -> list[int]:
 
 
 def at_constant_pixels(stage: StageConfig, last: StageConfig, batch_size: int) -> int:
-    """So many samples that a batch has as many pixels as one of the last stage."""
+    """Return the batch size of a stage whose batches have as many pixels as those of the last stage."""
     return max(batch_size * last.height * last.width // (stage.height * stage.width), 1)

@@ -1,4 +1,7 @@
-"""The batches of a whole training as one stream, so that a position in it is one number: the batches trained."""
+"""The batches of a whole training as one stream: its length, its position, its processes.
+
+A position in the stream is one number: the batches trained.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from stadia.training.config import TrainingConfig
 
 
 class Batches(Protocol):
-    """What validation asks of a loader: batches, and how many. A list of them will do."""
+    """An iterable of batches with a length; a list of batches is one."""
 
     def __len__(self) -> int: ...
 
@@ -23,13 +26,12 @@ class Batches(Protocol):
 class EpochLoader(Batches, Protocol):
     """A loader whose batches are a pure function of (seed, epoch, batch): no state, no global random number.
 
-    Whatever order or augmentation it draws must depend on these alone, whatever the number of its workers; then a
-    resumed training sees the batches that an undisturbed one would have seen. `len` is the number of batches of an
-    epoch.
+    Its order and augmentation depend on these alone, whatever the number of its workers. So a resumed training gets the
+    same batches as an undisturbed one. `len` is the number of batches of an epoch.
     """
 
     def set_position(self, epoch: int, batch: int) -> None:
-        """What the next `iter` yields: the batches of this epoch from number `batch` (from 0) to its last."""
+        """Let the next `iter` yield the batches of this epoch from number `batch` (from 0) to its last."""
         ...
 
 
@@ -38,26 +40,24 @@ class Shardable(Protocol):
     """A loader that several processes can share; needed for more than one device."""
 
     def shard(self, rank: int, world_size: int) -> None:
-        """Keep the batches of one of `world_size` processes: the same number for each, none in two. May be called
-        again.
-        """
+        """Keep the batches of one of `world_size` processes: the same number for each, none in two. Can be repeated."""
         ...
 
 
 @runtime_checkable
 class OfSeveral(Protocol):
-    """A loader of several data sets, which is worth a validation more often than once an epoch."""
+    """A loader of several data sets: each end of one is a validation."""
 
     @property
     def pass_ends(self) -> tuple[int, ...]:
-        """After how many batches of an epoch, rising, a data set has been gone through; the last is the epoch's length."""
+        """Numbers of batches, rising, after which a data set ends within an epoch; the last is the epoch's length."""
         ...
 
 
 def shard(loaders: Iterable[object], rank: int, world_size: int) -> None:
-    """Tell loaders which of several processes they load for. Raises RunError for one that trains and cannot be shared.
+    """Share loaders between processes. Raises RunError for a training loader without `shard`.
 
-    A validation loader that cannot is left whole: each process then validates all of it, and their mean is the same.
+    A validation loader without it stays whole: each process validates all of it, and the mean is the same.
     """
     for loader in loaders:
         if isinstance(loader, Shardable):
@@ -73,10 +73,9 @@ def shard(loaders: Iterable[object], rank: int, world_size: int) -> None:
 
 @dataclass(frozen=True)
 class Stretch:
-    """A part of a training whose batches are of one size.
+    """A part of a training whose batches have one size.
 
-    steps: updates of the weights.  batches_per_epoch: that one process loads.  lr_factor: on the schedule's learning
-        rate.
+    steps: updates of the weights.  batches_per_epoch: of one process.  lr_factor: on the scheduled learning rate.
     """
 
     steps: int
@@ -86,35 +85,34 @@ class Stretch:
 
 @runtime_checkable
 class InStages(Protocol):
-    """A loader whose batches change their size in the course of a training. Its epochs are counted through, and each
-    stage begins one.
-    """
+    """A loader whose batches change their size during a training. Epochs are counted through; each stage begins one."""
 
     def stretches(self, config: TrainingConfig) -> tuple[Stretch, ...]:
-        """The stages, in their order, for one process."""
+        """Return the stages, in their order, for one process."""
         ...
 
 
 class Place(NamedTuple):
-    """Where a batch stands: its epoch, its number in it (both from 0) and how many that has; its stretch, and the
-    position behind that.
+    """The position of a batch in a training.
+
+    epoch, batch: its epoch, and its number in it, from 0.  batches: of the epoch.
+    phase: the number of its `Stretch`.  end: the position behind that.
     """
 
     epoch: int
     batch: int
     batches: int
-    stretch: int
+    phase: int
     end: int
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a training is, in its three units.
+    """The length of a training in batches, steps and epochs.
 
-    batches_per_epoch: that one process loads.  accumulate: batches of one step.
-    total_steps: updates of the weights.
-    pass_ends: after how many batches of an epoch a data set has been gone through.
-    stretches: its parts, where it has several; batches_per_epoch is the last one's.
+    batches_per_epoch: of one process.  accumulate: batches of one step.  total_steps: updates of the weights.
+    pass_ends: see `OfSeveral`.
+    stretches: its parts, where it has several; batches_per_epoch is that of the last one.
     """
 
     batches_per_epoch: int
@@ -133,13 +131,11 @@ class Plan:
 
     @property
     def by_passes(self) -> bool:
-        """Whether the training is made of passes that are each worth a validation: through a data set of several, or in
-        stages.
-        """
+        """Whether to validate after each pass: through one of several data sets, or through an epoch of a stage."""
         return len(self.pass_ends) > 1 or len(self.stretches) > 1
 
     def place(self, position: int) -> Place:
-        """Where batch number `position` of the whole training stands; behind its end as if the last stretch went on."""
+        """Return the position of batch number `position` of the training; behind its end, the last part goes on."""
         epoch, start = 0, 0
         parts = self.stretches or (Stretch(self.total_steps, self.batches_per_epoch),)
         for number, part in enumerate(parts):
@@ -147,17 +143,15 @@ class Plan:
             if position < end or number == len(parts) - 1:
                 passed, batch = divmod(position - start, part.batches_per_epoch)
                 return Place(epoch + passed, batch, part.batches_per_epoch, number, end)
-            epoch, start = epoch - (start - end) // part.batches_per_epoch, end  # an epoch that was begun is over
-        raise AssertionError("a plan has a stretch")
+            epoch, start = epoch - (start - end) // part.batches_per_epoch, end  # an unfinished epoch ends
+        raise AssertionError("a plan has at least one part")
 
     def lr_factor(self, step: int) -> float:
-        """On the learning rate of update number `step` (from 0)."""
-        return self.stretches[self.place(step * self.accumulate).stretch].lr_factor if self.stretches else 1.0
+        """Return the factor on the learning rate of update number `step` (from 0)."""
+        return self.stretches[self.place(step * self.accumulate).phase].lr_factor if self.stretches else 1.0
 
     def ends_a_pass(self, step: int) -> bool:
-        """Whether a data set has been gone through in update number `step` (from 1), where there are several; or an
-        epoch of a stage.
-        """
+        """Return whether a pass ends in update number `step` (from 1), see `by_passes`."""
         first, last = (step - 1) * self.accumulate, step * self.accumulate  # batches before and behind it
         if len(self.stretches) > 1:
             return self.place(first).epoch < self.place(last).epoch
@@ -166,13 +160,14 @@ class Plan:
         )
 
     def epoch_of(self, step: int) -> int:
-        """The epoch, from 0, that update number `step` (from 1) ended in."""
+        """Return the epoch, from 0, in which update number `step` (from 1) ends."""
         return self.place(max(step * self.accumulate - 1, 0)).epoch
 
     @classmethod
     def of(cls, loader: EpochLoader, config: TrainingConfig) -> Plan:
-        """Count. Steps run on over the end of an epoch; batches short of a whole last step are left out. Raises
-        RunError for no batch.
+        """Count the batches of a loader. Raises RunError where it has none.
+
+        A step may cross the end of an epoch; batches short of a whole last step are left out.
         """
         batches = len(loader)
         if batches == 0:
@@ -217,21 +212,22 @@ class BatchStream(Iterable[Batch[Any, Any]]):
                     break
                 self.position += 1
                 yield loaded
-            self._check_epoch_is_whole(place, place.batch + self.position - first)
+            self._check_epoch_length(place, place.batch + self.position - first)
 
     def _timed(self, load: Any, *arguments: Any) -> Any:
-        """Call, mark the time, and leave the global random numbers alone (a DataLoader draws its workers' seed from
-        torch's).
-        """
+        """Call, mark the time, and keep the random generators (a DataLoader draws the seed of its workers)."""
         self.mark("other")
         with rng.untouched():
             loaded = load(*arguments)
         self.mark("loading")
         return loaded
 
-    def _check_epoch_is_whole(self, begun: Place, given: int) -> None:
-        if self.position != begun.end and given != begun.batches:
-            expected = f"{begun.batches}, as len() says"
+    def _check_epoch_length(self, start: Place, given: int) -> None:
+        if self.position != start.end and given != start.batches:
+            expected = f"{start.batches}, its length"
             raise RunError(
-                "training data", found=f"{given} batches in epoch {begun.epoch}", expected=expected, fix="report it"
+                "training data",
+                found=f"{given} batches in epoch {start.epoch}",
+                expected=expected,
+                fix="correct len() or the iteration of the loader",
             )

@@ -1,6 +1,4 @@
-"""How weights and gradients are spread, by group of layers: a layer that is dead, a gradient that vanishes on its way
-down.
-"""
+"""Log the distribution of weights and gradients by group of layers: it shows dead layers and vanishing gradients."""
 
 from __future__ import annotations
 
@@ -14,19 +12,17 @@ from stadia.training.loggers import Logger
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.optim import sample
 
-MOST_GROUPS, MOST_WEIGHTS, PARTS = 24, 12, 3
+MAX_GROUPS, MAX_WEIGHTS, PARTS = 24, 12, 3
 WRAPPERS = ("backbone",)
-"""Parts of a name that say nothing of where a layer stands."""
+"""Parts of a name without information on the position of a layer."""
 
 
 def groups_of(names: Iterable[str]) -> dict[str, str]:
-    """The group of each weight by its name: the first PARTS parts of its path, fewer where that gives more than
-    MOST_GROUPS.
+    """Return the group of each weight by name: the first PARTS parts of its path, or fewer, for MAX_GROUPS at most.
 
-    What all paths begin with is left out: `model.depth.encoder.backbone.layer1.0.conv1.weight` is of
-        `depth.encoder.layer1`. A group of
-    more than MOST_WEIGHTS is divided by the next part, the largest first, while there are no more than MOST_GROUPS: a
-    transformer's layers are seen one by one.
+    The common start of all paths is left out: `model.depth.encoder.backbone.layer1.0.conv1.weight` belongs to
+    `depth.encoder.layer1`. A group of more than MAX_WEIGHTS is divided by the next part, the largest first, up to
+    MAX_GROUPS: so each layer of a transformer has its own group.
     """
     paths = {name: [part for part in name.split(".")[:-1] if part not in WRAPPERS] for name in names}
     shared = (
@@ -35,25 +31,29 @@ def groups_of(names: Iterable[str]) -> dict[str, str]:
         else 0
     )
     paths = {name: path[shared:] or path for name, path in paths.items()}
-    length = next(n for n in range(PARTS, -1, -1) if len(_cut(paths, dict.fromkeys(paths, n))) <= MOST_GROUPS)
+    length = next(
+        n for n in range(PARTS, -1, -1) if len(_group_by_prefix(paths, dict.fromkeys(paths, n))) <= MAX_GROUPS
+    )
     lengths = dict.fromkeys(paths, length)
     divided = True
     while divided:
         divided = False
-        groups = _cut(paths, lengths)
-        for members in sorted((m for m in groups.values() if len(m) > MOST_WEIGHTS), key=len, reverse=True):
+        groups = _group_by_prefix(paths, lengths)
+        for members in sorted((m for m in groups.values() if len(m) > MAX_WEIGHTS), key=len, reverse=True):
             deeper = lengths | {name: lengths[name] + 1 for name in members}
             if (
                 not divided
                 and max(len(paths[name]) for name in members) > lengths[members[0]]
-                and len(_cut(paths, deeper)) <= MOST_GROUPS
+                and len(_group_by_prefix(paths, deeper)) <= MAX_GROUPS
             ):
                 lengths, divided = deeper, True
     return {name: ".".join(path[: lengths[name]]) or "all" for name, path in paths.items()}
 
 
-def _cut(paths: Mapping[str, Sequence[str]], lengths: Mapping[str, int]) -> dict[tuple[str, ...], list[str]]:
-    """The names by the first parts of their paths, so many of each."""
+def _group_by_prefix(
+    paths: Mapping[str, Sequence[str]], lengths: Mapping[str, int]
+) -> dict[tuple[str, ...], list[str]]:
+    """Group the names by the first parts of their paths."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for name, path in paths.items():
         groups.setdefault(tuple(path[: lengths[name]]), []).append(name)
@@ -61,32 +61,31 @@ def _cut(paths: Mapping[str, Sequence[str]], lengths: Mapping[str, int]) -> dict
 
 
 def spread(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """`weights/GROUP` and `gradients/GROUP` with a sample of their values, (n,) float32 on the CPU, in the order of the
-    network.
+    """Yield `weights/GROUP` and `gradients/GROUP` with a sample of the values, (n,) float32 on the CPU.
 
-    Of weights with two axes or more, as the update ratio has it; frozen ones have no gradient, those that nothing
-    reached one of 0.
+    Of weights with two axes or more, as in the update ratio. Frozen weights have no gradient; a gradient that is None
+    counts as 0.
     """
     weights = {name: weight for name, weight in network.named_parameters() if weight.ndim > 1}
     groups: dict[str, list[nn.Parameter]] = {}
     for name, group in groups_of(weights).items():
         groups.setdefault(group, []).append(weights[name])
     for group, parameters in groups.items():
-        yield f"weights/{group}", _joined([sample(weight) for weight in parameters])
+        yield f"weights/{group}", _concatenate([sample(weight) for weight in parameters])
         trained = [weight for weight in parameters if weight.requires_grad]
         if trained:
             yield (
                 f"gradients/{group}",
-                _joined([sample(torch.zeros_like(w) if w.grad is None else w.grad) for w in trained]),
+                _concatenate([sample(torch.zeros_like(w) if w.grad is None else w.grad) for w in trained]),
             )
 
 
-def _joined(values: Sequence[Tensor]) -> Tensor:
+def _concatenate(values: Sequence[Tensor]) -> Tensor:
     return torch.cat([each.float() for each in values]).cpu()
 
 
 class Histograms(Callback):
-    """Log them every so many steps, at the first and the last: weights before the update, gradients before clipping."""
+    """Log histograms every so many steps, at the first and the last: before the update, and before clipping."""
 
     def __init__(self, loggers: Sequence[Logger], every: int) -> None:
         self.loggers, self.every = loggers, every

@@ -16,11 +16,19 @@ class ProgressBar(Callback):
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.pause_s = 1.0 if console.is_terminal else 30.0  # between two readings of the loss: each waits for the device
+        self.pause_s = (
+            1.0 if console.is_terminal else 30.0
+        )  # between two readings of the loss: each waits for the device
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"),
-            TextColumn("{task.fields[rate]:.2f} steps/s"), TimeElapsedColumn(), TextColumn("<"), TimeRemainingColumn(),
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.fields[rate]:.2f} steps/s"),
+            TimeElapsedColumn(),
+            TextColumn("<"),
+            TimeRemainingColumn(),
+        )
         self.bar = Progress(*columns, console=console, transient=False)
         self.started_s, self.first_step, self.shown_s = 0.0, 0, 0.0
 
