@@ -45,10 +45,10 @@ from stadia.losses.sparse_depth import Labeled
 from stadia.losses.sparse_depth_config import SparseDepthConfig
 from stadia.recipes import CONFIGS
 from stadia.report import wording
-from stadia.training import schedules
+from stadia.training import optim
 from stadia.training.config import OptimizerConfig, ScheduleConfig
 from stadia.training.loggers import Logger
-from stadia.training.optimizers import build
+from stadia.training.optim import build
 from stadia.training.run import Run
 
 
@@ -112,8 +112,8 @@ def optimizer(name: str, part: Any, folder: Path) -> None:
 def schedule(name: str, part: Any, folder: Path) -> None:
     """Gives a factor between 0 and 1 at every step, rises in the warm-up, and depends on the step alone."""
     config = ScheduleConfig(name=name, warmup_steps=5)
-    factors = [schedules.factor(step, config, total_steps=40, steps_per_epoch=10) for step in range(40)]
-    assert factors == [schedules.factor(step, config, total_steps=40, steps_per_epoch=10) for step in range(40)]
+    factors = [optim.factor(step, config, total_steps=40, steps_per_epoch=10) for step in range(40)]
+    assert factors == [optim.factor(step, config, total_steps=40, steps_per_epoch=10) for step in range(40)]
     assert all(0 <= factor <= 1 and math.isfinite(factor) for factor in factors)
     assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
 
