@@ -61,7 +61,7 @@ def network_of(name: str) -> tuple[nn.Module, nn.Conv2d, int]:
 
     dpt = Dpt(DptConfig(network=name, pretrained=False)).eval()
     head = dpt.network.head
-    return dpt, head.head[-2] if dpt.facts.family == "dpt" else head.conv3, dpt.stride
+    return dpt, head.head[-2] if dpt.arch.family == "dpt" else head.conv3, dpt.stride
 
 
 @torch.inference_mode()

@@ -22,7 +22,11 @@ GOAL_S = 0.3
 
 def commands() -> list[str]:
     """The names of all commands and groups."""
-    named = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    named = [
+        command.name or command.callback.__name__.replace("_", "-")
+        for command in app.registered_commands
+        if command.callback
+    ]
     return named + [str(group.name) for group in app.registered_groups]
 
 

@@ -47,7 +47,7 @@ def main() -> None:
     batch = next(iter(data.train))
 
     def selfsup() -> torch.Tensor:
-        return task.compared(batch, task.model(batch)).total
+        return task.photometric_loss(batch, task.model(batch)).total
 
     def metric() -> torch.Tensor:
         return task.training_step(batch).total

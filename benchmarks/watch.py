@@ -87,11 +87,11 @@ def measured(repeats: int) -> tuple[float, float, list[str]]:
         def ask(number: int) -> None:
             terms = {name: value * (1 - number / 1e4) for name, value in ROW.items() if name.startswith("train/term/")}
             loss = sum(terms.values())
-            watch._ask("on_batch", number, loss, ("drive 7",))
-            watch._ask("on_row", number, ROW | terms | {"train/loss": loss})
+            watch._notify("on_batch", number, loss, ("drive 7",))
+            watch._notify("on_row", number, ROW | terms | {"train/loss": loss})
 
         cost_s = seconds_of(ask, repeats)
-        told = sorted(watch.told)
+        told = sorted(watch.reported)
     network = Dpt(DptConfig(network="dpt-tiny", pretrained=False))
     images, optimizer = torch.rand(2, 3, 64, 64), torch.optim.AdamW(network.parameters())
 

@@ -257,7 +257,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(61, 67)))
     arguments = parser.parse_args()
-    bundles._LEAST_GAIN = 1e-9
+    bundles._MIN_GAIN = 1e-9
     roads = [(rendered(seed, 3), rendered(seed, 9)) for seed in arguments.seeds]
     for name, (make, read) in ROWS.items():
         direct.read = read

@@ -163,7 +163,7 @@ def test_the_first_screen_is_looked_at():
         "stadia trian selfsup",
         "stadia train selfsup optimser.lr=1",
         "stadia report",
-        "stadia parts --filtr x",
+        "stadia list --filtr x",
         "rm -rf /",
     ],
 )

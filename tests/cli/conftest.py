@@ -15,7 +15,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def stadia(capsys: pytest.CaptureFixture[str]) -> Run:
-    """`stadia("parts", "losses")` in this process -> exit code, stdout, stderr."""
+    """`stadia("list", "losses")` in this process -> exit code, stdout, stderr."""
 
     def call(*words: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ending:

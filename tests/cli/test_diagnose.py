@@ -19,12 +19,12 @@ def run(tmp_path: Path) -> Run:
     return Run.create(tmp_path, "small", {}, recipe="selfsup", seed=0)
 
 
-def said(run: Run, *words: str) -> tuple[int, str]:
+def run_diagnose(run: Run, *words: str) -> tuple[int, str]:
     result = CliRunner().invoke(app, ["diagnose", str(run.folder), *words], env={"COLUMNS": "300"})
     return result.exit_code, result.stdout
 
 
-def test_the_cause_is_told_first_with_its_cure_and_what_follows_after_it(run: Run) -> None:
+def test_cause_is_listed_before_its_effects(run: Run) -> None:
     alarm = finding("T07", Severity.WARN, measured="90% of the pixels", expected="at most 75%", evidence={"step": 120})
     cause = finding(
         "E01", Severity.STOP, measured="to the left", expected="to the right", where=["06"], evidence={"residual": 0.31}
@@ -33,26 +33,26 @@ def test_the_cause_is_told_first_with_its_cure_and_what_follows_after_it(run: Ru
     unchecked = finding("N01", Severity.NOTE, measured="poses: none", expected="some")
     write_findings(run.folder / "findings.jsonl", [alarm, unchecked, of_its_own, cause])
     run.failed(ValueError("a loss of nan"))
-    code, text = said(run)
+    code, text = run_diagnose(run)
     assert code == 1
     places = [
         text.index(word)
-        for word in ("failed: ValueError: a loss of nan", "mend first", "stop E01", "to the left", "may follow")
+        for word in ("failed: ValueError: a loss of nan", "fix first", "stop E01", "to the left", "may follow")
     ]
-    places += [text.index(word) for word in ("warn T07", "of its own", "warn C06", "not checked", "poses: none")]
+    places += [text.index(word) for word in ("warn T07", "other causes", "warn C06", "not checked", "poses: none")]
     assert places == sorted(places)
     assert "residual" in text, "the evidence"
-    code, text = said(run, "--json")
+    code, text = run_diagnose(run, "--json")
     order = {name: [one["code"] for one in some] for name, some in json.loads(text).items()}
     assert (code, order) == (1, {"first": ["E01"], "follows": ["T07"], "apart": ["C06"], "unchecked": ["N01"]})
 
 
-def test_a_run_of_which_nothing_is_known_says_so_and_is_no_success_story(run: Run) -> None:
-    code, text = said(run)
+def test_run_without_findings_is_reported_as_unchecked(run: Run) -> None:
+    code, text = run_diagnose(run)
     assert (code, "no findings.jsonl: the run ended before its data were checked" in text) == (0, True)
     assert "is running, or was killed" in text
     write_findings(run.folder / "findings.jsonl", [])
-    code, text = said(run)
+    code, text = run_diagnose(run)
     assert (code, "nothing was found" in text) == (0, True)
 
 

@@ -28,7 +28,7 @@ def test_each_finding_has_a_line_or_a_bug_and_a_proof(code: str) -> None:
     )
 
 
-def test_what_is_said_of_recordings_is_broken_there() -> None:
+def test_recording_findings_are_proven_on_recordings() -> None:
     assert {code[0] for code, trace in TRACES.items() if trace.proof == RECORDINGS} == {"D", "K", "E", "B"}
 
 

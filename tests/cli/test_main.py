@@ -13,7 +13,7 @@ import pytest
 import stadia as package
 from stadia.core.errors import DataError
 
-COMMANDS = ("train", "evaluate", "predict", "data", "check", "report", "demo", "parts")
+COMMANDS = ("train", "evaluate", "predict", "data", "check", "report", "demo", "list")
 
 
 def failing_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -44,21 +44,21 @@ def test_python_m_stadia():
 def test_mistake_is_one_line(stadia, monkeypatch):
     failing_with(monkeypatch, DataError("a.png", found="nothing\nat all", expected="an image", fix="look again"))
     code, out, err = stadia("report", "x")
-    assert (code, out, err) == (2, "", "stadia: a.png: found nothing at all, expected an image; look again\n")
+    assert (code, out, err) == (2, "", "stadia: a.png: found nothing at all; expected an image. Fix: look again.\n")
 
 
 @pytest.mark.parametrize(
     "line", [("--traceback", "report", "x"), ("report", "x", "--traceback"), ("report", "--traceback", "x")]
 )
-def test_traceback_when_asked_for(stadia, monkeypatch, line):
+def test_traceback_option(stadia, monkeypatch, line):
     failing_with(monkeypatch, DataError("a.png", found="nothing", expected="an image", fix="look again"))
     code, _, err = stadia(*line)
     assert code == 2
     assert err.startswith("Traceback")
-    assert err.endswith("stadia: a.png: found nothing, expected an image; look again\n")
+    assert err.endswith("stadia: a.png: found nothing; expected an image. Fix: look again.\n")
 
 
-def test_mistake_of_ours_is_one_line_and_tells_what_to_do(stadia, monkeypatch):
+def test_internal_error_is_one_line_with_the_fix(stadia, monkeypatch):
     failing_with(monkeypatch, KeyError("surprise\nof two lines"))
     code, _, err = stadia("report", "x")
     assert code == 70
@@ -71,7 +71,7 @@ def test_trouble_with_a_file_names_it(stadia, monkeypatch):
     failing_with(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/full.png"))
     code, _, err = stadia("report", "x")
     assert code == 2
-    assert err.startswith(f"stadia: /data/full.png: found {os.strerror(errno.ENOSPC)}, expected")
+    assert err.startswith(f"stadia: /data/full.png: found {os.strerror(errno.ENOSPC)}; expected")
     assert err.count("\n") == 1
 
 
@@ -91,7 +91,7 @@ def test_interrupted(stadia, monkeypatch):
             "did you mean '--protocol'?",
         ),
         ("report x -q", "report: found option '-q'", "one of --out, --help, --traceback", "see `stadia report --help`"),
-        ("train", "train: found no recipe", "stadia train RECIPE", "`stadia parts recipes` lists them"),
+        ("train", "train: found no recipe", "stadia train RECIPE", "`stadia list recipes` lists them"),
         ("report a b", "report: found extra argument(s) (b)", "stadia report [OPTIONS]", "see `stadia report --help`"),
         (
             "train selfsup --out",
@@ -123,14 +123,15 @@ def test_interrupted(stadia, monkeypatch):
             "one of train, evaluate,",
             "see `stadia --help`",
         ),
+        ("parts losses", "command line: found command 'parts'", "one of train, evaluate,", "use `stadia list`"),
         ("data roadwrld", "data: found command 'roadwrld'", "one of roadworld", "did you mean 'roadworld'?"),
     ],
 )
-def test_a_wrong_word_is_one_line_that_says_what_would_be_right(stadia, line, found, expected, fix):
+def test_usage_error_is_one_line_with_the_fix(stadia, line, found, expected, fix):
     code, out, err = stadia(*line.split())
     assert (code, out) == (2, "")
     assert re.fullmatch(
-        rf"stadia: {re.escape(found)}.*, expected .*{re.escape(expected)}.*; {re.escape(fix)}\n", err
+        rf"stadia: {re.escape(found)}.*; expected .*{re.escape(expected)}.*\. Fix: {re.escape(fix)}\.?\n", err
     ), err
 
 
@@ -142,8 +143,8 @@ def test_no_word_at_all_prints_the_help(stadia, line):
 
 
 def test_reader_that_goes_away_is_no_error():
-    """`stadia parts datasets | head -0`."""
-    program = "import sys, stadia.cli.main as m; sys.stdin.read(); m.run(['parts', 'optimizers'] )"
+    """`stadia list datasets | head -0`."""
+    program = "import sys, stadia.cli.main as m; sys.stdin.read(); m.run(['list', 'optimizers'] )"
     child = subprocess.Popen(
         [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
@@ -180,3 +181,9 @@ print(sorted(heavy & set(sys.modules)))
 """
     )
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[]", "")
+
+
+def test_an_old_option_is_refused_with_its_new_name(stadia):
+    code, out, err = stadia("compare", "a", "b", "--picture", "c.svg")
+    assert (code, out) == (2, "")
+    assert err.endswith("Fix: did you mean '--image'?\n")

@@ -1,4 +1,4 @@
-"""`stadia parts` lists every table, a line a part."""
+"""`stadia list` lists every table, a line a part."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ def test_every_part_has_a_line(kind):
 
 
 def test_filter(stadia):
-    code, out, _ = stadia("parts", "optimizers", "--filter", "w")
+    code, out, _ = stadia("list", "optimizers", "--filter", "w")
     assert code == 0
     assert "adamw" in out
     assert "sgd" not in out
 
 
 def test_filter_takes_wildcards(stadia):
-    _, out, _ = stadia("parts", "encoders", "--filter", "mobilenetv3*100")
+    _, out, _ = stadia("list", "encoders", "--filter", "mobilenetv3*100")
     assert "mobilenetv3_small_100" in out
     assert "resnet18" not in out
 
 
 def test_overview_names_every_kind(stadia):
-    code, out, _ = stadia("parts")
+    code, out, _ = stadia("list")
     assert code == 0
     for kind in KINDS:
         assert kind in out.splitlines()
@@ -37,7 +37,7 @@ def test_overview_names_every_kind(stadia):
 
 def test_a_kind_is_listed_with_those_that_end_in_its_name(stadia):
     """Whoever asks for losses wants to see what one of them is made of."""
-    code, out, _ = stadia("parts", "losses")
+    code, out, _ = stadia("list", "losses")
     assert code == 0
     assert [line for line in out.splitlines() if line[0] != " "] == [
         "losses",
@@ -48,8 +48,8 @@ def test_a_kind_is_listed_with_those_that_end_in_its_name(stadia):
     assert "silog_pooled" in out
 
 
-def test_unknown_kind_tells_the_nearest(stadia):
-    code, _, err = stadia("parts", "los")
+def test_unknown_kind_names_the_nearest(stadia):
+    code, _, err = stadia("list", "los")
     assert code == 2
     assert "did you mean 'losses'?" in err
 
@@ -63,7 +63,7 @@ def test_lines_are_read_without_importing(python):
     assert "Gradient descent" in done.stdout
 
 
-def test_a_protocol_says_what_it_fits():
+def test_protocol_row_names_its_alignment():
     lines = dict(rows_of("protocols"))
     assert lines["metric"].startswith("metres as they are; truth: ")
     assert lines["relative"].startswith(
@@ -72,7 +72,7 @@ def test_a_protocol_says_what_it_fits():
 
 
 def test_formats_of_objects_are_listed_with_the_datasets(stadia):
-    code, out, _ = stadia("parts", "datasets")
+    code, out, _ = stadia("list", "datasets")
     assert code == 0
     assert "object-datasets" in out
     assert all(name in out for name in ("objects", "bop", "nocs", "kitti "))

@@ -16,11 +16,11 @@ def test_report_of_a_run(stadia, tmp_path):
 def test_folder_that_is_no_run(stadia, tmp_path):
     code, _, err = stadia("report", str(tmp_path / "absent"))
     assert code == 2
-    assert "absent: found no such folder, expected a run's folder" in err
+    assert "absent: found no such folder; expected a run's folder" in err
 
 
 def test_a_study_is_called_one(stadia, tmp_path):
     (tmp_path / "study.yaml").touch()
     code, _, err = stadia("report", str(tmp_path))
     assert code == 2
-    assert "found a study, expected a run's folder; read its table.md, or pass one of its runs/" in err
+    assert "found a study; expected a run's folder. Fix: read its table.md, or pass one of its runs/" in err

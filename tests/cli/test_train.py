@@ -39,7 +39,7 @@ def test_wrong_values_stop_before_torch_beside_unknown_keys(python):
     assert "did you mean 'model.encoder'?" in done.stderr
 
 
-def test_unknown_recipe_tells_the_nearest(stadia):
+def test_unknown_recipe_names_the_nearest(stadia):
     code, _, err = stadia("train", "selfsupp")
     assert code == 2
     assert "did you mean 'selfsup'?" in err
@@ -76,11 +76,11 @@ def test_data_with_the_name_of_a_number_are_a_path(stadia, tmp_path, monkeypatch
     assert json.loads(out)["data"]["path"] == "12"
 
 
-def test_dry_run_says_what_would_stop_the_training(stadia, tmp_path):
+def test_dry_run_reports_errors_of_the_training(stadia, tmp_path):
     for given in (["--data", str(tmp_path / "nix.mp4")], [f"data.path={tmp_path}/nix.mp4"]):
         code, out, err = stadia("train", "selfsup", *given, "--dry-run")
         assert (code, out) == (2, "")
-        assert "nix.mp4: found nothing there" in err
+        assert "nix.mp4: found no such file or folder" in err
         assert err.count("\n") == 1
     code, out, err = stadia("train", "selfsup", "--data", str(tmp_path), "--dry-run")
     assert code == 2
@@ -103,7 +103,7 @@ def test_dry_run_shows_every_key(stadia):
             node = node[part]
 
 
-def test_data_that_nobody_gave_is_asked_for_by_its_key(stadia):
+def test_missing_data_path_is_named_by_its_key(stadia):
     code, _, err = stadia("train", "selfsup")
     assert code == 2
     assert "'data.path': field required" in err
@@ -116,7 +116,7 @@ def test_config_file_that_is_none(stadia, tmp_path):
     (tmp_path / "list.json").write_text("[1]", encoding="utf-8")
     code, _, err = stadia("train", "selfsup", "--config", str(tmp_path / "list.json"))
     assert code == 2
-    assert "list.json: found list, expected a JSON object" in err
+    assert "list.json: found list; expected a JSON object" in err
 
 
 def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):

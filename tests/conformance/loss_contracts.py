@@ -49,23 +49,23 @@ def overlay_loss(name: str, part: Any, folder: Path) -> None:
     error = part(Compared.of(depth, true, logits, mask, config), config)
     assert error.ndim == 0
     assert float(error.detach()) > 1e-3
-    asked, other = (depth, logits) if name.startswith("depth") else (logits, depth)
+    value, other = (depth, logits) if name.startswith("depth") else (logits, depth)
     error.backward()
-    assert asked.grad.isfinite().all()
-    assert asked.grad.abs().sum() > 0
+    assert value.grad.isfinite().all()
+    assert value.grad.abs().sum() > 0
     assert other.grad is None or not other.grad.any()
     if name.startswith("depth"):
         assert float(part(Compared.of(depth, 0 * true, logits, mask, config), config).detach()) == 0
 
 
 def composed() -> tuple[Callable[[Any, Tensor], LossReport], Tensor, tuple[Tensor, ...], tuple[int, int]]:
-    """The slanted wall with something pasted onto it. Asked about are ln z and the mask's logits, one after the other."""
+    """A slanted plane with an object pasted onto it. Inputs are ln z, then the logits of the mask."""
     known_m = torch.linspace(4, 20, 96).expand(2, 1, 64, 96)
     mask = torch.zeros_like(known_m)
     mask[..., 20:50, 30:60] = 1
     true = torch.cat((known_m.log(), 40 * mask - 20))
 
-    def report(loss: Any, answer: Tensor) -> LossReport:
-        return loss(*answer.chunk(2), known_m, mask > 0)
+    def report(loss: Any, prediction: Tensor) -> LossReport:
+        return loss(*prediction.chunk(2), known_m, mask > 0)
 
     return report, true, (true + 0.3, -0.1 * true, 0 * true), (64, 96)

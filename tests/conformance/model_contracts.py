@@ -1,4 +1,4 @@
-"""What a model promises: contract(name, part, a folder to write to), as those of test_tables.py; and what each is asked
+"""Interface checks of models: contract(name, part, a folder to write to), as in test_tables.py; and what each is given
 with.
 """
 
@@ -41,12 +41,12 @@ def model(name: str, part: Any, folder: Path) -> None:
         if isinstance(prediction, Tensor)
         else [getattr(prediction, field.name) for field in fields(prediction)]
     )
-    said = [
+    output = [
         tensor for part_ in parts for tensor in (part_ if isinstance(part_, tuple) else (part_,)) if tensor is not None
     ]
-    assert said
-    assert all(tensor.isfinite().all() for tensor in said)
-    sum(tensor.sum() for tensor in said).backward()
+    assert output
+    assert all(tensor.isfinite().all() for tensor in output)
+    sum(tensor.sum() for tensor in output).backward()
     assert [n for n, p in built.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
@@ -75,12 +75,12 @@ def attention(name: str, part: Any, folder: Path) -> None:
     for grid, prefix in (((4, 6), 1), ((3, 5), 0), ((1, 1), 2)):
         q, k, v = (torch.randn(2, 3, prefix + grid[0] * grid[1], 8, requires_grad=True) for _ in range(3))
         built.train().zero_grad()
-        said = built(q, k, v, grid)
-        assert said.shape == v.shape
-        said.square().sum().backward()
-        if grid != (1, 1):  # there a window has one token, and a weight nothing to say
-            asked = [q.grad, k.grad, v.grad, *(parameter.grad for parameter in built.parameters())]
-            assert all(slope is not None and slope.isfinite().all() and slope.abs().sum() > 0 for slope in asked)
+        output = built(q, k, v, grid)
+        assert output.shape == v.shape
+        output.square().sum().backward()
+        if grid != (1, 1):  # there a window has one token, and a weight without effect
+            gradients = [q.grad, k.grad, v.grad, *(parameter.grad for parameter in built.parameters())]
+            assert all(slope is not None and slope.isfinite().all() and slope.abs().sum() > 0 for slope in gradients)
         built.eval()
         torch.testing.assert_close(built(q[1:], k[1:], v[1:], grid), built(q, k, v, grid)[1:])
         torch.testing.assert_close(built(q, k, torch.full_like(v, 3.0), grid), torch.full_like(v, 3.0))
@@ -92,9 +92,9 @@ def overlay_network(name: str, part: Any, folder: Path) -> None:
     """
     torch.manual_seed(0)
     built, images = part(), torch.rand(2, 6, 16, 24)
-    said = built(images)
-    assert said.shape == (2, built.channels, 16, 24)
-    (said * torch.rand_like(said)).sum().backward()
+    output = built(images)
+    assert output.shape == (2, built.channels, 16, 24)
+    (output * torch.rand_like(output)).sum().backward()
     assert [n for n, p in built.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
     built.eval()
     torch.testing.assert_close(built(images[1:]), built(images)[1:])
@@ -102,7 +102,7 @@ def overlay_network(name: str, part: Any, folder: Path) -> None:
 
 def pose_network(name: str, part: Any, folder: Path) -> None:
     """A motion of each pair, near none at the start, with brightness exactly (1, 0); gradients in every parameter once
-    it says more.
+    it outputs more.
     """
     torch.manual_seed(0)
     built = DepthAndMotion(_small(pose_net=name, brightness=True))
@@ -113,8 +113,8 @@ def pose_network(name: str, part: Any, folder: Path) -> None:
     assert torch.equal(start.T_source_target[:, 2], given.inputs.T_source_target_rig[:, 2])
     for head in (built.pose.gain, built.pose.offset):
         torch.nn.init.normal_(head[-1].weight)
-    said = built(given)
-    (said.T_source_target.square().sum() + said.brightness.square().sum()).backward()
+    output = built(given)
+    (output.T_source_target.square().sum() + output.brightness.square().sum()).backward()
     assert [n for n, p in built.pose.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
     built.eval()
     image, source = given.inputs.image, given.inputs.sources[:, 1]
@@ -124,14 +124,14 @@ def pose_network(name: str, part: Any, folder: Path) -> None:
 
 def pose_head(name: str, part: Any, folder: Path) -> None:
     """A map to numbers, each sample for itself, with a slope in every parameter; zeros in its last layer are zeros of
-    what it says.
+    its output.
     """
     torch.manual_seed(0)
     head, x = part(5, 3, ACTIVATIONS.load("relu"), (2, 4)), torch.rand(2, 5, 2, 4)
-    said = head(x)
-    assert said.shape == (2, 3)
-    torch.testing.assert_close(head(x[1:]), said[1:])
-    said.square().sum().backward()
+    output = head(x)
+    assert output.shape == (2, 3)
+    torch.testing.assert_close(head(x[1:]), output[1:])
+    output.square().sum().backward()
     assert [n for n, p in head.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
     torch.nn.init.zeros_(head[-1].weight)
     torch.nn.init.constant_(head[-1].bias, -0.5)
@@ -162,12 +162,12 @@ def activation(name: str, part: Any, folder: Path) -> None:
     torch.manual_seed(0)
     layer = part()
     x = (torch.arange(-60.0, 61) / 20).requires_grad_()
-    said = layer(x)
+    output = layer(x)
     assert list(layer.parameters()) == []
-    assert said.shape == x.shape
-    assert said[60] == 0
-    assert said[-1] > 2
-    (slope,) = torch.autograd.grad(said.sum(), x)
+    assert output.shape == x.shape
+    assert output[60] == 0
+    assert output[-1] > 2
+    (slope,) = torch.autograd.grad(output.sum(), x)
     assert slope.isfinite().all()
     assert (slope[x > 0.1] > 0).sum() > 50  # a wave stands still at a point
     assert torch.equal(layer.eval()(x), layer(x))
@@ -226,6 +226,6 @@ MODEL_EXAMPLES: dict[str, Callable[[], tuple[StrictModel, Batch[Any, Any] | Tens
     "objectpose_net": objectpose_net,
     "overlay_net": overlay_net,
 }
-"""By name, a model's small configuration and what it sees. What it says is a tensor, or a dataclass of tensors or
+"""By name, a model's small configuration and what it sees. Its output is a tensor, or a dataclass of tensors or
 tuples of them.
 """

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 
 from stadia.core.errors import DataError
 from stadia.data.object_labels import ObjectImages
-from stadia.data.object_layout import LAYOUTS, object_layout, splits_of
-from stadia.data.object_sources import OPENERS, open_object_images
+from stadia.data.object_layout import LAYOUTS, OBJECT_FORMATS, object_layout, splits_of
+from stadia.data.object_sources import open_object_images
 from stadia.geometry.rotations import multiply
 from stadia.geometry.se3 import se3_exp
 from stadia.geometry.symmetry import Symmetry
@@ -30,10 +30,10 @@ def rotation_loss(name: str, part: Any, folder: Path) -> None:
     away = multiply(true, torch.stack((half.cos(), half.sin(), 0 * half, 0 * half), -1)).requires_grad_()
     symmetry = Symmetry.of(["none", "revolution", [(0.0, 0.0, 1.0, 0.0)]] * 6 + ["none"])
     for of in (None, symmetry):
-        said = part(away, true, of)
-        assert said.shape == (19,)
-        assert_close(part(-away, true, of), said)
-        (gradient,) = torch.autograd.grad(said.sum(), away)
+        loss = part(away, true, of)
+        assert loss.shape == (19,)
+        assert_close(part(-away, true, of), loss)
+        (gradient,) = torch.autograd.grad(loss.sum(), away)
         assert gradient.isfinite().all()
     rising = part(away, true).detach()
     assert rising[0].abs() < 1e-6
@@ -55,7 +55,7 @@ def object_metric(name: str, part: Any, folder: Path) -> None:
         Objects(torch.ones(6, dtype=torch.long), pose, size_m, symmetry, torch.ones(6)) for pose in (T, wrong)
     )
     better = wording.score(name).better
-    assert better in ("lower", "higher"), f"the report does not know which way '{name}' is good"
+    assert better in ("lower", "higher"), f"the report has no direction for '{name}' is good"
     perfect = torch.full((6,), 0.0 if better == "lower" else 1.0, dtype=torch.float64)
     assert_close(part(true, true), perfect, atol=1e-5, rtol=0)
     assert ((part(moved, true) > perfect) if better == "lower" else (part(moved, true) < perfect)).all()
@@ -70,15 +70,15 @@ def object_metric(name: str, part: Any, folder: Path) -> None:
 
 
 def format_of_object_data(name: str, part: Any, folder: Path) -> None:
-    """Images of objects by one name in every table of formats; asked for where there is none, it says so in one line."""
+    """Images of objects by one name in every table of formats; a missing one is refused in one line."""
     assert issubclass(part, ObjectImages)
-    assert list(OPENERS) == list(LAYOUTS)
+    assert list(OBJECT_FORMATS) == list(LAYOUTS)
     assert LAYOUTS[name]
     (folder / "note.txt").write_text("no data set", encoding="utf-8")
     assert object_layout(folder) is None
-    if name != "objects":  # its splits are told by dataset.json
+    if name != "objects":  # its splits are listed in dataset.json
         assert splits_of(folder, name) == []
-    with pytest.raises(DataError, match="expected") as told:
+    with pytest.raises(DataError, match="expected") as caught:
         open_object_images(folder, "train", name)
-    assert str(folder) in str(told.value)
-    assert "\n" not in str(told.value)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)

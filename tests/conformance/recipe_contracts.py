@@ -12,7 +12,7 @@ from stadia.recipes.recipe import Recipe
 
 
 def recipe(name: str, part: Any, folder: Path) -> None:
-    """A recipe with a configuration of the same name, which says what chooses its best checkpoint."""
+    """A recipe with a configuration of the same name, with the metric of its best checkpoint."""
     config = CONFIGS.load(name)
     if part is config:  # a line of CONFIGS
         assert issubclass(part, StrictModel)
@@ -20,7 +20,7 @@ def recipe(name: str, part: Any, folder: Path) -> None:
         return
     assert issubclass(part, Recipe)
     assert part.recipe == name
-    assert "best_metrics" in vars(part), "each says what chooses; () keeps the last"
+    assert "best_metrics" in vars(part), "each names its metric; () keeps the last"
 
 
 def demo(name: str, part: Any, folder: Path) -> None:

@@ -39,7 +39,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("reprojector", [TorchReprojector, FusedReprojector])
 @pytest.mark.parametrize("d3vo", [False, True], ids=["plain", "d3vo"])
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
-def test_loss_keeps_its_contract(
+def test_loss_conforms_to_its_interface(
     monkeypatch: pytest.MonkeyPatch, configuration: str, d3vo: bool, reprojector: type[Reprojector], tmp_path: Path
 ) -> None:
     plain, true, wrong, size = test_tables.wall()
@@ -47,7 +47,7 @@ def test_loss_keeps_its_contract(
     def report(loss: Any, inverse_depth: Tensor) -> LossReport:
         """The wall faces both cameras: the right one sees the same depth."""
 
-        def said(targets: Any, prediction: Prediction, names: Any) -> LossReport:
+        def compute(targets: Any, prediction: Prediction, names: Any) -> LossReport:
             maps, count = prediction.inverse_depth, len(names)
             ab = torch.tensor([1.0, 0.0]).expand(len(maps[0]), count, 2)
             whole = replace(
@@ -55,7 +55,7 @@ def test_loss_keeps_its_contract(
             )
             return loss(targets, whole if d3vo else prediction, names)
 
-        return plain(said, inverse_depth)
+        return plain(compute, inverse_depth)
 
     monkeypatch.setitem(test_tables.LOSS_EXAMPLES, "configured", lambda: (report, true, wrong, size))
     config = LossConfig(**CONFIGURATIONS[configuration])

@@ -1,4 +1,4 @@
-"""Every line of every table of parts: it loads, it says what it is, and it keeps its kind's contract.
+"""Every line of every table of parts: it loads, has a docstring, and conforms to its kind's contract.
 
 A part is tested by standing in its table. A new kind of part needs a contract here.
 """
@@ -83,7 +83,7 @@ def test_every_table_is_listed_by_stadia_parts():
 
 
 @pytest.mark.parametrize(("table", "name"), PARTS)
-def test_part_loads_and_says_what_it_is(table, name):
+def test_part_loads_and_has_a_docstring(table, name):
     part = table.load(name)
     assert re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name)
     documented = part.__doc__ if not isinstance(part, Table) else table.kind
@@ -127,12 +127,12 @@ def logger(name: str, part: Any, folder: Path) -> None:
     for behind in (0, 1):
         opened = part(run, behind)
         opened.scalars(behind + 1, 0, {"train/loss": 1.0})
-        opened.picture(behind + 1, "sheet", torch.zeros(4, 6, 3, dtype=torch.uint8).numpy())
+        opened.image(behind + 1, "sheet", torch.zeros(4, 6, 3, dtype=torch.uint8).numpy())
         opened.close()
 
 
 def dataset(name: str, part: Any, folder: Path) -> None:
-    """Says what it looks for; asked about what is not its own it says no, and opened all the same it finds nothing."""
+    """It names its layout, refuses other data, and finds nothing when opened anyway."""
     assert part.layout
     for path in (folder, folder / "absent", folder / "note.txt"):
         (folder / "note.txt").write_text("no dataset", encoding="utf-8")
@@ -145,27 +145,27 @@ def loss(name: str, part: Any, folder: Path) -> None:
     """Terms add up to a finite total, which is lower for the truth than for what is wrong and has a slope there; maps
     are detached.
 
-    A loss of video is asked about a wall; one of another kind says what to ask it, see LOSS_EXAMPLES.
+    A loss of video is computed on a plane; one of another kind has an example, see LOSS_EXAMPLES.
     """
     report, true, wrong, size = LOSS_EXAMPLES.get(name, wall)()
     for value in (true, *wrong):
-        said = report(part(), value)
-        assert isinstance(said, LossReport)
-        assert said.total.ndim == 0
-        assert said.total.isfinite()
-        assert float(sum(said.terms.values())) == pytest.approx(float(said.total.detach()), rel=1e-5)
-        assert not any(term.requires_grad for term in said.terms.values())
-        for map_ in said.maps.values():
+        loss_report = report(part(), value)
+        assert isinstance(loss_report, LossReport)
+        assert loss_report.total.ndim == 0
+        assert loss_report.total.isfinite()
+        assert float(sum(loss_report.terms.values())) == pytest.approx(float(loss_report.total.detach()), rel=1e-5)
+        assert not any(term.requires_grad for term in loss_report.terms.values())
+        for map_ in loss_report.maps.values():
             assert map_.shape[-2:] == size
             assert not map_.requires_grad
     for value in wrong:
-        asked = value.clone().requires_grad_()
-        said = report(part(), asked)
-        assert float(said.total.detach()) > 1.01 * float(report(part(), true).total)
-        said.total.backward()
-        assert asked.grad is not None
-        assert asked.grad.isfinite().all()
-        assert asked.grad.abs().sum() > 0
+        prediction = value.clone().requires_grad_()
+        loss_report = report(part(), prediction)
+        assert float(loss_report.total.detach()) > 1.01 * float(report(part(), true).total)
+        loss_report.total.backward()
+        assert prediction.grad is not None
+        assert prediction.grad.isfinite().all()
+        assert prediction.grad.abs().sum() > 0
 
 
 def part_of_sparse_depth(name: str, part: Any, folder: Path) -> None:
@@ -177,8 +177,8 @@ def part_of_sparse_depth(name: str, part: Any, folder: Path) -> None:
     true_m = 2 + 20 * torch.rand(2, 1, 8, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     wrong = (1 / true_m.flip(-1)).requires_grad_()
     labeled, right, unlabeled = (
-        Labeled(answer, true_m, known, torch.where(known, -(answer * true_m).log(), 0.0))
-        for answer, known in ((wrong, true_m > 0), (1 / true_m, true_m > 0), (wrong, true_m < 0))
+        Labeled(prediction, true_m, known, torch.where(known, -(prediction * true_m).log(), 0.0))
+        for prediction, known in ((wrong, true_m > 0), (1 / true_m, true_m > 0), (wrong, true_m < 0))
     )
     error = part(labeled, config)
     assert error.ndim == 0
@@ -195,7 +195,7 @@ def metric(name: str, part: Any, folder: Path) -> None:
     true = 1 + 9 * torch.rand(2, 6, 8, generator=generator, dtype=torch.float64)
     mask = torch.rand(2, 6, 8, generator=generator) > 0.3
     better = wording.score(name).better
-    assert better in ("lower", "higher"), f"the report does not know which way '{name}' is good"
+    assert better in ("lower", "higher"), f"the report has no direction for '{name}' is good"
     perfect = 0.0 if better == "lower" else 1.0
     assert part(true, true, mask).tolist() == pytest.approx([perfect, perfect], abs=1e-6)
     wrong = part(true * (1 + torch.rand(true.shape, generator=generator)), true, mask)
@@ -226,7 +226,7 @@ def trajectory_metric(name: str, part: Any, folder: Path) -> None:
 
 
 def motion(name: str, part: Any, folder: Path) -> None:
-    """Between equal images that the recipe says have no motion there is none, as a rigid (4, 4) of float64."""
+    """Between equal images that the recipe has without motion there is none, as a rigid (4, 4) of float64."""
     picture = model_contracts.batch().inputs.image[:1]
     view = View(picture, OneGrayImage().camera(0), torch.full((1, 1, 64, 96), 0.1))
     predictor = SimpleNamespace(claim=Claim.METRES, T_next_now=lambda *_: torch.eye(4)[None])
@@ -252,7 +252,7 @@ def way_to_follow_a_path(name: str, part: Any, folder: Path) -> None:
 
 
 def check(name: str, part: Any, folder: Path) -> None:
-    """Its docstring tells the codes that it can find; a recording with nothing to compare is no error and no stop."""
+    """Its docstring lists the codes of its findings; a recording with nothing to compare is no error and no stop."""
     codes = re.findall(r"\b[A-Z]\d\d\b", part.__doc__)
     assert codes
     assert set(codes) <= CATALOG.keys()
@@ -285,7 +285,7 @@ class OneGrayImage(Recording):
 
 
 def kind_of_part(name: str, part: Any, folder: Path) -> None:
-    """A table of its own, or rows of name and line (tests/cli/test_parts.py looks at each)."""
+    """A table of its own, or rows of name and line (tests/cli/test_parts.py checks each)."""
     assert isinstance(part, Table) or callable(part)
 
 
@@ -317,7 +317,7 @@ CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
 
 
 @pytest.mark.parametrize(("table", "name"), PARTS)
-def test_part_keeps_its_contract(table, name, tmp_path):
+def test_part_conforms_to_its_interface(table, name, tmp_path):
     assert table.kind in CONTRACTS, f"a new kind of part, '{table.kind}', needs a contract"
     CONTRACTS[table.kind](name, table.load(name), tmp_path)
 
@@ -340,7 +340,7 @@ def test_a_rotation_loss_turned_around_does_not_keep_the_contract(tmp_path):
         object_contracts.rotation_loss("-log", lambda *of: -bounded_log(*of), tmp_path)
 
 
-def test_unknown_name_is_told_the_nearest():
+def test_unknown_name_gets_the_nearest_suggestion():
     for table in TABLES.values():
         name = next(iter(table))
         with pytest.raises(

@@ -27,7 +27,7 @@ def test_kernels_compile_where_no_cache_can_be_written(monkeypatch: pytest.Monke
     assert double(3.0) == 6.0
 
 
-def test_arithmetic_is_exact_unless_asked_otherwise() -> None:
+def test_arithmetic_is_exact_without_fastmath() -> None:
     @compiled.compiled
     def exact(big: float, small: float) -> float:
         return (big + small) - big

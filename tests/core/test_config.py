@@ -59,16 +59,16 @@ def test_defaults_and_overrides():
 
 
 @pytest.mark.parametrize("text", ["a,b", "[a,b]", "[a, b,]", "['a','b']"])
-def test_a_list_that_lost_its_quotes_is_told_as_it_must_be_typed(text):
+def test_error_of_an_unquoted_list_shows_the_quoted_one(text):
     """`names=["a","b"]` reaches the program as names=[a,b]: a shell takes the quotes off."""
 
     class Named(StrictModel):
         names: tuple[str, ...] = ()
 
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         resolve(Named, {}, [f"names={text}"])
-    assert """'names': expected a list, quoted for the shell: 'names=["a","b"]'""" in str(told.value)
-    assert "tuple" not in str(told.value)
+    assert """'names': expected a list, quoted for the shell: 'names=["a","b"]'""" in str(caught.value)
+    assert "tuple" not in str(caught.value)
     (typed,) = shlex.split("""'names=["a","b"]'""")
     assert resolve(Named, {}, [typed]).names == ("a", "b")
 
@@ -92,7 +92,7 @@ def test_optional_group_can_be_set_by_a_dotted_key():
     assert resolve(Outer, {"width": 100}, ["extra.lr=1"]).extra == Inner(lr=1)
 
 
-def test_every_mistake_is_told_at_once():
+def test_every_mistake_is_listed_at_once():
     with pytest.raises(ConfigError) as refused:
         resolve(Outer, {"optimzer": {"lr": 1}}, ["hieght=3", "optimizer.lrr=1", "optimizer.lr=-1", "name=x"])
     message = str(refused.value)
@@ -109,7 +109,7 @@ def test_every_mistake_is_told_at_once():
         assert part in message
 
 
-def test_rules_between_keys_are_told():
+def test_rules_between_keys_are_reported():
     with pytest.raises(ConfigError, match="width must not be below height"):
         resolve(Outer, {"width": 10})
 
@@ -174,7 +174,7 @@ class Fleet(StrictModel):
     spare: Engine | None = None
 
 
-def test_a_group_given_in_part_keeps_what_its_default_says_of_the_rest():
+def test_a_partial_group_keeps_the_other_values_of_its_default():
     assert resolve(Truck, overrides=["engine.litres=6"]).engine == Engine(cylinders=8, litres=6)
     assert resolve(Truck, {"engine": {"cylinders": 2}}).engine == Engine(cylinders=2)
     assert resolve(Fleet, overrides=["truck.engine.cylinders=6"]).truck.engine == Engine(cylinders=6, litres=9)
@@ -193,8 +193,8 @@ def test_groups_of_chosen_names_are_set_and_checked_as_any_other() -> None:
     assert keys(Named) == ["groups", "groups.NAME.lr", "groups.NAME.name"]
     with pytest.raises(ConfigError) as caught:
         resolve(Named, {}, ["groups.first.rl=1", "groups.first.lr=0", "groups.second=3"])
-    told = str(caught.value)
-    assert "unknown key 'groups.first.rl'" in told
-    assert "did you mean 'groups.first.lr'" in told
-    assert "'groups.first.lr': input should be greater than 0" in told
-    assert "'groups.second'" in told
+    message = str(caught.value)
+    assert "unknown key 'groups.first.rl'" in message
+    assert "did you mean 'groups.first.lr'" in message
+    assert "'groups.first.lr': input should be greater than 0" in message
+    assert "'groups.second'" in message

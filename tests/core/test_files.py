@@ -58,14 +58,14 @@ def test_full_disk_and_closed_folder_are_named(tmp_path, code, found, context):
 
 def test_a_folder_in_the_place_of_a_file_and_the_other_way_round(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StadiaError, match=rf"{tmp_path}: found a folder, expected a file's name"):
+    with pytest.raises(StadiaError, match=rf"{tmp_path}: found a folder; expected a file's name"):
         write_text(tmp_path, "text")
     with pytest.raises(StadiaError, match=r"a file where a folder should be"):
         write_text(tmp_path / "file" / "a.txt", "text")
     assert names(tmp_path) == ["file"]
 
 
-def test_a_place_that_cannot_be_written_to_is_told_before_the_work(tmp_path, monkeypatch):
+def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, monkeypatch):
     check_writable(tmp_path / "new" / "er")
     assert names(tmp_path) == []
     (tmp_path / "file").touch()
@@ -119,7 +119,7 @@ def test_missing_and_large_files_are_named(tmp_path):
     with pytest.raises(DataError, match=r"a\.json: found no such file"):
         read_json(tmp_path / "a.json")
     (tmp_path / "b.json").write_text(json.dumps("x" * 100), encoding="utf-8")
-    with pytest.raises(DataError, match=r"b\.json: found 102 bytes, expected at most 10"):
+    with pytest.raises(DataError, match=r"b\.json: found 102 bytes; expected at most 10"):
         read_json(tmp_path / "b.json", max_bytes=10)
 
 

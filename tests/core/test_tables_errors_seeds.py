@@ -23,10 +23,10 @@ def test_table_is_a_mapping_that_loads():
     assert TABLE.load("photometric")("[1]") == [1]
 
 
-def test_unknown_part_tells_the_nearest():
+def test_unknown_part_error_gives_the_nearest_name():
     with pytest.raises(
         ConfigError,
-        match=r"loss: found 'photometrc', expected one of photometric, smoothness; did you mean 'photometric'\?",
+        match=r"loss: found 'photometrc'; expected one of photometric, smoothness. Fix: did you mean 'photometric'\?",
     ):
         TABLE.load("photometrc")
     with pytest.raises(ConfigError, match="see `stadia parts`"):
@@ -39,12 +39,12 @@ def test_a_known_mistake_is_refused_with_its_reason():
     assert list(table) == ["smoothness"]
     for ask in (table.check, table.load):
         with pytest.raises(
-            ConfigError, match="loss: found 'roughness', expected one of smoothness; it has the wrong sign"
+            ConfigError, match=r"loss: found 'roughness'; expected one of smoothness\. Fix: it has the wrong sign"
         ):
             ask("roughness")
 
 
-def test_asking_whether_a_part_is_there_does_not_raise():
+def test_contains_does_not_raise():
     """Mapping's own answer rests on KeyError, and an unknown part raises ConfigError."""
     assert "photometric" in TABLE
     assert "photometrc" not in TABLE
@@ -57,8 +57,21 @@ def test_nearest():
 
 def test_error_is_one_line_with_its_parts():
     error = StadiaError("a.png", found="nothing\n at  all", expected="an image", fix="look\tagain")
-    assert str(error) == "a.png: found nothing at all, expected an image; look again"
+    assert str(error) == "a.png: found nothing at all; expected an image. Fix: look again."
     assert (error.what, error.expected) == ("a.png", "an image")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "fix", "message"),
+    [
+        ("nothing.", "an image.", "copy it again.", "f: found nothing; expected an image. Fix: copy it again."),
+        ("x", "a, b, ...", "did you mean 'y'?", "f: found x; expected a, b, ... Fix: did you mean 'y'?"),
+        (1, (2, 3), "pass one\nof\tboth", "f: found 1; expected (2, 3). Fix: pass one of both."),
+        ("f.png", "a file", "write to 'b.png'", "f: found f.png; expected a file. Fix: write to 'b.png'."),
+    ],
+)
+def test_error_format_has_no_doubled_full_stop(found, expected, fix, message):
+    assert str(StadiaError("f", found=found, expected=expected, fix=fix)) == message
 
 
 def test_every_error_is_a_stadia_error():

@@ -48,7 +48,7 @@ FRAME_NS = 50_000_000
 
 @dataclass(frozen=True)
 class Camera:
-    """What sensor.yaml says of one camera."""
+    """The content of one sensor.yaml."""
 
     T_BS: Array
     intrinsics: tuple[float, ...]

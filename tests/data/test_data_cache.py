@@ -28,17 +28,17 @@ def recording(tmp_path: Path, world: Any) -> Any:
 
 
 def test_a_store_holds_the_resized_images(recording: Any) -> None:
-    told: list[tuple[str, int, int | None]] = []
-    store = frame_store(recording, 48, 64, side="right", progress=lambda *args: told.append(args))
+    calls_seen: list[tuple[str, int, int | None]] = []
+    store = frame_store(recording, 48, 64, side="right", progress=lambda *args: calls_seen.append(args))
     assert len(store) == 4
-    assert told == [("a right", n, 4) for n in (1, 2, 3, 4)]
+    assert calls_seen == [("a right", n, 4) for n in (1, 2, 3, 4)]
     for index in range(4):
         expected = resize_image(recording.image(index, "right"), 48, 64)
         assert np.array_equal(store.image(index), expected)
         assert np.array_equal(store.planar(index), expected.transpose(2, 0, 1))
 
 
-def test_it_is_made_once_for_each_content_side_and_size(
+def test_store_is_written_once_for_each_content_side_and_size(
     recording: Any, world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = frame_store(recording, 48, 64)
@@ -51,7 +51,9 @@ def test_it_is_made_once_for_each_content_side_and_size(
     assert frame_store(recording, 48, 64).path != first.path
 
 
-def test_where_it_lies(recording: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_folder_from_config_environment_or_default(
+    recording: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert frame_store(recording, 48, 64).path.parent == tmp_path / "cache"  # $STADIA_CACHE
     chosen = CacheConfig(folder=str(tmp_path / "chosen"))
     assert frame_store(recording, 48, 64, config=chosen).path.parent == tmp_path / "chosen"
@@ -59,7 +61,7 @@ def test_where_it_lies(recording: Any, tmp_path: Path, monkeypatch: pytest.Monke
     assert cache.cache_folder(CacheConfig()).name == "stadia"
 
 
-def test_what_a_killed_process_left_is_replaced(recording: Any) -> None:
+def test_leftovers_of_a_killed_process_are_replaced(recording: Any) -> None:
     store = frame_store(recording, 48, 64)
     whole = store.path.read_bytes()
     leftover = store.path.with_name(f".{store.path.stem}-abc{store.path.suffix}")
@@ -70,14 +72,16 @@ def test_what_a_killed_process_left_is_replaced(recording: Any) -> None:
         assert not leftover.exists()
 
 
-def test_a_image_that_fails_leaves_nothing(recording: Any, tmp_path: Path) -> None:
+def test_unreadable_image_leaves_no_store(recording: Any, tmp_path: Path) -> None:
     recording.file(3).write_bytes(b"broken")
     with pytest.raises(DataError, match=r"000003\.png"):
         frame_store(recording, 48, 64)
     assert {p.suffix for p in (tmp_path / "cache").iterdir()} == {".lock"}
 
 
-def test_a_full_disk_is_told_before_writing(recording: Any, monkeypatch: pytest.MonkeyPatch, one_line: OneLine) -> None:
+def test_full_disk_is_reported_before_writing(
+    recording: Any, monkeypatch: pytest.MonkeyPatch, one_line: OneLine
+) -> None:
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: cache.shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(StadiaError) as caught:
         frame_store(recording, 48, 64)
@@ -91,7 +95,7 @@ def test_a_file_of_another_size_is_refused(tmp_path: Path, one_line: OneLine) ->
     one_line(caught.value, tmp_path / "x.rgb", "5 bytes", "multiple of 3")
 
 
-def test_a_store_travels_light(recording: Any) -> None:
+def test_pickled_store_is_small(recording: Any) -> None:
     store = frame_store(recording, 48, 64)
     picture = store.planar(1).copy()
     travelled = pickle.dumps(store)
@@ -126,8 +130,8 @@ def test_several_processes_make_one_store(recording: Any) -> None:
     processes = [context.Process(target=_fill, args=(folder, together, results)) for _ in range(3)]
     for process in processes:
         process.start()
-    answers = [results.get(timeout=60) for _ in processes]
+    outcomes = [results.get(timeout=60) for _ in processes]
     for process in processes:
         process.join()
-    assert len({path for path, _ in answers}) == 1
-    assert sorted(calls for _, calls in answers) == [0, 0, 4], "one decoded, two waited and read"
+    assert len({path for path, _ in outcomes}) == 1
+    assert sorted(calls for _, calls in outcomes) == [0, 0, 4], "one decoded, two waited and read"

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from stadia.data.contents import DIGITS, content_of, contents, joined, split
-from stadia.data.crops import cropped_recording
+from stadia.data.crops import Excerpt, cropped_recording
 from stadia.data.kitti_odometry import _DRIVES
-from stadia.data.sources import Excerpt, open_recordings
+from stadia.data.sources import open_recordings
 
 
 def test_a_copy_is_the_same_and_another_image_is_not(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_a_file_shorter_than_a_piece_and_an_empty_one(tmp_path: Path) -> None:
     assert content_of(tmp_path / "short") != content_of(tmp_path / "empty")
 
 
-def test_of_the_frames_asked_for(tmp_path: Path, world: Any) -> None:
+def test_hashes_of_selected_frames(tmp_path: Path, world: Any) -> None:
     (recording,) = open_recordings(world.recording(tmp_path / "a", 4))
     found = contents(recording, [1, 3])
     assert list(found) == [1, 3]

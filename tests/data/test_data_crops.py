@@ -25,7 +25,7 @@ TOP, LEFT_EDGE = 23, 13  # of the KB crop, by hand
 
 
 class Wide(Recording):
-    """An image of KITTI's size that says in its colors where each pixel is; depth in one pixel, some more depth outside
+    """An image of KITTI's size whose colors encode each pixel's position; depth in one pixel, some more depth outside
     the crop.
     """
 
@@ -91,8 +91,8 @@ def test_samples_see_the_crop_and_keep_it_apart_from_the_whole(tmp_path: Path) -
     assert whole[0].inputs.camera.K[1, 2] != sample.inputs.camera.K[1, 2]
 
 
-def test_a_configuration_asks_for_it(tmp_path: Path, world: Any, one_line: Callable[..., None]) -> None:
-    """The renderer's images are smaller than the crop: told before anything is decoded, by name."""
+def test_crop_from_configuration(tmp_path: Path, world: Any, one_line: Callable[..., None]) -> None:
+    """The renderer's images are smaller than the crop: refused before decoding, by name."""
     folder = world.recording(tmp_path / "small", 3)
     with pytest.raises(DataError) as caught:
         open_split(DataConfig(path=str(folder), crop="kb"))

@@ -59,7 +59,7 @@ def flat(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("model", ["radial-tangential", "radtan", "equidistant"])
-def test_images_are_those_of_the_rectified_pair(world: Any, tmp_path: Path, rendered: Path, model: str) -> None:
+def test_images_are_rectified(world: Any, tmp_path: Path, rendered: Path, model: str) -> None:
     """Undistortion, rectification, extrinsics, ground truth by timestamp, body to camera and w x y z, all against one
     truth.
     """
@@ -100,7 +100,7 @@ def test_the_published_calibration(tmp_path: Path) -> None:
     assert fx * pair.baseline_m == pytest.approx(47.9064, abs=1e-3)
 
 
-def test_rotations_of_the_pair_are_those_of_opencv(tmp_path: Path) -> None:
+def test_rectifying_rotations_equal_opencv(tmp_path: Path) -> None:
     left, right = (read_camera(camera.write(tmp_path / name)) for name, camera in (("cam0", CAM0), ("cam1", CAM1)))
     T = np.linalg.inv(right.T_body_lens) @ left.T_body_lens
     lenses = [part for lens in (left.lens, right.lens) for part in (lens.K, lens.coefficients)]
@@ -137,7 +137,7 @@ def test_a_lens_wider_than_any_pinhole_is_cut(tmp_path: Path) -> None:
     assert 45 < np.degrees(np.arctan(np.linalg.norm(corner[:2]))) <= rectification.WIDEST_DEG + 2
 
 
-def test_any_folder_above_will_do(rendered: Path) -> None:
+def test_sequences_are_found_below_any_folder(rendered: Path) -> None:
     sequence = rendered / "V1_01_easy"
     names = {open_recordings(path)[0].name for path in (rendered, rendered.parent, sequence, sequence / "mav0")}
     assert names == {"euroc/V1_01_easy"}
@@ -150,7 +150,7 @@ def test_times_and_numbers(rendered: Path) -> None:
     assert recording.selection is None
 
 
-def test_ground_truth_is_found_by_time(flat: Path) -> None:
+def test_ground_truth_is_interpolated_by_time(flat: Path) -> None:
     """Frames before and after it, and in a hole of it, have none; its rate and its rows do not matter."""
     write_ground_truth(
         flat, np.array([-0.2, 0.04, 0.07])
@@ -175,7 +175,7 @@ def test_ground_truth_of_another_sensor_is_moved_to_the_body(flat: Path) -> None
         yaml.safe_dump({"T_BS": {"cols": 4, "rows": 4, "data": T_BS0.ravel().tolist()}})
     )
     (of_sensor,) = open_recordings(flat)
-    T_world_sensor = T_world_lens(0) @ np.linalg.inv(T_BS0)  # what the file says is now where the sensor is
+    T_world_sensor = T_world_lens(0) @ np.linalg.inv(T_BS0)  # the file now holds poses of the sensor
     expected = T_world_sensor @ np.linalg.inv(_lens_in_rectified(of_sensor))
     assert np.allclose(of_sensor.T_world_camera(0), expected)
     assert not np.allclose(of_sensor.T_world_camera(0), of_body.T_world_camera(0))
@@ -187,7 +187,7 @@ def test_without_ground_truth_there_are_no_poses(flat: Path) -> None:
     assert recording.T_world_camera(0) is None
 
 
-def test_frames_without_a_right_image_are_left_out_and_told(flat: Path) -> None:
+def test_frames_without_a_right_image_are_dropped_and_counted(flat: Path) -> None:
     write_images(flat / "cam0", [0, 1, 2, 3], lambda index: np.full((120, 188), 30 * index, np.uint8))
     stamps = [START_NS + FRAME_NS * index for index in (0, 2)]
     csv(flat / "cam1" / "data.csv", "timestamp [ns],filename", [(stamp, f"{stamp}.png") for stamp in stamps])
@@ -199,7 +199,7 @@ def test_frames_without_a_right_image_are_left_out_and_told(flat: Path) -> None:
     assert str(recording.selection) == "2 of 4 frames kept (stride 2), 2 without an image on the other side left out"
 
 
-def test_frames_of_a_standing_camera_are_dropped_where_asked(world: Any, rendered: Path, tmp_path: Path) -> None:
+def test_standing_frames_are_dropped_with_option(world: Any, rendered: Path, tmp_path: Path) -> None:
     shown = [0, 0, 0, 1, 2]
     stored = sorted((rendered / "V1_01_easy" / "mav0" / "cam0" / "data").iterdir())
     mav0 = tmp_path / "V1_01_easy" / "mav0"
@@ -216,13 +216,13 @@ def test_frames_of_a_standing_camera_are_dropped_where_asked(world: Any, rendere
         open_recordings(world.recording(tmp_path / "other"), standing="drop")
 
 
-def test_images_of_the_cache_are_rectified(rendered: Path) -> None:
+def test_cached_images_are_rectified(rendered: Path) -> None:
     (recording,) = open_recordings(rendered)
     store = frame_store(recording, 120, 188, side="right")
     assert (store.image(1) == recording.image(1, "right")).all()
 
 
-def test_maps_are_made_once_and_stay_at_home(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_maps_are_computed_once_and_not_pickled(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     model = rectification.MODELS["radial-tangential"]
     counted = replace(model, maps=lambda *arguments: made.append(1) or model.maps(*arguments))
@@ -235,7 +235,7 @@ def test_maps_are_made_once_and_stay_at_home(rendered: Path, monkeypatch: pytest
     assert (pickle.loads(sent).image(0) == first[0]).all()
 
 
-def test_fingerprint_tells_another_calibration(flat: Path) -> None:
+def test_fingerprint_depends_on_calibration(flat: Path) -> None:
     (before,) = open_recordings(flat)
     assert before.fingerprint() == open_recordings(flat)[0].fingerprint()
     left = before.undistorted["left"]
@@ -243,7 +243,7 @@ def test_fingerprint_tells_another_calibration(flat: Path) -> None:
     assert replace(before, undistorted={**before.undistorted, "left": bent}).fingerprint() != before.fingerprint()
 
 
-def test_splits_are_those_of_the_paper(flat: Path) -> None:
+def test_splits_equal_d3vo(flat: Path) -> None:
     root = flat.parent.parent
     assert named_splits(root) == {"train": ["MH_01_easy"]}
     for name in ("V2_01_easy", "MH_04_difficult"):
@@ -282,7 +282,7 @@ def test_the_real_sample(real_data: Path) -> None:
 
 
 @pytest.mark.real
-def test_rows_of_the_real_pair_agree(real_data: Path) -> None:
+def test_real_pair_has_equal_rows(real_data: Path) -> None:
     (recording,) = open_recordings(real_data / "euroc")
     sift, matcher = cv2.SIFT.create(800), cv2.BFMatcher(cv2.NORM_L2, crossCheck=True)
     (left, seen_left), (right, seen_right) = (

@@ -51,8 +51,8 @@ def _swap(lines: list[str]) -> list[str]:
 
 SECOND, THIRD = (START_NS + FRAME_NS * index for index in (1, 2))
 BAD: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
-    "no right camera": (lambda m: (m / "cam1").rename(m / "x"), ("cam1", "no such folder", "both cameras")),
-    "no left camera": (lambda m: (m / "cam0").rename(m / "x"), ("cam0", "no such folder", "both cameras")),
+    "no right camera": (lambda m: (m / "cam1").rename(m / "x"), ("cam1", "no such folder", "cameras cam0 (left)")),
+    "no left camera": (lambda m: (m / "cam0").rename(m / "x"), ("cam0", "no such folder", "cameras cam0 (left)")),
     "no images": (lambda m: (m / "cam1" / "data").rename(m / "x"), ("cam1", "no images")),
     "no calibration": (lambda m: (m / "cam1" / "sensor.yaml").unlink(), ("cam1/sensor.yaml", "no such file")),
     "no list": (lambda m: (m / "cam1" / "data.csv").unlink(), ("cam1/data.csv", "no such file")),
@@ -85,7 +85,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     ),
     "cameras exchanged": (
         lambda m: ((m / "cam0").rename(m / "x"), (m / "cam1").rename(m / "cam0"), (m / "x").rename(m / "cam1")),
-        ("right camera at (-0.11", "cam0 is the left one"),
+        ("right camera at (-0.11", "cam0 is the left camera"),
     ),
     "another size": (
         lambda m: write_images(m / "cam1", [0, 1, 2], lambda _: np.zeros((60, 94), np.uint8)),

@@ -69,7 +69,7 @@ def test_splits(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     one_line(caught.value, "train, test", "'val'")
 
 
-def test_the_fingerprint_is_of_the_content(tmp_path: Path, world: Any) -> None:
+def test_fingerprint_depends_on_content(tmp_path: Path, world: Any) -> None:
     world.recording(tmp_path / "a", 3)
     before = open_recordings(tmp_path / "a")[0].fingerprint()
     shutil.copytree(tmp_path / "a", tmp_path / "moved")

@@ -78,7 +78,7 @@ def test_a_thumbnail_does_not_hide_a_cut(tmp_path: Path) -> None:
         read_rgb(tmp_path / "cut.jpg")
 
 
-def test_a_image_that_ends_in_black_is_no_fault(tmp_path: Path) -> None:
+def test_image_ending_in_black_is_accepted(tmp_path: Path) -> None:
     dark = IMAGE.copy()
     dark[32:] = 0
     (tmp_path / "dark.jpg").write_bytes(encoded(".jpg", dark))

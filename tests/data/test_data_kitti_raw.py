@@ -123,7 +123,7 @@ def test_a_cut_off_scan_is_named(drive: Path, one_line: OneLine) -> None:
         read_scan(scan)
 
 
-def test_gps_poses_of_the_camera(drive: Path) -> None:
+def test_camera_poses_from_gps(drive: Path) -> None:
     """0.00001 degrees are 1.11 m north and 0.73 m east at 49 degrees; each pose is relative to the first camera's."""
     (recording,) = open_recordings(drive)
     np.testing.assert_allclose(recording.T_world_camera(0), np.eye(4), atol=1e-9)

@@ -15,7 +15,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from stadia.core.types import Batch, Meta, Movable
 from stadia.data.config import AugmentationConfig, CacheConfig
 from stadia.data.loader import EpochOrder, Loader
-from stadia.data.packed import stack
+from stadia.data.packed import stack_samples
 from stadia.data.samples import Samples
 from stadia.data.sources import open_recordings
 
@@ -125,7 +125,7 @@ def test_for_a_gpu_every_tensor_of_a_batch_is_in_pinned_memory(
     assert Loader(samples, batch_size=2, shuffle=True, device="cuda:0")._batches.pin_memory
     pinned = torch.zeros(7)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda _: pinned)  # needs a GPU
-    batch = stack([samples.packed((0, 0)), samples.packed((0, 1))])
+    batch = stack_samples([samples.packed((0, 0)), samples.packed((0, 1))])
     moved = pin_memory(batch)
     assert all(
         getattr(moved, f.name) is pinned for f in fields(batch) if isinstance(getattr(batch, f.name), torch.Tensor)
@@ -134,12 +134,12 @@ def test_for_a_gpu_every_tensor_of_a_batch_is_in_pinned_memory(
 
 
 @dataclass(frozen=True, slots=True)
-class Seen(Movable):
+class ImageInputs(Movable):
     image: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(Movable):
+class MaskTargets(Movable):
     mask: torch.Tensor
 
 
@@ -161,9 +161,9 @@ class Mugs:
         images, masks, metas = zip(*samples, strict=True)
         return torch.stack(images), torch.stack(masks), metas
 
-    def unpack(self, packed: Any, device: torch.device | str) -> Batch[Seen, Asked]:
+    def unpack(self, packed: Any, device: torch.device | str) -> Batch[ImageInputs, MaskTargets]:
         images, masks, metas = packed
-        return Batch(Seen(images.to(device) / 255), Asked(masks.to(device)), metas)
+        return Batch(ImageInputs(images.to(device) / 255), MaskTargets(masks.to(device)), metas)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -1,4 +1,4 @@
-"""What cannot be read is told by name, whichever process reads it."""
+"""Unreadable files are named in errors, in any process."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ class Unreadable:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_error_of_a_sample_reaches_the_trainer_as_it_is(workers):
     loader = Loader(Unreadable(), batch_size=2, shuffle=False, workers=workers)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match=r"^frame 0: found a truncated image, expected a PNG; copy it again$"):
+    with pytest.raises(DataError, match=r"^frame 0: found a truncated image; expected a PNG. Fix: copy it again\.$"):
         next(iter(loader))

@@ -18,11 +18,11 @@ from stadia.data.loader import Loader
 from stadia.data.mixture import InTurn, Mixture, turns
 from stadia.recipes import configure
 
-Order = Literal["mixed", "one_after_another"]
+Order = Literal["mixed", "sequential"]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen(Movable):
+class SampleInputs(Movable):
     image: torch.Tensor
 
 
@@ -45,7 +45,7 @@ class Images:
 
     def unpack(self, packed: Any, device: torch.device | str) -> Batch[Any, Any]:
         images, metas = packed
-        return Batch(Seen(images), Seen(images), metas)
+        return Batch(SampleInputs(images), SampleInputs(images), metas)
 
 
 EPOCHS = {"a": 1.0, "b": 2.0, "c": 0.5}
@@ -61,7 +61,7 @@ def mixture(order: Order = "mixed", workers: int = 0, seed: int = 0) -> Mixture[
     return Mixture(loaders(workers), EPOCHS, order=order, seed=seed)
 
 
-def seen(mixture: Any) -> list[tuple[str, int, list[int]]]:
+def batch_keys(mixture: Any) -> list[tuple[str, int, list[int]]]:
     """Of each batch its data set, its images' width, and what they show."""
     found = []
     for batch in mixture:
@@ -70,77 +70,77 @@ def seen(mixture: Any) -> list[tuple[str, int, list[int]]]:
     return found
 
 
-def test_each_batch_is_of_one_data_set_and_each_data_set_as_often_as_asked() -> None:
+def test_batches_have_one_dataset_each_at_the_configured_rate() -> None:
     mixed = mixture()
-    first = seen(mixed)
+    first = batch_keys(mixed)
     assert len(mixed) == len(first) == 5 + 4 + 2
     assert Counter((name, width) for name, width, _ in first) == {("a", 6): 5, ("b", 4): 4, ("c", 8): 2}
     names = [name for name, _, _ in first]
     assert names != sorted(names), "they are mixed"
-    assert seen(mixed) == first
+    assert batch_keys(mixed) == first
     mixed.set_position(1)
-    assert [name for name, _, _ in seen(mixed)] != names, "every epoch by another draw"
-    assert [name for name, _, _ in seen(mixture(seed=1))] != names
+    assert [name for name, _, _ in batch_keys(mixed)] != names, "every epoch by another draw"
+    assert [name for name, _, _ in batch_keys(mixture(seed=1))] != names
 
 
-def test_each_data_set_goes_on_where_it_was() -> None:
+def test_each_dataset_resumes_at_its_position() -> None:
     """Data set "b" is gone through twice an epoch, "c" once in two."""
     mixed, shown = mixture(), {"a": [], "b": [], "c": []}
     for epoch in (0, 1):
         mixed.set_position(epoch)
-        for name, _, values in seen(mixed):
+        for name, _, values in batch_keys(mixed):
             shown[name] += values
     assert sorted(shown["c"]) == list(range(8)), "half in the first epoch, the other half in the second"
     assert sorted(shown["a"]) == [*range(10), *range(100, 110)]
     assert [value // 100 for value in shown["b"]] == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
 
 
-@pytest.mark.parametrize("order", ["mixed", "one_after_another"])
+@pytest.mark.parametrize("order", ["mixed", "sequential"])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_resumed_anywhere_the_batches_are_the_same(order: Order, workers: int) -> None:
     undisturbed, resumed = mixture(order), mixture(order, workers)
     for epoch, start in ((0, 4), (3, 1), (1, 10)):
         undisturbed.set_position(epoch)
         resumed.set_position(epoch, start)
-        assert seen(resumed) == seen(undisturbed)[start:]
+        assert batch_keys(resumed) == batch_keys(undisturbed)[start:]
         assert len(resumed) == len(undisturbed)
 
 
-def test_one_after_another_as_they_are_named() -> None:
-    names = [name for name, _, _ in seen(mixture("one_after_another"))]
+def test_sequential_order() -> None:
+    names = [name for name, _, _ in batch_keys(mixture("sequential"))]
     assert names == ["a"] * 5 + ["b"] * 4 + ["c"] * 2
-    assert mixture("one_after_another").pass_ends == (5, 7, 9, 11)
+    assert mixture("sequential").pass_ends == (5, 7, 9, 11)
     assert mixture().pass_ends == (11,)
 
 
-@pytest.mark.parametrize("order", ["mixed", "one_after_another"])
-def test_processes_see_the_same_data_set_in_each_step_and_no_sample_twice(order: Order) -> None:
+@pytest.mark.parametrize("order", ["mixed", "sequential"])
+def test_processes_share_the_dataset_of_each_step_without_repeats(order: Order) -> None:
     parts = [mixture(order), mixture(order)]
     for rank, part in enumerate(parts):
         part.shard(rank, 2)
         part.set_position(2)
-    first, second = map(seen, parts)
+    first, second = map(batch_keys, parts)
     assert [name for name, _, _ in first] == [name for name, _, _ in second]
     assert len(first) == len(parts[0]) == 2 + 2 + 1
     for (name, _, mine), (_, _, others) in zip(first, second, strict=True):
         assert not set(mine) & set(others), name
 
 
-def test_a_data_set_without_a_whole_batch_is_named() -> None:
+def test_dataset_without_a_whole_batch_is_named() -> None:
     mixed = mixture()
     mixed.shard(0, 4)
-    with pytest.raises(DataError, match="data set 'b': found no whole batch"):
+    with pytest.raises(DataError, match="dataset 'b': found no whole batch"):
         len(mixed)
 
 
-def test_validation_is_whole_and_says_of_what() -> None:
+def test_validation_is_complete_and_named() -> None:
     whole = InTurn({name: Loader(one.samples, batch_size=3, shuffle=False) for name, one in loaders().items()})
     assert len(whole) == len(list(whole)) == 4 + 2 + 3
-    assert [name for name, _, _ in seen(whole)] == ["a"] * 4 + ["b"] * 2 + ["c"] * 3
+    assert [name for name, _, _ in batch_keys(whole)] == ["a"] * 4 + ["b"] * 2 + ["c"] * 3
 
 
-def test_a_look_at_all_of_them() -> None:
-    assert [name for name, _, _ in seen(turns(loaders(), 3))] == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
+def test_fixed_number_of_batches_of_each_dataset() -> None:
+    assert [name for name, _, _ in batch_keys(turns(loaders(), 3))] == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
 
 
 def data(*words: str) -> DataConfig:
@@ -149,7 +149,7 @@ def data(*words: str) -> DataConfig:
     return config
 
 
-def test_what_a_further_data_set_does_not_say_of_its_samples_is_as_the_first() -> None:
+def test_further_dataset_defaults_to_the_first() -> None:
     config = data(
         "data.others.euroc.path=E",
         "data.others.euroc.width=320",
@@ -167,13 +167,13 @@ def test_what_a_further_data_set_does_not_say_of_its_samples_is_as_the_first() -
     ("words", "message"),
     [
         (("data.epochs=2",), "training.max_epochs trains longer"),
-        (("data.order=one_after_another",), "data.others names none"),
-        (("data.name=kitti", "data.others.kitti.path=E"), "both called 'kitti'"),
+        (("data.order=sequential",), "data.others names none"),
+        (("data.name=kitti", "data.others.kitti.path=E"), "both named 'kitti'"),
         (("data.others.a/b.path=E",), "letters, digits"),
         (("data.others.e.pth=E",), "did you mean 'data.others.e.path'"),
     ],
 )
-def test_what_makes_no_sense_of_several_is_refused(words: tuple[str, ...], message: str) -> None:
+def test_inconsistent_dataset_keys_are_refused(words: tuple[str, ...], message: str) -> None:
     with pytest.raises(StadiaError, match=message):
         data(*words)
 

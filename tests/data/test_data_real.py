@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig
-from stadia.data.packed import stack, unpack
+from stadia.data.packed import stack_samples, unpack_batch
 from stadia.data.samples import Samples
 from stadia.data.sources import open_recordings
 
@@ -103,7 +103,7 @@ def test_ones_own_video_as_a_file_and_as_a_folder(
     (file,) = open_recordings(mp4, camera=camera)
     (folder,) = open_recordings(drive.file(0).parent, camera=camera)
     assert file.selection == folder.selection
-    assert file.selection.seen == 78
+    assert file.selection.total == 78
     assert file.selection.standing > 15
     assert 35 <= len(file) <= 55
     for index in range(len(file)):
@@ -121,7 +121,7 @@ def test_samples_of_three_datasets(real_data: Path, tmp_path: Path) -> None:
     mono = Samples(recordings, height=96, width=320, ground_truth_depth=True, cache=cache)
     assert mono.stereo is False
     assert len(mono) == 12
-    batch = unpack(stack([mono.packed(0), mono.packed(4), mono.packed(8)]))
+    batch = unpack_batch(stack_samples([mono.packed(0), mono.packed(4), mono.packed(8)]))
     assert [float(d.max()) > 0 for d in batch.targets.depth_m] == [False, True, True]
     stereo = Samples(
         recordings[:1],

@@ -15,7 +15,7 @@ import torch
 from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.core.types import Batch
 from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig, DataConfig
-from stadia.data.packed import Packed, stack, unpack
+from stadia.data.packed import Packed, stack_samples, unpack_batch
 from stadia.data.samples import Samples
 from stadia.data.sources import open_recordings
 from stadia.data.splits import Frames, open_split
@@ -39,7 +39,7 @@ def samples(recording: Any, **changes: Any) -> Samples:
 
 
 def batched(*samples: Packed) -> Batch:
-    return unpack(stack(samples))
+    return unpack_batch(stack_samples(samples))
 
 
 def residual(sample: Packed) -> list[float]:
@@ -74,7 +74,7 @@ def test_every_source_warps_onto_the_target(
     packed = samples(
         recording, height=size[0], width=size[1], augmentation=augmentation, target_sides=(side,), stereo=stereo
     ).packed(1)
-    sample = unpack(packed)
+    sample = unpack_batch(packed)
     assert sample.source_names == ("-1", "+1") + ("stereo",) * stereo
     unwarped = (sample.targets.sources - sample.targets.image).abs().mean(dim=(1, 2, 3))
     for name, warped, before in zip(sample.source_names, residual(packed), unwarped.tolist(), strict=True):
@@ -130,7 +130,7 @@ def test_contrast_turns_about_the_target_in_every_image(recording: Any) -> None:
     images = packed.images // 2
     images[1:] += 80
     images[..., 0, 0] = 99
-    sample = unpack(replace(packed, images=images, color=color_map(1, 0.5, 1, 0)))
+    sample = unpack_batch(replace(packed, images=images, color=color_map(1, 0.5, 1, 0)))
     assert sample.inputs.image.std() < 0.6 * sample.targets.image.std()
     for source in sample.inputs.sources:
         assert torch.equal(source[:, 0, 0], sample.inputs.image[:, 0, 0])
@@ -179,9 +179,7 @@ def test_shapes_and_types(recording: Any) -> None:
     assert batched(two.packed(0), two.packed(1)).inputs.sources.shape == (2, 3, 3, 64, 96)
 
 
-def test_single_returns_are_kept_where_they_are_said_to_be_single(
-    recording: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sparse_depth_keeps_single_returns(recording: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = recording.depth_m(0)
     single = np.where(np.random.default_rng(0).random(whole.shape) < 0.05, whole, 0).astype(np.float32)
     monkeypatch.setattr(type(recording), "depth_m", lambda *_: single)
@@ -193,7 +191,7 @@ def test_single_returns_are_kept_where_they_are_said_to_be_single(
     config = DataConfig(path="x", height=32, width=64, stereo=False, ground_truth_depth=True, sparse_depth=True)
     assert Samples.from_config([recording], config, training=True)[0].targets.depth_m.count_nonzero() > 3 * dropped
     unsettled = config.model_copy(update={"sparse_depth": "auto"})
-    with pytest.raises(ConfigError, match=r"data\.sparse_depth: found 'auto', unsettled"):
+    with pytest.raises(ConfigError, match=r"data\.sparse_depth: found 'auto', unresolved"):
         Samples.from_config([recording], unsettled, training=True)
     assert Samples.from_config([recording], unsettled.model_copy(update={"ground_truth_depth": False}), training=True)
 
@@ -236,7 +234,7 @@ def test_recordings_of_different_sizes_share_a_network(tmp_path: Path, world: An
 
 
 @pytest.mark.parametrize("cache", [CACHE, None], ids=["cached", "read"])
-def test_a_image_of_another_size_than_its_cameras_is_refused(
+def test_image_of_another_size_than_its_camera_is_refused(
     cache: CacheConfig | None, tmp_path: Path, world: Any, monkeypatch: pytest.MonkeyPatch, one_line: OneLine
 ) -> None:
     for index in range(3):
@@ -249,7 +247,7 @@ def test_a_image_of_another_size_than_its_cameras_is_refused(
     one_line(caught.value, "an image of 160x80", "160x96", ".png")
 
 
-def test_stereo_that_is_not_there(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+def test_missing_stereo_is_refused(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     (mono,) = open_recordings(world.recording(tmp_path / "mono", 3, stereo=False))
     assert samples(mono).stereo is False
     with pytest.raises(ConfigError) as caught:
@@ -263,7 +261,7 @@ def test_too_few_frames(recording: Any, one_line: OneLine) -> None:
     one_line(caught.value, "a", "at least 11 frames")
 
 
-def test_only_the_asked_frames_are_targets(recording: Any) -> None:
+def test_only_selected_frames_are_targets(recording: Any) -> None:
     chosen = Samples([Frames(recording, (3, 1)), Frames(recording, (0, 2), "right")], height=48, width=80, cache=CACHE)
     assert [(m.index, m.side) for m in (chosen[n].meta[0] for n in range(len(chosen)))] == [
         (3, "left"),
@@ -293,7 +291,7 @@ def test_batches_of_packed_samples_are_the_samples(recording: Any) -> None:
     packed = [some.packed(n) for n in range(3)]
     assert {p.color is None for p in packed} == {True, False}
     packed[1] = replace(packed[1], depth_m=None)
-    batch = unpack(stack(packed))
+    batch = unpack_batch(stack_samples(packed))
     for n in range(3):
         alone = some[n]
         torch.testing.assert_close(batch.inputs.image[n], alone.inputs.image)
@@ -306,11 +304,11 @@ def test_batches_of_packed_samples_are_the_samples(recording: Any) -> None:
             assert torch.equal(batch.inputs.image[n], batch.targets.image[n])
     assert batch.targets.image.is_contiguous()
     assert batch.inputs.sources.is_contiguous()
-    plain = unpack(stack([replace(p, color=None) for p in packed]))
+    plain = unpack_batch(stack_samples([replace(p, color=None) for p in packed]))
     assert plain.inputs.image.data_ptr() == plain.targets.image.data_ptr()
 
 
 def test_samples_of_different_sources_do_not_stack(recording: Any, one_line: OneLine) -> None:
     with pytest.raises(GeometryError) as caught:
-        stack([samples(recording).packed(0), samples(recording, stereo=False).packed(0)])
+        stack_samples([samples(recording).packed(0), samples(recording, stereo=False).packed(0)])
     one_line(caught.value, "stereo")

@@ -49,7 +49,7 @@ def test_its_own_splits(scene: Path, one_line: OneLine) -> None:
     (scene / "TestSplit.txt").write_text("sequence2\n")
     assert [r.name for r in open_recordings(scene, split="test")] == ["sevenscenes/kitchen/seq-02"]
     assert held_out_split(scene) == "test"
-    assert held_out_split(scene / "seq-01") is None  # asked for as it is
+    assert held_out_split(scene / "seq-01") is None  # a single sequence has no split
     assert held_out_split(scene / "seq-02") is None
     (scene / "TestSplit.txt").write_text("2\n")
     with pytest.raises(DataError) as caught:

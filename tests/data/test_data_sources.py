@@ -1,4 +1,4 @@
-"""One way to open everything: the format is found out, and what cannot be opened says what was looked for."""
+"""Opening any dataset: the format is detected, and errors name the expected layouts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stadia.data.sources import open_recordings
 OneLine = Callable[..., None]
 
 
-def test_every_format_says_its_layout_and_has_the_same_form(tmp_path: Path) -> None:
+def test_every_format_has_layout_and_interface(tmp_path: Path) -> None:
     for name in DATASETS:
         reader = DATASETS.load(name)
         assert reader.layout
@@ -26,7 +26,7 @@ def test_every_format_says_its_layout_and_has_the_same_form(tmp_path: Path) -> N
         assert reader.splits(tmp_path) == {}
 
 
-def test_formats_are_told_apart(tmp_path: Path, world: Any) -> None:
+def test_formats_are_detected(tmp_path: Path, world: Any) -> None:
     world.dataset(tmp_path / "own", {"train": ["a"]}, frames=1)
     world.kitti_odometry(tmp_path / "kitti", frames=1)
     assert open_recordings(tmp_path / "own")[0].name == "own/a"
@@ -58,7 +58,7 @@ def test_nothing_readable(tmp_path: Path, one_line: OneLine) -> None:
         (tmp_path / "texts" / name).touch()
     (tmp_path / "table.csv").touch()
     for path, found in (
-        (tmp_path / "none", "nothing there"),
+        (tmp_path / "none", "no such file or folder"),
         (tmp_path / "empty", "an empty folder"),
         (tmp_path / "texts", "a, b, c, d and 2 more"),
         (tmp_path / "table.csv", "a file ending in '.csv'"),
@@ -71,7 +71,7 @@ def test_nothing_readable(tmp_path: Path, one_line: OneLine) -> None:
 
 
 @pytest.mark.parametrize("name", ["kitti_odometry", "kitti_raw", "sevenscenes"])
-def test_a_format_that_was_asked_for_and_is_not_there(tmp_path: Path, one_line: OneLine, name: str) -> None:
+def test_wrong_explicit_format_is_refused(tmp_path: Path, one_line: OneLine, name: str) -> None:
     with pytest.raises(DataError) as caught:
         open_recordings(tmp_path, name)
     one_line(caught.value, tmp_path, "no recording", DATASETS.load(name).layout)
@@ -93,11 +93,11 @@ def test_wrong_names(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     one_line(caught.value, "names no split")
 
 
-def test_an_option_that_would_do_nothing_is_refused(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+def test_option_without_effect_is_refused(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     world.kitti_odometry(tmp_path, frames=1)
     with pytest.raises(ConfigError) as caught:
         open_recordings(tmp_path, camera={"focal_px": 100}, stride=2)
-    one_line(caught.value, "data.camera", "data.stride", "'kitti_odometry' has no use")
+    one_line(caught.value, "data.camera", "data.stride", "'kitti_odometry' does not use it")
     assert open_recordings(tmp_path, color="gray", size=(48, 80))
 
 

@@ -19,7 +19,7 @@ OneLine = Callable[..., None]
 
 
 class Long:
-    """Only what splitting asks of a recording."""
+    """A recording with the methods that splitting uses."""
 
     sides = ("left", "right")
 
@@ -43,7 +43,7 @@ def test_blocks_and_their_gaps() -> None:
     assert apart == 11
 
 
-def test_blocks_are_a_function_of_the_seed_and_the_name() -> None:
+def test_blocks_depend_on_seed_and_name() -> None:
     assert blocks(seed=1).val[0].indices == blocks(seed=1).val[0].indices != blocks(seed=2).val[0].indices
     two = split_blocks([Long("b", 2000), Long("a", 2000)], SplitConfig(seed=1))  # type: ignore[list-item]
     assert two.val[1].indices == blocks(seed=1).val[0].indices
@@ -72,7 +72,7 @@ def test_the_datasets_own_split(tmp_path: Path, world: Any) -> None:
 
     assert names() == (["a", "b"], ["c"])
     assert names(split_by={"val_recordings": ["a"]}) == (["b", "c"], ["a"]), "the test split stays out"
-    assert names(recordings=["a", "d"], split_by={"val_recordings": ["d"]}) == (["a"], ["d"]), "unless it is asked for"
+    assert names(recordings=["a", "d"], split_by={"val_recordings": ["d"]}) == (["a"], ["d"]), "unless it is selected"
     assert names(split="test")[0] == ["d"]
 
 

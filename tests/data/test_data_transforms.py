@@ -81,7 +81,7 @@ def test_draws_stay_in_their_ranges_and_do_not_move_each_other() -> None:
     assert 0.2 < np.mean([draw(some, 96, 160, np.random.default_rng(s)).color is not None for s in range(400)]) < 0.4
 
 
-def test_shrinking_averages_and_goes_where_the_camera_says() -> None:
+def test_shrinking_averages_and_agrees_with_the_camera() -> None:
     """A bright column of 2 px: after shrinking by 2 its center is at (c + 0.5) / 2 - 0.5, and nothing is lost."""
     image = np.zeros((64, 96, 3), np.uint8)
     image[:, 30:32] = 200
@@ -108,7 +108,7 @@ def test_depths_are_not_mixed() -> None:
 
 
 @pytest.mark.parametrize("size", [(24, 80), (12, 31), (37, 113), (74, 240), (50, 70)])
-def test_every_return_falls_where_the_resized_camera_sees_it_and_none_is_behind_another(size: tuple[int, int]) -> None:
+def test_sparse_returns_agree_with_the_resized_camera_and_keep_the_nearest(size: tuple[int, int]) -> None:
     """The law of returns: what stands at a pixel is the nearest of those that its camera projects into that pixel, and
     no other.
     """

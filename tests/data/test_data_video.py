@@ -65,7 +65,7 @@ def test_a_file_and_a_folder_give_the_same_frames(tmp_path: Path, images: Path, 
     assert file.fingerprint() != folder.fingerprint()
 
 
-def test_what_was_left_out_is_counted(images: Path) -> None:
+def test_dropped_frames_are_counted(images: Path) -> None:
     (recording,) = open_recordings(images, camera=FOCAL)
     assert recording.selection == Selection([0, 4, 5, 6, 7], standing=3)
     assert str(recording.selection) == "5 of 8 frames kept (stride 1), 3 without motion left out"
@@ -99,10 +99,10 @@ def test_noise_is_no_motion_and_expansion_is(drive_frames: list[np.ndarray]) -> 
     a, b = map(small_gray, large[1:])
     assert motion(a, corners(a), b) > 0.004
     (shift_x, shift_y), _ = cv2.phaseCorrelate(a.astype(np.float32), b.astype(np.float32))
-    assert np.hypot(shift_x, shift_y) / 320 < motion(a, corners(a), b) / 2, "what a global shift would have said"
+    assert np.hypot(shift_x, shift_y) / 320 < motion(a, corners(a), b) / 2, "the motion of a global shift"
 
 
-def test_nothing_to_follow_counts_as_motion() -> None:
+def test_images_without_texture_count_as_motion() -> None:
     gray = np.full((200, 320), 90, np.uint8)
     assert motion(gray, corners(gray), gray) == float("inf")
 
@@ -111,9 +111,9 @@ def test_a_file_is_decoded_once(
     tmp_path: Path, drive_frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "drive.mp4", drive_frames)
-    told: list[tuple[str, int, int | None]] = []
-    (first,) = open_recordings(path, camera=FOCAL, size=(48, 64), progress=lambda *args: told.append(args))
-    assert told[-1] == ("video/drive: decoding", 8, 8)
+    reported: list[tuple[str, int, int | None]] = []
+    (first,) = open_recordings(path, camera=FOCAL, size=(48, 64), progress=lambda *args: reported.append(args))
+    assert reported[-1] == ("video/drive: decoding", 8, 8)
     monkeypatch.setattr(video, "stream_video", lambda path: pytest.fail("decoded again"))
     (again,) = open_recordings(path, camera={"focal_px": 200}, size=(48, 64))
     assert np.array_equal(again.image(2), first.image(2))
@@ -171,7 +171,7 @@ def test_a_matrix_by_another_key(tmp_path: Path, images: Path, one_line: OneLine
     (tmp_path / "K.json").write_text('{"k": 3}')
     with pytest.raises(DataError) as caught:
         open_recordings(images, camera={"K_file": str(tmp_path / "K.json")})
-    one_line(caught.value, "K.json", "found keys 'k', expected a key 'K'")
+    one_line(caught.value, "K.json", "found keys 'k'; expected a key 'K'")
 
 
 def test_a_camera_for_each_frame(tmp_path: Path, images: Path, drive_frames: list[np.ndarray]) -> None:
@@ -214,7 +214,7 @@ def test_no_camera_or_two(images: Path, one_line: OneLine) -> None:
         open_recordings(images, camera={"focal_mm": 4})
 
 
-def test_a_wrong_camera_is_told_before_a_video_is_decoded(
+def test_wrong_camera_is_refused_before_decoding(
     tmp_path: Path, drive_frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "drive.mp4", drive_frames)
@@ -244,14 +244,14 @@ def test_a_video_that_cannot_be_decoded(tmp_path: Path, drive_frames: list[np.nd
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.mp4").write_bytes(b"not a video" * 50)
     (tmp_path / "empty.mp4").touch()
-    for name, *said in (
+    for name, *parts in (
         ("cut.mp4", "index (moov)", "untrunc"),
         ("text.mp4", "no video format"),
         ("empty.mp4", "an empty file"),
     ):
         with pytest.raises(DataError) as caught:
             open_recordings(tmp_path / name, camera=FOCAL)
-        one_line(caught.value, tmp_path / name, *said)
+        one_line(caught.value, tmp_path / name, *parts)
     left = sorted(p.suffix for p in (tmp_path / "cache").iterdir())
     assert set(left) <= {".lock"}, "nothing half-written"
 
@@ -264,7 +264,7 @@ def cut_off(path: Path, drive_frames: list[np.ndarray], share: float) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
-def test_of_a_video_that_was_cut_off_what_is_there_is_used(
+def test_truncated_video_keeps_its_decodable_frames(
     tmp_path: Path, drive_frames: list[np.ndarray], suffix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = cut_off(tmp_path / f"cut{suffix}", drive_frames, 0.8)
@@ -275,9 +275,9 @@ def test_of_a_video_that_was_cut_off_what_is_there_is_used(
     assert [record.getMessage() for record in caplog.records if record.name == "stadia.data.stream"] == [
         f"{path}: {lost} of 40 frames are lost, the file was cut off or is damaged"
     ]
-    (again,) = open_recordings(path, camera=FOCAL, stride=1)  # from the cache, and it still says so
+    (again,) = open_recordings(path, camera=FOCAL, stride=1)  # from the cache, andit is still recorded
     assert (
-        str(again.selection) == f"{kept} of 40 frames kept (stride 1), {lost} lost (the file was cut off or is damaged)"
+        str(again.selection) == f"{kept} of 40 frames kept (stride 1), {lost} lost (the file is truncated or damaged)"
     )
     assert np.array_equal(again.image(kept - 1), np.roll(drive_frames[4], 2 * (kept - 1), 1)), "the last one is whole"
 
@@ -367,9 +367,9 @@ def test_an_upright_video_has_the_camera_of_its_displayed_image(
     given = camera(horizontal_fov_deg=90)
     assert (given.height, given.width) == (160, 96)
     np.testing.assert_allclose(given.K.numpy(), [[48, 0, 47.5], [0, 48, 79.5], [0, 0, 1]])
-    (told,) = caplog.records
-    assert "horizontal_fov_deg=90 is from left to right and makes 118 from top to bottom" in told.getMessage()
-    assert told.getMessage().endswith("a camera of 90 that was turned upright has 61.9")
+    (reported,) = caplog.records
+    assert "horizontal_fov_deg=90 is from left to right and makes 118 from top to bottom" in reported.getMessage()
+    assert reported.getMessage().endswith("a camera of 90 that was turned upright has 61.9")
     np.testing.assert_allclose(camera(focal_mm=27, sensor_width_mm=36).K[0, 0], 0.75 * 160)
     with pytest.raises(DataError, match="horizontal_fov_deg=45"):  # 3:5 of 69 degrees
         camera()

@@ -1,4 +1,4 @@
-"""A look at a video: bounded in frames, size and disk; numbers and cameras are those of the whole video."""
+"""Segments of a video: bounded in frames, size and disk; numbers and cameras are those of the whole video."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_what_belongs_to_each_frame_is_read_from_the_start(drive: Path, world: A
     assert [float(stretch.camera(index).fx) for index in range(3)] == [100, 102, 104]
 
 
-def test_a_stretch_that_was_cut_off_is_said(drive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_truncated_segment_is_logged(drive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(drive.read_bytes()[: int(0.7 * drive.stat().st_size)])
     assert [stretch.numbers[0] for stretch in sample_recordings(cut, camera=FOCAL)] == [0, 50, 100]

@@ -40,7 +40,7 @@ def test_a_users_own_name_comes_first():
     assert prior_of("rider", own).mean_m == 1.8
 
 
-def test_every_prior_says_where_it_comes_from():
+def test_every_prior_has_a_source():
     with pytest.raises(ValidationError):
         HeightPrior(mean_m=1.5, spread_m=0.1)
     assert all(0 < prior.spread_m < 0.2 * prior.mean_m for table in PRIORS.values() for prior in table.values())
@@ -48,7 +48,7 @@ def test_every_prior_says_where_it_comes_from():
     assert PRIORS["mixed"]["car"].mean_m / KITTI["car"].mean_m == pytest.approx(1.12, abs=0.002)
 
 
-def test_roadworlds_prior_is_what_it_draws():
+def test_roadworld_prior_equals_its_generator():
     """The median of a thousand cars as their worlds draw them."""
     random = np.random.default_rng(0)
     means, shares = zip(*((model.size_hwl_m[0], SHARES[name]) for name, model in MODELS.items()), strict=True)
@@ -59,7 +59,7 @@ def test_roadworlds_prior_is_what_it_draws():
 
 
 @pytest.mark.parametrize("scored_on", ["kitti", "kitti_raw", "kitti_odometry"])
-def test_kittis_boxes_teach_nothing_that_is_scored_on_kitti(scored_on):
+def test_kitti_priors_are_refused_for_scores_on_kitti(scored_on):
     with pytest.raises(ConfigError, match=f"other than {scored_on}"):
         check_scored_on(KITTI, ["stadia", scored_on])
     check_scored_on(PRIORS["mixed"], [scored_on])

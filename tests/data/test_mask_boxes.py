@@ -30,7 +30,7 @@ def test_a_stray_fragment_does_not_widen_it_and_a_small_object_is_none():
     assert [one.box_px for one in found] == [(19.5, 29.5, 59.5, 49.5)]
 
 
-def test_what_stands_before_a_foot_or_a_top_hides_it_and_what_stands_behind_does_not():
+def test_nearer_object_at_foot_or_top_hides_and_farther_does_not():
     behind, before = (1, 9, 20, 30, 60, 50), (2, 9, 15, 45, 70, 70)
     assert [one.hidden for one in mask_boxes(masks(behind, before), CLASSES)] == [True, False]
     assert not any(
@@ -44,11 +44,11 @@ def test_what_stands_before_a_foot_or_a_top_hides_it_and_what_stands_behind_does
     assert mask_boxes(masks(behind, *hood), CLASSES)[0].hidden
 
 
-def test_a_image_without_objects_has_no_boxes():
+def test_image_without_objects_has_no_boxes():
     assert mask_boxes(masks(), CLASSES) == []
 
 
-def test_what_comes_near_the_edge_counts_as_cut():
+def test_object_near_the_border_counts_as_cut():
     for box, cut in (
         ((20, 30, 60, 50), False),
         ((4, 30, 60, 50), True),

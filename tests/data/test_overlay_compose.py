@@ -62,7 +62,7 @@ def test_the_foot_is_the_middle_of_the_lowest_row_that_is_covered() -> None:
     assert foot_of(premultiplied(rgba)) == (8, 3)
 
 
-def test_depth_of_the_ground_is_a_median_and_looks_farther_where_none_is_known() -> None:
+def test_ground_depth_is_a_median_of_a_growing_patch() -> None:
     depth = ROAD.copy()
     depth[20, 30] = 500  # a hole in what the camera saw
     assert ground_depth(depth, 20, 30) == pytest.approx(ROAD[20, 0], abs=1.01)
@@ -72,7 +72,7 @@ def test_depth_of_the_ground_is_a_median_and_looks_farther_where_none_is_known()
         ground_depth(np.zeros_like(depth), 20, 30)
 
 
-def test_what_is_nearer_stays_in_front_and_what_has_no_depth_is_behind() -> None:
+def test_nearer_background_occludes_and_missing_depth_is_behind() -> None:
     depth = ROAD.copy()
     depth[:, 20:22] = 2.0  # a post before it
     depth[:, 26] = ROAD[24, 0] * (NEARER + 0.01)  # as near as it is, within its thickness
@@ -87,7 +87,7 @@ def test_what_is_nearer_stays_in_front_and_what_has_no_depth_is_behind() -> None
 
 
 def test_a_foreground_larger_than_its_background_and_a_foot_outside_are_refused() -> None:
-    with pytest.raises(GeometryError, match=r"61x5 pixels, expected at most the background's 60x40"):
+    with pytest.raises(GeometryError, match=r"61x5 pixels; expected at most the background's 60x40"):
         paste(wall(), ROAD, solid(5, 61, (0, 0, 0)), 0, 0)
     with pytest.raises(GeometryError, match="foot at row 41"):
         paste(wall(), ROAD, solid(5, 6, (0, 0, 0)), 37, 0)

@@ -1,4 +1,4 @@
-"""Composed images on demand and on disk: the same for the same seed, whoever asks; splits that share nothing; labels
+"""Composed images on demand and on disk: the same for the same seed, in any process; splits that share nothing; labels
 and their source.
 """
 
@@ -181,7 +181,7 @@ def written(config: OverlayDataConfig, out: Path, count: int = 20, seed: int = 3
     return open_overlays(config.model_copy(update={"path": str(out)}), seed=0)
 
 
-def test_what_is_written_is_what_is_composed_bit_for_bit(given, tmp_path: Path) -> None:
+def test_written_images_equal_composed_ones_bit_for_bit(given, tmp_path: Path) -> None:
     disk, made = written(given, tmp_path / "out"), open_overlays(given, seed=3)
     for split, count in (("train", 20), ("val", 6)):
         assert disk.images[split].count == count
@@ -192,7 +192,7 @@ def test_what_is_written_is_what_is_composed_bit_for_bit(given, tmp_path: Path) 
     assert torch.equal(samples[2].targets.depth_m, plain[2].targets.depth_m)
 
 
-def test_labels_on_disk_have_no_loss_and_say_whose_they_are(given, tmp_path: Path) -> None:
+def test_labels_on_disk_are_lossless_and_have_a_source(given, tmp_path: Path) -> None:
     written(given, tmp_path / "out")
     shard = tmp_path / "out" / "train" / "00000"
     masks = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in sorted((shard / "mask").iterdir())]
@@ -237,7 +237,7 @@ def test_an_interrupted_writing_goes_on_and_other_settings_are_refused(
     monkeypatch.setattr("stadia.data.overlay.written.SHARD", 50)
     written(given, tmp_path / "small")
     with pytest.raises(
-        DataError, match=r"00000: found 20 of these images, expected 30: another count; delete this folder"
+        DataError, match=r"00000: found 20 of these images; expected 30: another count. Fix: delete this folder"
     ):
         written(given, tmp_path / "small", count=30)
     assert SHARD == 500
@@ -254,9 +254,7 @@ def test_a_smaller_size_is_read_from_what_was_written_larger(given, tmp_path: Pa
     )
 
 
-def test_images_without_depth_are_refused_and_learn_from_a_teacher_whose_claim_is_kept(
-    given, world, tmp_path: Path
-) -> None:
+def test_images_without_depth_need_a_teacher_whose_scale_is_kept(given, world, tmp_path: Path) -> None:
     world.dataset(tmp_path / "bare", {"train": ["d"], "val": ["e"]}, frames=3, stereo=False, depth=False)
     bare = given.model_copy(
         update={"backgrounds": given.backgrounds.model_copy(update={"path": str(tmp_path / "bare")})}
@@ -302,7 +300,7 @@ def test_images_without_depth_are_refused_and_learn_from_a_teacher_whose_claim_i
     )
     with pytest.raises(
         DataError,
-        match=r"bare/e: found depth of 'teacher: selfsup, .*', metres, expected that of .*, up-to-scale, as of bare/d",
+        match=r"bare/e: found depth of 'teacher: selfsup, .*', metres; expected that of .*, up-to-scale, as of bare/d",
     ):
         open_overlays(config, seed=0)
 
@@ -317,7 +315,7 @@ def test_images_without_depth_are_refused_and_learn_from_a_teacher_whose_claim_i
         ({"claim": "feet"}, "no predictions"),
     ],
 )
-def test_what_cannot_be_a_teacher(given, world, tmp_path: Path, change: dict, found: str) -> None:
+def test_invalid_teachers_are_refused(given, world, tmp_path: Path, change: dict, found: str) -> None:
     world.recording(tmp_path / "bare", 3, stereo=False, depth=False)
     record = {
         "claim": "metres",
@@ -356,13 +354,13 @@ def test_foregrounds_that_cannot_be_pasted_are_named(given, tmp_path: Path, one_
         open_overlays(given.model_copy(update={"foregrounds": config}), seed=0)
 
 
-def test_what_is_no_set_of_composed_images_is_refused(given, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="neither a set of ours nor the published layout"):
+def test_other_folders_are_refused(given, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="neither a set of stadia data overlay nor the published layout"):
         open_overlays(given.model_copy(update={"path": str(tmp_path)}), seed=0)
     disk = written(given, tmp_path / "out")
     mask = tmp_path / "out" / "train" / "00000" / "mask" / "001.png"
     cv2.imwrite(str(mask), np.full((32, 40), 128, np.uint8))
-    with pytest.raises(DataError, match=r"001\.png: found values as 128, expected 0 and 255 alone"):
+    with pytest.raises(DataError, match=r"001\.png: found values as 128; expected 0 and 255 alone"):
         disk.images["train"].composed(1)
     mask.write_bytes(cv2.imencode(".jpg", np.zeros((32, 40), np.uint8))[1].tobytes())
     with pytest.raises(DataError, match=r"001\.png: found a JPEG, which blurs numbers"):
@@ -379,7 +377,7 @@ def test_7_scenes_gives_backgrounds_in_metres(given, real_data: Path) -> None:
     assert opened.label.source == "exact"
 
 
-def test_images_of_one_background_follow_one_another_where_asked(given) -> None:
+def test_per_background_keeps_a_background_for_several_images(given) -> None:
     """The order of the published set, whose batches show one background where nothing shuffles them; of the training
     alone.
     """

@@ -58,7 +58,7 @@ def test_alpha_is_coverage_and_color_is_the_objects_alone(tmp_path: Path) -> Non
         assert edge > 0.55 * inside
 
 
-def test_what_was_written_can_be_pasted(tmp_path: Path) -> None:
+def test_written_cutouts_can_be_pasted(tmp_path: Path) -> None:
     write_cutouts(SMALL, tmp_path, seed=3)
     for one in open_foregrounds(tmp_path, 0.2)["train"]:
         assert read_rgba(one.file).shape == (32, 32, 4)

@@ -60,7 +60,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_images_are_read_whatever_their_mask_folder_is_called(layout: Path) -> None:
+def test_both_names_of_mask_folders_are_read(layout: Path) -> None:
     found = scan(layout)
     assert len(found.whole) == 2 * 3 * 40
     assert found.masks == {"mask": 1, "mask_": 5}
@@ -100,7 +100,7 @@ def scan_of(indices: np.ndarray):
     return Scan(tuple(range(1, 101)), indices, (), {}, 0)
 
 
-def test_what_is_missing_is_named_and_left_out(layout: Path, tmp_path: Path) -> None:
+def test_missing_files_are_listed_and_left_out(layout: Path, tmp_path: Path) -> None:
     for path in layout.rglob("*.jpg"):
         copy = tmp_path / path.relative_to(layout)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -117,13 +117,13 @@ def test_what_is_missing_is_named_and_left_out(layout: Path, tmp_path: Path) -> 
     found = scan(tmp_path)
     assert "bg/bg2.jpg" in found.missing
     assert len(found.whole) == 119
-    with pytest.raises(DataError, match="1 with all its files"):
+    with pytest.raises(DataError, match="found 1 complete"):
         open_overlays(OverlayDataConfig(path=str(tmp_path)), seed=0)
     with pytest.raises(DataError, match="no folder bg1"):
         scan(tmp_path / "bg1")
 
 
-def test_it_opens_by_its_path_and_its_survey_tells_how_it_is_stored(layout: Path) -> None:
+def test_published_layout_opens_by_path_and_its_survey_lists_lossy_storage(layout: Path) -> None:
     opened = open_overlays(OverlayDataConfig(path=str(layout), val_share=0.4, height=32, width=32), seed=0)
     assert opened.samples("train")[0].inputs.background.shape == (1, 3, 32, 32)
     seen = survey(opened)
@@ -146,5 +146,5 @@ def test_images_of_different_sizes_are_refused(layout: Path, tmp_path: Path) -> 
         copy.write_bytes(path.read_bytes())
     write(tmp_path / "bg" / "bg1.jpg", np.zeros((24, 24, 3), np.uint8))
     images = PublishedOverlays(tmp_path, scan(tmp_path).whole, "train")
-    with pytest.raises(DataError, match=r"bg1\.jpg: found 24x24, expected 48x48"):
+    with pytest.raises(DataError, match=r"bg1\.jpg: found 24x24; expected 48x48"):
         images.composed(0)

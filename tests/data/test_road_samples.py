@@ -74,7 +74,7 @@ def targets_of(samples: RoadSamples, index: int = 1) -> RoadTargets:
     return batch.targets
 
 
-def test_a_images_masks_are_its_targets(recording):
+def test_masks_of_an_image_are_its_targets(recording):
     targets = targets_of(samples(recording))
     assert targets.road.shape == targets.objects.shape == (1, 1, HEIGHT, WIDTH)
     assert targets.road.dtype == torch.bool
@@ -162,7 +162,7 @@ def test_without_masks_there_is_neither_road_nor_object(tmp_path, world):
     assert made.classes == ()
 
 
-def test_classes_that_are_not_asked_for_and_those_without_a_prior_have_no_height(recording, tmp_path):
+def test_unused_classes_and_those_without_prior_have_no_height(recording, tmp_path):
     semantic, instance = numbers()
     semantic[CAR], semantic[VAN] = 24, 28
     write_masks(tmp_path / "a" / "masks", semantic, instance, ("000001", "000002"))
@@ -188,7 +188,7 @@ def test_cameras_are_grouped_by_mount_or_by_recording(tmp_path, world):
     assert camera_groups(opened, RoadConfig(cameras="recording")) == {"a": 0, "b": 1, "c": 2}
 
 
-def test_the_layout_tells_mounts_by_name_or_by_height(tmp_path, world):
+def test_mounts_from_name_or_camera_height(tmp_path, world):
     folder = world.recording(tmp_path / "a", 3)
     described = json.loads((folder / "recording.json").read_text())
     for extra, mount in (
@@ -221,7 +221,7 @@ def test_class_numbers_are_bytes_whatever_the_bits_they_are_stored_in(tmp_path, 
     write_masks(tmp_path, wide, instance, ("000000",))
     with pytest.raises(DataError) as caught:
         MaskFiles(tmp_path).read("000000", "left", height=HEIGHT, width=WIDTH)
-    one_line(caught.value, "semantic/left/000000.png", "class number 263", "0 to 255", "number the classes anew")
+    one_line(caught.value, "semantic/left/000000.png", "class number 263", "0 to 255", "renumber the classes")
     for number in (263, -1):
         (tmp_path / "classes.json").write_text(json.dumps({"7": "road", str(number): "car"}))
         with pytest.raises(DataError) as caught:
@@ -229,7 +229,7 @@ def test_class_numbers_are_bytes_whatever_the_bits_they_are_stored_in(tmp_path, 
         one_line(caught.value, "classes.json", f"class number {number}", "0 to 255")
 
 
-def test_frames_whose_masks_cannot_be_used_have_none(recording, tmp_path):
+def test_invalid_masks_count_as_missing(recording, tmp_path):
     semantic, instance = numbers()
     write_masks(tmp_path / "a" / "masks", semantic[:64], instance[:64], ("000002",))
     made = samples(open_recordings(tmp_path / "a")[0])

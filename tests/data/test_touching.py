@@ -33,8 +33,8 @@ def test_cars_that_do_not_touch_stay_as_they_are():
     np.testing.assert_array_equal(found[0] | found[1], mask)
 
 
-def test_of_a_queue_the_nearest_rear_is_seen_at_its_true_height():
-    """Farther ones look over the roof and beside it; a shadow lies on one side."""
+def test_nearest_rear_of_a_queue_has_its_true_height():
+    """Farther cars are visible over the roof and beside it; a shadow lies on one side."""
     mask, ground = scene((88, 40, 160, 100), (112, 35, 136, 40), (160, 38, 175, 58), (152, 100, 160, 112))
     (found,) = single_objects(mask, ground)
     assert rows(found) == (40, pytest.approx(100, abs=1))
@@ -47,12 +47,12 @@ def test_wheels_below_a_bumper_are_the_foot():
     assert rows(found)[1] == pytest.approx(100, abs=1)
 
 
-def test_a_long_row_without_a_rear_says_nothing():
+def test_long_row_without_a_rear_gives_no_object():
     mask, ground = scene((20, 40, 280, 80))
     assert single_objects(mask, ground) == []
 
 
-def test_a_part_of_something_that_shows_no_foot_is_left_out():
+def test_part_without_a_foot_is_left_out():
     mask, ground = scene((100, 5, 140, 40))
     assert single_objects(mask, ground) == []
-    assert len(single_objects(mask, np.zeros_like(ground))) == 1  # where no ground is told at all
+    assert len(single_objects(mask, np.zeros_like(ground))) == 1  # without any ground

@@ -64,23 +64,24 @@ def test_a_flip_of_a_body_of_revolution_is_kept_and_another_turn_is_refused(bop:
         read_model(bop / "models_eval", 5)
 
 
-def test_an_axis_beside_the_middle_of_the_box_is_refused(bop: Path) -> None:
+def test_axis_beside_the_box_center_is_refused(bop: Path) -> None:
     path = bop / "models_eval" / "models_info.json"
     edit(
         path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[1, -1, 50])
-    )  # along the axis it says nothing
+    )  # along the axis the position is free
     assert read_model(bop / "models_eval", 5).symmetry == "revolution"
     edit(path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[20, 0, 0]))
     with pytest.raises(
-        DataError, match=r"models_info.json: 5.symmetries_continuous.offset: found an axis 20 mm beside .*; correct"
+        DataError,
+        match=r"models_info.json: 5.symmetries_continuous.offset: found an axis 20 mm beside .*\. Fix: correct",
     ):
         read_model(bop / "models_eval", 5)
 
 
-def test_models_info_in_metres_is_told(bop: Path) -> None:
+def test_models_info_in_metres_is_refused(bop: Path) -> None:
     edit(bop / "models_eval" / "models_info.json", lambda info: info["2"].update(diameter=info["2"]["diameter"] / 1000))
     with pytest.raises(
-        DataError, match=r"models_info.json: 2.diameter: found 0.17\d+, in metres it seems, expected millimetres"
+        DataError, match=r"models_info.json: 2.diameter: found 0.17\d+, probably in metres; expected millimetres"
     ):
         BopImages.open(bop)
 
@@ -117,7 +118,7 @@ def write_masks(bop: Path, masks: np.ndarray, im_id: int = 3) -> Path:
     return folder
 
 
-def test_masks_that_the_data_set_has_are_read_and_not_drawn(bop: Path) -> None:
+def test_existing_masks_are_read_instead_of_rendered(bop: Path) -> None:
     """Its second object is hidden by something that nobody annotated, but for four columns; two claim what the first is
     drawn at.
     """
@@ -134,9 +135,9 @@ def test_masks_that_the_data_set_has_are_read_and_not_drawn(bop: Path) -> None:
     expected = np.where((drawn == 2) & ~masks[1], 0, drawn)
     np.testing.assert_array_equal(labels.instance, expected)
     assert labels.objects[1].visible_px == (expected == 2).sum() > 0
-    assert folder / "000003_000002.png" in images.label_files(0), "a fingerprint knows them"
+    assert folder / "000003_000002.png" in images.label_files(0), "they are part of the fingerprint"
     cv2.imwrite(str(folder / "000003_000001.png"), np.zeros((5, 4), np.uint8))
-    with pytest.raises(DataError, match=r"000003_000001.png: found 4x5, expected 80x60 as its image"):
+    with pytest.raises(DataError, match=r"000003_000001.png: found 4x5; expected 80x60 as its image"):
         images.labels(0)
     (folder / "000003_000001.png").unlink()
     with pytest.raises(DataError, match=r"000003_000001.png: found no such file"):
@@ -148,13 +149,13 @@ def test_masks_that_contradict_the_poses_are_a_finding(bop: Path) -> None:
     drawn = BopImages.open(bop).labels(0).instance
     masks = np.stack([drawn == number for number in (1, 2, 3)])
     write_masks(bop, masks[:1], im_id=7)
-    for order, told in ((masks, []), (masks[[2, 1, 0]], ["O05"])):
+    for order, expected in ((masks, []), (masks[[2, 1, 0]], ["O05"])):
         write_masks(bop, order)
         codes = [one.code for one in object_findings({"train": survey(BopImages.open(bop))})]
-        assert [code for code in codes if code == "O05"] == told
+        assert [code for code in codes if code == "O05"] == expected
 
 
-def test_nothing_is_hidden_by_the_order_of_the_objects(bop: Path) -> None:
+def test_occlusion_does_not_depend_on_object_order(bop: Path) -> None:
     shapes = BopImages.open(bop).silhouettes(0)
     masks = visible_masks(shapes, 60, 80)
     turned = visible_masks(shapes[::-1], 60, 80)[::-1]
@@ -180,13 +181,13 @@ def test_targets_choose_images(bop: Path) -> None:
     assert BopImages.open(bop).part([1]).ids == [(1, 7)]
 
 
-def test_without_a_list_of_targets_what_a_pixel_shows_is_asked_for(bop: Path) -> None:
-    assert [BopImages.open(bop).asked(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {}]
+def test_without_target_list_visible_objects_are_requested(bop: Path) -> None:
+    assert [BopImages.open(bop).requested_counts(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {}]
     (bop / "test_targets_bop19.json").unlink()
     edit(
         bop / "test/000001/scene_gt.json", lambda poses: poses["7"].append({**poses["7"][0], "cam_t_m2c": [0, 0, 900]})
     )  # behind itself
-    assert [BopImages.open(bop).asked(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {1: 1}]
+    assert [BopImages.open(bop).requested_counts(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {1: 1}]
 
 
 def test_a_target_that_no_image_has_is_named(bop: Path) -> None:
@@ -195,7 +196,7 @@ def test_a_target_that_no_image_has_is_named(bop: Path) -> None:
         json.dumps([*json.loads(path.read_text()), {"scene_id": 1, "im_id": 7, "obj_id": 5, "inst_count": 1}])
     )
     with pytest.raises(DataError, match=r"test_targets_bop19.json: scene, image \(1, 7\): found object 5"):
-        BopImages.open(bop).asked(1)
+        BopImages.open(bop).requested_counts(1)
 
 
 def mirrored(poses: Any) -> None:
@@ -222,7 +223,7 @@ def behind(poses: Any) -> None:
         (
             in_metres,
             (
-                r"instance 1: found a box of .* its center 0\.0007\d* m away: the camera would be in it, expected both"
+                r"instance 1: found a box of .* its center 0\.0007\d* m away: the camera would be in it; expected both"
                 r" in metres"
             ),
         ),
@@ -235,14 +236,14 @@ def test_a_pose_that_is_none_is_refused_by_name(bop: Path, change: Callable[[Any
         BopImages.open(bop).labels(0)
 
 
-def test_a_mesh_in_metres_is_told_from_its_diameter(bop: Path) -> None:
+def test_mesh_in_metres_is_refused_by_its_diameter(bop: Path) -> None:
     path = bop / "models_eval" / "obj_000002.ply"
     data = path.read_bytes()
     start = data.index(b"end_header\n") + 11
     vertices = np.frombuffer(data, "<f4", 24, start) / 1000
     path.write_bytes(data[:start] + vertices.astype("<f4").tobytes() + data[start + 96 :])
     with pytest.raises(
-        DataError, match=r"obj_000002.ply: found a box of diagonal 0.17\d+, in metres it seems, expected millimetres"
+        DataError, match=r"obj_000002.ply: found a box of diagonal 0.17\d+, probably in metres; expected millimetres"
     ):
         BopImages.open(bop)
 
@@ -354,8 +355,8 @@ def test_masks_of_linemod_occluded_are_bops_own(real_data: Path) -> None:
     images = BopImages.open(real_data / "bop" / "lmo").part(range(3))
     info = read_info(real_data / "bop" / "lmo", "test", 2)
     for index, (_, im_id) in enumerate(images.ids):
-        for shape, told in zip(images.silhouettes(index), info[im_id], strict=True):
-            assert shape.full_px == pytest.approx(told.px_count_all, rel=0.02)
+        for shape, annotated in zip(images.silhouettes(index), info[im_id], strict=True):
+            assert shape.full_px == pytest.approx(annotated.px_count_all, rel=0.02)
             rows, columns = np.nonzero(shape.inverse_depth)
             corner = (columns.min() + shape.left, rows.min() + shape.top)
-            assert np.abs(np.subtract(corner, told.bbox_obj[:2])).max() <= 1
+            assert np.abs(np.subtract(corner, annotated.bbox_obj[:2])).max() <= 1

@@ -48,16 +48,16 @@ def shift(x: float) -> NDArray[np.float64]:
     return T
 
 
-def test_the_truth_through_a_csv_is_100_percent_of_what_is_asked_for(bop: Path, tmp_path: Path) -> None:
+def test_ground_truth_csv_has_full_recall(bop: Path, tmp_path: Path) -> None:
     images = BopImages.open(bop)
     write_results(tmp_path / "truth.csv", ground_truth(images))
     found = add_recall(images, boxes_of(read_results(tmp_path / "truth.csv"), images))
-    assert (found["asked"], found["add_recall"]) == (3, 1), "image 7 is no target"
+    assert (found["targets"], found["add_recall"]) == (3, 1), "image 7 is no target"
     assert found["add_median_mm"] == pytest.approx(0, abs=1e-6)
     assert of_classes(found) == {"obj_000001": 1, "obj_000002": 1, "obj_000005": 1}
 
 
-def test_a_tenth_of_the_diameter_is_the_limit(bop: Path) -> None:
+def test_limit_is_a_tenth_of_diameter(bop: Path) -> None:
     images = BopImages.open(bop)
     smallest, largest = (edge(model.diameter_m for model in images.models.values()) for edge in (min, max))
     assert add_recall(images, changed(truth(images), shift(0.0999 * smallest), first=True))["add_recall"] == 1
@@ -73,7 +73,7 @@ def test_a_half_turn_is_wrong_but_for_what_does_not_show_it(bop: Path) -> None:
     assert found["add_median_mm"] < 80
 
 
-def test_a_surer_guess_takes_the_place_of_the_right_one(bop: Path) -> None:
+def test_estimate_with_higher_score_replaces_the_correct_one(bop: Path) -> None:
     images = BopImages.open(bop)
     right = truth(images)
     wrong = changed(right, shift(0.2), first=True)
@@ -88,13 +88,13 @@ def test_what_is_missing_is_missed(bop: Path) -> None:
     found = add_recall(images, [[one for one in of if one[0].class_id != 2] for of in truth(images)])
     assert found["add_recall"] == pytest.approx(2 / 3)
     nothing = add_recall(images, [[], []])
-    assert (nothing["asked"], nothing["add_recall"], nothing["add_median_mm"]) == (3, 0, None)
+    assert (nothing["targets"], nothing["add_recall"], nothing["add_median_mm"]) == (3, 0, None)
 
 
-def test_without_a_list_of_targets_what_a_pixel_shows_is_asked_for(bop: Path) -> None:
+def test_without_target_list_visible_objects_are_requested(bop: Path) -> None:
     (bop / "test_targets_bop19.json").unlink()
     images = BopImages.open(bop)
-    assert add_recall(images, truth(images))["asked"] == 4
+    assert add_recall(images, truth(images))["targets"] == 4
 
 
 def test_the_command_scores_a_csv(bop: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +102,7 @@ def test_the_command_scores_a_csv(bop: Path, tmp_path: Path, capfd: pytest.Captu
     with pytest.raises(SystemExit, match="0"):
         run_command_line(["evaluate", "--objects", str(tmp_path / "truth.csv"), "--reference", str(bop), "--json"])
     scores = json.loads(capfd.readouterr().out)
-    assert (scores["objects"], scores["asked"], scores["add_recall"], scores["ap_iou75"], scores["ap_5deg_2cm"]) == (
+    assert (scores["objects"], scores["targets"], scores["add_recall"], scores["ap_iou75"], scores["ap_5deg_2cm"]) == (
         3,
         3,
         1,
@@ -112,7 +112,7 @@ def test_the_command_scores_a_csv(bop: Path, tmp_path: Path, capfd: pytest.Captu
     assert {one["add_recall"] for one in scores["class"].values()} == {1}
 
 
-def test_what_nobody_asks_for_is_neither_missed_nor_a_false_alarm(bop: Path) -> None:
+def test_objects_without_target_are_neither_missed_nor_false_alarms(bop: Path) -> None:
     """Of image 3 the first box and the can, one of each, with a second can that is smaller; of image 7 nothing."""
     targets = [{"scene_id": 1, "im_id": 3, "obj_id": number, "inst_count": 1} for number in (1, 5)]
     (bop / "test_targets_bop19.json").write_text(json.dumps(targets))
@@ -129,14 +129,14 @@ def test_what_nobody_asks_for_is_neither_missed_nor_a_false_alarm(bop: Path) -> 
     alone = [[one for one, it_is in zip(every[0], wanted, strict=True) if it_is], []]
     for found in (alone, every):
         scores = score_found(images, found)
-        assert (scores["images"], scores["objects"], scores["estimates"], scores["asked"]) == (1, 2, 2, 2)
+        assert (scores["images"], scores["objects"], scores["estimates"], scores["targets"]) == (1, 2, 2, 2)
         assert {value for name, value in scores.items() if name.startswith("ap_")} | {scores["add_recall"]} == {1}
         assert list(scores["class"]) == ["obj_000001", "obj_000005"]
     lost = score_found(images, [[one for one, it_is in zip(every[0], wanted, strict=True) if not it_is], every[1]])
     assert (lost["objects"], lost["estimates"], lost["ap_iou25"]) == (2, 0, 0)
     astray = [(replace(box, T_camera_object=shift(0.2) @ box.T_camera_object), 2.0) for box, _ in alone[0]]
     assert score_found(images, [[*alone[0], *astray], []])["ap_iou50"] == 0.5, (
-        "a false alarm of what is asked for stays one"
+        "a false alarm of a requested object still counts"
     )
     (bop / "test_targets_bop19.json").unlink()
     assert score_found(BopImages.open(bop), alone)["objects"] == 5
@@ -146,7 +146,7 @@ def test_what_nobody_asks_for_is_neither_missed_nor_a_false_alarm(bop: Path) -> 
 def test_the_truth_of_linemod_occluded_is_100_percent_and_shifted_by_3_cm_it_is_not(real_data: Path) -> None:
     images = BopImages.open(real_data / "bop" / "lmo").part(range(2))
     found = add_recall(images, truth(images))
-    assert (found["add_recall"], found["asked"]) == (1, sum(len(images.asked(index)) for index in range(2)))
+    assert (found["add_recall"], found["targets"]) == (1, sum(len(images.requested_counts(index)) for index in range(2)))
     moved = of_classes(add_recall(images, changed(truth(images), shift(0.03), first=True)))
     symmetric = {"obj_000010", "obj_000011"}  # whose nearest points are nearer
     assert {moved[name] for name in moved.keys() - symmetric} == {0}

@@ -1,4 +1,4 @@
-"""What other programs found: files that cannot be scored are refused, each by one line that says why; hidden objects
+"""Results of other programs: files that cannot be scored are refused, each with one line and its reason; hidden objects
 are no alarms.
 """
 
@@ -32,18 +32,18 @@ def scaled(path: Path, by: float) -> Path:
     return csv(path.with_name(f"{by}.csv"), *rows)
 
 
-def test_lengths_in_another_unit_are_told(bop: Path, tmp_path: Path) -> None:
+def test_lengths_in_another_unit_are_refused(bop: Path, tmp_path: Path) -> None:
     images = BopImages.open(bop)
     write_results(tmp_path / "truth.csv", ground_truth(images))
     for by, message in (
         (
             1e-3,
             (
-                r"0.001.csv: found objects 0.578 millimetres away in the median, in metres it seems, .* 578 away;"
+                r"0.001.csv: found objects 0.578 millimetres away in the median, in metres it seems; .* 578 away\. Fix:"
                 r" multiply t by 1000"
             ),
         ),
-        (1e3, r"1000.0.csv: found .* in micrometres it seems, .*; divide t by 1000"),
+        (1e3, r"1000.0.csv: found .* in micrometres it seems; .*\. Fix: divide t by 1000"),
     ):
         with pytest.raises(DataError, match=message):
             found_by_others(images, scaled(tmp_path / "truth.csv", by))
@@ -54,29 +54,29 @@ def test_lengths_in_another_unit_are_told(bop: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: path.write_bytes(b""), "results.csv: found no estimate, 0 bytes, expected .*; let the program"),
+        (lambda path: path.write_bytes(b""), "results.csv: found no estimate, 0 bytes; expected .*. Fix: write it again"),
         (lambda path: csv(path), "results.csv: found no estimate, the header alone"),
         (
             lambda path: path.mkdir(),
-            "results.csv: found a folder, expected a csv of estimates, a file; name the file in it",
+            "results.csv: found a folder; expected a csv of estimates, a file. Fix: name the file in it",
         ),
-        (lambda path: csv(path, f"1,3,1,nan,{R},0 0 500,-1"), "line 2: found score nan, expected a finite number"),
-        (lambda path: csv(path, f"1,3,1,1,{R},0 0 500,nan"), "line 2: found time nan, expected seconds"),
+        (lambda path: csv(path, f"1,3,1,nan,{R},0 0 500,-1"), "line 2: found score nan; expected a finite number"),
+        (lambda path: csv(path, f"1,3,1,1,{R},0 0 500,nan"), "line 2: found time nan; expected seconds"),
         (
             lambda path: csv(path, f"4,3,1,1,{R},0 0 500,-1"),
-            "results.csv: found scene 4, expected those of tiny/test: 1;",
+            "results.csv: found scene 4; expected those of tiny/test: 1. Fix:",
         ),
         (
             lambda path: csv(path, f"1,8,1,1,{R},0 0 500,-1"),
-            "results.csv: found scene 1, image 8, expected the annotated .*: 3, 7;",
+            "results.csv: found scene 1, image 8; expected the annotated .*: 3, 7. Fix:",
         ),
         (
             lambda path: csv(path, *(f"1,3,{n},1,{R},0 0 500,-1" for n in (5, 4, 3))),
-            "results.csv: found object 3, 4, expected the data set's own obj_id: 1, 2, 5; write the data set's numbers",
+            "results.csv: found object 3, 4; expected the data set's own obj_id: 1, 2, 5. Fix: write the data set's numbers",
         ),
     ],
 )
-def test_what_cannot_be_scored_is_named(
+def test_file_that_cannot_be_scored_is_named(
     bop: Path, tmp_path: Path, write: Callable[[Path], object], message: str
 ) -> None:
     path = tmp_path / "results.csv"
@@ -88,12 +88,12 @@ def test_what_cannot_be_scored_is_named(
 def test_a_score_that_is_no_number_is_not_written_and_blames_no_time(tmp_path: Path) -> None:
     T = np.eye(4)
     T[2, 3] = 1
-    with pytest.raises(DataError, match=r"scene 1, image 1, object 1: found score nan, expected a finite number"):
+    with pytest.raises(DataError, match=r"scene 1, image 1, object 1: found score nan; expected a finite number"):
         write_results(tmp_path / "results.csv", [BopResult(1, 1, 1, float("nan"), T)])
 
 
 def test_the_labels_own_poses_score_1_whether_a_pixel_shows_each_or_not(bop: Path) -> None:
-    """A small copy of object 5 that object 1 hides: scene_gt.json tells its pose, and nobody can see it."""
+    """A small copy of object 5 that object 1 hides: scene_gt.json has its pose, but no pixel shows it."""
     (bop / "test_targets_bop19.json").unlink()
     file = bop / "test" / "000001" / "scene_gt.json"
     poses = json.loads(file.read_text())

@@ -68,7 +68,7 @@ def upright_iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 # ------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_box_is_centered_its_front_is_z_and_the_camera_is_that_of_the_image(kitti: Path) -> None:
+def test_box_is_centered_with_front_z_in_the_image_camera(kitti: Path) -> None:
     """By hand: at turn 0 the car faces along x, and the image's camera is 6 cm to the left of the labels' frame."""
     (kitti / "training/label_2/000000.txt").write_text(car() + "\n")
     images = KittiObjectImages.open(kitti)
@@ -94,16 +94,16 @@ def test_it_is_a_source_of_boxes_without_masks(kitti: Path) -> None:
     assert format_of(kitti) == "kitti"
     images = open_object_images(kitti, "training")
     assert (len(images), [len(images.boxes(index)) for index in range(2)]) == (2, [2, 0])
-    with pytest.raises(DataError, match=r"000000\.txt: found boxes without masks, expected a mask of every object"):
+    with pytest.raises(DataError, match=r"000000\.txt: found boxes without masks; expected a mask of every object"):
         images.labels(0)
 
 
 @pytest.mark.parametrize("words", [("train", "objectpose", "--data"), ("check", "--recipe", "objectpose")])
-def test_what_needs_masks_says_so(kitti: Path, words: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
+def test_missing_masks_are_reported(kitti: Path, words: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ending:
         run([*words, str(kitti)])
     assert ending.value.code == 2
-    assert "found boxes without masks, expected a mask of every object" in capfd.readouterr().err
+    assert "found boxes without masks; expected a mask of every object" in capfd.readouterr().err
 
 
 # -- what cannot be
@@ -114,12 +114,12 @@ def test_what_needs_masks_says_so(kitti: Path, words: tuple[str, ...], capfd: py
     ("line", "message"),
     [
         (car().replace("1.60", "-1.60"), r"000000.txt: line 1, height width length: found size \[1.5, -1.6, 4.0\]"),
-        (car(turn=91.2), r"line 1: found rotation_y 91.2 \(degrees\?\), expected radians from -pi to pi"),
-        (car(turn=3.3), "found rotation_y 3.3, expected radians"),
-        (car() + " 0.9", "found 16 columns, expected 15: .*; these are results: a label has no score"),
+        (car(turn=91.2), r"line 1: found rotation_y 91.2 \(degrees\?\); expected radians from -pi to pi"),
+        (car(turn=3.3), "found rotation_y 3.3; expected radians"),
+        (car() + " 0.9", "found 16 columns; expected 15: .*. Fix: these are results: a label has no score"),
         (" ".join(car().split()[:-1]), "found 14 columns"),
-        (car().replace("Car", "car"), "found class 'car', expected one of Car, Van"),
-        (car().replace("1.60", "wide"), "'wide', expected a class and 14 numbers"),
+        (car().replace("Car", "car"), "found class 'car'; expected one of Car, Van"),
+        (car().replace("1.60", "wide"), "'wide'; expected a class and 14 numbers"),
         (car().replace("1.65", "nan"), "a number that is not finite"),
         (car(z=-30), "all of it behind the camera"),
     ],
@@ -153,13 +153,13 @@ def test_a_missing_file_is_named(kitti: Path, missing: str, message: str) -> Non
         KittiObjectImages.open(kitti).boxes(1)
 
 
-def test_a_split_without_labels_is_told_from_those_with(kitti: Path) -> None:
-    with pytest.raises(DataError, match="found no train/label_2, expected a split with labels; there is: training"):
+def test_split_without_labels_is_refused_with_alternatives(kitti: Path) -> None:
+    with pytest.raises(DataError, match="found no train/label_2; expected a split with labels. Fix: available: training"):
         KittiObjectImages.open(kitti, "train")
 
 
 # -- scores
-# --------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_labels_as_results_score_full_marks_and_a_shifted_box_what_it_should(kitti: Path, tmp_path: Path) -> None:
@@ -193,11 +193,11 @@ def test_overlaps_are_those_of_footprints_times_heights(kitti: Path, tmp_path: P
 
 def test_results_of_other_images_and_missing_ones_are_refused(kitti: Path, tmp_path: Path) -> None:
     images = KittiObjectImages.open(kitti)
-    with pytest.raises(DataError, match=r"000001\.txt: found no such file, expected a file of boxes for each image"):
+    with pytest.raises(DataError, match=r"000001\.txt: found no such file; expected a file of boxes for each image"):
         images.results(results(tmp_path / "one", {"000000": []}))
     with pytest.raises(DataError, match=r"000007\.txt: found no such image"):
         images.results(results(tmp_path / "three", {"000000": [], "000001": [], "000007": []}))
-    with pytest.raises(DataError, match=r"found 15 columns, expected 16: .* a score; these are labels"):
+    with pytest.raises(DataError, match=r"found 15 columns; expected 16: .* a score. Fix: these are labels"):
         images.results(results(tmp_path / "labels", {"000000": [car()], "000001": []}))
 
 

@@ -1,4 +1,4 @@
-"""NOCS's layout, written from TableWorld's truth: poses come back; what gives none is left out and told."""
+"""NOCS's layout, written from TableWorld's truth: poses come back; objects without one are left out with a reason."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.data.nocs import CLASSES, K_CAMERA, K_REAL, NocsImages, read_coordinates, read_depth, recover_pose
-from stadia.data.object_labels import UNLABELED
-from stadia.data.object_sources import KeptLabels, PartOfImages
+from stadia.data.object_labels import UNLABELED, KeptLabels, PartOfImages
 from stadia.data.object_survey import survey
 from stadia.data.tableworld.presets import TINY
 from stadia.data.tableworld.render import TableRenderer, TableView, nocs_map
@@ -90,7 +89,7 @@ def test_poses_come_back(folder: Path, view: TableView) -> None:
         assert label.visible_px == true.visible_px
 
 
-def test_the_camera_is_told_by_the_columns_of_meta(folder: Path) -> None:
+def test_camera_follows_from_the_columns_of_meta(folder: Path) -> None:
     np.testing.assert_array_equal(NocsImages.open(folder).camera(0).K, K_REAL)
     meta = folder / "scene_1" / "0000_meta.txt"
     meta.write_text("".join(f"{line.replace(' some', ' 02876657 some')}\n" for line in meta.read_text().splitlines()))
@@ -116,7 +115,7 @@ def spoilt(path: Path, change: Callable[[NDArray], None]) -> None:
     cv2.imwrite(str(path), picture)
 
 
-def test_an_object_without_a_pose_is_left_out_and_told(folder: Path, view: TableView) -> None:
+def test_object_without_a_pose_is_left_out_with_reason(folder: Path, view: TableView) -> None:
     """The first has no depth, the second noise for coordinates; a third of _meta.txt is not to be seen."""
     scene = folder / "scene_1"
     first, second = (place + 1 for place in known(view)[:2])
@@ -130,11 +129,11 @@ def test_an_object_without_a_pose_is_left_out_and_told(folder: Path, view: Table
     with (scene / "0000_meta.txt").open("a") as stream:
         stream.write("77 6 unseen_mug\n")
     images = NocsImages.open(folder)
-    told = {one.number: one.reason for one in images.left_out(0)}
-    assert set(told) == {first, second, 77}
-    assert "0 pixels with depth" in told[first]
-    assert "of their targets" in told[second]
-    assert told[77] == "no pixel shows it"
+    reasons = {one.number: one.reason for one in images.left_out(0)}
+    assert set(reasons) == {first, second, 77}
+    assert "0 pixels with depth" in reasons[first]
+    assert "of their targets" in reasons[second]
+    assert reasons[77] == "no pixel shows it"
     labels = images.labels(0)
     assert len(labels.objects) == len(known(view)) - 2
     assert ((labels.instance == UNLABELED) == ((view.instance == first) | (view.instance == second))).all(), (
@@ -195,7 +194,7 @@ def test_a_missing_file_is_named(folder: Path, ending: str) -> None:
         ("1 2 a\n1 3 b\n", "numbers once each"),
         ("one 2 a\n", "a damaged file"),
         ("1 2\n", "lines of .2. columns"),
-        ("1 2 a\n", "object 2, expected those of _meta.txt"),
+        ("1 2 a\n", "object 2; expected those of _meta.txt"),
     ],
 )
 def test_a_wrong_meta_file_is_named(folder: Path, text: str, message: str) -> None:

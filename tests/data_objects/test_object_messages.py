@@ -1,4 +1,4 @@
-"""What is said of labels in stadia's own layout that cannot be: what stands there and what should, in our words."""
+"""Messages for wrong labels in stadia's own layout: the value found and the expected one."""
 
 from __future__ import annotations
 
@@ -35,30 +35,34 @@ def dataset(root: Path, **changed: object) -> Path:
         (
             "K",
             [[1, 0], [0, 1]],
-            r"found images.0.K \[\[1, 0\], \[0, 1\]\], expected three rows of three finite numbers;",
+            r"found images.0.K \[\[1, 0\], \[0, 1\]\]; expected three rows of three finite numbers. Fix:",
         ),
-        ("K", "abc", r'found images.0.K "abc", expected three rows of three finite numbers;'),
-        ("symmetry", "mirror", r'found images.0.objects.0.symmetry "mirror", expected none, revolution, or a list'),
-        ("t_camera_object_m", [1, 0], r"objects.0.t_camera_object_m \[1, 0\], expected three finite numbers, metres;"),
+        ("K", "abc", r'found images.0.K "abc"; expected three rows of three finite numbers. Fix:'),
+        ("symmetry", "mirror", r'found images.0.objects.0.symmetry "mirror"; expected none, revolution, or a list'),
+        (
+            "t_camera_object_m",
+            [1, 0],
+            r"objects.0.t_camera_object_m \[1, 0\]; expected three finite numbers, metres. Fix:",
+        ),
         (
             "quaternion_wxyz",
             [float("nan"), 0, 0, 1],
-            r"quaternion_wxyz \[NaN, 0, 0, 1\], expected four finite numbers w, x, y, z;",
+            r"quaternion_wxyz \[NaN, 0, 0, 1\]; expected four finite numbers w, x, y, z. Fix:",
         ),
     ],
 )
-def test_a_wrong_label_is_told_without_a_librarys_words(tmp_path: Path, key: str, value: object, message: str) -> None:
+def test_wrong_label_has_a_plain_message(tmp_path: Path, key: str, value: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         ObjectFolder.open(dataset(tmp_path / "objects", **{key: value}), "train")
 
 
 def test_a_quaternion_of_three_numbers_has_three_and_no_length() -> None:
-    with pytest.raises(DataError, match="found 3 numbers, expected a quaternion of four finite numbers"):
+    with pytest.raises(DataError, match="found 3 numbers; expected a quaternion of four finite numbers"):
         rotation_of("object 1", [1, 0, 0])
 
 
-def test_a_split_that_is_not_there_is_told_with_those_that_are(tmp_path: Path, bop: Path) -> None:
-    with pytest.raises(DataError, match=r"no image in 'val', expected one of its splits: train; .*data.val_split=null"):
+def test_missing_split_is_refused_with_alternatives(tmp_path: Path, bop: Path) -> None:
+    with pytest.raises(DataError, match=r"no image in 'val', expected one of its splits: train. Fix: .*data.val_split=null"):
         open_object_images(dataset(tmp_path / "objects"), "val")
-    with pytest.raises(DataError, match=r"found no scene, .*splits that have some: test; .*data.val_split=null"):
+    with pytest.raises(DataError, match=r"found no scene; .*splits that have some: test\. Fix: .*data.val_split=null"):
         BopImages.open(bop, "val")

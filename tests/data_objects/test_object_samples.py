@@ -47,7 +47,7 @@ def label(
 
 @dataclass
 class Drawn(ObjectImages):
-    """Images of 8 x 12 with squares: the first shows two objects and hides one, the second shows one, the third none."""
+    """8 x 12 images with squares: the first shows two objects and hides one, the second shows one, the third none."""
 
     name: str = "drawn"
     classes: tuple[str, ...] = ("background", "cup", "bowl")
@@ -149,7 +149,7 @@ def test_symmetries_of_a_batch_are_those_of_its_objects() -> None:
     assert angle[1, 0] == pytest.approx(180, abs=1e-3)
 
 
-def test_colors_change_the_input_alone_and_are_a_function_of_the_key() -> None:
+def test_colors_change_only_the_input_and_depend_on_the_key() -> None:
     samples = ObjectSamples([Drawn()], height=8, width=12, color=ColorConfig(probability=1.0), seed=3)
     batch = samples.unpack(samples.stack([samples.packed((0, 0)), samples.packed((1, 0)), samples.packed((0, 0))]))
     assert torch.equal(batch.targets.image[0], batch.targets.image[1])
@@ -206,7 +206,7 @@ def test_sizes_places_and_numbers_that_cannot_be_are_refused() -> None:
         check_size("object 4", [100.0, 50.0, 210.0])  # millimetres
     with pytest.raises(DataError, match=r"in front of the camera"):
         check_pose("object 4", np.eye(3), [0, 0, -1])
-    with pytest.raises(DataError, match="found instance 7, expected at most 1"):
+    with pytest.raises(DataError, match="found instance 7; expected at most 1"):
         check_labels("a mask", ObjectLabels(np.full((2, 2), 7, np.int32), (label(1, 1.0),)))
     np.testing.assert_array_equal(counted(np.array([[0, 2], [2, 1]], np.int32), 3), [1, 2, 0])
 

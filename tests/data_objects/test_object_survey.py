@@ -1,4 +1,4 @@
-"""What is told of images of objects before a training: files that are no images, and labels that do not lie on their
+"""Findings on images of objects before a training: files that are no images, and labels that do not lie on their
 masks.
 """
 
@@ -18,8 +18,7 @@ from scipy.spatial.transform import Rotation
 from stadia.core.errors import DataError
 from stadia.data.bop import BopImages
 from stadia.data.object_folder import ObjectFolder
-from stadia.data.object_labels import ObjectImages, ObjectLabels
-from stadia.data.object_sources import KeptLabels
+from stadia.data.object_labels import KeptLabels, ObjectImages, ObjectLabels
 from stadia.data.object_survey import Survey, survey
 from stadia.data.tableworld.presets import TINY
 from stadia.data.tableworld.write import write_tableworld
@@ -90,8 +89,8 @@ def test_wrong_labels_stop(tables: Path, change: Callable[[list[Entry]], None]) 
     assert found[0].evidence["worst"]["file"][0].startswith("train-000")
 
 
-def test_images_that_cannot_be_read_are_told_by_their_files(tables: Path) -> None:
-    """Also where an image is not among those that are looked at: the first and the last alone are."""
+def test_unreadable_images_are_reported_by_file(tables: Path) -> None:
+    """Also where an image is not among those that are read: the first and the last alone are."""
     files = [ObjectFolder.open(tables, "train").file(index) for index in range(6)]
     files[1].unlink()
     files[2].write_text("a table")
@@ -104,7 +103,7 @@ def test_images_that_cannot_be_read_are_told_by_their_files(tables: Path) -> Non
     for fault, word in zip(faults, ("no such file", "neither PNG nor JPEG", "cut off", "empty"), strict=True):
         assert word in fault
     files[0].write_bytes(files[5].read_bytes()[:60] + b"spoilt" + files[5].read_bytes()[66:])
-    assert "damaged" in surveyed(tables, at_most=2).unreadable[0][1], "one that is looked at is read whole"
+    assert "damaged" in surveyed(tables, at_most=2).unreadable[0][1], "a sampled image is read whole"
 
 
 def test_a_mirrored_world_is_refused(tables: Path) -> None:

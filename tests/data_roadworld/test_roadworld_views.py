@@ -1,4 +1,4 @@
-"""Two images of one world agree through the true depth and pose, and through nothing else. The warp here is OpenCV's."""
+"""Two images of one world agree through the true depth and pose only. The warp here is OpenCV's."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_people_do_not_move_the_cars(world: World, config: RoadWorldConfig) -> N
 
 
 @pytest.mark.parametrize("make", [car, person])
-def test_meshes_have_the_size_they_claim(make: object) -> None:
+def test_meshes_have_their_nominal_size(make: object) -> None:
     for seed in range(30):
         mesh, size = make(generator(seed, "sizes"))  # type: ignore[operator]
         low, high = extent(mesh)
@@ -84,7 +84,7 @@ def test_instances_have_their_size_and_stand_on_the_ground(drives: list[World]) 
             assert np.abs(foot[:, 1] - ground).min() < 0.03, instance
 
 
-def test_nothing_comes_near_the_camera(drives: list[World]) -> None:
+def test_objects_keep_their_distance_from_the_camera(drives: list[World]) -> None:
     for world in drives:
         for frame in range(0, LONG.frames, 3):
             eye = world.drive.T_world_camera[frame, :3, 3]
@@ -148,7 +148,7 @@ def test_camera_height_on_a_flat_road(config: RoadWorldConfig) -> None:
     assert np.abs(world.drive.road_plane[:, 3] - world.camera_height_m).max() < 0.05
 
 
-def test_objects_obey_the_law_of_the_stadia(drives: list[World]) -> None:
+def test_objects_obey_distance_from_height(drives: list[World]) -> None:
     """H = D h / f: the true height of a fully visible car or person from its rows in the image and its depth."""
     ratios: dict[str, list[float]] = {"car": [], "person": []}
     for world in drives:
@@ -180,7 +180,7 @@ def test_objects_obey_the_law_of_the_stadia(drives: list[World]) -> None:
         assert np.std(values) < 0.08, label
 
 
-def test_rigs_differ_between_worlds_where_asked() -> None:
+def test_camera_rigs_differ_between_worlds() -> None:
     """Each world draws one height and one field of view, of those that it may have; the axis is the image's middle."""
     rigs = [draw_rig(seed, FULL) for seed in range(40)]
     assert {height for height, _ in rigs} == set(FULL.camera_height_m)

@@ -76,7 +76,7 @@ def test_every_file_is_there_and_loads(dataset: Path) -> None:
     assert np.loadtxt(folder / "road_planes.txt").shape == (3, 4)
 
 
-def test_it_opens_as_any_data_set_does(dataset: Path) -> None:
+def test_dataset_opens_as_recordings(dataset: Path) -> None:
     recordings = open_recordings(dataset)
     assert [len(r) for r in recordings] == [3, 3]
     first = recordings[0]
@@ -149,7 +149,7 @@ def test_mono_has_one_camera(tmp_path: Path) -> None:
     assert write.VERSION >= 1
 
 
-def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_a_one_line_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, image: np.ndarray) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 

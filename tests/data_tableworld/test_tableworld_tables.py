@@ -104,7 +104,7 @@ def test_rectangles_overlap_where_they_share_a_point() -> None:
     assert overlapping(square, diamond * 0.1 + 0.5), "one inside the other"
 
 
-def test_what_finds_no_room_is_left_out() -> None:
+def test_objects_without_free_space_are_left_out() -> None:
     shapes = draw_shapes(3, TINY.model_copy(update={"objects": (12, 12)}))
     assert len(shapes) == 12
     placed = place(3, shapes, np.array([0.3, 0.25]))
@@ -112,7 +112,7 @@ def test_what_finds_no_room_is_left_out() -> None:
     assert [one.number for one in placed] == list(range(1, len(placed) + 1))
 
 
-def test_views_are_as_asked_for(tables: list[Table], config: TableWorldConfig) -> None:
+def test_views_follow_the_configuration(tables: list[Table], config: TableWorldConfig) -> None:
     elevations = []
     for table in tables:
         for T in table.T_world_camera:
@@ -125,7 +125,7 @@ def test_views_are_as_asked_for(tables: list[Table], config: TableWorldConfig) -
     assert 45 < max(elevations) < config.elevation_deg[1] + 1e-6
 
 
-def test_a_camera_looks_at_its_target_and_roll_turns_it_clockwise() -> None:
+def test_camera_is_aimed_at_its_target_and_roll_is_clockwise() -> None:
     T = look_at(np.array([1.0, -2.0, 3.0]), np.array([0.2, 0.0, 0.5]), 0.3)
     seen = np.linalg.inv(T) @ [0.2, 0.0, 0.5, 1.0]
     np.testing.assert_allclose(seen[:2], 0, atol=1e-12)

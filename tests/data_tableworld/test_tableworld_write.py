@@ -42,7 +42,7 @@ def dataset(written: Path, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_what_is_read_is_what_was_rendered(written: Path) -> None:
+def test_reading_returns_what_was_rendered(written: Path) -> None:
     images = ObjectFolder.open(written, "train")
     assert (len(images), images.classes, images.name) == (4, CLASSES, "data/train")
     renderer = TableRenderer(make_table(table_seed(5, "train", 1), SMALL), SMALL)
@@ -59,7 +59,7 @@ def test_what_is_read_is_what_was_rendered(written: Path) -> None:
         assert (label.visible_px, label.full_px, label.symmetry) == (one.visible_px, one.full_px, one.symmetry)
 
 
-def test_they_are_samples(written: Path) -> None:
+def test_written_tables_load_as_samples(written: Path) -> None:
     samples = ObjectSamples([ObjectFolder.open(written, "train")], height=32, width=64)
     batch = samples.unpack(samples.stack([samples[0], samples[3]]))
     assert batch.targets.known.sum() > 2
@@ -120,26 +120,26 @@ def objects(scene: Any) -> Any:
         (lambda s: objects(s)[1].update(quaternion_wxyz=[1, 1, 0, 0]), "object 2: found .* of length 1.414"),
         (
             lambda s: objects(s)[0].update(quaternion_wxyz=[1, 0, 0]),
-            "object 1: found 3 numbers, expected a quaternion of four",
+            "object 1: found 3 numbers; expected a quaternion of four",
         ),
         (lambda s: objects(s)[0].update(symmetry=[[0, 0, 2, 0]]), "object 1, symmetry: found .* of length 2"),
-        (lambda s: objects(s)[0].update({"class": "spoon"}), "found class 'spoon', expected one of bottle"),
+        (lambda s: objects(s)[0].update({"class": "spoon"}), "found class 'spoon'; expected one of bottle"),
         (lambda s: objects(s)[0].update(size_m=[120, 80, 200]), "three extents in metres"),
         (lambda s: objects(s)[0].update(t_camera_object_m=[0, 0, -0.5]), "in front of the camera"),
         (
             lambda s: objects(s)[0].update(size_m=[60, 90, 60]),
-            "object 1: found a box of .* the camera would be in it, expected both in metres",
+            "object 1: found a box of .* the camera would be in it; expected both in metres",
         ),
         (
             lambda s: objects(s)[0].update(t_camera_object_m=[10, 20, 800]),
             r"object 1: found \d+ pixels of a box .* that covers \d at most",
         ),
-        (lambda s: objects(s).pop(), r"instance/000.png: found instance \d+, expected at most"),
+        (lambda s: objects(s).pop(), r"instance/000.png: found instance \d+; expected at most"),
         (lambda s: s["images"][0].update(width=65), "expected 65x48 as in scene.json"),
-        (lambda s: s["images"][0].pop("K"), r"scene.json: found images.0.K missing, expected three rows"),
+        (lambda s: s["images"][0].pop("K"), r"scene.json: found images.0.K missing; expected three rows"),
     ],
 )
-def test_labels_that_cannot_be_are_refused_by_name(dataset: Path, change: Callable[[Any], Any], message: str) -> None:
+def test_invalid_labels_are_refused_with_their_file(dataset: Path, change: Callable[[Any], Any], message: str) -> None:
     path = dataset / "train-00000" / "scene.json"
     scene = json.loads(path.read_text())
     change(scene)
@@ -148,7 +148,7 @@ def test_labels_that_cannot_be_are_refused_by_name(dataset: Path, change: Callab
         ObjectFolder.open(dataset, "train").labels(0)
 
 
-def test_a_mask_that_is_no_map_of_numbers_is_refused(dataset: Path) -> None:
+def test_invalid_masks_are_refused(dataset: Path) -> None:
     path = dataset / "train-00000" / "instance" / "000.png"
     cv2.imwrite(str(path), np.zeros((48, 64, 3), np.uint8))
     with pytest.raises(DataError, match="a PNG of one channel"):

@@ -57,7 +57,7 @@ def test_what_would_not_show_is_said_in_the_verdict(roadworld: Path, tmp_path: P
     fov = "data.camera.horizontal_fov_deg=69"
     alone = run(images, fov)
     assert alone.exit_code == 0
-    assert "look: single images" in " ".join(alone.stdout.split())
+    assert "review: single images" in " ".join(alone.stdout.split())
     for image in rest:
         shutil.copy(image, images)
     result = run(images, fov)
@@ -77,9 +77,9 @@ def test_wrong_sign_of_the_baseline_stops(broken: Callable[..., Path]) -> None:
     assert [finding["code"] for finding in stops] == ["E01"]
     assert set(stops[0]) >= KEYS
     told = run(folder).stdout
-    assert "stop E01 The baseline has the wrong sign" in told
+    assert "stop E01 Baseline has the wrong sign" in told
     assert "fix" in told
-    assert "stop: 1 to mend before training" in told
+    assert "stop: 1 to fix before training" in told
 
 
 def test_out_gets_the_evidence_to_look_at_and_nothing_is_written_without_it(
@@ -172,7 +172,7 @@ def test_a_video_is_looked_at_in_part_and_that_is_said(
             container.mux(stream.encode(av.VideoFrame.from_ndarray(cv2.imread(str(image)), format="bgr24")))
         container.mux(stream.encode())
     told = run(drive, "data.camera.horizontal_fov_deg=80").stdout
-    assert f"{len(images)} frames of the video looked at, in 1 stretch, at 320x96" in " ".join(told.split())
+    assert f"{len(images)} frames of the video checked, in 1 stretch, at 320x96" in " ".join(told.split())
     assert not (tmp_path / "cache").exists()
     part = run(drive, "data.camera.horizontal_fov_deg=80", "data.frames=[0,3]").stdout
     assert part.strip().endswith("(1 recording)")

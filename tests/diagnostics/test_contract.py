@@ -22,9 +22,9 @@ from stadia.diagnostics.contract.deadline import TimeOver, ending_at
 from stadia.diagnostics.contract.engine import of_losses, of_start
 from stadia.diagnostics.contract.exact import FORMS
 from stadia.diagnostics.contract.labeled import of_depth
-from stadia.diagnostics.contract.laws import slopes_are_right
-from stadia.diagnostics.contract.learning import grows_steadily, learns_one_batch
-from stadia.diagnostics.contract.looks import camera_fits
+from stadia.diagnostics.contract.laws import check_gradient
+from stadia.diagnostics.contract.learning import check_one_batch, grows_steadily
+from stadia.diagnostics.contract.looks import check_camera
 from stadia.diagnostics.contract.reach import pair_is_in_reach
 from stadia.diagnostics.contract.start import Start, fewer
 from stadia.diagnostics.contract.video import Said, of_video
@@ -63,7 +63,7 @@ def test_forms_are_those_that_have_a_name() -> None:
 
 
 def test_a_mirrored_wall_is_the_wall_seen_in_a_mirror() -> None:
-    """Depth is that of the mirrored plane by its own projection, and motion takes its points to the mirrored sources'."""
+    """Depth is that of the mirrored plane by its own projection, and motion maps its points to the mirrored sources."""
     scene = wall(height=24, width=40, batch=1)
     other = mirrored(scene)
     torch.testing.assert_close(se3_exp(other.twist), other.targets.T_source_target_true)
@@ -91,7 +91,7 @@ def test_a_loss_of_a_pair_alone_is_asked_about_no_motion() -> None:
 def test_slopes_of_exposures_and_of_a_rectified_pair_are_those_of_the_loss(
     sources: tuple[str, ...], said: Said
 ) -> None:
-    assert list(slopes_are_right(of_video(losses.house_at(said.sizes), sources, said), "")) == []
+    assert list(check_gradient(of_video(losses.house_at(said.sizes), sources, said), "")) == []
 
 
 def of_measured_depth(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
@@ -126,7 +126,7 @@ def test_measured_depth_that_is_written_to_is_told() -> None:
         targets.depth_m.clamp_(max=8)
         return of_measured_depth(targets, prediction, source_names)
 
-    assert of_losses({"mine": of_video(loss, ("stereo",))})[0].measured == "targets.depth_m written to"
+    assert of_losses({"mine": of_video(loss, ("stereo",))})[0].measured == "targets.depth_m modified"
 
 
 def test_half_a_slope_of_exposures_is_told() -> None:
@@ -135,7 +135,7 @@ def test_half_a_slope_of_exposures_is_told() -> None:
         brightness = (prediction.brightness + prediction.brightness.detach()) / 2
         return losses.house(targets, replace(prediction, brightness=brightness), source_names)
 
-    (found,) = slopes_are_right(of_video(half, losses.VIDEO, losses.EXPOSED), "")
+    (found,) = check_gradient(of_video(half, losses.VIDEO, losses.EXPOSED), "")
     assert found.code == "L03"
     assert "brightness" in found.measured
 
@@ -148,7 +148,7 @@ def test_what_raises_is_told_in_one_line_and_the_rest_is_not_asked() -> None:
     assert [(one.code, one.severity) for one in found] == [("L11", Severity.STOP), ("N01", Severity.NOTE)]
     assert found[0].measured == "ValueError: no way"
     assert found[0].where == ("mine",)
-    assert "L11 must be mended first" in found[1].measured
+    assert "L11 must be fixed first" in found[1].measured
 
 
 def black_images_refused(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
@@ -177,9 +177,9 @@ class Counting:
 @pytest.mark.parametrize(
     ("loss", "severity", "measured"),
     [
-        (black_images_refused, Severity.WARN, "stays finite: RuntimeError: nothing to compare"),
-        (batches_of_two, Severity.WARN, "is a mean: RuntimeError: shape '[2, 64, 128]' is invalid"),
-        (Counting(3), Severity.STOP, "is a number: RuntimeError: the list is empty"),
+        (black_images_refused, Severity.WARN, "extreme inputs: RuntimeError: nothing to compare"),
+        (batches_of_two, Severity.WARN, "mean reduction: RuntimeError: shape '[2, 64, 128]' is invalid"),
+        (Counting(3), Severity.STOP, "finite: RuntimeError: the list is empty"),
     ],
 )
 def test_a_loss_that_raises_now_and_then_is_told_once(
@@ -214,7 +214,7 @@ def test_a_loss_that_is_no_number_is_told_first_and_once() -> None:
 
     found = of_losses({"mine": of_video(loss)})
     assert [(one.code, one.severity) for one in found] == [("L09", Severity.STOP), ("N01", Severity.NOTE)]
-    assert "the loss is nan of usual images" in found[0].measured
+    assert "the loss is nan for usual images" in found[0].measured
 
 
 def test_a_loss_that_is_no_number_at_the_truth_is_told() -> None:
@@ -222,12 +222,12 @@ def test_a_loss_that_is_no_number_at_the_truth_is_told() -> None:
         error = (inverse_depth * depth_m - 1).abs().log()
         return losses.report(error.where(depth_m > 0, 0.0).mean())
 
-    assert "the loss is -inf of the right answer" in [one.measured for one in of_losses({"mine": of_depth(loss)})]
+    assert "the loss is -inf for the true outputs" in [one.measured for one in of_losses({"mine": of_depth(loss)})]
 
 
 def test_no_law_is_asked_after_its_time_and_it_says_so() -> None:
     (found,) = of_losses({"mine": of_video(losses.simple)}, until=time.monotonic())
-    assert found.measured == "laws of the loss: the time for the contract was over"
+    assert found.measured == "properties of the loss: the time limit of the checks was reached"
 
 
 def test_neither_task_nor_random_numbers_of_the_caller_are_changed() -> None:
@@ -246,9 +246,9 @@ def test_where_time_is_over_what_needs_no_network_is_asked_and_the_rest_says_so(
     found = of_start(Start.of(starts.Toy(), starts.another_camera(0.25)), 0.0)
     assert {one.code for one in found} == {"K20", "N01"}
     told = " ".join(one.measured for one in found)
-    assert "depth starts well: the time for the contract was over" in told
-    assert "every parameter learns: the time for the contract was over" in told
-    assert "learns one batch: 0 steps until the time for the contract was over, and 10 are needed" in told
+    assert "initial depth: the time limit of the checks was reached" in told
+    assert "parameter gradients: the time limit of the checks was reached" in told
+    assert "one batch: 0 steps until the time limit of the checks, and 10 are needed" in told
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_a_camera_that_was_cropped_with_its_images_fits(top: int, left: int, hei
     one = starts.batch()
     image, camera = crop(one.inputs.image, one.inputs.camera, left, top, height, width)
     part = replace(one, inputs=replace(one.inputs, image=image, camera=camera))
-    assert list(camera_fits(Start.of(starts.Toy(), part))) == []
+    assert list(check_camera(Start.of(starts.Toy(), part))) == []
 
 
 class Clock:
@@ -311,7 +311,7 @@ def test_steps_that_were_taken_in_time_count() -> None:
                 raise TimeOver
             return super().training_step(batch)
 
-    (found,) = learns_one_batch(Start.of(Ended(), starts.batch()))
+    (found,) = check_one_batch(Start.of(Ended(), starts.batch()))
     assert found.code == "T26"
     assert len(found.evidence["losses"]["loss"]) == 12
 
@@ -325,7 +325,7 @@ def test_weights_that_have_learnt_need_not_fall_further() -> None:
         task.training_step(batch).total.backward()
         optimizer.step()
     task.config.optimizer = OptimizerConfig(lr=1e-9)
-    assert list(learns_one_batch(Start.of(task, batch))) == []
+    assert list(check_one_batch(Start.of(task, batch))) == []
 
 
 def test_a_part_of_a_batch_has_all_of_its_samples() -> None:

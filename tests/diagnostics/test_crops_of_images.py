@@ -63,7 +63,7 @@ def test_a_sound_crop_without_poses_is_a_warning_that_names_it(shares: tuple[flo
     (one,) = spoken(Alone(recording, **cropped(shares)))
     assert one.code in ("K03", "K04")
     assert one.severity is Severity.WARN
-    assert "the images are a crop and K is right" in one.cause
+    assert "the images are a crop and K is correct" in one.cause
     assert one.evidence["lines"] == {}
 
 

@@ -1,4 +1,4 @@
-"""What to mend first: from cause to effect, whatever the order in which it was found."""
+"""Findings are sorted from cause to effect, whatever the order in which they were found."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from itertools import permutations
 import pytest
 
 from stadia.diagnostics.catalog import CATALOG
-from stadia.diagnostics.catalog.entry import ELSEWHERE, FAMILIES, FEEDS, place
-from stadia.diagnostics.diagnosis import Diagnosis, diagnosis
+from stadia.diagnostics.catalog.entry import FAMILIES
+from stadia.diagnostics.diagnosis import CAUSES, OWN_LINK, Diagnosis, diagnosis, find_link
 from stadia.diagnostics.finding import Finding, Severity, Stage
 
 STOP, WARN, NOTE = Severity.STOP, Severity.WARN, Severity.NOTE
@@ -36,13 +36,13 @@ CHAIN = [
 
 
 @pytest.mark.parametrize("order", list(permutations(range(8)))[::977])
-def test_the_first_is_the_cause_and_what_it_cannot_explain_stands_apart(order: tuple[int, ...]) -> None:
-    one = diagnosis([CHAIN[place] for place in order])
+def test_first_finding_is_the_cause_and_unrelated_ones_stand_apart(order: tuple[int, ...]) -> None:
+    one = diagnosis([CHAIN[link] for link in order])
     assert codes(one) == ("K04", ["E09", "U02", "H09", "T07"], ["C06", "D10"], ["N01"])
     assert one.stops == 1
 
 
-def test_what_is_proven_is_mended_before_what_is_suspected() -> None:
+def test_stop_comes_before_warning() -> None:
     """A stop is no symptom of a warning."""
     one = diagnosis([found("E01", STOP), found("D03"), found("T07")])
     assert codes(one) == ("E01", ["T07"], ["D03"], [])
@@ -50,7 +50,7 @@ def test_what_is_proven_is_mended_before_what_is_suspected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "first", "apart"),
+    ("findings", "first", "apart"),
     [
         ([found("S20"), found("P21"), found("T20", STOP)], "T20", []),
         ([found("S20"), found("M20"), found("T14")], "T14", []),
@@ -60,28 +60,28 @@ def test_what_is_proven_is_mended_before_what_is_suspected() -> None:
         ([found("T09"), found("E03"), found("M20")], "E03", ["T09"]),
     ],
 )
-def test_codes_that_are_causes_elsewhere_than_their_family(told: list[Finding], first: str, apart: list[str]) -> None:
-    one = diagnosis(told)
+def test_codes_with_a_link_other_than_their_family(findings: list[Finding], first: str, apart: list[str]) -> None:
+    one = diagnosis(findings)
     assert (one.first.code if one.first else "", [other.code for other in one.apart]) == (first, apart)
 
 
-def test_of_one_family_the_worst_is_first() -> None:
+def test_worst_finding_of_a_family_is_first() -> None:
     one = diagnosis([found("E03"), found("E09", STOP), found("E09", STOP, "another recording")])
     assert (one.first, codes(one)[1:]) == (found("E09", STOP), (["E09"], ["E03"], []))
 
 
-def test_notes_alone_are_nothing_to_mend() -> None:
+def test_notes_are_never_first() -> None:
     assert codes(diagnosis([found("D13", NOTE), found("N02", NOTE)])) == ("", [], ["D13"], ["N02"])
     assert diagnosis([]) == Diagnosis(None, (), (), ())
     assert diagnosis([found("Z99")]) == Diagnosis(None, (), (), ())
 
 
-def test_what_feeds_what_is_said_of_every_place_and_only_forward() -> None:
-    order = list(FEEDS)
+def test_causes_cover_every_code_and_point_forward() -> None:
+    order = list(CAUSES)
     assert [one for one in order if one in FAMILIES] == list(FAMILIES)
-    assert {place(code) for code in CATALOG} == set(order)
-    assert set(ELSEWHERE) <= set(CATALOG)
-    for one, fed in FEEDS.items():
+    assert {find_link(code) for code in CATALOG} == set(order)
+    assert set(OWN_LINK) <= set(CATALOG)
+    for one, fed in CAUSES.items():
         assert all(order.index(other) > order.index(one) for other in fed)
     with pytest.raises(KeyError):
-        place("Z99")
+        find_link("Z99")

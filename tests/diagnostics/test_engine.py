@@ -1,4 +1,4 @@
-"""What the engine makes of checks: order, notes, refusals, merging, time; and recordings that lack almost everything."""
+"""The runner of checks: order, notes, errors, merging, time limit; and recordings that lack almost everything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stadia.core.recording import Recording
 from stadia.core.types import Camera
 from stadia.diagnostics import engine, survey
 from stadia.diagnostics.checks import frames
-from stadia.diagnostics.checks.splits import MOST_HELD, MOST_OF_A_SIZE, MOST_THUMBNAILS, splits
+from stadia.diagnostics.checks.splits import MAX_HELD, MAX_OF_A_SIZE, MAX_THUMBNAILS, splits
 from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.survey import NotChecked, Survey
@@ -87,8 +87,8 @@ def test_without_a_camera_the_images_are_checked_and_the_rest_says_why(recording
 
     assert told_of(Own(recording, 3)) == {"K01": "camera(0, 'left') is None"}
     notes = " ".join(one.measured for one in preflight([Own(recording, 1)]))
-    assert "frames: one frame: no other to compare it with" in notes
-    assert "resize: K01 must be mended first" in notes
+    assert "frames: one frame: nothing to compare it with" in notes
+    assert "resize: K01 must be fixed first" in notes
 
 
 def test_a_file_that_a_recording_of_ones_own_cannot_open_is_a_stop(recording: Recording) -> None:
@@ -122,7 +122,7 @@ def test_symptoms_of_a_stop_are_not_measured(recording: Recording) -> None:
 
     findings = preflight([Mutated(recording, camera=doubled)])
     assert [f.code for f in findings if f.severity is Severity.STOP] == ["K04"]
-    assert sum("K04 must be mended first" in f.measured for f in findings) == 4
+    assert sum("K04 must be fixed first" in f.measured for f in findings) == 4
 
 
 def test_the_same_finding_of_several_recordings_is_told_once(recording: Recording) -> None:
@@ -207,9 +207,9 @@ def test_a_image_that_fails_loses_no_finding(
     def fails(*_: object) -> bytes:
         raise failure
 
-    monkeypatch.setattr(engine, "image", fails)
+    monkeypatch.setattr(engine, "evidence_image", fails)
     stops = [f for f in preflight([Mutated(recording, rig=np.linalg.inv)]) if f.severity is Severity.STOP]
-    assert [(f.code, f.picture) for f in stops] == [("E01", b"")]
+    assert [(f.code, f.image) for f in stops] == [("E01", b"")]
     assert f"E01 has no image ({type(failure).__name__}" in caplog.text
 
 
@@ -248,8 +248,8 @@ class Long(Recording):
 def test_splits_of_any_size_are_compared_by_samples_and_say_so() -> None:
     train, held = Long("train", 50_000), Long("held", 3000, film=1)
     found = list(splits({"train": [(train, range(50_000))], "val": [(held, range(3000))]}))
-    assert train.read <= MOST_OF_A_SIZE + MOST_THUMBNAILS + 6
-    assert held.read <= MOST_HELD + 20
+    assert train.read <= MAX_OF_A_SIZE + MAX_THUMBNAILS + 6
+    assert held.read <= MAX_HELD + 20
     (note,) = found
     assert note.code == "N02"
     assert note.measured == "splits, sampled: 1000 of 3000 frames of 'val' were compared with 400 of 50000 of 'train'"

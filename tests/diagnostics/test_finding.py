@@ -10,12 +10,13 @@ import pytest
 
 from stadia import diagnostics, recipes
 from stadia.core.errors import DataError
-from stadia.diagnostics import lengths
+from stadia.diagnostics import catalog, lengths
 from stadia.diagnostics.catalog import CATALOG, finding, in_order
 from stadia.diagnostics.catalog.calibration import READINGS
-from stadia.diagnostics.catalog.entry import FAMILIES
+from stadia.diagnostics.catalog.entry import FAMILIES, read_tables
 from stadia.diagnostics.catalog.page import markdown
 from stadia.diagnostics.checks import frames, ground_truth, intrinsics, lines, poses, rig
+from stadia.diagnostics.contract import bounds
 from stadia.diagnostics.finding import Finding, Severity, Stage, read_findings, write_findings
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,10 @@ def test_json_holds_what_scripts_read_and_comes_back() -> None:
     assert {"code", "severity", "stage", "measured", "expected", "cause", "fix"} <= set(values)
     assert (values["severity"], values["stage"]) == ("stop", "data")
     assert Finding.from_dict(values) == one()
+
+
+def test_stage_of_an_older_run_is_read() -> None:
+    assert Finding.from_dict({**one("L01").to_dict(), "stage": "contract"}).stage is Stage.BEFORE_TRAINING
 
 
 def test_evidence_that_is_no_number_is_null() -> None:
@@ -111,20 +116,20 @@ def test_thresholds_of_the_table_are_those_of_the_checks() -> None:
     used = {
         "frames that repeat an earlier one": (frames.REPEATED_WARN, frames.REPEATED_STOP),
         "neighbors with a flow below 0.1 px": (frames.STATIC_WARN, frames.STATIC_STOP),
-        "cx / W and cy / H": (*intrinsics.CENTER, intrinsics.MOST_OUTSIDE),
+        "cx / W and cy / H": (*intrinsics.CENTER, intrinsics.MAX_OUTSIDE),
         "(2 cx + 1) / W and (2 cy + 1) / H": (intrinsics.SIZE_ALIKE, intrinsics.SIZE_APART),
         "lines of the poses, over another K": (lines.RIGHT, lines.SURE),
         "fx / W": (*intrinsics.FOCAL_WARN, *intrinsics.FOCAL_STOP),
         "fx by the turns": (intrinsics.TURNS_WARN, intrinsics.TURNS_STOP),
-        "matches with x_left > x_right": (rig.LEAST_SHARE,),
+        "matches with x_left > x_right": (rig.MIN_SIGN_SHARE,),
         "distance to the epipolar line, of W": (rig.EPIPOLAR_WARN_SHARE, rig.EPIPOLAR_STOP_SHARE),
         "direction of motion, degrees": (poses.DIRECTION_WARN_DEG, poses.DIRECTION_STOP_DEG),
         "poses / rig": (lengths.WARN_FROM, lengths.STOP_FROM),
         "rig / ground truth": (lengths.WARN_FROM, lengths.STOP_FROM),
         "poses / ground truth": (lengths.WARN_FROM_LOOSE, lengths.STOP_FROM_LOOSE),
-        "rank correlation with the rig's depth": (lengths.LEAST_RANK,),
-        "spread against the rig's depth": (lengths.MOST_SPREAD,),
-        "near less far against the rig's depth": (lengths.MOST_BEND,),
+        "rank correlation with the rig's depth": (lengths.MIN_RANK,),
+        "spread against the rig's depth": (lengths.MAX_SPREAD,),
+        "near less far against the rig's depth": (lengths.MAX_BEND,),
         "agreeing matches that one motion explains": (ground_truth.EXPLAINED_WARN, ground_truth.EXPLAINED_STOP),
         "WIR over that of a flat plane": (ground_truth.FLAT_WARN, ground_truth.FLAT_STOP),
     }
@@ -143,3 +148,47 @@ def test_page_is_up_to_date() -> None:
         re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^### (.*)$", page, re.MULTILINE)
     }
     assert set(re.findall(r"\(#([^)]*)\)", page)) == headings
+
+
+def write_catalog(folder: Path, text: str) -> Path:
+    """Copy the catalog, with the file of one family replaced."""
+    for path in Path(catalog.__file__).parent.glob("*.toml"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "smoothness.toml").write_text(text)
+    return folder
+
+
+ENTRY = """
+[R01]
+title = "t"
+stage = "before_training"
+symptom = "s"
+cause = "c"
+fix = "f"
+measured = "above {MIN_COLOR_COST:.0%}"
+seen = "e"
+proof = "tests/mutations/starts.py"
+here = "h"
+"""
+
+
+def test_thresholds_in_texts_are_those_of_the_code(tmp_path: Path) -> None:
+    assert read_tables(write_catalog(tmp_path, ENTRY))["R01"]["measured"] == f"above {bounds.MIN_COLOR_COST:.0%}"
+    assert not [code for code, entry in CATALOG.items() if "{" in entry.measured]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("R01", "S01", "a code outside of R00 to R99"),
+        ('cause = "c"', "", "no cause"),
+        ('cause = "c"', 'cause = "c"\ncure = "f"', "unknown cure"),
+        ('"before_training"', '"sometime"', "stage 'sometime'"),
+        ("MIN_COLOR_COST", "MIN_TASTE", "measured with 'MIN_TASTE'"),
+        ('here = "h"', "", "not exactly one of lines and here"),
+    ],
+)
+def test_invalid_entry_is_refused_with_its_file_and_code(old: str, new: str, found: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"smoothness\.toml, \[.01\]") as error:
+        read_tables(write_catalog(tmp_path, ENTRY.replace(old, new)))
+    assert found in str(error.value)

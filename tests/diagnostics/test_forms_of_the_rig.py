@@ -47,7 +47,7 @@ SAYS = {
     "rotation of the rig transposed": ("E04", "the rotation transposed", "inv(T_BS1) T_BS0"),
     "rotation of the rig in another order": ("E04", "Euler angles in the other order"),
     "sign of the baseline": ("E01", "T_left_right was given", "invert it"),
-    "left and right swapped": ("E02", "the folders of the two cameras are exchanged"),
+    "left and right swapped": ("E02", "the folders of the two cameras are swapped"),
 }
 CHOSEN = [mutation for mutation in MUTATIONS if mutation.name in SAYS]
 

@@ -20,7 +20,7 @@ def told(spreads: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> str | No
     """What is measured where the spread at each shift is this."""
     fits = {shift: lengths.Proportion(np.zeros(100), 0.97, spread, 0.0) for shift, spread in spreads.items()}
     monkeypatch.setattr(lengths, "proportion", lambda survey, shift=0: fits.get(shift))
-    found = ground_truth._of_neighbors(Named())  # type: ignore[arg-type]
+    found = ground_truth._compare_adjacent_frames(Named())  # type: ignore[arg-type]
     return found.measured if found is not None else None
 
 

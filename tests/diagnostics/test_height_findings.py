@@ -11,8 +11,8 @@ from mutations.masks import MUTATIONS, a_bus, drive, of_masks
 
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.heights import drift_findings, epoch_findings
-from stadia.diagnostics.watching.heights import RULES, ScaleIgnored
-from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, Lasting, Rule
+from stadia.diagnostics.watching.heights import HEIGHT_RULES, CameraHeightMonitor
+from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, PersistentRule, Rule
 from stadia.training.camera_heights import Estimate
 
 
@@ -53,40 +53,40 @@ def test_a_height_that_drifts_is_told_and_one_that_wanders_is_not():
 
 
 def test_depth_that_keeps_a_scale_of_its_own():
-    def asked(values: list[float]) -> list[Finding]:
-        watch = ScaleIgnored()
+    def run_monitor(values: list[float]) -> list[Finding]:
+        watch = CameraHeightMonitor()
         off = "train/metric/off_camera_height"
         rows = [watch.on_row(FROM_STEP + 10 * number, {off: value}) for number, value in enumerate(values)]
         return [found for found in rows if found]
 
-    (found, *_) = asked([0.5] * 25)
+    (found, *_) = run_monitor([0.5] * 25)
     assert (found.code, found.evidence["step"]) == ("H09", FROM_STEP + 190)
-    assert f"{math.exp(0.5):.2f} times the camera's height" in found.measured
-    assert asked([0.5] * 19 + [0.1] + [-0.5] * 19) == [], "never twenty in a row"
-    assert asked([math.nan, 0.1] * 20) == []
-    assert ScaleIgnored().on_row(1, {"val/abs_rel": 0.5}) is None
+    assert f"{math.exp(0.5):.2f} times the known one" in found.measured
+    assert run_monitor([0.5] * 19 + [0.1] + [-0.5] * 19) == [], "never twenty in a row"
+    assert run_monitor([math.nan, 0.1] * 20) == []
+    assert CameraHeightMonitor().on_row(1, {"val/abs_rel": 0.5}) is None
 
 
 BAD = {"H10": 0.01, "H18": 0.3, "H11": -0.25, "H12": 0.01, "H13": 0.2, "H14": 0.6, "H15": 0.1, "T07": 0.8}
 GOOD = {"H10": 0.3, "H18": 0.6, "H11": 0.15, "H12": 0.05, "H13": 0.05, "H14": 0.4, "H15": 0.01, "T07": 0.6}
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+@pytest.mark.parametrize("rule", HEIGHT_RULES, ids=lambda rule: rule.code)
 @pytest.mark.parametrize("of", ["train/{}", "train/selfsup/{}"])
 def test_what_lasts_is_told_and_what_passes_is_not(rule: Rule, of: str) -> None:
-    def asked(values: list[float], first: int = FROM_STEP) -> list[Finding]:
-        watch = Lasting(rule)
+    def run_monitor(values: list[float], first: int = FROM_STEP) -> list[Finding]:
+        watch = PersistentRule(rule)
         rows = [watch.on_row(first + 10 * number, {of.format(rule.name): value}) for number, value in enumerate(values)]
         return [found for found in rows if found]
 
     bad, good = BAD[rule.code], GOOD[rule.code]
-    (found,) = asked([bad] * ROWS)
+    (found,) = run_monitor([bad] * ROWS)
     assert found.code == rule.code
-    assert asked([good] * 50) == []
-    assert asked(([bad] * (ROWS - 1) + [good]) * 3) == [], "never twenty in a row"
-    assert asked(([bad] * (ROWS - 1) + [math.nan]) * 3) == []
-    assert asked([bad] * ROWS, first=FROM_STEP - 10) == [], "a start is anything"
-    assert Lasting(rule).on_row(FROM_STEP, {"val/abs_rel": 0.1}) is None
+    assert run_monitor([good] * 50) == []
+    assert run_monitor(([bad] * (ROWS - 1) + [good]) * 3) == [], "never twenty in a row"
+    assert run_monitor(([bad] * (ROWS - 1) + [math.nan]) * 3) == []
+    assert run_monitor([bad] * ROWS, first=FROM_STEP - 10) == [], "a start is anything"
+    assert PersistentRule(rule).on_row(FROM_STEP, {"val/abs_rel": 0.1}) is None
 
 
 @pytest.mark.parametrize(("known_m", "severity"), [(1.7, Severity.NOTE), (math.nan, Severity.WARN)])
@@ -96,4 +96,4 @@ def test_an_epoch_that_says_nothing_is_a_warning_where_nothing_else_is_known(
     refused = Estimate(math.nan, 0, 40, 0.0, math.nan, math.nan, refused="two ways to a height part by 20 %")
     (found,) = epoch_findings(2, {"roof": refused}, first_epoch=1, known_m={"roof": known_m})
     assert (found.code, found.severity) == ("H06", severity)
-    assert ("1.70 m, known before, teaches on" in found.measured) == (severity is Severity.NOTE)
+    assert ("1.70 m, known before, is used" in found.measured) == (severity is Severity.NOTE)

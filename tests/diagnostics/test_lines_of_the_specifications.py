@@ -19,7 +19,7 @@ from stadia.diagnostics.catalog.traces import TRACES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "lines-without-a-finding.md").read_text(encoding="utf-8")
-UNTOLD, KINDS = "Not told, or in part alone", ("ruled out", "told elsewhere", "advice")
+UNTOLD, KINDS = "Not detected, or only in part", ("ruled out", "reported elsewhere", "advice")
 TRACED = {line for trace in TRACES.values() for line in trace.lines}
 
 
@@ -43,7 +43,7 @@ def counts() -> str:
     of = Counter(kind for _, kind, _ in ROWS)
     told = ", ".join(f"{of[kind]} {kind}" for kind in KINDS)
     traced = f"Of {len(TRACED) + len(ROWS)} lines {len(TRACED)} are in the traces of findings"
-    return f"**{traced}, and {len(ROWS)} stand here: {of[UNTOLD]} that nothing tells, {told}.**"
+    return f"**{traced}, and {len(ROWS)} stand here: {of[UNTOLD]} not detected, {told}.**"
 
 
 @pytest.fixture(scope="session")

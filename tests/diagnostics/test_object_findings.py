@@ -48,7 +48,7 @@ def test_images_that_cannot_be_read_stop_and_hide_that_nothing_was_seen() -> Non
     assert "2 of 2 images of 'train' cannot be read, such as t/image/000.png: no such file" in found.measured
     assert found.evidence["unreadable"]["found"] == ["no such file", "text"]
     (found,) = object_findings({"train": replace(good, whole=30), "val": replace(good, whole=10)})
-    assert (found.code, found.measured.split(",")[0]) == ("N02", "20 of 40 images were looked at")
+    assert (found.code, found.measured.split(",")[0]) == ("N02", "20 of 40 images were checked")
 
 
 def test_boxes_beside_their_masks_warn_and_many_of_them_stop() -> None:

@@ -13,7 +13,7 @@ from mutations.composed import composed, cut
 from stadia.data.overlay.config import OverlayDataConfig
 from stadia.data.overlay.sources import open_overlays
 from stadia.data.overlay.survey import OverlaySurvey, survey
-from stadia.diagnostics.overlays import FEWEST_BACKGROUNDS, overlay_findings
+from stadia.diagnostics.overlays import MIN_BACKGROUNDS, overlay_findings
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_an_object_on_both_sides_stops_under_any_name(good, tmp_path: Path) -> N
 
 
 def test_few_backgrounds_warn(good) -> None:
-    assert FEWEST_BACKGROUNDS == 10
+    assert MIN_BACKGROUNDS == 10
     (found,) = overlay_findings(replace(seen(good), effective_backgrounds=7.5))
     assert (found.code, found.severity) == ("C06", "warn")
     assert "12 backgrounds train, as unevenly as 7.5" in found.measured
@@ -94,7 +94,7 @@ def test_foregrounds_that_cannot_be_pasted_stop(good, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "cut" / "train" / "photo.jpg"), np.full((9, 9, 3), 7, np.uint8))
     (found,) = overlay_findings(seen(good))
     assert (found.code, found.severity) == ("C09", "stop")
-    assert found.measured.startswith("1 foreground of those looked at, such as ")
+    assert found.measured.startswith("1 foreground of those checked, such as ")
     assert "photo.jpg: a JPEG, which has no alpha channel" in found.measured
 
 
@@ -132,5 +132,5 @@ def test_a_layout_stored_otherwise_is_told(good) -> None:
     assert codes(one) == [("C03", "warn"), ("C05", "warn"), ("C04", "note"), ("C07", "note")]
     missing = next(found for found in overlay_findings(one) if found.code == "C03")
     assert len(missing.evidence["missing"]["path"]) == 10
-    assert "12 paths are not there: bg1/fg_1/depth/1.jpg" in missing.measured
+    assert "12 paths are missing: bg1/fg_1/depth/1.jpg" in missing.measured
     assert "10.jpg ..." in missing.measured

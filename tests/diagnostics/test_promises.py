@@ -20,7 +20,7 @@ def only(recording: Recording) -> Finding:
     found = preflight([recording])
     (stop,) = [one for one in found if one.severity is not Severity.NOTE]
     assert stop.severity is Severity.STOP
-    assert sum(f"{stop.code} must be mended first" in one.measured for one in found) == len(list(CHECKS))
+    assert sum(f"{stop.code} must be fixed first" in one.measured for one in found) == len(list(CHECKS))
     assert not any("the check itself failed" in one.measured for one in found)
     return stop
 
@@ -110,14 +110,14 @@ class OneSide(Mutated):
     ],
     ids=["all", "every second one", "one side", "cropped"],
 )
-def test_a_image_of_another_size_than_its_cameras_is_told_with_both(
-    broken: Any, picture: str, words: str, recording: Recording
+def test_image_of_another_size_than_its_camera_is_reported_with_both(
+    broken: Any, image: str, words: str, recording: Recording
 ) -> None:
     found = only(broken(recording))
     assert found.code == "K04"
-    assert found.measured == f"the image of {picture}, and its camera that of one of 320x96"
+    assert found.measured == f"the image of {image}, and its camera is for 320x96"
     assert words in found.fix
-    assert found.picture.startswith(b"\x89PNG")
+    assert found.image.startswith(b"\x89PNG")
 
 
 def test_a_pose_of_another_shape_that_is_not_sampled_is_told_by_its_frame(recording: Recording) -> None:

@@ -1,4 +1,4 @@
-"""K06: a wrong focal length is told by the turns, and images that are too small to see turns by are not taken for one."""
+"""K06: a wrong focal length is found by camera rotation, and images too small to measure rotation are not reported."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_wrong_focal_length_of_the_same_images_is_told(pairs: Pairs, words: st
 def test_one_factor_of_all_steps_is_sure_however_small_the_turns_are() -> None:
     (one,) = asked([((0.0, 0.6), (0.0, 0.4)), ((0.6, 0.0), (0.4, 0.0)), ((0.6, 0.9), (0.4, 0.6))])
     assert "within 0%" in one.measured
-    assert one.evidence["told_deg"] == pytest.approx([0.6, 0.6, 1.082], abs=1e-3)
+    assert one.evidence["poses_deg"] == pytest.approx([0.6, 0.6, 1.082], abs=1e-3)
 
 
 def test_a_factor_that_is_sure_to_be_large_stops() -> None:

@@ -12,13 +12,18 @@ from mutations.courses import DIED, LEARNT, START, Said
 
 from stadia.core.types import Prediction
 from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.watching.uncertainty import BOUNDS, AtItsBounds, ConstantUncertainty, FallsAlone
+from stadia.diagnostics.watching.uncertainty import (
+    BOUNDS,
+    ConstantUncertaintyMonitor,
+    UncertaintyBoundsMonitor,
+    UncertaintyOnlyMonitor,
+)
 from stadia.models.depth_net import LOG_UNCERTAINTY, bounded_log_uncertainty
 from stadia.recipes.said import of_exposure_and_doubt
 
 
-def asked(rows: Sequence[Said]) -> list[Finding]:
-    instruments = (ConstantUncertainty(), FallsAlone(), AtItsBounds())
+def run_monitor(rows: Sequence[Said]) -> list[Finding]:
+    instruments = (ConstantUncertaintyMonitor(), UncertaintyOnlyMonitor(), UncertaintyBoundsMonitor())
     found = []
     for number, (fit, *tenths) in enumerate(rows):
         row = {
@@ -30,11 +35,11 @@ def asked(rows: Sequence[Said]) -> list[Finding]:
 
 
 def test_a_training_that_learns_is_silent() -> None:
-    assert asked(LEARNT) == []
+    assert run_monitor(LEARNT) == []
 
 
 def test_an_uncertainty_that_died_is_named_and_so_is_a_loss_that_falls_by_it_alone() -> None:
-    found = asked(DIED)
+    found = run_monitor(DIED)
     assert found[0].code == "U01"
     assert {one.code for one in found} == {"U01", "U02"}
     constant, alone = (next(one for one in found if one.code == code) for code in ("U01", "U02"))
@@ -44,20 +49,20 @@ def test_an_uncertainty_that_died_is_named_and_so_is_a_loss_that_falls_by_it_alo
 
 
 def test_a_start_is_constant_too_and_is_not_named() -> None:
-    assert asked(START[:2] * 40) == []
+    assert run_monitor(START[:2] * 40) == []
 
 
 def test_one_row_that_varies_is_enough_to_be_silent() -> None:
     dead, alive = DIED[-1], LEARNT[-1]
-    assert not [one for one in asked([*[dead] * 19, alive] * 10) if one.code == "U01"]
+    assert not [one for one in run_monitor([*[dead] * 19, alive] * 10) if one.code == "U01"]
 
 
 def test_a_geometry_that_fitted_before_uncertainty_came_is_no_loss_that_falls_by_it_alone() -> None:
-    assert asked([(0.31, 0.0, 0.0, 0.0)] * 30 + [(0.31, -4.0, -3.0, -2.0)] * 40) == []
+    assert run_monitor([(0.31, 0.0, 0.0, 0.0)] * 30 + [(0.31, -4.0, -3.0, -2.0)] * 40) == []
 
 
 def test_a_run_that_goes_on_without_its_start_says_nothing_of_it() -> None:
-    assert not [one for one in asked([(0.75, -3.5, -2.5, -2.0)] * 40) if one.code == "U02"]
+    assert not [one for one in run_monitor([(0.75, -3.5, -2.5, -2.0)] * 40) if one.code == "U02"]
 
 
 @pytest.mark.parametrize("logit", [-40.0, 40.0])
@@ -67,12 +72,12 @@ def test_an_uncertainty_at_its_bounds_is_named(logit: float) -> None:
         Prediction((bounded,), torch.eye(4)[None, None], log_uncertainty=(bounded,)), ("+1",)
     )
     tenths = [float(seen[f"log_uncertainty/p{p}"]) for p in (10, 50, 90)]
-    assert "U03" in {one.code for one in asked([(0.5, *tenths)] * 29)}
-    assert "U03" not in {one.code for one in asked([(0.5, *tenths)] * 28)}
+    assert "U03" in {one.code for one in run_monitor([(0.5, *tenths)] * 29)}
+    assert "U03" not in {one.code for one in run_monitor([(0.5, *tenths)] * 28)}
 
 
 def test_the_bounds_are_those_of_the_network_and_rows_without_an_uncertainty_say_nothing() -> None:
     assert BOUNDS == LOG_UNCERTAINTY
-    for instrument in (ConstantUncertainty(), FallsAlone(), AtItsBounds()):
+    for instrument in (ConstantUncertaintyMonitor(), UncertaintyOnlyMonitor(), UncertaintyBoundsMonitor()):
         assert instrument.on_row(10, {"val/residual": 0.1}) is None
         assert instrument.on_row(10, {"train/warped_over_unwarped": 0.9}) is None

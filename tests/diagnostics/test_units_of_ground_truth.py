@@ -8,7 +8,7 @@ from mutations.recordings import Mutated
 from numpy.typing import NDArray
 
 from stadia.core.recording import Recording
-from stadia.diagnostics.checks.ground_truth import WHOLE_LEVELS, WHOLE_SHARE, _whole_metres
+from stadia.diagnostics.checks.ground_truth import WHOLE_LEVELS, WHOLE_SHARE, _share_of_whole_metres
 from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.instruments.road import camera_height
 
@@ -25,16 +25,16 @@ def test_the_two_png_units_taken_for_each_other_are_named(recording: Recording, 
     assert "3.906" in finding.fix
 
 
-def test_whole_metres() -> None:
+def test_share_of_whole_metres() -> None:
     depth = np.random.default_rng(0).uniform(2, 60, 5000).astype(np.float32)
-    assert _whole_metres(np.rint(depth * 256) / np.float32(256)) < 0.02
-    assert _whole_metres(np.floor(depth)) == 1
+    assert _share_of_whole_metres(np.rint(depth * 256) / np.float32(256)) < 0.02
+    assert _share_of_whole_metres(np.floor(depth)) == 1
     mixed = np.where(np.arange(5000) % 2, np.floor(depth), depth).astype(np.float32)
-    assert 0.4 < _whole_metres(mixed) < WHOLE_SHARE
+    assert 0.4 < _share_of_whole_metres(mixed) < WHOLE_SHARE
     walls = np.repeat(np.arange(4, 3 + WHOLE_LEVELS, dtype=np.float32), 500)
-    assert _whole_metres(walls) == 0  # a few walls at whole metres
-    assert _whole_metres(np.rint(1000 * depth)) == 0  # millimetres: another finding's
-    assert _whole_metres(depth[:0]) == 0
+    assert _share_of_whole_metres(walls) == 0  # a few walls at whole metres
+    assert _share_of_whole_metres(np.rint(1000 * depth)) == 0  # millimetres: another finding's
+    assert _share_of_whole_metres(depth[:0]) == 0
 
 
 def road(height_m: float, tilt_deg: float = 0.0) -> NDArray[np.float32]:

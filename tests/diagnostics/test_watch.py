@@ -19,11 +19,11 @@ from stadia.core.errors import NotFiniteError, RunError
 from stadia.core.types import Batch
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings, write_findings
 from stadia.diagnostics.watch import Watch, found_while_training
-from stadia.diagnostics.watching.data_sets import Forgetting, ScalesApart
-from stadia.diagnostics.watching.dead_answers import DeadAnswers
-from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS
-from stadia.diagnostics.watching.loss_spike import LossSpike
-from stadia.diagnostics.watching.update_size import UpdateSize
+from stadia.diagnostics.watching.data_sets import DataSetScaleMonitor, ForgettingMonitor
+from stadia.diagnostics.watching.geometry import GEOMETRY_RULES
+from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, PersistentRule
+from stadia.diagnostics.watching.loss_spike import LossSpikeMonitor
+from stadia.diagnostics.watching.update_size import UpdateRatioMonitor
 from stadia.training.loggers import CsvLogger
 from stadia.training.run import Run
 
@@ -36,7 +36,7 @@ from stadia.losses.report import LossReport
 
 
 def test_a_spike_is_many_times_the_median_of_the_batches_before() -> None:
-    spike, rng = LossSpike(), np.random.default_rng(0)
+    spike, rng = LossSpikeMonitor(), np.random.default_rng(0)
     falling = [10 * math.exp(-step / 30) * math.exp(rng.normal(0, 0.5)) for step in range(200)]
     assert [found for step, loss in enumerate(falling) if (found := spike.on_batch(step, loss, ()))] == []
     found = spike.on_batch(200, 15 * float(np.median(falling[-50:])), ("drive 7",))
@@ -46,20 +46,21 @@ def test_a_spike_is_many_times_the_median_of_the_batches_before() -> None:
 
 
 def test_a_first_batch_and_a_loss_below_nothing_are_no_spikes() -> None:
-    spike = LossSpike()
-    assert [spike.times(loss) for loss in (1.0, 1e6, 1.0)] == [0, 0, 0]
-    negative = LossSpike()
+    spike = LossSpikeMonitor()
+    assert [spike.ratio_to_median(loss) for loss in (1.0, 1e6, 1.0)] == [0, 0, 0]
+    negative = LossSpikeMonitor()
     assert [negative.on_batch(step, -7.0 + step % 2, ()) for step in range(30)] == [None] * 30
     assert negative.on_batch(30, 5.0, ()) is None
     assert negative.on_batch(31, -100.0, ()) is None
 
 
+AT_FLOOR = next(rule for rule in GEOMETRY_RULES if rule.code == "T03")
 COURSES = {"healthy": HEALTHY_UPDATES, "diverged": DIVERGED_UPDATES}
 
 
 @pytest.mark.parametrize("every", [1, 5, 10])
 def test_updates_are_large_where_a_network_never_learns(every: int) -> None:
-    size = UpdateSize()
+    size = UpdateRatioMonitor()
     ask = {
         name: [
             size.on_row(s, {"train/update_ratio": r, "train/loss": 1.0}) for s, r in ratios.items() if s % every == 0
@@ -73,7 +74,7 @@ def test_updates_are_large_where_a_network_never_learns(every: int) -> None:
 
 
 def test_a_large_update_is_let_be_where_the_loss_falls_with_it() -> None:
-    size = UpdateSize()
+    size = UpdateRatioMonitor()
     rows = [(0.001, 1.0), (0.03, 1.0), (0.03, 0.99), (0.001, 0.9), (0.03, 0.95)]
     assert [
         size.on_row(10 * n, {"train/update_ratio": ratio, "train/loss": loss}) for n, (ratio, loss) in enumerate(rows)
@@ -91,33 +92,33 @@ def test_a_run_that_goes_on_has_not_forgotten_its_start(tmp_path: Path) -> None:
     log.scalars(10, 0, {"train/loss": 1.0, "train/update_ratio": 0.02})
     log.scalars(20, 0, {"train/loss": 0.5, "train/update_ratio": 0.02})
 
-    def told(*losses: float, step: int) -> list[str]:
+    def reported(*losses: float, step: int) -> list[str]:
         watch = Watch(run, Console(file=io.StringIO()))
         watch.on_train_start(SimpleNamespace(step=step))
         for number, loss in enumerate(losses, start=1):
-            watch._ask("on_row", step + 10 * number, {"train/loss": loss, "train/update_ratio": 0.02})
+            watch._notify("on_row", step + 10 * number, {"train/loss": loss, "train/update_ratio": 0.02})
         return [one.code for one in found_while_training(run.folder)]
 
-    assert told(0.5, 0.52, 0.51, step=20) == []
-    assert told(0.5, 1.1, step=20) == ["T02"]
+    assert reported(0.5, 0.52, 0.51, step=20) == []
+    assert reported(0.5, 1.1, step=20) == ["T02"]
 
 
 def test_dead_answers_are_counted_by_the_recipe() -> None:
-    def told(share: float, rows: int) -> list[Finding]:
-        dead = DeadAnswers()
+    def reported(share: float, rows: int) -> list[Finding]:
+        dead = PersistentRule(AT_FLOOR)
         each = [dead.on_row(FROM_STEP + 10 * number, {"train/at_floor": share}) for number in range(rows)]
         return [found for found in each if found]
 
-    assert told(0.4, 40) == told(0.9, ROWS - 1) == []
-    (found,) = told(0.9, ROWS)
+    assert reported(0.4, 40) == reported(0.9, ROWS - 1) == []
+    (found,) = reported(0.9, ROWS)
     assert (found.code, found.stage) == ("T03", Stage.TRAINING)
     assert "90%" in found.measured
-    assert DeadAnswers().on_row(1, {"train/loss": 1.0}) is None
+    assert PersistentRule(AT_FLOOR).on_row(1, {"train/loss": 1.0}) is None
 
 
 def test_a_loss_that_goes_through_nothing_has_no_spike() -> None:
     """By a logarithm: it is many times of nearly nothing, and no further from it than batches are from each other."""
-    spike, rng = LossSpike(), np.random.default_rng(0)
+    spike, rng = LossSpikeMonitor(), np.random.default_rng(0)
     through = [1.8 * math.exp(-step / 900) - 1.5 + rng.normal(0, 0.1) for step in range(3000)]
     assert [found for step, loss in enumerate(through) if (found := spike.on_batch(step, loss, ()))] == []
 
@@ -158,7 +159,7 @@ def test_what_it_finds_is_printed_and_written_once_each(tmp_path: Path) -> None:
 
 def test_a_run_that_goes_on_keeps_what_was_found_and_tells_it_not_again(tmp_path: Path) -> None:
     run = Run.create(tmp_path, "small", {}, recipe="small", seed=0)
-    spike = LossSpike()
+    spike = LossSpikeMonitor()
     found = [spike.on_batch(step, loss, ()) for step, loss in enumerate([1.0] * 20 + [50.0])][-1]
     assert found is not None
     of_data = Finding("D02", Severity.WARN, Stage.DATA, "m", "e", "c", "c")
@@ -166,14 +167,14 @@ def test_a_run_that_goes_on_keeps_what_was_found_and_tells_it_not_again(tmp_path
     assert found_while_training(run.folder) == [found]
     output = io.StringIO()
     watch = Watch(run, Console(file=output))
-    assert watch.told == {"T01"}
+    assert watch.reported == {"T01"}
     (run.folder / "findings.jsonl").write_text('"no finding"\n')
     assert found_while_training(run.folder) == []
 
 
 def test_a_data_set_that_is_forgotten_after_the_switch_is_named() -> None:
     """One after another: the first gets worse while the second gets better; other rows lie between."""
-    forgetting = Forgetting()
+    forgetting = ForgettingMonitor()
     rows = [
         {"val/a/residual": a, "val/b/residual": b, "val/residual": (a + b) / 2}
         for a, b in ((0.12, 0.3), (0.1, 0.31), (0.105, 0.2))
@@ -183,7 +184,7 @@ def test_a_data_set_that_is_forgotten_after_the_switch_is_named() -> None:
     assert found is not None
     assert (found.code, found.where) == ("T04", ("a",))
     assert found.evidence["times"] == pytest.approx(1.3)
-    assert Forgetting().on_row(0, {"val/residual": 3.0}) is None
+    assert ForgettingMonitor().on_row(0, {"val/residual": 3.0}) is None
 
 
 def test_data_sets_that_have_learnt_units_of_their_own_are_named() -> None:
@@ -195,12 +196,12 @@ def test_data_sets_that_have_learnt_units_of_their_own_are_named() -> None:
             for key, v in {**said, "motion_scale": s}.items()
         }
 
-    apart = ScalesApart()
+    apart = DataSetScaleMonitor()
     found = [apart.on_row(step, row(2.0)) for step in range(2)]
     assert found[0] is None, "once may be chance"
     assert found[1] is not None
     assert (found[1].code, found[1].where, found[1].evidence["apart"]) == ("T05", ("a", "b"), 2.0)
-    near, young = ScalesApart(), ScalesApart()
+    near, young = DataSetScaleMonitor(), DataSetScaleMonitor()
     assert [near.on_row(step, row(1.2)) for step in range(3)] == [None] * 3
     assert [young.on_row(step, row(50.0, residual=0.18)) for step in range(3)] == [None] * 3
 
@@ -210,7 +211,7 @@ def test_the_watch_asks_the_instruments_of_data_sets(tmp_path: Path) -> None:
         Run.create(tmp_path, "two", {}, recipe="small", seed=0), Console(file=(said := io.StringIO()), width=500)
     )
     for step, residual in enumerate((0.1, 0.2)):
-        watch._ask("on_row", step, {"val/a/residual": residual, "val/b/residual": 0.1})
+        watch._notify("on_row", step, {"val/a/residual": residual, "val/b/residual": 0.1})
     assert "T04" in said.getvalue()
 
 
@@ -248,9 +249,9 @@ def test_what_says_stop_while_it_trains_halts_or_warns(tmp_path: Path, on_stop: 
     run = Run.create(tmp_path, "small", {}, recipe="small", seed=0)
     watch = Watch(run, Console(file=(said := io.StringIO()), width=500), on_stop)
     watch.instruments = (Refusing(),)  # type: ignore[assignment]
-    told = pytest.raises(RunError, match=r"X01, while training: found left is right.*--on-stop warn")
-    with told if on_stop is OnStop.HALT else nullcontext():
+    reported = pytest.raises(RunError, match=r"X01, while training: found left is right.*--on-stop warn")
+    with reported if on_stop is OnStop.HALT else nullcontext():
         for step in range(4):
-            watch._ask("on_batch", step, 1.0, ())
+            watch._notify("on_batch", step, 1.0, ())
     assert said.getvalue().count("stop: X01") == 1
     assert [one.code for one in read_findings(run.folder / "findings.jsonl")] == ["X01"]

@@ -7,7 +7,8 @@ import math
 import torch
 
 from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.watching.scores import ROWS, FrozenScores, RootOfMse, SameTerms
+from stadia.diagnostics.watching.scores import FrozenScoresMonitor, RmseMonitor
+from stadia.diagnostics.watching.terms import ROWS, ProportionalTermsMonitor
 from stadia.evaluation.overlay_scores import overlay_scores
 from stadia.losses.overlay import OverlayLoss
 from stadia.losses.overlay_config import OverlayLossConfig
@@ -17,7 +18,7 @@ def found_of(**config: float) -> list[Finding]:
     """What is found of a loss whose errors fall while it trains, with factors that are balanced anew at each step."""
     loss, watch, generator = (
         OverlayLoss(OverlayLossConfig(balance=True, **config)),
-        SameTerms(),
+        ProportionalTermsMonitor(),
         torch.Generator().manual_seed(0),
     )
     true = 2 + 30 * torch.rand(2, 1, 16, 16, generator=generator)
@@ -61,28 +62,28 @@ def test_rmse_is_held_to_the_mse() -> None:
     other = sums | {"mse": 1.0}
     right = overlay_scores([{**one, "mask_pixels": 0.0} for one in (sums, other)] + [MASK])
     row = {f"val/{name}": value for name, value in right.items()}
-    assert RootOfMse().on_row(5, row) is None
-    assert RootOfMse().on_row(5, {**row, "val/mse": math.inf}) is None
-    wrong = RootOfMse().on_row(5, {**row, "val/rmse": (5 + 0.5) / 2})
+    assert RmseMonitor().on_row(5, row) is None
+    assert RmseMonitor().on_row(5, {**row, "val/mse": math.inf}) is None
+    wrong = RmseMonitor().on_row(5, {**row, "val/rmse": (5 + 0.5) / 2})
     assert wrong is not None
     assert wrong.code == "C11"
 
 
-MASK = dict.fromkeys(("mask_both", "mask_said", "mask_true", "mask_absolute", "mask_surprise"), 1.0) | {
+MASK = dict.fromkeys(("mask_both", "mask_predicted", "mask_true", "mask_absolute", "mask_surprise"), 1.0) | {
     "mask_pixels": 4.0,
-    **dict.fromkeys(("boundary_said", "boundary_true", "boundary_said_near", "boundary_true_near"), 1.0),
+    **dict.fromkeys(("boundary_predicted", "boundary_true", "boundary_predicted_near", "boundary_true_near"), 1.0),
 }
 
 
 def test_a_validation_that_stands_still_is_found() -> None:
     """M-05; perfect scores may repeat, and rows of training do not count."""
     moved = {"val/rmse": 4.0, "val/mse": 16.0, "val/mask_iou": 0.5}
-    watch = FrozenScores()
+    watch = FrozenScoresMonitor()
     assert watch.on_row(1, moved) is None
     assert watch.on_row(2, {"train/loss": 1.0}) is None
     assert watch.on_row(3, {**moved, "val/mask_iou": 0.50001}) is None
     again = watch.on_row(4, {**moved, "val/mask_iou": 0.50001})
     assert again is not None
     assert again.code == "C12"
-    perfect = FrozenScores()
+    perfect = FrozenScoresMonitor()
     assert [perfect.on_row(step, dict.fromkeys(moved, 1.0)) for step in (1, 2)] == [None, None]

@@ -183,13 +183,14 @@ def test_one_that_breaks_off_leaves_no_file(predictor: SimpleNamespace, tmp_path
         activation_video(predictor.network, predictor, broken(), tmp_path / "a.mp4", 10.0)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="no frame"):
         activation_video(predictor.network, predictor, [], tmp_path / "a.mp4", 10.0)  # type: ignore[arg-type]
-    with pytest.raises(StadiaError, match="no layer whose answer is a map"):
+    with pytest.raises(StadiaError, match="no layer whose output is a map"):
         activation_video(nn.Identity(), predictor, frames(1), tmp_path / "a.mp4", 10.0)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 
 
 def test_the_command_and_its_mistakes(
-    checkpoint: Path, video: Path, tmp_path: Path, stadia: Callable[..., tuple[int, str, str]], predictor: SimpleNamespace,
+    checkpoint: Path, video: Path, tmp_path: Path, stadia: Callable[..., tuple[int, str, str]],
+    predictor: SimpleNamespace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     task = predictor.network
@@ -198,7 +199,7 @@ def test_the_command_and_its_mistakes(
     words = (checkpoint, video, "data.camera.focal_px=50", "--every", "3", "--out")
     code, text, err = stadia("activations", *words, tmp_path / "a.mp4")
     assert (code, text.strip()) == (0, f"{tmp_path / 'a.mp4'}: 4 frames"), err
-    assert "found a file that is there already" in stadia("activations", *words, tmp_path / "a.mp4")[2]
-    assert "found 'a.avi', expected a new .mp4" in stadia("activations", *words, tmp_path / "a.avi")[2]
+    assert "found an existing file" in stadia("activations", *words, tmp_path / "a.mp4")[2]
+    assert "found 'a.avi'; expected a new .mp4" in stadia("activations", *words, tmp_path / "a.avi")[2]
     task.predictor = lambda: None
     assert "expected a network that predicts depth" in stadia("activations", *words, tmp_path / "b.mp4")[2]

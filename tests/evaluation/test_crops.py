@@ -89,7 +89,7 @@ def test_depth_is_put_back_at_its_place(tmp_path: Path, kitti_drive: object) -> 
     np.testing.assert_allclose(png[INSIDE][2:-2], kitti_drive.depth_m(0)[INSIDE][2:-2], rtol=0.02)  # type: ignore[attr-defined]
 
 
-def test_scores_of_a_checkpoint_are_of_the_crop_and_say_so(tmp_path: Path, kitti_drive: object) -> None:
+def test_checkpoint_scores_are_of_the_crop_with_a_note(tmp_path: Path, kitti_drive: object) -> None:
     def score(protocol: str) -> DepthScore:
         made = evaluate_recordings(Seer(), [kitti_drive], PROTOCOLS[protocol], tmp_path / "out", MADE_BY, reuse=True)  # type: ignore[list-item]
         assert made.depth is not None
@@ -135,7 +135,7 @@ class TestOtherPrograms:
     def test_it_is_never_guessed(self, folders: tuple[Path, Path, NDArray]) -> None:
         predictions, truth, _ = folders
         with pytest.raises(
-            ProtocolError, match=r"1216x352 for ground truth of 1242x375.*--crop kb says that it is this part"
+            ProtocolError, match=r"1216x352 for ground truth of 1242x375.*--crop kb if it shows this part"
         ):
             scored(predictions, truth, "kitti-eigen")
 
@@ -168,9 +168,9 @@ class TestOtherPrograms:
             assert scored(predictions, predictions, "kitti-benchmark", crop).metrics["silog"] == 0
 
 
-def test_a_crop_of_ours_cannot_be_talked_over(tmp_path: Path, kitti_drive: object) -> None:
+def test_contradicting_crop_is_refused(tmp_path: Path, kitti_drive: object) -> None:
     predict(Seer(), frames_of(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
-    with pytest.raises(ProtocolError, match="found the crop kb, expected none, as asked for; leave --crop out"):
+    with pytest.raises(ProtocolError, match="found the crop kb; expected none, as requested. Fix: leave --crop out"):
         Predictions.open(tmp_path / "out", crop="none")
 
 

@@ -22,7 +22,7 @@ def test_png_and_npz_round_trip(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_map(tmp_path / "a.npz"), depth)
 
 
-def test_png_saturates_and_never_says_none(tmp_path: Path) -> None:
+def test_png_saturates_and_keeps_valid_depth_positive(tmp_path: Path) -> None:
     write_depth_png(tmp_path / "a.png", np.array([[1e-9, 1000.0]]))
     assert read_map(tmp_path / "a.png").tolist() == [[1 / 256, 65535 / 256]]
 
@@ -77,9 +77,9 @@ def test_truncated_files(suffix: str, tmp_path: Path, capfd: pytest.CaptureFixtu
     assert capfd.readouterr().err == ""  # libpng would print a line of its own
 
 
-def test_a_folder_of_jpegs_says_so(tmp_path: Path) -> None:
+def test_folder_of_jpegs_is_named_in_the_error(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "b.jpg"), np.ones((3, 4), np.uint8))
-    with pytest.raises(DataError, match=r"b\.jpg: found depth as a JPEG, expected uint16 \.png"):
+    with pytest.raises(DataError, match=r"b\.jpg: found depth as a JPEG; expected uint16 \.png"):
         depth_files(tmp_path)
     np.save(tmp_path / "a.npy", np.ones((3, 4)))
     assert list(depth_files(tmp_path)) == ["a"], "an image beside depth is passed over"

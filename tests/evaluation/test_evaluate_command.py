@@ -200,7 +200,7 @@ class TestCheckpoint:
         assert json.loads(again[1])["protocol"] == "relative"
 
     def test_the_split_that_the_data_holds_out(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
-        """Its test split where nothing was asked for, and said; a mean over training images too would be no score of
+        """Its test split by default, with a note; a mean over training images too would be no score of
         anything.
         """
         shutil.copytree(drive_folder / "a", drive_folder / "b")
@@ -210,7 +210,7 @@ class TestCheckpoint:
         assert code == 0, err
         scores = json.loads(out)
         assert (scores["split"], scores["images"], list(scores["odometry"])) == ("test", 6, ["world/a"])
-        assert scores["notes"][0].startswith("the data's split 'test', since none was asked for")
+        assert scores["notes"][0].startswith("the data's split 'test', the default")
         stored = json.loads((checkpoint.parent.parent / "scores" / "world-metric-test.json").read_text())
         assert (stored["split"], stored["notes"]) == ("test", scores["notes"])
         for asked, images, split in (("data.split=train", 6, "train"), ('data.recordings=["a","b"]', 12, None)):
@@ -260,9 +260,9 @@ class TestCheckpoint:
         assert code == 0, err
         scores = json.loads(out)
         assert (scores["images"], scores["images_without_truth"]) == (2, 1)
-        said = "not comparable with published figures: of 2 images, where kitti-eigen means 697"
-        assert said in scores["notes"]
-        assert f"note: {said}\n" in err
+        note = "not comparable with published figures: of 2 images, where kitti-eigen means 697"
+        assert note in scores["notes"]
+        assert f"note: {note}\n" in err
         stored = json.loads((run / "scores" / "world-kitti-eigen-three.json").read_text())
         assert stored["frames"] == {
             "file": "three.txt",
@@ -273,7 +273,7 @@ class TestCheckpoint:
         assert [image["name"] for image in stored["per_image"]] == ["world/a/000002", "world/a/000005"]
         assert len(list((run / "predictions" / "best-step7-three").rglob("*.npz"))) == 3
         _, table, _ = stadia("evaluate", run, drive_folder, "--protocol", "kitti-eigen", "--frames", listed)
-        assert f"note: {said}" in table.splitlines()
+        assert f"note: {note}" in table.splitlines()
 
     @pytest.mark.parametrize(
         ("lines", "words"),
@@ -335,7 +335,7 @@ class TestCheckpoint:
         _, _, err = stadia("evaluate", "--depth", truth, "--reference", truth, "--json")
         assert err == f"note: no predictions.json in {truth}: taken as metres\n"
 
-    def test_outside_a_run_it_asks_where(
+    def test_checkpoint_outside_a_run_needs_out(
         self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
     ) -> None:
         (checkpoint.parent.parent / "run.json").unlink()

@@ -1,4 +1,4 @@
-"""A predictor on recordings: predicted to disk, scored from disk, and what has nothing to be scored by is told first."""
+"""A predictor on recordings: predicted to disk, scored from disk; missing ground truth is reported first."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TestRecordings:
         other = Provenance(recipe="selfsup", config_hash="another")
         with pytest.raises(ProtocolError, match="another config_hash"):
             evaluate_recordings(silent, [drive()], PROTOCOLS["metric"], tmp_path, other, reuse=True)
-        with pytest.raises(StadiaError, match="a finished prediction there already"):
+        with pytest.raises(StadiaError, match="a finished prediction in it"):
             self.evaluate(red_reader(), [drive()], tmp_path)
 
     def test_what_was_left_unfinished_is_predicted_again(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
@@ -71,7 +71,7 @@ class TestRecordings:
         record.model_copy(update=started).write(tmp_path / "drive")
         assert self.evaluate(red_reader(), [drive()], tmp_path, reuse=True).depth.metrics == first.depth.metrics
 
-    def test_up_to_scale_is_scaled_and_said(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    def test_up_to_scale_is_scaled_with_a_note(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         result = self.evaluate(red_reader(Claim.UP_TO_SCALE, scale=0.2), [drive()], tmp_path, "relative")
         assert result.depth is not None
         assert result.depth.metrics["abs_rel"] < 0.01
@@ -79,7 +79,7 @@ class TestRecordings:
         assert str(result.odometry["drive"].alignment) == "sim3"
         assert result.odometry["drive"].scale == pytest.approx(5)
 
-    def test_poses_alone_are_said_to_be_alone(
+    def test_poses_without_depth_are_noted(
         self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(drive, "depth_m", lambda *_: None)

@@ -127,7 +127,7 @@ def test_far_away_the_last_digits_do_not_count() -> None:
     assert _comparison(network, lambda image: np.array([[[[1.01, 1e-6]]]]), image).relative == pytest.approx(1e-2)  # type: ignore[arg-type]
 
 
-def test_a_network_that_looks_at_the_image_to_decide(tmp_path: Path) -> None:
+def test_data_dependent_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         StadiaError, match=r"export of 'toy': found a network that torch\.export cannot follow"
     ) as caught:

@@ -63,7 +63,9 @@ def test_maps_are_those_of_torch(model: Path, drive: Make, red_reader: Make) -> 
         assert (ours.T_world_camera, ours.claim, ours.image_size) == (None, Claim.METRES, (30, 90))
 
 
-def test_another_lens_scales_depth_and_is_said_once(model: Path, drive: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_focal_length_scales_depth_with_one_warning(
+    model: Path, drive: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     red_reader_onnx(model, ABOUT.model_copy(update={"focal": 1 / 3}).texts())
     network, recording = ExportedNetwork(model), drive(2)
     for frame, predicted in zip(frames_of(recording), stream_exported(network, frames_of(recording)), strict=True):
@@ -74,7 +76,7 @@ def test_another_lens_scales_depth_and_is_said_once(model: Path, drive: Make, ca
     ]
 
 
-def test_a_file_says_what_it_is(model: Path) -> None:
+def test_file_contains_its_description(model: Path) -> None:
     network = ExportedNetwork(model)
     assert network.about == ABOUT
     assert (network.claim, network.height, network.width, network.crop) == (Claim.METRES, 15, 45, "none")
@@ -156,7 +158,7 @@ for line in {lines!r}:
         code, _, err = stadia("predict", model, video, *words)
         assert (code, err.splitlines()[-1]) == (
             2,
-            "stadia: image size for model.onnx: found 50x30, expected multiples of 15; take 45x30",
+            "stadia: image size for model.onnx: found 50x30; expected multiples of 15. Fix: take 45x30",
         )
         assert not (tmp_path / "out").exists()
         with pytest.raises(ConfigError, match="multiples of 15"):

@@ -186,25 +186,25 @@ def test_points_out_of_sight_or_behind_do_not_count_for_a_new_keyframe():
     assert refining.flow_share(points.chosen(slice(2, 7)), K, HEIGHT, WIDTH, T) == 1
 
 
-def test_a_path_ends_where_nothing_is_known():
+def test_path_ends_without_motion_estimate():
     room = Room(motion=False)
     cut = [*room.frames[:4], Frame("cut", room.frames[5].image, K.numpy(), None, is_neighbor=False)]
     found = follow(room, cut, "refined", source="room")
     assert len(found.names) == 4
-    assert found.ends == "the path ends at 000003: the motion to cut is not known"
+    assert found.ends == "the path ends at 000003: the motion to cut is unknown"
     with pytest.raises(
-        DataError, match="motion to 000001 is not known, expected a motion between two frames; use --method aligned"
+        DataError, match="motion to 000001 is unknown, expected a motion between two frames; use --method aligned"
     ):
         follow(room, room.frames, "network", source="room")
 
 
 def test_fewer_than_two_frames_are_no_path():
     room = Room()
-    with pytest.raises(DataError, match="room: found 1 frame, expected two that follow each other; pass a video"):
+    with pytest.raises(DataError, match="room: found 1 frame; expected two that follow each other. Fix: pass a video"):
         follow(room, room.frames[:1], source="room")
     standing = [replace(frame, on_path=index == 0) for index, frame in enumerate(room.frames)]
     with pytest.raises(
-        DataError, match=r"found 12 frames, and none that shows .* moved since the first, .* data\.stride=1"
+        DataError, match=r"found 12 frames, and none that shows .* moved since the first; .* data\.stride=1"
     ):
         follow(room, standing, source="room")
 
@@ -262,7 +262,7 @@ def test_paths_are_drawn_from_the_first_camera_whatever_the_world(
     assert "points.ply is empty: the camera moved too little" in err
 
 
-def test_what_is_measured_of_a_path_is_told(
+def test_measured_poses_of_a_path_are_noted(
     stadia, checkpoint, drive_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
     """EuRoC's ground truth starts after the images, and ends before them."""
@@ -275,7 +275,7 @@ def test_what_is_measured_of_a_path_is_told(
     assert "note: 5 of 6 poses are measured: the score and path.png are of these" in err
 
 
-def test_an_unknown_method_is_told(stadia, checkpoint, drive_folder, tmp_path):
+def test_unknown_method_names_the_nearest(stadia, checkpoint, drive_folder, tmp_path):
     code, _, err = stadia("odometry", checkpoint, drive_folder, "--method", "refned", "--out", tmp_path / "o")
     assert code == 2
     assert "did you mean 'refined'?" in err

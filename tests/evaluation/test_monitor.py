@@ -71,7 +71,7 @@ def test_a_sample_scores_the_same_in_any_batch(claim: Claim) -> None:
         assert bool(scores[3].isnan()), "nothing to score is no score"
 
 
-def test_a_network_that_says_nan_is_the_worst_and_not_left_out() -> None:
+def test_nan_prediction_has_infinite_error() -> None:
     true_m = torch.full((2, 1, 3, 4), 10.0)
     answer = torch.full((2, 1, 3, 4), 0.1)
     answer[1, 0, 0, 0] = torch.nan

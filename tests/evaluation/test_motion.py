@@ -72,7 +72,7 @@ def test_depth_in_another_unit_gives_motion_in_it(pair) -> None:
     assert float((2 * T[:3, 3] - true[:3, 3]).norm()) < 0.04
 
 
-def test_unknown_shift_or_nothing_in_common_leaves_the_network_its_word(pair) -> None:
+def test_network_motion_is_kept_for_unknown_shift_or_no_overlap(pair) -> None:
     now, following, _ = pair
     said = forward(0.7)
     shifted = aligned_motion(saying(said, Claim.AFFINE_INVERSE), now, following, None)

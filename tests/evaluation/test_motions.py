@@ -44,7 +44,7 @@ def test_slope_and_correlation_of_each_axis_and_none_where_nothing_moves(true: T
     )
 
 
-def test_a_network_that_always_says_ahead_agrees_with_nothing(true: Tensor) -> None:
+def test_constant_motion_has_no_correlation(true: Tensor) -> None:
     """Pairs of both directions are laid in order of time: else the truth would be two heaps, and "ahead" right about
     them.
     """

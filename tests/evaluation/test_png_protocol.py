@@ -1,4 +1,4 @@
-"""`stadia evaluate` on folders of PNG equals a loop in NumPy that shares no line with it (experiments/png_protocol.py)."""
+"""`stadia evaluate` on PNG folders equals an independent NumPy loop (experiments/png_protocol.py)."""
 
 from __future__ import annotations
 

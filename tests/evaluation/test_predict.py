@@ -111,7 +111,9 @@ class TestFolder:
             run(drive(0), red_reader(), tmp_path / "out")
 
     @pytest.mark.parametrize("value", [float("nan"), 0.0, -1.0])
-    def test_a_network_that_says_nonsense(self, value: float, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    def test_prediction_that_is_not_finite_is_refused(
+        self, value: float, tmp_path: Path, drive: Make, red_reader: Make
+    ) -> None:
         predictor = red_reader()
         predictor.inverse_depth = lambda image, camera: torch.full((1, 1, 15, 45), value)
         with pytest.raises(StadiaError, match=r"prediction of '000000'.*finite and positive"):
@@ -229,7 +231,7 @@ class TestPointCloud:
         assert len(trimesh.load(tmp_path / "cloud.ply").vertices) <= 15 * 45
 
 
-def test_a_path_ends_where_a_motion_is_not_known(tmp_path: Path, drive: Make, red_reader: Make) -> None:
+def test_path_ends_at_unknown_motion(tmp_path: Path, drive: Make, red_reader: Make) -> None:
     predictor, asked = red_reader(), []
 
     def unknown_third(*_: object) -> torch.Tensor | None:
@@ -240,7 +242,7 @@ def test_a_path_ends_where_a_motion_is_not_known(tmp_path: Path, drive: Make, re
     record = run(drive(6), predictor, tmp_path / "out").record
     assert record is not None
     assert (len(record.entries), record.path) == (6, ("000000", "000001", "000002"))
-    assert record.path_ends == "the path ends at 000002: the motion to 000003 is not known"
+    assert record.path_ends == "the path ends at 000002: the motion to 000003 is unknown"
     assert len(read_kitti(tmp_path / "out" / "trajectory.txt").T_world_camera) == 3
     assert len(asked) == 3
 
@@ -250,7 +252,7 @@ def test_why_there_is_no_path_at_all(tmp_path: Path, drive: Make, red_reader: Ma
     predictor = red_reader()
     predictor.T_next_now = lambda *_: None
     record = run(drive(3), predictor, tmp_path / "unknown").record
-    assert (record.path, record.path_ends) == ((), "no path: the motion to 000001 is not known")
+    assert (record.path, record.path_ends) == ((), "no path: the motion to 000001 is unknown")
     standing = [replace(frame, on_path=number == 0) for number, frame in enumerate(frames_of(drive(3)))]
     record = predict(red_reader(), standing, tmp_path / "stands", MADE_BY, source="stands").record
     assert record.path == ()
@@ -261,7 +263,7 @@ def test_why_there_is_no_path_at_all(tmp_path: Path, drive: Make, red_reader: Ma
     assert run(drive(1), red_reader(), tmp_path / "one").record.path_ends == ""
 
 
-def test_each_motion_is_told_the_one_before(drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_motion_gets_the_previous_one(drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
 
     def counting(predictor: object, now: object, following: object, T_before: torch.Tensor | None) -> torch.Tensor:
@@ -301,7 +303,7 @@ class TestMeanDepth:
         assert mean[1, 2] == pytest.approx(9)
 
     def test_it_is_scored_by_the_same_protocol(self, tmp_path: Path, drive: Make) -> None:
-        """In a world where every image has one depth map, the mean is perfect; in a deeper one it is off by its factor."""
+        """For one depth map in all images the mean is perfect; for a deeper one it is off by its factor."""
         predictor = mean_depth_of([drive()], 30, 90)
         exact = evaluate_recordings(predictor, [drive()], PROTOCOLS["metric"], tmp_path / "a", MADE_BY)
         assert exact.depth is not None

@@ -50,7 +50,7 @@ class TestPredict:
             read_kitti(out / "trajectory.txt").T_world_camera[:, 2, 3], 0.5 * np.arange(12), atol=1e-6
         )
 
-    def test_every_third_frame_and_no_more_than_asked_for(
+    def test_every_third_frame_up_to_the_request(
         self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia
     ) -> None:
         words = ("--every", 3, "--no-video", "--no-cloud", "data.camera.focal_px=50")
@@ -157,7 +157,7 @@ class TestPredict:
         assert "6 frames" in text
         assert len(list((out / "depth").iterdir())) == 12
         code, _, err = stadia(*words)
-        assert (code, "a finished prediction there already" in err) == (2, True)
+        assert (code, "a finished prediction in it" in err) == (2, True)
 
 
 def test_inputs_announce_length_and_rate(video: Path, drive_folder: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_part_of_a_video(video: Path, every: int, names: list[str]) -> None:
 
 
 def test_a_part_that_a_video_does_not_have(video: Path) -> None:
-    with pytest.raises(DataError, match=r"own.mp4: found 12 frames, expected frames 3 to 13"):
+    with pytest.raises(DataError, match=r"own.mp4: found 12 frames; expected frames 3 to 13"):
         open_input(video, camera={"focal_px": 50}, frames=(3, 13))
 
 
@@ -205,10 +205,10 @@ IDLE = {
 )
 def test_an_option_that_would_do_nothing(suffix: str, option: str, video: Path, drive_folder: Path) -> None:
     path = video if suffix == "mp4" else drive_folder / "a" / "left" / "000002.png"
-    with pytest.raises(ConfigError, match=rf"data\.{option}: found given, expected nothing"):
+    with pytest.raises(ConfigError, match=rf"data\.{option}: found given; expected nothing"):
         open_input(path, camera={"focal_px": 50}, **{option: IDLE.get(option, (0, 1))})
 
 
 def test_a_video_of_another_format_is_no_own_video(video: Path) -> None:
-    with pytest.raises(ConfigError, match="'kitti_raw' has no use for it"):
+    with pytest.raises(ConfigError, match="'kitti_raw' does not use it"):
         open_input(video, format="kitti_raw", camera={"focal_px": 50})

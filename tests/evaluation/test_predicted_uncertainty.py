@@ -53,7 +53,7 @@ def test_uncertainty_is_written_beside_depth(tmp_path: Path) -> None:
     assert set(arrays_in(predictions.files["b"])) == {"depth_m", "K", "log_uncertainty"}
 
 
-def test_a_network_that_says_none_writes_none(tmp_path: Path) -> None:
+def test_network_without_uncertainty_writes_none(tmp_path: Path) -> None:
     predictions = predict(DepthAlone(), frames(), tmp_path / "out", MADE_BY, source="none")
     assert predictions.log_uncertainty("a") is None
     assert set(arrays_in(predictions.files["a"])) == {"depth_m", "K"}

@@ -77,7 +77,7 @@ def test_what_each_claim_leaves_open() -> None:
 @pytest.mark.parametrize("claim", [Claim.UP_TO_SCALE, Claim.AFFINE_INVERSE])
 def test_metric_refuses_what_are_no_metres(claim: Claim) -> None:
     with pytest.raises(
-        ProtocolError, match=f"'metric': found predictions that claim {claim}, expected metres; .*relative"
+        ProtocolError, match=f"'metric': found predictions that claim {claim}; expected metres. Fix: .*relative"
     ):
         PROTOCOLS["metric"].alignment(claim)
 

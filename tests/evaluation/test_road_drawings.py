@@ -88,7 +88,7 @@ def test_figures_of_heights_are_drawn_and_differ_with_their_numbers():
     assert (drawn != heights_over_frames(frame, says, good, 1.6, 1.5, 1.7, starts={"a": 0, "b": 12})).any()
 
 
-def test_a_band_that_goes_far_beyond_what_objects_say_does_not_blow_the_figure_up():
+def test_axis_ignores_a_band_far_beyond_the_heights():
     frame, says, good = np.arange(30), np.linspace(1.5, 1.7, 30), np.ones(30, bool)
 
     def rows(low: float, high: float) -> float:
@@ -98,7 +98,7 @@ def test_a_band_that_goes_far_beyond_what_objects_say_does_not_blow_the_figure_u
     assert rows(0.2, 9.0) > 0.6 * rows(1.2, 2.0)
 
 
-def test_words_of_the_believed_are_the_largest_and_stand_in_a_light_halo():
+def test_inlier_texts_are_largest_with_a_light_halo():
     night = np.full((300, 800, 3), 30, np.uint8)
     good, bad = (draw_verdicts(night, [[200, 120, 300, 200]], [believed], ["1.62"]) for believed in (True, False))
     halo = [(one.min(-1) > 200)[:118].sum() for one in (good, bad)]

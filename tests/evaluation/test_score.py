@@ -206,15 +206,15 @@ class TestOurOwnFolder:
         )
 
     def test_a_claim_that_the_protocol_refuses(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
-        with pytest.raises(ProtocolError, match="claim up-to-scale, expected metres"):
+        with pytest.raises(ProtocolError, match="claim up-to-scale; expected metres"):
             score(self.folder(tmp_path, truth_m, Claim.UP_TO_SCALE), write_maps(truth_m, "truth"), "metric")
 
     def test_the_claim_holds_for_the_maps_subfolder_too(self, tmp_path: Path, truth_m: Maps) -> None:
         folder = self.folder(tmp_path, truth_m, Claim.UP_TO_SCALE)
         assert Predictions.open(folder / "depth").claim is Claim.UP_TO_SCALE
 
-    def test_a_claim_cannot_be_talked_over(self, tmp_path: Path, truth_m: Maps) -> None:
-        with pytest.raises(ProtocolError, match=r"predictions.json: found the claim up-to-scale, expected metres"):
+    def test_contradicting_claim_is_refused(self, tmp_path: Path, truth_m: Maps) -> None:
+        with pytest.raises(ProtocolError, match=r"predictions.json: found the claim up-to-scale; expected metres"):
             Predictions.open(self.folder(tmp_path, truth_m, Claim.UP_TO_SCALE), Claim.METRES)
 
     def test_predictions_of_something_else(self, tmp_path: Path, truth_m: Maps) -> None:
@@ -232,7 +232,7 @@ class TestOurOwnFolder:
             (made_by, "other images", names, "another fingerprint"),
             (made_by, "", names[1:], "another entries"),
         ):
-            with pytest.raises(ProtocolError, match=f"predictions.json: found predictions with {differing}, expected"):
+            with pytest.raises(ProtocolError, match=f"predictions.json: found predictions with {differing}; expected"):
                 predictions.check_made_by(provenance, fingerprint, entries)
 
     def test_an_unfinished_folder(self, tmp_path: Path, truth_m: Maps) -> None:
@@ -290,7 +290,7 @@ class TestBadInput:
         assert result.summary()["images"] == 2
         assert any("1 of 3 predictions" in note for note in result.notes)
 
-    def test_foreign_predictions_are_said_to_be_taken_as_metres(self, truth_m: Maps, write_maps: Write) -> None:
+    def test_foreign_predictions_are_metres_with_a_note(self, truth_m: Maps, write_maps: Write) -> None:
         result = score(write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth"))
         assert any("no predictions.json" in note and "taken as metres" in note for note in result.notes)
 
@@ -388,9 +388,7 @@ def test_the_score_file(tmp_path: Path, truth_m: Maps, write_maps: Write) -> Non
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_another_number_of_images_than_the_benchmark_has_is_said(
-    protocol: str, truth_m: Maps, write_maps: Write
-) -> None:
+def test_other_number_of_images_than_the_benchmark_is_noted(protocol: str, truth_m: Maps, write_maps: Write) -> None:
     near = write_maps({n: np.where(g < 10, g, 0) for n, g in truth_m.items()}, "truth")
     said = [
         note

@@ -49,7 +49,7 @@ def test_a_dead_image_is_named(truth_m: Maps, write_maps: Write) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_what_is_at_the_clamp_is_seen_after_every_alignment(protocol: str) -> None:
+def test_clamped_pixels_are_counted_after_every_alignment(protocol: str) -> None:
     rules = PROTOCOLS[protocol]
     far = rules.clamp_m[1]
     true_m = np.linspace(0.1 * far, 0.9 * far, 4800).reshape(40, 120)
@@ -122,14 +122,12 @@ POSSIBLE = {"d1": 0.959, "d2": 0.995, "d3": 0.999, "mae": 1.2, "rmse": 2.573, "r
         ({"d1": -0.1}, "d1 is -0.1"),
     ],
 )
-def test_scores_that_no_prediction_has_are_told(change: dict[str, float], told: str) -> None:
+def test_impossible_scores_are_noted(change: dict[str, float], told: str) -> None:
     found = note_of_bounds(POSSIBLE | change)
     assert [told in note for note in found] == [True] * bool(told)
 
 
-def test_a_metric_that_is_broken_is_told_with_the_score(
-    truth_m: Maps, write_maps: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_impossible_metric_is_noted(truth_m: Maps, write_maps: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     predictions, reference = write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth")
     assert not [note for note in score(predictions, reference).notes if note.startswith("no prediction has")]
     monkeypatch.setattr("stadia.metrics.depth.d3", lambda p, g, mask: torch.tensor(0.1))
@@ -152,7 +150,7 @@ def test_single_scans_are_not_taken_for_the_improved_ground_truth(truth_m: Maps,
 
 
 @pytest.mark.parametrize("claim", [Claim.METRES, Claim.UP_TO_SCALE, Claim.AFFINE_INVERSE])
-def test_near_for_far_is_told(truth_m: Maps, write_maps: Write, claim: Claim) -> None:
+def test_reversed_depth_order_is_noted(truth_m: Maps, write_maps: Write, claim: Claim) -> None:
     """As of an affine-invariant network whose maps were scored as they were: 17 % of the pixels within 25 %, and nobody
     wondered.
     """

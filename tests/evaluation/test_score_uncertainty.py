@@ -108,7 +108,7 @@ def test_another_size_is_brought_to_the_truths(
         assert half[error] == pytest.approx(whole[error], rel=1e-6)
 
 
-def test_images_that_say_none_are_counted_and_in_no_mean(
+def test_images_without_uncertainty_are_counted_and_enter_no_mean(
     said: tuple[Path, Maps, Maps], truth_m: Maps, write_maps: Write
 ) -> None:
     folder, depth, _ = said
@@ -128,9 +128,7 @@ def test_images_that_say_none_are_counted_and_in_no_mean(
     assert "uncertainty" not in alone.to_json()["per_image"][0]
 
 
-def test_one_that_says_the_same_everywhere_is_worth_nothing_and_is_written(
-    truth_m: Maps, tmp_path: Path, write_maps: Write
-) -> None:
+def test_constant_uncertainty_has_no_rank_correlation(truth_m: Maps, tmp_path: Path, write_maps: Write) -> None:
     """As a network that was never asked: no rank correlation is defined, and JSON has no NaN."""
     for name, g in truth_m.items():
         write_map(

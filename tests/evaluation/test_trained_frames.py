@@ -42,7 +42,7 @@ def test_frames_that_trained_are_counted_and_can_be_left_out(
     assert [image["name"] for image in stored["per_image"]] == ["world/a/000002", "world/a/000003", "world/a/000005"]
     assert (stored["trained_on"], stored["of_trained_drives"]) == (0, 3)
     (said,) = [note for note in stored["notes"] if "trained" in note]
-    assert said.startswith("3 of the 3 frames are others of drives that trained it (world/a): no score of places")
+    assert said.startswith("3 of the 3 frames are others of drives that trained it (world/a): not a score on unseen places")
     mistake(stadia(*words, "--held-out", "data.frames=[0,2]"), "only frames that trained")
 
 
@@ -60,7 +60,7 @@ def test_a_renamed_copy_of_what_trained_is_known(checkpoint: Path, drive_folder:
     scores = json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])
     assert (scores["trained_on"], scores["of_trained_drives"]) == (1, 5)
     assert scores["notes"][1].startswith(
-        "1 of the 6 frames trained this network (1 of them copies by another name): no score of"
+        "1 of the 6 frames trained this network (1 of them copies by another name): not a score on"
     )
     assert scores["notes"][2].startswith("5 of the 6 frames are others of drives that trained it (world/a)")
     facts["train_images"] = {"elsewhere/b": "f" * 12}

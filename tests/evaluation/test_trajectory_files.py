@@ -171,7 +171,7 @@ def test_from_first_pose() -> None:
     np.testing.assert_allclose(np.linalg.inv(moved[3]) @ moved[7], np.linalg.inv(T[3]) @ T[7], atol=1e-12)
 
 
-def test_short_paths_are_said() -> None:
+def test_short_paths_are_noted() -> None:
     T = np.tile(np.eye(4), (30, 1, 1))
     T[:, 2, 3] = np.arange(30)
     score = score_trajectory(Trajectory(T), Trajectory(T))

@@ -236,7 +236,7 @@ def test_what_is_not_known_is_not_read():
         )
 
 
-def test_images_that_say_nothing_are_counted_and_left_out():
+def test_unusable_images_are_counted_and_left_out():
     prediction, target, known = images()
     expected = align.fit_scale_shift([(prediction[3:], target[3:], known[3:])])
     known[0] = False
@@ -249,19 +249,19 @@ def test_images_that_say_nothing_are_counted_and_left_out():
     assert (found.images, found.falling) == (2, 1)
 
 
-def test_depth_for_inverse_depth_is_said():
+def test_depth_instead_of_inverse_depth_is_refused():
     """D-06: its deviation would give a positive scale all the same."""
     prediction, target, known = images()
     with pytest.raises(
-        GeometryError, match=r"falls where inverse depth grows \(median correlation -0\.\d\d\).*is it depth"
+        GeometryError, match=r"falls where inverse depth grows \(median correlation -0\.\d\d\).*pass the reciprocal"
     ):
         align.fit_scale_shift([(1 / prediction.clamp(min=0.1), target, known)])
     prediction[:4] *= -1
-    with pytest.raises(GeometryError, match="is it depth"):
+    with pytest.raises(GeometryError, match="pass the reciprocal"):
         align.fit_scale_shift([(prediction, target, known)])
 
 
-def test_a_set_without_labels_is_said():
+def test_a_set_without_labels_is_refused():
     prediction, target, known = images()
     for mistaken in (
         (prediction, target, known & False),

@@ -68,7 +68,7 @@ def test_se3_keeps_the_scale():
     assert_close(found.similarity.R, R)
 
 
-def test_no_answer_is_said():
+def test_failed_alignment_is_refused():
     source, target, _ = correspondences()
     mirrored = source * torch.tensor([1.0, 1.0, -1.0], dtype=F64)
     for of, to in ((mirrored, target), (source, torch.randn(500, 3, dtype=F64))):

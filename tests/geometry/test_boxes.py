@@ -1,4 +1,4 @@
-"""Oriented boxes against Qhull, against numbers worked out by hand, and where they are equal, touch, or have no volume."""
+"""Oriented boxes against Qhull and hand-computed numbers; equal boxes, touching boxes, boxes without volume."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_where_images_are_read_exactly_the_truth_is_the_optimum(monkeypatch: pyt
         return shown(path()[frame], pixels)[0], along[0], along[1], inside
 
     monkeypatch.setattr(direct, "read", exact)
-    monkeypatch.setattr(bundles, "_LEAST_GAIN", 0.0)
+    monkeypatch.setattr(bundles, "_MIN_GAIN", 0.0)
     true = world()
     start = disturbed(true, metres=0.01, radians=0.002, depth=0.02)
     start = replace(start, expected=true.points.inverse_depth)
@@ -150,7 +150,7 @@ def test_the_scale_is_that_of_the_predicted_depth():
 
 
 def test_virtual_stereo_gives_the_scale_back():
-    """Depth is predicted a tenth too far, not surely, and the path with it; what the right camera would see is right."""
+    """Predicted depth and path are 10 % too far with a wide deviation; the right camera's depth is right."""
     true = world()
     wrong = true.points.inverse_depth * 0.9
     rig = se3.se3_exp(torch.tensor([-0.5, 0, 0, 0, 0, 0], dtype=F64))
@@ -255,11 +255,11 @@ def only_of_the_oldest(bundle: Bundle) -> Bundle:
     return replace(bundle, sightings=Sightings(bundle.sightings.point[mine], bundle.sightings.frame[mine]))
 
 
-def test_marginalizing_keeps_the_answer_of_the_whole():
+def test_marginalization_keeps_the_full_solution():
     """To second order the others' best step is that of all unknowns together, by a dense solve."""
     start = only_of_the_oldest(disturbed(world(), metres=0.01, radians=0.002))
-    look = bundles._look(start)
-    built = bundles.equations(start, look.found, look.pulls, brightness_of=(0,))
+    evaluation = bundles._evaluate(start)
+    built = bundles.equations(start, evaluation.found, evaluation.inliers, brightness_of=(0,))
     P = len(start.points)
     dense = torch.zeros(32 + P, 32 + P, dtype=F64)
     dense[:32, :32], dense[32:, :32], dense[:32, 32:] = built.H, built.H_between, built.H_between.mT
@@ -302,7 +302,7 @@ def own_brightness() -> Tensor:
     return H
 
 
-def test_a_sighting_that_looks_away_gains_nothing(monkeypatch: pytest.MonkeyPatch):
+def test_an_observation_moved_out_of_its_image_gains_nothing(monkeypatch: pytest.MonkeyPatch):
     """A step that turns the last frame away from all that it sees is refused."""
     start = disturbed(world())
     away = torch.zeros(4, 8, dtype=F64)

@@ -37,7 +37,7 @@ def test_as_scipy_labels_each_class_of_each_image() -> None:
         assert (found[image == 0] == 0).all()
 
 
-def test_a_image_of_nothing_has_none() -> None:
+def test_an_image_of_nothing_has_none() -> None:
     assert not connected_components(torch.zeros(1, 4, 4, dtype=torch.long)).any()
 
 

@@ -38,15 +38,15 @@ def test_no_crop_is_the_whole() -> None:
 @pytest.mark.parametrize(("height", "width"), [(351, 1242), (375, 1215), (192, 640)])
 def test_a_smaller_image_is_refused(height: int, width: int) -> None:
     with pytest.raises(
-        GeometryError, match=f"crop 'kb': found an image of {width}x{height}, expected at least 1216x352"
+        GeometryError, match=f"crop 'kb': found an image of {width}x{height}; expected at least 1216x352"
     ):
         image_box("kb", height, width)
 
 
 def test_an_unknown_crop() -> None:
-    with pytest.raises(ConfigError, match="found 'kitti', expected one of none, kb"):
+    with pytest.raises(ConfigError, match="found 'kitti'; expected one of none, kb"):
         image_box("kitti", 375, 1242)
 
 
-def test_what_a_configuration_may_say_is_what_is_there() -> None:
+def test_configurable_crops_are_the_defined_ones() -> None:
     assert get_args(DataConfig.model_fields["crop"].annotation) == tuple(IMAGE_CROPS)

@@ -35,8 +35,8 @@ def test_exact_boxes_give_the_exact_horizon_and_height():
     found = horizon_of_objects(*boxes(5), generator=chance())
     assert_close(found.horizon, HORIZON)
     assert_close(found.camera_height_m.item(), CAMERA_M)
-    assert found.believed.all()
-    assert_close(found.oddness, torch.zeros(5, dtype=F64))
+    assert found.inlier_mask.all()
+    assert_close(found.log_height_ratio, torch.zeros(5, dtype=F64))
 
 
 def test_the_cross_ratio_of_each_pair_is_on_that_horizon():
@@ -56,21 +56,21 @@ def test_four_in_ten_with_a_wrong_height_are_found():
     noisy = height_px * (1 + 0.03 * torch.randn(60, dtype=F64))
     said = torch.where(wrong, height_m * torch.tensor([2.0, 0.55, 1.5]).repeat(20), height_m)
     found = horizon_of_objects(foot, noisy, said, generator=chance())
-    assert torch.equal(found.believed, ~wrong)
+    assert torch.equal(found.inlier_mask, ~wrong)
     assert_close(found.camera_height_m.item(), CAMERA_M, rtol=0.03, atol=0)
     edges = torch.tensor([[0.0, 90.0], [640.0, 90.0]], dtype=F64)
     assert (edges @ (found.horizon - HORIZON)[:2] + (found.horizon - HORIZON)[2]).abs().max() < 4
-    assert found.oddness[said > height_m].min() > 0.2  # it looks too low for what is said of it
+    assert found.log_height_ratio[said > height_m].min() > 0.2  # it looks too low for what is said of it
     again = horizon_of_objects(foot, noisy, said, generator=chance())
     assert_close(again.horizon, found.horizon, rtol=1e-12, atol=1e-12)
 
 
-def test_an_object_above_the_horizon_is_never_believed():
+def test_an_object_above_the_horizon_is_never_an_inlier():
     foot, height_px, height_m = boxes(12)
     foot[3, 1] = 20
     found = horizon_of_objects(foot, height_px, height_m, generator=chance())
-    assert found.oddness[3] == math.inf
-    assert found.believed.sum() == 11
+    assert found.log_height_ratio[3] == math.inf
+    assert found.inlier_mask.sum() == 11
 
 
 def test_feet_on_one_line_leave_the_horizon_open():

@@ -59,7 +59,7 @@ def test_resize_map_is_opencvs(height, width):
     )
 
 
-def test_the_head_covers_its_range_and_starts_where_told():
+def test_the_head_covers_its_range_and_starts_at_the_given_depth():
     logits = torch.tensor([-40.0, 40.0], dtype=torch.float64)
     assert_close(
         1 / depth_maps.sigmoid_to_inverse_depth(logits, 0.5, 80), torch.tensor([80.0, 0.5], dtype=torch.float64)

@@ -12,7 +12,7 @@ from stadia.core.errors import GeometryError
 from stadia.geometry import camera as cameras
 from stadia.geometry import se3
 from stadia.geometry.camera import Camera
-from stadia.geometry.direct_alignment import _Look, _Pair, align_direct
+from stadia.geometry.direct_alignment import _Linearization, _Pair, align_direct
 from stadia.geometry.warp import reproject
 
 F64 = torch.float64
@@ -121,7 +121,7 @@ def test_a_camera_that_stands_is_not_moved_by_what_passes(columns: slice, contra
 
 def test_a_step_is_taken_only_where_it_lowers_the_cost(motions, monkeypatch: pytest.MonkeyPatch):
     bad = torch.full((6, 8), 0.05, dtype=F64)
-    monkeypatch.setattr(_Look, "step", lambda look, scale, damping: bad)
+    monkeypatch.setattr(_Linearization, "step", lambda state, scale, damping: bad)
     assert_close(aligned(*scene(motions), motions), motions)
 
 
@@ -132,21 +132,23 @@ def test_what_a_step_hides_is_no_gain(monkeypatch: pytest.MonkeyPatch):
     _, source, depth = scene(identities(1))
     target = source.clone()
     target[..., 48:] = 1 - target[..., 48:]
-    pair = _Pair.halved(target, source, depth, many(CAMERA), many(CAMERA), 0)
+    pair = _Pair.downsample(target, source, depth, many(CAMERA), many(CAMERA), 0)
     turn = torch.zeros(1, 8, dtype=F64)
     turn[:, 4] = 0.9  # to the left: what was on the right is beyond the edge
-    start, away = pair.look(identities(1), turn[:, 6:]), pair.look(se3.se3_exp(turn[:, :6]), turn[:, 6:])
+    start, away = pair.linearize(identities(1), turn[:, 6:]), pair.linearize(se3.se3_exp(turn[:, :6]), turn[:, 6:])
     assert 0 < float(away.seen.double().mean()) < 0.6
-    monkeypatch.setattr(_Look, "step", lambda look, scale, damping: turn)
-    assert_close(pair.aligned(start.T_source_target, start.brightness).T_source_target, identities(1))
+    monkeypatch.setattr(_Linearization, "step", lambda state, scale, damping: turn)
+    assert_close(pair.align(start.T_source_target, start.brightness).T_source_target, identities(1))
 
 
 def test_the_scale_is_that_of_the_distribution():
     """Residuals drawn from Student's t with 5 degrees of freedom and scale 0.07 (SciPy)."""
     drawn = torch.from_numpy(stats.t(5, scale=0.07).rvs(4 * 48 * 96, random_state=0).reshape(4, 1, 48, 96))
     seen = torch.rand(drawn.shape, generator=torch.Generator().manual_seed(0)) < 0.8
-    look = _Look(identities(4), torch.zeros(4, 2, dtype=F64), drawn, seen, torch.zeros(4, 8, 48, 96, dtype=F64))
-    assert_close(look.scale().flatten(), torch.full((4,), 0.07, dtype=F64), rtol=0.05, atol=0)
+    state = _Linearization(
+        identities(4), torch.zeros(4, 2, dtype=F64), drawn, seen, torch.zeros(4, 8, 48, 96, dtype=F64)
+    )
+    assert_close(state.scale().flatten(), torch.full((4,), 0.07, dtype=F64), rtol=0.05, atol=0)
 
 
 def test_pixels_without_depth_are_left_out(motions):
@@ -188,17 +190,17 @@ def test_the_slope_is_the_residuals_derivative(poses):
     camera.K[0, 1] = 3.0  # a skew too
     _, _, depth = scene(identities(1))
     T, brightness = poses(1, reach=0.1, turn=0.02), torch.tensor([[0.1, 0.02]], dtype=F64)
-    pair = _Pair.halved(
+    pair = _Pair.downsample(
         texture(cameras.pixel_grid(48, 96, dtype=F64)[None]), source, depth, many(camera), many(camera), 0
     )
-    look, step = pair.look(T, brightness), 1e-6
+    state, step = pair.linearize(T, brightness), 1e-6
     inner = (slice(None), slice(None), slice(10, -10), slice(10, -10))
     for k in range(8):
         moved = torch.zeros(1, 8, dtype=F64)
         moved[0, k] = step
-        after = pair.look(se3.compose(se3.se3_exp(moved[:, :6]), T), brightness + moved[:, 6:])
-        slope = (after.residual - look.residual) / step
-        assert_close(slope[inner], look.slope[:, k : k + 1][inner], atol=1e-5, rtol=1e-4)
+        after = pair.linearize(se3.compose(se3.se3_exp(moved[:, :6]), T), brightness + moved[:, 6:])
+        slope = (after.residual - state.residual) / step
+        assert_close(slope[inner], state.slope[:, k : k + 1][inner], atol=1e-5, rtol=1e-4)
 
 
 def test_where_nothing_is_seen_the_start_is_kept():
@@ -210,7 +212,7 @@ def test_where_nothing_is_seen_the_start_is_kept():
     assert float(found.seen) == 0
 
 
-def test_a_image_of_another_size_than_its_camera_is_refused():
+def test_an_image_of_another_size_than_its_camera_is_refused():
     target, source, depth = scene(identities(1))
     with pytest.raises(GeometryError, match="96x48 for 95x48"):
         align_direct(target, source[..., 1:], depth, many(CAMERA), many(CAMERA), identities(1))

@@ -78,7 +78,7 @@ def test_slopes_are_autograds(window):
 
 
 def test_slopes_are_taken_at_the_first_estimate(window):
-    """Geometry there, the image's own slopes here: with flat slopes along x and y, exactly those of the first estimate."""
+    """Geometry at the first estimate, image slopes at the current one; flat slopes give the first estimate's."""
     frames, points, sightings = window
     x, y = pixel_grid(48, 96, dtype=F64)
     plane = (0.2 + 0.004 * x + 0.003 * y).expand(3, -1, -1)

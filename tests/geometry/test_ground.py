@@ -36,7 +36,7 @@ def depth_of(plane: Tensor, camera: Camera, farthest_m: float = 60.0) -> Tensor:
     return torch.where((down > 1e-9) & (depth < farthest_m), depth, torch.zeros_like(depth))[None, None]
 
 
-def test_points_of_a_cloud_lie_where_their_pixels_look(small, poses):
+def test_points_of_a_cloud_lie_on_the_rays_of_their_pixels(small, poses):
     depth = 1 + torch.rand(2, 1, 24, 36, dtype=F64)
     depth[0, 0, 0, 0] = 0
     T = poses(2)
@@ -201,7 +201,7 @@ def test_gradients_are_finite_where_depth_is_none(camera):
     assert depth.grad.isfinite().all()
 
 
-def test_each_road_pixel_says_the_camera_height_and_together_they_say_the_plane(camera):
+def test_each_road_pixel_gives_the_camera_height_and_all_give_the_plane(camera):
     planes = torch.stack([plane_of(1.2, 0.05, -0.03), plane_of(1.65, -0.1)])
     depth = torch.cat([depth_of(plane, camera) for plane in planes])
     road = depth > 0
@@ -218,7 +218,7 @@ def test_each_road_pixel_says_the_camera_height_and_together_they_say_the_plane(
     assert_close(ground.height_above(seen.plane, torch.zeros(2, 1, 3, dtype=F64))[:, 0], planes[:, 3])
 
 
-def test_a_image_with_too_little_road_says_nothing_and_sends_no_gradient(camera):
+def test_an_image_with_too_little_road_gives_nan_and_no_gradient(camera):
     depth = depth_of(plane_of(1.65), camera).repeat(3, 1, 1, 1)
     depth[2] = torch.nan
     depth.requires_grad_()
@@ -229,7 +229,7 @@ def test_a_image_with_too_little_road_says_nothing_and_sends_no_gradient(camera)
     seen = ground.road_pixels(depth, camera, road)
     assert seen.valid.flatten(1).any(-1).tolist() == [False, True, False]
     assert seen.plane.isnan().all(-1).tolist() == [True, False, True]
-    assert not ground.road_pixels(depth, camera, road, least_share=0.005).plane[0].isnan().any()
+    assert not ground.road_pixels(depth, camera, road, min_road_share=0.005).plane[0].isnan().any()
     (seen.camera_height.sum() + seen.plane[1].sum()).backward()
     assert depth.grad.isfinite().all()
     assert (depth.grad[0] == 0).all()

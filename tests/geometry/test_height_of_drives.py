@@ -36,10 +36,10 @@ def test_it_is_exact_on_exact_boxes_and_finds_the_pitch_of_each_drive(camera_m):
     assert found.horizon_px.tolist() == pytest.approx(
         (F * math.radians(0.5) * torch.linspace(-1, 1, 12)).tolist(), abs=0.35
     )
-    assert found.believed == 180
+    assert found.inlier_count == 180
 
 
-def test_lengths_scale_with_the_heights_that_are_believed():
+def test_lengths_scale_with_the_given_heights():
     drive, track, foot, _, metres = seen(1.65)
     flat = [drive, track, foot, 1.5 / 1.65 * foot, metres]  # of no length, in which no unit is
     once = height_of_drives(*flat, focal_px=1e9).height_m  # so far away that their length is nothing
@@ -83,8 +83,8 @@ def test_many_sightings_of_one_object_are_one_object():
     )
 
 
-def test_a_handful_of_objects_says_nothing():
-    with pytest.raises(GeometryError, match="objects that agree, expected at least 12"):
+def test_too_few_objects_are_refused():
+    with pytest.raises(GeometryError, match="objects that agree; expected at least 12"):
         height_of_drives(*seen(1.65, drives=2, objects=4), focal_px=F)
     with pytest.raises(GeometryError, match="found 0 objects"):
         height_of_drives(*(column[:0] for column in seen(1.65)), focal_px=F)

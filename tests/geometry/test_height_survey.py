@@ -57,7 +57,7 @@ def test_exact_boxes_give_the_exact_height(given):
     assert_close((pitch, roll), (-1.5, 1.0), rtol=0, atol=5e-3)  # a camera's roll is small, and that counts
 
 
-def test_looking_up_lowers_the_horizon_and_a_right_side_down_turns_it():
+def test_pitch_up_lowers_the_horizon_and_roll_rotates_it():
     assert_close(level_horizon(CAMERA), torch.tensor([0, -1, 180.0], dtype=F64))
     up = level_horizon(CAMERA, pitch_deg=2.0)
     assert_close(up[2].item(), 180 + 700 * math.tan(math.radians(2)))

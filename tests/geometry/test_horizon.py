@@ -72,7 +72,7 @@ def test_it_moves_with_the_image(small):
     assert_close(horizon.above_horizon_map(mirrored, 24, 36), horizon.above_horizon_map(line, 24, 36).flip(-1))
 
 
-def test_a_camera_that_looks_straight_down_has_none(small):
+def test_a_vertical_camera_has_no_horizon(small):
     line = horizon.horizon_of(torch.stack([torch.tensor([0.0, 0, -1], dtype=F64), up()]), small)
     assert line.isnan().all(-1).tolist() == [True, False]
 

@@ -35,15 +35,15 @@ def test_distances_are_perpendicular_to_a_rolled_horizon():
     assert_close(found.top_above.item(), 30 * a + 20 * b + 8)
 
 
-def test_a_image_without_a_horizon_says_nothing():
+def test_an_image_without_a_horizon_gives_nan():
     objects = torch.ones(2, 8, 8, dtype=torch.long)
     found = hr.horizon_ratios(torch.tensor([[NAN, NAN, NAN], [0, -1, 3]], dtype=F64), segments_of(objects), 8, 8)
     assert found.ratio.isnan().tolist() == [True, False]
     implied = hr.implied_camera_height(torch.tensor([1.5, 1.5], dtype=F64), found.ratio)
-    assert hr.believed(hr.oddness(implied, implied[1])).tolist() == [False, True]
+    assert hr.inlier_mask(hr.oddness(implied, implied[1])).tolist() == [False, True]
 
 
-def test_each_object_says_a_camera_height():
+def test_each_object_implies_a_camera_height():
     implied = hr.implied_camera_height(torch.tensor([1.5, 1.5, 1.5, NAN]), torch.tensor([0.75, 1.5, INF, 1.0]))
     assert_close(implied, torch.tensor([2.0, 1.0, 0.0, NAN]), equal_nan=True)
 
@@ -52,8 +52,8 @@ def test_odd_is_the_same_factor_up_or_down():
     odd = hr.oddness(
         torch.tensor([1.65, 1.65 * 1.21, 1.65 / 1.21, 1.65 * 1.23, 1.65 / 1.23, 0.0, NAN]), torch.tensor(1.65)
     )
-    assert hr.believed(odd).tolist() == [True, True, True, False, False, False, False]
-    assert hr.believed(odd, tolerance=0.1).sum() == 1
+    assert hr.inlier_mask(odd).tolist() == [True, True, True, False, False, False, False]
+    assert hr.inlier_mask(odd, tolerance=0.1).sum() == 1
     assert odd[1] > 0 > odd[2]
     assert odd[5] == -INF
 
@@ -61,6 +61,6 @@ def test_odd_is_the_same_factor_up_or_down():
 @pytest.mark.parametrize("factor", [0.6, 2.0, 3.0])
 def test_centered_a_wrong_prior_of_all_changes_nobody(factor):
     implied = torch.rand(40, dtype=F64) + 1
-    kept = [hr.believed(hr.oddness(x, x.median())) for x in (implied, factor * implied)]
+    kept = [hr.inlier_mask(hr.oddness(x, x.median())) for x in (implied, factor * implied)]
     assert torch.equal(*kept)
     assert 0 < kept[0].sum() < 40

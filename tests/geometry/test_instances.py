@@ -124,6 +124,6 @@ def test_each_image_counts_from_one_and_small_ones_are_none() -> None:
     assert segments_of(found).image.tolist() == [0, 0, 2, 2]
 
 
-def test_a_image_of_nothing_has_none() -> None:
+def test_an_image_of_nothing_has_none() -> None:
     nothing = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.long)
     assert not instances_of(logits(nothing), torch.zeros(2, 2, 12, 16)).any()

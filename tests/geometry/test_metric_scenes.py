@@ -85,7 +85,7 @@ def cars() -> Traffic:
 def camera_heights(
     scenes: list[Scene], camera: horizon.Camera, factor: Tensor | float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Relative errors (B,) of the height by one plane, by the median of pixels, and by one plane through the near road."""
+    """Relative errors (B,) of the height by one plane, the pixels' median, and one plane through the near road."""
     depth, road = _stacked([see(scene, camera) for scene in scenes])
     true = torch.tensor([scene.camera_height for scene in scenes], dtype=F64)
     depth = depth * factor
@@ -162,9 +162,9 @@ def implied(cars: Traffic, shown: Segments, pitch_deg: float = 0.0) -> Tensor:
 def test_v7_a_hidden_top_is_odd_and_a_hidden_foot_is_not(cars):
     true = torch.tensor(CAMERA_M, dtype=F64)
     odd = hr.oddness(implied(cars, cars.without_rows(-0.1, 0.4)), true)
-    assert hr.believed(odd).double().mean() < 0.05
+    assert hr.inlier_mask(odd).double().mean() < 0.05
     assert (odd > 0).all()
-    assert hr.believed(hr.oddness(implied(cars, cars.without_rows(0.6, 1.1)), true)).double().mean() > 0.9
+    assert hr.inlier_mask(hr.oddness(implied(cars, cars.without_rows(0.6, 1.1)), true)).double().mean() > 0.9
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_v7_a_hidden_top_is_odd_and_a_hidden_foot_is_not(cars):
 def test_v8_good_objects_that_a_wrong_horizon_makes_odd(cars, pitch_deg, least, most):
     """Up to a quarter of a degree few. More is a limit of the test itself, and stands here so that it is known."""
     odd = hr.oddness(implied(cars, cars.cars, pitch_deg), torch.tensor(CAMERA_M, dtype=F64))
-    assert least <= 1 - hr.believed(odd).double().mean() <= most
+    assert least <= 1 - hr.inlier_mask(odd).double().mean() <= most
 
 
 def middle(implied_m: Tensor) -> Tensor:
@@ -210,13 +210,13 @@ class Pooled:
 
     def centered(self) -> Tensor:
         implied_m = hr.implied_camera_height(self.said_m, self.ratio)
-        return hr.believed(hr.oddness(implied_m, middle(implied_m)))
+        return hr.inlier_mask(hr.oddness(implied_m, middle(implied_m)))
 
     def absolute_from(self, start_m: float) -> tuple[Tensor, Tensor]:
         """The camera height that believing by the last one comes to rest at, and who is believed then."""
         reference, implied_m = torch.tensor(start_m, dtype=F64), hr.implied_camera_height(self.said_m, self.ratio)
         for _ in range(15):
-            keep = hr.believed(hr.oddness(implied_m, reference))
+            keep = hr.inlier_mask(hr.oddness(implied_m, reference))
             reference = self.camera_m(keep) if keep.any() else reference
         return reference, keep
 
@@ -302,4 +302,4 @@ def test_boxes_alone_give_the_horizon_to_a_fifth_of_a_degree(roll_deg):
     tilt = horizon.normal_of(found.horizon, FULL) @ cars.plane[0, :3]
     assert math.degrees(math.acos(min(1.0, tilt.item()))) < 0.2
     assert 0.93 < found.camera_height_m / CAMERA_M < 1
-    assert torch.equal(found.believed, ~bad)
+    assert torch.equal(found.inlier_mask, ~bad)

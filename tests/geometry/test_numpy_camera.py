@@ -22,7 +22,7 @@ from stadia.geometry import camera, numpy_camera
         ((5, 7), (1, 1)),
     ],
 )
-def test_a_image_is_resized_as_by_torch(before: tuple[int, int], after: tuple[int, int]) -> None:
+def test_an_image_is_resized_as_by_torch(before: tuple[int, int], after: tuple[int, int]) -> None:
     """Shrunk, enlarged, one of each, by whole and broken ratios; and K with it."""
     image = np.random.default_rng(0).integers(0, 256, (*before, 3), dtype=np.uint8)
     K = np.array([[300.0, 2, 44.5], [0, 310, 13], [0, 0, 1]])

@@ -1,4 +1,4 @@
-"""The angle between rotations of objects that look the same after a turn: exact, bounded, and blind to that turn only."""
+"""The angle between rotations of symmetric objects: exact, bounded, and invariant to their symmetry alone."""
 
 from __future__ import annotations
 

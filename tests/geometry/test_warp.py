@@ -276,5 +276,5 @@ def test_cameras_that_are_not_one_a_source_are_named(small):
     """K (B, 3, 3) would broadcast over the sources wherever B = N, and be wrong without a word."""
     sources, depth, T = torch.rand(2, 2, 3, 24, 36), torch.ones(2, 1, 24, 36), torch.eye(4).expand(2, 2, 4, 4)
     each = Camera(small.K.expand(2, 3, 3), 24, 36)
-    with pytest.raises(GeometryError, match=r"found K \(2, 3, 3\), expected \(3, 3\) or \(2, 2, 3, 3\)"):
+    with pytest.raises(GeometryError, match=r"found K \(2, 3, 3\); expected \(3, 3\) or \(2, 2, 3, 3\)"):
         warp.synthesize(sources, depth, each, each, T)

@@ -2,7 +2,7 @@
 
 A loss can stay plausible while its meaning changes: a window, a weight, a mean over another axis, a mask. Every such
 change
-moves these numbers, so whoever makes it has to say so here. They are values of the code as it stood when its other
+moves these numbers, so it has to be documented here. They are values of the code as it stood when its other
 tests (hand-computed numbers, scipy, laws) passed, not of another program. Inputs are sines, so that no random stream is
 pinned.
 """

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "geometry"))  # traffic: ray-
 
 @dataclass(frozen=True)
 class Scene(Wall):
-    """The wall of the contract, and what networks could say of it."""
+    """The textured plane of the loss checks, with predictions for it."""
 
     def prediction(
         self,
@@ -41,9 +41,7 @@ class Scene(Wall):
     def d3vo_prediction(
         self, *, depth_times: float = 1.0, right_times: float = 1.0, scales: int = 1, right: bool = True
     ) -> Prediction:
-        """All that D3VO's networks say of it as `exposed` records it, said right; of Sigma, that it is the same
-        everywhere.
-        """
+        """Return a true prediction of D3VO's networks for `exposed` images, with constant Sigma."""
         plain = self.prediction(depth_times=depth_times, scales=scales)
         finest = self.inverse_depth_of_sources[:, -1] / right_times
         return replace(

@@ -18,14 +18,14 @@ from stadia.geometry.brightness import inverse_brightness
 from stadia.geometry.camera import mirrored
 from stadia.geometry.se3 import inverse, mirror_x, se3_exp
 from stadia.losses import SMOOTHNESS
-from stadia.losses.brightness import BrightnessGate, as_bright_as
+from stadia.losses.brightness import BrightnessGate, apply_brightness
 from stadia.losses.config import LossConfig
 from stadia.losses.report import LossReport
 from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.reprojection_fast import FusedReprojector
-from stadia.losses.right_view import inconsistency
+from stadia.losses.right_view import left_right_consistency
 from stadia.losses.selfsup import SelfSupervisedLoss
-from stadia.losses.uncertainty import weighed_by_uncertainty
+from stadia.losses.uncertainty import weight_by_uncertainty
 
 MakeScene = Callable[..., Any]
 FIELDS = ("inverse_depth", "inverse_depth_right", "log_uncertainty")
@@ -61,8 +61,8 @@ def test_least_at_the_true_motion(make_scene: MakeScene, coordinate: int) -> Non
 
 def test_without_brightness_the_exposures_cost_and_depth_is_explained_worse(make_scene: MakeScene) -> None:
     scene = make_scene(height=48, width=80).exposed()
-    said = scene.d3vo_prediction(right=False)
-    with_it, without = report(scene, said), report(scene, replace(said, brightness=None))
+    pred = scene.d3vo_prediction(right=False)
+    with_it, without = report(scene, pred), report(scene, replace(pred, brightness=None))
     assert with_it.maps["residual"].mean() < 0.5 * without.maps["residual"].mean()
     assert with_it.seen["warped_over_unwarped"] < 0.35
     assert with_it.seen["saturated"] == 0
@@ -90,9 +90,9 @@ def test_finite_differences(make_scene: MakeScene, reprojector: Any) -> None:
     """
     scene = make_scene(height=8, width=10, names=("-1", "+1", "stereo")).exposed()
     torch.manual_seed(0)
-    said = scene.d3vo_prediction()
-    rough = [m * (1 + 0.02 * torch.rand_like(m)) for m in (said.inverse_depth[0], said.inverse_depth_right[0])]  # type: ignore[index]
-    asked = (*rough, scene.twist + 0.003, said.log_uncertainty[0] + torch.rand_like(rough[0]), said.brightness + 0.01)  # type: ignore[index, operator]
+    pred = scene.d3vo_prediction()
+    rough = [m * (1 + 0.02 * torch.rand_like(m)) for m in (pred.inverse_depth[0], pred.inverse_depth_right[0])]  # type: ignore[index]
+    leaves = (*rough, scene.twist + 0.003, pred.log_uncertainty[0] + torch.rand_like(rough[0]), pred.brightness + 0.01)  # type: ignore[index, operator]
 
     def total(depth: Tensor, right: Tensor, twist: Tensor, s: Tensor, ab: Tensor) -> Tensor:
         maps = Prediction((depth,), se3_exp(twist), (right,), (s,), ab)
@@ -107,8 +107,8 @@ def test_finite_differences(make_scene: MakeScene, reprojector: Any) -> None:
             **weight,
         ).total
 
-    for of in ((0, 2, 3, 4), (0, 1, 2, 3)):  # not all of the right view is seen: it is asked with brightness held still
-        given = tuple(x.clone().requires_grad_(i in of) for i, x in enumerate(asked))
+    for of in ((0, 2, 3, 4), (0, 1, 2, 3)):  # parts of the right view are invisible: test it with constant brightness
+        given = tuple(x.clone().requires_grad_(i in of) for i, x in enumerate(leaves))
         assert torch.autograd.gradcheck(total, given, eps=1e-7, atol=1e-6)
 
 
@@ -119,12 +119,12 @@ def test_the_compiled_loops_give_the_same_loss_and_slopes(make_scene: MakeScene,
     scene = make_scene(height=24, width=40, batch=2).exposed()
     found = []
     for reprojector in (TorchReprojector, FusedReprojector):
-        said = scene.d3vo_prediction(depth_times=1.1, right_times=0.9, scales=3)
-        flat = [*(m for f in FIELDS for m in getattr(said, f)), said.T_source_target, said.brightness]
-        asked = [x.clone().requires_grad_() for x in flat]
-        prediction = Prediction(tuple(asked[:3]), asked[9], tuple(asked[3:6]), tuple(asked[6:9]), asked[10])
+        pred = scene.d3vo_prediction(depth_times=1.1, right_times=0.9, scales=3)
+        flat = [*(m for f in FIELDS for m in getattr(pred, f)), pred.T_source_target, pred.brightness]
+        leaves = [x.clone().requires_grad_() for x in flat]
+        prediction = Prediction(tuple(leaves[:3]), leaves[9], tuple(leaves[3:6]), tuple(leaves[6:9]), leaves[10])
         result = report(scene, prediction, reprojector=reprojector, **levels)
-        found.append((result, torch.autograd.grad(result.total, asked)))
+        found.append((result, torch.autograd.grad(result.total, leaves)))
     (readable, slopes), (fused, fused_slopes) = found
     assert set(readable.terms) == TERMS | ({"motion", "left_right_consistency"} if levels else set())
     for name, value in (readable.terms | dict(readable.seen) | readable.maps).items():
@@ -137,32 +137,32 @@ def test_the_compiled_loops_give_the_same_loss_and_slopes(make_scene: MakeScene,
 @REPROJECTORS
 def test_a_pixel_reaches_its_three_by_three_windows_alone(make_scene: MakeScene, reprojector: Any) -> None:
     scene = make_scene().exposed()
-    said = scene.d3vo_prediction(right=False)
+    pred = scene.d3vo_prediction(right=False)
     image = scene.targets.image.clone()
     image[0, :, 9, 12] += 0.1
-    before = report(scene, said, reprojector=reprojector, auto_mask=False)
+    before = report(scene, pred, reprojector=reprojector, auto_mask=False)
     after = report(
-        replace(scene, targets=replace(scene.targets, image=image)), said, reprojector=reprojector, auto_mask=False
+        replace(scene, targets=replace(scene.targets, image=image)), pred, reprojector=reprojector, auto_mask=False
     )
     changed = (before.maps["residual"] != after.maps["residual"])[0, 0]
     expected = torch.zeros_like(changed)
     expected[8:11, 11:14] = True
     assert torch.equal(changed, expected)
 
-    s = said.log_uncertainty[0].clone().requires_grad_()  # type: ignore[index]
-    (slope,) = torch.autograd.grad(report(scene, replace(said, log_uncertainty=(s,)), reprojector=reprojector).total, s)
-    residual = report(scene, said, reprojector=reprojector).maps["residual"]
+    s = pred.log_uncertainty[0].clone().requires_grad_()  # type: ignore[index]
+    (slope,) = torch.autograd.grad(report(scene, replace(pred, log_uncertainty=(s,)), reprojector=reprojector).total, s)
+    residual = report(scene, pred, reprojector=reprojector).maps["residual"]
     torch.testing.assert_close(slope, (1 - residual / s.detach().exp()) / s.numel(), rtol=1e-9, atol=1e-15)
 
 
 @REPROJECTORS
 def test_the_order_of_candidates_does_not_matter(make_scene: MakeScene, reprojector: Any) -> None:
     scene = make_scene().exposed()
-    said, order, targets = scene.d3vo_prediction(depth_times=1.1), [2, 0, 1], scene.targets
+    pred, order, targets = scene.d3vo_prediction(depth_times=1.1), [2, 0, 1], scene.targets
     camera = Camera(targets.source_camera.K[:, order], targets.camera.height, targets.camera.width)
     shuffled = replace(targets, sources=targets.sources[:, order], source_camera=camera)
-    prediction = replace(said, T_source_target=said.T_source_target[:, order], brightness=said.brightness[:, order])
-    a = report(scene, said, reprojector=reprojector)
+    prediction = replace(pred, T_source_target=pred.T_source_target[:, order], brightness=pred.brightness[:, order])
+    a = report(scene, pred, reprojector=reprojector)
     b = SelfSupervisedLoss(reprojector=reprojector)(shuffled, prediction, tuple(scene.source_names[i] for i in order))
     assert {name: float(value) for name, value in b.terms.items()} == pytest.approx(
         {n: float(v) for n, v in a.terms.items()}, rel=1e-12
@@ -171,7 +171,7 @@ def test_the_order_of_candidates_does_not_matter(make_scene: MakeScene, reprojec
 
 def test_mirroring_everything_changes_nothing(make_scene: MakeScene) -> None:
     scene = make_scene().exposed()
-    said, targets = scene.d3vo_prediction(depth_times=1.1, right_times=0.9, scales=2), scene.targets
+    pred, targets = scene.d3vo_prediction(depth_times=1.1, right_times=0.9, scales=2), scene.targets
     flipped_targets = Targets(
         targets.image.flip(-1),
         targets.sources.flip(-1),
@@ -179,9 +179,9 @@ def test_mirroring_everything_changes_nothing(make_scene: MakeScene) -> None:
         mirrored(targets.source_camera),
         mirror_x(targets.T_source_target_true),
     )
-    flipped = {f: tuple(m.flip(-1) for m in getattr(said, f)) for f in FIELDS}
-    prediction = replace(said, T_source_target=mirror_x(said.T_source_target), **flipped)
-    a = report(scene, said, left_right_consistency=0.1)
+    flipped = {f: tuple(m.flip(-1) for m in getattr(pred, f)) for f in FIELDS}
+    prediction = replace(pred, T_source_target=mirror_x(pred.T_source_target), **flipped)
+    a = report(scene, pred, left_right_consistency=0.1)
     b = SelfSupervisedLoss(LossConfig(left_right_consistency=0.1))(flipped_targets, prediction, scene.source_names)
     assert {name: float(value) for name, value in b.terms.items()} == pytest.approx(
         {n: float(v) for n, v in a.terms.items()}, rel=1e-9
@@ -207,7 +207,7 @@ def test_repeating_the_batch_changes_nothing(make_scene: MakeScene) -> None:
 
 
 def test_twice_the_resolution_changes_little(make_scene: MakeScene) -> None:
-    """Images of noise look alike at any resolution, so that only a sum in place of a mean can tell them apart."""
+    """Noise has equal statistics at any resolution, so only a sum instead of a mean would differ."""
     terms = []
     for height, width in ((64, 96), (128, 192)):
         scene, generator = make_scene(height=height, width=width), torch.Generator().manual_seed(0)
@@ -215,8 +215,8 @@ def test_twice_the_resolution_changes_little(make_scene: MakeScene) -> None:
             0.1 + 0.8 * torch.rand(x.shape, generator=generator) for x in (scene.targets.image, scene.targets.sources)
         )
         noise = replace(scene, targets=replace(scene.targets, image=image, sources=sources)).exposed()
-        said = noise.d3vo_prediction(depth_times=1.5, right_times=1.3)
-        terms.append(report(noise, said, smoothness=0.0, left_right_consistency=0.1).terms)
+        pred = noise.d3vo_prediction(depth_times=1.5, right_times=1.3)
+        terms.append(report(noise, pred, smoothness=0.0, left_right_consistency=0.1).terms)
     for name in ("photometric", "right_view", "left_right_consistency"):
         assert float(terms[1][name]) == pytest.approx(float(terms[0][name]), rel=0.1), name
 
@@ -224,95 +224,95 @@ def test_twice_the_resolution_changes_little(make_scene: MakeScene) -> None:
 def test_a_residual_above_the_threshold_stands_there_and_trains_nothing(make_scene: MakeScene) -> None:
     scene = make_scene()
     inverse_depth = (scene.inverse_depth * 0.8).requires_grad_()
-    said = scene.prediction(inverse_depth=inverse_depth)
-    free = report(scene, said, smoothness=0.0)
+    pred = scene.prediction(inverse_depth=inverse_depth)
+    free = report(scene, pred, smoothness=0.0)
     limit = float(free.maps["residual"].median())
-    held = report(scene, said, smoothness=0.0, residual_threshold=limit)
+    held = report(scene, pred, smoothness=0.0, residual_threshold=limit)
     assert float(held.terms["photometric"]) == pytest.approx(
         float(free.maps["residual"].clamp(max=limit).mean()), rel=1e-12
     )
     assert torch.equal(held.maps["residual"], free.maps["residual"])
-    assert not torch.autograd.grad(report(scene, said, smoothness=0.0, residual_threshold=1e-9).total, inverse_depth)[
+    assert not torch.autograd.grad(report(scene, pred, smoothness=0.0, residual_threshold=1e-9).total, inverse_depth)[
         0
     ].any()
 
 
 def test_uncertainty_waits_for_its_step(make_scene: MakeScene) -> None:
     scene = make_scene().exposed()
-    said = scene.d3vo_prediction(depth_times=1.1)
-    before, after = (report(scene, said, step=step, uncertainty_from_step=10) for step in (9, 10))
-    assert before.terms["photometric"] == report(scene, replace(said, log_uncertainty=None)).terms["photometric"]
-    assert after.terms["photometric"] == report(scene, said).terms["photometric"]
+    pred = scene.d3vo_prediction(depth_times=1.1)
+    before, after = (report(scene, pred, step=step, uncertainty_from_step=10) for step in (9, 10))
+    assert before.terms["photometric"] == report(scene, replace(pred, log_uncertainty=None)).terms["photometric"]
+    assert after.terms["photometric"] == report(scene, pred).terms["photometric"]
     assert after.terms["photometric"] < 0 < before.terms["photometric"]  # below 0 is no error: Sigma is 0.14
 
 
 def test_uncertainty_of_the_full_size_alone(make_scene: MakeScene) -> None:
     scene = make_scene().exposed()
-    said = scene.d3vo_prediction(depth_times=1.1)
-    unsaid = replace(said, log_uncertainty=None)
+    pred = scene.d3vo_prediction(depth_times=1.1)
+    without_uncertainty = replace(pred, log_uncertainty=None)
 
     def photometric(prediction: Prediction, **config: int) -> float:
         return report(scene, prediction, **config).terms["photometric"].item()
 
-    halved = 2 * photometric(unsaid, pyramid=2) - photometric(unsaid)
-    of_one, of_both, of_all = (
-        photometric(said, pyramid=2, **sizes) for sizes in ({"uncertainty_sizes": 1}, {"uncertainty_sizes": 2}, {})
+    halved = 2 * photometric(without_uncertainty, pyramid=2) - photometric(without_uncertainty)
+    one_size, of_both, of_all = (
+        photometric(pred, pyramid=2, **sizes) for sizes in ({"uncertainty_sizes": 1}, {"uncertainty_sizes": 2}, {})
     )
-    assert of_one == pytest.approx((photometric(said) + halved) / 2, rel=1e-9)
-    assert of_all == of_both < of_one
+    assert one_size == pytest.approx((photometric(pred) + halved) / 2, rel=1e-9)
+    assert of_all == of_both < one_size
 
 
 def test_weights_of_scales(make_scene: MakeScene) -> None:
     scene = make_scene().exposed()
-    said = scene.d3vo_prediction(depth_times=1.1, right_times=0.9, scales=3)
+    pred = scene.d3vo_prediction(depth_times=1.1, right_times=0.9, scales=3)
 
     def total(*weights: float) -> float:
-        return report(scene, said, scale_weights=weights).total.item()
+        return report(scene, pred, scale_weights=weights).total.item()
 
-    assert total(1, 1, 1) == report(scene, said).total.item()
+    assert total(1, 1, 1) == report(scene, pred).total.item()
     assert total(3, 1, 1) - total(1, 1, 1) == pytest.approx(2 * total(1, 0, 0), rel=1e-9)
     assert total(1, 0, 0) + total(0, 1, 0) + total(0, 0, 1) == pytest.approx(total(1, 1, 1), rel=1e-9)
-    with pytest.raises(GeometryError, match=r"loss\.scale_weights: found 2 scales, expected 3"):
+    with pytest.raises(GeometryError, match=r"loss\.scale_weights: found 2 scales; expected 3"):
         total(1, 1)
 
 
-def test_what_the_networks_do_not_say_is_not_asked(make_scene: MakeScene) -> None:
+def test_missing_optional_outputs_are_ignored(make_scene: MakeScene) -> None:
     scene = make_scene().exposed()
-    said = scene.d3vo_prediction()
-    assert set(report(scene, said).terms) == TERMS
+    pred = scene.d3vo_prediction()
+    assert set(report(scene, pred).terms) == TERMS
     assert set(report(scene, scene.prediction()).terms) == {"photometric", "smoothness"}
     assert set(report(scene, scene.prediction()).seen) == {"warped_over_unwarped"}
-    assert float(sum(report(scene, said).terms.values())) == pytest.approx(report(scene, said).total.item(), rel=1e-12)
+    assert float(sum(report(scene, pred).terms.values())) == pytest.approx(report(scene, pred).total.item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("field", [*FIELDS, "brightness", "T_source_target"])
-def test_what_is_not_finite_shows_in_the_total(make_scene: MakeScene, field: str) -> None:
+def test_non_finite_values_reach_the_total(make_scene: MakeScene, field: str) -> None:
     scene = make_scene().exposed()
-    said = scene.d3vo_prediction()
-    value = getattr(said, field)
+    pred = scene.d3vo_prediction()
+    value = getattr(pred, field)
     broken = (value[0] if isinstance(value, tuple) else value).clone()
     broken.view(-1)[3] = torch.nan
     assert not report(
-        scene, replace(said, **{field: (broken,) if isinstance(value, tuple) else broken})
+        scene, replace(pred, **{field: (broken,) if isinstance(value, tuple) else broken})
     ).total.isfinite()
 
 
 def test_the_readable_twin_compiles_to_one_graph(make_scene: MakeScene) -> None:
     scene, names = make_scene().exposed(), ("-1", "+1", "stereo")
-    loss, said = SelfSupervisedLoss(reprojector=TorchReprojector), scene.d3vo_prediction(depth_times=1.1)
+    loss, pred = SelfSupervisedLoss(reprojector=TorchReprojector), scene.d3vo_prediction(depth_times=1.1)
     captured = torch.compile(lambda p: loss(scene.targets, p, names).total, fullgraph=True, backend="eager")
-    torch.testing.assert_close(captured(said), report(scene, said).total)
+    torch.testing.assert_close(captured(pred), report(scene, pred).total)
 
 
 def test_shapes_and_sources_that_do_not_fit_are_refused(make_scene: MakeScene) -> None:
     scene = make_scene(names=("-1", "+1"))
-    said = scene.prediction(scales=2)
+    pred = scene.prediction(scales=2)
     with pytest.raises(GeometryError, match="expected one named 'stereo'"):
-        report(scene, replace(said, inverse_depth_right=said.inverse_depth))
-    with pytest.raises(GeometryError, match="log uncertainty: found 1 scales, expected 2"):
-        report(scene, replace(said, log_uncertainty=said.inverse_depth[:1]))
-    with pytest.raises(GeometryError, match=r"found shape \(2, 5, 6\), expected \(2, 1, 5, 6\)"):
-        weighed_by_uncertainty(torch.zeros(2, 1, 5, 6), torch.zeros(2, 5, 6))
+        report(scene, replace(pred, inverse_depth_right=pred.inverse_depth))
+    with pytest.raises(GeometryError, match="log uncertainty: found 1 scales; expected 2"):
+        report(scene, replace(pred, log_uncertainty=pred.inverse_depth[:1]))
+    with pytest.raises(GeometryError, match=r"found shape \(2, 5, 6\); expected \(2, 1, 5, 6\)"):
+        weight_by_uncertainty(torch.zeros(2, 1, 5, 6), torch.zeros(2, 5, 6))
 
 
 # -- the right view
@@ -325,25 +325,25 @@ def test_two_views_of_one_wall_agree_and_others_do_not(make_scene: MakeScene) ->
     right_camera = Camera(targets.source_camera.K[:, 0], 48, 80)
     T_right_left = targets.T_source_target_true[:, 0]
     there = [
-        inconsistency(left, k * right, targets.camera, right_camera, T_right_left).item()
+        left_right_consistency(left, k * right, targets.camera, right_camera, T_right_left).item()
         for k in (0.5, 0.9, 1.0, 1.1, 2.0)
     ]
-    back = inconsistency(right, left, right_camera, targets.camera, inverse(T_right_left)).item()
+    back = left_right_consistency(right, left, right_camera, targets.camera, inverse(T_right_left)).item()
     assert there[0] > there[1] > there[2] < there[3] < there[4]
     assert max(there[2], back) < 1e-3
     assert there[1] == pytest.approx(0.1, rel=0.15)  # relative to the mean, where it is seen
     in_cm = T_right_left.clone()
     in_cm[:, :3, 3] *= 100
-    same = inconsistency(left / 100, 0.9 * right / 100, targets.camera, right_camera, in_cm).item()
+    same = left_right_consistency(left / 100, 0.9 * right / 100, targets.camera, right_camera, in_cm).item()
     assert same == pytest.approx(there[1], rel=1e-6)
 
 
 def test_the_other_way_round_brightness_undoes_itself(make_scene: MakeScene) -> None:
     scene = make_scene().exposed()
     brightness, target = scene.brightness, scene.targets.image
-    as_sources = as_bright_as(scene.targets.sources, target, brightness)
+    as_sources = apply_brightness(scene.targets.sources, target, brightness)
     for i in range(3):
-        back = as_bright_as(target[:, None], as_sources[:, i], inverse_brightness(brightness[:, i, None]))
+        back = apply_brightness(target[:, None], as_sources[:, i], inverse_brightness(brightness[:, i, None]))
         torch.testing.assert_close(back[:, 0], target, rtol=1e-12, atol=1e-12)
 
 
@@ -370,13 +370,13 @@ def test_each_kind_of_smoothness_by_what_costs_it_nothing() -> None:
     assert float(smooth["bend"](bent, edge)) < 0.7 * float(smooth["bend"](bent, image))
 
 
-def test_smoothness_is_chosen_by_name_and_known_mistakes_are_told(make_scene: MakeScene) -> None:
+def test_smoothness_is_chosen_by_name_and_known_mistakes_are_refused(make_scene: MakeScene) -> None:
     scene = make_scene()
     kinds = {
         name: float(report(scene, scene.prediction(), smoothness_kind=name).terms["smoothness"]) for name in SMOOTHNESS
     }
     assert len(set(kinds.values())) == len(SMOOTHNESS) == 4
-    for name, why in (("sum", "depth goes flat"), ("metric_depth", "least known")):
+    for name, why in (("sum", "flattens depth"), ("metric_depth", "far, uncertain depth")):
         with pytest.raises((ConfigError, ValueError), match=why):
             LossConfig(smoothness_kind=name)
 
@@ -385,14 +385,14 @@ def test_smoothness_is_chosen_by_name_and_known_mistakes_are_told(make_scene: Ma
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def said(brightness: Tensor) -> Prediction:
+def predict_brightness(brightness: Tensor) -> Prediction:
     return Prediction((torch.ones(1, 1, 2, 2),), torch.eye(4).expand(1, 1, 4, 4), brightness=brightness)
 
 
 def passed(gate: BrightnessGate, step: int = 0) -> tuple[list[float], bool]:
     """What comes through, and whether a slope goes back."""
     brightness = torch.tensor([[[1.5, 0.2]]], requires_grad=True)
-    through = gate(said(brightness), step).brightness
+    through = gate(predict_brightness(brightness), step).brightness
     gate.watch(gate.ratio)  # between forward and backward, as in a training step
     through.sum().backward()
     return through.flatten().tolist(), bool(brightness.grad.any())  # type: ignore[union-attr]

@@ -26,10 +26,7 @@ from stadia.losses.selfsup import SelfSupervisedLoss
 MakeScene = Callable[..., Any]
 
 
-LOSS, REPROJECTOR = (
-    SelfSupervisedLoss,
-    TorchReprojector,
-)  # what the laws are asked of; a mistake takes their place below
+LOSS, REPROJECTOR = (SelfSupervisedLoss, TorchReprojector)  # functions under test; mistakes replace them below
 
 
 def report(scene: Any, prediction: Prediction, **config: Any) -> LossReport:
@@ -39,10 +36,10 @@ def report(scene: Any, prediction: Prediction, **config: Any) -> LossReport:
 def gradient(scene: Any, prediction: Prediction, name: str, **config: Any) -> Tensor:
     """Of the total, with respect to the finest map of a field, or to the field where it is one tensor."""
     value = getattr(prediction, name)
-    asked = (value[0] if isinstance(value, tuple) else value).clone().requires_grad_()
-    changed = replace(prediction, **{name: (asked, *value[1:]) if isinstance(value, tuple) else asked})
-    (slope,) = torch.autograd.grad(report(scene, changed, **config).total, asked, allow_unused=True)
-    return torch.zeros_like(asked) if slope is None else slope
+    leaf = (value[0] if isinstance(value, tuple) else value).clone().requires_grad_()
+    changed = replace(prediction, **{name: (leaf, *value[1:]) if isinstance(value, tuple) else leaf})
+    (slope,) = torch.autograd.grad(report(scene, changed, **config).total, leaf, allow_unused=True)
+    return torch.zeros_like(leaf) if slope is None else slope
 
 
 def rises_from(least: float, values: dict[float, float]) -> bool:
@@ -59,22 +56,22 @@ def rises_from(least: float, values: dict[float, float]) -> bool:
 def brightness_is_least_at_the_truth(scene: Any) -> None:
     """A source rendered as a0 I + b0: on the target, (a0, b0) is the least, and both ways from it the loss rises."""
     scene = scene.exposed()
-    said = scene.d3vo_prediction()
+    pred = scene.d3vo_prediction()
     for which, changes in ((0, (0.5, 0.8, 0.95, 1.0, 1.05, 1.25, 2.0)), (1, (-0.2, -0.05, 0.0, 0.05, 0.2))):
         for source in range(len(scene.source_names)):
             at = {}
             for change in changes:
-                pairs = said.brightness.clone()
+                pairs = pred.brightness.clone()
                 pairs[:, source, which] = (
                     pairs[:, source, which] * change if which == 0 else pairs[:, source, which] + change
                 )
-                alone = alone_with(scene, replace(said, brightness=pairs), source)
+                alone = alone_with(scene, replace(pred, brightness=pairs), source)
                 at[change] = report(*alone, brightness=0.0, auto_mask=False).terms["photometric"].item()
             assert rises_from(1.0 if which == 0 else 0.0, at), (source, which, at)
 
 
-def alone_with(scene: Any, said: Prediction, source: int) -> tuple[Any, Prediction]:
-    """One of the sources, and what is said of it; without uncertainty and right view."""
+def alone_with(scene: Any, pred: Prediction, source: int) -> tuple[Any, Prediction]:
+    """Return one of the sources and its prediction, without uncertainty and right view."""
     targets, one = scene.targets, slice(source, source + 1)
     camera = Camera(targets.source_camera.K[:, one], targets.source_camera.height, targets.source_camera.width)
     fewer = replace(
@@ -84,8 +81,8 @@ def alone_with(scene: Any, said: Prediction, source: int) -> tuple[Any, Predicti
         T_source_target_true=targets.T_source_target_true[:, one],
     )
     alone = replace(scene, targets=fewer, source_names=scene.source_names[one])
-    pairs = None if said.brightness is None else said.brightness[:, one]
-    return alone, Prediction(said.inverse_depth, said.T_source_target[:, one], brightness=pairs)
+    pairs = None if pred.brightness is None else pred.brightness[:, one]
+    return alone, Prediction(pred.inverse_depth, pred.T_source_target[:, one], brightness=pairs)
 
 
 def residual_is_the_least_of_the_candidates(scene: Any) -> None:
@@ -105,20 +102,20 @@ def residual_is_the_least_of_the_candidates(scene: Any) -> None:
         sources[:, 2, 2].shape, generator=generator, dtype=sources.dtype
     )  # wrong in blue alone
     targets = replace(scene.targets, sources=sources)
-    said = scene.d3vo_prediction()
-    T_source_target, depth_m = said.T_source_target, 1 / said.inverse_depth[0]
+    pred = scene.d3vo_prediction()
+    T_source_target, depth_m = pred.T_source_target, 1 / pred.inverse_depth[0]
     residuals = []
     for i in range(3):
         camera = Camera(targets.source_camera.K[:, i], targets.camera.height, targets.camera.width)
         view, seen = warp(targets.sources[:, i], depth_m, targets.camera, camera, T_source_target[:, i])
-        gain, offset = said.brightness[:, i].T[..., None, None, None]
+        gain, offset = pred.brightness[:, i].T[..., None, None, None]
         ends = (view.amin(1, True) >= 0.98) | (view.amax(1, True) <= 0.02) | (targets.image.amin(1, True) >= 0.98)
         compared = torch.where(
             ends | (targets.image.amax(1, True) <= 0.02), targets.image, gain * targets.image + offset
         )
         residuals.append(photometric_residual_by_hand(view, compared).masked_fill(~seen, torch.inf))
     expected = torch.cat(residuals, 1).amin(1, keepdim=True)
-    got = report(replace(scene, targets=targets), replace(said, log_uncertainty=None), auto_mask=False).maps["residual"]
+    got = report(replace(scene, targets=targets), replace(pred, log_uncertainty=None), auto_mask=False).maps["residual"]
     known = expected.isfinite()
     assert known.all()  # the source behind sees everything
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-12)
@@ -129,17 +126,17 @@ def photometric_residual_by_hand(view: Tensor, target: Tensor) -> Tensor:
 
 
 def uncertainty_is_least_at_the_residual(_: Any) -> None:
-    """The minimizer of r / Sigma + log Sigma is Sigma = r, the value there 1 + log r; the slope towards r is 1 / Sigma."""
+    """R / Sigma + log Sigma is minimal at Sigma = r with value 1 + log r; the slope in r is 1 / Sigma."""
     for value in (0.003, 0.1, 0.3679, 1.5):
         residual = torch.full((1, 1, 1, 1), value, dtype=torch.float64, requires_grad=True)
         log_r = residual.detach().log()
         at = {
-            c: uncertainty.weighed_by_uncertainty(residual, log_r + c).item()
+            c: uncertainty.weight_by_uncertainty(residual, log_r + c).item()
             for c in (-2.0, -0.5, -0.1, 0.0, 0.1, 0.5, 2.0)
         }
         assert rises_from(0.0, at)
         assert at[0.0] == pytest.approx(1 + float(log_r), rel=1e-12)
-        (slope,) = torch.autograd.grad(uncertainty.weighed_by_uncertainty(residual, log_r + 1).sum(), residual)
+        (slope,) = torch.autograd.grad(uncertainty.weight_by_uncertainty(residual, log_r + 1).sum(), residual)
         assert float(slope) == pytest.approx(float((-log_r - 1).exp()), rel=1e-12)
 
 
@@ -148,12 +145,12 @@ def uncertainty_weighs_the_minimum(scene: Any) -> None:
     stays plain.
     """
     scene = scene.exposed()
-    said = scene.d3vo_prediction(depth_times=1.1)
-    log_uncertainty = torch.linspace(-4, 1, said.inverse_depth[0].numel(), dtype=torch.float64).view_as(
-        said.inverse_depth[0]
+    pred = scene.d3vo_prediction(depth_times=1.1)
+    log_uncertainty = torch.linspace(-4, 1, pred.inverse_depth[0].numel(), dtype=torch.float64).view_as(
+        pred.inverse_depth[0]
     )
-    weighed = report(scene, replace(said, log_uncertainty=(log_uncertainty,)))
-    plain = report(scene, replace(said, log_uncertainty=None))
+    weighed = report(scene, replace(pred, log_uncertainty=(log_uncertainty,)))
+    plain = report(scene, replace(pred, log_uncertainty=None))
     assert torch.equal(weighed.maps["winner"], plain.maps["winner"])
     assert torch.equal(weighed.maps["residual"], plain.maps["residual"])
     expected = (plain.maps["residual"] / log_uncertainty.exp() + log_uncertainty).mean()
@@ -165,30 +162,30 @@ def right_view_is_a_loss_of_its_own(scene: Any) -> None:
     depth.
     """
     scene = scene.exposed()
-    said = scene.d3vo_prediction(depth_times=1.05, right_times=1.1)
-    left_out, once, twice = (gradient(scene, said, "inverse_depth_right", right_view=w) for w in (0.0, 1.0, 2.0))
+    pred = scene.d3vo_prediction(depth_times=1.05, right_times=1.1)
+    left_out, once, twice = (gradient(scene, pred, "inverse_depth_right", right_view=w) for w in (0.0, 1.0, 2.0))
     assert not left_out.any()
     assert once.any()
     torch.testing.assert_close(twice, 2 * once, rtol=1e-9, atol=1e-15)
     for name in ("log_uncertainty", "inverse_depth"):
-        a, b = (gradient(scene, said, name, right_view=w) for w in (0.0, 3.0))
+        a, b = (gradient(scene, pred, name, right_view=w) for w in (0.0, 3.0))
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-15)
 
 
 def samples_do_not_mix(make_scene: Any) -> None:
-    """Whatever is said of sample 1, sample 0 learns the same."""
+    """The prediction of sample 1 does not affect the gradients of sample 0."""
     scene = make_scene(batch=2).exposed()
-    said = scene.d3vo_prediction(depth_times=1.1, right_times=0.9)
+    pred = scene.d3vo_prediction(depth_times=1.1, right_times=0.9)
     other = torch.tensor([1.0, 0.7], dtype=torch.float64)
     changed = replace(
-        said,
-        inverse_depth=tuple(m * other.view(2, 1, 1, 1) for m in said.inverse_depth),
-        inverse_depth_right=tuple(m * other.view(2, 1, 1, 1) for m in said.inverse_depth_right),
-        log_uncertainty=tuple(m * other.view(2, 1, 1, 1) for m in said.log_uncertainty),
-        brightness=said.brightness * other.view(2, 1, 1),
+        pred,
+        inverse_depth=tuple(m * other.view(2, 1, 1, 1) for m in pred.inverse_depth),
+        inverse_depth_right=tuple(m * other.view(2, 1, 1, 1) for m in pred.inverse_depth_right),
+        log_uncertainty=tuple(m * other.view(2, 1, 1, 1) for m in pred.log_uncertainty),
+        brightness=pred.brightness * other.view(2, 1, 1),
     )
     for name in ("inverse_depth", "inverse_depth_right", "log_uncertainty", "brightness"):
-        a, b = gradient(scene, said, name), gradient(scene, changed, name)
+        a, b = gradient(scene, pred, name), gradient(scene, changed, name)
         torch.testing.assert_close(a[0], b[0], rtol=1e-9, atol=1e-15)
         assert not torch.equal(a[1], b[1])
 
@@ -198,12 +195,12 @@ def scales_are_averaged(scene: Any) -> None:
     2^s.
     """
     scene = scene.exposed()
-    said = scene.d3vo_prediction(scales=4, depth_times=1.1, right_times=0.9)
-    full = report(scene, said).terms
+    pred = scene.d3vo_prediction(scales=4, depth_times=1.1, right_times=0.9)
+    full = report(scene, pred).terms
     expected = dict.fromkeys(full, 0.0)
     for s in range(4):
-        one = {f: (getattr(said, f)[s],) for f in ("inverse_depth", "inverse_depth_right", "log_uncertainty")}
-        for name, value in report(scene, replace(said, **one), smoothness=1e-3 / 2**s).terms.items():
+        one = {f: (getattr(pred, f)[s],) for f in ("inverse_depth", "inverse_depth_right", "log_uncertainty")}
+        for name, value in report(scene, replace(pred, **one), smoothness=1e-3 / 2**s).terms.items():
             expected[name] += float(value) / 4
     assert {name: float(value) for name, value in full.items()} == pytest.approx(expected, rel=1e-9)
     away = (scene.brightness[0] - torch.tensor([1.0, 0.0], dtype=torch.float64)).square().sum()
@@ -240,7 +237,7 @@ def saturation_is_of_all_channels(_: Any) -> None:
     card = torch.tensor([*colors.values(), (0.5, 0.5, 0.5), (0.97, 1, 1), (0.03, 0, 0)], dtype=torch.float64).T[
         None, :, None
     ]
-    assert brightness.saturated(card)[0, 0, 0].tolist() == [
+    assert brightness.find_saturated_pixels(card)[0, 0, 0].tolist() == [
         name in ("white", "black") for name in (*colors, "gray", "light", "dark")
     ]
 
@@ -281,7 +278,10 @@ class BrightnessOnTheView(TorchReprojector):
 class MinimumOverChannels(TorchReprojector):
     def _residuals(self, images: Tensor) -> Tensor:
         assert self.brightness is not None
-        a, b = images.flatten(0, 1), brightness.as_bright_as(images, self.images.target, self.brightness).flatten(0, 1)
+        a, b = (
+            images.flatten(0, 1),
+            brightness.apply_brightness(images, self.images.target, self.brightness).flatten(0, 1),
+        )
         each = 0.85 * ssim_distance(a, b) + 0.15 * (a - b).abs()
         return each.amin(dim=1).view(*images.shape[:2], *images.shape[3:])
 
@@ -299,9 +299,9 @@ class UncertaintyBeforeTheMinimum(SelfSupervisedLoss):
         s = prediction.log_uncertainty[0]
 
         class Weighing(TorchReprojector):
-            def __call__(self, *asked: Tensor) -> Reprojection:
+            def __call__(self, *leaf: Tensor) -> Reprojection:
                 self._residuals = lambda images: TorchReprojector._residuals(self, images) / s.exp() + s  # type: ignore[method-assign]
-                return super().__call__(*asked)
+                return super().__call__(*leaf)
 
         self.reprojector = Weighing
         return super()._compare(terms, sizes, replace(prediction, log_uncertainty=None), *others)
@@ -312,7 +312,7 @@ class RightViewWeighed(SelfSupervisedLoss):
         compared = super()._compare_right(terms, sizes, prediction, *others)
         assert prediction.log_uncertainty is not None
         residual = self.config.right_view * compared.minimum.residual
-        terms.add("right_view", 0, uncertainty.weighed_by_uncertainty(residual, prediction.log_uncertainty[0]).mean())
+        terms.add("right_view", 0, uncertainty.weight_by_uncertainty(residual, prediction.log_uncertainty[0]).mean())
         return compared
 
 
@@ -357,15 +357,20 @@ MISTAKES: dict[str, tuple[Any, str, Any, Callable[[Any], None]]] = {
     "A11 smooth metric depth": (vars(selfsup), "SMOOTHNESS", OfMetres, smoothness_has_no_unit),
     "A15 right view in the left minimum": (HERE, "LOSS", RightViewInTheMinimum, right_view_is_a_loss_of_its_own),
     "C Sigma before the minimum": (HERE, "LOSS", UncertaintyBeforeTheMinimum, uncertainty_weighs_the_minimum),
-    "C6 Sigma broadcast": (vars(selfsup), "weighed_by_uncertainty", all_pairs, samples_do_not_mix),
+    "C6 Sigma broadcast": (vars(selfsup), "weight_by_uncertainty", all_pairs, samples_do_not_mix),
     "C7 Sigma on the right view": (HERE, "LOSS", RightViewWeighed, right_view_is_a_loss_of_its_own),
     "C8 r times Sigma": (
         vars(uncertainty),
-        "weighed_by_uncertainty",
+        "weight_by_uncertainty",
         lambda r, s: r * s.exp() + s,
         uncertainty_is_least_at_the_residual,
     ),
-    "F6 saturated in any channel": (vars(brightness), "saturated", any_channel, saturation_is_of_all_channels),
+    "F6 saturated in any channel": (
+        vars(brightness),
+        "find_saturated_pixels",
+        any_channel,
+        saturation_is_of_all_channels,
+    ),
 }
 
 
@@ -381,16 +386,16 @@ def test_a_known_mistake_breaks_its_law(make_scene: MakeScene, monkeypatch: pyte
 def test_brightness_on_the_warped_source_is_least_at_one_over_the_gain(
     make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """How this mistake is told from others: gain 1.25 explains a source that was recorded at 0.8."""
+    """Identify this mistake: gain 1.25 explains a source recorded at 0.8."""
     scene = make_scene(names=("-1",))
     darker = replace(scene, targets=replace(scene.targets, sources=0.8 * scene.targets.sources))
 
     def best() -> float:
-        said = {
+        pred = {
             a: replace(scene.prediction(), brightness=torch.tensor([[[a, 0.0]]], dtype=torch.float64))
             for a in (0.64, 0.8, 1.0, 1.25)
         }
-        return min(said, key=lambda a: report(darker, said[a], auto_mask=False).terms["photometric"].item())
+        return min(pred, key=lambda a: report(darker, pred[a], auto_mask=False).terms["photometric"].item())
 
     assert best() == 0.8
     monkeypatch.setitem(HERE, "REPROJECTOR", BrightnessOnTheView)

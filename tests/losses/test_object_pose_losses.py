@@ -47,18 +47,18 @@ def test_dice_by_hand(logits: Tensor):
 
 def test_the_truth_costs_nothing_and_the_opposite_is_finite():
     for classes, least in ((CLASSES, True), ((CLASSES + 1) % 3, False)):
-        said = sure(classes).requires_grad_()
+        pred = sure(classes).requires_grad_()
         for loss in (mask.cross_entropy, mask.focal, mask.dice):
-            value = loss(said, CLASSES)
+            value = loss(pred, CLASSES)
             assert (float(value.sum().detach()) < 1e-6) == least
-            (gradient,) = torch.autograd.grad(value.sum(), said)
+            (gradient,) = torch.autograd.grad(value.sum(), pred)
             assert value.isfinite().all()
             assert gradient.isfinite().all()
     assert (mask.dice(sure(CLASSES), CLASSES) < 1e-6).all()
 
 
 def test_a_class_counts_the_same_however_small_and_the_background_not_at_all():
-    """One pixel of class 2 and two of class 1 missed: each is half of Dice; and twice the background is the same Dice."""
+    """Missing one pixel of class 2 and two of class 1 each count half; more background changes nothing."""
     missed_two, missed_one = sure(CLASSES.where(CLASSES != 2, 0)), sure(CLASSES.where(CLASSES != 1, 0))
     assert float(mask.dice(missed_two, CLASSES, smooth=1e-6)[0]) == pytest.approx(0.5, abs=1e-3)
     assert float(mask.dice(missed_one, CLASSES, smooth=1e-6)[0]) == pytest.approx(0.5, abs=1e-3)
@@ -72,15 +72,15 @@ def test_mask_gradients(logits: Tensor):
 
 
 def test_pixels_of_no_class_cost_nothing_and_have_no_slope(logits: Tensor):
-    """Whatever is said there; and Dice is that of the other pixels alone."""
+    """For any prediction there; Dice is computed from the other pixels only."""
     classes = CLASSES.clone()
     classes[0, :, 2] = mask.UNKNOWN
-    said = logits.clone().requires_grad_()
+    pred = logits.clone().requires_grad_()
     for loss in (mask.cross_entropy, mask.focal):
-        assert (loss(said, classes)[~mask.known(classes)] == 0).all()
-    assert_close(mask.dice(said, classes), mask.dice(said[..., :2], classes[..., :2]))
+        assert (loss(pred, classes)[~mask.known(classes)] == 0).all()
+    assert_close(mask.dice(pred, classes), mask.dice(pred[..., :2], classes[..., :2]))
     (gradient,) = torch.autograd.grad(
-        sum(loss(said, classes).sum() for loss in (mask.cross_entropy, mask.focal, mask.dice)), said
+        sum(loss(pred, classes).sum() for loss in (mask.cross_entropy, mask.focal, mask.dice)), pred
     )
     assert (gradient[0, :, :, 2] == 0).all()
     assert (gradient[0, :, :, :2] != 0).all()

@@ -53,13 +53,13 @@ def test_terms_by_hand(given):
 
 
 @pytest.mark.parametrize("name", OVERLAY_LOSSES)
-def test_what_has_no_label_is_neither_read_nor_taught(given, name):
-    """D-04, for every term; nor is what a wrong answer says there, be it NaN."""
+def test_unlabeled_pixels_are_neither_read_nor_trained(given, name):
+    """D-04, for every term; predictions there have no effect, even NaN."""
     log_depth, logits, true, mask = given
-    asked = log_depth.clone().requires_grad_()
-    report = only(**{name: 1.0})(asked, logits, true, mask)
+    leaf = log_depth.clone().requires_grad_()
+    report = only(**{name: 1.0})(leaf, logits, true, mask)
     report.total.backward()
-    assert (asked.grad[true == 0] == 0).all()
+    assert (leaf.grad[true == 0] == 0).all()
     wild = log_depth.where(true > 0, torch.nan)
     assert float(only(**{name: 1.0})(wild, logits, true, mask).total) == float(report.total.detach())
 
@@ -86,7 +86,7 @@ def test_another_unit_of_length_is_a_constant_that_cancels(given):
         torch.testing.assert_close(feet[name], metres[name])
 
 
-def test_ssim_knows_the_range_of_what_it_compares():
+def test_ssim_uses_the_range_of_its_inputs():
     """M-06: with the range of bytes on values in [0, 1], 1 - SSIM of noise is .1 times the squared error, and of no
     effect.
     """
@@ -112,10 +112,10 @@ def test_ssim_of_the_range_of_bytes_is_a_share_of_mse():
             )
             true = 0.5 + contrast * (wide[0] - 0.5)
             for reach in ratios:
-                said = (true + error * (wide[1] - 0.5)).requires_grad_()
-                distance = 2 * ssim_distance(said / reach, true / reach).mean()
-                mse = (said - true).square().mean()
-                of_ssim, of_mse = (torch.autograd.grad(x, said)[0].flatten() for x in (distance, mse))
+                pred = (true + error * (wide[1] - 0.5)).requires_grad_()
+                distance = 2 * ssim_distance(pred / reach, true / reach).mean()
+                mse = (pred - true).square().mean()
+                of_ssim, of_mse = (torch.autograd.grad(x, pred)[0].flatten() for x in (distance, mse))
                 ratios[reach].append(float((distance / mse).detach()))
                 cosines[reach].append(float(torch.nn.functional.cosine_similarity(of_ssim, of_mse, dim=0)))
     assert min(ratios[255.0]) > 1 / 8.5
@@ -163,8 +163,8 @@ def test_the_loss_of_a_batch_is_that_of_its_pixels_however_they_are_ordered(give
 @pytest.mark.parametrize(
     ("given_", "message"),
     [
-        ({**NONE, "mask_bce": 1.0, "depth_gradient": 1.0}, "leaves a constant open; no term says how far off depth is"),
-        ({**NONE, "depth_l1": 1.0}, "no term says how far off mask is"),
+        ({**NONE, "mask_bce": 1.0, "depth_gradient": 1.0}, "leaves a constant open; no term measures"),
+        ({**NONE, "depth_l1": 1.0}, "no term measures the error of the mask"),
         ({"min_depth": 9.0, "max_depth": 9.0}, "no label is left"),
     ],
 )
@@ -175,5 +175,5 @@ def test_losses_that_cannot_train_are_refused(given_, message):
 
 def test_maps_of_two_sizes_are_refused(given):
     log_depth, logits, true, mask = given
-    with pytest.raises(GeometryError, match="an answer that is enlarged first has round corners"):
+    with pytest.raises(GeometryError, match="resize the prediction to the labels"):
         OverlayLoss()(log_depth[..., ::2], logits[..., ::2], true, mask)

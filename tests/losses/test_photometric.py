@@ -8,7 +8,7 @@ import scipy.ndimage
 import torch
 from torch import Tensor
 
-from stadia.losses.photometric import minimum_reprojection, photometric_residual, residual_to_beat, ssim_distance
+from stadia.losses.photometric import identity_reprojection, minimum_reprojection, photometric_residual, ssim_distance
 
 
 def images(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -108,21 +108,21 @@ def test_minimum_does_not_depend_on_the_order_of_candidates() -> None:
     residuals, unwarped = images(2, 3, 6, 7, seed=9), images(2, 3, 6, 7, seed=10)
     seen = images(2, 3, 6, 7, seed=11) > 0.3
     names, order = ("-1", "+1", "stereo"), [2, 0, 1]
-    to_beat = residual_to_beat(unwarped, names)
-    shuffled_to_beat = residual_to_beat(unwarped[:, order], [names[i] for i in order])
-    assert torch.equal(shuffled_to_beat, to_beat[:, order])
-    minimum = minimum_reprojection(residuals, seen, unwarped, to_beat)
+    identity_residual = identity_reprojection(unwarped, names)
+    shuffled_to_beat = identity_reprojection(unwarped[:, order], [names[i] for i in order])
+    assert torch.equal(shuffled_to_beat, identity_residual[:, order])
+    minimum = minimum_reprojection(residuals, seen, unwarped, identity_residual)
     shuffled = minimum_reprojection(residuals[:, order], seen[:, order], unwarped[:, order], shuffled_to_beat)
     assert torch.equal(minimum.residual, shuffled.residual)
     number = torch.tensor([*order, *(3 + i for i in order), -1], dtype=torch.int8)
     assert torch.equal(minimum.winner, number[shuffled.winner.long()])
 
 
-def test_without_a_mask_to_win_it_equals_monodepth2() -> None:
+def test_without_auto_mask_it_equals_monodepth2() -> None:
     """One kind of source, everything in view: the minimum over unwarped and warped residuals together, as there."""
     residuals, unwarped = images(2, 2, 6, 7, seed=12), images(2, 2, 6, 7, seed=13)
     minimum = minimum_reprojection(
-        residuals, torch.ones_like(residuals, dtype=torch.bool), unwarped, residual_to_beat(unwarped, ("-1", "+1"))
+        residuals, torch.ones_like(residuals, dtype=torch.bool), unwarped, identity_reprojection(unwarped, ("-1", "+1"))
     )
     torch.testing.assert_close(
         minimum.residual, torch.cat([unwarped, residuals], dim=1).amin(1, keepdim=True), rtol=0, atol=0
@@ -144,7 +144,7 @@ def test_a_camera_at_rest_is_masked_and_trains_nothing() -> None:
 def test_a_camera_at_rest_does_not_blank_the_stereo_source() -> None:
     residuals = maps([0.0, 0.0, 0.0, 0.0], [0.1, 0.1, 0.3, 0.1]).requires_grad_()
     unwarped = maps([0.0, 0.0, 0.0, 0.0], [0.2, 0.2, 0.2, 0.2])
-    minimum = minimum_reprojection(residuals, EVERYWHERE, unwarped, residual_to_beat(unwarped, ("+1", "stereo")))
+    minimum = minimum_reprojection(residuals, EVERYWHERE, unwarped, identity_reprojection(unwarped, ("+1", "stereo")))
     minimum.residual.sum().backward()
     assert minimum.winner.flatten().tolist() == [
         1,
@@ -174,7 +174,7 @@ def test_a_candidate_out_of_view_leaves_the_pixel_to_the_others() -> None:
     assert residuals.grad[0, :, 0].tolist() == [[1, 0, 1, 0], [0, 1, 0, 0]]
 
 
-def test_without_auto_mask_the_best_seen_candidate_always_trains() -> None:
+def test_without_auto_mask_the_best_visible_candidate_always_trains() -> None:
     residuals = maps([0.9, 0.9, 0.9, 0.9], [0.8, 0.8, 0.8, 0.8])
     unwarped = torch.full_like(residuals, 0.1)
     minimum = minimum_reprojection(residuals, EVERYWHERE, unwarped, unwarped, auto_mask=False)
@@ -187,12 +187,12 @@ def test_a_worse_candidate_never_lowers_the_minimum() -> None:
     unwarped = images(1, 3, 20, 20, seed=14)
     seen = images(1, 3, 20, 20, seed=15) > 0.2
     residuals = images(1, 3, 20, 20, seed=16)
-    to_beat = residual_to_beat(unwarped, ("-1", "+1", "stereo"))
-    before = minimum_reprojection(residuals, seen, unwarped, to_beat).residual
+    identity_residual = identity_reprojection(unwarped, ("-1", "+1", "stereo"))
+    before = minimum_reprojection(residuals, seen, unwarped, identity_residual).residual
     for candidate in range(3):
         worse = residuals.clone()
         worse[:, candidate] += images(1, 20, 20, seed=17)
-        assert (minimum_reprojection(worse, seen, unwarped, to_beat).residual >= before).all()
+        assert (minimum_reprojection(worse, seen, unwarped, identity_residual).residual >= before).all()
         unseen = seen.clone()
         unseen[:, candidate] = False
-        assert (minimum_reprojection(residuals, unseen, unwarped, to_beat).residual >= before).all()
+        assert (minimum_reprojection(residuals, unseen, unwarped, identity_residual).residual >= before).all()

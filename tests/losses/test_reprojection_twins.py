@@ -69,13 +69,13 @@ def compare(
     """The comparison, and what an uneven weighting of its residual sends back: to inverse depth, transforms, and
     brightness if there is.
     """
-    asked = [x.clone().requires_grad_() for x in (inverse_depth, T_source_target, brightness) if x is not None]
-    brightness = None if brightness is None else asked[2]
-    result: Reprojection = reprojector(scene, ssim_weight=0.85, auto_mask=auto_mask, brightness=brightness)(*asked[:2])
+    leaves = [x.clone().requires_grad_() for x in (inverse_depth, T_source_target, brightness) if x is not None]
+    brightness = None if brightness is None else leaves[2]
+    result: Reprojection = reprojector(scene, ssim_weight=0.85, auto_mask=auto_mask, brightness=brightness)(*leaves[:2])
     weights = torch.linspace(0.5, 1.5, result.minimum.residual.numel(), dtype=inverse_depth.dtype).view_as(
         result.minimum.residual
     )
-    gradients = torch.autograd.grad((weights * result.minimum.residual).mean(), asked)
+    gradients = torch.autograd.grad((weights * result.minimum.residual).mean(), leaves)
     return result, *gradients
 
 
@@ -128,7 +128,7 @@ def test_saturated_pixels_train_no_brightness() -> None:
 
 
 def test_the_scene_has_everything_in_it() -> None:
-    """Else the comparison above would compare less than it says."""
+    """The comparison above covers all cases."""
     scene, inverse_depth, T_source_target = disorder(2, 3, 37, 53)
     result, depth_gradient, _ = compare(TorchReprojector, scene, inverse_depth, T_source_target)
     winner = result.minimum.winner
@@ -203,6 +203,6 @@ def test_without_a_gradient_nothing_is_kept() -> None:
     scene, inverse_depth, T_source_target = disorder(1, 3, 12, 17)
     with torch.no_grad():
         plain = FusedReprojector(scene, ssim_weight=0.85, auto_mask=True)(inverse_depth, T_source_target)
-    asked, _, _ = compare(FusedReprojector, scene, inverse_depth, T_source_target)
+    leaves, _, _ = compare(FusedReprojector, scene, inverse_depth, T_source_target)
     assert not plain.minimum.residual.requires_grad
-    assert torch.equal(plain.minimum.residual, asked.minimum.residual)
+    assert torch.equal(plain.minimum.residual, leaves.minimum.residual)

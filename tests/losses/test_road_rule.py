@@ -13,7 +13,7 @@ from stadia.losses.config import LossConfig
 from stadia.losses.photometric import minimum_reprojection
 from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.reprojection_fast import FusedReprojector
-from stadia.losses.road_rule import masked_but_for_the_road
+from stadia.losses.road_rule import lift_auto_mask_from_road
 from stadia.losses.selfsup import SelfSupervisedLoss
 
 H, W = 6, 8
@@ -21,7 +21,7 @@ EVERYWHERE = torch.ones(1, 2, H, W, dtype=torch.bool)
 
 
 def scene(masked_rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Residuals of two candidates (1, 2, H, W), and what they have to beat: the unwarped image wins in the lowest rows."""
+    """Return residuals of two candidates (1, 2, H, W) and of the unwarped image, which wins in the lowest rows."""
     residuals = torch.rand(1, 2, H, W, generator=torch.Generator().manual_seed(0)).double()
     unwarped = residuals + 0.1
     unwarped[:, :, H - masked_rows :] -= 0.2
@@ -34,7 +34,7 @@ def test_without_a_road_it_is_the_auto_mask():
     bare = minimum_reprojection(
         residuals, EVERYWHERE, beat.expand(-1, 2, -1, -1), beat.expand(-1, 2, -1, -1), auto_mask=False
     )
-    got = masked_but_for_the_road(bare, beat, torch.full_like(beat, 2), torch.zeros(1, 1, H, W, dtype=torch.bool))
+    got = lift_auto_mask_from_road(bare, beat, torch.full_like(beat, 2), torch.zeros(1, 1, H, W, dtype=torch.bool))
     assert torch.equal(got.residual, plain.residual)
     assert torch.equal(got.winner, plain.winner)
 
@@ -48,19 +48,19 @@ def test_the_road_is_unmasked_as_long_as_less_than_three_quarters_are_masked(mas
     bare = minimum_reprojection(
         residuals.requires_grad_(), EVERYWHERE, *[beat.expand(-1, 2, -1, -1)] * 2, auto_mask=False
     )
-    got = masked_but_for_the_road(bare, beat, torch.full_like(beat, 2), road)
+    got = lift_auto_mask_from_road(bare, beat, torch.full_like(beat, 2), road)
     slope = torch.autograd.grad(got.residual.sum(), residuals)[0].sum(1, keepdim=True)
     assert bool(slope[road].all()) is lifted
     assert not slope[..., H - masked_rows :, W // 2 :].any(), "what is no road stays masked"
     assert torch.equal(got.winner[road] < 2, torch.full((W // 2,), lifted))
 
 
-def test_what_no_source_sees_trains_nothing_on_the_road_either():
+def test_invisible_road_pixels_train_nothing():
     residuals, beat = scene(1)
     seen = EVERYWHERE.clone()
     seen[..., H - 1, :] = False
     bare = minimum_reprojection(residuals.requires_grad_(), seen, *[beat.expand(-1, 2, -1, -1)] * 2, auto_mask=False)
-    got = masked_but_for_the_road(bare, beat, torch.full_like(beat, 2), torch.ones(1, 1, H, W, dtype=torch.bool))
+    got = lift_auto_mask_from_road(bare, beat, torch.full_like(beat, 2), torch.ones(1, 1, H, W, dtype=torch.bool))
     assert (got.winner[..., H - 1, :] == -1).all()
     assert not torch.autograd.grad(got.residual.sum(), residuals)[0][..., H - 1, :].any()
 
@@ -117,7 +117,7 @@ def test_no_road_at_all_changes_nothing():
 
 def test_a_rig_needs_none():
     targets, prediction = batch()
-    with pytest.raises(GeometryError, match="neighbors in time alone"):
+    with pytest.raises(GeometryError, match="temporal neighbors only"):
         SelfSupervisedLoss()(
             replace(targets), prediction, ("-1", "stereo"), road=torch.ones(2, 1, 24, 40, dtype=torch.bool)
         )

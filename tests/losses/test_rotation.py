@@ -100,9 +100,9 @@ def test_the_mistake_does_not_rise():
 
 @pytest.mark.parametrize("name", ["-log", "neg_log"])
 def test_the_mistake_is_refused_by_name_with_the_reason(name: str):
-    with pytest.raises(ConfigError, match=rf"found '{name}'.* least value at 180 degrees.* take 'bounded_log'"):
+    with pytest.raises(ConfigError, match=rf"found '{name}'.* minimal at 180 degrees.* use 'bounded_log'"):
         ROTATION_LOSSES.load(name)
-    with pytest.raises(ConfigMistakes, match="it turns rotations away from the truth while it falls"):
+    with pytest.raises(ConfigMistakes, match="turns rotations away from the truth"):
         resolve(RotationLossConfig, {}, [f"name={name}"])
     with pytest.raises(ValidationError):
         RotationLossConfig(name=name)
@@ -128,7 +128,7 @@ def test_by_hand(degrees: float):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", LOSSES)
-def test_sign_does_not_matter_and_length_only_where_it_is_asked_for(name: str, kind: str):
+def test_sign_does_not_matter_and_length_only_with_the_norm_penalty(name: str, kind: str):
     q, true, symmetry = unit(100, torch.float32), unit(100, torch.float32), Symmetry.of([KINDS[kind]] * 100)
     loss = LOSSES[name]
     assert_close(loss(-q, true, symmetry), loss(q, true, symmetry), atol=1e-6, rtol=0)

@@ -225,7 +225,7 @@ def test_repeating_the_batch_changes_nothing(make_scene: MakeScene) -> None:
 
 
 def test_twice_the_resolution_changes_little(make_scene: MakeScene) -> None:
-    """Images of noise look alike at any resolution, so that only a sum in place of a mean can tell them apart."""
+    """Noise has equal statistics at any resolution, so only a sum instead of a mean would differ."""
     totals = []
     for height, width in ((64, 96), (128, 192)):
         scene, generator = make_scene(height=height, width=width), torch.Generator().manual_seed(0)
@@ -332,7 +332,7 @@ def test_runs_in_float32_under_autocast(make_scene: MakeScene) -> None:
 
 @REPROJECTORS
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_not_finite_shows_in_the_total(make_scene: MakeScene, reprojector: Any, value: float) -> None:
+def test_non_finite_values_reach_the_total(make_scene: MakeScene, reprojector: Any, value: float) -> None:
     """Such a transform sees no pixel, and a loss over seen pixels alone would go on as if all were well."""
     scene = make_scene()
     prediction = scene.prediction()
@@ -363,7 +363,7 @@ def test_the_compiled_loops_are_for_the_cpu() -> None:
 
 
 def test_unwarped_residual_is_the_images_own(make_scene: MakeScene) -> None:
-    """Where nothing is seen, the map shows what `residual_to_beat` says."""
+    """Invisible pixels have the residual of `identity_reprojection`."""
     scene = make_scene(names=("stereo",))
     lost = report(scene, scene.prediction(inverse_depth=torch.full_like(scene.inverse_depth, 200.0)))
     expected = photometric_residual(scene.targets.sources[:, 0], scene.targets.image)
@@ -380,7 +380,7 @@ def test_no_tensor_is_made_on_another_device(make_scene: MakeScene, monkeypatch:
 
 
 def test_the_readable_twin_compiles_to_one_graph(make_scene: MakeScene) -> None:
-    """For GPUs: `torch.compile` can take the whole loss. (Captured here; turning the graph into code takes a minute.)"""
+    """`torch.compile` captures the whole loss. (Generating the code would take a minute.)"""
     scene, names = make_scene(), ("-1", "+1", "stereo")
     loss, prediction = SelfSupervisedLoss(reprojector=TorchReprojector), scene.prediction(depth_times=1.1)
     captured = torch.compile(lambda p: loss(scene.targets, p, names).total, fullgraph=True, backend="eager")

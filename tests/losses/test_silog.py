@@ -11,13 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stadia.losses.silog import FAR_INVERSE_DEPTH, log_ratio, mean_of_labeled, pooled, silog_root, silog_variance
+from stadia.losses.silog import (
+    FAR_INVERSE_DEPTH,
+    log_ratio,
+    mean_over_labeled_images,
+    pooled,
+    silog_root,
+    silog_variance,
+)
 
 F64 = torch.float64
 
 
 def errors(batch: int, spread: float, bias: float, seed: int, dtype: torch.dtype = F64) -> tuple[Tensor, Tensor]:
-    """Errors of the logarithm (B, 1, 6, 7) and where they are known; the last image has none where there are several."""
+    """Return log errors (B, 1, 6, 7) and their mask; the last of several images has no labels."""
     generator = torch.Generator().manual_seed(seed)
     d = bias + spread * torch.randn(batch, 1, 6, 7, generator=generator, dtype=F64)
     known = torch.rand(batch, 1, 6, 7, generator=generator) < 0.4
@@ -46,7 +53,7 @@ def test_never_negative(batch, spread, bias, lam, dtype, seed):
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.5, 0.85, 1.0])
-def test_it_is_numpys(lam):
+def test_it_equals_numpy(lam):
     d, known = errors(3, 0.3, 0.2, 0)
     expected = [np.mean(x**2) - lam * np.mean(x) ** 2 for x in (d[i][known[i]].numpy() for i in (0, 1))]
     assert silog_variance(d, known, lam=lam).tolist() == pytest.approx([*expected, 0.0])
@@ -83,10 +90,10 @@ def breaks(form) -> set[str]:
     broken = set()
     for batch in (1, 2):
         d, known = errors(batch, 0.2, 1.0, 0)
-        asked = d.clone().requires_grad_()
-        form(asked, known).backward()
+        leaf = d.clone().requires_grad_()
+        form(leaf, known).backward()
         broken |= {"not negative"} if form(d, known) < 0 else set()
-        broken |= {"reads labels only"} if asked.grad[~known].any() else set()
+        broken |= {"reads labels only"} if leaf.grad[~known].any() else set()
         broken |= (
             {"the same for one image and its double"}
             if not math.isclose(form(d, known), form(d.repeat(2, 1, 1, 1), known.repeat(2, 1, 1, 1)))
@@ -104,7 +111,7 @@ def breaks(form) -> set[str]:
         (forgotten_mask, {"reads labels only"}),
     ],
 )
-def test_the_contract_catches_what_others_got_wrong(form, clauses):
+def test_loss_checks_catch_known_mistakes_of_other_implementations(form, clauses):
     assert breaks(form) == clauses
 
 
@@ -135,8 +142,8 @@ def test_the_root_has_a_finite_slope_at_the_truth_and_next_to_it():
 
 def test_which_images_enter_the_mean():
     values, known = torch.tensor([1.0, 7.0, 3.0]), torch.tensor([True, False, True]).view(3, 1, 1, 1)
-    assert mean_of_labeled(values, known) == 2
-    assert mean_of_labeled(values, known & False) == 0
+    assert mean_over_labeled_images(values, known) == 2
+    assert mean_over_labeled_images(values, known & False) == 0
 
 
 def test_the_logarithm_goes_on_as_its_tangent():

@@ -1,4 +1,4 @@
-"""Depth from labels: by hand, what a label is, what an image without one does, and one image's independence of another."""
+"""Sparse depth loss: values by hand, valid labels, images without labels, independence of images."""
 
 from __future__ import annotations
 
@@ -68,48 +68,48 @@ def test_terms_are_weighted_and_add_up() -> None:
 
 @pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
 def test_where_there_is_no_label_the_gradient_is_exactly_zero(part: str) -> None:
-    """D-04: whatever the prediction says there; every label of the part can move it."""
+    """D-04: for any prediction there; every label of the part can move it."""
     inverse_depth, true_m = scene()
     for nonsense in (0.1, 0.0, -3.0, torch.inf, torch.nan):
-        asked = inverse_depth.where(true_m > 0, nonsense).requires_grad_()
-        report = only(part)(asked, true_m)
+        leaf = inverse_depth.where(true_m > 0, nonsense).requires_grad_()
+        report = only(part)(leaf, true_m)
         report.total.backward()
         assert report.total.isfinite()
-        assert (asked.grad[true_m == 0] == 0).all()
-        assert asked.grad.isfinite().all()
-        assert asked.grad[true_m > 0].count_nonzero() > 0.7 * (true_m > 0).sum()
+        assert (leaf.grad[true_m == 0] == 0).all()
+        assert leaf.grad.isfinite().all()
+        assert leaf.grad[true_m > 0].count_nonzero() > 0.7 * (true_m > 0).sum()
 
 
 @pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
 @pytest.mark.parametrize("form", ["root", "variance"])
 def test_the_truth_costs_nothing_and_has_a_finite_gradient(part: str, form: str) -> None:
     _, true_m = scene(dtype=torch.float32)
-    asked = torch.where(true_m > 0, 1 / true_m, 0.3).requires_grad_()
-    report = only(part, silog_form=form)(asked, true_m)
+    leaf = torch.where(true_m > 0, 1 / true_m, 0.3).requires_grad_()
+    report = only(part, silog_form=form)(leaf, true_m)
     report.total.backward()
     assert 0 <= float(report.total.detach()) < 1e-5
-    assert asked.grad.isfinite().all()
+    assert leaf.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
 def test_an_image_without_labels_is_as_if_it_were_not_there(part: str) -> None:
     inverse_depth, true_m = scene(3)
     true_m[1] = 0
-    asked = inverse_depth.clone().requires_grad_()
-    total = only(part)(asked, true_m).total
+    leaf = inverse_depth.clone().requires_grad_()
+    total = only(part)(leaf, true_m).total
     total.backward()
     torch.testing.assert_close(total, only(part)(inverse_depth[[0, 2]], true_m[[0, 2]]).total)
-    assert (asked.grad[1] == 0).all()
+    assert (leaf.grad[1] == 0).all()
 
 
 @pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
 def test_a_batch_without_labels_is_zero_with_zero_gradient(part: str) -> None:
     inverse_depth, true_m = scene(2)
-    asked = inverse_depth.clone().requires_grad_()
-    total = only(part)(asked, 0 * true_m).total
+    leaf = inverse_depth.clone().requires_grad_()
+    total = only(part)(leaf, 0 * true_m).total
     total.backward()
     assert total == 0
-    assert (asked.grad == 0).all()
+    assert (leaf.grad == 0).all()
 
 
 @pytest.mark.parametrize("part", [name for name in SPARSE_DEPTH_LOSSES if name != "silog_pooled"])
@@ -127,9 +127,9 @@ def test_images_do_not_see_each_other(part: str) -> None:
     inverse_depth, true_m = scene(2)
     gradients = []
     for other in (1.0, 9.0):
-        asked = inverse_depth.clone().requires_grad_()
-        only(part)(asked * torch.tensor([1.0, other], dtype=F64).view(2, 1, 1, 1), true_m).total.backward()
-        gradients.append(asked.grad[0])
+        leaf = inverse_depth.clone().requires_grad_()
+        only(part)(leaf * torch.tensor([1.0, other], dtype=F64).view(2, 1, 1, 1), true_m).total.backward()
+        gradients.append(leaf.grad[0])
     torch.testing.assert_close(*gradients)
 
 
@@ -145,21 +145,21 @@ def test_the_pooled_one_is_that_of_a_single_image_and_sees_others() -> None:
 
 def test_only_depth_within_the_range_is_a_label() -> None:
     truth = torch.tensor([-5.0, 0.0, 0.9, 1.1, 79.0, 80.0, 300.0, torch.inf, torch.nan], dtype=F64).view(1, 1, 1, 9)
-    asked = torch.full_like(truth, 0.1).requires_grad_()
-    report = only("log_l1", min_depth_m=1.0)(asked, truth)
+    leaf = torch.full_like(truth, 0.1).requires_grad_()
+    report = only("log_l1", min_depth_m=1.0)(leaf, truth)
     report.total.backward()
     assert report.total.isfinite()
-    assert (asked.grad != 0).flatten().tolist() == [False, False, False, True, True, False, False, False, False]
+    assert (leaf.grad != 0).flatten().tolist() == [False, False, False, True, True, False, False, False, False]
 
 
 @pytest.mark.parametrize("inverse_depth", [0.0, -0.5, 1e-9, 1e-4, 1 / 500])
 def test_a_prediction_at_infinity_is_pulled_back(inverse_depth: float) -> None:
     """D-11: no clamp that would leave it there. The loss falls when such a pixel is brought nearer."""
     truth = torch.tensor([10.0, 10.0], dtype=F64).view(1, 1, 1, 2)
-    asked = torch.tensor([inverse_depth, 0.1], dtype=F64).view(1, 1, 1, 2).requires_grad_()
-    SparseDepthLoss()(asked, truth).total.backward()
-    assert asked.grad.isfinite().all()
-    assert asked.grad[0, 0, 0, 0] < 0
+    leaf = torch.tensor([inverse_depth, 0.1], dtype=F64).view(1, 1, 1, 2).requires_grad_()
+    SparseDepthLoss()(leaf, truth).total.backward()
+    assert leaf.grad.isfinite().all()
+    assert leaf.grad[0, 0, 0, 0] < 0
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
@@ -185,13 +185,13 @@ def test_half_precision_is_computed_in_full(part: str) -> None:
 @pytest.mark.parametrize("form", ["root", "variance"])
 def test_gradients_are_those_of_finite_differences(part: str, form: str) -> None:
     inverse_depth, true_m = scene(2, 0.8)
-    asked = inverse_depth[..., :4, :5].clone().requires_grad_()
+    leaf = inverse_depth[..., :4, :5].clone().requires_grad_()
     loss = only(part, silog_form=form)
-    assert torch.autograd.gradcheck(lambda x: loss(x, true_m[..., :4, :5]).total, (asked,))
+    assert torch.autograd.gradcheck(lambda x: loss(x, true_m[..., :4, :5]).total, (leaf,))
 
 
 @pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
-def test_it_goes_up_away_from_the_truth(part: str) -> None:
+def test_loss_rises_away_from_the_truth(part: str) -> None:
     """Along a line to something else, at every step."""
     _, true_m = scene()
     elsewhere, _ = scene(seed=1)

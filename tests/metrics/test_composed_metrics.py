@@ -85,7 +85,7 @@ def test_nothing_is_nan(given):
     assert not any(math.isnan(value) for found in (empty, missed, broken) for value in found.values())
 
 
-def test_perfect_and_constant_answers_have_the_scores_that_they_must_have(given):
+def test_scores_of_perfect_and_constant_predictions(given):
     _, mask, _, true = given
     known = true.where(true > 0, 5.0)
     perfect = scores(torch.where(mask, 50.0, -50.0), mask, known, true, order=list(range(7)), size=2)

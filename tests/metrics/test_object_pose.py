@@ -81,7 +81,7 @@ def test_the_exact_overlap_of_a_perfect_bottle_is_1_whatever_its_yaw():
         assert_close(spun, torch.ones(40, dtype=F64), atol=1e-6, rtol=0)
 
 
-def test_the_exact_overlap_knows_finite_turns():
+def test_exact_iou_includes_finite_symmetries():
     T, cube = poses(2), torch.full((2, 3), 0.1)
     true = objects(T, cube, symmetry=["none", [(math.cos(0.4), 0.0, math.sin(0.4), 0.0)]])
     found = METRICS["iou_3d"](objects(turned(T, (0.0, 1.0, 0.0), math.degrees(0.8)), cube), true)

@@ -1,4 +1,4 @@
-"""Matching and average precision: equal to plain Python on 1000 random sets, bounded, and blind to the order of images."""
+"""Matching and average precision: equal to plain Python on 1000 random sets, bounded, independent of image order."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ PLAIN_POSE = {
 
 
 def plain_scores(images: list[Comparison], classes: range, nocs: bool) -> dict[str, float]:
-    """Every number of the rules is written out here: hulls and a gate of .1 as NOCS has it, or oriented boxes and none."""
+    """The rules with explicit numbers: hulls and a gate of 0.1 as in NOCS, or oriented boxes and no gate."""
     by_class: dict[str, list[float]] = {name: [] for name in (*PLAIN_IOU, *PLAIN_POSE)}
     for class_id in classes:
         sets = []

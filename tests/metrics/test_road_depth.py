@@ -27,7 +27,7 @@ def test_a_road_seen_from_above_is_in_order_and_one_that_bends_up_is_not() -> No
     assert rows_out_of_order(depth, where).tolist() == [pytest.approx(5 / 20)]
 
 
-def test_a_image_without_a_road_says_nothing_of_its_rows() -> None:
+def test_an_image_without_road_gives_nan() -> None:
     depth, where = road()
     assert rows_out_of_order(depth, torch.zeros_like(where)).isnan().all()
 

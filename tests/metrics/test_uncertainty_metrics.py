@@ -144,7 +144,7 @@ def test_a_constant_is_worth_as_much_as_random_order(name: str, maps: Maps) -> N
     assert spearman(torch.ones_like(true), uncertainty, mask).isnan().all()
 
 
-def test_random_orders_are_what_random_says(maps: Maps) -> None:
+def test_random_orders_equal_the_random_curve(maps: Maps) -> None:
     """On average over 200 shuffles of one image, until a tenth of its pixels is left."""
     predicted, true, _, mask = (each[:1].expand(200, -1, -1) for each in maps)
     shuffled = torch.rand(true.shape, generator=torch.Generator().manual_seed(1), dtype=true.dtype)

@@ -37,7 +37,7 @@ def test_what_does_nothing_is_seldom_called_an_effect(noise):
     assert wrong <= null_studies.tolerance(200) == 18
 
 
-def test_what_does_something_is_found_as_often_as_theory_says():
+def test_power_equals_theory():
     _, found = null_studies.called(null_studies.NOISES["normal"], 3.0, studies=200, changes=1, seeds=5)
     assert found / 200 == pytest.approx(power(3.0, 2**0.5, 5), abs=3 * 0.03)
 

@@ -53,17 +53,17 @@ def depth_anything() -> Network:
     )
 
 
-def build(facts: Callable[[], Network], weights: Path | None = None, *, seed: int = 0, **config: Any) -> Dpt:
+def build(arch: Callable[[], Network], weights: Path | None = None, *, seed: int = 0, **config: Any) -> Dpt:
     """A network of these sizes, drawn by the seed, and then loaded where there are weights."""
     torch.manual_seed(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: facts))
+        patch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: arch))
         return Dpt(DptConfig(pretrained=weights is not None, weights=weights and str(weights), **config)).eval()
 
 
-def drawn(facts: Callable[[], Network]) -> Dpt:
+def drawn(arch: Callable[[], Network]) -> Dpt:
     """A network of which no two weights are alike, norms and biases not being 1 and 0."""
-    network = build(facts)
+    network = build(arch)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.02 * torch.randn_like(parameter)
@@ -143,7 +143,7 @@ def saved(folder: Path, weights: Weights) -> Path:
     return folder / "dpt.pt"
 
 
-def answers(network: Dpt) -> Tensor:
+def predict(network: Dpt) -> Tensor:
     with torch.no_grad():
         return network.raw(torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(1)))
 

@@ -44,7 +44,7 @@ def test_exact_attention_is_finite_in_every_precision(name: str, dtype: torch.dt
 
 
 @pytest.mark.parametrize("name", ["sdpa", "explicit"])
-def test_exact_attention_does_not_know_the_order_of_tokens(name: str) -> None:
+def test_exact_attention_is_permutation_equivariant(name: str) -> None:
     q, k, v = tokens()
     order = torch.randperm(481, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(
@@ -52,7 +52,7 @@ def test_exact_attention_does_not_know_the_order_of_tokens(name: str) -> None:
     )
 
 
-def test_the_map_says_who_looks_where() -> None:
+def test_the_attention_map_gives_the_weight_of_each_token() -> None:
     k = 40 * torch.eye(5)[None, None]
     looked_at = torch.tensor([3, 0, 4, 1, 2])
     weights = attention_map(k[:, :, looked_at], k)
@@ -62,7 +62,7 @@ def test_the_map_says_who_looks_where() -> None:
 
 
 def test_only_the_explicit_form_keeps_the_matrix_for_the_backward_pass() -> None:
-    """At 1216x352, two heads of it: queries, keys, values and answer against N x N numbers a head."""
+    """At 1216x352, two heads of it: queries, keys, values and output against N x N numbers a head."""
     q, k, v = (x.requires_grad_() for x in torch.randn(3, 1, 2, 22 * 76 + 1, 64))
     kept = {}
     for name in ("sdpa", "explicit"):
@@ -73,9 +73,9 @@ def test_only_the_explicit_form_keeps_the_matrix_for_the_backward_pass() -> None
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            said = exact(name)(q, k, v, (22, 76))
+            output = exact(name)(q, k, v, (22, 76))
         kept[name] = sum(storages.values())
-        said.sum().backward()
+        output.sum().backward()
     assert kept["explicit"] >= 2 * 1673**2 * 4
     assert kept["sdpa"] < 0.6 * kept["explicit"]
 

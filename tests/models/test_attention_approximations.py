@@ -14,9 +14,9 @@ from torch.nn import functional
 from stadia.models import ATTENTIONS
 from stadia.models.attention import attention_map
 from stadia.models.attention_config import AttentionConfig
-from stadia.models.memory_compressed import MemoryCompressed, tokens_in_windows
-from stadia.models.performer import Performer, exponents, favor, orthogonal_features
-from stadia.models.token_merging import TokenMerging, groups
+from stadia.models.memory_compressed import MemoryCompressedAttention, count_window_tokens
+from stadia.models.performer import PerformerAttention, favor_attention, log_random_features, orthogonal_features
+from stadia.models.token_merging import TokenMergingAttention, match_tokens
 
 GRID = (12, 40)
 APPROXIMATIONS = ("performer", "memory_compressed", "token_merging")
@@ -77,7 +77,7 @@ def test_without_compression_it_is_exact(name: str, settings: dict[str, float]) 
 
 
 def test_the_law_sees_a_temperature_of_the_whole_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mistake of a known library: 1 / sqrt(heads * d). It is also the largest error of all: 0.5 on smooth tokens."""
+    """Mistake of a known library: scale 1 / sqrt(heads * d). Its error on smooth tokens is 0.5."""
     whole = functional.scaled_dot_product_attention
 
     def too_warm(q: Tensor, k: Tensor, v: Tensor, **words: Tensor) -> Tensor:
@@ -85,8 +85,8 @@ def test_the_law_sees_a_temperature_of_the_whole_width(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("stadia.models.memory_compressed.functional.scaled_dot_product_attention", too_warm)
     q, k, v = random_tokens(8, grid=(5, 7), heads=3)
-    said = build("memory_compressed", heads=3, factor=1)(q, k, v, (5, 7))
-    assert (said - exact(q, k, v)).abs().max() > 0.05
+    output = build("memory_compressed", heads=3, factor=1)(q, k, v, (5, 7))
+    assert (output - exact(q, k, v)).abs().max() > 0.05
     assert 0.45 < error(build("memory_compressed"), *smooth_tokens((5, 16))) < 0.6
 
 
@@ -123,7 +123,7 @@ def test_equal_tokens_are_merged_without_loss() -> None:
 
 
 def test_keys_decide_what_is_merged() -> None:
-    """Where every query is the same they tell nothing, and merging by the keys is still without loss."""
+    """With equal queries the keys decide, and merging equal keys is lossless."""
     k, _, v = (
         torch.cat([x[:, :, :1], x[:, :, 1:].repeat_interleave(2, dim=2)], dim=2)
         for x in random_tokens(8, grid=(4, 3), heads=3)
@@ -137,7 +137,7 @@ def test_keys_decide_what_is_merged() -> None:
 def test_windows_are_the_squarest_and_wider_than_high() -> None:
     windows = {factor: AttentionConfig(factor=factor).window for factor in (1, 2, 3, 4, 5, 6, 9)}
     assert windows == {1: (1, 1), 2: (1, 2), 3: (1, 3), 4: (2, 2), 5: (1, 5), 6: (2, 3), 9: (3, 3)}
-    assert tokens_in_windows((3, 5), (2, 2)).tolist() == [4, 4, 2, 2, 2, 1]
+    assert count_window_tokens((3, 5), (2, 2)).tolist() == [4, 4, 2, 2, 2, 1]
 
 
 # -- how far off they are
@@ -159,7 +159,7 @@ def test_a_square_window_errs_less_than_a_shorter_line() -> None:
     )
 
 
-def test_merging_errs_less_the_less_it_merges() -> None:
+def test_merging_error_falls_with_the_merged_share() -> None:
     tokens = smooth_tokens((5, 16))
     errors = [error(build("token_merging", merge=merge), *tokens) for merge in (0.1, 0.25, 0.5)]
     assert errors == sorted(errors)
@@ -171,7 +171,7 @@ def test_performer_errs_more_the_longer_queries_and_keys_are(norm: float, betwee
     assert between[0] < error(build("performer"), *random_tokens(norm)) < between[1]
 
 
-def test_performer_knows_nothing_where_heads_are_as_long_as_gaussian_ones() -> None:
+def test_performer_is_uninformative_for_heads_with_gaussian_norms() -> None:
     """At |q| = sqrt(d) = 8 the mean of all values is nearer to exact attention than the estimate is; no more features
     help.
     """
@@ -187,7 +187,9 @@ def test_performer_is_right_on_average() -> None:
     torch.manual_seed(0)
     q, k = (2 * x / x.norm(dim=-1, keepdim=True) for x in torch.randn(2, 6, 16))
     draws = [orthogonal_features(44, 16) for _ in range(3000)]
-    estimates = torch.stack([(exponents(q, W).exp() @ exponents(k, W).exp().T) / len(W) for W in draws])
+    estimates = torch.stack(
+        [(log_random_features(q, W).exp() @ log_random_features(k, W).exp().T) / len(W) for W in draws]
+    )
     standard_error = estimates.std(dim=0) / len(draws) ** 0.5
     true = (q @ k.T / 4).exp()
     assert ((estimates.mean(dim=0) - true).abs() < 4 * standard_error).all()
@@ -216,10 +218,10 @@ def test_features_are_orthogonal_and_as_long_as_gaussian_ones() -> None:
 def test_finite_with_its_slopes_in_every_precision(name: str, dtype: torch.dtype, norm: float) -> None:
     attention = build(name, heads=2).to(dtype)
     q, k, v = (x.to(dtype).requires_grad_() for x in random_tokens(norm, heads=2))
-    said = attention(q, k, v, GRID)
-    assert said.dtype == dtype
-    said.float().square().mean().backward()
-    assert said.isfinite().all()
+    output = attention(q, k, v, GRID)
+    assert output.dtype == dtype
+    output.float().square().mean().backward()
+    assert output.isfinite().all()
     assert all(x.grad is not None and x.grad.isfinite().all() for x in (q, k, v))
 
 
@@ -243,7 +245,7 @@ def test_tokens_are_merged_alike_in_bfloat16() -> None:
 
 
 def finite_in_half_precision(estimate: Callable[..., Tensor], norm: float) -> float:
-    """The share of finite answers in float16, where the part itself computes in float32."""
+    """Return the share of finite outputs in float16, although the attention computes in float32."""
     torch.manual_seed(0)
     q, k, v = (x.half() for x in random_tokens(norm))
     return estimate(q, k, v, orthogonal_features(266, 64).half()).isfinite().float().mean().item()
@@ -251,11 +253,11 @@ def finite_in_half_precision(estimate: Callable[..., Tensor], norm: float) -> fl
 
 @pytest.mark.parametrize("norm", [4, 8, 12, 16])
 def test_the_joint_stabiliser_is_finite_in_half_precision(norm: float) -> None:
-    assert finite_in_half_precision(favor, norm) == 1
+    assert finite_in_half_precision(favor_attention, norm) == 1
 
 
-def test_the_law_sees_the_stabiliser_of_a_known_library() -> None:
-    """The maximum of W x' is subtracted and |x'|^2 / 2 comes on top, until nothing but the floor is left to divide by."""
+def test_the_check_detects_the_stabilizer_of_a_known_library() -> None:
+    """Mistake: the maximum of W x' alone is subtracted, so that only the floor is left in the denominator."""
 
     def estimate(q: Tensor, k: Tensor, v: Tensor, features: Tensor) -> Tensor:
         def phi(x: Tensor, over: tuple[int, ...]) -> Tensor:
@@ -272,13 +274,11 @@ def test_the_law_sees_the_stabiliser_of_a_known_library() -> None:
     assert finite_in_half_precision(estimate, 16) < 0.05
 
 
-def test_far_queries_and_keys_are_still_told_apart() -> None:
-    """Their features are all tiny: brought to a largest of 1 they stay above the floor, where every token gets the same
-    answer.
-    """
+def test_distant_queries_and_keys_stay_distinguishable() -> None:
+    """Tiny features are scaled to a maximum of 1, above the floor, where all tokens would get the same output."""
     _, k, v = random_tokens(40)
-    said = build("performer")(k, k, v, GRID)
-    assert (said - said.mean(dim=2, keepdim=True)).norm() > 0.05 * v.norm()
+    output = build("performer")(k, k, v, GRID)
+    assert (output - output.mean(dim=2, keepdim=True)).norm() > 0.05 * v.norm()
 
 
 def test_performer_computes_in_float32_whatever_is_around_it() -> None:
@@ -287,15 +287,15 @@ def test_performer_computes_in_float32_whatever_is_around_it() -> None:
     expected = attention(*(x.float() for x in rounded), GRID)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(attention(*(x.float() for x in rounded), GRID), expected, atol=0, rtol=0)
-        said = attention(*rounded, GRID)
-    torch.testing.assert_close(said, expected.bfloat16(), atol=0, rtol=0)
+        output = attention(*rounded, GRID)
+    torch.testing.assert_close(output, expected.bfloat16(), atol=0, rtol=0)
 
 
 # -- order of tokens
 # -----------------------------------------------------------------------------------------------------------
 
 
-def test_performer_does_not_know_the_order_of_tokens() -> None:
+def test_performer_is_permutation_equivariant() -> None:
     q, k, v = random_tokens(4)
     order = torch.randperm(481, generator=torch.Generator().manual_seed(1))
     attention = build("performer")
@@ -303,20 +303,20 @@ def test_performer_does_not_know_the_order_of_tokens() -> None:
     torch.testing.assert_close(moved, attention(q, k, v, GRID)[:, :, order], atol=1e-5, rtol=0)
 
 
-def test_compression_knows_the_places_of_keys_but_not_of_queries() -> None:
+def test_compression_depends_on_key_positions_but_not_on_query_positions() -> None:
     q, k, v = random_tokens(8)
     order = torch.randperm(481, generator=torch.Generator().manual_seed(1))
     attention = build("memory_compressed")
-    said = attention(q, k, v, GRID)
-    torch.testing.assert_close(attention(q[:, :, order], k, v, GRID), said[:, :, order], atol=1e-5, rtol=0)
-    assert (attention(q, k[:, :, order], v[:, :, order], GRID) - said).abs().max() > 0.1
+    output = attention(q, k, v, GRID)
+    torch.testing.assert_close(attention(q[:, :, order], k, v, GRID), output[:, :, order], atol=1e-5, rtol=0)
+    assert (attention(q, k[:, :, order], v[:, :, order], GRID) - output).abs().max() > 0.1
 
 
 # -- the features of performer
 # -------------------------------------------------------------------------------------------------
 
 
-def passes(attention: Performer, count: int) -> list[int]:
+def passes(attention: PerformerAttention, count: int) -> list[int]:
     """The checksum of the features after each of so many forward passes."""
     q, k, v = random_tokens(2, grid=(2, 3), heads=2)
     return [(attention(q, k, v, (2, 3)), attention.checksum())[1] for _ in range(count)]
@@ -367,18 +367,18 @@ def test_the_most_similar_pairs_are_joined() -> None:
     metric = torch.stack([a, a, 6 * a + 8 * b, 0.9 * b + 0.3 * c, a])[
         None
     ]  # the first is a class token; length is no likeness
-    assert groups(metric, 1, first=1).tolist() == [[0, 3, 1, 2, 3]]
-    assert groups(metric, 2, first=1).tolist() == [[0, 2, 1, 1, 2]]
+    assert match_tokens(metric, 1, first=1).tolist() == [[0, 3, 1, 2, 3]]
+    assert match_tokens(metric, 2, first=1).tolist() == [[0, 2, 1, 1, 2]]
 
 
 def test_the_class_token_is_never_merged() -> None:
     """Though every token is like it."""
     q = torch.ones(1, 2, 13, 8)
     v = torch.arange(13.0).view(1, 1, 13, 1).expand(1, 2, 13, 8)
-    group = groups(q.mean(dim=1), 6, first=1)
+    group = match_tokens(q.mean(dim=1), 6, first=1)
     assert group[0].tolist().count(group[0, 0]) == 1
     assert sorted(set(group[0].tolist())) == list(range(7))
-    torch.testing.assert_close(TokenMerging(AttentionConfig(merge=0.5), 2, 8)(q, q, v, (3, 4)), exact(q, q, v))
+    torch.testing.assert_close(TokenMergingAttention(AttentionConfig(merge=0.5), 2, 8)(q, q, v, (3, 4)), exact(q, q, v))
 
 
 # -- parts of a network
@@ -389,7 +389,7 @@ def test_compression_starts_from_the_mean_and_its_parameters_are_the_published_n
     for factor, parameters in ((2, 99_072), (3, 148_224)):
         attention = build("memory_compressed", factor=factor)
         assert sum(p.numel() for p in attention.parameters()) == parameters
-    assert isinstance(attention, MemoryCompressed)
+    assert isinstance(attention, MemoryCompressedAttention)
     kernel = attention.weight.view(12, 64, 64, 3)
     torch.testing.assert_close(kernel, torch.eye(64)[None, :, :, None].expand_as(kernel) / 3)
 

@@ -38,7 +38,7 @@ def test_the_rest_of_a_block() -> None:
 
 
 @pytest.mark.parametrize("config", [PERFORMER, HALF, THIRD, AttentionConfig(name="memory_compressed", factor=4)])
-def test_it_breaks_even_where_it_says(config: AttentionConfig) -> None:
+def test_costs_are_equal_at_the_break_even_length(config: AttentionConfig) -> None:
     even = break_even_tokens(config, 12, 64)
     assert even is not None
     for tokens, cheaper in ((even - 12, False), (even + 12, True)):
@@ -64,7 +64,7 @@ def test_merging_takes_fewer_multiplications_from_the_start_and_exact_attention_
         assert break_even_tokens(never, 12, 64) is None
 
 
-def test_a_run_is_told_in_one_line() -> None:
+def test_cost_is_described_in_one_line() -> None:
     assert cost_line(PERFORMER, (12, 40), 12, 64) == (
         "attention performer on 481 tokens: 0.393 GMAC a layer, 10% of the block, 1.11 times exact attention; "
         "fewer multiplications above 532 tokens"

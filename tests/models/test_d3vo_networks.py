@@ -15,7 +15,7 @@ from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.geometry.brightness import inverse_brightness
 from stadia.models import POSE_HEADS, POSE_NETS
-from stadia.models.brightness import brightness_from_logits, change_of_moments
+from stadia.models.brightness import compare_image_moments, decode_brightness
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.models.depth_net import LOG_UNCERTAINTY, DepthNet, bounded_log_uncertainty
@@ -51,7 +51,7 @@ def batch_of(names: tuple[str, ...] = NAMES, size: tuple[int, int] = SIZE) -> Ba
 
 
 def disturb(model: nn.Module, std: float = 3.0) -> None:
-    """Brightness heads that say something, as after training."""
+    """Set nonzero brightness heads, as after training."""
     for head in (model.pose.gain, model.pose.offset):
         nn.init.normal_(head[-1].weight, std=std)
 
@@ -60,12 +60,12 @@ def disturb(model: nn.Module, std: float = 3.0) -> None:
 # -------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_asked_for_is_not_said() -> None:
+def test_outputs_that_are_not_configured_are_none() -> None:
     prediction = built()(batch_of())
     assert (prediction.inverse_depth_right, prediction.log_uncertainty, prediction.brightness) == (None, None, None)
 
 
-def test_each_map_is_said_at_each_scale() -> None:
+def test_each_map_is_predicted_at_each_scale() -> None:
     prediction = built(right_view=True, uncertainty=True)(batch_of())
     for maps in (prediction.inverse_depth, prediction.inverse_depth_right, prediction.log_uncertainty):
         assert [tuple(map_.shape) for map_ in maps] == [(2, 1, 64 >> s, 96 >> s) for s in range(4)]
@@ -83,22 +83,22 @@ def test_the_maps_start_at_the_start_depth_and_at_no_uncertainty(right_view: boo
 def test_the_views_and_the_uncertainty_are_separate_maps() -> None:
     """Each has weights of its own: a gradient of one leaves the heads of the others alone."""
     depth = built(right_view=True, uncertainty=True).depth
-    for said in range(3):
-        maps = depth(batch_of().inputs.image)[said]
+    for output in range(3):
+        maps = depth(batch_of().inputs.image)[output]
         weight = depth.decoder.heads["1"].weight
         (gradient,) = torch.autograd.grad(maps[0].sum(), weight)
-        assert [bool(channel.abs().sum() > 0) for channel in gradient] == [channel == said for channel in range(3)]
+        assert [bool(channel.abs().sum() > 0) for channel in gradient] == [channel == output for channel in range(3)]
 
 
 def test_log_uncertainty_is_bounded_and_keeps_a_slope() -> None:
     logit = torch.tensor([-60.0, -6.0, -1e-3, 0.0, 1e-3, 2.0, 10.0], dtype=torch.float64, requires_grad=True)
-    said = bounded_log_uncertainty(logit)
-    (slope,) = torch.autograd.grad(said.sum(), logit)
-    assert (said.diff() > 0).all()
-    assert said.min() >= LOG_UNCERTAINTY[0]
-    assert said.max() <= LOG_UNCERTAINTY[1]
+    output = bounded_log_uncertainty(logit)
+    (slope,) = torch.autograd.grad(output.sum(), logit)
+    assert (output.diff() > 0).all()
+    assert output.min() >= LOG_UNCERTAINTY[0]
+    assert output.max() <= LOG_UNCERTAINTY[1]
     assert (slope > 0).all()
-    torch.testing.assert_close(said[2:5], logit[2:5], rtol=1e-6, atol=0)
+    torch.testing.assert_close(output[2:5], logit[2:5], rtol=1e-6, atol=0)
     torch.testing.assert_close(slope[2:5], torch.ones(3, dtype=torch.float64), rtol=1e-6, atol=0)
 
 
@@ -124,7 +124,7 @@ def test_brightness_starts_at_exactly_one_and_zero(pose_net: str, pose_head: str
 
 def test_brightness_is_bounded_in_both_orders() -> None:
     logits = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1000
-    for brightness in (said := brightness_from_logits(logits, 0.1), inverse_brightness(said)):
+    for brightness in (output := decode_brightness(logits, 0.1), inverse_brightness(output)):
         assert brightness[:, 0].min() >= 0.5 - 1e-12
         assert brightness[:, 0].max() <= 2 + 1e-12
         assert brightness[:, 1].abs().max() <= 0.5 + 1e-12
@@ -133,42 +133,42 @@ def test_brightness_is_bounded_in_both_orders() -> None:
 
 def test_its_scale_is_the_slope_at_the_start() -> None:
     logits = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    gain, offset = brightness_from_logits(logits, 0.1)
+    gain, offset = decode_brightness(logits, 0.1)
     assert torch.autograd.grad(gain, logits, retain_graph=True)[0].tolist() == pytest.approx([0.1, 0])
     assert torch.autograd.grad(offset, logits)[0].tolist() == pytest.approx([0, 0.1])
 
 
-def test_the_other_order_undoes_it_and_is_said_by_the_negated_logits() -> None:
+def test_swapped_images_give_the_inverse_by_negated_logits() -> None:
     logits = torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 5
-    brightness, value = brightness_from_logits(logits, 0.1), torch.rand(50, dtype=torch.float64)
+    brightness, value = decode_brightness(logits, 0.1), torch.rand(50, dtype=torch.float64)
     gain, offset = brightness.unbind(-1)
     back, less = inverse_brightness(brightness).unbind(-1)
     torch.testing.assert_close(back * (gain * value + offset) + less, value)
-    torch.testing.assert_close(inverse_brightness(brightness), brightness_from_logits(-logits, 0.1))
+    torch.testing.assert_close(inverse_brightness(brightness), decode_brightness(-logits, 0.1))
     torch.testing.assert_close(inverse_brightness(inverse_brightness(brightness)), brightness)
 
 
-def test_moments_of_one_image_in_two_exposures_say_them_and_the_other_order_negates() -> None:
+def test_moments_of_two_exposures_give_gain_and_offset_and_swapping_negates_them() -> None:
     earlier = torch.rand(4, 3, 20, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     gain, offset = torch.tensor([[0.7, 0.9, 1.2, 1.5], [0.1, -0.05, 0.02, 0.0]], dtype=torch.float64)
-    moments = change_of_moments(earlier, gain[:, None, None, None] * earlier + offset[:, None, None, None])
+    moments = compare_image_moments(earlier, gain[:, None, None, None] * earlier + offset[:, None, None, None])
     torch.testing.assert_close(
         moments.double(), torch.stack((gain.log(), offset / gain.sqrt()), dim=-1), atol=1e-5, rtol=0
     )
     torch.testing.assert_close(
-        change_of_moments(gain[:, None, None, None] * earlier + offset[:, None, None, None], earlier), -moments
+        compare_image_moments(gain[:, None, None, None] * earlier + offset[:, None, None, None], earlier), -moments
     )
 
 
-def test_a_image_of_one_color_says_no_gain() -> None:
+def test_an_image_of_one_color_gives_gain_one() -> None:
     flat, other = torch.full((1, 3, 8, 8), 0.4), torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     for pair in ((flat, other), (other, flat), (flat, flat + 0.1)):
-        assert change_of_moments(*pair)[0, 0] == 0
-    assert change_of_moments(flat, flat + 0.1)[0, 1] == pytest.approx(0.1)
+        assert compare_image_moments(*pair)[0, 0] == 0
+    assert compare_image_moments(flat, flat + 0.1)[0, 1] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("pose_net", POSE_NETS)
-def test_weights_of_a_tenth_say_the_exposure_that_the_moments_show(pose_net: str) -> None:
+def test_weights_of_a_tenth_predict_the_exposure_of_the_moments(pose_net: str) -> None:
     model = built(brightness=True, pose_net=pose_net).eval()
     torch.nn.init.eye_(model.pose.from_moments.weight).data.div_(10)
     picture = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(0))
@@ -194,7 +194,7 @@ def test_a_source_before_the_target_has_the_inverse_of_the_pair_in_order_of_time
     torch.testing.assert_close(seen(earlier, later, "stereo"), forward, msg="of the rig the target is first")
 
 
-def test_the_rigs_transform_stays_where_the_stereo_pair_is_asked_for_its_brightness() -> None:
+def test_the_rig_transform_stays_when_brightness_of_the_stereo_pair_is_predicted() -> None:
     batch = batch_of()
     with_brightness, without = built(brightness=True)(batch), built()(batch)
     assert torch.equal(with_brightness.T_source_target[:, 2], batch.inputs.T_source_target_rig[:, 2])
@@ -209,7 +209,7 @@ def test_the_rigs_transform_stays_where_the_stereo_pair_is_asked_for_its_brightn
 @pytest.mark.parametrize("pose_head", POSE_HEADS)
 @pytest.mark.parametrize("pose_net", POSE_NETS)
 def test_every_choice_predicts_and_learns(pose_net: str, pose_head: str) -> None:
-    """The parts of the pose network too, once brightness says anything but its start."""
+    """The parts of the pose network too, once brightness differs from its initial value."""
     model = built(
         pose_net=pose_net, pose_head=pose_head, brightness=True, right_view=True, uncertainty=True, rotation="euler"
     )
@@ -233,10 +233,10 @@ def test_a_head_that_averages_takes_images_of_any_size(pose_net: str, pose_head:
 
 
 @pytest.mark.parametrize("pose_net", POSE_NETS)
-def test_a_linear_head_says_the_size_that_it_is_bound_to(pose_net: str) -> None:
+def test_a_linear_head_names_the_required_size_in_its_error(pose_net: str) -> None:
     model = built(pose_net=pose_net, pose_head="linear")
     model(batch_of())
-    with pytest.raises(ConfigError, match=r"found a map of \dx\d, expected \dx\d, that of the training's images"):
+    with pytest.raises(ConfigError, match=r"found a map of \dx\d; expected \dx\d, that of the training's images"):
         model(batch_of(size=(192, 288)))
     with pytest.raises(ConfigError, match="found no image size"):
         DepthAndMotion(changed(pose_net=pose_net, pose_head="linear"))
@@ -265,7 +265,7 @@ def test_a_shared_encoder_is_one_encoder() -> None:
     assert model.weights == {"encoder": "random"}
 
 
-def test_weights_are_told_of_the_encoders_that_there_are() -> None:
+def test_weights_are_reported_for_existing_encoders() -> None:
     assert built().weights == {"encoder": "random", "pose_encoder": "random"}
     assert built(pose_net="d3vo").weights == {"encoder": "random"}
     assert SMALL.encoders(motion=True) == (SMALL.encoder, SMALL.pose_encoder)

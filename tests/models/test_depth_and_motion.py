@@ -53,7 +53,7 @@ def test_maps_halve_from_scale_to_scale(model: DepthAndMotion) -> None:
     assert prediction.T_source_target.shape == (2, 3, 4, 4)
 
 
-def test_an_untrained_network_answers_its_start_depth(model: DepthAndMotion) -> None:
+def test_an_untrained_network_predicts_its_initial_depth(model: DepthAndMotion) -> None:
     for inverse_depth in model(batch_of(("stereo",))).inverse_depth:
         assert (1 / inverse_depth).median().item() == pytest.approx(SMALL.start_depth_m, rel=0.1)
 

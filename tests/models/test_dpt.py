@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from stadia.core.config import resolve
 from stadia.core.errors import ConfigError
 from stadia.models import ATTENTIONS, NETWORKS, dpt, dpt_networks
-from stadia.models.dpt import SMALLEST, Dpt, check_network
-from stadia.models.dpt_blocks import SelfAttention, embed, places, resize_positions
+from stadia.models.dpt import MIN_INVERSE_DEPTH, Dpt, check_network
+from stadia.models.dpt_blocks import SelfAttention, embed_image, make_sincos_positions, resize_position_embeddings
 from stadia.models.dpt_config import KITTI, NYU, DptConfig
 from stadia.models.dpt_networks import Network
 
@@ -56,14 +56,14 @@ def test_parts_of_the_hybrid_have_the_published_sizes() -> None:
         ("depth-anything-large", 1024, 24, 16, (4, 11, 17, 23), 256),
     ],
 )
-def test_what_no_weight_tells_is_as_published(
+def test_settings_that_weights_do_not_contain_are_as_published(
     name: str, width: int, blocks: int, heads: int, hooks: tuple[int, ...], fusion: int
 ) -> None:
     """Weights of a file fit whatever the number of heads and the hooks are (DPT, section 3; Depth Anything V2, table of
     its models).
     """
     network = on_meta(name)
-    assert (network.facts.blocks, network.facts.heads, network.facts.hooks) == (blocks, heads, hooks)
+    assert (network.arch.blocks, network.arch.heads, network.arch.hooks) == (blocks, heads, hooks)
     assert network._body.embeddings.cls_token.shape[-1] == width
     assert network.network.neck.convs[0].out_channels == fusion
     assert {m.heads for m in network.modules() if isinstance(m, SelfAttention)} == {heads}
@@ -91,15 +91,15 @@ def test_no_network_has_batch_norm_and_no_decoder_has_any(name: str) -> None:
 @pytest.mark.parametrize("size", [(64, 96), (96, 64), (32, 160)])
 def test_a_image_of_any_multiple_of_the_stride_comes_back_in_its_size(tiny: Dpt, size: tuple[int, int]) -> None:
     with torch.no_grad():
-        said = tiny(torch.rand(2, 3, *size))
-    assert said.shape == (2, 1, *size)
-    assert said.dtype == torch.float32
-    assert said.min() >= SMALLEST
+        output = tiny(torch.rand(2, 3, *size))
+    assert output.shape == (2, 1, *size)
+    assert output.dtype == torch.float32
+    assert output.min() >= MIN_INVERSE_DEPTH
 
 
 def test_a_size_that_does_not_divide_names_the_nearest_that_does(tiny: Dpt) -> None:
     with pytest.raises(
-        ConfigError, match=r"image size for 'dpt-tiny': found 100x60, expected multiples of 32; take 96x64"
+        ConfigError, match=r"image size for 'dpt-tiny': found 100x60; expected multiples of 32. Fix: take 96x64"
     ):
         tiny(torch.rand(1, 3, 60, 100))
 
@@ -122,26 +122,26 @@ def test_a_image_is_normalized_inside(tiny: Dpt) -> None:
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 def test_places_stay_as_they_are_on_the_grid_that_they_were_trained_on(mode: str) -> None:
     positions = torch.randn(1, 1 + 36, 8)
-    assert torch.equal(resize_positions(positions, (6, 6), mode), positions)
+    assert torch.equal(resize_position_embeddings(positions, (6, 6), mode), positions)
 
 
 def test_places_of_another_grid_are_interpolated_with_align_corners_false_and_the_class_tokens_is_kept() -> None:
     positions = torch.cat(
         (torch.full((1, 1, 1), 7.0), torch.tensor([0.0, 1, 0, 1]).view(1, 4, 1)), dim=1
     )  # a 2x2 grid, rising with x
-    resized = resize_positions(positions, (1, 4), "bilinear")
+    resized = resize_position_embeddings(positions, (1, 4), "bilinear")
     assert resized.flatten().tolist() == [7.0, 0.0, 0.25, 0.75, 1.0]  # with align_corners=True: 0, 1/3, 2/3, 1
 
 
 def test_places_are_row_after_row_like_the_tokens() -> None:
     rows = torch.arange(4.0).repeat_interleave(4).view(1, 16, 1)
-    resized = resize_positions(torch.cat((torch.zeros(1, 1, 1), rows), dim=1), (2, 3), "bilinear")
+    resized = resize_position_embeddings(torch.cat((torch.zeros(1, 1, 1), rows), dim=1), (2, 3), "bilinear")
     assert resized[0, 1:, 0].view(2, 3).tolist() == [[0.5] * 3, [2.5] * 3]
 
 
-def test_a_random_networks_places_tell_each_other_apart(tiny: Dpt) -> None:
+def test_random_position_embeddings_are_distinct(tiny: Dpt) -> None:
     drawn = tiny.network.dpt.embeddings.position_embeddings[0, 1:]
-    torch.testing.assert_close(drawn.detach(), places(24, 128))
+    torch.testing.assert_close(drawn.detach(), make_sincos_positions(24, 128))
     assert torch.cdist(drawn, drawn).fill_diagonal_(1).min() > 0.1
 
 
@@ -181,20 +181,20 @@ def depth_anything() -> Network:
 SHRUNKEN = [hybrid, plain, depth_anything]
 
 
-def build(facts: Callable[[], Network], **config: Any) -> Dpt:
+def build(arch: Callable[[], Network], **config: Any) -> Dpt:
     """A network of these sizes under the name of the default one."""
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: facts))
+        patch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: arch))
         return Dpt(DptConfig(**{"pretrained": False, **config})).eval()
 
 
-@pytest.mark.parametrize("facts", SHRUNKEN)
-def test_it_answers_what_transformers_own_network_answers(facts: Callable[[], Network]) -> None:
+@pytest.mark.parametrize("arch", SHRUNKEN)
+def test_output_equals_that_of_transformers_own_network(arch: Callable[[], Network]) -> None:
     """Of the only size that transformers' hybrid takes; its attention, padding, places, hooks and head are replaced or
     run by us.
     """
-    ours, theirs = build(facts), facts().build().eval()
+    ours, theirs = build(arch), arch().build().eval()
     theirs.load_state_dict(ours.network.state_dict())
     side = 56 if ours.stride == 14 else 384
     image = torch.rand(1, 3, side, side)
@@ -204,18 +204,18 @@ def test_it_answers_what_transformers_own_network_answers(facts: Callable[[], Ne
         torch.testing.assert_close(ours.raw(image), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("facts", SHRUNKEN)
-def test_tokens_of_another_size_are_those_of_transformers(facts: Callable[[], Network]) -> None:
-    ours, theirs = build(facts), facts().build().eval()
+@pytest.mark.parametrize("arch", SHRUNKEN)
+def test_tokens_of_another_size_are_those_of_transformers(arch: Callable[[], Network]) -> None:
+    ours, theirs = build(arch), arch().build().eval()
     theirs.load_state_dict(ours.network.state_dict())
     image = torch.rand(2, 3, 70, 98) if ours.stride == 14 else torch.rand(2, 3, 64, 96)
     with torch.no_grad():
-        tokens, grid, _ = embed(ours._body.embeddings, image, ours.facts.positions)
-        if facts is depth_anything:
+        tokens, grid, _ = embed_image(ours._body.embeddings, image, ours.arch.positions)
+        if arch is depth_anything:
             expected = theirs.backbone.embeddings(image)
         else:
             expected = theirs.dpt.embeddings(
-                image, **({"interpolate_pos_encoding": True} if facts is hybrid else {})
+                image, **({"interpolate_pos_encoding": True} if arch is hybrid else {})
             ).last_hidden_states
     assert grid == ((5, 7) if ours.stride == 14 else (4, 6))
     torch.testing.assert_close(tokens, expected)
@@ -231,9 +231,9 @@ def test_blocks_behind_the_last_that_the_decoder_sees_are_not_run() -> None:
     assert seen == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("facts", SHRUNKEN)
-def test_what_trains_is_exactly_what_the_answer_depends_on(facts: Callable[[], Network]) -> None:
-    network = build(facts)
+@pytest.mark.parametrize("arch", SHRUNKEN)
+def test_trainable_parameters_are_those_with_effect_on_the_output(arch: Callable[[], Network]) -> None:
+    network = build(arch)
     network(torch.rand(2, 3, 2 * network.stride, 2 * network.stride)).log().mean().backward()
     unused = {name for name, p in network.named_parameters() if p.grad is None}
     assert unused == {name for name, p in network.named_parameters() if not p.requires_grad}
@@ -248,19 +248,19 @@ def test_what_trains_is_exactly_what_the_answer_depends_on(facts: Callable[[], N
 # -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("facts", SHRUNKEN)
-def test_every_block_has_an_attention_of_its_own(facts: Callable[[], Network]) -> None:
+@pytest.mark.parametrize("arch", SHRUNKEN)
+def test_every_block_has_an_attention_of_its_own(arch: Callable[[], Network]) -> None:
     """One instance that all blocks shared is how others' comparison of attentions came about."""
-    network = build(facts, attention={"name": "memory_compressed"})
+    network = build(arch, attention={"name": "memory_compressed"})
     cores = [m.core for m in network.modules() if isinstance(m, SelfAttention)]
-    assert len({id(core) for core in cores}) == len(cores) == network.facts.blocks
+    assert len({id(core) for core in cores}) == len(cores) == network.arch.blocks
     memory = [p.data_ptr() for core in cores for p in core.parameters()]
-    assert len(set(memory)) == len(memory) >= network.facts.blocks
+    assert len(set(memory)) == len(memory) >= network.arch.blocks
 
 
-@pytest.mark.parametrize("facts", SHRUNKEN)
-def test_the_grid_reaches_the_attention_and_projections_stay(facts: Callable[[], Network]) -> None:
-    network = build(facts)
+@pytest.mark.parametrize("arch", SHRUNKEN)
+def test_the_grid_reaches_the_attention_and_projections_stay(arch: Callable[[], Network]) -> None:
+    network = build(arch)
     before = network.network.state_dict().keys()
     seen = []
     for module in network.modules():
@@ -270,7 +270,7 @@ def test_the_grid_reaches_the_attention_and_projections_stay(facts: Callable[[],
         network(torch.rand(2, 3, 2 * network.stride, 4 * network.stride))
     height, width = (2, 4) if network.stride == 14 else (4, 8)
     assert seen == [((2, 4, 1 + height * width, 8), (height, width))] * 4
-    assert before == network.facts.build().state_dict().keys()
+    assert before == network.arch.build().state_dict().keys()
 
 
 class Nothing(nn.Module):
@@ -300,15 +300,15 @@ def without_attention(network: Dpt) -> Dpt:
 
 
 def seen_in(network: Dpt) -> Tensor:
-    """What an image makes of the answer, without its mean, to which nothing that is seen contributes."""
+    """Return the output for an image minus its mean, which does not depend on the image."""
     image = torch.rand(1, 3, 2 * network.stride, 4 * network.stride, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         raw = network.raw(image).float()
     return raw - raw.mean()
 
 
-def off(said: Tensor, exact: Tensor) -> float:
-    return float((said - exact).norm() / exact.norm())
+def off(output: Tensor, exact: Tensor) -> float:
+    return float((output - exact).norm() / exact.norm())
 
 
 MOST_OFF = {"sdpa": 1e-4, "explicit": 1e-4, "memory_compressed": 0.1, "token_merging": 0.1, "performer": 0.2}
@@ -323,9 +323,9 @@ def test_every_attention_fits(name: str) -> None:
     assert off(seen_in(without_attention(network)), expected) > 0.3
 
 
-@pytest.mark.parametrize("facts", [dpt_networks.dpt_tiny, depth_anything])
-def test_it_answers_in_bfloat16_as_in_single_precision(facts: Callable[[], Network]) -> None:
-    network = attentive(build(facts))
+@pytest.mark.parametrize("arch", [dpt_networks.dpt_tiny, depth_anything])
+def test_bfloat16_output_matches_float32(arch: Callable[[], Network]) -> None:
+    network = attentive(build(arch))
     exact = seen_in(network)
     with torch.autocast("cpu", torch.bfloat16):
         rounded = seen_in(network)
@@ -338,20 +338,20 @@ def test_it_answers_in_bfloat16_as_in_single_precision(facts: Callable[[], Netwo
 # -------------------------------------------------------------------------------------------------------------
 
 
-def test_inverse_depth_is_scale_times_answer_plus_shift(tiny: Dpt) -> None:
+def test_inverse_depth_is_scale_times_output_plus_shift(tiny: Dpt) -> None:
     image = torch.rand(1, 3, 32, 64)
     network = build(plain, scale=0.5, shift=0.25)
     with torch.no_grad():
         torch.testing.assert_close(network(image), 0.5 * network.raw(image) + 0.25)
         network.calibrate(2.0, -100.0)
-        assert (network(image) == SMALLEST).all()
+        assert (network(image) == MIN_INVERSE_DEPTH).all()
     assert network.state_dict()["scale"] == 2
     assert network.state_dict()["shift"] == -100
 
 
 def test_the_published_constants_give_the_published_depths() -> None:
-    def metres(answer: float, constants: tuple[float, float]) -> float:
-        return 1 / (constants[0] * answer + constants[1])
+    def metres(output: float, constants: tuple[float, float]) -> float:
+        return 1 / (constants[0] * output + constants[1])
 
     assert metres(111.5, KITTI) == pytest.approx(80, rel=1e-3)
     assert metres(3228, KITTI) == pytest.approx(5, rel=1e-3)
@@ -367,9 +367,9 @@ def test_a_calibration_that_turns_depth_around_is_refused(scale: float, shift: f
         build(plain).calibrate(scale, shift)
 
 
-@pytest.mark.parametrize("facts", [*SHRUNKEN, dpt_networks.dpt_tiny])
-def test_a_random_network_starts_in_sight_of_a_street_and_with_a_slope_everywhere(facts: Callable[[], Network]) -> None:
-    network = build(facts)
+@pytest.mark.parametrize("arch", [*SHRUNKEN, dpt_networks.dpt_tiny])
+def test_a_random_network_starts_at_street_depth_with_gradients_everywhere(arch: Callable[[], Network]) -> None:
+    network = build(arch)
     image = torch.rand(2, 3, 4 * network.stride, 4 * network.stride)
     raw = network.raw(image)
     raw.retain_grad()
@@ -414,23 +414,26 @@ def test_a_small_one_learns(tiny: Dpt) -> None:
 # -----------------------------------------------------------------------------------------------------------
 
 
-def test_check_network_says_what_is_wrong_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_network_raises_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Network, "build", None)
     check_network("dpt-hybrid", height=352, width=1216)
     check_network("depth-anything-small", height=224, width=672)
     with pytest.raises(ConfigError, match="did you mean 'dpt-hybrid'"):
         check_network("dpt-hybrd", height=352, width=1216)
-    with pytest.raises(ConfigError, match="found 1242x375, expected multiples of 32; take 1248x384"):
+    with pytest.raises(ConfigError, match="found 1242x375; expected multiples of 32. Fix: take 1248x384"):
         check_network("dpt-hybrid", height=375, width=1242)
-    with pytest.raises(ConfigError, match="found 640x192, expected multiples of 14; take 644x196"):
+    with pytest.raises(ConfigError, match="found 640x192; expected multiples of 14. Fix: take 644x196"):
         check_network("depth-anything-base", height=192, width=640)
 
 
-def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_reported_with_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dpt_networks, "find_spec", lambda name: None)
-    for ask in (lambda: check_network("dpt-tiny", height=32, width=32), lambda: Dpt(DptConfig(network="dpt-tiny"))):
+    for build_network in (
+        lambda: check_network("dpt-tiny", height=32, width=32),
+        lambda: Dpt(DptConfig(network="dpt-tiny")),
+    ):
         with pytest.raises(ConfigError, match=r"pip install 'stadia\[dpt\]'"):
-            ask()
+            build_network()
 
 
 def test_a_misspelt_network_names_the_nearest() -> None:

@@ -55,9 +55,9 @@ def check_sizes(network: Dpt, run: Callable[[Tensor], Tensor]) -> None:
         torch.testing.assert_close(run(image), expected, atol=1e-4 * spread, rtol=0)
 
 
-@pytest.mark.parametrize("facts", [hybrid, depth_anything])
-def test_onnx(facts: Callable[[], Network], tmp_path: Path) -> None:
-    network = drawn(facts)
+@pytest.mark.parametrize("arch", [hybrid, depth_anything])
+def test_onnx(arch: Callable[[], Network], tmp_path: Path) -> None:
+    network = drawn(arch)
     export_onnx(network, tmp_path / "model.onnx", described(network))
     exported = ExportedNetwork(tmp_path / "model.onnx", threads=1)
     check_sizes(network, lambda image: torch.from_numpy(exported.inverse_depth(image.numpy())))

@@ -14,7 +14,7 @@ import stadia.core.torchvision_shim  # noqa: F401
 
 # isort: split
 
-from dpt_files import Weights, answers, as_safetensors, build, drawn, originals, plain, saved
+from dpt_files import Weights, as_safetensors, build, drawn, originals, plain, predict, saved
 from torch import nn
 
 from stadia.core.errors import CheckpointError
@@ -28,17 +28,17 @@ from stadia.models.dpt_weights import LoadReport
 
 
 def test_query_and_key_that_changed_places_change_the_answer(tmp_path: Path) -> None:
-    """So the comparison above would find it: whose tokens look hard at each other do not look back alike."""
+    """Mistake: swapped queries and keys change the output, so the comparison above detects them."""
     source = drawn(plain)
     with torch.no_grad():
         for name, parameter in source.network.named_parameters():
             parameter *= 10 if ".query." in name or ".key." in name else 1
     weights = originals(source)
-    torch.testing.assert_close(answers(build(plain, saved(tmp_path, weights))), answers(source), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(predict(build(plain, saved(tmp_path, weights))), predict(source), rtol=1e-5, atol=1e-5)
     for name in [name for name in weights if ".qkv." in name]:
         q, k, v = weights[name].chunk(3)
         weights[name] = torch.cat((k, q, v))
-    difference = (answers(build(plain, saved(tmp_path, weights))) - answers(source)).abs().max()
+    difference = (predict(build(plain, saved(tmp_path, weights))) - predict(source)).abs().max()
     assert difference > 100 * 1e-5
 
 
@@ -72,26 +72,26 @@ def with_attention_by_other_names(weights: Weights) -> Weights:
         (
             without_a_block,
             (
-                r"missing 16 \(dpt\.encoder\.layer\.2\.attention\.attention\.query\.weight, .*\), expected all weights"
+                r"missing 16 \(dpt\.encoder\.layer\.2\.attention\.attention\.query\.weight, .*\); expected all weights"
                 r" of 'dpt-hybrid'"
             ),
         ),
         (
             without_prefix,
-            r"missing \d+ \(dpt\.embeddings\.cls_token, .*left over \d+ \(model\.head\.weight, .*model\.cls_token",
+            r"missing \d+ \(dpt\.embeddings\.cls_token, .*unexpected \d+ \(model\.head\.weight, .*model\.cls_token",
         ),
         (with_prefix, r"found 0 weights that fit; missing \d+"),
         (
             of_another_size,
             (
-                r"of another shape 1 \(head\.head\.4\.weight: \(2, 32, 1, 1\) in the file, \(1, 32, 1, 1\) in the"
+                r"mismatched 1 \(head\.head\.4\.weight: \(2, 32, 1, 1\) in the file, \(1, 32, 1, 1\) in the"
                 r" network\)"
             ),
         ),
-        (with_more, r"left over 1 \(auxlayer\.0\.weight\)"),
+        (with_more, r"unexpected 1 \(auxlayer\.0\.weight\)"),
         (
             with_attention_by_other_names,
-            r"missing 24 .*; left over 8 \(pretrained\.model\.blocks\.0\.attn\.to_qkv\.weight",
+            r"missing 24 .*; unexpected 8 \(pretrained\.model\.blocks\.0\.attn\.to_qkv\.weight",
         ),
     ],
 )
@@ -103,19 +103,19 @@ def test_a_load_that_is_not_whole_stops(mutate: Callable[[Weights], Weights], me
     assert "\n" not in str(refused.value)
 
 
-def test_what_was_named_beforehand_may_be_missing_misfit_or_left_over(tmp_path: Path) -> None:
+def test_allowed_names_may_be_missing_mismatched_or_unexpected(tmp_path: Path) -> None:
     source = drawn(plain)
     path = saved(tmp_path, with_more(of_another_size(without_a_block(originals(source)))))
-    asked = {"allow_initialized": ("dpt.encoder.layer.2.*", "head.head.4.*"), "allow_left_over": ("auxlayer.*",)}
-    report = build(plain, path, **asked).load_report
+    allowed = {"allow_initialized": ("dpt.encoder.layer.2.*", "head.head.4.*"), "allow_left_over": ("auxlayer.*",)}
+    report = build(plain, path, **allowed).load_report
     assert report is not None
-    assert sum(name.startswith("dpt.encoder.layer.2.") for name in report.initialized) == 16
-    assert "head.head.4.weight" in report.initialized
-    assert len(report.misfit) == 1
-    assert "auxlayer.0.weight" in report.left_over
-    for name in asked:
+    assert sum(name.startswith("dpt.encoder.layer.2.") for name in report.missing) == 16
+    assert "head.head.4.weight" in report.missing
+    assert len(report.mismatched) == 1
+    assert "auxlayer.0.weight" in report.unexpected
+    for name in allowed:
         with pytest.raises(CheckpointError):
-            build(plain, path, **{key: value for key, value in asked.items() if key != name})
+            build(plain, path, **{key: value for key, value in allowed.items() if key != name})
 
 
 def test_one_attention_saved_for_every_block_is_seen(tmp_path: Path) -> None:
@@ -167,8 +167,8 @@ def broken_file(folder: Path, kind: str) -> Path:
         ("code", "found no plain tensors"),
         ("list", "found no names with a tensor each"),
         ("number", "found no names with a tensor each"),
-        ("stadia", "found a checkpoint of stadia, .*start_from"),
-        ("empty folder", "found a folder without weights, expected model.safetensors or pytorch_model.bin"),
+        ("stadia", "found a checkpoint of stadia; .*start_from"),
+        ("empty folder", "found a folder without weights; expected model.safetensors or pytorch_model.bin"),
         ("nan", r"found numbers that are not finite \(1 \(dpt\.embeddings\.cls_token\)\)"),
     ],
 )
@@ -183,32 +183,32 @@ def test_a_file_that_is_no_weights_is_named(kind: str, message: str, tmp_path: P
 # ------------------------------------------------------------------------------------------------------
 
 
-def test_the_report_says_it_in_words_and_in_json() -> None:
+def test_the_report_has_a_table_and_a_json_summary() -> None:
     never = tuple(f"neck.fusion_stage.layers.0.residual_layer1.convolution{n}.weight" for n in (1, 2))
     report = LoadReport(
-        "dpt.pt", loaded=("a", "b", "c"), initialized=(*never, "d"), left_over=("1", "2", "3", "4"), misfit=("d: x",)
+        "dpt.pt", loaded=("a", "b", "c"), missing=(*never, "d"), unexpected=("1", "2", "3", "4"), mismatched=("d: x",)
     )
     assert report.table().splitlines() == [
         "loaded       3 weights from dpt.pt",
-        "initialized  1 (d)",
-        "never used   2 that the file lacks and no answer depends on",
-        "left over    4 (1, 2, 3, ...)",
-        "misfit       1 (d: x)",
+        "missing      1 (d)",
+        "unused       2 missing that no output depends on",
+        "unexpected   4 (1, 2, 3, ...)",
+        "mismatched   1 (d: x)",
         "tied         0",
     ]
     summary = report.summary()
     assert summary["loaded"] == 3
-    assert summary["initialized"] == (*never, "d")
+    assert summary["missing"] == (*never, "d")
 
 
 def test_published_weights_come_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    source, asked = drawn(plain), []
+    source, requests = drawn(plain), []
     path = as_safetensors(tmp_path, source.network.state_dict())
-    monkeypatch.setattr(hub, "fetch", lambda *what: asked.append(what) or path)
+    monkeypatch.setattr(hub, "fetch", lambda *what: requests.append(what) or path)
     monkeypatch.setattr(hub, "is_reachable", lambda: True)
     monkeypatch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: plain))
-    assert torch.equal(answers(Dpt(DptConfig()).eval()), answers(source))
-    assert asked == [("nobody/nothing", ("model.safetensors", "pytorch_model.bin"))]
+    assert torch.equal(predict(Dpt(DptConfig()).eval()), predict(source))
+    assert requests == [("nobody/nothing", ("model.safetensors", "pytorch_model.bin"))]
 
 
 def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +219,7 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
     monkeypatch.setattr(hub.huggingface_hub, "hf_hub_download", no_hub)
     monkeypatch.setattr(hub, "is_reachable", lambda: False)
     monkeypatch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: plain))
-    with pytest.raises(CheckpointError, match="no way to nobody/nothing on the hub") as refused:
+    with pytest.raises(CheckpointError, match="nobody/nothing is unreachable on the hub") as refused:
         Dpt(DptConfig())
     for fix in ("copy models--nobody--nothing ", "model.weights=FILE", "model.pretrained=false"):
         assert fix in str(refused.value)
@@ -227,14 +227,14 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
     assert (network.weights, network.load_report) == ({"network": "random"}, None)
 
 
-def test_the_small_ones_ask_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_networks_need_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "fetch", None)
     monkeypatch.setattr(hub, "is_reachable", None)
     assert Dpt(DptConfig(network="dpt-tiny")).weights == {"network": "random"}
 
 
 def test_no_weights_are_read_where_pretrained_is_off() -> None:
-    """A checkpoint is about to be loaded: neither the hub nor the file is asked, which may be gone."""
+    """A checkpoint is about to be loaded: neither the hub nor the file is read."""
     network = Dpt(DptConfig(network="dpt-tiny", pretrained=False, weights="/gone.pt"))
     assert network.load_report is None
     assert isinstance(network.network.head.head[-1], nn.Softplus)

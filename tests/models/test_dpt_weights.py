@@ -17,7 +17,6 @@ import stadia.core.torchvision_shim  # noqa: F401
 import timm
 from dpt_files import (
     Weights,
-    answers,
     as_bin,
     as_folder,
     as_old_pickle,
@@ -28,6 +27,7 @@ from dpt_files import (
     hybrid,
     originals,
     plain,
+    predict,
     saved,
 )
 from timm.layers import StdConv2dSame
@@ -39,20 +39,20 @@ from torch import Tensor
 from stadia.models.dpt import Dpt
 from stadia.models.dpt_config import DptConfig
 from stadia.models.dpt_networks import Network
-from stadia.models.dpt_weights import transformers_names
+from stadia.models.dpt_weights import rename_to_transformers
 
 
-@pytest.mark.parametrize("facts", [hybrid, plain])
-def test_original_weights_arrive(facts: Callable[[], Network], tmp_path: Path) -> None:
-    source = drawn(facts)
-    loaded = build(facts, saved(tmp_path, originals(source)), seed=1)
-    torch.testing.assert_close(answers(loaded), answers(source), rtol=1e-5, atol=1e-5)
-    assert not torch.allclose(answers(build(facts, seed=1)), answers(source), rtol=1e-3)
+@pytest.mark.parametrize("arch", [hybrid, plain])
+def test_original_weights_arrive(arch: Callable[[], Network], tmp_path: Path) -> None:
+    source = drawn(arch)
+    loaded = build(arch, saved(tmp_path, originals(source)), seed=1)
+    torch.testing.assert_close(predict(loaded), predict(source), rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(predict(build(arch, seed=1)), predict(source), rtol=1e-3)
     report = loaded.load_report
     assert report is not None
     assert set(report.loaded) == set(source.network.state_dict())
-    assert report.initialized == report.misfit == report.tied == ()
-    assert report.left_over == ("pretrained.model.head.weight", "pretrained.model.head.bias")
+    assert report.missing == report.mismatched == report.tied == ()
+    assert report.unexpected == ("pretrained.model.head.weight", "pretrained.model.head.bias")
     assert loaded.weights == {"network": "pretrained"}
     assert (loaded.scale, loaded.shift) == (1, 0)
 
@@ -72,19 +72,19 @@ def timm_hybrid() -> VisionTransformer:
     return timm_vit(patch_size=1, embed_layer=partial(HybridEmbed, backbone=trunk, patch_size=1))
 
 
-@pytest.mark.parametrize(("facts", "make"), [(hybrid, timm_hybrid), (plain, timm_vit)])
+@pytest.mark.parametrize(("arch", "make"), [(hybrid, timm_hybrid), (plain, timm_vit)])
 def test_a_backbone_of_timm_gives_the_same_tokens_here(
-    facts: Callable[[], Network], make: Callable[..., Any], tmp_path: Path
+    arch: Callable[[], Network], make: Callable[..., Any], tmp_path: Path
 ) -> None:
     """With joined qkv, computed by those who trained it."""
     torch.manual_seed(3)
-    backbone, source = make().eval(), drawn(facts)
+    backbone, source = make().eval(), drawn(arch)
     with torch.no_grad():
         for parameter in backbone.parameters():
             parameter += 0.02 * torch.randn_like(parameter)
     weights = {name: tensor for name, tensor in originals(source).items() if not name.startswith("pretrained.model.")}
     weights |= {f"pretrained.model.{name}": tensor for name, tensor in backbone.state_dict().items()}
-    ours, image = build(facts, saved(tmp_path, weights)), torch.rand(1, 3, 384, 384)
+    ours, image = build(arch, saved(tmp_path, weights)), torch.rand(1, 3, 384, 384)
     seen: list[Tensor] = []
     for block in ours.network.dpt.encoder.layer:
         block.register_forward_hook(lambda _, __, tokens: seen.append(tokens))
@@ -104,7 +104,7 @@ def test_the_published_networks_names_and_shapes_are_all_known(name: str, backbo
         trunk = timm.create_model(backbone, pretrained=False).state_dict()
         own = network.network.state_dict()
         weights = {**originals(network), **{f"pretrained.model.{key}": tensor for key, tensor in trunk.items()}}
-        renamed = transformers_names(weights, own)
+        renamed = rename_to_transformers(weights, own)
     assert renamed.keys() - own.keys() == {"pretrained.model.head.weight", "pretrained.model.head.bias"}
     assert own.keys() <= renamed.keys()
     assert [key for key in own if renamed[key][1].shape != own[key].shape] == []
@@ -118,7 +118,7 @@ def test_the_published_networks_names_and_shapes_are_all_known(name: str, backbo
 def test_a_checkpoint_of_transformers_arrives(write: Callable[[Path, Weights], Path], tmp_path: Path) -> None:
     source = drawn(plain)
     loaded = build(plain, write(tmp_path, source.network.state_dict()), seed=1)
-    assert torch.equal(answers(loaded), answers(source))
+    assert torch.equal(predict(loaded), predict(source))
 
 
 def test_depth_anythings_published_names_arrive(tmp_path: Path) -> None:
@@ -144,25 +144,25 @@ def test_weights_in_half_precision_are_used_in_single(tmp_path: Path) -> None:
     source = drawn(plain)
     loaded = build(plain, as_safetensors(tmp_path, {n: t.half() for n, t in source.network.state_dict().items()}))
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
-    torch.testing.assert_close(answers(loaded), answers(source), rtol=0.1, atol=0.1)
+    torch.testing.assert_close(predict(loaded), predict(source), rtol=0.1, atol=0.1)
 
 
-def test_what_no_answer_depends_on_may_be_missing(tmp_path: Path) -> None:
+def test_parameters_without_effect_on_the_output_may_be_missing(tmp_path: Path) -> None:
     """Published files lack the unit that joins a skip to the coarsest map, where there is none."""
     source = drawn(hybrid)
     weights = {name: tensor for name, tensor in originals(source).items() if "refinenet4.resConfUnit1" not in name}
     loaded = build(hybrid, saved(tmp_path, weights), seed=1)
-    torch.testing.assert_close(answers(loaded), answers(source), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(predict(loaded), predict(source), rtol=1e-5, atol=1e-5)
     assert loaded.load_report is not None
-    assert [name.rpartition(".")[0] for name in loaded.load_report.initialized[::2]] == [
+    assert [name.rpartition(".")[0] for name in loaded.load_report.missing[::2]] == [
         f"neck.fusion_stage.layers.0.residual_layer1.convolution{n}" for n in (1, 2)
     ]
 
 
-def test_what_an_attention_has_of_its_own_is_drawn_and_listed(tmp_path: Path) -> None:
+def test_parameters_of_the_attention_core_stay_random_and_are_listed(tmp_path: Path) -> None:
     path = saved(tmp_path, originals(drawn(plain)))
     report = build(plain, path, attention={"name": "memory_compressed"}).load_report
     assert report is not None
-    assert len(report.initialized) >= 4
-    assert all(".core." in name for name in report.initialized)
+    assert len(report.missing) >= 4
+    assert all(".core." in name for name in report.missing)
     assert len(report.loaded) == len(plain().build().state_dict())

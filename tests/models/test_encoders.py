@@ -44,7 +44,7 @@ def test_a_image_is_normalized_inside() -> None:
 
 
 def test_a_size_that_does_not_divide_names_the_nearest_that_does() -> None:
-    with pytest.raises(ConfigError, match=r"found 100x60, expected multiples of 32; for example 96x64"):
+    with pytest.raises(ConfigError, match=r"found 100x60; expected multiples of 32. Fix: for example 96x64"):
         Encoder("resnet18", pretrained=False)(torch.rand(1, 3, 60, 100))
 
 
@@ -58,7 +58,7 @@ def test_a_patch_of_fourteen_is_refused() -> None:
         Encoder("vit_small_patch14_dinov2", pretrained=False)
 
 
-def test_weights_that_cannot_be_had_are_said_in_one_line(
+def test_unavailable_weights_are_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = encoders.timm.create_model
@@ -70,18 +70,18 @@ def test_weights_that_cannot_be_had_are_said_in_one_line(
 
     monkeypatch.setattr(encoders.timm, "create_model", no_hub)
     monkeypatch.setattr(hub, "is_reachable", lambda: False)
-    hub.warn_once.cache_clear()
+    hub.warn_missing_weights.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert Encoder("resnet18", pretrained=True).weights == "random"
         assert Encoder("resnet18", images=2, pretrained=True).weights == "random"
-    (told,) = (r.getMessage() for r in caplog.records)
-    assert told.startswith(
+    (message,) = (r.getMessage() for r in caplog.records)
+    assert message.startswith(
         "no pretrained weights for 'resnet18' (OSError): it starts at random; copy models--timm--resnet18.a1_in1k"
     )
     assert hub.huggingface_hub.constants.HF_HUB_OFFLINE is False
 
 
-def test_what_it_starts_from_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kind_of_initial_weights_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     real = encoders.timm.create_model
     monkeypatch.setattr(encoders.timm, "create_model", lambda name, *, pretrained=False, **words: real(name, **words))
     monkeypatch.setattr(hub, "is_reachable", lambda: False)

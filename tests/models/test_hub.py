@@ -1,4 +1,4 @@
-"""What the hub's cache gives: which revision of the weights it was stands in the path, and so in `load_report.source`."""
+"""Files from the hub's cache; their path, and so `load_report.source`, contains the revision."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_path_names_the_revision(cache: Path) -> None:
     (cache / "snapshots" / REVISION / "pytorch_model.bin").write_bytes(b"weights")
-    with hub.asked_where_reachable():
+    with hub.offline_if_unreachable():
         found = hub.fetch("someone/weights", ("model.safetensors", "pytorch_model.bin"))
     assert found.parts[-3:] == ("snapshots", REVISION, "pytorch_model.bin")
     assert found.read_bytes() == b"weights"
 
 
-def test_what_the_cache_lacks(cache: Path) -> None:
-    with hub.asked_where_reachable(), pytest.raises(OSError, match=r"model\.safetensors|someone/weights"):
+def test_a_file_missing_in_the_cache_raises(cache: Path) -> None:
+    with hub.offline_if_unreachable(), pytest.raises(OSError, match=r"model\.safetensors|someone/weights"):
         hub.fetch("someone/weights", ("model.safetensors",))

@@ -1,4 +1,4 @@
-"""The object pose network: its sizes, whose channels are read, and objects made of what pixels say."""
+"""Object pose network: sizes, channels per class, and the combination of pixels to objects."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ HEIGHT, WIDTH = 32, 64
 
 
 @pytest.mark.parametrize(
-    ("encoder", "answers", "parameters"),
+    ("encoder", "outputs", "parameters"),
     [
         ("resnext50_32x4d", {"mask": 7, "quaternion": 24}, 28_199_647),  # the form of December 2020
         ("resnext50_32x4d", ALL, 33_420_035),
         ("resnet18", ALL, 18_667_523),
     ],
 )
-def test_the_reference_networks_have_their_parameters(encoder: str, answers: dict[str, int], parameters: int) -> None:
+def test_the_reference_networks_have_their_parameters(encoder: str, outputs: dict[str, int], parameters: int) -> None:
     with torch.device("meta"):
-        network = PyramidNet(encoder, answers, pretrained=False)
+        network = PyramidNet(encoder, outputs, pretrained=False)
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
@@ -53,8 +53,8 @@ def test_any_strides_give_maps_at_the_finest_one(encoder: str) -> None:
         assert network(torch.zeros(1, 3, 64, 96))["mask"].shape == (1, 3, 64 // network.stride, 96 // network.stride)
 
 
-def test_a_feature_answers_where_it_was_seen() -> None:
-    """What moves by a pixel of the coarsest level moves by eight of the finest: enlarging neither shifts nor stretches."""
+def test_a_feature_responds_at_its_own_position() -> None:
+    """A shift by one pixel of the coarsest level is a shift by eight of the finest: upsampling is aligned."""
     torch.manual_seed(0)
     decoder = PyramidNet("resnet18", {"mask": 3}, pretrained=False, pyramid=8, segmentation=8).eval().decoders["mask"]
     for level in decoder.levels:  # statistics of the whole map would see its edges
@@ -65,12 +65,12 @@ def test_a_feature_answers_where_it_was_seen() -> None:
     assert_close(decoder(moved)[..., 60:80], decoder(features)[..., 52:72], atol=1e-4, rtol=1e-4)
 
 
-# -- what pixels say, and objects of it
+# -- pixels and objects
 # ----------------------------------------------------------------------------------------
 
 
 class Scene:
-    """Four objects in two images, and maps that say the truth of each at its pixels, and noise everywhere else."""
+    """Four objects in two images, with true maps at their pixels and noise elsewhere."""
 
     def __init__(self, rotation_frame: str = "ray") -> None:
         random = torch.Generator().manual_seed(3)
@@ -116,10 +116,10 @@ class Scene:
 
 
 @pytest.mark.parametrize("rotation_frame", ["ray", "camera"])
-def test_pixels_that_tell_the_truth_give_the_objects(rotation_frame: str) -> None:
+def test_true_pixel_values_give_the_true_objects(rotation_frame: str) -> None:
     scene = Scene(rotation_frame)
-    said = scene.network.pixels(scene.maps, scene.segments, scene.class_id, scene.camera)
-    found = aggregate(said, scene.segments, scene.camera)
+    pixels = scene.network.pixels(scene.maps, scene.segments, scene.class_id, scene.camera)
+    found = aggregate(pixels, scene.segments, scene.camera)
     assert_close(found.quaternion_wxyz, scene.quaternion, atol=1e-5, rtol=0)
     assert_close(
         found.T_camera_object,
@@ -132,7 +132,7 @@ def test_pixels_that_tell_the_truth_give_the_objects(rotation_frame: str) -> Non
 
 
 def test_as_one_object_after_another_gives() -> None:
-    """Noisy answers: the mean of each object's own pixels, in NumPy and with a loop."""
+    """Noisy predictions: the mean of each object's own pixels, in NumPy and with a loop."""
     scene = Scene("camera")
     noisy = replace(
         scene.maps,
@@ -176,16 +176,16 @@ def test_nothing_else_is_read() -> None:
 
 def test_gradients_are_finite_and_reach_every_answer() -> None:
     scene = Scene()
-    asked = replace(
+    leaf_maps = replace(
         scene.maps,
         **{n: getattr(scene.maps, n).requires_grad_() for n in ("quaternion", "to_center", "log_pixel_m", "log_size")},
     )
     found = aggregate(
-        scene.network.pixels(asked, scene.segments, scene.class_id, scene.camera), scene.segments, scene.camera
+        scene.network.pixels(leaf_maps, scene.segments, scene.class_id, scene.camera), scene.segments, scene.camera
     )
     (found.T_camera_object.square().sum() + found.size_m.sum()).backward()
     for name in ("to_center", "log_pixel_m", "log_size"):
-        gradient = getattr(asked, name).grad
+        gradient = getattr(leaf_maps, name).grad
         assert gradient.isfinite().all()
         assert gradient.abs().sum() > 0
 
@@ -206,9 +206,9 @@ def test_the_class_of_an_object_is_the_most_probable_to_all_its_pixels_and_its_s
         torch.full((4,), 1 / (1 + 6 * np.exp(-10.0))),
     )
     logits = scene.maps.class_logits.clone()
-    logits[0, 5, 3:9, 5:20] = 11  # six of nine rows say 5 a little more than 1, and three say 1 firmly
+    logits[0, 5, 3:9, 5:20] = 11  # six of nine rows slightly prefer 5 to 1, three strongly prefer 1
     assert int(likeliest_class(logits, scene.segments)[0]) == 1
-    logits[0, 5, 9:12, 5:20], logits[0, 0] = 9, 99  # not so firmly; and what the background says is no vote
+    logits[0, 5, 9:12, 5:20], logits[0, 0] = 9, 99  # less strongly; the background does not vote
     assert int(likeliest_class(logits, scene.segments)[0]) == 5
 
 

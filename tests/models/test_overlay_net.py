@@ -1,4 +1,4 @@
-"""The networks of `overlay`: the published one layer by layer, the light one, and what each pixel of an answer can see."""
+"""Networks of `overlay`: the published one layer by layer, the light one, and receptive fields."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def test_the_published_network_has_its_parameters_and_tensors(full):
 def test_every_layer_has_the_size_of_the_table(full, height, width):
     with torch.no_grad():
         nodes = full.trunk.nodes(torch.rand(1, 6, height, width))
-        said = full(torch.rand(1, 6, height, width))
+        output = full(torch.rand(1, 6, height, width))
     assert {name: tuple(x.shape[1:]) for name, x in nodes.items()} == {
         name: (channels, height // part, width // part) for name, (channels, part) in TABLE.items()
     }
-    assert said.log_depth.shape == said.mask_logits.shape == (1, 1, height, width)
+    assert output.log_depth.shape == output.mask_logits.shape == (1, 1, height, width)
 
 
-def test_every_layer_reads_what_the_table_says_in_its_order(full):
+def test_every_layer_reads_its_inputs_in_the_order_of_the_published_table(full):
     modules = dict(full.trunk.named_modules())
     for name, channels in INPUTS.items():
         layer = modules[f"layers.{name}" if name.startswith("x") else name]
@@ -85,8 +85,8 @@ def test_every_layer_reads_what_the_table_says_in_its_order(full):
     assert (full.depth.kernel_size, full.mask.kernel_size) == ((1, 1), (3, 3))
 
 
-def test_what_a_layer_adds_up_is_what_the_table_joins(full):
-    """Each input of a convolution, by the slope of its output: x6 sees x4 and x5, x12 is the largest of x9, x10, x11."""
+def test_layers_add_what_the_published_table_joins(full):
+    """Gradients show the inputs of each layer: x6 reads x4 and x5, x12 is the maximum over x9, x10, x11."""
     with torch.no_grad():
         x = full.eval().trunk.nodes(torch.rand(1, 6, 16, 16))
         torch.testing.assert_close(x["x6"], full.trunk.layers["x6"](torch.cat((x["x4"], x["x5"]), 1)))
@@ -119,20 +119,20 @@ def test_receptive_fields_by_what_has_a_slope(full, monkeypatch):
 @pytest.mark.parametrize("network", ["light", "full"])
 def test_other_sizes_are_refused_with_the_nearest_that_fits(network):
     net = OverlayNet(OverlayNetConfig(network=network))
-    with pytest.raises(ConfigError, match="found 225x64, expected multiples of 8; take 224x64"):
+    with pytest.raises(ConfigError, match="found 225x64; expected multiples of 8. Fix: take 224x64"):
         net(torch.rand(1, 6, 64, 225))
     check_size(64, 224)
 
 
-def test_the_light_one_is_light_and_says_depth_that_is_positive():
+def test_the_light_trunk_is_small_and_predicts_positive_depth():
     torch.manual_seed(0)
     net = OverlayNet(OverlayNetConfig(start_depth_m=7.0))
     assert sum(p.numel() for p in net.parameters()) < 1_000_000
     nn.init.zeros_(net.depth.weight)
     nn.init.zeros_(net.depth.bias)
-    said = net(torch.rand(2, 6, 24, 40))
-    assert said.log_depth.shape == said.mask_logits.shape == (2, 1, 24, 40)
-    torch.testing.assert_close(said.log_depth.exp(), torch.full((2, 1, 24, 40), 7.0))
+    output = net(torch.rand(2, 6, 24, 40))
+    assert output.log_depth.shape == output.mask_logits.shape == (2, 1, 24, 40)
+    torch.testing.assert_close(output.log_depth.exp(), torch.full((2, 1, 24, 40), 7.0))
     nn.init.constant_(net.depth.bias, -30.0)  # wherever its last layer goes, depth stays above 0, with a slope
     far_off = net(torch.rand(2, 6, 24, 40)).log_depth
     assert (far_off.exp() > 0).all()
@@ -145,18 +145,18 @@ def test_background_and_image_both_count_and_samples_do_not_meet(network):
     torch.manual_seed(0)
     net = OverlayNet(OverlayNetConfig(network=network)).eval()
     images = torch.rand(2, 6, 16, 16, requires_grad=True)
-    said = net(images)
-    torch.testing.assert_close(net(images[1:]).log_depth, said.log_depth[1:])
-    (slope,) = torch.autograd.grad(said.mask_logits.sum() + said.log_depth.sum(), images)
+    output = net(images)
+    torch.testing.assert_close(net(images[1:]).log_depth, output.log_depth[1:])
+    (slope,) = torch.autograd.grad(output.mask_logits.sum() + output.log_depth.sum(), images)
     assert (slope.abs().sum((0, 2, 3)) > 0).all()
 
 
-def test_a_network_that_nobody_knows_is_told_the_nearest():
+def test_an_unknown_network_suggests_the_nearest_name():
     with pytest.raises(ValidationError, match="did you mean 'light'"):
         OverlayNetConfig(network="lite")
 
 
-def test_an_answer_at_a_stride_is_the_mean_of_what_was_seen_enlarged():
+def test_a_strided_output_is_the_upsampled_mean_of_features():
     """M-10: bilinear between the centers of its squares, so that no corner is sharper than they are; at 1 nothing
     changes.
     """

@@ -1,6 +1,4 @@
-"""Segmenters: tiles cover and agree, a panoptic network of transformers runs with random weights, what is missing is
-said.
-"""
+"""Segmenters: tiling, a panoptic network with random weights, errors for missing models."""
 
 from __future__ import annotations
 
@@ -17,19 +15,19 @@ from stadia.core import torchvision_shim  # noqa: F401
 # isort: split
 from stadia.core.errors import CheckpointError
 from stadia.models import segmentation
-from stadia.models.segmentation import Tiled, from_segments, panoptic, tflite, tile_starts
+from stadia.models.segmentation import Tiled, compute_tile_starts, panoptic, split_panoptic_segments, tflite
 
 
 @pytest.mark.parametrize(("length", "side"), [(1242, 375), (640, 192), (100, 100), (80, 100), (101, 100)])
 def test_tiles_reach_from_end_to_end_and_overlap(length, side):
-    starts = tile_starts(length, side)
+    starts = compute_tile_starts(length, side)
     assert starts[0] == 0
     assert starts[-1] == max(0, length - side)
     assert all(b - a <= 0.75 * side for a, b in itertools.pairwise(starts))
 
 
 @pytest.mark.parametrize("shape", [(40, 130), (130, 40), (40, 40)])
-def test_tiles_of_a_image_that_says_its_class_give_it_back(shape):
+def test_tiles_of_a_class_image_reproduce_it(shape):
     classes = np.random.default_rng(0).integers(0, 3, (shape[0] // 10, shape[1] // 10)).repeat(10, 0).repeat(10, 1)
     image = (classes[..., None] * 80).astype(np.uint8).repeat(3, 2)
     network = Tiled(lambda tile: (tile[..., 0] + 40) // 80, 40, ("road", "car"), 1, "itself")
@@ -41,12 +39,12 @@ def test_tiles_of_a_image_that_says_its_class_give_it_back(shape):
 
 def test_segments_become_classes_from_one_and_objects():
     segmentation_map = np.array([[0, 0, 4], [7, 7, 4]])
-    semantic, instance = from_segments(segmentation_map, {4: 0, 7: 13})
+    semantic, instance = split_panoptic_segments(segmentation_map, {4: 0, 7: 13})
     assert semantic.tolist() == [[0, 0, 1], [14, 14, 1]]
     assert instance.tolist() == [[0, 0, 1], [2, 2, 1]]
 
 
-def test_a_mask2former_with_random_weights_says_classes_of_every_pixel(tmp_path):
+def test_a_mask2former_with_random_weights_classifies_every_pixel(tmp_path):
     from transformers import (
         Mask2FormerConfig,
         Mask2FormerForUniversalSegmentation,
@@ -63,8 +61,9 @@ def test_a_mask2former_with_random_weights_says_classes_of_every_pixel(tmp_path)
         out_features=["stage1", "stage2", "stage3", "stage4"],
     )
     config = Mask2FormerConfig(
-        backbone_config=swin, hidden_dim=32, feature_size=32, mask_feature_size=32, num_queries=6, num_attention_heads=1,
-        encoder_layers=1, decoder_layers=2, dim_feedforward=16, encoder_feedforward_dim=16, id2label={0: "Road", 1: "Car"},
+        backbone_config=swin, hidden_dim=32, feature_size=32, mask_feature_size=32, num_queries=6,
+        num_attention_heads=1, encoder_layers=1, decoder_layers=2, dim_feedforward=16, encoder_feedforward_dim=16,
+        id2label={0: "Road", 1: "Car"},
     )  # fmt: skip
     Mask2FormerForUniversalSegmentation(config).save_pretrained(tmp_path)
     Mask2FormerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
@@ -83,7 +82,7 @@ def test_a_mask2former_with_random_weights_says_classes_of_every_pixel(tmp_path)
     assert panoptic(str(tmp_path)).identity != network.identity
 
 
-def test_what_cannot_be_had_is_said_with_its_fix(tmp_path, monkeypatch):
+def test_unavailable_models_raise_an_error_with_a_fix(tmp_path, monkeypatch):
     monkeypatch.setattr("stadia.models.hub.is_reachable", lambda: False)
     with pytest.raises(CheckpointError, match=r"nobody/nothing: .*copy models--nobody--nothing .*--by model.tflite"):
         panoptic("nobody/nothing")
@@ -109,4 +108,4 @@ def test_the_cityscapes_model_agrees_with_its_reference(real_data):
     reference = np.asarray(Image.open(folder / "cityscapes_segmentation_mask.bmp"))
     semantic, _ = network(np.ascontiguousarray(image))
     assert (semantic.astype(int) - 1 == reference).mean() > 0.91
-    assert segmentation.CITYSCAPES[0] == "road"
+    assert segmentation.CITYSCAPES_CLASSES[0] == "road"

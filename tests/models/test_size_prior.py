@@ -1,4 +1,4 @@
-"""The learnt size prior: starts at the mean, learns what shows, is saved whole; its crops keep shape and hide distance."""
+"""Size prior: initial value, training, saving; its crops keep the aspect ratio and hide the distance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stadia.data.height_crops import GRAY, augmented, dvm_car_crops, masked_crop
 from stadia.models.size_prior import SizePrior, height_loss, load_size_prior, save_size_prior
 
 
-def test_it_starts_at_the_mean_and_learns_what_shows():
+def test_size_prior_starts_at_the_mean_and_learns_visible_heights():
     torch.manual_seed(0)
     prior = SizePrior(1.5, side=32)
     tall = torch.arange(8) % 2 == 0
@@ -29,13 +29,13 @@ def test_it_starts_at_the_mean_and_learns_what_shows():
         optimizer.zero_grad()
         height_loss(*prior(crops), height_m).backward()
         optimizer.step()
-    said, spread = prior.heights_of(list((crops.movedim(1, -1).numpy() * 255).astype(np.uint8)))
-    assert np.abs(said - height_m.numpy()).mean() < 0.15  # the mean's is 0.3
+    output, spread = prior.heights_of(list((crops.movedim(1, -1).numpy() * 255).astype(np.uint8)))
+    assert np.abs(output - height_m.numpy()).mean() < 0.15  # the mean's is 0.3
     assert (spread > 0).all()
     assert prior.heights_of([])[0].shape == (0,)
 
 
-def test_it_is_saved_whole_and_a_damaged_file_is_said(tmp_path):
+def test_saving_is_atomic_and_a_damaged_file_is_reported(tmp_path):
     prior, path = SizePrior(1.6, side=32), tmp_path / "prior.safetensors"
     save_size_prior(prior, path)
     crop = [np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)]
@@ -46,10 +46,10 @@ def test_it_is_saved_whole_and_a_damaged_file_is_said(tmp_path):
 
 
 def test_the_loss_has_no_gain_from_being_sure_and_wrong():
-    said = torch.tensor([0.1], requires_grad=True)
+    output = torch.tensor([0.1], requires_grad=True)
     gradients = []
     for deviation in (0.02, 0.5):
-        (gradient,) = torch.autograd.grad(height_loss(said, torch.tensor([deviation]), torch.ones(1)), said)
+        (gradient,) = torch.autograd.grad(height_loss(output, torch.tensor([deviation]), torch.ones(1)), output)
         gradients.append(float(gradient))
     assert gradients == [1.0, 1.0]
 

@@ -39,9 +39,9 @@ def watched(folder: Path, course: Course = (), losses: Iterable[float] = ()) -> 
     run = Run.create(folder, "course", {}, recipe="selfsup", seed=0)
     watch = Watch(run, Console(file=io.StringIO()), OnStop.WARN)
     for step, loss in enumerate(losses, start=1):
-        watch._ask("on_batch", step, loss, ("drive 7",))
+        watch._notify("on_batch", step, loss, ("drive 7",))
     for step, row in course:
-        watch._ask("on_row", step, row)
+        watch._notify("on_row", step, row)
     path = run.folder / "findings.jsonl"
     return read_findings(path) if path.exists() else []
 

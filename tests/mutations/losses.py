@@ -368,7 +368,7 @@ def _row(name: str, codes: tuple[str, ...], sound: str, broken: Callable[[], Any
         torch.manual_seed(0)
         return of_losses({name: broken()})
 
-    return Row(name, codes, Stage.CONTRACT, found, lambda folder: _of_sound(sound))
+    return Row(name, codes, Stage.BEFORE_TRAINING, found, lambda folder: _of_sound(sound))
 
 
 ROWS = tuple(_row(*one) for one in TABLE)

@@ -282,7 +282,7 @@ def _of_sound(name: str) -> list[Finding]:
 
 
 def _row(name: str, code: str, broken: Callable[[], list[Finding]], sound: str) -> Row:
-    return Row(name, (code,), Stage.CONTRACT, lambda folder: broken(), lambda folder: _of_sound(sound))
+    return Row(name, (code,), Stage.BEFORE_TRAINING, lambda folder: broken(), lambda folder: _of_sound(sound))
 
 
 ROWS = tuple(_row(*one) for one in TABLE)

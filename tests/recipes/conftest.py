@@ -35,7 +35,7 @@ SMALL = (
 
 @pytest.fixture(scope="session", autouse=True)
 def validations_are_those_that_are_declared() -> Iterator[None]:
-    """Whatever is trained in this folder logs no score that its recipe's configuration does not name in `validation`."""
+    """Every training in this folder logs only scores that its configuration lists in `validation`."""
     validate = TrainingLoop.validate
 
     def check(loop: TrainingLoop) -> None:
@@ -50,7 +50,7 @@ def validations_are_those_that_are_declared() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def motions_are_drawn_once() -> Iterator[None]:
-    """Every validation draws what tests/evaluation/test_motions.py looks at; here the first image stands for all."""
+    """Every validation draws what tests/evaluation/test_motions.py checks; here one image is enough."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             self_supervised,

@@ -63,7 +63,7 @@ class Trainings:
             except KeyboardInterrupt:
                 run.end("interrupted")
                 raise
-            except MemoryError:  # its process is killed, and says nothing
+            except MemoryError:  # its process is killed without a message
                 ended(job, -9)
                 continue
             except ArithmeticError as error:
@@ -129,7 +129,7 @@ def test_what_has_finished_is_not_run_again_and_what_was_stopped_goes_on(ablate,
     first = Trainings(stopped)
     code, _, err = ablate(first)
     assert (code, len(first.seen)) == (130, 5)
-    assert "the same command goes on" in err
+    assert "the same command resumes" in err
     second = Trainings(noise)
     assert ablate(second)[0] == 0
     assert second.seen[0] == "--resume fast-seed1"
@@ -174,7 +174,7 @@ def test_a_run_that_is_killed_does_not_end_the_study(ablate, tmp_path):
     assert again.seen == ["--resume fast-seed1"]
 
 
-def test_one_number_in_all_seeds_is_said(ablate):
+def test_equal_values_in_all_seeds_are_noted(ablate):
     _, out, _ = ablate(Trainings(lambda change, seed: 0.25 + 0.125 * (change == "fast")))
     assert "One number in all seeds leaves no spread" in out
     assert "take 7 seeds" in out  # two changes at 5 %: 2 / 2^7 is the first below 2.5 %
@@ -187,8 +187,8 @@ def test_epochs_are_budgets_where_nothing_makes_them_longer(ablate):
     assert (code, "another budget than the base (data.offsets" in err) == (2, True)
 
 
-def test_a_change_of_the_yardstick_is_told(ablate, tmp_path):
-    """Before anything is trained, and with the verdict: other images or another size, and a loss that measures itself."""
+def test_changed_evaluation_keys_are_noted(ablate, tmp_path):
+    """Before training and with the verdict: other images, another size, and a loss that is its own metric."""
     words = ["--change", "small: data.height=96 data.width=320", "--change", "plain: loss.ssim_weight=0.5"]
     code, out, err = ablate(Trainings(noise), *words, "--dry-run")
     assert code == 0, err
@@ -242,11 +242,11 @@ def test_a_metric_that_no_run_has_stops_after_the_first(ablate):
     code, _, err = ablate(trainings, "--metric", "val/residual")
     assert (code, len(trainings.seen)) == (2, 1)
     assert "metric 'val/residual': found none of it in" in err
-    assert "expected one of val/abs_rel;" in err
+    assert "expected one of val/abs_rel. Fix: " in err
 
 
 def test_runs_that_were_trained_on_other_budgets_are_not_judged(ablate, tmp_path):
-    """Whatever was planned: a data set that ends earlier, say."""
+    """Also if unplanned, such as a data set that ends earlier."""
     trainings = Trainings(noise, steps=lambda change: 50 if change == "fast" else 100)
     code, _, err = ablate(trainings)
     assert code == 2
@@ -264,13 +264,13 @@ def test_runs_that_were_trained_on_other_budgets_are_not_judged(ablate, tmp_path
         (["--change", "longer: training.max_minutes=5"], "training.max_minutes=5.0, and None of the base"),
         (["--change", "none: optimizer.lr=1e-4"], "which is what the base has"),
         (["--change", "fast: optimizer.lr=1"], "'fast' again"),
-        (["--change", "seeded: seed=3"], "the study itself says that one"),
+        (["--change", "seeded: seed=3"], "the study sets it"),
         (["--change", "wrong: optimizer.rl=1e-3"], "wrong: unknown key 'optimizer.rl', did you mean 'optimizer.lr'?"),
         (["--change", "no colon"], "found 'no colon'"),
-        (["--seeds", "0"], "1 seed cannot tell a change from chance: at least 3"),
-        (["--seeds", "0,1,1"], "a seed that is named twice"),
+        (["--seeds", "0"], "1 seed cannot separate a change from chance: at least 3"),
+        (["--seeds", "0,1,1"], "seeds must be different"),
         (["--margin", "-1"], "greater than 0"),
-        (["--metric", "train/own"], "say it with --better"),
+        (["--metric", "train/own"], "set --better"),
         (["--metric", "val/abs_rl", "--better", "lower"], "did you mean 'val/abs_rel'?"),
         (["--metric", "val/abs_rl", "--better", "lower", "--dry-run"], "'val/abs_rl', which no run of 'selfsup' has"),
         (["--metric", "d1"], "did you mean 'val/d1'?"),
@@ -356,14 +356,14 @@ def test_a_study_that_was_trained_otherwise_is_another_study(ablate, tmp_path):
     assert (code, "a study that has seed 3 too" in err) == (2, True)
 
 
-def test_what_is_chosen_after_a_look_is_told(ablate):
+def test_choices_after_results_are_noted(ablate):
     told = "Chosen when results were there"
     assert told not in ablate(Trainings(noise))[1]
     assert told not in ablate(Trainings(noise))[1]  # the same question again
     code, out, err = ablate(Trainings(noise), "--seeds", "0,1,2,3,4", "--change", "warm: schedule.warmup_steps=9")
     assert (code, f"{told} (seed 4 added; change 'warm' added)" in out) == (0, True), err
     more = ("--seeds", "0,1,2,3,4", "--change", "warm: schedule.warmup_steps=9")
-    for _ in range(2):  # told once, and for good
+    for _ in range(2):  # noted once, permanently
         _, out, _ = ablate(Trainings(noise), *more, "--margin", "0.5")
         assert f"{told} (seed 4 added; change 'warm' added; margin: None -> 0.5)" in out
     Path("study.yaml").write_text(Path("study.yaml").read_text().replace("expect: better", "expect: worse"))
@@ -373,7 +373,7 @@ def test_what_is_chosen_after_a_look_is_told(ablate):
     )
 
 
-def test_training_that_was_not_saturated_is_told(ablate):
+def test_unsaturated_training_is_noted(ablate):
     class Falling(Trainings):
         def run(self, jobs, ended):
             def lower(job, code):

@@ -50,14 +50,14 @@ def drive(tmp_path: Path) -> Path:
     return folder
 
 
-def asked(source: Path, *overrides: str, out: Path | None = None) -> CameraHeightAsked:
+def make_request(source: Path, *overrides: str, out: Path | None = None) -> CameraHeightAsked:
     priors = 'priors={"car": {"mean_m": 1.5, "spread_m": 0.1, "source": "made so"}}'
     return CameraHeightAsked(source, camera_height_config([priors, *overrides]), out=out)
 
 
 @pytest.mark.parametrize("horizon", ["objects", "given"])
-def test_masks_give_the_height_and_say_on_what_it_rests(drive, tmp_path, horizon):
-    lines = list(camera_height_asked(asked(drive, f"horizon={horizon}", out=tmp_path / "out")))
+def test_masks_give_the_height_and_its_priors(drive, tmp_path, horizon):
+    lines = list(camera_height_asked(make_request(drive, f"horizon={horizon}", out=tmp_path / "out")))
     found = json.loads((tmp_path / "out" / "camera_height.json").read_text())
     assert found["camera_height_m"] == pytest.approx(TRUE_M, rel=0.02)
     assert found["interval_95_m"][0] < TRUE_M < found["interval_95_m"][1]
@@ -74,13 +74,13 @@ def test_a_wrong_pitch_is_a_wrong_height(drive):
 
 
 def estimate(drive: Path, *overrides: str) -> float:
-    ask = asked(drive, *overrides)
+    ask = make_request(drive, *overrides)
     return estimate_camera_height(seen_frames(ask, lambda items, count, what: items), ask.config).found.camera_height_m
 
 
-def test_frames_of_several_cameras_are_asked_together(drive):
+def test_frames_of_several_cameras_are_combined(drive):
     """A zoom: the same objects, seen by a camera with twice the focal length and another middle."""
-    ask = asked(drive, "horizon=given")
+    ask = make_request(drive, "horizon=given")
     frames = seen_frames(ask, lambda items, count, what: items)
 
     def zoomed(frame: SeenFrame) -> SeenFrame:
@@ -113,8 +113,8 @@ def test_edges_along_the_road_give_the_horizon():
     assert edges_horizon(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), camera).isnan().all()
 
 
-def test_a_drive_travels_to_its_horizon_and_one_that_stands_says_nothing():
-    """Posts at many depths, seen by a camera that looks down by 2 degrees and drives level."""
+def test_travel_gives_the_horizon_and_a_standing_camera_none():
+    """Posts at many depths and a camera that points down by 2 degrees and moves horizontally."""
     rng = np.random.default_rng(0)
     K = np.array([[2 * FOCAL, 0, 479.5], [0, 2 * FOCAL, 179.5], [0, 0, 1]])
     down = np.radians(2)
@@ -143,7 +143,7 @@ def test_a_drive_travels_to_its_horizon_and_one_that_stands_says_nothing():
 
 
 def test_objects_that_hardly_agree_give_no_height(drive):
-    frames = seen_frames(asked(drive, "horizon=given"), lambda items, count, what: items)
+    frames = seen_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)
     heights = {f"car{n}": {"mean_m": 1.5 * 1.6 ** (n - 12), "spread_m": 0.1, "source": "made so"} for n in range(24)}
     numbers = iter(range(24))
 
@@ -161,21 +161,14 @@ def test_objects_that_hardly_agree_give_no_height(drive):
 
 
 def test_two_objects_that_disagree_give_no_height(drive):
-    frames = seen_frames(asked(drive, "horizon=given"), lambda items, count, what: items)
+    frames = seen_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)
     first, second = (one for one in frames[0].objects if one.class_name == "car" and one.box_px[0] < 200)
     heights = {"car": 1.5, "van": 2.2}
-    config = camera_height_config(
-        [
-            (
-                f"priors={json.dumps({name: {'mean_m': mean, 'spread_m': 0.1, 'source': 'made so'} for name, mean in heights.items()})}"
-            ),
-            "objects=[]",
-            "horizon=given",
-        ]
-    )
+    priors = {name: {"mean_m": mean, "spread_m": 0.1, "source": "test"} for name, mean in heights.items()}
+    config = camera_height_config([f"priors={json.dumps(priors)}", "objects=[]", "horizon=given"])
     apart = replace(frames[0], objects=[first, replace(second, class_name="van")])
     with pytest.raises(
-        GeometryError, match=r"agree \(a van in drive/000000 says 2\.4\d m, a car in drive/000000 says 1\.[67]\d m\)"
+        GeometryError, match=r"agree \(a van in drive/000000 gives 2\.4\d m, a car in drive/000000 gives 1\.[67]\d m\)"
     ):
         estimate_camera_height([apart], config)
     assert estimate_camera_height([replace(frames[0], objects=[first])], config).found.camera_height_m == pytest.approx(
@@ -183,8 +176,8 @@ def test_two_objects_that_disagree_give_no_height(drive):
     )
 
 
-def test_heights_stand_at_the_numbers_of_the_video_drive_after_drive(drive):
-    frame = seen_frames(asked(drive, "horizon=given"), lambda items, count, what: items)[0]
+def test_chart_positions_are_frame_numbers_drive_after_drive(drive):
+    frame = seen_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)[0]
     frames = [replace(frame, name=f"a/{n:06d}", drive="a") for n in (5, 9, 20)] + [
         replace(frame, name=f"b/{n}", drive="b") for n in (7, 8)
     ]
@@ -203,7 +196,7 @@ def test_priors_that_do_not_exist_are_one_mistake_in_plain_words():
         camera_height_config(['priors={"car": {"mean_m": 1.5}}'])
 
 
-def test_what_is_missing_is_said(drive):
+def test_missing_input_is_reported(drive):
     with pytest.raises(
         DataError, match="no height of class car; there are 24 of class car, as in drive/000000, 6 of class pole"
     ):
@@ -216,36 +209,36 @@ def test_what_is_missing_is_said(drive):
         camera_height_config(["pitch_deg=1"])
     (drive / "masks").rename(drive / "gone")
     with pytest.raises(DataError, match="stadia prepare"):
-        list(camera_height_asked(asked(drive)))
+        list(camera_height_asked(make_request(drive)))
 
 
-def test_a_class_without_a_height_or_an_object_is_noted_and_the_others_speak(drive):
-    lines = list(camera_height_asked(asked(drive, "horizon=given", 'objects=["car","pole","Pedestrian"]')))
+def test_unused_classes_are_noted_and_others_are_used(drive):
+    lines = list(camera_height_asked(make_request(drive, "horizon=given", 'objects=["car","pole","Pedestrian"]')))
     assert lines[0].startswith("camera height: 1.6")
     (pole,) = (line for line in lines if "class pole" in line)
     assert pole.startswith(
-        "note: 6 objects of class pole say nothing, such as in drive/000000: they have no height; give mean_m"
+        "note: 6 objects of class pole are not used, such as in drive/000000: they have no height; give mean_m"
     )
-    assert "note: no object of class person in any of 6 frames; it was asked for by objects" in lines
+    assert "note: no object of class person in any of 6 frames; it was requested by objects" in lines
 
 
-def test_a_class_is_asked_for_by_any_of_its_names():
+def test_class_is_requested_by_any_alias():
     assert list(camera_height_config(["priors=kitti", 'objects=["Pedestrian"]']).height_priors) == ["person"]
 
 
 def test_frames_without_a_road_are_noted(drive):
-    assert not any("no road" in line for line in camera_height_asked(asked(drive, "horizon=given")))
+    assert not any("no road" in line for line in camera_height_asked(make_request(drive, "horizon=given")))
     (drive / "masks" / "classes.json").write_text(json.dumps({"1": "sky", "2": "road", "9": "car"}))
-    lines = list(camera_height_asked(asked(drive, "horizon=given")))
+    lines = list(camera_height_asked(make_request(drive, "horizon=given")))
     assert any("the masks show no road in 6 of 6 frames, such as drive/000000;" in line for line in lines)
     (drive / "masks" / "classes.json").write_text(json.dumps({"9": "car"}))
-    assert not any("no road" in line for line in camera_height_asked(asked(drive, "horizon=given"))), (
-        "masks of cars alone say nothing of it"
+    assert not any("no road" in line for line in camera_height_asked(make_request(drive, "horizon=given"))), (
+        "masks of cars alone have no road class"
     )
 
 
 @pytest.mark.real
-def test_kitti_boxes_are_read_and_say_something(real_data):
+def test_kitti_boxes_give_a_height(real_data):
     config = camera_height_config(["priors=kitti", "objects=[]", "horizon=given"])
     frames = seen_frames(CameraHeightAsked(real_data / "kitti_object", config), lambda items, count, what: items)
     assert [len(frame.objects) for frame in frames] == [1, 3, 2]

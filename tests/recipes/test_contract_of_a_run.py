@@ -30,11 +30,11 @@ def test_a_run_is_held_to_it_and_trains_as_without(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
     without = recipes.train(small, out=tmp_path / "without")
-    assert "contract:" not in capfd.readouterr().err
+    assert "loss checks:" not in capfd.readouterr().err
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
     run = recipes.train(small, out=tmp_path / "with")
-    assert "contract:" in capfd.readouterr().err
-    found = [one for one in read_findings(run.folder / "findings.jsonl") if one.stage is Stage.CONTRACT]
+    assert "loss checks:" in capfd.readouterr().err
+    found = [one for one in read_findings(run.folder / "findings.jsonl") if one.stage is Stage.BEFORE_TRAINING]
     assert [one.code for one in found if one.severity is Severity.STOP] == []
     assert losses(run.folder) == losses(without.folder)
 
@@ -44,16 +44,14 @@ def test_an_optimizer_without_the_pose_network_halts(
 ) -> None:
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
     monkeypatch.setattr(Selfsup, "parameter_groups", lambda task: [{"params": list(task.model.depth.parameters())}])
-    with pytest.raises(RunError, match=r"contract of the training: found T20 \(model\.pose.* in no group"):
+    with pytest.raises(RunError, match=r"loss checks of the training: found T20 \(model\.pose.* in no group"):
         recipes.train(small, out=tmp_path / "halted")
     (folder,) = (tmp_path / "halted").iterdir()
     assert json.loads((folder / "run.json").read_text())["status"] == "failed"
     assert "T20" in {one.code for one in read_findings(folder / "findings.jsonl")}
 
 
-def test_a_finding_that_says_stop_can_be_let_be(
-    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def of_no_number(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> None:
         return None
 
@@ -66,7 +64,7 @@ def test_a_finding_that_says_stop_can_be_let_be(
 
 def test_a_dry_run_is_held_to_it_too(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Selfsup, "parameter_groups", lambda task: [{"params": list(task.model.depth.parameters())}])
-    with pytest.raises(RunError, match="contract of the training: found T20"):
+    with pytest.raises(RunError, match="loss checks of the training: found T20"):
         recipes.rehearse(small)
 
 

@@ -1,4 +1,4 @@
-"""The recipe `selfsup` with all that D3VO's networks say: what is logged, shown, validated, refused, predicted and
+"""The recipe `selfsup` with all outputs of D3VO's networks: what is logged, shown, validated, refused, predicted and
 resumed.
 """
 
@@ -56,8 +56,8 @@ def batch(d3vo: SelfsupConfig) -> Batch:
     return next(iter(Selfsup.prepare(d3vo, Console(quiet=True))[1].train))
 
 
-def said(task: Selfsup, monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
-    """Have the networks say these values, whatever they see."""
+def set_predictions(task: Selfsup, monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
+    """Let the networks predict these values for any image."""
     real = DepthAndMotion.forward
 
     def forward(model: DepthAndMotion, batch: Batch) -> Prediction:
@@ -66,14 +66,14 @@ def said(task: Selfsup, monkeypatch: pytest.MonkeyPatch, **values: object) -> No
     monkeypatch.setattr(DepthAndMotion, "forward", forward)
 
 
-def test_a_step_logs_what_the_networks_say(task: Selfsup, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_logs_network_statistics(task: Selfsup, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = task.training_step(batch).seen
     expected = {f"{what}/{name}" for what in ("gain", "offset") for name in ("-1", "+1", "stereo")}
     assert expected | {f"log_uncertainty/p{percent}" for percent in (10, 50, 90)} <= set(seen)
     assert all(seen[name] == name.startswith("gain") for name in expected)
     brightness = torch.tensor([[[1.0, 0.0], [1.2, 0.0], [1.0, 0.1]], [[1.0, 0.0], [1.4, 0.0], [1.0, 0.3]]])
     ramp = torch.linspace(-1, 1, 96).expand(2, 1, 32, 96)
-    said(
+    set_predictions(
         task,
         monkeypatch,
         brightness=brightness,
@@ -93,19 +93,19 @@ def test_the_plain_recipe_logs_nothing_of_it(small: SelfsupConfig, batch: Batch)
 
 
 def test_validation_is_of_depth_and_motion_alone(task: Selfsup, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a darkened target nor an uncertainty makes a residual look smaller."""
+    """Neither a darkened target nor an uncertainty makes a residual smaller."""
     task.eval()
     with torch.no_grad():
         before = task.validation_step(batch)
         huge = tuple(torch.full((2, 1, 32 >> s, 96 >> s), 2.0) for s in range(4))
-        said(task, monkeypatch, brightness=torch.tensor([0.5, 0.1]).expand(2, 3, 2), log_uncertainty=huge)
+        set_predictions(task, monkeypatch, brightness=torch.tensor([0.5, 0.1]).expand(2, 3, 2), log_uncertainty=huge)
         after = task.validation_step(batch)
     assert before.keys() == after.keys()
     for name in before.keys() & {"residual", "residual_unwarped", "abs_rel", "rmse", "d1"}:
         torch.testing.assert_close(after[name], before[name], equal_nan=True)
 
 
-def test_validation_says_whether_sigma_is_the_scale_of_the_residual_that_taught_it(
+def test_validation_scores_sigma_against_its_training_residual(
     task: Selfsup, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At e^2 all residuals, below 1, are within a tenth of it; brightness lets none through before its gate is open,
@@ -113,7 +113,7 @@ def test_validation_says_whether_sigma_is_the_scale_of_the_residual_that_taught_
     """
     task.eval()
     doubt = tuple(torch.full((2, 1, 32 >> s, 96 >> s), 2.0) for s in range(4))
-    said(task, monkeypatch, brightness=torch.tensor([0.5, 0.3]).expand(2, 3, 2), log_uncertainty=doubt)
+    set_predictions(task, monkeypatch, brightness=torch.tensor([0.5, 0.3]).expand(2, 3, 2), log_uncertainty=doubt)
     batch = replace(
         batch, targets=replace(batch.targets, depth_m=torch.linspace(2, 40, 32)[:, None].expand(2, 1, 32, 96))
     )
@@ -133,7 +133,7 @@ def test_validation_says_whether_sigma_is_the_scale_of_the_residual_that_taught_
 
 
 def test_a_sigma_that_nothing_has_taught_has_no_score(task: Selfsup, batch: Batch) -> None:
-    """Before loss.uncertainty_from_step it is noise of the start, and U05 and U06 would be told of any training."""
+    """Before loss.uncertainty_from_step it is initial noise, and U05 and U06 would be found in any training."""
     late = task.config.loss.model_copy(update={"uncertainty_from_step": 1})
     with torch.no_grad():
         taught = task.eval().validation_step(batch)
@@ -154,14 +154,11 @@ def test_the_sheet_shows_the_right_view_and_the_uncertainty(task: Selfsup, batch
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (
-            ("model.right_view=true", "data.stereo=false"),
-            "data.stereo is false: the right image teaches the right view",
-        ),
+        (("model.right_view=true", "data.stereo=false"), "data.stereo is false: the right image trains the right view"),
         (("model.right_view=true", 'data.target_sides=["left","right"]'), "whose partner is a left view"),
         (
             ("model.brightness=true", "data.offsets=[]", "data.stereo=true"),
-            "the pose network says brightness, and there is none",
+            "the pose network predicts brightness, and there is none",
         ),
     ],
 )

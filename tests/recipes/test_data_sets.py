@@ -1,4 +1,4 @@
-"""Several data sets in one training: each opened by its own keys, all of them told, checked, remembered and scored."""
+"""Several data sets in one training: each opened by its own keys, all of them listed, checked, recorded and scored."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ def test_each_data_set_has_its_own_size_and_sources_and_none_is_left_out(two: Se
     assert (settled.data.stereo, settled.data.others["mono"].stereo) == (True, False)
     assert "data set pair: 3 samples train, 3 validate, 96x32, stereo, 3 of 6 batches an epoch" in told
     assert "data set mono: 3 samples train, 3 validate, 64x32, one camera, 3 of 6 batches an epoch" in told
-    assert "nothing gives mono a scale" in told
+    assert "mono has no scale" in told
     assert {len(recordings) for recordings in data.recordings.values()} == {2}, "checks see all"
 
 
 def test_metres_are_claimed_where_every_data_set_has_a_baseline(two: SelfsupConfig) -> None:
     partly = Selfsup(changed(two, "data.stereo=true"))
     assert partly.claim is Claim.UP_TO_SCALE
-    assert partly.about == {"claim": "up-to-scale", "without_scale": ["mono"]}
+    assert partly.run_metadata == {"claim": "up-to-scale", "without_scale": ["mono"]}
     both = Selfsup(changed(two, "data.stereo=true", "data.others.mono.stereo=true"))
     assert both.claim is Claim.METRES
-    assert both.about["scale_from"] == "the baselines of the stereo pairs of pair, mono"
+    assert both.run_metadata["scale_from"] == "the baselines of the stereo pairs of pair, mono"
 
 
 def test_a_data_set_with_a_baseline_is_scored_in_metres_beside_one_without(two: SelfsupConfig) -> None:
@@ -130,8 +130,8 @@ def test_a_rehearsal_has_steps_of_each(two: SelfsupConfig) -> None:
     assert len(rehearse(two).seconds) == 2 * STEPS
 
 
-def test_one_after_another_is_one_epoch_unless_asked_otherwise(small: SelfsupConfig) -> None:
-    values: dict[str, Any] = {"path": "A", "others": {"b": {"path": "B"}}, "order": "one_after_another"}
+def test_sequential_order_defaults_to_one_epoch(small: SelfsupConfig) -> None:
+    values: dict[str, Any] = {"path": "A", "others": {"b": {"path": "B"}}, "order": "sequential"}
     assert recipes.configure("selfsup", data=values).training.max_epochs == 1
     assert recipes.configure("selfsup", ("training.max_epochs=3",), data=values).training.max_epochs == 3
     assert recipes.configure("selfsup", ("training.max_steps=3",), data=values).training.max_epochs is None
@@ -147,7 +147,7 @@ def test_one_after_another_is_one_epoch_unless_asked_otherwise(small: SelfsupCon
         (("data.others.b.offsets=[]", "data.others.b.stereo=false"), r"data\.others\.b\.offsets is empty and"),
     ],
 )
-def test_what_one_of_them_cannot_be_trained_on_is_told_by_its_name(words: tuple[str, ...], message: str) -> None:
+def test_mistakes_name_the_data_set(words: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         recipes.configure("selfsup", words, data={"path": "A", "others": {"b": {"path": "B"}}})
 
@@ -163,7 +163,7 @@ def test_a_right_view_wants_a_pair_in_each(two: SelfsupConfig) -> None:
         Selfsup.prepare(changed(config, "data.others.mono.stereo=auto"), Console(quiet=True))
 
 
-def test_a_recipe_of_one_data_set_says_so(two: SelfsupConfig) -> None:
+def test_single_data_set_recipe_refuses_several(two: SelfsupConfig) -> None:
     with pytest.raises(ConfigError, match="the data sets pair, mono"):
         open_video(two.data, two.training, seed=0, console=Console(quiet=True))
 
@@ -211,7 +211,7 @@ def test_checks_see_what_data_sets_share(two: SelfsupConfig) -> None:
     assert "D09" in {finding.code for finding in opened(two)[1].findings()}
 
 
-def test_recordings_that_two_data_sets_call_alike_are_told_apart(worlds: Path) -> None:
+def test_equal_recording_names_in_two_data_sets_are_distinct(worlds: Path) -> None:
     one, other, copy = (open_recordings(worlds / name)[0] for name in ("train-000", "val-000", "train-000"))
     one.name = other.name = copy.name = "drive"
     assert "D09" not in {finding.code for finding in splits({"train": [(one, range(5))], "val": [(other, range(5))]})}

@@ -1,4 +1,4 @@
-"""What the demo says at its end: all numbers that there are, and `none` for a path that there is not; and the memory it
+"""Output of the demo: all numbers that there are, and `none` for a path that there is not; and the memory it
 took.
 """
 

@@ -16,8 +16,9 @@ from stadia.evaluation.depth_files import write_map
 from stadia.recipes import demo_metres
 from stadia.recipes.demo_metres import TRUE_CAMERA_M, run, scored
 
-STEPS = ("training.max_steps=2", "training.batch_size=2", "training.workers=0", "training.threads=1", "data.height=32", "data.width=96",
-         "road.least_share=0.0005", "model.encoder=mobilenetv3_small_050", "model.decoder_channels=[4,4,8,8,8]",
+STEPS = ("training.max_steps=2", "training.batch_size=2", "training.workers=0", "training.threads=1",
+         "data.height=32", "data.width=96", "road.least_share=0.0005", "model.encoder=mobilenetv3_small_050",
+         "model.decoder_channels=[4,4,8,8,8]",
          "loss.pyramid=1")  # fmt: skip
 
 
@@ -33,7 +34,7 @@ def test_two_trainings_beside_each_other(cached: Path, tmp_path: Path, capsys: p
     plain, metres = sorted((tmp_path / "runs").iterdir())
     assert (plain.name[18:], metres.name[18:]) == ("demo-no-metres", "demo-metres")
     assert done.run.folder == metres
-    assert demo_metres.MINUTES in capsys.readouterr().err, "how long it takes is said beforehand"
+    assert demo_metres.MINUTES in capsys.readouterr().err, "the duration is printed at the start"
     assert read_json(metres / "config.json")["start_from"] == str(plain)
     assert {path.stem for path in (metres / "scores").glob("test*.json")} >= {
         "test-median-scaled",

@@ -41,7 +41,7 @@ def changed(config: DptRecipeConfig, *overrides: str) -> DptRecipeConfig:
 
 
 class Lower(Dpt):
-    """Says that what is lower in the image is nearer, as weights that know neither scale nor shift might."""
+    """Predict nearer depth lower in the image, as weights up to scale and shift might."""
 
     def raw(self, image: Tensor) -> Tensor:
         rows = torch.linspace(5, 25, image.shape[-2], device=image.device)[:, None]
@@ -66,12 +66,12 @@ def test_a_training_ends_in_metres_and_a_score(small_dpt: DptRecipeConfig, tmp_p
     assert predictor.T_next_now(image, lens, image, lens) is None
 
 
-def test_metres_are_claimed_where_a_part_of_the_loss_knows_them(small_dpt: DptRecipeConfig) -> None:
+def test_metres_are_claimed_only_with_a_metric_loss(small_dpt: DptRecipeConfig) -> None:
     assert DptRecipe(small_dpt).claim is Claim.METRES
     affine = changed(small_dpt, "loss.silog_per_image=0", "loss.affine_invariant=1", "loss.gradient_matching=0.5")
     assert DptRecipe(affine).claim is Claim.AFFINE_INVERSE
-    assert DptRecipe(small_dpt).about["scale_from"] == "the ground truth that it was trained on"
-    assert "scale_from" not in DptRecipe(affine).about
+    assert DptRecipe(small_dpt).run_metadata["scale_from"] == "the ground truth that it was trained on"
+    assert "scale_from" not in DptRecipe(affine).run_metadata
 
 
 def test_every_weight_is_trained_once_and_a_pretrained_backbone_slower(small_dpt: DptRecipeConfig) -> None:
@@ -98,14 +98,14 @@ def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
         task.remember(data)
     assert "fitted to 5 images" in caplog.text
     assert "fitted best, but has 0 beyond 200 m" in caplog.text, "the sky is not at the head's 0 here"
-    assert task.about["fitted"]["images"] == 5
+    assert task.run_metadata["fitted"]["images"] == 5
     assert task.training
     batch = next(iter(data.val))
     true_m = batch.targets.depth_m
     known = true_m > 0
     predicted_m = 1 / task.inverse_depth(batch.inputs.image)
     assert 0.7 < float(predicted_m[known].median() / true_m[known].median()) < 1.4
-    assert float(predicted_m.max()) < 200, "where the head answers 0 it still has a slope"
+    assert float(predicted_m.max()) < 200, "a head output of 0 still has a gradient"
     given = DptRecipe(changed(config, "model.scale=2", "model.shift=0.5"))
     given.remember(data)
     assert (float(given.network.scale), float(given.network.shift)) == (2.0, 0.5)
@@ -139,13 +139,11 @@ def test_a_resumed_run_remembers_what_it_started_from(
     }
 
 
-def test_weights_that_are_missing_are_told_before_the_data_are_opened(
-    small_dpt: DptRecipeConfig, tmp_path: Path
-) -> None:
+def test_missing_weights_are_reported_before_data_are_opened(small_dpt: DptRecipeConfig, tmp_path: Path) -> None:
     absent = changed(small_dpt, f"model.weights={tmp_path / 'absent.pt'}", f"data.path={tmp_path / 'no-data'}")
     with pytest.raises(CheckpointError, match=r"absent\.pt: found no such file"):
         recipes.train(absent, out=tmp_path / "runs")
-    with pytest.raises(DataError, match="no-data"):  # the same of weights that are not asked for
+    with pytest.raises(DataError, match="no-data"):  # the same for weights that are not requested
         recipes.train(changed(absent, "model.pretrained=false"), out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
@@ -154,7 +152,7 @@ def test_a_fit_that_cannot_be_made_fails_the_run(
     small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     class Higher(Lower):
-        """Says depth, not inverse depth."""
+        """Predict depth, not inverse depth."""
 
         def raw(self, image: Tensor) -> Tensor:
             return super().raw(image).flip(-2)
@@ -196,12 +194,12 @@ def test_a_head_that_may_stay_random_is_brought_to_the_truth_whatever_its_sign(
 
 
 def test_images_have_the_size_that_the_network_takes(small_dpt: DptRecipeConfig) -> None:
-    with pytest.raises(ConfigError, match=r"96x32, expected multiples of 14; take 98x28"):
+    with pytest.raises(ConfigError, match=r"96x32; expected multiples of 14. Fix: take 98x28"):
         changed(small_dpt, "model.network=depth-anything-small")
     assert changed(small_dpt, "model.network=depth-anything-small", "data.height=42", "data.width=98").data.height == 42
     task = DptRecipe(small_dpt)
     task.predictor((64, 160))
-    with pytest.raises(ConfigError, match="multiples of 32; take 160x64"):
+    with pytest.raises(ConfigError, match="multiples of 32. Fix: take 160x64"):
         task.predictor((60, 160))
 
 
@@ -226,9 +224,7 @@ def test_images_of_a_step(small_dpt: DptRecipeConfig) -> None:
 
 
 def test_what_has_no_slope_is_counted(small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the labeled pixels where a last ReLU answers 0, and where depth is cut off behind infinity: the share that has
-    no gradient.
-    """
+    """Share of labeled pixels without gradient: the last ReLU outputs 0, or depth is cut off behind infinity."""
     config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
     task, batch = DptRecipe(config), next(iter(data.val))
     labeled = task.loss.known(batch.targets.depth_m)
@@ -244,7 +240,7 @@ def test_what_has_no_slope_is_counted(small_dpt: DptRecipeConfig, monkeypatch: p
         assert float(report.seen["at_floor"]) == pytest.approx(share, abs=1e-6)
 
 
-def test_what_became_of_the_weights_and_what_attention_costs_is_told(
+def test_weight_loading_and_attention_cost_are_logged(
     small_dpt: DptRecipeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Weights from a file, with an attention that has some of its own."""
@@ -263,8 +259,8 @@ def test_what_became_of_the_weights_and_what_attention_costs_is_told(
         task.remember(data)
     assert f"weights from {file}" in caplog.text
     assert "attention memory_compressed on 13 tokens" in caplog.text
-    kept = task.about["load_report"]
+    kept = task.run_metadata["load_report"]
     assert kept["source"] == str(file)
     assert kept["loaded"] > 100
-    assert all(".core." in name for name in kept["initialized"])
-    assert len(kept["initialized"]) == 12
+    assert all(".core." in name for name in kept["missing"])
+    assert len(kept["missing"]) == 12

@@ -55,8 +55,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """The ONNX file and what the command said, on stdout and on stderr. Written once: the exporter takes seconds."""
+def export_output(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """The ONNX file, and stdout and stderr of the command. Written once: the exporter takes seconds."""
     path, said, steps = tmp_path_factory.mktemp("export") / "model.onnx", io.StringIO(), io.StringIO()
     with pytest.raises(SystemExit) as ending, contextlib.redirect_stdout(said), contextlib.redirect_stderr(steps):
         run_command_line(["export", str(trained), "--out", str(path)])
@@ -65,8 +65,8 @@ def told(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 
 @pytest.fixture
-def exported(told: tuple[Path, str, str]) -> Path:
-    return told[0]
+def exported(export_output: tuple[Path, str, str]) -> Path:
+    return export_output[0]
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def test_predictions_are_those_of_the_checkpoint(
+def test_exported_predictions_equal_the_checkpoint(
     trained: Path, exported: Path, images: Path, tmp_path: Path, stadia: Stadia
 ) -> None:
     for model, out in ((trained, "torch"), (exported, "onnx")):
@@ -100,7 +100,7 @@ def test_predictions_are_those_of_the_checkpoint(
 
 
 def test_an_onnx_file_stands_alone(exported: Path) -> None:
-    """One file, by the rules of ONNX, that holds what depth needs and says what it is; nothing of the machine that
+    """One file, by the rules of ONNX, with the depth network and its description; nothing of the machine that
     wrote it.
     """
     assert list(exported.parent.iterdir()) == [exported]
@@ -131,7 +131,7 @@ def test_an_onnx_file_stands_alone(exported: Path) -> None:
     assert answer.shape == (3, 1, 96, 64)
 
 
-def test_the_lines_of_the_document_run(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documented_commands_run(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/export.md, with onnxruntime alone."""
     document = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"^```python\n(.*?)^```", document, re.M | re.S)
@@ -143,8 +143,8 @@ def test_the_lines_of_the_document_run(exported: Path, monkeypatch: pytest.Monke
     )
 
 
-def test_what_is_said(told: tuple[Path, str, str], trained: Path) -> None:
-    path, text, steps = told
+def test_command_output(export_output: tuple[Path, str, str], trained: Path) -> None:
+    path, text, steps = export_output
     assert re.fullmatch(rf"reading {trained}\ntracing [\d.]+ M parameters, then comparing .*\n", steps), (
         "nothing is silent for minutes"
     )
@@ -163,7 +163,7 @@ def test_mistakes(trained: Path, tmp_path: Path, stadia: Stadia, monkeypatch: py
     (tmp_path / "file").touch()
     untrained, out = write_run(tmp_path / "untrained", focal=0.0), tmp_path / "model.pt2"
     for words, said in (
-        ((trained, "--out", tmp_path / "model.engine"), "found the suffix '.engine', expected .onnx or .pt2"),
+        ((trained, "--out", tmp_path / "model.engine"), "found the suffix '.engine'; expected .onnx or .pt2"),
         ((trained, "--out", tmp_path / "model"), "a name without a suffix"),
         ((trained, "--out", tmp_path / "there.onnx"), "there.onnx: found something there already"),
         ((trained, "--out", tmp_path / "file" / "model.onnx"), "a file where a folder should be"),
@@ -171,9 +171,9 @@ def test_mistakes(trained: Path, tmp_path: Path, stadia: Stadia, monkeypatch: py
         ((untrained, "--out", out), "never trained"),
     ):
         code, text, err = stadia("export", *words)
-        told = [line for line in err.splitlines() if line.startswith("stadia: ")]  # beside what it was at
-        assert (code, text, len(told)) == (2, "", 1)
-        assert said in told[0]
+        errors = [line for line in err.splitlines() if line.startswith("stadia: ")]  # beside what it was at
+        assert (code, text, len(errors)) == (2, "", 1)
+        assert said in errors[0]
     monkeypatch.setattr("stadia.recipes.exporting.load_task", lambda checkpoint: torch.nn.Identity())
     code, _, err = stadia("export", trained, "--out", out)
     assert (code, "a checkpoint of 'selfsup', which predicts no depth" in err) == (2, True)

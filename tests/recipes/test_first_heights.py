@@ -23,7 +23,7 @@ PRIORS = {"car": {"mean_m": 1.5, "spread_m": 0.1, "source": "by construction"}}
 
 @dataclass
 class Street:
-    """Frames of a level camera over a road with boxes on it; `wrong` of them are said to be half or twice as high."""
+    """Frames of a level camera over a road with boxes on it; `wrong` of them have half or twice the labeled height."""
 
     name: str
     camera_m: float
@@ -84,18 +84,18 @@ def heights_of(*streets: Street, width: int = COLUMNS, **config: Any) -> FirstHe
 
 
 def test_each_group_has_the_height_of_its_own_cameras():
-    found = heights_of(Street("high", 2.1), Street("low", 1.2), Street("middle", 1.65)).said
+    found = heights_of(Street("high", 2.1), Street("low", 1.2), Street("middle", 1.65)).estimated
     assert {number: said.height_m for number, said in found.items()} == pytest.approx(
         {0: 2.1, 1: 1.2, 2: 1.65}, rel=0.04
     )
     assert all(said.low_m < said.height_m < said.high_m for said in found.values())
 
 
-def test_drives_that_each_look_a_little_up_or_down_say_one_height():
+def test_drives_with_different_pitch_give_one_height():
     pitches_deg = 0.5 * np.random.default_rng(1).standard_normal(8)
     said = heights_of(
         *(Street(f"{n}", 1.65, 15, mount="roof", pitch_deg=pitch, seed=n) for n, pitch in enumerate(pitches_deg))
-    ).said[0]
+    ).estimated[0]
     assert said.height_m == pytest.approx(1.65, rel=0.03)
     assert said.low_m < 1.65 < said.high_m
     assert said.horizon_px.tolist() == pytest.approx((F * np.tan(np.radians(pitches_deg))).tolist(), abs=1.0)
@@ -103,25 +103,25 @@ def test_drives_that_each_look_a_little_up_or_down_say_one_height():
 
 def test_three_in_ten_wrong_heights_are_outvoted_and_not_ignored():
     street = Street("drive", 1.65, wrong=0.3)
-    found = heights_of(street, heights="each").said
+    found = heights_of(street, heights="each").estimated
     assert found[0].height_m == pytest.approx(1.65, rel=0.05)
     for said in street.said:
         said.update({number: (2 * high, spread) for number, (high, spread) in said.items()})
-    again = heights_of(street, heights="each").said
+    again = heights_of(street, heights="each").estimated
     assert again[0].height_m == pytest.approx(2 * found[0].height_m, rel=0.02)  # they are what is read
 
 
-def test_a_group_that_says_too_little_has_none_and_says_why(monkeypatch):
+def test_group_with_few_objects_has_a_reason_instead_of_a_height(monkeypatch):
     few, none = Street("few", 1.65, frames=1), Street("none", 1.65, frames=4)
     none.mask_reader.classes = {1: "road"}
     found = heights_of(few, none, heights="each")
-    assert found.said == {}
-    assert found.silent[0] == "2 objects that agree, at least 12 are needed"
-    assert found.silent[1] == "0 objects that agree, at least 12 are needed"
+    assert found.estimated == {}
+    assert found.reasons[0] == "2 objects that agree, at least 12 are needed"
+    assert found.reasons[1] == "0 objects that agree, at least 12 are needed"
     monkeypatch.setattr(first_heights_of_groups, "WIDEST", 0.01)
     found = heights_of(Street("wide", 1.65, frames=9))
-    assert found.said == {}
-    assert re.fullmatch(r"they leave 1\.\d\d to 1\.\d\d m open", found.silent[0])
+    assert found.estimated == {}
+    assert re.fullmatch(r"the interval is 1\.\d\d to 1\.\d\d m", found.reasons[0])
 
 
 def test_masks_that_cannot_be_read_are_counted():
@@ -134,14 +134,14 @@ def test_masks_that_cannot_be_read_are_counted():
         return None if index > 2 else whole(index, side)
 
     street.masks = masks
-    (reason,) = heights_of(street).silent.values()
+    (reason,) = heights_of(street).reasons.values()
     assert (
         "agree, at least 12 are needed; masks of 7 of 9 frames cannot be read, such as: 000002.png: found a file"
         " cut off" in reason
     )
 
 
-def test_the_border_is_that_of_the_networks_images():
+def test_border_is_in_network_pixels():
     street = Street("drive", 1.65, frames=20)
-    assert heights_of(street, border_px=12).said
-    assert "0 objects" in heights_of(street, width=COLUMNS // 10, border_px=12).silent[0]  # 120 pixels of 160 rows
+    assert heights_of(street, border_px=12).estimated
+    assert "0 objects" in heights_of(street, width=COLUMNS // 10, border_px=12).reasons[0]  # 120 pixels of 160 rows

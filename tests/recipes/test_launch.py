@@ -23,7 +23,7 @@ class Program(Job):
 
 
 def test_local_processes_share_the_cores(tmp_path):
-    """All of them run, two at once; what they print is kept; codes are told."""
+    """All of them run, two in parallel; output is kept; exit codes are reported."""
     program = (
         "import os, sys; print(os.environ['OMP_NUM_THREADS'], flush=True); sys.exit(int(sys.argv[0] != '-c') or {0})"
     )
@@ -35,7 +35,7 @@ def test_local_processes_share_the_cores(tmp_path):
     assert (tmp_path / "logs/j0.log").read_text().strip() == expected
 
 
-def test_ctrl_c_asks_each_process_to_stop_and_waits(tmp_path):
+def test_ctrl_c_stops_each_process_and_waits(tmp_path):
     listen = "import signal, time\nsignal.signal(signal.SIGTERM, signal.default_int_handler)\n"  # as a training does
     program = (
         listen
@@ -65,7 +65,7 @@ def test_words_of_slurm():
 
 
 class Cluster:
-    """submitit, as far as it is used: jobs end when `done` says so."""
+    """submitit, as far as it is used: jobs end when `done` returns true."""
 
     def __init__(self):
         self.submitted, self.done, self.failed = [], set(), set()
@@ -117,5 +117,5 @@ def test_jobs_of_slurm_are_submitted_once_and_waited_for_again(tmp_path, monkeyp
     slurm.run(jobs[1:], lambda job, code: ended.append((job.name, code)))
     assert len(cluster.submitted) == 3  # none twice
     assert ended[1:] == [("j1", 0), ("j2", 1)]
-    slurm.run(jobs[2:], lambda job, code: None)  # it had ended, and is asked for again
+    slurm.run(jobs[2:], lambda job, code: None)  # it had ended, and is submitted again
     assert len(cluster.submitted) == 4

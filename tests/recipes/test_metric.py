@@ -1,4 +1,4 @@
-"""The recipe `metric`: what it keeps of a training, what it claims, and what it says where nothing can be learnt."""
+"""The recipe `metric`: its checkpoint state, its claims, and its reasons without metres."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ EASY = (
     "road.least_share=0.0005",
     "data.augmentation.mirror=0",
 )
-"""One world of a few frames says something of its camera's height, however wrong."""
+"""One world of a few frames gives a camera height, however wrong."""
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def prepared(config: MetricConfig) -> tuple[Metric, Any]:
     return task.train(), data
 
 
-def said(
+def add_height_frames(
     task: Metric, group: int, metres: float, *, count: int = 12, recording: str = "drive", road_m: float = 0
 ) -> None:
     """An epoch's frames that agree on a height."""
@@ -85,7 +85,7 @@ def said(
 
 
 def test_it_is_of_one_camera(metric):
-    with pytest.raises(ConfigError, match="take selfsup"):
+    with pytest.raises(ConfigError, match="use selfsup"):
         changed(metric, "data.stereo=true")
     with pytest.raises(ConfigError, match="nothing has a height"):
         changed(metric, "road.objects=[]")
@@ -95,7 +95,7 @@ def test_it_is_of_one_camera(metric):
     assert data.train.samples.samples.source_names == ("-1", "+1")
 
 
-def test_a_step_has_both_losses_and_keeps_what_its_objects_say(metric):
+def test_step_has_both_losses_and_keeps_object_heights(metric):
     task, data = prepared(metric)
     batch = next(iter(data.train))
     report = task.training_step(batch)
@@ -110,37 +110,37 @@ def test_a_step_has_both_losses_and_keeps_what_its_objects_say(metric):
 def test_an_epochs_end_gives_the_height_and_the_claim(metric):
     task, _ = prepared(metric)
     assert task.claim is Claim.UP_TO_SCALE
-    assert task.about["scale_from"] is None
-    task.begin(0)
-    said(task, 0, 1.6)
-    task.begin(1)
+    assert task.run_metadata["scale_from"] is None
+    task.start_epoch(0)
+    add_height_frames(task, 0, 1.6)
+    task.start_epoch(1)
     assert task.camera_m.tolist() == pytest.approx([1.6])
     assert task.claim is Claim.METRES
-    assert task.about["camera_height_m"] == {"1.65 m": pytest.approx(1.6)}
+    assert task.run_metadata["camera_height_m"] == {"1.65 m": pytest.approx(1.6)}
     for part in ("car 1.504 m, spread 0.169 m", "RoadWorld draws", "5 % off"):
-        assert part in str(task.about["rests_on"])
-    assert "height over the road (1.60 m of '1.65 m'), learnt from objects" in str(task.about["scale_from"])
+        assert part in str(task.run_metadata["rests_on"])
+    assert "height over the road (1.60 m of '1.65 m'), estimated from objects" in str(task.run_metadata["scale_from"])
 
 
-def test_no_metres_are_claimed_where_depth_says_another_height_than_is_known(metric):
+def test_no_metres_are_claimed_if_depth_disagrees_with_the_height(metric):
     task, _ = prepared(metric)
-    task.begin(0)
-    said(task, 0, 1.6, road_m=2.0)
-    task.begin(1)
+    task.start_epoch(0)
+    add_height_frames(task, 0, 1.6, road_m=2.0)
+    task.start_epoch(1)
     assert task.camera_m.tolist() == pytest.approx([1.6])
     assert task.claim is Claim.UP_TO_SCALE
-    assert "of the cameras '1.65 m' of 2.00 m where 1.60 m is known" in task._unsure()
+    assert "of the cameras '1.65 m' of 2.00 m instead of 1.60 m" in task._reason_without_metres()
 
 
-def test_why_no_metres_are_claimed_is_said_by_its_cause(metric):
+def test_reason_without_metres_is_given(metric):
     task, _ = prepared(metric)
-    task.begin(0)
-    assert "of before the first epoch of heights ended" in task._unsure()
-    said(task, 0, 1.6, count=3)
-    task.begin(1)
+    task.start_epoch(0)
+    assert "from before the first camera height was estimated" in task._reason_without_metres()
+    add_height_frames(task, 0, 1.6, count=3)
+    task.start_epoch(1)
     assert (
         "no height of the cameras '1.65 m' is known: a height needs 5 frames with inlier objects, found 3 of 3"
-        in task._unsure()
+        in task._reason_without_metres()
     )
 
 
@@ -175,7 +175,7 @@ def test_objects_that_are_odd_teach_nothing(metric):
     assert float(task.training_step(batch).terms["metric/object_height"]) == 0
 
 
-def test_objects_that_are_odd_teach_the_less_where_told_so(metric):
+def test_outlier_objects_are_downweighted_if_configured(metric):
     task, data = prepared(metric)
     task.heights.epoch = 3
     batch = next(batch for batch in data.train if batch.targets.objects.any())
@@ -187,7 +187,7 @@ def test_objects_that_are_odd_teach_the_less_where_told_so(metric):
     assert 0 == believed[0] < believed[1] < believed[2] < 1
 
 
-def test_the_road_is_unmasked_unless_told_otherwise(metric, monkeypatch):
+def test_road_is_unmasked_by_default(metric, monkeypatch):
     task, data = prepared(metric)
     batch = next(iter(data.train))
     roads: list[Any] = []
@@ -212,10 +212,10 @@ def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
         "a recording of that name in another data set"
     )
     task.heights.heights[0] = Height(1.6, 1)
-    task.begin(0)
+    task.start_epoch(0)
     for part in range(8):
-        said(task, 0, 1.2 if part < 4 else 1.65, recording=task._parts([Meta("drive", 50 * part)])[0])
-    task.begin(1)
+        add_height_frames(task, 0, 1.2 if part < 4 else 1.65, recording=task._parts([Meta("drive", 50 * part)])[0])
+    task.start_epoch(1)
     (found,) = task.found
     assert found.code == "H07"
     assert "1.20 m above the road in 4 recordings ('drive, frames " in found.measured
@@ -230,7 +230,7 @@ def heard(task: Metric, batches: list[Any]) -> list[float]:
     with torch.no_grad():
         for batch in batches:
             task.training_step(batch)
-    task.begin(1)
+    task.start_epoch(1)
     return task.camera_m.tolist()
 
 
@@ -258,13 +258,13 @@ def test_passes_through_little_data_count_together(metric, most, ends):
     assert [task._epoch_of(end + 1) for end in ends] == [1, 2, 3]
 
 
-def test_an_epoch_that_says_nothing_is_told(metric):
+def test_epoch_without_heights_is_a_finding(metric):
     task, _ = prepared(metric)
-    said(task, 0, 1.6, count=3)
-    task.begin(1)
+    add_height_frames(task, 0, 1.6, count=3)
+    task.start_epoch(1)
     assert task.found == [], "the first epochs may"
-    said(task, 0, 1.6, count=3)
-    task.begin(2)
+    add_height_frames(task, 0, 1.6, count=3)
+    task.start_epoch(2)
     assert [one.code for one in task.found] == ["H06"]
     assert "needs 5 frames with inlier objects, found 3 of 3 frames" in task.found[0].measured
 
@@ -280,10 +280,10 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric):
     task.optimizer = SimpleNamespace(state=State())
     before = {name: weight.clone() for name, weight in task.model.named_parameters()}
     random = torch.get_rng_state()
-    said(task, 0, 1.6)
-    task.begin(1)
+    add_height_frames(task, 0, 1.6)
+    task.start_epoch(1)
     assert all(torch.equal(weight, before[name]) for name, weight in task.model.named_parameters())
-    task.begin(2)
+    task.start_epoch(2)
     assert any(not torch.equal(weight, before[name]) for name, weight in task.model.named_parameters())
     assert emptied == [True]
     assert torch.equal(torch.get_rng_state(), random), "nothing else is random in another way"
@@ -305,7 +305,7 @@ def quick(metric, monkeypatch) -> MetricConfig:
     )
 
 
-def test_a_run_keeps_its_heights_and_claims_by_them_and_goes_on_where_it_crashed(quick, tmp_path, monkeypatch):
+def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, monkeypatch):
     """Three steps an epoch: the checkpoint of step 4 lies in the middle of one. In so few steps depth follows no
     height.
     """
@@ -342,28 +342,28 @@ def test_a_run_keeps_its_heights_and_claims_by_them_and_goes_on_where_it_crashed
 
 
 def test_heights_go_on_where_a_checkpoint_was_made(metric):
-    """In the middle of an epoch, with what its first half has said."""
+    """Within an epoch, with the heights of its first half."""
     task, _ = prepared(metric)
-    said(task, 0, 1.6)
-    task.begin(1)
-    said(task, 0, 1.7)
+    add_height_frames(task, 0, 1.6)
+    task.start_epoch(1)
+    add_height_frames(task, 0, 1.7)
     again, _ = prepared(metric)
     again.load_training_state(task.training_state())
     for one in (task, again):
-        one.begin(2)
+        one.start_epoch(2)
     assert task.heights.heights[0].metres > 1.6
     assert again.heights.heights == task.heights.heights
     assert again.after_epochs == task.after_epochs
     assert torch.equal(again.camera_m, task.camera_m)
 
 
-def test_heights_of_the_set_that_is_scored_are_refused(metric, monkeypatch):
+def test_heights_measured_on_scored_data_are_refused(metric, monkeypatch):
     monkeypatch.setattr("stadia.recipes.metric_data.format_of", lambda path, format: "kitti_raw")
     with pytest.raises(ConfigError, match="other than kitti_raw"):
         Metric.prepare(changed(metric, "road.priors=kitti"), Console(quiet=True))
 
 
-def test_without_masks_it_trains_says_so_and_claims_no_metres(quick, tmp_path, worlds):
+def test_training_without_masks_is_noted_and_claims_no_metres(quick, tmp_path, worlds):
     bare = tmp_path / "bare"
     shutil.copytree(worlds, bare, ignore=shutil.ignore_patterns("semantic", "instance"))
     run = recipes.train(
@@ -378,11 +378,11 @@ def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_
     task, _ = prepared(metric)
     assert "camera height" not in task.validation_images()
     for epoch, metres in enumerate((1.5, 1.7)):
-        said(task, 0, metres)
-        said(task, 0, 1.1 * metres)
-        task.begin(epoch + 1)
-    said(task, 0, 1.6, count=1)
-    task.begin(3)
+        add_height_frames(task, 0, metres)
+        add_height_frames(task, 0, 1.1 * metres)
+        task.start_epoch(epoch + 1)
+    add_height_frames(task, 0, 1.6, count=1)
+    task.start_epoch(3)
     first, second, third = task.course.of["1.65 m"]
     assert (first.epoch, first.said_m, first.low_m, first.high_m) == pytest.approx((0, 1.5 * 1.05, 1.5, 1.65))
     assert second.kept_m == task.heights.heights[0].metres == third.kept_m

@@ -64,10 +64,8 @@ def test_the_cameras_of_each_data_set_are_a_group(two: MetricConfig) -> None:
     }
 
 
-def test_masks_that_say_nothing_are_found_beside_some_that_do(
-    two: MetricConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The masks of one data set know no road; the other's do."""
+def test_useless_masks_are_found_beside_useful_ones(two: MetricConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only one data set has masks with a road class."""
     _, data = Metric.prepare(two, Console(quiet=True))
     assert isinstance(data, SeveralRoadData)
     before = [finding.code for part in data.parts.values() for finding in part.findings_of_masks()]
@@ -86,8 +84,8 @@ def test_silhouettes_speak_of_each_group_by_its_name(two: MetricConfig) -> None:
         assert f"of the cameras '{group}'" in output.getvalue()
 
 
-def test_true_depth_says_the_height_of_each(two: MetricConfig) -> None:
-    """Doubled: each group's depth says its own camera's height, and its objects, few and the same in both, say how much
+def test_true_depth_gives_the_height_of_each_group(two: MetricConfig) -> None:
+    """Doubled: each group's depth gives its own camera height, and its objects, few and the same in both, give how much
     one is higher.
     """
     easy = ("heights.most_spread=9", "heights.least_kept=0", "first_height=depth", "data.augmentation.mirror=0")
@@ -97,10 +95,10 @@ def test_true_depth_says_the_height_of_each(two: MetricConfig) -> None:
     )
     task = Metric(settled)
     task.plan = Plan(batches_per_epoch=6, accumulate=1, total_steps=60)
-    task.train().begin(0)
+    task.train().start_epoch(0)
     for batch in data.train:
         assert batch.targets.depth_m is not None
-        task.scaled(batch, Prediction((0.5 / batch.targets.depth_m.clamp(0.1, 100),), torch.empty(0)))
+        task.metric_scale_loss(batch, Prediction((0.5 / batch.targets.depth_m.clamp(0.1, 100),), torch.empty(0)))
     found = task.heights.begin(1)
     assert [found[group].road_m / 2 for group in (0, 1)] == pytest.approx([1.65, 1.2], rel=0.03)
     assert found[0].camera_m / found[1].camera_m == pytest.approx(1.65 / 1.2, rel=0.1)

@@ -32,15 +32,15 @@ def metric(small: SelfsupConfig) -> MetricConfig:
     return resolve(MetricConfig, values, ("road.priors=roadworld", "training.max_steps=8", "training.batch_size=1"))
 
 
-def says(monkeypatch, *heights_m: float, silent: dict[int, str] | None = None) -> None:
-    """Silhouettes say these, of groups 0, 1, ...; and of others why they say nothing."""
+def set_silhouette_heights(monkeypatch, *heights_m: float, reasons: dict[int, str] | None = None) -> None:
+    """Let silhouettes give these heights of groups 0, 1, ...; and reasons for other groups."""
     nothing = torch.zeros(0)
     found = {group: DrivesHeight(high, 0.95 * high, 1.04 * high, nothing, 20) for group, high in enumerate(heights_m)}
-    monkeypatch.setattr(metric_data, "first_heights", lambda *_, **__: FirstHeights(found, silent or {}))
+    monkeypatch.setattr(metric_data, "first_heights", lambda *_, **__: FirstHeights(found, reasons or {}))
 
 
-def test_the_height_of_silhouettes_teaches_from_the_first_step_and_bounds_what_depth_says(metric, monkeypatch, capsys):
-    says(monkeypatch, 1.7)
+def test_silhouette_height_supervises_from_the_first_step_and_bounds_later_heights(metric, monkeypatch, capsys):
+    set_silhouette_heights(monkeypatch, 1.7)
     settled, _ = Metric.prepare(metric, Console(stderr=True))
     assert settled.heights.known_m == {0: 1.7}
     assert settled.heights.between_m[0] == pytest.approx((1.615, 1.768))
@@ -52,27 +52,25 @@ def test_the_height_of_silhouettes_teaches_from_the_first_step_and_bounds_what_d
 
 
 @pytest.mark.parametrize(("known_m", "noted"), [(1.4, True), (1.65, False)])
-def test_what_the_user_knows_goes_before_it_and_where_it_is_another_both_are_told(
-    metric, monkeypatch, capsys, known_m, noted
-):
-    says(monkeypatch, 1.7)
+def test_configured_height_takes_precedence_and_disagreement_is_noted(metric, monkeypatch, capsys, known_m, noted):
+    set_silhouette_heights(monkeypatch, 1.7)
     known = metric.model_copy(update={"heights": metric.heights.model_copy(update={"known_m": {0: known_m}})})
     assert Metric.prepare(known, Console(stderr=True))[0].heights.known_m == {0: known_m}
     told = "of 1.40 m, silhouettes alone 1.70 m (95 %: 1.61 to 1.77): one of them is wrong"
     assert (told in capsys.readouterr().err) == noted
 
 
-def test_depth_alone_is_asked_for_or_left(metric, monkeypatch):
-    says(monkeypatch, 1.7)
+def test_height_from_depth_alone_can_be_selected(metric, monkeypatch):
+    set_silhouette_heights(monkeypatch, 1.7)
     waits, _ = Metric.prepare(metric.model_copy(update={"first_height": "depth"}), Console(quiet=True))
     assert (waits.heights.known_m, waits.heights.between_m) == ({}, {})
 
 
-def test_a_user_is_told_why_silhouettes_say_no_height(metric, monkeypatch, capsys):
-    says(monkeypatch, silent={0: "3 objects that agree, at least 12 are needed"})
+def test_missing_silhouette_height_has_a_reason(metric, monkeypatch, capsys):
+    set_silhouette_heights(monkeypatch, reasons={0: "3 objects that agree, at least 12 are needed"})
     assert Metric.prepare(metric, Console(stderr=True))[0].heights.known_m == {}
     assert (
-        "say no height of the cameras '1.65 m': 3 objects that agree, at least 12 are needed. Depth says"
+        "give no height of the cameras '1.65 m': 3 objects that agree, at least 12 are needed. Depth gives"
         in capsys.readouterr().err
     )
 
@@ -92,7 +90,7 @@ def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_alon
     task.camera_m.copy_(torch.tensor([2.1, 1.2]))
     write(path, header.model_copy(update={"recipe": "metric"}), {"state_dict": task.state_dict()})
     assert build_task(Metric, config, resumed=False).camera_m.isnan().all()
-    with pytest.raises(CheckpointError, match="found a checkpoint of 'metric', expected one of 'selfsup'"):
+    with pytest.raises(CheckpointError, match="found a checkpoint of 'metric'; expected one of 'selfsup'"):
         check_start(Selfsup, small.model_copy(update={"start_from": str(path)}))
 
 
@@ -107,11 +105,12 @@ def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path):
     asked = EvaluationAsked(path, tmp_path, {"format": "kitti_raw"}, out=tmp_path / "out")
 
     def predictor_at(size: object) -> None:
-        raise LookupError("asked for")
+        raise LookupError("requested")
 
     with pytest.raises(ConfigError if priors == "kitti" else LookupError) as caught:
         evaluate_asked(predictor_at, asked, tmp_path, unwatched, lambda *_: None)
     if priors == "kitti":
         assert re.search(
-            r"^height of a car: found 1.526 m .* other than kitti_raw, .*; train with other priors", str(caught.value)
+            r"^height of a car: found 1.526 m .* other than kitti_raw, .*\. Fix: train with other priors",
+            str(caught.value),
         )

@@ -1,4 +1,4 @@
-"""A camera that was moved is told with the drives, or the frames, of both its heights."""
+"""A moved camera is reported with the drives or frames of both heights."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_drives_of_two_mounts_are_named():
     assert moved([frame for one in drives[:6] for frame in one]) is None
 
 
-def test_a_camera_moved_in_the_middle_of_a_video_is_told_by_its_frames():
+def test_camera_moved_during_a_video_is_detected_with_frames():
     apart = moved(drive("v", [1.2] * 50 + [1.65] * 50))
     assert sorted(apart.low) == ["v, frames 000000 to 000024", "v, frames 000025 to 000049"]
     assert sorted(apart.high) == ["v, frames 000050 to 000074", "v, frames 000075 to 000099"]
@@ -69,11 +69,11 @@ def test_a_few_odd_values_are_no_mount():
     assert (apart.low, apart.high) == (("c", "a"), ("b",))
 
 
-def test_the_command_tells_it_and_by_what_frames_had_no_horizon(monkeypatch):
+def test_command_reports_moved_camera_and_frames_without_horizon(monkeypatch):
     frames = [frame for n in range(4) for frame in drive(f"{n}", [(1.2, 1.65)[n % 2]] * 8, seed=n)]
     lines = torch.tensor([[0.0, -1, 89.5]] * 31 + [[torch.nan] * 3], dtype=torch.float64)
     monkeypatch.setattr(camera_height, "seen_frames", lambda *_: frames)
-    monkeypatch.setattr(camera_height, "_horizons", lambda *_: RoadHorizons(lines, 0.3, "travel"))
+    monkeypatch.setattr(camera_height, "_choose_horizons", lambda *_: RoadHorizons(lines, 0.3, "travel"))
     said = "\n".join(camera_height_asked(CameraHeightAsked(Path("drives"), CONFIG)))
     assert "in '0', '2', " in said
     assert "note: 1 frames without a horizon by travel were left out" in said

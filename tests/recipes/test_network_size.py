@@ -26,7 +26,7 @@ def test_width_comes_first() -> None:
 @pytest.mark.parametrize("text", ["1216", "1216x", "1216X352", "0x352", "99999x352", "-32x32", "32.0x32"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(
-        ConfigError, match=r"--size: found .*expected WIDTHxHEIGHT in pixels; for example --size 1216x352"
+        ConfigError, match=r"--size: found .*expected WIDTHxHEIGHT in pixels\. Fix: for example --size 1216x352"
     ):
         read_size(text)
 
@@ -77,16 +77,16 @@ def test_a_convolutional_network_runs_at_any_multiple_of_its_stride(task: Selfsu
     assert (predictor.height, predictor.width) == (96, 160)
     camera = intrinsics(96, 96, 79.5, 47.5, height=96, width=160)
     assert predictor.inverse_depth(torch.rand(1, 3, 96, 160), camera).shape == (1, 1, 96, 160)
-    with pytest.raises(ConfigError, match="found 150x96, expected multiples of 32; for example 160x96"):
+    with pytest.raises(ConfigError, match="found 150x96; expected multiples of 32. Fix: for example 160x96"):
         task.predictor((96, 150))
     own = task.predictor()
     assert (own.height, own.width) == (task.height, task.width)
 
 
-def test_a_recipe_that_says_nothing_takes_its_trainings_size_alone(task: Selfsup) -> None:
+def test_default_recipe_supports_only_its_training_size(task: Selfsup) -> None:
     DepthRecipe.check_size(task, task.height, task.width)
     with pytest.raises(
-        ConfigError, match=f"size of 'selfsup': found 64x64, expected {task.width}x{task.height}, the training's"
+        ConfigError, match=f"size of 'selfsup': found 64x64; expected {task.width}x{task.height}, the training's"
     ):
         DepthRecipe.check_size(task, 64, 64)
     assert DepthPredictor(task).crop == "none"

@@ -104,7 +104,7 @@ class MugRecipe(Recipe[MugsConfig, MugData, Crop, Pose]):
 
     recipe = "mugs"
     best_metrics = ("val/size_error_m",)
-    fetched: ClassVar[list[bool]] = []  # of each that was made, whether it asked a hub for weights
+    fetched: ClassVar[list[bool]] = []  # for each instance, whether it requested weights from a hub
 
     def __init__(self, config: MugsConfig) -> None:
         super().__init__(config)
@@ -157,10 +157,10 @@ def test_from_data_to_report(trained: Run) -> None:
     assert json.loads((trained.folder / "scores" / "val.json").read_text())["metrics"]["size_error_m"] < 0.05
     page = report.build(trained.folder).read_text()
     assert "size_error_m" in page
-    assert '<div class="claim">' not in page, "nothing is claimed, nothing is said of depth"
+    assert '<div class="claim">' not in page, "without a claim there is no text on depth"
 
 
-def test_a_trained_one_comes_back_and_asks_no_hub_for_weights(trained: Run) -> None:
+def test_loading_a_checkpoint_needs_no_hub(trained: Run) -> None:
     assert isinstance(workflow.load_task(trained.folder), MugRecipe)
     assert MugRecipe.fetched == [True, False, False]
 
@@ -172,7 +172,7 @@ def test_it_is_resumed(trained: Run) -> None:
     assert longer.facts["status"] == "finished"
 
 
-def test_the_commands_say_what_it_has_not(trained: Run) -> None:
+def test_commands_report_missing_capabilities(trained: Run) -> None:
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts no depth"):
         recipes.load_predictor(trained.folder)
     task, folder = workflow.load_task(trained.folder), trained.folder

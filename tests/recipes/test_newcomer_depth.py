@@ -36,7 +36,7 @@ class SupervisedConfig(RecipeConfig):
 
 
 class Supervised(DepthRecipe[SupervisedConfig]):
-    """One number: ln of the depth that it says of every pixel."""
+    """One parameter: ln of the depth of every pixel."""
 
     recipe = "supervised"
     best_metrics = ("val/abs_rel",)
@@ -60,7 +60,7 @@ class Supervised(DepthRecipe[SupervisedConfig]):
     def training_step(self, batch: Batch) -> LossReport:
         assert batch.source_names == ()
         true_m = batch.targets.depth_m
-        assert true_m is not None, "what trains has ground truth where it is asked for"
+        assert true_m is not None, "training data have ground truth if requested"
         known = true_m > 0
         error = (self.log_depth - true_m.where(known, 1.0).log()).abs().where(known, 0.0).sum() / known.sum()
         return combine({"depth": (2.0, LossReport(error, {"log": error.detach()}, {}))})

@@ -1,4 +1,4 @@
-"""Data of objects for a training: rendered once, whoever asks for it."""
+"""Data of objects for a training: rendered once for all processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from stadia.data.config import CacheConfig
 from stadia.data.object_folder import ObjectFolder
-from stadia.data.object_sources import KeptLabels, PartOfImages
+from stadia.data.object_labels import KeptLabels, PartOfImages
 from stadia.data.roadworld import cached
 from stadia.data.tableworld.presets import TINY
 from stadia.data.tableworld.write import write_tableworld
@@ -40,7 +40,7 @@ class Renderer:
 
 
 def both(work: Callable[[Console], Path]) -> list[Path]:
-    """Two at once, as two processes do: a lock knows threads apart by their own open file."""
+    """Two at once, as two processes do: a lock separates threads by their own open file."""
     start = threading.Barrier(2)
 
     def one(_: int) -> Path:
@@ -84,7 +84,7 @@ def test_other_labels_are_other_data(tmp_path: Path) -> None:
     assert other_pose != before
     path = scene.parent / "instance" / "000.png"
     mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    stored = [cv2.IMWRITE_PNG_COMPRESSION, 0]  # so that the size says nothing
+    stored = [cv2.IMWRITE_PNG_COMPRESSION, 0]  # so that all files have one size
     cv2.imwrite(str(path), mask, stored)
     same, size = found(), path.stat().st_size
     cv2.imwrite(str(path), np.where(mask == 1, 2, np.where(mask == 2, 1, mask)).astype(mask.dtype), stored)
@@ -92,4 +92,4 @@ def test_other_labels_are_other_data(tmp_path: Path) -> None:
     assert found() != same
     before = found()
     (scene.parent / "image" / "000.png").unlink()
-    assert found() != before, "and an image that is missing is no crash: the data's check tells of it"
+    assert found() != before, "a missing image is no crash: the data checks report it"

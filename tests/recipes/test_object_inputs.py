@@ -101,10 +101,10 @@ def test_a_data_set_of_objects_is_predicted_with_its_cameras(
 def test_a_split_is_chosen_by_its_name(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
     code, _, err = stadia("predict", run, tables, "data.split=tain", "--out", tmp_path / "out")
     assert code != 0
-    assert "splits train, val, test, expected a split 'tain'" in err
+    assert "splits train, val, test; expected a split 'tain'" in err
     code, _, err = stadia("predict", run, tables, "data.camera.focal_px=300", "--out", tmp_path / "out")
     assert code != 0
-    assert "data.camera: found given, expected nothing" in err
+    assert "data.camera: found given; expected nothing" in err
     assert not (tmp_path / "out").exists()
 
 
@@ -159,7 +159,7 @@ def test_a_wide_image_gets_margins_and_keeps_its_camera(run: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("size", "padded"), [((100, 300), (200, 300)), ((300, 100), (300, 450))])
-def test_what_a_pixel_looks_at_is_the_same_with_margins(size: tuple[int, int], padded: tuple[int, int]) -> None:
+def test_pixel_rays_are_unchanged_by_padding(size: tuple[int, int], padded: tuple[int, int]) -> None:
     K = np.array([[250.0, 0, 140], [0, 250.0, 52], [0, 0, 1]])
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     frame = Frame("x", image, K)
@@ -222,10 +222,10 @@ def test_drawings_of_labels_are_not_written_over(tables: Path, tmp_path: Path, s
     picture.write_bytes(b"mine")
     code, _, err = stadia("data", "show", tables, "test", "--out", out)
     assert code != 0
-    assert "something there already, expected a new folder; choose another --out" in err
+    assert "files in it, expected a new folder; choose another --out" in err
     assert picture.read_bytes() == b"mine"
 
 
-def test_a_missing_image_is_told_as_one(run: Path, tmp_path: Path, stadia: Stadia) -> None:
+def test_missing_image_is_reported(run: Path, tmp_path: Path, stadia: Stadia) -> None:
     _, _, err = stadia("predict", run, tmp_path / "mine.jpg", "--out", tmp_path / "out")
-    assert "found nothing there, expected a dataset's folder, a video file, or an image to predict" in err
+    assert "found no such file or folder; expected a dataset's folder, a video file, or an image to predict" in err

@@ -1,4 +1,4 @@
-"""The recipe `objectpose`: from TableWorld to scores, what perfect answers score, what it refuses, and a pinned loss
+"""The recipe `objectpose`: from TableWorld to scores, what perfect maps score, what it refuses, and a pinned loss
 curve.
 """
 
@@ -117,7 +117,7 @@ def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> Non
     assert "Less than half is found" in verdict
 
 
-def test_its_loss_keeps_the_laws_and_what_turns_its_answers_is_named(
+def test_loss_passes_loss_checks_and_wrong_rotations_are_found(
     small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch
 ) -> None:
     task = recipe(small)
@@ -235,7 +235,7 @@ def test_an_object_too_small_for_the_network_is_missed_and_not_forgotten(
 
 
 def test_an_object_without_a_label_is_neither_learnt_nor_scored(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
-    """Its pixels say nothing to the loss; found, it is no false alarm, and a mask that reaches into it is as good as
+    """Its pixels do not enter the loss; found, it is no false alarm, and a mask that reaches into it is as good as
     without.
     """
     task, whole = recipe(small), _whole(batch.targets)
@@ -292,9 +292,7 @@ def test_a_image_without_objects_teaches_the_mask_alone(
     assert scores["mask_iou"].isnan().all()  # type: ignore[union-attr]
 
 
-def test_without_a_loss_of_the_mask_its_weights_still_have_a_gradient(
-    small: ObjectPoseConfig, batch: ObjectBatch
-) -> None:
+def test_mask_weights_have_a_gradient_without_a_mask_loss(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     task = recipe(
         resolve(ObjectPoseConfig, small.model_dump(), ["loss.cross_entropy=0", "loss.focal=0", "loss.dice=0"])
     )
@@ -315,7 +313,6 @@ def test_images_are_drawn_as_in_prediction(small: ObjectPoseConfig, batch: Objec
 
 
 # -- data
-# ------------------------------------------------------------------------------------------------------------------------
 
 
 def test_without_a_path_tables_are_rendered_into_the_cache_once(
@@ -371,7 +368,7 @@ def test_classes_of_other_data_are_refused(small: ObjectPoseConfig) -> None:
         )
 
 
-def test_a_center_that_no_two_pixels_agree_on_is_told(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+def test_unknown_center_is_flagged(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     task = recipe(small)
     maps = true_maps(_whole(batch.targets))
     parallel = torch.zeros_like(maps.to_center)
@@ -382,7 +379,7 @@ def test_a_center_that_no_two_pixels_agree_on_is_told(small: ObjectPoseConfig, b
         assert (found.center_known == known).all()
 
 
-def test_validation_says_the_same_twice_and_what_evaluation_says(
+def test_validation_is_repeatable_and_equals_evaluation(
     small: ObjectPoseConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One at a time or three, of the same images: votes are drawn from one seed, whatever stands beside an object."""

@@ -18,7 +18,7 @@ from stadia.core.config import resolve
 from stadia.core.types import Camera, Meta
 from stadia.data.bop_results import read_results
 from stadia.data.object_folder import ObjectFolder
-from stadia.data.object_sources import PartOfImages
+from stadia.data.object_labels import PartOfImages
 from stadia.data.tableworld import presets
 from stadia.data.tableworld.write import write_tableworld
 from stadia.evaluation.frames import Frame
@@ -189,7 +189,7 @@ def _remember(run: Path, tables: Path, split: str = "train") -> None:
     (run / "run.json").write_text(json.dumps({"data": facts_of_training(ObjectFolder.open(tables, split))}))
 
 
-def _told(stadia: Stadia, *words: object) -> dict[str, Any]:
+def _evaluate_json(stadia: Stadia, *words: object) -> dict[str, Any]:
     code, out, err = stadia("evaluate", *words, "--json")
     assert code == 0, err
     return {
@@ -210,20 +210,25 @@ def unscored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def test_images_that_trained_are_told(run: Path, tables: Path, stadia: Stadia, unscored: list[int]) -> None:
-    assert _told(stadia, run, tables) == {
+def test_training_images_are_noted(run: Path, tables: Path, stadia: Stadia, unscored: list[int]) -> None:
+    assert _evaluate_json(stadia, run, tables) == {
         "split": "test",
         "trained_on": None,
         "of_trained_scenes": None,
         "notes": [],
-    }, "nobody knows"
+    }, "unknown"
     _remember(run, tables)
-    told = _told(stadia, run, tables, "data.split=train")
+    told = _evaluate_json(stadia, run, tables, "data.split=train")
     assert (told["split"], told["trained_on"], told["of_trained_scenes"]) == ("train", 2, 0)
-    said = "2 of the 2 images trained this network: no score of images it has not seen (--held-out leaves them out)"
+    said = "2 of the 2 images trained this network: not a score on unseen images (exclude them: --held-out)"
     assert told["notes"] == [said]
-    assert _told(stadia, run, tables) == {"split": "test", "trained_on": 0, "of_trained_scenes": 0, "notes": []}
-    assert _told(stadia, run, tables, "--held-out")["split"] == "val"
+    assert _evaluate_json(stadia, run, tables) == {
+        "split": "test",
+        "trained_on": 0,
+        "of_trained_scenes": 0,
+        "notes": [],
+    }
+    assert _evaluate_json(stadia, run, tables, "--held-out")["split"] == "val"
     kept = json.loads((run / "scores" / "tiny-train.json").read_text())
     assert (kept["trained_on"], kept["of_trained_scenes"]) == (2, 0)
     code, _, err = stadia("evaluate", run, tables, "data.split=nowhere")
@@ -234,7 +239,7 @@ def test_images_that_trained_are_told(run: Path, tables: Path, stadia: Stadia, u
 def test_a_copy_of_what_trained_is_known_under_any_name(
     run: Path, tables: Path, tmp_path: Path, stadia: Stadia, unscored: list[int]
 ) -> None:
-    """Of two images of a table the first trained; the table is in another data set, by another name, as its test split."""
+    """Of two images of a table the first trained; another data set has the table as its test split."""
     _remember(run, tables)
     other = tmp_path / "other"
     (first, *_), (unseen,) = (sorted(tables.glob(f"{split}-*")) for split in ("train", "test"))
@@ -245,13 +250,13 @@ def test_a_copy_of_what_trained_is_known_under_any_name(
     (other / "a" / "scene.json").write_text(json.dumps({"images": scene["images"] * 2}))
     described = json.loads((tables / "dataset.json").read_text())
     (other / "dataset.json").write_text(json.dumps({**described, "splits": {"test": ["a", "b"]}}))
-    told = _told(stadia, run, other)
+    told = _evaluate_json(stadia, run, other)
     assert (told["trained_on"], told["of_trained_scenes"]) == (1, 1)
     assert (
         told["notes"][1]
-        == "1 of the 3 images are others of scenes that trained it (other/a): no score of scenes it has not seen"
+        == "1 of the 3 images are others of scenes that trained it (other/a): not a score on unseen scenes"
     )
-    told = _told(stadia, run, other, "--held-out", "data.split=test")
+    told = _evaluate_json(stadia, run, other, "--held-out", "data.split=test")
     assert (told["split"], told["trained_on"], unscored) == ("test", 0, [3, 2])
 
 
@@ -262,15 +267,13 @@ def test_held_out_of_a_split_is_what_of_it_did_not_train(
     assert code == 2
     assert "no record of the images that trained" in err
     _remember(run, tables)
-    assert _told(stadia, run, tables, "--held-out", "data.split=test")["split"] == "test"
+    assert _evaluate_json(stadia, run, tables, "--held-out", "data.split=test")["split"] == "test"
     code, _, err = stadia("evaluate", run, tables, "--held-out", "data.split=train")
     assert code == 2
     assert "found only images that trained" in err
 
 
-def test_a_damaged_test_split_is_told_and_another_one_not_scored_in_its_place(
-    run: Path, tables: Path, tmp_path: Path, stadia: Stadia
-) -> None:
+def test_damaged_test_split_is_an_error(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
     copy = tmp_path / "tiny"
     shutil.copytree(tables, copy)
     (copy / "test-00000" / "scene.json").write_text("{}")
@@ -290,7 +293,7 @@ def test_data_are_checked_as_the_recipe_would_train_on_them(tables: Path, stadia
     code, out, err = stadia("check", tables, "--recipe", "objectpose", "--json")
     assert code == 0, err
     assert {finding["code"] for finding in json.loads(out)} <= {"O01", "O03"}
-    assert "looking at images and labels of 'train': 2" in err, "it takes its time on BOP's data"
+    assert "checking images and labels of 'train': 2" in err, "it takes its time on BOP's data"
     code, _, err = stadia("check", tables, "--recipe", "objectpose", "--only", "poses")
     assert code == 2
     assert "--only" in err

@@ -82,7 +82,7 @@ def one_of_two(rank: int, folder: Path) -> None:
 
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch was built without gloo")
-def test_unequal_shares_have_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
+def test_unequal_process_batches_have_the_gradient_of_the_full_batch(tmp_path: Path) -> None:
     """DDP takes the mean of the processes' gradients; one has five objects, the other one."""
     context = multiprocessing.get_context("fork")
     with warnings.catch_warnings():

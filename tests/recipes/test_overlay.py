@@ -1,6 +1,4 @@
-"""The recipe `overlay` on tiny composed images: a pinned curve, exact resumption, answers and scores on disk, and what
-it refuses.
-"""
+"""The recipe `overlay` on tiny composed images: pinned curve, exact resumption, predictions and scores, refusals."""
 
 from __future__ import annotations
 
@@ -106,14 +104,14 @@ def test_the_curve_is_the_pinned_one(trained: Run) -> None:
     assert rows(trained, "train/loss") == pytest.approx(PINNED_LOSSES, rel=2e-3)
 
 
-def test_the_run_says_what_its_depth_claims_and_where_from(trained: Run) -> None:
+def test_run_records_depth_scale_and_label_source(trained: Run) -> None:
     assert trained.facts["claim"] == "metres"
     assert trained.facts["depth_source"] == "exact"
     assert trained.facts["data"]["label"] == {"source": "exact", "claim": "metres"}
     assert "effective_lr" not in trained.facts
 
 
-def test_scores_are_of_the_files_and_stand_beside_the_mean_depth(trained: Run, config: OverlayConfig) -> None:
+def test_scores_are_computed_from_files_with_mean_depth_baseline(trained: Run, config: OverlayConfig) -> None:
     score, baseline = (read_json(trained.folder / "scores" / f"{name}.json") for name in ("val", "val-mean-depth"))
     assert score["metrics"].keys() >= {
         "mask_iou",
@@ -146,7 +144,7 @@ def test_scores_are_of_the_files_and_stand_beside_the_mean_depth(trained: Run, c
 
 
 def test_the_mean_depth_is_of_what_is_scored(trained: Run, config: OverlayConfig) -> None:
-    """Of a road of 2 to 30 m, of which up to 10 m count, the mean is none of more; nothing else was ever to be said."""
+    """Of a road of 2 to 30 m, of which up to 10 m count, the mean is none of more; other depths are not scored."""
     task = load_task(trained.folder)
     assert isinstance(task, OverlayRecipe)
     near = OverlayRecipe(changed(task.config, "loss.max_depth=10"))
@@ -159,7 +157,7 @@ def test_the_mean_depth_is_of_what_is_scored(trained: Run, config: OverlayConfig
     assert found["rmse"] < float(np.sqrt((constant**2).mean())), "better than one number for all pixels"
 
 
-def test_validation_says_the_same_whatever_the_order_and_the_batches(trained: Run, config: OverlayConfig) -> None:
+def test_validation_is_independent_of_order_and_batches(trained: Run, config: OverlayConfig) -> None:
     task = load_task(trained.folder)
     assert isinstance(task, OverlayRecipe)
     _, data = OverlayRecipe.prepare(config, Console(quiet=True))
@@ -175,10 +173,10 @@ def test_validation_says_the_same_whatever_the_order_and_the_batches(trained: Ru
         assert other == pytest.approx(found[0], rel=1e-6)
     assert overlay_scores([]) == {}
     on_disk = read_json(trained.folder / "scores" / "val.json")["metrics"]
-    assert on_disk == pytest.approx(found[0], rel=1e-5), "the same network, asked for files"
+    assert on_disk == pytest.approx(found[0], rel=1e-5), "the same network, through files"
 
 
-def test_weights_are_shares_of_the_gradient_and_are_logged(trained: Run, config: OverlayConfig) -> None:
+def test_balanced_weights_are_gradient_shares_and_logged(trained: Run, config: OverlayConfig) -> None:
     shares = [rows(trained, f"train/gradient_share/{name}") for name in ("depth_l1", "mask_bce")]
     assert shares[0] == pytest.approx([0.5] * 3)
     assert shares[1] == pytest.approx([0.5] * 3)
@@ -225,13 +223,13 @@ def test_a_run_keeps_the_paths_of_what_is_composed_from_the_root_on(
     assert whole == tuple(str(tmp_path / name) for name in ("roads", "taught", "cut"))
 
 
-def test_plain_descent_is_told_its_effective_rate(config: OverlayConfig) -> None:
+def test_sgd_effective_learning_rate_is_reported(config: OverlayConfig) -> None:
     """M-22: with SGD a factor on every weight is one on the learning rate."""
     scaled = changed(
         config, "optimizer.name=sgd", "optimizer.lr=0.001", "loss.depth_l1=70", "loss.mask_bce=70", "loss.balance=false"
     )
     task, data = OverlayRecipe(scaled), OverlayRecipe.prepare(scaled, Console(quiet=True))[1]
-    assert task.about["effective_lr"] == pytest.approx(0.14)
+    assert task.run_metadata["effective_lr"] == pytest.approx(0.14)
     for one in (
         task,
         OverlayRecipe(changed(scaled, "loss.depth_l1=1", "loss.mask_bce=1")),
@@ -244,7 +242,7 @@ def test_plain_descent_is_told_its_effective_rate(config: OverlayConfig) -> None
     entering = sum(float(seen[f"weight/{name}"]) for name in ("depth_l1", "mask_bce"))
     assert float(seen["effective_lr"]) == pytest.approx(0.001 * entering)
     assert entering != pytest.approx(140), "balanced"
-    assert "an effective learning rate of 0.14 where optimizer.lr says 0.001" in task.found[0].measured
+    assert "an effective learning rate of 0.14 where optimizer.lr is 0.001" in task.found[0].measured
 
 
 def test_a_written_set_brings_its_backgrounds(trained: Run, config: OverlayConfig, tmp_path: Path) -> None:
@@ -299,9 +297,7 @@ def test_metres_are_spoken_of_where_they_are_claimed(
     said = list(
         task.predict(PredictionAsked(trained.folder, pair[0], {}, tmp_path / "out", background=pair[1]), unwatched)
     )
-    assert any("metres are right through a camera like the training's" in line for line in said) == (
-        claim is Claim.METRES
-    )
+    assert any("metres hold for a camera like the training's" in line for line in said) == (claim is Claim.METRES)
     assert Predictions.open(tmp_path / "out").record.claim is claim
 
 
@@ -315,25 +311,29 @@ def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path],
     image, background = pair
     task = load_task(trained.folder)
 
-    def asked(**values: object) -> PredictionAsked:
+    def make_request(**values: object) -> PredictionAsked:
         return PredictionAsked(
             **{"checkpoint": trained.folder, "source": image, "options": {}, "out": tmp_path / "out", **values}
         )
 
     with pytest.raises(ConfigError, match="pass --background, an image or a folder of them"):
-        list(task.predict(asked(), unwatched))
+        list(task.predict(make_request(), unwatched))
     with pytest.raises(ConfigError, match=r"--every and data\.stride: found given for a recipe of composed images"):
-        list(task.predict(asked(every=2, background=background, options={"stride": 2}), unwatched))
+        list(task.predict(make_request(every=2, background=background, options={"stride": 2}), unwatched))
     (tmp_path / "others").mkdir()
     cv2.imwrite(str(tmp_path / "others" / "image.png"), np.zeros((8, 8, 3), np.uint8))
-    with pytest.raises(DataError, match=r"found 8x8 pixels, expected 50x60, as image\.png"):
-        list(task.predict(asked(background=tmp_path / "others", out=tmp_path / "out2"), unwatched))
+    with pytest.raises(DataError, match=r"found 8x8 pixels; expected 50x60, as image\.png"):
+        list(task.predict(make_request(background=tmp_path / "others", out=tmp_path / "out2"), unwatched))
     with pytest.raises(DataError, match=r"none called as background\.png"):
-        list(task.predict(asked(source=tmp_path, background=tmp_path / "others", out=tmp_path / "out3"), unwatched))
+        list(
+            task.predict(
+                make_request(source=tmp_path, background=tmp_path / "others", out=tmp_path / "out3"), unwatched
+            )
+        )
     cv2.imwrite(str(tmp_path / "others" / "image.jpg"), np.zeros((60, 50, 3), np.uint8))
     for both in ({"source": tmp_path / "others", "background": background}, {"background": tmp_path / "others"}):
-        with pytest.raises(DataError, match=r"found image\.jpg and image\.png, expected one image called image"):
-            list(task.predict(asked(**both, out=tmp_path / "out4"), unwatched))
+        with pytest.raises(DataError, match=r"found image\.jpg and image\.png; expected one image called image"):
+            list(task.predict(make_request(**both, out=tmp_path / "out4"), unwatched))
     assert not (tmp_path / "out4").exists()
 
 

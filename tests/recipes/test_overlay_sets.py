@@ -33,7 +33,7 @@ def roads(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_stranger_renders_composes_and_looks_without_a_download(stadia, roads: Path, tmp_path: Path) -> None:
+def test_set_is_rendered_and_drawn_without_downloads(stadia, roads: Path, tmp_path: Path) -> None:
     cut, out = tmp_path / "cut", tmp_path / "out"
     code, said, _ = stadia(
         "data", "foregrounds", "--out", cut, "train=3", "val=2", "test=0", "views=1", "side=32", "supersampling=3"
@@ -52,7 +52,7 @@ def test_a_stranger_renders_composes_and_looks_without_a_download(stadia, roads:
     assert (tmp_path / "sheet.png").read_bytes() == (out / "preview.png").read_bytes(), "on disk as on demand"
 
 
-def test_what_stops_is_told_before_anything_is_written(stadia, roads: Path, tmp_path: Path) -> None:
+def test_stop_finding_is_raised_before_writing(stadia, roads: Path, tmp_path: Path) -> None:
     for split in ("train", "val"):
         (tmp_path / "cut" / split).mkdir(parents=True)
         rgba = np.zeros((9, 9, 4), np.uint8)
@@ -64,7 +64,7 @@ def test_what_stops_is_told_before_anything_is_written(stadia, roads: Path, tmp_
     assert "C02: found 1 object in two of the splits train, val, such as cup" in error
     assert not (tmp_path / "out").exists()
     code, said, error = stadia("data", "overlay", "--sheet", tmp_path / "sheet.png", "--count", 5, "--val", 2, *given)
-    assert (code, "C02: found 1 object" in error) == (2, True), "drawn, to be looked at, and no success all the same"
+    assert (code, "C02: found 1 object" in error) == (2, True), "drawn, but an error"
     assert str(tmp_path / "sheet.png") in said
     assert (tmp_path / "sheet.png").exists()
 
@@ -105,7 +105,7 @@ def test_a_written_set_is_checked_as_what_it_is(stadia, roads: Path, tmp_path: P
     assert "stop C01" in stadia("check", tmp_path / "out")[1]
 
 
-def test_the_camera_that_is_asked_for_can_be_given_as_it_is_asked_for(stadia, tmp_path: Path) -> None:
+def test_requested_camera_option_is_accepted_as_printed(stadia, tmp_path: Path) -> None:
     (tmp_path / "street").mkdir()
     for index in range(3):
         cv2.imwrite(str(tmp_path / "street" / f"{index}.png"), np.full((32, 48, 3), index, np.uint8))
@@ -118,8 +118,8 @@ def test_the_camera_that_is_asked_for_can_be_given_as_it_is_asked_for(stadia, tm
     assert "name FOLDER by data.backgrounds.teacher" in error
 
 
-def test_the_line_says_where_and_what(stadia, tmp_path: Path) -> None:
-    assert "found neither, expected --out or --sheet" in stadia("data", "overlay")[2]
+def test_line_has_file_and_problem(stadia, tmp_path: Path) -> None:
+    assert "found neither; expected --out or --sheet" in stadia("data", "overlay")[2]
     code, _, error = stadia("data", "overlay", "--out", tmp_path / "x", "placement.size=[0.2,1.5]")
     assert code == 2
     assert "a foreground of 1.5 times its background is larger than it" in error

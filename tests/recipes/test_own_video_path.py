@@ -28,7 +28,7 @@ CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four th
 
 
 class Watcher:
-    """A predictor that remembers which frames it was asked to compare: their mean gray tells them apart."""
+    """A predictor that records which frames it compares, by their mean gray value."""
 
     claim, height, width, crop = Claim.AFFINE_INVERSE, 32, 64, "none"
 
@@ -130,9 +130,7 @@ def test_frames_further_apart_than_those_of_a_training_have_no_path(
     assert watcher.compared == []
 
 
-def test_the_training_of_the_checkpoint_says_the_stride(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stride_is_taken_from_the_checkpoint(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header = SimpleNamespace(config={"data": {"stride": 3}})
     monkeypatch.setattr(prediction.Checkpoint, "open", lambda path: SimpleNamespace(header=header))
     assert as_trained(tmp_path, source, {"camera": FOCAL}) == {"stride": 3, "camera": FOCAL}
@@ -142,9 +140,7 @@ def test_the_training_of_the_checkpoint_says_the_stride(
     )
 
 
-def test_of_the_video_that_trained_the_camera_is_known(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_camera_of_the_training_video_is_reused(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header = SimpleNamespace(
         config={"data": {"stride": 3, "path": str(source.parent / "." / source.name), "camera": FOCAL}}
     )

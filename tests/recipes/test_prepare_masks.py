@@ -78,19 +78,19 @@ def test_no_camera_is_needed_and_one_that_is_given_later_has_the_same_masks(vide
     assert not any("left out" in line for line in lines)
 
 
-def test_frames_that_are_left_out_are_said(video, tmp_path, monkeypatch):
+def test_skipped_frames_are_noted(video, tmp_path, monkeypatch):
     by(monkeypatch, Counting())
     lines = list(prepare_masks(MasksAsked(video, "a.tflite", tmp_path / "out", {"stride": 2})))
     assert any(line.startswith("note: 2 of 3 frames kept") and "1 between the strides" in line for line in lines)
 
 
-def test_a_network_that_is_not_there_is_said_before_what_runs_it(video, tmp_path, monkeypatch):
+def test_missing_network_is_reported_before_missing_runtime(video, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(CheckpointError, match=r"nowhere\.tflite: found No such file"):
         list(prepare_masks(MasksAsked(video, str(tmp_path / "nowhere.tflite"), tmp_path / "out")))
 
 
-def test_the_sheet_tells_what_was_removed_from_what_is_no_object():
+def test_sheet_distinguishes_removed_objects_from_background():
     image = np.zeros((*SIZE, 3), np.uint8)
     semantic, instance = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint16)
     semantic[:10], semantic[10:20, :30], semantic[10:20, 30:] = 1, 2, 2
@@ -178,19 +178,19 @@ def test_runs_in_letters():
         ({"image_id": 5}, SIZE, "category_id: Field required"),
     ],
 )
-def test_a_wrong_coco_file_is_said(tmp_path, annotation, size, said):
+def test_invalid_coco_file_is_reported(tmp_path, annotation, size, said):
     with pytest.raises(DataError, match=said):
         CocoMasks(coco(tmp_path / "own.json", [annotation], size)).read("000001", "left", height=40, width=60)
 
 
-def test_a_file_of_other_images_is_said(video, tmp_path):
+def test_masks_of_other_images_are_reported(video, tmp_path):
     path = coco(tmp_path / "own.json", [CAR])
     path.write_text(path.read_text().replace("000001", "elsewhere"))
     with pytest.raises(DataError, match="named as 000000"):
         list(prepare_masks(MasksAsked(video, str(path), tmp_path / "out", CAMERA)))
 
 
-def test_a_size_prior_says_how_high_each_car_is(video, tmp_path, monkeypatch):
+def test_size_prior_writes_car_heights(video, tmp_path, monkeypatch):
     from stadia.models.size_prior import SizePrior, save_size_prior
 
     save_size_prior(SizePrior(1.47, side=32), tmp_path / "prior.safetensors")

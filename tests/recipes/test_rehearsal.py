@@ -30,11 +30,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def not_held_to_its_contract(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is asked in test_contract_of_a_run.py; here it would only take its time."""
+    """Tested in test_contract_of_a_run.py; here it only costs time."""
     monkeypatch.setattr("stadia.recipes.rehearsal.contract", lambda *_: [])
 
 
-def test_every_recipe_tells_what_three_full_steps_hold(
+def test_dry_run_reports_peak_memory_of_three_steps_for_every_recipe(
     small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Updates too: what the optimizer keeps is there from the second step on."""
@@ -53,7 +53,7 @@ def test_every_recipe_tells_what_three_full_steps_hold(
     assert not list(here.iterdir()), "nothing is kept"
 
 
-def test_what_a_step_holds_is_seen_and_the_one_before_does_not_hide_it(
+def test_peak_memory_is_measured_for_each_step(
     small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = Selfsup.training_step
@@ -68,9 +68,7 @@ def test_what_a_step_holds_is_seen_and_the_one_before_does_not_hide_it(
     assert second - third > 300 * MB
 
 
-def test_memory_that_does_not_suffice_is_told_with_the_step(
-    small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_error_names_the_step(small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Selfsup.training_step
 
     def full(self: Selfsup, batch: Any) -> Any:

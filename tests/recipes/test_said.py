@@ -1,4 +1,4 @@
-"""What is logged of depth, motion and the minimum, on answers whose numbers are known."""
+"""Logged statistics of depth, motion and minimum reprojection, for outputs with known values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stadia.recipes.said import of_depth, of_motion, of_the_minimum, unexplained
 NAMES = ("-1", "+1", "stereo")
 
 
-def test_shares_of_the_minimum_are_of_what_is_explained() -> None:
+def test_explained_shares_exclude_masked_pixels() -> None:
     """A quarter is outside, a quarter masked, and of the rest stereo has three quarters."""
     winner = torch.full((1, 1, 64, 64), -1)
     winner[..., 16:32] = 3  # "-1" unwarped
@@ -31,7 +31,7 @@ def test_shares_of_the_minimum_are_of_what_is_explained() -> None:
     assert float(unexplained(winner, 3).float().mean()) == 0.5
 
 
-def test_depth_is_told_by_its_median_spread_and_bounds() -> None:
+def test_depth_stats_are_median_spread_and_bounds() -> None:
     depth = torch.full((2, 1, 64, 64), 10.0)
     assert {name: float(value) for name, value in of_depth(1 / depth, 0.5, 100.0).items()} == pytest.approx(
         {"depth/median": 10.0, "depth/spread": 0.0, "depth/at_nearest": 0.0, "depth/at_farthest": 0.0}, abs=1e-6
@@ -42,7 +42,7 @@ def test_depth_is_told_by_its_median_spread_and_bounds() -> None:
     assert float(seen["depth/spread"]) > 1
 
 
-def test_motion_is_told_over_depth_in_degrees_and_by_its_sides() -> None:
+def test_motion_stats_are_over_depth_in_degrees_and_by_side() -> None:
     ahead = se3_exp(torch.tensor([[0.0, 0.0, -0.5, 0.0, math.radians(2.0), 0.0]]))
     back = torch.linalg.inv(ahead)
     T = torch.stack([back, ahead, torch.eye(4).expand(1, 4, 4)], dim=1)

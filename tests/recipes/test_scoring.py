@@ -69,7 +69,7 @@ def test_a_frame_of_both_sides_is_scored_once(small: SelfsupConfig, tmp_path: Pa
     assert len(json.loads(path.read_text())["path_true_m"]) == len(scored)
 
 
-def test_a_score_says_its_crop_and_that_its_drives_trained(
+def test_score_notes_crop_and_trained_drives(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Validation by blocks of drives that train: on the terminal and in the files, which the report reads."""
@@ -119,7 +119,7 @@ def test_the_middle_frame_of_what_a_checkpoint_predicted_is_kept_as_points(
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_training_gets_ground_truth_where_asked_and_validation_anyway(small: SelfsupConfig, asked: bool) -> None:
+def test_ground_truth_is_optional_in_training_and_always_in_validation(small: SelfsupConfig, asked: bool) -> None:
     config = small.data.model_copy(update={"ground_truth_depth": asked})
     data = open_video(config, small.training, seed=0, console=Console(quiet=True))
     assert (next(iter(data.train)).targets.depth_m is not None) == asked
@@ -141,7 +141,7 @@ def test_spans(numbers: list[int], expected: list[list[int]]) -> None:
     assert spans(numbers) == expected
 
 
-def test_what_a_training_records_tells_its_frames_again(small: SelfsupConfig, tmp_path: Path, worlds: Path) -> None:
+def test_run_json_identifies_training_frames(small: SelfsupConfig, tmp_path: Path, worlds: Path) -> None:
     """Also where another part of a recording is opened, by another name."""
     words = ['data.recordings=["train-000"]', "data.split_by.val_share=0.4", "data.split_by.gap=0"]
     config = resolve(SelfsupConfig, small.model_dump(mode="json"), words)

@@ -43,8 +43,8 @@ def test_metres_are_claimed_with_a_baseline_only(small: SelfsupConfig) -> None:
     stereo, mono = (Selfsup(changed(small, f"data.stereo={stereo}")) for stereo in ("true", "false"))
     assert stereo.claim is Claim.METRES
     assert mono.claim is Claim.UP_TO_SCALE
-    assert stereo.about == {"claim": "metres", "scale_from": "the baseline of the stereo pair"}
-    assert mono.about == {"claim": "up-to-scale"}
+    assert stereo.run_metadata == {"claim": "metres", "scale_from": "the baseline of the stereo pair"}
+    assert mono.run_metadata == {"claim": "up-to-scale"}
 
 
 def test_preparing_settles_auto_stereo(small: SelfsupConfig) -> None:
@@ -67,16 +67,14 @@ def test_a_longer_lens_brings_everything_nearer(task: Selfsup, caplog: pytest.Lo
     trained, other = camera(0.6 * 96), camera(1.2 * 96)
     assert predictor.T_next_now(image, other, image, other) is None
     assert predictor.T_next_now(image, trained, image, other) is None
-    assert predictor.T_next_now(image, trained, image, trained) is not None, (
-        "another lens before says nothing of this one"
-    )
+    assert predictor.T_next_now(image, trained, image, trained) is not None, "an earlier focal length has no effect"
     assert [r.getMessage() for r in caplog.records] == [
-        "focal length is 2.00 times the training camera's: depth is scaled by it, and the pose network is not asked"
+        "focal length is 2.00 times the training camera's: depth is scaled by it, and the pose network is not used"
     ]
 
 
 def test_a_matrix_of_half_the_size_is_suspected(task: Selfsup, caplog: pytest.LogCaptureFixture) -> None:
-    """What looks like another lens is a K that was not rescaled with the images."""
+    """A different focal length is a K that was not rescaled with the images."""
     half = intrinsics(0.3 * 96, 0.3 * 96, 23.5, 7.5, height=32, width=96)
     DepthPredictor(task).inverse_depth(torch.rand(1, 3, 32, 96), half)
     (told,) = caplog.records
@@ -92,7 +90,7 @@ def test_the_cameras_that_trained_are_remembered_by_their_median(task: Selfsup) 
     assert float(task.focal) == pytest.approx(0.6)
 
 
-def test_motion_is_predicted_where_it_was_trained_and_nowhere_else(task: Selfsup, small: SelfsupConfig) -> None:
+def test_motion_is_predicted_only_if_trained(task: Selfsup, small: SelfsupConfig) -> None:
     image, lens = torch.rand(1, 3, 32, 96), camera(0.6 * 96)
     T_next_now = DepthPredictor(task).T_next_now(image, lens, image, lens)
     assert T_next_now is not None
@@ -103,13 +101,13 @@ def test_motion_is_predicted_where_it_was_trained_and_nowhere_else(task: Selfsup
 
 
 def test_a_training_that_cannot_learn_is_refused_before_it_starts(small: SelfsupConfig) -> None:
-    with pytest.raises(ConfigError, match="nothing is left to compare"):
+    with pytest.raises(ConfigError, match="no source is left to compare"):
         changed(small, "data.stereo=false", "data.offsets=[]")
     with pytest.raises(ConfigError, match="less than 4 pixels"):
         changed(small, "loss.pyramid=5")
 
 
-def test_every_mistake_of_size_and_place_is_told_at_once() -> None:
+def test_all_config_mistakes_are_reported_together() -> None:
     words = (
         "data.heigth=96",
         "data.height=100",
@@ -131,7 +129,7 @@ def test_every_mistake_of_size_and_place_is_told_at_once() -> None:
         "'cuda'",
     ):
         assert part in told
-    with pytest.raises(ConfigError, match=r"nothing is left to compare.*; loss\.pyramid=5"):
+    with pytest.raises(ConfigError, match=r"no source is left to compare.*; loss\.pyramid=5"):
         recipes.configure(
             "selfsup",
             ("data.height=32", "data.offsets=[]", "data.stereo=false", "loss.pyramid=5"),
@@ -143,10 +141,10 @@ def test_every_mistake_of_size_and_place_is_told_at_once() -> None:
     ("override", "message"),
     [
         ("encoder=resnt18", "did you mean 'resnet18'"),
-        ("pose_encoder=levit_128s", "96x32, expected multiples of 64; for example 128x64"),
+        ("pose_encoder=levit_128s", "96x32; expected multiples of 64. Fix: for example 128x64"),
     ],
 )
-def test_what_only_the_encoder_knows_is_told_before_anything_is_opened(
+def test_encoder_mistakes_are_reported_before_data_are_opened(
     small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, override: str, message: str
 ) -> None:
     monkeypatch.setattr("stadia.recipes.selfsup.open_data_sets", lambda *args, **words: pytest.fail("opened"))
@@ -163,7 +161,7 @@ def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: Self
     assert float(predictor.task.focal) == pytest.approx(float(K.fx) / K.width, rel=1e-5)
 
 
-def test_validation_says_what_no_depth_and_motion_would_leave(
+def test_validation_logs_identity_reprojection_residual(
     task: Selfsup, small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A source warped by no motion is the unwarped image."""

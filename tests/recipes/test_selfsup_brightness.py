@@ -1,4 +1,4 @@
-"""How `selfsup` holds the brightness that its networks say: until the warp beats the unwarped image, through
+"""How `selfsup` delays the brightness that its networks predict: until the warp beats the unwarped image, through
 checkpoints too.
 """
 
@@ -31,15 +31,15 @@ def bright(small: SelfsupConfig) -> SelfsupConfig:
     return changed(small, "model.brightness=true")
 
 
-def says(task: Selfsup, monkeypatch: pytest.MonkeyPatch, gain: float, offset: float) -> None:
-    """Let the networks say this brightness, whatever they see."""
+def set_brightness(task: Selfsup, monkeypatch: pytest.MonkeyPatch, gain: float, offset: float) -> None:
+    """Let the networks predict this brightness for any image."""
     forward = task.model.forward
 
-    def said(batch: Batch) -> Any:
+    def forward_with_brightness(batch: Batch) -> Any:
         prediction = forward(batch)
         return replace(prediction, brightness=torch.tensor([gain, offset]).expand_as(prediction.brightness))
 
-    monkeypatch.setattr(task.model, "forward", said)
+    monkeypatch.setattr(task.model, "forward", forward_with_brightness)
 
 
 def test_brightness_is_held_until_the_gate_opens(bright: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ def test_brightness_is_held_until_the_gate_opens(bright: SelfsupConfig, monkeypa
         next(iter(Selfsup.prepare(bright, Console(quiet=True))[1].train)),
     )
     assert task.gate is not None
-    says(task, monkeypatch, 1.2, 0.1)
+    set_brightness(task, monkeypatch, 1.2, 0.1)
     task.train()
     held = task.training_step(batch)
     assert held.terms["brightness"] == 0

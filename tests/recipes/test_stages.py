@@ -40,7 +40,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in read_rows(folder / "metrics.csv")]
 
 
-def test_selfsup_grows_and_its_checkpoint_is_of_the_full_size(small: SelfsupConfig, tmp_path: Path) -> None:
+def test_selfsup_stages_end_with_a_full_size_checkpoint(small: SelfsupConfig, tmp_path: Path) -> None:
     """2 steps of 3 samples, then 3 of 2: images, cameras and maps at each stage's size."""
     seen: list[tuple[int, ...]] = []
 
@@ -74,7 +74,7 @@ def _first_batches(loaders: Any) -> Any:
         yield next(iter(loader))
 
 
-def test_one_stage_of_the_full_size_is_none_bit_for_bit(small: SelfsupConfig, tmp_path: Path) -> None:
+def test_single_full_size_stage_equals_no_stages_bit_for_bit(small: SelfsupConfig, tmp_path: Path) -> None:
     size = (32, 96)
     plain = recipes.train(grown(small, size=size, max_steps=4), out=tmp_path / "plain")
     one = recipes.train(
@@ -103,18 +103,26 @@ def test_dpt_resizes_its_embeddings_of_places(worlds: Path, tmp_path: Path) -> N
 
 
 BAD = {
-    "no multiple": (lambda c: grown(c, SMALL | {"height": 40}, LARGE), r"stages\[0\]: found 96x40 \(expected a multiple of 32.*take 32"),
-    "another end": (lambda c: grown(c, SMALL | {"share": 1.0, "batch_size": 2}), r"found 96x32, expected 192x64 \(data.width"),
+    "no multiple": (
+        lambda c: grown(c, SMALL | {"height": 40}, LARGE),
+        r"stages\[0\]: found 96x40 \(expected a multiple of 32.*take 32",
+    ),
+    "another end": (
+        lambda c: grown(c, SMALL | {"share": 1.0, "batch_size": 2}),
+        r"found 96x32; expected 192x64 \(data.width",
+    ),
     "too small for the pyramid": (
         lambda c: grown(c.model_copy(update={"loss": c.loss.model_copy(update={"pyramid": 5})}), SMALL, LARGE),
         r"training.stages\[0\]: found 96x32 \(loss.pyramid=5 halves",
     ),
     "several data sets": (
         lambda c: grown(c, SMALL, LARGE).model_copy(update={"data": c.data.model_copy(update={"others": {"b": 1}})}),
-        "several data sets, expected one",
+        "several data sets; expected one",
     ),
     "epochs": (
-        lambda c: grown(c, SMALL, LARGE).model_copy(update={"schedule": c.schedule.model_copy(update={"milestones_in": "epochs"})}),
+        lambda c: grown(c, SMALL, LARGE).model_copy(
+            update={"schedule": c.schedule.model_copy(update={"milestones_in": "epochs"})}
+        ),
         "milestones_in=epochs",
     ),
     "several devices": (lambda c: grown(c, SMALL | {"batch_size": "auto"}, LARGE, devices=2), "training.devices=2"),
@@ -172,9 +180,7 @@ def test_memory_that_runs_out_ends_nothing() -> None:
     assert largest_batch(held(500, 20)[0], limit=10**9, guess=64, most=100) == 100
 
 
-def test_batches_found_by_the_memory_are_settled_and_kept(
-    small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_sizes_from_memory_are_resolved_and_kept(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Constant pixels without a limit, so 8 where the last stage has 2, but not more than there are samples."""
     tried: list[tuple[int, int]] = []
 
@@ -182,7 +188,7 @@ def test_batches_found_by_the_memory_are_settled_and_kept(
         tried.append((config.data.height, config.training.batch_size))
         return 500_000_000 + 1_000 * config.training.batch_size * config.data.height * config.data.width
 
-    monkeypatch.setattr(module, "_peak", peak)
+    monkeypatch.setattr(module, "_measure_peak", peak)
     monkeypatch.setattr(module, "FEWEST_STEPS", 1)
     auto = {"batch_size": "auto"}
     config = grown(small, SMALL | auto, LARGE | auto, max_steps=100)
@@ -190,11 +196,11 @@ def test_batches_found_by_the_memory_are_settled_and_kept(
     settled, data = prepare(Selfsup, config, console)
     samples = len(data.train.samples)
     assert [stage.batch_size for stage in settled.training.stages] == [min(8, samples), 2]
-    assert tried == [(64, 2), (32, min(8, samples))], "the last one has what training.batch_size says, if that fits"
+    assert tried == [(64, 2), (32, min(8, samples))], "the last one has training.batch_size if that fits"
     assert f"stage 1: 96x32 in batches of {min(8, samples)}, which hold 0.51 GB" in console.file.getvalue()
     assert as_settled(config, settled.model_dump(mode="json")).training == settled.training
 
-    monkeypatch.setattr(module, "_room", lambda device: 513_000_000)
+    monkeypatch.setattr(module, "_memory_limit", lambda device: 513_000_000)
     settled, _ = prepare(Selfsup, config, Console(quiet=True))
     assert settled.training.batch_size == 1, "found before the training comes to its last stage"
 
@@ -204,19 +210,19 @@ def test_batches_found_by_the_memory_are_settled_and_kept(
     assert settled.training.batch_size == 1
     tight = config.model_copy(update={"training": config.training.model_copy(update={"memory_limit_gb": 0.5})})
     with pytest.raises(
-        RunError, match=r"memory of training.stages\[1\]: found 0.51 GB for a single sample of 192x64, expected 0.50 GB"
+        RunError, match=r"memory of training.stages\[1\]: found 0.51 GB for a single sample of 192x64; expected 0.50 GB"
     ):
         prepare(Selfsup, tight, Console(quiet=True))
 
 
-def test_a_probe_trains_three_real_steps_of_the_stage(small: SelfsupConfig) -> None:
+def test_memory_probe_trains_three_steps(small: SelfsupConfig) -> None:
     config = module.at_stage(grown(small, SMALL, LARGE), 0, 2)
-    peak = module._peak(Selfsup, config)
+    peak = module._measure_peak(Selfsup, config)
     assert peak is not None
     assert 10**8 < peak < 10**10
 
 
-def test_recipes_that_grow_say_so() -> None:
+def test_recipes_declare_stage_support() -> None:
     assert Selfsup.in_stages
     assert DptRecipe.in_stages
     assert not recipes.RECIPES.load("metric").in_stages, "its heights are of one size"

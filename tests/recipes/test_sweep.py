@@ -21,7 +21,8 @@ config = json.loads(pathlib.Path(sys.argv[1]).read_text())
 folder = pathlib.Path(sys.argv[2]) / f"2026-01-01-000000-{config['name']}"
 folder.mkdir(parents=True)
 (folder / "config.json").write_text(json.dumps(config))
-(folder / "run.json").write_text(json.dumps({"recipe": "selfsup", "seed": 0, "status": "finished", "name": config["name"]}))
+facts = {"recipe": "selfsup", "seed": 0, "status": "finished", "name": config["name"]}
+(folder / "run.json").write_text(json.dumps(facts))
 bad = abs(config["x"] - 3)
 text = "step,val/abs_rel\\n"
 for step in (1, 2):
@@ -81,7 +82,7 @@ def test_a_trial_that_lags_behind_is_given_up(sweep):
     assert not list(asked.folder.glob("runs/*/waited")), "its process was stopped"
 
 
-def test_a_trial_that_fails_is_told_and_counts_for_nothing(sweep):
+def test_failed_trial_is_reported_and_not_counted(sweep):
     told = []
     sweep().run(1, lambda words: resolved(words) | {"x": -1}, told.append)
     assert [trial.state.name for trial in told] == ["FAIL"]
@@ -111,7 +112,7 @@ def refused(words):
     return resolved(words)
 
 
-def test_a_combination_that_cannot_be_is_told_and_the_search_goes_on(sweep):
+def test_invalid_combination_is_reported_and_search_continues(sweep):
     told = []
     study = sweep(space={"x": Range(low=0, high=9)}).run(8, refused, told.append)
     states = [trial.state.name for trial in told]

@@ -32,7 +32,7 @@ def about_y(degrees: Tensor) -> Tensor:
     return torch.stack((half.cos(), 0 * half, half.sin(), 0 * half), -1)
 
 
-def test_a_constant_guess_is_the_mean_but_for_what_cannot_be_seen(experiment: ModuleType) -> None:
+def test_constant_baseline_is_the_mean_except_unobservable_rotation(experiment: ModuleType) -> None:
     torch.manual_seed(0)
     pose = torch.nn.functional.normalize(torch.randn(4, dtype=torch.float64), dim=-1)
     noisy = torch.nn.functional.normalize(pose + 0.02 * torch.randn(200, 4, dtype=torch.float64), dim=-1)
@@ -44,7 +44,7 @@ def test_a_constant_guess_is_the_mean_but_for_what_cannot_be_seen(experiment: Mo
         assert float(symmetric_angle_deg(found[None], pose[None], Symmetry.of([symmetry]))) < 1, symmetry
 
 
-def test_medians_stand_beside_those_without_revolutions_and_of_the_constant(experiment: ModuleType) -> None:
+def test_medians_are_listed_beside_asymmetric_and_constant_baselines(experiment: ModuleType) -> None:
     revolution = torch.tensor([True, True, True, False])
     told = experiment.medians(
         experiment.Turned(revolution, torch.tensor([1.0, 2, 3, 90]), torch.tensor([4.0, 5, 6, 100]))
@@ -72,11 +72,11 @@ def test_medians_stand_beside_those_without_revolutions_and_of_the_constant(expe
 def test_a_verdict_is_of_differences_seed_by_seed(
     experiment: ModuleType, other: tuple[float | None, ...], told: str
 ) -> None:
-    """The seeds themselves are 10 apart, which says nothing of the losses."""
+    """The seeds themselves are 10 apart, independent of the losses."""
     assert experiment.verdict((10.0, 20.0, 30.0), other).startswith(told)
 
 
-def test_each_loss_says_what_it_compares(experiment: ModuleType) -> None:
+def test_each_loss_names_its_comparison(experiment: ModuleType) -> None:
     assert experiment.words_of("squared_error:pixel")[:2] == [
         "loss.rotation.name=squared_error",
         "loss.rotation_of=pixel",

@@ -30,7 +30,7 @@ def settled(path: Path, folder: Path) -> DataConfig:
     return open_video(config, TrainingConfig(workers=0), seed=0, console=Console(quiet=True)).config
 
 
-def test_a_surface_and_single_returns_are_told_apart(worlds: Path, tmp_path: Path) -> None:
+def test_dense_and_sparse_depth_are_distinguished(worlds: Path, tmp_path: Path) -> None:
     assert settled(worlds, tmp_path / "cache").sparse_depth is False
     assert settled(thinned_worlds(worlds, tmp_path / "thin", 0.1), tmp_path / "cache").sparse_depth is True
 
@@ -42,7 +42,7 @@ def test_a_standing_camera_stops_only_what_learns_from_motion(worlds: Path, tmp_
     for folder in standing.glob("*/left"):
         first, *others = sorted(folder.iterdir())
         image = cv2.imread(str(first)).astype(int)
-        for path in others:  # the noise of a sensor tells the images apart
+        for path in others:  # sensor noise makes the images different
             cv2.imwrite(str(path), np.clip(image + rng.integers(-2, 3, image.shape), 0, 255))
 
     def opened(offsets: tuple[int, ...]) -> VideoData:

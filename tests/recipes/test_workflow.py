@@ -53,7 +53,7 @@ def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path) -> None:
     assert report.build(run.folder).stat().st_size > 10_000
 
 
-def test_what_the_encoders_started_from_is_said_and_kept(
+def test_initial_encoder_weights_are_recorded(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(DepthAndMotion, "weights", {"encoder": "pretrained", "pose_encoder": "random"})
@@ -82,9 +82,7 @@ def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, wo
     assert {int(Path(image["name"]).stem) for image in scored} == held_out
 
 
-def test_a_finding_that_says_stop_refuses_the_training(
-    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stop_finding_refuses_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "preflight", lambda *_, **__: [STOP])
     with pytest.raises(RunError, match=r"X01 \(left is right\).*--on-stop warn"):
         recipes.train(small, out=tmp_path / "runs")
@@ -93,7 +91,7 @@ def test_a_finding_that_says_stop_refuses_the_training(
     assert json.loads((run.folder / "findings.jsonl").read_text())["code"] == "X01"
 
 
-def test_what_there_was_no_time_to_check_is_told() -> None:
+def test_unchecked_data_are_printed() -> None:
     """Other notes are for the report."""
     sampled, note = (replace(STOP, code=code, severity=Severity.NOTE, measured=code) for code in ("N02", "N01"))
     console = Console(file=io.StringIO(), width=40)
@@ -104,7 +102,7 @@ def test_what_there_was_no_time_to_check_is_told() -> None:
 def test_a_run_has_finished_when_it_is_scored(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Scoring that fails is told, and the report built all the same; a resume scores what had been trained."""
+    """Failed scoring is reported, and the report is still built; a resume scores what had been trained."""
     ended: list[Run] = []
 
     def no_scores(*_: object, **__: object) -> None:
@@ -138,9 +136,7 @@ def test_a_training_starts_from_the_weights_of_another(small: SelfsupConfig, tmp
         workflow.build_task(Selfsup, other, resumed=False)
 
 
-def test_a_resumed_training_asks_for_no_pretrained_weights(
-    small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_training_needs_no_pretrained_weights(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
     monkeypatch.setattr(Selfsup, "__init__", lambda self, config: asked.append(config.model.pretrained))
     wanted = resolve(SelfsupConfig, small.model_dump(mode="json"), ["model.pretrained=true"])

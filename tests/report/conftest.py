@@ -21,7 +21,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def metrics_rows(steps: int) -> list[dict[str, float | str]]:
-    """A loss that falls with noise, its terms, a validation score every 50 steps, a warm-up and cosine learning rate."""
+    """A loss that falls with noise, its terms, validation every 50 steps, a learning rate with warm-up and cosine."""
     random = np.random.default_rng(0)
     rows: list[dict[str, float | str]] = []
     for step in range(steps):

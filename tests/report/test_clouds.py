@@ -41,7 +41,7 @@ def only(run: Path) -> clouds.Cloud:
 
 
 def points(folder: Path) -> clouds.Points:
-    return clouds._points(folder, json.loads((folder / "camera.json").read_text()))
+    return clouds._read_points(folder, json.loads((folder / "camera.json").read_text()))
 
 
 def test_points_come_back_where_they_were(make_run) -> None:
@@ -76,7 +76,7 @@ def test_the_page_holds_the_points_and_says_their_unit(make_run) -> None:
     assert "no metre" in only(run).axis
 
 
-def test_the_still_shows_the_wall_behind_the_floor(make_run) -> None:
+def test_still_image_of_a_point_cloud(make_run) -> None:
     still = clouds.drawn(points(keep(make_run())))
     row = {color: np.nonzero((still == color).all(-1))[0] for color in (RED, GREEN, BLUE)}
     assert len(row[RED]) > 5000
@@ -109,7 +109,7 @@ def damage(folder: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["camera", "matrix", "size", "large", "empty", "no image"])
-def test_what_cannot_be_drawn_is_named(make_run, what: str) -> None:
+def test_invalid_point_clouds_are_listed(make_run, what: str) -> None:
     run = make_run()
     damage(keep(run), what)
     text = report.build(run).read_text()
@@ -120,7 +120,8 @@ def test_what_cannot_be_drawn_is_named(make_run, what: str) -> None:
 GLUE = """
 const fs = require("fs"), given = JSON.parse(fs.readFileSync(0)), view = given.view, size = 960 * 480;
 const pixels = new Uint8ClampedArray(4 * size);
-draw(pointsOf(Uint8Array.from(Buffer.from(given.points, "base64")), view), view, pixels, new Float64Array(size), 960, 480);
+const points = pointsOf(Uint8Array.from(Buffer.from(given.points, "base64")), view);
+draw(points, view, pixels, new Float64Array(size), 960, 480);
 process.stdout.write(Buffer.from(pixels).toString("base64"));
 """
 

@@ -15,27 +15,27 @@ def course(values: np.ndarray, name: str = "val/abs_rel") -> Series:
     return Series(name, STEPS, values.tolist())
 
 
-def test_a_validation_that_still_falls_is_told_and_by_how_much() -> None:
+def test_decrease_of_an_unfinished_training_is_measured() -> None:
     falling = 0.5 * np.exp(-np.array(STEPS) / 2000)
     noise = np.random.default_rng(0).normal(0, 0.005, len(STEPS))
     fell = still_falling(course(falling * np.exp(noise)))
     assert fell == pytest.approx(0.17, abs=0.03)
 
 
-def test_noise_alone_is_no_slope() -> None:
+def test_noise_is_no_decrease() -> None:
     random = np.random.default_rng(1)
     told = sum(still_falling(course(0.2 * np.exp(random.normal(0, 0.05, len(STEPS))))) is not None for _ in range(200))
     assert told <= 2
 
 
-def test_what_rises_stands_still_or_is_short_is_not_told() -> None:
+def test_no_decrease_for_rising_constant_or_short_series() -> None:
     assert still_falling(course(0.2 + np.array(STEPS) * 1e-5)) is None
     assert still_falling(course(np.full(len(STEPS), 0.2))) is None
     assert still_falling(Series("val/abs_rel", [0, 500, 1000], [0.5, 0.4, 0.3])) is None
     assert still_falling(Series("val/abs_rel", [], [])) is None
 
 
-def test_terms_that_only_change_together_are_one() -> None:
+def test_identical_loss_terms_are_found() -> None:
     random = np.random.default_rng(2)
     base = np.exp(-np.array(STEPS) / 500) + random.normal(0, 0.02, len(STEPS))
     other = np.exp(-np.array(STEPS) / 500) + random.normal(0, 0.02, len(STEPS))

@@ -98,7 +98,7 @@ def test_path_drawing_keeps_shape_and_scale():
 @pytest.mark.parametrize(
     "bad", [None, "text", [[1, 2]], [[1, 2, 3], [4, 5, 6]], [[0, math.nan], [1, 1]], [[0, 0], [1]], {"a": 1}]
 )
-def test_what_is_no_path_is_not_drawn(bad):
+def test_invalid_paths_are_not_drawn(bad):
     assert figures.path_drawing(bad, None) is None
 
 
@@ -163,10 +163,12 @@ def test_durations(seconds, text):
     assert wording.duration(seconds) == text
 
 
-def test_what_belongs_together_is_one_panel():
+def test_related_scalars_share_a_panel():
     names = (
-        "train/gain/-1", "train/gain/+1", "train/log_uncertainty/p10", "val/north/abs_rel", "val/abs_rel", "train/update_ratio",
-        "gradient/inverse_depth/0", "gradient/inverse_depth/1", "gradient/rotation", "gradient/translation", "gradient/gain",
+        "train/gain/-1", "train/gain/+1", "train/log_uncertainty/p10", "val/north/abs_rel", "val/abs_rel",
+        "train/update_ratio",
+        "gradient/inverse_depth/0", "gradient/inverse_depth/1", "gradient/rotation", "gradient/translation",
+        "gradient/gain",
         "gradient/offset", "train/weight/mask_bce", "train/weight/depth_l1", "val/mask_bce",
     )  # fmt: skip
     plots = curves([Series(name, [1, 2], [1.0, 2.0]) for name in names])

@@ -9,7 +9,16 @@ import pytest
 
 from stadia.core.differences import Change
 from stadia.core.errors import DataError
-from stadia.report.journal import _panels, brief, comparison, difference, draw_comparison, journal, patches, runs_in
+from stadia.report.journal import (
+    _split_panels,
+    brief,
+    comparison,
+    difference,
+    draw_comparison,
+    journal,
+    patches,
+    runs_in,
+)
 from stadia.report.run_files import read_run
 
 PATCH = (
@@ -59,7 +68,7 @@ def changed_lines(text, name):
     return [line.removeprefix("- ") for line in section.split("Happened:")[0].splitlines() if line.startswith("- ")]
 
 
-def test_three_runs_name_exactly_what_was_changed_between_them(three):
+def test_journal_lists_exactly_the_changes_between_runs(three):
     text = journal(runs_in(three))
     assert "the first run of `selfsup`" in text.split("## 2026-03-02-100000-b")[0]
     assert changed_lines(text, "2026-03-02-100000-b") == [
@@ -78,7 +87,7 @@ def test_three_runs_name_exactly_what_was_changed_between_them(three):
     ]
 
 
-def test_what_happened_and_what_was_found(three):
+def test_journal_lists_results_and_findings(three):
     first, _, third = journal(runs_in(three)).split("\n## ")[1:]
     assert "Happened: 299 steps, finished.\n\n- val/abs_rel best" in first
     assert max(map(len, first.splitlines())) < 120
@@ -88,7 +97,7 @@ def test_what_happened_and_what_was_found(three):
     assert "Found: nothing." in third
 
 
-def test_a_run_names_the_run_that_it_starts_from(three):
+def test_journal_names_the_parent_run(three):
     assert "Starts from 2026-03-02-100000-b." in journal(runs_in(three))
     edited(
         three[2], "config.json", start_from=f"{three[1]}-2/checkpoints/best.safetensors"
@@ -100,27 +109,27 @@ def test_a_run_names_the_run_that_it_starts_from(three):
     assert "which is not among these runs" in alone
 
 
-def test_runs_of_a_folder_are_told_in_the_order_that_they_started(three):
+def test_journal_orders_runs_by_start(three):
     edited(three[0], "run.json", started="2026-03-09T10:00:00+00:00")
     names = [run.folder.name[-1] for run in runs_in([three[0].parent])]
     assert names == ["b", "c", "a"]
     assert len(runs_in([three[0].parent, three[1]])) == 3  # each once
 
 
-def test_another_recipe_is_nothing_to_compare_with(three):
+def test_journal_compares_within_a_recipe(three):
     edited(three[1], "run.json", recipe="dpt")
     text = journal(runs_in(three))
     assert "the first run of `dpt`" in text
     assert "Changed against 2026-03-01-100000-a" in text.split("## 2026-03-03")[1]
 
 
-def test_a_repeated_run_changed_nothing(make_run):
+def test_repeated_run_has_no_changes(make_run):
     runs = [make_run(f"2026-03-0{day}-100000-a", run={"started": f"2026-03-0{day}"}) for day in (1, 2)]
     assert "Changed against 2026-03-01-100000-a: nothing." in journal(runs_in(runs))
     assert "No difference" in comparison(*map(read_run, runs))
 
 
-def test_the_same_patch_is_no_change_and_another_line_is():
+def test_patches_differ_by_their_lines():
     one, other = PATCH.format("a", 1), PATCH.format("a", 2)
     assert patches(one, one) == []
     assert [change.key for change in patches(one + PATCH.format("b", 1), other)] == [
@@ -131,7 +140,7 @@ def test_the_same_patch_is_no_change_and_another_line_is():
     assert patches("", many)[-1].key == "8 more files"
 
 
-def test_two_runs_side_by_side(three):
+def test_comparison_of_two_runs(three):
     text = comparison(read_run(three[0]), read_run(three[1]))
     assert text.index("optimizer.lr") < text.index("val/abs_rel")  # differences first
     assert "| val/abs_rel | ↓ | 0." in text
@@ -140,7 +149,7 @@ def test_two_runs_side_by_side(three):
     assert "One run each" in text
 
 
-def test_what_the_scores_of_two_runs_may_not_tell(three):
+def test_comparison_lists_cautions(three):
     text = comparison(read_run(three[0]), read_run(three[2]))
     assert "other weights" in text
     assert "data differ" in text
@@ -149,7 +158,7 @@ def test_what_the_scores_of_two_runs_may_not_tell(three):
     assert "2 keys differ" in comparison(read_run(three[0]), read_run(three[1]))
 
 
-def test_pretrained_weights_against_random_ones_are_another_start(make_run):
+def test_different_initial_weights_are_a_difference(make_run):
     runs = [
         make_run(f"2026-03-0{k}-100000-a", run={"weights": {"depth": origin}})
         for k, origin in ((1, "pretrained"), (2, "random"))
@@ -157,7 +166,7 @@ def test_pretrained_weights_against_random_ones_are_another_start(make_run):
     assert [str(change) for change in difference(*map(read_run, runs)).start] == ["weights.depth: pretrained -> random"]
 
 
-def test_long_values_are_cut_to_what_differs():
+def test_long_values_are_shortened_to_the_difference():
     one, other = (
         Change("k", f"{list(range(60))}", f"{[*range(50), 99, *range(51, 60)]}"),
         Change("k", "null", "/data/" + "x/" * 40 + "a/b"),
@@ -170,24 +179,24 @@ def test_long_values_are_cut_to_what_differs():
     assert str(brief(other)) == "k: null -> …/a/b"
 
 
-def test_losses_of_two_measures_are_not_drawn_on_one_axis(three):
+def test_different_losses_get_separate_panels(three):
     a, b = (read_run(edited(folder, "config.json", loss={"weight": k})) for k, folder in enumerate(three[:2]))
-    assert "Their losses are other measures (loss.weight)" in comparison(a, b)
+    assert "Their losses are different measures (loss.weight)" in comparison(a, b)
     assert "Their losses" not in comparison(a, a)
     loss, error = (next(s for s in a.series if s.name == name) for name in ("train/loss", "val/abs_rel"))
-    assert [[number for number, _ in curves] for _, curves in _panels(loss, loss, apart=True)] == [[0], [1]]
-    assert [[number for number, _ in curves] for _, curves in _panels(error, error, apart=True)] == [[0, 1]]
-    ((title, _),) = _panels(error, error, apart=False)
+    assert [[number for number, _ in curves] for _, curves in _split_panels(loss, loss, apart=True)] == [[0], [1]]
+    assert [[number for number, _ in curves] for _, curves in _split_panels(error, error, apart=True)] == [[0, 1]]
+    ((title, _),) = _split_panels(error, error, apart=False)
     assert title.endswith("(the same in both)")
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
-def test_curves_of_both_in_one_image(three, tmp_path, suffix):
+def test_comparison_plot_is_written(three, tmp_path, suffix):
     assert draw_comparison(read_run(three[0]), read_run(three[1]), tmp_path / f"x{suffix}")
     assert (tmp_path / f"x{suffix}").read_bytes()[:5] in (b"<?xml", b"\x89PNG\r")
 
 
-def test_runs_without_a_curve_in_common(make_run, tmp_path):
+def test_comparison_plot_without_common_metrics(make_run, tmp_path):
     runs = [
         read_run(make_run("2026-03-01-100000-a")),
         read_run(make_run("2026-03-02-100000-b", without=("metrics.csv",))),
@@ -196,7 +205,7 @@ def test_runs_without_a_curve_in_common(make_run, tmp_path):
     assert "no validation metric" in comparison(*runs)
 
 
-def test_a_validation_that_is_nan_throughout(make_run):
+def test_validation_that_is_always_nan(make_run):
     folder = make_run("2026-03-01-100000-a", steps=3)
     with (folder / "metrics.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([["step", "val/abs_rel"], [1, "nan"], [2, "nan"]])
@@ -204,12 +213,12 @@ def test_a_validation_that_is_nan_throughout(make_run):
     assert "not finite" in comparison(read_run(folder), read_run(folder))
 
 
-def test_a_folder_without_runs_is_told(tmp_path):
+def test_folder_without_runs_is_an_error(tmp_path):
     with pytest.raises(DataError, match="found no run in it"):
         runs_in([tmp_path])
 
 
-def test_the_commands(three, stadia, tmp_path):
+def test_journal_and_compare_commands(three, stadia, tmp_path):
     code, out, _ = stadia("journal", three[0].parent)
     assert (code, out) == (0, journal(runs_in(three)))
     assert stadia("journal", three[0].parent, "--out", tmp_path / "journal.md")[0] == 0

@@ -19,7 +19,7 @@ def ys(path: str) -> list[float]:
     return [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path)]
 
 
-def test_a_band_lies_about_its_median_and_a_decade_is_a_decade():
+def test_bands_enclose_their_median_on_a_logarithmic_axis():
     rows = [(1e-5, 1e-4, 1e-3, 1e-2, 1e-1)] * 3
     (plot,) = layer_plots([Spread("gradients/decoder", [1, 5, 9], [0.0, 0.0, 0.0], rows)])
     (band,) = plot.bands
@@ -30,7 +30,7 @@ def test_a_band_lies_about_its_median_and_a_decade_is_a_decade():
     assert (band.last, band.zero, band.dead) == (1e-3, "", False)
 
 
-def test_gradients_far_below_the_weights_are_on_the_axis_and_zeros_at_its_bottom():
+def test_small_gradients_are_on_the_axis_and_zeros_at_its_bottom():
     weights = Spread("weights/encoder", [1, 2], [0.0, 0.0], [(0.01, 0.02, 0.05, 0.1, 0.2)] * 2)
     gradients = Spread("gradients/encoder", [1, 2], [0.2, 0.2], [(0.0, 1e-8, 1e-6, 1e-5, 1e-4)] * 2)
     (plot,) = layer_plots([weights, gradients])
@@ -40,7 +40,7 @@ def test_gradients_far_below_the_weights_are_on_the_axis_and_zeros_at_its_bottom
     assert plot.bands[1].zero == "20% exactly 0"
 
 
-def test_a_dead_group_is_said_and_shown_at_once(tmp_path):
+def test_dead_layers_are_marked_and_expanded(tmp_path):
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     rows = [
         f"{s},{k}/pose.head,{z},{v},{v},{v},{v},{v}\n"
@@ -56,7 +56,7 @@ def test_a_dead_group_is_said_and_shown_at_once(tmp_path):
 @pytest.mark.parametrize(
     "row", ["x,weights/a,0,1,1,1,1,1", "1,weights/a,0,1,nan,1,1,1", "1,weights/a,0,-1,1,1,1,1", "1,,0,1,1,1,1,1", "1"]
 )
-def test_rows_that_are_none_are_left_out(tmp_path, row):
+def test_invalid_histogram_rows_are_left_out(tmp_path, row):
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     (tmp_path / "histograms.csv").write_text(HEAD + f"1,weights/b,0,1,1,1,1,1\n{row}\n", encoding="utf-8")
     assert [spread.name for spread in read_run(tmp_path).spreads] == ["weights/b"]
@@ -64,7 +64,7 @@ def test_rows_that_are_none_are_left_out(tmp_path, row):
     report.build(tmp_path)
 
 
-def test_the_last_image_of_each_kind_that_validations_gave_is_shown(make_run):
+def test_last_validation_image_of_each_kind_is_shown(make_run):
     folder = make_run()
     (folder / "images" / "motion").mkdir()
     for step in (50, 100):

@@ -28,7 +28,7 @@ def test_missed_objects_are_among_the_worst():
     assert image_scores({"val": objects_scored(found)})[0].counted == "1 object"
 
 
-def test_a_run_that_finds_nothing_has_its_worst_too(make_run):
+def test_worst_objects_of_a_run_with_zero_recall(make_run):
     folder = make_run()
     score = objects_scored(*({"name": f"a/{i}, mug 1", "missed": True} for i in range(7)))
     (folder / "scores" / "val.json").write_text(json.dumps(score), encoding="utf-8")
@@ -65,7 +65,7 @@ def scored(recall: float, precision: float) -> dict:
         (0.9, 0.9, "90.0% of 167 labeled objects were found, and 90.0% of what was found is one.", ""),
     ],
 )
-def test_how_much_is_found_is_said_at_the_top(make_run, recall, precision, said, tone):
+def test_recall_and_precision_are_described(make_run, recall, precision, said, tone):
     folder = make_run(without=("scores", "result.json", "findings.jsonl"), run={"status": "finished", "claim": None})
     (folder / "scores").mkdir()
     (folder / "scores" / "val.json").write_text(json.dumps(scored(recall, precision)), encoding="utf-8")

@@ -38,7 +38,7 @@ def words(folder: Path) -> str:
         ),
     ],
 )
-def test_a_claim_is_not_taken_for_quality(make_run, metrics, about, said):
+def test_quality_is_described_by_scores(make_run, metrics, about, said):
     folder = make_run(without=("scores", "result.json"), run={"claim": "metres"})
     (folder / "scores").mkdir()
     score = {
@@ -49,31 +49,31 @@ def test_a_claim_is_not_taken_for_quality(make_run, metrics, about, said):
         **about,
     }
     (folder / "scores" / "test.json").write_text(json.dumps(score), encoding="utf-8")
-    good = words(folder).partition("How good they are")[2].partition("Findings")[0]
+    good = words(folder).partition("Quality of the predictions")[2].partition("Findings")[0]
     assert all(sentence in good for sentence in said), good
     assert ("sizes are wrong" in good) == (len(said) > 1)
 
 
-def test_quality_is_said_beside_the_mean_depth_map(make_run):
+def test_quality_is_compared_with_mean_depth(make_run):
     assert "Depth is better than a map of mean depths" in words(make_run())
     worse = make_run("2026-03-02-101700-worse", result={"depth": {"abs_rel": 0.96, "abs_rel_mean_baseline": 0.63}})
-    assert "worse than a map of mean depths, which looks at no image (AbsRel 0.960 against 0.630)" in words(worse)
+    assert "worse than a map of mean depths, which ignores the image (AbsRel 0.960 against 0.630)" in words(worse)
 
 
-def test_what_was_not_scored_is_not_said_to_be_good(make_run):
+def test_unscored_depth_has_unknown_quality(make_run):
     folder = make_run(without=("scores", "result.json", "metrics.csv"), run={"claim": "up-to-scale"})
     (folder / "metrics.csv").write_text(
         "step,epoch,val/residual,val/residual_unwarped\n60,1,0.046,0.048\n", encoding="utf-8"
     )
     said = words(folder)
-    assert "Depth was not scored against ground truth: nothing is known of how good it is." in said
+    assert "Depth was not scored against ground truth: its quality is unknown." in said
     assert (
         "explain 4% of what changes between the images that validated, which networks reach that have hardly learnt."
         in said
     )
 
 
-def test_a_mask_and_what_learns_nothing_are_spoken_of(make_run):
+def test_masks_and_baselines_are_described(make_run):
     folder = make_run(without=("scores", "result.json", "metrics.csv"), run={"claim": "metres"})
     (folder / "scores").mkdir()
     scores = {
@@ -85,7 +85,7 @@ def test_a_mask_and_what_learns_nothing_are_spoken_of(make_run):
         (folder / "scores" / f"{name}.json").write_text(json.dumps({"claim": "metres", **score}), encoding="utf-8")
     said = words(folder)
     assert "Depths mean metres, as far as they are right" in said, "no path was scored"
-    assert "val: of what the true mask or the one said covers, 88% is in both." in said
+    assert "val: of the union of true and predicted mask, 88% is in both." in said
     assert (
         "val: better than a baseline that learns nothing (AbsRel 0.160 against 0.320): the mean depth of 500 images."
         in said
@@ -98,7 +98,7 @@ def test_a_mask_and_what_learns_nothing_are_spoken_of(make_run):
     assert "val-mean-depth · " not in said, "no key number"
 
 
-def test_what_was_drawn_of_a_prediction_stands_for_its_depth(make_run):
+def test_drawn_predictions_replace_depth_images(make_run):
     folder = make_run(without=("images", "findings.jsonl"))
     write_prediction(folder / "predictions" / "val", np.full((20, 40), 512, np.uint16))
     assert [name for name, _ in predicted(read_run(folder))] == ["kitti/val/000001"]
@@ -125,7 +125,7 @@ def write_prediction(folder: Path, depth: np.ndarray, **changes: object) -> None
     (folder / "predictions.json").write_text(json.dumps(said), encoding="utf-8")
 
 
-def test_depth_that_was_scored_is_shown(make_run):
+def test_scored_depth_is_shown(make_run):
     """Near is bright, none is black; a baseline, half-written predictions and names that leave the folder are not
     shown.
     """
@@ -145,7 +145,7 @@ def test_depth_that_was_scored_is_shown(make_run):
     assert "kitti/06/000001" in words(folder)
 
 
-def test_a_training_that_had_not_come_to_its_end_is_said(make_run):
+def test_unfinished_training_is_a_warning(make_run):
     folder = make_run(without=("metrics.csv",))
     rows = [f"{20 * n},0,{0.5 * 0.99**n},{1 / (n + 1)},{2 / (n + 1)}" for n in range(100)]
     head = "step,epoch,val/abs_rel,train/term/a,train/term/b"

@@ -59,7 +59,7 @@ def visible(text: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
 
 
-def test_whole_run_says_what_matters(make_run):
+def test_report_of_a_complete_run(make_run):
     text, page = build(make_run())
     words = visible(text)
     assert "Metres. Depth and path mean metres, as far as they are right" in words
@@ -163,7 +163,7 @@ def test_a_new_metric_is_one_line_of_the_table(make_run, monkeypatch):
     assert [(tile.label, tile.value) for tile in tiles(read_run(folder))] == [("val · Size error", "0.0120 m")]
 
 
-def test_failed_run_says_why(make_run):
+def test_failed_run_shows_its_error(make_run):
     folder = make_run(run={"status": "failed", "error": "loss of step 12: found nan"})
     words = visible(build(folder)[0])
     assert "failed" in words
@@ -171,7 +171,7 @@ def test_failed_run_says_why(make_run):
 
 
 def test_score_files_of_every_form(make_run):
-    """Metrics in a group of their own or flat, notes, numbers that could not be computed, more columns than a screen."""
+    """Grouped and flat metrics, notes, numbers that could not be computed, more columns than fit on a screen."""
     folder = make_run(without=("scores",))
     (folder / "scores").mkdir()
     flat = {"ate_rmse_m": 0.5, "t_err_percent": None, "align": "se3", "scale": 1.0, "poses": 50, "path_m": 120.0}
@@ -194,13 +194,13 @@ def test_score_files_of_every_form(make_run):
     assert "2 images have no truth" in words
 
 
-def test_up_to_scale_is_said(make_run):
+def test_up_to_scale_is_described(make_run):
     words = visible(build(make_run(result={"claim": "up-to-scale"}))[0])
     assert "Up to scale." in words
     assert "sizes do not" in words
 
 
-def test_broken_files_are_named_and_the_rest_is_shown(make_run):
+def test_broken_files_are_listed_and_the_rest_is_shown(make_run):
     folder = make_run()
     (folder / "result.json").write_text('{"depth": {"abs_rel": 0.1', encoding="utf-8")
     (folder / "scores" / "depth-test.json").write_text("[1, 2]", encoding="utf-8")
@@ -223,7 +223,7 @@ def test_image_of_absurd_size_is_not_decoded(make_run, monkeypatch):
     assert "step-000001.png" in run.unreadable[0]
 
 
-def test_losses_that_are_not_finite_are_pointed_at(make_run):
+def test_nonfinite_losses_are_marked(make_run):
     folder = make_run()
     (folder / "metrics.csv").write_text("step,epoch,train/loss\n0,0,1.0\n1,0,nan\n2,0,inf\n3,0,0.5\n", encoding="utf-8")
     assert "train/loss was not finite 2 times, first at step 1." in visible(build(folder)[0])
@@ -236,7 +236,7 @@ def test_last_finding_cut_by_a_kill_is_left_out(make_run):
     assert len(read_run(folder).findings) == 2
 
 
-def test_changes_against_the_run_before(make_run):
+def test_changes_since_the_previous_run(make_run):
     make_run(
         "2026-02-01-080000-older",
         run={"started": "2026-02-01T08:00:00+00:00"},
@@ -254,7 +254,7 @@ def test_changes_against_the_run_before(make_run):
     )
     make_run("2026-03-01-090000-other", run={"recipe": "metric", "started": "2026-03-01T09:00:00+00:00"})
     make_run("2026-03-03-080000-later", run={"started": "2026-03-03T08:00:00+00:00"})
-    words = visible(build(make_run())[0]).split("Against the run before")[1]
+    words = visible(build(make_run())[0]).split("Changes since the previous run")[1]
     assert words.startswith(" 2026-03-01-080000-before")
     assert "optimizer.lr 0.0002 0.001" in words
     assert "code.commit 0000000 4f1c2ab" in words
@@ -264,13 +264,14 @@ def test_changes_against_the_run_before(make_run):
     assert "changed at once" not in words
 
 
-def test_of_several_keys_that_changed_none_is_told_apart(make_run):
+def test_several_changed_keys_are_a_warning(make_run):
     """As where an attention was exchanged, and trained twice as long at another rate."""
     values = {"config": {"optimizer": {"name": "sgd", "lr": 2e-4}}, "result": {"depth": {"abs_rel": 0.2}}}
     make_run("2026-03-01-080000-before", run={"started": "2026-03-01T08:00:00+00:00"}, **values)
-    words = visible(build(make_run())[0]).split("Against the run before")[1]
+    words = visible(build(make_run())[0]).split("Changes since the previous run")[1]
     assert (
-        "2 keys changed at once (optimizer.name, optimizer.lr): what came of it tells of none of them alone." in words
+        "2 keys changed at once (optimizer.name, optimizer.lr): scores do not show the effect of any single one."
+        in words
     )
 
 
@@ -281,7 +282,7 @@ def test_folder_that_is_no_run(tmp_path):
         report.build(tmp_path / "absent")
 
 
-def test_out_says_where(make_run, tmp_path):
+def test_out_sets_the_path(make_run, tmp_path):
     out = tmp_path / "elsewhere" / "page.html"
     assert report.build(make_run(), out) == out
     assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
@@ -313,7 +314,7 @@ def test_evidence_is_shown_as_images_and_tables(make_run):
     text, page = build(folder)
     words = visible(text)
     assert "hypothesis residual as given 0.147 the other way round 0.0320" in words
-    for said in ("T_right_left 1.00 0 0 1.00", "matches 1186", "stadia explain CODE what its victims see"):
+    for said in ("T_right_left 1.00 0 0 1.00", "matches 1186", "stadia explain CODE describes symptoms"):
         assert said in words
     assert any(
         image["alt"] == "image of finding E01" and image["src"].startswith("data:image/jpeg")
@@ -331,7 +332,7 @@ def test_image_of_a_finding_must_be_in_the_runs_folder(make_run, name):
     assert "Not read:" in visible(text)
 
 
-def test_what_was_not_checked_is_a_line_each(make_run):
+def test_skipped_checks_are_listed(make_run):
     notes = [
         {
             "code": "N01",
@@ -349,7 +350,7 @@ def test_what_was_not_checked_is_a_line_each(make_run):
     )
 
 
-def test_many_score_files_stand_below_each_other_and_say_a_note_once(make_run):
+def test_many_score_files_are_rows_with_merged_notes(make_run):
     folder = make_run(without=("scores",))
     (folder / "scores").mkdir()
     for i in range(5):
@@ -362,7 +363,7 @@ def test_many_score_files_stand_below_each_other_and_say_a_note_once(make_run):
     assert "the reference has 20.0 m (and likewise in 4 more)" in words
 
 
-def test_where_the_metres_come_from_is_what_the_recipe_says(make_run):
+def test_source_of_scale_comes_from_the_recipe(make_run):
     source = "the ground truth that it was trained on"
     assert f"the scale comes from {source}, and nothing" in visible(
         build(make_run(run={"claim": "metres", "scale_from": source}))[0]
@@ -372,7 +373,7 @@ def test_where_the_metres_come_from_is_what_the_recipe_says(make_run):
     assert HOSTILE not in build(hostile)[0]
 
 
-def test_no_size_is_judged_where_none_is_claimed(make_run):
+def test_scale_ratio_is_not_judged_for_up_to_scale_depth(make_run):
     """Up to scale: a fit stands beside each score, and the scale ratio is neither right nor wrong."""
     score = {
         "protocol": "relative",
@@ -385,14 +386,14 @@ def test_no_size_is_judged_where_none_is_claimed(make_run):
     (folder / "scores").mkdir()
     (folder / "scores" / "val.json").write_text(json.dumps(score), encoding="utf-8")
     words = visible(build(folder)[0])
-    assert "What the numbers mean Up to scale." in words
+    assert "Meaning of the numbers Up to scale." in words
     assert "val · AbsRel 0.200 after a fit to the truth (median)" in words
     assert "Scale ratio, median 30.1" in words
     told = make_run("2026-03-02-101600-told", result={"claim": "up-to-scale"})
     assert "1 is true size" not in visible(build(told)[0])
 
 
-def test_what_metres_would_have_rested_on_is_said_where_none_were_learnt(make_run):
+def test_missing_source_of_scale_is_described(make_run):
     rests_on = "heights of classes: car 1.71 m"
     missed = make_run(
         "2026-03-02-101601-missed", run={"claim": "up-to-scale", "rests_on": rests_on}, without=("result.json",)
@@ -411,7 +412,7 @@ def test_what_metres_would_have_rested_on_is_said_where_none_were_learnt(make_ru
     assert "none are claimed" not in words
 
 
-def test_a_name_says_nothing_twice(make_run):
+def test_score_names_have_no_repeated_words(make_run):
     folder = make_run(without=("scores", "result.json"))
     (folder / "scores").mkdir()
     for stem in ("kitti_odometry-metric-kitti_odometry-06", "seq-01-01", "a-b-a", "a-b"):
@@ -420,7 +421,7 @@ def test_a_name_says_nothing_twice(make_run):
     assert 'data-column="ATE ↓"' in build(folder)[0]  # what a phone shows beside each value
 
 
-def test_runs_of_another_name_are_no_runs_before(make_run):
+def test_previous_run_has_the_same_name(make_run):
     make_run("2026-03-01-101500-demo", run={"name": "demo", "started": "2026-03-01T10:15:00+00:00"})
     video = make_run("2026-03-02-101500-video", run={"name": "video"})
     assert "There is no earlier run of this recipe and name" in visible(build(video)[0])
@@ -428,7 +429,7 @@ def test_runs_of_another_name_are_no_runs_before(make_run):
     assert "2026-03-01-101500-demo, the last of the same recipe and name" in visible(build(demo)[0])
 
 
-def test_what_was_not_checked_is_no_finding_to_count(make_run):
+def test_skipped_checks_are_not_counted_as_findings(make_run):
     folder = make_run(without=("findings.jsonl",))
     (folder / "findings.jsonl").write_text(
         '{"code": "N01", "severity": "note", "measured": "no poses"}\n', encoding="utf-8"

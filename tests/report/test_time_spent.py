@@ -29,9 +29,7 @@ def test_the_bar_is_as_long_as_the_whole() -> None:
     assert [phase.left for phase in spent.phases[1:]] == pytest.approx([p.left + p.width for p in spent.phases[:-1]])
     first = spent.phases[0]
     assert (first.share, first.seconds, first.step, first.of_peak) == ("50.0%", "1 min 40 s", "330 ms", "50%")
-    assert spent.about.startswith(
-        "300 steps in 3 min 20 s, without what came before and after them; the phases make 100.0% of it."
-    )
+    assert spent.about.startswith("300 steps in 3 min 20 s, without setup and teardown; the phases cover 100.0% of it.")
     assert "1e+04 GFLOP/s here when the training ended, of which a step reaches 40%" in spent.about
     on_cpu = time_spent(TIME | {"device": "cpu", "threads": 2})
     assert on_cpu is not None

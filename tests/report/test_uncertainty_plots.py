@@ -23,7 +23,7 @@ def points(path: str) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", path)]
 
 
-def test_a_score_files_curves_are_drawn_from_the_share_that_left() -> None:
+def test_sparsification_curves_of_a_score_file() -> None:
     (plot,) = sparsification_plots({"world-test": {"uncertainty": {"abs_rel": WORTH | CURVES}}})
     assert plot.title == "world-test: AbsRel of the pixels that are left"
     assert plot.about == "AUSE 0.200, AURG 0.300, AUSE 60% below that of random order, Spearman 0.550"
@@ -54,12 +54,12 @@ def test_a_score_files_curves_are_drawn_from_the_share_that_left() -> None:
         [2, 1, 0],
     ],
 )
-def test_what_is_no_curve_is_not_drawn(bad: Any) -> None:
+def test_invalid_curves_are_not_drawn(bad: Any) -> None:
     assert sparsification_plots({"a": {"uncertainty": {"rmse": WORTH | CURVES | {"curve_of_oracle": bad}}}}) == []
     assert sparsification_plots({"a": {"uncertainty": bad}, "b": {"uncertainty": {"rmse": bad}}, "c": {}}) == []
 
 
-def test_numbers_that_are_not_defined_are_left_out() -> None:
+def test_undefined_numbers_are_left_out() -> None:
     (plot,) = sparsification_plots(
         {"a": {"uncertainty": {"d1": CURVES | {"ause": 0.1, "below_random": -0.2, "spearman": None}}}}
     )
@@ -67,7 +67,7 @@ def test_numbers_that_are_not_defined_are_left_out() -> None:
     assert plot.title == "a: 1 - (δ < 1.25) of the pixels that are left"
 
 
-def test_calibration_is_of_the_last_validation() -> None:
+def test_calibration_uses_the_last_validation() -> None:
     series = [Series(f"val/inside_{percent}", [10, 20], [0.0, percent / 200]) for percent in (90, 10, 50)]
     plot = calibration_plot([*series, Series("val/abs_rel", [10], [0.1])])
     assert plot is not None
@@ -82,9 +82,9 @@ def test_calibration_is_of_the_last_validation() -> None:
     assert calibration_plot([Series("val/inside_10", [1], [0.1]), Series("val/inside_50", [1], [float("nan")])]) is None
 
 
-def test_the_page_shows_them_where_there_are_any(make_run: Any) -> None:
+def test_page_has_uncertainty_only_where_scored(make_run: Any) -> None:
     folder: Path = make_run()
-    assert "What the uncertainty is worth" not in report.build(folder).read_text(encoding="utf-8")
+    assert "Quality of the uncertainty" not in report.build(folder).read_text(encoding="utf-8")
     path = folder / "scores" / "depth-test.json"
     path.write_text(
         json.dumps(json.loads(path.read_text()) | {"uncertainty": {"abs_rel": WORTH | CURVES}}), encoding="utf-8"

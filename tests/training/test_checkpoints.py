@@ -126,7 +126,8 @@ def test_truncated_files_are_named(tmp_path: Path, keep: int) -> None:
     write(path, HEADER, nest())
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(
-        CheckpointError, match=r"last.safetensors: found a truncated or damaged file .*; use another one of the run"
+        CheckpointError,
+        match=r"last.safetensors: found a truncated or damaged file .*\. Fix: use another one of the run",
     ):
         Checkpoint.open(path)
 
@@ -187,7 +188,7 @@ def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.pth").touch()
     for name in ("pickled.ckpt", "K.txt", "config.json", "empty.pth"):
         with pytest.raises(
-            CheckpointError, match=rf"{name}: found a file that is no safetensors, expected a checkpoint of stadia"
+            CheckpointError, match=rf"{name}: found a file that is no safetensors; expected a checkpoint of stadia"
         ):
             Checkpoint.open(tmp_path / name)
     with pytest.raises(CheckpointError, match="no such file"):
@@ -216,7 +217,8 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
     write(path, HEADER, nest())
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(
-        StadiaError, match=r"last.safetensors: found a full disk, expected room for the file; free some space"
+        StadiaError,
+        match=r"last.safetensors: found a full disk; expected free space for the file. Fix: free some space",
     ):
         write(path, HEADER.model_copy(update={"step": 13}), nest())
     assert Checkpoint.open(path).header.step == 12
@@ -242,9 +244,9 @@ def test_weights_are_loaded(tmp_path: Path) -> None:
 
 def test_another_recipe_is_refused(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path / "a.safetensors", nn.Linear(2, 3), recipe="dpt")
-    with pytest.raises(CheckpointError, match=r"a.safetensors: found a checkpoint of 'dpt', expected one of 'small'"):
+    with pytest.raises(CheckpointError, match=r"a.safetensors: found a checkpoint of 'dpt'; expected one of 'small'"):
         load_weights(checkpoint, nn.Linear(2, 3), recipe="small")
-    with pytest.raises(CheckpointError, match="expected one of 'small' or 'large'; pass one of these"):
+    with pytest.raises(CheckpointError, match="expected one of 'small' or 'large'. Fix: pass one of these"):
         load_weights(checkpoint, nn.Linear(2, 3), recipe=("small", "large"))
     load_weights(checkpoint, nn.Linear(2, 3), recipe=("small", "dpt"))
 

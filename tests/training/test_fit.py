@@ -224,7 +224,7 @@ def test_a_loss_that_is_not_finite_names_its_term_and_its_sample(tmp_path: Path)
     second = next(iter(loader)).meta[1]
     with pytest.raises(
         RunError,
-        match=rf"loss of step 5: found nan \(terms: square; samples: small {second.index}\), expected a finite loss",
+        match=rf"loss of step 5: found nan \(terms: square; samples: small {second.index}\); expected a finite loss",
     ):
         small_recipe.train(tmp_path, task=BreaksAt(), checkpoint_every=2)
     (folder,) = tmp_path.iterdir()
@@ -332,7 +332,7 @@ def test_a_loader_that_ends_early_is_said() -> None:
         def __len__(self) -> int:
             return 9
 
-    with pytest.raises(RunError, match="found 7 batches in epoch 0, expected 9"):
+    with pytest.raises(RunError, match="found 7 batches in epoch 0; expected 9"):
         list(BatchStream(Short(), Plan(9, 1, 30)))
 
 

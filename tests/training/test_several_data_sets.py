@@ -47,7 +47,7 @@ def train(root: Path, order: Any, resume: Path | None = None, callbacks: Any = (
     return run
 
 
-@pytest.mark.parametrize("order", ["mixed", "one_after_another"])
+@pytest.mark.parametrize("order", ["mixed", "sequential"])
 def test_crashed_in_mid_epoch_it_sees_what_it_would_have_seen(tmp_path: Path, order: Any) -> None:
     """Over the end of an epoch of the mixture, with steps of two batches."""
     values = {"max_steps": 16, "accumulate": 2}
@@ -61,8 +61,8 @@ def test_crashed_in_mid_epoch_it_sees_what_it_would_have_seen(tmp_path: Path, or
 
 
 @pytest.mark.parametrize(("accumulate", "steps"), [(1, [7, 14, 21, 28, 35, 42]), (2, [4, 7, 11, 14, 18, 21])])
-def test_one_after_another_each_pass_is_validated(tmp_path: Path, accumulate: int, steps: list[int]) -> None:
-    run = train(tmp_path, "one_after_another", max_epochs=2, accumulate=accumulate, log_every=100)
+def test_sequential_order_validates_each_pass(tmp_path: Path, accumulate: int, steps: list[int]) -> None:
+    run = train(tmp_path, "sequential", max_epochs=2, accumulate=accumulate, log_every=100)
     rows = [row for row in table(run.folder)[1] if row["val/error"]]
     assert [int(row["step"]) for row in rows] == steps
     for row in rows:
@@ -72,7 +72,7 @@ def test_one_after_another_each_pass_is_validated(tmp_path: Path, accumulate: in
 
 
 def test_how_often_one_validates_may_be_said(tmp_path: Path) -> None:
-    run = train(tmp_path, "one_after_another", max_epochs=1, validate_every=9, log_every=100)
+    run = train(tmp_path, "sequential", max_epochs=1, validate_every=9, log_every=100)
     assert [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]] == [9, 18, 21]
 
 
@@ -82,7 +82,7 @@ def test_mixed_is_validated_once_an_epoch(tmp_path: Path) -> None:
 
 
 def test_a_step_that_ends_a_pass_is_known() -> None:
-    plan = Plan.of(mixture("one_after_another"), TrainingConfig(max_epochs=2, batch_size=3, accumulate=4))
+    plan = Plan.of(mixture("sequential"), TrainingConfig(max_epochs=2, batch_size=3, accumulate=4))
     assert plan.pass_ends == (7, 14, 21)
     assert [step for step in range(1, 11) if plan.ends_a_pass(step)] == [2, 4, 6, 7, 9]
     assert not Plan(21, 1, 42).ends_a_pass(21), "of one data set nothing else is asked"

@@ -1,1 +1,1 @@
-"""Reads argv: one file a command, everything heavy imported inside its function."""
+"""Parse the command line. Heavy imports are inside the functions."""

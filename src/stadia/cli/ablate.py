@@ -1,4 +1,4 @@
-"""`stadia ablate STUDY.yaml`: changes against one base over seeds, on equal budgets, and what their runs allow to say."""
+"""`stadia ablate STUDY.yaml`: compare changes with one base over seeds, with equal budgets."""
 
 from __future__ import annotations
 
@@ -20,39 +20,46 @@ def ablate(
         Path | None, typer.Argument(help="A study as YAML, see docs/experiments.md.", show_default=False)
     ] = None,
     base: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of every run.", show_default=False)
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="A setting of every run.", show_default=False)
     ] = None,
     change: Annotated[
-        list[str] | None, typer.Option("--change", help='"NAME: KEY=VALUE ...", often.', show_default=False)
+        list[str] | None,
+        typer.Option("--change", help='A change as "NAME: KEY=VALUE ..."; repeatable.', show_default=False),
     ] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="What to train.", show_default=False)] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="The recipe to train.", show_default=False)] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Short for data.path=PATH.", show_default=False)] = None,
     seeds: Annotated[
-        str | None, typer.Option("--seeds", help="Of every change: 0,1,2,3,4.", show_default=False)
+        str | None, typer.Option("--seeds", help="Seeds of every change, such as 0,1,2,3,4.", show_default=False)
     ] = None,
-    metric: Annotated[str | None, typer.Option("--metric", help="What to compare.", show_default=False)] = None,
+    metric: Annotated[str | None, typer.Option("--metric", help="The metric to compare.", show_default=False)] = None,
     better: Annotated[
-        str | None, typer.Option("--better", help="Where the metric is good: lower or higher.", show_default=False)
+        str | None, typer.Option("--better", help="Whether lower or higher values are better.", show_default=False)
     ] = None,
     margin: Annotated[
-        float | None, typer.Option("--margin", help="The smallest difference that matters.", show_default=False)
+        float | None, typer.Option("--margin", help="The smallest relevant difference.", show_default=False)
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Of the study and its folder.", show_default=False)] = None,
-    out: Annotated[Path, typer.Option("--out", help="The folder that holds studies.")] = Path("studies"),
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at once; the cores are divided.")] = 1,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the study and its folder.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The folder for studies.")] = Path("studies"),
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of parallel runs, which share the cores.")] = 1,
     slurm: Annotated[
         list[str] | None,
-        typer.Option("--slurm", metavar="KEY=VALUE", help="Train on SLURM: submitit's parameters.", show_default=False),
+        typer.Option(
+            "--slurm", metavar="KEY=VALUE", help="Parameters of submitit, to train on SLURM.", show_default=False
+        ),
     ] = None,
     reuse: Annotated[
         list[Path] | None,
-        typer.Option("--reuse", metavar="STUDY", help="Take equal runs of this study's folder.", show_default=False),
+        typer.Option(
+            "--reuse", metavar="STUDY", help="A study's folder whose equal runs are reused.", show_default=False
+        ),
     ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and stop.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the planned runs and stop.")] = False,
 ) -> None:
-    """Train changes and a base from several seeds, and say what is confirmed, refuted or undecided. Started again, it
-    goes on.
+    """Train a base and changes to it from several seeds, and test which changes help. The same command
+    resumes a study.
     """
     from stadia.core.files import check_writable
     from stadia.recipes.studies.config import read_study
@@ -60,7 +67,7 @@ def ablate(
     from stadia.recipes.studies.plan import plan
 
     words = list(base or [])
-    if study is not None and "=" in str(study):  # left out: the first word is a setting
+    if study is not None and "=" in str(study):  # STUDY is left out: the first word is a setting
         words, study = [str(study), *words], None
     given: dict[str, Any] = {
         "recipe": recipe,
@@ -73,21 +80,21 @@ def ablate(
         "seeds": _numbers(seeds),
         "base": [*([f"data.path={data.expanduser().absolute()}"] if data else []), *words],
     }
-    asked = read_study(study, given, change or [])
-    runs = plan(asked, _resolve)
+    config = read_study(study, given, change or [])
+    runs = plan(config, _resolve)
     if dry_run:
-        _say_plan(asked, runs, _metric(asked)[0][0])
+        _print_plan(config, runs, _metric(config)[0][0])
         return
     check_writable(out)
-    names, direction = _metric(asked)
-    folder = StudyFolder(out / asked.name)
-    folder.write(asked, runs)
+    names, direction = _metric(config)
+    folder = StudyFolder(out / config.name)
+    folder.write(config, runs)
     for other in reuse or []:
         for run_name in folder.reuse(StudyFolder(other), runs):
             typer.echo(f"{run_name}: that of {other}", err=True)
-    todo = [job for run in runs if (job := folder.job(run, asked.recipe, retry_failed=retry_failed))]
-    _train(folder, asked, runs, names, direction, _launcher(folder, jobs, slurm), todo)
-    _judge(folder, asked, runs, names, direction)
+    todo = [job for run in runs if (job := folder.job(run, config.recipe, retry_failed=retry_failed))]
+    _train(folder, config, runs, names, direction, _launcher(folder, jobs, slurm), todo)
+    _judge(folder, config, runs, names, direction)
 
 
 def _numbers(text: str | None) -> list[Any] | None:
@@ -109,8 +116,9 @@ def _launcher(folder: StudyFolder, jobs: int, slurm: list[str] | None) -> Launch
 
 
 def _metric(study: StudyConfig) -> tuple[tuple[str, ...], Better]:
-    """Names of the metric, the first that runs have counts, and where it is good. Raises ConfigError where neither is
-    known.
+    """Return the names of the metric and its better direction; the first name that runs have counts.
+
+    Raises ConfigError where either is unknown.
     """
     from stadia.core.errors import ConfigError
     from stadia.recipes.studies.plan import check_metric
@@ -125,7 +133,7 @@ def _metric(study: StudyConfig) -> tuple[tuple[str, ...], Better]:
             raise ConfigError(
                 "metric", found=f"'{study.recipe}', which no metric chooses the best of", expected="a metric", fix=fix
             )
-        return names, "lower"  # as every recipe's best metric
+        return names, "lower"  # the best metric of every recipe is an error
     check_metric(study.recipe, study.metric)
     direction = study.better or score(study.metric).better
     if direction not in ("lower", "higher"):
@@ -133,12 +141,12 @@ def _metric(study: StudyConfig) -> tuple[tuple[str, ...], Better]:
             "better",
             found=f"a metric '{study.metric}' that is not known",
             expected="lower or higher",
-            fix="say it with --better",
+            fix="set --better",
         )
     return (study.metric,), direction
 
 
-def _say_plan(study: StudyConfig, runs: list[Planned], metric: str) -> None:
+def _print_plan(study: StudyConfig, runs: list[Planned], metric: str) -> None:
     from stadia.recipes.studies.judgement import yardstick_notes
     from stadia.recipes.studies.plan import changed, samples
 
@@ -174,8 +182,8 @@ def _train(
     launcher: Launcher,
     jobs: list[Job],
 ) -> None:
-    """Whatever is still to be trained; results.jsonl is true after each run. A run that is killed is told, and the
-    others go on.
+    """Train the remaining runs, and update results.jsonl after each. A killed run is reported, and the
+    others continue.
     """
     from stadia.core.errors import RunError
     from stadia.recipes.studies.folder import add_line
@@ -188,7 +196,7 @@ def _train(
         nonlocal left
         left -= 1
         row = _row(folder, planned[job.name], names, better)
-        if row is None:  # it did not come as far as a folder
+        if row is None:  # it ended before it made its folder
             last = (
                 job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
                 if job.log.exists()
@@ -201,20 +209,18 @@ def _train(
         typer.echo(f"{job.name}: {row['status']}{why}, {value}; {left} to go", err=True)
         add_line(folder.root / "results.jsonl", row)
         rows.append(row)
-        if study.budget == "samples":  # seconds are not equal before the end
+        if study.budget == "samples":  # seconds are only equal at the end
             check_budgets(study, rows)
 
     try:
         launcher.run(jobs, ended)
     except KeyboardInterrupt:
-        typer.echo(f"stopped; the same command goes on, with what is in {folder.root}", err=True)
+        typer.echo(f"stopped; the same command resumes the study in {folder.root}", err=True)
         raise
 
 
 def _row(folder: StudyFolder, run: Planned, names: tuple[str, ...], better: Better) -> dict[str, Any] | None:
-    """What results.jsonl says of a run; None where it never began. Raises RunError where it has finished without the
-    metric.
-    """
+    """Return a run's row of results.jsonl; None where it never began. Raise RunError where its metric is missing."""
     from stadia.report.outcomes import row
     from stadia.report.run_files import read_run
 
@@ -222,15 +228,15 @@ def _row(folder: StudyFolder, run: Planned, names: tuple[str, ...], better: Bett
     if found is None:
         return None
     of_run = row(read_run(found), names, better=better, at=folder.study["at"])
-    if of_run["status"] == "running":  # its process has ended, and could not say so
-        of_run |= {"status": "killed", "error": "it was killed: out of memory, or by somebody"}
+    if of_run["status"] == "running":  # its process has ended without a final status
+        of_run |= {"status": "killed", "error": "the process was killed, for example without memory"}
     elif of_run["status"] == "interrupted":
-        of_run |= {"error": "interrupted: the same command goes on with it"}
+        of_run |= {"error": "interrupted: the same command resumes it"}
     return {"name": run.name, "change": run.change, "seed": run.seed, **of_run}
 
 
 def _rows(folder: StudyFolder, runs: list[Planned], names: tuple[str, ...], better: Better) -> list[dict[str, Any]]:
-    """A row a run that has ended, also written into results.jsonl."""
+    """Return a row for each run that has ended, and write them to results.jsonl."""
     from stadia.recipes.studies.folder import write_lines
 
     rows = [row for run in runs if (row := _row(folder, run, names, better)) is not None]
@@ -241,7 +247,7 @@ def _rows(folder: StudyFolder, runs: list[Planned], names: tuple[str, ...], bett
 def _judge(
     folder: StudyFolder, study: StudyConfig, runs: list[Planned], names: tuple[str, ...], better: Better
 ) -> None:
-    """Verdicts to verdicts.json, and what people read of it."""
+    """Write verdicts to verdicts.json, and print them."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""`stadia activations`: what the layers of a network answer to a video, as a video."""
+"""`stadia activations`: write the activations of a network for a video, as a video."""
 
 from __future__ import annotations
 
@@ -7,24 +7,17 @@ from typing import Annotated
 
 import typer
 
+from stadia.cli.arguments import CheckpointArgument, EveryOption, InputArgument, InputSettings
+
 
 def activations(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or a run's folder.", show_default=False)],
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="An image, a folder, a video, or a dataset.", show_default=False)
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE", help="How to open INPUT: data.camera.horizontal_fov_deg=69", show_default=False
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="The video, a new .mp4.", show_default=False)] = ...,  # type: ignore[assignment]
-    every: Annotated[int, typer.Option("--every", min=1, help="Each n-th frame.")] = 1,
+    checkpoint: CheckpointArgument,
+    source: InputArgument,
+    overrides: InputSettings = None,
+    out: Annotated[Path, typer.Option("--out", help="The new .mp4 file.", show_default=False)] = ...,  # type: ignore[assignment]
+    every: EveryOption = 1,
 ) -> None:
-    """Show what the stages of CHECKPOINT's network answer to INPUT: of each the four channels that change most, the
-    same in all frames.
-    """
+    """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
     from stadia.cli.watch import on_stderr
     from stadia.core.errors import CheckpointError, ConfigError
     from stadia.evaluation.activations import activation_video
@@ -35,7 +28,7 @@ def activations(
 
     options = source_options(overrides or [])
     if out.suffix.lower() != ".mp4" or out.exists():
-        found = "a file that is there already" if out.exists() else f"'{out.name}'"
+        found = "an existing file" if out.exists() else f"'{out.name}'"
         raise ConfigError("--out", found=found, expected="a new .mp4", fix="choose another name")
     task = load_task(checkpoint)
     predictor = task.predictor()
@@ -51,6 +44,6 @@ def activations(
         )
     with on_stderr() as bars:
         count = activation_video(
-            task, predictor, bars.watch(given.frames, given.count, f"looking at {given.name}"), out, given.rate_hz
+            task, predictor, bars.watch(given.frames, given.count, f"running {given.name}"), out, given.rate_hz
         )
     typer.echo(f"{out}: {count} frames")

@@ -1,4 +1,4 @@
-"""`stadia camera-height`: how high a camera is above the road, by objects of known height."""
+"""`stadia camera-height`: estimate the height of a camera above the road from objects of known height."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from stadia.cli.arguments import EveryOption
 
 
 def camera_height(
@@ -26,9 +28,9 @@ def camera_height(
     out: Annotated[
         Path | None, typer.Option("--out", help="A folder for the result and its images.", show_default=False)
     ] = None,
-    every: Annotated[int, typer.Option("--every", min=1, help="Each n-th frame.")] = 1,
+    every: EveryOption = 1,
 ) -> None:
-    """Estimate the camera's height with no network: the horizon, and cars and people whose heights are known as a
+    """Estimate the camera's height without a network, from the horizon and cars and people of known height
     distribution.
     """
     from stadia.cli.watch import on_stderr

@@ -1,4 +1,4 @@
-"""`stadia check DATA`: what is wrong with the data, with the evidence and the fix, before anything is trained."""
+"""`stadia check DATA`: check the data before training, with evidence and fixes."""
 
 from __future__ import annotations
 
@@ -29,30 +29,32 @@ def check(
             metavar="KEY=VALUE", help="How to open DATA: data.camera.focal_px=700, data.poses=FILE", show_default=False
         ),
     ] = None,
-    format: Annotated[str, typer.Option("--format", help="Of DATA; `stadia parts datasets` lists them.")] = "auto",
+    format: Annotated[
+        str, typer.Option("--format", help="Format of DATA; `stadia list datasets` lists them.")
+    ] = "auto",
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", help="One check; may be repeated. `stadia parts` lists them.", show_default=False),
+        typer.Option(
+            "--only", help="Run only this check; repeatable. `stadia list checks` lists them.", show_default=False
+        ),
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0, help="No recording is begun after this time.")] = 20.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0, help="Start no recording after this time.")] = 20.0,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="A folder for findings.jsonl and an image of each finding.", show_default=False),
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(
-            "--recipe", help="Check DATA as this recipe would train on it: objectpose, overlay.", show_default=False
-        ),
+        typer.Option("--recipe", help="Check DATA as input of this recipe: objectpose, overlay.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of findings and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON list of findings.")] = False,
 ) -> None:
-    """Check cameras, rig, poses, ground truth, frames and splits. Exits with 1 where a finding says stop."""
-    if recipe is None and not only and _is_composed(data):
+    """Check cameras, rig, poses, ground truth, frames and splits. Exits with 1 where a finding stops training."""
+    if recipe is None and not only and _is_composite(data):
         recipe = "overlay"
     if recipe is not None:
-        findings, looked_at = _of_recipe(recipe, data, overrides or [], format, only or [])
-        _tell(findings, [], looked_at, out, as_json=as_json)
+        findings, opened_text = _recipe_findings(recipe, data, overrides or [], format, only or [])
+        _report_findings(findings, [], opened_text, out, as_json=as_json)
         return
 
     from rich.console import Console
@@ -64,8 +66,8 @@ def check(
 
     config = data_config(str(data), format, overrides or [])
     try:
-        recordings, splits = _open_each(config)
-    except DataError as error:  # told in one line on stderr, and to scripts as a finding
+        recordings, splits = _open_all(config)
+    except DataError as error:  # one line on stderr, and a finding for scripts
         if as_json:
             typer.echo(json.dumps([unreadable("", error).to_dict()], indent=2))
         raise
@@ -80,13 +82,13 @@ def check(
             seconds=seconds,
             progress=lambda what, done, total: progress.update(bar, description=f"{done + 1}/{total} {what}"),
         )
-    _tell(findings, recordings, _looked_at(recordings), out, as_json=as_json)
+    _report_findings(findings, recordings, _describe_opened(recordings), out, as_json=as_json)
 
 
-def _tell(
-    findings: list[Finding], recordings: Sequence[Recording], looked_at: str, out: Path | None, *, as_json: bool
+def _report_findings(
+    findings: list[Finding], recordings: Sequence[Recording], opened_text: str, out: Path | None, *, as_json: bool
 ) -> None:
-    """Write and print findings; exit with 1 where one says stop."""
+    """Write and print findings; exit with 1 where one stops training."""
     from rich.console import Console
 
     from stadia.diagnostics.finding import Severity, write_findings
@@ -96,15 +98,15 @@ def _tell(
     if as_json:
         typer.echo(json.dumps([finding.to_dict() for finding in findings], indent=2, allow_nan=False))
     else:
-        _print(Console(highlight=False), findings, recordings, looked_at, out)
+        _print_findings(Console(highlight=False), findings, recordings, opened_text, out)
     if any(finding.severity is Severity.STOP for finding in findings):
         raise typer.Exit(STOPPED)
 
 
-def _of_recipe(
+def _recipe_findings(
     recipe: str, data: Path, overrides: list[str], format: str, only: list[str]
 ) -> tuple[list[Finding], str]:
-    """What a recipe finds in its data once it has opened them, and what it opened. For data that are no recordings."""
+    """Return the findings of a recipe in its data, and a description of them. For data without recordings."""
     from rich.console import Console
 
     from stadia.cli.train import resolve_recipe
@@ -124,16 +126,16 @@ def _of_recipe(
     return opened.findings(), f"as '{recipe}' would train on it"
 
 
-def _is_composed(data: Path) -> bool:
-    """Whether it is a set of composed images, which no recording is."""
+def _is_composite(data: Path) -> bool:
+    """Return whether the data are composite images, which are no recordings."""
     from stadia.data.overlay.published import is_published
     from stadia.data.overlay.written import is_written
 
     return is_written(data.expanduser()) or is_published(data.expanduser())
 
 
-def _open_each(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]:
-    """The recordings of all data sets, and their splits: what trains is everything that trains, wherever it lies."""
+def _open_all(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]:
+    """Return the recordings of all data sets, and their joined splits."""
     recordings: list[Recording] = []
     splits: dict[str, list[Frames]] = {}
     for one in config.sets.values():
@@ -145,10 +147,9 @@ def _open_each(config: DataConfig) -> tuple[list[Recording], dict[str, list[Fram
 
 
 def _open(config: OneDataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]:
-    """The recordings and their splits: as `split_by` says where it is given, else as the dataset names them.
+    """Return the recordings and their splits: by `split_by` if given, else by the dataset's names.
 
-    Of a video file a few stretches are decoded, unless `frames` or a split of it are asked for: then all of it, as for
-    a training.
+    Only a few parts of a video file are decoded, unless `frames` or a split of it is set.
     """
     from stadia.data.config import SourceOptions
     from stadia.data.crops import cropped_recording
@@ -178,10 +179,10 @@ def _open(config: OneDataConfig) -> tuple[list[Recording], dict[str, list[Frames
     return recordings, splits
 
 
-def _print(
-    console: Console, findings: Sequence[Finding], recordings: Sequence[Recording], looked_at: str, out: Path | None
+def _print_findings(
+    console: Console, findings: Sequence[Finding], recordings: Sequence[Recording], opened_text: str, out: Path | None
 ) -> None:
-    """Findings family by family, the numbers and tables under each, notes in one line each, and a verdict."""
+    """Print findings by family with numbers and tables, notes in one line each, and a verdict."""
     from stadia.cli.findings import print_finding
     from stadia.diagnostics.catalog.entry import FAMILIES
 
@@ -196,33 +197,33 @@ def _print(
         console.print("\n[dim]--out FOLDER writes an image of what can be seen[/dim]")
     counts = {name: sum(finding.severity == name for finding in findings) for name in ("stop", "warn")}
     counts["not checked"] = sum(finding.code.startswith("N") for finding in findings)
-    everywhere = [finding for finding in findings if len(finding.where) == len(recordings)]  # what no recording tells
+    everywhere = [
+        finding for finding in findings if len(finding.where) == len(recordings)
+    ]  # checks that no recording allows
     hidden = dict.fromkeys(str(finding.evidence["hides"]) for finding in everywhere if "hides" in finding.evidence)
     verdict = _verdict(counts, list(hidden))
     if counts["stop"] + counts["warn"] == 0 and recordings and all(len(recording) == 1 for recording in recordings):
-        verdict = "[yellow]look[/yellow]: single images, and learning from one camera needs neighbors in time"
-    console.print(f"{line}{verdict} ({looked_at})", soft_wrap=True)
+        verdict = "[yellow]review[/yellow]: single images, but training from one camera needs neighboring frames"
+    console.print(f"{line}{verdict} ({opened_text})", soft_wrap=True)
 
 
-def _looked_at(recordings: Sequence[Recording]) -> str:
-    """How much of the data was opened: of a video file only a part is."""
+def _describe_opened(recordings: Sequence[Recording]) -> str:
+    """Describe how much of the data was opened. Of a video file it is only a part."""
     from stadia.data.video_sample import Stretch
 
     stretches = [recording for recording in recordings if isinstance(recording, Stretch)]
     if not stretches:
         return f"{len(recordings)} recording{'s' * (len(recordings) != 1)}"
     camera, parts = stretches[0].camera(0), f"{len(stretches)} stretch{'es' * (len(stretches) > 1)}"
-    return f"{sum(map(len, stretches))} frames of the video looked at, in {parts}, at {camera.width}x{camera.height}"
+    return f"{sum(map(len, stretches))} frames of the video checked, in {parts}, at {camera.width}x{camera.height}"
 
 
 def _verdict(counts: Mapping[str, int], hidden: Sequence[str]) -> str:
-    """The last line: whether to train, and what mistakes nothing here would have shown."""
+    """Return the last line: whether to train, and which mistakes these data would not show."""
     notes = f", {counts['not checked']} not checked" if counts["not checked"] else ""
     notes += f"; {' and '.join(hidden)} would not show" if hidden else ""
     if counts["stop"]:
-        return (
-            f"[bold red]stop[/bold red]: {counts['stop']} to mend before training, {counts['warn']} to look at{notes}"
-        )
+        return f"[bold red]stop[/bold red]: {counts['stop']} to fix before training, {counts['warn']} to review{notes}"
     if counts["warn"]:
-        return f"[yellow]look[/yellow]: {counts['warn']} to look at{notes}"
+        return f"[yellow]review[/yellow]: {counts['warn']} to review{notes}"
     return f"[green]good[/green]: nothing found{notes}"

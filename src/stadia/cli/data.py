@@ -1,4 +1,4 @@
-"""`stadia data`: make and look at data sets."""
+"""`stadia data`: make and draw data sets."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Make and look at data sets.", no_args_is_help=True)
+app = typer.Typer(help="Make and draw data sets.", no_args_is_help=True)
 
 
 @app.callback()
 def _data() -> None:
-    """Make and look at data sets."""
+    """Make and draw data sets."""
 
 
 def _numbers(option: str, value: str | None, splits: Sequence[str]) -> list[str]:
-    """Numbers such as "10,1,2" as settings of the splits."""
+    """Convert numbers such as "10,1,2" to settings of the splits."""
     from stadia.core.errors import ConfigError
 
     if value is None:
@@ -31,14 +31,15 @@ def _numbers(option: str, value: str | None, splits: Sequence[str]) -> list[str]
 
 
 def _without_group(words: Sequence[str]) -> list[str]:
-    """`data.height=128` of a training's line is `height=128` here: what a message names can be typed."""
+    """Strip `data.` from settings, so that keys of `stadia train` work here too."""
     return [word.removeprefix("data.") for word in words]
 
 
 @contextmanager
 def _progress(title: str, unit: str, total: int, images: int = 1) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere. Yields what is to be told how many were finished; `images`: in each of
-    them.
+    """Show a bar on a terminal, nothing elsewhere. Yield a function that takes the number of finished items.
+
+    images: number of images in each item.
     """
     from rich.progress import (
         BarColumn,
@@ -92,7 +93,7 @@ def roadworld(
         "RoadWorld", "frames", sum(config.worlds.values()) * config.frames, images=1 + config.stereo
     ) as advance:
         path = write_roadworld(config, out, seed=seed, workers=workers, advance=advance)
-    typer.echo(f"{path}  (look at {path.parent / 'preview.png'})")
+    typer.echo(f"{path}  (preview: {path.parent / 'preview.png'})")
 
 
 @app.command()
@@ -121,7 +122,7 @@ def tableworld(
 
     with _progress("TableWorld", "images", sum(config.tables.values()) * config.views) as advance:
         path = write_tableworld(config, out, seed=seed, workers=workers, advance=advance)
-    typer.echo(f"{path}  (look at {path.parent / 'preview.png'})")
+    typer.echo(f"{path}  (preview: {path.parent / 'preview.png'})")
 
 
 @app.command()
@@ -133,9 +134,7 @@ def foregrounds(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As train=500, val=50, views=4 or side=256.")
     ] = None,
 ) -> None:
-    """Render objects cut out, with alpha, to be pasted onto backgrounds: FOLDER/SPLIT/OBJECT/VIEW.png. Nobody's but
-    yours (CC0).
-    """
+    """Render cut-out objects with alpha for pasting onto backgrounds: FOLDER/SPLIT/OBJECT/VIEW.png, license CC0."""
     from stadia.core.config import resolve
     from stadia.data.tableworld.presets import CutoutConfig
 
@@ -145,7 +144,7 @@ def foregrounds(
 
     with _progress("objects", "images", sum(config.objects.values()) * config.views) as advance:
         path = write_cutouts(config, out, seed=seed, workers=workers, advance=advance)
-    typer.echo(f"{path}  (look at {path.parent / 'preview.png'})")
+    typer.echo(f"{path}  (preview: {path.parent / 'preview.png'})")
 
 
 @app.command()
@@ -154,7 +153,7 @@ def overlay(
         Path | None, typer.Option(help="Folder to write to; an interrupted one is continued.", show_default=False)
     ] = None,
     sheet: Annotated[
-        Path | None, typer.Option(help="A PNG to look at instead, of any set (path=FOLDER).", show_default=False)
+        Path | None, typer.Option(help="Write only a PNG overview of any set (path=FOLDER).", show_default=False)
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Images to train on.")] = 10_000,
     val: Annotated[
@@ -171,16 +170,14 @@ def overlay(
         ),
     ] = None,
 ) -> None:
-    """Paste cut-outs onto backgrounds with depth, and write images, depth and masks; says what the splits share, and
-    what is wrong.
-    """
+    """Paste cut-outs onto backgrounds with depth, write images, depth and masks, and report overlaps of the splits."""
     from stadia.core.config import resolve
     from stadia.core.errors import ConfigError
     from stadia.data.overlay.config import OverlayDataConfig
 
     if (out is None) == (sheet is None):
         raise ConfigError(
-            "overlay", found="both" if out else "neither", expected="--out or --sheet", fix="say where to write"
+            "overlay", found="both" if out else "neither", expected="--out or --sheet", fix="pass one of them"
         )
     config = resolve(
         OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *_without_group(overrides or [])]
@@ -204,19 +201,17 @@ def show(
     data: Annotated[
         Path, typer.Argument(help="Images of objects: stadia's own layout, BOP, NOCS, KITTI.", show_default=False)
     ],
-    split: Annotated[str, typer.Argument(help="Of DATA, as it names them: train, test, training.", show_default=False)],
+    split: Annotated[str, typer.Argument(help="Split of DATA, such as train, test, training.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the drawings.")],
-    images: Annotated[int, typer.Option(min=1, help="At most so many, spread evenly over the split.")] = 16,
-    format: Annotated[str, typer.Option("--format", help="Of DATA: objects, bop, nocs or kitti.")] = "auto",
+    images: Annotated[int, typer.Option(min=1, help="Largest number of images, evenly spread over the split.")] = 16,
+    format: Annotated[str, typer.Option("--format", help="Format of DATA: objects, bop, nocs or kitti.")] = "auto",
 ) -> None:
-    """Draw the labels of objects on their images: boxes, axes, classes and masks. The quickest look at whether they
-    fit.
-    """
+    """Draw the labels of objects on their images: boxes, axes, classes and masks."""
     from stadia.core.errors import StadiaError
     from stadia.recipes.labeled_objects import draw_labels
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StadiaError(out, found="something there already", expected="a new folder", fix="choose another --out")
+        raise StadiaError(out, found="files in it", expected="a new folder", fix="choose another --out")
 
     for file in draw_labels(data, split, out, images, format):
         typer.echo(file)

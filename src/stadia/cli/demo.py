@@ -1,6 +1,4 @@
-"""`stadia demo`: the main job on the synthetic road world, from nothing; `--recipe metric`: metres from one camera of
-it.
-"""
+"""`stadia demo`: train and evaluate on the synthetic road world; `--recipe metric` learns metres from one camera."""
 
 from __future__ import annotations
 
@@ -15,14 +13,14 @@ def demo(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Dotted keys: training.max_steps=200", show_default=False),
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", help="The folder that holds runs; this one gets a folder of its own in it.")
-    ] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", help="The folder for runs; this run gets a new folder in it.")] = Path(
+        "runs"
+    ),
     recipe: Annotated[
         str, typer.Option("--recipe", help="selfsup: metres from stereo video. metric: from one camera's.")
     ] = "selfsup",
 ) -> None:
-    """Render worlds, train on their video, predict worlds never seen, score them in metres, and write the report."""
+    """Render worlds, train on their video, predict unseen worlds, score them in metres, and write the report."""
     from stadia.core.files import check_writable
     from stadia.recipes import DEMOS
 
@@ -61,11 +59,11 @@ def _print_table(result: dict[str, Any]) -> None:
 
 def _odometry_line(odometry: dict[str, Any]) -> str:
     if odometry["path_m"] is None:
-        return "odometry: none, the motion between some frames is not known"
+        return "odometry: none, the motion between some frames is unknown"
     ways = {"": "", "_network": " by the pose network alone", "_mean_baseline": " by the mean depth"}
     shares = {by: odometry[f"worst_ate_over_path{way}"] for way, by in ways.items()}
-    told = ", ".join(("none" if share is None else f"{share:.1%}") + by for by, share in shares.items())
-    return f"odometry, the worst of them: ATE over path, {odometry['align']}-aligned: {told}"
+    errors = ", ".join(("none" if share is None else f"{share:.1%}") + by for by, share in shares.items())
+    return f"odometry, the worst of them: ATE over path, {odometry['align']}-aligned: {errors}"
 
 
 def _print_scales(result: dict[str, Any]) -> None:
@@ -74,7 +72,7 @@ def _print_scales(result: dict[str, Any]) -> None:
 
     with_metres, without, camera = result["depth"], result["without_metres"], result["camera_height"]
     table = Table(title=f"{with_metres['images']} images of worlds never seen in training, one camera", min_width=78)
-    for column in ("", "AbsRel", "median-scaled", "true/said", "camera at"):
+    for column in ("", "AbsRel", "median-scaled", "true/predicted", "camera at"):
         table.add_column(column, justify="left" if column == "" else "right", no_wrap=True)
     rows = (
         ("selfsup alone", without, without["abs_rel_median_scaled"], camera["in_depth_without_metres_m"]),
@@ -96,8 +94,8 @@ def _print_scales(result: dict[str, Any]) -> None:
     )
     console.print(_camera_line(camera), highlight=False, soft_wrap=True)
     if result["claim"] != "metres":
-        told = "no metres are claimed: the notes above say why; longer trainings (training.max_steps=3000) come further"
-        console.print(told, highlight=False, soft_wrap=True)
+        note = "depth is not in metres: see the notes above; longer trainings (training.max_steps=3000) help"
+        console.print(note, highlight=False, soft_wrap=True)
     console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together")
 
 

@@ -1,4 +1,4 @@
-"""`stadia diagnose RUN`: what was found of a run, from cause to effect, so that the first is the one to mend."""
+"""`stadia diagnose RUN`: print the findings of a run from cause to effect."""
 
 from __future__ import annotations
 
@@ -21,14 +21,12 @@ STOPPED = 1
 
 def diagnose(
     run: Annotated[
-        Path, typer.Argument(help="A run's folder, also of one that failed or goes on.", show_default=False)
+        Path, typer.Argument(help="A run's folder, also of a failed or unfinished run.", show_default=False)
     ],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the findings in this order as JSON and nothing else.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only the findings in this order, as JSON.")] = False,
 ) -> None:
-    """Say what to mend first, what may only follow from it, and what has another cause. Exits with 1 where a finding
-    says stop.
+    """Print which finding to fix first, which may follow from it, and which have another cause. Exits with 1 for a
+    stop.
     """
     from rich.console import Console
 
@@ -67,8 +65,8 @@ def diagnose(
             console.print(f"[green]{nothing}[/green]" if written else nothing, soft_wrap=True)
         else:
             _print_first(console, found.first, opened.folder)
-        _print_rest(console, "may follow from it; look again when it is mended", found.follows)
-        _print_rest(console, "of its own", found.apart)
+        _print_rest(console, "may follow from it; check again after the fix", found.follows)
+        _print_rest(console, "other causes", found.apart)
         if found.unchecked:
             console.print("\n[bold]not checked[/bold]")
             for one in found.unchecked:
@@ -87,7 +85,10 @@ def _how_it_went(run: Run) -> str:
 def _print_first(console: Console, first: Finding, folder: Path) -> None:
     from stadia.cli.findings import print_finding
 
-    console.print("\n[bold]mend first[/bold]")
+    console.print(
+        "\
+[bold]fix first[/bold]"
+    )
     print_finding(console, first, folder)
 
 

@@ -1,6 +1,4 @@
-"""`stadia evaluate`: score depth maps, a trajectory, poses of objects, or a checkpoint; of ours or of any other
-program.
-"""
+"""`stadia evaluate`: score depth maps, a trajectory, poses of objects, or a checkpoint, from any program."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ _FORMS_OF = {
     "split": (_OBJECTS,),
     "held_out_of": (_OBJECTS,),
 }
-"""Of each option that not every form has, the forms that do."""
+"""The forms of each option that not every form has."""
 
 
 def evaluate(
@@ -57,70 +55,69 @@ def evaluate(
     objects: Annotated[
         Path | None,
         typer.Option(
-            "--objects",
-            help="Boxes that a program found: a BOP csv, a folder of KITTI label files.",
-            show_default=False,
+            "--objects", help="Predicted boxes: a BOP csv, or a folder of KITTI label files.", show_default=False
         ),
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option("--reference", help="The truth: a folder, or a file.", show_default=False)
+        Path | None, typer.Option("--reference", help="The ground truth: a folder, or a file.", show_default=False)
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="Of objects in --reference, test unless said.", show_default=False)
+        str | None,
+        typer.Option("--split", help="Split of the objects in --reference; test by default.", show_default=False),
     ] = None,
     held_out_of: Annotated[
-        Path | None, typer.Option(help="A run: of --reference what it held out.", show_default=False)
+        Path | None, typer.Option(help="A run whose held-out part of --reference is scored.", show_default=False)
     ] = None,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="Of depth; `stadia parts protocols` lists them.")
+        str, typer.Option("--protocol", help="Depth protocol; `stadia list protocols` lists them.")
     ] = "metric",
     claim: Annotated[
         str | None,
-        typer.Option("--claim", help="What other programs' maps are; by default metres.", show_default=False),
+        typer.Option("--claim", help="Scale of other programs' maps; metres by default.", show_default=False),
     ] = None,
     crop: Annotated[
         str | None,
         typer.Option(
-            "--crop", help="What other programs' maps show of the image: kb; by default all.", show_default=False
+            "--crop", help="Part of the image in other programs' maps: kb; all by default.", show_default=False
         ),
     ] = None,
-    format: Annotated[str, typer.Option("--format", help="Of trajectories: kitti or tum.")] = "kitti",
+    format: Annotated[str, typer.Option("--format", help="Format of trajectories: kitti or tum.")] = "kitti",
     align: Annotated[
-        str, typer.Option("--align", help="What to fit to the reference: none, scale, se3 or sim3.")
+        str, typer.Option("--align", help="Alignment to the reference: none, scale, se3 or sim3.")
     ] = "none",
     max_difference_s: Annotated[
-        float, typer.Option("--max-difference", help="Seconds between poses that belong together.")
+        float, typer.Option("--max-difference", help="Largest time difference of associated poses, in seconds.")
     ] = 0.01,
     frames: Annotated[
         Path | None,
         typer.Option(
-            "--frames", help="Of DATA, the frames that a file names: `recording frame l` a line.", show_default=False
+            "--frames", help="A file with the frames of DATA: `recording frame l` a line.", show_default=False
         ),
     ] = None,
-    every: Annotated[int, typer.Option("--every", min=1, help="Of DATA, each n-th frame.")] = 1,
+    every: Annotated[int, typer.Option("--every", min=1, help="Use each n-th frame of DATA.")] = 1,
     held_out: Annotated[
-        bool, typer.Option("--held-out", help="Of DATA, the frames that did not train CHECKPOINT.")
+        bool, typer.Option("--held-out", help="Use the frames of DATA that did not train CHECKPOINT.")
     ] = False,
     motion: Annotated[
-        str, typer.Option("--motion", help="The path: aligned by the depth predicted, or of the network alone.")
+        str, typer.Option("--motion", help="How to estimate the path: aligned (direct alignment) or network.")
     ] = "aligned",
     size: Annotated[
         str | None,
         typer.Option(
-            "--size", help="1216x352: run CHECKPOINT at another size than its training's.", show_default=False
+            "--size", help="Run CHECKPOINT at another size than in training, such as 1216x352.", show_default=False
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Where predictions of CHECKPOINT go; by default into its run.", show_default=False),
+        typer.Option("--out", help="Folder for predictions of CHECKPOINT; in its run by default.", show_default=False),
     ] = None,
     scores: Annotated[
-        Path | None, typer.Option("--scores", help="Also write a score file, every image in it.", show_default=False)
+        Path | None, typer.Option("--scores", help="Also write a score file with every image.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only JSON.")] = False,
 ) -> None:
-    """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects: what a protocol says, from
-    what is on disk.
+    """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects, by a protocol and from
+    disk.
     """
     forms = {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)}
     truth = _truth_of_one_form(context, {**forms, _OBJECTS: (objects, reference)})
@@ -144,27 +141,29 @@ def evaluate(
 
 
 def _truth_of_one_form(context: typer.Context, forms: Mapping[str, tuple[Path | None, Path | None]]) -> Path:
-    """The truth of the one form that was asked for, by its (what to score, truth). ConfigError for none, two, or an
-    option of another.
+    """Return the ground truth of the one requested form. Raise ConfigError for none, two, or an option
+    of another form.
     """
     from stadia.core.errors import ConfigError
 
-    asked = [form for form, (scored, _) in forms.items() if scored is not None]
-    if len(asked) != 1:
-        found = " and ".join(asked) or "nothing to score"
+    requested = [form for form, (scored, _) in forms.items() if scored is not None]
+    if len(requested) != 1:
+        found = " and ".join(requested) or "nothing to score"
         raise ConfigError(
             "stadia evaluate", found=found, expected=f"one of: {', '.join(forms)}", fix="see stadia evaluate --help"
         )
-    _refuse_other_forms(context, asked[0])
-    truth = forms[asked[0]][1]
+    _refuse_other_forms(context, requested[0])
+    truth = forms[requested[0]][1]
     if truth is None:
-        missing = "no DATA" if asked[0] == _CHECKPOINT else "no --reference"
-        raise ConfigError("stadia evaluate", found=missing, expected=asked[0], fix="name where the truth is")
+        missing = "no DATA" if requested[0] == _CHECKPOINT else "no --reference"
+        raise ConfigError(
+            "stadia evaluate", found=missing, expected=requested[0], fix="pass the path of the ground truth"
+        )
     return truth
 
 
 def _refuse_other_forms(context: typer.Context, form: str) -> None:
-    """An option that was given and would do nothing is a mistake."""
+    """Refuse an option that this form does not use."""
     from stadia.core.errors import ConfigError
 
     for option in context.command.params:
@@ -180,7 +179,7 @@ def _refuse_other_forms(context: typer.Context, form: str) -> None:
 
 
 def _chosen(option: str, text: str, choices: Sequence[str]) -> str:
-    """The choice itself, or a ConfigError with the nearest one."""
+    """Return the choice itself. Raise ConfigError with the nearest one."""
     from stadia.core.errors import ConfigError
     from stadia.core.tables import nearest
 
@@ -242,7 +241,7 @@ def _score_objects(
 
 
 def _print(summary: dict[str, Any], *, as_json: bool) -> None:
-    """JSON on stdout with the notes on stderr too, or a table."""
+    """Print JSON on stdout and notes on stderr, or a table."""
     if not as_json:
         _print_table(summary)
         return
@@ -252,7 +251,7 @@ def _print(summary: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _print_table(summary: dict[str, Any]) -> None:
-    """Name and value, a row each; its notes, a line each; nested scores under their own heading."""
+    """Print name and value in rows, notes in lines, and nested scores under their headings."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""`stadia export`: a trained depth network as one file that runs without stadia."""
+"""`stadia export`: export a trained depth network to one file that runs without stadia."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
+from stadia.cli.arguments import CheckpointArgument
+
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or a run's folder.", show_default=False)],
+    checkpoint: CheckpointArgument,
     out: Annotated[
         Path, typer.Option("--out", help="A new file: model.onnx, or model.pt2 for torch.export.", show_default=False)
     ] = ...,  # type: ignore[assignment]
 ) -> None:
-    """Write a trained depth network as ONNX or as torch.export archive, and compare the file with the checkpoint at two
-    sizes.
-    """
+    """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
     from stadia.evaluation.predictions import IN_WORDS
     from stadia.recipes.exporting import export as export_checkpoint
 

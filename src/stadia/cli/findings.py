@@ -1,4 +1,4 @@
-"""How a finding looks in a terminal. Imports neither torch nor rich before it is drawn."""
+"""Print a finding in a terminal. Imports neither torch nor rich before it prints."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ COLORS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
 def print_finding(console: Console, finding: Finding, folder: Path | None) -> None:
-    """What was measured and expected, cause and fix, and the evidence; of what was not checked a line.
+    """Print what was measured and expected, cause, fix and evidence; one line for what was not checked.
 
-    folder: where the evidence's image lies; None says nothing of it.
+    folder: of the evidence's image; None prints no path.
     """
     from rich.markup import escape
     from rich.padding import Padding
@@ -47,7 +47,7 @@ def print_finding(console: Console, finding: Finding, folder: Path | None) -> No
 
 
 def headline(finding: Finding) -> str:
-    """Severity, code, title and where it holds, in rich's markup."""
+    """Return severity, code, title and place, in rich's markup."""
     from rich.markup import escape
 
     from stadia.diagnostics.catalog import CATALOG
@@ -58,5 +58,5 @@ def headline(finding: Finding) -> str:
 
 
 def where_of(finding: Finding) -> str:
-    """Up to three recordings or files, in brackets."""
+    """Return up to three recordings or files, in brackets."""
     return f" ({', '.join(finding.where[:3])}{' ...' if len(finding.where) > 3 else ''})" if finding.where else ""

@@ -1,4 +1,4 @@
-"""`stadia journal [RUNS...]` and `stadia compare A B`: what changed between runs, what happened, what was found."""
+"""`stadia journal [RUNS...]` and `stadia compare A B`: list what changed between runs, and their results."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ def journal(
         list[Path] | None,
         typer.Argument(help="Folders of runs, or ones that hold runs; `runs` by default.", show_default=False),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Write it into this file instead.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write to this file instead.", show_default=False)] = None,
 ) -> None:
-    """The diary of runs, from their folders: what changed against the run before, what happened, what was found."""
+    """Print the journal of runs: changes against the run before, events and findings."""
     from stadia.core.files import write_text
     from stadia.report import journal as diary
 
@@ -31,12 +29,12 @@ def journal(
 
 def compare(
     first: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
-    second: Annotated[Path, typer.Argument(help="Another one's.", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="Another run's folder.", show_default=False)],
     image: Annotated[
         Path | None, typer.Option("--image", help="Draw their curves: a .svg or .png.", show_default=False)
     ] = None,
 ) -> None:
-    """Two runs side by side: what differs between them, then their scores."""
+    """Compare two runs: their differences, then their scores."""
     from stadia.core.errors import DataError
     from stadia.report import journal as diary
     from stadia.report.run_files import read_run

@@ -1,6 +1,6 @@
-"""`stadia`: one command a file, and one place where an error becomes a line.
+"""`stadia`: register the commands, and print each error as one line.
 
-Nothing heavy is imported until a command runs, so `--help` is instant.
+Nothing heavy is imported before a command runs, so `--help` is fast.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -33,6 +33,7 @@ from stadia.cli.report import report
 from stadia.cli.sweep import sweep
 from stadia.cli.train import train
 from stadia.core.errors import ConfigMistakes, StadiaError
+from stadia.core.renamed import find_new_option
 from stadia.core.tables import nearest
 
 DONE, PIPE_CLOSED, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 70, 130  # exit codes
@@ -46,25 +47,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command()(train)
-app.command()(evaluate)
-app.command()(predict)
-app.command()(activations)
-app.command()(odometry)
-app.command()(prepare)
-app.command()(camera_height)
-app.command()(export)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(train, evaluate, predict, activations, odometry, prepare, camera_height, export),
+    *(check, explain, diagnose, report, journal, compare, ablate, sweep, demo),
+)
+for command in COMMANDS:
+    app.command()(command)
+app.command("list")(parts)
 app.add_typer(data, name="data")
-app.command()(check)
-app.command()(explain)
-app.command()(diagnose)
-app.command()(report)
-app.command()(journal)
-app.command()(compare)
-app.command()(ablate)
-app.command()(sweep)
-app.command()(demo)
-app.command()(parts)
 
 
 def _version(wanted: bool) -> None:
@@ -84,7 +74,7 @@ def main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    # Typer's own option has no value where it is not given, and typer imports pydantic to make sense of that.
+    # Typer's own help option has no default value, and typer imports pydantic to handle that.
     help: Annotated[
         bool, typer.Option("--help", "-h", callback=_help, is_eager=True, help="Show this and exit.")
     ] = False,
@@ -92,8 +82,13 @@ def main(
         bool, typer.Option("--traceback", help="Show where an error was raised; anywhere on the line.")
     ] = False,
 ) -> None:
-    """What every command shares. `--traceback` is taken off the line by `run`, so that it may stand anywhere."""
+    """Handle the options that all commands share. `run` removes `--traceback` first, so it may be
+    anywhere on the line.
+    """
 
+
+RENAMED_COMMANDS = {"parts": "list"}
+"""Old names of commands, which are refused with the new name."""
 
 _PLAINER = (
     ("Missing ", "a line without "),
@@ -101,14 +96,14 @@ _PLAINER = (
     (" requires an argument", " without a value"),
     (" does not take a value", " with a value"),
 )
-"""Typer's words, and those that go on from "found"."""
+"""Replacements for typer's wording that continue the word "found"."""
 
 
 def _mistake_of_words(error: Any) -> StadiaError:
-    """What typer found wrong with the words of the line, which it would say in a usage, a hint and a box.
+    """Convert a usage error to one line.
 
     Args:
-        error: a click.UsageError, of click's own or of the copy in newer versions of typer.
+        error: a click.UsageError, of click or of the copy in newer versions of typer.
     """
     context = getattr(error, "ctx", None)  # None where an option lacks its value
     command, path = (context.command, context.command_path) if context else (None, "stadia")
@@ -125,7 +120,10 @@ def _mistake_of_words(error: Any) -> StadiaError:
     for words, plainer in _PLAINER:
         found = found.replace(words, plainer)
     word = found.split("'")[1] if valid else "="
-    near = None if "=" in word else nearest(word, valid)  # a setting is no misspelt command
+    if word in RENAMED_COMMANDS:
+        fix = f"use `stadia {RENAMED_COMMANDS[word]}`"
+        return StadiaError("command line", found=found, expected=f"one of {', '.join(valid)}", fix=fix)
+    near = None if "=" in word else find_new_option(word) or nearest(word, valid)  # a setting is not a misspelled command
     usage = " ".join([path, *command.collect_usage_pieces(context)]) if command else "a line as the help shows it"
     return StadiaError(
         path.removeprefix("stadia").strip() or "command line",
@@ -136,8 +134,8 @@ def _mistake_of_words(error: Any) -> StadiaError:
 
 
 def _one_line(error: BaseException) -> tuple[str, int]:
-    """What to print of an error, and the exit code."""
-    if hasattr(error, "format_message"):  # of click; empty where there was no word at all, and the help was printed
+    """Return the message of an error, and the exit code."""
+    if hasattr(error, "format_message"):  # of click; empty where the help was printed
         return str(_mistake_of_words(error)) if error.format_message() else "", MISTAKE
     if isinstance(error, ConfigMistakes) and len(error.mistakes) > 1:
         return "\n  ".join((f"{error.what}; {error.fix}", *error.mistakes)), MISTAKE
@@ -149,8 +147,8 @@ def _one_line(error: BaseException) -> tuple[str, int]:
         problem = StadiaError(
             error.filename,
             found=error.strerror or type(error).__name__,
-            expected="a file or folder that can be used",
-            fix="check the path, its rights and the room on the disk",
+            expected="a usable file or folder",
+            fix="check the path, its permissions and the space on the disk",
         )
         return str(problem), MISTAKE
     text = " ".join(str(error).split())
@@ -161,7 +159,7 @@ def _one_line(error: BaseException) -> tuple[str, int]:
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 2 a mistake that its user can mend, 70 one of ours, 130 interrupted.
+    """Run the command line and exit: 0 done, 2 a mistake of the user, 70 a bug of stadia, 130 interrupted.
 
     Args:
         arguments: the words after `stadia`; those of this process by default.
@@ -178,7 +176,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(code)
     except SystemExit:
         raise
-    except BrokenPipeError:  # the reader of our output has gone (`stadia parts | head`)
+    except BrokenPipeError:  # the reader of the output has ended (`stadia list | head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE_CLOSED)
     except BaseException as error:

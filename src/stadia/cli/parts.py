@@ -1,4 +1,4 @@
-"""`stadia parts`: what a configuration may name, in one line each."""
+"""`stadia list`: list what a configuration may name, in one line each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stadia.core.tables import Table
 
 Rows = Iterable[tuple[str, str]]  # name and one line
 
-# A kind of part, and where its table is; or a function that gives its rows, where the parts are no table of ours.
+# The table of each kind of part, or a function that returns its rows.
 KINDS = Table(
     "kind of part",
     {
@@ -60,16 +60,16 @@ def parts(
         str, typer.Option("--filter", help="Names that hold this text; * and ? are wildcards.", show_default=False)
     ] = "",
 ) -> None:
-    """List the parts that a configuration may name: recipes, datasets, encoders, losses, protocols and the rest."""
+    """List the parts that a configuration may name: recipes, datasets, encoders, losses, protocols and others."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table as Grid
 
     console = Console(highlight=False)
-    asked = [name for name in KINDS if name == kind or name.endswith(f"-{kind}")] if kind else list(KINDS)
-    for name in asked or [KINDS.check(str(kind))]:
+    kinds = [name for name in KINDS if name == kind or name.endswith(f"-{kind}")] if kind else list(KINDS)
+    for name in kinds or [KINDS.check(str(kind))]:
         if name == "encoders" and not kind:  # more than a thousand
-            rows: Rows = [("any timm model", "stadia parts encoders --filter resnet lists them")]
+            rows: Rows = [("any timm model", "stadia list encoders --filter resnet lists them")]
         else:
             rows = [(part, line) for part, line in rows_of(name) if fnmatch(part, f"*{pattern}*")]
         grid = Grid.grid(padding=(0, 2))
@@ -80,13 +80,13 @@ def parts(
 
 
 def rows_of(kind: str) -> Rows:
-    """Name and one line of every part of a kind."""
+    """Return name and one line of every part of a kind."""
     source = KINDS.load(kind)
     return [(name, first_line(source[name])) for name in source] if isinstance(source, Table) else source()
 
 
 def first_line(where: str) -> str:
-    """The first line of the docstring of `"module:attribute"`, read from its source: nothing heavy is imported for it."""
+    """Return the first docstring line of `"module:attribute"`, read from its source without an import."""
     module, attribute = where.split(":")
     spec = importlib.util.find_spec(module)  # imports the packages above it, which are light
     source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
@@ -97,7 +97,7 @@ def first_line(where: str) -> str:
 
 
 def protocols() -> Rows:
-    """Every protocol: what it fits to the truth for each claim that it scores, and the ground truth that it means."""
+    """List every protocol: its alignment for each claim, and its ground truth."""
     from stadia.evaluation.protocols import PROTOCOLS, Alignment
 
     def fitted(kind: Alignment) -> str:
@@ -111,7 +111,7 @@ def protocols() -> Rows:
 
 
 def encoders() -> Rows:
-    """Every timm model, and whether timm has weights for it."""
+    """List every timm model, and whether timm has weights for it."""
     import stadia.core.torchvision_shim  # noqa: F401
 
     # isort: split

@@ -1,4 +1,4 @@
-"""`stadia predict`: depth and motion, or objects, of an image, a folder, a video or a dataset."""
+"""`stadia predict`: predict depth and motion, or objects, of an image, a folder, a video or a dataset."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stadia.cli.arguments import EveryOption, InputArgument, InputSettings
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -16,34 +18,28 @@ def predict(
     checkpoint: Annotated[
         Path, typer.Argument(help="A checkpoint, a run's folder, or a model.onnx.", show_default=False)
     ],
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="An image, a folder, a video, or a dataset.", show_default=False)
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE", help="How to open INPUT: data.camera.horizontal_fov_deg=69", show_default=False
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="A new folder for what comes out.", show_default=False)] = ...,  # type: ignore[assignment]
-    every: Annotated[int, typer.Option("--every", min=1, help="Each n-th frame.")] = 1,
+    source: InputArgument,
+    overrides: InputSettings = None,
+    out: Annotated[Path, typer.Option("--out", help="A new folder for the predictions.", show_default=False)] = ...,  # type: ignore[assignment]
+    every: EveryOption = 1,
     motion: Annotated[
         str | None,
         typer.Option(
             "--motion",
-            help="The path: aligned by the depth predicted (default), or of the network alone.",
+            help="How to estimate the path: aligned (direct alignment, default) or network.",
             show_default=False,
         ),
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
-            "--size", help="1216x352: run CHECKPOINT at another size than its training's.", show_default=False
+            "--size", help="Run CHECKPOINT at another size than in training, such as 1216x352.", show_default=False
         ),
     ] = None,
-    video: Annotated[bool, typer.Option("--video/--no-video", help="The side-by-side video.")] = True,
+    video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
     cloud: Annotated[
-        bool | None, typer.Option("--cloud/--no-cloud", help="The point cloud (default: yes).", show_default=False)
+        bool | None,
+        typer.Option("--cloud/--no-cloud", help="Write the point cloud (default: yes).", show_default=False),
     ] = None,
     background: Annotated[
         Path | None,
@@ -52,11 +48,11 @@ def predict(
         ),
     ] = None,
 ) -> None:
-    """Predict what CHECKPOINT has learnt. Of objectpose: boxes, masks and poses of objects, drawn, as json and csv.
+    """Predict depth and camera motion, objects, or composite depth and mask, depending on the recipe of CHECKPOINT.
 
-    Of overlay: depth and the mask of what was pasted, of an image and its --background.
-    Of the other recipes depth and camera motion: depth as npz and 16-bit png, a side-by-side video, a point cloud, the
-        path and its plot.
+    objectpose: boxes, masks and poses of objects, as drawings, json and csv.
+    overlay: depth and foreground mask of an image with its --background.
+    Other recipes: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
     """
     from stadia.recipes.source_config import source_options
 
@@ -77,17 +73,15 @@ def predict(
         raise ConfigError(
             "--background", found=f"given for '{task.recipe}'", expected="it for overlay alone", fix="leave it out"
         )
-    asked = PredictionAsked(
+    request = PredictionAsked(
         checkpoint, source, options, out, every, motion or "aligned", size, video, cloud is not False, background
     )
     with on_stderr() as bars:
-        _say(task.predict(asked, bars.watch))
+        _print_lines(task.predict(request, bars.watch))
 
 
 def _refuse_idle(given: Mapping[str, bool]) -> None:
-    """Raise ConfigError for an option that was given and that an exported network, which knows depth alone, has no use
-    for.
-    """
+    """Raise ConfigError for options that an exported network does not use, since it predicts only depth."""
     from stadia.core.errors import ConfigError
 
     if idle := [option for option, was_given in given.items() if was_given]:
@@ -99,8 +93,8 @@ def _refuse_idle(given: Mapping[str, bool]) -> None:
         )
 
 
-def _say(lines: Iterable[str]) -> None:
-    """Results on stdout, notes on stderr."""
+def _print_lines(lines: Iterable[str]) -> None:
+    """Print results on stdout, notes on stderr."""
     for line in lines:
         typer.echo(line, err=line.startswith("note: "))
 
@@ -108,7 +102,7 @@ def _say(lines: Iterable[str]) -> None:
 def _predict_exported(
     model: Path, source: Path, options: Mapping[str, Any], out: Path, *, every: int, size: str | None, video: bool
 ) -> None:
-    """By an exported network: without torch, so that it need not be installed."""
+    """Predict by an exported network. It needs no torch."""
     from stadia.cli.watch import on_stderr
     from stadia.evaluation.exported import ExportedNetwork
     from stadia.recipes.exported import predict_exported
@@ -117,15 +111,17 @@ def _predict_exported(
 
     network = ExportedNetwork(model, None if size is None else read_size(size))
     trained = {"data": network.about.model_dump(include={"height", "width"})}
-    asked = other_size(size, trained)
-    for note in note_of_size(asked, trained):
+    request = other_size(size, trained)
+    for note in note_of_size(request, trained):
         typer.echo(f"note: {note}", err=True)
-    every_frame = {"stride": 1} if is_own(source, options.get("format", "auto")) else {}  # none is chosen for a path
+    every_frame = (
+        {"stride": 1} if is_own(source, options.get("format", "auto")) else {}
+    )  # no frame selection without a path
     inputs = open_input(source, every=every, **(every_frame | dict(options)))
     several_frames = any(given.count != 1 for given in inputs)
     typer.echo(f"note: an exported network knows depth alone: {'no path, ' * several_frames}no point cloud", err=True)
     with on_stderr() as bars:
         predict_to = partial(
-            predict_exported, network, provenance=network.provenance(asked), video=video, watch=bars.watch
+            predict_exported, network, provenance=network.provenance(request), video=video, watch=bars.watch
         )
-        _say(write_inputs(inputs, out, predict_to, network.claim))
+        _print_lines(write_inputs(inputs, out, predict_to, network.claim))

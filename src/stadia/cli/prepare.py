@@ -1,4 +1,4 @@
-"""`stadia prepare`: what a training needs beside the images, made once."""
+"""`stadia prepare`: prepare masks for a training on your own video."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ from typing import Annotated
 
 import typer
 
+from stadia.cli.arguments import EveryOption, InputArgument, InputSettings
+
 DEFAULT = "facebook/mask2former-swin-tiny-cityscapes-panoptic"
 
 
 def prepare(
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A video, a folder of images, or a dataset.", show_default=False)
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE", help="How to open INPUT: data.camera.horizontal_fov_deg=69", show_default=False
-        ),
-    ] = None,
-    masks: Annotated[bool, typer.Option("--masks", help="Road and objects of every frame.")] = False,
+    source: InputArgument,
+    overrides: InputSettings = None,
+    masks: Annotated[bool, typer.Option("--masks", help="Make masks of road and objects of every frame.")] = False,
     by: Annotated[
         str,
         typer.Option(
@@ -28,17 +23,17 @@ def prepare(
         ),
     ] = DEFAULT,
     out: Annotated[
-        Path | None, typer.Option("--out", help="A folder; by default INPUT's name and -masks.", show_default=False)
+        Path | None, typer.Option("--out", help="A folder; INPUT's name with -masks by default.", show_default=False)
     ] = None,
     heights: Annotated[
         Path | None,
-        typer.Option("--heights", help="A learnt size prior: says how high each car is.", show_default=False),
+        typer.Option(
+            "--heights", help="A learned size prior that predicts the height of each car.", show_default=False
+        ),
     ] = None,
-    every: Annotated[int, typer.Option("--every", min=1, help="Each n-th frame.")] = 1,
+    every: EveryOption = 1,
 ) -> None:
-    """Make masks of road and objects for your own video; an interrupted making goes on. Look at its sheet before you
-    train.
-    """
+    """Make masks of road and objects for your own video. The same command resumes. Check its sheet before training."""
     from stadia.core.errors import ConfigError
 
     if not masks:

@@ -1,4 +1,4 @@
-"""`stadia report RUN`: one file that holds all of a run."""
+"""`stadia report RUN`: write one file with everything about a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 def report(
     run: Annotated[Path, typer.Argument(help="A run's folder, runs/<date>-<name>.", show_default=False)],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where to write it; RUN/report.html by default.", show_default=False)
+        Path | None, typer.Option("--out", help="The output file; RUN/report.html by default.", show_default=False)
     ] = None,
 ) -> None:
     """Write a run's report.html: curves, images, scores, findings, and what changed against the run before."""

@@ -1,4 +1,4 @@
-"""`stadia sweep RECIPE --space SPACE.yaml`: a search with Optuna, which goes on where it stopped."""
+"""`stadia sweep RECIPE --space SPACE.yaml`: search hyperparameters with Optuna. The same command resumes."""
 
 from __future__ import annotations
 
@@ -11,31 +11,34 @@ import typer
 
 
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="What to train.", show_default=False)],
+    recipe: Annotated[str, typer.Argument(help="The recipe to train.", show_default=False)],
     base: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of every trial.", show_default=False)
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="A setting of every trial.", show_default=False)
     ] = None,
     space: Annotated[Path, typer.Option("--space", help="Ranges as YAML, see docs/experiments.md.")] = Path(
         "space.yaml"
     ),
     data: Annotated[Path | None, typer.Option("--data", help="Short for data.path=PATH.", show_default=False)] = None,
     metric: Annotated[
-        str | None, typer.Option("--metric", help="A column of metrics.csv; the recipe's.", show_default=False)
+        str | None,
+        typer.Option(
+            "--metric", help="A column of metrics.csv; the recipe's best metric by default.", show_default=False
+        ),
     ] = None,
     better: Annotated[
-        str | None, typer.Option("--better", help="Where it is good: lower or higher.", show_default=False)
+        str | None, typer.Option("--better", help="Whether lower or higher values are better.", show_default=False)
     ] = None,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="How many there are to be in the end.")] = 30,
-    seed: Annotated[int, typer.Option("--seed", help="Of the search.")] = 0,
-    out: Annotated[Path, typer.Option("--out", help="The sweep's folder.")] = Path("studies/sweep"),
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Total number of trials.")] = 30,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the search.")] = 0,
+    out: Annotated[Path, typer.Option("--out", help="The folder of the sweep.")] = Path("studies/sweep"),
 ) -> None:
-    """Search keys of a recipe: trials that lag behind in validation are given up. Started again, it goes on."""
+    """Search keys of a recipe. Trials with bad validation results are pruned. The same command resumes a search."""
     from stadia.core.files import check_writable
     from stadia.recipes.studies.sweep import Sweep, importance, proof, read_space
 
-    metric, direction = _metric(recipe, metric, better)
+    metric, direction = _search_metric(recipe, metric, better)
     words = [*([f"data.path={data.expanduser().absolute()}"] if data else []), *(base or [])]
-    asked = Sweep(out, recipe, words, read_space(space), metric, direction, seed)
+    search = Sweep(out, recipe, words, read_space(space), metric, direction, seed)
     check_writable(out)
 
     def resolved(given: Sequence[str]) -> Mapping[str, Any]:
@@ -44,11 +47,11 @@ def sweep(
         return with_whole_paths(resolve_recipe(recipe, None, list(given), example={})).model_dump(mode="json")
 
     try:
-        study = asked.run(trials, resolved, lambda trial: typer.echo(_line(trial, metric), err=True))
+        study = search.run(trials, resolved, lambda trial: typer.echo(_trial_line(trial, metric), err=True))
     except KeyboardInterrupt:
-        typer.echo(f"stopped; the same command goes on, with what is in {out}", err=True)
+        typer.echo(f"stopped; the same command resumes the sweep in {out}", err=True)
         raise
-    _show(study, metric, direction)
+    _print_trials(study, metric, direction)
     for key, share in importance(study).items():
         typer.echo(f"importance of {key}: {share:.0%}")
     if any(trial.value is not None for trial in study.trials):
@@ -57,13 +60,11 @@ def sweep(
             f"The best of {tried} of one seed is a choice, no proof. To see whether it holds, from seeds that did not"
             " choose it:"
         )
-        typer.echo(f"  {shlex.join(proof(asked, study.best_trial))}")
+        typer.echo(f"  {shlex.join(proof(search, study.best_trial))}")
 
 
-def _metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, Literal["lower", "higher"]]:
-    """What is searched for, and where it is good: what the recipe's best checkpoint is chosen by, unless said. Raises
-    ConfigError.
-    """
+def _search_metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, Literal["lower", "higher"]]:
+    """Return the metric and its better direction; by default the recipe's best metric. Raise ConfigError."""
     from stadia.core.errors import ConfigError
     from stadia.recipes.studies.plan import check_metric
     from stadia.report.wording import score
@@ -78,7 +79,7 @@ def _metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, L
                 "name one: a column of metrics.csv, for example val/abs_rel",
             )
             raise ConfigError("--metric", found=found, expected="a metric", fix=fix)
-        metric, better = best[0], better or "lower"  # as every recipe's best metric
+        metric, better = best[0], better or "lower"  # the best metric of every recipe is an error
     if not metric.startswith("val/"):
         raise ConfigError(
             "--metric", found=repr(metric), expected="one of validation", fix="name a column of metrics.csv, val/..."
@@ -88,12 +89,12 @@ def _metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, L
     if (better or known) not in ("lower", "higher") or (better and known in ("lower", "higher") and better != known):
         expected = known if known in ("lower", "higher") else "lower or higher"
         raise ConfigError(
-            "--better", found=f"{better or 'nothing'} of '{metric}'", expected=expected, fix="say where it is good"
+            "--better", found=f"{better or 'nothing'} of '{metric}'", expected=expected, fix="set --better"
         )
     return metric, "lower" if (better or known) == "lower" else "higher"
 
 
-def _line(trial: Any, metric: str) -> str:
+def _trial_line(trial: Any, metric: str) -> str:
     value = f", {metric} {trial.value:.5g}" if trial.value is not None else ""
     why = f" ({trial.user_attrs['why']})" if "why" in trial.user_attrs else ""
     return (
@@ -102,8 +103,8 @@ def _line(trial: Any, metric: str) -> str:
     )
 
 
-def _show(study: Any, metric: str, better: str) -> None:
-    """Trials that ended, best first; then the others."""
+def _print_trials(study: Any, metric: str, better: str) -> None:
+    """Print ended trials, best first, then the others."""
     from rich.console import Console
     from rich.table import Table
 

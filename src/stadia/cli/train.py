@@ -1,4 +1,4 @@
-"""`stadia train RECIPE [key=value ...]`: the configuration is settled before anything heavy is imported."""
+"""`stadia train RECIPE [key=value ...]`: resolve the configuration before heavy imports, then train."""
 
 from __future__ import annotations
 
@@ -26,47 +26,43 @@ _PATHS = {
     "masks",
     "weights",
 }
-"""Keys, in whatever group, that hold a path where they hold a text."""
+"""Keys, in any group, whose text is a path."""
 
 EXAMPLE = "PATH"
-"""Stands in --dry-run's data.path where nobody gave one."""
+"""Placeholder of data.path for --dry-run without data."""
 
 
 def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            help="What to train; `stadia parts recipes` lists them. Not needed with --resume.", show_default=False
+            help="The recipe; `stadia list recipes` lists them. Not needed with --resume.", show_default=False
         ),
     ] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Dotted keys: optimizer.lr=2e-4", show_default=False)
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="The images: short for data.path=PATH.", show_default=False)
+        Path | None, typer.Option("--data", help="The data: short for data.path=PATH.", show_default=False)
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", help="The folder that holds runs; this one gets a folder of its own in it.")
-    ] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", help="The folder for runs; this run gets a new folder in it.")] = Path(
+        "runs"
+    ),
     config: Annotated[
         Path | None,
-        typer.Option(
-            "--config", help="Values to start from, as --dry-run prints or a run keeps them.", show_default=False
-        ),
+        typer.Option("--config", help="A config.json of a run or of --dry-run to start from.", show_default=False),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option("--resume", help="A run's folder, to go on where it stopped.", show_default=False)
+        Path | None, typer.Option("--resume", help="A run's folder to resume.", show_default=False)
     ] = None,
     on_stop: Annotated[
         Literal["halt", "warn"],
-        typer.Option(
-            "--on-stop", help="Where a finding says stop, of the data or while it trains: halt, or warn and go on."
-        ),
+        typer.Option("--on-stop", help="What to do at a finding of severity stop: halt, or warn and continue."),
     ] = "halt",
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Print the whole configuration as JSON, try three steps, tell their memory, and stop."
+            "--dry-run", help="Print the configuration as JSON, run three steps, report their memory, and stop."
         ),
     ] = False,
 ) -> None:
@@ -74,7 +70,7 @@ def train(
     from stadia.diagnostics.finding import OnStop
 
     words = list(overrides or [])
-    if recipe is None or "=" in recipe:  # left out: the first word is a setting
+    if recipe is None or "=" in recipe:  # RECIPE is left out: the first word is a setting
         words, recipe = ([recipe] if recipe else []) + words, _recipe_of(resume)
     base = config if config is not None or resume is None else resume / "config.json"
     given = [f"data.path={json.dumps(str(data))}"] if data is not None else []
@@ -98,26 +94,26 @@ def train(
 
     from stadia import recipes, report
 
-    def tell(run: Run) -> None:
+    def build_report(run: Run) -> None:
         if run.writes:
             typer.echo(f"report: {report.build(run.folder)}")
 
-    recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), ended=tell)
+    recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), ended=build_report)
 
 
 def _recipe_of(resume: Path | None) -> str:
-    """What a run trained. Raises ConfigError where there is none to go on with."""
+    """Return the recipe of a run. Raise ConfigError without a run."""
     from stadia.core.errors import ConfigError
     from stadia.training.run import Run
 
     if resume is None:
         expected = "stadia train RECIPE [KEY=VALUE]..., or --resume RUN"
-        raise ConfigError("train", found="no recipe", expected=expected, fix="`stadia parts recipes` lists them")
+        raise ConfigError("train", found="no recipe", expected=expected, fix="`stadia list recipes` lists them")
     return Run.open(resume).recipe
 
 
 def with_whole_paths(config: RecipeConfig) -> RecipeConfig:
-    """The same with every path from the root on, so that a run can be resumed from another folder."""
+    """Return the configuration with absolute paths, so that a run can be resumed from another folder."""
     return type(config).model_validate(_whole(config.model_dump(mode="json")))
 
 
@@ -128,7 +124,7 @@ def _whole(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _example(recipe: str) -> dict[str, str]:
-    """Stands for the data where nobody gave any; nothing for a recipe that has its own."""
+    """Return the placeholder for data; nothing for a recipe that needs no data path."""
     from stadia.recipes import CONFIGS
 
     data = CONFIGS.load(recipe).model_fields.get("data")
@@ -137,7 +133,7 @@ def _example(recipe: str) -> dict[str, str]:
 
 
 def _check_data(config: RecipeConfig) -> None:
-    """Raise DataError where there is nothing at a path that was given."""
+    """Raise DataError for a data path that does not exist."""
     from stadia.data.sources import check_there
 
     data = config.model_dump().get("data", {})
@@ -147,7 +143,7 @@ def _check_data(config: RecipeConfig) -> None:
 
 
 def _rehearsed(config: RecipeConfig, on_stop: OnStop) -> str:
-    """What three full steps took, "...; "; nothing where nobody gave data."""
+    """Return the report of three full steps, "...; "; nothing without data."""
     if config.model_dump().get("data", {}).get("path") == EXAMPLE:
         return ""
     from stadia import recipes
@@ -156,7 +152,7 @@ def _rehearsed(config: RecipeConfig, on_stop: OnStop) -> str:
 
 
 def _check_encoders(config: RecipeConfig) -> None:
-    """Raise ConfigError for an encoder that timm does not know; of the default ones it is not asked, since that takes
+    """Raise ConfigError for an encoder that timm does not have. The default ones are not checked, which would take
     seconds.
     """
     model: Any = getattr(config, "model", None)
@@ -170,15 +166,15 @@ def _check_encoders(config: RecipeConfig) -> None:
 
 
 def resolve_recipe(recipe: str, base: Path | None, overrides: list[str], *, example: dict[str, str]) -> RecipeConfig:
-    """The recipe's configuration from a JSON file (or its defaults) and dotted overrides. Imports no torch.
+    """Resolve the recipe's configuration from a JSON file (or its defaults) and dotted overrides. Imports no torch.
 
     Args:
         recipe: its name.
         base: the file.
         overrides: `dotted.key=value`, later ones win.
-        example: what stands in `data` where nobody gave it.
+        example: defaults of `data` if it is not given.
 
-    Raises ConfigError with every mistake at once, DataError where the file cannot be read.
+    Raises ConfigError with all mistakes, DataError where the file cannot be read.
     """
     from stadia.core.config import resolve
     from stadia.core.errors import ConfigError

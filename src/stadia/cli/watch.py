@@ -1,4 +1,4 @@
-"""How far long work is: progress bars on stderr, so that stdout stays for results; in a log a line now and then."""
+"""Show progress: bars on a terminal's stderr, so that stdout has only results, and occasional lines in a log."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAUSE_S = 30.0
-"""Between two lines of a log."""
+"""Seconds between two lines of a log."""
 
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars of one display. A finished loop takes its bar away: nothing is left of hundreds of recordings."""
+    """Progress bars of one display. The bar of a finished loop is removed."""
 
     display: Progress
-    told: dict[str, TaskID] = field(default_factory=dict)
+    tasks: dict[str, TaskID] = field(default_factory=dict)
 
     def watch(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         """A `stadia.evaluation.watch.Watch`."""
@@ -38,16 +38,16 @@ class Bars:
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """A `stadia.data.cache.Progress`."""
-        if what not in self.told:
-            self.told[what] = self.display.add_task(what, total=total)
-        self.display.update(self.told[what], completed=done, total=total)
+        if what not in self.tasks:
+            self.tasks[what] = self.display.add_task(what, total=total)
+        self.display.update(self.tasks[what], completed=done, total=total)
 
 
 class Lines:
-    """What `Bars` shows, as a line every PAUSE_S: of work that takes less there is none."""
+    """The same progress as lines, one every PAUSE_S. Shorter work prints none."""
 
     def __init__(self) -> None:
-        self.told_s = time.monotonic()
+        self.last_line_s = time.monotonic()
 
     def watch(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         """A `stadia.evaluation.watch.Watch`."""
@@ -57,14 +57,14 @@ class Lines:
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """A `stadia.data.cache.Progress`."""
-        if (now := time.monotonic()) - self.told_s >= PAUSE_S:
-            self.told_s = now
+        if (now := time.monotonic()) - self.last_line_s >= PAUSE_S:
+            self.last_line_s = now
             typer.echo(f"{what}: {done}{'' if total is None else f' of {total}'}", err=True)
 
 
 @contextmanager
 def on_stderr() -> Iterator[Bars | Lines]:
-    """Give bars that a terminal shows until the block ends; a file or a pipe gets lines."""
+    """Give bars on a terminal until the block ends, lines elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

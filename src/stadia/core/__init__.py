@@ -1,1 +1,3 @@
-"""Types, errors, configuration rules, tables of parts, seeds. Imports nothing of ours, and torch only in `types`."""
+"""Define types, errors, configuration rules and tables of parts. Imports no other package of stadia, and torch nowhere
+at run time but in `torchvision_shim`.
+"""

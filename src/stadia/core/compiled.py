@@ -1,6 +1,7 @@
-"""Loops in Python, compiled with Numba: released from Python's lock, cached on disk where a cache can be written.
+"""Compile Python loops with Numba.
 
-Imports Numba, which takes a second: for files that hold kernels, and are themselves imported when one is to run.
+Numba takes a second to import: only modules with kernels import this one, and they are imported when a kernel is
+needed.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ _F = TypeVar("_F", bound=Callable[..., object])
 
 
 def compiled(function: _F, *, fastmath: Collection[str] = ()) -> _F:
-    """Compile at the first call, and keep the result beside the source, in the user's cache folder, or in memory alone.
+    """Compile a function at its first call; cache the result beside the source, in the user's cache folder, or in
+    memory.
 
-    Serial: whoever wants more cores calls it from several threads. A result then cannot depend on their number, and
-        nothing
-    breaks where a program forks later.
+    The kernel releases Python's global lock and is serial; callers may run it in several threads. So results do not
+    depend on the number of threads, and a later fork is safe.
 
     Args:
-        fastmath: what LLVM may change in the arithmetic ("contract", "arcp", ...); nothing by default, so that results
-            are the same to the last bit.
+        fastmath: what LLVM may change in the arithmetic ("contract", "arcp", ...). Nothing by default, so that results
+            are equal bit for bit.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
     try:
         return njit(function, cache=True, **options)
-    except RuntimeError:  # "cannot cache function": no folder can be written to
+    except RuntimeError:  # Numba found no folder for its cache that it can write to
         return njit(function, **options)

@@ -1,4 +1,4 @@
-"""Strict configuration: dotted overrides, every mistake at once, the nearest valid name for each. Imports no torch."""
+"""Strict configuration: dotted overrides, all mistakes at once, the nearest valid name for each. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from stadia.core.errors import ConfigError, ConfigMistakes
+from stadia.core.renamed import find_new_key
 from stadia.core.tables import Table, nearest
 
 
 class StrictModel(BaseModel):
     """A configuration: unknown keys are errors, defaults are validated, and a resolved one cannot be changed.
 
-    Where a field's default is a configuration itself (`training: TrainingConfig = TrainingConfig(batch_size=16)`), a
-    group of keys that is given in part changes these and leaves what the default says of the others.
+    A field's default may be a configuration (`training: TrainingConfig = TrainingConfig(batch_size=16)`). A group of
+    keys that is given in part then changes these keys and keeps the default's other values.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
@@ -36,21 +37,21 @@ class StrictModel(BaseModel):
         return {**values, **{name: default.under(groups[name]) for name, default in defaults.items()}}
 
     def under(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The values given, over what was said when this was made."""
-        said = {name: getattr(self, name) for name in self.model_fields_set}
+        """Return the given values over those that were set explicitly when this configuration was made."""
+        explicit = {name: getattr(self, name) for name in self.model_fields_set}
         groups = {
             name: value
-            for name, value in said.items()
+            for name, value in explicit.items()
             if isinstance(value, StrictModel) and isinstance(given.get(name), Mapping)
         }
-        return {**said, **given, **{name: value.under(given[name]) for name, value in groups.items()}}
+        return {**explicit, **given, **{name: value.under(given[name]) for name, value in groups.items()}}
 
 
 _M = TypeVar("_M", bound=StrictModel)
 
 
 def row_of(table: Table) -> Callable[[str], str]:
-    """A check, for `AfterValidator`, that a name is in a table; a ValueError, so that pydantic lists all mistakes at
+    """Return a check for `AfterValidator` that a name is in a table; a ValueError lets pydantic list all mistakes at
     once.
     """
 
@@ -64,7 +65,7 @@ def row_of(table: Table) -> Callable[[str], str]:
 
 
 def parse_value(text: str) -> Any:
-    """`2e-4`, `true`, `null`, `[1,2]` and `{"a": 1}` as JSON; anything else is the text itself."""
+    """Parse `2e-4`, `true`, `null`, `[1,2]` and `{"a": 1}` as JSON; return any other text unchanged."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -72,9 +73,7 @@ def parse_value(text: str) -> Any:
 
 
 def _submodel(annotation: Any) -> type[StrictModel] | None:
-    """The StrictModel in an annotation (also in `Model | None`), if there is one; of a list of them, which is one
-    value, there is none.
-    """
+    """Return the StrictModel in an annotation (also in `Model | None`); None for a list of them, which is one value."""
     if get_origin(annotation) in (tuple, list):
         return None
     candidates = (annotation, *get_args(annotation))
@@ -82,12 +81,12 @@ def _submodel(annotation: Any) -> type[StrictModel] | None:
 
 
 def _named_groups(annotation: Any) -> bool:
-    """Whether it is `dict[str, Model]`: groups of the same keys, each under a name that whoever configures it chooses."""
+    """Return whether the annotation is `dict[str, Model]`: groups of equal keys under names that the user chooses."""
     return get_origin(annotation) is dict and _submodel(annotation) is not None
 
 
 def keys(model: type[StrictModel], prefix: str = "") -> list[str]:
-    """Every dotted key that a configuration has, leaves and groups; NAME stands where a name is chosen."""
+    """Return every dotted key of a configuration, leaves and groups; NAME stands where the user chooses a name."""
     found = []
     for name, field in model.model_fields.items():
         found.append(prefix + name)
@@ -97,11 +96,14 @@ def keys(model: type[StrictModel], prefix: str = "") -> list[str]:
 
 
 def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """A line for each key that does not exist, with the nearest one that does."""
+    """Return a line for each key that does not exist, with its new name or the nearest valid one."""
     lines = []
     for name, value in values.items():
         field = model.model_fields.get(name)
         if field is None:
+            if renamed := _renamed_lines(prefix + name, value):
+                lines += renamed
+                continue
             every = keys(model, prefix)
             near = next((k for k in every if k.rsplit(".", 1)[-1] == name), None) or nearest(prefix + name, every)
             lines.append(f"unknown key '{prefix}{name}'" + (f", did you mean '{near}'?" if near else ""))
@@ -116,8 +118,23 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
     return lines
 
 
+def list_renamed_keys(values: Mapping[str, Any]) -> list[str]:
+    """Return a line with the new name for each old key of a stored configuration, such as that of a checkpoint."""
+    return [line for key, value in values.items() for line in _renamed_lines(key, value)]
+
+
+def _renamed_lines(key: str, value: Any) -> list[str]:
+    """Return a line for an old key, or for each key of an old group, with the new name; none for other keys."""
+    if isinstance(value, Mapping) and (
+        lines := [line for k, v in value.items() for line in _renamed_lines(f"{key}.{k}", v)]
+    ):
+        return lines
+    new = find_new_key(key)
+    return [f"key '{key}' was renamed to '{new}'"] if new else []
+
+
 def merge(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """A nested mapping with `a.b=value` overrides laid over it. Raises ConfigError for one that is not `key=value`."""
+    """Apply `a.b=value` overrides to a nested mapping. Raises ConfigError for one that is not `key=value`."""
     merged: dict[str, Any] = json.loads(json.dumps(base))
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -137,8 +154,9 @@ def merge(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def list_in_quotes(key: str, text: str) -> str:
-    """`'data.recordings=["a","b"]'`: what to type for a list that reached us as the text `[a,b]` (a shell takes double
-    quotes off).
+    """Return how to type a list that arrived as the text `[a,b]`, because the shell removed its double quotes.
+
+    The result is for example `'data.recordings=["a","b"]'`.
     """
     bare = text.strip().removeprefix("[").removesuffix("]")
     words = [word.strip().strip("\"'") for word in bare.split(",")]
@@ -152,13 +170,13 @@ def resolve(
     *,
     fix: str = "correct or remove it",
 ) -> _M:
-    """The configuration, or one ConfigMistakes that lists every mistake.
+    """Return the validated configuration. Raises one ConfigMistakes that lists every mistake.
 
     Args:
         model: the configuration's class.
         base: nested values (a preset, or a resolved config.json).
         overrides: `dotted.key=value`, later ones win.
-        fix: what helps whoever is told of the mistakes.
+        fix: what the error message recommends.
     """
     values = merge(base or {}, overrides)
     mistakes = _unknown(model, values)
@@ -175,10 +193,10 @@ def resolve(
                 )
                 continue
             message = problem["msg"].removeprefix("Value error, ")
-            whole = problem["type"] == "missing" or isinstance(
+            is_group = problem["type"] == "missing" or isinstance(
                 problem["input"], Mapping
-            )  # a mistake of several keys together
-            given = "" if whole else f" (found {problem['input']!r})"
+            )  # several keys are wrong together
+            given = "" if is_group else f" (found {problem['input']!r})"
             mistakes.append((f"'{key}': " if key else "") + f"{message[0].lower()}{message[1:]}{given}")
         raise ConfigMistakes(mistakes, fix=fix) from error
     return config

@@ -1,4 +1,4 @@
-"""What differs between two nested mappings (configurations, facts of runs), key by key. Imports no torch."""
+"""Compare two nested mappings (configurations, facts of runs) key by key. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ CHANGE_NO_RESULT = frozenset(
         *(f"training.{key}" for key in ("workers", "loggers", "checkpoint_every", "images_every", "histograms_every")),
     }
 )
-"""Keys of a configuration by which no loss and no weight changes."""
+"""Keys of a configuration that change no loss and no weight."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One key whose value differs, both as text; ABSENT where one side has no such key."""
+    """One key whose value differs, both values as text; ABSENT where one side has no such key."""
 
     key: str
     before: str
@@ -29,13 +29,13 @@ class Change:
         return f"{self.key}: {self.before} -> {self.now}"
 
     def under(self, keys: Iterable[str]) -> bool:
-        """Whether it is one of these keys, or lies in one of these groups."""
+        """Return whether the key is one of these keys or lies in one of these groups."""
         return any(f"{self.key}.".startswith(f"{key}.") for key in keys)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[Change]:
-    """Each dotted key that differs. A group that only one side has is one change, as a list is, and as `null` for a
-    group is.
+    """Return each dotted key that differs. A group that only one side has is one change; so is a list, or `null` for a
+    group.
     """
     changes = []
     for key in dict.fromkeys([*before, *now]):
@@ -48,9 +48,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
 
 
 def that_matter(changes: Iterable[Change], free: Iterable[str] = ()) -> list[Change]:
-    """Those that may change what a training comes to: all but CHANGE_NO_RESULT, and `free` keys or groups.
+    """Return the changes that may alter the result of a training: all but CHANGE_NO_RESULT and `free` keys or groups.
 
-    Two runs tell what a key does where this is that key alone; of several that changed at once none can be told apart.
+    Two runs measure the effect of a key only where it is the only change.
     """
-    known = {*CHANGE_NO_RESULT, *free}
-    return [change for change in changes if not change.under(known)]
+    ignored = {*CHANGE_NO_RESULT, *free}
+    return [change for change in changes if not change.under(ignored)]

@@ -1,4 +1,4 @@
-"""One error tree. Every message is one line: what, what was found, what was expected, the fix."""
+"""The errors that a user can fix. Every message is one line: `WHAT: found X; expected Y. Fix: Z.`"""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from functools import partial
 from typing import Any
 
 
+def _join_words(part: object) -> str:
+    """Return the part on one line and without a full stop at its end; an ellipsis stays."""
+    text = " ".join(str(part).split())
+    return text if text.endswith("..") else text.removesuffix(".")
+
+
+def _end_sentence(text: str) -> str:
+    return text if text.endswith(("?", "!", "..")) else f"{text}."
+
+
 class StadiaError(Exception):
-    """A mistake that its user can mend. `str(error)` is one line; the command line prints it without a traceback.
+    """A mistake that its user can fix. `str(error)` is one line; the command line prints it without a traceback.
 
     Args:
-        what: the file, key or argument at fault.
+        what: the file, key or argument at fault, as the user typed it.
         found: what was found there.
         expected: what would have been right.
         fix: what to do about it.
@@ -19,10 +29,12 @@ class StadiaError(Exception):
 
     def __init__(self, what: object, *, found: object, expected: object, fix: str) -> None:
         self.what, self.found, self.expected, self.fix = str(what), str(found), str(expected), fix
-        super().__init__(" ".join(f"{what}: found {found}, expected {expected}; {fix}".split()))
+        what, found = " ".join(self.what.split()), _join_words(found)
+        sentences = f"{what}: found {found}; expected {_join_words(expected)}", f"Fix: {_join_words(fix)}"
+        super().__init__(" ".join(map(_end_sentence, sentences)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """An error of a worker process reaches the main one whole."""
+        """Keep all parts when a worker process sends its error to the main process."""
         return partial(type(self), self.what, found=self.found, expected=self.expected, fix=self.fix), ()
 
 
@@ -31,9 +43,7 @@ class ConfigError(StadiaError):
 
 
 class ConfigMistakes(ConfigError):
-    """Several keys or values at once. `mistakes`: a phrase for each, which the command line prints on a line of its
-    own.
-    """
+    """Several keys or values are wrong. `mistakes` has one phrase each, printed on a line each."""
 
     def __init__(self, mistakes: Sequence[str], *, fix: str) -> None:
         self.mistakes = tuple(mistakes)
@@ -45,19 +55,19 @@ class ConfigMistakes(ConfigError):
 
 
 class DataError(StadiaError):
-    """A file from outside is missing, truncated, or not what it claims to be."""
+    """A file from outside is missing, truncated, or of another content than its name or format promises."""
 
 
 class GeometryError(StadiaError):
-    """A camera, matrix or shape cannot be what it is used as."""
+    """A camera, matrix or shape is invalid for its use."""
 
 
 class CheckpointError(StadiaError):
-    """A checkpoint is of another recipe, of another model, or damaged."""
+    """A checkpoint belongs to another recipe or model, or is damaged."""
 
 
 class ProtocolError(StadiaError):
-    """Predictions cannot be scored by the protocol that was asked for."""
+    """Predictions cannot be scored by the requested protocol."""
 
 
 class RunError(StadiaError):
@@ -69,5 +79,5 @@ class NotFiniteError(RunError):
 
 
 def in_one_line(error: BaseException) -> str:
-    """What somebody else's code raised, as a message holds it: its kind and its words, the first 300 letters of them."""
+    """Return the type and the first 300 characters of an exception of another library, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

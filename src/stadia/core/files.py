@@ -1,4 +1,4 @@
-"""Nothing is half-written: a file appears whole under its name, or not at all."""
+"""Write files and folders atomically: each appears whole under its name, or not at all."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from stadia.core.errors import DataError, StadiaError
 
 
 def _explain(error: OSError, path: Path) -> None:
-    """Raise StadiaError where the disk is full or the folder cannot be written to; return for any other error."""
+    """Raise StadiaError where the disk is full or the folder is not writable; return for any other error."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise StadiaError(path, found="a full disk", expected="room for the file", fix="free some space") from error
+        raise StadiaError(
+            path, found="a full disk", expected="free space for the file", fix="free some space"
+        ) from error
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         found = (
             "a file where a folder should be"
@@ -36,7 +38,9 @@ def _explain(error: OSError, path: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise StadiaError where `folder` could not be made or written to: told before work is done for it. Makes nothing."""
+    """Raise StadiaError where `folder` cannot be created or written to, before any work is done for it. Creates
+    nothing.
+    """
     folder = Path(folder).expanduser()
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
@@ -49,9 +53,9 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on a clean exit it is synced and renamed to `path`, else it is removed.
+    """Yield a temporary path beside `path`; on a clean exit sync it and rename it to `path`, else remove it.
 
-    The temporary name keeps the suffix, so that writers which choose a format by suffix choose the right one.
+    The temporary name keeps the suffix, because some writers choose the format by it.
     Raises StadiaError where the disk is full or the folder cannot be written to.
     """
     path = Path(path)
@@ -76,10 +80,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`, renamed to `path` on a clean exit and removed on any other.
+    """Yield an empty folder beside `path`; rename it to `path` on a clean exit, else remove it.
 
-    Its name is fixed, so that what a killed process left half-written is removed by the next one. `path` must not exist
-    yet. Raises StadiaError where the disk is full or the folder cannot be written to.
+    Its name is fixed, so that the next process removes what a killed one left half-written. `path` must not exist yet.
+    Raises StadiaError where the disk is full or the folder cannot be written to.
     """
     path = Path(path)
     temporary = path.parent / f".{path.name}.partial"
@@ -97,23 +101,23 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
+    """Write UTF-8 text atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON (indented, keys in the order given; NaN is refused), whole or not at all."""
+    """Write JSON atomically: indented, keys in the given order, NaN refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
-    """Read a JSON file from outside: its size is checked first. Raises DataError naming the file."""
+    """Read a JSON file from outside; its size is checked first. Raises DataError naming the file."""
     path = Path(path)
     try:
         size = path.stat().st_size
         if size > max_bytes:
-            raise DataError(path, found=f"{size} bytes", expected=f"at most {max_bytes}", fix="is this the right file?")
+            raise DataError(path, found=f"{size} bytes", expected=f"at most {max_bytes}", fix="pass another file")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(path, found="no such file", expected="a JSON file", fix="check the path") from error
@@ -122,7 +126,9 @@ def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """`folder / name`, refused where it would leave the folder (names from outside are hostile)."""
+    """Return `folder / name`. Raises DataError where it would leave the folder, because names from outside may be
+    hostile.
+    """
     path = (Path(folder) / name).resolve()
     if not path.is_relative_to(Path(folder).resolve()):
         raise DataError(

@@ -1,4 +1,4 @@
-"""What every dataset, of ours or the user's, is: recordings of one rig, frame after frame."""
+"""The protocol of every data set, built in or the user's: recordings of one rig, frame after frame."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEFT, RIGHT = "left", "right"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoadMasks:
-    """What the pixels of an image show.
+    """Semantic and instance masks of an image.
 
     semantic: (H, W) uint8 class numbers, named by `MaskReader.classes`.
     instance: (H, W) uint16, the object's number in this image, 0 = none.
@@ -29,7 +29,7 @@ class RoadMasks:
 
 
 class MaskReader(Protocol):
-    """Masks of a recording's images, by the name of the image's file without its ending.
+    """Reader of the masks of a recording's images, by the image file's name without its suffix.
 
     classes: the names of the class numbers.
     """
@@ -38,19 +38,19 @@ class MaskReader(Protocol):
     def classes(self) -> Mapping[int, str]: ...
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """At this size; None where the image has none. Raises DataError where they are damaged, or of an image of
+        """Return the masks at this size, or None where there are none. Raises DataError where they are damaged or of
         another shape.
         """
         ...
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
-        """Of objects whose height is known one by one: mean and spread in metres, by the object's number; empty where
-        none is.
+        """Return mean and standard deviation in metres of objects with individual heights, by object number; may be
+        empty.
         """
         ...
 
     def fingerprint(self, side: str) -> str:
-        """Identifies the masks' content."""
+        """Return a hash of the masks' content."""
         ...
 
 
@@ -60,8 +60,9 @@ class Recording(ABC):
     name: unique among the recordings of a training and stable between runs ("kitti_odometry/06").
     sides: ("left",) for mono, ("left", "right") for a rectified pair.
     T_right_left: (4, 4) float64, metres: points of the left camera to the right one; t_x = -baseline. None for mono.
-    mount: how the camera was mounted, as far as the data tell: cameras of one mount are equally high above the road.
-    mask_reader: masks of road and objects; None where there are none. May be set: masks are often made later.
+    mount: identifies how the camera was mounted; cameras of one mount are equally high above the road.
+    mask_reader: masks of road and objects; None where there are none. May be set later, since masks are often made
+        later.
     """
 
     name: str
@@ -75,56 +76,56 @@ class Recording(ABC):
 
     @property
     def session(self) -> str:
-        """What was filmed in one go: recordings of one session show the same places, whichever dataset has cut them out
-        of it.
+        """Return what was filmed in one go: recordings of one session show the same places, whatever data set they are
+        in.
         """
         return self.name
 
     @abstractmethod
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB. Raises DataError naming the file where it is missing or truncated."""
+        """Return (H, W, 3) RGB. Raises DataError naming the file where it is missing or truncated."""
 
     @abstractmethod
     def camera(self, index: int, side: str = LEFT) -> Camera:
-        """K (3, 3) float64 in pixels of `image(index, side)`, with that image's size."""
+        """Return the camera, K (3, 3) float64 in pixels of `image(index, side)`, with that image's size."""
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
-        """(3, 3) alone; a reader of files gives it where no torch is."""
+        """Return (3, 3) alone; a reader of files provides it without torch."""
         K: NDArray[np.float64] = self.camera(index, side).K.numpy()
         return K
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """(H, W) z in metres, 0 = none; None where this frame has no ground truth."""
+        """Return (H, W) z in metres, 0 = none; None where this frame has no ground truth."""
         return None
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
-        """(4, 4) camera-to-world in metres; None where unknown."""
+        """Return (4, 4) camera-to-world in metres; None where unknown."""
         return None
 
     def timestamp_s(self, index: int) -> float | None:
-        """Seconds since any fixed moment; None where unknown."""
+        """Return seconds since any fixed moment; None where unknown."""
         return None
 
     def number(self, index: int) -> int:
-        """The source's own number of a frame: the index, where none were left out before it."""
+        """Return the source's own number of a frame: the index, unless frames before it were left out."""
         return index
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
-        """The image's file, for messages and fingerprints; None for frames of a video."""
+        """Return the image's file, for messages and fingerprints; None for frames of a video."""
         return None
 
     def stem(self, index: int, side: str = LEFT) -> str:
-        """The name of the image's file without its ending; of a video its frame's number, with six digits."""
+        """Return the image file's name without its suffix; for a video the frame's number with six digits."""
         file = self.file(index, side)
         return f"{self.number(index):06d}" if file is None else file.stem
 
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
-        """Road and objects of an image, at its size; None where it has none. Raises DataError as `MaskReader.read`."""
+        """Return road and objects of an image at its size, or None. Raises DataError as `MaskReader.read`."""
         if self.mask_reader is None:
             return None
         camera = self.camera(index, side)
         return self.mask_reader.read(self.stem(index, side), side, height=camera.height, width=camera.width)
 
     def fingerprint(self) -> str:
-        """Identifies the content: changes when the images or the camera do, not when the folder moves."""
+        """Return a hash of the content: it changes with the images or the camera, not with the folder."""
         return self.name

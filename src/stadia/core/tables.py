@@ -1,7 +1,7 @@
-"""Tables of parts: a name that a config may use, and where the part lives.
+"""Tables of parts: a name that a configuration may use, and the module that defines the part.
 
-A table holds `"module:attribute"` strings, so that names can be validated and listed before anything heavy is imported.
-Adding a part is one file and one line in its table.
+A table holds `"module:attribute"` strings, so that names are validated and listed before anything heavy is imported.
+Adding a part takes one file and one line in its table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from stadia.core.errors import ConfigError
 
 
 def nearest(name: str, valid: Mapping[str, object] | list[str]) -> str | None:
-    """The valid name closest to a misspelt one, or None where nothing is close."""
+    """Return the valid name closest to a misspelt one, or None where nothing is close."""
     found = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
     return found[0] if found else None
 
@@ -24,9 +24,9 @@ class Table(Mapping[str, str]):
     """A read-only table from a part's name to `"module:attribute"`.
 
     Args:
-        kind: what the parts are, in the singular, for error messages ("loss", "dataset").
+        kind: the singular name of the parts for error messages ("loss", "dataset").
         parts: name to `"package.module:attribute"`.
-        refused: names that stand for a known mistake, and why there is no such part.
+        refused: names of known mistakes, and why there is no such part.
     """
 
     def __init__(self, kind: str, parts: Mapping[str, str], refused: Mapping[str, str] | None = None) -> None:
@@ -48,14 +48,10 @@ class Table(Mapping[str, str]):
         return len(self._parts)
 
     def check(self, name: str) -> str:
-        """The name itself, or a ConfigError that tells the nearest valid one. Imports nothing."""
-        if name in self._refused:
-            raise ConfigError(
-                self.kind, found=f"'{name}'", expected=f"one of {', '.join(self._parts)}", fix=self._refused[name]
-            )
-        if name not in self._parts:
+        """Return the name itself. Raises ConfigError with the nearest valid one. Imports nothing."""
+        if name in self._refused or name not in self._parts:
             near = nearest(name, self._parts)
-            fix = f"did you mean '{near}'?" if near else "see `stadia parts`"
+            fix = self._refused.get(name) or (f"did you mean '{near}'?" if near else "see `stadia parts`")
             raise ConfigError(self.kind, found=f"'{name}'", expected=f"one of {', '.join(self._parts)}", fix=fix)
         return name
 

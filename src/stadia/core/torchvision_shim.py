@@ -1,8 +1,8 @@
-"""Lets timm, lightning and torchmetrics load beside a torchvision whose compiled part cannot.
+"""Make timm, lightning and torchmetrics importable beside a torchvision whose compiled library does not load.
 
-A package index may pair a CPU build of torch with a CUDA build of torchvision. Its `_C` library then does not load, and
-`import torchvision` dies with "operator torchvision::nms does not exist", because it registers shape functions for two
-operators that nobody declared. Declaring their schemas is enough: nothing in stadia calls them.
+A package index may pair a CPU build of torch with a CUDA build of torchvision. Then `import torchvision` fails with
+"operator torchvision::nms does not exist", because it registers shape functions for two undeclared operators. Declaring
+their schemas is enough: nothing in stadia calls them.
 Import this module before the first import of timm, lightning or torchmetrics.
 """
 
@@ -18,7 +18,7 @@ _OPERATORS = ("nms", "qnms")
 
 
 def _load_compiled_part() -> bool:
-    """True where torchvision's own library can be loaded (loading it a second time, as torchvision does, is harmless)."""
+    """Return whether torchvision's own library can be loaded; a second load by torchvision is harmless."""
     spec = importlib.util.find_spec("torchvision")  # finds the folder; does not run torchvision
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for library in sorted(Path(folder).glob("_C*.so")) + sorted(Path(folder).glob("_C*.pyd")):
@@ -31,7 +31,7 @@ def _load_compiled_part() -> bool:
 
 
 def declare_missing_operators() -> list[str]:
-    """Declare the operators that torchvision expects and nobody declared; returns the names declared by this call."""
+    """Declare the operators that torchvision expects and nobody declared; return the names declared by this call."""
     if _load_compiled_part():
         return []
     missing = [name for name in _OPERATORS if not hasattr(torch.ops.torchvision, name)]

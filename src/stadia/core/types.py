@@ -1,8 +1,8 @@
-"""The types that cross rooms: Camera, Batch (inputs, targets, meta kept apart), Prediction, Predictor.
+"""Types that cross packages: Camera, Batch (inputs, targets and meta kept apart), Prediction, Predictor.
 
 Frames and units are in names. `T_b_a` takes points of frame a to frame b: p_b = T_b_a p_a.
-A sample is a Batch without its first axis. Of video it holds Inputs and Targets; another kind of data has two
-dataclasses of its own.
+A sample is a Batch without its first axis. Video uses Inputs and Targets; other kinds of data define their own two
+dataclasses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Claim(StrEnum):
-    """What a depth prediction claims to be; a protocol refuses a claim that it cannot score."""
+    """The scale of a depth prediction; a protocol refuses a scale that it cannot score."""
 
     METRES = "metres"
     UP_TO_SCALE = "up-to-scale"
@@ -30,13 +30,13 @@ class Claim(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A pinhole camera together with the size of the image it belongs to.
+    """A pinhole camera together with the size of its image.
 
     Args:
         K: (..., 3, 3) intrinsics in pixels; pixel centers at integer coordinates, the top-left center is (0, 0).
         height, width: of the image in pixels.
 
-    It only records. Every change of an image goes through `stadia.geometry.camera`, which changes both together.
+    `stadia.geometry.camera` changes an image and its camera together; this class only stores.
     Raises GeometryError where K cannot be an intrinsic matrix.
     """
 
@@ -65,27 +65,27 @@ class Camera:
 
     @property
     def fx(self) -> Tensor:
-        """(...) focal length along x, pixels."""
+        """Return the focal length (...) along x, pixels."""
         return self.K[..., 0, 0]
 
     @property
     def fy(self) -> Tensor:
-        """(...) focal length along y, pixels."""
+        """Return the focal length (...) along y, pixels."""
         return self.K[..., 1, 1]
 
     @property
     def cx(self) -> Tensor:
-        """(...) principal point, x, pixels."""
+        """Return the principal point's x (...), pixels."""
         return self.K[..., 0, 2]
 
     @property
     def cy(self) -> Tensor:
-        """(...) principal point, y, pixels."""
+        """Return the principal point's y (...), pixels."""
         return self.K[..., 1, 2]
 
 
 class Movable:
-    """Base of a dataclass: `.to(...)` over every tensor and camera in it."""
+    """Base of dataclasses of tensors: `.to(...)` moves every tensor and camera in it."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         moved = {f.name: v.to(*args, **kwargs) for f in fields(self) if hasattr(v := getattr(self, f.name), "to")}  # type: ignore[arg-type]
@@ -94,10 +94,10 @@ class Movable:
 
 @dataclass(frozen=True, slots=True)
 class Inputs(Movable):
-    """What a network may see of a frame of video and its sources.
+    """What a network may use of a video frame and its sources.
 
     image: (B, 3, H, W) the target image, RGB in [0, 1], color-augmented.
-    sources: (B, N, 3, H, W) the other images, with the same color draw.
+    sources: (B, N, 3, H, W) the other images, with the same color augmentation.
     camera: of the target, K (B, 3, 3).
     T_source_target_rig: (B, N, 4, 4) metres, from the calibration of a rig (stereo); NaN where the camera moved
         instead.
@@ -111,7 +111,7 @@ class Inputs(Movable):
 
 @dataclass(frozen=True, slots=True)
 class Targets(Movable):
-    """What a loss or a metric may see of a frame of video and its sources; a network may not.
+    """What only a loss or a metric may use of a video frame and its sources.
 
     image: (B, 3, H, W) the target image as recorded, RGB in [0, 1].
     sources: (B, N, 3, H, W) as recorded.
@@ -130,13 +130,13 @@ class Targets(Movable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoadTargets(Targets):
-    """Targets of road video, with what is road and what stands on it. M: the most objects in an image of the batch.
+    """Targets of road video with road and objects. M: the largest number of objects in an image of the batch.
 
     road: (B, 1, H, W) bool.
     objects: (B, 1, H, W) int16, 0 = none, n = the image's n-th object.
-    object_class: (B, M) int64, column n - 1 of the n-th object, -1 = there is none; numbers of
+    object_class: (B, M) int64, column n - 1 of the n-th object, -1 = none; numbers of
         `data.road_samples.RoadSamples.classes`.
-    object_height_m: (B, M) the mean of what is known of its height; NaN where nothing is.
+    object_height_m: (B, M) the mean of its height prior; NaN where there is none.
     camera_group: (B,) int64; cameras of one height above the road have one number.
     """
 
@@ -149,8 +149,7 @@ class RoadTargets(Targets):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayInputs(Inputs):
-    """A composed image, with what the camera saw before something was pasted onto it. `image` is the composed image,
-    without sources.
+    """A composed image without sources, and the image before an object was pasted onto it.
 
     background: (B, 3, H, W) the image without the pasted object, RGB in [0, 1].
     """
@@ -160,11 +159,10 @@ class OverlayInputs(Inputs):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayTargets(Targets):
-    """Depth and mask of a composed image. `depth_m`, 0 = none, is in metres only where the data set's label claims
-    metres.
+    """Depth and mask of a composed image. `depth_m` (0 = none) is in metres only where the data set's label is metric.
 
-    mask: (B, 1, H, W) bool, true where what was pasted covers at least half of the pixel and nothing nearer stands
-        before it.
+    mask: (B, 1, H, W) bool, true where the pasted object covers at least half of the pixel and nothing nearer occludes
+        it.
     """
 
     mask: Tensor
@@ -172,9 +170,9 @@ class OverlayTargets(Targets):
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """Where a sample came from; no two samples of a set have the same, so that validation counts each once.
+    """The origin of a sample; unique within a set, so that validation counts each sample once.
 
-    recording, index, side: the image.
+    recording, index, side: of the image.
     mirrored: a mirrored left image plays the right one.
     file: of the image, for messages.
     instance: which object of the image, where each is a sample of its own.
@@ -191,7 +189,7 @@ class Meta:
 
 
 def is_temporal(source_name: str) -> bool:
-    """True for "-1", "+1", ...: a neighbor in time; False for a source of the same instant ("stereo")."""
+    """Return True for "-1", "+1", ...: a neighbor in time; False for a source of the same instant ("stereo")."""
     return source_name.lstrip("+-").isdigit()
 
 
@@ -201,13 +199,12 @@ TargetsT = TypeVar("TargetsT", bound=Movable, default=Targets)
 
 @dataclass(frozen=True, slots=True)
 class Batch(Movable, Generic[InputsT, TargetsT]):
-    """inputs (for networks), targets (for losses and metrics), meta (one a sample), and what each source is.
+    """inputs (for networks), targets (for losses and metrics), meta (one per sample), and the names of the sources.
 
-    `Batch` alone is one of video. Data that have other things to see and to compare with (masks, boxes, poses of
-    objects)
-    say so in dataclasses of their own, derived from Movable: `Batch[ObjectInputs, ObjectTargets]`.
+    `Batch` alone holds video. Other data (masks, boxes, poses of objects) define their inputs and targets as
+    dataclasses derived from Movable: `Batch[ObjectInputs, ObjectTargets]`.
 
-    source_names: N names, "-1" and "+1" for neighbors in time, "stereo" for the partner of the same instant.
+    source_names: N names, "-1" and "+1" for neighbors in time, "stereo" for the other image of the same instant.
     """
 
     inputs: InputsT
@@ -222,14 +219,14 @@ class Batch(Movable, Generic[InputsT, TargetsT]):
 
 @dataclass(frozen=True, slots=True)
 class Prediction(Movable):
-    """What the depth-and-motion networks say of a batch.
+    """Outputs of the depth and pose networks for a batch; None for what a network does not predict.
 
-    inverse_depth: one map a scale, finest first, (B, 1, H / 2^s, W / 2^s), in 1/m where the recipe claims metres.
+    inverse_depth: one map per scale, finest first, (B, 1, H / 2^s, W / 2^s), in 1/m where the recipe is metric.
     T_source_target: (B, N, 4, 4): the rig's transform where it is known, else the pose network's.
-    inverse_depth_right: the same maps as the rig's other camera would see them, said from the target image alone; in
-        the pixels of the source "stereo". None where the network does not say them.
-    log_uncertainty: one map a scale, (B, 1, H / 2^s, W / 2^s): log Sigma of the photometric residual at the target's
-        pixels (D3VO, arXiv 2003.01060, eq. 7). None where the network does not say it.
+    inverse_depth_right: the same maps in the rig's other camera, predicted from the target image alone, in the pixels
+        of the source "stereo".
+    log_uncertainty: one map per scale, (B, 1, H / 2^s, W / 2^s): log Sigma of the photometric residual at the target's
+        pixels (D3VO, arXiv 2003.01060, eq. 7).
     brightness: (B, N, 2) gain a and offset b of each source: a * target + b is as bright as the source (eq. 3). None:
         (1, 0).
     """
@@ -255,11 +252,10 @@ class Prediction(Movable):
 
 @dataclass(frozen=True, slots=True)
 class ImageMaps(Movable):
-    """All that a network says of images at their size, (B, 1, H, W) each, as the finest maps of a Prediction; None
-    where it says none.
+    """All maps that a network predicts for images at their size, (B, 1, H, W) each, like the finest maps of a
+    Prediction.
 
-    T_right_left: (4, 4) of the rig that `inverse_depth_right` was taught by, in the unit of depth; None where that is
-        not known.
+    T_right_left: (4, 4) of the training rig of `inverse_depth_right`, in the unit of depth; None where unknown.
     """
 
     inverse_depth: Tensor
@@ -269,11 +265,12 @@ class ImageMaps(Movable):
 
 
 class Predictor(Protocol):
-    """What evaluation and `stadia predict` need of a trained recipe.
+    """Interface of a trained recipe for evaluation and `stadia predict`.
 
-    claim: what unit its inverse depth and translations have.
-    height, width: of the images that its networks see; `geometry.camera.resize` brings an image and its camera there.
-    crop: a row of `geometry.crops.IMAGE_CROPS`: what of an image they were trained on, cut out before it is resized.
+    claim: the scale of its inverse depth and translations.
+    height, width: of the images for its networks; `geometry.camera.resize` brings an image and its camera there.
+    crop: a row of `geometry.crops.IMAGE_CROPS`: the part of an image that networks were trained on, cut before
+        resizing.
     """
 
     claim: Claim
@@ -282,30 +279,27 @@ class Predictor(Protocol):
     crop: str
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """Inverse depth of images.
+        """Return inverse depth (B, 1, height, width) on the predictor's device: 1/m where `claim` is metres.
 
         Args:
             image: (B, 3, height, width) RGB in [0, 1].
             camera: of these images at this size (`geometry.camera.from_field_of_view`, `intrinsics`, `resize`).
-
-        Returns (B, 1, height, width): 1/m where `claim` is metres, else up to what the claim leaves open. On the
-            predictor's device.
         """
         ...
 
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        """(B, 3, height, width) RGB in [0, 1] twice, neighbors in time with their cameras, to (B, 4, 4), which takes
-        points of the first camera to the next, in the unit of depth; None where the recipe has no motion for them.
+        """Return (B, 4, 4), which takes points of the first camera to the next, in the unit of depth; None without
+        motion.
+
+        now, following: (B, 3, height, width) RGB in [0, 1], neighbors in time with their cameras.
         """
         ...
 
 
 @runtime_checkable
 class MapsPredictor(Predictor, Protocol):
-    """A Predictor whose network may say more of an image than its depth."""
+    """A Predictor whose network may predict more than depth."""
 
     def maps(self, image: Tensor, camera: Camera) -> ImageMaps:
-        """Of images as for `inverse_depth`, in one pass; inverse depth as there, the right view's as through the
-        training's rig.
-        """
+        """Return all maps of images as for `inverse_depth`, in one pass."""
         ...

@@ -1,8 +1,8 @@
-"""Opens dataset files and makes samples of them. Imports core and geometry."""
+"""Read dataset formats as recordings, and prepare samples of them."""
 
 from stadia.core.tables import Table
 
-# Asked in this order by `open_recordings(format="auto")`: the most particular layout first, any folder of images last.
+# `open_recordings(format="auto")` tries them in this order: the most specific layout first, any folder of images last.
 DATASETS = Table(
     "dataset",
     {

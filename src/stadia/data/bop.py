@@ -1,10 +1,9 @@
-"""BOP data sets in their official layout (Hodan et al., ECCV 2018; the layout: bop_toolkit,
-docs/bop_datasets_format.md).
+"""Read BOP datasets in their official layout (Hodan et al., ECCV 2018; bop_toolkit, docs/bop_datasets_format.md).
 
 DATASET/models_eval/{models_info.json, obj_000001.ply}, DATASET/SPLIT/000002/{scene_camera.json, scene_gt.json,
-scene_gt_info.json, rgb/000003.png, mask_visib/000003_000000.png}. Files are in millimetres; everything that leaves this
-module is in metres. Masks are those of mask_visib/, one of each instance by its place in scene_gt.json; without that
-folder they are drawn from meshes and poses, the nearest in front.
+scene_gt_info.json, rgb/000003.png, mask_visib/000003_000000.png}. Files are in millimetres; this module returns metres.
+Masks come from mask_visib/, one for each instance in the order of scene_gt.json. Without that folder they are rendered
+from meshes and poses.
 """
 
 from __future__ import annotations
@@ -18,11 +17,9 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field
 
-from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
-from stadia.core.files import read_json
 from stadia.core.types import Camera
 from stadia.data.images import IMAGE_SUFFIXES, read_numbers_png, read_rgb
 from stadia.data.object_labels import (
@@ -39,21 +36,21 @@ from stadia.data.object_labels import (
     instance_map,
 )
 from stadia.data.ply import read_ply
+from stadia.data.poses import FileEntry, parse_json
 from stadia.data.recordings import check_K
 from stadia.data.rendering.silhouettes import Silhouette, silhouette, visible_masks
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 
 CORNER = 0.5
-"""BOP counts pixels from the corner of the top-left one, we from its center: its principal points are half a pixel
-greater.
+"""Offset of principal points: BOP counts pixels from the corner of the top-left pixel, stadia from its center.
 
-The format's description does not say so. Of 285 boxes of Linemod-Occluded's scene_gt_info.json drawn so, 95 % start in
-the very column, and 99 % in the very row; with K as written, 47 and 45 % (experiments/bop_masks.py).
+The format's description does not state it. With this offset, 95 % of 285 boxes in Linemod-Occluded's scene_gt_info.json
+start in the exact column and 99 % in the exact row; with K as written, 47 % and 45 % (experiments/bop_masks.py).
 """
 _TO_CENTERS = np.array([[0, 0, CORNER], [0, 0, CORNER], [0, 0, 0]])
 
-_SMALLEST_MM = 5.0  # of a diameter: nothing so small is in a data set, and a chair in metres is smaller
-_AXIS_OFF = 0.02  # of the diameter: how far an axis of revolution may lie beside the center of a scanned mesh's box
+_SMALLEST_MM = 5.0  # of a diameter: no dataset has objects this small, and a chair in metres is below it
+_AXIS_OFF = 0.02  # of the diameter: tolerated distance of an axis of revolution from the box center of a scanned mesh
 
 _Three = tuple[float, float, float]
 _Nine = tuple[float, float, float, float, float, float, float, float, float]
@@ -61,37 +58,29 @@ _Sixteen = Annotated[list[float], Field(min_length=16, max_length=16)]
 _Positive = Annotated[float, Field(gt=0)]
 
 
-class _Entry(StrictModel):
-    """Of a file that may hold more keys than are read."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
-
-
-class _Continuous(_Entry):
+class _Continuous(FileEntry):
     axis: _Three
     offset: _Three = (0.0, 0.0, 0.0)
 
 
-class _ModelEntry(_Entry):
+class _ModelEntry(FileEntry):
     diameter: _Positive
     symmetries_discrete: tuple[_Sixteen, ...] = ()
     symmetries_continuous: tuple[_Continuous, ...] = ()
 
 
-class _PoseEntry(_Entry):
+class _PoseEntry(FileEntry):
     obj_id: int
     cam_R_m2c: _Nine
     cam_t_m2c: _Three
 
 
-class _CameraEntry(_Entry):
+class _BopCameraEntry(FileEntry):
     cam_K: _Nine
 
 
-class InstanceInfo(_Entry):
-    """What scene_gt_info.json says of an instance: x, y, width, height of boxes, of all that it covers and of what is
-    visible; pixels.
-    """
+class InstanceInfo(FileEntry):
+    """An instance in scene_gt_info.json: boxes x, y, width, height of the whole and the visible object, pixels."""
 
     bbox_obj: tuple[int, int, int, int]
     bbox_visib: tuple[int, int, int, int]
@@ -101,7 +90,7 @@ class InstanceInfo(_Entry):
     visib_fract: float
 
 
-class _TargetEntry(_Entry):
+class _TargetEntry(FileEntry):
     scene_id: int
     im_id: int
     obj_id: int
@@ -109,26 +98,14 @@ class _TargetEntry(_Entry):
 
 
 def _read(path: Path, kind: Any) -> Any:
-    """A JSON file as this type, or a DataError that names the file and the first key that is wrong."""
-    raw = read_json(path)
-    try:
-        return TypeAdapter(kind).validate_python(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(
-            path,
-            found=f"{where}: {first['msg']}",
-            expected="BOP's layout (bop_datasets_format.md)",
-            fix="copy the file again",
-        ) from error
+    return parse_json(path, kind, expected="BOP's layout (bop_datasets_format.md)", fix="copy the file again")
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One object, its mesh in its own frame as `ObjectLabel` has it: metres, centered, an axis of revolution along y.
+    """One object with its mesh in the frame of `ObjectLabel`: metres, centered, axis of revolution along y.
 
-    file: of its mesh, beside models_info.json.
+    file: its mesh, beside models_info.json.
     T_object_model: (4, 4), from the frame of BOP's mesh and poses, in metres.
     """
 
@@ -147,17 +124,13 @@ class Model:
 
 
 def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
-    """(3, 3) R_object_model that brings an axis of revolution to y by the shortest way; the identity without one."""
+    """Return (3, 3) R_object_model, the smallest rotation of an axis of revolution to y; else the identity."""
     axes = [np.array(one.axis) / max(float(np.linalg.norm(one.axis)), 1e-12) for one in entry.symmetries_continuous]
     if not axes:
         return np.eye(3)
     if any(abs(abs(axis @ axes[0]) - 1) > 1e-6 for axis in axes):
-        raise DataError(
-            what,
-            found="two axes of revolution",
-            expected="at most one",
-            fix="leave out this object: a ball has no pose",
-        )
+        found = "two axes of revolution"
+        raise DataError(what, found=found, expected="at most one", fix="leave out this object: a ball has no pose")
     axis, y = axes[0], np.array([0.0, 1.0, 0.0])
     v, c = np.cross(axis, y), float(axis @ y)
     if c < -1 + 1e-9:
@@ -167,7 +140,7 @@ def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
 
 
 def _check_axis(what: str, entry: _ModelEntry, center_mm: Points) -> None:
-    """Raises DataError where an axis of revolution misses the box's center (3,), about which a label turns."""
+    """Raise DataError where an axis of revolution misses the box center (3,), which labels rotate about."""
     for one in entry.symmetries_continuous:
         axis = np.array(one.axis) / max(float(np.linalg.norm(one.axis)), 1e-12)
         off_mm = float(np.linalg.norm(np.cross(center_mm - one.offset, axis)))
@@ -184,9 +157,7 @@ def _check_axis(what: str, entry: _ModelEntry, center_mm: Points) -> None:
 
 
 def _symmetry(what: str, entry: _ModelEntry, R_object_model: Points) -> SymmetryLabel:
-    """Turns in the object's frame. What a symmetry shifts beside turning, a millimetre or less about the box's center,
-    is left out.
-    """
+    """Return rotations in the object's frame. The translation of a symmetry, at most about a millimetre, is dropped."""
     turns: list[Quaternion] = []
     for values in entry.symmetries_discrete:
         R = (
@@ -207,23 +178,18 @@ def _symmetry(what: str, entry: _ModelEntry, R_object_model: Points) -> Symmetry
 
 
 def read_model(folder: Path, obj_id: int) -> Model:
-    """An object of a folder models_eval. Raises DataError, also where its mesh has not the size that models_info.json
-    says.
-    """
+    """Read an object of models_eval. Raises DataError, also where the mesh size contradicts models_info.json."""
     infos: dict[int, _ModelEntry] = _read(folder / "models_info.json", dict[int, _ModelEntry])
     if obj_id not in infos:
-        raise DataError(
-            folder / "models_info.json",
-            found=f"no object {obj_id}",
-            expected="each object of scene_gt.json",
-            fix="copy it again",
-        )
+        found = f"no object {obj_id}"
+        expected = "each object of scene_gt.json"
+        raise DataError(folder / "models_info.json", found=found, expected=expected, fix="copy it again")
     path, entry = folder / f"obj_{obj_id:06d}.ply", infos[obj_id]
     what = f"{folder / 'models_info.json'}: {obj_id}"
     if entry.diameter < _SMALLEST_MM:
         raise DataError(
             f"{what}.diameter",
-            found=f"{entry.diameter:.4g}, in metres it seems",
+            found=f"{entry.diameter:.4g}, probably in metres",
             expected="millimetres",
             fix=(
                 "multiply all lengths of models_info.json by 1000, and the vertices of the meshes if they are in"
@@ -238,7 +204,7 @@ def read_model(folder: Path, obj_id: int) -> Model:
         metres = 0.9 * entry.diameter <= 1000 * diagonal <= 1.8 * entry.diameter
         raise DataError(
             path,
-            found=f"a box of diagonal {diagonal:.4g}" + (", in metres it seems" if metres else ""),
+            found=f"a box of diagonal {diagonal:.4g}" + (", probably in metres" if metres else ""),
             expected=f"millimetres, as the diameter {entry.diameter:.4g} of models_info.json",
             fix="multiply its vertices by 1000" if metres else "use mesh and models_info.json of one data set",
         )
@@ -268,7 +234,7 @@ Targets = dict[tuple[int, int], dict[int, int]]
 
 
 def read_targets(dataset: Path) -> Targets:
-    """TARGETS: of each (scene, image), how many instances of which object are asked for."""
+    """Return the number of requested instances by object, for each (scene, image) of TARGETS."""
     targets: Targets = {}
     for one in _read(dataset / TARGETS, list[_TargetEntry]):
         targets.setdefault((one.scene_id, one.im_id), {})[one.obj_id] = one.inst_count
@@ -276,7 +242,7 @@ def read_targets(dataset: Path) -> Targets:
 
 
 def read_info(dataset: Path, split: str, scene_id: int) -> dict[int, list[InstanceInfo]]:
-    """scene_gt_info.json of a scene: a list an image, in the order of its poses."""
+    """Return scene_gt_info.json of a scene: one list for each image, in the order of its poses."""
     info: dict[int, list[InstanceInfo]] = _read(
         dataset / split / f"{scene_id:06d}" / "scene_gt_info.json", dict[int, list[InstanceInfo]]
     )
@@ -285,36 +251,29 @@ def read_info(dataset: Path, split: str, scene_id: int) -> dict[int, list[Instan
 
 def _images(scene: Path) -> list[_Image]:
     poses = _read(scene / "scene_gt.json", dict[int, list[_PoseEntry]])
-    cameras = _read(scene / "scene_camera.json", dict[int, _CameraEntry])
+    cameras = _read(scene / "scene_camera.json", dict[int, _BopCameraEntry])
     folder = next((scene / name for name in ("rgb", "gray") if (scene / name).is_dir()), scene / "rgb")
     files = {path.stem: path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES}
     found = []
     for im_id in sorted(poses):
         if im_id not in cameras:
-            raise DataError(
-                scene / "scene_camera.json",
-                found=f"no image {im_id}",
-                expected="each of scene_gt.json",
-                fix="copy it again",
-            )
+            expected = "each of scene_gt.json"
+            fix = "copy it again"
+            raise DataError(scene / "scene_camera.json", found=f"no image {im_id}", expected=expected, fix=fix)
         if f"{im_id:06d}" not in files:
             missing = folder / f"{im_id:06d}.png"
-            raise DataError(
-                missing,
-                found="no such file",
-                expected="each image of scene_gt.json",
-                fix="copy it, or remove its entry",
-            )
+            expected = "each image of scene_gt.json"
+            raise DataError(missing, found="no such file", expected=expected, fix="copy it, or remove its entry")
         K = check_K(f"{scene / 'scene_camera.json'}: image {im_id}", np.reshape(cameras[im_id].cam_K, (3, 3)))
         found.append(_Image(int(scene.name), im_id, files[f"{im_id:06d}"], K - _TO_CENTERS, tuple(poses[im_id])))
     return found
 
 
 def _read_masks(files: list[Path], camera: Camera, drawn: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(N, H, W) of mask_visib/: what is not 0 is visible. Raises DataError naming the file that is missing or of
-    another size.
+    """Return (N, H, W) masks of mask_visib/, where nonzero is visible. Raises DataError for a missing file or a wrong
+    size.
 
-    They were made within a tolerance of measured depth, so a pixel may be in two: it belongs to the one that is drawn
+    The masks were made with a depth tolerance, so two may share a pixel. It belongs to the object that is rendered
     there.
     """
     masks = np.zeros((len(files), camera.height, camera.width), bool)
@@ -331,10 +290,10 @@ def _read_masks(files: list[Path], camera: Camera, drawn: NDArray[np.bool_]) -> 
 
 
 class BopImages(ObjectImages):
-    """Objects of a BOP data set: the annotated images of a split.
+    """Annotated images of one split of a BOP dataset.
 
-    models: by BOP's number.  ids: (scene, image) of each image.  targets: what the benchmark asks for; None where it
-        says nothing.
+    models: by BOP's object number.  ids: (scene, image) of each image.  targets: requested by the benchmark; None
+        without a list.
     """
 
     def __init__(
@@ -347,9 +306,7 @@ class BopImages(ObjectImages):
 
     @classmethod
     def open(cls, dataset: Path, split: str = "test", only: Collection[tuple[int, int]] | None = None) -> BopImages:
-        """Open DATASET/SPLIT; `only` some (scene, image), such as those of `read_targets`. Raises DataError naming what
-        is wrong.
-        """
+        """Open DATASET/SPLIT, all of it or `only` some (scene, image). Raises DataError that names the wrong file."""
         dataset = Path(dataset).expanduser()
         scenes = sorted(path for path in (dataset / split).glob("[0-9]*") if path.is_dir())
         if not scenes:
@@ -384,7 +341,7 @@ class BopImages(ObjectImages):
         ]
 
     def _mask_files(self, index: int) -> list[Path]:
-        """One of each instance, in order; none where the scene has no mask_visib/."""
+        """Return one mask file for each instance, in order; none where the scene has no mask_visib/."""
         one = self._all[index]
         folder = one.file.parent.parent / "mask_visib"
         return (
@@ -394,7 +351,7 @@ class BopImages(ObjectImages):
         )
 
     def part(self, indices: Collection[int]) -> BopImages:
-        """Some of the images, with the same objects and classes."""
+        """Return some of the images, with the same objects and classes."""
         return BopImages(self.name, self.models, [self._all[index] for index in indices], self.targets)
 
     def __len__(self) -> int:
@@ -410,13 +367,13 @@ class BopImages(ObjectImages):
         return read_rgb(self.file(index))
 
     def camera(self, index: int) -> Camera:
-        if index not in self._sizes:  # written nowhere but in the image
+        if index not in self._sizes:  # the size is only in the image file
             height, width = self.image(index).shape[:2]
             self._sizes[index] = (height, width)
         return Camera(torch.from_numpy(self._all[index].K), *self._sizes[index])
 
     def poses(self, index: int) -> list[tuple[Model, Points]]:
-        """Each object of an image with its T_camera_object, as annotated, whether visible or not."""
+        """Return each annotated object of an image with its T_camera_object, visible or not."""
         one = self._all[index]
         found = []
         for number, pose in enumerate(one.poses):
@@ -432,10 +389,8 @@ class BopImages(ObjectImages):
             found.append((model, T))
         return found
 
-    def asked(self, index: int) -> dict[int, int]:
-        """How many instances of which object the benchmark asks for in an image; where it says nothing, those that a
-        pixel shows.
-        """
+    def requested_counts(self, index: int) -> dict[int, int]:
+        """Return the instances by object that the benchmark requests; without a list, those with a visible pixel."""
         poses = self._all[index].poses
         if self.targets is None:
             return dict(
@@ -443,16 +398,16 @@ class BopImages(ObjectImages):
                     pose.obj_id for pose, one in zip(poses, self.labels(index).objects, strict=True) if one.visible_px
                 )
             )
-        asked = self.targets.get(self.ids[index], {})
-        if absent := asked.keys() - {pose.obj_id for pose in poses}:
+        requested = self.targets.get(self.ids[index], {})
+        if absent := requested.keys() - {pose.obj_id for pose in poses}:
             what = f"{TARGETS}: scene, image {self.ids[index]}"
             raise DataError(
                 what, found=f"object {min(absent)}", expected="those of scene_gt.json", fix="copy both again"
             )
-        return asked
+        return requested
 
     def silhouettes(self, index: int) -> list[Silhouette]:
-        """What each object of an image covers."""
+        """Return the pixels that each object of an image covers."""
         camera = self.camera(index)
         K = camera.K.numpy()
         return [
@@ -461,9 +416,7 @@ class BopImages(ObjectImages):
         ]
 
     def labels(self, index: int) -> ObjectLabels:
-        """Masks of mask_visib/, else drawn: with what is annotated before each other; what is not annotated hides
-        nothing.
-        """
+        """Return labels with masks of mask_visib/, or rendered ones. Objects without annotation occlude nothing."""
         camera, shapes = self.camera(index), self.silhouettes(index)
         files = self._mask_files(index)
         drawn = visible_masks(shapes, camera.height, camera.width)

@@ -1,5 +1,6 @@
-"""Estimated poses in BOP's csv: scene_id,im_id,obj_id,score,R,t,time; R row by row, t in millimetres, of BOP's own mesh
-frames.
+"""Read and write estimated poses in BOP's csv: scene_id,im_id,obj_id,score,R,t,time.
+
+R is row by row, t in millimetres, both in the frame of BOP's meshes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _MAX_BYTES = 256 << 20
 class BopResult:
     """One estimated object.
 
-    T_camera_model: (4, 4) metres, of the mesh in BOP's own frame.  score: the greater the surer.
+    T_camera_model: (4, 4) metres, of the mesh in BOP's frame.  score: higher is more certain.
     time_s: for the whole image, the same in each of its rows; -1 where it was not measured.
     """
 
@@ -37,7 +38,7 @@ class BopResult:
 
 
 def ground_truth(images: BopImages, at_least_visible_px: int = 1) -> list[BopResult]:
-    """The annotated poses as if they had been estimated; of objects that enough pixels show."""
+    """Return the annotated poses as results, for objects with enough visible pixels."""
     found = []
     for index, (scene_id, im_id) in enumerate(images.ids):
         for (model, T), one in zip(images.poses(index), images.labels(index).objects, strict=True):
@@ -47,20 +48,19 @@ def ground_truth(images: BopImages, at_least_visible_px: int = 1) -> list[BopRes
 
 
 def boxes_of(results: Iterable[BopResult], images: BopImages, what: object = "results") -> list[list[EstimatedBox]]:
-    """What results say of each of the images: boxes of the size of BOP's meshes.
+    """Return the estimated boxes of each image, with the sizes of BOP's meshes.
 
-    Raises DataError, that names `what` (their file) and lists the numbers, for images or objects that are none of
-    these.
+    Raises DataError that names `what` (their file) and the numbers of unknown images or objects.
     """
     results = list(results)
-    found: dict[tuple[int, int], list[EstimatedBox]] = {picture: [] for picture in images.ids}
+    found: dict[tuple[int, int], list[EstimatedBox]] = {ids: [] for ids in images.ids}
     scenes = sorted({scene for scene, _ in found})
-    _only_known(what, "scene", {one.scene_id for one in results}, scenes, f"those of {images.name}")
+    _check_known(what, "scene", {one.scene_id for one in results}, scenes, f"those of {images.name}")
     for scene in scenes:
         there = [image for of, image in found if of == scene]
-        said = {one.im_id for one in results if one.scene_id == scene}
-        _only_known(what, f"scene {scene}, image", said, there, f"the annotated ones of {images.name}")
-    _only_known(what, "object", {one.obj_id for one in results}, sorted(images.models), "the data set's own obj_id")
+        image_ids = {one.im_id for one in results if one.scene_id == scene}
+        _check_known(what, f"scene {scene}, image", image_ids, there, f"the annotated ones of {images.name}")
+    _check_known(what, "object", {one.obj_id for one in results}, sorted(images.models), "the data set's own obj_id")
     for one in results:
         model = images.models[one.obj_id]
         T = one.T_camera_model @ np.linalg.inv(model.T_object_model)
@@ -69,19 +69,19 @@ def boxes_of(results: Iterable[BopResult], images: BopImages, what: object = "re
     return list(found.values())
 
 
-def _only_known(what: object, of: str, said: set[int], known: Sequence[int], meaning: str) -> None:
-    """Raises DataError where numbers are said that are not known."""
-    if unknown := sorted(said.difference(known)):
+def _check_known(what: object, of: str, numbers: set[int], known: Sequence[int], meaning: str) -> None:
+    """Raise DataError where results name numbers that the dataset does not have."""
+    if unknown := sorted(numbers.difference(known)):
         fix = (
             "write the data set's numbers"
             if of == "object"
-            else "name the split that they are of, or leave these rows out"
+            else "pass the split of these results, or leave these rows out"
         )
         raise DataError(what, found=f"{of} {listed(unknown)}", expected=f"{meaning}: {listed(known)}", fix=fix)
 
 
 def listed(numbers: Sequence[int], most: int = 12) -> str:
-    """The first ones, and how many more."""
+    """Format the first numbers, and how many more there are."""
     more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
     return ", ".join(str(number) for number in numbers[:most]) + more
 
@@ -91,7 +91,7 @@ def _numbers(values: Points) -> str:
 
 
 def write_results(path: Path, results: Iterable[BopResult]) -> None:
-    """Write the csv, whole or not at all. Raises DataError for what `read_results` would refuse."""
+    """Write the csv atomically. Raises DataError for values that `read_results` would refuse."""
     every = list(results)
     _check_times(path, every)
     rows = [HEADER]
@@ -118,12 +118,8 @@ def _check_times(path: Path, results: Iterable[BopResult]) -> None:
 
 def _check_score(what: str, score: float) -> float:
     if not math.isfinite(score):
-        raise DataError(
-            what,
-            found=f"score {score}",
-            expected="a finite number, the greater the surer",
-            fix="correct it, or leave it out",
-        )
+        expected = "a finite number, higher is more certain"
+        raise DataError(what, found=f"score {score}", expected=expected, fix="correct it, or leave it out")
     return score
 
 
@@ -152,23 +148,15 @@ def _result(what: str, line: str) -> BopResult:
 
 
 def read_results(path: Path) -> list[BopResult]:
-    """Read a csv of estimates, one at least. Raises DataError naming the line."""
+    """Read a csv with at least one estimate. Raises DataError that names the line."""
     path = Path(path)
     if path.is_dir():
-        raise DataError(
-            path,
-            found="a folder",
-            expected="a csv of estimates, a file",
-            fix=f"name the file in it, such as {path / 'bop.csv'}",
-        )
+        fix = f"name the file in it, such as {path / 'bop.csv'}"
+        raise DataError(path, found="a folder", expected="a csv of estimates, a file", fix=fix)
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise DataError(
-                path,
-                found=f"{path.stat().st_size} bytes",
-                expected=f"at most {_MAX_BYTES}",
-                fix="is this the right file?",
-            )
+            fix = "check that this is the right file"
+            raise DataError(path, found=f"{path.stat().st_size} bytes", expected=f"at most {_MAX_BYTES}", fix=fix)
         lines = path.read_text(encoding="utf-8").splitlines()
     except (FileNotFoundError, UnicodeDecodeError) as error:
         found = "no such file" if isinstance(error, FileNotFoundError) else "not text"
@@ -181,8 +169,6 @@ def read_results(path: Path) -> list[BopResult]:
     ]
     if not results:
         found = "no estimate, the header alone" if start else f"no estimate, {path.stat().st_size} bytes"
-        raise DataError(
-            path, found=found, expected=f"{HEADER}, a row for each object found", fix="let the program write it again"
-        )
+        raise DataError(path, found=found, expected=f"{HEADER}, a row for each object found", fix="write it again")
     _check_times(path, results)
     return results

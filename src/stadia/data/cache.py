@@ -1,9 +1,7 @@
-"""Images decoded and resized once, then read through a memory map: a file of raw planar uint8 for each recording's
-side.
+"""Store images decoded and resized once, and read them through a memory map: raw planar uint8, one file for each side.
 
-A store's name holds a hash of the recording's content, the side, the size and `VERSION`, so a store never needs
-invalidating: what changed gets another name. It appears whole or not at all, and processes that want the same store
-wait for the first.
+A store's name holds a hash of the recording's content, the side, the size and `VERSION`. So a store is never stale:
+changed content has another name. A store is written atomically, and other processes wait for the first writer.
 """
 
 from __future__ import annotations
@@ -32,20 +30,20 @@ from stadia.data.recordings import CalibratedRecording
 
 VERSION = 1
 Progress = Callable[[str, int, int | None], None]
-"""Called with what is being done, how many frames are done, and of how many (None: unknown)."""
+"""Called with the current activity, the number of finished frames, and their total (None: unknown)."""
 
-_CHUNK = 32  # images decoded at a time: bounds the memory, whatever the recording's length
+_CHUNK = 32  # images decoded at a time: bounds the memory for recordings of any length
 
 
 def cache_folder(config: CacheConfig) -> Path:
-    """The configured folder, else $STADIA_CACHE, else the user's cache folder."""
+    """Return the configured folder, else $STADIA_CACHE, else the user's cache folder."""
     return Path(config.folder or os.environ.get("STADIA_CACHE") or platformdirs.user_cache_dir("stadia")).expanduser()
 
 
 class FrameStore:
-    """(N, 3, H, W) uint8 RGB in one file. Cheap to pickle: every process maps the file for itself.
+    """Frames (N, 3, H, W) uint8 RGB in one file. Cheap to pickle: every process maps the file itself.
 
-    Raises DataError where the file has not the size that it should have.
+    Raises DataError where the file size is not a multiple of the frame size.
     """
 
     def __init__(self, path: Path, height: int, width: int) -> None:
@@ -64,21 +62,21 @@ class FrameStore:
         return self.__dict__ | {"_map": None}
 
     def planar(self, index: int) -> NDArray[np.uint8]:
-        """(3, H, W), a read-only view of the file."""
+        """Return (3, H, W), a read-only view of the file."""
         if self._map is None:
             self._map = np.memmap(self.path, np.uint8, "r", shape=(self._frames, 3, self.height, self.width))
         return self._map[index]
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """(H, W, 3), a copy."""
+        """Return (H, W, 3), a copy."""
         return np.ascontiguousarray(self.planar(index).transpose(1, 2, 0))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StoredRecording(CalibratedRecording):
-    """A recording of one side whose frames are in a store and nowhere else.
+    """A one-sided recording whose frames are only in a store.
 
-    content: identifies what the frames were decoded from.
+    content: identifies the source that the frames were decoded from.
     """
 
     store: FrameStore
@@ -88,23 +86,23 @@ class StoredRecording(CalibratedRecording):
         return len(self.store)
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB from the store."""
+        """Return (H, W, 3) RGB from the store."""
         return self.store.image(index)
 
     def fingerprint(self) -> str:
-        """Of what the frames were decoded from, of which they are, and of the camera."""
+        """Return a hash of the source, of the chosen frames and of the camera."""
         digest = hashlib.blake2b(f"{self.content} {self.store.path.stem} {self.numbers}".encode(), digest_size=16)
         digest.update(self.intrinsics[LEFT].K.tobytes())
         return digest.hexdigest()
 
 
-def planar_bytes(picture: NDArray[np.uint8]) -> bytes:
-    """(H, W, 3) as a store holds it."""
-    return np.ascontiguousarray(picture.transpose(2, 0, 1)).tobytes()
+def planar_bytes(image: NDArray[np.uint8]) -> bytes:
+    """Convert (H, W, 3) to the bytes of a store."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes()
 
 
-def _resized_frames(recording: Recording, side: str, height: int, width: int) -> Iterator[bytes]:
-    """Every frame in order; OpenCV decodes outside Python's lock, so threads use all cores."""
+def _resize_frames(recording: Recording, side: str, height: int, width: int) -> Iterator[bytes]:
+    """Yield every frame in order. OpenCV decodes outside Python's lock, so threads use all cores."""
 
     def load(index: int) -> bytes:
         return planar_bytes(resized_frame(recording, index, side, height, width))
@@ -115,10 +113,9 @@ def _resized_frames(recording: Recording, side: str, height: int, width: int) ->
 
 
 def write_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> None:
-    """Write a store frame by frame, whole or not at all (written, not mapped: a full disk is then an error, not a
-    crash).
+    """Write a store frame by frame, atomically. It is not mapped, so a full disk raises an error instead of a crash.
 
-    Raises StadiaError before the first frame is asked for where the disk cannot hold `most_bytes`.
+    Raises StadiaError before the first frame is read where the disk cannot hold `most_bytes`.
     """
     check_room(path.parent, most_bytes)
     with replacing(path) as temporary, temporary.open("wb") as stream:
@@ -127,38 +124,33 @@ def write_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> None:
 
 
 def exclusively(path: Path) -> FileLock:
-    """A lock beside the file, released by the system should its holder die. What a dead holder left half-written is
-    removed.
-    """
+    """Return a lock beside the file. The system releases it if its holder dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_suffix(".lock"))
 
 
 def remove_leftovers(path: Path) -> None:
-    """Temporary files of a process that was killed while it wrote `path`; call it while holding the lock."""
+    """Remove temporary files of a process that was killed while it wrote `path`. The caller holds the lock."""
     for leftover in path.parent.glob(f".{path.stem}-*{path.suffix}"):
         leftover.unlink(missing_ok=True)
 
 
 def store_name(name: str, *key: object) -> str:
-    """A readable and unique file stem: the recording's name, then a hash of the key."""
+    """Return a readable and unique file stem: the recording's name, then a hash of the key."""
     digest = hashlib.blake2b("|".join(map(str, (VERSION, *key))).encode(), digest_size=10).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9]+', '-', name)[-60:].strip('-')}-{digest}"
 
 
 def check_room(folder: Path, needed_bytes: int) -> None:
-    """Raise StadiaError where the disk cannot hold what will be written."""
+    """Raise StadiaError where the disk has less free space than needed."""
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
-        raise StadiaError(
-            folder,
-            found=f"{_in_words(free)} free",
-            expected=f"{_in_words(needed_bytes)} for the decoded images",
-            fix="free some, or set data.cache.folder to a larger disk",
-        )
+        expected = f"{_format_bytes(needed_bytes)} for the decoded images"
+        fix = "free some, or set data.cache.folder to a larger disk"
+        raise StadiaError(folder, found=f"{_format_bytes(free)} free", expected=expected, fix=fix)
 
 
-def _in_words(count: int) -> str:
+def _format_bytes(count: int) -> str:
     size, unit = next(
         ((size, unit) for size, unit in ((2**30, "GiB"), (2**20, "MiB")) if count >= size), (2**10, "KiB")
     )
@@ -174,7 +166,7 @@ def frame_store(
     config: CacheConfig | None = None,
     progress: Progress | None = None,
 ) -> FrameStore:
-    """The store of one side of a recording at one size: opened, or made first."""
+    """Open the store of one side of a recording at one size; write it first if it is missing."""
     if isinstance(recording, StoredRecording) and (recording.store.height, recording.store.width) == (height, width):
         return recording.store
     folder = cache_folder(config or CacheConfig())
@@ -184,12 +176,14 @@ def frame_store(
         needed = len(recording) * 3 * height * width
         if not path.exists() or path.stat().st_size != needed:
             remove_leftovers(path)
-            frames = _resized_frames(recording, side, height, width)
-            write_store(path, _reporting(frames, f"{recording.name} {side}", len(recording), progress), needed)
+            frames = _resize_frames(recording, side, height, width)
+            write_store(path, _report_progress(frames, f"{recording.name} {side}", len(recording), progress), needed)
     return FrameStore(path, height, width)
 
 
-def _reporting(frames: Iterable[bytes], what: str, total: int | None, progress: Progress | None) -> Iterator[bytes]:
+def _report_progress(
+    frames: Iterable[bytes], what: str, total: int | None, progress: Progress | None
+) -> Iterator[bytes]:
     for done, frame in enumerate(frames, start=1):
         yield frame
         if progress is not None:

@@ -1,4 +1,4 @@
-"""KITTI's calibration text: `NAME: numbers` lines."""
+"""Read KITTI's calibration text: `NAME: numbers` lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stadia.data.recordings import check_K
 
 
 class Calibration:
-    """A calibration file, read whole. Every matrix asked of it must be there and of the size asked for."""
+    """One calibration file. Reading a matrix that is missing or has another size raises DataError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,7 +34,7 @@ class Calibration:
         return name in self._lines
 
     def matrix(self, name: str, rows: int, columns: int) -> NDArray[np.float64]:
-        """(rows, columns) float64. Raises DataError naming the file and the entry."""
+        """Return (rows, columns) float64. Raises DataError that names the file and the entry."""
         expected = f"an entry {name} of {rows * columns} numbers"
         if name not in self._lines:
             raise DataError(
@@ -45,26 +45,22 @@ class Calibration:
         except ValueError:
             values = np.empty(0)
         if values.size != rows * columns or not np.isfinite(values).all():
-            raise DataError(
-                self.path,
-                found=f"{name}: '{self._lines[name].strip()[:60]}'",
-                expected=expected,
-                fix="copy the official file",
-            )
+            found = f"{name}: '{self._lines[name].strip()[:60]}'"
+            raise DataError(self.path, found=found, expected=expected, fix="copy the official file")
         return values.reshape(rows, columns)
 
     def rigid(self, rotation: str = "R", translation: str = "T") -> NDArray[np.float64]:
-        """(4, 4) from a rotation and a translation entry."""
+        """Return (4, 4) from a rotation and a translation entry."""
         T = np.eye(4)
         T[:3, :3] = self.matrix(rotation, 3, 3)
         T[:3, 3] = self.matrix(translation, 3, 1)[:, 0]
         return T
 
     def projection(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """K (3, 3) and T_camera_rectified (4, 4) of a projection matrix P = K [I | t].
+        """Return K (3, 3) and T_camera_rectified (4, 4) of a projection matrix P = K [I | t].
 
-        Camera 0's rectified frame is the common one; the baseline is the difference of two t, never one t alone, since
-        the left color camera sits 6 cm beside camera 0 (a baseline from P3 alone is 12 % short).
+        Camera 0's rectified frame is the common one. The baseline is the difference of two t: the left color camera is
+        6 cm beside camera 0, so a baseline from P3 alone is 12 % too short.
         """
         P = self.matrix(name, 3, 4)
         K = check_K(f"{self.path} {name}", P[:, :3])

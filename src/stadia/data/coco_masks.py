@@ -1,9 +1,8 @@
-"""Masks from a COCO file: polygons, or run lengths, of images named by their files. An instance's number is its place
-in the file.
+"""Read masks from a COCO file: polygons or run lengths, for images matched by file name.
 
 {"images": [{"id", "file_name", "height", "width"}], "categories": [{"id", "name"}], "annotations": [{"image_id",
-"category_id", "segmentation"}]} (https://cocodataset.org/#format-data). Without a category "road" there is no road, and
-objects alone are known.
+"category_id", "segmentation"}]} (https://cocodataset.org/#format-data). Without a category "road" only objects are
+labeled.
 """
 
 from __future__ import annotations
@@ -16,65 +15,53 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
-from stadia.core.files import read_json
 from stadia.core.recording import RoadMasks
+from stadia.data.poses import FileEntry, parse_json
 from stadia.data.road_masks import SHAPE_TOLERANCE, resized_masks, without_stuff
 
-_MOST_BYTES = 1 << 30
-_MOST_PX = 1 << 26
+_MAX_BYTES = 1 << 30
+_MAX_PX = 1 << 26
 _EXPECTED = "COCO's instances: images, categories, annotations"
 
 
-class _Lenient(StrictModel):
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-
-class _Image(_Lenient):
+class _CocoImage(FileEntry):
     id: int
     file_name: str
     height: int = Field(ge=1, le=1 << 15)
     width: int = Field(ge=1, le=1 << 15)
 
 
-class _Category(_Lenient):
+class _Category(FileEntry):
     id: int
     name: str
 
 
-class _Runs(_Lenient):
+class _Runs(FileEntry):
     counts: list[int] | str
     size: tuple[int, int]
 
 
-class _Annotation(_Lenient):
+class _Annotation(FileEntry):
     image_id: int
     category_id: int
     segmentation: list[list[float]] | _Runs
 
 
-class _File(_Lenient):
-    images: list[_Image]
+class _File(FileEntry):
+    images: list[_CocoImage]
     categories: list[_Category]
     annotations: list[_Annotation]
 
 
 class CocoMasks:
-    """See the module; a `core.recording.MaskReader` of left images. Raises DataError naming the entry that is wrong."""
+    """Masks of left images, a `core.recording.MaskReader`. Raises DataError that names the wrong entry."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path).expanduser()
-        try:
-            file = _File.model_validate(read_json(self.path, max_bytes=_MOST_BYTES))
-        except ValidationError as error:
-            problem = error.errors()[0]
-            key = ".".join(map(str, problem["loc"])) or "the file"
-            raise DataError(
-                self.path, found=f"{key}: {problem['msg']}", expected=_EXPECTED, fix="export it again"
-            ) from error
+        file: _File = parse_json(self.path, _File, expected=_EXPECTED, fix="export it again", max_bytes=_MAX_BYTES)
         self._number = {category.id: number for number, category in enumerate(file.categories, start=1)}
         self.classes: Mapping[int, str] = {self._number[one.id]: one.name.strip().lower() for one in file.categories}
         if len(file.categories) > 255:
@@ -87,49 +74,46 @@ class CocoMasks:
             self._of_image[annotation.image_id].append(annotation)
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """See `core.recording.MaskReader`. Larger things are drawn first, so that what stands on a road is not covered
-        by it.
-        """
+        """Return the masks of one image, see `core.recording.MaskReader`. Smaller masks are drawn over larger ones."""
         image = self._images.get(stem)
         if image is None or side != "left":
             return None
         what = f"{self.path}: {image.file_name}"
         if (
             abs(image.width * height / (image.height * width) - 1) > SHAPE_TOLERANCE
-            or image.height * image.width > _MOST_PX
+            or image.height * image.width > _MAX_PX
         ):
             found = f"{image.width}x{image.height}"
-            raise DataError(
-                what,
-                found=found,
-                expected=f"the shape of the image's {width}x{height}",
-                fix="annotate the images as they are",
-            )
+            expected = f"the shape of the image's {width}x{height}"
+            raise DataError(what, found=found, expected=expected, fix="annotate the images as they are")
         semantic, instance = (
             np.zeros((image.height, image.width), np.uint8),
             np.zeros((image.height, image.width), np.uint16),
         )
-        drawn = [(self._class(one, what), _mask(one.segmentation, image, what)) for one in self._of_image[image.id]]
+        drawn = [
+            (self._find_class(one, what), _decode_mask(one.segmentation, image, what))
+            for one in self._of_image[image.id]
+        ]
         for number, (kind, mask) in enumerate(sorted(drawn, key=lambda one: -int(one[1].sum())), start=1):
             semantic[mask], instance[mask] = kind, number
         return resized_masks(without_stuff(RoadMasks(semantic, instance), self.classes), height, width)
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
-        """None: COCO knows no heights."""
+        """Return nothing: COCO has no object heights."""
         return {}
 
     def fingerprint(self, side: str) -> str:
-        """Of the whole file."""
+        """Return a hash of the whole file."""
         return hashlib.blake2b(self.path.read_bytes(), digest_size=16).hexdigest()
 
-    def _class(self, annotation: _Annotation, what: str) -> int:
+    def _find_class(self, annotation: _Annotation, what: str) -> int:
         if annotation.category_id not in self._number:
             found = f"category_id {annotation.category_id}"
             raise DataError(what, found=found, expected="one of its categories", fix="export it again")
         return self._number[annotation.category_id]
 
 
-def _mask(segmentation: list[list[float]] | _Runs, image: _Image, what: str) -> NDArray[np.bool_]:
+def _decode_mask(segmentation: list[list[float]] | _Runs, image: _CocoImage, what: str) -> NDArray[np.bool_]:
     if isinstance(segmentation, _Runs):
         runs = decode_runs(segmentation.counts) if isinstance(segmentation.counts, str) else segmentation.counts
         size = image.height, image.width
@@ -142,12 +126,8 @@ def _mask(segmentation: list[list[float]] | _Runs, image: _Image, what: str) -> 
     for polygon in segmentation:
         points = np.asarray(polygon, np.float64)
         if len(points) < 6 or len(points) % 2 or not np.isfinite(points).all() or np.abs(points).max() > 1 << 16:
-            raise DataError(
-                what,
-                found=f"a polygon of {len(points)} numbers",
-                expected="x, y of 3 points or more",
-                fix="export it again",
-            )
+            expected = "x, y of 3 points or more"
+            raise DataError(what, found=f"a polygon of {len(points)} numbers", expected=expected, fix="export it again")
         corners = (
             ((points.reshape(-1, 2) - 0.5) * 16).round().astype(np.int32)
         )  # COCO counts from the corner of a pixel
@@ -156,8 +136,10 @@ def _mask(segmentation: list[list[float]] | _Runs, image: _Image, what: str) -> 
 
 
 def decode_runs(text: str) -> list[int]:
-    """Lengths of runs, of nothing first, from COCO's letters: 6 bits each, 5 of them digits, and from the third on a
-    difference to the one before the last. A text that is none gives lengths that do not fit their image.
+    """Decode COCO's compressed run lengths, starting with background.
+
+    Each letter has 6 bits, 5 of them digits. From the third run on, a value is a difference to the run before the last.
+    Invalid text gives lengths that do not fit the image.
     """
     runs: list[int] = []
     value = shift = 0

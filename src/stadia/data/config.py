@@ -1,4 +1,4 @@
-"""Configuration of data: what is opened, which frames train, how samples are made. Imports no torch."""
+"""Configure data: what is opened, which frames train, how samples are made. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ Pixels = Annotated[int, Field(ge=32, le=8192)]
 STRIDE = 32
 
 
-def _in_strides(side: int) -> int:
-    """Encoders halve an image five times; a map that does not divide would be cut or padded on the way, and geometry
-    would be off.
-    """
+def _check_stride(side: int) -> int:
+    """Raise ValueError for a side that encoders, which halve an image five times, cannot divide."""
     if side % STRIDE:
         raise ValueError(
             f"expected a multiple of {STRIDE}, the coarsest stride of an encoder; take {round(side / STRIDE) * STRIDE}"
@@ -30,17 +28,17 @@ def _in_strides(side: int) -> int:
     return side
 
 
-NetworkPixels = Annotated[Pixels, AfterValidator(_in_strides)]
+NetworkPixels = Annotated[Pixels, AfterValidator(_check_stride)]
 
 
 class CameraConfig(StrictModel):
-    """The camera of your own video: exactly one way to give it.
+    """The camera of a user's video, given in exactly one way.
 
-    K: the matrix, pixels.  K_file: 3x3 text or JSON; 3x3 for all frames, or one a frame.
-    focal_px: pixels.  focal_mm with sensor_width_mm, its wider side: as lenses are sold.
-    horizontal_fov_deg: the whole angle, from left to right of the image as displayed (of one taller than wide, its
-        shorter side).
-    The last three put the principal point at the image's center.
+    K: the matrix, pixels.  K_file: text or JSON with 3x3 for all frames, or 3x3 for each frame.
+    focal_px: pixels.  focal_mm with sensor_width_mm (the wider side): as lenses are sold.
+    horizontal_fov_deg: the full angle from the left to the right edge of the displayed image (its shorter side if
+        upright).
+    The last three put the principal point at the image center.
     """
 
     K: Matrix | None = None
@@ -51,7 +49,7 @@ class CameraConfig(StrictModel):
     horizontal_fov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _check_one_way(self) -> Self:
         given = [
             n for n in ("K", "K_file", "focal_px", "focal_mm", "horizontal_fov_deg") if getattr(self, n) is not None
         ]
@@ -63,7 +61,7 @@ class CameraConfig(StrictModel):
 
 
 class CacheConfig(StrictModel):
-    """Images decoded and resized once.
+    """Cache of images that are decoded and resized once.
 
     enabled: false decodes them for every sample.
     folder: None is $STADIA_CACHE, else the user's cache folder.
@@ -74,22 +72,21 @@ class CacheConfig(StrictModel):
 
 
 class SourceOptions(StrictModel):
-    """What `open_recordings` may be told beside the path.
+    """Options of `open_recordings` beside the path.
 
     recordings: only these, by name or by the end of their name ("06"); empty = all.
     frames: [start, stop) of each recording.
     split: a split that the dataset itself names (stadia layout, 7-Scenes: "train", "val", "test").
-    color: KITTI odometry, which pair of cameras; "auto" takes color where it is there.
-    ground_truth: KITTI raw, which depth: the improved `groundtruth`, single scans `velodyne_raw`, `lidar` projected
-        here, or `lidar_eigen` with the scanner's x as depth (the Eigen protocol's); "auto" takes the first that is
-        there.
-    ground_truth_path: a `data_depth_annotated` folder that lies elsewhere.
+    color: KITTI odometry, which pair of cameras; "auto" takes color where it exists.
+    ground_truth: KITTI raw, which depth: improved `groundtruth`, single scans `velodyne_raw`, `lidar` projected by
+        stadia, or `lidar_eigen` with the scanner's x as depth (Eigen protocol). "auto" takes the first that exists.
+    ground_truth_path: a `data_depth_annotated` folder in another place.
     poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the dataset's own; one recording only.
-    camera: of your own video.
-    size: (height, width) to decode your own video file to; None keeps its own size.
-    stride: of your own video; "auto" keeps a frame once the image has moved enough, a number keeps every n-th.
-    standing: EuRoC, whether frames of a standing camera are kept, or dropped as `stride` "auto" does.
-    frame_rate_hz: of a folder of your own images, if known.
+    camera: of a user's video.
+    size: (height, width) that a user's video file is decoded to; None keeps its own size.
+    stride: of a user's video; "auto" keeps a frame after enough motion, a number keeps every n-th.
+    standing: EuRoC, whether frames of a standing camera are kept, or dropped as by `stride` "auto".
+    frame_rate_hz: of a folder of images, if known.
     """
 
     recordings: tuple[str, ...] = ()
@@ -108,18 +105,17 @@ class SourceOptions(StrictModel):
 
     @field_validator("frames")
     @classmethod
-    def _not_empty(cls, frames: tuple[int, int] | None) -> tuple[int, int] | None:
+    def _check_frames(cls, frames: tuple[int, int] | None) -> tuple[int, int] | None:
         if frames is not None and not 0 <= frames[0] < frames[1]:
             raise ValueError("frames is [start, stop) with 0 <= start < stop")
         return frames
 
 
 class ColorConfig(StrictModel):
-    """One draw a sample, shared by its images, for the network's input only. Ranges are Monodepth2's
-    (github.com/nianticlabs/monodepth2).
+    """Color jitter: one draw for all images of a sample, for the network's input only. Ranges as in Monodepth2.
 
-    probability: of drawing at all.  brightness, contrast, saturation: factors in 1 +- value.  hue: +- value of a full
-        turn.
+    probability: of any change.  brightness, contrast, saturation: factors in 1 +- value.  hue: +- value of a full turn.
+    Source: github.com/nianticlabs/monodepth2
     """
 
     probability: Share = 0.5
@@ -130,10 +126,10 @@ class ColorConfig(StrictModel):
 
 
 class AugmentationConfig(StrictModel):
-    """What training changes at random.
+    """Random changes of training samples.
 
     mirror: probability of mirroring image, camera, stereo side and targets together.
-    zoom: a random crop is enlarged by up to this factor (1 = never), the camera with it.
+    zoom: a random crop is enlarged by up to this factor (1 = never), with its camera.
     """
 
     mirror: Share = 0.5
@@ -149,9 +145,8 @@ class SplitConfig(StrictModel):
 
     train_file, val_file: `date/drive index l|r` a line, as the Eigen and Zhou lists of KITTI.
     val_recordings: whole recordings to validate on.
-    val_share, gap: else blocks of consecutive frames, drawn once by `seed`, with `gap` frames unused on either side.
-    A dataset that names its own splits (dataset.json of the stadia layout) is split as it says, unless one of the above
-    is given.
+    val_share, gap: else blocks of consecutive frames, drawn once by `seed`, with `gap` unused frames on either side.
+    The splits of a dataset (dataset.json of the stadia layout) are used unless one of the above is given.
     """
 
     train_file: str | None = None
@@ -162,7 +157,7 @@ class SplitConfig(StrictModel):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _check_one_way(self) -> Self:
         if self.val_recordings and (self.train_file or self.val_file):
             raise ValueError("give split files or val_recordings, not both")
         if self.val_file and not self.train_file:
@@ -171,21 +166,21 @@ class SplitConfig(StrictModel):
 
 
 class OneDataConfig(SourceOptions):
-    """One data set: `SourceOptions`, then how samples are made of what was opened.
+    """One dataset: `SourceOptions`, and how samples are made of it.
 
     path, format: see `open_recordings`.
-    height, width: the network's size, multiples of 32; every image is resized to it, its camera with it.
-    crop: what of each image the network sees, before it is resized: all of it, or "kb", the 1216x352 pixels of the
-        KITTI benchmark (bottom, middle). Predictions of the checkpoint are of the same part.
-    offsets: neighbors in time that become sources.
-    stereo: whether the partner of the same instant is a source; "auto" where every recording has one.
-    target_sides: whose images become targets; mirroring shows the other side anyway.
-    ground_truth_depth: put depth, at the network's size, into `targets.depth_m` of what trains too, for a loss that
-        compares with it; validation has it wherever it is there (scoring reads it at full size instead).
-    sparse_depth: that depth is single returns of a LiDAR: each is kept, of several on one pixel the nearest. Else it is
-        a surface, resized by its nearest pixel. "auto" looks at what share of the pixels has one.
-    epochs: where several data sets train, how often this one is gone through in an epoch of the training; 0.5 is half
-        of it, the other half in the next.
+    height, width: network input size, multiples of 32; images are resized to it with their cameras.
+    crop: before resizing, the whole image or "kb", the 1216x352 pixels of the KITTI benchmark (bottom, middle).
+        Predictions of the checkpoint show the same part.
+    offsets: temporal neighbors that become sources.
+    stereo: whether the stereo partner is a source; "auto" where every recording has one.
+    target_sides: sides whose images become targets; mirroring shows the other side anyway.
+    ground_truth_depth: fill `targets.depth_m` at network size for a supervised loss. Validation has it wherever it
+        exists; scoring reads it at full size.
+    sparse_depth: depth is single LiDAR returns: each is kept, the nearest of several on one pixel. Else it is a
+        surface, resized by the nearest pixel. "auto" decides by the share of pixels with depth.
+    epochs: passes over this dataset in an epoch of training on several; 0.5 takes one half, and the other half in the
+        next epoch.
     """
 
     path: str
@@ -204,28 +199,28 @@ class OneDataConfig(SourceOptions):
 
     @field_validator("format")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _check_format(cls, name: str) -> str:
         if name != "auto" and name not in DATASETS:
             raise ValueError(f"one of auto, {', '.join(DATASETS)}")
         return name
 
     @field_validator("offsets")
     @classmethod
-    def _apart(cls, offsets: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_offsets(cls, offsets: tuple[int, ...]) -> tuple[int, ...]:
         if 0 in offsets or len(set(offsets)) < len(offsets):
             raise ValueError("offsets are different from 0 and from each other")
         return offsets
 
     @field_validator("target_sides")
     @classmethod
-    def _each_once(cls, sides: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_sides(cls, sides: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(sides)) < len(sides):
             raise ValueError("each side once")
         return sides
 
 
 AS_THE_FIRST = ("height", "width", "crop", "offsets", "target_sides", "ground_truth_depth", "augmentation", "cache")
-"""How samples of a further data set are made unless it says otherwise: as the first's. What is opened is its own."""
+"""Keys that a further dataset takes from the first unless it sets them. What is opened is its own."""
 
 YARDSTICK = (
     *(
@@ -243,62 +238,60 @@ YARDSTICK = (
     ),
     *("stride", "standing", "height", "width", "crop", "offsets", "stereo", "target_sides", "sparse_depth", "others"),
 )
-"""Keys that decide which images and which ground truth a validation has, and how large."""
+"""Keys that decide which images and which ground truth a validation has, and their size."""
 
 NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 class DataConfig(OneDataConfig):
-    """Everything about data: one data set, or several that train together, each with its own camera, size and number of
-    epochs.
+    """One dataset, or several that train together, each with its own camera, size and number of epochs.
 
-    name: what the first one is called beside others, in scores and messages.
-    others: further data sets by name, each with the keys of the first: `data.others.euroc.path=EUROC`. Size, crop,
-        offsets, sides, ground truth, augmentation and cache are the first's where one does not say them.
-    order: "mixed" draws batches of one data set each in an order that changes with the epoch; "one_after_another" goes
-        through them as they are named, and an epoch of the training is then all of that.
+    name: of the first dataset, in scores and messages.
+    others: further datasets by name, with the keys of the first: `data.others.euroc.path=EUROC`. Size, crop, offsets,
+        sides, ground truth, augmentation and cache default to the first's.
+    order: "mixed" draws batches of one dataset each in an order that changes with the epoch; "sequential" goes
+        through them in the given order.
     """
 
     name: str = "first"
     others: dict[str, OneDataConfig] = Field(default_factory=dict)
-    order: Literal["mixed", "one_after_another"] = "mixed"
+    order: Literal["mixed", "sequential"] = "mixed"
 
     @property
     def sets(self) -> dict[str, OneDataConfig]:
-        """Every data set by its name, the first one first."""
+        """Every dataset by its name, the first one first."""
         return {self.name: self, **self.others}
 
     @property
     def mono(self) -> list[str]:
-        """The names of those without a stereo pair; known once "auto" is settled."""
+        """Names of datasets without a stereo pair; valid once "auto" is resolved."""
         return [name for name, one in self.sets.items() if one.stereo is False]
 
     def key_of(self, name: str) -> str:
-        """Where the keys of a data set stand: "data", or "data.others.NAME"."""
+        """Return the configuration prefix of a dataset: "data", or "data.others.NAME"."""
         return "data" if name == self.name else f"data.others.{name}"
 
     @model_validator(mode="before")
     @classmethod
-    def _as_the_first(cls, values: Any) -> Any:
+    def _fill_from_first(cls, values: Any) -> Any:
         others = values.get("others") if isinstance(values, Mapping) else None
         if not isinstance(others, Mapping):
             return values
         shared = {key: values.get(key, cls.model_fields[key].default) for key in AS_THE_FIRST}
-        said = {name: {**shared, **one} if isinstance(one, Mapping) else one for name, one in others.items()}
-        return {**values, "others": said}
+        filled = {name: {**shared, **one} if isinstance(one, Mapping) else one for name, one in others.items()}
+        return {**values, "others": filled}
 
     @model_validator(mode="after")
-    def _told_apart(self) -> Self:
+    def _check_names(self) -> Self:
         for name in self.sets:
             if not NAME.fullmatch(name):
-                raise ValueError(f"a data set is called by letters, digits and '_' (found '{name}')")
+                raise ValueError(f"the name of a dataset has letters, digits and '_' (found '{name}')")
         if self.name in self.others:
-            raise ValueError(f"the first data set and another are both called '{self.name}': set data.name")
+            raise ValueError(f"the first dataset and another are both named '{self.name}': set data.name")
         if not self.others and (self.name, self.order) != ("first", "mixed"):
-            raise ValueError("data.name and data.order belong to several data sets, and data.others names none")
+            raise ValueError("data.name and data.order belong to several datasets, and data.others names none")
         if not self.others and not math.isclose(self.epochs, 1):
             raise ValueError(
-                "data.epochs belongs to several data sets, and data.others names none; training.max_epochs trains"
-                " longer"
+                "data.epochs belongs to several datasets, and data.others names none; training.max_epochs trains longer"
             )
         return self

@@ -1,7 +1,8 @@
-"""EuRoC MAV, official layout: SEQUENCE/mav0/{cam0, cam1, state_groundtruth_estimate0} (Burri et al., IJRR 2016).
+"""Read EuRoC MAV in its official layout: SEQUENCE/mav0/{cam0, cam1, state_groundtruth_estimate0} (Burri et al., IJRR
+2016).
 
-Its images are distorted and not rectified, and its two cameras have different K. What is opened here is the rectified
-pair: one K, T_right_left = (-baseline, 0, 0) without rotation, each image remapped as it is read.
+Its images are distorted, and its cameras have different K. They are rectified when read: one K, and T_right_left =
+(-baseline, 0, 0) without rotation.
 """
 
 from __future__ import annotations
@@ -40,40 +41,42 @@ GROUND_TRUTH = "state_groundtruth_estimate0"
 
 TRAIN = ("MH_01", "MH_02", "MH_04", "V1_01", "V1_02")
 TEST = ("MH_03", "MH_05", "V1_03", "V2_01", "V2_02", "V2_03")
-"""The sequences that D3VO trains its depth on (Yang et al., CVPR 2020, section 4.1), and the others. It scores depth on
-V2_01, and paths on the others of TEST; for those it may have trained on V2_01 as well, the paper says both.
+"""D3VO's training sequences for depth (Yang et al., CVPR 2020, section 4.1), and the others.
+
+D3VO scores depth on V2_01 and trajectories on the others of TEST. For trajectories it may have trained on V2_01 too;
+the paper has both statements.
 """
 
 
 class Euroc:
-    """Sequences of EuRoC; the path is the folder of sequences (or of their groups), one sequence, or its mav0."""
+    """Sequences of EuRoC; the path is the folder of sequences (or groups), one sequence, or its mav0."""
 
     layout = "SEQUENCE/mav0 with cam0 and cam1"
     options: frozenset[str] = frozenset({"standing"})
 
     @classmethod
     def recognizes(cls, path: Path) -> bool:
-        return bool(_sequences(path))
+        return bool(_find_sequences(path))
 
     @classmethod
     def open(cls, path: Path, options: SourceOptions, progress: Progress | None = None) -> list[Recording]:
-        chosen = chosen_folders(_sequences(path), options.recordings, path, cls.layout)
+        chosen = chosen_folders(_find_sequences(path), options.recordings, path, cls.layout)
         return [_open_sequence(name, mav0, options, progress) for name, mav0 in chosen.items()]
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, list[str]]:
-        """D3VO's lists, as far as their sequences are there; none of one sequence."""
+        """Return D3VO's lists, as far as their sequences exist; none for one sequence."""
         if path.resolve().name == "mav0" or (path / "mav0").is_dir():
             return {}
         found = {
-            part: [n for n in _sequences(path) if n.startswith(names)]
+            part: [n for n in _find_sequences(path) if n.startswith(names)]
             for part, names in (("train", TRAIN), ("test", TEST))
         }
         return {part: names for part, names in found.items() if names}
 
 
-def _sequences(path: Path) -> dict[str, Path]:
-    """Name to mav0 of every sequence at the path."""
+def _find_sequences(path: Path) -> dict[str, Path]:
+    """Return the mav0 folder of every sequence at the path, by name."""
     if not path.is_dir():
         return {}
     if path.resolve().name == "mav0":
@@ -88,27 +91,21 @@ def _sequences(path: Path) -> dict[str, Path]:
 def _open_sequence(name: str, mav0: Path, options: SourceOptions, progress: Progress | None) -> Recording:
     for camera in CAMERAS.values():
         if not (mav0 / camera / "data").is_dir():
-            raise DataError(
-                mav0 / camera,
-                found="no images" if (mav0 / camera).is_dir() else "no such folder",
-                expected="both cameras, cam0 (left) and cam1 (right)",
-                fix="copy it from the dataset: rectifying needs both",
-            )
+            found = "no images" if (mav0 / camera).is_dir() else "no such folder"
+            fix = "copy it from the dataset: rectifying needs both"
+            raise DataError(mav0 / camera, found=found, expected="cameras cam0 (left) and cam1 (right)", fix=fix)
     cameras = {side: read_camera(mav0 / camera / "sensor.yaml") for side, camera in CAMERAS.items()}
     listed = {side: read_images(mav0 / camera) for side, camera in CAMERAS.items()}
     _check_sizes(cameras, {side: next(iter(images.values())) for side, images in listed.items()})
     T_right_left = np.linalg.inv(cameras[RIGHT].T_body_lens) @ cameras[LEFT].T_body_lens
     pair = rectify(cameras[LEFT].lens, cameras[RIGHT].lens, T_right_left, mav0)
 
-    moments = [(number, stamp) for number, stamp in enumerate(listed[LEFT]) if stamp in listed[RIGHT]]
-    if not moments:
-        raise DataError(
-            mav0 / CAMERAS[RIGHT] / "data.csv",
-            found="no timestamp of the left camera",
-            expected="images of the same moments",
-            fix="copy both cameras of one sequence",
-        )
-    numbers, stamps = (list(column) for column in zip(*moments, strict=True))
+    pairs = [(number, stamp) for number, stamp in enumerate(listed[LEFT]) if stamp in listed[RIGHT]]
+    if not pairs:
+        found = "no timestamp of the left camera"
+        fix = "copy both cameras of one sequence"
+        raise DataError(mav0 / CAMERAS[RIGHT] / "data.csv", found=found, expected="images of the same times", fix=fix)
+    numbers, stamps = (list(column) for column in zip(*pairs, strict=True))
     undistorted = {LEFT: pair.left, RIGHT: pair.right}
     recording = EurocRecording(
         name=f"euroc/{name}",
@@ -116,22 +113,22 @@ def _open_sequence(name: str, mav0: Path, options: SourceOptions, progress: Prog
         intrinsics={side: Intrinsics(how.new_K, how.lens.height, how.lens.width) for side, how in undistorted.items()},
         T_right_left=pair.T_right_left,
         numbers=numbers,
-        poses=_poses(mav0, np.array(stamps), cameras[LEFT], pair),
+        poses=_read_poses(mav0, np.array(stamps), cameras[LEFT], pair),
         times_s=np.array([stamp / NS_PER_S for stamp in stamps]),
         undistorted=undistorted,
     )
-    return _selected(recording, len(listed[LEFT]) - len(moments), options, progress)
+    return _drop_standing(recording, len(listed[LEFT]) - len(pairs), options, progress)
 
 
-def _selected(
+def _drop_standing(
     recording: EurocRecording, unpaired: int, options: SourceOptions, progress: Progress | None
 ) -> EurocRecording:
-    """Without the frames of a standing camera, where that is asked for; and told what was left out."""
+    """Drop frames of a standing camera if requested, and record the dropped frames."""
     every = Selection(list(range(len(recording))))
     chosen = chosen_images(recording, "auto", options.cache, progress) if options.standing == "drop" else every
     kept = recording.only(chosen.kept)
     selection = replace(chosen, kept=[recording.number(index) for index in chosen.kept], unpaired=unpaired)
-    return replace(kept, selection=selection) if selection.seen > len(kept) else kept
+    return replace(kept, selection=selection) if selection.total > len(kept) else kept
 
 
 def _check_sizes(cameras: Mapping[str, CameraFile], images: Mapping[str, Path]) -> None:
@@ -144,18 +141,13 @@ def _check_sizes(cameras: Mapping[str, CameraFile], images: Mapping[str, Path]) 
     for side, camera in cameras.items():
         height, width = read_rgb(images[side]).shape[:2]
         if (height, width) != (camera.lens.height, camera.lens.width):
-            raise DataError(
-                images[side],
-                found=f"{width}x{height}",
-                expected=f"{camera.lens.width}x{camera.lens.height}, the resolution that {camera.path} says",
-                fix="use the original images, or write a sensor.yaml of theirs",
-            )
+            expected = f"{camera.lens.width}x{camera.lens.height}, the resolution of {camera.path}"
+            fix = "use the original images, or write a sensor.yaml of theirs"
+            raise DataError(images[side], found=f"{width}x{height}", expected=expected, fix=fix)
 
 
-def _poses(mav0: Path, stamps: Stamps, left: CameraFile, pair: RectifiedPair) -> Array | None:
-    """(N, 4, 4) T_world_camera of the rectified left camera, NaN where there is no ground truth; None without its
-    folder.
-    """
+def _read_poses(mav0: Path, stamps: Stamps, left: CameraFile, pair: RectifiedPair) -> Array | None:
+    """Return (N, 4, 4) T_world_camera of the rectified left camera, NaN where missing; None without ground truth."""
     folder = mav0 / GROUND_TRUTH
     if not folder.is_dir():
         return None
@@ -181,21 +173,21 @@ def _poses(mav0: Path, stamps: Stamps, left: CameraFile, pair: RectifiedPair) ->
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class EurocRecording(ImageRecording):
-    """One sequence, rectified. Gray images are repeated to three channels.
+    """One rectified sequence. Gray images are repeated to three channels.
 
-    undistorted: how the images of each side are remapped.
-    selection: what was left out; None where nothing was.
+    undistorted: the remapping of each side.
+    selection: the dropped frames; None where every frame is kept.
     """
 
     undistorted: Mapping[str, Undistorted]
     selection: Selection | None = None
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB, rectified."""
+        """Return (H, W, 3) RGB, rectified."""
         return self.undistorted[side](super().image(index, side))
 
     def only(self, indices: Sequence[int]) -> EurocRecording:
-        """These frames alone."""
+        """Return a recording of these frames."""
         kept = list(indices)
         return replace(
             self,
@@ -206,7 +198,7 @@ class EurocRecording(ImageRecording):
         )
 
     def fingerprint(self) -> str:
-        """Of the files, and of how they are remapped."""
+        """Return a hash of the files and the remapping."""
         digest = hashlib.blake2b(super().fingerprint().encode(), digest_size=16)
         for undistorted in self.undistorted.values():
             digest.update(undistorted.parameters())

@@ -1,7 +1,6 @@
-"""The files of EuRoC's layout: sensor.yaml, and csv by timestamp (Burri et al., The EuRoC micro aerial vehicle
-datasets, IJRR 2016).
+"""Read the files of EuRoC's layout: sensor.yaml, and csv by timestamp (Burri et al., IJRR 2016).
 
-Timestamps are whole nanoseconds, which no float64 holds exactly: they are compared as integers.
+Timestamps are whole nanoseconds, which float64 cannot represent exactly. They are compared as integers.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from scipy.spatial.transform import Rotation, Slerp
 
 from stadia.core.errors import DataError
 from stadia.core.files import inside
-from stadia.data.poses import read_lines
+from stadia.data.poses import FileEntry, make_validation_error, read_lines
 from stadia.data.recordings import check_K
 from stadia.data.rectification import MODELS, Lens
 
@@ -27,27 +26,23 @@ Stamps = NDArray[np.int64]
 
 MAX_YAML_BYTES = 16 << 10
 MOST_GAP_NS = 100_000_000
-"""Between two states further apart than this no pose is interpolated: two images at 20 Hz."""
+"""Poses are not interpolated between states further apart than this: two images at 20 Hz."""
 
 NS_PER_S = 1_000_000_000
 _STATE_COLUMNS = 8  # timestamp, position, quaternion; velocity and biases follow
 
 
-class _Lenient(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-
-
-class _Matrix(_Lenient):
+class _Matrix(FileEntry):
     rows: int = Field(ge=4, le=4)
     cols: int = Field(ge=4, le=4)
     data: tuple[float, ...] = Field(min_length=16, max_length=16)
 
 
-class _Sensor(_Lenient):
+class _SensorYaml(FileEntry):
     T_BS: _Matrix
 
 
-class _Camera(_Sensor):
+class _CameraYaml(_SensorYaml):
     camera_model: str
     intrinsics: tuple[float, float, float, float]
     distortion_model: str
@@ -57,7 +52,7 @@ class _Camera(_Sensor):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CameraFile:
-    """One camera's sensor.yaml. T_body_lens: (4, 4), its T_BS, which takes points of the sensor to the body (the IMU)."""
+    """One camera's sensor.yaml. T_body_lens: (4, 4), its T_BS, from the sensor to the body (the IMU)."""
 
     path: Path
     lens: Lens
@@ -65,80 +60,67 @@ class CameraFile:
 
 
 def read_camera(path: Path) -> CameraFile:
-    """A pinhole with a distortion of `rectification.MODELS`. Raises DataError naming the file, and the key or the
-    model.
-    """
-    about: _Camera = _parse(_Camera, path)
-    if about.camera_model != "pinhole":
+    """Read a pinhole camera with a distortion of `rectification.MODELS`. Raises DataError with file and key."""
+    camera: _CameraYaml = _parse(_CameraYaml, path)
+    if camera.camera_model != "pinhole":
         raise DataError(
-            path, found=f"camera_model '{about.camera_model}'", expected="pinhole", fix="calibrate it as one"
+            path, found=f"camera_model '{camera.camera_model}'", expected="pinhole", fix="calibrate it as one"
         )
-    model = MODELS.get(about.distortion_model)
+    model = MODELS.get(camera.distortion_model)
     if model is None:
+        expected = f"one of {', '.join(MODELS)}"
+        fix = "calibrate with one of these, or undistort the images and write the stadia layout (docs/own-data.md)"
+        raise DataError(path, found=f"distortion_model '{camera.distortion_model}'", expected=expected, fix=fix)
+    if len(camera.distortion_coefficients) != model.coefficients:
+        found = f"{len(camera.distortion_coefficients)} distortion_coefficients"
         raise DataError(
-            path,
-            found=f"distortion_model '{about.distortion_model}'",
-            expected=f"one of {', '.join(MODELS)}",
-            fix="calibrate with one of these, or undistort the images and write the stadia layout (docs/own-data.md)",
+            path, found=found, expected=f"{model.coefficients} of {camera.distortion_model}", fix="copy the file again"
         )
-    if len(about.distortion_coefficients) != model.coefficients:
-        found = f"{len(about.distortion_coefficients)} distortion_coefficients"
-        raise DataError(
-            path, found=found, expected=f"{model.coefficients} of {about.distortion_model}", fix="copy the file again"
-        )
-    width, height = about.resolution
+    width, height = camera.resolution
     if not (0 < width <= 65536 and 0 < height <= 65536):
-        raise DataError(path, found=f"resolution {width}x{height}", expected="that of the images", fix="correct it")
-    fx, fy, cx, cy = about.intrinsics
+        raise DataError(path, found=f"resolution {width}x{height}", expected="the size of the images", fix="correct it")
+    fx, fy, cx, cy = camera.intrinsics
     K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
-    lens = Lens(K, about.distortion_model, np.array(about.distortion_coefficients), height, width)
-    return CameraFile(path, lens, _rigid(about.T_BS, path))
+    lens = Lens(K, camera.distortion_model, np.array(camera.distortion_coefficients), height, width)
+    return CameraFile(path, lens, _rigid(camera.T_BS, path))
 
 
 def read_T_body_sensor(path: Path) -> Array:
-    """(4, 4) T_BS of any sensor.yaml."""
-    about: _Sensor = _parse(_Sensor, path)
-    return _rigid(about.T_BS, path)
+    """Return (4, 4) T_BS of a sensor.yaml."""
+    camera: _SensorYaml = _parse(_SensorYaml, path)
+    return _rigid(camera.T_BS, path)
 
 
 def _rigid(matrix: _Matrix, path: Path) -> Array:
     T = np.array(matrix.data).reshape(4, 4)
     R = T[:3, :3]
     if not (np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0 and np.allclose(T[3], (0, 0, 0, 1))):
-        raise DataError(
-            path,
-            found="a T_BS that is no rigid motion",
-            expected="[R | t] by rows, then 0 0 0 1",
-            fix="copy the file again",
-        )
+        found = "a T_BS that is no rigid motion"
+        raise DataError(path, found=found, expected="[R | t] by rows, then 0 0 0 1", fix="copy the file again")
     return T
 
 
 def _parse(model: type[Any], path: Path) -> Any:
-    """The file as a model, or one DataError that names the first wrong key. Nothing in it is run, and no object is made
-    of it.
-    """
+    """Parse YAML as a model, without constructing objects from tags. Raises DataError with the first wrong key."""
     try:
         size = path.stat().st_size
         if size > MAX_YAML_BYTES:
             raise DataError(
-                path, found=f"{size} bytes", expected=f"at most {MAX_YAML_BYTES}", fix="is this the right file?"
+                path,
+                found=f"{size} bytes",
+                expected=f"at most {MAX_YAML_BYTES}",
+                fix="check that this is the right file",
             )
         text = path.read_text(encoding="utf-8")
         first, _, rest = text.partition("\n")
-        return model.model_validate(
-            yaml.safe_load(rest if first.startswith("%YAML:") else text)
-        )  # OpenCV's spelling of `%YAML 1.0`
+        body = rest if first.startswith("%YAML:") else text  # OpenCV writes `%YAML:1.0`
+        return model.model_validate(yaml.safe_load(body))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
             path, found="no such file", expected="the sensor's calibration", fix="copy it from the dataset"
         ) from error
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"])) or "the file"
-        raise DataError(
-            path, found=f"{key}: {problem['msg']}", expected="a sensor.yaml of EuRoC", fix="copy it from the dataset"
-        ) from error
+        raise make_validation_error(path, error, "a sensor.yaml of EuRoC", "copy it from the dataset") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         why = getattr(error, "problem", None) or type(error).__name__
         raise DataError(
@@ -147,9 +129,9 @@ def _parse(model: type[Any], path: Path) -> Any:
 
 
 def read_images(folder: Path) -> dict[int, Path]:
-    """A camera's images by their timestamps, as data.csv lists them: all of them, each there, in order of time.
+    """Return a camera's images by timestamp, in order, as data.csv lists them.
 
-    Raises DataError naming the file and the line, or the image that is missing or not listed.
+    Raises DataError that names the wrong line, or an image that is missing or not listed.
     """
     path = folder / "data.csv"
     stamps, rows = _read_csv(path, 2, "timestamp, filename")
@@ -177,17 +159,16 @@ def read_images(folder: Path) -> dict[int, Path]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class States:
-    """Ground truth: stamps (N,) ns, T_world_sensor as position (N, 3) metres and orientation."""
+    """Ground truth: stamps (N,) ns, and T_world_sensor as position (N, 3) metres and orientation."""
 
     stamps: Stamps
     position: Array
     orientation: Rotation
 
     def at(self, stamps: Stamps) -> Array:
-        """(M, 4, 4) T_world_sensor at other times: between two states positions linearly, orientations along the
-        shortest turn.
+        """Return (M, 4, 4) T_world_sensor at other times: positions by linear interpolation, orientations by slerp.
 
-        NaN outside the time of the states, and in holes of more than MOST_GAP_NS.
+        NaN outside the time of the states, and in gaps of more than MOST_GAP_NS.
         """
         before = np.searchsorted(self.stamps, stamps, side="right") - 1
         after = np.searchsorted(self.stamps, stamps, side="left")
@@ -206,9 +187,7 @@ class States:
 
 
 def read_states(path: Path) -> States:
-    """state_groundtruth_estimate0/data.csv: timestamp, position, and quaternion in the order w x y z. Raises DataError
-    naming the line.
-    """
+    """Read state_groundtruth_estimate0/data.csv: timestamp, position, quaternion w x y z. Raises DataError."""
     stamps, words = _read_csv(path, _STATE_COLUMNS, "timestamp, position x y z, quaternion w x y z")
     rows = np.empty((len(words), _STATE_COLUMNS - 1))
     for number, row in enumerate(words):
@@ -217,19 +196,14 @@ def read_states(path: Path) -> States:
         except ValueError:
             rows[number] = np.nan
         if not np.isfinite(rows[number]).all() or abs(np.linalg.norm(rows[number, 3:]) - 1) > 1e-2:
-            raise DataError(
-                path,
-                found=f"'{','.join(row)[:60]}' at {stamps[number]}",
-                expected="position x y z and a unit quaternion w x y z",
-                fix="copy the file again",
-            )
+            found = f"'{','.join(row)[:60]}' at {stamps[number]}"
+            expected = "position x y z and a unit quaternion w x y z"
+            raise DataError(path, found=found, expected=expected, fix="copy the file again")
     return States(stamps, rows[:, :3], Rotation.from_quat(rows[:, [4, 5, 6, 3]]))  # SciPy's order is x y z w
 
 
 def _read_csv(path: Path, columns: int, what: str) -> tuple[Stamps, list[list[str]]]:
-    """Timestamps, rising from row to row, and the other words of each row; every row has as many as the first one,
-    `columns` at least.
-    """
+    """Return increasing timestamps and the other words of each row. Rows are equally long, at least `columns`."""
     lines = [
         (number, line)
         for number, line in enumerate(read_lines(path, what), start=1)
@@ -249,12 +223,9 @@ def _read_csv(path: Path, columns: int, what: str) -> tuple[Stamps, list[list[st
         rows.append(words)
         if at and stamps[at] <= stamps[at - 1]:
             fault = "again" if stamps[at] == stamps[at - 1] else f"after {stamps[at - 1]}"
-            raise DataError(
-                path,
-                found=f"timestamp {stamps[at]} {fault} in line {number}",
-                expected="timestamps that rise from line to line",
-                fix="copy the file again, or sort it and remove what is there twice",
-            )
+            found = f"timestamp {stamps[at]} {fault} in line {number}"
+            fix = "copy the file again, or sort it and remove what is there twice"
+            raise DataError(path, found=found, expected="timestamps that rise from line to line", fix=fix)
     if not rows:
         raise DataError(path, found="no rows", expected=what, fix="copy the file again")
     return stamps, rows

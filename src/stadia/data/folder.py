@@ -1,6 +1,6 @@
-"""The stadia folder layout: what RoadWorld writes and anybody can record (docs/own-data.md).
+"""Read the stadia folder layout: written by RoadWorld and by users (docs/own-data.md).
 
-DATASET/dataset.json names the recordings of each split; each recording is a folder with recording.json (cameras, rig)
+DATASET/dataset.json names the recordings of each split. Each recording is a folder with recording.json (cameras, rig)
 and left/000000.png; right/, depth/left/000000.npy, poses.txt and times.txt are optional. A single recording's folder
 opens too.
 """
@@ -14,16 +14,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
-from stadia.core.files import inside, read_json
+from stadia.core.files import inside
 from stadia.core.recording import LEFT, Recording
 from stadia.data.cache import Progress
 from stadia.data.config import Matrix, SourceOptions
 from stadia.data.images import check_depth, list_images, read_depth_png, read_npy, refuse_jpeg
-from stadia.data.poses import read_kitti_poses, read_times
+from stadia.data.poses import FileEntry, parse_json, read_kitti_poses, read_times
 from stadia.data.recordings import ImageRecording, Intrinsics, check_K
 from stadia.data.road_masks import MaskFiles
 from stadia.data.sources import choose
@@ -31,13 +30,7 @@ from stadia.data.sources import choose
 _Row = tuple[float, float, float, float]
 
 
-class _Lenient(StrictModel):
-    """A file that others may add keys to."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-
-
-class _DatasetFile(_Lenient):
+class _FolderDatasetFile(FileEntry):
     """dataset.json."""
 
     format: str = Field(pattern="^stadia$")
@@ -45,16 +38,16 @@ class _DatasetFile(_Lenient):
     splits: dict[str, list[str]]
 
 
-class _CameraEntry(_Lenient):
+class _FolderCameraEntry(FileEntry):
     K: Matrix
     height: int = Field(ge=1)
     width: int = Field(ge=1)
 
 
-class _RecordingFile(_Lenient):
+class _RecordingFile(FileEntry):
     """recording.json."""
 
-    cameras: dict[str, _CameraEntry]
+    cameras: dict[str, _FolderCameraEntry]
     T_right_left: tuple[_Row, _Row, _Row, _Row] | None = None
     frame_rate_hz: float | None = Field(default=None, gt=0)
     camera_height_m: float | None = Field(default=None, gt=0)
@@ -62,15 +55,7 @@ class _RecordingFile(_Lenient):
 
 
 def _parse(model: type[Any], path: Path) -> Any:
-    """The file as a model, or one DataError that names the first wrong entry."""
-    try:
-        return model.model_validate(read_json(path))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"])) or "the file"
-        raise DataError(
-            path, found=f"{key}: {problem['msg']}", expected="the stadia layout", fix="see docs/own-data.md"
-        ) from error
+    return parse_json(path, model, expected="the stadia layout", fix="see docs/own-data.md")
 
 
 class StadiaFolder:
@@ -93,29 +78,25 @@ class StadiaFolder:
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, list[str]]:
-        """As dataset.json says."""
+        """Return the splits of dataset.json."""
         if not (path / "dataset.json").is_file():
             return {}
-        dataset: _DatasetFile = _parse(_DatasetFile, path / "dataset.json")
+        dataset: _FolderDatasetFile = _parse(_FolderDatasetFile, path / "dataset.json")
         if not any(dataset.splits.values()):
-            raise DataError(
-                path / "dataset.json",
-                found="no recording",
-                expected="at least one in splits",
-                fix="list the recordings",
-            )
+            expected = "at least one in splits"
+            raise DataError(path / "dataset.json", found="no recording", expected=expected, fix="list the recordings")
         return dataset.splits
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FolderRecording(ImageRecording):
-    """One recording's folder. Beyond `Recording`: camera_height_m above the road, where recording.json tells it."""
+    """A folder of one recording. camera_height_m: above the road, if recording.json has it."""
 
     folder: Path
     camera_height_m: float | None = None
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """From depth/SIDE/STEM.npy (float metres) or STEM.png (uint16 / 256)."""
+        """Return depth/SIDE/STEM.npy (float metres) or STEM.png (uint16 / 256)."""
         stem = self.images[side][index].stem
         size = self.intrinsics[side]
         array = self.folder / "depth" / side / f"{stem}.npy"
@@ -129,7 +110,7 @@ class FolderRecording(ImageRecording):
         return None
 
 
-def _intrinsics(path: Path, cameras: Mapping[str, _CameraEntry]) -> dict[str, Intrinsics]:
+def _intrinsics(path: Path, cameras: Mapping[str, _FolderCameraEntry]) -> dict[str, Intrinsics]:
     return {
         side: Intrinsics(
             check_K(f"{path} cameras.{side}", np.array(camera.K, dtype=np.float64)), camera.height, camera.width
@@ -147,12 +128,8 @@ def _open_recording(folder: Path, name: str) -> Recording:
             path, found=f"cameras {', '.join(sides)}", expected="left, or left and right", fix="name the cameras so"
         )
     if (len(sides) == 2) != (described.T_right_left is not None):
-        raise DataError(
-            path,
-            found=f"{len(sides)} camera(s) and T_right_left {described.T_right_left}",
-            expected="T_right_left for a pair",
-            fix="add or remove it",
-        )
+        found = f"{len(sides)} camera(s) and T_right_left {described.T_right_left}"
+        raise DataError(path, found=found, expected="T_right_left for a pair", fix="add or remove it")
     images = {side: list_images(folder / side) for side in sides}
     frames = len(images[LEFT])
     poses = folder / "poses.txt"

@@ -1,4 +1,4 @@
-"""One image of a recording at the network's size, which is the image that its camera describes."""
+"""Read one image of a recording at the network's size."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from stadia.data.resize import resize_image
 
 
 def resized_frame(recording: Recording, index: int, side: str, height: int, width: int) -> NDArray[np.uint8]:
-    """(height, width, 3) RGB. Raises DataError for an image of another size than its camera's: K would be resized by
-    another factor.
-    """
-    picture, camera = recording.image(index, side), recording.camera(index, side)
-    if picture.shape[:2] != (camera.height, camera.width):
+    """Return (height, width, 3) RGB. Raises DataError where image and camera differ in size: K would be wrong."""
+    image, camera = recording.image(index, side), recording.camera(index, side)
+    if image.shape[:2] != (camera.height, camera.width):
         raise DataError(
             recording.file(index, side) or f"{recording.name}, frame {index}, {side}",
-            found=f"an image of {picture.shape[1]}x{picture.shape[0]}",
+            found=f"an image of {image.shape[1]}x{image.shape[0]}",
             expected=f"{camera.width}x{camera.height}, the size that its camera is of",
             fix="give the camera of this image (geometry.camera.resized and cropped make it of the other)",
         )
-    return resize_image(picture, height, width)
+    return resize_image(image, height, width)

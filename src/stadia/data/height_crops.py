@@ -1,8 +1,7 @@
-"""Crops of single objects with their heights: of RoadWorld, of the DVM-CAR layout; and how they are made to look like
-those of a drive.
+"""Crop single objects with known heights, from RoadWorld and the DVM-CAR layout, and augment the crops.
 
-Background is gray, so that only the object is judged. A crop has a fixed size, so that how near an object is does not
-tell its height.
+The background is gray, so that only the object is used. Crops have a fixed size, so that distance does not reveal
+height.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,19 +19,21 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.files import inside, read_json
 from stadia.core.recording import LEFT
-from stadia.data.folder import FolderRecording
 from stadia.data.images import IMAGE_SUFFIXES, read_rgb
 from stadia.data.mask_boxes import mask_boxes
+
+if TYPE_CHECKING:
+    from stadia.data.folder import FolderRecording
 
 Image = NDArray[np.uint8]
 GRAY = 124
 DVM_TABLE = "Ad_table (extra).csv"
-_MARGIN = 0.06  # of the longer side
+_MARGIN = 0.06  # share of the longer side
 
 
 @dataclass(frozen=True)
 class HeightCrop:
-    """image: (side, side, 3) RGB.  height_m: of the object.  instance: which one, so that no object is in two splits."""
+    """image: (side, side, 3) RGB.  height_m: of the object.  instance: identity, which must be in one split only."""
 
     image: Image
     height_m: float
@@ -39,9 +41,7 @@ class HeightCrop:
 
 
 def masked_crop(image: Image, mask: NDArray[np.bool_], side: int) -> Image:
-    """(side, side, 3) RGB: the object (H, W) in the middle, its shape kept, all else gray. Raises DataError for an
-    empty mask.
-    """
+    """Return (side, side, 3) RGB: the object (H, W) centered undistorted on gray. Raises DataError for empty masks."""
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     if not width:
         raise DataError(
@@ -61,7 +61,7 @@ def masked_crop(image: Image, mask: NDArray[np.bool_], side: int) -> Image:
 def recording_crops(
     recording: FolderRecording, side: int, *, class_name: str = "car", every: int = 1, least_px: int = 12
 ) -> list[HeightCrop]:
-    """Of the objects of a class that are whole, in a recording whose instances.json tells their sizes (RoadWorld)."""
+    """Return crops of unoccluded objects of a class, from a recording with sizes in instances.json (RoadWorld)."""
     path = recording.folder / "instances.json"
     described = read_json(path)
     try:
@@ -85,27 +85,28 @@ def recording_crops(
 
 
 def dvm_car_crops(folder: Path, side: int) -> Iterator[HeightCrop]:
-    """Of the DVM-CAR layout (Huang et al., IEEE Big Data 2022): images anywhere below it, their names
-    MAKER$$MODEL$$YEAR$$COLOR$$ GENMODEL_ID$$..., on white; heights in "Ad_table (extra).csv", columns Genmodel_ID and
-    Height (mm), of a model the median of its rows.
+    """Yield crops of the DVM-CAR layout (Huang et al., IEEE Big Data 2022).
 
-    Heights outside 1.1 to 2.6 m are mistakes of the table and left out, and so is an image that is not on white (an
-    interior). Raises DataError where the table is missing or lacks its columns.
+    Images lie anywhere below the folder, named MAKER$$MODEL$$YEAR$$COLOR$$GENMODEL_ID$$..., on white. Heights are the
+    median of a model's rows in "Ad_table (extra).csv", columns Genmodel_ID and Height (mm). Heights outside 1.1 to 2.6
+    m are errors of the table and are left out, as are images that are not on white (interiors).
+
+    Raises DataError where the table is missing or lacks its columns.
     """
-    height = _dvm_heights(Path(folder))
+    height = _read_dvm_heights(Path(folder))
     for path in sorted(one for one in Path(folder).rglob("*$$*") if one.suffix.lower() in IMAGE_SUFFIXES):
         words = path.stem.split("$$")
         height_m = height.get(words[4]) if len(words) > 4 else None
         if height_m is None or not 1.1 <= height_m <= 2.6:
             continue
         image = read_rgb(inside(Path(folder), str(path.relative_to(folder))))
-        mask = _not_white(image)
+        mask = _segment_on_white(image)
         if mask is not None:
             yield HeightCrop(masked_crop(image, mask, side), height_m, words[4])
 
 
-def _dvm_heights(folder: Path) -> dict[str, float]:
-    """Metres, by model."""
+def _read_dvm_heights(folder: Path) -> dict[str, float]:
+    """Return metres by model."""
     table = next(iter(sorted(folder.rglob(DVM_TABLE))), None)
     if table is None:
         raise DataError(
@@ -115,14 +116,10 @@ def _dvm_heights(folder: Path) -> dict[str, float]:
     with table.open(encoding="utf-8", newline="") as stream:
         names, *lines = [[word.strip() for word in row] for row in csv.reader(stream)] or [
             []
-        ]  # its names have spaces before them
+        ]  # column names start with spaces
     if not {"Genmodel_ID", "Height"} <= set(names):
-        raise DataError(
-            table,
-            found=f"columns {', '.join(names)}",
-            expected="Genmodel_ID and Height",
-            fix="take the table as published",
-        )
+        found = f"columns {', '.join(names)}"
+        raise DataError(table, found=found, expected="Genmodel_ID and Height", fix="take the table as published")
     model, height = names.index("Genmodel_ID"), names.index("Height")
     for words in lines:
         if len(words) == len(names) and words[height].replace(".", "", 1).isdigit():
@@ -130,8 +127,8 @@ def _dvm_heights(folder: Path) -> dict[str, float]:
     return {name: float(np.median(own)) for name, own in rows.items()}
 
 
-def _not_white(image: Image) -> NDArray[np.bool_] | None:
-    """The largest thing on a white ground; None where the image's edges are not white."""
+def _segment_on_white(image: Image) -> NDArray[np.bool_] | None:
+    """Return the largest component on a white background; None where the image borders are not white."""
     edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     if np.median(edge.min(-1)) < 235:
         return None
@@ -140,9 +137,7 @@ def _not_white(image: Image) -> NDArray[np.bool_] | None:
 
 
 def augmented(crop: Image, rng: np.random.Generator) -> Image:
-    """Mirrored, zoomed out, its light and sharpness changed, a part hidden, as crops of a drive are; the height stays
-    what it is.
-    """
+    """Mirror, shrink, relight, blur and partly cover a crop, as in real drives. The height label stays the same."""
     side = len(crop)
     image = crop[:, ::-1] if rng.random() < 0.5 else crop
     zoom = rng.uniform(0.6, 1.0)
@@ -153,7 +148,7 @@ def augmented(crop: Image, rng: np.random.Generator) -> Image:
     lit = image.astype(np.float32) * rng.uniform(0.7, 1.3) * rng.uniform(0.9, 1.1, 3)
     known = (image != GRAY).any(-1, keepdims=True)
     image = np.where(known, lit, GRAY).clip(0, 255).astype(np.uint8)
-    if rng.random() < 0.4:  # few pixels, drawn large
+    if rng.random() < 0.4:  # low resolution, upsampled
         small = max(8, round(side * rng.uniform(0.25, 0.7)))
         image = cv2.resize(
             cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA),
@@ -165,7 +160,7 @@ def augmented(crop: Image, rng: np.random.Generator) -> Image:
         x, y = (
             round(rng.uniform(0, side - width)),
             round(rng.uniform(side * 0.35, side - height)),
-        )  # tops stay seen: they are the height
+        )  # tops stay visible: they show the height
         image = image.copy()
         image[y : y + height, x : x + width] = GRAY
     return np.ascontiguousarray(image)

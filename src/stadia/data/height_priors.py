@@ -1,9 +1,7 @@
-"""How high things on roads are: by class a mean, a spread and where they were measured. What is said here, depth says
-later, one to one.
+"""Heights of objects on roads: mean, spread and source by class. Errors of a prior become errors of depth, one to one.
 
-A prior that was measured on the set that a method is scored on is a label of that set (F-28): KITTI's own boxes may not
-teach what is then scored on KITTI. And means differ by how boxes are drawn, not by the cars: KITTI's are tight, and 12
-% below those of mixed sets.
+A prior that was measured on the scored dataset is a label of it (F-28): KITTI's boxes must not train what is scored on
+KITTI. Means also depend on how boxes are drawn: KITTI's are tight, 12 % below those of mixed datasets.
 """
 
 from __future__ import annotations
@@ -18,13 +16,13 @@ from stadia.core.errors import ConfigError
 
 
 class HeightPrior(StrictModel):
-    """The heights of a class.
+    """Heights of one class.
 
-    mean_m: their mean in metres; where a class has a long tail (vans among cars) better the median, as objects are
+    mean_m: mean in metres; for a class with a long tail (vans among cars) the median is better, since objects are
         pooled by medians.
-    spread_m: their standard deviation in metres.
-    source: where the mean was measured, for the run's record and its readers.
-    datasets: names of the data sets that it was measured on; none of them may be what the training is scored on.
+    spread_m: standard deviation in metres.
+    source: where the mean was measured, for the run's record.
+    datasets: names of the datasets that it was measured on; training must not be scored on them.
     """
 
     mean_m: float = Field(gt=0)
@@ -63,8 +61,8 @@ PRIORS: Mapping[PriorsName, Mapping[str, HeightPrior]] = {
         "person": HeightPrior(mean_m=1.72, spread_m=0.08, source=f"mean of {_DRAWN}"),
     },
 }
-"""By name and class. Of COCO's and Cityscapes' classes, car and person alone were measured on many; the others on
-KITTI's few.
+"""Priors by name and class. Of COCO's and Cityscapes' classes, only car and person were measured on many objects; the
+others come from KITTI's few.
 """
 
 SAME_CLASS: Mapping[str, str] = {
@@ -73,45 +71,41 @@ SAME_CLASS: Mapping[str, str] = {
     "rider": "cyclist",
     "train": "tram",
 }
-"""KITTI's and Cityscapes' names of classes that have another name above. COCO's person may ride: its masks leave the
-bicycle out.
-"""
+"""Aliases of KITTI and Cityscapes for classes above. COCO's person may ride: its masks exclude the bicycle."""
 
 
-def _a_name(value: object) -> object:
+def _check_name(value: object) -> object:
     if isinstance(value, str) and value not in PRIORS:
         raise ValueError(f"expected one of {', '.join(PRIORS)}, or your own by class")
     return value
 
 
-def _kind(value: object) -> str:
+def _find_tag(value: object) -> str:
     return "named" if isinstance(value, str) else "own"
 
 
 Priors = Annotated[
     Annotated[PriorsName, Tag("named")] | Annotated[dict[str, HeightPrior], Tag("own")],
-    Discriminator(_kind),
-    BeforeValidator(_a_name),
+    Discriminator(_find_tag),
+    BeforeValidator(_check_name),
 ]
-"""Of a configuration: a name of `PRIORS`, or heights of one's own by class."""
+"""In a configuration: a name of `PRIORS`, or the user's heights by class."""
 
 
 def same_class(name: str) -> str:
-    """A class by the name that `PRIORS` has for it, whoever named it, in any case."""
+    """Return a class by its name in `PRIORS`, in any case."""
     name = name.strip().lower()
     return SAME_CLASS.get(name, name)
 
 
 def prior_of(class_name: str, priors: Mapping[str, HeightPrior]) -> HeightPrior | None:
-    """The prior of a class by the name that COCO, Cityscapes or KITTI gives it, in any case; None where there is none."""
+    """Return the prior of a class by its COCO, Cityscapes or KITTI name, in any case; None without one."""
     name = class_name.strip().lower()
     return priors.get(name) or priors.get(same_class(name))
 
 
 def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str]) -> None:
-    """Raise ConfigError where a prior was measured on a data set that is scored on, by the names of formats
-    ("kitti_raw").
-    """
+    """Raise ConfigError where a prior was measured on a scored dataset, given by format names ("kitti_raw")."""
     for scored in scored_on:
         for name, prior in priors.items():
             if any(scored == measured or scored.startswith(f"{measured}_") for measured in prior.datasets):
@@ -119,5 +113,5 @@ def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str])
                     f"height of a {name}",
                     found=f"{prior.mean_m:g} m from {prior.source}",
                     expected=f"a source other than {scored}, which is scored on",
-                    fix="train with other priors, or with heights of your own that say where they come from",
+                    fix="train with other priors, or with your own heights and their source",
                 )

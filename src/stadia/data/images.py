@@ -1,4 +1,4 @@
-"""Image and depth files from outside: listed in natural order, read whole or refused by name."""
+"""Read image and depth files from outside: listed in natural order, read whole or refused by name."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _JPEG_SIGNATURE = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
-_JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # neither a stuffed zero, a restart, nor fill
+_JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not a stuffed zero, a restart marker, or a fill byte
 
 
 def natural_key(path: Path) -> tuple[tuple[int, int | str], ...]:
-    """Sorts `frame2` before `frame10`."""
+    """Return a sort key that puts `frame2` before `frame10`."""
     return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", path.name) if part)
 
 
 def list_images(folder: Path, pattern: str = "*") -> list[Path]:
-    """The PNG and JPEG files of a folder that match, in natural order. Raises DataError where there is none."""
+    """Return the matching PNG and JPEG files of a folder in natural order. Raises DataError where there is none."""
     found = sorted(
         (p for p in folder.glob(pattern) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=natural_key
     )
@@ -45,7 +45,7 @@ def list_images(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def frame_number(image: Path) -> int:
-    """The number that is the image's whole name. Raises DataError for another name."""
+    """Return the number that is the image's whole name. Raises DataError for another name."""
     if not image.stem.isdigit():
         raise DataError(
             image, found=f"the name '{image.stem}'", expected="a frame number (000000.png)", fix="rename the file"
@@ -53,11 +53,13 @@ def frame_number(image: Path) -> int:
     return int(image.stem)
 
 
-def _bytes_of(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > MAX_IMAGE_BYTES:
-            raise DataError(path, found=f"{size} bytes", expected=f"at most {MAX_IMAGE_BYTES}", fix="is this an image?")
+            raise DataError(
+                path, found=f"{size} bytes", expected=f"at most {MAX_IMAGE_BYTES}", fix="check that this is an image"
+            )
         return path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(
@@ -66,7 +68,7 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _png_fault(data: bytes) -> str | None:
-    """What is wrong with a PNG's chunks (length, checksum, end), or None."""
+    """Return what is wrong with a PNG's chunks (length, checksum, end), or None."""
     at = len(_PNG_SIGNATURE)
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -83,7 +85,7 @@ def _png_fault(data: bytes) -> str | None:
 
 
 def _jpeg_fault(data: bytes) -> str | None:
-    """What is wrong with a JPEG's segments: it must reach its own end-of-image marker (a thumbnail's does not count)."""
+    """Return what is wrong with a JPEG's segments, or None. It must reach its own end marker, not a thumbnail's."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -102,9 +104,9 @@ def _jpeg_fault(data: bytes) -> str | None:
 
 
 def _jpeg_ends_early(data: bytes, image: NDArray[np.uint8]) -> bool:
-    """Whether the decoder ran out of data and filled the rest with gray, as libjpeg does without an error.
+    """Return whether the decoder ran out of data and filled the rest with gray, as libjpeg does without an error.
 
-    A flat last row is suspicious; a strict decoder then decides, since an image may well end in black.
+    A flat last row is suspicious. A strict decoder then decides, since a valid image may end in black.
     """
     if np.ptp(image[-1].reshape(-1, image.shape[-1]), axis=0).any():
         return False
@@ -117,12 +119,12 @@ def _jpeg_ends_early(data: bytes, image: NDArray[np.uint8]) -> bool:
     return False
 
 
-def _refuse(path: Path, fault: str) -> DataError:
+def _make_error(path: Path, fault: str) -> DataError:
     return DataError(path, found=fault, expected="a whole image", fix="copy or extract it again, or remove its frame")
 
 
 def _decode(path: Path, flags: int) -> tuple[bytes, NDArray]:
-    data = _bytes_of(path)
+    data = _read_bytes(path)
     if data.startswith(_PNG_SIGNATURE):
         fault = _png_fault(data)
     elif data.startswith(_JPEG_SIGNATURE):
@@ -131,26 +133,25 @@ def _decode(path: Path, flags: int) -> tuple[bytes, NDArray]:
         fault = "an empty file" if not data else "neither PNG nor JPEG"
     image = None if fault else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None:
-        raise _refuse(path, fault or "a file that cannot be decoded")
+        raise _make_error(path, fault or "a file that cannot be decoded")
     return data, image
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB; gray is repeated, 16 bits become 8, the orientation tag of a telephone is obeyed.
+    """Return (H, W, 3) RGB; gray is repeated, 16 bits become 8, the EXIF orientation is applied.
 
-    Raises DataError naming the file where it is missing, cut off or damaged: nothing is filled in silently.
+    Raises DataError that names a missing, truncated or damaged file: nothing is filled in silently.
     """
     data, bgr = _decode(path, cv2.IMREAD_COLOR)
     if data.startswith(_JPEG_SIGNATURE) and _jpeg_ends_early(data, bgr):
-        raise _refuse(path, "compressed data that ends before the image does")
+        raise _make_error(path, "compressed data that ends before the image does")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def read_rgba(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 4): RGB and straight alpha of a PNG; 16 bits become 8.
+    """Return (H, W, 4) RGB and straight alpha of a PNG; 16 bits become 8.
 
-    Raises DataError naming the file where it has no alpha channel, or one that cuts out nothing: opaque or transparent
-    everywhere.
+    Raises DataError where there is no alpha channel, or a constant one that cuts out nothing.
     """
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     fix = "cut the object out: a PNG with transparency around it"
@@ -165,9 +166,7 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
 
 
 def check_ends(path: Path) -> None:
-    """Raise DataError where a file is missing, no image, or cut off: by its ends, and read whole where these are
-    unusual.
-    """
+    """Raise DataError for a missing, truncated or other file: by its ends, or all of it if they are unusual."""
     if path.is_file():
         with path.open("rb") as stream:
             head = stream.read(len(_PNG_SIGNATURE))
@@ -181,47 +180,37 @@ def check_ends(path: Path) -> None:
 
 
 def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int] = (0,)) -> NDArray[np.float32]:
-    """(H, W) metres from a uint16 PNG, 0 = none. `invalid` are stored values that mean none."""
+    """Return (H, W) metres from a uint16 PNG, 0 = none. `invalid` are stored values that mean none."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     if data.startswith(_JPEG_SIGNATURE):
-        raise _jpeg_depth(path)
+        raise _make_jpeg_depth_error(path)
     if stored.dtype != np.uint16 or stored.ndim != 2:
-        raise DataError(
-            path,
-            found=f"{stored.dtype} of shape {stored.shape}",
-            expected="a one-channel 16-bit PNG",
-            fix="write depth as uint16 (8 bits cannot hold it)",
-        )
+        found = f"{stored.dtype} of shape {stored.shape}"
+        expected = "a one-channel 16-bit PNG"
+        raise DataError(path, found=found, expected=expected, fix="write depth as uint16 (8 bits cannot hold it)")
     depth_m = stored.astype(np.float32) / np.float32(units_per_metre)
     depth_m[np.isin(stored, list(invalid))] = 0
     return depth_m
 
 
 def refuse_jpeg(path: Path) -> None:
-    """A DataError where the depth that is not at `path` is beside it as a JPEG: to pass it over would be to train
-    without.
-    """
+    """Raise DataError where depth missing at `path` exists as a JPEG: training without it would be silent."""
     for suffix in (".jpg", ".jpeg"):
         if (found := path.with_suffix(suffix)).exists():
-            raise _jpeg_depth(found)
+            raise _make_jpeg_depth_error(found)
 
 
-def _jpeg_depth(path: Path) -> DataError:
+def _make_jpeg_depth_error(path: Path) -> DataError:
     return DataError(
         path,
         found="depth as a JPEG",
         expected="a one-channel 16-bit PNG, or .npy",
-        fix=(
-            "use the files that it was made of: a JPEG is lossy and has 8 bits, so that converting it back mends"
-            " nothing"
-        ),
+        fix="use the original files: a JPEG is lossy and has 8 bits, and converting it back restores nothing",
     )
 
 
 def read_depth_codes(path: Path) -> NDArray:
-    """(H, W) uint16 or (H, W, 3) uint8 blue, green, red: the stored numbers of a PNG whose bytes together mean a
-    distance.
-    """
+    """Return the stored values of a depth PNG: (H, W) uint16, or (H, W, 3) uint8 in blue, green, red."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     fits = (stored.ndim == 2 and stored.dtype == np.uint16) or (
         stored.ndim == 3 and stored.shape[2] == 3 and stored.dtype == np.uint8
@@ -235,24 +224,21 @@ def read_depth_codes(path: Path) -> NDArray:
 
 
 def read_numbers_png(path: Path) -> NDArray[np.int32]:
-    """(H, W) whole numbers, as of classes or instances, from a PNG of one channel of 8 or 16 bits.
+    """Return (H, W) integers, as of classes or instances, from a PNG of one channel with 8 or 16 bits.
 
-    Raises DataError naming the file where it is none: JPEG would blur numbers, a palette or three channels hide them.
+    Raises DataError for other files: JPEG blurs labels, a palette or three channels encode them.
     """
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     jpeg = data.startswith(_JPEG_SIGNATURE)
     if jpeg or stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16):
-        raise DataError(
-            path,
-            found="a JPEG, which blurs numbers" if jpeg else f"{stored.dtype} of shape {stored.shape}",
-            expected="a PNG of one channel",
-            fix="write the numbers themselves, as 8 or 16 bits",
-        )
+        found = "a JPEG, which blurs numbers" if jpeg else f"{stored.dtype} of shape {stored.shape}"
+        expected = "a PNG of one channel"
+        raise DataError(path, found=found, expected=expected, fix="write the numbers themselves, as 8 or 16 bits")
     return stored.astype(np.int32)
 
 
 def read_npy(path: Path, *, shape: tuple[int, ...]) -> NDArray:
-    """An array of exactly this shape; the header is compared with the file before anything is read."""
+    """Return an array of exactly this shape. The header is checked before data is read."""
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
@@ -269,21 +255,15 @@ def read_npy(path: Path, *, shape: tuple[int, ...]) -> NDArray:
 
 
 def check_depth(path: Path, depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """The depth itself, or a DataError: it must have the image's size, be finite, and nowhere below 0."""
+    """Return the depth, or raise DataError where its size is wrong, or where it is negative or not finite."""
     if depth_m.shape != (height, width):
-        raise DataError(
-            path,
-            found=f"{depth_m.shape[1]}x{depth_m.shape[0]}",
-            expected=f"the image's size {width}x{height}",
-            fix="store depth at full size",
-        )
+        found = f"{depth_m.shape[1]}x{depth_m.shape[0]}"
+        expected = f"the image's size {width}x{height}"
+        raise DataError(path, found=found, expected=expected, fix="store depth at full size")
     wrong = ~np.isfinite(depth_m) | (depth_m < 0)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
-        raise DataError(
-            path,
-            found=f"{depth_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)",
-            expected="metres, 0 where there is none",
-            fix="write 0 where depth is unknown",
-        )
+        found = f"{depth_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)"
+        expected = "metres, 0 where there is none"
+        raise DataError(path, found=found, expected=expected, fix="write 0 where depth is unknown")
     return depth_m

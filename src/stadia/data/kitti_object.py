@@ -1,13 +1,12 @@
-"""KITTI's object data in its official layout (Geiger et al., "Are we ready for autonomous driving?", CVPR 2012): boxes,
-no masks.
+"""Read KITTI's object dataset in its official layout (Geiger et al., CVPR 2012): boxes without masks.
 
 DATASET/training/{image_2/000000.png, calib/000000.txt, label_2/000000.txt}. Results of a detector are a folder of such
-label files, with a score in a sixteenth column.
+label files with a score in a sixteenth column.
 
-A file gives the middle of a box's bottom in the rectified frame of camera 0, its height, width and length, and its turn
-about that frame's y, which points down: at 0 it faces along x. Here it is an object as every other: in the frame of the
-camera that took the image (6 cm beside camera 0), centered, y up, z towards its front, x to the right of who looks at
-its front. So its size along x, y, z is width, height, length.
+A file gives a box's bottom center in the rectified frame of camera 0, and its height, width and length. Its rotation is
+about that frame's y, which points down. At rotation 0 it faces along x. This module returns objects in
+stadia's frame: relative to the camera of the image (6 cm beside camera 0), centered, y up, z to the object's front. x
+points right for a viewer who faces its front. So the size along x, y, z is width, height, length.
 """
 
 from __future__ import annotations
@@ -37,26 +36,26 @@ from stadia.data.object_labels import (
 
 KINDS = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
 NO_OBJECT = "DontCare"
-"""Regions with objects that nobody labeled; they have no box in space."""
+"""Unlabeled regions with objects, without a box in space."""
 
 COLUMNS = 15
-"""Of a label; a result has its score in one more."""
+"""Columns of a label; a result has its score in one more."""
 
 _ROUNDED = 0.01  # angles are written with two digits
 _R_KITTI_OBJECT = np.array(
     [[0.0, 0, 1], [0, -1, 0], [1, 0, 0]]
-)  # from our axes of an object to KITTI's: x front, y down
+)  # from stadia's object axes to KITTI's: x front, y down
 
 
 @dataclass(frozen=True, slots=True)
 class KittiBox:
-    """A line of a label file, as it is written.
+    """One line of a label file, as written.
 
-    truncated: 0 to 1.  occluded: 0 to 3 (unknown).  alpha: turn against the ray to it, radians.  All three are -1, -1,
-        -10 in results.
+    truncated: 0 to 1.  occluded: 0 to 3 (unknown).  alpha: rotation against the viewing ray, radians.  In results -1,
+        -1, -10.
     box_px: left, top, right, bottom.  size_hwl_m: height, width, length.
     bottom_m: (3,) the middle of its bottom, rectified frame of camera 0.  rotation_y: radians.
-    score: of a result, the greater the surer; 1 in labels.
+    score: of a result, higher is more certain; 1 in labels.
     """
 
     kind: str
@@ -85,9 +84,7 @@ class KittiBox:
 
 
 def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
-    """The objects of a label file, or of a result file with scores; DontCare left out. Raises DataError naming the
-    line.
-    """
+    """Read the objects of a label file, or of a result file with scores, without DontCare. Raises DataError."""
     path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -99,10 +96,10 @@ def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
             path, found="bytes that are not text", expected="KITTI's labels", fix="copy it again"
         ) from error
     numbered = [(f"{path}: line {number}", line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
-    return [_box(what, words, scored) for what, words in numbered if words[0] != NO_OBJECT]
+    return [_parse_box(what, words, scored) for what, words in numbered if words[0] != NO_OBJECT]
 
 
-def _box(what: str, words: list[str], scored: bool) -> KittiBox:
+def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox:
     kind, columns = words[0], COLUMNS + scored
     if kind not in KINDS:
         raise DataError(
@@ -128,7 +125,7 @@ def _box(what: str, words: list[str], scored: bool) -> KittiBox:
         degrees = " (degrees?)" if abs(rotation_y) > 2 * math.pi else ""
         found = f"rotation_y {rotation_y:g}{degrees}"
         raise DataError(what, found=found, expected="radians from -pi to pi", fix="convert it, and add or take 2 pi")
-    if numbers[12] + math.hypot(*size_hwl_m[1:]) / 2 <= 0:  # a tram beside the camera may have its middle behind it
+    if numbers[12] + math.hypot(*size_hwl_m[1:]) / 2 <= 0:  # the middle of a tram beside the camera may be behind it
         found = f"a bottom at z = {numbers[12]:g} m, all of it behind the camera"
         raise DataError(what, found=found, expected="x, y, z with z forward, metres", fix="check axes and unit")
     score = numbers[14] if scored else 1.0
@@ -137,7 +134,7 @@ def _box(what: str, words: list[str], scored: bool) -> KittiBox:
 
 
 class KittiObjectImages(ObjectImages):
-    """The labeled images of a split, in the order of their numbers; the left color camera's."""
+    """The labeled images of a split's left color camera, in the order of their numbers."""
 
     classes = (BACKGROUND, *KINDS)
 
@@ -154,18 +151,14 @@ class KittiObjectImages(ObjectImages):
             there = ", ".join(sorted(path.parent.name for path in dataset.glob("*/label_2"))) or "none"
             found = f"no {split}/label_2"
             raise DataError(
-                dataset, found=found, expected=f"a split with labels; there is: {there}", fix="name another split"
+                dataset, found=found, expected=f"a split with labels; available: {there}", fix="pass another split"
             )
         files = list_images(folder / "image_2")
         images, labels = {path.stem for path in files}, {path.stem for path in (folder / "label_2").glob("*.txt")}
         if odd := sorted(images ^ labels):
             found = f"{len(images)} images and {len(labels)} label files; {odd[0]} is not in both"
-            raise DataError(
-                folder,
-                found=found,
-                expected="one label file for each image",
-                fix="copy what is missing, or remove the rest",
-            )
+            expected = "one label file for each image"
+            raise DataError(folder, found=found, expected=expected, fix="copy what is missing, or remove the rest")
         return cls(f"{dataset.name}/{split}", files)
 
     def __len__(self) -> int:
@@ -178,15 +171,15 @@ class KittiObjectImages(ObjectImages):
         return read_rgb(self.file(index))
 
     def _projection(self, index: int) -> tuple[Points, Points]:
-        """K (3, 3) of the left color camera, and T_camera_rectified (4, 4)."""
-        return Calibration(self._beside(index, "calib")).projection("P2")
+        """Return K (3, 3) of the left color camera, and T_camera_rectified (4, 4)."""
+        return Calibration(self._label_path(index, "calib")).projection("P2")
 
-    def _beside(self, index: int, kind: str) -> Path:
+    def _label_path(self, index: int, kind: str) -> Path:
         file = self.file(index)
         return file.parent.parent / kind / f"{file.stem}.txt"
 
     def camera(self, index: int) -> Camera:
-        if index not in self._sizes:  # written nowhere but in the image
+        if index not in self._sizes:  # the size is only in the image file
             height, width = self.image(index).shape[:2]
             self._sizes[index] = (height, width)
         return Camera(torch.from_numpy(self._projection(index)[0]), *self._sizes[index])
@@ -195,26 +188,21 @@ class KittiObjectImages(ObjectImages):
         return [box for box, _ in self._in_camera(index, self.written(index))]
 
     def written(self, index: int) -> list[KittiBox]:
-        """The labels as they are written, with their boxes in the image."""
-        return read_boxes(self._beside(index, "label_2"))
+        """Return the labels as written, with their boxes in the image."""
+        return read_boxes(self._label_path(index, "label_2"))
 
     def labels(self, index: int) -> ObjectLabels:
-        raise no_masks(self._beside(index, "label_2"))
+        raise no_masks(self._label_path(index, "label_2"))
 
     def results(self, folder: Path) -> list[list[EstimatedBox]]:
-        """What a folder of result files says of each image: boxes with their scores. Raises DataError naming the line,
-        or the file.
+        """Return boxes with scores from a folder of result files. Raises DataError that names the line, or the file.
 
-        A file that no image has is refused too: it is of other images.
+        A result file without an image is refused: it belongs to other images.
         """
         folder, stems = Path(folder).expanduser(), [path.stem for path in self._files]
         if odd := sorted({path.stem for path in folder.glob("*.txt")} - set(stems)):
-            raise DataError(
-                folder / f"{odd[0]}.txt",
-                found="no such image",
-                expected=f"those of {self.name}",
-                fix="check both folders",
-            )
+            fix = "check both folders"
+            raise DataError(folder / f"{odd[0]}.txt", found="no such image", expected=f"those of {self.name}", fix=fix)
         return [
             self._in_camera(index, read_boxes(folder / f"{stem}.txt", scored=True)) for index, stem in enumerate(stems)
         ]

@@ -1,6 +1,4 @@
-"""KITTI odometry, official layout: sequences/NN/{image_0..3, calib.txt, times.txt}, poses/NN.txt
-(cvlibs.net/datasets/kitti).
-"""
+"""Read KITTI odometry: sequences/NN/{image_0..3, calib.txt, times.txt}, poses/NN.txt (cvlibs.net/datasets/kitti)."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from stadia.data.sources import chosen_folders
 
 _PAIRS = {"gray": (0, 1), "color": (2, 3)}
 
-_DRIVES = {  # of KITTI raw, out of which the sequences were cut (the benchmark's development kit)
+_DRIVES = {  # the drives of KITTI raw that hold the sequences (development kit of the benchmark)
     "00": "2011_10_03_drive_0027",
     "01": "2011_10_03_drive_0042",
     "02": "2011_10_03_drive_0034",
@@ -45,11 +43,11 @@ class KittiOdometry:
 
     @classmethod
     def recognizes(cls, path: Path) -> bool:
-        return bool(_sequences(path))
+        return bool(_find_sequences(path))
 
     @classmethod
     def open(cls, path: Path, options: SourceOptions, progress: Progress | None = None) -> list[Recording]:
-        chosen = chosen_folders(_sequences(path), options.recordings, path, cls.layout)
+        chosen = chosen_folders(_find_sequences(path), options.recordings, path, cls.layout)
         return [_open_sequence(folder, options) for folder in chosen.values()]
 
     @classmethod
@@ -57,15 +55,15 @@ class KittiOdometry:
         return {}
 
 
-def _sequences(path: Path) -> dict[str, Path]:
-    """Name to folder of every sequence at the path."""
+def _find_sequences(path: Path) -> dict[str, Path]:
+    """Return the folder of every sequence at the path, by name."""
     if not path.is_dir():
         return {}
     if (path / "calib.txt").is_file():
         candidates = [path]
     elif (path / "sequences").is_dir():
         candidates = sorted((path / "sequences").iterdir())
-    else:  # the folder of sequences itself; other layouts of KITTI have an image_2 too, but no calib.txt beside it
+    else:  # the folder of sequences; other KITTI layouts have image_2 too, but no calib.txt beside it
         candidates = sorted(p.parent for p in path.glob("*/calib.txt"))
     return {p.resolve().name: p for p in candidates if (p / "image_0").is_dir() or (p / "image_2").is_dir()}
 
@@ -89,7 +87,7 @@ def _open_sequence(folder: Path, options: SourceOptions) -> Recording:
 
     poses_file = folder.resolve().parents[1] / "poses" / f"{name}.txt"
     poses = None
-    if poses_file.exists():  # of camera 0, to the first frame
+    if poses_file.exists():  # poses of camera 0 relative to the first frame
         T_rectified_camera = np.linalg.inv(T_camera_rectified[LEFT])
         poses = read_kitti_poses(poses_file, len(numbers), numbers) @ T_rectified_camera
     scanner = None
@@ -120,7 +118,7 @@ class SequenceRecording(ImageRecording):
         return _DRIVES.get(self.name.rpartition("/")[2], self.name)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """(H, W) from the frame's scan, where there is one."""
+        """Return (H, W) from the frame's scan, if there is one."""
         size = self.intrinsics[side]
         if self.scanner is None:
             return None

@@ -1,6 +1,6 @@
-"""KITTI raw, official layout: DATE/DRIVE_sync/image_02/data, DATE/calib_*.txt (cvlibs.net/datasets/kitti/raw_data.php).
+"""Read KITTI raw: DATE/DRIVE_sync/image_02/data, DATE/calib_*.txt (cvlibs.net/datasets/kitti/raw_data.php).
 
-`*_sync` images are rectified: only P_rect belongs to them. K_0x, D_0x, R_0x and T_0x describe the raw 1392x512 images.
+`*_sync` images are rectified and use P_rect only. K_0x, D_0x, R_0x and T_0x describe the raw 1392x512 images.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class KittiRaw:
 
     @classmethod
     def recognizes(cls, path: Path) -> bool:
-        return bool(_drives(path))
+        return bool(_find_drives(path))
 
     @classmethod
     def open(cls, path: Path, options: SourceOptions, progress: Progress | None = None) -> list[Recording]:
-        chosen = chosen_folders(_drives(path), options.recordings, path, cls.layout)
+        chosen = chosen_folders(_find_drives(path), options.recordings, path, cls.layout)
         return [_open_drive(name, drive, options) for name, drive in chosen.items()]
 
     @classmethod
@@ -45,8 +45,8 @@ class KittiRaw:
         return {}
 
 
-def _drives(path: Path) -> dict[str, Path]:
-    """`DATE/DRIVE` to its folder, of every drive at the path."""
+def _find_drives(path: Path) -> dict[str, Path]:
+    """Return the folder of every drive at the path, by `DATE/DRIVE`."""
     folders = (
         [path]
         if (path / "image_02").is_dir()
@@ -66,18 +66,15 @@ def _open_drive(name: str, drive: Path, options: SourceOptions) -> Recording:
         height, width = read_rgb(images[side][0]).shape[:2]
         intrinsics[side] = Intrinsics(K, height, width)
 
-    T_rectified_velo = _T_rectified_velo(calibration)
+    T_rectified_velo = _read_T_rectified_velo(calibration)
     poses = None
     packets = read_packets(drive / "oxts" / "data", numbers)
     if packets is not None:
         T_velo_imu = Calibration(calibration.path.with_name("calib_imu_to_velo.txt")).rigid()
         if T_rectified_velo is None:
-            raise DataError(
-                drive / "oxts",
-                found="no calib_velo_to_cam.txt",
-                expected="it beside the drives",
-                fix="copy it, or remove oxts/",
-            )
+            found = "no calib_velo_to_cam.txt"
+            expected = "the file beside the drives"
+            raise DataError(drive / "oxts", found=found, expected=expected, fix="copy it, or remove oxts/")
         poses = camera_poses(packets, T_camera_rectified[LEFT] @ T_rectified_velo @ T_velo_imu)
     scanner = None
     if T_rectified_velo is not None:
@@ -98,8 +95,8 @@ def _open_drive(name: str, drive: Path, options: SourceOptions) -> Recording:
     )
 
 
-def _T_rectified_velo(calibration: Calibration) -> NDArray[np.float64] | None:
-    """Scanner to the common rectified frame (that of camera 0), by R_rect_00 for every camera, as the devkit does."""
+def _read_T_rectified_velo(calibration: Calibration) -> NDArray[np.float64] | None:
+    """Return scanner to rectified frame of camera 0, by R_rect_00 for every camera, as the devkit does."""
     path = calibration.path.with_name("calib_velo_to_cam.txt")
     if not path.exists():
         return None
@@ -110,7 +107,7 @@ def _T_rectified_velo(calibration: Calibration) -> NDArray[np.float64] | None:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DriveRecording(ImageRecording):
-    """One drive. Its depth is of the kind that was chosen; each kind is another measurement, and scores do not compare.
+    """One drive. Depth is of the chosen kind; scores of different kinds are not comparable.
 
     scanner: None without calib_velo_to_cam.txt.
     """
@@ -124,29 +121,25 @@ class DriveRecording(ImageRecording):
         super().__post_init__()
         kind = self.ground_truth
         if kind.startswith("lidar"):
-            places = [self.drive / "velodyne_points" / "data"]
+            folders = [self.drive / "velodyne_points" / "data"]
         else:
-            places = [folder / "proj_depth" / kind for folder in self._depth_folders()]
-        if kind not in ("auto", "none") and not any(place.is_dir() for place in places):
-            raise DataError(
-                places[0],
-                found="no such folder",
-                expected=f"ground truth '{kind}'",
-                fix="download it, or data.ground_truth=auto",
-            )
+            folders = [folder / "proj_depth" / kind for folder in self._depth_folders()]
+        if kind not in ("auto", "none") and not any(folder.is_dir() for folder in folders):
+            fix = "download it, or data.ground_truth=auto"
+            raise DataError(folders[0], found="no such folder", expected=f"ground truth '{kind}'", fix=fix)
 
     @property
     def session(self) -> str:
-        """2011_09_26_drive_0001."""
+        """The drive, as 2011_09_26_drive_0001."""
         return self.drive.resolve().name.removesuffix("_sync")
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """(H, W) of the chosen kind; "auto" takes the improved map, else the official projection, else the scan."""
+        """Return (H, W) of the chosen kind; "auto" tries improved map, official projection, scan."""
         kinds = ("groundtruth", "velodyne_raw", "lidar") if self.ground_truth == "auto" else (self.ground_truth,)
-        found = (self._depth_of(kind, index, side) for kind in kinds if kind != "none")
+        found = (self._read_depth(kind, index, side) for kind in kinds if kind != "none")
         return next((depth for depth in found if depth is not None), None)
 
-    def _depth_of(self, kind: str, index: int, side: str) -> NDArray[np.float32] | None:
+    def _read_depth(self, kind: str, index: int, side: str) -> NDArray[np.float32] | None:
         size, stem = self.intrinsics[side], self.images[side][index].stem
         if kind.startswith("lidar"):
             if self.scanner is None:
@@ -160,7 +153,7 @@ class DriveRecording(ImageRecording):
         return None
 
     def _depth_folders(self) -> list[Path]:
-        """Where proj_depth/ may lie: in the drive, or in a data_depth_annotated folder (train/ or val/)."""
+        """Return folders that may hold proj_depth/: the drive, or a data_depth_annotated folder (train/ or val/)."""
         if self.ground_truth_path is None:
             return [self.drive]
         return [self.ground_truth_path / part / self.drive.resolve().name for part in ("train", "val", "")]

@@ -1,4 +1,4 @@
-"""LiDAR scans of KITTI to sparse depth maps, pixel for pixel as the official devkit makes them."""
+"""Project LiDAR scans of KITTI to sparse depth maps, identical in every pixel to the official devkit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_SCAN_BYTES = 64 << 20
 
 
 def read_scan(path: Path) -> NDArray[np.float32]:
-    """(N, 3) points in the scanner's frame (x forward, y left, z up), metres. Raises DataError naming the file."""
+    """Return (N, 3) points in the scanner's frame (x forward, y left, z up), metres. Raises DataError."""
     size = path.stat().st_size
     if size == 0 or size % _POINT_BYTES or size > _MAX_SCAN_BYTES:
         raise DataError(
@@ -32,32 +32,32 @@ def read_scan(path: Path) -> NDArray[np.float32]:
 def project_scan(
     points: NDArray[np.float32], P_velo: NDArray[np.float64], height: int, width: int, *, scanner_depth: bool = False
 ) -> NDArray[np.float32]:
-    """(height, width) depth of the nearest point at each pixel, 0 = none.
+    """Return (height, width) depth of the nearest point at each pixel, 0 = none.
+
+    Pixels are round(u) - 1 as in the devkit (MATLAB counts from 1), which reproduces the official maps exactly.
+    Relative to stadia's convention they are one pixel left and up.
 
     Args:
         points: (N, 3) in the scanner's frame.
         P_velo: (3, 4) projection from that frame to pixels.
-        scanner_depth: store the scanner's x instead of the camera's z, as the Eigen protocol's published numbers do; it
-            is 0.27 m larger, which is 5 % at 5 m.
-
-    Pixels are round(u) - 1 as in the devkit (MATLAB counts from 1), so that the official maps are reproduced exactly.
-    Against this project's convention they lie one pixel left and up.
+        scanner_depth: store the scanner's x instead of the camera's z, as the Eigen protocol's published numbers do. It
+            is 0.27 m larger: 5 % at 5 m.
     """
     projected = points.astype(np.float64) @ P_velo[:, :3].T + P_velo[:, 3]
     z = projected[:, 2]
     with np.errstate(divide="ignore", invalid="ignore"):
         column, row = (np.round(projected[:, :2] / z[:, None]) - 1).T
-    seen = (z > 0) & (column >= 0) & (row >= 0) & (column < width) & (row < height)
-    depth = points[seen, 0] if scanner_depth else z[seen]
+    visible = (z > 0) & (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    depth = points[visible, 0] if scanner_depth else z[visible]
     nearest_last = np.argsort(-depth, kind="stable")
     depth_m = np.zeros((height, width), np.float32)
-    depth_m[row[seen].astype(int)[nearest_last], column[seen].astype(int)[nearest_last]] = depth[nearest_last]
+    depth_m[row[visible].astype(int)[nearest_last], column[visible].astype(int)[nearest_last]] = depth[nearest_last]
     return depth_m
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """The scans of one recording, STEM.bin beside an image STEM.png.
+    """Scans of one recording, STEM.bin beside an image STEM.png.
 
     P_velo: (3, 4) of each side, from the scanner's frame to pixels.
     """
@@ -73,7 +73,7 @@ class Scanner:
         T_camera_rectified: Mapping[str, NDArray[np.float64]],
         T_rectified_velo: NDArray[np.float64],
     ) -> Scanner:
-        """From the scanner to the common rectified frame (that of camera 0), and from there to each camera."""
+        """Create from the transforms of scanner to rectified frame of camera 0, and from there to each camera."""
         return cls(
             folder, {side: of.K @ (T_camera_rectified[side] @ T_rectified_velo)[:3] for side, of in intrinsics.items()}
         )
@@ -81,7 +81,7 @@ class Scanner:
     def depth_m(
         self, stem: str, side: str, height: int, width: int, *, scanner_depth: bool = False
     ) -> NDArray[np.float32] | None:
-        """(height, width), see `project_scan`; None where the frame has no scan."""
+        """Return (height, width), see `project_scan`; None where the frame has no scan."""
         scan = self.folder / f"{stem}.bin"
         if not scan.exists():
             return None

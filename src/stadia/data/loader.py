@@ -1,6 +1,4 @@
-"""Batches whose order is a pure function of (seed, epoch), so that a run resumed in mid-epoch sees what it would have
-seen.
-"""
+"""Load batches in an order that depends only on (seed, epoch), so that resumed runs continue with the same batches."""
 
 from __future__ import annotations
 
@@ -23,40 +21,38 @@ BatchT_co = TypeVar("BatchT_co", bound=Batch[Any, Any], covariant=True)
 
 
 class PackedSamples(Protocol[PackedT, BatchT_co]):
-    """A dataset that a Loader can load: samples packed by workers, stacked by them, made into a batch where it is used.
+    """A dataset for a Loader: workers pack and stack samples, the training process unpacks them to a batch.
 
-    `stadia.data.samples.Samples` is that of video. What is sent is best small (images as bytes, see
-    `stadia.data.packed`); where it has a method `pin_memory` that gives a pinned copy, a GPU fetches it while the
-    processor goes on.
+    `data.samples.Samples` is the one of video. Packed samples should be small (images as bytes, see `data.packed`).
+    With a method `pin_memory` that returns a pinned copy, transfers to a GPU overlap with its work.
     """
 
     def __len__(self) -> int: ...
 
     def packed(self, key: tuple[int, int]) -> PackedT:
-        """The sample of a key (epoch, index): a function of it and of the seed, of nothing else. Raises StadiaError."""
+        """Return the sample of a key (epoch, index), which depends only on the key and the seed. Raises StadiaError."""
         ...
 
     def stack(self, samples: Sequence[PackedT]) -> PackedT:
-        """Samples to one with a new first axis."""
+        """Stack samples along a new first axis."""
         ...
 
     def unpack(self, packed: PackedT, device: torch.device | str) -> BatchT_co:
-        """To a batch of floats on the device."""
+        """Convert to a batch of floats on the device."""
         ...
 
 
 class EpochOrder(Sampler[tuple[int, int]]):
-    """Yields (epoch, index) keys of samples, so that workers need not be told the epoch.
+    """Yield (epoch, index) keys of samples, so that workers need no epoch of their own.
+
+    Batch n over all processes holds the same samples for any number of processes, if the total batch size is the same.
 
     Args:
         length: number of samples.
         batch_size: of one process.
         shuffle: a permutation drawn from (seed, epoch); else in order.
-        drop_last: leave out the samples at the end that do not fill a batch of every process; else the first ones are
-            repeated until each process has equally many.
-
-    Batch n of all processes together holds the same samples however many processes share them, where batch_size times
-    their number stays the same.
+        drop_last: leave out last samples that do not fill a batch of every process; else repeat the first ones until
+            each process has equally many.
     """
 
     def __init__(self, length: int, *, batch_size: int, shuffle: bool, drop_last: bool, seed: int = 0) -> None:
@@ -71,9 +67,9 @@ class EpochOrder(Sampler[tuple[int, int]]):
         self.epoch, self.first_batch = 0, 0
 
     def __len__(self) -> int:
-        """Keys of a whole epoch for this process, wherever it is started."""
-        together = self.batch_size * self.world_size
-        return self.length // together * self.batch_size if self.drop_last else -(-self.length // self.world_size)
+        """Return the number of keys in a whole epoch for this process, for any start position."""
+        total_batch = self.batch_size * self.world_size
+        return self.length // total_batch * self.batch_size if self.drop_last else -(-self.length // self.world_size)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = (
@@ -82,16 +78,14 @@ class EpochOrder(Sampler[tuple[int, int]]):
             else np.arange(self.length)
         )
         order = np.resize(order, len(self) * self.world_size)  # cut off, or repeated from the start
-        together = self.batch_size * self.world_size
-        for start in range(self.first_batch * together, len(order), together):
-            mine = np.array_split(order[start : start + together], self.world_size)[self.rank]
-            yield from ((self.epoch, int(index)) for index in mine)
+        total_batch = self.batch_size * self.world_size
+        for start in range(self.first_batch * total_batch, len(order), total_batch):
+            own = np.array_split(order[start : start + total_batch], self.world_size)[self.rank]
+            yield from ((self.epoch, int(index)) for index in own)
 
 
-class _Told(Dataset[PackedT | StadiaError]):
-    """Packed samples, or the error that one could not be read for: as a value, since a DataLoader changes one that is
-    raised.
-    """
+class _SamplesOrErrors(Dataset[PackedT | StadiaError]):
+    """Packed samples, or the error as a value where one cannot be read: a DataLoader alters raised errors."""
 
     def __init__(self, samples: PackedSamples[PackedT, Any]) -> None:
         self.samples = samples
@@ -103,7 +97,7 @@ class _Told(Dataset[PackedT | StadiaError]):
             return error
 
 
-def _stack(
+def _stack_or_error(
     stack: Callable[[Sequence[PackedT]], PackedT], samples: list[PackedT | StadiaError]
 ) -> PackedT | StadiaError:
     error = next((s for s in samples if isinstance(s, StadiaError)), None)
@@ -111,21 +105,21 @@ def _stack(
 
 
 def start_worker(_: int) -> None:
-    """One core a worker: OpenCV would start its own threads in each."""
+    """Limit a worker to one core: OpenCV would start its own threads in each."""
     cv2.setNumThreads(0)
 
 
 class Loader(Generic[PackedT, BatchT]):
-    """Batches of samples, epoch after epoch, from any position on; what a training asks of a loader.
+    """Batches of samples, epoch after epoch, from any position.
 
     Args:
-        samples: what to load, `Samples` of video or any other PackedSamples.
+        samples: `Samples` of video or any other PackedSamples.
         batch_size: of one process.
         shuffle: for training.
-        workers: processes that load; they live as long as the loader. 0 loads in this one.
+        workers: loading processes, which live as long as the loader. 0 loads in this process.
         seed: of the order; the samples have their own.
         drop_last: leave out an incomplete last batch; by default where shuffled and a batch can be filled.
-        device: where images become floats ("cuda" is the process's own): a quarter of the bytes go there.
+        device: where images become floats ("cuda" is the process's own), so a quarter of the bytes are transferred.
     """
 
     def __init__(
@@ -142,39 +136,39 @@ class Loader(Generic[PackedT, BatchT]):
         drop = (shuffle and len(samples) >= batch_size) if drop_last is None else drop_last
         self.samples, self.device = samples, device
         self.order = EpochOrder(len(samples), batch_size=batch_size, shuffle=shuffle, drop_last=drop, seed=seed)
-        self._make: Callable[[], DataLoader[PackedT | StadiaError]] = partial(
+        self._make_loader: Callable[[], DataLoader[PackedT | StadiaError]] = partial(
             DataLoader,
-            _Told(samples),
+            _SamplesOrErrors(samples),
             batch_size=batch_size,
             sampler=self.order,
             drop_last=drop,
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=partial(_stack, samples.stack),
+            collate_fn=partial(_stack_or_error, samples.stack),
             pin_memory=torch.device(device).type == "cuda",
             worker_init_fn=start_worker,
-            generator=torch.Generator(),  # else every epoch would draw from the training's random numbers
+            generator=torch.Generator(),  # else every epoch would consume the training's random numbers
         )
-        self._batches = self._make()
+        self._batches = self._make_loader()
 
     def __len__(self) -> int:
-        """Batches of a whole epoch."""
+        """Return the number of batches in a whole epoch."""
         return len(self._batches)
 
     def set_position(self, epoch: int, batch: int = 0) -> None:
-        """The next iteration goes through this epoch, from this batch to its last."""
+        """Start the next iteration at this batch of this epoch."""
         self.order.epoch, self.order.first_batch = epoch, batch
 
     def rest(self) -> None:
-        """Let the workers go; the next iteration starts others."""
-        self._batches = self._make()
+        """Stop the workers; the next iteration starts others."""
+        self._batches = self._make_loader()
 
     def shard(self, rank: int, world_size: int) -> None:
-        """Keep the part of one process among those that train together: equally many batches for each."""
+        """Keep one process's part of the batches; every process has equally many."""
         self.order.rank, self.order.world_size = rank, world_size
 
     def __iter__(self) -> Iterator[BatchT]:
-        """Raises what a sample raised, whichever process read it: DataError naming the file."""
+        """Yield batches. Raises the error of a sample from any worker: DataError that names the file."""
         for packed in self._batches:
             if isinstance(packed, StadiaError):
                 raise packed

@@ -1,4 +1,4 @@
-"""Boxes of the objects in masks, cleaned: stray fragments removed, hidden feet and tops noticed."""
+"""Compute boxes of objects in masks: without stray fragments, with flags for occlusion and truncation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import RoadMasks
 
-_BAND = 0.06  # of the object's height: its foot and its top
-_TOUCHED = 0.25  # of their width, by another object
+_BAND = 0.06  # height of its foot and top, as a share of its height
+_MIN_TOUCHED = 0.25  # min share of their width that borders another object
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,9 @@ class MaskBox:
     """An object of a mask.
 
     number: in the mask.  class_name: of most of its pixels.
-    box_px: left, top, right, bottom, edges: first row - 0.5 to last row + 0.5, of its largest connected part.
-    hidden: another object stands before its foot, or a nearer one before its top.
-    cut: the image's edge is so near that it may cut it.
+    box_px: left, top, right, bottom edges, first row - 0.5 to last row + 0.5, of its largest connected component.
+    hidden: another object occludes its foot, or a nearer one its top.
+    cut: the box is so near the image border that it may be truncated.
     """
 
     number: int
@@ -35,18 +35,18 @@ class MaskBox:
 def mask_boxes(
     masks: RoadMasks, classes: Mapping[int, str], *, least_px: int = 60, margin_px: float = 5.0
 ) -> list[MaskBox]:
-    """The objects of an image, in the order of their numbers; without those of fewer pixels in one part.
+    """Return the objects of an image in the order of their numbers, without those of fewer pixels in one component.
 
-    Masks often stop short of the image's edge: what comes within `margin_px` of it counts as cut.
+    Masks often stop short of the image border: a box within `margin_px` of it counts as cut.
 
-    An object is hidden where more than a quarter of its lowest edge borders another object below, or of its highest one
-    above it with a lower foot, which is nearer. What stands before it and has no number (a pole, a fence) is not
-    noticed.
+    An object is hidden where more than a quarter of its lowest edge borders another object below. It is also hidden
+    where its top edge borders an object above with a lower foot, which is nearer. Occluders without a number (a pole, a
+    fence) are not detected.
     """
     instance, found = masks.instance, []
     rows, columns = instance.shape
     numbers = [int(number) for number in np.unique(instance) if number]
-    part_of = {number: _largest_part(instance, number) for number in numbers}
+    part_of = {number: _find_largest_part(instance, number) for number in numbers}
     foot = {number: top + part.shape[0] for number, (part, _, top) in part_of.items()}
     feet = np.zeros(int(instance.max(initial=0)) + 1)  # row below the last one, of each number
     for number, row in foot.items():
@@ -56,22 +56,22 @@ def mask_boxes(
         if part.sum() < least_px:
             continue
         height, width = part.shape
-        shown = masks.semantic[top : top + height, left : left + width][part]
-        name = classes.get(int(np.bincount(shown).argmax()), "")
+        classes_px = masks.semantic[top : top + height, left : left + width][part]
+        name = classes.get(int(np.bincount(classes_px).argmax()), "")
         box = (left - 0.5, top - 0.5, left + width - 0.5, top + height - 0.5)
-        hidden = _hidden(instance, part, left, top, number, feet)
+        hidden = _is_hidden(instance, part, left, top, number, feet)
         found.append(MaskBox(number, name, box, hidden, cut_by_edge(box, rows, columns, margin_px)))
     return found
 
 
 def cut_by_edge(box_px: tuple[float, float, float, float], height: int, width: int, margin_px: float) -> bool:
-    """Whether a box, edges in pixels, comes within a margin of the image's edge."""
+    """Return whether a box, edges in pixels, is within a margin of the image border."""
     left, top, right, bottom = box_px
     return min(left + 0.5, top + 0.5, width - 0.5 - right, height - 0.5 - bottom) < margin_px
 
 
-def _largest_part(instance: NDArray[np.uint16], number: int) -> tuple[NDArray[np.bool_], int, int]:
-    """The largest part that touches itself along sides, cut out, and the column and row where it starts."""
+def _find_largest_part(instance: NDArray[np.uint16], number: int) -> tuple[NDArray[np.bool_], int, int]:
+    """Return the largest 4-connected component, cropped, and its first column and row."""
     mask = (instance == number).astype(np.uint8)
     left, top, width, height = cv2.boundingRect(mask)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(
@@ -85,7 +85,7 @@ def _largest_part(instance: NDArray[np.uint16], number: int) -> tuple[NDArray[np
     return labels[y : y + h, x : x + w] == largest, left + x, top + y
 
 
-def _hidden(
+def _is_hidden(
     instance: NDArray[np.uint16], part: NDArray[np.bool_], left: int, top: int, number: int, feet: NDArray[np.float64]
 ) -> bool:
     height, width = part.shape
@@ -94,13 +94,13 @@ def _hidden(
     lowest, highest = height - 1 - part[::-1].argmax(0), part.argmax(0)
     filled = part.any(0)
 
-    def other(rows: NDArray[np.intp], step: int) -> NDArray[np.uint16]:
+    def find_neighbors(rows: NDArray[np.intp], step: int) -> NDArray[np.uint16]:
         beyond = top + rows + step
-        seen = instance[np.clip(beyond, 0, len(instance) - 1), columns]
-        return np.where((beyond >= 0) & (beyond < len(instance)) & (seen != number), seen, 0)
+        neighbor = instance[np.clip(beyond, 0, len(instance) - 1), columns]
+        return np.where((beyond >= 0) & (beyond < len(instance)) & (neighbor != number), neighbor, 0)
 
     at_foot, at_top = filled & (lowest >= height - band), filled & (highest < band)
-    below, above = other(lowest, 1), other(highest, -1)
-    hidden_foot = (below[at_foot] > 0).mean() > _TOUCHED
-    hidden_top = (feet[above[at_top]] > feet[number]).mean() > _TOUCHED
+    below, above = find_neighbors(lowest, 1), find_neighbors(highest, -1)
+    hidden_foot = (below[at_foot] > 0).mean() > _MIN_TOUCHED
+    hidden_top = (feet[above[at_top]] > feet[number]).mean() > _MIN_TOUCHED
     return bool(hidden_foot or hidden_top)

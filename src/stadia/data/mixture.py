@@ -1,4 +1,4 @@
-"""Several data sets as one loader: batches of one data set each, in an order that is a pure function of (seed, epoch)."""
+"""Load several datasets as one: batches of one dataset each, in an order that depends only on (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BatchT = TypeVar("BatchT", bound=Batch[Any, Any])
 
 
 class Loads(Protocol[BatchT_co]):
-    """What `data.loader.Loader` is to a mixture."""
+    """The methods of `data.loader.Loader` that a mixture uses."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[BatchT_co]: ...
@@ -27,16 +27,15 @@ class Loads(Protocol[BatchT_co]):
 
 
 class Mixture(Generic[BatchT]):
-    """The loaders of several data sets as one; `meta` of a batch says of which data set it is.
+    """The loaders of several datasets as one; `meta` of a batch names its dataset.
 
-    Each data set is gone through in its own order, epoch after epoch of its own, wherever the mixture's epochs begin
-    and end. So a position is one number for each, which follows from the mixture's, and a mixture that is resumed sees
-    what it would have seen.
+    Each dataset has its own order and epochs, independent of the mixture's epochs. Positions follow from the mixture's
+    position, so a resumed mixture continues with the same batches.
 
     Args:
-        loaders: by the name of their data set. Each has its own workers.
-        epochs: of each data set in one epoch of the mixture, by name; whole batches, one at least.
-        order: "mixed", every epoch by another draw, or "one_after_another" as they are named.
+        loaders: by the name of their dataset. Each has its own workers.
+        epochs: of each dataset in one epoch of the mixture, by name; at least one whole batch.
+        order: "mixed", another draw every epoch, or "sequential" in the given order.
         seed: of the draw.
     """
 
@@ -45,7 +44,7 @@ class Mixture(Generic[BatchT]):
         loaders: Mapping[str, Loads[BatchT]],
         epochs: Mapping[str, float],
         *,
-        order: Literal["mixed", "one_after_another"] = "mixed",
+        order: Literal["mixed", "sequential"] = "mixed",
         seed: int = 0,
     ) -> None:
         self.loaders, self.epochs, self.kind, self.seed = dict(loaders), dict(epochs), order, seed
@@ -53,31 +52,31 @@ class Mixture(Generic[BatchT]):
 
     @property
     def batches(self) -> dict[str, int]:
-        """How many of each data set an epoch has, for one process. Raises DataError for a data set without a whole one."""
+        """Batches of each dataset in an epoch, for one process. Raises DataError for one without a whole batch."""
         for name, loader in self.loaders.items():
             if len(loader) == 0:
                 fix = "record more, or lower training.batch_size"
                 raise DataError(
-                    f"data set '{name}'", found="no whole batch", expected="one at least for each process", fix=fix
+                    f"dataset '{name}'", found="no whole batch", expected="one at least for each process", fix=fix
                 )
         return {name: max(round(self.epochs[name] * len(loader)), 1) for name, loader in self.loaders.items()}
 
     def __len__(self) -> int:
-        """Batches of a whole epoch."""
+        """Return the number of batches in a whole epoch."""
         return sum(self.batches.values())
 
     def set_position(self, epoch: int, batch: int = 0) -> None:
-        """The next iteration goes through this epoch, from this batch to its last."""
+        """Start the next iteration at this batch of this epoch."""
         self.epoch, self.first_batch = epoch, batch
 
     def shard(self, rank: int, world_size: int) -> None:
-        """Keep the part of one process among those that train together: in each step they all see the same data set."""
+        """Keep one process's part of the batches; in each step all processes load the same dataset."""
         for loader in self.loaders.values():
             loader.shard(rank, world_size)
 
     @property
     def pass_ends(self) -> tuple[int, ...]:
-        """After how many batches of an epoch a data set has been gone through; where all are mixed, at its end alone."""
+        """Numbers of batches after which a dataset is complete; where all are mixed, only the end of the epoch."""
         if self.kind == "mixed":
             return (len(self),)
         ends: list[int] = []
@@ -87,21 +86,23 @@ class Mixture(Generic[BatchT]):
         return tuple(ends)
 
     def order(self, epoch: int) -> NDArray[np.intp]:
-        """(len,) of which data set each batch of an epoch is, by its number."""
+        """Return (len,) the dataset number of each batch in an epoch."""
         each = np.repeat(np.arange(len(self.loaders)), list(self.batches.values()))
         return generator(self.seed, "mixture", epoch).permutation(each) if self.kind == "mixed" else each
 
     def __iter__(self) -> Iterator[BatchT]:
-        """Raises what a loader raises."""
+        """Yield batches. Raises the errors of the loaders."""
         order, names, counts = self.order(self.epoch), list(self.loaders), list(self.batches.values())
         before = np.bincount(order[: self.first_batch], minlength=len(names))
-        streams = [_from(self.loaders[name], self.epoch * counts[i] + int(before[i])) for i, name in enumerate(names)]
+        streams = [
+            _iterate_from(self.loaders[name], self.epoch * counts[i] + int(before[i])) for i, name in enumerate(names)
+        ]
         for number in order[self.first_batch :]:
             yield named(next(streams[number]), names[number])
 
 
-def _from(loader: Loads[BatchT], position: int) -> Iterator[BatchT]:
-    """Batches from a position on, counted from the start of its first epoch; nothing is loaded before it is asked for."""
+def _iterate_from(loader: Loads[BatchT], position: int) -> Iterator[BatchT]:
+    """Yield batches from a position that counts from the start of the first epoch; nothing is loaded in advance."""
     while True:
         epoch, batch = divmod(position, len(loader))
         loader.set_position(epoch, batch)
@@ -110,9 +111,9 @@ def _from(loader: Loads[BatchT], position: int) -> Iterator[BatchT]:
 
 
 class InTurn(Generic[BatchT]):
-    """All batches of several data sets, for validation: one data set after the other.
+    """All batches of several datasets for validation, one dataset after the other.
 
-    loaders: by the name of their data set.
+    loaders: by the name of their dataset.
     """
 
     def __init__(self, loaders: Mapping[str, Loads[BatchT]]) -> None:
@@ -122,7 +123,7 @@ class InTurn(Generic[BatchT]):
         return sum(map(len, self.loaders.values()))
 
     def shard(self, rank: int, world_size: int) -> None:
-        """See `Mixture`."""
+        """Keep one process's part, see `Mixture`."""
         for loader in self.loaders.values():
             loader.shard(rank, world_size)
 
@@ -133,12 +134,10 @@ class InTurn(Generic[BatchT]):
 
 
 def named(batch: BatchT, name: str) -> BatchT:
-    """The batch, whose samples say of which data set they are."""
+    """Return the batch with the name of its dataset in its meta."""
     return replace(batch, meta=tuple(replace(one, data=name) for one in batch.meta))
 
 
 def turns(loaders: Mapping[str, Loads[BatchT]], batches: int) -> Mixture[BatchT]:
-    """So many batches of each data set, one after the other: for a look at all of them."""
-    return Mixture(
-        loaders, {name: batches / max(len(one), 1) for name, one in loaders.items()}, order="one_after_another"
-    )
+    """Load so many batches of each dataset, one dataset after the other, to examine all of them."""
+    return Mixture(loaders, {name: batches / max(len(one), 1) for name, one in loaders.items()}, order="sequential")

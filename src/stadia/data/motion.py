@@ -1,12 +1,10 @@
-"""Which frames of a video to keep: enough motion between neighbors to learn depth from, and none where the camera
-stands.
+"""Choose the frames of a video to keep: with enough motion to learn depth, and without those of a standing camera.
 
-Motion is how far corners move: the median displacement of points tracked from the last kept frame and back again (Lucas
-and
-Kanade), as a share of the image's width. Two simpler measures were tried and fail: driving forward the image expands
-about its center, which phase correlation sees as no motion at all (0.3 px of 320 on KITTI 06, where corners move by 3.5
-px), and the mean absolute difference of two images measures texture and noise (3.4 gray levels for a standing camera
-with noise of 3, 0.8 to 2 for slow real motion).
+Motion is the median displacement of tracked corners, as a share of the image width. Corners are tracked from the last
+kept frame and back (Lucas and Kanade). Two simpler measures fail. Phase correlation measures no motion when driving
+forward, since the image expands about its center: 0.3 px of 320 on KITTI 06, where corners move by 3.5 px. The mean
+absolute difference measures texture and noise: 3.4 gray levels for a standing camera with noise of 3, but 0.8 to 2 for
+slow motion.
 """
 
 from __future__ import annotations
@@ -19,49 +17,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 STANDING = 0.0003
-"""A frame that moved by less than this share of the width since the one before stands: 0.4 px of 1242. A standing KITTI
-camera measures 0.0001."""
+"""A frame stands still below this motion since the previous frame: 0.4 px of 1242. A standing KITTI camera measures
+0.0001.
+"""
 
 ENOUGH = 0.002
-"""From this share of the width on the next frame is kept: 1.3 px of 640. Less leaves depth to noise."""
+"""The next frame is kept from this motion on: 1.3 px of 640. With less, depth is dominated by noise."""
 
-_WIDTH = 320  # of the small gray image that motion is measured on
-_FEWEST_POINTS = 10
+_WIDTH = 320  # width of the gray image that motion is measured on
+_MIN_POINTS = 10
 
 
 def small_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB to the gray image, 320 wide, that motion is measured on."""
+    """Convert (H, W, 3) RGB to the gray image, 320 wide, that motion is measured on."""
     height = max(1, round(image.shape[0] * _WIDTH / image.shape[1]))
     return cv2.cvtColor(cv2.resize(image, (_WIDTH, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
 
 
 def corners(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, 1, 2) points that can be tracked; N may be 0."""
+    """Return (N, 1, 2) points that can be tracked; N may be 0."""
     found = cv2.goodFeaturesToTrack(gray, maxCorners=200, qualityLevel=0.01, minDistance=7)
     return np.empty((0, 1, 2), np.float32) if found is None else found
 
 
 def motion(before: NDArray[np.uint8], points: NDArray[np.float32], after: NDArray[np.uint8]) -> float:
-    """The median displacement of `points` from one small gray image to another, as a share of the width.
+    """Return the median displacement of `points` between two small gray images, as a share of the width.
 
-    Infinite where too few points are found again: the image has changed altogether, or shows nothing to follow.
+    Infinite where too few points are tracked: the image changed completely, or has no texture.
     """
-    if len(points) < _FEWEST_POINTS:
+    if len(points) < _MIN_POINTS:
         return float("inf")
     there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, winSize=(15, 15), maxLevel=3)
     back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, winSize=(15, 15), maxLevel=3)
     good = (found[:, 0] == 1) & (found_back[:, 0] == 1) & (np.linalg.norm(back - points, axis=2)[:, 0] < 0.5)
-    if good.sum() < _FEWEST_POINTS:
+    if good.sum() < _MIN_POINTS:
         return float("inf")
     return float(np.median(np.linalg.norm(there - points, axis=2)[good])) / before.shape[1]
 
 
 @dataclass
 class Selection:
-    """The frames kept of a video, by their numbers, and why others were left out.
+    """The kept frames of a video by number, and why others were dropped.
 
-    standing: the camera stood.  close: it moved, but too little since the last kept frame.  skipped: by a given stride.
-    lost: of a file that was cut off or is damaged.  unpaired: of a stereo pair, where the other camera has no image.
+    standing: the camera stood.  close: too little motion since the last kept frame.  skipped: by a given stride.
+    lost: of a truncated or damaged file.  unpaired: of a stereo pair without the other image.
     """
 
     kept: list[int] = field(default_factory=list)
@@ -72,8 +71,8 @@ class Selection:
     unpaired: int = 0
 
     @property
-    def seen(self) -> int:
-        """Frames looked at, and those that should have been there."""
+    def total(self) -> int:
+        """Number of frames examined, and of those that are missing."""
         return len(self.kept) + self.standing + self.close + self.skipped + self.lost + self.unpaired
 
     def __str__(self) -> str:
@@ -86,14 +85,14 @@ class Selection:
         }
         dropped = " and ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
         left_out = f", {dropped} left out" if dropped else ""
-        lost = f", {self.lost} lost (the file was cut off or is damaged)" if self.lost else ""
-        return f"{len(self.kept)} of {self.seen} frames kept (stride {stride:g}){left_out}{lost}"
+        lost = f", {self.lost} lost (the file is truncated or damaged)" if self.lost else ""
+        return f"{len(self.kept)} of {self.total} frames kept (stride {stride:g}){left_out}{lost}"
 
 
 class FrameChooser:
-    """Looks at a video frame by frame, holds no image but the last kept one (small and gray), and chooses.
+    """Select frames of a video in order; only the last kept image is in memory, small and gray.
 
-    stride: "auto" chooses by motion; a number keeps every n-th frame, standing or not.
+    stride: "auto" selects by motion; a number keeps every n-th frame, standing or not.
     """
 
     def __init__(self, stride: int | Literal["auto"]) -> None:
@@ -103,12 +102,10 @@ class FrameChooser:
         self._moved = 0.0  # from the last kept frame to the one before this
 
     def keep(self, image: NDArray[np.uint8], number: int | None = None) -> bool:
-        """Whether the next frame, (H, W, 3) RGB, is kept. The first one always is. Those before its `number`, if given,
-        were lost.
-        """
+        """Return whether the next frame, (H, W, 3) RGB, is kept. Frames before its `number`, if given, were lost."""
         if number is None:
-            number = self.selection.seen
-        self.selection.lost += number - self.selection.seen
+            number = self.selection.total
+        self.selection.lost += number - self.selection.total
         keep = number % self.stride == 0 if self.stride != "auto" else self._has_moved(image)
         if keep:
             self.selection.kept.append(number)

@@ -1,10 +1,8 @@
-"""NOCS data sets in their official layout: CAMERA and REAL (Wang et al., "Normalized object coordinate space", CVPR
-2019).
+"""Read NOCS datasets in their official layout: CAMERA and REAL (Wang et al., CVPR 2019).
 
-Of each image 0000: 0000_color.png, _coord.png, _depth.png, _mask.png, _meta.txt. There are no poses: where on its
-object each pixel
-lies (_coord) and how far from the camera (_depth) give them, by a similarity that most pixels of the object agree on.
-What gives none is left out and told (`NocsImages.left_out`); the official tools put the identity there.
+Each image 0000 has 0000_color.png, _coord.png, _depth.png, _mask.png, _meta.txt. There are no poses. A RANSAC
+similarity between object coordinates (_coord) and depth points (_depth) gives them. Objects without a pose are in
+`NocsImages.left_out`; the official tools use the identity for them.
 """
 
 from __future__ import annotations
@@ -33,22 +31,20 @@ from stadia.data.object_labels import (
 from stadia.geometry.align_ransac import umeyama_ransac
 
 CLASSES = (BACKGROUND, "bottle", "bowl", "camera", "can", "laptop", "mug")
-_OF_REVOLUTION = {"bottle", "bowl", "can"}  # a mug too where its handle is hidden, which these files do not say
+_REVOLUTION_CLASSES = {"bottle", "bowl", "can"}  # also a mug with a hidden handle, which the files do not mark
 
 K_CAMERA = np.array([[577.5, 0.0, 319.5], [0.0, 577.5, 239.5], [0.0, 0.0, 1.0]])
 K_REAL = np.array([[591.0125, 0.0, 322.525], [0.0, 590.16775, 244.11084], [0.0, 0.0, 1.0]])
 
 _BACKGROUND_NUMBER = 255
 _INLIER_M = 0.01
-_MOST_POINTS = 600
-_FEWEST_PX = 20
+_MAX_POINTS = 600
+_MIN_PX = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """T_camera_object: (4, 4) metres.  diagonal_m: of the object's box, the unit of its coordinates.  inliers: share of
-    its pixels.
-    """
+    """T_camera_object: (4, 4) metres.  diagonal_m: of the box, the coordinate unit.  inliers: share of its pixels."""
 
     T_camera_object: Points
     diagonal_m: float
@@ -56,8 +52,8 @@ class Recovered:
 
 
 def read_coordinates(path: Path) -> Points:
-    """(H, W, 3) of a _coord.png, in [0, 1], right-handed: x, y, z from the object's left to right, up, and to its
-    front; center 0.5.
+    """Return (H, W, 3) of a _coord.png in [0, 1], center 0.5, right-handed: x to the object's right, y up, z to its
+    front.
 
     The files hold 1 - z.
     """
@@ -67,8 +63,9 @@ def read_coordinates(path: Path) -> Points:
 
 
 def read_depth(path: Path) -> NDArray[np.float32]:
-    """(H, W) z in metres, 0 = none, of a _depth.png: millimetres in 16 bits, or in green (high byte) and red (low) of
-    three channels.
+    """Return (H, W) z in metres, 0 = none, of a _depth.png.
+
+    It holds millimetres in 16 bits, or in green (high byte) and red (low byte) of three channels.
     """
     codes = read_depth_codes(path)
     if codes.ndim == 3:
@@ -77,24 +74,23 @@ def read_depth(path: Path) -> NDArray[np.float32]:
 
 
 def recover_pose(coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_], K: Points, seed: int) -> Recovered:
-    """The pose of one object from its normalized coordinates (H, W, 3), depth (H, W) and mask (H, W).
+    """Estimate an object's pose from normalized coordinates (H, W, 3), depth (H, W) and mask (H, W).
 
-    Raises GeometryError where too few pixels have depth, where too few agree, or where the object would lie behind the
-    camera.
+    Raises GeometryError where too few pixels have depth or agree, or where the object would be behind the camera.
     """
     rows, columns = np.nonzero(mask & (depth_m > 0))
-    if len(rows) < _FEWEST_PX:
+    if len(rows) < _MIN_PX:
         raise GeometryError(
-            "object", found=f"{len(rows)} pixels with depth", expected=f"at least {_FEWEST_PX}", fix="leave it out"
+            "object", found=f"{len(rows)} pixels with depth", expected=f"at least {_MIN_PX}", fix="leave it out"
         )
-    if len(rows) > _MOST_POINTS:
-        chosen = np.linspace(0, len(rows) - 1, _MOST_POINTS).astype(int)
+    if len(rows) > _MAX_POINTS:
+        chosen = np.linspace(0, len(rows) - 1, _MAX_POINTS).astype(int)
         rows, columns = rows[chosen], columns[chosen]
     z = depth_m[rows, columns].astype(np.float64)
-    seen = np.stack([(columns - K[0, 2]) / K[0, 0] * z, (rows - K[1, 2]) / K[1, 1] * z, z], 1)
+    points = np.stack([(columns - K[0, 2]) / K[0, 0] * z, (rows - K[1, 2]) / K[1, 1] * z, z], 1)
     found = umeyama_ransac(
         torch.from_numpy(coordinates[rows, columns] - 0.5),
-        torch.from_numpy(seen),
+        torch.from_numpy(points),
         "sim3",
         inlier_distance=_INLIER_M,
         generator=torch.Generator().manual_seed(seed),
@@ -109,9 +105,7 @@ def recover_pose(coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_],
 
 
 def read_meta(path: Path) -> tuple[dict[int, int], bool]:
-    """Class of each object of a _meta.txt by its number (0: a distractor), and whether the file is of CAMERA (else of
-    REAL).
-    """
+    """Return classes by object number (0: distractor), and whether the _meta.txt is of CAMERA (else of REAL)."""
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         found = {int(words[0]): int(words[1]) for words in lines}
@@ -139,21 +133,17 @@ def read_meta(path: Path) -> tuple[dict[int, int], bool]:
 
 
 class NocsImages(ObjectImages):
-    """The images of a folder and of those in it (CAMERA/train, real_test). `size_m` is that of what is seen, at most
-    the object's own.
-    """
+    """Images of a folder and its subfolders (CAMERA/train, real_test). `size_m` covers only the visible part."""
 
     classes = CLASSES
 
     def __init__(self, name: str, stems: list[Path]) -> None:
         self.name, self._stems = name, stems
-        self._known: dict[int, tuple[dict[int, ObjectLabel], list[LeftOut]]] = {}
+        self._cache: dict[int, tuple[dict[int, ObjectLabel], list[LeftOut]]] = {}
 
     @classmethod
     def open(cls, folder: Path) -> NocsImages:
-        """Open a folder. Raises DataError where it holds no image, or where one of the five files of an image is
-        missing.
-        """
+        """Open a folder. Raises DataError where it has no image, or an image lacks one of its five files."""
         folder = Path(folder).expanduser()
         images = sorted(folder.rglob("*_color.png"), key=lambda path: (path.parent.parts, natural_key(path)))
         if not images:
@@ -194,7 +184,7 @@ class NocsImages(ObjectImages):
         return Camera(torch.from_numpy(K_CAMERA if rendered else K_REAL), height, width)
 
     def labels(self, index: int) -> ObjectLabels:
-        found, left_out = self._recovered(index)
+        found, left_out = self._read_recovered(index)
         mask = self._mask(index)
         instance = np.zeros(mask.shape, np.int32)
         for place, number in enumerate(found, start=1):
@@ -204,19 +194,17 @@ class NocsImages(ObjectImages):
         return ObjectLabels(instance, tuple(found.values()))
 
     def left_out(self, index: int) -> list[LeftOut]:
-        """The objects of known classes without a pose, by their number in _mask.png and _meta.txt; distractors are not
-        counted.
-        """
-        return self._recovered(index)[1]
+        """Return objects of known classes without a pose, by number in _mask.png; distractors are not counted."""
+        return self._read_recovered(index)[1]
 
     def _mask(self, index: int) -> NDArray[np.int32]:
         return read_rgb(self._path(index, "_mask.png"))[..., 0].astype(np.int32)
 
-    def _recovered(self, index: int) -> tuple[dict[int, ObjectLabel], list[LeftOut]]:
-        """Labels by number, and what has none; kept, for it takes longer than to read the image."""
-        if index not in self._known:
-            self._known[index] = self._recover(index)
-        return self._known[index]
+    def _read_recovered(self, index: int) -> tuple[dict[int, ObjectLabel], list[LeftOut]]:
+        """Return labels by number and objects without one, cached: recovery is slower than reading the image."""
+        if index not in self._cache:
+            self._cache[index] = self._recover(index)
+        return self._cache[index]
 
     def _recover(self, index: int) -> tuple[dict[int, ObjectLabel], list[LeftOut]]:
         kinds, rendered = read_meta(self._path(index, "_meta.txt"))
@@ -248,7 +236,7 @@ class NocsImages(ObjectImages):
             except GeometryError as error:
                 left_out.append(LeftOut(number, str(error), int(own.sum())))
                 continue
-            symmetry: SymmetryLabel = "revolution" if CLASSES[kind] in _OF_REVOLUTION else "none"
+            symmetry: SymmetryLabel = "revolution" if CLASSES[kind] in _REVOLUTION_CLASSES else "none"
             size = 2 * np.abs(coordinates[own] - 0.5).max(0) * pose.diagonal_m
             labels[number] = ObjectLabel(kind, pose.T_camera_object, size, symmetry, int(own.sum()))
         return labels, left_out

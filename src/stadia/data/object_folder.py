@@ -1,6 +1,6 @@
-"""Images of objects in stadia's own layout: what TableWorld writes, and anybody can (docs/tableworld.md).
+"""Read images of objects in stadia's own layout: written by TableWorld and by users (docs/tableworld.md).
 
-DATASET/dataset.json names the classes, and the folders of each split; each folder has scene.json (cameras, objects and
+DATASET/dataset.json names the classes, and the folders of each split. Each folder has scene.json (cameras, objects and
 their poses), image/000.png and instance/000.png; depth/000.npy is optional.
 """
 
@@ -13,9 +13,8 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
 from stadia.core.files import inside, read_json
 from stadia.core.types import Camera
@@ -36,18 +35,13 @@ from stadia.data.object_labels import (
     counted,
     rotation_of,
 )
+from stadia.data.poses import FileEntry
 from stadia.data.recordings import check_K
 
 _FIX = "see docs/tableworld.md for the layout"
 
 
-class _Lenient(StrictModel):
-    """A file that others may add keys to."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-
-
-class _DatasetFile(_Lenient):
+class _ObjectDatasetFile(FileEntry):
     """dataset.json."""
 
     format: Literal["stadia-objects"]
@@ -56,7 +50,7 @@ class _DatasetFile(_Lenient):
     splits: dict[str, list[str]]
 
 
-class _ObjectEntry(_Lenient):
+class _ObjectEntry(FileEntry):
     class_: str = Field(alias="class")
     quaternion_wxyz: tuple[float, ...]
     t_camera_object_m: tuple[float, float, float]
@@ -65,7 +59,7 @@ class _ObjectEntry(_Lenient):
     full_px: int = Field(default=0, ge=0)
 
 
-class _ImageEntry(_Lenient):
+class _ImageEntry(FileEntry):
     K: Matrix
     T_world_camera: (
         Annotated[list[Annotated[list[float], Field(min_length=4, max_length=4)]], Field(min_length=4, max_length=4)]
@@ -76,7 +70,7 @@ class _ImageEntry(_Lenient):
     objects: tuple[_ObjectEntry, ...]
 
 
-class _SceneFile(_Lenient):
+class _SceneFile(FileEntry):
     """scene.json."""
 
     images: tuple[_ImageEntry, ...]
@@ -91,31 +85,31 @@ _EXPECTED = {
 }
 
 
-def _wrong(path: Path, error: ValidationError, raw: object, expected: str) -> DataError:
-    """Of the first key that is wrong: what stands there, and what should."""
+def _make_key_error(path: Path, error: ValidationError, raw: object, expected: str) -> DataError:
+    """Return the error of the first wrong key: its value, and the expected one."""
     one = error.errors()[0]
     places = list(one["loc"])
     key = next((place for place in places if place in _EXPECTED), None)
-    if one["type"] == "missing" and isinstance(places[-1], str):  # of a list that is too short a number is missing
+    if one["type"] == "missing" and isinstance(places[-1], str):  # a list that is too short misses a number
         what = _EXPECTED.get(str(key), expected)
         return DataError(path, found=f"{'.'.join(map(str, places))} missing", expected=what, fix=_FIX)
     if key is None:
         return DataError(path, found=f"{'.'.join(map(str, places))}: {one['msg']}", expected=expected, fix=_FIX)
     places = places[: places.index(key) + 1]
     for place in places:
-        raw = raw[place]  # type: ignore[index]  # pydantic has been there
+        raw = raw[place]  # type: ignore[index]  # pydantic validated the path
     return DataError(
         path, found=f"{'.'.join(map(str, places))} {json.dumps(raw)[:80]}", expected=_EXPECTED[str(key)], fix=_FIX
     )
 
 
-def read_dataset(dataset: Path) -> _DatasetFile:
-    """DATASET/dataset.json, checked. Raises DataError."""
+def read_dataset(dataset: Path) -> _ObjectDatasetFile:
+    """Read DATASET/dataset.json. Raises DataError."""
     path = Path(dataset).expanduser() / "dataset.json"
     try:
-        found = _DatasetFile.model_validate(raw := read_json(path))
+        found = _ObjectDatasetFile.model_validate(raw := read_json(path))
     except ValidationError as error:
-        raise _wrong(path, error, raw, "a data set of objects") from error
+        raise _make_key_error(path, error, raw, "a data set of objects") from error
     if found.classes[:1] != (BACKGROUND,) or len(set(found.classes)) != len(found.classes):
         raise DataError(
             path, found=f"classes {', '.join(found.classes)}", expected=f"'{BACKGROUND}', then each once", fix=_FIX
@@ -123,23 +117,25 @@ def read_dataset(dataset: Path) -> _DatasetFile:
     return found
 
 
-def _check_worlds(path: Path, scene: _SceneFile) -> None:
-    """Raises DataError where the rotation of a T_world_camera is none, as a mirrored one (determinant -1)."""
-    for number, picture in enumerate(scene.images):
-        if picture.T_world_camera is not None:
-            check_rotation(f"{path}: image {number}, T_world_camera", np.array(picture.T_world_camera)[:3, :3])
+def _check_camera_poses(path: Path, scene: _SceneFile) -> None:
+    """Raise DataError where T_world_camera has no rotation, as a mirrored one (determinant -1)."""
+    for number, entry in enumerate(scene.images):
+        if entry.T_world_camera is not None:
+            check_rotation(f"{path}: image {number}, T_world_camera", np.array(entry.T_world_camera)[:3, :3])
 
 
 class ObjectFolder(ObjectImages):
-    """Objects in stadia's own layout, TableWorld's too: one split."""
+    """One split of objects in stadia's own layout, as of TableWorld."""
 
     def __init__(self, name: str, classes: tuple[str, ...], scenes: list[tuple[Path, _SceneFile]]) -> None:
         self.name, self.classes = name, classes
-        self._where = [(folder, number, entry) for folder, scene in scenes for number, entry in enumerate(scene.images)]
+        self._entries = [
+            (folder, number, entry) for folder, scene in scenes for number, entry in enumerate(scene.images)
+        ]
 
     @classmethod
     def open(cls, dataset: Path, split: str) -> ObjectFolder:
-        """Open a split; empty where the data set has none of this name. Raises DataError naming the file that is wrong."""
+        """Open a split; empty where the dataset has no such split. Raises DataError that names the wrong file."""
         dataset = Path(dataset).expanduser()
         description = read_dataset(dataset)
         scenes = []
@@ -149,54 +145,54 @@ class ObjectFolder(ObjectImages):
             try:
                 scenes.append((folder, _SceneFile.model_validate(raw := read_json(path))))
             except ValidationError as error:
-                raise _wrong(path, error, raw, "images with objects") from error
-            _check_worlds(path, scenes[-1][1])
+                raise _make_key_error(path, error, raw, "images with objects") from error
+            _check_camera_poses(path, scenes[-1][1])
         return cls(f"{dataset.name}/{split}", description.classes, scenes)
 
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._entries)
 
     def _path(self, index: int, kind: str, suffix: str = ".png") -> Path:
-        folder, number, _ = self._where[index]
+        folder, number, _ = self._entries[index]
         return folder / kind / f"{number:03d}{suffix}"
 
     def file(self, index: int) -> Path:
         return self._path(index, "image")
 
     def scene(self, index: int) -> str:
-        folder = self._where[index][0]
+        folder = self._entries[index][0]
         return f"{folder.parent.name}/{folder.name}"
 
     def label_files(self, index: int) -> list[Path]:
-        return [self._where[index][0] / "scene.json", self._path(index, "instance")]
+        return [self._entries[index][0] / "scene.json", self._path(index, "instance")]
 
     def image(self, index: int) -> NDArray[np.uint8]:
         image = read_rgb(self.file(index))
         self._check_size(index, self.file(index), image)
         return image
 
-    def _check_size(self, index: int, path: Path, picture: NDArray) -> None:
-        entry = self._where[index][2]
-        if picture.shape[:2] != (entry.height, entry.width):
-            found = f"{picture.shape[1]}x{picture.shape[0]}"
+    def _check_size(self, index: int, path: Path, image: NDArray) -> None:
+        entry = self._entries[index][2]
+        if image.shape[:2] != (entry.height, entry.width):
+            found = f"{image.shape[1]}x{image.shape[0]}"
             expected = f"{entry.width}x{entry.height} as in scene.json"
             raise DataError(path, found=found, expected=expected, fix="correct one of both")
 
     def camera(self, index: int) -> Camera:
-        folder, number, entry = self._where[index]
+        folder, number, entry = self._entries[index]
         K = check_K(f"{folder / 'scene.json'}: image {number}", np.array(entry.K))
         return Camera(torch.from_numpy(K), entry.height, entry.width)
 
     def depth_m(self, index: int) -> NDArray[np.float32] | None:
-        """(H, W) z in metres, 0 = none; None where the data set has no depth."""
-        path, entry = self._path(index, "depth", ".npy"), self._where[index][2]
+        """Return (H, W) z in metres, 0 = none; None where the dataset has no depth."""
+        path, entry = self._path(index, "depth", ".npy"), self._entries[index][2]
         if not path.exists():
             return None
         depth = read_npy(path, shape=(entry.height, entry.width)).astype(np.float32)
         return check_depth(path, depth, entry.height, entry.width)
 
     def labels(self, index: int) -> ObjectLabels:
-        folder, number, entry = self._where[index]
+        folder, number, entry = self._entries[index]
         path = self._path(index, "instance")
         instance = read_numbers_png(path)
         self._check_size(index, path, instance)
@@ -209,12 +205,8 @@ class ObjectFolder(ObjectImages):
 
     def _label(self, what: str, one: _ObjectEntry, K: Points, visible_px: int) -> ObjectLabel:
         if one.class_ not in self.classes[1:]:
-            raise DataError(
-                what,
-                found=f"class '{one.class_}'",
-                expected=f"one of {', '.join(self.classes[1:])}",
-                fix="correct the entry",
-            )
+            expected = f"one of {', '.join(self.classes[1:])}"
+            raise DataError(what, found=f"class '{one.class_}'", expected=expected, fix="correct the entry")
         for turn in [one.symmetry] if isinstance(one.symmetry, str) else one.symmetry:
             if not isinstance(turn, str):
                 rotation_of(f"{what}, symmetry", turn)

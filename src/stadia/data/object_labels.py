@@ -1,4 +1,4 @@
-"""What is known of the objects in an image, and what every reader of such images gives.
+"""Define labels of objects in images, and the interface of their readers.
 
 An object's frame is centered in its box, in metres, as in NOCS: y up, an axis of symmetry along y. Class 0 is the
 background.
@@ -22,17 +22,15 @@ from stadia.geometry import se3
 
 BACKGROUND = "background"
 UNLABELED = -1
-"""In a map of objects: a pixel of one that has no label. What stands there is neither background nor to be learnt, see
-`LeftOut`.
-"""
+"""In an instance map: a pixel of an object without label, which is neither background nor trained on, see `LeftOut`."""
 
 Points = NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
 SymmetryLabel = Literal["none", "revolution"] | tuple[Literal["revolution"] | Quaternion, ...]
-"""Turns that the object does not show: none, every one about its y axis, or these quaternions w, x, y, z (without the
-identity).
+"""Rotations that leave the object's appearance unchanged: none, all about its y axis, or these quaternions w, x, y, z
+(without the identity).
 
-A tuple may hold both: ("revolution", (0, 1, 0, 0)) is a can whose ends are alike.
+A tuple may hold both: ("revolution", (0, 1, 0, 0)) is a can with equal ends.
 """
 
 _LENGTH_TOLERANCE = 1e-3  # of quaternions written with four digits
@@ -43,7 +41,7 @@ _ROTATION_TOLERANCE = 0.02  # of R R^T: Linemod-Occluded's own matrices are up t
 class ObjectBox:
     """One object of an image, as a box in space.
 
-    class_id: position in the classes of its data set, from 1.
+    class_id: position in the classes of its dataset, from 1.
     T_camera_object: (4, 4) metres.  size_m: (3,) extents along the object's x, y, z.
     """
 
@@ -54,15 +52,15 @@ class ObjectBox:
 
 
 EstimatedBox = tuple[ObjectBox, float]
-"""What a program found, and how sure it is: the greater the surer."""
+"""An estimated object and its score: higher is more certain."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectLabel(ObjectBox):
-    """One object of an image, and how much of it is seen.
+    """One object of an image, and its visibility.
 
-    visible_px: how many pixels show it.  full_px: how many would with nothing before it, those beyond the image's edge
-        too; 0 where unknown.
+    visible_px: number of visible pixels.  full_px: number without occlusion, including pixels beyond the image border;
+        0 where unknown.
     """
 
     visible_px: int
@@ -71,9 +69,7 @@ class ObjectLabel(ObjectBox):
 
 @dataclass(frozen=True, slots=True)
 class ObjectLabels:
-    """instance: (H, W) int32, 0 = none, n = the n-th of the objects (from 1), UNLABELED = one of a known class that is
-    not among them.
-    """
+    """instance: (H, W) int32, 0 = none, n = the n-th object (from 1), UNLABELED = a known class without label."""
 
     instance: NDArray[np.int32]
     objects: tuple[ObjectLabel, ...]
@@ -81,10 +77,9 @@ class ObjectLabels:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """An object of a known class that has no label, and why.
+    """An object of a known class without label, and the reason.
 
-    number: in the data set's own files.  visible_px: how many pixels show it; they are UNLABELED, and neither trained
-        on nor scored.
+    number: in the dataset's own files.  visible_px: its visible pixels. They are UNLABELED: not trained on, not scored.
     """
 
     number: int
@@ -95,7 +90,7 @@ class LeftOut:
 class ObjectImages(ABC):
     """Single images with objects in known poses. Reading is lazy, and every call reads from disk.
 
-    name: unique among the sets of a training, and stable between runs.
+    name: unique among the datasets of a training, and stable between runs.
     classes: names; the first is the background.
     """
 
@@ -107,43 +102,110 @@ class ObjectImages(ABC):
 
     @abstractmethod
     def image(self, index: int) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB. Raises DataError naming the file where it is missing or truncated."""
+        """Return (H, W, 3) RGB. Raises DataError that names a missing or truncated file."""
 
     @abstractmethod
     def camera(self, index: int) -> Camera:
-        """K (3, 3) float64 in pixels of `image(index)`, with that image's size."""
+        """Return K (3, 3) float64 in pixels of `image(index)`, with that image's size."""
 
     @abstractmethod
     def labels(self, index: int) -> ObjectLabels:
-        """Raises DataError naming the file where a pose, a size or a mask cannot be one, or where there is no mask."""
+        """Return the labels. Raises DataError with the file of an invalid pose, size or mask, or a missing mask."""
 
     def boxes(self, index: int) -> Sequence[ObjectBox]:
-        """The objects that can be seen, without their masks. Raises DataError as `labels` does."""
+        """Return the visible objects, without masks. Raises DataError as `labels` does."""
         return [one for one in self.labels(index).objects if one.visible_px]
 
     def left_out(self, index: int) -> Sequence[LeftOut]:
-        """The objects of known classes that `labels` leaves out; most layouts label each. Raises DataError as `labels`
-        does.
-        """
+        """Return the objects of known classes without label; most formats have none. Raises DataError as `labels`."""
         return ()
 
     def label_files(self, index: int) -> Sequence[Path]:
-        """The files that `labels` and `camera` are read from, for fingerprints."""
+        """Return the files that `labels` and `camera` are read from, for fingerprints."""
         return ()
 
     def scene(self, index: int) -> str:
-        """The table or the room that it shows, whose other images look alike: the name of its folder and of that one's."""
+        """Return the scene, whose images are similar: the names of the image's folder and of the parent folder."""
         return self.name
 
     @abstractmethod
     def file(self, index: int) -> Path:
-        """The image's file, for messages and fingerprints."""
+        """Return the image's file, for messages and fingerprints."""
+
+
+class ObjectImagesView(ObjectImages):
+    """Object images read through another set."""
+
+    def __init__(self, whole: ObjectImages) -> None:
+        self.whole, self.name, self.classes = whole, whole.name, whole.classes
+
+    def source_index(self, index: int) -> int:
+        """Return the index of an image in the underlying set."""
+        return index
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return self.whole.image(self.source_index(index))
+
+    def camera(self, index: int) -> Camera:
+        return self.whole.camera(self.source_index(index))
+
+    def labels(self, index: int) -> ObjectLabels:
+        return self.whole.labels(self.source_index(index))
+
+    def left_out(self, index: int) -> Sequence[LeftOut]:
+        return self.whole.left_out(self.source_index(index))
+
+    def label_files(self, index: int) -> Sequence[Path]:
+        return self.whole.label_files(self.source_index(index))
+
+    def scene(self, index: int) -> str:
+        return self.whole.scene(self.source_index(index))
+
+    def file(self, index: int) -> Path:
+        return self.whole.file(self.source_index(index))
+
+
+class PartOfImages(ObjectImagesView):
+    """Some of the images of a set, in the given order."""
+
+    def __init__(self, whole: ObjectImages, indices: Sequence[int]) -> None:
+        super().__init__(whole)
+        self.indices = list(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def source_index(self, index: int) -> int:
+        return self.indices[index]
+
+    def boxes(self, index: int) -> Sequence[ObjectBox]:
+        return self.whole.boxes(self.indices[index])
+
+
+class KeptLabels(ObjectImagesView):
+    """The same images with a cache of up to `most` labels: BOP's are rendered from meshes, NOCS's are fitted."""
+
+    def __init__(self, whole: ObjectImages, most: int = 500) -> None:
+        super().__init__(whole)
+        self.most = most
+        self._cached: dict[int, ObjectLabels] = {}
+
+    def labels(self, index: int) -> ObjectLabels:
+        if index in self._cached:
+            return self._cached[index]
+        labels = self.whole.labels(index)
+        if len(self._cached) < self.most:
+            self._cached[index] = labels
+        return labels
 
 
 def instance_map(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Masks (N, H, W) of what is visible of N objects to one map (H, W): 0 = none, n = the n-th (from 1).
+    """Merge masks (N, H, W) of visible pixels to one map (H, W): 0 = none, n = the n-th object (from 1).
 
-    Raises DataError where two of them overlap: a pixel shows one object.
+    Raises DataError where two masks overlap: a pixel shows one object.
     """
     covered = masks.sum(0)
     if (covered > 1).any():
@@ -162,9 +224,7 @@ def instance_map(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def check_rotation(what: object, R: ArrayLike) -> Points:
-    """(3, 3) float64, the rotation nearest to R. Raises DataError where R is none, and says so where it is a mirror
-    image.
-    """
+    """Return (3, 3) float64, the rotation nearest to R. Raises DataError for other matrices, as mirrored ones."""
     matrix = np.asarray(R, np.float64)
     fault = None
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
@@ -174,20 +234,14 @@ def check_rotation(what: object, R: ArrayLike) -> Points:
     elif np.linalg.det(matrix) < 0:
         fault = "a mirrored rotation (determinant -1)"
     if fault:
-        raise DataError(
-            what,
-            found=fault,
-            expected="a rotation: orthonormal, determinant +1",
-            fix="check axes, order and scale of the matrix",
-        )
+        expected = "a rotation: orthonormal, determinant +1"
+        raise DataError(what, found=fault, expected=expected, fix="check axes, order and scale of the matrix")
     U, _, Vh = np.linalg.svd(matrix)
     return U @ Vh
 
 
 def rotation_of(what: object, quaternion_wxyz: ArrayLike) -> Points:
-    """(3, 3) of a unit quaternion w, x, y, z. Raises DataError where its length is not 1, and says so of the zero
-    quaternion.
-    """
+    """Return (3, 3) of a unit quaternion w, x, y, z. Raises DataError for another length, as zero."""
     quaternion = np.asarray(quaternion_wxyz, np.float64)
     if quaternion.shape != (4,) or not np.isfinite(quaternion).all():
         numbers = f"{quaternion.size} numbers" if quaternion.shape != (4,) else f"{quaternion.tolist()}"
@@ -201,35 +255,25 @@ def rotation_of(what: object, quaternion_wxyz: ArrayLike) -> Points:
             if length == 0
             else f"{quaternion.tolist()} of length {length:.4g}"
         )
-        raise DataError(
-            what,
-            found=found,
-            expected="a quaternion w, x, y, z of length 1",
-            fix="normalize it, or leave the object out",
-        )
+        expected = "a quaternion w, x, y, z of length 1"
+        raise DataError(what, found=found, expected=expected, fix="normalize it, or leave the object out")
     R: Points = se3.matrix_from_quaternion_wxyz(torch.from_numpy(quaternion)).numpy()
     return R
 
 
 def check_pose(what: object, R: Points, t_m: ArrayLike) -> Points:
-    """(4, 4) of a checked rotation (3, 3) and a translation (3,). Raises DataError where the object is not in front of
-    the camera.
-    """
+    """Return (4, 4) of a checked rotation (3, 3) and a translation (3,). Raises DataError behind the camera."""
     t = np.asarray(t_m, np.float64)
     if t.shape != (3,) or not np.isfinite(t).all() or t[2] <= 0:
-        raise DataError(
-            what,
-            found=f"the object's center at {t.tolist()} m",
-            expected="in front of the camera (z > 0)",
-            fix="check axes and unit",
-        )
+        found = f"the object's center at {t.tolist()} m"
+        raise DataError(what, found=found, expected="in front of the camera (z > 0)", fix="check axes and unit")
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = R, t
     return T
 
 
 def check_size(what: object, size_m: ArrayLike) -> Points:
-    """(3,) metres, each above 0 and below 100. Raises DataError."""
+    """Return (3,) metres, each above 0 and below 100. Raises DataError."""
     size = np.asarray(size_m, np.float64)
     if size.shape != (3,) or not ((size > 0) & (size < 100)).all():
         raise DataError(what, found=f"size {size.tolist()}", expected="three extents in metres", fix="check the unit")
@@ -237,37 +281,32 @@ def check_size(what: object, size_m: ArrayLike) -> Points:
 
 
 def check_view(what: object, T_camera_object: Points, size_m: Points, K: Points, visible_px: int = 0) -> None:
-    """Raises DataError where the camera would be inside of the object's box, or where more pixels show the object than
-    it can cover.
+    """Raise DataError where the camera would be inside the box, or where more pixels show the object than it can cover.
 
-    So a size or a translation in another unit than the other is told, which each by itself may be.
+    This finds a size and a translation in different units, which are each plausible alone.
     """
     t, half_diagonal = T_camera_object[:3, 3], float(np.linalg.norm(size_m)) / 2
-    said = f"a box of {np.round(size_m, 3).tolist()} m, its center {np.linalg.norm(t):.3g} m away"
+    box = f"a box of {np.round(size_m, 3).tolist()} m, its center {np.linalg.norm(t):.3g} m away"
     if (np.abs(T_camera_object[:3, :3].T @ t) < size_m / 2).all():
         raise DataError(
-            what, found=f"{said}: the camera would be in it", expected="both in metres", fix="check their units"
+            what, found=f"{box}: the camera would be in it", expected="both in metres", fix="check their units"
         )
     if (nearest := t[2] - half_diagonal) <= 0:
         return
-    stretched = (np.linalg.norm(t) / t[2]) ** 3  # what is far from the axis covers more pixels
+    stretched = (np.linalg.norm(t) / t[2]) ** 3  # objects far from the optical axis cover more pixels
     most_px = 4 * stretched * K[0, 0] * K[1, 1] * (2 * half_diagonal / nearest) ** 2 + 4
     if visible_px > most_px:
-        found = f"{visible_px} pixels of {said}, that covers {most_px:.0f} at most"
-        raise DataError(
-            what,
-            found=found,
-            expected="both in metres, and its own mask",
-            fix="check their units, and which mask it is",
-        )
+        found = f"{visible_px} pixels of {box}, which covers {most_px:.0f} at most"
+        fix = "check their units, and whether the mask belongs to the object"
+        raise DataError(what, found=found, expected="both in metres, and its own mask", fix=fix)
 
 
 def no_masks(what: object) -> DataError:
-    """Of labels that are boxes, where masks are needed."""
+    """Return the error for labels that are boxes, where masks are needed."""
     return DataError(
         what,
         found="boxes without masks",
-        expected="a mask of every object, by which a network learns and is scored",
+        expected="a mask of every object, for training and scoring",
         fix=(
             "add masks in stadia's layout (docs/tableworld.md); `stadia data show` draws boxes, `stadia evaluate"
             " --objects` scores them"
@@ -276,12 +315,12 @@ def no_masks(what: object) -> DataError:
 
 
 def counted(instance: NDArray[np.int32], objects: int) -> NDArray[np.int64]:
-    """(N,) how many pixels show each of the objects of a map."""
+    """Return (N,) numbers of pixels of each object in a map."""
     return np.bincount(instance.clip(0).ravel(), minlength=objects + 1)[1 : objects + 1]
 
 
 def check_labels(what: object, labels: ObjectLabels) -> ObjectLabels:
-    """The labels themselves, or a DataError where the map holds numbers that no object has."""
+    """Return the labels, or raise DataError where the map holds numbers without an object."""
     highest, objects = int(labels.instance.max(initial=0)), len(labels.objects)
     if highest > objects:
         raise DataError(

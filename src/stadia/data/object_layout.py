@@ -1,4 +1,4 @@
-"""Which layout of images of objects a folder has, by its names alone. Imports no torch."""
+"""Detect the format of a folder of object images by names alone. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OBJECT_FORMATS = Table(
         "kitti": "stadia.data.kitti_object:KittiObjectImages",
     },
 )
-"""stadia's own layout (TableWorld and yours, docs/tableworld.md), BOP's, NOCS's, KITTI's."""
+"""Stadia's own layout (TableWorld and users, docs/tableworld.md), BOP's, NOCS's, KITTI's."""
 
 LAYOUTS: Mapping[str, str] = {
     "objects": "dataset.json of stadia's own layout",
@@ -29,16 +29,14 @@ LAYOUTS: Mapping[str, str] = {
 
 
 def object_layout(path: Path) -> str | None:
-    """The name in OBJECT_FORMATS of the layout that a folder has; None where it has none of them, or is of another
-    recipe's.
-    """
+    """Return the name in OBJECT_FORMATS of a folder's layout; None without one, or for a dataset of another recipe."""
     described = path / "dataset.json"
     if described.is_file():
-        return "objects" if _says_objects(described) else None
+        return "objects" if _is_object_dataset(described) else None
     return next((name for name in ("bop", "nocs", "kitti") if splits_of(path, name)), None) if path.is_dir() else None
 
 
-def _says_objects(described: Path) -> bool:
+def _is_object_dataset(described: Path) -> bool:
     try:
         content = read_json(described)
     except DataError:
@@ -47,7 +45,7 @@ def _says_objects(described: Path) -> bool:
 
 
 def splits_of(path: Path, layout: str) -> list[str]:
-    """Names of the splits of a data set of objects, sorted; those that dataset.json says in its order."""
+    """Return the names of a dataset's splits, sorted; those of dataset.json in its order."""
     if layout == "objects":
         splits = read_json(path / "dataset.json").get("splits", {})
         return [name for name, folders in splits.items() if folders]
@@ -60,12 +58,12 @@ def splits_of(path: Path, layout: str) -> list[str]:
 
 
 def refuse_objects(path: Path) -> None:
-    """Raise DataError where a path holds images of objects and recordings are asked for."""
+    """Raise DataError where a path holds images of objects instead of recordings."""
     if (layout := object_layout(path)) is not None:
         raise DataError(
             path,
             found=f"images of objects ({LAYOUTS[layout]})",
-            expected="a video or recordings, which depth and motion are learnt and scored on",
+            expected="a video or recordings, which depth and motion are trained and scored on",
             fix=(
                 "`stadia check PATH --recipe objectpose`, `stadia train objectpose --data PATH`, or a run of objectpose"
                 " to predict"

@@ -1,8 +1,8 @@
-"""Samples of single images with objects: what a network sees, and class, mask, pose and size of every object.
+"""Make samples of single images with objects: network inputs, and class, mask, pose and size of every object.
 
-Only colors are augmented. A mirrored image shows mirrored objects, and no rotation takes an object to its mirror image:
-the pose S R S of a mirrored mug has its handle where the mug's own frame says it is not. Nor are images turned or
-sheared: each would have to change R, and what a camera sees of an object is not what it would see of a turned one.
+Only colors are augmented. A mirrored image shows mirrored objects, and no rotation maps an object to its mirror image:
+the pose S R S of a mirrored mug has the handle on the wrong side of the mug's frame. Images are not rotated or sheared
+either. That would change R, and a rotated object has another appearance than a rotated image.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from stadia.geometry.symmetry import Symmetry
 
 NO_COLORS = ColorConfig(probability=0.0)
 UNKNOWN = -1
-"""In a class map; `losses.mask` knows it by this number too."""
+"""Ignored pixels of a class map; `losses.mask` uses the same number."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInputs(Movable):
-    """What a network may see of an image of objects.
+    """Network inputs of object images.
 
     image: (B, 3, H, W) RGB in [0, 1], color-augmented.  camera: K (B, 3, 3).
     """
@@ -47,16 +47,16 @@ class ObjectInputs(Movable):
 
 @dataclass(frozen=True, slots=True)
 class ObjectTargets(Movable):
-    """What a loss or a metric may see of images with up to N objects each; a network may not.
+    """Targets of images with up to N objects each, for losses and metrics only.
 
     image: (B, 3, H, W) as recorded.  camera: K (B, 3, 3).
-    instance: (B, H, W) int64, 0 = none, n = the object in place n - 1, of which no pixel may be left at this size.
-    class_map: (B, H, W) int64, 0 = background, UNKNOWN = of no matter: an object that has no label
+    instance: (B, H, W) int64, 0 = none, n = the object in place n - 1, which may have no pixel left at this size.
+    class_map: (B, H, W) int64, 0 = background, UNKNOWN = ignored: an object without label
         (`data.object_labels.UNLABELED`).
-    known: (B, N) bool; what stands in the other places is a placeholder (class 0, the identity, size 1).
+    known: (B, N) bool; other places hold a placeholder (class 0, the identity, size 1).
     class_id: (B, N) int64.  quaternion_wxyz: (B, N, 4) unit, w >= 0.  T_camera_object: (B, N, 4, 4) metres.
     size_m: (B, N, 3) extents along the object's x, y, z.  symmetry: its leading axes are (B, N).
-    visible_px: (B, N) int64, pixels of `instance`, 0 of one that the image shows at its own size alone.
+    visible_px: (B, N) int64, pixels of `instance`; 0 for an object that is visible only at the image's own size.
     full_px: (B, N) int64 without occlusion, in pixels of `instance`; 0 = unknown.
     """
 
@@ -76,14 +76,14 @@ class ObjectTargets(Movable):
 
 @dataclass(frozen=True, slots=True)
 class PackedObjects:
-    """A sample as a worker sends it, or a batch with one more axis in front. N objects, K turns an object; see
+    """A sample as a worker sends it, or a batch with a leading axis. N objects, K symmetry rotations each; see
     ObjectTargets.
 
     image: (3, H, W) uint8.  K: (3, 3).  color: (3, 4), see `transforms.colored`; None for none.
-    instance: (H, W) int16 or more, UNLABELED too.
+    instance: (H, W) int16 or more, including UNLABELED.
     """
 
-    picture: Tensor
+    image: Tensor
     K: Tensor
     color: Tensor | None
     instance: Tensor
@@ -98,9 +98,7 @@ class PackedObjects:
     meta: tuple[Meta, ...]
 
     def pin_memory(self) -> PackedObjects:
-        """In pages that stay where they are, so that a GPU fetches them while the processor goes on. Asked for by
-        torch's DataLoader.
-        """
+        """Pin the tensors, so that transfers to a GPU overlap with its work. Called by torch's DataLoader."""
         tensors: dict[str, Any] = {
             f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
         }
@@ -108,7 +106,7 @@ class PackedObjects:
 
 
 def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tensor]:
-    """What PackedObjects holds of the objects of one image; `scale`: pixels of the sample to one of the image."""
+    """Return the fields of PackedObjects for one image's objects; `scale`: pixels of sample per pixel of image."""
     symmetry = Symmetry.of([one.symmetry for one in objects] or ["none"])
     poses = np.array([one.T_camera_object for one in objects]).reshape(-1, 4, 4)
     return {
@@ -124,26 +122,24 @@ def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tens
 
 
 def resize_instances(instance: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:
-    """(h, w) to (height, width) by the nearest pixel center: numbers are never mixed."""
+    """Resize (h, w) to (height, width) by the nearest pixel center, so that numbers are not mixed."""
     return cv2.resize(instance.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(
         np.int32
     )
 
 
 class ObjectSamples(Dataset[PackedObjects]):
-    """Images of objects as a `Loader` loads them. A sample is a pure function of (seed, epoch, index), whatever the
-    workers.
+    """Images of objects for a `Loader`. A sample depends only on (seed, epoch, index), for any number of workers.
+
+    Objects without a visible pixel in the image are left out. An object that is visible in the image but not at this
+    size keeps its place: it cannot be learned, and counts as missed. So every size is scored on the same objects.
 
     Args:
         sets: of images, all with the same classes.
         height, width: the network's size; the camera changes with the image.
         color: augmentation; none by default.
 
-    An object that no pixel of the image shows is left out of its sample. One that the image shows and no pixel does at
-    this size has
-    its place: nothing of it can be learnt, and whoever does not find it has missed it. So every size is scored on the
-        same objects.
-    Raises DataError where there is no image, or where the sets disagree on the classes.
+    Raises DataError where there is no image, or where the sets have different classes.
     """
 
     def __init__(
@@ -157,15 +153,15 @@ class ObjectSamples(Dataset[PackedObjects]):
         self.sets, self.classes = list(sets), sets[0].classes
         self.height, self.width, self.seed = height, width, seed
         self._augmentation = AugmentationConfig(mirror=0.0, color=color)
-        self._where = [(number, index) for number, one in enumerate(self.sets) for index in range(len(one))]
+        self._entries = [(number, index) for number, one in enumerate(self.sets) for index in range(len(one))]
 
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._entries)
 
     def packed(self, key: tuple[int, int]) -> PackedObjects:
-        """The sample of a key (epoch, index). Raises DataError naming the file."""
+        """Return the sample of a key (epoch, index). Raises DataError that names the file."""
         epoch, number = key
-        which, index = self._where[number]
+        which, index = self._entries[number]
         images = self.sets[which]
         image, camera, labels = images.image(index), images.camera(index), images.labels(index)
         instance = resize_instances(labels.instance, self.height, self.width)
@@ -173,7 +169,7 @@ class ObjectSamples(Dataset[PackedObjects]):
         shown = np.array([one.visible_px > 0 for one in labels.objects], bool)
         places = np.concatenate(
             ([0], np.where(shown, shown.cumsum(), 0), [UNLABELED])
-        )  # from 1; -1, the last, stands for itself
+        )  # from 1; -1 indexes the last entry, UNLABELED
         objects = [
             replace(one, visible_px=int(count))
             for one, count in zip(labels.objects, visible, strict=True)
@@ -181,7 +177,7 @@ class ObjectSamples(Dataset[PackedObjects]):
         ]
         random = draw(self._augmentation, self.height, self.width, generator(self.seed, "objects", epoch, number))
         return PackedObjects(
-            picture=torch.from_numpy(
+            image=torch.from_numpy(
                 np.ascontiguousarray(resize_image(image, self.height, self.width).transpose(2, 0, 1))
             ),
             K=resized(camera, self.height, self.width).K.float(),
@@ -192,27 +188,27 @@ class ObjectSamples(Dataset[PackedObjects]):
         )
 
     def __getitem__(self, index: int) -> PackedObjects:
-        """The sample of the first epoch."""
+        """Return the sample of the first epoch."""
         return self.packed((0, index))
 
     def stack(self, samples: Sequence[PackedObjects]) -> PackedObjects:
-        """Samples to a batch: of as many places as the fullest of them, and of as many turns."""
+        """Stack samples to a batch with the largest number of objects and of symmetry rotations among them."""
         return stack_objects(samples)
 
     def unpack(self, packed: PackedObjects, device: torch.device | str = "cpu") -> Batch[ObjectInputs, ObjectTargets]:
-        """To a batch of floats, on the device."""
+        """Convert to a batch of floats on the device."""
         return unpack_objects(packed, device)
 
 
-def _padded(tensors: Sequence[Tensor], places: int, placeholder: Tensor) -> Tensor:
-    """(N_i, ...) each to (B, places, ...)."""
+def _pad(tensors: Sequence[Tensor], places: int, placeholder: Tensor) -> Tensor:
+    """Pad (N_i, ...) each to (B, places, ...)."""
     return torch.stack(
         [torch.cat((one, placeholder.to(one.dtype).expand(places - len(one), *one.shape[1:]))) for one in tensors]
     )
 
 
 def stack_objects(samples: Sequence[PackedObjects]) -> PackedObjects:
-    """Samples to a batch, see `ObjectSamples.stack`."""
+    """Stack samples to a batch, see `ObjectSamples.stack`."""
     places = max(len(one.known) for one in samples)
     most_turns = max(one.turns.shape[1] for one in samples)
     turns = [
@@ -223,38 +219,42 @@ def stack_objects(samples: Sequence[PackedObjects]) -> PackedObjects:
     if any(one.color is not None for one in samples):
         color = torch.stack([NO_COLOR if one.color is None else one.color for one in samples])
 
-    def each(name: str, placeholder: Tensor) -> Tensor:
-        return _padded([getattr(one, name) for one in samples], places, placeholder)
+    def pad_field(name: str, placeholder: Tensor) -> Tensor:
+        return _pad([getattr(one, name) for one in samples], places, placeholder)
 
     return PackedObjects(
-        picture=torch.stack([one.picture for one in samples]),
+        image=torch.stack([one.image for one in samples]),
         K=torch.stack([one.K for one in samples]),
         color=color,
         instance=torch.stack([one.instance.int() for one in samples]),
-        known=each("known", zero),
-        class_id=each("class_id", zero),
-        T_camera_object=each("T_camera_object", torch.eye(4)),
-        size_m=each("size_m", torch.ones(())),
-        revolution=each("revolution", zero),
-        turns=_padded(turns, places, identity),
-        visible_px=each("visible_px", zero),
-        full_px=each("full_px", zero),
+        known=pad_field("known", zero),
+        class_id=pad_field("class_id", zero),
+        T_camera_object=pad_field("T_camera_object", torch.eye(4)),
+        size_m=pad_field("size_m", torch.ones(())),
+        revolution=pad_field("revolution", zero),
+        turns=_pad(turns, places, identity),
+        visible_px=pad_field("visible_px", zero),
+        full_px=pad_field("full_px", zero),
         meta=tuple(meta for one in samples for meta in one.meta),
     )
 
 
 def unpack_objects(packed: PackedObjects, device: torch.device | str = "cpu") -> Batch[ObjectInputs, ObjectTargets]:
-    """A stacked batch to floats, on the device. An input that was given no color shares the memory of the target."""
+    """Convert a stacked batch to floats on the device. Without color augmentation, inputs share memory with targets."""
 
-    def there(tensor: Tensor) -> Tensor:
+    def to_device(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
-    image = there(packed.picture).mul(1 / 255)
-    seen = image
+    image = to_device(packed.image).mul(1 / 255)
+    input_image = image
     if packed.color is not None:
-        seen = colored(image[:, None], there(packed.color), mean_gray(image))[:, 0]
-    camera = Camera(there(packed.K), *image.shape[-2:])
-    numbers, class_id, T = there(packed.instance).long(), there(packed.class_id), there(packed.T_camera_object)
+        input_image = colored(image[:, None], to_device(packed.color), mean_gray(image))[:, 0]
+    camera = Camera(to_device(packed.K), *image.shape[-2:])
+    numbers, class_id, T = (
+        to_device(packed.instance).long(),
+        to_device(packed.class_id),
+        to_device(packed.T_camera_object),
+    )
     instance = numbers.clamp(min=0)
     by_number = torch.cat((class_id.new_zeros(len(class_id), 1), class_id), 1)
     shown = by_number.gather(1, instance.flatten(1)).view_as(instance)
@@ -263,13 +263,13 @@ def unpack_objects(packed: PackedObjects, device: torch.device | str = "cpu") ->
         camera=camera,
         instance=instance,
         class_map=shown.where(numbers != UNLABELED, UNKNOWN),
-        known=there(packed.known),
+        known=to_device(packed.known),
         class_id=class_id,
         quaternion_wxyz=quaternion_wxyz_from_matrix(T[..., :3, :3]),
         T_camera_object=T,
-        size_m=there(packed.size_m),
-        symmetry=Symmetry(there(packed.revolution), there(packed.turns)),
-        visible_px=there(packed.visible_px),
-        full_px=there(packed.full_px),
+        size_m=to_device(packed.size_m),
+        symmetry=Symmetry(to_device(packed.revolution), to_device(packed.turns)),
+        visible_px=to_device(packed.visible_px),
+        full_px=to_device(packed.full_px),
     )
-    return Batch(ObjectInputs(seen, camera), targets, packed.meta)
+    return Batch(ObjectInputs(input_image, camera), targets, packed.meta)

@@ -1,6 +1,4 @@
-"""What there is to learn in a set of images of objects, before training: which can be read, how many of each class,
-what has no label.
-"""
+"""Survey images of objects before training: unreadable files, number of objects by class, missing labels."""
 
 from __future__ import annotations
 
@@ -21,21 +19,20 @@ from stadia.data.object_labels import ObjectBox, ObjectImages, Points
 from stadia.geometry.boxes import CORNERS
 
 FEWEST_PX = 20
-"""Of a mask that is compared with its box."""
+"""Smallest mask that is compared with its box."""
 
-_THREADS = 16  # a disk answers many small questions at once
-_FAR_PX = 1e5  # beyond any image: what OpenCV draws is in 32 bits
+_THREADS = 16  # disks serve many small reads in parallel
+_FAR_PX = 1e5  # beyond any image, and within OpenCV's 32-bit coordinates
 
 Shown = Callable[[Sequence[int]], Iterable[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a labeled box, projected, lies on the mask of its object.
+    """Agreement of a labeled box, projected, with the mask of its object.
 
-    file: of the image.  object: its place, from 1.  inside: share of the mask's pixels that are in the projection of
-        the box, a pixel's
-    edge included.  overlap: IoU of the upright rectangles about both, in the image.
+    file: of the image.  object: its place, from 1.  inside: share of the mask's pixels inside the projected box, with a
+        margin of one pixel.  overlap: IoU of the axis-aligned rectangles about both, in the image.
     """
 
     file: str
@@ -46,15 +43,14 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Of a set of images.
+    """Survey of a set of images.
 
-    images: how many were looked at: read, with their labels.  whole: how many there are; of each the file's ends were
-        read.
-    objects: how many of each class are visible, in what was looked at.
-    hidden: (file, object) of each that no pixel shows: its place from 1, or its number in the files where it has no
+    images: number of images read with their labels.  whole: number of all images; the ends of each file were read.
+    objects: number of visible objects by class, in the images that were read.
+    hidden: (file, object) of each object without visible pixel: its place from 1, or its number in the files without
         label.
-    left_out: (file, object by its number in the files, reason) of each that pixels show, and that has no label.
-    unreadable: (file, what is wrong) of each image that cannot be read.
+    left_out: (file, number in the files, reason) of each visible object without label.
+    unreadable: (file, fault) of each image that cannot be read.
     fits: of each object of FEWEST_PX and more whose box is in front of the camera.
     """
 
@@ -68,25 +64,24 @@ class Survey:
 
 
 def survey(images: ObjectImages, at_most: int = 200, shown: Shown = iter) -> Survey:
-    """Look at up to `at_most` images and their labels, spread evenly over the set, and at the ends of every image's
-    file.
+    """Read up to `at_most` images and labels, spread evenly over the set, and the ends of every image file.
 
-    shown: passes the images on, and may tell how far it is. Raises DataError for labels that cannot be.
+    shown: passes the images on, and may show progress. Raises DataError for invalid labels.
     """
     files = [images.file(index) for index in range(len(images))]
     with ThreadPoolExecutor(_THREADS) as threads:
-        faults = {index: fault for index, fault in enumerate(threads.map(_ends_fault, files)) if fault}
-    looked_at = np.unique(np.linspace(0, len(files) - 1, min(at_most, len(files))).round().astype(int)).tolist()
+        faults = {index: fault for index, fault in enumerate(threads.map(_find_ends_error, files)) if fault}
+    sampled = np.unique(np.linspace(0, len(files) - 1, min(at_most, len(files))).round().astype(int)).tolist()
     objects = Counter[str]()
     hidden: list[tuple[str, int]] = []
     left_out: list[tuple[str, int, str]] = []
     fits: list[Fit] = []
-    for index in shown(looked_at):
-        fault = faults.get(index) or _fault(partial(images.image, index))
+    for index in shown(sampled):
+        fault = faults.get(index) or _find_fault(partial(images.image, index))
         if fault:
             faults[index] = fault
             continue
-        labels, unlabeled, name = images.labels(index), images.left_out(index), _name(files[index])
+        labels, unlabeled, name = images.labels(index), images.left_out(index), _short_name(files[index])
         objects.update(images.classes[one.class_id] for one in labels.objects if one.visible_px)
         hidden += [(name, place) for place, one in enumerate(labels.objects, start=1) if not one.visible_px]
         hidden += [(name, one.number) for one in unlabeled if not one.visible_px]
@@ -95,14 +90,12 @@ def survey(images: ObjectImages, at_most: int = 200, shown: Shown = iter) -> Sur
         for place, one in enumerate(labels.objects, start=1):
             fit = fit_of(one, labels.instance == place, K) if one.visible_px >= FEWEST_PX else None
             fits += [Fit(name, place, *fit)] if fit is not None else []
-    unreadable = tuple((_name(files[index]), faults[index]) for index in sorted(faults))
-    return Survey(len(looked_at), dict(objects), tuple(hidden), tuple(left_out), len(files), unreadable, tuple(fits))
+    unreadable = tuple((_short_name(files[index]), faults[index]) for index in sorted(faults))
+    return Survey(len(sampled), dict(objects), tuple(hidden), tuple(left_out), len(files), unreadable, tuple(fits))
 
 
 def fit_of(box: ObjectBox, mask: NDArray[np.bool_], K: Points) -> tuple[float, float] | None:
-    """(inside, overlap) as `Fit` has them, of a mask (H, W) that shows something; None where the box is not wholly
-    before the camera.
-    """
+    """Return (inside, overlap) as in `Fit` for a nonempty mask (H, W); None for a box partly behind the camera."""
     corners = (np.array(CORNERS) * box.size_m) @ box.T_camera_object[:3, :3].T + box.T_camera_object[:3, 3]
     if corners[:, 2].min() <= 0:
         return None
@@ -120,11 +113,11 @@ def fit_of(box: ObjectBox, mask: NDArray[np.bool_], K: Points) -> tuple[float, f
     return float(covered[rows, columns].mean()), shared / joint
 
 
-def _ends_fault(file: Path) -> str | None:
-    return _fault(partial(check_ends, file))
+def _find_ends_error(file: Path) -> str | None:
+    return _find_fault(partial(check_ends, file))
 
 
-def _fault(read: Callable[[], object]) -> str | None:
+def _find_fault(read: Callable[[], object]) -> str | None:
     try:
         read()
     except DataError as error:
@@ -132,6 +125,6 @@ def _fault(read: Callable[[], object]) -> str | None:
     return None
 
 
-def _name(file: Path) -> str:
-    """With the two folders that it is in."""
+def _short_name(file: Path) -> str:
+    """Return the file name with its two parent folders."""
     return "/".join(file.parts[-3:])

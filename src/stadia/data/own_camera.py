@@ -1,4 +1,4 @@
-"""The camera of somebody's own video: a matrix, a file, a focal length, or a field of view."""
+"""Read the camera of a user's video: a matrix, a file, a focal length, or a field of view."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ from stadia.geometry.numpy_camera import centered_K, focal_px_of_lens, focal_px_
 
 log = logging.getLogger(__name__)
 
-TELEPHONE_DEG = 69  # of a telephone's main camera (26 mm of 36 mm), along the longer side
-BESIDE = ("K.txt", "K.json")  # looked for in the folder of images, or as STEM.K.txt beside the video
+TELEPHONE_DEG = 69  # field of view of a phone's main camera (26 mm of 36 mm), longer side
+BESIDE = ("K.txt", "K.json")  # in the folder of images, or STEM.K.txt beside the video
 
 
 def own_intrinsics(
     config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None
 ) -> Intrinsics:
-    """Of images of this size, upright as they are displayed. Raises DataError where no camera is given, or the file
-    does not fit.
+    """Return intrinsics for upright images of this size. Raises DataError where no camera is given, or the file does
+    not fit.
 
-    A field of view goes from the left to the right edge as displayed. A sensor lies with its wider side along the
-    images'.
+    A field of view spans the displayed image from left to right. A sensor's wider side is along the images' wider side.
 
     Args:
-        config: how the camera is given; if not at all, a K file beside the images is looked for.
+        config: how the camera is given; without it, a K file beside the images is used.
         source: the video or the folder, for messages and for the K file beside it.
-        frames: how many frames the source has, for a K file with one matrix a frame; None does not compare.
+        frames: number of frames of the source, for a K file with one matrix for each; None does not compare.
     """
     if config.K_file is not None:
         return Intrinsics(read_K(Path(config.K_file).expanduser(), frames), height, width)
@@ -49,19 +48,19 @@ def own_intrinsics(
     elif config.horizontal_fov_deg is not None:
         focal_px = focal_px_of_view(config.horizontal_fov_deg, width)
         if height > width:
-            _tell_upright(source, config.horizontal_fov_deg, height / width)
+            _warn_upright(source, config.horizontal_fov_deg, height / width)
     else:
-        return Intrinsics(read_K(_beside(source, height, width), frames), height, width)
+        return Intrinsics(read_K(_find_K_file(source, height, width), frames), height, width)
     return Intrinsics(check_K("data.camera", centered_K(focal_px, height, width)), height, width)
 
 
 def _other_side_deg(deg: float, ratio: float) -> float:
-    """The field of view along a side that is `ratio` times as long."""
+    """Return the field of view along a side that is `ratio` times as long."""
     return math.degrees(2 * math.atan(ratio * math.tan(math.radians(deg) / 2)))
 
 
-@cache  # once a video, however often it is opened
-def _tell_upright(source: Path, across_deg: float, ratio: float) -> None:
+@cache  # warns once for each video
+def _warn_upright(source: Path, across_deg: float, ratio: float) -> None:
     log.warning(
         "%s is taller than wide: data.camera.horizontal_fov_deg=%g is from left to right and makes %.0f from top to"
         " bottom; a camera of %g that was turned upright has %.1f",
@@ -73,32 +72,24 @@ def _tell_upright(source: Path, across_deg: float, ratio: float) -> None:
     )
 
 
-def _beside(source: Path, height: int, width: int) -> Path:
+def _find_K_file(source: Path, height: int, width: int) -> Path:
     candidates = [source / name if source.is_dir() else source.with_suffix(f".{name}") for name in BESIDE]
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
-        telephone = _other_side_deg(TELEPHONE_DEG, width / max(height, width))
-        raise DataError(
-            source,
-            found="no camera",
-            expected=(
-                f"{candidates[0].name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg"
-            ),
-            fix=(
-                "look the angle of view up (a telephone's main camera, held so:"
-                f" data.camera.horizontal_fov_deg={telephone:.0f})"
-            ),
-        )
+        phone_deg = _other_side_deg(TELEPHONE_DEG, width / max(height, width))
+        expected = f"{candidates[0].name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg"
+        fix = f"set the field of view (a phone's main camera: data.camera.horizontal_fov_deg={phone_deg:.0f})"
+        raise DataError(source, found="no camera", expected=expected, fix=fix)
     return found
 
 
 def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
-    """(3, 3), or (N, 3, 3) with one a frame, from text (3x3, or 9 numbers a line) or JSON (the same, or {"K": ...})."""
+    """Read (3, 3), or (N, 3, 3) by frame, from text (3x3, or 9 numbers a line) or JSON (the same, or {"K": ...})."""
     if path.suffix.lower() == ".json":
         stored = read_json(path)
         if isinstance(stored, dict) and "K" not in stored:
             found = f"keys {', '.join(map(repr, list(stored)[:4]))}"
-            raise DataError(path, found=found, expected="a key 'K', or the matrix alone", fix="name it K")
+            raise DataError(path, found=found, expected="a key 'K', or the matrix alone", fix="rename it to K")
         values = stored["K"] if isinstance(stored, dict) else stored
         try:
             K = np.array(values, dtype=np.float64)
@@ -115,10 +106,6 @@ def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
     if len(K) == 1:
         return check_K(path, K[0])
     if frames is not None and len(K) != frames:
-        raise DataError(
-            path,
-            found=f"{len(K)} matrices",
-            expected=f"one, or {frames} (one a frame)",
-            fix="give one K a frame, or one for all",
-        )
+        expected = f"one, or {frames} (one a frame)"
+        raise DataError(path, found=f"{len(K)} matrices", expected=expected, fix="give one K a frame, or one for all")
     return np.stack([check_K(f"{path}, frame {index}", matrix) for index, matrix in enumerate(K)])

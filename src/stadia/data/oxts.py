@@ -1,4 +1,4 @@
-"""Camera poses from KITTI raw's GPS and inertial unit (oxts/), as the official devkit computes them."""
+"""Compute camera poses from KITTI raw's GPS and inertial unit (oxts/), as the official devkit does."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ COLUMNS = 30  # latitude, longitude (deg), altitude (m), roll, pitch, yaw (rad),
 
 
 def poses_from_oxts(packets: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 4, 4) T_world_imu from (N, >= 6) packets.
+    """Return (N, 4, 4) T_world_imu from (N, >= 6) packets.
 
-    Position by a Mercator projection with the scale of the first latitude throughout; rotation Rz(yaw) Ry(pitch)
-    Rx(roll).
+    Positions are a Mercator projection with the scale of the first latitude; rotations are Rz(yaw) Ry(pitch) Rx(roll).
     """
     latitude, longitude, altitude = packets[:, :3].T
     scale = np.cos(np.radians(latitude[0]))
@@ -32,13 +31,13 @@ def poses_from_oxts(packets: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def camera_poses(packets: NDArray[np.float64], T_camera_imu: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 4, 4) camera-to-world, the world being the first camera's frame."""
+    """Return (N, 4, 4) camera-to-world, relative to the first camera."""
     T_earth_camera = poses_from_oxts(packets) @ np.linalg.inv(T_camera_imu)
     return np.linalg.inv(T_earth_camera[0]) @ T_earth_camera
 
 
 def read_packets(folder: Path, numbers: Sequence[int]) -> NDArray[np.float64] | None:
-    """(N, 30) of the frames with these numbers from oxts/data; None where any of them is absent."""
+    """Return (N, 30) packets of these frame numbers from oxts/data; None where any is missing."""
     files = [folder / f"{number:010d}.txt" for number in numbers]
     if not all(file.exists() for file in files):
         return None

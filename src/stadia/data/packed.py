@@ -1,8 +1,7 @@
-"""A sample as a worker sends it: images still bytes, which is a sixth of what the batch made of them takes.
+"""Pack samples for transfer from workers: images stay bytes, a sixth of the size of the batch.
 
-Making pages for a batch of floats and moving it through shared memory costs several times more than loading it. So
-workers send bytes and the color map that was drawn, and the process that trains converts once, on the device that it
-trains on.
+Allocating a batch of floats and moving it through shared memory costs several times more than loading it. So workers
+send bytes and the drawn color map, and the training process converts once, on its device.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from stadia.data.transforms import NO_COLOR, colored, mean_gray
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A sample, or a batch with one more axis in front. The target is the first of its images.
+    """A sample, or a batch with a leading axis. The first image is the target.
 
     images: (N + 1, 3, H, W) uint8, resized, mirrored and zoomed.
     K: (N + 1, 3, 3) of each image.
@@ -40,27 +39,21 @@ class Packed:
     source_names: tuple[str, ...]
 
     def pin_memory(self) -> Packed:
-        """In pages that stay where they are, so that a GPU fetches them while the processor goes on. Asked for by
-        torch's DataLoader.
-        """
+        """Pin the tensors, so that transfers to a GPU overlap with its work. Called by torch's DataLoader."""
         tensors: dict[str, Any] = {
             f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
         }
         return replace(self, **tensors)
 
 
-def stack(samples: Sequence[Packed]) -> Packed:
-    """Samples to a batch. Where only some have depth or a color map, the others get none everywhere, and no change."""
+def stack_samples(samples: Sequence[Packed]) -> Packed:
+    """Stack samples to a batch. Samples without depth or color map get 0 or the identity, if others have one."""
     names = {sample.source_names for sample in samples}
     if len(names) > 1:
-        raise GeometryError(
-            "batch",
-            found=f"sources {sorted(names)}",
-            expected="the same in each sample",
-            fix="load mono and stereo apart",
-        )
-    depths = _or_default([sample.depth_m for sample in samples], torch.zeros(1, *samples[0].images.shape[-2:]))
-    colors = _or_default([sample.color for sample in samples], NO_COLOR)
+        found = f"sources {sorted(names)}"
+        raise GeometryError("batch", found=found, expected="the same in each sample", fix="load mono and stereo apart")
+    depths = _stack_or_default([sample.depth_m for sample in samples], torch.zeros(1, *samples[0].images.shape[-2:]))
+    colors = _stack_or_default([sample.color for sample in samples], NO_COLOR)
     return Packed(
         images=torch.stack([sample.images for sample in samples]),
         K=torch.stack([sample.K for sample in samples]),
@@ -73,39 +66,42 @@ def stack(samples: Sequence[Packed]) -> Packed:
     )
 
 
-def _or_default(values: Sequence[Tensor | None], default: Tensor) -> Tensor | None:
+def _stack_or_default(values: Sequence[Tensor | None], default: Tensor) -> Tensor | None:
     if all(value is None for value in values):
         return None
     return torch.stack([default if value is None else value for value in values])
 
 
-def unpack(packed: Packed, device: torch.device | str = "cpu") -> Batch:
-    """To floats, on the device. Inputs that were given no color share the memory of the targets."""
+def unpack_batch(packed: Packed, device: torch.device | str = "cpu") -> Batch:
+    """Convert to floats on the device. Without color augmentation, inputs share memory with targets."""
 
-    def there(tensor: Tensor) -> Tensor:
+    def to_device(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
-    images = there(packed.images)
+    images = to_device(packed.images)
     image, sources = images[..., 0, :, :, :].mul(1 / 255), images[..., 1:, :, :, :].mul(1 / 255)
-    seen_image, seen_sources = image, sources
+    input_image, input_sources = image, sources
     if packed.color is not None:
-        color, gray = there(packed.color), mean_gray(image)
-        seen_image = colored(image[..., None, :, :, :], color, gray)[..., 0, :, :, :]
-        seen_sources = colored(sources, color, gray)
+        color, gray = to_device(packed.color), mean_gray(image)
+        input_image = colored(image[..., None, :, :, :], color, gray)[..., 0, :, :, :]
+        input_sources = colored(sources, color, gray)
     height, width = images.shape[-2:]
-    K = there(packed.K)
+    K = to_device(packed.K)
     camera = Camera(K[..., 0, :, :], height, width)
     return Batch(
         inputs=Inputs(
-            image=seen_image, sources=seen_sources, camera=camera, T_source_target_rig=there(packed.T_source_target_rig)
+            image=input_image,
+            sources=input_sources,
+            camera=camera,
+            T_source_target_rig=to_device(packed.T_source_target_rig),
         ),
         targets=Targets(
             image=image,
             sources=sources,
             camera=camera,
             source_camera=Camera(K[..., 1:, :, :], height, width),
-            T_source_target_true=there(packed.T_source_target_true),
-            depth_m=None if packed.depth_m is None else there(packed.depth_m),
+            T_source_target_true=to_device(packed.T_source_target_true),
+            depth_m=None if packed.depth_m is None else to_device(packed.depth_m),
         ),
         meta=packed.meta,
         source_names=packed.source_names,

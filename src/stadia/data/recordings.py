@@ -1,4 +1,4 @@
-"""What recordings on disk have in common: intrinsics, poses, times, and one image file a frame."""
+"""Share intrinsics, poses, times and image files among recordings on disk."""
 
 from __future__ import annotations
 
@@ -19,33 +19,32 @@ from stadia.data.images import read_rgb
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """K (3, 3), or (N, 3, 3) where each frame has its own, float64 pixels, of images of this size."""
+    """K (3, 3), or (N, 3, 3) with one for each frame, float64 pixels, of images of this size."""
 
     K: NDArray[np.float64]
     height: int
     width: int
 
     def K_of(self, index: int) -> NDArray[np.float64]:
-        """(3, 3), a copy."""
+        """Return (3, 3), a copy."""
         return (self.K if self.K.ndim == 2 else self.K[index]).copy()
 
     def of(self, index: int) -> Camera:
-        import torch  # here, since an exported network is run on recordings where no torch is
+        import torch  # here, since exported networks run on recordings without torch
 
         return Camera(torch.from_numpy(self.K_of(index)), self.height, self.width)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CalibratedRecording(Recording):
-    """A recording that knows its cameras, and perhaps its poses and times. Images and depth are for those that derive
-    from it.
+    """A recording with cameras, and optional poses and times. Subclasses add images and depth.
 
     Args:
         name: unique and stable, "kitti_odometry/06".
         intrinsics: of each side.
         T_right_left: (4, 4), see Recording.
         numbers: the source's own number of each frame, where frames are missing or left out.
-        poses: (N, 4, 4) T_world_camera of the left side, NaN where a frame has none; None where there are none at all.
+        poses: (N, 4, 4) T_world_camera of the left side, NaN for frames without; None without any.
         times_s: (N,) seconds.
     """
 
@@ -64,15 +63,15 @@ class CalibratedRecording(Recording):
         return f"{type(self).__name__}({self.name!r}, {len(self)} frames, {' and '.join(self.sides)})"
 
     def camera(self, index: int, side: str = LEFT) -> Camera:
-        """K in pixels of the image as stored."""
+        """Return K in pixels of the stored image."""
         return self.intrinsics[side].of(index)
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
-        """As `camera`, without torch."""
+        """Return K of `camera` without torch."""
         return self.intrinsics[side].K_of(index)
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
-        """Camera-to-world; the right camera's follows from the left one's and the rig."""
+        """Return camera-to-world; the right camera's follows from the left one's and the rig."""
         if self.poses is None or not np.isfinite(self.poses[index]).all():
             return None
         if side == RIGHT and self.T_right_left is not None:
@@ -80,17 +79,17 @@ class CalibratedRecording(Recording):
         return self.poses[index]
 
     def number(self, index: int) -> int:
-        """The source's own number of a frame."""
+        """Return the source's own number of a frame."""
         return index if self.numbers is None else self.numbers[index]
 
     def timestamp_s(self, index: int) -> float | None:
-        """Seconds as the source gives them."""
+        """Return seconds as in the source."""
         return None if self.times_s is None else float(self.times_s[index])
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ImageRecording(CalibratedRecording):
-    """Frames as image files. Readers that also have depth derive from it.
+    """Frames as image files. Readers with depth derive from it.
 
     images: the files of each side; a pair has the same name on both.
     """
@@ -101,36 +100,33 @@ class ImageRecording(CalibratedRecording):
         super().__post_init__()
         for left, right in zip_longest(self.images[LEFT], self.images.get(RIGHT, self.images[LEFT])):
             if left is None or right is None or left.stem != right.stem:
-                raise DataError(
-                    left or right,
-                    found="no image of the same name on the other side",
-                    expected="pairs",
-                    fix="copy the missing image or remove this one",
-                )
+                found = "no image of the same name on the other side"
+                fix = "copy the missing image or remove this one"
+                raise DataError(left or right, found=found, expected="pairs", fix=fix)
 
     def __len__(self) -> int:
         return len(self.images[LEFT])
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB, of the recording's size or refused."""
+        """Return (H, W, 3) RGB of the recording's size. Raises DataError for another size."""
         path = self.images[side][index]
-        picture = read_rgb(path)
+        image = read_rgb(path)
         expected = self.intrinsics[side]
-        if picture.shape[:2] != (expected.height, expected.width):
+        if image.shape[:2] != (expected.height, expected.width):
             raise DataError(
                 path,
-                found=f"{picture.shape[1]}x{picture.shape[0]}",
+                found=f"{image.shape[1]}x{image.shape[0]}",
                 expected=f"{expected.width}x{expected.height} like the camera of its recording",
                 fix="split the recording where the size changes, or correct the camera's size",
             )
-        return picture
+        return image
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
-        """The image's file."""
+        """Return the image's file."""
         return self.images[side][index]
 
     def fingerprint(self) -> str:
-        """A hash of every image's name and size, the content of three, and the cameras. It reads no more than that."""
+        """Return a hash of every image's name and size, the content of three, and the cameras."""
         digest = hashlib.blake2b(digest_size=16)
         for side, files in self.images.items():
             for path in files:
@@ -153,23 +149,17 @@ def _size_of(path: Path) -> int:
 
 
 def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The matrix itself, or a DataError where it cannot be intrinsics in pixels. What is merely implausible is for
-    preflight.
-    """
+    """Return the matrix, or raise DataError where it cannot be intrinsics in pixels. Preflight checks plausibility."""
     fault = None
     if K.shape != (3, 3):
         fault = f"shape {K.shape}"
     elif not np.isfinite(K).all():
         fault = "a value that is not finite"
-    elif min(K[0, 0], K[1, 1]) < 2:  # 2 px would be a view of 179 degrees at 240 px: normalized, or nonsense
+    elif min(K[0, 0], K[1, 1]) < 2:  # 2 px at 240 px are a field of view of 179 degrees: K is normalized or invalid
         fault = f"fx {K[0, 0]:g}, fy {K[1, 1]:g}"
     elif not np.allclose(K[2], (0, 0, 1)) or K[1, 0] != 0:
         fault = f"lower rows {K[1].tolist()} and {K[2].tolist()}"
     if fault:
-        raise DataError(
-            what,
-            found=fault,
-            expected="K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels",
-            fix="correct K (where it is normalized, multiply by the image's width and height)",
-        )
+        fix = "correct K (where it is normalized, multiply by the image's width and height)"
+        raise DataError(what, found=fault, expected="K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels", fix=fix)
     return K

@@ -1,4 +1,4 @@
-"""Images and depth brought to the network's size. Imports no torch."""
+"""Resize images and depth to the network's size. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from numpy.typing import NDArray
 
 
 def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """(h, w, 3) to (height, width, 3): the mean over each pixel's area where it shrinks, bilinear where it grows.
+    """Resize (h, w, 3) to (height, width, 3): area average where it shrinks, bilinear where it grows.
 
-    Pixel x goes to (x + 0.5) s - 0.5, as `geometry.camera.resized` says of the principal point.
+    Pixel x goes to (x + 0.5) s - 0.5, as the principal point in `geometry.camera.resized`.
     """
     if image.shape[:2] == (height, width):
         return image
     smaller = (
         min(width, image.shape[1]),
         min(height, image.shape[0]),
-    )  # OpenCV's area mode averages only where both axes shrink
+    )  # OpenCV's area mode averages only if both axes shrink
     return cv2.resize(
         cv2.resize(image, smaller, interpolation=cv2.INTER_AREA), (width, height), interpolation=cv2.INTER_LINEAR
     )
 
 
 def resize_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """(h, w) to (height, width) by the nearest pixel center: depths are never mixed, 0 stays none."""
+    """Resize (h, w) to (height, width) by the nearest pixel center: depths are not mixed, 0 stays none."""
     return cv2.resize(depth_m, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def resize_returns(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """(h, w) single returns of a LiDAR, 0 = none, to (height, width): each goes to the pixel that it falls on.
+    """Resize (h, w) single LiDAR returns, 0 = none, to (height, width): each goes to the pixel that it falls on.
 
-    Where several fall on one, the nearest to the camera stays, which hides what is behind it. None is made up:
-    enlarged, they stay as many. (`resize_depth` would look at one pixel in each neighborhood, and drop most returns.)
+    The nearest of several returns on one pixel stays, since it occludes the others. Enlarging keeps their number.
+    (`resize_depth` reads one pixel in each neighborhood and would drop most returns.)
     """
     rows, columns = np.nonzero(depth_m > 0)
     h, w = depth_m.shape

@@ -1,6 +1,4 @@
-"""Configuration of what is known of a road video beside its images: masks, heights of classes, cameras. Imports no
-torch.
-"""
+"""Configure masks, object heights and cameras of road video. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,19 +12,18 @@ from stadia.data.height_priors import PRIORS, HeightPrior, Priors, check_scored_
 
 
 class RoadConfig(StrictModel):
-    """Masks of road and objects, and how high the objects are.
+    """Masks of road and objects, and the heights of the objects.
 
     masks: a folder with masks of recordings that have none beside their images (docs/metric.md).
-    objects: classes whose heights give the scale. People stand on kerbs, and their classes ride: cars alone unless you
-        know better.
+    objects: classes whose heights give the scale. People stand on curbs or ride, so the default is cars only.
     priors: heights of the classes: "mixed", "kitti", "roadworld" (`data.height_priors`), or your own by class.
-    heights: "class" takes the class's for every object; "each" an object's own where heights.json has it, else its
+    heights: "class" uses the class's height for every object; "each" an object's own from heights.json, else its
         class's.
-    cameras: whose height is one: "mount" all recordings, or those of one mount where the data tell mounts; "recording"
+    cameras: recordings with one camera height: "mount" all, or those of one mount if the data name mounts; "recording"
         each its own.
-    least_share: of the image's pixels; a smaller object is left out.
-    border_px: an object that comes so near to the image's edge is left out, at the network's size.
-    most_hidden: an object is left out where more than this share of its outline is covered by nearer ones.
+    least_share: smallest share of the image's pixels; a smaller object is left out.
+    border_px: an object within this distance of the image border is left out, at the network's size.
+    most_hidden: an object is left out where nearer ones cover a larger share of its outline.
     """
 
     masks: str | None = None
@@ -40,10 +37,10 @@ class RoadConfig(StrictModel):
 
     @property
     def height_priors(self) -> Mapping[str, HeightPrior]:
-        """By class name."""
+        """Priors by class name."""
         return PRIORS[self.priors] if isinstance(self.priors, str) else self.priors
 
     def check_scored_on(self, formats: Iterable[str]) -> None:
-        """`data.height_priors.check_scored_on` of the classes that give the scale."""
+        """Check `data.height_priors.check_scored_on` for the classes that give the scale."""
         priors = {name: prior for name in self.objects if (prior := prior_of(name, self.height_priors)) is not None}
         check_scored_on(priors, formats)

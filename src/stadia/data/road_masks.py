@@ -1,9 +1,9 @@
-"""Masks of road and objects: files beside a recording's images, and their clean-up.
+"""Read masks of road and objects from files beside a recording's images, and clean them.
 
-FOLDER/semantic/SIDE/STEM.png (class numbers), FOLDER/instance/SIDE/STEM.png (object numbers, 0 = none; without them
-pixels of a class that touch are one object, and of a group the single ones that it shows: `data.touching`),
-FOLDER/classes.json ({"1": "road", "9": "car"}), and where objects' heights are known one by one FOLDER/heights.json
-({"left/000000": {"3": [1.52, 0.08]}}: mean and spread in metres by object). See docs/metric.md.
+FOLDER/semantic/SIDE/STEM.png has class numbers, and FOLDER/classes.json their names ({"1": "road", "9": "car"}).
+FOLDER/instance/SIDE/STEM.png has object numbers, 0 = none. Without it, connected pixels of a class are one object, and
+groups are split by `data.touching`. FOLDER/heights.json has known object heights ({"left/000000": {"3": [1.52, 0.08]}}:
+mean and spread in metres by object). See docs/metric.md.
 """
 
 from __future__ import annotations
@@ -16,90 +16,86 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import RootModel, ValidationError
+from pydantic import RootModel
 
 from stadia.core.errors import DataError
-from stadia.core.files import inside, read_json
+from stadia.core.files import inside
 from stadia.core.recording import Recording, RoadMasks
 from stadia.data.height_priors import PRIORS, SAME_CLASS
 from stadia.data.images import read_numbers_png
+from stadia.data.poses import parse_json
 from stadia.data.road_config import RoadConfig
 from stadia.data.touching import single_objects
 
 Numbers = NDArray[np.int32]
 ROAD = "road"
 OBJECTS = frozenset({*PRIORS["kitti"], *SAME_CLASS, "bus", "bicycle", "motorcycle"})
-"""Classes that are counted one by one where only classes are told."""
+"""Classes that are split into single objects where only classes are given."""
 
 GROUND = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})
-"""What objects stand on."""
+"""Classes that objects stand on."""
 
 STUFF = GROUND | {"sky", "building"}
-"""What files of COCO and panoptic masks number too: it is no object, and hides none, however low in the image it
-begins.
-"""
+"""Classes that COCO and panoptic masks number too, but which are neither objects nor occluders."""
 
 MOST_CLASS = 255
-"""The largest class number: a byte a pixel is what masks are kept as."""
+"""Largest class number: masks are stored with one byte a pixel."""
 
 LEAST_ROAD = 0.01
-"""Of an image; with less road it has none."""
+"""An image with a smaller share of road counts as one without road."""
 
 SHAPE_TOLERANCE = 0.02
-"""Of the ratio of the sides: masks may have another size than their image, and no other shape."""
+"""Tolerated relative difference of aspect ratios: masks may have another size than their image, but not another shape.
+"""
 
 
-class _Classes(RootModel[dict[int, str]]):
+class _ClassesFile(RootModel[dict[int, str]]):
     """classes.json."""
 
 
-class _Heights(RootModel[dict[str, dict[int, tuple[float, float]]]]):
+class _HeightsFile(RootModel[dict[str, dict[int, tuple[float, float]]]]):
     """heights.json."""
 
 
 class MaskFiles:
-    """The masks in a folder, see the module. Raises DataError naming the file where classes.json is missing, damaged,
-    or has a number that is not from 0 to 255.
-    """
+    """The masks in a folder, see the module. Raises DataError for invalid classes.json, or numbers above 255."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.classes: Mapping[int, str] = {
-            number: name.strip().lower() for number, name in self._parsed(_Classes, "classes.json").items()
+            number: name.strip().lower() for number, name in self._parse(_ClassesFile, "classes.json").items()
         }
         _check_classes(self.folder / "classes.json", self.classes)
 
     @classmethod
     def beside(cls, recording: Path) -> MaskFiles | None:
-        """Of a recording's folder: in masks/ there, or as RoadWorld writes them, in the folder itself; None where there
-        are none.
-        """
+        """Open a recording's masks: in masks/, or in the folder itself as written by RoadWorld; None without."""
         found = next((folder for folder in (recording / "masks", recording) if (folder / "semantic").is_dir()), None)
         return None if found is None else cls(found)
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """See `core.recording.MaskReader`. Raises DataError for class numbers above 255 too."""
+        """Return the masks of one image, see `core.recording.MaskReader`. Raises DataError for numbers above 255."""
         path = self._file("semantic", side, stem)
         if not path.exists():
             return None
-        semantic = _resized(path, read_numbers_png(path), height, width)
+        semantic = _resize_checked(path, read_numbers_png(path), height, width)
         _check_classes(path, [int(semantic.max(initial=0))])
-        of_objects = self._file("instance", side, stem)
-        if of_objects.exists():
-            instance = _resized(of_objects, read_numbers_png(of_objects), height, width)
+        instance_file = self._file("instance", side, stem)
+        if instance_file.exists():
+            instance = _resize_checked(instance_file, read_numbers_png(instance_file), height, width)
         else:
             ground = of_classes(semantic, self.classes, GROUND)
-            instance = _told_apart(
+            instance = _split_classes(
                 semantic, [number for number, name in self.classes.items() if name in OBJECTS], ground
             )
         return without_stuff(RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16)), self.classes)
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
-        """See `core.recording.MaskReader`."""
+        """Return known heights, see `core.recording.MaskReader`."""
         return self._heights.get(f"{side}/{stem}", {})
 
     def fingerprint(self, side: str) -> str:
-        """A hash of every file's name, size and time of change, and of the small files' content."""
+        """Return a hash of every file's name, size and modification time, and of the small files' content."""
         digest = hashlib.blake2b(digest_size=16)
         for kind in ("semantic", "instance"):
             for path in sorted((self.folder / kind / side).glob("*.png")):
@@ -113,29 +109,22 @@ class MaskFiles:
     def _heights(self) -> Mapping[str, Mapping[int, tuple[float, float]]]:
         found: Mapping[str, Mapping[int, tuple[float, float]]] = {}
         if (self.folder / "heights.json").exists():
-            found = self._parsed(_Heights, "heights.json")
+            found = self._parse(_HeightsFile, "heights.json")
         return found
 
     def _file(self, kind: str, side: str, stem: str) -> Path:
         return inside(self.folder, f"{kind}/{side}/{stem}.png")
 
-    def _parsed(self, model: type[RootModel], name: str) -> dict:
-        path = self.folder / name
-        try:
-            return dict(model.model_validate(read_json(path)).root)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            key = ".".join(map(str, problem["loc"])) or "the file"
-            raise DataError(
-                path, found=f"{key}: {problem['msg']}", expected="the layout of masks", fix="see docs/metric.md"
-            ) from error
+    def _parse(self, model: type[RootModel], name: str) -> dict:
+        parsed = parse_json(self.folder / name, model, expected="the layout of masks", fix="see docs/metric.md")
+        return dict(parsed.root)
 
 
 def with_masks(recordings: Sequence[Recording], folder: Path) -> None:
-    """Give recordings without masks those of a folder: FOLDER itself for a single one, else FOLDER/NAME of each, NAME
-    in full or its end.
+    """Attach masks of a folder to recordings without masks.
 
-    Raises DataError where the folder has masks of none of them.
+    A single recording uses FOLDER itself, several use FOLDER/NAME, NAME in full or its last part. Raises DataError
+    where the folder has masks of none of them.
     """
     bare = [recording for recording in recordings if recording.mask_reader is None]
     for recording in bare:
@@ -153,65 +142,60 @@ def with_masks(recordings: Sequence[Recording], folder: Path) -> None:
             expected="semantic/left/ in it"
             if len(recordings) == 1
             else f"a folder {bare[0].name} with semantic/left/ in it",
-            fix="make them: stadia prepare VIDEO --masks",
+            fix="create them: stadia prepare VIDEO --masks",
         )
 
 
 def _check_classes(path: Path, numbers: Iterable[int]) -> None:
-    """Raise DataError for a number that is not from 0 to 255: kept as a byte it would be another class."""
+    """Raise DataError for a number outside 0 to 255, which a byte would change to another class."""
     if wrong := [number for number in numbers if not 0 <= number <= MOST_CLASS]:
-        fix = "number the classes anew, in classes.json and in the images"
+        fix = "renumber the classes in classes.json and in the masks"
         raise DataError(path, found=f"class number {wrong[0]}", expected=f"0 to {MOST_CLASS}", fix=fix)
 
 
-def _resized(path: Path, numbers: Numbers, height: int, width: int) -> Numbers:
-    """By the nearest pixel. Raises DataError where the shape is another: then they are masks of another image, or of a
-    part of it.
-    """
+def _resize_checked(path: Path, numbers: Numbers, height: int, width: int) -> Numbers:
+    """Resize by the nearest pixel. Raises DataError for another shape: masks of another image, or of a part of it."""
     if abs(numbers.shape[1] * height / (numbers.shape[0] * width) - 1) > SHAPE_TOLERANCE:
-        raise DataError(
-            path,
-            found=f"{numbers.shape[1]}x{numbers.shape[0]}",
-            expected=f"the shape of the image's {width}x{height}",
-            fix="make the masks of the images as they are, neither cropped nor stretched",
-        )
+        found = f"{numbers.shape[1]}x{numbers.shape[0]}"
+        fix = "make the masks of the images as they are, neither cropped nor stretched"
+        raise DataError(path, found=found, expected=f"the shape of the image's {width}x{height}", fix=fix)
     return nearest(numbers, height, width)
 
 
 def nearest(numbers: Numbers, height: int, width: int) -> Numbers:
-    """(h, w) to (height, width) by the nearest pixel center: numbers are never mixed."""
+    """Resize (h, w) to (height, width) by the nearest pixel center, so that numbers are not mixed."""
     if numbers.shape == (height, width):
         return numbers
     return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def of_classes(semantic: NDArray[np.integer], classes: Mapping[int, str], names: Collection[str]) -> NDArray[np.bool_]:
-    """(H, W): where an image shows one of these classes. classes: the names of the numbers."""
+    """Return (H, W), true for pixels of these classes. classes: the names of the numbers."""
     return np.isin(semantic, [number for number, name in classes.items() if name in names])
 
 
 def shows_road(semantic: NDArray[np.integer], classes: Mapping[int, str]) -> bool:
-    """Whether more than `LEAST_ROAD` of an image is road."""
+    """Return whether more than `LEAST_ROAD` of an image is road."""
     return bool(of_classes(semantic, classes, {ROAD}).mean() > LEAST_ROAD)
 
 
 def without_stuff(masks: RoadMasks, classes: Mapping[int, str]) -> RoadMasks:
-    """Numbers of objects alone: `STUFF` has 0, whatever its file numbers."""
+    """Return masks where pixels of `STUFF` have object number 0."""
     return RoadMasks(
         masks.semantic, np.where(of_classes(masks.semantic, classes, STUFF), 0, masks.instance).astype(np.uint16)
     )
 
 
 def resized_masks(masks: RoadMasks, height: int, width: int) -> RoadMasks:
-    """`nearest` of both."""
+    """Resize both masks by `nearest`."""
     semantic, instance = (
         nearest(numbers.astype(np.int32), height, width) for numbers in (masks.semantic, masks.instance)
     )
     return RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16))
 
 
-def _told_apart(semantic: Numbers, classes: Sequence[int], ground: NDArray[np.bool_]) -> Numbers:
-    """Objects by `data.touching`; 0 where classes alone do not show a single one."""
+def _split_classes(semantic: Numbers, classes: Sequence[int], ground: NDArray[np.bool_]) -> Numbers:
+    """Split classes into objects by `data.touching`; 0 where no single object is found."""
     instance, count = np.zeros(semantic.shape, np.int32), 0
     for number in classes:
         for mask in single_objects(semantic == number, ground):
@@ -221,11 +205,12 @@ def _told_apart(semantic: Numbers, classes: Sequence[int], ground: NDArray[np.bo
 
 
 def cleaned(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
-    """The masks with objects that heights can be measured of: each its largest piece, of the class that most of it has.
+    """Return masks with objects whose heights can be measured: the largest component of each, with its most frequent
+    class.
 
-    What is left out has number 0: objects smaller than `config.least_share` of the image, and those hidden by more than
-    `config.most_hidden` of their outline behind an object whose foot is lower, so nearer. What the image's edge cuts is
-    left in: a sample that is mirrored and zoomed has edges of its own.
+    Removed objects get number 0: those smaller than `config.least_share` of the image, and those with more than
+        `config.most_hidden` of their outline behind an object with a lower foot, which is nearer. Objects at the image
+        border stay, since mirrored and zoomed samples have other borders.
     """
     semantic, instance = masks.semantic.copy(), np.zeros_like(masks.instance)
     least = config.least_share * semantic.size
@@ -253,9 +238,7 @@ def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
 
 
 def hidden_share(instance: NDArray[np.uint16], number: int) -> float:
-    """The share of an object's outline, of the pixels just outside, that shows objects whose foot is lower in the
-    image.
-    """
+    """Return the share of an object's outer outline that shows objects with a lower foot."""
     mask = (instance == number).astype(np.uint8)
     outline = instance[(cv2.dilate(mask, np.ones((3, 3), np.uint8)) > 0) & (mask == 0)]
     foot = int(np.nonzero(mask)[0].max())
@@ -264,9 +247,7 @@ def hidden_share(instance: NDArray[np.uint16], number: int) -> float:
 
 
 def touching_edge(instance: NDArray[np.integer], margin: int) -> NDArray[np.integer]:
-    """The numbers of objects that come within `margin` pixels of the image's edge: cut there, though masks often stop
-    short of it.
-    """
+    """Return numbers of objects within `margin` pixels of the image border, which may be truncated there."""
     if margin < 1:
         return instance[:0, 0]
     edge = np.concatenate(

@@ -1,4 +1,4 @@
-"""Samples of road video: those of `data.samples`, with what is road and what stands on it, changed by the same draw."""
+"""Make samples of road video: those of `data.samples` with masks of road and objects, changed by the same draw."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stadia.core.types import Batch, Inputs, RoadTargets
 from stadia.data.cache import FrameStore, Progress, cache_folder, exclusively, remove_leftovers, store_name, write_store
 from stadia.data.config import CacheConfig
 from stadia.data.height_priors import prior_of
-from stadia.data.packed import Packed, stack, unpack
+from stadia.data.packed import Packed, stack_samples, unpack_batch
 from stadia.data.road_config import RoadConfig
 from stadia.data.road_masks import ROAD, cleaned, of_classes, resized_masks, touching_edge
 from stadia.data.samples import Samples
@@ -29,12 +29,12 @@ from stadia.data.transforms import Draw, zoomed_depth
 log = logging.getLogger(__name__)
 
 VERSION = 3
-"""Of what is made of the files: part of what a store is found by."""
+"""Version of the stored masks, part of a store's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedRoad:
-    """A sample as a worker sends it, or a batch with one more axis in front; see RoadTargets, whose names are the same.
+    """A sample as a worker sends it, or a batch with a leading axis; fields as in RoadTargets.
 
     road: (1, H, W) uint8.  camera_group: ().
     """
@@ -47,25 +47,25 @@ class PackedRoad:
     camera_group: Tensor
 
     def pin_memory(self) -> PackedRoad:
-        """See `data.packed.Packed`."""
-        return replace(self, **{name: value.pin_memory() for name, value in _parts(self).items()})
+        """Pin the tensors, see `data.packed.Packed`."""
+        return replace(self, **{name: value.pin_memory() for name, value in _tensor_fields(self).items()})
 
 
-def _parts(packed: PackedRoad) -> dict[str, Any]:
+def _tensor_fields(packed: PackedRoad) -> dict[str, Any]:
     return {field.name: getattr(packed, field.name) for field in fields(packed)}
 
 
 class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
-    """Samples with masks; an image without any has no road and no object.
+    """Samples with masks; an image without masks has no road and no object.
+
+    `classes` are the names for RoadTargets.object_class.
 
     Args:
         samples: the images.
-        config: which objects, how high, and what is left out.
+        config: which objects, their heights, and what is left out.
         groups: the number of each mount, or of each recording (`camera_groups`).
         cache: where cleaned masks are kept; None reads them for every sample.
-        progress: told while the cache is filled.
-
-    `classes` are the names behind RoadTargets.object_class.
+        progress: called while the cache is filled.
     """
 
     def __init__(
@@ -93,24 +93,24 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         return len(self.samples)
 
     def packed(self, key: tuple[int, int]) -> PackedRoad:
-        """The sample of a key (epoch, index); a function of it and of the seed."""
+        """Return the sample of a key (epoch, index), which depends only on the key and the seed."""
         frames = self.samples.packed(key)
         (meta,) = frames.meta
         recording = self.recordings[meta.recording]
         group = torch.tensor(self.groups[group_of(recording, self.config)])
         masks = self._masks(recording, meta.index, meta.side)
-        masks = _changed(masks, self.samples.change(key))
+        masks = _apply_draw(masks, self.samples.change(key))
         instance = np.where(
             np.isin(masks.instance, touching_edge(masks.instance, self.config.border_px)), 0, masks.instance
         )
         names = {} if recording.mask_reader is None else recording.mask_reader.classes
         road = of_classes(masks.semantic, names, {ROAD})
-        kept, objects = np.unique(instance, return_inverse=True)  # 0 stands first
+        kept, objects = np.unique(instance, return_inverse=True)  # 0 comes first
         objects = objects.reshape(instance.shape) + (0 if kept[0] == 0 else 1)
         kept = kept[kept > 0]
         class_names = [names.get(int(masks.semantic[instance == number][0]), "") for number in kept]
-        of_frame = recording, meta.index, meta.side
-        known = [known_height(*of_frame, int(n), name, self.config) for n, name in zip(kept, class_names, strict=True)]
+        frame = recording, meta.index, meta.side
+        known = [known_height(*frame, int(n), name, self.config) for n, name in zip(kept, class_names, strict=True)]
         return PackedRoad(
             frames=frames,
             road=torch.from_numpy(road.astype(np.uint8))[None],
@@ -121,37 +121,37 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         )
 
     def stack(self, samples: Sequence[PackedRoad]) -> PackedRoad:
-        """Samples to a batch, with places for the most objects that one of them has."""
+        """Stack samples to a batch with the largest number of objects among them."""
         places = max(len(sample.object_class) for sample in samples)
 
-        def together(name: str, missing: float) -> Tensor:
+        def pad_field(name: str, missing: float) -> Tensor:
             values = [getattr(sample, name) for sample in samples]
             return torch.stack([torch.cat([v, v.new_full((places - len(v),), missing)]) for v in values])
 
         return PackedRoad(
-            frames=stack([sample.frames for sample in samples]),
+            frames=stack_samples([sample.frames for sample in samples]),
             road=torch.stack([sample.road for sample in samples]),
             objects=torch.stack([sample.objects for sample in samples]),
-            object_class=together("object_class", -1),
-            object_height_m=together("object_height_m", math.nan),
+            object_class=pad_field("object_class", -1),
+            object_height_m=pad_field("object_height_m", math.nan),
             camera_group=torch.stack([sample.camera_group for sample in samples]),
         )
 
     def unpack(self, packed: PackedRoad, device: torch.device | str = "cpu") -> Batch[Inputs, RoadTargets]:
-        """To floats, on the device."""
-        batch = unpack(packed.frames, device)
+        """Convert to floats on the device."""
+        batch = unpack_batch(packed.frames, device)
 
-        def there(tensor: Tensor) -> Tensor:
+        def to_device(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
-        of_frames = {field.name: getattr(batch.targets, field.name) for field in fields(batch.targets)}
+        frame_targets = {field.name: getattr(batch.targets, field.name) for field in fields(batch.targets)}
         targets = RoadTargets(
-            **of_frames,
-            road=there(packed.road) > 0,
-            objects=there(packed.objects),
-            object_class=there(packed.object_class),
-            object_height_m=there(packed.object_height_m),
-            camera_group=there(packed.camera_group),
+            **frame_targets,
+            road=to_device(packed.road) > 0,
+            objects=to_device(packed.objects),
+            object_class=to_device(packed.object_class),
+            object_height_m=to_device(packed.object_height_m),
+            camera_group=to_device(packed.camera_group),
         )
         return Batch(inputs=batch.inputs, targets=targets, meta=batch.meta, source_names=batch.source_names)
 
@@ -160,17 +160,15 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
 
     def _masks(self, recording: Recording, index: int, side: str) -> RoadMasks:
         store = self._stores.get((recording.name, side))
-        return _from_planes(self._planes(recording, index, side) if store is None else store.planar(index))
+        return _decode_planes(self._make_planes(recording, index, side) if store is None else store.planar(index))
 
-    def _planes(self, recording: Recording, index: int, side: str) -> NDArray[np.uint8]:
-        """(3, H, W): classes, and the low and the high byte of the object's number; all 0 where the masks cannot be
-        used.
-        """
+    def _make_planes(self, recording: Recording, index: int, side: str) -> NDArray[np.uint8]:
+        """Return (3, H, W): classes, low and high byte of the object number; all 0 where masks are invalid."""
         size = self.samples.height, self.samples.width
         try:
             masks = recording.masks(index, side)
         except DataError as error:
-            log.debug("%s", error)  # the survey of masks tells it, with all such frames
+            log.debug("%s", error)  # the mask survey reports all such frames
             masks = None
         if masks is None:
             return np.zeros((3, *size), np.uint8)
@@ -189,7 +187,7 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
 
         def frames() -> Iterator[bytes]:
             for index in range(len(recording)):
-                yield self._planes(recording, index, side).tobytes()
+                yield self._make_planes(recording, index, side).tobytes()
                 if progress is not None:
                     progress(f"{recording.name} masks", index + 1, len(recording))
 
@@ -201,19 +199,19 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
 
 
 def group_of(recording: Recording, config: RoadConfig) -> str:
-    """What cameras of one height above the road share."""
+    """Return the name of the group of recordings with one camera height."""
     return recording.name if config.cameras == "recording" else recording.mount
 
 
 def camera_groups(recordings: Sequence[Recording], config: RoadConfig) -> dict[str, int]:
-    """The groups of these recordings by name, numbered in the order of their names."""
+    """Number the groups of these recordings in the order of their names."""
     return {
         name: number for number, name in enumerate(sorted({group_of(recording, config) for recording in recordings}))
     }
 
 
 def known_height(recording: Recording, index: int, side: str, number: int, name: str, config: RoadConfig) -> float:
-    """Metres, the mean of an object of this number and class, NaN where none is known or asked for."""
+    """Return the mean height in metres of an object, NaN where it is unknown or its class is not used."""
     if name not in config.objects:
         return math.nan
     if config.heights == "each" and recording.mask_reader is not None:
@@ -224,12 +222,12 @@ def known_height(recording: Recording, index: int, side: str, number: int, name:
     return math.nan if prior is None else prior.mean_m
 
 
-def _from_planes(planes: NDArray[np.uint8]) -> RoadMasks:
+def _decode_planes(planes: NDArray[np.uint8]) -> RoadMasks:
     return RoadMasks(planes[0], planes[1] + (planes[2].astype(np.uint16) << 8))
 
 
-def _changed(masks: RoadMasks, change: Draw) -> RoadMasks:
-    """Mirrored and zoomed as the images."""
+def _apply_draw(masks: RoadMasks, change: Draw) -> RoadMasks:
+    """Mirror and zoom the masks as the images."""
     semantic, instance = masks.semantic, masks.instance
     if change.mirror:
         semantic, instance = semantic[:, ::-1], instance[:, ::-1]

@@ -1,4 +1,4 @@
-"""What masks of road and objects hold, by a look at some of them: for findings before anything is trained."""
+"""Survey masks of road and objects on sampled frames, for findings before training."""
 
 from __future__ import annotations
 
@@ -18,26 +18,24 @@ from stadia.data.road_config import RoadConfig
 from stadia.data.road_masks import ROAD, cleaned, of_classes, shows_road, touching_edge
 
 LEAST_OUTLINE = 20
-"""Pixels of a frame's upright outlines, for a comparison with the image."""
+"""Minimum pixels of a frame's vertical outlines for a comparison with the image."""
 
 FRAMES, MOST = 24, 400
-"""Looked at of a recording, and in all."""
+"""Sampled frames of a recording, and in total."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoadSurvey:
-    """What was seen of a recording.
+    """Survey of one recording.
 
-    frames: of how many frames.  without_masks: numbers of frames that have none.
-    unusable: of frames whose masks cannot be used, and why.  without_road: of frames with too little road.
-    road_in_lower_half: share of all road pixels.  upside_down: numbers of frames with less than half of their road
-        there.
-    without_object: of frames with a road and without an object whose height is known.
-    as_they_are: of each frame with enough outline, the logarithm of how much stronger the image's edges are along its
-        masks than along the same masks mirrored.
-    objects: whose height is known.  no_prior: of objects of classes that were asked for and have none, by class: the
-        frame of each.
-    others: how many objects of classes that were not asked for, by class.
+    frames: number of sampled frames.  without_masks: numbers of frames without masks.
+    unusable: frames with invalid masks, and the reason.  without_road: frames with too little road.
+    road_in_lower_half: share of all road pixels.  upside_down: frames with less than half of their road there.
+    without_object: frames with a road and without an object of known height.
+    as_they_are: log ratio of image gradients along the mask outlines and along the mirrored outlines, for each frame
+        with enough outline.
+    objects: number with known height.  no_prior: frames with objects of configured classes without a prior, by class.
+    others: number of objects of other classes, by class.
     """
 
     recording: str
@@ -55,7 +53,7 @@ class RoadSurvey:
 
 
 def survey_road(recordings: Sequence[Recording], config: RoadConfig) -> list[RoadSurvey]:
-    """A look at some frames of each recording."""
+    """Survey some frames of each recording."""
     frames = max(min(FRAMES, MOST // max(len(recordings), 1)), 2)
     return [_survey(recording, config, frames) for recording in recordings]
 
@@ -68,8 +66,8 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
     others: Counter[str] = Counter()
     as_they_are: list[float] = []
     road_px, lower_px, objects = 0, 0, 0
-    looked_at = np.unique(np.linspace(0, len(recording) - 1, frames).astype(int)).tolist()
-    for index in looked_at:
+    sampled = np.unique(np.linspace(0, len(recording) - 1, frames).astype(int)).tolist()
+    for index in sampled:
         try:
             masks = recording.masks(index)
         except DataError as error:
@@ -79,16 +77,18 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
             without_masks.append(recording.number(index))
             continue
         road = of_classes(masks.semantic, names, {ROAD})
-        of_road, lower = int(road.sum()), int(road[road.shape[0] // 2 :].sum())
-        road_px, lower_px = road_px + of_road, lower_px + lower
+        road_count, lower = int(road.sum()), int(road[road.shape[0] // 2 :].sum())
+        road_px, lower_px = road_px + road_count, lower_px + lower
         if not shows_road(masks.semantic, names):
             without_road.append(recording.number(index))
             continue
-        if 2 * lower < of_road:
+        if 2 * lower < road_count:
             upside_down.append(recording.number(index))
         clean = cleaned(masks, config)
         if not math.isnan(
-            fits := _fits_as_it_is(recording.image(index), np.where(road | (clean.instance > 0), masks.semantic, 0))
+            fits := _compare_with_mirrored(
+                recording.image(index), np.where(road | (clean.instance > 0), masks.semantic, 0)
+            )
         ):
             as_they_are.append(fits)
         edge = touching_edge(clean.instance, config.border_px)
@@ -106,7 +106,7 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
             without_object.append(recording.number(index))
     return RoadSurvey(
         recording.name,
-        len(looked_at),
+        len(sampled),
         tuple(without_masks),
         unusable,
         tuple(without_road),
@@ -120,10 +120,8 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
     )
 
 
-def _fits_as_it_is(image: NDArray[np.uint8], semantic: NDArray[np.integer]) -> float:
-    """Ln of the mean edge of the image along upright outlines of the masks, over that along them mirrored; NaN of too
-    few.
-    """
+def _compare_with_mirrored(image: NDArray[np.uint8], semantic: NDArray[np.integer]) -> float:
+    """Return the log ratio of mean gradients along vertical mask outlines and the mirrored ones; NaN for too few."""
     size = (semantic.shape[1], semantic.shape[0])
     gray = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA).astype(np.float32)
     strength = np.abs(cv2.Sobel(gray, cv2.CV_32F, 1, 0))
@@ -133,5 +131,5 @@ def _fits_as_it_is(image: NDArray[np.uint8], semantic: NDArray[np.integer]) -> f
         return math.nan
     along, mirrored = (
         1 + float(strength[one].mean()) for one in (outline, outline[:, ::-1])
-    )  # a gray level: a blank image fits neither
+    )  # 1 gray level added: a blank image gives a ratio of 1
     return math.log(along / mirrored)

@@ -1,4 +1,4 @@
-"""Samples: a target frame, its neighbors in time and its stereo partner, as a `Batch` without its first axis."""
+"""Make samples: a target frame, its neighbors in time and its stereo partner, as a `Batch` without its first axis."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stadia.core.types import Batch, Camera, Meta
 from stadia.data.cache import FrameStore, Progress, frame_store
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, OneDataConfig
 from stadia.data.frames import resized_frame
-from stadia.data.packed import Packed, stack, unpack
+from stadia.data.packed import Packed, stack_samples, unpack_batch
 from stadia.data.resize import resize_depth, resize_returns
 from stadia.data.splits import Frames, whole
 from stadia.data.transforms import Draw, draw, mirror_planar, zoomed, zoomed_depth
@@ -39,29 +39,29 @@ class _Target:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """One image of a sample: which frame, of which side."""
+    """One image of a sample: frame and side."""
 
     index: int
     side: str
 
 
 class Samples(Dataset[Batch]):
-    """A map-style dataset of samples. A sample is a pure function of (seed, epoch, index), whatever the workers.
+    """A map-style dataset of samples. A sample depends only on (seed, epoch, index), for any number of workers.
 
     Args:
-        parts: recordings, or the frames of recordings that may be targets (`stadia.data.splits`).
+        parts: recordings, or frames of recordings that may be targets (`stadia.data.splits`).
         height, width: the network's size.
-        offsets: neighbors in time; sources are named "-1", "+1" in this order, then "stereo".
-        stereo: whether the partner of the same instant is a source; "auto" where every recording has one.
-        target_sides: whose images become targets, for parts given as whole recordings.
+        offsets: temporal neighbors; sources are named "-1", "+1" in this order, then "stereo".
+        stereo: whether the stereo partner is a source; "auto" where every recording has one.
+        target_sides: sides whose images become targets, for parts given as whole recordings.
         augmentation: none by default.
         ground_truth_depth: whether `targets.depth_m` is filled.
-        sparse_depth: it is single returns, each of which is kept where they are made smaller.
+        sparse_depth: depth is single returns, which are all kept where depth is shrunk.
         cache: where decoded images are kept; None reads and resizes the files for every sample.
-        progress: told while the cache is filled.
+        progress: called while the cache is filled.
 
-    Targets whose neighbors lie outside the recording are left out; `without_neighbors` counts them.
-    Raises DataError where nothing is left, ConfigError where stereo is asked of a recording with one side.
+    Targets without all neighbors are left out and counted in `without_neighbors`. Raises DataError where nothing is
+    left, ConfigError for stereo with a one-sided recording.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Samples(Dataset[Batch]):
         self.height, self.width, self.offsets, self.seed = height, width, tuple(offsets), seed
         self.augmentation, self.ground_truth_depth = augmentation, ground_truth_depth
         self._resize_depth = resize_returns if sparse_depth else resize_depth
-        self.stereo = _decide_stereo(stereo, self.recordings)
+        self.stereo = _resolve_stereo(stereo, self.recordings)
         self.source_names = tuple(f"{offset:+d}" for offset in self.offsets) + ("stereo",) * self.stereo
         self._targets, self.without_neighbors = self._list_targets(frames)
         self._stores: dict[tuple[int, str], FrameStore] = {}
@@ -108,18 +108,14 @@ class Samples(Dataset[Batch]):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Samples:
-        """Samples as a configuration says; validation is never augmented.
+        """Make samples of a configuration; validation is never augmented.
 
-        Raises ConfigError where ground truth is asked for and `config.sparse_depth` is still "auto": who opened the
-        data has seen it.
+        Raises ConfigError for ground truth with `config.sparse_depth` "auto": the opener of the data must resolve it.
         """
         if config.ground_truth_depth and config.sparse_depth == "auto":
-            raise ConfigError(
-                "data.sparse_depth",
-                found="'auto', unsettled",
-                expected="true (single returns) or false (a surface)",
-                fix="set it, or open the data by stadia.recipes.video.open_video, which looks",
-            )
+            expected = "true (single returns) or false (a surface)"
+            fix = "set it, or open the data by stadia.recipes.video.open_video, which detects it"
+            raise ConfigError("data.sparse_depth", found="'auto', unresolved", expected=expected, fix=fix)
         return cls(
             parts,
             height=config.height,
@@ -138,44 +134,45 @@ class Samples(Dataset[Batch]):
     def _list_targets(self, frames: Sequence[Frames]) -> tuple[list[_Target], int]:
         numbers = {id(recording): number for number, recording in enumerate(self.recordings)}
         before, after = min((0, *self.offsets)), max((0, *self.offsets))
-        asked = [(f.recording, _Target(numbers[id(f.recording)], index, f.side)) for f in frames for index in f.indices]
-        targets = [t for recording, t in asked if t.index + before >= 0 and t.index + after < len(recording)]
+        requested = [
+            (f.recording, _Target(numbers[id(f.recording)], index, f.side)) for f in frames for index in f.indices
+        ]
+        targets = [t for recording, t in requested if t.index + before >= 0 and t.index + after < len(recording)]
         if not targets:
             raise DataError(
                 ", ".join(r.name for r in self.recordings[:3]) or "data",
-                found=f"{len(asked)} frames, none with neighbors {', '.join(self.source_names)}",
+                found=f"{len(requested)} frames, none with neighbors {', '.join(self.source_names)}",
                 expected=f"recordings of at least {after - before + 1} frames",
                 fix="record more frames, or choose smaller data.offsets",
             )
-        return targets, len(asked) - len(targets)
+        return targets, len(requested) - len(targets)
 
-    stack, unpack = staticmethod(stack), staticmethod(unpack)  # as a Loader asks for them
+    stack, unpack = staticmethod(stack_samples), staticmethod(unpack_batch)  # the interface of a Loader
 
     def __len__(self) -> int:
         return len(self._targets)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Batch:
-        return unpack(self.packed(key))
+        return unpack_batch(self.packed(key))
 
     def packed(self, key: int | tuple[int, int]) -> Packed:
-        """The sample before its one conversion to float; what a worker sends."""
+        """Return the sample as bytes, before its conversion to float."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         target, change = self._targets[index], self.change((epoch, index))
-        # A mirrored left image shows what a right camera sees. So the sides swap with the mirroring, and the rig stays
-        # one whose right camera is at +x.
+        # A mirrored left image is the view of a right camera: sides swap, and the right camera stays at +x.
         side = _OTHER_SIDE[target.side] if change.mirror and self.stereo else target.side
         views = [_View(target.index, side), *(_View(target.index + offset, side) for offset in self.offsets)]
         if self.stereo:
             views.append(_View(target.index, _OTHER_SIDE[side]))
-        return self._changed(target.recording, views, change)
+        return self._apply_draw(target.recording, views, change)
 
     def change(self, key: tuple[int, int]) -> Draw:
-        """What is random in the sample of a key (epoch, index), for what else belongs to its target."""
+        """Return the random draw of a key (epoch, index), for other data of its target."""
         epoch, index = key
         return draw(self.augmentation, self.height, self.width, generator(self.seed, "sample", epoch, index))
 
-    def _changed(self, number: int, views: list[_View], change: Draw) -> Packed:
-        """The views with everything that belongs to them, all changed by the same draw."""
+    def _apply_draw(self, number: int, views: list[_View], change: Draw) -> Packed:
+        """Return the views with their cameras, depth and poses, all changed by the same draw."""
         recording, first = self.recordings[number], views[0]
         planar = [self._image(number, view) for view in views]
         if change.mirror:
@@ -183,7 +180,7 @@ class Samples(Dataset[Batch]):
         images = torch.from_numpy(np.stack(planar))
         cameras = self._cameras(recording, views)
         depth_m = self._depth(recording, first) if self.ground_truth_depth else None
-        rig, true = _motions(recording, views, stereo=self.stereo)
+        rig, true = _read_motions(recording, views, stereo=self.stereo)
         if change.mirror:
             cameras = mirrored(cameras)
             depth_m = None if depth_m is None else depth_m.flip(-1)
@@ -205,7 +202,7 @@ class Samples(Dataset[Batch]):
         )
 
     def _image(self, number: int, view: _View) -> NDArray[np.uint8]:
-        """(3, H, W) at the network's size."""
+        """Return (3, H, W) at the network's size."""
         store = self._stores.get((number, view.side))
         if store is not None:
             return store.planar(view.index)
@@ -213,7 +210,7 @@ class Samples(Dataset[Batch]):
         return np.ascontiguousarray(image.transpose(2, 0, 1))
 
     def _cameras(self, recording: Recording, views: Sequence[_View]) -> Camera:
-        """K (N + 1, 3, 3) at the network's size: each image's own camera, resized with it."""
+        """Return K (N + 1, 3, 3) at the network's size: each image's own camera, resized with it."""
         cameras = [resized(recording.camera(view.index, view.side), self.height, self.width) for view in views]
         return Camera(torch.stack([camera.K for camera in cameras]), self.height, self.width)
 
@@ -222,22 +219,17 @@ class Samples(Dataset[Batch]):
         return None if depth_m is None else torch.from_numpy(self._resize_depth(depth_m, self.height, self.width))[None]
 
 
-def _decide_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recording]) -> bool:
+def _resolve_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recording]) -> bool:
     mono = [recording.name for recording in recordings if RIGHT not in recording.sides]
     if stereo is True and mono:
-        raise ConfigError(
-            "data.stereo",
-            found=f"true, but {mono[0]} has one side",
-            expected="a right image for each left one",
-            fix="set data.stereo=false",
-        )
+        found = f"true, but {mono[0]} has one side"
+        expected = "a right image for each left one"
+        raise ConfigError("data.stereo", found=found, expected=expected, fix="set data.stereo=false")
     return not mono if stereo == "auto" else stereo
 
 
-def _motions(recording: Recording, views: Sequence[_View], *, stereo: bool) -> tuple[Tensor, Tensor]:
-    """(N, 4, 4) T_source_target from the rig's calibration (NaN in time), and measured (the rig's for the stereo
-    partner).
-    """
+def _read_motions(recording: Recording, views: Sequence[_View], *, stereo: bool) -> tuple[Tensor, Tensor]:
+    """Return (N, 4, 4) T_source_target by calibration (NaN in time), and measured (calibrated if stereo)."""
     target, *sources = views
     rig = [_UNKNOWN] * len(sources)
     if stereo:

@@ -1,4 +1,4 @@
-"""Microsoft 7-Scenes: SCENE/seq-NN/frame-000000.{color.png, depth.png, pose.txt}."""
+"""Read Microsoft 7-Scenes: SCENE/seq-NN/frame-000000.{color.png, depth.png, pose.txt}."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stadia.data.poses import read_lines, read_rows
 from stadia.data.recordings import ImageRecording, Intrinsics
 from stadia.data.sources import chosen_folders
 
-K = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])  # the dataset's own default; it was not calibrated further
+K = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])  # the dataset's default; no other calibration exists
 _NO_DEPTH = (0, 65535)
 
 
@@ -30,27 +30,25 @@ class SevenScenes:
 
     @classmethod
     def recognizes(cls, path: Path) -> bool:
-        return bool(_sequences(path))
+        return bool(_find_sequences(path))
 
     @classmethod
     def open(cls, path: Path, options: SourceOptions, progress: Progress | None = None) -> list[Recording]:
-        chosen = chosen_folders(_sequences(path), options.recordings, path, cls.layout)
+        chosen = chosen_folders(_find_sequences(path), options.recordings, path, cls.layout)
         return [_open_sequence(name, folder) for name, folder in chosen.items()]
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, list[str]]:
-        """From TrainSplit.txt and TestSplit.txt (lines `sequence1`), where all scenes at the path have them; none of
-        one sequence.
-        """
+        """Return TrainSplit.txt and TestSplit.txt (lines `sequence1`) if all scenes have them; none of a sequence."""
         parts = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
-        sequences = _sequences(path)
+        sequences = _find_sequences(path)
         scenes = sorted({folder.resolve().parent for folder in sequences.values()} - {path.resolve().parent})
         if not scenes or not all((scene / file).is_file() for scene in scenes for file in parts.values()):
             return {}
-        return {part: [name for scene in scenes for name in _listed(scene / file)] for part, file in parts.items()}
+        return {part: [name for scene in scenes for name in _read_split(scene / file)] for part, file in parts.items()}
 
 
-def _listed(path: Path) -> list[str]:
+def _read_split(path: Path) -> list[str]:
     names = []
     for line in read_lines(path, "lines like sequence1"):
         number = re.fullmatch(r"\s*sequence(\d+)\s*", line)
@@ -60,8 +58,8 @@ def _listed(path: Path) -> list[str]:
     return names
 
 
-def _sequences(path: Path) -> dict[str, Path]:
-    """`SCENE/seq-NN` to its folder, of every sequence at the path."""
+def _find_sequences(path: Path) -> dict[str, Path]:
+    """Return the folder of every sequence at the path, by `SCENE/seq-NN`."""
     if not path.is_dir():
         return {}
     folders = [path] if path.resolve().name.startswith("seq-") else sorted({*path.glob("seq-*"), *path.glob("*/seq-*")})
@@ -74,26 +72,22 @@ def _open_sequence(name: str, folder: Path) -> Recording:
     images = list_images(folder, "frame-*.color.*")
     height, width = read_rgb(images[0]).shape[:2]
     if (height, width) != (480, 640):
-        raise DataError(
-            images[0],
-            found=f"{width}x{height}",
-            expected="640x480, which the scene's K is of",
-            fix="use the original images",
-        )
+        expected = "640x480, which the scene's K is of"
+        raise DataError(images[0], found=f"{width}x{height}", expected=expected, fix="use the original images")
     return SceneRecording(
         name=f"sevenscenes/{name}",
         images={LEFT: images},
         intrinsics={LEFT: Intrinsics(K, height, width)},
-        poses=np.stack([_pose(_beside(image, "pose.txt")) for image in images]),
+        poses=np.stack([_read_pose(_frame_file(image, "pose.txt")) for image in images]),
     )
 
 
-def _beside(image: Path, ending: str) -> Path:
+def _frame_file(image: Path, ending: str) -> Path:
     return image.with_name(f"{image.name.split('.')[0]}.{ending}")
 
 
-def _pose(path: Path) -> NDArray[np.float64]:
-    """(4, 4) camera-to-world; NaN where the frame has none."""
+def _read_pose(path: Path) -> NDArray[np.float64]:
+    """Return (4, 4) camera-to-world; NaN where the frame has none."""
     if not path.exists():
         return np.full((4, 4), np.nan)
     rows = read_rows(path, 4, "a 4x4 camera-to-world matrix")
@@ -109,8 +103,8 @@ class SceneRecording(ImageRecording):
     """One sequence. The depth camera was not registered to the color camera: edges are off by some pixels."""
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """From uint16 millimetres, of which 0 and 65535 mean none."""
-        path, size = _beside(self.images[side][index], "depth.png"), self.intrinsics[side]
+        """Return depth from uint16 millimetres, where 0 and 65535 mean none."""
+        path, size = _frame_file(self.images[side][index], "depth.png"), self.intrinsics[side]
         if not path.exists():
             refuse_jpeg(path)
             return None

@@ -1,4 +1,4 @@
-"""Which frames train and which validate: split files, whole recordings, the dataset's own split, or blocks of frames."""
+"""Split frames into training and validation: by split files, whole recordings, the dataset's split, or blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stadia.data.crops import cropped_recording
 from stadia.data.poses import read_lines
 from stadia.data.sources import choose, named_splits, open_recordings
 
-BLOCK_FRAMES = 500  # a recording gives one validation block for about so many frames
+BLOCK_FRAMES = 500  # a recording has one validation block for about so many frames
 _SIDES = {"l": LEFT, "r": RIGHT}
 _LINE = re.compile(r"\s*(\S+)\s+([0-9]{1,19})(?:\s+([lr]))?\s*")
 
@@ -42,11 +42,9 @@ class Split:
 
 
 def open_split(config: OneDataConfig, progress: Progress | None = None) -> Split:
-    """Open a dataset and split it as `config.split_by` says. Its own test split is not touched unless asked for by
-    name.
+    """Open a dataset and split it by `config.split_by`. Its test split is used only if it is selected by name.
 
-    A video file is decoded to the network's size, unless `config.size` says otherwise. Every recording is cut to
-    `config.crop`.
+    A video file is decoded to the network's size, unless `config.size` is set. Every recording is cut to `config.crop`.
     """
     how, path = config.split_by, Path(config.path).expanduser()
     options = config.model_dump(include=set(SourceOptions.model_fields)) | {
@@ -58,34 +56,33 @@ def open_split(config: OneDataConfig, progress: Progress | None = None) -> Split
         files = (how.train_file, how.val_file)
         return Split(*(read_split_file(Path(file).expanduser(), recordings) if file else [] for file in files))
     val_names: Sequence[str] = how.val_recordings
-    own = named_splits(path, config.format)
-    if "train" in own and config.split is None and not config.recordings:
-        val_names = val_names or own.get("val", [])
-        recordings = _chosen(recordings, [*own["train"], *own.get("val", [])], path)
+    splits = named_splits(path, config.format)
+    if "train" in splits and config.split is None and not config.recordings:
+        val_names = val_names or splits.get("val", [])
+        recordings = _select_recordings(recordings, [*splits["train"], *splits.get("val", [])], path)
     if not val_names:
         return split_blocks(recordings, how, config.target_sides)
-    val = _chosen(recordings, val_names, path)
+    val = _select_recordings(recordings, val_names, path)
     train = [recording for recording in recordings if recording not in val]
     sides = config.target_sides
     return Split([f for r in train for f in whole(r, sides)], [f for r in val for f in whole(r, sides)])
 
 
-def _chosen(recordings: Sequence[Recording], names: Sequence[str], path: Path) -> list[Recording]:
+def _select_recordings(recordings: Sequence[Recording], names: Sequence[str], path: Path) -> list[Recording]:
     chosen = set(choose([recording.name for recording in recordings], names, path))
     return [recording for recording in recordings if recording.name in chosen]
 
 
 def whole(recording: Recording, sides: Sequence[str]) -> list[Frames]:
-    """Every frame of these sides, as far as the recording has them."""
+    """Return every frame of these sides, as far as the recording has them."""
     return [Frames(recording, range(len(recording)), side) for side in sides if side in recording.sides]
 
 
 def split_blocks(recordings: Sequence[Recording], how: SplitConfig, sides: Sequence[str] = (LEFT,)) -> Split:
-    """Blocks of consecutive frames of every recording validate, the frames within `gap` of them are used by neither.
+    """Use blocks of consecutive frames of every recording to validate, without the frames within `gap` of them.
 
-    Neighboring frames look alike: a split frame by frame would measure memory. Where a block lies is a function of the
-        seed
-    and the recording's name. The gap is at most a tenth of a recording, so that a short one is not used up by it.
+    Neighboring frames are similar: a split frame by frame would measure memory. The position of a block depends on the
+        seed and the recording's name. The gap is at most a tenth of a recording, so that short ones keep frames.
     """
     split = Split([], [])
     for recording in recordings:
@@ -108,17 +105,17 @@ def split_blocks(recordings: Sequence[Recording], how: SplitConfig, sides: Seque
 
 
 def _shares(frames: int, total: int) -> list[range]:
-    """`total` shared out over the segments of a recording of so many frames."""
+    """Distribute `total` over the segments of a recording with so many frames."""
     edges = np.linspace(0, total, max(1, frames // BLOCK_FRAMES) + 1).round().astype(int).tolist()
     return [range(start, stop) for start, stop in pairwise(edges)]
 
 
 def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[Frames]:
-    """Targets from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`), in the order of the
-    file.
+    """Read targets from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`), in the file's
+    order.
 
-    The frame is the number in the image's name; a line without a side means the left one. Raises DataError naming the
-    line that does not parse, or the first one that names a frame which is not there, and how many do.
+    The frame is the number in the image's name; without a side it is the left one. Raises DataError for a line that
+    does not parse, or for missing frames with their count.
     """
     by_name = {recording.name: recording for recording in recordings}
     known: dict[str, tuple[Recording | None, dict[int, int]]] = {}
@@ -133,7 +130,7 @@ def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[Frames]
             )
         name, frame, side = words[1], int(words[2]), _SIDES[words[3] or "l"]
         if name not in known:
-            found = _recording_named(name, list(by_name.values()), f"{path}, line {number}")
+            found = _find_recording(name, list(by_name.values()), f"{path}, line {number}")
             known[name] = found, frame_numbers(found) if found else {}
         recording, numbers = known[name]
         if recording is None:
@@ -145,27 +142,27 @@ def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[Frames]
     if absent:
         raise DataError(
             path,
-            found=f"{absent[0]}, which is not there ({len(absent)} such lines)",
+            found=f"{absent[0]}, which does not exist ({len(absent)} such lines)",
             expected=f"images of {', '.join(list(by_name)[:4])}{' ...' * (len(by_name) > 4)}",
             fix="download them or remove their lines",
         )
     return [Frames(by_name[name], tuple(frames), side) for (name, side), frames in indices.items()]
 
 
-def _recording_named(name: str, recordings: Sequence[Recording], where: str) -> Recording | None:
-    """The recording of this name, else the one whose name ends in it; refused where several do."""
+def _find_recording(name: str, recordings: Sequence[Recording], where: str) -> Recording | None:
+    """Return the recording of this name, else the one whose name ends in it. Raises DataError for several."""
     exact = [recording for recording in recordings if recording.name == name]
     found = exact or [recording for recording in recordings if recording.name.endswith("/" + name)]
     if len(found) > 1:
         names = ", ".join(recording.name for recording in found[:4])
         raise DataError(
-            where, found=f"'{name}', which {names} all end in", expected="one of them", fix="write its whole name"
+            where, found=f"'{name}', which is the end of {names}", expected="one of them", fix="write its whole name"
         )
     return found[0] if found else None
 
 
 def frame_numbers(recording: Recording) -> dict[int, int]:
-    """From the number in the image's name, or the frame's in its video, to the index."""
+    """Map the number in the image's name, or the frame's number in its video, to the index."""
     files = [recording.file(index) for index in range(len(recording))]
     return {
         int(f.stem) if f is not None and f.stem.isdigit() else recording.number(index): index

@@ -1,7 +1,6 @@
-"""What changes a sample: mirroring, one color draw for all its images, and zoom.
+"""Augment samples: mirroring, one color draw for all images of a sample, and zoom.
 
-Images are planar here, (..., 3, H, W), uint8 until the one conversion to float. Cameras change through
-`stadia.geometry.camera`.
+Images are planar, (..., 3, H, W), uint8 until the one conversion to float. Cameras change by `stadia.geometry.camera`.
 """
 
 from __future__ import annotations
@@ -23,25 +22,24 @@ LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as torchvision's gray
 _YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
-def mirror_planar(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(3, H, W) mirrored left to right."""
-    channels, height, width = picture.shape
-    return cv2.flip(picture.reshape(channels * height, width), 1).reshape(picture.shape)
+def mirror_planar(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Mirror (3, H, W) left to right."""
+    channels, height, width = image.shape
+    return cv2.flip(image.reshape(channels * height, width), 1).reshape(image.shape)
 
 
 NO_COLOR = torch.eye(3, 4)
 
 
 def color_map(brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
-    """(3, 4) float32: brightness, contrast, saturation (factors, 1 = unchanged) and hue (share of a turn) as one map of
-    colors.
+    """Return (3, 4) float32 for brightness, contrast, saturation (factors, 1 = unchanged) and hue (share of a turn).
 
-    Columns 0 to 2 are a matrix on RGB in [0, 1], column 3 is what is added for each unit of the target's mean gray
-    (contrast turns about it). As in torchvision each change is a blend (with black, with the mean gray, with the
-    pixel's gray) or a turn of the hue; but the turn is linear (about the gray axis, in YIQ), so that all of it costs
-    one small matrix product.
+    Columns 0 to 2 are a matrix on RGB in [0, 1]. Column 3 is added for each unit of the target's mean gray, the pivot
+    of contrast. As in torchvision, each change is a blend (with black, the mean gray, or the pixel's gray) or a
+    rotation of the hue. Here the rotation is linear (about the gray axis, in YIQ), so that everything is one small
+    matrix product.
     """
-    angle = -2 * np.pi * hue  # red, yellow, green go round YIQ backwards
+    angle = -2 * np.pi * hue  # in YIQ the hue angle decreases from red to yellow to green
     turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
     hue_matrix = np.linalg.solve(_YIQ, turn @ _YIQ)
     saturation_matrix = saturation * np.eye(3) + (1 - saturation) * np.outer(np.ones(3), LUMA)
@@ -51,15 +49,15 @@ def color_map(brightness: float, contrast: float, saturation: float, hue: float)
 
 
 def mean_gray(image: Tensor) -> Tensor:
-    """(..., 3, H, W) to (...)."""
+    """Return the mean gray of (..., 3, H, W) as (...)."""
     return image.mean(dim=(-1, -2)) @ torch.as_tensor(LUMA, dtype=image.dtype, device=image.device)
 
 
 def colored(images: Tensor, color: Tensor, target_gray: Tensor) -> Tensor:
-    """(..., N, 3, H, W) in [0, 1] by maps (..., 3, 4), one for all N images of a sample.
+    """Apply maps (..., 3, 4), one for all N images of a sample, to (..., N, 3, H, W) in [0, 1].
 
-    target_gray (...) is the mean gray of the sample's target. Contrast turns about it in every image, so that all of
-    them change by exactly the same map.
+    target_gray (...) is the mean gray of the sample's target, the pivot of contrast in every image, so that all images
+    change by the same map.
     """
     flat = images.flatten(-2)  # (..., N, 3, HW)
     each = flat.shape[:-2]  # (..., N)
@@ -80,7 +78,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Draw:
-    """All that is random in one sample; every image, camera and target of it changes by the same draw.
+    """The random draw of one sample; its images, cameras and targets change by the same draw.
 
     color: (3, 4), see `color_map`.
     """
@@ -91,19 +89,17 @@ class Draw:
 
 
 def draw(config: AugmentationConfig, height: int, width: int, random: np.random.Generator) -> Draw:
-    """One sample's draw. The generator gives the same numbers whatever is switched off, so switching one thing moves no
-    other.
-    """
+    """Draw for one sample. The generator's numbers do not depend on which changes are enabled."""
     mirror, color, zoom, left, top = random.random(5)
     factors = random.uniform(-1, 1, 4)
     return Draw(
         mirror=bool(mirror < config.mirror),
-        color=_color(config.color, factors) if color < config.color.probability else None,
-        window=_window(1 + zoom * (config.zoom - 1), left, top, height, width) if config.zoom > 1 else None,
+        color=_make_color(config.color, factors) if color < config.color.probability else None,
+        window=_draw_window(1 + zoom * (config.zoom - 1), left, top, height, width) if config.zoom > 1 else None,
     )
 
 
-def _color(config: ColorConfig, factors: NDArray[np.float64]) -> Tensor:
+def _make_color(config: ColorConfig, factors: NDArray[np.float64]) -> Tensor:
     brightness, contrast, saturation, hue = factors * (
         config.brightness,
         config.contrast,
@@ -113,13 +109,13 @@ def _color(config: ColorConfig, factors: NDArray[np.float64]) -> Tensor:
     return color_map(1 + brightness, 1 + contrast, 1 + saturation, hue)
 
 
-def _window(zoom: float, left: float, top: float, height: int, width: int) -> Window:
+def _draw_window(zoom: float, left: float, top: float, height: int, width: int) -> Window:
     h, w = round(height / zoom), round(width / zoom)
     return Window(left=int(left * (width - w + 1)), top=int(top * (height - h + 1)), height=h, width=w)
 
 
 def zoomed(images: Tensor, camera: Camera, window: Window) -> tuple[Tensor, Camera]:
-    """(N, 3, H, W) uint8 with K (N, 3, 3): the window, enlarged to the whole; and its cameras."""
+    """Enlarge the window of (N, 3, H, W) uint8 with K (N, 3, 3) to the whole image, with the cameras."""
     height, width = images.shape[-2:]
     part, part_camera = crop(images, camera, window.left, window.top, window.height, window.width)
     larger, larger_camera = resize(part.float(), part_camera, height, width)
@@ -127,6 +123,6 @@ def zoomed(images: Tensor, camera: Camera, window: Window) -> tuple[Tensor, Came
 
 
 def zoomed_depth(depth_m: Tensor, window: Window) -> Tensor:
-    """(1, H, W), by the nearest pixel."""
+    """Enlarge the window of (1, H, W) by the nearest pixel."""
     part = depth_m[:, window.top : window.top + window.height, window.left : window.left + window.width]
     return F.interpolate(part[None], depth_m.shape[-2:], mode="nearest-exact")[0]

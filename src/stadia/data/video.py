@@ -1,4 +1,4 @@
-"""Your own video: a file that FFmpeg reads, or a folder of images, with its camera (docs/own-data.md)."""
+"""Read a user's video: a file that FFmpeg decodes, or a folder of images, with its camera (docs/own-data.md)."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _SAMPLED_BYTES = 1 << 20
 
 
 class OwnVideo:
-    """One recording from a video file or a folder of images in natural order.
+    """One recording from a video file, or a folder of images in natural order.
 
-    A video file is decoded once, frame after frame, into the cache; later openings decode nothing. A folder's images
-    stay where they are. `recording.selection` tells which frames were kept, and why the others were not.
+    A video file is decoded once into the cache; later openings decode nothing. Images of a folder stay in place.
+    `recording.selection` lists the kept frames and the reasons for dropping others.
     """
 
     layout = "a video file, or a folder of png or jpg images"
@@ -76,15 +76,14 @@ class FolderVideo(ImageRecording):
 class FileVideo(StoredRecording):
     """A video file, decoded into the cache.
 
-    filmed_size: height and width of its frames before they were brought to the size they are stored at, which may be of
-        another shape.
+    filmed_size: height and width of its frames before resizing to the stored size, which may change the aspect ratio.
     """
 
     selection: Selection
     filmed_size: tuple[int, int]
 
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
-        """Masks are of frames as they were filmed, and change size and shape with them."""
+        """Return masks at the stored size; mask files have the size of the filmed frames."""
         if self.mask_reader is None:
             return None
         height, width = self.filmed_size
@@ -114,55 +113,55 @@ def _open_folder(path: Path, options: SourceOptions, progress: Progress | None) 
 def chosen_images(
     every: ImageRecording, stride: int | Literal["auto"], cache: CacheConfig, progress: Progress | None = None
 ) -> Selection:
-    """Choosing by motion reads every image, so the choice is remembered in the cache; a given stride reads none."""
+    """Return the selected frames. Selection by motion reads every image and is cached; a given stride reads none."""
     if stride != "auto":
         kept = list(range(0, len(every), stride))
         return Selection(kept, skipped=len(every) - len(kept))
-    remembered = (
-        cache_folder(cache) / f"{store_name(every.name, 'selection', *_choice(stride), every.fingerprint())}.json"
+    cached = (
+        cache_folder(cache)
+        / f"{store_name(every.name, 'selection', *_selection_key(stride), every.fingerprint())}.json"
     )
-    with exclusively(remembered):
-        if not remembered.exists():
+    with exclusively(cached):
+        if not cached.exists():
             chooser = FrameChooser(stride)
             for index in range(len(every)):
                 chooser.keep(every.image(index))
                 if progress is not None:
                     progress(f"{every.name}: choosing frames", index + 1, len(every))
-            write_json(remembered, asdict(chooser.selection))
-    return Selection(**read_json(remembered))
+            write_json(cached, asdict(chooser.selection))
+    return Selection(**read_json(cached))
 
 
 def _open_file(path: Path, options: SourceOptions, progress: Progress | None) -> FileVideo:
     name = f"video/{path.stem}"
-    content = _fingerprint(path)
-    described = (
+    content = _hash_video(path)
+    info_file = (
         cache_folder(options.cache)
-        / f"{store_name(name, 'video', *_choice(options.stride), options.size, content)}.json"
+        / f"{store_name(name, 'video', *_selection_key(options.stride), options.size, content)}.json"
     )
-    stored = described.with_suffix(".rgb")
-    with exclusively(described):
-        if not (described.exists() and stored.exists()):
+    stored = info_file.with_suffix(".rgb")
+    with exclusively(info_file):
+        if not (info_file.exists() and stored.exists()):
             first = next(stream_video(path)).image
             own_intrinsics(
                 options.camera, path, *first.shape[:2]
-            )  # a wrong camera is told before hours of video are decoded
+            )  # a wrong camera is reported before hours of decoding
             remove_leftovers(stored)
-            write_json(described, _decode(path, stored, first.shape[:2], options, progress))
-    about = read_json(described)
-    selection = Selection(**about["selection"])
+            write_json(info_file, _decode(path, stored, first.shape[:2], options, progress))
+    info = read_json(info_file)
+    selection = Selection(**info["selection"])
     kept = selection.kept
-    store = FrameStore(stored, *about["stored_size"])
+    store = FrameStore(stored, *info["stored_size"])
     if len(store) != len(kept):
-        raise DataError(
-            stored, found=f"{len(store)} frames", expected=f"{len(kept)}", fix="delete the file, it will be made again"
-        )
-    height, width = about["decoded_size"]
-    camera = of_frames(own_intrinsics(options.camera, path, height, width, selection.seen), kept)
+        found = f"{len(store)} frames"
+        raise DataError(stored, found=found, expected=f"{len(kept)}", fix="delete the file; it will be written again")
+    height, width = info["decoded_size"]
+    camera = of_frames(own_intrinsics(options.camera, path, height, width, selection.total), kept)
     return FileVideo(
         name=name,
-        intrinsics={LEFT: resized_intrinsics(camera, *about["stored_size"])},
+        intrinsics={LEFT: resized_intrinsics(camera, *info["stored_size"])},
         numbers=kept,
-        times_s=np.array(about["times_s"]),
+        times_s=np.array(info["times_s"]),
         store=store,
         content=content,
         selection=selection,
@@ -173,15 +172,15 @@ def _open_file(path: Path, options: SourceOptions, progress: Progress | None) ->
 def _decode(
     path: Path, stored: Path, decoded_size: tuple[int, int], options: SourceOptions, progress: Progress | None
 ) -> dict[str, object]:
-    """Stream the video into a store of its kept frames; what was seen, for the file beside it.
+    """Decode the kept frames of the video into a store; return the content of the JSON file beside it.
 
-    Raises StadiaError before that where the disk cannot hold all that may be kept.
+    Raises StadiaError before decoding where the disk cannot hold all frames that may be kept.
     """
     chooser, times_s, total = FrameChooser(options.stride), list[float](), expected_frames(path)
     selection = chooser.selection
     height, width = options.size or decoded_size
 
-    def kept_frames() -> Iterator[bytes]:
+    def decode_kept() -> Iterator[bytes]:
         for frame in stream_video(path):
             if progress is not None:
                 progress(f"video/{path.stem}: decoding", frame.index + 1, total)
@@ -190,8 +189,8 @@ def _decode(
                 yield planar_bytes(resize_image(frame.image, height, width))
 
     most_frames = -(-(total or 0) // (1 if options.stride == "auto" else options.stride))
-    write_store(stored, kept_frames(), most_frames * 3 * height * width)
-    selection.lost = max(selection.lost, lost_frames(path, selection.seen - selection.lost))
+    write_store(stored, decode_kept(), most_frames * 3 * height * width)
+    selection.lost = max(selection.lost, lost_frames(path, selection.total - selection.lost))
     return {
         "decoded_size": decoded_size,
         "stored_size": (height, width),
@@ -200,23 +199,23 @@ def _decode(
     }
 
 
-def _choice(stride: int | Literal["auto"]) -> tuple[object, ...]:
-    """What decides on the frames kept."""
+def _selection_key(stride: int | Literal["auto"]) -> tuple[object, ...]:
+    """Return the parameters that determine the kept frames."""
     return (stride, motion.STANDING, motion.ENOUGH)
 
 
 def of_frames(camera: Intrinsics, kept: list[int]) -> Intrinsics:
-    """The camera of these frames alone, where each has its own."""
+    """Return the intrinsics of these frames only, if each frame has its own."""
     return camera if camera.K.ndim == 2 else replace(camera, K=camera.K[kept])
 
 
 def resized_intrinsics(camera: Intrinsics, height: int, width: int) -> Intrinsics:
-    """Of images brought to this size."""
+    """Return the intrinsics of images resized to this size."""
     return Intrinsics(resized_K(camera.K, (camera.height, camera.width), height, width), height, width)
 
 
-def _fingerprint(path: Path) -> str:
-    """A hash of the file's size and of its start, middle and end."""
+def _hash_video(path: Path) -> str:
+    """Return a hash of the file's size and of its start, middle and end."""
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:

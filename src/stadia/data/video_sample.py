@@ -1,6 +1,4 @@
-"""A look at a video file: a few stretches of it, decoded into memory, whatever its length and size. Nothing goes to the
-disk.
-"""
+"""Decode a few segments of a video file into memory, for checks of the data; nothing is written to disk."""
 
 from __future__ import annotations
 
@@ -24,10 +22,10 @@ from stadia.data.video import of_frames, resized_intrinsics
 
 STRETCHES = 4
 KEPT, DECODED = 32, 160
-"""Frames of a stretch, at most: kept as a training would keep them, and decoded to find those."""
+"""Maximum frames of a segment: kept as in training, and decoded to select those."""
 
 LONGEST_SIDE = 1280
-"""Pixels; larger frames are reduced, the camera with them. Four stretches then take at most 350 MB."""
+"""Pixels; larger frames are reduced with their camera. Four segments then take at most 350 MB."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -35,7 +33,7 @@ class Stretch(CalibratedRecording):
     """Consecutive frames of a video, in memory.
 
     images: (H, W, 3) RGB each.
-    last_decoded: the number of the last frame looked at, kept or not.
+    last_decoded: the number of the last decoded frame, kept or not.
     """
 
     images: list[NDArray[np.uint8]]
@@ -45,11 +43,11 @@ class Stretch(CalibratedRecording):
         return len(self.images)
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB."""
+        """Return (H, W, 3) RGB."""
         return self.images[index]
 
     def fingerprint(self) -> str:
-        """Of the images and the camera."""
+        """Return a hash of the images and the camera."""
         digest = hashlib.blake2b(self.intrinsics[LEFT].K.tobytes(), digest_size=16)
         for image in self.images:
             digest.update(image.tobytes())
@@ -57,9 +55,9 @@ class Stretch(CalibratedRecording):
 
 
 def sample_video(path: Path, options: SourceOptions) -> list[Recording]:
-    """Stretches of a video file, spread over its length, each a recording; of a short video one, from its start.
+    """Return segments spread over a video file, each a recording; for a short video one, from its start.
 
-    So also of a video with a pose or a K for each frame: after a jump frames cannot be numbered exactly.
+    A video with a pose or a K for each frame has one segment too, since frame numbers after a seek are inexact.
     Raises DataError where the file cannot be decoded or no camera is known.
     """
     first, total = next(stream_video(path)), expected_frames(path)
@@ -67,31 +65,31 @@ def sample_video(path: Path, options: SourceOptions) -> list[Recording]:
     camera = own_intrinsics(options.camera, path, height, width, frames=total)
     name = f"video/{path.stem}"
     if total is None or total <= STRETCHES * DECODED or options.poses is not None or camera.K.ndim == 3:
-        return [_stretch(name, stream_video(path), camera, options, STRETCHES)]
+        return [_read_segment(name, stream_video(path), camera, options, STRETCHES)]
     found: list[Recording] = []
-    seen = -1
+    last_index = -1
     for number in range(STRETCHES):
         frames = stream_stretch(path, number / STRETCHES)
         start = next(frames, None)
-        if start is None or start.index <= seen:
-            continue  # cut off before this, or no key frame since the last stretch
-        stretch = _stretch(f"{name} from {start.time_s:.0f} s", chain([start], frames), camera, options)
-        found.append(stretch)
-        seen = stretch.last_decoded
+        if start is None or start.index <= last_index:
+            continue  # truncated before this, or no key frame since the last segment
+        segment = _read_segment(f"{name} from {start.time_s:.0f} s", chain([start], frames), camera, options)
+        found.append(segment)
+        last_index = segment.last_decoded
     return found
 
 
-def _stretch(
+def _read_segment(
     name: str, frames: Iterator[VideoFrame], camera: Intrinsics, options: SourceOptions, longer: int = 1
 ) -> Stretch:
-    """The next frames, chosen as for a training; `longer` times as many as usual."""
+    """Select the next frames as in training; `longer` times as many as usual."""
     chooser, images, numbers, times_s = (
         FrameChooser(options.stride),
         list[NDArray[np.uint8]](),
         list[int](),
         list[float](),
     )
-    size = options.size or _reduced(camera.height, camera.width)
+    size = options.size or _limit_size(camera.height, camera.width)
     most = DECODED if options.stride == "auto" else KEPT * options.stride
     for frame in islice(frames, longer * most):
         if chooser.keep(frame.image):
@@ -111,6 +109,6 @@ def _stretch(
     )
 
 
-def _reduced(height: int, width: int) -> tuple[int, int]:
+def _limit_size(height: int, width: int) -> tuple[int, int]:
     scale = min(1.0, LONGEST_SIDE / max(height, width))
     return round(height * scale), round(width * scale)

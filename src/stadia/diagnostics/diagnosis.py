@@ -1,4 +1,4 @@
-"""What to mend first: the findings of a run from cause to effect. Imports no torch."""
+"""Order the findings of a run from cause to effect, and find the first one to fix. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,16 +6,56 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stadia.diagnostics.catalog import in_order
-from stadia.diagnostics.catalog.entry import FAMILIES, FEEDS, place
+from stadia.diagnostics.catalog.entry import FAMILIES
 from stadia.diagnostics.finding import Finding, Severity
+
+OWN_LINK: dict[str, str] = {
+    **dict.fromkeys(("T02", "T09", "T10", "T14", "T15", "T20", "T21", "T22", "T23"), "optimizer"),
+    **dict.fromkeys(("D09", "D10", "D12", "D13", "C01", "C02"), "splits"),
+}
+"""Codes with another place in the chain of causes than their family. Weights that do not change, or change too much,
+look like wrong data from S on. Splits that share data distort scores and no training.
+"""
+
+CAUSES: dict[str, str] = {
+    "D": "KESMLUBPRHOCT",
+    "K": "ESMLUBPRHOT",
+    "E": "SMLUBPRHT",
+    "optimizer": "SMUBPRHOCT",
+    "S": "MLUBPRHT",
+    "M": "LUBPRHT",
+    "L": "UBPRHT",
+    "U": "BPRHT",
+    "B": "PRHT",
+    "P": "RHT",
+    "R": "HT",
+    "H": "T",
+    "O": "T",
+    "C": "T",
+    "T": "",
+    "splits": "",
+    "N": "",
+}
+"""Links of the chain of causes (a family or a value of OWN_LINK), in order, with the families in which each shows
+symptoms. Wrong data can show everywhere; wrong extrinsics of a rig cannot show in composites.
+"""
+
+
+def find_link(code: str) -> str:
+    """Return the link of a code in CAUSES. Raises KeyError for an unknown family."""
+    link = OWN_LINK.get(code, code[:1])
+    if link not in CAUSES:
+        raise KeyError(code)
+    return link
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """first: to mend; None where nothing was found.  follows: what may be no more than its symptoms.  apart: what it
-    cannot explain.
+    """Findings from cause to effect.
 
-    unchecked: what nobody could look at, or had no time for.  Each from cause to effect.
+    first: to fix first; None where nothing was found.  follows: possible symptoms of it.  apart: findings with another
+        cause.
+    unchecked: checks that could not run or had no time.
     """
 
     first: Finding | None
@@ -25,33 +65,30 @@ class Diagnosis:
 
     @property
     def stops(self) -> int:
-        """How many say stop."""
+        """Number of findings with severity STOP."""
         every = (*([self.first] if self.first else []), *self.follows, *self.apart)
         return sum(one.severity is Severity.STOP for one in every)
 
 
 def diagnosis(findings: Sequence[Finding]) -> Diagnosis:
-    """What says stop before what warns, for it is proven; of these the earliest cause (`FEEDS`), with all that it feeds
-    as its possible symptoms.
+    """Choose the first finding to fix: a stop before a warning, and of these the earliest in CAUSES.
 
-    Notes are no causes, and never first: those about the data stand apart. The same code of the same family, found
-        again, stands with
-    what follows. Codes of families that this version does not know are left out.
+    Notes are never first. Another finding of the same code counts as a symptom. Codes of unknown families are left out.
     """
-    chain = list(FEEDS)
-    known = in_order([one for one in findings if one.code[:1] in FAMILIES])
-    known.sort(key=lambda one: chain.index(place(one.code)))
-    unchecked = tuple(one for one in known if one.code.startswith("N"))
-    told = [one for one in known if not one.code.startswith("N")]
-    first = next((one for level in (Severity.STOP, Severity.WARN) for one in told if one.severity is level), None)
+    chain = list(CAUSES)
+    ordered = in_order([one for one in findings if one.code[:1] in FAMILIES])
+    ordered.sort(key=lambda one: chain.index(find_link(one.code)))
+    unchecked = tuple(one for one in ordered if one.code.startswith("N"))
+    checked = [one for one in ordered if not one.code.startswith("N")]
+    first = next((one for level in (Severity.STOP, Severity.WARN) for one in checked if one.severity is level), None)
     if first is None:
-        return Diagnosis(None, (), tuple(told), unchecked)
-    rest = [one for one in told if one is not first]
+        return Diagnosis(None, (), tuple(checked), unchecked)
+    rest = [one for one in checked if one is not first]
     follows = tuple(one for one in rest if _may_follow(first, one))
     return Diagnosis(first, follows, tuple(one for one in rest if one not in follows), unchecked)
 
 
 def _may_follow(first: Finding, other: Finding) -> bool:
-    return other.severity is not Severity.NOTE and (
-        other.code == first.code or place(other.code) in FEEDS[place(first.code)]
-    )
+    if other.severity is Severity.NOTE:
+        return False
+    return other.code == first.code or find_link(other.code) in CAUSES[find_link(first.code)]

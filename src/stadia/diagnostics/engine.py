@@ -1,4 +1,4 @@
-"""Runs the checks over recordings within a time, and puts what they find in order."""
+"""Run the preflight checks over recordings within a time limit, and sort their findings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import partial
 from stadia.core.errors import DataError, StadiaError, in_one_line
 from stadia.core.recording import Recording
 from stadia.diagnostics.catalog import finding, in_order
-from stadia.diagnostics.checks import CHECKS, NEEDS_SOUND, SPLIT_CHECKS
+from stadia.diagnostics.checks import CHECKS, PREREQUISITES, SPLIT_CHECKS
 from stadia.diagnostics.checks.splits import Frames
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.images import evidence_image, image_of_splits
@@ -21,12 +21,10 @@ from stadia.diagnostics.survey import NotChecked, Survey, spread
 log = logging.getLogger(__name__)
 
 SECONDS = 20.0
-"""No recording is begun after this. A recording and the splits keep their own time: some seconds, below 20 with slow
-images of 4K.
-"""
+"""No recording is started after this time. A recording and the splits have limits of their own, below 20 s."""
 
 Progress = Callable[[str, int, int], None]
-"""Called as (what is checked now, done, total)."""
+"""Called as (current check, done, total)."""
 
 
 def preflight(
@@ -37,16 +35,17 @@ def preflight(
     seconds: float = SECONDS,
     progress: Progress | None = None,
 ) -> list[Finding]:
-    """Every check that needs no training, on every recording that fits the time; in the order in which to look.
+    """Run every check that needs no training, on every recording that fits the time limit. Return sorted findings.
 
     Args:
         recordings: what will be trained on.
         splits: frames by the name of their split, the training split first; None where there are none to compare.
         checks: names of CHECKS and SPLIT_CHECKS; all by default.
-        seconds: no recording is begun after this time (the first one always is); what is left out is said.
-        progress: told of each recording before it is checked.
+        seconds: no recording is started after this time, except the first one; skipped ones are reported as N02.
+        progress: called with each recording before it is checked.
 
-    Raises ConfigError for a check that does not exist. What the recordings themselves refuse to read becomes a finding.
+    Raises:
+        ConfigError: for a check that does not exist. A recording that cannot be read becomes a finding.
     """
     every = [*CHECKS, *SPLIT_CHECKS]
     wanted = every if checks is None else [name if name in SPLIT_CHECKS else CHECKS.check(name) for name in checks]
@@ -61,43 +60,43 @@ def preflight(
         recording = recordings[position]
         if progress is not None:
             progress(recording.name, done, total)
-        found = _merged([*found, *_of_recording(recording, [name for name in CHECKS if name in wanted])])
+        found = _merged([*found, *_check_recording(recording, [name for name in CHECKS if name in wanted])])
     if progress is not None:
         progress("splits", total - 1, total)
     for name in (name for name in SPLIT_CHECKS if name in wanted):
-        of_splits = _collected(name, "", partial(SPLIT_CHECKS.load(name), splits or {}))
-        found += [_drawn(one, partial(image_of_splits, one, splits or {})) for one in of_splits]
+        of_splits = _run_check(name, "", partial(SPLIT_CHECKS.load(name), splits or {}))
+        found += [_add_image(one, partial(image_of_splits, one, splits or {})) for one in of_splits]
     return in_order(found)
 
 
-def _of_recording(recording: Recording, names: Sequence[str]) -> list[Finding]:
+def _check_recording(recording: Recording, names: Sequence[str]) -> list[Finding]:
     if len(recording) == 0:
         empty = DataError(recording.name, found="no frames", expected="at least one", fix="check the folder")
         return [unreadable(recording.name, empty)]
     survey = Survey(recording)
     if (broken := broken_promise(survey)) is not None:
-        why = f"{broken.code} must be mended first"
+        why = f"{broken.code} must be fixed first"
         return [
-            _drawn(broken, partial(evidence_image, broken, survey)),
+            _add_image(broken, partial(evidence_image, broken, survey)),
             *(_not_checked(name, why, recording.name) for name in names),
         ]
     found: list[Finding] = []
     stopped: dict[str, str] = {}
     for name in names:
-        blocking = next((stopped[other] for other in NEEDS_SOUND.get(name, ()) if other in stopped), None)
+        blocking = next((stopped[other] for other in PREREQUISITES.get(name, ()) if other in stopped), None)
         if blocking is not None:
-            found.append(_not_checked(name, f"{blocking} must be mended first", recording.name))
+            found.append(_not_checked(name, f"{blocking} must be fixed first", recording.name))
             continue
-        mine = _collected(name, recording.name, partial(CHECKS.load(name), survey))
-        found += [_drawn(one, partial(evidence_image, one, survey)) for one in mine]
+        mine = _run_check(name, recording.name, partial(CHECKS.load(name), survey))
+        found += [_add_image(one, partial(evidence_image, one, survey)) for one in mine]
         stops = [f.code for f in mine if f.severity is Severity.STOP]
         if stops:
             stopped[name] = stops[0]
     return found
 
 
-def _collected(name: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """What a check finds; what it cannot compare is a note, what cannot be read is a stop."""
+def _run_check(name: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """Return the findings of a check; what it cannot compare is a note, what it cannot read is a stop."""
     found: list[Finding] = []
     try:
         found.extend(check())
@@ -115,10 +114,8 @@ def _collected(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
     return found
 
 
-def _drawn(one: Finding, draw: Callable[[], bytes]) -> Finding:
-    """The finding with its image, where there is one; a drawing that fails is no reason to lose the finding, nor not to
-    train.
-    """
+def _add_image(one: Finding, draw: Callable[[], bytes]) -> Finding:
+    """Add the image to a finding; a drawing that fails must not lose the finding."""
     try:
         return replace(one, image=draw())
     except Exception as error:
@@ -138,7 +135,7 @@ def _not_checked(name: str, why: str, where: str, *, hides: str = "") -> Finding
 
 
 def unreadable(where: str, error: StadiaError) -> Finding:
-    """D01: what a recording refuses to read."""
+    """Return D01: a recording that cannot be read."""
     return finding(
         "D01",
         Severity.STOP,
@@ -160,11 +157,11 @@ def _out_of_time(left: int, total: int, seconds: float) -> Finding:
 
 
 def _merged(found: Sequence[Finding]) -> list[Finding]:
-    """One finding where several recordings have the same one: the first one's numbers, and all the names."""
+    """Merge the same finding of several recordings: the numbers of the first one, and all names."""
     merged: dict[tuple[str, ...], Finding] = {}
     for one in found:
-        told_apart = one.measured if one.code in ("N01", "D01") else ""
-        key = (one.code, one.severity.value, one.cause, told_apart)
+        distinct = one.measured if one.code in ("N01", "D01") else ""
+        key = (one.code, one.severity.value, one.cause, distinct)
         if key in merged:
             held = merged[key]
             merged[key] = replace(held, where=tuple(dict.fromkeys((*held.where, *one.where))))

@@ -16,7 +16,7 @@ from stadia.core.files import replacing, write_text
 
 
 class Severity(StrEnum):
-    """stop: what follows would be wasted. warn: it can work, look. note: for the record, or why a check could not run."""
+    """stop: training would be wasted. warn: it may work. note: for the record, or why a check could not run."""
 
     STOP = "stop"
     WARN = "warn"
@@ -24,19 +24,21 @@ class Severity(StrEnum):
 
 
 class Stage(StrEnum):
-    """When it was found: before training from the data or the losses alone, at the first steps, while training, at
-    scoring.
-    """
+    """When it was found: in the data, in losses and networks before training, while training, or at evaluation."""
 
     DATA = "data"
-    CONTRACT = "contract"
+    BEFORE_TRAINING = "before_training"
     START = "start"
     TRAINING = "training"
     EVALUATION = "evaluation"
 
 
+FORMER_STAGES = {"contract": Stage.BEFORE_TRAINING}
+"""Names in findings.jsonl of older runs."""
+
+
 class OnStop(StrEnum):
-    """What a training does about a finding that says stop: halt, before it trains or where it is, or go on and warn."""
+    """What a training does about a finding with severity STOP: halt, or continue with a warning."""
 
     HALT = "halt"
     WARN = "warn"
@@ -44,14 +46,14 @@ class OnStop(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, or that nobody could check.
+    """One failure, or one thing that could not be checked.
 
-    code: of the catalog ("K03"), which holds the general story; the fields here are about this data.
+    code: of the catalog ("K03"), which has the general description; the fields here are about this data.
     measured, expected, cause, fix: one sentence each.
-    evidence: numbers by name; lists of the same length are the columns of a table ({"sizes": {"hypothesis": [...],
-        "fx": [...]}}). `write_findings` adds {"image": path}.
-    where: the recordings (or files) that it holds for; empty where it is about all of them.
-    image: PNG of what it is about, to look at; empty where the numbers say all.
+    evidence: numbers by name; lists of the same length are the columns of a table
+        ({"sizes": {"hypothesis": [...], "fx": [...]}}). `write_findings` adds {"picture": path}.
+    where: the recordings or files that it holds for; empty where it holds for all of them.
+    image: PNG of what it is about; empty where the numbers suffice.
     """
 
     code: str
@@ -66,7 +68,7 @@ class Finding:
     image: bytes = field(default=b"", compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, in reading order."""
+        """Return JSON-ready values, in reading order."""
         return {
             "code": self.code,
             "severity": self.severity.value,
@@ -81,12 +83,12 @@ class Finding:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Finding:
-        """The inverse of `to_dict`. Raises DataError where a field is missing or is not what it must be."""
+        """Return the inverse of `to_dict`. Raises DataError where a field is missing or invalid."""
         try:
             return cls(
                 code=str(values["code"]),
                 severity=Severity(values["severity"]),
-                stage=Stage(values["stage"]),
+                stage=Stage(FORMER_STAGES.get(values["stage"], values["stage"])),
                 measured=str(values["measured"]),
                 expected=str(values["expected"]),
                 cause=str(values["cause"]),
@@ -104,7 +106,7 @@ class Finding:
 
 
 def _plain(value: Any) -> Any:
-    """Values that JSON has: numbers that are not finite become None."""
+    """Return values that JSON has: numbers that are not finite become None."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -113,10 +115,10 @@ def _plain(value: Any) -> Any:
 
 
 def write_findings(path: Path, findings: Iterable[Finding]) -> list[Finding]:
-    """One JSON object a line, as in a run's findings.jsonl; whole or not at all.
+    """Write one JSON object per line, as in findings.jsonl of a run, completely or not at all.
 
-    Images are written beside it, as findings/<code>-<n>.png, and named in the evidence. Returns the findings with these
-    names.
+    Images are written beside it, as findings/<code>-<n>.png, and named in the evidence. Returns the findings with
+    these names.
     """
     written, count = [], Counter[str]()
     for finding in findings:
@@ -132,7 +134,7 @@ def write_findings(path: Path, findings: Iterable[Finding]) -> list[Finding]:
 
 
 def add_finding(path: Path, finding: Finding) -> None:
-    """One more line of findings.jsonl, of which the lines before stay as they are. Of one without an image."""
+    """Append one finding without an image to findings.jsonl; the lines before stay as they are."""
     before = Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
     write_text(path, before + json.dumps(finding.to_dict(), allow_nan=False) + "\n")
 
@@ -146,8 +148,8 @@ def read_findings(path: Path) -> list[Finding]:
 
 
 def readable_findings(path: Path) -> tuple[list[Finding], list[DataError]]:
-    """What can be read of findings.jsonl, and of each other line why not: a disk that was full tears a line, and no
-    other.
+    """Read the valid lines of findings.jsonl, and return an error for each other line: a full disk damages one line
+    only.
     """
     findings, damaged = [], []
     for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):

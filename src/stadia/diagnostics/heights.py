@@ -1,4 +1,4 @@
-"""Findings about scale from heights: of what was seen in masks, and of what the epochs of a training say."""
+"""Check masks for metric scale by heights, and the camera height over the epochs of a training."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Protocol
 from stadia.diagnostics.catalog import finding, in_order
 from stadia.diagnostics.finding import Finding, Severity
 
-MOST_WITHOUT_ROAD, MOST_WITHOUT_OBJECT, LEAST_IN_LOWER_HALF = 0.5, 0.9, 0.9
-FEWEST_OUTLINES, MOST_MIRRORED, FITS_BETTER = 4, 0.9, 1.1
-"""RoadWorld's masks fit 1.3 to 1.7 times better as they are, in each of 128 frames."""
+MAX_WITHOUT_ROAD, MAX_WITHOUT_OBJECT, MIN_IN_LOWER_HALF = 0.5, 0.9, 0.9
+MIN_OUTLINES, MIN_MIRRORED, MIN_MIRRORED_GAIN = 4, 0.9, 1.1
+"""RoadWorld's masks fit 1.3 to 1.7 times better unmirrored, in each of 128 frames."""
 
-_OTHERS = 4
-"""Classes that are named beside those that were asked for."""
+MAX_OTHER_CLASSES = 4
+"""Other classes that are named in the message."""
 
 DRIFT, DRIFT_EPOCHS = 0.01, 5
 
 
-class Surveyed(Protocol):
-    """What was seen of a recording's masks (`data.road_survey.RoadSurvey`)."""
+class MaskSurveyResult(Protocol):
+    """Statistics of the masks of a recording (`data.road_survey.RoadSurvey`)."""
 
     @property
     def recording(self) -> str: ...
@@ -50,8 +50,8 @@ class Surveyed(Protocol):
     def others(self) -> Mapping[str, int]: ...
 
 
-class Estimated(Protocol):
-    """What an epoch says of a group (`training.camera_heights.Estimate`)."""
+class HeightEstimateResult(Protocol):
+    """Camera height of a group in an epoch (`training.camera_heights.Estimate`)."""
 
     @property
     def refused(self) -> str: ...
@@ -61,40 +61,42 @@ class Estimated(Protocol):
     def locked_in(self) -> str: ...
 
 
-def mask_findings(surveys: Sequence[Surveyed]) -> list[Finding]:
-    """H01 to H05 and H16: where training goes on, what it cannot learn from, and which frames these are."""
+def mask_findings(surveys: Sequence[MaskSurveyResult]) -> list[Finding]:
+    """Return H01 to H05 and H16, with the frames: training continues, but cannot use them."""
     found = []
     for one in surveys:
         bare = (*one.unusable, *one.without_masks)
         if bare:
             why = next(iter(one.unusable.values()), "no mask file")
             measured = f"masks of {len(bare)} of {one.frames} frames cannot be used, such as frame {bare[0]}: {why}"
-            found.append(_of(one, "H03", measured, "masks of every frame", bare))
-        if len(one.without_road) > MOST_WITHOUT_ROAD * one.frames:
+            found.append(_make_finding(one, "H03", measured, "masks of every frame", bare))
+        if len(one.without_road) > MAX_WITHOUT_ROAD * one.frames:
             measured = (
                 f"{len(one.without_road)} of {one.frames} frames show no road, such as frame {one.without_road[0]}"
             )
-            found.append(_of(one, "H01", measured, "a road in most frames", one.without_road))
-        if one.road_in_lower_half < LEAST_IN_LOWER_HALF and len(one.without_road) + len(bare) < one.frames:
+            found.append(_make_finding(one, "H01", measured, "a road in most frames", one.without_road))
+        if one.road_in_lower_half < MIN_IN_LOWER_HALF and len(one.without_road) + len(bare) < one.frames:
             such = f", of frame {one.upside_down[0]} less than half" if one.upside_down else ""
             measured = f"{one.road_in_lower_half:.0%} of the road is in the lower half of the images{such}"
-            found.append(_of(one, "H05", measured, f"at least {LEAST_IN_LOWER_HALF:.0%}", one.upside_down))
+            found.append(_make_finding(one, "H05", measured, f"at least {MIN_IN_LOWER_HALF:.0%}", one.upside_down))
         if one.no_prior:
             counted = ", ".join(
                 f"{len(at)} of class {name}, such as in frame {at[0]}" for name, at in sorted(one.no_prior.items())
             )
             where = sorted({frame for at in one.no_prior.values() for frame in at})
             found.append(
-                _of(one, "H04", f"objects without a height: {counted}", "a height of each class in road.objects", where)
+                _make_finding(
+                    one, "H04", f"objects without a height: {counted}", "a height of each class in road.objects", where
+                )
             )
-        found += _mirrored(one)
-    frames, bare_frames = sum(one.frames for one in surveys), sum(map(_without_object, surveys))
-    if bare_frames > MOST_WITHOUT_OBJECT * frames:
+        found += _check_mirrored(one)
+    frames, bare_frames = sum(one.frames for one in surveys), sum(map(_count_without_object, surveys))
+    if bare_frames > MAX_WITHOUT_OBJECT * frames:
         worst = max(surveys, key=lambda one: len(one.without_object))
         such = f", such as frame {worst.without_object[0]} of {worst.recording}" if worst.without_object else ""
         count, others = sum(one.objects for one in surveys), sum((Counter(one.others) for one in surveys), Counter())
         beside = ", ".join(
-            f"{times} of class {name or 'without a name'}" for name, times in others.most_common(_OTHERS)
+            f"{times} of class {name or 'without a name'}" for name, times in others.most_common(MAX_OTHER_CLASSES)
         )
         found.append(
             finding(
@@ -102,56 +104,59 @@ def mask_findings(surveys: Sequence[Surveyed]) -> list[Finding]:
                 Severity.WARN,
                 measured=f"{bare_frames} of {frames} frames show no object of known height ({count} objects){such}"
                 + f"; of other classes than road.objects: {beside}" * bool(beside),
-                expected=f"one in at least {1 - MOST_WITHOUT_OBJECT:.0%} of the frames",
+                expected=f"one in at least {1 - MAX_WITHOUT_OBJECT:.0%} of the frames",
                 evidence={
                     "frames": {
                         "recording": [worst.recording] * len(worst.without_object),
                         "frame": list(worst.without_object),
                     }
                 },
-                where=[one.recording for one in surveys if _without_object(one)],
+                where=[one.recording for one in surveys if _count_without_object(one)],
             )
         )
     return in_order(found)
 
 
-def _mirrored(one: Surveyed) -> list[Finding]:
-    """H16: the image's edges are where the outlines would be in a mirror."""
+def _check_mirrored(one: MaskSurveyResult) -> list[Finding]:
+    """H16: image edges fit the mirrored outlines better."""
     fits, count = one.as_they_are, len(one.as_they_are)
     mirrored = sum(value < 0 for value in fits)
-    if count < FEWEST_OUTLINES or mirrored < MOST_MIRRORED * count or sum(fits) / count > -math.log(FITS_BETTER):
+    if count < MIN_OUTLINES or mirrored < MIN_MIRRORED * count or sum(fits) / count > -math.log(MIN_MIRRORED_GAIN):
         return []
     better = math.exp(-sum(fits) / count)
     measured = (
         f"in {mirrored} of {count} frames the image's edges fit the masks better mirrored, {better:.2f} times on the"
         " whole"
     )
-    return [_of(one, "H16", measured, "edges along the masks as they are", ())]
+    return [_make_finding(one, "H16", measured, "edges along the unmirrored masks", ())]
 
 
-def _without_object(one: Surveyed) -> int:
-    """Frames that say nothing of the scale, whatever they lack."""
+def _count_without_object(one: MaskSurveyResult) -> int:
+    """Count frames that do not contribute to the scale, for any reason."""
     return len(one.without_masks) + len(one.unusable) + len(one.without_road) + len(one.without_object)
 
 
-def _of(one: Surveyed, code: str, measured: str, expected: str, frames: Sequence[int]) -> Finding:
+def _make_finding(one: MaskSurveyResult, code: str, measured: str, expected: str, frames: Sequence[int]) -> Finding:
     evidence = {"frames": {"frame": list(frames)}} if frames else {}
     return finding(code, Severity.WARN, measured=measured, expected=expected, evidence=evidence, where=[one.recording])
 
 
 def epoch_findings(
-    epoch: int, estimates: Mapping[str, Estimated], *, first_epoch: int, known_m: Mapping[str, float] | None = None
+    epoch: int,
+    estimates: Mapping[str, HeightEstimateResult],
+    *,
+    first_epoch: int,
+    known_m: Mapping[str, float] | None = None,
 ) -> list[Finding]:
-    """H06, H07 and H17, of what an epoch says of each group by name; the first epochs may say nothing.
+    """Return H06, H07 and H17 of an epoch for each group; early epochs may have no height.
 
-    known_m: heights that teach whatever the epoch says, of silhouettes or of epochs before, by group; NaN where none is
-        known.
+    known_m: heights from silhouettes or earlier epochs that are used anyway, by group; NaN where none is known.
     """
     found = []
     for group, one in estimates.items():
         of = f" of the cameras '{group}'" if group else ""
         if one.apart:
-            measured = f"epoch {epoch}{of}: {one.refused}; no metres are claimed"
+            measured = f"epoch {epoch}{of}: {one.refused}; depth is not in metres"
             found.append(
                 finding(
                     "H07",
@@ -175,12 +180,12 @@ def epoch_findings(
             )
         if one.refused and epoch > first_epoch:
             measured, teaches = (
-                f"epoch {epoch} says nothing of the height{of}: {one.refused}",
+                f"epoch {epoch} gives no camera height{of}: {one.refused}",
                 (known_m or {}).get(group, math.nan),
             )
             severity = Severity.WARN
-            if math.isfinite(teaches):  # a course that is not there yet, and loses nothing by it
-                severity, measured = Severity.NOTE, f"{measured}; {teaches:.2f} m, known before, teaches on"
+            if math.isfinite(teaches):  # nothing is lost while another height is used
+                severity, measured = Severity.NOTE, f"{measured}; {teaches:.2f} m, known before, is used"
             found.append(
                 finding("H06", severity, measured=measured, expected="frames that agree on a height", where=[group])
             )
@@ -188,7 +193,7 @@ def epoch_findings(
 
 
 def drift_findings(heights_m: Mapping[str, Sequence[float]]) -> list[Finding]:
-    """H08, of the heights after each epoch, by group."""
+    """Return H08 from the heights after each epoch, by group."""
     found = []
     for group, heights in heights_m.items():
         logs = [math.log(height) for height in heights if math.isfinite(height)][-DRIFT_EPOCHS - 1 :]

@@ -1,4 +1,4 @@
-"""The evidence to look at: a small image of what a finding is about, drawn from the recording that has it."""
+"""Draw the image that shows what a finding is about, from the recording that has it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,22 @@ from stadia.training.sheet import compose
 
 Image = NDArray[np.uint8]
 Tiles = dict[str, Image]
-"""Images by their labels; empty where there is nothing to see."""
+"""Images by their labels; empty where there is nothing to draw."""
 
 TILE_WIDTH = 640
 GREEN, RED = (60, 220, 90), (255, 70, 60)
-MOST_MARKS = 60
+MAX_MARKS = 60
 DIFFERENCE_TOP = 64
 """Gray levels of difference that are drawn brightest."""
 
 
 def evidence_image(finding: Finding, survey: Survey) -> bytes:
-    """PNG of what a finding of this recording is about; empty where numbers say all there is."""
+    """Return a PNG of what a finding of this recording is about; empty where numbers suffice."""
     return _png(DRAWN[finding.code](finding, survey)) if finding.code in DRAWN else b""
 
 
 def image_of_splits(finding: Finding, named: Mapping[str, Sequence[tuple[Recording, Sequence[int]]]]) -> bytes:
-    """PNG of the first pair of frames that a finding about splits names ("RECORDING INDEX" under the name of each
-    split).
-    """
+    """Return a PNG of the first pair of frames that a finding about splits names ("RECORDING INDEX" by split)."""
     tiles = {}
     for split, labels in finding.evidence.items():
         name, _, index = labels[0].rpartition(" ")
@@ -52,7 +50,7 @@ def _png(tiles: Tiles) -> bytes:
 
 
 def _tile(image: NDArray[np.uint8], width: int = TILE_WIDTH) -> Image:
-    """RGB of gray or RGB, `width` pixels wide."""
+    """Resize gray or RGB to RGB that is `width` pixels wide."""
     image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
     size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
     return np.asarray(
@@ -61,24 +59,24 @@ def _tile(image: NDArray[np.uint8], width: int = TILE_WIDTH) -> Image:
 
 
 def _row(*images: NDArray[np.uint8]) -> Image:
-    """Images of one size side by side."""
+    """Put images of one size side by side."""
     return np.hstack([_tile(image, TILE_WIDTH * 3 // 4) for image in images])
 
 
 def _heat(share: NDArray[np.floating]) -> Image:
-    """(H, W) from 0, dark, to 1, bright."""
+    """Map (H, W) from 0, dark, to 1, bright."""
     levels = (np.clip(share, 0, 1) * 255).astype(np.uint8)
     return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 
 
 def _difference(first: Image, second: Image) -> Image:
-    """Gray levels apart, as heat."""
+    """Map gray level differences to a heat map."""
     first, second = (gray(image) if image.ndim == 3 else image for image in (first, second))
     return _heat(cv2.absdiff(first, second).astype(np.float32) / DIFFERENCE_TOP)
 
 
 def _two(survey: Survey, first: tuple[int, str], second: tuple[int, str], *, sides: bool = False) -> Tiles:
-    """Two images of a recording, and how they differ."""
+    """Show two images of a recording, and their difference."""
     one, other = survey.image(*first), survey.image(*second)
     names = [side if sides else f"frame {index}" for index, side in (first, second)]
     tiles = {names[0]: _tile(one), names[1]: _tile(other)}
@@ -100,7 +98,7 @@ def _same_sides(finding: Finding, survey: Survey) -> Tiles:
 
 
 def _ground_truth(finding: Finding, survey: Survey) -> Tiles:
-    """An image and its depth map: at the frame that the finding names, else in the middle."""
+    """Show an image and its depth map: at the frame of the finding, else in the middle."""
     named = finding.evidence.get("frame")
     if isinstance(named, list | tuple):
         shares = finding.evidence.get("share_of_pixels_with_depth")
@@ -113,13 +111,13 @@ def _ground_truth(finding: Finding, survey: Survey) -> Tiles:
     inverse = np.divide(1, depth, out=np.zeros(depth.shape, np.float32), where=known)
     if 0 < known.mean() < 0.3:
         inverse = cv2.dilate(inverse, np.ones((3, 3)))  # single returns of a LiDAR would vanish in the small image
-    told = f"{depth[known].min():.3g} to {depth[known].max():.3g} m (bright: small)" if known.any() else "none"
+    extent = f"{depth[known].min():.3g} to {depth[known].max():.3g} m (bright: small)" if known.any() else "none"
     top = float(np.percentile(inverse[inverse > 0], 95)) if known.any() else 1.0
-    return {f"frame {index}": _tile(survey.image(index)), f"its ground truth: {told}": _tile(_heat(inverse / top))}
+    return {f"frame {index}": _tile(survey.image(index)), f"its ground truth: {extent}": _tile(_heat(inverse / top))}
 
 
 def _sizes(finding: Finding, survey: Survey) -> Tiles:
-    """The image inside the outline of the image whose K is used, and the principal point."""
+    """Show the image inside the outline of the image that K fits, and the principal point."""
     side = finding.evidence["side"]
     index = finding.evidence.get("frame", survey.anchors[0])
     image, K = survey.image(index, side), survey.K(index, side)
@@ -142,8 +140,8 @@ def _sizes(finding: Finding, survey: Survey) -> Tiles:
 
 
 def _sides(finding: Finding, survey: Survey) -> Tiles:
-    """Left and right; the right image warped to the left one as the rig says, and the other way round, with what
-    differs.
+    """Show left and right, and the right image warped to the left one with both signs of the baseline, with
+    differences.
     """
     index = survey.anchors[len(survey.anchors) // 2]
     left, right = survey.image(index), survey.image(index, RIGHT)
@@ -159,21 +157,21 @@ def _sides(finding: Finding, survey: Survey) -> Tiles:
 
 
 def _epipolar(finding: Finding, survey: Survey) -> Tiles:
-    """The right image with matches, and the lines on which the rig says that they must lie."""
+    """Show the right image with matches, and the epipolar lines of the rig."""
     pair = max(survey.pairs, key=lambda p: len(p.matches))
     image = survey.image(pair.index, RIGHT).copy()
     T, K, K_right = survey.T_right_left, survey.K(pair.index), survey.K(pair.index, RIGHT)
-    for row in _spread_over(len(pair.matches), MOST_MARKS // 4):
+    for row in _spread_over(len(pair.matches), MAX_MARKS // 4):
         direction = rays(pair.matches.first_px[row : row + 1], K)[0]
         ends = [K_right @ (T[:3, :3] @ direction * z + T[:3, 3]) for z in (1e-3, 1e6)]
         if all(abs(end[2]) > 1e-9 for end in ends):
             _line(image, ends[0][:2] / ends[0][2], ends[1][:2] / ends[1][2], RED)
         _dot(image, pair.matches.second_px[row], GREEN)
-    return {"right image; green: matches of the left one, red: where the rig allows them": _tile(image)}
+    return {"right image; green: matches of the left one, red: epipolar lines of the rig": _tile(image)}
 
 
 def _motions(finding: Finding, survey: Survey) -> Tiles:
-    """Where the poses put the points of a neighbor, and where a motion measured in the images does."""
+    """Show where the poses project the points of another frame, and where a measured motion does."""
     lengths = finding.code in ("E03", "E08", "D06")
     usable = [
         (step, step.T_second_first, motion)
@@ -206,19 +204,19 @@ def _motions(finding: Finding, survey: Survey) -> Tiles:
 
 
 def _measured(step: Step, code: str) -> Motion | None:
-    """What a finding holds against the poses: the ruler that is in question, else the most reliable motion."""
+    """Return the motion that a finding compares with the poses: of its source, else the most reliable one."""
     return step.by_rig if code == "E03" else step.by_depth if code == "D06" else step.measured
 
 
 def _landed(image: Image, points: Array, seen_px: Array, T_second_first: Array, K: Array) -> tuple[Image, float]:
-    """Points drawn where they are seen (green), with a line to where a motion puts them; and the median distance in
+    """Draw points (green) with a line to where a motion projects them. Return the image and the median distance in
     pixels.
     """
     moved = (points @ T_second_first[:3, :3].T + T_second_first[:3, 3]) @ K.T
     ahead = moved[:, 2] > 1e-9
     landed, seen_px = moved[ahead, :2] / moved[ahead, 2:], seen_px[ahead]
     image = image.copy()
-    for row in _spread_over(len(landed), MOST_MARKS):
+    for row in _spread_over(len(landed), MAX_MARKS):
         _line(image, seen_px[row], landed[row], RED)
         _dot(image, seen_px[row], GREEN)
     return image, float(np.median(np.linalg.norm(landed - seen_px, axis=1))) if len(landed) else float("nan")
@@ -229,12 +227,12 @@ def _scale(finding: Finding, survey: Survey) -> Tiles:
 
 
 def _spread_over(count: int, most: int) -> list[int]:
-    """At most `most` of `count` rows, spread evenly."""
+    """Return at most `most` of `count` rows, spread evenly."""
     return sorted({int(k) for k in np.linspace(0, count - 1, min(count, most))}) if count else []
 
 
 def _line(image: Image, first: Array, second: Array, color: tuple[int, int, int]) -> None:
-    """A line that may leave the image far behind; as wide as a small image needs."""
+    """Draw a line that may extend far outside the image; its width scales with the image."""
     start, end = (np.clip(point, -30_000, 30_000).astype(int).tolist() for point in (first, second))
     cv2.line(image, start, end, color, max(1, image.shape[1] // 500), cv2.LINE_AA)
 
@@ -262,4 +260,4 @@ DRAWN: dict[str, Callable[[Finding, Survey], Tiles]] = {
     "E08": _motions,
     "E09": _motions,
 }
-"""What is drawn for a code; a check that says a new one adds a line here where an image says more than its numbers."""
+"""Drawing functions by code; a check with a new code adds a line where an image helps."""

@@ -1,9 +1,7 @@
-"""Three rulers measure the same metres: the rig (fx times baseline), the poses, the ground-truth depth. Which one is
-wrong?
+"""Compare lengths by three sources: the stereo rig (fx times baseline), the poses, the ground truth. Which is wrong?
 
-No ruler can be checked against itself: stereo images fit any baseline, a moving camera any unit. Two that disagree show
-that one is
-wrong, and the factor often tells which (1000: millimetres). A third one decides.
+No source can be checked by itself: stereo images fit any baseline, a moving camera any unit. Two that disagree show
+that one is wrong, and the factor often identifies it (1000: millimetres). A third one decides.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from stadia.diagnostics.survey import Step, Survey, depth_at
 
 
 class Ruler(StrEnum):
-    """What a length in metres can be measured by."""
+    """A source of metric lengths."""
 
     RIG = "rig"
     POSES = "poses"
@@ -30,7 +28,7 @@ class Ruler(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """first measures `ratio` times what second measures of the same thing.
+    """`first` measures `ratio` times what `second` measures.
 
     log_error: standard error of log(ratio).  count: steps or points behind it.
     """
@@ -43,7 +41,7 @@ class Comparison:
 
     @property
     def deviation(self) -> float:
-        """|log ratio| beyond what noise explains (two standard errors)."""
+        """|log ratio| beyond the noise (two standard errors)."""
         return max(0.0, abs(float(np.log(self.ratio))) - 2 * self.log_error)
 
 
@@ -54,7 +52,7 @@ WARN_FROM_LOOSE, STOP_FROM_LOOSE = 0.15, 0.30
 """Deviations between poses and ground-truth depth: both are measured by other sensors, with errors of their own."""
 
 PLAUSIBLE = {Ruler.RIG: (0.02, 3.0), Ruler.POSES: (0.0, 80.0), Ruler.DEPTH: (0.1, 300.0)}
-"""Range of what each ruler may say by itself: baseline in metres, median speed in m/s, median depth in metres."""
+"""Plausible ranges: baseline in metres, median speed in m/s, median depth in metres."""
 
 FINGERPRINTS: dict[Ruler, tuple[tuple[float, str, str], ...]] = {
     Ruler.POSES: (
@@ -99,12 +97,10 @@ FINGERPRINTS: dict[Ruler, tuple[tuple[float, str, str], ...]] = {
         (100.0, "the baseline is in centimetres", "divide it by 100"),
     ),
 }
-"""Factors by which a ruler that is wrong is known to be too long: (factor, cause, fix)."""
+"""Known mistakes: (factor by which the source is too long, cause, fix)."""
 
-MOST_CALIBRATION_ERROR = 2.0
-"""A measured baseline is not wrong by more than this factor, unless by a known one; poses without a unit are wrong by
-any.
-"""
+MAX_CALIBRATION_ERROR = 2.0
+"""A measured baseline is off by at most this factor, except by a known mistake; poses without a unit by any."""
 
 FINGERPRINT_TOLERANCE = 0.03
 FINGERPRINT_TOLERANCE_LOOSE = 0.10
@@ -112,10 +108,10 @@ FINGERPRINT_TOLERANCE_LOOSE = 0.10
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`ruler` is `factor` times too long (None where nothing else tells how much).
+    """`ruler` is `factor` times too long (None where nothing else measures it).
 
-    severe: beyond the threshold for a stop.  sure: a third ruler, or the ruler by itself, shows which one is wrong.
-    cause, fix: by the fingerprint, None where the factor is not a known one.  against: the comparisons behind it.
+    severe: beyond the threshold for a stop.  sure: a third source, or an absurd value, shows which one is wrong.
+    cause, fix: of the known mistake with this factor, else None.  against: the comparisons behind it.
     """
 
     ruler: Ruler
@@ -124,12 +120,12 @@ class Verdict:
     sure: bool
     cause: str | None
     fix: str | None
-    says: float
+    value: float
     against: tuple[Comparison, ...]
 
 
 def compare(survey: Survey) -> list[Comparison]:
-    """Every pair of rulers that the recording has, measured on the same points and motions."""
+    """Compare every pair of sources that the recording has, on the same points and motions."""
     by_rig = [step for step in survey.steps if _usable(step, step.by_rig)]
     straight = proportion(survey)
     by_depth = (
@@ -155,36 +151,38 @@ def compare(survey: Survey) -> list[Comparison]:
     return [comparison for comparison in found if comparison is not None]
 
 
-MOST_ANGLE_DEG = 30.0
-LEAST_PARALLAX_PX = 3.0
+MAX_ANGLE_DEG = 30.0
+MIN_PARALLAX_PX = 3.0
 
 
 def _usable(step: Step, motion: Motion | None) -> bool:
-    """Whether a step's length can be compared: there are poses, a measured length, and both point the same way."""
-    if motion is None or step.T_second_first is None or motion.parallax_px < LEAST_PARALLAX_PX * step.grain_px:
+    """Return whether the length of a step can be compared: it has poses and a measured length, and both directions
+    agree.
+    """
+    if motion is None or step.T_second_first is None or motion.parallax_px < MIN_PARALLAX_PX * step.grain_px:
         return False
     return same_way(step.T_second_first, motion)
 
 
 def same_way(T_second_first: Array, motion: Motion) -> bool:
-    """Whether poses and images agree on the direction of a motion."""
-    return angle_deg(motion.t, T_second_first[:3, 3]) < MOST_ANGLE_DEG
+    """Return whether poses and images agree on the direction of a motion."""
+    return angle_deg(motion.t, T_second_first[:3, 3]) < MAX_ANGLE_DEG
 
 
 def _given(step: Step) -> float:
     return float(np.linalg.norm(step.T_second_first[:3, 3])) if step.T_second_first is not None else 0.0
 
 
-LEAST_POINTS = 40
-LEAST_RANK, MOST_SPREAD, MOST_BEND = 0.8, 0.10, 0.10
+MIN_POINTS = 40
+MIN_RANK, MAX_SPREAD, MAX_BEND = 0.8, 0.10, 0.10
 
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """Whether ground truth is proportional to the rig's depth, whatever the factor.
+    """Whether ground truth is proportional to the depth of the rig, whatever the factor.
 
-    logs: (N,) log of rig over ground truth.  rank: correlation of ranks.  spread: robust deviation of `logs`.
-    bend: median of `logs` over the nearer half of the points, less that over the further half.
+    logs: (N,) log of rig over ground truth.  rank: rank correlation.  spread: robust deviation of `logs`.
+    bend: median of `logs` over the nearer half of the points, less that over the farther half.
     """
 
     logs: Array
@@ -194,14 +192,12 @@ class Proportion:
 
     @property
     def straight(self) -> bool:
-        """A ruler that is not has no length."""
-        return self.rank >= LEAST_RANK and self.spread <= MOST_SPREAD and abs(self.bend) <= MOST_BEND
+        """Depth that is not proportional has no scale."""
+        return self.rank >= MIN_RANK and self.spread <= MAX_SPREAD and abs(self.bend) <= MAX_BEND
 
 
 def proportion(survey: Survey, shift: int = 0) -> Proportion | None:
-    """Ground truth (that of `shift` frames later) against the rig's depth at every point that has both; None where
-    there are too few.
-    """
+    """Compare ground truth (of `shift` frames later) with the depth of the rig at common points; None for too few."""
     rig: list[float] = []
     true: list[float] = []
     for pair in survey.pairs if survey.stereo else ():
@@ -212,7 +208,7 @@ def proportion(survey: Survey, shift: int = 0) -> Proportion | None:
             both = (z > 0) & (known > 0)
             rig += z[both].tolist()
             true += known[both].tolist()
-    if len(rig) < LEAST_POINTS:
+    if len(rig) < MIN_POINTS:
         return None
     z, known = np.array(rig), np.array(true)
     logs, near = np.log(z / known), z < np.median(z)
@@ -231,25 +227,27 @@ def _comparison(first: Ruler, second: Ruler, ratios: Sequence[float], least: int
 
 
 def says(survey: Survey) -> dict[Ruler, float]:
-    """What each ruler says by itself: baseline in metres, median speed in m/s, median ground-truth depth in metres."""
-    told = {}
+    """Return the value of each source by itself: baseline in metres, median speed in m/s, median ground-truth depth in
+    metres.
+    """
+    values = {}
     if RIGHT in survey.recording.sides and survey.stereo:
-        told[Ruler.RIG] = float(np.linalg.norm(survey.T_right_left[:3, 3]))
+        values[Ruler.RIG] = float(np.linalg.norm(survey.T_right_left[:3, 3]))
     if (speed := _median_speed(survey)) is not None:
-        told[Ruler.POSES] = speed
+        values[Ruler.POSES] = speed
     medians = [
         float(np.median(d[d > 0])) for i in survey.anchors if (d := survey.depth(i)) is not None and (d > 0).any()
     ]
     if medians:
-        told[Ruler.DEPTH] = float(np.median(medians))
-    return told
+        values[Ruler.DEPTH] = float(np.median(medians))
+    return values
 
 
 ASSUMED_INTERVAL_S = 0.1
 
 
 def _median_speed(survey: Survey) -> float | None:
-    """m/s over a dozen neighboring frames; 10 Hz is assumed where there are no timestamps."""
+    """Return m/s over a dozen consecutive frames; 10 Hz is assumed where there are no timestamps."""
     speeds = []
     recording = survey.recording
     for i in sorted({int(k) for k in np.linspace(0, survey.length - 2, 12)}) if survey.length > 1 else ():
@@ -263,10 +261,10 @@ def _median_speed(survey: Survey) -> float | None:
 
 
 def verdicts(survey: Survey) -> list[Verdict]:
-    """The rulers that are wrong; empty where all agree, or where there is only one and it is plausible."""
-    told, comparisons = says(survey), compare(survey)
-    absurd = [ruler for ruler, value in told.items() if not PLAUSIBLE[ruler][0] <= value <= PLAUSIBLE[ruler][1]]
-    found = [_verdict(ruler, comparisons, told, severe=True, sure=True) for ruler in absurd]
+    """Return the sources that are wrong; empty where all agree, or where there is only one and it is plausible."""
+    values, comparisons = says(survey), compare(survey)
+    absurd = [ruler for ruler, value in values.items() if not PLAUSIBLE[ruler][0] <= value <= PLAUSIBLE[ruler][1]]
+    found = [_verdict(ruler, comparisons, values, severe=True, sure=True) for ruler in absurd]
     sound = [c for c in comparisons if c.first not in absurd and c.second not in absurd]
     apart = [c for c in sound if c.deviation > _limits(c)[0]]
     if not apart:
@@ -275,19 +273,19 @@ def verdicts(survey: Survey) -> list[Verdict]:
     agreeing = {ruler for c in sound if c not in apart for ruler in (c.first, c.second)}
     odd = [r for r in Ruler if agreeing and r not in agreeing and any(r in (c.first, c.second) for c in apart)]
     if odd:
-        return found + [_verdict(ruler, sound, told, severe=severe, sure=True) for ruler in odd]
-    return [*found, _likeliest(apart, told, severe=severe)]
+        return found + [_verdict(ruler, sound, values, severe=severe, sure=True) for ruler in odd]
+    return [*found, _likeliest(apart, values, severe=severe)]
 
 
 def _limits(comparison: Comparison) -> tuple[float, float]:
-    """(warn, stop) for the deviation of a comparison."""
+    """Return (warn, stop) for the deviation of a comparison."""
     if Ruler.RIG in (comparison.first, comparison.second):
         return WARN_FROM, STOP_FROM
     return WARN_FROM_LOOSE, STOP_FROM_LOOSE
 
 
 def _factor(ruler: Ruler, comparisons: Sequence[Comparison]) -> float | None:
-    """How many times too long a ruler is, by the most precise comparison with another."""
+    """Return how many times too long a source is, by the most precise comparison with another."""
     mine = sorted((c for c in comparisons if ruler in (c.first, c.second)), key=lambda c: c.log_error)
     if not mine:
         return None
@@ -295,7 +293,7 @@ def _factor(ruler: Ruler, comparisons: Sequence[Comparison]) -> float | None:
 
 
 def _fingerprint(ruler: Ruler, factor: float | None) -> tuple[str | None, str | None]:
-    """(cause, fix) of the known mistake with this factor."""
+    """Return (cause, fix) of the known mistake with this factor."""
     if factor is None:
         return None, None
     known, cause, fix = min(FINGERPRINTS[ruler], key=lambda entry: abs(np.log(factor / entry[0])))
@@ -306,39 +304,37 @@ def _fingerprint(ruler: Ruler, factor: float | None) -> tuple[str | None, str | 
 
 
 def _verdict(
-    ruler: Ruler, comparisons: Sequence[Comparison], told: dict[Ruler, float], *, severe: bool, sure: bool
+    ruler: Ruler, comparisons: Sequence[Comparison], values: dict[Ruler, float], *, severe: bool, sure: bool
 ) -> Verdict:
     factor = _factor(ruler, comparisons)
     cause, fix = _fingerprint(ruler, factor)
     against = tuple(c for c in comparisons if ruler in (c.first, c.second))
-    return Verdict(ruler, factor, severe, sure, cause, fix, told.get(ruler, float("nan")), against)
+    return Verdict(ruler, factor, severe, sure, cause, fix, values.get(ruler, float("nan")), against)
 
 
-def _likeliest(apart: Sequence[Comparison], told: dict[Ruler, float], *, severe: bool) -> Verdict:
-    """Two rulers disagree and nothing else decides: the one whose known mistake has this factor, else the one easiest
-    to get wrong.
-    """
+def _likeliest(apart: Sequence[Comparison], values: dict[Ruler, float], *, severe: bool) -> Verdict:
+    """Choose between two sources that disagree: the one with a known mistake, else the most error-prone."""
     involved = [
         ruler for ruler in (Ruler.POSES, Ruler.DEPTH, Ruler.RIG) if any(ruler in (c.first, c.second) for c in apart)
     ]
     for ruler in involved:
-        verdict = _verdict(ruler, apart, told, severe=severe, sure=False)
+        verdict = _verdict(ruler, apart, values, severe=severe, sure=False)
         if verdict.cause is not None:
             return verdict
     others = [ruler for ruler in involved if ruler is not Ruler.RIG]
-    far_off = max(c.deviation for c in apart) > np.log(MOST_CALIBRATION_ERROR)
+    far_off = max(c.deviation for c in apart) > np.log(MAX_CALIBRATION_ERROR)
     ruler = others[0] if far_off or Ruler.RIG not in involved else Ruler.RIG
-    return _verdict(ruler, apart, told, severe=severe, sure=False)
+    return _verdict(ruler, apart, values, severe=severe, sure=False)
 
 
 def others(verdict: Verdict) -> str:
-    """The rulers that a verdict's ruler was compared with, in words."""
+    """Name the sources that a source was compared with."""
     names = [str(c.second if c.first is verdict.ruler else c.first) for c in verdict.against]
     return " and ".join(f"the {name}" for name in names)
 
 
 def evidence(verdict: Verdict) -> dict[str, object]:
-    """The comparisons as a small table, and whether the culprit is certain."""
+    """Return the comparisons as a table, and whether the wrong source is certain."""
     return {
         "ratio of": [f"{c.first} / {c.second}" for c in verdict.against],
         "median": [c.ratio for c in verdict.against],

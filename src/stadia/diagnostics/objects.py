@@ -1,4 +1,4 @@
-"""Findings about images of objects, from what was counted in them."""
+"""Check labels of object poses, from statistics of their images."""
 
 from __future__ import annotations
 
@@ -9,24 +9,20 @@ from typing import Protocol
 from stadia.diagnostics.catalog import finding, in_order
 from stadia.diagnostics.finding import Finding, Severity
 
-INSIDE = 0.9
-"""Share of a mask that its projected box holds, at least. Of 1208 objects of TableWorld and Linemod-Occluded the least
-is 1.
+MIN_INSIDE = 0.9
+"""Share of a mask inside its projected box. Of 1208 objects of TableWorld and Linemod-Occluded the minimum is 1."""
+
+WARN_BEYOND, STOP_BEYOND = 0.02, 0.1
+"""Share of objects whose mask reaches beyond the box: 0 for those. With quaternions x, y, z, w read as w, x, y, z at
+least 20 %, with inverse rotations 16 %, with the list reversed 88 %, with sizes or distances ten times off (too small
+a box) all.
 """
 
-BEYOND_WARN, BEYOND_STOP = 0.02, 0.1
-"""Share of objects whose mask reaches beyond the box: none of those; with quaternions x, y, z, w taken as w, x, y, z 20
-% and more, with inverse rotations 16 %, with the list reversed 88 %, with sizes or distances ten times off (too small a
-box) all.
-"""
-
-LEAST_OVERLAP = 0.15
-"""Median IoU of the rectangles about mask and box: .54 and more where the labels are right, .02 where sizes are ten
-times too large.
-"""
+MIN_OVERLAP = 0.15
+"""Median IoU of the rectangles around mask and box: .54 or more for correct labels, .02 for sizes ten times off."""
 
 
-class Fitted(Protocol):
+class BoxFitResult(Protocol):
     """How a labeled box lies on its mask (`data.object_survey.Fit`)."""
 
     @property
@@ -39,13 +35,12 @@ class Fitted(Protocol):
     def overlap(self) -> float: ...
 
 
-class Surveyed(Protocol):
-    """What was counted in images of a split (`data.object_survey.Survey`).
+class ObjectSurveyResult(Protocol):
+    """Statistics of the images of a split (`data.object_survey.Survey`).
 
-    images: how many were looked at, of `whole`.  objects: visible ones by class.  hidden: (file, object) of those that
-        no pixel shows.
-    left_out: (file, object, reason) of those that pixels show, and that have no label.  unreadable: (file, fault) of
-        images.
+    images: how many of `whole` were checked.  objects: visible ones by class.  hidden: (file, object) without a
+        visible pixel.
+    left_out: (file, object, reason) of visible ones without a label.  unreadable: (file, error) of images.
     """
 
     @property
@@ -61,13 +56,14 @@ class Surveyed(Protocol):
     @property
     def unreadable(self) -> Sequence[tuple[str, str]]: ...
     @property
-    def fits(self) -> Sequence[Fitted]: ...
+    def fits(self) -> Sequence[BoxFitResult]: ...
 
 
-def object_findings(surveys: Mapping[str, Surveyed]) -> list[Finding]:
-    """Of the splits by name, "train" among them: images that cannot be read (D01), what does not train, has no label or
-    no pixel, and boxes that are not where their masks are (O01 to O05); and how many were looked at, where not all
-    (N02).
+def object_findings(surveys: Mapping[str, ObjectSurveyResult]) -> list[Finding]:
+    """Return findings of the splits by name, "train" among them.
+
+    D01: unreadable images.  O01 to O05: objects that are not trained, have no label or no pixel, or boxes that do not
+    match their masks.  N02: how many images were checked, where not all.
     """
     train, found = surveys["train"], []
     if not train.objects and not train.unreadable:
@@ -81,9 +77,9 @@ def object_findings(surveys: Mapping[str, Surveyed]) -> list[Finding]:
         )
     for split, one in surveys.items():
         if one.unreadable:
-            found.append(_unreadable(split, one))
+            found.append(_report_unreadable(split, one))
         if one.hidden:
-            found.append(_hidden(split, one))
+            found.append(_report_hidden(split, one))
         unknown = sorted(one.objects.keys() - train.objects.keys())
         if unknown and train.objects:
             found.append(
@@ -95,12 +91,12 @@ def object_findings(surveys: Mapping[str, Surveyed]) -> list[Finding]:
                 )
             )
         if one.left_out:
-            found.append(_left_out(split, one))
-        found += _misplaced(split, one)
-    return in_order([*found, *_sampled(surveys)])
+            found.append(_report_unlabeled(split, one))
+        found += _check_boxes(split, one)
+    return in_order([*found, *_report_sampling(surveys)])
 
 
-def _unreadable(split: str, one: Surveyed) -> Finding:
+def _report_unreadable(split: str, one: ObjectSurveyResult) -> Finding:
     files, faults = zip(*one.unreadable, strict=True)
     return finding(
         "D01",
@@ -112,7 +108,7 @@ def _unreadable(split: str, one: Surveyed) -> Finding:
     )
 
 
-def _hidden(split: str, one: Surveyed) -> Finding:
+def _report_hidden(split: str, one: ObjectSurveyResult) -> Finding:
     files, objects = zip(*one.hidden, strict=True)
     return finding(
         "O01",
@@ -126,7 +122,7 @@ def _hidden(split: str, one: Surveyed) -> Finding:
     )
 
 
-def _left_out(split: str, one: Surveyed) -> Finding:
+def _report_unlabeled(split: str, one: ObjectSurveyResult) -> Finding:
     files, objects, reasons = zip(*one.left_out, strict=True)
     return finding(
         "O04",
@@ -140,15 +136,15 @@ def _left_out(split: str, one: Surveyed) -> Finding:
     )
 
 
-def _misplaced(split: str, one: Surveyed) -> list[Finding]:
-    """O05 of masks that reach beyond their boxes, or of boxes that are much too large."""
+def _check_boxes(split: str, one: ObjectSurveyResult) -> list[Finding]:
+    """Return O05 for masks outside their boxes, or for boxes that are much too large."""
     if not one.fits:
         return []
-    beyond = sorted((fit for fit in one.fits if fit.inside < INSIDE), key=lambda fit: fit.inside)
+    beyond = sorted((fit for fit in one.fits if fit.inside < MIN_INSIDE), key=lambda fit: fit.inside)
     share, overlap = len(beyond) / len(one.fits), median(fit.overlap for fit in one.fits)
-    if share < BEYOND_WARN and overlap >= LEAST_OVERLAP:
+    if share < WARN_BEYOND and overlap >= MIN_OVERLAP:
         return []
-    if share >= BEYOND_WARN:
+    if share >= WARN_BEYOND:
         worst = beyond[0]
         measured = f"of {len(beyond)} of {len(one.fits)} objects of '{split}' the mask is not in the projected box, "
         measured += f"such as number {worst.object} of {worst.file} ({worst.inside:.0%} of it is)"
@@ -160,7 +156,7 @@ def _misplaced(split: str, one: Surveyed) -> list[Finding]:
     worst_fits = (beyond or sorted(one.fits, key=lambda fit: fit.overlap))[:10]
     found = finding(
         "O05",
-        Severity.STOP if share >= BEYOND_STOP or overlap < LEAST_OVERLAP else Severity.WARN,
+        Severity.STOP if share >= STOP_BEYOND or overlap < MIN_OVERLAP else Severity.WARN,
         measured=measured,
         expected="each mask in its object's projected box, and about as large",
         evidence={
@@ -175,16 +171,16 @@ def _misplaced(split: str, one: Surveyed) -> list[Finding]:
     return [found]
 
 
-def _sampled(surveys: Mapping[str, Surveyed]) -> list[Finding]:
-    looked_at, whole = sum(one.images for one in surveys.values()), sum(one.whole for one in surveys.values())
-    if looked_at >= whole:
+def _report_sampling(surveys: Mapping[str, ObjectSurveyResult]) -> list[Finding]:
+    checked, whole = sum(one.images for one in surveys.values()), sum(one.whole for one in surveys.values())
+    if checked >= whole:
         return []
     return [
         finding(
             "N02",
             Severity.NOTE,
             measured=(
-                f"{looked_at} of {whole} images were looked at, with their labels; of the others the files' first and"
+                f"{checked} of {whole} images were checked, with their labels; of the others only the first and"
                 " last bytes"
             ),
             expected="all",

@@ -1,4 +1,4 @@
-"""Findings about composed images, from what was counted in them."""
+"""Check composite images, from statistics of their splits."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Protocol
 from stadia.diagnostics.catalog import finding, in_order
 from stadia.diagnostics.finding import Finding, Severity
 
-FEWEST_BACKGROUNDS = 10
-"""In an epoch, evened out; 30,000 consecutive images of the published set have 7.5."""
+MIN_BACKGROUNDS = 10
+"""Effective number in an epoch; 30,000 consecutive images of the published set have 7.5."""
 
-UNSCORED = 0.2
-"""Of the labels of depth, outside of what is trained and scored; of the demo's roads 6 % lie beyond 80 m."""
+MAX_UNSCORED = 0.2
+"""Share of the depth labels outside of the trained and scored range; of the demo roads 6 % are beyond 80 m."""
 
-FIRST = 10
-"""Paths that the evidence names."""
+MAX_PATHS = 10
+"""In the evidence."""
 
 
-class Counted(Protocol):
-    """How many of a factor each split has, and which two share (`data.overlay.survey.Factor`)."""
+class FactorCounts(Protocol):
+    """Counts of a factor in each split, and what two of them share (`data.overlay.survey.Factor`)."""
 
     @property
     def name(self) -> str: ...
@@ -29,15 +29,15 @@ class Counted(Protocol):
     def shared(self) -> Sequence[str]: ...
 
 
-class Composed(Protocol):
-    """What was counted in splits of composed images (`data.overlay.survey.OverlaySurvey`, which explains each)."""
+class CompositeSurveyResult(Protocol):
+    """Statistics of splits of composite images (`data.overlay.survey.OverlaySurvey`, which explains each)."""
 
     @property
     def images(self) -> Mapping[str, int]: ...
     @property
     def looked_at(self) -> int: ...
     @property
-    def factors(self) -> Sequence[Counted]: ...
+    def factors(self) -> Sequence[FactorCounts]: ...
     @property
     def effective_backgrounds(self) -> float: ...
     @property
@@ -62,11 +62,11 @@ class Composed(Protocol):
     def depths(self) -> tuple[float, float]: ...
 
 
-def overlay_findings(survey: Composed) -> list[Finding]:
-    """C01 to C09, C14, and D01 of images that cannot be read. Empty where all is well and depth is exact."""
+def overlay_findings(survey: CompositeSurveyResult) -> list[Finding]:
+    """Return C01 to C09, C14, and D01 of unreadable images; empty where nothing is wrong and depth is exact."""
     factors = {factor.name: factor for factor in survey.factors}
-    found = [*_shared(survey, factors), *_of_files(survey)]
-    if survey.effective_backgrounds < FEWEST_BACKGROUNDS:
+    found = [*_check_shared(survey, factors), *_check_files(survey)]
+    if survey.effective_backgrounds < MIN_BACKGROUNDS:
         found.append(
             finding(
                 "C06",
@@ -75,27 +75,25 @@ def overlay_findings(survey: Composed) -> list[Finding]:
                     f"{factors['background'].counts['train']} backgrounds train, as unevenly as"
                     f" {survey.effective_backgrounds:.1f} of equal frequency, in {survey.images['train']} images"
                 ),
-                expected=f"{FEWEST_BACKGROUNDS} and more",
+                expected=f"{MIN_BACKGROUNDS} and more",
             )
         )
     if survey.source != "exact":
         measured = f"depth is of '{survey.source}', {survey.claim}"
-        found.append(
-            finding("C07", Severity.NOTE, measured=measured, expected="exact depth, or a name that says what it is")
-        )
+        found.append(finding("C07", Severity.NOTE, measured=measured, expected="exact depth, or a name for its source"))
     if survey.alike:
         measured = f"of {survey.looked_at} images depth and mask both have {survey.alike}"
         found.append(finding("C08", Severity.STOP, measured=measured, expected="depth that is not the mask"))
-    if survey.unscored > UNSCORED:
+    if survey.unscored > MAX_UNSCORED:
         low, high = survey.depths
         outside = f"{survey.unscored:.0%} of the depth labels lie outside of loss.min_depth to loss.max_depth"
         measured = f"{outside}; 99 % lie in {low:.3g} to {high:.3g}"
-        found.append(finding("C14", Severity.WARN, measured=measured, expected=f"at most {UNSCORED:.0%}"))
+        found.append(finding("C14", Severity.WARN, measured=measured, expected=f"at most {MAX_UNSCORED:.0%}"))
     return in_order(found)
 
 
-def _shared(survey: Composed, factors: Mapping[str, Counted]) -> list[Finding]:
-    """C01 and C02, with the table of what splits share."""
+def _check_shared(survey: CompositeSurveyResult, factors: Mapping[str, FactorCounts]) -> list[Finding]:
+    """Return C01 and C02, with the table of what splits share."""
     table = {
         "splits": {
             "factor": list(factors),
@@ -104,7 +102,7 @@ def _shared(survey: Composed, factors: Mapping[str, Counted]) -> list[Finding]:
         }
     }
 
-    def told(code: str, severity: Severity, name: str, expected: str) -> Finding:
+    def report(code: str, severity: Severity, name: str, expected: str) -> Finding:
         shared = factors[name].shared
         measured = (
             f"{len(shared)} {name}{'s' * (len(shared) > 1)} in two of the splits {', '.join(survey.images)}, such as"
@@ -114,25 +112,25 @@ def _shared(survey: Composed, factors: Mapping[str, Counted]) -> list[Finding]:
 
     found = []
     if factors["background"].shared:
-        found.append(told("C01", Severity.STOP, "background", "each background in one split"))
+        found.append(report("C01", Severity.STOP, "background", "each background in one split"))
     elif factors["world"].shared:
-        found.append(told("C01", Severity.WARN, "world", "each recording in one split"))
+        found.append(report("C01", Severity.WARN, "world", "each recording in one split"))
     for name in ("object", "foreground"):
         if factors[name].shared:
-            found.append(told("C02", Severity.STOP, name, "each object in one split"))
+            found.append(report("C02", Severity.STOP, name, "each object in one split"))
             break
     return found
 
 
-def _of_files(survey: Composed) -> list[Finding]:
-    """C03 to C05, C09 and D01."""
+def _check_files(survey: CompositeSurveyResult) -> list[Finding]:
+    """Return C03 to C05, C09 and D01."""
     found = []
     if survey.missing:
         measured = (
-            f"{len(survey.missing)} path{'s are' if len(survey.missing) > 1 else ' is'} not there:"
-            f" {', '.join(survey.missing[:FIRST])}" + " ..." * (len(survey.missing) > FIRST)
+            f"{len(survey.missing)} path{'s are' if len(survey.missing) > 1 else ' is'} missing:"
+            f" {', '.join(survey.missing[:MAX_PATHS])}" + " ..." * (len(survey.missing) > MAX_PATHS)
         )
-        evidence = {"missing": {"path": list(survey.missing[:FIRST])}}
+        evidence = {"missing": {"path": list(survey.missing[:MAX_PATHS])}}
         found.append(
             finding("C03", Severity.WARN, measured=measured, expected="every file of the layout", evidence=evidence)
         )
@@ -155,7 +153,7 @@ def _of_files(survey: Composed) -> list[Finding]:
     for code, severity, faults, what, expected, fix in listed:
         if faults:
             files, words = zip(*faults, strict=True)
-            measured = f"{len(files)} {what}{'s' * (len(files) > 1)} of those looked at, such as {files[0]}: {words[0]}"
-            evidence = {"files": {"file": list(files[:FIRST]), "found": list(words[:FIRST])}}
+            measured = f"{len(files)} {what}{'s' * (len(files) > 1)} of those checked, such as {files[0]}: {words[0]}"
+            evidence = {"files": {"file": list(files[:MAX_PATHS]), "found": list(words[:MAX_PATHS])}}
             found.append(finding(code, severity, measured=measured, expected=expected, fix=fix, evidence=evidence))
     return found

@@ -1,4 +1,4 @@
-"""A recording, measured: lazily, on a few frames, and each thing at most once. The checks read from here."""
+"""Measure a recording on a few frames, lazily and each quantity at most once. The checks read from here."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from numpy.typing import NDArray
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.diagnostics.instruments import two_view
 from stadia.diagnostics.instruments.flow import FLOW_WIDTH, flow_px, small
-from stadia.diagnostics.instruments.matching import MOST_WIDTH, Features, Matches, detect, match
+from stadia.diagnostics.instruments.matching import MAX_WIDTH, Features, Matches, detect, match
 from stadia.diagnostics.instruments.two_view import Array, Motion
 
 ANCHORS = 6
 """Frames of a recording that geometry is measured on, spread over its length."""
 
 ENOUGH_MATCHES = 50
-LEAST_DISPLACEMENT_SHARE = 0.02
+MIN_DISPLACEMENT_SHARE = 0.02
 """Two frames are far enough apart once their matches have moved by this share of the width (median)."""
 
-MOST_GAP = 16
-LEAST_PARALLAX_PX = 2.0
+MAX_GAP = 16
+MIN_PARALLAX_PX = 2.0
 """A direction of motion is measured only where this much displacement is not rotation."""
 
-LEAST_DISPARITY_PX = 2.0
+MIN_DISPARITY_PX = 2.0
 """Depth from a rig is used from this disparity on: below, half a pixel of noise is a quarter of it and more."""
 
-MOST_EPIPOLAR_PX = 1.5
+MAX_EPIPOLAR_PX = 1.5
 """A match further than this from its epipolar line is wrong, or moved between the exposures. These three are grains of
 the image.
 """
@@ -49,9 +49,9 @@ Value = TypeVar("Value")
 
 
 class NotChecked(Exception):
-    """A recording lacks what a check compares with; the message says what.
+    """A recording lacks what a check compares with; the message names it.
 
-    hides: a usual mistake that so would not show.
+    hides: a common mistake that would go unnoticed.
     """
 
     def __init__(self, why: str, *, hides: str = "") -> None:
@@ -60,7 +60,7 @@ class NotChecked(Exception):
 
 
 def spread(count: int) -> list[int]:
-    """0 ... count - 1, each as far as can be from those before: what time does not reach is spread over all."""
+    """Return 0 ... count - 1, each far from those before: a time limit then leaves out evenly."""
     width = max(1, (count - 1).bit_length())
     return sorted(range(count), key=lambda i: int(f"{i:0{width}b}"[::-1], 2))
 
@@ -70,12 +70,12 @@ class Step:
     """Two frames of the left camera, far enough apart to measure the motion between them.
 
     matches: from the first frame to the second.
-    seen: motion up to scale by the matches alone.  by_rig, by_depth: in metres, if the rig, or the ground truth, is
-        right.
-    depth_explains: share of the points which `seen` explains, and whose ground truth is known, that `by_depth` explains
-        too; None where there is nothing to count. by_depth is None where it is below DEPTH_EXPLAINS.
-    T_second_first: from the recording's poses; None where it has none.
-    grain_px: pixels of the image as given to one of the image in which features were found; tolerances grow with it.
+    seen: motion up to scale by the matches alone.  by_rig, by_depth: metric motion by the rig, or by the ground truth.
+    depth_explains: share of the points that agree with `seen` and have ground truth, and that `by_depth` explains too;
+        None where there are too few. `by_depth` is None where it is below DEPTH_EXPLAINS.
+    T_second_first: from the poses of the recording; None where it has none.
+    grain_px: pixels of the given image per pixel of the image in which features were detected; tolerances scale with
+        it.
     """
 
     first: int
@@ -90,23 +90,23 @@ class Step:
 
     @property
     def motions(self) -> tuple[Motion, ...]:
-        """Those with enough parallax to have a direction, and with one alone; from known depth first, and by many
-        points before few.
+        """Motions with enough parallax for a direction, and with a unique solution: from depth first, and by number of
+        points.
         """
         known = [motion for motion in (self.by_rig, self.by_depth) if motion is not None]
         known.sort(key=lambda motion: -int(motion.inliers.sum()))
         every = known if self.seen is None or self.seen.planar else [*known, self.seen]
-        return tuple(motion for motion in every if motion.parallax_px >= LEAST_PARALLAX_PX * self.grain_px)
+        return tuple(motion for motion in every if motion.parallax_px >= MIN_PARALLAX_PX * self.grain_px)
 
     @property
     def measured(self) -> Motion | None:
-        """The most reliable motion there is."""
+        """The most reliable motion."""
         return self.motions[0] if self.motions else None
 
 
 @dataclass(frozen=True, slots=True)
 class PairMatches:
-    """Matches from the left image to the right one of one instant."""
+    """Matches from the left to the right image of one instant."""
 
     index: int
     matches: Matches
@@ -122,7 +122,7 @@ class Survey:
 
     Args:
         recording: of any source; read where needed, a few images are kept.
-        anchors: number of frames that geometry is measured on.
+        anchors: number of frames on which geometry is measured.
     """
 
     def __init__(self, recording: Recording, anchors: int = ANCHORS) -> None:
@@ -149,7 +149,7 @@ class Survey:
         return np.asarray(self.recording.T_right_left, dtype=np.float64)
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8, the last few kept."""
+        """Return (H, W, 3) uint8; the last few are kept."""
         key = (index, side)
         if key not in self._images:
             _keep(self._images, key, self.recording.image(index, side))
@@ -161,20 +161,20 @@ class Survey:
 
     @cached_property
     def grain_px(self) -> float:
-        """How many pixels of these images are one where features are found: above 1 for wide images, which are reduced."""
-        return max(1.0, self.recording.camera(self.anchors[0]).width / MOST_WIDTH)
+        """Pixels of these images per pixel where features are detected: above 1 for wide images, which are reduced."""
+        return max(1.0, self.recording.camera(self.anchors[0]).width / MAX_WIDTH)
 
     def depth(self, index: int) -> NDArray[np.float32] | None:
-        """(H, W) ground truth of the left camera, 0 where it is not a number; all 0 where it is one constant. None
-        without a map.
+        """Return (H, W) ground truth of the left camera, 0 where invalid and 0 everywhere if constant; None without a
+        map.
         """
         if index not in self._depths:
             depth = self.recording.depth_m(index, LEFT)
             if depth is None:
                 return None
             known = np.isfinite(depth) & (depth > 0)
-            tells = known.any() and float(np.ptp(depth[known])) > 0
-            _keep(self._depths, index, np.where(known & tells, depth, 0).astype(np.float32))
+            is_valid = known.any() and float(np.ptp(depth[known])) > 0
+            _keep(self._depths, index, np.where(known & is_valid, depth, 0).astype(np.float32))
         return self._depths[index]
 
     def features(self, index: int, side: str = LEFT) -> Features:
@@ -191,20 +191,20 @@ class Survey:
         return [PairMatches(i, match(self.features(i), self.features(i, RIGHT))) for i in self.anchors]
 
     def rig_depth(self, pair: PairMatches) -> Array:
-        """(M,) depth of the left points by the rig; 0 where the match contradicts its epipolar geometry or its
-        disparity is small.
+        """Return (M,) depth of the left points by the rig; 0 where a match contradicts the epipolar geometry or has a
+        small disparity.
         """
         px = (pair.matches.first_px, pair.matches.second_px)
         cameras = (self.K(pair.index), self.K(pair.index, RIGHT))
         z, z_right = two_view.triangulate(*px, *cameras, self.T_right_left)
         apart = two_view.epipolar_distance_px(*px, *cameras, self.T_right_left)
-        clear = np.abs(pair.disparity_px) > LEAST_DISPARITY_PX * self.grain_px
-        good = (apart < MOST_EPIPOLAR_PX * self.grain_px) & (z > 0) & (z_right > 0) & clear
+        clear = np.abs(pair.disparity_px) > MIN_DISPARITY_PX * self.grain_px
+        good = (apart < MAX_EPIPOLAR_PX * self.grain_px) & (z > 0) & (z_right > 0) & clear
         return np.where(good, z, 0.0)
 
     @cached_property
     def steps(self) -> list[Step]:
-        """Motion from each anchor to a later frame; anchors whose surroundings hardly move give none."""
+        """Motion from each anchor to a later frame; anchors without enough motion are left out."""
         by_index = {pair.index: pair for pair in self.pairs} if self.stereo else {}
         found = [self._step(i, by_index.get(i)) for i in self.anchors]
         return [step for step in found if step is not None]
@@ -241,10 +241,9 @@ class Survey:
         return np.asarray(np.linalg.solve(T_world_second, T_world_first), dtype=np.float64)
 
     def _far_enough(self, first: int) -> tuple[int | None, Matches]:
-        """A later frame (an earlier one at the end) whose matches have moved enough and are many enough; None where
-        there is none.
+        """Find a later frame (an earlier one at the end) with enough displacement and matches; None if there is none.
 
-        The optical flow to the neighbor tells how far to go; where matches are too few there, half as far is tried.
+        The optical flow to the next frame gives the gap; where matches are too few there, half the gap is tried.
         """
         width = self.image(first).shape[1]
         nothing = match(self.features(first), Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32)))
@@ -252,8 +251,8 @@ class Survey:
         if neighbor < 0:
             return None, nothing
         flow = flow_px(small(self.image(first)), small(self.image(neighbor)))
-        wanted = LEAST_DISPLACEMENT_SHARE * FLOW_WIDTH / max(flow or 0.0, 1e-3)
-        gap = next((g for g in (1, 2, 4, 8, MOST_GAP) if g >= wanted), MOST_GAP)
+        wanted = MIN_DISPLACEMENT_SHARE * FLOW_WIDTH / max(flow or 0.0, 1e-3)
+        gap = next((g for g in (1, 2, 4, 8, MAX_GAP) if g >= wanted), MAX_GAP)
         while gap >= 1:
             second = first + gap if first + gap < self.length else first - gap
             if second >= 0:
@@ -261,7 +260,7 @@ class Survey:
                 if len(matches) >= ENOUGH_MATCHES:
                     return (
                         (second, matches)
-                        if matches.displacement_px > LEAST_DISPLACEMENT_SHARE / 3 * width
+                        if matches.displacement_px > MIN_DISPLACEMENT_SHARE / 3 * width
                         else (None, nothing)
                     )
             gap //= 2
@@ -269,15 +268,15 @@ class Survey:
 
 
 def _keep(kept: OrderedDict[Key, Value], key: Key, value: Value) -> None:
-    """Add an entry, and forget the oldest beyond IMAGES_KEPT."""
+    """Add an entry, and remove the oldest beyond IMAGES_KEPT."""
     kept[key] = value
     while len(kept) > IMAGES_KEPT:
         kept.popitem(last=False)
 
 
 def depth_at(depth: NDArray[np.float32], pixels: Array, radius: int = 2) -> Array:
-    """(M,) nearest known depth within `radius` pixels; 0 where none is, or where two surfaces meet there (more than 10
-    % apart).
+    """Return (M,) the nearest valid depth within `radius` pixels; 0 where there is none, or where two surfaces meet
+    (10 % apart).
     """
     height, width = depth.shape
     x, y = np.round(pixels[:, 0]).astype(int), np.round(pixels[:, 1]).astype(int)

@@ -1,6 +1,4 @@
-"""The watch: what is asked while a run trains, of numbers that are there anyway. It tells, and halts where something
-says stop.
-"""
+"""Run all monitors during training on values that are logged anyway, write their findings, and halt on a stop."""
 
 from __future__ import annotations
 
@@ -13,60 +11,74 @@ from rich.console import Console
 
 from stadia.core.errors import DataError, NotFiniteError, RunError
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, add_finding, read_findings
-from stadia.diagnostics.watching import geometry, heights, terms, validations, video
-from stadia.diagnostics.watching.data_sets import Forgetting, ScalesApart
-from stadia.diagnostics.watching.dead_answers import DeadAnswers
-from stadia.diagnostics.watching.geometry import Exposures, SmoothnessRules, Unbalanced, Unseen
-from stadia.diagnostics.watching.heights import ScaleIgnored
-from stadia.diagnostics.watching.lasting import Lasting, LastingOfEach, Validated
-from stadia.diagnostics.watching.loss_spike import LossSpike
-from stadia.diagnostics.watching.not_finite import not_finite
-from stadia.diagnostics.watching.pace import RateOfNothing, Unmoved, Waits
-from stadia.diagnostics.watching.scores import FrozenScores, RootOfMse, SameTerms
-from stadia.diagnostics.watching.still import AtRest, ImpossibleScores
-from stadia.diagnostics.watching.terms import ConstantTerm, NotTheSum
+from stadia.diagnostics.watching.data_sets import DataSetScaleMonitor, ForgettingMonitor
+from stadia.diagnostics.watching.geometry import (
+    GEOMETRY_RULES,
+    ExposureMonitor,
+    GradientBalanceMonitor,
+    SmoothnessMonitor,
+    ValidationWarpMonitor,
+)
+from stadia.diagnostics.watching.heights import HEIGHT_RULES, CameraHeightMonitor
+from stadia.diagnostics.watching.lasting import PersistentPartRule, PersistentRule, ValidationRule
+from stadia.diagnostics.watching.loss_spike import LossSpikeMonitor
+from stadia.diagnostics.watching.not_finite import report_not_finite
+from stadia.diagnostics.watching.pace import DataLoadingMonitor, LearningRateMonitor, StallMonitor, WeightChangeMonitor
+from stadia.diagnostics.watching.scores import FrozenScoresMonitor, RmseMonitor, ScoreRangeMonitor
+from stadia.diagnostics.watching.terms import TERM_RULES, ConstantTermMonitor, ProportionalTermsMonitor, TermSumMonitor
 from stadia.diagnostics.watching.times import ImpossibleTimes
-from stadia.diagnostics.watching.uncertainty import AtItsBounds, ConstantUncertainty, FallsAlone
-from stadia.diagnostics.watching.update_size import UpdateSize
-from stadia.diagnostics.watching.validations import NoNumber, NothingFound, Overfit, RotationUnlearnt, ScaleMissed
-from stadia.diagnostics.watching.video import Drift, OtherUnit
+from stadia.diagnostics.watching.uncertainty import (
+    ConstantUncertaintyMonitor,
+    UncertaintyBoundsMonitor,
+    UncertaintyOnlyMonitor,
+)
+from stadia.diagnostics.watching.update_size import UpdateRatioMonitor
+from stadia.diagnostics.watching.validations import (
+    VALIDATION_RULES,
+    DetectionMonitor,
+    MetricScaleMonitor,
+    NanScoreMonitor,
+    OverfittingMonitor,
+    RotationMonitor,
+)
+from stadia.diagnostics.watching.video import OUTPUT_RULES, SOURCE_RULES, DepthScaleMonitor, MotionScaleMonitor
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run import Run
 
 
 def instruments() -> tuple[object, ...]:
-    """All of them, new: what they remember is of one run."""
+    """Return new instances of all monitors: their state is that of one run."""
     return (
-        *(LossSpike(), UpdateSize(), DeadAnswers(), AtRest(), ImpossibleTimes()),
-        *(RateOfNothing(), Unmoved(), Waits()),
-        *(SameTerms(), ConstantTerm(), NotTheSum()),
-        *(Exposures(), Unbalanced(), SmoothnessRules(), Unseen(), Drift(), OtherUnit()),
-        *(ConstantUncertainty(), FallsAlone(), AtItsBounds()),
-        *(RootOfMse(), FrozenScores(), ImpossibleScores(), NoNumber(), Overfit(), RotationUnlearnt(), NothingFound()),
-        *(ScaleIgnored(), ScaleMissed(), Forgetting(), ScalesApart()),
-        *map(Lasting, (*geometry.RULES, *heights.RULES, *video.RULES)),
-        *map(LastingOfEach, (*terms.OF_EACH, *video.OF_EACH)),
-        *map(Validated, validations.RULES),
+        *(LossSpikeMonitor(), UpdateRatioMonitor(), StallMonitor(), ImpossibleTimes()),
+        *(LearningRateMonitor(), WeightChangeMonitor(), DataLoadingMonitor()),
+        *(ProportionalTermsMonitor(), ConstantTermMonitor(), TermSumMonitor()),
+        *(ExposureMonitor(), GradientBalanceMonitor(), SmoothnessMonitor(), ValidationWarpMonitor()),
+        *(DepthScaleMonitor(), MotionScaleMonitor()),
+        *(ConstantUncertaintyMonitor(), UncertaintyOnlyMonitor(), UncertaintyBoundsMonitor()),
+        *(RmseMonitor(), FrozenScoresMonitor(), ScoreRangeMonitor(), NanScoreMonitor()),
+        *(OverfittingMonitor(), RotationMonitor(), DetectionMonitor()),
+        *(CameraHeightMonitor(), MetricScaleMonitor(), ForgettingMonitor(), DataSetScaleMonitor()),
+        *map(PersistentRule, (*GEOMETRY_RULES, *HEIGHT_RULES, *OUTPUT_RULES)),
+        *map(PersistentPartRule, (*TERM_RULES, *SOURCE_RULES)),
+        *map(ValidationRule, VALIDATION_RULES),
     )
 
 
 class Watch(Callback):
-    """Asks every instrument, and writes what it finds into findings.jsonl, each code once a run.
+    """Calls every monitor, and writes its findings to findings.jsonl, each code once per run.
 
-    An instrument is a class with `on_batch(step, loss, samples)` or `on_row(step, row)`, or both, that give a Finding
-    or None: one file of `watching/` and one line here. Nothing of it is read from the device.
+    A monitor is a class with `on_batch(step, loss, samples)` or `on_row(step, row)`, or both, that return a Finding or
+    None: a class in `watching/` and one line in `instruments`. It reads nothing from the device.
     """
 
     def __init__(self, run: Run, console: Console, on_stop: OnStop = OnStop.HALT) -> None:
         self.run, self.console, self.on_stop = run, console, on_stop
         self.instruments = instruments()
-        self.told = {found.code for found in found_while_training(run.folder)}
+        self.reported = {found.code for found in found_while_training(run.folder)}
 
     def on_train_start(self, loop: TrainingLoop) -> None:
-        """A run that goes on has not forgotten its start: what it logged is gone through again, and nothing of it is
-        told twice.
-        """
+        """Replay the logged rows of a resumed run, so that monitors have the state of its start."""
         log = self.run.metrics_csv
         for cells in read_rows(log) if loop.step and log.exists() else ():
             row = {name: float(cell) for name, cell in cells.items() if cell}
@@ -78,34 +90,34 @@ class Watch(Callback):
         assert loop.batch is not None
         found, loop.recipe.found = loop.recipe.found, []
         for one in found:
-            self._once(one)
+            self._report(one)
         samples = tuple(f"{one.recording} {one.index}" for one in loop.batch.meta)
-        self._ask("on_batch", loop.step, loop.batch_loss, samples)
+        self._notify("on_batch", loop.step, loop.batch_loss, samples)
 
     def on_row(self, loop: TrainingLoop, step: int, row: Mapping[str, float]) -> None:
-        self._ask("on_row", step, row)
+        self._notify("on_row", step, row)
 
-    def _ask(self, when: str, *seen: Any) -> None:
+    def _notify(self, when: str, *values: Any) -> None:
         for instrument in self.instruments:
-            found = getattr(instrument, when)(*seen) if hasattr(instrument, when) else None
+            found = getattr(instrument, when)(*values) if hasattr(instrument, when) else None
             if found is not None:
-                self._once(found)
+                self._report(found)
 
     def on_exception(self, loop: TrainingLoop, error: BaseException) -> None:
-        if isinstance(error, NotFiniteError):  # which halts the training by itself
-            self._once(not_finite(loop.step + 1, error), halts=False)
+        if isinstance(error, NotFiniteError):  # which ends the training by itself
+            self._report(report_not_finite(loop.step + 1, error), halts=False)
 
-    def _once(self, found: Finding, *, halts: bool = True) -> None:
-        """Tell it, once a run. Raises RunError where it says stop, and that halts."""
-        if found.code in self.told:
+    def _report(self, found: Finding, *, halts: bool = True) -> None:
+        """Write a finding once per run. Raises RunError for a stop that halts."""
+        if found.code in self.reported:
             return
-        self.told.add(found.code)
-        self._tell(found)
+        self.reported.add(found.code)
+        self._write(found)
         if halts and found.severity is Severity.STOP and self.on_stop is OnStop.HALT:
-            fix = f"{found.fix}; --on-stop warn trains on all the same"
+            fix = f"{found.fix}; --on-stop warn trains anyway"
             raise RunError(f"{found.code}, while training", found=found.measured, expected=found.expected, fix=fix)
 
-    def _tell(self, found: Finding) -> None:
+    def _write(self, found: Finding) -> None:
         if self.run.writes:
             self.console.print(
                 f"{found.severity}: {found.code} {found.measured}; {found.fix}", markup=False, soft_wrap=True
@@ -114,7 +126,7 @@ class Watch(Callback):
 
 
 def found_while_training(folder: Path) -> list[Finding]:
-    """What the watch has found in a run before it was stopped. Of a file that is missing or damaged: nothing."""
+    """Return the findings of monitors in an interrupted run; empty where the file is missing or damaged."""
     with contextlib.suppress(OSError, ValueError, DataError):
         return [found for found in read_findings(folder / "findings.jsonl") if found.stage is Stage.TRAINING]
     return []

@@ -1,4 +1,7 @@
-"""Predict to disk, score from disk; crops, caps and scalings of benchmarks. Imports core, geometry, metrics, training."""
+"""Predict to disk and score from disk, with the crops, caps and alignments of the benchmarks.
+
+Imports core, geometry, metrics and training.
+"""
 
 from stadia.core.tables import Table
 
@@ -8,7 +11,7 @@ MOTIONS = Table(
 )
 
 FOLLOWERS = Table(
-    "way to follow a path",
+    "odometry method",
     {
         "refined": "stadia.evaluation.follow:refined",
         "aligned": "stadia.evaluation.follow:aligned",

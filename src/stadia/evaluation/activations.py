@@ -1,4 +1,4 @@
-"""What the layers of a network answer to a video: a mosaic a frame, of a few channels of each stage."""
+"""Show the activations of a network for a video: one mosaic a frame, with a few channels of each stage."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from stadia.evaluation.video import video_file
 from stadia.training.sheet import compose
 
 FIRST_FRAMES = 8
-"""That choose the channels and their colors."""
+"""Number of frames that channels and their colors are chosen from."""
 
 GRID = 2
 """Channels along either side of a stage's tile."""
 
 MOST_BLOCKS, EXTRA_TOKENS = 4, 8
-"""Of a transformer's blocks that are drawn, evenly with the last among them; and the most tokens before those of the
-image's places.
+"""Largest number of a transformer's blocks that are drawn, evenly with the last; and of tokens before
+the image tokens.
 """
 
 FEWEST_CHANNELS = 4
-"""A map of fewer is an answer, not a stage."""
+"""A map with fewer channels is an output, not a stage."""
 
 TILE_WIDTH, WIDEST = 384, 1920
-"""Pixels: the least of a tile, and the most of a mosaic."""
+"""Pixels: smallest width of a tile, largest width of a mosaic."""
 
 SPREAD = 3.0
-"""Standard deviations about the mean that a channel's colors reach, where its values do."""
+"""Range of a channel's colors about its mean, in standard deviations, within its values."""
 
 _WRAPPERS = ("model", "network", "backbone")
 
@@ -50,33 +50,31 @@ Maps = Mapping[str, Tensor]
 
 @contextmanager
 def recorded(network: nn.Module, height: int, width: int) -> Iterator[dict[str, Tensor]]:
-    """Give a mapping that holds, after each pass of one image of this size, the last map of each size in each part of
-    the network.
+    """Record the last map of each size in each part of the network, after each pass of one image of this size.
 
-    Whatever the network: a stage is a map of the image's shape, in either order of its axes. What a numbered block of a
-        transformer
-    answers, tokens row after row behind those of no place, is one as well: "encoder.layer.11 tokens 1/16".
+    A stage is any map with the image's shape, in either order of its axes. Tokens of a numbered transformer block, row
+    by row behind the extra tokens, count too: "encoder.layer.11 tokens 1/16".
     """
     maps: dict[str, Tensor] = {}
 
     def keep_as(part: str, block: str) -> Callable[[nn.Module, Any, Any], None]:
-        def keep(module: nn.Module, arguments: Any, answer: Any) -> None:
-            if isinstance(answer, Tensor) and answer.ndim == 4 and len(answer) == 1:
-                for each in (answer[0], answer[0].permute(2, 0, 1)):
+        def keep(module: nn.Module, arguments: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.ndim == 4 and len(output) == 1:
+                for each in (output[0], output[0].permute(2, 0, 1)):
                     stride, rest = divmod(height, each.shape[-2])
                     if rest == 0 and width == stride * each.shape[-1] and len(each) >= FEWEST_CHANNELS:
                         maps[f"{part} 1/{stride}"] = each.detach()
                         return
             tokens = (
                 block
-                and isinstance(answer, Tensor)
-                and answer.ndim == 3
-                and len(answer) == 1
-                and answer.shape[-1] >= FEWEST_CHANNELS
+                and isinstance(output, Tensor)
+                and output.ndim == 3
+                and len(output) == 1
+                and output.shape[-1] >= FEWEST_CHANNELS
             )
-            if tokens and (patch := _stride_of(answer.shape[1], height, width)):
+            if tokens and (patch := _stride_of(output.shape[1], height, width)):
                 h, w = height // patch, width // patch
-                maps[f"{block} tokens 1/{patch}"] = answer[0, -h * w :].detach().T.unflatten(1, (h, w))
+                maps[f"{block} tokens 1/{patch}"] = output[0, -h * w :].detach().T.unflatten(1, (h, w))
 
         return keep
 
@@ -95,7 +93,7 @@ def recorded(network: nn.Module, height: int, width: int) -> Iterator[dict[str, 
 
 
 def _stride_of(tokens: int, height: int, width: int) -> int | None:
-    """Of the grid that so many tokens are of; None where they are of none."""
+    """Return the stride of the grid with this number of tokens; None without one."""
     for stride in range(1, min(height, width) + 1):
         if height % stride == width % stride == 0 and 0 <= tokens - height * width // stride**2 <= EXTRA_TOKENS:
             return stride
@@ -103,7 +101,7 @@ def _stride_of(tokens: int, height: int, width: int) -> int | None:
 
 
 def fewer_blocks(stages: Mapping[str, Channels]) -> dict[str, Channels]:
-    """At most MOST_BLOCKS of the blocks of each transformer, evenly, the last among them; all other stages."""
+    """Keep at most MOST_BLOCKS blocks of each transformer, evenly with the last, and all other stages."""
     rows: dict[str, list[str]] = {}
     for stage in stages:
         if " tokens " in stage:
@@ -120,7 +118,7 @@ def fewer_blocks(stages: Mapping[str, Channels]) -> dict[str, Channels]:
 
 @dataclass(frozen=True)
 class Channels:
-    """Which channels of a stage are drawn, (k,), and the values that are darkest and brightest in each, (k,)."""
+    """Numbers of the drawn channels of a stage, (k,), and the values of their darkest and brightest color, (k,)."""
 
     numbers: Tensor
     low: Tensor
@@ -128,17 +126,17 @@ class Channels:
 
 
 def choose_channels(frames: Iterable[Maps]) -> dict[str, Channels]:
-    """Of each stage the GRID x GRID channels of the largest variance over pixels and frames, in the order of the
-    network.
+    """Choose GRID x GRID channels of each stage with the largest variance over pixels and frames, in the network's
+    order.
     """
-    seen: dict[str, list[Tensor]] = {}  # of each frame (4, C): means of value and square, least, largest
+    moments_by_stage: dict[str, list[Tensor]] = {}  # of each frame (4, C): means of value and square, minimum, maximum
     for maps in frames:
         for stage, activation in maps.items():
             values = activation.float().flatten(1)
             moments = torch.stack([values.mean(1), values.square().mean(1), values.amin(1), values.amax(1)])
-            seen.setdefault(stage, []).append(moments)
+            moments_by_stage.setdefault(stage, []).append(moments)
     chosen = {}
-    for stage, of_frames in seen.items():
+    for stage, of_frames in moments_by_stage.items():
         means, squares, least, largest = torch.stack(of_frames, dim=1)
         mean, low, high = means.mean(0), least.amin(0), largest.amax(0)
         deviation = (squares.mean(0) - mean.square()).clamp(min=0).sqrt()
@@ -149,7 +147,9 @@ def choose_channels(frames: Iterable[Maps]) -> dict[str, Channels]:
 
 
 def draw_stage(activation: Tensor, channels: Channels, height: int, width: int) -> NDArray[np.uint8]:
-    """(C, h, w) to (height, width, 3): the chosen channels in a grid, each by its own colors, its pixels enlarged."""
+    """Draw the chosen channels of (C, h, w) in a grid (height, width, 3), each with its own colors and
+    enlarged pixels.
+    """
     span = (channels.high - channels.low).clamp(min=torch.finfo(torch.float32).tiny)
     shown = (activation[channels.numbers].float() - channels.low[:, None, None]) / span[:, None, None]
     tile = np.zeros((height, width, 3), np.uint8)
@@ -166,15 +166,15 @@ def draw_stage(activation: Tensor, channels: Channels, height: int, width: int) 
 def activation_video(
     network: nn.Module, predictor: Predictor, frames: Iterable[Frame], out: Path, rate_hz: float
 ) -> int:
-    """Write the mosaics as an mp4, frame by frame; it appears whole or not at all. Returns how many frames it has.
+    """Write the mosaics as an mp4 atomically, frame by frame. Return the number of frames.
 
-    What compares two images is shown each with the one before it, the first with itself.
+    A network that compares two images gets each frame with the one before it, the first one with itself.
 
     Args:
-        network: whose layers are looked at while `predictor` runs it.
-        frames: in order; the first ones are shown twice, to choose channels before anything is drawn.
+        network: whose layers are recorded while `predictor` runs it.
+        frames: in order. The first ones are run twice, to choose the channels before anything is drawn.
 
-    Raises DataError where no frame comes, StadiaError where the network has no stage that is a map.
+    Raises DataError without a frame, StadiaError where the network has no stage that is a map.
     """
     frames = iter(frames)
     first, count = list(itertools.islice(frames, FIRST_FRAMES)), 0
@@ -185,18 +185,18 @@ def activation_video(
     enlarged = -(-TILE_WIDTH // predictor.width)
     height, width = enlarged * predictor.height, enlarged * predictor.width
     with recorded(network, predictor.height, predictor.width) as maps, video_file(out, rate_hz) as add:
-        look = _Look(predictor)
-        channels = fewer_blocks(choose_channels(dict(maps) for frame in first if look(frame) is not None))
+        run_frame = _FrameRunner(predictor)
+        channels = fewer_blocks(choose_channels(dict(maps) for frame in first if run_frame(frame) is not None))
         if not channels:
             raise StadiaError(
                 "activations",
-                found="no layer whose answer is a map of the image",
+                found="no layer whose output is a map of the image",
                 expected="one",
                 fix="use a network of convolutions",
             )
-        look = _Look(predictor)
+        run_frame = _FrameRunner(predictor)
         for frame in itertools.chain(first, frames):
-            image, inverse_depth = look(frame)
+            image, inverse_depth = run_frame(frame)
             tiles = {"image": to_uint8(image), "inverse depth": color_inverse_depth(inverse_depth)}
             for stage, of_stage in channels.items():
                 numbers = " ".join(f"#{number}" for number in of_stage.numbers.tolist())
@@ -206,15 +206,15 @@ def activation_video(
     return count
 
 
-class _Look:
-    """Shows a predictor one frame after the other: depth of it, and motion from the one before, where it has motion."""
+class _FrameRunner:
+    """Runs a predictor frame by frame: depth, and motion from the frame before, if it predicts motion."""
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
         self.before: tuple[Tensor, Camera] | None = None
 
     def __call__(self, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(3, H, W) as the network sees it and its inverse depth (H, W)."""
+        """Return the network's input (3, H, W) and its inverse depth (H, W)."""
         shown = Shown.to(self.predictor, frame)
         now = (
             torch.from_numpy(shown.image)[None],

@@ -1,10 +1,10 @@
-"""One scored frame kept as points that can be looked at from elsewhere: image, depth and camera, for the report.
+"""Keep one scored frame as points for the report: image, depth and camera.
 
 ```
-FOLDER/camera.json    frame, claim, K of the kept pixels, and what a count of depth.png is
-FOLDER/image.png    RGB
-FOLDER/depth.png      uint16, 0 = none: pixels beyond FAR times the median depth, where a pixel of error moves a point
-by metres ```
+FOLDER/camera.json    frame, claim, K of the kept pixels, and the depth of one count of depth.png
+FOLDER/image.png      RGB
+FOLDER/depth.png      uint16, 0 = none; pixels beyond FAR times the median depth are left out
+```
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stadia.evaluation.depth_files import write_depth_png
 from stadia.evaluation.point_cloud import FAR
 
 MOST_PIXELS = 40_000
-"""5 bytes each: more say little more about a shape, and the report holds them."""
+"""Largest number of pixels, of 5 bytes each in the report. More would hardly add detail."""
 
 _COUNTS = 65535
 
@@ -29,17 +29,17 @@ _COUNTS = 65535
 def write_cloud_sample(
     folder: Path, name: str, claim: Claim, image: NDArray[np.uint8], depth: NDArray[np.floating], K: NDArray[np.float64]
 ) -> None:
-    """Keep a frame's points in a folder, which is made.
+    """Write a frame's points to a folder, which is made.
 
     Args:
-        folder: of the files; what is there of another frame is written over.
+        folder: of the files; those of another frame are overwritten.
         name: of the frame, for people.
-        claim: of the depth; inverse depth up to scale and shift has no points, do not ask.
+        claim: scale of the depth. Inverse depth up to scale and shift has no points.
         image: (h, w, 3) RGB, at the depth's size.
         depth: (h, w) z, positive, in metres or up to scale.
         K: (3, 3) of that size.
 
-    Of more than MOST_PIXELS every n-th row and column stays.
+    Above MOST_PIXELS only every n-th row and column is kept.
     """
     every = int(np.ceil(np.sqrt(depth.size / MOST_PIXELS)))
     kept, shown = depth[::every, ::every], image[::every, ::every]

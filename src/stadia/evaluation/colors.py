@@ -1,4 +1,4 @@
-"""Maps as colors: (H, W, 3) uint8 RGB images of depth, residuals and choices."""
+"""Map depth, residuals and categories to (H, W, 3) uint8 RGB images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _CATEGORIES = np.array(
     [(0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66)],
     np.uint8,
 )
-"""Okabe and Ito's colors, which color-blind eyes can tell apart (jfly.uni-koeln.de/color)."""
+"""Okabe and Ito's colors, which color-blind readers can distinguish (jfly.uni-koeln.de/color)."""
 
 
 def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
-    """(3, H, W) in [0, 1] to (H, W, 3)."""
+    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8."""
     return np.ascontiguousarray(
         (np.clip(np.asarray(image, np.float32), 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)
     )
@@ -25,8 +25,8 @@ def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
 def color_inverse_depth(
     inverse_depth: ArrayLike, *, percentile: float = 95.0, top: float | None = None
 ) -> NDArray[np.uint8]:
-    """(H, W) inverse depth, bright = near. `top` is the brightest value, by default this percentile of the map; 0 is
-    black.
+    """Color (H, W) inverse depth, bright = near, 0 = black. `top` is the brightest value, by default
+    this percentile.
     """
     values = np.nan_to_num(np.asarray(inverse_depth, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     known = values[values > 0]
@@ -36,12 +36,12 @@ def color_inverse_depth(
 
 
 def color_heat(values: ArrayLike, *, top: float = 0.5) -> NDArray[np.uint8]:
-    """(H, W) non-negative values, dark = 0, bright = `top` and above."""
+    """Color (H, W) non-negative values, dark = 0, bright = `top` and above."""
     return _mapped(np.asarray(values, np.float32) / top, cv2.COLORMAP_INFERNO)
 
 
 def color_categories(values: ArrayLike, count: int) -> NDArray[np.uint8]:
-    """(H, W) integers below `count`, a color each; black where negative."""
+    """Color (H, W) integers below `count`; negative ones are black."""
     chosen = np.asarray(values).astype(np.int64)
     colors = _CATEGORIES[np.arange(max(count, 1)) % len(_CATEGORIES)]
     return np.ascontiguousarray(
@@ -50,11 +50,11 @@ def color_categories(values: ArrayLike, count: int) -> NDArray[np.uint8]:
 
 
 def category_key(names: Sequence[str], height: int, width: int) -> NDArray[np.uint8]:
-    """(height, width, 3): the colors of `color_categories`, a line each with its name, and black for none."""
+    """Draw a (height, width, 3) key of `color_categories`: a line for each name, and black for none."""
     key = np.full((height, width, 3), 24, np.uint8)
     row = min(20, height // (len(names) + 1))
     gap = row // 6
-    for number, name in enumerate([*names, "seen by none"]):
+    for number, name in enumerate([*names, "in no image"]):
         color = _CATEGORIES[number % len(_CATEGORIES)] if number < len(names) else np.zeros(3, np.uint8)
         key[number * row + gap : (number + 1) * row - gap, 4:24] = color
         cv2.putText(

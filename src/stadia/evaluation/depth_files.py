@@ -1,4 +1,4 @@
-"""Depth maps as files, ours and any other program's: uint16 PNG, .npz, .npy. What is wrong is named by file."""
+"""Read and write depth maps: uint16 PNG, .npz, .npy. Damaged files are refused by name."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.files import replacing
 
-PNG_PER_METRE = 256.0  # KITTI's unit: a uint16 of 256 is one metre, 0 is none
-SUFFIXES = (".npz", ".npy", ".png")  # the more precise first, where one map is there in two formats
+PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is none
+SUFFIXES = (".npz", ".npy", ".png")  # the most precise first
 MAX_BYTES = 1 << 30
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def depth_files(folder: Path) -> dict[str, Path]:
-    """The depth maps of a folder by stem, in the order of their names. Raises DataError where there is none, or JPEGs
-    alone.
+    """Return the depth maps of a folder by stem, sorted by name.
 
-    A predictions folder of ours keeps them in its subfolder `depth`, which is then read. Of two files with one stem the
-    more precise is taken (.npz, .npy, then .png).
+    A predictions folder of stadia has them in its subfolder `depth`. Of two files with one stem the more precise is
+    taken (.npz, .npy, then .png). Raises DataError where there is no depth map, or only JPEGs.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -49,15 +48,15 @@ def depth_files(folder: Path) -> dict[str, Path]:
 
 
 def read_map(path: Path, *, key: str = "depth_m", png_per_metre: float = PNG_PER_METRE) -> NDArray[np.floating]:
-    """(H, W) values of one file, of the precision that it has.
+    """Read the (H, W) values of one file, in the precision of the file.
 
     Args:
-        path: a uint16 PNG (value / png_per_metre), an .npy array of floats, or an .npz with the array `key` or only one
-            array.
-        key: of the array in an .npz.
+        path: a uint16 PNG (value / png_per_metre), an .npy array of floats, or an .npz with the array `key` or only
+            one.
+        key: name of the array in an .npz.
         png_per_metre: 256 for KITTI, 1000 for millimetres.
 
-    Raises DataError naming the file where it is missing, truncated, of 8 bits, not a map, or holds a NaN.
+    Raises DataError with the file's name where it is missing, truncated, 8-bit, not a map, or contains NaN.
     """
     path = Path(path)
     try:
@@ -97,7 +96,7 @@ def read_map(path: Path, *, key: str = "depth_m", png_per_metre: float = PNG_PER
 
 
 def arrays_in(path: Path) -> tuple[str, ...]:
-    """The names of the arrays in an .npz; none for another format. Raises DataError where it is damaged."""
+    """Return the names of the arrays in an .npz; none for another format. Raise DataError where it is damaged."""
     if path.suffix.lower() != ".npz":
         return ()
     try:
@@ -146,8 +145,8 @@ def _read_png(path: Path) -> NDArray[np.uint16]:
 
 
 def _png_is_whole(data: bytes) -> bool:
-    """Whether every chunk is there with its checksum, up to the end. Asked before decoding, since libpng prints its own
-    complaints.
+    """Return whether every chunk up to the end has its checksum. Checked before decoding, since libpng
+    prints messages.
     """
     at = len(_PNG_SIGNATURE)
     while at + 12 <= len(data):
@@ -162,9 +161,7 @@ def _png_is_whole(data: bytes) -> bool:
 
 def _read_npz(path: Path, key: str) -> NDArray:
     try:
-        with zipfile.ZipFile(
-            path
-        ) as archive:  # an archive of kilobytes may unpack to terabytes: asked before it is read
+        with zipfile.ZipFile(path) as archive:  # a small archive may unpack to terabytes
             unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > MAX_BYTES:
             raise DataError(
@@ -193,7 +190,9 @@ def _read_npy(path: Path) -> NDArray:
 
 
 def write_depth_png(path: Path, depth: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> None:
-    """Write (H, W) depth, 0 = none, as a uint16 PNG: round(depth * png_per_metre), at least 1, at most 65535 (256 m)."""
+    """Write (H, W) depth, 0 = none, as a uint16 PNG: round(depth * png_per_metre), at least 1, at most
+    65535 (256 m).
+    """
     stored = np.where(depth > 0, np.clip(np.rint(np.asarray(depth, np.float64) * png_per_metre), 1, 65535), 0).astype(
         np.uint16
     )
@@ -203,8 +202,6 @@ def write_depth_png(path: Path, depth: NDArray[np.floating], png_per_metre: floa
 
 
 def write_map(path: Path, **arrays: NDArray) -> None:
-    """Write named arrays as .npz, uncompressed: a network's map of floats shrinks by a tenth and takes ten times as
-    long.
-    """
+    """Write named arrays as uncompressed .npz. Compression saves a tenth and takes ten times as long."""
     with replacing(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The path of a camera, drawn from above."""
+"""Plot camera paths from above."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from numpy.typing import NDArray
 from stadia.core.files import replacing
 from stadia.core.types import Claim
 
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, for any eye
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
+
+
+def render_figure(figure: Figure) -> NDArray[np.uint8]:
+    """Render a figure to (H, W, 3) RGB."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], claim: Claim) -> None:
-    """Draw camera paths from above, x to the right and z upwards, both to one scale; a dot marks each start.
+    """Plot camera paths from above, x to the right and z upwards, with equal scales. A dot marks each start.
 
     Args:
         path: of the image (.png or .svg).
@@ -26,7 +33,6 @@ def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], claim: Clai
     """
     unit = "m" if claim is Claim.METRES else "up to scale: no metres"
     figure = Figure(figsize=(6, 6), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for (name, T), color in zip(paths.items(), _COLORS, strict=False):
         x, z = T[:, 0, 3], T[:, 2, 3]
@@ -38,4 +44,4 @@ def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], claim: Clai
     axes.grid(visible=True, linewidth=0.4, alpha=0.6)
     axes.legend(loc="best", frameon=False)
     with replacing(path) as temporary:
-        canvas.print_figure(temporary, dpi=120, format=path.suffix.removeprefix("."))
+        FigureCanvasAgg(figure).print_figure(temporary, dpi=120, format=path.suffix.removeprefix("."))

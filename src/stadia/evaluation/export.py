@@ -1,6 +1,4 @@
-"""Write a depth network to one file that runs without stadia, and compare the file with the network before it is left
-there.
-"""
+"""Export a depth network to one file that runs without stadia, and compare the file with the network."""
 
 from __future__ import annotations
 
@@ -22,28 +20,26 @@ from stadia.core.files import replacing
 from stadia.evaluation.exported import IMAGE, INVERSE_DEPTH, Description, ExportedNetwork, check_installed
 
 TOLERANCE = 1e-3
-"""The largest difference between the network and its file, relative to the answer and to the spread of the maps. Of
-either at least a
-hundredth of the largest answer counts: what is far away says nothing in its last digits, and a constant map is not
-judged by rounding.
+"""Largest difference between the network and its file, relative to the output and to the spread of the maps. The
+denominator is at least a hundredth of the largest output, so that rounding of far or constant depth does not count.
 """
 
 OPSET = 18
-"""Of ONNX. The exporter's own; newer ones bring nothing to these networks, and fewer runtimes know them."""
+"""ONNX opset, the exporter's default. Newer ones bring nothing to these networks, and fewer runtimes support them."""
 
 DESCRIPTION = "stadia.json"
-"""The file inside a torch.export archive that holds the `Description`."""
+"""File inside a torch.export archive with the `Description`."""
 
 _MOST_BYTES = (1 << 31) - (1 << 24)  # what one file of ONNX, a protobuf, can hold
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The largest differences between a network and its file over some images of one size.
+    """Largest differences between a network and its file over images of one size.
 
-    relative: to the answer.  of_spread: to the largest minus the smallest answer, so that a map that varies little is
-        compared by what
-    varies.  Both as of TOLERANCE.
+    relative: to the output.
+    of_spread: relative to the largest minus the smallest output, so that a map with little variation is compared by its
+    variation. Both as of TOLERANCE.
     """
 
     images: int
@@ -60,17 +56,16 @@ class Comparison:
 
 
 def export_onnx(network: nn.Module, path: Path, about: Description) -> list[Comparison]:
-    """Write an ONNX file: `image` (B, 3, H, W) to `inverse_depth` (B, 1, H, W), any B, H and W in multiples of the
-    stride.
+    """Write an ONNX file: `image` (B, 3, H, W) to `inverse_depth` (B, 1, H, W), H and W multiples of the stride.
 
     Args:
-        network: (B, 3, H, W) RGB in [0, 1] to (B, 1, H, W), in evaluation mode, on the CPU; its normalization becomes
+        network: (B, 3, H, W) RGB in [0, 1] to (B, 1, H, W), in evaluation mode, on the CPU. Its normalization becomes
             part of the file.
         path: of the file, which holds its weights.
         about: becomes its metadata.
 
-    Returns how far it is from the network, run by onnxruntime at the training's size and at another.
-    Raises StadiaError where it cannot be exported or is further off than TOLERANCE, and leaves no file then.
+    Returns the comparisons of network and file, run by onnxruntime, at the training size and at another.
+    Raises StadiaError, and leaves no file, where it cannot be exported or differs by more than TOLERANCE.
     """
     check_installed("onnx", "onnxscript", "onnxruntime")
     program = _traced(network, about)
@@ -91,7 +86,9 @@ def export_onnx(network: nn.Module, path: Path, about: Description) -> list[Comp
 
 
 def export_torch(network: nn.Module, path: Path, about: Description) -> list[Comparison]:
-    """Write a torch.export archive (.pt2) of the same graph, for torch in Python or AOTInductor; else as `export_onnx`."""
+    """Write a torch.export archive (.pt2) of the same graph, for torch in Python or AOTInductor; else
+    as `export_onnx`.
+    """
     program = _traced(network, about)
     with replacing(path) as temporary:
         torch.export.save(
@@ -102,13 +99,13 @@ def export_torch(network: nn.Module, path: Path, about: Description) -> list[Com
 
 
 def _traced(network: nn.Module, about: Description) -> ExportedProgram:
-    """The graph for any number of images of any size that the stride allows, with the weights that it uses."""
+    """Return the graph for any number of images of any size that the stride allows, with the weights that it uses."""
     stride = about.stride
     example = torch.zeros(2, 3, 4 * stride, 6 * stride)
     try:
         with torch.no_grad():
             program = torch.export.export(network, (example,), dynamic_shapes=_shapes(stride))
-    except Exception as error:  # whatever a network may do that cannot be traced
+    except Exception as error:  # tracing raises many classes of errors
         raise StadiaError(
             f"export of '{about.recipe}'",
             found=f"a network that torch.export cannot follow ({type(error).__name__}: {str(error)[:200]})",
@@ -117,13 +114,13 @@ def _traced(network: nn.Module, about: Description) -> ExportedProgram:
         ) from error
     _drop_unused(program)
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # which line of which file on this machine made it
+        node.meta.pop("stack_trace", None)  # paths of this machine
     return program
 
 
 def _shapes(stride: int) -> tuple[dict[int, Any]]:
-    """What may differ from image to image. Of two strides Depth Anything's coarsest map has one pixel, which is traced
-    as constant.
+    """Return the dynamic dimensions. At two strides the coarsest map of Depth Anything has one pixel and is traced as
+    constant.
     """
     return (
         {0: Dim("images"), 2: stride * Dim("rows_of_strides", min=3), 3: stride * Dim("columns_of_strides", min=3)},
@@ -131,7 +128,7 @@ def _shapes(stride: int) -> tuple[dict[int, Any]]:
 
 
 def _drop_unused(program: ExportedProgram) -> None:
-    """Leave out weights that depth does not need: a recipe may have a pose network as well."""
+    """Remove weights that depth does not need, such as those of a pose network."""
     unused = {node.name: node for node in program.graph.nodes if node.op == "placeholder" and not node.users}
     for spec in [
         spec for spec in program.graph_signature.input_specs if spec.arg.name in unused and spec.target is not None
@@ -157,15 +154,15 @@ def _check_bytes(program: ExportedProgram, path: Path) -> None:
 def _compared(
     network: nn.Module, run: Callable[[NDArray[np.float32]], NDArray[np.floating]], path: Path, about: Description
 ) -> list[Comparison]:
-    """Both on the same images of noise, one of the training's size and two of another.
+    """Compare network and file on random images, one of the training size and two of another.
 
-    Raises StadiaError where the file cannot be run, or is off.
+    Raises StadiaError where the file cannot be run, or differs.
     """
 
-    def run_or_say(image: NDArray[np.float32]) -> NDArray[np.floating]:
+    def run_file(image: NDArray[np.float32]) -> NDArray[np.floating]:
         try:
             return run(image)
-        except Exception as error:  # runtimes have no base of their errors
+        except Exception as error:  # runtime errors have no common base class
             raise StadiaError(
                 path,
                 found=(
@@ -178,9 +175,9 @@ def _compared(
 
     random = np.random.default_rng(0)
     sizes = [(1, about.height, about.width), (2, about.height + about.stride, about.width + 2 * about.stride)]
-    found = [_comparison(network, run_or_say, random.random((images, 3, *size), np.float32)) for images, *size in sizes]
+    found = [_comparison(network, run_file, random.random((images, 3, *size), np.float32)) for images, *size in sizes]
     for comparison in found:
-        if not (comparison.relative < TOLERANCE and comparison.of_spread < TOLERANCE):  # nor NaN
+        if not (comparison.relative < TOLERANCE and comparison.of_spread < TOLERANCE):  # also refuses NaN
             raise StadiaError(
                 path,
                 found=f"{comparison}, exported and in torch",

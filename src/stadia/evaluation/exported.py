@@ -1,4 +1,4 @@
-"""A depth network in an ONNX file: what it says of itself, and how onnxruntime runs it. Imports no torch."""
+"""Run an exported depth network in an ONNX file, and read its description. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stadia.evaluation.predictions import Provenance
 from stadia.geometry.crops import IMAGE_CROPS
 
 IMAGE, INVERSE_DEPTH = "image", "inverse_depth"
-"""What the input and the output of an exported network are called."""
+"""Names of the input and the output of an exported network."""
 
 UNITS: Mapping[Claim, str] = {
     Claim.METRES: "1/m",
@@ -33,15 +33,16 @@ Side = Annotated[int, Field(ge=1, le=8192)]
 
 
 class Description(StrictModel):
-    """What an exported network says of itself, so that nobody needs its checkpoint: texts of ONNX's metadata_props by
-    these names.
+    """Description of an exported network, stored as texts in ONNX's metadata_props. It replaces the checkpoint.
 
-    input, unit: of the graph's `image` and `inverse_depth`, in words; claim: what the latter can be trusted for.
+    input, unit: of the graph's `image` and `inverse_depth`, as text.
+    claim: scale of the latter.
     recipe, config_hash, checkpoint: as in predictions.json.
-    height, width: of the images that trained it.  crop: of `geometry.crops.IMAGE_CROPS`, what of an image they showed.
+    height, width: of the training images.
+    crop: row of `geometry.crops.IMAGE_CROPS`, the part of an image that they showed.
     stride: other sizes are multiples of it, in a .pt2 three times it or more.
-    focal: fx / width of the cameras that trained. Of images through another lens inverse depth is divided by the ratio
-        of the two.
+    focal: fx / width of the training cameras. For another focal length inverse depth is divided by the ratio of the
+    two.
     stadia: the version that exported it.
     """
 
@@ -62,17 +63,17 @@ class Description(StrictModel):
 
     @classmethod
     def of(cls, provenance: Provenance, claim: Claim, **values: Any) -> Self:
-        """Of what a recipe knows; `values` are the fields from `height` to `focal`."""
+        """Build it from a provenance; `values` are the fields from `height` to `focal`."""
         made_by = provenance.model_dump(include={"recipe", "config_hash", "checkpoint"})
         return cls(claim=claim, unit=UNITS[claim], **made_by, **values)
 
     def texts(self) -> dict[str, str]:
-        """For a format that keeps nothing but text."""
+        """Return all fields as text."""
         return {name: str(value) for name, value in self}
 
     @classmethod
     def read(cls, path: Path, texts: Mapping[str, str]) -> Self:
-        """Of a file's metadata, to which others may have added. Raises DataError where it is not ours."""
+        """Read it from a file's metadata, which may have other entries. Raise DataError where it is not stadia's."""
         if texts.get("format") != cls.model_fields["format"].default:
             raise DataError(
                 path,
@@ -107,16 +108,15 @@ def check_installed(*packages: str) -> None:
 
 
 class ExportedNetwork:
-    """A depth network that onnxruntime runs: on a GPU where its build knows one, else on all cores.
+    """A depth network that onnxruntime runs: on a GPU if its build supports one, else on all cores.
 
     Args:
         path: of an ONNX file that `stadia export` wrote.
-        size: (height, width) of what it is shown; by default the training's.
-        threads: cores to use; None takes all.
+        size: (height, width) of its input; the training size by default.
+        threads: number of cores; None takes all.
 
-    `claim`, `height`, `width` and `crop` are as of `core.types.Predictor`; `about` is all that the file says.
-    Raises ConfigError where onnxruntime is missing or the size does not suit it, DataError for a file that is damaged
-    or of others.
+    `claim`, `height`, `width` and `crop` are as of `core.types.Predictor`; `about` is the file's description.
+    Raises ConfigError where onnxruntime is missing or the size does not fit, DataError for a damaged or foreign file.
     """
 
     def __init__(self, path: Path, size: tuple[int, int] | None = None, *, threads: int | None = None) -> None:
@@ -129,17 +129,17 @@ class ExportedNetwork:
         self._check_size(self.height, self.width)
 
     def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(B, 3, H, W) float32 RGB in [0, 1] to (B, 1, H, W) in the unit of `about`, as seen through the training's
-        lens.
+        """Predict (B, 1, H, W) in the unit of `about`, at the training focal length, from (B, 3, H, W) float32 RGB in
+        [0, 1].
 
         Raises ConfigError where the sides are no multiples of the stride.
         """
         self._check_size(*image.shape[-2:])
-        (answer,) = self._session.run([INVERSE_DEPTH], {IMAGE: np.ascontiguousarray(image, np.float32)})
-        return np.asarray(answer, np.float32)
+        (output,) = self._session.run([INVERSE_DEPTH], {IMAGE: np.ascontiguousarray(image, np.float32)})
+        return np.asarray(output, np.float32)
 
     def provenance(self, size: tuple[int, int] | None = None) -> Provenance:
-        """For predictions.json. `size` where it is not the training's."""
+        """Return the provenance for predictions.json; `size` where it is not the training size."""
         made_by = self.about.model_dump(include={"recipe", "config_hash"})
         return Provenance(
             **made_by, checkpoint=f"{self.about.checkpoint}, as {self.path.name}", motion="none", asked_size=size
@@ -167,8 +167,9 @@ class ExportedNetwork:
 
 
 def _session(path: Path, threads: int | None) -> Any:
-    """An onnxruntime.InferenceSession. Weights beside the file are read from its own folder alone: onnxruntime refuses
-    any other path.
+    """Return an onnxruntime.InferenceSession.
+
+    Weights beside the file are read from its own folder only: onnxruntime refuses any other path.
     """
     check_installed("onnxruntime")
     import onnxruntime
@@ -178,12 +179,12 @@ def _session(path: Path, threads: int | None) -> Any:
         raise DataError(path, found=found, expected="an ONNX file that `stadia export` wrote", fix="check the path")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 4  # what is wrong is raised as well
-    known = onnxruntime.get_available_providers()
-    providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in known]
+    options.log_severity_level = 4  # errors are raised as well
+    available = onnxruntime.get_available_providers()
+    providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # its errors have no base of their own
+    except Exception as error:  # its errors have no common base class
         raise DataError(
             path,
             found=f"a file that onnxruntime cannot load ({str(error)[:200]})",
@@ -193,9 +194,7 @@ def _session(path: Path, threads: int | None) -> Any:
 
 
 def stream_exported(network: ExportedNetwork, frames: Iterable[Frame]) -> Iterator[PredictedFrame]:
-    """Depth of frame after frame, through whatever lens they were taken, as `evaluation.predict.stream` gives it; no
-    motion.
-    """
+    """Predict depth frame by frame, at any focal length, as `evaluation.predict.stream` does; without motion."""
     lens = TrainingLens(network.about.focal, "depth is scaled by it")
     for picture in frames:
         shown = Shown.to(network, picture)

@@ -1,6 +1,4 @@
-"""Follow a camera through frames by a trained recipe: its path and, where it is refined, a map. No depth map is
-written.
-"""
+"""Track a camera through frames with a trained recipe: its path, and a map of points. No depth map is written."""
 
 from __future__ import annotations
 
@@ -27,23 +25,25 @@ TakePoints = Callable[[MapPoints], None]
 
 
 class Follower(Protocol):
-    """Something that places frame after frame. keyframes: how many it has made; 0 where it makes none."""
+    """An odometry method that places frame after frame. keyframes: number of its keyframes, 0 without any."""
 
     @property
     def keyframes(self) -> int: ...
 
     def add(self, image: Tensor, camera: Camera) -> bool:
-        """(1, 3, H, W) and K (3, 3); False where the motion to this frame is not known: the path ends before it."""
+        """Place (1, 3, H, W) with K (3, 3). Return False where the motion is unknown: the path ends
+        before this frame.
+        """
         ...
 
     def path(self) -> Tensor:
-        """(N, 4, 4) float64 T_world_camera of the frames so far, the world being the first one. Called at the end."""
+        """Return (N, 4, 4) float64 T_world_camera of the frames so far, the first is the world. Called at the end."""
         ...
 
 
 @dataclass(slots=True)
 class Chain:
-    """Motions from frame to frame, one after the other: a way of `stadia.evaluation.MOTIONS`."""
+    """Motions chained from frame to frame by a method of `stadia.evaluation.MOTIONS`."""
 
     predictor: Predictor
     motion: str
@@ -56,8 +56,8 @@ class Chain:
         return 0
 
     def add(self, image: Tensor, camera: Camera) -> bool:
-        depth_asked = self.motion != "network"
-        inverse_depth = self.predictor.inverse_depth(image, camera).float() if depth_asked else None
+        needs_depth = self.motion != "network"
+        inverse_depth = self.predictor.inverse_depth(image, camera).float() if needs_depth else None
         now = View(image if inverse_depth is None else image.to(inverse_depth.device), camera, inverse_depth)
         if self.before is None:
             self.poses.append(torch.eye(4, dtype=torch.float64))
@@ -75,8 +75,8 @@ class Chain:
 
 @dataclass(slots=True)
 class Refined:
-    """The windowed refinement of `stadia.evaluation.refinement`, told what the pose network says of neighbors, where
-    there is one.
+    """Sliding-window refinement (`stadia.evaluation.refinement`), initialized by the pose network
+    where there is one.
     """
 
     predictor: Predictor
@@ -90,7 +90,7 @@ class Refined:
                 "--method refined",
                 found="inverse depth up to scale and shift",
                 expected="depth, or depth up to scale",
-                fix="use a recipe that says depth, or --method network",
+                fix="use a recipe that predicts depth, or --method network",
             )
         self.refinement = Refinement(self.take_points)
 
@@ -100,9 +100,9 @@ class Refined:
 
     def add(self, image: Tensor, camera: Camera) -> bool:
         now = View(image, camera)
-        said = None if self.before is None else network_motion(self.predictor, self.before, now, None)
+        motion = None if self.before is None else network_motion(self.predictor, self.before, now, None)
         self.before = now
-        return self.refinement.add(Seen(image, camera, partial(predicted_maps, self.predictor, image, camera)), said)
+        return self.refinement.add(Seen(image, camera, partial(predicted_maps, self.predictor, image, camera)), motion)
 
     def path(self) -> Tensor:
         self.refinement.finish()
@@ -110,27 +110,29 @@ class Refined:
 
 
 def refined(predictor: Predictor, take_points: TakePoints) -> Follower:
-    """Keyframes of a window, adjusted together by brightness: poses, depths and exposure (D3VO's back end)."""
+    """Adjust a window of keyframes by brightness: poses, depths and exposure (D3VO's back end)."""
     return Refined(predictor, take_points)
 
 
 def aligned(predictor: Predictor, take_points: TakePoints) -> Follower:
-    """From frame to frame, each aligned to the one before by the depth predicted there."""
+    """Align each frame to the one before by the depth predicted there."""
     return Chain(predictor, "aligned")
 
 
 def network(predictor: Predictor, take_points: TakePoints) -> Follower:
-    """From frame to frame, as the pose network says it."""
+    """Chain the motions of the pose network."""
     return Chain(predictor, "network")
 
 
 @dataclass(frozen=True, slots=True)
 class FollowedPath:
-    """T_world_camera: (N, 4, 4), the world being the first frame.  names, times_s: of the N frames, a time None where
-    unknown.
+    """A camera path.
 
-    ends: where and why the path stops before the last frame; else empty.  keyframes: how many.
-    frame_ms: (N,) what each frame took, milliseconds, with the networks and without reading it.
+    T_world_camera: (N, 4, 4), the world is the first frame.
+    names, times_s: of the N frames, a time None where unknown.
+    ends: where and why the path stops before the last frame; else empty.
+    keyframes: number of keyframes.
+    frame_ms: (N,) milliseconds for each frame, with the networks and without reading it.
     """
 
     T_world_camera: NDArray[np.float64]
@@ -149,14 +151,14 @@ def follow(
     source: str,
     take_points: TakePoints = lambda points: None,
 ) -> FollowedPath:
-    """Follow the camera through frames, read one by one.
+    """Track the camera through frames, read one by one.
 
     Args:
         predictor: from `stadia.recipes.load_predictor`.
-        frames: in order; those off the path are passed over.
-        method: of `stadia.evaluation.FOLLOWERS`.
-        source: what they are of, for people.
-        take_points: is given the map, part by part, where the method makes one.
+        frames: in order; those off the path are skipped.
+        method: row of `stadia.evaluation.FOLLOWERS`.
+        source: name of the input, for people.
+        take_points: receives the map, part by part, if the method makes one.
 
     Raises DataError where fewer than two frames can be placed.
     """
@@ -169,9 +171,9 @@ def follow(
         started = time.perf_counter()
         shown = Shown.to(predictor, picture)
         camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
-        known = (picture.is_neighbor or not names) and follower.add(torch.from_numpy(shown.image)[None], camera)
-        if not known:
-            ends = f"the path ends at {names[-1]}: the motion to {picture.name} is not known"
+        placed = (picture.is_neighbor or not names) and follower.add(torch.from_numpy(shown.image)[None], camera)
+        if not placed:
+            ends = f"the path ends at {names[-1]}: the motion to {picture.name} is unknown"
             break
         names.append(picture.name)
         times.append(picture.time_s)
@@ -182,7 +184,7 @@ def follow(
 
 
 def _no_path(source: str, placed: int, passed: int, ends: str) -> DataError:
-    """Why fewer than two frames are placed: of those, of the frames passed over, and of why the path ended."""
+    """Explain why fewer than two frames are placed."""
     if ends:
         fix = "use --method aligned or refined where the recipe has no pose network, and images that follow each other"
         return DataError(source, found=ends, expected="a motion between two frames", fix=fix)

@@ -1,6 +1,4 @@
-"""Frames to predict, what a network is shown of them, and what it said. Imports no torch: exported networks are run
-without.
-"""
+"""Define frames to predict, prepare them for a network, and hold its predictions. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,11 +19,14 @@ from stadia.geometry.numpy_camera import NEAR, cropped_K, resize, resized_K
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An image to predict. image: (H, W, 3) uint8 RGB. K: (3, 3) of that size. time_s: None where unknown.
+    """An image to predict.
 
-    is_neighbor: of the frame before, in time; motion is predicted between neighbors alone, which is what was trained.
-    on_path: motion is predicted from one such frame to the next. False for frames of a video that a training would have
-        left out, since neighbors were further apart there.
+    image: (H, W, 3) uint8 RGB.
+    K: (3, 3) of that size.
+    time_s: None where unknown.
+    is_neighbor: of the frame before, in time. Motion is predicted between neighbors only, as in training.
+    on_path: motion is predicted between such frames. False for frames of a video that training would skip because the
+    camera moved too little.
     """
 
     name: str
@@ -38,17 +39,17 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class PredictedFrame:
-    """A frame and what the network says of it.
+    """A frame with the network's prediction.
 
-    frame: as the network was shown it, cut to its crop.
-    claim: what the depth can be trusted for.
+    frame: cropped as for the network.
+    claim: scale of the depth.
     inverse_depth: (h, w) float32 at the network's size, in 1/m, up to scale, or up to scale and shift, by `claim`.
     K: (3, 3) of that size.
-    T_world_camera: (4, 4), the world being the first camera, in the unit of depth; None off the path, and once a motion
-        is unknown.
-    image_size: (height, width) before the cut.
-    box: where the frame lies in that image.
-    log_uncertainty: (h, w) float32, log Sigma of the photometric residual; None where the network does not say it.
+    T_world_camera: (4, 4), the world is the first camera, in the unit of depth; None off the path and after an unknown
+    motion.
+    image_size: (height, width) before the crop.
+    box: position of the crop in that image.
+    log_uncertainty: (h, w) float32, log Sigma of the photometric residual; None where the network predicts none.
     """
 
     frame: Frame
@@ -61,7 +62,9 @@ class PredictedFrame:
     log_uncertainty: NDArray[np.float32] | None = None
 
     def depth_at_image(self) -> NDArray[np.float32]:
-        """(H, W): resized bilinearly in inverse depth to the size of the image; 0 = none outside the crop."""
+        """Return depth (H, W), resized bilinearly in inverse depth to the size of the image; 0 = none
+        outside the crop.
+        """
         depth = np.zeros(self.image_size, np.float32)
         size = (self.box.width, self.box.height)
         depth[self.box.rows, self.box.columns] = 1 / cv2.resize(
@@ -70,12 +73,14 @@ class PredictedFrame:
         return depth
 
     def depth(self) -> NDArray[np.float32]:
-        """(h, w) at the network's size: metres, or up to scale. Not for inverse depth up to scale and shift."""
+        """Return depth (h, w) at the network's size: metres, or up to scale. Not for inverse depth up to scale and
+        shift.
+        """
         return np.divide(1, self.inverse_depth, out=np.zeros_like(self.inverse_depth), where=self.inverse_depth > NEAR)
 
 
 Listener = Callable[[PredictedFrame], None]
-"""Something that takes every predicted frame as it comes: a video, a point cloud."""
+"""A function that takes every predicted frame: a video, a point cloud."""
 
 
 class Network(Protocol):
@@ -89,8 +94,11 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A frame as a network is shown it. frame: cut to its crop.  image: (3, h, w) float32 RGB in [0, 1] at its size.
-    K: of that size.
+    """A frame as the network's input.
+
+    frame: cut to its crop.
+    image: (3, h, w) float32 RGB in [0, 1] at the network's size.
+    K: (3, 3) of that size.
     """
 
     frame: Frame
@@ -101,7 +109,7 @@ class Shown:
 
     @classmethod
     def to(cls, network: Network, picture: Frame) -> Shown:
-        """Raises GeometryError where the image is smaller than the crop."""
+        """Crop and resize a frame for a network. Raise GeometryError where the image is smaller than the crop."""
         size = (picture.image.shape[0], picture.image.shape[1])
         box = image_box(network.crop, *size)
         frame = replace(
@@ -113,8 +121,9 @@ class Shown:
     def predicted(
         self, claim: Claim, inverse_depth: NDArray[np.float32], T_world_camera: NDArray[np.float64] | None
     ) -> PredictedFrame:
-        """What the network said of it, (h, w). Raises StadiaError where that is not finite, or has nothing in front of
-        the camera.
+        """Return the frame with its prediction (h, w).
+
+        Raises StadiaError where inverse depth is not finite or, unless affine, not positive.
         """
         if not np.isfinite(inverse_depth).all() or (claim is not Claim.AFFINE_INVERSE and inverse_depth.min() <= 0):
             raise StadiaError(
@@ -127,13 +136,15 @@ class Shown:
 
 
 def frame_name(recording: Recording, index: int) -> str:
-    """What a frame is called on disk: its file's stem, or its number in the whole video, those not chosen counted."""
+    """Return the name of a frame on disk: the stem of its file, or its number in the whole video, skipped frames
+    included.
+    """
     file = recording.file(index)
     return file.stem if file is not None else f"{recording.number(index):06d}"
 
 
 def frames_of(recording: Recording, indices: Sequence[int] | None = None) -> Iterator[Frame]:
-    """Left images of a recording, those of rising `indices` or all, read when it is their turn."""
+    """Yield left images of a recording, those of rising `indices` or all, read one by one."""
     before = None
     for index in range(len(recording)) if indices is None else indices:
         name, time_s = frame_name(recording, index), recording.timestamp_s(index)

@@ -1,4 +1,4 @@
-"""Words on images that can be read on anything, and what the colors of a sheet mean."""
+"""Draw readable text and color legends on images."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _ROW, _SCALE = 26, 0.5
 
 
 def text_size(words: str, scale: float) -> tuple[int, int]:
-    """Width and height in pixels of what `write` writes."""
+    """Return width and height in pixels of text drawn by `write`."""
     (width, height), _ = cv2.getTextSize(words, _FONT, scale, 1)
     return width, height
 
 
 def write(image: Image, words: str, at: tuple[int, int], color: Color, scale: float) -> None:
-    """Into (H, W, 3) RGB, in a light halo; at: left and lowest pixel."""
+    """Draw text with a light halo into (H, W, 3) RGB; at: left and lowest pixel."""
     ink = np.zeros(image.shape[:2], np.uint8)
     cv2.putText(ink, words, at, _FONT, scale, 255, 1, cv2.LINE_AA)
     halo = cv2.dilate(ink, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
@@ -31,7 +31,7 @@ def write(image: Image, words: str, at: tuple[int, int], color: Color, scale: fl
 
 
 def with_legend(image: Image, entries: Sequence[tuple[str, Color]]) -> Image:
-    """(H + rows, W, 3) RGB: the image, and below it a swatch of each color with its words, as many in a row as go in."""
+    """Append a legend below an (H, W, 3) RGB image: a swatch with text for each color, as many in a row as fit."""
     width = image.shape[1]
     places, x, row = list[tuple[int, int]](), 8, 0
     for words, _ in entries:

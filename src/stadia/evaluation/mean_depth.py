@@ -1,6 +1,4 @@
-"""The baseline that a depth network has to beat: the mean depth of every pixel over a training set, whatever the image
-shows.
-"""
+"""Mean-depth baseline: the mean depth of every pixel over a training set, whatever the image shows."""
 
 from __future__ import annotations
 
@@ -18,29 +16,33 @@ from stadia.core.types import Camera, Claim
 
 
 class MeanDepth:
-    """A Predictor that says the same of every image, in metres. depth_m: (H, W) float32, positive everywhere."""
+    """A Predictor that returns the same depth for every image, in metres. depth_m: (H, W) float32,
+    positive everywhere.
+    """
 
     def __init__(self, depth_m: Tensor) -> None:
         self.depth_m, self.claim, self.crop = depth_m, Claim.METRES, "none"
         self.height, self.width = depth_m.shape
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """(B, 3, H, W) to (B, 1, H, W), 1/m."""
+        """Return the inverse depth (B, 1, H, W) in 1/m of images (B, 3, H, W)."""
         return (1 / self.depth_m).expand(len(image), 1, -1, -1)
 
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> None:
-        """None: it knows no motion."""
+        """Return None: the baseline predicts no motion."""
 
 
 def mean_depth(depths_m: Iterable[NDArray[np.floating]], height: int, width: int) -> MeanDepth:
-    """The mean, pixel by pixel, of all valid depths that fall on it.
+    """Compute the mean depth of each pixel over all valid depths.
+
+    A map of another size is averaged by area, without its holes. A pixel without any depth (sky) gets the mean of its
+    row, or else the mean of all.
 
     Args:
         depths_m: maps (h, w) of any size, z in metres, 0 = none; consumed one by one.
         height, width: of the mean map.
 
-    A map of another size counts by area, holes excluded. Pixels that never saw a depth (sky) get their row's mean, else
-    the mean of all. Raises DataError where no map has a depth.
+    Raises DataError where no map has a depth.
     """
     total, weight = np.zeros((height, width)), np.zeros((height, width))
     for depth_m in depths_m:
@@ -58,13 +60,13 @@ def mean_depth(depths_m: Iterable[NDArray[np.floating]], height: int, width: int
 
 
 def mean_depth_of(recordings: Iterable[Recording], height: int, width: int, *, every: int = 1) -> MeanDepth:
-    """`mean_depth` of each `every`-th frame of recordings; frames without ground truth are passed over."""
+    """Compute `mean_depth` of each `every`-th frame of recordings. Frames without ground truth are skipped."""
     maps = (recording.depth_m(index) for recording in recordings for index in range(0, len(recording), every))
     return mean_depth((depth_m for depth_m in maps if depth_m is not None), height, width)
 
 
 def _by_area(values: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
-    """(h, w) to (height, width), each new pixel the mean of what it covers."""
+    """Resize (h, w) to (height, width) by area averaging."""
     if values.shape == (height, width):
         return np.asarray(values, np.float64)
     return np.asarray(

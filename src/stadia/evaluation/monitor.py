@@ -1,4 +1,4 @@
-"""What validates a depth network while it trains: a few scores of a batch, no benchmark's rules."""
+"""Compute validation metrics of a depth network: a few scores of a batch, without the rules of a benchmark."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from stadia.metrics.uncertainty import calibration_curve, sparsification, spearm
 CAP_M = 80.0
 
 INSIDE = tuple(range(10, 100, 10))
-"""Percent that intervals about 0 are asked to hold of the residuals."""
+"""Percentages of the intervals about 0 that calibration is checked at."""
 
 
 def depth_scores(
     inverse_depth: Tensor, true_m: Tensor, claim: Claim, log_uncertainty: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """`abs_rel`, `rmse` and `d1` of each sample, (B,); `ause` and `ause_of_random` of an uncertainty. Of as much as its
-    claim says:
+    """Compute `abs_rel`, `rmse` and `d1` of each sample, (B,), and `ause` and `ause_of_random` of an uncertainty.
 
-    metres as they are, up to scale by the ratio of medians, affine-inverse by least squares in inverse depth, nowhere
-    beyond CAP_M. NaN for a sample without ground truth, which is no score; infinite errors where a prediction is not
-    finite, which is the worst one.
+    Metres are scored as they are, depth up to scale by the ratio of medians, affine-inverse depth by least squares in
+    inverse depth. Depth is capped at CAP_M. A sample without ground truth has NaN. A prediction that is not finite has
+    infinite errors.
 
     Args:
-        inverse_depth: (B, 1, H, W), as `claim` says.
+        inverse_depth: (B, 1, H, W), with the scale of `claim`.
         true_m: (B, 1, H, W) metres, 0 = none; scored below CAP_M.
-        claim: of the prediction.
-        log_uncertainty: (B, 1, H, W), larger where depth is trusted less.
+        claim: scale of the prediction.
+        log_uncertainty: (B, 1, H, W), larger for less certain depth.
     """
     mask = (true_m > 0) & (true_m < CAP_M)
     if claim is Claim.AFFINE_INVERSE:
@@ -48,18 +47,19 @@ def depth_scores(
     if log_uncertainty is not None:
         order = sparsification(depth[:, 0], true_m[:, 0], log_uncertainty[:, 0], mask[:, 0])
         errors |= {"ause": order.ause, "ause_of_random": order.ause_of_random}
-    broken = (mask & ~inverse_depth.isfinite()).flatten(1).any(1)  # a depth of NaN would pass for 0
+    broken = (mask & ~inverse_depth.isfinite()).flatten(1).any(1)  # a NaN depth would count as 0
     worst = {name: value.where(~broken, math.inf) for name, value in errors.items()}
     return {**worst, "d1": d1(depth[:, 0], true_m[:, 0], mask[:, 0])}
 
 
 def uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dict[str, Tensor]:
-    """Whether Sigma is the scale of its residuals, of each sample, (B,), over every fourth pixel of every fourth row.
+    """Compute the calibration of Sigma as the scale of its residuals, (B,) per sample, over every fourth row and
+    column.
 
-    `inside_10` to `inside_90`: the share of residuals in the interval about 0 that holds so many percent of a Laplace
-        distribution of
-    scale Sigma, which is the one that r / Sigma + log Sigma is the likelihood of. `residual_over_sigma`: its mean, 1
-    where Sigma is right.
+    r / Sigma + log Sigma is the likelihood of a Laplace distribution of scale Sigma.
+    `inside_10` to `inside_90`: share of residuals in the interval about 0 that holds this percentage of the
+    distribution.
+    `residual_over_sigma`: mean ratio, 1 for a calibrated Sigma.
     `residual_spearman`: rank correlation of Sigma and residual, 0 where one of them is constant.
 
     Args:

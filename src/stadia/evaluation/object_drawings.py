@@ -1,4 +1,4 @@
-"""Objects drawn on their image: boxes, axes, masks."""
+"""Draw objects on their image: boxes, axes, masks."""
 
 from __future__ import annotations
 
@@ -17,37 +17,38 @@ Image = NDArray[np.uint8]
 AXES = ((230, 60, 50), (60, 190, 60), (70, 110, 250))
 """RGB of the object's x, y and z."""
 
-_SHIFT, _NEAR_M = 4, 0.01
-_FARTHEST_PX = 2**26  # OpenCV's numbers end at 2^31
+_SUBPIXEL_BITS, _NEAR_PLANE_M = 4, 0.01
+_FARTHEST_PX = 2**26  # OpenCV coordinates are below 2^31
 
 
 def draw_objects(
     image: Image, K: NDArray[np.float64], objects: Objects, names: Sequence[str] = (), *, scores: bool = False
 ) -> Image:
-    """(H, W, 3) RGB with each object's box, in the color of its class, and its axes from the center to the box's sides;
-    a copy.
+    """Draw each object's box in the color of its class, and its axes from the center to the sides, on a copy.
 
-    names: of the classes by their number, written beside the boxes.  scores: written beside the names, in hundredths.
-    What of a box lies behind the camera is left out.
+    image: (H, W, 3) RGB.
+    names: of the classes by their number, drawn beside the boxes.
+    scores: drawn beside the names, with two decimals.
+    Parts behind the camera are left out.
     """
     drawn = image.copy()
     thickness = max(1, round(image.shape[1] / 480))
     box_corners = corners(objects.T_camera_object.double(), objects.size_m.double()).cpu().numpy()
-    for row in torch.argsort(objects.T_camera_object[:, 2, 3], descending=True).tolist():  # what is near comes last
+    for row in torch.argsort(objects.T_camera_object[:, 2, 3], descending=True).tolist():  # near objects last
         class_id = int(objects.class_id[row])
         color = tuple(int(c) for c in color_categories(np.array([[class_id - 1]]), 7)[0, 0])
         corners_m = box_corners[row]
-        if corners_m[:, 2].max() < _NEAR_M:
+        if corners_m[:, 2].max() < _NEAR_PLANE_M:
             continue
         for a, b in EDGES:
-            _line(drawn, corners_m[a], corners_m[b], K, color, thickness)
+            _draw_segment(drawn, corners_m[a], corners_m[b], K, color, thickness)
         T, half = objects.T_camera_object[row].double().cpu().numpy(), objects.size_m[row].double().cpu().numpy() / 2
         for axis, axis_color in enumerate(AXES):
-            _line(drawn, T[:3, 3], T[:3, 3] + T[:3, axis] * half[axis], K, axis_color, thickness + 1)
+            _draw_segment(drawn, T[:3, 3], T[:3, 3] + T[:3, axis] * half[axis], K, axis_color, thickness + 1)
         if names:
             x, y = (
                 np.clip(
-                    _project(corners_m[corners_m[:, 2] >= _NEAR_M], K).min(0),
+                    _project(corners_m[corners_m[:, 2] >= _NEAR_PLANE_M], K).min(0),
                     0,
                     (image.shape[1] - 1, image.shape[0] - 1),
                 )
@@ -55,15 +56,15 @@ def draw_objects(
                 .tolist()
             )
             scale = max(0.3, image.shape[1] / 1400)
-            said = f"{names[class_id]} {float(objects.score[row]):.2f}" if scores else names[class_id]
-            cv2.putText(drawn, said, (x, max(y - 2, 8)), cv2.FONT_HERSHEY_SIMPLEX, scale, color, 1, cv2.LINE_AA)
+            text = f"{names[class_id]} {float(objects.score[row]):.2f}" if scores else names[class_id]
+            cv2.putText(drawn, text, (x, max(y - 2, 8)), cv2.FONT_HERSHEY_SIMPLEX, scale, color, 1, cv2.LINE_AA)
     return drawn
 
 
 def draw_masks(
     image: Image, instances: NDArray[np.integer], class_map: NDArray[np.integer], opacity: float = 0.55
 ) -> Image:
-    """(H, W, 3) RGB under the colors of the classes (H, W), 0 = none, with the outlines of the instances (H, W)."""
+    """Blend the colors of the classes (H, W), 0 = none, into (H, W, 3) RGB, with outlines of the instances (H, W)."""
     colors = color_categories(np.where(instances > 0, class_map, 0) - 1, 7)
     mixed = np.where((instances > 0)[..., None], (1 - opacity) * image + opacity * colors, image).astype(np.uint8)
     outline = np.zeros(instances.shape, bool)
@@ -74,12 +75,12 @@ def draw_masks(
 
 
 def _project(points: NDArray[np.float64], K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 3) to pixels (N, 2)."""
-    seen = points @ K.T
-    return np.asarray(seen[:, :2] / np.maximum(seen[:, 2:], _NEAR_M))
+    """Project (N, 3) to pixels (N, 2)."""
+    projected = points @ K.T
+    return np.asarray(projected[:, :2] / np.maximum(projected[:, 2:], _NEAR_PLANE_M))
 
 
-def _line(
+def _draw_segment(
     image: Image,
     start: NDArray[np.float64],
     end: NDArray[np.float64],
@@ -87,21 +88,21 @@ def _line(
     color: tuple[int, ...],
     thickness: int,
 ) -> None:
-    """Between points (3,) in the camera's frame, to a 16th of a pixel; what of it lies behind the camera is cut off."""
+    """Draw between points (3,) in the camera's frame, to a 16th of a pixel, without the part behind the camera."""
     near, far = sorted((start, end), key=lambda point: float(point[2]))
-    if far[2] < _NEAR_M:
+    if far[2] < _NEAR_PLANE_M:
         return
-    if near[2] < _NEAR_M:
-        near = far + (near - far) * (far[2] - _NEAR_M) / (far[2] - near[2])
+    if near[2] < _NEAR_PLANE_M:
+        near = far + (near - far) * (far[2] - _NEAR_PLANE_M) / (far[2] - near[2])
     a, b = (
-        (np.clip(_project(np.stack((near, far)), K), -_FARTHEST_PX, _FARTHEST_PX) * 2**_SHIFT)
+        (np.clip(_project(np.stack((near, far)), K), -_FARTHEST_PX, _FARTHEST_PX) * 2**_SUBPIXEL_BITS)
         .round()
         .astype(int)
         .tolist()
     )
-    height, width = (side * 2**_SHIFT for side in image.shape[:2])
+    height, width = (side * 2**_SUBPIXEL_BITS for side in image.shape[:2])
     meets, a, b = cv2.clipLine(
         (-width, -height, 3 * width, 3 * height), a, b
-    )  # thick lines are drawn with 16 bits before the point
+    )  # OpenCV draws thick lines with 16 integer bits
     if meets:
-        cv2.line(image, a, b, color, thickness, cv2.LINE_AA, _SHIFT)
+        cv2.line(image, a, b, color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)

@@ -1,7 +1,7 @@
-"""What was found in images of objects, on disk.
+"""Write objects that were predicted in images.
 
 ```
-OUT/objects.json       what made it, the classes, and of each image its camera and the objects in it
+OUT/objects.json       origin, classes, and the camera and objects of each image
 OUT/masks/NAME.png     uint16 at the image's size: n = the n-th object of the image (from 1), 0 = none
 OUT/drawn/NAME.png     boxes, axes and masks on the image
 ```
@@ -31,12 +31,14 @@ RECORD, MASKS, DRAWN = "objects.json", "masks", "drawn"
 
 @dataclass(frozen=True)
 class ImageOfObjects:
-    """An image and what was found in it.
+    """An image and its predicted objects.
 
-    name: of its files, unique in a folder.  image: (H, W, 3) RGB.  K: (3, 3).  instance: (H, W), n = the n-th row of
-        `objects`, from 1.
-    true: what is there, where that is known; drawn below.
-    center_known: (M,) bool, whether the pixels of each object agree on a center; None where nobody asked.
+    name: of its files, unique in a folder.
+    image: (H, W, 3) RGB.
+    K: (3, 3).
+    instance: (H, W), n = the n-th row of `objects`, from 1.
+    true: labeled objects, if known; drawn below.
+    center_known: (M,) bool, whether the pixels of each object agree on a center; None where this was not checked.
     """
 
     name: str
@@ -49,19 +51,17 @@ class ImageOfObjects:
 
     @property
     def class_map(self) -> NDArray[np.integer]:
-        """(H, W), 0 = none."""
+        """Class of each pixel, (H, W), 0 = none."""
         return np.concatenate(([0], self.objects.class_id.cpu().numpy()))[self.instance]
 
     def drawn(self, classes: Sequence[str], *, scores: bool = True) -> NDArray[np.uint8]:
-        """Masks, and over them boxes and axes with their classes and scores; below them, where they are known, the true
-        boxes.
-        """
+        """Draw masks, boxes and axes with classes and scores; below them the labeled boxes, if known."""
         masks = draw_masks(self.image, self.instance, self.class_map, opacity=0.35)
         found = draw_objects(masks, self.K, self.objects, classes, scores=scores)
         return found if self.true is None else np.vstack((found, draw_objects(self.image, self.K, self.true, classes)))
 
     def entry(self, classes: Sequence[str]) -> dict[str, Any]:
-        """Of objects.json."""
+        """Return the image's entry in objects.json."""
         objects, area = self.objects, np.bincount(self.instance.ravel(), minlength=len(self.objects) + 1)
         quaternion = quaternion_wxyz_from_matrix(objects.T_camera_object[:, :3, :3].double())
         return {
@@ -86,11 +86,10 @@ class ImageOfObjects:
 
 
 class ObjectsFolder:
-    """Writes images into a folder as they come, and objects.json at last.
+    """Write images into a folder one by one, and objects.json at the end.
 
-    Entered (`with`), it is left in order when an image cannot be read: those before it are in objects.json, and no
-    empty folder stays. Raises StadiaError where the folder holds something already, two images have one name, or
-    nothing came.
+    As a context manager it also finishes after an error: earlier images are in objects.json, and no empty folder stays.
+    Raises StadiaError where the folder is not empty, two images have one name, or there is no image.
     """
 
     def __init__(self, out: Path, classes: Sequence[str], provenance: Provenance, *, drawn: bool = True) -> None:
@@ -117,7 +116,7 @@ class ObjectsFolder:
                 folder.rmdir()
 
     def add(self, picture: ImageOfObjects) -> None:
-        """Write its mask, and draw it."""
+        """Write the mask and the drawing of an image."""
         if picture.name in self._names:
             raise StadiaError(
                 self.out, found=f"two images called '{picture.name}'", expected="names of their own", fix="rename one"
@@ -129,7 +128,7 @@ class ObjectsFolder:
         self.entries.append(picture.entry(self.classes))
 
     def finish(self) -> Path:
-        """Write objects.json. Returns its path."""
+        """Write objects.json. Return its path."""
         if not self.entries:
             raise StadiaError(self.out, found="no image", expected="at least one", fix="check the input")
         made_by = self.provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
@@ -148,12 +147,12 @@ class ObjectsFolder:
 
 
 def resized_instances(instance: torch.Tensor, height: int, width: int) -> NDArray[np.int32]:
-    """(h, w) to (height, width) by the nearest pixel center."""
+    """Resize (h, w) to (height, width) by the nearest pixel center."""
     numbers = instance.cpu().numpy().astype(np.uint16)
     return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
 
 
 def write_image(path: Path, picture: NDArray) -> None:
-    """Numbers (H, W), or colors (H, W, 3) blue, green, red; whole or not at all."""
+    """Write numbers (H, W), or colors (H, W, 3) blue, green, red, atomically."""
     with replacing(path) as temporary:
         cv2.imwrite(str(temporary), picture)

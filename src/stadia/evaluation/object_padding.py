@@ -1,6 +1,4 @@
-"""An image of another shape than the training's gets margins, so that a network sees objects in their training's
-proportions.
-"""
+"""Pad images of another aspect ratio than the training images, so that objects keep their proportions."""
 
 from __future__ import annotations
 
@@ -13,13 +11,17 @@ from numpy.typing import NDArray
 from stadia.evaluation.frames import Frame
 
 NEAR = 0.03
-"""Of the proportions: what differs by less is resized as it is."""
+"""Largest difference of aspect ratios, in the logarithm, without padding."""
 
 
 @dataclass(frozen=True)
 class Padding:
-    """image: (H + margins, W + margins, 3).  K: (3, 3) of it.  top, left: where the image lies in it.  size: (H, W) of
-    the image.
+    """A padded image.
+
+    image: (H + margins, W + margins, 3).
+    K: (3, 3) of it.
+    top, left: position of the original image.
+    size: (H, W) of the original image.
     """
 
     image: NDArray[np.uint8]
@@ -29,15 +31,15 @@ class Padding:
     size: tuple[int, int]
 
     def cut(self, values: NDArray) -> NDArray:
-        """(H + margins, W + margins) to the image's (H, W)."""
+        """Cut (H + margins, W + margins) to the original (H, W)."""
         return values[self.top : self.top + self.size[0], self.left : self.left + self.size[1]]
 
 
 def padded_size(
     size: tuple[int, int], K: NDArray[np.float64], height: int, width: int, pixel_ratio: float
 ) -> tuple[int, int]:
-    """(H, W) of an image with margins, so that fx / fy is `pixel_ratio` once it is resized to height x width; without
-    where it is.
+    """Return (H, W) with margins so that fx / fy is `pixel_ratio` after resizing to height x width; unchanged if it is
+    near.
     """
     wanted = width * K[0, 0] / (height * K[1, 1] * pixel_ratio)  # W / H
     h, w = size
@@ -47,13 +49,13 @@ def padded_size(
 
 
 def is_padded(frame: Frame, height: int, width: int, pixel_ratio: float) -> bool:
-    """Whether an image gets margins."""
+    """Return whether an image gets margins."""
     size = frame.image.shape[0], frame.image.shape[1]
     return padded_size(size, frame.K, height, width, pixel_ratio) != size
 
 
 def padding_to(frame: Frame, height: int, width: int, pixel_ratio: float) -> Padding:
-    """An image in the middle of its mean color; its principal point moves with it, exactly."""
+    """Center an image on its mean color. The principal point moves with it, exactly."""
     size = frame.image.shape[0], frame.image.shape[1]
     rows, columns = padded_size(size, frame.K, height, width, pixel_ratio)
     top, left = (rows - size[0]) // 2, (columns - size[1]) // 2

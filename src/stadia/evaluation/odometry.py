@@ -1,4 +1,4 @@
-"""Score a camera's path against a reference, from files or from a recording."""
+"""Score a camera path against a reference, from files or from a recording."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MAX_DRAWN = 2000
 
 @dataclass(frozen=True, slots=True)
 class TrajectoryScore:
-    """How far two paths are apart.
+    """Errors of a path against its reference.
 
     metrics: rows of TRAJECTORY_METRICS, None where the path is too short for one.
-    scale: what the alignment multiplied the estimate by.
+    scale: factor that the alignment applied to the estimate.
     estimated, reference: (N, 4, 4) camera-to-world, as they were compared.
-    notes: what a reader of the numbers should know, in words.
+    notes: remarks for the reader of the numbers.
     """
 
     metrics: dict[str, float | None]
@@ -38,25 +38,26 @@ class TrajectoryScore:
 
     @property
     def path_m(self) -> float:
-        """The length of the reference, metres."""
+        """Length of the reference, metres."""
         return path_m(torch.from_numpy(self.reference))
 
     @property
     def seen_from_start(self) -> dict[str, NDArray[np.float64]]:
-        """Both paths (N, 4, 4) in the frame of the reference's first camera: worlds have axes of their own, EuRoC's z
-        is up.
+        """Both paths (N, 4, 4) in the frame of the reference's first camera. Worlds have different axes: EuRoC's z
+        points up.
         """
         T_start_world = np.linalg.inv(self.reference[0])
         return {"estimated": T_start_world @ self.estimated, "true": T_start_world @ self.reference}
 
     def summary(self) -> dict[str, Any]:
-        """The metrics by name beside what was asked, and `notes`: one JSON object."""
-        asked = {"align": str(self.alignment), "scale": self.scale, "poses": len(self.reference), "path_m": self.path_m}
-        return {**self.metrics, **asked, "notes": list(self.notes)}
+        """Return the metrics, the alignment and `notes` as one JSON object."""
+        setup = {"align": str(self.alignment), "scale": self.scale, "poses": len(self.reference), "path_m": self.path_m}
+        return {**self.metrics, **setup, "notes": list(self.notes)}
 
     def to_json(self) -> dict[str, Any]:
-        """What a score file holds: the numbers, and both paths from above, (x, z) in metres from the start, of at most
-        MAX_DRAWN poses.
+        """Return the content of a score file: the numbers, and both paths from above.
+
+        Paths are (x, z) in metres from the start, of at most MAX_DRAWN poses.
         """
         head = self.summary()
         metrics = {name: head.pop(name) for name in self.metrics}
@@ -75,18 +76,20 @@ def score_trajectory(
     alignment: PathAlignment = PathAlignment.NONE,
     max_difference_s: float = 0.01,
 ) -> TrajectoryScore:
-    """Associate, align, compare.
+    """Associate two trajectories, align them and compute the metrics.
 
     Args:
         estimated, reference: camera-to-world; with times, or row by row.
-        alignment: what is fitted to the reference; an estimate up to scale needs scale or sim3.
-        max_difference_s: how far apart in time two poses may be to belong together.
+        alignment: what is fitted to the reference. An estimate up to scale needs scale or sim3.
+        max_difference_s: largest time difference of associated poses, seconds.
 
-    Raises DataError where fewer than two poses belong together, GeometryError where a path cannot be aligned.
+    Raises DataError where fewer than two poses can be associated, GeometryError where a path cannot be aligned.
     """
     P, Q = associate(estimated, reference, max_difference_s)
     if len(P) < 2:
-        raise DataError(P.name, found="one pose", expected="at least two that have a reference", fix="check both files")
+        raise DataError(
+            P.name, found="one pose", expected="at least two poses with a reference", fix="check both files"
+        )
     notes = [*estimated.notes, *reference.notes]
     if P.times_s is not None and len(P) < min(len(estimated), len(reference)):
         notes.append(

@@ -1,6 +1,4 @@
-"""Whether a prediction puts near and far in the order of the truth: what no scale, and no fit of scale and shift,
-changes.
-"""
+"""Measure whether predictions rank near and far as the truth does. No scale or shift changes this."""
 
 from __future__ import annotations
 
@@ -8,11 +6,13 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 LOOKED_AT = 4096
-"""Pixels of an image, evenly over those that are scored."""
+"""Number of pixels of an image that are ranked, evenly spread over the scored ones."""
 
 
 def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
-    """Spearman's, of (N,) pixels: 1 in the same order, -1 in the opposite one; None where one of them is constant."""
+    """Return Spearman's correlation of (N,) pixels: 1 for the same order, -1 for the reverse; None where one is
+    constant.
+    """
     step = max(len(true) // LOOKED_AT, 1)
     a, b = predicted[::step], true[::step]
     if len(a) < 2 or bool((a == a[0]).all()) or bool((b == b[0]).all()):

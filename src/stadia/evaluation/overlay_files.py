@@ -1,11 +1,11 @@
-"""Depth and masks of composed images on disk.
+"""Write and read depth and masks of composite images.
 
 ```
-OUT/predictions.json   claim, recipe, hash of the config, sizes, every entry: as of any depth, and scored as such by
-`stadia evaluate` OUT/depth/STEM.npz     float32 at the network's size: depth under the name of its claim, and
-`mask_logits`, above 0 inside OUT/depth/STEM.png     uint16 / 256 at the image's size
+OUT/predictions.json   as for any depth, and scored as such by `stadia evaluate`
+OUT/depth/STEM.npz     float32 at the network's size: depth, named by its claim, and `mask_logits`, above 0 inside
+OUT/depth/STEM.png     uint16 / 256 at the image's size
 OUT/mask/STEM.png      255 inside, 0 outside, at the image's size
-OUT/drawn/STEM.png     background, image, mask and inverse depth, each with its name, where asked for
+OUT/drawn/STEM.png     optional: background, image, mask and inverse depth with labels
 ```
 """
 
@@ -29,10 +29,10 @@ LOGITS = "mask_logits"
 
 
 class OverlayFolder:
-    """Writes answers into a new folder as they come, and predictions.json before the first and after the last.
+    """Write predictions into a new folder one by one, and predictions.json before the first and after the last.
 
     Args:
-        out: a folder that is new or empty; else StadiaError.
+        out: a new or empty folder; else StadiaError.
     """
 
     def __init__(self, out: Path, claim: Claim, provenance: Provenance, *, source: str) -> None:
@@ -44,21 +44,21 @@ class OverlayFolder:
             claim=claim, trust=IN_WORDS[claim], source=source, network_size=None, **provenance.model_dump()
         )
         self.sizes: set[tuple[int, int]] = set()
-        self.seen: set[tuple[int, int]] = set()
+        self.network_sizes: set[tuple[int, int]] = set()
         self.record.write(self.out)
 
     def add(self, name: str, depth: NDArray[np.float32], logits: NDArray[np.float32], size: tuple[int, int]) -> None:
-        """depth, logits: (h, w) as said.  size: (height, width) of the image."""
+        """Write depth and logits (h, w) as predicted, for an image of `size` (height, width)."""
         stem = inside(self.out, f"depth/{name}")
         write_map(stem.with_name(f"{name}.npz"), **{MAP_KEY[self.claim]: depth, LOGITS: logits})
         write_depth_png(stem.with_name(f"{name}.png"), 1 / _at(np.float32(1) / depth, size))
         self._image(f"mask/{name}.png", np.where(_at(logits, size) > 0, 255, 0).astype(np.uint8))
         self.names.append(name)
         self.sizes.add(size)
-        self.seen.add((depth.shape[0], depth.shape[1]))
+        self.network_sizes.add((depth.shape[0], depth.shape[1]))
 
     def draw(self, name: str, images: Mapping[str, NDArray[np.uint8]]) -> None:
-        """(H, W, 3) RGB each, by its label."""
+        """Write a sheet of labeled (H, W, 3) RGB images."""
         self._image(f"drawn/{name}.png", compose(images)[..., ::-1])
 
     def _image(self, name: str, image: NDArray) -> None:
@@ -66,22 +66,22 @@ class OverlayFolder:
             cv2.imwrite(str(temporary), image)
 
     def finish(self) -> Predictions:
-        """Raises StadiaError where nothing came."""
+        """Write the final record. Raise StadiaError where no image was added."""
         if not self.names:
             raise StadiaError(self.out, found="no image", expected="at least one", fix="check the input")
-        sizes = {"image_size": self.sizes, "network_size": self.seen}
+        sizes = {"image_size": self.sizes, "network_size": self.network_sizes}
         one_size = {name: next(iter(found)) if len(found) == 1 else None for name, found in sizes.items()}
         self.record.model_copy(update={"entries": tuple(self.names), "finished": True, **one_size}).write(self.out)
         return Predictions.open(self.out)
 
 
 def read_logits(predictions: Predictions, name: str) -> NDArray[np.floating]:
-    """(h, w) of an entry. Raises DataError as `read_map`."""
+    """Read mask logits (h, w) of an entry. Raise DataError as `read_map`."""
     return read_map(predictions.files[name], key=LOGITS)
 
 
 def _at(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """At (height, width), outer edges on outer edges."""
+    """Resize to (height, width), bilinearly, outer edges on outer edges."""
     height, width = size
     return (
         values

@@ -1,4 +1,4 @@
-"""Scores of depth and masks of composed images: sums of each image, and what they come to over a set, each pixel alike."""
+"""Score depth and masks of composite images: sums of each image, and scores over a set with equal weight per pixel."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from stadia.metrics.pooled import added_up, depth_sums, pooled_depth_scores
 Range = tuple[float, float]
 
 
-def weaker(said: Claim, labeled: Claim) -> Claim:
-    """Of two claims, as which both can be compared: neither can be held to more than the other says."""
+def weaker(predicted: Claim, labeled: Claim) -> Claim:
+    """Return the weaker of two claims: the scale at which both can be compared."""
     order = list(Claim)
-    return max(said, labeled, key=order.index)
+    return max(predicted, labeled, key=order.index)
 
 
 def image_sums(
     depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, claim: Claim, scored: Range
 ) -> list[dict[str, float]]:
-    """What adds up, of each image.
+    """Compute the sums of each image that add up over a set.
 
     Args:
         depth, mask_logits: (B, 1, H, W) as predicted.
-        true: (B, 1, H, W) z, 0 = none.  mask: (B, 1, H, W) bool.
-        claim: the weaker of both sides': metres are scored as they are, depth up to scale by the ratio of medians of
-            each image.
-        scored: labels strictly between are; predictions are clamped to it, once they are in the labels' unit.
+        true: (B, 1, H, W) z, 0 = none.
+        mask: (B, 1, H, W) bool.
+        claim: the weaker of both claims. Depth up to scale is scaled by the ratio of medians of each image.
+        scored: labels strictly between these are scored. Predictions are clamped to it, in the unit of the labels.
     """
     known = (true > scored[0]) & (true < scored[1])
     if claim is not Claim.METRES:
@@ -44,10 +44,10 @@ def image_sums(
 
 
 def overlay_scores(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Depth errors and mask scores of so many images, and `depth_and_mask_error`: AbsRel and 1 - IoU added up, or what
-    there is of it.
+    """Compute depth errors and mask scores of several images, and `depth_and_mask_error`, the sum of AbsRel and 1 -
+    IoU.
 
-    What nothing was labeled for is left out; no score is NaN.
+    Scores without labels are left out, so no score is NaN.
     """
     sums = added_up(images)
     scores = mask_scores(sums) | pooled_depth_scores(sums)

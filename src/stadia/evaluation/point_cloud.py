@@ -1,4 +1,4 @@
-"""Point clouds as binary PLY files, written as the frames come."""
+"""Write point clouds as binary PLY files, frame by frame."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from stadia.geometry.points import point_cloud
 
 MAX_POINTS = 1_000_000
 MAX_FRAMES = 40
-FAR = 5.0  # times the median depth: beyond, a pixel of error in the network moves a point by metres
+FAR = 5.0  # times the median depth: beyond, one pixel of error moves a point by metres
 _VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
 _DIGITS = 12
 
 
 def _header(count: int, unit: str) -> bytes:
-    """A header whose length does not depend on the count, so that the count can be filled in at the end."""
+    """Return a header whose length does not depend on the count, so that the count can be filled in at the end."""
     padding = "." * (_DIGITS - len(str(count)))
     lines = (
         "ply",
@@ -41,14 +41,14 @@ def _header(count: int, unit: str) -> bytes:
 
 
 class PlyWriter:
-    """Appends colored points to an open binary file; `finish` fills in how many there are."""
+    """Appends colored points to an open binary file; `finish` fills in their number."""
 
     def __init__(self, stream: BinaryIO, unit: str) -> None:
         self.stream, self.unit, self.count = stream, unit, 0
         stream.write(_header(0, unit))
 
     def add(self, points: NDArray[np.floating], colors: NDArray[np.uint8]) -> None:
-        """Points (N, 3), colors (N, 3) RGB."""
+        """Append points (N, 3) with colors (N, 3) RGB."""
         vertices = np.empty(len(points), _VERTEX)
         vertices["position"], vertices["color"] = points, colors
         self.stream.write(vertices.tobytes())
@@ -61,7 +61,7 @@ class PlyWriter:
 
 
 def colored_points(predicted: PredictedFrame, limit: int) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
-    """Up to `limit` points (N, 3) of a frame in the world's frame, with colors (N, 3); what lies FAR away is left out."""
+    """Return up to `limit` points (N, 3) of a frame in the world, with colors (N, 3), without points beyond FAR."""
     depth = predicted.depth()
     T = None if predicted.T_world_camera is None else torch.from_numpy(predicted.T_world_camera)
     camera = Camera(torch.from_numpy(predicted.K), *depth.shape)
@@ -74,29 +74,28 @@ def colored_points(predicted: PredictedFrame, limit: int) -> tuple[NDArray[np.fl
 
 @contextmanager
 def point_cloud_file(path: Path, claim: Claim, frames: int | None) -> Iterator[Listener]:
-    """Give a listener that adds points of up to MAX_FRAMES frames, evenly spread, to a PLY file of up to MAX_POINTS
-    points.
+    """Open a PLY file and return a listener that adds points of up to MAX_FRAMES frames, evenly spread.
 
     Args:
-        path: the .ply; it appears when the block ends well, and not at all otherwise.
-        claim: names the unit in the header. Inverse depth up to scale and shift has no points: do not ask.
-        frames: how many will come, None where unknown: then each hundredth is taken, until the file is full. Frames
-            without a pose cannot be joined, so only the first of them is taken.
+        path: of the .ply, which holds up to MAX_POINTS points and appears only when the block ends without an error.
+        claim: names the unit in the header. Inverse depth up to scale and shift has no points.
+        frames: number of frames; if None, each hundredth is taken until the file is full. Frames without a pose cannot
+            be joined, so only the first of them is taken.
     """
     every = 100 if frames is None else max(1, -(-frames // MAX_FRAMES))
     limit = MAX_POINTS // (MAX_FRAMES if frames is None else -(-frames // every))
     unit = "metres" if claim is Claim.METRES else "up to scale, no metres"
-    seen = due = 0
+    count = due = 0
     with replacing(path) as temporary, temporary.open("wb") as stream:
         writer = PlyWriter(stream, unit)
 
         def add(predicted: PredictedFrame) -> None:
-            nonlocal seen, due
-            room = writer.count + limit <= MAX_POINTS
-            if seen == 0 or (seen >= due and room and predicted.T_world_camera is not None):
+            nonlocal count, due
+            has_space = writer.count + limit <= MAX_POINTS
+            if count == 0 or (count >= due and has_space and predicted.T_world_camera is not None):
                 writer.add(*colored_points(predicted, limit))
-                due = seen - seen % every + every
-            seen += 1
+                due = count - count % every + every
+            count += 1
 
         yield add
         writer.finish()

@@ -1,4 +1,4 @@
-"""Predict to disk by a trained recipe: depth of every frame, and the path of the camera."""
+"""Predict depth of every frame and the path of the camera, and write both to disk."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from stadia.geometry.se3 import compose, inverse
 
 
 def stream(predictor: Predictor, frames: Iterable[Frame], motion: str = "aligned") -> Iterator[PredictedFrame]:
-    """Predict frame after frame, holding two images. Poses are chained from neighbor to neighbor, the first is the
-    identity.
+    """Predict frame by frame with two images in memory. Poses are chained from neighbor to neighbor, from the identity.
 
-    motion: of `stadia.evaluation.MOTIONS`, how each link of the chain is made.
+    motion: row of `stadia.evaluation.MOTIONS`, the method for each link of the chain.
     """
     motion_between = MOTIONS.load(motion)
     before: View | None = None
@@ -60,17 +59,18 @@ def predict(
     fingerprint: str = "",
     listeners: Sequence[Listener] = (),
 ) -> Predictions:
-    """Predict every frame into a new folder (its layout: `stadia.evaluation.predictions`).
+    """Predict every frame into a new folder (layout: `stadia.evaluation.predictions`).
 
     Args:
         predictor: from `stadia.recipes.load_predictor`.
         frames: in order, neighbors in time; consumed one by one.
-        out: a folder that does not exist yet, is empty, or holds the same prediction unfinished, which is begun again.
-        provenance: what made these predictions.
-        source: what they are of, for people; fingerprint: the same, for `Predictions.check_made_by`.
-        listeners: take every predicted frame as well.
+        out: a new or empty folder, or one with the same unfinished prediction, which starts again.
+        provenance: origin of the predictions.
+        source: name of the input, for people.
+        fingerprint: of the input, for `Predictions.check_made_by`.
+        listeners: functions that take every predicted frame.
 
-    Raises StadiaError where `out` is in use, no frame comes, two frames have one name, or the network gives no depth.
+    Raises StadiaError where `out` is in use, there is no frame, two frames have one name, or depth is not finite.
     """
     predicted = stream(predictor, frames, provenance.motion)
     return write_predictions(

@@ -1,14 +1,13 @@
-"""A folder of predictions: what it claims, what made it, and its maps.
+"""Open a folder of predictions and check its record.
 
 ```
-OUT/predictions.json   claim, recipe, hash of the config, the images' size, every entry
-OUT/depth/STEM.npz     float32 at the network's size, under the name of its claim; K of that size; log_uncertainty where
-it is said OUT/depth/STEM.png     uint16 / 256 at the image's size (not for inverse depth up to scale and shift)
-OUT/trajectory.txt     camera-to-world, KITTI rows, one for each frame of `path`, where the recipe has motion
+OUT/predictions.json   claim, recipe, hash of the config, image size, every entry
+OUT/depth/STEM.npz     float32 at the network's size, named by its claim; K of that size; log_uncertainty if predicted
+OUT/depth/STEM.png     uint16 / 256 at the image's size (not for inverse depth up to scale and shift)
+OUT/trajectory.txt     camera-to-world, KITTI rows, one for each frame of `path`, if the recipe predicts motion
 ```
 
-Predictions of another program are a folder of maps without predictions.json; they are taken as metres unless said
-otherwise.
+Another program's predictions are a folder of maps without predictions.json, in metres by default.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ MAP_KEY: Mapping[Claim, str] = {
     Claim.UP_TO_SCALE: "depth",
     Claim.AFFINE_INVERSE: "inverse_depth",
 }
-"""What a map is called in its .npz: a name with a unit only where there is one."""
+"""Name of the map in its .npz. Only metres have a unit in their name."""
 
 UNCERTAINTY_KEY = "log_uncertainty"
-"""Of a map beside it in its .npz: log Sigma of the photometric residual, larger where depth is trusted less."""
+"""Name of a second map in the .npz: log Sigma of the photometric residual, larger for less certain depth."""
 
 IN_WORDS: Mapping[Claim, str] = {
     Claim.METRES: "metres: depth and translation carry their unit, for images like those of the training",
@@ -49,15 +48,15 @@ IN_WORDS: Mapping[Claim, str] = {
         "inverse depth up to scale and shift: no metres and no ratios; the order of near and far holds"
     ),
 }
-"""What a user may trust, said wherever predictions are written or scored."""
+"""What users may rely on. Printed wherever predictions are written or scored."""
 
 
 class Provenance(StrictModel):
-    """What made a set of predictions.
+    """Origin of a set of predictions.
 
-    checkpoint: its file's name and step; empty where there is none.
-    motion: how its path was made, of `stadia.evaluation.MOTIONS`.
-    asked_size: (height, width) of what the network was shown, where it is not the training's.
+    checkpoint: its file name and step; empty where there is none.
+    motion: how its path was estimated, a row of `stadia.evaluation.MOTIONS`.
+    asked_size: (height, width) of the network's input, where it is not the training size.
     """
 
     recipe: str
@@ -68,10 +67,11 @@ class Provenance(StrictModel):
 
     @classmethod
     def of(cls, checkpoint: Path, motion: str = "aligned", asked_size: tuple[int, int] | None = None) -> Provenance:
-        """Of a checkpoint or a run's folder. Raises CheckpointError where it is missing or damaged, ConfigError for an
-        unknown motion.
+        """Read it from a checkpoint or a run's folder.
+
+        Raises CheckpointError where that is missing or damaged, ConfigError for an unknown motion.
         """
-        from stadia.training.checkpoints import Checkpoint  # brings torch, which scoring maps from disk does without
+        from stadia.training.checkpoints import Checkpoint  # imports torch
 
         opened = Checkpoint.open(Path(checkpoint))
         text = json.dumps(opened.header.config, sort_keys=True)
@@ -86,14 +86,16 @@ class Provenance(StrictModel):
 
 
 class PredictionsRecord(StrictModel):
-    """predictions.json.
+    """Content of predictions.json.
 
-    source, fingerprint: the recording's.  image_size, network_size: (height, width); None where images differ.
-    asked_size: as network_size, where it is not the training's; else None.
-    crop: of `geometry.crops.IMAGE_CROPS`, the part of each image that the maps show.
-    finished: false while predicting, so that a folder left half-way cannot be scored.  entries: the frames, in order.
-    path: the entries with a pose, a row of trajectory.txt each; empty where there is no path.
-    path_ends: where and why the path stops before its last frame, or why there is none of several frames; else empty.
+    source, fingerprint: of the recording.
+    image_size, network_size: (height, width); None where images differ.
+    asked_size: as network_size, where it is not the training size; else None.
+    crop: row of `geometry.crops.IMAGE_CROPS`, the part of each image that the maps cover.
+    finished: false while predicting, so that an unfinished folder cannot be scored.
+    entries: the frames, in order.
+    path: the entries with a pose, one row of trajectory.txt each; empty without a path.
+    path_ends: where and why the path ends before its last frame, or why there is no path; else empty.
     """
 
     format: Literal["stadia-predictions"] = "stadia-predictions"
@@ -116,12 +118,12 @@ class PredictionsRecord(StrictModel):
     entries: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> None:
-        """Write predictions.json, whole or not at all."""
+        """Write predictions.json atomically."""
         write_json(Path(folder) / RECORD, self.model_dump(mode="json"))
 
 
 def read_record(folder: Path) -> PredictionsRecord | None:
-    """predictions.json of a folder, validated; None where there is none. Raises DataError naming the file."""
+    """Read and validate predictions.json of a folder; None without one. Raise DataError with the file's name."""
     path = Path(folder) / RECORD
     if not path.exists():
         return None
@@ -135,7 +137,9 @@ def read_record(folder: Path) -> PredictionsRecord | None:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Maps by stem, what they claim, and what of the images they show. `record` is None for those of another program."""
+    """Maps by stem, their scale and the part of the image that they cover. `record` is None for other
+    programs' maps.
+    """
 
     folder: Path
     files: Mapping[str, Path]
@@ -145,29 +149,28 @@ class Predictions:
 
     @classmethod
     def open(cls, folder: Path, claim: Claim | None = None, crop: str | None = None) -> Predictions:
-        """Open a folder of ours or of any other program.
+        """Open a folder of stadia or of any other program.
 
         Args:
             folder: with predictions.json, or just maps.
-            claim: of predictions without predictions.json; by default metres.
-            crop: of `geometry.crops.IMAGE_CROPS`, of predictions without predictions.json; by default none, never
-                guessed.
+            claim: scale of predictions without predictions.json; metres by default.
+            crop: row of `geometry.crops.IMAGE_CROPS` for predictions without predictions.json; none by default.
 
         Raises DataError where the folder is empty, unfinished, or lacks an entry; ProtocolError where `claim` or `crop`
-        contradicts it.
+        contradicts the record.
         """
         folder = Path(folder)
         if folder.name == "depth" and (folder.resolve().parent / RECORD).exists():
-            folder = folder.resolve().parent  # the claim stands there: maps alone would be taken as metres
+            folder = folder.resolve().parent  # its record has the claim; maps alone would be taken as metres
         files, record = depth_files(folder), read_record(folder)
         if record is None:
             return cls(folder, files, claim or Claim.METRES, None, crop or "none")
-        for what, asked, found in (("claim", claim, record.claim), ("crop", crop, record.crop)):
-            if asked not in (None, found):
+        for what, requested, found in (("claim", claim, record.claim), ("crop", crop, record.crop)):
+            if requested not in (None, found):
                 raise ProtocolError(
                     folder / RECORD,
                     found=f"the {what} {found}",
-                    expected=f"{asked}, as asked for",
+                    expected=f"{requested}, as requested",
                     fix=f"leave --{what} out",
                 )
         if not record.finished:
@@ -187,21 +190,22 @@ class Predictions:
         return cls(folder, {name: files[name] for name in record.entries}, record.claim, record, record.crop)
 
     def read(self, name: str, *, png_per_metre: float = PNG_PER_METRE) -> NDArray[np.floating]:
-        """(h, w): depth in metres, depth up to scale, or inverse depth, by the claim. png_per_metre: of PNG of another
-        program.
+        """Read (h, w): depth in metres, depth up to scale, or inverse depth, by the claim.
+
+        png_per_metre: for PNG of another program.
         """
         unit = png_per_metre if self.record is None else PNG_PER_METRE
         return read_map(self.files[name], key=MAP_KEY[self.claim], png_per_metre=unit)
 
     def log_uncertainty(self, name: str) -> NDArray[np.floating] | None:
-        """(h, w) as the depth of this entry; None where its network says none. Raises DataError as `read_map`."""
+        """Read (h, w) log uncertainty of an entry; None where the network predicts none. Raise
+        DataError as `read_map`.
+        """
         path = self.files[name]
         return read_map(path, key=UNCERTAINTY_KEY) if UNCERTAINTY_KEY in arrays_in(path) else None
 
     def check_made_by(self, provenance: Provenance, fingerprint: str, entries: Sequence[str]) -> None:
-        """Raises ProtocolError where these are predictions of another checkpoint or config, of other images, or of
-        other frames.
-        """
+        """Raise ProtocolError for predictions of another checkpoint, configuration, recording or set of frames."""
         record = self.record
         found = {} if record is None else record.model_dump(include={*Provenance.model_fields, "fingerprint"})
         expected = {**provenance.model_dump(), "fingerprint": fingerprint}

@@ -1,8 +1,6 @@
-"""Protocols: how a depth prediction is scored. They are data; `score` reads them, and nothing else decides a crop or a
-cap.
+"""Define how a depth prediction is scored. Protocols are data: crops and caps are defined only here.
 
-Numbers scored by different protocols cannot be compared: on KITTI the same predictions give an AbsRel of .109 against
-single
+Scores of different protocols cannot be compared: on KITTI the same predictions have an AbsRel of .109 against single
 LiDAR scans and about .06 against the improved ground truth.
 """
 
@@ -22,7 +20,7 @@ from stadia.core.types import Claim
 
 
 class Alignment(StrEnum):
-    """What is taken from the ground truth before a prediction is compared with it."""
+    """What is fitted to the ground truth before a prediction is compared with it."""
 
     NONE = "none"
     MEDIAN = "median"  # one factor an image: median(truth) / median(prediction)
@@ -31,7 +29,7 @@ class Alignment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A window as fractions of height and width; rows and columns are rounded down, as the reference scripts do."""
+    """A window as fractions of height and width. Rows and columns are rounded down, as in the reference scripts."""
 
     top: float
     bottom: float
@@ -39,7 +37,9 @@ class Crop:
     right: float
 
     def box(self, height: int, width: int) -> tuple[slice, slice]:
-        """Rows and columns of an image of this size: 375x1242 under Garg's crop gives rows 153:371, columns 44:1197."""
+        """Return rows and columns of an image of this size: for 375x1242, Garg's crop gives rows 153:371, columns
+        44:1197.
+        """
         return slice(int(self.top * height), int(self.bottom * height)), slice(
             int(self.left * width), int(self.right * width)
         )
@@ -59,10 +59,10 @@ BY_CLAIM: Mapping[Claim, Alignment] = {
     Claim.UP_TO_SCALE: Alignment.MEDIAN,
     Claim.AFFINE_INVERSE: Alignment.SCALE_SHIFT,
 }
-"""As much of the truth as the claim leaves open, and no more."""
+"""Alignment of exactly what the claim leaves open."""
 
 EIGEN_METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10", "mae", "d1", "d2", "d3")
-"""What papers report: Eigen et al. 2014, with SILog, log10 and MAE."""
+"""Metrics that papers report: Eigen et al. 2014, with SILog, log10 and MAE."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +73,12 @@ class Protocol:
     crop: a row of CROPS.
     scored_m: ground truth strictly between the two is scored, metres.
     clamp_m: the aligned prediction is clamped to this, metres.
-    alignments: what is fitted to the truth, by the prediction's claim; a claim that is missing is refused.
-    ground_truth: which one the published numbers mean, in words.
-    images: how many the published numbers are means over; None where the protocol belongs to no benchmark.
+    alignments: what is fitted to the truth, by the prediction's claim. Missing claims are refused.
+    ground_truth: description of the ground truth of the published numbers.
+    images: number of images of the published means; None where the protocol belongs to no benchmark.
     metrics: rows of `stadia.metrics.METRICS`.
-    png_per_metre: the unit of ground truth stored as uint16 PNG, and of another program's predictions.
-    labeled_from: the median share of an image's pixels with ground truth, below which it is not the one that is meant.
+    png_per_metre: unit of ground truth in uint16 PNG, and of another program's predictions.
+    labeled_from: smallest median share of pixels with ground truth that fits `ground_truth`.
     source: where the rules come from.
     """
 
@@ -95,7 +95,7 @@ class Protocol:
     labeled_from: float = 0.0
 
     def alignment(self, claim: Claim) -> Alignment:
-        """What is fitted for this claim. Raises ProtocolError where the protocol refuses it."""
+        """Return what is fitted for this claim. Raise ProtocolError where the protocol refuses it."""
         if claim not in self.alignments:
             raise ProtocolError(
                 f"protocol '{self.name}'",
@@ -106,7 +106,7 @@ class Protocol:
         return self.alignments[claim]
 
     def mask(self, true_m: Tensor) -> Tensor:
-        """(H, W) metres, 0 = none, to (H, W) bool: the pixels that are scored."""
+        """Return the scored pixels, (H, W) bool, of depth (H, W) in metres, 0 = none."""
         near, far = self.scored_m
         inside = torch.zeros_like(true_m, dtype=torch.bool)
         inside[CROPS[self.crop].box(*true_m.shape)] = True
@@ -118,7 +118,7 @@ _LIDAR = "single LiDAR scans projected into camera 2, camera z (scripts that sto
 _EIGEN_IMAGES = 697  # the lines of Eigen's list of test frames
 _IMPROVED = "the annotated depth of Uhrig et al., uint16 PNG / 256"
 _ACCUMULATED = 0.08
-"""Between one LiDAR scan (.03 to .05 of the pixels) and the annotated depth, which eleven of them make (about .16)."""
+"""Between one LiDAR scan (.03 to .05 of the pixels) and the annotated depth of eleven scans (about .16)."""
 _IMPROVED_IMAGES = 652  # of the 697, those that have it
 _MONODEPTH2 = "Godard et al., ICCV 2019, arXiv 1806.01260"
 _UHRIG = "Uhrig et al., 3DV 2017, arXiv 1708.06500"
@@ -131,7 +131,7 @@ _ALL = (
         clamp_m=_KITTI_CAP,
         alignments={Claim.METRES: Alignment.NONE},
         ground_truth="any in metres",
-        source="ours: metres as they are, or refused",
+        source="stadia: metres without alignment; other scales are refused",
     ),
     Protocol(
         name="relative",
@@ -140,7 +140,7 @@ _ALL = (
         clamp_m=_KITTI_CAP,
         alignments={**BY_CLAIM, Claim.METRES: Alignment.MEDIAN},
         ground_truth="any in metres",
-        source="ours: the shape alone; metres too are scaled by the median",
+        source="stadia: relative depth; metres are scaled by the median too",
     ),
     Protocol(
         name="kitti-eigen",
@@ -231,7 +231,7 @@ _ALL = (
         clamp_m=(1e-3, 10.0),
         alignments=BY_CLAIM,
         ground_truth="the sensor's depth, uint16 PNG in millimetres, 0 and 65535 none",
-        source="ours: Shotton et al., CVPR 2013, publish no depth protocol; the cap is the sensor's range",
+        source="stadia: Shotton et al., CVPR 2013, publish no depth protocol; the cap is the sensor's range",
         png_per_metre=1000.0,
     ),
 )
@@ -240,7 +240,7 @@ PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _AL
 
 
 def protocol_named(name: str) -> Protocol:
-    """The protocol, or a ConfigError that tells the nearest name."""
+    """Return a protocol by name. Raise ConfigError with the nearest name for an unknown one."""
     if name not in PROTOCOLS:
         near = nearest(name, list(PROTOCOLS))
         fix = f"did you mean '{near}'?" if near else "docs/evaluation.md describes them"

@@ -28,18 +28,21 @@ from stadia.evaluation.watch import Watch, unwatched
 from stadia.metrics.trajectory import PathAlignment
 
 PATH_ALIGNMENT: Mapping[Claim, PathAlignment] = {Claim.METRES: PathAlignment.SE3}
-"""The world frame is free (its choice says nothing of the network), the scale only where the claim leaves it open
+"""The world frame is always aligned, since a network cannot choose it. The scale is aligned only for other claims
 (sim3).
 """
 
 LEAST_POSES = 3
-"""With fewer, a path that is aligned first is right by itself."""
+"""With fewer poses, a path is correct after alignment alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """depth: None where no recording has ground truth. odometry: by recording, those with poses. notes: on what is
-    missing, in words.
+    """Scores of several recordings.
+
+    depth: None where no recording has ground truth.
+    odometry: by the name of each recording with poses.
+    notes: remarks on missing parts.
     """
 
     depth: DepthScore | None
@@ -47,21 +50,21 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
-        """Depth's summary, `notes`, and `odometry` by recording."""
+        """Return the summary of depth, `notes`, and `odometry` by recording."""
         depth: dict[str, Any] = self.depth.summary() if self.depth else {"images": 0, "notes": []}
         notes = [*self.notes, *depth["notes"]]
         return {**depth, "notes": notes, "odometry": {name: score.summary() for name, score in self.odometry.items()}}
 
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
-        """Write score files by `write_score`: NAME.json for depth, NAME-RECORDING.json for each path; returns them.
+        """Write score files by `write_score`: NAME.json for depth, NAME-RECORDING.json for each path. Return their
+        paths.
 
-        A slash in a recording's name becomes a dash; of two recordings that would share a file the second has `-2`
-        after its name.
+        A slash in a recording's name becomes a dash. The second of two equal file names gets `-2`.
 
         Args:
             folder: of the files.
-            name: what was scored.
-            about: what made the score and of what, into every file: `checkpoint`, `data`, `frames`.
+            name: of what was scored.
+            about: metadata for every file: `checkpoint`, `data`, `frames`.
         """
         scores = {f"{name}.json": self.depth.to_json()} if self.depth is not None else {}
         for recording, path in self.odometry.items():
@@ -90,16 +93,15 @@ def evaluate_recordings(
         predictor: from `stadia.recipes.load_predictor`.
         recordings: with ground truth depth, poses, or both, for some frames at least.
         protocol: of depth. Paths are aligned by PATH_ALIGNMENT.
-        out: a folder; each recording's in it must be new or empty, but for `reuse`.
-        provenance: what made the predictions.
-        indices: of the frames to predict and score, rising, by the recording's name; by default all frames of all
-            recordings.
-        reuse: score what is on disk already where `provenance` made it of these frames; refuse it where something else
-            did. What was left unfinished is predicted again.
+        out: a folder. The folder of each recording in it must be new or empty, except with `reuse`.
+        provenance: origin of the predictions.
+        indices: rising frame indices to predict and score, by the recording's name; by default all frames.
+        reuse: score finished predictions on disk if `provenance` and frames match; refuse others. Unfinished ones are
+            predicted again.
         watch: shows progress.
 
-    Raises ProtocolError where the protocol refuses the claim or there is nothing to score (both before anything is
-    predicted), or where `out` holds other predictions; StadiaError where `out` is in use.
+    Raises ProtocolError, before anything is predicted, where the protocol refuses the scale or there is nothing to
+    score, and where `out` holds other predictions; StadiaError where `out` is in use.
     """
     protocol.alignment(predictor.claim)
     frames = {recording.name: range(len(recording)) for recording in recordings} if indices is None else indices
@@ -110,7 +112,7 @@ def evaluate_recordings(
     odometry: dict[str, TrajectoryScore] = {}
     for recording in recordings:
         chosen = frames.get(recording.name, ())
-        if recording not in scorable:  # a benchmark's test sequences: nothing to score, so nothing to predict
+        if recording not in scorable:  # such as a benchmark's test sequences
             scores += [(f"{recording.name}/{frame_name(recording, index)}", None) for index in chosen]
             continue
         predictions = _predictions(predictor, recording, chosen, inside(out, recording.name), provenance, reuse, watch)
@@ -134,14 +136,14 @@ def evaluate_recordings(
 
 
 def can_be_scored(recording: Recording, indices: Sequence[int]) -> bool:
-    """Whether some frame has depth, or the first frames are neighbors and have poses enough for a path."""
+    """Return whether a frame has depth, or the first frames are neighbors with enough poses for a path."""
     if _poses_in_a_row(recording, indices) >= LEAST_POSES:
         return True
     return any(recording.depth_m(index) is not None for index in indices)
 
 
 def _poses_in_a_row(recording: Recording, indices: Sequence[int]) -> int:
-    """How many of the frames that a path can go through have a pose: it ends where the next one is no neighbor."""
+    """Count the poses of the first frames that are neighbors. A path ends where the next frame is no neighbor."""
     neighbors = (index for position, index in enumerate(indices) if index - indices[0] == position)
     return sum(recording.T_world_camera(index) is not None for index in neighbors)
 
@@ -176,7 +178,7 @@ def _predictions(
     reuse: bool,
     watch: Watch,
 ) -> Predictions:
-    """Those that are on disk already, if they are wanted and exactly these; else predicted now."""
+    """Return matching predictions from disk if `reuse` is set; otherwise predict now."""
     fingerprint = recording.fingerprint()
     there = read_record(folder)
     if reuse and there is not None and there.finished:
@@ -190,16 +192,14 @@ def _predictions(
 def _depth_scores(
     predictions: Predictions, recording: Recording, indices: Sequence[int], protocol: Protocol
 ) -> Iterator[tuple[str, ImageScore | None]]:
-    """Scores of one recording, named RECORDING/STEM."""
+    """Yield scores of one recording, named RECORDING/STEM."""
     truth = {name: partial(recording.depth_m, index) for name, index in zip(predictions.files, indices, strict=True)}
     for name, score in score_images(predictions, truth, protocol):
         yield f"{recording.name}/{name}", score and score.named(f"{recording.name}/{name}")
 
 
 def _path_score(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> TrajectoryScore | None:
-    """The path from disk against the recording's poses, at the frames that have one; None where there are fewer than
-    LEAST_POSES.
-    """
+    """Score the path on disk against the recording's poses. Return None with fewer than LEAST_POSES poses."""
     record = predictions.record
     if record is None or not record.path:
         return None

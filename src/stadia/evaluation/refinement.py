@@ -1,10 +1,11 @@
-"""A path refined while it is followed: keyframes of a window, adjusted together by what they show (the back end of
-D3VO).
+"""Refine a path by bundle adjustment over a sliding window of keyframes (the back end of D3VO).
 
-Every frame is aligned to the last keyframe by the depth predicted there. A keyframe joins the window, which is
-adjusted; the oldest leaves it, and stays as a quadratic prior on the others. That keeps the scale: a window that
-forgets holds its own by the depth of seven images alone. Memory is that of the window, and 128 bytes a frame of the
-path. Yang et al., D3VO, arXiv 2003.01060, section 3.3; Engel, Koltun and Cremers, Direct sparse odometry, PAMI 2018.
+Every frame is aligned to the last keyframe by the depth predicted there. A new keyframe joins the window, which is then
+adjusted. The oldest keyframe leaves it and stays as a quadratic prior on the others. The prior keeps the scale: without
+it the window would have the scale of the depth of a few images only. Memory is that of the window, and 128 bytes a
+frame of the path.
+
+Source: Yang et al., D3VO, arXiv 2003.01060, section 3.3; Engel, Koltun and Cremers, Direct sparse odometry, PAMI 2018.
 """
 
 from __future__ import annotations
@@ -38,36 +39,39 @@ WINDOW = 5
 """Keyframes adjusted together (Direct sparse odometry: 7)."""
 
 POINTS = 200
-"""Of a keyframe, about."""
+"""Approximate number of points of a keyframe."""
 
 STEPS = 3
 """Gauss-Newton steps when a keyframe joins."""
 
 FLOW = 0.08
-"""Share of an image's mean side by which points have moved when a new keyframe is due."""
+"""Median flow of the points, as a share of the mean image side, at which a new keyframe is due."""
 
 LEAST_KEPT = 0.8
-"""Share of a keyframe that a frame must show still; with less, it becomes one."""
+"""Smallest share of a keyframe that a frame must show. With less, it becomes a keyframe."""
 
 DEPTH_DEVIATION = 0.15
-"""Of a predicted inverse depth, as a share of it."""
+"""Standard deviation of a predicted inverse depth, as a share of it."""
 
 MOTION_DEVIATION = (0.3, 0.02)
-"""Of a predicted motion from one frame to the next: share of its length, and radians. (On unseen roads pose networks
-are off by that.)
+"""Standard deviation of a predicted motion between two frames: share of its length, and radians. Measured for pose
+networks on unseen roads.
 """
 
 ALIGNED_ROWS = 128
-"""Of the images that frames are aligned by: they need not be larger to start from."""
+"""Height of the images for frame alignment. More rows do not help as a start."""
 
 MAPPED = 0.05
-"""Points whose inverse depth the images alone know to this share are well constrained."""
+"""Largest relative standard deviation of inverse depth, from the images alone, of well-constrained points."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A frame as it comes. image: (1, 3, H, W).  camera: K (3, 3).  maps: gives what is predicted of it, asked of
-    keyframes alone.
+    """An incoming frame.
+
+    image: (1, 3, H, W).
+    camera: K (3, 3).
+    maps: function that predicts its maps, called for keyframes only.
     """
 
     image: Tensor
@@ -77,8 +81,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class MapPoints:
-    """Well-constrained points of a keyframe that has left the window. position: (P, 3) in the first camera.  color: (P,
-    3) in [0, 1].
+    """Well-constrained points of a keyframe that has left the window.
+
+    position: (P, 3) in the first camera.
+    color: (P, 3) in [0, 1].
     """
 
     position: Tensor
@@ -87,7 +93,7 @@ class MapPoints:
 
 @dataclass(slots=True)
 class _Keyframe:
-    """number: of the frame.  small: what others are aligned to."""
+    """number: of the frame. small: image, depth and camera that others are aligned to."""
 
     number: int
     image: Tensor
@@ -96,9 +102,9 @@ class _Keyframe:
 
 @dataclass(slots=True)
 class Refinement:
-    """Frame after frame by `add`; the path by `path`, whenever it is wanted.
+    """Sliding window: add frames by `add`, read the path by `path` at any time.
 
-    take_points: is given the points of every keyframe that leaves the window.
+    take_points: receives the points of every keyframe that leaves the window.
     """
 
     take_points: Callable[[MapPoints], None] = lambda points: None
@@ -106,50 +112,48 @@ class Refinement:
     bundle: Bundle | None = None
     numbers: list[int] = field(default_factory=list)  # of all keyframes
     settled: list[Tensor] = field(default_factory=list)  # T_camera_world of those that have left the window
-    links: list[tuple[int, Tensor]] = field(
-        default_factory=list
-    )  # of each frame: which keyframe it was aligned to, T_frame_keyframe
-    said: Tensor | None = None  # T_frame_keyframe of the last frame, by the predicted motions alone
+    links: list[tuple[int, Tensor]] = field(default_factory=list)  # of each frame: its keyframe and T_frame_keyframe
+    predicted: Tensor | None = None  # T_frame_keyframe of the last frame, by the predicted motions alone
     step: Tensor | None = None  # T_frame_before of the last frame
 
     @torch.inference_mode()
-    def add(self, seen: Seen, said: Tensor | None) -> bool:
-        """Place a frame; False where its motion is not known, and the path ends before it.
+    def add(self, frame: Seen, predicted: Tensor | None) -> bool:
+        """Place a frame. Return False where its motion is unknown: the path ends before it.
 
-        said: (4, 4) T_frame_before as a pose network predicts it; None where there is none.
+        predicted: (4, 4) T_frame_before of a pose network; None without one.
         """
         number = len(self.links)
         if self.bundle is None:
             self.links.append((0, torch.eye(4, dtype=torch.float64)))
-            self._join(seen, number, torch.eye(4, dtype=torch.float64), torch.zeros(2, dtype=torch.float64), None)
+            self._join(frame, number, torch.eye(4, dtype=torch.float64), torch.zeros(2, dtype=torch.float64), None)
             return True
         before = self.links[-1][1] if self.links[-1][0] == self.numbers[-1] else torch.eye(4, dtype=torch.float64)
-        moved = next((T for T in (said, self.step) if T is not None), torch.eye(4, dtype=torch.float64))
-        found = self._aligned(seen, compose(moved, before))
+        moved = next((T for T in (predicted, self.step) if T is not None), torch.eye(4, dtype=torch.float64))
+        found = self._aligned(frame, compose(moved, before))
         trusted = is_trusted(found)
-        if not trusted and said is None:
+        if not trusted and predicted is None:
             return False
         T = found.T_source_target[0].cpu() if trusted else compose(moved, before)
         self.step = compose(T, inverse(before))
         start = (
             torch.eye(4, dtype=torch.float64)
-            if self.links[-1][0] != self.numbers[-1] or self.said is None
-            else self.said
+            if self.links[-1][0] != self.numbers[-1] or self.predicted is None
+            else self.predicted
         )
-        self.said = None if said is None else compose(said, start)
+        self.predicted = None if predicted is None else compose(predicted, start)
         self.links.append((self.numbers[-1], T))
         if not trusted or float(found.seen) < LEAST_KEPT or self._flow(T) > FLOW:
             a, b = self.bundle.frames.brightness[-1]
             gain, offset = (float(found.gain), float(found.offset)) if trusted else (1.0, 0.0)
             brightness = torch.stack((a + torch.tensor(gain).log(), gain * b + offset)).double()
-            self._join(seen, number, compose(T, self.bundle.frames.T_camera_world[-1]), brightness, self.said)
+            self._join(frame, number, compose(T, self.bundle.frames.T_camera_world[-1]), brightness, self.predicted)
             self.links[-1] = (self.links[-1][0], T)
         return True
 
     def path(self) -> Tensor:
-        """(N, 4, 4) T_world_camera of all frames; the world is the first one.
+        """Return (N, 4, 4) T_world_camera of all frames; the world is the first one.
 
-        Between two keyframes, the motion by which the window has corrected the second is shared out evenly.
+        Between two keyframes, the correction of the second by the window is distributed evenly.
         """
         assert self.bundle is not None
         T_camera_world = torch.stack([*self.settled, *self.bundle.frames.T_camera_world])
@@ -169,13 +173,13 @@ class Refinement:
         return inverse(torch.stack(poses))
 
     def finish(self) -> None:
-        """Give away the points of the keyframes that are left. The path stays."""
+        """Pass on the points of the remaining keyframes. The path stays."""
         for position in range(len(self.keyframes)):
             self.take_points(self._map_points(position))
 
-    def _aligned(self, seen: Seen, start: Tensor) -> DirectAlignment:
+    def _aligned(self, frame: Seen, start: Tensor) -> DirectAlignment:
         image, depth_m, camera = self.keyframes[-1].small
-        small, small_camera = _small(seen.image, seen.camera)
+        small, small_camera = _small(frame.image, frame.camera)
         return align_direct(
             image, small, depth_m, _batched(camera), _batched(small_camera), start[None].to(image.device)
         )
@@ -187,11 +191,13 @@ class Refinement:
         newest = self.bundle.points.chosen(self.bundle.points.host == len(frames) - 1)
         return flow_share(newest, frames.K[-1], height, width, T)
 
-    def _join(self, seen: Seen, number: int, T_camera_world: Tensor, brightness: Tensor, said: Tensor | None) -> None:
-        """A frame becomes the newest keyframe, the window is adjusted, and the oldest leaves where it is full."""
-        maps = seen.maps()
+    def _join(
+        self, frame: Seen, number: int, T_camera_world: Tensor, brightness: Tensor, predicted: Tensor | None
+    ) -> None:
+        """Make a frame the newest keyframe, adjust the window, and remove the oldest keyframe from a full window."""
+        maps = frame.maps()
         inverse_depth = maps.inverse_depth.float().cpu()
-        image, camera = seen.image.cpu(), seen.camera
+        image, camera = frame.image.cpu(), frame.camera
         small, small_camera = _small(image, camera)
         small_depth = depth_from_inverse(resize_map(inverse_depth, small_camera.height, small_camera.width))
         self.keyframes.append(_Keyframe(number, image, (small, small_depth, small_camera)))
@@ -206,7 +212,7 @@ class Refinement:
             prior = Prior(T_camera_world[None], brightness[None], held, torch.zeros(8, dtype=torch.float64))
             self.bundle = _bundle(frames, points, points.inverse_depth, None, prior, _with_stereo(None, maps))
             return
-        motions = _with_motion(self.bundle.motions, len(frames) - 1, said, number - self.numbers[-2])
+        motions = _with_motion(self.bundle.motions, len(frames) - 1, predicted, number - self.numbers[-2])
         together = _joined(self.bundle.points, points)
         expected = torch.cat((self.bundle.expected, points.inverse_depth))
         stereo = _with_stereo(self.bundle.stereo, maps)
@@ -215,7 +221,7 @@ class Refinement:
             self._leave()
 
     def _leave(self) -> None:
-        """The oldest keyframe becomes a prior."""
+        """Turn the oldest keyframe into a prior."""
         assert self.bundle is not None
         self.take_points(self._map_points(0))
         bundle = self.bundle
@@ -240,11 +246,9 @@ class Refinement:
 
 
 def flow_share(points: Points, K: Tensor, height: int, width: int, T: Tensor) -> float:
-    """By how much points have moved in the median, as a share of the image's mean side, where their host has moved by T
-    (4, 4).
+    """Return the median flow of points whose host moved by T (4, 4), as a share of the image's mean side.
 
-    K: (3, 3) of both images. Points that are out of sight then, or behind the camera, do not count; 1 where none is
-        left.
+    K: (3, 3) of both images. Points outside the image or behind the camera do not count; 1 where none is left.
     """
     moved = points.ray[:, 0] @ T[:3, :3].mT.to(points.ray) + points.inverse_depth[:, None] * T[:3, 3].to(points.ray)
     z = moved[:, 2]
@@ -259,7 +263,7 @@ def _batched(camera: Camera) -> Camera:
 
 
 def _small(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
-    """At most ALIGNED_ROWS high."""
+    """Shrink an image to about ALIGNED_ROWS rows."""
     shrink = max(1, round(camera.height / ALIGNED_ROWS))
     return resize(image, camera, camera.height // shrink, camera.width // shrink) if shrink > 1 else (image, camera)
 
@@ -277,7 +281,7 @@ def _with_frame(frames: Frames | None, gray: Tensor, K: Tensor, T_camera_world: 
 
 
 def _chosen_points(frames: Frames, inverse_depth: Tensor, log_uncertainty: Tensor | None) -> Points:
-    """Of the newest frame: steep, spread, of the surer four fifths where the network says how sure it is."""
+    """Choose steep, spread points of the newest frame, from the most certain 80 % where uncertainty is predicted."""
     gray = frames.gray[-1]
     if log_uncertainty is None:
         allowed, weight = torch.ones_like(gray, dtype=torch.bool), gradient_weight(slope_squared(gray))
@@ -298,7 +302,7 @@ def _bundle(
     prior: Prior | None,
     stereo: VirtualStereo | None,
 ) -> Bundle:
-    """Every point is looked for in every other frame of the window."""
+    """Build the problem in which every point is observed by every other frame of the window."""
     point, frame = torch.cartesian_prod(torch.arange(len(points)), torch.arange(len(frames))).unbind(-1)
     others = frame != points.host[point]
     return Bundle(
@@ -314,9 +318,7 @@ def _bundle(
 
 
 def _with_stereo(stereo: VirtualStereo | None, maps: ImageMaps) -> VirtualStereo | None:
-    """And what the newest frame would show of depth in the right camera, where the network says it and knows of the
-    rig.
-    """
+    """Append the newest frame's inverse depth in the right camera, if the network predicts it and the rig is known."""
     if maps.inverse_depth_right is None or maps.T_right_left is None:
         return None
     right = maps.inverse_depth_right[:, 0].float().cpu()
@@ -325,13 +327,15 @@ def _with_stereo(stereo: VirtualStereo | None, maps: ImageMaps) -> VirtualStereo
     )
 
 
-def _with_motion(motions: Motions | None, newest: int, said: Tensor | None, frames: int) -> Motions | None:
-    """One from the keyframe before: its variance is that of one frame, as often as frames lie between."""
-    if said is None:
+def _with_motion(motions: Motions | None, newest: int, predicted: Tensor | None, frames: int) -> Motions | None:
+    """Append the motion from the keyframe before. Its variance is that of one frame times the number
+    of frames between.
+    """
+    if predicted is None:
         return motions
-    length = MOTION_DEVIATION[0] * float(said[:3, 3].norm()) / frames
+    length = MOTION_DEVIATION[0] * float(predicted[:3, 3].norm()) / frames
     one = torch.tensor([max(length, 1e-6)] * 3 + [MOTION_DEVIATION[1]] * 3, dtype=torch.float64) * frames**0.5
-    new = Motions(torch.tensor([newest - 1]), torch.tensor([newest]), said[None], one[None])
+    new = Motions(torch.tensor([newest - 1]), torch.tensor([newest]), predicted[None], one[None])
     if motions is None:
         return new
     return Motions(*(torch.cat((getattr(motions, name), getattr(new, name))) for name in Motions.__slots__))

@@ -1,24 +1,24 @@
-"""Depth maps beside each other on one scale of metres, so that an eye sees which of them have the right size."""
+"""Draw depth maps side by side on one scale of metres."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+from stadia.evaluation.drawings import render_figure
+
 TICKS_M = (2, 5, 10, 20, 40, 80)
-"""Of the scale, whose ends are the first and the last: logarithmic, bright is near."""
+"""Ticks of the logarithmic scale, from its first to its last value; bright is near."""
 WIDTH, TILE = 12.8, 3.0
 """Inches, of 100 pixels each."""
 
 
-def depths_on_one_scale(rows: Sequence[Sequence[NDArray[np.generic]]], names: Sequence[str]) -> Image:
-    """(H, W, 3) RGB: a row of tiles each, their names above the first row, and the scale of metres beside them.
+def depths_on_one_scale(rows: Sequence[Sequence[NDArray[np.generic]]], names: Sequence[str]) -> NDArray[np.uint8]:
+    """Draw rows of tiles with column names above and the scale of metres beside them, (H, W, 3) RGB.
 
     Args:
         rows: (h, w, 3) uint8 RGB images, and (h, w) depth maps in metres, 0 = none (black).
@@ -49,6 +49,4 @@ def depths_on_one_scale(rows: Sequence[Sequence[NDArray[np.generic]]], names: Se
         bar.ax.set_yticklabels([str(metres) for metres in TICKS_M])
         bar.ax.minorticks_off()
         bar.ax.invert_yaxis()
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return render_figure(figure)

@@ -1,4 +1,4 @@
-"""Score depth from disk: needs no network, and can be repeated."""
+"""Score depth maps from disk. No network is needed."""
 
 from __future__ import annotations
 
@@ -30,26 +30,28 @@ from stadia.metrics import METRICS
 from stadia.metrics.depth import scale_ratio
 
 Truth = Mapping[str, Callable[[], NDArray[np.floating] | None]]
-"""Ground truth by name, read when it is its turn: (H, W) z in metres, 0 = none; None where a frame has none."""
+"""Functions that read the ground truth of each name: (H, W) z in metres, 0 = none; None for a frame without ground
+truth.
+"""
 
 ASPECT_TOLERANCE = 0.04
-"""How far two aspect ratios may differ. 1024x320 for 1242x375 (3.4 %) is a squeezed whole image; 1216x352 (4.3 % or
-more) is a crop.
+"""Largest relative difference between two aspect ratios. 1024x320 for 1242x375 (3.4 %) is a resized whole image;
+1216x352 (4.3 % or more) is a crop.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """One image.
+    """Score of one image.
 
-    scale_ratio: median(truth) / median(prediction) before any alignment; None for inverse depth up to scale and shift.
-    pixels: scored.  outside_crop: that the protocol would score, where the prediction's crop has nothing.
-    at_clamp: share of the scored pixels where the aligned prediction is at the near or the far end of what the protocol
-        clamps it to.
-    labeled: share of the image's pixels that have ground truth, scored or not.
-    order: rank correlation of the prediction, as claimed, with the truth: 1 where near and far are in its order, -1
-        where they are turned around; None where one of them is constant.
-    uncertainty: what the prediction's uncertainty is worth; None where it says none, or fewer than 2 pixels are scored.
+    scale_ratio: median(truth) / median(prediction) before alignment; None for inverse depth up to scale and shift.
+    pixels: number of scored pixels.
+    outside_crop: number of pixels that the protocol scores and the prediction's crop does not contain.
+    at_clamp: share of scored pixels where the aligned prediction is at either end of the protocol's clamp.
+    labeled: share of the image's pixels with ground truth, scored or not.
+    order: rank correlation of prediction and truth: 1 for the same order, -1 for the reverse; None where one is
+    constant.
+    uncertainty: scores of the predicted uncertainty; None without one, or with fewer than 2 scored pixels.
     """
 
     name: str
@@ -63,40 +65,23 @@ class ImageScore:
     uncertainty: Orders | None = None
 
     def named(self, name: str) -> ImageScore:
-        """The same score under another name."""
+        """Return the same score under another name."""
         return replace(self, name=name)
 
     def to_json(self) -> dict[str, Any]:
-        """Name, metrics, scale_ratio, pixels, outside_crop, at_clamp, labeled, order side by side; `uncertainty` by
-        error, if any.
-        """
-        counts = {
-            "pixels": self.pixels,
-            "outside_crop": self.outside_crop,
-            "at_clamp": self.at_clamp,
-            "labeled": self.labeled,
-        }
-        doubt = (
-            {}
-            if self.uncertainty is None
-            else {"uncertainty": {name: order.numbers() for name, order in self.uncertainty.items()}}
-        )
-        return {
-            "name": self.name,
-            **self.metrics,
-            "scale_ratio": self.scale_ratio,
-            **counts,
-            "order": self.order,
-            **doubt,
-        }
+        """Return all fields side by side, and `uncertainty` by error where there is one."""
+        names = ("scale_ratio", "pixels", "outside_crop", "at_clamp", "labeled", "order")
+        fields = {name: getattr(self, name) for name in names}
+        scores = {} if self.uncertainty is None else {name: order.numbers() for name, order in self.uncertainty.items()}
+        return {"name": self.name, **self.metrics, **fields, **({"uncertainty": scores} if scores else {})}
 
 
 @dataclass(frozen=True, slots=True)
 class DepthScore:
-    """Means over images, and every image.
+    """Means over images, and the score of every image.
 
-    without_truth: names of images of which no pixel is scored: counted here, in no mean.
-    notes: what a reader of the numbers should know, in words.
+    without_truth: names of images without a scored pixel. They enter no mean.
+    notes: remarks for the reader of the numbers.
     """
 
     protocol: str
@@ -108,7 +93,7 @@ class DepthScore:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Means over images, each image alike whatever the number of its pixels."""
+        """Means over images. Each image has the same weight, whatever its number of pixels."""
         return {
             name: float(np.mean([image.metrics[name] for image in self.per_image]))
             for name in self.per_image[0].metrics
@@ -116,28 +101,28 @@ class DepthScore:
 
     @property
     def scale_ratio_median(self) -> float | None:
-        """The median over images of median(truth) / median(prediction)."""
+        """Median over images of median(truth) / median(prediction)."""
         ratios = [image.scale_ratio for image in self.per_image if image.scale_ratio is not None]
         return float(np.median(ratios)) if ratios else None
 
     @property
     def scale_ratio_spread(self) -> float | None:
-        """The standard deviation over images of the ratio, divided by its median."""
+        """Standard deviation of the ratio over images, divided by its median."""
         ratios = [image.scale_ratio for image in self.per_image if image.scale_ratio is not None]
         return float(np.std(np.divide(ratios, np.median(ratios)))) if ratios else None
 
     @property
     def uncertainty(self) -> Orders:
-        """What the uncertainty said is worth, by error: means over the images that say one; empty where none does."""
+        """Uncertainty scores by error: means over the images that have one; empty without any."""
         return mean_order([image.uncertainty for image in self.per_image if image.uncertainty is not None])
 
     def summary(self) -> dict[str, Any]:
-        """The metrics by name, `images`, the scale ratio, what was asked, and `notes`: one JSON object.
+        """Return the metrics, the number of images, the scale ratio, the protocol and `notes` as one JSON object.
 
-        Where an image says an uncertainty, `uncertainty` by error too, and how many say none.
+        If any image has an uncertainty, add `uncertainty` by error and the number of images without one.
         """
-        doubt = {name: order.numbers() for name, order in self.uncertainty.items()}
-        silent = sum(image.uncertainty is None for image in self.per_image)
+        uncertainty = {name: order.numbers() for name, order in self.uncertainty.items()}
+        missing = sum(image.uncertainty is None for image in self.per_image)
         return {
             "protocol": self.protocol,
             "claim": str(self.claim),
@@ -147,12 +132,12 @@ class DepthScore:
             "scale_ratio_spread": self.scale_ratio_spread,
             "images": len(self.per_image),
             "images_without_truth": len(self.without_truth),
-            **({"images_without_uncertainty": silent, "uncertainty": doubt} if doubt else {}),
+            **({"images_without_uncertainty": missing, "uncertainty": uncertainty} if uncertainty else {}),
             "notes": list(self.notes),
         }
 
     def to_json(self) -> dict[str, Any]:
-        """What a score file holds: the means, and every image beside them; of `uncertainty` the mean curves too."""
+        """Return the content of a score file: means, all images, and the mean curves of `uncertainty`."""
         head = self.summary()
         if "uncertainty" in head:
             head["uncertainty"] = {name: order.to_json() for name, order in self.uncertainty.items()}
@@ -166,9 +151,7 @@ class DepthScore:
 
 
 def folder_truth(folder: Path, protocol: Protocol) -> Truth:
-    """Ground truth from a folder of uint16 PNG (in the protocol's unit), .npz (`depth_m`, or the only array) or .npy
-    maps.
-    """
+    """Open a folder of ground truth: uint16 PNG in the protocol's unit, .npz (`depth_m`, or the only array), .npy."""
     return {name: partial(_read_truth, path, protocol.png_per_metre) for name, path in depth_files(folder).items()}
 
 
@@ -179,9 +162,7 @@ def _read_truth(path: Path, png_per_metre: float) -> NDArray[np.floating]:
         row, column = np.argwhere(wrong)[0]
         raise DataError(
             path,
-            found=(
-                f"ground truth of {true_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)"
-            ),
+            found=f"depth {true_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)",
             expected="metres, 0 where there is none",
             fix="write 0 where depth is unknown",
         )
@@ -189,11 +170,11 @@ def _read_truth(path: Path, png_per_metre: float) -> NDArray[np.floating]:
 
 
 def resize_depth(depth: Tensor, height: int, width: int) -> Tensor:
-    """(h, w) depth to (H, W), bilinearly in inverse depth (align_corners=False), as Monodepth2's evaluation does.
+    """Resize (h, w) depth to (H, W), bilinearly in inverse depth (align_corners=False), as Monodepth2's evaluation
+    does.
 
-    Depth itself must not be interpolated: across an edge it would invent a surface far behind the middle of the two.
-    A pixel that is drawn from a hole (0) or from infinity alone comes out as 0, infinity or NaN, never as a number
-    between.
+    Interpolating depth itself would create a surface far behind the middle of an edge. A pixel that only gets values of
+    a hole (0) or of infinity becomes 0, infinity or NaN, never a number between.
     """
     if depth.shape == (height, width):
         return depth
@@ -201,14 +182,13 @@ def resize_depth(depth: Tensor, height: int, width: int) -> Tensor:
 
 
 def _predicted_at(name: str, values: Tensor, mask: Tensor, claim: Claim) -> Tensor:
-    """The prediction, brought to the truth's size, at the N scored pixels: (1, N). Raises ProtocolError where one has
-    none.
+    """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for missing
+    values.
 
-    Infinite metres are a depth, farther than any: they are clamped like one, but for an image that is mostly infinite.
-        Of depth up
-    to scale there is no such thing.
+    Infinite metres are clamped like any far depth, unless at least half of the scored pixels are infinite. Depth up to
+    scale must be finite.
     """
-    if claim is Claim.AFFINE_INVERSE:  # may be negative: only its order means something
+    if claim is Claim.AFFINE_INVERSE:  # may be negative: only its order counts
         scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
         complete = scored.isfinite()
     else:
@@ -219,14 +199,16 @@ def _predicted_at(name: str, values: Tensor, mask: Tensor, claim: Claim) -> Tens
         raise ProtocolError(
             name,
             found=f"no finite positive depth at {holes} of {len(scored)} scored pixels",
-            expected="a prediction at every one",
-            fix="fill the holes: a protocol does not choose what stands in them",
+            expected="a prediction at every scored pixel",
+            fix="fill the holes of the prediction",
         )
     return scored[None]
 
 
 def _aligned(predicted: Tensor, true_m: Tensor, claim: Claim, protocol: Protocol) -> tuple[Tensor, float | None]:
-    """Of (1, N) scored pixels: depth in metres, aligned and clamped by the protocol, and the scale ratio before that."""
+    """Align and clamp (1, N) scored pixels by the protocol. Return depth in metres and the scale ratio before
+    alignment.
+    """
     near, far = protocol.clamp_m
     alignment = protocol.alignment(claim)
     if alignment is Alignment.SCALE_SHIFT:
@@ -246,24 +228,24 @@ def score_image(
     crop: str = "none",
     log_uncertainty: NDArray[np.floating] | None = None,
 ) -> ImageScore | None:
-    """Score one image in float64; None where the protocol scores none of its pixels.
+    """Score one image in float64. Return None where the protocol scores none of its pixels.
 
     Args:
         name: for the score and for errors.
-        predicted: (h, w), of any size: depth or inverse depth, by the claim.
+        predicted: (h, w), of any size: depth or inverse depth, by `claim`.
         true_m: (H, W) z in metres, 0 = none.
-        claim: of the prediction.
-        protocol: crop, caps, and what is aligned.
-        crop: of `geometry.crops.IMAGE_CROPS`, what the prediction shows of the image. It is brought to that window's
-            size and place, and scored where the protocol's mask and the window overlap.
-        log_uncertainty: (h, w) as `predicted`, larger where it is trusted less; None where none is said.
+        claim: scale of the prediction.
+        protocol: crop, caps and alignment.
+        crop: row of `geometry.crops.IMAGE_CROPS`: the window of the image that the prediction covers. The prediction is
+            resized to this window and scored where the protocol's mask and the window overlap.
+        log_uncertainty: (h, w) as `predicted`, larger for less certain pixels; None without one.
 
     Raises ProtocolError where a scored pixel has no prediction.
     """
     whole = torch.from_numpy(np.asarray(true_m, np.float64))
     values = torch.from_numpy(np.asarray(predicted, np.float64))
-    window, asked = image_box(crop, *whole.shape), protocol.mask(whole)
-    true, mask = window.cut(whole), window.cut(asked)
+    window, whole_mask = image_box(crop, *whole.shape), protocol.mask(whole)
+    true, mask = window.cut(whole), window.cut(whole_mask)
     if not mask.any():
         return None
     scored = true[mask][None]  # (1, N): on KITTI 3 to 20 % of the pixels
@@ -274,28 +256,30 @@ def score_image(
     metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
     near, far = protocol.clamp_m
     at_clamp = float(((depth <= near) | (depth >= far)).double().mean())
-    outside, labeled = int(asked.sum()) - scored.numel(), float((whole > 0).double().mean())
-    doubt = None if log_uncertainty is None else uncertainty_at(name, log_uncertainty, predicted.shape, mask)
-    worth = None if doubt is None else score_order(depth, scored, doubt)
-    return ImageScore(name, metrics, ratio, scored.numel(), outside, at_clamp, labeled, order, worth)
+    outside, labeled = int(whole_mask.sum()) - scored.numel(), float((whole > 0).double().mean())
+    uncertainty = None
+    if log_uncertainty is not None:
+        sampled = uncertainty_at(name, log_uncertainty, predicted.shape, mask)
+        uncertainty = score_order(depth, scored, sampled)
+    return ImageScore(name, metrics, ratio, scored.numel(), outside, at_clamp, labeled, order, uncertainty)
 
 
 def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predictions: Predictions) -> None:
-    """Whether a map of this shape can show what the truth shows, or the crop of it: else it would be scored off its
-    place.
+    """Check that a map of this shape can cover the truth, or its crop. Otherwise pixels would be compared at wrong
+    places.
     """
     crop, record = predictions.crop, predictions.record
-    picture = record.image_size if record else None
-    if record is not None and crop != "none":  # ours, whose network may squeeze the crop to any shape
-        if picture not in (None, truth):
+    image_size = record.image_size if record else None
+    if record is not None and crop != "none":  # a stadia network may resize the crop to any shape
+        if image_size not in (None, truth):
             raise ProtocolError(
                 name,
                 found=f"crop '{crop}' of an image of {record.image_size}, for ground truth of {truth} (height, width)",
-                expected="both of one size: a crop is one of pixels",
+                expected="equal sizes, since a crop is defined in pixels",
                 fix="use ground truth at the image's size",
             )
         return
-    window, (height, width) = image_box(crop, *truth), picture or shape
+    window, (height, width) = image_box(crop, *truth), image_size or shape
     if abs((width / height) / (window.width / window.height) - 1) > ASPECT_TOLERANCE:
         part = "" if crop == "none" else f", of which crop '{crop}' is {window.width}x{window.height}"
         like = [name for name, size in IMAGE_CROPS.items() if size == (height, width)]
@@ -304,7 +288,7 @@ def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predi
             found=f"a prediction of {width}x{height} for ground truth of {truth[1]}x{truth[0]}{part}",
             expected=f"aspect ratios within {ASPECT_TOLERANCE:.0%}",
             fix=(
-                f"--crop {like[0]} says that it is this part of the image"
+                f"pass --crop {like[0]} if it shows this part of the image"
                 if like and crop == "none"
                 else "bring it to the size of the ground truth: undo the crop, or resize it in inverse depth"
             ),
@@ -317,15 +301,15 @@ def score_depth(predictions: Predictions, truth: Truth, protocol: Protocol, *, w
     Args:
         predictions: `Predictions.open(folder)`.
         truth: by the same names, for example `folder_truth(folder, protocol)`.
-        protocol: a row of PROTOCOLS.
+        protocol: row of PROTOCOLS.
         watch: shows progress.
 
-    Raises ProtocolError where the protocol refuses the claim, two shapes cannot be of one view, or nothing can be
-    scored; DataError naming the file that is missing or wrong.
+    Raises ProtocolError where the protocol refuses the scale, two shapes differ in view, or nothing can be scored;
+    DataError with the name of a missing or wrong file.
     """
     notes = []
     if extra := len(set(predictions.files) - set(truth)):
-        notes.append(f"not scored for want of ground truth: {extra} of {len(predictions.files)} predictions")
+        notes.append(f"not scored, no ground truth: {extra} of {len(predictions.files)} predictions")
     if predictions.record is None:
         cut = "" if predictions.crop == "none" else f", of the crop '{predictions.crop}'"
         notes.append(f"no predictions.json in {predictions.folder}: taken as {predictions.claim}{cut}")
@@ -338,20 +322,18 @@ def score_depth(predictions: Predictions, truth: Truth, protocol: Protocol, *, w
 
 
 def score_images(predictions: Predictions, truth: Truth, protocol: Protocol) -> Iterator[tuple[str, ImageScore | None]]:
-    """Name and score of each ground truth, one image after the other in memory; None where no pixel is scored.
+    """Yield name and score of each ground truth, one image at a time; None where no pixel is scored.
 
-    Raises as `score_depth`, the claim and missing predictions before the first file is read.
+    Raises as `score_depth`; the scale and missing predictions are checked before the first file is read.
     """
     protocol.alignment(predictions.claim)
     if missing := [name for name in truth if name not in predictions.files]:
-        like = next(iter(predictions.files))
+        existing = next(iter(predictions.files))
+        count = f"{len(missing)} of {len(truth)} ground truths"
         raise DataError(
             predictions.folder,
-            found=(
-                f"no prediction for {len(missing)} of {len(truth)} ground truths, the first '{missing[0]}' (there is"
-                f" '{like}')"
-            ),
-            expected="a prediction of the same stem for each",
+            found=f"no prediction for {count}, the first '{missing[0]}' (there is '{existing}')",
+            expected="a prediction with the same stem for each",
             fix="rename the files, or predict the missing ones",
         )
     for name, read_truth in truth.items():
@@ -370,51 +352,37 @@ def score_images(predictions: Predictions, truth: Truth, protocol: Protocol) -> 
 def collect(
     scores: Iterable[tuple[str, ImageScore | None]], claim: Claim, protocol: Protocol, notes: Sequence[str] = ()
 ) -> DepthScore:
-    """Gather scored images. Raises ProtocolError where there is none."""
-    every = list(scores)
+    """Gather scored images and their notes. Raise ProtocolError where no image is scored."""
+    every, notes = list(scores), list(notes)
     without = tuple(name for name, score in every if score is None)
     if len(without) == len(every):
         raise ProtocolError(
             f"protocol '{protocol.name}'",
-            found=(
-                f"no ground truth between {protocol.scored_m[0]:g} and {protocol.scored_m[1]:g} m in {len(every)}"
-                " images"
-            ),
-            expected="some",
+            found="no ground truth between {:g} and {:g} m in {} images".format(*protocol.scored_m, len(every)),
+            expected="at least one such pixel",
             fix="check the folder and the unit of its ground truth",
         )
     if without:
-        notes = [
-            *notes,
-            (
-                f"no pixel to score in {len(without)} of {len(every)} images, which are in no mean (the first"
-                f" '{without[0]}')"
-            ),
-        ]
+        count = f"{len(without)} of {len(every)} images"
+        notes.append(f"no pixel to score in {count}, which enter no mean (the first '{without[0]}')")
     alignment = protocol.alignment(claim)
     if alignment is not Alignment.NONE:
-        notes = [*notes, f"not scored in metres: {alignment} of every image fitted to the truth first (claim: {claim})"]
+        notes.append(f"not scored in metres: {alignment} of every image fitted to the truth first (claim: {claim})")
     images = tuple(score for _, score in every if score is not None)
     if outside := sum(image.outside_crop for image in images):
         share = outside / (outside + sum(image.pixels for image in images))
         what = f"{share:.1%} of the pixels that {protocol.name} scores lie outside the predictions' crop"
-        notes = [*notes, f"{what}, and are left out: not comparable with scores of whole images"]
+        notes.append(f"{what}, and are left out: not comparable with scores of whole images")
     if protocol.images not in (None, len(images)):
-        notes = [
-            *notes,
-            (
-                f"not comparable with published figures: of {len(images)} images, where {protocol.name} means"
-                f" {protocol.images}"
-            ),
-        ]
-    notes = [*notes, *note_of_truth(float(np.median([image.labeled for image in images])), protocol)]
-    notes = [*notes, *note_of_clamp({image.name: image.at_clamp for image in images})]
-    notes = [*notes, *note_of_order([image.order for image in images if image.order is not None], claim)]
+        expected = f"{protocol.name} means {protocol.images}"
+        notes.append(f"not comparable with published figures: of {len(images)} images, where {expected}")
+    notes += note_of_truth(float(np.median([image.labeled for image in images])), protocol)
+    notes += note_of_clamp({image.name: image.at_clamp for image in images})
+    notes += note_of_order([image.order for image in images if image.order is not None], claim)
     score = DepthScore(protocol.name, claim, alignment, images, without)
     notes += note_of_bounds(score.metrics)
     ratio, spread = score.scale_ratio_median, score.scale_ratio_spread
-    if (
-        claim is Claim.METRES and ratio is not None and spread is not None and len(images) > 1
-    ):  # of one image every ratio is steady
-        notes = [*notes, *note_of_unit(ratio, spread)]
+    # The spread needs several images.
+    if claim is Claim.METRES and ratio is not None and spread is not None and len(images) > 1:
+        notes += note_of_unit(ratio, spread)
     return replace(score, notes=tuple(notes))

@@ -1,4 +1,4 @@
-"""Score files: the newest score of a name stands under it, and those before it are kept beside it."""
+"""Write score files without losing earlier scores of the same name."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from stadia.core.files import replacing, write_json
 
 
 def write_score(path: Path, score: dict[str, Any]) -> None:
-    """Write NAME.json. Another score that stands there is kept as NAME.earlier-1.json, or the first such name that is
-    free.
-    """
+    """Write NAME.json. Keep a different earlier score as NAME.earlier-1.json, or the first such name that is free."""
     with replacing(path) as new:
         write_json(new, score)
         if path.exists() and path.read_bytes() != new.read_bytes():

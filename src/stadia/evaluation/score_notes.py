@@ -1,6 +1,4 @@
-"""What a score looks like where it is not the network that is wrong: dead images, a wrong unit, near for far. In words,
-no refusals.
-"""
+"""Note suspicious scores whose cause is not the network: dead images, wrong units, reversed order."""
 
 from __future__ import annotations
 
@@ -12,13 +10,14 @@ from stadia.core.types import Claim
 from stadia.evaluation.protocols import Protocol
 
 MOST_AT_CLAMP = 0.1
-"""Share of an image's scored pixels. Worst images of what is alive: against KITTI's scans the mean depth has none at
-the clamp, truth with noise of 40 % .0084, the mean depth doubled .025; in RoadWorld that noise gives .032. An image
-that a network died on has nearly all.
+"""Largest share of an image's scored pixels at the clamp. Worst images of valid predictions: on KITTI's scans 0 for the
+mean depth, .0084 for truth with 40 % noise, .025 for the doubled mean depth; on RoadWorld .032 for that noise. For
+an image that a network failed on, nearly all pixels are at the clamp.
 """
 
 STEADY_BELOW, RATIO_WITHIN = 0.02, 0.03
-"""Of the scale ratio: its spread where one number is wrong for all images, and how near it then comes to that number.
+"""A unit is wrong for all images where the spread of the scale ratio is below the first number, and the ratio is within
+the second (in the logarithm) of a known mistake.
 """
 
 MISTAKES: Mapping[float, str] = {
@@ -31,43 +30,42 @@ MISTAKES: Mapping[float, str] = {
     100: "centimetres taken as metres",
     1 / 100: "metres divided by 100",
 }
-"""By how many times too large depth is after each."""
+"""Known unit mistakes, by the factor by which depth is too large."""
 
 
 TURNED_BELOW = -0.3
 """Median over images of the rank correlation with the truth. A map of mean depths has .51 to .97 (KITTI, RoadWorld),
-its inverse the same below 0; random numbers have -.04 to .04.
+its inverse the negative of this; random numbers have -.04 to .04.
 """
 
 NEVER_ABOVE = (("d1", "d2", 1.0), ("d2", "d3", 1.0), ("mae", "rmse", 1.0), ("silog", "rmse_log", 100.0))
-"""Of every image, and so of means over images: the first is at most so many times the second."""
+"""Bounds of each image, and so of means over images: the first metric is at most the second times the factor."""
 
 SHARES = ("d1", "d2", "d3")
 ROUNDING = 1e-9
 
 
 def note_of_clamp(at_clamp: Mapping[str, float]) -> list[str]:
-    """Whether images have too much at the protocol's clamp.
+    """Note images with too many pixels at the protocol's clamp.
 
-    at_clamp: share of the scored pixels, by the image's name.
+    at_clamp: share of the scored pixels, by image name.
     """
     dead = {name: share for name, share in at_clamp.items() if share > MOST_AT_CLAMP}
     if not dead:
         return []
     worst = max(dead, key=lambda name: dead[name])
-    which = (
-        f"{len(dead)} of {len(at_clamp)} images have more than {MOST_AT_CLAMP:.0%} of their scored pixels at the"
-        " protocol's clamp"
-    )
-    return [f"{which} (most '{worst}': {dead[worst]:.1%}): look at what was predicted there, and at its unit"]
+    which = f"{len(dead)} of {len(at_clamp)} images have more than {MOST_AT_CLAMP:.0%} of their scored pixels"
+    return [
+        f"{which} at the protocol's clamp (most '{worst}': {dead[worst]:.1%}): check these predictions and their unit"
+    ]
 
 
 def note_of_unit(ratio: float, spread: float) -> list[str]:
-    """Whether the scale ratio of metres is that of a known mistake with units.
+    """Note a scale ratio of metres that fits a known unit mistake.
 
     Args:
         ratio: `scale_ratio_median` of two images or more.
-        spread: `scale_ratio_spread`. A network errs differently from image to image.
+        spread: `scale_ratio_spread`. The errors of a network differ from image to image.
     """
     truth, predictions = _mistake(ratio), _mistake(1 / ratio)
     if truth is None or spread >= STEADY_BELOW:
@@ -80,26 +78,22 @@ def note_of_unit(ratio: float, spread: float) -> list[str]:
 
 
 def note_of_order(orders: Sequence[float], claim: Claim) -> list[str]:
-    """Whether predictions grow where the truth falls: inverse depth scored as depth, or depth as inverse depth.
+    """Note predictions that grow where the truth falls: inverse depth scored as depth, or depth as inverse depth.
 
-    orders: of every image, the rank correlation of the prediction, as claimed, with the truth.
+    orders: rank correlation of prediction and truth, for every image.
     """
     if not orders or (middle := median(orders)) >= TURNED_BELOW:
         return []
-    said, likely = ("inverse depth", "depth") if claim is Claim.AFFINE_INVERSE else ("depth", "inverse depth")
-    fix = (
-        "--claim says what they are"
-        if claim is Claim.AFFINE_INVERSE
-        else f"if so, --claim {Claim.AFFINE_INVERSE} scores them"
-    )
-    found = f"predictions taken as {said} are far where the truth is near (median rank correlation {middle:.2f})"
+    assumed, likely = ("inverse depth", "depth") if claim is Claim.AFFINE_INVERSE else ("depth", "inverse depth")
+    fix = "set --claim" if claim is Claim.AFFINE_INVERSE else f"if so, use --claim {Claim.AFFINE_INVERSE}"
+    found = f"predictions taken as {assumed} are far where the truth is near (median rank correlation {middle:.2f})"
     return [f"{found}: are they {likely}? {fix}"]
 
 
 def note_of_truth(labeled: float, protocol: Protocol) -> list[str]:
-    """Whether ground truth is too sparse to be the one that a protocol means.
+    """Note ground truth that is too sparse for a protocol.
 
-    labeled: the median over images of the share of pixels that have any.
+    labeled: median over images of the share of pixels with ground truth.
     """
     if labeled >= protocol.labeled_from:
         return []
@@ -108,10 +102,9 @@ def note_of_truth(labeled: float, protocol: Protocol) -> list[str]:
 
 
 def note_of_bounds(metrics: Mapping[str, float]) -> list[str]:
-    """Whether metrics of one image, or their means over images, are such that no prediction has them: a mistake in who
-    computed them.
+    """Note metrics that no prediction can have. They show a mistake in the program that computed them.
 
-    metrics: by the names of `stadia.metrics.METRICS`; those that are missing are not looked at.
+    metrics: of one image, or means over images, by the names of `stadia.metrics.METRICS`. Missing ones are skipped.
     """
     broken = [
         f"{lower} {metrics[lower]:.4g} is above {upper} {metrics[upper]:.4g}"

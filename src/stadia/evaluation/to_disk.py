@@ -1,7 +1,6 @@
-"""Predicted frames to a folder, one after the other: memory does not grow with the length of a video, but for its path
-(128 bytes a frame).
+"""Write predicted frames to a folder, one by one. Imports no torch, for exported networks.
 
-Imports no torch: exported networks are run without.
+Memory does not grow with the length of a video, except for the path (128 bytes a frame).
 """
 
 from __future__ import annotations
@@ -43,13 +42,13 @@ def write_predictions(
     fingerprint: str = "",
     listeners: Sequence[Listener] = (),
 ) -> Predictions:
-    """Write predicted frames into a new folder (its layout: `stadia.evaluation.predictions`).
+    """Write predicted frames into a new folder (layout: `stadia.evaluation.predictions`).
 
     Args:
-        frames: predicted when they are asked for, which is not before the folder is found to be free.
-        network: whose they are.
-        out, provenance, source, fingerprint, listeners: as of `stadia.evaluation.predict.predict`, and so is what is
-            raised.
+        frames: an iterable that predicts; it is consumed once the folder is checked.
+        network: that predicted them.
+        out, provenance, source, fingerprint, listeners: as of `stadia.evaluation.predict.predict`, with the same
+            errors.
     """
     out = Path(out)
     names: dict[str, None] = {}
@@ -83,7 +82,7 @@ def write_predictions(
             poses[name] = predicted.T_world_camera
             times.append(predicted.frame.time_s)
         elif predicted.frame.on_path and poses and not ends:
-            ends = f"the path ends at {next(reversed(poses))}: the motion to {name} is not known"
+            ends = f"the path ends at {next(reversed(poses))}: the motion to {name} is unknown"
     if not names:
         raise DataError(source, found="no frame", expected="at least one image", fix="check the input")
     path = tuple(poses) if len(poses) > 1 else ()
@@ -99,10 +98,10 @@ def write_predictions(
 
 
 def _why_no_path(names: Sequence[str], start: str, ends: str) -> str:
-    """Why no frame but the first has a pose; nothing of a single one.
+    """Explain why only the first frame has a pose; empty for a single frame.
 
-    ends: what is known of it; empty where no frame after the first is on the path, since the camera stands
-        (`data.motion.FrameChooser`).
+    ends: the reason, if there is one; empty where the camera stands still, so that no later frame is on the path
+    (`data.motion.FrameChooser`).
     """
     if len(names) == 1:
         return ""
@@ -111,7 +110,7 @@ def _why_no_path(names: Sequence[str], start: str, ends: str) -> str:
 
 
 def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
-    """The map as the network said it, with its K; and for people and other programs, a PNG at the image's size."""
+    """Write the map as predicted with its K, and a PNG at the image's size for people and other programs."""
     stem = folder / "depth" / predicted.frame.name
     affine = predicted.claim is Claim.AFFINE_INVERSE
     arrays: dict[str, NDArray] = {
@@ -127,8 +126,8 @@ def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
 
 
 def _make_room(out: Path, record: PredictionsRecord) -> None:
-    """An unfinished prediction of the same by the same is removed, to begin again; StadiaError where anything else is
-    there.
+    """Remove an unfinished prediction of the same input by the same network. Raise StadiaError for any
+    other content.
     """
     visible = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
     if not visible and not (out.exists() and not out.is_dir()):
@@ -148,15 +147,15 @@ def _make_room(out: Path, record: PredictionsRecord) -> None:
     )
     raise StadiaError(
         out,
-        found=f"{kind} there already",
+        found=f"{kind} in it",
         expected="a new or an empty folder",
         fix="choose another --out: nothing is overwritten",
     )
 
 
 def _write_path(out: Path, poses: NDArray[np.float64], times: list[float | None]) -> None:
-    """KITTI rows always; TUM rows too where every frame has its time."""
-    from stadia.evaluation.trajectory_files import Trajectory, write_kitti, write_tum  # rotations are torch's
+    """Write KITTI rows, and TUM rows where every frame has a time."""
+    from stadia.evaluation.trajectory_files import Trajectory, write_kitti, write_tum  # imports torch
 
     write_kitti(out / TRAJECTORY, Trajectory(poses))
     known = [time for time in times if time is not None]

@@ -1,8 +1,7 @@
-"""Trajectories as files, in the two formats of the field, and which poses of two of them belong together.
+"""Read, write and associate trajectories in the KITTI and TUM formats. Both are camera-to-world.
 
-kitti: a row a frame, 12 numbers, the upper 3x4 of T_world_camera row by row. tum: a row a pose, `t x y z qx qy qz qw`,
-seconds
-and metres, `#` starts a comment. Both are camera-to-world.
+kitti: one row a frame, 12 numbers, the upper 3x4 of T_world_camera row by row.
+tum: one row a pose, `t x y z qx qy qz qw`, seconds and metres, `#` starts a comment.
 """
 
 from __future__ import annotations
@@ -21,15 +20,16 @@ from stadia.core.files import write_text
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix
 
 MAX_BYTES = 512 << 20
-ROTATION_TOLERANCE = 1e-2  # files keep 6 digits or more; what is further off a rotation is something else
+ROTATION_TOLERANCE = 1e-2  # files keep at least 6 digits, so larger errors are no rounding
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
     """Poses of one camera.
 
-    T_world_camera: (N, 4, 4) float64, metres. times_s: (N,) rising, or None where rows are frames. notes: what its
-        reader left out.
+    T_world_camera: (N, 4, 4) float64, metres.
+    times_s: (N,) rising, or None where rows are frames.
+    notes: what its reader left out.
     """
 
     T_world_camera: NDArray[np.float64]
@@ -41,17 +41,17 @@ class Trajectory:
         return len(self.T_world_camera)
 
     def rows(self, indices: NDArray[np.intp]) -> Trajectory:
-        """The poses at these indices."""
+        """Return the poses at these indices."""
         times = None if self.times_s is None else self.times_s[indices]
         return replace(self, T_world_camera=self.T_world_camera[indices], times_s=times)
 
     def from_first_pose(self) -> Trajectory:
-        """The same path with the first camera as its world: T_world_camera[0] becomes the identity."""
+        """Return the same path with the first camera as its world: T_world_camera[0] becomes the identity."""
         return replace(self, T_world_camera=np.linalg.inv(self.T_world_camera[0]) @ self.T_world_camera)
 
 
 def _numbers(path: Path, columns: int, row_is: str) -> Iterator[tuple[int, list[float]]]:
-    """(line number, values) of every row. Raises DataError naming file and line."""
+    """Yield (line number, values) of every row. Raise DataError with file and line."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(
@@ -87,7 +87,7 @@ def _numbers(path: Path, columns: int, row_is: str) -> Iterator[tuple[int, list[
 
 
 def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rotation nearest to R, which a file has rounded. Raises DataError where R is none at all."""
+    """Return the rotation nearest to R, which a file has rounded. Raise DataError where R is not a rotation."""
     off = np.abs(R @ R.T - np.eye(3)).max()
     if off > ROTATION_TOLERANCE or np.linalg.det(R) < 0:
         raise DataError(
@@ -101,7 +101,7 @@ def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def read_kitti(path: Path) -> Trajectory:
-    """Rows of 12 numbers. Raises DataError naming file and line."""
+    """Read rows of 12 numbers. Raise DataError with file and line."""
     path, poses = Path(path), []
     for number, values in _numbers(path, 12, "12 numbers, the upper 3x4 of a camera-to-world pose"):
         T = np.eye(4)
@@ -112,12 +112,11 @@ def read_kitti(path: Path) -> Trajectory:
 
 
 def read_tum(path: Path, *, is_reference: bool = False) -> Trajectory:
-    """Rows of `t x y z qx qy qz qw` with rising time.
+    """Read rows of `t x y z qx qy qz qw` with rising time.
 
-    A duplicated timestamp is refused in an estimate, since which pose is meant cannot be known. In a reference the
-    first pose is
-    kept and a note says so: official ground truth has such rows, its times being rounded (fr2_desk, 1311868229.5760 s).
-    Raises DataError naming file and line.
+    A duplicated timestamp is refused in an estimate, since the pose is ambiguous. In a reference the first pose is kept
+    with a note: official ground truth has rounded, repeated times (fr2_desk, 1311868229.5760 s). Raises DataError with
+    file and line.
     """
     path, rows, before, repeated = Path(path), [], -np.inf, 0
     for number, values in _numbers(path, 8, "8 numbers, t x y z qx qy qz qw"):
@@ -157,13 +156,13 @@ def _not_empty(path: Path, rows: list) -> list:
 
 
 def write_kitti(path: Path, trajectory: Trajectory) -> None:
-    """Write rows of 12 numbers, 9 digits after the point."""
+    """Write rows of 12 numbers with 9 decimals."""
     rows = trajectory.T_world_camera[:, :3].reshape(len(trajectory), 12)
     write_text(path, "".join(" ".join(f"{value:.9e}" for value in row) + "\n" for row in rows))
 
 
 def write_tum(path: Path, trajectory: Trajectory) -> None:
-    """Write rows of `t x y z qx qy qz qw`; rows without time get their number as time."""
+    """Write rows of `t x y z qx qy qz qw`. Rows without time get their number as time."""
     q = quaternion_wxyz_from_matrix(torch.from_numpy(trajectory.T_world_camera[:, :3, :3])).numpy()[:, [1, 2, 3, 0]]
     times = np.arange(len(trajectory), dtype=np.float64) if trajectory.times_s is None else trajectory.times_s
     rows = zip(times, np.hstack([trajectory.T_world_camera[:, :3, 3], q]), strict=True)
@@ -171,7 +170,7 @@ def write_tum(path: Path, trajectory: Trajectory) -> None:
 
 
 class TrajectoryFormat(StrEnum):
-    """The two formats of the field."""
+    """File formats of trajectories."""
 
     KITTI = "kitti"
     TUM = "tum"
@@ -185,11 +184,11 @@ def read_trajectory(path: Path, format: TrajectoryFormat, *, is_reference: bool 
 def associate(
     estimated: Trajectory, reference: Trajectory, max_difference_s: float = 0.01
 ) -> tuple[Trajectory, Trajectory]:
-    """The poses of both that belong together, row by row.
+    """Return the associated poses of both trajectories, row by row.
 
-    Without times row k is frame k, and both must be equally long. With times, every pose of the shorter one takes the
-    pose of the longer one that is nearest in time, if it is within `max_difference_s`; a pose is taken once, by its
-    nearest. Raises DataError where nothing belongs together.
+    Without times row k is frame k, and both must have equal length. With times, each pose of the shorter trajectory
+    takes the nearest pose of the longer one within `max_difference_s`. A pose is taken once, by its nearest. Raises
+    DataError where no poses can be associated.
     """
     if estimated.times_s is None or reference.times_s is None:
         if len(estimated) != len(reference):

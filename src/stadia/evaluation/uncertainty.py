@@ -1,7 +1,7 @@
-"""Whether what predictions say of their uncertainty orders the pixels of an image by the error of depth.
+"""Score how well predicted uncertainty ranks the pixels of an image by depth error.
 
-Only the order is scored. The Sigma on disk is that of the photometric residual, which is no depth and has no unit:
-whether its size is right (calibration) can be asked of that residual alone, while the network trains.
+Only the ranking is scored. The Sigma on disk is the scale of the photometric residual, which has no unit of depth. Its
+calibration can only be checked against that residual, during training.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from stadia.metrics.uncertainty import DEPTH_ERRORS, Sparsification, sparsificat
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How well uncertainty orders pixels by one error of depth: of an image, or the mean over images.
+    """How well uncertainty ranks pixels by one depth error: of an image, or the mean over images.
 
-    curves: (51,) each.  spearman: of the uncertainty and the error; None where one of them is constant.
+    curves: (51,) each.
+    spearman: rank correlation of uncertainty and error; None where one of them is constant.
     """
 
     curves: Sparsification
     spearman: float | None
 
     def numbers(self) -> dict[str, float | None]:
-        """`ause`, `aurg`, `ause_of_random`, `below_random` (None where all errors are equal) and `spearman`."""
+        """Return `ause`, `aurg`, `ause_of_random`, `below_random` (None where all errors are equal) and `spearman`."""
         curves = self.curves
         areas = {"ause": float(curves.ause), "aurg": float(curves.aurg), "ause_of_random": float(curves.ause_of_random)}
         below = float(curves.below_random) if areas["ause_of_random"] > 0 else None
         return {**areas, "below_random": below, "spearman": self.spearman}
 
     def to_json(self) -> dict[str, Any]:
-        """The numbers, and the curves: `curve`, `curve_of_oracle`, `curve_of_random`."""
+        """Return the numbers and the curves: `curve`, `curve_of_oracle`, `curve_of_random`."""
         of = {
             "curve": self.curves.by_uncertainty,
             "curve_of_oracle": self.curves.oracle,
@@ -48,19 +49,19 @@ class Order:
 
 
 Orders = Mapping[str, Order]
-"""By the error's name, `metrics.uncertainty.DEPTH_ERRORS`."""
+"""By the name of the error, see `metrics.uncertainty.DEPTH_ERRORS`."""
 
 
 def uncertainty_at(name: str, log_uncertainty: NDArray[np.floating], shape: tuple[int, ...], mask: Tensor) -> Tensor:
-    """Log Sigma at the N scored pixels, (1, N), brought to the truth's size bilinearly.
+    """Return log Sigma at the N scored pixels, (1, N), resized bilinearly to the truth.
 
     Args:
         name: for errors.
         log_uncertainty: (h, w).
-        shape: (h, w) of the depth that it is of.
+        shape: (h, w) of the depth map.
         mask: (H, W) bool, the scored pixels.
 
-    Raises ProtocolError where the shapes differ, or a scored pixel has no finite number.
+    Raises ProtocolError where the shapes differ, or a scored pixel has no finite value.
     """
     if log_uncertainty.shape != shape:
         raise ProtocolError(
@@ -82,7 +83,7 @@ def uncertainty_at(name: str, log_uncertainty: NDArray[np.floating], shape: tupl
 
 
 def score_order(depth_m: Tensor, true_m: Tensor, uncertainty: Tensor) -> Orders | None:
-    """Of one image's scored pixels, (1, N) each, depth aligned; None of fewer than 2 pixels, which have no order."""
+    """Score the (1, N) scored pixels of one image, depth aligned. Return None for fewer than 2 pixels."""
     if true_m.numel() < 2:
         return None
     every = torch.ones_like(true_m, dtype=torch.bool)
@@ -96,8 +97,8 @@ def score_order(depth_m: Tensor, true_m: Tensor, uncertainty: Tensor) -> Orders 
 
 
 def mean_order(orders: Sequence[Orders]) -> Orders:
-    """Means over images, each alike: of the curves, and so of their areas; of Spearman's over those that have one.
-    Empty of none.
+    """Return means over images with equal weights, of the curves and of Spearman's where it exists;
+    empty for no image.
     """
     return {name: _mean([one[name] for one in orders]) for name in DEPTH_ERRORS} if orders else {}
 

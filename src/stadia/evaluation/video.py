@@ -1,4 +1,4 @@
-"""Videos to look at: of images, and of an image on the left with its inverse depth in colors on the right."""
+"""Write videos: of images, and of an image beside its inverse depth in colors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from stadia.core.recording import Recording
 from stadia.evaluation.colors import color_inverse_depth
 from stadia.evaluation.frames import Listener, PredictedFrame
 
-HALF_WIDTH = 960  # pixels at most of either half: players refuse wide videos
+HALF_WIDTH = 960  # largest width of either half: players refuse wide videos
 DEFAULT_RATE_HZ = 10.0
-_MEMORY = 0.9  # of the color scale, from frame to frame: without it the colors flicker
+_MEMORY = 0.9  # smoothing of the color scale over frames, against flicker
 
 
 def frame_rate_hz(recording: Recording, every: int = 1) -> float:
-    """How fast the frames were taken, from the median of their first hundred intervals; 10 where times are unknown."""
+    """Return the frame rate, from the median of the first hundred intervals; 10 where times are unknown."""
     times = [recording.timestamp_s(index) for index in range(0, min(len(recording), 100 * every + 1), every)]
     intervals = np.diff([time for time in times if time is not None])
     return (
@@ -34,33 +34,33 @@ def frame_rate_hz(recording: Recording, every: int = 1) -> float:
 
 
 def _even(length: float) -> int:
-    """H.264 with halved color planes needs even sides."""
+    """Round down to an even length, which H.264 with halved color planes needs."""
     return max(int(length) // 2 * 2, 2)
 
 
 def side_by_side(
     image: NDArray[np.uint8], inverse_depth: NDArray[np.float32], top: float, height: int, width: int
 ) -> NDArray[np.uint8]:
-    """(height, 2 width, 3) RGB: the image, and its inverse depth with `top` as the brightest (near) value."""
+    """Draw an image beside its inverse depth, (height, 2 width, 3) RGB; `top` is the brightest (near) value."""
     left = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     right = color_inverse_depth(cv2.resize(inverse_depth, (width, height), interpolation=cv2.INTER_LINEAR), top=top)
     return np.hstack([left, right])
 
 
 def _half_size(predicted: PredictedFrame) -> tuple[int, int]:
-    """(height, width) of either half."""
+    """Return (height, width) of either half."""
     height, width = predicted.frame.image.shape[:2]
     shrink = min(1.0, HALF_WIDTH / width)
     return _even(height * shrink), _even(width * shrink)
 
 
 def _near(predicted: PredictedFrame) -> float:
-    """The inverse depth that is drawn brightest: the 95th percentile."""
+    """Return the brightest inverse depth of the drawing: the 95th percentile."""
     return max(float(np.percentile(predicted.inverse_depth, 95)), 1e-9)
 
 
 def side_by_side_image(path: Path) -> Listener:
-    """A listener that writes one frame as a PNG."""
+    """Return a listener that writes one frame as a PNG."""
 
     def add(predicted: PredictedFrame) -> None:
         picture = side_by_side(predicted.frame.image, predicted.inverse_depth, _near(predicted), *_half_size(predicted))
@@ -72,7 +72,7 @@ def side_by_side_image(path: Path) -> Listener:
 
 @contextmanager
 def side_by_side_video(path: Path, rate_hz: float) -> Iterator[Listener]:
-    """Give a listener that writes every frame to a `video_file`. The first frame sets the size."""
+    """Open a video and return a listener that writes every frame to it. The first frame sets the size."""
     size: list[int] = []
     top = 0.0
     with video_file(path, rate_hz) as write:
@@ -89,10 +89,9 @@ def side_by_side_video(path: Path, rate_hz: float) -> Iterator[Listener]:
 
 @contextmanager
 def video_file(path: Path, rate_hz: float) -> Iterator[Callable[[NDArray[np.uint8]], None]]:
-    """Give what takes (H, W, 3) RGB images of one size and writes them to an H.264 mp4; one of them is in memory.
+    """Open an H.264 mp4 and return a function that writes (H, W, 3) RGB images of one size, with one image in memory.
 
-    The file appears when the block ends well, and not at all otherwise. Of odd sides the last row or column is left
-    out.
+    The file appears only when the block ends without an error. Odd sides lose their last row or column.
     """
     rate = Fraction(rate_hz).limit_denominator(1000)
     with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:

@@ -1,4 +1,4 @@
-"""How far a long loop is: told to whoever runs it, shown by nothing here."""
+"""Report the progress of a long loop to its caller. Nothing is shown here."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ T = TypeVar("T")
 
 
 class Watch(Protocol):
-    """Passes items through and shows how far they are: of `count`, if known, doing `what`."""
+    """Pass items through and show the progress of `what` over `count` items, if known."""
 
     def __call__(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]: ...
 
 
 def unwatched(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-    """Shows nothing."""
+    """Show nothing."""
     return items

@@ -1,1 +1,1 @@
-"""Closed-form truth about cameras, poses, depth and the ground. Imports core only."""
+"""Camera, motions, warping, depth maps, alignment, ground, bundle adjustment, objects. Imports core."""

@@ -1,6 +1,7 @@
 """Alignment in closed form: rigid and similarity transforms of points; scale, and scale and shift, of values.
 
-A score that is aligned to the truth first says so: each of these takes away what the prediction does not claim to know.
+Each removes from a score what the prediction leaves undetermined (frame, scale or shift); aligned scores are marked as
+such.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ class Similarity:
     t: Tensor
 
     def apply(self, points: Tensor) -> Tensor:
-        """Points (..., N, 3) of the source frame to the target frame."""
+        """Transform points (..., N, 3) of the source frame to the target frame."""
         rotated = (points[..., None, :] * self.R[..., None, :, :]).sum(-1)
         return self.scale[..., None, None] * rotated + self.t[..., None, :]
 
     def apply_to_poses(self, T_world_camera: Tensor) -> Tensor:
-        """Camera-to-world poses (..., N, 4, 4): centers move as points do, orientations turn with R and are not scaled."""
+        """Transform camera-to-world poses (..., N, 4, 4): centers like points, orientations by R without scale."""
         moved = T_world_camera.clone()
         moved[..., :3, :3] = matmul(self.R[..., None, :, :], T_world_camera[..., :3, :3])
         moved[..., :3, 3] = self.apply(T_world_camera[..., :3, 3])
@@ -41,14 +42,14 @@ class Similarity:
 
 
 def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3") -> Similarity:
-    """The transform that brings source nearest to target in the least-squares sense (Umeyama, PAMI 13(4), 1991).
+    """Return the transform that brings source nearest to target in the least-squares sense (Umeyama, PAMI 13(4), 1991).
 
     Args:
         source, target: (..., N, 3), N >= 3, corresponding by row.
-        kind: "se3" keeps the scale at 1, "sim3" finds it too.
+        kind: "se3" keeps the scale at 1, "sim3" fits it too.
 
     Raises GeometryError for shapes that do not correspond, and where all points of the source are one point.
-    On a straight line the turn about that line is not determined; any of the best ones is returned.
+    On a straight line the rotation about that line is not determined; any of the best ones is returned.
     """
     if source.shape != target.shape or source.shape[-1] != 3 or source.shape[-2] < 3:
         raise GeometryError(
@@ -79,8 +80,8 @@ def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3"
 
 
 def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
-    """The median (...) of (..., N) over `known`, the mean of the two middle ones for an even count; NaN where none is
-    known.
+    """Return the median (...) of (..., N) over `known`, the mean of the two middle values for an even count; NaN where
+    none is known.
     """
     known = torch.ones_like(values, dtype=torch.bool) if known is None else known.expand_as(values)
     ordered = torch.where(known, values, torch.full_like(values, torch.inf)).sort(-1).values
@@ -91,10 +92,9 @@ def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
 
 
 def median_and_deviation(values: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The median t and the mean of |x - t|, (...) each, of (..., N) over `known`; NaN where none is known.
+    """Return the median t and the mean of |x - t|, (...) each, of (..., N) over `known`; NaN where none is known.
 
-    (x - t) / s is what is left of values that are known up to scale and shift (Ranftl et al., PAMI 44(3), 2022, eq. 5
-    and 6).
+    (x - t) / s does not depend on the scale and shift of the values (Ranftl et al., PAMI 44(3), 2022, eq. 5 and 6).
     """
     known = torch.ones_like(values, dtype=torch.bool) if known is None else known.expand_as(values)
     median = masked_median(values, known)
@@ -102,8 +102,8 @@ def median_and_deviation(values: Tensor, known: Tensor | None = None) -> tuple[T
     return median, (distance.sum(-1) / known.sum(-1).clamp(min=1)).where(known.any(-1), torch.nan)
 
 
-def _known_only(prediction: Tensor, target: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Both with 0 where unknown (what stands there may be infinite or NaN), and weights of 1 and 0."""
+def _mask_unknown(prediction: Tensor, target: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return both with 0 where unknown (the values there may be infinite or NaN), and weights of 1 and 0."""
     if known is None:
         return prediction, target, torch.ones_like(prediction)
     zero = torch.zeros_like(prediction)
@@ -115,15 +115,15 @@ def _known_only(prediction: Tensor, target: Tensor, known: Tensor | None) -> tup
 
 
 def scale_median(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
-    """Ratio (...) of medians, median(target) / median(prediction), of values (..., N) where known (Zhou et al., CVPR
-    2017).
+    """Return the ratio of medians (...), median(target) / median(prediction), of known values (..., N) (Zhou et al.,
+    CVPR 2017).
     """
     return masked_median(target, known) / masked_median(prediction, known)
 
 
 def scale_least_squares(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
-    """The scale (...) that minimizes sum (scale prediction - target)^2 over values (..., N) where known."""
-    prediction, target, _ = _known_only(prediction, target, known)
+    """Return the scale (...) that minimizes sum (scale prediction - target)^2 over known values (..., N)."""
+    prediction, target, _ = _mask_unknown(prediction, target, known)
     return (prediction * target).sum(-1) / (prediction * prediction).sum(-1)
 
 
@@ -143,24 +143,23 @@ def _weighted_scale_shift(prediction: Tensor, target: Tensor, weights: Tensor) -
 
 
 def scale_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Scale (...) and shift (...) that minimize sum (scale prediction + shift - target)^2 over values (..., N) where
-    known.
+    """Return scale (...) and shift (...) that minimize sum (scale prediction + shift - target)^2 over known values
+    (..., N).
 
-    For predictions of inverse depth up to scale and shift, with target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
+    For inverse depth up to scale and shift, with target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
     """
-    return _weighted_scale_shift(*_known_only(prediction, target, known))
+    return _weighted_scale_shift(*_mask_unknown(prediction, target, known))
 
 
 def scale_shift_robust(
     prediction: Tensor, target: Tensor, known: Tensor | None = None, *, iterations: int = 20
 ) -> tuple[Tensor, Tensor]:
-    """Scale and shift by Huber's M-estimator, for targets of which some are wrong; else as `scale_shift`.
+    """Return scale and shift by Huber's M-estimator, for targets with outliers; else as `scale_shift`.
 
-    Iteratively reweighted least squares. A residual counts in full up to 1.345 sigma, and less beyond
-    (95 % of least squares' efficiency on Gaussian noise); sigma = 1.4826 median |residual|. The weights carry no
-    gradient.
+    Iteratively reweighted least squares. A residual counts fully up to 1.345 sigma and less beyond (95 % of the
+    efficiency of least squares on Gaussian noise); sigma = 1.4826 median |residual|. The weights carry no gradient.
     """
-    prediction, target, base = _known_only(prediction, target, known)
+    prediction, target, base = _mask_unknown(prediction, target, known)
     with torch.no_grad():
         scale, shift = _weighted_scale_shift(prediction, target, base)
         for _ in range(iterations):
@@ -180,9 +179,9 @@ def scale_shift_robust(
 class ScaleShift:
     """target = scale prediction + shift, for a set of images.
 
-    scale, shift: means over the images that were used; scale_spread, shift_spread: standard deviations of the same.
+    scale, shift: means over the used images; scale_spread, shift_spread: their standard deviations.
     images: how many were used.
-    unlabeled: how many say nothing: too few known values, or all of them equal, or a constant prediction.
+    unlabeled: how many are unusable: too few known values, all of them equal, or a constant prediction.
     falling: how many were left out because the target falls where the prediction grows.
     """
 
@@ -196,16 +195,16 @@ class ScaleShift:
 
 
 class ScaleShiftFit:
-    """The one scale and shift that bring affine-invariant inverse depth to 1/m, from images that stream by.
+    """Fit one scale and shift that bring affine-invariant inverse depth to 1/m, from a stream of images.
 
-    For each image a = s_target / s_prediction and b = t_target - a t_prediction, with t the median and s the mean |x -
-    t|; then the mean of each over the images. So were the constants of DPT's metric models found (Ranftl et al., ICCV
-    2021, arXiv 2103.13413).
+    Per image a = s_target / s_prediction and b = t_target - a t_prediction, with median t and s = mean |x - t|; then
+    the mean of each over images. DPT's metric models use constants found this way (Ranftl et al., ICCV 2021, arXiv
+    2103.13413).
     """
 
-    LEAST_VALUES = 10
-    FALLING = -0.2
-    """Median correlation below which the whole set is refused. Not 0: a network that is yet to learn is about there."""
+    MIN_VALUES = 10
+    MIN_CORRELATION = -0.2
+    """Median correlation below which the whole set is refused. Not 0, because an untrained network is near 0."""
 
     def __init__(self) -> None:
         self._found: list[tuple[float, float]] = []
@@ -213,7 +212,7 @@ class ScaleShiftFit:
         self._unlabeled = 0
 
     def add(self, prediction: Tensor, target: Tensor, known: Tensor) -> None:
-        """Of B images, (B, N) each: inverse depth as predicted, 1 / true depth, and where that is known.
+        """Add B images, (B, N) each: predicted inverse depth, 1 / true depth, and where that is known.
 
         Raises GeometryError for other shapes, and for a prediction that is not finite where the target is known.
         """
@@ -240,31 +239,31 @@ class ScaleShiftFit:
         correlation = (
             slope.sign() * (slope * scale_shift(target, prediction, known)[0]).sqrt()
         )  # 0: one of them is constant
-        usable = (known.sum(-1) >= self.LEAST_VALUES) & (correlation != 0) & correlation.isfinite()
+        usable = (known.sum(-1) >= self.MIN_VALUES) & (correlation != 0) & correlation.isfinite()
         self._unlabeled += int((~usable).sum())
         self._correlations += correlation[usable].tolist()
         rising = usable & (correlation > 0)
         self._found += zip(a[rising].tolist(), (t_target - a * t_prediction)[rising].tolist(), strict=True)
 
     def result(self) -> ScaleShift:
-        """What was found so far. Raises GeometryError where no image had labels, and for a prediction that is depth."""
+        """Return the fit so far. Raises GeometryError where no image had labels, and for a prediction that is depth."""
         if not self._correlations:
             raise GeometryError(
                 "scale and shift",
                 found=(
-                    f"{self._unlabeled} images, none with {self.LEAST_VALUES} labels and a prediction that varies over"
+                    f"{self._unlabeled} images, none with {self.MIN_VALUES} labels and a prediction that varies over"
                     " them"
                 ),
                 expected="images with ground-truth depth",
                 fix="check that the data set has depth, and that the prediction is no constant",
             )
         correlation = median(self._correlations)
-        if correlation < self.FALLING or not self._found:
+        if correlation < self.MIN_CORRELATION or not self._found:
             raise GeometryError(
                 "scale and shift",
                 found=f"a prediction that falls where inverse depth grows (median correlation {correlation:.2f})",
                 expected="inverse depth up to scale and shift",
-                fix="is it depth? then pass its reciprocal",
+                fix="pass the reciprocal if the prediction is depth",
             )
         scales, shifts = zip(*self._found, strict=True)
         falling = len(self._correlations) - len(scales)
@@ -274,7 +273,7 @@ class ScaleShiftFit:
 
 
 def fit_scale_shift(images: Iterable[tuple[Tensor, Tensor, Tensor]]) -> ScaleShift:
-    """`ScaleShiftFit` of (prediction, target, known), each (B, N), of one batch of images after the other."""
+    """Return `ScaleShiftFit` over batches of (prediction, target, known), each (B, N)."""
     fit = ScaleShiftFit()
     for prediction, target, known in images:
         fit.add(prediction, target, known)

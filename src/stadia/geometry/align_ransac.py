@@ -1,5 +1,5 @@
-"""The rigid or similarity transform of corresponding points of which many are wrong: RANSAC, then Umeyama on those that
-agree.
+"""Fit the rigid or similarity transform of corresponding points with many outliers: RANSAC, then Umeyama on the
+inliers.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch import Tensor
 from stadia.core.errors import GeometryError
 from stadia.geometry.align import Similarity, umeyama
 
-_REFITS = 50  # until a fit has the inliers that it was made of; more than it takes
+_REFITS = 50  # at most, until the inliers of a fit are those that it was fitted to
 
 
 @dataclass(frozen=True, slots=True)
 class RobustAlignment:
-    """target = similarity(source) for the points that agree.
+    """target = similarity(source) for the inliers.
 
     similarity: float64, not batched; the least-squares fit of exactly the inliers.
     inlier: (N,) bool, the points within the distance of it.
@@ -39,21 +39,19 @@ def umeyama_ransac(
     sample: int = 5,
     min_inlier_share: float = 0.1,
 ) -> RobustAlignment:
-    """The transform of one set of points that brings the most of them to their targets (Fischler and Bolles, CACM
-    24(6), 1981).
+    """Return the transform with the most inliers among the points (Fischler and Bolles, CACM 24(6), 1981).
 
     Args:
         source, target: (N, 3), corresponding by row.
         kind: as of `align.umeyama`.
-        inlier_distance: in the unit of the target; a point agrees where it comes as near as that.
-        generator: of the CPU, the only source of chance.
-        iterations: how many samples are tried.
-        sample: points of each; 3 determine the transform, 5 are steadier against noise.
-        min_inlier_share: of all points; fewer are no answer.
+        inlier_distance: largest distance of an inlier from its target, in the unit of the target.
+        generator: of the CPU, the only source of randomness.
+        iterations: number of samples.
+        sample: points of each; 3 determine the transform, 5 are more stable against noise.
+        min_inlier_share: smallest share of inliers.
 
-    Raises GeometryError, and never returns an identity instead, where points do not correspond, are too few or not
-    finite, or where
-    too few agree: wrong correspondences, a distance in another unit, or mirrored axes.
+    Raises GeometryError (and never returns an identity instead) where points do not correspond, are too few or not
+    finite, or where too few are inliers: wrong correspondences, a distance in another unit, or mirrored axes.
     """
     if source.shape != target.shape or source.ndim != 2 or source.shape[-1] != 3 or len(source) < max(3, sample):
         raise GeometryError(

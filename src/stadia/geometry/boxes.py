@@ -1,7 +1,7 @@
-"""Oriented boxes: corners, the exact volume that two of them share, and how much they overlap.
+"""Oriented boxes: corners, exact intersection volume, and intersection over union.
 
 A box is T_camera_object (..., 4, 4), its center and axes, and size_m (..., 3), its full lengths along the object's x, y
-and z. Everything is batched over leading axes and in float64. A size below 0 has no meaning.
+and z. Everything is batched over leading axes and in float64. A size below 0 is invalid.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stadia.geometry.se3 import compose, from_rotation_translation, inverse, mat
 from stadia.geometry.symmetry import Symmetry
 
 CORNERS = tuple(product((-0.5, 0.5), repeat=3))
-"""Of the box of size 1: x counts slowest, z fastest."""
+"""Corners of the box of size 1: x varies slowest, z fastest."""
 
 EDGES = tuple((i, i | bit) for bit in (4, 2, 1) for i in range(8) if not i & bit)
 """Pairs of CORNERS, along x first, then y, then z."""
@@ -25,29 +25,30 @@ FACES = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (
 """CORNERS of the sides -x, +x, -y, +y, -z, +z, counter-clockwise seen from outside."""
 
 ROTATIONS = 20
-"""How many turns about y the published NOCS evaluation tries for a body of revolution."""
+"""Rotations about y that the published NOCS evaluation tries for a body of revolution."""
 
 
 def corners(T_camera_object: Tensor, size_m: Tensor) -> Tensor:
-    """The corners (..., 8, 3) in the camera's frame, in the order of CORNERS."""
+    """Return the corners (..., 8, 3) in the camera's frame, in the order of CORNERS."""
     unit = torch.tensor(CORNERS, dtype=size_m.dtype, device=size_m.device)
     return transform(T_camera_object, unit * size_m[..., None, :])
 
 
 def iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """Shared volume by joint volume (...), 0 to 1; exact. 0 for boxes that do not meet, and for two without volume."""
+    """Return intersection over union (...), 0 to 1, exact. 0 for boxes that do not meet, and for two without volume."""
     shared = intersection_volume(T_a, size_a_m, T_b, size_b_m)
     joint = size_a_m.double().prod(-1) + size_b_m.double().prod(-1) - shared
     return (shared / joint.where(joint > 0, 1.0)).clamp(max=1)
 
 
 def hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """The IoU (...) of the boxes that contain the boxes and lie along the camera's axes: what NOCS evaluations call 3D
-    IoU.
+    """Return the IoU (...) of the axis-aligned hulls of both boxes in the camera's frame: the 3D IoU of NOCS
+    evaluations.
 
-    It depends on the camera's axes and is too large as a rule: two thin boxes that stand crosswise and apart share
-    their hulls. (The code published with Wang et al., CVPR 2019, takes its extremes along the wrong axis of the
-    corners; this is the form that later evaluations report, after correcting that.)
+    It depends on the camera's axes and is usually too large: two thin, crossed boxes that do not touch share their
+    hulls.
+    (The code published with Wang et al., CVPR 2019, takes its extremes along the wrong axis of the corners. Later
+    evaluations report this corrected form.)
     """
     a, b = corners(T_a.double(), size_a_m.double()), corners(T_b.double(), size_b_m.double())
     (a_low, a_high), (b_low, b_high) = a.aminmax(dim=-2), b.aminmax(dim=-2)
@@ -57,24 +58,23 @@ def hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Te
 
 
 def symmetric_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, symmetry: Symmetry) -> Tensor:
-    """The exact IoU (...) with what b's symmetry (leading axes as those of the boxes) leaves unseen taken out of box a.
+    """Return the exact IoU (...) after removing from box a the rotations that b's symmetry makes invisible.
 
-    Of finite turns the best is taken. Of a body of revolution the twist of a against b about y is taken out, so that
-    its angle to b is
-    the least: a matter of no steps. Upside down or not is told by nothing of a box.
+    The symmetry has the leading axes of the boxes. Of finite rotations the best is taken. For a body of revolution the
+    twist of a against b about y is removed in closed form. A box does not show whether it is upside down.
     """
     R = matrix_from_quaternion_wxyz(symmetry.turns.double())
     turned_b = compose(T_b.double()[..., None, :, :], from_rotation_translation(R, torch.zeros_like(R[..., 0])))
     T_a = T_a.double()[..., None, :, :]
-    T_a = _untwisted(T_a, turned_b).where(symmetry.revolution[..., None, None, None], T_a)
+    T_a = _remove_twist(T_a, turned_b).where(symmetry.revolution[..., None, None, None], T_a)
     return iou(T_a, size_a_m[..., None, :], turned_b, size_b_m[..., None, :]).amax(-1)
 
 
 def turned_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, revolution: Tensor) -> Tensor:
-    """The largest `hull_iou` (...) over ROTATIONS turns of box a about its y, where `revolution` (...) bool says that
-    no turn is seen.
+    """Return the largest `hull_iou` (...) over ROTATIONS rotations of box a about y, where `revolution` (...) bool is
+    true.
     """
-    turn = _about_y(2 * math.pi / ROTATIONS * torch.arange(ROTATIONS, dtype=torch.float64, device=T_a.device))
+    turn = _rotation_about_y(2 * math.pi / ROTATIONS * torch.arange(ROTATIONS, dtype=torch.float64, device=T_a.device))
     given = (T_a.double(), size_a_m.double(), T_b.double(), size_b_m.double())
     shape = (T_a[..., 0, 0] + size_a_m[..., 0] + T_b[..., 0, 0] + size_b_m[..., 0] + revolution).shape
     T_a, size_a, T_b, size_b = (x.expand(*shape, *x.shape[-n:]) for x, n in zip(given, (2, 1, 2, 1), strict=True))
@@ -85,20 +85,21 @@ def turned_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor
     return best.masked_scatter(revolution, of_turns.amax(1))
 
 
-def _untwisted(T_a: Tensor, T_b: Tensor) -> Tensor:
-    """T_a (..., 4, 4) turned about its own y until no twist about y is left of its rotation against b.
+def _remove_twist(T_a: Tensor, T_b: Tensor) -> Tensor:
+    """Return T_a (..., 4, 4) rotated about its own y until its rotation against b has no twist about y.
 
-    With the quaternion d of that rotation the twist is 2 atan(d_y / d_w), here by d's matrix. Where the y axes point
-    apart (d_w, d_y near 0, and no twist) it is that of the box with y and z reversed, which is the same box.
+    With the quaternion d of that rotation the twist is 2 atan(d_y / d_w), here computed from d's matrix. Where the y
+    axes point apart (d_w and d_y near 0, no twist defined) it is that of the box with y and z reversed, which is the
+    same box.
     """
     R = T_b[..., :3, :3].transpose(-1, -2) @ T_a[..., :3, :3]
     sign = torch.where(R[..., 1, 1] < 0, -1.0, 1.0)
     twist = torch.atan2(sign * R[..., 0, 2] - R[..., 2, 0], R[..., 0, 0] + sign * R[..., 2, 2])
-    return compose(T_a, _about_y(-sign * twist))
+    return compose(T_a, _rotation_about_y(-sign * twist))
 
 
-def _about_y(angle: Tensor) -> Tensor:
-    """(..., 4, 4) of angles (...) in radians."""
+def _rotation_about_y(angle: Tensor) -> Tensor:
+    """Return (..., 4, 4) of angles (...) in radians."""
     turn = torch.eye(4, dtype=angle.dtype, device=angle.device).repeat(*angle.shape, 1, 1)
     turn[..., 0, 0], turn[..., 0, 2], turn[..., 2, 0], turn[..., 2, 2] = (
         angle.cos(),
@@ -113,12 +114,12 @@ def _about_y(angle: Tensor) -> Tensor:
 
 
 def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """The volume (...) that two boxes share, exact to rounding; exactly 0 where a plane separates them.
+    """Return the volume (...) shared by two boxes, exact to rounding; exactly 0 where a plane separates them.
 
-    By the divergence theorem in the frame of b, half sizes h. Where |y| < h_y and |z| < h_z the field (clamp(x, -h_x,
-    h_x), 0, 0) has divergence 1 within b and 0 elsewhere, so that the volume is its flux out of a: a sum over the faces
-    of a alone, each clipped to |y| < h_y and |z| < h_z. A clip decides only about what adds nothing (a face along its
-    plane has no x in its normal), so faces that lie in one plane, as those of equal boxes do, need no tolerance.
+    By the divergence theorem in the frame of b, with half sizes h. Where |y| < h_y and |z| < h_z the field (clamp(x,
+    -h_x, h_x), 0, 0) has divergence 1 within b and 0 elsewhere. So the volume is the field's flux out of a: a sum over
+    the faces of a, each clipped to |y| < h_y and |z| < h_z. Clipping only decides about parts that add nothing (a face
+    along the clipping plane has no x in its normal). So coplanar faces, as of equal boxes, need no tolerance.
     """
     T_a, size_a, T_b, size_b = (x.double() for x in (T_a, size_a_m, T_b, size_b_m))
     T_b_a = compose(inverse(T_b), T_a)
@@ -128,16 +129,15 @@ def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Te
     volume = torch.zeros(len(T_b_a), dtype=torch.float64, device=T_b_a.device)
     meet = ~separated(T_b_a, size_a, size_b)
     if bool(meet.any()):
-        volume[meet] = _flux(corners(T_b_a[meet], size_a[meet]), size_b[meet] / 2)
+        volume[meet] = _compute_flux(corners(T_b_a[meet], size_a[meet]), size_b[meet] / 2)
     return torch.minimum(volume.clamp(min=0), torch.minimum(size_a.prod(-1), size_b.prod(-1))).reshape(shape)
 
 
 def separated(T_b_a: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
-    """(...) bool: a plane lies between the boxes. T_b_a (..., 4, 4) takes points of a's frame to b's.
+    """Return (...) bool: a plane lies between the boxes. T_b_a (..., 4, 4) takes points of a's frame to b's.
 
-    For boxes such a plane is square to one of 15 directions: 3 axes each, and the products of one of each (Gottschalk
-        et al.,
-    "OBBTree", SIGGRAPH 1996).
+    Such a plane is perpendicular to one of 15 directions: 3 axes each, and the products of one of each (Gottschalk et
+    al., "OBBTree", SIGGRAPH 1996).
     """
     R, t = T_b_a[..., :3, :3], T_b_a[..., :3, 3]
     of_b = torch.eye(3, dtype=R.dtype, device=R.device).expand_as(R)
@@ -152,26 +152,24 @@ def separated(T_b_a: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
     return (apart > 1e-12 * (reach_a + reach_b)).any(-1)
 
 
-def _flux(corners_a: Tensor, half: Tensor) -> Tensor:
-    """The flux (N,) of (clamp(x), 0, 0) through what lies within |y|, |z| < half (N, 3) of the faces of boxes (N, 8,
-    3).
-    """
+def _compute_flux(corners_a: Tensor, half: Tensor) -> Tensor:
+    """Return the flux (N,) of (clamp(x), 0, 0) through the faces of boxes (N, 8, 3) within |y|, |z| < half (N, 3)."""
     polygons = corners_a[:, torch.tensor(FACES, device=corners_a.device)].flatten(0, 1)  # (6 N, 4, 3)
     half = half.repeat_interleave(6, 0)
     for axis in (1, 2):
-        polygons = _clipped(_clipped(polygons, axis, half[:, axis], 1.0), axis, half[:, axis], -1.0)
+        polygons = _clip_polygons(_clip_polygons(polygons, axis, half[:, axis], 1.0), axis, half[:, axis], -1.0)
     high = half[:, 0]
-    beyond, below = _clipped(polygons, 0, -high, -1.0), _clipped(polygons, 0, high, 1.0)
-    before, within = _clipped(below, 0, -high, 1.0), _clipped(below, 0, high, -1.0)
-    flux = high * (_projected(beyond)[0] - _projected(before)[0]) + _projected(within)[1]
+    beyond, below = _clip_polygons(polygons, 0, -high, -1.0), _clip_polygons(polygons, 0, high, 1.0)
+    before, within = _clip_polygons(below, 0, -high, 1.0), _clip_polygons(below, 0, high, -1.0)
+    flux = high * (_integrate_polygons(beyond)[0] - _integrate_polygons(before)[0]) + _integrate_polygons(within)[1]
     return flux.view(-1, 6).sum(1)
 
 
-def _clipped(polygons: Tensor, axis: int, limit: Tensor, sign: float) -> Tensor:
-    """What of convex polygons (N, V, 3) has sign * coordinate <= limit (N,): (N, V + 1, 3) (Sutherland and Hodgman,
-    CACM 17(1), 1974).
+def _clip_polygons(polygons: Tensor, axis: int, limit: Tensor, sign: float) -> Tensor:
+    """Clip convex polygons (N, V, 3) to sign * coordinate <= limit (N,): (N, V + 1, 3).
 
-    Polygons of fewer corners repeat one, which adds no area; one of which nothing is left is a point.
+    Sutherland and Hodgman, CACM 17(1), 1974. Polygons with fewer corners repeat one, which adds no area; an empty one
+    is a point.
     """
     following = polygons.roll(-1, 1)
     d, d_following = limit[:, None] - sign * polygons[..., axis], limit[:, None] - sign * following[..., axis]
@@ -187,8 +185,8 @@ def _clipped(polygons: Tensor, axis: int, limit: Tensor, sign: float) -> Tensor:
     return points.gather(1, order[..., None].expand(-1, -1, 3))
 
 
-def _projected(polygons: Tensor) -> tuple[Tensor, Tensor]:
-    """Of polygons (N, V, 3), as seen along -x: the signed area (N,), and the integral (N,) of x over it."""
+def _integrate_polygons(polygons: Tensor) -> tuple[Tensor, Tensor]:
+    """Return of polygons (N, V, 3), seen along -x, the signed area (N,) and the integral (N,) of x over it."""
     first, second, third = polygons[:, :1], polygons[:, 1:-1], polygons[:, 2:]
     a, b = second - first, third - first
     area = (a[..., 1] * b[..., 2] - a[..., 2] * b[..., 1]) / 2

@@ -1,5 +1,5 @@
-"""Brightness between two images: gain a and offset b, a * first + b being as bright as the second (D3VO, arXiv
-2003.01060, eq. 3).
+"""Brightness between two images: gain a and offset b; a * first + b is as bright as the second (D3VO, arXiv 2003.01060,
+eq. 3).
 """
 
 from __future__ import annotations
@@ -9,6 +9,6 @@ from torch import Tensor
 
 
 def inverse_brightness(brightness: Tensor) -> Tensor:
-    """(..., 2) of the pair in one order to (..., 2) in the other: y = a x + b is x = y / a - b / a."""
+    """Return (..., 2) of the pair in the other order: y = a x + b gives x = y / a - b / a."""
     gain, offset = brightness.unbind(-1)
     return torch.stack((1 / gain, -offset / gain), dim=-1)

@@ -1,8 +1,8 @@
-"""Bundle adjustment of a window of images by their brightness: poses, brightness and inverse depths at once.
+"""Photometric bundle adjustment of a window of images: poses, brightness and inverse depths together.
 
-Damped Gauss-Newton with the inverse depths eliminated first, since no two of them share a residual; factors of
-predicted motion and depth; and what leaves the window becomes a quadratic prior on what stays. Engel, Koltun and
-Cremers, Direct sparse odometry, PAMI 2018; with the energies of Yang et al., D3VO, arXiv 2003.01060, eq. 13 to 16.
+Damped Gauss-Newton. Inverse depths are eliminated first, since no two of them share a residual. Predicted motion and
+depth are factors, and frames that leave the window become a quadratic prior. Engel, Koltun and Cremers, Direct sparse
+odometry, PAMI 2018; energies of Yang et al., D3VO, arXiv 2003.01060, eq. 13 to 16.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from stadia.geometry.se3 import compose, hat, inverse, se3_log
 from stadia.geometry.virtual_stereo import VirtualStereo, stereo_residuals
 
 NOISE = 0.03
-"""Standard deviation of a residual between two good views: eight gray levels, of what is resampled, slanted or shining
+"""Standard deviation of a residual between two good views: eight gray levels, from resampling, slant and reflections
 too.
 """
 
 BEND = 0.035
-"""From here on Huber's cost is a line: nine gray levels (Direct sparse odometry)."""
+"""Residual from which Huber's cost is linear: nine gray levels (Direct sparse odometry)."""
 
 OUTLIER = 0.05
-"""A sighting whose pixels are off by as much shows something else, or hides the point: it costs that much and pulls no
-more.
+"""Cost limit of an observation, as a residual of each pixel: beyond it, the observation is an outlier or occluded and
+has no gradient.
 """
 
 DEPTH_BEND = 1.0
-"""The same for a depth, in its standard deviations: at the edges of things a predicted depth is off by many."""
+"""The same bend for depth, in its standard deviations: at object edges a predicted depth is off by many."""
 
 BRIGHTNESS_DEVIATION = (0.5, 0.2)
-"""Of a and b: nothing else holds those of a frame with few sightings."""
+"""Standard deviations of the prior on a and b; nothing else constrains a frame with few observations."""
 
-_LEAST_GAIN = 1e-4  # share of the cost; a step that gains less is the last
+_MIN_GAIN = 1e-4  # share of the cost; a step that gains less is the last
 _INVERSE_JACOBIAN = (
     1.0,
     -1 / 2,
@@ -76,7 +76,7 @@ class Motions:
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What earlier frames say of the first G of the window: x H x / 2 + g x, x being how far they are from a reference.
+    """Marginal prior on the first G frames: x H x / 2 + g x, with x the difference from a reference.
 
     T_camera_world: (G, 4, 4), brightness (G, 2): the reference.  H: (8 G, 8 G).  g: (8 G,). All float64.
     """
@@ -87,7 +87,7 @@ class Prior:
     g: Tensor
 
     def deviation(self, frames: Frames) -> Tensor:
-        """(8 G,): the twist from the reference, and the differences of a and b, frame after frame."""
+        """Return (8 G,): the twist from the reference, and the differences of a and b, frame by frame."""
         count = len(self.brightness)
         twist = se3_log(compose(frames.T_camera_world[:count], inverse(self.T_camera_world)))
         return torch.cat((twist, frames.brightness[:count] - self.brightness), -1).flatten()
@@ -99,10 +99,10 @@ class Prior:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """All that is adjusted together, and what holds it.
+    """All variables of a window with their factors.
 
     expected, deviation: (P,) the predicted inverse depth of each point and its standard deviation.
-    stereo: what is predicted of depth in the rig's right camera, where it is.
+    stereo: the predicted depth of the rig's right camera, if there is one.
     """
 
     frames: Frames
@@ -116,14 +116,14 @@ class Bundle:
 
     @property
     def first_estimates(self) -> Frames:
-        """The frames, with the derivatives of those that the prior speaks of taken at its reference."""
+        """Return the frames; the derivatives of those in the prior are taken at its reference."""
         if self.prior is None:
             return self.frames
         free = self.frames.T_camera_world[len(self.prior.brightness) :]
         return replace(self.frames, T_first=torch.cat((self.prior.T_camera_world, free)))
 
     def moved(self, step: Tensor, in_depth: Tensor) -> Bundle:
-        """After a step (F, 8) of the frames and (P,) of the inverse depths, which stay in front of the cameras."""
+        """Return the bundle after a step (F, 8) of the frames and (P,) of the inverse depths, which stay positive."""
         least = 1e-3 * self.expected
         inverse_depth = torch.maximum(self.points.inverse_depth + in_depth.to(least), least)
         return replace(self, frames=moved(self.frames, step), points=replace(self.points, inverse_depth=inverse_depth))
@@ -131,7 +131,7 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Equations:
-    """The cost's second order around a bundle, float64: unknowns of the frames (N = 8 F), of the points, and between
+    """Second-order model of a bundle's cost, float64: unknowns of the frames (N = 8 F), of the points, and between
     them.
 
     H: (N, N), g: (N,); H_point: (P,), g_point: (P,); H_between: (P, N).
@@ -144,15 +144,15 @@ class Equations:
     H_between: Tensor
 
     def without_points(self, damping: float = 0.0) -> tuple[Tensor, Tensor]:
-        """H and g of the frames alone, the points always at their best (Schur's complement); each unknown damped by its
-        own curvature.
+        """Return H and g of the frames with the points at their optimum (Schur's complement); damping scales each
+        unknown's curvature.
         """
         H = self.H + torch.diag(damping * self.H.diagonal())
         scaled = self.H_between / self._damped(damping)[:, None]
         return H - self.H_between.mT @ scaled, self.g - scaled.mT @ self.g_point
 
     def step(self, damping: float) -> tuple[Tensor, Tensor]:
-        """The damped Gauss-Newton step of the frames (N,) and of the inverse depths (P,)."""
+        """Return the damped Gauss-Newton step of the frames (N,) and of the inverse depths (P,)."""
         H, g = self.without_points(damping)
         ridge = torch.eye(len(H), dtype=H.dtype) * (1e-12 * H.diagonal().max() + 1e-12)
         step: Tensor = -torch.linalg.solve(H + ridge, g)
@@ -163,59 +163,59 @@ class Equations:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """A bundle's residuals, those that pull (S,) bool, what each sighting costs (S,), and what all else does ()."""
+class _Evaluation:
+    """A bundle's residuals, its inliers (S,) bool, the cost of each observation (S,), and the cost of all other factors
+    ().
+    """
 
     found: Residuals
-    pulls: Tensor
-    sighting_cost: Tensor
-    other_cost: Tensor
+    inliers: Tensor
+    observation_cost: Tensor
+    factor_cost: Tensor
 
-    def of_those(self, rows: Tensor) -> _Look:
-        """With some of the sightings (S,) bool."""
+    def select(self, rows: Tensor) -> _Evaluation:
+        """Return the part with some of the observations (S,) bool."""
         found = Residuals(self.found.value[rows], self.found.seen[rows], self.found.slope[rows])
-        return _Look(found, self.pulls[rows], self.sighting_cost[rows], self.other_cost)
+        return _Evaluation(found, self.inliers[rows], self.observation_cost[rows], self.factor_cost)
 
 
 def adjust(bundle: Bundle, steps: int = 6) -> tuple[Bundle, list[float]]:
-    """Lower the cost by up to `steps` damped Gauss-Newton steps; gives the cost before and after each that was taken,
-    never rising.
+    """Lower the cost by up to `steps` damped Gauss-Newton steps; return the bundle and the falling costs.
 
-    What is seen at the start takes part. A sighting that a step moves out of its image keeps its cost: to look away is
-    no gain. No gradient passes.
+    Observations visible at the start take part. One that a step moves out of its image keeps its cost, so that moving
+    it out gains nothing. No gradient passes.
     """
-    whole, look = bundle, _look(bundle)
-    bundle, look = _of_those(bundle, look.found.seen), look.of_those(look.found.seen)
-    sighting_cost = look.sighting_cost
-    costs, damping = [float(sighting_cost.sum() + look.other_cost)], 1e-4
+    whole, evaluation = bundle, _evaluate(bundle)
+    bundle, evaluation = _select_observations(bundle, evaluation.found.seen), evaluation.select(evaluation.found.seen)
+    observation_cost = evaluation.observation_cost
+    costs, damping = [float(observation_cost.sum() + evaluation.factor_cost)], 1e-4
     for _ in range(steps):
-        step, in_depth = equations(bundle, look.found, look.pulls).step(damping)
+        step, in_depth = equations(bundle, evaluation.found, evaluation.inliers).step(damping)
         trial = bundle.moved(step.view(-1, 8), in_depth)
-        trial_look = _look(trial)
-        trial_cost = torch.where(trial_look.found.seen, trial_look.sighting_cost, sighting_cost)
-        cost = float(trial_cost.sum() + trial_look.other_cost)
+        trial_evaluation = _evaluate(trial)
+        new_cost = torch.where(trial_evaluation.found.seen, trial_evaluation.observation_cost, observation_cost)
+        cost = float(new_cost.sum() + trial_evaluation.factor_cost)
         if not cost < costs[-1]:
             damping *= 30
             continue
-        bundle, look, sighting_cost, damping = trial, trial_look, trial_cost, max(damping / 10, 1e-6)
+        bundle, evaluation, observation_cost, damping = trial, trial_evaluation, new_cost, max(damping / 10, 1e-6)
         costs.append(cost)
-        if costs[-2] - cost < _LEAST_GAIN * abs(costs[-2]):
+        if costs[-2] - cost < _MIN_GAIN * abs(costs[-2]):
             break
     return (replace(bundle, sightings=whole.sightings) if len(costs) > 1 else whole), costs
 
 
 def marginalize(bundle: Bundle) -> Prior:
-    """What the oldest frame and its points say of the frames that stay, to second order; its points must be those of
-    `bundle`.
+    """Return the oldest frame and its points as a prior on the remaining frames; its points must be those of `bundle`.
 
-    Sightings of other hosts' points in it are lost: they would tie points that stay to each other (Direct sparse
-    odometry, 3.3).
+    Observations of other hosts' points in it are dropped: they would couple points that stay (Direct sparse odometry,
+    3.3).
     """
     mine = bundle.points.host[bundle.sightings.point] == 0
-    motions = None if bundle.motions is None else _touching(bundle.motions, 0)
-    bundle = replace(_of_those(bundle, mine), motions=motions)
-    look = _look(bundle)
-    H, g = eliminated(*equations(bundle, look.found, look.pulls, brightness_of=(0,)).without_points(), 8)
+    motions = None if bundle.motions is None else _motions_of_frame(bundle.motions, 0)
+    bundle = replace(_select_observations(bundle, mine), motions=motions)
+    evaluation = _evaluate(bundle)
+    H, g = eliminated(*equations(bundle, evaluation.found, evaluation.inliers, brightness_of=(0,)).without_points(), 8)
 
     frames, known = bundle.frames, 0 if bundle.prior is None else len(bundle.prior.brightness)
     reference, brightness = frames.T_camera_world.clone(), frames.brightness.clone()
@@ -227,7 +227,7 @@ def marginalize(bundle: Bundle) -> Prior:
 
 
 def eliminated(H: Tensor, g: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The quadratic x H x / 2 + g x at its least over the first `count` unknowns, in the others (Schur's complement)."""
+    """Return the quadratic x H x / 2 + g x minimized over the first `count` unknowns (Schur's complement)."""
     scale = (
         H.diagonal()[:count].clamp(min=1e-12).rsqrt()
     )  # metres, radians and brightness differ by orders of magnitude
@@ -238,23 +238,23 @@ def eliminated(H: Tensor, g: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return (rest + rest.mT) / 2, g[count:] - solved[:, -1]
 
 
-def _of_those(bundle: Bundle, rows: Tensor) -> Bundle:
-    """With some of the sightings (S,) bool."""
+def _select_observations(bundle: Bundle, rows: Tensor) -> Bundle:
+    """Return the bundle with some of the observations (S,) bool."""
     return replace(bundle, sightings=Sightings(bundle.sightings.point[rows], bundle.sightings.frame[rows]))
 
 
-def _touching(motions: Motions, frame: int) -> Motions:
+def _motions_of_frame(motions: Motions, frame: int) -> Motions:
     rows = (motions.earlier == frame) | (motions.later == frame)
     return Motions(motions.earlier[rows], motions.later[rows], motions.T_later_earlier[rows], motions.deviation[rows])
 
 
-def _look(bundle: Bundle) -> _Look:
+def _evaluate(bundle: Bundle) -> _Evaluation:
     found = residuals(bundle.first_estimates, bundle.points, bundle.sightings)
     cost, _ = huber(found.value, BEND)
     weight = bundle.points.weight[bundle.sightings.point]
     each = (cost * weight).sum(-1).double() / NOISE**2
-    most = _most(weight)
-    pulls = found.seen & (each < most)
+    max_cost = _max_cost(weight)
+    inliers = found.seen & (each < max_cost)
     in_depth, _ = huber((bundle.points.inverse_depth - bundle.expected) / bundle.deviation, DEPTH_BEND)
     other = (
         in_depth.double().sum()
@@ -267,28 +267,30 @@ def _look(bundle: Bundle) -> _Look:
         other = other + bundle.prior.cost(bundle.frames)
     if bundle.stereo is not None:
         other = other + _stereo_cost(bundle, bundle.stereo)
-    return _Look(found, pulls, torch.where(found.seen, torch.minimum(each, most), torch.zeros_like(each)), other)
+    return _Evaluation(
+        found, inliers, torch.where(found.seen, torch.minimum(each, max_cost), torch.zeros_like(each)), other
+    )
 
 
-def _most(weight: Tensor) -> Tensor:
-    """(S,) float64: what a pattern of these weights (S, 8) costs at most."""
+def _max_cost(weight: Tensor) -> Tensor:
+    """Return (S,) float64: the largest cost of a pattern with these weights (S, 8)."""
     return float(huber(weight.new_tensor(OUTLIER), BEND)[0]) * weight.sum(-1).double() / NOISE**2
 
 
 def _stereo_cost(bundle: Bundle, stereo: VirtualStereo) -> Tensor:
-    """As of sightings. What is out of sight costs the most: to go there is no gain."""
+    """Return the cost of the stereo residuals. Invisible points cost the most: leaving the image gains nothing."""
     found = stereo_residuals(bundle.frames.gray, bundle.frames.K, bundle.points, stereo)
     each = (huber(found.value, BEND)[0] * bundle.points.weight).sum(-1).double() / NOISE**2
-    most = _most(bundle.points.weight)
-    return torch.where(found.seen, torch.minimum(each, most), most).sum()
+    max_cost = _max_cost(bundle.points.weight)
+    return torch.where(found.seen, torch.minimum(each, max_cost), max_cost).sum()
 
 
 def motion_errors(frames: Frames, motions: Motions) -> tuple[Tensor, Tensor]:
-    """Log(T~ T) (M, 6), T~ the predicted motion and T the window's back, and its slopes (M, 6, 12) in the earlier and
-    later pose.
+    """Return Log(T~ T) (M, 6) of the predicted motion T~ and the window's inverse T, and its Jacobian (M, 6, 12) in
+    both poses.
 
-    T~ exp(x) T = exp(adjoint x) T~ T, and T^-1 exp(-x) ... by the inverse right Jacobian, which is the left one's at
-    the negative.
+    T~ exp(x) T = exp(adjoint x) T~ T, and T^-1 exp(-x) ... by the inverse right Jacobian, which is the left one at the
+    negative.
     """
     earlier, later = frames.T_camera_world[motions.earlier], frames.T_camera_world[motions.later]
     error = se3_log(compose(motions.T_later_earlier, compose(earlier, inverse(later))))
@@ -297,7 +299,7 @@ def motion_errors(frames: Frames, motions: Motions) -> tuple[Tensor, Tensor]:
 
 
 def _inverse_left_jacobian(twist: Tensor) -> Tensor:
-    """(..., 6, 6): Log(exp(x) exp(twist)) = twist + this x, to first order; by its series, exact to 1e-9 below 1
+    """Return (..., 6, 6): Log(exp(x) exp(twist)) = twist + this x, to first order; by its series, exact to 1e-9 below 1
     radian.
     """
     v, w = hat(twist[..., :3]), hat(twist[..., 3:])
@@ -311,40 +313,40 @@ def _inverse_left_jacobian(twist: Tensor) -> Tensor:
 
 
 def equations(
-    bundle: Bundle, found: Residuals, pulls: Tensor, *, brightness_of: tuple[int, ...] | None = None
+    bundle: Bundle, found: Residuals, inliers: Tensor, *, brightness_of: tuple[int, ...] | None = None
 ) -> Equations:
-    """The normal equations of a bundle, from the residuals of those of its sightings that pull (S,).
+    """Return the normal equations of a bundle, from the residuals of its inlier observations (S,).
 
-    brightness_of: frames whose own brightness factor is in it; None: all.
+    brightness_of: frames whose own brightness factor is included; None: all.
     """
-    built = _of_sightings(bundle, found, pulls)
+    normal = _sum_observations(bundle, found, inliers)
     count = len(bundle.frames)
     for k in range(count) if brightness_of is None else brightness_of:
-        information = 1 / built.g.new_tensor(BRIGHTNESS_DEVIATION).square()
+        information = 1 / normal.g.new_tensor(BRIGHTNESS_DEVIATION).square()
         own = slice(8 * k + 6, 8 * k + 8)
-        built.H.diagonal()[own] += information
-        built.g[own] += information * bundle.frames.brightness[k]
+        normal.H.diagonal()[own] += information
+        normal.g[own] += information * bundle.frames.brightness[k]
     off = (bundle.points.inverse_depth - bundle.expected) / bundle.deviation
     weight = huber(off, DEPTH_BEND)[1].double() / bundle.deviation.double()
-    built.H_point.add_(weight / bundle.deviation)
-    built.g_point.add_(weight * off)
+    normal.H_point.add_(weight / bundle.deviation)
+    normal.g_point.add_(weight * off)
     if bundle.stereo is not None:
-        _add_stereo(built, bundle, bundle.stereo)
+        _add_stereo(normal, bundle, bundle.stereo)
     if bundle.motions is not None:
-        _add_motions(built, bundle.frames, bundle.motions)
+        _add_motions(normal, bundle.frames, bundle.motions)
     if bundle.prior is not None:
         held = slice(0, len(bundle.prior.g))
-        built.H[held, held] += bundle.prior.H
-        built.g[held] += bundle.prior.g + bundle.prior.H @ bundle.prior.deviation(bundle.frames)
-    return built
+        normal.H[held, held] += bundle.prior.H
+        normal.g[held] += bundle.prior.g + bundle.prior.H @ bundle.prior.deviation(bundle.frames)
+    return normal
 
 
-def _of_sightings(bundle: Bundle, found: Residuals, pulls: Tensor) -> Equations:
-    """Products of slopes are summed within a pair of frames before they are brought to the host's unknowns."""
+def _sum_observations(bundle: Bundle, found: Residuals, inliers: Tensor) -> Equations:
+    """Sum products of Jacobians per pair of frames, then bring them to the host's unknowns."""
     frames, points, sightings = bundle.frames, bundle.points, bundle.sightings
     F, host, frame = len(frames), points.host[sightings.point], sightings.frame
     _, weight = huber(found.value, BEND)
-    weight = weight * points.weight[sightings.point] * pulls[:, None] / NOISE**2
+    weight = weight * points.weight[sightings.point] * inliers[:, None] / NOISE**2
     rows = torch.cat((found.slope, found.value[..., None]), -1)
     products = ((rows * weight[..., None]).mT @ rows).double()  # (S, 10, 10): frame 8, inverse depth, residual
 
@@ -372,32 +374,34 @@ def _of_sightings(bundle: Bundle, found: Residuals, pulls: Tensor) -> Equations:
     )
 
 
-def _add_stereo(built: Equations, bundle: Bundle, stereo: VirtualStereo) -> None:
-    """Only inverse depths are in it: a point and its host are one image."""
+def _add_stereo(normal: Equations, bundle: Bundle, stereo: VirtualStereo) -> None:
+    """Add the stereo residuals. They depend on inverse depths alone: a point and its host are one image."""
     found = stereo_residuals(bundle.frames.gray, bundle.frames.K, bundle.points, stereo)
     cost, weight = huber(found.value, BEND)
-    pulls = found.seen & ((cost * bundle.points.weight).sum(-1).double() / NOISE**2 < _most(bundle.points.weight))
-    weighted = found.slope * weight * bundle.points.weight * pulls[:, None] / NOISE**2
-    built.H_point.add_((weighted * found.slope).sum(-1))
-    built.g_point.add_((weighted * found.value).sum(-1))
+    inliers = found.seen & ((cost * bundle.points.weight).sum(-1).double() / NOISE**2 < _max_cost(bundle.points.weight))
+    weighted = found.slope * weight * bundle.points.weight * inliers[:, None] / NOISE**2
+    normal.H_point.add_((weighted * found.slope).sum(-1))
+    normal.g_point.add_((weighted * found.value).sum(-1))
 
 
-def _add_motions(built: Equations, frames: Frames, motions: Motions) -> None:
+def _add_motions(normal: Equations, frames: Frames, motions: Motions) -> None:
     error, slope = motion_errors(frames, motions)
     weighted = slope / motions.deviation[..., None].square()
     for m in range(len(error)):
         first, last = 8 * int(motions.earlier[m]), 8 * int(motions.later[m])
         unknowns = torch.tensor([*range(first, first + 6), *range(last, last + 6)])
-        built.H[unknowns[:, None], unknowns] += weighted[m].mT @ slope[m]
-        built.g[unknowns] += weighted[m].mT @ error[m]
+        normal.H[unknowns[:, None], unknowns] += weighted[m].mT @ slope[m]
+        normal.g[unknowns] += weighted[m].mT @ error[m]
 
 
 def depth_information(bundle: Bundle, host: int) -> Tensor:
-    """(P,) how well the images alone know the inverse depth of a host's points: the inverse square of its standard
-    deviation, as a share.
+    """Return (P,) the relative information of the images alone on the inverse depths of a host's points.
 
-    0 of the points of other hosts.
+    It is inverse depth squared over its variance, and 0 for points of other hosts.
     """
-    bundle = _of_those(bundle, bundle.points.host[bundle.sightings.point] == host)
-    look = _look(bundle)
-    return _of_sightings(bundle, look.found, look.pulls).H_point * bundle.points.inverse_depth.double().square()
+    bundle = _select_observations(bundle, bundle.points.host[bundle.sightings.point] == host)
+    evaluation = _evaluate(bundle)
+    return (
+        _sum_observations(bundle, evaluation.found, evaluation.inliers).H_point
+        * bundle.points.inverse_depth.double().square()
+    )

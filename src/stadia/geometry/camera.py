@@ -1,8 +1,8 @@
 """The pinhole camera: pixels to rays, points to pixels, and every change of an image together with its camera.
 
 Axes: x right, y down, z forward. Pixel centers are at integer coordinates and the top-left center is (0, 0).
-Maps are (..., C, H, W). Nothing here is a matrix product of the BLAS: products are written out element by element, so
-that neither autocast (bfloat16) nor TF32 can take pixels off their place.
+Maps are (..., C, H, W). No BLAS matrix product is used: products are written element by element, so that neither
+autocast (bfloat16) nor TF32 moves pixels.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 def intrinsics(
     fx: float, fy: float, cx: float, cy: float, *, height: int, width: int, dtype: torch.dtype = torch.float64
 ) -> Camera:
-    """A camera from focal lengths and principal point in pixels.
+    """Return a camera from focal lengths and principal point in pixels.
 
     Raises GeometryError where a number is not finite or a focal length is not positive.
     """
@@ -59,7 +59,9 @@ def intrinsics(
 
 
 def from_field_of_view(horizontal_deg: float, *, height: int, width: int, dtype: torch.dtype = torch.float64) -> Camera:
-    """A camera with square pixels and a centered axis, from the angle between the left and right edge of its image."""
+    """Return a camera with square pixels and a centered axis, from the angle between the left and right edge of its
+    image.
+    """
     focal = focal_px_of_view(horizontal_deg, width)
     return intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, dtype=dtype)
 
@@ -67,7 +69,9 @@ def from_field_of_view(horizontal_deg: float, *, height: int, width: int, dtype:
 def from_focal_mm(
     focal_mm: float, sensor_width_mm: float, *, height: int, width: int, dtype: torch.dtype = torch.float64
 ) -> Camera:
-    """A camera with square pixels and a centered axis, from a lens. For a "35 mm equivalent" the sensor is 36 mm wide."""
+    """Return a camera with square pixels and a centered axis, from a lens. A "35 mm equivalent" has a sensor 36 mm
+    wide.
+    """
     focal = focal_px_of_lens(focal_mm, sensor_width_mm, width)
     return intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, dtype=dtype)
 
@@ -78,8 +82,8 @@ def from_focal_mm(
 def _moved(
     camera: Camera, scale_x: float, scale_y: float, shift_x: float, shift_y: float, height: int, width: int
 ) -> Camera:
-    """The camera after the pixel at x went to scale_x x + shift_x, and so for y."""
-    K = camera.K.clone()  # in place, number by number: a matrix of them would be sent to the device, and waited for
+    """Return the camera after the pixel at x moved to scale_x x + shift_x, and y likewise."""
+    K = camera.K.clone()  # in place, number by number: a matrix of them would cost a transfer to the device
     K[..., 0, :] *= scale_x
     K[..., 1, :] *= scale_y
     K[..., 0, 2] += shift_x
@@ -88,13 +92,13 @@ def _moved(
 
 
 def resized(camera: Camera, height: int, width: int) -> Camera:
-    """The camera of the image resized: f' = f s, c' = (c + 0.5) s - 0.5, with its own s for x and y."""
+    """Return the camera of the resized image: f' = f s, c' = (c + 0.5) s - 0.5, with separate s for x and y."""
     sx, sy = width / camera.width, height / camera.height
     return _moved(camera, sx, sy, (sx - 1) / 2, (sy - 1) / 2, height, width)
 
 
 def cropped(camera: Camera, left: int, top: int, height: int, width: int) -> Camera:
-    """The camera of the window whose top-left pixel is (left, top): the offset is subtracted from c.
+    """Return the camera of the window whose top-left pixel is (left, top): the offset is subtracted from c.
 
     Raises GeometryError where the window is not inside the image.
     """
@@ -109,7 +113,7 @@ def cropped(camera: Camera, left: int, top: int, height: int, width: int) -> Cam
 
 
 def mirrored(camera: Camera) -> Camera:
-    """The camera of the image mirrored left to right: cx' = (W - 1) - cx; the world is mirrored with it
+    """Return the camera of the mirrored image (left to right): cx' = (W - 1) - cx; the world is mirrored with it
     (`se3.mirror_x`).
     """
     sign = camera.K.new_tensor([[1, -1, -1], [-1, 1, 1], [-1, 1, 1]])
@@ -118,7 +122,7 @@ def mirrored(camera: Camera) -> Camera:
 
 
 def padded(camera: Camera, left: int, top: int, right: int, bottom: int) -> Camera:
-    """The camera of the image with pixels added on each side: left and top are added to c."""
+    """Return the camera of the image with pixels added on each side: left and top are added to c."""
     if min(left, top, right, bottom) < 0:
         raise GeometryError(
             "padding", found=f"{(left, top, right, bottom)}", expected="none below 0", fix="use crop to cut"
@@ -140,27 +144,27 @@ def _check_size(image: Tensor, camera: Camera) -> None:
 
 
 def resize(image: Tensor, camera: Camera, height: int, width: int) -> tuple[Tensor, Camera]:
-    """(B, C, H, W) bilinear, low-passed where it shrinks, outer edges on outer edges; and its camera."""
+    """Resize (B, C, H, W) bilinearly with its camera; low-passed where it shrinks, outer edges on outer edges."""
     _check_size(image, camera)
     resampled = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
     return resampled, resized(camera, height, width)
 
 
 def crop(image: Tensor, camera: Camera, left: int, top: int, height: int, width: int) -> tuple[Tensor, Camera]:
-    """(..., H, W) cut to the window whose top-left pixel is (left, top); and its camera."""
+    """Crop (..., H, W) to the window whose top-left pixel is (left, top), with its camera."""
     _check_size(image, camera)
     window = cropped(camera, left, top, height, width)
     return image[..., top : top + height, left : left + width], window
 
 
 def mirror(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
-    """(..., H, W) mirrored left to right; and its camera. Depth stays; poses and stereo sides mirror too."""
+    """Mirror (..., H, W) left to right with its camera. Depth stays; poses and stereo sides mirror too."""
     _check_size(image, camera)
     return image.flip(-1), mirrored(camera)
 
 
 def pad(image: Tensor, camera: Camera, left: int, top: int, right: int, bottom: int) -> tuple[Tensor, Camera]:
-    """(..., H, W) with black (for depth: none) added on each side; and its camera."""
+    """Pad (..., H, W) with black (for depth: none) on each side, with its camera."""
     _check_size(image, camera)
     larger = padded(camera, left, top, right, bottom)
     return F.pad(image, (left, right, top, bottom)), larger
@@ -172,7 +176,7 @@ def pad(image: Tensor, camera: Camera, left: int, top: int, right: int, bottom: 
 def pixel_grid(
     height: int, width: int, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """(2, H, W): x, then y, of every pixel's center."""
+    """Return (2, H, W): x, then y, of every pixel's center."""
     y, x = torch.meshgrid(
         torch.arange(height, device=device, dtype=dtype), torch.arange(width, device=device, dtype=dtype), indexing="ij"
     )
@@ -180,9 +184,9 @@ def pixel_grid(
 
 
 def at_pixels(matrix: Tensor, height: int, width: int) -> Tensor:
-    """A matrix (..., 3, 3) times (x, y, 1) at every pixel: (..., 3, H, W).
+    """Multiply a matrix (..., 3, 3) with (x, y, 1) at every pixel: (..., 3, H, W).
 
-    A linear function of the pixel is a part that depends on the column plus a part that depends on the row.
+    A linear function of the pixel is the sum of a part of the column and a part of the row.
     """
     x = torch.arange(width, device=matrix.device, dtype=matrix.dtype)
     y = torch.arange(height, device=matrix.device, dtype=matrix.dtype)
@@ -192,7 +196,7 @@ def at_pixels(matrix: Tensor, height: int, width: int) -> Tensor:
 
 
 def inverse_intrinsics(K: Tensor) -> Tensor:
-    """K^-1 of (..., 3, 3) upper-triangular intrinsics (a skew is respected)."""
+    """Return K^-1 of (..., 3, 3) upper-triangular intrinsics (skew is respected)."""
     fx, skew, cx, fy, cy = K[..., 0, 0], K[..., 0, 1], K[..., 0, 2], K[..., 1, 1], K[..., 1, 2]
     zero, one = torch.zeros_like(fx), torch.ones_like(fx)
     first = torch.stack((1 / fx, -skew / (fx * fy), (skew * cy - cx * fy) / (fx * fy)), -1)
@@ -201,7 +205,8 @@ def inverse_intrinsics(K: Tensor) -> Tensor:
 
 
 def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
-    """Depth (..., 1, H, W) to points (..., 3, H, W) in the camera's frame, in the unit of the depth: z K^-1 (x, y, 1).
+    """Back-project depth (..., 1, H, W) to points (..., 3, H, W) in the camera's frame, in the unit of depth: z K^-1
+    (x, y, 1).
 
     Where depth is 0 (none) the point is the camera's center. camera.K is (3, 3) or has the depth's leading axes.
     """
@@ -211,9 +216,9 @@ def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
 
 
 def project(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
-    """Points (..., 3, H, W) in the camera's frame to pixels (..., 2, H, W) and z (..., 1, H, W).
+    """Project points (..., 3, H, W) in the camera's frame to pixels (..., 2, H, W) and z (..., 1, H, W).
 
-    Pixels of points with z <= NEAR are finite and mean nothing: test z, or use `warp.inside_frame`.
+    Pixels of points with z <= NEAR are finite but invalid: test z, or use `warp.inside_frame`.
     """
     z = points[..., 2:3, :, :]
     normalized = points[..., :2, :, :] / torch.where(z > NEAR, z, torch.ones_like(z))

@@ -1,8 +1,7 @@
-"""Where an object's center stands in the image, voted by its pixels, and what its translation is.
+"""Find object centers from votes of their pixels, and convert between centers and translations.
 
-Each pixel says in which direction the center lies. A line alone does not say where on it; two that cross do. So a
-center that is hidden, or outside of the image, is found as well (Xiang et al., "PoseCNN", RSS 2018; Peng et al.,
-"PVNet", CVPR 2019).
+Each pixel votes for a direction to its object's center; two crossing lines determine the point. So a center that is
+hidden or outside of the image is found as well (Xiang et al., "PoseCNN", RSS 2018; Peng et al., "PVNet", CVPR 2019).
 """
 
 from __future__ import annotations
@@ -18,9 +17,7 @@ from stadia.geometry.camera import inverse_intrinsics
 from stadia.geometry.segments import evenly, segment_means, segment_sums
 
 MIN_SPREAD = 1e-4
-"""Below it (the smaller eigenvalue of the mean of I - d d^T, as if all directions lay within 0.6 degrees) lines do not
-cross.
-"""
+"""Smallest eigenvalue of the mean of I - d d^T at which lines cross (about 0.6 degrees between all directions)."""
 
 _MAX_SCORED = 1 << 22  # pixels times hypotheses that are scored at once
 
@@ -29,8 +26,8 @@ _MAX_SCORED = 1 << 22  # pixels times hypotheses that are scored at once
 class Centers:
     """Centers of M objects.
 
-    pixel: (M, 2) x, y; it may lie outside of the image.
-    known: (M,) bool; false where an object's lines do not cross, or it has no pixel: `pixel` is then the mean of its
+    pixel: (M, 2) x, y; may lie outside of the image.
+    known: (M,) bool; false where an object's lines do not cross or it has no pixel: `pixel` is then the mean of its
         pixels.
     """
 
@@ -39,21 +36,22 @@ class Centers:
 
 
 def directions_to(center: Tensor, pixels: Tensor) -> Tensor:
-    """Unit vectors (..., 2) from pixels to centers, (..., 2) both; 0 at the center itself."""
+    """Return unit vectors (..., 2) from pixels to centers, (..., 2) both; 0 at the center itself."""
     return F.normalize(center - pixels, dim=-1)
 
 
 def vote_center(
     pixels: Tensor, directions: Tensor, segment: Tensor, count: int, weights: Tensor | None = None
 ) -> Centers:
-    """The points nearest to all lines of each object, in closed form and differentiable: min sum w |(I - d d^T) (c -
-    p)|^2.
+    """Return the points nearest to all lines of each object, in closed form: min sum w |(I - d d^T) (c - p)|^2.
 
     Args:
         pixels: (P, 2) x, y.
         directions: (P, 2) towards the center, of any length; 0 is no direction.
-        segment: (P,) the object that each pixel shows, below `count`.
+        segment: (P,) the object of each pixel, below `count`.
         weights: (P,), none below 0.
+
+    Differentiable.
     """
     pixels, directions = _at_least_float32(pixels), F.normalize(_at_least_float32(directions), dim=-1)
     middle = segment_means(pixels, segment, count)
@@ -82,13 +80,13 @@ def vote_center_ransac(
     min_cosine: float = 0.99,
     voters: int = 512,
 ) -> Centers:
-    """`vote_center` of the pixels that agree: the crossing of two pixels' lines that most others point at, then fitted
-    to those.
+    """Return `vote_center` of the inliers: the crossing of two pixels' lines with the most votes, then a fit to its
+    voters.
 
-    A pixel points at a crossing where the cosine of the angle is at least `min_cosine` (unlike a line, a direction has
-    a sign). Crossings are chosen by about `voters` pixels of each object, spread evenly over it; all pixels take part
-    in the fit. `generator`, of the CPU, is the only source of chance. It draws once for all objects, so what is voted
-    of one does not depend on the others. Not differentiable but for the last fit.
+    A pixel votes for a crossing where the cosine of the angle is at least `min_cosine` (a direction has a sign, unlike
+    a line). About `voters` pixels of each object, spread evenly, choose the crossing; all pixels take part in the fit.
+    `generator`, of the CPU, is the only source of randomness. It draws once for all objects, so that the result for one
+    does not depend on the others. Only the last fit is differentiable.
     """
     with torch.no_grad():
         where, towards = _at_least_float32(pixels), F.normalize(_at_least_float32(directions), dim=-1)
@@ -99,19 +97,19 @@ def vote_center_ransac(
         votes = torch.zeros_like(crossing, dtype=where.dtype)
         step = max(1, _MAX_SCORED // max(1, len(chosen)))
         for k in range(0, hypotheses, step):
-            agrees = _points_at(
+            agrees = _agrees_with(
                 guesses[:, k : k + step][segment[chosen]], centered[chosen], towards[chosen], min_cosine
             )
             votes[:, k : k + step] = segment_sums(agrees.to(where.dtype), segment[chosen], count)
         best = (votes * crossing).argmax(1)
         winner = guesses[torch.arange(count, device=where.device), best]
-        agree = _points_at(winner[segment][:, None], centered, towards, min_cosine)[:, 0]
+        agree = _agrees_with(winner[segment][:, None], centered, towards, min_cosine)[:, 0]
     return vote_center(pixels, directions, segment, count, agree)
 
 
 def translation_from_center(center: Tensor, depth_m: Tensor, camera: Camera) -> Tensor:
-    """Translations (..., 3) in metres of objects whose centers stand at pixels (..., 2), z = depth_m (...): z K^-1 (u,
-    v, 1).
+    """Return translations (..., 3) in metres of objects with centers at pixels (..., 2) and z = depth_m (...): z K^-1
+    (u, v, 1).
 
     camera.K is (3, 3), or has the leading axes of both.
     """
@@ -121,7 +119,7 @@ def translation_from_center(center: Tensor, depth_m: Tensor, camera: Camera) -> 
 
 
 def center_of_translation(t: Tensor, camera: Camera) -> Tensor:
-    """Pixels (..., 2) of translations (..., 3), z > 0: the inverse of `translation_from_center`."""
+    """Return pixels (..., 2) of translations (..., 3), z > 0: the inverse of `translation_from_center`."""
     projected = (camera.K.to(t.dtype) * t[..., None, :]).sum(-1)
     return projected[..., :2] / projected[..., 2:]
 
@@ -133,15 +131,13 @@ def _at_least_float32(values: Tensor) -> Tensor:
 def _crossings(
     pixels: Tensor, directions: Tensor, segment: Tensor, count: int, hypotheses: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Crossings (count, K, 2) of the lines of two pixels of each object drawn at random, and which of them are
-    crossings.
-    """
+    """Return crossings (count, K, 2) of the lines of two random pixels of each object, and which of them are valid."""
     order = segment.argsort(stable=True)
     size = torch.bincount(segment, minlength=count)
     start = size.cumsum(0) - size
     chance = torch.rand(2, 1, hypotheses, generator=generator, dtype=torch.float64).to(
         pixels.device
-    )  # whatever stands beside an object
+    )  # the same for every object
     drawn = (start[:, None] + (chance * size[:, None]).long()).clamp(max=max(len(order) - 1, 0))
     if not len(order):
         return pixels.new_zeros(count, hypotheses, 2), torch.zeros(
@@ -154,9 +150,9 @@ def _crossings(
     return (p + along[..., None] * d).where(crossing[..., None], 0.0), crossing
 
 
-def _points_at(guesses: Tensor, pixels: Tensor, directions: Tensor, min_cosine: float) -> Tensor:
-    """(P, K) bool: the angle between the direction (P, 2) of a pixel and the way to guesses (P, K, 2) has at least that
-    cosine.
+def _agrees_with(guesses: Tensor, pixels: Tensor, directions: Tensor, min_cosine: float) -> Tensor:
+    """Return (P, K) bool: the cosine between each pixel's direction (P, 2) and the way to guesses (P, K, 2) is large
+    enough.
     """
     x, y = guesses[..., 0] - pixels[:, :1], guesses[..., 1] - pixels[:, 1:]
     along = x * directions[:, :1] + y * directions[:, 1:]

@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def connected_components(class_map: Tensor, *, fewest_px: int = 1) -> Tensor:
-    """Pixels of one class that touch each other along a side, as one instance: (B, H, W) to (B, H, W) int64, 0 = none.
+    """Label pixels of one class that touch along a side as one instance: (B, H, W) to (B, H, W) int64, 0 = none.
 
-    In each image they are numbered from 1, class after class. Components of fewer than `fewest_px` pixels are none.
-    Two objects of one class that touch are one component, and one that something else cuts in two is two. Classes are
+    Instances are numbered from 1 in each image, class by class. Components of fewer than `fewest_px` pixels are
+    dropped. Two touching objects of one class are one component, and an object that is cut in two is two. Classes are
     below 256.
     """
     classes = class_map.detach().to(torch.uint8).cpu().numpy()

@@ -1,8 +1,7 @@
-"""The part of an image that networks are shown: one definition for training, predicting, scoring and exporting. Imports
-no torch.
+"""The part of an image that networks see: one definition for training, predicting, scoring and exporting. Imports no
+torch.
 
-A crop here is what a network sees. What a protocol scores (Garg's crop, Eigen's) is another matter:
-`stadia.evaluation.protocols`.
+The crops of evaluation protocols (Garg, Eigen) are in `stadia.evaluation.protocols`.
 """
 
 from __future__ import annotations
@@ -16,9 +15,8 @@ from stadia.core.errors import ConfigError, GeometryError
 IMAGE_CROPS: Mapping[str, tuple[int, int] | None] = {"none": None, "kb": (352, 1216)}
 """Height and width in pixels, at the bottom and in the middle of the image; None is the whole.
 
-kb: the KITTI benchmark's, as its val_selection_cropped has it (Uhrig et al., 3DV 2017, arXiv 1708.06500): the sky is
-cut off,
-and KITTI's sizes (1224x370 to 1242x376) become one.
+kb: the crop of the KITTI benchmark, as of its val_selection_cropped (Uhrig et al., 3DV 2017, arXiv 1708.06500): it
+    removes the sky, and gives KITTI's sizes (1224x370 to 1242x376) one size.
 """
 
 
@@ -40,14 +38,14 @@ class Box:
         return slice(self.left, self.left + self.width)
 
     def cut(self, array: Any) -> Any:
-        """The window of an array (H, W, ...): of NumPy or of torch."""
+        """Return the window of an array (H, W, ...) of NumPy or torch."""
         return array[self.rows, self.columns]
 
 
 def image_box(crop: str, height: int, width: int) -> Box:
-    """Where a crop of IMAGE_CROPS lies in an image: 375x1242 under "kb" gives rows 23:375, columns 13:1229.
+    """Return the window of a crop of IMAGE_CROPS: for 375x1242 and "kb" rows 23:375, columns 13:1229.
 
-    top = H - h, left = floor((W - w) / 2). Of an image that is such a crop already it is the whole.
+    top = H - h, left = floor((W - w) / 2). For an image that is already cropped so it is the whole.
     Raises GeometryError where the image is smaller, ConfigError for an unknown crop.
     """
     if crop not in IMAGE_CROPS:

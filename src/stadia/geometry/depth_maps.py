@@ -16,33 +16,35 @@ from stadia.geometry.camera import NEAR
 
 
 def _reciprocal(values: Tensor, numerator: Tensor | float = 1.0) -> Tensor:
-    """The quotient where values > 0, else 0; the gradient is finite everywhere, and 0 where the value is none."""
+    """Return the quotient where values > 0, else 0; the gradient is finite, and 0 where the value is none."""
     known = values > NEAR
     return torch.where(known, numerator / torch.where(known, values, torch.ones_like(values)), torch.zeros_like(values))
 
 
 def depth_from_inverse(inverse_depth: Tensor) -> Tensor:
-    """1/m to metres; 0 stays 0 = none."""
+    """Convert 1/m to metres; 0 stays 0 = none."""
     return _reciprocal(inverse_depth)
 
 
 def inverse_from_depth(depth_m: Tensor) -> Tensor:
-    """Metres to 1/m; 0 stays 0 = none."""
+    """Convert metres to 1/m; 0 stays 0 = none."""
     return _reciprocal(depth_m)
 
 
 def disparity_px_from_depth(depth_m: Tensor, fx: Tensor | float, baseline_m: Tensor | float) -> Tensor:
-    """Disparity x_left - x_right = fx b / z in pixels of a rectified pair; 0 stays 0 = none. fx and baseline broadcast."""
+    """Return disparity x_left - x_right = fx b / z in pixels of a rectified pair; 0 stays 0 = none. fx and baseline
+    broadcast.
+    """
     return _reciprocal(depth_m, fx * baseline_m)
 
 
 def depth_from_disparity_px(disparity_px: Tensor, fx: Tensor | float, baseline_m: Tensor | float) -> Tensor:
-    """Depth z = fx b / (x_left - x_right) in metres of a rectified pair; 0 stays 0 = none."""
+    """Return depth z = fx b / (x_left - x_right) in metres of a rectified pair; 0 stays 0 = none."""
     return _reciprocal(disparity_px, fx * baseline_m)
 
 
 def resize_map(values: Tensor, height: int, width: int) -> Tensor:
-    """A dense map (B, C, H, W) resized bilinearly, outer edges on outer edges. Its values stay: they are no pixels.
+    """Resize a dense map (B, C, H, W) bilinearly, outer edges on outer edges, with unchanged values.
 
     Not for sparse ground truth, whose zeros would be mixed in, nor for disparity in pixels, whose values scale with the
     width.
@@ -61,15 +63,17 @@ def _check_range(min_depth_m: float, max_depth_m: float) -> None:
 
 
 def sigmoid_to_inverse_depth(logit: Tensor, min_depth_m: float, max_depth_m: float) -> Tensor:
-    """1/max + (1/min - 1/max) sigmoid(logit), in 1/m (Godard et al., Digging into self-supervised depth, ICCV 2019)."""
+    """Return 1/max + (1/min - 1/max) sigmoid(logit), in 1/m (Godard et al., Digging into self-supervised depth, ICCV
+    2019).
+    """
     _check_range(min_depth_m, max_depth_m)
     return 1 / max_depth_m + (1 / min_depth_m - 1 / max_depth_m) * torch.sigmoid(logit)
 
 
 def start_bias(start_depth_m: float, min_depth_m: float, max_depth_m: float) -> float:
-    """The logit at which `sigmoid_to_inverse_depth` says start_depth_m: the bias that a depth head should start with.
+    """Return the logit at which `sigmoid_to_inverse_depth` gives start_depth_m: the initial bias of a depth head.
 
-    At bias 0 the range 0.1 to 100 m starts at 0.2 m, where a true baseline throws every pixel out of the frame.
+    At bias 0 the range 0.1 to 100 m starts at 0.2 m, where a true baseline moves every pixel out of the image.
     """
     _check_range(min_depth_m, max_depth_m)
     if not min_depth_m < start_depth_m < max_depth_m:

@@ -1,8 +1,8 @@
-"""The motion between two images, one of them with depth: direct image alignment, coarse to fine.
+"""Direct image alignment: the motion between two images, one of them with depth, coarse to fine.
 
 Kerl, Sturm and Cremers, Robust odometry estimation for RGB-D cameras, ICRA 2013; with gain and offset of brightness as
-in Engel, Koltun and Cremers, Direct sparse odometry, PAMI 2018. Wang et al., Learning depth from monocular videos using
-direct methods, CVPR 2018, start it as it is started here, from a pose network's answer.
+in Engel, Koltun and Cremers, Direct sparse odometry, PAMI 2018. As in Wang et al., Learning depth from monocular videos
+using direct methods, CVPR 2018, the pose network's prediction is the starting point.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth
 from stadia.geometry.se3 import compose, se3_exp
 from stadia.geometry.warp import check_sizes, inside_frame, reproject, sample
 
-_COARSEST_ROWS = 12  # of the smallest images compared: a motion of a quarter of the image is a few pixels there
+_MIN_ROWS = 12  # of the smallest images compared: a motion of a quarter of the image is a few pixels there
 _STEPS = 10  # Gauss-Newton steps a size, at most
-_LEAST_GAIN = 1e-3  # share of the cost; a step that gains less is the last of its size
+_MIN_GAIN = 1e-3  # share of the cost; a step that gains less is the last of its size
 _FREEDOM = 5.0  # degrees of Student's t distribution of residuals, as Kerl et al. found them
-_LEAST_SCALE = 1 / 255  # of that distribution: the images' own rounding is no outlier
+_MIN_SCALE = 1 / 255  # of that distribution: the images' own rounding is no outlier
 
 
 @dataclass(frozen=True, slots=True)
 class DirectAlignment:
-    """The motion found, and how far to trust it.
+    """The motion found, and measures of its reliability.
 
     T_source_target: (B, 4, 4) float64.
-    gain, offset: (B,) of brightness: source = gain * target + offset where both see the same thing.
+    gain, offset: (B,) of brightness: source = gain * target + offset where visible show the same point.
     seen: (B,) share of the target's pixels that lie inside the source.
     """
 
@@ -46,16 +46,15 @@ class DirectAlignment:
 def align_direct(
     target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
 ) -> DirectAlignment:
-    """Gauss-Newton on differences of brightness, weighted by Student's t and damped by Levenberg; from small images to
-    full size.
+    """Align by Gauss-Newton on brightness differences, Student-t weighted, Levenberg damped, from small images to full
+    size.
 
-    Every pixel with depth takes part. What moves by itself or is hidden is an outlier, whose weight falls with the
-    square of its residual; where that is most of what has contrast, its motion is found instead. No gradient passes: a
-    step is taken or not.
+    Every pixel with depth takes part. Moving and hidden objects are outliers, whose weight falls with the square of the
+    residual; where they cover most of the contrast, their motion is found instead. No gradient passes.
 
     Args:
         target, source: (B, 3, H, W) and (B, 3, Hs, Ws), RGB in [0, 1].
-        depth_m: (B, 1, H, W) z of the target, in metres or the unit that the translation shall have; 0 = none.
+        depth_m: (B, 1, H, W) z of the target, in metres or the unit of the translation; 0 = none.
         camera, source_camera: K (B, 3, 3).
         T_source_target: (B, 4, 4) to start from, best within a quarter of the image.
 
@@ -63,20 +62,20 @@ def align_direct(
     """
     check_sizes(source, depth_m, camera, source_camera)
     T, brightness = T_source_target.double(), torch.zeros(len(target), 2, dtype=torch.float64, device=target.device)
-    look = None
-    for level in reversed(range(1 + int(math.log2(max(camera.height / _COARSEST_ROWS, 1))))):
-        look = _Pair.halved(target, source, depth_m, camera, source_camera, level).aligned(T, brightness)
-        T, brightness = look.T_source_target, look.brightness
-    assert look is not None
-    return DirectAlignment(T, brightness[:, 0].exp(), brightness[:, 1], look.seen.double().mean((1, 2, 3)))
+    result = None
+    for level in reversed(range(1 + int(math.log2(max(camera.height / _MIN_ROWS, 1))))):
+        result = _Pair.downsample(target, source, depth_m, camera, source_camera, level).align(T, brightness)
+        T, brightness = result.T_source_target, result.brightness
+    assert result is not None
+    return DirectAlignment(T, brightness[:, 0].exp(), brightness[:, 1], result.seen.double().mean((1, 2, 3)))
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Linearization:
     """A pair under one motion and one change of brightness.
 
     brightness: (B, 2) logarithm of the gain, and offset.
-    residual: (B, 1, H, W), the source warped, less the target brought to its brightness.  seen: the same shape, bool.
+    residual: (B, 1, H, W), the warped source less the target at its brightness.  seen: the same shape, bool.
     slope: (B, 8, H, W), of the residual in a twist (v, w) from the left and in the brightness.
     """
 
@@ -87,22 +86,22 @@ class _Look:
     slope: Tensor
 
     def scale(self) -> Tensor:
-        """(B, 1, 1, 1) of the residuals' t distribution, by maximum likelihood from the mean square down (Kerl et al.,
-        eq. 15).
+        """Return (B, 1, 1, 1) of the residuals' t distribution, by maximum likelihood from the mean square down (Kerl
+        et al., eq. 15).
         """
         squared, count = self.residual.square() * self.seen, self.seen.sum((1, 2, 3), keepdim=True).clamp(min=1)
         variance = squared.sum((1, 2, 3), keepdim=True) / count
         for _ in range(10):
             weighted = squared * (_FREEDOM + 1) / (_FREEDOM + squared / variance.clamp(min=NEAR**2))
             variance = weighted.sum((1, 2, 3), keepdim=True) / count
-        return variance.sqrt().clamp(min=_LEAST_SCALE)
+        return variance.sqrt().clamp(min=_MIN_SCALE)
 
     def cost(self, scale: Tensor, pixels: Tensor) -> Tensor:
-        """(B,) negative logarithm of the likelihood, summed over some of the pixels that are seen (B, 1, H, W)."""
+        """Return (B,) negative log-likelihood, summed over some of the visible pixels (B, 1, H, W)."""
         return (torch.log1p((self.residual / scale).square() / _FREEDOM) * pixels).sum((1, 2, 3))
 
     def step(self, scale: Tensor, damping: Tensor) -> Tensor:
-        """(B, 8) Gauss-Newton's, each unknown damped in proportion to its own curvature."""
+        """Return the Gauss-Newton step (B, 8), each unknown damped in proportion to its own curvature."""
         weights = self.seen / (1 + (self.residual / scale).square() / _FREEDOM)
         slope = self.slope.flatten(2)
         weighted = slope * weights.flatten(2)
@@ -111,15 +110,17 @@ class _Look:
         curvature = curvature + torch.diag_embed(damping[:, None] * curvature.diagonal(dim1=1, dim2=2) + NEAR)
         return torch.linalg.solve(curvature, downhill)[..., 0]
 
-    def replaced(self, other: _Look, where: Tensor) -> _Look:
-        """This one, but the other for those of the batch where `where` (B,) is true."""
+    def merge(self, other: _Linearization, where: Tensor) -> _Linearization:
+        """Return this one, with the other for those of the batch where `where` (B,) is true."""
         pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
-        return _Look(*(torch.where(where.view(-1, *[1] * (mine.dim() - 1)), theirs, mine) for mine, theirs in pairs))
+        return _Linearization(
+            *(torch.where(where.view(-1, *[1] * (mine.dim() - 1)), theirs, mine) for mine, theirs in pairs)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """Two images at one size, gray.
+    """Two gray images at one size.
 
     target: (B, 1, H, W).  source: (B, 3, Hs, Ws), its gray and the slopes of it along x and y, per pixel.  depth_m: (B,
         1, H, W).
@@ -132,10 +133,10 @@ class _Pair:
     source_camera: Camera
 
     @classmethod
-    def halved(
+    def downsample(
         cls, target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, times: int
     ) -> _Pair:
-        """Both images at 1 / 2^times of their size; inverse depth is the mean of those known."""
+        """Return visible images at 1 / 2^times of their size; inverse depth is the mean of the known values."""
         target, camera = resize(target, camera, camera.height >> times, camera.width >> times)
         source, source_camera = resize(
             source, source_camera, source_camera.height >> times, source_camera.width >> times
@@ -150,30 +151,30 @@ class _Pair:
         source = torch.cat((gray, slope_x, slope_y), 1)
         return cls(target.mean(1, keepdim=True), source, depth_from_inverse(inverse_depth), camera, source_camera)
 
-    def aligned(self, T_source_target: Tensor, brightness: Tensor) -> _Look:
-        """Steps that lower the cost of the pixels seen before and after: what a step hides is no gain."""
-        look = self.look(T_source_target, brightness)
+    def align(self, T_source_target: Tensor, brightness: Tensor) -> _Linearization:
+        """Take steps that lower the cost of pixels visible before and after: hiding pixels gains nothing."""
+        state = self.linearize(T_source_target, brightness)
         damping = torch.full_like(brightness[:, 0], 1e-3)
         done = torch.zeros_like(
             damping, dtype=torch.bool
         )  # a pair stops by itself, whatever the others of its batch do
         for _ in range(_STEPS):
-            scale = look.scale()
-            step = look.step(scale, damping)
-            trial = self.look(compose(se3_exp(step[:, :6]), look.T_source_target), look.brightness + step[:, 6:])
-            both = look.seen & trial.seen
-            before, after = look.cost(scale, both), trial.cost(scale, both)
+            scale = state.scale()
+            step = state.step(scale, damping)
+            trial = self.linearize(compose(se3_exp(step[:, :6]), state.T_source_target), state.brightness + step[:, 6:])
+            visible = state.seen & trial.seen
+            before, after = state.cost(scale, visible), trial.cost(scale, visible)
             better = (after < before) & ~done
             damping = torch.where(better, damping / 10, damping * 10)
-            look = look.replaced(trial, better)
-            done = done | (better & (after > (1 - _LEAST_GAIN) * before))
+            state = state.merge(trial, better)
+            done = done | (better & (after > (1 - _MIN_GAIN) * before))
             if bool(done.all()):
                 break
-        return look
+        return state
 
-    def look(self, T_source_target: Tensor, brightness: Tensor) -> _Look:
-        """With the source's point at (x, y, 1) z in its camera, a twist moves it by v + w x p (Kerl et al., eq. 10 and
-        11).
+    def linearize(self, T_source_target: Tensor, brightness: Tensor) -> _Linearization:
+        """Compute residuals and slopes; a twist moves the source's point at (x, y, 1) z by v + w x p (Kerl et al., eq.
+        10 and 11).
         """
         pixels, nearness = reproject(self.depth_m, self.camera, self.source_camera, T_source_target)
         gray, *slopes = torch.split(sample(self.source, pixels), 1, dim=1)
@@ -190,11 +191,11 @@ class _Pair:
         in_rotation = (-along_y - outwards * y, along_x + outwards * x, along_y * x - along_x * y)
         slope = torch.cat((*in_translation, *in_rotation, -gain * self.target, -torch.ones_like(gray)), 1)
         seen = inside_frame(pixels, nearness, self.source_camera)
-        return _Look(T_source_target, brightness, gray - gain * self.target - offset, seen, slope)
+        return _Linearization(T_source_target, brightness, gray - gain * self.target - offset, seen, slope)
 
 
 def _rays(pixels: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
-    """Where pixels (B, 2, H, W) lie at z = 1: x and y, (B, 1, H, W) each."""
+    """Return x and y at z = 1, (B, 1, H, W) each, of pixels (B, 2, H, W)."""
     to_rays = inverse_intrinsics(camera.K).to(pixels)[..., None, None]
     y = to_rays[:, 1:2, 1] * pixels[:, 1:] + to_rays[:, 1:2, 2]
     return to_rays[:, 0:1, 0] * pixels[:, :1] + to_rays[:, 0:1, 1] * pixels[:, 1:] + to_rays[:, 0:1, 2], y

@@ -1,9 +1,8 @@
-"""Photometric residuals of points between images, with their derivatives: what direct bundle adjustment is made of.
+"""Photometric residuals of points between images, with their derivatives, for direct bundle adjustment.
 
-A point is a pixel of its host image with an inverse depth; around it eight pixels of one depth are compared (Engel,
-Koltun and Cremers, Direct sparse odometry, PAMI 2018, eq. 1 to 4; Yang et al., D3VO, arXiv 2003.01060, eq. 9 to 11).
-Poses take a twist
-(v, w) from the left: T <- exp(twist) T.
+A point is a pixel of its host image with an inverse depth; eight pixels around it with the same depth are compared
+(Engel, Koltun and Cremers, Direct sparse odometry, PAMI 2018, eq. 1 to 4; Yang et al., D3VO, arXiv 2003.01060, eq. 9 to
+11). Poses take a twist (v, w) from the left: T <- exp(twist) T.
 """
 
 from __future__ import annotations
@@ -23,7 +22,9 @@ MARGIN = 2
 """Pixels around a point that the pattern reaches."""
 
 RELIEF = (0.8, 1.25)
-"""Within a pattern a surface's inverse depth differs by no more; what does is the edge of something nearer."""
+"""Range of relative inverse depth within the pattern on one surface; larger differences belong to a nearer object's
+edge.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,10 @@ class Frames:
     """Images of one window.
 
     gray: (F, H, W) in [0, 1].  K: (F, 3, 3).  T_camera_world: (F, 4, 4) float64.
-    brightness: (F, 2) float64, a and b: what an image shows is exp(a) times the world's brightness, plus b.
-    T_first: (F, 4, 4) where the derivatives of the motion are taken, so that what has been marginalized and what has
-        not speak of the same
-        unknowns (first-estimate Jacobians: Huang, Mourikis and Roumeliotis, ISER 2008); None: at T_camera_world.
+    brightness: (F, 2) float64, a and b: an image shows exp(a) times the world's brightness, plus b.
+    T_first: (F, 4, 4) where the derivatives of the motion are taken, so that the marginal prior and the other factors
+        have the same unknowns (first-estimate Jacobians: Huang, Mourikis and Roumeliotis, ISER 2008); None: at
+        T_camera_world.
     """
 
     gray: Tensor
@@ -53,11 +54,10 @@ class Points:
 
     host: (P,) index of the frame.  pixel: (P, 2), x then y.  ray: (P, 8, 3) of the pattern's pixels, at z = 1 in the
         host.
-    inverse_depth: (P,) of the pixel itself.  relief: (P, 8) inverse depth of the pattern's pixels, in units of it: what
-        the depth predicted
-        says of the surface. (Direct sparse odometry knows of none: 1. On a road, which is seen at a slant, poses then
-            are biased.)
-    value: (P, 8) what the host shows there.  weight: (P, 8) of the squared residuals.
+    inverse_depth: (P,) of the pixel itself.
+    relief: (P, 8) inverse depth of the pattern's pixels over that, from the predicted depth. (Direct sparse odometry
+        takes 1. On a slanted road poses are then biased.)
+    value: (P, 8) brightness in the host.  weight: (P, 8) of the squared residuals.
     """
 
     host: Tensor
@@ -72,13 +72,13 @@ class Points:
         return len(self.host)
 
     def chosen(self, rows: Tensor) -> Points:
-        """Those of an index or a mask (P,)."""
+        """Return those of an index or a mask (P,)."""
         return Points(*(getattr(self, name)[rows] for name in Points.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
 class Sightings:
-    """Which point is looked for in which frame. point, frame: (S,) indices, no pair twice and no point in its host."""
+    """Pairs of points and frames. point, frame: (S,) indices, no pair twice and no point in its host."""
 
     point: Tensor
     frame: Tensor
@@ -89,7 +89,8 @@ class Sightings:
 
 @dataclass(frozen=True, slots=True)
 class Residuals:
-    """Of sightings. value: (S, 8).  seen: (S,) bool, the whole pattern inside the frame and before it.
+    """Residuals of observations. value: (S, 8).  seen: (S,) bool, the whole pattern inside the frame and in front of
+    it.
 
     slope: (S, 8, 9) in the frame's unknowns (the twist of its pose from the left, a, b), and in the inverse depth.
         Those in the host's unknowns are the first eight times `to_host`.
@@ -101,7 +102,7 @@ class Residuals:
 
 
 def points_of(gray: Tensor, K: Tensor, host: int, pixel: Tensor, inverse_depth: Tensor, weight: Tensor) -> Points:
-    """Points of one image.
+    """Return points of one image.
 
     Args:
         gray: (H, W).  K: (3, 3).  host: its index among the frames.
@@ -118,7 +119,7 @@ def points_of(gray: Tensor, K: Tensor, host: int, pixel: Tensor, inverse_depth: 
 
 
 def adjoint(T: Tensor) -> Tensor:
-    """(..., 6, 6) of motions (..., 4, 4), twists v then w: T exp(x) = exp(adjoint x) T."""
+    """Return (..., 6, 6) of motions (..., 4, 4), twists v then w: T exp(x) = exp(adjoint x) T."""
     R, t = T[..., :3, :3], T[..., :3, 3]
     crossed = torch.linalg.cross(t[..., :, None].expand_as(R), R, dim=-2)
     top, bottom = torch.cat((R, crossed), -1), torch.cat((torch.zeros_like(R), R), -1)
@@ -126,10 +127,10 @@ def adjoint(T: Tensor) -> Tensor:
 
 
 def read(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images (F, H, W) at pixels (S, 8, 2) of frames (S,), bilinearly: value, slope along x and along y, each (S, 8),
-    and inside.
+    """Sample images (F, H, W) bilinearly at pixels (S, 8, 2) of frames (S,).
 
-    The slopes are exactly those of the bilinear image. inside: (S, 8) bool, no pixel beyond the outermost centers.
+    Returns value, slope along x and along y, each (S, 8), and inside (S, 8) bool, no pixel beyond the outermost
+    centers. The slopes are exactly those of the bilinear image.
     """
     height, width = gray.shape[-2:]
     x, y = pixels.unbind(-1)
@@ -147,51 +148,52 @@ def read(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, T
 def seen_from(
     T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Where other cameras see points of a ray (S, 8, 3), at z = 1 in their own, and an inverse depth (S, 8); T (S, 4,
-    4), K (S, 3, 3).
+    """Project points of a ray (S, 8, 3), at z = 1 in their camera, and an inverse depth (S, 8); T (S, 4, 4), K (S, 3,
+    3).
 
-    Returns pixels (S, 8, 2), x and y at z = 1, nearness z_there / z_here, each (S, 8), and whether before the camera.
+    Returns pixels (S, 8, 2), x and y at z = 1, nearness z_there / z_here, each (S, 8), and whether in front of the
+    camera.
     """
     R, t = T[..., :3, :3].to(ray), T[..., :3, 3].to(ray)
     moved = ray @ R.mT + inverse_depth[..., None] * t[:, None]
     nearness = moved[..., 2]
-    before = nearness > NEAR
-    x, y = (moved[..., k] / torch.where(before, nearness, torch.ones_like(nearness)) for k in (0, 1))
+    in_front = nearness > NEAR
+    x, y = (moved[..., k] / torch.where(in_front, nearness, torch.ones_like(nearness)) for k in (0, 1))
     K = K.to(ray)[:, None]
     pixels = torch.stack((K[..., 0, 0] * x + K[..., 0, 1] * y + K[..., 0, 2], K[..., 1, 1] * y + K[..., 1, 2]), -1)
-    return pixels, x, y, nearness, before
+    return pixels, x, y, nearness, in_front
 
 
 def residuals(frames: Frames, points: Points, sightings: Sightings) -> Residuals:
-    """(I_j[p'] - b_j) - exp(a_j - a_i) (I_i[p] - b_i) over the pattern of every sighting, with its slopes.
+    """Return (I_j[p'] - b_j) - exp(a_j - a_i) (I_i[p] - b_i) over the pattern of every observation, with its slopes.
 
-    p' is where the frame j sees the host's pixel p at the point's inverse depth. Slopes of the motion are taken at
+    p' is where frame j shows the host's pixel p at the point's inverse depth. Slopes of the motion are taken at
     frames.T_first.
     """
     i, j = points.host[sightings.point], sightings.frame
     ray, relief = points.ray[sightings.point], points.relief[sightings.point]
     inverse_depth = points.inverse_depth[sightings.point][:, None] * relief
-    T = _between(frames.T_camera_world, i, j)
-    pixels, *_, before = seen_from(T, ray, inverse_depth, frames.K[j])
+    T = _relative_motions(frames.T_camera_world, i, j)
+    pixels, *_, in_front = seen_from(T, ray, inverse_depth, frames.K[j])
     gray, along_x, along_y, inside = read(frames.gray, j, pixels)
     a, b = frames.brightness.to(gray).unbind(-1)
     gain = (a[j] - a[i]).exp()
     expected = gain[:, None] * (points.value[sightings.point] - b[i][:, None])
     value = gray - b[j][:, None] - expected
 
-    T = T if frames.T_first is None else _between(frames.T_first, i, j)
-    slope = _slope(T, ray, inverse_depth, frames.K[j].to(gray), along_x, along_y)
+    T = T if frames.T_first is None else _relative_motions(frames.T_first, i, j)
+    slope = _brightness_slopes(T, ray, inverse_depth, frames.K[j].to(gray), along_x, along_y)
     slope = torch.cat(
         (slope[..., :6], -expected[..., None], -torch.ones_like(slope[..., :1]), slope[..., 6:] * relief[..., None]), -1
     )
-    return Residuals(value, (inside & before).all(-1), slope)
+    return Residuals(value, (inside & in_front).all(-1), slope)
 
 
 def to_host(frames: Frames) -> Tensor:
-    """(F, F, 8, 8) float64, by frame and host: a residual's slopes in the frame's unknowns, times this, are those in
-    the host's.
+    """Return (F, F, 8, 8) float64, by frame and host: slopes in the frame's unknowns times this are those in the
+    host's.
 
-    T_frame_host exp(-x) = exp(-adjoint x) T_frame_host: what moves the host moves all that it sees the other way.
+    T_frame_host exp(-x) = exp(-adjoint x) T_frame_host: a motion of the host moves all its points the other way.
     """
     first = frames.T_camera_world if frames.T_first is None else frames.T_first
     a = frames.brightness[:, 0]
@@ -202,18 +204,20 @@ def to_host(frames: Frames) -> Tensor:
     return turn
 
 
-def _between(T_camera_world: Tensor, host: Tensor, frame: Tensor) -> Tensor:
-    """T_frame_host (S, 4, 4) float64; every pair of frames is composed once."""
+def _relative_motions(T_camera_world: Tensor, host: Tensor, frame: Tensor) -> Tensor:
+    """Return T_frame_host (S, 4, 4) float64; every pair of frames is composed once."""
     pairs = compose(T_camera_world[:, None], inverse(T_camera_world)[None])
     return pairs[frame, host]
 
 
-def _slope(T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor, along_x: Tensor, along_y: Tensor) -> Tensor:
-    """(S, 8, 7) of the image's brightness in the twist, which moves the frame's point by v + w x p, and in the inverse
+def _brightness_slopes(
+    T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor, along_x: Tensor, along_y: Tensor
+) -> Tensor:
+    """Return (S, 8, 7), brightness derivatives in the twist, which moves a point by v + w x p, and in the inverse
     depth.
     """
-    _, x, y, nearness, before = seen_from(T, ray, inverse_depth, K)
-    nearer = before / torch.where(before, nearness, torch.ones_like(nearness))
+    _, x, y, nearness, in_front = seen_from(T, ray, inverse_depth, K)
+    nearer = in_front / torch.where(in_front, nearness, torch.ones_like(nearness))
     in_x = along_x * K[:, None, 0, 0]
     in_y = along_x * K[:, None, 0, 1] + along_y * K[:, None, 1, 1]
     outwards = in_x * x + in_y * y
@@ -226,37 +230,35 @@ def _slope(T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor, along_x: Te
 
 
 def huber(residual: Tensor, bend: float) -> tuple[Tensor, Tensor]:
-    """Cost r^2 / 2 up to |r| = bend and a line of its slope beyond; and the weight that r^2 / 2 would need for the same
-    slope.
-    """
+    """Return Huber's cost (r^2 / 2 up to |r| = bend, then linear) and the weight of r^2 / 2 with the same slope."""
     size = residual.abs()
     weight = bend / size.clamp(min=bend)
     return torch.where(size <= bend, residual.square() / 2, bend * (size - bend / 2)), weight
 
 
 def gradient_weight(slope_squared: Tensor, contrast: float = 0.2) -> Tensor:
-    """c^2 / (c^2 + |grad I|^2): a pixel's error of place costs less where brightness is steep (Direct sparse odometry,
-    eq. 7).
+    """Return c^2 / (c^2 + |grad I|^2): steep pixels weigh less, as position errors change them more (Direct sparse
+    odometry, eq. 7).
     """
     return contrast**2 / (contrast**2 + slope_squared)
 
 
 def uncertainty_weight(log_uncertainty: Tensor, scale: float = 0.1) -> Tensor:
-    """alpha^2 / (alpha^2 + Sigma^2) of a predicted log Sigma (D3VO, eq. 12, which gives no alpha; 0.1 is a typical
-    residual).
+    """Return alpha^2 / (alpha^2 + Sigma^2) of a predicted log Sigma (D3VO, eq. 12; alpha is not given there, 0.1 is a
+    typical residual).
     """
     return scale**2 / (scale**2 + (2 * log_uncertainty).exp())
 
 
 def select_pixels(gray: Tensor, allowed: Tensor, count: int) -> Tensor:
-    """Up to about `count` pixels (P, 2), x then y: the steepest of each square cell, where it is steeper than its
-    surroundings.
+    """Return up to about `count` pixels (P, 2), x then y: the steepest of each square cell.
 
     Args:
         gray: (H, W) in [0, 1].
-        allowed: (H, W) bool; what is MARGIN + 1 from the edge is left out besides.
+        allowed: (H, W) bool; pixels within MARGIN + 1 of the edge are left out too.
 
-    A cell's best must exceed the image's median slope and a gray level in 255 a pixel (Direct sparse odometry, 3.2).
+    A cell's best must exceed the image's median slope and one gray level in 255 per pixel (Direct sparse odometry,
+    3.2).
     """
     height, width = gray.shape
     squared = slope_squared(gray)
@@ -271,7 +273,7 @@ def select_pixels(gray: Tensor, allowed: Tensor, count: int) -> Tensor:
 
 
 def slope_squared(gray: Tensor) -> Tensor:
-    """(..., H, W): |grad I|^2 by central differences, per pixel; 0 on the edge."""
+    """Return |grad I|^2 (..., H, W) by central differences, per pixel; 0 on the edge."""
     squared = torch.zeros_like(gray)
     along_x = (gray[..., 1:-1, 2:] - gray[..., 1:-1, :-2]) / 2
     along_y = (gray[..., 2:, 1:-1] - gray[..., :-2, 1:-1]) / 2
@@ -280,6 +282,6 @@ def slope_squared(gray: Tensor) -> Tensor:
 
 
 def moved(frames: Frames, step: Tensor) -> Frames:
-    """Frames after a step (F, 8): twists from the left, and changes of a and b."""
+    """Return frames after a step (F, 8): twists from the left, and changes of a and b."""
     T = compose(se3_exp(step[:, :6]), frames.T_camera_world)
     return replace(frames, T_camera_world=T, brightness=frames.brightness + step[:, 6:])

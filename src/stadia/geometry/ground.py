@@ -19,12 +19,11 @@ from stadia.geometry.camera import NEAR, Camera, backproject
 
 
 def normals(depth_m: Tensor, camera: Camera) -> Tensor:
-    """Unit normals (B, 3, H, W) towards the camera, from depth (B, 1, H, W) at the eight neighbors; 0 where one is
-    none.
+    """Return unit normals (B, 3, H, W) towards the camera, from depth (B, 1, H, W) at the eight neighbors; 0 = none.
 
-    The sum of the cross products of neighbors a quarter turn apart is that of the two axial differences plus that of
-    the two diagonal ones (Xue et al., Toward hierarchical self-supervised monocular absolute depth estimation, IROS
-    2020). Exact on planes, at the image's edges too, where differences are one-sided.
+    The sum of the cross products of neighbors a quarter turn apart equals that of the two axial differences plus that
+    of the two diagonal ones (Xue et al., Toward hierarchical self-supervised monocular absolute depth estimation, IROS
+    2020). Exact on planes, also at the image's edges, where differences are one-sided.
     """
     points = F.pad(backproject(depth_m, camera), (1, 1, 1, 1), mode="replicate")
 
@@ -40,20 +39,20 @@ def normals(depth_m: Tensor, camera: Camera) -> Tensor:
     return F.normalize(torch.where(away, -total, total), dim=-3)
 
 
-def _facing(normal: Tensor, point: Tensor) -> Tensor:
-    """The plane (..., 4) through a point (..., 3) with unit normal (..., 3), turned towards the camera."""
+def _oriented_plane(normal: Tensor, point: Tensor) -> Tensor:
+    """Return the plane (..., 4) through a point (..., 3) with unit normal (..., 3), turned towards the camera."""
     d = -(normal * point).sum(-1, keepdim=True)
     plane = torch.cat((normal, d), -1)
     return torch.where(d < 0, -plane, plane)
 
 
 def height_above(plane: Tensor, points: Tensor) -> Tensor:
-    """Heights (..., N) of points (..., N, 3) above the plane (..., 4), on the camera's side of it positive."""
+    """Return heights (..., N) of points (..., N, 3) above the plane (..., 4), positive on the camera's side."""
     return (points * plane[..., None, :3]).sum(-1) + plane[..., None, 3]
 
 
 def fit_plane(points: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The plane (..., 4) nearest to points (..., N, 3) in the sense of (weighted) squared distances across it.
+    """Return the plane (..., 4) with the least (weighted) squared distances to points (..., N, 3).
 
     weights (..., N), not negative; 0 leaves a point out. Raises GeometryError for fewer than 3 points.
     """
@@ -66,18 +65,19 @@ def fit_plane(points: Tensor, weights: Tensor | None = None) -> Tensor:
     center = (share * points).sum(-2)
     offset = points - center[..., None, :]
     covariance = torch.stack([(share * offset[..., i : i + 1] * offset).sum(-2) for i in range(3)], -2)
-    return _facing(torch.linalg.eigh(covariance).eigenvectors[..., 0], center)  # of the smallest eigenvalue
+    return _oriented_plane(torch.linalg.eigh(covariance).eigenvectors[..., 0], center)  # of the smallest eigenvalue
 
 
 def fit_plane_robust(
     points: Tensor, known: Tensor | None = None, *, tolerance: float = 0.03, trials: int = 128, seed: int = 0
 ) -> Tensor:
-    """The plane (..., 4) that most points (..., N, 3) lie on: RANSAC, then least squares over those that do.
+    """Return the plane (..., 4) with the most inliers among points (..., N, 3): RANSAC, then least squares over the
+    inliers.
 
     Args:
         points: (..., N, 3) in any unit.
-        known: (..., N) bool, the points to use; NaN comes back where there are fewer than 3.
-        tolerance: a point lies on the plane when it is nearer to it than this share of the camera's own height.
+        known: (..., N) bool, the points to use; NaN is returned where there are fewer than 3.
+        tolerance: largest distance of an inlier, as a share of the camera's own height.
         trials: planes through three random points, scored on at most 2048 random points.
         seed: the same points and seed give the same plane.
 
@@ -93,7 +93,7 @@ def fit_plane_robust(
         drawn = torch.multinomial(usable.float(), 3 * trials + min(count, 2048), replacement=True, generator=generator)
         picked = flat.gather(1, drawn[..., None].expand(-1, -1, 3))
         a, b, c = picked[:, : 3 * trials].reshape(-1, trials, 3, 3).unbind(-2)
-        planes = _facing(F.normalize(torch.linalg.cross(b - a, c - a), dim=-1), a)
+        planes = _oriented_plane(F.normalize(torch.linalg.cross(b - a, c - a), dim=-1), a)
         jury = picked[:, None, 3 * trials :]
         votes = (height_above(planes, jury).abs() < tolerance * planes[..., 3:]).sum(-1)
         plane = planes.gather(1, votes.argmax(-1)[:, None, None].expand(-1, -1, 4))[:, 0]
@@ -106,14 +106,14 @@ def fit_plane_robust(
 
 @dataclass(frozen=True, slots=True)
 class RoadPixels:
-    """The road of each image as its pixels see it, each through its own tangent plane.
+    """Heights and normals of the road pixels of each image, each through its own tangent plane.
 
     camera_height: (B, 1, H, W) the camera's distance to the tangent plane of each road pixel, -n . X, in the unit of
-        the depth; not negative, 0 where `valid` is False.
+        depth; not negative, 0 where `valid` is False.
     valid: (B, 1, H, W) bool, road with depth and normal; nowhere in an image with too little road.
     normal: (B, 3) unit, towards the camera: the mean of the pixels' normals. NaN in an image with too little road.
     median_height: (B,) the median of `camera_height`: right on grades and beside kerbs, low where single pixels are
-        noisy. NaN there.
+        noisy. NaN as above.
     """
 
     camera_height: Tensor
@@ -123,21 +123,20 @@ class RoadPixels:
 
     @property
     def plane(self) -> Tensor:
-        """(B, 4) the plane with the mean normal, under the camera by the median height."""
+        """Return (B, 4), the plane with the mean normal, under the camera by the median height."""
         return torch.cat((self.normal, self.median_height[:, None]), -1)
 
 
-def road_pixels(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, least_share: float = 0.01) -> RoadPixels:
-    """What each road pixel says of the camera's height and of the road's normal, in the camera's frame.
+def road_pixels(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, min_road_share: float = 0.01) -> RoadPixels:
+    """Return the camera heights and normals of the road pixels, in the camera's frame.
 
     Args:
         depth_m: (B, 1, H, W) z in any unit; 0 or not finite = none.
         camera: K (3, 3) or (B, 3, 3).
         road_mask: (B, 1, H, W) bool.
-        least_share: of the image; with no more road than that there is none (1 % by the specification's section 1.3).
+        min_road_share: smallest share of road in the image (1 %); with less, none of it is used.
 
-    Differentiable with respect to depth. Metric scale from camera height: the per-pixel form after Xue et al., IROS
-    2020. Noise of
+    Differentiable in depth. Metric scale from camera height: the per-pixel form after Xue et al., IROS 2020. Noise of
     single pixels, unlike smooth error, tilts normals outwards: 1 % of it lowers the median by about 2 % at 640x192.
     Raises GeometryError for a mask of another size or type.
     """
@@ -145,7 +144,7 @@ def road_pixels(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, least_sha
     depth_m = _known_depth(depth_m)
     normal, points = normals(depth_m, camera), backproject(depth_m, camera)
     valid = road_mask & (normal != 0).any(-3, keepdim=True)
-    valid = valid & (valid.flatten(1).float().mean(-1) > least_share)[:, None, None, None]
+    valid = valid & (valid.flatten(1).float().mean(-1) > min_road_share)[:, None, None, None]
     height = torch.where(valid, -(normal * points).sum(-3, keepdim=True), 0.0)
     mean = F.normalize((normal * valid).sum((-2, -1)), dim=-1)
     mean = torch.where(valid.flatten(1).any(-1, keepdim=True), mean, torch.nan)
@@ -153,14 +152,13 @@ def road_pixels(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, least_sha
 
 
 def inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, rounds: int = 5) -> Tensor:
-    """The plane (B, 4) through the road that fits its inverse depth, which is linear in the pixels of a plane; NaN
-    without a road.
+    """Return the plane (B, 4) fitted to the road's inverse depth, which is linear in the pixels of a plane; NaN without
+    road.
 
-    1 / z = -n . K^-1 (x, y, 1) / d by least squares, reweighted `rounds` times by Cauchy's weights, with 1.48 times the
-    median
-    residual: where the error of inverse depth is even over the image, as a network's is, near pixels rightly count for
-        more than they
-    do in `fit_plane`. Args as of `road_pixels`; where the two part, depth is no road yet.
+    1 / z = -n . K^-1 (x, y, 1) / d by least squares, reweighted `rounds` times by Cauchy's weights of 1.48 times the
+    median residual. Where the error of inverse depth is even over the image, as a network's is, near pixels rightly
+    count for more than in `fit_plane`. Args as of `road_pixels`. Where the two differ, the depth is not that of a road
+    yet.
     """
     _check_mask(depth_m, road_mask)
     depth_m = _known_depth(depth_m)
@@ -172,7 +170,7 @@ def inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, r
         depth_m.dtype
     )  # through anything there, which is not returned
     for _ in range(rounds):
-        normal_over_d = _linear_in_rays(rays, inverse, weight)
+        normal_over_d = _fit_linear_in_rays(rays, inverse, weight)
         residual = ((rays * normal_over_d[:, None]).sum(-1) - inverse).abs()
         width = 2 * 1.48 * masked_median(residual, known)[:, None].nan_to_num(1.0)
         weight = start / (1 + (residual / width.clamp(min=torch.finfo(residual.dtype).eps)).square())
@@ -181,9 +179,9 @@ def inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, r
     return plane.where(enough[:, None], torch.nan)
 
 
-def _linear_in_rays(rays: Tensor, values: Tensor, weight: Tensor) -> Tensor:
-    """The q (B, 3) with q . ray nearest to the values (B, N), weighted; rays (B, N, 3) of third coordinate 1. Centered,
-    for float32.
+def _fit_linear_in_rays(rays: Tensor, values: Tensor, weight: Tensor) -> Tensor:
+    """Return q (B, 3) with q . ray nearest to values (B, N), weighted; rays (B, N, 3) have z = 1. Centered, for
+    float32.
     """
     share = (weight / weight.sum(1, keepdim=True))[..., None]
     center, middle = (share * rays).sum(1), (share[..., 0] * values).sum(1)
@@ -196,12 +194,11 @@ def _linear_in_rays(rays: Tensor, values: Tensor, weight: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class CameraHeight:
-    """The camera's height above the road (B,), in the unit of the depth, measured in two ways; NaN where there is no
-    road.
+    """The camera's height above the road (B,), in the unit of depth, measured in two ways; NaN without road.
 
-    by_plane: distance to one plane through the road: unmoved by noise of single pixels, wrong where the grade changes.
+    by_plane: distance to one plane through the road: robust to noise of single pixels, wrong where the grade changes.
     by_median: median over the road of each pixel's distance to its own tangent plane: right on grades and beside kerbs,
-        low where single pixels are noisy. The two differing by more than a few percent is a warning in itself.
+        low where single pixels are noisy. A difference of more than a few percent between both is a warning.
     """
 
     by_plane: Tensor
@@ -209,8 +206,8 @@ class CameraHeight:
 
 
 def camera_height(depth_m: Tensor, camera: Camera, road_mask: Tensor) -> CameraHeight:
-    """Camera height from depth (B, 1, H, W) and a road mask (B, 1, H, W) bool. Differentiable with respect to depth."""
-    by_median = road_pixels(depth_m, camera, road_mask, least_share=0.0).median_height
+    """Return the camera height from depth (B, 1, H, W) and a road mask (B, 1, H, W) bool. Differentiable in depth."""
+    by_median = road_pixels(depth_m, camera, road_mask, min_road_share=0.0).median_height
     depth_m = _known_depth(depth_m)
     points = backproject(depth_m, camera).flatten(2).transpose(1, 2)
     plane = fit_plane_robust(points, (road_mask & (depth_m > NEAR)).flatten(1))
@@ -218,7 +215,7 @@ def camera_height(depth_m: Tensor, camera: Camera, road_mask: Tensor) -> CameraH
 
 
 def _known_depth(depth_m: Tensor) -> Tensor:
-    """The depth with 0 for all that is none: not finite, or not in front of the camera."""
+    """Return the depth with 0 where it is not finite or not in front of the camera."""
     return torch.where((depth_m > NEAR) & depth_m.isfinite(), depth_m, torch.zeros_like(depth_m))
 
 

@@ -1,10 +1,8 @@
-"""The camera's height from boxes of objects on the road, a horizon and known heights, with its interval. No depth, no
-network.
+"""Estimate the camera's height with its interval from boxes of objects on the road. No depth, no network.
 
-By boxes an object says: camera height = its height x (foot to horizon) / (foot to top), in pixels, whatever its
-distance (Criminisi, Reid
-and Zisserman, Single view metrology, IJCV 40, 2000). Many objects and frames say it together, and those that say
-another thing are named.
+Each box implies camera height = object height x (foot to horizon) / (foot to top), in pixels, at any distance
+(Criminisi, Reid and Zisserman, Single view metrology, IJCV 40, 2000). Many objects and frames are combined, and
+outliers are listed with their reason.
 """
 
 from __future__ import annotations
@@ -22,18 +20,18 @@ from stadia.geometry.camera import Camera
 from stadia.geometry.cross_ratio import horizon_of_objects
 from stadia.geometry.horizon import above_horizon, horizon_of
 
-_LOWER = 0.5  # of the least height: where the horizon is fitted, objects are chosen by how high they should be
-_BOX_PX = 1.0  # of an edge of a box, one standard deviation
-_STEPS, _ROLL = 10, math.tan(math.radians(2.0))
+_FIT_SHARE = 0.5  # of the least height: where the horizon is fitted, objects are chosen by how high they should be
+_BOX_STD_PX = 1.0  # of an edge of a box, one standard deviation
+_STEPS, _ROLL_STD = 10, math.tan(math.radians(2.0))
 _SHIFTS = 24  # to each side, over three deviations
-_MOST_FITTED, _TRIALS = 1500, 200  # objects that a horizon is fitted to, and samples of three of them
-_SURE = 0.975, 1.96  # of 95 %, two-sided
+_MAX_FITTED, _TRIALS = 1500, 200  # objects that a horizon is fitted to, and samples of three of them
+_CONFIDENCE = 0.975, 1.96  # of 95 %, two-sided
 
 
 class Verdict(StrEnum):
-    """Whether an object is believed, or why not."""
+    """Whether an object is an inlier, or the reason why it is not used."""
 
-    BELIEVED = "believed"
+    BELIEVED = "used"
     NO_HEIGHT = "no known height"
     BORDER = "touches the border"
     SMALL = "too small"
@@ -50,8 +48,8 @@ class BoxedObjects:
     box_px: (N, 4) float64 left, top, right, bottom: edges, in pixels; of a mask, first row - 0.5 to last row + 0.5.
     height_m: (N,) float64 known heights, NaN where there is none.
     spread_m: (N,) their standard deviation.
-    hidden: (N,) bool, where something is known to stand before its foot or its top.
-    cut: (N,) bool, where the image's edge cuts it, or is so near that it may.
+    hidden: (N,) bool, something is known to occlude its foot or its top.
+    cut: (N,) bool, the image's edge cuts it, or is so near that it may.
     """
 
     frame: Tensor
@@ -66,27 +64,26 @@ class BoxedObjects:
 
     @property
     def foot(self) -> Tensor:
-        """(N, 2) the middle of the lower edge."""
+        """Return (N, 2), the middle of the lower edge."""
         return torch.stack((self.box_px[:, [0, 2]].mean(-1), self.box_px[:, 3]), -1)
 
     @property
     def height_px(self) -> Tensor:
-        """(N,) from the upper edge to the lower."""
+        """Return (N,), from the upper edge to the lower."""
         return self.box_px[:, 3] - self.box_px[:, 1]
 
     def of(self, chosen: Tensor) -> BoxedObjects:
-        """Some of them, by bool or by number."""
+        """Return some of them, by bool or by number."""
         return BoxedObjects(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
 class HeightSurvey:
-    """What objects say of the camera's height, in metres.
+    """Camera height estimated from objects, in metres.
 
-    camera_height_m, low_m, high_m: the estimate and its interval of 95 %. It holds what objects, frames and horizon
-        leave open. A prior
-        that is wrong for all of a class is not in it: it passes through one to one.
-    implied_m: (N,) what each object says; NaN where it says nothing, 0 where it stands above the horizon.
+    camera_height_m, low_m, high_m: the estimate and its 95 % interval over objects, frames and horizon. The interval
+        does not hold a prior that is wrong for a whole class, which passes through one to one.
+    implied_m: (N,) the height implied by each object; NaN where it is not used, 0 where it stands above the horizon.
     verdict: N of them.
     horizons: (F, 3) of each frame.
     """
@@ -100,20 +97,22 @@ class HeightSurvey:
 
 
 def level_horizon(camera: Camera, *, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Tensor:
-    """The horizon (3,) of a camera that looks up by `pitch_deg`, its right side lower by `roll_deg`."""
+    """Return the horizon (3,) of a camera that is pitched up by `pitch_deg` and rolled with its right side down by
+    `roll_deg`.
+    """
     pitch, roll = math.radians(pitch_deg), math.radians(roll_deg)
     up = (-math.sin(roll) * math.cos(pitch), -math.cos(roll) * math.cos(pitch), math.sin(pitch))
     return horizon_of(torch.tensor(up, dtype=torch.float64), camera)
 
 
 def tilt_deg(normal: Tensor) -> tuple[float, float]:
-    """Pitch and roll in degrees, as of `level_horizon`, of a camera that sees the road's normal (3,), unit, towards it."""
+    """Return pitch and roll in degrees, as of `level_horizon`, from the road's unit normal (3,) towards the camera."""
     x, y, z = normal.tolist()
     return math.degrees(math.asin(max(-1.0, min(1.0, z)))), math.degrees(math.atan2(-x, -y))
 
 
 def without_horizon(objects: BoxedObjects, *, least_px: float = 20.0) -> list[Verdict]:
-    """What can be said of each object without a horizon: N."""
+    """Return the N verdicts that need no horizon."""
     known = (objects.height_m > 0) & (objects.spread_m > 0)
     small = objects.height_px < least_px
     verdict = [Verdict.BELIEVED] * len(objects)
@@ -142,59 +141,55 @@ def survey(
     draws: int = 200,
     seed: int = 0,
 ) -> HeightSurvey:
-    """The camera's height, of all objects together.
+    """Return the camera's height from all objects together.
 
     Args:
         objects: N of `frames` images of one camera.
         focal_px: its focal length along y.
         frames: F, the images.
-        horizons: (3,) or (F, 3) where they are known; those of one mount are shifted together by what the objects say
-            of it, near and
-            far, as far as `horizon_deg` lets them. None: one for all images, fitted to the objects alone; that needs
-                many
-            near and far, and a camera that looks one way.
-        one_mount: horizons of all images err together; False: each by itself, as of images of several roads.
-        horizon_deg: how wrong a horizon may be, one standard deviation: a car nods by 0.3 degrees. It makes far objects
-            say less.
-        tolerance: largest |ln| of what an object says over what all say, to be believed.
-        least_px: an object lower than that is left out.
-        draws: of the bootstrap, over stretches of frames, since neighboring frames show the same objects, and over
+        horizons: (3,) or (F, 3) where they are known. Those of one mount are corrected by one common shift, estimated
+            from near and far objects with the prior `horizon_deg`. None: one horizon for all images, fitted to the
+            objects alone; that needs many objects near and far, and one camera orientation.
+        one_mount: horizons of all images share one error; False: independent errors, as for images of several roads.
+        horizon_deg: standard deviation of the horizon: a car pitches by 0.3 degrees. It lowers the weight of far
             objects.
-        seed: the same objects and seed give the same answer.
+        tolerance: largest |ln| of an object's implied height over the estimate, for an inlier.
+        least_px: smallest box height.
+        draws: of the bootstrap over stretches of frames (neighboring frames show the same objects) and over objects.
+        seed: the same objects and seed give the same result.
 
-    An object that is seen in many frames (`geometry.box_tracks`) has one height, which is not known: its sightings
-    share the spread of its class, in what they weigh and in the interval.
-
+    An object in many frames (`geometry.box_tracks`) has one unknown height: its detections share the spread of its
+    class, in their weights and in the interval.
     Raises GeometryError where no object is left, or where they do not agree on a horizon.
     """
-    verdict = without_horizon(objects, least_px=least_px * (1 if horizons is not None else _LOWER))
+    verdict = without_horizon(objects, least_px=least_px * (1 if horizons is not None else _FIT_SHARE))
     usable = torch.tensor([one is Verdict.BELIEVED for one in verdict], dtype=torch.bool)
     _check_any(usable, verdict)
     generator = torch.Generator().manual_seed(seed)
     slack_px = focal_px * math.radians(horizon_deg)
     if horizons is None:
-        line = _fitted(objects.of(usable), slack_px, least_px, generator, tolerance)
-        usable = usable & _high_enough(objects, line, least_px)
+        line = _fit_horizon(objects.of(usable), slack_px, least_px, generator, tolerance)
+        usable = usable & _is_high_enough(objects, line, least_px)
     else:
         line = None
-    chosen = _shared(objects.of(usable))
+    chosen = _share_track_weight(objects.of(usable))
     given = None if horizons is None else horizons.double().expand(frames, 3)
-    lines = _of_each(chosen, line, given)
+    lines = _select_horizons(chosen, line, given)
     if given is not None:
-        shift = _shift(chosen, lines, slack_px) if one_mount else torch.zeros(3, dtype=torch.float64)
+        shift = _estimate_shift(chosen, lines, slack_px) if one_mount else torch.zeros(3, dtype=torch.float64)
         given, lines = given + shift, lines + shift
     estimate, sigma, implied, agrees = _estimate(chosen, lines, slack_px, tolerance)
     logs = []
     for _ in range(draws):
-        drawn = chosen.of(_redrawn(chosen.frame, frames, generator))
+        drawn = chosen.of(_resample_objects(chosen.frame, frames, generator))
         try:
-            again = None if line is None else _refined(drawn, line, slack_px, tolerance)
-            redrawn = _of_each(drawn, again, given)
-            if given is not None:  # of a fitted one the draws say how wrong it is
+            again = None if line is None else _refine_horizon(drawn, line, slack_px, tolerance)
+            redrawn = _select_horizons(drawn, again, given)
+            if given is not None:  # a fitted one varies with the draws itself
                 rows = slack_px * torch.randn(1 if one_mount else frames, 1, generator=generator, dtype=torch.float64)
                 wrong = rows * torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
                 redrawn = redrawn - shift + (wrong if one_mount else wrong[drawn.frame])
-                redrawn = redrawn + (_shift(drawn, redrawn, slack_px) if one_mount else 0.0)
+                redrawn = redrawn + (_estimate_shift(drawn, redrawn, slack_px) if one_mount else 0.0)
             logs.append(_estimate(drawn, redrawn, slack_px, tolerance)[0])
         except GeometryError:  # too few of them in this draw
             continue
@@ -202,8 +197,8 @@ def survey(
     rows = usable.nonzero()[:, 0]
     every = torch.full((len(objects),), torch.nan, dtype=torch.float64)
     every[rows] = implied
-    for row, says, agree in zip(rows.tolist(), implied.tolist(), agrees.tolist(), strict=True):
-        verdict[row] = Verdict.ABOVE if says <= 0 else Verdict.BELIEVED if agree else Verdict.ODD
+    for row, height_m, agree in zip(rows.tolist(), implied.tolist(), agrees.tolist(), strict=True):
+        verdict[row] = Verdict.ABOVE if height_m <= 0 else Verdict.BELIEVED if agree else Verdict.ODD
     if line is not None:
         for row in (~usable).nonzero()[:, 0].tolist():
             verdict[row] = Verdict.SMALL if verdict[row] is Verdict.BELIEVED else verdict[row]
@@ -211,28 +206,25 @@ def survey(
     return HeightSurvey(math.exp(estimate), low, high, every, tuple(verdict), of_frames)
 
 
-def _of_each(objects: BoxedObjects, line: Tensor | None, given: Tensor | None) -> Tensor:
-    """(N, 3) the horizon of each object: one line (3,) for all, or those given of each frame (F, 3)."""
+def _select_horizons(objects: BoxedObjects, line: Tensor | None, given: Tensor | None) -> Tensor:
+    """Return (N, 3), the horizon of each object: one line (3,) for all, or those given for each frame (F, 3)."""
     if given is not None:
         return given[objects.frame]
     assert line is not None
     return line.expand(len(objects), 3)
 
 
-def _shared(objects: BoxedObjects) -> BoxedObjects:
-    """With spreads so much wider that an object's sightings weigh together what one sighting without errors of its own
-    would.
-    """
+def _share_track_weight(objects: BoxedObjects) -> BoxedObjects:
+    """Widen spreads so that an object's detections together weigh as much as one error-free detection."""
     track = box_tracks(objects.frame, objects.box_px)
     return replace(objects, spread_m=objects.spread_m * torch.bincount(track)[track].sqrt())
 
 
-def _shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Tensor:
-    """(3,) to add to the horizons (N, 3) of objects: the most likely common error, of deviation `slack_px`, by how well
-    objects agree.
+def _estimate_shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Tensor:
+    """Return (3,) to add to the horizons (N, 3): the most likely common error, of deviation `slack_px`, by the objects'
+    agreement.
 
-    Huber's loss of each object's logarithm from their middle, on a grid of shifts: no start, and a wrong object pulls
-    no harder.
+    Huber's loss of each object's logarithm from their middle, on a grid of shifts: independent of a start, and robust.
     """
     shifts = slack_px * torch.linspace(-3, 3, 2 * _SHIFTS + 1, dtype=torch.float64)
     below = -above_horizon(lines, objects.foot[:, None]).squeeze(-1) - shifts[:, None]
@@ -240,58 +232,56 @@ def _shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Tensor:
     if int(stands.sum()) < 2:
         return torch.zeros(3, dtype=torch.float64)
     below = below[:, stands]
-    says = (objects.height_m / objects.height_px)[stands].log() + below.log()
+    implied = (objects.height_m / objects.height_px)[stands].log() + below.log()
     deviation = (_variance(objects)[stands] + (slack_px / below[_SHIFTS]).square()).sqrt()
-    middle = says.median(1, keepdim=True).values
+    middle = implied.median(1, keepdim=True).values
     for _ in range(5):
-        weight = ((1.5 * deviation / (says - middle).abs().clamp(min=1e-9)).clamp(max=1)) / deviation.square()
-        middle = (weight * says).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
-    residual = (says - middle).abs() / deviation
+        weight = ((1.5 * deviation / (implied - middle).abs().clamp(min=1e-9)).clamp(max=1)) / deviation.square()
+        middle = (weight * implied).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+    residual = (implied - middle).abs() / deviation
     loss = torch.where(residual < 1.5, residual.square() / 2, 1.5 * (residual - 0.75))
     likely = loss.sum(1) + (shifts / slack_px).square() / 2
     return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64) * shifts[likely.argmin()]
 
 
-def _fitted(
+def _fit_horizon(
     objects: BoxedObjects, slack_px: float, least_px: float, generator: torch.Generator, tolerance: float
 ) -> Tensor:
-    """One horizon (3,) of all objects: RANSAC, then `_refined` over those that would be high enough in the image if
-    they were as high as they should be.
+    """Return one horizon (3,) of all objects: RANSAC, then `_refine_horizon` over those of sufficient expected height.
 
-    To choose by how high they are would choose the high ones among the far, and turn the horizon.
+    Selecting by measured height would favor tall objects among the far ones, and rotate the horizon.
     """
-    some = objects.of(torch.randperm(len(objects), generator=generator)[:_MOST_FITTED])
+    some = objects.of(torch.randperm(len(objects), generator=generator)[:_MAX_FITTED])
     high = some.of(some.height_px >= least_px)
     heights = high.height_px, high.height_m
     line = horizon_of_objects(high.foot, *heights, generator=generator, tolerance=tolerance, trials=_TRIALS).horizon
     for _ in range(3):
-        line = _refined(some.of(_high_enough(some, line, least_px)), line, slack_px, tolerance)
+        line = _refine_horizon(some.of(_is_high_enough(some, line, least_px)), line, slack_px, tolerance)
     return line
 
 
-def _high_enough(objects: BoxedObjects, line: Tensor, least_px: float) -> Tensor:
-    """(N,) bool: whether an object of the class's height would be `least_px` high where it stands, by the median of
-    what all say.
-    """
+def _is_high_enough(objects: BoxedObjects, line: Tensor, least_px: float) -> Tensor:
+    """Return (N,) bool: whether an object of its class's height would be `least_px` high there, by the median scale."""
     below = -above_horizon(line, objects.foot)
-    says = below > 0
-    px_per_m = (objects.height_px / (objects.height_m * below.where(says, torch.nan)))[
-        says & (objects.height_px >= least_px)
+    stands = below > 0
+    px_per_m = (objects.height_px / (objects.height_m * below.where(stands, torch.nan)))[
+        stands & (objects.height_px >= least_px)
     ].nanmedian()
     return objects.height_m * below * px_per_m >= least_px
 
 
-def _refined(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: float) -> Tensor:
-    """The horizon (3,) whose logarithms of camera heights differ least, from one that is near; Gauss-Newton with
-    Huber's weights.
+def _refine_horizon(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: float) -> Tensor:
+    """Return the horizon (3,) with the least spread of log camera heights, near a given one; Gauss-Newton, Huber's
+    weights.
 
-    In logarithms a height wrong by a factor pulls as far up as down. A camera's roll is small: deviation 2 degrees.
+    In logarithms an error by a factor counts the same up and down. The prior on camera roll has a deviation of 2
+    degrees.
     """
     x, y = objects.foot.unbind(-1)
     middle = x.mean()
     x = x - middle
     row, slope = -(line[0] * middle + line[2]) / line[1], -line[0] / line[1]
-    said = objects.height_m.log() - objects.height_px.log()
+    log_scale = objects.height_m.log() - objects.height_px.log()
     level: Tensor | None = None
     for _ in range(_STEPS):
         below = y - row - slope * x
@@ -301,7 +291,7 @@ def _refined(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: fl
                 "horizon of objects", found="fewer than 3 below it", expected="at least 3", fix="pass more objects"
             )
         safe = below.where(stands, 1.0)
-        implied = said + safe.log()
+        implied = log_scale + safe.log()
         level = implied[stands].median() if level is None else level
         residual = implied - level
         deviation = (_variance(objects) + (slack_px / safe).square()).sqrt()
@@ -312,8 +302,8 @@ def _refined(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: fl
             )
         weight = (near / deviation) * (1.5 * deviation / residual.abs().clamp(min=1e-9)).clamp(max=1).sqrt()
         A = torch.stack((1 / safe, x / safe, torch.ones_like(x)), -1) * weight[:, None]
-        A = torch.cat((A, torch.tensor([[0.0, 1 / _ROLL, 0.0]], dtype=A.dtype)))
-        b = torch.cat((residual * weight, -slope[None] / _ROLL))
+        A = torch.cat((A, torch.tensor([[0.0, 1 / _ROLL_STD, 0.0]], dtype=A.dtype)))
+        b = torch.cat((residual * weight, -slope[None] / _ROLL_STD))
         normal = A.T @ A + 1e-9 * torch.eye(3, dtype=A.dtype) * (A * A).sum(0)
         step = torch.linalg.solve(normal, A.T @ b)
         row, slope, level = row + step[0].clamp(-20, 20), slope + step[1].clamp(-0.1, 0.1), level + step[2]
@@ -322,16 +312,14 @@ def _refined(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: fl
 
 
 def _variance(objects: BoxedObjects) -> Tensor:
-    """(N,) of the logarithm of what an object says, by its class's spread and its box's edges."""
-    return (objects.spread_m / objects.height_m).square() + 2 * (_BOX_PX / objects.height_px).square()
+    """Return (N,), the variance of the log implied height, by the class's spread and the box's edges."""
+    return (objects.spread_m / objects.height_m).square() + 2 * (_BOX_STD_PX / objects.height_px).square()
 
 
 def _estimate(
     objects: BoxedObjects, lines: Tensor, slack_px: float, tolerance: float
 ) -> tuple[float, float, Tensor, Tensor]:
-    """Logarithm of the height, its deviation if objects were independent, what each object says (N,), and whether it
-    agrees (N,).
-    """
+    """Return the log height, its deviation for independent objects, the implied heights (N,), and the inliers (N,)."""
     below = -above_horizon(lines, objects.foot[:, None]).squeeze(-1)
     stands = below > 0
     implied = torch.where(stands, objects.height_m * below / objects.height_px, 0.0)
@@ -343,11 +331,9 @@ def _estimate(
             expected="feet below it",
             fix="check pitch, roll and camera",
         )
-    says, weights = implied[stands].log(), weight[stands]
-    middle = (
-        (says - _weighted_median(says, weights)).abs().argmin()
-    )  # what an object says: in between there may be none that agrees
-    center = float(says[middle])
+    logs, weights = implied[stands].log(), weight[stands]
+    nearest = (logs - _weighted_median(logs, weights)).abs().argmin()  # near the median itself there may be no object
+    center = float(logs[nearest])
     agrees = stands & ((implied.log() - center).abs() < tolerance)
     estimate = _weighted_median(implied[agrees].log(), weight[agrees])
     return estimate, float(weight[agrees].sum()) ** -0.5, implied, agrees
@@ -365,9 +351,9 @@ def _weighted_median(values: Tensor, weight: Tensor) -> float:
     return float(a + step.clamp(0, 1) * (b - a))
 
 
-def _redrawn(frame: Tensor, frames: int, generator: torch.Generator) -> Tensor:
-    """Numbers of objects: stretches of frames with replacement, about as many as they are long, then objects of these
-    with replacement.
+def _resample_objects(frame: Tensor, frames: int, generator: torch.Generator) -> Tensor:
+    """Draw numbers of objects: stretches of frames with replacement, sqrt(F) long, then objects of these with
+    replacement.
     """
     length = math.ceil(math.sqrt(frames))
     stretch = frame // length
@@ -379,13 +365,16 @@ def _redrawn(frame: Tensor, frames: int, generator: torch.Generator) -> Tensor:
 
 
 def _interval(estimate: float, sigma: float, logs: list[float]) -> tuple[float, float]:
-    """Of 95 %: what the draws say, and never narrower than objects' own deviations make it, which the draws of two or
-    three miss.
+    """Return the 95 % interval of the draws, never narrower than the objects' own deviations (few objects have few
+    draws).
     """
-    low, high = estimate - _SURE[1] * sigma, estimate + _SURE[1] * sigma
+    low, high = estimate - _CONFIDENCE[1] * sigma, estimate + _CONFIDENCE[1] * sigma
     if logs:
         drawn = torch.tensor(logs, dtype=torch.float64)
-        low, high = min(low, float(drawn.quantile(1 - _SURE[0]))), max(high, float(drawn.quantile(_SURE[0])))
+        low, high = (
+            min(low, float(drawn.quantile(1 - _CONFIDENCE[0]))),
+            max(high, float(drawn.quantile(_CONFIDENCE[0]))),
+        )
     return math.exp(low), math.exp(high)
 
 

@@ -1,6 +1,6 @@
 """The horizon: where planes parallel to the road vanish, as a line of the image.
 
-A horizon is (a, b, c) with a^2 + b^2 = 1, and a x + b y + c is a pixel's distance to it, in pixels, perpendicular,
+A horizon is (a, b, c) with a^2 + b^2 = 1. Then a x + b y + c is a pixel's perpendicular distance to it in pixels,
 positive above (where rays leave the road) and negative below. A level camera with cy = 96: (0, -1, 96).
 """
 
@@ -14,9 +14,9 @@ from stadia.geometry.camera import Camera, at_pixels, inverse_intrinsics
 
 
 def horizon_of(normal: Tensor, camera: Camera) -> Tensor:
-    """The horizon (..., 3) of planes with unit normal (..., 3) towards the camera: K^-T n, scaled to pixels.
+    """Return the horizon (..., 3) of planes with unit normal (..., 3) towards the camera: K^-T n, scaled to pixels.
 
-    camera.K is (3, 3) or has the normal's leading axes. A camera that looks straight down or up has no horizon: NaN.
+    camera.K is (3, 3) or has the normal's leading axes. A vertical optical axis has no horizon: NaN.
     Differentiable. Hartley and Zisserman, Multiple View Geometry, 2nd ed., section 8.6.3.
     """
     inverse = inverse_intrinsics(camera.K).to(normal.dtype)
@@ -26,17 +26,17 @@ def horizon_of(normal: Tensor, camera: Camera) -> Tensor:
 
 
 def normal_of(horizon: Tensor, camera: Camera) -> Tensor:
-    """The unit normal (..., 3) towards the camera of the planes that vanish in a horizon (..., 3): K^T l. The inverse
-    of `horizon_of`.
+    """Return the unit normal (..., 3) towards the camera of planes that vanish in a horizon (..., 3): K^T l. Inverse of
+    `horizon_of`.
     """
     return F.normalize((camera.K.to(horizon.dtype) * horizon[..., :, None]).sum(-2), dim=-1)
 
 
 def above_horizon(horizon: Tensor, pixels: Tensor) -> Tensor:
-    """Distances (..., N) in pixels of pixels (..., N, 2), x then y, to the horizon (..., 3), positive above it."""
+    """Return distances (..., N) in pixels of points (..., N, 2), x, y, to the horizon (..., 3), positive above it."""
     return (horizon[..., None, :2] * pixels).sum(-1) + horizon[..., None, 2]
 
 
 def above_horizon_map(horizon: Tensor, height: int, width: int) -> Tensor:
-    """The distances (..., 1, height, width) of every pixel of images with horizons (..., 3), positive above."""
+    """Return distances (..., 1, height, width) of every pixel to horizons (..., 3), positive above."""
     return at_pixels(horizon[..., None, :], height, width)

@@ -1,9 +1,8 @@
-"""Objects of an image from what each of its pixels says: of which class it is, and in which direction its object's
-center lies.
+"""Group pixels into object instances, from the class of each pixel and its direction to its object's center.
 
-Walking where the directions point leads the pixels of one object to one place, whatever class each of them says
-(Stringer et al., "Cellpose", Nature Methods 2021, walk so too). The class is then the whole object's: one that is half
-cup, half can is not cut in two.
+Following the directions leads the pixels of one object to one place, whatever their classes (as in Stringer et al.,
+"Cellpose", Nature Methods 2021). The class is then that of the whole object: one that is half cup, half can is not cut
+in two.
 """
 
 from __future__ import annotations
@@ -20,47 +19,45 @@ from stadia.geometry.components import connected_components
 from stadia.geometry.segments import segment_means, segment_sums
 
 STEP = 0.5
-"""Of the walk, in cells of the map of directions."""
+"""Step of following the directions, in cells of the map of directions."""
 
-FIRM = 2.0
-"""Pixels are no part of an object whose class is, in their mean, e^2 times less probable to them than the class that
-they say.
+MAX_CLASS_LOSS = 2.0
+"""Pixels are split from an object where its class is on average e^2 times less probable to them than their own class.
 """
 
 
 def instances_of(class_logits: Tensor, directions: Tensor, *, fewest_px: int = 1) -> Tensor:
-    """Which object each pixel shows: (B, H, W) int64, 0 = none, counted from 1 in each image.
+    """Return the object of each pixel: (B, H, W) int64, 0 = none, counted from 1 in each image.
 
-    A pixel shows an object where the background, class 0, is not its most probable class. Pixels that are led to one
-    place are an object,
-    but for those of them that firmly say another class: they join an object of that class which they touch, or are one
-        of their own.
+    A pixel shows an object where the background, class 0, is not its most probable class. Pixels that lead to one place
+    are one object. Those of them with a clearly different class join an adjacent object of that class, or form their
+    own.
 
     Args:
         class_logits: (B, C, H, W).
         directions: (B, 2, h, w) x, y towards the center, of any length; h and w divide H and W by the same number.
-        fewest_px: what has fewer pixels is none.
+        fewest_px: objects with fewer pixels are dropped.
     """
     images, classes, height, width = class_logits.shape
     shown = class_logits.max(1).indices > 0
     pixel = shown.flatten().nonzero()[:, 0]
     log_p = class_logits.movedim(1, 0).reshape(classes, -1)[1:].index_select(1, pixel).log_softmax(0).T
     place, count = meeting_places(directions, pixel, height, width)
-    fragment, stray = _fragments(log_p, place, count)
+    fragment, stray = _split_fragments(log_p, place, count)
     of_pixel = torch.full_like(shown, -1, dtype=torch.long)
     of_pixel.view(-1)[pixel] = fragment
-    whole = _joined(of_pixel, stray, classes - 1)[fragment]
+    whole = _join_strays(of_pixel, stray, classes - 1)[fragment]
     image = torch.div(pixel, height * width, rounding_mode="floor")
     found = torch.zeros_like(of_pixel)
-    found.view(-1)[pixel] = _numbered(whole, image, images, fewest_px)
+    found.view(-1)[pixel] = _number_objects(whole, image, images, fewest_px)
     return found
 
 
 def meeting_places(directions: Tensor, pixel: Tensor, height: int, width: int) -> tuple[Tensor, int]:
-    """Where pixels (P,) of flattened images (B, height, width) are led by directions (B, 2, h, w): (P,) numbers below
-    the second result.
+    """Return where pixels (P,) of flattened images (B, height, width) end by directions (B, 2, h, w).
 
-    Equal numbers are one place; those of an image are above those of the image before it.
+    Returns (P,) numbers below the second result. Equal numbers are one place; those of an image exceed those of the
+    image before it.
     """
     images, _, rows, columns = directions.shape
     stride = height // rows
@@ -82,10 +79,9 @@ def meeting_places(directions: Tensor, pixel: Tensor, height: int, width: int) -
 
 
 def end_of_walk(towards: Tensor) -> Tensor:
-    """(B h w,) the cell, y w + x, that a walk from each cell along unit vectors (B, 2, h, w) ends in, half of the
-    longer side at least.
+    """Return the cell (B h w,), y w + x, at the end of each cell's path along unit vectors (B, 2, h, w).
 
-    Each round walks twice as far as the one before: what leads there is followed by what leads on from there.
+    The path is at least half of the longer side long. Each round doubles its length.
     """
     rows, columns = towards.shape[-2:]
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
@@ -99,25 +95,26 @@ def end_of_walk(towards: Tensor) -> Tensor:
     return (y.clamp(0, rows - 1) * columns + x.clamp(0, columns - 1)).flatten()
 
 
-def _fragments(log_p: Tensor, place: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The fragment of each pixel, place times kinds + kind, and which fragments are strays: not of their place's kind.
+def _split_fragments(log_p: Tensor, place: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the fragment of each pixel, place times kinds + kind, and which fragments are strays: not of their place's
+    kind.
 
     log_p: (P, kinds).  place: (P,), below `count`.
     """
     kinds = log_p.shape[1]
     kind_of_place = segment_sums(log_p, place, count).argmax(1)
-    said, own = log_p.max(1)
+    best, own = log_p.max(1)
     settled = place * kinds + kind_of_place[place]
     fragment = place * kinds + own
-    loss = said - log_p.gather(1, kind_of_place[place][:, None])[:, 0]
-    firm = segment_means(loss, fragment, count * kinds) > FIRM
+    loss = best - log_p.gather(1, kind_of_place[place][:, None])[:, 0]
+    is_split = segment_means(loss, fragment, count * kinds) > MAX_CLASS_LOSS
     stray = torch.ones(count, kinds, dtype=torch.bool, device=place.device)
     stray.scatter_(1, kind_of_place[:, None], False)
-    return torch.where(firm[fragment], fragment, settled), stray.flatten()
+    return torch.where(is_split[fragment], fragment, settled), stray.flatten()
 
 
-def _joined(fragment: Tensor, stray: Tensor, kinds: int) -> Tensor:
-    """(F,) the object of each fragment: strays and what of their kind they touch are one. fragment: (B, H, W), -1 =
+def _join_strays(fragment: Tensor, stray: Tensor, kinds: int) -> Tensor:
+    """Return (F,), the object of each fragment: strays join adjacent fragments of their kind. fragment: (B, H, W), -1 =
     none.
     """
     edges = []
@@ -131,8 +128,8 @@ def _joined(fragment: Tensor, stray: Tensor, kinds: int) -> Tensor:
     return torch.from_numpy(connected_nodes(graph, directed=False)[1]).long().to(fragment.device)
 
 
-def _numbered(whole: Tensor, image: Tensor, images: int, fewest_px: int) -> Tensor:
-    """The same objects of pixels (P,) counted from 1 in each image, 0 where they have fewer pixels."""
+def _number_objects(whole: Tensor, image: Tensor, images: int, fewest_px: int) -> Tensor:
+    """Return the objects of pixels (P,) counted from 1 in each image, 0 where they have fewer pixels."""
     size = torch.bincount(whole)
     kept = size >= max(fewest_px, 1)
     of_image = torch.zeros_like(size).scatter_(0, whole, image)

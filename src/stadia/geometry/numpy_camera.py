@@ -1,16 +1,15 @@
-"""What predicting asks of a camera where no torch is: a focal length by its lens, and an image resized together with
-its K.
+"""Camera functions without torch for prediction: focal length from a lens, and resizing of an image with its K.
 
-The numbers are those of `geometry.camera`, where the conventions stand.
+The numbers equal those of `geometry.camera`, where the conventions are described.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from stadia.core.errors import GeometryError
 
@@ -19,7 +18,9 @@ NEAR = 1e-6
 
 
 def focal_px_of_view(horizontal_deg: float, width: int) -> float:
-    """Of the angle between the left and right edge of an image. Raises GeometryError where it is none."""
+    """Return the focal length from the angle between the left and right edge of an image. Raises GeometryError if it is
+    invalid.
+    """
     if not 0 < horizontal_deg < 180:
         raise GeometryError(
             "field of view", found=f"{horizontal_deg} deg", expected="between 0 and 180", fix="pass degrees"
@@ -28,8 +29,9 @@ def focal_px_of_view(horizontal_deg: float, width: int) -> float:
 
 
 def focal_px_of_lens(focal_mm: float, sensor_width_mm: float, width: int) -> float:
-    """Of a lens before a sensor. For a "35 mm equivalent" the sensor is 36 mm wide. Raises GeometryError where a number
-    is not positive.
+    """Return the focal length of a lens and a sensor; for a "35 mm equivalent" the sensor is 36 mm wide.
+
+    Raises GeometryError where a number is not positive.
     """
     if not (0 < focal_mm < math.inf and 0 < sensor_width_mm < math.inf):
         raise GeometryError(
@@ -42,19 +44,19 @@ def focal_px_of_lens(focal_mm: float, sensor_width_mm: float, width: int) -> flo
 
 
 def centered_K(focal_px: float, height: int, width: int) -> NDArray[np.float64]:
-    """(3, 3) of square pixels and an axis through the image's center."""
+    """Return (3, 3) of square pixels and an axis through the image's center."""
     return np.array([[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1]])
 
 
 def cropped_K(K: NDArray[np.float64], left: int, top: int) -> NDArray[np.float64]:
-    """(..., 3, 3) of the window whose top-left pixel is (left, top)."""
+    """Return (..., 3, 3) of the window whose top-left pixel is (left, top)."""
     moved = K.copy()
     moved[..., :2, 2] -= (left, top)
     return moved
 
 
 def resized_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: int) -> NDArray[np.float64]:
-    """(..., 3, 3) of an image of `size` (height, width) to that of the image resized: f' = f s, c' = (c + 0.5) s - 0.5."""
+    """Return (..., 3, 3) after resizing an image of `size` (height, width): f' = f s, c' = (c + 0.5) s - 0.5."""
     s = np.array([width / size[1], height / size[0]])
     moved = K.copy()
     moved[..., :2, :] *= s[:, None]
@@ -63,24 +65,26 @@ def resized_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width:
 
 
 def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
-    """(H, W, C) of 0 to 255 to (C, height, width) of 0 to 1: bilinear, low-passed where it shrinks, outer edges on
-    outer edges.
+    """Resize (H, W, C) of 0 to 255 to (C, height, width) of 0 to 1: bilinear, low-passed where it shrinks, outer edges
+    on outer edges.
     """
     rows, columns, channels = image.shape
-    across = _triangles(rows, height) @ image.reshape(rows, -1) / np.float32(255)  # (height, W C)
+    across = _triangle_weights(rows, height) @ image.reshape(rows, -1) / np.float32(255)  # (height, W C)
     upright = across.reshape(height, columns, channels).transpose(1, 2, 0).reshape(columns, -1)  # (W, C height)
     return np.ascontiguousarray(
-        (_triangles(columns, width) @ upright).reshape(width, channels, height).transpose(1, 2, 0)
+        (_triangle_weights(columns, width) @ upright).reshape(width, channels, height).transpose(1, 2, 0)
     )
 
 
-def _triangles(before: int, after: int) -> csr_array:
-    """(after, before) weights of a line's pixels: triangles as wide as two pixels of the coarser line, each row summing
-    to 1.
+def _triangle_weights(before: int, after: int) -> Any:
+    """Return (after, before) weights of a line's pixels: triangles two pixels of the coarser line wide, rows summing to
+    1.
 
-    Their centers are rounded to float32, as torch has them: of 1242 pixels that is 6e-5 of a pixel, which is seen in
-        the result.
+    Their centers are rounded to float32 as in torch: for 1242 pixels that is 6e-5 of a pixel, which is visible in the
+        result.
     """
+    from scipy.sparse import csr_array  # slow to import, and needed only here
+
     scale = np.float32(before) / np.float32(after)
     reach = np.maximum(scale, np.float32(1))
     center = (float(scale) * (np.arange(after) + 0.5)).astype(np.float32)

@@ -9,7 +9,7 @@ from stadia.geometry.se3 import transform
 
 
 def point_cloud(depth_m: Tensor, camera: Camera, T_world_camera: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Every pixel as a point, row after row.
+    """Return every pixel as a point, row by row.
 
     Args:
         depth_m: (..., 1, H, W) z in metres; 0 = none.
@@ -17,8 +17,8 @@ def point_cloud(depth_m: Tensor, camera: Camera, T_world_camera: Tensor | None =
         T_world_camera: (..., 4, 4) camera-to-world; without it the points stay in the camera's frame.
 
     Returns:
-        points (..., H W, 3) in metres, and known (..., H W) bool, False where depth is none. The colors that go with
-        them are `image.flatten(-2).transpose(-1, -2)`.
+        points (..., H W, 3) in metres, and known (..., H W) bool, False where depth is none. Their colors are
+        `image.flatten(-2).transpose(-1, -2)`.
     """
     points = backproject(depth_m, camera).flatten(-2).transpose(-1, -2)
     known = (depth_m > NEAR).flatten(-3)

@@ -1,4 +1,4 @@
-"""Quaternions w, x, y, z as numbers to reckon with: products, averages, and what is none.
+"""Quaternions w, x, y, z: products and averages.
 
 A quaternion of any length above 0 is a rotation, q and -q the same one; the zero quaternion is none.
 """
@@ -12,12 +12,12 @@ from stadia.geometry.segments import segment_sums
 
 
 def conjugate(quaternion: Tensor) -> Tensor:
-    """(..., 4) to the inverse rotation (of the same length)."""
+    """Return the inverse rotation (..., 4), of the same length."""
     return quaternion * quaternion.new_tensor([1, -1, -1, -1])
 
 
 def multiply(a: Tensor, b: Tensor) -> Tensor:
-    """The product of quaternions (..., 4): b's rotation first, then a's, as R_a R_b. Lengths multiply."""
+    """Return the product of quaternions (..., 4): b's rotation first, then a's, as R_a R_b. Lengths multiply."""
     a_w, a_x, a_y, a_z = a.unbind(-1)
     b_w, b_x, b_y, b_z = b.unbind(-1)
     return torch.stack(
@@ -32,10 +32,10 @@ def multiply(a: Tensor, b: Tensor) -> Tensor:
 
 
 def quaternion_of_ray(ray: Tensor) -> Tensor:
-    """(..., 3), z > 0, of any length, to the shortest rotation (..., 4) that brings the optical axis to it.
+    """Return the shortest rotation (..., 4) that brings the optical axis to a ray (..., 3), z > 0, of any length.
 
-    What a camera sees of an object depends on the rotation relative to the ray to it, not to the camera's axes (Kundu
-    et al., "3D-RCNN", CVPR 2018, section 3.3): q_camera = quaternion_of_ray * q_ray.
+    An object's appearance depends on the rotation relative to the ray to it, not to the camera's axes (Kundu et al.,
+    "3D-RCNN", CVPR 2018, section 3.3): q_camera = quaternion_of_ray * q_ray.
     """
     x, y, z = torch.nn.functional.normalize(ray, dim=-1).unbind(-1)
     return torch.nn.functional.normalize(torch.stack((1 + z, -y, x, torch.zeros_like(z)), -1), dim=-1)
@@ -45,21 +45,19 @@ def quaternion_of_ray(ray: Tensor) -> Tensor:
 
 
 def quaternion_mean(quaternions: Tensor, weights: Tensor | None = None, known: Tensor | None = None) -> Tensor:
-    """The rotation nearest to all of (..., N, 4): unit (..., 4), w >= 0.
+    """Return the rotation nearest to all of (..., N, 4): unit (..., 4), w >= 0.
 
-    It is the principal eigenvector of sum w q q^T (Markley et al., "Averaging quaternions", JGCD 30(4), 2007), so that
-    q and -q count alike, where a sum of the quaternions would cancel. A longer quaternion counts as the square of its
-    length.
+    It is the principal eigenvector of sum w q q^T (Markley et al., "Averaging quaternions", JGCD 30(4), 2007). So q and
+    -q count alike, where a sum of quaternions would cancel. A longer quaternion counts as the square of its length.
 
     Args:
         quaternions: w, x, y, z of any length.
         weights: (..., N), none below 0.
-        known: (..., N) bool; what stands where it is false is not read.
+        known: (..., N) bool; values where it is false are not read.
 
-    Returns the zero quaternion, none, where nothing is known. Where the two largest eigenvalues are equal (two
-    rotations half a
-    turn apart and equally heavy) every mix of both is as near: one of them comes back, and the gradient leaves that
-        direction out.
+    Returns the zero quaternion where nothing is known. Where the two largest eigenvalues are equal (two rotations half
+    a turn apart and equally heavy) every mix of both is as near: one of them is returned, and the gradient leaves that
+    direction out.
     """
     quaternions = quaternions.to(torch.promote_types(quaternions.dtype, torch.float32))
     if known is not None:
@@ -73,7 +71,7 @@ def quaternion_mean(quaternions: Tensor, weights: Tensor | None = None, known: T
 def quaternion_mean_of_segments(
     quaternions: Tensor, segment: Tensor, count: int, weights: Tensor | None = None
 ) -> Tensor:
-    """`quaternion_mean` of all objects of a batch at once: pixels (P, 4), each of the object `segment` (P,), to (count,
+    """Return `quaternion_mean` of all objects of a batch: pixels (P, 4), each of the object `segment` (P,), to (count,
     4).
 
     weights: (P,). An object without a pixel has the zero quaternion.
@@ -84,11 +82,12 @@ def quaternion_mean_of_segments(
 
 
 def _principal(outer: Tensor) -> Tensor:
-    """The eigenvector (..., 4) of the largest eigenvalue of symmetric (..., 4, 4), w >= 0; zero for the zero matrix.
+    """Return the eigenvector (..., 4) of the largest eigenvalue of symmetric (..., 4, 4), w >= 0; zero for the zero
+    matrix.
 
-    torch's own gradient of `eigh` divides by the differences of all eigenvalues, and is NaN where any two are equal:
-    the three smallest of quaternions that agree are. The one eigenvector needs only its own: dv = sum_j v_j v_j^T dA v
-    / (l - l_j), which is the gradient of the step below; its value is 0.
+    torch's gradient of `eigh` divides by the differences of all eigenvalues. It is NaN where any two are equal, as the
+    three smallest of quaternions that agree are. One eigenvector needs only its own: dv = sum_j v_j v_j^T dA v / (l -
+    l_j). That is the gradient of the last step below; its value is 0.
     """
     with torch.no_grad(), torch.autocast(outer.device.type, enabled=False):
         values, vectors = torch.linalg.eigh(outer)

@@ -17,8 +17,7 @@ from torch.nn import functional as F
 from stadia.core.errors import GeometryError
 
 _SMALL_SQUARED = 0.25
-"""Below this squared angle the power series (in the squared angle, so smooth at 0) is used; its error is below 1e-15.
-"""
+"""Squared angle below which the power series (smooth at 0) is used; its error is below 1e-15."""
 
 _AXES = {"x": 0, "y": 1, "z": 2}
 
@@ -38,7 +37,7 @@ _INVERSE_V = (
 
 
 def _series(squared: Tensor, coefficients: Sequence[float]) -> Tensor:
-    """Horner's rule."""
+    """Evaluate a polynomial by Horner's rule."""
     value = torch.full_like(squared, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
         value = value * squared + coefficient
@@ -46,25 +45,23 @@ def _series(squared: Tensor, coefficients: Sequence[float]) -> Tensor:
 
 
 def _split(squared: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the series holds, and an angle that is safe to divide by where it does not."""
+    """Return where the series holds, and an angle that is safe to divide by where it does not."""
     small = squared < _SMALL_SQUARED
     return small, torch.where(small, torch.ones_like(squared), squared).sqrt()
 
 
 def _at_least_float32(values: Tensor) -> Tensor:
-    """Half precision has no room for a rotation: 3 digits are pixels of error."""
+    """Promote half precision to float32: its 3 digits would be errors of pixels."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """The product of (..., n, k) and (..., k, m) for small matrices, element by element: neither autocast nor TF32
-    touches it.
-    """
+    """Multiply small matrices (..., n, k) and (..., k, m) element by element: neither autocast nor TF32 changes it."""
     return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
 
 
 def hat(w: Tensor) -> Tensor:
-    """(..., 3) to the (..., 3, 3) matrix [w]x with [w]x v = w x v."""
+    """Return the (..., 3, 3) matrix [w]x of (..., 3) with [w]x v = w x v."""
     x, y, z = w.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).reshape(*w.shape[:-1], 3, 3)
@@ -74,7 +71,7 @@ def hat(w: Tensor) -> Tensor:
 
 
 def so3_exp(w: Tensor) -> Tensor:
-    """Axis-angle (..., 3) in radians to rotations (..., 3, 3) (Rodrigues)."""
+    """Convert axis-angle (..., 3) in radians to rotations (..., 3, 3) (Rodrigues)."""
     w = _at_least_float32(w)
     squared = (w * w).sum(-1)
     small, angle = _split(squared)
@@ -85,7 +82,7 @@ def so3_exp(w: Tensor) -> Tensor:
 
 
 def so3_log(R: Tensor) -> Tensor:
-    """Rotations (..., 3, 3) to axis-angle (..., 3) in radians, angle in [0, pi]; accurate at 0 and at pi."""
+    """Convert rotations (..., 3, 3) to axis-angle (..., 3) in radians, angle in [0, pi]; accurate at 0 and at pi."""
     quaternion = quaternion_wxyz_from_matrix(R)
     cosine, axis = quaternion[..., :1], quaternion[..., 1:]  # of half the angle; cosine >= 0
     squared = (axis * axis).sum(-1, keepdim=True)
@@ -99,7 +96,7 @@ def so3_log(R: Tensor) -> Tensor:
 
 
 def se3_exp(twist: Tensor) -> Tensor:
-    """Twists (..., 6), v then w, to motions (..., 4, 4): R = exp([w]x), t = V v (so t = v only where w = 0)."""
+    """Convert twists (..., 6), v then w, to motions (..., 4, 4): R = exp([w]x), t = V v (so t = v only where w = 0)."""
     twist = _at_least_float32(twist)
     v, w = twist[..., :3], twist[..., 3:]
     squared = (w * w).sum(-1)
@@ -112,7 +109,7 @@ def se3_exp(twist: Tensor) -> Tensor:
 
 
 def se3_log(T: Tensor) -> Tensor:
-    """Motions (..., 4, 4) to twists (..., 6), v then w; the inverse of `se3_exp` for angles up to pi."""
+    """Convert motions (..., 4, 4) to twists (..., 6), v then w; the inverse of `se3_exp` for angles up to pi."""
     w, t = so3_log(T[..., :3, :3]), _at_least_float32(T[..., :3, 3])
     squared = (w * w).sum(-1)
     small, angle = _split(squared)
@@ -126,7 +123,7 @@ def se3_log(T: Tensor) -> Tensor:
 
 
 def from_rotation_translation(R: Tensor, t: Tensor) -> Tensor:
-    """R (..., 3, 3) and t (..., 3) to (..., 4, 4)."""
+    """Return (..., 4, 4) from R (..., 3, 3) and t (..., 3)."""
     top = torch.cat((R, t[..., None]), -1)
     bottom = torch.zeros_like(top[..., :1, :])
     bottom[..., 3] = 1
@@ -134,25 +131,25 @@ def from_rotation_translation(R: Tensor, t: Tensor) -> Tensor:
 
 
 def inverse(T: Tensor) -> Tensor:
-    """T_b_a to T_a_b: (R^T, -R^T t)."""
+    """Return T_a_b of T_b_a: (R^T, -R^T t)."""
     R_inverse = T[..., :3, :3].transpose(-1, -2)
     return from_rotation_translation(R_inverse, -matmul(R_inverse, T[..., :3, 3:])[..., 0])
 
 
 def compose(T_c_b: Tensor, T_b_a: Tensor) -> Tensor:
-    """T_c_a = T_c_b T_b_a: neighboring letters are equal."""
+    """Return T_c_a = T_c_b T_b_a: neighboring letters are equal."""
     return matmul(T_c_b, T_b_a)
 
 
 def transform(T: Tensor, points: Tensor) -> Tensor:
-    """Points (..., N, 3) of frame a to frame b by T_b_a (..., 4, 4)."""
+    """Transform points (..., N, 3) of frame a to frame b by T_b_a (..., 4, 4)."""
     x, y, z = points[..., 0:1], points[..., 1:2], points[..., 2:3]
     column = [T[..., None, :3, i] for i in range(4)]  # (..., 1, 3)
     return x * column[0] + y * column[1] + z * column[2] + column[3]
 
 
 def mirror_x(T: Tensor) -> Tensor:
-    """The motion seen in a mirror: S T S with S = diag(-1, 1, 1, 1). Goes with `camera.mirror` of both images."""
+    """Return the mirrored motion S T S with S = diag(-1, 1, 1, 1), for `camera.mirror` of both images."""
     sign = T.new_ones(4)
     sign[0] = -1
     return sign[:, None] * T * sign
@@ -162,7 +159,7 @@ def mirror_x(T: Tensor) -> Tensor:
 
 
 def quaternion_wxyz_from_matrix(R: Tensor) -> Tensor:
-    """Rotations (..., 3, 3) to unit quaternions (..., 4) in the order w, x, y, z, with w >= 0.
+    """Convert rotations (..., 3, 3) to unit quaternions (..., 4) in the order w, x, y, z, with w >= 0.
 
     4 q q^T is linear in R, so each of its rows is a multiple of q; the longest one is read (Shepperd 1978).
     """
@@ -182,7 +179,7 @@ def quaternion_wxyz_from_matrix(R: Tensor) -> Tensor:
 
 
 def matrix_from_quaternion_wxyz(quaternion: Tensor) -> Tensor:
-    """Quaternions (..., 4) in the order w, x, y, z, of any length above 0, to rotations (..., 3, 3)."""
+    """Convert quaternions (..., 4) in the order w, x, y, z, of any length above 0, to rotations (..., 3, 3)."""
     w, x, y, z = F.normalize(_at_least_float32(quaternion), dim=-1).unbind(-1)
     rows = (
         (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
@@ -193,13 +190,13 @@ def matrix_from_quaternion_wxyz(quaternion: Tensor) -> Tensor:
 
 
 def quaternion_angle_deg(a: Tensor, b: Tensor) -> Tensor:
-    """The angle (...) in degrees of the rotation between unit quaternions (..., 4); q and -q are the same rotation."""
+    """Return the angle (...) in degrees between unit quaternions (..., 4); q and -q are the same rotation."""
     b = torch.where((a * b).sum(-1, keepdim=True) < 0, -b, b)
     return torch.rad2deg(4 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1)))
 
 
 def rotation_angle_deg(R: Tensor) -> Tensor:
-    """The angle (...) in degrees, 0 to 180, of rotations (..., 3, 3); accurate to the last digits at 0 (arccos is not)."""
+    """Return the angle (...) in degrees, 0 to 180, of rotations (..., 3, 3); accurate at 0 (arccos is not)."""
     quaternion = quaternion_wxyz_from_matrix(R)
     return torch.rad2deg(2 * torch.atan2(quaternion[..., 1:].norm(dim=-1), quaternion[..., 0]))
 
@@ -208,7 +205,7 @@ def rotation_angle_deg(R: Tensor) -> Tensor:
 
 
 def matrix_from_6d(values: Tensor) -> Tensor:
-    """(..., 6) to rotations (..., 3, 3): the first two columns, made orthonormal (Zhou et al., CVPR 2019)."""
+    """Convert (..., 6) to rotations (..., 3, 3): the first two columns, made orthonormal (Zhou et al., CVPR 2019)."""
     values = _at_least_float32(values)
     first = F.normalize(values[..., :3], dim=-1)
     second = values[..., 3:] - (first * values[..., 3:]).sum(-1, keepdim=True) * first
@@ -217,12 +214,12 @@ def matrix_from_6d(values: Tensor) -> Tensor:
 
 
 def to_6d(R: Tensor) -> Tensor:
-    """Rotations (..., 3, 3) to (..., 6): first column, then second."""
+    """Convert rotations (..., 3, 3) to (..., 6): first column, then second."""
     return R[..., :2].transpose(-1, -2).flatten(-2)
 
 
 def _euler_axes(order: str) -> tuple[list[int], bool]:
-    """The three axes, and whether the rotations are about the moving (intrinsic) axes."""
+    """Return the three axes, and whether the rotations are about the moving (intrinsic) axes."""
     axes = [_AXES.get(letter, -1) for letter in order.lower()]
     if (
         len(order) != 3
@@ -241,10 +238,10 @@ def _euler_axes(order: str) -> tuple[list[int], bool]:
 
 
 def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
-    """Angles (..., 3) in radians, in the order named, to rotations (..., 3, 3).
+    """Convert angles (..., 3) in radians, in the named order, to rotations (..., 3, 3).
 
     Lower case: about fixed axes, "xyz" = Rz Ry Rx. Upper case: about moving axes, "XYZ" = Rx Ry Rz. As SciPy names
-        them.
+    them.
     """
     axes, intrinsic = _euler_axes(order)
     unit = torch.eye(3, dtype=angles.dtype, device=angles.device)

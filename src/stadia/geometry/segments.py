@@ -1,6 +1,4 @@
-"""Sums, means and quantiles over segments: values of pixels to values of objects, of a whole batch at once and without
-a loop.
-"""
+"""Sums, means and quantiles over segments: values of pixels to values of objects, for a whole batch without a loop."""
 
 from __future__ import annotations
 
@@ -13,10 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Which pixels make up which object of a batch, objects counted by image and then by their number in it.
+    """Pixels of the objects of a batch; objects are counted by image and then by their number in it.
 
-    pixel: (P,) where each pixel stands in the flattened (B, H, W).
-    segment: (P,) the object that it shows, 0 <= segment < M.
+    pixel: (P,) index of each pixel in the flattened (B, H, W).
+    segment: (P,) its object, 0 <= segment < M.
     image: (M,) the image of each object, 0 <= image < B.
     instance: (M,) its number there, > 0.
     """
@@ -28,17 +26,17 @@ class Segments:
 
     @property
     def count(self) -> int:
-        """M, the objects."""
+        """Return M, the number of objects."""
         return len(self.image)
 
     def of(self, maps: Tensor) -> Tensor:
-        """What maps (B, C, H, W) say at the pixels: (P, C)."""
+        """Return the values (P, C) of maps (B, C, H, W) at the pixels."""
         channels = maps.shape[1]
         return maps.movedim(1, -1).reshape(-1, channels)[self.pixel]
 
 
 def segments_of(instances: Tensor) -> Segments:
-    """The objects of instance maps (B, H, W), whole numbers, 0 = none. A number that no pixel has is no object."""
+    """Return the objects of instance maps (B, H, W), whole numbers, 0 = none. A number without a pixel is no object."""
     of_image = instances.flatten(1).long()
     base = int(of_image.max()) + 1 if of_image.numel() else 1
     numbered = (of_image + base * torch.arange(len(instances), device=instances.device)[:, None]).flatten()
@@ -49,29 +47,27 @@ def segments_of(instances: Tensor) -> Segments:
     return Segments(pixel, (shown.cumsum(0) - 1)[numbered], number // base, number % base)
 
 
-def thinned(segments: Segments, most: int) -> Segments:
-    """The same objects with at most `most` pixels each, in steps as equal as can be; all of one that has fewer."""
-    chosen = evenly(segments.segment, segments.count, most)
+def thinned(segments: Segments, max_pixels: int) -> Segments:
+    """Return the same objects with at max_pixels `max_pixels` pixels each, evenly spaced; all of one that has fewer."""
+    chosen = evenly(segments.segment, segments.count, max_pixels)
     return Segments(segments.pixel[chosen], segments.segment[chosen], segments.image, segments.instance)
 
 
-def evenly(segment: Tensor, count: int, most: int) -> Tensor:
-    """Places in `segment` (P,) of about `most` pixels of each object, in steps as equal as can be; all of an object
-    that has fewer.
-    """
+def evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
+    """Return places in `segment` (P,) of about `max_pixels` evenly spaced pixels of each object, or of all it has."""
     order = segment.argsort(stable=True)
     size = torch.bincount(segment, minlength=count)
     rank = torch.arange(len(order), device=order.device) - (size.cumsum(0) - size)[segment[order]]
-    return order[rank % (size / most).ceil().long().clamp(min=1)[segment[order]] == 0]
+    return order[rank % (size / max_pixels).ceil().long().clamp(min=1)[segment[order]] == 0]
 
 
 def segment_sums(values: Tensor, segment: Tensor, count: int) -> Tensor:
-    """The sums (count, ...) of values (P, ...) over the pixels of each segment; 0 for a segment without a pixel."""
+    """Return the sums (count, ...) of values (P, ...) over the pixels of each segment; 0 for one without a pixel."""
     return values.new_zeros(count, *values.shape[1:]).index_add(0, segment, values)
 
 
 def segment_means(values: Tensor, segment: Tensor, count: int, weights: Tensor | None = None) -> Tensor:
-    """The means (count, ...) of values (P, ...), weighted by (P,); 0 for a segment without weight."""
+    """Return the means (count, ...) of values (P, ...), weighted by (P,); 0 for a segment without weight."""
     weights = torch.ones_like(segment, dtype=values.dtype) if weights is None else weights.to(values.dtype)
     total = segment_sums(weights, segment, count)
     weights, total = (x.reshape(-1, *[1] * (values.ndim - 1)) for x in (weights, total))
@@ -80,10 +76,10 @@ def segment_means(values: Tensor, segment: Tensor, count: int, weights: Tensor |
 
 
 def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Sequence[float]) -> Tensor:
-    """Quantiles (len(quantiles), count) of values (P,) over each segment; NaN for a segment without a pixel, or with a
+    """Return quantiles (len(quantiles), count) of values (P,) over each segment; NaN for one without a pixel, or with a
     NaN.
 
-    0 is the least, 0.5 the median, 1 the greatest; between two values they are interpolated, as `torch.quantile` does.
+    0 is the minimum, 0.5 the median, 1 the maximum; between two values they are interpolated, as in `torch.quantile`.
     Each carries the gradient of the one or two values that it comes from.
     """
     if not len(values):
@@ -104,9 +100,9 @@ def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Se
 
 
 def interpolated_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> Tensor:
-    """What maps (N, C, h, w) would say at pixels of images `stride` times as large: (P, C), bilinear.
+    """Return the values (P, C) of maps (N, C, h, w), bilinear, at pixels of images `stride` times as large.
 
-    The same as `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` there, without the rest
+    It equals `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` there, without the rest
     of it.
 
     Args:

@@ -1,4 +1,4 @@
-"""Objects that look the same after a turn: what is then left of the angle between two rotations.
+"""Symmetric objects: the angle between two rotations up to a symmetry.
 
 A symmetry belongs to the object's own frame. "Revolution" is about the object's y axis, as in NOCS (bottle, bowl, can).
 """
@@ -19,11 +19,11 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Symmetry(Movable):
-    """The turns, in their own frames, that M objects do not show.
+    """The rotations, in their own frames, that leave M objects unchanged.
 
-    revolution: (M,) bool, every turn about y.
-    turns: (M, K, 4) unit quaternions w, x, y, z, the identity first; an object with fewer than K repeats it.
-        Those of a body of revolution come on top of its revolution.
+    revolution: (M,) bool, every rotation about y.
+    turns: (M, K, 4) unit quaternions w, x, y, z, the identity first; an object with fewer than K repeats it. Those of a
+        body of revolution are added to its revolution.
     """
 
     revolution: Tensor
@@ -31,9 +31,9 @@ class Symmetry(Movable):
 
     @classmethod
     def of(cls, objects: Sequence[str | Sequence[str | Sequence[float]]]) -> Symmetry:
-        """From one entry an object: "none", "revolution", or a list of quaternions w, x, y, z (the identity is added).
+        """Return symmetries from one entry per object: "none", "revolution", or a list of quaternions w, x, y, z.
 
-        A list may hold "revolution" too.
+        The identity is added. A list may hold "revolution" too.
         """
         parts = [[one] if isinstance(one, str) else one for one in objects]
         if wrong := [
@@ -49,18 +49,16 @@ class Symmetry(Movable):
         )
 
     def __getitem__(self, index: Tensor) -> Symmetry:
-        """The symmetries of chosen objects, such as those of the object that each pixel shows."""
+        """Return the symmetries of selected objects, such as those of the object of each pixel."""
         return Symmetry(self.revolution[index], self.turns[index])
 
 
 def half_angle(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> tuple[Tensor, Tensor]:
-    """Sine and cosine (...), both >= 0, of half the angle between rotations, times the length of `quaternion`.
+    """Return sine and cosine (...), both >= 0, of half the angle between rotations, times the length of `quaternion`.
 
-    With d = true^-1 q, the rotation that is left to do in the object's frame, they are |(d_x, d_y, d_z)| and |d_w|.
-    Turns about y
-    move only (d_w, d_y), among themselves: the least angle over all of them has sine |(d_x, d_z)| and cosine |(d_w,
-        d_y)|.
-    Over a finite set of turns the least is taken by enumeration.
+    With d = true^-1 q, the remaining rotation in the object's frame, they are |(d_x, d_y, d_z)| and |d_w|. Rotations
+    about y mix only (d_w, d_y): the least angle over all of them has sine |(d_x, d_z)| and cosine |(d_w, d_y)|. Over a
+    finite set the least is taken by enumeration.
 
     Args:
         quaternion: (..., 4) w, x, y, z of any length.
@@ -84,11 +82,10 @@ def half_angle(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = Non
 
 
 def symmetric_angle_deg(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """The angle (...) in degrees, 0 to 180, between rotations (..., 4), the least over the object's symmetry.
+    """Return the angle (...) in degrees, 0 to 180, between rotations (..., 4), the least over the object's symmetry.
 
     2 atan2(sine, cosine) of `half_angle`: never NaN, and exact where arccos of a trace or a dot product loses half its
-        digits.
-    For a body of revolution it is the angle between the two y axes, 0 to 180. The zero quaternion is no rotation: 180.
+    digits. For a body of revolution it is the angle between the two y axes. The zero quaternion is no rotation: 180.
     """
     sine, cosine = half_angle(quaternion, true, symmetry)
     angle = torch.rad2deg(2 * torch.atan2(sine, cosine))

@@ -1,4 +1,4 @@
-"""Where the straight edges along a road meet in the image: a point of the horizon."""
+"""Find the vanishing point of the straight edges along a road: a point of the horizon."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 _STEEP_DEG, _FLAT_DEG = 80.0, 8.0  # upright edges, and those that cross the road, do not lead along it
-_REFITS = 8
+_VANISHING_REFITS = 8
 
 
 def vanishing_point(
@@ -20,24 +20,22 @@ def vanishing_point(
     tolerance_deg: float = 1.5,
     trials: int = 1000,
 ) -> tuple[Tensor, float] | None:
-    """The point (2,), x, y, that the longest edges lead to, and the share of their length that does; RANSAC over pairs
-    of edges.
+    """Return the point (2,), x, y, where the longest edges meet, and their share of all length; RANSAC over pairs of
+    edges.
 
-    An edge's vote falls off with its angle to the point (1 - (angle / tolerance)^2), so that many edges that nearly
-    meet do not outvote fewer that meet; and a point counts less the farther its row is from the center's (Gauss,
-    deviation a third of the reach), since roofs and stairs meet too, and a road that a car drives on vanishes near the
-    middle.
+    An edge's vote falls with its angle to the point (1 - (angle / tolerance)^2), so that many edges that nearly meet do
+    not outvote fewer that meet. A point's weight falls with its row's distance from the center's (Gauss, deviation a
+    third of the reach), since roofs and stairs meet too, and a driven road vanishes near the middle.
 
     Args:
         segments: (N, 4) x0, y0, x1, y1 in pixels.
-        center: (2,) where a camera that looks along the road would have it: the principal point.
-        reach_px: how many rows above or below the center it may be. Roads turn: it may be twice as many columns to its
-            side.
-        generator: of the CPU, the only source of chance.
-        tolerance_deg: an edge leads there when the line from its middle is no further turned.
+        center: (2,) the vanishing point of the optical axis: the principal point.
+        reach_px: largest distance in rows from the center. Roads turn: twice as many columns are allowed.
+        generator: of the CPU, the only source of randomness.
+        tolerance_deg: largest angle between an edge and the line from its middle to the point.
         trials: pairs.
 
-    None where fewer than three edges lead to one point.
+    None where fewer than three edges meet.
     """
     segments = segments.double()
     along = segments[:, 2:] - segments[:, :2]
@@ -58,22 +56,22 @@ def vanishing_point(
     if not len(points):
         return None
     likely = (-((points[:, 1] - center[1]) / (reach_px / 3)).square() / 2).exp()
-    votes = (_towards(points, middle, normal, tolerance_deg) * length).sum(-1) * likely
+    votes = (_count_votes(points, middle, normal, tolerance_deg) * length).sum(-1) * likely
     best = points[votes.argmax()]
     for _ in range(
-        _REFITS
+        _VANISHING_REFITS
     ):  # least squares of the distances between the point and the edges' lines, turned into angles
-        agree = _towards(best[None], middle, normal, tolerance_deg)[0]
+        agree = _count_votes(best[None], middle, normal, tolerance_deg)[0]
         if int((agree > 0).sum()) < 3:
             return None
         weight = ((agree * length).sqrt() / (best - middle).norm(dim=-1).clamp(min=1))[:, None]
         best = torch.linalg.lstsq(weight * normal, -weight * lines[:, 2:]).solution[:, 0]
-    agree = _towards(best[None], middle, normal, tolerance_deg)[0] > 0
+    agree = _count_votes(best[None], middle, normal, tolerance_deg)[0] > 0
     return best, float(length[agree].sum() / length.sum())
 
 
-def _towards(points: Tensor, middle: Tensor, normal: Tensor, tolerance_deg: float) -> Tensor:
-    """(P, N) how well each line through a middle leads to each point: 1 exactly, 0 beyond the tolerance."""
+def _count_votes(points: Tensor, middle: Tensor, normal: Tensor, tolerance_deg: float) -> Tensor:
+    """Return (P, N), the vote of each line for each point: 1 exactly, 0 beyond the tolerance."""
     offset = points[:, None] - middle
     across = (offset * normal).sum(-1).abs() / offset.norm(dim=-1).clamp(min=1e-9)
     return (1 - (across / math.sin(math.radians(tolerance_deg))).square()).clamp(min=0)

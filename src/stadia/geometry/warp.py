@@ -1,6 +1,6 @@
-"""View synthesis: the target's image made of other images, its depth and the motion between them.
+"""View synthesis: the target's image from other images, its depth and the motion between them.
 
-Law: warping any image by the identity pose at any depth gives that image back at every pixel, edges included.
+Law: warping an image by the identity pose at any depth returns that image at every pixel, edges included.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from stadia.geometry.se3 import matmul
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """The target's image as each source tells it.
+    """The target's image as synthesized from each source.
 
     image: (B, N, 3, H, W) RGB in [0, 1].
-    valid: (B, N, 1, H, W) bool: depth known, point before the source camera and inside its image.
+    valid: (B, N, 1, H, W) bool: depth known, point in front of the source camera and inside its image.
     """
 
     image: Tensor
@@ -31,12 +31,11 @@ class Views:
 
 
 def sample(image: Tensor, pixels: Tensor) -> Tensor:
-    """Read image (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y: (B, C, h, w). Outside, the nearest edge
+    """Sample image (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y: (B, C, h, w). Outside, the nearest edge
     pixel.
 
-    The sampler is told `align_corners=False`, for which pixel x is (2x + 1) / W - 1. (2x / (W - 1) - 1 belongs to True;
-    mixing the two moves the image by half a pixel at its edges.) h and w are free: maps of several scales, stacked
-    along h, are read in one call.
+    `align_corners=False` maps pixel x to (2x + 1) / W - 1. (2x / (W - 1) - 1 belongs to True; mixing the two moves the
+    image by half a pixel at its edges.) h and w are free: maps of several scales, stacked along h, need one call.
     """
     image = _to_powers_of_two(image)
     height, width = image.shape[-2:]
@@ -47,18 +46,19 @@ def sample(image: Tensor, pixels: Tensor) -> Tensor:
 
 
 def _to_powers_of_two(image: Tensor) -> Tensor:
-    """The image with its edge repeated to the right and below, which changes no sample.
+    """Repeat the image's edge to the right and below, up to powers of two, which changes no sample.
 
-    The sampler turns pixels into fractions of the image and back. In float32 that costs 1e-4 pixels at width 1242,
-    unless
-    the size is a power of two: then integer pixels come back exact, and the identity warp is exact too.
+    The sampler converts pixels to fractions of the image and back. In float32 that costs 1e-4 pixels at width 1242, but
+    nothing for powers of two: integer pixels stay exact, and so does the identity warp.
     """
     below, right = (2 ** (n - 1).bit_length() - n for n in image.shape[-2:])
     return F.pad(image, (0, right, 0, below), mode="replicate")
 
 
 def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
-    """(..., 1, H, W) bool: pixels (..., 2, H, W) inside the image's area, outer pixels' edges included, and z > 0."""
+    """Return (..., 1, H, W) bool: pixels (..., 2, H, W) inside the image's area, outer pixels' edges included, and z >
+    0.
+    """
     x, y = pixels[..., 0:1, :, :], pixels[..., 1:2, :, :]
     in_x = (x >= -0.5) & (x <= camera.width - 0.5)
     in_y = (y >= -0.5) & (y <= camera.height - 0.5)
@@ -66,9 +66,10 @@ def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
 
 
 def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
-    """K_s R K_t^-1 (..., 3, 3) and K_s t (..., 3): x_source ~ the first times x, plus the second times inverse depth.
+    """Return K_s R K_t^-1 (..., 3, 3) and K_s t (..., 3): x_source ~ the first times x, plus the second times inverse
+    depth.
 
-    In float64 wherever the device has it: rounding here would move whole images.
+    In float64 where the device has it: rounding here would move whole images.
     """
     wide = torch.float32 if T_source_target.device.type == "mps" else torch.float64
     K_source, K_target, T = source_camera.K.to(wide), camera.K.to(wide), T_source_target.to(wide)
@@ -77,10 +78,10 @@ def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target:
 
 
 def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the target's pixels lie in a source image.
+    """Project the target's pixels to a source image.
 
     With depth d, x_source ~ K_s (R d K_t^-1 x + t) ~ (K_s R K_t^-1) x + (K_s t) / d: the plane at infinity and the
-    epipole (Hartley and Zisserman, eq. 9.7). In this form pixels do not pass through metres, so that the identity is
+    epipole (Hartley and Zisserman, eq. 9.7). In this form pixels are not converted to metres, so that the identity is
     exact.
 
     Args:
@@ -99,15 +100,15 @@ def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_t
     rays = at_pixels(at_infinity.to(dtype), camera.height, camera.width)
     homogeneous = torch.addcmul(rays, epipole.to(dtype)[..., None, None], inverse_depth)
     nearness = homogeneous[..., 2:, :, :]
-    before = nearness > NEAR
-    pixels = homogeneous[..., :2, :, :] / torch.where(before, nearness, torch.ones_like(nearness))
-    return pixels, torch.where(before & (inverse_depth > 0), nearness, torch.zeros_like(nearness))
+    in_front = nearness > NEAR
+    pixels = homogeneous[..., :2, :, :] / torch.where(in_front, nearness, torch.ones_like(nearness))
+    return pixels, torch.where(in_front & (inverse_depth > 0), nearness, torch.zeros_like(nearness))
 
 
 def warp(
     source_image: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One source image seen from the target.
+    """Synthesize the target's view from one source image.
 
     Args:
         source_image: (B, C, Hs, Ws).
@@ -128,7 +129,7 @@ def warp(
 def synthesize(
     sources: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
 ) -> Views:
-    """The target's image from every source, in one call of the sampler.
+    """Synthesize the target's image from every source, in one call of the sampler.
 
     Args:
         sources: (B, N, 3, Hs, Ws).
@@ -137,8 +138,7 @@ def synthesize(
         source_camera: K (3, 3) or (B, N, 3, 3).
         T_source_target: (B, N, 4, 4).
 
-    Raises GeometryError where an image and its camera differ in size, and where the sources' cameras are not one a
-    source.
+    Raises GeometryError where an image and its camera differ in size, and where there is not one camera per source.
     """
     check_sizes(sources, depth_m, camera, source_camera)
     if source_camera.K.dim() > 2 and source_camera.K.shape[:-2] != sources.shape[:2]:

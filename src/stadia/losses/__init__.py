@@ -1,4 +1,4 @@
-"""Compares, differentiably, per pixel; reduction is one named step at the end. Imports core and geometry."""
+"""Differentiable per-pixel losses, reduced in one explicit last step. Imports core and geometry."""
 
 from stadia.core.tables import Table
 
@@ -11,29 +11,23 @@ LOSSES = Table(
     },
 )
 
-_OF_METRES = (
-    "metres are steepest far away, where they are least known, and their slope grows with the unit; take"
-    " 'slope_over_mean'"
-)
-_SUMMED = (
-    "summed over pixels it outweighs the residual a hundred times, and depth goes flat; all rows are means: take"
-    " 'slope_over_mean'"
-)
+_METRIC_DEPTH = "slopes in meters are largest for far, uncertain depth and grow with the unit; use 'slope_over_mean'"
+_SUMMED = "a sum over pixels outweighs the residual a hundred times and flattens depth; use the mean 'slope_over_mean'"
 
 SMOOTHNESS = Table(
     "smoothness",
     {
         "slope_over_mean": "stadia.losses.smoothness:edge_aware_smoothness",
-        "slope": "stadia.losses.smoothness:slope_off_edges",
-        "log_slope": "stadia.losses.smoothness:log_slope_off_edges",
-        "bend": "stadia.losses.smoothness:bend_off_edges",
+        "slope": "stadia.losses.smoothness:edge_aware_slope",
+        "log_slope": "stadia.losses.smoothness:edge_aware_log_slope",
+        "bend": "stadia.losses.smoothness:edge_aware_curvature",
     },
     refused={
-        **dict.fromkeys(("depth", "metric_depth", "depth_m"), _OF_METRES),
+        **dict.fromkeys(("depth", "metric_depth", "depth_m"), _METRIC_DEPTH),
         **dict.fromkeys(("sum", "summed"), _SUMMED),
     },
 )
-"""What is smooth: (inverse depth (B, 1, H, W), image (B, 3, H, W)) to a scalar."""
+"""Smoothness losses: (inverse depth (B, 1, H, W), image (B, 3, H, W)) to a scalar."""
 
 SPARSE_DEPTH_LOSSES = Table(
     "part of sparse depth",
@@ -45,9 +39,7 @@ SPARSE_DEPTH_LOSSES = Table(
         "log_l1": "stadia.losses.sparse_depth:log_l1",
     },
 )
-"""What sparse_depth adds up, by the key of its weight: (Labeled, SparseDepthConfig) to a scalar, 0 where nothing is
-labeled.
-"""
+"""Terms of sparse depth by the key of their weight: (Labeled, SparseDepthConfig) to a scalar, 0 without labels."""
 
 OVERLAY_LOSSES = Table(
     "overlay loss",
@@ -62,13 +54,10 @@ OVERLAY_LOSSES = Table(
         "mask_dice": "stadia.losses.overlay_terms:mask_dice",
     },
 )
-"""What the loss of composed images adds up, by the key of its weight: (Compared, OverlayLossConfig) to a scalar, 0
-without labels.
-"""
+"""Terms of the overlay loss by the key of their weight: (Compared, OverlayLossConfig) to a scalar, 0 without labels."""
 
-_AWAY = (
-    "minus the logarithm has its least value at 180 degrees: it turns rotations away from the truth while it falls;"
-    " take 'bounded_log'"
+_NEGATED_LOG = (
+    "a negated logarithm is minimal at 180 degrees and turns rotations away from the truth; use 'bounded_log'"
 )
 
 ROTATION_LOSSES = Table(
@@ -79,8 +68,6 @@ ROTATION_LOSSES = Table(
         "one_minus_dot_squared": "stadia.losses.rotation:one_minus_dot_squared",
         "squared_error": "stadia.losses.rotation:squared_error",
     },
-    refused=dict.fromkeys(("-log", "neg_log", "negative_log", "minus_log"), _AWAY),
+    refused=dict.fromkeys(("-log", "neg_log", "negative_log", "minus_log"), _NEGATED_LOG),
 )
-"""Rotation losses: (quaternions w, x, y, z (M, 4), true ones (M, 4), Symmetry of M objects or None) to one value each,
-(M,).
-"""
+"""Rotation losses: (quaternions w, x, y, z (M, 4), true (M, 4), Symmetry of M objects or None) to (M,)."""

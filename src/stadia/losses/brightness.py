@@ -1,9 +1,8 @@
-"""Brightness of images of one scene: exposure changes between them, and no depth explains that.
+"""Affine brightness between images of one scene: exposure changes that no depth explains.
 
-Here and in `Prediction.brightness` a pair (a, b) belongs to a source: a * target + b is as bright as that source. It is
-the *target* that is changed, never the view painted out of the source (D3VO, arXiv 2003.01060, eq. 3 to 5): a view
-could be faded out (a = 0) until nothing of it is left to be wrong. Nothing is clamped to [0, 1]: where an image is at
-the end of its range, (a, b) does not hold.
+Here and in `Prediction.brightness` a source has a pair (a, b) for which a * target + b matches its brightness. It
+changes the *target*, never the warped view (D3VO, arXiv 2003.01060, eq. 3 to 5): a view could be faded out by a = 0
+until its residual vanishes. Values are not clamped to [0, 1]; (a, b) does not hold for saturated pixels.
 """
 
 from __future__ import annotations
@@ -15,22 +14,19 @@ from torch import Tensor, nn
 
 from stadia.core.types import Prediction
 
-DARK, BRIGHT = 0.02, 0.98
-"""A pixel all of whose channels are at most DARK, or all at least BRIGHT, is at the end of its camera's range."""
+MAX_DARK, MIN_BRIGHT = 0.02, 0.98
+"""Pixels with all channels at most MAX_DARK, or all at least MIN_BRIGHT, are saturated."""
 
 
-def saturated(images: Tensor) -> Tensor:
-    """(..., 3, H, W) in [0, 1] to (..., 1, H, W) bool: all channels at one end of the range, so that pure red, green
-    and blue are not.
-    """
-    return (images.amin(dim=-3, keepdim=True) >= BRIGHT) | (images.amax(dim=-3, keepdim=True) <= DARK)
+def find_saturated_pixels(images: Tensor) -> Tensor:
+    """Map (..., 3, H, W) in [0, 1] to (..., 1, H, W) bool: all channels at one end, so pure colors do not count."""
+    return (images.amin(dim=-3, keepdim=True) >= MIN_BRIGHT) | (images.amax(dim=-3, keepdim=True) <= MAX_DARK)
 
 
-def as_bright_as(images: Tensor, target: Tensor, brightness: Tensor) -> Tensor:
-    """The target as bright as each of the images that it is compared with.
+def apply_brightness(images: Tensor, target: Tensor, brightness: Tensor) -> Tensor:
+    """Return the target with the brightness of each image that it is compared with.
 
-    A pixel that is saturated in either keeps the target's own value: gain and offset do not hold there, and would be
-    learnt wrong.
+    Pixels that are saturated in either image keep the target's value, since gain and offset do not hold there.
 
     Args:
         images: (B, N, 3, H, W), views or sources.
@@ -41,28 +37,26 @@ def as_bright_as(images: Tensor, target: Tensor, brightness: Tensor) -> Tensor:
     """
     gain, offset = brightness[..., None, None, None].unbind(dim=2)
     target = target[:, None]
-    return torch.where(saturated(target) | saturated(images), target, gain * target + offset)
+    return torch.where(find_saturated_pixels(target) | find_saturated_pixels(images), target, gain * target + offset)
 
 
-def away_from_unchanged(brightness: Tensor) -> Tensor:
-    """(B, N, 2) to a scalar: the mean over samples of the sum over sources of (a - 1)^2 + b^2 (D3VO, supplement)."""
+def brightness_penalty(brightness: Tensor) -> Tensor:
+    """Mean over samples of the sum over sources of (a - 1)^2 + b^2, for brightness (B, N, 2) (D3VO, supplement)."""
     gain, offset = brightness.unbind(-1)
     return ((gain - 1).square() + offset.square()).sum(dim=1).mean()
 
 
 class BrightnessGate(nn.Module):
-    """Holds brightness at (1, 0) until the warp beats the unwarped image; then lets it through for good.
+    """Keep brightness at (1, 0) until warped sources beat unwarped ones, then pass it for good.
 
-    While depth and motion are wrong, view and target have nothing to do with each other, and the best gain for two
-    unrelated images is near 0. A network that learns it fades the target out, and depth never comes. So brightness
-    waits until the warped sources' residual, over the unwarped ones', is below `BEATEN` in the mean over about the last
-    `STEPS` steps.
+    While depth and motion are wrong, view and target are unrelated, and the best gain between unrelated images is near
+    0. A network that learns it fades the target out, and depth never trains. So the gate opens only when the ratio of
+    warped to unwarped residual, averaged over about the last `STEPS` steps, falls below `BEATEN`.
 
-    What it knows is in buffers: a checkpoint holds them, a resumed run goes on with them, and all processes follow the
-        first.
+    Its state is in buffers, so that checkpoints hold it, resumed runs continue it, and all processes share it.
 
     Args:
-        from_step: brightness is let through from this step on, whatever the ratio; None: by the ratio alone.
+        from_step: open at this step at the latest; None: only by the ratio.
     """
 
     BEATEN, STEPS = 0.8, 100
@@ -79,15 +73,15 @@ class BrightnessGate(nn.Module):
         self.register_buffer("unchanged", torch.tensor([1.0, 0.0]), persistent=False)
 
     def forward(self, prediction: Prediction, step: int) -> Prediction:
-        """The prediction, its brightness at (1, 0) and without a gradient as long as the gate is closed."""
+        """Return the prediction, with brightness (1, 0) and no gradient while the gate is closed."""
         if prediction.brightness is None or (self.from_step is not None and step >= self.from_step):
             return prediction
         unchanged = self.unchanged.to(prediction.brightness.dtype)
-        is_open = self.is_open.clone()  # `watch` may change the buffer before the slope has come back through here
+        is_open = self.is_open.clone()  # `watch` may change the buffer before the backward pass
         return replace(prediction, brightness=torch.where(is_open, prediction.brightness, unchanged))
 
     @torch.no_grad()
     def watch(self, warped_over_unwarped: Tensor) -> None:
-        """Take in a training step's ratio, `LossReport.seen["warped_over_unwarped"]`."""
+        """Update the ratio with a training step's `LossReport.seen["warped_over_unwarped"]`."""
         self.ratio.lerp_(warped_over_unwarped.to(self.ratio.dtype), 1 / self.STEPS)
         self.is_open |= self.ratio < self.BEATEN

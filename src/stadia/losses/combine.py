@@ -1,4 +1,4 @@
-"""Several losses of one batch as one."""
+"""Combine several losses of one batch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ from stadia.losses.report import LossReport
 
 
 def combine(parts: Mapping[str, tuple[float, LossReport]]) -> LossReport:
-    """sum_i weight_i * report_i, with what it is made of.
+    """Return sum_i weight_i * report_i with its terms.
 
     Args:
-        parts: by the loss's name, its weight and its report: `{"selfsup": (1.0, report), "sparse_depth": (0.1,
-            other)}`.
+        parts: weight and report by loss name: `{"selfsup": (1.0, report), "sparse_depth": (0.1, other)}`.
 
-    Returns: the total; the terms as NAME/TERM, weighted as they enter, so that they add up to it, with their least
-        values;
-    the maps of all under the names that they have. Raises ValueError where there is no part, or two have a map of one
-    name.
+    Returns: the total; weighted terms and lower bounds as NAME/TERM, which add up to it; all maps under their names.
+    Raises ValueError without parts, or if two parts have a map of one name.
     """
     if not parts:
         raise ValueError("no loss to combine")

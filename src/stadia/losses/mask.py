@@ -1,7 +1,7 @@
-"""Losses of class masks: which class each pixel shows, 0 = background.
+"""Losses of class masks, 0 = background.
 
-logits (B, C, H, W) and classes (B, H, W), whole numbers from 0 to C - 1, or UNKNOWN at pixels of no matter: they cost 0
-and have no slope; leave them out of a mean (`known`).
+logits (B, C, H, W) and integer classes (B, H, W) from 0 to C - 1, or UNKNOWN. Unknown pixels cost 0 without a
+gradient; exclude them from a mean by `known`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,19 @@ UNKNOWN = -1
 
 
 def known(classes: Tensor) -> Tensor:
-    """(B, 1, H, W) bool, where the class is known."""
+    """Return (B, 1, H, W) bool, true where the class is labeled."""
     return (classes != UNKNOWN)[:, None]
 
 
 def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """-log p of the true class at each pixel, (B, 1, H, W)."""
+    """Compute -log p of the true class at each pixel, (B, 1, H, W)."""
     return F.cross_entropy(_at_least_float32(logits), classes.long(), reduction="none", ignore_index=UNKNOWN)[:, None]
 
 
 def focal(logits: Tensor, classes: Tensor, gamma: float = 2.0) -> Tensor:
-    """-(1 - p)^gamma log p at each pixel, (B, 1, H, W): pixels that are right already count little (Lin et al., ICCV
-    2017).
+    """Compute -(1 - p)^gamma log p at each pixel, (B, 1, H, W): correct pixels count little (Lin et al., ICCV 2017).
 
-    gamma: 0 is cross-entropy; from 1 on the slope is finite everywhere. Raises ValueError for what lies between or
-        below.
+    gamma: 0 is cross-entropy; from 1 on the gradient is finite everywhere. Raises ValueError for other values.
     """
     if gamma != 0 and gamma < 1:
         raise ValueError(f"gamma={gamma:g}: 0, or at least 1")
@@ -37,11 +35,11 @@ def focal(logits: Tensor, classes: Tensor, gamma: float = 2.0) -> Tensor:
 
 
 def dice(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Tensor:
-    """1 - Dice of each image, (B,): for each class but the background that the image shows, then their mean.
+    """Compute 1 - Dice of each image, (B,): the mean over the foreground classes in the image.
 
-    Dice = (2 sum p t + smooth) / (sum p + sum t + smooth), t being 1 where the class is and p its probability
-    (Milletari et al., "V-Net", 3DV 2016). Small classes count as much as large ones, and the background not at all. An
-    image without an object gives 0 (mask it out of the mean), so false alarms in it are left to a loss of every pixel.
+    Dice = (2 sum p t + smooth) / (sum p + sum t + smooth), with probability p and indicator t of the class (Milletari
+    et al., "V-Net", 3DV 2016). Small classes count as much as large ones, and the background not at all. An image
+    without objects gives 0 (exclude it from the mean), so a pixel loss has to penalize its false positives.
     """
     p = (_at_least_float32(logits).softmax(1)[:, 1:] * known(classes)).flatten(2)
     t = F.one_hot(classes.long().clamp(min=0), logits.shape[1]).movedim(-1, 1)[:, 1:].flatten(2).to(p.dtype)

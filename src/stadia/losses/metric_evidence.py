@@ -1,4 +1,4 @@
-"""What the objects of a frame say of the camera's height, and how far each is believed. Constants: nothing here trains."""
+"""Estimate the camera height from objects of known height, and weight the objects. No gradients."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from stadia.geometry.silhouette import silhouettes
 
 @dataclass(frozen=True, slots=True)
 class ObjectEvidence:
-    """Of each object, (M,) in metres; NaN where it has no known height, or its image no road.
+    """Camera height in meters by each object, (M,); NaN without a known height, or in an image without road.
 
-    camera_m: the camera's height by the object's silhouette in depth: its scale times the camera's height in that
-        depth.
-    horizon_m: by its mask and the horizon alone; 0 where it stands above the horizon.
+    camera_m: from the object's silhouette in depth: its scale times the camera's height in that depth.
+    horizon_m: from its mask and the horizon only; 0 for an object above the horizon.
     """
 
     camera_m: Tensor
@@ -32,23 +31,20 @@ class ObjectEvidence:
 def object_evidence(
     depth: Tensor, camera: Camera, road: RoadPixels, objects: Segments, height_m: Tensor
 ) -> ObjectEvidence:
-    """What each object of a batch says.
+    """Estimate the camera height from each object of a batch; heights must be positive.
 
     Args:
-        depth: (B, 1, H, W) z in any unit, each image's its own.
+        depth: (B, 1, H, W) z in any unit, which may differ between images.
         camera: K (3, 3) or (B, 3, 3).
         road: of the same depth (`road_pixels`).
         objects: of (B, H, W).
-        height_m: (M,) known heights, NaN where there is none.
-
-    Heights that are not positive say nothing.
+        height_m: (M,) known heights, NaN for none.
     """
     silhouette = silhouettes(depth, camera, road.plane, objects).height
-    of_object = segment_quantiles(objects.of(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
+    object_depth = segment_quantiles(objects.of(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
     fy = camera.fy.to(depth).expand(len(depth))[objects.image]
-    silhouette = (
-        silhouette + 0.5 * of_object / fy
-    )  # the highest pixel's center is half a pixel below the edge, on average
+    # The center of the highest pixel is half a pixel below the edge, on average.
+    silhouette = silhouette + 0.5 * object_depth / fy
     camera_m = height_m / silhouette.where(silhouette > 0, torch.nan) * road.median_height[objects.image]
     line = horizon_of(road.normal, camera)
     ratio = horizon_ratios(line, objects, *depth.shape[-2:]).ratio
@@ -58,13 +54,13 @@ def object_evidence(
 def object_weights(
     horizon_m: Tensor, reference_m: Tensor, *, spread: float | None = None, tolerance: float = 0.2
 ) -> Tensor:
-    """How far each object is believed, (M,) from 0 to 1.
+    """Return the weight of each object, (M,) from 0 to 1.
 
     Args:
-        horizon_m: (M,) by `object_evidence`.
-        reference_m: (M,) what its group says; NaN as long as nothing is known of it, and all of it is believed then.
-        spread: None: believed up to the tolerance and not beyond. Else exp(-odd^2 / (2 spread^2)), of the logarithm.
-        tolerance: largest oddness believed.
+        horizon_m: (M,) from `object_evidence`.
+        reference_m: (M,) camera height of its group; NaN while unknown, which gives weight 1.
+        spread: None: weight 1 up to the tolerance and 0 beyond. Else exp(-odd^2 / (2 spread^2)), in the logarithm.
+        tolerance: largest accepted oddness.
     """
     odd = oddness(horizon_m, reference_m)
     weight = (

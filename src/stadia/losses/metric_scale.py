@@ -1,9 +1,9 @@
-"""What gives monocular depth its metres: objects of known height, and the one height of the camera above its road.
+"""Metric scale for monocular depth, from objects of known height and the constant height of the camera.
 
-Each object says little. All objects of all frames together say one number, the camera's height, which then teaches
-every frame that shows a road (FUMET, arXiv 2312.04530). Both errors are absolute and per pixel: a Gaussian likelihood
-with the spread of the mean over thousands of frames, millimetres, explodes, and the mean depth of a mask is satisfied
-by its window panes alone, at infinity.
+Each object is weak evidence. All objects of all frames determine the camera's height, which then supervises every
+frame with a road (FUMET, arXiv 2312.04530). Both errors are absolute and per pixel. A Gaussian likelihood with the
+spread of a mean over thousands of frames, millimeters, would explode. The mean depth of a mask could be fitted by its
+window panes alone.
 """
 
 from __future__ import annotations
@@ -27,79 +27,72 @@ from stadia.losses.report import LossReport
 
 
 def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, height_m: Tensor) -> Tensor:
-    """|H - h D / f_y| in metres at each pixel of the objects, (P,): how far a box at this depth is from the object's
-    height.
+    """Compute |H - h D / f_y| in meters at each object pixel, (P,): the height error of a box at this depth.
 
     Args:
-        depth_m: (B, 1, H, W) z in metres.
+        depth_m: (B, 1, H, W) z in meters.
         camera: K (3, 3) or (B, 3, 3).
         objects: of (B, H, W), `segments_of`.
-        height_m: (M,) known heights, constants; 0 is written where one is not finite.
+        height_m: (M,) known heights, constant; NaN gives 0.
 
-    h is the mask's height, from the upper edge of its first row to the lower edge of its last. Per pixel, so that no
-    part of an object can
-    make up for another. Least for a plane that faces the camera: take its weight back as the camera's height becomes
-        known.
+    h is the mask's height, from the upper edge of its first row to the lower edge of its last. Per pixel, so that
+    errors within an object cannot cancel. The minimum is a plane that faces the camera: lower its weight as the camera
+    height becomes known.
     """
     row = objects.pixel // depth_m.shape[-1] % depth_m.shape[-2]
     first = row.new_full((objects.count,), depth_m.shape[-2]).scatter_reduce(0, objects.segment, row, "amin")
     last = row.new_full((objects.count,), -1).scatter_reduce(0, objects.segment, row, "amax")
-    px_over_fy = box_height(
-        last - first + 1, torch.ones_like(height_m), camera.fy.to(height_m).expand(len(depth_m))[objects.image]
-    )
+    fy = camera.fy.to(height_m).expand(len(depth_m))[objects.image]
+    px_over_fy = box_height(last - first + 1, torch.ones_like(height_m), fy)
     known = height_m.isfinite()
-    said_m = px_over_fy[objects.segment] * objects.of(depth_m)[:, 0]
-    error = (height_m.detach().where(known, 0.0)[objects.segment] - said_m).abs()
+    predicted_m = px_over_fy[objects.segment] * objects.of(depth_m)[:, 0]
+    error = (height_m.detach().where(known, 0.0)[objects.segment] - predicted_m).abs()
     return error.where(known[objects.segment], 0.0)
 
 
 def object_height_loss(error: Tensor, objects: Segments, weight: Tensor) -> Tensor:
-    """The mean, a scalar, over the pixels (P,) of each object, then over the objects by their weights (M,); 0 where all
-    weigh 0.
-    """
+    """Average the pixel errors (P,) of each object, then the objects by weight (M,); 0 if all weights are 0."""
     weight = weight.detach().to(error.dtype)
     of_object = segment_means(error, objects.segment, objects.count)
     return (weight * of_object).sum() / weight.sum().clamp(min=torch.finfo(error.dtype).tiny)
 
 
 def inner(road: Tensor) -> Tensor:
-    """The pixels (B, 1, H, W) bool all of whose neighbors are road: the normal of one beside a car is neither the
-    road's nor the car's.
-    """
+    """Erode a road mask (B, 1, H, W) bool by one pixel: normals beside a car belong to neither road nor car."""
     return ~(functional.max_pool2d((~road).float(), kernel_size=3, stride=1, padding=1) > 0)
 
 
 def camera_height_error(road: RoadPixels, camera_height_m: Tensor) -> Tensor:
-    """How far each road pixel's camera height is from the known one, (B, 1, H, W) in metres; 0 off the road and where
-    none is known.
+    """Compute |camera height - known height| at each road pixel, (B, 1, H, W) in meters; 0 elsewhere or if unknown.
 
-    camera_height_m: (B,) constants, NaN where none is known. Each pixel has a normal of its own, with its gradient: a
-        plane fitted to
-    the road cannot correct a wrong normal when it is a constant, and explodes when it is not.
+    camera_height_m: (B,) constants, NaN if unknown. Each pixel has its own normal with a gradient. A plane fitted to
+        the
+    road as a constant could not correct a wrong normal, and as a variable it explodes.
     """
     known = camera_height_m.isfinite()[:, None, None, None] & road.valid
-    said = camera_height_m.detach().nan_to_num()[:, None, None, None]
-    return (said - road.camera_height).abs().where(known, 0.0)
+    target_m = camera_height_m.detach().nan_to_num()[:, None, None, None]
+    return (target_m - road.camera_height).abs().where(known, 0.0)
 
 
 def camera_height_loss(error: Tensor, counted: Tensor) -> Tensor:
-    """The mean, a scalar, over the counted pixels of each image, then over the images that have any; 0 where none has.
+    """Average over the counted pixels of each image, then over the images that have any; 0 if none has.
 
-    error: (B, 1, H, W).  counted: (B, 1, H, W) bool.
+    error: (B, 1, H, W).
+    counted: (B, 1, H, W) bool.
     """
     pixels = counted.flatten(1).sum(1)
-    of_image = error.where(counted, 0.0).flatten(1).sum(1) / pixels.clamp(min=1)
-    return of_image.sum() / (pixels > 0).sum().clamp(min=1)
+    image_means = error.where(counted, 0.0).flatten(1).sum(1) / pixels.clamp(min=1)
+    return image_means.sum() / (pixels > 0).sum().clamp(min=1)
 
 
 @dataclass(frozen=True, slots=True)
 class KnownHeights:
-    """What is known of a batch in metres.
+    """Known heights of a batch in meters.
 
     objects: of (B, H, W), `segments_of`.
-    object_m: (M,) their heights, NaN where there is none.
-    weight: (M,) bool, or how far each is believed; 0 leaves it out (`object_weights`).
-    camera_m: (B,) the camera's height, NaN as long as none is known (`training.camera_heights`).
+    object_m: (M,) their heights, NaN if unknown.
+    weight: (M,) bool or float; 0 excludes an object (`object_weights`).
+    camera_m: (B,) the camera's height, NaN while unknown (`training.camera_heights`).
     """
 
     objects: Segments
@@ -109,7 +102,7 @@ class KnownHeights:
 
 
 class MetricScaleLoss:
-    """Both losses over all scales of inverse depth, each brought to the image's size; runs in float32 at least."""
+    """Both losses over all scales of inverse depth, each resized to the image; runs in float32 at least."""
 
     def __init__(self, config: MetricScaleConfig | None = None) -> None:
         self.config = config or MetricScaleConfig()
@@ -124,29 +117,26 @@ class MetricScaleLoss:
         object_share: float = 1.0,
         camera_share: float = 1.0,
     ) -> LossReport:
-        """The loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
-            inverse_depth: a map a scale, finest first, (B, 1, H / 2^s, W / 2^s) in 1/m.
+            inverse_depth: one map per scale, finest first, (B, 1, H / 2^s, W / 2^s) in 1/m.
             camera: of the image, K (B, 3, 3).
-            road: (B, 1, H, W) bool; its outermost pixels are left out (`inner`).
-            known: heights in metres.
-            object_share, camera_share: of their weights, in this epoch (`training.hand_over`).
+            road: (B, 1, H, W) bool; its border pixels are excluded (`inner`).
+            known: heights in meters.
+            object_share, camera_share: factors of the weights in this epoch (`training.hand_over`).
 
-        Returns: terms "object_height" and "camera_height"; the maps "object_height_error" and "camera_height_error" (B,
-            1, H, W) in
-        metres, of the finest scale; `seen` "camera_height_m", the median over the images, NaN without a road.
-        Raises GeometryError where a map of heights has another size than its objects or images.
+        Returns: terms "object_height" and "camera_height"; maps "object_height_error" and "camera_height_error" (B, 1,
+        H, W) in meters, of the finest scale; `seen` "camera_height_m", the median over the images, NaN without a road.
+        Raises GeometryError if the number of heights differs from that of objects or images.
         """
         _check_known(known, len(road))
         with torch.autocast(road.device.type, enabled=False):
             dtype = torch.promote_types(inverse_depth[0].dtype, torch.float32)
             road = inner(road)
-            at_scales = [
-                self._at(resize_map(scale.to(dtype), *road.shape[-2:]), camera.to(dtype), road, known)
-                for scale in inverse_depth
-            ]
-            of_objects, of_cameras, finest, errors = zip(*at_scales, strict=True)
+            maps = [resize_map(scale.to(dtype), *road.shape[-2:]) for scale in inverse_depth]
+            scales = [self._compare_scale(map_, camera.to(dtype), road, known) for map_ in maps]
+            of_objects, of_cameras, finest, errors = zip(*scales, strict=True)
             terms = {
                 "object_height": object_share * self.config.object_height * torch.stack(of_objects).mean(),
                 "camera_height": camera_share * self.config.camera_height * torch.stack(of_cameras).mean(),
@@ -160,21 +150,20 @@ class MetricScaleLoss:
             seen={"camera_height_m": masked_median(heights, ~heights.isnan())},
         )
 
-    def _at(
+    def _compare_scale(
         self, inverse_depth: Tensor, camera: Camera, road: Tensor, known: KnownHeights
     ) -> tuple[Tensor, Tensor, RoadPixels, dict[str, Tensor]]:
-        """Of one scale: both means, the road's pixels, both maps."""
+        """Return both means, the road pixels and both maps of one scale."""
         depth_m = depth_from_inverse(inverse_depth)
         weight = known.weight.to(depth_m.dtype) * known.object_m.isfinite()
-        of_pixel = object_height_error(depth_m, camera, known.objects, known.object_m.to(depth_m.dtype))
-        on_road = road_pixels(depth_m, camera, road)
-        of_road = camera_height_error(on_road, known.camera_m.to(depth_m.dtype))
-        counted = on_road.valid & known.camera_m.isfinite()[:, None, None, None]
-        of_objects = (
-            torch.zeros_like(depth_m).flatten().index_put((known.objects.pixel,), of_pixel.detach()).view_as(depth_m)
-        )
-        maps = {"object_height_error": of_objects, "camera_height_error": of_road.detach()}
-        return object_height_loss(of_pixel, known.objects, weight), camera_height_loss(of_road, counted), on_road, maps
+        object_error = object_height_error(depth_m, camera, known.objects, known.object_m.to(depth_m.dtype))
+        road_points = road_pixels(depth_m, camera, road)
+        road_error = camera_height_error(road_points, known.camera_m.to(depth_m.dtype))
+        counted = road_points.valid & known.camera_m.isfinite()[:, None, None, None]
+        object_map = torch.zeros_like(depth_m).flatten().index_put((known.objects.pixel,), object_error.detach())
+        maps = {"object_height_error": object_map.view_as(depth_m), "camera_height_error": road_error.detach()}
+        object_loss = object_height_loss(object_error, known.objects, weight)
+        return object_loss, camera_height_loss(road_error, counted), road_points, maps
 
 
 def _check_known(known: KnownHeights, images: int) -> None:
@@ -185,5 +174,5 @@ def _check_known(known: KnownHeights, images: int) -> None:
             "known heights",
             found="{} of objects, {} weights, {} of cameras".format(*found) if len(found) == 3 else f"shapes {found}",
             expected="{}, {} and {}".format(*expected),
-            fix="pass a height and a weight each object, and a camera height each image",
+            fix="pass a height and a weight per object, and a camera height per image",
         )

@@ -1,4 +1,4 @@
-"""Configuration of the losses that give depth its metres. Imports no torch."""
+"""Configuration of the metric scale loss. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from stadia.core.config import StrictModel
 
 
 class MetricScaleConfig(StrictModel):
-    """Metres from objects of known height and from the one height of the camera. Each weight is multiplied by its share
-    of the epoch.
+    """Metric scale from objects of known height and from the constant camera height. Weights vary over the epochs.
 
-    object_height: weight of |H - h D / f_y| over the pixels of objects. Alone it makes every object a plane that faces
-        the camera.
-    camera_height: weight of the road's distance to the camera against what is known of it. Small: uniform depth, the
-        road parallel to the image, is a zero of this term too, and with a weight of 1 depth goes there; 0.05 already
-        blurs it.
+    object_height: weight of |H - h D / f_y| over object pixels. Alone it makes every object a plane facing the camera.
+    camera_height: weight of the camera height error on the road. Keep it small: uniform depth, a road parallel to the
+        image, is a minimum of this term too. With weight 1 depth collapses to it; 0.05 already blurs depth.
     """
 
     object_height: float = Field(default=1.0, ge=0)

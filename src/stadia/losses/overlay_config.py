@@ -1,4 +1,4 @@
-"""Configuration of the losses of composed images. Imports no torch."""
+"""Configuration of the overlay loss. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class OverlayLossConfig(StrictModel):
-    """Depth and mask of composed images. The loss is the weighted sum of its terms (`stadia parts overlay-losses`).
+    """Depth and mask of composite images: a weighted sum of terms (`stadia parts overlay-losses`).
 
-    Depth is compared as ln z, scaled so that min_depth is 0 and max_depth 1: an error is a share of the distance, near
-    and far, whatever the unit; and SSIM has a known range.
+    Depth is compared as ln z, scaled to 0 at min_depth and 1 at max_depth. So errors are relative in any unit, and SSIM
+    has a known range.
 
-    depth_mse, depth_l1, depth_smooth_l1: weights of the mean of d^2, of |d|, and of d^2 / 2 as far as |d| <
-        smooth_l1_beta and |d| beyond.
-    depth_ssim: of 1 - SSIM.  depth_gradient: of the mean |dx d| + |dy d|, which leaves a constant open: never alone.
-    mask_bce: of the cross-entropy of the mask, mask_mse of its probability's squared error, mask_dice of 1 - Dice of
-        each image.
-    smooth_l1_beta: at 1 all errors are below it, and smooth L1 is half of MSE.
-    balance: weights are shares of the gradient: every `balance_every` steps each term's gradient by the layer that both
-        heads read is measured, and all are brought to their mean. Else they are factors.
-    min_depth, max_depth: in the labels' unit (metres, if they claim metres); what lies outside is no label.
+    depth_mse, depth_l1, depth_smooth_l1: weights of the mean of d^2, of |d|, and of smooth L1.
+    depth_ssim: weight of 1 - SSIM.
+    depth_gradient: weight of the mean |dx d| + |dy d|, which ignores constants, so it cannot be the only depth term.
+    mask_bce, mask_mse, mask_dice: weights of cross-entropy, squared error of the probability, and 1 - Dice per image.
+    smooth_l1_beta: beta of smooth L1; at 1 all errors are below it, and smooth L1 is half of MSE.
+    balance: weights are shares of the gradient: every `balance_every` steps each term's gradient at the layer that both
+        heads share is measured, and all are scaled to their mean. If false, weights are plain factors.
+    min_depth, max_depth: range of valid labels, in their unit (meters, if the labels are metric).
     """
 
     depth_mse: Weight = 0.0
@@ -60,12 +59,9 @@ class OverlayLossConfig(StrictModel):
             ("mask", ("mask_",)),
         ):
             if not any(name.startswith(anchors) for name in self.weights):
-                alone = (
-                    "depth_gradient alone leaves a constant open; "
-                    if "depth_gradient" in self.weights and what == "depth"
-                    else ""
-                )
-                raise ValueError(f"{alone}no term says how far off {what} is: set one of {', '.join(_of(what))}")
+                only_gradient = "depth_gradient" in self.weights and what == "depth"
+                alone = "depth_gradient alone leaves a constant open; " if only_gradient else ""
+                raise ValueError(f"{alone}no term measures the error of the {what}: set one of {', '.join(_of(what))}")
         return self
 
 

@@ -1,6 +1,4 @@
-"""The terms of the loss of composed images, by name in OVERLAY_LOSSES: each a mean over what is labeled, 0 where
-nothing is.
-"""
+"""Terms of the overlay loss (OVERLAY_LOSSES): means over labeled pixels, 0 without labels."""
 
 from __future__ import annotations
 
@@ -19,12 +17,12 @@ from stadia.losses.reduction import mean_count, sum_by
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What every term is given, (B, 1, H, W) each, float32 or better.
+    """The input of every term, (B, 1, H, W) each, float32 at least.
 
-    depth, true: ln z and ln z_true, scaled so that the labels' range is 0 to 1; both 0 where not known.
-    known: where depth has a label.
-    mask_logits: of what was pasted.  mask: 1 there, else 0: nothing between, since a soft label would put a floor under
-        cross-entropy.
+    depth, true: ln z and ln z_true, scaled so that the label range is 0 to 1; 0 where not known.
+    known: true where depth is labeled.
+    mask_logits: of the pasted objects.
+    mask: 1 on pasted objects, else 0. Soft labels would keep cross-entropy above 0.
     """
 
     depth: Tensor
@@ -37,72 +35,70 @@ class Compared:
     def of(
         cls, log_depth: Tensor, true: Tensor, mask_logits: Tensor, mask: Tensor, config: OverlayLossConfig
     ) -> Compared:
-        """From ln z, z_true (0 = none), logits, and a mask in [0, 1], which is cut at a half."""
+        """Create it from ln z, z_true (0 = none), logits, and a mask in [0, 1] with threshold 0.5."""
         kind = torch.promote_types(log_depth.dtype, torch.float32)
         known = (true > config.min_depth) & (true < config.max_depth)
         nearest, reach = math.log(config.min_depth), math.log(config.max_depth / config.min_depth)
         true = ((true.where(known, config.min_depth).to(kind).log() - nearest) / reach).where(known, 0.0)
         depth = ((log_depth.to(kind) - nearest) / reach).where(known, 0.0)
-        return cls(
-            depth, true, known, mask_logits.to(kind), (mask >= 0.5 if mask.is_floating_point() else mask).to(kind)
-        )
+        mask = (mask >= 0.5 if mask.is_floating_point() else mask).to(kind)
+        return cls(depth, true, known, mask_logits.to(kind), mask)
 
     @property
     def error(self) -> Tensor:
         return self.depth - self.true
 
 
-def _over(values: Tensor, where: Tensor) -> Tensor:
-    """The mean over `where`, as of one batch of all processes; every process has to call it."""
+def _mean_over(values: Tensor, where: Tensor) -> Tensor:
+    """Average over `where` and all processes; every process has to call it."""
     return sum_by(values.where(where, 0.0), mean_count(where.sum().to(values.dtype)))
 
 
 def depth_mse(given: Compared, config: OverlayLossConfig) -> Tensor:
     """Mean of d^2."""
-    return _over(given.error.square(), given.known)
+    return _mean_over(given.error.square(), given.known)
 
 
 def depth_l1(given: Compared, config: OverlayLossConfig) -> Tensor:
     """Mean of |d|."""
-    return _over(given.error.abs(), given.known)
+    return _mean_over(given.error.abs(), given.known)
 
 
 def depth_smooth_l1(given: Compared, config: OverlayLossConfig) -> Tensor:
-    """Mean of Huber's function over its `beta`: d^2 / 2 beta as far as |d| < beta, then |d| - beta / 2."""
-    return _over(F.smooth_l1_loss(given.depth, given.true, reduction="none", beta=config.smooth_l1_beta), given.known)
+    """Mean of smooth L1: d^2 / 2 beta up to |d| = beta, then |d| - beta / 2."""
+    return _mean_over(
+        F.smooth_l1_loss(given.depth, given.true, reduction="none", beta=config.smooth_l1_beta), given.known
+    )
 
 
 def depth_ssim(given: Compared, config: OverlayLossConfig) -> Tensor:
-    """Mean of 1 - SSIM over 3x3 windows of which every pixel is known, for values in [0, 1]."""
+    """Mean of 1 - SSIM over 3x3 windows with only known pixels, for values in [0, 1]."""
     whole = -F.max_pool2d(-given.known.float(), 3, stride=1, padding=1) > 0.5
-    return _over(2 * ssim_distance(given.depth, given.true), whole)
+    return _mean_over(2 * ssim_distance(given.depth, given.true), whole)
 
 
 def depth_gradient(given: Compared, config: OverlayLossConfig) -> Tensor:
     """Mean of |dx d| plus mean of |dy d|, between neighbors that are both known."""
     d, known = given.error, given.known
-    along_x = _over((d[..., 1:] - d[..., :-1]).abs(), known[..., 1:] & known[..., :-1])
-    along_y = _over((d[..., 1:, :] - d[..., :-1, :]).abs(), known[..., 1:, :] & known[..., :-1, :])
+    along_x = _mean_over((d[..., 1:] - d[..., :-1]).abs(), known[..., 1:] & known[..., :-1])
+    along_y = _mean_over((d[..., 1:, :] - d[..., :-1, :]).abs(), known[..., 1:, :] & known[..., :-1, :])
     return along_x + along_y
 
 
 def mask_bce(given: Compared, config: OverlayLossConfig) -> Tensor:
     """Mean binary cross-entropy over all pixels."""
-    return _over(
-        F.binary_cross_entropy_with_logits(given.mask_logits, given.mask, reduction="none"),
-        torch.ones_like(given.known),
-    )
+    values = F.binary_cross_entropy_with_logits(given.mask_logits, given.mask, reduction="none")
+    return _mean_over(values, torch.ones_like(given.known))
 
 
 def mask_mse(given: Compared, config: OverlayLossConfig) -> Tensor:
     """Mean squared error of the probability over all pixels."""
-    return _over((given.mask_logits.sigmoid() - given.mask).square(), torch.ones_like(given.known))
+    return _mean_over((given.mask_logits.sigmoid() - given.mask).square(), torch.ones_like(given.known))
 
 
 def mask_dice(given: Compared, config: OverlayLossConfig) -> Tensor:
-    """1 - Dice of each image that shows something pasted, their mean."""
-    logits = torch.cat(
-        (torch.zeros_like(given.mask_logits), given.mask_logits), dim=1
-    )  # of two classes: their softmax is the sigmoid
+    """Mean of 1 - Dice over the images with pasted objects."""
+    # Two classes, whose softmax is the sigmoid.
+    logits = torch.cat((torch.zeros_like(given.mask_logits), given.mask_logits), dim=1)
     shown = given.mask.flatten(1).any(1)
-    return _over(masks.dice(logits, given.mask[:, 0]), shown)
+    return _mean_over(masks.dice(logits, given.mask[:, 0]), shown)

@@ -1,4 +1,4 @@
-"""The last step of a loss: many values to one."""
+"""Reductions of per-pixel losses to one number."""
 
 from __future__ import annotations
 
@@ -7,22 +7,16 @@ from torch import Tensor
 
 
 def masked_mean(values: Tensor, known: Tensor) -> Tensor:
-    """The mean, a scalar, of values over what is `known` (bool, broadcast to them); 0 where nothing is, still part of
-    the graph.
-
-    What is not known is neither read nor counted: a larger background leaves the mean as it is.
-    """
+    """Average values over `known` (bool, broadcast to them), a scalar; 0 if none is known, still in the graph."""
     known = known.expand_as(values)
     return values.where(known, 0.0).sum() / known.sum().clamp(min=1)
 
 
 def mean_count(counts: Tensor) -> Tensor:
-    """Counts (...) of what a process's batch has to their mean over all processes that train together; all of them have
-    to call it.
+    """Average counts (...) over all processes that train together; all of them have to call it.
 
-    DDP takes the mean of their gradients. So a sum over the own values by this count is, in that mean, the sum over all
-    values by how many
-    there are: the mean of one large batch, however unequally it is shared. The mean of a process's own values is not.
+    DDP averages gradients. A sum divided by this count therefore becomes, over all processes, the mean of one large
+    batch, however unequally it is split. A process's own mean does not.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return counts
@@ -32,7 +26,5 @@ def mean_count(counts: Tensor) -> Tensor:
 
 
 def sum_by(values: Tensor, count: Tensor) -> Tensor:
-    """The sum of values, a scalar, by `mean_count` of how many there are; 0 where there are none, still part of the
-    graph.
-    """
+    """Divide the sum of values, a scalar, by `mean_count`; 0 for a count of 0, still in the graph."""
     return values.sum() / count.where(count > 0, 1.0)

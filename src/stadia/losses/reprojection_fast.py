@@ -1,10 +1,8 @@
-"""One scale of the photometric loss as a single operation on the CPU: warp, compare, take the minimum; the twin of
-`reprojection`.
+"""One scale of the photometric loss as a single CPU operation; equal to `reprojection`.
 
-What makes it fast: the target's window statistics and the unwarped residuals are computed once a step; no map is
-written
-between the views and the minimum; a pixel's backward pass runs through its winning source alone, with slopes that the
-forward pass left behind. With brightness every source has a target of its own, written once beside its view.
+The target's window statistics and the unwarped residuals are computed once per step. No intermediate map is stored
+between views and minimum. The backward pass follows each pixel's winning source only, with slopes stored by the
+forward pass. With brightness every source has its own target, stored beside its view.
 """
 
 from __future__ import annotations
@@ -26,26 +24,25 @@ from stadia.geometry.camera import NEAR
 from stadia.geometry.warp import infinity_and_epipole
 from stadia.losses import reprojection_kernels as kernels
 from stadia.losses import reprojection_kernels_backward as kernels_backward
-from stadia.losses.brightness import BRIGHT, DARK
-from stadia.losses.photometric import C1, C2, Minimum, residual_to_beat, window_statistics
+from stadia.losses.brightness import MAX_DARK, MIN_BRIGHT
+from stadia.losses.photometric import SSIM_C1, SSIM_C2, Minimum, identity_reprojection, window_statistics
 from stadia.losses.reprojection import Images, Reprojection
 
-_ROWS = 32  # a band: long enough to forget the cost of handing it out, short enough to share an image evenly
+_ROWS = 32  # per band: large enough to amortize scheduling, small enough to balance the threads
 
 
 @cache
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Workers of this process (a fork does not have its parent's threads)."""
+    """Return the threads of this process; a fork does not inherit its parent's."""
     return ThreadPoolExecutor(threads, thread_name_prefix="stadia-reprojection")
 
 
 def _run(
     kernel: Callable[..., None], height: int, of_sample: Sequence[NDArray[Any] | None], shared: Sequence[Any]
 ) -> None:
-    """`kernel(first row, last row, *arrays of one sample, *shared)` for bands of rows of every sample, on torch's
-    number of threads.
+    """Run `kernel(first row, last row, *arrays of one sample, *shared)` on bands of rows, on torch's threads.
 
-    What is None in place of an array is None for each sample.
+    None in place of an array is passed as None.
     """
     assert of_sample[0] is not None
     bands = [(b, y, min(y + _ROWS, height)) for b in range(len(of_sample[0])) for y in range(0, height, _ROWS)]
@@ -60,10 +57,9 @@ def _run(
 
 
 class FusedReprojector:
-    """A Reprojector that runs as compiled loops on the CPU: the values and gradients of TorchReprojector.
+    """A Reprojector of compiled CPU loops, with the values and gradients of TorchReprojector.
 
-    Gradients reach inverse depth, transforms, intrinsics and brightness, not the images. There are no second
-    derivatives.
+    Gradients reach inverse depth, transforms, intrinsics and brightness, but not images. No second derivatives.
     """
 
     def __init__(
@@ -74,13 +70,11 @@ class FusedReprojector:
         height, width = target.shape[-2:]
         self.dtype = target.dtype
         self.brightness = None if brightness is None else brightness.to(self.dtype)
-        self.weights = np.array([ssim_weight, C1, C2], dtype=target.numpy().dtype)
-        self.ends = np.array([DARK, BRIGHT], dtype=self.weights.dtype)
+        self.weights = np.array([ssim_weight, SSIM_C1, SSIM_C2], dtype=target.numpy().dtype)
+        self.ends = np.array([MAX_DARK, MIN_BRIGHT], dtype=self.weights.dtype)
         self.column = np.arange(max(height, width, 10), dtype=self.weights.dtype)
         self.target = target.numpy()
-        statistics = (
-            window_statistics(target) if brightness is None else (target, target)
-        )  # with brightness nobody reads them
+        statistics = window_statistics(target) if brightness is None else (target, target)  # unused with brightness
         self.target_mean, self.target_variance = (statistic.numpy() for statistic in statistics)
         self.sources = sources.permute(0, 1, 3, 4, 2).contiguous().numpy()  # the three colors of a pixel side by side
 
@@ -92,33 +86,28 @@ class FusedReprojector:
             (sources.numpy(), *self.compared(brightened), unwarped.numpy()),
             (self.weights, self.column),
         )
-        to_beat = residual_to_beat(unwarped, images.source_names)
-        self.to_beat, self.unwarped = to_beat.numpy(), to_beat.amax(dim=1, keepdim=True)
-        self.best_unwarped = (unwarped.shape[1] + unwarped.min(dim=1, keepdim=True).indices).to(torch.int8)
+        identity_residual = identity_reprojection(unwarped, images.source_names)
+        self.identity_residual, self.unwarped = identity_residual.numpy(), identity_residual.amax(dim=1, keepdim=True)
+        self.best_identity = (unwarped.shape[1] + unwarped.min(dim=1, keepdim=True).indices).to(torch.int8)
 
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
-        """Compare at inverse depth (B, 1, H, W) and transforms (B, N, 4, 4); differentiable with respect to both, and
-        to brightness.
-        """
-        camera = Camera(
-            self.camera.K[..., None, :, :], self.camera.height, self.camera.width
-        )  # one target for N sources
+        K = self.camera.K[..., None, :, :]  # one target for N sources
+        camera = Camera(K, self.camera.height, self.camera.width)
         at_infinity, epipole = infinity_and_epipole(camera, self.source_camera, T_source_target)
         transform = torch.cat([at_infinity, epipole[..., None]], dim=-1).to(self.dtype)  # (B, N, 3, 4)
-        compared = _Compare.apply(inverse_depth[:, 0].to(self.dtype), transform, self.brightness, self)  # type: ignore[no-untyped-call]
+        compare: Any = _Compare.apply  # untyped in torch
+        compared = compare(inverse_depth[:, 0].to(self.dtype), transform, self.brightness, self)
         residual, winner, nearest, unmasked, views = compared
         return Reprojection(
             Minimum(residual[:, None], winner[:, None], nearest[:, None], unmasked[:, None]), views, self.unwarped
         )
 
     def compared(self, brightened: Tensor | None) -> tuple[NDArray[Any] | None, ...]:
-        """The target as the kernels take it."""
+        """Return the target and its statistics as the kernels' inputs."""
         return self.target, self.target_mean, self.target_variance, None if brightened is None else brightened.numpy()
 
     def brightened_for(self, images: Tensor, brightness: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """The target as bright as each of the images (B, N, 3, H, W), and where it was changed (B, N, H, W); None
-        without brightness.
-        """
+        """Return the target with each image's brightness (B, N, 3, H, W) and a mask of changes (B, N, H, W)."""
         if brightness is None:
             return None, None
         brightened, changed = torch.empty_like(images), torch.empty_like(images[:, :, 0], dtype=torch.bool)
@@ -128,8 +117,9 @@ class FusedReprojector:
 
 
 class _Compare(torch.autograd.Function):
-    """Inverse depth (B, H, W), transform (B, N, 3, 4) and brightness (B, N, 2) or None to residual, winner, nearest,
-    unmasked (B, H, W) and views (B, N, 3, H, W).
+    """Map inverse depth (B, H, W), transform (B, N, 3, 4) and brightness (B, N, 2) or None to the comparison.
+
+    Returns residual, winner, nearest, unmasked (B, H, W) and views (B, N, 3, H, W).
     """
 
     @staticmethod
@@ -154,8 +144,8 @@ class _Compare(torch.autograd.Function):
             views.numpy(),
             seen,
             *scene.compared(brightened),
-            scene.best_unwarped[:, 0].numpy(),
-            scene.to_beat,
+            scene.best_identity[:, 0].numpy(),
+            scene.identity_residual,
             *minimum,
         )
         _run(kernels.compare_rows, height, arrays, (scene.weights, scene.column, scene.auto_mask))
@@ -172,10 +162,8 @@ class _Compare(torch.autograd.Function):
         brightened, changed = (None if tensor is None else tensor.numpy() for tensor in ctx.saved_tensors[5:])
         scene: FusedReprojector = ctx.scene
         batch, height, _width = inverse_depth.shape
-        grad_inverse_depth, grad_transform = (
-            np.empty_like(inverse_depth),
-            np.empty((batch, height, *transform.shape[1:])),
-        )
+        grad_inverse_depth = np.empty_like(inverse_depth)
+        grad_transform = np.empty((batch, height, *transform.shape[1:]))
         grad_brightness = None if brightened is None else np.empty((batch, height, transform.shape[1], 2))
         target = scene.target, brightened, changed
         arrays = grad.contiguous().numpy(), winner, slopes, views, *target, scene.sources, inverse_depth, transform

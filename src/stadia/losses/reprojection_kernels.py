@@ -1,24 +1,19 @@
-"""Compiled loops of the fused comparison, forward: rows in, rows out. `reprojection_fast` drives them; `reprojection`
-is the readable twin.
+"""Compiled forward loops of the fused comparison, on rows of one sample; `reprojection` is the readable reference.
 
-The public kernels work on rows `first` to `last` (exclusive) of one sample, without Python's lock, so that bands of
-rows run on all cores; no two bands write to the same row. Arrays are C-contiguous and of one float type, which is also
-that of
-the arithmetic: integer indices and literals would silently promote it to double, so both come in as arrays of that
-type,
-`column` = 0, 1, 2, ... and `weights` = SSIM's share, C1, C2.
+Public kernels process rows `first` to `last` (exclusive) without the GIL, so that bands of rows run on all cores. No
+two bands write the same row. Arrays are C-contiguous and of one float type, which is also that of the arithmetic.
+Integer indices and literals would promote it to double, so they come as arrays of that type: `column` = 0, 1, 2, ...
+and `weights` = SSIM's weight, C1, C2.
 
-Where SSIM = A B / (C D) over 3x3 window means of a view w and the target t,
-    A = 2 mean_w mean_t + C1,  B = 2 cov + C2,  C = mean_w^2 + mean_t^2 + C1,  D = var_w + var_t + C2,
-its slopes with respect to the window means of w, w^2 and w t are
-    d/dE[w]  = 2 mean_t (B - A) / (C D) - 2 mean_w SSIM (1/C - 1/D),   d/dE[w^2] = -SSIM / D,   d/dE[w t] = 2 A / (C D),
-and those three numbers a channel, of the winning source alone, are all that the backward pass needs
-(`reprojection_kernels_backward`).
+SSIM = A B / (C D) over 3x3 window means of a view w and the target t, with
+    A = 2 mean_w mean_t + C1,  B = 2 cov + C2,  C = mean_w^2 + mean_t^2 + C1,  D = var_w + var_t + C2.
+Its slopes with respect to the window means of w, w^2 and w t are
+    d/dE[w]  = 2 mean_t (B - A) / (C D) - 2 mean_w SSIM (1/C - 1/D),   d/dE[w^2] = -SSIM / D,   d/dE[w t] = 2 A / (C D).
+The backward pass needs these three numbers per channel of the winning source (`reprojection_kernels_backward`).
 
-With brightness each source has a target of its own (`brighten_rows`), whose statistics are taken here; and a fourth
-number a channel is kept, the slope with respect to E[t], which is that of E[w] with w and t swapped (of E[t^2] it is
-that of E[w^2]). Without brightness
-`brightened` is None, which Numba knows when it compiles: nothing of all this is then there.
+With brightness each source has its own target (`brighten_rows`), with statistics computed here. A fourth slope per
+channel is stored: that of E[t], which is that of E[w] with w and t swapped (that of E[t^2] equals that of E[w^2]).
+Without brightness `brightened` is None, so Numba compiles none of this.
 """
 
 from __future__ import annotations
@@ -39,7 +34,7 @@ row_kernel = partial(compiled, fastmath={"contract", "arcp", "nsz"})
 
 @row_kernel
 def clamped(value: float, low: float, high: float) -> float:
-    """Between low and high whatever comes, NaN included: the answer becomes an index."""
+    """Clamp a value, NaN included, so that it is a valid index."""
     if not value > low:
         return low
     return high if value > high else value
@@ -97,7 +92,7 @@ def brighten_rows(
     changed: NDArray[np.bool_],  # out (N, H, W)
     ends: Floats,  # of the range: dark, bright
 ) -> None:
-    """`brightness.as_bright_as`, and where the target was changed."""
+    """`brightness.apply_brightness` with a mask of the changed pixels."""
     for n in range(images.shape[0]):
         gain, offset = brightness[n]
         for y in range(first, last):
@@ -157,19 +152,19 @@ def compare_rows(
     target_mean: Floats,  # (3, H, W) over 3x3 windows
     target_variance: Floats,  # (3, H, W)
     brightened: Floats | None,  # (N, 3, H, W) the target as bright as each view
-    stands: Indices,  # (H, W) N + index of the best unwarped source
-    to_beat: Floats,  # (N, H, W)
+    identity_winner: Indices,  # (H, W) N + index of the best unwarped source
+    identity_residual: Floats,  # (N, H, W)
     residual: Floats,  # out (H, W)
     winner: Indices,  # out (H, W)
     nearest: Indices,  # out (H, W)
     unmasked: Floats,  # out (H, W)
-    # out (9, H, W) of the winner's residual: three a channel, with brightness 12; (..., 0, 0) where nobody asks
+    # out (9, H, W) of the winner's residual: three a channel, with brightness 12; (..., 0, 0) without gradients
     slopes: Floats,
     weights: Floats,
     column: Floats,
     auto_mask: bool,
 ) -> None:
-    """Residual of every view, the minimum over those that compete, and the winner's slopes."""
+    """Compute the residual of every view, the minimum over competing ones, and the winner's slopes."""
     count, _, _, width = views.shape
     sums = np.empty((3, width + 2), views.dtype)
     kinds = 9
@@ -193,7 +188,15 @@ def compare_rows(
                 slopes_of[n],
             )
         _minimum_row(
-            residuals, seen[:, y], to_beat[:, y], stands[y], auto_mask, residual[y], winner[y], nearest[y], unmasked[y]
+            residuals,
+            seen[:, y],
+            identity_residual[:, y],
+            identity_winner[y],
+            auto_mask,
+            residual[y],
+            winner[y],
+            nearest[y],
+            unmasked[y],
         )
         if slopes.shape[1]:
             for x in range(width):
@@ -237,7 +240,7 @@ def _residual_row(
 def _window_statistics(
     rows: Floats, above: int, here: int, below: int, column: Floats, sums: Floats
 ) -> tuple[Floats, Floats]:
-    """Mean and variance over the windows of a row, each (W)."""
+    """Compute mean and variance over the windows of a row, each (W)."""
     width = rows.shape[1]
     ninth = column[1] / column[9]
     mean, variance = np.empty(width, rows.dtype), np.empty(width, rows.dtype)
@@ -250,7 +253,7 @@ def _window_statistics(
 
 @row_kernel
 def _window_sums(rows: Floats, target_rows: Floats, above: int, here: int, below: int, sums: Floats) -> None:
-    """Sums over three rows of w, w^2 and w t: out (3, W + 2), with the reflected column on each side."""
+    """Sum w, w^2 and w t over three rows: out (3, W + 2), with the reflected column on each side."""
     width = rows.shape[1]
     w_above, w_here, w_below = rows[above], rows[here], rows[below]
     t_above, t_here, t_below = target_rows[above], target_rows[here], target_rows[below]
@@ -290,7 +293,7 @@ def _compare_channel(
         inverse_c = one / (mean_w * mean_w + mean_t * mean_t + c1)
         inverse_d = one / (mean_ww - mean_w * mean_w + variance_row[x] + c2)
         similarity = a * b * inverse_c * inverse_d
-        distance = (one - similarity) / two  # leaves [0, 1] by rounding alone, where its slope is 0
+        distance = (one - similarity) / two  # outside [0, 1] only by rounding, where its slope is 0
         residual[x] += third * (share * min(max(distance, zero), one) + (one - share) * abs(w_row[x] - t_row[x]))
         slopes[0, x] = (
             two * slope * (mean_t * (b - a) * inverse_c * inverse_d - mean_w * similarity * (inverse_c - inverse_d))
@@ -307,28 +310,28 @@ def _compare_channel(
 def _minimum_row(
     residuals: Floats,  # (N, W)
     seen: NDArray[np.bool_],  # (N, W)
-    to_beat: Floats,  # (N, W)
-    stands: Indices,  # (W)
+    identity_residual: Floats,  # (N, W)
+    identity_winner: Indices,  # (W)
     auto_mask: bool,
     residual: Floats,  # out (W)
     winner: Indices,  # out (W)
     nearest: Indices,  # out (W)
     unmasked: Floats,  # out (W)
 ) -> None:
-    """`photometric.minimum_reprojection` for a row."""
+    """`photometric.minimum_reprojection` for one row."""
     count, width = residuals.shape
     for x in range(width):
-        best, best_seen, fallback = np.inf, np.inf, to_beat[0, x]
+        best, best_seen, fallback = np.inf, np.inf, identity_residual[0, x]
         wins, near = -1, -1
         for n in range(count):
             value = residuals[n, x]
-            fallback = max(fallback, to_beat[n, x])
+            fallback = max(fallback, identity_residual[n, x])
             if seen[n, x]:
                 if value < best_seen:
                     best_seen, near = value, n
-                if value < best and (value < to_beat[n, x] or not auto_mask):
+                if value < best and (value < identity_residual[n, x] or not auto_mask):
                     best, wins = value, n
         nearest[x] = near
         unmasked[x] = best_seen if near >= 0 else fallback
         residual[x] = best if wins >= 0 else fallback
-        winner[x] = wins if wins >= 0 else (stands[x] if near >= 0 else -1)
+        winner[x] = wins if wins >= 0 else (identity_winner[x] if near >= 0 else -1)

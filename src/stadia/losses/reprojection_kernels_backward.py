@@ -1,6 +1,6 @@
-"""Compiled loops of the fused comparison, backward: from the residual to inverse depth, transform and brightness.
+"""Compiled backward loops of the fused comparison, from the residual to inverse depth, transform and brightness.
 
-As in `reprojection_kernels`, which leaves the slopes behind that are used here.
+They use the slopes that `reprojection_kernels` stores.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ def backward_rows(
     column: Floats,
     near: float,
 ) -> None:
-    """From the residual back to inverse depth, transform and brightness, where a source won in one of a pixel's
-    windows.
-    """
+    """Propagate the residual's gradient to inverse depth, transform and brightness, in windows that a source won."""
     count, _, _, width = views.shape
     zero, one, two = column[0], column[1], column[2]
     difference_share = (one - weights[0]) / column[3]
@@ -91,10 +89,9 @@ def backward_rows(
 
 @row_kernel
 def _winning_factors(y: int, n: int, grad: Floats, winner: Indices, column: Floats, factors: Floats) -> bool:
-    """What windows centered in rows y - 1, y, y + 1 weigh in row y, where source n won: out (3, W). False where it never
-    did.
+    """Weight the windows centered in rows y - 1, y, y + 1, if source n won: out (3, W). False if it never won.
 
-    A window at the border reflects, so that it counts the second row (and column) twice.
+    A window at the border is reflected, so it counts the second row (and column) twice.
     """
     height, width = grad.shape
     won = False
@@ -114,7 +111,7 @@ def _winning_factors(y: int, n: int, grad: Floats, winner: Indices, column: Floa
 
 @row_kernel
 def _gather_windows(y: int, slopes: Floats, factors: Floats, sums: Floats, gathered: Floats) -> None:
-    """The adjoint of the window means: for each pixel of row y the weighted slopes of the windows it is in, out (K, W)."""
+    """Apply the adjoint of the window means: weighted slopes of the windows around each pixel of row y, out (K, W)."""
     height, width = slopes.shape[1:]
     above, below = max(y - 1, 0), min(y + 1, height - 1)  # beyond the border the factor is 0
     sums[0] = sums[width + 1] = factors[0, 0] - factors[0, 0]
@@ -146,7 +143,7 @@ def _backward_brightness(
     column: Floats,
     grad_brightness: NDArray[np.float64],  # (2) is added to
 ) -> None:
-    """Through a * target + b, for a row."""
+    """Propagate through a * target + b for one row."""
     zero, one, two = column[0], column[1], column[2]
     difference_share = (one - weights[0]) / column[3]
     for c in range(3):
@@ -173,7 +170,7 @@ def _backward_sampling(
     grad_inverse_depth: Floats,  # (W) is added to
     grad_transform: NDArray[np.float64],  # (3, 4) is added to
 ) -> None:
-    """Through the bilinear sampler and the projection, for a row."""
+    """Propagate through the bilinear sampler and the projection for one row."""
     source_height, source_width, _ = source.shape
     zero, one = column[0], column[1]
     right, bottom = column[source_width - 1], column[source_height - 1]

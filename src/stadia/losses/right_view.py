@@ -1,7 +1,7 @@
-"""The pair the other way round: inverse depth of the right camera, said from the left image alone.
+"""Right view of a stereo pair: its inverse depth, predicted from the left image alone.
 
-D3VO (arXiv 2003.01060), section 3.1, as Godard et al. (Monodepth, arXiv 1609.03677) have it. It is a loss of its own:
-no candidate of the left image's minimum, and not weighed by the left image's uncertainty.
+D3VO (arXiv 2003.01060), section 3.1, after Monodepth (arXiv 1609.03677). It is a separate loss: it neither enters the
+left image's minimum nor is weighted by the left image's uncertainty.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from stadia.geometry.warp import inside_frame, reproject, sample
 from stadia.losses.reprojection import Images
 
 STEREO = "stereo"
-"""The source that is the rig's other camera."""
+"""Name of the rig's other camera among the sources."""
 
 
-def other_way_round(images: Images, index: int) -> Images:
-    """Source number `index` as the target, and the target as its only source."""
+def swap_target_and_source(images: Images, index: int) -> Images:
+    """Return source `index` as the target, with the target as its only source."""
     camera, source_camera = images.camera, images.source_camera
     return Images(
         target=images.sources[:, index],
@@ -30,22 +30,20 @@ def other_way_round(images: Images, index: int) -> Images:
     )
 
 
-def inconsistency(
+def left_right_consistency(
     inverse_depth: Tensor, inverse_depth_other: Tensor, camera: Camera, camera_other: Camera, T_other_camera: Tensor
 ) -> Tensor:
-    """What two cameras' inverse depths say of the same points: the mean absolute difference, relative to the first
-    one's mean.
+    """Compare the inverse depths of two cameras: mean absolute difference relative to the first one's mean, a scalar.
 
-    Each pixel's point is taken to the other camera, where that camera's map is read and compared with the point's own
-    inverse depth there. Points outside its image say nothing, and count as 0. What one camera alone sees (an occlusion)
-    is wrongly asked to agree.
+    Each pixel's point is projected into the other camera, and its inverse depth there is compared with that camera's
+    map. Points outside the other image count as 0. Occlusions are penalized although they are correct.
 
     Args:
         inverse_depth, inverse_depth_other: (B, 1, H, W), (B, 1, Ho, Wo), each in its own camera.
         camera, camera_other: K (B, 3, 3).
         T_other_camera: (B, 4, 4).
 
-    Returns: a scalar. Source: Monodepth (arXiv 1609.03677), eq. 4, there of disparities.
+    Source: Monodepth (arXiv 1609.03677), eq. 4, there of disparities.
     """
     pixels, nearness = reproject(depth_from_inverse(inverse_depth), camera, camera_other, T_other_camera)
     seen = inside_frame(pixels, nearness, camera_other)

@@ -1,8 +1,7 @@
-"""The road and the auto-mask: a road that moves past is compared, however well the unwarped image explains it.
+"""Auto-mask exception for the road: while the camera moves, road pixels always train.
 
-A road has little texture, so where its depth is wrong the unwarped image explains it better, the auto-mask takes it
-out, and nothing is left to correct it (FUMET, arXiv 2312.04530; its code unmasks the road unless three quarters of the
-image are masked).
+A road has little texture. Where its depth is wrong, the unwarped image explains it better, the auto-mask removes it,
+and nothing corrects it (FUMET, arXiv 2312.04530; its code unmasks the road unless 3/4 of the image are masked).
 """
 
 from __future__ import annotations
@@ -14,25 +13,26 @@ from torch import Tensor
 
 from stadia.losses.photometric import Minimum
 
-AT_REST = 0.75
-"""Of an image's pixels masked, and the camera stands: then the road is masked as well."""
+MIN_MASKED_SHARE_AT_REST = 0.75
+"""Share of masked pixels from which the camera is at rest; the road is then masked too."""
 
 
-def masked_but_for_the_road(minimum: Minimum, to_beat: Tensor, best_unwarped: Tensor, road: Tensor) -> Minimum:
-    """The auto-mask put over a minimum that was taken without it, and lifted from the road of images that move.
+def lift_auto_mask_from_road(
+    minimum: Minimum, identity_residual: Tensor, best_identity: Tensor, road: Tensor
+) -> Minimum:
+    """Apply the auto-mask to a minimum computed without it, except on the road of moving images.
 
     Args:
-        minimum: of candidates of one kind, all in time or all of a rig (`minimum_reprojection(..., auto_mask=False)`).
-        to_beat: (B, 1, H, W) what the unwarped images leave.
-        best_unwarped: (B, 1, H, W) which of them leaves it, as a winner.
+        minimum: of candidates of one kind, temporal or rig (`minimum_reprojection(..., auto_mask=False)`).
+        identity_residual: (B, 1, H, W) residual of the unwarped images.
+        best_identity: (B, 1, H, W) index of the best unwarped image, as a winner.
         road: (B, 1, H, W) bool.
 
-    Of candidates of one kind the one with the least residual competes if any does, so that the order of mask and
-    minimum is one.
+    For candidates of one kind, mask and minimum can be applied in either order.
     """
     unseen = minimum.winner < 0
-    masked = unseen | (minimum.residual.detach() >= to_beat)
-    moves = masked.flatten(1).float().mean(1) < AT_REST
-    stands = masked & ~(road & moves[:, None, None, None])
-    winner = torch.where(stands & ~unseen, best_unwarped.to(minimum.winner.dtype), minimum.winner)
-    return replace(minimum, residual=torch.where(stands, to_beat, minimum.residual), winner=winner)
+    masked = unseen | (minimum.residual.detach() >= identity_residual)
+    moves = masked.flatten(1).float().mean(1) < MIN_MASKED_SHARE_AT_REST
+    masked_out = masked & ~(road & moves[:, None, None, None])
+    winner = torch.where(masked_out & ~unseen, best_identity.to(minimum.winner.dtype), minimum.winner)
+    return replace(minimum, residual=torch.where(masked_out, identity_residual, minimum.residual), winner=winner)

@@ -1,15 +1,12 @@
-"""Losses of quaternions against the true rotation of an object, one value each. ROTATION_LOSSES names them.
+"""Losses between predicted quaternions and the true object rotation, one value each (ROTATION_LOSSES).
 
-Every one of the table takes `quaternion` (..., 4) w, x, y, z as a network says it, of any length, `true` (..., 4) of
-length 1, and the `Symmetry` of the objects, or None, and gives (...). Each is least at the truth and where it looks the
-same, and rises from there to the orientation farthest away, so that what falls is the angle. (Minus a logarithm,
--log(eps + 1 - |q . q_true|), falls towards 180
-degrees: ROTATION_LOSSES refuses its name.) q and -q are one rotation, and have one loss.
+All take `quaternion` (..., 4) w, x, y, z of any length, `true` (..., 4) of length 1, and the objects' `Symmetry` or
+None, and return (...). Each is minimal at the truth and its symmetric equivalents, and rises up to the farthest
+orientation; q and -q have equal loss. (A negated logarithm, -log(eps + 1 - |q . q_true|), falls towards 180 degrees;
+ROTATION_LOSSES refuses it.)
 
-Gradients are finite everywhere, also at the truth, at 180 degrees, and for the zero quaternion, which is as far away as
-can be.
-`reduction.masked_mean` makes one number of them: per object, or per pixel over pixels that show an object and no
-others.
+Gradients are finite everywhere: at the truth, at 180 degrees, and for the zero quaternion, which counts as 180
+degrees. `reduction.masked_mean` averages them per object or per labeled pixel.
 """
 
 from __future__ import annotations
@@ -19,59 +16,56 @@ from torch import Tensor
 
 from stadia.geometry.symmetry import Symmetry, half_angle
 
-EPS = 0.1
-"""Of `bounded_log`: its slope in 1 - a^2 is 1 / EPS at the truth and 1 / (1 + EPS) at 180 degrees."""
+BOUNDED_LOG_EPS = 0.1
+"""The slope of `bounded_log` in 1 - a^2 is 1 / EPS at the truth and 1 / (1 + EPS) at 180 degrees."""
 
 
-SHORTEST = 1e-18
-"""A quaternion shorter than this has no angle: its squares are about to vanish in float32."""
+MIN_QUATERNION_NORM = 1e-18
+"""Shorter quaternions have no angle, since their squares underflow in float32."""
 
 
 def _some_angle(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) -> tuple[Tensor, Tensor]:
-    """`half_angle`, and 180 degrees without a gradient where there is none."""
+    """Return `half_angle`, or 180 degrees without a gradient for a zero quaternion."""
     sine, cosine = half_angle(quaternion, true, symmetry)
-    return sine.where(torch.maximum(sine, cosine) > SHORTEST, 1.0), cosine
+    return sine.where(torch.maximum(sine, cosine) > MIN_QUATERNION_NORM, 1.0), cosine
 
 
 def geodesic(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """The angle itself, in radians, 0 to pi. Its slope has one size at every angle, so steps have to get smaller to
-    end.
+    """Compute the angle in radians, 0 to pi. The gradient's size is constant, so steps have to shrink to converge.
 
-    The length of the quaternion does not matter.
+    Independent of the quaternion's length.
     """
     return 2 * torch.atan2(*_some_angle(quaternion, true, symmetry))
 
 
 def bounded_log(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """log((1 - a^2 + eps) / eps) with a = |q . q_true|: from 0 to log(1 + 1 / eps), steepest near the truth, and
-    bounded there.
+    """Compute log((1 - a^2 + eps) / eps) with a = |q . q_true|: from 0 to log(1 + 1 / eps), steepest near the truth.
 
-    The length of the quaternion does not matter.
+    Independent of the quaternion's length.
     """
-    return torch.log1p(one_minus_dot_squared(quaternion, true, symmetry) / EPS)
+    return torch.log1p(one_minus_dot_squared(quaternion, true, symmetry) / BOUNDED_LOG_EPS)
 
 
 def one_minus_dot_squared(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """1 - a^2 with a = |q . q_true|, the squared sine of half the angle: 0 to 1, smooth, and flat at both ends.
+    """Compute 1 - a^2 with a = |q . q_true|, the squared sine of half the angle: 0 to 1, smooth, flat at both ends.
 
-    The length of the quaternion does not matter.
+    Independent of the quaternion's length.
     """
     sine, cosine = _some_angle(quaternion, true, symmetry)
     return sine.square() / (sine.square() + cosine.square())
 
 
 def squared_error(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """|q - q_true|^2 to the nearer of q_true and -q_true: the baseline. It asks for length 1 as well, of what has any
-    other: of what a pixel says, that is (`loss.rotation_of=pixel`); the mean of an object has length 1 already, and 2 -
-        2 |q . q_true| is left.
+    """Compute |q - q_true|^2 to the nearer of q_true and -q_true: the baseline.
 
-    Symmetric objects: to the nearest of all quaternions that look like the true one.
+    It also trains the length to 1 (`loss.rotation_of=pixel`). The mean of an object has length 1 already, which leaves
+    2 - 2 |q . q_true|. Symmetric objects: to the nearest equivalent quaternion.
     """
     sine, cosine = half_angle(quaternion, true, symmetry)
     return sine.square() + (cosine - 1).square()
 
 
 def norm_penalty(quaternion: Tensor) -> Tensor:
-    """(|q| - 1)^2, (...). A loss that does not see the length only ever makes it grow, and steps with it smaller."""
+    """Compute (|q| - 1)^2, (...). Losses that ignore the length only make it grow, which shrinks the steps."""
     dtype = torch.promote_types(quaternion.dtype, torch.float32)
     return (torch.linalg.vector_norm(quaternion.to(dtype), dim=-1) - 1).square()

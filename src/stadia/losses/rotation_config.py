@@ -11,10 +11,10 @@ from stadia.losses import ROTATION_LOSSES
 
 
 class RotationLossConfig(StrictModel):
-    """How a predicted quaternion is compared with the true one.
+    """The loss between predicted and true quaternion.
 
-    name: a row of ROTATION_LOSSES.
-    norm_penalty: weight of (|q| - 1)^2 beside it.
+    name: see `stadia parts rotation-losses`.
+    norm_penalty: weight of (|q| - 1)^2.
     """
 
     name: Annotated[str, AfterValidator(row_of(ROTATION_LOSSES))] = "bounded_log"

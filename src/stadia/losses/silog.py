@@ -1,15 +1,14 @@
-"""The scale-invariant logarithmic error (SILog), which forgives part of one common factor: twice as near, everywhere.
+"""Scale-invariant logarithmic error (SILog): a global factor of depth is partly ignored.
 
-Everything here takes d = ln z - ln z_true and `known`, both (B, ...), and never reads d where it is not known.
-With one mean m and one count n, all over the same pixels,
+All functions take d = ln z - ln z_true and `known`, both (B, ...), and never read d where it is not known. With the
+mean m over the known pixels,
 
     mean(d^2) - lam mean(d)^2 = mean((d - m)^2) + (1 - lam) m^2,
 
-and the right side is computed: it cannot be negative for lam <= 1, not by rounding either. An image without labels
-gives 0.
+and the right side is computed, because rounding cannot make it negative for lam <= 1. An image without labels gives 0.
 
 Source: Eigen et al., "Depth map prediction from a single image using a multi-scale deep network", NeurIPS 2014,
-arXiv 1406.2283, eq. 4; the root is of Lee et al., "From big to small", arXiv 1907.10326, eq. 4.
+arXiv 1406.2283, eq. 4; the root is from Lee et al., "From big to small", arXiv 1907.10326, eq. 4.
 """
 
 from __future__ import annotations
@@ -20,29 +19,27 @@ import torch
 from torch import Tensor
 
 FAR_INVERSE_DEPTH = 1e-3
-"""1/m. Below it (beyond 1 km, where nobody has labels) the logarithm goes on as its tangent: see `log_ratio`."""
+"""1/m. Below it (beyond 1 km, farther than any label) the logarithm is continued by its tangent: see `log_ratio`."""
 
 ROOT_EPS = 1e-6
-"""Added under the root, whose slope at 0 is infinite; it shows where the error of the logarithms is about 0.001."""
+"""Added under the root, whose slope at 0 is infinite; noticeable for log errors of about 0.001."""
 
 
 def log_ratio(inverse_depth: Tensor, true_m: Tensor, known: Tensor) -> Tensor:
-    """The error d = ln z - ln z_true, 0 where not known.
+    """Compute d = ln z - ln z_true, 0 where not known.
 
-    All are (B, 1, H, W): inverse depth in 1/m, truth in metres and positive where known.
+    All are (B, 1, H, W): inverse depth in 1/m, truth in meters and positive where known.
 
-    A prediction is not clamped: one that is cut off has no gradient, and stays where it is. Below FAR_INVERSE_DEPTH
-    the logarithm is continued by its tangent, so that 0 and less are wrong by a finite amount and pulled back.
+    Predictions are not clamped, since a clamped one has no gradient. Below FAR_INVERSE_DEPTH the logarithm is continued
+    by its tangent, so that inverse depth of 0 and less has a finite error and a gradient.
     """
-    near = inverse_depth > FAR_INVERSE_DEPTH  # false for NaN, which the tangent hands on
+    near = inverse_depth > FAR_INVERSE_DEPTH  # false for NaN, which the tangent propagates
     tangent = inverse_depth / FAR_INVERSE_DEPTH - 1 + math.log(FAR_INVERSE_DEPTH)
     return torch.where(known, -torch.where(near, inverse_depth.where(near, 1.0).log(), tangent) - true_m.log(), 0.0)
 
 
 def silog_variance(d: Tensor, known: Tensor, *, lam: float = 0.5) -> Tensor:
-    """Eigen's form, mean(d^2) - lam mean(d)^2 of each image, (B,). lam = 0 is the mean square, lam = 1 forgives any
-    factor.
-    """
+    """Compute mean(d^2) - lam mean(d)^2 of each image, (B,) (Eigen). lam = 0 is the mean square."""
     d, known = d.flatten(1), known.flatten(1)
     count = known.sum(1).clamp(min=1)
     mean = d.where(known, 0.0).sum(1) / count
@@ -51,23 +48,22 @@ def silog_variance(d: Tensor, known: Tensor, *, lam: float = 0.5) -> Tensor:
 
 
 def silog_root(d: Tensor, known: Tensor, *, lam: float = 0.85, alpha: float = 10.0) -> Tensor:
-    """The root of it, alpha sqrt(mean(d^2) - lam mean(d)^2) of each image, (B,), with a finite gradient everywhere.
+    """Compute alpha sqrt(mean(d^2) - lam mean(d)^2) of each image, (B,), with a finite gradient everywhere.
 
-    ROOT_EPS stands under the root and what it adds is taken off again: 0 at the truth, where the gradient is 0 too.
+    ROOT_EPS is added under the root and its root subtracted: value and gradient are 0 at the truth.
     """
     return alpha * ((silog_variance(d, known, lam=lam) + ROOT_EPS).sqrt() - ROOT_EPS**0.5)
 
 
 def pooled(d: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """The pixels of a batch as those of one image, (1, N) each: what any form above then takes.
+    """Reshape the pixels of a batch to those of one image, (1, N) each, as input of the functions above.
 
-    Images are no longer independent: the factor that is forgiven is that of the batch, and the value depends on its
-        size.
+    The ignored factor is then that of the batch, and the value depends on the batch size.
     """
     return d.reshape(1, -1), known.reshape(1, -1)
 
 
-def mean_of_labeled(of_each: Tensor, known: Tensor) -> Tensor:
-    """The mean of (B,) over images with a label, a scalar; 0 where no image has one. `known`: (B, ...)."""
+def mean_over_labeled_images(of_each: Tensor, known: Tensor) -> Tensor:
+    """Average (B,) over images with a label, a scalar; 0 if no image has one. `known`: (B, ...)."""
     labeled = known.flatten(1).any(1)
     return of_each.where(labeled, 0.0).sum() / labeled.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""The loss that needs labels: inverse depth against ground truth, wherever there is some."""
+"""Supervised loss: inverse depth against sparse or dense ground truth."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 from stadia.geometry.depth_maps import inverse_from_depth
-from stadia.losses import SPARSE_DEPTH_LOSSES, affine_invariant
+from stadia.losses import SPARSE_DEPTH_LOSSES
+from stadia.losses.affine_invariant import affine_invariant_residual, gradient_matching_error, trimmed_mean
 from stadia.losses.report import LossReport
-from stadia.losses.silog import log_ratio, mean_of_labeled, pooled, silog_root, silog_variance
+from stadia.losses.silog import log_ratio, mean_over_labeled_images, pooled, silog_root, silog_variance
 from stadia.losses.sparse_depth_config import SparseDepthConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Labeled:
-    """What every part is given, all (B, 1, H, W). Nothing may be read where not `known`."""
+    """The input of every term, all (B, 1, H, W). Pixels that are not `known` must not be read."""
 
     inverse_depth: Tensor
     true_m: Tensor
@@ -26,7 +27,7 @@ class Labeled:
     """ln z - ln z_true, 0 where not known."""
 
     def affine_residual(self) -> Tensor:
-        return affine_invariant.residual(
+        return affine_invariant_residual(
             self.inverse_depth, inverse_from_depth(self.true_m.where(self.known, 0.0)), self.known
         )
 
@@ -37,8 +38,8 @@ def _silog(d: Tensor, known: Tensor, config: SparseDepthConfig) -> Tensor:
 
 
 def silog_per_image(given: Labeled, config: SparseDepthConfig) -> Tensor:
-    """SILog of each image, the mean over those with labels."""
-    return mean_of_labeled(_silog(given.log_ratio, given.known, config), given.known)
+    """SILog of each image, averaged over the images with labels."""
+    return mean_over_labeled_images(_silog(given.log_ratio, given.known, config), given.known)
 
 
 def silog_pooled(given: Labeled, config: SparseDepthConfig) -> Tensor:
@@ -47,29 +48,26 @@ def silog_pooled(given: Labeled, config: SparseDepthConfig) -> Tensor:
 
 
 def affine(given: Labeled, config: SparseDepthConfig) -> Tensor:
-    """The trimmed error that scale and shift of each image do not change, the mean over images."""
-    return mean_of_labeled(
-        affine_invariant.trimmed_mean(given.affine_residual(), given.known, config.trim), given.known
-    )
+    """Trimmed error up to scale and shift of each image, averaged over images."""
+    return mean_over_labeled_images(trimmed_mean(given.affine_residual(), given.known, config.trim), given.known)
 
 
 def gradient_matching(given: Labeled, config: SparseDepthConfig) -> Tensor:
-    """The slopes of that error, the mean over images."""
-    return mean_of_labeled(affine_invariant.gradient_matching(given.affine_residual(), given.known), given.known)
+    """Gradients of the error up to scale and shift, averaged over images."""
+    return mean_over_labeled_images(gradient_matching_error(given.affine_residual(), given.known), given.known)
 
 
 def log_l1(given: Labeled, config: SparseDepthConfig) -> Tensor:
-    """Mean |ln z - ln z_true| of each image, the mean over those with labels."""
+    """Mean |ln z - ln z_true| of each image, averaged over the images with labels."""
     of_each = given.log_ratio.abs().flatten(1).sum(1) / given.known.flatten(1).sum(1).clamp(min=1)
-    return mean_of_labeled(of_each, given.known)
+    return mean_over_labeled_images(of_each, given.known)
 
 
 class SparseDepthLoss:
-    """The weighted sum of SPARSE_DEPTH_LOSSES. Zero is never a label, and neither is what lies outside of the
-    configured range.
+    """The weighted sum of SPARSE_DEPTH_LOSSES. Ground truth of 0, or outside the configured range, is no label.
 
-    Images without a label contribute nothing: no loss, no gradient, and no share in the mean. Runs in float32 at least,
-    whatever the network ran in. A prediction that is not finite at a labeled pixel makes a total that is not finite.
+    Images without labels contribute nothing to the loss, the gradient or the mean. Runs in float32 at least. A
+    non-finite prediction at a labeled pixel makes the total non-finite.
     """
 
     def __init__(self, config: SparseDepthConfig | None = None) -> None:
@@ -78,15 +76,14 @@ class SparseDepthLoss:
         self.parts = {name: (weight, SPARSE_DEPTH_LOSSES.load(name)) for name, weight in weights.items() if weight}
 
     def __call__(self, inverse_depth: Tensor, true_m: Tensor) -> LossReport:
-        """The loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
             inverse_depth: (B, 1, H, W) in 1/m (affine_invariant and gradient_matching: up to scale and shift).
-            true_m: (B, 1, H, W) metres, 0 = none.
+            true_m: (B, 1, H, W) meters, 0 = none.
 
-        Returns: the total; `terms` by the names of the parts, weighted; the map "log_error" (B, 1, H, W), |ln z - ln
-            z_true| where
-        there is a label, else 0. Raises GeometryError where the two differ in size.
+        Returns: the total; weighted `terms` by name; the map "log_error" (B, 1, H, W), |ln z - ln z_true| at labels,
+        else 0. Raises GeometryError if the sizes differ.
         """
         _check_sizes(inverse_depth, true_m)
         with torch.autocast(inverse_depth.device.type, enabled=False):
@@ -97,12 +94,11 @@ class SparseDepthLoss:
             terms = {name: weight * part(given, self.config) for name, (weight, part) in self.parts.items()}
             total = torch.stack(list(terms.values())).sum()
         maps = {"log_error": given.log_ratio.detach().abs()}
-        return LossReport(
-            total, {name: value.detach() for name, value in terms.items()}, maps, least=dict.fromkeys(terms, 0.0)
-        )
+        detached = {name: value.detach() for name, value in terms.items()}
+        return LossReport(total, detached, maps, least=dict.fromkeys(terms, 0.0))
 
     def known(self, true_m: Tensor) -> Tensor:
-        """Where there is a label, of the shape of `true_m` in metres."""
+        """Return the mask of labels, of the shape of `true_m` in meters."""
         return (true_m > self.config.min_depth_m) & (true_m < self.config.max_depth_m)
 
 

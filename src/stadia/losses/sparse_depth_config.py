@@ -1,4 +1,4 @@
-"""Configuration of depth supervised by ground truth. Imports no torch."""
+"""Configuration of the supervised depth loss. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from stadia.core.config import StrictModel
 
 
 class SparseDepthConfig(StrictModel):
-    """Depth supervised by ground truth, sparse (projected LiDAR) or dense. The loss is the weighted sum of its parts.
+    """Depth supervised by sparse (projected LiDAR) or dense ground truth: a weighted sum of terms.
 
-    silog_per_image: weight of SILog, the mean over the images of a batch.
-    silog_pooled: weight of SILog over the pixels of the whole batch, as BTS and others train; it depends on the batch
-        size.
-    affine_invariant: weight of the trimmed error of inverse depth that forgives scale and shift of each image.
-    gradient_matching: weight of the slopes of the same error at four sizes. For dense ground truth: sparse has few
-        neighbors.
+    silog_per_image: weight of SILog, averaged over the images of a batch.
+    silog_pooled: weight of SILog over the pixels of the whole batch, as in BTS; it depends on the batch size.
+    affine_invariant: weight of the trimmed error of inverse depth up to scale and shift of each image.
+    gradient_matching: weight of the gradients of the same error at four sizes, for dense ground truth.
     log_l1: weight of the mean |ln z - ln z_true|.
     silog_form: "root" is alpha sqrt(mean d^2 - lam mean(d)^2) with alpha 10 (BTS), "variance" is mean d^2 - lam
         mean(d)^2 (Eigen).
-    silog_lam: how much of a common factor is forgiven, 0 none, 1 all; null: 0.85 of the root, 0.5 of the variance.
-    trim: share of the largest errors that affine_invariant leaves out of each image.
-    min_depth_m, max_depth_m: ground truth outside of it is no label.
+    silog_lam: share of a common factor that is ignored, 0 to 1; null: 0.85 for the root, 0.5 for the variance.
+    trim: share of the largest errors that affine_invariant excludes in each image.
+    min_depth_m, max_depth_m: ground truth outside this range is no label.
     """
 
     silog_per_image: float = Field(default=1.0, ge=0)

@@ -1,4 +1,4 @@
-"""How far a pixel's residual can be trusted, said by the network itself."""
+"""Uncertainty weighting of the photometric residual."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from torch import Tensor
 from stadia.core.errors import GeometryError
 
 
-def weighed_by_uncertainty(residual: Tensor, log_uncertainty: Tensor) -> Tensor:
-    """Each pixel's r / Sigma + log Sigma (D3VO, arXiv 2003.01060, eq. 7; Kendall and Gal, arXiv 1703.04977).
+def weight_by_uncertainty(residual: Tensor, log_uncertainty: Tensor) -> Tensor:
+    """Compute r / Sigma + log Sigma at each pixel (D3VO, arXiv 2003.01060, eq. 7; Kendall and Gal, arXiv 1703.04977).
 
-    For a fixed residual the least is at Sigma = r, and is 1 + log r: *below 0 where r < 1 / e*, which is no error. The
-    slope towards the residual is 1 / Sigma, so that well explained pixels count more. There is one Sigma for a target
-    pixel, not one a source: it weighs the minimum over the candidates, never what enters it.
+    For a fixed residual the minimum is at Sigma = r, where it is 1 + log r: *below 0 for r < 1 / e*, which is correct.
+    The slope in the residual is 1 / Sigma, so well explained pixels count more. Sigma belongs to the target pixel: it
+    weights the minimum over the sources, not its candidates.
 
     Args:
         residual: (B, 1, H, W).
-        log_uncertainty: (B, 1, H, W) log Sigma: as a logarithm it needs no floor, and its slope does not explode.
+        log_uncertainty: (B, 1, H, W) log Sigma, which needs no floor and has bounded slopes.
 
-    Returns: (B, 1, H, W). Raises GeometryError where the shapes differ: (B, H, W) would be broadcast to every pair of
-        samples.
+    Returns: (B, 1, H, W). Raises GeometryError if the shapes differ, since (B, H, W) would broadcast over sample pairs.
     """
     if residual.shape != log_uncertainty.shape:
         raise GeometryError(

@@ -1,4 +1,4 @@
-"""Compares, only reported. Imports core and geometry."""
+"""Metrics: comparisons that are only reported, never trained on. Imports core and geometry."""
 
 from stadia.core.tables import Table
 
@@ -20,7 +20,7 @@ METRICS = Table(
         "irmse_per_km": "stadia.metrics.depth:irmse_per_km",
     },
 )
-"""Depth metrics: (predicted_m, true_m, mask), each (..., H, W), to one value an image, (...)."""
+"""Depth metrics: (predicted_m, true_m, mask), each (..., H, W), to one value per image, (...)."""
 
 TRAJECTORY_METRICS = Table(
     "trajectory metric",
@@ -32,8 +32,8 @@ TRAJECTORY_METRICS = Table(
         "rpe_rot_deg": "stadia.metrics.trajectory:rpe_rot_deg",
     },
 )
-"""Trajectory metrics: (estimated, reference) camera-to-world, each (N, 4, 4), to a number, or None where the path is
-too short.
+"""Trajectory metrics: (estimated, reference) camera-to-world, each (N, 4, 4), to a number, or None for too short a
+path.
 """
 
 OBJECT_METRICS = Table(
@@ -45,6 +45,6 @@ OBJECT_METRICS = Table(
         "iou_3d_hull": "stadia.metrics.object_pose:iou_3d_hull",
     },
 )
-"""Object metrics: (predicted, true), `object_pose.Objects` of M rows each, matched row by row, to one value an object,
+"""Object metrics: (predicted, true), `object_pose.Objects` of M rows each, matched row by row, to one value per object,
 (M,).
 """

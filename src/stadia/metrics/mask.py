@@ -1,8 +1,6 @@
-"""How well a mask is said, from counts that add up over images: in whatever order and batches they come, the scores are
-the same.
+"""Mask scores from counts that add up over images, so that they do not depend on order or batches.
 
-`mask_counts` of each image, their sums, and `mask_scores` of these. No score is NaN: of masks that are empty on both
-sides there is nothing to miss, and they agree.
+Use `mask_counts` of each image, their sums, and `mask_scores` of these. No score is NaN: two empty masks agree.
 """
 
 from __future__ import annotations
@@ -15,65 +13,67 @@ from torch import Tensor
 from torch.nn import functional as F
 
 TOLERANCE = 0.008
-"""Of the image's diagonal, rounded up: how far a boundary may lie from the true one (Perazzi et al., DAVIS, CVPR 2016).
+"""Largest distance of a boundary from the true one, as a share of the image's diagonal, rounded up (Perazzi et al.,
+DAVIS, CVPR 2016).
 """
 
 
 def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
-    """Counts of each image, (B,) float64.
+    """Return the counts of each image, (B,) float64.
 
     Args:
         logits: (B, 1, H, W), above 0 inside.  true: (B, 1, H, W) bool.
 
-    mask_pixels; mask_both, mask_said, mask_true: pixels that both, the answer, the truth have inside; mask_absolute:
-    sum of |p - t|;
-    mask_surprise: of binary cross-entropy; boundary_said, boundary_true: boundary pixels, boundary_said_near,
-        boundary_true_near: how many
-    of them lie near one of the other. What is not finite is outside, and as wrong as can be.
+    mask_pixels; mask_both, mask_predicted, mask_true: pixels inside both, the prediction, the truth; mask_absolute: sum
+    of |p - t|; mask_surprise: of binary cross-entropy; boundary_predicted, boundary_true: boundary pixels;
+    boundary_predicted_near, boundary_true_near: those near a boundary pixel of the other mask. Values that are not
+    finite count as outside, with the largest error.
     """
     finite, truth = logits.isfinite(), true.double()
-    said, x = (logits > 0) & finite, logits.double()
+    predicted, x = (logits > 0) & finite, logits.double()
     p = x.sigmoid()
     surprise = F.binary_cross_entropy_with_logits(x, truth, reduction="none").where(finite, torch.inf)
     maps = {
         "mask_pixels": torch.ones_like(truth),
-        "mask_both": said & true,
-        "mask_said": said,
+        "mask_both": predicted & true,
+        "mask_predicted": predicted,
         "mask_true": true,
         "mask_absolute": (p - truth).abs().where(finite, 1.0),
         "mask_surprise": surprise,
     }
-    here, there = boundary(said), boundary(true)
+    here, there = boundary(predicted), boundary(true)
     maps |= {
-        "boundary_said": here,
+        "boundary_predicted": here,
         "boundary_true": there,
-        "boundary_said_near": here & near(there),
+        "boundary_predicted_near": here & near(there),
         "boundary_true_near": there & near(here),
     }
     return {name: values.flatten(1).sum(1, dtype=torch.float64) for name, values in maps.items()}
 
 
 def boundary(mask: Tensor) -> Tensor:
-    """(B, 1, H, W) bool to the pixels inside that have a neighbor outside; the edge of the image is none."""
+    """Return the pixels inside (B, 1, H, W) bool that have a neighbor outside; the edge of the image is none."""
     return mask & (F.max_pool2d((~mask).float(), 3, stride=1, padding=1) > 0)
 
 
 def near(boundary_: Tensor) -> Tensor:
-    """(B, 1, H, W) bool to the pixels within TOLERANCE of one of them, counted along rows, columns and diagonals."""
+    """Return the pixels within TOLERANCE of a boundary pixel, (B, 1, H, W) bool, along rows, columns and diagonals."""
     height, width = boundary_.shape[-2:]
     reach = math.ceil(TOLERANCE * math.hypot(height, width))
     return F.max_pool2d(boundary_.float(), 2 * reach + 1, stride=1, padding=reach) > 0
 
 
 def mask_scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """`mask_iou`, `mask_dice`, `mask_boundary_f`, `mask_mae` and `mask_bce` of counts that were added up; empty of no
-    image.
+    """Return `mask_iou`, `mask_dice`, `mask_boundary_f`, `mask_mae` and `mask_bce` of summed counts; empty without
+    images.
     """
     if not sums.get("mask_pixels"):
         return {}
-    both, either = sums["mask_both"], sums["mask_said"] + sums["mask_true"]
-    precision = _share(sums["boundary_said_near"], sums["boundary_said"], empty=float(not sums["boundary_true"]))
-    recall = _share(sums["boundary_true_near"], sums["boundary_true"], empty=float(not sums["boundary_said"]))
+    both, either = sums["mask_both"], sums["mask_predicted"] + sums["mask_true"]
+    precision = _share(
+        sums["boundary_predicted_near"], sums["boundary_predicted"], empty=float(not sums["boundary_true"])
+    )
+    recall = _share(sums["boundary_true_near"], sums["boundary_true"], empty=float(not sums["boundary_predicted"]))
     return {
         "mask_iou": _share(both, either - both, empty=1.0),
         "mask_dice": _share(2 * both, either, empty=1.0),

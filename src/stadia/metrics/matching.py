@@ -1,7 +1,6 @@
-"""Which prediction is which object: one to one, and within one image and class.
+"""Match predictions to objects, one to one, within one image and class.
 
-A prediction that is no object is a false positive, an object without a prediction a false negative: neither is left
-out.
+A prediction without an object is a false positive, an object without a prediction a false negative; both are counted.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Matches:
 
 
 def mask_iou(predicted: Tensor, true: Tensor, predicted_count: int, true_count: int) -> Floats:
-    """Shared by joint pixels, (P, G), of instance maps (H, W) of one image: 0 = none, n = the n-th object from 1."""
+    """Return IoU (P, G) of instance maps (H, W) of one image: 0 = none, n = the n-th object from 1."""
     seen = (true_count + 1) * predicted.long().flatten() + true.long().flatten()
     pixels = torch.bincount(seen, minlength=(predicted_count + 1) * (true_count + 1)).view(
         predicted_count + 1, true_count + 1
@@ -42,22 +41,18 @@ def mask_iou(predicted: Tensor, true: Tensor, predicted_count: int, true_count: 
 
 
 def best_pairs(overlap: Floats, same_class: Truth, threshold: float = 0.5) -> Matches:
-    """The pairs (Hungarian method) with the largest sum of overlaps (P, G) among those of one class that reach the
-    threshold.
-    """
+    """Return the pairs of one class with the largest sum of overlaps (P, G) above the threshold (Hungarian method)."""
     worth = np.where(same_class & (overlap >= threshold), overlap, 0.0)
     rows, columns = linear_sum_assignment(worth, maximize=True)
     paired = worth[rows, columns] > 0
-    return _matches(rows[paired], columns[paired], overlap.shape)
+    return _make_matches(rows[paired], columns[paired], overlap.shape)
 
 
 def greedy_pairs(cost: Floats, allowed: Truth, score: Floats) -> Indices:
-    """For each prediction the object that it takes, (P,), -1 = none: in order of score the cheapest (P, G) free and
-    allowed one.
+    """Return the object taken by each prediction, (P,), -1 = none: by score, the cheapest (P, G) free and allowed one.
 
-    Predictions of equal score choose together: as many of them as can take one, and of such choices the cheapest in sum
-        (Hungarian
-    method), so that the order of rows has no say.
+    Predictions of equal score choose together: as many as possible, with the least sum of costs (Hungarian method). So
+    the order of rows does not matter.
     """
     taken = np.full(cost.shape[0], -1, dtype=np.int64)
     free = np.ones(cost.shape[1], dtype=bool)
@@ -65,14 +60,14 @@ def greedy_pairs(cost: Floats, allowed: Truth, score: Floats) -> Indices:
     for one in np.unique(-score[able]):
         rows = np.flatnonzero(able & (-score == one))
         columns = np.flatnonzero(free & np.any(allowed[rows], axis=0))
-        chosen, of_columns = _cheapest(cost[np.ix_(rows, columns)], allowed[np.ix_(rows, columns)])
+        chosen, of_columns = _match_cheapest(cost[np.ix_(rows, columns)], allowed[np.ix_(rows, columns)])
         taken[rows[chosen]] = columns[of_columns]
         free[columns[of_columns]] = False
     return taken
 
 
-def _cheapest(cost: Floats, allowed: Truth) -> tuple[Indices, Indices]:
-    """Rows and columns of as many allowed pairs (P, G) as there can be, of the least sum of costs."""
+def _match_cheapest(cost: Floats, allowed: Truth) -> tuple[Indices, Indices]:
+    """Return rows and columns of as many allowed pairs (P, G) as possible, with the least sum of costs."""
     if len(cost) == 1:
         columns = np.flatnonzero(allowed[0])
         return np.zeros(min(len(columns), 1), dtype=np.int64), columns[cost[0, columns].argsort(kind="stable")[:1]]
@@ -85,6 +80,6 @@ def _cheapest(cost: Floats, allowed: Truth) -> tuple[Indices, Indices]:
     return rows[paired], columns[paired]
 
 
-def _matches(predicted: Indices, true: Indices, shape: tuple[int, ...]) -> Matches:
+def _make_matches(predicted: Indices, true: Indices, shape: tuple[int, ...]) -> Matches:
     left = (np.setdiff1d(np.arange(size), of) for size, of in zip(shape, (predicted, true), strict=True))
     return Matches(predicted, true, *left)

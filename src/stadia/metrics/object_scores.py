@@ -1,8 +1,7 @@
-"""Scores of detected objects over a set of images: average precision as NOCS defines it, and errors of objects matched
-one to one.
+"""Scores of detected objects over a set of images: average precision as in NOCS, and errors of matched objects.
 
-An image is compared once (`compare`), and every score is a function of all comparisons. They are small: processes hand
-theirs to each other, by image, so that one that was scored twice counts once; the order of images changes nothing.
+Each image is compared once (`compare`), and every score is a function of all comparisons. Comparisons are small:
+processes exchange theirs by image, so that an image scored twice counts once; the order of images does not matter.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Comparison:
     """P predictions of one image against its G objects.
 
     class_id, score: (P,).  true_class_id: (G,).
-    rotation_deg, translation_cm, iou, hull_iou, mask_iou: (P, G). Of two classes: infinite errors, no overlap.
+    rotation_deg, translation_cm, iou, hull_iou, mask_iou: (P, G). Between two classes: infinite errors, no overlap.
     """
 
     class_id: Indices
@@ -42,19 +41,19 @@ class Comparison:
 
     @property
     def same_class(self) -> Truth:
-        """(P, G)."""
+        """Return (P, G) bool."""
         return self.class_id[:, None] == self.true_class_id[None]
 
     def part(self, rows: Indices, columns: Indices) -> Comparison:
-        """Chosen predictions against chosen objects."""
+        """Return selected predictions against selected objects."""
         pairs = (self.rotation_deg, self.translation_cm, self.iou, self.hull_iou, self.mask_iou)
         chosen = (x[rows[:, None], columns] for x in pairs)
         return Comparison(self.class_id[rows], self.score[rows], self.true_class_id[columns], *chosen)
 
 
 def compare(predicted: Objects, true: Objects, mask_iou: Floats | None = None) -> Comparison:
-    """Every prediction of one image against every object of its class. mask_iou: (P, G), `matching.mask_iou`; None: no
-    masks.
+    """Compare every prediction of one image with every object of its class. mask_iou: (P, G), `matching.mask_iou`, or
+    None.
     """
     pairs = (predicted.class_id[:, None] == true.class_id[None]).nonzero()
     shape = (len(predicted), len(true))
@@ -83,11 +82,10 @@ def compare(predicted: Objects, true: Objects, mask_iou: Floats | None = None) -
 
 @dataclass(frozen=True, slots=True)
 class ApRules:
-    """What an average precision counts.
+    """Rules of an average precision.
 
     hull: overlaps of axis-aligned hulls; else of the oriented boxes.
-    gate: scores of poses leave out predictions and objects that no overlap above this has matched; None: everything
-        counts.
+    gate: pose scores leave out predictions and objects that no overlap above this has matched; None: everything counts.
     """
 
     hull: bool
@@ -95,20 +93,20 @@ class ApRules:
 
 
 EXACT = ApRules(hull=False, gate=None)
-"""Oriented boxes, and an object that was missed is missed."""
+"""Oriented boxes, and missed objects count."""
 
 NOCS_COMPAT = ApRules(hull=True, gate=0.1)
-"""As published scores on REAL275 are made (Wang et al., "Normalized object coordinate space", CVPR 2019, and its
-evaluation code): pose scores speak of objects that were found, and say nothing of how many were not.
+"""Rules of published scores on REAL275 (Wang et al., "Normalized object coordinate space", CVPR 2019, and its
+evaluation code): pose scores cover only objects that were found.
 """
 
 
 def average_precision(score: Floats, right: Truth, objects: int) -> float:
-    """The area under precision over recall, precision made falling first (PASCAL VOC from 2010 on); NaN without
+    """Return the area under precision over recall, precision made falling first (PASCAL VOC from 2010 on); NaN without
     objects.
 
     score: (N,) of all predictions of a class.  right: (N,) whether it is an object.  objects: how many there are.
-    Predictions of equal score stand or fall together, so that their order has no say.
+    Predictions of equal score count together, so that their order does not matter.
     """
     if objects == 0:
         return math.nan
@@ -124,21 +122,21 @@ def average_precision(score: Floats, right: Truth, objects: int) -> float:
 def average_precisions(
     images: Iterable[Comparison], classes: Sequence[int], rules: ApRules = EXACT
 ) -> dict[str, float]:
-    """The mean over classes that have an object of the average precision, 0 to 1, by threshold: "ap_iou50",
-    "ap_5deg_5cm", ...
+    """Return average precision by threshold, 0 to 1, averaged over classes with an object: "ap_iou50", "ap_5deg_5cm",
+    ...
 
-    Every prediction takes an object of its image and class, in order of score: of those with an overlap above the
-    threshold the largest; of those within degrees and centimetres the one with the least sum of both. Those of equal
-    score choose together (`matching.greedy_pairs`). NaN where no class has an object.
+    Every prediction takes an object of its image and class, in order of score: the largest overlap above the threshold,
+    or the least sum of degrees and centimetres within the limits. Predictions of equal score choose together
+    (`matching.greedy_pairs`). NaN where no class has an object.
     """
     images = list(images)
-    of_class = [_average_precisions([_of_class(image, one) for image in images], rules) for one in classes]
+    of_class = [_average_precisions([_select_class(image, one) for image in images], rules) for one in classes]
     scored = [scores for scores in of_class if scores is not None]
     return {name: fmean(scores[name] for scores in scored) if scored else math.nan for name in score_names()}
 
 
 def score_names() -> list[str]:
-    """What `average_precisions` gives."""
+    """Return the names of `average_precisions`."""
     return [_iou_name(t) for t in IOU_THRESHOLDS] + [_pose_name(*t) for t in POSE_THRESHOLDS]
 
 
@@ -150,18 +148,18 @@ def _pose_name(degrees: float, cm: float) -> str:
     return f"ap_{degrees:.0f}deg_{cm:.0f}cm"
 
 
-def _of_class(image: Comparison, class_id: int) -> Comparison:
+def _select_class(image: Comparison, class_id: int) -> Comparison:
     return image.part(np.flatnonzero(image.class_id == class_id), np.flatnonzero(image.true_class_id == class_id))
 
 
 def _average_precisions(images: Sequence[Comparison], rules: ApRules) -> dict[str, float] | None:
-    """Of one class; None where it has no object."""
+    """Return the scores of one class; None where it has no object."""
     if not sum(len(image.true_class_id) for image in images):
         return None
-    scores = {_iou_name(t): _ap([(_by_overlap(p, t, rules), p) for p in images]) for t in IOU_THRESHOLDS}
-    gated = images if rules.gate is None else [_found(image, rules.gate, rules) for image in images]
+    scores = {_iou_name(t): _ap([(_match_by_overlap(p, t, rules), p) for p in images]) for t in IOU_THRESHOLDS}
+    gated = images if rules.gate is None else [_select_gated(image, rules.gate, rules) for image in images]
     for degrees, cm in POSE_THRESHOLDS:
-        ap = _ap([(_by_pose(image, degrees, cm), image) for image in gated])
+        ap = _ap([(_match_by_pose(image, degrees, cm), image) for image in gated])
         scores[_pose_name(degrees, cm)] = 0.0 if math.isnan(ap) else ap  # the gate left no object: none was found
     return scores
 
@@ -172,19 +170,19 @@ def _ap(images: Sequence[tuple[Indices, Comparison]]) -> float:
     return average_precision(score, right, sum(len(image.true_class_id) for _, image in images))
 
 
-def _by_overlap(image: Comparison, threshold: float, rules: ApRules) -> Indices:
+def _match_by_overlap(image: Comparison, threshold: float, rules: ApRules) -> Indices:
     overlap = image.hull_iou if rules.hull else image.iou
     return greedy_pairs(-overlap, overlap > threshold, image.score)
 
 
-def _by_pose(image: Comparison, degrees: float, cm: float) -> Indices:
+def _match_by_pose(image: Comparison, degrees: float, cm: float) -> Indices:
     allowed = (image.rotation_deg <= degrees) & (image.translation_cm <= cm)
     return greedy_pairs(image.rotation_deg + image.translation_cm, allowed, image.score)
 
 
-def _found(image: Comparison, gate: float, rules: ApRules) -> Comparison:
-    """What of a class's image is matched by an overlap above the gate."""
-    taken = _by_overlap(image, gate, rules)
+def _select_gated(image: Comparison, gate: float, rules: ApRules) -> Comparison:
+    """Return the part of a class's image that is matched by an overlap above the gate."""
+    taken = _match_by_overlap(image, gate, rules)
     return image.part(np.flatnonzero(taken >= 0), np.sort(taken[taken >= 0]))
 
 
@@ -192,12 +190,12 @@ def _found(image: Comparison, gate: float, rules: ApRules) -> Comparison:
 
 
 def matched_scores(images: Iterable[Comparison], min_mask_iou: float = 0.5) -> dict[str, float]:
-    """Errors of the objects whose masks were found (`matching.best_pairs`), and how many were.
+    """Return errors of the objects with matched masks (`matching.best_pairs`), and their number.
 
-    Returns by name: "objects", "found", "false_alarms" (counts over all images); "recall" and "precision", 0 to 1;
-    "rotation_error_deg", "translation_error_cm", "iou_3d": means over what was found; "rotation_error_deg_median" and
+    By name: "objects", "found", "false_alarms" (counts over all images); "recall" and "precision", 0 to 1;
+    "rotation_error_deg", "translation_error_cm", "iou_3d": means over found objects; "rotation_error_deg_median" and
     "translation_error_cm_median"; and for each of POSE_THRESHOLDS "recall_5deg_5cm", ..., the share of all objects that
-    were found and are within both. A mean over nothing is NaN; an object that was missed is in every recall, and counts
+    were found and are within both limits. A mean over nothing is NaN. A missed object is in every recall, and counts
     180 degrees in "rotation_error_deg_of_all", the mean over all objects.
     """
     rotation: list[float] = []
@@ -233,5 +231,5 @@ def _share(part: int, whole: int) -> float:
 
 
 def of_all(parts: Iterable[Mapping[object, Comparison]]) -> list[Comparison]:
-    """The comparisons of several processes, each image once, by its `core.types.Meta` or whatever else names it."""
+    """Return the comparisons of several processes, each image once, by its `core.types.Meta` or another key."""
     return list({image: comparison for part in parts for image, comparison in part.items()}.values())

@@ -1,8 +1,7 @@
-"""Two trainings compared over seeds: the mean difference with its interval, exact and normal tests, equivalence, power.
-NumPy and SciPy.
+"""Compare two trainings over seeds: mean difference with interval, exact and t tests, equivalence, power.
 
-Runs of one seed share their start and the order of their data, so they are compared pair by pair: what a seed does to
-both goes out.
+Runs of one seed share initial weights and data order, so they are compared in pairs, which removes the seed's effect.
+NumPy and SciPy.
 """
 
 from __future__ import annotations
@@ -18,20 +17,19 @@ from scipy import special, stats
 from scipy.optimize import brentq
 
 EXACT = 16
-"""Up to so many pairs every choice of signs is tried, 65,536; of more, as many are drawn."""
+"""Number of pairs up to which every choice of signs is tried (65,536); above it, as many are drawn."""
 
 NO_SPREAD = 1e-12
-"""Differences whose standard deviation is this share of their mean are one number, but for rounding."""
+"""Differences with a smaller standard deviation, as a share of their mean, are equal but for rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """What n differences (changed minus base, seed by seed) say of their mean.
+    """Statistics of n differences (changed minus base, seed by seed).
 
     sd: of the differences, n - 1.  low, high: Student's confidence interval of the mean.
-    p: of the paired t test, two-sided. Differences that are one number, not 0, have no spread that a t test could
-        measure: p_signs there.
-    p_signs: of the sign-flip test, which asks nothing of the distribution, and is never below 2 / 2^n.
+    p: of the paired t test, two-sided. For equal differences, not 0, there is no spread for a t test: p_signs there.
+    p_signs: of the sign-flip test, which assumes no distribution, and is never below 2 / 2^n.
     """
 
     n: int
@@ -44,8 +42,8 @@ class Paired:
 
 
 def paired(differences: Sequence[float], *, confidence: float = 0.95) -> Paired:
-    """Student's interval and tests of the mean of (n,) finite differences, n >= 2 (W. S. Gosset, 1908). Raises
-    ValueError for fewer.
+    """Return Student's interval and tests of the mean of (n,) finite differences, n >= 2 (W. S. Gosset, 1908); else
+    ValueError.
     """
     d = _finite(differences)
     n, mean, sd = len(d), float(d.mean()), float(d.std(ddof=1))
@@ -58,9 +56,10 @@ def paired(differences: Sequence[float], *, confidence: float = 0.95) -> Paired:
 
 
 def sign_flip_p(differences: Sequence[float], *, seed: int = 0) -> float:
-    """Two-sided p of the mean when each of (n,) differences might as well have had the other sign (R. A. Fisher, 1935).
+    """Return the two-sided p of the mean when each of (n,) differences may equally have the other sign (R. A. Fisher,
+    1935).
 
-    Exact up to EXACT pairs; of more, 2^EXACT choices of signs drawn from `seed`, and the one that happened.
+    Exact up to EXACT pairs; above it, 2^EXACT choices of signs drawn from `seed`, and the observed one.
     """
     d = _finite(differences)
     observed = abs(d.sum()) * (1 - 1e-12)  # the same sum in another order is as large
@@ -72,25 +71,21 @@ def sign_flip_p(differences: Sequence[float], *, seed: int = 0) -> float:
 
 
 def equivalence_p(differences: Sequence[float], margin: float) -> float:
-    """The p of "the mean lies at -margin or below, or at margin or above": two one-sided t tests, the larger (D. J.
-    Schuirmann, 1987).
-    """
+    """Return the p of "|mean| is margin or more": two one-sided t tests, the larger (D. J. Schuirmann, 1987)."""
     d = _finite(differences)
     if not margin > 0:
         raise ValueError(f"margin {margin}, must be positive")
-    return max(_above(d, -margin), _above(-d, -margin))
+    return max(_one_sided_p(d, -margin), _one_sided_p(-d, -margin))
 
 
 def beyond_p(differences: Sequence[float], margin: float) -> float:
-    """The p of "the mean lies within [-margin, margin]", against its being larger on either side."""
+    """Return the p of "the mean lies within [-margin, margin]", against its being larger on either side."""
     d = _finite(differences)
-    return min(1.0, 2 * min(_above(d, margin), _above(-d, margin)))
+    return min(1.0, 2 * min(_one_sided_p(d, margin), _one_sided_p(-d, margin)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p of several tests, each raised so that all of them together are wrong as seldom as one (S. Holm, 1979),
-    however they depend.
-    """
+    """Adjust the p of several tests so that all together err as rarely as one (S. Holm, 1979), with any dependence."""
     order = np.argsort(p_values, kind="stable")
     raised, largest = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
@@ -100,10 +95,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def power(difference: float, sd: float, n: int, *, alpha: float = 0.05) -> float:
-    """How often a paired t test of n differences finds a true mean difference (J. Cohen, 1988).
+    """Return the probability that a paired t test of n differences finds a true mean difference (J. Cohen, 1988).
 
-    That is how often |t| is large, of a noncentral t: the mean over what the sample's standard deviation may come out
-    at, of a normal distribution's tails. SciPy's own noncentral t is NaN at some values.
+    It is the probability of a large |t| of a noncentral t: a normal distribution's tails averaged over the sample's
+    standard deviation. SciPy's own noncentral t is NaN at some values.
     """
     if sd == 0:
         return 1.0 if difference else alpha
@@ -114,41 +109,41 @@ def power(difference: float, sd: float, n: int, *, alpha: float = 0.05) -> float
 
 @lru_cache
 def _spreads(freedom: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(K,) sample over true standard deviations, and how probable each is: Gauss-Legendre over the quantiles of chi
+    """Return (K,) sample over true standard deviations, and their probabilities: Gauss-Legendre over quantiles of chi
     square.
     """
     nodes, weights = np.polynomial.legendre.leggauss(400)
     return np.sqrt(stats.chi2.ppf((nodes + 1) / 2, freedom) / freedom), weights / 2
 
 
-def detectable(sd: float, n: int, *, alpha: float = 0.05, wanted: float = 0.8) -> float:
-    """The true mean difference that n pairs find with power `wanted`."""
-    return sd * _detectable(n, alpha, wanted)
+def detectable(sd: float, n: int, *, alpha: float = 0.05, target_power: float = 0.8) -> float:
+    """Return the true mean difference that n pairs find with power `target_power`."""
+    return sd * _detectable(n, alpha, target_power)
 
 
 @lru_cache
-def _detectable(n: int, alpha: float, wanted: float) -> float:
-    """In standard deviations of a difference."""
-    return float(brentq(lambda size: power(size, 1.0, n, alpha=alpha) - wanted, 1e-6, 1e6))
+def _detectable(n: int, alpha: float, target_power: float) -> float:
+    """Return it in standard deviations of a difference."""
+    return float(brentq(lambda size: power(size, 1.0, n, alpha=alpha) - target_power, 1e-6, 1e6))
 
 
 def pairs_needed(
-    difference: float, sd: float, *, alpha: float = 0.05, wanted: float = 0.8, most: int = 10_000
+    difference: float, sd: float, *, alpha: float = 0.05, target_power: float = 0.8, max_pairs: int = 10_000
 ) -> int | None:
-    """How many pairs find a true mean difference with power `wanted`; None where it takes more than `most`."""
+    """Return the number of pairs that find a true mean difference with power `target_power`; None above `max_pairs`."""
     low, high = 1, 2
-    while power(difference, sd, high, alpha=alpha) < wanted:
-        if high >= most:
+    while power(difference, sd, high, alpha=alpha) < target_power:
+        if high >= max_pairs:
             return None
-        low, high = high, min(2 * high, most)
+        low, high = high, min(2 * high, max_pairs)
     while high - low > 1:  # power rises with the number of pairs
         middle = (low + high) // 2
-        low, high = (low, middle) if power(difference, sd, middle, alpha=alpha) >= wanted else (middle, high)
+        low, high = (low, middle) if power(difference, sd, middle, alpha=alpha) >= target_power else (middle, high)
     return high
 
 
-def _above(d: NDArray[np.float64], bound: float) -> float:
-    """One-sided p of "the mean is at most `bound`"."""
+def _one_sided_p(d: NDArray[np.float64], bound: float) -> float:
+    """Return the one-sided p of "the mean is at max_pairs `bound`"."""
     mean, error = float(d.mean()), float(d.std(ddof=1)) / math.sqrt(len(d))
     if error <= NO_SPREAD * abs(mean):
         return 0.0 if mean > bound else 1.0

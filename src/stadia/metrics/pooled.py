@@ -1,8 +1,8 @@
-"""Depth errors over all scored pixels of a set, from sums that add up over images: RMSE is the root of the MSE,
-whatever the batches.
+"""Depth errors over all scored pixels of a set, from sums over images: RMSE is the root of the MSE, whatever the
+batches.
 
-The rows of METRICS are means over an image's pixels, and their mean over images counts each alike. Here each pixel
-counts alike.
+METRICS are means over an image's pixels, then over images, so that each image counts alike. Here each pixel counts
+alike.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _MEANS = {"abs_rel": abs_rel, "mae": mae, "log10": log10, "d1": d1, "d2": d2, "d
 
 
 def depth_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Sums over the scored pixels of each image, (B,) float64: `depth_pixels`, `mse`, and the other errors by their
-    names.
+    """Return sums over the scored pixels of each image, (B,) float64: `depth_pixels`, `mse`, and the other errors by
+    name.
 
-    predicted, true: (B, H, W), positive where `mask` (B, H, W) is true. A prediction that is not finite there is wrong
-        by infinity.
+    predicted, true: (B, H, W), positive where `mask` (B, H, W) is true. A prediction that is not finite has an infinite
+        error.
     """
     predicted, true, count = predicted.double(), true.double(), mask.flatten(1).sum(1).double()
     broken = (mask & ~predicted.isfinite()).flatten(1).any(1)
@@ -35,9 +35,7 @@ def depth_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tenso
 
 
 def pooled_depth_scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """`rmse`, `abs_rel`, `mse`, `mae`, `log10`, `d1` to `d3` of sums that were added up; empty where no pixel is
-    scored.
-    """
+    """Return `rmse`, `abs_rel`, `mse`, `mae`, `log10`, `d1` to `d3` of summed errors; empty without a scored pixel."""
     if not (pixels := sums.get("depth_pixels")):
         return {}
     scores = {name: sums[name] / pixels for name in ("abs_rel", "mse", "mae", "log10", "d1", "d2", "d3")}
@@ -45,7 +43,7 @@ def pooled_depth_scores(sums: Mapping[str, float]) -> dict[str, float]:
 
 
 def added_up(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The sums of each name over images; exact, so that their order changes nothing."""
+    """Return the sums of each name over images; exact, so that their order does not matter."""
     each = list(images)
     return {
         name: fsum(one[name] for one in each if name in one)

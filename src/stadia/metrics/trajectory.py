@@ -33,14 +33,14 @@ class PathAlignment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AlignedPath:
-    """The estimate in the frame of the reference, and the factor that its translations were multiplied by."""
+    """The estimate in the frame of the reference, and the factor of its translations."""
 
     T_world_camera: Tensor
     scale: float
 
 
-def _scaled_about_start(estimated: Tensor, reference: Tensor) -> AlignedPath:
-    """Translations times the factor, about the estimate's first position, that makes the ATE least."""
+def _fit_scale(estimated: Tensor, reference: Tensor) -> AlignedPath:
+    """Scale translations about the estimate's first position by the factor with the least ATE."""
     start = estimated[0, :3, 3]
     moved, target = estimated[:, :3, 3] - start, reference[:, :3, 3] - start
     scale = float(scale_least_squares(moved.flatten(), target.flatten()))
@@ -59,27 +59,26 @@ def _scaled_about_start(estimated: Tensor, reference: Tensor) -> AlignedPath:
 def aligned(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -> AlignedPath:
     """Fit the estimate to the reference.
 
-    none: as given. scale: one factor about the first position. se3, sim3: the rigid (and scaled) motion that makes the
-        ATE
-    least, in closed form (Umeyama, PAMI 1991).
-    Raises GeometryError where that is not determined: a path that stands still, or fewer than three poses.
+    none: as given. scale: one factor about the first position. se3, sim3: the rigid (and scaled) motion with the least
+        ATE, in closed form (Umeyama, PAMI 1991).
+    Raises GeometryError where that is not determined: a path that does not move, or fewer than three poses.
     """
     if alignment is PathAlignment.NONE:
         return AlignedPath(estimated, 1.0)
     if alignment is PathAlignment.SCALE:
-        return _scaled_about_start(estimated, reference)
+        return _fit_scale(estimated, reference)
     kind: Literal["se3", "sim3"] = "se3" if alignment is PathAlignment.SE3 else "sim3"
     similarity = umeyama(estimated[:, :3, 3], reference[:, :3, 3], kind)
     return AlignedPath(similarity.apply_to_poses(estimated), float(similarity.scale))
 
 
 def path_m(T_world_camera: Tensor) -> float:
-    """The length of the path, metres."""
+    """Return the length of the path, metres."""
     return float(_distances_m(T_world_camera)[-1])
 
 
 def ate_rmse_m(estimated: Tensor, reference: Tensor) -> float:
-    """Absolute trajectory error: root mean square distance of the positions, metres. Align first.
+    """Return the absolute trajectory error: root mean square distance of the positions, metres. Align first.
 
     Sturm et al., "A benchmark for the evaluation of RGB-D SLAM systems", IROS 2012.
     """
@@ -87,7 +86,7 @@ def ate_rmse_m(estimated: Tensor, reference: Tensor) -> float:
 
 
 def _frame_errors(estimated: Tensor, reference: Tensor) -> Tensor:
-    """(N - 1, 4, 4): the error of every motion from one frame to the next."""
+    """Return (N - 1, 4, 4): the error of every motion from one frame to the next."""
     return _motion_errors(estimated, reference, torch.arange(len(reference) - 1), torch.arange(1, len(reference)))
 
 
@@ -97,7 +96,7 @@ def _motion_errors(estimated: Tensor, reference: Tensor, first: Tensor, last: Te
 
 
 def rpe_trans_m(estimated: Tensor, reference: Tensor) -> float | None:
-    """Relative pose error of one frame to the next, translation: root mean square, metres. None for fewer than two
+    """Return the relative pose error between frames, translation: root mean square, metres. None for fewer than two
     poses.
     """
     errors = _frame_errors(estimated, reference)
@@ -105,23 +104,24 @@ def rpe_trans_m(estimated: Tensor, reference: Tensor) -> float | None:
 
 
 def rpe_rot_deg(estimated: Tensor, reference: Tensor) -> float | None:
-    """Relative pose error of one frame to the next, rotation: root mean square, degrees. None for fewer than two poses."""
+    """Return the relative pose error between frames, rotation: root mean square, degrees. None for fewer than two
+    poses.
+    """
     errors = _frame_errors(estimated, reference)
     return float(rotation_angle_deg(errors[:, :3, :3]).square().mean().sqrt()) if len(errors) else None
 
 
 def _distances_m(T_world_camera: Tensor) -> Tensor:
-    """(N,) path length up to each pose, metres."""
+    """Return (N,) path length up to each pose, metres."""
     steps = T_world_camera[:, :3, 3].diff(dim=0).norm(dim=-1)
     return torch.cat([steps.new_zeros(1), steps.cumsum(0)])
 
 
 def segments(reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """KITTI's segments: first frames, last frames, and lengths in metres, each (S,).
+    """Return KITTI's segments: first frames, last frames, and lengths in metres, each (S,).
 
-    From every tenth frame, for each length of 100, 200 ... 800 m: up to the first frame that lies further along the
-        reference
-    than that (Geiger et al., CVPR 2012, and the development kit's evaluate_odometry.cpp). S is 0 below 100 m.
+    From every tenth frame, for each length of 100, 200 ... 800 m, up to the first frame beyond it along the reference
+    (Geiger et al., CVPR 2012, and the development kit's evaluate_odometry.cpp). S is 0 below 100 m.
     """
     distance = _distances_m(reference)
     first = torch.arange(0, len(reference), SEGMENT_STEP).repeat_interleave(len(SEGMENT_LENGTHS_M))
@@ -132,16 +132,14 @@ def segments(reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def t_err_percent(estimated: Tensor, reference: Tensor) -> float | None:
-    """KITTI's translation error: mean over segments of |t| / length, percent. None where the reference is shorter than
-    100 m.
-    """
+    """Return KITTI's translation error: mean over segments of |t| / length, percent. None below 100 m."""
     first, last, length = segments(reference)
     errors = _motion_errors(estimated, reference, first, last)
     return 100 * float((errors[:, :3, 3].norm(dim=-1) / length).mean()) if len(length) else None
 
 
 def r_err_deg_per_100m(estimated: Tensor, reference: Tensor) -> float | None:
-    """KITTI's rotation error: mean over segments of angle / length, degrees per 100 m. None below 100 m."""
+    """Return KITTI's rotation error: mean over segments of angle / length, degrees per 100 m. None below 100 m."""
     first, last, length = segments(reference)
     errors = _motion_errors(estimated, reference, first, last)
     return 100 * float((rotation_angle_deg(errors[:, :3, :3]) / length).mean()) if len(length) else None

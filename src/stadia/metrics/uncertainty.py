@@ -1,15 +1,12 @@
-"""What a predicted uncertainty is worth: whether it orders the pixels by their error, and whether its size says how
-large the error is.
+"""Evaluate a predicted uncertainty: does it order the pixels by their error, and does its size match the error?
 
-Maps are (..., H, W), `mask` bool, true where the pixel is scored, and a number comes back for each image, (...).
-Uncertainty is the larger the less a pixel is trusted, finite under the mask; whatever stands elsewhere is not read. Of
-fewer than 2 pixels, and where
-a number is not defined, it is NaN: count such an image, and leave it out of the mean.
+Maps are (..., H, W), `mask` bool, true where the pixel is scored; the result is one number per image, (...).
+Uncertainty grows with the expected error and is finite under the mask; other values are not read. For fewer than 2
+pixels, and where a number is not defined, it is NaN: count such an image, and leave it out of the mean.
 
-Order (sparsification, Spearman) is the same for any increasing function of the uncertainty: log Sigma and Sigma score
-alike. Size (calibration) is asked of the quantity that the uncertainty is of. Where it came with a photometric loss
-that is the photometric
-residual, not depth: nothing here turns its Sigma into metres.
+Order (sparsification, Spearman) is the same for any increasing function of the uncertainty, such as log Sigma and
+Sigma. Size (calibration) refers to the quantity of the uncertainty. With a photometric loss that is the photometric
+residual, not depth: nothing here converts its Sigma to metres.
 
 Source: Poggi, Aleotti, Tosi, Mattoccia, "On the uncertainty of self-supervised monocular depth estimation", CVPR 2020,
 arXiv 2005.06209, section 4.2; Ilg et al., "Uncertainty estimates and multi-hypotheses networks for optical flow", ECCV
@@ -27,12 +24,12 @@ from torch import Tensor
 from torch.nn import functional
 
 INTERVALS = 50
-"""Parts that a sparsification curve is sampled in, as in Poggi et al.: pixels leave by 2 % at a time."""
+"""Samples of a sparsification curve, as in Poggi et al.: 2 % of the pixels are removed at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class DepthError:
-    """An error of depth that is a mean over pixels, and what is taken of that mean.
+    """A depth error that is a function of a mean over pixels.
 
     of_pixel: (predicted_m, true_m) to the error of each pixel.  of_mean: the mean to the metric; increasing.
     """
@@ -41,39 +38,39 @@ class DepthError:
     of_mean: Callable[[Tensor], Tensor]
 
 
-def _same(mean: Tensor) -> Tensor:
+def _identity(mean: Tensor) -> Tensor:
     return mean
 
 
-def _relative(predicted_m: Tensor, true_m: Tensor) -> Tensor:
+def _relative_error(predicted_m: Tensor, true_m: Tensor) -> Tensor:
     return (predicted_m - true_m).abs() / true_m
 
 
-def _squared(predicted_m: Tensor, true_m: Tensor) -> Tensor:
+def _squared_error(predicted_m: Tensor, true_m: Tensor) -> Tensor:
     return (predicted_m - true_m).square()
 
 
-def _beyond(predicted_m: Tensor, true_m: Tensor) -> Tensor:
+def _is_beyond_d1(predicted_m: Tensor, true_m: Tensor) -> Tensor:
     return (torch.maximum(predicted_m / true_m, true_m / predicted_m) >= 1.25).to(true_m.dtype)
 
 
 DEPTH_ERRORS: Mapping[str, DepthError] = {
-    "abs_rel": DepthError(_relative, _same),
-    "rmse": DepthError(_squared, torch.sqrt),
-    "d1": DepthError(_beyond, _same),
+    "abs_rel": DepthError(_relative_error, _identity),
+    "rmse": DepthError(_squared_error, torch.sqrt),
+    "d1": DepthError(_is_beyond_d1, _identity),
 }
-"""By the metric's name. `d1` is turned around, 1 - d1, the share of pixels off by a factor of 1.25 or more: less is
-better in all.
+"""By the metric's name. `d1` is 1 - d1, the share of pixels off by a factor of 1.25 or more, so that less is better in
+all.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Sparsification:
-    """The error of the pixels that are left while the most uncertain ones leave, (..., 51) each: none, 2 %, ... 98 %,
-    all have left.
+    """The error of the remaining pixels while the most uncertain ones are removed, (..., 51) each: none, 2 %, ... 98 %,
+    all.
 
-    by_uncertainty: in the order of the uncertainty.  oracle: in that of the error itself, the best there is.
-    random: in any order: the error of all of them, to be expected whoever leaves. Where all have left an error is 0.
+    by_uncertainty: in the order of the uncertainty.  oracle: in that of the error itself, the best possible.
+    random: in any order: the expected error, that of all pixels. With all pixels removed an error is 0.
     """
 
     by_uncertainty: Tensor
@@ -82,33 +79,31 @@ class Sparsification:
 
     @property
     def ause(self) -> Tensor:
-        """Area between the curve and the oracle's, in the error's unit: 0 is best."""
+        """Return the area between the curve and the oracle's, in the error's unit: 0 is best."""
         return _area(self.by_uncertainty - self.oracle)
 
     @property
     def aurg(self) -> Tensor:
-        """Area between random order's curve and this one: 0 where it is worth as much as random order, below where
-        less.
-        """
+        """Return the area between the random curve and this one: 0 is as good as random, below 0 is worse."""
         return _area(self.random - self.by_uncertainty)
 
     @property
     def ause_of_random(self) -> Tensor:
-        """AUSE of random order: that of the uncertainty and its AURG together."""
+        """Return AUSE of random order: AUSE and AURG together."""
         return _area(self.random - self.oracle)
 
     @property
     def below_random(self) -> Tensor:
-        """By what share AUSE is below that of random order: 1 is the oracle, 0 random; NaN where all errors are equal."""
+        """Return the share by which AUSE is below that of random order: 1 oracle, 0 random; NaN where all errors are
+        equal.
+        """
         return self.aurg / self.ause_of_random
 
 
 def sparsification(
     predicted_m: Tensor, true_m: Tensor, uncertainty: Tensor, mask: Tensor, error: str = "abs_rel"
 ) -> Sparsification:
-    """Sparsification of an `error` of DEPTH_ERRORS. Depths are positive z under the mask, aligned as the error is to be
-    taken.
-    """
+    """Return the sparsification of an `error` of DEPTH_ERRORS. Depths are positive and already aligned."""
     chosen = DEPTH_ERRORS[error]
     each = torch.where(mask, chosen.of_pixel(predicted_m, true_m), 0.0)
     by_uncertainty, oracle = (sparsification_curve(each, order, mask) for order in (uncertainty, each))
@@ -117,13 +112,12 @@ def sparsification(
 
 
 def sparsification_curve(error: Tensor, uncertainty: Tensor, mask: Tensor) -> Tensor:
-    """The mean error of the pixels that are left when the k / 50 most uncertain have left, k from 0 to 50: (..., 51),
-    the last 0.
+    """Return the mean error of the pixels that remain without the k / 50 most uncertain, k from 0 to 50: (..., 51), the
+    last 0.
 
-    Of n pixels ceil(k (n - 1) / 50) have left, as in Poggi et al. whose thresholds are percentiles. Pixels of one
-    uncertainty leave in
-    any order: each stands for the mean error of them all, so that a constant uncertainty is worth as much as random
-        order, to the digit.
+    Of n pixels ceil(k (n - 1) / 50) are removed, as in Poggi et al. whose thresholds are percentiles. Pixels of equal
+    uncertainty are removed in any order: each has the mean error of them all, so that a constant uncertainty equals
+    random order exactly.
     """
     by, order = (
         uncertainty.double().masked_fill(~mask, torch.inf).flatten(-2).sort(dim=-1)
@@ -132,12 +126,12 @@ def sparsification_curve(error: Tensor, uncertainty: Tensor, mask: Tensor) -> Te
     count = mask.flatten(-2).sum(dim=-1, keepdim=True)
     step = torch.arange(INTERVALS, device=mask.device)
     left = count - (step * (count - 1) + INTERVALS - 1) // INTERVALS
-    total = _mean_of_ties(each, by).cumsum(dim=-1).gather(-1, (left - 1).clamp(min=0))
+    total = _average_ties(each, by).cumsum(dim=-1).gather(-1, (left - 1).clamp(min=0))
     return functional.pad(total / left, (0, 1)).masked_fill(count < 2, torch.nan)
 
 
-def _mean_of_ties(values: Tensor, by: Tensor) -> Tensor:
-    """(..., N) values, sorted along `by`, each replaced by the mean over those with an equal `by`."""
+def _average_ties(values: Tensor, by: Tensor) -> Tensor:
+    """Replace each of (..., N) values, sorted along `by`, by the mean over those with an equal `by`."""
     first = torch.ones_like(by, dtype=torch.long)
     first[..., 1:] = by[..., 1:] != by[..., :-1]
     group = first.cumsum(dim=-1) - 1
@@ -151,16 +145,16 @@ def _area(curve: Tensor) -> Tensor:
 
 
 def _ranks(values: Tensor, mask: Tensor) -> Tensor:
-    """(..., H, W) to (..., H W): the place of each scored pixel from below, equal ones share theirs; of the others
-    nothing of use.
-    """
+    """Return (..., H W) ranks of the scored pixels of (..., H, W), ties share theirs; other pixels have no meaning."""
     by, order = values.double().masked_fill(~mask, torch.inf).flatten(-2).sort(dim=-1)
     places = torch.arange(by.shape[-1], dtype=by.dtype, device=by.device).expand_as(by)
-    return torch.zeros_like(by).scatter(-1, order, _mean_of_ties(places, by))
+    return torch.zeros_like(by).scatter(-1, order, _average_ties(places, by))
 
 
 def spearman(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
-    """Spearman's rank correlation of two maps: 1 in the same order, -1 in the opposite one; NaN where one is constant."""
+    """Return Spearman's rank correlation of two maps: 1 in the same order, -1 in the opposite one; NaN where one is
+    constant.
+    """
     scored = mask.flatten(-2)
     count = scored.sum(dim=-1, keepdim=True)
 
@@ -173,19 +167,19 @@ def spearman(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
 
 
 def laplace_width(share: float) -> float:
-    """Half the interval about 0 that holds this share of a Laplace distribution of scale 1; of an exponential one, all
+    """Return half the interval about 0 with this share of a Laplace distribution of scale 1; of an exponential one, all
     of it.
     """
     return -math.log1p(-share)
 
 
 def normal_width(share: float) -> float:
-    """Half the interval about 0 that holds this share of a normal distribution of standard deviation 1."""
+    """Return half the interval about 0 with this share of a normal distribution of standard deviation 1."""
     return math.sqrt(2) * float(torch.erfinv(torch.tensor(share, dtype=torch.float64)))
 
 
 LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
-"""Shares that intervals are asked to hold: 5 % to 95 %."""
+"""Nominal coverages of the intervals: 5 % to 95 %."""
 
 
 def calibration_curve(
@@ -195,7 +189,7 @@ def calibration_curve(
     width: Callable[[float], float] = laplace_width,
     levels: Sequence[float] = LEVELS,
 ) -> Tensor:
-    """The share of residuals that lie inside the interval said, for each level: (..., L), each equal to its level where
+    """Return the share of residuals inside the predicted interval of each level, (..., L): equal to the level where
     sigma is right.
 
     Args:
@@ -213,7 +207,7 @@ def calibration_curve(
 
 
 def calibration_error(curve: Tensor, levels: Sequence[float] = LEVELS) -> Tensor:
-    """(..., L) to (...): mean distance of the shares from their levels. 0 is calibrated; 0.5 is all or none inside (of
-    even levels).
+    """Return the mean distance (...) of the shares (..., L) from their levels: 0 calibrated; 0.5 all or none inside
+    (even levels).
     """
     return (curve - curve.new_tensor(levels)).abs().mean(dim=-1)

@@ -1,6 +1,4 @@
-"""What the runs of an ablation allow to say: of each change whether what was expected of it is confirmed, refuted or
-undecided.
-"""
+"""Judge the changes of an ablation: is what was expected of each confirmed, refuted or undecided?"""
 
 from __future__ import annotations
 
@@ -17,32 +15,27 @@ Decision = Literal["confirmed", "refuted", "undecided"]
 Shown = Literal["", "identical", "better", "worse"]
 
 ROUNDING = 2**-23
-"""Of a metric's size: smaller differences are those of single precision, in which metrics are computed, and count as
-none.
-"""
+"""Smallest relative difference that counts: the rounding of single precision, in which metrics are computed."""
 
 LEAST_SEEDS = 3
-"""Fewer pairs tell next to nothing of their own spread: Student's factor is 4.3 for three and 12.7 for two."""
+"""Smallest number of pairs; the spread of fewer is unknown: Student's factor is 4.3 for three and 12.7 for two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One change against the base, over the seeds that both have a value of.
+    """One change against the base, over the seeds where both have a value.
 
     base, changed: their means.  difference: of changed minus base; None where fewer than LEAST_SEEDS pairs are left.
-    p_holm: of the paired t test, raised for as many changes as were compared.
-    p_same, p_beyond: that the mean difference lies outside the margin, and that it lies within it; raised likewise.
+    p_holm: of the paired t test, adjusted for the number of changes.
+    p_same, p_beyond: that the mean difference lies outside the margin, and that it lies within it; adjusted likewise.
         None without a margin.
-    expected, decision: what was asked, and what the data say to it.
+    expected, decision: the expectation, and the result of its test.
     shown: what the differences show, whatever was expected: "identical" but for rounding, "better", "worse", or nothing
         ("").
     within_margin: shown to be smaller than the margin.
-    without: seeds of which either run has no value; where there are any, nothing is decided, since runs fail for a
-        reason.
-    detectable: the difference that so many pairs find in four of five studies (as many changes, the spread that was
-        seen).
-    needed: how many seeds would find a difference of the margin as often; None without a margin, or for more than
-        10,000.
+    without: seeds without a value in either run; if there are any, nothing is decided, since runs fail for a reason.
+    detectable: the difference that so many pairs find in four of five studies (as many changes, the observed spread).
+    needed: how many seeds would find a difference of the margin as often; None without a margin, or above 10,000.
     """
 
     change: str
@@ -71,33 +64,35 @@ def judge(
     margin: float | None = None,
     alpha: float = 0.05,
 ) -> list[Verdict]:
-    """A verdict a change, in their order.
+    """Return a verdict for each change, in their order.
 
     Args:
         base: the metric of the base's run by seed; NaN or infinite where a run has none.
-        changes: the same of each change.  A seed that only one of the two has is not compared.
-        better: where the metric is good.
+        changes: the same of each change.  Seeds in only one of the two are not compared.
+        better: the direction in which the metric improves.
         expected: of a change; "different" of those that are not in it. "same" needs a margin.
-        margin: the smallest difference that matters, in the metric's unit. Without it nothing is ever called the same:
-            an interval that holds 0 may hold much else.
-        alpha: how often one or more of all changes may be called an effect where none has one (Holm).
+        margin: the smallest difference that matters, in the metric's unit. Without it nothing is called the same: an
+            interval around 0 may be wide.
+        alpha: the rate at which one or more changes without an effect may be called an effect (Holm).
 
     Raises ValueError for a margin that is not positive, and for "same" without one.
     """
-    asked = {name: (expected or {}).get(name, "different") for name in changes}
+    expectations = {name: (expected or {}).get(name, "different") for name in changes}
     if margin is not None and not (margin > 0 and math.isfinite(margin)):
         raise ValueError(f"margin {margin}, must be positive")
-    if margin is None and "same" in asked.values():
-        raise ValueError("'same' is expected without a margin: say how large a difference would still be the same")
+    if margin is None and "same" in expectations.values():
+        raise ValueError(
+            "'same' is expected without a margin: set the largest difference that still counts as the same"
+        )
     pairs = {name: sorted(base.keys() & values.keys()) for name, values in changes.items()}
-    known = {
+    usable = {
         name: [seed for seed in seeds if math.isfinite(base[seed]) and math.isfinite(changes[name][seed])]
         for name, seeds in pairs.items()
     }
     differences = {
-        name: [_difference(changes[name][seed], base[seed]) for seed in seeds] for name, seeds in known.items()
+        name: [_difference(changes[name][seed], base[seed]) for seed in seeds] for name, seeds in usable.items()
     }
-    enough = [name for name in changes if len(known[name]) >= LEAST_SEEDS]
+    enough = [name for name in changes if len(usable[name]) >= LEAST_SEEDS]
     tested = {name: paired(differences[name], confidence=1 - alpha) for name in enough}
     p_holm = dict(zip(enough, holm([tested[name].p for name in enough]), strict=True))
     p_same, p_beyond = (
@@ -111,7 +106,7 @@ def judge(
     first = alpha / max(1, len(enough))  # Holm's hardest step, so that neither number below promises too much
     found = []
     for name in changes:
-        difference, without = tested.get(name), tuple(seed for seed in pairs[name] if seed not in known[name])
+        difference, without = tested.get(name), tuple(seed for seed in pairs[name] if seed not in usable[name])
         shown = _shown(difference, p_holm.get(name, 1.0), better, alpha)
         within = p_same.get(name, 1.0) <= alpha
         sd, n = (difference.sd, difference.n) if difference else (math.nan, 0)
@@ -119,15 +114,15 @@ def judge(
         found.append(
             Verdict(
                 change=name,
-                seeds=tuple(known[name]),
-                base=_mean(base, known[name]),
-                changed=_mean(changes[name], known[name]),
+                seeds=tuple(usable[name]),
+                base=_mean(base, usable[name]),
+                changed=_mean(changes[name], usable[name]),
                 difference=difference,
                 p_holm=p_holm.get(name, 1.0),
                 p_same=p_same.get(name),
                 p_beyond=p_beyond.get(name),
-                expected=asked[name],
-                decision=_decision(asked[name], shown, within, p_beyond.get(name, 1.0) <= alpha)
+                expected=expectations[name],
+                decision=_decision(expectations[name], shown, within, p_beyond.get(name, 1.0) <= alpha)
                 if decided
                 else "undecided",
                 shown=shown,
@@ -149,7 +144,7 @@ def _shown(difference: Paired | None, p: float, better: Better, alpha: float) ->
 
 
 def _decision(expected: Expected, shown: Shown, within: bool, beyond: bool) -> Decision:
-    """What the data say to an expectation: within, beyond: shown to be smaller, or larger, than the margin."""
+    """Return the decision; within, beyond: shown to be smaller, or larger, than the margin."""
     if expected == "same":
         return "confirmed" if within or shown == "identical" else "refuted" if beyond else "undecided"
     if shown in ("better", "worse"):

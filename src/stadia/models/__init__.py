@@ -1,4 +1,4 @@
-"""Owns weights. Imports core and geometry."""
+"""Networks and their weights. Imports core and geometry."""
 
 from stadia.core.tables import Table
 
@@ -15,11 +15,11 @@ MODELS = Table(
 ATTENTIONS = Table(
     "attention",
     {
-        "sdpa": "stadia.models.attention:Sdpa",
-        "explicit": "stadia.models.attention:Explicit",
-        "performer": "stadia.models.performer:Performer",
-        "memory_compressed": "stadia.models.memory_compressed:MemoryCompressed",
-        "token_merging": "stadia.models.token_merging:TokenMerging",
+        "sdpa": "stadia.models.attention:SdpaAttention",
+        "explicit": "stadia.models.attention:ExplicitAttention",
+        "performer": "stadia.models.performer:PerformerAttention",
+        "memory_compressed": "stadia.models.memory_compressed:MemoryCompressedAttention",
+        "token_merging": "stadia.models.token_merging:TokenMergingAttention",
     },
 )
 
@@ -37,9 +37,9 @@ NETWORKS = Table(
 )
 
 OVERLAY_NETWORKS = Table(
-    "overlay network", {"light": "stadia.models.overlay_net:Light", "full": "stadia.models.overlay_net:Full"}
+    "overlay network", {"light": "stadia.models.overlay_net:LightTrunk", "full": "stadia.models.overlay_net:FullTrunk"}
 )
-"""Trunks of `overlay_net`: a module without arguments, (B, 6, H, W) to (B, channels, H, W)."""
+"""Trunks of `overlay_net`: modules without arguments that map (B, 6, H, W) to (B, channels, H, W)."""
 
 POSE_NETS = Table(
     "pose network",
@@ -54,14 +54,14 @@ POSE_NETS = Table(
 POSE_HEADS = Table(
     "pose head",
     {
-        "pool": "stadia.models.pose_heads:Pool",
-        "convolution": "stadia.models.pose_heads:Convolution",
-        "linear": "stadia.models.pose_heads:Linear",
+        "pool": "stadia.models.pose_heads:PoolHead",
+        "convolution": "stadia.models.pose_heads:ConvHead",
+        "linear": "stadia.models.pose_heads:LinearHead",
     },
 )
 
 ROTATIONS = Table(
-    "rotation", {"axis_angle": "stadia.geometry.se3:so3_exp", "euler": "stadia.models.pose_net:euler_xyz"}
+    "rotation", {"axis_angle": "stadia.geometry.se3:so3_exp", "euler": "stadia.models.pose_net:euler_to_matrix"}
 )
 
 ACTIVATIONS = Table(

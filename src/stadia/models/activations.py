@@ -1,4 +1,4 @@
-"""Activations by name: each row of `models.ACTIVATIONS` makes a layer that keeps shapes and owns no weights."""
+"""Activation functions of `models.ACTIVATIONS`. Each keeps the shape and has no weights."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from torch import Tensor, nn
 
 
 def relu() -> nn.Module:
-    """Positive values as they are, 0 for the others."""
+    """Clamp negative values to 0."""
     return nn.ReLU()
 
 
 def leaky_relu() -> nn.Module:
-    """Positive values as they are, negative ones divided by 100: no unit dies."""
+    """Scale negative values by 0.01, so that no unit dies."""
     return nn.LeakyReLU(0.01)
 
 
 def elu() -> nn.Module:
-    """Positive values as they are, else exp(x) - 1: smooth, and never below -1."""
+    """Replace negative values by exp(x) - 1: smooth, and never below -1."""
     return nn.ELU()
 
 
 def rrelu() -> nn.Module:
-    """Positive values as they are, negative ones by slopes drawn between 1/8 and 1/3; in evaluation by their mean."""
+    """Scale negative values by random slopes between 1/8 and 1/3, and by their mean in evaluation."""
     return nn.RReLU()
 
 
 class Snake(nn.Module):
-    """x + sin(x)^2: rises everywhere, and goes on in waves (Ziyin et al. 2020, arXiv 2006.08195, eq. 3 with a = 1)."""
+    """x + sin(x)^2, monotonic with periodic slopes (Ziyin et al. 2020, arXiv 2006.08195, eq. 3 with a = 1)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x + x.sin().square()

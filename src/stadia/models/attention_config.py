@@ -4,53 +4,42 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
-from stadia.core.config import StrictModel
-from stadia.core.errors import ConfigError
+from stadia.core.config import StrictModel, row_of
 from stadia.models import ATTENTIONS
 
 
 class AttentionConfig(StrictModel):
-    """How the tokens of a transformer look at each other. What belongs to another attention than `name` is not read.
+    """The attention of a transformer. Fields of other attentions than `name` are ignored.
 
-    name: `sdpa` is exact, and the default; `explicit` is the same with the matrix written out. The others are
-        approximations.
-    factor: of memory_compressed: tokens of the grid that share one key and value. They form the squarest window of that
-        many
-        tokens, wider than high: 2 is 1x2, 3 is 1x3, 4 is 2x2. With 1 it is exact.
-    features: of performer: random features a head; null is int(d ln d), 266 for heads of 64.
-    redraw_every: of performer: forward passes in training between two draws of its features; null never draws anew.
-    merge: of token_merging: the share of the grid's tokens that are merged into others, at most one half. With 0 it is
-        exact.
+    name: `sdpa` is exact; `explicit` is the same with the matrix written out. The others are approximations.
+    factor: for memory_compressed: tokens of the grid that share one key and value. They form the squarest window of
+        that size, wider than high: 2 is 1x2, 3 is 1x3, 4 is 2x2. 1 is exact.
+    features: for performer: random features per head; null is int(d ln d), 266 for heads of 64.
+    redraw_every: for performer: training passes between two draws of its features; null never redraws.
+    merge: for token_merging: share of the grid's tokens to merge into others, at most one half. 0 is exact.
     """
 
-    name: str = "sdpa"
+    name: Annotated[str, AfterValidator(row_of(ATTENTIONS))] = "sdpa"
     factor: int = Field(default=2, ge=1, le=16)
     features: int | None = Field(default=None, ge=1)
     redraw_every: int | None = Field(default=1000, ge=1)
     merge: float = Field(default=0.25, ge=0, le=0.5)
 
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        try:
-            return ATTENTIONS.check(name)
-        except ConfigError as error:
-            raise ValueError(f"expected {error.expected}; {error.fix}") from error
-
     @property
     def window(self) -> tuple[int, int]:
-        """(rows, columns) of memory_compressed's windows."""
+        """Return (rows, columns) of memory_compressed's windows."""
         rows = max(side for side in range(1, math.isqrt(self.factor) + 1) if self.factor % side == 0)
         return rows, self.factor // rows
 
     def features_for(self, head_dim: int) -> int:
-        """How many random features performer has (the default is that of Choromanski et al. 2021, arXiv 2009.14794)."""
+        """Return performer's number of random features (default of Choromanski et al., arXiv 2009.14794)."""
         return self.features or max(1, int(head_dim * math.log(head_dim)))
 
     def removed(self, places: int) -> int:
-        """How many of a grid's tokens token_merging merges into others: in integers, which an export can follow."""
+        """Return how many of a grid's tokens token_merging merges, in integers that an export can trace."""
         share = Fraction(str(self.merge))
         return places * share.numerator // share.denominator

@@ -1,7 +1,6 @@
-"""What attention costs in multiplications, so that a run can tell before it starts. Imports no torch.
+"""Attention cost in multiply-accumulates (MACs) per layer and image, computed before a run starts. Imports no torch.
 
-Multiply-accumulates (MACs) of one layer and one image. Which attention is faster also depends on how well its products
-run on the machine at hand (`benchmarks/attention.py` measures that); which is cheaper for long sequences does not.
+`benchmarks/attention.py` measures which attention is faster on a machine; this module only counts operations.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from stadia.models.attention_config import AttentionConfig
 
 
 def core_macs(config: AttentionConfig, grid: tuple[int, int], heads: int, head_dim: int, *, first: int = 1) -> int:
-    """From queries, keys and values to the answer, projections left out; exact attention is 2 N^2 D.
+    """Count the MACs from queries, keys and values to the output, without projections; exact attention takes 2 N^2 D.
 
     Args:
         grid: (height, width) of the tokens.
-        first: the tokens before the grid.
+        first: tokens before the grid.
     """
     places, width = grid[0] * grid[1], heads * head_dim
     tokens = places + first
@@ -31,16 +30,15 @@ def core_macs(config: AttentionConfig, grid: tuple[int, int], heads: int, head_d
 
 
 def block_macs(tokens: int, width: int) -> int:
-    """The rest of a transformer's block: the projections 4 N D^2, and an MLP four times as wide, 8 N D^2."""
+    """Count the rest of a transformer block: 4 N D^2 for the projections, 8 N D^2 for an MLP four times as wide."""
     return 12 * tokens * width**2
 
 
 def break_even_tokens(config: AttentionConfig, heads: int, head_dim: int) -> int | None:
-    """From how many tokens on it takes no more multiplications than exact attention; None where it never takes fewer.
+    """Return the number of tokens from which on it takes fewer MACs than exact attention, or None if it never does.
 
-    performer: 4 N m D = 2 N^2 D at N = 2m. memory_compressed: N / r + d = N at N = d r / (r - 1), edges of the grid
-        left out.
-    token_merging: from the first on, where what merging saves is above the matching, 1 / (8 heads) of exact attention.
+    performer: 4 N m D = 2 N^2 D at N = 2m. memory_compressed: N / r + d = N at N = d r / (r - 1), ignoring grid edges.
+    token_merging: 1, where merging saves more than the matching costs, 1 / (8 heads) of exact attention.
     """
     if config.name == "performer":
         return 2 * config.features_for(head_dim)
@@ -52,9 +50,7 @@ def break_even_tokens(config: AttentionConfig, heads: int, head_dim: int) -> int
 
 
 def cost_line(config: AttentionConfig, grid: tuple[int, int], heads: int, head_dim: int, *, first: int = 1) -> str:
-    """One line for a run: what its attention costs on this grid, against exact attention and against the rest of the
-    block.
-    """
+    """Describe in one line the cost of attention on this grid, against exact attention and the rest of the block."""
     tokens, width = grid[0] * grid[1] + first, heads * head_dim
     core = core_macs(config, grid, heads, head_dim, first=first)
     exact = core_macs(AttentionConfig(), grid, heads, head_dim, first=first)

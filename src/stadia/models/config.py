@@ -1,4 +1,4 @@
-"""Configuration of the depth and motion networks. Imports no torch."""
+"""Configuration of the depth and pose networks. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,28 +17,23 @@ Channels = Annotated[
 class DepthAndMotionConfig(StrictModel):
     """The depth network and the pose network.
 
-    encoder, pose_encoder: any timm model by name (`stadia parts encoders`); pose_encoder is that of the pose network
-        `resnet`.
-    pretrained: start the encoders from timm's weights where they can be had; where not, one line says so.
-    decoder_channels: at 1/1, 1/2, 1/4, 1/8 and 1/16 of the image.
-    min_depth_m, max_depth_m: what the sigmoid spans, linear in inverse depth (Monodepth2, arXiv 1806.01260, eq. in
-        3.3).
-    start_depth_m: what an untrained network answers; sets the head's bias so that stereo training starts in sight of
-        the truth.
-    scales: how many maps the decoder gives, each half the size of the one before.
+    encoder, pose_encoder: timm models (`stadia parts encoders`); pose_encoder applies to the pose network `resnet`.
+    pretrained: start the encoders from timm's weights where available; otherwise one line warns.
+    decoder_channels: at 1/1, 1/2, 1/4, 1/8 and 1/16 of the image size.
+    min_depth_m, max_depth_m: range of the sigmoid, linear in inverse depth (Monodepth2, arXiv 1806.01260, section 3.3).
+    start_depth_m: depth that an untrained network predicts. It sets the head's bias, so that stereo training starts
+        within reach of the true match.
+    scales: number of decoder outputs, each half the size of the one before.
     rotation_scale, translation_scale: multiply the pose head, so that training starts near the identity.
-    right_view: the depth network also says the inverse depth that the rig's right camera sees, from the left image
-        alone.
-    uncertainty: the depth network also says log Sigma of each pixel's photometric residual.
-    brightness: the pose network also says gain and offset of brightness between two images, the stereo pair too. (These
-        three: D3VO, arXiv 2003.01060; the loss asks for whatever the networks say.)
+    right_view: also predict the inverse depth of the rig's right camera from the left image (D3VO, arXiv 2003.01060).
+    uncertainty: also predict log Sigma of each pixel's photometric residual (D3VO).
+    brightness: also predict gain and offset between two images, for the stereo pair too (D3VO).
     brightness_scale: multiplies the heads of gain and offset.
-    pose_net: what compares two images (`stadia parts pose-nets`): `resnet`, `d3vo`, `shared`, the depth network's own
-        encoder, or `correlation`, which learns motion from little data.
-    pose_head: what makes numbers of that (`stadia parts pose-heads`); `linear` is bound to the size of the training's
-        images.
-    rotation: what its three numbers mean, axis_angle or euler (`stadia parts rotations`).
-    activation, decoder_activation: of the pose network's own layers, and of the depth network's decoder (`stadia parts
+    pose_net: encoder of image pairs (`stadia parts pose-nets`): `resnet`, `d3vo`, `shared` (the depth network's own
+        encoder), or `correlation`, which needs little data.
+    pose_head: maps its features to numbers (`stadia parts pose-heads`); `linear` requires the training image size.
+    rotation: parametrization, axis_angle or euler (`stadia parts rotations`).
+    activation, decoder_activation: of the pose network's own layers, and of the depth decoder (`stadia parts
         activations`).
     """
 
@@ -63,7 +58,7 @@ class DepthAndMotionConfig(StrictModel):
     decoder_activation: Annotated[str, AfterValidator(row_of(ACTIVATIONS))] = "elu"
 
     def encoders(self, *, motion: bool) -> tuple[str, ...]:
-        """The timm models that it is made of, with a pose network or without."""
+        """Return the timm models it consists of, with a pose network or without."""
         return (self.encoder, self.pose_encoder) if motion and self.pose_net == "resnet" else (self.encoder,)
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Depth of an image and the camera's motion between neighbors: the networks of the recipe `selfsup`."""
+"""Depth of an image and camera motion between neighboring frames: the networks of the recipe `selfsup`."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from torch import Tensor, nn
 from stadia.core.types import Batch, Prediction, is_temporal
 from stadia.geometry.brightness import inverse_brightness
 from stadia.geometry.se3 import inverse
-from stadia.models.brightness import change_of_moments
+from stadia.models.brightness import compare_image_moments
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_net import DepthNet
 from stadia.models.encoders import Encoder
 from stadia.models.hub import Weights
-from stadia.models.pose_net import Motion, PoseNet, Shared
+from stadia.models.pose_net import Motion, PoseNet, SharedPoseEncoder
 
 
 class DepthAndMotion(nn.Module):
-    """The depth network on the target image, the pose network on each pair of neighbors in time.
+    """Apply the depth network to the target image and the pose network to each pair of temporal neighbors.
 
-    The pose network always sees a pair in order of time; for a source before the target its answer is inverted, motion
-    and brightness alike, so that one convention is learnt instead of two. A source of the rig (stereo) has its
-    transform from the calibration; where brightness is asked for, the pose network sees that pair too, target first,
-    and says its brightness alone.
+    The pose network always receives a pair in temporal order, so that it learns one convention. For a source before the
+    target its motion and brightness are inverted. A rig source (stereo) has its transform from the calibration. With
+    `brightness` the pose network also receives that pair, target first, for its brightness alone.
 
-    motion: whether there is a pose network at all; without neighbors in time nothing would train it.
-    size: (height, width) of the training's images, for a pose head that is bound to them.
+    motion: create a pose network; without temporal neighbors nothing would train it.
+    size: (height, width) of the training images, for a pose head that requires them.
     """
 
     def __init__(
@@ -38,14 +37,12 @@ class DepthAndMotion(nn.Module):
 
     @property
     def weights(self) -> dict[str, Weights]:
-        """What each encoder of timm's started from, by its key in the configuration."""
+        """Return the initial weights of each timm encoder by its configuration key."""
         encoders = {"encoder": self.depth.encoder, "pose_encoder": self.pose.encoder if self.pose else None}
         return {name: encoder.weights for name, encoder in encoders.items() if isinstance(encoder, Encoder)}
 
     def forward(self, batch: Batch) -> Prediction:
-        """A batch to what the networks say of it: inverse depth, T_source_target, and what else the configuration asks
-        for.
-        """
+        """Predict inverse depth, T_source_target, and the optional outputs of the configuration."""
         features = self.depth.encoder(batch.inputs.image)
         maps = self.depth.decode(features)
         T_source_target, brightness = self._transforms(batch, features)
@@ -54,48 +51,44 @@ class DepthAndMotion(nn.Module):
         )
 
     def motion(self, earlier: Tensor, later: Tensor) -> Motion | None:
-        """(B, 3, H, W) twice, in order of time; None without a pose network."""
+        """Predict the motion between (B, 3, H, W) images in temporal order; None without a pose network."""
         if self.pose is None:
             return None
-        moments = change_of_moments(earlier, later) if self.brightness else None
-        if isinstance(self.pose.encoder, Shared):
+        moments = compare_image_moments(earlier, later) if self.brightness else None
+        if isinstance(self.pose.encoder, SharedPoseEncoder):
             earlier, later = self.depth.encoder(earlier)[-1], self.depth.encoder(later)[-1]
         motion: Motion = self.pose(earlier, later, moments)
         return motion
 
     def _transforms(self, batch: Batch, features: list[Tensor]) -> tuple[Tensor, Tensor | None]:
-        """(B, N, 4, 4) and the brightness (B, N, 2): one pass of the pose network over all pairs of the batch that it
-        is asked about.
-        """
+        """Return (B, N, 4, 4) transforms and (B, N, 2) brightness, from one pass of the pose network over all pairs."""
         transforms = list(batch.inputs.T_source_target_rig.unbind(1))
         brightness = []
-        asked = [i for i, name in enumerate(batch.source_names) if is_temporal(name) or self.brightness]
-        if asked and self.pose is not None:
-            before = [batch.source_names[i].startswith("-") for i in asked]
-            images = _in_order(batch.inputs.image, [batch.inputs.sources[:, i] for i in asked], before)
-            moments = change_of_moments(*images) if self.brightness else None
-            compared = (
-                _in_order(*self._features(batch, features, asked), before)
-                if isinstance(self.pose.encoder, Shared)
-                else images
-            )
-            T_later_earlier, of_pairs = self.pose(*compared, moments)
-            for i, b, T in zip(asked, before, T_later_earlier.chunk(len(asked)), strict=True):
+        indices = [i for i, name in enumerate(batch.source_names) if is_temporal(name) or self.brightness]
+        if indices and self.pose is not None:
+            before = [batch.source_names[i].startswith("-") for i in indices]
+            images = _sort_by_time(batch.inputs.image, [batch.inputs.sources[:, i] for i in indices], before)
+            moments = compare_image_moments(*images) if self.brightness else None
+            inputs = images
+            if isinstance(self.pose.encoder, SharedPoseEncoder):
+                inputs = _sort_by_time(*self._features(batch, features, indices), before)
+            T_later_earlier, pair_brightness = self.pose(*inputs, moments)
+            for i, b, T in zip(indices, before, T_later_earlier.chunk(len(indices)), strict=True):
                 if is_temporal(batch.source_names[i]):
                     transforms[i] = inverse(T) if b else T
             if self.brightness:
-                pairs = zip(before, of_pairs.chunk(len(asked)), strict=True)
-                brightness = [inverse_brightness(of_pair) if b else of_pair for b, of_pair in pairs]
+                pairs = zip(before, pair_brightness.chunk(len(indices)), strict=True)
+                brightness = [inverse_brightness(pair) if b else pair for b, pair in pairs]
         return torch.stack(transforms, dim=1), torch.stack(brightness, dim=1) if brightness else None
 
-    def _features(self, batch: Batch, features: list[Tensor], asked: list[int]) -> tuple[Tensor, list[Tensor]]:
-        """The depth network's coarsest features of the target, and of each source asked about."""
-        sources = torch.cat([batch.inputs.sources[:, i] for i in asked])
-        return features[-1], list(self.depth.encoder(sources)[-1].chunk(len(asked)))
+    def _features(self, batch: Batch, features: list[Tensor], indices: list[int]) -> tuple[Tensor, list[Tensor]]:
+        """Return the depth network's coarsest features of the target and of each source in `indices`."""
+        sources = torch.cat([batch.inputs.sources[:, i] for i in indices])
+        return features[-1], list(self.depth.encoder(sources)[-1].chunk(len(indices)))
 
 
-def _in_order(target: Tensor, sources: list[Tensor], before: list[bool]) -> tuple[Tensor, Tensor]:
-    """(N B, ...) the earlier of each pair of target and source, and the later."""
+def _sort_by_time(target: Tensor, sources: list[Tensor], before: list[bool]) -> tuple[Tensor, Tensor]:
+    """Return (N B, ...) the earlier image of each target-source pair, and the later one."""
     earlier = torch.cat([source if b else target for source, b in zip(sources, before, strict=True)])
     later = torch.cat([target if b else source for source, b in zip(sources, before, strict=True)])
     return earlier, later

@@ -1,7 +1,7 @@
-"""The depth network: an image to inverse depth at several scales (Monodepth2, arXiv 1806.01260, supplement table 6).
+"""Depth network: an image to inverse depth at several scales (Monodepth2, arXiv 1806.01260, supplement table 6).
 
-Where asked it also says the right view's inverse depth and the uncertainty of the residual, by one channel of its heads
-each (D3VO, arXiv 2003.01060, supplement).
+Optional head channels predict the right view's inverse depth and the residual's uncertainty (D3VO,
+arXiv 2003.01060, supplement).
 """
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ from stadia.models.config import DepthAndMotionConfig
 from stadia.models.encoders import Encoder
 
 
-def _conv(inputs: int, outputs: int) -> nn.Conv2d:
-    """Zeros would draw a frame around the depth; reflection, Monodepth2's choice, cannot pad a map of one row."""
+def _make_conv(inputs: int, outputs: int) -> nn.Conv2d:
+    """Create a 3x3 convolution. Zero padding would draw a frame around the depth; reflection cannot pad one row."""
     return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate")
 
 
-class Decoder(nn.Module):
-    """From the coarsest feature upwards: convolve, double the size, join the skip of that size where there is one,
-    convolve.
+class DepthDecoder(nn.Module):
+    """U-Net decoder. At each stride: convolve, upsample, concatenate the skip feature if there is one, convolve.
 
     Args:
         channels_in: of the encoder's features, finest first, with their `strides`.
         channels: of the decoder at strides 1, 2, 4, 8, 16.
-        outputs: channels of each head (1 for inverse depth; room for more views or an uncertainty).
-        scales: how many heads, at strides 1, 2, 4, ...
-        activation: makes the layer behind each convolution, of `models.ACTIVATIONS`.
+        outputs: channels of each head.
+        scales: number of heads, at strides 1, 2, 4, ...
+        activation: creates the layer after each convolution, from `models.ACTIVATIONS`.
     """
 
     def __init__(
@@ -52,16 +51,16 @@ class Decoder(nn.Module):
         width = {1 << i: c for i, c in enumerate(channels)}
         before, after, current = {}, {}, channels_in[-1]
         for stride in self.strides:
-            before[str(stride)] = _conv(current, width[stride])
-            after[str(stride)] = _conv(width[stride] + skips.get(stride, 0), width[stride])
+            before[str(stride)] = _make_conv(current, width[stride])
+            after[str(stride)] = _make_conv(width[stride] + skips.get(stride, 0), width[stride])
             current = width[stride]
         self.before, self.after = nn.ModuleDict(before), nn.ModuleDict(after)
-        self.heads = nn.ModuleDict({str(1 << s): _conv(width[1 << s], outputs) for s in range(scales)})
+        self.heads = nn.ModuleDict({str(1 << s): _make_conv(width[1 << s], outputs) for s in range(scales)})
         self.skips = {stride: index for index, stride in enumerate(strides)}
         self.activation = activation()
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, ...]:
-        """Features, finest first, to one (B, outputs, H / 2^s, W / 2^s) map of logits a scale, finest first."""
+        """Map features to logits (B, outputs, H / 2^s, W / 2^s) per scale; both finest first."""
         x, maps = features[-1], []
         for stride in self.strides:
             x = self.activation(self.before[str(stride)](x))
@@ -75,7 +74,7 @@ class Decoder(nn.Module):
 
 
 class DepthMaps(NamedTuple):
-    """One map a scale, finest first, each (B, 1, H / 2^s, W / 2^s), float32: as of `core.types.Prediction`."""
+    """One float32 map (B, 1, H / 2^s, W / 2^s) per scale, finest first, as in `core.types.Prediction`."""
 
     inverse_depth: tuple[Tensor, ...]
     inverse_depth_right: tuple[Tensor, ...] | None
@@ -83,13 +82,11 @@ class DepthMaps(NamedTuple):
 
 
 LOG_UNCERTAINTY = (-6.0, 2.0)
-"""The least and the largest log Sigma: below it one pixel would weigh more than four hundred, and divide the loss by
-next to nothing.
-"""
+"""Range of log Sigma. Below it one pixel would weigh more than four hundred others."""
 
 
 def bounded_log_uncertainty(logit: Tensor) -> Tensor:
-    """The logit itself near 0, and smoothly no further than `LOG_UNCERTAINTY`: with a slope everywhere, unlike a clamp."""
+    """Bound the logit to `LOG_UNCERTAINTY` by tanh, whose slope is nonzero everywhere; the identity near 0."""
     least, largest = LOG_UNCERTAINTY
     bound = torch.where(logit > 0, largest, -least)
     return bound * torch.tanh(logit / bound)
@@ -98,17 +95,16 @@ def bounded_log_uncertainty(logit: Tensor) -> Tensor:
 class DepthNet(nn.Module):
     """Encoder, decoder, and the map from logits to inverse depth.
 
-    The heads' bias makes an untrained network answer `start_depth_m` everywhere: with the true baseline in metres a
-    start at arm's length would project a hundred pixels beside the match, where the photometric loss has no slope.
-    Uncertainty starts at
-    exactly 1, its logarithm at 0: the loss begins as if there were none.
+    The heads' bias makes an untrained network predict `start_depth_m` everywhere. With the true baseline in meters, a
+    much nearer start would project a hundred pixels away from the match, where the photometric loss has no slope.
+    Log uncertainty starts at exactly 0, as if there were none.
     """
 
     def __init__(self, config: DepthAndMotionConfig) -> None:
         super().__init__()
         self.right_view, self.uncertainty = config.right_view, config.uncertainty
         self.encoder = Encoder(config.encoder, pretrained=config.pretrained)
-        self.decoder = Decoder(
+        self.decoder = DepthDecoder(
             self.encoder.channels,
             self.encoder.strides,
             config.decoder_channels,
@@ -126,12 +122,12 @@ class DepthNet(nn.Module):
                 nn.init.zeros_(head.bias[-1])  # type: ignore[index]
 
     def forward(self, image: Tensor) -> DepthMaps:
-        """(B, 3, H, W) RGB in [0, 1]; inverse depth in 1/m."""
+        """Map (B, 3, H, W) RGB in [0, 1] to inverse depth in 1/m."""
         return self.decode(self.encoder(image))
 
     def decode(self, features: list[Tensor]) -> DepthMaps:
-        """The features of an image, finest first, as the encoder gives them."""
-        logits = [x.float() for x in self.decoder(features)]  # left; right and uncertainty where they are said
+        """Map the encoder's features of an image, finest first, to the depth maps."""
+        logits = [x.float() for x in self.decoder(features)]  # left view; optional right view and uncertainty
 
         def inverse_depth(view: int) -> tuple[Tensor, ...]:
             return tuple(

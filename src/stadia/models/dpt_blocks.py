@@ -1,5 +1,6 @@
-"""What a dense prediction transformer needs beside transformers' layers: attention that can be exchanged, places for
-any grid, padding that does not ask for the size, and a start that can be trained from.
+"""Parts that dense prediction transformers add to the layers of transformers.
+
+Exchangeable attention, position embeddings for any grid, padding independent of the size, random initialization.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ from torch.nn import functional
 
 
 class SelfAttention(nn.Module):
-    """Takes the place of a block's attention: the same projections under the same names, and a core that can be
-    exchanged.
+    """Replace a block's attention: the same projections under the same names, with an exchangeable core.
 
     Args:
-        original: of transformers; its projections move here.
-        names: of the projections to queries, keys and values, and of the one back where it belongs to the same module.
-        heads: of the attention.
-        core: of `models.ATTENTIONS`, for this block alone.
+        original: attention of transformers; its projections move here.
+        names: of the projections to queries, keys and values, and of the output projection if it is in the same module.
+        heads: number of heads.
+        core: from `models.ATTENTIONS`, for this block only.
     """
 
     def __init__(self, original: nn.Module, names: tuple[str, ...], heads: int, core: nn.Module) -> None:
@@ -32,7 +32,7 @@ class SelfAttention(nn.Module):
         self.heads, self.core = heads, core
 
     def forward(self, tokens: Tensor, attention_mask: None = None, *, grid: tuple[int, int]) -> tuple[Tensor, None]:
-        """(B, N, D) tokens, of which the last are a grid (height, width), to (B, N, D); attention maps are not kept."""
+        """Map (B, N, D) tokens, the last of which form `grid` (height, width), to (B, N, D); no attention maps."""
         shape = (*tokens.shape[:2], self.heads, -1)
         q, k, v = (getattr(self, name)(tokens).view(shape).transpose(1, 2) for name in self._qkv)
         tokens = self.core(q, k, v, grid).transpose(1, 2).flatten(2)
@@ -42,10 +42,10 @@ class SelfAttention(nn.Module):
 
 
 def install_attention(blocks: nn.ModuleList, heads: int, make_core: Callable[[int], nn.Module]) -> None:
-    """Give each block an attention core of its own: `make_core(head_dim)` is called once for each."""
+    """Give each block its own attention core: `make_core(head_dim)` is called once per block."""
     for block in blocks:
         holder: Any = block.attention
-        if hasattr(holder, "attention"):  # DPT's ViT: the projection back is a module beside it
+        if hasattr(holder, "attention"):  # DPT's ViT: the output projection is a separate module
             core = make_core(holder.attention.query.out_features // heads)
             holder.attention = SelfAttention(holder.attention, ("query", "key", "value"), heads, core)
         else:  # DINOv2
@@ -53,11 +53,13 @@ def install_attention(blocks: nn.ModuleList, heads: int, make_core: Callable[[in
             block.attention = SelfAttention(holder, ("q_proj", "k_proj", "v_proj", "o_proj"), heads, core)
 
 
-def resize_positions(positions: Tensor, grid: tuple[int, int], mode: Literal["bilinear", "bicubic"]) -> Tensor:
-    """Embeddings of places (1, 1 + n * n, D), the class token's first, for another grid: (1, 1 + height * width, D).
+def resize_position_embeddings(
+    positions: Tensor, grid: tuple[int, int], mode: Literal["bilinear", "bicubic"]
+) -> Tensor:
+    """Resize position embeddings (1, 1 + n * n, D) to another grid: (1, 1 + height * width, D).
 
-    The square grid is resized with align_corners=False; the class token's stays. The grid they were trained on gives
-    them back.
+    The class token's embedding, the first, stays. The square grid is resized with align_corners=False, so that the
+    training grid returns the embeddings unchanged.
     """
     side = math.isqrt(positions.shape[1] - 1)
     token, places = positions[:, :1], positions[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
@@ -65,12 +67,10 @@ def resize_positions(positions: Tensor, grid: tuple[int, int], mode: Literal["bi
     return torch.cat((token, places.flatten(2).transpose(1, 2)), dim=1)
 
 
-def embed(
+def embed_image(
     embeddings: Any, image: Tensor, mode: Literal["bilinear", "bicubic"]
 ) -> tuple[Tensor, tuple[int, int], list[Tensor]]:
-    """A normalized image (B, 3, H, W) to tokens (B, 1 + N, D) with their places, their grid, and the maps at 1/4 and
-    1/8 of a hybrid.
-    """
+    """Embed an image (B, 3, H, W). Returns tokens (B, 1 + N, D), their grid, and a hybrid's maps at 1/4 and 1/8."""
     early: list[Tensor] = []
     if hasattr(embeddings, "backbone"):
         trunk = embeddings.backbone.bit
@@ -85,15 +85,14 @@ def embed(
     tokens = torch.cat(
         (embeddings.cls_token.expand(image.shape[0], -1, -1), features.flatten(2).transpose(1, 2)), dim=1
     )
-    return tokens + resize_positions(embeddings.position_embeddings, grid, mode), grid, early
+    return tokens + resize_position_embeddings(embeddings.position_embeddings, grid, mode), grid, early
 
 
-def pad_alike(network: nn.Module) -> None:
-    """Replace padding that is computed from the size ("SAME") by a constant one: of sides that are even it is always
-    the same.
+def use_constant_padding(network: nn.Module) -> None:
+    """Replace size-dependent "SAME" padding by constant padding, which is equal for even sides.
 
-    Images are multiples of the stride, so every map that is halved has even sides. An export stays free of conditions
-    on the size.
+    Image sides are multiples of the stride, so every map that is halved has even sides. An export then has no
+    conditions on the size.
     """
     for module in list(network.modules()):
         for name, child in module.named_children():
@@ -105,24 +104,22 @@ def pad_alike(network: nn.Module) -> None:
                 setattr(module, name, constant)
 
 
-def start_at_random(network: Any, embeddings: Any, last: nn.Conv2d, start: float) -> None:
-    """Give a network without weights a start that can be trained from.
+def init_random_weights(network: Any, embeddings: Any, last: nn.Conv2d, start: float) -> None:
+    """Initialize a network without pretrained weights so that it trains.
 
-    transformers draws for fine-tuning: places start equal, and the decoder's convolutions so small that they fade. Here
-        places are
-    sines and cosines (arXiv 1706.03762, in two dimensions), the decoder keeps its signal's size (He et al., arXiv
-    1502.01852), and the head answers near `start` everywhere, where its slope is not 0: one that begins below 0 under a
-    ReLU never learns.
+    transformers initializes for fine-tuning: equal position embeddings, and decoder weights so small that the signal
+    fades. Here positions are 2D sines and cosines (arXiv 1706.03762) and the decoder keeps the signal's variance (He et
+    al., arXiv 1502.01852). The head's output is near `start` everywhere, since below 0 a ReLU has no gradient.
 
     Args:
         network: of transformers, with `neck` and `head`.
         embeddings: its embeddings.
         last: the last convolution of the head.
-        start: the last convolution's answer.
+        start: initial output of that convolution.
     """
     positions = embeddings.position_embeddings
     with torch.no_grad():
-        positions[:, 1:].copy_(places(math.isqrt(positions.shape[1] - 1), positions.shape[2]))
+        positions[:, 1:].copy_(make_sincos_positions(math.isqrt(positions.shape[1] - 1), positions.shape[2]))
     for module in (*network.neck.modules(), *network.head.modules()):
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -133,8 +130,8 @@ def start_at_random(network: Any, embeddings: Any, last: nn.Conv2d, start: float
         nn.init.constant_(last.bias, start)
 
 
-def places(side: int, width: int) -> Tensor:
-    """(side * side, width) sines and cosines of the row, then of the column, of each place."""
+def make_sincos_positions(side: int, width: int) -> Tensor:
+    """Return (side * side, width): sines and cosines of each position's row, then of its column."""
     quarter = width // 4
     rates = 1.0 / 10_000 ** (torch.arange(quarter) / quarter)
     angles = torch.arange(side)[:, None] * rates

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from stadia.core.config import StrictModel
-from stadia.core.errors import ConfigError
+from stadia.core.config import StrictModel, row_of
 from stadia.models import NETWORKS
 from stadia.models.attention_config import AttentionConfig
 
 KITTI, NYU = (0.00006016, 0.00579), (0.000305, 0.1378)
-"""Scale and shift that turn DPT-Hybrid's answers into inverse metres (isl-org/DPT): with them it sees no farther than
-172.7 m, 7.257 m.
-"""
+"""Scale and shift of DPT-Hybrid's output in 1/m (isl-org/DPT); depth is at most 172.7 m and 7.257 m."""
 
 
 class DptConfig(StrictModel):
-    """A dense prediction transformer (DPT, arXiv 2103.13413) and what it starts from.
+    """A dense prediction transformer (DPT, arXiv 2103.13413) and its initial weights.
 
-    network: its name (`stadia parts networks`). `dpt-tiny` and `dpt-small` train on two cores; they have no weights to
-        start from.
-    pretrained: start from weights: those of the file `weights`, else the published ones, from the hub; where they
-        cannot be had it is an error. false starts at random.
-    weights: a local file: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one.
-    allow_initialized: names (* and ? are wildcards) that may stay as they were drawn where the weights lack them; any
-        other stops the run.
-    allow_left_over: names of the file that the network may leave unread; any other stops the run.
-    scale, shift: inverse depth in 1/m is scale * answer + shift; both or neither. null takes the network's own start:
-        for a random one, one that begins 10 m away; for published weights, which know neither, 1 and 0 until they are
-        fitted. DPT-Hybrid's for KITTI are 0.00006016 and 0.00579, for NYU 0.000305 and 0.1378; 1 / shift is the
-        farthest depth that can be answered.
+    network: name (`stadia parts networks`). `dpt-tiny` and `dpt-small` train on two cores and have no published
+        weights.
+    pretrained: load the file `weights`, or else the published weights from the hub; missing weights are an error.
+        false starts at random.
+    weights: local file: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one.
+    allow_initialized: parameters (* and ? are wildcards) that may stay random if the file lacks them; others stop the
+        run.
+    allow_left_over: names in the file that the network may leave unused; others stop the run.
+    scale, shift: inverse depth in 1/m is scale * output + shift; set both or neither. null: a random network starts at
+        10 m; published weights, which have no scale, use 1 and 0 until they are fitted. DPT-Hybrid's values are
+        0.00006016 and 0.00579 for KITTI, 0.000305 and 0.1378 for NYU. 1 / shift is the largest possible depth in m.
     """
 
-    network: str = "dpt-hybrid"
+    network: Annotated[str, AfterValidator(row_of(NETWORKS))] = "dpt-hybrid"
     pretrained: bool = True
     weights: str | None = None
     allow_initialized: tuple[str, ...] = ()
@@ -42,14 +38,6 @@ class DptConfig(StrictModel):
     attention: AttentionConfig = AttentionConfig()
     scale: float | None = Field(default=None, gt=0)
     shift: float | None = Field(default=None, ge=0)
-
-    @field_validator("network")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        try:
-            return NETWORKS.check(name)
-        except ConfigError as error:
-            raise ValueError(f"expected {error.expected}; {error.fix}") from error
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:

@@ -1,6 +1,4 @@
-"""The dense prediction transformers by name: how transformers builds each, and what it expects of an image. Imports no
-torch.
-"""
+"""Architectures of dense prediction transformers: how transformers builds each. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,17 +16,17 @@ _IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Network:
-    """One network.
+    """One architecture.
 
     family: "dpt" is transformers' DPTForDepthEstimation, "depth-anything" its DepthAnythingForDepthEstimation.
     settings: of their configuration.
-    blocks: how many there are.  heads: of each block's attention.
-    hooks: the blocks whose tokens the decoder sees, from 0; a hybrid's decoder sees two maps of its convolutions before
-        them.
-    hub: the repository of the published weights; None where nobody published any.
-    stride: the sides of an image are multiples of it.
-    mean, std: of RGB in [0, 1]; images are normalized by them inside the network.
-    positions: how the embeddings of places are resized to another grid.
+    blocks: number of transformer blocks.
+    heads: of each block's attention.
+    hooks: blocks whose tokens the decoder receives, from 0; a hybrid's decoder also receives two convolutional maps.
+    hub: repository of the published weights, or None.
+    stride: image sides are multiples of it.
+    mean, std: normalize RGB in [0, 1] inside the network.
+    positions: interpolation of the position embeddings.
     """
 
     family: Literal["dpt", "depth-anything"]
@@ -44,19 +42,17 @@ class Network:
 
     @property
     def patch(self) -> int:
-        """The side of the square of pixels that becomes a token."""
+        """Return the side of an image patch in pixels."""
         return int(self.settings["patch_size"])
 
     @property
     def head_dim(self) -> int:
-        """Channels of a head of the attention."""
+        """Return the channels of one attention head."""
         vit = self.settings if "hidden_size" in self.settings else self.settings["backbone_config"]
         return int(vit["hidden_size"]) // self.heads
 
     def build(self) -> Any:
-        """The network of transformers, at random (an nn.Module). Raises ConfigError where transformers is not
-        installed.
-        """
+        """Create the network at random. Raises ConfigError if transformers is not installed."""
         check_installed()
         import stadia.core.torchvision_shim  # noqa: F401
 
@@ -70,7 +66,7 @@ class Network:
 
 
 def check_installed() -> None:
-    """Raise ConfigError where the extra that holds transformers is missing. Imports nothing heavy."""
+    """Raise ConfigError if the optional dependency transformers is missing. Imports nothing heavy."""
     if find_spec("transformers") is None:
         raise ConfigError(
             "transformers", found="no such package", expected="the extra 'dpt'", fix="pip install 'stadia[dpt]'"
@@ -78,8 +74,8 @@ def check_installed() -> None:
 
 
 def check_size(name: str, stride: int, *, height: int, width: int) -> None:
-    """Raise ConfigError with the nearest size that fits, where an image's sides are no multiples of the stride."""
-    if height % stride or width % stride:
+    """Raise ConfigError with the nearest valid size if the image's sides are no multiples of the stride."""
+    if height % stride or width % stride or not (height and width):
         near = f"{max(round(width / stride), 1) * stride}x{max(round(height / stride), 1) * stride}"
         raise ConfigError(
             f"image size for '{name}'", found=f"{width}x{height}", expected=f"multiples of {stride}", fix=f"take {near}"
@@ -89,7 +85,7 @@ def check_size(name: str, stride: int, *, height: int, width: int) -> None:
 def _dpt(
     *, width: int, blocks: int, heads: int, hooks: tuple[int, ...], neck: tuple[int, ...], fusion: int, hub: str | None
 ) -> Network:
-    """A ViT of patch 16, whose tokens of four blocks become maps at 1/4, 1/8, 1/16 and 1/32."""
+    """A ViT with patches of 16 pixels; tokens of four blocks become maps at 1/4, 1/8, 1/16 and 1/32."""
     settings = {
         **_vit(width, blocks, heads),
         "backbone_out_indices": list(hooks),
@@ -112,9 +108,7 @@ def _hybrid(
     fusion: int,
     hub: str | None,
 ) -> Network:
-    """Three stages of a ResNet (BiT: standardised weights, group norm) under a ViT; its first two give the maps at 1/4
-    and 1/8.
-    """
+    """Three ResNet stages (BiT: standardized weights, group norm) and a ViT; two stages give maps at 1/4 and 1/8."""
     trunk = {
         "model_type": "bit",
         "embedding_size": stem,
@@ -140,21 +134,22 @@ def _hybrid(
 
 
 def _vit(width: int, blocks: int, heads: int) -> dict[str, Any]:
-    # The layer norm's epsilon is that of the networks that the weights were trained in (timm); transformers' own
-    # default is 1e-12.
-    vit = {
-        "hidden_size": width,
-        "intermediate_size": 4 * width,
-        "num_hidden_layers": blocks,
+    # The layer norm's epsilon is timm's, in which the weights were trained; transformers' default is 1e-12.
+    vit: dict[str, Any] = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": blocks}
+    return {
+        **vit,
         "num_attention_heads": heads,
+        "image_size": 384,
+        "patch_size": 16,
+        "layer_norm_eps": 1e-6,
+        "readout_type": "project",
     }
-    return {**vit, "image_size": 384, "patch_size": 16, "layer_norm_eps": 1e-6, "readout_type": "project"}
 
 
 def _depth_anything(
     size: str, *, width: int, blocks: int, heads: int, hooks: tuple[int, ...], neck: tuple[int, ...], fusion: int
 ) -> Network:
-    """DINOv2 of patch 14 under a decoder of DPT; of the class token it makes no use."""
+    """DINOv2 with patches of 14 pixels and a DPT decoder, which ignores the class token."""
     trunk = {
         "model_type": "dinov2",
         "image_size": 518,
@@ -188,9 +183,7 @@ def _depth_anything(
 
 
 def dpt_tiny() -> Network:
-    """A few convolutions under a ViT of width 128: 1.8 M parameters, trains from nothing on two cores; no published
-    weights.
-    """
+    """A few convolutions and a ViT of width 128, 1.8 M parameters; trains from scratch on two cores."""
     return _hybrid(
         stem=16,
         stages=(32, 64, 128),
@@ -206,14 +199,12 @@ def dpt_tiny() -> Network:
 
 
 def dpt_small() -> Network:
-    """A plain ViT-Ti/16 of 12 blocks under a slim decoder; no published weights."""
+    """A plain ViT-Ti/16 of 12 blocks with a small decoder; no published weights."""
     return _dpt(width=192, blocks=12, heads=3, hooks=(2, 5, 8, 11), neck=(48, 96, 192, 192), fusion=64, hub=None)
 
 
 def dpt_hybrid() -> Network:
-    """ResNet-50 (BiT) under ViT-B/16, 122.4 M parameters, of isl-org/DPT; published weights give inverse depth up to
-    scale and shift.
-    """
+    """ResNet-50 (BiT) and ViT-B/16 of isl-org/DPT, 122.4 M parameters; published weights are up to scale and shift."""
     return _hybrid(
         stem=64,
         stages=(256, 512, 1024),
@@ -229,7 +220,7 @@ def dpt_hybrid() -> Network:
 
 
 def dpt_large() -> Network:
-    """ViT-L/16 of isl-org/DPT; published weights give inverse depth up to scale and shift."""
+    """ViT-L/16 of isl-org/DPT; published weights are up to scale and shift."""
     return _dpt(
         width=1024,
         blocks=24,
@@ -242,21 +233,21 @@ def dpt_large() -> Network:
 
 
 def depth_anything_small() -> Network:
-    """Depth Anything V2 on DINOv2 ViT-S/14; published weights give inverse depth up to scale and shift."""
+    """Depth Anything V2 on DINOv2 ViT-S/14; published weights are up to scale and shift."""
     return _depth_anything(
         "Small", width=384, blocks=12, heads=6, hooks=(2, 5, 8, 11), neck=(48, 96, 192, 384), fusion=64
     )
 
 
 def depth_anything_base() -> Network:
-    """Depth Anything V2 on DINOv2 ViT-B/14; published weights give inverse depth up to scale and shift (CC-BY-NC)."""
+    """Depth Anything V2 on DINOv2 ViT-B/14; published weights are up to scale and shift (CC-BY-NC)."""
     return _depth_anything(
         "Base", width=768, blocks=12, heads=12, hooks=(2, 5, 8, 11), neck=(96, 192, 384, 768), fusion=128
     )
 
 
 def depth_anything_large() -> Network:
-    """Depth Anything V2 on DINOv2 ViT-L/14; published weights give inverse depth up to scale and shift (CC-BY-NC)."""
+    """Depth Anything V2 on DINOv2 ViT-L/14; published weights are up to scale and shift (CC-BY-NC)."""
     return _depth_anything(
         "Large", width=1024, blocks=24, heads=16, hooks=(4, 11, 17, 23), neck=(256, 512, 1024, 1024), fusion=256
     )

@@ -1,8 +1,7 @@
-"""Weights of a dense prediction transformer: the original names mapped onto transformers', and a report of what became
-of each.
+"""Pretrained weights of dense prediction transformers: rename the original names to transformers' names, and load.
 
-A weight that is missing, or that nobody reads, stops the load unless it was named beforehand: attention that stays
-random behind a `strict=False` is how others lost months.
+A missing or unexpected weight stops the load unless it is allowed by name. `strict=False` would silently leave
+attention at random.
 """
 
 from __future__ import annotations
@@ -24,59 +23,60 @@ from torch import Tensor, nn
 
 from stadia.core.errors import CheckpointError
 
-NEVER_USED = ("neck.fusion_stage.layers.0.residual_layer1.*", "dpt.layernorm.*", "backbone.embeddings.mask_token")
-"""Weights that transformers' networks hold and no answer depends on; published files lack some of them."""
+UNUSED_PARAMETERS = (
+    "neck.fusion_stage.layers.0.residual_layer1.*",
+    "dpt.layernorm.*",
+    "backbone.embeddings.mask_token",
+)
+"""Parameters of transformers' networks that no output depends on; some published files lack them."""
 
-NEVER_READ = ("pretrained.model.head.*", "dpt.pooler.*")
-"""Weights of published files that no depth depends on: the classifier of the backbone."""
+IGNORED_FILE_WEIGHTS = ("pretrained.model.head.*", "dpt.pooler.*")
+"""Weights of published files that depth does not need: the classifier of the backbone."""
 
-FILES = ("model.safetensors", "pytorch_model.bin")
-"""What a folder of transformers calls its weights."""
+WEIGHT_FILE_NAMES = ("model.safetensors", "pytorch_model.bin")
+"""Names of the weights in a folder of transformers."""
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every weight, by name.
+    """The result for every weight, by name.
 
-    source: where they are from.
-    loaded: of the network, as the file has them.
-    initialized: of the network, as they were drawn.
-    left_over: of the file, read by nobody.
-    misfit: of both, in another shape: "name: (3, 4) in the file, (3, 5) in the network".
-    tied: groups of names that share one memory, in the file or in the network: one weight where there should be
-        several.
+    source: path of the weights.
+    loaded: parameters with values from the file.
+    missing: parameters that stay random.
+    unexpected: names in the file without a parameter.
+    mismatched: names in both with different shapes: "name: (3, 4) in the file, (3, 5) in the network".
+    tied: groups of names that share memory, in the file or the network: one weight instead of several.
     """
 
     source: str
     loaded: tuple[str, ...]
-    initialized: tuple[str, ...] = ()
-    left_over: tuple[str, ...] = ()
-    misfit: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
     tied: tuple[tuple[str, ...], ...] = ()
 
     @property
     def drawn(self) -> tuple[str, ...]:
-        """Of those initialized, the ones that an answer depends on and that pretraining could have taught; none of an
-        attention's own.
-        """
-        return tuple(name for name in self.initialized if not _matches(name, (*NEVER_USED, "*.core.*")))
+        """Return the missing parameters that pretraining covers; none of an attention core's own."""
+        return tuple(name for name in self.missing if not _matches(name, (*UNUSED_PARAMETERS, "*.core.*")))
 
     def summary(self) -> dict[str, object]:
-        """For run.json: how many weights were loaded, and every name that was not, or not as one of its own."""
+        """Return the number of loaded weights, and the names of all others, for run.json."""
         return {**asdict(self), "loaded": len(self.loaded)}
 
     def table(self) -> str:
-        """A line for each kind, with the number, and the names where there are few."""
-        never = [name for name in self.initialized if _matches(name, NEVER_USED)]
-        drawn = [name for name in self.initialized if name not in never]
+        """Return one line per kind: the count and the first names."""
+        never = [name for name in self.missing if _matches(name, UNUSED_PARAMETERS)]
+        drawn = [name for name in self.missing if name not in never]
         tied = [" = ".join(names) for names in self.tied]
         rows = [
             ("loaded", f"{len(self.loaded)} weights from {self.source}"),
-            ("initialized", _few(drawn)),
-            ("never used", f"{len(never)} that the file lacks and no answer depends on"),
-            ("left over", _few(self.left_over)),
-            ("misfit", _few(self.misfit)),
-            ("tied", _few(tied)),
+            ("missing", _summarize(drawn)),
+            ("unused", f"{len(never)} missing that no output depends on"),
+            ("unexpected", _summarize(self.unexpected)),
+            ("mismatched", _summarize(self.mismatched)),
+            ("tied", _summarize(tied)),
         ]
         return "\n".join(f"{kind:<12} {what}" for kind, what in rows)
 
@@ -89,31 +89,36 @@ def load(
     allow_initialized: Sequence[str] = (),
     allow_left_over: Sequence[str] = (),
 ) -> LoadReport:
-    """Copy a file's weights into a network of transformers, split and renamed as it needs them.
+    """Copy a file's weights into a network of transformers, split and renamed as needed.
 
     Args:
-        network: whose names the weights get; changed in place, and only where the load succeeds.
+        network: changed in place, and only if the load succeeds.
         path: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one.
-        name: the network's, for the error.
-        allow_initialized: names (* and ? are wildcards) of the network that may stay as they are where the file has no
-            weight that fits.
-        allow_left_over: names of the file that nobody need read.
+        name: of the network, for errors.
+        allow_initialized: patterns (* and ? are wildcards) of parameters that may stay random.
+        allow_left_over: patterns of names in the file that may stay unused.
 
-    Returns what was loaded, initialized and left over. What an attention has of its own beside its projections
-    ("*.core.*") is no pretrained weight; whoever chose that attention asked for it, so it stays as it was drawn, and is
-    listed. Raises CheckpointError where the file is damaged or holds more than tensors, and where a weight is missing,
-    misfit or left over.
+    Parameters of an attention core beside its projections ("*.core.*") have no pretrained values: they stay random and
+    are listed.
+
+    Raises CheckpointError for a damaged file, for other content than tensors, and for weights that are missing,
+    mismatched or unexpected.
     """
     path = path.expanduser()
-    tensors = read_tensors(path)
-    renamed = transformers_names(tensors, network.state_dict().keys())
+    tensors = read_state_dict(path)
+    renamed = rename_to_transformers(tensors, network.state_dict().keys())
     report = compare(tensors, renamed, network, source=str(path))
-    _refuse_partial(report, path, name, (*NEVER_USED, "*.core.*", *allow_initialized), (*NEVER_READ, *allow_left_over))
+    _refuse_partial(
+        report,
+        path,
+        name,
+        (*UNUSED_PARAMETERS, "*.core.*", *allow_initialized),
+        (*IGNORED_FILE_WEIGHTS, *allow_left_over),
+    )
     fitting = {own: renamed[own][1] for own in report.loaded}
     if broken := [own for own, tensor in fitting.items() if not tensor.isfinite().all()]:
-        raise CheckpointError(
-            path, found=f"numbers that are not finite ({_few(broken)})", expected="weights", fix="use another file"
-        )
+        found = f"numbers that are not finite ({_summarize(broken)})"
+        raise CheckpointError(path, found=found, expected="weights", fix="use another file")
     network.load_state_dict(fitting, strict=False)
     return report
 
@@ -121,31 +126,34 @@ def load(
 def compare(
     tensors: Mapping[str, Tensor], renamed: Mapping[str, tuple[str, Tensor]], network: nn.Module, *, source: str
 ) -> LoadReport:
-    """What would become of every weight.
+    """Match the file's weights with the parameters, without loading them.
 
     Args:
         tensors: of the file, by its names.
-        renamed: the same by the network's names, each with its name in the file (`transformers_names`).
-        network: which they are for.
-        source: where they are from.
+        renamed: by the network's names, each with its name in the file (`rename_to_transformers`).
+        network: to load into.
+        source: path of the weights.
     """
     own = network.state_dict()
     loaded = tuple(name for name, tensor in own.items() if name in renamed and renamed[name][1].shape == tensor.shape)
-    misfit = [name for name in own if name in renamed and name not in set(loaded)]
+    mismatched = [name for name in own if name in renamed and name not in set(loaded)]
     return LoadReport(
         source=source,
         loaded=loaded,
-        initialized=tuple(name for name in own if name not in set(loaded)),
-        left_over=tuple(dict.fromkeys(old for name, (old, _) in renamed.items() if name not in own)),
-        misfit=tuple(
-            f"{n}: {tuple(renamed[n][1].shape)} in the file, {tuple(own[n].shape)} in the network" for n in misfit
+        missing=tuple(name for name in own if name not in set(loaded)),
+        unexpected=tuple(dict.fromkeys(old for name, (old, _) in renamed.items() if name not in own)),
+        mismatched=tuple(
+            f"{n}: {tuple(renamed[n][1].shape)} in the file, {tuple(own[n].shape)} in the network" for n in mismatched
         ),
-        tied=(*tied(tensors.items()), *tied(network.named_parameters(remove_duplicate=False))),
+        tied=(
+            *find_tied_weights(tensors.items()),
+            *find_tied_weights(network.named_parameters(remove_duplicate=False)),
+        ),
     )
 
 
-def tied(named: Iterable[tuple[str, Tensor]]) -> list[tuple[str, ...]]:
-    """Groups of names whose tensors are one and the same memory."""
+def find_tied_weights(named: Iterable[tuple[str, Tensor]]) -> list[tuple[str, ...]]:
+    """Return groups of names whose tensors share memory."""
     groups: dict[tuple[object, ...], list[str]] = defaultdict(list)
     for name, tensor in named:
         memory = id(tensor) if tensor.is_meta else (tensor.data_ptr(), tensor.shape) if tensor.numel() else name
@@ -154,17 +162,17 @@ def tied(named: Iterable[tuple[str, Tensor]]) -> list[tuple[str, ...]]:
 
 
 def _refuse_partial(
-    report: LoadReport, path: Path, name: str, initialized: Sequence[str], left_over: Sequence[str]
+    report: LoadReport, path: Path, name: str, missing: Sequence[str], unexpected: Sequence[str]
 ) -> None:
-    """Raise CheckpointError for each weight that stays random, does not fit or is not read, without having been named."""
-    drawn = [own for own in report.initialized if not _matches(own, initialized)]
-    misfit = {line.partition(":")[0]: line for line in report.misfit}
+    """Raise CheckpointError for missing, mismatched or unexpected weights that are not allowed."""
+    drawn = [own for own in report.missing if not _matches(own, missing)]
+    mismatched = {line.partition(":")[0]: line for line in report.mismatched}
     kinds = {
-        "missing": [own for own in drawn if own not in misfit],
-        "of another shape": [misfit[own] for own in drawn if own in misfit],
-        "left over": [old for old in report.left_over if not _matches(old, left_over)],
+        "missing": [own for own in drawn if own not in mismatched],
+        "mismatched": [mismatched[own] for own in drawn if own in mismatched],
+        "unexpected": [old for old in report.unexpected if not _matches(old, unexpected)],
     }
-    found = [f"{kind} {_few(names)}" for kind, names in kinds.items() if names]
+    found = [f"{kind} {_summarize(names)}" for kind, names in kinds.items() if names]
     if found:
         raise CheckpointError(
             path,
@@ -177,35 +185,27 @@ def _refuse_partial(
         )
 
 
-def weights_file(path: Path) -> Path:
-    """The file of weights that a path names, itself or in the folder. Opens nothing; raises CheckpointError where there
-    is none.
-    """
+def resolve_weights_file(path: Path) -> Path:
+    """Return the file of weights at the path or in the folder, unopened. Raises CheckpointError if there is none."""
     path = path.expanduser()
     if path.is_dir():
-        found = next((path / file for file in FILES if (path / file).is_file()), None)
+        found = next((path / file for file in WEIGHT_FILE_NAMES if (path / file).is_file()), None)
         if found is None:
-            raise CheckpointError(
-                path,
-                found="a folder without weights",
-                expected=" or ".join(FILES),
-                fix="pass the file of weights itself",
-            )
+            names = " or ".join(WEIGHT_FILE_NAMES)
+            raise CheckpointError(path, found="a folder without weights", expected=names, fix="pass the file itself")
         return found
     if not path.is_file():
-        raise CheckpointError(
-            path, found="no such file", expected="weights (.pt, .safetensors, or a folder)", fix="check the path"
-        )
+        expected = "weights (.pt, .safetensors, or a folder)"
+        raise CheckpointError(path, found="no such file", expected=expected, fix="check the path")
     return path
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a file by its name; nothing is unpickled but tensors.
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read every tensor of a file by name; unpickles tensors only.
 
-    Raises CheckpointError where there is no such file, where it is damaged, holds more than tensors, or is one of
-    stadia's own.
+    Raises CheckpointError if the file is missing, damaged, holds more than tensors, or is a checkpoint of stadia.
     """
-    path = weights_file(path)
+    path = resolve_weights_file(path)
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 
@@ -213,11 +213,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             if "stadia" in (file.metadata() or {}):
+                expected = "weights of isl-org/DPT or transformers"
                 raise CheckpointError(
-                    path,
-                    found="a checkpoint of stadia",
-                    expected="weights of isl-org/DPT or transformers",
-                    fix="pass it as start_from",
+                    path, found="a checkpoint of stadia", expected=expected, fix="pass it as start_from"
                 )
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
@@ -228,12 +226,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         values: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except UnpicklingError as error:
-        raise CheckpointError(
-            path,
-            found="no plain tensors",
-            expected="a state_dict",
-            fix="save model.state_dict() alone, best as .safetensors",
-        ) from error
+        fix = "save model.state_dict() alone, best as .safetensors"
+        raise CheckpointError(path, found="no plain tensors", expected="a state_dict", fix=fix) from error
     except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
         raise _damaged(path, error) from error
     for key in ("state_dict", "model"):
@@ -242,16 +236,14 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     if not isinstance(values, Mapping) or not all(
         isinstance(n, str) and isinstance(t, Tensor) for n, t in values.items()
     ):
-        raise CheckpointError(
-            path, found="no names with a tensor each", expected="a state_dict", fix="save model.state_dict() alone"
-        )
+        found, fix = "no names with a tensor each", "save model.state_dict() alone"
+        raise CheckpointError(path, found=found, expected="a state_dict", fix=fix)
     return dict(values)
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        path, found=f"an unreadable file ({type(error).__name__})", expected="whole weights", fix="download it again"
-    )
+    found = f"an unreadable file ({type(error).__name__})"
+    return CheckpointError(path, found=found, expected="undamaged weights", fix="download it again")
 
 
 # Original names (isl-org/DPT, whose backbone has timm's names) and what transformers calls them. Numbers that change
@@ -302,15 +294,14 @@ _RENAMED = tuple(
 )
 
 
-def transformers_names(tensors: Mapping[str, Tensor], own: Collection[str]) -> dict[str, tuple[str, Tensor]]:
-    """The file's weights by transformers' names, each with the name that it has in the file.
+def rename_to_transformers(tensors: Mapping[str, Tensor], own: Collection[str]) -> dict[str, tuple[str, Tensor]]:
+    """Rename the file's weights to transformers' names; each value is (name in the file, tensor).
 
-    The joined projection `qkv` (3 D, D) becomes query, key and value, its rows in that order. A name that is unknown
-    stays.
+    The joint projection `qkv` (3 D, D) is split into query, key and value, in that order. Unknown names stay.
 
     Args:
         tensors: of the file, by its names.
-        own: names of the network; a hybrid's patches are projected under another name.
+        own: names of the network; a hybrid's patch projection has another name.
     """
     patch = "" if "dpt.embeddings.projection.weight" in own else "patch_embeddings."
     renamed: dict[str, tuple[str, Tensor]] = {}
@@ -338,6 +329,6 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _few(names: Sequence[str]) -> str:
-    """How many, and the first three."""
+def _summarize(names: Sequence[str]) -> str:
+    """Return the count and the first three names."""
     return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else "0"

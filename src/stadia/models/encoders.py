@@ -1,4 +1,4 @@
-"""Any timm model as an encoder: an image in, one feature map a stride out."""
+"""Image encoders: any timm model, with one feature map per stride."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ from stadia.models.hub import Weights
 
 
 class Encoder(nn.Module):
-    """A timm backbone that gives features at strides which are powers of two, finest first.
+    """A timm backbone with features at strides that are powers of two, finest first.
 
     Args:
         name: of the timm model.
-        images: how many RGB images are concatenated along the channels (1 for depth, 2 for pose).
-        pretrained: load timm's weights; where they cannot be had, says so in one line and starts at random. `weights`
-            tells which.
+        images: number of RGB images concatenated along the channels (1 for depth, 2 for pose).
+        pretrained: load timm's weights; if unavailable, warn in one line and start at random. See `weights`.
 
-    Raises ConfigError for a name that timm does not know, or a backbone whose strides are no powers of two.
+    Raises ConfigError for an unknown name, or strides that are no powers of two.
     """
 
     mean: Tensor
@@ -39,7 +38,7 @@ class Encoder(nn.Module):
 
     def __init__(self, name: str, *, images: int = 1, pretrained: bool = True) -> None:
         super().__init__()
-        self.backbone, self.weights = _create(name, 3 * images, pretrained)
+        self.backbone, self.weights = _create_backbone(name, 3 * images, pretrained)
         info: Any = self.backbone.feature_info
         last = {stride: index for index, stride in enumerate(info.reduction())}  # the deepest feature of each stride
         if any(stride & (stride - 1) for stride in last):
@@ -54,7 +53,7 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(config["std"]).repeat(images).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, 3 * images, H, W) RGB in [0, 1] to one (B, C, H / stride, W / stride) map for each of `strides`."""
+        """Map (B, 3 * images, H, W) RGB in [0, 1] to one (B, C, H / stride, W / stride) map per stride."""
         _check_size(image.shape[-2], image.shape[-1], self.strides[-1])
         features = self.backbone((image - self.mean) / self.std)
         chosen = [features[index] for index in self._chosen]
@@ -62,7 +61,7 @@ class Encoder(nn.Module):
 
 
 def check_encoder(name: str, *, height: int, width: int) -> None:
-    """Raise ConfigError where timm does not know the encoder or images of this size do not suit it. Makes no weights."""
+    """Raise ConfigError if timm lacks the encoder or it does not support the image size. Creates no weights."""
     with torch.device("meta"):
         _check_size(height, width, Encoder(name, pretrained=False).strides[-1])
 
@@ -75,37 +74,32 @@ def _check_size(height: int, width: int, coarsest: int) -> None:
         )
 
 
-# Transformers are built for one image size unless they are told otherwise; each family has its own word for it.
+# Options for variable image sizes, which transformers lack by default; each timm family has its own.
 _ANY_SIZE: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 
 
-def _create(name: str, channels: int, pretrained: bool) -> tuple[nn.Module, Weights]:
-    """The timm model as a feature extractor for images of any size, and what it starts from."""
+def _create_backbone(name: str, channels: int, pretrained: bool) -> tuple[nn.Module, Weights]:
+    """Create the timm feature extractor for any image size, and return its kind of initial weights."""
     if not timm.is_model(name.split(".")[0]):
         near = nearest(name, timm.list_models())
         fix = f"did you mean '{near}'?" if near else "see `stadia parts encoders`"
         raise ConfigError("encoder", found=f"'{name}'", expected="a timm model", fix=fix)
-    for words in _ANY_SIZE:
-        create = partial(timm.create_model, name, features_only=True, in_chans=channels, **words)
+    for options in _ANY_SIZE:
+        create = partial(timm.create_model, name, features_only=True, in_chans=channels, **options)
         try:
-            return _with_weights(name, create) if pretrained else (create(), "random")
-        except TypeError:  # this family does not know the word
+            return _create_pretrained(name, create) if pretrained else (create(), "random")
+        except TypeError:  # not an option of this family
             continue
     raise ConfigError("encoder", found=f"'{name}'", expected="a backbone that gives features", fix="choose another")
 
 
-def _with_weights(name: str, create: Callable[..., nn.Module]) -> tuple[nn.Module, Weights]:
-    """The model with timm's weights, from the cache or the hub; at random, saying so in one line, where neither has
-    them.
-    """
-    with hub.asked_where_reachable():
+def _create_pretrained(name: str, create: Callable[..., nn.Module]) -> tuple[nn.Module, Weights]:
+    """Create the model with timm's weights from the cache or the hub; warn and start at random if unavailable."""
+    with hub.offline_if_unreachable():
         try:
             return create(pretrained=True), "pretrained"
-        except (
-            OSError,
-            RuntimeError,
-            HfHubHTTPError,
-        ) as error:  # no way to the hub, no such file there, no weights of this name
+        except (OSError, RuntimeError, HfHubHTTPError) as error:  # unreachable hub, missing file, no such weights
             model = create()
-            hub.warn_once(name, type(error).__name__, str(getattr(model, "pretrained_cfg", {}).get("hf_hub_id") or ""))
+            repository = str(getattr(model, "pretrained_cfg", {}).get("hf_hub_id") or "")
+            hub.warn_missing_weights(name, type(error).__name__, repository)
             return model, "random"

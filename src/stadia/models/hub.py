@@ -1,4 +1,4 @@
-"""The Hugging Face hub: asked where it can be reached, and one line where it cannot."""
+"""Downloads from the Hugging Face hub, with a fast fallback to the local cache when it is unreachable."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from huggingface_hub.errors import EntryNotFoundError
 log = logging.getLogger(__name__)
 
 Weights = Literal["pretrained", "random"]
-"""What a network starts from."""
+"""Kind of initial weights."""
 
 
 @contextmanager
-def asked_where_reachable() -> Iterator[None]:
-    """Within it the hub's cache alone is asked where nobody answers: the hub's client would retry for most of a minute."""
+def offline_if_unreachable() -> Iterator[None]:
+    """Use only the local cache if the hub is unreachable; its client would retry for most of a minute."""
     offline = huggingface_hub.constants.HF_HUB_OFFLINE
     huggingface_hub.constants.HF_HUB_OFFLINE = offline or not is_reachable()
     try:
@@ -33,16 +33,14 @@ def asked_where_reachable() -> Iterator[None]:
 
 
 @cache
-def warn_once(name: str, why: str, repository: str) -> None:
-    """Say that weights cannot be had, once for networks of one name, with what to copy to a machine that cannot reach
-    the hub.
-    """
-    fix = f"; {how_to_copy(repository)}" if repository else ""
+def warn_missing_weights(name: str, why: str, repository: str) -> None:
+    """Warn once per network that weights are unavailable, with the files to copy from an online machine."""
+    fix = f"; {describe_manual_copy(repository)}" if repository else ""
     log.warning("no pretrained weights for '%s' (%s): it starts at random%s", name, why, fix)
 
 
-def how_to_copy(repository: str) -> str:
-    """What brings a repository's files to a machine that cannot reach the hub."""
+def describe_manual_copy(repository: str) -> str:
+    """Describe how to copy a repository's files to a machine without access to the hub."""
     folder = f"models--{repository.replace('/', '--')}"
     return (
         f"copy {folder} from the cache of a machine that is online into {huggingface_hub.constants.HF_HUB_CACHE}"
@@ -51,18 +49,18 @@ def how_to_copy(repository: str) -> str:
 
 
 def fetch(repository: str, names: tuple[str, ...]) -> Path:
-    """The first of some files that a repository has, from the cache or the hub. Raises OSError where none can be had."""
+    """Return the first file that the repository has, from cache or hub. Raises OSError if none is available."""
     for name in names:
-        with suppress(EntryNotFoundError):  # not there; or not in the cache, which may have the next one
+        with suppress(EntryNotFoundError):  # missing in the repository or the cache: try the next
             return Path(huggingface_hub.hf_hub_download(repository, name))
     raise FileNotFoundError(f"{repository}: {' or '.join(names)}")
 
 
 @cache
 def is_reachable() -> bool:
-    """Whether the hub answers, or a proxy stands before it; asked once a process."""
+    """Return whether the hub, or a proxy, is reachable; checked once per process."""
     if urllib.request.getproxies():
-        return True  # the proxy knows; its own time-out decides
+        return True  # the proxy has its own time-out
     host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname or ""
     try:
         socket.create_connection((host, 443), timeout=3.0).close()

@@ -1,4 +1,4 @@
-"""From what pixels say to objects: all objects of a batch at once, without a loop over them."""
+"""Combine pixel predictions to objects, for all objects of a batch at once."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from stadia.geometry.rotations import quaternion_mean_of_segments
 from stadia.geometry.segments import Segments, segment_means, segment_sums
 from stadia.models.object_pose_net import ObjectPixels
 
-Vote = Callable[[Tensor, Tensor, Tensor, int], Centers]
-"""Places (P, 2), directions (P, 2), segment (P,), count: `geometry.center.vote_center`, or `vote_center_ransac` with
-its generator.
-"""
+CenterVote = Callable[[Tensor, Tensor, Tensor, int], Centers]
+"""Positions (P, 2), directions (P, 2), segment (P,), count: `geometry.center.vote_center` or `vote_center_ransac`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectPoses(Movable):
-    """Of M objects.
+    """Poses of M objects.
 
-    quaternion_wxyz: (M, 4) unit, w >= 0.  T_camera_object: (M, 4, 4) metres.  size_m: (M, 3).
-    center_px: (M, 2) x, y.  log_depth: (M,).  center_known: (M,) bool; false where the pixels' directions do not cross.
+    quaternion_wxyz: (M, 4) unit, w >= 0.
+    T_camera_object: (M, 4, 4) meters.
+    size_m: (M, 3).
+    center_px: (M, 2) x, y.
+    log_depth: (M,).
+    center_known: (M,) bool; false if the pixels' directions do not intersect.
     """
 
     quaternion_wxyz: Tensor
@@ -39,9 +41,11 @@ class ObjectPoses(Movable):
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeans(Movable):
-    """Of M objects: what is known of them without a center.
+    """Means of M objects that need no center.
 
-    quaternion_wxyz: (M, 4) unit, w >= 0.  log_depth: (M,).  size_m: (M, 3).
+    quaternion_wxyz: (M, 4) unit, w >= 0.
+    log_depth: (M,).
+    size_m: (M, 3).
     """
 
     quaternion_wxyz: Tensor
@@ -49,40 +53,35 @@ class ObjectMeans(Movable):
     size_m: Tensor
 
 
-def means_of(said: ObjectPixels, segments: Segments) -> ObjectMeans:
-    """The mean of what the pixels of each object say: of quaternions by their eigenvector, of depth and sizes by their
-    logarithms.
-
-    Differentiable.
-    """
+def means_of(pixels: ObjectPixels, segments: Segments) -> ObjectMeans:
+    """Average each object's pixels: quaternions by eigenvector, depth and size as logarithms. Differentiable."""
     segment, count = segments.segment, segments.count
-    quaternion = quaternion_mean_of_segments(torch.nn.functional.normalize(said.quaternion, dim=-1), segment, count)
-    mean = segment_means(torch.cat((said.log_depth[:, None], said.log_size), -1), segment, count)
+    quaternion = quaternion_mean_of_segments(torch.nn.functional.normalize(pixels.quaternion, dim=-1), segment, count)
+    mean = segment_means(torch.cat((pixels.log_depth[:, None], pixels.log_size), -1), segment, count)
     return ObjectMeans(quaternion, mean[:, 0], mean[:, 1:].exp())
 
 
-def aggregate(said: ObjectPixels, segments: Segments, camera: Camera, vote: Vote = vote_center) -> ObjectPoses:
-    """`means_of`, and the center by the pixels' votes. camera: K (B, 3, 3). Differentiable, with `vote_center` in the
-    center too.
+def aggregate(pixels: ObjectPixels, segments: Segments, camera: Camera, vote: CenterVote = vote_center) -> ObjectPoses:
+    """Combine `means_of` with the center that the pixels vote for. camera: K (B, 3, 3).
+
+    Differentiable; the center too with `vote_center`.
     """
-    means = means_of(said, segments)
-    centers = vote(said.place, said.to_center, segments.segment, segments.count)
-    of_each = Camera(camera.K[segments.image], camera.height, camera.width)
-    t = translation_from_center(centers.pixel, means.log_depth.exp(), of_each)
+    means = means_of(pixels, segments)
+    centers = vote(pixels.place, pixels.to_center, segments.segment, segments.count)
+    object_camera = Camera(camera.K[segments.image], camera.height, camera.width)
+    t = translation_from_center(centers.pixel, means.log_depth.exp(), object_camera)
     T = se3.from_rotation_translation(se3.matrix_from_quaternion_wxyz(means.quaternion_wxyz), t)
     return ObjectPoses(means.quaternion_wxyz, T, means.size_m, centers.pixel, centers.known, means.log_depth)
 
 
 def class_scores(class_logits: Tensor, segments: Segments, class_id: Tensor) -> Tensor:
-    """(M,) the mean probability of each object's class over its pixels, of logits (B, C, H, W)."""
+    """Return (M,) the mean probability of each object's class over its pixels, from logits (B, C, H, W)."""
     probability = segments.of(class_logits).softmax(-1)
     own = probability.gather(1, class_id[segments.segment][:, None])
     return segment_means(own, segments.segment, segments.count)[:, 0]
 
 
 def likeliest_class(class_logits: Tensor, segments: Segments) -> Tensor:
-    """(M,) the class above 0 that all pixels of each object together find most probable, of logits (B, C, H, W): the
-    largest product.
-    """
+    """Return (M,) the foreground class with the largest product of pixel probabilities, from logits (B, C, H, W)."""
     log_p = segments.of(class_logits)[:, 1:].log_softmax(-1)
     return segment_sums(log_p, segments.segment, segments.count).argmax(1) + 1

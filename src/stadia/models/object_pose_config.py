@@ -16,17 +16,18 @@ def _in_fours(channels: int) -> int:
 
 
 class ObjectPoseNetConfig(StrictModel):
-    """One encoder, and a decoder of its own for each answer (FastPoseCNN, arXiv 2406.11063; the decoder is that of
-    Panoptic FPN's semantic branch, arXiv 1901.02446). The defaults train in minutes on two cores; the reference
-    networks are `resnet18` and `resnext50_32x4d` with 256 and 128 channels.
+    """One encoder, and one decoder per output (FastPoseCNN, arXiv 2406.11063).
 
-    encoder: any timm model by name (`stadia parts encoders`).
-    pretrained: start the encoder from timm's weights where they can be had; where not, one line says so.
-    pyramid_channels: of each level of the pyramid.  segmentation_channels: of each level once it is as fine as the
-        finest.
+    The decoder is the semantic branch of Panoptic FPN (arXiv 1901.02446). The defaults train in minutes on two cores.
+    The reference networks are `resnet18` and `resnext50_32x4d` with 256 and 128 channels.
+
+    encoder: any timm model (`stadia parts encoders`).
+    pretrained: start the encoder from timm's weights where available; otherwise one line warns.
+    pyramid_channels: of each level of the pyramid.
+    segmentation_channels: of each level after upsampling to the finest size.
     dropout: of whole channels, before each head.
-    rotation_frame: what the quaternion is relative to: the ray of each pixel ("ray"), so that an object looks the same
-        wherever in the image it stands, or the camera's axes ("camera").
+    rotation_frame: the quaternion is relative to each pixel's ray ("ray"), so that an object's appearance does not
+        depend on its position in the image, or relative to the camera axes ("camera").
     """
 
     encoder: str = "regnetx_002"

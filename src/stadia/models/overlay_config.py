@@ -1,4 +1,4 @@
-"""Configuration of the networks that see a background and an image composed on it. Imports no torch."""
+"""Configuration of the networks of the recipe `overlay`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from stadia.core.config import StrictModel, row_of
-from stadia.core.errors import ConfigError
 from stadia.models import OVERLAY_NETWORKS
+from stadia.models.dpt_networks import check_size as check_image_size
 
 STRIDE = 8
-"""Both networks halve an image three times, and add what they double again to what was there before."""
+"""Image sides are multiples of it: both networks halve the image three times and add skip connections."""
 
 
 class OverlayNetConfig(StrictModel):
     """The network of the recipe `overlay`.
 
-    network: a row of `stadia parts overlay-networks`: `light`, or `full` with 24,019,618 parameters.
-    answer_stride: both are answered at 1/answer_stride of the image's size, and enlarged bilinearly: fewer corners, the
-        same cost.
-    start_depth_m: what an untrained network answers, in the unit of the labels.
+    network: see `stadia parts overlay-networks`: `light`, or `full` with 24,019,618 parameters.
+    answer_stride: predict at 1/answer_stride of the image size and upsample bilinearly: smoother, at the same cost.
+    start_depth_m: depth that an untrained network predicts, in the unit of the labels.
     """
 
     network: Annotated[str, AfterValidator(row_of(OVERLAY_NETWORKS))] = "light"
@@ -29,9 +28,5 @@ class OverlayNetConfig(StrictModel):
 
 
 def check_size(height: int, width: int) -> None:
-    """Raise ConfigError with the nearest size that fits, where an image's sides are no multiples of STRIDE."""
-    if height % STRIDE or width % STRIDE or not (height and width):
-        near = f"{max(round(width / STRIDE), 1) * STRIDE}x{max(round(height / STRIDE), 1) * STRIDE}"
-        raise ConfigError(
-            "image size for 'overlay'", found=f"{width}x{height}", expected=f"multiples of {STRIDE}", fix=f"take {near}"
-        )
+    """Raise ConfigError with the nearest valid size if the image's sides are no multiples of STRIDE."""
+    check_image_size("overlay", STRIDE, height=height, width=width)

@@ -1,12 +1,8 @@
-"""Heads of a pose network: the map that compares two images, (B, C, h, w), to numbers of the pair, (B, outputs).
+"""Heads of the pose network: features of an image pair (B, C, h, w) to numbers (B, outputs).
 
-A row of `models.POSE_HEADS` is called with (channels, outputs, activation, grid) and gives an `nn.Sequential` whose
-last layer has the weights and the bias of the outputs, so that a quantity can be made to start at 0.
-
-Args of each:
-    channels: C.  outputs: how many numbers.
-    activation: makes the layers between convolutions, of `models.ACTIVATIONS`.
-    grid: (h, w) at the training's size, which only `Linear` is bound to; None where that is not known.
+Entries of `models.POSE_HEADS` are called with (channels, outputs, activation, grid). They return an `nn.Sequential`
+whose last layer holds the outputs' weights and bias, so that an output can start at 0. `activation` creates the
+layers between convolutions. `grid` is (h, w) at the training size, or None; only `LinearHead` requires it.
 """
 
 from __future__ import annotations
@@ -21,19 +17,19 @@ Activation = Callable[[], nn.Module]
 Grid = tuple[int, int]
 
 
-class Pool(nn.Sequential):
-    """The mean over the image, then one layer (D3VO, arXiv 2003.01060, supplement): for images of any size."""
+class PoolHead(nn.Sequential):
+    """Global average pooling and one linear layer, for any image size (D3VO, arXiv 2003.01060, supplement)."""
 
     def __init__(self, channels: int, outputs: int, activation: Activation, grid: Grid | None = None) -> None:
         super().__init__(nn.Linear(channels, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        said: Tensor = super().forward(x.mean(dim=(2, 3)))  # type: ignore[no-untyped-call]
-        return said
+        output: Tensor = super().forward(x.mean(dim=(2, 3)))  # type: ignore[no-untyped-call]
+        return output
 
 
-class Convolution(nn.Sequential):
-    """Four convolutions, then the mean over the image (Monodepth2, arXiv 1806.01260): for images of any size."""
+class ConvHead(nn.Sequential):
+    """Four convolutions and global average pooling, for any image size (Monodepth2, arXiv 1806.01260)."""
 
     def __init__(self, channels: int, outputs: int, activation: Activation, grid: Grid | None = None) -> None:
         super().__init__(
@@ -47,14 +43,14 @@ class Convolution(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        said: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
-        return said.mean(dim=(2, 3))
+        output: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return output.mean(dim=(2, 3))
 
 
-class Linear(nn.Sequential):
-    """One layer over every pixel of the map, each with weights of its own: for images of the training's size alone.
+class LinearHead(nn.Sequential):
+    """One linear layer over all pixels of the map, for the training image size only.
 
-    Raises ConfigError where that size is not known, or where it is shown another.
+    Raises ConfigError if that size is unknown, or for an input of another size.
     """
 
     def __init__(self, channels: int, outputs: int, activation: Activation, grid: Grid | None = None) -> None:
@@ -76,5 +72,5 @@ class Linear(nn.Sequential):
                 expected=f"{self.grid[1]}x{self.grid[0]}, that of the training's images",
                 fix="keep the training's size, or train with 'pool' or 'convolution'",
             )
-        said: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
-        return said
+        output: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return output

@@ -1,9 +1,7 @@
-"""The pose network: two images in order of time to the camera's motion and the change of brightness between them.
+"""Pose network: two images in temporal order to the camera motion and the brightness change between them.
 
-A row of `models.POSE_NETS` makes what compares the two. It is called with (configuration, the depth network's encoder)
-and gives a
-module as `Encoder` is: the pair along the channels to features, with their `channels` and `strides`, of which the
-coarsest count.
+Entries of `models.POSE_NETS` are called with (configuration, the depth network's encoder). They return a module like
+`Encoder`: an image pair, concatenated along the channels, to features with `channels` and `strides`.
 """
 
 from __future__ import annotations
@@ -16,39 +14,36 @@ from torch import Tensor, nn
 
 from stadia.geometry.se3 import from_rotation_translation, matrix_from_euler
 from stadia.models import ACTIVATIONS, POSE_HEADS, POSE_NETS, ROTATIONS
-from stadia.models.brightness import brightness_from_logits
+from stadia.models.brightness import decode_brightness
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.encoders import Encoder
-from stadia.models.pose_correlation import Correlation
+from stadia.models.pose_correlation import CorrelationPoseEncoder
 from stadia.models.pose_heads import Activation
 
 
 class Motion(NamedTuple):
-    """From the earlier image of a pair to the later.
+    """From the earlier image of a pair to the later one.
 
     T_later_earlier: (B, 4, 4), float32.
-    brightness: (B, 2) a and b, a * earlier + b being as bright as the later; None where the network does not say it.
+    brightness: (B, 2) a and b, a * earlier + b matches the later image; None if the network does not predict it.
     """
 
     T_later_earlier: Tensor
     brightness: Tensor | None
 
 
-MOMENTS_AT = 10
-"""Weights of the moments that say brightness all by themselves are 1 over this: at a rate of 1e-3 a hundred steps away
-from 0.
-"""
+MOMENT_SCALE = 10
+"""Weights of 0.1 map the scaled moments to brightness: 100 steps from 0 at a learning rate of 1e-3."""
 
 
 class PoseNet(nn.Module):
-    """What compares two images, and a head for the motion; with `config.brightness` one for a and one for b, which
-    start at (1, 0).
+    """Encoder of image pairs and a motion head; with `config.brightness` also heads for a and b, which start at (1, 0).
 
     Args:
-        config: its `pose_net`, `pose_head`, `rotation` and scales: axis-angle or Euler angles in radians, metres or the
-            depth's unit.
+        config: its `pose_net`, `pose_head`, `rotation` and scales. Rotations are in radians, translations in meters or
+            the unit of depth.
         depth_encoder: of the depth network, which a `pose_net` may share.
-        size: (height, width) of the training's images, for a head that is bound to them.
+        size: (height, width) of the training images, for a head that requires them.
     """
 
     def __init__(
@@ -74,10 +69,10 @@ class PoseNet(nn.Module):
         self.brightness_scale = config.brightness_scale
 
     def forward(self, earlier: Tensor, later: Tensor, moments: Tensor | None = None) -> Motion:
-        """(B, 3, H, W) twice, in order of time; of `Shared` (B, C, h, w), the depth network's coarsest features of
-        each.
+        """Predict the motion between (B, 3, H, W) images in temporal order.
 
-        moments: (B, 2) `change_of_moments` of the two images, which brightness is said with.
+        For `SharedPoseEncoder` the inputs are the depth network's coarsest features (B, C, h, w) of each image.
+        moments: (B, 2) `compare_image_moments` of the two images, an input of the brightness.
         """
         features = self.encoder(torch.cat([earlier, later], dim=1))[-1]
         motion = self.head(features).float()
@@ -86,38 +81,34 @@ class PoseNet(nn.Module):
         if self.gain is None or self.offset is None or self.from_moments is None or moments is None:
             return Motion(T_later_earlier, None)
         logits = torch.cat([self.gain(features), self.offset(features)], dim=1).float()
-        logits = logits + self.from_moments(moments * (MOMENTS_AT / self.brightness_scale)).float()
-        return Motion(T_later_earlier, brightness_from_logits(logits, self.brightness_scale))
+        logits = logits + self.from_moments(moments * (MOMENT_SCALE / self.brightness_scale)).float()
+        return Motion(T_later_earlier, decode_brightness(logits, self.brightness_scale))
 
 
 def resnet(config: DepthAndMotionConfig, depth_encoder: Encoder) -> Encoder:
-    """An encoder of its own on the two images, a ResNet-18 or any of timm's by `pose_encoder` (Monodepth2, arXiv
-    1806.01260).
-    """
+    """A separate encoder, ResNet-18 or any timm model by `pose_encoder` (Monodepth2, arXiv 1806.01260)."""
     return Encoder(config.pose_encoder, images=2, pretrained=config.pretrained)
 
 
-def d3vo(config: DepthAndMotionConfig, depth_encoder: Encoder) -> SevenConvolutions:
-    """Seven convolutions of stride 2 on the two images, from random weights (D3VO, arXiv 2003.01060, supplement)."""
-    return SevenConvolutions(ACTIVATIONS.load(config.activation))
+def d3vo(config: DepthAndMotionConfig, depth_encoder: Encoder) -> D3voPoseEncoder:
+    """Seven convolutions of stride 2 on the image pair, from random weights (D3VO, arXiv 2003.01060, supplement)."""
+    return D3voPoseEncoder(ACTIVATIONS.load(config.activation))
 
 
-def shared(config: DepthAndMotionConfig, depth_encoder: Encoder) -> Shared:
-    """The depth network's encoder on each image: one encoder for both jobs, and no weights of its own but the head's."""
-    return Shared(depth_encoder)
+def shared(config: DepthAndMotionConfig, depth_encoder: Encoder) -> SharedPoseEncoder:
+    """The depth network's encoder on each image: only the head has weights of its own."""
+    return SharedPoseEncoder(depth_encoder)
 
 
-def correlation(config: DepthAndMotionConfig, depth_encoder: Encoder) -> Correlation:
-    """Small networks on what the images' features correlate to: from random weights and little data the one that sees
-    motion.
-    """
-    return Correlation(ACTIVATIONS.load(config.activation))
+def correlation(config: DepthAndMotionConfig, depth_encoder: Encoder) -> CorrelationPoseEncoder:
+    """Small networks on feature correlations of the image pair: from random weights the best choice for little data."""
+    return CorrelationPoseEncoder(ACTIVATIONS.load(config.activation))
 
 
-class SevenConvolutions(nn.Module):
-    """(B, 6, H, W) RGB in [0, 1] to (B, 1024, H / 128, W / 128), sides rounded up; normalized inside.
+class D3voPoseEncoder(nn.Module):
+    """Map (B, 6, H, W) RGB in [0, 1] to (B, 1024, H / 128, W / 128), sides rounded up; normalizes inside.
 
-    SfMLearner's pose network (arXiv 1704.07813) widened to D3VO's 1024 channels: the first kernels are 7 and 5 wide.
+    SfMLearner's pose network (arXiv 1704.07813) widened to D3VO's 1024 channels; the first kernels are 7 and 5 wide.
     """
 
     CHANNELS = (16, 32, 64, 128, 256, 512, 1024)
@@ -136,8 +127,8 @@ class SevenConvolutions(nn.Module):
         return [self.layers((pair - self.MEAN) / self.STD)]
 
 
-class Shared(nn.Module):
-    """The coarsest features of both images as they are: (B, 2 C, h, w)."""
+class SharedPoseEncoder(nn.Module):
+    """Return the coarsest features of both images unchanged: (B, 2 C, h, w)."""
 
     def __init__(self, depth_encoder: Encoder) -> None:
         super().__init__()
@@ -147,6 +138,6 @@ class Shared(nn.Module):
         return [pair]
 
 
-def euler_xyz(angles: Tensor) -> Tensor:
-    """(..., 3) angles about the fixed axes x, y, z, in radians, to (..., 3, 3) = Rz Ry Rx."""
+def euler_to_matrix(angles: Tensor) -> Tensor:
+    """Map (..., 3) angles in radians about the fixed axes x, y, z to (..., 3, 3) = Rz Ry Rx."""
     return matrix_from_euler(angles, "xyz")

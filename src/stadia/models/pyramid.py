@@ -1,8 +1,7 @@
-"""A feature pyramid with a decoder of its own for each answer: images to maps of any number of channels, at a quarter
-of their size.
+"""Feature pyramid with one decoder per output: images to maps at a quarter of their size.
 
-The decoder is the semantic branch of Panoptic FPN (Kirillov et al., arXiv 1901.02446): levels of the pyramid, each
-brought to the finest one's size, added up.
+The decoder is the semantic branch of Panoptic FPN (Kirillov et al., arXiv 1901.02446): each level of the pyramid is
+upsampled to the finest size, and all are summed.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from torch.nn import functional as F
 
 from stadia.models.encoders import Encoder
 
-FINEST = 4
-"""Levels of the encoder that are finer than this stride are not looked at."""
+MIN_STRIDE = 4
+"""Encoder levels of a finer stride are not used."""
 
 
 def _level(inputs: int, outputs: int, doublings: int) -> nn.Sequential:
-    """Convolutions, each followed by a doubling of the size; one alone where the size stays.
+    """Create convolutions, each followed by upsampling by 2; a single one if `doublings` is 0.
 
-    Normalized in groups of four channels: batches of eight images are too few for statistics over the batch.
+    Group norm of four channels: batches of eight images are too small for batch statistics.
     """
     layers: list[nn.Module] = []
     for number in range(max(doublings, 1)):
@@ -38,8 +37,8 @@ class PyramidDecoder(nn.Module):
     Args:
         channels: of the features, finest first.
         strides: of the features, each a power of two.
-        pyramid, segmentation: channels before and behind the first convolution of each level.
-        dropout: of whole channels of what comes out.
+        pyramid, segmentation: channels before and after the first convolution of each level.
+        dropout: of whole output channels.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class PyramidDecoder(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """(B, C, H / stride, W / stride) each, finest first, to (B, segmentation, H / finest, W / finest)."""
+        """Map features (B, C, H / stride, W / stride), finest first, to (B, segmentation, H / finest, W / finest)."""
         pyramid: list[Tensor] = []
         for lateral, feature in zip(reversed(self.lateral), reversed(features), strict=True):
             level = lateral(feature)
@@ -62,23 +61,23 @@ class PyramidDecoder(nn.Module):
         for level, blocks in zip(reversed(pyramid), self.levels, strict=True):
             level = blocks(level)
             total = level if total is None else total + level
-        said: Tensor = self.dropout(total)
-        return said
+        result: Tensor = self.dropout(total)
+        return result
 
 
 class PyramidNet(nn.Module):
-    """An encoder, and for each answer a decoder and a 1x1 convolution.
+    """An encoder, and for each output a decoder and a 1x1 convolution.
 
     Args:
-        encoder: of timm; levels coarser than the image by less than FINEST are not looked at.
-        answers: channels of each answer by its name.
+        encoder: timm model; levels finer than MIN_STRIDE are not used.
+        outputs: channels of each output by its name.
         pretrained, pyramid, segmentation, dropout: see `Encoder` and `PyramidDecoder`.
     """
 
     def __init__(
         self,
         encoder: str,
-        answers: Mapping[str, int],
+        outputs: Mapping[str, int],
         *,
         pretrained: bool = True,
         pyramid: int = 256,
@@ -87,24 +86,23 @@ class PyramidNet(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = Encoder(encoder, pretrained=pretrained)
-        self._first = next(
-            i for i, stride in enumerate(self.encoder.strides) if stride >= FINEST or stride == self.encoder.strides[-1]
-        )
+        all_strides = self.encoder.strides
+        self._first = next(i for i, s in enumerate(all_strides) if s >= MIN_STRIDE or s == all_strides[-1])
         channels, strides = self.encoder.channels[self._first :], self.encoder.strides[self._first :]
         self.decoders = nn.ModuleDict(
             {
                 name: PyramidDecoder(channels, strides, pyramid=pyramid, segmentation=segmentation, dropout=dropout)
-                for name in answers
+                for name in outputs
             }
         )
-        self.heads = nn.ModuleDict({name: nn.Conv2d(segmentation, count, 1) for name, count in answers.items()})
+        self.heads = nn.ModuleDict({name: nn.Conv2d(segmentation, count, 1) for name, count in outputs.items()})
 
     @property
     def stride(self) -> int:
-        """Of the maps that come out; `F.interpolate` brings those that are looked at everywhere to the image's size."""
+        """Return the stride of the output maps."""
         return self.encoder.strides[self._first]
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) RGB in [0, 1] to (B, channels, H / stride, W / stride) float32 by name."""
+        """Map (B, 3, H, W) RGB in [0, 1] to (B, channels, H / stride, W / stride) float32 by name."""
         features = self.encoder(image)[self._first :]
         return {name: self.heads[name](decoder(features)).float() for name, decoder in self.decoders.items()}

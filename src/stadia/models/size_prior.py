@@ -1,6 +1,4 @@
-"""A learnt size prior: how high an object is, by how it looks. Its answer replaces the mean of its class (FUMET, arXiv
-2312.04530).
-"""
+"""Learned size prior: object height in meters from appearance, not the class mean (FUMET, arXiv 2312.04530)."""
 
 from __future__ import annotations
 
@@ -25,18 +23,18 @@ from stadia.core.files import replacing
 
 Image = NDArray[np.uint8]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_LEAST_SPREAD = 0.02  # of the logarithm: what a label itself is worth
-_MOST_FACTOR = 1.7  # either way from the mean of what it was trained on
+_MIN_DEVIATION = 0.02  # of the logarithm: the accuracy of a label
+_MAX_FACTOR = 1.7  # up or down from the training mean
 _CHUNK = 64
 
 
 class SizePrior(nn.Module):
-    """ConvNeXt V2 (Woo et al., CVPR 2023) and two layers: crops to the mean and deviation of the height's logarithm.
+    """ConvNeXt V2 (Woo et al., CVPR 2023) and two layers: crops to mean and deviation of the log height.
 
     Args:
-        mean_m: of the heights that it trains on; it starts there, and never goes farther from it than a factor of 1.7.
-        side: of a crop, pixels.
-        encoder: of timm, a ConvNeXt V2 or another.
+        mean_m: mean of the training heights; predictions stay within a factor of 1.7 of it.
+        side: of a crop in pixels.
+        encoder: timm model, a ConvNeXt V2 or another.
     """
 
     def __init__(
@@ -57,16 +55,15 @@ class SizePrior(nn.Module):
         self.register_buffer("_std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, side, side) RGB in [0, 1] to ln height (B,), metres, and its standard deviation (B,)."""
-        said = self.head(self.encoder((crops - self._mean) / self._std))
-        reach = float(np.log(_MOST_FACTOR))
-        return float(np.log(self.mean_m)) + reach * torch.tanh(
-            said[:, 0]
-        ), _LEAST_SPREAD + 0.1 * nn.functional.softplus(said[:, 1])
+        """Map (B, 3, side, side) RGB in [0, 1] to ln of the height in meters (B,) and its standard deviation (B,)."""
+        output = self.head(self.encoder((crops - self._mean) / self._std))
+        reach = float(np.log(_MAX_FACTOR))
+        deviation = _MIN_DEVIATION + 0.1 * nn.functional.softplus(output[:, 1])
+        return float(np.log(self.mean_m)) + reach * torch.tanh(output[:, 0]), deviation
 
     @torch.no_grad()
     def heights_of(self, crops: Sequence[Image]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and spread in metres, (N,) each, of crops (side, side, 3) RGB (`data.height_crops.masked_crop`)."""
+        """Predict mean and deviation in meters, (N,) each, of crops (side, side, 3) RGB (`masked_crop`)."""
         was_training = self.training
         self.eval()
         means, spreads = [np.zeros(0)], [np.zeros(0)]
@@ -80,22 +77,20 @@ class SizePrior(nn.Module):
 
 
 def height_loss(log_m: Tensor, deviation: Tensor, height_m: Tensor) -> Tensor:
-    """Mean absolute error of the logarithm, and Laplace's likelihood of it for the deviation alone: a sure mistake does
-    not pull harder.
-    """
+    """Mean absolute log error plus a Laplace likelihood for the deviation alone, whose error is detached."""
     error = (log_m - height_m.log()).abs()
     scale = deviation / 2**0.5
     return error.mean() + 0.1 * (error.detach() / scale + scale.log()).mean()
 
 
 def save_size_prior(prior: SizePrior, path: Path) -> None:
-    """Weights with what is needed to build it, whole or not at all."""
+    """Save the weights with the arguments to rebuild the model, atomically."""
     with replacing(path) as temporary:
         safetensors.torch.save_file(prior.state_dict(), temporary, {"size_prior": json.dumps(prior.about)})
 
 
 def load_size_prior(path: Path) -> SizePrior:
-    """As saved. Raises CheckpointError where the file is none, or is damaged."""
+    """Load a saved prior. Raises CheckpointError if the file is damaged or something else."""
     path = Path(path).expanduser()
     try:
         with safetensors.safe_open(path, "pt") as file:

@@ -1,6 +1,6 @@
-"""Wires rooms into a training: data, model, geometry, losses, metrics. Never another recipe.
+"""The five recipes by name, and the functions that configure, train and load them. A recipe never imports another.
 
-The main job, from Python:
+From Python:
 
     from stadia import recipes, report
     config = recipes.configure("selfsup", data={"path": "drive.mp4", "camera": {"horizontal_fov_deg": 70}})
@@ -12,6 +12,7 @@ The main job, from Python:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stadia.core.tables import Table
@@ -48,10 +49,13 @@ CONFIGS = Table(
 DEMOS = Table("demo", {"selfsup": "stadia.recipes.demo:run", "metric": "stadia.recipes.demo_metres:run"})
 """What `stadia demo --recipe` runs: from nothing to scores of worlds never seen."""
 
+_LAZY = ("stadia.recipes.workflow:train", "stadia.recipes.workflow:load_predictor", "stadia.recipes.rehearsal:rehearse")
+
 
 def configure(recipe: str, overrides: Iterable[str] = (), **values: Any) -> RecipeConfig:
-    """A recipe's configuration from nested values and `dotted.key=value` overrides. Raises ConfigError with every
-    mistake at once.
+    """Return a recipe's configuration from nested values and `dotted.key=value` overrides.
+
+    Raises ConfigError with every mistake at once.
     """
     from stadia.core.config import resolve
 
@@ -60,13 +64,9 @@ def configure(recipe: str, overrides: Iterable[str] = (), **values: Any) -> Reci
 
 
 def __getattr__(name: str) -> Any:
-    """`train`, `rehearse` and `load_predictor`, imported when first asked for: they bring torch."""
-    if name == "rehearse":
-        from stadia.recipes import rehearsal
-
-        return rehearsal.rehearse
-    if name not in ("train", "load_predictor"):
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    from stadia.recipes import workflow
-
-    return getattr(workflow, name)
+    """Import `train`, `rehearse` and `load_predictor` on first use: they need torch."""
+    for path in _LAZY:
+        module, _, attribute = path.partition(":")
+        if attribute == name:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""What the commands ask of a trained recipe, as on the command line. Imports no torch."""
+"""Options of the commands that run a trained recipe. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 class PredictionAsked:
     """`stadia predict CHECKPOINT INPUT`.
 
-    options: how to open `source`, as `recipes.source_config.source_options` gives them.
-    every: each n-th frame.  motion: how the path is made.  size: "1216x352", where it is not the training's.
+    options: how to open `source`, from `recipes.source_config.source_options`.
+    every: each n-th frame.
+    motion: method of the trajectory.
+    size: "1216x352", if it is not the training's.
     video, cloud: whether to write them.
-    background: of a composed image, the same without what was pasted; or a folder of such.
+    background: of a composite image, the same image without the foreground; or a folder of such images.
     """
 
     checkpoint: Path
@@ -34,9 +36,14 @@ class PredictionAsked:
 class EvaluationAsked:
     """`stadia evaluate CHECKPOINT DATA`.
 
-    options: how to open `data`, as `recipes.source_config.source_options` gives them.
-    protocol: of depth.  frames: a file that names some.  every: each n-th.  held_out: those that did not train.
-    motion: how the path is made.  size: "1216x352", where it is not the training's.  out: None = into the run.
+    options: how to open `data`, from `recipes.source_config.source_options`.
+    protocol: of depth.
+    frames: file with a frame list.
+    every: each n-th frame.
+    held_out: only frames that did not train.
+    motion: method of the trajectory.
+    size: "1216x352", if it is not the training's.
+    out: None = into the run.
     """
 
     checkpoint: Path
@@ -52,7 +59,7 @@ class EvaluationAsked:
 
     @property
     def suffix(self) -> str:
-        """Of the names of what is written: other frames or another way are other files."""
+        """Return the suffix of output names: other frames or another method give other files."""
         frames = f"-{self.frames.stem}" if self.frames else f"-every{self.every}" * (self.every > 1)
         return frames + "-held-out" * self.held_out + f"-{self.motion}" * (self.motion != "aligned")
 
@@ -61,9 +68,10 @@ class EvaluationAsked:
 class OdometryAsked:
     """`stadia odometry CHECKPOINT INPUT`.
 
-    options: how to open `source`, as `recipes.source_config.source_options` gives them.
-    method: of `stadia.evaluation.FOLLOWERS`.  size: "1216x352", where it is not the training's.  out: None = into the
-        run.
+    options: how to open `source`, from `recipes.source_config.source_options`.
+    method: of `stadia.evaluation.FOLLOWERS`.
+    size: "1216x352", if it is not the training's.
+    out: None = into the run.
     """
 
     checkpoint: Path

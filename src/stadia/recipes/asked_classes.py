@@ -1,6 +1,4 @@
-"""Whether what `stadia camera-height` was asked to measure by is in the images at all: classes with known heights, on a
-road.
-"""
+"""Check that the classes requested from `stadia camera-height` occur, have heights, and stand on a road."""
 
 from __future__ import annotations
 
@@ -13,62 +11,62 @@ from stadia.recipes.camera_height_config import CameraHeightConfig
 from stadia.recipes.seen_objects import SeenFrame
 
 MOST_WITHOUT_ROAD = 0.5
-"""Of the frames whose masks know a road."""
+"""Maximum share of frames without road, of those whose masks have a road class."""
 
 _NAMED = 5
 
 
 def check_classes(frames: Sequence[SeenFrame], config: CameraHeightConfig) -> None:
-    """Raise DataError where no object is of a class that was asked for and has a height, naming what there is instead."""
-    seen = _seen(frames)
-    if any(prior_of(name, config.height_priors) for name in seen):
+    """Raise DataError if no object is of a requested class with a height; the message lists what occurs instead."""
+    counts = _count_classes(frames)
+    if any(prior_of(name, config.height_priors) for name in counts):
         return
-    bare = [name for name in config.classes if name in seen]
-    asked = ", ".join(config.classes or config.height_priors) or "any class"
+    bare = [name for name in config.classes if name in counts]
+    requested = ", ".join(config.classes or config.height_priors) or "any class"
     there = ", ".join(
-        f"{count} of class {name}, as in {_first(frames, name)}" for name, count in seen.most_common(_NAMED)
+        f"{count} of class {name}, as in {_first_frame(frames, name)}" for name, count in counts.most_common(_NAMED)
     )
-    without = f"no height of class {', '.join(bare)}" if bare else f"no object of class {asked}"
-    is_there = ", and ".join(part for part in (there or "no objects at all", _of_road(frames)) if part)
+    without = f"no height of class {', '.join(bare)}" if bare else f"no object of class {requested}"
+    is_there = ", and ".join(part for part in (there or "no objects at all", _missing_road(frames)) if part)
     name_another = (
-        "ask for a class that is there (objects, priors), name it so in the masks' classes.json, or take frames that"
+        "request a class that occurs (objects, priors), name it so in the masks' classes.json, or take frames that"
         " show one"
     )
     raise DataError(
         f"objects on the road in {len(frames)} frames",
         found=f"{without}; there are {is_there}",
-        expected="objects of a class that is asked for and has a height",
-        fix="give its mean_m, spread_m and source in priors, or ask for another" if bare else name_another,
+        expected="objects of a requested class that has a height",
+        fix="give its mean_m, spread_m and source in priors, or request another class" if bare else name_another,
     )
 
 
 def notes_of_frames(frames: Sequence[SeenFrame], config: CameraHeightConfig) -> Iterator[str]:
-    """What was asked for and says nothing, and frames that show no road for it to stand on."""
-    seen = _seen(frames)
+    """Yield notes about requested classes that are not used, and frames that show no road."""
+    counts = _count_classes(frames)
     for name in config.classes:
-        if not seen[name]:
-            yield f"note: no object of class {name} in any of {len(frames)} frames; it was asked for by objects"
+        if not counts[name]:
+            yield f"note: no object of class {name} in any of {len(frames)} frames; it was requested by objects"
         elif prior_of(name, config.height_priors) is None:
             yield (
-                f"note: {seen[name]} objects of class {name} say nothing, such as in {_first(frames, name)}: they have"
-                " no height; give mean_m, spread_m and source in priors, or take the class out of objects"
+                f"note: {counts[name]} objects of class {name} are not used, such as in {_first_frame(frames, name)}: "
+                "they have no height; give mean_m, spread_m and source in priors, or take the class out of objects"
             )
-    if told := _of_road(frames):
-        yield f"note: the masks show {told}; objects are taken to stand on one: look at the masks' sheet"
+    if labeled := _missing_road(frames):
+        yield f"note: the masks show {labeled}; objects are assumed to stand on one: check the masks' sheet"
 
 
-def _seen(frames: Sequence[SeenFrame]) -> Counter[str]:
+def _count_classes(frames: Sequence[SeenFrame]) -> Counter[str]:
     return Counter(one.class_name for frame in frames for one in frame.objects)
 
 
-def _first(frames: Sequence[SeenFrame], class_name: str) -> str:
+def _first_frame(frames: Sequence[SeenFrame], class_name: str) -> str:
     return next(frame.name for frame in frames if any(one.class_name == class_name for one in frame.objects))
 
 
-def _of_road(frames: Sequence[SeenFrame]) -> str:
-    """In words, where too many frames show none."""
-    told = [frame for frame in frames if frame.road is not None]
-    bare = [frame.name for frame in told if not frame.road]
-    if len(bare) <= MOST_WITHOUT_ROAD * len(told):
+def _missing_road(frames: Sequence[SeenFrame]) -> str:
+    """Return a phrase if too many frames show no road, else ""."""
+    labeled = [frame for frame in frames if frame.road is not None]
+    bare = [frame.name for frame in labeled if not frame.road]
+    if len(bare) <= MOST_WITHOUT_ROAD * len(labeled):
         return ""
-    return f"no road in {len(bare)} of {len(told)} frames, such as {bare[0]}"
+    return f"no road in {len(bare)} of {len(labeled)} frames, such as {bare[0]}"

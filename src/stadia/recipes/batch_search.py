@@ -1,4 +1,4 @@
-"""The largest batch that a memory holds, by trying."""
+"""Search the largest batch that fits into memory."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Callable
 
 TRIES = 8
 CLOSE = 1 / 16
-"""Of a batch that fits: a larger one that gains less is not tried."""
+"""A larger batch that gains less than this share is not tried."""
 
 
 def largest_batch(peak_of: Callable[[int], int | None], *, limit: int, guess: int, most: int) -> int:
-    """The largest batch whose peak is within a limit, as far as a few tries tell; 0 where not even a single sample is.
+    """Return the largest batch whose peak memory is within a limit, by a few tries; 0 if one sample does not fit.
 
-    Tries go by the straight line through the last two peaks, since memory is a constant and so much a sample; never to
-    more than twice what has fitted, since on some machines whoever asks for too much is ended.
+    Memory is linear in the batch, so each try extrapolates the last two peaks. It never exceeds twice a batch that
+    fitted: some systems kill a process that allocates too much.
 
     Args:
-        peak_of: bytes that training in batches of so many samples holds; None where it ran out.
+        peak_of: bytes that training with this batch size uses; None if it ran out of memory.
         limit: bytes.
-        guess: is tried first.
-        most: is not exceeded.
+        guess: first batch to try.
+        most: largest batch to try.
     """
     fits, too_large = 0, most + 1
     peaks: dict[int, int] = {}
@@ -35,14 +35,14 @@ def largest_batch(peak_of: Callable[[int], int | None], *, limit: int, guess: in
         if fits == 0 and too_large == 1:
             return 0
         middle = (fits + too_large) // 2
-        batch = max(middle, 1) if fits == 0 else min(_by_the_line(peaks, limit, middle), 2 * fits, too_large - 1)
+        batch = max(middle, 1) if fits == 0 else min(_extrapolate(peaks, limit, middle), 2 * fits, too_large - 1)
         if fits and batch - fits <= CLOSE * fits:
             break
     return fits
 
 
-def _by_the_line(peaks: dict[int, int], limit: int, otherwise: int) -> int:
-    """Where the line through the two largest batches reaches the limit; `otherwise` where there is no rising line."""
+def _extrapolate(peaks: dict[int, int], limit: int, otherwise: int) -> int:
+    """Return where the line through the two largest batches reaches the limit; `otherwise` if it does not rise."""
     if len(peaks) < 2:
         return otherwise
     (small, low), (large, high) = sorted(peaks.items())[-2:]

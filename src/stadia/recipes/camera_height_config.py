@@ -1,4 +1,4 @@
-"""What `stadia camera-height` may be told. Imports no torch."""
+"""Configuration of `stadia camera-height`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,37 +10,30 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from stadia.core.config import StrictModel, resolve
-from stadia.data.config import SourceOptions
 from stadia.data.height_priors import PRIORS, HeightPrior, Priors, same_class
+from stadia.recipes.source_config import FormatOptions
 
 Degrees = Annotated[float, Field(gt=-45, lt=45)]
 
 
-class _Data(SourceOptions):
-    """`SourceOptions` and the format."""
-
-    format: str = "auto"
-
-
 class CameraHeightConfig(StrictModel):
-    """How the camera's height is estimated from objects.
+    """How to estimate the camera height from objects.
 
-    data: how the source is opened, as of a training.
-    masks: a folder of `stadia prepare --masks`, where the source has none beside its images.
-    objects: classes that are believed to stand on the road; empty = all that have a prior. People stand on kerbs.
+    data: how to open the source, as in a training.
+    masks: a folder of `stadia prepare --masks`, if there are no masks beside the images.
+    objects: classes that stand on the road; empty = all with a prior. People stand on kerbs.
     priors: heights of the classes: "mixed", "kitti", "roadworld" (`data.height_priors`), or your own by class.
-    horizon: "edges" finds in each image where the straight edges along the road meet; "travel" in a drive what it
-        travels to; "auto" both, and where neither is seen "objects", which fits one to all objects together: that needs
-        them near and far and a camera that looks one way; "given" is that of `pitch_deg` and `roll_deg`. All but
-        "objects" are shifted as far as objects and `horizon_deg` say.
-    pitch_deg, roll_deg: how far the camera looks up from the road, and how far its right side is lower.
-    horizon_deg: how wrong a horizon may be at least, one standard deviation, degrees; a car nods by 0.3.
-    tolerance: largest |ln| of what an object says over what all say, to be believed.
-    border_px: an object that comes so near to the image's edge is left out.
-    least_px: an object that is lower in the image is left out.
+    horizon: "edges" = vanishing point of straight edges in each image; "travel" = direction of travel of a drive;
+        "auto" = both, else "objects"; "objects" = fitted to all objects, which needs near and far objects and a fixed
+        camera; "given" = `pitch_deg`, `roll_deg`. All but "objects" are corrected by objects within `horizon_deg`.
+    pitch_deg, roll_deg: how far the camera points up from the road, and how far its right side is lower.
+    horizon_deg: minimum standard deviation of a horizon, degrees; a car pitches by 0.3.
+    tolerance: maximum |ln| of an object's camera height over the estimate for an accepted object.
+    border_px: minimum distance of an object from the image border.
+    least_px: minimum height of an object in the image.
     """
 
-    data: _Data = _Data()
+    data: FormatOptions = FormatOptions()
     masks: str | None = None
     objects: tuple[str, ...] = ("car",)
     priors: Priors = "mixed"
@@ -53,22 +46,22 @@ class CameraHeightConfig(StrictModel):
     least_px: float = Field(default=20.0, ge=2)
 
     @model_validator(mode="after")
-    def _asked(self) -> Self:
+    def _check_horizon(self) -> Self:
         if self.roll_deg and self.horizon == "objects":
-            raise ValueError("roll_deg is what the objects' horizon finds out; add horizon=given to give it")
+            raise ValueError("the objects' horizon estimates roll_deg; add horizon=given to set it")
         if self.pitch_deg and self.horizon != "given":
-            raise ValueError(f"pitch_deg is what horizon={self.horizon} finds out; add horizon=given to give it")
+            raise ValueError(f"horizon={self.horizon} estimates pitch_deg; add horizon=given to set it")
         return self
 
     @property
     def height_priors(self) -> Mapping[str, HeightPrior]:
-        """Of the classes asked for, by class name."""
+        """Return the priors of the requested classes, by class name."""
         every = PRIORS[self.priors] if isinstance(self.priors, str) else self.priors
         return {name: prior for name, prior in every.items() if not self.objects or same_class(name) in self.classes}
 
     @property
     def classes(self) -> Sequence[str]:
-        """Those asked for, by the names that priors have for them; empty = all that have one."""
+        """Return the requested classes by the names of the priors; empty = all with a prior."""
         return tuple(same_class(name) for name in self.objects)
 
 
@@ -76,7 +69,8 @@ class CameraHeightConfig(StrictModel):
 class CameraHeightAsked:
     """`stadia camera-height SOURCE`.
 
-    every: each n-th frame.  out: a folder for the result and its images; None writes nothing.
+    every: each n-th frame.
+    out: folder for the result and its images; None writes nothing.
     """
 
     source: Path
@@ -86,5 +80,5 @@ class CameraHeightAsked:
 
 
 def camera_height_config(overrides: Sequence[str]) -> CameraHeightConfig:
-    """Of `key=value` words. Raises ConfigError with every mistake at once."""
+    """Return the configuration of `key=value` options. Raises ConfigError with every mistake at once."""
     return resolve(CameraHeightConfig, {}, overrides)

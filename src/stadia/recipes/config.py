@@ -1,4 +1,4 @@
-"""What the configuration of every recipe holds. Imports no torch."""
+"""Configuration that every recipe shares. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConf
 
 
 class RecipeConfig(StrictModel):
-    """A recipe's configuration; a recipe adds its data, model and loss.
+    """Configuration of a recipe; a subclass adds data, model and loss.
 
-    recipe: its name in the table.
-    name: of the run's folder.
-    seed: of everything random.
-    start_from: a checkpoint (or a run's folder: its best) of this recipe (metric: or of selfsup), whose weights the
-        training starts from; optimizer and schedule are new.
-    yardstick: keys, or groups of them, by which the same network would score otherwise: which images and labels
-        validation has, and how large. A study whose change sets one of them says so.
-    validation: names of all scores that its validation may log as `val/NAME` (* and ? are wildcards), so that a study
-        is refused a misspelt one before anything is trained; empty = not said.
+    recipe: name of the recipe in the table.
+    name: name of the run and of its folder.
+    seed: seed of all random numbers.
+    start_from: checkpoint (or a run's folder: its best checkpoint) whose weights initialize the training. It is of this
+        recipe; metric also accepts selfsup. Optimizer and schedule start anew.
+    yardstick: keys, or groups of keys, that change how a network is scored: validation images, labels and size.
+        A study whose change sets one of them adds a note.
+    validation: names of the scores that validation may log as `val/NAME` (* and ? are wildcards). A study refuses a
+        misspelt metric before anything is trained. Empty: not listed.
     """
 
     yardstick: ClassVar[tuple[str, ...]] = ("data.path", "data.height", "data.width")
@@ -39,7 +39,7 @@ _M = TypeVar("_M", bound=StrictModel)
 
 
 def without_pretrained(config: _M) -> _M:
-    """The same with every `pretrained` of any group false: weights that are about to be loaded need none from a hub."""
+    """Return the configuration with every `pretrained` set to false: loaded weights replace them."""
     changes: dict[str, Any] = {
         name: without_pretrained(group) for name, group in config if isinstance(group, StrictModel)
     }

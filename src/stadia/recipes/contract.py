@@ -1,6 +1,4 @@
-"""Holds a training to its contract before the first step: its losses on exact scenes, and a copy of its task on its
-first batch.
-"""
+"""Run the loss checks before the first step: each loss on loss cases, and a copy of the task on its first batch."""
 
 from __future__ import annotations
 
@@ -21,21 +19,25 @@ from stadia.training import rng
 from stadia.training.devices import device_of
 from stadia.training.stream import Plan
 
-SECONDS, RESERVE, OF_LOSSES = 20.0, 2.0, 0.5
-"""At most, of which the last ones are for what is not interrupted: a law of a loss, or the loss and the optimizer of a
-step; and the share of the rest that the laws of the losses have, so that the start is looked at on slow machines too.
-"""
+SECONDS = 20.0
+"""Time limit of all checks."""
+
+RESERVE = 2.0
+"""Seconds kept for what cannot be interrupted: one law of a loss, or the loss and the optimizer of a step."""
+
+OF_LOSSES = 0.5
+"""Share of the time for the laws of the losses, so that slow machines check the first step too."""
 
 
 def contract(
     task: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console, *, seconds: float = SECONDS
 ) -> list[Finding]:
-    """What is wrong with a training before it starts. Neither the task nor any random number is changed by it.
+    """Return the findings of the loss checks. Changes neither the task nor the random number generators.
 
-    task: about to be trained, with its first weights.
+    task: about to be trained, with its initial weights.
     """
-    began = time.monotonic()
-    until = began + seconds - RESERVE
+    started = time.monotonic()
+    until = started + seconds - RESERVE
     training = config.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)
@@ -47,13 +49,13 @@ def contract(
         )
         start.task.plan = Plan.of(data.train, training)
         found = collected(
-            "laws of the losses", "", lambda: _of_its_losses(start, batch, began + OF_LOSSES * (until - began))
+            "laws of the losses", "", lambda: _check_loss_laws(start, batch, started + OF_LOSSES * (until - started))
         )
         found += of_start(start, until - time.monotonic())
     notes = [one.measured.partition(":")[0] for one in found if one.code == "N01"]
-    told = f"; not checked: {', '.join(dict.fromkeys(notes))}" if notes else ""
+    unchecked = f"; not checked: {', '.join(dict.fromkeys(notes))}" if notes else ""
     console.print(
-        f"contract: {time.monotonic() - began:.0f} s, {len(found) - len(notes)} findings{told}",
+        f"loss checks: {time.monotonic() - started:.0f} s, {len(found) - len(notes)} findings{unchecked}",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -61,7 +63,7 @@ def contract(
     return found
 
 
-def _of_its_losses(start: Start, batch: Batch[Any, Any], until: float) -> list[Finding]:
-    with ending_at(until):  # a recipe may ask its networks how they answer
+def _check_loss_laws(start: Start, batch: Batch[Any, Any], until: float) -> list[Finding]:
+    with ending_at(until):  # a recipe may run its networks
         losses = start.task.exact_losses(batch)
     return of_losses(losses, until)

@@ -1,4 +1,4 @@
-"""Several data sets of video in one training: each opened as it would be alone, their batches given in turn."""
+"""Several data sets of video in one training: each opened alone, their batches alternate."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from stadia.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class SeveralData(VideoData):
-    """Of the first data set `config`, with all the others' in it; `split` holds the frames of all, so that checks and
-    what remembers cameras see every recording.
+    """Several data sets as one. `config` is that of the first data set and holds the others; `split` holds all frames.
 
-    parts: each data set by its name, the first one first.
+    parts: each data set by name, the first one first.
     """
 
     config: DataConfig
@@ -31,7 +30,7 @@ class SeveralData(VideoData):
 
     @classmethod
     def of(cls, config: DataConfig, parts: Mapping[str, VideoData], *, seed: int) -> Self:
-        """From data sets that were opened one by one; what they settled is settled in the configuration too."""
+        """Combine data sets that were opened one by one, with their resolved configurations."""
         first, *_ = parts.values()
         others = {name: part.config for name, part in parts.items() if name != config.name}
         settled = {"stereo": first.config.stereo, "sparse_depth": first.config.sparse_depth}
@@ -53,12 +52,12 @@ class SeveralData(VideoData):
 
     @property
     def facts(self) -> dict[str, object]:
-        """Of the first one as if it were alone, and of each other in `others`."""
+        """Return the facts of the first data set as if it were alone, and those of the others in `others`."""
         (name, first), *others = self.parts.items()
         return {**first.facts, "name": name, "others": {other: part.facts for other, part in others}}
 
-    def told(self) -> list[str]:
-        """A line a data set, for whoever trains: how much of it there is, and how often it is seen."""
+    def summary_lines(self) -> list[str]:
+        """Return one line for each data set: size, and share of the batches."""
         batches = self.train.batches
         return [
             f"data set {name}: {len(part.train.samples)} samples train, {len(part.val.samples) if part.val else 0}"
@@ -69,19 +68,17 @@ class SeveralData(VideoData):
 
 
 def open_data_sets(config: DataConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
-    """`open_video` of the one data set that a configuration names, or of each of several. Raises DataError or
-    ConfigError.
-    """
+    """Open the one data set of a configuration, or each of several. Raises DataError, ConfigError."""
     if not config.others:
         return open_video(config, training, seed=seed, console=console)
-    parts = {name: open_video(_alone(one), training, seed=seed, console=console) for name, one in config.sets.items()}
+    parts = {name: open_video(_single(one), training, seed=seed, console=console) for name, one in config.sets.items()}
     data = SeveralData.of(config, parts, seed=seed)
-    for line in data.told():
+    for line in data.summary_lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return data
 
 
-def _alone(one: OneDataConfig) -> OneDataConfig:
-    """A data set's configuration without what it says of others."""
+def _single(one: OneDataConfig) -> OneDataConfig:
+    """Return a data set's configuration without the others."""
     values: dict[str, Any] = {name: getattr(one, name) for name in OneDataConfig.model_fields}
     return OneDataConfig.model_construct(**values)

@@ -1,8 +1,7 @@
-"""The main job from nothing: render a synthetic road world, learn depth and motion from its stereo video, score unseen
-worlds.
+"""Demo from nothing: render a synthetic road world, learn depth and motion from its stereo video, score unseen worlds.
 
-Data: 20 worlds of 25 stereo pairs to train, two to validate, four to test, all different.
-Hardware and time: two cores, no GPU, ten minutes. Expected score and measured figures: docs/results.md.
+Data: 20 worlds of 25 stereo pairs for training, two for validation, four for the test, all different.
+Hardware and time: two cores, no GPU, ten minutes. Expected and measured scores: docs/results.md.
 """
 
 from __future__ import annotations
@@ -56,22 +55,22 @@ SETTINGS = (
     "training.checkpoint_every=500",
     "training.validate_every=500",
 )
-"""Small networks on small images, from random weights. Depth learns from the stereo pair alone, which has no moving
-objects and no unknown motion; the pose network learns in the same steps, with that depth. The pyramid reaches matches
-that are far away.
+"""Small networks and images, random weights. Depth learns from the stereo pair alone, without moving objects and
+unknown motion; the pose network learns in the same steps with that depth. The pyramid finds matches that are far
+apart.
 """
 
 
 @dataclass(frozen=True)
 class Demo:
-    """run: its folder. result: what result.json holds."""
+    """run: the run.  result: content of result.json."""
 
     run: Run
     result: dict[str, Any]
 
 
 def run(out: Path, overrides: Sequence[str] = ()) -> Demo:
-    """Render, train, score, and write result.json into a new run's folder in `out`. overrides: `dotted.key=value` over
+    """Render, train, score, and write result.json into the run's folder in `out`. overrides: `dotted.key=value` over
     SETTINGS.
     """
     started = time.monotonic()
@@ -102,7 +101,7 @@ def run(out: Path, overrides: Sequence[str] = ()) -> Demo:
 
 
 def render_worlds(console: Console) -> Path:
-    """The demo's worlds in the cache; what is already there is kept. Processes that want the same wait for the first."""
+    """Return the folder of the demo worlds, rendered into the cache if missing. Other processes wait for the first."""
     columns = (
         TextColumn("rendering RoadWorld"),
         BarColumn(),
@@ -120,13 +119,15 @@ def render_worlds(console: Console) -> Path:
 def summarize(
     scores: Evaluation, network: Evaluation, baseline: Evaluation, *, wall_s: float, peak_rss_mb: float
 ) -> dict[str, Any]:
-    """The numbers for result.json. Odometry: the worst test world by ATE over path, SE(3)-aligned, metres as predicted,
-    and that share for each way to a path, of its own worst world; None where there is no path.
+    """Return the content of result.json.
+
+    Odometry is of the test world with the largest ATE over path length, SE(3)-aligned. For each trajectory method the
+    largest ATE over path length is given; None without a trajectory.
 
     Args:
-        scores: of what was trained.
-        network: the same, with the pose network's own word for the path.
-        baseline: of the mean depth, its path aligned by that depth.
+        scores: of the trained recipe.
+        network: the same, with the trajectory of the pose network.
+        baseline: of the mean depth, with a trajectory aligned by it.
         wall_s: seconds since the start.
         peak_rss_mb: of all processes together.
     """
@@ -160,14 +161,14 @@ def summarize(
 
 
 def _ate_over_path(evaluation: Evaluation, recording: str) -> float | None:
-    """None where it has no path of it."""
+    """Return ATE over path length; None without a trajectory."""
     path = evaluation.odometry.get(recording)
     ate_m = path.metrics["ate_rmse_m"] if path else None
     return None if path is None or ate_m is None else ate_m / path.path_m
 
 
 def _worst_ate_over_path(evaluation: Evaluation, recordings: Sequence[str]) -> float | None:
-    """The largest share of these recordings; None where a path of one is missing."""
+    """Return the largest ratio over these recordings; None if one has no trajectory."""
     shares = [_ate_over_path(evaluation, recording) for recording in recordings]
     known = [share for share in shares if share is not None]
     return max(known) if known and len(known) == len(shares) else None

@@ -1,9 +1,8 @@
-"""Metres from one camera, from nothing: depth and motion of the demo's worlds without a scale, then the recipe
-`metric`, and both beside each other on worlds never seen.
+"""Demo of metres from one camera: train `selfsup` without scale, then `metric` from its weights, and compare both.
 
-Data: the left images of the demo's worlds, with RoadWorld's masks of road and cars; its depth and its camera's height
-score, and no more.
-Hardware and time: no GPU, MINUTES. Measured figures: docs/results.md.
+Data: the left images of the demo worlds, with RoadWorld's masks of road and cars. Its depth and camera height are used
+for scores only.
+Hardware and time: no GPU, MINUTES. Measured scores: docs/results.md.
 """
 
 from __future__ import annotations
@@ -46,12 +45,13 @@ from stadia.recipes.workflow import load_task, train
 from stadia.training.run import Run
 
 MINUTES = "about 18 minutes on one core, less on two"
-PLAIN, METRES = "selfsup", "metric"
+PLAIN = "selfsup"
+METRES = "metric"
 TRUE_CAMERA_M = DEMO.camera_height_m[0]
 IMAGE = Path("predictions", "with-and-without-metres", "drawn", "unseen-worlds.png")
-"""In the second run's folder; the report shows it."""
+"""Path in the second run's folder; the report shows it."""
 MOST_ROWS = 3
-"""Of the image: the middle frame of so many worlds."""
+"""Maximum rows of the image: the middle frame of each world."""
 
 SETTINGS = (
     "data.height=64",
@@ -75,9 +75,9 @@ SETTINGS = (
     "training.images_every=200",
     "training.validate_every=200",
 )
-"""Of both trainings: small networks on small images, from random weights. Images of one camera look the same where
-depth and motion are any times larger, so both start 2.4 times smaller than those of `stadia train`, and nothing but
-metres tells.
+"""Of both trainings: small networks and images, random weights. Images of one camera do not depend on the scale of
+depth and motion. Both start with depths 2.4 times smaller than `stadia train`, so that only metric scale reaches
+metres.
 """
 
 OF_EACH: Mapping[str, tuple[str, ...]] = {
@@ -96,11 +96,12 @@ OF_EACH: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Scored:
-    """Depth of worlds never seen.
+    """Scores of depth of unseen worlds.
 
     claim: of the predictions.
-    as_metres: taken as metres, whatever it claims.  median_scaled: each image by the ratio of medians first.
-    camera_m: the camera's height over the road in it, metres, the median over images; NaN where none shows a road.
+    as_metres: scored as metres, whatever the claim.
+    median_scaled: each image scaled by the ratio of medians.
+    camera_m: camera height in predicted depth, metres, median over images; NaN if no image shows a road.
     """
 
     claim: Claim
@@ -112,44 +113,42 @@ class Scored:
 def run(out: Path, overrides: Sequence[str] = ()) -> Demo:
     """Render, train twice, score, draw, and write result.json into the second run's folder in `out`.
 
-    overrides: `dotted.key=value` over the settings, of both trainings where both have the key.
+    overrides: `dotted.key=value` over the settings, of both trainings if both have the key.
     """
     started = time.monotonic()
     console = Console(stderr=True)
     console.print(f"two trainings, without metres and then with them: {MINUTES}", highlight=False, soft_wrap=True)
     with PeakMemory() as memory:
         worlds = render_worlds(console)
-        plain = train(_configured(PLAIN, overrides, worlds), out=out)
-        metres = train(_configured(METRES, (*overrides, f"start_from={plain.folder}"), worlds), out=out)
+        plain = train(_make_config(PLAIN, overrides, worlds), out=out)
+        metres = train(_make_config(METRES, (*overrides, f"start_from={plain.folder}"), worlds), out=out)
         test = open_recordings(worlds, split="test")
-        of_plain, of_metres = (_predicted(one, test, console) for one in (plain, metres))
+        of_plain, of_metres = (_predict_and_score(one, test, console) for one in (plain, metres))
         baseline = _mean_depth(worlds, test, metres, console)
-    learnt_m = _learnt_height(metres)
+    learnt_m = _estimated_height(metres)
     result = summarize(
         of_plain, of_metres, baseline, learnt_m=learnt_m, wall_s=time.monotonic() - started, peak_rss_mb=memory.mb
     )
-    _keep(plain, metres, test, of_plain, of_metres, learnt_m)
+    _write_comparison(plain, metres, test, of_plain, of_metres, learnt_m)
     write_json(metres.folder / "result.json", result)
     return Demo(metres, result)
 
 
-def _configured(recipe: str, overrides: Sequence[str], worlds: Path) -> Any:
+def _make_config(recipe: str, overrides: Sequence[str], worlds: Path) -> Any:
     known = CONFIGS.load(recipe).model_fields
     every = {field for name in OF_EACH for field in CONFIGS.load(name).model_fields}
     mine = [one for one in overrides if (key := one.partition("=")[0].partition(".")[0]) in known or key not in every]
     return configure(recipe, (*SETTINGS, *OF_EACH[recipe], *mine), data={"path": str(worlds)})
 
 
-def _predicted(trained: Run, test: Sequence[Recording], console: Console) -> Scored:
-    """Predict the test worlds into the run's folder, and score what is there."""
+def _predict_and_score(trained: Run, test: Sequence[Recording], console: Console) -> Scored:
+    """Predict the test worlds into the run's folder, and score them."""
     score_recordings(load_predictor(trained.folder), test, trained, "test", Provenance.of(trained.folder), console)
     return scored(trained.folder / "predictions" / "test", test)
 
 
 def scored(folder: Path, recordings: Sequence[Recording]) -> Scored:
-    """Predictions of recordings with ground truth and masks, each in a folder of its name, as metres and by the ratio
-    of medians.
-    """
+    """Score predictions of recordings with ground truth and masks, as metres and median-scaled."""
     as_metres: list[tuple[str, ImageScore | None]] = []
     median_scaled: list[tuple[str, ImageScore | None]] = []
     heights = []
@@ -173,9 +172,7 @@ def scored(folder: Path, recordings: Sequence[Recording]) -> Scored:
 
 
 def camera_height_in(depth: NDArray[np.floating], recording: Recording, index: int) -> float:
-    """The camera's height over the road in a frame's predicted depth (h, w), in the unit of depth; NaN where it shows
-    no road.
-    """
+    """Return the camera height in predicted depth (h, w) of a frame, in its unit; NaN without road."""
     masks = recording.masks(index)
     if masks is None or recording.mask_reader is None:
         return float("nan")
@@ -198,8 +195,8 @@ def _mean_depth(worlds: Path, test: Sequence[Recording], trained: Run, console: 
     return scores.depth
 
 
-def _learnt_height(trained: Run) -> float | None:
-    """The camera's height that the training came to, metres; None where it came to none."""
+def _estimated_height(trained: Run) -> float | None:
+    """Return the camera height that the training estimated, metres; None without one."""
     task = load_task(trained.folder)
     assert isinstance(task, Metric)
     known = task.camera_m[task.camera_m.isfinite()]
@@ -209,13 +206,13 @@ def _learnt_height(trained: Run) -> float | None:
 def summarize(
     plain: Scored, metres: Scored, baseline: DepthScore, *, learnt_m: float | None, wall_s: float, peak_rss_mb: float
 ) -> dict[str, Any]:
-    """The numbers for result.json.
+    """Return the content of result.json.
 
     Args:
-        plain: of the training without metres.
-        metres: of the one after it.
+        plain: scores of the training without metres.
+        metres: scores of the training after it.
         baseline: of the mean depth of each pixel.
-        learnt_m: the camera's height that was learnt, metres; None where none was.
+        learnt_m: estimated camera height, metres; None without one.
         wall_s: seconds since the start.
         peak_rss_mb: of all processes together.
     """
@@ -223,12 +220,12 @@ def summarize(
         "claim": str(metres.claim),
         "protocol": metres.as_metres.protocol,
         "depth": {
-            **_numbers(metres.as_metres),
+            **_score_numbers(metres.as_metres),
             **{f"{name}_mean_baseline": value for name, value in baseline.metrics.items()},
         },
         "median_scaled": {"abs_rel": metres.median_scaled.metrics["abs_rel"]},
         "without_metres": {
-            **_numbers(plain.as_metres),
+            **_score_numbers(plain.as_metres),
             "abs_rel_median_scaled": plain.median_scaled.metrics["abs_rel"],
         },
         "camera_height": {
@@ -242,16 +239,16 @@ def summarize(
     }
 
 
-def _numbers(score: DepthScore) -> dict[str, Any]:
-    """Metrics, and what the true size is of the predicted one."""
+def _score_numbers(score: DepthScore) -> dict[str, Any]:
+    """Return the metrics, and the ratio of true to predicted size."""
     ratio = {"scale_ratio_median": score.scale_ratio_median, "scale_ratio_spread": score.scale_ratio_spread}
     return {**score.metrics, **ratio, "images": len(score.per_image)}
 
 
-def _keep(
+def _write_comparison(
     plain: Run, metres: Run, test: Sequence[Recording], of_plain: Scored, of_metres: Scored, learnt_m: float | None
 ) -> None:
-    """Into the second run's folder: score files of both, and the image."""
+    """Write score files of both runs and the image into the second run's folder."""
     scores = metres.folder / "scores"
     for name, score, run_of in (
         ("median-scaled", of_metres.median_scaled, metres),
@@ -264,15 +261,15 @@ def _keep(
         f"with: at {of_metres.camera_m:.2f} m" + (f", {learnt_m:.2f} m learnt" if learnt_m else ""),
         f"true: at {TRUE_CAMERA_M:.2f} m",
     )
-    picture = depths_on_one_scale([_row(plain, metres, recording) for recording in test[:MOST_ROWS]], names)
+    picture = depths_on_one_scale([_comparison_row(plain, metres, recording) for recording in test[:MOST_ROWS]], names)
     path = metres.folder / IMAGE
     path.parent.mkdir(parents=True)
     with replacing(path) as temporary:
         cv2.imwrite(str(temporary), picture[..., ::-1])
 
 
-def _row(plain: Run, metres: Run, recording: Recording) -> tuple[NDArray[np.generic], ...]:
-    """The middle frame's image, its depth (h, w) without and with metres, and its true depth (H, W)."""
+def _comparison_row(plain: Run, metres: Run, recording: Recording) -> tuple[NDArray[np.generic], ...]:
+    """Return image, depth (h, w) without and with metres, and true depth (H, W) of the middle frame."""
     index = len(recording) // 2
     maps = (Predictions.open(inside(one.folder / "predictions" / "test", recording.name)) for one in (plain, metres))
     depths = [predictions.read(frame_name(recording, index)) for predictions in maps]

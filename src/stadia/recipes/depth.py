@@ -1,6 +1,4 @@
-"""`DepthRecipe`: a recipe that learns depth from recordings; and its predictor, for `stadia predict` and `stadia
-evaluate`.
-"""
+"""`DepthRecipe`, a recipe that learns depth from recordings, and `DepthPredictor`, its trained form."""
 
 from __future__ import annotations
 
@@ -41,15 +39,15 @@ VideoTargetsT = TypeVar("VideoTargetsT", bound=Targets, default=Targets)
 class DepthRecipe(
     Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Generic[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT]
 ):
-    """Learns from frames of recordings, with sources or without (`data.offsets=[]`), and gives depth of an image.
+    """Learns from frames of recordings, with or without source frames (`data.offsets=[]`); predicts depth of an image.
 
-    A recipe says its `claim` and how its networks answer; lens, predictor and scores are shared.
+    A recipe defines its `claim` and its network outputs; focal length correction, predictor and scores are shared.
 
     Args:
-        config: with every "auto" settled.
-        height, width: of the images that its networks see.
-        crop: `config.data.crop`, what of an image they see: predictions are of the same.
-        data_sets: how many train, each through a lens of its own.
+        config: with every "auto" resolved.
+        height, width: network image size, pixels.
+        crop: `config.data.crop`, the part of each image that the network gets; predictions have the same crop.
+        data_sets: number of data sets; each has its own training focal length.
     """
 
     focal: (
@@ -61,50 +59,47 @@ class DepthRecipe(
         self.height, self.width, self.crop = height, width, crop
         self.register_buffer("focal", torch.zeros(()) if data_sets == 1 else torch.zeros(data_sets))
 
-    # -- what a recipe says
-    # ---------------------------------------------------------------------------------------------
+    # -- defined by a recipe
 
     @property
     def claim(self) -> Claim:
-        """What its depth can be trusted for: metres, or less. The report, the predictions and the protocols go by it."""
+        """Return the scale of its depth: metres, or less. Report, predictions and protocols use it."""
         raise NotImplementedError(f"{type(self).__name__} claims nothing")
 
     def inverse_depth(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, 1, H, W), as seen through the training's camera; in 1/m, or less by `claim`."""
-        raise NotImplementedError(f"{type(self).__name__} says no depth")
+        """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), for the training camera, in 1/m or less by `claim`."""
+        raise NotImplementedError(f"{type(self).__name__} predicts no depth")
 
     def maps(self, image: Tensor) -> ImageMaps:
-        """(B, 3, H, W) to all that its networks say of the image, in one pass. Unless said otherwise: `inverse_depth`,
-        no more.
-        """
+        """Predict all output maps of images (B, 3, H, W) in one pass. Default: `inverse_depth` alone."""
         return ImageMaps(self.inverse_depth(image))
 
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
-        """(B, 3, H, W) twice, neighbors in time, to (B, 4, 4) in the unit of depth; None where motion was not trained."""
+        """Predict motion between neighbors in time: (B, 3, H, W) twice to (B, 4, 4), in the unit of depth.
+
+        Returns None if motion was not trained.
+        """
         return None
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise ConfigError where its networks cannot be shown images of this size. Unless said otherwise: the
-        training's alone.
-        """
+        """Raise ConfigError if the networks do not support this image size. Default: only the training size."""
         if (height, width) != (self.height, self.width):
             raise ConfigError(
                 f"size of '{self.recipe}'",
                 found=f"{width}x{height}",
                 expected=f"{self.width}x{self.height}, the training's",
-                fix="leave it",
+                fix="leave --size out",
             )
 
     @property
     def stride(self) -> int:
-        """Images of its networks have sides that are multiples of it."""
+        """Return the number that divides both sides of its network images."""
         return STRIDE
 
-    # -- what all of them share
-    # -----------------------------------------------------------------------------------------
+    # -- shared by all
 
     def remember(self, data: VideoDataT) -> None:
-        """The median focal length over the training's recordings; of several data sets of each."""
+        """Keep the median focal length over the training recordings, one for each data set."""
         each = (
             [one.recordings["train"] for one in data.each.values()] if self.focal.ndim else [data.recordings["train"]]
         )
@@ -113,8 +108,8 @@ class DepthRecipe(
         self.focal.copy_(torch.stack(medians).reshape(self.focal.shape))
 
     @property
-    def about(self) -> Mapping[str, object]:
-        """Its claim: said by the report where nothing can be scored, too."""
+    def run_metadata(self) -> Mapping[str, object]:
+        """Return its claim, which the report shows even without scores."""
         return {"claim": str(self.claim)}
 
     def predictor(self, size: tuple[int, int] | None = None) -> Predictor:
@@ -122,18 +117,18 @@ class DepthRecipe(
             self.check_size(*size)
         return DepthPredictor(self, size)
 
-    def predict(self, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
-        """Depth and motion of each frame, see `recipes.prediction`."""
-        return predict_asked(self.predictor, asked, watch)
+    def predict(self, request: PredictionAsked, watch: Watch) -> Iterator[str]:
+        """Predict depth and motion of each frame, see `recipes.prediction`."""
+        return predict_asked(self.predictor, request, watch)
 
     def evaluate(
-        self, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress
+        self, request: EvaluationAsked, run: Path, watch: Watch, progress: Progress
     ) -> tuple[dict[str, Any], list[Path]]:
-        """Depth and paths of recordings, by a protocol; see `recipes.depth_evaluation`."""
-        return evaluate_asked(self.predictor, asked, run, watch, progress)
+        """Score depth and trajectories of recordings by a protocol, see `recipes.depth_evaluation`."""
+        return evaluate_asked(self.predictor, request, run, watch, progress)
 
     def score(self, data: VideoDataT, run: Run, console: Console) -> None:
-        """Depth and paths of the validation's frames, of each data set at its own size."""
+        """Score depth and trajectories of the validation frames, each data set at its own size."""
         for name, one in data.each.items():
             predictor = DepthPredictor(
                 self, (one.config.height, one.config.width) if name else None, one.config.crop if name else None
@@ -142,9 +137,7 @@ class DepthRecipe(
 
     @torch.no_grad()
     def images(self, batch: Batch[VideoInputsT, VideoTargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        """The first sample: what went in, and the maps that came out, as in prediction. Uncertainty has the colors of
-        residuals.
-        """
+        """Draw the first sample: input and predicted maps. Uncertainty has the colors of residuals."""
         was_training = self.training
         maps = self.eval().maps(batch.inputs.image[:1])
         self.train(was_training)
@@ -160,11 +153,11 @@ class DepthRecipe(
 
 
 class DepthPredictor:
-    """A trained DepthRecipe, as evaluation uses it.
+    """A trained DepthRecipe for evaluation. Runs on a GPU if there is one.
 
-    Through another lens than the training's, inverse depth is brought back by the ratio of the focal lengths
-    (`TrainingLens`). Turns look larger by it but advances do not, so the pose network is not asked. Runs on a GPU where
-    there is one.
+    With another focal length than the training's, inverse depth is scaled by the ratio of focal lengths
+    (`TrainingLens`). That ratio scales the image motion of rotations but not of translations, so the pose network is
+    not used then.
     """
 
     def __init__(
@@ -174,30 +167,31 @@ class DepthPredictor:
         self.task = task.eval().to(self.device)
         self.claim, self.crop = task.claim, crop or task.crop
         self.height, self.width = size or (task.height, task.width)
-        self.lens = TrainingLens(task.focal.tolist(), "depth is scaled by it, and the pose network is not asked")
+        self.lens = TrainingLens(task.focal.tolist(), "depth is scaled by it, and the pose network is not used")
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """(B, 3, H, W) to (B, 1, H, W), in 1/m or less by `claim`."""
+        """Predict (B, 3, H, W) to (B, 1, H, W), in 1/m or less by `claim`."""
         return self.maps(image, camera).inverse_depth
 
     @torch.inference_mode()
     def maps(self, image: Tensor, camera: Camera) -> ImageMaps:
-        """(B, 3, H, W) to (B, 1, H, W) each; see `core.types.MapsPredictor`."""
+        """Predict (B, 3, H, W) to (B, 1, H, W) each; see `core.types.MapsPredictor`."""
         image = image.to(self.device)
-        said, ratio = self.task.maps(image), self._focal_ratio(camera, image)
-        right = None if said.inverse_depth_right is None else said.inverse_depth_right / ratio
-        return replace(said, inverse_depth=said.inverse_depth / ratio, inverse_depth_right=right)
+        predicted, ratio = self.task.maps(image), self._focal_ratio(camera, image)
+        right = None if predicted.inverse_depth_right is None else predicted.inverse_depth_right / ratio
+        return replace(predicted, inverse_depth=predicted.inverse_depth / ratio, inverse_depth_right=right)
 
     @torch.inference_mode()
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        """(B, 3, H, W) twice to (B, 4, 4), translation in the unit of depth; None where motion was not trained, or not
-        for this lens.
+        """Predict motion, (B, 3, H, W) twice to (B, 4, 4), translation in the unit of depth.
+
+        Returns None if motion was not trained, or the focal length is another than in training.
         """
         if any(bool((self._focal_ratio(each, now) != 1).any()) for each in (camera, next_camera)):
             return None
         return self.task.T_next_now(now.to(self.device), following.to(self.device))
 
     def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
-        """(..., 1, 1, 1): this camera's focal length over the training camera's, 1 within the tolerance."""
+        """Return (..., 1, 1, 1): this camera's focal length over the training's; 1 within the tolerance."""
         ratio = self.lens.ratio(camera.K.cpu().numpy(), camera.height, camera.width)
         return torch.from_numpy(ratio).to(image).reshape(-1, 1, 1, 1)

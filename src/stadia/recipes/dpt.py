@@ -1,8 +1,8 @@
-"""The recipe `dpt`: depth by a dense prediction transformer (DPT, arXiv 2103.13413) from ground truth, sparse or dense.
+"""The recipe `dpt`: depth with a dense prediction transformer (DPT, arXiv 2103.13413) from sparse or dense ground
+truth.
 
-Images stand alone: no neighbor in time, no motion. Weights that know depth up to scale and shift are fitted to the
-training's
-ground truth once, before the first step; from there on the network answers in 1/m.
+Single images: no neighbors in time, no motion. Pretrained weights that predict depth up to scale and shift are fitted
+once to the training's ground truth, before the first step; from then on the network predicts 1/m.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ from stadia.training.devices import device_of
 log = logging.getLogger(__name__)
 
 FITTED_IMAGES = 64
-"""As many of the training's as scale and shift are fitted to, evenly over all of them."""
+"""Number of training images for the fit of scale and shift, evenly spaced."""
 
 FARTHEST_M = 200.0
-"""What fitted weights can answer at least: beyond what any ground truth knows (a LiDAR sees 120 m)."""
+"""Fitted weights must reach at least this depth: beyond any ground truth (LiDAR range 120 m)."""
 
 BACKBONE_LR_FACTOR = 0.1
-"""Of a backbone that starts from weights: 1e-5 beside the decoder's 1e-4 (DPT, section 4)."""
+"""Default for a pretrained backbone: 1e-5 beside the decoder's 1e-4 (DPT, section 4)."""
 
 METRIC_PARTS = ("silog_per_image", "silog_pooled", "log_l1")
-"""Parts of the loss that know metres; the others forgive scale and shift."""
+"""Parts of the loss that depend on metres; the others are invariant to scale and shift."""
 
 
 class DptRecipe(DepthRecipe[DptRecipeConfig]):
-    """Network, loss, and what is looked at while it trains.
+    """Network, loss and validation.
 
     Args:
-        config: with every "auto" settled.
+        config: with every "auto" resolved.
     """
 
     recipe = "dpt"
@@ -70,9 +70,9 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
 
     @classmethod
     def prepare(cls, config: DptRecipeConfig, console: Console) -> tuple[DptRecipeConfig, VideoData]:
-        """Open the data; the configuration comes back with every "auto" of it settled.
+        """Open the data; return the configuration with every "auto" resolved, and the data.
 
-        Raises ConfigError where transformers is missing, before anything is decoded, and DataError.
+        Raises ConfigError without transformers, before images are decoded, and DataError.
         """
         check_installed()
         data = open_video(config.data, config.training, seed=config.seed, console=console)
@@ -83,12 +83,12 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         find_weights(config.model)
 
     def check_size(self, height: int, width: int) -> None:
-        """Any multiple of the network's stride: the embeddings of places are resized to its grid."""
+        """Allow any multiple of the network stride: position embeddings are resized to its grid."""
         check_size(self.config.model.network, self.network.stride, height=height, width=width)
 
     @property
     def claim(self) -> Claim:
-        """Metres, unless every part of the loss forgives scale and shift."""
+        """Return metres, unless every part of the loss is invariant to scale and shift."""
         metric = any(getattr(self.config.loss, part) > 0 for part in METRIC_PARTS)
         return Claim.METRES if metric else Claim.AFFINE_INVERSE
 
@@ -101,14 +101,14 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         return self.network.weights
 
     @property
-    def about(self) -> Mapping[str, object]:
+    def run_metadata(self) -> Mapping[str, object]:
         network = self.network
         report = {} if network.load_report is None else {"load_report": network.load_report.summary()}
         fitted = {} if self.fitted is None else {"fitted": asdict(self.fitted)}
         unit = {"scale": float(network.scale), "shift": float(network.shift)}
         metres = {"scale_from": "the ground truth that it was trained on"} if self.claim is Claim.METRES else {}
         return {
-            **super().about,
+            **super().run_metadata,
             **metres,
             "model": self.model_in_words,
             "inverse_depth": unit,
@@ -119,21 +119,22 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
 
     @property
     def model_in_words(self) -> str:
-        """What a report calls the model: its network, its attention, and the part of an image that it sees."""
+        """Return a description for reports: network, attention and crop."""
         crop = f", crop {self.crop}" if self.crop != "none" else ""
         return f"{self.config.model.network}, attention {self.config.model.attention.name}{crop}"
 
     @property
     def backbone_lr_factor(self) -> float:
-        """The backbone's learning rate over the decoder's."""
+        """Return the backbone's learning rate over the decoder's."""
         if self.config.backbone_lr_factor is not None:
             return self.config.backbone_lr_factor
         starts_from_weights = bool(self.started_from) or self.network.weights["network"] == "pretrained"
         return BACKBONE_LR_FACTOR if starts_from_weights else 1.0
 
     def parameter_groups(self) -> optim.Groups:
-        """The decoder and head at `optimizer.lr`, the backbone at a share of it; biases and normalization layers never
-        decayed.
+        """Return groups: decoder and head at `optimizer.lr`, the backbone at a share of it.
+
+        Biases and normalization layers have no weight decay.
         """
         lr, decay = self.config.optimizer.lr, self.config.optimizer.weight_decay
         head = optim.grouped(self.network.head_parameters(), decay)
@@ -141,11 +142,9 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         return [*head, *({**group, "lr": lr * self.backbone_lr_factor} for group in backbone)]
 
     def remember(self, data: VideoData) -> None:
-        """The lens; and of weights that know depth up to scale and shift alone, both, fitted to the training's ground
-        truth.
-        """
+        """Keep the focal length; fit scale and shift of pretrained weights to the ground truth."""
         super().remember(data)
-        self._tell()
+        self._log_weights()
         if (
             self.network.weights["network"] == "pretrained"
             and self.config.model.scale is None
@@ -153,8 +152,8 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         ):
             self._fit(data)
 
-    def _tell(self) -> None:
-        """What became of the weights, and what an attention that is not exact costs on these images."""
+    def _log_weights(self) -> None:
+        """Log how the weights were loaded, and the cost of approximate attention at this size."""
         network, attention = self.network, self.config.model.attention
         if network.load_report is not None:
             log.warning("%s", network.load_report.table())
@@ -163,39 +162,37 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
 
     @torch.no_grad()
     def _fit(self, data: VideoData) -> None:
-        """By images spread evenly over the training set, the same in every process."""
+        """Fit scale and shift on images spread evenly over the training set, the same in every process."""
         samples, network, was_training = data.train.samples, self.network.eval().to(device_of()), self.training
         fit, ratios = ScaleShiftFit(), []
         for index in np.unique(np.linspace(0, len(samples) - 1, FITTED_IMAGES).astype(int)):
             batch = samples.unpack(samples.stack([samples.packed((0, int(index)))]), network.scale.device)
-            assert batch.targets.depth_m is not None, "a training on ground truth asks for it"
-            true, answer = (
+            assert batch.targets.depth_m is not None, "training requires ground truth"
+            true, raw = (
                 inverse_from_depth(batch.targets.depth_m).flatten(1),
                 network.raw(batch.inputs.image).flatten(1),
             )
-            fit.add(answer, true, true > 0)
-            ratios.append(float(scale_median(answer, true - 1 / FARTHEST_M, true > 0)))
+            fit.add(raw, true, true > 0)
+            ratios.append(float(scale_median(raw, true - 1 / FARTHEST_M, true > 0)))
         network.cpu().train(was_training)
         try:
             self.fitted = found = fit.result()
         except GeometryError:
             if network.load_report is None or not network.load_report.drawn:
                 raise
-            # Weights that were allowed to stay random say nothing yet, of either sign: the sizes alone are brought to
-            # the truth's.
+            # Random weights have outputs of either sign, so only the median is scaled to the ground truth's.
             network.calibrate(float(np.nanmedian(ratios)), 1 / FARTHEST_M)
             log.warning(
-                "some weights are random: their answers are brought to the middle of the ground truth, and not fitted"
+                "some weights are random: outputs are scaled to the median of the ground truth instead of fitted"
             )
             return
-        # A shift below puts what the head answers with 0 beyond any truth, or behind infinity, where nothing has a
-        # slope.
+        # A smaller shift puts an output of 0 beyond any ground truth or infinity, without a gradient.
         far_enough = found.shift >= 1 / FARTHEST_M
         network.calibrate(
             *((found.scale, found.shift) if far_enough else (float(np.nanmedian(ratios)), 1 / FARTHEST_M))
         )
         log.warning(
-            "inverse depth in 1/m is %.4g times what the weights answer plus %.4g, fitted to %d images "
+            "inverse depth in 1/m is %.4g times the network output plus %.4g, fitted to %d images "
             "(spread %.2g and %.2g; left out: %d without labels, %d that fall where it grows)%s",
             network.scale,
             network.shift,
@@ -211,12 +208,12 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         return self.network(image)
 
     def exact_losses(self, batch: Batch) -> Mapping[str, Exact]:
-        """The loss against labels of a wall, within the range that the loss reads."""
+        """Return the loss case of a synthetic plane, within the depth range of the loss."""
         unit = self.config.loss.max_depth_m / 20 if self.config.loss.max_depth_m < 20 else 1.0
         return {"loss": of_depth(self.loss, forgives_scale=self.claim is not Claim.METRES, unit=unit)}
 
     def training_step(self, batch: Batch) -> LossReport:
-        assert batch.targets.depth_m is not None, "a training on ground truth asks for it"
+        assert batch.targets.depth_m is not None, "training requires ground truth"
         inverse_depth = self.network(batch.inputs.image)
         report = self.loss(inverse_depth, batch.targets.depth_m)
         dead = masked_mean(
@@ -225,15 +222,16 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         return replace(report, seen={"at_floor": dead})
 
     def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
-        """`abs_rel`, `rmse` and `d1` in metres, or after the fit that the claim leaves open; NaN for an image without
-        ground truth.
+        """Return `abs_rel`, `rmse` and `d1` in metres, or after the alignment that the claim requires.
+
+        NaN for an image without ground truth.
         """
         if batch.targets.depth_m is None:
             return {}
         return depth_scores(self.network(batch.inputs.image), batch.targets.depth_m, self.claim)
 
     def images(self, batch: Batch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        """The first sample: what went in, what came out, the ground truth, and how far the two are apart."""
+        """Draw the first sample: input, prediction, ground truth and log error."""
         assert batch.targets.depth_m is not None
         return {
             **super().images(batch, report),

@@ -16,9 +16,9 @@ from stadia.recipes.config import RecipeConfig
 
 
 class LabeledDataConfig(DataConfig):
-    """Single images with ground truth: no neighbors in time, no stereo partner.
+    """Single images with ground truth: no neighbors in time, no stereo.
 
-    height, width: the network's size, multiples of its stride: 32, and 14 for Depth Anything.
+    height, width: network size, multiples of its stride: 32; 14 for Depth Anything.
     """
 
     height: Pixels = 192
@@ -29,17 +29,16 @@ class LabeledDataConfig(DataConfig):
 
 
 class DptRecipeConfig(RecipeConfig):
-    """Depth by a dense prediction transformer (DPT, arXiv 2103.13413) from ground truth, sparse or dense.
+    """Depth with a dense prediction transformer (DPT, arXiv 2103.13413) from sparse or dense ground truth.
 
     Data: images with depth in metres: KITTI raw with LiDAR, RoadWorld, 7-Scenes, or your own in the stadia layout.
-    Depth comes out in metres; with affine-invariant losses alone, up to scale and shift.
+    Depth is in metres; with affine-invariant losses alone, up to scale and shift.
     Command: `stadia train dpt --data PATH`.
-    Time and scores that were measured: docs/results.md.
+    Measured time and scores: docs/results.md.
 
-    recipe: whose configuration this is.
-    backbone_lr_factor: the transformer's learning rate over that of the decoder and head, which have `optimizer.lr`;
-        null = 0.1 where it
-        starts from weights (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), 1 where it starts at random.
+    recipe: name of this recipe.
+    backbone_lr_factor: learning rate of the transformer over that of decoder and head (`optimizer.lr`); null = 0.1 with
+        pretrained weights (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), 1 with random weights.
     """
 
     yardstick: ClassVar[tuple[str, ...]] = tuple(f"data.{key}" for key in YARDSTICK)
@@ -63,6 +62,6 @@ class DptRecipeConfig(RecipeConfig):
             )
         except ConfigError as error:
             raise ValueError(
-                f"data.height and data.width: found {error.found}, expected {error.expected}; {error.fix}"
+                f"data.height and data.width: found {error.found}; expected {error.expected}. Fix: {error.fix}"
             ) from error
         return self

@@ -1,4 +1,4 @@
-"""Predict what `recipes.inputs.open_input` opens, by a network in an ONNX file. Imports no torch."""
+"""Predict opened inputs with a network in an ONNX file. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def predict_exported(
     video: bool = True,
     watch: Watch = unwatched,
 ) -> Predictions:
-    """As `recipes.prediction.predict_input`, without a path and a point cloud: an exported network knows depth alone."""
+    """Predict as `recipes.prediction.predict_input`, without trajectory and point cloud: an exported network has depth
+    only.
+    """
     listeners: list[Listener] = []
     with ExitStack() as files:
         if video:

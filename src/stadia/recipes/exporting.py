@@ -1,4 +1,4 @@
-"""Export what a trained recipe knows of depth to one file that runs without stadia."""
+"""Export a trained depth recipe to one file that runs without stadia."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ FORMATS = {".onnx": export_onnx, ".pt2": export_torch}
 
 
 def export(
-    checkpoint: Path, out: Path, tell: Callable[[str], object] = lambda step: None
+    checkpoint: Path, out: Path, on_step: Callable[[str], object] = lambda step: None
 ) -> tuple[Description, list[Comparison]]:
-    """Export a checkpoint, or a run's best, and compare the file with it before it is left there.
+    """Export a checkpoint, or the best one of a run, and compare the file with it before it is kept.
 
     Args:
-        checkpoint: of a recipe that predicts depth of an image.
-        out: a new file: .onnx, or .pt2 for torch.export.
-        tell: is given a line before each step that takes its time.
+        checkpoint: of a recipe that predicts depth.
+        out: new file: .onnx, or .pt2 for torch.export.
+        on_step: called with a line before each slow step.
 
-    Returns what the file says of itself, and how far it is from the checkpoint at two sizes.
-    Raises ConfigError for another suffix or a missing extra, CheckpointError as `load_task` and for a recipe without
-    depth, StadiaError where `out` exists or cannot be written to, or the file is off.
+    Returns the description in the file, and its differences from the checkpoint at two sizes.
+    Raises ConfigError for another suffix or a missing extra; CheckpointError as `load_task`, and for a recipe without
+    depth; StadiaError if `out` exists or cannot be written, or the file differs.
     """
     out = Path(out)
     if out.suffix not in FORMATS:
@@ -45,14 +45,14 @@ def export(
             fix="choose another --out: nothing is overwritten",
         )
     check_writable(out.parent)
-    tell(f"reading {checkpoint}")
+    on_step(f"reading {checkpoint}")
     task, made_by = load_task(checkpoint), Provenance.of(checkpoint)
     if not isinstance(task, DepthRecipe):
         raise CheckpointError(
             checkpoint,
             found=f"a checkpoint of '{made_by.recipe}', which predicts no depth",
-            expected="one that does",
-            fix="pass another",
+            expected="a recipe that does",
+            fix="pass another checkpoint",
         )
     focal = float(task.focal.flatten()[0])  # of several data sets the first's, whose size it has
     if not focal > 0:
@@ -61,7 +61,7 @@ def export(
         )
     size = {"height": task.height, "width": task.width, "crop": task.crop, "stride": task.stride}
     parameters = sum(parameter.numel() for parameter in task.parameters())
-    tell(
+    on_step(
         f"tracing {parameters / 1e6:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes"
     )
     about = Description.of(made_by, task.claim, focal=focal, **size)
@@ -69,12 +69,12 @@ def export(
 
 
 class _InverseDepth(nn.Module):
-    """A recipe's answer to an image as a network's."""
+    """The inverse depth of a recipe as a network."""
 
     def __init__(self, task: DepthRecipe[Any, Any, Any, Any]) -> None:
         super().__init__()
         self.task = task
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, 1, H, W)."""
+        """Predict (B, 3, H, W) to (B, 1, H, W)."""
         return self.task.inverse_depth(image)

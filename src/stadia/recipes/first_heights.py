@@ -1,10 +1,7 @@
-"""A first height of each group of cameras, from silhouettes alone: what the depth of a training has to agree with from
-its first step.
+"""Estimate an initial height of each camera group from silhouettes alone, before training.
 
-Depth and motion have a valley: a road that tilts away from its camera, with the motion to go with it, explains images
-nearly as well as
-a level one, and its height is wrong (docs/metric.md). What objects of known height say without any depth lies outside
-of it.
+Self-supervised depth has a wrong minimum: a tilted road with matching motion explains images nearly as well as a level
+road, and its height is wrong (docs/metric.md). Objects of known height avoid it, since they need no depth.
 """
 
 from __future__ import annotations
@@ -27,49 +24,52 @@ from stadia.geometry.height_of_drives import DrivesHeight, height_of_drives
 from stadia.recipes.camera_height import box_to
 
 MOST_FRAMES = 1000
-"""Of a group, evenly spread: seconds, whatever the size of the data."""
+"""Maximum frames of a group, evenly spaced: takes seconds for data of any size."""
 
 WIDEST = math.log(1.3)
-"""Between the ends of the interval of 95 %; one that is wider says too little."""
+"""Maximum log ratio between the ends of the 95 % interval; a wider one is not used."""
 
 
 @dataclass(frozen=True, slots=True)
 class FirstHeights:
-    """By the number of the group: what silhouettes say of a height, or in words why they say too little."""
+    """By group number: estimates of the height, or reasons why there is none."""
 
-    said: Mapping[int, DrivesHeight]
-    silent: Mapping[int, str]
+    estimated: Mapping[int, DrivesHeight]
+    reasons: Mapping[int, str]
 
 
 def first_heights(
     recordings: Sequence[Recording], groups: Mapping[str, int], config: RoadConfig, *, height: int, width: int
 ) -> FirstHeights:
-    """What silhouettes say of the height of each group of cameras.
+    """Estimate the height of each camera group from silhouettes.
 
-    recordings: that train, with masks.  groups: their numbers, by name (`data.road_samples.camera_groups`).
-    height, width: of the network's images, which `config.border_px` is of.
+    recordings: of the training, with masks.
+    groups: their numbers by name (`data.road_samples.camera_groups`).
+    height, width: network image size, the unit of `config.border_px`.
     """
-    said, silent = {}, {}
+    estimated, reasons = {}, {}
     for name, number in groups.items():
         mine = [recording for recording in recordings if group_of(recording, config) == name]
-        seen = _seen(mine, config, height, width)
+        sightings = _collect_sightings(mine, config, height, width)
         try:
-            found = _fitted(seen, float(mine[0].K(0)[1, 1]))
+            found = _fit_height(sightings, float(mine[0].K(0)[1, 1]))
         except GeometryError as error:
-            silent[number] = f"{error.found}, {error.expected} are needed{seen.lacking}"
+            reasons[number] = f"{error.found}, {error.expected} are needed{sightings.unread_note}"
             continue
         if math.log(found.high_m / found.low_m) < WIDEST:
-            said[number] = found
+            estimated[number] = found
         else:
-            silent[number] = f"they leave {found.low_m:.2f} to {found.high_m:.2f} m open{seen.lacking}"
-    return FirstHeights(said, silent)
+            reasons[number] = f"the interval is {found.low_m:.2f} to {found.high_m:.2f} m{sightings.unread_note}"
+    return FirstHeights(estimated, reasons)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sightings:
-    """rows: drive, frame, edges of the box from the first camera's middle, metres.  frames: looked at.
+    """Boxes of objects with known height.
 
-    unread: why, of each frame without masks.
+    rows: drive, frame, box edges from the first camera's principal point (pixels), object height (metres).
+    frames: number of frames that were read.
+    unread: error of each frame without masks.
     """
 
     rows: Sequence[tuple[float, ...]]
@@ -77,14 +77,14 @@ class _Sightings:
     unread: Sequence[str]
 
     @property
-    def lacking(self) -> str:
-        """In words."""
+    def unread_note(self) -> str:
+        """Return a note about unreadable masks."""
         if not self.unread:
             return ""
         return f"; masks of {len(self.unread)} of {self.frames} frames cannot be read, such as: {self.unread[0]}"
 
 
-def _seen(recordings: Sequence[Recording], config: RoadConfig, height: int, width: int) -> _Sightings:
+def _collect_sightings(recordings: Sequence[Recording], config: RoadConfig, height: int, width: int) -> _Sightings:
     every = [(drive, index) for drive, recording in enumerate(recordings) for index in range(len(recording))]
     chosen = [every[at] for at in np.linspace(0, len(every) - 1, min(len(every), MOST_FRAMES)).round().astype(int)]
     rows: list[tuple[float, ...]] = []
@@ -94,7 +94,7 @@ def _seen(recordings: Sequence[Recording], config: RoadConfig, height: int, widt
         camera = recording.camera(index)
         margin_px = config.border_px * max(camera.height / height, camera.width / width)
         try:
-            found = _of_frame(recording, index, recordings[0].K(0), config, margin_px)
+            found = _read_frame(recording, index, recordings[0].K(0), config, margin_px)
         except DataError as error:
             unread.append(str(error))
             continue
@@ -102,27 +102,24 @@ def _seen(recordings: Sequence[Recording], config: RoadConfig, height: int, widt
     return _Sightings(rows, len(chosen), unread)
 
 
-def _fitted(seen: _Sightings, focal_px: float) -> DrivesHeight:
+def _fit_height(sightings: _Sightings, focal_px: float) -> DrivesHeight:
     drive, frame, left, top, right, bottom, height_m = (
-        torch.tensor(seen.rows, dtype=torch.float64).reshape(-1, 7).unbind(-1)
+        torch.tensor(sightings.rows, dtype=torch.float64).reshape(-1, 7).unbind(-1)
     )
     box_px, drive, frame = torch.stack((left, top, right, bottom), -1), drive.long(), frame.long()
     track = torch.zeros_like(drive)
-    for number in torch.unique(
-        drive
-    ):  # numbers of masks are of their image; an object that is seen again is the same one
+    for number in torch.unique(drive):  # instance numbers differ between images, so boxes are tracked
         mine = drive == number
         track[mine] = box_tracks(frame[mine], box_px[mine])
     return height_of_drives(drive, track, bottom, bottom - top, height_m, focal_px=focal_px)
 
 
-def _of_frame(
+def _read_frame(
     recording: Recording, index: int, K: NDArray[np.float64], config: RoadConfig, margin_px: float
 ) -> list[tuple[float, ...]]:
-    """The box, edges in pixels from the middle of a camera with K, and the height in metres of each whole object whose
-    height is known.
+    """Return box edges and known height (metres) of each whole object.
 
-    Raises DataError where there are no masks, or none that can be read.
+    Edges are in pixels of a camera with matrix K, from its principal point. Raises DataError without readable masks.
     """
     masks = recording.masks(index, LEFT)
     if masks is None or recording.mask_reader is None:

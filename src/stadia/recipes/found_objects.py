@@ -1,4 +1,4 @@
-"""Objects that a network finds in images, and how they compare with the true ones."""
+"""Find objects in network maps, and compare them with the ground truth."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ from stadia.recipes.objectpose_config import FindingConfig
 
 @dataclass(frozen=True, slots=True)
 class FoundObjects:
-    """Of a batch of images.
+    """Objects found in a batch of images.
 
-    instance: (B, H, W), 0 = none, n = the n-th object of its image.  class_map: (B, H, W), the class of each pixel's
-        object.
-    image: (M,) of each object; the rows of an image stand together, in the order of `instance`.
+    instance: (B, H, W), 0 = none, n = n-th object of the image.
+    class_map: (B, H, W), class of each pixel's object.
+    image: (M,), image of each object; rows of an image are contiguous, in the order of `instance`.
     objects: M rows.
-    center_known: (M,) bool; where it is not, the pixels' directions do not cross, and the mean of the pixels stands for
-        the center.
+    center_known: (M,) bool; false if the pixels' directions do not cross: then the mean pixel replaces the center.
     """
 
     instance: Tensor
@@ -45,12 +44,12 @@ class FoundObjects:
 
 
 def find(network: ObjectPoseNet, image: Tensor, camera: Camera, config: FindingConfig) -> FoundObjects:
-    """The objects in images (B, 3, H, W) with K (B, 3, 3), as `gather` of what the network says."""
+    """Find the objects in images (B, 3, H, W) with K (B, 3, 3)."""
     return gather(network, network(image), camera, config)
 
 
 def gather(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, config: FindingConfig) -> FoundObjects:
-    """Pixels that point at one center are an object, and what they say together is its class and its pose."""
+    """Group pixels that point at one center into objects, and aggregate class and pose over the pixels."""
     instance = instances_of(maps.class_logits, maps.direction, fewest_px=config.fewest_px)
     segments = thinned(segments_of(instance), config.pixels)
     class_id = likeliest_class(maps.class_logits, segments)
@@ -62,37 +61,39 @@ def gather(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, config: Fin
     nothing = Symmetry.of(["none"] * segments.count)
     symmetry = Symmetry(nothing.revolution.to(score.device), nothing.turns.to(score))
     objects = Objects(class_id, poses.T_camera_object, poses.size_m, symmetry, score)
-    return FoundObjects(instance, _painted(class_id, instance, segments), segments.image, objects, poses.center_known)
+    return FoundObjects(
+        instance, _paint_classes(class_id, instance, segments), segments.image, objects, poses.center_known
+    )
 
 
-def _painted(class_id: Tensor, instance: Tensor, segments: Segments) -> Tensor:
-    """The class of each pixel's object, (B, H, W); 0 = none. class_id: (M,)."""
+def _paint_classes(class_id: Tensor, instance: Tensor, segments: Segments) -> Tensor:
+    """Return the class of each pixel's object, (B, H, W); 0 = none. class_id: (M,)."""
     of_number = instance.new_zeros(len(instance), segments.count + 1)
     of_number[segments.image, segments.instance] = class_id
     return of_number.gather(1, instance.flatten(1)).view_as(instance)
 
 
 def true_objects(targets: ObjectTargets, segments: Segments) -> Objects:
-    """The M objects that segments of `targets.instance` show, row by row."""
+    """Return the M objects that segments of `targets.instance` show, one a row."""
     return _objects_at(targets, (segments.image, segments.instance - 1))
 
 
 def objects_of_image(targets: ObjectTargets, picture: int) -> Objects:
-    """All that count of one image, also those that no pixel shows at the network's size."""
+    """Return all labeled objects of one image, also those without a pixel at the network size."""
     places = targets.known[picture].nonzero()[:, 0]
     return _objects_at(targets, (torch.full_like(places, picture), places))
 
 
 def _objects_at(targets: ObjectTargets, at: tuple[Tensor, Tensor]) -> Objects:
-    """Images and places (M,) both."""
+    """Return the objects at image indices and object indices, (M,) each."""
     size_m, symmetry = targets.size_m[at], Symmetry(targets.symmetry.revolution[at], targets.symmetry.turns[at])
     return Objects(targets.class_id[at], targets.T_camera_object[at], size_m, symmetry, torch.ones_like(size_m[:, 0]))
 
 
 def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[Comparison]:
-    """Each image's found objects with all true ones that count.
+    """Compare the found objects of each image with all labeled ones.
 
-    Pixels of objects without a label belong to no mask; what was found mostly there is neither right nor a false alarm.
+    Pixels of unlabeled objects belong to no mask; an object found mostly there is neither right nor a false alarm.
     """
     comparisons = []
     labeled = found.instance.where(targets.class_map != UNKNOWN, 0)

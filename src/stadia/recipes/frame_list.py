@@ -1,4 +1,4 @@
-"""A benchmark scores certain frames and no others: a file names them, in the form of KITTI's Eigen split."""
+"""Read a list of frames to score, in the format of KITTI's Eigen split."""
 
 from __future__ import annotations
 
@@ -14,23 +14,27 @@ from stadia.data.splits import read_split_file
 
 @dataclass(frozen=True)
 class FrameList:
-    """Frames to score. indices: rising, by the recording's name. file, sha256: of the list, to tell which it was."""
+    """Frames to score.
+
+    indices: ascending, by recording name.
+    file, sha256: identity of the list.
+    """
 
     file: str
     sha256: str
     indices: Mapping[str, Sequence[int]]
 
     def to_json(self) -> dict[str, str | int]:
-        """What a score file says of it."""
+        """Return the metadata for a score file."""
         return {"file": self.file, "sha256": self.sha256, "count": sum(map(len, self.indices.values()))}
 
 
 def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
     """Read lines `recording frame l` or `recording frame`: `2011_09_26/2011_09_26_drive_0002_sync 0000000069 l`.
 
-    Raises DataError where a line does not parse, names a frame that `recordings` lack (the first, and how many do), one
-    that
-    was named before, or a right image: what is predicted and scored are left ones.
+    Raises DataError for a line that does not parse, for frames that `recordings` lack (the first, and their number),
+    for
+    repeated frames, and for right images: only left images are predicted and scored.
     """
     indices: dict[str, Sequence[int]] = {}
     for frames in read_split_file(path, recordings):

@@ -1,6 +1,4 @@
-"""Open whatever a user has: an image, a folder of images, a video, a dataset. Nothing is decoded before its turn.
-Imports no torch.
-"""
+"""Open an image, a folder of images, a video or a data set for prediction. Decodes lazily. Imports no torch."""
 
 from __future__ import annotations
 
@@ -27,13 +25,16 @@ from stadia.evaluation.frames import Frame, Listener, frames_of
 from stadia.evaluation.predictions import IN_WORDS, Predictions
 from stadia.evaluation.video import DEFAULT_RATE_HZ, frame_rate_hz, side_by_side_image, side_by_side_video
 
-VIDEO, IMAGE = "side_by_side.mp4", "side_by_side.png"
+VIDEO = "side_by_side.mp4"
+IMAGE = "side_by_side.png"
 
 
 @dataclass(frozen=True)
 class Input:
-    """Frames to predict, in order. count: None where a video does not announce it. recording: where they are a data
-    set's.
+    """Frames to predict, in order.
+
+    count: None if the video file does not give it.
+    recording: of a data set, else None.
     """
 
     name: str
@@ -44,19 +45,19 @@ class Input:
 
 
 def open_input(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[Input]:
-    """Open an image, a video file, a folder of images, or any dataset that `open_recordings` knows (its left cameras).
+    """Open an image, a video file, a folder of images, or a data set that `open_recordings` reads (left cameras).
 
     Args:
         path: of it.
         every: take each `every`-th frame.
         format: a name of `stadia.data.DATASETS`, or "auto".
-        options: the fields of `stadia.data.config.SourceOptions`: of an image `camera`, of a video file `camera`,
-            `frames` and `stride`.
+        options: fields of `stadia.data.config.SourceOptions`. An image uses `camera`; a video file `camera`, `frames`
+            and `stride`.
 
-    A video file is streamed, not decoded into the cache as for a training, since predicting looks at it once. Of your
-    own video or images every frame has depth, and the path goes through the frames that a training with the same
-    `stride` chooses, since that is how far apart its neighbors are; see `recipes.prediction.as_trained`.
-    Raises DataError where there is nothing to read or no camera is known, ConfigError for a wrong option.
+    A video file is streamed instead of decoded into the cache, since prediction reads it once. Every frame of your own
+    video or images gets depth. The trajectory uses only the frames that a training with the same `stride` selects,
+    because its neighbors are that far apart; see `recipes.prediction.as_trained`.
+    Raises DataError if there is nothing to read or no camera, ConfigError for a wrong option.
     """
     path = Path(path).expanduser()
     own_file = path.is_file() and format in ("auto", "video")
@@ -71,20 +72,20 @@ def open_input(path: Path, *, every: int = 1, format: str = "auto", **options: A
         frames = frames_of(recording, indices)
         rate_hz = frame_rate_hz(recording, every)
         inputs.append(
-            Input(recording.name, _chosen(frames, stride) if own else frames, len(indices), rate_hz, recording)
+            Input(recording.name, _mark_on_path(frames, stride) if own else frames, len(indices), rate_hz, recording)
         )
     return inputs
 
 
 def is_own(path: Path, format: str) -> bool:
-    """Whether this is somebody's own video or images."""
+    """Return whether this is your own video or images, not a data set."""
     if format == "auto":
         format = next((name for name in DATASETS if path.exists() and DATASETS.load(name).recognizes(path)), format)
     return format == "video"
 
 
-def _chosen(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Iterator[Frame]:
-    """All of them; those that a training chooses are on the path."""
+def _mark_on_path(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Iterator[Frame]:
+    """Yield all frames; those that a training selects are on the trajectory."""
     chooser = FrameChooser(stride)
     for frame in frames:
         yield replace(frame, on_path=chooser.keep(frame.image))
@@ -98,7 +99,7 @@ def _open_image(path: Path, options: SourceOptions) -> Input:
 
 
 def _open_video(path: Path, options: SourceOptions, every: int) -> Input:
-    """Reads two frames to learn size and rate."""
+    """Read two frames for size and frame rate."""
     refuse_idle_options(
         options, SourceOptions.model_fields.keys() - {"camera", "frames", "stride"}, "predicting a video file"
     )
@@ -127,7 +128,7 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> Input:
 
 
 def side_by_side(given: Input, out: Path) -> AbstractContextManager[Listener]:
-    """Gives a listener that writes side_by_side.mp4 into `out`, or side_by_side.png of one image."""
+    """Return a listener that writes side_by_side.mp4 into `out`, or side_by_side.png for one image."""
     return (
         nullcontext(side_by_side_image(out / IMAGE))
         if given.count == 1
@@ -138,9 +139,7 @@ def side_by_side(given: Input, out: Path) -> AbstractContextManager[Listener]:
 def write_inputs(
     inputs: Sequence[Input], out: Path, predict_to: Callable[[Input, Path], Predictions], claim: Claim
 ) -> Iterator[str]:
-    """Predict depth of each input into its folder; then say what is there, line by line, and what its numbers claim at
-    last.
-    """
+    """Predict depth of each input into its folder; yield lines about the files, and the scale of depth last."""
     folders = [out] if len(inputs) == 1 else [inside(out, given.name) for given in inputs]
     for given, folder in zip(inputs, folders, strict=True):
         predictions = predict_to(given, folder)

@@ -1,4 +1,4 @@
-"""Labels of objects without a network: drawn on their images, and what other programs found scored against them."""
+"""Labels of objects without a network: draw them, and score the estimates of other programs against them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from stadia.recipes.object_scoring import image_name, known
 
 
 def objects_of(boxes: Sequence[ObjectBox], scores: Sequence[float] | None = None) -> Objects:
-    """Boxes as metrics and drawings take them; sure of each where no score is given."""
+    """Convert boxes for metrics and drawings; scores default to 1."""
     return Objects(
         torch.tensor([one.class_id for one in boxes], dtype=torch.int64),
         torch.from_numpy(np.array([one.T_camera_object for one in boxes]).reshape(-1, 4, 4)),
@@ -40,7 +40,7 @@ def objects_of(boxes: Sequence[ObjectBox], scores: Sequence[float] | None = None
 
 
 def drawn_labels(images: ObjectImages, index: int, *, masks: bool = True) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB, an image with what is labeled in it: boxes, axes, classes, and the masks where there are any."""
+    """Draw an image (H, W, 3) RGB with its labels: boxes, axes, classes and masks."""
     image, K = images.image(index), images.camera(index).K.double().numpy()
     if not masks:
         return draw_objects(image, K, objects_of(images.boxes(index)), images.classes)
@@ -52,7 +52,7 @@ def drawn_labels(images: ObjectImages, index: int, *, masks: bool = True) -> NDA
 
 
 def draw_labels(path: Path, split: str, out: Path, most: int, format: str = "auto") -> Iterator[Path]:
-    """Draw up to `most` images of a split, evenly spread over it, into a folder; yields each file. Raises DataError,
+    """Draw up to `most` images of a split, evenly spaced, into a folder; yield each file. Raises DataError,
     ConfigError.
     """
     images = open_object_images(path, split, format)
@@ -65,69 +65,64 @@ def draw_labels(path: Path, split: str, out: Path, most: int, format: str = "aut
 
 
 def found_by_others(images: ObjectImages, results: Path) -> list[list[EstimatedBox]]:
-    """What a program found in each image, in the format of its benchmark: BOP's csv, or a folder of KITTI's label files
-    with scores.
+    """Read the estimates of a program for each image: a BOP csv, or a folder of KITTI label files with scores.
 
-    Raises DataError naming the file, also where it holds no estimate, or lengths in another unit; ConfigError for other
-    data sets.
+    Raises DataError for unreadable or empty files or a wrong unit; ConfigError for other data sets.
     """
     if isinstance(images, BopImages):
         rows, unit = read_results(results), "millimetres"
-        found, said = boxes_of(rows, images, results), [one.T_camera_model for one in rows]
+        found, poses = boxes_of(rows, images, results), [one.T_camera_model for one in rows]
         true = [T @ model.T_object_model for index in range(len(images)) for model, T in images.poses(index)]
     elif isinstance(images, KittiObjectImages):
         found, unit = images.results(results), "metres"
-        said = [box.T_camera_object for of_image in found for box, _ in of_image]
+        poses = [box.T_camera_object for of_image in found for box, _ in of_image]
         true = [box.T_camera_object for index in range(len(images)) for box in images.boxes(index)]
     else:
         expected = "those of a BOP or KITTI data set"
         raise ConfigError("--objects", found=f"results for {images.name}", expected=expected, fix="see --reference")
-    if not said:
+    if not poses:
         raise DataError(
             results, found="no estimate in any file", expected="one at least", fix="let the program write them again"
         )
-    _check_unit(results, said, true, unit)
+    _check_unit(results, poses, true, unit)
     return found
 
 
 ANOTHER_UNIT = 50.0
-"""Times as near or as far as the labels, in the median: no estimate errs so, and a wrong unit does by a thousand.
+"""Maximum ratio of median distances to the labels: a wrong unit gives a factor of a thousand.
 
-One single estimate, at any object's place, is 0.36 to 1.55 times as far as the median label (LM-O, TableWorld); roads
-span a factor of 20.
+A single estimate at any object is 0.36 to 1.55 times as far as the median label (LM-O, TableWorld); roads span 20.
 """
 
 
 def _check_unit(results: Path, found: Sequence[Points], true: Sequence[Points], unit: str) -> None:
-    """Raises DataError where distances of poses (4, 4) are a thousand times those of the labels, or a thousandth."""
+    """Raise DataError if distances of poses (4, 4) differ from the labels by a factor of a thousand."""
     if not len(true):
         return
-    said, there = (float(np.median([np.linalg.norm(T[:3, 3]) for T in Ts])) for Ts in (found, true))
-    if there / ANOTHER_UNIT < said < there * ANOTHER_UNIT:
+    estimated_m, there = (float(np.median([np.linalg.norm(T[:3, 3]) for T in Ts])) for Ts in (found, true))
+    if there / ANOTHER_UNIT < estimated_m < there * ANOTHER_UNIT:
         return
     factor = {"millimetres": 1000, "metres": 1}[unit]
     short, long = {"millimetres": ("metres", "micrometres"), "metres": ("kilometres", "millimetres")}[unit]
-    seems, fix = (short, "multiply t by 1000") if said < there else (long, "divide t by 1000")
+    seems, fix = (short, "multiply t by 1000") if estimated_m < there else (long, "divide t by 1000")
     raise DataError(
         results,
-        found=f"objects {said * factor:.3g} {unit} away in the median, in {seems} it seems",
+        found=f"objects {estimated_m * factor:.3g} {unit} away in the median, in {seems} it seems",
         expected=f"t in {unit}: the labels' are {there * factor:.3g} away",
         fix=fix,
     )
 
 
 COUNTED = "those that a pixel of the image shows, at its own size"
-"""Which labeled objects are scored, whoever found what; a BOP benchmark's targets are a choice of its own."""
+"""Labeled objects that are scored; a BOP benchmark lists its own targets."""
 
 
 def score_found(images: ObjectImages, found: Sequence[Sequence[EstimatedBox]]) -> dict[str, Any]:
-    """Average precisions of what was found in each image, over the labeled objects that can be seen; of BOP's,
-    `add_recall` too.
+    """Return average precisions of the estimates over the visible labeled objects; for BOP also `add_recall`.
 
-    Where a BOP benchmark lists its targets these alone count (`_compare_asked`). Else every label that a pixel shows
-    does, and whatever was found where there is none is a false alarm, but for what overlaps most with a labeled object
-    that no pixel shows: of KITTI's benchmark, its levels of difficulty and its regions without labels are not known
-        here.
+    If a BOP benchmark lists targets, only these count (`_compare_targets`). Else every visible label counts. Estimates
+    without a label are false alarms, unless they overlap most with an invisible object. KITTI's difficulty levels and
+    unlabeled regions are not applied.
     """
     compared, targets = [], images.targets if isinstance(images, BopImages) else None
     for index, of_image in enumerate(found):
@@ -137,8 +132,8 @@ def score_found(images: ObjectImages, found: Sequence[Sequence[EstimatedBox]]) -
         elif targets is None:
             labels = images.labels(index).objects
             compared.append(_compare_some(predicted, labels, np.array([one.visible_px > 0 for one in labels], bool)))
-        elif images.asked(index):
-            compared.append(_compare_asked(images, index, predicted))
+        elif images.requested_counts(index):
+            compared.append(_compare_targets(images, index, predicted))
     true = np.concatenate([np.zeros(0, np.int64), *(one.true_class_id for one in compared)])
     classes = range(1, len(images.classes))
     of_class = {
@@ -159,7 +154,7 @@ def score_found(images: ObjectImages, found: Sequence[Sequence[EstimatedBox]]) -
     return {
         "images": len(compared),
         "objects": len(true),
-        "objects counted": COUNTED if targets is None else f"those that {TARGETS} asks for",
+        "objects counted": COUNTED if targets is None else f"those listed in {TARGETS}",
         "estimates": sum(len(one.class_id) for one in compared),
         **of_models,
         **known(average_precisions(compared, classes)),
@@ -168,29 +163,26 @@ def score_found(images: ObjectImages, found: Sequence[Sequence[EstimatedBox]]) -
     }
 
 
-def _compare_asked(images: BopImages, index: int, predicted: Objects) -> Comparison:
-    """With what the benchmark asks for in an image: of each class as many instances as it says, the most visible first.
+def _compare_targets(images: BopImages, index: int, predicted: Objects) -> Comparison:
+    """Compare with the targets of a benchmark: as many instances of each class as listed, the most visible first.
 
-    The others are neither missed nor, found, false alarms: what is of a class that is not asked for, or overlaps most
-        with an instance
-    that is not.
+    Other classes, and estimates that overlap most with other instances, are neither missed nor false alarms.
     """
     labels = images.labels(index).objects
-    count = {images.classes.index(images.models[number].name): n for number, n in images.asked(index).items()}
-    asked = np.zeros(len(labels), bool)
+    count = {images.classes.index(images.models[number].name): n for number, n in images.requested_counts(index).items()}
+    is_target = np.zeros(len(labels), bool)
     most_visible = sorted(range(len(labels)), key=lambda row: -labels[row].visible_px)
     for class_id, n in count.items():
-        asked[[row for row in most_visible if labels[row].class_id == class_id][:n]] = True
-    return _compare_some(predicted, labels, asked, list(count))
+        is_target[[row for row in most_visible if labels[row].class_id == class_id][:n]] = True
+    return _compare_some(predicted, labels, is_target, list(count))
 
 
 def _compare_some(
     predicted: Objects, labels: Sequence[ObjectBox], some: Truth, classes: Sequence[int] | None = None
 ) -> Comparison:
-    """With `some` of the labeled objects, (G,) bool.
+    """Compare with `some` of the labeled objects, (G,) bool.
 
-    What overlaps most with another one is neither right nor a false alarm, nor is what is of none of the classes, where
-    these are named.
+    Estimates that overlap most with other objects, or are of no class in `classes`, are neither right nor false alarms.
     """
     whole = compare(predicted, objects_of(labels))
     kept = whole.iou[:, ~some].max(1, initial=0) <= whole.iou[:, some].max(1, initial=0)

@@ -1,4 +1,4 @@
-"""From samples to the loaders of a training, the same for every recipe."""
+"""Make the training and validation loaders of any recipe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def loaders(
     *,
     seed: int,
 ) -> tuple[Loader[PackedT, BatchT], Loader[PackedT, BatchT] | None]:
-    """Loaders that shuffle what trains and go through what validates in order; None where nothing does."""
+    """Return a shuffled training loader, and a validation loader in order; None without validation data."""
     device = device_of(training.accelerator)
     load = partial(
         Loader[PackedT, BatchT], batch_size=training.batch_size, workers=training.workers, seed=seed, device=device

@@ -1,4 +1,4 @@
-"""How much memory a job holds, with all the processes that it starts."""
+"""Measure the memory of a job and all its child processes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,21 @@ import psutil
 
 
 class PeakMemory:
-    """While entered, the largest resident memory of this process and all below it, together.
+    """Context manager that records the peak resident memory of this process and its children together.
 
-    They are looked at every `interval_s`, so what comes and goes in between is missed; a page that several share counts
-    for each.
+    Samples every `interval_s`, so shorter peaks are missed. A page shared by several processes counts for each.
     """
 
     def __init__(self, interval_s: float = 0.5) -> None:
         self.interval_s = interval_s
         self.bytes = 0
         self._over = threading.Event()
-        self._look = (
-            threading.Lock()
-        )  # one look at a time: else one that began before `restart` would bring the old peak back
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._lock = threading.Lock()  # else a sample begun before `restart` would restore the old peak
+        self._thread = threading.Thread(target=self._sample, daemon=True)
 
     @property
     def mb(self) -> float:
-        """The peak until now, in units of 2^20 bytes."""
+        """Return the peak so far, in units of 2^20 bytes."""
         return self.bytes / (1 << 20)
 
     def __enter__(self) -> Self:
@@ -36,22 +33,22 @@ class PeakMemory:
         return self
 
     def restart(self) -> None:
-        """Forget the peak until now."""
-        with self._look:
+        """Discard the peak so far."""
+        with self._lock:
             self.bytes = resident_bytes()
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
 
-    def _watch(self) -> None:
+    def _sample(self) -> None:
         while not self._over.wait(self.interval_s):
-            with self._look:
+            with self._lock:
                 self.bytes = max(self.bytes, resident_bytes())
 
 
 def resident_bytes() -> int:
-    """Of this process and all below it, now."""
+    """Return the resident memory of this process and its children."""
     this = psutil.Process()
     total = 0
     for process in (this, *this.children(recursive=True)):

@@ -1,8 +1,7 @@
-"""The recipe `metric`: `selfsup` on mono road video, with metres from objects of known height and the one height of the
-camera.
+"""The recipe `metric`: `selfsup` on mono road video, with metres from objects of known height and the camera height.
 
-Every object says how high the camera is; all of them together, over frames and epochs, say it surely; and that height
-teaches every frame that shows a road (FUMET, arXiv 2312.04530). Nothing of it is needed to predict.
+Each object implies a camera height. Their median over frames and epochs is precise, and it then supervises every frame
+with a road (FUMET, arXiv 2312.04530). Prediction needs none of it.
 """
 
 from __future__ import annotations
@@ -45,28 +44,30 @@ from stadia.training.height_course import HeightCourse
 from stadia.training.run import Run
 
 FEWEST_EPOCHS = 4
-"""Of the handing over: the first height is known in the third epoch."""
+"""Minimum epochs of the scale schedule: the first height is estimated in the third epoch."""
 
-PARTS, FEWEST_OF_PART = 8, 25
-"""A recording is looked at in so many parts, of at least so many frames: a camera may be moved in the middle of it."""
+PARTS = 8
+"""Number of parts of a recording: a camera may be moved during it."""
+
+FEWEST_OF_PART = 25
+"""Minimum frames of a part."""
 
 MOST_OFF = 0.1
-"""What a known height and the height in depth may differ by, in the logarithm, for a claim of metres."""
+"""Maximum log ratio between the estimated height and the height in predicted depth for a claim of metres."""
 
 RoadBatch = Batch[Inputs, RoadTargets]
 
 
 class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
-    """Metres from mono road video: `SelfSupervisedRecipe`, and the heights of objects and cameras that give its depth a
-    scale.
+    """Self-supervised depth with metres from mono road video: object heights and camera heights give the scale.
 
     Args:
-        config: with `camera_groups` settled.
+        config: with `camera_groups` resolved.
     """
 
     recipe = "metric"
     starts_from, of_data = ("selfsup",), ("camera_m", "said_m")
-    # the last counts: a residual says nothing of the scale, and where ground truth chose, labels would have a say
+    # the last one: a residual does not depend on the scale, and ground truth must not choose
     best_metrics = ()
 
     camera_m: Tensor  # (groups,) the cameras' heights that the weights were trained with, NaN where none was known
@@ -84,7 +85,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
 
     @classmethod
     def prepare(cls, config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadVideo]:
-        """Open the data with its masks; the configuration comes back with every "auto" of it settled."""
+        """Open the data with masks; return the configuration with every "auto" resolved, and the data."""
         cls.check_encoders(config)
         return open_road_video(config, console)
 
@@ -94,12 +95,11 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
             (name, one.name): len(one) for name, data_set in data.each.items() for one in data_set.recordings["train"]
         }
 
-    # -- what it says
-    # ---------------------------------------------------------------------------------------------------
-
     @property
     def claim(self) -> Claim:
-        """Metres where every group of cameras has a height and depth says it too, else depth up to one unknown scale."""
+        """Return metres if every camera group has a height and depth agrees with it, else depth up to one unknown
+        scale.
+        """
         follows = (self.said_m / self.camera_m).log().abs() < MOST_OFF  # NaN does not
         return Claim.METRES if bool(follows.all()) else Claim.UP_TO_SCALE
 
@@ -108,8 +108,8 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         return Claim.METRES
 
     @property
-    def about(self) -> Mapping[str, object]:
-        """Its claim, and what it rests on."""
+    def run_metadata(self) -> Mapping[str, object]:
+        """Return the claim, and the heights that it rests on."""
         known = [(name, prior_of(name, self.config.road.height_priors)) for name in self.config.road.objects]
         rests = [
             f"{name} {prior.mean_m:g} m, spread {prior.spread_m:g} m ({prior.source})"
@@ -119,62 +119,56 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         each = "heights of single objects, else " * (self.config.road.heights == "each")
         rests_on = f"{each}heights of classes: {'; '.join(rests)}. A mean that is 5 % off makes all lengths 5 % off"
         if self.claim is not Claim.METRES:
-            return {**super().about, "rests_on": rests_on, "scale_from": None}
+            return {**super().run_metadata, "rests_on": rests_on, "scale_from": None}
         heights = {name: round(float(metres), 4) for name, metres in zip(self.groups, self.camera_m, strict=True)}
-        told = ", ".join(f"{metres:.2f} m" + f" of '{name}'" * bool(name) for name, metres in heights.items())
-        scale_from = f"the camera's height over the road ({told}), learnt from objects of known height"
-        return {**super().about, "rests_on": rests_on, "scale_from": scale_from, "camera_height_m": heights}
+        listed = ", ".join(f"{metres:.2f} m" + f" of '{name}'" * bool(name) for name, metres in heights.items())
+        scale_from = f"the camera's height over the road ({listed}), estimated from objects of known height"
+        return {**super().run_metadata, "rests_on": rests_on, "scale_from": scale_from, "camera_height_m": heights}
 
     def score(self, data: RoadVideo, run: Run, console: Console) -> None:
-        """Say what the weights came to claim, or why not; then as for any depth."""
-        why = None if self.claim is Claim.METRES else self._unsure()
-        run.note(**self.about, no_metres=why)
+        """Record the claim of the trained weights, or why there are no metres; then score as any depth."""
+        why = None if self.claim is Claim.METRES else self._reason_without_metres()
+        run.note(**self.run_metadata, no_metres=why)
         if why is not None:
             console.print(f"note: no metres are claimed: {why}", markup=False, highlight=False, soft_wrap=True)
         super().score(data, run, console)
 
-    def _unsure(self) -> str:
-        """Why no metres are claimed."""
+    def _reason_without_metres(self) -> str:
+        """Return why no metres are claimed."""
         if not any(self.course.of.values()):
-            return (
-                "the best weights are of before the first epoch of heights ended: their depth was held against no"
-                " height; train longer"
-            )
-        return "; ".join(filter(None, map(self._unsure_of, range(len(self.groups)))))
+            return "the best weights are from before the first camera height was estimated; train longer"
+        return "; ".join(filter(None, map(self._missing_of_group, range(len(self.groups)))))
 
-    def _unsure_of(self, group: int) -> str:
-        """What one group of cameras lacks; empty for nothing."""
+    def _missing_of_group(self, group: int) -> str:
+        """Return what one camera group lacks; empty for nothing."""
         name, known_m, said_m = self.groups[group], float(self.camera_m[group]), float(self.said_m[group])
         of = f" of the cameras '{name}'" if name else ""
         if not known_m > 0:
-            why = next(
-                (one.refused for one in reversed(self.course.of[name]) if one.refused), "no epoch's frames said one"
-            )
+            why = next((one.refused for one in reversed(self.course.of[name]) if one.refused), "no epoch gave one")
             return f"no height{of} is known: {why}; see the findings"
         if not said_m > 0:
-            return f"the road{of} was not seen in the last epoch, of {known_m:.2f} m known; look at the masks"
+            return f"the road{of} does not occur in the last epoch (height {known_m:.2f} m); check the masks"
         if abs(math.log(said_m / known_m)) < MOST_OFF:
             return ""
         return (
-            f"the depth of the last epoch says a camera's height{of} of {said_m:.2f} m where {known_m:.2f} m is known;"
-            " train longer"
+            f"depth of the last epoch gives a camera height{of} of {said_m:.2f} m instead of {known_m:.2f} m; "
+            "train longer"
         )
 
-    # -- a step
-    # ---------------------------------------------------------------------------------------------------------
+    # -- training step
 
     def on_batch_start(self) -> None:
-        self.begin(self._epoch_of(self.global_step + 1))
+        self.start_epoch(self._epoch_of(self.global_step + 1))
 
     def _epoch_of(self, step: int) -> int:
-        """Of heights: several epochs of the data where these are gone through more than `most_epochs` times."""
+        """Return the epoch of heights: several epochs of the data if there are more than `most_epochs`."""
         assert self.plan is not None
         return self.plan.epoch_of(step) // math.ceil(
             max(self.plan.epoch_of(self.plan.total_steps), 1) / self.config.most_epochs
         )
 
-    def begin(self, epoch: int) -> None:
-        """Where a new epoch begins: what the last one says of the cameras' heights, and the findings of it."""
+    def start_epoch(self, epoch: int) -> None:
+        """Start a new epoch: update the camera heights from the last one, and add its findings."""
         ended = self.heights.epoch
         if epoch == ended:
             return
@@ -195,9 +189,9 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         self.found += epoch_findings(ended, by_name, first_epoch=self.config.heights.first_epoch, known_m=known_m)
         self.found += drift_findings(self.after_epochs)
         if epoch == self.config.reinitialize_at_epoch:
-            self._begin_anew()
+            self._reinitialize()
 
-    def _begin_anew(self) -> None:
+    def _reinitialize(self) -> None:
         with rng.untouched():
             rng.seed_all(self.config.seed, "anew")
             config = self.config
@@ -210,16 +204,16 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
 
     def training_step(self, batch: RoadBatch) -> LossReport:
         prediction = self.model(batch)
-        photometric = self.compared(batch, prediction, road=batch.targets.road if self.config.unmask_road else None)
-        report = combine({"selfsup": (1.0, photometric), "metric": (1.0, self.scaled(batch, prediction))})
+        photometric = self.photometric_loss(
+            batch, prediction, road=batch.targets.road if self.config.unmask_road else None
+        )
+        report = combine({"selfsup": (1.0, photometric), "metric": (1.0, self.metric_scale_loss(batch, prediction))})
         masked = unexplained(photometric.maps["winner"], len(batch.source_names))
         road = batch.targets.road
         return replace(report, seen={**report.seen, "metric/road_masked": (masked & road).sum() / road.sum()})
 
-    def scaled(self, batch: RoadBatch, prediction: Prediction) -> LossReport:
-        """What heights say of the scale of a batch's depth; in training, what its objects say of the camera's height is
-        kept.
-        """
+    def metric_scale_loss(self, batch: RoadBatch, prediction: Prediction) -> LossReport:
+        """Return the scale loss of a batch. In training, keep the camera heights that its objects imply."""
         targets, camera = batch.targets, batch.targets.camera
         objects = segments_of(targets.objects[:, 0])
         object_m = targets.object_height_m[objects.image, objects.instance - 1]
@@ -256,28 +250,30 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
             camera_share=shares.camera,
         )
         with torch.no_grad():
-            looks = {
+            stats = {
                 "objects_over_road": (evidence.camera_m / known.camera_m[objects.image]).log().nanmedian(),
                 "object_extent": object_extent(depth, objects).nanmedian(),
                 "rows_out_of_order": rows_out_of_order(depth, targets.road).nanmean(),
                 "objects_at_limit": at_limit(depth, targets.objects > 0, self.config.model.max_depth_m),
             }
-        return replace(report, seen={**report.seen, **self._seen(depth, road, known), **looks})
+        return replace(report, seen={**report.seen, **self._logged_values(depth, road, known), **stats})
 
     def exact_losses(self, batch: RoadBatch) -> Mapping[str, Exact]:
-        """As `selfsup`; and the camera's height over a flat road."""
+        """Return the loss cases of `selfsup`, and the camera height over a flat road."""
         heights = (
             {"height of the camera": of_camera_height(self.scale_loss)} if self.scale_loss.config.camera_height else {}
         )
         return {**super().exact_losses(batch), **heights}
 
     def shares(self) -> Shares:
-        """Of both weights in this epoch. As long as a group's height is not known, the objects keep theirs; where all
-        are known before, the cameras' heights have all of theirs from the first step.
+        """Return the weights of the object loss and the camera-height loss in this epoch.
+
+        Objects keep full weight until every camera group has a height. If all heights are known from the start, the
+        camera-height loss has full weight from the first step.
         """
         assert self.plan is not None
-        asked, third = self.config.hand_over_epochs, (self._epoch_of(self.plan.total_steps) + 1) // 3
-        shares = hand_over(self.heights.epoch, epochs=max(third, FEWEST_EPOCHS) if asked == "auto" else asked)
+        requested, third = self.config.hand_over_epochs, (self._epoch_of(self.plan.total_steps) + 1) // 3
+        shares = hand_over(self.heights.epoch, epochs=max(third, FEWEST_EPOCHS) if requested == "auto" else requested)
         missing = any(not math.isfinite(self._metres(group)) for group in range(len(self.groups)))
         if missing:
             return Shares(1.0, shares.camera)
@@ -287,7 +283,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         return self.heights.heights[group].metres if group in self.heights.heights else math.nan
 
     def _parts(self, meta: Sequence[Meta]) -> list[str]:
-        """Which part of which recording each image is of, in words for a finding."""
+        """Return the name of the part of the recording that each image is in, for findings."""
         named = []
         for one in meta:
             frames = self.frames.get((one.data, one.recording), 0)
@@ -298,13 +294,11 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
             )
         return named
 
-    def _seen(self, depth: Tensor, road: RoadPixels, known: KnownHeights) -> dict[str, Tensor]:
-        """What is logged beside the terms: objects believed, how flat depth is, the heights learnt, and how far off
-        depth is.
-        """
-        says = known.object_m.isfinite()
+    def _logged_values(self, depth: Tensor, road: RoadPixels, known: KnownHeights) -> dict[str, Tensor]:
+        """Return logged values: share of accepted objects, spread of depth, camera heights, and the error of depth."""
+        has_height = known.object_m.isfinite()
         seen = {
-            "objects_believed": (known.weight * says).sum() / says.sum().clamp(min=1),
+            "objects_believed": (known.weight * has_height).sum() / has_height.sum().clamp(min=1),
             "depth_spread": (depth.flatten(1).std(1) / depth.flatten(1).mean(1)).mean(),
         }
         for group, name in enumerate(self.groups):
@@ -315,25 +309,22 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
             seen["off_camera_height"] = off.nanmean()
         return seen
 
-    # -- validation, and what a checkpoint keeps
-    # ------------------------------------------------------------------------
+    # -- validation and checkpoint
 
-    def scored(self, batch: RoadBatch, said: Prediction) -> dict[str, Tensor | float]:
-        """As `selfsup`, with depth as it is; beside it `abs_rel_scaled`, by the ratio of medians, and `camera_height_m`
-        of its road.
-        """
-        scores = super().scored(batch, said)
+    def scored(self, batch: RoadBatch, predicted: Prediction) -> dict[str, Tensor | float]:
+        """Return the scores of `selfsup` as metres, plus `abs_rel_scaled` (median-scaled) and `camera_height_m`."""
+        scores = super().scored(batch, predicted)
         targets = batch.targets
         if targets.depth_m is not None:
-            scores["abs_rel_scaled"] = depth_scores(said.inverse_depth[0], targets.depth_m, Claim.UP_TO_SCALE)[
+            scores["abs_rel_scaled"] = depth_scores(predicted.inverse_depth[0], targets.depth_m, Claim.UP_TO_SCALE)[
                 "abs_rel"
             ]
-        depth = depth_from_inverse(said.inverse_depth[0].float())
+        depth = depth_from_inverse(predicted.inverse_depth[0].float())
         scores["camera_height_m"] = road_pixels(depth, targets.camera, inner(targets.road)).median_height
         return scores
 
     def validation_images(self) -> Mapping[str, NDArray[np.uint8]]:
-        """And the camera heights of the epochs that have ended."""
+        """Add the camera heights of the past epochs."""
         if not any(self.course.of.values()):
             return super().validation_images()
         names, heights = dict(enumerate(self.groups)), self.config.heights

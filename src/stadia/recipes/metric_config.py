@@ -13,28 +13,25 @@ from stadia.training.camera_heights_config import CameraHeightsConfig
 
 
 class MetricConfig(SelfSupervisedConfig):
-    """Depth in metres and camera motion from unlabeled mono video of roads (FUMET, arXiv 2312.04530): docs/metric.md.
+    """Depth in metres and camera motion from unlabeled mono road video (FUMET, arXiv 2312.04530): docs/metric.md.
 
-    Data: KITTI or your own video, with masks of road and cars beside it (`stadia prepare VIDEO --masks`); RoadWorld has
-        them.
+    Data: KITTI or your own video, with masks of road and cars (`stadia prepare VIDEO --masks`); RoadWorld has them.
     Command: `stadia train metric --data PATH`.
-    Time and scores that were measured: docs/results.md.
+    Measured time and scores: docs/results.md.
 
-    recipe: whose configuration this is.
-    camera_groups: the mounts of the cameras, or the recordings, that each have a height; settled from the data by
-        road.cameras.
-    first_height: of a group of cameras, before depth says one: "silhouettes" takes what objects of known height say by
-        masks alone, where they are sure enough (docs/metric.md), and it teaches from the first step on; "depth" waits
-        for `heights.first_epoch`.
-    most_epochs: what counts as an epoch here and in `heights`: one of the data's, or several together where these are
-        gone through more often than this. One pass through little data teaches too little of depth to learn a height
-        from.
-    hand_over_epochs: within so many epochs the objects hand the scale over to the camera's height. "auto": a third of
-        the training's, and at least 4.
-    unmask_road: the auto-mask leaves a road alone that moves past.
-    reinitialize_at_epoch: at its start, counted from 0, networks and optimizer begin anew, and what is known of the
-        camera's height stays;
-        null: they never do. For trainings that settle at a depth without scale before a height is known.
+    recipe: name of this recipe.
+    camera_groups: mounts of the cameras, or recordings, that each have one height; set from the data by road.cameras.
+    first_height: initial height of a camera group. "silhouettes" estimates it from masks of objects of known height
+        alone, if precise enough (docs/metric.md); it supervises from the first step. "depth" waits for
+        `heights.first_epoch`.
+    most_epochs: maximum epochs here and in `heights`. With more epochs of the data several count as one, because one
+        pass through few data changes depth too little to estimate a height.
+    hand_over_epochs: epochs in which the loss weight moves from objects to the camera height. "auto": a third of the
+        training, at least 4.
+    unmask_road: the auto-mask ignores the moving road.
+    reinitialize_at_epoch: epoch, from 0, at whose start networks and optimizer are reinitialized and camera heights
+        stay;
+        null: never. For trainings that converge to depth without scale before a height is estimated.
     """
 
     validation: ClassVar[tuple[str, ...]] = (*SelfSupervisedConfig.validation, "abs_rel_scaled", "camera_height_m")
@@ -56,10 +53,7 @@ class MetricConfig(SelfSupervisedConfig):
         mistakes = []
         for name, one in self.data.sets.items():
             if one.stereo is True:
-                mistakes.append(
-                    f"{self.data.key_of(name)}.stereo is true: a baseline gives metres without this recipe, take"
-                    " selfsup"
-                )
+                mistakes.append(f"{self.data.key_of(name)}.stereo is true: use selfsup, whose baseline gives metres")
         if not self.data.offsets:
             mistakes.append("data.offsets is empty: a single camera learns from its neighbors in time")
         if not self.road.objects:

@@ -1,4 +1,4 @@
-"""Road video for the recipe `metric`: recordings as for any recipe of video, with masks, and cameras in groups."""
+"""Road video of the recipe `metric`: recordings with masks, and cameras in groups."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RoadLoader = Loader[PackedRoad, Batch[Inputs, RoadTargets]]
 
 @dataclass(frozen=True)
 class RoadData(VideoData):
-    """Batches of road video, what is known of the road, and the number of each group of its cameras by its name."""
+    """Batches of road video, road options, and the number of each camera group by name."""
 
     train: RoadLoader  # type: ignore[assignment]
     val: RoadLoader | None  # type: ignore[assignment]
@@ -39,34 +39,30 @@ class RoadData(VideoData):
 
     @property
     def facts(self) -> dict[str, object]:
-        """As of any video, and what identifies the masks."""
+        """Return the facts of video data, and the identity of the masks."""
         recordings = unique_recordings([*self.split.train, *self.split.val])
         masks = {r.name: r.mask_reader.fingerprint("left") for r in recordings if r.mask_reader is not None}
         return {**super().facts, "masks": masks}
 
     def findings(self) -> list[Finding]:
-        """As of any video, and what the masks of what trains cannot teach."""
+        """Check as any video, and the masks of the training recordings."""
         return [*super().findings(), *self.findings_of_masks()]
 
     def findings_of_masks(self) -> list[Finding]:
-        """What the masks of what trains cannot teach."""
+        """Return findings about the masks of the training recordings."""
         return mask_findings(survey_road(unique_recordings(self.split.train), self.road))
 
 
 @dataclass(frozen=True)
 class SeveralRoadData(SeveralData):
-    """Several data sets of road video: the cameras of each are groups of their own, numbered on from those of the one
-    before.
-    """
+    """Several data sets of road video; camera groups are numbered through all of them."""
 
     train: Mixture[Batch[Inputs, RoadTargets]]  # type: ignore[assignment]
     val: InTurn[Batch[Inputs, RoadTargets]] | None  # type: ignore[assignment]
     parts: Mapping[str, RoadData]
 
     def findings(self) -> list[Finding]:
-        """As of any data sets, and of each what its masks cannot teach: one that shows no car is found beside others
-        that do.
-        """
+        """Check as any data sets, and the masks of each one: one without cars is found beside others."""
         return [*super().findings(), *(finding for part in self.parts.values() for finding in part.findings_of_masks())]
 
 
@@ -74,9 +70,9 @@ RoadVideo = RoadData | SeveralRoadData
 
 
 def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadVideo]:
-    """Open what a configuration names; it comes back with every "auto" of its data and cameras settled.
+    """Open the data of a configuration; return it with every "auto" of data and cameras resolved.
 
-    Raises DataError or ConfigError; ConfigError where a height was measured on a data set that validates.
+    Raises DataError, ConfigError; ConfigError if a height was measured on a data set that validates.
     """
     config.road.check_scored_on(
         [format_of(Path(one.path).expanduser(), one.format) for one in config.data.sets.values()]
@@ -86,16 +82,22 @@ def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfi
     opened = open_data_sets(mono, config.training, seed=config.seed, console=console)
     if config.road.masks is not None:
         with_masks(unique_recordings([*opened.split.train, *opened.split.val]), Path(config.road.masks).expanduser())
-    groups = _groups(opened, config.road)
+    groups = _number_groups(opened, config.road)
     count = sum(map(len, groups.values()))
     parts = {name: _with_road(one, groups[name], config, unknown_from=count) for name, one in opened.each.items()}
-    names = {number: _called(name, group) for name, own in groups.items() for group, number in own.items()}
+    names = {number: _group_name(name, group) for name, own in groups.items() for group, number in own.items()}
     heights = config.heights
     if config.first_height == "silhouettes":
         first = _first_heights(parts)
-        _tell(first, {name: group for group, name in names.items()}, heights.known_m, console)
-        known = {**{group: round(said.height_m, 4) for group, said in first.said.items()}, **heights.known_m}
-        between = {**{group: (said.low_m, said.high_m) for group, said in first.said.items()}, **heights.between_m}
+        _print_notes(first, {name: group for group, name in names.items()}, heights.known_m, console)
+        known = {
+            **{group: round(estimated.height_m, 4) for group, estimated in first.estimated.items()},
+            **heights.known_m,
+        }
+        between = {
+            **{group: (estimated.low_m, estimated.high_m) for group, estimated in first.estimated.items()},
+            **heights.between_m,
+        }
         heights = heights.model_copy(update={"known_m": known, "between_m": between})
     alone = parts.get("")
     data = alone or SeveralRoadData.of(mono, parts, seed=config.seed)
@@ -103,8 +105,8 @@ def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfi
     return config.model_copy(update=settled), data
 
 
-def _groups(opened: VideoData, road: RoadConfig) -> dict[str, dict[str, int]]:
-    """Of each data set: the numbers of the groups of the cameras that train, by name. No two data sets share a number."""
+def _number_groups(opened: VideoData, road: RoadConfig) -> dict[str, dict[str, int]]:
+    """Return for each data set the numbers of its training camera groups by name, unique over all data sets."""
     groups: dict[str, dict[str, int]] = {}
     for name, one in opened.each.items():
         first, own = sum(map(len, groups.values())), camera_groups(unique_recordings(one.split.train), road)
@@ -112,15 +114,13 @@ def _groups(opened: VideoData, road: RoadConfig) -> dict[str, dict[str, int]]:
     return groups
 
 
-def _called(data_set: str, group: str) -> str:
-    """A group of cameras among those of all data sets; one alone has no name."""
+def _group_name(data_set: str, group: str) -> str:
+    """Return the name of a camera group among all data sets; a single one has no name."""
     return ": ".join(part for part in (data_set, group) if part)
 
 
 def _with_road(video: VideoData, groups: Mapping[str, int], config: MetricConfig, *, unknown_from: int) -> RoadData:
-    """One data set with masks and groups; cameras that validate alone are numbered from `unknown_from` on, and have no
-    height.
-    """
+    """Return a data set with masks and groups; cameras that only validate are numbered from `unknown_from` on."""
     validating = sorted(camera_groups(unique_recordings(video.split.val), config.road).keys() - groups.keys())
     numbers = {**groups, **{name: number for number, name in enumerate(validating, start=unknown_from)}}
 
@@ -133,37 +133,39 @@ def _with_road(video: VideoData, groups: Mapping[str, int], config: MetricConfig
 
 
 def _first_heights(parts: Mapping[str, RoadData]) -> FirstHeights:
-    """Of all groups; the cameras of each data set at the size of its images."""
-    said: dict[int, DrivesHeight] = {}
-    silent: dict[int, str] = {}
+    """Estimate initial heights of all groups, each data set at its image size."""
+    estimated: dict[int, DrivesHeight] = {}
+    reasons: dict[int, str] = {}
     for part in parts.values():
         recordings = unique_recordings(part.split.train)
         first = first_heights(recordings, part.groups, part.road, height=part.config.height, width=part.config.width)
-        said |= first.said
-        silent |= first.silent
-    return FirstHeights(said, silent)
+        estimated |= first.estimated
+        reasons |= first.reasons
+    return FirstHeights(estimated, reasons)
 
 
-def _tell(first: FirstHeights, groups: Mapping[str, int], known_m: Mapping[int, float], console: Console) -> None:
-    """A note of each group: what silhouettes say of its height, or why nothing; of one that is known, where they say
-    another.
+def _print_notes(
+    first: FirstHeights, groups: Mapping[str, int], known_m: Mapping[int, float], console: Console
+) -> None:
+    """Print a note for each group: the height from silhouettes, or why there is none; and disagreement with a known
+    one.
     """
     for name, group in groups.items():
         of = f" of the cameras '{name}'" if name else ""
-        said = first.said.get(group)
-        interval = f"{said.height_m:.2f} m (95 %: {said.low_m:.2f} to {said.high_m:.2f})" if said else ""
+        estimated = first.estimated.get(group)
+        interval = (
+            f"{estimated.height_m:.2f} m (95 %: {estimated.low_m:.2f} to {estimated.high_m:.2f})" if estimated else ""
+        )
         if group in known_m:
-            if said is None or said.low_m <= known_m[group] <= said.high_m:
+            if estimated is None or estimated.low_m <= known_m[group] <= estimated.high_m:
                 continue
             note = (
-                f"heights.known_m says a height{of} of {known_m[group]:.2f} m, silhouettes alone {interval}: one of"
+                f"heights.known_m gives a height{of} of {known_m[group]:.2f} m, silhouettes alone {interval}: one of"
                 " them is wrong"
             )
-        elif said is not None:
-            note = f"silhouettes alone say a height{of} of {interval}, which teaches from the first step"
+        elif estimated is not None:
+            note = f"silhouettes alone give a height{of} of {interval}, which supervises from the first step"
         else:
-            note = (
-                f"silhouettes alone say no height{of}: {first.silent[group]}. Depth says the first one, after some"
-                " epochs"
-            )
+            reason = first.reasons[group]
+            note = f"silhouettes alone give no height{of}: {reason}. Depth gives the first one after some epochs"
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What the camera-height loss of `metric` must like best: the depth of a flat road below a camera of that height."""
+"""The loss case of the camera-height loss: the depth of a flat road under a camera of that height."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from stadia.diagnostics.contract.exact import Answer, Axis, Exact
 from stadia.geometry.segments import segments_of
 from stadia.losses.metric_scale import KnownHeights, MetricScaleLoss
 
-HEIGHT_M, FARTHEST_M = 1.65, 60.0
+HEIGHT_M = 1.65
+FARTHEST_M = 60.0
 TIMES = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0)
 
 
 def flat_road(height: int = 48, width: int = 96) -> tuple[Tensor, Tensor, Camera]:
-    """Inverse depth (1, 1, H, W), the road (1, 1, H, W) and the camera: level, HEIGHT_M above the road, the horizon
-    above the middle.
+    """Return inverse depth (1, 1, H, W), road mask (1, 1, H, W) and camera: level, HEIGHT_M above the road, the horizon
+    above the image center.
     """
     fy, cy = 0.9 * width, 0.4 * height
     K = torch.tensor([[[0.9 * width, 0, width / 2 - 0.5], [0, fy, cy], [0, 0, 1]]], dtype=torch.float64)
@@ -29,17 +30,17 @@ def flat_road(height: int = 48, width: int = 96) -> tuple[Tensor, Tensor, Camera
 
 
 def of_camera_height(loss: MetricScaleLoss) -> Exact:
-    """The loss of a known camera height, without objects."""
+    """Return the loss case of a known camera height, without objects."""
     inverse_depth, road, camera = flat_road()
     objects = segments_of(torch.zeros_like(road[:, 0], dtype=torch.int64))
     nothing = torch.zeros(0, dtype=torch.float64)
     known = KnownHeights(objects, nothing, nothing, torch.tensor([HEIGHT_M], dtype=torch.float64))
 
-    def asked(answer: Answer) -> Any:
-        return loss((answer["inverse_depth"],), camera, road, known)
+    def evaluate(maps: Answer) -> Any:
+        return loss((maps["inverse_depth"],), camera, road, known)
 
     right = {"inverse_depth": inverse_depth}
     wrong = {x: right if x == 1 else {"inverse_depth": inverse_depth / x} for x in TIMES}
     waves = 1 + 0.05 * torch.linspace(0, 9, inverse_depth.shape[-1], dtype=torch.float64).sin()
     axis = Axis("depth, times the true one", "L01", 1.0, wrong)
-    return Exact(asked, right, {"inverse_depth": inverse_depth * waves / 1.1}, (axis,), {"road": road})
+    return Exact(evaluate, right, {"inverse_depth": inverse_depth * waves / 1.1}, (axis,), {"road": road})

@@ -1,4 +1,4 @@
-"""A camera that was moved between drives, or in the middle of one: told by what objects of known height say there."""
+"""Detect a camera that was moved between drives or during one, from the camera heights that objects imply."""
 
 from __future__ import annotations
 
@@ -15,34 +15,36 @@ from stadia.geometry.height_survey import BoxedObjects, HeightSurvey, Verdict
 from stadia.geometry.mounts import MountsApart, mounts_apart
 from stadia.recipes.seen_objects import SeenFrame
 
-PARTS, FEWEST_OF_PART = 8, 25
-"""A drive is looked at in so many stretches, of at least so many frames."""
+PARTS = 8
+"""Number of parts of a drive: a camera may be moved during it."""
+
+FEWEST_OF_PART = 25
+"""Minimum frames of a part."""
 
 _NAMED = 6
 
 
 def moved_camera(frames: Sequence[SeenFrame], objects: BoxedObjects, found: HeightSurvey) -> MountsApart | None:
-    """The two heights of a camera that was moved, and where it had them; None where one explains all.
+    """Return the two heights of a moved camera, and their places; None if one height explains all objects.
 
-    Objects that disagree with the others count too, each once however often it is seen: of a camera that was moved they
-    are the half.
+    Rejected objects count too, each once however often it occurs: if the camera was moved, half of them are rejected.
     """
-    places = np.array(_places(frames), dtype=np.str_)
-    says = torch.tensor([one in (Verdict.BELIEVED, Verdict.ODD) for one in found.verdict], dtype=torch.bool)
-    seen = objects.of(says)
-    if len(seen) == 0:
+    places = np.array(_drive_parts(frames), dtype=np.str_)
+    has_height = torch.tensor([one in (Verdict.BELIEVED, Verdict.ODD) for one in found.verdict], dtype=torch.bool)
+    used = objects.of(has_height)
+    if len(used) == 0:
         return None
     of_object = np.stack(
-        (np.unique(places, return_inverse=True)[1][seen.frame.numpy()], box_tracks(seen.frame, seen.box_px).numpy())
+        (np.unique(places, return_inverse=True)[1][used.frame.numpy()], box_tracks(used.frame, used.box_px).numpy())
     )
     _, first, number = np.unique(of_object, axis=1, return_index=True, return_inverse=True)
-    logs = found.implied_m[says].log().numpy()
+    logs = found.implied_m[has_height].log().numpy()
     each = np.array([np.median(logs[number.ravel() == one]) for one in range(len(first))])
-    return mounts_apart(places[seen.frame.numpy()][first], each)
+    return mounts_apart(places[used.frame.numpy()][first], each)
 
 
-def _places(frames: Sequence[SeenFrame]) -> list[str]:
-    """Of each frame, in words: its drive, or the stretch of it."""
+def _drive_parts(frames: Sequence[SeenFrame]) -> list[str]:
+    """Return for each frame its drive, or the part of the drive."""
     places = []
     for drive, group in groupby(frames, lambda frame: frame.drive):
         stems = [Path(frame.name).name for frame in group]
@@ -54,14 +56,14 @@ def _places(frames: Sequence[SeenFrame]) -> list[str]:
 
 
 def said_of_moved(apart: MountsApart) -> str:
-    """A note for people."""
-    low, high = _listed(apart.low), _listed(apart.high)
+    """Return a note for people."""
+    low, high = _join_names(apart.low), _join_names(apart.high)
     return (
         f"note: no one height: about {apart.low_m:.2f} m in {low}, {apart.high_m:.2f} m in {high}. "
-        "If the camera was moved, ask for the recordings of each mount alone (data.recordings), or cut the video there"
+        "If the camera was moved, select the recordings of each mount alone (data.recordings), or cut the video there"
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     shown = ", ".join(f"'{name}'" for name in sorted(names)[:_NAMED])
     return shown + f" and {len(names) - _NAMED} more" * (len(names) > _NAMED)

@@ -1,6 +1,4 @@
-"""Images of objects opened for a training: TableWorld rendered where no path is given, split, surveyed, and made into
-batches.
-"""
+"""Images of objects for a training: opened or rendered (TableWorld), split, surveyed, batched."""
 
 from __future__ import annotations
 
@@ -20,9 +18,9 @@ from stadia.core.types import Batch
 from stadia.data.cache import cache_folder, exclusively
 from stadia.data.config import CacheConfig
 from stadia.data.loader import Loader
-from stadia.data.object_labels import ObjectImages, no_masks
+from stadia.data.object_labels import KeptLabels, ObjectImages, no_masks
 from stadia.data.object_samples import ObjectInputs, ObjectSamples, ObjectTargets, PackedObjects
-from stadia.data.object_sources import BOXES_ALONE, KeptLabels, format_of, held_out, open_object_images
+from stadia.data.object_sources import BOXES_ALONE, format_of, held_out, open_object_images
 from stadia.data.object_survey import survey
 from stadia.data.tableworld.presets import TableWorldConfig, preset
 from stadia.data.tableworld.write import VERSION, write_tableworld
@@ -35,19 +33,20 @@ from stadia.recipes.scored_images import facts_of_training
 from stadia.training.config import TrainingConfig
 
 SURVEYED = 100
-"""Images of each split whose labels are looked at before a training."""
+"""Number of images of each split whose labels are checked before training."""
 
 _PNG_END = 64
-"""Bytes: the sum over all pixels (zlib's) is 20 bytes before the end, a chunk's head that may part it another 12."""
+"""Bytes: the checksum of all pixels (zlib) is 20 bytes before the end, or 12 more if a chunk header splits it."""
 
 ObjectBatch = Batch[ObjectInputs, ObjectTargets]
 
 
 @dataclass(frozen=True)
 class ObjectData:
-    """Batches to train and to validate on, and where they come from.
+    """Batches for training and validation, and their origin.
 
-    config: with every "auto" settled.  images: by split, "train" and "val".
+    config: with every "auto" resolved.
+    images: by split, "train" and "val".
     """
 
     config: ObjectDataConfig
@@ -57,7 +56,7 @@ class ObjectData:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What identifies the data, for run.json."""
+        """Return the identity of the data for run.json."""
         return {
             "path": self.config.path,
             "classes": list(self.images["train"].classes),
@@ -67,20 +66,18 @@ class ObjectData:
         }
 
     def findings(self) -> list[Finding]:
-        """Which images cannot be read, what there is to learn, what no pixel shows, and which boxes are not where their
-        masks are.
+        """Check for unreadable images, missing classes, invisible objects, and boxes away from their masks.
 
-        Drawing BOP's masks and fitting NOCS's poses takes a second for a few images: a terminal shows how far it is, a
-        log what is done.
+        Drawing BOP masks and fitting NOCS poses takes a second for a few images, so progress is shown.
         """
         return object_findings(
-            {split: survey(images, SURVEYED, _looking_at(split)) for split, images in self.images.items()}
+            {split: survey(images, SURVEYED, _show_progress(split)) for split, images in self.images.items()}
         )
 
 
-def _looking_at(split: str) -> Callable[[Sequence[int]], Iterable[int]]:
-    """Images passed on, on stderr told."""
-    console, what = Console(stderr=True), f"looking at images and labels of '{split}'"
+def _show_progress(split: str) -> Callable[[Sequence[int]], Iterable[int]]:
+    """Return a function that shows progress on stderr while indices are checked."""
+    console, what = Console(stderr=True), f"checking images and labels of '{split}'"
 
     def shown(indices: Sequence[int]) -> Iterable[int]:
         if not console.is_terminal:
@@ -91,11 +88,10 @@ def _looking_at(split: str) -> Callable[[Sequence[int]], Iterable[int]]:
 
 
 def fingerprint(images: ObjectImages) -> str:
-    """Of a set: the names and sizes of its images, and what its labels are read from.
+    """Return a hash of a set: names and sizes of its images, and its label files.
 
-    Of a label that is an image, its size and its end: a PNG ends with a checksum of all its pixels, and there may be
-        10^6 of them.
-    An image that is missing has no size: it is told by who checks the data, or reads it.
+    A label image is identified by its size and its end, because a PNG ends with a checksum and there may be 10^6 files.
+    A missing image has no size; the data checks report it.
     """
     digest, seen = hashlib.blake2b(digest_size=16), set[Path]()
     for index in range(len(images)):
@@ -104,15 +100,15 @@ def fingerprint(images: ObjectImages) -> str:
         digest.update(f"{path.parent.name}/{path.name}:{size}\n".encode())
         new = [
             one for one in images.label_files(index) if one not in seen and one.is_file()
-        ]  # one that is missing is told elsewhere
+        ]  # the checks report missing files
         seen.update(new)
         for one in new:
-            digest.update(f"{one.parent.name}/{one.name}:{one.stat().st_size}\n".encode() + _said(one))
+            digest.update(f"{one.parent.name}/{one.name}:{one.stat().st_size}\n".encode() + _hash_label_file(one))
     return digest.hexdigest()
 
 
-def _said(path: Path) -> bytes:
-    """What tells a label's file from another one of its size."""
+def _hash_label_file(path: Path) -> bytes:
+    """Return a hash that distinguishes label files of equal size."""
     with path.open("rb") as stream:
         if path.suffix == ".png":
             stream.seek(max(0, path.stat().st_size - _PNG_END))
@@ -120,9 +116,7 @@ def _said(path: Path) -> bytes:
 
 
 def open_objects(config: ObjectDataConfig, training: TrainingConfig, *, seed: int, console: Console) -> ObjectData:
-    """Open what a configuration names; TableWorld is rendered first where it names nothing. Raises DataError,
-    ConfigError.
-    """
+    """Open the data of a configuration; TableWorld is rendered by default. Raises DataError, ConfigError."""
     if config.path is None:
         path = rendered_tables(config.tableworld, config.cache, console)
         config = config.model_copy(update={"path": str(path), "format": "objects"})
@@ -132,11 +126,11 @@ def open_objects(config: ObjectDataConfig, training: TrainingConfig, *, seed: in
         config = config.model_copy(update={"format": format_of(path)})
     if config.format in BOXES_ALONE:
         raise no_masks(path)
-    train = _kept(open_object_images(path, config.train_split, config.format), config.format)
+    train = _cache_labels(open_object_images(path, config.train_split, config.format), config.format)
     if config.val_split is None:
         train, val = held_out(train, config.val_share)
     else:
-        val = _kept(open_object_images(path, config.val_split, config.format), config.format)
+        val = _cache_labels(open_object_images(path, config.val_split, config.format), config.format)
     if config.classes is not None and config.classes != train.classes:
         expected = ", ".join(train.classes)
         raise ConfigError(
@@ -150,20 +144,18 @@ def open_objects(config: ObjectDataConfig, training: TrainingConfig, *, seed: in
 
 
 def pixel_ratio_of(images: ObjectImages, height: int, width: int, most: int = 16) -> float:
-    """The median of fx / fy at height x width, over some of the images."""
+    """Return the median of fx / fy at height x width, over some of the images."""
     chosen = np.unique(np.linspace(0, len(images) - 1, most).round().astype(int)).tolist()
     K = torch.stack([resized(images.camera(index), height, width).K for index in chosen])
     return float((K[:, 0, 0] / K[:, 1, 1]).median())
 
 
-def _kept(images: ObjectImages, format: str) -> ObjectImages:
+def _cache_labels(images: ObjectImages, format: str) -> ObjectImages:
     return images if format == "objects" else KeptLabels(images)
 
 
 def rendered_tables(name: str, cache: CacheConfig, console: Console) -> Path:
-    """TableWorld of this preset in the cache; what is already there is kept. Processes that want the same wait for the
-    first.
-    """
+    """Return TableWorld of this preset, rendered into the cache if missing. Other processes wait for the first."""
     config = preset(name)
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other tables
     folder = cache_folder(cache) / f"tableworld-{name}-{VERSION}-{settings}"

@@ -1,4 +1,4 @@
-"""What an objectpose run predicts: images of objects of any layout, or whatever else `open_input` opens."""
+"""Open inputs of an objectpose prediction: a data set of objects, or anything that `open_input` opens."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ _PREFERRED = ("test", "val")
 
 @dataclass(frozen=True)
 class ObjectInput:
-    """An input, and the data set of objects that it is a split of, each `every`-th image; None where it is something
-    else.
-    """
+    """An input; `images` is the data set of objects behind it (each `every`-th image), else None."""
 
     given: Input
     images: ObjectImages | None = None
@@ -35,11 +33,10 @@ class ObjectInput:
 
 
 def open_object_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[ObjectInput]:
-    """Open one split of a data set of objects, or what `open_input` opens; its labels are not looked at.
+    """Open one split of a data set of objects, or what `open_input` opens; labels are not read.
 
-    options: the fields of `stadia.data.config.SourceOptions`; of a data set of objects `split` alone, by default test,
-        else val, else
-    the only one. Raises ConfigError for a wrong option, DataError where there is nothing to read or no split to choose.
+    options: fields of `stadia.data.config.SourceOptions`. A data set of objects uses `split` only; default: test, else
+        val, else the only one. Raises ConfigError for a wrong option, DataError without images or split.
     """
     path = Path(path).expanduser()
     layout = object_layout(path) if format == "auto" else format if format in OBJECT_FORMATS else None
@@ -47,21 +44,21 @@ def open_object_inputs(path: Path, *, every: int = 1, format: str = "auto", **op
         return [ObjectInput(given) for given in open_input(path, every=every, format=format, **options)]
     chosen = resolve(SourceOptions, options)
     refuse_idle_options(
-        chosen, SourceOptions.model_fields.keys() - {"split"}, "a data set of objects, which knows its cameras,"
+        chosen, SourceOptions.model_fields.keys() - {"split"}, "a data set of objects, which contains its cameras,"
     )
-    images = open_object_images(path, _split(path, layout, chosen.split), layout)
+    images = open_object_images(path, _choose_split(path, layout, chosen.split), layout)
     indices = range(0, len(images), every)
     return [ObjectInput(Input(images.name, _frames(images, indices), len(indices), DEFAULT_RATE_HZ), images, every)]
 
 
-def _split(path: Path, layout: str, asked: str | None) -> str:
+def _choose_split(path: Path, layout: str, requested: str | None) -> str:
     splits = splits_of(path, layout)
-    if asked is not None:
-        if asked not in splits:
+    if requested is not None:
+        if requested not in splits:
             raise DataError(
-                path, found=f"splits {', '.join(splits)}", expected=f"a split '{asked}'", fix="correct data.split"
+                path, found=f"splits {', '.join(splits)}", expected=f"a split '{requested}'", fix="correct data.split"
             )
-        return asked
+        return requested
     if len(splits) == 1:
         return splits[0]
     for name in _PREFERRED:

@@ -1,4 +1,4 @@
-"""`stadia evaluate --objects`: what any program found, scored on a split, or on those images of it that a run held out."""
+"""`stadia evaluate --objects`: score the estimates of any program on a split, or on the held-out images of a run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from stadia.training.checkpoints import Checkpoint
 
 
 def score_results(results: Path, reference: Path, split: str | None, held_out_of: Path | None = None) -> dict[str, Any]:
-    """The scores of results on a split, "test" where none is named; or on the images that a run held out.
+    """Return the scores of results on a split (default "test"), or on the images that a run held out.
 
-    These are what `stadia evaluate RUN REFERENCE --held-out` takes; a row of another image of their split is left out,
-    and counted in a note. Raises DataError, ConfigError, CheckpointError.
+    The held-out images are those of `stadia evaluate RUN REFERENCE --held-out`; rows of other images are skipped with a
+    note. Raises DataError, ConfigError, CheckpointError.
     """
     if held_out_of is None:
         split = split or "test"
@@ -41,7 +41,7 @@ def score_results(results: Path, reference: Path, split: str | None, held_out_of
 
 
 def score_chosen(images: ObjectImages, found: list[list[EstimatedBox]]) -> dict[str, Any]:
-    """`score_found`, whatever chose the images out of their data set."""
+    """Score estimates for selected images of a data set."""
     return score_found(bop_of(images) or images, found)
 
 
@@ -53,5 +53,5 @@ def _held_out(reference: Path, split: str | None, run: Path) -> ScoredImages:
         )
     options = {} if split is None else {"split": split}
     folder = Checkpoint.open(run).path.parent.parent
-    asked = EvaluationAsked(run, reference, options, held_out=True)
-    return scored_images(task.config.data.classes, task.config.data, asked, folder)
+    request = EvaluationAsked(run, reference, options, held_out=True)
+    return scored_images(task.config.data.classes, task.config.data, request, folder)

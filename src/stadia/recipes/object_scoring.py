@@ -1,4 +1,4 @@
-"""Scores of what a network finds in images of objects in known poses."""
+"""Scores of objects found in images with known poses."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from stadia.metrics.object_scores import NOCS_COMPAT, Comparison, average_precis
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """Comparisons of images with the truth, and what they add up to.
+    """Comparisons of images with the ground truth, and their scores.
 
-    classes: names, the background first.
+    classes: names, background first.
     """
 
     classes: Sequence[str]
     images: Sequence[tuple[Meta, Comparison]]
 
     def metrics(self) -> dict[str, float]:
-        """Over all objects: errors and recalls of those found by their mask, then average precisions."""
+        """Return scores over all objects: errors and recalls of mask matches, and average precisions."""
         comparisons = [comparison for _, comparison in self.images]
         return matched_scores(comparisons) | average_precisions(comparisons, range(1, len(self.classes)))
 
     def per_class(self) -> dict[str, dict[str, float]]:
-        """Of each class that the images show: objects, how many were found, and their median errors."""
-        found, told = {}, ("objects", "recall", "rotation_error_deg_median", "translation_error_cm_median")
+        """Return for each class that occurs: number of objects, recall and median errors."""
+        found, columns = {}, ("objects", "recall", "rotation_error_deg_median", "translation_error_cm_median")
         for number, name in enumerate(self.classes):
             parts = [
                 comparison.part(
@@ -43,11 +43,11 @@ class ObjectScore:
             ]
             if any(len(part.true_class_id) for part in parts):
                 scores = matched_scores(parts)
-                found[name] = {key: scores[key] for key in told}
+                found[name] = {key: scores[key] for key in columns}
         return found
 
     def per_object(self) -> list[dict[str, Any]]:
-        """Each true object with the errors of what was found there; one that was missed has none."""
+        """Return the errors of each true object; a missed one has none."""
         entries = []
         for meta, comparison in self.images:
             pairs = best_pairs(comparison.mask_iou, comparison.same_class)
@@ -66,20 +66,20 @@ class ObjectScore:
         return entries
 
     def summary(self) -> dict[str, Any]:
-        """For people: the numbers without the objects. NaN, of nothing, is null."""
+        """Return the numbers without the list of objects; NaN becomes null."""
         comparisons = [comparison for _, comparison in self.images]
         published = average_precisions(comparisons, range(1, len(self.classes)), NOCS_COMPAT)
         parts = {"metrics": self.metrics(), "nocs_compat": published} | {"per_class": self.per_class()}
         return {"images": len(self.images), **{name: known(part) for name, part in parts.items()}}
 
     def write(self, path: Path, about: dict[str, Any]) -> Path:
-        """The score file, every object in it."""
+        """Write the score file with all objects."""
         write_score(path, {**about, **self.summary(), "per_object": self.per_object()})
         return path
 
 
 def image_name(meta: Meta) -> str:
-    """The folder and the file of an image, as they are told apart by people."""
+    """Return folder and file of an image, a name for people."""
     if meta.file is None:
         return f"{meta.recording} {meta.index}"
     scene = (
@@ -91,12 +91,12 @@ def image_name(meta: Meta) -> str:
 
 
 def score_of(classes: Sequence[str], images: Iterable[tuple[Meta, Comparison]]) -> ObjectScore:
-    """Of images as they come, each once."""
+    """Return the score of images, each counted once."""
     return ObjectScore(classes, list(dict(images).items()))
 
 
 def known(part: dict[str, Any]) -> dict[str, Any]:
-    """Nested, with None for what is not a number."""
+    """Replace non-finite numbers by None, nested."""
     values = {name: known(value) if isinstance(value, dict) else value for name, value in part.items()}
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()

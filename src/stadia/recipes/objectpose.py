@@ -1,8 +1,7 @@
-"""The recipe `objectpose`: class, mask, rotation, translation and size of every object in an image (FastPoseCNN, arXiv
-2406.11063).
+"""The recipe `objectpose`: class, mask, rotation, translation and size of objects (FastPoseCNN, arXiv 2406.11063).
 
-The network answers at every pixel; while it trains, its answers are compared at the pixels of the true objects.
-Predicting, pixels that point at one center are an object.
+The network predicts at every pixel. In training, predictions are compared at the pixels of the true objects. In
+prediction, pixels that point at one center form an object.
 """
 
 from __future__ import annotations
@@ -46,10 +45,10 @@ from stadia.training.scores import of_all_processes
 
 
 class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, ObjectTargets]):
-    """Network, loss, and what is looked at while it trains.
+    """Network, loss and validation.
 
     Args:
-        config: with every "auto" settled; `data.classes` too.
+        config: with every "auto" resolved, `data.classes` too.
     """
 
     recipe = "objectpose"
@@ -71,7 +70,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
 
     @classmethod
     def prepare(cls, config: ObjectPoseConfig, console: Console) -> tuple[ObjectPoseConfig, ObjectData]:
-        """Open the data, TableWorld where none is named. Raises DataError, ConfigError."""
+        """Open the data, TableWorld by default. Raises DataError, ConfigError."""
         check_encoder(config.model.encoder, height=config.data.height, width=config.data.width)
         data = open_objects(config.data, config.training, seed=config.seed, console=console)
         return config.model_copy(update={"data": data.config}), data
@@ -81,14 +80,14 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         return {"encoder": self.network.net.encoder.weights}
 
     def find(self, image: Tensor, camera: Camera) -> FoundObjects:
-        """The objects in images (B, 3, H, W) with K (B, 3, 3)."""
+        """Find the objects in images (B, 3, H, W) with K (B, 3, 3)."""
         return find(self.network, image, camera, self.config.finding)
 
     def training_step(self, batch: ObjectBatch) -> LossReport:
         return self.loss(self.network, self.network(batch.inputs.image), batch.targets)
 
     def exact_losses(self, batch: ObjectBatch) -> Mapping[str, Exact]:
-        """The loss, asked of what is true of the objects of the batch's first images; nothing where these show none."""
+        """Return the loss case of the first images' true objects; none if they show no object."""
         shown = fewer(batch, 2).targets.to("cpu")
         return {"loss": exact(self.loss, self.network, shown, len(self.classes))} if shown.instance.any() else {}
 
@@ -96,33 +95,33 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         self._comparisons = {}
 
     def validation_step(self, batch: ObjectBatch) -> Mapping[str, Tensor | float]:
-        """`mask_iou`; what else there is to say waits for all images, see `scores_of_the_whole`."""
+        """Return `mask_iou`; `scores_of_the_whole` computes the other scores over all images."""
         comparisons = compare_images(self.find(batch.inputs.image, batch.inputs.camera), batch.targets)
         self._comparisons |= dict(zip(batch.meta, comparisons, strict=True))
         return {"mask_iou": torch.tensor([mean_mask_iou(one) for one in comparisons])}
 
     def scores_of_the_whole(self) -> Mapping[str, float]:
-        """Medians of the errors, recalls and average precisions over all objects."""
+        """Return median errors, recalls and average precisions over all objects."""
         images = of_all(of_all_processes(self._comparisons))
         return matched_scores(images) | average_precisions(images, range(1, len(self.classes)))
 
-    def predict(self, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
-        """Boxes, axes and masks drawn, and numbers, see `recipes.objectpose_commands`."""
-        return commands.predict(self, asked, watch)
+    def predict(self, request: PredictionAsked, watch: Watch) -> Iterator[str]:
+        """Write boxes, axes and masks, drawn and as numbers, see `recipes.objectpose_commands`."""
+        return commands.predict(self, request, watch)
 
     def evaluate(
-        self, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress
+        self, request: EvaluationAsked, run: Path, watch: Watch, progress: Progress
     ) -> tuple[dict[str, Any], list[Path]]:
-        """Errors of what is found in a labeled data set, see `recipes.objectpose_commands`."""
-        return commands.evaluate(self, asked, run, watch)
+        """Score objects found in a labeled data set, see `recipes.objectpose_commands`."""
+        return commands.evaluate(self, request, run, watch)
 
     def score(self, data: ObjectData, run: Run, console: Console) -> None:
-        """What is found in the images that validated."""
+        """Score objects found in the validation images."""
         commands.score_validation(self, data.images["val"], run, console)
 
     @torch.no_grad()
     def images(self, batch: ObjectBatch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        """The first sample: what went in, the true boxes, those found, and the masks."""
+        """Draw the first sample: input, true boxes, found boxes and masks."""
         was_training = self.training
         first = Camera(batch.inputs.camera.K[:1], batch.inputs.camera.height, batch.inputs.camera.width)
         found = self.eval().find(batch.inputs.image[:1], first)
@@ -138,7 +137,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
 
 
 def mean_mask_iou(comparison: Comparison) -> float:
-    """Over the true objects of an image, 0 for one without a partner; NaN without objects."""
+    """Return the mean over the true objects of an image, 0 for one that was not found; NaN without objects."""
     pairs = best_pairs(comparison.mask_iou, comparison.same_class)
     objects = len(comparison.true_class_id)
     return float(comparison.mask_iou[pairs.predicted, pairs.true].sum()) / objects if objects else math.nan

@@ -1,4 +1,4 @@
-"""What `stadia predict` and `stadia evaluate` do with a trained `objectpose`."""
+"""`stadia predict` and `stadia evaluate` of a trained `objectpose`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from stadia.core.errors import ConfigError
 from stadia.core.files import inside
@@ -33,38 +34,45 @@ from stadia.metrics.matching import best_pairs
 from stadia.metrics.object_pose import Objects
 from stadia.metrics.object_scores import Comparison
 from stadia.recipes.asked import EvaluationAsked, PredictionAsked
-from stadia.recipes.found_objects import compare_images
+from stadia.recipes.found_objects import FoundObjects, compare_images
 from stadia.recipes.labeled_objects import COUNTED, objects_of, score_found
 from stadia.recipes.object_inputs import open_object_inputs
 from stadia.recipes.object_scoring import ObjectScore, image_name, score_of
+from stadia.recipes.objectpose_config import ObjectPoseConfig
 from stadia.recipes.scored_images import scored_images
 from stadia.training.run import Run
-
-if TYPE_CHECKING:
-    from stadia.recipes.objectpose import ObjectPoseRecipe
 
 T = TypeVar("T")
 CSV = "bop.csv"
 WORST = 8
-"""Images that are drawn of a set that was scored: those with the largest rotation errors, a missed object's 180
-degrees.
-"""
+"""Number of drawn images: those with the largest rotation errors; a missed object counts 180 degrees."""
 
 _ONLY_DEPTH = {"motion": "aligned", "size": None, "protocol": "metric", "frames": None}
 
 
-def refuse_depth_options(asked: PredictionAsked | EvaluationAsked) -> None:
-    """An option that was given and would do nothing is a mistake. Raises ConfigError."""
+class TrainedObjectPose(Protocol):
+    """What the commands need of a trained recipe: `ObjectPoseRecipe` imports this module, not the reverse."""
+
+    config: ObjectPoseConfig
+    classes: tuple[str, ...]
+
+    def find(self, image: Tensor, camera: Camera) -> FoundObjects: ...
+
+    def parameters(self) -> Iterator[Tensor]: ...
+
+
+def refuse_depth_options(request: PredictionAsked | EvaluationAsked) -> None:
+    """Raise ConfigError for options that were given and have no effect."""
     for name, unset in _ONLY_DEPTH.items():
-        if getattr(asked, name, unset) != unset:
+        if getattr(request, name, unset) != unset:
             raise ConfigError(
                 f"--{name}", found="given for a recipe of objects", expected="it for depth alone", fix="leave it out"
             )
 
 
 @torch.inference_mode()
-def found_in(task: ObjectPoseRecipe, frame: Frame) -> ImageOfObjects:
-    """The objects in one image of any size, in metres by its K. One of another shape than the training's gets margins."""
+def found_in(task: TrainedObjectPose, frame: Frame) -> ImageOfObjects:
+    """Find objects in one image of any size, in metres by its K. An image of another aspect ratio is padded."""
     data = task.config.data
     padding = padding_to(frame, data.height, data.width, data.pixel_ratio or 1.0)
     image, K = padding.image, padding.K
@@ -84,18 +92,18 @@ def found_in(task: ObjectPoseRecipe, frame: Frame) -> ImageOfObjects:
     )
 
 
-def predict(task: ObjectPoseRecipe, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
-    """Write what is found in each image of an input, and say so, line by line."""
-    refuse_depth_options(asked)
+def predict(task: TrainedObjectPose, request: PredictionAsked, watch: Watch) -> Iterator[str]:
+    """Write the objects found in each image of an input; yield lines for people."""
+    refuse_depth_options(request)
     data = task.config.data
     provenance, inputs = (
-        Provenance.of(asked.checkpoint),
-        open_object_inputs(asked.source, every=asked.every, **asked.options),
+        Provenance.of(request.checkpoint),
+        open_object_inputs(request.source, every=request.every, **request.options),
     )
     for one in inputs:
         given = one.given
         folder = ObjectsFolder(
-            asked.out if len(inputs) == 1 else inside(asked.out, given.name), task.classes, provenance
+            request.out if len(inputs) == 1 else inside(request.out, given.name), task.classes, provenance
         )
         results: list[BopResult] = []
         bop = bop_of(one.images) if one.images is not None else None
@@ -111,27 +119,27 @@ def predict(task: ObjectPoseRecipe, asked: PredictionAsked, watch: Watch) -> Ite
             write_results(folder.out / CSV, results)
             folder.finish()
         objects = sum(len(entry["objects"]) for entry in folder.entries)
-        yield f"{folder.out}: {_counted(objects, 'object')} in {_counted(len(folder.entries), 'image')} of {given.name}"
+        yield f"{folder.out}: {_plural(objects, 'object')} in {_plural(len(folder.entries), 'image')} of {given.name}"
         yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(folder.out.iterdir()))
         if bop is not own:
             yield (
                 "note: the data set's classes are not the run's: obj_id is the run's number of a class, the frame ours"
             )
         if padded:
-            yield f"note: {_counted(padded, 'image')} of another shape than the training's: padded to it, not squeezed"
+            yield f"note: {_plural(padded, 'image')} of another shape than the training's: padded to it, not squeezed"
     yield "score: the mean probability of an object's class over its pixels; not how good its pose is"
     yield "metres by the camera that was given; a wrong focal length makes every distance wrong by the same factor"
     yield "note: nothing compares an image with those of the training: in one unlike them, what is found means little"
 
 
-def _counted(count: int, what: str) -> str:
+def _plural(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _rows(
     objects: Objects, scene_id: int, im_id: int, images: BopImages | None = None, classes: Sequence[str] = ()
 ) -> list[BopResult]:
-    """Of BOP's csv: in the frames of BOP's own meshes where there are any, else in ours, numbered as classes are."""
+    """Return rows of a BOP csv, in the frames of BOP's meshes if any, else in stadia's, numbered as classes."""
     rows = []
     by_name = {model.name: model for model in images.models.values()} if images is not None else {}
     for row in range(len(objects)):
@@ -143,12 +151,11 @@ def _rows(
     return rows
 
 
-# ------------------------------------------------------------------------------------------------------------------
-# scores
+# -- scores
 
 
-def score_validation(task: ObjectPoseRecipe, images: ObjectImages, run: Run, console: Console) -> None:
-    """Of a training that has ended: scores/val.json and predictions/val/."""
+def score_validation(task: TrainedObjectPose, images: ObjectImages, run: Run, console: Console) -> None:
+    """Score the validation images after training: scores/val.json and predictions/val/."""
 
     def shown(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         return track(items, what, total=count, console=console, transient=True, disable=not console.is_terminal)
@@ -160,26 +167,26 @@ def score_validation(task: ObjectPoseRecipe, images: ObjectImages, run: Run, con
 
 
 def evaluate(
-    task: ObjectPoseRecipe, asked: EvaluationAsked, run: Path, watch: Watch
+    task: TrainedObjectPose, request: EvaluationAsked, run: Path, watch: Watch
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Score what is found in a data set's images. Returns the summary to print, and what was written."""
-    refuse_depth_options(asked)
-    chosen = scored_images(task.classes, task.config.data, asked, run)
+    """Score the objects found in a data set. Returns the summary to print, and the written files."""
+    refuse_depth_options(request)
+    chosen = scored_images(task.classes, task.config.data, request, run)
     split, images = chosen.split, chosen.images
     in_run = (run / "run.json").is_file()
-    if asked.out is None and not in_run:
+    if request.out is None and not in_run:
         found, expected = "a checkpoint outside a run's folder", "a folder for its predictions"
         raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
-    name = f"{asked.data.resolve().name}-{split}{asked.suffix}"
-    folder = asked.out or run / "predictions" / name
-    if asked.out is None:
+    name = f"{request.data.resolve().name}-{split}{request.suffix}"
+    folder = request.out or run / "predictions" / name
+    if request.out is None:
         shutil.rmtree(folder, ignore_errors=True)  # of the same images, by an earlier evaluation
-    provenance = Provenance.of(asked.checkpoint)
+    provenance = Provenance.of(request.checkpoint)
     score, results = score_images(task, images, folder, provenance, watch)
     written = [folder]
     if results:
         write_results(folder / CSV, results)
-    about: dict[str, Any] = {"checkpoint": provenance.checkpoint, "data": str(asked.data.resolve()), "split": split}
+    about: dict[str, Any] = {"checkpoint": provenance.checkpoint, "data": str(request.data.resolve()), "split": split}
     bop = bop_of(images)
     of_csv = {} if bop is None else score_found(bop, boxes_of(results, bop))
     about |= {"bop_csv": of_csv} if of_csv else {}
@@ -206,11 +213,9 @@ def evaluate(
 
 @torch.inference_mode()
 def score_images(
-    task: ObjectPoseRecipe, images: ObjectImages, folder: Path, provenance: Provenance, watch: Watch
+    task: TrainedObjectPose, images: ObjectImages, folder: Path, provenance: Provenance, watch: Watch
 ) -> tuple[ObjectScore, list[BopResult]]:
-    """Find and compare; of BOP's data sets the rows of the csv too. The worst images are drawn, true boxes below those
-    found.
-    """
+    """Find and compare objects; for BOP data also return csv rows. Draw the worst images with true and found boxes."""
     data = task.config.data
     samples = ObjectSamples([images], height=data.height, width=data.width)
     device = next(task.parameters()).device
@@ -231,9 +236,9 @@ def score_images(
 
 
 def _draw_worst(
-    task: ObjectPoseRecipe, images: ObjectImages, score: ObjectScore, folder: Path, provenance: Provenance
+    task: TrainedObjectPose, images: ObjectImages, score: ObjectScore, folder: Path, provenance: Provenance
 ) -> None:
-    """The images with the largest rotation errors: what was found in them, and below it what is there."""
+    """Draw the images with the largest rotation errors: found objects, and true ones below."""
     worst = sorted(score.images, key=lambda one: _largest_and_mean_error(one[1]), reverse=True)[:WORST]
     out = ObjectsFolder(folder / "worst", task.classes, provenance)
     for meta, _ in worst:
@@ -245,7 +250,10 @@ def _draw_worst(
 
 
 def _largest_and_mean_error(comparison: Comparison) -> tuple[float, float]:
-    """Of all objects, degrees: of those found by their mask, and 180 of one that was missed; -1 without any."""
+    """Return the largest and mean rotation error, degrees, of objects matched by mask.
+
+    A missed object counts 180; -1 without objects.
+    """
     pairs = best_pairs(comparison.mask_iou, comparison.same_class)
     errors = [*comparison.rotation_deg[pairs.predicted, pairs.true].tolist(), *[180.0] * len(pairs.false_negatives)]
     return (max(errors), fmean(errors)) if errors else (-1.0, -1.0)

@@ -19,18 +19,17 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class ObjectDataConfig(StrictModel):
-    """Single images with objects in known poses.
+    """Single images of objects with known poses.
 
-    path: of a data set; null renders TableWorld into the cache, or takes it from there.
-    format: "objects" (stadia's own layout, TableWorld's too), "bop", "nocs", or "auto" to look.
-    tableworld: the preset that is rendered where no path is given.
-    train_split, val_split: as the data set names them; val_split=null holds images of train_split out.
-    val_share: how many of them, the last ones.
-    height, width: the network's size, multiples of 32; every image is resized to it, its camera with it.
-    pixel_ratio: fx / fy of the training's images at this size; null asks the data set. Predicting, an image of another
-        shape gets
-    margins, so that it is not squeezed more than they are.
-    classes: by name, the background first; null asks the data set.
+    path: of a data set; null renders TableWorld into the cache, or reads it from there.
+    format: "objects" (the stadia layout, also TableWorld), "bop", "nocs", or "auto" to detect it.
+    tableworld: preset that is rendered without a path.
+    train_split, val_split: as the data set names them; val_split=null holds out images of train_split.
+    val_share: share of held-out images, the last ones.
+    height, width: network size, multiples of 32; every image and its camera are resized to it.
+    pixel_ratio: fx / fy of the training images at this size; null = from the data set. In prediction, an image of
+        another aspect ratio is padded, so that it is not squeezed more than these.
+    classes: names, background first; null = from the data set.
     """
 
     path: str | None = None
@@ -57,16 +56,17 @@ class ObjectDataConfig(StrictModel):
 
 
 class ObjectLossConfig(StrictModel):
-    """What is compared, and how much it counts. All but the mask's are means over objects: a small one counts as much
-    as a large one.
+    """Terms of the loss and their weights. All but the mask terms are means over objects of any size.
 
-    cross_entropy, focal, dice: of the mask.  focal_gamma: how little pixels that are right already count, 1 or more.
-    rotation: which one, by name, and its penalty of a quaternion's length.  rotation_weight: of it.
-    rotation_of: "object" compares the mean over the object's pixels, which has length 1; "pixel" each of them as long
-        as it is said,
-    without which squared_error sees no length.
-    center: of the direction to the center at each pixel.  depth: of the logarithm of z.  size: relative to the true
-        diagonal.
+    cross_entropy, focal, dice: of the mask.
+    focal_gamma: how little correct pixels count, 1 or more.
+    rotation: name of the rotation loss, and its penalty on quaternion length.
+    rotation_weight: of it.
+    rotation_of: "object" compares the mean over the object's pixels, which has length 1; "pixel" compares each pixel
+        with its predicted length, which squared_error needs to train the length.
+    center: of the direction to the center at each pixel.
+    depth: of the logarithm of z.
+    size: relative to the true diagonal.
     """
 
     cross_entropy: Weight = 2.0
@@ -82,11 +82,11 @@ class ObjectLossConfig(StrictModel):
 
 
 class FindingConfig(StrictModel):
-    """From the maps to objects, when predicting.
+    """From maps to objects in prediction.
 
-    fewest_px: of the network's image that an object has.
+    fewest_px: minimum pixels of an object in the network image.
     hypotheses: crossings of two pixels' lines that are tried for each center; 0 fits all lines at once.
-    pixels: of each object that are asked, spread evenly over it: what thousands say, some hundred say too.
+    pixels: number of pixels of each object that vote, evenly spaced; some hundred are as accurate as thousands.
     """
 
     fewest_px: int = Field(default=12, ge=1)
@@ -95,13 +95,13 @@ class FindingConfig(StrictModel):
 
 
 class ObjectPoseConfig(RecipeConfig):
-    """Class, mask, rotation, translation and size of objects, from one image (FastPoseCNN, arXiv 2406.11063).
+    """Class, mask, rotation, translation and size of objects from one image (FastPoseCNN, arXiv 2406.11063).
 
-    Data: none needed, TableWorld renders itself; or images in known poses: BOP, NOCS, or your own (docs/objectpose.md).
-    The defaults train on two cores in 15 minutes. Command: `stadia train objectpose`.
-    Scores that were measured: docs/results.md.
+    Data: none required, TableWorld is rendered; or images with known poses: BOP, NOCS, or your own
+        (docs/objectpose.md). The defaults train on two cores in 15 minutes. Command: `stadia train objectpose`.
+    Measured scores: docs/results.md.
 
-    recipe: whose configuration this is.
+    recipe: name of this recipe.
     """
 
     yardstick: ClassVar[tuple[str, ...]] = tuple(

@@ -1,4 +1,4 @@
-"""What the loss of `objectpose` must like best: the images' own true objects, said at every pixel."""
+"""The loss case of `objectpose`: the true objects of images as network maps."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ LOGITS = (-1.0, -0.2, 0.0, 0.2, 1.0)
 
 
 def true_maps(targets: ObjectTargets, classes: int) -> ObjectMaps:
-    """What a network that knows the truth would say, at every pixel: each answer for each class, of the first object
-    where there is none.
+    """Return the maps of a perfect network. Each class has the same values; the background those of the first object.
 
-    classes: with the background.
+    classes: number of classes with the background.
     """
     images, height, width = targets.instance.shape
     K = targets.camera.K
@@ -41,32 +40,31 @@ def true_maps(targets: ObjectTargets, classes: int) -> ObjectMaps:
         .sum(-1)
     )
 
-    def of(values: Tensor) -> Tensor:
+    def per_pixel(values: Tensor) -> Tensor:
         """(B, N, k) to (B, H, W, k)."""
         at = (targets.instance - 1).clamp(min=0).flatten(1)[..., None].expand(-1, -1, values.shape[-1])
         return values.gather(1, at).reshape(images, height, width, -1)
 
     t = targets.T_camera_object[..., :3, 3]
     center = center_of_translation(t, Camera(K[:, None], height, width))
-    quaternion = multiply(conjugate(quaternion_of_ray(rays)), of(targets.quaternion_wxyz))
-    pixel_m = of(t[..., 2:]) / K[:, 0, 0, None, None, None]
-    answers = (quaternion, directions_to(of(center), place), pixel_m.log(), of(targets.size_m).log())
-    said = (x.movedim(-1, 1)[:, None].expand(-1, classes - 1, -1, -1, -1).contiguous() for x in answers)
+    quaternion = multiply(conjugate(quaternion_of_ray(rays)), per_pixel(targets.quaternion_wxyz))
+    pixel_m = per_pixel(t[..., 2:]) / K[:, 0, 0, None, None, None]
+    outputs = (quaternion, directions_to(per_pixel(center), place), pixel_m.log(), per_pixel(targets.size_m).log())
+    expanded = (x.movedim(-1, 1)[:, None].expand(-1, classes - 1, -1, -1, -1).contiguous() for x in outputs)
     logits = SURE * F.one_hot(targets.class_map.clamp(0, classes - 1), classes).movedim(-1, 1).to(K)
-    return ObjectMaps(logits, *said)
+    return ObjectMaps(logits, *expanded)
 
 
 def exact(loss: ObjectPoseLoss, network: ObjectPoseNet, targets: ObjectTargets, classes: int) -> Exact:
-    """The loss, asked of the true answer, and of answers with other classes, rotations, depths and sizes. In float64,
-    on the processor.
+    """Return the loss case: the ground truth, and wrong classes, rotations, depths and sizes. In float64, on the CPU.
 
-    network: for the classes' places among its channels; none of its weights is read.
+    network: gives the channel of each class; its weights are not used.
     """
     true = true_maps(replace(targets, camera=targets.camera.to(torch.float64)), classes)
     right = {name: getattr(true, name).double() for name in true.__dataclass_fields__}
 
-    def asked(answer: Answer) -> Any:
-        return loss(network, ObjectMaps(**answer), targets)
+    def evaluate(maps: Answer) -> Any:
+        return loss(network, ObjectMaps(**maps), targets)
 
     def turned(degrees: float) -> Tensor:
         """About the object's x axis, which no symmetry of a body of revolution about y forgives."""
@@ -104,7 +102,7 @@ def exact(loss: ObjectPoseLoss, network: ObjectPoseNet, targets: ObjectTargets, 
         "log_size": right["log_size"] - 0.1,
     }
     return Exact(
-        asked,
+        evaluate,
         right,
         off,
         tuple(axes),

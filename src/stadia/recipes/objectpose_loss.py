@@ -1,4 +1,4 @@
-"""The loss of the recipe `objectpose`: what the pixels of each true object say, compared with what is known of it."""
+"""The loss of `objectpose`: predictions at the pixels of each true object against its ground truth."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ from stadia.recipes.objectpose_config import ObjectLossConfig
 
 
 class ObjectPoseLoss:
-    """Terms by name, weighted as the configuration says. An image without an object teaches the mask alone.
+    """Terms by name, weighted by the configuration. An image without objects trains the mask only.
 
-    Terms are means over the pixels, images or objects of all processes' batches (`losses.reduction.mean_count`): every
-    process has to call it. Batches that are accumulated to a step count alike, whatever they show: how many objects the
-    next ones have is not known yet.
+    Terms are means over pixels, images or objects of all processes (`losses.reduction.mean_count`): every process must
+    call it. Accumulated batches have equal weight, since the object count of the next batches is unknown.
     """
 
     def __init__(self, config: ObjectLossConfig) -> None:
@@ -37,12 +36,13 @@ class ObjectPoseLoss:
         shown = (targets.class_map > 0).flatten(1).any(1)
         count = known.new_full((), segments.count, dtype=torch.float32)
         pixels, images, objects = mean_count(torch.stack((known.sum().float(), shown.sum().float(), count)))
-        terms = self._of_mask(maps.class_logits, targets.class_map, pixels, images)
+        terms = self._mask_terms(maps.class_logits, targets.class_map, pixels, images)
         terms |= {
-            name: sum_by(values, objects) for name, values in self._of_objects(network, maps, targets, segments).items()
+            name: sum_by(values, objects)
+            for name, values in self._object_terms(network, maps, targets, segments).items()
         }
         weighted = {name: self._weight(name) * value for name, value in terms.items()}
-        total = torch.stack([*weighted.values(), _of_nothing(maps)]).sum()
+        total = torch.stack([*weighted.values(), _zero_term(maps)]).sum()
         terms = {name: value.detach() for name, value in weighted.items()}
         return LossReport(total, terms, {}, least=dict.fromkeys(terms, 0.0))
 
@@ -50,8 +50,8 @@ class ObjectPoseLoss:
         of_rotation = {"rotation": self.config.rotation_weight, "norm": self.config.rotation.norm_penalty}
         return of_rotation[term] if term in of_rotation else float(getattr(self.config, term))
 
-    def _of_mask(self, logits: Tensor, classes: Tensor, pixels: Tensor, images: Tensor) -> dict[str, Tensor]:
-        """Of as many pixels with a class, and images with an object, as there are."""
+    def _mask_terms(self, logits: Tensor, classes: Tensor, pixels: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """Return the mask terms, means over labeled pixels and over images with objects."""
         config, terms = self.config, {}
         if config.cross_entropy:
             terms["cross_entropy"] = sum_by(mask.cross_entropy(logits, classes), pixels)
@@ -61,37 +61,35 @@ class ObjectPoseLoss:
             terms["dice"] = sum_by(mask.dice(logits, classes), images)  # 0 of an image without an object
         return terms
 
-    def _of_objects(
+    def _object_terms(
         self, network: ObjectPoseNet, maps: ObjectMaps, targets: ObjectTargets, segments: Segments
     ) -> dict[str, Tensor]:
-        """(M,) of each object."""
+        """Return the terms of each object, (M,)."""
         if not segments.count:
             return dict.fromkeys(("rotation", "norm", "center", "depth", "size"), maps.class_logits.new_zeros(0))
         true, row = true_objects(targets, segments), (segments.image, segments.instance - 1)
-        said = network.pixels(maps, segments, true.class_id, targets.camera)
-        found = means_of(said, segments)
+        predicted = network.pixels(maps, segments, true.class_id, targets.camera)
+        found = means_of(predicted, segments)
         of_pixel, count = segments.segment, segments.count
         quaternion_true = targets.quaternion_wxyz[row]
         if self.config.rotation_of == "object":
             rotation = self.rotation(found.quaternion_wxyz, quaternion_true, true.symmetry)
         else:
-            each = self.rotation(said.quaternion, quaternion_true[of_pixel], true.symmetry[of_pixel])
+            each = self.rotation(predicted.quaternion, quaternion_true[of_pixel], true.symmetry[of_pixel])
             rotation = segment_means(each, of_pixel, count)
         camera, t_m = targets.camera, true.T_camera_object[:, :3, 3]
         center = center_of_translation(t_m, Camera(camera.K[segments.image], camera.height, camera.width))
-        direction = directions_to(center[of_pixel], said.place)
+        direction = directions_to(center[of_pixel], predicted.place)
         return {
             "rotation": rotation,
-            "norm": segment_means(norm_penalty(said.quaternion), of_pixel, count),
-            "center": segment_means(center_error(said.to_center, direction), of_pixel, count),
+            "norm": segment_means(norm_penalty(predicted.quaternion), of_pixel, count),
+            "center": segment_means(center_error(predicted.to_center, direction), of_pixel, count),
             "depth": log_depth_error(found.log_depth, t_m[:, 2]),
             "size": size_error(found.size_m, true.size_m),
         }
 
 
-def _of_nothing(maps: ObjectMaps) -> Tensor:
-    """0, with a gradient of 0 for every answer: processes that train together (DDP) stop where one has none for a
-    weight.
-    """
-    answers = (maps.class_logits, maps.quaternion, maps.to_center, maps.log_pixel_m, maps.log_size)
-    return torch.stack([answer[:0].sum() for answer in answers]).sum()
+def _zero_term(maps: ObjectMaps) -> Tensor:
+    """Return 0 with a zero gradient for every map: DDP requires a gradient for each weight."""
+    outputs = (maps.class_logits, maps.quaternion, maps.to_center, maps.log_pixel_m, maps.log_size)
+    return torch.stack([output[:0].sum() for output in outputs]).sum()

@@ -1,5 +1,5 @@
-"""`stadia odometry`: the path of a camera by a trained recipe of depth, into files, and scored where the truth is
-known.
+"""`stadia odometry`: estimate the trajectory of a camera with a depth recipe, write it, and score it against ground
+truth.
 """
 
 from __future__ import annotations
@@ -34,53 +34,55 @@ from stadia.recipes.network_size import note_of_size, other_size
 from stadia.recipes.prediction import as_trained
 from stadia.training.checkpoints import Checkpoint
 
-DRAWING, POINTS, RECORD = "path.png", "points.ply", "odometry.json"
+DRAWING = "path.png"
+POINTS = "points.ply"
+RECORD = "odometry.json"
 
 
-def odometry_asked(asked: OdometryAsked, watch: Watch) -> Iterator[str]:
-    """Follow every recording of an input into a folder; gives the lines to say.
+def odometry_asked(request: OdometryAsked, watch: Watch) -> Iterator[str]:
+    """Estimate the trajectory of every recording of an input; yield lines for people.
 
-    Raises StadiaError where a folder is in use: nothing is overwritten.
+    Raises StadiaError if a folder is not empty: nothing is overwritten.
     """
-    FOLLOWERS.check(asked.method)
-    opened = Checkpoint.open(asked.checkpoint)
-    size = other_size(asked.size, opened.header.config)
+    FOLLOWERS.check(request.method)
+    opened = Checkpoint.open(request.checkpoint)
+    size = other_size(request.size, opened.header.config)
     provenance, predictor = (
-        Provenance.of(asked.checkpoint, asked_size=size),
-        workflow.load_predictor(asked.checkpoint, size),
+        Provenance.of(request.checkpoint, asked_size=size),
+        workflow.load_predictor(request.checkpoint, size),
     )
     yield from (f"note: {note}" for note in note_of_size(size, opened.header.config))
-    inputs = open_input(asked.source, **as_trained(asked.checkpoint, asked.source, asked.options))
-    out = asked.out or _beside_the_run(asked)
+    inputs = open_input(request.source, **as_trained(request.checkpoint, request.source, request.options))
+    out = request.out or _default_folder(request)
     folders = [out] if len(inputs) == 1 else [inside(out, given.name) for given in inputs]
     for folder in folders:
-        _check_free(folder)
+        _check_empty(folder)
     for given, folder in zip(inputs, folders, strict=True):
         yield from _write(
             given,
             predictor,
             folder,
-            asked.method,
+            request.method,
             {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint},
             watch,
         )
     yield f"claim: {IN_WORDS[predictor.claim]}"
 
 
-def _beside_the_run(asked: OdometryAsked) -> Path:
-    """A folder of the checkpoint's run, or a ConfigError where there is none."""
+def _default_folder(request: OdometryAsked) -> Path:
+    """Return a folder in the checkpoint's run. Raises ConfigError without a run."""
     run = next(
-        (folder for folder in (asked.checkpoint, *asked.checkpoint.parents[:2]) if (folder / "run.json").is_file()),
+        (folder for folder in (request.checkpoint, *request.checkpoint.parents[:2]) if (folder / "run.json").is_file()),
         None,
     )
     if run is None:
         raise ConfigError(
             "--out", found="a checkpoint outside a run's folder", expected="a folder for the path", fix="pass --out DIR"
         )
-    return run / "odometry" / f"{asked.source.resolve().stem}-{asked.method}"
+    return run / "odometry" / f"{request.source.resolve().stem}-{request.method}"
 
 
-def _check_free(folder: Path) -> None:
+def _check_empty(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StadiaError(
             folder,
@@ -92,8 +94,8 @@ def _check_free(folder: Path) -> None:
 
 
 @contextmanager
-def _all_or_nothing(folder: Path) -> Iterator[None]:
-    """The files of a path together, or none of them and no folder that was made for them."""
+def _remove_on_error(folder: Path) -> Iterator[None]:
+    """Remove all files and new folders of a trajectory if an error occurs."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         yield
@@ -109,14 +111,12 @@ def _all_or_nothing(folder: Path) -> Iterator[None]:
 def _write(
     given: Input, predictor: Predictor, folder: Path, method: str, about: dict[str, str], watch: Watch
 ) -> Iterator[str]:
-    """Follow one recording into its folder; gives the lines to say."""
-    with _all_or_nothing(folder):
-        path, points = _follow(given, predictor, folder, method, watch)
+    """Estimate one recording into its folder; yield lines for people."""
+    with _remove_on_error(folder):
+        path, points = _estimate_path(given, predictor, folder, method, watch)
         score, notes = _score(given, path, predictor.claim, folder / TRAJECTORY)
         if points == 0:
-            notes.append(
-                f"{POINTS} is empty: the camera moved too little for the images to tell the depth of a point to 5 %"
-            )
+            notes.append(f"{POINTS} is empty: the camera moved too little to estimate the depth of a point to 5 %")
         _write_path(folder, path, method, predictor.claim, score)
         record: dict[str, Any] = {
             **about,
@@ -142,16 +142,16 @@ def _write(
         " frames/s"
     )
     if score is not None:
-        told = ", ".join(f"{name} {value:.4g}" for name, value in score.metrics.items() if value is not None)
-        yield f"  against the measured path of {score.path_m:.1f} m, {score.alignment}-aligned: {told}"
+        listed = ", ".join(f"{name} {value:.4g}" for name, value in score.metrics.items() if value is not None)
+        yield f"  against the measured path of {score.path_m:.1f} m, {score.alignment}-aligned: {listed}"
     yield from (f"note: {note}" for note in notes)
     yield from (f"  {file.name}" for file in sorted(folder.iterdir()))
 
 
-def _follow(
+def _estimate_path(
     given: Input, predictor: Predictor, folder: Path, method: str, watch: Watch
 ) -> tuple[FollowedPath, int | None]:
-    """The path, and how many points its map holds, written as they come; None where the method makes none."""
+    """Return the trajectory, and the number of map points written; None if the method has no map."""
     frames = watch(given.frames, given.count, f"following {given.name}")
     if method != "refined":
         return follow(predictor, frames, method, source=given.name), None
@@ -168,7 +168,7 @@ def _follow(
 
 
 def _write_path(folder: Path, path: FollowedPath, method: str, claim: Claim, score: TrajectoryScore | None) -> None:
-    """As rows and drawn, beside the measured one where there is one."""
+    """Write the trajectory as rows and as a drawing, with the true one if there is one."""
     write_kitti(folder / TRAJECTORY, Trajectory(path.T_world_camera))
     known = [time_s for time_s in path.times_s if time_s is not None]
     if len(known) == len(path.names):
@@ -181,9 +181,7 @@ def _write_path(folder: Path, path: FollowedPath, method: str, claim: Claim, sco
 
 
 def _score(given: Input, path: FollowedPath, claim: Claim, file: Path) -> tuple[TrajectoryScore | None, list[str]]:
-    """Against the recording's poses, as `stadia evaluate` scores them, None where there are too few; and what is to be
-    noted.
-    """
+    """Score against the recording's poses as `stadia evaluate` does; None if there are too few. Also return notes."""
     truth, ends = dict[int, Any](), [path.ends] if path.ends else []
     if given.recording is not None:
         row = {name: k for k, name in enumerate(path.names)}

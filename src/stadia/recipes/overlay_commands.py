@@ -1,11 +1,11 @@
-"""What `stadia predict` and `stadia evaluate` do with a trained `overlay`: answers to disk first, scores from there."""
+"""`stadia predict` and `stadia evaluate` of a trained `overlay`: predictions to disk, scores from there."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -34,24 +34,41 @@ from stadia.evaluation.protocols import BY_CLAIM
 from stadia.evaluation.score_files import write_score
 from stadia.evaluation.watch import Watch
 from stadia.models.overlay_config import STRIDE
+from stadia.models.overlay_net import OverlayNet
 from stadia.recipes.asked import EvaluationAsked, PredictionAsked
+from stadia.recipes.overlay_config import OverlayConfig
+from stadia.recipes.overlay_data import OverlayData
 from stadia.training.run import Run
 
-if TYPE_CHECKING:
-    from stadia.recipes.overlay import OverlayRecipe
-    from stadia.recipes.overlay_data import OverlayData
-
 T = TypeVar("T")
-MOST_IMAGES, MEAN_OF, DRAWN = 1000, 500, 8
-"""Scored of what validated; of the training's for the baselines; and drawn of those that were scored."""
+MOST_IMAGES = 1000
+"""Maximum number of scored validation images."""
+
+MEAN_OF = 500
+"""Maximum number of training images for the baselines."""
+
+DRAWN = 8
+"""Number of drawn images, of those that were scored."""
 
 _IDLE = {"every": 1, "motion": "aligned", "size": None, "protocol": "metric", "frames": None, "held_out": False}
 
 
-def refuse_idle(asked: PredictionAsked | EvaluationAsked, *but: str) -> None:
-    """An option that was given and would do nothing is a mistake. Raises ConfigError."""
-    given = [name for name, unset in _IDLE.items() if name not in but and getattr(asked, name, unset) != unset]
-    given += [f"data.{name}" for name in asked.options]
+class TrainedOverlay(Protocol):
+    """What the commands need of a trained recipe: `OverlayRecipe` imports this module, not the reverse."""
+
+    config: OverlayConfig
+    network: OverlayNet
+
+    @property
+    def claim(self) -> Claim: ...
+
+    def parameters(self) -> Iterator[Tensor]: ...
+
+
+def refuse_idle(request: PredictionAsked | EvaluationAsked, *but: str) -> None:
+    """Raise ConfigError for options that were given and have no effect."""
+    given = [name for name, unset in _IDLE.items() if name not in but and getattr(request, name, unset) != unset]
+    given += [f"data.{name}" for name in request.options]
     if given:
         what = " and ".join(f"--{name.replace('_', '-')}" if not name.startswith("data.") else name for name in given)
         raise ConfigError(
@@ -59,40 +76,38 @@ def refuse_idle(asked: PredictionAsked | EvaluationAsked, *but: str) -> None:
         )
 
 
-# ------------------------------------------------------------------------------------------------------------------
-# answers
+# -- predictions
 
 
 @torch.inference_mode()
 def answer(
-    task: OverlayRecipe, background: NDArray[np.uint8], image: NDArray[np.uint8]
+    task: TrainedOverlay, background: NDArray[np.uint8], image: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Depth and the mask's logits, (h, w) each, of two images (H, W, 3) RGB of one size.
+    """Predict depth and mask logits, (h, w) each, of a background and an image (H, W, 3) RGB of one size.
 
-    They are seen with about as many pixels as the training's and in their own shape, sides rounded to what the network
-    can take.
+    The network gets about as many pixels as in training, in the shape of the image, sides rounded to its stride.
     """
     height, width = seen_size(image.shape[0], image.shape[1], task.config.data.height, task.config.data.width)
     both = np.concatenate([resize_image(one, height, width) for one in (background, image)], axis=2)
     images = torch.from_numpy(both).to(next(task.parameters()).device).permute(2, 0, 1)[None] / 255
-    said = task.network(images)
-    return said.log_depth.exp()[0, 0].cpu().numpy(), said.mask_logits[0, 0].cpu().numpy()
+    predicted = task.network(images)
+    return predicted.log_depth.exp()[0, 0].cpu().numpy(), predicted.mask_logits[0, 0].cpu().numpy()
 
 
 def seen_size(height: int, width: int, trained_height: int, trained_width: int) -> tuple[int, int]:
-    """(h, w), multiples of STRIDE: the shape of an image of height x width, with the pixels of the training's."""
+    """Return (h, w), multiples of STRIDE: the shape of a height x width image with the pixels of the training."""
     scale = (trained_height * trained_width / (height * width)) ** 0.5
     return max(round(height * scale / STRIDE), 1) * STRIDE, max(round(width * scale / STRIDE), 1) * STRIDE
 
 
-def predict(task: OverlayRecipe, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
-    """Write depth and mask of each pair into a new folder, and say so, line by line."""
-    if asked.background is None and is_written(asked.source):
-        yield from _predict_set(task, asked, watch)
+def predict(task: TrainedOverlay, request: PredictionAsked, watch: Watch) -> Iterator[str]:
+    """Write depth and mask of each pair into a new folder; yield lines for people."""
+    if request.background is None and is_written(request.source):
+        yield from _predict_set(task, request, watch)
         return
-    refuse_idle(asked)
-    pairs = find_pairs(asked.source, asked.background)
-    folder = OverlayFolder(asked.out, task.claim, Provenance.of(asked.checkpoint), source=str(asked.source))
+    refuse_idle(request)
+    pairs = find_pairs(request.source, request.background)
+    folder = OverlayFolder(request.out, task.claim, Provenance.of(request.checkpoint), source=str(request.source))
     for image_file, background_file in watch(pairs, len(pairs), "predicting"):
         image, background = read_rgb(image_file), read_rgb(background_file)
         if image.shape != background.shape:
@@ -105,37 +120,40 @@ def predict(task: OverlayRecipe, asked: PredictionAsked, watch: Watch) -> Iterat
         depth, logits = answer(task, background, image)
         folder.add(image_file.stem, depth, logits, (image.shape[0], image.shape[1]))
         folder.draw(
-            image_file.stem, {"background": background, "image": image, **_drawn(depth, logits, image.shape[:2])}
+            image_file.stem, {"background": background, "image": image, **_draw_maps(depth, logits, image.shape[:2])}
         )
     folder.finish()
-    yield from _written(asked.out, len(pairs), folder.record)
+    yield from _output_lines(request.out, len(pairs), folder.record)
 
 
-def _predict_set(task: OverlayRecipe, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
-    """As `predict`, of a set that `stadia data overlay` wrote, which has its backgrounds."""
-    refuse_idle(asked, "every")
-    samples, split, _ = _samples_of(task, asked.source)
-    numbers = list(range(0, len(samples), asked.every))
-    predictions = _write(task, samples, numbers, asked.out, Provenance.of(asked.checkpoint), str(asked.source), watch)
-    yield from _written(asked.out, len(numbers), predictions.record)
+def _predict_set(task: TrainedOverlay, request: PredictionAsked, watch: Watch) -> Iterator[str]:
+    """Predict a set written by `stadia data overlay`, which has its backgrounds."""
+    refuse_idle(request, "every")
+    samples, split, _ = _open_samples(task, request.source)
+    numbers = list(range(0, len(samples), request.every))
+    predictions = _predict_samples(
+        task, samples, numbers, request.out, Provenance.of(request.checkpoint), str(request.source), watch
+    )
+    yield from _output_lines(request.out, len(numbers), predictions.record)
     yield f"note: of its split '{split}'; `stadia evaluate` scores it"
 
 
-def _written(out: Path, images: int, record: PredictionsRecord) -> Iterator[str]:
-    """What a prediction left."""
+def _output_lines(out: Path, images: int, record: PredictionsRecord) -> Iterator[str]:
+    """Yield lines about the files of a prediction."""
     yield f"{out}: depth and mask of {images} image{'s' * (images != 1)}"
     yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(out.iterdir()))
     yield f"depth: {record.trust}"
     if record.claim is Claim.METRES:
         yield (
-            "note: metres are right through a camera like the training's; another lens makes every distance wrong by"
-            " one factor"
+            "note: metres hold for a camera like the training's; another focal length scales every "
+            "distance by one factor"
         )
 
 
 def find_pairs(source: Path, background: Path | None) -> list[tuple[Path, Path]]:
-    """Each composed image with its background: one for all, or of the same name in a folder. Raises DataError,
-    ConfigError.
+    """Return each composite image with its background: one for all, or of the same name in a folder.
+
+    Raises DataError, ConfigError.
     """
     if background is None:
         expected, fix = "the same image without what was pasted", "pass --background, an image or a folder of them"
@@ -157,21 +175,21 @@ def find_pairs(source: Path, background: Path | None) -> list[tuple[Path, Path]]
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """Its images in order, by the name that answers have. Raises DataError where two have one."""
+    """Return the images of a folder by the stem that predictions have. Raises DataError for duplicates."""
     named: dict[str, Path] = {}
     for picture in list_images(folder):
         if (other := named.setdefault(picture.stem, picture)) is not picture:
-            expected = f"one image called {picture.stem}: answers go by that"
+            expected = f"one image called {picture.stem}: predictions have that name"
             raise DataError(
                 folder, found=f"{other.name} and {picture.name}", expected=expected, fix="rename one of them"
             )
     return named
 
 
-def _drawn(
+def _draw_maps(
     depth: NDArray[np.float32], logits: NDArray[np.float32], size: tuple[int, int]
 ) -> dict[str, NDArray[np.uint8]]:
-    """Mask and inverse depth at (height, width)."""
+    """Draw mask and inverse depth at (height, width)."""
     drawn = {"mask": _black_and_white(logits > 0), "inverse depth": color_inverse_depth(1 / depth)}
     return {name: resize_image(picture, *size) for name, picture in drawn.items()}
 
@@ -180,13 +198,13 @@ def _black_and_white(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.where(mask[..., None], 255, 0).astype(np.uint8).repeat(3, axis=2)
 
 
-# -------------------------------------------------------------------------------------------------------------------
-# scores
+# -- scores
 
 
-def score_validation(task: OverlayRecipe, data: OverlayData, run: Run, console: Console) -> None:
-    """Of a training that has ended: predictions/val/, scores/val.json, and beside it those of what both have to beat:
-    scores/val-mean-depth.json and scores/val-difference.json.
+def score_validation(task: TrainedOverlay, data: OverlayData, run: Run, console: Console) -> None:
+    """Score the validation images after training: predictions/val/ and scores/val.json.
+
+    Also the baselines scores/val-mean-depth.json and scores/val-difference.json.
     """
     overlays = data.overlays
     if data.val is None:
@@ -200,8 +218,8 @@ def score_validation(task: OverlayRecipe, data: OverlayData, run: Run, console: 
     shutil.rmtree(folder, ignore_errors=True)  # of this run before it was resumed
     numbers = np.unique(np.linspace(0, len(samples) - 1, min(MOST_IMAGES, len(samples))).round().astype(int)).tolist()
     provenance = Provenance.of(run.folder)
-    predictions = _write(task, samples, numbers, folder, provenance, "val", shown)
-    about = {"checkpoint": provenance.checkpoint, "split": "val", **_of_label(overlays.label)}
+    predictions = _predict_samples(task, samples, numbers, folder, provenance, "val", shown)
+    about = {"checkpoint": provenance.checkpoint, "split": "val", **_label_facts(overlays.label)}
     write_score(
         run.folder / "scores" / "val.json", {**about, **score_folder(task, predictions, samples, numbers, shown)}
     )
@@ -214,25 +232,31 @@ def score_validation(task: OverlayRecipe, data: OverlayData, run: Run, console: 
 
 
 def evaluate(
-    task: OverlayRecipe, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress
+    task: TrainedOverlay, request: EvaluationAsked, run: Path, watch: Watch, progress: Progress
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Score a set of composed images: its split "test", else "val", else what there is. Returns the summary, and what
-    was written.
+    """Score a set of composite images: its split "test", else "val", else what exists.
+
+    Returns the summary, and the written files.
     """
-    refuse_idle(asked, "every")
+    refuse_idle(request, "every")
     in_run = (run / "run.json").is_file()
-    if asked.out is None and not in_run:
+    if request.out is None and not in_run:
         found, expected = "a checkpoint outside a run's folder", "a folder for its predictions"
         raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
-    samples, split, label = _samples_of(task, asked.data, progress)
-    numbers = list(range(0, len(samples), asked.every))
-    name = f"{asked.data.resolve().name}-{split}{asked.suffix}"
-    folder = asked.out or run / "predictions" / name
-    if asked.out is None:
+    samples, split, label = _open_samples(task, request.data, progress)
+    numbers = list(range(0, len(samples), request.every))
+    name = f"{request.data.resolve().name}-{split}{request.suffix}"
+    folder = request.out or run / "predictions" / name
+    if request.out is None:
         shutil.rmtree(folder, ignore_errors=True)  # of the same images, by an earlier evaluation
-    provenance = Provenance.of(asked.checkpoint)
-    predictions = _write(task, samples, numbers, folder, provenance, str(asked.data), watch)
-    about = {"checkpoint": provenance.checkpoint, "data": str(asked.data.resolve()), "split": split, **_of_label(label)}
+    provenance = Provenance.of(request.checkpoint)
+    predictions = _predict_samples(task, samples, numbers, folder, provenance, str(request.data), watch)
+    about = {
+        "checkpoint": provenance.checkpoint,
+        "data": str(request.data.resolve()),
+        "split": split,
+        **_label_facts(label),
+    }
     score = {**about, **score_folder(task, predictions, samples, numbers, watch)}
     path = (run if in_run else folder) / "scores" / f"{name}.json"
     write_score(path, score)
@@ -240,21 +264,23 @@ def evaluate(
     return {**shown, **score["metrics"]}, [folder, path]
 
 
-def _samples_of(task: OverlayRecipe, data: Path, progress: Progress | None = None) -> tuple[OverlaySamples, str, Label]:
-    """All samples of a set's split "test", else "val", else what there is; the split, and the set's label."""
+def _open_samples(
+    task: TrainedOverlay, data: Path, progress: Progress | None = None
+) -> tuple[OverlaySamples, str, Label]:
+    """Return all samples of split "test", else "val", else what exists; the split, and the label of the set."""
     config = task.config.data.model_copy(update={"path": str(data), "val_samples": 1 << 30, "samples": 1 << 30})
     overlays = open_overlays(config, seed=task.config.seed, progress=progress)
     split = next(name for name in ("test", "val", "train") if name in overlays.images)
     return overlays.samples(split), split, overlays.label
 
 
-def _of_label(label: Label) -> dict[str, str]:
+def _label_facts(label: Label) -> dict[str, str]:
     return {f"label_{name}": value for name, value in label.to_dict().items()}
 
 
 @torch.inference_mode()
-def _write(
-    task: OverlayRecipe,
+def _predict_samples(
+    task: TrainedOverlay,
     samples: OverlaySamples,
     numbers: Sequence[int],
     out: Path,
@@ -262,7 +288,7 @@ def _write(
     source: str,
     watch: Watch,
 ) -> Predictions:
-    """Answers to samples, under their numbers; some of them drawn, evenly over all."""
+    """Predict samples under their numbers; draw some of them, evenly spaced."""
     folder = OverlayFolder(out, task.claim, provenance, source=source)
     drawn = set(numbers[:: max(len(numbers) // DRAWN, 1)])
     for number in watch(numbers, len(numbers), "predicting composed images"):
@@ -270,10 +296,10 @@ def _write(
         depth, logits = answer(task, one.background, one.image)
         folder.add(_stem(number), depth, logits, (samples.height, samples.width))
         if number in drawn:
-            said = {"background": one.background, "image": one.image, **_drawn(depth, logits, one.mask.shape)}
+            predicted = {"background": one.background, "image": one.image, **_draw_maps(depth, logits, one.mask.shape)}
             known = np.divide(1, one.depth, out=np.zeros_like(one.depth), where=one.depth > 0)
             true = {"true mask": _black_and_white(one.mask), "true inverse depth": color_inverse_depth(known)}
-            folder.draw(_stem(number), {**said, **true})
+            folder.draw(_stem(number), {**predicted, **true})
     return folder.finish()
 
 
@@ -282,36 +308,47 @@ def _stem(number: int) -> str:
 
 
 def score_folder(
-    task: OverlayRecipe, predictions: Predictions, samples: OverlaySamples, numbers: Sequence[int], watch: Watch
+    task: TrainedOverlay, predictions: Predictions, samples: OverlaySamples, numbers: Sequence[int], watch: Watch
 ) -> dict[str, Any]:
-    """Of a folder of answers to these samples, read from disk."""
+    """Score a folder of predictions of these samples, from disk."""
     found: list[tuple[str, dict[str, float]]] = []
     for number in watch(numbers, len(numbers), "scoring"):
         depth, logits = predictions.read(_stem(number)), read_logits(predictions, _stem(number))
-        found.append((_stem(number), _sums(task, _map(depth), _map(logits), samples, number)))
-    return _score(task, samples, found)
+        found.append((_stem(number), _image_sums(task, _to_tensor(depth), _to_tensor(logits), samples, number)))
+    return _summarize(task, samples, found)
 
 
 def score_mean(
-    task: OverlayRecipe, training: OverlayImages, taught: Sequence[int], samples: OverlaySamples, numbers: Sequence[int]
+    task: TrainedOverlay,
+    training: OverlayImages,
+    taught: Sequence[int],
+    samples: OverlaySamples,
+    numbers: Sequence[int],
 ) -> dict[str, Any]:
-    """Of the mean of what depth is scored in training images, whatever the images show; it says of no mask."""
+    """Score the mean depth of training images, a baseline without mask."""
     low, high = task.config.loss.min_depth, task.config.loss.max_depth
     depths = (training.composed(number).depth for number in taught)
     scored = (np.where((depth > low) & (depth < high), depth, 0) for depth in depths)
     depth = mean_depth(scored, samples.height, samples.width).depth_m[None, None]
-    found = [(_stem(n), _sums(task, depth, torch.full_like(depth, -1.0), samples, n)) for n in numbers]
+    found = [(_stem(n), _image_sums(task, depth, torch.full_like(depth, -1.0), samples, n)) for n in numbers]
     return _baseline(
-        _score(task, samples, found),
+        _summarize(task, samples, found),
         f"the mean depth of {len(taught)} training images",
         lambda name: "mask" not in name,
     )
 
 
 def score_difference(
-    task: OverlayRecipe, training: OverlayImages, taught: Sequence[int], samples: OverlaySamples, numbers: Sequence[int]
+    task: TrainedOverlay,
+    training: OverlayImages,
+    taught: Sequence[int],
+    samples: OverlaySamples,
+    numbers: Sequence[int],
 ) -> dict[str, Any]:
-    """Of the mask where image and background differ, by more than was best in training images; it says of no depth."""
+    """Score the mask where image and background differ, a baseline without depth.
+
+    The threshold is the best one on training images.
+    """
 
     def seen(images: OverlayImages, number: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         one = images.composed(number).resized(samples.height, samples.width)
@@ -320,16 +357,16 @@ def score_difference(
     threshold = best_threshold(seen(training, number) for number in taught)
     found = []
     for number in numbers:
-        logits = _map(np.where(seen(samples.images, number)[0] > threshold, 1, -1))
-        found.append((_stem(number), _sums(task, torch.ones_like(logits), logits, samples, number)))
+        logits = _to_tensor(np.where(seen(samples.images, number)[0] > threshold, 1, -1))
+        found.append((_stem(number), _image_sums(task, torch.ones_like(logits), logits, samples, number)))
     what = f"image and background differ by more than {threshold} of 255, best of {len(taught)} training images"
     return _baseline(
-        _score(task, samples, found), what, lambda name: name in ("mask_iou", "mask_dice", "mask_boundary_f")
+        _summarize(task, samples, found), what, lambda name: name in ("mask_iou", "mask_dice", "mask_boundary_f")
     )
 
 
 def _baseline(score: dict[str, Any], what: str, scored: Callable[[str], bool]) -> dict[str, Any]:
-    """A score with those metrics alone that the baseline says something of."""
+    """Return a score with only the metrics that the baseline predicts."""
     return {
         **score,
         "checkpoint": what,
@@ -339,21 +376,23 @@ def _baseline(score: dict[str, Any], what: str, scored: Callable[[str], bool]) -
     }
 
 
-def _map(values: NDArray[np.floating]) -> Tensor:
+def _to_tensor(values: NDArray[np.floating]) -> Tensor:
     return torch.from_numpy(np.asarray(values, np.float32))[None, None]
 
 
-def _sums(task: OverlayRecipe, depth: Tensor, logits: Tensor, samples: OverlaySamples, number: int) -> dict[str, float]:
+def _image_sums(
+    task: TrainedOverlay, depth: Tensor, logits: Tensor, samples: OverlaySamples, number: int
+) -> dict[str, float]:
     one = samples.images.composed(number).resized(samples.height, samples.width)
-    true, mask, loss = _map(one.depth), torch.from_numpy(one.mask)[None, None], task.config.loss
+    true, mask, loss = _to_tensor(one.depth), torch.from_numpy(one.mask)[None, None], task.config.loss
     claim = weaker(task.claim, samples.images.label.claim)
     return image_sums(depth, logits, true, mask, claim, (loss.min_depth, loss.max_depth))[0]
 
 
-def _score(
-    task: OverlayRecipe, samples: OverlaySamples, found: Sequence[tuple[str, dict[str, float]]]
+def _summarize(
+    task: TrainedOverlay, samples: OverlaySamples, found: Sequence[tuple[str, dict[str, float]]]
 ) -> dict[str, Any]:
-    """Over all pixels, and of each image by itself; by the weaker claim of answers and labels."""
+    """Return scores over all pixels and of each image, by the weaker scale of predictions and labels."""
     scored_as = weaker(task.claim, samples.images.label.claim)
     metrics = overlay_scores(sums for _, sums in found)
     each = [{"name": name, **overlay_scores([sums])} for name, sums in found]

@@ -13,16 +13,15 @@ from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConf
 
 
 class OverlayConfig(RecipeConfig):
-    """Depth and mask of an image that something was pasted onto, from it and the same image without (docs/overlay.md).
+    """Depth and foreground mask of a composite image, from it and its background image (docs/overlay.md).
 
-    Data: none needed, RoadWorld and TableWorld render themselves; or your own backgrounds with depth and cut-outs with
-        alpha.
-    The defaults train on two cores in 10 minutes. Command: `stadia train overlay`.
-    Scores that were measured: docs/results.md.
+    Data: none required, RoadWorld and TableWorld are rendered; or your own backgrounds with depth and cut-outs with
+        alpha. The defaults train on two cores in 10 minutes. Command: `stadia train overlay`.
+    Measured scores: docs/results.md.
 
-    recipe: whose configuration this is.
-    depth_source: what the labels of depth are, "exact" or "teacher: NAME"; null asks the data set.
-    depth_claim: metres, or less; null asks the data set.
+    recipe: name of this recipe.
+    depth_source: origin of the depth labels, "exact" or "teacher: NAME"; null = from the data set.
+    depth_claim: scale of the depth labels; null = from the data set.
     """
 
     yardstick: ClassVar[tuple[str, ...]] = (

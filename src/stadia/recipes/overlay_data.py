@@ -1,4 +1,4 @@
-"""Composed images opened for a training: composed on demand where no path is given, surveyed, and made into batches."""
+"""Composite images of a training: opened or composed on demand, surveyed, batched."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stadia.recipes.loaders import loaders
 from stadia.recipes.overlay_config import OverlayConfig
 
 PAUSE_S = 30.0
-"""Between two lines that say how far it is, where the output is no terminal."""
+"""Seconds between progress lines if the output is no terminal."""
 
 OverlayBatch = Batch[OverlayInputs, OverlayTargets]
 OverlayLoader = Loader[PackedOverlay, OverlayBatch]
@@ -27,9 +27,9 @@ OverlayLoader = Loader[PackedOverlay, OverlayBatch]
 
 @dataclass(frozen=True)
 class OverlayData:
-    """Batches to train and to validate on, and where they come from.
+    """Batches for training and validation, and their origin.
 
-    scored: labels of depth strictly between are trained and scored.
+    scored: open interval of depth labels that are trained and scored.
     """
 
     overlays: Overlays
@@ -39,30 +39,28 @@ class OverlayData:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What identifies the data, for run.json."""
+        """Return the identity of the data for run.json."""
         return self.overlays.facts
 
     def findings(self) -> list[Finding]:
-        """What the splits share, what cannot be read, what the labels are made of, and how many of them count."""
+        """Check what the splits share, unreadable files, the labels, and how many of them count."""
         return overlay_findings(survey(self.overlays, self.scored))
 
 
 def open_overlay_data(config: OverlayConfig, console: Console) -> OverlayData:
-    """Open what a configuration names; RoadWorld and TableWorld are rendered first where it names nothing. Raises
-    DataError.
-    """
+    """Open the data of a configuration; by default RoadWorld and TableWorld are rendered first. Raises DataError."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
-        told = [time.monotonic()]
+        printed = [time.monotonic()]
 
         def progress(what: str, done: int, total: int | None) -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=total)
                 if not console.is_terminal:
                     console.print(what, markup=False, highlight=False)
-            if not console.is_terminal and (now := time.monotonic()) - told[-1] >= PAUSE_S:
-                told.append(now)
+            if not console.is_terminal and (now := time.monotonic()) - printed[-1] >= PAUSE_S:
+                printed.append(now)
                 console.print(f"{what}: {done} of {total}", markup=False, highlight=False)
             bars.update(tasks[what], completed=done, total=total)
 

@@ -1,4 +1,4 @@
-"""`stadia data overlay`: composed images written or drawn, with what the splits share and what is wrong with them."""
+"""`stadia data overlay`: write or draw composite images, with the findings of their survey."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ PREVIEW = "preview.png"
 def write_overlay_set(
     config: OverlayDataConfig, out: Path, seed: int, workers: int | None, progress: Progress
 ) -> Iterator[str]:
-    """Write `config.samples` images to train on and `config.val_samples` for each other split; tell what they are, line
-    by line.
+    """Write `config.samples` training images and `config.val_samples` for each other split; yield lines for people.
 
-    The n-th is the one that is composed on demand with this seed. Raises StadiaError, before anything is written, on a
-    finding that stops.
+    Image n is the one composed on demand with this seed. Raises StadiaError on a finding with severity stop, before
+    anything is written.
     """
     if config.path is not None:
         raise ConfigError(
@@ -36,7 +35,7 @@ def write_overlay_set(
         )
     made = composers(config, seed=seed, progress=progress)
     overlays = Overlays(config, dict(made), seed)
-    found, lines = _looked_at(overlays)
+    found, lines = _survey_set(overlays)
     yield from lines
     _refuse(found)
     counts = {split: count for split in made if (count := overlays.asked(split))}
@@ -49,16 +48,16 @@ def write_overlay_set(
 
     path = write_overlays({split: made[split] for split in counts}, counts, out, workers=workers, advance=advance)
     write_sheet(out / PREVIEW, {split: made[split] for split in counts}, counts)
-    yield f"{path}  (look at {out / PREVIEW})"
+    yield f"{path}  (check {out / PREVIEW})"
 
 
 def draw_overlays(config: OverlayDataConfig, sheet: Path, seed: int, progress: Progress) -> Iterator[str]:
-    """Draw samples of any set into one PNG: background, image, depth and mask; and tell what there is, line by line.
+    """Draw samples of a set into one PNG: background, image, depth and mask; yield lines for people.
 
-    Raises StadiaError, once it is drawn, on a finding that stops.
+    Raises StadiaError on a finding with severity stop, after drawing.
     """
     overlays = open_overlays(config, seed=seed, progress=progress)
-    found, lines = _looked_at(overlays)
+    found, lines = _survey_set(overlays)
     yield from lines
     counts = {split: count for split in overlays.images if (count := overlays.asked(split))}
     write_sheet(sheet, {split: overlays.images[split] for split in counts}, counts)
@@ -66,20 +65,18 @@ def draw_overlays(config: OverlayDataConfig, sheet: Path, seed: int, progress: P
     _refuse(found)
 
 
-def _looked_at(overlays: Overlays) -> tuple[list[Finding], list[str]]:
-    """What is wrong with a set; and for people the table of its splits, with a line for each finding that does not
-    stop.
-    """
-    seen = survey(overlays)
-    found = overlay_findings(seen)
-    told = (
+def _survey_set(overlays: Overlays) -> tuple[list[Finding], list[str]]:
+    """Return the findings of a set, and lines: the table of its splits and the findings below stop."""
+    surveyed = survey(overlays)
+    found = overlay_findings(surveyed)
+    lines = (
         f"{one.severity}: {one.code} {one.measured}; {one.fix}" for one in found if one.severity is not Severity.STOP
     )
-    return found, [*seen.lines(), *told]
+    return found, [*surveyed.lines(), *lines]
 
 
 def _refuse(findings: Sequence[Finding]) -> None:
-    """Raise StadiaError of the first finding that stops."""
+    """Raise StadiaError for the first finding with severity stop."""
     for one in findings:
         if one.severity is Severity.STOP:
             raise StadiaError(one.code, found=one.measured, expected=one.expected, fix=one.fix)

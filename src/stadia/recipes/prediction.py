@@ -1,4 +1,4 @@
-"""Predict what `recipes.inputs.open_input` opens, by a trained recipe: numbers, and things to look at beside them."""
+"""Predict opened inputs with a depth recipe: depth, trajectory, side-by-side video and point cloud."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from stadia.recipes.inputs import Input, is_own, open_input, side_by_side, write
 from stadia.recipes.network_size import Size, note_of_size, other_size
 from stadia.training.checkpoints import Checkpoint
 
-CLOUD, PATH_DRAWING = "cloud.ply", "trajectory.png"
+CLOUD = "cloud.ply"
+PATH_DRAWING = "trajectory.png"
 
 
 def as_trained(checkpoint: Path, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """`options`, with what the checkpoint's training had of your own video: its stride; and of the same video its
-    camera.
+    """Return `options` completed by the training options of your own video: its stride, and its camera if it is the
+    same video.
     """
     if not is_own(path, options.get("format", "auto")):
         return dict(options)
@@ -38,21 +39,23 @@ def as_trained(checkpoint: Path, path: Path, options: Mapping[str, Any]) -> dict
 
 
 def predict_asked(
-    predictor_at: Callable[[Size | None], Predictor], asked: PredictionAsked, watch: Watch
+    predictor_at: Callable[[Size | None], Predictor], request: PredictionAsked, watch: Watch
 ) -> Iterator[str]:
-    """What `stadia predict` does with a recipe of depth; gives the lines to say.
+    """Run `stadia predict` for a depth recipe; yield lines for people.
 
-    predictor_at: the predictor at a size, None = the training's (`DepthRecipe.predictor`).
+    predictor_at: returns the predictor at a size, None = the training size (`DepthRecipe.predictor`).
     """
-    config = Checkpoint.open(asked.checkpoint).header.config
-    size = other_size(asked.size, config)
-    provenance, predictor = Provenance.of(asked.checkpoint, asked.motion, size), predictor_at(size)
+    config = Checkpoint.open(request.checkpoint).header.config
+    size = other_size(request.size, config)
+    provenance, predictor = Provenance.of(request.checkpoint, request.motion, size), predictor_at(size)
     yield from (f"note: {note}" for note in note_of_size(size, config))
-    inputs = open_input(asked.source, every=asked.every, **as_trained(asked.checkpoint, asked.source, asked.options))
-    predict_to = partial(
-        predict_input, predictor, provenance=provenance, video=asked.video, cloud=asked.cloud, watch=watch
+    inputs = open_input(
+        request.source, every=request.every, **as_trained(request.checkpoint, request.source, request.options)
     )
-    yield from write_inputs(inputs, asked.out, predict_to, predictor.claim)
+    predict_to = partial(
+        predict_input, predictor, provenance=provenance, video=request.video, cloud=request.cloud, watch=watch
+    )
+    yield from write_inputs(inputs, request.out, predict_to, predictor.claim)
 
 
 def predict_input(
@@ -65,18 +68,18 @@ def predict_input(
     cloud: bool = True,
     watch: Watch = unwatched,
 ) -> Predictions:
-    """Predict into a new folder, with things to look at beside the numbers.
+    """Predict into a new folder, with video, point cloud and drawing of the trajectory.
 
     Args:
         predictor: from `stadia.recipes.load_predictor`.
-        given: from `open_input`; used up.
-        out: a folder that does not exist yet, is empty, or holds the same prediction unfinished, which is begun again.
+        given: from `open_input`; it is consumed.
+        out: a new or empty folder, or one with the same prediction unfinished, which starts again.
         provenance: `Provenance.of(checkpoint)`.
         video: write side_by_side.mp4 (side_by_side.png for one image).
-        cloud: write cloud.ply; not for inverse depth up to scale and shift, which has no points.
+        cloud: write cloud.ply; not for inverse depth up to scale and shift, which defines no points.
         watch: shows progress.
 
-    Beside what `stadia.evaluation.predict.predict` writes and raises: trajectory.png, where there is a path.
+    Writes and raises what `stadia.evaluation.predict.predict` does, and trajectory.png if there is a trajectory.
     """
     listeners: list[Listener] = []
     with ExitStack() as files:

@@ -1,6 +1,4 @@
-"""Masks of road and objects for a user's own video, frame after frame, resumed where they stopped, with a sheet to look
-at first.
-"""
+"""Make masks of road and objects for your own video, frame by frame; resume where it stopped; write a check sheet."""
 
 from __future__ import annotations
 
@@ -29,8 +27,12 @@ from stadia.evaluation.watch import Watch, unwatched
 from stadia.models.segmentation import Segmenter, panoptic, tflite
 from stadia.models.size_prior import SizePrior, load_size_prior
 
-SHEET, MADE, HEIGHTS = "sheet.png", "prepared.json", "heights.json"
-_SHOWN, _LEAST_HIGH_PX, _ANY_FOCAL_PX = 12, 20, 1000.0
+SHEET = "sheet.png"
+MADE = "prepared.json"
+HEIGHTS = "heights.json"
+_SHEET_IMAGES = 12
+_MIN_HEIGHT_PX = 20  # of an object that can give a height
+_ANY_FOCAL_PX = 1000.0  # masks do not depend on the camera
 _REMOVED = (110, 110, 110)
 KINDS = (
     (ROAD,),
@@ -40,17 +42,18 @@ KINDS = (
     ("bicycle", "motorcycle"),
     ("train", "tram"),
 )
-"""Classes that have one color in the sheet."""
+"""Groups of classes with one color in the sheet."""
 
 
 @dataclass(frozen=True)
 class MasksAsked:
     """`stadia prepare SOURCE --masks`.
 
-    by: a TFLite file, a COCO file, a folder of masks, or a network of transformers: its folder, or its name on the hub.
-    out: a folder for them; of several recordings one folder in it each.
-    options: how to open `source`.  every: each n-th frame.
-    heights: a learnt size prior (`models.size_prior`): heights.json says then how high each car is.
+    by: a TFLite file, a COCO file, a folder of masks, or a transformers network (folder or name on the hub).
+    out: folder of the masks, with one folder for each of several recordings.
+    options: how to open `source`.
+    every: each n-th frame.
+    heights: a learned size prior (`models.size_prior`) that writes the height of each car to heights.json.
     """
 
     source: Path
@@ -62,7 +65,7 @@ class MasksAsked:
 
 
 class MaskMaker(Protocol):
-    """classes: names of the numbers.  identity: what was it made by, for the folder's record."""
+    """Source of masks. classes: names of the class numbers.  identity: for the record of the folder."""
 
     @property
     def classes(self) -> Mapping[int, str]: ...
@@ -71,13 +74,13 @@ class MaskMaker(Protocol):
     def identity(self) -> str: ...
 
     def make(self, recording: Recording, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None] | None:
-        """Classes (H, W), and objects (H, W) if it tells them apart; None for a frame that it does not know."""
+        """Return classes (H, W), and instances (H, W) if available; None for a frame without masks."""
         ...
 
 
 @dataclass(frozen=True)
 class BySegmenter:
-    """From each image alone."""
+    """Masks from a segmentation network."""
 
     segmenter: Segmenter
 
@@ -90,7 +93,7 @@ class BySegmenter:
         return self.segmenter.identity
 
     def make(self, recording: Recording, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None] | None:
-        """By the image alone; roads and skies have no number."""
+        """Segment the image; classes without instances, such as road, get no number."""
         semantic, instance = self.segmenter(recording.image(index))
         if instance is None:
             return semantic, None
@@ -100,7 +103,7 @@ class BySegmenter:
 
 @dataclass(frozen=True)
 class ByFiles:
-    """From files that another program wrote."""
+    """Masks from files of another program."""
 
     reader: CocoMasks | MaskFiles
     name: str
@@ -114,14 +117,14 @@ class ByFiles:
         return f"{self.name} {self.reader.fingerprint(LEFT)}"
 
     def make(self, recording: Recording, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None] | None:
-        """From the files, at the image's size."""
+        """Read the masks at the image's size."""
         camera = recording.camera(index)
         masks = self.reader.read(recording.stem(index), LEFT, height=camera.height, width=camera.width)
         return None if masks is None else (masks.semantic, masks.instance)
 
 
 def mask_maker(by: str) -> MaskMaker:
-    """What `--by` names. Raises CheckpointError, DataError where it cannot be used."""
+    """Return the source of masks that `--by` names. Raises CheckpointError, DataError."""
     path = Path(by).expanduser()
     if path.suffix.lower() == ".tflite":
         return BySegmenter(tflite(path))
@@ -132,31 +135,29 @@ def mask_maker(by: str) -> MaskMaker:
     return BySegmenter(panoptic(by))
 
 
-def prepare_masks(asked: MasksAsked, watch: Watch = unwatched) -> Iterator[str]:
-    """Make the masks of every frame that has none yet; then say what is there, line by line."""
-    check_writable(asked.out)
-    check_there(asked.source)
-    maker = mask_maker(asked.by)
-    recordings = open_recordings(asked.source, **_without_camera(asked))
+def prepare_masks(request: MasksAsked, watch: Watch = unwatched) -> Iterator[str]:
+    """Make the masks of every frame that has none; yield lines for people."""
+    check_writable(request.out)
+    check_there(request.source)
+    maker = mask_maker(request.by)
+    recordings = open_recordings(request.source, **_without_camera(request))
     for recording in recordings:
-        folder = asked.out if len(recordings) == 1 else inside(asked.out, recording.name)
-        yield from _prepare(recording, folder, maker, asked, watch)
+        folder = request.out if len(recordings) == 1 else inside(request.out, recording.name)
+        yield from _prepare(recording, folder, maker, request, watch)
 
 
-def _without_camera(asked: MasksAsked) -> dict[str, Any]:
-    """How to open the source: masks are of pixels, so one's own video needs no camera yet, and has the same masks under
-    any.
-    """
-    options = dict(asked.options)
-    if format_of(asked.source.expanduser(), options.get("format", "auto")) == "video":
+def _without_camera(request: MasksAsked) -> dict[str, Any]:
+    """Return the options to open the source: masks need no camera, so your own video gets any focal length."""
+    options = dict(request.options)
+    if format_of(request.source.expanduser(), options.get("format", "auto")) == "video":
         options["camera"] = {"focal_px": _ANY_FOCAL_PX}
     return options
 
 
-def _prepare(recording: Recording, folder: Path, maker: MaskMaker, asked: MasksAsked, watch: Watch) -> Iterator[str]:
-    _begin(folder, {"by": maker.identity, "of": recording.fingerprint()}, maker.classes)
+def _prepare(recording: Recording, folder: Path, maker: MaskMaker, request: MasksAsked, watch: Watch) -> Iterator[str]:
+    _start_folder(folder, {"by": maker.identity, "of": recording.fingerprint()}, maker.classes)
     made = unknown = 0
-    indices = range(0, len(recording), asked.every)
+    indices = range(0, len(recording), request.every)
     for index in watch(indices, len(indices), f"masks of {recording.name}"):
         done = _file(folder, "semantic", recording.stem(index))
         if done.exists():
@@ -173,25 +174,25 @@ def _prepare(recording: Recording, folder: Path, maker: MaskMaker, asked: MasksA
     if unknown == len(indices):
         expected = f"masks of images named as {recording.stem(0)}"
         raise DataError(
-            asked.by,
+            request.by,
             found=f"none of {recording.name}'s frames",
             expected=expected,
             fix="name them as the images are named",
         )
     recording.mask_reader = MaskFiles(folder)
-    if asked.heights is not None:
-        write_json(folder / HEIGHTS, learnt_heights(recording, indices, load_size_prior(asked.heights), watch))
+    if request.heights is not None:
+        write_json(folder / HEIGHTS, learnt_heights(recording, indices, load_size_prior(request.heights), watch))
         recording.mask_reader = MaskFiles(folder)
     yield f"{folder}: masks of {len(indices) - unknown} frames, {made} of them new, by {maker.identity}"
     selection = getattr(recording, "selection", None)
-    if selection is not None and selection.seen > len(selection.kept):
+    if selection is not None and selection.total > len(selection.kept):
         yield f"note: {selection}: a training leaves them out too (data.stride=1 keeps all)"
-    yield from _say_what_is_there(recording, indices, folder)
+    yield from _summarize_masks(recording, indices, folder)
     if unknown:
-        yield f"note: {unknown} frames have no masks in {asked.by}"
+        yield f"note: {unknown} frames have no masks in {request.by}"
 
 
-def _begin(folder: Path, made: dict[str, str], classes: Mapping[int, str]) -> None:
+def _start_folder(folder: Path, made: dict[str, str], classes: Mapping[int, str]) -> None:
     record = folder / MADE
     if record.exists() and (before := read_json(record)) != made:
         different = "other images" if before.get("of") != made["of"] else f"masks by {before.get('by')}"
@@ -206,9 +207,9 @@ def _begin(folder: Path, made: dict[str, str], classes: Mapping[int, str]) -> No
         write_json(record, made)
 
 
-def _say_what_is_there(recording: Recording, indices: range, folder: Path) -> Iterator[str]:
-    """Shares and counts over frames spread over all, and the sheet."""
-    chosen = np.unique(np.linspace(0, len(indices) - 1, min(_SHOWN, len(indices))).round().astype(int)).tolist()
+def _summarize_masks(recording: Recording, indices: range, folder: Path) -> Iterator[str]:
+    """Yield shares and counts over evenly spaced frames, and write the sheet."""
+    chosen = np.unique(np.linspace(0, len(indices) - 1, min(_SHEET_IMAGES, len(indices))).round().astype(int)).tolist()
     shown = [(indices[at], masks) for at in chosen if (masks := recording.masks(indices[at])) is not None]
     reader = recording.mask_reader
     assert reader is not None
@@ -221,22 +222,20 @@ def _say_what_is_there(recording: Recording, indices: range, folder: Path) -> It
         box
         for found in boxes
         for box in found
-        if not (box.hidden or box.cut) and box.box_px[3] - box.box_px[1] >= _LEAST_HIGH_PX
+        if not (box.hidden or box.cut) and box.box_px[3] - box.box_px[1] >= _MIN_HEIGHT_PX
     ]
     mean, of_use = sum(map(len, boxes)) / len(shown), len(usable) / len(shown)
-    whole = f"{of_use:.1f} of them whole and {_LEAST_HIGH_PX} px high"
+    whole = f"{of_use:.1f} of them whole and {_MIN_HEIGHT_PX} px high"
     yield f"  of the sheet's {len(shown)} images, on average: {share:.0%} road; {mean:.1f} objects, {whole}"
-    yield f"  look at {folder / SHEET} before you train"
+    yield f"  check {folder / SHEET} before training"
     if share < 0.01:
-        yield "note: hardly any road: is the camera level, and does the model know roads?"
+        yield "note: hardly any road: is the camera level, and does the model have a road class?"
 
 
 def learnt_heights(
     recording: Recording, indices: range, prior: SizePrior, watch: Watch = unwatched
 ) -> dict[str, dict[str, list[float]]]:
-    """Of every whole car of a recording with masks: mean and spread in metres, by image and object, as heights.json has
-    them.
-    """
+    """Return mean and spread of the height of every whole car, metres, by image and object, as in heights.json."""
     heights: dict[str, dict[str, list[float]]] = {}
     reader = recording.mask_reader
     for index in watch(indices, len(indices), f"heights of {recording.name}"):
@@ -250,17 +249,15 @@ def learnt_heights(
         means, spreads = prior.heights_of(
             [masked_crop(image, masks.instance == one.number, prior.side) for one in whole]
         )
-        said = zip(whole, means.tolist(), spreads.tolist(), strict=True)
+        rows = zip(whole, means.tolist(), spreads.tolist(), strict=True)
         heights[f"{LEFT}/{recording.stem(index)}"] = {
-            str(one.number): [round(mean, 4), round(spread, 4)] for one, mean, spread in said
+            str(one.number): [round(mean, 4), round(spread, 4)] for one, mean, spread in rows
         }
     return heights
 
 
 def drawn_masks(image: NDArray[np.uint8], masks: RoadMasks, classes: Mapping[int, str]) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB: the road in one color, objects in that of their kind, outlined, gray where removed; the rest as it
-    is.
-    """
+    """Draw masks (H, W, 3) RGB: one color for the road, one for each kind of object, gray for removed objects."""
     number = np.zeros(256, np.int64)
     for value, name in classes.items():
         number[value] = next((at for at, names in enumerate(KINDS, start=1) if name in names), 0)
@@ -272,13 +269,13 @@ def drawn_masks(image: NDArray[np.uint8], masks: RoadMasks, classes: Mapping[int
 
 
 def _colors(classes: Mapping[int, str]) -> list[tuple[str, tuple[int, int, int]]]:
-    """What the sheet's colors mean: of the kinds that the masks may hold, and of what is no object."""
+    """Return the legend of the sheet."""
     palette = [(int(r), int(g), int(b)) for r, g, b in color_categories(np.arange(len(KINDS))[None], 7)[0]]
     held = [", ".join(name for name in names if name in classes.values()) for names in KINDS]
     entries = [(words, color) for words, color in zip(held, palette, strict=True) if words]
     return [
         *entries,
-        ("removed: objects that are not told apart", _REMOVED),
+        ("removed: objects without instances", _REMOVED),
         ("no color: another class, or none", (255, 255, 255)),
     ]
 

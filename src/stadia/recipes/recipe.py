@@ -12,10 +12,10 @@ from stadia.training.stream import Batches, EpochLoader
 
 
 class TrainingData(Protocol):
-    """What a recipe opens (`recipes.video.VideoData` is that of video).
+    """Data of a training (`recipes.video.VideoData` for video).
 
-    train, val: loaders of batches; val is None where nothing validates.
-    facts: what identifies the data, for run.json; a resumed run must have the same.
+    train, val: loaders of batches; val is None without validation data.
+    facts: identity of the data for run.json; a resumed run must have the same.
     """
 
     @property
@@ -26,5 +26,5 @@ class TrainingData(Protocol):
     def facts(self) -> dict[str, object]: ...
 
     def findings(self) -> list[Finding]:
-        """What the checks that need no training say of it."""
+        """Return the findings of the checks that run before training."""
         ...

@@ -1,4 +1,4 @@
-"""A rehearsal: three full steps of a training, to see that it runs and what it holds; nothing of them is kept."""
+"""The dry run: check a training and measure three full steps. Nothing is kept."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from stadia.recipes.workflow import CONTRACT, report_findings
 
 
 def rehearse(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> Rehearsal:
-    """Open the data, check it, build the networks, hold them to their contract, and train three steps in a folder that
-    is thrown away.
+    """Open and check the data, build the networks, check the losses, and train three steps in a temporary folder.
 
-    Of several data sets, and of several stages, each has so many, one after the other. Raises what `workflow.train`
-    raises before it trains, and RunError where the memory does not suffice, naming the step.
+    Each data set and each stage trains that many steps. Raises what `workflow.train` raises before training, and
+    RunError if memory does not suffice, with the step.
     """
     console = Console(stderr=True)
     recipe: type[AnyRecipe] = RECIPES.load(config.recipe)

@@ -1,7 +1,7 @@
-"""Where the horizon of the road is in each image of a drive: by its straight edges, by the camera's travel, or by both.
+"""Find the horizon of the road in each image of a drive, from straight edges and from the direction of travel.
 
-Both are points of the horizon and say its row; neither says the camera's roll. A road vanishes where its edges meet.
-And a car drives along its road, so the point that images of a drive grow from lies on the horizon too.
+Both give one point of the horizon, hence its row but not the camera's roll. Edges along the road meet at its vanishing
+point. A car moves along its road, so the focus of expansion lies on the horizon too.
 """
 
 from __future__ import annotations
@@ -23,27 +23,31 @@ from stadia.geometry.vanishing import vanishing_point
 from stadia.recipes.seen_objects import SeenFrame
 
 Image = NDArray[np.uint8]
-_REACH_DEG, _EDGE_SHARE, _FEWEST = 6.0, 0.25, 8
-_SHORTEST_EDGE = 0.025  # of the image's width
+_REACH_DEG = 6.0  # search radius of the vanishing point around the principal point
+_MIN_EDGE_SHARE = 0.25  # of edges that meet in the vanishing point
+_MIN_EDGES = 8
+_MIN_EDGE_LENGTH = 0.025  # of the image's width
 _EDGE_DEG = 0.4  # deviation of one image's edges
 _MOUNT_DEG = 0.25  # that edges or travel have from the road under the car, however many images there are
-_LEVEL_DEG = 1.2  # of an image that says nothing: cameras on cars look along the road
-_NOD_DEG, _STRAY_DEG = 0.3, 1.0  # of an image from its drive
-_CORNERS, _FEWEST_CORNERS = 600, 40
-_STRETCHES, _MOST_STEPS = 20, 8  # of a drive, and images of a stretch
-_FLOW_SHARE, _LEAST_FLOW_SHARE = (
-    0.008,
-    0.004,
-)  # of the width, the corners' median: a stretch ends there, and says nothing below
+_LEVEL_DEG = 1.2  # of an image without estimate: cameras on cars point along the road
+_PITCH_DEG = 0.3  # deviation of an image from its drive: a car pitches
+_MAX_PITCH_DEG = 1.0  # deviation above which an image's edges are ignored
+_MAX_CORNERS = 600
+_MIN_CORNERS = 40
+_DRIVE_PARTS = 20
+_MAX_PART_STEPS = 8  # images of a part
+_FLOW_SHARE = 0.008  # median motion of corners over image width at which a part ends
+_MIN_FLOW_SHARE = 0.004  # below, a part has no estimate
 _STRAIGHT = 0.1  # tangent of the angle between travel and axis
 
 
 @dataclass(frozen=True)
 class RoadHorizons:
-    """lines: (F, 3) in each image's own pixels, NaN where it is not known.  deviation_deg: what all of them may be off
-    together.
+    """Horizons of frames.
 
-    by: how it was found, for people.
+    lines: (F, 3) in the pixels of each image, NaN where unknown.
+    deviation_deg: common standard deviation of all.
+    by: method, for people.
     """
 
     lines: Tensor
@@ -59,17 +63,17 @@ def road_horizons(
     roll_deg: float = 0.0,
     watch: Watch = unwatched,
 ) -> RoadHorizons:
-    """Of each image, by what may be used.
+    """Find the horizon of each image.
 
-    A drive (frames of one `SeenFrame.drive`, one camera that looks one way) has one row, the mean of what its edges'
-    median and its travels' median say, by their deviations; an image's own edges move it as far as they are surer than
-    a car's nodding. Images that belong to no drive have their edges alone.
+    The frames of a drive (one `SeenFrame.drive`, one fixed camera) share a row: the mean of the medians of edges and
+    travel, weighted by their deviations. An image's own edges shift it by the ratio of pitching to edge noise. Images
+    without a drive use their edges alone.
     """
     lines, deviations, words = [], [], set[str]()
     for _, group in groupby(enumerate(frames), lambda row: row[1].drive or str(row[0])):
         drive = [frame for _, frame in group]
-        rows, deviation_deg, by = _rows(drive, edges, travel, roll_deg, watch)
-        lines += [_through(_camera(frame), row, roll_deg) for frame, row in zip(drive, rows, strict=True)]
+        rows, deviation_deg, by = _horizon_rows(drive, edges, travel, roll_deg, watch)
+        lines += [_horizon_at_row(_camera(frame), row, roll_deg) for frame, row in zip(drive, rows, strict=True)]
         deviations += [deviation_deg] * len(drive)
         words |= by
     known = torch.stack(lines).isfinite().all(-1)
@@ -77,10 +81,10 @@ def road_horizons(
     return RoadHorizons(torch.stack(lines), deviation, " and ".join(sorted(words)) or "nothing")
 
 
-def _rows(
+def _horizon_rows(
     drive: Sequence[SeenFrame], edges: bool, travel: bool, roll_deg: float, watch: Watch
 ) -> tuple[list[float], float, set[str]]:
-    """At the principal point's column, each image's horizon as a pitch is in rows: NaN where it is not known."""
+    """Return each image's horizon row at the principal point's column, NaN where unknown; deviation; methods."""
     focal = np.array([frame.K[1, 1] for frame in drive])
     middle = np.array([frame.K[1, 2] for frame in drive])
 
@@ -92,45 +96,43 @@ def _rows(
         lines = torch.stack(
             [edges_horizon(f.image(), _camera(f), roll_deg=roll_deg) for f in watch(drive, len(drive), "edges")]
         )
-        own = degrees(np.array([_row(line, frame) for line, frame in zip(lines, drive, strict=True)]))
-    said, by = [], set[str]()
+        own = degrees(np.array([_row_at_center(line, frame) for line, frame in zip(lines, drive, strict=True)]))
+    estimates, by = [], set[str]()
     if np.isfinite(own).any():
-        said.append(_middle(own, _EDGE_DEG))
+        estimates.append(_robust_median(own, _EDGE_DEG))
         by.add("edges")
     if travel and len(drive) > 1:
         went = travel_pitches_deg(drive, watch)
         if np.isfinite(went).sum() >= 3:
-            said.append(_middle(went, _EDGE_DEG))
+            estimates.append(_robust_median(went, _EDGE_DEG))
             by.add("travel")
-    if not said:
+    if not estimates:
         return [math.nan] * len(drive), _LEVEL_DEG, by
-    weight = np.array([1 / deviation**2 for _, deviation in said])
-    mount = float((weight * [pitch for pitch, _ in said]).sum() / weight.sum())
-    gain = _NOD_DEG**2 / (_NOD_DEG**2 + _EDGE_DEG**2) if len(drive) > 1 else 1.0
-    apart = np.where(np.abs(own - mount) < _STRAY_DEG, own - mount, 0.0)
+    weight = np.array([1 / deviation**2 for _, deviation in estimates])
+    mount = float((weight * [pitch for pitch, _ in estimates]).sum() / weight.sum())
+    gain = _PITCH_DEG**2 / (_PITCH_DEG**2 + _EDGE_DEG**2) if len(drive) > 1 else 1.0
+    apart = np.where(np.abs(own - mount) < _MAX_PITCH_DEG, own - mount, 0.0)
     return list(middle + focal * np.tan(np.radians(mount + gain * apart))), float(weight.sum()) ** -0.5, by
 
 
-def _middle(degrees: NDArray[np.float64], least_deg: float) -> tuple[float, float]:
-    """The median of those that are known, and its deviation: neighbors in time err together, so a quarter of them
-    counts.
-    """
+def _robust_median(degrees: NDArray[np.float64], least_deg: float) -> tuple[float, float]:
+    """Return median and its deviation; neighbors in time err together, so a quarter of the values counts."""
     known = degrees[np.isfinite(degrees)]
     middle = float(np.median(known))
     spread = max(least_deg, 1.4826 * float(np.median(np.abs(known - middle))))
     return middle, math.hypot(spread / math.sqrt(max(1.0, len(known) / 4)), _MOUNT_DEG)
 
 
-def _row(line: Tensor, frame: SeenFrame) -> float:
+def _row_at_center(line: Tensor, frame: SeenFrame) -> float:
     return float(-(line[0] * frame.K[0, 2] + line[2]) / line[1])
 
 
-def _through(camera: Camera, row: float, roll_deg: float) -> Tensor:
-    """The horizon (3,) that crosses the principal point's column at a row."""
-    return _rolled(float(camera.cx), row, roll_deg)
+def _horizon_at_row(camera: Camera, row: float, roll_deg: float) -> Tensor:
+    """Return the horizon (3,) that crosses the principal point's column at a row."""
+    return _horizon_through_point(float(camera.cx), row, roll_deg)
 
 
-def _rolled(x: float, y: float, roll_deg: float) -> Tensor:
+def _horizon_through_point(x: float, y: float, roll_deg: float) -> Tensor:
     roll = math.radians(roll_deg)
     a, b = -math.sin(roll), -math.cos(roll)
     return torch.tensor([a, b, -(a * x + b * y)], dtype=torch.float64)
@@ -141,10 +143,9 @@ def _camera(frame: SeenFrame) -> Camera:
 
 
 def edges_horizon(image: Image, camera: Camera, *, roll_deg: float = 0.0) -> Tensor:
-    """The horizon (3,) of an image (H, W, 3) RGB by where straight edges along the road meet; NaN where too few do.
+    """Return the horizon (3,) of an image (H, W, 3) RGB from the vanishing point of its edges; NaN with too few edges.
 
-    One point does not tell the camera's roll, so it is given. Edges are found by LSD (Grompone von Gioi et al., IPOL 2,
-    2012).
+    One point does not determine the roll, so it is given. Edges: LSD (Grompone von Gioi et al., IPOL 2, 2012).
     """
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     segments = cv2.createLineSegmentDetector().detect(gray)[0]
@@ -152,37 +153,36 @@ def edges_horizon(image: Image, camera: Camera, *, roll_deg: float = 0.0) -> Ten
     if segments is None:
         return nothing
     edges = torch.from_numpy(segments.reshape(-1, 4).astype(np.float64))
-    edges = edges[(edges[:, 2:] - edges[:, :2]).norm(dim=-1) > _SHORTEST_EDGE * camera.width]
+    edges = edges[(edges[:, 2:] - edges[:, :2]).norm(dim=-1) > _MIN_EDGE_LENGTH * camera.width]
     center = torch.stack((camera.cx, camera.cy)).double()
     reach_px = float(camera.fy) * math.tan(math.radians(_REACH_DEG))
     found = vanishing_point(edges, center, reach_px, generator=torch.Generator().manual_seed(0))
-    if found is None or found[1] < _EDGE_SHARE or len(edges) < _FEWEST:
+    if found is None or found[1] < _MIN_EDGE_SHARE or len(edges) < _MIN_EDGES:
         return nothing
-    return _rolled(float(found[0][0]), float(found[0][1]), roll_deg)
+    return _horizon_through_point(float(found[0][0]), float(found[0][1]), roll_deg)
 
 
 def travel_pitches_deg(drive: Sequence[SeenFrame], watch: Watch = unwatched) -> NDArray[np.float64]:
-    """How far below the camera's axis it travels, in degrees, of up to 20 stretches spread over a drive; NaN where a
-    stretch does not say.
+    """Return the angle of travel below the camera axis, degrees, of up to 20 parts of a drive; NaN where unknown.
 
-    A stretch is as many images as move the corners by about a hundredth of the width. Its travel is the translation of
-    the essential matrix (Nister, PAMI 26, 2004) of corners that are tracked there and back (Lucas and Kanade, IJCAI
-    1981). A camera that stands, turns, or looks elsewhere than it travels says nothing.
+    A part ends when corners have moved by about a hundredth of the width. The direction is the translation of the
+    essential matrix (Nister, PAMI 26, 2004) of corners tracked forward and backward (Lucas and Kanade, IJCAI 1981).
+    NaN for a camera that stands, turns, or points away from the direction of travel.
     """
-    starts = np.unique(np.linspace(0, max(0, len(drive) - 2), _STRETCHES).round().astype(int))
+    starts = np.unique(np.linspace(0, max(0, len(drive) - 2), _DRIVE_PARTS).round().astype(int))
     cv2.setRNGSeed(0)
     return np.array(
-        [_travel_deg(drive[start : start + _MOST_STEPS + 1]) for start in watch(starts, len(starts), "travel")]
+        [
+            _measure_travel_deg(drive[start : start + _MAX_PART_STEPS + 1])
+            for start in watch(starts, len(starts), "travel")
+        ]
     )
 
 
-def _travel_deg(stretch: Sequence[SeenFrame]) -> float:
+def _measure_travel_deg(stretch: Sequence[SeenFrame]) -> float:
     first = stretch[0]
-    before, after = _tracked([frame.image for frame in stretch], first.width)
-    if (
-        len(before) < _FEWEST_CORNERS
-        or np.median(np.linalg.norm(after - before, axis=1)) < _LEAST_FLOW_SHARE * first.width
-    ):
+    before, after = _track_corners([frame.image for frame in stretch], first.width)
+    if len(before) < _MIN_CORNERS or np.median(np.linalg.norm(after - before, axis=1)) < _MIN_FLOW_SHARE * first.width:
         return math.nan
     E, agree = cv2.findEssentialMat(before, after, first.K, method=cv2.RANSAC, prob=0.999, threshold=0.7)
     if E is None or E.shape != (3, 3) or agree.mean() < 0.5:
@@ -193,10 +193,12 @@ def _travel_deg(stretch: Sequence[SeenFrame]) -> float:
     return math.degrees(math.atan2(y, z)) if straight else math.nan
 
 
-def _tracked(images: Sequence[Callable[[], Image]], width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Corners (N, 2) of the first image, and where they are in the image by which they moved enough, or in the last."""
+def _track_corners(
+    images: Sequence[Callable[[], Image]], width: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return corners (N, 2) of the first image, and of the image where they moved enough, or the last one."""
     shown = cv2.cvtColor(images[0](), cv2.COLOR_RGB2GRAY)
-    start = cv2.goodFeaturesToTrack(shown, _CORNERS, 0.005, 8)
+    start = cv2.goodFeaturesToTrack(shown, _MAX_CORNERS, 0.005, 8)
     if start is None:
         return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
     at = start

@@ -1,6 +1,4 @@
-"""Which frames of recordings are scored, and what of them the network was trained on: the frames themselves, or others
-of the drive.
-"""
+"""Find which scored frames trained the network: the frames themselves, or other frames of the same drive."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ Indices = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class Words:
-    """What is scored, what it is of, and what that stands for, many of each."""
+    """Plural nouns for notes: what is scored, its group, and what a group shows."""
 
     frames: str
     drives: str
@@ -34,13 +32,13 @@ IMAGES = Words("images", "scenes", "scenes")
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run was trained on, of recordings (or scenes of single images) that are to be scored; `known` is false
-    where nobody knows.
+    """Frames of the scored recordings (or scenes of single images) that trained a run. `known` is false without a
+    record.
 
-    of: frames that trained, by the recording's name.
-    copies: those among them that the training had under another name, in another recording, or of another camera.
-    sessions: of the recordings' names, those of which the training has seen a frame or the session (the drive), and
-        which it is.
+    of: indices of frames that trained, by recording name.
+    copies: those of them that trained under another name, in another recording, or of another camera.
+    sessions: by recording name, the session (drive) that trained with this or another frame of it.
+    words: nouns for notes.
     """
 
     known: bool
@@ -51,11 +49,11 @@ class Trained:
 
     @classmethod
     def on(cls, run: Path, recordings: Sequence[Recording], indices: Indices | None = None) -> Trained:
-        """By what a run's run.json holds (`recipes.video.VideoData.facts`), where there is one.
+        """Return the overlap with the training recorded in run.json (`recipes.video.VideoData.facts`).
 
-        A frame is known by its recording's images and camera, wherever they lie, and its number, whichever are opened;
-        or by what
-        its file holds. indices: of the frames to look at; by default all.
+        A frame matches by its recording's fingerprint and its number, or by the content of its file.
+
+        indices: frames to check; default: all.
         """
         facts = _facts(run)
         if not facts[0].get("train_frames"):
@@ -82,9 +80,7 @@ class Trained:
 
     @classmethod
     def on_files(cls, run: Path, scenes: Mapping[str, Mapping[int, Path]]) -> Trained:
-        """Of single images: the files of each scene, by index. They have no numbers, and are known by what their files
-        hold.
-        """
+        """Return the overlap for single images: files of each scene by index. They match by content."""
         facts = _facts(run)
         if not (images := _images(facts)):
             return cls(False, {}, words=IMAGES)
@@ -96,17 +92,17 @@ class Trained:
         return cls(True, of, sessions=seen, words=IMAGES)
 
     def count(self, indices: Indices) -> int | None:
-        """How many of these frames were trained on; None where nobody knows."""
+        """Return how many of these frames trained the network; None if unknown."""
         return sum(len(self.of[name].intersection(frames)) for name, frames in indices.items()) if self.known else None
 
     def count_of_sessions(self, indices: Indices) -> int | None:
-        """How many of these frames were not, but are of a session that was; None where nobody knows."""
+        """Return how many frames did not train but are of a session that did; None if unknown."""
         if not self.known:
             return None
         return sum(len(set(frames) - self.of[name]) for name, frames in indices.items() if name in self.sessions)
 
     def left_out(self, indices: Indices, run: Path) -> dict[str, list[int]]:
-        """Those that were not trained on. Raises DataError where there is none, or where nobody knows."""
+        """Return the frames that did not train. Raises DataError if there is none, or no record."""
         if not self.known:
             found = f"no record of the {self.words.frames} that trained"
             raise DataError(run, found=found, expected="a run's run.json with them", fix="leave --held-out out")
@@ -121,7 +117,7 @@ class Trained:
         return kept
 
     def notes(self, indices: Indices) -> list[str]:
-        """What a reader of a score on these frames should know."""
+        """Return notes for a score on these frames."""
         count, beside, total = self.count(indices), self.count_of_sessions(indices), sum(map(len, indices.values()))
         words, notes = self.words, []
         if count:
@@ -129,25 +125,21 @@ class Trained:
                 len(self.copies.get(name, frozenset()).intersection(frames)) for name, frames in indices.items()
             )
             how = f" ({copied} of them copies by another name)" if copied else ""
-            said = (
-                f"{count} of the {total} {words.frames} trained this network{how}: no score of images it has not seen"
-            )
-            notes.append(f"{said} (--held-out leaves them out)")
+            sentence = f"{count} of the {total} {words.frames} trained this network{how}: not a score on unseen images"
+            notes.append(f"{sentence} (exclude them: --held-out)")
         if beside:
             names = sorted(
                 {self.sessions[name] for name, frames in indices.items() if frames and name in self.sessions}
             )
-            said = (
+            sentence = (
                 f"{beside} of the {total} {words.frames} are others of {words.drives} that trained it ({_some(names)})"
             )
-            notes.append(f"{said}: no score of {words.places} it has not seen")
+            notes.append(f"{sentence}: not a score on unseen {words.places}")
         return notes
 
 
 def _facts(run: Path) -> list[dict[str, Any]]:
-    """What a run's run.json says of its data, of each data set where there are several; an empty one where it says
-    nothing.
-    """
+    """Return the data facts of run.json, one entry for each data set; an empty entry without run.json."""
     facts: dict[str, Any] = read_json(run / "run.json").get("data", {}) if (run / "run.json").is_file() else {}
     return [facts, *facts.get("others", {}).values()]
 
@@ -158,7 +150,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _numbers(facts: Sequence[Mapping[str, Any]]) -> dict[str, set[int]]:
-    """The numbers of the frames that trained, by the fingerprint of their recording."""
+    """Return the numbers of the frames that trained, by their recording's fingerprint."""
     numbers: dict[str, set[int]] = {}
     for one in facts:
         for name, print_ in one["fingerprints"].items():
@@ -168,18 +160,16 @@ def _numbers(facts: Sequence[Mapping[str, Any]]) -> dict[str, set[int]]:
 
 
 def _images(facts: Sequence[Mapping[str, Any]]) -> set[str]:
-    """What the files held that trained; nothing of a run that an earlier version made."""
+    """Return content hashes of the files that trained; empty for runs of earlier versions."""
     return {content for one in facts for digits in one.get("train_images", {}).values() for content in split(digits)}
 
 
 def spans(numbers: Iterable[int]) -> list[list[int]]:
-    """Rising numbers as [start, stop) of each block of consecutive ones: what run.json holds of many."""
+    """Return ascending numbers as [start, stop) blocks, as run.json stores them."""
     blocks = (list(block) for _, block in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]))
     return [[block[0][1], block[-1][1] + 1] for block in blocks]
 
 
 def _whole(fingerprint: str) -> str:
-    """Of the whole recording, where this one is of some of its frames, or of a part of each (`data.sources.Excerpt`,
-    `data.crops`).
-    """
+    """Return the fingerprint of the whole recording, of an excerpt or a crop (`data.sources.Excerpt`, `data.crops`)."""
     return fingerprint.partition("[")[0]

@@ -1,6 +1,4 @@
-"""Which images of objects are scored, and what of them the network was trained on: the images themselves, or others of
-the scene.
-"""
+"""Select the images of objects to score, and find those that trained the network."""
 
 from __future__ import annotations
 
@@ -11,8 +9,8 @@ from typing import Any
 
 from stadia.core.errors import ConfigError
 from stadia.data.contents import contents_of, joined
-from stadia.data.object_labels import ObjectImages
-from stadia.data.object_sources import PartOfImages, has_split, open_object_images
+from stadia.data.object_labels import ObjectImages, PartOfImages
+from stadia.data.object_sources import has_split, open_object_images
 from stadia.recipes.asked import EvaluationAsked
 from stadia.recipes.objectpose_config import ObjectDataConfig
 from stadia.recipes.scored_frames import Trained
@@ -20,10 +18,12 @@ from stadia.recipes.scored_frames import Trained
 
 @dataclass(frozen=True)
 class ScoredImages:
-    """split: of the data set, as it names it.  notes: what a reader of a score on these images should know.
+    """Images to score.
 
-    trained_on: how many of them trained the network; of_trained_scenes: how many did not and are of a scene that did.
-        None: nobody knows.
+    split: name in the data set.
+    notes: for a reader of the score.
+    trained_on: number of images that trained the network.
+    of_trained_scenes: number of other images of a scene that trained it. None: unknown.
     """
 
     split: str
@@ -34,9 +34,7 @@ class ScoredImages:
 
 
 def facts_of_training(images: ObjectImages) -> dict[str, Any]:
-    """What run.json remembers of the images that train, for `scored_images`: what their files hold, and of which scenes
-    they are.
-    """
+    """Return the facts of training images for run.json: content hashes, and scenes."""
     scenes = _scenes(images)
     return {
         "train_images": {name: joined([*contents_of(files).values()]) for name, files in scenes.items()},
@@ -44,25 +42,27 @@ def facts_of_training(images: ObjectImages) -> dict[str, Any]:
     }
 
 
-def scored_images(classes: Sequence[str], data: ObjectDataConfig, asked: EvaluationAsked, run: Path) -> ScoredImages:
-    """The split that was asked for; without those that trained where that is asked for.
+def scored_images(classes: Sequence[str], data: ObjectDataConfig, request: EvaluationAsked, run: Path) -> ScoredImages:
+    """Return the requested split, with `held_out` without the images that trained.
 
-    Where none is asked for: the test split, else what validated. Of those held out: what validated, or what else there
-        is of the split
-    that trained. Raises DataError where nothing is left or nobody knows what trained, ConfigError where the classes are
-    others.
+    Default: the test split, else the validation split. Default with `held_out`: the validation images, or the rest of
+        the training split. Raises DataError if nothing is left or the training is unknown, ConfigError for other
+        classes.
     """
-    split, images = _split(data, asked)
+    split, images = _open_split(data, request)
     if images.classes != tuple(classes):
         found, expected = (", ".join(some[1:]) for some in (images.classes, classes))
         raise ConfigError(
-            f"classes of {images.name}", found=found, expected=f"{expected}, as it was trained", fix="score other data"
+            f"classes of {images.name}",
+            found=found,
+            expected=f"{expected}, those of the training",
+            fix="score other data",
         )
-    images = PartOfImages(images, range(0, len(images), asked.every)) if asked.every > 1 else images
+    images = PartOfImages(images, range(0, len(images), request.every)) if request.every > 1 else images
     scenes = _scenes(images)
     trained = Trained.on_files(run, scenes)
     indices: dict[str, list[int]] = {name: [*files] for name, files in scenes.items()}
-    if asked.held_out:
+    if request.held_out:
         indices = trained.left_out(indices, run)
         kept = sorted(index for some in indices.values() for index in some)
         images = PartOfImages(images, kept) if len(kept) < len(images) else images
@@ -71,16 +71,16 @@ def scored_images(classes: Sequence[str], data: ObjectDataConfig, asked: Evaluat
     )
 
 
-def _split(data: ObjectDataConfig, asked: EvaluationAsked) -> tuple[str, ObjectImages]:
-    format, validated = asked.options.get("format", "auto"), data.val_split or data.train_split
-    split = asked.options.get("split") or validated
-    if not asked.options.get("split") and not asked.held_out and has_split(asked.data, "test", format):
+def _open_split(data: ObjectDataConfig, request: EvaluationAsked) -> tuple[str, ObjectImages]:
+    format, validated = request.options.get("format", "auto"), data.val_split or data.train_split
+    split = request.options.get("split") or validated
+    if not request.options.get("split") and not request.held_out and has_split(request.data, "test", format):
         split = "test"
-    return split, open_object_images(asked.data, split, format)
+    return split, open_object_images(request.data, split, format)
 
 
 def _scenes(images: ObjectImages) -> dict[str, dict[int, Path]]:
-    """The files of each scene, by index."""
+    """Return the files of each scene, by index."""
     scenes: dict[str, dict[int, Path]] = {}
     for index in range(len(images)):
         scenes.setdefault(images.scene(index), {})[index] = images.file(index)

@@ -1,4 +1,4 @@
-"""After a training: predict recordings to disk, score them from disk, and keep both in the run's folder."""
+"""Score recordings after a training: predict to disk, score from disk, into the run's folder."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from stadia.training.run import Run
 
 T = TypeVar("T")
 MOST_FRAMES = 1000
-"""Scored of a split."""
+"""Maximum number of scored frames of a split."""
 PROTOCOL_BY_CLAIM = {Claim.METRES: "metric", Claim.UP_TO_SCALE: "relative", Claim.AFFINE_INVERSE: "relative"}
 
 
 def score_validation(predictor: Predictor, data: VideoData, run: Run, console: Console, *, name: str = "val") -> None:
-    """Score what validated, frames held out and no other, with the run's best checkpoint; nothing where nothing did."""
+    """Score the validation frames with the run's best checkpoint; nothing without validation frames."""
     recordings = unique_recordings(data.split.val)
     scored = score_recordings(
         predictor, recordings, run, name, Provenance.of(run.folder), console, indices=indices_of(data.split.val)
@@ -55,22 +55,20 @@ def score_recordings(
 ) -> Evaluation | None:
     """Score recordings by the protocol that fits the predictor's claim.
 
-    Writes predictions/NAME/ and scores/NAME.json, scores/NAME-RECORDING.json into the run's folder, and clouds/NAME/ of
-    a checkpoint: the middle frame of the first recording as points. Notes of the scores say what of the frames, or of
-        their drives, the run was trained on,
-    and that a crop alone was scored.
+    Writes predictions/NAME/, scores/NAME.json and scores/NAME-RECORDING.json into the run's folder; of a checkpoint
+    also clouds/NAME/, the middle frame of the first recording as points. Notes list frames or drives that trained the
+    network, and a crop.
 
     Args:
         predictor: trained, or a baseline.
-        recordings: those without ground truth depth and poses are left out.
-        run: whose folder is written to.
+        recordings: those without ground-truth depth and poses are skipped.
+        run: run whose folder is written.
         name: of the split ("val", "test").
-        provenance: what makes the predictions.
-        console: for the progress.
-        indices: of the frames to score, rising, by the recording's name; by default all. Of more than MOST_FRAMES
-            `thinned` ones.
+        provenance: of the predictions.
+        console: shows progress.
+        indices: frames to score, ascending, by recording name; default: all. At most MOST_FRAMES, see `thinned`.
 
-    Returns None where no recording has anything to score by.
+    Returns None if no recording can be scored.
     """
     chosen = thinned(indices or {recording.name: range(len(recording)) for recording in recordings}, MOST_FRAMES)
     known = [recording for recording in recordings if can_be_scored(recording, chosen[recording.name])]
@@ -85,38 +83,39 @@ def score_recordings(
 
     protocol = PROTOCOLS[PROTOCOL_BY_CLAIM[predictor.claim]]
     evaluation = evaluate_recordings(predictor, known, protocol, folder, provenance, indices=chosen, watch=watch)
-    notes = (*_note_of_crop(predictor.crop), *Trained.on(run.folder, known, chosen).notes(chosen))
+    notes = (*_crop_notes(predictor.crop), *Trained.on(run.folder, known, chosen).notes(chosen))
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     evaluation.write(run.folder / "scores", name, {"checkpoint": provenance.checkpoint})
     if provenance.checkpoint and predictor.claim is not Claim.AFFINE_INVERSE:
         frames = chosen[known[0].name]
-        _keep_cloud(predictor, known[0], frames[len(frames) // 2], folder, run.folder / "clouds" / name)
+        _write_cloud(predictor, known[0], frames[len(frames) // 2], folder, run.folder / "clouds" / name)
     return evaluation
 
 
-def _keep_cloud(predictor: Predictor, recording: Recording, index: int, predicted: Path, folder: Path) -> None:
-    """A frame of what was predicted, as points with the colors that the network saw."""
+def _write_cloud(predictor: Predictor, recording: Recording, index: int, predicted: Path, folder: Path) -> None:
+    """Write one predicted frame as points with the colors of the network input."""
     name = frame_name(recording, index)
     shown = Shown.to(predictor, next(frames_of(recording, [index])))
     depth = Predictions.open(inside(predicted, recording.name)).read(name)
     write_cloud_sample(folder, f"{recording.name}/{name}", predictor.claim, to_uint8(shown.image), depth, shown.K)
 
 
-def _note_of_crop(crop: str) -> list[str]:
-    """That the data were cut: a score of theirs knows nothing of the rest of the images."""
+def _crop_notes(crop: str) -> list[str]:
+    """Return a note if only a crop of each image is scored."""
     if crop == "none":
         return []
     return [
-        f"only the crop '{crop}' of each image is scored, since the data were cut to it: `stadia evaluate` says what"
-        " lies outside"
+        f"only the crop '{crop}' of each image is scored, since the data were cut to it: `stadia evaluate` scores"
+        " what lies outside"
     ]
 
 
 def thinned(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, list[int]]:
-    """At most so many of these frames, from all over them: of each block of consecutive ones the first, since motion is
-    scored too.
+    """Return at most `most` frames spread over all: the first frames of each block, since motion is scored too.
 
-    indices: rising, by the recording's name. Each block keeps its share, so that of single frames every n-th stays.
+    A block is a range of consecutive frames; each keeps its share. Of single frames every n-th stays.
+
+    indices: ascending, by recording name.
     """
     total, seen = max(sum(map(len, indices.values())), 1), 0
     kept: dict[str, list[int]] = {}

@@ -1,4 +1,4 @@
-"""Where the boxes of objects on a road come from: masks of a recording, or the labels of a data set of boxes."""
+"""Read boxes of road objects from masks of a recording, or from the labels of a data set."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ from stadia.recipes.camera_height_config import CameraHeightAsked
 
 @dataclass(frozen=True)
 class SeenObject:
-    """class_name: as the priors name it.  box_px: left, top, right, bottom, edges.  hidden, cut: see
-    `geometry.height_survey`.
-    """
+    """class_name: as in the priors.  box_px: left, top, right, bottom.  hidden, cut: see `geometry.height_survey`."""
 
     class_name: str
     box_px: tuple[float, float, float, float]
@@ -35,11 +33,13 @@ class SeenObject:
 
 @dataclass(frozen=True)
 class SeenFrame:
-    """An image and the objects in it. image: reads it, (H, W, 3) uint8 RGB. K: (3, 3) of its size. height, width: of
-    the image.
+    """An image and its objects.
 
-    drive: frames that follow each other and have one name are of one camera; empty: an image by itself.
-    road: whether it shows a road; None where nobody says, as of labels, and of masks without such a class.
+    image: reads it, (H, W, 3) uint8 RGB.
+    K: (3, 3) at this size.
+    height, width: of the image.
+    drive: frames of one camera that follow each other have the same name; empty: a single image.
+    road: whether it shows a road; None if unknown, as for labels and for masks without that class.
     """
 
     name: str
@@ -52,21 +52,21 @@ class SeenFrame:
     road: bool | None = None
 
 
-def seen_frames(asked: CameraHeightAsked, watch: Watch) -> list[SeenFrame]:
-    """Every frame that has masks or labels, in order. Raises DataError where none has."""
-    if asked.config.data.format == "auto" and object_layout(asked.source) == "kitti":
-        return list(_labeled(asked))
-    options = asked.config.data.model_dump(exclude_unset=True)
-    recordings = open_recordings(asked.source, options.pop("format", "auto"), **options)
-    if asked.config.masks is not None:
-        with_masks(recordings, Path(asked.config.masks).expanduser())
-    frames = [(one, index) for one in recordings for index in range(0, len(one), asked.every)]
+def seen_frames(request: CameraHeightAsked, watch: Watch) -> list[SeenFrame]:
+    """Return every frame with masks or labels, in order. Raises DataError without any."""
+    if request.config.data.format == "auto" and object_layout(request.source) == "kitti":
+        return list(_labeled(request))
+    options = request.config.data.model_dump(exclude_unset=True)
+    recordings = open_recordings(request.source, options.pop("format", "auto"), **options)
+    if request.config.masks is not None:
+        with_masks(recordings, Path(request.config.masks).expanduser())
+    frames = [(one, index) for one in recordings for index in range(0, len(one), request.every)]
     found = [
-        frame for one, index in watch(frames, len(frames), "reading masks") if (frame := _masked(one, index, asked))
+        frame for one, index in watch(frames, len(frames), "reading masks") if (frame := _masked(one, index, request))
     ]
     if not found:
         raise DataError(
-            asked.source,
+            request.source,
             found="no masks",
             expected="masks of cars or people beside the images, or in a folder given by masks=FOLDER",
             fix="make them: stadia prepare VIDEO --masks",
@@ -74,13 +74,13 @@ def seen_frames(asked: CameraHeightAsked, watch: Watch) -> list[SeenFrame]:
     return found
 
 
-def _masked(recording: Recording, index: int, asked: CameraHeightAsked) -> SeenFrame | None:
+def _masked(recording: Recording, index: int, request: CameraHeightAsked) -> SeenFrame | None:
     masks = recording.masks(index)
     if masks is None or recording.mask_reader is None:
         return None
     camera = recording.camera(index)
     classes = recording.mask_reader.classes
-    boxes = mask_boxes(masks, classes, margin_px=asked.config.border_px)
+    boxes = mask_boxes(masks, classes, margin_px=request.config.border_px)
     return SeenFrame(
         f"{recording.name}/{recording.stem(index)}",
         lambda: recording.image(index, LEFT),
@@ -93,11 +93,11 @@ def _masked(recording: Recording, index: int, asked: CameraHeightAsked) -> SeenF
     )
 
 
-def _labeled(asked: CameraHeightAsked) -> Iterator[SeenFrame]:
-    """KITTI's labels say what is hidden and cut; of those, the ones that are neither count."""
-    for split in splits_of(asked.source, "kitti"):
-        images = KittiObjectImages.open(asked.source, split)
-        for index in range(0, len(images), asked.every):
+def _labeled(request: CameraHeightAsked) -> Iterator[SeenFrame]:
+    """Yield KITTI images with their labels, which include occlusion and truncation."""
+    for split in splits_of(request.source, "kitti"):
+        images = KittiObjectImages.open(request.source, split)
+        for index in range(0, len(images), request.every):
             camera = images.camera(index)
             size = camera.height, camera.width
             objects = [
@@ -105,7 +105,7 @@ def _labeled(asked: CameraHeightAsked) -> Iterator[SeenFrame]:
                     same_class(one.kind),
                     one.box_px,
                     hidden=one.occluded > 0,
-                    cut=one.truncated > 0 or cut_by_edge(one.box_px, *size, asked.config.border_px),
+                    cut=one.truncated > 0 or cut_by_edge(one.box_px, *size, request.config.border_px),
                 )
                 for one in images.written(index)
             ]

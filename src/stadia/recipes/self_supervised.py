@@ -1,7 +1,6 @@
-"""`SelfSupervisedRecipe`: depth and camera motion that learn from how video changes; `selfsup`, and what adds to it.
+"""`SelfSupervisedRecipe`: depth and camera motion from unlabeled video; base of `selfsup` and `metric`.
 
-A batch goes through the networks and the loss; the loss sees the sources through the predicted depth and motion and
-asks that they look like the target.
+The networks predict depth and motion; the loss warps the sources by them and compares the result with the target.
 """
 
 from __future__ import annotations
@@ -34,17 +33,17 @@ from stadia.recipes.self_supervised_config import SelfSupervisedConfig
 SelfSupervisedConfigT = TypeVar("SelfSupervisedConfigT", bound=SelfSupervisedConfig)
 
 SAME_RIG = 0.01
-"""Of the baseline: rigs that differ by less teach one right view."""
+"""Share of the baseline: rigs that differ by less count as one."""
 
 
 class SelfSupervisedRecipe(
     DepthRecipe[SelfSupervisedConfigT, VideoDataT, Inputs, VideoTargetsT],
     Generic[SelfSupervisedConfigT, VideoDataT, VideoTargetsT],
 ):
-    """Networks, loss, and what is looked at while they train.
+    """Networks, loss, logged statistics and validation.
 
     Args:
-        config: with `data.stereo` settled to true or false.
+        config: with `data.stereo` resolved to true or false.
     """
 
     # (4, 4) of the pairs that trained the right view, NaN where that is not known; only where there is such a view
@@ -60,10 +59,8 @@ class SelfSupervisedRecipe(
         )
         self.loss = SelfSupervisedLoss(config.loss)
         self.motions = Motions(Claim.UP_TO_SCALE)  # of the validation that runs
-        self.motions_of_all = (
-            torch.empty(0, 6),
-            torch.empty(0, 6),
-        )  # predicted and true of the last one, all processes together
+        # predicted and true motions of the last validation, all processes together
+        self.motions_of_all = torch.empty(0, 6), torch.empty(0, 6)
         # Only where there is something to hold: it has buffers, and checkpoints without brightness stay as they are.
         self.gate = BrightnessGate(config.loss.brightness_from_step) if config.model.brightness else None
         if config.model.right_view:
@@ -71,17 +68,13 @@ class SelfSupervisedRecipe(
 
     @classmethod
     def check_encoders(cls, config: SelfSupervisedConfig) -> None:
-        """Raise ConfigError for an encoder that timm does not know, or that the images' size does not suit: before
-        anything is opened.
-        """
+        """Raise ConfigError for an encoder unknown to timm or unfit for the image size, before data are opened."""
         for name in config.model.encoders(motion=bool(config.data.offsets)):
             for height, width in dict.fromkeys((one.height, one.width) for one in config.data.sets.values()):
                 check_encoder(name, height=height, width=width)
 
     def check_size(self, height: int, width: int) -> None:
-        """As large or small as the encoders allow: convolutions and their strides. A linear pose head is bound to the
-        training's size.
-        """
+        """Allow any size that suits the encoders. A linear pose head supports only the training size."""
         if self.config.data.offsets and self.config.model.pose_head == "linear":
             super().check_size(height, width)
         for name in self.config.model.encoders(motion=bool(self.config.data.offsets)):
@@ -92,7 +85,7 @@ class SelfSupervisedRecipe(
         return self.model.weights
 
     def remember(self, data: VideoDataT) -> None:
-        """The lens; and the rig that teaches the right view, where all pairs are of one."""
+        """Keep the focal length, and the stereo rig of the right view if all pairs share one."""
         super().remember(data)
         if not self.config.model.right_view:
             return
@@ -115,12 +108,12 @@ class SelfSupervisedRecipe(
         return None if motion is None else motion.T_later_earlier
 
     def training_step(self, batch: Batch[Inputs, VideoTargetsT]) -> LossReport:
-        return self.compared(batch, self.model(batch))
+        return self.photometric_loss(batch, self.model(batch))
 
-    def compared(
+    def photometric_loss(
         self, batch: Batch[Inputs, VideoTargetsT], prediction: Prediction, *, road: Tensor | None = None
     ) -> LossReport:
-        """The sources, as the prediction says that they are seen, against the target; see `SelfSupervisedLoss`."""
+        """Compare the target with the sources warped by the prediction; see `SelfSupervisedLoss`."""
         through = self.gate(prediction, self.global_step) if self.gate else prediction
         report = self.loss(batch.targets, through, batch.source_names, self.global_step, road=road)
         if self.gate and self.training:
@@ -137,12 +130,13 @@ class SelfSupervisedRecipe(
 
     @torch.no_grad()
     def exact_losses(self, batch: Batch[Inputs, VideoTargetsT]) -> Mapping[str, Exact]:
-        """The photometric loss as it is at the training's end, on a wall seen by the batch's sources; by neighbors in
-        time alone too, where a pair is among them.
+        """Return the photometric loss as at the end of training, on a synthetic plane seen by the batch's sources.
+
+        With a stereo pair and neighbors in time, also the loss of the neighbors alone.
         """
         model, end = self.config.model, self.plan.total_steps if self.plan else 0
         _, motion_alone = self.loss.teachers(batch.source_names, end)
-        said = Said(
+        outputs = Said(
             model.scales,
             self.config.loss.pyramid,
             brightness=model.brightness,
@@ -154,65 +148,66 @@ class SelfSupervisedRecipe(
         def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
             return self.loss(targets, prediction, source_names, end)
 
-        losses = {"loss": of_video(loss, batch.source_names, said)}
+        losses = {"loss": of_video(loss, batch.source_names, outputs)}
         neighbors = tuple(filter(is_temporal, batch.source_names))
         if 0 < len(neighbors) < len(batch.source_names):
             losses["loss of neighbors in time"] = of_video(
-                loss, neighbors, replace(said, right_view=False, motion_alone=False)
+                loss, neighbors, replace(outputs, right_view=False, motion_alone=False)
             )
         return losses
 
     @property
     def scored_as(self) -> Claim:
-        """What validation scores depth as: one claim from the first step to the last, so that its scores compare."""
+        """Return the scale that validation assumes, the same from first to last step so that scores compare."""
         return self.claim
 
     def claim_of(self, batch: Batch[Inputs, VideoTargetsT]) -> Claim:
-        """What depth of this batch is scored as; of several data sets some may have a scale and others none."""
+        """Return the scale that depth of this batch is scored with; data sets may differ."""
         return self.scored_as
 
     def validation_step(self, batch: Batch[Inputs, VideoTargetsT]) -> Mapping[str, Tensor | float]:
-        """`residual` of the finest scale and `residual_unwarped`, what it would be without depth and motion; where
-        there is ground truth `abs_rel`, `rmse` and `d1` (median-scaled unless in metres). Of images as they are:
-        neither uncertainty nor brightness enters, which could lower a residual by themselves, so that trainings with
-        and without them compare. What the uncertainty is worth stands
-        beside them, once it is taught: of the residual that teaches it, so with the brightness, and of depth.
+        """Return scores of a batch: `residual` and `residual_unwarped` at the finest scale, and depth scores.
+
+        `residual_unwarped` is the identity reprojection: no depth, no motion. With ground truth: `abs_rel`, `rmse`,
+        `d1`, median-scaled unless in metres. Uncertainty and brightness do not enter the residual, which they could
+        lower alone, so trainings with and without them compare. The quality of the uncertainty is scored once it is
+        trained: against the residual that trains it (with brightness), and against depth errors.
         """
         return self.scored(batch, self.model(batch))
 
-    def scored(self, batch: Batch[Inputs, VideoTargetsT], said: Prediction) -> dict[str, Tensor | float]:
-        """The scores of what the networks say of a batch, see `validate`."""
-        prediction = replace(said, inverse_depth_right=None, log_uncertainty=None, brightness=None)
-        end = (
-            self.plan.total_steps if self.plan else 0
-        )  # the same candidates at every validation, so that its residuals compare
+    def scored(self, batch: Batch[Inputs, VideoTargetsT], predicted: Prediction) -> dict[str, Tensor | float]:
+        """Return the scores of the prediction of a batch, see `validate`."""
+        prediction = replace(predicted, inverse_depth_right=None, log_uncertainty=None, brightness=None)
+        # the same candidates at every validation, so that residuals compare
+        end = self.plan.total_steps if self.plan else 0
         report = self.loss(batch.targets, prediction, batch.source_names, end)
         scores: dict[str, Tensor | float] = {
             "residual": report.maps["residual"].mean(dim=(1, 2, 3)),
             "residual_unwarped": report.maps["unwarped"].mean(dim=(1, 2, 3)),
         }
-        log_uncertainty = None if said.log_uncertainty is None else said.log_uncertainty[0]
+        log_uncertainty = None if predicted.log_uncertainty is None else predicted.log_uncertainty[0]
         if self.global_step < self.config.loss.uncertainty_from_step:
-            log_uncertainty = None  # nothing has taught it
+            log_uncertainty = None  # not trained yet
         if log_uncertainty is not None:
             if self.gate:
-                taught = replace(prediction, brightness=self.gate(said, self.global_step).brightness)
-                report = self.loss(batch.targets, taught, batch.source_names, end)
+                calibrated = replace(prediction, brightness=self.gate(predicted, self.global_step).brightness)
+                report = self.loss(batch.targets, calibrated, batch.source_names, end)
             scores |= uncertainty_scores(report.maps["residual"], log_uncertainty)
         if batch.targets.depth_m is not None:
             scores |= depth_scores(
                 prediction.inverse_depth[0], batch.targets.depth_m, self.claim_of(batch), log_uncertainty
             )
-        self.motions.add(batch.meta, batch.source_names, said.T_source_target, batch.targets.T_source_target_true)
+        self.motions.add(batch.meta, batch.source_names, predicted.T_source_target, batch.targets.T_source_target_true)
         return scores
 
     def on_validation_start(self) -> None:
         self.motions = Motions(self.scored_as)
 
     def scores_of_the_whole(self) -> Mapping[str, float]:
-        """Slope and correlation of predicted motion over true, by axis, where poses are known; and of several data sets
-        the factor that brings each one's predicted motion to the true size, `NAME/motion_scale`: where they differ, so
-        does the unit of depth.
+        """Return slope and correlation of predicted over true motion by axis, if poses are known.
+
+        With several data sets also `NAME/motion_scale`, the factor from predicted to true motion. If these factors
+        differ, so does the unit of depth.
         """
         self.motions_of_all = self.motions.of_all()
         return motion_scores(*self.motions_of_all) | {
@@ -223,9 +218,7 @@ class SelfSupervisedRecipe(
         return {"motion": draw_motions(*self.motions_of_all, self.scored_as)} if len(self.motions_of_all[1]) else {}
 
     def images(self, batch: Batch[Inputs, VideoTargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        """The first sample: what went in, what came out, what the loss compared, and which candidate explained each
-        pixel.
-        """
+        """Draw the first sample: input, outputs, residual, and the source that explains each pixel best."""
         names = (*batch.source_names, *(f"{name} unwarped" for name in batch.source_names))
         return {
             **super().images(batch, report),

@@ -1,4 +1,4 @@
-"""What the configurations of recipes that learn from video without labels have in common. Imports no torch."""
+"""Configuration that `selfsup` and `metric` share: learning from video without labels. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stadia.recipes.config import RecipeConfig
 
 
 class SelfSupervisedConfig(RecipeConfig):
-    """Networks of depth and motion, and the loss that needs no labels."""
+    """Networks of depth and motion, and a loss that needs no labels."""
 
     yardstick: ClassVar[tuple[str, ...]] = tuple(f"data.{key}" for key in YARDSTICK)
     validation: ClassVar[tuple[str, ...]] = (
@@ -38,14 +38,12 @@ class SelfSupervisedConfig(RecipeConfig):
     @model_validator(mode="before")
     @classmethod
     def _once_through(cls, values: Any) -> Any:
-        """Data sets that train one after another say themselves for how many epochs: all of that is one epoch of the
-        training.
-        """
+        """Set `training.max_epochs` to 1 if data sets train one after another: each has its own epochs."""
         data, training = (values.get(key) or {} if isinstance(values, Mapping) else {} for key in ("data", "training"))
         if (
             not isinstance(data, Mapping)
             or not isinstance(training, Mapping)
-            or data.get("order") != "one_after_another"
+            or data.get("order") != "sequential"
         ):
             return values
         return (
@@ -65,9 +63,7 @@ class SelfSupervisedConfig(RecipeConfig):
                 " model.scales"
             )
         if self.loss.left_right_consistency and not self.model.right_view:
-            mistakes.append(
-                "loss.left_right_consistency asks for two views, and model.right_view is false: set it true"
-            )
+            mistakes.append("loss.left_right_consistency needs two views, and model.right_view is false: set it true")
         sizes = {(stage.height, stage.width) for stage in self.training.stages} - {(self.data.height, self.data.width)}
         if sizes and self.model.pose_head == "linear":
             mistakes.append(
@@ -79,14 +75,14 @@ class SelfSupervisedConfig(RecipeConfig):
         return self
 
     def _mistakes(self, key: str, one: OneDataConfig) -> list[str]:
-        """What the networks and the loss cannot do with one data set.
+        """Return the mistakes of one data set that networks and loss cannot train on.
 
-        key: where its keys stand.
+        key: prefix of its configuration keys.
         """
         mistakes = []
         if not one.offsets and one.stereo is False:
             mistakes.append(
-                f"{key}.offsets is empty and {key}.stereo is false: nothing is left to compare an image with"
+                f"{key}.offsets is empty and {key}.stereo is false: no source is left to compare an image with"
             )
         if min(one.height, one.width) >> (self.loss.pyramid - 1) < 4:
             mistakes.append(
@@ -94,7 +90,7 @@ class SelfSupervisedConfig(RecipeConfig):
             )
         if self.model.right_view and one.stereo is False:
             mistakes.append(
-                f"model.right_view is true and {key}.stereo is false: the right image teaches the right view"
+                f"model.right_view is true and {key}.stereo is false: the right image trains the right view"
             )
         if self.model.right_view and "right" in one.target_sides:
             mistakes.append(
@@ -103,8 +99,8 @@ class SelfSupervisedConfig(RecipeConfig):
             )
         if self.model.brightness and not one.offsets:
             mistakes.append(
-                f"model.brightness is true and {key}.offsets is empty: the pose network says brightness, and there is"
-                " none"
+                f"model.brightness is true and {key}.offsets is empty: the pose network "
+                "predicts brightness, and there is none"
             )
         if bool(one.offsets) != bool(self.data.offsets):
             mistakes.append(

@@ -18,16 +18,16 @@ from stadia.recipes.selfsup_config import SelfsupConfig
 from stadia.recipes.video import VideoData
 
 PARTLY_MONO = (
-    "note: nothing gives {} a scale: metres come from the stereo pairs of the other data sets alone, and hold for"
+    "note: {} has no scale: metres come from the stereo pairs of the other data sets alone, and hold for"
     " images like theirs. What is claimed is depth up to scale"
 )
 
 
 class Selfsup(SelfSupervisedRecipe[SelfsupConfig]):
-    """`SelfSupervisedRecipe` and no more, of recordings as they are.
+    """`SelfSupervisedRecipe` on recordings as they are.
 
     Args:
-        config: with `data.stereo` settled to true or false.
+        config: with `data.stereo` resolved to true or false.
     """
 
     recipe = "selfsup"
@@ -36,10 +36,10 @@ class Selfsup(SelfSupervisedRecipe[SelfsupConfig]):
 
     @classmethod
     def prepare(cls, config: SelfsupConfig, console: Console) -> tuple[SelfsupConfig, VideoData]:
-        """Open the data; the configuration comes back with every "auto" of it settled.
+        """Open the data; return the configuration with every "auto" resolved, and the data.
 
-        An encoder that timm does not know, or that the images' size does not suit, is refused before anything is
-        decoded; a right view that no recording has, once that is known.
+        An encoder that is unknown to timm or unfit for the image size is refused before images are decoded. A right
+        view without stereo data is refused once the data are open.
         """
         cls.check_encoders(config)
         data = open_data_sets(config.data, config.training, seed=config.seed, console=console)
@@ -55,17 +55,15 @@ class Selfsup(SelfSupervisedRecipe[SelfsupConfig]):
 
     @property
     def claim(self) -> Claim:
-        """Metres where a rig's baseline trained it, in each of several data sets, else depth up to one unknown scale."""
+        """Return metres if every data set has a stereo rig, else depth up to one unknown scale."""
         return Claim.UP_TO_SCALE if self.config.data.mono else Claim.METRES
 
     def claim_of(self, batch: Batch) -> Claim:
-        """Metres of the data sets that have a rig, though others beside them have none: so a scale that drifts away is
-        seen.
-        """
+        """Return metres for data sets with a rig, even beside data sets without: this shows a drift of the scale."""
         return Claim.METRES if STEREO in batch.source_names else super().claim_of(batch)
 
     @property
-    def about(self) -> Mapping[str, object]:
+    def run_metadata(self) -> Mapping[str, object]:
         sets, mono = self.config.data.sets, self.config.data.mono
         if not mono:
             pair = (
@@ -73,6 +71,6 @@ class Selfsup(SelfSupervisedRecipe[SelfsupConfig]):
                 if len(sets) == 1
                 else f"the baselines of the stereo pairs of {', '.join(sets)}"
             )
-            return {**super().about, "scale_from": pair}
+            return {**super().run_metadata, "scale_from": pair}
         partly = {"without_scale": mono} if len(mono) < len(sets) else {}
-        return {**super().about, **partly}
+        return {**super().run_metadata, **partly}

@@ -8,16 +8,14 @@ from stadia.recipes.self_supervised_config import SelfSupervisedConfig
 
 
 class SelfsupConfig(SelfSupervisedConfig):
-    """Depth and camera motion from unlabeled video, mono or stereo; at the level of Monodepth2 (arXiv 1806.01260).
+    """Depth and camera motion from unlabeled video, mono or stereo; as accurate as Monodepth2 (arXiv 1806.01260).
 
-    Data: KITTI's rectified pairs, or your own video. With stereo the baseline is in metres, and so is all that comes
-        out;
-    from mono video everything is up to one unknown scale, and says so. With more said by the networks it is D3VO:
-    docs/d3vo.md.
+    Data: KITTI's rectified pairs, or your own video. Stereo video gives metres by its baseline; mono video gives depth
+    and motion up to one unknown scale. With uncertainty and brightness it is D3VO: docs/d3vo.md.
     Command: `stadia train selfsup --data PATH`.
-    Time and scores that were measured: docs/results.md.
+    Measured time and scores: docs/results.md.
 
-    recipe: whose configuration this is.
+    recipe: name of this recipe.
     """
 
     recipe: Literal["selfsup"] = "selfsup"

@@ -1,4 +1,4 @@
-"""How predicting and evaluating open what they are pointed at: the same `data.` keys as a training. Imports no torch."""
+"""Parse the `data.` options of predict and evaluate, the same keys as in a training. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,27 +9,25 @@ from stadia.core.config import StrictModel, resolve
 from stadia.data.config import DataConfig, SourceOptions
 
 
-class _Data(SourceOptions):
+class FormatOptions(SourceOptions):
     """`SourceOptions` and the format."""
 
     format: str = "auto"
 
 
-class _Keys(StrictModel):
-    data: _Data = _Data()
+class _SourceKeys(StrictModel):
+    data: FormatOptions = FormatOptions()
 
 
 def source_options(overrides: Sequence[str]) -> dict[str, Any]:
-    """Keyword arguments for `open_recordings` from `data.key=value` words. Raises ConfigError with every mistake at
-    once.
-    """
-    return resolve(_Keys, {}, overrides).data.model_dump(exclude_unset=True)
+    """Return keyword arguments of `open_recordings` from `data.key=value` options. Raises ConfigError."""
+    return resolve(_SourceKeys, {}, overrides).data.model_dump(exclude_unset=True)
 
 
-class _WholeKeys(StrictModel):
+class _DataKeys(StrictModel):
     data: DataConfig
 
 
 def data_config(path: str, format: str, overrides: Sequence[str]) -> DataConfig:
-    """As a training would have it, of `data.key=value` words. Raises ConfigError with every mistake at once."""
-    return resolve(_WholeKeys, {"data": {"path": path, "format": format}}, overrides).data
+    """Return the data configuration of `data.key=value` options, as in a training. Raises ConfigError."""
+    return resolve(_DataKeys, {"data": {"path": path, "format": format}}, overrides).data

@@ -1,6 +1,4 @@
-"""Progressive resizing of any recipe (`training.stages`): each stage's data opened at its size, and its batch found by
-the memory.
-"""
+"""Progressive resizing (`training.stages`): open the data of each stage at its size, and find its batch size."""
 
 from __future__ import annotations
 
@@ -25,19 +23,16 @@ from stadia.training.devices import device_of
 from stadia.training.stages import Staged, at_constant_pixels
 
 FEWEST_STEPS = 100
-"""That a batch which is found leaves a stage, where its share allows: larger batches make fewer updates of the same
-samples.
-"""
+"""Minimum steps of a stage, if its share of the samples allows it: a larger batch makes fewer updates."""
 
 LEFT_FREE = 0.1
-"""Of the device's memory, where nobody said how much may be held: validation, images and other processes need some too.
-"""
+"""Share of the device memory that stays free by default, for validation, images and other processes."""
 
 PASSED_ON = frozenset({"height", "width"})
 
 
 def check_stages(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
-    """Raise ConfigError where a recipe cannot train in these stages: before anything is opened."""
+    """Raise ConfigError if the recipe cannot train in these stages, before data are opened."""
     stages = config.training.stages
     if not stages:
         return
@@ -71,10 +66,9 @@ def check_stages(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
 
 
 def at_stage(config: RecipeConfig, number: int, batch_size: int | None = None) -> RecipeConfig:
-    """The configuration of one stage by itself. Raises ConfigError, naming the stage, where the recipe cannot have that
-    size.
+    """Return the configuration of one stage. Raises ConfigError with the stage for an unsupported size.
 
-    batch_size: by default the stage's, and the training's where that is not settled.
+    batch_size: default: the stage's; the training's if that is "auto".
     """
     stage, values = config.training.stages[number], config.model_dump(mode="json")
     values["data"] |= {"height": stage.height, "width": stage.width}
@@ -83,21 +77,20 @@ def at_stage(config: RecipeConfig, number: int, batch_size: int | None = None) -
     try:
         return type(config).model_validate(values)
     except ValidationError as error:
-        said = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
+        mistakes = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
         raise ConfigError(
             f"training.stages[{number}]",
-            found=f"{stage.width}x{stage.height} ({said})",
+            found=f"{stage.width}x{stage.height} ({mistakes})",
             expected=f"a size that '{config.recipe}' can have",
             fix="change this stage's height and width",
         ) from error
 
 
 def prepare(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> tuple[RecipeConfig, TrainingData]:
-    """`recipe.prepare`; and where there are stages the data of each, as one. All of it validates and is checked at the
-    last one's size.
+    """Prepare the recipe's data; with stages, the data of each stage combined.
 
-    The configuration comes back with every "auto" settled, the batches' sizes too. Raises what `recipe.prepare` raises,
-    and RunError where not a single sample of a stage fits into the memory.
+    Validation and checks use the last stage's size. The returned configuration has every "auto" resolved, batch sizes
+    too. Raises what `recipe.prepare` raises, and RunError if a single sample of a stage does not fit into memory.
     """
     if not config.training.stages:
         return recipe.prepare(config, console)
@@ -111,28 +104,24 @@ def prepare(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> 
 def prepared_stages(
     recipe: type[AnyRecipe], config: RecipeConfig, console: Console | None = None
 ) -> Iterator[tuple[RecipeConfig, TrainingData]]:
-    """Each stage's own configuration, settled, and its data. What is told of the data is told of the last one, where
-    there is a console.
-    """
+    """Yield each stage's resolved configuration and its data. Print messages of the last one only."""
     quiet = Console(quiet=True)
     for number in range(count := len(config.training.stages)):
         yield recipe.prepare(at_stage(config, number), console or quiet if number == count - 1 else quiet)
 
 
 def as_settled(config: RecipeConfig, saved: Mapping[str, Any]) -> RecipeConfig:
-    """A configuration whose batch sizes are "auto" with those of a run that was made with it: memory is not probed
-    again.
-    """
+    """Replace "auto" batch sizes by those of a previous run, so that a resumed run does not probe memory."""
     known = saved.get("training", {}).get("stages", [])
     if not any(stage.batch_size == "auto" for stage in config.training.stages) or len(known) != len(
         config.training.stages
     ):
         return config
-    return _settled(config, [StageConfig.model_validate(one).batch_size for one in known])
+    return _with_sizes(config, [StageConfig.model_validate(one).batch_size for one in known])
 
 
-def _settled(config: RecipeConfig, sizes: list[int | Literal["auto"]]) -> RecipeConfig:
-    """With these batch sizes; the last stage's is the training's."""
+def _with_sizes(config: RecipeConfig, sizes: list[int | Literal["auto"]]) -> RecipeConfig:
+    """Return the configuration with these batch sizes; the last stage's is the training's."""
     stages = [
         stage.model_dump() | {"batch_size": size} for stage, size in zip(config.training.stages, sizes, strict=True)
     ]
@@ -141,31 +130,31 @@ def _settled(config: RecipeConfig, sizes: list[int | Literal["auto"]]) -> Recipe
 
 
 def _with_batch_sizes(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> RecipeConfig:
-    """The last stage first: the others are as large in pixels."""
+    """Search the last stage first: the others have as many pixels."""
     sizes = [stage.batch_size for stage in config.training.stages]
     if sizes[-1] == "auto":
-        sizes[-1] = _found(recipe, config, len(sizes) - 1, console)
-        config = _settled(config, sizes)
+        sizes[-1] = _search_batch_size(recipe, config, len(sizes) - 1, console)
+        config = _with_sizes(config, sizes)
     for number, size in enumerate(sizes):
         if size == "auto":
-            sizes[number] = _found(recipe, config, number, console)
-    return _settled(config, sizes)
+            sizes[number] = _search_batch_size(recipe, config, number, console)
+    return _with_sizes(config, sizes)
 
 
-def _found(recipe: type[AnyRecipe], config: RecipeConfig, number: int, console: Console) -> int:
-    """The batch of a stage, by three full steps of each that is tried."""
+def _search_batch_size(recipe: type[AnyRecipe], config: RecipeConfig, number: int, console: Console) -> int:
+    """Search the batch size of a stage, by three full steps of each candidate."""
     training, stage = config.training, config.training.stages[number]
     device, given = device_of(training.accelerator), training.memory_limit_gb
-    limit = round(given * 1e9) if given is not None else _room(device)
+    limit = round(given * 1e9) if given is not None else _memory_limit(device)
     _, data = recipe.prepare(at_stage(config, number, 1), Console(quiet=True))
     samples = len(data.train.samples)
-    enough = max(_samples_of(training, stage, samples) // (training.accumulate * FEWEST_STEPS), training.batch_size)
+    enough = max(_count_samples(training, stage, samples) // (training.accumulate * FEWEST_STEPS), training.batch_size)
     guess = at_constant_pixels(stage, training.stages[-1], training.batch_size)
     most = min(samples, enough, guess if given is None else samples)
     peaks: dict[int, int | None] = {}
 
     def peak_of(batch: int) -> int | None:
-        peaks[batch] = _peak(recipe, at_stage(config, number, batch))
+        peaks[batch] = _measure_peak(recipe, at_stage(config, number, batch))
         return peaks[batch]
 
     batch = largest_batch(peak_of, limit=limit, guess=guess, most=max(most, 1))
@@ -180,7 +169,7 @@ def _found(recipe: type[AnyRecipe], config: RecipeConfig, number: int, console: 
             expected=f"{limit / 1e9:.2f} GB",
             fix=fix,
         )
-    told = (
+    summary = (
         f"stage {number + 1}: {stage.width}x{stage.height} in batches of {batch}, which hold"
         f" {(peaks[batch] or 0) / 1e9:.2f} GB"
     )
@@ -189,20 +178,20 @@ def _found(recipe: type[AnyRecipe], config: RecipeConfig, number: int, console: 
         " pixels at most)"
     )
     console.print(
-        told + (why if batch == most else f" of {limit / 1e9:.2f} GB"), markup=False, highlight=False, soft_wrap=True
+        summary + (why if batch == most else f" of {limit / 1e9:.2f} GB"), markup=False, highlight=False, soft_wrap=True
     )
     return batch
 
 
-def _samples_of(training: TrainingConfig, stage: StageConfig, samples: int) -> int:
-    """How many a stage sees."""
+def _count_samples(training: TrainingConfig, stage: StageConfig, samples: int) -> int:
+    """Return the number of samples of a stage."""
     limits = [] if training.max_steps is None else [training.max_steps * training.batch_size * training.accumulate]
     limits += [] if training.max_epochs is None else [training.max_epochs * samples]
     return int(stage.share * min(limits))
 
 
-def _peak(recipe: type[AnyRecipe], config: RecipeConfig) -> int | None:
-    """Bytes that three steps hold at most; None where they do not suffice."""
+def _measure_peak(recipe: type[AnyRecipe], config: RecipeConfig) -> int | None:
+    """Return the peak bytes of three steps; None if they did not fit."""
     try:
         found = max(tried(recipe, *recipe.prepare(without_pretrained(config), Console(quiet=True))).peak_bytes)
     except RunError as error:
@@ -215,8 +204,8 @@ def _peak(recipe: type[AnyRecipe], config: RecipeConfig) -> int | None:
     return found
 
 
-def _room(device: torch.device) -> int:
-    """Bytes that a training may hold where nobody said."""
+def _memory_limit(device: torch.device) -> int:
+    """Return the bytes that a training may use by default."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1] * (1 - LEFT_FREE))
     return int(psutil.virtual_memory().available * (1 - LEFT_FREE)) + resident_bytes()

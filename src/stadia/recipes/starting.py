@@ -1,4 +1,4 @@
-"""The task of a training as it starts: which weights it has, and what it remembers of the data."""
+"""Build the task of a training with its initial weights and the statistics of its data."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from stadia.training.run import Run
 
 
 def check_start(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
-    """Raise CheckpointError where the weights that a new training starts from cannot be had, or `start_from` is of
-    another recipe.
-    """
+    """Raise CheckpointError if the initial weights are unavailable, or `start_from` is of another recipe."""
     if config.start_from is None:
         recipe.check_start(config)
     else:
@@ -24,9 +22,7 @@ def check_start(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
 
 
 def started_task(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData, run: Run) -> AnyRecipe:
-    """The task as it starts, or about to be given the weights of the run's checkpoint. Where it cannot be made the run
-    has failed.
-    """
+    """Return the task at its start; on resume its weights come from the run's checkpoint. Errors fail the run."""
     resumed = (run.checkpoints / "last.safetensors").exists()
     try:
         rng.seed_all(config.seed, "training")
@@ -37,15 +33,14 @@ def started_task(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingDa
             run.failed(error)
         raise
     if not resumed:  # what it started from was written then; the checkpoint is yet to be loaded
-        run.note(**task.about)
+        run.note(**task.run_metadata)
     return task
 
 
 def build_task(recipe: type[AnyRecipe], config: RecipeConfig, *, resumed: bool) -> AnyRecipe:
-    """The task with the weights that it starts from. Raises CheckpointError where `config.start_from` is none of this
-    recipe and model.
+    """Return the task with its initial weights. Raises CheckpointError if `config.start_from` does not fit.
 
-    resumed: a checkpoint of its own is about to be loaded, so pretrained weights are not asked for.
+    resumed: its own checkpoint will be loaded, so pretrained weights are not needed.
     """
     if resumed:
         return recipe(without_pretrained(config))

@@ -1,4 +1,4 @@
-"""Three full steps of a training, to see what they hold; nothing of them is kept."""
+"""Train three full steps and measure time and peak memory. Nothing is kept."""
 
 from __future__ import annotations
 
@@ -22,20 +22,17 @@ from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run import Run
 
 STEPS = 3
-"""The second holds more than the first, by what the optimizer keeps of every weight; the third shows that it stays
-there.
-"""
+"""The second step adds the optimizer's state; the third shows that memory stays constant."""
 
 INTERVAL_S = 0.02
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What the steps took, one after the other.
+    """Time and peak memory of each step.
 
-    peak_bytes: on a GPU the most that torch held there; elsewhere the most that the process held, with those that load
-        for it.
     device: "cuda", "cpu", ...
+    peak_bytes: on a GPU the peak of torch's memory, else the peak of the process and its children.
     """
 
     device: str
@@ -50,10 +47,10 @@ class Rehearsal:
 
 
 def tried(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData) -> Rehearsal:
-    """Build the networks, and train STEPS steps of a configuration at one size in a folder that is thrown away.
+    """Build the networks and train STEPS steps of a configuration at one size, in a temporary folder.
 
-    Of several data sets each has so many, one after the other. Raises what `workflow.train` raises before it trains,
-    and RunError where the memory does not suffice, naming the step.
+    Each of several data sets trains that many steps. Raises what `workflow.train` raises before training, and RunError
+    if memory does not suffice, with the step.
     """
     train = (
         turns(data.train.loaders, STEPS * config.training.accumulate) if isinstance(data.train, Mixture) else data.train
@@ -75,7 +72,7 @@ def tried(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData) -> 
 
 
 class MemoryProbe(Callback):
-    """The peak of every step."""
+    """Records the peak memory of every step."""
 
     def __init__(self) -> None:
         self.process = PeakMemory(INTERVAL_S)
@@ -103,11 +100,11 @@ class MemoryProbe(Callback):
 
 
 def out_of_memory(step: int, peaks: Sequence[int], error: BaseException) -> RunError:
-    """Said in one line: which step, and what the ones before it held."""
+    """Return an error with the step and the peak of the step before it."""
     before = f" after {peaks[-1] / (1 << 20):.0f} MB of the step before" if peaks else ""
     return RunError(
         f"memory of step {step}",
         found=f"none left{before} ({' '.join(str(error).split())[:200]})",
-        expected="room for every step",
+        expected="memory for every step",
         fix="lower training.batch_size (and raise training.accumulate as much), or data.height and data.width",
     )

@@ -1,4 +1,4 @@
-"""Recipes that learn from video: their data opened, split, decoded once, and made into batches."""
+"""Video data of a training: open, split, decode once, batch."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from stadia.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class VideoData:
-    """Batches to train and to validate on, and where they come from.
+    """Batches for training and validation, and their origin.
 
-    config: the data's configuration with every "auto" settled.
-    split: the frames behind the loaders.
-    train, val: loaders; val is None where nothing validates.
+    config: of the data, with every "auto" resolved.
+    split: frames behind the loaders.
+    train, val: loaders; val is None without validation data.
     """
 
     config: OneDataConfig
@@ -41,19 +41,21 @@ class VideoData:
 
     @property
     def each(self) -> Mapping[str, VideoData]:
-        """The data sets by name; one alone has none."""
+        """Return the data sets by name; a single one has the name ""."""
         return {"": self}
 
     @property
     def recordings(self) -> dict[str, list[Recording]]:
-        """By split, each recording once."""
+        """Return the recordings by split, each once."""
         named = {"train": self.split.train, "val": self.split.val}
         return {name: unique_recordings(frames) for name, frames in named.items() if frames}
 
     @property
     def facts(self) -> dict[str, object]:
-        """What identifies the data, for run.json; and for `recipes.scored_frames` the frames that train: by their
-        numbers, by what their files hold, and the sessions (drives) that they are of.
+        """Return the identity of the data for run.json.
+
+        For `recipes.scored_frames` it holds the training frames by number and by file content, and their sessions
+        (drives).
         """
         recordings = {recording.name: recording for recording in self.recordings["train"]}
         trained = {
@@ -75,7 +77,7 @@ class VideoData:
         }
 
     def findings(self) -> list[Finding]:
-        """Of every recording, and of what the splits share."""
+        """Check every recording, and what the splits share."""
         frames = {"train": self.split.train, "val": self.split.val}
         splits = {name: [(part.recording, part.indices) for part in parts] for name, parts in frames.items() if parts}
         found = preflight(
@@ -89,12 +91,12 @@ class VideoData:
 
 
 def unique_recordings(frames: Sequence[Frames]) -> list[Recording]:
-    """The recordings of these frames, each once, in their order."""
+    """Return the recordings of these frames, each once, in order."""
     return list({id(f.recording): f.recording for f in frames}.values())
 
 
 def indices_of(frames: Sequence[Frames]) -> dict[str, list[int]]:
-    """The frames by the recording's name, rising; one that stands there with both sides, once."""
+    """Return the frame indices by recording name, ascending; a frame with both sides counts once."""
     found: dict[str, set[int]] = {}
     for part in frames:
         found.setdefault(part.recording.name, set()).update(part.indices)
@@ -102,18 +104,14 @@ def indices_of(frames: Sequence[Frames]) -> dict[str, list[int]]:
 
 
 ABOUT_MOTION = {"D03"}
-"""Findings that stop nothing where no neighbor in time is a source: a camera may stand still."""
+"""Findings that stop nothing without neighbors in time: a camera may stand still."""
 
 SPARSE_BELOW = 0.35
-"""Share of pixels with ground truth: LiDAR scans have .03 to .05, KITTI's improved ones .16, depth cameras and
-renderers .6 and more.
-"""
+"""Maximum labeled share of sparse depth: LiDAR .03 to .05, KITTI improved .16, depth cameras and renderers above .6."""
 
 
 def labeled_share(recording: Recording) -> float:
-    """The largest share of pixels with ground truth, by a look at a few frames: the first ones of a drive often have
-    none.
-    """
+    """Return the largest share of labeled pixels in five frames: the first ones of a drive often have none."""
     maps = (recording.depth_m(index) for index in np.linspace(0, len(recording) - 1, 5).astype(int))
     return max((float((depth_m > 0).mean()) for depth_m in maps if depth_m is not None), default=0.0)
 
@@ -130,10 +128,10 @@ def _check_labeled(bare: Sequence[Recording]) -> None:
 
 
 def open_video(config: OneDataConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
-    """Open what a configuration names, with a progress bar where images have to be decoded first.
+    """Open the data of a configuration, with a progress bar while images are decoded.
 
-    Validation gets ground truth where there is any, to be scored by; training only where `config.ground_truth_depth`
-    asks for it. Raises DataError or ConfigError; ConfigError for several data sets, which `recipes.data_sets` opens.
+    Validation gets ground truth for scores if there is any; training only with `config.ground_truth_depth`.
+    Raises DataError, ConfigError; ConfigError for several data sets, which `recipes.data_sets` opens.
     """
     if isinstance(config, DataConfig) and config.others:
         names = ", ".join(config.sets)

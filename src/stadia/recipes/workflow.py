@@ -1,4 +1,4 @@
-"""What every training goes through: open the data, check it, train, score what validates."""
+"""The workflow of a training: open the data, check it, train, score the validation data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 from rich.console import Console
 
+from stadia.core.config import list_renamed_keys
 from stadia.core.errors import CheckpointError, RunError
 from stadia.core.types import Predictor
 from stadia.diagnostics.finding import Finding, OnStop, Severity, add_finding, write_findings
@@ -28,10 +29,10 @@ from stadia.training.fit import FEW_STEPS, check_precision, fit
 from stadia.training.run import Run, is_main_process
 from stadia.training.stream import Plan
 
-CONTRACT = "contract of the training"
+CONTRACT = "loss checks of the training"
 
 SAMPLED = "N02"
-"""The note that some of the data were not looked at in time."""
+"""Code of the note about data that were not checked in time."""
 
 
 def train(
@@ -42,16 +43,16 @@ def train(
     on_stop: OnStop = OnStop.HALT,
     ended: Callable[[Run], object] = lambda run: None,
 ) -> Run:
-    """Check the data, train, and score the validation recordings with the best checkpoint.
+    """Check the data, train, and score the validation data with the best checkpoint.
 
     Args:
-        config: of a recipe, as `stadia.recipes.configure` gives it.
-        out: the folder that gets a new folder for this run.
-        resume: a run's folder, to go on in it; its configuration must be this one.
-        on_stop: what to do where a finding says stop, of the data or while it trains.
-        ended: told of the run when it has ended, well or not; to build its report.
+        config: of a recipe, from `stadia.recipes.configure`.
+        out: folder that gets a new folder for this run.
+        resume: a run's folder to resume; its configuration must be equal.
+        on_stop: what to do on a finding with severity stop, of the data or during training.
+        ended: called with the run when it ends, also after an error; builds the report.
 
-    Raises RunError where a check says stop, and what opening the data and `fit` raise.
+    Raises RunError on a finding with severity stop, and the errors of opening the data and of `fit`.
     """
     console = Console(stderr=True)
     recipe: type[AnyRecipe] = RECIPES.load(config.recipe)
@@ -76,7 +77,7 @@ def train(
             write_findings(run.folder / "findings.jsonl", [*findings, *found_while_training(run.folder)])
         task = started_task(recipe, config, data, run)
         if resume is None and run.writes and Plan.of(data.train, config.training).total_steps >= FEW_STEPS:
-            _contracted(task, config, data, run, console, on_stop)
+            _check_losses(task, config, data, run, console, on_stop)
 
         @torch.no_grad()
         def score() -> None:
@@ -102,12 +103,10 @@ def train(
     return run
 
 
-def _contracted(
+def _check_losses(
     task: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop
 ) -> None:
-    """Hold a training to its contract, and add what is found to the run's findings. Where it says stop the run has
-    failed.
-    """
+    """Run the loss checks and add their findings to the run. A finding with severity stop fails the run."""
     found = contract(task, config, data, console)
     for finding in found:
         add_finding(run.folder / "findings.jsonl", finding)
@@ -119,23 +118,24 @@ def _contracted(
 
 
 def where_it_lies(config: RecipeConfig) -> list[str]:
-    """The keys that say where data are and are kept, in every group of `data`: a resumed run may find them elsewhere."""
-    return list(_where("data", config.model_dump(include={"data"}).get("data", {})))
+    """Return the keys of data paths and caches in every group of `data`; a resumed run may change them."""
+    return list(_location_keys("data", config.model_dump(include={"data"}).get("data", {})))
 
 
-def _where(group: str, values: Mapping[str, Any]) -> Iterator[str]:
+def _location_keys(group: str, values: Mapping[str, Any]) -> Iterator[str]:
     for key, value in values.items():
         if key == "cache" or (key == "path" and not isinstance(value, Mapping)):
             yield f"{group}.{key}"
         elif isinstance(value, Mapping):
-            yield from _where(f"{group}.{key}", value)
+            yield from _location_keys(f"{group}.{key}", value)
 
 
 def report_findings(
     findings: list[Finding], console: Console, on_stop: OnStop, of: str = "checks of the data"
 ) -> list[Finding]:
-    """Print what is more than a note, and what there was no time to look at. Raises RunError where one says stop,
-    unless told otherwise.
+    """Print findings above severity note, and notes of data that were not checked in time.
+
+    Raises RunError on severity stop, unless `on_stop` is not HALT.
     """
     for finding in findings:
         if finding.severity is not Severity.NOTE or finding.code == SAMPLED:
@@ -147,7 +147,7 @@ def report_findings(
         raise RunError(
             of,
             found=", ".join(f"{finding.code} ({finding.measured})" for finding in stops),
-            expected="none that says stop",
+            expected="none with severity stop",
             fix=(
                 "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence; --on-stop warn"
                 " trains all the same"
@@ -157,10 +157,10 @@ def report_findings(
 
 
 def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None) -> Predictor:
-    """What a trained recipe predicts of images: depth, and motion where it has one.
+    """Return a predictor of a trained recipe: depth, and motion if it was trained.
 
-    size: (height, width) of what its networks are shown; by default the training's.
-    Raises as `load_task`, CheckpointError for one without depth, ConfigError for a size that its networks cannot take.
+    size: (height, width) of the network; default: the training's.
+    Raises the errors of `load_task`, CheckpointError without depth, ConfigError for an unsupported size.
     """
     task = load_task(checkpoint)
     predictor = task.predictor(size)
@@ -168,16 +168,16 @@ def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None) -> Pre
         raise CheckpointError(
             checkpoint,
             found=f"a checkpoint of '{task.recipe}', which predicts no depth",
-            expected="one that does",
-            fix="pass another",
+            expected="a recipe that does",
+            fix="pass another checkpoint",
         )
     return predictor
 
 
 def load_task(checkpoint: Path) -> AnyRecipe:
-    """A trained recipe from a checkpoint or a run's folder (its best, else its last).
+    """Load a trained recipe from a checkpoint or a run's folder (its best checkpoint, else its last).
 
-    Raises CheckpointError where it is missing, damaged, of no known recipe, or does not fit its own configuration.
+    Raises CheckpointError if it is missing, damaged, of an unknown recipe, or does not fit its own configuration.
     """
     opened = Checkpoint.open(Path(checkpoint))
     recipe = opened.header.recipe
@@ -194,7 +194,7 @@ def load_task(checkpoint: Path) -> AnyRecipe:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         raise CheckpointError(
             opened.path,
-            found=f"a configuration with a wrong '{key}'",
+            found="; ".join(list_renamed_keys(opened.header.config)) or f"a configuration with a wrong '{key}'",
             expected="one of this version",
             fix="train again",
         ) from error

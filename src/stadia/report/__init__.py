@@ -1,4 +1,4 @@
-"""Formats for people, from files on disk, without torch. Imports core only."""
+"""Reports for people, from files on disk, without torch. Imports core only."""
 
 from __future__ import annotations
 

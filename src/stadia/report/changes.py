@@ -1,4 +1,4 @@
-"""What changed against the run before: configuration, code, data, environment, and what came of it."""
+"""Compare a run with the previous one: configuration, code, data, environment, and scores."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from stadia.core.differences import Change, differences, that_matter
 from stadia.report import wording
 from stadia.report.run_files import RunFiles
 
-IDENTITY = ("code", "data", "version", "seed", "command")  # the parts of run.json that say what was run
+IDENTITY = ("code", "data", "version", "seed", "command")  # the parts of run.json that identify what was run
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Every difference to the run before, in groups; `outcome` compares the scores that both have."""
+    """The differences to the previous run in groups; `outcome` compares the scores of both."""
 
     before: str
     config: list[Change]
@@ -29,7 +29,7 @@ class Changes:
 
     @property
     def confounded(self) -> str:
-        """A sentence where scores are compared and more than one key changed, so that they tell of none; else nothing.
+        """Return a warning where scores are compared and more than one key changed; else "".
 
         Another seed is another draw of the same, and other paths may lead to the same data, whose fingerprint is
         compared.
@@ -37,11 +37,11 @@ class Changes:
         keys = [change.key for change in that_matter(self.config, ("seed", "data.path", "data.cache"))]
         if len(keys) < 2 or not self.outcome:
             return ""
-        return f"{len(keys)} keys changed at once ({', '.join(keys)}): what came of it tells of none of them alone."
+        return f"{len(keys)} keys changed at once ({', '.join(keys)}): scores do not show the effect of any single one."
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested mapping as `dotted.key -> leaf`; lists are leaves."""
+    """Flatten a nested mapping to `dotted.key -> leaf`; lists are leaves."""
     if not isinstance(value, Mapping):
         return {prefix: value}
     flat: dict[str, Any] = {}
@@ -51,12 +51,12 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def compare(before: RunFiles, now: RunFiles) -> Changes:
-    """What changed from one run to the next."""
+    """Compare two runs."""
     old_result, new_result = flatten(before.result), flatten(now.result)
     return Changes(
         before=before.folder.resolve().name,
         config=differences(before.config, now.config),
-        code_and_data=differences(_identity(before), _identity(now)),
+        code_and_data=differences(_flatten_identity(before), _flatten_identity(now)),
         environment=differences(flatten(before.run.get("environment", {})), flatten(now.run.get("environment", {}))),
         outcome=[
             Change(key, wording.score_value(key, old_result[key]), wording.score_value(key, value))
@@ -66,5 +66,5 @@ def compare(before: RunFiles, now: RunFiles) -> Changes:
     )
 
 
-def _identity(run: RunFiles) -> dict[str, Any]:
+def _flatten_identity(run: RunFiles) -> dict[str, Any]:
     return flatten({key: run.run[key] for key in IDENTITY if key in run.run})

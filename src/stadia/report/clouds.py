@@ -1,6 +1,4 @@
-"""Depth of a scored frame as points that can be turned: what the page's script draws, and a still of it for print and
-without script.
-"""
+"""Point clouds of scored frames: data for the page's script, and a still image for print and without script."""
 
 from __future__ import annotations
 
@@ -17,13 +15,13 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.core.files import read_json
-from stadia.report import wording
+from stadia.report import figures, wording
 from stadia.report.images import Image, decoded, encoded
 from stadia.report.run_files import RunFiles
 
 WIDTH, HEIGHT = 960, 480
 """Pixels of what is drawn."""
-MAX_CLOUDS, MAX_PIXELS = 2, 65_536
+MAX_CLOUDS, MAX_CLOUD_PIXELS = 2, 65_536
 BACKGROUND = (20, 21, 23)
 YAW_DEG, PITCH_DEG = 20.0, 20.0
 """Of the first view: from behind the camera, to its left and above."""
@@ -74,14 +72,14 @@ class Points:
 
     @property
     def xyz(self) -> NDArray[np.float64]:
-        """(N, 3) in the camera's frame, row by row."""
+        """Return (N, 3) points in the camera's frame, row by row."""
         row, column = np.nonzero(self.depth)
         z = self.depth[row, column] * self.per_count
         return np.stack([(column - self.cx) / self.fx * z, (row - self.cy) / self.fy * z, z], axis=1)
 
     @property
     def view(self) -> dict[str, Any]:
-        """The first view of them, and how they are made of their bytes; names as in cloud.js."""
+        """Return the first view and the decoding parameters; the names are those of cloud.js."""
         middle = np.median(self.xyz, axis=0)
         away = float(np.linalg.norm(middle))
         return {
@@ -95,27 +93,27 @@ class Points:
             "pitch": math.radians(PITCH_DEG),
             "focal": FIELD * HEIGHT,
             "largest": LARGEST,
-            "axis": _round_length(away / 5),
+            "axis": figures.round_down(away / 5),
             "axes": [{"name": name, "to": to, "color": f"rgb{color}"} for name, to, color in AXES],
             "background": BACKGROUND,
         }
 
 
 def clouds(run: RunFiles) -> list[Cloud]:
-    """Those of a run's folder, at most MAX_CLOUDS; a line in `unreadable` for what cannot be read."""
+    """Load at most MAX_CLOUDS point clouds of a run; unreadable ones get a line in `unreadable`."""
     found = []
     for camera in sorted(run.folder.glob("clouds/*/camera.json"))[:MAX_CLOUDS]:
         try:
-            found.append(_cloud(camera))
+            found.append(_load_point_cloud(camera))
         except (StadiaError, OSError, ValueError, LookupError, TypeError) as error:
             why = error.found if isinstance(error, StadiaError) else repr(error)
             run.unreadable.append(f"{camera.parent.relative_to(run.folder)}: {why}")
     return found
 
 
-def _cloud(camera: Path) -> Cloud:
+def _load_point_cloud(camera: Path) -> Cloud:
     about = read_json(camera)
-    points = _points(camera.parent, about)
+    points = _read_points(camera.parent, about)
     metres = about["claim"] == wording.METRES
     view, count = points.view, int((points.depth > 0).sum())
     packed = points.depth.astype("<u2").tobytes() + points.image.tobytes()
@@ -129,7 +127,7 @@ def _cloud(camera: Path) -> Cloud:
     )
 
 
-def _points(folder: Path, about: dict[str, Any]) -> Points:
+def _read_points(folder: Path, about: dict[str, Any]) -> Points:
     """Raises ValueError where the files are of no such cloud."""
     depth, image = decoded(folder / "depth.png", cv2.IMREAD_UNCHANGED), decoded(folder / "image.png", cv2.IMREAD_COLOR)
     if (
@@ -140,9 +138,9 @@ def _points(folder: Path, about: dict[str, Any]) -> Points:
         or image.shape != (*depth.shape, 3)
     ):
         raise ValueError("no depth.png of 16 bits with an image.png of its size")
-    if depth.size > MAX_PIXELS or not depth.any():
+    if depth.size > MAX_CLOUD_PIXELS or not depth.any():
         raise ValueError(
-            f"{depth.size} pixels with {np.count_nonzero(depth)} points, where 1 to {MAX_PIXELS} are drawn"
+            f"{depth.size} pixels with {np.count_nonzero(depth)} points, where 1 to {MAX_CLOUD_PIXELS} are drawn"
         )
     (fx, _, cx), (_, fy, cy), _ = np.asarray(about["K"], np.float64).tolist()
     numbers = fx, fy, cx, cy, float(about["depth_per_count"])
@@ -152,9 +150,9 @@ def _points(folder: Path, about: dict[str, Any]) -> Points:
 
 
 def drawn(points: Points) -> NDArray[np.uint8]:
-    """(HEIGHT, WIDTH, 3) RGB: the first view, with the camera's axes. The same arithmetic as cloud.js."""
+    """Draw the first view (HEIGHT, WIDTH, 3) RGB with the camera's axes, with the arithmetic of cloud.js."""
     view, canvas = points.view, np.full((HEIGHT * WIDTH, 3), BACKGROUND, np.uint8)
-    u, v, z = _projected(points.xyz, view)
+    u, v, z = _project_points(points.xyz, view)
     size = np.clip(np.ceil(view["focal"] * points.xyz[:, 2] / points.fx / np.maximum(z, 1e-9)), 1, LARGEST).astype(int)
     colors = points.image[points.depth > 0]
     order = np.argsort(-z, kind="stable")  # the far ones first, so that the near ones cover them
@@ -175,10 +173,10 @@ def drawn(points: Points) -> NDArray[np.uint8]:
     return image
 
 
-def _projected(
+def _project_points(
     xyz: NDArray[np.float64], view: dict[str, Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Pixels u, v and the distance z before the eye of points (N, 3); z <= 0 is behind it."""
+    """Project points (N, 3) to pixels u, v and distance z before the eye; z <= 0 is behind it."""
     x, y, z = (xyz - view["middle"]).T
     x, z = math.cos(view["yaw"]) * x - math.sin(view["yaw"]) * z, math.sin(view["yaw"]) * x + math.cos(view["yaw"]) * z
     y, z = (
@@ -192,15 +190,9 @@ def _projected(
 
 def _draw_axes(image: NDArray[np.uint8], view: dict[str, Any]) -> None:
     ends = np.array([(0, 0, 0), *(to for _, to, _ in AXES)], np.float64) * view["axis"]
-    u, v, z = _projected(ends, view)
+    u, v, z = _project_points(ends, view)
     for number, (name, _, color) in enumerate(AXES, start=1):
         if min(z[0], z[number]) > 0 and max(np.abs([u[0], v[0], u[number], v[number]])) < 1 << 14:
             start, end = ((round(u[i]), round(v[i])) for i in (0, number))
             cv2.line(image, start, end, color, 2, cv2.LINE_AA)
             cv2.putText(image, name, (end[0] + 6, end[1] + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)
-
-
-def _round_length(length: float) -> float:
-    """The largest of 1, 2, 5 times a power of ten that is no longer."""
-    power = 10 ** math.floor(math.log10(length))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= length * (1 + 1e-9)))

@@ -1,4 +1,4 @@
-"""What the course of a training says: that it had not come to its end, or that two terms of its loss are one."""
+"""Convergence of a training: unfinished training, and identical terms of the loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from stadia.report.run_files import Series
 
 LAST_SHARE, LEAST_POINTS, SURE = 0.2, 5, 4.0
-"""Of the validation that is looked at: the last share of the steps, the fewest values, and how many standard errors the
+"""The evaluated last share of the steps, the minimum number of values, and how many standard errors the
 slope of their logarithm lies below 0; of 200 courses of noise alone at most two get there (a test).
 """
 
@@ -22,7 +22,7 @@ has its noise.
 
 
 def still_falling(series: Series) -> float | None:
-    """By what share of its value an error fell over the last LAST_SHARE of the steps, where it surely still fell; else
+    """Return the share by which an error fell over the last LAST_SHARE of the steps, where that is significant; else
     None.
     """
     steps, values = np.asarray(series.steps, float), np.asarray(series.values, float)
@@ -41,9 +41,7 @@ def still_falling(series: Series) -> float | None:
 
 
 def terms_that_are_one(series: Sequence[Series]) -> Iterator[tuple[str, str]]:
-    """Pairs of a loss's terms of which each is the other but for a factor and a constant: together they are one with
-    another weight.
-    """
+    """Yield pairs of loss terms that are equal up to a factor and a constant: one term with another weight."""
     terms = [one for one in series if one.name.startswith("train/term/")]
     for first, second in itertools.combinations(terms, 2):
         if first.steps != second.steps or len(first.steps) < LEAST_ROWS:

@@ -1,4 +1,4 @@
-"""A finding's evidence, laid out for the report and for the terminal: numbers by name, and small tables."""
+"""Arrange a finding's evidence for report and terminal: numbers by name, and small tables."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class EvidenceTable:
 
 
 def arrange(evidence: Mapping[str, Any]) -> Evidence:
-    """Lists of one length that stand together are the columns of a table, a list of lists is a matrix, a mapping has a
-    table's title.
+    """Arrange evidence: lists of one length become columns of a table, nested lists a matrix, and a mapping's key its
+    title.
     """
     numbers: list[tuple[str, str]] = []
     tables: list[EvidenceTable] = []
@@ -60,5 +60,5 @@ def arrange(evidence: Mapping[str, Any]) -> Evidence:
 
 
 def text(value: Any) -> str:
-    """Numbers to three digits, lists in one line."""
+    """Format numbers to three digits, lists on one line."""
     return "  ".join(map(wording.number, value)) if isinstance(value, list | tuple) else wording.number(value)

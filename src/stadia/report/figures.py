@@ -1,6 +1,4 @@
-"""Geometry of the report's figures: from numbers to SVG path data. The template draws them, in the colors of the page's
-theme.
-"""
+"""Convert numbers to SVG path data. The template draws it in the colors of the page's theme."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ COLORS = 8  # the template's palette
 
 @dataclass(frozen=True)
 class Tick:
-    """Where on the axis (SVG units), and what stands there."""
+    """A tick: position on the axis (SVG units) and label."""
 
     at: float
     label: str
@@ -54,7 +52,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Plot:
-    """A panel of curves over steps; marks stand where something changed in the course of it."""
+    """A panel of curves over steps; marks show where a stage begins."""
 
     title: str
     lines: list[Line]
@@ -88,8 +86,8 @@ class Histogram:
 
 
 def smooth(values: Sequence[float], window: int) -> NDArray[np.float64]:
-    """(N,) the centered running mean of the finite values in a window (odd, shrunk at both ends); NaN where there is
-    none.
+    """Return the centered running mean (N,) of finite values in a window (odd, shrunk at both ends); NaN where there
+    are none.
     """
     array = np.asarray(values, dtype=np.float64)
     finite = np.isfinite(array)
@@ -103,7 +101,7 @@ def smooth(values: Sequence[float], window: int) -> NDArray[np.float64]:
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers (1, 2 or 5 times a power of ten) within [low, high]."""
+    """Return about `count` round numbers (1, 2 or 5 times a power of ten) within [low, high]."""
     if not low < high:
         return [low]
     raw = (high - low) / count
@@ -114,7 +112,7 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def tick_labels(values: Sequence[float]) -> list[str]:
-    """Three digits, or as many as tell neighboring ticks apart: 0.9995 and 1 are two places."""
+    """Format ticks with three digits, or as many as make neighbors differ: 0.9995 and 1 are two labels."""
     apart = min((abs(b - a) for a, b in itertools.pairwise(values)), default=math.inf)
     for digits in range(3, 17):
         labels = [f"{value:.{digits}g}" for value in values]
@@ -146,7 +144,7 @@ class Axes:
     def points(
         self, steps: Sequence[int], values: Sequence[float] | NDArray[np.float64]
     ) -> list[tuple[float, float] | None]:
-        """At most `MAX_POINTS` places of a curve; None where a value has no place on the axis."""
+        """Return at most `MAX_POINTS` points of a curve; None where a value cannot be drawn on the axis."""
         found: list[tuple[float, float] | None] = []
         for i in np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_POINTS)).astype(int)):
             drawable = math.isfinite(values[i]) and (not self.log or values[i] > 0)
@@ -157,10 +155,10 @@ class Axes:
 
     def y_ticks(self) -> list[Tick]:
         if not self.log:
-            return _ticks(nice_ticks(self.low, self.high), self.y)
+            return _place_ticks(nice_ticks(self.low, self.high), self.y)
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         values = [m * 10.0**e for e in powers for m in ((1, 3) if len(powers) < 4 else (1,))]
-        return _ticks([v for v in values if self.low <= v <= self.high], self.y)
+        return _place_ticks([v for v in values if self.low <= v <= self.high], self.y)
 
 
 def plot(
@@ -171,14 +169,14 @@ def plot(
     noisy: bool = True,
     marks: Sequence[tuple[int, str]] = (),
 ) -> Plot | None:
-    """Curves of one panel, or None where no value is finite. marks: (step, what begins there).
+    """Make the curves of one panel, or None where no value is finite. marks: (step, label of what begins there).
 
-    Many points are drawn as a running mean over the raw ones, where they are `noisy`. The axis is logarithmic where the
-    values span more than a factor of 50, and leaves out the wildest hundredth of the raw values, so that a first spike
-    does not flatten the rest. It shows LEAST_SPAN of the values' size at least.
+    Many points are drawn as a running mean over the raw ones, where they are `noisy`. The axis is logarithmic where
+    the values span more than a factor of 50, and leaves out the wildest hundredth of the raw values, so that a first
+    spike does not flatten the rest. It shows LEAST_SPAN of the values' size at least.
     """
-    smoothed = {s.name: smooth(s.values, _window(len(s.values)) if noisy else 1) for s in series}
-    drawn = np.concatenate([values for s in series for values in (smoothed[s.name], _central(s.values))])
+    smoothed = {s.name: smooth(s.values, _smoothing_window(len(s.values)) if noisy else 1) for s in series}
+    drawn = np.concatenate([values for s in series for values in (smoothed[s.name], _trim_outliers(s.values))])
     drawn = drawn[np.isfinite(drawn)]
     if not drawn.size:
         return None
@@ -192,7 +190,7 @@ def plot(
     axes = Axes(first, last, low, high, log) if first < last else Axes(first - 1, last + 1, low, high, log)
     return Plot(
         title=title,
-        lines=[_line(s, color, axes, smoothed[s.name], better) for color, s in enumerate(series)],
+        lines=[_make_curve(s, color, axes, smoothed[s.name], better) for color, s in enumerate(series)],
         x_ticks=step_ticks(axes),
         y_ticks=axes.y_ticks(),
         better=better,
@@ -202,21 +200,21 @@ def plot(
 
 
 def step_ticks(axes: Axes) -> list[Tick]:
-    """Round numbers of steps."""
-    return [Tick(axes.x(value), _steps_label(value)) for value in nice_ticks(axes.first, axes.last, 4)]
+    """Return ticks at round numbers of steps."""
+    return [Tick(axes.x(value), _format_step(value)) for value in nice_ticks(axes.first, axes.last, 4)]
 
 
-def _ticks(values: Sequence[float], place: Callable[[float], float]) -> list[Tick]:
+def _place_ticks(values: Sequence[float], place: Callable[[float], float]) -> list[Tick]:
     return [Tick(place(value), label) for value, label in zip(values, tick_labels(values), strict=True)]
 
 
-def _window(count: int) -> int:
-    """No smoothing of few points, else about a fortieth of them, odd."""
+def _smoothing_window(count: int) -> int:
+    """Return the smoothing window: 1 for few points, else about a fortieth of them, odd."""
     return 1 if count < 60 else 2 * (count // 80) + 1
 
 
-def _central(values: Sequence[float]) -> NDArray[np.float64]:
-    """Without the outermost hundredth of the finite values on each side (nothing is cut where there are few)."""
+def _trim_outliers(values: Sequence[float]) -> NDArray[np.float64]:
+    """Return the finite values without the outermost hundredth on each side; all of them where there are few."""
     array = np.asarray(values, dtype=np.float64)
     finite = array[np.isfinite(array)]
     if len(finite) < 100:
@@ -225,7 +223,7 @@ def _central(values: Sequence[float]) -> NDArray[np.float64]:
     return finite[(finite >= low) & (finite <= high)]
 
 
-def _line(s: Series, color: int, axes: Axes, smoothed: NDArray[np.float64], better: Better) -> Line:
+def _make_curve(s: Series, color: int, axes: Axes, smoothed: NDArray[np.float64], better: Better) -> Line:
     finite = np.isfinite(smoothed)
     ranked = np.where(finite, smoothed, -np.inf if better == "higher" else np.inf)
     best = int(np.argmax(ranked) if better == "higher" else np.argmin(ranked))
@@ -248,7 +246,7 @@ def _line(s: Series, color: int, axes: Axes, smoothed: NDArray[np.float64], bett
 
 
 def path_data(points: Sequence[tuple[float, float] | None]) -> str:
-    """SVG path data; None lifts the pen."""
+    """Format SVG path data; None lifts the pen."""
     parts, pen_down = [], False
     for point in points:
         if point is not None:
@@ -257,13 +255,13 @@ def path_data(points: Sequence[tuple[float, float] | None]) -> str:
     return "".join(parts)
 
 
-def _steps_label(step: float) -> str:
+def _format_step(step: float) -> str:
     return f"{step / 1000:g}k" if step >= 10000 else f"{step:g}"
 
 
 def path_drawing(estimated_m: Any, true_m: Any) -> PathDrawing | None:
-    """Two paths seen from above, (N, 2) of x and z in metres each; None where they are no such lists."""
-    estimated, true = _xz(estimated_m), _xz(true_m)
+    """Draw two paths from above, (N, 2) of x and z in metres each; None for other input."""
+    estimated, true = _as_path_points(estimated_m), _as_path_points(true_m)
     if estimated is None:
         return None
     every = estimated if true is None else np.concatenate([estimated, true])
@@ -271,7 +269,7 @@ def path_drawing(estimated_m: Any, true_m: Any) -> PathDrawing | None:
     extent = np.maximum(high - low, 0.05 * max(float((high - low).max()), 1e-6))
     pad, longest = 16.0, WIDTH
     scale = float(min((longest - 2 * pad) / extent[0], (HEIGHT - 2 * pad) / extent[1]))
-    bar_m = _round_below(0.25 * longest / scale)
+    bar_m = round_down(0.25 * longest / scale)
 
     def path(points: NDArray[np.float64]) -> str:
         return path_data([(pad + (px - low[0]) * scale, pad + (high[1] - pz) * scale) for px, pz in points])
@@ -288,14 +286,14 @@ def path_drawing(estimated_m: Any, true_m: Any) -> PathDrawing | None:
     )
 
 
-def _round_below(value: float) -> float:
-    """The largest of 1, 2 and 5 times a power of ten that is not above a positive value."""
+def round_down(value: float) -> float:
+    """Return the largest of 1, 2 and 5 times a power of ten that is not above a positive value."""
     power = 10.0 ** math.floor(math.log10(value))
-    return max(m * power for m in (1, 2, 5) if m * power <= value)
+    return max(m * power for m in (1, 2, 5) if m * power <= value * (1 + 1e-9))
 
 
-def _xz(points: Any) -> NDArray[np.float64] | None:
-    """(N, 2) finite points, at most `MAX_POINTS` of them, or None."""
+def _as_path_points(points: Any) -> NDArray[np.float64] | None:
+    """Return (N, 2) finite points, at most `MAX_POINTS` of them, or None."""
     try:
         array = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError):
@@ -306,7 +304,7 @@ def _xz(points: Any) -> NDArray[np.float64] | None:
 
 
 def histogram(values: Sequence[float], bins: int = 24) -> Histogram:
-    """How per-image values are spread, up to their 99th percentile (the last bar holds the rest)."""
+    """Make a histogram of per-image values up to their 99th percentile; the last bar holds the rest."""
     array = np.asarray(values, dtype=np.float64)
     low, high = float(array.min()), float(np.percentile(array, 99))
     high = high if high > low else low + max(abs(low), 1.0) * 0.01
@@ -322,4 +320,4 @@ def histogram(values: Sequence[float], bins: int = 24) -> Histogram:
         for i, c in enumerate(counts)
     ]
     median = float(np.clip(np.median(array), low, high))
-    return Histogram(bars, x(median), _ticks(nice_ticks(low, high, 4), x))
+    return Histogram(bars, x(median), _place_ticks(nice_ticks(low, high, 4), x))

@@ -1,4 +1,4 @@
-"""Images of the run's folder, as JPEGs that stand in the page: sheets, evidence, and depth that was predicted."""
+"""Embed images of a run as JPEGs: sheets, evidence, and predicted depth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stadia.report.run_files import RunFiles
 SHEET_WIDTH, MAP_WIDTH, JPEG_QUALITY = 1280, 640, 88
 MAX_BYTES, MAX_PIXELS = 64 << 20, 64 << 20
 MAX_MAPS, MAX_DRAWN = 6, 3
-BASELINES = ("mean-depth",)  # recipes that nobody trained
+BASELINES = ("mean-depth",)  # recipes without training
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Image:
 
 
 def read_image(path: Path, name: str, unreadable: list[str]) -> Image | None:
-    """A PNG as a JPEG at most `SHEET_WIDTH` wide; a line in `unreadable` where it is no image."""
+    """Read a PNG as a JPEG at most `SHEET_WIDTH` wide; an invalid file gets a line in `unreadable`."""
     image = decoded(path, cv2.IMREAD_COLOR)
     if image is None:
         unreadable.append(f"{name}: not a PNG of a sensible size, or truncated")
@@ -40,18 +40,16 @@ def read_image(path: Path, name: str, unreadable: list[str]) -> Image | None:
 
 
 def predicted(run: RunFiles) -> list[tuple[str, Image]]:
-    """(recording/frame, depth, bright = near): the middle frame of each recording that was predicted to be scored, at
-    most `MAX_MAPS`.
-    """
+    """Return (recording/frame, colored depth) of the middle frame of each scored prediction, at most `MAX_MAPS`."""
     found: dict[str, Image] = {}
     for record in sorted(run.folder.glob("predictions/**/predictions.json")):
         try:
-            said = read_json(record)
-            if not said["finished"] or said["recipe"] in BASELINES or len(found) == MAX_MAPS:
+            record_values = read_json(record)
+            if not record_values["finished"] or record_values["recipe"] in BASELINES or len(found) == MAX_MAPS:
                 continue
             if (record.parent / "drawn").is_dir():  # the same beside its image, see `drawn`
                 continue
-            name = str(said["entries"][len(said["entries"]) // 2])
+            name = str(record_values["entries"][len(record_values["entries"]) // 2])
             depth = decoded(inside(record.parent / "depth", f"{name}.png"), cv2.IMREAD_UNCHANGED)
         except (StadiaError, OSError, ValueError, LookupError, TypeError) as error:
             run.unreadable.append(
@@ -61,14 +59,12 @@ def predicted(run: RunFiles) -> list[tuple[str, Image]]:
         if (
             depth is not None and depth.ndim == 2 and depth.dtype == np.uint16
         ):  # else inverse depth, which has no such image
-            found.setdefault(f"{said['source']}/{name}", encoded(_colored(depth), MAP_WIDTH))
+            found.setdefault(f"{record_values['source']}/{name}", encoded(_colorize_inverse_depth(depth), MAP_WIDTH))
     return list(found.items())
 
 
 def drawn(run: RunFiles) -> list[tuple[str, Image]]:
-    """(source/name, what was said of an image, drawn beside it), evenly over what was drawn of each prediction, at most
-    `MAX_MAPS`.
-    """
+    """Return (source/name, drawn prediction) spread evenly over each prediction, at most `MAX_MAPS`."""
     found: list[tuple[str, Image]] = []
     for folder in sorted(run.folder.glob("predictions/**/drawn")):
         files = sorted(folder.glob("*.png"))
@@ -79,8 +75,8 @@ def drawn(run: RunFiles) -> list[tuple[str, Image]]:
     return found
 
 
-def _colored(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """(H, W) depth, 0 = none, to (H, W, 3) BGR: inverse depth up to its 95th percentile, none black."""
+def _colorize_inverse_depth(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Color depth (H, W), 0 = none, as (H, W, 3) BGR: inverse depth up to its 95th percentile, black for none."""
     inverse = np.divide(1.0, depth, out=np.zeros(depth.shape), where=depth > 0)
     top = float(np.percentile(inverse[depth > 0], 95)) if depth.any() else 1.0
     return np.asarray(
@@ -89,7 +85,7 @@ def _colored(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:
 
 
 def decoded(path: Path, flags: int) -> NDArray[Any] | None:
-    """A PNG's pixels; None where there is none, or of an absurd size."""
+    """Decode a PNG; None where it is missing, truncated or too large."""
     data = path.read_bytes() if path.is_file() and path.stat().st_size <= MAX_BYTES else b""
     pixels = int.from_bytes(data[16:20], "big") * int.from_bytes(
         data[20:24], "big"
@@ -99,7 +95,7 @@ def decoded(path: Path, flags: int) -> NDArray[Any] | None:
 
 
 def encoded(image: NDArray[Any], most: int) -> Image:
-    """(H, W, 3) BGR as a JPEG at most so wide."""
+    """Encode (H, W, 3) BGR as a JPEG of limited width."""
     height, width = image.shape[:2]
     if width > most:
         height, width = max(1, round(height * most / width)), most

@@ -1,6 +1,4 @@
-"""The diary that runs write by themselves: what changed against the run before, what happened, what was found; and two
-runs compared.
-"""
+"""Write the journal of runs (changes, results, findings), and compare two runs."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ OF_THE_LOSS = ("val/loss", "val/term/", "val/residual", "train/loss")
 
 @dataclass(frozen=True)
 class Difference:
-    """Every way in which one run differs from another, in groups.
+    """The differences between two runs, in groups.
 
     config: keys that may change what a training comes to.  aside: keys that cannot.
     code: commit, version, and files whose uncommitted changes differ.  data: what identifies it.  environment: Python,
@@ -47,7 +45,7 @@ class Difference:
     start: list[Change]
 
     def groups(self) -> list[tuple[str, list[Change]]]:
-        """(title, changes) of those that there are."""
+        """Return (title, changes) of the groups that are not empty."""
         named = [
             ("configuration", self.config),
             ("start", self.start),
@@ -60,13 +58,13 @@ class Difference:
 
 
 def difference(before: RunFiles, now: RunFiles) -> Difference:
-    """What differs between two runs' folders, from the first to the second."""
+    """Return the differences between two runs, from the first to the second."""
     config = differences(before.config, now.config)
     start = [change for change in config if change.key == "start_from"]
     matters = [change for change in that_matter(config) if change.key != "start_from"]
 
     def of(part: str) -> list[Change]:
-        """Differences of a part of run.json."""
+        """Return the differences in a part of run.json."""
         old, new = (flatten({part: run.run[part]} if run.run.get(part) else {}) for run in (before, now))
         return differences(old, new)
 
@@ -81,20 +79,20 @@ def difference(before: RunFiles, now: RunFiles) -> Difference:
 
 
 def patches(before: str, now: str) -> list[Change]:
-    """A change a file whose uncommitted lines are not the same in both patches: how many of each are there."""
-    old, new = _by_file(before), _by_file(now)
+    """List the files whose uncommitted lines differ between two patches, with their number of lines."""
+    old, new = _lines_by_file(before), _lines_by_file(now)
     changes = []
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
-            changes.append(Change(name, *(_lines(of.get(name)) for of in (old, new))))
+            changes.append(Change(name, *(_count_patch_lines(of.get(name)) for of in (old, new))))
     if len(changes) > MAX_CODE_FILES:
         more = len(changes) - MAX_CODE_FILES
         changes = [*changes[:MAX_CODE_FILES], Change(f"{more} more files", "", "changed")]
     return changes
 
 
-def _by_file(patch: str) -> dict[str, list[str]]:
-    """Added and removed lines by the file's name."""
+def _lines_by_file(patch: str) -> dict[str, list[str]]:
+    """Return added and removed lines by file name."""
     found: dict[str, list[str]] = {}
     name = ""
     for line in patch.splitlines():
@@ -106,7 +104,7 @@ def _by_file(patch: str) -> dict[str, list[str]]:
     return found
 
 
-def _lines(lines: Sequence[str] | None) -> str:
+def _count_patch_lines(lines: Sequence[str] | None) -> str:
     if lines is None:
         return "as committed"
     added = sum(line.startswith("+") for line in lines)
@@ -114,10 +112,12 @@ def _lines(lines: Sequence[str] | None) -> str:
 
 
 def runs_in(folders: Iterable[Path]) -> list[RunFiles]:
-    """Runs of folders, each a run's or one that holds runs, first started first. Raises DataError where there is none."""
+    """Find the runs in folders, in order of their start. Raises DataError where a folder has none."""
     found: dict[Path, RunFiles] = {}
     for folder in map(Path, folders):
-        inner = [folder] if _is_run(folder) else sorted(path for path in folder.glob("*") if _is_run(path))
+        inner = (
+            [folder] if _is_run_folder(folder) else sorted(path for path in folder.glob("*") if _is_run_folder(path))
+        )
         if not inner:
             raise DataError(
                 folder, found="no run in it", expected="a run's folder, or one that holds runs", fix="pass runs/"
@@ -126,32 +126,32 @@ def runs_in(folders: Iterable[Path]) -> list[RunFiles]:
     return sorted(found.values(), key=lambda run: (str(run.run.get("started", "")), run.folder.resolve().name))
 
 
-def _is_run(folder: Path) -> bool:
+def _is_run_folder(folder: Path) -> bool:
     return (folder / "run.json").is_file() or (folder / "config.json").is_file()
 
 
 def journal(runs: Sequence[RunFiles]) -> str:
-    """The diary of runs as Markdown, first started first; each against the one of its recipe before it."""
+    """Format the journal of runs as Markdown; each run is compared with the previous one of its recipe."""
     parts, before = ["# Journal", ""], dict[str, RunFiles]()
     for run in runs:
-        parts += [f"## {run.folder.resolve().name}", "", *_opening(run, runs), ""]
+        parts += [f"## {run.folder.resolve().name}", "", *_describe_start(run, runs), ""]
         if run.recipe in before:
-            parts += [*_changed(before[run.recipe], run), ""]
+            parts += [*_list_changes(before[run.recipe], run), ""]
         else:
             parts += [f"Changed: nothing to compare with, the first run of `{run.recipe}` here.", ""]
-        parts += [f"Happened: {happened(run)}", "", *_listed(_validated(run)), *_found(run), ""]
+        parts += [f"Happened: {happened(run)}", "", *_format_list(_list_validations(run)), *_list_findings(run), ""]
         before[run.recipe] = run
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _opening(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
+def _describe_start(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
     label, _ = wording.status(run.run.get("status"))
     yield (
         f"`{run.recipe}`, seed {run.run.get('seed', '?')}, started {run.run.get('started', 'at an unknown time')},"
         f" {label}."
     )
     if (parent := run.config.get("start_from")) is not None:
-        known = next((one for one in runs if _lies_in(parent, one)), None)
+        known = next((one for one in runs if _is_inside_run(parent, one)), None)
         yield f"Starts from {known.folder.resolve().name if known else parent}" + (
             "." if known else ", which is not among these runs."
         )
@@ -159,12 +159,12 @@ def _opening(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
         yield f"Went on {len(resumed)} time{'s' * (len(resumed) > 1)} after a stop, at {', '.join(map(str, resumed))}."
 
 
-def _lies_in(path: object, run: RunFiles) -> bool:
-    """Whether a path is a run's folder, or in it."""
+def _is_inside_run(path: object, run: RunFiles) -> bool:
+    """Return whether a path is a run's folder, or in it."""
     return Path(str(path)).resolve().is_relative_to(run.folder.resolve())
 
 
-def _changed(before: RunFiles, now: RunFiles) -> list[str]:
+def _list_changes(before: RunFiles, now: RunFiles) -> list[str]:
     name, groups = before.folder.resolve().name, difference(before, now).groups()
     if not groups:
         return [f"Changed against {name}: nothing."]
@@ -174,17 +174,15 @@ def _changed(before: RunFiles, now: RunFiles) -> list[str]:
 
 
 def brief(change: Change) -> Change:
-    """With values that fit on a line: of a long path its end, of other long values what is about the first character
-    that differs.
-    """
+    """Shorten long values: a path to its end, others to the text around the first character that differs."""
     if max(map(len, (change.before, change.now))) <= LONGEST:
         return change
     shared = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(change.before, change.now, strict=False)))
     start = max(shared - BEFORE, 0)
-    return Change(change.key, *(_part(text, start) for text in (change.before, change.now)))
+    return Change(change.key, *(_cut_text(text, start) for text in (change.before, change.now)))
 
 
-def _part(text: str, start: int) -> str:
+def _cut_text(text: str, start: int) -> str:
     if len(text) <= LONGEST:
         return text
     if text.startswith("/") and "\n" not in text:
@@ -193,28 +191,28 @@ def _part(text: str, start: int) -> str:
 
 
 def happened(run: RunFiles) -> str:
-    """How far it came, and why it ended, in one line."""
+    """Describe in one line how many steps a run trained and why it ended."""
     status, error = run.run.get("status"), run.run.get("error")
-    end = {"finished": "finished", "running": "ended without saying why (killed, or still running)"}.get(
+    end = {"finished": "finished", "running": "ended without a reason (killed, or still running)"}.get(
         str(status), str(status)
     )
     steps = max((one.steps[-1] for one in run.series), default=0)
     return f"{steps} step{'s' * (steps != 1)}, {end}" + (f": {error}" if error else "") + "."
 
 
-def _validated(run: RunFiles) -> Iterator[str]:
-    """The best and the last value of each validation."""
+def _list_validations(run: RunFiles) -> Iterator[str]:
+    """Yield the best and the last value of each validation metric."""
     for series in run.series:
         if series.name.startswith("val/") and wording.score(series.name).better in ("lower", "higher"):
-            yield _course(series)
+            yield _describe_series(series)
 
 
-def _listed(lines: Iterable[str]) -> list[str]:
-    """As a list, with an empty line after it; nothing of nothing."""
+def _format_list(lines: Iterable[str]) -> list[str]:
+    """Format a Markdown list followed by an empty line; nothing for an empty list."""
     return [*items, ""] if (items := [f"- {line}" for line in lines]) else []
 
 
-def _course(series: Series) -> str:
+def _describe_series(series: Series) -> str:
     better = wording.score(series.name).better
     known = [(value, step) for value, step in zip(series.values, series.steps, strict=True) if value == value]
     if not known:
@@ -226,17 +224,17 @@ def _course(series: Series) -> str:
     return f"{series.name} best {wording.score_value(series.name, value)} at step {step}{last}{falling}"
 
 
-def _found(run: RunFiles) -> list[str]:
-    told = [one for one in run.findings if one.get("severity") != "note"]
+def _list_findings(run: RunFiles) -> list[str]:
+    reported = [one for one in run.findings if one.get("severity") != "note"]
     if not run.findings:
         return ["Found: nothing."]
-    lines = ["Found:", "", *(f"- {one.get('severity')} {one.get('code')}: {one.get('measured')}" for one in told)]
+    lines = ["Found:", "", *(f"- {one.get('severity')} {one.get('code')}: {one.get('measured')}" for one in reported)]
     notes = [str(one.get("code")) for one in run.findings if one.get("severity") == "note"]
     return [*lines, *([f"- notes: {', '.join(notes)}"] if notes else [])]
 
 
 def comparison(a: RunFiles, b: RunFiles) -> str:
-    """Two runs side by side as Markdown: what differs first, then what it may not tell, then the scores that both have."""
+    """Compare two runs as Markdown: differences, cautions, then the scores that both have."""
     names, found = [run.folder.resolve().name for run in (a, b)], difference(a, b)
     lines = [f"# {names[0]} and {names[1]}", ""]
     if not found.groups():
@@ -244,7 +242,8 @@ def comparison(a: RunFiles, b: RunFiles) -> str:
     for title, changes in found.groups():
         lines += [f"{title.capitalize()}:", "", "| key | first | second |", "| --- | --- | --- |"]
         lines += [
-            f"| `{change.key}` | {_cell(change.before)} | {_cell(change.now)} |" for change in map(brief, changes)
+            f"| `{change.key}` | {_escape_cell(change.before)} | {_escape_cell(change.now)} |"
+            for change in map(brief, changes)
         ]
         lines.append("")
     lines += [*cautions(a, b, found), ""]
@@ -256,7 +255,7 @@ def comparison(a: RunFiles, b: RunFiles) -> str:
             "| metric | | first, best | second, best | first, last | second, last |",
             "| --- | --- | --- | --- | --- | --- |",
         ]
-        lines += [_scores(*both) for both in shared]
+        lines += [_format_score_row(*both) for both in shared]
     else:
         lines.append("They share no validation metric.")
     return (
@@ -266,32 +265,38 @@ def comparison(a: RunFiles, b: RunFiles) -> str:
 
 
 def cautions(a: RunFiles, b: RunFiles, found: Difference) -> list[str]:
-    """Why the scores may not tell what the differences do."""
-    said = []
+    """Return reasons why the scores may not measure the effect of the differences."""
+    cautions_found = []
     if a.recipe != b.recipe:
-        said.append(f"They are of two recipes, {a.recipe} and {b.recipe}.")
+        cautions_found.append(f"They use two recipes, {a.recipe} and {b.recipe}.")
     if found.start:
-        said.append("They start from other weights: what came of it is of the start, too (P-18).")
+        cautions_found.append("They start from other weights, which also affect the scores (P-18).")
     seedless = [change for change in found.config if change.key != "seed"]
     if len(seedless) > 1:
-        said.append(f"{len(seedless)} keys differ: the scores tell of none of them alone (D-08).")
-    if of_loss := _of_the_loss(found):
-        said.append(f"Their losses are other measures ({', '.join(of_loss)}): the values of a loss are not compared.")
+        cautions_found.append(
+            f"{len(seedless)} keys differ: the scores do not show the effect of any single one (D-08)."
+        )
+    if of_loss := _changed_loss_keys(found):
+        cautions_found.append(
+            f"Their losses are different measures ({', '.join(of_loss)}): the values of a loss are not compared."
+        )
     if any("fingerprint" in change.key for change in found.data):
-        said.append("Their data differ: scores of other data are not compared.")
+        cautions_found.append("Their data differ: scores on different data are not compared.")
     for run, other in ((a, b), (b, a)):
-        if (parent := run.config.get("start_from")) and _lies_in(parent, other):
-            said.append(f"{run.folder.resolve().name} starts from {other.folder.resolve().name} (P-17).")
-    said.append("One run each: how much of the difference is the seed's, `stadia ablate` tells (M-21).")
-    return [f"- {one}" for one in said]
+        if (parent := run.config.get("start_from")) and _is_inside_run(parent, other):
+            cautions_found.append(f"{run.folder.resolve().name} starts from {other.folder.resolve().name} (P-17).")
+    cautions_found.append(
+        "One run each: `stadia ablate` measures how much of the difference is due to the seed (M-21)."
+    )
+    return [f"- {one}" for one in cautions_found]
 
 
-def _of_the_loss(found: Difference) -> list[str]:
-    """Keys by which one number of the loss means something else in each run."""
+def _changed_loss_keys(found: Difference) -> list[str]:
+    """Return the changed keys that change the meaning of the loss."""
     return [change.key for change in found.config if change.under(["loss"])]
 
 
-def _scores(a: Series, b: Series) -> str:
+def _format_score_row(a: Series, b: Series) -> str:
     better = wording.score(a.name).better
     best = min if better != "higher" else max
     cells = [wording.score_value(a.name, best((v for v in s.values if v == v), default=None)) for s in (a, b)]
@@ -299,7 +304,7 @@ def _scores(a: Series, b: Series) -> str:
     return f"| {a.name} | {wording.arrow(a.name)} | {' | '.join(cells)} |"
 
 
-def _cell(text: str) -> str:
+def _escape_cell(text: str) -> str:
     return "–" if text == ABSENT else text.replace("|", "\\|").replace("\n", " ")
 
 
@@ -317,8 +322,8 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
     shared = [(one, of_b[one.name]) for one in a.series if one.name in wanted and one.name in of_b]
     if not shared:
         return False
-    apart = bool(_of_the_loss(difference(a, b)))
-    drawn = [panel for both in shared for panel in _panels(*both, apart=apart)]
+    apart = bool(_changed_loss_keys(difference(a, b)))
+    drawn = [panel for both in shared for panel in _split_panels(*both, apart=apart)]
     figure = Figure(figsize=(7.5, 2.4 * len(drawn)), layout="constrained")
     names = [run.folder.resolve().name for run in (a, b)]
     for axes, (title, curves) in zip(figure.subplots(len(drawn), 1, squeeze=False)[:, 0], drawn, strict=True):
@@ -334,10 +339,8 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
     return True
 
 
-def _panels(a: Series, b: Series, *, apart: bool) -> list[tuple[str, list[tuple[int, Series]]]]:
-    """(title, (which run, its curve)) of what is drawn of one metric: one panel, or one of each run where the metric is
-    of two measures.
-    """
+def _split_panels(a: Series, b: Series, *, apart: bool) -> list[tuple[str, list[tuple[int, Series]]]]:
+    """Return (title, (run number, curve)) of each panel of a metric: two panels where the metric has two meanings."""
     title = wording.score(a.name).label
     if apart and a.name.startswith(OF_THE_LOSS):
         return [(f"{title} (a measure of its own)", [(number, one)]) for number, one in enumerate((a, b))]

@@ -1,4 +1,4 @@
-"""How weights and gradients of each group of layers were spread over the training: a plot a group, from histograms.csv."""
+"""Plot the spread of weights and gradients of each group of layers over training, from histograms.csv."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ DECADES_BELOW = 3
 @dataclass(frozen=True)
 class Band:
     """One kind of values: its color (class of the template's stylesheet), SVG path data of p05 to p95, p25 to p75 and
-    the median, and how large the median is at last; `zero` says how many are exactly 0 then, where some are. dead:
-    nearly all.
+    the median, and its last value; `zero`: the last share that is exactly 0. dead: nearly all.
     """
 
     name: str
@@ -46,16 +45,16 @@ class LayerPlot:
 
 
 def layer_plots(spreads: Sequence[Spread]) -> list[LayerPlot]:
-    """One for each group, weights and gradients on one logarithmic axis; nothing where there is one step, or none."""
+    """Plot weights and gradients of each group on one logarithmic axis, where it has at least two steps."""
     groups: dict[str, list[Spread]] = {}
     for spread in spreads:
         kind, _, group = spread.name.partition("/")
         if kind in KINDS and group and len(spread.steps) > 1:
             groups.setdefault(group, []).append(spread)
-    return [found for group, of_group in groups.items() if (found := _plot(group, of_group)) is not None]
+    return [found for group, of_group in groups.items() if (found := _plot_group(group, of_group)) is not None]
 
 
-def _plot(group: str, spreads: Sequence[Spread]) -> LayerPlot | None:
+def _plot_group(group: str, spreads: Sequence[Spread]) -> LayerPlot | None:
     medians = [row[2] for spread in spreads for row in spread.percentiles if row[2] > 0]
     if not medians:
         return None
@@ -72,24 +71,24 @@ def _plot(group: str, spreads: Sequence[Spread]) -> LayerPlot | None:
     ticks = axes.y_ticks()
     return LayerPlot(
         title=group,
-        bands=[_band(spread, axes) for spread in spreads],
+        bands=[_make_band(spread, axes) for spread in spreads],
         x_ticks=figures.step_ticks(axes),
         y_ticks=ticks[:: max(len(ticks) // 6, 1)],
     )
 
 
-def _band(spread: Spread, axes: Axes) -> Band:
+def _make_band(spread: Spread, axes: Axes) -> Band:
     kind = spread.name.partition("/")[0]
     p05, p25, p50, p75, p95 = ([max(row[i], axes.low) for row in spread.percentiles] for i in range(5))
     zero = spread.zero[-1]
     dead = kind == "gradients" and zero >= DEAD
-    said = f"{zero:.0%} exactly 0" if zero >= 0.005 else ""
+    zero_share = f"{zero:.0%} exactly 0" if zero >= 0.005 else ""
     median = figures.path_data(axes.points(spread.steps, p50))
-    outer, inner = _between(spread.steps, p05, p95, axes), _between(spread.steps, p25, p75, axes)
-    return Band(kind, KINDS.index(kind), outer, inner, median, spread.percentiles[-1][2], said, dead)
+    outer, inner = _make_area_path(spread.steps, p05, p95, axes), _make_area_path(spread.steps, p25, p75, axes)
+    return Band(kind, KINDS.index(kind), outer, inner, median, spread.percentiles[-1][2], zero_share, dead)
 
 
-def _between(steps: Sequence[int], low: Sequence[float], high: Sequence[float], axes: Axes) -> str:
-    """SVG path data of the area between two curves."""
+def _make_area_path(steps: Sequence[int], low: Sequence[float], high: Sequence[float], axes: Axes) -> str:
+    """Format SVG path data of the area between two curves."""
     there, back = axes.points(steps, high), axes.points(steps, low)
     return figures.path_data([*there, *reversed(back)]) + "Z"

@@ -1,4 +1,4 @@
-"""What a run came to in one metric, read from its folder: for studies, journals and comparisons."""
+"""Read the result of a run in one metric from its folder: for studies, journals and comparisons."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ class Outcome:
 
 
 def outcome(run: RunFiles, metric: str, *, better: Better = "lower", at: Literal["last", "best"] = "last") -> Outcome:
-    """What a run came to. metric: a column of metrics.csv, a key of result.json, or SCOREFILE.metric."""
+    """Read the result of a run. metric: a column of metrics.csv, a key of result.json, or SCOREFILE.metric."""
     series = {one.name: one for one in run.series}
-    value, step = _value(run, series, metric, better, at)
+    value, step = _read_value(run, series, metric, better, at)
     return Outcome(
         value=value,
         step=step,
         steps=max((one.steps[-1] for one in run.series), default=0),
         drift=drift(series[metric]) if metric in series else None,
-        seconds=_seconds(series.get("time/step_s")),
-        learning_rate=max(_finite(series.get("train/lr")), default=None),
-        update_ratio=median(_finite(series.get("train/update_ratio")) or [math.nan])
-        if _finite(series.get("train/update_ratio"))
+        seconds=_sum_step_seconds(series.get("time/step_s")),
+        learning_rate=max(_finite_values(series.get("train/lr")), default=None),
+        update_ratio=median(_finite_values(series.get("train/update_ratio")) or [math.nan])
+        if _finite_values(series.get("train/update_ratio"))
         else None,
     )
 
 
 def metrics_of(run: RunFiles) -> list[str]:
-    """Every name that `outcome` knows of a run."""
+    """Return every metric name that `outcome` accepts for a run."""
     scored = [f"{file}.{key}" for file, score in run.scores.items() for key in flatten(score.get("metrics", {}))]
     return [*(one.name for one in run.series), *flatten(run.result), *scored]
 
@@ -78,9 +78,7 @@ def check_metric(run: RunFiles, metric: str) -> None:
 
 
 def drift(series: Series) -> float | None:
-    """The change of a straight line over the last fifth of the steps, over the metric's mean size there; None for fewer
-    than 3 values.
-    """
+    """Return the relative change of a linear fit over the last fifth of the steps; None for fewer than 3 values."""
     steps, values = np.asarray(series.steps, float), np.asarray(series.values, float)
     late = (steps >= steps.max() - LAST_SHARE * steps.max()) & np.isfinite(values)
     if np.count_nonzero(late) < 3 or not np.abs(values[late]).mean():
@@ -89,7 +87,7 @@ def drift(series: Series) -> float | None:
     return slope * float(np.ptp(steps[late])) / float(np.abs(values[late]).mean())
 
 
-def _value(
+def _read_value(
     run: RunFiles, series: dict[str, Series], metric: str, better: Better, at: str
 ) -> tuple[float | None, int | None]:
     if metric in series:
@@ -107,14 +105,12 @@ def _value(
     return float(value), None
 
 
-def _finite(series: Series | None) -> Sequence[float]:
+def _finite_values(series: Series | None) -> Sequence[float]:
     return [] if series is None else [value for value in series.values if math.isfinite(value)]
 
 
-def _seconds(steps: Series | None) -> float | None:
-    """Of the steps that were trained, whatever stopped in between: each row of `time/step_s` is the mean since the row
-    before.
-    """
+def _sum_step_seconds(steps: Series | None) -> float | None:
+    """Return the seconds of the trained steps: each row of `time/step_s` is the mean since the row before."""
     if steps is None or not steps.steps:
         return None
     known = np.nan_to_num(np.asarray(steps.values, float), nan=0.0, posinf=0.0)
@@ -122,8 +118,7 @@ def _seconds(steps: Series | None) -> float | None:
 
 
 def row(run: RunFiles, metrics: Sequence[str], *, better: Better, at: Literal["last", "best"]) -> dict[str, Any]:
-    """What a study keeps of a run, as JSON: its status, its outcome in the first of `metrics` that it has, and what it
-    was run on.
+    """Return what a study keeps of a run as JSON: status, result in the first metric that it has, and provenance.
 
     Raises RunError where it has finished and has none of them.
     """
@@ -141,13 +136,13 @@ def row(run: RunFiles, metrics: Sequence[str], *, better: Better, at: Literal["l
         "metric": metric,
         **dataclasses.asdict(found),
         "value": None if failed else found.value,
-        "samples": _samples(run, found.steps),
+        "samples": _count_trained_samples(run, found.steps),
         "provenance": provenance(run),
     }
 
 
 def provenance(run: RunFiles) -> dict[str, str]:
-    """What a run was run on, each as a short text that is equal where the thing is."""
+    """Return code, data, packages and platform of a run as short texts that can be compared."""
     code, environment, data = (run.run.get(key) or {} for key in ("code", "environment", "data"))
     changes = f"+{hashlib.sha256(run.patch.encode()).hexdigest()[:8]}" if run.patch else ""
     return {
@@ -160,8 +155,8 @@ def provenance(run: RunFiles) -> dict[str, str]:
     }
 
 
-def _samples(run: RunFiles, steps: int) -> int | None:
-    """That it was trained on; None where stages or devices make them another number a step."""
+def _count_trained_samples(run: RunFiles, steps: int) -> int | None:
+    """Return the number of trained samples; None where stages change the number a step."""
     training = run.config.get("training", {})
     factors = [training.get(key, 1) for key in ("batch_size", "accumulate", "devices")]
     if training.get("stages") or not all(isinstance(factor, int) for factor in factors):

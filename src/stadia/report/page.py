@@ -1,4 +1,4 @@
-"""report.html: one file with everything in it, written from a run's folder."""
+"""Write report.html: one self-contained file from a run's folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_page(folder: Path, out: Path | None = None) -> Path:
 
 
 def render(run: RunFiles, before: RunFiles | None = None) -> str:
-    """The report as HTML. Everything that came from a file is escaped, and the page may load nothing from anywhere."""
+    """Render the report as HTML. Everything from files is escaped, and the page cannot load anything."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -50,7 +50,7 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
     )
     environment.filters["number"] = wording.number
     environment.globals["figures"] = figures
-    claim, findings = _claim_in_words(run), sections.findings(run)
+    claim, findings = _describe_claim(run), sections.findings(run)
     script = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return environment.get_template("report.html").render(
         name=run.folder.resolve().name,
@@ -58,7 +58,7 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
         stadia_version=__version__,
         model=str(run.run.get("model") or ""),
         status=wording.status(run.run.get("status")),
-        facts=_facts(run),
+        facts=_list_run_facts(run),
         error=run.run.get("error"),
         claim=claim,
         quality=quality(run, claimed=claim is not None),
@@ -89,10 +89,8 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
     )
 
 
-def _claim_in_words(run: RunFiles) -> tuple[str, str] | None:
-    """The claim of the result, else of the run, else of the first score file that has one; None for a finished run of a
-    recipe without.
-    """
+def _describe_claim(run: RunFiles) -> tuple[str, str] | None:
+    """Describe the depth scale of the result, the run or the first score file; None for a finished run without one."""
     holders = (run.result, run.run, *run.scores.values())
     claim = next((holder["claim"] for holder in holders if holder.get("claim")), None)
     if claim is None and run.run.get("status") == "finished":
@@ -104,9 +102,9 @@ def _claim_in_words(run: RunFiles) -> tuple[str, str] | None:
     return label, f"{meaning} {wording.scale(claim, run.run.get('rests_on'), run.run.get('no_metres'))}".rstrip()
 
 
-def _facts(run: RunFiles) -> list[str]:
-    """When the run started, how long it took, and from which weights, in words."""
-    started, finished = (_moment(run.run.get(key)) for key in ("started", "finished"))
+def _list_run_facts(run: RunFiles) -> list[str]:
+    """Describe when the run started, how long it took, and its initial weights."""
+    started, finished = (_parse_time(run.run.get(key)) for key in ("started", "finished"))
     facts = [f"{started.day} {started:%B %Y, %H:%M}"] if started else []
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
         facts.append(f"took {wording.duration(seconds)} to train and validate")
@@ -118,7 +116,7 @@ def _facts(run: RunFiles) -> list[str]:
     return facts
 
 
-def _moment(text: Any) -> datetime | None:
+def _parse_time(text: Any) -> datetime | None:
     try:
         return datetime.fromisoformat(str(text))
     except ValueError:

@@ -1,4 +1,4 @@
-"""A run's folder as it was read: whatever is there, and a line for what could not be read.
+"""Read a run's folder: all files that exist, and a line for each that cannot be read.
 
 A report must come out of a run that was killed, too, so only a folder that is no run at all is an error.
 """
@@ -35,9 +35,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Spread:
-    """How values of one name were spread at the steps that looked: the share that is exactly 0, and p05, p25, p50, p75,
-    p95 of |value|.
-    """
+    """Distribution of values at logged steps: the share that is exactly 0, and p05, p25, p50, p75, p95 of |value|."""
 
     name: str
     steps: list[int]
@@ -47,11 +45,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a run's folder holds.
+    """The contents of a run's folder.
 
     run, config, result: run.json, config.json, result.json; empty where absent.
     series: the columns of metrics.csv.  spreads: the names of histograms.csv.
-    scores: scores/<name>.json by name, what the name says twice said once.
+    scores: scores/<name>.json by name without repeated words.
     findings: one mapping a line of findings.jsonl.  images: (step, file), first step first.
     patch: the uncommitted changes of the code (diff.patch).
     unreadable: a line for each file that could not be read.
@@ -75,7 +73,7 @@ class RunFiles:
 
     @property
     def name(self) -> str:
-        """What the run was called; without the date."""
+        """Return the name of the run without the date."""
         return str(self.run.get("name", ""))
 
 
@@ -111,7 +109,7 @@ def read_run(folder: Path) -> RunFiles:
         result=attempt("result.json", _read_object, {}),
         series=attempt("metrics.csv", _read_series, []),
         spreads=attempt("histograms.csv", _read_spreads, []),
-        scores=dict(zip(_short(list(scores)), scores.values(), strict=True)),
+        scores=dict(zip(_shorten_names(list(scores)), scores.values(), strict=True)),
         findings=attempt("findings.jsonl", _read_lines, []),
         images=sorted((step_of(path), path) for path in folder.glob("images/*.png")),
         patch=attempt("diff.patch", _read_text, ""),
@@ -120,9 +118,7 @@ def read_run(folder: Path) -> RunFiles:
 
 
 def previous_run(run: RunFiles) -> RunFiles | None:
-    """The latest run of the same recipe and name in the same folder of runs that started before this one, if there is
-    one.
-    """
+    """Return the latest earlier run of the same recipe and name in the same folder, if any."""
     folder = run.folder.resolve()
     earlier: list[tuple[tuple[str, str], Path]] = []
     for path in folder.parent.glob("*/run.json"):
@@ -133,21 +129,19 @@ def previous_run(run: RunFiles) -> RunFiles | None:
         if (
             path.parent != folder
             and (other.recipe, other.name) == (run.recipe, run.name)
-            and _order(other) < _order(run)
+            and _start_order(other) < _start_order(run)
         ):
-            earlier.append((_order(other), path.parent))
+            earlier.append((_start_order(other), path.parent))
     return read_run(max(earlier)[1]) if earlier else None
 
 
-def _order(run: RunFiles) -> tuple[str, str]:
-    """Runs sort by when they started, else by name, which begins with the date."""
+def _start_order(run: RunFiles) -> tuple[str, str]:
+    """Return the sort key of runs: start time, then name, which begins with the date."""
     return str(run.run.get("started", "")), run.folder.resolve().name
 
 
-def _short(names: list[str]) -> list[str]:
-    """Names of score files without the words that they say twice ("kitti-metric-kitti-06"); as they are where two would
-    be one.
-    """
+def _shorten_names(names: list[str]) -> list[str]:
+    """Shorten names of score files by repeated words ("kitti-metric-kitti-06") where they stay unique."""
     short = [
         "-".join(w for i, w in enumerate(words) if w.isdigit() or w not in words[:i])
         for words in (n.split("-") for n in names)
@@ -156,7 +150,7 @@ def _short(names: list[str]) -> list[str]:
 
 
 def step_of(path: Path) -> int:
-    """The number that an image's name ends with."""
+    """Return the number at the end of an image's name."""
     match = _STEP.search(path.stem)
     return int(match[1]) if match else 0
 
@@ -175,7 +169,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON lines; a last line that was cut off by a kill is left out."""
+    """Read JSON lines; a truncated last line is left out."""
     found: list[dict[str, Any]] = []
     for line in _read_text(path).splitlines()[:MAX_FINDINGS]:
         try:
@@ -188,7 +182,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_series(path: Path) -> list[Series]:
-    """Every column of metrics.csv but `step` and `epoch` that holds a number; an empty cell was not logged at that row.
+    """Read every numeric column of metrics.csv but `step` and `epoch`; an empty cell was not logged at that row.
 
     A resumed run logs some steps a second time; the last one counts.
     """
@@ -197,11 +191,11 @@ def _read_series(path: Path) -> list[Series]:
         name: {} for name in rows.fieldnames or [] if name not in ("step", "epoch", "")
     }
     for row in rows:
-        step = _number(row.get("step"))
+        step = _parse_number(row.get("step"))
         if step is None or not math.isfinite(step):
             continue
         for name, values in columns.items():
-            if (value := _number(row.get(name))) is not None:
+            if (value := _parse_number(row.get(name))) is not None:
                 values[int(step)] = value
     return [
         Series(name, sorted(values), [values[step] for step in sorted(values)])
@@ -211,10 +205,10 @@ def _read_series(path: Path) -> list[Series]:
 
 
 def _read_spreads(path: Path) -> list[Spread]:
-    """The rows of histograms.csv by name; one that is cut short, or holds what is no size, is left out."""
+    """Read histograms.csv by name; truncated or invalid rows are left out."""
     found: dict[str, dict[int, list[float]]] = {}
     for row in csv.DictReader(_read_text(path).splitlines()):
-        numbers = [_number(row.get(column)) for column in ("step", "zero", "p05", "p25", "p50", "p75", "p95")]
+        numbers = [_parse_number(row.get(column)) for column in ("step", "zero", "p05", "p25", "p50", "p75", "p95")]
         sizes = [number for number in numbers if number is not None and math.isfinite(number) and number >= 0]
         if row.get("name") and len(sizes) == len(numbers):
             found.setdefault(row["name"], {})[int(sizes[0])] = sizes[1:]
@@ -229,7 +223,7 @@ def _read_spreads(path: Path) -> list[Spread]:
     ]
 
 
-def _number(text: str | None) -> float | None:
+def _parse_number(text: str | None) -> float | None:
     try:
         return float(text) if text else None
     except ValueError:

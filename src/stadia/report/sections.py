@@ -1,4 +1,4 @@
-"""The report's sections as plain values: tiles, curves, score tables, images, images. The template only lays them out."""
+"""Compute the report's sections as plain values: tiles, curves, score tables, images. The template lays them out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_TILES, TILES_OF_A_FILE = 8, 2  # where the score files alone give them
 
 @dataclass(frozen=True)
 class Tile:
-    """A key number, what it is compared to, and whether it is good: tone good, warn, or none."""
+    """A key number, its reference, and whether it is good: tone good, warn, or none."""
 
     label: str
     value: str
@@ -60,9 +60,9 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class ImageScores:
-    """How one score is spread over the images of a score file, or over its objects, and the worst of them (name, value,
-    share of the
-    worst). counted: "285 images", "69 objects, 52 of them missed". A missed object is as wrong as one can be.
+    """How one score is spread over the images of a score file, or over its objects, and the worst of them (name,
+    value, share of the worst). counted: "285 images", "69 objects, 52 of them missed". A missed object is as wrong
+    as one can be.
     """
 
     score_file: str
@@ -75,9 +75,7 @@ class ImageScores:
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding with every part as text, empty where it has none. sentences: what was measured, expected, its cause and
-    fix, by name.
-    """
+    """A finding with every part as text, "" where absent. sentences: measured, expected, cause and fix, by name."""
 
     code: str
     severity: str
@@ -89,36 +87,40 @@ class Finding:
 
 
 def tiles(run: RunFiles) -> list[Tile]:
-    """The key numbers of result.json, each beside its baseline; of the score files where there is no result yet."""
+    """Return the key numbers of result.json with their baselines; of the score files where there is no result yet."""
     result = flatten(run.result)
     if not any(isinstance(v, int | float) for v in result.values()):
         found = []
         for stem, score in run.scores.items():
             if score.get("baseline"):
                 continue
-            chosen = [(name, value) for name, value in _metrics(score).items() if wording.score(name).key]
+            chosen = [(name, value) for name, value in _collect_metrics(score).items() if wording.score(name).key]
             for name, value in chosen[:TILES_OF_A_FILE]:
                 found.append(
-                    Tile(f"{stem} · {wording.score(name).label}", wording.score_value(name, value), _fitted(score))
+                    Tile(
+                        f"{stem} · {wording.score(name).label}",
+                        wording.score_value(name, value),
+                        _describe_alignment(score),
+                    )
                 )
         return found[:MAX_TILES]
     shown = []
     for key, value in result.items():
         name = key.rsplit(".", 1)[-1]
-        if (wording.score(name).key or name in RUN_NUMBERS) and _finite(value):
-            shown.append(_tile(key, value, result))
-    if result.get("claim") not in (None, wording.METRES):  # a scale that nobody claims is neither right nor wrong
+        if (wording.score(name).key or name in RUN_NUMBERS) and _is_finite(value):
+            shown.append(_make_tile(key, value, result))
+    if result.get("claim") not in (None, wording.METRES):  # a scale that is not predicted is neither right nor wrong
         shown = [replace(tile, note="unknown by nature", tone="") if tile.note == TRUE_SIZE else tile for tile in shown]
     return shown
 
 
-def _fitted(score: dict[str, Any]) -> str:
-    """That a prediction was brought to the truth's size before it was scored; empty where it was scored as it is."""
+def _describe_alignment(score: dict[str, Any]) -> str:
+    """Describe the alignment to ground truth before scoring; "" for none."""
     aligned = score.get("alignment", score.get("align"))
     return f"after a fit to the truth ({aligned})" if aligned not in (None, "none") else ""
 
 
-def _tile(key: str, value: float, result: dict[str, Any]) -> Tile:
+def _make_tile(key: str, value: float, result: dict[str, Any]) -> Tile:
     group, _, name = key.rpartition(".")
     if name == "wall_s":
         return Tile("Time", wording.duration(value), "with all that came before and after the training")
@@ -142,20 +144,20 @@ def _tile(key: str, value: float, result: dict[str, Any]) -> Tile:
 
 
 def stages(run: RunFiles) -> list[tuple[int, str]]:
-    """(first step, size) of each stage of a training whose images grow."""
+    """Return (first step, size) of each stage of a training with growing images."""
     found = [
-        one for one in _list(run.run.get("stages")) if isinstance(one, dict) and isinstance(one.get("first_step"), int)
+        one
+        for one in _as_list(run.run.get("stages"))
+        if isinstance(one, dict) and isinstance(one.get("first_step"), int)
     ]
     return [(one["first_step"], f"{one.get('width')}x{one.get('height')}") for one in found]
 
 
 def curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> list[Plot]:
-    """Panels: loss (training beside validation), its terms, each validation score, whatever else was logged, learning
-    rate, time.
-    """
+    """Make panels: loss (training and validation), its terms, validation scores, other values, learning rate, time."""
     groups: dict[str, list[Series]] = {}
     for s in series:
-        groups.setdefault(_panel(s.name), []).append(s)
+        groups.setdefault(_panel_title(s.name), []).append(s)
     panels = sorted(groups, key=lambda title: {LOSS: 0, TERMS: 1, RATE: 3, SECONDS: 4}.get(title, 2))
     drawn = [title for title in panels if any(len(s.steps) > 1 for s in groups[title])]
     betters = {title: wording.score(groups[title][0].name).better for title in drawn}
@@ -164,20 +166,20 @@ def curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> list[
 
 
 def logged_once(series: list[Series]) -> list[tuple[str, str]]:
-    """(title, value) of each panel that would be a single dot, see `curves`."""
+    """Return (title, value) of each panel that would be a single dot, see `curves`."""
     groups: dict[str, list[Series]] = {}
     for s in series:
-        groups.setdefault(_panel(s.name), []).append(s)
+        groups.setdefault(_panel_title(s.name), []).append(s)
     once = [
         (title, of_title)
         for title, of_title in groups.items()
-        if all(len(s.steps) == 1 and _finite(s.values[0]) for s in of_title)
+        if all(len(s.steps) == 1 and _is_finite(s.values[0]) for s in of_title)
     ]
     return [(title, ", ".join(wording.score_value(s.name, s.values[0]) for s in of_title)) for title, of_title in once]
 
 
-def _panel(name: str) -> str:
-    """The title of the panel that a scalar is drawn in."""
+def _panel_title(name: str) -> str:
+    """Return the title of the panel of a scalar."""
     leaf = name.rsplit("/", 1)[-1]
     if leaf == "loss":
         return LOSS
@@ -197,44 +199,49 @@ def _panel(name: str) -> str:
     return title[:1].upper() + title[1:]
 
 
-def _metrics(score: dict[str, Any]) -> dict[str, Any]:
-    """The metrics of a score file: those under `metrics`, then those that stand beside it (the scale ratio, a path's
-    length).
-    """
+def _collect_metrics(score: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics of a score file, also those beside its `metrics` (scale ratio, path length)."""
     inner = score.get("metrics")
     beside = {name: value for name, value in score.items() if name in wording.SCORES}
     return (flatten(inner) if isinstance(inner, dict) else {}) | beside
 
 
 def score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
-    """Score files that share a metric stand in one table, a column each."""
+    """Group score files that share a metric into tables, one column a file."""
     kinds: list[dict[str, dict[str, Any]]] = []
     for name, score in scores.items():
         home = next(
-            (kind for kind in kinds if any(_metrics(score).keys() & _metrics(other).keys() for other in kind.values())),
+            (
+                kind
+                for kind in kinds
+                if any(_collect_metrics(score).keys() & _collect_metrics(other).keys() for other in kind.values())
+            ),
             None,
         )
         if home is None:
             kinds.append({name: score})
         else:
             home[name] = score
-    return [_score_table(kind) for kind in kinds if any(map(_metrics, kind.values()))]
+    return [_make_score_table(kind) for kind in kinds if any(map(_collect_metrics, kind.values()))]
 
 
-def _score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
-    about = [_about(score) for score in kind.values()]
+def _make_score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
+    about = [_describe_score_file(score) for score in kind.values()]
     shared = [part for part in about[0] if all(part in parts for parts in about)]
     scale_known = all(score.get("claim", wording.METRES) == wording.METRES for score in kind.values())
     files = [
         (name, ", ".join(part for part in parts if part not in shared)) for name, parts in zip(kind, about, strict=True)
     ]
-    names = _names(kind)
+    names = _list_shown_metrics(kind)
     labels = [(wording.score(name).label, wording.arrow(name, scale_known=scale_known)) for name in names]
     cells = [
-        [wording.score_value(name, score[name]) if name in score else "" for score in map(_metrics, kind.values())]
+        [
+            wording.score_value(name, score[name]) if name in score else ""
+            for score in map(_collect_metrics, kind.values())
+        ]
         for name in names
     ]
-    notes = _told_once([str(note) for score in kind.values() for note in _list(score.get("notes"))])
+    notes = _merge_similar_notes([str(note) for score in kind.values() for note in _as_list(score.get("notes"))])
     notes += [
         f"{name}: {score['baseline']}; what is learnt has to be better."
         for name, score in kind.items()
@@ -247,17 +254,15 @@ def _score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
     return ScoreTable(", ".join(shared), notes, files, rows, files_down=False)
 
 
-def _names(kind: dict[str, dict[str, Any]]) -> list[str]:
-    """Names of the scores of all files; one that could be computed for none is left to their notes, where they have
-    some.
-    """
-    names = dict.fromkeys(name for score in kind.values() for name in _metrics(score))
-    known = [name for name in names if any(_metrics(score).get(name) is not None for score in kind.values())]
+def _list_shown_metrics(kind: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the metrics of all files, without those that no file could compute where notes explain that."""
+    names = dict.fromkeys(name for score in kind.values() for name in _collect_metrics(score))
+    known = [name for name in names if any(_collect_metrics(score).get(name) is not None for score in kind.values())]
     return known if known and any(score.get("notes") for score in kind.values()) else list(names)
 
 
-def _told_once(notes: list[str]) -> list[str]:
-    """Notes that differ by their numbers alone are told by the first of them."""
+def _merge_similar_notes(notes: list[str]) -> list[str]:
+    """Keep one of the notes that differ in their numbers only."""
     alike: dict[str, list[str]] = {}
     for note in notes:
         alike.setdefault(re.sub(r"[0-9.]+", "#", note), []).append(note)
@@ -266,8 +271,8 @@ def _told_once(notes: list[str]) -> list[str]:
     ]
 
 
-def _about(score: dict[str, Any]) -> list[str]:
-    """A score file's protocol, claim, alignment and number of images or poses, in words."""
+def _describe_score_file(score: dict[str, Any]) -> list[str]:
+    """Describe a score file's protocol, depth scale, alignment and number of images or poses."""
     claim, aligned = score.get("claim"), score.get("alignment", score.get("align"))
     parts = [f"protocol {score['protocol']}"] if score.get("protocol") else []
     parts += [wording.claim(claim)[0].lower()] if claim else []
@@ -278,18 +283,21 @@ def _about(score: dict[str, Any]) -> list[str]:
 
 
 def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
-    """For each score file that keeps its images, or objects: the spread of its first score over them, and the worst
-    ones.
-    """
+    """Return how the first score is distributed over images or objects of each score file, and the worst ones."""
     found = []
     for stem, score in scores.items():
         kind = "object" if "per_object" in score else "image"
-        entries = [_told_if_missed(e) for e in _list(score.get(f"per_{kind}")) if isinstance(e, dict) and "name" in e]
-        metric = next((m for m in _metrics(score) if any(m in e for e in entries)), None)
-        values = [(str(e["name"]), float(e[metric])) for e in entries if metric and _finite(e.get(metric))]
+        entries = [
+            _score_missed_object(e) for e in _as_list(score.get(f"per_{kind}")) if isinstance(e, dict) and "name" in e
+        ]
+        metric = next((m for m in _collect_metrics(score) if any(m in e for e in entries)), None)
+        values = [(str(e["name"]), float(e[metric])) for e in entries if metric and _is_finite(e.get(metric))]
         if metric is None or not values:
             continue
-        shown, missed = wording.score(metric), sum(e.get("missed") is True for e in entries if _finite(e.get(metric)))
+        shown, missed = (
+            wording.score(metric),
+            sum(e.get("missed") is True for e in entries if _is_finite(e.get(metric))),
+        )
         values.sort(key=lambda pair: pair[1], reverse=shown.better != "higher")
         largest = max(abs(value) for _, value in values[:WORST]) or 1.0
         found.append(
@@ -310,52 +318,52 @@ def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
     return found
 
 
-def _told_if_missed(entry: dict[str, Any]) -> dict[str, Any]:
+def _score_missed_object(entry: dict[str, Any]) -> dict[str, Any]:
     return {**OF_MISSED, **entry, "name": f"{entry['name']}, missed"} if entry.get("missed") is True else entry
 
 
 def odometry(scores: dict[str, dict[str, Any]]) -> list[tuple[str, str, PathDrawing]]:
-    """The path drawn against the truth, for each score file that keeps both; and how it was brought there, in words."""
+    """Draw estimated and true path of each score file that has both, with its alignment."""
     drawn = (
-        (name, _fitted(score), path_drawing(score.get("path_estimated_m"), score.get("path_true_m")))
+        (name, _describe_alignment(score), path_drawing(score.get("path_estimated_m"), score.get("path_true_m")))
         for name, score in scores.items()
     )
     return [(name, fitted, drawing) for name, fitted, drawing in drawn if drawing is not None]
 
 
 def findings(run: RunFiles) -> list[Finding]:
-    """What was found, in the order in which it was written: causes before their symptoms. Notes on what was not checked
-    are left out.
-    """
-    return [_finding(one, run) for one in run.findings if not _unchecked(one)]
+    """Return the findings in written order: causes before symptoms. Notes about skipped checks are left out."""
+    return [_make_finding(one, run) for one in run.findings if not _is_skipped_check(one)]
 
 
 def not_checked(run: RunFiles) -> list[tuple[str, str]]:
-    """(what was not checked and why, where): a line each."""
-    return [(str(one.get("measured") or ""), _where(one)) for one in run.findings if _unchecked(one)]
+    """Return (what was not checked and why, where) of each skipped check."""
+    return [(str(one.get("measured") or ""), _format_where(one)) for one in run.findings if _is_skipped_check(one)]
 
 
-def _unchecked(finding: dict[str, Any]) -> bool:
-    """Codes of family N are about the check, not about the data."""
+def _is_skipped_check(finding: dict[str, Any]) -> bool:
+    """Return whether a finding is a note of family N, which is about a check and not about the data."""
     return str(finding.get("code")).startswith("N") and finding.get("severity") == "note"
 
 
-def _finding(finding: dict[str, Any], run: RunFiles) -> Finding:
+def _make_finding(finding: dict[str, Any], run: RunFiles) -> Finding:
     evidence = finding.get("evidence")
     arranged = arrange(evidence if isinstance(evidence, dict) else {})
     sentences = [(name, str(finding[name])) for name in ("measured", "expected", "cause", "fix") if finding.get(name)]
     code, severity, stage = (str(finding.get(name) or "") for name in ("code", "severity", "stage"))
-    return Finding(code, severity, stage, _where(finding), sentences, arranged, _evidence_image(arranged.image, run))
+    return Finding(
+        code, severity, stage, _format_where(finding), sentences, arranged, _embed_evidence_image(arranged.image, run)
+    )
 
 
-def _where(finding: dict[str, Any]) -> str:
-    """The first recordings that a finding is about, and how many more."""
-    names = list(map(str, _list(finding.get("where"))))
+def _format_where(finding: dict[str, Any]) -> str:
+    """Format the first recordings of a finding, and the number of the others."""
+    names = list(map(str, _as_list(finding.get("where"))))
     return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
 
 
-def _evidence_image(name: str, run: RunFiles) -> Image | None:
-    """The image that a finding names; a line in `unreadable` where it is none, or not in the run's folder."""
+def _embed_evidence_image(name: str, run: RunFiles) -> Image | None:
+    """Embed the image of a finding; an invalid one gets a line in `unreadable`."""
     if not name:
         return None
     try:
@@ -366,7 +374,7 @@ def _evidence_image(name: str, run: RunFiles) -> Image | None:
 
 
 def sheets(run: RunFiles) -> list[tuple[int, Image]]:
-    """At most `MAX_SHEETS` image sheets with their steps, evenly over the run, the first and the last among them."""
+    """Embed at most `MAX_SHEETS` image sheets with their steps, evenly over the run, including first and last."""
     count = len(run.images)
     chosen = sorted({round(i * (count - 1) / (MAX_SHEETS - 1)) for i in range(MAX_SHEETS)}) if count else []
     found = (
@@ -377,7 +385,7 @@ def sheets(run: RunFiles) -> list[tuple[int, Image]]:
 
 
 def of_validation(run: RunFiles) -> list[tuple[str, int, Image]]:
-    """(name, step, image): the last of each kind of image that validations gave."""
+    """Return (name, step, image): the last of each kind of validation image."""
     last: dict[str, tuple[int, Path]] = {}
     for path in sorted(run.folder.glob("images/*/step-*.png")):
         last[path.parent.name] = (step_of(path), path)
@@ -388,9 +396,9 @@ def of_validation(run: RunFiles) -> list[tuple[str, int, Image]]:
     return [(name, step, image) for name, step, image in found if image is not None]
 
 
-def _list(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _finite(value: Any) -> bool:
+def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)

@@ -1,6 +1,4 @@
-"""An ablation for people: the sentence that its data allow, a table, a plot. Read from STUDY/verdicts.json and
-results.jsonl.
-"""
+"""Format an ablation: a sentence for each change, a table, a plot. Reads STUDY/verdicts.json and results.jsonl."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ def write(folder: Path) -> list[Path]:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What verdicts.json holds."""
+    """Read verdicts.json."""
     study = read_json(Path(folder) / "verdicts.json")
     if not isinstance(study, dict) or not isinstance(study.get("verdicts"), list):
         raise DataError(
@@ -43,19 +41,18 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    """What results.jsonl holds, one mapping a run."""
+    """Read results.jsonl, one mapping a run."""
     path = Path(folder) / "results.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def sentence(study: Mapping[str, Any], verdict: Verdict) -> str:
-    """What the data allow to say of one change, with the numbers it rests on."""
+    """Describe what the data support about one change, with the numbers."""
     metric, d = str(study["metric"]), verdict["difference"]
     of = f"'{verdict['change']}'"
     if d is None:
         return (
-            f"Undecided: {of} and the base share {len(verdict['seeds'])} seeds with a value; three are the fewest that"
-            " say anything."
+            f"Undecided: {of} and the base share {len(verdict['seeds'])} seeds with a value; at least three are needed."
         )
     shown, percent = verdict["shown"], f"{1 - study['alpha']:.0%}"
     chance = p(verdict["p_holm"])
@@ -64,31 +61,31 @@ def sentence(study: Mapping[str, Any], verdict: Verdict) -> str:
         f"{signed(d['mean'])}, {percent} interval {signed(d['low'])} to {signed(d['high'])}, {d['n']} seeds, {chance}"
     )
     if shown == "identical":
-        said = (
+        text = (
             f"with {of} {metric} is the same but for rounding in all {d['n']} seeds: it changes nothing that this"
             " training does"
         )
     elif shown:
-        said = f"{of} makes {metric} {shown} ({interval})"
+        text = f"{of} makes {metric} {shown} ({interval})"
         if verdict["within_margin"]:
-            said += f", yet by less than the margin of {wording.number(study['margin'])} that matters"
+            text += f", yet by less than the margin of {wording.number(study['margin'])} that matters"
     elif verdict["within_margin"]:
-        said = (
+        text = (
             f"{of} leaves {metric} the same within {wording.number(study['margin'])} ({interval}; p of the margin ="
             f" {p(verdict['p_same'])})"
         )
     else:
-        said = f"{of} may leave {metric} as it is or change it ({interval}). {_what_it_takes(study, verdict)}"
+        text = f"{of} may leave {metric} as it is or change it ({interval}). {_describe_power(study, verdict)}"
     if not shown and (d["low"] > 0 or d["high"] < 0):
-        said += (
+        text += (
             f" Its own interval leaves 0 out; of {len(study['verdicts'])} changes tried, one does so by chance more"
             " often (Holm)"
         )
-    return f"{verdict['decision'].capitalize()}: {said.rstrip('.')}."
+    return f"{verdict['decision'].capitalize()}: {text.rstrip('.')}."
 
 
-def _what_it_takes(study: Mapping[str, Any], verdict: Verdict) -> str:
-    """What a study of this size would have found."""
+def _describe_power(study: Mapping[str, Any], verdict: Verdict) -> str:
+    """Describe the difference that a study of this size can detect."""
     if not verdict["difference"]["sd"]:
         least = math.ceil(math.log2(2 * len(study["verdicts"]) / study["alpha"]))
         return f"One number in all seeds leaves no spread to measure chance by; signs alone take {least} seeds"
@@ -100,12 +97,12 @@ def _what_it_takes(study: Mapping[str, Any], verdict: Verdict) -> str:
 
 
 def signed(value: float) -> str:
-    """Three digits with the sign."""
+    """Format three digits with the sign."""
     return f"{'+' if value > 0 else '−' if value < 0 else ''}{wording.number(abs(value))}"
 
 
 def p(value: float | None) -> str:
-    """Two digits, or that it is below a thousandth."""
+    """Format a p value with two digits, or as below a thousandth."""
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.2g}"
 
 
@@ -113,7 +110,7 @@ HEAD = ("change", "mean", "difference", "interval", "p (t, Holm)", "p (signs)", 
 
 
 def cells(study: Mapping[str, Any]) -> list[list[str]]:
-    """A row a change, after that of the base, in the columns of HEAD."""
+    """Return a row for the base and each change, in the columns of HEAD."""
     verdicts = study["verdicts"]
     base = next((v["base"] for v in verdicts if v["base"] is not None), None)
     found = [["base", wording.number(base), "", "", "", "", "", "", ""]]
@@ -131,7 +128,7 @@ def cells(study: Mapping[str, Any]) -> list[list[str]]:
 
 
 def markdown(study: Mapping[str, Any]) -> str:
-    """table.md: what was asked, the table, a sentence a change, and what stands against it."""
+    """Format table.md: the metric, the table, a sentence for each change, and the cautions."""
     good = {"lower": "lower is better", "higher": "higher is better"}[study["better"]]
     lines = [
         f"# {study['study']}",
@@ -142,7 +139,7 @@ def markdown(study: Mapping[str, Any]) -> str:
             " the change minus the base, seed by seed."
         ),
         "",
-        *_table(HEAD, cells(study)),
+        *_format_table(HEAD, cells(study)),
         "",
     ]
     for verdict in study["verdicts"]:
@@ -153,7 +150,7 @@ def markdown(study: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(["", "What stands against all of it:", "", *notes] if notes else [])]) + "\n"
 
 
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+def _format_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     def line(row: Sequence[str]) -> str:
         escaped = (cell.replace("|", "\\|") for cell in row)
         return f"| {' | '.join(escaped)} |"
@@ -162,9 +159,7 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 
 def draw(study: Mapping[str, Any], results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """The difference of each change: a dot a seed, the mean and its interval, the margin as a band. SVG or PNG, by the
-    suffix.
-    """
+    """Draw the difference of each change as SVG or PNG: a dot a seed, mean and interval, the margin as a band."""
     from matplotlib.figure import Figure
 
     verdicts = study["verdicts"]

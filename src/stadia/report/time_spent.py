@@ -1,6 +1,4 @@
-"""Where a training's time went: a bar of its phases, and of each how long a step takes and what it reaches of the
-machine's peak.
-"""
+"""Show where a training's time went: phases, time a step, and share of the device's peak."""
 
 from __future__ import annotations
 
@@ -21,8 +19,8 @@ SMALL = "the rest"
 
 @dataclass(frozen=True)
 class Phase:
-    """name, its color (class of the stylesheet), left edge and width in the bar (SVG units); and as text: share, all of
-    it, a step, and what of the peak it reaches (empty where nobody knows).
+    """name, its color (class of the stylesheet), left edge and width in the bar (SVG units); and as text: share, all
+    of it, a step, and what of the peak it reaches (empty where unknown).
     """
 
     name: str
@@ -47,14 +45,14 @@ class TimeSpent:
 
 
 def time_spent(found: Any) -> TimeSpent | None:
-    """From `time` of run.json; None where a run has none, or one that is no account of times."""
+    """Read `time` of run.json; None where it is missing or invalid."""
     if (
         not isinstance(found, dict)
-        or not (seconds := _numbers(found.get("phases_s")))
+        or not (seconds := _finite_numbers(found.get("phases_s")))
         or not (total := sum(seconds.values())) > 0
     ):
         return None
-    steps, of_peak = _numbers(found.get("step_s")), _numbers(found.get("of_peak"))
+    steps, of_peak = _finite_numbers(found.get("step_s")), _finite_numbers(found.get("of_peak"))
     small = sum(value for value in seconds.values() if value < LEAST * total)
     longest = sorted(((value, name) for name, value in seconds.items() if value >= LEAST * total), reverse=True)
     small += sum(value for value, _ in longest[MOST:])
@@ -66,27 +64,27 @@ def time_spent(found: Any) -> TimeSpent | None:
         reached = f"{of_peak[name]:.0%}" if name in of_peak else ""
         phases.append(Phase(name, color, left, width, f"{value / total:.1%}", wording.duration(value), step, reached))
         left += width
-    return TimeSpent(phases, _about(found, total), any(phase.of_peak for phase in phases))
+    return TimeSpent(phases, _describe_time(found, total), any(phase.of_peak for phase in phases))
 
 
-def _about(found: dict[str, Any], total: float) -> str:
-    known = _numbers(found)
+def _describe_time(found: dict[str, Any], total: float) -> str:
+    known = _finite_numbers(found)
     wall_s, peak = known.get("wall_s", math.nan), known.get("peak_flops_per_s")
-    said = f"{known.get('steps', 0):.0f} steps in {wording.duration(wall_s)}, without what came before and after them"
-    said += f"; the phases make {total / wall_s:.1%} of it" if wall_s > 0 else ""
+    text = f"{known.get('steps', 0):.0f} steps in {wording.duration(wall_s)}, without setup and teardown"
+    text += f"; the phases cover {total / wall_s:.1%} of it" if wall_s > 0 else ""
     if peak is None:
-        return said + "."
-    step = _numbers(found.get("of_peak")).get("step")
+        return text + "."
+    step = _finite_numbers(found.get("of_peak")).get("step")
     reached = f", of which a step reaches {step:.0%}" if step is not None else ""
     threads = known.get("threads", 0) if found.get("device") == "cpu" else 0
     on = f" on {threads:.0f} thread{'s' * (threads != 1)}" if threads else ""
     return (
-        f"{said}. Products of large matrices made {peak / 1e9:.3g} GFLOP/s here{on} when the training ended{reached}:"
-        " convolutions and products are counted. It varies with what else the machine does."
+        f"{text}. Products of large matrices made {peak / 1e9:.3g} GFLOP/s here{on} when the training ended{reached}:"
+        " convolutions and products are counted. It varies with the load of the machine."
     )
 
 
-def _numbers(value: Any) -> dict[str, float]:
-    """The finite numbers of a mapping, by name."""
+def _finite_numbers(value: Any) -> dict[str, float]:
+    """Return the finite numbers of a mapping by name."""
     items = value.items() if isinstance(value, dict) else ()
     return {str(name): float(one) for name, one in items if isinstance(one, int | float) and math.isfinite(one)}

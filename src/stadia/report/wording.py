@@ -1,4 +1,4 @@
-"""How the report says things: names, units and good directions of scores, and what a claim means."""
+"""Names, units and good directions of metrics, and descriptions of depth scales."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ Better = Literal["lower", "higher", "one", "neither"]
 
 @dataclass(frozen=True)
 class Score:
-    """How a score is shown: its name in the field, its unit, where it is good, and whether it is a key number at the
-    report's top.
-    """
+    """How a metric is shown: name, unit, good direction, and whether it is a key number of the report."""
 
     label: str
     unit: str = ""
@@ -93,7 +91,7 @@ CLAIMS: dict[str, tuple[str, str]] = {
         "Up to scale",
         (
             "Shapes and proportions mean something, as far as they are right; sizes do not. {share} one unknown factor,"
-            " which one camera alone does not tell: scores of {of} are those after a fit to the truth's size."
+            " which one camera alone cannot measure: scores of {of} are those after a fit to the truth's size."
         ),
     ),
     "affine-inverse": (
@@ -113,8 +111,8 @@ STATUSES: dict[str, tuple[str, str]] = {  # run.json's status: (what is shown, t
 
 
 def known(name: str) -> Score | None:
-    """A score by the last part of its name ("depth.abs_rel", "val/abs_rel"); None of what is none:
-    "train/weight/mask_bce" is a weight.
+    """Return the label of a score by the last part of its name ("val/abs_rel"); None for other scalars
+    ("train/weight/mask_bce").
     """
     if name.startswith("train/") and name.count("/") > 1:
         return None
@@ -122,19 +120,17 @@ def known(name: str) -> Score | None:
 
 
 def score(name: str) -> Score:
-    """How a score is shown; what is not known as one by its own name, neither good nor bad."""
+    """Return how a score is shown; others by their own name without a good direction."""
     return known(name) or Score(name, better="neither")
 
 
 def arrow(name: str, *, scale_known: bool = True) -> str:
-    """Where a score is good: ↓, ↑, or the value that it must have, which is none where the scale is unknown by nature."""
+    """Return the good direction: ↓, ↑, or the target value where the scale is known."""
     return {"lower": "↓", "higher": "↑", "one": "→ 1" if scale_known else "", "neither": ""}[score(name).better]
 
 
 def number(value: Any, unit: str = "") -> str:
-    """Three significant digits (no less than whole numbers), with the unit; text and truth values as they are, – for
-    none.
-    """
+    """Format three significant digits with the unit; text and booleans as they are, – for None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "–" if value is None else str(value)
     if not math.isfinite(value):
@@ -153,12 +149,12 @@ def number(value: Any, unit: str = "") -> str:
 
 
 def score_value(name: str, value: Any) -> str:
-    """A score's value with its unit."""
+    """Format a score with its unit."""
     return number(value, score(name).unit)
 
 
 def duration(seconds: float) -> str:
-    """`48 s`, `6 min 10 s`, `2 h 5 min`."""
+    """Format seconds: `48 s`, `6 min 10 s`, `2 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -168,16 +164,20 @@ def duration(seconds: float) -> str:
 
 
 def memory(megabytes: float) -> str:
-    """`812 MB`, `2.4 GB`."""
+    """Format megabytes: `812 MB`, `2.4 GB`."""
     return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
 
 
-_OF_DEPTH = {"mean": "Depths mean", "share": "All depths share", "of": "depth"}
-_OF_DEPTH_AND_PATH = {"mean": "Depth and path mean", "share": "All depths and the path share", "of": "depth and path"}
+_DEPTH_WORDS = {"mean": "Depths mean", "share": "All depths share", "of": "depth"}
+_DEPTH_AND_PATH_WORDS = {
+    "mean": "Depth and path mean",
+    "share": "All depths and the path share",
+    "of": "depth and path",
+}
 
 
 def claim(name: Any, scale_from: Any = None, *, path: bool = False) -> tuple[str, str]:
-    """A claim's name and what its numbers mean, in words.
+    """Return the name of a depth scale and the meaning of its numbers.
 
     scale_from: where the recipe has its metres from.  path: whether there is one of the camera, beside depth.
     """
@@ -185,12 +185,12 @@ def claim(name: Any, scale_from: Any = None, *, path: bool = False) -> tuple[str
         str(name), UNKNOWN_CLAIM if name is None else (str(name), "This claim is not known to the report.")
     )
     return label, meaning.format(
-        source=scale_from or "a length known beforehand", **(_OF_DEPTH_AND_PATH if path else _OF_DEPTH)
+        source=scale_from or "a length known beforehand", **(_DEPTH_AND_PATH_WORDS if path else _DEPTH_WORDS)
     )
 
 
 def scale(claim: Any, rests_on: Any, no_metres: Any) -> str:
-    """What metres rest on, or would: to be read after a claim; empty where there is nothing to say.
+    """Describe the source of metric scale after `claim`; "" where there is nothing to add.
 
     rests_on: known lengths, of a recipe that learns metres from such.  no_metres: why it claims none nevertheless.
     """
@@ -206,5 +206,5 @@ def scale(claim: Any, rests_on: Any, no_metres: Any) -> str:
 
 
 def status(name: Any) -> tuple[str, str]:
-    """What is shown of a run's status, and its tone: good, warn or stop."""
+    """Return how a run's status is shown, and its tone: good, warn or stop."""
     return STATUSES.get(str(name), (str(name or "unknown"), "warn"))

@@ -140,7 +140,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         return {}
 
     @property
-    def about(self) -> Mapping[str, object]:
+    def run_metadata(self) -> Mapping[str, object]:
         """Facts of the recipe for run.json, written before training."""
         return {}
 

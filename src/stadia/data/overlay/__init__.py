@@ -1,1 +1,1 @@
-"""Composed images: something cut out pasted onto a background, with the depth and the mask that follow."""
+"""Composite images: a cut-out pasted onto a background, with the resulting depth and mask."""

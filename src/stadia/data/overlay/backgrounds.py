@@ -1,4 +1,4 @@
-"""What things are pasted onto: images of recordings with their depth, and which of them train."""
+"""Backgrounds: images of recordings with their depth, and their splits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from stadia.data.splits import Frames, split_blocks, whole
 from stadia.geometry.numpy_camera import cropped_K, resized_K
 
 KEY = re.compile(rf"\bdata\.(?=(?:{'|'.join(SourceOptions.model_fields)})\b)")
-_LOOKED_AT = 5
+_CHECKED_FRAMES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Background:
         return self.recording.file(self.index, self.side)
 
     def scenery(self, height: int, width: int) -> Scenery:
-        """The largest window of this shape in the middle of the image, at this size; its camera and depth with it.
+        """Return the largest centered window of this aspect ratio, resized, with its camera and depth.
 
         Raises DataError where there is no depth.
         """
@@ -63,8 +63,8 @@ class Background:
             raise DataError(
                 self.file or self.name,
                 found="no depth",
-                expected="the depth of what things are pasted onto",
-                fix="leave the image out, or name predictions of it by data.backgrounds.teacher",
+                expected="depth of the background",
+                fix="leave the image out, or set data.backgrounds.teacher to predictions",
             )
         H, W = image.shape[:2]
         h, w = min(H, max(1, round(W * height / width))), min(W, max(1, round(H * width / height)))
@@ -78,7 +78,7 @@ class Background:
 def open_backgrounds(
     path: Path, config: BackgroundConfig, height: int, width: int, progress: Progress | None = None
 ) -> tuple[dict[str, list[Background]], Label]:
-    """The backgrounds of each split, and what their depth is.
+    """Open the backgrounds of each split. Returns them with the source of their depth.
 
     A data set that names splits is taken at its word, its test worlds too; of another one whole recordings validate
     where `split_by.val_recordings` names them, else blocks of frames. Raises DataError where images have no depth.
@@ -86,20 +86,21 @@ def open_backgrounds(
     options = config.model_dump(include=set(SourceOptions.model_fields)) | {
         "size": config.size or (max(height, 32), max(width, 32))
     }
-    with _said_of_backgrounds():
+    with _rename_keys_in_errors():
         recordings, label = open_recordings(path, config.format, progress=progress, **options), Label()
     if config.teacher is not None:
-        answered = taught(recordings, Path(config.teacher))
-        recordings, label = [*answered], answered[0].label
+        predicted = taught(recordings, Path(config.teacher))
+        recordings, label = [*predicted], predicted[0].label
     _check_depth(recordings)
     how, own = config.split_by, named_splits(path, config.format)
     by_split: dict[str, list[Frames]]
     if "train" in own and not how.val_recordings and config.split is None:
         by_split = {
-            s: [f for r in recordings if _is(r, names) for f in whole(r, config.sides)] for s, names in own.items()
+            s: [f for r in recordings if _matches_name(r, names) for f in whole(r, config.sides)]
+            for s, names in own.items()
         }
     elif how.val_recordings:
-        val = [r for r in recordings if _is(r, how.val_recordings)]
+        val = [r for r in recordings if _matches_name(r, how.val_recordings)]
         rest = [r for r in recordings if r not in val]
         by_split = {s: [f for r in some for f in whole(r, config.sides)] for s, some in (("train", rest), ("val", val))}
     else:
@@ -117,8 +118,8 @@ def open_backgrounds(
 
 
 @contextmanager
-def _said_of_backgrounds() -> Iterator[None]:
-    """What is wrong is told with the keys of the backgrounds: "data.camera" is `data.backgrounds.camera` here."""
+def _rename_keys_in_errors() -> Iterator[None]:
+    """Rename keys in errors to those of the backgrounds: "data.camera" is `data.backgrounds.camera` here."""
     try:
         yield
     except DataError as error:
@@ -128,33 +129,31 @@ def _said_of_backgrounds() -> Iterator[None]:
         raise DataError(what, found=found, expected=expected, fix=fix) from error
 
 
-def _is(recording: Recording, names: Sequence[str]) -> bool:
+def _matches_name(recording: Recording, names: Sequence[str]) -> bool:
     return any(recording.name == name or recording.name.endswith(f"/{name}") for name in names)
 
 
 def _check_depth(recordings: Sequence[Recording]) -> None:
-    """A look at a few frames of each: recordings without any depth are named before anything is composed."""
+    """Raise DataError where a recording has no depth in any of a few frames, before anything is composed."""
     bare = [
         recording.name
         for recording in recordings
         if all(
             recording.depth_m(int(i)) is None
-            for i in np.unique(np.linspace(0, len(recording) - 1, _LOOKED_AT).astype(int))
+            for i in np.unique(np.linspace(0, len(recording) - 1, _CHECKED_FRAMES).astype(int))
         )
     ]
     if bare:
         raise DataError(
             f"depth of {', '.join(bare[:3])}" + f" and {len(bare) - 3} more" * (len(bare) > 3),
-            found=f"none in {_LOOKED_AT} frames",
-            expected="depth for things to stand at",
-            fix=(
-                "predict it (stadia predict CHECKPOINT IMAGES --out FOLDER) and name FOLDER by data.backgrounds.teacher"
-            ),
+            found=f"none in {_CHECKED_FRAMES} frames",
+            expected="depth",
+            fix="run stadia predict CHECKPOINT IMAGES --out FOLDER, and set data.backgrounds.teacher=FOLDER",
         )
 
 
 def backgrounds_fingerprint(backgrounds: Sequence[Background]) -> str:
-    """Of their names and of their recordings."""
+    """Return a hash of the names of backgrounds and the contents of their recordings."""
     digest = hashlib.blake2b(digest_size=16)
     for recording in {id(one.recording): one.recording for one in backgrounds}.values():
         digest.update(recording.fingerprint().encode())

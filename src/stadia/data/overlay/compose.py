@@ -1,10 +1,9 @@
-"""From a background with its depth and a cut-out to an image, its depth and its mask. Pure functions of arrays; imports
-no torch.
+"""Compose background, depth and cut-out to an image, its depth and its mask. Arrays only; imports no torch.
 
-A cut-out is (h, w, 4): red, green, blue times alpha, then alpha, float32 in [0, 1]. Premultiplied, since only then does
-a resized one
-have no fringe of the color that its transparent pixels happen to hold (Porter and Duff, Compositing Digital Images,
-SIGGRAPH 1984).
+A cut-out is (h, w, 4): red, green, blue times alpha, then alpha, float32 in [0, 1]. Premultiplied, so that resizing
+adds no fringe in the color of transparent pixels.
+
+Source: Porter and Duff, Compositing Digital Images, SIGGRAPH 1984.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ COVERS = 0.5
 
 NEARER = 0.97
 """Times the cut-out's depth: what of the background is nearer than that stays in front. A cut-out has no thickness and
-what it shows has; without room for that, ground that slopes by a little would cut off its foot.
+what it shows has; without this margin, ground that slopes by a little would cut off its foot.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Pasted:
-    """A composed image.
+    """A composite image.
 
     image: (H, W, 3) uint8 RGB.  depth: (H, W) float32 as the background's, 0 = none.  mask: (H, W) bool, what was
         pasted.
@@ -44,8 +43,9 @@ class Pasted:
 
 
 def premultiplied(rgba: NDArray[np.uint8]) -> Cutout:
-    """(h, w, 4) uint8 RGB with straight alpha to a cut-out, without the empty margin. Raises DataError where all of it
-    is transparent.
+    """Convert (h, w, 4) uint8 RGBA with straight alpha to a cut-out without its empty margin.
+
+    Raises DataError where all of it is transparent.
     """
     rows, columns = np.flatnonzero(rgba[..., 3].any(1)), np.flatnonzero(rgba[..., 3].any(0))
     if not rows.size:
@@ -58,14 +58,14 @@ def premultiplied(rgba: NDArray[np.uint8]) -> Cutout:
 
 
 def resized(cutout: Cutout, height: int, width: int) -> Cutout:
-    """The cut-out at another size: the mean over each pixel's area where it shrinks, bilinear where it grows."""
+    """Resize a cut-out: by area where it shrinks, bilinearly where it grows."""
     smaller = (min(width, cutout.shape[1]), min(height, cutout.shape[0]))
     shrunk = cv2.resize(cutout, smaller, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def foot_of(cutout: Cutout) -> tuple[int, int]:
-    """Row and column of the pixel that it stands on: the middle of the lowest row that is covered."""
+    """Return row and column of the foot pixel: the middle of the lowest covered row."""
     alpha = cutout[..., 3]
     covered = alpha >= min(COVERS, float(alpha.max()))
     row = int(np.flatnonzero(covered.any(1))[-1])
@@ -74,7 +74,7 @@ def foot_of(cutout: Cutout) -> tuple[int, int]:
 
 
 def ground_depth(depth: NDArray[np.float32], row: int, column: int) -> float:
-    """Depth of the ground at a pixel: the median of what is known within a small patch, which grows until something is.
+    """Return the depth of the ground at a pixel: the median of valid depth in a patch that grows until one is valid.
 
     Raises DataError where nothing of the map is known.
     """
@@ -100,18 +100,15 @@ def paste(background: NDArray[np.uint8], depth: NDArray[np.float32], cutout: Cut
         cutout: (h, w, 4), see above.
         top, left: of its first pixel; it may reach over an edge, but not with its foot.
 
-    image = (1 - alpha) background + alpha foreground, where nothing of the background is nearer (`NEARER`). What has no
-    depth is behind. Raises GeometryError for a cut-out that is larger than the background, or whose foot is outside of
-    it.
+    image = (1 - alpha) background + alpha foreground, where nothing of the background is nearer (`NEARER`). What has
+    no depth is behind. Raises GeometryError for a cut-out that is larger than the background, or whose foot is outside
+    of it.
     """
     H, W = depth.shape
     h, w = cutout.shape[:2]
     if h > H or w > W:
         raise GeometryError(
-            "foreground",
-            found=f"{w}x{h} pixels",
-            expected=f"at most the background's {W}x{H}",
-            fix="paste it at a smaller size",
+            "foreground", found=f"{w}x{h} pixels", expected=f"at most the background's {W}x{H}", fix="paste it smaller"
         )
     foot_row, foot_column = top + foot_of(cutout)[0], left + foot_of(cutout)[1]
     if not (0 <= foot_row < H and 0 <= foot_column < W):

@@ -1,4 +1,4 @@
-"""Images composed on demand: the n-th is a function of the seed and of n, whoever asks and in whatever order."""
+"""Compose images on demand: the n-th depends on the seed and n only."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from stadia.data.resize import resize_depth, resize_image
 from stadia.geometry.numpy_camera import resized_K
 
 SEEN, TRIES = 0.25, 8
-"""At random, a place where less than this share of the cut-out is seen is drawn again, so often at most."""
+"""Random places that show less than this share of the cut-out are drawn again, at most so many times."""
 
-_KEPT = 1024  # backgrounds and foregrounds, each, that stay in memory
+_CACHE_SIZE = 1024  # backgrounds and foregrounds, each, that stay in memory
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -32,9 +32,9 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What an image was composed of.
+    """The parts of a composite image.
 
-    background: the image.  world: the recording that it is of.  foreground: the cut-out.  object: which it shows.
+    background: its image.  world: its recording.  foreground: the cut-out.  object: of the cut-out.
     position: on the grid, from 0; -1 where places are drawn at random.
     """
 
@@ -47,7 +47,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A composed image with its ground truth, all (H, W).
+    """A composite image with its ground truth, all (H, W).
 
     image, background: (H, W, 3) uint8 RGB.  depth: float32, 0 = none, in what the set's label claims.  mask: bool.  K:
         (3, 3) pixels.
@@ -61,7 +61,9 @@ class Composed:
     pair: Pair
 
     def resized(self, height: int, width: int) -> Composed:
-        """At another size: images by area, depth by the nearest pixel, the mask where most of a pixel is covered."""
+        """Return the sample at another size: images by area, depth by the nearest pixel, the mask where at least half
+        of a pixel is covered.
+        """
         if self.mask.shape == (height, width):
             return self
         small = (min(width, self.mask.shape[1]), min(height, self.mask.shape[0]))
@@ -77,9 +79,9 @@ class Composed:
 
 
 class OverlayImages(Protocol):
-    """A split of composed images, made on demand or read from disk.
+    """A split of composite images, composed on demand or read from disk.
 
-    label: what the depth is.  count: how many there are; None for as many as are asked for.
+    label: source and scale of the depth.  count: number of images; None for unlimited.
     """
 
     label: Label
@@ -87,20 +89,20 @@ class OverlayImages(Protocol):
     @property
     def count(self) -> int | None: ...
     def pair(self, number: int) -> Pair:
-        """What the n-th is of; opens no image."""
+        """Return what the n-th sample is composed of, without opening an image."""
         ...
 
     def composed(self, number: int) -> Composed:
-        """The n-th. Raises DataError naming a file that cannot be read."""
+        """Return the n-th sample. Raises DataError with the file that cannot be read."""
         ...
 
     def facts(self) -> dict[str, Any]:
-        """What identifies the set, for run.json."""
+        """Return what identifies the set, for run.json."""
         ...
 
 
 class Composer:
-    """Composes images of a split.
+    """Composes the images of a split.
 
     Every background is taken once before one is taken again, and so is every foreground, both in an order drawn anew
     for each round: a part of the images, however small, has as many backgrounds as it can have.
@@ -136,10 +138,12 @@ class Composer:
         return self.__dict__ | {"_scenery": {}, "_cutouts": {}}
 
     def chosen(self, number: int) -> tuple[int, int]:
-        """Which background and which foreground."""
+        """Return the indices of background and foreground of a sample."""
         return (
-            _in_rounds(self.seed, self.split, "backgrounds", len(self.backgrounds), number // self.per_background),
-            _in_rounds(self.seed, self.split, "foregrounds", len(self.foregrounds), number),
+            _index_in_rounds(
+                self.seed, self.split, "backgrounds", len(self.backgrounds), number // self.per_background
+            ),
+            _index_in_rounds(self.seed, self.split, "foregrounds", len(self.foregrounds), number),
         )
 
     def pair(self, number: int) -> Pair:
@@ -147,8 +151,8 @@ class Composer:
 
     def composed(self, number: int) -> Composed:
         b, f = self.chosen(number)
-        scenery = _kept(self._scenery, b, lambda: self.backgrounds[b].scenery(self.height, self.width))
-        whole = _kept(self._cutouts, f, lambda: self.foregrounds[f].cutout(2 * max(self.height, self.width)))
+        scenery = _get_cached(self._scenery, b, lambda: self.backgrounds[b].scenery(self.height, self.width))
+        whole = _get_cached(self._cutouts, f, lambda: self.foregrounds[f].cutout(2 * max(self.height, self.width)))
         random = self._random(number)
         for _ in range(TRIES):
             place = draw_place(self.placement, random)
@@ -177,21 +181,21 @@ class Composer:
         return Pair(background.name, background.recording.session, foreground.name, foreground.object, place.position)
 
 
-def _kept(kept: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
-    """What was made before, or is made now; of too many the oldest goes."""
+def _get_cached(kept: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+    """Return a cached value, or make and cache it; the oldest entry is evicted from a full cache."""
     if key not in kept:
         value = make()
-        while len(kept) >= _KEPT:
+        while len(kept) >= _CACHE_SIZE:
             kept.pop(next(iter(kept)), None)
         kept[key] = value
     return kept[key]
 
 
 @lru_cache(maxsize=64)
-def _order(seed: int, split: str, what: str, count: int, round_: int) -> NDArray[np.int64]:
+def _permutation_of_round(seed: int, split: str, what: str, count: int, round_: int) -> NDArray[np.int64]:
     return generator(seed, "overlay", split, what, round_).permutation(count)
 
 
-def _in_rounds(seed: int, split: str, what: str, count: int, number: int) -> int:
+def _index_in_rounds(seed: int, split: str, what: str, count: int, number: int) -> int:
     round_, place = divmod(number, count)
-    return int(_order(seed, split, what, count, round_)[place])
+    return int(_permutation_of_round(seed, split, what, count, round_)[place])

@@ -1,4 +1,4 @@
-"""Configuration of composed images. Imports no torch."""
+"""Configuration of composite images. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stadia.data.config import CacheConfig, ColorConfig, Share, SourceOptions, S
 STRIDE = 8
 
 
-def _in_strides(side: int) -> int:
+def _check_composite_stride(side: int) -> int:
     if side % STRIDE:
         raise ValueError(
             f"expected a multiple of {STRIDE}, by which the networks divide an image; take"
@@ -21,18 +21,17 @@ def _in_strides(side: int) -> int:
     return side
 
 
-OverlayPixels = Annotated[int, Field(ge=16, le=4096), AfterValidator(_in_strides)]
+OverlayPixels = Annotated[int, Field(ge=16, le=4096), AfterValidator(_check_composite_stride)]
 
 
 class BackgroundConfig(SourceOptions):
-    """Images with depth that things are pasted onto: of recordings, or of any images by a teacher. And how these are
-    opened.
+    """Images with depth onto which cut-outs are pasted: true depth, or a teacher's.
 
     path, format: see `open_recordings`; null takes RoadWorld's demo worlds from the cache, rendered once.
     split_by: which of them validate. Worlds that a data set itself names for a split stay there.
     sides: whose images.
-    teacher: a folder that `stadia predict` wrote of these images, whose depth takes the place of a true one; the label
-        says so.
+    teacher: a folder that `stadia predict` wrote for these images; its depth replaces true depth, and the label names
+        it.
     """
 
     path: str | None = None
@@ -43,7 +42,7 @@ class BackgroundConfig(SourceOptions):
 
 
 class ForegroundConfig(StrictModel):
-    """What is pasted: PNG files with an alpha channel.
+    """Cut-outs: PNG files with an alpha channel.
 
     path: FOLDER/NAME.png, or FOLDER/OBJECT/VIEW.png, or either in FOLDER/train, FOLDER/val (and test); null renders
         objects of TableWorld.
@@ -55,7 +54,7 @@ class ForegroundConfig(StrictModel):
 
 
 class PlacementConfig(StrictModel):
-    """Where things go, and how large.
+    """Position and size of cut-outs.
 
     rule: "random", or "grid": 4 rows (smaller and higher is farther) of 5 places, each as it is and mirrored.
     size: random alone: least and largest longer side, as a share of the image's shorter one.
@@ -67,7 +66,7 @@ class PlacementConfig(StrictModel):
     foot: tuple[Share, Share] = (0.7, 1.0)
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _check_ranges(self) -> Self:
         if self.size[1] > 1:
             raise ValueError(
                 f"size: a foreground of {self.size[1]:g} times its background is larger than it; expected at most 1"
@@ -80,7 +79,7 @@ class PlacementConfig(StrictModel):
 
 
 class OverlayDataConfig(StrictModel):
-    """Images with something pasted onto them.
+    """Composite images: cut-outs pasted onto backgrounds.
 
     path: a set that `stadia data overlay` wrote, or one in the published layout; null composes while it trains.
     height, width: of the composed images, multiples of 8.
@@ -111,7 +110,7 @@ class OverlayDataConfig(StrictModel):
 
     @field_validator("path")
     @classmethod
-    def _not_empty(cls, path: str | None) -> str | None:
+    def _check_path_not_empty(cls, path: str | None) -> str | None:
         if path == "":
             raise ValueError("an empty path; null composes")
         return path

@@ -1,4 +1,4 @@
-"""What is pasted: folders of PNG files with alpha, and which of them train. Imports no torch."""
+"""Foregrounds: folders of PNG files with alpha, and their splits. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stadia.data.rendering.presets import SPLITS
 
 @dataclass(frozen=True, slots=True)
 class Foreground:
-    """An image of an object cut out.
+    """An image of a cut-out object.
 
     name: "OBJECT/VIEW" or "NAME", without the folder and the split.  object: which it shows; views of one share it.
     """
@@ -31,7 +31,10 @@ class Foreground:
     object: str
 
     def cutout(self, most_px: int) -> Cutout:
-        """Read, premultiplied, without its margin, its longer side at most so long. Raises DataError naming the file."""
+        """Read the cut-out with premultiplied alpha, cropped, its longer side at most `most_px`.
+
+        Raises DataError with the file.
+        """
         cutout = premultiplied(read_rgba(self.file))
         h, w = cutout.shape[:2]
         scale = most_px / max(h, w)
@@ -39,7 +42,8 @@ class Foreground:
 
 
 def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]]:
-    """The foregrounds of each split: as the folder names them, else `val_share` of its objects validate, drawn once.
+    """Open the foregrounds of each split: by the folder's own splits, else `val_share` of the objects, drawn with a
+    fixed seed.
 
     Raises DataError where there is no image, or a single object that cannot be on both sides.
     """
@@ -49,15 +53,12 @@ def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]
             raise DataError(
                 path, found=f"the splits {', '.join(named)}", expected="train among them", fix="add FOLDER/train"
             )
-        return {split: _listed(path / split) for split in named}
-    every = _listed(path)
+        return {split: _list_foregrounds(path / split) for split in named}
+    every = _list_foregrounds(path)
     objects = list(dict.fromkeys(one.object for one in every))
     if len(objects) < 2:
         raise DataError(
-            path,
-            found="a single object",
-            expected="two at least: one trains, another validates",
-            fix="add images of other objects",
+            path, found="a single object", expected="at least 2, to train and validate", fix="add images of others"
         )
     held = max(1, min(round(val_share * len(objects)), len(objects) - 1))
     order = generator(0, "foregrounds").permutation(len(objects))[:held]
@@ -68,8 +69,8 @@ def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]
     }
 
 
-def _listed(folder: Path) -> list[Foreground]:
-    """NAME.png is an object of its own; OBJECT/VIEW.png is one of several views."""
+def _list_foregrounds(folder: Path) -> list[Foreground]:
+    """List NAME.png as objects with one view, and OBJECT/VIEW.png as views of one object."""
     inner = (
         sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural_key)
         if folder.is_dir()
@@ -81,7 +82,7 @@ def _listed(folder: Path) -> list[Foreground]:
 
 
 def foregrounds_fingerprint(foregrounds: Sequence[Foreground]) -> str:
-    """Of their names and contents."""
+    """Return a hash of the names and contents of foregrounds."""
     digest = hashlib.blake2b(digest_size=16)
     for one in foregrounds:
         digest.update(f"{one.name}:{content_of(one.file)}\n".encode())
@@ -89,15 +90,16 @@ def foregrounds_fingerprint(foregrounds: Sequence[Foreground]) -> str:
 
 
 def looks_of(foregrounds: Sequence[Foreground]) -> list[str]:
-    """Of each, digits of what it shows: a copy stored otherwise, with another margin, or mirrored has the same.
+    """Hash the visible pixels of each foreground: copies in another encoding, with another margin or mirrored have the
+    same hash.
 
     What cannot be read as a cut-out goes by its file.
     """
     with ThreadPoolExecutor(cores()) as threads:
-        return list(threads.map(_look_of, (one.file for one in foregrounds)))
+        return list(threads.map(_hash_visible, (one.file for one in foregrounds)))
 
 
-def _look_of(file: Path) -> str:
+def _hash_visible(file: Path) -> str:
     try:
         rgba = read_rgba(file)
     except DataError:
@@ -111,8 +113,9 @@ def _look_of(file: Path) -> str:
 
 
 def check_foregrounds(foregrounds: Sequence[Foreground], at_most: int) -> tuple[list[tuple[str, str]], int]:
-    """(file, what is wrong) of those that cannot be pasted, among some spread evenly over them; and the longest side of
-    any, in pixels.
+    """Check foregrounds spread evenly over a list.
+
+    Returns (file, fault) of those that cannot be pasted, and the longest side in pixels.
     """
     faults, longest = [], 0
     for index in np.unique(np.linspace(0, len(foregrounds) - 1, min(at_most, len(foregrounds))).round().astype(int)):

@@ -1,4 +1,4 @@
-"""Where the depth of composed images comes from, and what it claims. Imports no torch."""
+"""Source and scale of the depth of composite images. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ EXACT = "exact"
 
 MAP_KEY: Mapping[Claim, str] = {Claim.METRES: "depth_m", Claim.UP_TO_SCALE: "depth"}
 """What a map of depth is called in its .npz: a name with a unit only where there is one. Affine inverse depth is none:
-nothing can stand at it, since nobody knows how far that is even up to scale.
+nothing can be placed at it, since its distance is unknown even up to scale.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Of a set of images.
+    """Source and scale of the depth of a set of images.
 
     source: "exact" (a renderer, a depth camera), or "teacher: NAME" (a network's opinion, pasted things and all it got
         wrong).
@@ -30,12 +30,12 @@ class Label:
     claim: Claim = Claim.METRES
 
     def to_dict(self) -> dict[str, str]:
-        """As it stands in files."""
+        """Return the label as it is stored in files."""
         return {"source": self.source, "claim": self.claim.value}
 
     @classmethod
     def from_dict(cls, values: Any, path: Path) -> Label:
-        """The reverse of `to_dict`. Raises DataError naming the file."""
+        """Read a label that `to_dict` made. Raises DataError with the file."""
         try:
             return cls(str(values["source"]), Claim(values["claim"]))
         except (KeyError, TypeError, ValueError) as error:

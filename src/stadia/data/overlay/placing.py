@@ -1,4 +1,4 @@
-"""Where a cut-out goes and how large: on a grid of 40 places, or at random. Imports no torch."""
+"""Position and size of a cut-out: on a grid of 40 places, or at random. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POSITIONS = 2 * len(GRID_SIZES) * GRID_COLUMNS
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Of a cut-out.
+    """Position and size of a cut-out.
 
     size: its longer side, as a share of the image's shorter one.  foot: its lower edge, as a share of the height.
     across: 0 at the left edge of the image, 1 at the right one.  flipped: mirrored.  position: on the grid, from 0; -1
@@ -37,9 +37,7 @@ class Place:
     position: int = -1
 
     def box(self, cutout: tuple[int, int], image: tuple[int, int]) -> tuple[int, int, int, int]:
-        """top, left, height and width in pixels, of a cut-out and in an image of these heights and widths. All of it is
-        inside.
-        """
+        """Return top, left, height and width in pixels of a cut-out of this size within an image of this size."""
         (h, w), (H, W) = cutout, image
         scale = self.size * min(H, W) / max(h, w)
         height, width = max(1, round(scale * h)), max(1, round(scale * w))
@@ -48,18 +46,18 @@ class Place:
 
 
 def on_grid(position: int) -> Place:
-    """One of the 40 places, row by row from the nearest, then the same mirrored."""
+    """Return one of the 40 places of the grid: row by row from the nearest, then the same mirrored."""
     row, column = divmod(position % (POSITIONS // 2), GRID_COLUMNS)
     return Place(GRID_SIZES[row], GRID_FEET[row], column / (GRID_COLUMNS - 1), position >= POSITIONS // 2, position)
 
 
 def sizes(config: PlacementConfig) -> tuple[float, float]:
-    """Least and largest longer side of a cut-out, as a share of the image's shorter one."""
+    """Return the range of a cut-out's longer side, as a share of the image's shorter one."""
     return (min(GRID_SIZES), max(GRID_SIZES)) if config.rule == "grid" else config.size
 
 
 def draw_place(config: PlacementConfig, random: np.random.Generator) -> Place:
-    """A place as configured."""
+    """Draw a place as configured."""
     if config.rule == "grid":
         return on_grid(int(random.integers(POSITIONS)))
     size, foot = random.uniform(*config.size), random.uniform(*config.foot)

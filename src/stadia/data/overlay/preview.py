@@ -1,4 +1,4 @@
-"""A sheet of composed images to look at: background, image, depth and mask, split by split."""
+"""Draw a contact sheet of composite images: background, image, depth and mask of each split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write_sheet(
     bands = []
     for split, one in images.items():
         numbers = np.linspace(0, counts[split] - 1, min(rows * columns, counts[split])).round().astype(int).tolist()
-        bands += _band(split, [one.composed(number) for number in numbers], columns, one.label.claim)
+        bands += _draw_split(split, [one.composed(number) for number in numbers], columns, one.label.claim)
     width = max(band.shape[1] for band in bands)
     sheet = np.vstack(
         [np.pad(band, ((0, 6), (0, width - band.shape[1]), (0, 0)), constant_values=255) for band in bands]
@@ -31,11 +31,11 @@ def write_sheet(
     return path
 
 
-def _band(split: str, samples: list[Composed], columns: int, claim: Claim) -> list[Image]:
-    """What is seen, then the samples of a split, so many in a row; one scale of depth for all of them."""
+def _draw_split(split: str, samples: list[Composed], columns: int, claim: Claim) -> list[Image]:
+    """Draw the samples of a split in rows under a caption, with one depth scale for all."""
     known = np.concatenate([one.depth[one.depth > 0] for one in samples])
     near, far = np.percentile(known, (2, 98)) if known.size else (1.0, 2.0)
-    tiles = [_tile(one, float(near), float(max(far, 1.01 * near))) for one in samples]
+    tiles = [_draw_sample(one, float(near), float(max(far, 1.01 * near))) for one in samples]
     size = max(tile.shape[0] for tile in tiles), max(tile.shape[1] for tile in tiles)
     tiles = [
         np.pad(tile, ((0, size[0] - tile.shape[0]), (0, size[1] - tile.shape[1] + 4), (0, 0)), constant_values=255)
@@ -46,6 +46,6 @@ def _band(split: str, samples: list[Composed], columns: int, claim: Claim) -> li
     return [caption(f"{split}: background, image, depth {scale}, mask", rows[0].shape[1]), *rows]
 
 
-def _tile(one: Composed, near: float, far: float) -> Image:
+def _draw_sample(one: Composed, near: float, far: float) -> Image:
     mask = np.where(one.mask[..., None], np.uint8(255), np.uint8(0)).repeat(3, -1)
     return np.hstack([one.background, one.image, depth_image(one.depth, near, far), mask])

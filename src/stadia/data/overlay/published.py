@@ -1,8 +1,7 @@
-"""The published layout of 400,000 composed images: 100 backgrounds x 100 foregrounds x 40 places.
+"""The published layout of 400,000 composite images: 100 backgrounds x 100 foregrounds x 40 places.
 
 ROOT/bg/bgI.jpg, and ROOT/bgI/fg_J/{overlay,depth,mask}/K.jpg, I and J from 1 to 100, K from 1 to 40. Tolerated and
-told: `mask_` for `mask`, `fg_` folders up to 200 (100 and their mirror images), images that are missing. Imports no
-torch.
+reported: `mask_` for `mask`, `fg_` folders up to 200 (100 and their mirror images), missing images. Imports no torch.
 """
 
 from __future__ import annotations
@@ -32,21 +31,24 @@ COUNT = BACKGROUNDS * FOREGROUNDS * FILES
 
 LABEL = Label("teacher: DenseDepth (NYU weights), 8-bit JPEG", Claim.UP_TO_SCALE)
 VIEW_DEG = 60.0
-"""Nobody knows the cameras: this field of view stands in, and nothing that is learnt here uses it."""
+"""Assumed field of view, since the cameras are unknown; no training uses it."""
 
 KINDS = {"overlay": ("overlay",), "depth": ("depth",), "mask": ("mask", "mask_")}
 _IMAGE = re.compile(r"([1-9]\d*)\.(jpg|jpeg|png)", re.I)
 
 
 def place_of(index: int) -> tuple[int, int, int]:
-    """Background, foreground and file, from 1, of an index from 0. Raises IndexError beyond the last."""
+    """Return background, foreground and file (from 1) of an index from 0. Raises IndexError beyond the last."""
     if not 0 <= index < COUNT:
         raise IndexError(index)
     return index // (FOREGROUNDS * FILES) + 1, index // FILES % FOREGROUNDS + 1, index % FILES + 1
 
 
 def index_of(background: int, foreground: int, file: int) -> int:
-    """The reverse of `place_of`. Raises IndexError for what has no index, as the 101st foreground."""
+    """Return the index of background, foreground and file: the inverse of `place_of`.
+
+    Raises IndexError for what has none.
+    """
     if not (1 <= background <= BACKGROUNDS and 1 <= foreground <= FOREGROUNDS and 1 <= file <= FILES):
         raise IndexError((background, foreground, file))
     return ((background - 1) * FOREGROUNDS + foreground - 1) * FILES + file - 1
@@ -54,7 +56,7 @@ def index_of(background: int, foreground: int, file: int) -> int:
 
 @dataclass(frozen=True)
 class Scan:
-    """What of the layout is there.
+    """The files of the layout that exist.
 
     backgrounds: their numbers, of folders bgI.  whole: indices of which every file is there.
     missing: paths that should be there, without the root; of a folder that is not there the folder alone.
@@ -69,12 +71,12 @@ class Scan:
 
 
 def is_published(root: Path) -> bool:
-    """Whether it has a folder bg and a folder of a background with foregrounds."""
+    """Return whether a folder has the published layout: bg/, and a background's folder with foregrounds."""
     return (root / "bg").is_dir() and next(root.glob("bg[0-9]*/fg_[0-9]*"), None) is not None
 
 
 def scan(root: Path) -> Scan:
-    """Look for every file by its folder's listing; opens none. Raises DataError where no background has a folder."""
+    """Check that every file exists, from folder listings. Raises DataError where no background has a folder."""
     numbers = sorted(int(p.name[2:]) for p in root.glob("bg[0-9]*") if p.is_dir() and p.name[2:].isdigit())
     numbers = [n for n in numbers if 1 <= n <= BACKGROUNDS]
     if not numbers:
@@ -96,14 +98,14 @@ def scan(root: Path) -> Scan:
             if f"fg_{foreground}" not in inner:
                 missing.append(f"bg{background}/fg_{foreground}")
                 continue
-            there, gone = _files(folder / f"fg_{foreground}", masks)
+            there, gone = _find_complete(folder / f"fg_{foreground}", masks)
             missing += (f"bg{background}/fg_{foreground}/{path}" for path in gone)
             whole += (index_of(background, foreground, file) for file in there)
     return Scan(tuple(numbers), np.array(whole, np.int64), tuple(missing), masks, beyond)
 
 
-def _files(folder: Path, masks: dict[str, int]) -> tuple[list[int], Iterator[str]]:
-    """The numbers K of which overlay, depth and mask are there, and the paths that are not."""
+def _find_complete(folder: Path, masks: dict[str, int]) -> tuple[list[int], Iterator[str]]:
+    """Return the numbers K for which overlay, depth and mask exist, and the paths that are missing."""
     found: dict[str, set[int]] = {}
     names = {}
     for kind, choices in KINDS.items():
@@ -119,36 +121,35 @@ def _files(folder: Path, masks: dict[str, int]) -> tuple[list[int], Iterator[str
 
 
 def _background_file(root: Path, number: int) -> Path | None:
-    return _first(root / "bg", f"bg{number}")
+    return _find_image_file(root / "bg", f"bg{number}")
 
 
-def _first(folder: Path, stem: str) -> Path | None:
+def _find_image_file(folder: Path, stem: str) -> Path | None:
     return next(
         (path for suffix in (".jpg", ".jpeg", ".png", ".JPG") if (path := folder / f"{stem}{suffix}").is_file()), None
     )
 
 
 def splits(found: Scan, val_share: float) -> dict[str, NDArray[np.int64]]:
-    """Indices that train and that validate, without a background or a foreground on both sides: the rest is left out.
+    """Return the indices that train and that validate.
+
+    No background and no foreground is in both; mixed pairs are left out.
 
     The published split goes by background alone, 1 to 75 and 76 to 100, and has every foreground and every place on
     both sides.
     """
     indices = found.whole
-    backgrounds = _held(np.unique(indices // (FOREGROUNDS * FILES)), val_share, "backgrounds")
-    foregrounds = _held(np.unique(indices // FILES % FOREGROUNDS), val_share, "foregrounds")
+    backgrounds = _draw_held_out(np.unique(indices // (FOREGROUNDS * FILES)), val_share, "backgrounds")
+    foregrounds = _draw_held_out(np.unique(indices // FILES % FOREGROUNDS), val_share, "foregrounds")
     b, f = np.isin(indices // (FOREGROUNDS * FILES), backgrounds), np.isin(indices // FILES % FOREGROUNDS, foregrounds)
     return {"train": indices[~b & ~f], "val": indices[b & f]}
 
 
-def _held(numbers: NDArray[np.int64], share: float, what: str) -> NDArray[np.int64]:
-    """Those that validate, drawn once."""
+def _draw_held_out(numbers: NDArray[np.int64], share: float, what: str) -> NDArray[np.int64]:
+    """Draw the numbers that validate, with a fixed seed."""
     if len(numbers) < 2:
         raise DataError(
-            what,
-            found=f"{len(numbers)} with all its files",
-            expected="two at least, to hold one out",
-            fix="fetch the rest",
+            what, found=f"{len(numbers)} complete", expected="at least 2, to hold one out", fix="fetch the rest"
         )
     count = max(1, min(round(share * len(numbers)), len(numbers) - 1))
     return generator(0, "published", what).permutation(numbers)[:count]
@@ -175,9 +176,13 @@ class PublishedOverlays:
         background, foreground, file = place_of(int(self.indices[number]))
         return Pair(f"bg{background}", f"bg{background}", f"fg_{foreground}", f"fg_{foreground}", file - 1)
 
-    def composed(self, number: int) -> Composed:
+    def _location(self, number: int) -> tuple[int, Path, int]:
+        """Return background, folder and file of the n-th image."""
         background, foreground, file = place_of(int(self.indices[number]))
-        folder = self.root / f"bg{background}" / f"fg_{foreground}"
+        return background, self.root / f"bg{background}" / f"fg_{foreground}", file
+
+    def composed(self, number: int) -> Composed:
+        background, folder, file = self._location(number)
         image = read_rgb(self._image(folder, "overlay", file))
         height, width = image.shape[:2]
         gray = {kind: read_rgb(self._image(folder, kind, file))[..., 0] for kind in ("depth", "mask")}
@@ -192,28 +197,26 @@ class PublishedOverlays:
         return Composed(image, behind, depth, gray["mask"] >= COVERS * 255, K, self.pair(number))
 
     def _image(self, folder: Path, kind: str, number: int) -> Path:
-        found = next((path for name in KINDS[kind] if (path := _first(folder / name, str(number)))), None)
+        found = next((path for name in KINDS[kind] if (path := _find_image_file(folder / name, str(number)))), None)
         return found or folder / kind / f"{number}.jpg"
 
     def raw_mask(self, number: int) -> NDArray[np.uint8]:
-        """(H, W) as stored: a JPEG's has values between 0 and 255."""
-        background, foreground, file = place_of(int(self.indices[number]))
-        return read_rgb(self._image(self.root / f"bg{background}" / f"fg_{foreground}", "mask", file))[..., 0]
+        """Return the (H, W) mask as stored: a JPEG has values between 0 and 255."""
+        return read_rgb(self.label_files(number)[1])[..., 0]
 
     def label_files(self, number: int) -> tuple[Path, Path]:
-        """Of depth and mask."""
-        background, foreground, file = place_of(int(self.indices[number]))
-        folder = self.root / f"bg{background}" / f"fg_{foreground}"
+        """Return the files of depth and mask."""
+        _, folder, file = self._location(number)
         return self._image(folder, "depth", file), self._image(folder, "mask", file)
 
     @cached_property
-    def _used(self) -> tuple[int, int]:
+    def _parts_used(self) -> tuple[int, int]:
         return len(np.unique(self.indices // (FOREGROUNDS * FILES))), len(
             np.unique(self.indices // FILES % FOREGROUNDS)
         )
 
     def facts(self) -> dict[str, Any]:
-        backgrounds, foregrounds = self._used
+        backgrounds, foregrounds = self._parts_used
         first = self._image(self.root / "bg1" / "fg_1", "overlay", 1)
         return {
             "backgrounds": backgrounds,

@@ -1,4 +1,4 @@
-"""Samples of composed images, as a training loads them."""
+"""Load composite images as training samples."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PackedOverlay:
     meta: tuple[Meta, ...]
 
     def pin_memory(self) -> PackedOverlay:
-        """See `data.packed.Packed`."""
+        """Copy all tensors to pinned memory, see `data.packed.Packed`."""
         tensors: dict[str, Any] = {
             f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
         }
@@ -47,8 +47,8 @@ class OverlaySamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
     """Composed images as samples. A sample is a function of (seed, epoch, index), whatever the workers.
 
     Args:
-        images: what to load.
-        split: names the samples, so that those of two splits are told apart.
+        images: the images to load.
+        split: part of the samples' names.
         height, width: of the samples.
         count: of an epoch; of images on disk all of them, by default.
         fresh: of images that are composed, each epoch goes on where the last one ended.
@@ -77,15 +77,18 @@ class OverlaySamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
         return self.count
 
     def number(self, key: tuple[int, int]) -> int:
-        """Which of the images the sample of a key (epoch, index) is."""
+        """Return the number of the image for a key (epoch, index)."""
         epoch, index = key
         return epoch * self.count + index if self.fresh else index
 
     def packed(self, key: tuple[int, int]) -> PackedOverlay:
-        """The sample of a key (epoch, index)."""
+        """Return the sample of a key (epoch, index)."""
         number = self.number(key)
         one = self.images.composed(number).resized(self.height, self.width)
-        change = draw(self._augmentation, self.height, self.width, generator(self.seed, "overlay", "color", *key))
+        random = generator(
+            self.seed, "overlay", "colour", *key
+        )  # the name of the stream stays, so that draws stay equal
+        change = draw(self._augmentation, self.height, self.width, random)
         both = np.stack([one.image, one.background]).transpose(0, 3, 1, 2)
         camera, depth, mask = Camera(torch.from_numpy(one.K), self.height, self.width), one.depth, one.mask
         if change.mirror:
@@ -102,20 +105,20 @@ class OverlaySamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
         )
 
     def __getitem__(self, index: int) -> Batch[OverlayInputs, OverlayTargets]:
-        """The sample of the first epoch, with a first axis of one."""
+        """Return the sample of the first epoch as a batch of one."""
         return unpack_overlays(stack_overlays([self.packed((0, index))]))
 
     def stack(self, samples: Sequence[PackedOverlay]) -> PackedOverlay:
-        """Samples to a batch."""
+        """Stack samples to a batch."""
         return stack_overlays(samples)
 
     def unpack(self, packed: PackedOverlay, device: torch.device | str = "cpu") -> Batch[OverlayInputs, OverlayTargets]:
-        """To a batch of floats, on the device."""
+        """Convert a stacked batch to floats on the device."""
         return unpack_overlays(packed, device)
 
 
 def stack_overlays(samples: Sequence[PackedOverlay]) -> PackedOverlay:
-    """Samples to a batch; where only some have a color map, the others get one that changes nothing."""
+    """Stack samples to a batch; samples without a color map get the identity where others have one."""
     color = None
     if any(one.color is not None for one in samples):
         color = torch.stack([NO_COLOR if one.color is None else one.color for one in samples])
@@ -130,7 +133,10 @@ def stack_overlays(samples: Sequence[PackedOverlay]) -> PackedOverlay:
 
 
 def unpack_overlays(packed: PackedOverlay, device: torch.device | str = "cpu") -> Batch[OverlayInputs, OverlayTargets]:
-    """A stacked batch to floats, on the device. Inputs that were given no color share the memory of the targets."""
+    """Convert a stacked batch to floats on the device.
+
+    Inputs without color augmentation share memory with the targets.
+    """
 
     def there(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)

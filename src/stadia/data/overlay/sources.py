@@ -1,4 +1,4 @@
-"""Composed images opened: composed on demand, read from a set that was written, or from the published layout."""
+"""Open composite images: composed on demand, read from disk, or in the published layout."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from stadia.data.tableworld.presets import CutoutConfig
 
 @dataclass(frozen=True)
 class Overlays:
-    """Splits of composed images.
+    """The splits of composite images.
 
-    images: by split, "train" and mostly "val" among them, perhaps "test".  scan: of the published layout, what of it is
-        there.
+    images: by split, "train" and mostly "val" among them, perhaps "test".  scan: of the published layout, what of it
+        is there.
     """
 
     config: OverlayDataConfig
@@ -39,11 +39,11 @@ class Overlays:
 
     @property
     def label(self) -> Label:
-        """What the depth is."""
+        """Return the source and scale of the depth."""
         return self.images["train"].label
 
     def asked(self, split: str) -> int:
-        """How many images an epoch of this split has."""
+        """Return the number of images in an epoch of this split."""
         there = self.images[split].count
         wanted = self.config.samples if split == "train" else self.config.val_samples
         if there is None:
@@ -51,9 +51,7 @@ class Overlays:
         return there if self.config.path is not None and split != "train" else min(there, wanted)
 
     def samples(self, split: str) -> OverlaySamples:
-        """What trains has the configuration's colors and mirror, and goes on in each epoch where it composes; nothing
-        else changes.
-        """
+        """Return the samples of a split; only "train" is augmented and continues with new images in each epoch."""
         training, config = split == "train", self.config
         return OverlaySamples(
             self.images[split],
@@ -68,7 +66,7 @@ class Overlays:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What identifies the data, for run.json."""
+        """Return what identifies the data, for run.json."""
         return {
             "path": self.config.path,
             "label": self.label.to_dict(),
@@ -82,41 +80,38 @@ def open_overlays(config: OverlayDataConfig, *, seed: int, progress: Progress | 
     """Open what a configuration names; what it leaves out is rendered into the cache first. Raises DataError,
     ConfigError.
 
-    seed: of what is composed.  progress: told while something is rendered or decoded.
+    seed: of the composition.  progress: called while data are rendered or decoded.
     """
     if config.path is None:
         return Overlays(config, dict(composers(config, seed=seed, progress=progress)), seed)
     path = Path(config.path).expanduser()
     if is_written(path):
-        return Overlays(config, _with_train(path, dict(open_written(path))), seed)
+        return Overlays(config, _require_train(path, dict(open_written(path))), seed)
     if is_published(path):
         found = scan(path)
         parts = {
             split: PublishedOverlays(path, indices, split) for split, indices in splits(found, config.val_share).items()
         }
-        return Overlays(config, _with_train(path, dict(parts)), seed, found)
+        return Overlays(config, _require_train(path, dict(parts)), seed, found)
     raise DataError(
         path,
-        found="neither a set of ours nor the published layout",
+        found="neither a set of stadia data overlay nor the published layout",
         expected="dataset.json of composed images, or bg/ and bg1/fg_1/overlay",
-        fix=(
-            "write one (stadia data overlay --out FOLDER), or leave data.path out: images are then composed while it"
-            " trains"
-        ),
+        fix="write one (stadia data overlay --out FOLDER), or leave data.path out to compose during training",
     )
 
 
-def _with_train(path: Path, images: dict[str, OverlayImages]) -> dict[str, OverlayImages]:
+def _require_train(path: Path, images: dict[str, OverlayImages]) -> dict[str, OverlayImages]:
     if not images.get("train") or not images["train"].count:
         raise DataError(path, found="no image to train on", expected="a split 'train'", fix="write the set again")
     return images
 
 
 def composers(config: OverlayDataConfig, *, seed: int, progress: Progress | None = None) -> dict[str, Composer]:
-    """A composer for each split that backgrounds and foregrounds both have."""
+    """Return a composer for each split that has both backgrounds and foregrounds."""
     given = config.backgrounds.path
     path = (
-        demo_worlds(config.cache, _told(progress, "rendering RoadWorld", FRAMES))
+        demo_worlds(config.cache, _count_progress(progress, "rendering RoadWorld", FRAMES))
         if given is None
         else Path(given).expanduser()
     )
@@ -142,7 +137,7 @@ def composers(config: OverlayDataConfig, *, seed: int, progress: Progress | None
 
 
 def rendered_cutouts(cache: CacheConfig, progress: Progress | None = None) -> Path:
-    """The default objects in the cache; what is there is kept. Processes that want the same wait for the first."""
+    """Render the default objects to the cache, once. Concurrent processes wait for the first."""
     config = CutoutConfig()
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other objects
     folder = cache_folder(cache) / f"cutouts-{VERSION}-{settings}"
@@ -153,13 +148,13 @@ def rendered_cutouts(cache: CacheConfig, progress: Progress | None = None) -> Pa
             write_cutouts(
                 config,
                 folder,
-                advance=_told(progress, "rendering objects", sum(config.objects.values()) * config.views),
+                advance=_count_progress(progress, "rendering objects", sum(config.objects.values()) * config.views),
             )
     return folder
 
 
-def _told(progress: Progress | None, what: str, total: int) -> Callable[[int], None]:
-    """A function of how many more are done, of one that is told how many are."""
+def _count_progress(progress: Progress | None, what: str, total: int) -> Callable[[int], None]:
+    """Return a callback that adds up finished items and reports the total."""
     done = 0
 
     def advance(more: int) -> None:

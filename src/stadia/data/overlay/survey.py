@@ -1,6 +1,4 @@
-"""What there is in splits of composed images, before training: what they share, how many backgrounds, what the labels
-are made of.
-"""
+"""Survey the splits of composite images before training: shared content, backgrounds, quality of labels."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ from stadia.data.overlay.sources import Overlays
 from stadia.data.overlay.written import WrittenOverlays
 
 FACTORS = ("background", "world", "foreground", "object", "position")
-LOOKED_AT = 40
+CHECKED_IMAGES = 40
 """Images of each split that are composed or read, and foregrounds that are opened."""
 
 DEPTHS = 4096
@@ -35,7 +33,7 @@ DEPTHS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """One of FACTORS: how many of it each split has, and which are in two of them, by the names that both have."""
+    """One of FACTORS: its count in each split, and the names that two splits share."""
 
     name: str
     counts: Mapping[str, int]
@@ -44,7 +42,7 @@ class Factor:
 
 @dataclass(frozen=True, slots=True)
 class OverlaySurvey:
-    """Of splits of composed images.
+    """The result of a survey of composite images.
 
     images: of an epoch, by split.  looked_at: how many of these.  factors: the table of what splits share.
     effective_backgrounds: exp of the entropy of the backgrounds in an epoch of training: as many equally frequent ones
@@ -77,7 +75,7 @@ class OverlaySurvey:
     pasted: str = ""
 
     def lines(self) -> list[str]:
-        """The table, for people: a line a factor, then the number of backgrounds and the label's source."""
+        """Format the table: one line a factor, then the number of backgrounds and the source of the depth."""
         splits = list(self.images)
         widths = [max(8, len(split) + 2) for split in splits]
         head = " " * 12 + "".join(f"{split:>{w}}" for split, w in zip(splits, widths, strict=True)) + "  shared"
@@ -93,13 +91,13 @@ class OverlaySurvey:
 
 
 def survey(overlays: Overlays, scored: tuple[float, float] = (0.0, math.inf)) -> OverlaySurvey:
-    """Look at the splits: all names, and some images spread evenly over each.
+    """Survey the splits: all names, and some images spread evenly over each.
 
     scored: labels of depth strictly between are trained and scored.
     """
     images = overlays.images
-    asked = {split: overlays.asked(split) for split in images}
-    kept = {split: _identities(one, asked[split]) for split, one in images.items()}
+    counts_of = {split: overlays.asked(split) for split in images}
+    kept = {split: _identify_parts(one, counts_of[split]) for split, one in images.items()}
     unreadable: list[tuple[str, str]] = []
     lossy: list[tuple[str, str]] = []
     sums: dict[str, list[tuple[float, float]]] = {"depth": [], "mask": []}
@@ -107,32 +105,32 @@ def survey(overlays: Overlays, scored: tuple[float, float] = (0.0, math.inf)) ->
     looked_at = 0
     for split, one in images.items():
         for number in np.unique(
-            np.linspace(0, asked[split] - 1, min(LOOKED_AT, asked[split])).round().astype(int)
+            np.linspace(0, counts_of[split] - 1, min(CHECKED_IMAGES, counts_of[split])).round().astype(int)
         ).tolist():
             looked_at += 1
-            _look(one, number, unreadable, lossy, sums, labels)
+            _check_image(one, number, unreadable, lossy, sums, labels)
     composed = [one for one in images.values() if isinstance(one, Composer)]
-    checked = [check_foregrounds(one.foregrounds, LOOKED_AT) for one in composed]
+    checked = [check_foregrounds(one.foregrounds, CHECKED_IMAGES) for one in composed]
     uncut = [fault for faults, _ in checked for fault in faults]
     return OverlaySurvey(
-        images=asked,
+        images=counts_of,
         looked_at=looked_at,
-        factors=tuple(_factor(name, {split: found[name] for split, found in kept.items()}) for name in FACTORS),
-        effective_backgrounds=_evened_out(images["train"], asked["train"]),
+        factors=tuple(_compare_splits(name, {split: found[name] for split, found in kept.items()}) for name in FACTORS),
+        effective_backgrounds=_count_effective_backgrounds(images["train"], counts_of["train"]),
         source=overlays.label.source,
         claim=overlays.label.claim.value,
         unreadable=tuple(fault for fault in dict.fromkeys(unreadable) if fault not in uncut),
         uncut=tuple(dict.fromkeys(uncut)),
         lossy=tuple(lossy),
-        alike=_alike(sums),
+        alike=_describe_equal_statistics(sums),
         missing=overlays.scan.missing if overlays.scan else (),
-        renamed=_renamed(overlays.scan),
-        pasted=_pasted(overlays.config, max(longest for _, longest in checked)) if checked else "",
-        **_of_range(labels, scored),
+        renamed=_describe_renamed_folders(overlays.scan),
+        pasted=_describe_pasted_sizes(overlays.config, max(longest for _, longest in checked)) if checked else "",
+        **_measure_depth_range(labels, scored),
     )
 
 
-def _look(
+def _check_image(
     images: OverlayImages,
     number: int,
     unreadable: list[tuple[str, str]],
@@ -140,9 +138,7 @@ def _look(
     sums: dict[str, list[tuple[float, float]]],
     labels: list[NDArray[np.float32]],
 ) -> None:
-    """One image: what cannot be read of it, how its labels are stored, mean and deviation of depth and mask, and some
-    depths.
-    """
+    """Collect from one image: read errors, lossy storage, mean and deviation of depth and mask, and some depths."""
     try:
         one = images.composed(number)
     except DataError as error:
@@ -155,16 +151,18 @@ def _look(
         depth_file, mask_file = images.label_files(number)
         soft = float(((raw > 0) & (raw < 255)).mean())
         if soft:
-            lossy.append((_short(mask_file), f"a mask with values between 0 and 255 at {soft:.1%} of its pixels"))
+            lossy.append(
+                (_shorten_path(mask_file), f"a mask with values between 0 and 255 at {soft:.1%} of its pixels")
+            )
         if depth_file.suffix.lower() != ".png":
-            lossy.append((_short(depth_file), "depth as a JPEG of 8 bits"))
+            lossy.append((_shorten_path(depth_file), "depth as a JPEG of 8 bits"))
     sums["depth"].append((float(one.depth.mean()), float(one.depth.std())))
     sums["mask"].append((float(mask.mean()), float(mask.std())))
     known = one.depth[one.depth > 0]
     labels.append(known[:: max(known.size // DEPTHS, 1)])
 
 
-def _of_range(labels: Sequence[NDArray[np.float32]], scored: tuple[float, float]) -> dict[str, Any]:
+def _measure_depth_range(labels: Sequence[NDArray[np.float32]], scored: tuple[float, float]) -> dict[str, Any]:
     depths = np.concatenate([*labels, np.zeros(0, np.float32)])
     if not depths.size:
         return {}
@@ -172,12 +170,12 @@ def _of_range(labels: Sequence[NDArray[np.float32]], scored: tuple[float, float]
     return {"unscored": float(((depths <= scored[0]) | (depths >= scored[1])).mean()), "depths": (low, high)}
 
 
-def _short(file: Path) -> str:
+def _shorten_path(file: Path) -> str:
     return "/".join(file.parts[-4:])
 
 
-def _alike(sums: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Mean and deviation where those of depth are those of the mask, to 6 digits."""
+def _describe_equal_statistics(sums: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Describe mean and deviation where depth and mask have the same, to 6 digits; else return ""."""
     depth, mask = (
         (np.array(sums[kind]).reshape(-1, 2).mean(0) for kind in ("depth", "mask"))
         if sums["depth"]
@@ -190,42 +188,43 @@ def _alike(sums: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     )
 
 
-def _identities(images: OverlayImages, asked: int) -> dict[str, dict[str, str]]:
-    """By factor, what tells one from another, and its name. An image is known again by its content, under any name, and
-    a cut-out by what it shows, mirrored too.
+def _identify_parts(images: OverlayImages, count: int) -> dict[str, dict[str, str]]:
+    """Return for each factor {identity: name}.
+
+    Images are identified by content, cut-outs by visible pixels, mirrored or not.
     """
     if isinstance(images, Composer):
         backgrounds = {(content_of(one.file) if one.file else one.name): one.name for one in images.backgrounds}
         worlds = {one.recording.session: one.recording.session for one in images.backgrounds}
-        looks = looks_of(images.foregrounds)
-        foregrounds = {look: one.name for look, one in zip(looks, images.foregrounds, strict=True)}
+        hashes = looks_of(images.foregrounds)
+        foregrounds = {digest: one.name for digest, one in zip(hashes, images.foregrounds, strict=True)}
         # An object alone in a file, "001.png", shares no more than a number with another folder's.
         objects = {
-            (look if one.name == one.object else one.object): one.object
-            for look, one in zip(looks, images.foregrounds, strict=True)
+            (digest if one.name == one.object else one.object): one.object
+            for digest, one in zip(hashes, images.foregrounds, strict=True)
         }
-        positions = {position: position for n in range(asked) if (position := str(images.pair(n).position)) != "-1"}
+        positions = {position: position for n in range(count) if (position := str(images.pair(n).position)) != "-1"}
         found = (backgrounds, worlds, foregrounds, objects, positions)
         return dict(zip(FACTORS, found, strict=True))
-    pairs = [images.pair(number) for number in range(images.count or asked)]
+    pairs = [images.pair(number) for number in range(images.count or count)]
     names = {name: {value: value for pair in pairs if (value := str(getattr(pair, name))) != "-1"} for name in FACTORS}
-    return names | _by_content(images, pairs) if isinstance(images, WrittenOverlays) else names
+    return names | _identify_by_content(images, pairs) if isinstance(images, WrittenOverlays) else names
 
 
-def _by_content(images: WrittenOverlays, pairs: Sequence[Pair]) -> dict[str, dict[str, str]]:
-    """Backgrounds by their files, and cut-outs by what they show, where the set knows it."""
+def _identify_by_content(images: WrittenOverlays, pairs: Sequence[Pair]) -> dict[str, dict[str, str]]:
+    """Identify backgrounds by their files, and cut-outs by visible pixels where the set recorded them."""
     files = {images.background_file(number): pair.background for number, pair in enumerate(pairs)}
     found = {"background": {(content_of(file) if file.is_file() else name): name for file, name in files.items()}}
-    if looks := images.looks:
+    if hashes := images.visible_hashes:
         shown = {pair.foreground: pair.object for pair in pairs}
-        found["foreground"] = {looks.get(name, name): name for name in shown}
-        found["object"] = {(looks.get(name, name) if name == one else one): one for name, one in shown.items()}
+        found["foreground"] = {hashes.get(name, name): name for name in shown}
+        found["object"] = {(hashes.get(name, name) if name == one else one): one for name, one in shown.items()}
     return found
 
 
-def _factor(name: str, splits: Mapping[str, Mapping[str, str]]) -> Factor:
+def _compare_splits(name: str, splits: Mapping[str, Mapping[str, str]]) -> Factor:
     shared = {
-        _named(one[key], other[key]): None
+        _join_names(one[key], other[key]): None
         for one, other in combinations(splits.values(), 2)
         for key in one
         if key in other
@@ -233,22 +232,22 @@ def _factor(name: str, splits: Mapping[str, Mapping[str, str]]) -> Factor:
     return Factor(name, {split: len(one) for split, one in splits.items()}, tuple(shared))
 
 
-def _named(here: str, there: str) -> str:
+def _join_names(here: str, there: str) -> str:
     return here if here == there else f"{here} (there {there})"
 
 
-def _evened_out(images: OverlayImages, asked: int) -> float:
-    counts = np.array(list(Counter(images.pair(number).background for number in range(asked)).values()), float)
+def _count_effective_backgrounds(images: OverlayImages, count: int) -> float:
+    counts = np.array(list(Counter(images.pair(number).background for number in range(count)).values()), float)
     shares = counts / counts.sum()
     return math.exp(float(-(shares * np.log(shares)).sum()))
 
 
-def _pasted(config: OverlayDataConfig, longest: int) -> str:
+def _describe_pasted_sizes(config: OverlayDataConfig, longest: int) -> str:
     least, most = (share * min(config.height, config.width) for share in sizes(config.placement))
     return f"cut-outs: files of up to {longest} pixels, pasted {least:.0f} to {most:.0f} pixels long"
 
 
-def _renamed(scan: Scan | None) -> tuple[str, ...]:
+def _describe_renamed_folders(scan: Scan | None) -> tuple[str, ...]:
     if scan is None:
         return ()
     other = [f"{count} folders '{name}' for 'mask'" for name, count in scan.masks.items() if name != "mask"]

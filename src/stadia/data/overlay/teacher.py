@@ -1,6 +1,4 @@
-"""A network's depth as the label of images that have none: the files that `stadia predict` wrote, and their claim.
-Imports no torch.
-"""
+"""Depth that `stadia predict` wrote, as the label of images without true depth. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ RECORD = "predictions.json"
 
 
 class TaughtRecording(Recording):
-    """A recording under its name, whose depth is a teacher's. `label` says whose, and in which unit."""
+    """A recording with a teacher's depth. `label` has the teacher's name and the scale."""
 
     def __init__(self, recording: Recording, folder: Path) -> None:
         self.recording, self.folder = recording, folder
@@ -33,10 +31,7 @@ class TaughtRecording(Recording):
         if missing:
             raise DataError(
                 folder,
-                found=(
-                    f"no depth of {len(missing)} of {len(recording)} images of {recording.name}, the first"
-                    f" '{missing[0]}'"
-                ),
+                found=f"no depth of {len(missing)} of {len(recording)} images of {recording.name}, as '{missing[0]}'",
                 expected="one of each",
                 fix="predict these images: stadia predict CHECKPOINT IMAGES --out FOLDER",
             )
@@ -64,12 +59,12 @@ class TaughtRecording(Recording):
         return self.recording.file(index, side)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32]:
-        """As `label.claim` has it: metres, or only up to scale."""
+        """Return predicted depth: in metres or up to scale, see `label.claim`."""
         camera = self.recording.camera(index, side)
         return resize_depth(read_named(self._map(index, side), MAP_KEY[self.label.claim]), camera.height, camera.width)
 
     def fingerprint(self) -> str:
-        """Of its maps too: two teachers of one recipe and step have one name."""
+        """Hash the recording and the predicted maps: two teachers of one recipe and step have one name."""
         maps = contents_of({index: self._map(index) for index in range(len(self))})
         digest = hashlib.blake2b(joined(list(maps.values())).encode(), digest_size=16)
         return f"{self.recording.fingerprint()} {self.label.source} {digest.hexdigest()}"
@@ -79,7 +74,7 @@ class TaughtRecording(Recording):
 
 
 def read_named(path: Path, key: str) -> NDArray[np.float32]:
-    """(h, w) depth of an .npz under this name, 0 = none. Raises DataError naming the file."""
+    """Read (h, w) depth, 0 = none, from an array of an .npz. Raises DataError with the file."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             depth = np.asarray(arrays[key], np.float32)
@@ -88,17 +83,16 @@ def read_named(path: Path, key: str) -> NDArray[np.float32]:
     except (KeyError, ValueError, EOFError, OSError) as error:
         raise DataError(path, found=f"{error}", expected=f"an .npz with '{key}'", fix="write it again") from error
     if depth.ndim != 2 or not np.isfinite(depth).all() or (depth < 0).any():
-        raise DataError(
-            path,
-            found=f"shape {depth.shape}, or no number",
-            expected="(H, W), 0 where there is none",
-            fix="write it again",
-        )
+        found = f"shape {depth.shape}, or values below 0 or not finite"
+        raise DataError(path, found=found, expected="(H, W), 0 where there is none", fix="write it again")
     return depth
 
 
 def read_label(folder: Path) -> tuple[Label, frozenset[str]]:
-    """Who taught and what that claims, and the names of the maps. Raises DataError for what cannot be a label."""
+    """Read source and scale of a teacher's depth, and the names of its maps.
+
+    Raises DataError for an invalid record.
+    """
     path = folder / RECORD
     record: Any = read_json(path)
     try:
@@ -127,8 +121,9 @@ def read_label(folder: Path) -> tuple[Label, frozenset[str]]:
 
 
 def taught(recordings: list[Recording], folder: Path) -> list[TaughtRecording]:
-    """The recordings with a teacher's depth: FOLDER of one, FOLDER/NAME of several. Raises DataError where several
-    teachers are mixed.
+    """Attach a teacher's depth to recordings: FOLDER for one, FOLDER/NAME for several.
+
+    Raises DataError for mixed teachers.
     """
     folder = folder.expanduser()
     if len(recordings) == 1 and (folder / RECORD).is_file():

@@ -1,11 +1,11 @@
-"""Composed images on disk, without loss: the same, bit for bit, as are composed on demand.
+"""Composite images on disk, lossless: bit for bit those composed on demand.
 
-OUT/dataset.json                    the label's source and claim, the splits, what they are made from and show; written
-last OUT/backgrounds/SPLIT/00000.png     each background once
-OUT/SPLIT/00000/                    images 0 to 499; the folder is there whole or not at all
+OUT/dataset.json                    source and scale of the depth, splits, origin; written last
+OUT/backgrounds/SPLIT/00000.png     each background once
+OUT/SPLIT/00000/                    images 0 to 499; the folder is complete or absent
     image/000.png  mask/000.png     RGB; 0 or 255
-    depth/000.npz                   float32 `depth_m` in metres, or `depth` where the label claims less; `source` of the
-    label samples.json                    of what each is, its K, and the label
+    depth/000.npz                   float32 `depth_m` in metres, or `depth` up to scale; `source` of the label
+    samples.json                    of each image its parts, K and the label
 
 Imports no torch.
 """
@@ -31,10 +31,11 @@ from stadia.data.rendering.dataset import finished, run_all
 from stadia.data.rendering.files import cores, write_png
 
 FORMAT = "stadia-overlay"
-VERSION = 1
+VERSION = 2  # 2: records list `images`, before `pictures`
 """Of composing: raised when a seed no longer gives the same images."""
 
 SHARD = 500
+OWN_FILE = "a file of stadia data overlay"
 
 
 def write_overlays(
@@ -55,20 +56,22 @@ def write_overlays(
     with ThreadPoolExecutor(workers or cores()) as pool:
         for split, composer in composers.items():
             facts, count = composer.facts(), counts[split]
-            origin = _origin(composer, facts)
+            origin = _make_origin(composer, facts)
             shards = [range(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
             todo = [
                 one
                 for one in shards
-                if not _is_there(_folder(out, split, one) / "samples.json", _of_shard(origin, one))
+                if not _is_written_shard(
+                    _shard_folder(out, split, one) / "samples.json", _make_shard_origin(origin, one)
+                )
             ]
             advance(count - sum(map(len, todo)))
             used = sorted({composer.chosen(number)[0] for one in todo for number in one})
             run_all(pool, partial(_write_background, composer, out), used, lambda _: None)
             run_all(pool, partial(_write_shard, composer, origin, out), todo, advance)
             numbers = {key: facts[key] for key in ("backgrounds", "worlds", "foregrounds", "objects")}
-            looks = dict(zip((one.name for one in composer.foregrounds), looks_of(composer.foregrounds), strict=True))
-            splits[split] = {"images": count, **numbers, "looks": looks}
+            hashes = dict(zip((one.name for one in composer.foregrounds), looks_of(composer.foregrounds), strict=True))
+            splits[split] = {"images": count, **numbers, "looks": hashes}
     first = next(iter(composers.values()))
     path = out / "dataset.json"
     about = {
@@ -80,13 +83,17 @@ def write_overlays(
     }
     write_json(
         path,
-        {**about, "splits": splits, "overlay": {split: _origin(one, one.facts()) for split, one in composers.items()}},
+        {
+            **about,
+            "splits": splits,
+            "overlay": {split: _make_origin(one, one.facts()) for split, one in composers.items()},
+        },
     )
     return path
 
 
-def _origin(composer: Composer, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Equal means that the images are equal."""
+def _make_origin(composer: Composer, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what images are made from: equal origins mean equal images."""
     return {
         "version": VERSION,
         "split": composer.split,
@@ -97,12 +104,12 @@ def _origin(composer: Composer, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_shard(origin: Mapping[str, Any], numbers: range) -> dict[str, Any]:
+def _make_shard_origin(origin: Mapping[str, Any], numbers: range) -> dict[str, Any]:
     return {**origin, "first": numbers.start, "images": len(numbers)}
 
 
-def _is_there(record: Path, origin: dict[str, Any]) -> bool:
-    """Whether these images are. Raises DataError where others are in their place, or another count of them."""
+def _is_written_shard(record: Path, origin: dict[str, Any]) -> bool:
+    """Return whether these images exist. Raises DataError where the folder holds others, or another count."""
     found: Any = read_json(record) if record.parent.exists() else None
     there = found.get("overlay") if isinstance(found, dict) else None
     if isinstance(there, dict) and there != origin and {**there, "images": origin["images"]} == origin:
@@ -115,7 +122,7 @@ def _is_there(record: Path, origin: dict[str, Any]) -> bool:
     return finished(record, "overlay", origin)
 
 
-def _folder(out: Path, split: str, numbers: range) -> Path:
+def _shard_folder(out: Path, split: str, numbers: range) -> Path:
     return out / split / f"{numbers.start // SHARD:05d}"
 
 
@@ -129,7 +136,7 @@ def _write_background(composer: Composer, out: Path, index: int) -> None:
 def _write_shard(composer: Composer, origin: Mapping[str, Any], out: Path, numbers: range) -> int:
     samples = []
     key = MAP_KEY[composer.label.claim]
-    with replacing_folder(_folder(out, composer.split, numbers)) as folder:
+    with replacing_folder(_shard_folder(out, composer.split, numbers)) as folder:
         for kind in ("image", "mask", "depth"):
             (folder / kind).mkdir()
         for number in numbers:
@@ -139,14 +146,17 @@ def _write_shard(composer: Composer, origin: Mapping[str, Any], out: Path, numbe
             arrays: Any = {key: one.depth, "source": np.array(composer.label.source)}
             np.savez(folder / "depth" / f"{name}.npz", **arrays)
             samples.append(
-                {**_described(one), "background_file": f"{composer.split}/{composer.chosen(number)[0]:05d}.png"}
+                {**_describe_sample(one), "background_file": f"{composer.split}/{composer.chosen(number)[0]:05d}.png"}
             )
         label = composer.label.to_dict()
-        write_json(folder / "samples.json", {"label": label, "samples": samples, "overlay": _of_shard(origin, numbers)})
+        write_json(
+            folder / "samples.json",
+            {"label": label, "samples": samples, "overlay": _make_shard_origin(origin, numbers)},
+        )
     return len(numbers)
 
 
-def _described(one: Composed) -> dict[str, Any]:
+def _describe_sample(one: Composed) -> dict[str, Any]:
     pair = one.pair
     return {
         "background": pair.background,
@@ -159,29 +169,26 @@ def _described(one: Composed) -> dict[str, Any]:
 
 
 def is_written(path: Path) -> bool:
-    """Whether it is a set of this layout."""
+    """Return whether a folder holds a set that `write_overlays` wrote."""
     about = path / "dataset.json"
     return about.is_file() and isinstance(read := read_json(about), dict) and read.get("format") == FORMAT
 
 
 def open_written(path: Path) -> dict[str, WrittenOverlays]:
-    """The splits of a set that `write_overlays` wrote. Raises DataError naming the file."""
+    """Open the splits that `write_overlays` wrote. Raises DataError with the file."""
     about = path / "dataset.json"
     record: Any = read_json(about)
     try:
         counts = {str(split): int(one["images"]) for split, one in record["splits"].items()}
-        looks = {str(split): dict(one.get("looks", {})) for split, one in record["splits"].items()}
+        hashes = {str(split): dict(one.get("looks", {})) for split, one in record["splits"].items()}
         origins = dict(record["overlay"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            about,
-            found=f"no composed images ({error})",
-            expected="what stadia data overlay wrote",
-            fix="write it again",
+            about, found=f"no composed images ({error})", expected=OWN_FILE, fix="write it again"
         ) from error
     label = Label.from_dict(record.get("label"), about)
     return {
-        split: WrittenOverlays(inside(path, split), count, label, origins.get(split), looks[split])
+        split: WrittenOverlays(inside(path, split), count, label, origins.get(split), hashes[split])
         for split, count in counts.items()
     }
 
@@ -189,22 +196,32 @@ def open_written(path: Path) -> dict[str, WrittenOverlays]:
 class WrittenOverlays:
     """A split of a set on disk.
 
-    looks: of each foreground, by name, the digits of what it shows (`foregrounds.looks_of`); empty of a set that does
-        not know them.
+    visible_hashes: of each foreground by name, see `looks_of`; empty where the set has none.
     """
 
     def __init__(
-        self, folder: Path, count: int, label: Label, origin: Any = None, looks: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        count: int,
+        label: Label,
+        origin: Any = None,
+        visible_hashes: Mapping[str, str] | None = None,
     ) -> None:
-        self.folder, self._count, self.label, self.origin, self.looks = folder, count, label, origin, looks or {}
+        self.folder, self._count, self.label, self.origin, self.visible_hashes = (
+            folder,
+            count,
+            label,
+            origin,
+            visible_hashes or {},
+        )
         self._records: dict[int, list[dict[str, Any]]] = {}
 
     @property
     def count(self) -> int:
         return self._count
 
-    def _shard(self, number: int) -> tuple[Path, dict[str, Any], str]:
-        """The folder of the n-th image, what is recorded of it, and its name in there."""
+    def _read_shard(self, number: int) -> tuple[Path, dict[str, Any], str]:
+        """Return folder, record and name of the n-th image."""
         if not 0 <= number < self._count:
             raise IndexError(number)
         shard, place = divmod(number, SHARD)
@@ -213,12 +230,7 @@ class WrittenOverlays:
             path = folder / "samples.json"
             record: Any = read_json(path)
             if not isinstance(record, dict) or not isinstance(record.get("samples"), list):
-                raise DataError(
-                    path,
-                    found="no samples",
-                    expected="what stadia data overlay wrote",
-                    fix="remove the folder; write it again",
-                )
+                raise DataError(path, found="no samples", expected=OWN_FILE, fix="remove the folder; write it again")
             label = Label.from_dict(record.get("label"), path)
             if label != self.label:
                 expected = f"{self.label.source}, {self.label.claim}, as dataset.json"
@@ -233,7 +245,7 @@ class WrittenOverlays:
         return folder, samples[place], f"{place:03d}"
 
     def pair(self, number: int) -> Pair:
-        folder, about, _ = self._shard(number)
+        folder, about, _ = self._read_shard(number)
         try:
             background, world, foreground, shown = (
                 str(about[key]) for key in ("background", "world", "foreground", "object")
@@ -245,11 +257,11 @@ class WrittenOverlays:
             ) from error
 
     def background_file(self, number: int) -> Path:
-        """Of the n-th image."""
-        return inside(self.folder.parent / "backgrounds", str(self._shard(number)[1].get("background_file")))
+        """Return the file of the n-th image's background."""
+        return inside(self.folder.parent / "backgrounds", str(self._read_shard(number)[1].get("background_file")))
 
     def composed(self, number: int) -> Composed:
-        folder, about, name = self._shard(number)
+        folder, about, name = self._read_shard(number)
         image = read_rgb(folder / "image" / f"{name}.png")
         background_file = self.background_file(number)
         mask_file, depth_file = folder / "mask" / f"{name}.png", folder / "depth" / f"{name}.npz"

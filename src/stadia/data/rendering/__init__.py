@@ -1,3 +1,1 @@
-"""Triangles to images and their exact truth: rasterizer, meshes, textures, light. NumPy and Numba only; imports no
-torch.
-"""
+"""Render triangles to images with exact ground truth. NumPy and Numba only; imports no torch."""

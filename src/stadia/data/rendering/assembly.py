@@ -1,4 +1,4 @@
-"""The triangles of many parts, put together as rasterizer and shader read them."""
+"""Assemble the triangles of many parts for rasterizer and shader."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Assembly(NamedTuple):
     surfaces: Surfaces
 
 
-def _affine_texture(corners: Points, uv: Points, texels_per_tile: Points) -> Points:
-    """(M, 9) texture coordinates as affine functions of position on each triangle, and log2 of texels per metre.
+def _fit_affine_texture(corners: Points, uv: Points, texels_per_tile: Points) -> Points:
+    """Return (M, 9) affine texture coordinates of each triangle, and log2 of texels per metre.
 
     corners: (M, 3, 3); uv: (M, 3, 2) in tiles; texels_per_tile: (M,) geometric mean of the texture's sides.
     """
@@ -48,8 +48,10 @@ def _affine_texture(corners: Points, uv: Points, texels_per_tile: Points) -> Poi
     return out
 
 
-def _sound(vertices: Points, triangles: NDArray[np.int32]) -> tuple[NDArray[np.bool_], Points]:
-    """Which triangles have an area, and the normals (M, 3) of those: a ball's poles and a gable's ends make empty ones."""
+def _find_nonempty_triangles(vertices: Points, triangles: NDArray[np.int32]) -> tuple[NDArray[np.bool_], Points]:
+    """Return which triangles have an area, and their normals (M, 3): poles of balls and ends of gables make empty
+    ones.
+    """
     a, b, c = (vertices[triangles[:, k]] for k in range(3))
     normal = np.cross(b - a, c - a)
     area = np.sqrt((normal * normal).sum(1))
@@ -75,12 +77,12 @@ def assemble_parts(parts: Mesh, body: NDArray[np.int32], ground: int, textures: 
     vertices = np.concatenate([part.vertices for part in parts])
     triangles = np.concatenate([part.triangles for part in parts]) + np.repeat(first, counts)[:, None].astype(np.int32)
     uv = np.concatenate([part.uv for part in parts]) / np.repeat(tiles[texture], vertex_counts, axis=0)
-    sound, normal = _sound(vertices, triangles)
+    sound, normal = _find_nonempty_triangles(vertices, triangles)
     triangles = np.ascontiguousarray(triangles[sound], dtype=np.int32)
     part_of = np.repeat(np.arange(len(parts)), counts)[sound]
     side = np.array([np.sqrt(t.image.shape[0] * t.image.shape[1]) for t in textures.values()])
     surfaces = Surfaces(
-        uv=_affine_texture(vertices[triangles], uv[triangles], side[texture][part_of]),
+        uv=_fit_affine_texture(vertices[triangles], uv[triangles], side[texture][part_of]),
         normal=normal,
         tint=np.array([part.tint for part in parts], np.float32)[part_of],
         texture=texture[part_of],

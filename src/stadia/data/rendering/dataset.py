@@ -1,4 +1,4 @@
-"""A rendered data set on disk: a folder a scene, each whole or absent, so that an interrupted rendering goes on."""
+"""Render datasets as one folder a scene, complete or absent, so that an interrupted rendering resumes."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ class Job:
     seed: int
 
     def origin(self, config: StrictModel, version: int) -> dict[str, Any]:
-        """What the scene is made from: equal means that its images are equal. How many others there are has no say."""
+        """Return what the scene is made from: equal origins mean equal images.
+
+        The number of scenes is not part of it.
+        """
         settings = config.model_dump(mode="json", exclude=set(SPLITS))
         return {"version": version, "split": self.split, "index": self.index, "seed": self.seed, "config": settings}
 
 
 def finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
-    """Whether a scene is already there, by the origin that its record holds. Raises DataError where another one is in
-    its place.
-    """
+    """Return whether a scene exists with this origin. Raises DataError where the folder holds another one."""
     if not record.parent.exists():
         return False
     found = read_json(record)
@@ -45,8 +46,15 @@ def finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
     return True
 
 
+def unfinished(
+    jobs: Iterable[Job], record: Callable[[Job], Path], key: str, origin: Callable[[Job], dict[str, Any]]
+) -> list[Job]:
+    """Return the jobs without a finished scene, see `finished`."""
+    return [job for job in jobs if not finished(record(job), key, origin(job))]
+
+
 def names_by_split(jobs: Iterable[Job]) -> dict[str, list[str]]:
-    """The folders of each split, in order."""
+    """Return the folders of each split in order."""
     every = list(jobs)
     return {split: [job.name for job in every if job.split == split] for split in SPLITS}
 
@@ -54,7 +62,7 @@ def names_by_split(jobs: Iterable[Job]) -> dict[str, list[str]]:
 def run_all(
     pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], done: Callable[[Result], object]
 ) -> None:
-    """Do the work of each item by all threads of a pool; `done` is told each result as it comes.
+    """Run `work` for each item on the threads of a pool; `done` gets each result as it completes.
 
     When this returns or raises, none of them still works: nothing is written behind an error's back.
     """

@@ -1,18 +1,19 @@
-"""What every rendered data set needs to write itself."""
+"""Write PNG files and count cores for rendered datasets."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import cv2
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 
 
 def write_png(path: Path, image: NDArray) -> None:
-    """Without loss; three channels are BGR, as OpenCV has them."""
+    """Write an image losslessly; three channels are BGR as in OpenCV."""
+    import cv2
+
     done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not done:
         raise DataError(path, found=f"{image.dtype} {image.shape}", expected="an image", fix="report this")
@@ -20,5 +21,5 @@ def write_png(path: Path, image: NDArray) -> None:
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Return how many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

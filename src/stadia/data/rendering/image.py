@@ -1,4 +1,4 @@
-"""One image of triangles: drawn, lit, seen through a lens, developed; and what each pixel's center shows."""
+"""Render one image of triangles: rasterize, shade, blur, develop; with the ground truth at pixel centers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.data.rendering.raster import Lens, rasterize, transform
+from stadia.data.rendering.mesh import Points
+from stadia.data.rendering.raster import Lens, draw, transform
 from stadia.data.rendering.shade import Light, Surfaces, Textures, blur, develop, shade
-
-Points = NDArray[np.floating]
 
 _LENS_BLUR = 0.08  # share of a pixel's light that each neighbor along an axis gets
 _SHOT, _READ = 0.025, 0.004  # noise of the sensor, in units of full scale
@@ -18,7 +17,7 @@ _SHOT, _READ = 0.025, 0.004  # noise of the sensor, in units of full scale
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What can be seen.
+    """Everything that can be rendered.
 
     vertices: (N, 3) in the frame of their body (N,).  triangles: (M, 3).  sky_texture: what is seen past them.
     """
@@ -43,18 +42,10 @@ class Exposed:
 
 
 def moved(vertices: Points, body: NDArray[np.int32], T_target_body: Points) -> Points:
-    """(N, 3) all vertices, by (B, 4, 4). Never by BLAS, whose rounding may depend on its number of threads."""
+    """Transform all vertices (N, 3) by (B, 4, 4). Not by BLAS, whose rounding may depend on its number of threads."""
     out = np.empty_like(vertices)
     transform(vertices, body, np.ascontiguousarray(T_target_body), out)
     return out
-
-
-def draw(vertices: Points, triangles: NDArray[np.int32], lens: Lens) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """1/z and triangle of every sample, (H S, W S), of vertices (N, 3) in the camera's frame. See `rasterize`."""
-    grid = (lens.height * lens.samples, lens.width * lens.samples)
-    inverse_depth, index = np.empty(grid), np.empty(grid, np.int32)
-    rasterize(vertices, triangles, lens, inverse_depth, index)
-    return inverse_depth, index
 
 
 def expose(

@@ -1,8 +1,7 @@
-"""Triangle meshes: a few primitives, almost all of them rectangular sheets of points bent into shape.
+"""Triangle meshes from a few primitives, mostly rectangular grids of points bent into shape.
 
 A mesh is a list of parts, each of one material. Frames: x right, y down, z forward, metres. Texture coordinates are
-metres on the
-surface, so that a texture keeps its true size whatever it is put on.
+metres on the surface, so that a texture keeps its true size whatever it is put on.
 """
 
 from __future__ import annotations
@@ -39,23 +38,21 @@ Mesh = list[Part]
 
 @cache
 def _grid_triangles(rows: int, columns: int) -> NDArray[np.int32]:
-    """(2 (rows - 1) (columns - 1), 3) triangles of a grid of points."""
+    """Return (2 (rows - 1) (columns - 1), 3) triangles of a grid of points."""
     first = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)[None]).ravel()
     right, below, across = first + 1, first + columns, first + columns + 1
     return np.concatenate([np.stack([first, right, across], 1), np.stack([first, across, below], 1)]).astype(np.int32)
 
 
 def sheet(points: ArrayLike, uv: ArrayLike, material: str, tint: Color = WHITE) -> Part:
-    """A grid of points, two triangles a cell. points: (R, C, 3); uv: (R, C, 2)."""
+    """Make a grid of points, two triangles a cell. points: (R, C, 3); uv: (R, C, 2)."""
     grid = np.asarray(points, float)
     triangles = _grid_triangles(grid.shape[0], grid.shape[1])
     return Part(grid.reshape(-1, 3), triangles, np.asarray(uv, float).reshape(-1, 2), material, tint)
 
 
 def loft(rings: ArrayLike, material: str, tint: Color = WHITE) -> Part:
-    """A skin over rings of points, (R, C, 3); texture coordinates are arc lengths, across the rings (u) and along them
-    (v).
-    """
+    """Make a skin over rings of points (R, C, 3), with arc lengths across (u) and along (v) as texture coordinates."""
     points = np.asarray(rings, float)
     uv = np.zeros((*points.shape[:2], 2))
     steps_u, steps_v = points[:, 1:] - points[:, :-1], points[1:] - points[:-1]
@@ -72,7 +69,7 @@ def quad(
     tint: Color = WHITE,
     uv: Sequence[float] = (0, 0),
 ) -> Part:
-    """The parallelogram corner + a edge_u + b edge_v; `uv` is the texture coordinate at its corner."""
+    """Make the parallelogram corner + a edge_u + b edge_v; `uv` is the texture coordinate at its corner."""
     c, a, b = (np.asarray(q, float) for q in (corner, edge_u, edge_v))
     part = loft([[c, c + a], [c + b, c + a + b]], material, tint)
     part.uv[:] += uv
@@ -80,12 +77,12 @@ def quad(
 
 
 def patch(corners: ArrayLike, material: str, tint: Color = WHITE) -> Part:
-    """A quadrilateral by its four corners (4, 3), in order round it."""
+    """Make a quadrilateral from four corners (4, 3) in order round it."""
     return loft(np.asarray(corners, float)[[[0, 1], [3, 2]]], material, tint)
 
 
 def fan(rim: ArrayLike, material: str, tint: Color = WHITE) -> Part:
-    """Triangles from the center of a rim of points (N, 3) to its edges: the lid of a ring."""
+    """Make triangles from the center of a rim of points (N, 3) to its edges: the lid of a ring."""
     points = np.asarray(rim, float)
     vertices = np.vstack([points, points.mean(0)])
     index = np.arange(len(points))
@@ -102,7 +99,7 @@ _BOX_PLANES = np.array([[0, 1], [0, 1], [2, 1], [2, 1], [0, 2], [0, 2]])  # the 
 
 
 def box(low: ArrayLike, high: ArrayLike, material: str, tint: Color = WHITE) -> Mesh:
-    """An axis-aligned box between two corners."""
+    """Make an axis-aligned box between two corners."""
     a, b = np.minimum(low, high), np.maximum(low, high)
     bits = np.stack([np.arange(8) & 1, np.arange(8) >> 1 & 1, np.arange(8) >> 2], 1)
     faces = (a + bits * (b - a))[_BOX_FACES]  # (6, 4, 3)
@@ -122,7 +119,7 @@ def tube(
     sides: int = 10,
     closed: bool = False,
 ) -> Mesh:
-    """A straight tube or cone frustum between two points, with lids where `closed`."""
+    """Make a straight tube or cone frustum between two points, with lids where `closed`."""
     a, b = np.asarray(start, float), np.asarray(end, float)
     x, y, z = (b - a) / np.linalg.norm(b - a)
     across = np.array([0.0, z, -y] if abs(x) < 0.9 else [y, -x, 0.0]) / np.hypot(z if abs(x) < 0.9 else x, y)
@@ -139,7 +136,7 @@ def tube(
 
 @cache
 def _sphere(around: int, along: int) -> tuple[Points, Points]:
-    """(along + 1, around + 1, 3) points of the unit sphere, and their (longitude, latitude) in radians."""
+    """Return (along + 1, around + 1, 3) points of the unit sphere, and their (longitude, latitude) in radians."""
     longitude, latitude = np.meshgrid(np.linspace(0, 2 * np.pi, around + 1), np.linspace(0, np.pi, along + 1))
     unit = np.stack([np.cos(longitude) * np.sin(latitude), -np.cos(latitude), np.sin(longitude) * np.sin(latitude)], -1)
     return unit, np.stack([longitude, latitude], -1)
@@ -155,7 +152,7 @@ def ball(
     along: int = 7,
     swell: ArrayLike = 1.0,
 ) -> Part:
-    """An ellipsoid. `swell`: (along + 1, around + 1) factors on its radius, to make it lumpy."""
+    """Make an ellipsoid. `swell`: (along + 1, around + 1) factors on its radius, to make it lumpy."""
     unit, angles = _sphere(around, along)
     scale = np.asarray(radii, float)
     points = unit * np.asarray(swell)[..., None] * scale + np.asarray(center, float)
@@ -163,7 +160,7 @@ def ball(
 
 
 def joined(mesh: Iterable[Part]) -> Mesh:
-    """The same triangles in as few parts as there are looks (material and tint)."""
+    """Join triangles into one part for each material and tint."""
     groups: dict[tuple[str, Color], list[Part]] = {}
     for part in mesh:
         groups.setdefault((part.material, part.tint), []).append(part)
@@ -177,18 +174,18 @@ def joined(mesh: Iterable[Part]) -> Mesh:
 
 
 def transformed(mesh: Iterable[Part], T: Points) -> Mesh:
-    """The mesh in another frame; T: (4, 4)."""
+    """Transform the mesh by T (4, 4)."""
     return [replace(part, vertices=part.vertices @ T[:3, :3].T + T[:3, 3]) for part in mesh]
 
 
 def extent(mesh: Iterable[Part]) -> tuple[Points, Points]:
-    """Lowest and highest x, y, z, each (3,)."""
+    """Return the lowest and the highest x, y, z, each (3,)."""
     vertices = np.concatenate([part.vertices for part in mesh])
     return vertices.min(0), vertices.max(0)
 
 
 def fitted(mesh: Mesh, size_hwl_m: tuple[float, float, float]) -> Mesh:
-    """The mesh stretched to exactly this height, width and length, standing on y = 0 and centered over the origin."""
+    """Scale the mesh to exactly this height, width and length, standing on y = 0 and centered over the origin."""
     low, high = extent(mesh)
     height, width, length = size_hwl_m
     scale = np.array([width, height, length]) / (high - low)

@@ -1,4 +1,4 @@
-"""Tileable value noise summed over octaves (fractal Brownian motion), fast enough to make anew for each world."""
+"""Periodic value noise summed over octaves (fractal Brownian motion), fast enough to make for each world."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fractal(
     octaves: int = 8,
     persistence: float = 0.6,
 ) -> Map:
-    """(height, width) noise with mean about 0 and standard deviation 1, periodic both ways.
+    """Make (height, width) periodic noise with mean about 0 and standard deviation 1.
 
     Args:
         cells: rows and columns of the coarsest grid; each octave doubles both, up to the size of the map.

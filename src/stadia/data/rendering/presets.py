@@ -1,4 +1,4 @@
-"""What the configurations of rendered data sets share. Imports neither torch nor numba."""
+"""Splits, supersampling and preset lookup of rendered datasets. Imports neither torch nor numba."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ SPLITS = ("train", "val", "test")
 Config = TypeVar("Config")
 
 
-def _odd(samples: int) -> int:
+def _check_odd(samples: int) -> int:
     if samples % 2 == 0:
         raise ValueError("must be odd: the middle sample is the pixel's center")
     return samples
 
 
-Supersampling = Annotated[int, Field(ge=1, le=9), AfterValidator(_odd)]
+Supersampling = Annotated[int, Field(ge=1, le=9), AfterValidator(_check_odd)]
 """N for N x N samples a pixel."""
 
 
 def named(presets: Mapping[str, Config], name: str) -> Config:
-    """The preset of this name, or a ConfigError with the nearest one."""
+    """Return the preset of this name. Raises ConfigError with the nearest name."""
     if name not in presets:
         near = nearest(name, list(presets))
         fix = f"did you mean '{near}'?" if near else "choose one of them"

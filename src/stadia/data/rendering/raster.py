@@ -1,8 +1,8 @@
-"""A z-buffer rasterizer: which triangle a sample shows, and its exact inverse depth.
+"""Z-buffer rasterizer: the triangle that each sample shows, and its exact inverse depth.
 
-On a plane n . X = d seen by a pinhole camera, 1/z = n . (x, y, 1) / d is affine in the pixel, so that every sample gets
-its depth from its triangle's plane and not by interpolation between rounded vertices. Depth is z; a sample without a
-triangle is sky.
+On a plane n . X = d seen by a pinhole camera, 1/z = n . (x, y, 1) / d is affine in the pixel, so that every sample
+gets its depth from its triangle's plane and not by interpolation between rounded vertices. Depth is z; a sample
+without a triangle is sky.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Lens(NamedTuple):
 
 
 def intrinsics(field_of_view_deg: float, height: int, width: int) -> NDArray[np.float64]:
-    """(3, 3) K of a camera with square pixels and its axis through the image's middle."""
+    """Return (3, 3) K with square pixels and the principal point at the image's center."""
     focal = 0.5 * width / np.tan(np.radians(0.5 * field_of_view_deg))
     return np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
 
 
 @compiled
 def transform(vertices: NDArray, body: NDArray, T_camera_body: NDArray, out: NDArray) -> None:
-    """Vertices (N, 3), each in the frame of its body (N,), by T (B, 4, 4) into one frame: out (N, 3)."""
+    """Transform vertices (N, 3), each in the frame of its body (N,), by T (B, 4, 4) into one frame: out (N, 3)."""
     for i in range(vertices.shape[0]):
         T = T_camera_body[body[i]]
         x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
@@ -49,7 +49,7 @@ def transform(vertices: NDArray, body: NDArray, T_camera_body: NDArray, out: NDA
 
 @compiled
 def _clip_near(triangle: NDArray, polygon: NDArray) -> int:
-    """The part of a triangle (3, 3) in front of the near plane, a polygon of 0, 3 or 4 corners; returns their number."""
+    """Clip a triangle (3, 3) at the near plane to a polygon of 0, 3 or 4 corners. Returns their number."""
     corners = 0
     for i in range(3):
         j = (i + 1) % 3
@@ -167,26 +167,24 @@ def rasterize(vertices: NDArray, triangles: NDArray, lens: Lens, inverse_depth: 
             polygon[i, 0] = (lens.fx * polygon[i, 0] / z + lens.cx + 0.5) * S - 0.5
             polygon[i, 1] = (lens.fy * polygon[i, 1] / z + lens.cy + 0.5) * S - 0.5
         for i in range(1, count - 1):
-            _fill(
-                polygon[0, 0],
-                polygon[0, 1],
-                polygon[i, 0],
-                polygon[i, 1],
-                polygon[i + 1, 0],
-                polygon[i + 1, 1],
-                plane,
-                t,
-                inverse_depth,
-                index,
-            )
+            p = polygon
+            _fill(p[0, 0], p[0, 1], p[i, 0], p[i, 1], p[i + 1, 0], p[i + 1, 1], plane, t, inverse_depth, index)
+
+
+def draw(vertices: NDArray, triangles: NDArray[np.int32], lens: Lens) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Return 1/z and triangle index of every sample, (H S, W S), for vertices (N, 3) in the camera's frame."""
+    grid = (lens.height * lens.samples, lens.width * lens.samples)
+    inverse_depth, index = np.empty(grid), np.empty(grid, np.int32)
+    rasterize(vertices, triangles, lens, inverse_depth, index)
+    return inverse_depth, index
 
 
 @compiled
 def rasterize_parallel(vertices: NDArray, triangles: NDArray, depth: NDArray) -> None:
-    """Depth of triangles (M, 3) seen by a parallel projection: the sun's view, for shadows.
+    """Rasterize the depth of triangles (M, 3) in a parallel projection along the sun's rays, for shadow maps.
 
-    vertices: (N, 3): column, row, and depth along the light.  depth: (R, C) float32, lowered where a triangle is nearer
-        to the sun.
+    vertices: (N, 3): column, row, and depth along the light.  depth: (R, C) float32, lowered where a triangle is
+        nearer to the sun.
     """
     rows, columns = depth.shape
     for t in range(triangles.shape[0]):
@@ -225,8 +223,7 @@ def orient(
     depth: NDArray,
     out: NDArray,
 ) -> None:
-    """Depth (H, W) and normals towards the camera (H, W, 3), in its frame, of the triangle that each pixel's center
-    shows; 0 for none.
+    """Compute depth (H, W) and normals towards the camera (H, W, 3) in its frame at pixel centers; 0 for none.
 
     index, inverse_depth: (H, W), one sample a pixel.  normal: (M, 3) unit, in the frame of the triangle's body (M,).
     """

@@ -1,4 +1,4 @@
-"""Light on what the rasterizer found: filtered texture, sun, sky light, shadows, haze.
+"""Shade rasterized samples: filtered texture, sun, sky light, shadows, haze.
 
 Nothing here depends on the viewing direction but the haze: two images of one surface agree, as view synthesis assumes.
 Everything is linear light until `develop` makes the 8-bit image.
@@ -20,7 +20,7 @@ Vector = tuple[float, float, float]
 
 
 class Surfaces(NamedTuple):
-    """Per triangle (M): texture coordinates affine in the body's frame, look, and the body that it belongs to.
+    """Per triangle (M): texture coordinates affine in the body's frame, appearance, and body.
 
     uv: (M, 9) float64: u0, du/dp (3), v0, dv/dp (3), log2 of texels per metre.
     normal: (M, 3) in the body's frame.  tint: (M, 3) linear RGB.  texture, body: (M,) indices.
@@ -36,7 +36,7 @@ class Surfaces(NamedTuple):
 
 
 class Textures(NamedTuple):
-    """All textures and their half-size copies, one after the other.
+    """All textures and their half-size copies in one array.
 
     texels: (T, 4) uint8, square root of linear RGB (and 0).  start: (N, L) first texel of each level of detail.
     log2_height, log2_width: (N,) of the finest level.
@@ -49,7 +49,7 @@ class Textures(NamedTuple):
 
 
 class Light(NamedTuple):
-    """Of one frame. Directions and matrices per body (B), so that a surface is lit in the frame of its body.
+    """The light of one frame. Directions and matrices are per body (B): a surface is lit in the frame of its body.
 
     towards_sun, up: (B, 3) unit.  sun, sky, haze: (3,) linear RGB.  haze_per_m: extinction.
     fixed, moving: shadow maps, depth along the light in metres (moving: (0, 0) for none).
@@ -76,8 +76,11 @@ class Light(NamedTuple):
 
 
 @compiled
-def _texel(texels: NDArray, start: int, height: int, width: int, u: float, v: float) -> Vector:
-    """Bilinear value of a periodic image at u, v in tiles; square root of linear RGB, of 255. Sides are powers of two."""
+def _sample_texture(texels: NDArray, start: int, height: int, width: int, u: float, v: float) -> Vector:
+    """Sample a periodic texture bilinearly at u, v in tiles: square root of linear RGB, of 255.
+
+    Sides are powers of two.
+    """
     x = u * width - 0.5
     y = v * height - 0.5
     i, j = math.floor(x), math.floor(y)
@@ -95,10 +98,8 @@ def _texel(texels: NDArray, start: int, height: int, width: int, u: float, v: fl
 
 
 @compiled
-def _lit(depth: NDArray, column: float, row: float, along: float) -> float:
-    """1 in the sun, 0 in the shadow, between at an edge: the four nearest texels of a shadow map, compared and then
-    interpolated.
-    """
+def _sample_shadow_map(depth: NDArray, column: float, row: float, along: float) -> float:
+    """Return 1 in the sun, 0 in shadow: four texels of a shadow map, compared and then interpolated."""
     i, j = math.floor(column), math.floor(row)
     if i < 0 or j < 0 or i >= depth.shape[1] - 1 or j >= depth.shape[0] - 1:
         return 1.0
@@ -145,8 +146,8 @@ def darken_under(
 
 
 @compiled
-def _contact(contact: NDArray, column: float, row: float) -> float:
-    """Bilinear value of a contact map; 0 outside it."""
+def _sample_contact_map(contact: NDArray, column: float, row: float) -> float:
+    """Sample a contact map bilinearly; 0 outside it."""
     i, j = math.floor(column), math.floor(row)
     if i < 0 or j < 0 or i >= contact.shape[1] - 1 or j >= contact.shape[0] - 1:
         return 0.0
@@ -156,10 +157,8 @@ def _contact(contact: NDArray, column: float, row: float) -> float:
 
 
 @compiled
-def _level(log2_texels_per_m: float, z: float, cosine: float, log2_samples: float, coarsest: int) -> float:
-    """Level of detail at which a texel is about as large as a sample; `cosine` between the surface's normal and the
-    ray.
-    """
+def _level_of_detail(log2_texels_per_m: float, z: float, cosine: float, log2_samples: float, coarsest: int) -> float:
+    """Return the level of detail whose texels have the size of a sample; `cosine` is between surface normal and ray."""
     level = log2_texels_per_m + math.log2(z) - log2_samples - 0.5 * math.log2(max(cosine, 0.003))
     return min(max(level, 0.0), float(coarsest))
 
@@ -181,8 +180,7 @@ def shade(
     T_body_camera: (B, 4, 4), body 0 is the world.  image: (H, W, 3) float32, overwritten.
 
     One long loop on purpose: arrays are indexed down to scalars in it, for a view or a structure handed to a helper
-        costs more than
-    the helper's work.
+        costs more than the helper's work.
     """
     S = lens.samples
     log2_samples = math.log2(lens.fx * S) + 0.25  # per radian; a quarter level sharper than one texel a sample
@@ -220,7 +218,7 @@ def shade(
                         rz = T[0, 2, 0] * dx + T[0, 2, 1] * dy + T[0, 2, 2]
                         u = math.atan2(rx, rz) / (2 * math.pi)
                         v = min(0.99, max(0.01, 1 + ry / math.sqrt(rx * rx + rz * rz)))
-                        r, g, b = _texel(texels, sky_start, sky_height, sky_width, u, v)
+                        r, g, b = _sample_texture(texels, sky_start, sky_height, sky_width, u, v)
                         red, green, blue = (
                             red + r * r * full_scale,
                             green + g * g * full_scale,
@@ -243,7 +241,7 @@ def shade(
                         side = 1.0 if cosine >= 0 else -1.0
                         texture = surfaces.texture[t]
                         coarsest = min(log2_height[texture], log2_width[texture])
-                        level = _level(uv[t, 8], z, abs(cosine), log2_samples, coarsest)
+                        level = _level_of_detail(uv[t, 8], z, abs(cosine), log2_samples, coarsest)
                         finest = int(level)
                         blend = level - finest
                         height, width = 1 << (log2_height[texture] - finest), 1 << (log2_width[texture] - finest)
@@ -256,23 +254,25 @@ def shade(
                         lambert, ambient, lift = max(0.0, side * sun), 0.75 + 0.25 * side * up, side * bias
                         clear = math.exp(-z * light.haze_per_m)
                         if t < surfaces.ground:
-                            ambient *= 1 - _contact(contact, (px - contact_x) * per_metre, (pz - contact_z) * per_metre)
+                            ambient *= 1 - _sample_contact_map(
+                                contact, (px - contact_x) * per_metre, (pz - contact_z) * per_metre
+                            )
                     direct = lambert
                     if direct > 0:
                         sx, sy, sz = px + lift * nx, py + lift * ny, pz + lift * nz
                         at_column = F[body, 0, 0] * sx + F[body, 0, 1] * sy + F[body, 0, 2] * sz + F[body, 0, 3]
                         at_row = F[body, 1, 0] * sx + F[body, 1, 1] * sy + F[body, 1, 2] * sz + F[body, 1, 3]
                         along = F[body, 2, 0] * sx + F[body, 2, 1] * sy + F[body, 2, 2] * sz + F[body, 2, 3] - bias
-                        direct *= _lit(fixed, at_column, at_row, along)
+                        direct *= _sample_shadow_map(fixed, at_column, at_row, along)
                         if direct > 0:
                             at_column = M[body, 0, 0] * sx + M[body, 0, 1] * sy + M[body, 0, 2] * sz + M[body, 0, 3]
                             at_row = M[body, 1, 0] * sx + M[body, 1, 1] * sy + M[body, 1, 2] * sz + M[body, 1, 3]
-                            direct *= _lit(moving, at_column, at_row, along)
+                            direct *= _sample_shadow_map(moving, at_column, at_row, along)
                     u = uv[t, 0] + uv[t, 1] * px + uv[t, 2] * py + uv[t, 3] * pz
                     v = uv[t, 4] + uv[t, 5] * px + uv[t, 6] * py + uv[t, 7] * pz
-                    r, g, b = _texel(texels, start[texture, finest], height, width, u, v)
+                    r, g, b = _sample_texture(texels, start[texture, finest], height, width, u, v)
                     if blend > 0:
-                        r2, g2, b2 = _texel(texels, start[texture, finest + 1], height >> 1, width >> 1, u, v)
+                        r2, g2, b2 = _sample_texture(texels, start[texture, finest + 1], height >> 1, width >> 1, u, v)
                         r, g, b = r + blend * (r2 - r), g + blend * (g2 - g), b + blend * (b2 - b)
                     seen, hazy = clear * full_scale, (1 - clear) * share
                     red += (
@@ -292,7 +292,7 @@ def shade(
 
 @compiled
 def blur(image: NDArray, spread: float, out: NDArray) -> None:
-    """What a lens does: along each axis, a pixel gives the share `spread` of its light to each of its two neighbors.
+    """Blur as a lens does: each pixel gives the share `spread` of its light to each neighbor along each axis.
 
     image, out: (H, W, 3) float32.
     """
@@ -312,11 +312,10 @@ def blur(image: NDArray, spread: float, out: NDArray) -> None:
 
 @compiled
 def develop(image: NDArray, gain: float, noise: NDArray, shot: float, read: float, picture: NDArray) -> None:
-    """Linear light to an 8-bit image: exposure, sensor noise, saturation, gamma.
+    """Convert linear light to an 8-bit image: exposure, sensor noise, saturation, gamma.
 
-    image: (H, W, 3) float32.  noise: (H, W, 3) standard normal, or an empty array for none; its deviation at a signal s
-        is
-    sqrt(shot^2 s + read^2).  image: (H, W, 3) uint8, overwritten.
+    image: (H, W, 3) float32.  noise: (H, W, 3) standard normal, or an empty array for none; its deviation at a signal
+        s is sqrt(shot^2 s + read^2).  image: (H, W, 3) uint8, overwritten.
     """
     noisy = noise.shape[0] > 0
     for y in range(image.shape[0]):

@@ -1,16 +1,16 @@
-"""Where sunlight falls: the frame of the sun's rays, and maps of how deep along them the first surface lies."""
+"""The frame of the sun's rays, and projections to shadow maps."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Points = NDArray[np.floating]
+from stadia.data.rendering.mesh import Points
 
 
 def sun_frame(towards_sun: Points) -> Points:
-    """(4, 4) rotation T_sun_world to a frame whose z is the direction that sunlight travels. towards_sun: (3,) unit,
-    not straight up.
+    """Return the (4, 4) rotation T_sun_world, whose z is the direction of sunlight.
+
+    towards_sun: (3,) unit, not vertical.
     """
     along = -towards_sun
     across = np.cross(along, (0.0, 1.0, 0.0))
@@ -21,7 +21,7 @@ def sun_frame(towards_sun: Points) -> Points:
 
 
 def shadow_map(T_sun_world: Points, corner: Points, texel_m: float) -> Points:
-    """(3, 4) from the world to (column, row, depth in metres) of a shadow map whose first texel is at `corner` (2,) of
+    """Return (3, 4) from the world to (column, row, depth in metres) of a shadow map that begins at `corner` (2,) of
     the sun's frame.
     """
     T = T_sun_world[:3].copy()

@@ -1,4 +1,4 @@
-"""Which pixels objects cover, whole and with what stands before them: masks from meshes and poses."""
+"""Masks of objects from meshes and poses: whole, and with occlusion."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.data.rendering.image import draw
-from stadia.data.rendering.raster import NEAR_M, Lens
+from stadia.data.rendering.raster import NEAR_M, Lens, draw
 
 Points = NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
 class Silhouette:
-    """What one object covers, within a window that may reach beyond the image.
+    """The pixels that one object covers, in a window that may exceed the image.
 
     left, top: the window's corner in pixels of the image.  inverse_depth: (h, w) in 1/m at pixel centers, 0 = none.
     """
@@ -27,11 +26,11 @@ class Silhouette:
 
     @property
     def full_px(self) -> int:
-        """Pixels covered with nothing before it, those beyond the image's edge too."""
+        """Return the pixels of the whole object without occlusion, also beyond the image's edge."""
         return int((self.inverse_depth > 0).sum())
 
     def windows(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Where an image and the window overlap: rows and columns of the image, and those of the window."""
+        """Return the overlap of image and window: rows and columns of the image, then those of the window."""
         h, w = self.inverse_depth.shape
         top, left, bottom, right = (
             max(self.top, 0),
@@ -44,7 +43,7 @@ class Silhouette:
         return (slice(top, bottom), slice(left, right)), there
 
     def within(self, height: int, width: int) -> NDArray[np.float64]:
-        """(height, width) 1/z in the image, 0 = none."""
+        """Return (height, width) 1/z within the image, 0 = none."""
         out = np.zeros((height, width))
         here, there = self.windows(height, width)
         out[here] = self.inverse_depth[there]
@@ -56,7 +55,7 @@ def silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, height
     the image.
     """
     low, high = np.array([-width, -height]), np.array([2 * width, 2 * height]) - 1
-    if (vertices[:, 2] > NEAR_M).all():  # else it reaches past the camera, and covers who knows what
+    if (vertices[:, 2] > NEAR_M).all():  # else it extends behind the camera, and its projection is unbounded
         pixels = (vertices[:, :2] / vertices[:, 2:]) * (K[0, 0], K[1, 1]) + K[:2, 2]
         low, high = (np.clip(edge, low, high) for edge in (np.floor(pixels.min(0)), np.ceil(pixels.max(0))))
     left, top = (int(q) for q in low)
@@ -66,7 +65,7 @@ def silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, height
 
 
 def visible_masks(silhouettes: Sequence[Silhouette], height: int, width: int) -> NDArray[np.bool_]:
-    """(N, height, width) where each is the nearest of them."""
+    """Return (N, height, width) masks of where each silhouette is the nearest."""
     nearest, owner = np.zeros((height, width)), np.full((height, width), -1)
     for number, one in enumerate(silhouettes):
         here, there = one.windows(height, width)

@@ -1,6 +1,4 @@
-"""Textures: images of a surface, periodic, with a true size; packed with their half-size copies as the shader reads
-them.
-"""
+"""Periodic textures with a true size, packed with their half-size copies for the shader."""
 
 from __future__ import annotations
 
@@ -24,25 +22,25 @@ class Texture:
 
 
 def linear_rgb(*rgb: float) -> Image:
-    """(3,) linear RGB."""
+    """Return (3,) linear RGB as float32."""
     return np.asarray(rgb, np.float32)
 
 
 def axes(height: int, width: int, size_m: tuple[float, float]) -> tuple[Map, Map]:
-    """Metres down (H, 1) and across (1, W) of each texel's center."""
+    """Return metres down (H, 1) and across (1, W) of each texel's center."""
     down = ((np.arange(height) + 0.5) * size_m[0] / height).astype(np.float32)[:, None]
     across = ((np.arange(width) + 0.5) * size_m[1] / width).astype(np.float32)[None]
     return down, across
 
 
 def plain(random: np.random.Generator, rgb: tuple[float, float, float], contrast: float, size_m: float) -> Texture:
-    """One color with blotches: paint, rubber, metal, wood, skin."""
+    """Make one color with blotches: paint, rubber, metal, wood, skin."""
     value = 1 + contrast * fractal(random, 128, 128, cells=(4, 4), octaves=6, persistence=0.75)
     return Texture(value[..., None] * linear_rgb(*rgb), (size_m, size_m))
 
 
 def pack(textures: dict[str, Texture]) -> Textures:
-    """All textures, each followed by its half-size copies (means of 2 x 2 in linear light), as the shader reads them."""
+    """Pack all textures with their half-size copies (means of 2 x 2 in linear light) for the shader."""
     texels, log2_height, log2_width = [], [], []
     start = np.zeros((len(textures), 16), np.int64)
     total = 0

@@ -1,3 +1,1 @@
-"""RoadWorld: a procedural road world rendered exactly, with no asset downloaded. Numba and NumPy only; imports no
-torch.
-"""
+"""RoadWorld: a procedural road world, rendered exactly without assets. Numba and NumPy only; imports no torch."""

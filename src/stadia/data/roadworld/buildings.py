@@ -10,14 +10,12 @@ from stadia.data.roadworld.textures import FACADES, FLOOR_M
 _FOUNDATION_M = 1.5  # walls reach below the ground, which may slope
 
 
-def _tint(random: np.random.Generator) -> Color:
+def _draw_wall_tint(random: np.random.Generator) -> Color:
     return tuple(random.uniform(0.8, 1.15) * random.uniform(0.93, 1.07, 3))
 
 
-def _walls(height: float, wide: float, deep: float, bottom: float, material: str, tint: Color, u: float) -> Mesh:
-    """Four walls of a box: the front is the plane x = 0, the depth goes to +x, the width along z; texture rows start at
-    the top.
-    """
+def _make_walls(height: float, wide: float, deep: float, bottom: float, material: str, tint: Color, u: float) -> Mesh:
+    """Make four walls of a box: front in the plane x = 0, depth to +x, width along z; texture rows start at the top."""
     up, down = np.array([0.0, -height, 0.0]), np.array([0.0, height - bottom, 0.0])
     corner = np.array([0.0, 0.0, -0.5 * wide])
     x, z = np.array([deep, 0.0, 0.0]), np.array([0.0, 0.0, wide])
@@ -30,19 +28,19 @@ def _walls(height: float, wide: float, deep: float, bottom: float, material: str
 
 
 def block(random: np.random.Generator, wide: float, deep: float) -> Mesh:
-    """A town building of 2 to 6 storeys, its front in the plane x = 0, depth towards +x, standing on y = 0."""
+    """Make a town building of 2 to 6 storeys, front in the plane x = 0, depth to +x, standing on y = 0."""
     floors, material, tint, u = (
         int(random.integers(2, 7)),
         f"facade{random.integers(FACADES)}",
-        _tint(random),
+        _draw_wall_tint(random),
         random.uniform(0, 12),
     )
     height = floors * FLOOR_M + 0.4
     ground = FLOOR_M if random.random() < 0.55 else 0.0
-    parts = _walls(height, wide, deep, ground if ground else -_FOUNDATION_M, material, tint, u)
+    parts = _make_walls(height, wide, deep, ground if ground else -_FOUNDATION_M, material, tint, u)
     if ground:
-        parts += _walls(ground, wide, deep, 0.0, "shopfront", tint, random.uniform(0, 24))
-        parts += _walls(0.0, wide, deep, -_FOUNDATION_M, "concrete", tint, 0.0)
+        parts += _make_walls(ground, wide, deep, 0.0, "shopfront", tint, random.uniform(0, 24))
+        parts += _make_walls(0.0, wide, deep, -_FOUNDATION_M, "concrete", tint, 0.0)
     parts.append(quad((0, -height, -0.5 * wide), (deep, 0, 0), (0, 0, wide), "concrete"))
     stone: Color = tuple(random.uniform(0.6, 1.3) * np.ones(3))
     parts += box((-0.25, -height - 0.35, -0.5 * wide), (deep, -height + 0.05, 0.5 * wide), "concrete", stone)  # cornice
@@ -63,10 +61,10 @@ def block(random: np.random.Generator, wide: float, deep: float) -> Mesh:
 
 
 def house(random: np.random.Generator, wide: float, deep: float) -> Mesh:
-    """A house of one or two storeys under a gabled roof, its front in the plane x = 0, standing on y = 0."""
-    floors, material, tint = int(random.integers(1, 3)), f"facade{random.integers(FACADES)}", _tint(random)
+    """Make a house of one or two storeys with a gabled roof, front in the plane x = 0, standing on y = 0."""
+    floors, material, tint = int(random.integers(1, 3)), f"facade{random.integers(FACADES)}", _draw_wall_tint(random)
     eaves = floors * FLOOR_M
-    parts = _walls(eaves, wide, deep, -_FOUNDATION_M, material, tint, random.uniform(0, 12))
+    parts = _make_walls(eaves, wide, deep, -_FOUNDATION_M, material, tint, random.uniform(0, 12))
     rise, over, half = random.uniform(0.3, 0.5) * min(wide, deep), 0.45, 0.5 * wide
     slate: Color = tuple(random.uniform(0.6, 1.3) * np.ones(3))
     if random.random() < 0.5:  # the ridge along the street
@@ -101,5 +99,7 @@ def house(random: np.random.Generator, wide: float, deep: float) -> Mesh:
             )
     x, z = random.uniform(0.3, 0.7) * deep, random.uniform(-0.3, 0.3) * wide
     parts += box((x - 0.3, -eaves - rise - 0.7, z - 0.3), (x + 0.3, -eaves, z + 0.3), "roof", slate)
-    parts += box((-0.06, -2.1, 0.12 * wide - 0.5), (0.0, 0.3, 0.12 * wide + 0.5), "wood", _tint(random))  # a door
+    parts += box(
+        (-0.06, -2.1, 0.12 * wide - 0.5), (0.0, 0.3, 0.12 * wide + 0.5), "wood", _draw_wall_tint(random)
+    )  # a door
     return parts

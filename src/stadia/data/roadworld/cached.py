@@ -1,4 +1,4 @@
-"""RoadWorld in the cache, rendered once for whoever wants it; the demo's worlds by name."""
+"""Render RoadWorld into the cache, once; the demo's worlds."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def cached_worlds(
     seed: int = 0,
     advance: Callable[[int], None] = lambda frames: None,
 ) -> Path:
-    """The folder of these worlds; what is already there is kept. Processes that want the same wait for the first.
+    """Render worlds to the cache, once. Returns their folder; concurrent processes wait for the first.
 
-    name: of the folder, beside what tells other settings and other versions apart; the seed is added where it is not 0.
+    name: part of the folder's name, beside hash of settings, version, and seed where it is not 0.
     advance: called with a number of frames as they are finished (or found finished).
     """
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other worlds
@@ -36,5 +36,5 @@ def cached_worlds(
 
 
 def demo_worlds(cache: CacheConfig, advance: Callable[[int], None] = lambda frames: None) -> Path:
-    """`cached_worlds` of the demo. advance: of FRAMES frames."""
+    """Render the demo's worlds to the cache, see `cached_worlds`. advance: out of FRAMES frames."""
     return cached_worlds("demo", DEMO, cache, advance=advance)

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class SemanticClass(IntEnum):
-    """What a pixel shows. `SKY` has depth 0; a kerb belongs to the sidewalk, a lane marking to the road."""
+    """The class of a pixel. `SKY` has depth 0; a kerb belongs to the sidewalk, a lane marking to the road."""
 
     SKY = 0
     ROAD = 1

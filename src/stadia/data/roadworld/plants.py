@@ -1,4 +1,4 @@
-"""Trees, conifers and hedges: lumpy masses of leaves, with loose leaves round their outline."""
+"""Meshes of trees, conifers and hedges, with loose leaves round their outline."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 from stadia.data.rendering.mesh import Color, Mesh, Part, ball, loft, sheet, tube
 
 
-def _lumps(random: np.random.Generator, along: int, around: int, depth: float) -> NDArray[np.float64]:
-    """(along + 1, around + 1) smooth and rough swellings of a ball, closed round its axis and at its poles."""
+def _draw_radius_factors(random: np.random.Generator, along: int, around: int, depth: float) -> NDArray[np.float64]:
+    """Draw (along + 1, around + 1) radius factors of a ball, equal along its seam and at its poles."""
     swell = 1 + depth * random.uniform(-1, 1, (along + 1, around + 1))
     swell[:, -1] = swell[:, 0]
     swell[0], swell[-1] = swell[0, 0], swell[-1, 0]
     return swell
 
 
-def _tufts(
+def _make_loose_leaves(
     random: np.random.Generator, center: NDArray, radii: NDArray, count: int, size_m: float, material: str, tint: Color
 ) -> Part:
-    """Triangles of leaves standing off an ellipsoid."""
+    """Make triangles of leaves standing off an ellipsoid."""
     direction = random.normal(size=(count, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     root = center + direction * radii * random.uniform(0.85, 1.0, (count, 1))
@@ -29,19 +29,20 @@ def _tufts(
     return Part(vertices, np.arange(3 * count, dtype=np.int32).reshape(-1, 3), uv.reshape(-1, 2), material, tint)
 
 
-def _leaf_color(random: np.random.Generator) -> Color:
-    """From fresh to dull green; now and then the brown of a copper beech or of autumn."""
+def _draw_leaf_color(random: np.random.Generator) -> Color:
+    """Draw a color from fresh to dull green, sometimes the brown of a copper beech or of autumn."""
     if random.random() < 0.12:
         return (1.7, 0.75, 0.8)
     return tuple(random.uniform(0.75, 1.25) * random.uniform((0.8, 0.9, 0.7), (1.35, 1.1, 1.2)))
 
 
 def broadleaf(random: np.random.Generator, clear_m: float = 2.0, reach_m: float = 2.0) -> Mesh:
-    """A tree of 5 to 9 m, standing on y = 0. clear_m: least height of its lowest leaves; reach_m: greatest radius of
-    its crown's blobs.
+    """Make a tree of 5 to 9 m on y = 0.
+
+    clear_m: minimum height of its leaves; reach_m: maximum radius of its crown's parts.
     """
     trunk, radius = clear_m + random.uniform(0.0, 1.0), reach_m * random.uniform(0.6, 1.0)
-    tint, material = _leaf_color(random), f"foliage{random.integers(2)}"
+    tint, material = _draw_leaf_color(random), f"foliage{random.integers(2)}"
     lean = random.normal(0, 0.12, 2)
     girth = 0.09 * radius
     top = (lean[0], -trunk - 0.8 * radius, lean[1])
@@ -53,13 +54,15 @@ def broadleaf(random: np.random.Generator, clear_m: float = 2.0, reach_m: float 
         up = trunk + size[1] + random.uniform(0.0, 1.3) * radius * (1 - 0.35 * out / radius)
         center = np.array([top[0] + out * np.cos(angle), -up, top[2] + out * np.sin(angle)])
         shade: Color = tuple(np.array(tint) * random.uniform(0.8, 1.15))
-        parts.append(ball(center, size, material, shade, around=13, along=9, swell=_lumps(random, 9, 13, 0.14)))
-        parts.append(_tufts(random, center, size, 80, 0.11 * radius, material, shade))
+        parts.append(
+            ball(center, size, material, shade, around=13, along=9, swell=_draw_radius_factors(random, 9, 13, 0.14))
+        )
+        parts.append(_make_loose_leaves(random, center, size, 80, 0.11 * radius, material, shade))
     return parts
 
 
 def conifer(random: np.random.Generator) -> Mesh:
-    """A spruce of 5 to 10 m: skirts of branches, one over the other."""
+    """Make a spruce of 5 to 10 m from overlapping tiers of branches."""
     height, tint = random.uniform(5.0, 10.0), tuple(random.uniform(0.5, 0.9) * np.array([0.8, 1.0, 1.1]))
     parts = tube((0, 0, 0), (0, -0.35 * height, 0), (0.18, 0.12), "bark", sides=8)
     tiers, points = random.integers(6, 9), 18
@@ -78,7 +81,7 @@ def conifer(random: np.random.Generator) -> Mesh:
 
 
 def hedge(random: np.random.Generator, length_m: float, height_m: float, tint: Color) -> Mesh:
-    """A clipped hedge along z, standing on y = 0."""
+    """Make a clipped hedge along z, standing on y = 0."""
     steps, half = max(3, int(length_m / 0.5)), random.uniform(0.3, 0.5)
     profile = np.array(
         [

@@ -1,4 +1,4 @@
-"""What a RoadWorld data set is made of, and the presets. Imports neither torch nor numba."""
+"""Configuration of RoadWorld datasets, and the presets. Imports neither torch nor numba."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stadia.data.rendering.presets import SPLITS, Supersampling, named
 
 
 class RoadWorldConfig(StrictModel):
-    """A data set: how many worlds of how many frames, and with which camera.
+    """A dataset: number of worlds, frames of each, and the camera.
 
     train, val, test: number of worlds. Each world is drawn from (seed, split, index), so no two splits share one.
     frames: per world.  height, width: of an image, pixels.
@@ -52,7 +52,7 @@ class RoadWorldConfig(StrictModel):
 
     @property
     def worlds(self) -> dict[str, int]:
-        """Number of worlds of each split."""
+        """Return the number of worlds of each split."""
         return {split: getattr(self, split) for split in SPLITS}
 
 
@@ -82,5 +82,5 @@ PRESETS: dict[str, RoadWorldConfig] = {"tiny": TINY, "demo": DEMO, "full": FULL}
 
 
 def preset(name: str) -> RoadWorldConfig:
-    """The preset of this name, or a ConfigError with the nearest one."""
+    """Return the preset of this name. Raises ConfigError with the nearest name."""
     return named(PRESETS, name)

@@ -1,4 +1,4 @@
-"""From a world to images with all their ground truth."""
+"""Render a world to images with their ground truth."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ class View:
 
 
 def exposure_gains(seed: int, frames: int, cameras: int) -> Points:
-    """(cameras, F) factors on linear light: a slow drift and a jump now and then, a little different for each camera."""
+    """Draw (cameras, F) factors on linear light: a slow drift with occasional jumps, slightly different for each
+    camera.
+    """
     random = generator(seed, "exposure")
     steps = random.normal(0.0, 0.035, frames) + np.where(
         random.random(frames) < 0.05, random.normal(0.0, 0.2, frames), 0.0
@@ -55,7 +57,7 @@ def exposure_gains(seed: int, frames: int, cameras: int) -> Points:
 
 
 class Renderer:
-    """Renders the frames of one world; frames may be asked for from several threads at once.
+    """Renders the frames of one world. Several threads may call it at once.
 
     Args:
         world: see `make_world`.
@@ -92,7 +94,7 @@ class Renderer:
         return moved(self.world.geometry.vertices, self.world.geometry.body, T_target_body)
 
     def _light(self, frame: int) -> Light:
-        """Sun and shadows of a frame, for each body; both cameras share it."""
+        """Return sun and shadows of a frame for each body; both cameras share it."""
         geometry, sun = self.world.geometry, self.world.sun
         T_world_body = geometry.T_world_body[frame]
         moving, moving_map = np.empty((0, 0), np.float32), self._fixed_map
@@ -125,7 +127,7 @@ class Renderer:
         )
 
     def _contact(self, frame: int) -> tuple[NDArray[np.float32], Points]:
-        """The contact shade of a frame and where it lies, see `Light`."""
+        """Return the contact map of a frame and its position, see `Light`."""
         per_metre = _CONTACT_SIDE / _WINDOW_M
         T = self.world.drive.T_world_camera[frame]
         corner = T[[0, 2], 3] + _AHEAD_M * T[[0, 2], 2] - 0.5 * _WINDOW_M
@@ -141,14 +143,14 @@ class Renderer:
         return contact, where
 
     def T_world_camera(self, frame: int, side: str) -> Points:
-        """(4, 4) camera-to-world."""
+        """Return the (4, 4) camera-to-world pose."""
         T = self.world.drive.T_world_camera[frame].copy()
         if side == "right":
             T[:3, 3] += self.config.baseline_m * T[:3, 0]
         return T
 
     def render(self, frame: int) -> dict[str, View]:
-        """The images of a frame by side."""
+        """Render the images of a frame by side."""
         light = self._light(frame)
         return {side: self._render(frame, side, light) for side in self.sides}
 

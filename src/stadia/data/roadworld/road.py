@@ -1,8 +1,7 @@
-"""The road: where it runs, what its cross-section is, and the ground beside it.
+"""The road's course, its cross-section, and the ground beside it.
 
 The center line is a curve in space, by arc length s; d is metres to its right. Curvature changes linearly (clothoids),
-and so
-does the grade. World: x right, y down, z forward at s = 0.
+and so does the grade. World: x right, y down, z forward at s = 0.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ class Section:
     """Cross-section of a street, the same on both sides of its center line.
 
     lane_m: width of each of the two lanes.  half_width_m: to the kerb (parking included).  kerb_m: height of the kerb
-        and of all that
-    lies behind it.  sidewalk_m: width.  verge_m: width of the grass that joins the terrain.
+        and of all that lies behind it.  sidewalk_m: width.  verge_m: width of the grass that joins the terrain.
     """
 
     lane_m: float
@@ -61,14 +59,14 @@ class Course:
     curvature_per_m: Points
 
     def axes(self, s: float | Points) -> tuple[Points, Points, Points]:
-        """Unit vectors (..., 3) at s: right, down (into the road), forward."""
+        """Return unit vectors (..., 3) at s: right, down (into the road), forward."""
         heading, slope = np.interp(s, self.s, self.heading_rad), np.arctan(np.interp(s, self.s, self.grade))
         forward = np.stack([np.sin(heading) * np.cos(slope), -np.sin(slope), np.cos(heading) * np.cos(slope)], -1)
         right = np.stack([np.cos(heading), np.zeros_like(heading), -np.sin(heading)], -1)
         return right, np.cross(forward, right), forward
 
     def point(self, s: ArrayLike, d: ArrayLike, up: ArrayLike = 0.0) -> Points:
-        """(..., 3) world point at s, `d` to the right of the center line, `up` above the road (vertically)."""
+        """Return the (..., 3) world point at s, `d` to the right of the center line, `up` vertically above the road."""
         s, d, up = np.broadcast_arrays(*(np.asarray(q, float) for q in (s, d, up)))
         center = np.stack([np.interp(s, self.s, self.position[:, k]) for k in range(3)], -1)
         center = center + d[..., None] * self.axes(s)[0]
@@ -76,8 +74,8 @@ class Course:
         return center
 
     def frame(self, s: float, d: float, up: float = 0.0, yaw_rad: float = 0.0, *, upright: bool = False) -> Points:
-        """T_world_object (4, 4) of something that stands on the road and faces along it, or turned right; `upright`
-        ignores a slope.
+        """Return (4, 4) T_world_object on the road, facing along it, turned right by `yaw_rad`; `upright` ignores a
+        slope.
         """
         right, down, forward = self.axes(s)
         if upright:
@@ -90,13 +88,13 @@ class Course:
         return T
 
     def beside(self, points_xz: Points) -> tuple[Points, Points]:
-        """Distance (N,) from the center line and s (N,) of its nearest sample, for points (N, 2) on the map."""
+        """Return distance (N,) from the center line and s (N,) of its nearest sample, for points (N, 2) x, z."""
         distance, index = cKDTree(self.position[:, [0, 2]]).query(points_xz)
         return distance, self.s[index]
 
 
-def _profile(length: int, events: list[tuple[float, float, float]]) -> Points:
-    """(N,) sum of smoothed boxes (start, end, height) over samples every STEP_M from -_BEHIND_M on."""
+def _smooth_events(length: int, events: list[tuple[float, float, float]]) -> Points:
+    """Return (N,) the sum of smoothed boxes (start, end, height) over samples every STEP_M from -_BEHIND_M on."""
     s = np.arange(length) * STEP_M - _BEHIND_M
     values = np.zeros(length)
     for start, end, height in events:
@@ -105,8 +103,8 @@ def _profile(length: int, events: list[tuple[float, float, float]]) -> Points:
     return np.convolve(np.pad(values, len(kernel), mode="edge"), kernel, mode="same")[len(kernel) : -len(kernel)]
 
 
-def _bends(random: np.random.Generator, length_m: float) -> list[tuple[float, float, float]]:
-    """Curves and turns along a road: (start, end, curvature to the right)."""
+def _draw_bends(random: np.random.Generator, length_m: float) -> list[tuple[float, float, float]]:
+    """Draw curves and turns along a road: (start, end, curvature to the right)."""
     events: list[tuple[float, float, float]] = []
     at, heading = random.uniform(2.0, 30.0), 0.0
     while at < length_m:
@@ -124,30 +122,28 @@ def _bends(random: np.random.Generator, length_m: float) -> list[tuple[float, fl
     return events
 
 
-def _middle(samples: Points) -> Points:
-    """(N - 1, ...) means of neighbors."""
+def _midpoints(samples: Points) -> Points:
+    """Return (N - 1, ...) means of neighbors."""
     return 0.5 * (samples[1:] + samples[:-1])
 
 
 def make_course(seed: int, length_m: float, *, flat: bool = False, straight: bool = False) -> Course:
-    """A road from 30 m behind s = 0 to `length_m`, with curves, turns and gentle grades (at most 5 %) unless told
-    otherwise.
-    """
+    """Make a road from 30 m behind s = 0 to `length_m`, with curves, turns and grades of at most 5 %."""
     count = int(np.ceil((length_m + _BEHIND_M) / STEP_M)) + 1
     s = np.arange(count) * STEP_M - _BEHIND_M
     curvature: Points = np.zeros(count)
     if not straight:
-        curvature = _profile(count, _bends(generator(seed, "course", "bends"), length_m))
+        curvature = _smooth_events(count, _draw_bends(generator(seed, "course", "bends"), length_m))
     grade = np.zeros(count)
     if not flat:
         random = generator(seed, "course", "grades")
         knots = np.arange(-_BEHIND_M - 100.0, length_m + 100.0, random.uniform(35.0, 70.0))
         steepness = np.cumsum(random.uniform(-0.035, 0.035, len(knots)))
         grade = np.interp(s, knots, np.clip(0.7 * steepness, -0.05, 0.05))
-    heading = np.concatenate([[0.0], np.cumsum(_middle(curvature) * STEP_M)])
+    heading = np.concatenate([[0.0], np.cumsum(_midpoints(curvature) * STEP_M)])
     slope = np.arctan(grade)
     steps = np.stack([np.sin(heading) * np.cos(slope), -np.sin(slope), np.cos(heading) * np.cos(slope)], 1)
-    position = np.concatenate([np.zeros((1, 3)), np.cumsum(_middle(steps) * STEP_M, axis=0)])
+    position = np.concatenate([np.zeros((1, 3)), np.cumsum(_midpoints(steps) * STEP_M, axis=0)])
     origin = round(_BEHIND_M / STEP_M)
     turn = heading[origin]
     heading = heading - turn
@@ -157,7 +153,7 @@ def make_course(seed: int, length_m: float, *, flat: bool = False, straight: boo
     return Course(s, position, heading, grade, curvature)
 
 
-def _strip(
+def _make_strip(
     course: Course,
     s: Points,
     near: tuple[float, float],
@@ -166,9 +162,7 @@ def _strip(
     *,
     crosswise: bool = False,
 ) -> Mesh:
-    """A ribbon along the road between (d, up) and (d, up); its texture runs along s, or lies on the map (x, z) for the
-    ground.
-    """
+    """Make a ribbon along the road between (d, up) and (d, up); its texture runs along s, or x, z for ground."""
     points = np.stack([course.point(s, *near), course.point(s, *far)], 1)
     if crosswise:
         return [sheet(points, points[..., [0, 2]], material)]
@@ -178,7 +172,7 @@ def _strip(
 
 
 def pavement(course: Course, section: Section, crossings_s: list[float]) -> Mesh:
-    """The road surface, with zebra crossings of 3 m at the given places."""
+    """Make the road surface with zebra crossings of 3 m at the given places."""
     cuts = [course.s[0]]
     for at in sorted(crossings_s):
         cuts += [at, at + 3.0]
@@ -195,24 +189,26 @@ def pavement(course: Course, section: Section, crossings_s: list[float]) -> Mesh
 
 
 def roadside(course: Course, section: Section) -> tuple[Mesh, Mesh]:
-    """(kerbs and sidewalks, verges) on both sides."""
+    """Make (kerbs and sidewalks, verges) on both sides."""
     s = np.arange(course.s[0], course.s[-1], 1.0)
     k, hw, stone = section.kerb_m, section.half_width_m, 0.16
     walks: Mesh = []
     verges: Mesh = []
     for side in (-1, 1):
-        walks += _strip(course, s, (side * hw, 0.0), (side * hw, k), "concrete")
-        walks += _strip(course, s, (side * hw, k), (side * (hw + stone), k), "concrete")
-        walks += _strip(course, s, (side * (hw + stone), k), (side * section.sidewalk_edge_m, k), "paving")
+        walks += _make_strip(course, s, (side * hw, 0.0), (side * hw, k), "concrete")
+        walks += _make_strip(course, s, (side * hw, k), (side * (hw + stone), k), "concrete")
+        walks += _make_strip(course, s, (side * (hw + stone), k), (side * section.sidewalk_edge_m, k), "paving")
         outer = section.edge_m - 4.0
-        verges += _strip(course, s, (side * section.sidewalk_edge_m, k), (side * outer, k), "grass", crosswise=True)
-        verges += _strip(course, s, (side * outer, k), (side * section.edge_m, k - 0.5), "grass", crosswise=True)
+        verges += _make_strip(
+            course, s, (side * section.sidewalk_edge_m, k), (side * outer, k), "grass", crosswise=True
+        )
+        verges += _make_strip(course, s, (side * outer, k), (side * section.edge_m, k - 0.5), "grass", crosswise=True)
     return walks, verges
 
 
 def ground_up_m(distance: Points, section: Section) -> Points:
-    """Height (N,) of the terrain over the road beside it: below the verge near the road, joining it at its edge, rising
-    far away.
+    """Compute the height (N,) of the terrain over the road beside it: lower near the road, equal at the verge's edge,
+    rising far away.
     """
     near = np.clip((distance - (section.edge_m - 4.0)) / 4.0, 0, 1)
     rise = 0.04 * np.maximum(distance - 70.0, 0.0)
@@ -220,7 +216,7 @@ def ground_up_m(distance: Points, section: Section) -> Points:
 
 
 def terrain(course: Course, section: Section, margin_m: float = 160.0, cell_m: float = 5.0) -> Mesh:
-    """The ground beyond the verges: a grid that follows the road's height, with gentle undulation far from it."""
+    """Make the ground beyond the verges: a grid that follows the road's height, undulating far from it."""
     low, high = course.position.min(0) - margin_m, course.position.max(0) + margin_m
     x, z = np.arange(low[0], high[0] + cell_m, cell_m), np.arange(low[2], high[2] + cell_m, cell_m)
     grid = np.stack(np.meshgrid(x, z), -1)
@@ -233,7 +229,7 @@ def terrain(course: Course, section: Section, margin_m: float = 160.0, cell_m: f
 
 
 def hills(course: Course, random: np.random.Generator) -> Mesh:
-    """A wooded ridge all round, so that the world ends in the distance and not at an edge."""
+    """Make a wooded ridge around the world, so that it has no visible edge."""
     angle = np.linspace(0, 2 * np.pi, 97)
     center = 0.5 * (course.position.min(0) + course.position.max(0))
     radius = 150.0 + 0.5 * np.ptp(course.position[:, [0, 2]], axis=0).max()

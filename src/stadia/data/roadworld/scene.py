@@ -1,6 +1,4 @@
-"""What a world is made of: things with a class, perhaps an identity and a size, at rest or moving; and their triangles,
-put together.
-"""
+"""Objects of a world, static or moving, some of them instances with a size; and their assembled triangles."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ Size = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """Something in the world.
+    """An object of the world.
 
     mesh: in its own frame (x right, y down, z its front); what has a size stands on y = 0, centered over the origin.
     T_world_thing: (4, 4) at rest, (F, 4, 4) for each frame where it moves.
@@ -42,7 +40,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A thing that can be counted. number: from 1, as in instance maps."""
+    """A countable object. number: from 1, as in instance maps."""
 
     number: int
     semantic: SemanticClass
@@ -59,8 +57,7 @@ class Geometry:
     """The triangles of a world. Body 0 is the world itself; each moving thing is a body with its own frame.
 
     vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32; the ground first
-        (`surfaces.ground`, it casts no
-    shadow), then what is at rest up to `fixed`, then what moves.
+        (`surfaces.ground`, it casts no shadow), then what is at rest up to `fixed`, then what moves.
     semantic, instance: (M,).  surfaces: see shade.py.  T_world_body: (B, 4, 4) or (F, B, 4, 4).
     """
 

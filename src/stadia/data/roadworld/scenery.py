@@ -1,4 +1,4 @@
-"""What lines the road: buildings, trees, hedges, fences, lamp posts, signs."""
+"""Place buildings, trees, hedges, fences, lamp posts and signs along the road."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from stadia.data.roadworld.scene import Thing
 from stadia.data.roadworld.street_furniture import bollard, fence, lamp_post, sign
 
 
-def _standing(mesh: Mesh, semantic: SemanticClass, T: Points) -> Thing:
-    """A thing with an identity whose size is what its mesh measures; its frame is moved under its middle."""
+def _make_instance(mesh: Mesh, semantic: SemanticClass, T: Points) -> Thing:
+    """Make an instance whose size is that of its mesh, and whose origin is on the ground under its middle."""
     low, high = extent(mesh)
     middle = np.array([0.5 * (low[0] + high[0]), high[1], 0.5 * (low[2] + high[2])])
     shift = np.eye(4)
@@ -24,15 +24,15 @@ def _standing(mesh: Mesh, semantic: SemanticClass, T: Points) -> Thing:
     return Thing(transformed(mesh, np.linalg.inv(shift)), semantic, T @ shift, (height, width, length))
 
 
-def _clear(course: Course, T: Points, deep: float, wide: float, keep_m: float) -> bool:
-    """Whether a footprint (x 0 to deep, z over wide) keeps its distance from the whole road, also round a bend."""
+def _is_off_road(course: Course, T: Points, deep: float, wide: float, keep_m: float) -> bool:
+    """Return whether a footprint (x 0 to deep, z over wide) keeps `keep_m` from the whole road, also in bends."""
     x, z = np.meshgrid(np.linspace(0.0, deep, 4), np.linspace(-0.5 * wide, 0.5 * wide, 7))
     points = np.stack([x.ravel(), np.zeros(x.size), z.ravel()], 1) @ T[:3, :3].T + T[:3, 3]
     return bool(course.beside(points[:, [0, 2]])[0].min() > keep_m)
 
 
 def buildings(seed: int, course: Course, section: Section, town: bool, share: float) -> list[Thing]:
-    """A row along each side; blocks stand at the sidewalk, houses behind a garden."""
+    """Place a row of buildings along each side: blocks at the sidewalk, houses behind a garden."""
     things = []
     for side in (-1, 1):
         random = generator(seed, "buildings", side)
@@ -44,14 +44,14 @@ def buildings(seed: int, course: Course, section: Section, town: bool, share: fl
             mesh = (block if town else house)(random, wide, deep)
             d = section.sidewalk_edge_m + setback
             T = course.frame(at + 0.5 * wide, side * d, section.kerb_m, 0.0 if side > 0 else np.pi, upright=True)
-            if random.random() < share and _clear(course, T, deep, wide, section.sidewalk_edge_m - 0.3):
+            if random.random() < share and _is_off_road(course, T, deep, wide, section.sidewalk_edge_m - 0.3):
                 things.append(Thing(mesh, SemanticClass.BUILDING, T))
             at += wide + (0.0 if town and random.random() < 0.6 else random.uniform(2.0, 10.0))
     return things
 
 
 def trees(seed: int, course: Course, section: Section, town: bool, per_100_m: float, conifers: float) -> list[Thing]:
-    """In a town along the kerb, with room for traffic below their crowns; else on the verge."""
+    """Place trees: in a town along the kerb, with crowns above traffic; else on the verge."""
     things = []
     for side in (-1, 1):
         random = generator(seed, "trees", side)
@@ -67,13 +67,13 @@ def trees(seed: int, course: Course, section: Section, town: bool, per_100_m: fl
             d = side * out
             T = course.frame(at, d, section.kerb_m, random.uniform(0, 2 * np.pi), upright=True)
             if course.beside(T[None, [0, 2], 3])[0][0] > section.half_width_m + 0.6:
-                things.append(_standing(mesh, SemanticClass.VEGETATION, T))
+                things.append(_make_instance(mesh, SemanticClass.VEGETATION, T))
             at += 3.0 + random.exponential(100.0 / per_100_m)
     return things
 
 
 def woods(seed: int, course: Course, section: Section, count: int) -> list[Thing]:
-    """Trees on the terrain at a distance from the road."""
+    """Place trees on the terrain, away from the road."""
     random = generator(seed, "trees", "wood")
     things = []
     for _ in range(count):
@@ -92,7 +92,7 @@ def woods(seed: int, course: Course, section: Section, count: int) -> list[Thing
 
 
 def front_gardens(seed: int, course: Course, section: Section, share: float) -> list[Thing]:
-    """Hedges and fences along the sidewalk."""
+    """Place hedges and fences along the sidewalk."""
     things = []
     for side in (-1, 1):
         random = generator(seed, "gardens", side)
@@ -104,14 +104,14 @@ def front_gardens(seed: int, course: Course, section: Section, share: float) -> 
             mesh = hedge(random, length, random.uniform(0.7, 1.6), tint) if leafy else fence(random, length, tint)
             d = side * (section.sidewalk_edge_m + 2.1)
             T = course.frame(at + 0.5 * length, d, section.kerb_m, 0.0 if side > 0 else np.pi)
-            if random.random() < share and _clear(course, T, 0.5, length, section.sidewalk_edge_m):
+            if random.random() < share and _is_off_road(course, T, 0.5, length, section.sidewalk_edge_m):
                 things.append(Thing(mesh, SemanticClass.VEGETATION if leafy else SemanticClass.FENCE, T))
             at += length + random.uniform(0.5, 5.0)
     return things
 
 
 def furniture(seed: int, course: Course, section: Section) -> list[Thing]:
-    """Lamp posts, signs and bollards between the kerb and the people."""
+    """Place lamp posts, signs and bollards between the kerb and the pedestrians."""
     things = []
     d = section.half_width_m + 0.42
     for side in (-1, 1):
@@ -120,14 +120,14 @@ def furniture(seed: int, course: Course, section: Section) -> list[Thing]:
         spacing = random.uniform(18.0, 32.0)
         for at in np.arange(course.s[0] + random.uniform(2, spacing), course.s[-1], spacing):
             T = course.frame(float(at), side * d, section.kerb_m, facing, upright=True)
-            things.append(_standing(lamp_post(random), SemanticClass.POLE, T))
+            things.append(_make_instance(lamp_post(random), SemanticClass.POLE, T))
         at = course.s[0] + random.uniform(5.0, 30.0)
         while at < course.s[-1] - 2.0:
             T = course.frame(at, side * d, section.kerb_m, facing + random.normal(0, 0.08), upright=True)
-            things.append(_standing(sign(random), SemanticClass.SIGN, T))
+            things.append(_make_instance(sign(random), SemanticClass.SIGN, T))
             if random.random() < 0.5:
                 for offset in np.arange(1.5, random.uniform(3.0, 12.0), 1.6):
                     T = course.frame(min(at + offset, course.s[-1]), side * d, section.kerb_m, upright=True)
-                    things.append(_standing(bollard(random), SemanticClass.POLE, T))
+                    things.append(_make_instance(bollard(random), SemanticClass.POLE, T))
             at += random.uniform(14.0, 55.0)
     return things

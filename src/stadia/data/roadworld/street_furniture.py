@@ -1,4 +1,4 @@
-"""What stands at the kerb: lamp posts, signs, bollards, fences. All stand on y = 0; the street is towards -x."""
+"""Meshes of lamp posts, signs, bollards and fences. All stand on y = 0; the street is towards -x."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stadia.data.roadworld.textures import SIGN_FACES
 
 
 def lamp_post(random: np.random.Generator) -> Mesh:
-    """A post with an arm over the road, 5 to 8 m."""
+    """Make a post of 5 to 8 m with an arm over the road."""
     height, reach, tint = random.uniform(5.0, 8.0), random.uniform(0.8, 2.2), (random.uniform(0.4, 1.6),) * 3
     parts = tube((0, 0, 0), (0, -0.9, 0), 0.11, "metal", tint, sides=10) + tube(
         (0, -0.9, 0), (0, -height, 0), (0.075, 0.05), "metal", tint, sides=10
@@ -19,7 +19,7 @@ def lamp_post(random: np.random.Generator) -> Mesh:
 
 
 def sign(random: np.random.Generator) -> Mesh:
-    """A traffic sign, facing -z (traffic that drives towards +z sees it)."""
+    """Make a traffic sign that faces -z (visible to traffic towards +z)."""
     up, radius = random.uniform(2.1, 2.6), 0.33
     parts = tube((0, 0, 0), (0, -up - radius, 0), 0.035, "metal", sides=8, closed=True)
     corners = int(random.choice([3, 8, 24]))
@@ -33,7 +33,7 @@ def sign(random: np.random.Generator) -> Mesh:
 
 
 def bollard(random: np.random.Generator) -> Mesh:
-    """A post of about a metre on the pavement."""
+    """Make a post of about a metre."""
     height = random.uniform(0.7, 1.1)
     return tube(
         (0, 0, 0), (0, -height, 0), (0.09, 0.07), "metal", (random.uniform(0.3, 1.2),) * 3, sides=10, closed=True
@@ -41,7 +41,7 @@ def bollard(random: np.random.Generator) -> Mesh:
 
 
 def fence(random: np.random.Generator, length_m: float, tint: Color) -> Mesh:
-    """Posts and boards along z."""
+    """Make posts and boards along z."""
     height, parts = random.uniform(0.9, 1.3), []
     for z in np.arange(-0.5 * length_m, 0.5 * length_m + 0.01, 2.0):
         parts += box((-0.05, -height, z - 0.05), (0.05, 0.0, z + 0.05), "wood", tint)

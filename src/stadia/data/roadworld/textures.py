@@ -1,8 +1,6 @@
-"""The look of surfaces: procedural, periodic, made anew for each world from its seed. Linear RGB reflectance in [0, 1]."""
+"""Procedural periodic textures, made for each world from its seed. Linear RGB reflectance in [0, 1]."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +14,7 @@ FACADES, CLOTHS, SIGN_FACES = 6, 6, 4
 
 
 def asphalt(random: np.random.Generator, half_width_m: float, lane_m: float) -> Texture:
-    """A two-lane road seen from above, v along it: aggregate, stains, wheel tracks, patches, cracks, manholes,
+    """Make a two-lane road from above, v along it: aggregate, stains, wheel tracks, patches, cracks, manholes,
     markings.
     """
     height, width, length = 1024, 1024, 16.0
@@ -55,7 +53,7 @@ def asphalt(random: np.random.Generator, half_width_m: float, lane_m: float) -> 
 
 
 def zebra(random: np.random.Generator, road: Texture) -> Texture:
-    """The road where people cross: broad bars along it."""
+    """Make a zebra crossing: broad bars along the road."""
     _, across = axes(road.image.shape[0], road.image.shape[1], road.size_m)
     bars = across % 1.0 < 0.5
     worn = fractal(random, road.image.shape[0], road.image.shape[1], cells=(8, 8), octaves=6, persistence=0.7) > 1.3
@@ -64,7 +62,7 @@ def zebra(random: np.random.Generator, road: Texture) -> Texture:
 
 
 def paving(random: np.random.Generator) -> Texture:
-    """Slabs of a sidewalk."""
+    """Make the slabs of a sidewalk."""
     n, size = 512, 6.0
     down, across = axes(n, n, (size, size))
     rows, columns = random.choice([4, 6, 10, 12, 15]), random.choice([6, 8, 10, 12])
@@ -88,7 +86,7 @@ def paving(random: np.random.Generator) -> Texture:
 
 
 def grass(random: np.random.Generator) -> Texture:
-    """A lawn or meadow: blades, bare spots, dry patches."""
+    """Make a lawn or meadow: blades, bare spots, dry patches."""
     n = 512
     blades = fractal(random, n, n, cells=(6, 6), octaves=7, persistence=0.85)
     patches = fractal(random, n, n, cells=(3, 3), octaves=5, persistence=0.6)
@@ -98,7 +96,7 @@ def grass(random: np.random.Generator) -> Texture:
 
 
 def foliage(random: np.random.Generator) -> Texture:
-    """Leaves in light and shade."""
+    """Make leaves in light and shade."""
     n = 256
     leaves = fractal(random, n, n, cells=(12, 12), octaves=5, persistence=0.9)
     tone = fractal(random, n, n, cells=(4, 4), octaves=4, persistence=0.6)
@@ -108,13 +106,13 @@ def foliage(random: np.random.Generator) -> Texture:
 
 
 def bark(random: np.random.Generator) -> Texture:
-    """Ridges along the trunk."""
+    """Make bark with ridges along the trunk."""
     ridges = fractal(random, 128, 128, cells=(3, 20), octaves=5, persistence=0.7)
     return Texture(np.clip(1 + 0.4 * ridges, 0.2, 2)[..., None] * linear_rgb(0.17, 0.13, 0.09), (1.5, 1.5))
 
 
-def _wall(random: np.random.Generator, height: int, width: int, size_m: tuple[float, float]) -> Image:
-    """Brick, plaster or panels, weathered."""
+def _make_wall(random: np.random.Generator, height: int, width: int, size_m: tuple[float, float]) -> Image:
+    """Make weathered brick, plaster or panels."""
     down, across = axes(height, width, size_m)
     value = 1 + 0.10 * fractal(random, height, width, cells=(4, 4), octaves=8, persistence=0.75)
     value *= 1 + 0.06 * fractal(random, height, width, cells=(2, 16), octaves=4, persistence=0.6)  # streaks of rain
@@ -144,8 +142,8 @@ def _wall(random: np.random.Generator, height: int, width: int, size_m: tuple[fl
     return value[..., None] * color
 
 
-def _glass(random: np.random.Generator, row: NDArray, column: NDArray, tone: Map) -> Image:
-    """Windows, each with its own darkness; some with a blind or a curtain."""
+def _make_glass(random: np.random.Generator, row: NDArray, column: NDArray, tone: Map) -> Image:
+    """Make windows of different darkness, some with a blind or a curtain."""
     dark = random.uniform(0.02, 0.14, (16, 16)).astype(np.float32)
     curtain = np.where(random.random((16, 16)) < 0.25, random.uniform(0.25, 0.55, (16, 16)), 0).astype(np.float32)
     value = (dark + curtain)[row % 16, column % 16] * (1 + 0.35 * tone)
@@ -153,10 +151,10 @@ def _glass(random: np.random.Generator, row: NDArray, column: NDArray, tone: Map
 
 
 def facade(random: np.random.Generator) -> Texture:
-    """Four storeys of windows: grid, frames, bars, sills and lintels differ from one facade to the next."""
+    """Make four storeys of windows with varying grid, frames, bars, sills and lintels."""
     n, size = 512, (4 * FLOOR_M, 4 * FLOOR_M)
     down, across = axes(n, n, size)
-    image = _wall(random, n, n, size)
+    image = _make_wall(random, n, n, size)
     tone = fractal(random, n, n, cells=(8, 8), octaves=5, persistence=0.6)
     pitch = size[1] / random.choice([3, 4, 5, 6, 8])
     half_w, half_h = 0.5 * pitch * random.uniform(0.38, 0.68), 0.5 * FLOOR_M * random.uniform(0.42, 0.66)
@@ -167,7 +165,7 @@ def facade(random: np.random.Generator) -> Texture:
     bars = window & ((abs(x) < 0.035) | (abs(y + half_h * random.uniform(0, 0.4)) < 0.035))
     sill = (abs(x) < half_w + 0.15) & (abs(y - half_h - 0.13) < 0.06)
     trim = linear_rgb(*(random.uniform(0.15, 0.75) * random.uniform(0.85, 1.1, 3)))
-    image = np.where(window[..., None], _glass(random, row, column, tone), image)
+    image = np.where(window[..., None], _make_glass(random, row, column, tone), image)
     image = np.where((frame | bars | sill)[..., None], trim * (1 + 0.08 * tone[..., None]), image)
     if random.random() < 0.6:
         image = np.where(np.broadcast_to(down % FLOOR_M < 0.16, (n, n))[..., None], image * 0.7, image)
@@ -175,10 +173,10 @@ def facade(random: np.random.Generator) -> Texture:
 
 
 def shopfront(random: np.random.Generator) -> Texture:
-    """A ground floor: large panes, doors, a band for the sign."""
+    """Make a ground floor: large panes, doors, a band for the sign."""
     height, width, size = 256, 1024, (FLOOR_M, 24.0)
     down, across = axes(height, width, size)
-    image = _wall(random, height, width, size)
+    image = _make_wall(random, height, width, size)
     tone = fractal(random, height, width, cells=(4, 32), octaves=5, persistence=0.6)
     pitch = 24.0 / random.choice([5, 6, 8, 10])
     shop = (across / pitch).astype(int) + 0 * (down / FLOOR_M).astype(int)
@@ -192,7 +190,7 @@ def shopfront(random: np.random.Generator) -> Texture:
     door = (abs(x) < 0.14 * pitch - 0.1) & (down > 0.75)
     band = (abs(x) < 0.46 * pitch) & (down > 0.12) & (down < 0.62)
     colors = random.uniform(0.05, 0.6, (16, 3)).astype(np.float32)
-    image = np.where(pane[..., None], _glass(random, shop, shop, tone), image)
+    image = np.where(pane[..., None], _make_glass(random, shop, shop, tone), image)
     image = np.where(door[..., None], colors[(shop + 5) % 16] * (0.6 + 0.1 * tone[..., None]), image)
     letters = band & (abs(down - 0.37) < 0.13) & (tone > 0.2)
     image = np.where(band[..., None], colors[shop % 16], image)
@@ -200,7 +198,7 @@ def shopfront(random: np.random.Generator) -> Texture:
 
 
 def roof(random: np.random.Generator) -> Texture:
-    """Tiles in rows, each second row shifted by half a tile."""
+    """Make roof tiles in rows, each second row shifted by half a tile."""
     down, across = axes(256, 256, (4.0, 4.0))
     row = (down / 0.25).astype(int)
     tile = random.uniform(0.7, 1.25, (16, 16)).astype(np.float32)[
@@ -212,7 +210,7 @@ def roof(random: np.random.Generator) -> Texture:
 
 
 def cloth(random: np.random.Generator) -> Texture:
-    """Folds, and stripes on some."""
+    """Make cloth with folds, sometimes with stripes."""
     folds = fractal(random, 64, 64, cells=(4, 6), octaves=4, persistence=0.8)
     first, second = (random.uniform(0.03, 0.5) * random.uniform(0.45, 1.0, 3) for _ in range(2))
     stripes = (np.arange(64) // int(random.choice([4, 8, 16]))) % 2 * (random.random() < 0.35)
@@ -221,7 +219,7 @@ def cloth(random: np.random.Generator) -> Texture:
 
 
 def sign_face(random: np.random.Generator) -> Texture:
-    """The front of a traffic sign: a disc with a rim and a symbol; its tile is 0.7 m."""
+    """Make the front of a traffic sign, 0.7 m a tile: a disc with a rim and a symbol."""
     down, across = axes(128, 128, (0.7, 0.7))
     radius = np.hypot(down - 0.35, across - 0.35)
     rim, ground, mark = [
@@ -234,7 +232,7 @@ def sign_face(random: np.random.Generator) -> Texture:
 
 
 def sky(random: np.random.Generator, overcast: bool) -> Texture:
-    """The sky all round (width), from the zenith down to the horizon (height); its size is the circle."""
+    """Make the sky: the full circle across, from the zenith down to the horizon."""
     height, width = 256, 1024
     cloud = fractal(random, height, width, cells=(3, 8), octaves=7, persistence=0.58)
     elevation = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
@@ -246,14 +244,22 @@ def sky(random: np.random.Generator, overcast: bool) -> Texture:
 
 
 def make_textures(seed: int, half_width_m: float, lane_m: float, overcast: bool) -> dict[str, Texture]:
-    """All textures of a world by name; each has its own random stream."""
-    stream: Callable[[str], np.random.Generator] = lambda name: generator(seed, "textures", name)  # noqa: E731
+    """Make all textures of a world by name; each has its own random stream."""
+
+    def stream(name: str) -> np.random.Generator:
+        return generator(seed, "textures", name)
+
     made = {"asphalt": asphalt(stream("asphalt"), half_width_m, lane_m), "sky": sky(stream("sky"), overcast)}
     made["zebra"] = zebra(stream("zebra"), made["asphalt"])
-    for maker in (paving, grass, bark, shopfront, roof):
-        made[maker.__name__] = maker(stream(maker.__name__))
-    for count, kind in ((2, foliage), (FACADES, facade), (CLOTHS, cloth), (SIGN_FACES, sign_face)):
-        made |= {f"{kind.__name__}{i}": kind(stream(f"{kind.__name__}{i}")) for i in range(count)}
+    single = {"paving": paving, "grass": grass, "bark": bark, "shopfront": shopfront, "roof": roof}
+    made |= {name: make(stream(name)) for name, make in single.items()}
+    for kind, count, make in (
+        ("foliage", 2, foliage),
+        ("facade", FACADES, facade),
+        ("cloth", CLOTHS, cloth),
+        ("sign_face", SIGN_FACES, sign_face),
+    ):
+        made |= {f"{kind}{i}": make(stream(f"{kind}{i}")) for i in range(count)}
     for name, rgb, contrast, size in (
         ("paint", (0.85, 0.85, 0.85), 0.07, 3.0),
         ("glass", (0.07, 0.08, 0.09), 0.45, 2.5),

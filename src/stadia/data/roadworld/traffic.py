@@ -1,4 +1,4 @@
-"""Cars, parked and driving both ways, and people on the sidewalks. None of them ever touches the camera."""
+"""Place parked and driving cars, and people on the sidewalks. None of them touches the camera."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from stadia.data.roadworld.vehicles import car
 _GAP_M = 11.0  # least distance from the camera to the middle of a car in its lane
 
 
-def _moving(course: Course, s: Points, d: float, up: float, yaw: float) -> Points:
-    """(F, 4, 4) along the road; beyond its ends a thing waits at the end."""
+def _poses_along_road(course: Course, s: Points, d: float, up: float, yaw: float) -> Points:
+    """Return poses (F, 4, 4) along the road; an object stops at the road's ends."""
     s = np.clip(s, course.s[0] + 3.0, course.s[-1] - 3.0)
     return np.stack([course.frame(float(at), d, up, yaw) for at in s])
 
 
 def parked_cars(seed: int, course: Course, section: Section, share: float) -> list[Thing]:
-    """Cars along both kerbs; `share` of the places are taken. Empty where the street has no room for them."""
+    """Place cars along both kerbs; `share` of the places are taken. Empty where the street is too narrow."""
     if section.half_width_m - section.lane_m < 2.0:
         return []
     things = []
@@ -40,7 +40,7 @@ def parked_cars(seed: int, course: Course, section: Section, share: float) -> li
 
 
 def driving_cars(seed: int, course: Course, section: Section, camera_s: Points, frame_rate_hz: float) -> list[Thing]:
-    """Oncoming cars, and sometimes one ahead in the camera's lane that keeps its distance."""
+    """Place oncoming cars, and sometimes one ahead in the camera's lane that keeps its distance."""
     things = []
     random = generator(seed, "cars", "oncoming")
     time = np.arange(len(camera_s)) / frame_rate_hz
@@ -52,7 +52,7 @@ def driving_cars(seed: int, course: Course, section: Section, camera_s: Points, 
         d = -0.5 * section.lane_m + random.uniform(-0.15, 0.15)
         s = at - speed * time
         if s.min() > course.s[0] + 6.0 and s.max() < course.s[-1] - 6.0:
-            things.append(Thing(mesh, SemanticClass.CAR, _moving(course, s, d, 0.0, np.pi), size))
+            things.append(Thing(mesh, SemanticClass.CAR, _poses_along_road(course, s, d, 0.0, np.pi), size))
         at += random.uniform(14.0, 60.0)
     random = generator(seed, "cars", "ahead")
     if random.random() < 0.4:
@@ -62,14 +62,14 @@ def driving_cars(seed: int, course: Course, section: Section, camera_s: Points, 
         s = np.asarray(camera_s + np.maximum(gap, _GAP_M))
         d = 0.5 * section.lane_m + random.uniform(-0.15, 0.15)
         if s.max() < course.s[-1] - 6.0:
-            things.append(Thing(mesh, SemanticClass.CAR, _moving(course, s, d, 0.0, 0.0), size))
+            things.append(Thing(mesh, SemanticClass.CAR, _poses_along_road(course, s, d, 0.0, 0.0), size))
     return things
 
 
 def people(
     seed: int, course: Course, section: Section, per_100_m: float, frames: int, frame_rate_hz: float
 ) -> list[Thing]:
-    """People who stand or walk on the sidewalks, both ways."""
+    """Place people who stand or walk on the sidewalks, both ways."""
     things = []
     time = np.arange(frames) / frame_rate_hz
     near, far = section.half_width_m + 1.3, section.sidewalk_edge_m - 0.4
@@ -83,7 +83,7 @@ def people(
             if random.random() < 0.55:
                 onward = random.random() < 0.5
                 s = at + (1 if onward else -1) * random.uniform(0.8, 1.6) * time
-                pose = _moving(course, s, d, section.kerb_m, 0.0 if onward else np.pi)
+                pose = _poses_along_road(course, s, d, section.kerb_m, 0.0 if onward else np.pi)
             else:
                 pose = course.frame(at, d, section.kerb_m, random.uniform(-np.pi, np.pi))
             things.append(Thing(mesh, SemanticClass.PERSON, pose, size))

@@ -77,8 +77,8 @@ MODELS: dict[str, CarModel] = {
 SHARES = {"sedan": 0.3, "hatchback": 0.3, "estate": 0.13, "suv": 0.17, "van": 0.1}
 
 
-def _body(model: CarModel, tint: Color) -> Mesh:
-    """The lower body: rings of half a cross-section, mirrored."""
+def _make_body(model: CarModel, tint: Color) -> Mesh:
+    """Make the lower body: rings of half a cross-section, mirrored."""
     _, width, length = model.size_hwl_m
     rings = []
     for along, low, top, share in model.body:
@@ -96,30 +96,28 @@ def _body(model: CarModel, tint: Color) -> Mesh:
     return [loft(rings, "paint", tint), fan(rings[0][:-1], "paint", tint), fan(rings[-1][:-1], "paint", tint)]
 
 
-def _side(model: CarModel, along: float, share: float) -> tuple[float, float]:
-    """Along (metres) and half-width of the cabin's side, at a share of the way from its rear to its front and up to its
-    roof.
-    """
+def _cabin_side(model: CarModel, along: float, share: float) -> tuple[float, float]:
+    """Return z (metres) and half-width of the cabin's side at a share of its length and of its height."""
     length, half = model.size_hwl_m[2], 0.5 * model.size_hwl_m[1]
     foot_rear, roof_rear, roof_front, foot_front = model.cabin
     rear, front = foot_rear + share * (roof_rear - foot_rear), foot_front + share * (roof_front - foot_front)
     return (rear + along * (front - rear)) * length, half * (0.93 - 0.19 * share)
 
 
-def _cabin(model: CarModel, tint: Color) -> Mesh:
-    """Roof, pillars and windows; glass lies a little proud of the painted shell."""
+def _make_cabin(model: CarModel, tint: Color) -> Mesh:
+    """Make roof, pillars and windows; the glass protrudes a little from the painted shell."""
     height = model.size_hwl_m[0]
     belt, rail = model.belt_m - 0.02, height - 0.07
 
     def at(along: float, share: float, side: float, proud: float = 0.0) -> tuple[float, float, float]:
-        z, half = _side(model, along, share)
+        z, half = _cabin_side(model, along, share)
         return side * (half + proud), -(belt + share * (rail - belt)), z
 
     shell = [loft([[at(0, s, side), at(1, s, side)] for s in (0.0, 1.0)], "paint", tint) for side in (-1.0, 1.0)]
     shell += [patch([at(a, 0, -1), at(a, 0, 1), at(a, 1, 1), at(a, 1, -1)], "paint", tint) for a in (0.0, 1.0)]
     rings = []
     for along, up in ((0.0, 0.0), (0.06, 0.05), (0.35, 0.07), (0.7, 0.07), (0.94, 0.05), (1.0, 0.0)):
-        z, half = _side(model, along, 1.0)
+        z, half = _cabin_side(model, along, 1.0)
         rings.append(
             [(x * half, -(rail + up * bow), z) for x, bow in ((-1, 0), (-0.8, 0.75), (0, 1), (0.8, 0.75), (1, 0))]
         )
@@ -147,8 +145,8 @@ def _cabin(model: CarModel, tint: Color) -> Mesh:
     return shell + glass
 
 
-def _wheels(model: CarModel) -> Mesh:
-    """Tyres, hubs, and the dark arches above them."""
+def _make_wheels(model: CarModel) -> Mesh:
+    """Make tyres, hubs, and the dark arches above them."""
     half, length, r = 0.5 * model.size_hwl_m[1], model.size_hwl_m[2], model.wheel_m
     angle = np.linspace(0, 2 * np.pi, 17)[:-1]
     parts: Mesh = []
@@ -175,8 +173,8 @@ def _wheels(model: CarModel) -> Mesh:
     return parts
 
 
-def _details(model: CarModel) -> list[Part]:
-    """Lamps, grille, plates, door seams."""
+def _make_details(model: CarModel) -> list[Part]:
+    """Make lamps, grille, plates and door seams."""
     _, width, length = model.size_hwl_m
     half = 0.5 * width
     nose, tail = model.body[-1], model.body[0]
@@ -222,17 +220,17 @@ def _details(model: CarModel) -> list[Part]:
 
 
 @cache
-def _unpainted(name: str) -> Mesh:
-    """A model's mesh; its body's color is still to be chosen."""
+def _make_unpainted(name: str) -> Mesh:
+    """Return a model's mesh without its paint color."""
     model = MODELS[name]
-    return joined(_body(model, WHITE) + _cabin(model, WHITE) + _wheels(model) + _details(model))
+    return joined(_make_body(model, WHITE) + _make_cabin(model, WHITE) + _make_wheels(model) + _make_details(model))
 
 
 def car(random: np.random.Generator) -> tuple[Mesh, tuple[float, float, float]]:
-    """A car standing on y = 0 and facing +z, and its size (height, width, length) in metres."""
+    """Make a car standing on y = 0 and facing +z. Returns the mesh and its size (height, width, length) in metres."""
     name = str(random.choice(list(SHARES), p=list(SHARES.values())))
     tint = PAINTS[random.integers(len(PAINTS))]
     height, width, length = np.asarray(MODELS[name].size_hwl_m) * random.normal(1.0, (0.025, 0.02, 0.03))
     size = (float(height), float(width), float(length))
-    painted = [replace(part, tint=tint) if part.material == "paint" else part for part in _unpainted(name)]
+    painted = [replace(part, tint=tint) if part.material == "paint" else part for part in _make_unpainted(name)]
     return fitted(painted, size), size

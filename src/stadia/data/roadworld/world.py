@@ -1,4 +1,4 @@
-"""A world, composed from a seed: the street, its light, what stands and moves in it, and the drive through it."""
+"""Make a world from a seed: street, light, objects, and the drive through it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VIEW_M = 130.0  # how far the road goes on beyond the drive
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a street looks, drawn once a world.
+    """Appearance of a street, drawn once a world.
 
     town: blocks of flats rather than houses.  built, parked, gardens: share of the places taken.
     trees_per_100_m, people_per_100_m: along each side.  conifers: share of the trees.
@@ -44,7 +44,7 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Sun:
-    """Directions are towards the sun, in the world. sun, sky, haze: (3,) linear RGB."""
+    """Sunlight. direction: towards the sun, in the world. sun, sky, haze: (3,) linear RGB."""
 
     direction: Points
     sun: Points
@@ -55,7 +55,7 @@ class Sun:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """All that an image of it needs. K: (3, 3) pixels, of both cameras."""
+    """A world: everything needed to render it. K: (3, 3) pixels, of both cameras."""
 
     seed: int
     course: Course
@@ -71,12 +71,12 @@ class World:
 
 
 def world_seed(seed: int, split: str, index: int) -> int:
-    """The seed of a world. Splits are names in it, so that no two share a world, however many each has."""
+    """Derive the seed of a world. It contains the split's name, so that no two splits share a world."""
     return derive(seed, "roadworld", split, index)
 
 
 def make_style(seed: int) -> Style:
-    """Town or country, how densely built, planted and peopled."""
+    """Draw town or country, and the densities of buildings, plants and people."""
     random = generator(seed, "style")
     town = bool(random.random() < 0.55)
     return Style(
@@ -93,7 +93,7 @@ def make_style(seed: int) -> Style:
 
 
 def make_section(seed: int) -> Section:
-    """Widths of lane, parking and pavement, and the kerb's height, in metres."""
+    """Draw widths of lane, parking and pavement, and the kerb's height, in metres."""
     random = generator(seed, "section")
     lane = random.uniform(3.0, 3.6)
     parking = random.uniform(2.15, 2.4) if random.random() < 0.8 else random.uniform(0.2, 0.6)
@@ -101,7 +101,7 @@ def make_section(seed: int) -> Section:
 
 
 def make_sun(seed: int, style: Style) -> Sun:
-    """Where the sun stands, and the colors of sun, sky and haze."""
+    """Draw the sun's direction, and the colors of sun, sky and haze."""
     random = generator(seed, "light")
     azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(22, 65))
     direction = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
@@ -115,12 +115,12 @@ def make_sun(seed: int, style: Style) -> Sun:
 
 
 def draw_rig(seed: int, config: RoadWorldConfig) -> tuple[float, float]:
-    """Of a world: height of the camera over the road in metres, and its horizontal field of view in degrees."""
+    """Draw the camera's height over the road in metres and its horizontal field of view in degrees."""
     random = generator(seed, "camera", "rig")
     return float(random.choice(config.camera_height_m)), float(random.choice(config.field_of_view_deg))
 
 
-def _ground(seed: int, course: Course, section: Section) -> list[Thing]:
+def _make_ground(seed: int, course: Course, section: Section) -> list[Thing]:
     random = generator(seed, "ground")
     crossings = [
         float(at) for at in np.arange(random.uniform(5.0, 50.0), course.s[-1] - 5.0, random.uniform(45.0, 110.0))
@@ -138,9 +138,9 @@ def _ground(seed: int, course: Course, section: Section) -> list[Thing]:
 def make_world(
     seed: int, config: RoadWorldConfig, *, flat: bool = False, straight: bool = False, with_people: bool = True
 ) -> World:
-    """The world of this seed, for a camera of this configuration.
+    """Make the world of this seed for a camera of this configuration.
 
-    Each subsystem has its own random stream, so that leaving the people out, say, changes nothing else.
+    Each subsystem has its own random stream, so that a world without people is otherwise the same.
     """
     style, section = make_style(seed), make_section(seed)
     longest = config.frames * config.speed_m_per_frame[1] * 1.3
@@ -148,7 +148,7 @@ def make_world(
     s = speeds(seed, course, config.frames, config.speed_m_per_frame, config.frame_rate_hz)
     course = make_course(seed, float(s[-1]) + VIEW_M, flat=flat, straight=straight)
     height_m, field_of_view_deg = draw_rig(seed, config)
-    things = _ground(seed, course, section)
+    things = _make_ground(seed, course, section)
     things += scenery.buildings(seed, course, section, style.town, style.built)
     things += scenery.trees(seed, course, section, style.town, style.trees_per_100_m, style.conifers)
     things += scenery.woods(seed, course, section, 40)

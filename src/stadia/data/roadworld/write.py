@@ -1,5 +1,4 @@
-"""RoadWorld on disk: recordings in stadia's folder layout, each whole or absent, so that an interrupted rendering goes
-on.
+"""Write RoadWorld as recordings in stadia's folder layout, each complete or absent, so that rendering resumes.
 
 DATASET/dataset.json names the recordings of each split and is written last. See docs/roadworld.md for every file.
 """
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from stadia.core.files import replacing_folder, write_json
-from stadia.data.rendering.dataset import Job, finished, names_by_split, run_all
+from stadia.data.rendering.dataset import Job, names_by_split, run_all, unfinished
 from stadia.data.rendering.files import cores, write_png
 from stadia.data.rendering.shade import GAMMA
 from stadia.data.roadworld.classes import SemanticClass
@@ -31,7 +30,7 @@ code.
 
 
 def jobs(config: RoadWorldConfig, seed: int) -> list[Job]:
-    """The recordings of a data set, in order."""
+    """List the recordings of a data set in order."""
     return [
         Job(f"{split}-{i:03d}", split, i, world_seed(seed, split, i))
         for split, count in config.worlds.items()
@@ -48,9 +47,9 @@ def _write_view(folder: Path, side: str, frame: int, view: View) -> None:
     np.save(folder / "normals" / side / f"{name}.npy", view.normals.astype(np.float16))
 
 
-def _instances(world: World) -> dict[str, Any]:
-    """Class, size and pose (camera axes: x right, y down, z its front; origin on the ground under its middle) of each
-    instance.
+def _describe_instances(world: World) -> dict[str, Any]:
+    """Return class, size and pose of each instance (x right, y down, z its front; origin on the ground under its
+    middle).
     """
     return {
         "instances": [
@@ -67,14 +66,14 @@ def _instances(world: World) -> dict[str, Any]:
 
 
 def _write_description(folder: Path, renderer: Renderer, origin: dict[str, Any]) -> None:
-    """Everything of a recording but its images; recording.json comes last."""
+    """Write all files of a recording but its images; recording.json comes last."""
     world, config = renderer.world, renderer.config
     np.savetxt(folder / "poses.txt", world.drive.T_world_camera[:, :3].reshape(-1, 12), fmt="%.12e")
     np.savetxt(folder / "times.txt", np.arange(config.frames) / config.frame_rate_hz, fmt="%.6f")
     np.savetxt(folder / "road_planes.txt", world.drive.road_plane, fmt="%.12e")
     write_json(folder / "classes.json", {str(int(c)): c.label for c in SemanticClass})
     (folder / "instances.json").write_text(
-        json.dumps(_instances(world)) + "\n", encoding="utf-8"
+        json.dumps(_describe_instances(world)) + "\n", encoding="utf-8"
     )  # one line: it is long
     if config.exposure:
         gains = dict(zip(renderer.sides, renderer.gains, strict=True))
@@ -137,12 +136,10 @@ def write_roadworld(
     """
     out = Path(out)
     every = jobs(config, seed)
-    todo = []
-    for job in every:
-        if finished(out / job.name / "recording.json", "roadworld", job.origin(config, VERSION)):
-            advance(config.frames)
-        else:
-            todo.append(job)
+    todo = unfinished(
+        every, lambda job: out / job.name / "recording.json", "roadworld", lambda job: job.origin(config, VERSION)
+    )
+    advance(config.frames * (len(every) - len(todo)))
 
     def build(job: Job) -> Renderer:
         return Renderer(make_world(job.seed, config), config)

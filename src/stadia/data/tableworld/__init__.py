@@ -1,3 +1,1 @@
-"""TableWorld: procedural objects on a table, rendered exactly, with no asset downloaded. Numba and NumPy only; imports
-no torch.
-"""
+"""TableWorld: procedural objects on a table, rendered exactly without assets. Imports no torch."""

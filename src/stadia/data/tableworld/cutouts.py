@@ -1,5 +1,4 @@
-"""Objects cut out: RGBA images of TableWorld's shapes, to be pasted onto other images. Ours, so that nobody has to ask
-(CC0).
+"""Render RGBA cut-outs of TableWorld's shapes, to be pasted onto other images. License: CC0.
 
 Color is that of the object's samples alone, and alpha the share of a pixel's samples that show it: nothing of a
 background is in either.
@@ -18,12 +17,12 @@ from numpy.typing import NDArray
 from stadia.core.files import replacing_folder, write_json
 from stadia.core.seeds import derive, generator
 from stadia.data.rendering.assembly import assemble_parts
-from stadia.data.rendering.dataset import Job, finished, names_by_split, run_all
+from stadia.data.rendering.dataset import Job, names_by_split, run_all, unfinished
 from stadia.data.rendering.files import cores, write_png
-from stadia.data.rendering.image import draw, moved
+from stadia.data.rendering.image import moved
 from stadia.data.rendering.mesh import transformed
 from stadia.data.rendering.preview import write_sheet
-from stadia.data.rendering.raster import intrinsics
+from stadia.data.rendering.raster import draw, intrinsics
 from stadia.data.rendering.shade import develop, shade
 from stadia.data.rendering.texture import Texture, pack
 from stadia.data.tableworld.presets import CLASSES, CutoutConfig, TableWorldConfig
@@ -39,22 +38,22 @@ _NO_GRAIN = np.empty((0, 0, 0), np.float32)
 
 
 def jobs(config: CutoutConfig, seed: int) -> list[Job]:
-    """The objects of a set, in order; its kind is in the name of each."""
+    """List the objects of a set in order; the name of each contains its kind."""
     found = []
     for split, count in config.objects.items():
         for index in range(count):
             own = derive(seed, "cutouts", split, index)
-            found.append(Job(f"{split}-{index:05d}-{_kind(own)}", split, index, own))
+            found.append(Job(f"{split}-{index:05d}-{_draw_kind(own)}", split, index, own))
     return found
 
 
-def _kind(seed: int) -> str:
+def _draw_kind(seed: int) -> str:
     return CLASSES[1 + int(generator(seed, "kind").integers(len(CLASSES) - 1))]
 
 
 def make_alone(seed: int, config: CutoutConfig) -> Table:
-    """An object that stands on nothing, before black, with the cameras of its views."""
-    shape = KINDS[_kind(seed)](generator(seed, "shape"))
+    """Make a scene of one floating object before black, with a camera for each view."""
+    shape = KINDS[_draw_kind(seed)](generator(seed, "shape"))
     placed = Placed(1, shape, upright(0.0, 0.0, 0.0, float(shape.size_m[1])))
     textures = make_textures(seed, 1) | {"sky": Texture(np.zeros((2, 2, 3), np.float32), (1.0, 1.0))}
     bodies = [transformed(named(mesh, 0), placed.T_world_object) for mesh in (shape.mesh, shape.handle)]
@@ -85,7 +84,7 @@ def make_alone(seed: int, config: CutoutConfig) -> Table:
 
 
 def cut_out(renderer: TableRenderer, view: int) -> NDArray[np.uint8]:
-    """(H, W, 4) RGB with straight alpha, of a table made by `make_alone`."""
+    """Render (H, W, 4) RGB with straight alpha, of a scene made by `make_alone`."""
     scene, lens = renderer.scene, renderer.lens
     T_world_camera = renderer.table.T_world_camera[view][None]
     inverse_depth, index = draw(moved(scene.vertices, scene.body, np.linalg.inv(T_world_camera)), scene.triangles, lens)
@@ -137,12 +136,14 @@ def write_cutouts(
     Args: as `write_tableworld`. Raises DataError where a folder holds an object made with other settings.
     """
     out = Path(out)
-    every, todo = jobs(config, seed), []
-    for job in every:
-        if finished(out / job.split / job.name / "object.json", "cutouts", job.origin(config, VERSION)):
-            advance(config.views)
-        else:
-            todo.append(job)
+    every = jobs(config, seed)
+    todo = unfinished(
+        every,
+        lambda job: out / job.split / job.name / "object.json",
+        "cutouts",
+        lambda job: job.origin(config, VERSION),
+    )
+    advance(config.views * (len(every) - len(todo)))
     with ThreadPoolExecutor(workers or cores()) as pool:
         run_all(pool, lambda job: _write_object(job, config, out), todo, advance)
     _write_preview(out, every)
@@ -153,14 +154,14 @@ def write_cutouts(
 
 
 def _write_preview(out: Path, every: list[Job], columns: int = 8, rows: int = 4) -> None:
-    """Some of the objects before a chequered wall."""
+    """Write a sheet with some of the objects before a checkerboard."""
     chosen = [every[i] for i in np.linspace(0, len(every) - 1, columns * rows).round().astype(int)]
     tiles = []
     for job in chosen:
         rgba = np.asarray(cv2.imread(str(out / job.split / job.name / "00.png"), cv2.IMREAD_UNCHANGED))[
             ..., [2, 1, 0, 3]
         ]
-        wall = np.where((np.indices(rgba.shape[:2]) // 16).sum(0) % 2, 200, 160)[..., None]
+        checkers = np.where((np.indices(rgba.shape[:2]) // 16).sum(0) % 2, 200, 160)[..., None]
         alpha = rgba[..., 3:] / 255
-        tiles.append(((1 - alpha) * wall + alpha * rgba[..., :3]).astype(np.uint8))
+        tiles.append(((1 - alpha) * checkers + alpha * rgba[..., :3]).astype(np.uint8))
     write_sheet(out, np.vstack([np.hstack(tiles[row * columns : (row + 1) * columns]) for row in range(rows)]))

@@ -1,4 +1,4 @@
-"""What a TableWorld data set is made of, and the presets. Imports neither torch nor numba."""
+"""Configuration of TableWorld datasets, and the presets. Imports neither torch nor numba."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ CLASSES = ("background", "bottle", "bowl", "can", "cup", "box", "laptop")
 
 
 class TableWorldConfig(StrictModel):
-    """A data set: how many tables, seen from how many sides, and with which camera.
+    """A dataset: number of tables, views of each, and the camera.
 
     train, val, test: number of tables. Each is drawn from (seed, split, index), its objects' shapes too: no two splits
         share one.
     views: images of each table.  height, width: of an image, pixels.
     objects: fewest and most on a table.
     field_of_view_deg: range of the horizontal field of view; each table draws one.
-    elevation_deg: range of the camera's height over the table, as an angle at what it looks at.
+    elevation_deg: range of the camera's height over the table, as an angle at its target.
     distance_m: range of the camera's distance from there.
     supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's center.
     noise: shot and read noise of a sensor.
@@ -52,12 +52,12 @@ class TableWorldConfig(StrictModel):
 
     @property
     def tables(self) -> dict[str, int]:
-        """Number of tables of each split."""
+        """Return the number of tables of each split."""
         return {split: getattr(self, split) for split in SPLITS}
 
 
 class CutoutConfig(StrictModel):
-    """A set of objects cut out: how many, seen from how many sides, and how large.
+    """A set of cut-out objects: number, views of each, and size.
 
     train, val, test: number of objects. Each is drawn from (seed, split, index): no two splits share one.
     views: images of each object.  side: height and width of an image, pixels.
@@ -76,7 +76,7 @@ class CutoutConfig(StrictModel):
 
     @property
     def objects(self) -> dict[str, int]:
-        """Number of objects of each split."""
+        """Return the number of objects of each split."""
         return {split: getattr(self, split) for split in SPLITS}
 
 
@@ -93,5 +93,5 @@ PRESETS: dict[str, TableWorldConfig] = {"tiny": TINY, "demo": DEMO, "full": FULL
 
 
 def preset(name: str) -> TableWorldConfig:
-    """The preset of this name, or a ConfigError with the nearest one."""
+    """Return the preset of this name. Raises ConfigError with the nearest name."""
     return named(PRESETS, name)

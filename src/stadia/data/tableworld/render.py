@@ -1,4 +1,4 @@
-"""From a table to images with all their ground truth."""
+"""Render a table to images with their ground truth."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from stadia.data.tableworld.table import Placed, Table
 _SHADOW_SIDE, _SHADOW_BIAS_M = 512, 0.004
 _CONTACT_SIDE, _CONTACT_WINDOW_M, _CONTACT_DEPTH, _CONTACT_FADE_M = 256, 1.8, 0.55, 0.022
 HANDLE_PX = 4
-"""A cup whose handle fewer pixels show looks the same from all sides: it is then a body of revolution."""
+"""A cup with fewer visible pixels of its handle is treated as a body of revolution."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeenObject:
-    """An object that at least one pixel shows.
+    """An object with at least one visible pixel.
 
     visible_px, full_px: pixels that show it, and that would if it stood alone (those beyond the image's edge too).
     symmetry: as of its shape, a cup's by whether its handle is seen.
@@ -100,7 +100,7 @@ class TableRenderer:
         )
 
     def render(self, view: int) -> TableView:
-        """One of the table's views."""
+        """Render one view of the table with its ground truth."""
         table, config = self.table, self.config
         T_world_camera = table.T_world_camera[view]
         T_camera_world = np.linalg.inv(T_world_camera)
@@ -135,8 +135,7 @@ class TableRenderer:
 
 
 def nocs_map(view: TableView) -> NDArray[np.float64]:
-    """(H, W, 3) where on its object each pixel lies, in the object's frame, the box's diagonal being 1 and its center
-    0.5; 0 = none.
+    """Compute (H, W, 3) object coordinates of each pixel: the box's diagonal is 1, its center 0.5; 0 = none.
 
     The normalized object coordinates of Wang et al. (CVPR 2019), exact: of the depth at the pixel's center.
     """

@@ -1,8 +1,7 @@
-"""The six kinds of things on a table, each drawn anew: bottles, bowls, cans, cups, boxes, laptops.
+"""Random shapes of the six kinds of objects: bottles, bowls, cans, cups, boxes, laptops.
 
-A shape stands in its own frame: metres, y up, centered in its box; an axis of revolution is y. A cup's handle is at +x,
-its origin on
-the axis of its bowl; a box is longer along x than along z; a laptop's keys are towards +z.
+A shape stands in its own frame: metres, y up, centered in its box; an axis of revolution is y. A cup's handle is at
++x, its origin on the axis of its bowl; a box is longer along x than along z; a laptop's keys are towards +z.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ HALF_TURNS = ((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One object.
+    """The shape of one object.
 
     mesh: parts of materials "label" and "paint" (its own textures) or of those that all share.  handle: parts that
         break a revolution.
@@ -36,10 +35,10 @@ class Shape:
     symmetry: str | tuple[tuple[float, float, float, float], ...]
 
 
-def _shape(
+def _center_shape(
     kind: str, mesh: Mesh, symmetry: str | tuple[tuple[float, float, float, float], ...], handle: Mesh | None = None
 ) -> Shape:
-    """Centered in y, and where there is no axis in x and z too."""
+    """Center the parts in y, and in x and z too where there is no axis of revolution."""
     handle = handle or []
     low, high = extent([*mesh, *handle])
     middle = (low + high) / 2
@@ -50,32 +49,36 @@ def _shape(
     return Shape(kind, mesh, handle, size, symmetry)
 
 
-def _revolved(profile: ArrayLike, material: str, tint: Color = (1.0, 1.0, 1.0)) -> Part:
-    """The surface that a profile (N, 2) of radius and height sweeps about y."""
+def _revolve_profile(profile: ArrayLike, material: str, tint: Color = (1.0, 1.0, 1.0)) -> Part:
+    """Sweep a profile (N, 2) of radius and height about y."""
     radius, height = np.asarray(profile, float).T
     angle = np.linspace(0, 2 * np.pi, SIDES + 1)
     x, z = radius[:, None] * np.cos(angle), radius[:, None] * np.sin(angle)
     return loft(np.stack([x, np.broadcast_to(height[:, None], x.shape), z], -1), material, tint)
 
 
-def _tint(random: np.random.Generator) -> Color:
-    """Linear RGB, from muted to vivid, from dark to bright."""
+def _draw_tint(random: np.random.Generator) -> Color:
+    """Draw a linear RGB color, muted to vivid, dark to bright."""
     vivid, bright = random.uniform(0.1, 0.9), random.uniform(0.12, 0.95)
     red, green, blue = bright * (1 - vivid + vivid * random.random(3))
     return (red, green, blue)
 
 
 def can(random: np.random.Generator) -> Shape:
-    """A tin: a printed cylinder between two rims."""
+    """Make a can: a printed cylinder between two rims."""
     r, h = random.uniform(0.028, 0.045), random.uniform(0.06, 0.15)
     top = [(r, h - 0.005), (0.92 * r, h), (0.88 * r, h - 0.003), (0.0, h - 0.003)]
     bottom = [(0.0, 0.003), (0.88 * r, 0.003), (0.92 * r, 0.0), (r, 0.005)]
-    mesh = [_revolved(bottom, "metal"), _revolved([(r, 0.005), (r, h - 0.005)], "label"), _revolved(top, "metal")]
-    return _shape("can", mesh, "revolution")
+    mesh = [
+        _revolve_profile(bottom, "metal"),
+        _revolve_profile([(r, 0.005), (r, h - 0.005)], "label"),
+        _revolve_profile(top, "metal"),
+    ]
+    return _center_shape("can", mesh, "revolution")
 
 
 def bottle(random: np.random.Generator) -> Shape:
-    """Body, shoulder, neck and cap; a label round the body."""
+    """Make a bottle: body with label, shoulder, neck and cap."""
     r, h = random.uniform(0.027, 0.042), random.uniform(0.17, 0.3)
     neck, waist = random.uniform(0.010, 0.016), random.uniform(0.88, 1.0)
     body, shoulder = random.uniform(0.42, 0.62) * h, random.uniform(0.72, 0.82) * h
@@ -84,43 +87,50 @@ def bottle(random: np.random.Generator) -> Shape:
     curve = np.stack(
         [neck + (r - neck) * np.cos(part * np.pi / 2) ** random.uniform(0.7, 1.6), body + part * (shoulder - body)], 1
     )
-    tint = _tint(random)
+    tint = _draw_tint(random)
     low, high = random.uniform(0.12, 0.25) * h, body - 0.006
     mesh = [
-        _revolved([(0, 0.002), (0.8 * r, 0.0), (0.97 * r, 0.004), (r, 0.012), (waist * r, low)], "paint", tint),
-        _revolved([(waist * r, low), (waist * r, high)], "label"),
-        _revolved([(waist * r, high), *curve, (neck, cap)], "paint", tint),
-        _revolved([(neck * 1.15, cap - 0.002), (neck * 1.15, h), (0.0, h)], "plastic", _tint(random)),
+        _revolve_profile([(0, 0.002), (0.8 * r, 0.0), (0.97 * r, 0.004), (r, 0.012), (waist * r, low)], "paint", tint),
+        _revolve_profile([(waist * r, low), (waist * r, high)], "label"),
+        _revolve_profile([(waist * r, high), *curve, (neck, cap)], "paint", tint),
+        _revolve_profile([(neck * 1.15, cap - 0.002), (neck * 1.15, h), (0.0, h)], "plastic", _draw_tint(random)),
     ]
-    return _shape("bottle", mesh, "revolution")
+    return _center_shape("bottle", mesh, "revolution")
 
 
-def _vessel(outer: NDArray, wall: float, floor: float) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """Outer and inner profile of an open vessel whose outside is (N, 2), from its foot to its rim."""
+def _make_vessel_profiles(
+    outer: NDArray, wall: float, floor: float
+) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Return outer and inner profile of an open vessel from its outside (N, 2), foot to rim."""
     inner = [(max(r - wall, 0.001), max(y, floor)) for r, y in outer[::-1]]
     return [(0.0, 0.001), *map(tuple, outer)], [tuple(outer[-1]), *inner, (0.0, floor)]
 
 
 def bowl(random: np.random.Generator) -> Shape:
-    """Wider than high, open above."""
+    """Make a bowl: wider than high, open above."""
     r, h = random.uniform(0.06, 0.105), random.uniform(0.04, 0.085)
     foot, bend = random.uniform(0.35, 0.6) * r, random.uniform(0.6, 1.5)
     t = np.linspace(0, 1, 12)
     outer = np.stack([foot + (r - foot) * np.sin(t * np.pi / 2) ** bend, h * t], 1)
-    outside, inside = _vessel(outer, 0.004, 0.006)
-    return _shape(
-        "bowl", [_revolved(outside, "paint", _tint(random)), _revolved(inside, "ceramic", _tint(random))], "revolution"
+    outside, inside = _make_vessel_profiles(outer, 0.004, 0.006)
+    return _center_shape(
+        "bowl",
+        [
+            _revolve_profile(outside, "paint", _draw_tint(random)),
+            _revolve_profile(inside, "ceramic", _draw_tint(random)),
+        ],
+        "revolution",
     )
 
 
 def cup(random: np.random.Generator) -> Shape:
-    """A mug with a handle at +x."""
+    """Make a mug with a handle at +x."""
     r, h = random.uniform(0.033, 0.048), random.uniform(0.07, 0.115)
     taper = random.uniform(0.75, 1.0)
     t = np.linspace(0, 1, 6)
     outer = np.stack([r * (taper + (1 - taper) * t ** random.uniform(0.5, 1.0)), h * t], 1)
-    outside, inside = _vessel(outer, 0.0035, 0.006)
-    tint = _tint(random)
+    outside, inside = _make_vessel_profiles(outer, 0.0035, 0.006)
+    tint = _draw_tint(random)
     printed = "label" if random.random() < 0.5 else "paint"
     reach, half, thick = random.uniform(0.02, 0.034), random.uniform(0.24, 0.36) * h, random.uniform(0.004, 0.0065)
     start = float(np.interp(0.5 * h, outer[:, 1], outer[:, 0])) - 0.004
@@ -129,23 +139,23 @@ def cup(random: np.random.Generator) -> Shape:
     away, across = (reach + thick * np.cos(turn)) * np.cos(bow), np.broadcast_to(thick * np.sin(turn), (13, 9))
     rings = np.stack([start + away, 0.5 * h + (half + thick * np.cos(turn)) * np.sin(bow), across], -1)
     body = [
-        _revolved(outside, printed, (1.0, 1.0, 1.0) if printed == "label" else tint),
-        _revolved(inside, "ceramic", tint),
+        _revolve_profile(outside, printed, (1.0, 1.0, 1.0) if printed == "label" else tint),
+        _revolve_profile(inside, "ceramic", tint),
     ]
-    return _shape("cup", body, "revolution", [loft(rings, "ceramic", tint)])
+    return _center_shape("cup", body, "revolution", [loft(rings, "ceramic", tint)])
 
 
 def carton(random: np.random.Generator) -> Shape:
-    """A printed box, longer along x than along z."""
+    """Make a printed box, longer along x than along z."""
     z = random.uniform(0.03, 0.1)
     size = np.array([z * random.uniform(1.2, 2.6), random.uniform(0.04, 0.22), z])
-    return _shape("box", box(-size / 2, size / 2, "label"), HALF_TURNS)
+    return _center_shape("box", box(-size / 2, size / 2, "label"), HALF_TURNS)
 
 
 def laptop(random: np.random.Generator) -> Shape:
     """Open by 95 to 130 degrees."""
     w, d, thick = random.uniform(0.27, 0.36), random.uniform(0.19, 0.25), random.uniform(0.012, 0.02)
-    tint = _tint(random)
+    tint = _draw_tint(random)
     base = box((-w / 2, 0, -d / 2), (w / 2, thick, d / 2), "plastic", tint)
     edge = random.uniform(0.012, 0.022)
     keys = quad((-w / 2 + edge, thick + 4e-4, -d / 2 + edge), (w - 2 * edge, 0, 0), (0, 0, 0.55 * d), "keys")
@@ -167,7 +177,7 @@ def laptop(random: np.random.Generator) -> Shape:
     screen = quad(
         hinge + up * (0.012 + height) + front * 4e-4 + [-w / 2 + 0.012, 0, 0], (w - 0.024, 0, 0), -up * height, "label"
     )
-    return _shape("laptop", [*base, keys, pad, *lid, screen], "none")
+    return _center_shape("laptop", [*base, keys, pad, *lid, screen], "none")
 
 
 KINDS: dict[str, Callable[[np.random.Generator], Shape]] = {
@@ -181,13 +191,13 @@ KINDS: dict[str, Callable[[np.random.Generator], Shape]] = {
 
 
 def footprint(shape: Shape, margin_m: float) -> Points:
-    """(4, 2) corners on the table, x and z of the shape's frame, of the rectangle it stands in."""
+    """Return the (4, 2) corners x, z of the rectangle that a shape occupies on the table, in its own frame."""
     x, z = shape.size_m[0] / 2 + margin_m, shape.size_m[2] / 2 + margin_m
     return np.array([[-x, -z], [x, -z], [x, z], [-x, z]])
 
 
 def overlapping(a: Points, b: Points) -> bool:
-    """Whether two rectangles (4, 2) share a point: no line along a side of either parts them."""
+    """Return whether two rectangles (4, 2) overlap, by the separating axis theorem."""
     for rectangle in (a, b):
         for edge in (rectangle[1] - rectangle[0], rectangle[2] - rectangle[1]):
             first, second = a @ edge, b @ edge
@@ -197,5 +207,5 @@ def overlapping(a: Points, b: Points) -> bool:
 
 
 def outside(corners: Points, half: Points) -> bool:
-    """Whether a rectangle (4, 2) reaches over the edge of a table of half sizes (2,)."""
+    """Return whether a rectangle (4, 2) exceeds a table of half sizes (2,)."""
     return bool((np.abs(corners) > half).any())

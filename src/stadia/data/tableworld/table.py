@@ -1,4 +1,4 @@
-"""A table, composed from a seed: the room, its light, what stands on the table, and from where it is seen.
+"""Make a table from a seed: surroundings, light, objects and camera views.
 
 World: x right, y down, z forward; the top of the table is y = 0, its middle the origin.
 """
@@ -41,7 +41,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Lamp:
-    """Directions are towards it, in the world. direct, ambient: (3,) linear RGB."""
+    """The light. direction: towards it, in the world. direct, ambient: (3,) linear RGB."""
 
     direction: Points
     direct: Points
@@ -50,7 +50,7 @@ class Lamp:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All that an image of it needs.
+    """A table scene: everything needed to render it.
 
     T_world_camera: (V, 4, 4) of each view.  gains: (V,) exposure.  K: (3, 3) pixels.
     object_of_part, is_handle: (P,) of the parts of the assembly; 0 is no object.
@@ -70,14 +70,12 @@ class Table:
 
 
 def table_seed(seed: int, split: str, index: int) -> int:
-    """The seed of a table. Splits are names in it, so that no two share a table or a shape, however many each has."""
+    """Derive the seed of a table. It contains the split's name, so that no two splits share a table or a shape."""
     return derive(seed, "tableworld", split, index)
 
 
 def draw_shapes(seed: int, config: TableWorldConfig) -> list[Shape]:
-    """What stands on a table, the largest first; at most one laptop, for it would hide the rest. Each shape has its own
-    random stream.
-    """
+    """Draw the shapes of a table, the largest first, with at most one laptop, which would hide the rest."""
     random = generator(seed, "kinds")
     kinds = list(CLASSES[1:])
     chosen: list[str] = []
@@ -90,14 +88,15 @@ def draw_shapes(seed: int, config: TableWorldConfig) -> list[Shape]:
 
 
 def upright(yaw: float, x: float, z: float, height_m: float) -> Points:
-    """(4, 4) from an object's frame, y up, to the world, y down: standing on the table, turned by `yaw`."""
+    """Return (4, 4) T_world_object, from y up to y down, standing on the table and turned by `yaw`."""
     c, s = np.cos(yaw), np.sin(yaw)
     return np.array([[c, 0, -s, x], [0, -1.0, 0, -height_m / 2], [-s, 0, -c, z], [0, 0, 0, 1]])
 
 
 def place(seed: int, shapes: Sequence[Shape], half: Points) -> list[Placed]:
-    """Objects on a table of half sizes (2,), close together and never one in another. What finds no room is left out;
-    the first does.
+    """Place objects on a table of half sizes (2,) close together without overlap.
+
+    Objects without free space are left out.
     """
     placed: list[Placed] = []
     taken: list[Points] = []
@@ -116,7 +115,7 @@ def place(seed: int, shapes: Sequence[Shape], half: Points) -> list[Placed]:
 
 
 def look_at(eye: Points, target: Points, roll: float) -> Points:
-    """(4, 4) T_world_camera of a camera at `eye` that looks at `target`, turned about its axis by `roll` radians."""
+    """Return (4, 4) T_world_camera at `eye`, aimed at `target`, turned about its axis by `roll` radians."""
     z = (target - eye) / np.linalg.norm(target - eye)
     x = np.cross((0.0, 1.0, 0.0), z)
     x /= np.linalg.norm(x)
@@ -127,17 +126,15 @@ def look_at(eye: Points, target: Points, roll: float) -> Points:
     return T
 
 
-def _clear(T_world_camera: Points, one: Placed) -> bool:
-    """Whether an object lies well before the camera, and not too near."""
+def _is_clear_view(T_world_camera: Points, one: Placed) -> bool:
+    """Return whether an object lies well in front of the camera and not too near."""
     eye, radius = T_world_camera[:3, 3], float(np.linalg.norm(one.shape.size_m) / 2)
     away = one.T_world_object[:3, 3] - eye
     return bool(T_world_camera[:3, 2] @ away > radius + 0.1 and np.linalg.norm(away) > radius + _CLEAR_M)
 
 
 def draw_view(random: np.random.Generator, objects: Sequence[Placed], config: TableWorldConfig) -> Points:
-    """(4, 4) T_world_camera: it looks at one of the objects or at a place near their middle, and stays clear of all of
-    them.
-    """
+    """Draw (4, 4) T_world_camera, aimed at an object or near their middle, at a distance from all of them."""
     middle = np.mean([one.T_world_object[:3, 3] for one in objects], 0)
     while True:
         elevation, azimuth = np.radians(random.uniform(*config.elevation_deg)), random.uniform(0, 2 * np.pi)
@@ -146,12 +143,12 @@ def draw_view(random: np.random.Generator, objects: Sequence[Placed], config: Ta
         away = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
         eye = target + random.uniform(*config.distance_m) * away
         T = look_at(eye, target, random.normal(0, np.radians(5)))
-        if all(_clear(T, one) for one in objects):
+        if all(_is_clear_view(T, one) for one in objects):
             return T
 
 
 def make_lamp(seed: int) -> Lamp:
-    """Where light comes from, how hard, and how warm."""
+    """Draw direction, hardness and color of the light."""
     random = generator(seed, "light")
     azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(30, 75))
     direction = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
@@ -162,8 +159,8 @@ def make_lamp(seed: int) -> Lamp:
     )
 
 
-def _room(random: np.random.Generator, half: Points) -> tuple[Mesh, Mesh]:
-    """What gets no shadow of its own: table top, floor and walls; and the rest of the table."""
+def _make_surroundings(random: np.random.Generator, half: Points) -> tuple[Mesh, Mesh]:
+    """Make the parts that cast no shadow (table top, floor, walls), and the rest of the table."""
     floor, wall = random.uniform(0.65, 0.8), random.uniform(1.9, 3.0)
     top = -2.2
     a, b = -half, half
@@ -183,7 +180,7 @@ def _room(random: np.random.Generator, half: Points) -> tuple[Mesh, Mesh]:
 
 
 def named(mesh: Mesh, number: int) -> Mesh:
-    """Parts with the textures of one object."""
+    """Return the parts with the textures of one object."""
     return [
         replace(part, material=f"{part.material}{number}" if part.material in ("label", "paint") else part.material)
         for part in mesh
@@ -191,13 +188,14 @@ def named(mesh: Mesh, number: int) -> Mesh:
 
 
 def make_table(seed: int, config: TableWorldConfig) -> Table:
-    """The table of this seed. Each subsystem has its own random stream, so that another lamp, say, changes nothing
-    else.
+    """Make the table of this seed.
+
+    Each subsystem has its own random stream, so that another lamp changes nothing else.
     """
     random = generator(seed, "room")
     half = random.uniform((0.45, 0.38), (0.85, 0.6))
     objects = place(seed, draw_shapes(seed, config), half)
-    ground, board = _room(random, half)
+    ground, board = _make_surroundings(random, half)
     parts: list[Part] = [*ground, *board]
     owners, handles = [0] * len(parts), [False] * len(parts)
     for one in objects:

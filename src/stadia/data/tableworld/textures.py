@@ -1,4 +1,4 @@
-"""The look of a room with a table: procedural, drawn anew for each table. Linear RGB reflectance in [0, 1]."""
+"""Procedural textures of a table and its objects, made for each table. Linear RGB reflectance in [0, 1]."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from stadia.data.rendering.noise import fractal
 from stadia.data.rendering.texture import Image, Texture, axes, linear_rgb, plain
 
 
-def _any_color(random: np.random.Generator, low: float = 0.05, high: float = 0.85) -> Image:
-    """Mostly muted, now and then vivid; dark to bright."""
+def _draw_color(random: np.random.Generator, low: float = 0.05, high: float = 0.85) -> Image:
+    """Draw a color, mostly muted, sometimes vivid; dark to bright."""
     vivid = 0.85 * random.random() ** 2
     return (random.uniform(low, high) * (1 - vivid + vivid * random.random(3))).astype(np.float32)
 
 
-def _print(random: np.random.Generator) -> Image:
-    """A printer's color: gray to vivid, dark to bright."""
+def _draw_print_color(random: np.random.Generator) -> Image:
+    """Draw a printing color: gray to vivid, dark to bright."""
     vivid = random.uniform(0.0, 0.9)
     return (random.uniform(0.05, 0.9) * (1 - vivid + vivid * random.random(3))).astype(np.float32)
 
 
 def wood(random: np.random.Generator) -> Texture:
-    """Boards with grain along them."""
+    """Make boards with grain along them."""
     n, size = 256, (1.0, 1.0)
     down, _ = axes(n, n, size)
     boards = random.choice([1, 4, 8])
@@ -36,7 +36,7 @@ def wood(random: np.random.Generator) -> Texture:
 
 
 def cloth(random: np.random.Generator) -> Texture:
-    """A table cloth: checks, stripes or dots, woven."""
+    """Make a woven table cloth: checks, stripes, dots or plain."""
     n, size = 256, (0.32, 0.32)
     down, across = axes(n, n, size)
     pitch = size[0] / random.choice([2, 4, 8])
@@ -47,20 +47,20 @@ def cloth(random: np.random.Generator) -> Texture:
         ..., None
     ].astype(np.float32)
     weave = 1 + 0.07 * fractal(random, n, n, cells=(64, 64), octaves=2) + 0.05 * fractal(random, n, n)
-    return Texture((_any_color(random) * share + _any_color(random, 0.3) * (1 - share)) * weave[..., None], size)
+    return Texture((_draw_color(random) * share + _draw_color(random, 0.3) * (1 - share)) * weave[..., None], size)
 
 
 def stone(random: np.random.Generator) -> Texture:
-    """Marble or a worktop: blotches and veins."""
+    """Make marble or a worktop: blotches and veins."""
     n = 256
     cloud = fractal(random, n, n, cells=(3, 3), octaves=7, persistence=0.65)
     vein = np.exp(-((fractal(random, n, n, cells=(3, 3), octaves=5) / 0.12) ** 2))
     value = 1 + 0.1 * cloud - random.uniform(0, 0.4) * vein
-    return Texture(value[..., None] * _any_color(random, 0.12, 0.8) * linear_rgb(1, 0.98, 0.95), (0.8, 0.8))
+    return Texture(value[..., None] * _draw_color(random, 0.12, 0.8) * linear_rgb(1, 0.98, 0.95), (0.8, 0.8))
 
 
 def tiles(random: np.random.Generator) -> Texture:
-    """Floor or wall in squares."""
+    """Make a floor or wall of square tiles."""
     n, size = 256, (1.2, 1.2)
     down, across = axes(n, n, size)
     count = int(random.choice([2, 3, 4, 6]))
@@ -69,39 +69,41 @@ def tiles(random: np.random.Generator) -> Texture:
     tone = random.uniform(0.85, 1.1, (count, count)).astype(np.float32)[row, column]
     joint = (down % pitch < 0.008) | (across % pitch < 0.008)
     value = tone * np.where(joint, np.float32(0.6), np.float32(1)) * (1 + 0.06 * fractal(random, n, n))
-    return Texture(value[..., None] * _any_color(random, 0.15, 0.8), size)
+    return Texture(value[..., None] * _draw_color(random, 0.15, 0.8), size)
 
 
 def paint(random: np.random.Generator) -> Texture:
-    """A wall or a carpet of one color, with blotches."""
-    red, green, blue = _any_color(random, 0.15, 0.85)
+    """Make a wall or carpet of one color with blotches."""
+    red, green, blue = _draw_color(random, 0.15, 0.85)
     return plain(random, (red, green, blue), random.uniform(0.03, 0.25), random.uniform(0.3, 2.0))
 
 
 def label(random: np.random.Generator) -> Texture:
-    """Print: a ground, bands, a disc, and what looks like lines of text from afar; 0.12 m high and wide."""
+    """Make a printed label 0.12 m high: a ground, bands, a disc, and lines that resemble text."""
     n, size = 128, (0.12, random.uniform(0.1, 0.28))
     down, across = axes(n, n, (1.0, 1.0))
-    image = np.broadcast_to(_print(random), (n, n, 3)).copy()
+    image = np.broadcast_to(_draw_print_color(random), (n, n, 3)).copy()
     for _ in range(random.integers(0, 4)):
         at, half = random.random(), random.uniform(0.02, 0.15)
         band = (abs((down if random.random() < 0.7 else across) - at) < half) & np.ones((n, n), bool)
-        image[band] = _print(random)
+        image[band] = _draw_print_color(random)
     if random.random() < 0.6:
         disc = np.hypot((down - random.uniform(0.25, 0.75)), (across - random.uniform(0.25, 0.75))) < random.uniform(
             0.1, 0.24
         )
-        image[disc] = _print(random)
+        image[disc] = _draw_print_color(random)
     for _ in range(random.integers(1, 4)):
         top, left = random.uniform(0.05, 0.8), random.uniform(0.02, 0.5)
         tall, wide = random.uniform(0.03, 0.14), random.uniform(0.2, 0.48)
         letters = fractal(random, n, n, cells=(8, 32), octaves=2) > 0.1
-        image[(down > top) & (down < top + tall) & (across > left) & (across < left + wide) & letters] = _print(random)
+        image[(down > top) & (down < top + tall) & (across > left) & (across < left + wide) & letters] = (
+            _draw_print_color(random)
+        )
     return Texture(image * (1 + 0.05 * fractal(random, n, n))[..., None], size)
 
 
 def keys(random: np.random.Generator) -> Texture:
-    """A keyboard: 16 mm keys."""
+    """Make a keyboard of 16 mm keys."""
     n, pitch = 64, 0.016
     down, across = axes(n, n, (2 * pitch, 2 * pitch))
     gap = (down % pitch < 0.0022) | (across % pitch < 0.0022)
@@ -120,7 +122,9 @@ SURFACES = {
 
 
 def make_textures(seed: int, objects: int) -> dict[str, Texture]:
-    """All textures of a table by name, of each object "label0", "paint0" and so on; each has its own random stream."""
+    """Make all textures of a table by name, "label0" and "paint0" for the first object; each has its own random
+    stream.
+    """
     made = {}
     for name, choices in SURFACES.items():
         random = generator(seed, "textures", name)

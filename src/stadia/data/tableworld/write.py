@@ -1,4 +1,4 @@
-"""TableWorld on disk: a folder a table, each whole or absent, so that an interrupted rendering goes on.
+"""Write TableWorld as one folder a table, complete or absent, so that an interrupted rendering resumes.
 
 DATASET/dataset.json names the folders of each split and is written last. See docs/tableworld.md for every file.
 """
@@ -14,21 +14,21 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from stadia.core.files import replacing_folder, write_json
-from stadia.data.rendering.dataset import Job, finished, names_by_split, run_all
+from stadia.data.rendering.dataset import Job, names_by_split, run_all, unfinished
 from stadia.data.rendering.files import cores, write_png
 from stadia.data.tableworld.presets import CLASSES, TableWorldConfig
 from stadia.data.tableworld.preview import write_preview
 from stadia.data.tableworld.render import TableRenderer, TableView
 from stadia.data.tableworld.table import make_table, table_seed
 
-VERSION = 1
+VERSION = 2  # 2: scene.json lists `images`, before `pictures`
 """Of the tables: raised when a seed no longer gives the same images, so that an old folder is not continued by new
 code.
 """
 
 
 def jobs(config: TableWorldConfig, seed: int) -> list[Job]:
-    """The tables of a data set, in order."""
+    """List the tables of a data set in order."""
     return [
         Job(f"{split}-{i:05d}", split, i, table_seed(seed, split, i))
         for split, count in config.tables.items()
@@ -36,8 +36,8 @@ def jobs(config: TableWorldConfig, seed: int) -> list[Job]:
     ]
 
 
-def _described(view: TableView) -> dict[str, Any]:
-    """An image's entry in scene.json."""
+def _describe_view(view: TableView) -> dict[str, Any]:
+    """Return the entry of an image in scene.json."""
     return {
         "K": view.K.tolist(),
         "height": view.image.shape[0],
@@ -76,7 +76,7 @@ def _write_table(job: Job, config: TableWorldConfig, out: Path) -> int:
         for number in range(config.views):
             view = renderer.render(number)
             _write_view(folder, number, view)
-            views.append(_described(view))
+            views.append(_describe_view(view))
         write_json(folder / "scene.json", {"images": views, "tableworld": job.origin(config, VERSION)})
     return config.views
 
@@ -101,12 +101,10 @@ def write_tableworld(
     """
     out = Path(out)
     every = jobs(config, seed)
-    todo = []
-    for job in every:
-        if finished(out / job.name / "scene.json", "tableworld", job.origin(config, VERSION)):
-            advance(config.views)
-        else:
-            todo.append(job)
+    todo = unfinished(
+        every, lambda job: out / job.name / "scene.json", "tableworld", lambda job: job.origin(config, VERSION)
+    )
+    advance(config.views * (len(every) - len(todo)))
     with ThreadPoolExecutor(workers or cores()) as pool:
         run_all(pool, lambda job: _write_table(job, config, out), todo, advance)
     made_from = {"seed": seed, "config": config.model_dump(mode="json")}

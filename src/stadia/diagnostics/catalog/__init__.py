@@ -1,46 +1,14 @@
-"""The catalog of known ways to fail: data, one file a family. `finding` makes a Finding of an entry. Imports no torch."""
+"""The catalog of known failures: TOML files, one per family. `finding` makes a Finding of a code. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stadia.diagnostics.catalog import (
-    contract,
-    data,
-    extrinsics,
-    heights,
-    intrinsics,
-    learning,
-    notes,
-    objects,
-    overlays,
-    start,
-    training,
-    uncertainty,
-    validating,
-    watching,
-)
-from stadia.diagnostics.catalog.entry import FAMILIES, Entry
+from stadia.diagnostics.catalog.entry import FAMILIES, Entry, load_entries
 from stadia.diagnostics.finding import Finding, Severity
 
-_PARTS = (
-    data,
-    intrinsics,
-    extrinsics,
-    contract,
-    start,
-    learning,
-    watching,
-    uncertainty,
-    heights,
-    objects,
-    overlays,
-    training,
-    validating,
-    notes,
-)
-CATALOG: dict[str, Entry] = {e.code: e for part in _PARTS for e in part.ENTRIES}
+CATALOG: dict[str, Entry] = load_entries()
 """Every entry by its code."""
 
 
@@ -55,9 +23,10 @@ def finding(
     evidence: Mapping[str, Any] | None = None,
     where: Sequence[str] = (),
 ) -> Finding:
-    """A finding of a code of the catalog; cause and fix are the entry's unless this data tells more.
+    """Return a finding of a code; its cause and fix default to those of the entry.
 
-    Raises KeyError for a code that the catalog does not have.
+    Raises:
+        KeyError: for a code that is not in the catalog.
     """
     entry = CATALOG[code]
     return Finding(
@@ -77,6 +46,6 @@ _RANK = {Severity.STOP: 0, Severity.WARN: 1, Severity.NOTE: 2}
 
 
 def in_order(findings: Sequence[Finding]) -> list[Finding]:
-    """Order of presentation: by family (data first: what comes later is often its symptom), then severity, then code."""
+    """Sort by family (data first: later ones are often its symptoms), then by severity, then by code."""
     families = list(FAMILIES)
     return sorted(findings, key=lambda f: (families.index(f.code[0]), _RANK[f.severity], f.code, f.where))

@@ -1,19 +1,45 @@
-"""What the catalog holds of each known way to fail."""
+"""Entries of the catalog: typed, and read from the TOML files beside this module. Imports no torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tomllib
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+from stadia.core.errors import DataError
+from stadia.diagnostics.contract import bounds
 from stadia.diagnostics.finding import Stage
+
+FAMILIES: dict[str, str] = {
+    "D": "data",
+    "K": "intrinsics",
+    "E": "extrinsics",
+    "S": "view synthesis",
+    "M": "depth range",
+    "L": "losses",
+    "U": "uncertainty",
+    "B": "brightness",
+    "P": "camera motion",
+    "R": "smoothness",
+    "H": "camera height",
+    "O": "objects",
+    "C": "composites",
+    "T": "training",
+    "N": "not checked",
+}
+"""Families by the first letter of a code, causes before effects. The file of a family has its name:
+`camera_motion.toml`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One way to fail, in general; a Finding tells it about particular data.
+    """A known failure in general; a Finding describes one occurrence in particular data.
 
-    code: family letter and number.  title: a few words.  stage: when it is looked for.
-    symptom: what its victims see.  cause, fix: in general.  measured: how the check measures it, and from when on it
-        speaks.
+    code: family letter and number.  title: as in a bug report.  stage: when it is checked.
+    symptom: what users notice.  cause, fix: in general.  measured: how the check measures it, and its thresholds.
     seen: where this failure is documented.
     """
 
@@ -27,62 +53,53 @@ class Entry:
     seen: str
 
 
-FAMILIES: dict[str, str] = {
-    "D": "data",
-    "K": "intrinsics",
-    "E": "extrinsics",
-    "S": "sampling",
-    "M": "depth mapping",
-    "L": "loss axes",
-    "U": "uncertainty",
-    "B": "brightness",
-    "P": "pose scale",
-    "R": "smoothness",
-    "H": "heights",
-    "O": "objects",
-    "C": "composed images",
-    "T": "training",
-    "N": "not checked",
-}
-"""Families by the first letter of a code, in the order in which to look: what comes later is often a symptom of what
-comes earlier.
-"""
-
-ELSEWHERE: dict[str, str] = {
-    **dict.fromkeys(("T02", "T09", "T10", "T14", "T15", "T20", "T21", "T22", "T23"), "optimizer"),
-    **dict.fromkeys(("D09", "D10", "D12", "D13", "C01", "C02"), "splits"),
-}
-"""Codes that stand elsewhere in the chain of causes than their family: weights that nothing moves, or moves too far,
-look like wrong data from S on; splits that share something spoil scores, and no training.
-"""
-
-FEEDS: dict[str, str] = {
-    "D": "KESMLUBPRHOCT",
-    "K": "ESMLUBPRHOT",
-    "E": "SMLUBPRHT",
-    "optimizer": "SMUBPRHOCT",
-    "S": "MLUBPRHT",
-    "M": "LUBPRHT",
-    "L": "UBPRHT",
-    "U": "BPRHT",
-    "B": "PRHT",
-    "P": "RHT",
-    "R": "HT",
-    "H": "T",
-    "O": "T",
-    "C": "T",
-    "T": "",
-    "splits": "",
-    "N": "",
-}
-"""By a family's letter or a place of ELSEWHERE, in the order of causes: the families in which its failures show as
-symptoms. Wrong data show everywhere, and what is wrong with the extrinsics of a rig says nothing of cut-outs.
-"""
+TRACE_FIELDS = {"proof", "lines", "here"}
 
 
-def place(code: str) -> str:
-    """Where a code stands in FEEDS. Raises KeyError for a family that is not known."""
-    found = ELSEWHERE.get(code, code[:1])
-    if found not in FEEDS:
-        raise KeyError(code)
-    return found
+@cache
+def read_tables(folder: Path = Path(__file__).parent) -> dict[str, dict[str, Any]]:
+    """Read the TOML files of all families. Return their tables by code, with thresholds filled in.
+
+    Thresholds that code and texts share are constants of `contract.bounds`, in braces in the text:
+    "{MIN_COLOR_COST:.0%}".
+
+    Raises:
+        DataError: naming the file and the code, for a table that is not an entry.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    for letter, family in FAMILIES.items():
+        path = folder / f"{family.replace(' ', '_')}.toml"
+        for code, table in tomllib.loads(path.read_text(encoding="utf-8")).items():
+            tables[code] = _check_table(path, letter, code, table)
+    return tables
+
+
+def load_entries() -> dict[str, Entry]:
+    """Return every entry by its code."""
+    names = [field.name for field in fields(Entry) if field.name not in ("code", "stage")]
+    return {
+        code: Entry(code=code, stage=Stage(table["stage"]), **{name: table[name] for name in names})
+        for code, table in read_tables().items()
+    }
+
+
+def _check_table(path: Path, letter: str, code: str, table: dict[str, Any]) -> dict[str, Any]:
+    wanted = {field.name for field in fields(Entry)} - {"code"} | {"proof"}
+    problems = [f"no {name}" for name in sorted(wanted - table.keys())]
+    problems += [f"unknown {name}" for name in sorted(table.keys() - wanted - TRACE_FIELDS)]
+    if code[:1] != letter or not (len(code) == 3 and code[1:].isdigit()):
+        problems.append(f"a code outside of {letter}00 to {letter}99")
+    if table.get("stage") not in set(Stage):
+        problems.append(f"stage {table.get('stage')!r}")
+    if ("lines" in table) == ("here" in table):
+        problems.append("not exactly one of lines and here")
+    filled = {}
+    for name, value in table.items():
+        try:
+            filled[name] = " ".join(value.split()).format_map(vars(bounds)) if isinstance(value, str) else value
+        except (KeyError, ValueError) as error:
+            problems.append(f"{name} with {error}")
+    if problems:
+        expected = "the fields of Entry and Trace, with thresholds of contract/bounds.py in braces"
+        raise DataError(f"{path}, [{code}]", found="; ".join(problems), expected=expected, fix="correct the table")
+    return filled

@@ -1,8 +1,9 @@
-"""docs/findings.md, written from the catalog: `python -m stadia.diagnostics.catalog.page > docs/findings.md`."""
+"""Write docs/findings.md from the catalog: `python -m stadia.diagnostics.catalog.page > docs/findings.md`."""
 
 from __future__ import annotations
 
 import sys
+import textwrap
 
 from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.catalog.calibration import READINGS
@@ -11,44 +12,53 @@ from stadia.diagnostics.catalog.entry import FAMILIES, Entry
 INTRODUCTION = """\
 # Findings
 
-*Written from the catalog (`src/stadia/diagnostics/catalog`) by `python -m stadia.diagnostics.catalog.page`; change it there.*
+*Generated from the catalog (`src/stadia/diagnostics/catalog`) by `python -m
+stadia.diagnostics.catalog.page`. Change it there.*
 
-A finding says what was measured, what was expected, the likely cause and the fix. `stadia check DATA` prints those that need no
-training, and every training starts with them: it refuses to go on where one says **stop**, unless told `--on-stop warn`.
-**warn** can work, and deserves a look. **note** says what could not be checked, and why.
+A finding gives what was measured, what was expected, the likely cause and the fix. `stadia check
+DATA` prints the findings that need no training, and every training starts with them. A **stop**
+refuses to train unless `--on-stop warn` is given. A **warn** may work and should be checked. A
+**note** names what could not be checked, and why.
 
-The evidence is numbers, a small table of what each hypothesis would leave over, and an image where one says more: both warps of the right
-camera for a wrong sign, the image that K fits drawn around yours, the points of a neighbor where the poses put them. A run keeps the
-images in `findings/` and shows them in its report; `stadia check DATA --out FOLDER` writes them to look at.
+The evidence is numbers, a table of the residual under each hypothesis, and an image where that
+helps: the right image warped with both signs of the baseline, the image size that K fits, the
+points of an adjacent frame projected with the poses. A run keeps these images in `findings/` and
+shows them in its report. `stadia check DATA --out FOLDER` writes them.
 
-What is told while a run trains has lasted: its rows or validations span 100 steps, and nothing before step 100 or while the learning rate
-rises counts. What is never so by chance is told at once: what is not finite, a rate or gradient of 0, a loss alike to the last digit,
-sums, times and scores that cannot be; and the spike of a batch, and updates that throw the loss above its start, while there is time to
-stop. Two stop a training by themselves: what is not finite (T08) and weights without a gradient (T10); `--on-stop warn` lets the second
-be. A run that goes on goes through what it logged again, and remembers its start.
+Monitors report during training what persisted: the rows or validations span 100 steps. Nothing
+counts before step 100 or while the learning rate rises. Some failures are never chance and are
+reported at once: values that are not finite, a learning rate or gradient of 0, a loss constant to
+the last digit, impossible sums, times and scores. Loss spikes and updates that raise the loss above
+its start are also reported at once, while there is time to stop. Two findings stop a training by
+themselves: values that are not finite (T08) and zero gradients (T10). `--on-stop warn` disables the
+second. A resumed run reads its logged rows again, so that monitors keep their state.
 
-Every check looks at samples, so that it takes seconds whatever the size of the data: geometry on 6 frames of a recording.
+Every check uses samples, so that it takes seconds whatever the size of the data: geometry on 6
+frames of a recording.
 
-`stadia explain CODE` tells one of them in a terminal, with the line of the specifications or the bug that it comes from, and the test that
-proves it by breaking something on purpose. Lines of the specifications that no finding comes from stand in
-[lines without a finding](lines-without-a-finding.md), each with the reason.
+`stadia explain CODE` prints one of them in a terminal, with the line of the specifications or the
+bug behind it, and the test that proves it by breaking something on purpose. Lines of the
+specifications without a finding are in [lines without a finding](lines-without-a-finding.md), each
+with the reason.
 
-Look in this order: what comes later is often a symptom of what comes earlier. An optimizer that moves nothing, or too far, comes before
-sampling, and splits that share something come last: they spoil scores alone. `stadia diagnose RUN` puts what was found of a run into it:
-what to mend first (what says stop before what warns), what may only follow from it, what has another cause and what nobody could check;
-`--json` for scripts, and the exit status is 1 where something says stop. `python benchmarks/mutation_table.py` breaks one thing after the
-other on purpose, and prints which finding named it. `benchmarks/preflight.py` measures each threshold
-again: on clean data, and on data that was broken in the way that the finding is about.
+Fix findings in this order: later ones are often symptoms of earlier ones. An optimizer that changes
+nothing, or too much, comes before view synthesis. Splits that share data come last, since they
+distort scores only. `stadia diagnose RUN` sorts the findings of a run: what to fix first (a stop
+before a warning), what may follow from it, what has another cause, and what could not be checked.
+`--json` is for scripts, and the exit status is 1 where there is a stop. `python
+benchmarks/mutation_table.py` breaks one thing after the other on purpose, and prints which finding
+named it. `benchmarks/preflight.py` measures each threshold again, on clean and on broken data.
 """
 
 CALIBRATED = """\
-Clean: nine RoadWorld worlds of three seeds, KITTI odometry 06 (stereo), KITTI raw (mono, LiDAR, LiDAR odometry), 7-Scenes kitchen
-(RGB-D). Broken: the mutations of `tests/mutations`. All of it by `python benchmarks/preflight.py`, which prints every reading.
+Clean: nine RoadWorld worlds of three seeds, KITTI odometry 06 (stereo), KITTI raw (mono, LiDAR,
+LiDAR odometry), 7-Scenes kitchen (RGB-D). Broken: the mutations of `tests/mutations`. `python
+benchmarks/preflight.py` prints every value.
 """
 
 
 def markdown() -> str:
-    """The page: a table of codes, then each entry, family by family."""
+    """Return the page: a table of codes, then each entry by family."""
     families = {letter: [e for e in CATALOG.values() if e.code[0] == letter] for letter in FAMILIES}
     parts = [INTRODUCTION, "| code | finding | family |\n|---|---|---|"]
     parts[-1] += "".join(
@@ -58,18 +68,18 @@ def markdown() -> str:
         if entries:
             parts.append(f"## {FAMILIES[letter].capitalize()}")
             parts += [_section(entry) for entry in entries]
-    parts += ["## What the instruments read", CALIBRATED, _table()]
+    parts += ["## Measured values behind the thresholds", CALIBRATED, _table()]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
 def _table() -> str:
     rows = [(r.instrument, r.codes, r.roadworld, r.real, r.broken, r.warns, r.stops) for r in READINGS]
-    head = ("instrument", "codes", "clean RoadWorld", "clean real data", "broken", "warns", "stops")
+    head = ("measurement", "codes", "clean RoadWorld", "clean real data", "broken", "warns", "stops")
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
 
 
 def _anchor(entry: Entry) -> str:
-    """GitHub's anchor of the entry's heading."""
+    """Return the anchor that GitHub gives the heading of an entry."""
     kept = "".join(c for c in f"{entry.code} {entry.title}".lower() if c.isalnum() or c in " -")
     return kept.replace(" ", "-")
 
@@ -78,7 +88,8 @@ def _section(entry: Entry) -> str:
     lines = [f"### {entry.code} {entry.title}", ""]
     for name in ("symptom", "cause", "fix", "measured", "seen"):
         text = getattr(entry, name)
-        lines.append(f"- **{name}**: {text}{'' if text.endswith('.') else '.'}")
+        item = f"- **{name}**: {text}{'' if text.endswith('.') else '.'}"
+        lines.append(textwrap.fill(item, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""The checks that need no training, in the order in which to look. One line a check; adding one is a file and a line.
+"""The table of preflight checks, which need no training, in order.
 
 A check is a function from a Survey to its findings; it raises NotChecked where the recording lacks what it compares
 with.
@@ -21,16 +21,16 @@ CHECKS = Table(
         "ground_truth": "stadia.diagnostics.checks.ground_truth:ground_truth",
     },
 )
-"""Of each recording by itself."""
+"""For each recording."""
 
 SPLIT_CHECKS = Table("check of splits", {"splits": "stadia.diagnostics.checks.splits:splits"})
-"""Of the splits together: a function from split name to the surveys of its recordings."""
+"""For all splits together: a function of the frames by split name."""
 
-NEEDS_SOUND = {
+PREREQUISITES = {
     "resize": ("frames", "intrinsics"),
     "sides": ("frames", "intrinsics", "resize"),
     "baseline": ("frames", "intrinsics", "resize", "sides"),
     "poses": ("frames", "intrinsics", "resize"),
     "ground_truth": ("frames", "intrinsics", "resize"),
 }
-"""Checks that would only measure the symptoms of a stop that another one has found in the same recording."""
+"""Checks that would only measure symptoms where one of these reported a stop for the same recording."""

@@ -1,4 +1,4 @@
-"""Is the world as bright in the next image, and in the other camera's?"""
+"""Check whether brightness is constant between consecutive frames, and between cameras."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from stadia.diagnostics.instruments.matching import gray
 from stadia.diagnostics.survey import NotChecked, Survey
 
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
-TOLD, WARNS = 0.1, 0.25
-"""|ln gain|, the median over pairs. Neighbors in time of clean recordings: .02 at most (KITTI, 7-Scenes, EuRoC,
-RoadWorld); left and right .016, but .155 of EuRoC's, which expose by themselves. Gains of .5 to 1.4 drawn for every
-image: .6 and .3.
+NOTE_GAIN, WARN_GAIN = 0.1, 0.25
+"""|ln gain|, the median over pairs. Consecutive frames of clean recordings: at most .02 (KITTI, 7-Scenes, EuRoC,
+RoadWorld).
+Left and right: .016, but .155 for EuRoC with two auto-exposures. Random gains of .5 to 1.4 per image: .6 and .3.
 """
 
 
 def exposure(survey: Survey) -> Iterator[Finding]:
-    """B03 neighbors in time, or left and right, of one world at two brightnesses."""
+    """B03: consecutive frames, or left and right, differ in brightness."""
     last = survey.length - 1
     pairs = {"to the next image": [(survey.image(i), survey.image(i + 1)) for i in survey.anchors if i < last]}
     if RIGHT in survey.recording.sides:
@@ -32,20 +32,22 @@ def exposure(survey: Survey) -> Iterator[Finding]:
     if not gains:
         raise NotChecked("one image of one camera")
     size, name = max((float(np.median(each)), name) for name, each in gains.items())
-    if size <= TOLD:
+    if size <= NOTE_GAIN:
         return
     yield finding(
         "B03",
-        Severity.WARN if size > WARNS else Severity.NOTE,
+        Severity.WARN if size > WARN_GAIN else Severity.NOTE,
         measured=f"{name} brightness changes by {math.expm1(size):.0%} (the median of {len(gains[name])} pairs)",
-        expected=f"at most {math.expm1(TOLD):.0%}",
+        expected=f"at most {math.expm1(NOTE_GAIN):.0%}",
         evidence={"gains": {"pair": list(range(len(gains[name]))), "times": [math.exp(one) for one in gains[name]]}},
         where=[survey.name],
     )
 
 
 def gain(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """By what factor (H, W, 3) images of nearly the same view differ in brightness: over their quantiles, the median."""
+    """Return the brightness factor between two (H, W, 3) images of nearly the same view: the median over their
+    quantiles.
+    """
     quantiles = (
         np.quantile(gray(picture), QUANTILES) + 1 for picture in (other, one)
     )  # + 1: black is as bright as black

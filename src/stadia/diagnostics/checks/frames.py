@@ -1,4 +1,4 @@
-"""Are the frames different images, taken while the camera moved?"""
+"""Check frames: are they different images, taken while the camera moved?"""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.instruments.flow import FLOW_WIDTH, flow_px, small
 from stadia.diagnostics.survey import NotChecked, Survey
 
-MOST_FRAMES, WINDOWS = 120, 4
+MAX_FRAMES, WINDOWS = 120, 4
 SECONDS = 12.0
-"""For all windows, whatever the size of the images."""
+"""Time limit of all windows, whatever the size of the images."""
 
 REPEATED_WARN, REPEATED_STOP = 0.02, 0.1
 STATIC_WARN, STATIC_STOP = 1 / 3, 0.9
@@ -25,27 +25,27 @@ STATIC_FLOW_PX = 0.1
 
 
 def windows(length: int) -> list[range]:
-    """All frames of a short recording, else WINDOWS stretches of consecutive ones, spread evenly."""
-    if length <= MOST_FRAMES:
+    """Return all frames of a short recording, else WINDOWS stretches of consecutive frames, spread evenly."""
+    if length <= MAX_FRAMES:
         return [range(length)]
-    size = MOST_FRAMES // WINDOWS
+    size = MAX_FRAMES // WINDOWS
     return [range(int(start), int(start) + size) for start in np.linspace(0, length - size, WINDOWS)]
 
 
 def digest(image: NDArray[np.uint8]) -> bytes:
-    """16 bytes that two images share only if every pixel is the same."""
+    """Return 16 bytes that are equal only for images with equal pixels."""
     return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
 
 
 def frames(survey: Survey) -> Iterator[Finding]:
-    """D02 repeated frames, D03 a camera that stands still, D04 the same image left and right."""
-    yield from _same_sides(survey)
+    """D02 repeated frames, D03 a static camera, D04 identical left and right images."""
+    yield from _check_same_sides(survey)
     if survey.length == 1:
-        raise NotChecked("one frame: no other to compare it with")
+        raise NotChecked("one frame: nothing to compare it with")
     seen: dict[bytes, int] = {}
     repeated: list[tuple[int, int]] = []
     flows: dict[int, float] = {}
-    looked = 0
+    checked = 0
     stretches = windows(survey.length)
     for window in stretches:
         before: NDArray[np.uint8] | None = None
@@ -54,7 +54,7 @@ def frames(survey: Survey) -> Iterator[Finding]:
             if before is not None and time.monotonic() > until:
                 break
             image = survey.recording.image(i)
-            looked += 1
+            checked += 1
             key = digest(image)
             if key in seen and seen[key] != i:
                 repeated.append((i, seen[key]))
@@ -63,29 +63,29 @@ def frames(survey: Survey) -> Iterator[Finding]:
                 flows[i] = flow
             seen.setdefault(key, i)
             before = picture
-    yield from _repeated(survey, repeated, looked)
-    yield from _static(survey, flows)
+    yield from _check_repeated(survey, repeated, checked)
+    yield from _check_static(survey, flows)
 
 
-def _repeated(survey: Survey, repeated: list[tuple[int, int]], looked: int) -> Iterator[Finding]:
-    share = len(repeated) / looked
+def _check_repeated(survey: Survey, repeated: list[tuple[int, int]], checked: int) -> Iterator[Finding]:
+    share = len(repeated) / checked
     if share < REPEATED_WARN:
         return
     yield finding(
         "D02",
         Severity.STOP if share >= REPEATED_STOP else Severity.WARN,
         measured=(
-            f"{len(repeated)} of {looked} {'sampled ' if looked < survey.length else ''}frames show exactly what an"
+            f"{len(repeated)} of {checked} {'sampled ' if checked < survey.length else ''}frames show exactly what an"
             " earlier one shows"
         ),
-        expected="every frame another image",
+        expected="distinct frames",
         evidence={"frame": [i for i, _ in repeated[:8]], "same as": [j for _, j in repeated[:8]]},
         where=[survey.name],
     )
 
 
-def _static(survey: Survey, flows: dict[int, float]) -> Iterator[Finding]:
-    """flows: by the later frame of each pair of neighbors."""
+def _check_static(survey: Survey, flows: dict[int, float]) -> Iterator[Finding]:
+    """flows: by the later frame of each pair."""
     if len(flows) < 3:
         return
     still = [i for i, flow in flows.items() if flow < STATIC_FLOW_PX]
@@ -112,8 +112,8 @@ def _static(survey: Survey, flows: dict[int, float]) -> Iterator[Finding]:
     )
 
 
-def _same_sides(survey: Survey) -> Iterator[Finding]:
-    """Every sampled instant, so that a right camera which hangs half of the time is seen as well."""
+def _check_same_sides(survey: Survey) -> Iterator[Finding]:
+    """Check every sampled instant, so that a right camera that freezes now and then is found too."""
     if RIGHT not in survey.recording.sides:
         return
     same = [i for i in survey.anchors if digest(survey.image(i, LEFT)) == digest(survey.image(i, RIGHT))]
@@ -121,7 +121,7 @@ def _same_sides(survey: Survey) -> Iterator[Finding]:
         yield finding(
             "D04",
             Severity.STOP,
-            measured=f"left and right are the same image in {len(same)} of {len(survey.anchors)} sampled frames",
+            measured=f"left and right images are identical in {len(same)} of {len(survey.anchors)} sampled frames",
             expected="two images, apart by the baseline",
             evidence={"frame": same},
             where=[survey.name],

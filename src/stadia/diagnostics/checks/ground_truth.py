@@ -1,4 +1,4 @@
-"""Is the ground-truth depth there, in metres, and of these images?"""
+"""Check ground-truth depth: is it there, in metres, and of these images?"""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from stadia.diagnostics.instruments.photometric import warp_identity_ratio
 from stadia.diagnostics.instruments.road import camera_height
 from stadia.diagnostics.survey import NotChecked, Survey, spread
 
-LOOKED_FOR, FEW_SHARE = 24, 0.5
+CHECKED_FRAMES, FEW_SHARE = 24, 0.5
 EMPTY_STOP_SHARE = 0.5
 LEVELS, LEVELS_FROM_PIXELS = 256, 20_000
 WHOLE_SHARE, WHOLE_LEVELS = 0.6, 8
-"""Of depth in 1/256 m or 1/1000 m, 0.4 % and less of the values are whole metres. A few walls may well be."""
+"""In depth of 1/256 m or 1/1000 m at most 0.4 % of the values are whole metres; a few planes may be."""
 
 CAMERA_HEIGHT_M = (0.6, 4.0)
 """Above the road: cars 1.2 to 2 m, lorries below 4. Millimetres read as KITTI's 1/256 m make 6.4 of 1.65 m, the reverse
@@ -33,7 +33,7 @@ shows at 0.75.
 """
 
 EXPLAINED_WARN, EXPLAINED_STOP = 0.45, 0.35
-LEAST_WARPS = 2
+MIN_WARPS = 2
 FLAT_WARN, FLAT_STOP = 1.05, 1.15
 """Residual of warping by ground truth over that by a flat plane: 0.7 to 0.9 on clean data, 1.2 to 1.5 with inverse
 depth.
@@ -41,48 +41,48 @@ depth.
 
 
 def ground_truth(survey: Survey) -> Iterator[Finding]:
-    """D12 of few frames, D11 of another size, D05 empty, D08 few levels, D07 of other images, else D06 scale."""
-    yield from _few_frames(survey)
+    """D12 few frames, D11 another size, D05 empty, D08 quantized, D07 other images, else D06 scale."""
+    yield from _check_count(survey)
     maps = [survey.recording.depth_m(i, LEFT) for i in survey.anchors]
     if all(depth is None for depth in maps):
         raise NotChecked("no ground-truth depth")
-    if (other_size := _size(survey)) is not None:
+    if (other_size := _check_size(survey)) is not None:
         yield other_size
         return
-    empty = _empty([depth for depth in maps if depth is not None], survey)
+    empty = _check_empty([depth for depth in maps if depth is not None], survey)
     if empty is not None:
         yield empty
         if empty.severity is Severity.STOP:
             return
-    yield from _levels(survey)
-    crooked = _against_rig(survey) or _of_neighbors(survey) or _against_motion(survey)
-    if crooked is None and not lengths.verdicts(survey):
-        crooked = _against_flat(survey)
-    if crooked is not None:
-        yield crooked
+    yield from _check_levels(survey)
+    mismatch = _compare_with_rig(survey) or _compare_adjacent_frames(survey) or _compare_with_motion(survey)
+    if mismatch is None and not lengths.verdicts(survey):
+        mismatch = _compare_with_plane(survey)
+    if mismatch is not None:
+        yield mismatch
     else:
-        yield from _scale(survey)
-    if lengths.proportion(survey) is None and len(flat_warps(survey)) < LEAST_WARPS:
+        yield from _check_scale(survey)
+    if lengths.proportion(survey) is None and len(flat_warps(survey)) < MIN_WARPS:
         raise NotChecked(
             "whether the ground truth belongs to these frames: no rig, and no motion known well enough to warp along"
         )
 
 
-def _few_frames(survey: Survey) -> Iterator[Finding]:
-    looked_at = sorted(spread(survey.length)[:LOOKED_FOR])
-    there = [i for i in looked_at if survey.recording.depth_m(i, LEFT) is not None]
-    if 0 < len(there) < FEW_SHARE * len(looked_at):
+def _check_count(survey: Survey) -> Iterator[Finding]:
+    checked = sorted(spread(survey.length)[:CHECKED_FRAMES])
+    there = [i for i in checked if survey.recording.depth_m(i, LEFT) is not None]
+    if 0 < len(there) < FEW_SHARE * len(checked):
         yield finding(
             "D12",
             Severity.WARN,
-            measured=f"{len(there)} of {len(looked_at)} frames have ground truth",
+            measured=f"{len(there)} of {len(checked)} frames have ground truth",
             expected="most of them",
             evidence={"frames_with_ground_truth": there},
             where=[survey.name],
         )
 
 
-def _size(survey: Survey) -> Finding | None:
+def _check_size(survey: Survey) -> Finding | None:
     for i in survey.anchors:
         depth, size = survey.recording.depth_m(i, LEFT), survey.image(i).shape[:2]
         if depth is not None and depth.shape != size:
@@ -97,7 +97,7 @@ def _size(survey: Survey) -> Finding | None:
     return None
 
 
-def _empty(maps: list[NDArray[np.float32]], survey: Survey) -> Finding | None:
+def _check_empty(maps: list[NDArray[np.float32]], survey: Survey) -> Finding | None:
     filled = [depth[np.isfinite(depth) & (depth > 0)] for depth in maps]
     useless = [values.size == 0 or (values.size > 1 and float(np.ptp(values)) == 0) for values in filled]
     if not any(useless):
@@ -113,11 +113,11 @@ def _empty(maps: list[NDArray[np.float32]], survey: Survey) -> Finding | None:
     )
 
 
-def _levels(survey: Survey) -> Iterator[Finding]:
+def _check_levels(survey: Survey) -> Iterator[Finding]:
     for i in survey.anchors:
         depth = survey.depth(i)
         known = depth[depth > 0] if depth is not None else np.zeros(0, np.float32)
-        if (whole := _whole_metres(known)) > WHOLE_SHARE:
+        if (whole := _share_of_whole_metres(known)) > WHOLE_SHARE:
             yield finding(
                 "D08",
                 Severity.STOP,
@@ -141,29 +141,27 @@ def _levels(survey: Survey) -> Iterator[Finding]:
             return
 
 
-def _whole_metres(known: NDArray[np.float32]) -> float:
-    """Share of depths that are whole metres; 0 where they are few different ones, or so large that they are in another
-    unit.
-    """
+def _share_of_whole_metres(known: NDArray[np.float32]) -> float:
+    """Return the share of depths that are whole metres; 0 for few distinct ones, or for another unit."""
     if known.size == 0 or np.median(known) > lengths.PLAUSIBLE[lengths.Ruler.DEPTH][1]:
         return 0.0
     whole = known[known == np.rint(known)]
     return whole.size / known.size if len(np.unique(whole)) >= WHOLE_LEVELS else 0.0
 
 
-def _scale(survey: Survey) -> Iterator[Finding]:
+def _check_scale(survey: Survey) -> Iterator[Finding]:
     wrong = [verdict for verdict in lengths.verdicts(survey) if verdict.ruler is lengths.Ruler.DEPTH]
     compared = any(lengths.Ruler.DEPTH in (c.first, c.second) for c in lengths.compare(survey))
     if not wrong and not compared:
-        yield from _above_road(survey)
+        yield from _check_camera_height(survey)
     for verdict in wrong:
         factor = verdict.factor
         low, high = lengths.PLAUSIBLE[verdict.ruler]
-        measured, expected = f"a median depth of {verdict.says:.4g} m", f"{low:g} to {high:g} m"
+        measured, expected = f"a median depth of {verdict.value:.4g} m", f"{low:g} to {high:g} m"
         if factor is not None:
             measured = (
-                f"ground truth is {factor:.4g} times as long as {lengths.others(verdict)} say (its median is"
-                f" {verdict.says:.4g} m)"
+                f"ground truth is {factor:.4g} times as long as {lengths.others(verdict)} give (its median is"
+                f" {verdict.value:.4g} m)"
             )
             expected = "1 within the noise"
         yield finding(
@@ -173,13 +171,13 @@ def _scale(survey: Survey) -> Iterator[Finding]:
             expected=expected,
             cause=verdict.cause,
             fix=verdict.fix or (f"divide the ground truth by {factor:.4g}" if factor is not None else None),
-            evidence={"median_m": verdict.says, **lengths.evidence(verdict)},
+            evidence={"median_m": verdict.value, **lengths.evidence(verdict)},
             where=[survey.name],
         )
 
 
-def _above_road(survey: Survey) -> Iterator[Finding]:
-    """D06 where nothing else measures metres: how high the camera stands above the road."""
+def _check_camera_height(survey: Survey) -> Iterator[Finding]:
+    """D06 where nothing else measures metres: the height of the camera above the road."""
     seen = [(i, camera_height(depth, survey.K(i))) for i in survey.anchors if (depth := survey.depth(i)) is not None]
     heights = {i: height for i, height in seen if height is not None}
     if len(heights) < EMPTY_STOP_SHARE * len(seen) or not heights:
@@ -203,8 +201,8 @@ def _above_road(survey: Survey) -> Iterator[Finding]:
         )
 
 
-def _against_rig(survey: Survey) -> Finding | None:
-    """D07 by the rig's depth, point for point."""
+def _compare_with_rig(survey: Survey) -> Finding | None:
+    """D07: compare with the depth of the rig at each point."""
     proportion = lengths.proportion(survey)
     if proportion is None or proportion.straight:
         return None
@@ -213,12 +211,10 @@ def _against_rig(survey: Survey) -> Finding | None:
         "D07",
         Severity.STOP,
         measured=(
-            f"against the rig's depth, ground truth has a rank correlation of {proportion.rank:.2f}, "
+            f"compared with the depth of the rig, ground truth has a rank correlation of {proportion.rank:.2f}, "
             f"a spread of {proportion.spread:.0%}, and near and far points differ by {abs(proportion.bend):.0%}"
         ),
-        expected=(
-            f"at least {lengths.LEAST_RANK}, at most {lengths.MOST_SPREAD:.0%}, and at most {lengths.MOST_BEND:.0%}"
-        ),
+        expected=(f"at least {lengths.MIN_RANK}, at most {lengths.MAX_SPREAD:.0%}, and at most {lengths.MAX_BEND:.0%}"),
         cause="the ground truth grows where depth falls: it is disparity or inverse depth" if falling else None,
         fix="take its reciprocal, with the factor that makes it metres" if falling else None,
         evidence={
@@ -231,8 +227,8 @@ def _against_rig(survey: Survey) -> Finding | None:
     )
 
 
-def _of_neighbors(survey: Survey) -> Finding | None:
-    """D07 where the rig's depth fits the ground truth of a neighboring frame clearly better than that of its own."""
+def _compare_adjacent_frames(survey: Survey) -> Finding | None:
+    """D07 where the depth of the rig fits the ground truth of another frame clearly better than that of its own."""
     own = lengths.proportion(survey)
     others = {shift: fit for shift in SHIFTS if (fit := lengths.proportion(survey, shift)) is not None}
     if own is None or not others:
@@ -255,12 +251,10 @@ def _of_neighbors(survey: Survey) -> Finding | None:
     )
 
 
-def _against_motion(survey: Survey) -> Finding | None:
-    """D07 where no motion of the camera explains ground truth and matches together, although the matches agree among
-    themselves.
-    """
+def _compare_with_motion(survey: Survey) -> Finding | None:
+    """D07 where no camera motion explains both ground truth and matches, although the matches agree."""
     explained = [step.depth_explains for step in survey.steps if step.depth_explains is not None]
-    if len(explained) < LEAST_WARPS:
+    if len(explained) < MIN_WARPS:
         return None
     share = float(np.median(explained))
     if share >= EXPLAINED_WARN:
@@ -282,9 +276,7 @@ def _against_motion(survey: Survey) -> Finding | None:
 
 
 def flat_warps(survey: Survey) -> list[tuple[int, float, float]]:
-    """(frame, WIR with ground truth, WIR with a flat plane at its median) along the poses, where the images confirm
-    them.
-    """
+    """Return (frame, WIR with ground truth, WIR with a plane at its median) along poses that the images confirm."""
     found = []
     for step in survey.steps:
         depth, T = survey.depth(step.first), step.T_second_first
@@ -302,9 +294,9 @@ def flat_warps(survey: Survey) -> list[tuple[int, float, float]]:
     return found
 
 
-def _against_flat(survey: Survey) -> Finding | None:
+def _compare_with_plane(survey: Survey) -> Finding | None:
     warps = flat_warps(survey)
-    if len(warps) < LEAST_WARPS:
+    if len(warps) < MIN_WARPS:
         return None
     ratio = float(np.median([truth / plane for _, truth, plane in warps]))
     if ratio <= FLAT_WARN:

@@ -1,4 +1,4 @@
-"""Does K belong to these images? First K by itself, then against the turns of the camera."""
+"""Check K: by itself, and against the poses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stadia.diagnostics.survey import NotChecked, Survey
 from stadia.geometry.numpy_camera import resized_K
 
 NORMALIZED_BELOW = 8.0
-CENTER, MOST_OUTSIDE = (0.35, 0.65), 0.1
+CENTER, MAX_OUTSIDE = (0.35, 0.65), 0.1
 """Of the width and height: where principal points lie, and how far outside the image that of a crop may."""
 
 FOCAL_WARN, FOCAL_STOP = (0.3, 1.6), (0.15, 6.0)
@@ -28,7 +28,7 @@ SIDES_SHARE = 0.001
 
 @dataclass(frozen=True, slots=True)
 class KnownCamera:
-    """A camera that many people use. sizes: (width, height). focal_px: least and most of its recordings, rectified."""
+    """A widely used camera. sizes: (width, height). focal_px: range over its recordings, rectified."""
 
     name: str
     sizes: tuple[tuple[int, int], ...]
@@ -41,19 +41,19 @@ KNOWN_CAMERAS = (
 
 
 def _cameras(survey: Survey) -> Iterator[tuple[str, Camera, Array]]:
-    """Each camera that differs from the ones before, at the sampled frames: its side, itself, K."""
-    told: list[tuple[str, Array]] = []
+    """Yield each distinct camera at the sampled frames: its side, itself, K."""
+    seen: list[tuple[str, Array]] = []
     for side in survey.recording.sides:
         for i in survey.anchors:
             camera = survey.recording.camera(i, side)
             K = np.asarray(camera.K.numpy(), dtype=np.float64)
-            if not any(side == s and np.array_equal(K, other, equal_nan=True) for s, other in told):
-                told.append((side, K))
+            if not any(side == s and np.array_equal(K, other, equal_nan=True) for s, other in seen):
+                seen.append((side, K))
                 yield side, camera, K
 
 
 def intrinsics(survey: Survey) -> Iterator[Finding]:
-    """K01 no intrinsic matrix, K02 normalized, K03 off center, K05 field of view; else K07 sides differ."""
+    """K01 invalid, K02 normalized, K03 off center, K05 field of view; else K07 sides differ."""
     where = [survey.name]
     found: list[Finding] = []
     for side in survey.recording.sides:
@@ -128,12 +128,12 @@ def _outside(value: float, limits: tuple[float, float]) -> bool:
 
 
 def size_factors(K: Array, camera: Camera) -> tuple[float, float]:
-    """How many times as wide and as high as this image is the one whose center is K's principal point."""
+    """Return the size of the image that is centered on the principal point over that of this image, for x and y."""
     return float(2 * K[0, 2] + 1) / camera.width, float(2 * K[1, 2] + 1) / camera.height
 
 
 def _of_another_size(factors: tuple[float, float]) -> bool:
-    """A principal point that is off the same way along both axes may be that of a resized image."""
+    """Return whether the principal point is off along both axes as that of a resized image."""
     if any(_outside(f, (1 / SIZE_MOST, SIZE_MOST)) for f in factors):
         return False
     x, y = (math.log(f) for f in factors)
@@ -143,7 +143,7 @@ def _of_another_size(factors: tuple[float, float]) -> bool:
     )
 
 
-CROPPED = "or the images are a crop and K is right: no poses tell"
+CROPPED = "or the images are a crop and K is correct: no poses decide"
 
 
 def _centered(K: Array, cx: float, cy: float) -> Array:
@@ -153,10 +153,10 @@ def _centered(K: Array, cx: float, cy: float) -> Array:
 
 
 def _center(survey: Survey, K: Array, camera: Camera) -> Finding | None:
-    """K03, where the poses do not say that K is right all the same: of a crop it may well be."""
+    """K03, except where the poses confirm K, as for a crop."""
     x, y = K[0, 2] / camera.width, K[1, 2] / camera.height
     if not (_outside(x, CENTER) or _outside(y, CENTER)) or _of_another_size(size_factors(K, camera)):
-        return None  # a principal point of another size is told by `resize`
+        return None  # another size is reported by `resize`
     swapped = not (_outside(K[1, 2] / camera.width, CENTER) or _outside(K[0, 2] / camera.height, CENTER))
     middle = (camera.width - 1) / 2, (camera.height - 1) / 2
     centers = {
@@ -168,7 +168,7 @@ def _center(survey: Survey, K: Array, camera: Camera) -> Finding | None:
     seen = lines(survey, K, {name: _centered(K, *center) for name, center in centers.items()})
     if seen.severity is None:
         return None
-    impossible = swapped or any(_outside(share, (-MOST_OUTSIDE, 1 + MOST_OUTSIDE)) for share in (x, y))
+    impossible = swapped or any(_outside(share, (-MAX_OUTSIDE, 1 + MAX_OUTSIDE)) for share in (x, y))
     cause, fix = None, None
     if swapped:
         cause, fix = "cx and cy are exchanged", f"exchange them: cx {K[1, 2]:g}, cy {K[0, 2]:g}"
@@ -211,7 +211,7 @@ def _field_of_view(K: Array, camera: Camera, where: list[str]) -> Finding | None
 
 
 def _sides(survey: Survey) -> Iterator[Finding]:
-    """K07: with no rotation between the sides the pair is rectified, and then they share one K (cx may differ)."""
+    """K07: a pair without rotation is rectified, and shares one K (cx may differ)."""
     if not survey.stereo or np.linalg.norm(rotation_vector_deg(survey.T_right_left[:3, :3])) > 0.05:
         return
     left, right = (survey.K(survey.anchors[0], side) for side in ("left", "right"))
@@ -242,7 +242,7 @@ def _sides(survey: Survey) -> Iterator[Finding]:
 
 
 def resize(survey: Survey) -> Iterator[Finding]:
-    """K04 K of another size, K06 a focal length that the turns contradict."""
+    """K04 K of another size, K06 a focal length that the camera rotation contradicts."""
     for side, camera, K in _cameras(survey):
         wrong = _resized(survey, K, camera) or _known(K, camera, [survey.name])
         if wrong is not None:
@@ -252,9 +252,7 @@ def resize(survey: Survey) -> Iterator[Finding]:
 
 
 def _resized(survey: Survey, K: Array, camera: Camera) -> Finding | None:
-    """K04, where the poses do not say that K is right all the same: the center of a crop at a corner is off in both
-    axes, too.
-    """
+    """K04, except where the poses confirm K: the center of a crop at a corner is off in both axes, too."""
     x, y = size_factors(K, camera)
     if not _of_another_size((x, y)):
         return None
@@ -310,62 +308,61 @@ def _known(K: Array, camera: Camera, where: list[str]) -> Finding | None:
 
 TURN_DEG, ALL_TURNS_DEG = 0.5, 1.2
 TURNS_WARN, TURNS_STOP = 1.4, 1.7
-LEAST_LIKENESS = 0.9
+MIN_LIKENESS = 0.9
 ERRORS = 1.5
-"""How many times its error the factor has to lie beyond a limit. Small images see turns badly: of 46 right recordings
-of 224 x 64 two would warn without it and none does, and of the same with fx doubled 35 are named, 37 without.
+"""Standard errors by which the factor must exceed a limit. Small images measure rotation badly: of 46 correct
+recordings of 224 x 64 two would warn without it and none does; with fx doubled 35 are found, 37 without.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """Pitch and yaw over the steps that turn, degrees: (N, 2) as seen through K, and as the poses tell.
+    """Pitch and yaw in degrees over the steps with rotation: (N, 2) as measured through K, and by the poses.
 
-    A roll looks the same through any focal length; of the rest, one that is s times too long sees 1 / s.
+    A roll is the same for any focal length. Of the rest, a focal length that is s times too long measures 1 / s.
     """
 
-    seen_deg: Array
-    told_deg: Array
+    matches_deg: Array
+    poses_deg: Array
 
     @property
     def likeness(self) -> float:
-        """Cosine of the two; low where they turn about other axes, which is a matter of the poses."""
+        """Cosine between the two; low where they rotate about other axes, which is an error of the poses."""
         return float(
-            (self.told_deg * self.seen_deg).sum() / (np.linalg.norm(self.told_deg) * np.linalg.norm(self.seen_deg))
+            (self.poses_deg * self.matches_deg).sum()
+            / (np.linalg.norm(self.poses_deg) * np.linalg.norm(self.matches_deg))
         )
 
     @property
     def focal_factor(self) -> float:
         """How many times too long fx is."""
-        return float(np.linalg.norm(self.told_deg) ** 2 / (self.told_deg * self.seen_deg).sum())
+        return float(np.linalg.norm(self.poses_deg) ** 2 / (self.poses_deg * self.matches_deg).sum())
 
     @property
     def log_error(self) -> float:
-        """Standard error of the factor's logarithm, by what one factor leaves over of the steps' turns: many steps make
-        a sure one.
-        """
-        return math.tan(math.acos(min(self.likeness, 1.0))) / math.sqrt(self.told_deg.size - 1)
+        """Standard error of log(focal_factor), from the residual of one factor over all steps."""
+        return math.tan(math.acos(min(self.likeness, 1.0))) / math.sqrt(self.poses_deg.size - 1)
 
 
 def turns(survey: Survey) -> Turns | None:
-    """None where the camera turns too little, or has no poses."""
-    seen, told = [], []
+    """Return None where the camera rotates too little, or has no poses."""
+    measured, given = [], []
     for step in survey.steps:
         if step.measured is not None and step.T_second_first is not None:
             turn = rotation_vector_deg(step.T_second_first[:3, :3])[:2]
             if np.linalg.norm(turn) > TURN_DEG:
-                seen.append(rotation_vector_deg(step.measured.R)[:2])
-                told.append(turn)
-    return Turns(np.array(seen), np.array(told)) if np.linalg.norm(told) > ALL_TURNS_DEG else None
+                measured.append(rotation_vector_deg(step.measured.R)[:2])
+                given.append(turn)
+    return Turns(np.array(measured), np.array(given)) if np.linalg.norm(given) > ALL_TURNS_DEG else None
 
 
 def _turns(survey: Survey) -> Iterator[Finding]:
-    """K06, by the turns."""
+    """K06, by the camera rotation."""
     found = turns(survey)
     if found is None:
-        why = "the camera turns too little, has no poses, or sees one plane alone"
-        raise NotChecked(f"fx against the turns: {why}", hides="a wrong angle of view")
-    if found.likeness < LEAST_LIKENESS:
+        why = "the camera rotates too little, has no poses, or views one plane"
+        raise NotChecked(f"fx against the camera rotation: {why}", hides="a wrong angle of view")
+    if found.likeness < MIN_LIKENESS:
         return
     factor, least = found.focal_factor, abs(math.log(found.focal_factor)) - ERRORS * found.log_error
     if least < math.log(TURNS_WARN):
@@ -374,15 +371,15 @@ def _turns(survey: Survey) -> Iterator[Finding]:
         "K06",
         Severity.WARN if least < math.log(TURNS_STOP) else Severity.STOP,
         measured=(
-            f"turns seen through K are {1 / factor:.2f} times those of the poses, within"
-            f" {ERRORS * found.log_error:.0%}, over {len(found.seen_deg)} steps"
+            f"rotations measured through K are {1 / factor:.2f} times those of the poses, within"
+            f" {ERRORS * found.log_error:.0%}, over {len(found.matches_deg)} steps"
         ),
         expected=f"1 within a factor of {TURNS_WARN}",
         cause=f"fx and fy are about {factor:.2f} times too long",
-        fix=f"divide fx and fy by {factor:.2f} (and see that cx and cy belong to this image)",
+        fix=f"divide fx and fy by {factor:.2f} (and check that cx and cy belong to this image)",
         evidence={
-            "seen_deg": np.linalg.norm(found.seen_deg, axis=1).tolist(),
-            "told_deg": np.linalg.norm(found.told_deg, axis=1).tolist(),
+            "matches_deg": np.linalg.norm(found.matches_deg, axis=1).tolist(),
+            "poses_deg": np.linalg.norm(found.poses_deg, axis=1).tolist(),
         },
         where=[survey.name],
     )

@@ -1,4 +1,4 @@
-"""Do the poses say what the images show: direction, axes, unit?"""
+"""Check poses against the motion in the images: direction, axes, unit."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from stadia.diagnostics.instruments.two_view import Array, Motion, angle_deg, ro
 from stadia.diagnostics.survey import NotChecked, Step, Survey
 
 DIRECTION_WARN_DEG, DIRECTION_STOP_DEG = 30.0, 60.0
-TURN_DEG = 0.7
+MIN_ROTATION_DEG = 0.7
 """Rotations below this are compared with it: the error of a small one is as large as itself."""
 
-ALIKE_DEG = 2.0
-"""Conventions that fit alike within this are named together: straight driving does not tell them apart."""
+MAX_SCORE_GAP_DEG = 2.0
+"""Conventions that fit alike within this are named together: straight driving does not distinguish them."""
 
-MOST_SHOWN = 3
+MAX_SHOWN = 3
 """Conventions in the evidence, the likeliest first."""
 
-TURN_ERROR_STOP = 0.8
+STOP_ROTATION_ERROR = 0.8
 """Rotation errors over rotations: up to 0.3 where poses are right, 2 where they turn the other way."""
 
 
@@ -34,7 +34,7 @@ class Convention:
     """A way to write poses.
 
     code: of the finding.  name, fix: in words.  unusual: degrees by which it must fit better than a usual one to be
-        named.
+        chosen.
     motion: from two poses to T_second_first.
     """
 
@@ -50,7 +50,7 @@ def _relative(T_world_first: Array, T_world_second: Array) -> Array:
 
 
 def _turned(axes: Array) -> Callable[[Array, Array], Array]:
-    """The poses' own frame has other axes: p_poses = axes p_camera."""
+    """The frame of the poses has other axes: p_poses = axes p_camera."""
     change = np.eye(4)
     change[:3, :3] = axes
 
@@ -61,7 +61,7 @@ def _turned(axes: Array) -> Callable[[Array, Array], Array]:
 
 
 def _translations_turned(axes: Array) -> Callable[[Array, Array], Array]:
-    """Rotations are right and only the translations have other axes: t_poses = axes t_world."""
+    """Only the translations have other axes: t_poses = axes t_world."""
 
     def motion(T_world_first: Array, T_world_second: Array) -> Array:
         first, second = T_world_first.copy(), T_world_second.copy()
@@ -72,7 +72,7 @@ def _translations_turned(axes: Array) -> Callable[[Array, Array], Array]:
 
 
 def _in_words(axes: Array) -> str:
-    """What each axis of the poses is in the camera ("x forward, y left, z up")."""
+    """Describe each axis of the poses in the camera ("x forward, y left, z up")."""
     names = {(0, 1): "right", (0, -1): "left", (1, 1): "down", (1, -1): "up", (2, 1): "forward", (2, -1): "back"}
     words = []
     for letter, row in zip("xyz", axes, strict=True):
@@ -89,7 +89,7 @@ USUAL_AXES = (
 
 
 def _all_axes() -> list[Array]:
-    """The 47 other ways to name and turn three axes; mirrored ones too."""
+    """Return the 47 other permutations of axes with signs; mirrored ones too."""
     found = []
     for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):
         axes = np.zeros((3, 3))
@@ -100,14 +100,14 @@ def _all_axes() -> list[Array]:
 
 
 def _unusual(axes: Array) -> float:
-    """Degrees: 0 for axes that people use, 3 for other turns, 10 for mirrored ones."""
+    """Return degrees: 0 for common axes, 3 for other rotations, 10 for mirrored ones."""
     if any(np.array_equal(axes, usual) for usual in USUAL_AXES):
         return 0.0
     return 3.0 if np.linalg.det(axes) > 0 else 10.0
 
 
 def _conventions() -> list[Convention]:
-    """Every way to write poses that is known to be met, and all axes."""
+    """Return every known way to write poses, and all axes."""
     found = [
         Convention(
             "E06",
@@ -132,10 +132,10 @@ def _conventions() -> list[Convention]:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How far motions are from what the matches show, medians over the steps, so that one wrong match of images is no
-    wrong pose.
+    """Differences between given motions and those of the matches, as medians over steps, so that one wrong match has
+    no effect.
 
-    turn: rotation errors over the rotations seen, or over TURN_DEG where less is.
+    turn: rotation error over the rotation, or over MIN_ROTATION_DEG where that is larger.
     """
 
     direction_deg: float
@@ -143,12 +143,12 @@ class Fit:
 
     @property
     def score(self) -> float:
-        """Degrees, a rotation error of the rotation's own size counting as 60."""
+        """Degrees, where a rotation error as large as the rotation counts 60."""
         return self.direction_deg + 60 * self.turn
 
     @property
     def good(self) -> bool:
-        return self.direction_deg < DIRECTION_WARN_DEG and self.turn < TURN_ERROR_STOP
+        return self.direction_deg < DIRECTION_WARN_DEG and self.turn < STOP_ROTATION_ERROR
 
 
 def _fit(motions: list[Array], seen: list[Motion]) -> Fit:
@@ -158,7 +158,7 @@ def _fit(motions: list[Array], seen: list[Motion]) -> Fit:
         float(np.linalg.norm(rotation_vector_deg(motion.R.T @ T[:3, :3])))
         for T, motion in zip(motions, seen, strict=True)
     ]
-    return Fit(float(np.median(directions)), float(np.median(np.array(errors) / np.maximum(sizes, TURN_DEG))))
+    return Fit(float(np.median(directions)), float(np.median(np.array(errors) / np.maximum(sizes, MIN_ROTATION_DEG))))
 
 
 def poses(survey: Survey) -> Iterator[Finding]:
@@ -166,26 +166,26 @@ def poses(survey: Survey) -> Iterator[Finding]:
     given = {i: T for i in range(survey.length) if (T := survey.recording.T_world_camera(i, LEFT)) is not None}
     if not given:
         raise NotChecked("no poses")
-    broken = _rigid(given, survey)
+    broken = _check_rigid(given, survey)
     if broken is not None:
         yield broken
         return
     steps = [step for step in survey.steps if step.measured is not None and step.T_second_first is not None]
     if len(steps) < 2:
         planar = sum(step.seen is not None and step.seen.planar for step in survey.steps)
-        flat = f" ({planar} of {len(survey.steps)} show one plane, which two motions explain alike)" if planar else ""
+        flat = f" ({planar} of {len(survey.steps)} show one plane, which two motions explain)" if planar else ""
         raise NotChecked(
             f"fewer than two steps with poses and enough motion in the images{flat}", hides="wrong axes of the poses"
         )
-    wrong = _direction(survey, steps)
+    wrong = _check_direction(survey, steps)
     if wrong is not None:
         yield wrong
         return
-    yield from _unit(survey)
+    yield from _check_unit(survey)
 
 
-def _rigid(given: Mapping[int, Array], survey: Survey) -> Finding | None:
-    """E05, of the first frame whose pose is no rigid motion, and how many there are."""
+def _check_rigid(given: Mapping[int, Array], survey: Survey) -> Finding | None:
+    """E05, of the first frame whose pose is not rigid, and how many there are."""
     broken = {frame: why for frame, T in given.items() if (why := _why_not_rigid(T))}
     if not broken:
         return None
@@ -201,7 +201,7 @@ def _rigid(given: Mapping[int, Array], survey: Survey) -> Finding | None:
 
 
 def _why_not_rigid(T: Array) -> str:
-    """Empty of a rigid motion."""
+    """Describe the problem; empty for a rigid transform."""
     if T.shape != (4, 4):
         return f"an array of shape {T.shape}"
     if not np.isfinite(T).all():
@@ -213,10 +213,10 @@ def _why_not_rigid(T: Array) -> str:
     return f"|R^T R - I| up to {size:.3g}, determinant {np.linalg.det(R):.3g}, last row {T[3].tolist()}"
 
 
-def _direction(survey: Survey, steps: list[Step]) -> Finding | None:
+def _check_direction(survey: Survey, steps: list[Step]) -> Finding | None:
     """E06, E07 or E09, where the poses fit neither the most reliable motions nor those of the matches alone.
 
-    Motion by a wrong rig or ground truth is wrong as well: that is no fault of the poses.
+    Motion from a wrong rig or ground truth is wrong too, which is not an error of the poses.
     """
     seen = [step.measured for step in steps if step.measured is not None]
     ends = [(survey.recording.T_world_camera(s.first), survey.recording.T_world_camera(s.second)) for s in steps]
@@ -240,24 +240,32 @@ def _direction(survey: Survey, steps: list[Step]) -> Finding | None:
     }
     code, cause, fix = "E09", None, None
     ranked = sorted(fitting or fits, key=lambda pair: pair[1].score + pair[0].unusual)
-    shown = [("as given", as_given), *((convention.name, fit) for convention, fit in ranked[:MOST_SHOWN])]
+    shown = [("as given", as_given), *((convention.name, fit) for convention, fit in ranked[:MAX_SHOWN])]
     evidence["conventions"] = {
         "hypothesis": [name for name, _ in shown],
         "direction off, degrees": [fit.direction_deg for _, fit in shown],
-        "turns off, of themselves": [fit.turn for _, fit in shown],
+        "rotation error, relative": [fit.turn for _, fit in shown],
     }
     if fitting:
         best, fit = ranked[0]
-        alike = [c.name for c, other in ranked[1:3] if other.score + c.unusual <= fit.score + best.unusual + ALIKE_DEG]
+        alike = [
+            c.name
+            for c, other in ranked[1:3]
+            if other.score + c.unusual <= fit.score + best.unusual + MAX_SCORE_GAP_DEG
+        ]
         code, fix = best.code, best.fix
         cause = best.name + (f" (it could also be: {', or '.join(alike)})" if alike else "")
     return finding(
         code,
         Severity.STOP
-        if as_given.direction_deg > DIRECTION_STOP_DEG or as_given.turn > TURN_ERROR_STOP
+        if as_given.direction_deg > DIRECTION_STOP_DEG or as_given.turn > STOP_ROTATION_ERROR
         else Severity.WARN,
         measured=f"motion by the poses is {as_given.direction_deg:.0f} degrees off the motion in the images"
-        + (f", and turns are off by {as_given.turn:.1f} times themselves" if as_given.turn > TURN_ERROR_STOP else ""),
+        + (
+            f", and rotations are off by {as_given.turn:.1f} times their size"
+            if as_given.turn > STOP_ROTATION_ERROR
+            else ""
+        ),
         expected=f"below {DIRECTION_WARN_DEG:.0f} degrees (median of {len(seen)} steps)",
         cause=cause,
         fix=fix,
@@ -266,13 +274,13 @@ def _direction(survey: Survey, steps: list[Step]) -> Finding | None:
     )
 
 
-def _unit(survey: Survey) -> Iterator[Finding]:
+def _check_unit(survey: Survey) -> Iterator[Finding]:
     for verdict in lengths.verdicts(survey):
         if verdict.ruler is not lengths.Ruler.POSES:
             continue
         factor = verdict.factor
         measured, expected = (
-            f"a median speed of {verdict.says:.3g} m/s",
+            f"a median speed of {verdict.value:.3g} m/s",
             f"up to {lengths.PLAUSIBLE[verdict.ruler][1]:g} m/s",
         )
         if factor is not None:
@@ -285,7 +293,7 @@ def _unit(survey: Survey) -> Iterator[Finding]:
             expected=expected,
             cause=verdict.cause,
             fix=verdict.fix or (f"divide the translations by {factor:.4g}" if factor is not None else None),
-            evidence={"median_speed_m_per_s": verdict.says, **lengths.evidence(verdict)},
+            evidence={"median_speed_m_per_s": verdict.value, **lengths.evidence(verdict)},
             where=[survey.name],
         )
     if not any(lengths.Ruler.POSES in (c.first, c.second) for c in lengths.compare(survey)):

@@ -1,4 +1,4 @@
-"""Is the right camera where the calibration says? Its side by the sign of disparity, its distance by the other rulers."""
+"""Check the stereo rig: the sides by the sign of disparity, the baseline by the other sources of scale."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from stadia.diagnostics.instruments.photometric import plane_sweep
 from stadia.diagnostics.instruments.two_view import Array, epipolar_distance_px, rotation_vector_deg
 from stadia.diagnostics.survey import NotChecked, PairMatches, Survey
 
-LEAST_MATCHES = 60
-LEAST_SHARE = 0.8
-"""Share of matches with one sign of disparity from which on the side is known (clean KITTI: 0.98, RoadWorld: see
+MIN_MATCHES = 60
+MIN_SIGN_SHARE = 0.8
+"""Share of matches with one sign of disparity that decides the side (clean KITTI: 0.98, RoadWorld: see
 docs/results.md).
 """
 
 SWEEP_RATIO = 1.3
-LEAST_SIDEWAYS = 0.95
+MIN_SIDEWAYS = 0.95
 EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE = 0.001, 0.002
 """Of the width, and at least the pixels below: clean KITTI 0.2 to 0.4 px of 1226, RoadWorld 0.03 px of 320."""
 
-EPIPOLAR_LEAST_PX = 0.6
+MIN_EPIPOLAR_PX = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Which way the right image is displaced.
+    """The side to which the right image is displaced.
 
-    positive: share of matches with x_left > x_right.  matches: how many.
-    unturned: the same share once the right image is turned back by the rig's rotation. Of cameras that look towards
-        each other, what is far lies further to the right in the right image.
+    positive: share of matches with x_left > x_right.  matches: their number.
+    unturned: the same share after rotating the right image back by the rig: with converging cameras far points lie
+        further right in the right image.
     forward, backward: residual of the plane sweep with the right image as a right one, and as a left one.
     """
 
@@ -50,19 +50,19 @@ class Sides:
 
     @property
     def sign(self) -> int:
-        """+1 where the right image is the right one, -1 where it is the left one, 0 where the images do not tell, or
-        only by a turn.
+        """+1 where the right image is the right one, -1 where it is the left one, 0 where undecided, or decided by
+        rotation only.
         """
         if (self.positive - 0.5) * (self.unturned - 0.5) < 0:
             return 0
-        if self.matches >= LEAST_MATCHES and max(self.positive, 1 - self.positive) >= LEAST_SHARE:
+        if self.matches >= MIN_MATCHES and max(self.positive, 1 - self.positive) >= MIN_SIGN_SHARE:
             return 1 if self.positive > 0.5 else -1
         if max(self.forward, self.backward) >= SWEEP_RATIO * min(self.forward, self.backward):
             return 1 if self.forward < self.backward else -1
         return 0
 
     def evidence(self, t_x: float) -> dict[str, Any]:
-        """Both hypotheses side by side: the sign of the baseline that the rig gives, and the other one."""
+        """Return both hypotheses as a table: the given sign of the baseline, and the other one."""
         rows = [("as given", self.positive, self.forward), ("the other way round", 1 - self.positive, self.backward)]
         if t_x > 0:
             rows = [(rows[0][0], *rows[1][1:]), (rows[1][0], *rows[0][1:])]
@@ -75,7 +75,7 @@ class Sides:
 
 
 def seen_sides(survey: Survey) -> Sides:
-    """The side of the right camera, by the images alone."""
+    """Measure the side of the right camera from the images alone."""
     disparity = np.concatenate([pair.disparity_px for pair in survey.pairs])
     unturned = np.concatenate([_unturned_disparity_px(survey, pair) for pair in survey.pairs])
     clear = disparity[np.abs(disparity) > 1.0]
@@ -93,14 +93,14 @@ def seen_sides(survey: Survey) -> Sides:
 
 
 def _unturned_disparity_px(survey: Survey, pair: PairMatches) -> Array:
-    """(M,) from where the right camera would see the left one's matches at infinity: x there - x_right."""
+    """Return (M,) x of the left matches at infinity in the right camera, less x_right."""
     to_right = survey.K(pair.index, RIGHT) @ survey.T_right_left[:3, :3] @ np.linalg.inv(survey.K(pair.index))
     far = np.column_stack((pair.matches.first_px, np.ones(len(pair.matches)))) @ to_right.T
     x: Array = far[:, 0] / far[:, 2] - pair.matches.second_px[:, 0]
     return x
 
 
-def _stereo(survey: Survey) -> None:
+def _require_stereo(survey: Survey) -> None:
     if RIGHT not in survey.recording.sides:
         raise NotChecked("one camera, no rig")
     if survey.recording.T_right_left is None:
@@ -108,13 +108,13 @@ def _stereo(survey: Survey) -> None:
 
 
 def sides(survey: Survey) -> Iterator[Finding]:
-    """E02: the images contradict the rig although t_x has the sign that it must have."""
-    _stereo(survey)
+    """E02: the images contradict the rig although t_x has the required sign."""
+    _require_stereo(survey)
     t = survey.T_right_left[:3, 3]
     seen = seen_sides(survey)
     if seen.sign == 0:
         raise NotChecked(f"{seen.matches} matches between left and right, and no clear sign of disparity")
-    if seen.sign > 0 or abs(t[0]) < LEAST_SIDEWAYS * np.linalg.norm(t):
+    if seen.sign > 0 or abs(t[0]) < MIN_SIDEWAYS * np.linalg.norm(t):
         return
     consistent = t[0] > 0
     yield finding(
@@ -123,7 +123,7 @@ def sides(survey: Survey) -> Iterator[Finding]:
         measured=f"{1 - seen.positive:.0%} of {seen.matches} matches lie further to the right in the right image",
         expected="further to the left: x_left - x_right = fx baseline / z is above 0",
         cause=(
-            "the left camera is called right and the right one left, in the images and in T_right_left"
+            "the left camera is named right and the right one left, in the images and in T_right_left"
             if consistent
             else None
         ),
@@ -134,22 +134,22 @@ def sides(survey: Survey) -> Iterator[Finding]:
 
 def baseline(survey: Survey) -> Iterator[Finding]:
     """E01 sign, E04 direction and rotation, E03 length."""
-    _stereo(survey)
-    wrong = _sign(survey) or _epipolar(survey)
+    _require_stereo(survey)
+    wrong = _check_sign(survey) or _check_epipolar(survey)
     if wrong is not None:
         yield wrong
         if wrong.severity is Severity.STOP:
             return
-    yield from _length(survey)
+    yield from _check_length(survey)
 
 
-def _sign(survey: Survey) -> Finding | None:
+def _check_sign(survey: Survey) -> Finding | None:
     t = survey.T_right_left[:3, 3]
-    if t[0] <= 0 or t[0] < LEAST_SIDEWAYS * np.linalg.norm(t):
+    if t[0] <= 0 or t[0] < MIN_SIDEWAYS * np.linalg.norm(t):
         return None
     seen = seen_sides(survey)
     if seen.sign < 0:
-        return None  # consistent: `sides` tells it
+        return None  # consistent: `sides` reports it
     return finding(
         "E01",
         Severity.STOP,
@@ -163,20 +163,20 @@ def _sign(survey: Survey) -> Finding | None:
     )
 
 
-def _epipolar(survey: Survey) -> Finding | None:
-    """Median distance to the epipolar lines; a rig whose baseline is not along x is no rectified pair."""
+def _check_epipolar(survey: Survey) -> Finding | None:
+    """E04: median distance to the epipolar lines; a baseline that is not along x is no rectified pair."""
     T = survey.T_right_left
-    if sum(len(pair.matches) for pair in survey.pairs) < LEAST_MATCHES:
+    if sum(len(pair.matches) for pair in survey.pairs) < MIN_MATCHES:
         return None
     median = _distance_px(survey, T)
     width = survey.recording.camera(survey.anchors[0]).width
-    warn_px, stop_px = (max(EPIPOLAR_LEAST_PX, share * width) for share in (EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE))
+    warn_px, stop_px = (max(MIN_EPIPOLAR_PX, share * width) for share in (EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE))
     if median < warn_px:
         return None
     distances = {name: _distance_px(survey, rig) for name, rig in {"as given": T, **_other_forms(T)}.items()}
     fitting = [name for name, distance in distances.items() if distance < min(warn_px, 0.5 * median)]
     cause, fix = _form(survey, fitting)
-    along_x = abs(T[0, 3]) >= LEAST_SIDEWAYS * np.linalg.norm(T[:3, 3])
+    along_x = abs(T[0, 3]) >= MIN_SIDEWAYS * np.linalg.norm(T[:3, 3])
     offset = float(
         np.median(np.concatenate([p.matches.first_px[:, 1] - p.matches.second_px[:, 1] for p in survey.pairs]))
     )
@@ -200,7 +200,7 @@ def _epipolar(survey: Survey) -> Finding | None:
 
 
 def _distance_px(survey: Survey, T_right_left: Array) -> float:
-    """Median distance of all matches to the epipolar lines of a rig."""
+    """Return the median distance of all matches to the epipolar lines of a rig."""
     distances = [
         epipolar_distance_px(
             pair.matches.first_px,
@@ -216,16 +216,16 @@ def _distance_px(survey: Survey, T_right_left: Array) -> float:
 
 INVERTED, RECTIFIED = "the other way round", "no rotation, baseline along x"
 TRANSPOSED, OTHER_ORDER = "the rotation transposed", "the rotation's Euler angles in the other order"
-LEAST_TURN_DEG = 0.1
-"""Below this a rig has no rotation; a turn of it moves pixels by 0.2 % of the focal length."""
+MIN_RIG_ROTATION_DEG = 0.1
+"""Rotations below this count as none; they move pixels by 0.2 % of the focal length."""
 
 
 def _other_forms(T_right_left: Array) -> dict[str, Array]:
-    """What else the rig could be, were it written in a usual wrong way."""
+    """Return the rig as it would be without a usual mistake, by its name."""
     rectified, transposed, reordered = np.eye(4), T_right_left.copy(), T_right_left.copy()
     rectified[0, 3] = -np.linalg.norm(T_right_left[:3, 3])
     forms = {INVERTED: np.asarray(np.linalg.inv(T_right_left)), RECTIFIED: rectified}
-    if _turn_deg(T_right_left) >= LEAST_TURN_DEG:
+    if _turn_deg(T_right_left) >= MIN_RIG_ROTATION_DEG:
         R = Rotation.from_matrix(T_right_left[:3, :3])
         transposed[:3, :3] = R.inv().as_matrix()
         reordered[:3, :3] = Rotation.from_euler("XYZ", R.as_euler("xyz")).as_matrix()
@@ -238,15 +238,13 @@ def _turn_deg(T: Array) -> float:
 
 
 def _form(survey: Survey, fitting: list[str]) -> tuple[str | None, str | None]:
-    """(cause, fix) of the wrong form that this rig has, by where its baseline lies and by what would fit the matches
-    instead.
-    """
+    """Return (cause, fix) of the mistake, by the axis of the baseline and by the forms that fit the matches."""
     T = survey.T_right_left
     axis = "xyz"[int(np.abs(T[:3, 3]).argmax())]
     if axis != "x":
         how = (
             "T_BS1 inv(T_BS0), or t1 - t0"
-            if _turn_deg(T) >= LEAST_TURN_DEG
+            if _turn_deg(T) >= MIN_RIG_ROTATION_DEG
             else "t1 - t0, the difference of their positions"
         )
         fix = "T_right_left = inv(T_BS1) T_BS0, where T_BS takes points of a camera to the body"
@@ -264,7 +262,7 @@ def _form(survey: Survey, fitting: list[str]) -> tuple[str | None, str | None]:
                 f"T_right_left would fit with {name}",
                 "take R of inv(T_BS1) T_BS0 as a matrix, or correct the order in which it is made",
             )
-    if _turn_deg(T) < LEAST_TURN_DEG:
+    if _turn_deg(T) < MIN_RIG_ROTATION_DEG:
         rows = f"T_right_left is that of a rectified pair, and matches lie in rows {rows_apart_px(survey):.1f} px apart"
         fix = (
             "undistort and rectify both images (as stadia does with EuRoC), or give the K and T_right_left of the raw"
@@ -275,14 +273,14 @@ def _form(survey: Survey, fitting: list[str]) -> tuple[str | None, str | None]:
 
 
 def rows_apart_px(survey: Survey) -> float:
-    """Median |y_left - y_right| of the matches: 0 for a rectified pair. NaN without matches."""
+    """Return the median |y_left - y_right| of the matches: 0 for a rectified pair, NaN without matches."""
     apart = np.concatenate(
         [np.abs(pair.matches.first_px[:, 1] - pair.matches.second_px[:, 1]) for pair in survey.pairs]
     )
     return float(np.median(apart)) if len(apart) else float("nan")
 
 
-def _length(survey: Survey) -> Iterator[Finding]:
+def _check_length(survey: Survey) -> Iterator[Finding]:
     for verdict in lengths.verdicts(survey):
         if verdict.ruler is lengths.Ruler.RIG:
             yield _wrong_length(verdict, survey)
@@ -294,12 +292,12 @@ def _length(survey: Survey) -> Iterator[Finding]:
 
 
 def _wrong_length(verdict: lengths.Verdict, survey: Survey) -> Finding:
-    length, factor = verdict.says, verdict.factor
+    length, factor = verdict.value, verdict.factor
     measured = f"the baseline is {length:.4g} m"
     expected = f"{lengths.PLAUSIBLE[verdict.ruler][0]:g} to {lengths.PLAUSIBLE[verdict.ruler][1]:g} m"
     fix = verdict.fix
     if factor is not None:
-        measured = f"fx times baseline is {factor:.3f} times what {lengths.others(verdict)} say"
+        measured = f"fx times baseline is {factor:.3f} times what {lengths.others(verdict)} give"
         expected = f"1 within {lengths.WARN_FROM:.0%}: a baseline of {length / factor:.4g} m, if fx is right"
         fix = fix or f"make the baseline {length / factor:.4g} m (it is {length:.4g} m), or correct fx"
     return finding(

@@ -1,4 +1,4 @@
-"""Do validation and test show what training has not seen?"""
+"""Check that validation and test splits share nothing with training."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ Frames = tuple[Recording, Sequence[int]]
 """A recording, and the frames of it that belong to a split."""
 
 SHARED_STOP = 0.01
-MOST_HELD, MOST_TRAINED, MOST_OF_A_SIZE = 1000, 100_000, 400
-"""Frames that are compared by content: of a held-out split, of the training split, and of the training split with one
+MAX_HELD, MAX_TRAINED, MAX_OF_A_SIZE = 1000, 100_000, 400
+"""Limits of frames compared by content: of a held-out split, of the training split, and of the training split with one
 size of file.
 """
 
 SECONDS = 8.0
-"""For all pairs of splits together, whatever the size of images and the speed of the disk; what is left out is said."""
+"""Time limit of all pairs of splits; what is left out is reported."""
 
 PROBES = 6
 NEIGHBORS_WARN = 0.25
-MOST_THUMBNAILS = 400
+MAX_THUMBNAILS = 400
 THUMBNAIL = (32, 16)
 ALIKE = 0.85
 """Correlation of thumbnails from which on two images are compared by matches."""
 
 AGREEING_SHARE = 0.5
-STILL_PX, NEARER = 1.0, 0.8
-"""A training frame is nearer when its matches moved less than NEARER of the way to the next frame. All frames of a
-camera that stands
-still are alike: below STILL_PX nothing is said.
+MIN_MOVED_PX, MAX_NEAR_SHARE = 1.0, 0.8
+"""A training frame is nearer when its matches moved less than MAX_NEAR_SHARE of the distance to the next frame. Frames
+of a
+static camera are alike: below MIN_MOVED_PX nothing is reported.
 """
 
 
 def splits(named: Mapping[str, Sequence[Frames]], *, seconds: float = SECONDS) -> Iterator[Finding]:
-    """D09 shared frames, D10 neighboring frames, D13 shared drives, for each pair of splits (the first one named is the
-    one that trains).
+    """D09 shared frames, D10 adjacent frames, D13 shared drives, for each pair of splits; the first split is the
+    training split.
 
-    Of a pair the first that is found: who shares frames shares drives, too.
+    Only the first finding of a pair is reported: splits that share frames share drives, too.
     """
     filled = {name: frames for name, frames in named.items() if any(len(indices) for _, indices in frames)}
     if len(filled) < 2:
@@ -77,29 +77,30 @@ def splits(named: Mapping[str, Sequence[Frames]], *, seconds: float = SECONDS) -
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """pairs: (held frame, training frame) of the same content.  looked, total: held frames compared, and all.
+    """pairs: (held-out frame, training frame) of the same content.  compared, total: held-out frames compared, and all.
 
-    trained_looked, trained_total: training frames that they were compared with, and all.
+    trained_compared, trained_total: training frames compared, and all.
     """
 
     pairs: list[tuple[str, str]]
-    looked: int
+    compared: int
     total: int
-    trained_looked: int
+    trained_compared: int
     trained_total: int
 
     @property
     def sampled(self) -> bool:
-        return self.looked < self.total or self.trained_looked < self.trained_total
+        return self.compared < self.total or self.trained_compared < self.trained_total
 
 
 def _share_frames(name: str, held_name: str, shared: Shared) -> Finding:
     return finding(
         "D09",
-        Severity.STOP if len(shared.pairs) >= SHARED_STOP * shared.looked else Severity.WARN,
+        Severity.STOP if len(shared.pairs) >= SHARED_STOP * shared.compared else Severity.WARN,
         measured=(
-            f"{len(shared.pairs)} of the {shared.looked} {'sampled ' if shared.looked < shared.total else ''}frames of"
-            f" '{held_name}' show exactly what frames of '{name}' show"
+            f"{len(shared.pairs)} of the {shared.compared} {'sampled ' if shared.compared < shared.total else ''}"
+            f"frames of"
+            f" '{held_name}' are identical to frames of '{name}' show"
         ),
         expected="none",
         evidence={
@@ -115,8 +116,8 @@ def _sampled(name: str, held_name: str, shared: Shared) -> Finding:
         "N02",
         Severity.NOTE,
         measured=(
-            f"splits, sampled: {shared.looked} of {shared.total} frames of '{held_name}' were compared with "
-            f"{shared.trained_looked} of {shared.trained_total} of '{name}'"
+            f"splits, sampled: {shared.compared} of {shared.total} frames of '{held_name}' were compared with "
+            f"{shared.trained_compared} of {shared.trained_total} of '{name}'"
         ),
         expected="all of them",
         cause="the splits have more frames than fit the time for checking",
@@ -125,8 +126,7 @@ def _sampled(name: str, held_name: str, shared: Shared) -> Finding:
 
 
 def _shared(train: Sequence[Frames], held: Sequence[Frames], until: float) -> Shared:
-    """Frames of the same content: of the same recording and index, else of the same size of file and then of the same
-    bytes.
+    """Find frames of the same content: of the same recording and index, else of the same file size and bytes.
 
     Frames of a video have no file, and are compared by pixels.
     """
@@ -136,13 +136,13 @@ def _shared(train: Sequence[Frames], held: Sequence[Frames], until: float) -> Sh
     same_index = [frame for frame in probed if (known[id(frame[0])], frame[1]) in own]
     others = [frame for frame in probed if (known[id(frame[0])], frame[1]) not in own]
     now = time.monotonic()
-    sizes = _in_time(_sample(others, MOST_HELD), _file_size, now + (until - now) / 8)
+    sizes = _in_time(_sample(others, MAX_HELD), _file_size, now + (until - now) / 8)
     by_size: dict[int, list[Frame]] = {size: [] for _, size in sizes}
-    listed = _in_time(_sample(trained, MOST_TRAINED), _file_size, now + (until - now) / 4)
+    listed = _in_time(_sample(trained, MAX_TRAINED), _file_size, now + (until - now) / 4)
     for frame, size in listed:
         if size in by_size:
             by_size[size].append(frame)
-    alike = [frame for frames in by_size.values() for frame in _sample(frames, MOST_OF_A_SIZE)]
+    alike = [frame for frames in by_size.values() for frame in _sample(frames, MAX_OF_A_SIZE)]
     read = _in_time(alike, _content, now + (until - now) * 5 / 8)
     same = {content: frame for frame, content in read}
     alone = [frame for frame, size in sizes if not by_size[size]]
@@ -152,17 +152,15 @@ def _shared(train: Sequence[Frames], held: Sequence[Frames], until: float) -> Sh
     ]
     return Shared(
         pairs=[(_label(*held_frame), _label(*trained_frame)) for held_frame, trained_frame in pairs],
-        looked=len(same_index) + len(alone) + len(compared),
+        compared=len(same_index) + len(alone) + len(compared),
         total=len(probed),
-        trained_looked=len(listed) - sum(map(len, by_size.values())) + len(read),
+        trained_compared=len(listed) - sum(map(len, by_size.values())) + len(read),
         trained_total=len(trained),
     )
 
 
 def _which(recordings: Sequence[Recording]) -> dict[int, tuple[str, str]]:
-    """What tells a recording from others, by its `id`: its name, and of several data sets that use the same names its
-    content.
-    """
+    """Return what identifies a recording, by its `id`: its name, and its fingerprint where data sets share names."""
     unique = {id(recording): recording for recording in recordings}
     count = Counter(recording.name for recording in unique.values())
     return {number: (one.name, one.fingerprint() if count[one.name] > 1 else "") for number, one in unique.items()}
@@ -171,7 +169,7 @@ def _which(recordings: Sequence[Recording]) -> dict[int, tuple[str, str]]:
 def _in_time(
     frames: Sequence[Frame], measure: Callable[[Recording, int], Value], until: float
 ) -> list[tuple[Frame, Value]]:
-    """Frames with a measurement, in their order: all, or as many as fit the time (one at least), spread evenly."""
+    """Measure frames in order: all, or as many as fit the time limit (at least one), spread evenly."""
     measured = {}
     for position in spread(len(frames)):
         measured[position] = measure(*frames[position])
@@ -185,7 +183,7 @@ def _frames(split: Sequence[Frames]) -> list[Frame]:
 
 
 def _content(recording: Recording, index: int) -> bytes:
-    """16 bytes of a frame's file, or of its pixels where it has none."""
+    """Return 16 bytes of the file of a frame, or of its pixels where it has none."""
     file = recording.file(index)
     if file is not None and file.is_file():
         return hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
@@ -197,13 +195,13 @@ def _label(recording: Recording, index: int) -> str:
 
 
 def _file_size(recording: Recording, index: int) -> int:
-    """Bytes of the image's file; 0 for a frame of a video."""
+    """Return the bytes of the image file; 0 for a frame of a video."""
     file = recording.file(index)
     return file.stat().st_size if file is not None and file.is_file() else 0
 
 
 def _sample(items: Sequence[Item], count: int) -> list[Item]:
-    """At most `count` of them, spread evenly."""
+    """Return at most `count` items, spread evenly."""
     return [items[int(k)] for k in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).astype(int))]
 
 
@@ -216,11 +214,11 @@ def _thumbnail(recording: Recording, index: int) -> Array:
 def _neighbors(
     name: str, held_name: str, train: Sequence[Frames], held: Sequence[Frames], until: float
 ) -> Iterator[Finding]:
-    """D10: of some held-out frames, how many have a training frame nearer than the next frame of their own split."""
+    """D10: count held-out frames with a training frame nearer than the next frame of their own split."""
     probes = [(recording, indices, k) for recording, indices in held for k in range(len(indices))]
     now = time.monotonic()
-    read = _in_time(_sample(_frames(train), MOST_THUMBNAILS), _thumbnail, now + (until - now) / 2)
-    looked, thumbnails = [frame for frame, _ in read], np.stack([thumbnail for _, thumbnail in read])
+    read = _in_time(_sample(_frames(train), MAX_THUMBNAILS), _thumbnail, now + (until - now) / 2)
+    compared, thumbnails = [frame for frame, _ in read], np.stack([thumbnail for _, thumbnail in read])
     chosen, near = 0, []
     sample = _sample(probes, PROBES)
     for recording, indices, k in (sample[position] for position in spread(len(sample))):
@@ -230,7 +228,7 @@ def _neighbors(
         likeness = thumbnails @ _thumbnail(recording, index)
         candidate = _same_recording(recording, index, train)
         if candidate is None and likeness.max() >= ALIKE:
-            candidate = looked[int(likeness.argmax())]
+            candidate = compared[int(likeness.argmax())]
         following = indices[k + 1] if k + 1 < len(indices) else indices[k - 1]
         if candidate is not None and following != index and _nearer(recording, index, candidate, following):
             near.append((_label(recording, index), _label(*candidate)))
@@ -250,10 +248,9 @@ def _neighbors(
 
 
 def _drives(name: str, held_name: str, train: Sequence[Frames], held: Sequence[Frames]) -> Iterator[Finding]:
-    """D13: whether other frames of what is held out train: a note where blocks of recordings are held out, which may be
-    meant.
+    """D13: other frames of held-out recordings are in training. A note where blocks are held out on purpose.
 
-    Of a single recording there is no other way, and nothing to say.
+    A single recording cannot be split otherwise, and is not reported.
     """
     trained = [(recording, indices[0]) for recording, indices in train if len(indices)]
     beside: list[tuple[Frame, Frame]] = []
@@ -273,7 +270,7 @@ def _drives(name: str, held_name: str, train: Sequence[Frames], held: Sequence[F
         "D13",
         Severity.WARN if other else Severity.NOTE,
         measured=of + (f", under another name: '{other[0]}' and '{other[1]}'" if other else ""),
-        expected="none, for scores of places that training has not seen",
+        expected="none, for scores of places outside the training split",
         evidence={
             held_name: [_label(*frame) for frame, _ in beside[:8]],
             name: [_label(*frame) for _, frame in beside[:8]],
@@ -283,24 +280,24 @@ def _drives(name: str, held_name: str, train: Sequence[Frames], held: Sequence[F
 
 
 def _same_recording(recording: Recording, index: int, train: Sequence[Frames]) -> tuple[Recording, int] | None:
-    """The nearest training frame of the same recording."""
+    """Return the nearest training frame of the same recording."""
     own = [i for other, indices in train if other.name == recording.name for i in indices]
     return (recording, min(own, key=lambda i: abs(i - index))) if own else None
 
 
 def _nearer(recording: Recording, index: int, candidate: tuple[Recording, int], following: int) -> bool:
-    """Whether the candidate shows the same place from nearer by than the following frame of the same split does."""
+    """Return whether the candidate shows the same place from nearer than the next frame of the same split."""
     here = detect(recording.image(index))
     there = match(here, detect(candidate[0].image(candidate[1])))
     if len(there) < ENOUGH_MATCHES or _agreeing(there) < AGREEING_SHARE:
         return False
     own = match(here, detect(recording.image(following)))
     return len(own) < ENOUGH_MATCHES or (
-        own.displacement_px > STILL_PX and there.displacement_px < NEARER * own.displacement_px
+        own.displacement_px > MIN_MOVED_PX and there.displacement_px < MAX_NEAR_SHARE * own.displacement_px
     )
 
 
 def _agreeing(matches: Matches) -> float:
-    """Share of matches under one epipolar geometry."""
+    """Return the share of matches under one epipolar geometry."""
     _, mask = cv2.findFundamentalMat(matches.first_px, matches.second_px, cv2.FM_RANSAC, 1.5, 0.99)
     return float(mask.mean()) if mask is not None else 0.0

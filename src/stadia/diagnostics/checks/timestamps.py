@@ -1,4 +1,4 @@
-"""Do frames follow one another in time?"""
+"""Check that timestamps increase, and that their unit is seconds."""
 
 from __future__ import annotations
 
@@ -11,39 +11,37 @@ from stadia.diagnostics.checks.frames import windows
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.survey import Survey
 
-STOP = 0.1
-"""Of the neighbors: from here on most offsets in time are wrong."""
+STOP_SHARE = 0.1
+"""Share of consecutive frames: from here on most time offsets are wrong."""
 
-SHORTEST_S, LONGEST_S = 5e-4, 5.0
-"""Between frames of a video: what is outside is times of another unit, or no video."""
+MIN_INTERVAL_S, MAX_INTERVAL_S = 5e-4, 5.0
+"""Between frames of a video: others are times in another unit, or no video."""
 
 UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
-"""How many a second has."""
+"""Units per second."""
 
 Timed = list[tuple[int, int, float, float]]
 
 
 def timestamps(survey: Survey) -> Iterator[Finding]:
-    """D15 neighbors of which the second is not the later one; else D16 times of another unit. Silent where frames have
-    no times: many formats have none.
+    """D15 timestamps that do not increase; else D16 another unit. Frames without timestamps are skipped: many formats
+    have none.
     """
     pairs = [(i, i + 1) for window in windows(survey.length) for i in window[:-1]]
     known = [(i, j, survey.recording.timestamp_s(i), survey.recording.timestamp_s(j)) for i, j in pairs]
     timed = [(i, j, before, after) for i, j, before, after in known if before is not None and after is not None]
     if timed:
-        yield from _backwards(survey, timed) or _unit(survey, timed)
+        yield from _check_order(survey, timed) or _check_time_unit(survey, timed)
 
 
-def _backwards(survey: Survey, timed: Timed) -> list[Finding]:
-    back = [
-        (i, j, after - before) for i, j, before, after in timed if not after > before
-    ]  # of a time that is no number as well
+def _check_order(survey: Survey, timed: Timed) -> list[Finding]:
+    back = [(i, j, after - before) for i, j, before, after in timed if not after > before]  # also for NaN
     if not back:
         return []
     share = len(back) / len(timed)
     found = finding(
         "D15",
-        Severity.STOP if share >= STOP else Severity.WARN,
+        Severity.STOP if share >= STOP_SHARE else Severity.WARN,
         measured=(
             f"{len(back)} of {len(timed)} neighboring frames are not later than the one before, "
             f"such as {back[0][1]}, by {back[0][2]:.3g} s"
@@ -62,18 +60,18 @@ def _backwards(survey: Survey, timed: Timed) -> list[Finding]:
     return [found]
 
 
-def _unit(survey: Survey, timed: Timed) -> list[Finding]:
+def _check_time_unit(survey: Survey, timed: Timed) -> list[Finding]:
     step_s = float(np.median([after - before for _, _, before, after in timed]))
-    if SHORTEST_S <= step_s < LONGEST_S:
+    if MIN_INTERVAL_S <= step_s < MAX_INTERVAL_S:
         return []
-    likely = [(name, in_a_second) for name, in_a_second in UNITS.items() if SHORTEST_S <= step_s / in_a_second <= 1]
+    likely = [(name, in_a_second) for name, in_a_second in UNITS.items() if MIN_INTERVAL_S <= step_s / in_a_second <= 1]
     names = " or ".join(f"{name}, {step_s / in_a_second:.3g} s apart then" for name, in_a_second in likely)
     divisors = " or ".join(f"{in_a_second:.0f}" for _, in_a_second in likely)
     found = finding(
         "D16",
         Severity.WARN,
         measured=f"frames are {step_s:.4g} s apart (the median of {len(timed)})",
-        expected=f"{SHORTEST_S:g} to {LONGEST_S:g} s",
+        expected=f"{MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g} s",
         cause=(
             f"times of another unit that are read as seconds ({names}), or images taken now and then instead of a video"
             if likely

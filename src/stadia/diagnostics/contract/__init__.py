@@ -1,1 +1,1 @@
-"""The contract: what is asked of the losses, networks and optimizer of a training before its first step."""
+"""Checks of losses, networks and optimizer before the first training step."""

@@ -1,41 +1,49 @@
-"""Bounds of the laws that the catalog tells as well. Imports no torch."""
+"""Thresholds that both the checks of losses and the texts of the catalog use. Imports no torch."""
 
 from __future__ import annotations
 
-BELOW = 3e-3
-"""Of the range along an axis: as much lower may a wrong answer be, by rounding, by terms that prefer none, and because
-images that are
-read between pixels are blurred: .2 % where SSIM alone compares them. What prefers near depth by a little is .6 % lower.
+MAX_BELOW_TRUTH = 3e-3
+"""Share of the range along an axis by which the loss of a wrong prediction may be lower than that of the true one.
+Reasons are rounding, terms without a preference, and the blur of interpolation: .2 % where only SSIM compares images.
+A loss that slightly favors near depth is .6 % lower.
 """
 
-RISES = 0.02
-"""Of that range: as much may the loss fall away from the truth; the borders of images leave the frame in steps."""
+MAX_DROP_AWAY = 0.02
+"""Share of that range by which the loss may fall away from the truth: image borders leave the frame in steps."""
 
-TELLS = 1e-3
-"""Of the loss: as much more must sources cost that are wrong all over. What does not look at them is asked nothing."""
+MIN_EFFECT = 1e-3
+"""Share of the loss that inverted sources must add; a loss with less does not use the sources and is not checked."""
 
-A_COLOR = 0.1
-"""Of what sources cost that are wrong all over, two wrong colors at least do."""
+MIN_COLOR_COST = 0.1
+"""Cost of sources with two inverted colors, over that of fully inverted sources."""
 
-HALVES = 0.15
-"""Of that: as much more than the mean of either source wrong may both cost that are wrong in one half each. .03 in the
-house's losses, .3 to .4 where the minimum is of whole images.
+MAX_HALVES_COST = 0.15
+"""Share of that cost by which sources inverted in one half each may exceed the mean of either source inverted. The
+losses of this package have .03, a minimum over whole images has .3 to .4.
 """
 
-RELIEF, COARSER, SAME_RELIEF = 1e-4, 1.4, 0.01
-"""Of the loss, what relief costs at least to be asked about; how many times as much it may cost of images twice as
-large, whose slopes are half as steep; and how far it may change with the unit.
-"""
+MIN_RELIEF = 1e-4
+"""Share of the loss: depth relief that costs less is not checked."""
 
-HALF_NOISE = 0.5
-"""Of what a term of similarity says of noise, what it says at least of images that are half noise."""
+MAX_RELIEF_GROWTH = 1.4
+"""Cost of relief for images twice as large, whose gradients are half as steep, over that for the given size."""
 
-BESIDE, LEAST_FOCAL = 0.1, 0.3
-"""Of a size: as far beside the image may the principal point be, which half an image has at its border, on either side.
-Widths: the focal length at least, of the least image whose middle the principal point is and of which this is a part.
-"""
+MAX_UNIT_CHANGE = 0.01
+"""Relative change of the cost of relief when the unit of length changes."""
 
-ENOUGH_SAMPLES, ENOUGH_VALUES = 4, 256
-"""Images of batch statistics (the specification's 4.3-12); of two or three, values a channel: their variance is then
-known to 9 %, were they drawn one by one.
+MIN_HALF_NOISE = 0.5
+"""A similarity term for images with half noise, over that for noise."""
+
+MAX_PRINCIPAL_POINT_OUTSIDE = 0.1
+"""Share of the image size by which a principal point may lie outside; that of half an image lies at its border."""
+
+MIN_FOCAL_WIDTHS = 0.3
+"""Focal length over the width of the smallest image that is centered on the principal point and contains this one."""
+
+MIN_BATCH_SAMPLES = 4
+"""Images for batch statistics."""
+
+MIN_BATCH_VALUES = 256
+"""Values per channel for batch statistics of two or three images: the variance is then known to 9 % if they are
+independent.
 """

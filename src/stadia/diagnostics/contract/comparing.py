@@ -1,8 +1,6 @@
-"""Laws of a loss that compares images: how it puts sources, colors, uncertainty and smoothness together (specification
-4.1 A, C8).
+"""Properties of a photometric loss: how it combines sources, colors, uncertainty and smoothness.
 
-Each is asked by order or by shares, so that a loss of another kind (of labels, without a minimum, without smoothness)
-keeps it as well.
+Each compares values by order or by ratio, so that other losses (with labels, without a minimum or smoothness) pass too.
 """
 
 from __future__ import annotations
@@ -10,123 +8,119 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stadia.diagnostics.catalog import finding
-from stadia.diagnostics.contract.bounds import A_COLOR, COARSER, HALF_NOISE, HALVES, RELIEF, SAME_RELIEF, TELLS
+from stadia.diagnostics.contract.bounds import (
+    MAX_HALVES_COST,
+    MAX_RELIEF_GROWTH,
+    MAX_UNIT_CHANGE,
+    MIN_COLOR_COST,
+    MIN_EFFECT,
+    MIN_HALF_NOISE,
+    MIN_RELIEF,
+)
 from stadia.diagnostics.contract.exact import COLORS, Exact, total_of
 from stadia.diagnostics.finding import Finding, Severity
 
 
-def a_color_is_not_enough(exact: Exact, where: str) -> Iterator[Finding]:
-    """L19: two wrong colors of three cost something: the minimum is over sources, not over their colors."""
-    if not (whole := _cost(exact, "every source wrong")):
+def check_color_minimum(case: Exact, where: str) -> Iterator[Finding]:
+    """L19: two inverted colors of three have a cost: the minimum is over sources, not over their colors."""
+    if not (whole := _cost(case, "every source wrong")):
         return
-    shares = {color: _above(exact, f"every source wrong but for {color}") / whole for color in COLORS}
-    if max(shares.values()) < A_COLOR:
-        told = ", ".join(f"{share:.1%} where {color} is right" for color, share in shares.items())
-        yield finding(
-            "L19",
-            Severity.WARN,
-            measured=f"{told}, of what wrong sources cost",
-            expected=f"{A_COLOR:.0%} at least",
-            where=[where],
-        )
+    shares = {color: _extra_cost(case, f"every source wrong but for {color}") / whole for color in COLORS}
+    if max(shares.values()) < MIN_COLOR_COST:
+        listed = ", ".join(f"{share:.1%} where {color} is correct" for color, share in shares.items())
+        measured = f"{listed}, of the cost of wrong sources"
+        yield finding("L19", Severity.WARN, measured=measured, expected=f"at least {MIN_COLOR_COST:.0%}", where=[where])
 
 
-def sources_compete_in_each_pixel(exact: Exact, where: str) -> Iterator[Finding]:
-    """L16: sources that are wrong in one half each cost what either does that is wrong all over, half of each: by
-    minimum, mean or sum.
-    """
-    if "each wrong in another half" not in exact.forms or not (whole := _cost(exact, "every source wrong")):
+def check_pixel_minimum(case: Exact, where: str) -> Iterator[Finding]:
+    """L16: sources inverted in one half each cost the mean of either inverted everywhere, by minimum, mean or sum."""
+    if "each wrong in another half" not in case.forms or not (whole := _cost(case, "every source wrong")):
         return
-    either = [_above(exact, form) / whole for form in ("the first source wrong", "the other sources wrong")]
-    halves = _above(exact, "each wrong in another half") / whole
-    if halves > sum(either) / 2 + HALVES:
-        measured = (
-            f"sources wrong in one half each cost {halves:.0%} of what wrong ones do, either wrong all over"
-            f" {sum(either) / 2:.0%} (mean)"
-        )
-        expected = f"at most {HALVES:.0%} more than that mean"
+    either = [_extra_cost(case, form) / whole for form in ("the first source wrong", "the other sources wrong")]
+    mean, halves = sum(either) / 2, _extra_cost(case, "each wrong in another half") / whole
+    if halves > mean + MAX_HALVES_COST:
+        measured = f"sources wrong in one half each cost {halves:.0%} of wrong sources, "
+        measured += f"either wrong everywhere {mean:.0%} (mean)"
+        expected = f"at most {MAX_HALVES_COST:.0%} more than that mean"
         yield finding("L16", Severity.WARN, measured=measured, expected=expected, where=[where])
 
 
-def doubt_is_where_errors_are(exact: Exact, where: str) -> Iterator[Finding]:
-    """U07: uncertainty costs less where the images differ than where they are alike."""
-    if "left half wrong" not in exact.forms:
+def check_uncertainty_sign(case: Exact, where: str) -> Iterator[Finding]:
+    """U07: uncertainty must cost less where the images differ than where they match."""
+    if "left half wrong" not in case.forms:
         return
-    scene = exact.forms["left half wrong"]()
-    right, wrong = total_of(scene.at_right), total_of(scene.at_off)
-    if right > wrong + TELLS * abs(wrong):
-        measured = f"{right:.4g} with Sigma high where sources are wrong, {wrong:.4g} with it high where they are right"
-        yield finding(
-            "U07", Severity.STOP, measured=measured, expected="less where it is high on what is wrong", where=[where]
+    scene = case.forms["left half wrong"]()
+    right, wrong = total_of(scene.report_at_truth), total_of(scene.report_at_wrong)
+    if right > wrong + MIN_EFFECT * abs(wrong):
+        measured = (
+            f"{right:.4g} with Sigma high where sources are wrong, {wrong:.4g} with it high where they are correct"
         )
+        expected = "less where it is high on wrong sources"
+        yield finding("U07", Severity.STOP, measured=measured, expected=expected, where=[where])
 
 
-def relief_is_a_mean(exact: Exact, where: str) -> Iterator[Finding]:
-    """L06, L24: what depth's relief costs by itself neither grows with the image nor changes with depth's unit."""
-    if "a camera that has not moved" not in exact.forms:
+def check_relief(case: Exact, where: str) -> Iterator[Finding]:
+    """L06, L24: the cost of depth relief alone neither grows with the image nor changes with the unit of depth."""
+    if "a camera that has not moved" not in case.forms:
         return
-    relief, least = _relief(exact, "a camera that has not moved"), RELIEF * abs(total_of(exact.at_off))
+    relief = _relief_cost(case, "a camera that has not moved")
+    least = MIN_RELIEF * abs(total_of(case.report_at_wrong))
     if relief < least:
         return
-    larger = _relief(exact, "one that has not moved, twice the size")
-    if larger > COARSER * relief:
-        measured = (
-            f"depth's relief costs {larger / relief:.3g} times as much at twice the width and height, where it is half"
-            " as steep"
-        )
-        yield finding("L06", Severity.WARN, measured=measured, expected=f"at most {COARSER:g} times", where=[where])
-    other = _relief(exact, "one that has not moved, in another unit")
-    if abs(other - relief) > max(least, SAME_RELIEF * relief):
-        measured = f"depth's relief costs {relief:.3g}, and {other:.3g} with every length twice as large"
+    larger = _relief_cost(case, "one that has not moved, twice the size")
+    if larger > MAX_RELIEF_GROWTH * relief:
+        measured = f"depth relief costs {larger / relief:.3g} times as much at twice the width and height, "
+        measured += "where its gradient is half"
+        expected = f"at most {MAX_RELIEF_GROWTH:g} times"
+        yield finding("L06", Severity.WARN, measured=measured, expected=expected, where=[where])
+    other = _relief_cost(case, "one that has not moved, in another unit")
+    if abs(other - relief) > max(least, MAX_UNIT_CHANGE * relief):
+        measured = f"depth relief costs {relief:.3g}, and {other:.3g} with every length doubled"
         yield finding("L24", Severity.WARN, measured=measured, expected="the same", where=[where])
 
 
-def similarity_tells(exact: Exact, where: str) -> Iterator[Finding]:
-    """L25: a term of structural similarity is near its largest value of noise, and so of half as much."""
-    if "noise" not in exact.forms:
+def check_similarity_range(case: Exact, where: str) -> Iterator[Finding]:
+    """L25: a term of structural similarity is near its maximum for noise, and so for half as much noise."""
+    if "noise" not in case.forms:
         return
-    nothing, half, noise = (
-        _similarities(one) for one in (exact, exact.forms["half of it noise"](), exact.forms["noise"]())
-    )
+    none, half, noise = (_ssim_terms(one) for one in (case, case.forms["half of it noise"](), case.forms["noise"]()))
     for name, value in noise.items():
-        most = value - nothing[name]
-        if most > 0 and half[name] - nothing[name] < HALF_NOISE * most:
-            measured = (
-                f"{name} rises by {most:.3g} where all is noise, by {(half[name] - nothing[name]) / most:.2g} of it"
-                " where half is"
-            )
-            yield finding(
-                "L25", Severity.WARN, measured=measured, expected=f"{HALF_NOISE:g} of it at least", where=[where]
-            )
+        most = value - none[name]
+        share = (half[name] - none[name]) / most if most > 0 else 1.0
+        if share < MIN_HALF_NOISE:
+            measured = f"{name} rises by {most:.3g} for noise, and by {share:.2g} of it for half noise"
+            expected = f"at least {MIN_HALF_NOISE:g} of it"
+            yield finding("L25", Severity.WARN, measured=measured, expected=expected, where=[where])
 
 
-def _similarities(exact: Exact) -> dict[str, float]:
-    """The terms of structural similarity at the right answer, by their names."""
-    return {name: float(value) for name, value in getattr(exact.at_right, "terms", {}).items() if "ssim" in name}
+def _ssim_terms(case: Exact) -> dict[str, float]:
+    """Return the terms of structural similarity for the true outputs, by their names."""
+    terms = getattr(case.report_at_truth, "terms", {})
+    return {name: float(value) for name, value in terms.items() if "ssim" in name}
 
 
-def _above(exact: Exact, form: str) -> float:
-    """What a form costs more at the right answer than the scene."""
-    return total_of(exact.forms[form]().at_right) - total_of(exact.at_right)
+def _extra_cost(case: Exact, form: str) -> float:
+    """Return the loss of a form for the true outputs, less that of the scene."""
+    return total_of(case.forms[form]().report_at_truth) - total_of(case.report_at_truth)
 
 
-def _cost(exact: Exact, form: str) -> float:
-    """The same; 0 where the scene has no such form, or the loss hardly sees it."""
-    cost = _above(exact, form) if form in exact.forms else 0.0
-    return cost if cost > TELLS * abs(total_of(exact.at_off)) else 0.0
+def _cost(case: Exact, form: str) -> float:
+    """Return the same; 0 where the scene has no such form, or the loss hardly depends on it."""
+    cost = _extra_cost(case, form) if form in case.forms else 0.0
+    return cost if cost > MIN_EFFECT * abs(total_of(case.report_at_wrong)) else 0.0
 
 
-def _relief(exact: Exact, form: str) -> float:
-    """What the right depth costs more than flat depth where images tell them not apart."""
-    scene = exact.forms[form]()
-    return total_of(scene.at_right) - total_of(scene.at_off)
+def _relief_cost(case: Exact, form: str) -> float:
+    """Return the loss of the true depth less that of flat depth, where images do not distinguish them."""
+    scene = case.forms[form]()
+    return total_of(scene.report_at_truth) - total_of(scene.report_at_wrong)
 
 
-COMPARING = (
-    a_color_is_not_enough,
-    sources_compete_in_each_pixel,
-    doubt_is_where_errors_are,
-    relief_is_a_mean,
-    similarity_tells,
+PHOTOMETRIC_PROPERTIES = (
+    check_color_minimum,
+    check_pixel_minimum,
+    check_uncertainty_sign,
+    check_relief,
+    check_similarity_range,
 )
-"""In the order in which they are asked."""
+"""In the order of the checks."""

@@ -1,4 +1,4 @@
-"""Networks that stop where they are once their time is over: a pass that has begun ends at its next layer."""
+"""Stop networks at a time limit: a pass that has begun ends at its next layer."""
 
 from __future__ import annotations
 
@@ -14,32 +14,30 @@ from stadia.diagnostics.survey import NotChecked
 
 
 class TimeOver(NotChecked):
-    """A network was stopped in the middle, and what it would have said is not known."""
+    """A network was stopped before it returned an output."""
 
     def __init__(self) -> None:
-        super().__init__("the time for the contract was over")
+        super().__init__("the time limit of the checks was reached")
 
 
 @contextlib.contextmanager
 def ending_at(deadline: float) -> Iterator[None]:
-    """Inside, every layer raises TimeOver once time.monotonic() is past the deadline, forward and backward.
+    """Make every layer raise TimeOver once time.monotonic() is past the deadline, forward and backward.
 
-    A pass through a large network takes a processor minutes, and nobody knows so before: it is not predicted, it is
-    ended. Weights and
-    statistics are then what they were in the middle: for copies only. What runs outside of layers (a loss) is not
-        interrupted.
+    One pass through a large network can take minutes on a CPU, and its time is not known before. Weights and statistics
+    are then left in the middle of a step, so use copies. Code outside of layers (a loss) is not interrupted.
     """
 
-    def ask(*_: object) -> None:
+    def check_time(*_: object) -> None:
         if time.monotonic() > deadline:
             raise TimeOver
 
-    def ask_backward(module: object, inputs: object, output: Any) -> None:
+    def check_time_backward(module: object, inputs: object, output: Any) -> None:
         for one in output if isinstance(output, tuple | list) else (output,):
             if isinstance(one, Tensor) and one.requires_grad:
-                one.register_hook(ask)  # type: ignore[no-untyped-call]
+                one.register_hook(check_time)  # type: ignore[no-untyped-call]
 
-    hooks = register_module_forward_pre_hook(ask), register_module_forward_hook(ask_backward)
+    hooks = register_module_forward_pre_hook(check_time), register_module_forward_hook(check_time_backward)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""A loss asked of a scene whose right answer is known."""
+"""A loss on a scene with known correct outputs."""
 
 from __future__ import annotations
 
@@ -13,42 +13,40 @@ from torch import Tensor
 from stadia.core.errors import in_one_line
 
 Answer = Mapping[str, Tensor]
-"""What networks say, by name: each with the batch as its first axis, in float64."""
+"""Outputs of networks by name, in float64, each with the batch as its first axis."""
 
 
 class LossRaised(Exception):
-    """A loss, or its gradient, raised: what, in one line."""
+    """A loss, or its gradient, raised an exception: the message is one line."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A way to be wrong.
+    """A way in which outputs can be wrong.
 
     name: what is changed, and in which measure ("depth, times the true one").
-    code: of the finding that says that the loss is least elsewhere.
-    answers: by how far it is changed; `right` is among them.
+    code: of the finding for a minimum elsewhere.
+    outputs: by how far they are changed; `right` is the correct one.
     """
 
     name: str
     code: str
     right: float
-    answers: Mapping[float, Answer]
+    outputs: Mapping[float, Answer]
 
 
 @dataclass(frozen=True)
 class Exact:
-    """A loss, and the answer that it must like best.
+    """A loss, and the outputs at which it must have its minimum.
 
-    loss: of an answer; all else that it sees (images, cameras, labels) it has already. What it gives back is a loss's
-        report.
-    right, off: the right answer, and one that is moderately wrong everywhere, at which slopes are measured.
-    axes: ways to be wrong.
-    shown: what the loss is shown beside the answer, by name: it must leave it as it is.
-    forms: the same scene in another form, by FORMS; one that makes no sense is left out.
-    hostile: scenes that must give finite numbers, whatever the answer.
-    unlabeled: where nothing is known of an answer, bool, by its name: it has no slope there.
-    loose: by its name, the share by which an answer's slope may differ from finite differences where some values teach
-        nothing by design.
+    loss: a function of the outputs that returns a report; images, cameras and labels are bound to it.
+    right, off: the correct outputs, and moderately wrong ones at which gradients are measured.
+    axes: ways in which outputs can be wrong.
+    shown: further inputs of the loss by name, which it must not change.
+    forms: variants of the scene, by FORMS; those without a meaning are left out.
+    hostile: scenes for which the loss must be finite, whatever the outputs.
+    unlabeled: bool masks of pixels without a label by output name: their gradient must be 0.
+    loose: relative tolerance of the gradient by output name, where some pixels have no gradient by design.
     """
 
     loss: Callable[[Answer], Any]
@@ -61,53 +59,51 @@ class Exact:
     unlabeled: Mapping[str, Tensor] = field(default_factory=dict)
     loose: Mapping[str, float] = field(default_factory=dict)
 
-    def report(self, answer: Answer) -> Any:
-        """What the loss says of an answer. Raises LossRaised: it is the user's, and may raise anything."""
+    def report(self, outputs: Answer) -> Any:
+        """Return the report of the loss. Raises LossRaised for any exception in it."""
         try:
-            return self.loss(answer)
+            return self.loss(outputs)
         except Exception as error:
             raise LossRaised(in_one_line(error)) from error
 
     @cached_property
-    def at_right(self) -> Any:
-        """What the loss says of the right answer."""
+    def report_at_truth(self) -> Any:
         return self.report(self.right)
 
     @cached_property
-    def at_off(self) -> Any:
-        """What the loss says of the moderately wrong one."""
+    def report_at_wrong(self) -> Any:
         return self.report(self.off)
 
     @cached_property
-    def slopes(self) -> dict[str, Tensor]:
-        """Of the total at the moderately wrong answer, by what is said."""
-        return self.slopes_at(self.off)
+    def gradients(self) -> dict[str, Tensor]:
+        """Gradients of the total at the moderately wrong outputs, by output name."""
+        return self.gradients_at(self.off)
 
-    def slopes_at(self, answer: Answer) -> dict[str, Tensor]:
-        """Of the total, by what is said; 0 of what does not enter. Raises LossRaised."""
-        given = {name: value.detach().clone().requires_grad_() for name, value in answer.items()}
+    def gradients_at(self, outputs: Answer) -> dict[str, Tensor]:
+        """Return gradients of the total by output name; 0 for outputs that do not enter. Raises LossRaised."""
+        given = {name: value.detach().clone().requires_grad_() for name, value in outputs.items()}
         total = self.report(given).total
         try:
             found = torch.autograd.grad(total, list(given.values()), allow_unused=True)
         except Exception as error:
             raise LossRaised(f"its gradient, {in_one_line(error)}") from error
         return {
-            name: torch.zeros_like(given[name]) if slope is None else slope
-            for name, slope in zip(given, found, strict=True)
+            name: torch.zeros_like(given[name]) if gradient is None else gradient
+            for name, gradient in zip(given, found, strict=True)
         }
 
     @cached_property
     def along(self) -> dict[str, dict[float, float]]:
-        """The total along each axis, by its name, rising."""
+        """The total along each axis, by the name of the axis, in increasing order."""
         with torch.no_grad():
             return {
-                axis.name: {x: float(self.report(axis.answers[x]).total) for x in sorted(axis.answers)}
+                axis.name: {x: float(self.report(axis.outputs[x]).total) for x in sorted(axis.outputs)}
                 for axis in self.axes
             }
 
 
 def total_of(report: Any) -> float:
-    """What a report adds up to."""
+    """Return the total of a report as a number."""
     return float(report.total.detach())
 
 
@@ -131,6 +127,6 @@ FORMS = (
     "noise",
     "half of it noise",
 )
-"""Of the right answer and a wrong one. What is wrong is flat depth where no camera has moved, and uncertainty on the
-wrong side where a half is wrong; else it is the moderately wrong one.
+"""Variants of the scene, each with correct and wrong outputs. The wrong ones are flat depth for a static camera,
+uncertainty on the wrong side where a half is wrong, and the moderately wrong outputs elsewhere.
 """

@@ -1,4 +1,4 @@
-"""What a loss of labels must like best: the labels. A slanted wall of known depth, and something pasted onto it."""
+"""Loss cases with labels: a slanted plane of known depth, and an object pasted onto it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from torch import Tensor
 from stadia.diagnostics.contract.exact import Answer, Axis, Exact
 
 DEPTH_TIMES = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0)
-SURE = 8.0
-"""A logit that is right, and not yet beyond what sigmoids tell apart."""
+CONFIDENT = 8.0
+"""A correct logit at which sigmoids are not yet saturated."""
 
 LossOfDepth = Callable[[Tensor, Tensor], Any]
 LossOfOverlay = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
 
 
 def depth_labels(height: int = 33, width: int = 65, batch: int = 2, unit: float = 1.0) -> Tensor:
-    """(B, 1, H, W) in float64, 0 = none at every third pixel: a wall from 3 to 16 units with waves, in each image
-    others.
+    """Return (B, 1, H, W) depth in float64, 0 = none at every third pixel: a slanted plane with waves, 3 to 16 units.
 
-    Of odd size: what takes every second pixel takes the same ones in a mirror.
+    The size is odd, so that a stride of two selects the same pixels when mirrored.
     """
     generator = torch.Generator().manual_seed(0)
     y, x = torch.meshgrid(
@@ -37,9 +36,9 @@ def depth_labels(height: int = 33, width: int = 65, batch: int = 2, unit: float 
 
 
 def of_depth(loss: LossOfDepth, *, forgives_scale: bool = False, unit: float = 1.0) -> Exact:
-    """A loss of inverse depth (B, 1, H, W) 1/m against labels (B, 1, H, W) metres, 0 = none.
+    """Return the case of a loss of inverse depth (B, 1, H, W) 1/m against labels (B, 1, H, W) metres, 0 = none.
 
-    forgives_scale: it compares up to scale (and shift): then it is asked about the slant of the wall instead of its
+    forgives_scale: whether it compares up to scale (and shift): then the slant of the plane is the axis instead of
         depth.
     unit: depths are 3 to 16 of it.
     """
@@ -57,7 +56,7 @@ def _of_depth(loss: LossOfDepth, true_m: Tensor, unit: float, forgives_scale: bo
 
     off = {"inverse_depth": right["inverse_depth"] * (1.1 + 0.1 * (20 * filled / unit).sin())}
     if plain:
-        return Exact(lambda answer: loss(answer["inverse_depth"], true_m), right, off, (), {})
+        return Exact(lambda values: loss(values["inverse_depth"], true_m), right, off, (), {})
     axis = "relief of log depth, times the true one" if forgives_scale else "depth, times the true one"
     forms = {
         "twice the batch": lambda: torch.cat((true_m, true_m)),
@@ -70,7 +69,7 @@ def _of_depth(loss: LossOfDepth, true_m: Tensor, unit: float, forgives_scale: bo
         return lambda: _of_depth(loss, make(), unit, forgives_scale, plain=True)
 
     return Exact(
-        lambda answer: loss(answer["inverse_depth"], true_m),
+        lambda values: loss(values["inverse_depth"], true_m),
         right,
         off,
         (Axis(axis, "L01", 1.0, {x: right if x == 1 else wrong(x) for x in DEPTH_TIMES}),),
@@ -82,9 +81,9 @@ def _of_depth(loss: LossOfDepth, true_m: Tensor, unit: float, forgives_scale: bo
 
 
 def of_overlay(loss: LossOfOverlay, terms: Mapping[str, float], unit: float = 1.0) -> Exact:
-    """A loss of (ln z, mask logits, labels in the unit of z with 0 = none, mask), (B, 1, H, W) each.
+    """Return the case of a loss of (ln z, mask logits, labels in the unit of z with 0 = none, mask), (B, 1, H, W) each.
 
-    terms: those that count, by name with their weights: without one of depth or of the mask that is no way to be wrong.
+    terms: weights by name: without a term of depth or of the mask that is no axis.
     unit: depths are 3 to 16 of it.
     """
     depth = any(name.startswith("depth") and weight > 0 for name, weight in terms.items())
@@ -97,24 +96,24 @@ def _of_overlay(loss: LossOfOverlay, true: Tensor, unit: float, *, depth: bool, 
     height, width = true.shape[-2:]
     pasted = torch.zeros(true.shape, dtype=torch.bool)
     pasted[..., height // 4 : height // 2, width // 3 : width // 2] = True
-    right = {"log_depth": filled.log(), "mask_logits": torch.where(pasted, SURE, -SURE).double()}
+    right = {"log_depth": filled.log(), "mask_logits": torch.where(pasted, CONFIDENT, -CONFIDENT).double()}
     off = {
         "log_depth": right["log_depth"] + 0.1 + 0.05 * (20 * filled / unit).sin(),
         "mask_logits": right["mask_logits"] / 8 + 0.2,
     }
 
-    def asked(answer: Answer) -> Any:
-        return loss(answer["log_depth"], answer["mask_logits"], true, pasted)
+    def evaluate(values: Answer) -> Any:
+        return loss(values["log_depth"], values["mask_logits"], true, pasted)
 
     if plain:
-        return Exact(asked, right, off, (), {})
+        return Exact(evaluate, right, off, (), {})
     axes = []
     if depth:
         wrong = {x: {**right, "log_depth": right["log_depth"] + torch.tensor(x).log()} for x in DEPTH_TIMES}
         axes.append(Axis("depth, times the true one", "L01", 1.0, wrong))
     if mask:
-        sure = {x: {**right, "mask_logits": right["mask_logits"] * x} for x in (-1.0, -0.2, 0.0, 0.2, 1.0)}
-        axes.append(Axis("logits of the mask, times the right ones", "L17", 1.0, sure))
+        scaled = {x: {**right, "mask_logits": right["mask_logits"] * x} for x in (-1.0, -0.2, 0.0, 0.2, 1.0)}
+        axes.append(Axis("logits of the mask, times the right ones", "L17", 1.0, scaled))
     forms = {
         "twice the batch": lambda: torch.cat((true, true)),
         "twice the size": lambda: depth_labels(2 * height - 1, 2 * width - 1, len(true), unit),
@@ -125,7 +124,7 @@ def _of_overlay(loss: LossOfOverlay, true: Tensor, unit: float, *, depth: bool, 
         return lambda: _of_overlay(loss, make(), unit, depth=depth, mask=mask, plain=True)
 
     return Exact(
-        asked,
+        evaluate,
         right,
         off,
         tuple(axes),

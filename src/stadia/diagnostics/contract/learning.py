@@ -1,4 +1,4 @@
-"""A few steps on one batch: does it learn, does it leak, and does half the precision say the same."""
+"""Take a few steps on one batch: does the loss fall, does memory grow, do bf16 and fp32 agree?"""
 
 from __future__ import annotations
 
@@ -19,38 +19,36 @@ from stadia.diagnostics.survey import NotChecked
 from stadia.training import optim
 from stadia.training.recipe import AnyRecipe
 
-STEPS, FEWEST = 30, 10
-LEARNS, TRAINED = 0.01, 0.5
-"""Of the loss at the start: by as much it falls at least in STEPS steps on one batch. Of the loss of weights that have
-learnt nothing: as low is that of weights that have.
+STEPS, MIN_STEPS = 30, 10
+MIN_DECREASE, TRAINED = 0.01, 0.5
+"""Share by which the loss must fall in STEPS steps on one batch. Share of the loss with shuffled weights below which
+weights are already trained.
 """
 
 SETTLED, GROWTH_BYTES, STEADY = 2, 100 << 20, 0.5
-"""Steps after which memory has settled; bytes by which it then grows; and of a third of that, what it grows by at least
-in each third of
-the steps: what is kept from step to step is as much each time, what a process takes for itself comes at once. How much
-it holds beside
-says nothing: of one that has its data in memory a leak is a small share.
+"""Steps until memory has settled, bytes by which it grows after that, and the share of a third of this growth that
+each third of the steps must have. A leak is the same in each step; other allocations come at once. A share of all
+memory would
+not work: a process may hold its data in memory.
 """
 
 PARITY = 0.05
-"""Of the loss, between float32 and bfloat16."""
+"""Relative difference of the loss between float32 and bfloat16."""
 
 
-def learns_one_batch(start: Start) -> Iterator[Finding]:
+def check_one_batch(start: Start) -> Iterator[Finding]:
     """T26, T29: on one batch the loss falls, and memory does not grow from step to step.
 
-    Where the time ends before STEPS steps (see `deadline`) those that were taken count; with fewer than FEWEST nothing
-    is said. Nor is
-    T26 of weights that have learnt such images already: they are where another hundred steps would leave them.
+    With a time limit (see `deadline`) the steps taken so far count; fewer than MIN_STEPS are not checked. T26 is
+    skipped for weights that are already trained on such images.
     """
     task, batch = start.task, start.batch
-    redrawn = 0.0
+    shuffled = 0.0
     optimizer = optim.build(task, task.config.optimizer, task.parameter_groups())
     losses: list[float] = []
     held: list[int] = []
     with contextlib.suppress(TimeOver):
-        redrawn = _of_redrawn_weights(task, batch)
+        shuffled = _loss_of_shuffled_weights(task, batch)
         for _ in range(STEPS):
             optimizer.zero_grad(set_to_none=True)
             report = task.training_step(batch)
@@ -58,20 +56,20 @@ def learns_one_batch(start: Start) -> Iterator[Finding]:
             optimizer.step()
             losses.append(float(report.total.detach()))
             del report
-            held.append(_held_bytes(batch.inputs.image.device))
+            held.append(_memory_bytes(batch.inputs.image.device))
         with torch.no_grad():
             losses.append(float(task.training_step(batch).total))
-    if len(held) < FEWEST:
-        raise NotChecked(f"{len(held)} steps until the time for the contract was over, and {FEWEST} are needed")
+    if len(held) < MIN_STEPS:
+        raise NotChecked(f"{len(held)} steps until the time limit of the checks, and {MIN_STEPS} are needed")
     fell = losses[0] - sum(sorted(losses[-3:])[:2]) / 2
-    if not fell > LEARNS * abs(losses[0]) and not losses[0] < TRAINED * redrawn:
+    if not fell > MIN_DECREASE * abs(losses[0]) and not losses[0] < TRAINED * shuffled:
         yield finding(
             "T26",
             Severity.WARN,
             measured=(
                 f"the loss of one batch goes from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses) - 1} steps on it"
             ),
-            expected=f"below by {LEARNS:.0%} at least",
+            expected=f"below by {MIN_DECREASE:.0%} at least",
             evidence={"losses": {"step": list(range(len(losses))), "loss": losses}},
         )
     if grows_steadily(held):
@@ -79,7 +77,7 @@ def learns_one_batch(start: Start) -> Iterator[Finding]:
             "T29",
             Severity.WARN,
             measured=(
-                f"{held[SETTLED] >> 20} MB are held after step {SETTLED + 1}, {held[-1] >> 20} MB after step"
+                f"{held[SETTLED] >> 20} MB are allocated after step {SETTLED + 1}, {held[-1] >> 20} MB after step"
                 f" {len(held)}"
             ),
             expected="the same after every step",
@@ -88,15 +86,15 @@ def learns_one_batch(start: Start) -> Iterator[Finding]:
 
 
 def grows_steadily(held: Sequence[int]) -> bool:
-    """Whether the bytes that are held after each step grow in every third of the steps, by GROWTH_BYTES in all."""
+    """Return whether memory grows in every third of the steps, by GROWTH_BYTES in all."""
     first, last = SETTLED, len(held) - 1
     ends = [held[first + (last - first) * third // 3] for third in range(4)]
     grown = ends[-1] - ends[0]
     return grown > GROWTH_BYTES and min(b - a for a, b in pairwise(ends)) > STEADY * grown / 3
 
 
-def _of_redrawn_weights(task: AnyRecipe, batch: Batch[Any, Any]) -> float:
-    """The loss of networks whose every weight stands at another's place: of as large weights, that have learnt nothing."""
+def _loss_of_shuffled_weights(task: AnyRecipe, batch: Batch[Any, Any]) -> float:
+    """Return the loss with shuffled weights: as large, but untrained."""
     as_given, generator = (
         {name: value.clone() for name, value in task.state_dict().items()},
         torch.Generator().manual_seed(0),
@@ -111,8 +109,8 @@ def _of_redrawn_weights(task: AnyRecipe, batch: Batch[Any, Any]) -> float:
         task.load_state_dict(as_given)
 
 
-def precisions_agree(start: Start) -> Iterator[Finding]:
-    """T27: the loss in bfloat16 is that in float32; asked where the training runs in it."""
+def check_precision(start: Start) -> Iterator[Finding]:
+    """T27: the loss in bfloat16 equals that in float32, where the training uses bfloat16."""
     if start.precision != "bf16":
         return
     with torch.no_grad():
@@ -124,6 +122,6 @@ def precisions_agree(start: Start) -> Iterator[Finding]:
         yield finding("T27", Severity.WARN, measured=measured, expected=f"the same within {PARITY:.0%}")
 
 
-def _held_bytes(device: torch.device) -> int:
-    """What torch holds on a GPU; elsewhere what the process does."""
+def _memory_bytes(device: torch.device) -> int:
+    """Return the memory of torch on a GPU, else that of the process."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss

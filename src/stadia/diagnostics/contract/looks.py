@@ -1,4 +1,4 @@
-"""What must be true of a training before its first step: its batch, its optimizer, and what its networks say at first."""
+"""Check a training before its first step: the batch, the optimizer, and the initial outputs of the networks."""
 
 from __future__ import annotations
 
@@ -12,30 +12,36 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from stadia.core.types import Claim, is_temporal
 from stadia.diagnostics.catalog import finding
-from stadia.diagnostics.contract.bounds import BESIDE, ENOUGH_SAMPLES, ENOUGH_VALUES, LEAST_FOCAL
+from stadia.diagnostics.contract.bounds import (
+    MAX_PRINCIPAL_POINT_OUTSIDE,
+    MIN_BATCH_SAMPLES,
+    MIN_BATCH_VALUES,
+    MIN_FOCAL_WIDTHS,
+)
 from stadia.diagnostics.contract.reach import pair_is_in_reach
 from stadia.diagnostics.contract.start import SaysMotion, Start
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.geometry.se3 import rotation_angle_deg
 from stadia.training import optim
 
-FARTHEST_X, BEYOND, AT_BOUND, OUTSIDE = 5.0, 0.05, 0.5, 0.5
-"""Start depth over true depth; shares of labels beyond the range, of answers at one bound, of pixels that no source
-sees.
-"""
+MAX_DEPTH_RATIO = 5.0
+"""Initial median depth over that of the labels, or the reverse."""
 
-LEAST_PX, WIDEST = 0.3, 1 / 3
-"""Pixels, and share of the width, that a pair's images are apart at the depth of the start."""
+MAX_BEYOND_RANGE, MAX_AT_BOUND, MAX_OUT_OF_VIEW = 0.05, 0.5, 0.5
+"""Shares of labels beyond the depth range, of depth at one bound, and of pixels that project into no source."""
 
-MOTION, TURN_DEG, EXPOSURE = 0.3, 5.0, 1e-3
-"""Of the start: motion over depth, degrees, and how far gain and offset are from (1, 0)."""
+MIN_DISPARITY_PX, MAX_DISPARITY_SHARE = 0.3, 1 / 3
+"""Disparity of a stereo pair at the initial depth: pixels, and share of the width."""
 
-SMOOTH, SAME = 0.3, 1e-3
-"""Smoothness over the photometric term; a relative difference of depth."""
+MAX_INITIAL_MOTION, MAX_INITIAL_ROTATION_DEG, MAX_EXPOSURE_OFFSET = 0.3, 5.0, 1e-3
+"""Motion over depth, degrees, and the difference of gain and offset from (1, 0)."""
+
+MAX_INITIAL_SMOOTHNESS, MAX_BATCH_DEPENDENCE = 0.3, 1e-3
+"""Smoothness over the photometric term; relative change of depth."""
 
 
-def images_are_images(start: Start) -> Iterator[Finding]:
-    """D40, D41: colors in [0, 1], and not one image all over the batch."""
+def check_image_range(start: Start) -> Iterator[Finding]:
+    """D40, D41: colors lie in [0, 1], and the images of the batch differ."""
     image = getattr(start.batch.inputs, "image", None)
     if image is None:
         return
@@ -47,8 +53,8 @@ def images_are_images(start: Start) -> Iterator[Finding]:
         yield finding("D41", Severity.STOP, measured=measured, expected="an image for each sample")
 
 
-def sources_are_others(start: Start) -> Iterator[Finding]:
-    """D42: a source is not the target itself."""
+def check_sources_differ(start: Start) -> Iterator[Finding]:
+    """D42: no source equals the target."""
     targets = start.batch.targets
     if not start.batch.source_names or not hasattr(targets, "sources"):
         return
@@ -58,21 +64,24 @@ def sources_are_others(start: Start) -> Iterator[Finding]:
             yield finding("D42", Severity.STOP, measured=measured, expected="another image")
 
 
-def camera_fits(start: Start) -> Iterator[Finding]:
-    """K20: K is of images of the batch's size, or of ones that they can be a part of: crops and zooms move the
-    principal point.
+def check_camera(start: Start) -> Iterator[Finding]:
+    """K20: K is for images of the size of the batch, or for larger ones that contain these (crops move the principal
+    point).
     """
     camera = getattr(start.batch.inputs, "camera", None)
     if camera is None:
         return
     x, y = float((camera.cx / camera.width).median()), float((camera.cy / camera.height).median())
-    focal = float((camera.fx / _whole(camera.cx, camera.width)).median())
+    focal = float((camera.fx / _min_centered_size(camera.cx, camera.width)).median())
     height, width = start.batch.inputs.image.shape[-2:]
     if (height, width) != (camera.height, camera.width):
         measured = f"a camera of {camera.width}x{camera.height} for images of {width}x{height}"
-    elif not (-BESIDE <= x <= 1 + BESIDE and -BESIDE <= y <= 1 + BESIDE):
+    elif not (
+        -MAX_PRINCIPAL_POINT_OUTSIDE <= x <= 1 + MAX_PRINCIPAL_POINT_OUTSIDE
+        and -MAX_PRINCIPAL_POINT_OUTSIDE <= y <= 1 + MAX_PRINCIPAL_POINT_OUTSIDE
+    ):
         measured = f"a principal point at {x:.2f} of the width and {y:.2f} of the height, outside of the image"
-    elif focal < LEAST_FOCAL:
+    elif focal < MIN_FOCAL_WIDTHS:
         measured = (
             f"a principal point at {x:.2f} of the width and {y:.2f} of the height, and a focal length of {focal:.2g}"
             " widths at most"
@@ -80,17 +89,17 @@ def camera_fits(start: Start) -> Iterator[Finding]:
     else:
         return
     yield finding(
-        "K20", Severity.STOP, measured=measured, expected=f"K of these images, {LEAST_FOCAL:g} widths at least"
+        "K20", Severity.STOP, measured=measured, expected=f"K of these images, {MIN_FOCAL_WIDTHS:g} widths at least"
     )
 
 
-def _whole(middle: Tensor, size: int) -> Tensor:
-    """(B,) the least size of an image whose middle this is, and of which this one is a part."""
+def _min_centered_size(middle: Tensor, size: int) -> Tensor:
+    """Return (B,) sizes of the smallest images that are centered on `middle` and contain these."""
     return 2 * torch.maximum(middle, size - middle)
 
 
-def optimizer_holds_all(start: Start) -> Iterator[Finding]:
-    """T20, T21, T22: every trainable parameter once, and something to train."""
+def check_optimizer(start: Start) -> Iterator[Finding]:
+    """T20, T21, T22: every trainable parameter is in the optimizer once, and there is one."""
     task = start.task
     names = {id(p): name for name, p in task.named_parameters()}
     trainable = {id(p) for p in task.parameters() if p.requires_grad}
@@ -101,7 +110,7 @@ def optimizer_holds_all(start: Start) -> Iterator[Finding]:
         yield finding(
             "T20",
             Severity.STOP,
-            measured=_named(missing, "in no group of the optimizer"),
+            measured=_list_names(missing, "in no group of the optimizer"),
             expected="every parameter in one",
         )
     twice = [names.get(key, "a parameter of no network") for key, count in held.items() if count > 1]
@@ -109,7 +118,7 @@ def optimizer_holds_all(start: Start) -> Iterator[Finding]:
         yield finding(
             "T21",
             Severity.STOP,
-            measured=_named(twice, "more than once in the optimizer"),
+            measured=_list_names(twice, "more than once in the optimizer"),
             expected="every parameter in one",
         )
     frozen = [name for name, p in task.named_parameters() if not p.requires_grad]
@@ -124,71 +133,76 @@ def optimizer_holds_all(start: Start) -> Iterator[Finding]:
         optim.build(task, task.config.optimizer, groups)  # raises where it cannot be had
 
 
-def every_parameter_learns(start: Start) -> Iterator[Finding]:
-    """T23: the first backward pass reaches every trainable parameter."""
+def check_parameter_gradients(start: Start) -> Iterator[Finding]:
+    """T23: the first backward pass gives every trainable parameter a gradient."""
     assert start.report is not None
     without = [name for name, p in start.task.named_parameters() if p.requires_grad and p.grad is None]
     if without:
         expected = "a gradient for each; processes that train together (DDP) stop without"
         yield finding(
-            "T23", Severity.WARN, measured=_named(without, "without a gradient in the first step"), expected=expected
+            "T23",
+            Severity.WARN,
+            measured=_list_names(without, "without a gradient in the first step"),
+            expected=expected,
         )
 
 
-def depth_starts_well(start: Start) -> Iterator[Finding]:
-    """M01, M02, M03: depth at the start is in the data's reach and not at a bound; labels are within what it can be."""
+def check_initial_depth(start: Start) -> Iterator[Finding]:
+    """M01, M02, M03: initial depth is near that of the data and not at a bound; labels are within its range."""
     true_m = getattr(start.batch.targets, "depth_m", None)
     known = None if true_m is None else true_m[true_m > 0]
     if start.depth_range_m is not None and known is not None and len(known):
         nearest, farthest = start.depth_range_m
         outside = float(((known < nearest) | (known > farthest)).float().mean())
-        if outside > BEYOND:
+        if outside > MAX_BEYOND_RANGE:
             measured = (
-                f"{outside:.0%} of the labeled pixels are outside of {nearest:g} to {farthest:g} m, which the depth"
-                " can be"
+                f"{outside:.0%} of the labeled pixels are outside of the depth range {nearest:g} to {farthest:g} m"
             )
-            yield finding("M03", Severity.WARN, measured=measured, expected=f"at most {BEYOND:.0%}")
-    said = start.inverse_depth
-    if said is None:
+            yield finding("M03", Severity.WARN, measured=measured, expected=f"at most {MAX_BEYOND_RANGE:.0%}")
+    initial = start.inverse_depth
+    if initial is None:
         return
-    ends = float(torch.maximum((said == said.max()).float().mean(), (said == said.min()).float().mean()))
-    if ends > AT_BOUND and said.numel() > 1:
-        measured = f"{ends:.0%} of the pixels have one and the same depth, {1 / float(said.flatten()[0]):.4g}"
+    ends = float(torch.maximum((initial == initial.max()).float().mean(), (initial == initial.min()).float().mean()))
+    if ends > MAX_AT_BOUND and initial.numel() > 1:
+        measured = f"{ends:.0%} of the pixels have the same depth, {1 / float(initial.flatten()[0]):.4g}"
         yield finding(
             "M02",
             Severity.WARN,
             measured=measured,
-            expected=f"at most {AT_BOUND:.0%}: a sigmoid or clamp at its end has no slope",
+            expected=f"at most {MAX_AT_BOUND:.0%}: a saturated sigmoid or clamp has no gradient",
         )
     claim = getattr(start.task, "claim", None)
     if claim is Claim.METRES and known is not None and len(known):
-        ratio = float(1 / said.median()) / float(known.median())
-        if not 1 / FARTHEST_X < ratio < FARTHEST_X:
+        ratio = float(1 / initial.median()) / float(known.median())
+        if not 1 / MAX_DEPTH_RATIO < ratio < MAX_DEPTH_RATIO:
             measured = (
                 f"the median depth at the start is {ratio:.3g} times the true one ({float(known.median()):.3g} m)"
             )
-            yield finding("M01", Severity.WARN, measured=measured, expected=f"1/{FARTHEST_X:g} to {FARTHEST_X:g} times")
-    yield from _pair_apart(start, said)
+            yield finding(
+                "M01", Severity.WARN, measured=measured, expected=f"1/{MAX_DEPTH_RATIO:g} to {MAX_DEPTH_RATIO:g} times"
+            )
+    yield from _check_initial_disparity(start, initial)
 
 
-def _pair_apart(start: Start, said: Tensor) -> Iterator[Finding]:
-    """M01 by a rig: its images are as many pixels apart as can be matched."""
+def _check_initial_disparity(start: Start, initial: Tensor) -> Iterator[Finding]:
+    """M01 with a stereo rig: the disparity at the initial depth can be matched."""
     rig = getattr(start.batch.inputs, "T_source_target_rig", None)
     if rig is None or not (moved := rig[..., :3, 3].norm(dim=-1)).isfinite().any():
         return
     camera = start.batch.inputs.camera
-    apart = float(moved[moved.isfinite()].median() * camera.fx.median() * said.median())
-    if not LEAST_PX < apart < WIDEST * camera.width:
-        measured = (
-            f"at the depth of the start ({float(1 / said.median()):.3g}) the pair's images are {apart:.3g} pixels apart"
-        )
+    apart = float(moved[moved.isfinite()].median() * camera.fx.median() * initial.median())
+    if not MIN_DISPARITY_PX < apart < MAX_DISPARITY_SHARE * camera.width:
+        measured = f"the disparity at the initial depth ({float(1 / initial.median()):.3g}) is {apart:.3g} pixels"
         yield finding(
-            "M01", Severity.WARN, measured=measured, expected=f"{LEAST_PX:g} to a third of the width ({camera.width})"
+            "M01",
+            Severity.WARN,
+            measured=measured,
+            expected=f"{MIN_DISPARITY_PX:g} to a third of the width ({camera.width})",
         )
 
 
-def motion_starts_small(start: Start) -> Iterator[Finding]:
-    """P02: motion at the start is small beside depth, and turns are small."""
+def check_initial_motion(start: Start) -> Iterator[Finding]:
+    """P02: initial motion is small relative to depth, and rotation is small."""
     names = [index for index, name in enumerate(start.batch.source_names) if is_temporal(name)]
     if not names or not isinstance(start.task, SaysMotion) or start.inverse_depth is None:
         return
@@ -198,95 +212,98 @@ def motion_starts_small(start: Start) -> Iterator[Finding]:
         return
     moved = float(T[:, :3, 3].norm(dim=-1).median() * start.inverse_depth.median())
     turned = float(rotation_angle_deg(T[:, :3, :3]).median())
-    if moved > MOTION or turned > TURN_DEG:
-        measured = f"at the start a step of {moved:.2g} times the depth, and a turn of {turned:.2g} degrees"
+    if moved > MAX_INITIAL_MOTION or turned > MAX_INITIAL_ROTATION_DEG:
+        measured = f"an initial translation of {moved:.2g} times the depth, and rotation of {turned:.2g} degrees"
         yield finding(
-            "P02", Severity.WARN, measured=measured, expected=f"at most {MOTION:g} times, and {TURN_DEG:g} degrees"
+            "P02",
+            Severity.WARN,
+            measured=measured,
+            expected=f"at most {MAX_INITIAL_MOTION:g} times, and {MAX_INITIAL_ROTATION_DEG:g} degrees",
         )
 
 
-def exposures_start_unchanged(start: Start) -> Iterator[Finding]:
+def check_initial_exposure(start: Start) -> Iterator[Finding]:
     """B02: brightness starts at gain 1 and offset 0."""
-    said = {name: float(value) for name, value in start.report.seen.items() if name.startswith(("gain/", "offset/"))}
-    if not said:
+    initial = {name: float(value) for name, value in start.report.seen.items() if name.startswith(("gain/", "offset/"))}
+    if not initial:
         return
-    away = {name: value for name, value in said.items() if abs(value - name.startswith("gain/")) > EXPOSURE}
+    away = {
+        name: value for name, value in initial.items() if abs(value - name.startswith("gain/")) > MAX_EXPOSURE_OFFSET
+    }
     if away:
-        told = ", ".join(f"{name} {value:.3g}" for name, value in away.items())
-        yield finding("B02", Severity.WARN, measured=f"at the start {told}", expected="gain 1 and offset 0")
+        listed = ", ".join(f"{name} {value:.3g}" for name, value in away.items())
+        yield finding("B02", Severity.WARN, measured=f"initially {listed}", expected="gain 1 and offset 0")
 
 
-def sources_are_in_sight(start: Start) -> Iterator[Finding]:
-    """S01: at the start's depth and motion the sources see most of the image."""
+def check_visibility(start: Start) -> Iterator[Finding]:
+    """S01: at the initial depth and motion most pixels project into a source."""
     winner = start.report.maps.get("winner")
     if winner is None:
         return
     outside = float((winner < 0).float().mean())
-    if outside > OUTSIDE:
-        measured = f"{outside:.0%} of the pixels are seen by no source at the depth and motion of the start"
-        yield finding("S01", Severity.WARN, measured=measured, expected=f"at most {OUTSIDE:.0%}")
+    if outside > MAX_OUT_OF_VIEW:
+        measured = f"{outside:.0%} of the pixels project into no source at the initial depth and motion"
+        yield finding("S01", Severity.WARN, measured=measured, expected=f"at most {MAX_OUT_OF_VIEW:.0%}")
 
 
-def smoothness_is_small(start: Start) -> Iterator[Finding]:
-    """R01: smoothness is a small part of the loss at the start."""
+def check_smoothness(start: Start) -> Iterator[Finding]:
+    """R01: smoothness is a small part of the initial loss."""
     by_name = {name.rpartition("/")[2]: float(value) for name, value in start.report.terms.items()}
     if not by_name.keys() >= {"smoothness", "photometric"} or by_name["photometric"] <= 0:
         return
     share = by_name["smoothness"] / by_name["photometric"]
-    if share > SMOOTH:
+    if share > MAX_INITIAL_SMOOTHNESS:
         yield finding(
             "R01",
             Severity.WARN,
             measured=f"smoothness is {share:.2g} times the photometric term",
-            expected=f"at most {SMOOTH:g}",
+            expected=f"at most {MAX_INITIAL_SMOOTHNESS:g}",
         )
 
 
-def images_stand_alone(start: Start) -> Iterator[Finding]:
-    """T28: in evaluation an image's depth does not depend on the others of its batch."""
-    said = start.inverse_depth
-    if said is None or len(said) < 2:
+def check_batch_independence(start: Start) -> Iterator[Finding]:
+    """T28: in evaluation the depth of an image does not depend on the other images of its batch."""
+    initial = start.inverse_depth
+    if initial is None or len(initial) < 2:
         return
     alone = start.inverse_depth_of(start.batch.inputs.image[:1])
-    change = float((alone / said[:1] - 1).abs().median())
-    if change > SAME:
-        measured = f"depth of an image alone differs by {change:.1%} from that in a batch of {len(said)}"
-        yield finding("T28", Severity.WARN, measured=measured, expected=f"at most {SAME:.1%}")
+    change = float((alone / initial[:1] - 1).abs().median())
+    if change > MAX_BATCH_DEPENDENCE:
+        measured = f"depth of an image alone differs by {change:.1%} from that in a batch of {len(initial)}"
+        yield finding("T28", Severity.WARN, measured=measured, expected=f"at most {MAX_BATCH_DEPENDENCE:.1%}")
 
 
-def statistics_have_samples(start: Start) -> Iterator[Finding]:
-    """T33: batch statistics are of several images, or of so many pixels that few will do."""
-    if start.batch_size >= ENOUGH_SAMPLES:
+def check_batch_norm(start: Start) -> Iterator[Finding]:
+    """T33: batch statistics are of several images, or of so many pixels that few images suffice."""
+    if start.batch_size >= MIN_BATCH_SAMPLES:
         return
     layers = [name for name, one in start.task.named_modules() if isinstance(one, _BatchNorm) and one.training]
     if start.batch_size > 1:  # of one image no number of pixels is enough
-        layers = [name for name, values in start.values_of_statistics(layers).items() if values < ENOUGH_VALUES]
+        layers = [name for name, values in start.values_of_statistics(layers).items() if values < MIN_BATCH_VALUES]
     if layers:
-        measured = f"{_named(layers, 'normalize by the batch')}, and batches are of {start.batch_size}"
-        expected = f"{ENOUGH_SAMPLES} samples, or 2 with {ENOUGH_VALUES} pixels in each of their maps"
+        measured = f"{_list_names(layers, 'normalize by the batch')}, and batches are of {start.batch_size}"
+        expected = f"{MIN_BATCH_SAMPLES} samples, or 2 with {MIN_BATCH_VALUES} pixels in each of their maps"
         yield finding("T33", Severity.WARN, measured=measured, expected=expected)
 
 
-def _named(names: list[str], what: str) -> str:
+def _list_names(names: list[str], what: str) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{', '.join(names[:3])}{more} {what}"
 
 
-LOOKS = (
-    images_are_images,
-    sources_are_others,
-    camera_fits,
-    optimizer_holds_all,
-    statistics_have_samples,
-    depth_starts_well,
+INIT_CHECKS = (
+    check_image_range,
+    check_sources_differ,
+    check_camera,
+    check_optimizer,
+    check_batch_norm,
+    check_initial_depth,
     pair_is_in_reach,
-    motion_starts_small,
-    images_stand_alone,
-    every_parameter_learns,
-    exposures_start_unchanged,
-    sources_are_in_sight,
-    smoothness_is_small,
+    check_initial_motion,
+    check_batch_independence,
+    check_parameter_gradients,
+    check_initial_exposure,
+    check_visibility,
+    check_smoothness,
 )
-"""What is looked at: first what needs no network, then what its networks say, last what needs a step. What has no say
-in it is silent.
-"""
+"""Checks in order: first those without a network, then those of its outputs, last those that need a step."""

@@ -1,4 +1,4 @@
-"""Is what a rig's images show within what depth can be? Asked of their matches, so that no label is needed."""
+"""Check whether the depth range of the model contains the depth of a stereo pair, by its matches and without labels."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from stadia.diagnostics.instruments import two_view
 from stadia.diagnostics.instruments.matching import detect, match
 from stadia.diagnostics.survey import NotChecked
 
-PAIRS, ENOUGH, ON_THEIR_LINE_PX, OUT_OF_REACH_PX, MOST_OUTSIDE = 4, 30, 1.0, 1.0, 0.25
-"""Pairs that are looked at; matches that say something; how far from its epipolar line a match may lie; by how many
-pixels beyond the ends of the range it is outside, so that what is far away is not; and the share that may be outside:
-mountains are.
+MAX_PAIRS, ENOUGH = 4, 30
+"""Pairs that are matched, and the number of matches that are needed."""
+
+MAX_EPIPOLAR_PX, OUT_OF_REACH_PX, MAX_OUTSIDE = 1.0, 1.0, 0.25
+"""Distance from the epipolar line; pixels beyond the range, so that far points are not outside; and the share of
+matches that may be outside, for instance mountains.
 """
 
 Array = NDArray[np.float64]
 
 
 def pair_is_in_reach(start: Start) -> Iterator[Finding]:
-    """M03: the matches of a pair of known rig are as far apart as depths in the range make them. Of samples without
-    labels, which say it better (`depth_starts_well`).
-    """
+    """M03: disparities of a stereo pair lie in the depth range. Labeled samples use `check_initial_depth`."""
     pairs = unlabeled_pairs(start)
     if not pairs or start.depth_range_m is None:
         return
@@ -37,7 +37,7 @@ def pair_is_in_reach(start: Start) -> Iterator[Finding]:
         raise NotChecked(f"{len(beyond)} matches between the images of {len(pairs)} pairs, and {ENOUGH} are needed")
     too_near, too_far = (beyond > OUT_OF_REACH_PX).sum(0)
     outside = (too_near + too_far) / len(beyond)
-    if outside <= MOST_OUTSIDE:
+    if outside <= MAX_OUTSIDE:
         return
     nearest, farthest = start.depth_range_m
     yield finding(
@@ -47,25 +47,25 @@ def pair_is_in_reach(start: Start) -> Iterator[Finding]:
             f"of {len(beyond)} matches of the pair {outside:.0%} lie outside of {nearest:g} to {farthest:g} m, which"
             f" the depth can be: {too_near} are nearer, {too_far} farther"
         ),
-        expected=f"at most {MOST_OUTSIDE:.0%}",
+        expected=f"at most {MAX_OUTSIDE:.0%}",
         evidence={"matches": len(beyond), "nearer": int(too_near), "farther": int(too_far)},
     )
 
 
 def unlabeled_pairs(start: Start) -> list[tuple[int, int]]:
-    """(sample, source) of the first PAIRS whose rig is known, and of whose depth nothing is."""
+    """Return (sample, source) of the first MAX_PAIRS pairs with a known rig and without depth labels."""
     rig = getattr(start.batch.inputs, "T_source_target_rig", None)
     if rig is None:
         return []
     labels = getattr(start.batch.targets, "depth_m", None)
     known = torch.zeros(len(rig), dtype=torch.bool) if labels is None else (labels > 0).flatten(1).any(1).cpu()
     chosen = rig.isfinite().all(-1).all(-1).cpu() & ~known[:, None]
-    return [(sample, source) for sample, source in chosen.nonzero().tolist()][:PAIRS]
+    return [(sample, source) for sample, source in chosen.nonzero().tolist()][:MAX_PAIRS]
 
 
 def beyond_px(start: Start) -> Array:
-    """(M, 2) of the matches of `unlabeled_pairs`: by how many pixels, at the source's focal length, they are further
-    apart than at the nearest depth, and nearer together than at the farthest; negative inside of the range.
+    """Return (M, 2) pixels by which matches of `unlabeled_pairs` exceed the disparity of the nearest depth, and fall
+    below that of the farthest, at the focal length of the source. Negative inside the range.
     """
     assert start.depth_range_m is not None
     targets, found = start.batch.targets, [np.zeros((0, 2))]
@@ -74,7 +74,7 @@ def beyond_px(start: Start) -> Array:
         K, K_source = _numbers(targets.camera.K[sample]), _numbers(targets.source_camera.K[sample, source])
         way = K, K_source, _numbers(start.batch.inputs.T_source_target_rig[sample, source])
         matches = matches.where(
-            two_view.epipolar_distance_px(matches.first_px, matches.second_px, *way) < ON_THEIR_LINE_PX
+            two_view.epipolar_distance_px(matches.first_px, matches.second_px, *way) < MAX_EPIPOLAR_PX
         )
         per_inverse_metre = K_source[0, 0] * np.linalg.norm(way[2][:3, 3])
         apart_px = per_inverse_metre * two_view.inverse_depth(matches.first_px, matches.second_px, *way)
@@ -84,7 +84,7 @@ def beyond_px(start: Start) -> Array:
 
 
 def _image(image: Tensor) -> NDArray[np.uint8]:
-    """(3, H, W) in [0, 1] to (H, W, 3)."""
+    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8."""
     return np.asarray((255 * image.clamp(0, 1)).round().byte().permute(1, 2, 0).cpu().numpy())
 
 

@@ -1,4 +1,4 @@
-"""A training as it stands before its first step: a copy of its task, a batch, and what one backward pass makes of both."""
+"""A training before its first step: a copy of the recipe, a batch, and one backward pass."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from stadia.core.types import Batch, Claim
 from stadia.losses.report import LossReport
 from stadia.training.recipe import AnyRecipe
 
-SAMPLES, FEWEST_SAMPLES, CPU_PIXELS = 8, 2, 80_000
-"""Samples of the batch, and pixels of all of them where a processor has to do it."""
+SAMPLES, MIN_SAMPLES, CPU_PIXELS = 8, 2, 80_000
+"""Samples of the batch; on the CPU, at least MIN_SAMPLES and about CPU_PIXELS pixels in all."""
 
 
 @runtime_checkable
 class SaysDepth(Protocol):
-    """A task whose networks say depth of an image."""
+    """A recipe whose networks predict depth of an image."""
 
     @property
     def claim(self) -> Claim: ...
@@ -31,20 +31,20 @@ class SaysDepth(Protocol):
 
 @runtime_checkable
 class SaysMotion(Protocol):
-    """A task whose networks say motion between images."""
+    """A recipe whose networks predict motion between images."""
 
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None: ...
 
 
 @dataclass(frozen=True)
 class Start:
-    """What is looked at; `Start.of` makes it.
+    """The state that is checked; `Start.of` builds it.
 
-    task: a copy of what will train, on the device of the batch; what is done to it is lost.
-    batch: the training's first one, or some of its samples.
-    batch_size: samples of a whole one.
+    task: a copy of the recipe that will be trained, on the device of the batch; changes to it are lost.
+    batch: the first batch of the training, or some of its samples.
+    batch_size: samples of a full batch.
     precision: of the training, "32" or "bf16".
-    depth_range_m: what its depth can be, (nearest, farthest); None where that is not known.
+    depth_range_m: (nearest, farthest) depth that the model can predict; None where that is not known.
     """
 
     task: Any
@@ -63,17 +63,17 @@ class Start:
         precision: str = "32",
         depth_range_m: tuple[float, float] | None = None,
     ) -> Start:
-        """A copy of a task and eight samples of a batch at most, fewer of large images on the processor."""
+        """Copy a recipe and at most eight samples of a batch, fewer of large images on the CPU."""
         device = torch.device(device)
         pixels = batch.inputs.image.shape[-2] * batch.inputs.image.shape[-1] if hasattr(batch.inputs, "image") else 1
-        room = SAMPLES if device.type != "cpu" else max(FEWEST_SAMPLES, min(SAMPLES, CPU_PIXELS // pixels))
+        count = SAMPLES if device.type != "cpu" else max(MIN_SAMPLES, min(SAMPLES, CPU_PIXELS // pixels))
         return cls(
-            copy.deepcopy(task).to(device).train(), fewer(batch, room).to(device), batch.size, precision, depth_range_m
+            copy.deepcopy(task).to(device).train(), fewer(batch, count).to(device), batch.size, precision, depth_range_m
         )
 
     @cached_property
     def report(self) -> LossReport:
-        """Of the first step, its total differentiated: the task's parameters hold their gradients."""
+        """Report of the first step after backward: the parameters of the copy hold their gradients."""
         self.task.zero_grad(set_to_none=True)
         report = self.task.training_step(self.batch)
         report.total.backward()
@@ -81,22 +81,22 @@ class Start:
 
     @cached_property
     def inverse_depth(self) -> Tensor | None:
-        """(B, 1, H, W) that is said of the batch's images; None where the task says none."""
+        """(B, 1, H, W) predicted for the images of the batch; None where the recipe predicts no depth."""
         return self.inverse_depth_of(self.batch.inputs.image) if isinstance(self.task, SaysDepth) else None
 
     @torch.no_grad()
     def inverse_depth_of(self, image: Tensor) -> Tensor:
-        """(B, 1, H, W) that is said of images in evaluation; the task trains again afterwards, whatever it raised."""
+        """Return (B, 1, H, W) predicted in evaluation mode; training mode is restored whatever is raised."""
         self.task.eval()
         try:
-            said: Tensor = self.task.inverse_depth(image)
+            predicted: Tensor = self.task.inverse_depth(image)
         finally:
             self.task.train()
-        return said
+        return predicted
 
     @torch.no_grad()
     def values_of_statistics(self, layers: Collection[str]) -> dict[str, int]:
-        """Of layers that a step passes, by their names: how many values a channel has in a whole batch."""
+        """Return the number of values per channel in a full batch, by the names of layers."""
         values: dict[str, int] = {}
 
         def count(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -113,7 +113,7 @@ class Start:
 
 
 def fewer(batch: Batch[Any, Any], count: int) -> Batch[Any, Any]:
-    """The first samples of a batch."""
+    """Return the first samples of a batch."""
     size = batch.size
 
     def cut(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A textured slanted wall whose images, depth and camera motion are known in closed form."""
+"""Render a textured slanted plane whose images, depth and camera motion are known in closed form."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from stadia.core.types import Camera, Targets, is_temporal
 from stadia.geometry import camera as cameras
 from stadia.geometry.se3 import inverse, mirror_x, se3_exp, se3_log
 
-NORMAL, DISTANCE_M = (0.25, -0.15, 1.0), 8.0  # the wall: normal . p = distance, in the target's frame
+NORMAL, DISTANCE_M = (0.25, -0.15, 1.0), 8.0  # the plane: normal . p = distance, in the target's frame
 MOTIONS = {  # p_source = exp(v, w) p_target
     "-1": (0.05, 0.02, 0.5, 0.002, -0.01, 0.001),
     "+1": (-0.04, 0.01, -0.5, -0.001, 0.012, 0.002),
     "stereo": (-0.5, 0.0, 0.0, 0.0, 0.0, 0.0),
 }
 FURTHEST = 3
-"""Steps: after these the wall is close, whatever the offset."""
+"""Steps beyond which motion stops growing: further on the camera would reach the plane."""
 
 EXPOSURES = {
     "-1": (0.8, 0.05),
@@ -30,7 +30,7 @@ EXPOSURES = {
 
 @dataclass(frozen=True)
 class Wall:
-    """What a loss of video is called with, its measured depth and motion included, and the truth.
+    """Inputs of a video loss, with true depth and motion.
 
     inverse_depth: (B, 1, H, W), 1/m.  twist: (B, N, 6), T_source_target = se3_exp(twist).
     inverse_depth_of_sources: (B, N, 1, H, W), each in its own camera.
@@ -44,7 +44,7 @@ class Wall:
 
     @property
     def brightness(self) -> Tensor:
-        """(B, N, 2) gain and offset of the sources as `exposed` records them."""
+        """(B, N, 2) gain and offset of the sources, as `exposed` applies them."""
         exposures = torch.tensor(
             [EXPOSURES[_alike(name)] for name in self.source_names], dtype=self.targets.image.dtype
         )
@@ -60,10 +60,9 @@ def wall(
     finer: float = 1.0,
     dtype: torch.dtype = torch.float64,
 ) -> Wall:
-    """Images of the wall, sample by sample with another texture; sources are "stereo" and neighbors in time.
+    """Render images of the plane with another texture for each sample; sources are "stereo" and temporal.
 
-    finer: so many times finer is the texture, and smaller each motion. Images so many times larger then show, pixel by
-        pixel, the same.
+    finer: factor by which the texture is finer and each motion smaller. Images larger by it are the same per pixel.
     """
     K = torch.tensor([[0.9 * width, 0, 0.48 * width], [0, 1.5 * height, 0.53 * height], [0, 0, 1]], dtype=torch.float64)
     phase = torch.arange(batch, dtype=torch.float64).view(-1, 1, 1)
@@ -85,13 +84,13 @@ def wall(
 
 
 def exposed(scene: Wall) -> Wall:
-    """The same scene, its sources recorded with other exposures than the target."""
+    """Return the scene with sources of other exposures than the target."""
     gain, offset = scene.brightness[..., None, None, None].unbind(2)
     return replace(scene, targets=replace(scene.targets, sources=gain * scene.targets.sources + offset))
 
 
 def mirrored(scene: Wall) -> Wall:
-    """Left and right exchanged: images, principal points, and motion with them."""
+    """Return the mirrored scene: images, principal points, and motion."""
     targets = scene.targets
     image, camera = cameras.mirror(targets.image, targets.camera)
     sources, source_camera = cameras.mirror(targets.sources, targets.source_camera)
@@ -107,20 +106,18 @@ def mirrored(scene: Wall) -> Wall:
 
 
 def with_images(scene: Wall, image: Tensor, sources: Tensor) -> Wall:
-    """The same cameras before other images."""
+    """Return the same cameras with other images."""
     return replace(scene, targets=replace(scene.targets, image=image, sources=sources))
 
 
 def _labeled(height: int, width: int) -> Tensor:
-    """(H, W) 1 where depth is measured, as sparsely as by a scanner: a loss that reads what has no label then likes a
-    wrong depth best.
-    """
+    """Return (H, W) 1 where depth is labeled, sparsely: a loss that reads unlabeled pixels then has a wrong minimum."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return ((x + y) % 3 == 0).double()
 
 
 def _alike(name: str) -> str:
-    """The nearest of MOTIONS: "-3" moves as "-1" does, only further."""
+    """Return the nearest key of MOTIONS: "-3" moves like "-1", only further."""
     return f"{name[0]}1" if is_temporal(name) else "stereo"
 
 
@@ -130,7 +127,7 @@ def _motion(name: str) -> tuple[float, ...]:
 
 
 def _texture(points: Tensor, phase: Tensor) -> Tensor:
-    """(B, H, W, 3) points to (B, 3, H, W) colors: waves along the wall, a different mixture for each color and sample."""
+    """Map (B, H, W, 3) points to (B, 3, H, W) colors: sine waves, with other weights for each color and sample."""
     x, y = points[..., 0], points[..., 1]
     waves = [
         torch.sin(a * x + b * y + c + phase)
@@ -145,7 +142,7 @@ def _texture(points: Tensor, phase: Tensor) -> Tensor:
 def _image(
     K: Tensor, T_camera_target: Tensor, height: int, width: int, phase: Tensor, finer: float
 ) -> tuple[Tensor, Tensor]:
-    """The wall from a camera, pixel by pixel where its ray meets the wall: (B, 3, H, W) and z (B, 1, H, W)."""
+    """Intersect the ray of each pixel with the plane. Return the image (B, 3, H, W) and z (B, 1, H, W)."""
     y, x = torch.meshgrid(torch.arange(height, dtype=K.dtype), torch.arange(width, dtype=K.dtype), indexing="ij")
     rays = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(K).T  # (H, W, 3), z = 1
     T_target_camera = inverse(T_camera_target)

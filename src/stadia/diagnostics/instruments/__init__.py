@@ -1,3 +1,1 @@
-"""What the checks measure with: matching, two-view geometry, photometric residuals, fingerprints of frames. NumPy and
-OpenCV only.
-"""
+"""Measurements of the preflight checks in NumPy and OpenCV: matching, two-view geometry, photometric residuals."""

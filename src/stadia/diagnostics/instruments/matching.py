@@ -1,4 +1,4 @@
-"""Points that two images share, by SIFT. No calibration is used, so a wrong one cannot spoil them."""
+"""SIFT matches between two images, without any calibration."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST_WIDTH, MOST_WIDTH = 640, 1280
+MIN_WIDTH, MAX_WIDTH = 640, 1280
 """Smaller images are enlarged before detection (SIFT finds little below this), larger ones reduced (it takes long
 above).
 """
 
-MOST_FEATURES = 1500
+MAX_FEATURES = 1500
 RATIO = 0.8
 """A match must be nearer than RATIO times the second nearest (Lowe, Distinctive Image Features, IJCV 2004, section
 7.1).
@@ -45,20 +45,20 @@ class Matches:
 
     @property
     def displacement_px(self) -> float:
-        """Median length of the way from first to second; 0 without matches."""
+        """Median displacement from first to second; 0 without matches."""
         return float(np.median(np.linalg.norm(self.second_px - self.first_px, axis=1))) if len(self) else 0.0
 
 
 def gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB to (H, W)."""
+    """Convert (H, W, 3) RGB to (H, W)."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
 @cache
 def _sift() -> cv2.SIFT:
-    """Without the precise upscale, OpenCV's points lie a quarter of a pixel too far right and down."""
+    """Without the precise upscale, keypoints of OpenCV lie a quarter of a pixel too far right and down."""
     return cv2.SIFT.create(
-        nfeatures=MOST_FEATURES,
+        nfeatures=MAX_FEATURES,
         nOctaveLayers=3,
         contrastThreshold=0.04,
         edgeThreshold=10,
@@ -74,7 +74,7 @@ def detect(image: NDArray[np.uint8]) -> Features:
         image: (H, W, 3) uint8 RGB.
     """
     height, width = image.shape[:2]
-    scale = float(np.clip(width, LEAST_WIDTH, MOST_WIDTH) / width)
+    scale = float(np.clip(width, MIN_WIDTH, MAX_WIDTH) / width)
     picture = gray(image)
     if scale != 1:
         picture = cv2.resize(
@@ -89,7 +89,7 @@ def detect(image: NDArray[np.uint8]) -> Features:
 
 
 def match(first: Features, second: Features) -> Matches:
-    """Matches that pass the ratio test and are each other's nearest."""
+    """Return mutual nearest neighbors that pass the ratio test."""
     if min(len(first.pixels), len(second.pixels)) < 2:
         return Matches(np.zeros(0, np.intp), np.zeros((0, 2)), np.zeros((0, 2)))
     pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(first.descriptors, second.descriptors, k=2)

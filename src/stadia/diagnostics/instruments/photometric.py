@@ -1,4 +1,4 @@
-"""How alike two images are, and how much a warp helps. Gray, at the images' own size."""
+"""Photometric residuals between gray images, and how much a warp reduces them."""
 
 from __future__ import annotations
 

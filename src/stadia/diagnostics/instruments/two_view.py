@@ -16,28 +16,26 @@ Array = NDArray[np.float64]
 
 
 def rays(pixels: Array, K: Array) -> Array:
-    """(N, 2) pixels to (N, 3) directions with z = 1."""
+    """Map (N, 2) pixels to (N, 3) directions with z = 1."""
     homogeneous = np.column_stack([pixels, np.ones(len(pixels))])
     return homogeneous @ np.linalg.inv(K).T
 
 
 def angle_deg(first: Array, second: Array) -> float:
-    """Angle between two 3-vectors; 90 where one of them is zero, which says nothing."""
+    """Return the angle between two 3-vectors; 90 where one of them is zero, which has no direction."""
     lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
     return float(np.degrees(np.arccos(np.clip(first @ second / lengths, -1, 1)))) if lengths > 0 else 90.0
 
 
 def rotation_vector_deg(R: Array) -> Array:
-    """(3, 3) rotation to its axis times its angle in degrees."""
+    """Convert a (3, 3) rotation to its axis times its angle in degrees."""
     return np.degrees(cv2.Rodrigues(R)[0].ravel())
 
 
 def epipolar_distance_px(
     first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
 ) -> Array:
-    """(N,) Sampson distance of matches to the epipolar geometry of a calibration (Hartley and Zisserman, 2nd ed.,
-    11.4.3).
-    """
+    """Return (N,) Sampson distances of matches to the epipolar geometry (Hartley and Zisserman, 2nd ed., 11.4.3)."""
     x, y, z = T_second_first[:3, 3]
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     F = np.linalg.inv(K_second).T @ cross @ T_second_first[:3, :3] @ np.linalg.inv(K_first)
@@ -51,8 +49,7 @@ def epipolar_distance_px(
 def triangulate(
     first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
 ) -> tuple[Array, Array]:
-    """Depth z of matches in the first camera, and in the second; negative where the calibration has a point behind a
-    camera.
+    """Return depth z of matches in the first and in the second camera; negative where a point is behind a camera.
 
     z_second ray_second = z_first R ray_first + t, solved for z_first by least squares.
     """
@@ -64,7 +61,8 @@ def triangulate(
 
 
 def inverse_depth(first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array) -> Array:
-    """(N,) 1 / z of matches in the first camera: 0 at infinity, where `triangulate` has no answer, and negative beyond.
+    """Return (N,) 1 / z of matches in the first camera: 0 at infinity, where `triangulate` has no solution, and
+    negative beyond.
 
     seen x (rotated + t / z) = 0, solved for 1 / z by least squares.
     """
@@ -75,13 +73,12 @@ def inverse_depth(first_px: Array, second_px: Array, K_first: Array, K_second: A
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Motion:
-    """Motion of the camera between two frames, as matches show it.
+    """Camera motion between two frames, estimated from matches.
 
-    R: (3, 3), t: (3,) of T_second_first; t has length 1 where `metric` is False, else the unit of the depth it came
-        from.
-    inliers: (M,) which matches agree.  parallax_px: median displacement that is not rotation.
-    planar: whether they show one plane and nothing else. Two motions explain a plane alike, unless its depth is known;
-        this is one of them.
+    R: (3, 3), t: (3,) of T_second_first; t has length 1 where `metric` is False, else the unit of the depth.
+    inliers: (M,) matches that agree.  parallax_px: median displacement that is not rotation.
+    planar: whether all of them lie on one plane. Two motions explain a plane unless its depth is given; this is one of
+        them.
     """
 
     R: Array
@@ -93,7 +90,7 @@ class Motion:
 
 
 def parallax_px(first_px: Array, second_px: Array, K: Array, R: Array) -> float:
-    """Median displacement of matches that a rotation alone leaves over; 0 without matches."""
+    """Return the median displacement of matches beyond a rotation; 0 without matches."""
     if not len(first_px):
         return 0.0
     turned = rays(first_px, K) @ R.T @ K.T
@@ -110,8 +107,7 @@ or of a wall, at most 0.77 in RoadWorld, KITTI and 7-Scenes.
 
 
 def on_one_plane(first_px: Array, second_px: Array, *, grain_px: float = 1.0) -> bool:
-    """Whether one homography explains matches that agree with an essential matrix: a plane fits two of these, both
-    without an outlier.
+    """Return whether one homography explains the matches of an essential matrix: two such matrices fit a plane.
 
     Longuet-Higgins, The reconstruction of a plane surface from two perspective projections, Proc. R. Soc. B 227, 1986.
     """
@@ -120,8 +116,8 @@ def on_one_plane(first_px: Array, second_px: Array, *, grain_px: float = 1.0) ->
 
 
 def motion_up_to_scale(first_px: Array, second_px: Array, K: Array, *, grain_px: float = 1.0) -> Motion | None:
-    """Rotation and direction by the essential matrix (Nister's five points in RANSAC). None where too few matches
-    agree.
+    """Estimate rotation and direction from the essential matrix (Nister's five points in RANSAC); None for too few
+    inliers.
     """
     if len(first_px) < 30:
         return None

@@ -1,3 +1,3 @@
-"""Instruments of the watch: each reads numbers that a training has anyway, and says when they are not those of one that
+"""Monitors of a training: each reads logged values and returns a finding when they are not those of a training that
 learns.
 """

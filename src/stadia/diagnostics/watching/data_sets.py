@@ -1,80 +1,70 @@
-"""T04 and T05: what goes wrong where several data sets train one network. Both look at the rows of validations alone."""
+"""T04 and T05: failures of a training on several data sets, from validations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stadia.diagnostics.catalog import finding
-from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.watching.lasting import warn_at
 
-FORGOTTEN = 1.1
-"""Of the residual of a data set, over the least that it had in the run."""
+MAX_FORGETTING = 1.1
+"""Residual of a data set over its minimum in the run."""
 
-APART = 1.25
-"""Largest over smallest factor that brings predicted motion to the true size."""
+MAX_SCALE_SPREAD = 1.25
+"""Largest over smallest factor from predicted to true motion."""
 
-LEARNT = 0.8
-"""Residual over that without depth and motion: above it a scale means nothing yet."""
+MAX_TRAINED_RESIDUAL = 0.8
+"""Residual over that of the unwarped images: above it the scale has no meaning yet."""
 
 
-class Forgetting:
-    """Compares each data set's `val/NAME/residual` with the least that it was."""
+class ForgettingMonitor:
+    """Compares the `val/NAME/residual` of each data set with its minimum."""
 
     def __init__(self) -> None:
         self.least: dict[str, float] = {}
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        residuals = of_each(row, "residual")
+        residuals = scores_by_data_set(row, "residual")
         worse = {name: value / self.least[name] for name, value in residuals.items() if self.least.get(name, 0.0) > 0}
         self.least |= {name: min(value, self.least.get(name, value)) for name, value in residuals.items()}
         name = max(worse, key=lambda one: worse[one], default="")
-        if not name or worse[name] <= FORGOTTEN:
+        if not name or worse[name] <= MAX_FORGETTING:
             return None
-        return finding(
-            "T04",
-            Severity.WARN,
-            measured=(
-                f"at step {step} the residual of data set {name} is {worse[name]:.2f} times the least that it was in"
-                " this run"
-            ),
-            expected=f"at most {FORGOTTEN:g} times",
-            evidence={"step": step, "times": worse[name], "residual": residuals[name]},
-            where=[name],
-        )
+        measured = f"the residual of data set {name} is {worse[name]:.2f} times its minimum in this run"
+        expected = f"at most {MAX_FORGETTING:g} times"
+        return warn_at(step, "T04", measured, expected, where=[name], times=worse[name], residual=residuals[name])
 
 
-class ScalesApart:
-    """Compares the `val/NAME/motion_scale` of data sets that are learnt, over two validations."""
+class DataSetScaleMonitor:
+    """Compares the `val/NAME/motion_scale` of trained data sets, over two validations."""
 
     def __init__(self) -> None:
         self.before = 1.0
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        left, unwarped = of_each(row, "residual"), of_each(row, "residual_unwarped")
-        if not left:
+        residuals, unwarped = scores_by_data_set(row, "residual"), scores_by_data_set(row, "residual_unwarped")
+        if not residuals:
             return None  # no validation
-        learnt = {name for name in left.keys() & unwarped.keys() if left[name] < LEARNT * unwarped[name]}
-        scales = {name: scale for name, scale in of_each(row, "motion_scale").items() if name in learnt and scale > 0}
-        apart = max(scales.values()) / min(scales.values()) if len(scales) > 1 else 1.0
-        lasting, self.before = min(apart, self.before), apart
-        if lasting <= APART:
+        trained = {
+            name
+            for name in residuals.keys() & unwarped.keys()
+            if residuals[name] < MAX_TRAINED_RESIDUAL * unwarped[name]
+        }
+        scales = {
+            n: scale for n, scale in scores_by_data_set(row, "motion_scale").items() if n in trained and scale > 0
+        }
+        spread = max(scales.values()) / min(scales.values()) if len(scales) > 1 else 1.0
+        persistent, self.before = min(spread, self.before), spread
+        if persistent <= MAX_SCALE_SPREAD:
             return None
-        told = ", ".join(f"{name} {scale:.3g}" for name, scale in scales.items())
-        return finding(
-            "T05",
-            Severity.WARN,
-            measured=(
-                f"at step {step} predicted motion has to be brought to its true size by other factors in each data set:"
-                f" {told}"
-            ),
-            expected=f"factors within {APART:g} times each other",
-            evidence={"step": step, "apart": apart, **scales},
-            where=list(scales),
-        )
+        factors = ", ".join(f"{name} {scale:.3g}" for name, scale in scales.items())
+        measured = f"the scale from predicted to true motion differs between data sets: {factors}"
+        expected = f"factors within {MAX_SCALE_SPREAD:g} times each other"
+        return warn_at(step, "T05", measured, expected, where=list(scales), apart=spread, **scales)
 
 
-def of_each(row: Mapping[str, float], score: str) -> dict[str, float]:
-    """`val/NAME/score` by the data set's name."""
+def scores_by_data_set(row: Mapping[str, float], score: str) -> dict[str, float]:
+    """Return `val/NAME/score` by the name of the data set."""
     parts = {name: name.split("/") for name in row}
     return {
         words[1]: row[name]

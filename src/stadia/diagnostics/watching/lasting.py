@@ -1,4 +1,4 @@
-"""What is told of a training once it has lasted."""
+"""Rules that report a logged value only after it has persisted."""
 
 from __future__ import annotations
 
@@ -6,24 +6,37 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.watching.rows import logged, logged_of_each
+from stadia.diagnostics.watching.rows import get_logged, get_logged_parts
 
-ROWS, STEPS, FROM_STEP, VALIDATIONS = 20, 100, 100, 2
-"""Logged rows one after the other, how many steps they span at least, and from which step on; and validations one after
-the other.
-"""
+ROWS = 20
+"""Consecutive logged rows in which a value must be bad."""
 
-COMES_RIGHT = 0.9
-"""Of what a validation is off, the one before's: it comes right by itself, and nothing is told."""
+STEPS = 100
+"""Steps that these rows must span: rows may be of every step, and an epoch may have a handful of them."""
+
+FROM_STEP = 100
+"""First step that counts."""
+
+VALIDATIONS = 2
+"""Consecutive validations in which a score must be bad."""
+
+IMPROVES = 0.9
+"""An error below this share of that of the validation before is improving, and is not reported."""
 
 
-class Begun:
-    """Whether a training is past its start, which may be anything: FROM_STEP steps, and a learning rate that rises no
-    more.
-    """
+def warn_at(step: int, code: str, measured: str, expected: str, *, where: Any = (), **evidence: Any) -> Finding:
+    """Return a warning about a step of the training. where: names, typed Any since evidence may be an unpacked dict."""
+    measured = f"at step {step} {measured}"
+    evidence = {"step": step, **evidence}
+    return finding(code, Severity.WARN, measured=measured, expected=expected, evidence=evidence, where=where)
+
+
+class StartFilter:
+    """Ignores the start of a training: the first FROM_STEP steps, and rows with a rising learning rate."""
 
     def __init__(self) -> None:
         self.rate = math.inf
@@ -33,92 +46,84 @@ class Begun:
         return step >= FROM_STEP and self.rate <= before
 
 
-class Lasts:
-    """Whether something has been so for `rows` rows that were asked about, one after the other, and STEPS steps, past
-    the start. Rows alone
-    would not do: they may be of every step, and an epoch may be a handful of them.
-    """
+class PersistenceCounter:
+    """Counts consecutive bad rows after the start; true once there are `min_rows` of them that span STEPS steps."""
 
-    def __init__(self, rows: int = ROWS) -> None:
-        self.least, self.rows, self.since = rows, 0, 0
-        self.begun = Begun()
+    def __init__(self, min_rows: int = ROWS) -> None:
+        self.min_rows, self.rows, self.since = min_rows, 0, 0
+        self.is_past_start = StartFilter()
 
-    def __call__(self, step: int, row: Mapping[str, float], so: bool) -> bool:
-        if not self.begun(step, row) or not so:
+    def __call__(self, step: int, row: Mapping[str, float], is_bad: bool) -> bool:
+        if not self.is_past_start(step, row) or not is_bad:
             self.rows = 0
             return False
         self.since = self.since if self.rows else step
         self.rows += 1
-        return self.rows >= self.least and step - self.since >= STEPS
+        return self.rows >= self.min_rows and step - self.since >= STEPS
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """code: of the catalog.  name: what is logged (`logged`, or `val/NAME`).  bad: of its value.  says, expected: in
-    words, of the value as `{}`.  better: of a validation's value and the one before, whether it comes right by itself.
+    """A threshold on one logged value.
+
+    code: of the catalog.  name: of the value (`get_logged`, or `val/NAME`).  is_bad: of the value.
+    message, expected: texts, with the value as `{}`.  improves: of a validation's value and the one before.
     """
 
     code: str
     name: str
-    bad: Callable[[float], bool]
-    says: str
+    is_bad: Callable[[float], bool]
+    message: str
     expected: str
-    better: Callable[[float, float], bool] = lambda value, before: False
+    improves: Callable[[float, float], bool] = lambda value, before: False
 
 
-class Lasting:
-    """What is told once it lasts: a start is anything, and a batch may be."""
+class PersistentRule:
+    """Reports a rule after ROWS consecutive bad rows."""
 
     def __init__(self, rule: Rule) -> None:
-        self.rule, self.lasts = rule, Lasts()
+        self.rule, self.persists = rule, PersistenceCounter()
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        value = logged(row, self.rule.name)
-        if value is None or not self.lasts(step, row, self.rule.bad(value)):  # NaN is not bad
+        value = get_logged(row, self.rule.name)
+        if value is None or not self.persists(step, row, self.rule.is_bad(value)):  # NaN is not bad
             return None
-        return _told(self.rule, step, value, f"as for {self.lasts.rows} rows")
+        return _report(self.rule, step, value, f"as for {self.persists.rows} rows")
 
 
-class LastingOfEach:
-    """As `Lasting`, of each `NAME/PART` by itself: what is wrong with one source shows in no mean over all of them."""
+class PersistentPartRule:
+    """Applies a rule to each `NAME/PART` separately: a mean over all sources hides one bad source."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self.lasts: defaultdict[str, Lasts] = defaultdict(Lasts)
+        self.persists: defaultdict[str, PersistenceCounter] = defaultdict(PersistenceCounter)
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        values = logged_of_each(row, self.rule.name)
-        told = [part for part, value in values.items() if self.lasts[part](step, row, self.rule.bad(value))]
-        return (
-            _told(self.rule, step, values[told[0]], f"as for {self.lasts[told[0]].rows} rows", told[0])
-            if told
-            else None
-        )
+        values = get_logged_parts(row, self.rule.name)
+        bad = [part for part, value in values.items() if self.persists[part](step, row, self.rule.is_bad(value))]
+        if not bad:
+            return None
+        return _report(self.rule, step, values[bad[0]], f"as for {self.persists[bad[0]].rows} rows", bad[0])
 
 
-class Validated:
-    """What is told once VALIDATIONS in a row have said it, none better than the one before."""
+class ValidationRule:
+    """Reports a rule after VALIDATIONS consecutive bad validations, none of which improves on the one before."""
 
     def __init__(self, rule: Rule) -> None:
-        self.rule, self.lasts, self.before = rule, Lasts(VALIDATIONS), math.nan
+        self.rule, self.persists, self.before = rule, PersistenceCounter(VALIDATIONS), math.nan
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         value = row.get(f"val/{self.rule.name}")
         if value is None:
             return None
         before, self.before = self.before, value
-        if not self.lasts(step, row, self.rule.bad(value) and not self.rule.better(value, before)):
+        if not self.persists(step, row, self.rule.is_bad(value) and not self.rule.improves(value, before)):
             return None
-        return _told(self.rule, step, value, f"as in {self.lasts.rows} validations")
+        return _report(self.rule, step, value, f"as in {self.persists.rows} validations")
 
 
-def _told(rule: Rule, step: int, value: float, lasting: str, part: str = "") -> Finding:
-    of = f"of '{part}' " if part else ""
-    return finding(
-        rule.code,
-        Severity.WARN,
-        measured=f"at step {step} {of}{rule.says.format(value)}, {lasting}",
-        expected=rule.expected,
-        evidence={"step": step, rule.name.rpartition("/")[2]: value},
-        where=[part] if part else [],
-    )
+def _report(rule: Rule, step: int, value: float, duration: str, part: str = "") -> Finding:
+    subject = f"of '{part}' " if part else ""
+    measured = f"{subject}{rule.message.format(value)}, {duration}"
+    evidence = {rule.name.rpartition("/")[2]: value}
+    return warn_at(step, rule.code, measured, rule.expected, where=[part] if part else [], **evidence)

@@ -1,56 +1,43 @@
-"""T01: the loss of a batch is many times what it was."""
+"""T01: loss spike."""
 
 from __future__ import annotations
 
 import statistics
 from collections import deque
 
-from stadia.diagnostics.catalog import finding
-from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.watching.lasting import warn_at
 
-TIMES = 10.0
-"""Of the running median. The largest of a batch in trainings that learn: 1.3 (dpt-tiny on RoadWorld), 1.1 (selfsup on
+MAX_SPIKE = 10.0
+"""Loss over the running median. The maximum of trainings that learn: 1.3 (dpt-tiny on RoadWorld), 1.1 (selfsup on
 KITTI).
 """
 
-MEMORY, FEWEST = 50, 10
-"""Batches that the median is of: the last ones, and how many there have to be."""
+SPIKE_BATCHES, MIN_SPIKE_BATCHES = 50, 10
+"""Last batches in the median, and how many there must be."""
+
+MIN_DEVIATIONS = 10.0
+"""Median absolute deviations above the median: a loss with a logarithm crosses 0, where every ratio is large."""
 
 
-SPREADS = 10.0
-"""Of the median distance of those batches from it: a loss that goes through 0, by a logarithm, is many times of nearly
-nothing.
-"""
-
-
-class LossSpike:
-    """Compares each batch's loss with the median of those before it. A median of 0 or less is nothing to be many times
-    of.
-    """
+class LossSpikeMonitor:
+    """Compares the loss of each batch with the median of the batches before. A median of 0 or less is skipped."""
 
     def __init__(self) -> None:
-        self.losses: deque[float] = deque(maxlen=MEMORY)
+        self.losses: deque[float] = deque(maxlen=SPIKE_BATCHES)
 
-    def times(self, loss: float) -> float:
-        """How many times the running median it is; 0 where there is none yet, or the losses spread so far by
-        themselves. The loss is part of the median from then on.
-        """
+    def ratio_to_median(self, loss: float) -> float:
+        """Return loss / running median, and add the loss to the median; 0 where there is no spike or no median yet."""
         before = list(self.losses)
         self.losses.append(loss)
-        median = statistics.median(before) if len(before) >= FEWEST else 0.0
-        if median <= 0 or loss - median <= SPREADS * statistics.median(abs(each - median) for each in before):
+        median = statistics.median(before) if len(before) >= MIN_SPIKE_BATCHES else 0.0
+        if median <= 0 or loss - median <= MIN_DEVIATIONS * statistics.median(abs(one - median) for one in before):
             return 0.0
         return loss / median
 
     def on_batch(self, step: int, loss: float, samples: tuple[str, ...]) -> Finding | None:
-        times = self.times(loss)
-        if times <= TIMES:
+        times = self.ratio_to_median(loss)
+        if times <= MAX_SPIKE:
             return None
-        return finding(
-            "T01",
-            Severity.WARN,
-            measured=f"at step {step} the loss is {loss:.4g}, {times:.3g} times the median of the batches before",
-            expected=f"at most {TIMES:g} times",
-            evidence={"step": step, "loss": loss, "times": times},
-            where=samples,
-        )
+        measured = f"the loss is {loss:.4g}, {times:.3g} times the median of the batches before"
+        return warn_at(step, "T01", measured, f"at most {MAX_SPIKE:g} times", where=samples, loss=loss, times=times)

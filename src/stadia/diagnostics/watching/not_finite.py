@@ -7,13 +7,8 @@ from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 
 
-def not_finite(step: int, error: NotFiniteError) -> Finding:
-    """What the training itself says as it ends: which term of which samples, or which parameter's gradient."""
-    return finding(
-        "T08",
-        Severity.STOP,
-        measured=f"{error.what}: {error.found}",
-        expected=error.expected,
-        fix=error.fix,
-        evidence={"step": step},
-    )
+def report_not_finite(step: int, error: NotFiniteError) -> Finding:
+    """Return the error that ended the training as a finding: the term and samples, or the parameter of the gradient."""
+    measured = f"{error.what}: {error.found}"
+    evidence = {"step": step}
+    return finding("T08", Severity.STOP, measured=measured, expected=error.expected, fix=error.fix, evidence=evidence)

@@ -1,90 +1,103 @@
-"""L21 to L23: a term that is constant, one that has no share of the gradient, and terms that are not the loss."""
+"""L21 to L23 and C10: loss terms that are constant, negligible, proportional, or do not sum to the loss."""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from itertools import combinations
 
-from stadia.diagnostics.catalog import finding
-from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.watching.lasting import Lasts, Rule
-from stadia.diagnostics.watching.rows import logged_of_each
+from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.watching.lasting import ROWS, PersistenceCounter, Rule, warn_at
+from stadia.diagnostics.watching.rows import get_logged_parts
 
-STARVED = 0.01
-OFF, OFF_ROWS = 0.01, 3
-"""Of the terms' sizes together; and in how many rows one after the other."""
+MIN_GRADIENT_SHARE = 0.01
+MAX_SUM_GAP, SUM_ROWS = 0.01, 3
+"""Share of the sizes of all terms, and consecutive rows."""
 
-OF_EACH = (
-    Rule(
-        "L22",
-        "gradient_share",
-        lambda v: v < STARVED,
-        "the share of the gradient is {:.1%}",
-        f"at least {STARVED:.0%} of each term",
-    ),
-)
-"""See `LastingOfEach`."""
+TERM, WEIGHT = "train/term/", "train/weight/"
+MIN_TERM_RANGE, MAX_RATIO_SPREAD = 1.5, 0.03
+"""Over ROWS rows: largest over smallest value of a term, and by how much the ratio of two proportional terms varies."""
+
+TERM_RULES = (
+    Rule("L22", "gradient_share", lambda v: v < MIN_GRADIENT_SHARE, "the share of the gradient is {:.1%}",
+         f"at least {MIN_GRADIENT_SHARE:.0%} of each term"),
+)  # fmt: skip
+"""See `PersistentPartRule`."""
 
 
-class ConstantTerm:
-    """L21: looks at `train/term/NAME` for one that is the same to the last digit while the loss is not. 0 is let be: a
-    term may wait.
+class ConstantTermMonitor:
+    """L21: finds a `train/term/NAME` that is constant to the last digit while the loss is not. A term of 0 may start
+    later.
     """
 
     def __init__(self) -> None:
         self.before: dict[str, float] = {}
-        self.lasts: defaultdict[str, Lasts] = defaultdict(Lasts)
+        self.persists: defaultdict[str, PersistenceCounter] = defaultdict(PersistenceCounter)
         self.loss = math.nan
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        terms, loss = _terms(row), row.get("train/loss")
+        terms, loss = get_logged_parts(row, "term"), row.get("train/loss")
         if loss is None or len(terms) < 2:
             return None
         moved, self.loss = loss != self.loss, loss
         same = {name: value for name, value in terms.items() if value and moved and self.before.get(name) == value}
         self.before = terms
-        lasting = [name for name in terms if self.lasts[name](step, row, name in same)]
-        if not lasting:
+        constant = [name for name in terms if self.persists[name](step, row, name in same)]
+        if not constant:
             return None
-        name = lasting[0]
-        return finding(
-            "L21",
-            Severity.WARN,
-            measured=(
-                f"at step {step} the term '{name}' is {same[name]:.6g}, to the last digit, as for"
-                f" {self.lasts[name].rows} rows"
-            ),
-            expected="a term that changes with the batch",
-            evidence={"step": step, name: same[name]},
-            where=[name],
-        )
+        name = constant[0]
+        measured = f"the term '{name}' is {same[name]:.6g}, to the last digit, as for {self.persists[name].rows} rows"
+        return warn_at(step, "L21", measured, "a term that changes with the batch", where=[name], **{name: same[name]})
 
 
-class NotTheSum:
-    """L23: compares `train/loss` with the sum of its `train/term/NAME`, as they enter it."""
+class TermSumMonitor:
+    """L23: compares `train/loss` with the sum of its `train/term/NAME`."""
 
     def __init__(self) -> None:
         self.rows = 0
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        terms, loss = _terms(row), row.get("train/loss")
+        terms, loss = get_logged_parts(row, "term"), row.get("train/loss")
         if not terms or loss is None or not math.isfinite(loss):
             return None
         total, size = sum(terms.values()), sum(map(abs, terms.values()))
-        self.rows = self.rows + 1 if abs(total - loss) > OFF * max(size, abs(loss)) else 0
-        if self.rows < OFF_ROWS:
+        self.rows = self.rows + 1 if abs(total - loss) > MAX_SUM_GAP * max(size, abs(loss)) else 0
+        if self.rows < SUM_ROWS:
             return None
-        return finding(
-            "L23",
-            Severity.WARN,
-            measured=(
-                f"at step {step} the loss is {loss:.4g} and its terms add up to {total:.4g}, as for {OFF_ROWS} rows"
-            ),
-            expected=f"the same within {OFF:.0%}",
-            evidence={"step": step, "loss": loss, "sum": total, **terms},
-        )
+        measured = f"the loss is {loss:.4g} and its terms sum to {total:.4g}, as for {SUM_ROWS} rows"
+        return warn_at(step, "L23", measured, f"the same within {MAX_SUM_GAP:.0%}", loss=loss, sum=total, **terms)
 
 
-def _terms(row: Mapping[str, float]) -> dict[str, float]:
-    return logged_of_each(row, "term")
+class ProportionalTermsMonitor:
+    """C10: compares the unweighted terms of logged steps pairwise, since weights may be rebalanced at any step."""
+
+    def __init__(self) -> None:
+        self.rows: deque[dict[str, float]] = deque(maxlen=ROWS)
+
+    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+        terms = {name.removeprefix(TERM): value for name, value in row.items() if name.startswith(TERM)}
+        if len(terms) < 2:
+            return None
+        weights = {name: row.get(WEIGHT + name, 1.0) for name in terms}
+        self.rows.append({name: value / weights[name] for name, value in terms.items() if weights[name] > 0})
+        if len(self.rows) < ROWS:
+            return None
+        for one, other in combinations(self.rows[-1], 2):
+            ratios = [
+                seen[one] / seen[other] for seen in self.rows if seen.get(one, 0.0) > 0 and seen.get(other, 0.0) > 0
+            ]
+            if len(ratios) < ROWS or _max_ratio(seen[one] for seen in self.rows) <= MIN_TERM_RANGE:
+                continue
+            spread = _max_ratio(ratios) - 1
+            if spread < MAX_RATIO_SPREAD:
+                measured = f"'{one}' is {ratios[-1]:.4g} times '{other}' in the last {ROWS} rows, to {spread:.1%}"
+                expected = "terms that are not proportional"
+                return warn_at(step, "C10", measured, expected, where=[one, other], ratio=ratios[-1], spread=spread)
+        return None
+
+
+def _max_ratio(values: Iterable[float]) -> float:
+    """Return the largest over the smallest value."""
+    each = list(values)
+    return max(each) / min(each)

@@ -1,6 +1,4 @@
-"""T13 and T17, O20 and O21, H19, C30, U05, U06: what validations tell when they are read beside one another, or beside
-the training.
-"""
+"""T13, T17, O20, O21, H19, C30, U05, U06: validations compared with each other, or with the training."""
 
 from __future__ import annotations
 
@@ -10,182 +8,154 @@ from collections import defaultdict
 from collections.abc import Mapping
 from itertools import pairwise
 
-from stadia.diagnostics.catalog import finding
-from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.watching.lasting import COMES_RIGHT, VALIDATIONS, Lasts, Rule
+from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.watching.lasting import IMPROVES, VALIDATIONS, PersistenceCounter, Rule, warn_at
 
-CHOOSES = ("residual", "depth_and_mask_error", "rotation_error_deg_of_all", "abs_rel", "rmse")
-"""Errors by which a validation is read, the first that it has."""
+MAIN_ERRORS = ("residual", "depth_and_mask_error", "rotation_error_deg_of_all", "abs_rel", "rmse")
+"""Errors by which a validation is judged: the first that it has."""
 
-RISES, WORSE = 3, 1.1
-"""Validations one after the other, and the last of them over the least of all."""
+RISING_VALIDATIONS, MIN_OVERFIT = 3, 1.1
+"""Consecutive validations, and the last error over the minimum."""
 
-NOT_NUMBERS = 3
-"""Validations: a network that has just begun may find nothing that could be scored."""
+EMPTY_VALIDATIONS = 3
+"""Consecutive validations: early in training there may be no detection to score."""
 
-NO_MASK, ALL_MASK, GROWS = 0.05, 0.5, 1.5
-OTHER_UNIT, OFF = 2.0, 0.3
-BIASED = 2.0
+MIN_MASK_IOU, MAX_MASK_MAE, MASK_GROWTH = 0.05, 0.5, 1.5
+MAX_SCALE_RATIO, MAX_ABS_REL = 2.0, 0.3
+MAX_SIGMA_BIAS = 2.0
 
-RULES = (
-    Rule("C30", "mask_iou", lambda v: v < NO_MASK, "masks that are said and true ones overlap by {:.1%}", f"at least {NO_MASK:.0%}",
-         better=lambda v, before: v > GROWS * before),
-    Rule("C30", "mask_mae", lambda v: v > ALL_MASK, "{:.0%} of the mask is wrong", f"at most {ALL_MASK:.0%}"),
-    Rule("U05", "residual_spearman", lambda v: v < 0, "Sigma is larger where the residual is smaller, a rank correlation of {:.2f}",
+VALIDATION_RULES = (
+    Rule("C30", "mask_iou", lambda v: v < MIN_MASK_IOU, "predicted and true masks overlap by {:.1%}",
+         f"at least {MIN_MASK_IOU:.0%}", improves=lambda v, before: v > MASK_GROWTH * before),
+    Rule("C30", "mask_mae", lambda v: v > MAX_MASK_MAE, "{:.0%} of the mask is wrong", f"at most {MAX_MASK_MAE:.0%}"),
+    Rule("U05", "residual_spearman", lambda v: v < 0,
+         "Sigma is larger where the residual is smaller, with a rank correlation of {:.2f}",
          "above 0"),
-    Rule("U06", "residual_over_sigma", lambda v: not 1 / BIASED <= v <= BIASED, "residuals are {:.2g} times Sigma, on the mean",
-         f"within a factor of {BIASED:g} of 1"),
+    Rule("U06", "residual_over_sigma", lambda v: not 1 / MAX_SIGMA_BIAS <= v <= MAX_SIGMA_BIAS,
+         "residuals are {:.2g} times Sigma, on average", f"within a factor of {MAX_SIGMA_BIAS:g} of 1"),
 )  # fmt: skip
-"""See `Validated`."""
+"""See `ValidationRule`."""
 
 
-class Overfit:
-    """T13: the error of what validates rises, validation after validation, while the training's loss falls."""
+class TrainingCourse:
+    """Pairs each validation with the median of a training value since the validation before."""
 
     def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.courses: list[
-            tuple[float, float]
-        ] = []  # of each validation: the training's median loss since the one before, and the error
+        self.values: list[float] = []
+        self.pairs: list[tuple[float, float]] = []
+
+    def add_validation(self, error: float) -> None:
+        self.pairs.append((statistics.median(self.values), error))
+        self.values = []
+
+    @property
+    def last(self) -> list[tuple[float, float]]:
+        return self.pairs[-RISING_VALIDATIONS - 1 :]
+
+    @property
+    def diverges(self) -> bool:
+        """Whether the training value fell and the error rose in each of the last RISING_VALIDATIONS validations."""
+        steps = list(pairwise(self.last))
+        return len(steps) >= RISING_VALIDATIONS and all(b[0] < a[0] and b[1] > a[1] for a, b in steps)
+
+
+class OverfittingMonitor:
+    """T13: the validation error rises repeatedly while the training loss falls."""
+
+    def __init__(self) -> None:
+        self.course = TrainingCourse()
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         if math.isfinite(loss := row.get("train/loss", math.nan)):
-            self.losses.append(loss)
-        name = next((name for name in CHOOSES if math.isfinite(row.get(f"val/{name}", math.nan))), None)
-        if name is None or not self.losses:
+            self.course.values.append(loss)
+        name = next((name for name in MAIN_ERRORS if math.isfinite(row.get(f"val/{name}", math.nan))), None)
+        if name is None or not self.course.values:
             return None
         error = row[f"val/{name}"]
-        self.courses.append((statistics.median(self.losses), error))
-        self.losses = []
-        least, last = min(error for _, error in self.courses), self.courses[-RISES - 1 :]
-        if len(last) <= RISES or error <= WORSE * least or not _apart(last):
+        self.course.add_validation(error)
+        least, last = min(error for _, error in self.course.pairs), self.course.last
+        if error <= MIN_OVERFIT * least or not self.course.diverges:
             return None
-        return finding(
-            "T13",
-            Severity.WARN,
-            measured=(
-                f"at step {step} val/{name} is {error:.4g}, {error / least:.2f} times the least that it was, and has"
-                f" risen in {RISES} validations, while train/loss has fallen from {last[0][0]:.4g} to {last[-1][0]:.4g}"
-            ),
-            expected=f"at most {WORSE:g} times",
-            evidence={
-                "step": step,
-                "course": {"train/loss": [one for one, _ in last], f"val/{name}": [error for _, error in last]},
-            },
+        measured = f"val/{name} is {error:.4g}, {error / least:.2f} times its minimum, and has risen in "
+        measured += (
+            f"{RISING_VALIDATIONS} validations, while train/loss has fallen from {last[0][0]:.4g} to {last[-1][0]:.4g}"
         )
+        course = {"train/loss": [one for one, _ in last], f"val/{name}": [error for _, error in last]}
+        return warn_at(step, "T13", measured, f"at most {MIN_OVERFIT:g} times", course=course)
 
 
-def _apart(course: list[tuple[float, float]]) -> bool:
-    """From each to the next the first falls and the second rises."""
-    return all(after[0] < before[0] and after[1] > before[1] for before, after in pairwise(course))
-
-
-class RotationUnlearnt:
-    """O20: the angle between predicted and true rotations rises while the term that is to teach it falls."""
+class RotationMonitor:
+    """O20: the angle between predicted and true rotations rises while the rotation loss falls."""
 
     def __init__(self) -> None:
-        self.terms: list[float] = []
-        self.courses: list[tuple[float, float]] = []
+        self.course = TrainingCourse()
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         if (term := row.get("train/term/rotation")) is not None:
-            self.terms.append(term)
+            self.course.values.append(term)
         angle = row.get("val/rotation_error_deg")
-        if angle is None or not math.isfinite(angle) or not self.terms:
+        if angle is None or not math.isfinite(angle) or not self.course.values:
             return None
-        self.courses.append((statistics.median(self.terms), angle))
-        self.terms = []
-        last = self.courses[-RISES - 1 :]
-        if len(last) <= RISES or not _apart(last):
+        self.course.add_validation(angle)
+        if not self.course.diverges:
             return None
-        return finding(
-            "O20",
-            Severity.WARN,
-            measured=(
-                f"at step {step} rotations of what is found are {angle:.0f} degrees off, and were {last[0][1]:.0f},"
-                f" while the term 'rotation' has fallen from {last[0][0]:.3g} to {last[-1][0]:.3g}"
-            ),
-            expected="an angle that falls with the term",
-            evidence={
-                "step": step,
-                "course": {"term": [one for one, _ in last], "degrees": [angle for _, angle in last]},
-            },
+        last = self.course.last
+        measured = (
+            f"rotations of detected objects are {angle:.0f} degrees off, before {last[0][1]:.0f}, while the term "
         )
+        measured += f"'rotation' has fallen from {last[0][0]:.3g} to {last[-1][0]:.3g}"
+        course = {"term": [one for one, _ in last], "degrees": [angle for _, angle in last]}
+        return warn_at(step, "O20", measured, "an angle that falls with the term", course=course)
 
 
-class NothingFound:
-    """O21: validations with objects, of which none is found."""
+class DetectionMonitor:
+    """O21: validations with objects, none of which is detected."""
 
     def __init__(self) -> None:
-        self.lasts = Lasts(NOT_NUMBERS)
+        self.persists = PersistenceCounter(EMPTY_VALIDATIONS)
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         objects, found = row.get("val/objects"), row.get("val/found")
-        if objects is None or found is None:
+        if objects is None or found is None or not self.persists(step, row, objects > 0 and found == 0):
             return None
-        if not self.lasts(step, row, objects > 0 and found == 0):
-            return None
-        return finding(
-            "O21",
-            Severity.WARN,
-            measured=f"at step {step} none of {objects:.0f} objects is found, as in {self.lasts.rows} validations",
-            expected="masks that overlap with objects by half",
-            evidence={"step": step, "objects": objects},
-        )
+        measured = f"none of {objects:.0f} objects is detected, as in {self.persists.rows} validations"
+        return warn_at(step, "O21", measured, "masks that overlap with objects by half", objects=objects)
 
 
-class NoNumber:
-    """T17: scores that are not finite: in NOT_NUMBERS validations, or in one after they were."""
+class NanScoreMonitor:
+    """T17: scores that are not finite in EMPTY_VALIDATIONS validations, or in one after they were finite."""
 
     def __init__(self) -> None:
-        self.lasts: defaultdict[str, Lasts] = defaultdict(lambda: Lasts(NOT_NUMBERS))
-        self.numbers: set[str] = set()
+        self.persists: defaultdict[str, PersistenceCounter] = defaultdict(lambda: PersistenceCounter(EMPTY_VALIDATIONS))
+        self.finite: set[str] = set()
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         scores = {name: value for name, value in row.items() if name.startswith("val/")}
-        if not scores:
-            return None
-        self.numbers |= {name for name, value in scores.items() if math.isfinite(value)}
-        lasting = {name for name, value in scores.items() if self.lasts[name](step, row, not math.isfinite(value))}
-        names = [
-            name
-            for name, value in scores.items()
-            if name in lasting or (name in self.numbers and not math.isfinite(value))
-        ]
+        bad = {name for name, value in scores.items() if not math.isfinite(value)}
+        self.finite |= scores.keys() - bad
+        persistent = {name for name in scores if self.persists[name](step, row, name in bad)}
+        names = [name for name in scores if name in persistent or (name in bad and name in self.finite)]
         if not names:
             return None
-        return finding(
-            "T17",
-            Severity.WARN,
-            measured=f"at step {step} {', '.join(f'{name} is {scores[name]:g}' for name in names)}",
-            expected="a number in each validation",
-            evidence={"step": step},
-            where=names,
-        )
+        measured = ", ".join(f"{name} is {scores[name]:g}" for name in names)
+        return warn_at(step, "T17", measured, "a finite score in each validation", where=names)
 
 
-class ScaleMissed:
-    """H19: depth that is claimed in metres has its form and not its size, and comes no nearer to it."""
+class MetricScaleMonitor:
+    """H19: metric depth has the correct shape but the wrong scale, and does not improve."""
 
     def __init__(self) -> None:
-        self.lasts, self.before = Lasts(VALIDATIONS), math.nan
+        self.persists, self.before = PersistenceCounter(VALIDATIONS), math.nan
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        metres, scaled = row.get("val/abs_rel"), row.get("val/abs_rel_scaled")
-        if metres is None or scaled is None:
+        metric, scaled = row.get("val/abs_rel"), row.get("val/abs_rel_scaled")
+        if metric is None or scaled is None:
             return None
-        before, self.before = self.before, metres
-        if not self.lasts(
-            step, row, metres > OFF and metres > OTHER_UNIT * scaled and not metres < COMES_RIGHT * before
-        ):
+        before, self.before = self.before, metric
+        is_off = metric > MAX_ABS_REL and metric > MAX_SCALE_RATIO * scaled
+        if not self.persists(step, row, is_off and not metric < IMPROVES * before):
             return None
-        return finding(
-            "H19",
-            Severity.WARN,
-            measured=(
-                f"at step {step} depth is {metres:.0%} off in metres, and {scaled:.0%} once it has the true size, "
-                f"as in {self.lasts.rows} validations"
-            ),
-            expected=f"at most {OTHER_UNIT:g} times that, or {OFF:.0%}",
-            evidence={"step": step, "abs_rel": metres, "abs_rel_scaled": scaled},
-        )
+        measured = f"depth is {metric:.0%} off in metres, and {scaled:.0%} after scaling, "
+        measured += f"as in {self.persists.rows} validations"
+        expected = f"at most {MAX_SCALE_RATIO:g} times that, or {MAX_ABS_REL:.0%}"
+        return warn_at(step, "H19", measured, expected, abs_rel=metric, abs_rel_scaled=scaled)

@@ -1,3 +1,1 @@
-"""Many trainings that answer one question: changes against a base over seeds (`stadia ablate`), and a search (`stadia
-sweep`).
-"""
+"""Several trainings for one question: ablations over seeds (`stadia ablate`) and searches (`stadia sweep`)."""

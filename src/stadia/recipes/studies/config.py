@@ -1,4 +1,4 @@
-"""What an ablation is: a base, changes of it, seeds, a metric. Read from YAML or words of a line. Imports no torch."""
+"""Configuration of an ablation: base, changes, seeds and metric, from YAML or the command line. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ Name = Annotated[str, Field(pattern=NAME)]
 
 
 def _words(value: Any) -> Any:
-    """`key=value key=value` as its words; a list as it is, for values with blanks in them."""
+    """Split `key=value key=value`; keep a list, which allows blanks in values."""
     return tuple(value.split()) if isinstance(value, str) else value
 
 
 class Change(StrictModel):
     """One change of the base.
 
-    set: `dotted.key=value`, one or several that belong together; of several none can be told apart.
-    expect: what it would confirm of the metric: that it is different, better, worse, or the same within the study's
-        margin.
-    claim: the hypothesis in words, for the table.
+    set: `dotted.key=value`, one or several; the effects of several are not separated.
+    expect: hypothesis about the metric: different, better, worse, or the same within the study's margin.
+    claim: the hypothesis as a sentence, for the table.
     """
 
     set: Words = Field(min_length=1)
@@ -45,17 +44,16 @@ class Change(StrictModel):
 class StudyConfig(StrictModel):
     """An ablation.
 
-    name: of the study and its folder.  recipe, base: what every run shares: `dotted.key=value` over the recipe's
-        defaults.
+    name: of the study and its folder.
+    recipe, base: shared by all runs: `dotted.key=value` over the recipe's defaults.
     changes: by name, each against the base alone.
-    seeds: every run is trained from each; chosen before any result is seen.
-    metric: a column of metrics.csv, or SCOREFILE.metric; null = what chooses the recipe's best checkpoint.
-    better: where the metric is good; null = what is known of it.
-    at: the value of the last validation, or the best one of the run (which is the better, the oftener one validates).
-    margin: the smallest difference that matters, in the metric's unit; null = nothing is ever called the same.
-    alpha: how often one of all changes may be called an effect where none has one.
-    budget: "samples": steps x batch x accumulate x devices are equal; "seconds": the time trained, within a twentieth,
-        whatever the steps.
+    seeds: every run is trained with each; chosen before any result exists.
+    metric: a column of metrics.csv, or SCOREFILE.metric; null = the metric of the recipe's best checkpoint.
+    better: direction of the metric; null = from the table of metrics.
+    at: the value of the last validation, or the best one of the run (which improves with the number of validations).
+    margin: smallest relevant difference, in the metric's unit; null = no change is called equal.
+    alpha: family-wise error rate over all changes.
+    budget: "samples": steps x batch x accumulate x devices are equal; "seconds": training time is equal within 5 %.
     """
 
     name: Name
@@ -74,26 +72,26 @@ class StudyConfig(StrictModel):
 
     @field_validator("changes", mode="before")
     @classmethod
-    def _brief(cls, value: Any) -> Any:
-        """A change may be its words alone."""
+    def _expand_changes(cls, value: Any) -> Any:
+        """Accept a change given by its settings alone."""
         if not isinstance(value, dict):
             return value
         return {name: change if isinstance(change, dict) else {"set": change} for name, change in value.items()}
 
     @field_validator("seeds")
     @classmethod
-    def _enough(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(seeds) < LEAST_SEEDS:
             raise ValueError(
-                f"{len(seeds)} seed{'s' * (len(seeds) != 1)} cannot tell a change from chance: at least {LEAST_SEEDS},"
-                " better 5 to 10"
+                f"{len(seeds)} seed{'s' * (len(seeds) != 1)} cannot separate a change from chance: "
+                f"at least {LEAST_SEEDS}, better 5 to 10"
             )
         if len(set(seeds)) < len(seeds):
-            raise ValueError("a seed that is named twice is one run")
+            raise ValueError("seeds must be different")
         return seeds
 
     @model_validator(mode="after")
-    def _sound(self) -> StudyConfig:
+    def _check_names(self) -> StudyConfig:
         if BASE in self.changes:
             raise ValueError(f"'{BASE}' is what changes are compared with; name the change otherwise")
         if self.margin is None and (same := [name for name, change in self.changes.items() if change.expect == "same"]):
@@ -104,7 +102,7 @@ class StudyConfig(StrictModel):
 
 
 def parse_change(text: str) -> tuple[str, str]:
-    """`"name: key=value key=value"` to its name and words. Raises ConfigError."""
+    """Parse `"name: key=value key=value"` into name and settings. Raises ConfigError."""
     name, colon, words = text.partition(":")
     if not colon or "=" in name or not words.strip():
         raise ConfigError(
@@ -117,13 +115,13 @@ def parse_change(text: str) -> tuple[str, str]:
 
 
 def read_study(file: Path | None, given: dict[str, Any], changes: list[str]) -> StudyConfig:
-    """The study of a YAML file, with what the line gives over it.
+    """Return the study of a YAML file, with overrides from the command line.
 
-    file: a study.yaml; None where the line says all.  given: values of StudyConfig's keys; `base` is added to the
-        file's.
+    file: a study.yaml; None = all from the command line.
+    given: values of StudyConfig's keys; `base` is appended to the file's.
     changes: "NAME: KEY=VALUE ...", added to the file's.
 
-    Raises DataError where the file is no mapping of YAML, ConfigError with every mistake.
+    Raises DataError if the file is no YAML mapping, ConfigError with every mistake.
     """
     values = _read_yaml(file) if file is not None else {}
     if file is not None:
@@ -145,13 +143,12 @@ def read_study(file: Path | None, given: dict[str, Any], changes: list[str]) -> 
     values |= {"base": list(words), "changes": {**brief, **more}} | {
         key: value for key, value in given.items() if value is not None
     }
-    return resolve(
-        StudyConfig, json.loads(json.dumps(_named(values), default=str)), fix="see docs/experiments.md"
-    )  # YAML knows dates
+    plain_values = json.loads(json.dumps(_named(values), default=str))  # YAML has dates
+    return resolve(StudyConfig, plain_values, fix="see docs/experiments.md")
 
 
 def _named(values: dict[str, Any]) -> dict[str, Any]:
-    """Changes as groups, so that a misspelt key of one is told with the nearest."""
+    """Return changes as groups, so that a misspelt key is reported with the nearest valid one."""
     return values | {
         "changes": {str(name): c if isinstance(c, dict) else {"set": c} for name, c in values["changes"].items()}
     }

@@ -1,6 +1,4 @@
-"""A study's folder: study.yaml, configs/, runs/, logs/, and which of its runs are still to be trained. Imports no
-torch.
-"""
+"""A study's folder: study.yaml, configs/, runs/, logs/, and which runs are not trained yet. Imports no torch."""
 
 from __future__ import annotations
 
@@ -25,8 +23,7 @@ JUDGED = ("metric", "better", "at", "margin", "alpha")
 """Keys of a study that no training depends on."""
 
 AFTER_A_LOOK = "after_a_look"
-"""A key of study.yaml: in words, what was chosen when results were there. Nobody asks for it, so no StudyConfig has it.
-"""
+"""Key of study.yaml: phrases for what was chosen after results existed. Not a key of StudyConfig."""
 
 
 class StudyFolder:
@@ -38,10 +35,9 @@ class StudyFolder:
         self.study_yaml = self.root / "study.yaml"
 
     def write(self, study: StudyConfig, runs: Sequence[Planned]) -> None:
-        """Keep what is about to be run; a study that is there already may get more seeds, more changes, and another
-        judgement.
+        """Write the study and its configurations. An existing study may get more seeds, changes, and another judgement.
 
-        Raises RunError, naming the keys, where its trained runs would not be of this study.
+        Raises RunError, with the keys, if its trained runs would not belong to this study.
         """
         values, after = study.model_dump(mode="json"), []
         if self.study_yaml.exists():
@@ -63,12 +59,12 @@ class StudyFolder:
 
     @property
     def study(self) -> dict[str, Any]:
-        """What study.yaml holds: StudyConfig's keys, and AFTER_A_LOOK, what of them was chosen when results were there."""
+        """Return study.yaml: StudyConfig's keys, and AFTER_A_LOOK, what was chosen after results existed."""
         values: dict[str, Any] = yaml.safe_load(self.study_yaml.read_text(encoding="utf-8"))
         return values
 
     def find(self, name: str) -> Path | None:
-        """The newest folder of a run, or None."""
+        """Return the newest folder of a run, or None."""
         named = []
         for path in self.runs.glob(f"*{name}*/run.json"):
             try:
@@ -80,10 +76,9 @@ class StudyFolder:
         return max(named)[2] if named else None
 
     def reuse(self, other: StudyFolder, runs: Sequence[Planned]) -> list[str]:
-        """Link finished runs of another study which have the name and the configuration of one that is missing here;
-        their names.
+        """Link finished runs of another study with equal name and configuration; return their names.
 
-        So studies on one base train it once. Raises RunError where the other folder holds no study.
+        Studies on one base then train it once. Raises RunError if the other folder holds no study.
         """
         if not other.study_yaml.exists():
             raise RunError(
@@ -105,9 +100,9 @@ class StudyFolder:
         return linked
 
     def job(self, run: Planned, recipe: str, *, retry_failed: bool) -> Job | None:
-        """What trains it, or goes on with it; None where it has finished, or failed and is not to be tried again.
+        """Return the job that trains or resumes a run; None if it is finished, or failed without `retry_failed`.
 
-        Raises RunError where it is being trained right now.
+        Raises RunError if it is being trained.
         """
         found = self.find(run.name)
         status = None if found is None else Run.open(found).facts["status"]
@@ -133,15 +128,15 @@ class StudyFolder:
         both = kept["changes"].keys() & values["changes"].keys()
         was, now = ({name: of["changes"][name]["set"] for name in both} for of in (kept, values))
         self._refuse("study", differences(was, now, "changes."))
-        lost = [f"seed {s}" for s in kept["seeds"] if s not in values["seeds"]] + [
+        removed = [f"seed {s}" for s in kept["seeds"] if s not in values["seeds"]] + [
             n for n in kept["changes"] if n not in values["changes"]
         ]
-        if lost:
+        if removed:
             raise RunError(
                 self.root,
-                found=f"a study that has {', '.join(lost)} too",
+                found=f"a study that has {', '.join(removed)} too",
                 expected="one with at least what was trained",
-                fix="leave nothing out that has been seen; or start another study, with --out",
+                fix="keep what was trained; or start another study, with --out",
             )
 
     def _refuse(self, what: str, changes: Sequence[object]) -> None:
@@ -155,24 +150,22 @@ class StudyFolder:
 
 
 def chosen_anew(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """In words, what a study asks now and did not before: seeds and changes that it has too, another judgement, another
-    expectation.
-    """
+    """Return phrases for what a study has and did not before: seeds, changes, judgement, expectations."""
     found = [f"seed {seed} added" for seed in now["seeds"] if seed not in before["seeds"]]
     found += [f"change '{name}' added" for name in now["changes"] if name not in before["changes"]]
-    was, asked = ({key: study[key] for key in JUDGED} for study in (before, now))
+    was, current = ({key: study[key] for key in JUDGED} for study in (before, now))
     both = [name for name in now["changes"] if name in before["changes"]]
     was |= {f"expect of '{name}'": before["changes"][name]["expect"] for name in both}
-    asked |= {f"expect of '{name}'": now["changes"][name]["expect"] for name in both}
-    return [*found, *map(str, differences(was, asked))]
+    current |= {f"expect of '{name}'": now["changes"][name]["expect"] for name in both}
+    return [*found, *map(str, differences(was, current))]
 
 
 def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """JSON lines, whole or not at all."""
+    """Write JSON lines atomically."""
     write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
 
 
 def add_line(path: Path, row: dict[str, Any]) -> None:
-    """One more of them, over one of the same name."""
+    """Add a row, or replace the row of the same name."""
     before = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
     write_lines(path, [*(one for one in before if one.get("name") != row["name"]), row])

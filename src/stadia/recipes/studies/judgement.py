@@ -1,6 +1,4 @@
-"""From the rows of results.jsonl to verdicts.json: what the study says, and what stands against its saying more.
-Imports no torch.
-"""
+"""Judge a study: from the rows of results.jsonl to verdicts.json, with caveats. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,20 +19,20 @@ from stadia.recipes.studies.plan import FACTORS, Planned, changed, of_the_yardst
 Row = Mapping[str, Any]
 
 SAME_TIME = 0.05
-"""Seconds trained may differ by this share and still be one budget."""
+"""Relative difference of training time within one budget."""
 SAME_PACE = 1.5
-"""Weights that move by this factor further a step, or less far: the change is one of the learning rate, too."""
+"""Ratio of update sizes above which a change also changes the effective learning rate."""
 
 
 def judged(
     study: StudyConfig, better: Better, metric: str, runs: Sequence[Planned], rows: Sequence[Row]
 ) -> dict[str, Any]:
-    """What verdicts.json holds: the study's question, a verdict a change, and notes.
+    """Return the content of verdicts.json: the question, a verdict for each change, and notes.
 
-    rows: of results.jsonl, one a run that has ended: change, seed, status, error, value, steps, seconds, drift,
-        learning_rate, update_ratio, and what it was run on (provenance).
+    rows: of results.jsonl, one for each ended run: change, seed, status, error, value, steps, seconds, drift,
+        learning_rate, update_ratio, provenance.
 
-    Raises RunError where runs had different budgets.
+    Raises RunError if runs had different budgets.
     """
     check_budgets(study, rows)
     values = {
@@ -52,7 +50,7 @@ def judged(
         alpha=study.alpha,
     )
     configs = {run.change: run.config for run in reversed(runs)}
-    return _plain(
+    return _replace_nan(
         {
             "study": study.name,
             "recipe": study.recipe,
@@ -71,42 +69,40 @@ def judged(
                     "keys": [str(change) for change in changed(configs[BASE], configs[verdict.change])],
                     "notes": [
                         *yardstick_notes(study.recipe, metric, changed(configs[BASE], configs[verdict.change])),
-                        *_notes_of(verdict.change, rows, changed(configs[BASE], configs[verdict.change])),
+                        *_change_notes(verdict.change, rows, changed(configs[BASE], configs[verdict.change])),
                     ],
                 }
                 for verdict in verdicts
             ],
-            "notes": list(_notes(better, metric, rows)),
+            "notes": list(_study_notes(better, metric, rows)),
         }
     )
 
 
 def yardstick_notes(recipe: str, metric: str, keys: Sequence[Change]) -> list[str]:
-    """That a change is one of how it is measured, too."""
+    """Return a note if a change also alters how the metric is measured."""
     if not (moved := of_the_yardstick(recipe, metric, keys)):
         return []
-    told = "; ".join(map(str, moved))
+    listed = "; ".join(map(str, moved))
     return [
-        f"Measured otherwise than the base ({told}): {metric} of the same network would differ. Score both alike"
+        f"Measured otherwise than the base ({listed}): {metric} of the same network would differ. Score both alike"
         " (stadia evaluate)."
     ]
 
 
 def check_budgets(study: StudyConfig, rows: Sequence[Row]) -> None:
-    """Raise RunError, naming the runs and the keys, where finished runs were trained on different budgets, whatever was
-    planned.
-    """
+    """Raise RunError, with runs and keys, if finished runs had different budgets."""
     finished = [row for row in rows if row["status"] == "finished"]
     if not finished:
         return
     if study.budget == "samples":
-        key, told, share = (
+        key, listed, share = (
             "samples",
             f"training.max_steps, {', '.join(f'training.{k}' for k in FACTORS)}, or the data",
             0.0,
         )
     else:
-        key, told, share = "seconds", "training.max_steps", SAME_TIME
+        key, listed, share = "seconds", "training.max_steps", SAME_TIME
     known = {(row["change"], row["seed"]): row[key] for row in finished if row.get(key) is not None}
     if not known:
         return
@@ -117,19 +113,19 @@ def check_budgets(study: StudyConfig, rows: Sequence[Row]) -> None:
             f"study '{study.name}'",
             found=f"runs of different budgets ({key}: {each}; the others {usual:,.0f})",
             expected=f"equal {key} in all runs" + (f", within {share:.0%}" if share else ""),
-            fix=f"make them equal by {told}; nothing is judged otherwise",
+            fix=f"make them equal by {listed}; nothing is judged otherwise",
         )
 
 
-def _notes_of(change: str, rows: Sequence[Row], keys: Sequence[Change]) -> list[str]:
-    """What stands against one change's verdict."""
+def _change_notes(change: str, rows: Sequence[Row], keys: Sequence[Change]) -> list[str]:
+    """Return the caveats of one change's verdict."""
     notes, mine, base = (
         [],
         [row for row in rows if row["change"] == change],
         [row for row in rows if row["change"] == BASE],
     )
     if len(keys) > 1:
-        notes.append(f"{len(keys)} keys changed together: what came of it tells of none of them alone (D-08).")
+        notes.append(f"{len(keys)} keys changed together: their effects are not separated (D-08).")
     for row in (row for row in (*mine, *base) if row["value"] is None):
         why = row["error"] or "its value is not finite"
         notes.append(
@@ -147,8 +143,8 @@ def _notes_of(change: str, rows: Sequence[Row], keys: Sequence[Change]) -> list[
     return notes
 
 
-def _notes(better: Better, metric: str, rows: Sequence[Row]) -> list[str]:
-    """What stands against the whole study."""
+def _study_notes(better: Better, metric: str, rows: Sequence[Row]) -> list[str]:
+    """Return the caveats of the whole study."""
     notes = []
     for change in dict.fromkeys(row["change"] for row in rows):
         drifts = [row["drift"] for row in rows if row["change"] == change and row.get("drift") is not None]
@@ -160,7 +156,7 @@ def _notes(better: Better, metric: str, rows: Sequence[Row]) -> list[str]:
         if stats.ttest_1samp(improving, 0, alternative="greater").pvalue <= 0.05:
             notes.append(
                 f"Not saturated: over its last fifth {metric} of '{change}' still improved by {fmean(improving):.1%}; "
-                "longer training may turn the order round (D-15)."
+                "longer training may reverse the order (D-15)."
             )
     if not any(row.get("drift") is not None for row in rows):
         notes.append(
@@ -175,10 +171,10 @@ def _notes(better: Better, metric: str, rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _plain(value: Any) -> Any:
-    """What JSON has: no number that is not finite."""
+def _replace_nan(value: Any) -> Any:
+    """Replace non-finite numbers by None for JSON."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _replace_nan(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_replace_nan(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Where the runs of a study are trained: processes of this machine, or jobs of SLURM. Imports no torch."""
+"""Train the runs of a study: processes of this machine, or SLURM jobs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SLURM_POLL_S = 10.0
 
 @dataclass(frozen=True)
 class Job:
-    """`stadia WORDS...` of the run `name`; what it prints goes to `log`."""
+    """`stadia WORDS...` of run `name`; its output goes to `log`."""
 
     name: str
     words: tuple[str, ...]
@@ -39,25 +39,23 @@ Ended = Callable[[Job, int], None]
 
 
 class Launcher(Protocol):
-    """Runs jobs, and tells of each that ended, with its exit code, in the order that they do. Ctrl-C raises
-    KeyboardInterrupt.
-    """
+    """Runs jobs and calls `ended` with the exit code as each one ends. Ctrl-C raises KeyboardInterrupt."""
 
     def run(self, jobs: Sequence[Job], ended: Ended) -> None: ...
 
 
 @dataclass(frozen=True)
 class Local:
-    """Processes of this machine, `at_once` of them side by side, each with its share of the cores.
+    """Processes of this machine, `at_once` of them in parallel, each with its share of the cores.
 
-    Where CUDA_VISIBLE_DEVICES names several GPUs, each process gets one of them in turn.
+    If CUDA_VISIBLE_DEVICES lists several GPUs, processes use them in turn.
     """
 
     at_once: int = 1
 
     def run(self, jobs: Sequence[Job], ended: Ended) -> None:
         waiting, running = deque(jobs), dict[int, tuple[Job, subprocess.Popen[bytes]]]()
-        with _terminated_as_interrupted():
+        with _sigterm_as_interrupt():
             try:
                 while waiting or running:
                     for slot in range(self.at_once):
@@ -74,13 +72,13 @@ class Local:
 
 
 def share_of_cores(at_once: int) -> int:
-    """Threads for each of so many processes."""
+    """Return the number of threads for each of `at_once` processes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // at_once)
 
 
 def _start(job: Job, slot: int, at_once: int) -> subprocess.Popen[bytes]:
-    """In a session of its own, so that Ctrl-C reaches it once, through us."""
+    """Start a process in its own session, so that Ctrl-C reaches it once, through the launcher."""
     environment = {"OMP_NUM_THREADS": str(share_of_cores(at_once)), **os.environ}
     gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
     if len(gpus) > 1 and at_once > 1:
@@ -98,10 +96,9 @@ def _start(job: Job, slot: int, at_once: int) -> subprocess.Popen[bytes]:
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ask each to save and stop, and wait for it; asked once more (a second Ctrl-C) each stops at once.
+    """Request each process to save and stop, and wait; a second Ctrl-C stops it at once.
 
-    By SIGTERM, which a training takes as Ctrl-C, and which processes that a script started in the background do not
-    ignore.
+    SIGTERM has the effect of Ctrl-C on a training, and background processes of scripts do not ignore it.
     """
     for process in processes:
         process.send_signal(signal.SIGTERM)
@@ -116,8 +113,8 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 @contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, so that nothing we started outlives us."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM, so that child processes are stopped."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -135,13 +132,13 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Slurm:
-    """Jobs of a SLURM cluster, through submitit: one a run, all submitted at once.
+    """SLURM jobs through submitit, one for each run, submitted together.
 
-    folder: of its scripts and logs, on a file system that the nodes share.  options: submitit's (slurm_partition,
-        timeout_min, gpus_per_node, cpus_per_task, ...).
+    folder: of scripts and logs, on a shared file system.
+    options: of submitit (slurm_partition, timeout_min, gpus_per_node, cpus_per_task, ...).
 
-    Ctrl-C ends the waiting, not the jobs. They are known by their numbers in jobs.json, so that the study started again
-    waits for them and submits none twice.
+    Ctrl-C ends the wait, not the jobs. Their numbers are in jobs.json, so a restarted study waits for them and submits
+    none twice.
     """
 
     folder: Path
@@ -185,7 +182,7 @@ class Slurm:
 
 
 def slurm_options(words: Sequence[str]) -> dict[str, Any]:
-    """`slurm_partition=gpu timeout_min=600` to submitit's parameters. Raises RunError for a word without "="."""
+    """Parse `slurm_partition=gpu timeout_min=600` into submitit's parameters. Raises RunError without "="."""
     from stadia.core.config import parse_value
 
     if wrong := [word for word in words if "=" not in word]:

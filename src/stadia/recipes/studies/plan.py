@@ -1,4 +1,4 @@
-"""The runs of an ablation: one change at a time against the base, from every seed, on one budget. Imports no torch."""
+"""Plan the runs of an ablation: one change at a time against the base, each seed, equal budget. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stadia.recipes.studies.config import BASE, StudyConfig
 
 LENGTHS = ("max_epochs", "max_steps", "stages")
 FACTORS = ("batch_size", "accumulate", "devices")
-"""Keys of `training` that a run's budget is made of: how long, and how many samples a step."""
+"""Keys of `training` that define the budget: length, and samples per step."""
 
 AS_MANY = (
     *(
@@ -33,17 +33,17 @@ AS_MANY = (
     ),
     *("val_samples", "width"),
 )
-"""Keys of `data` by which an epoch has no other number of samples."""
+"""Keys of `data` that do not change the number of samples of an epoch."""
 
 OF_THE_LOSS = ("val/loss", "val/term/", "val/residual")
-"""Metrics that the training's own loss measures."""
+"""Metrics that depend on the training loss."""
 
 Resolve = Callable[[str, list[str]], RecipeConfig]
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One run: `name` of its folder, the change that it is of ("base"), its seed, and its configuration."""
+    """One run: name of its folder, its change ("base"), its seed and its configuration."""
 
     name: str
     change: str
@@ -52,12 +52,12 @@ class Planned:
 
 
 def plan(study: StudyConfig, resolve: Resolve) -> list[Planned]:
-    """Every run, seed by seed, so that a study that is stopped has whole pairs.
+    """Return every run, ordered by seed, so that an interrupted study has complete pairs.
 
-    resolve: recipe and `dotted.key=value` words to a configuration; raises ConfigMistakes.
+    resolve: returns the configuration of a recipe and `dotted.key=value` settings; raises ConfigMistakes.
 
-    Raises ConfigError for a change that changes nothing, sets the seed or the run's name, or has another budget than
-    the base; ConfigMistakes, each with the change that it is in.
+    Raises ConfigError for a change that changes nothing, sets seed or name, or has another budget; ConfigMistakes with
+    the name of the change.
     """
     runs = []
     for seed in study.seeds:
@@ -72,12 +72,12 @@ def plan(study: StudyConfig, resolve: Resolve) -> list[Planned]:
 
 
 def changed(base: dict[str, Any], config: dict[str, Any]) -> list[Change]:
-    """What a change changes of the base, without what no result depends on."""
+    """Return the keys that a change sets, without those that no result depends on."""
     return that_matter(differences(base, config), ("seed",))
 
 
 def of_the_yardstick(recipe: str, metric: str, changes: Sequence[Change]) -> list[Change]:
-    """Those by which `metric` is measured otherwise, so that it would differ of the same network."""
+    """Return the changes that alter how `metric` is measured."""
     keys = CONFIGS.load(recipe).yardstick
     if metric.startswith(OF_THE_LOSS):
         keys = (*keys, "loss")
@@ -85,15 +85,15 @@ def of_the_yardstick(recipe: str, metric: str, changes: Sequence[Change]) -> lis
 
 
 def check_metric(recipe: str, metric: str) -> None:
-    """Raise ConfigError, with the nearest name, for a metric that no run of a recipe can have.
+    """Raise ConfigError, with the nearest name, for a metric that a recipe does not log.
 
-    What a validation logs is known beforehand; columns of other groups, and what score files hold, once a run has them.
+    Only names of validation are checked; other columns and score files exist after a run.
     """
     known = [f"val/{name}" for name in CONFIGS.load(recipe).validation]
     if metric.startswith("val/"):
         name = metric.removeprefix("val/")
         of_one = name.partition("/")[2]  # of several data sets each has scores of its own, val/NAME/...
-        if not known or any(fnmatchcase(f"val/{said}", one) for said in (name, of_one) for one in known):
+        if not known or any(fnmatchcase(f"val/{logged}", one) for logged in (name, of_one) for one in known):
             return
     elif "/" in metric or "." in metric:
         return
@@ -107,7 +107,7 @@ def check_metric(recipe: str, metric: str) -> None:
 
 
 def samples(config: dict[str, Any]) -> int | None:
-    """How many samples a run trains on; None where epochs say how long it is. Stages share them out."""
+    """Return the number of training samples of a run; None if epochs define its length."""
     training = config["training"]
     if training.get("max_steps") is None or training.get("max_epochs") is not None:
         return None
@@ -131,7 +131,7 @@ def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: d
     taken = [word.partition("=")[0] for word in study.changes[name].set]
     if own := [key for key in taken if key in ("seed", "name", "recipe")]:
         raise ConfigError(
-            f"change '{name}'", found=f"'{own[0]}'", expected="keys of the recipe", fix="the study itself says that one"
+            f"change '{name}'", found=f"'{own[0]}'", expected="keys of the recipe", fix="the study sets it"
         )
     changes = changed(base, config)
     if not changes:
@@ -144,7 +144,7 @@ def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: d
         return
     of_budget = [change for change in changes if change.under([f"training.{key}" for key in (*LENGTHS, *FACTORS)])]
     ours, theirs = samples(base), samples(config)
-    if ours is None:  # epochs say how long it is, and data how long an epoch is
+    if ours is None:  # epochs and data define the length
         of_budget += [
             change
             for change in changes
@@ -164,7 +164,7 @@ def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: d
 
 
 def _check_time(name: str, study: StudyConfig, base: dict[str, Any], config: dict[str, Any]) -> None:
-    """Raise ConfigError where time may end the runs of a study whose budget is samples, or later than the base's."""
+    """Raise ConfigError if a time limit may end runs of a study with budget "samples", or differs from the base."""
     ours, theirs = (one["training"].get("max_minutes") for one in (base, config))
     if ours != theirs or (study.budget == "samples" and theirs is not None):
         raise ConfigError(

@@ -1,6 +1,4 @@
-"""A search over a recipe's keys with Optuna: each trial is a training in a process of its own, given up where
-validation lags behind.
-"""
+"""Search a recipe's keys with Optuna: each trial trains in its own process and is pruned if validation lags behind."""
 
 from __future__ import annotations
 
@@ -26,17 +24,15 @@ from stadia.training.run import Run
 
 POLL_S = 1.0
 ALL_WRONG = 10
-"""So many trials that cannot be configured, and none before them that can: it is not the combination."""
+"""Number of invalid trials at the start after which the search is stopped."""
 FRESH_SEEDS = 5
-"""From which the best is proven: none of them has chosen it."""
+"""Number of seeds of the test of the best trial; none of them was used in the search."""
 STORAGE = "optuna.log"
-"""In the sweep's folder: every trial, as JSON lines that Optuna writes and reads; nothing in it is pickled."""
+"""File in the sweep's folder: all trials as JSON lines of Optuna, nothing is pickled."""
 
 
 class Range(StrictModel):
-    """Where one key is searched: from low to high, on a logarithmic axis or not, whole numbers where both ends are; or
-    among choices.
-    """
+    """Search range of one key: low to high, linear or logarithmic, integer if both ends are; or choices."""
 
     low: float | int | None = None
     high: float | int | None = None
@@ -62,7 +58,9 @@ class Space(StrictModel):
 
 
 def read_space(path: Path) -> dict[str, Range]:
-    """Ranges of a YAML file, `dotted.key: {low:, high:, log:}` or `{choices: [...]}`. Raises DataError, ConfigError."""
+    """Read ranges of a YAML file, `dotted.key: {low:, high:, log:}` or `{choices: [...]}`. Raises DataError,
+    ConfigError.
+    """
     if not path.is_file():
         raise DataError(path, found="no such file", expected="ranges as YAML", fix="see docs/experiments.md")
     try:
@@ -76,8 +74,11 @@ def read_space(path: Path) -> dict[str, Range]:
 
 @dataclass(frozen=True)
 class Sweep:
-    """folder: of the sweep.  recipe, base: what every trial shares.  metric, better: of metrics.csv, at its last
-    validation.
+    """A search.
+
+    folder: of the sweep.
+    recipe, base: shared by all trials.
+    metric, better: column of metrics.csv, at its last validation, and its direction.
     """
 
     folder: Path
@@ -89,9 +90,7 @@ class Sweep:
     seed: int = 0
 
     def study(self) -> Any:
-        """Optuna's study, new or with the trials that it has. Raises RunError where Optuna is absent, or the space is
-        another.
-        """
+        """Return Optuna's study, new or resumed. Raises RunError without Optuna, or if the search space differs."""
         try:
             import optuna
         except ImportError as error:
@@ -122,7 +121,7 @@ class Sweep:
         return study
 
     def _check_same(self) -> None:
-        asked = {
+        requested = {
             "recipe": self.recipe,
             "base": list(self.base),
             "space": {key: one.model_dump(mode="json") for key, one in self.space.items()},
@@ -130,8 +129,8 @@ class Sweep:
             "better": self.better,
         }
         path = self.folder / "sweep.json"
-        if path.exists() and (kept := read_json(path)) != asked:
-            keys = [key for key in asked if kept.get(key) != asked[key]]
+        if path.exists() and (kept := read_json(path)) != requested:
+            keys = [key for key in requested if kept.get(key) != requested[key]]
             fix = "start another sweep, with --out"
             raise RunError(
                 self.folder,
@@ -140,17 +139,18 @@ class Sweep:
                 fix=fix,
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, asked)
+        write_json(path, requested)
 
     def run(
-        self, trials: int, resolved: Callable[[Sequence[str]], Mapping[str, Any]], told: Callable[[Any], None]
+        self, trials: int, resolved: Callable[[Sequence[str]], Mapping[str, Any]], on_trial_end: Callable[[Any], None]
     ) -> Any:
-        """Train until there are so many trials that ended or were pruned, and return Optuna's study.
+        """Train until `trials` trials have completed or were pruned; return Optuna's study.
 
-        resolved: `dotted.key=value` words to the recipe's configuration; raises ConfigMistakes, and the trial has
-            failed: its attribute "why" says of what.  told: of each trial that ended.
+        resolved: returns the configuration of `dotted.key=value` settings. ConfigMistakes fail the trial; its attribute
+            "why" has the message.
+        on_trial_end: called with each ended trial.
 
-        Raises ConfigMistakes where none of the first ALL_WRONG trials can be configured.
+        Raises ConfigMistakes if none of the first ALL_WRONG trials can be configured.
         """
         study = self.study()
         from optuna.trial import TrialState
@@ -159,7 +159,7 @@ class Sweep:
         wrong: list[ConfigMistakes] = []
         for number in range(trials - len(study.get_trials(deepcopy=False, states=good))):
             trial = study.ask()
-            words = [f"{key}={_word(suggested(trial, key, one))}" for key, one in self.space.items()]
+            words = [f"{key}={_format_value(suggested(trial, key, one))}" for key, one in self.space.items()]
             try:
                 config = resolved([*self.base, *words, f"name=trial{trial.number}"])
             except ConfigMistakes as error:
@@ -170,13 +170,13 @@ class Sweep:
                 write_json(self.folder / "configs" / f"trial{trial.number}.json", config)
                 state, value = self._train(trial)
             study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
-            told(study.trials[trial.number])
+            on_trial_end(study.trials[trial.number])
             if len(wrong) == number + 1 == ALL_WRONG:  # a key that there is not, or a base that cannot be
                 raise wrong[-1]
         return study
 
     def _train(self, trial: Any) -> tuple[Any, float | None]:
-        """Its state, and the metric's last value."""
+        """Return the trial's state, and the metric's last value."""
         from optuna.trial import TrialState
 
         name, runs = f"trial{trial.number}", self.folder / "runs"
@@ -187,7 +187,7 @@ class Sweep:
             self.folder / "logs" / f"{name}.log",
         )
         job.log.parent.mkdir(parents=True, exist_ok=True)
-        seen: dict[int, float] = {}
+        values: dict[int, float] = {}
         with job.log.open("ab") as log:
             process = subprocess.Popen(
                 job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -196,8 +196,8 @@ class Sweep:
             while True:
                 ended = process.poll() is not None
                 for step, value in self.validations(runs, name):
-                    if step not in seen and math.isfinite(value):
-                        seen[step] = value
+                    if step not in values and math.isfinite(value):
+                        values[step] = value
                         trial.report(value, step)
                 if ended:
                     break
@@ -206,16 +206,14 @@ class Sweep:
                 time.sleep(POLL_S)
         finally:
             if process.poll() is None:
-                process.send_signal(
-                    signal.SIGTERM
-                )  # as Ctrl-C to a training; what a script started in the background would ignore that
+                process.send_signal(signal.SIGTERM)  # background processes ignore SIGINT
             process.wait()
-        if process.returncode or not seen:
+        if process.returncode or not values:
             return TrialState.FAIL, None
-        return TrialState.COMPLETE, seen[max(seen)]
+        return TrialState.COMPLETE, values[max(values)]
 
     def validations(self, runs: Path, name: str) -> Iterator[tuple[int, float]]:
-        """(step, value) of what the run has logged so far. Raises ConfigError where it has finished without the metric."""
+        """Yield (step, value) logged so far. Raises ConfigError if the run finished without the metric."""
         for path in runs.glob(f"*-{name}/metrics.csv"):
             rows = read_rows(path)
             for row in rows:
@@ -230,7 +228,7 @@ class Sweep:
 
 
 def suggested(trial: Any, key: str, one: Range) -> Any:
-    """What Optuna tries of a range: a choice, a whole number where both ends are, else a number."""
+    """Return Optuna's suggestion for a range: a choice, an integer, or a float."""
     if one.choices is not None:
         return trial.suggest_categorical(key, one.choices)
     assert one.low is not None
@@ -240,23 +238,22 @@ def suggested(trial: Any, key: str, one: Range) -> Any:
     return trial.suggest_float(key, one.low, one.high, log=one.log)
 
 
-def _word(value: Any) -> str:
-    """As the command line writes it."""
+def _format_value(value: Any) -> str:
+    """Format a value for the command line."""
     return (
         {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
     )
 
 
 def proof(sweep: Sweep, best: Any) -> list[str]:
-    """The command that tests a trial against what all of them share, as its words.
+    """Return the command that tests a trial against the base.
 
-    Its seeds are others than the one that the search trained from: there the best of many is as good as it was chosen
-    for (the winner's curse), and one such seed among few would look like an effect.
+    It uses other seeds than the search: there the best of many trials is biased (winner's curse).
     """
     searched = read_json(sweep.folder / "configs" / f"trial{best.number}.json")["seed"]
     seeds = [seed for seed in range(FRESH_SEEDS + 1) if seed != searched][:FRESH_SEEDS]
-    change = " ".join(f"{key}={_word(value)}" for key, value in best.params.items())
-    asked = [
+    change = " ".join(f"{key}={_format_value(value)}" for key, value in best.params.items())
+    requested = [
         "--seeds",
         ",".join(map(str, seeds)),
         "--metric",
@@ -266,11 +263,11 @@ def proof(sweep: Sweep, best: Any) -> list[str]:
         "--change",
         f"best: {change}",
     ]
-    return ["stadia", "ablate", "--recipe", sweep.recipe, *sweep.base, *asked]
+    return ["stadia", "ablate", "--recipe", sweep.recipe, *sweep.base, *requested]
 
 
 def importance(study: Any) -> dict[str, float]:
-    """How much each key mattered, most first (PED-ANOVA); nothing of fewer than ten trials."""
+    """Return the importance of each key, descending (PED-ANOVA); empty with fewer than ten trials."""
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     from optuna.trial import TrialState
 

@@ -1,0 +1,58 @@
+"""Old configuration keys, options and commands, with their new names. There are no aliases: an old name is refused.
+
+A refusal is one line that gives the new name. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+RENAMED_KEYS: Mapping[str, str] = {
+    "optimiser.*": "optimizer.*",
+    "training.pictures_every": "training.images_every",
+    "data.colour.*": "data.color.*",
+    "data.augmentation.colour.*": "data.augmentation.color.*",
+    "data.backgrounds.colour": "data.backgrounds.color",
+    "data.others.NAME.colour.*": "data.others.NAME.color.*",
+    "data.others.NAME.augmentation.colour.*": "data.others.NAME.augmentation.color.*",
+    "loss.centre": "loss.center",
+}
+"""Old dotted key to new one. NAME is a part that the user chose; `.*` marks a group whose keys move with it."""
+
+RENAMED_OPTIONS: Mapping[str, str] = {"--picture": "--image"}
+"""Old option or command of the command line to the new one."""
+
+
+def find_new_key(key: str) -> str | None:
+    """Return the new name of an old dotted key, or None for a key that was not renamed.
+
+    The longest old name counts first, and a new name may itself have been renamed later: `optimiser.lr` gives
+    `optimizer.lr`.
+    """
+    new = key
+    for _ in RENAMED_KEYS:  # no chain of renames is longer than the table
+        following = _rename_once(new)
+        if following is None:
+            break
+        new = following
+    return None if new == key else new
+
+
+def find_new_option(option: str) -> str | None:
+    """Return the new name of an old option or command, or None for one that was not renamed."""
+    return RENAMED_OPTIONS.get(option)
+
+
+def _rename_once(key: str) -> str | None:
+    words = key.split(".")
+    for old in sorted(RENAMED_KEYS, key=lambda old: -old.count(".")):
+        pattern = old.removesuffix(".*").split(".")
+        head, tail = words[: len(pattern)], words[len(pattern) :]
+        if len(head) < len(pattern):
+            continue
+        if any(part not in (word, "NAME") for part, word in zip(pattern, head, strict=True)):
+            continue
+        names = (word for part, word in zip(pattern, head, strict=True) if part == "NAME")
+        new = RENAMED_KEYS[old].removesuffix(".*").split(".")
+        return ".".join([*(next(names) if part == "NAME" else part for part in new), *tail])
+    return None

@@ -1,0 +1,108 @@
+"""Old configuration keys and options are refused in one line that gives the new name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from stadia.core import renamed
+from stadia.core.config import StrictModel, list_renamed_keys, resolve
+from stadia.core.errors import ConfigError
+
+
+class RenamedOptimizer(StrictModel):
+    lr: float = 1e-3
+    name: str = "adamw"
+
+
+class RenamedRun(StrictModel):
+    optimizer: RenamedOptimizer = RenamedOptimizer()
+    height: int = 96
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("optimiser", "optimizer"),
+        ("optimiser.lr", "optimizer.lr"),
+        ("training.pictures_every", "training.images_every"),
+        ("data.colour", "data.color"),
+        ("data.augmentation.colour.hue", "data.augmentation.color.hue"),
+        ("optimizer.lr", None),
+        ("optimisers.lr", None),
+        ("data.colours", None),
+        ("", None),
+    ],
+)
+def test_find_new_key(old, new):
+    assert renamed.find_new_key(old) == new
+
+
+def test_chosen_names_groups_and_chains(monkeypatch):
+    """The longest old name counts first, and renamed keys are renamed again."""
+    table = {
+        "data.others.*": "data.extra_datasets.*",
+        "data.others.NAME.colour": "data.others.NAME.color",
+        "data.extra_datasets.NAME.order.*": "data.extra_datasets.NAME.sampling.*",
+        "data.others.NAME.pair.NAME": "data.others.NAME.NAME",
+    }
+    monkeypatch.setattr(renamed, "RENAMED_KEYS", table)
+    assert renamed.find_new_key("data.others.euroc.path") == "data.extra_datasets.euroc.path"
+    assert renamed.find_new_key("data.others.euroc.colour") == "data.extra_datasets.euroc.color"
+    assert renamed.find_new_key("data.others.euroc.order.seed") == "data.extra_datasets.euroc.sampling.seed"
+    assert renamed.find_new_key("data.others.euroc.pair.left") == "data.extra_datasets.euroc.left"
+
+
+@pytest.mark.parametrize("old", renamed.RENAMED_KEYS)
+def test_no_new_key_leads_back_to_an_old_one(old):
+    new = renamed.find_new_key(old.removesuffix(".*"))
+    assert new is not None
+    assert new != old.removesuffix(".*")
+    assert renamed.find_new_key(new) is None
+    assert old.count("NAME") == renamed.RENAMED_KEYS[old].count("NAME")
+
+
+def test_an_old_option_has_a_new_name():
+    for old, new in renamed.RENAMED_OPTIONS.items():
+        assert renamed.find_new_option(old) == new
+        assert renamed.find_new_option(new) is None
+
+
+def test_an_old_override_is_refused_in_one_line():
+    with pytest.raises(ConfigError) as caught:
+        resolve(RenamedRun, overrides=["optimiser.lr=2e-4"])
+    assert str(caught.value) == (
+        "1 mistake in the configuration: found key 'optimiser.lr' was renamed to 'optimizer.lr'; "
+        "expected a valid configuration. Fix: correct or remove it."
+    )
+
+
+def test_an_old_group_of_a_stored_configuration_is_refused_key_by_key():
+    with pytest.raises(ConfigError) as caught:
+        resolve(RenamedRun, {"optimiser": {"lr": 2e-4, "name": "sgd"}, "height": 64})
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "2 mistakes" in message
+    assert "key 'optimiser.lr' was renamed to 'optimizer.lr'; key 'optimiser.name' was renamed" in message
+
+
+def test_an_empty_old_group_is_refused_by_its_own_name():
+    with pytest.raises(ConfigError, match="key 'optimiser' was renamed to 'optimizer'"):
+        resolve(RenamedRun, {"optimiser": {}})
+
+
+def test_old_keys_of_a_checkpoint_are_listed():
+    stored = {"optimiser": {"lr": 1}, "training": {"pictures_every": 5, "workers": 2}, "height": 96}
+    assert list_renamed_keys(stored) == [
+        "key 'optimiser.lr' was renamed to 'optimizer.lr'",
+        "key 'training.pictures_every' was renamed to 'training.images_every'",
+    ]
+    assert list_renamed_keys({"optimizer": {"lr": 1}}) == []
+
+
+def test_it_needs_no_torch():
+    program = "import sys; sys.modules['torch'] = None; import stadia.core.renamed"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
