@@ -173,7 +173,7 @@ def test_weights_of_version_1_are_read_and_its_training_state_is_refused(tmp_pat
     safetensors.torch.save_file({"state_dict/w": torch.ones(2)}, path, metadata={"stadia": json.dumps(values)})
     before = Checkpoint.open(path)
     assert before.weights()["w"].tolist() == [1, 1]
-    with pytest.raises(CheckpointError, match=r"found the training state of version 1, .*; set start_from=.*last.safet"):
+    with pytest.raises(CheckpointError, match=r"found the training state of version 1; .*Fix: set start_from=.*last.safet"):
         before.check_resumable()
 
 

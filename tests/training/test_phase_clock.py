@@ -251,7 +251,7 @@ def test_a_phase_that_is_not_counted_is_found(tmp_path: Path, monkeypatch: pytes
     )
     run, said = train(tmp_path / "mutated", SlowTask(), watched=True)
     assert codes(run) == ["T06"]
-    assert re.search(r"T06 at step \d the parts of a step make", said)
+    assert re.search(r"T06 at step \d", said)
 
 
 @pytest.mark.parametrize(("peak", "expected"), [(1e15, []), (1.0, ["T06"])])
