@@ -9,7 +9,7 @@ token: those of 640x192, 384x384, 640x480 and 1216x352 images in patches of 16, 
 time:    of the forward pass, calls interleaved, medians, as a ratio to SDPA. Break-even is where the ratio first falls
          below 1, on a straight line between its neighbors over the logarithm of the tokens; beside it what
          multiplications alone would say. A time is compared with the best that products of matrices reach here
-         (`training.peak_flops`): one that would need more stops the run, since the clock did not wait.
+         (`training.flops`): one that would need more stops the run, since the clock did not wait.
 memory:  the peak of what lies above queries, keys and values: on a CPU the largest sum of the allocator's records, on
          CUDA `max_memory_allocated`. The forward pass alone (of evaluation), and with the backward pass.
 error:   |answer - exact| / |exact|, of random projections of tokens that are smooth over the grid (noise on a cell
@@ -37,10 +37,10 @@ from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
 from stadia.models import ATTENTIONS
-from stadia.models.attention import attention_map
-from stadia.models.attention_config import AttentionConfig
-from stadia.models.attention_cost import break_even_tokens, core_macs
-from stadia.training.peak_flops import Peak, wait_for
+from stadia.models.attention import compute_attention_map
+from stadia.models.attention_cost import count_attention_macs, find_break_even_tokens
+from stadia.models.config import AttentionConfig
+from stadia.training.flops import PeakFlops, synchronize
 
 HEADS, HEAD_DIM = 12, 64
 GRIDS = {"640x192": (12, 40), "384x384": (24, 24), "640x480": (30, 40), "1216x352": (22, 76), "1024x768": (48, 64)}
@@ -83,7 +83,7 @@ def random_tokens(grid: Grid, norm: float, device: str) -> Tokens:
 def errors(attentions: dict[str, nn.Module], tokens: Tokens, grid: Grid) -> dict[str, float]:
     with torch.no_grad():
         q, k, v = tokens
-        exact = attention_map(q, k) @ v
+        exact = compute_attention_map(q, k) @ v
         return {
             name: float((attention(q, k, v, grid) - exact).norm() / exact.norm())
             for name, attention in attentions.items()
@@ -99,10 +99,10 @@ class MeanOfValues(nn.Module):
 
 def seconds(attention: nn.Module, tokens: Tokens, grid: Grid) -> float:
     with torch.no_grad():
-        wait_for(tokens[0].device)
+        synchronize(tokens[0].device)
         start = time.perf_counter()
         attention(*tokens, grid)
-        wait_for(tokens[0].device)
+        synchronize(tokens[0].device)
         return time.perf_counter() - start
 
 
@@ -150,7 +150,7 @@ def break_even(tokens: list[int], ratios: list[float]) -> float | None:
 
 
 def rows_of(
-    grid: Grid, image: str, attentions: dict[str, nn.Module], repeats: int, device: str, peak: Peak
+    grid: Grid, image: str, attentions: dict[str, nn.Module], repeats: int, device: str, peak: PeakFlops
 ) -> list[dict[str, object]]:
     """One row for each attention on one grid. peak: of the device, what no time may need more than."""
     tokens = smooth_tokens(grid, device)
@@ -165,7 +165,7 @@ def rows_of(
     rows = []
     for name, attention in attentions.items():
         forward, backward = memory(attention, tokens, grid, device)
-        macs = core_macs(CONFIGS[name], grid, HEADS, HEAD_DIM)
+        macs = count_attention_macs(CONFIGS[name], grid, HEADS, HEAD_DIM)
         rows.append(
             {
                 "attention": name,
@@ -192,7 +192,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         name: ATTENTIONS.load(config.name)(config, HEADS, HEAD_DIM).to(device).eval()
         for name, config in CONFIGS.items()
     }
-    peak = Peak(device)
+    peak = PeakFlops(device)
     rows = [
         row for image, grid in GRIDS.items() for row in rows_of(grid, image, built, arguments.repeats, device, peak)
     ]
@@ -200,7 +200,7 @@ def measure(arguments: argparse.Namespace) -> dict:
     for name in APPROXIMATIONS:
         mine = [row for row in rows if row["attention"] == name]
         by_time = break_even([row["tokens"] for row in mine], [row["time_to_sdpa"] for row in mine])
-        even[name] = {"time": by_time, "multiplications": break_even_tokens(CONFIGS[name], HEADS, HEAD_DIM)}
+        even[name] = {"time": by_time, "multiplications": find_break_even_tokens(CONFIGS[name], HEADS, HEAD_DIM)}
     approximations = {name: built[name] for name in APPROXIMATIONS} | {"mean of the values": MeanOfValues()}
     return {
         "rows": rows,

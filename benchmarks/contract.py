@@ -25,11 +25,11 @@ import torch
 from rich.console import Console
 
 from stadia import recipes
-from stadia.data.roadworld.presets import TINY
-from stadia.data.roadworld.write import write_roadworld
+from stadia.core import random_state
 from stadia.recipes import RECIPES
-from stadia.recipes.contract import contract
-from stadia.training import rng
+from stadia.recipes.base.workflow import run_loss_checks
+from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 MOST_S = 20.0
 
@@ -55,16 +55,16 @@ def set_up(name: str, worlds: Path, height: int, width: int) -> tuple[Any, Any, 
         recipes.configure(recipe.recipe, words, **({"data": {"path": str(worlds)}} if of_video else {})),
         Console(quiet=True),
     )
-    rng.seed_all(config.seed, "training")
+    random_state.seed_generators(config.seed, "training")
     task = recipe(config)
-    task.remember(data)
+    task.save_data_stats(data)
     return task, config, data
 
 
 def held(task: Any, config: Any, data: Any) -> dict[str, Any]:
     """Seconds, and the codes that were told."""
     began = time.monotonic()
-    found = contract(task, config, data, Console(quiet=True))
+    found = run_loss_checks(task, config, data, Console(quiet=True))
     told = [f"{one.code} {one.measured}" for one in found if one.code != "N01"]
     return {
         "seconds": round(time.monotonic() - began, 1),

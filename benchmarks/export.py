@@ -30,10 +30,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from stadia.core.types import Claim
-from stadia.evaluation.export import export_onnx
-from stadia.evaluation.exported import Description, ExportedNetwork
-from stadia.evaluation.predictions import Provenance
+from stadia.apps.export_network import export_onnx
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.predict.exported_network import ExportDescription, ExportedNetwork
 
 
 class Finest(nn.Module):
@@ -51,15 +51,15 @@ def network_of(name: str) -> tuple[nn.Module, nn.Conv2d, int]:
     """At random, in evaluation mode; its last convolution, and its stride."""
     torch.manual_seed(0)
     if name == "selfsup":
-        from stadia.models.config import DepthAndMotionConfig
-        from stadia.models.depth_and_motion import DepthAndMotion
+        from stadia.models.config import DepthPoseNetConfig
+        from stadia.models.depth_pose_net import DepthPoseNet
 
-        depth = DepthAndMotion(DepthAndMotionConfig(pretrained=False), motion=False).depth
+        depth = DepthPoseNet(DepthPoseNetConfig(pretrained=False), motion=False).depth
         return Finest(depth).eval(), cast(nn.Conv2d, depth.decoder.heads["1"]), 32
-    from stadia.models.dpt import Dpt
-    from stadia.models.dpt_config import DptConfig
+    from stadia.models.config import DptConfig
+    from stadia.models.dpt.dpt_net import DptNet
 
-    dpt = Dpt(DptConfig(network=name, pretrained=False)).eval()
+    dpt = DptNet(DptConfig(network=name, pretrained=False)).eval()
     head = dpt.network.head
     return dpt, head.head[-2] if dpt.arch.family == "dpt" else head.conv3, dpt.stride
 
@@ -89,7 +89,9 @@ def measure(name: str, height: int, width: int, threads: int, repeats: int) -> d
     image = torch.rand(1, 3, height, width)
     spread_of_mean = spread_out(network, last, image)
     made_by = Provenance(recipe=name, config_hash="", checkpoint="at random")
-    about = Description.of(made_by, Claim.METRES, height=height, width=width, crop="none", stride=stride, focal=0.6)
+    about = ExportDescription.of(
+        made_by, DepthScale.METRES, height=height, width=width, crop="none", stride=stride, focal=0.6
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         start = time.perf_counter()

@@ -24,10 +24,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance
 
-from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig
-from stadia.data.loader import Loader
-from stadia.data.samples import Samples
-from stadia.data.sources import open_recordings
+from stadia.dataloading.config import AugmentationConfig, ColorConfig
+from stadia.dataloading.loader import Loader
+from stadia.dataloading.samples import VideoSamples
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.open_dataset import open_recordings
 
 HEIGHT, WIDTH = 192, 640
 AUGMENTATION = AugmentationConfig(color=ColorConfig(probability=1.0))
@@ -97,7 +98,7 @@ def main() -> None:
         write_recording(folder, frames)
         recordings = open_recordings(folder)
         started = time.perf_counter()
-        cached = Samples(
+        cached = VideoSamples(
             recordings,
             height=HEIGHT,
             width=WIDTH,
@@ -105,7 +106,7 @@ def main() -> None:
             cache=CacheConfig(folder=f"{temporary}/cache"),
         )
         filled_s = time.perf_counter() - started
-        direct = Samples(recordings, height=HEIGHT, width=WIDTH, augmentation=AUGMENTATION)
+        direct = VideoSamples(recordings, height=HEIGHT, width=WIDTH, augmentation=AUGMENTATION)
         random = np.random.default_rng(0)
 
         reference = median_ms(lambda index: reference_sample(folder, index, random), frames)
@@ -123,7 +124,7 @@ def main() -> None:
     print(f"filling the cache took {1e3 * filled_s / (2 * frames):.1f} ms an image, once")
 
 
-def loader_ms(samples: Samples) -> float:
+def loader_ms(samples: VideoSamples) -> float:
     """Processor time a sample of this process and a worker: loading, stacking, and the way through shared memory."""
 
     def spent_s() -> float:

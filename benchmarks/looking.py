@@ -26,12 +26,11 @@ import preflight
 import torch
 import watch
 
-from stadia.data.config import CacheConfig
-from stadia.data.roadworld.cached import demo_worlds
-from stadia.data.roadworld.presets import TINY
-from stadia.data.roadworld.write import write_roadworld
-from stadia.data.sources import open_recordings
-from stadia.diagnostics import engine
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.open_dataset import open_recordings
+from stadia.diagnostics.preflight import preflight_runner
+from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds, write_roadworld
 
 PREFLIGHT_S = 60.0
 
@@ -60,12 +59,14 @@ def main() -> None:
             task, config, data = contract.set_up(name, Path(folder), *arguments.size)
             before[name] = told("preflight", name, seconds_of(data.findings))
             held[name] = told("contract", name, contract.held(task, config, data)["seconds"])
-    drives = open_recordings(demo_worlds(CacheConfig()))
+    drives = open_recordings(render_demo_worlds(CacheConfig()))
     before["demo"] = told(
-        "preflight", f"{len(drives)} drives of the demo", seconds_of(partial(engine.preflight, drives))
+        "preflight", f"{len(drives)} drives of the demo", seconds_of(partial(preflight_runner.run_preflight, drives))
     )
     for recording in preflight.real_recordings(arguments.data):
-        before[recording.name] = told("preflight", recording.name, seconds_of(partial(engine.preflight, [recording])))
+        before[recording.name] = told(
+            "preflight", recording.name, seconds_of(partial(preflight_runner.run_preflight, [recording]))
+        )
     torch.set_num_threads(1)
     cost_s, step_s, _ = watch.measured(300)
     print(f"{'watch':<10} {'of a step of dpt-tiny':<28} {cost_s / step_s:5.2%}")

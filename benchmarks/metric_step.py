@@ -20,9 +20,9 @@ import torch
 from rich.console import Console
 
 from stadia import recipes
-from stadia.recipes.metric import Metric
-from stadia.training.camera_heights import Height
-from stadia.training.stream import Plan
+from stadia.recipes.metric.camera_heights import AverageHeight
+from stadia.recipes.metric.recipe import MetricRecipe
+from stadia.training.batches import TrainingPlan
 
 
 def main() -> None:
@@ -37,12 +37,12 @@ def main() -> None:
         f"data.height={arguments.size[0]}", f"data.width={arguments.size[1]}", "model.pretrained=false", "road.priors=roadworld",
         "training.workers=0", f"training.batch_size={arguments.batch}",
     )  # fmt: skip
-    config, data = Metric.prepare(
+    config, data = MetricRecipe.prepare(
         recipes.configure("metric", overrides, data={"path": str(arguments.data)}), Console(quiet=True)
     )
-    task = Metric(config).train()
-    task.plan = Plan(batches_per_epoch=100, accumulate=1, total_steps=10_000)
-    task.heights.heights = {group: Height(1.65, 1, 1.6) for group in range(len(task.groups))}
+    task = MetricRecipe(config).train()
+    task.plan = TrainingPlan(batches_per_epoch=100, accumulate=1, total_steps=10_000)
+    task.heights.heights = {group: AverageHeight(1.65, 1, 1.6) for group in range(len(task.groups))}
     task.heights.epoch = 5
     batch = next(iter(data.train))
 

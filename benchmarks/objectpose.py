@@ -25,15 +25,15 @@ from rich.console import Console
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
-from stadia.data.config import CacheConfig
-from stadia.data.object_labels import ObjectImages
-from stadia.data.object_samples import ObjectSamples
-from stadia.data.object_sources import open_object_images
-from stadia.models.object_pose_config import ObjectPoseNetConfig
+from stadia.dataloading.object_samples import ObjectSamples
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.objects.object_labels import ObjectImages
+from stadia.datasets.objects.open_objects import open_object_images
+from stadia.models.config import ObjectPoseNetConfig
 from stadia.models.object_pose_net import ObjectPoseNet
-from stadia.recipes.found_objects import gather
-from stadia.recipes.object_data import rendered_tables
-from stadia.recipes.objectpose_config import FindingConfig
+from stadia.recipes.objectpose.config import DetectionConfig
+from stadia.recipes.objectpose.data import render_tables
+from stadia.recipes.objectpose.object_detection import group_pixels
 
 REFERENCE = {"pyramid_channels": 256, "segmentation_channels": 128, "pretrained": False}
 NETWORKS: dict[str, tuple[dict[str, Any], int, int]] = {
@@ -68,9 +68,9 @@ def measure(
     image, camera = given.inputs.image, Camera(given.inputs.camera.K, height, width)
     right = F.one_hot(given.targets.class_map, len(samples.classes)).movedim(-1, 1).float() * 10
     maps = replace(network(image), class_logits=right.contiguous())
-    found = gather(network, maps, camera, FindingConfig())
+    found = group_pixels(network, maps, camera, DetectionConfig())
     forward, aggregation = seconds(
-        [lambda: network(image), lambda: gather(network, maps, camera, FindingConfig())], repeats
+        [lambda: network(image), lambda: group_pixels(network, maps, camera, DetectionConfig())], repeats
     )
     return {
         "objects": len(found.picture),
@@ -92,7 +92,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    data = arguments.data or rendered_tables("tiny", CacheConfig(), Console(stderr=True))
+    data = arguments.data or render_tables("tiny", CacheConfig(), Console(stderr=True))
     images = open_object_images(data, "train")
     rows = {}
     for name in arguments.networks:

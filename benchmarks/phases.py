@@ -22,12 +22,12 @@ import torch
 from torch import nn
 
 import stadia.core.torchvision_shim  # noqa: F401
-from stadia.models.dpt import Dpt
-from stadia.models.dpt_config import DptConfig
-from stadia.training.flops import FlopCount
+from stadia.models.config import DptConfig
+from stadia.models.dpt.dpt_net import DptNet
+from stadia.training.batches import TrainingPlan
+from stadia.training.flops import FlopCounter
 from stadia.training.phase_clock import PhaseClock
-from stadia.training.run import Run
-from stadia.training.stream import Plan
+from stadia.training.run_folder import Run
 
 MOST = 0.01
 
@@ -55,7 +55,7 @@ def marks(device: torch.device) -> Callable[[], None]:
     """Everything that a step asks of the clock."""
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder), "phases", {}, recipe="phases", seed=0)
-    clock, recipe = PhaseClock(run, Plan(1000, 1, 1_000_000)), TwoNetworks().to(device)
+    clock, recipe = PhaseClock(run, TrainingPlan(1000, 1, 1_000_000)), TwoNetworks().to(device)
     clock.start(device, recipe)
     value = torch.zeros((), device=device)
 
@@ -86,7 +86,7 @@ def main() -> None:
     step()  # the first one counts operations
     cost_s = seconds_of(step, arguments.repeats)
 
-    network = Dpt(DptConfig(network="dpt-tiny", pretrained=False)).to(device)
+    network = DptNet(DptConfig(network="dpt-tiny", pretrained=False)).to(device)
     images, optimizer = torch.rand(2, 3, 64, 64, device=device), torch.optim.AdamW(network.parameters())
 
     def train() -> None:
@@ -100,7 +100,7 @@ def main() -> None:
     step_s = seconds_of(train, 20)
 
     def counted() -> None:
-        with FlopCount():
+        with FlopCounter():
             train()
 
     counted_s = seconds_of(counted, 5)

@@ -28,19 +28,19 @@ sys.path.insert(0, str(ROOT / "tests"))
 from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Mutation, abilities, clean_splits  # noqa: E402
 
 from stadia.core.recording import RIGHT, Recording  # noqa: E402
-from stadia.data.roadworld.presets import TINY  # noqa: E402
-from stadia.data.roadworld.write import write_roadworld  # noqa: E402
-from stadia.data.sources import open_recordings  # noqa: E402
-from stadia.diagnostics import lengths  # noqa: E402
-from stadia.diagnostics.checks.frames import STATIC_FLOW_PX, windows  # noqa: E402
-from stadia.diagnostics.checks.ground_truth import flat_warps  # noqa: E402
-from stadia.diagnostics.checks.intrinsics import turns  # noqa: E402
-from stadia.diagnostics.checks.rig import seen_sides  # noqa: E402
-from stadia.diagnostics.engine import preflight  # noqa: E402
+from stadia.datasets.open_dataset import open_recordings  # noqa: E402
 from stadia.diagnostics.finding import Finding, Severity  # noqa: E402
-from stadia.diagnostics.instruments.flow import flow_px, small  # noqa: E402
-from stadia.diagnostics.instruments.two_view import angle_deg, epipolar_distance_px  # noqa: E402
-from stadia.diagnostics.survey import Survey  # noqa: E402
+from stadia.diagnostics.preflight import scale_consistency  # noqa: E402
+from stadia.diagnostics.preflight.feature_matching import median_flow_px, shrink_to_gray  # noqa: E402
+from stadia.diagnostics.preflight.frame_checks import STATIC_FLOW_PX, split_into_windows  # noqa: E402
+from stadia.diagnostics.preflight.ground_truth_checks import compare_warps_with_plane  # noqa: E402
+from stadia.diagnostics.preflight.intrinsics_checks import compare_rotations  # noqa: E402
+from stadia.diagnostics.preflight.preflight_runner import run_preflight  # noqa: E402
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey  # noqa: E402
+from stadia.diagnostics.preflight.stereo_checks import measure_sides  # noqa: E402
+from stadia.diagnostics.preflight.two_view_geometry import angle_deg, epipolar_distance_px  # noqa: E402
+from stadia.synthetic.roadworld.config import TINY  # noqa: E402
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld  # noqa: E402
 
 SEEDS = (0, 1, 2)
 REAL_DATA = Path(os.environ.get("STADIA_REAL_DATA", ROOT.parent / "shared" / "data"))
@@ -91,24 +91,24 @@ def first(findings: list[Finding]) -> str:
 
 def readings(recording: Recording) -> dict[str, str]:
     """What the instruments read on clean data, beside the thresholds."""
-    survey = Survey(recording)
+    survey = RecordingSurvey(recording)
     camera = recording.camera(0)
     read = {"cx / W, cy / H": f"{float(camera.cx) / camera.width:.3f}, {float(camera.cy) / camera.height:.3f}"}
     read["fx / W"] = f"{float(camera.fx) / camera.width:.3f}"
     flows = []
-    for window in windows(len(recording)):
-        images = [small(recording.image(i)) for i in window]
-        flows += [flow for pair in pairwise(images) if (flow := flow_px(*pair)) is not None]
+    for window in split_into_windows(len(recording)):
+        images = [shrink_to_gray(recording.image(i)) for i in window]
+        flows += [flow for pair in pairwise(images) if (flow := median_flow_px(*pair)) is not None]
     read["static pairs"] = f"{np.mean(np.array(flows) < STATIC_FLOW_PX):.0%}"
     if survey.stereo:
-        read["x_left > x_right"] = f"{seen_sides(survey).positive:.3f}"
+        read["x_left > x_right"] = f"{measure_sides(survey).positive:.3f}"
         cameras = survey.K(0), survey.K(0, RIGHT)
         distances = [
             epipolar_distance_px(p.matches.first_px, p.matches.second_px, *cameras, survey.T_right_left)
             for p in survey.pairs
         ]
         read["epipolar px (% of W)"] = f"{(m := np.median(np.concatenate(distances))):.2f} ({m / camera.width:.3%})"
-        proportion = lengths.proportion(survey)
+        proportion = scale_consistency.compare_depth_with_rig(survey)
         if proportion is not None:
             read["rank, spread, bend"] = f"{proportion.rank:.2f}, {proportion.spread:.1%}, {abs(proportion.bend):.1%}"
     angles = [
@@ -120,13 +120,13 @@ def readings(recording: Recording) -> dict[str, str]:
     explained = [step.depth_explains for step in survey.steps if step.depth_explains is not None]
     if explained:
         read["depth explains"] = f"{np.median(explained):.2f}"
-    if (turned := turns(survey)) is not None:
+    if (turned := compare_rotations(survey)) is not None:
         read["fx by the turns"] = f"{turned.focal_factor:.2f}"
-    if warped := flat_warps(survey):
+    if warped := compare_warps_with_plane(survey):
         read["WIR (over flat)"] = (
             f"{np.median([w for _, w, _ in warped]):.2f} ({np.median([w / flat for _, w, flat in warped]):.2f})"
         )
-    for comparison in lengths.compare(survey):
+    for comparison in scale_consistency.compare_scales(survey):
         read[f"{comparison.first} / {comparison.second}"] = f"{comparison.ratio:.3f} +- {comparison.log_error:.3f}"
     return read
 
@@ -143,7 +143,7 @@ def judged(name: str, found: list[Finding], codes: Collection[str], *, moving: b
 def run_one(name: str, recording: Recording, mutation: Mutation) -> tuple[bool, float]:
     """Check a broken recording, print its row; whether what can be seen was told first, and the seconds."""
     began = time.perf_counter()
-    found = spoken(preflight([mutation.apply(recording)]))
+    found = spoken(run_preflight([mutation.apply(recording)]))
     seconds = time.perf_counter() - began
     verdict = judged(name, found, mutation.codes, moving="poses" in mutation.needs)
     print(f"| {name} | {mutation.check} | {mutation.name} | {first(found)} | {seconds:.1f} s | {verdict} |", flush=True)
@@ -167,7 +167,7 @@ def main() -> None:
         print("| clean recording | findings | time | readings |\n|---|---|---|---|")
         for recording in clean:
             began = time.perf_counter()
-            found = spoken(preflight([recording], clean_splits(recording)))
+            found = spoken(run_preflight([recording], clean_splits(recording)))
             seconds = time.perf_counter() - began
             slowest = max(slowest, seconds)
             failures += [f"{recording.name}: {finding.code}" for finding in found]
@@ -186,7 +186,7 @@ def main() -> None:
                     failures += [] if caught else [f"{recording.name}: {mutation.name}"]
             for name, code, broken in SPLIT_MUTATIONS:
                 began = time.perf_counter()
-                found = spoken(preflight([], broken(recording), checks=["splits"]))
+                found = spoken(run_preflight([], broken(recording), checks=["splits"]))
                 verdict = judged(recording.name, found, {code}, moving=code == "D10")
                 failures += [] if verdict != MISSED else [f"{recording.name}: {name}"]
                 took = f"{time.perf_counter() - began:.1f} s"

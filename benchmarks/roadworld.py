@@ -28,17 +28,17 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from stadia.data.rendering.files import cores
-from stadia.data.roadworld.presets import FULL, RoadWorldConfig
-from stadia.data.roadworld.render import Renderer, View
-from stadia.data.roadworld.world import make_world, world_seed
-from stadia.data.roadworld.write import write_roadworld
+from stadia.synthetic.rendering.dataset_files import count_cores
+from stadia.synthetic.roadworld.config import FULL, RoadWorldConfig
+from stadia.synthetic.roadworld.road_renderer import RoadRenderer, RoadView
+from stadia.synthetic.roadworld.road_world import derive_world_seed, make_world
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 FACTORS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.7)
 
 
 def warp(
-    source: View, target: View, K: NDArray, T_source_target: NDArray, factor: float = 1.0
+    source: RoadView, target: RoadView, K: NDArray, T_source_target: NDArray, factor: float = 1.0
 ) -> tuple[NDArray, NDArray]:
     """The source image seen from the target, and where the target's surface is in it and not hidden."""
     height, width = target.depth_m.shape
@@ -65,7 +65,9 @@ def warp(
     return image, inside & (z < 1.03 * around.min(0) + 0.05) & (around.max(0) < 1.5 * around.min(0))
 
 
-def compare(target: View, source: View, K: NDArray, T_source_target: NDArray, still: NDArray) -> dict[str, float]:
+def compare(
+    target: RoadView, source: RoadView, K: NDArray, T_source_target: NDArray, still: NDArray
+) -> dict[str, float]:
     """Residuals of one pair of images, and how well depth can be found from them."""
     truth = target.image.astype(np.float32) / 255
     image, valid = warp(source, target, K, T_source_target)
@@ -83,14 +85,14 @@ def compare(target: View, source: View, K: NDArray, T_source_target: NDArray, st
     }
 
 
-def posed_vertices(renderer: Renderer, frame: int) -> NDArray:
+def posed_vertices(renderer: RoadRenderer, frame: int) -> NDArray:
     """(N, 3) all vertices in the left camera's frame."""
     geometry = renderer.world.geometry
     T = np.linalg.inv(renderer.T_world_camera(frame, "left")) @ geometry.T_world_body[frame][geometry.body]
     return np.einsum("nij,nj->ni", T[:, :3, :3], geometry.vertices) + T[:, :3, 3]
 
 
-def against_embree(renderer: Renderer, frame: int, view: View, vertices: NDArray) -> tuple[int, int, float]:
+def against_embree(renderer: RoadRenderer, frame: int, view: RoadView, vertices: NDArray) -> tuple[int, int, float]:
     """Pixels compared, pixels that differ, and the largest relative difference of the others."""
     triangles, lens = renderer.world.geometry.triangles, renderer.lens
     rows, columns = np.mgrid[0 : lens.height : 2, 0 : lens.width : 2].reshape(2, -1)
@@ -105,7 +107,7 @@ def against_embree(renderer: Renderer, frame: int, view: View, vertices: NDArray
     return len(rows), int((~agree).sum()), float(np.abs(found / np.where(z > 0, z, 1) - 1)[agree & (z > 0)].max())
 
 
-def height_ratios(renderer: Renderer, view: View, vertices: NDArray) -> list[tuple[str, float]]:
+def height_ratios(renderer: RoadRenderer, view: RoadView, vertices: NDArray) -> list[tuple[str, float]]:
     """(class, estimated over true height) of the fully visible cars and people at least 20 pixels high."""
     geometry, lens, found = renderer.world.geometry, renderer.lens, []
     for instance in geometry.instances:
@@ -133,7 +135,7 @@ def exactness(config: RoadWorldConfig, worlds: int) -> dict[str, Any]:
     """All measures but speed, over frames of several worlds."""
     temporal, stereo, cast, ratios = [], [], [], []
     for index in range(worlds):
-        renderer = Renderer(make_world(world_seed(0, "train", index), config), config)
+        renderer = RoadRenderer(make_world(derive_world_seed(0, "train", index), config), config)
         K, moving = renderer.world.K, np.array([False, *(i.moves for i in renderer.world.geometry.instances)])
         for frame in range(0, config.frames - 1, 4):
             now, following = renderer.render(frame), renderer.render(frame + 1)["left"]
@@ -184,7 +186,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=192)
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--worlds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=cores())
+    parser.add_argument("--workers", type=int, default=count_cores())
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     changes = {
@@ -197,7 +199,7 @@ def main() -> None:
     config = FULL.model_copy(update=changes)
     started = time.perf_counter()
     tiny = config.model_copy(update={"frames": 1, "height": 32, "width": 96, "stereo": False})
-    Renderer(make_world(0, tiny), tiny).render(0)
+    RoadRenderer(make_world(0, tiny), tiny).render(0)
     result: dict[str, Any] = {
         "size": [arguments.height, arguments.width],
         "first_image_s": round(time.perf_counter() - started, 1),

@@ -38,25 +38,26 @@ from preflight import REAL_DATA, SEEDS, clean_splits, real_recordings
 from rich.console import Console
 
 from stadia import recipes
-from stadia.core.config import resolve
+from stadia.apps import demo, metric_demo
+from stadia.core import random_state
+from stadia.core.config import resolve_config
 from stadia.core.files import write_text
 from stadia.core.recording import Recording
-from stadia.data.config import CacheConfig
-from stadia.data.rendering.presets import SPLITS
-from stadia.data.roadworld.cached import cached_worlds, demo_worlds
-from stadia.data.roadworld.presets import TINY
-from stadia.data.sources import open_recordings
-from stadia.diagnostics.contract.deadline import TimeOver
-from stadia.diagnostics.engine import preflight
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import Finding, OnStop, Severity, read_findings
-from stadia.recipes import CONFIGS, RECIPES, demo, demo_metres
-from stadia.recipes.config import RecipeConfig
-from stadia.recipes.starting import build_task
-from stadia.training import rng
+from stadia.diagnostics.loss_checks.loss_check_runner import TimeLimitReached
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.recipes import CONFIGS, RECIPES
+from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes.base.init_weights import build_task
+from stadia.synthetic.rendering.dataset_files import SPLITS
+from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.roadworld.roadworld_writer import render_cached_worlds, render_demo_worlds
+from stadia.training.batches import TrainingPlan
 from stadia.training.loggers import read_rows
-from stadia.training.run import Run
-from stadia.training.scores import ScoreBook
-from stadia.training.stream import Plan
+from stadia.training.run_folder import Run
+from stadia.training.validation_scores import ValidationScores
 
 HEIGHTS_M = (1.2, 1.65)
 MOST_S = 600.0
@@ -129,9 +130,14 @@ class Training:
 
 TRAININGS: dict[str, Training] = {
     "selfsup, stereo": Training("selfsup", "abs_rel", (*demo.SETTINGS, *SMALL, *SHORT)),
-    MONO: Training("selfsup", "residual", (*demo_metres.SETTINGS, *demo_metres.OF_EACH["selfsup"], *SHORT, *LONGER)),
+    MONO: Training(
+        "selfsup", "residual", (*metric_demo.SETTINGS, *metric_demo.RECIPE_SETTINGS["selfsup"], *SHORT, *LONGER)
+    ),
     "metric": Training(
-        "metric", "abs_rel", (*demo_metres.SETTINGS, *demo_metres.OF_EACH["metric"], *SHORT, *LONGER), after=MONO
+        "metric",
+        "abs_rel",
+        (*metric_demo.SETTINGS, *metric_demo.RECIPE_SETTINGS["metric"], *SHORT, *LONGER),
+        after=MONO,
     ),
     "dpt": Training("dpt", "abs_rel", ("model.network=dpt-tiny", "optimizer.lr=1e-3", *SMALL, *SHORT)),
     "objectpose": Training(
@@ -196,7 +202,10 @@ class Row:
         reasons = {
             told: why for name, each in RIGHT.items() if self.name.startswith(name) for told, why in each.items()
         }
-        return {_told(one): BUSY if str(TimeOver()) in one.measured else reasons.get(_told(one)) for one in self.found}
+        return {
+            _told(one): BUSY if str(TimeLimitReached()) in one.measured else reasons.get(_told(one))
+            for one in self.found
+        }
 
     @property
     def passed(self) -> bool:
@@ -219,17 +228,21 @@ def _told(one: Finding) -> str:
 
 def of_roadworld(seed: int, height_m: float) -> list[Finding]:
     """Three worlds of six pairs, each of a split."""
-    folder = cached_worlds("tiny", TINY.model_copy(update={"camera_height_m": (height_m,)}), CacheConfig(), seed=seed)
+    folder = render_cached_worlds(
+        "tiny", TINY.model_copy(update={"camera_height_m": (height_m,)}), CacheConfig(), seed=seed
+    )
     splits = {split: open_recordings(folder, split=split) for split in SPLITS}
     each = {
         split: [(recording, range(len(recording))) for recording in recordings] for split, recordings in splits.items()
     }
-    return preflight([recording for recordings in splits.values() for recording in recordings], each, seconds=MOST_S)
+    return run_preflight(
+        [recording for recordings in splits.values() for recording in recordings], each, seconds=MOST_S
+    )
 
 
 def of_sample(recording: Recording) -> list[Finding]:
     """A recording, some frames of which train and some are held out."""
-    return preflight([recording], clean_splits(recording), seconds=MOST_S)
+    return run_preflight([recording], clean_splits(recording), seconds=MOST_S)
 
 
 def of_recipe(recipe: str, *words: str) -> list[Finding]:
@@ -268,7 +281,7 @@ class Trainings:
         """On the demo's worlds, where the recipe renders none by itself."""
         one = TRAININGS[name]
         start = () if one.after is None else (f"start_from={json.dumps(str(self.run(one.after).folder))}",)
-        data = {"data": {"path": str(demo_worlds(CacheConfig()))}} if one.recipe in ON_ROADS else {}
+        data = {"data": {"path": str(render_demo_worlds(CacheConfig()))}} if one.recipe in ON_ROADS else {}
         return recipes.configure(one.recipe, (*one.words, *start), **data)
 
     def run(self, name: str) -> Run:
@@ -301,7 +314,7 @@ def ended(folder: Path) -> Row:
         **run.config,
         "start_from": None,
     }  # else a training that goes on from another would have to learn it all again
-    before = before_training(resolve(CONFIGS.load(run.recipe), untrained))[score]
+    before = before_training(resolve_config(CONFIGS.load(run.recipe), untrained))[score]
     began, finished = (datetime.fromisoformat(run.facts[when]) for when in ("started", "finished"))
     return of_run(f"run {folder.name}", folder, before, score, (finished - began).total_seconds())
 
@@ -311,22 +324,22 @@ def before_training(config: RecipeConfig) -> dict[str, float]:
     """What validates, of the weights that a training starts from."""
     recipe = RECIPES.load(config.recipe)
     config, data = recipe.prepare(config, Console(quiet=True))
-    rng.seed_all(config.seed, "training")
+    random_state.seed_generators(config.seed, "training")
     task = build_task(recipe, config, resumed=False)
-    task.remember(data)
-    task.plan = Plan.of(data.train, config.training)
+    task.save_data_stats(data)
+    task.plan = TrainingPlan.of(data.train, config.training)
     task.eval().on_validation_start()
-    book = ScoreBook()
+    book = ValidationScores()
     for batch in data.val:
         book.add(batch.meta, task.validation_step(batch))
-    return {f"val/{name}": value for name, value in (book.means() | dict(task.scores_of_the_whole())).items()}
+    return {f"val/{name}": value for name, value in (book.means() | dict(task.validation_summary())).items()}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # table
 
 
-def looked_at(name: str, look: Callable[[], list[Finding]]) -> Row:
+def num_checked(name: str, look: Callable[[], list[Finding]]) -> Row:
     began = time.monotonic()
     return Row(name, look(), time.monotonic() - began)
 
@@ -336,7 +349,7 @@ def rows(real: Path, only: str, folder: Path) -> Iterator[Row]:
     trainings = Trainings(folder)
     for name, look in data_rows(real):
         if only in name:
-            yield looked_at(name, look)
+            yield num_checked(name, look)
     for name in TRAININGS:
         if only in name:
             yield trainings.row(name)

@@ -14,7 +14,7 @@ readable:   the same with the plain torch twin of the photometric operation.
 reference:  the structure of the field's reference code (Monodepth2), rebuilt here: every scale computes the unwarped
             residuals again and every candidate the target's window statistics, one source after the other.
 
-Beside its time what each step reaches of the best that products of matrices do here (`training.peak_flops`): the
+Beside its time what each step reaches of the best that products of matrices do here (`training.flops`): the
 networks' convolutions and products alone are counted, as the loss has none. A share that cannot be stops the run.
 
 Sources -1, +1 and stereo, four scales brought to full resolution, float32.
@@ -40,15 +40,15 @@ from stadia.core.types import Batch, Camera, Inputs, Meta, Prediction, Targets
 from stadia.geometry.camera import intrinsics
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.se3 import se3_exp
-from stadia.geometry.warp import synthesize, warp
-from stadia.losses.config import LossConfig
+from stadia.geometry.warp import synthesize_views, warp_image
+from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.photometric import photometric_residual
 from stadia.losses.reprojection import TorchReprojector
-from stadia.losses.selfsup import SelfSupervisedLoss
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.smoothness import edge_aware_smoothness
-from stadia.models.config import DepthAndMotionConfig
-from stadia.models.depth_and_motion import DepthAndMotion
-from stadia.training.peak_flops import Peak
+from stadia.models.config import DepthPoseNetConfig
+from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.training.flops import PeakFlops
 
 SOURCES = ("-1", "+1", "stereo")
 
@@ -67,7 +67,7 @@ def made_up_batch(size: int, height: int, width: int) -> Batch:
     motion = torch.tensor([[0, 0, 0.3, 0, 0, 0], [0, 0, -0.3, 0, 0, 0], [-0.5, 0, 0, 0, 0, 0]])
     T_source_target = se3_exp(motion).expand(size, 3, 4, 4)
     # A source is what the target would look like from there: the inverse warp, exact enough for a benchmark.
-    sources = synthesize(
+    sources = synthesize_views(
         target[:, None].expand(size, 3, 3, height, width), depth_m, camera, source_camera, T_source_target.inverse()
     ).image
     rig = T_source_target.clone()
@@ -88,7 +88,7 @@ def reference_loss(targets: Targets, prediction: Prediction) -> Tensor:
         warped, unwarped = [], []
         for i in range(targets.sources.shape[1]):
             source_camera = Camera(targets.source_camera.K[:, i], targets.camera.height, targets.camera.width)
-            view, _ = warp(
+            view, _ = warp_image(
                 targets.sources[:, i], depth_m, targets.camera, source_camera, prediction.T_source_target[:, i]
             )
             warped.append(photometric_residual(view, targets.image))
@@ -125,14 +125,17 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     batch = made_up_batch(arguments.batch, arguments.height, arguments.width)
-    model = DepthAndMotion(
-        DepthAndMotionConfig(encoder=arguments.encoder, pose_encoder=arguments.encoder, pretrained=False)
+    model = DepthPoseNet(
+        DepthPoseNetConfig(encoder=arguments.encoder, pose_encoder=arguments.encoder, pretrained=False)
     )
     optimizer = torch.optim.Adam(
         model.parameters(), lr=1e-5
     )  # a small rate: every repeat works on nearly the same depth
-    fast, readable = SelfSupervisedLoss(LossConfig()), SelfSupervisedLoss(LossConfig(), reprojector=TorchReprojector)
-    all_of_it = SelfSupervisedLoss(LossConfig(left_right_consistency=0.1))
+    fast, readable = (
+        SelfSupervisedLoss(SelfSupervisedLossConfig()),
+        SelfSupervisedLoss(SelfSupervisedLossConfig(), reprojector=TorchReprojector),
+    )
+    all_of_it = SelfSupervisedLoss(SelfSupervisedLossConfig(left_right_consistency=0.1))
     losses: dict[str, Callable[[Prediction], Tensor]] = {
         "bare": bare_loss,
         "fast": lambda prediction: fast(batch.targets, prediction, SOURCES).total,
@@ -152,7 +155,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
         step(loss)
     with FlopCounterMode(display=False) as counter:
         step(bare_loss)
-    flops, peak = counter.get_total_flops(), Peak()
+    flops, peak = counter.get_total_flops(), PeakFlops()
     times: dict[str, list[float]] = {name: [] for name in losses}
     for _ in range(arguments.repeats):
         for name, loss in losses.items():

@@ -15,9 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from stadia.data.rendering.files import cores
-from stadia.data.tableworld.presets import DEMO
-from stadia.data.tableworld.write import write_tableworld
+from stadia.synthetic.rendering.dataset_files import count_cores
+from stadia.synthetic.tableworld.config import DEMO
+from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=DEMO.height)
     parser.add_argument("--width", type=int, default=DEMO.width)
     parser.add_argument("--tables", type=int, default=60)
-    parser.add_argument("--workers", type=int, default=cores())
+    parser.add_argument("--workers", type=int, default=count_cores())
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     size = {"height": arguments.height, "width": arguments.width}

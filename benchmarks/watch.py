@@ -22,10 +22,10 @@ import torch
 from rich.console import Console
 
 import stadia.core.torchvision_shim  # noqa: F401
-from stadia.diagnostics.watch import Watch
-from stadia.models.dpt import Dpt
-from stadia.models.dpt_config import DptConfig
-from stadia.training.run import Run
+from stadia.diagnostics.monitors.training_monitor import TrainingMonitor
+from stadia.models.config import DptConfig
+from stadia.models.dpt.dpt_net import DptNet
+from stadia.training.run_folder import Run
 
 MOST = 0.02
 ROW = {
@@ -82,7 +82,9 @@ def seconds_of(work: Callable[[int], object], repeats: int) -> float:
 def measured(repeats: int) -> tuple[float, float, list[str]]:
     """Seconds of the watch for a row, seconds of the step, and the codes that were told of a sound row."""
     with tempfile.TemporaryDirectory() as folder:
-        watch = Watch(Run.create(Path(folder), "watch", {}, recipe="watch", seed=0), Console(file=io.StringIO()))
+        watch = TrainingMonitor(
+            Run.create(Path(folder), "watch", {}, recipe="watch", seed=0), Console(file=io.StringIO())
+        )
 
         def ask(number: int) -> None:
             terms = {name: value * (1 - number / 1e4) for name, value in ROW.items() if name.startswith("train/term/")}
@@ -92,7 +94,7 @@ def measured(repeats: int) -> tuple[float, float, list[str]]:
 
         cost_s = seconds_of(ask, repeats)
         told = sorted(watch.reported)
-    network = Dpt(DptConfig(network="dpt-tiny", pretrained=False))
+    network = DptNet(DptConfig(network="dpt-tiny", pretrained=False))
     images, optimizer = torch.rand(2, 3, 64, 64), torch.optim.AdamW(network.parameters())
 
     def train(number: int) -> None:

@@ -38,9 +38,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.data.bop import CORNER, BopImages, InstanceInfo, read_info, read_targets
-from stadia.data.bop_results import ground_truth, write_results
-from stadia.data.rendering.silhouettes import Silhouette, silhouette
+from stadia.datasets.objects.bop import (
+    PIXEL_CENTER_OFFSET,
+    BopImages,
+    BopInstanceInfo,
+    read_instance_info,
+    read_targets,
+)
+from stadia.datasets.objects.bop_results import ground_truth_results, write_results
+from stadia.geometry.rasterizer import Silhouette, draw_silhouette
 
 WITHIN, TOLERANCE_M = 0.02, 0.015
 HALF_TURN, ASIDE = np.diag([-1.0, -1.0, 1.0, 1.0]), np.eye(4)
@@ -59,7 +65,7 @@ class Drawn:
     """
 
     obj_id: int
-    told: InstanceInfo
+    told: BopInstanceInfo
     beyond_px: int
     covered: int
     seen: int
@@ -75,7 +81,7 @@ def corner(shape: Silhouette) -> tuple[int, int]:
     return int(columns.min()) + shape.left, int(rows.min()) + shape.top
 
 
-def origin_shares(images: BopImages, infos: list[list[InstanceInfo]], shift: float) -> dict[str, float]:
+def origin_shares(images: BopImages, infos: list[list[BopInstanceInfo]], shift: float) -> dict[str, float]:
     """Shares of boxes that start in BOP's very column, and row, with the principal point moved by `shift` pixels."""
     same = []
     for index, info in enumerate(infos):
@@ -83,13 +89,13 @@ def origin_shares(images: BopImages, infos: list[list[InstanceInfo]], shift: flo
         K = camera.K.numpy() + np.array([[0, 0, shift], [0, 0, shift], [0, 0, 0]])
         for (model, T), told in zip(images.poses(index), info, strict=True):
             vertices = model.vertices_m @ T[:3, :3].T + T[:3, 3]
-            shape = silhouette(vertices, model.triangles, K, camera.height, camera.width)
+            shape = draw_silhouette(vertices, model.triangles, K, camera.height, camera.width)
             same.append(np.equal(corner(shape), told.bbox_obj[:2]))
     column, row = np.mean(same, 0)
     return {"column": round(float(column), 4), "row": round(float(row), 4)}
 
 
-def drawn(images: BopImages, infos: list[list[InstanceInfo]]) -> Iterable[Drawn]:
+def drawn(images: BopImages, infos: list[list[BopInstanceInfo]]) -> Iterable[Drawn]:
     """Every instance that is asked for."""
     for index, info in enumerate(infos):
         camera, shapes, asked = images.camera(index), images.silhouettes(index), images.asked(index)
@@ -117,7 +123,7 @@ def drawn(images: BopImages, infos: list[list[InstanceInfo]]) -> Iterable[Drawn]
             )
 
 
-def same_box(seen: NDArray[np.bool_], told: InstanceInfo) -> bool:
+def same_box(seen: NDArray[np.bool_], told: BopInstanceInfo) -> bool:
     """Whether each side of the box of what is seen is within a pixel of BOP's."""
     if not seen.any():
         return False
@@ -176,7 +182,7 @@ def compared(instances: list[Drawn]) -> dict[str, Any]:
 def write_csvs(images: BopImages, out: Path) -> None:
     """The truth, and what is wrong in a known way."""
     out.mkdir(parents=True, exist_ok=True)
-    truth = ground_truth(images)
+    truth = ground_truth_results(images)
     write_results(out / "ground-truth.csv", truth)
     write_results(
         out / "half-turned.csv", [replace(one, T_camera_model=one.T_camera_model @ HALF_TURN) for one in truth]
@@ -192,12 +198,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     images = BopImages.open(arguments.data, only=read_targets(arguments.data))
-    infos = [read_info(arguments.data, "test", scene_id)[im_id] for scene_id, im_id in images.ids]
+    infos = [read_instance_info(arguments.data, "test", scene_id)[im_id] for scene_id, im_id in images.ids]
     result = {
         "images": len(images),
         **compared(list(drawn(images, infos))),
         "boxes_start_where_bops_do": origin_shares(images, infos, 0.0),
-        "boxes_start_where_bops_do_with_K_as_written": origin_shares(images, infos, CORNER),
+        "boxes_start_where_bops_do_with_K_as_written": origin_shares(images, infos, PIXEL_CENTER_OFFSET),
     }
     if arguments.csv is not None:
         write_csvs(images, arguments.csv)

@@ -36,17 +36,17 @@ import stadia.core.torchvision_shim  # noqa: F401
 from torch import Tensor
 
 from stadia import recipes
+from stadia.apps import demo
 from stadia.core.files import write_text
 from stadia.core.types import Batch, Camera, Prediction
-from stadia.data.config import CacheConfig
-from stadia.data.roadworld.cached import demo_worlds
-from stadia.diagnostics.diagnosis import diagnosis
+from stadia.datasets.config import CacheConfig
+from stadia.diagnostics.catalog.causes import find_root_cause
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings
 from stadia.geometry.se3 import inverse
-from stadia.losses.report import LossReport
-from stadia.models.depth_and_motion import DepthAndMotion
-from stadia.recipes import demo
-from stadia.recipes.selfsup import Selfsup
+from stadia.losses.loss_report import LossReport
+from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 
 SMALL = (
     *(
@@ -74,28 +74,28 @@ class Broken:
 
 def batches(change: Callable[[Batch], Batch]) -> Patch:
     """Every batch that is trained on is another one."""
-    step = Selfsup.training_step
-    return lambda: mock.patch.object(Selfsup, "training_step", lambda task, batch: step(task, change(batch)))
+    step = SelfsupRecipe.training_step
+    return lambda: mock.patch.object(SelfsupRecipe, "training_step", lambda task, batch: step(task, change(batch)))
 
 
 def validations(change: Callable[[Batch], Batch]) -> Patch:
     """Every batch that validates is another one."""
-    validate = Selfsup.validation_step
-    return lambda: mock.patch.object(Selfsup, "validation_step", lambda task, batch: validate(task, change(batch)))
+    validate = SelfsupRecipe.validation_step
+    return lambda: mock.patch.object(
+        SelfsupRecipe, "validation_step", lambda task, batch: validate(task, change(batch))
+    )
 
 
 def answers(change: Callable[[Batch, Prediction], Prediction]) -> Patch:
     """What the networks say is passed on as another thing."""
-    forward = DepthAndMotion.forward
-    return lambda: mock.patch.object(
-        DepthAndMotion, "forward", lambda model, batch: change(batch, forward(model, batch))
-    )
+    forward = DepthPoseNet.forward
+    return lambda: mock.patch.object(DepthPoseNet, "forward", lambda model, batch: change(batch, forward(model, batch)))
 
 
 def reports(change: Callable[[LossReport], LossReport]) -> Patch:
     """The loss says another thing."""
-    step = Selfsup.training_step
-    return lambda: mock.patch.object(Selfsup, "training_step", lambda task, batch: change(step(task, batch)))
+    step = SelfsupRecipe.training_step
+    return lambda: mock.patch.object(SelfsupRecipe, "training_step", lambda task, batch: change(step(task, batch)))
 
 
 def with_sources(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -149,7 +149,7 @@ TRAININGS: dict[str, Broken] = {
     "the rate is 300 times too high": Broken(("T02", "T08", "T01"), ("optimizer.lr=0.3",)),
     "the rate is next to nothing": Broken(("T15",), ("optimizer.lr=1e-10",)),
     "no depth beyond 2 m": Broken(
-        ("M22", "S20"), ("model.min_depth_m=0.1", "model.max_depth_m=2", "model.start_depth_m=0.5")
+        ("M22", "S20"), ("model.min_depth_m=0.1", "model.max_depth_m=2", "model.init_depth_m=0.5")
     ),
     "smoothness is all": Broken(("R20", "M20"), ("loss.smoothness=100",)),
     "the pose network's translation is next to nothing": Broken(("P21",), ("model.translation_scale=1e-7",)),
@@ -168,7 +168,7 @@ def broken_by(patch: Patch | None) -> Iterator[None]:
 def told_of(one: Broken, folder: Path) -> list[Finding]:
     """All that is found while it trains, in the order in which it was."""
     config = recipes.configure(
-        "selfsup", (*demo.SETTINGS, *SMALL, *one.words), data={"path": str(demo_worlds(CacheConfig()))}
+        "selfsup", (*demo.SETTINGS, *SMALL, *one.words), data={"path": str(render_demo_worlds(CacheConfig()))}
     )
     with broken_by(one.patch):
         try:
@@ -181,7 +181,7 @@ def told_of(one: Broken, folder: Path) -> list[Finding]:
 
 def judged(one: Broken, found: list[Finding]) -> tuple[str, str]:
     """The verdict, and the first to mend."""
-    first = diagnosis(found).first
+    first = find_root_cause(found).first
     named = first.code if first else "nothing"
     if not one.codes:
         return ("false alarm" if any(each.severity is not Severity.NOTE for each in found) else "silent"), named

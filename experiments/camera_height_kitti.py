@@ -21,18 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
+from stadia.apps.camera_height.estimate import estimate_camera_height
+from stadia.apps.camera_height.road_objects import read_road_frames
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
-from stadia.data.calibration import Calibration
-from stadia.data.road_masks import with_masks
-from stadia.data.sources import open_recordings
-from stadia.evaluation.watch import unwatched
+from stadia.datasets.kitti.lidar import KittiCalibration
+from stadia.datasets.masks.mask_files import attach_masks
+from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.progress import no_progress
 from stadia.geometry.camera import backproject
-from stadia.geometry.ground import fit_plane_robust
-from stadia.geometry.horizon import horizon_of
-from stadia.recipes.camera_height import estimate_camera_height
-from stadia.recipes.camera_height_config import CameraHeightAsked, camera_height_config
-from stadia.recipes.seen_objects import seen_frames
+from stadia.geometry.ground.horizon import horizon_from_normal
+from stadia.geometry.ground.road_plane import fit_plane_ransac
 
 TRUE_M = 1.65
 
@@ -54,15 +54,15 @@ def scan_plane(training: Path, number: int) -> Tensor:
         np.array(rows[name].split(), np.float64).reshape(shape)
         for name, shape in (("Tr_velo_to_cam", (3, 4)), ("R0_rect", (3, 3)))
     )
-    _, T_camera_rectified = Calibration(path).projection("P2")
+    _, T_camera_rectified = KittiCalibration(path).projection("P2")
     seen = (R @ (T[:, :3] @ points.T + T[:, 3:])).T @ T_camera_rectified[:3, :3].T + T_camera_rectified[:3, 3]
     ahead = seen[(seen[:, 2] > 4) & (seen[:, 2] < 15) & (np.abs(seen[:, 0]) < 3) & (seen[:, 1] > 1)]
-    return fit_plane_robust(torch.from_numpy(ahead))
+    return fit_plane_ransac(torch.from_numpy(ahead))
 
 
 def labeled(data: Path) -> None:
-    config = camera_height_config(["priors=kitti", "objects=[]", "horizon=edges"])
-    frames = seen_frames(CameraHeightAsked(data, config), unwatched)
+    config = parse_camera_height_config(["priors=kitti", "objects=[]", "horizon=edges"])
+    frames = read_road_frames(CameraHeightRequest(data, config), no_progress)
     planes = [scan_plane(data / "training", int(frame.name.rsplit("/", 1)[-1])) for frame in frames]
     say(
         "LiDAR, median of the labeled frames",
@@ -70,7 +70,8 @@ def labeled(data: Path) -> None:
         each=[round(float(p[3]), 3) for p in planes],
     )
     lines = [
-        horizon_of(p[:3], Camera(torch.from_numpy(f.K), f.height, f.width)) for p, f in zip(planes, frames, strict=True)
+        horizon_from_normal(p[:3], Camera(torch.from_numpy(f.K), f.height, f.width))
+        for p, f in zip(planes, frames, strict=True)
     ]
     for horizon, known in (("the scans' roads", torch.stack(lines)), ("edges", None)):
         found = estimate_camera_height(frames, config, horizons=known).found
@@ -81,19 +82,21 @@ def labeled(data: Path) -> None:
 
 def masked(data: Path, masks: Path) -> None:
     (recording,) = open_recordings(data)
-    with_masks([recording], masks)
+    attach_masks([recording], masks)
     heights = []
     road = next(number for number, name in recording.mask_reader.classes.items() if name == "road")
     for index in range(len(recording)):
         depth_m = torch.from_numpy(recording.depth_m(index))[None, None].double()
         on_road = torch.from_numpy(recording.masks(index).semantic == road)[None, None] & (depth_m > 1) & (depth_m < 15)
         points = backproject(depth_m, recording.camera(index)).flatten(2).transpose(1, 2)
-        heights.append(float(fit_plane_robust(points, on_road.flatten(1))[0, 3]))
+        heights.append(float(fit_plane_ransac(points, on_road.flatten(1))[0, 3]))
     say("LiDAR on the masked road, median of the raw frames", float(np.nanmedian(heights)), frames=len(heights))
     for horizon in ("auto", "given", "objects"):
-        config = camera_height_config(["priors=kitti", f"horizon={horizon}", f"masks={masks}"])
+        config = parse_camera_height_config(["priors=kitti", f"horizon={horizon}", f"masks={masks}"])
         try:
-            found = estimate_camera_height(seen_frames(CameraHeightAsked(data, config), unwatched), config).found
+            found = estimate_camera_height(
+                read_road_frames(CameraHeightRequest(data, config), no_progress), config
+            ).found
         except GeometryError as error:
             print(json.dumps({"what": f"masks, horizon {horizon}", "error": str(error)}))
             continue

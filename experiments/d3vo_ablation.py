@@ -36,17 +36,17 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia import recipes
+from stadia.apps.demo import SETTINGS, render_worlds
 from stadia.core.files import write_json
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, MapsPredictor
-from stadia.data.images import read_rgb
-from stadia.data.sources import open_recordings
+from stadia.datasets.image_files import read_rgb
+from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry import camera as cameras
-from stadia.losses.reprojection import Images, TorchReprojector
-from stadia.metrics.uncertainty import sparsification, spearman
-from stadia.recipes.demo import SETTINGS, render_worlds
-from stadia.recipes.selfsup import Selfsup
-from stadia.recipes.workflow import load_task
+from stadia.losses.reprojection import ReprojectionInputs, TorchReprojector
+from stadia.metrics.uncertainty_metrics import sparsification, spearman
+from stadia.recipes.base.workflow import load_task
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
 SMALL = (
     "data.height=64",
@@ -101,7 +101,7 @@ def with_exposures(worlds: Path, out: Path, exposures: Exposures) -> Path:
     return out
 
 
-def picture(recording: Recording, index: int, side: str, task: Selfsup) -> tuple[Tensor, Camera]:
+def picture(recording: Recording, index: int, side: str, task: SelfsupRecipe) -> tuple[Tensor, Camera]:
     """(1, 3, height, width) at the network's size, and its camera."""
     image = torch.from_numpy(recording.image(index, side)).permute(2, 0, 1)[None].float() / 255
     return cameras.resize(image, recording.camera(index, side).to(torch.float32), task.height, task.width)
@@ -109,7 +109,7 @@ def picture(recording: Recording, index: int, side: str, task: Selfsup) -> tuple
 
 @torch.inference_mode()
 def learnt_exposures(
-    task: Selfsup, worlds: list[Recording], exposures: Exposures
+    task: SelfsupRecipe, worlds: list[Recording], exposures: Exposures
 ) -> dict[str, list[tuple[float, float]]]:
     """Pairs (injected, learnt) of gain and offset, for each frame and the next one, and for each left image and the
     right one.
@@ -130,21 +130,21 @@ def learnt_exposures(
     return pairs
 
 
-def residual_to_the_right(task: Selfsup, world: Recording, index: int, inverse_depth: Tensor) -> Tensor:
+def residual_to_the_right(task: SelfsupRecipe, world: Recording, index: int, inverse_depth: Tensor) -> Tensor:
     """(height, width): what the predicted depth leaves of the difference to the right image, which Sigma is to tell
     beforehand.
     """
     image, camera = picture(world, index, "left", task)
     right, right_camera = picture(world, index, "right", task)
     each, of_right = (Camera(K[None], task.height, task.width) for K in (camera.K, right_camera.K[None]))
-    images = Images(image, each, right[:, None], of_right, ("stereo",))
+    images = ReprojectionInputs(image, each, right[:, None], of_right, ("stereo",))
     assert world.T_right_left is not None
     rig = torch.from_numpy(world.T_right_left).float()[None, None]
     reprojector = TorchReprojector(images, ssim_weight=task.config.loss.ssim_weight, auto_mask=False)
     return reprojector(inverse_depth, rig).minimum.residual[0, 0]
 
 
-def errors_of_depth(task: Selfsup, worlds: list[Recording]) -> dict[str, float]:
+def errors_of_depth(task: SelfsupRecipe, worlds: list[Recording]) -> dict[str, float]:
     """Means over every fifth image, metres, nothing fitted, within 80 m: AbsRel, and what Sigma is worth where it is
     said.
     """
@@ -183,7 +183,7 @@ def trained(name: str, seed: int, worlds: Path, arguments: argparse.Namespace) -
 def scored(run: Path, worlds: Path, exposures: Exposures) -> dict[str, float]:
     """A run on the unseen worlds."""
     task = load_task(run)
-    assert isinstance(task, Selfsup)
+    assert isinstance(task, SelfsupRecipe)
     unseen = open_recordings(worlds, split="test")
     found = errors_of_depth(task.eval(), unseen)
     if task.config.model.brightness:

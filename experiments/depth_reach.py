@@ -17,12 +17,16 @@ from pathlib import Path
 from rich.console import Console
 
 from stadia import recipes
-from stadia.data.config import CacheConfig
-from stadia.data.roadworld.cached import demo_worlds
-from stadia.diagnostics.contract.reach import OUT_OF_REACH_PX, beyond_px, pair_is_in_reach
-from stadia.diagnostics.contract.start import Start
-from stadia.recipes import demo
-from stadia.recipes.selfsup import Selfsup
+from stadia.apps import demo
+from stadia.datasets.config import CacheConfig
+from stadia.diagnostics.loss_checks.init_checks import (
+    OUT_OF_REACH_PX,
+    check_stereo_depth_range,
+    measure_range_excess_px,
+)
+from stadia.diagnostics.loss_checks.training_start import TrainingStart
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 
 RANGES_M = {"by default": (), "0.1 to 2 m": (0.1, 0.5, 2), "0.5 to 8 m": (0.5, 4, 8), "20 to 100 m": (20, 50, 100)}
 """Nearest depth, that of the start, and farthest."""
@@ -32,13 +36,15 @@ def row(name: str, path: Path, words: tuple[str, ...], reach: str) -> str:
     limits = zip(("min", "start", "max"), RANGES_M[reach], strict=False)
     ranged = [f"model.{end}_depth_m={metres}" for end, metres in limits]
     given = (*words, *ranged, "model.pretrained=false", "training.workers=0")
-    config, data = Selfsup.prepare(recipes.configure("selfsup", given, data={"path": str(path)}), Console(quiet=True))
-    task = Selfsup(config)
-    task.remember(data)
+    config, data = SelfsupRecipe.prepare(
+        recipes.configure("selfsup", given, data={"path": str(path)}), Console(quiet=True)
+    )
+    task = SelfsupRecipe(config)
+    task.save_data_stats(data)
     data.train.set_position(0, 0)
-    start = Start.of(task, next(iter(data.train)), depth_range_m=task.depth_range_m)
-    outside = (beyond_px(start) > OUT_OF_REACH_PX).any(1)
-    told = ", ".join(found.code for found in pair_is_in_reach(start)) or "nothing"
+    start = TrainingStart.of(task, next(iter(data.train)), depth_range_m=task.depth_range_m)
+    outside = (measure_range_excess_px(start) > OUT_OF_REACH_PX).any(1)
+    told = ", ".join(found.code for found in check_stereo_depth_range(start)) or "nothing"
     return f"| {name} | {reach} | {len(outside)} | {outside.mean():.1%} | {told} |"
 
 
@@ -47,7 +53,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("STADIA_REAL_DATA", "../shared/data")))
     real = parser.parse_args().data
     sets = {
-        "RoadWorld": (demo_worlds(CacheConfig()), demo.SETTINGS),
+        "RoadWorld": (render_demo_worlds(CacheConfig()), demo.SETTINGS),
         "KITTI odometry 06": (real / "kitti_odometry", ("data.height=192", "data.width=640")),
         "EuRoC": (real / "euroc", ("data.height=256", "data.width=384")),
     }

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from real_stereo import semi_global_matching
 from torch import Tensor
 
-from stadia.core.files import replacing
+from stadia.core.files import atomic_write
 from stadia.core.recording import LEFT, RIGHT, Recording
-from stadia.data.images import read_rgb
-from stadia.data.sources import open_recordings
-from stadia.diagnostics.instruments.matching import detect, match
-from stadia.geometry.warp import warp
+from stadia.datasets.image_files import read_rgb
+from stadia.datasets.open_dataset import open_recordings
+from stadia.diagnostics.preflight.feature_matching import detect_features, match_features
+from stadia.geometry.warp import warp_image
 from stadia.losses.photometric import photometric_residual
 
 PAIRS = 10
@@ -38,7 +38,7 @@ LINES_EVERY = 32
 
 def rows_apart_px(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.float64]:
     """(M,) |y_left - y_right| of matched features."""
-    matches = match(detect(left), detect(right))
+    matches = match_features(detect_features(left), detect_features(right))
     return np.abs(matches.first_px[:, 1] - matches.second_px[:, 1])
 
 
@@ -52,7 +52,7 @@ def wir(recording: Recording, index: int) -> dict[str, float]:
     depth_m = np.where(sure, K[0, 0] * -recording.T_right_left[0, 3] / np.maximum(disparity_px, 1e-6), 0)
     planar = [torch.from_numpy(picture).permute(2, 0, 1)[None].double() / 255 for picture in (left, right)]
     camera, T_right_left = recording.camera(index), torch.from_numpy(recording.T_right_left)[None]
-    view, valid = warp(
+    view, valid = warp_image(
         planar[1], torch.from_numpy(depth_m)[None, None], camera, recording.camera(index, RIGHT), T_right_left
     )
     where = valid & torch.from_numpy(sure)
@@ -98,7 +98,7 @@ def main() -> None:
     )
     ratios = [wir(recording, i) for i in indices]
     ratios_median = {name: round(float(np.median([one[name] for one in ratios])), 3) for name in ratios[0]}
-    with replacing(arguments.out) as temporary:
+    with atomic_write(arguments.out) as temporary:
         cv2.imwrite(str(temporary), drawn(recording, indices[len(indices) // 2])[..., ::-1])
     figures = {
         "recording": recording.name,

@@ -22,10 +22,10 @@ import numpy as np
 from rich.console import Console
 
 from stadia import recipes
-from stadia.data.sources import open_recordings
-from stadia.evaluation.predictions import Provenance
-from stadia.recipes.demo import render_worlds
-from stadia.recipes.scoring import score_recordings
+from stadia.apps.demo import render_worlds
+from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.recipes.base.depth_commands import score_recordings
 
 SETTINGS = (
     "data.height=96",

@@ -25,9 +25,9 @@ import cv2
 import numpy as np
 import torch
 
-from stadia.data.kitti_object import KittiBox, KittiObjectImages, read_boxes
-from stadia.geometry.boxes import corners, iou
-from stadia.recipes.labeled_objects import draw_labels, score_found
+from stadia.datasets.kitti.object_boxes import KittiBox, KittiObjectImages, read_boxes
+from stadia.geometry.objects.boxes import box_iou, compute_box_corners
+from stadia.recipes.objectpose.object_pose_scores import draw_labels, score_estimates
 
 CHANGES = {
     "none": (0.0, 0.0, 0.0, 1.0),
@@ -52,7 +52,7 @@ def ours(a: KittiBox, b: KittiBox) -> float:
     T, size = (
         torch.from_numpy(np.stack(x)) for x in ((a.T_rectified_object, b.T_rectified_object), (a.size_m, b.size_m))
     )
-    return float(iou(T[0], size[0], T[1], size[1]))
+    return float(box_iou(T[0], size[0], T[1], size[1]))
 
 
 def independent(a: KittiBox, b: KittiBox) -> float:
@@ -73,7 +73,7 @@ def off_px(images: KittiObjectImages, index: int, written: list[KittiBox]) -> li
     """Of each box the largest distance of a side of its corners' hull from that side of the 2D box."""
     K, found = images.camera(index).K, []
     for box, label in zip(images.boxes(index), written, strict=True):
-        seen = corners(torch.from_numpy(box.T_camera_object), torch.from_numpy(box.size_m)) @ K.T
+        seen = compute_box_corners(torch.from_numpy(box.T_camera_object), torch.from_numpy(box.size_m)) @ K.T
         pixels = (seen[:, :2] / seen[:, 2:]).numpy()
         found.append(round(float(np.abs([*pixels.min(0), *pixels.max(0)] - np.array(label.box_px)).max()), 1))
     return found
@@ -108,7 +108,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for stem, of_image in labels.items():
             (folder / f"{stem}.txt").write_text("".join(f"{line(changed(box, CHANGES[name]))}\n" for box in of_image))
-        found = score_found(images, images.results(folder))
+        found = score_estimates(images, images.results(folder))
         scores[name] = {key: found[key] for key in ("objects", "estimates", "ap_iou25", "ap_iou50", "ap_iou75")}
     drawn = [str(path) for path in draw_labels(arguments.data, "training", arguments.out, len(images))]
     hull = [off_px(images, index, of_image) for index, of_image in enumerate(labels.values())]

@@ -22,18 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from stadia import recipes, report
-from stadia.data.bop import BopImages
-from stadia.data.bop_results import boxes_of, write_results
-from stadia.evaluation.predictions import Provenance
-from stadia.evaluation.watch import unwatched
-from stadia.recipes.bop_recall import add_recall
-from stadia.recipes.object_scoring import known
-from stadia.recipes.objectpose import ObjectPoseRecipe
-from stadia.recipes.objectpose_commands import CSV, score_images
-from stadia.recipes.objectpose_config import ObjectPoseConfig
-from stadia.recipes.workflow import build_task, load_task
-from stadia.training import rng
-from stadia.training.run import Run
+from stadia.core import random_state
+from stadia.datasets.objects.bop import BopImages
+from stadia.datasets.objects.bop_results import to_boxes, write_results
+from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.progress import no_progress
+from stadia.recipes.base.init_weights import build_task
+from stadia.recipes.base.workflow import load_task
+from stadia.recipes.objectpose.commands import CSV, score_images
+from stadia.recipes.objectpose.config import ObjectPoseConfig
+from stadia.recipes.objectpose.object_pose_scores import add_recall, replace_nan
+from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.training.run_folder import Run
 
 TRAINED = 30
 SETTINGS = (
@@ -66,10 +66,10 @@ TOLD = (
 def scores(task: ObjectPoseRecipe, images: BopImages, run: Run, name: str, made_by: Provenance) -> dict[str, Any]:
     """Of what is found in these images, which is written as BOP's csv; the worst of them are drawn."""
     folder = run.folder / "predictions" / name
-    score, results = score_images(task.eval(), images, folder, made_by, unwatched)
+    score, results = score_images(task.eval(), images, folder, made_by, no_progress)
     write_results(folder / CSV, results)
-    of_models = add_recall(images, boxes_of(results, images))
-    found = known({**score.metrics(), "add_recall": of_models["add_recall"]})
+    of_models = add_recall(images, to_boxes(results, images))
+    found = replace_nan({**score.metrics(), "add_recall": of_models["add_recall"]})
     return {key: found[key] for key in TOLD}
 
 
@@ -96,7 +96,7 @@ def main() -> None:
     last = run.checkpoints / "last.safetensors"
     images, trained, made_by = BopImages.open(Path(path)), load_task(last), Provenance.of(last)
     train, held_out = images.part(range(TRAINED)), images.part(range(TRAINED, len(images)))
-    rng.seed_all(config.seed, "training")
+    random_state.seed_generators(config.seed, "training")
     start = build_task(ObjectPoseRecipe, trained.config, resumed=False)
     figures = {
         "start": scores(
@@ -105,7 +105,7 @@ def main() -> None:
         "trained": scores(trained, held_out, run, "held-out", made_by),
         "trained_on": scores(trained, train, run, "trained-on", made_by),
     }
-    report.build(run.folder)
+    report.build_report(run.folder)
     print(
         json.dumps(
             {**figures, "train_s": train_s, "cores": os.cpu_count(), "seed": config.seed, "run": str(run.folder)}

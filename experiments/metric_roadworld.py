@@ -33,23 +33,23 @@ import torch
 from stadia import recipes
 from stadia.core.recording import LEFT
 from stadia.core.types import Predictor
-from stadia.data.height_priors import PRIORS
-from stadia.data.roadworld.presets import RoadWorldConfig
-from stadia.data.roadworld.write import write_roadworld
-from stadia.data.sources import open_recordings
+from stadia.datasets.masks.height_priors import PRIORS
+from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import OnStop
-from stadia.geometry.camera import resize, resized
+from stadia.geometry.camera import resize, resize_camera
 from stadia.geometry.depth_maps import depth_from_inverse
-from stadia.geometry.ground import road_pixels
-from stadia.losses.metric_scale import inner
-from stadia.metrics.depth import abs_rel
-from stadia.recipes.metric import Metric
+from stadia.geometry.ground.road_plane import road_pixel_heights
+from stadia.losses.metric_scale import erode_road_mask
+from stadia.metrics.depth_metrics import abs_rel
+from stadia.recipes.metric.recipe import MetricRecipe
+from stadia.synthetic.roadworld.config import RoadWorldConfig
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 CAP_M, WRONG = 80.0, 0.3
 SMALL = (
     "data.height=64", "data.width=224", "model.encoder=mobilenetv3_small_100",
     "model.pose_net=correlation", "model.pretrained=false", "model.decoder_channels=[8,16,24,32,64]", "model.translation_scale=0.2",
-    "model.scales=1", "loss.pyramid=2", "scale.object_height=0.02", "most_epochs=6",
+    "model.scales=1", "loss.pyramid=2", "scale.object_height=0.02", "max_height_epochs=6",
     "road.border_px=2", "optimizer.lr=1e-3", "schedule.warmup_steps=50", "training.max_epochs=null", "training.batch_size=6",
     "training.clip_norm=1.0", "training.threads=1", "training.workers=0", "training.log_every=50", "training.validate_every=500",
     "training.images_every=0", 'training.loggers=["csv"]',
@@ -120,8 +120,8 @@ def scores(predictor: Predictor, data: Path) -> dict[str, float]:
             assert masks is not None
             road = torch.from_numpy(masks.semantic == 1)[None, None].float()
             road = torch.nn.functional.interpolate(road, depth.shape[-2:], mode="nearest-exact") > 0
-            camera = resized(recording.camera(index), *depth.shape[-2:]).to(torch.float32)
-            ratios.append(float(road_pixels(depth, camera, inner(road)).median_height) / true_camera_m)
+            camera = resize_camera(recording.camera(index), *depth.shape[-2:]).to(torch.float32)
+            ratios.append(float(road_pixel_heights(depth, camera, erode_road_mask(road)).median_height) / true_camera_m)
             known = (true > 0) & (true < CAP_M)
             scale = true[known].median() / depth[known].median()
             plain.append(float(abs_rel(depth[0].clamp(1e-3, CAP_M), true[0], known[0])))
@@ -150,7 +150,7 @@ def run(case: str, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     finished = recipes.train(config, out=arguments.out / "runs", on_stop=OnStop.WARN)
     predictor = recipes.load_predictor(finished.folder / "checkpoints" / "last.safetensors")
     task = predictor.task  # type: ignore[attr-defined]
-    assert isinstance(task, Metric)
+    assert isinstance(task, MetricRecipe)
     true = {name: float(name.split()[0]) for name in task.groups}  # RoadWorld's mounts are named by their height
     learnt = {name: float(metres) for name, metres in zip(task.groups, task.camera_m, strict=True)}
     return {

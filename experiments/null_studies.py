@@ -5,7 +5,7 @@ studies.
     python experiments/null_studies.py --studies 2000 --changes 1 --seeds 3 5 10
 
 No network: the metric of every run is drawn, and judged by the function that `stadia ablate` uses
-(`stadia.metrics.verdicts.judge`).
+(`stadia.metrics.statistics.judge_changes`).
 Noise of a run is normal; heavy-tailed (Student's t with 2 degrees of freedom, infinite variance); skewed (log-normal:
 now and then a bad run); of two values (a metric that is counted); or normal beside what the seed does to the base and
 all changes alike, five times as large ("shared"). Each study has several changes against one base. It is wrong once if
@@ -24,8 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from stadia.metrics.paired import power
-from stadia.metrics.verdicts import judge
+from stadia.metrics.statistics import compute_power, judge_changes
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float64]]
 NOISES: dict[str, Draw] = {
@@ -50,7 +49,7 @@ def called(noise: Draw, effect: float, *, studies: int, changes: int, seeds: int
         values = noise(np.random.default_rng([start, study]), (changes + 1, seeds))
         values[1] += effect
         base, *changed = (dict(enumerate(map(float, row))) for row in values)
-        verdicts = judge(base, {f"change {k}": row for k, row in enumerate(changed)})
+        verdicts = judge_changes(base, {f"change {k}": row for k, row in enumerate(changed)})
         wrong += any(one.decision == "confirmed" for one in verdicts[1 if effect else 0 :])
         found += effect != 0 and verdicts[0].shown == "worse"
     return wrong, found
@@ -88,7 +87,7 @@ def main() -> None:
             print(f"{name:12} {seeds:5} {rate:>27} {verdict:8} {found:6} = {found / asked.studies:6.1%}")
     print()
     for seeds in asked.seeds:  # two runs' noises make up a difference's
-        expected = power(asked.effect, 2**0.5, seeds, alpha=0.05 / asked.changes)
+        expected = compute_power(asked.effect, 2**0.5, seeds, alpha=0.05 / asked.changes)
         print(f"power by theory (noncentral t), normal noise, {seeds} seeds, Holm's first step: {expected:.1%}")
 
 

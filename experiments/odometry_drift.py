@@ -23,24 +23,24 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from stadia.data.rendering.image import _LENS_BLUR, draw, moved
-from stadia.data.rendering.shade import GAMMA, blur, shade
-from stadia.data.roadworld.presets import RoadWorldConfig
-from stadia.data.roadworld.render import Renderer
-from stadia.data.roadworld.world import make_world, world_seed
-from stadia.evaluation import refinement
-from stadia.geometry import bundle as bundles
-from stadia.geometry import direct_points as direct
-from stadia.geometry.bundle import Bundle, Prior, adjust
+from stadia.geometry.bundle_adjustment import photometric_residuals as direct
+from stadia.geometry.bundle_adjustment import window_solver as bundles
+from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints, Observations, WindowFrames
+from stadia.geometry.bundle_adjustment.window_solver import MarginalPrior, WindowProblem, solve_window
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid
-from stadia.geometry.direct_points import Frames, Points, Sightings
+from stadia.geometry.rasterizer import draw
 from stadia.geometry.se3 import inverse, transform
+from stadia.odometry import sliding_window_ba
+from stadia.synthetic.rendering.renderer import _LENS_BLUR, GAMMA, apply_lens_blur, shade_samples, transform_to_frame
+from stadia.synthetic.roadworld.config import RoadWorldConfig
+from stadia.synthetic.roadworld.road_renderer import RoadRenderer
+from stadia.synthetic.roadworld.road_world import derive_world_seed, make_world
 
 CONFIG = RoadWorldConfig(train=0, val=0, test=1, frames=8, height=256, width=512, stereo=False)
 FRAMES, REACH = 5, 7  # REACH: pixels across of a pattern and what is read around it
 EDGE, CREASE = 0.02, 1e-5  # second difference of inverse depth, as a share of it
 
-bilinear = direct.read
+bilinear = direct.sample_frames
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,18 @@ class Road:
 
 def rendered(seed: int, samples: int) -> Road:
     """As RoadWorld does it, before it is rounded to 8 bits."""
-    world = make_world(world_seed(seed, "test", 0), CONFIG)
-    renderer = Renderer(world, CONFIG)
+    world = make_world(derive_world_seed(seed, "test", 0), CONFIG)
+    renderer = RoadRenderer(world, CONFIG)
     lens, scene = renderer.lens._replace(samples=samples), renderer._scene
     center = slice(samples // 2, None, samples)
     mobile = [instance.number for instance in world.geometry.instances if instance.moves]
     gray, inverse_depth, moving = [], [], []
     for frame in range(FRAMES):
         T_camera_body = np.linalg.inv(renderer.T_world_camera(frame, "left")) @ world.geometry.T_world_body[frame]
-        found, index = draw(moved(scene.vertices, scene.body, T_camera_body), scene.triangles, lens)
+        found, index = draw(transform_to_frame(scene.vertices, scene.body, T_camera_body), scene.triangles, lens)
         linear = np.empty((CONFIG.height, CONFIG.width, 3), np.float32)
         light = renderer._light(frame)
-        shade(
+        shade_samples(
             found,
             index,
             lens,
@@ -79,7 +79,7 @@ def rendered(seed: int, samples: int) -> Road:
             linear,
         )
         image = np.empty_like(linear)
-        blur(linear, _LENS_BLUR, image)
+        apply_lens_blur(linear, _LENS_BLUR, image)
         gray.append((image.clip(0, 1) ** (1 / GAMMA)).mean(-1))
         inverse_depth.append(found[center, center])
         shown = index[center, center]
@@ -171,31 +171,33 @@ def creased(inverse_depth: Tensor, most: float) -> Tensor:
     return around(second / inverse_depth) > most
 
 
-def window(road: Road, *, depth_deviation: float, left_out: Tensor | None = None) -> Bundle:
+def window(road: Road, *, depth_deviation: float, left_out: Tensor | None = None) -> WindowProblem:
     """As the refinement builds it, all of it true; without points on what is left out (F, H, W)."""
-    frames = Frames(
+    frames = WindowFrames(
         road.gray, road.K.expand(FRAMES, 3, 3), road.T_camera_world, torch.zeros(FRAMES, 2, dtype=torch.float64)
     )
     hosts = []
     for host, gray in enumerate(road.gray):
         allowed = torch.ones_like(gray, dtype=torch.bool) if left_out is None else ~left_out[host]
         pixel, weight = (
-            direct.select_pixels(gray, allowed, refinement.POINTS),
-            direct.gradient_weight(direct.slope_squared(gray)),
+            direct.select_pixels(gray, allowed, sliding_window_ba.POINTS_PER_KEYFRAME),
+            direct.gradient_weight(direct.squared_gradient(gray)),
         )
-        hosts.append(direct.points_of(gray, road.K, host, pixel, road.inverse_depth[host], weight))
-    points = Points(*(torch.cat([getattr(part, name) for part in hosts]) for name in Points.__slots__))
-    held = Prior(road.T_camera_world[:1], frames.brightness[:1], 1e8 * torch.eye(8).double(), torch.zeros(8).double())
-    bundle = refinement._bundle(frames, points, points.inverse_depth, None, held, None)
+        hosts.append(direct.make_host_points(gray, road.K, host, pixel, road.inverse_depth[host], weight))
+    points = HostPoints(*(torch.cat([getattr(part, name) for part in hosts]) for name in HostPoints.__slots__))
+    held = MarginalPrior(
+        road.T_camera_world[:1], frames.brightness[:1], 1e8 * torch.eye(8).double(), torch.zeros(8).double()
+    )
+    bundle = sliding_window_ba._bundle(frames, points, points.inverse_depth, None, held, None)
     return replace(bundle, deviation=depth_deviation * points.inverse_depth)
 
 
-def in_sight(bundle: Bundle, road: Road, left_out: Tensor | None = None) -> Bundle:
+def in_sight(bundle: WindowProblem, road: Road, left_out: Tensor | None = None) -> WindowProblem:
     """Without sightings of what something nearer hides, and of what is left out (F, H, W)."""
     points, sightings = bundle.points, bundle.sightings
     pairs = road.T_camera_world[sightings.frame] @ inverse(road.T_camera_world)[points.host[sightings.point]]
     inverse_depth = points.inverse_depth[sightings.point][:, None] * points.relief[sightings.point]
-    pixels, _, _, nearness, _ = direct.seen_from(
+    pixels, _, _, nearness, _ = direct.project_rays(
         pairs, points.ray[sightings.point], inverse_depth, bundle.frames.K[sightings.frame]
     )
     x = pixels[..., 0].nan_to_num().round().long().clamp(0, CONFIG.width - 1)
@@ -204,33 +206,33 @@ def in_sight(bundle: Bundle, road: Road, left_out: Tensor | None = None) -> Bund
     kept = (road.inverse_depth[frame, y, x] * nearness < 1.05 * inverse_depth).all(-1)
     if left_out is not None:
         kept &= ~left_out[frame, y, x].any(-1)
-    return replace(bundle, sightings=Sightings(sightings.point[kept], sightings.frame[kept]))
+    return replace(bundle, sightings=Observations(sightings.point[kept], sightings.frame[kept]))
 
 
-def drift_mm(bundle: Bundle) -> float:
-    found, _ = adjust(bundle, 60)
+def drift_mm(bundle: WindowProblem) -> float:
+    found, _ = solve_window(bundle, 60)
     there, here = (inverse(each.frames.T_camera_world)[:, :3, 3] for each in (bundle, found))
     return 1e3 * float((here - there).norm(dim=-1).max())
 
 
-def plain(road: Road, depth_deviation: float = refinement.DEPTH_DEVIATION) -> Bundle:
+def plain(road: Road, depth_deviation: float = sliding_window_ba.DEPTH_DEVIATION) -> WindowProblem:
     return window(road, depth_deviation=depth_deviation)
 
 
-def clean(road: Road, depth_deviation: float = refinement.DEPTH_DEVIATION, most: float = EDGE) -> Bundle:
+def clean(road: Road, depth_deviation: float = sliding_window_ba.DEPTH_DEVIATION, most: float = EDGE) -> WindowProblem:
     left_out = creased(road.inverse_depth, most) | (around(road.moving) > 0)
     return in_sight(window(road, depth_deviation=depth_deviation, left_out=left_out), road, left_out)
 
 
-def without_moving(road: Road) -> Bundle:
-    return window(road, depth_deviation=refinement.DEPTH_DEVIATION, left_out=around(road.moving) > 0)
+def without_moving(road: Road) -> WindowProblem:
+    return window(road, depth_deviation=sliding_window_ba.DEPTH_DEVIATION, left_out=around(road.moving) > 0)
 
 
-def without_edges(road: Road) -> Bundle:
-    return window(road, depth_deviation=refinement.DEPTH_DEVIATION, left_out=creased(road.inverse_depth, EDGE))
+def without_edges(road: Road) -> WindowProblem:
+    return window(road, depth_deviation=sliding_window_ba.DEPTH_DEVIATION, left_out=creased(road.inverse_depth, EDGE))
 
 
-Make = Callable[[Road, Road], Bundle]
+Make = Callable[[Road, Road], WindowProblem]
 ROWS: dict[str, tuple[Make, Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]]] = {
     "as it is: 8 bits, 3 x 3 samples a pixel": (lambda road, fine: plain(rounded(road)), bilinear),
     "not rounded": (lambda road, fine: plain(road), bilinear),
@@ -260,7 +262,7 @@ def main() -> None:
     bundles._MIN_GAIN = 1e-9
     roads = [(rendered(seed, 3), rendered(seed, 9)) for seed in arguments.seeds]
     for name, (make, read) in ROWS.items():
-        direct.read = read
+        direct.sample_frames = read
         found = [drift_mm(make(road, fine)) for road, fine in roads]
         print(
             f"{name:45s} {np.sqrt(np.mean(np.square(found))):8.4f} mm  " + "  ".join(f"{each:.4f}" for each in found),

@@ -26,15 +26,15 @@ import numpy as np
 from stadia import recipes
 from stadia.core.recording import Recording
 from stadia.core.types import Predictor
-from stadia.data.roadworld.presets import RoadWorldConfig
-from stadia.data.roadworld.write import write_roadworld
-from stadia.data.sources import open_recordings
-from stadia.evaluation import FOLLOWERS
-from stadia.evaluation.follow import follow
-from stadia.evaluation.frames import Frame, frames_of
-from stadia.evaluation.odometry import score_trajectory
-from stadia.evaluation.trajectory_files import Trajectory
-from stadia.metrics.trajectory import PathAlignment
+from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.io.trajectory_files import Trajectory
+from stadia.evaluation.predict.frame_preparation import Frame, read_frames
+from stadia.evaluation.score.trajectory_score import score_trajectory
+from stadia.metrics.trajectory_metrics import PathAlignment
+from stadia.odometry import ODOMETRY_METHODS
+from stadia.odometry.visual_odometry import track_camera
+from stadia.synthetic.roadworld.config import RoadWorldConfig
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 WORLD = RoadWorldConfig(train=0, val=0, test=1, frames=150, height=96, width=320, stereo=False)
 SEED = 61
@@ -48,7 +48,7 @@ def truth(recording: Recording, count: int) -> Trajectory:
 
 def watched(recording: Recording, held_mb: list[int]) -> Iterator[Frame]:
     """Frames, and the peak of memory at each third of them."""
-    for index, frame in enumerate(frames_of(recording)):
+    for index, frame in enumerate(read_frames(recording)):
         if (index + 1) % (len(recording) // 3) == 0:
             held_mb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         yield frame
@@ -57,10 +57,10 @@ def watched(recording: Recording, held_mb: list[int]) -> Iterator[Frame]:
 def compare(predictor: Predictor, recording: Recording) -> dict[str, object]:
     """Every way to follow the path, against the measured one."""
     found: dict[str, dict[str, object]] = {}
-    for method in reversed(list(FOLLOWERS)):
+    for method in reversed(list(ODOMETRY_METHODS)):
         held_mb: list[int] = []
         used = time.process_time()
-        path = follow(predictor, watched(recording, held_mb), method, source=recording.name)
+        path = track_camera(predictor, watched(recording, held_mb), method, source=recording.name)
         used = (time.process_time() - used) / len(path.names)
         score = score_trajectory(Trajectory(path.T_world_camera), truth(recording, len(path.names)), PathAlignment.SE3)
         figures = {name: value and round(value, 4) for name, value in score.metrics.items()}

@@ -26,13 +26,13 @@ from torch import Tensor
 
 from stadia import recipes
 from stadia.core.recording import Recording
-from stadia.core.types import Camera, Claim, ImageMaps, MapsPredictor
-from stadia.data.sources import open_recordings
-from stadia.evaluation.follow import follow
-from stadia.evaluation.frames import frames_of
-from stadia.evaluation.odometry import score_trajectory
-from stadia.evaluation.trajectory_files import Trajectory
-from stadia.metrics.trajectory import PathAlignment
+from stadia.core.types import Camera, DepthScale, MapsPredictor, PredictedMaps
+from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.io.trajectory_files import Trajectory
+from stadia.evaluation.predict.frame_preparation import read_frames
+from stadia.evaluation.score.trajectory_score import score_trajectory
+from stadia.metrics.trajectory_metrics import PathAlignment
+from stadia.odometry.visual_odometry import track_camera
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Altered:
     """
 
     predictor: MapsPredictor
-    claim: Claim
+    claim: DepthScale
     height: int
     width: int
     crop: str
     factor: float
     right_view: bool
 
-    def maps(self, image: Tensor, camera: Camera) -> ImageMaps:
+    def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
         maps = self.predictor.maps(image, camera)
         right = maps.inverse_depth_right if self.right_view else None
         return replace(maps, inverse_depth=maps.inverse_depth / self.factor, inverse_depth_right=right)
@@ -65,7 +65,7 @@ def followed(predictor: MapsPredictor, recording: Recording, factor: float, *, r
     """A path's figures against the measured one."""
     kept = (predictor.claim, predictor.height, predictor.width, predictor.crop)
     altered = Altered(predictor, *kept, factor=factor, right_view=right_view)
-    path = follow(altered, frames_of(recording), "refined", source=recording.name)
+    path = track_camera(altered, read_frames(recording), "refined", source=recording.name)
     poses = [recording.T_world_camera(index) for index in range(len(path.names))]
     truth, estimate = (
         Trajectory(np.stack([pose for pose in poses if pose is not None])),

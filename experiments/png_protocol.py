@@ -21,9 +21,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.evaluation.predictions import Predictions
+from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score import folder_truth, score_depth
+from stadia.evaluation.score.depth_score import open_ground_truth_folder, score_depth
 
 REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SCANS = Path("kitti_raw/2011_09_26/2011_09_26_drive_0000_sync/proj_depth/velodyne_raw/image_02")
@@ -129,7 +129,7 @@ def compare(predictions: Path, truth: Path, crop: str) -> tuple[dict[str, float]
         kb_crop=True,
     )
     protocol = PROTOCOLS[PROTOCOL_OF_CROP[crop]]
-    score = score_depth(Predictions.open(predictions, crop="kb"), folder_truth(truth, protocol), protocol)
+    score = score_depth(Predictions.open(predictions, crop="kb"), open_ground_truth_folder(truth, protocol), protocol)
     assert [image.name for image in score.per_image] == list(rows)
     expected = means(rows)
     of_means = max(abs(score.metrics[name] - value) for name, value in expected.items())

@@ -20,23 +20,23 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from stadia.apps.demo import render_worlds
+from stadia.core import random_state
 from stadia.core.types import Batch
-from stadia.data.config import NO_AUGMENTATION, AugmentationConfig
-from stadia.data.loader import Loader
-from stadia.data.roadworld.presets import DEMO
-from stadia.data.samples import Samples
-from stadia.data.sources import open_recordings
+from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig
+from stadia.dataloading.loader import Loader
+from stadia.dataloading.samples import VideoSamples
+from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry.se3 import compose, inverse, rotation_angle_deg
 from stadia.models.pose_net import PoseNet
-from stadia.recipes.demo import render_worlds
-from stadia.training import rng
+from stadia.synthetic.roadworld.config import DEMO
 
 
-def samples(split: str, *, augmented: bool) -> Samples:
+def samples(split: str, *, augmented: bool) -> VideoSamples:
     """Pairs of neighbors; the augmentation is the training's own (mirroring and color) or none."""
     recordings = open_recordings(render_worlds(Console(stderr=True)), split=split)
     augmentation = AugmentationConfig() if augmented else NO_AUGMENTATION
-    return Samples(
+    return VideoSamples(
         recordings, height=DEMO.height, width=DEMO.width, offsets=(1,), stereo=False, augmentation=augmentation
     )
 
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
-    rng.seed_all(arguments.seed, "training")
+    random_state.seed_generators(arguments.seed, "training")
     network = PoseNet(arguments.encoder, pretrained=False, rotation_scale=0.01, translation_scale=0.2)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=arguments.steps, pct_start=0.05)

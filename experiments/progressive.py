@@ -27,7 +27,7 @@ import stadia.core.torchvision_shim  # noqa: F401
 from stadia import recipes
 from stadia.recipes import RECIPES
 from stadia.training.loggers import read_rows
-from stadia.training.run import Run
+from stadia.training.run_folder import Run
 
 GOAL = 0.6
 SAME = 1.01
@@ -66,7 +66,7 @@ def trained(arguments: argparse.Namespace, seed: int, stages: list[dict[str, Any
         f"training.validate_every={arguments.validate_every}",
     ]
     if stages:
-        settings += [f"training.stages={json.dumps(stages)}", f"training.stage_lr={arguments.stage_lr}"]
+        settings += [f"training.stages={json.dumps(stages)}", f"training.stage_lr_scaling={arguments.stage_lr_scaling}"]
         settings += [f"training.memory_limit_gb={json.dumps(arguments.memory_limit_gb)}"]
     return recipes.train(recipes.configure(arguments.recipe, [*settings, *arguments.overrides]), out=arguments.out)
 

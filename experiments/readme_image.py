@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.data.sources import open_recordings
-from stadia.evaluation.colors import color_inverse_depth
+from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.plots.colormaps import color_inverse_depth
 
 NEAREST_M = 5.0  # drawn brightest
 GAP = 6

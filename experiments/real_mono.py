@@ -22,9 +22,9 @@ import av
 import cv2
 
 from stadia import recipes, report
-from stadia.evaluation.predictions import Provenance, read_record
-from stadia.recipes.inputs import open_input
-from stadia.recipes.prediction import predict_input
+from stadia.evaluation.io.predictions_folder import Provenance, read_record
+from stadia.recipes.base.depth_commands import predict_input
+from stadia.recipes.base.prediction_inputs import open_inputs
 from stadia.training.loggers import read_rows
 
 RATE_HZ = 10
@@ -61,7 +61,7 @@ def end_to_end(name: str, path: Path, data: dict[str, Any], steps: int, out: Pat
     run = recipes.train(
         recipes.configure("selfsup", (*SETTINGS, f"name={name}", f"training.max_steps={steps}"), data=values), out=out
     )
-    (given,) = open_input(path, **{key: value for key, value in data.items() if key == "camera"})
+    (given,) = open_inputs(path, **{key: value for key, value in data.items() if key == "camera"})
     predicted = run.folder / "predictions" / "all"
     predict_input(recipes.load_predictor(run.folder), given, predicted, Provenance.of(run.folder))
     record = read_record(predicted)
@@ -80,7 +80,7 @@ def end_to_end(name: str, path: Path, data: dict[str, Any], steps: int, out: Pat
         "trust": record.trust,
         "frames_predicted": len(record.entries),
         "scores": scores,
-        "report": str(report.build(run.folder)),
+        "report": str(report.build_report(run.folder)),
     }
 
 

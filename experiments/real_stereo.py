@@ -32,14 +32,15 @@ from torch import Tensor
 from stadia import recipes, report
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.types import Camera, MapsPredictor, Predictor
-from stadia.data.sources import Excerpt, open_recordings
-from stadia.evaluation.predictions import Provenance
+from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.recordings import FrameRange
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
-from stadia.geometry.warp import warp
+from stadia.geometry.warp import warp_image
 from stadia.losses.photometric import photometric_residual
-from stadia.recipes.scoring import score_recordings
-from stadia.training.run import Run
+from stadia.recipes.base.depth_commands import score_recordings
+from stadia.training.run_folder import Run
 
 NEARER_THAN_M = 50.0
 SETTINGS = (
@@ -89,7 +90,7 @@ def residual_of_warp(
     """Sums over the pixels that the source sees: the residual of the source warped to the target, and of the source as
     it is.
     """
-    view, valid = warp(source, depth_from_inverse(inverse_depth), camera, camera, T_source_target.double())
+    view, valid = warp_image(source, depth_from_inverse(inverse_depth), camera, camera, T_source_target.double())
     warped, unwarped = (photometric_residual(picture, target)[valid].sum() for picture in (view, source))
     return float(warped), float(unwarped)
 
@@ -160,9 +161,9 @@ def main() -> None:
     trained_s = time.monotonic() - started
     predictor = cast(MapsPredictor, recipes.load_predictor(run.folder))
     figures = compare(predictor, recording, scored) | path_figures(
-        predictor, Excerpt(recording, scored.start, scored.stop), run
+        predictor, FrameRange(recording, scored.start, scored.stop), run
     )
-    report.build(run.folder)
+    report.build_report(run.folder)
     print(
         json.dumps(
             {

@@ -24,15 +24,15 @@ from torch.nn.functional import interpolate
 
 from stadia.core.recording import Recording
 from stadia.core.types import Predictor
-from stadia.data.config import CacheConfig
-from stadia.data.road_masks import ROAD, of_classes
-from stadia.data.roadworld.cached import demo_worlds
-from stadia.data.sources import open_recordings
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.masks.mask_files import ROAD, select_classes
+from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse
-from stadia.geometry.ground import road_pixels
-from stadia.losses.metric_scale import inner
-from stadia.recipes import load_predictor
+from stadia.geometry.ground.road_plane import road_pixel_heights
+from stadia.losses.metric_scale import erode_road_mask
+from stadia.recipes.base.workflow import load_predictor
+from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 
 EVERY = 3
 
@@ -47,10 +47,12 @@ def normals(predictor: Predictor, recording: Recording) -> Iterator[Tensor]:
         picture = torch.from_numpy(recording.image(index)).permute(2, 0, 1)[None] / 255
         image, camera = resize(picture.float(), recording.camera(index), predictor.height, predictor.width)
         said_m = depth_from_inverse(predictor.inverse_depth(image, camera).cpu())
-        shown = of_classes(masks.semantic, reader.classes, {ROAD})
+        shown = select_classes(masks.semantic, reader.classes, {ROAD})
         maps = torch.stack([torch.from_numpy(true_m), torch.from_numpy(shown).float()])[None]
         true, road = interpolate(maps, said_m.shape[-2:], mode="nearest-exact").split(1, dim=1)
-        both = torch.cat([road_pixels(depth_m, camera, inner(road > 0)).normal for depth_m in (said_m, true)])
+        both = torch.cat(
+            [road_pixel_heights(depth_m, camera, erode_road_mask(road > 0)).normal for depth_m in (said_m, true)]
+        )
         if both.isfinite().all():
             yield both
 
@@ -78,4 +80,4 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, help="the demo's worlds where it is not said")
     parser.add_argument("--split", default="val")
     asked = parser.parse_args()
-    main(asked.run, asked.data or demo_worlds(CacheConfig()), asked.split)
+    main(asked.run, asked.data or render_demo_worlds(CacheConfig()), asked.split)

@@ -28,11 +28,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stadia.data.height_crops import HeightCrop, augmented, recording_crops
-from stadia.data.roadworld.presets import RoadWorldConfig
-from stadia.data.roadworld.write import write_roadworld
-from stadia.data.sources import open_recordings
-from stadia.models.size_prior import SizePrior, height_loss, save_size_prior
+from stadia.datasets.masks.mask_objects import HeightCrop, augment_crop, crop_recording_objects
+from stadia.datasets.open_dataset import open_recordings
+from stadia.models.size_prior import SizePrior, log_height_loss, save_size_prior
+from stadia.synthetic.roadworld.config import RoadWorldConfig
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 CARS = RoadWorldConfig(
     train=240, val=0, test=40, frames=10, height=96, width=320, stereo=False, speed_m_per_frame=(2.8, 3.0)
@@ -41,7 +41,9 @@ SEED_OF_CARS = 4
 
 
 def crops_of(data: Path, split: str, side: int, every: int) -> list[HeightCrop]:
-    return [crop for one in open_recordings(data, split=split) for crop in recording_crops(one, side, every=every)]
+    return [
+        crop for one in open_recordings(data, split=split) for crop in crop_recording_objects(one, side, every=every)
+    ]
 
 
 def train(prior: SizePrior, crops: list[HeightCrop], *, steps: int, batch: int, rate: float, seed: int) -> None:
@@ -57,8 +59,10 @@ def train(prior: SizePrior, crops: list[HeightCrop], *, steps: int, batch: int, 
     for _ in range(steps):
         chosen = [of_car[cars[i]] for i in rng.integers(len(cars), size=batch)]
         some = [own[int(rng.integers(len(own)))] for own in chosen]
-        images = torch.from_numpy(np.stack([augmented(crop.image, rng) for crop in some])).movedim(-1, 1).float() / 255
-        loss = height_loss(*prior(images), torch.tensor([crop.height_m for crop in some]))
+        images = (
+            torch.from_numpy(np.stack([augment_crop(crop.image, rng) for crop in some])).movedim(-1, 1).float() / 255
+        )
+        loss = log_height_loss(*prior(images), torch.tensor([crop.height_m for crop in some]))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
@@ -68,7 +72,7 @@ def train(prior: SizePrior, crops: list[HeightCrop], *, steps: int, batch: int, 
 
 def scores(prior: SizePrior, crops: list[HeightCrop], trained: list[HeightCrop]) -> dict[str, float]:
     true = np.array([crop.height_m for crop in crops])
-    said, spread = prior.heights_of([crop.image for crop in crops])
+    said, spread = prior.predict_heights([crop.image for crop in crops])
     rows = defaultdict(list)
     for row, crop in enumerate(crops):
         rows[crop.instance].append(row)

@@ -21,17 +21,18 @@ from pathlib import Path
 from rich.console import Console
 
 from stadia import recipes, report
+from stadia.core import random_state
 from stadia.core.recording import Recording
 from stadia.core.types import Predictor
-from stadia.data.sources import Excerpt, open_recordings
-from stadia.evaluation.mean_depth import mean_depth_of
-from stadia.evaluation.predictions import Provenance
-from stadia.recipes.config import RecipeConfig
-from stadia.recipes.dpt import DptRecipe
-from stadia.recipes.scoring import score_recordings
-from stadia.recipes.workflow import build_task
-from stadia.training import rng
-from stadia.training.run import Run
+from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.recordings import FrameRange
+from stadia.evaluation.baselines import average_recordings
+from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes.base.depth_commands import score_recordings
+from stadia.recipes.base.init_weights import build_task
+from stadia.recipes.dpt.recipe import DptRecipe
+from stadia.training.run_folder import Run
 
 TRAINED, GAP = 60, 3
 SETTINGS = (
@@ -52,9 +53,9 @@ SETTINGS = (
 def start(config: RecipeConfig) -> Predictor:
     """The network before its first step, its scale fitted to the training's ground truth."""
     config, data = DptRecipe.prepare(config, Console(stderr=True))
-    rng.seed_all(config.seed, "training")
+    random_state.seed_generators(config.seed, "training")
     task = build_task(DptRecipe, config, resumed=False)
-    task.remember(data)
+    task.save_data_stats(data)
     return task.predictor()
 
 
@@ -84,13 +85,13 @@ def main() -> None:
     run = recipes.train(config, out=arguments.out)
     train_s = round(time.monotonic() - began)
     (recording,) = open_recordings(path)
-    mean = mean_depth_of([Excerpt(recording, 0, TRAINED)], config.data.height, config.data.width)
+    mean = average_recordings([FrameRange(recording, 0, TRAINED)], config.data.height, config.data.width)
     figures = {
         "start": scores(start(config), recording, run, "test-start"),
         "trained": scores(recipes.load_predictor(run.folder), recording, run, "test"),
         "mean_depth": scores(mean, recording, run, "test-mean-depth"),
     }
-    report.build(run.folder)
+    report.build_report(run.folder)
     print(
         json.dumps(
             {**figures, "train_s": train_s, "cores": os.cpu_count(), "seed": config.seed, "run": str(run.folder)}

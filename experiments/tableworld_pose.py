@@ -39,22 +39,19 @@ from torch.nn import functional as F
 from stadia import recipes
 from stadia.core.files import write_json
 from stadia.core.types import Meta
-from stadia.data.loader import Loader
-from stadia.data.object_labels import ObjectImages
-from stadia.data.object_samples import ObjectSamples
-from stadia.data.object_sources import open_object_images
-from stadia.evaluation.predictions import Provenance
-from stadia.geometry.rotations import conjugate, multiply, quaternion_mean
-from stadia.geometry.se3 import quaternion_wxyz_from_matrix
-from stadia.geometry.symmetry import Symmetry, symmetric_angle_deg
-from stadia.metrics.matching import best_pairs
-from stadia.metrics.object_scores import Comparison
-from stadia.recipes.found_objects import compare_images, objects_of_image
-from stadia.recipes.labeled_objects import objects_of
-from stadia.recipes.object_scoring import ObjectScore
-from stadia.recipes.objectpose import ObjectPoseRecipe
-from stadia.recipes.objectpose_config import ObjectPoseConfig
-from stadia.recipes.workflow import load_task
+from stadia.dataloading.loader import Loader
+from stadia.dataloading.object_samples import ObjectSamples
+from stadia.datasets.objects.object_labels import ObjectImages
+from stadia.datasets.objects.open_objects import open_object_images
+from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.geometry.objects.symmetry import Symmetry, symmetric_angle_deg
+from stadia.geometry.se3 import quaternion_conjugate, quaternion_mean, quaternion_multiply, quaternion_wxyz_from_matrix
+from stadia.metrics.object_metrics import ImageComparison, match_hungarian
+from stadia.recipes.base.workflow import load_task
+from stadia.recipes.objectpose.config import ObjectPoseConfig
+from stadia.recipes.objectpose.object_detection import compare_images, image_objects
+from stadia.recipes.objectpose.object_pose_scores import ObjectScore, boxes_to_objects
+from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
 
 COMPARED = (
     "rotation_error_deg_median",
@@ -112,11 +109,11 @@ def mean_rotation(quaternion: Tensor, symmetry: Symmetry, rounds: int = 10) -> T
     """
     mean = quaternion_mean(quaternion)
     for _ in range(rounds):
-        turned = multiply(quaternion[:, None], symmetry.turns.to(quaternion))
-        left = multiply(conjugate(turned), mean)
+        turned = quaternion_multiply(quaternion[:, None], symmetry.turns.to(quaternion))
+        left = quaternion_multiply(quaternion_conjugate(turned), mean)
         w, y = torch.where(symmetry.revolution[:, None, None], left[..., 0::2], left.new_tensor([1.0, 0.0])).unbind(-1)
         about_y = F.normalize(torch.stack((w, 0 * w, y, 0 * y), -1), dim=-1)
-        turned = multiply(turned, about_y)
+        turned = quaternion_multiply(turned, about_y)
         nearest = (turned * mean).sum(-1).abs().argmax(1)
         mean = quaternion_mean(turned[torch.arange(len(turned)), nearest])
     return mean
@@ -124,7 +121,7 @@ def mean_rotation(quaternion: Tensor, symmetry: Symmetry, rounds: int = 10) -> T
 
 def constant_rotations(images: ObjectImages) -> Tensor:
     """One rotation a class, (C, 4), of the labels of a training; the identity for a class without any."""
-    objects = objects_of([box for index in range(len(images)) for box in images.boxes(index)])
+    objects = boxes_to_objects([box for index in range(len(images)) for box in images.boxes(index)])
     quaternion = quaternion_wxyz_from_matrix(objects.T_camera_object[:, :3, :3].double())
     constant = torch.tensor([[1.0, 0, 0, 0]], dtype=torch.float64).repeat(len(images.classes), 1)
     for kind in sorted(set(objects.class_id.tolist())):
@@ -153,15 +150,15 @@ def scored(run: Path, data_path: Path) -> dict[str, Any]:
     data = task.config.data
     constant = constant_rotations(open_object_images(data_path, data.train_split, data.format))
     samples = ObjectSamples([open_object_images(data_path, "test", data.format)], height=data.height, width=data.width)
-    compared: list[tuple[Meta, Comparison]] = []
+    compared: list[tuple[Meta, ImageComparison]] = []
     turned: list[tuple[Tensor, Tensor, Tensor]] = []
     for batch in Loader(samples, batch_size=8, shuffle=False, device="cpu"):
         comparisons = compare_images(task.find(batch.inputs.image, batch.inputs.camera), batch.targets)
         for picture, comparison in enumerate(comparisons):
-            true = objects_of_image(batch.targets, picture)
+            true = image_objects(batch.targets, picture)
             quaternion = quaternion_wxyz_from_matrix(true.T_camera_object[:, :3, :3].double())
             of_constant = symmetric_angle_deg(constant[true.class_id], quaternion, true.symmetry)
-            pairs = best_pairs(comparison.mask_iou, comparison.same_class)
+            pairs = match_hungarian(comparison.mask_iou, comparison.same_class)
             errors = torch.from_numpy(comparison.rotation_deg[pairs.predicted, pairs.true])
             turned.append((true.symmetry.revolution[pairs.true], errors, of_constant[pairs.true]))
         compared += zip(batch.meta, comparisons, strict=True)

@@ -68,8 +68,10 @@ def commands(block: Block) -> list[str]:
 def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Every command of the app only notes that it was reached, with the options it would have been given; train is dry."""
     reached: list[str] = []
-    monkeypatch.setattr("stadia.recipes.rehearse", lambda *_, **__: "", raising=False)
-    monkeypatch.setattr("stadia.data.sources.check_there", lambda _: None)  # the folders of examples are nobody's
+    monkeypatch.setattr("stadia.recipes.dry_run", lambda *_, **__: "", raising=False)
+    monkeypatch.setattr(
+        "stadia.datasets.open_dataset.check_path_exists", lambda _: None
+    )  # the folders of examples are nobody's
     groups = [app, *(group.typer_instance for group in app.registered_groups)]
     for command in (command for group in groups if group for command in group.registered_commands):
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stadia.metrics.verdicts import judge
-from stadia.recipes.studies.config import BASE
-from stadia.recipes.studies.folder import StudyFolder
+from stadia.apps.studies.config import BASE
+from stadia.apps.studies.study_folder import StudyFolder
+from stadia.metrics.statistics import judge_changes
 from stadia.report.run_files import Series, read_run
 
 LEFT = 0.1
@@ -45,7 +45,7 @@ def main(root: Path) -> None:
             mae, abs_rel = series["val/mask_mae"], series["val/abs_rel"]
             mask[seed] = float(arrived(mae.steps, mae.values))
             depth[seed] = float(arrived(abs_rel.steps, abs_rel.values))
-        (verdict,) = judge(mask, {"depth": depth}, better="lower", expected={"depth": "worse"})
+        (verdict,) = judge_changes(mask, {"depth": depth}, better="lower", expected={"depth": "worse"})
         found = verdict.difference
         assert found is not None, "a study has three seeds at least"
         print(

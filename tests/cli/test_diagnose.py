@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from stadia.cli.main import app
-from stadia.diagnostics.catalog import finding
+from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity, write_findings
-from stadia.training.run import Run
+from stadia.training.run_folder import Run
 
 
 @pytest.fixture
@@ -25,12 +25,14 @@ def run_diagnose(run: Run, *words: str) -> tuple[int, str]:
 
 
 def test_cause_is_listed_before_its_effects(run: Run) -> None:
-    alarm = finding("T07", Severity.WARN, measured="90% of the pixels", expected="at most 75%", evidence={"step": 120})
-    cause = finding(
+    alarm = make_finding(
+        "T07", Severity.WARN, measured="90% of the pixels", expected="at most 75%", evidence={"step": 120}
+    )
+    cause = make_finding(
         "E01", Severity.STOP, measured="to the left", expected="to the right", where=["06"], evidence={"residual": 0.31}
     )
-    of_its_own = finding("C06", Severity.WARN, measured="7 backgrounds", expected="10")
-    unchecked = finding("N01", Severity.NOTE, measured="poses: none", expected="some")
+    of_its_own = make_finding("C06", Severity.WARN, measured="7 backgrounds", expected="10")
+    unchecked = make_finding("N01", Severity.NOTE, measured="poses: none", expected="some")
     write_findings(run.folder / "findings.jsonl", [alarm, unchecked, of_its_own, cause])
     run.failed(ValueError("a loss of nan"))
     code, text = run_diagnose(run)
@@ -66,7 +68,7 @@ def test_a_file_that_is_damaged_is_named(run: Run) -> None:
 @pytest.mark.parametrize("torn", [b'{"code": "T07", "sever', b'{"code": "\xff\xfe"}', b"[]"])
 def test_a_torn_line_costs_itself_alone(run: Run, torn: bytes) -> None:
     path = run.folder / "findings.jsonl"
-    write_findings(path, [finding("E01", Severity.STOP, measured="to the left", expected="to the right")])
+    write_findings(path, [make_finding("E01", Severity.STOP, measured="to the left", expected="to the right")])
     path.write_bytes(path.read_bytes() + torn + b"\n")
     result = CliRunner().invoke(app, ["diagnose", str(run.folder)], env={"COLUMNS": "300"})
     assert (result.exit_code, "stop E01" in result.stdout) == (1, True)

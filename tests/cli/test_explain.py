@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from stadia.diagnostics.catalog import CATALOG
-from stadia.diagnostics.catalog.entry import FAMILIES
-from stadia.diagnostics.catalog.traces import RECORDINGS, TRACES
+from stadia.diagnostics.catalog.entries import FAMILIES, RECORDINGS, TRACES
 
 ROOT = Path(__file__).parents[2]
 LINES = r"4\.0 [a-zA-Z ]+|4\.1 [A-H]\d+a?|4\.2 U\d+|4\.[345] \d+|F-\d\d[ab]?|[DPM]-\d\d"

@@ -22,7 +22,7 @@ def failing_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def build(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("stadia.report.build", build)
+    monkeypatch.setattr("stadia.report.build_report", build)
 
 
 def test_version(stadia):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from stadia.cli.parts import KINDS, first_line, rows_of
+from stadia.cli.list_parts import PART_KINDS, list_rows, read_first_line
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", list(PART_KINDS))
 def test_every_part_has_a_line(kind):
-    rows = list(rows_of(kind))
+    rows = list(list_rows(kind))
     assert rows
     if kind != "encoders":
         assert all(line for _, line in rows)
@@ -31,7 +31,7 @@ def test_filter_takes_wildcards(stadia):
 def test_overview_names_every_kind(stadia):
     code, out, _ = stadia("list")
     assert code == 0
-    for kind in KINDS:
+    for kind in PART_KINDS:
         assert kind in out.splitlines()
 
 
@@ -56,15 +56,15 @@ def test_unknown_kind_names_the_nearest(stadia):
 
 def test_lines_are_read_without_importing(python):
     done = python(
-        "import sys; sys.modules['torch'] = None; from stadia.cli.parts import rows_of;"
+        "import sys; sys.modules['torch'] = None; from stadia.cli.list_parts import rows_of;"
         " print(dict(rows_of('optimizers'))['sgd'])"
     )
-    assert (done.returncode, done.stdout.strip()) == (0, first_line("stadia.training.optim:sgd"))
+    assert (done.returncode, done.stdout.strip()) == (0, read_first_line("stadia.training.optim:sgd"))
     assert "Gradient descent" in done.stdout
 
 
 def test_protocol_row_names_its_alignment():
-    lines = dict(rows_of("protocols"))
+    lines = dict(list_rows("protocols"))
     assert lines["metric"].startswith("metres as they are; truth: ")
     assert lines["relative"].startswith(
         "metres fitted by median, up-to-scale fitted by median, affine-inverse fitted by scale and shift; "

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from stadia.cli import watch
+from stadia.cli import progress_display
 
 
 def test_a_log_gets_a_line_now_and_then_and_quick_work_none(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
-    with watch.on_stderr() as lines:
+    monkeypatch.setattr(progress_display.time, "monotonic", lambda: now[0])
+    with progress_display.show_progress() as lines:
         for _ in lines.watch(range(10), 10, "predicting"):
             now[0] += 12
         lines.progress("reading", 3, None)

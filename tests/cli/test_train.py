@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from stadia.core.config import keys
+from stadia.core.config import list_keys
 from stadia.core.errors import RunError
 from stadia.diagnostics.finding import OnStop
 from stadia.recipes import CONFIGS
-from stadia.training.run import Run
+from stadia.training.run_folder import Run
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from stadia.cli.main import run; run({words!r})"
 
@@ -61,7 +61,7 @@ def test_dry_run_prints_what_can_be_read_back_without_torch(python, stadia, tmp_
 def test_a_recipe_that_has_data_of_its_own_is_tried_on_them(stadia, monkeypatch):
     tried = []
     monkeypatch.setattr(
-        "stadia.recipes.rehearse", lambda config, **_: tried.append(config.data.path) or "three steps", raising=False
+        "stadia.recipes.dry_run", lambda config, **_: tried.append(config.data.path) or "three steps", raising=False
     )
     code, out, err = stadia("train", "objectpose", "--dry-run")
     assert (code, tried) == (0, [None])
@@ -94,7 +94,7 @@ def test_dry_run_reports_errors_of_the_training(stadia, tmp_path):
 def test_dry_run_shows_every_key(stadia):
     _, out, _ = stadia("train", "selfsup", "--dry-run")
     config = json.loads(out)
-    for key in keys(CONFIGS.load("selfsup")):
+    for key in list_keys(CONFIGS.load("selfsup")):
         node = config
         for part in key.split("."):
             if node is None or part == "NAME":  # an optional group that is off; names that nobody chose

@@ -17,12 +17,8 @@ from torch import Tensor
 from stadia.core.config import StrictModel
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.models import ACTIVATIONS
-from stadia.models.attention_config import AttentionConfig
-from stadia.models.config import DepthAndMotionConfig
-from stadia.models.depth_and_motion import DepthAndMotion
-from stadia.models.dpt_config import DptConfig
-from stadia.models.object_pose_config import ObjectPoseNetConfig
-from stadia.models.overlay_config import OverlayNetConfig
+from stadia.models.config import AttentionConfig, DepthPoseNetConfig, DptConfig, ObjectPoseNetConfig, OverlayNetConfig
+from stadia.models.depth_pose_net import DepthPoseNet
 
 
 def model(name: str, part: Any, folder: Path) -> None:
@@ -105,7 +101,7 @@ def pose_network(name: str, part: Any, folder: Path) -> None:
     it outputs more.
     """
     torch.manual_seed(0)
-    built = DepthAndMotion(_small(pose_net=name, brightness=True))
+    built = DepthPoseNet(_small(pose_net=name, brightness=True))
     given = batch()
     start = built(given)
     assert torch.equal(start.brightness, torch.tensor([1.0, 0.0]).expand(2, 3, 2))
@@ -176,9 +172,9 @@ def activation(name: str, part: Any, folder: Path) -> None:
 CONTRACTS = (model, network, attention, overlay_network, pose_network, pose_head, rotation, activation)
 
 
-def _small(**values: Any) -> DepthAndMotionConfig:
+def _small(**values: Any) -> DepthPoseNetConfig:
     encoders = {"encoder": "mobilenetv3_small_050", "pose_encoder": "mobilenetv3_small_050"}
-    return DepthAndMotionConfig(**encoders, pretrained=False, decoder_channels=(4, 8, 8, 8, 8), **values)
+    return DepthPoseNetConfig(**encoders, pretrained=False, decoder_channels=(4, 8, 8, 8, 8), **values)
 
 
 def batch() -> Batch:
@@ -202,7 +198,7 @@ def batch() -> Batch:
 
 def depth_and_motion() -> tuple[StrictModel, Batch]:
     encoders = {"encoder": "mobilenetv3_small_050", "pose_encoder": "mobilenetv3_small_050"}
-    return DepthAndMotionConfig(**encoders, pretrained=False), batch()
+    return DepthPoseNetConfig(**encoders, pretrained=False), batch()
 
 
 def dpt() -> tuple[StrictModel, Tensor]:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from stadia.core.config import StrictModel, resolve
+from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError
 from stadia.recipes import CONFIGS
 
@@ -31,7 +31,7 @@ GROUPS = [
 def test_unknown_key_is_refused_in_every_group(recipe_, prefix, model_):
     key = next(iter(model_.model_fields))
     with pytest.raises(ConfigError) as refused:
-        resolve(CONFIGS.load(recipe_), {"data": {"path": "x"}}, [f"{prefix}{key}x=1", f"{prefix}zzzzzz=2"])
+        resolve_config(CONFIGS.load(recipe_), {"data": {"path": "x"}}, [f"{prefix}{key}x=1", f"{prefix}zzzzzz=2"])
     assert f"unknown key '{prefix}{key}x', did you mean '{prefix}{key}'?" in str(refused.value)
     assert f"unknown key '{prefix}zzzzzz'" in str(refused.value)
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from stadia.core.types import Prediction
 from stadia.losses import SMOOTHNESS
-from stadia.losses.config import LossConfig
-from stadia.losses.report import LossReport
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.kernels.fused_reprojector import FusedReprojector
+from stadia.losses.loss_report import LossReport
 from stadia.losses.reprojection import Reprojector, TorchReprojector
-from stadia.losses.reprojection_fast import FusedReprojector
-from stadia.losses.selfsup import SelfSupervisedLoss
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -30,9 +30,9 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "residual threshold": {"residual_threshold": 0.3},
     "weights of scales": {"scale_weights": (0.5,)},
     "uncertainty later": {"uncertainty_from_step": 10},
-    "uncertainty of the full size": {"uncertainty_sizes": 1, "pyramid": 2},
+    "uncertainty of the full size": {"num_uncertainty_sizes": 1, "pyramid": 2},
     "views agree": {"left_right_consistency": 0.1},
-    **{f"smoothness {kind}": {"smoothness_kind": kind} for kind in SMOOTHNESS},
+    **{f"smoothness {kind}": {"smoothness_type": kind} for kind in SMOOTHNESS},
 }
 
 
@@ -58,5 +58,5 @@ def test_loss_conforms_to_its_interface(
         return plain(compute, inverse_depth)
 
     monkeypatch.setitem(test_tables.LOSS_EXAMPLES, "configured", lambda: (report, true, wrong, size))
-    config = LossConfig(**CONFIGURATIONS[configuration])
+    config = SelfSupervisedLossConfig(**CONFIGURATIONS[configuration])
     test_tables.loss("configured", lambda: SelfSupervisedLoss(config, reprojector=reprojector), tmp_path)

@@ -27,38 +27,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import stadia
-from stadia.cli.parts import KINDS
+from stadia.cli.list_parts import PART_KINDS
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.recording import Recording
-from stadia.core.tables import Table
-from stadia.core.types import Camera, Claim, Prediction
-from stadia.data.config import SourceOptions
+from stadia.core.registry import Registry
+from stadia.core.types import Camera, DepthScale, Prediction
+from stadia.datasets.config import SourceOptions
 from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.survey import NotChecked, Survey
-from stadia.evaluation.motion import View
+from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
+from stadia.evaluation.predict.predict_frames import FrameTensors
 from stadia.evaluation.protocols import CROPS, PROTOCOLS
-from stadia.geometry.warp import synthesize
-from stadia.losses.report import LossReport
-from stadia.losses.rotation import bounded_log
-from stadia.losses.sparse_depth import Labeled
-from stadia.losses.sparse_depth_config import SparseDepthConfig
+from stadia.geometry.warp import synthesize_views
+from stadia.losses.config import SparseDepthConfig
+from stadia.losses.loss_report import LossReport
+from stadia.losses.object_pose_loss import bounded_log
+from stadia.losses.sparse_depth import LabeledDepth
 from stadia.recipes import CONFIGS
-from stadia.report import wording
+from stadia.report import metric_labels
 from stadia.training import optim
 from stadia.training.config import OptimizerConfig, ScheduleConfig
 from stadia.training.loggers import Logger
 from stadia.training.optim import build
-from stadia.training.run import Run
+from stadia.training.run_folder import Run
 
 
-def tables() -> dict[str, Table]:
+def tables() -> dict[str, Registry]:
     """Every table of the package, by where it is bound."""
-    found: dict[int, tuple[str, Table]] = {}
+    found: dict[int, tuple[str, Registry]] = {}
     for module in pkgutil.walk_packages(stadia.__path__, "stadia."):
         if not module.name.endswith("__main__"):
             for name, value in vars(importlib.import_module(module.name)).items():
-                if isinstance(value, Table):
+                if isinstance(value, Registry):
                     found.setdefault(id(value), (f"{module.name}:{name}", value))
     return dict(found.values())
 
@@ -78,7 +78,10 @@ def test_the_tables_are_found():
 
 
 def test_every_table_is_listed_by_stadia_parts():
-    listed = {id(KINDS.load(kind)) for kind in KINDS} | {id(KINDS), id(CONFIGS)}  # CONFIGS has the names of RECIPES
+    listed = {id(PART_KINDS.load(kind)) for kind in PART_KINDS} | {
+        id(PART_KINDS),
+        id(CONFIGS),
+    }  # CONFIGS has the names of RECIPES
     assert [where for where, table in TABLES.items() if id(table) not in listed] == []
 
 
@@ -86,7 +89,7 @@ def test_every_table_is_listed_by_stadia_parts():
 def test_part_loads_and_has_a_docstring(table, name):
     part = table.load(name)
     assert re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name)
-    documented = part.__doc__ if not isinstance(part, Table) else table.kind
+    documented = part.__doc__ if not isinstance(part, Registry) else table.kind
     assert documented
     assert documented.strip()
 
@@ -177,7 +180,7 @@ def part_of_sparse_depth(name: str, part: Any, folder: Path) -> None:
     true_m = 2 + 20 * torch.rand(2, 1, 8, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     wrong = (1 / true_m.flip(-1)).requires_grad_()
     labeled, right, unlabeled = (
-        Labeled(prediction, true_m, known, torch.where(known, -(prediction * true_m).log(), 0.0))
+        LabeledDepth(prediction, true_m, known, torch.where(known, -(prediction * true_m).log(), 0.0))
         for prediction, known in ((wrong, true_m > 0), (1 / true_m, true_m > 0), (wrong, true_m < 0))
     )
     error = part(labeled, config)
@@ -194,7 +197,7 @@ def metric(name: str, part: Any, folder: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     true = 1 + 9 * torch.rand(2, 6, 8, generator=generator, dtype=torch.float64)
     mask = torch.rand(2, 6, 8, generator=generator) > 0.3
-    better = wording.score(name).better
+    better = metric_labels.metric_label(name).better
     assert better in ("lower", "higher"), f"the report has no direction for '{name}' is good"
     perfect = 0.0 if better == "lower" else 1.0
     assert part(true, true, mask).tolist() == pytest.approx([perfect, perfect], abs=1e-6)
@@ -207,7 +210,7 @@ def metric(name: str, part: Any, folder: Path) -> None:
 
 def trajectory_metric(name: str, part: Any, folder: Path) -> None:
     """The reference itself has no error; a drifting one has; a path too short gives a number or None, no error."""
-    assert wording.score(name).better == "lower"
+    assert metric_labels.metric_label(name).better == "lower"
     reference = torch.eye(4, dtype=torch.float64).repeat(130, 1, 1)
     reference[:, 2, 3] = torch.arange(130.0)
     drifting = reference.clone()
@@ -228,8 +231,8 @@ def trajectory_metric(name: str, part: Any, folder: Path) -> None:
 def motion(name: str, part: Any, folder: Path) -> None:
     """Between equal images that the recipe has without motion there is none, as a rigid (4, 4) of float64."""
     picture = model_contracts.batch().inputs.image[:1]
-    view = View(picture, OneGrayImage().camera(0), torch.full((1, 1, 64, 96), 0.1))
-    predictor = SimpleNamespace(claim=Claim.METRES, T_next_now=lambda *_: torch.eye(4)[None])
+    view = FrameTensors(picture, OneGrayImage().camera(0), torch.full((1, 1, 64, 96), 0.1))
+    predictor = SimpleNamespace(claim=DepthScale.METRES, T_next_now=lambda *_: torch.eye(4)[None])
     T_next_now = part(predictor, view, view, None)
     assert T_next_now.dtype == torch.float64
     torch.testing.assert_close(T_next_now, torch.eye(4, dtype=torch.float64), atol=1e-6, rtol=0)
@@ -239,7 +242,7 @@ def way_to_follow_a_path(name: str, part: Any, folder: Path) -> None:
     """Of a camera that stands still, by its images and by the recipe, every pose is the identity (4, 4) of float64."""
     picture, camera = model_contracts.batch().inputs.image[:1], OneGrayImage().camera(0)
     predictor = SimpleNamespace(
-        claim=Claim.METRES,
+        claim=DepthScale.METRES,
         T_next_now=lambda *_: torch.eye(4)[None],
         inverse_depth=lambda image, camera: torch.full((1, 1, 64, 96), 0.1),
     )
@@ -257,7 +260,7 @@ def check(name: str, part: Any, folder: Path) -> None:
     assert codes
     assert set(codes) <= CATALOG.keys()
     with contextlib.suppress(NotChecked):
-        assert [f for f in part(Survey(OneGrayImage())) if f.severity is Severity.STOP] == []
+        assert [f for f in part(RecordingSurvey(OneGrayImage())) if f.severity is Severity.STOP] == []
 
 
 def check_of_splits(name: str, part: Any, folder: Path) -> None:
@@ -286,7 +289,7 @@ class OneGrayImage(Recording):
 
 def kind_of_part(name: str, part: Any, folder: Path) -> None:
     """A table of its own, or rows of name and line (tests/cli/test_parts.py checks each)."""
-    assert isinstance(part, Table) or callable(part)
+    assert isinstance(part, Registry) or callable(part)
 
 
 CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
@@ -366,7 +369,7 @@ def wall() -> LossExample:
         given.targets.sources.flatten(0, 1)[..., ::8, ::8], (64, 96), mode="bicubic"
     ).clamp(0, 1)
     sources = smooth.view_as(given.targets.sources)
-    seen = synthesize(sources, true_m, given.targets.camera, given.targets.source_camera, motion).image[:, 2]
+    seen = synthesize_views(sources, true_m, given.targets.camera, given.targets.source_camera, motion).image[:, 2]
     holes = torch.rand(true_m.shape, generator=torch.Generator().manual_seed(1)) > 0.1
     targets = replace(given.targets, image=seen, sources=sources, depth_m=true_m.masked_fill(holes, 0))
 

@@ -9,7 +9,7 @@ from functools import partial
 import numba
 import pytest
 
-from stadia.core import compiled
+from stadia.core import numba_jit
 
 
 def test_kernels_compile_where_no_cache_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,9 +18,9 @@ def test_kernels_compile_where_no_cache_can_be_written(monkeypatch: pytest.Monke
             raise RuntimeError("cannot cache function 'double': no locator available for file 'kernels.py'")
         return numba.njit(function, **options)
 
-    monkeypatch.setattr(compiled, "njit", without_cache)
+    monkeypatch.setattr(numba_jit, "njit", without_cache)
 
-    @compiled.compiled
+    @numba_jit.compile_loops
     def double(x: float) -> float:
         return 2 * x
 
@@ -28,11 +28,11 @@ def test_kernels_compile_where_no_cache_can_be_written(monkeypatch: pytest.Monke
 
 
 def test_arithmetic_is_exact_without_fastmath() -> None:
-    @compiled.compiled
+    @numba_jit.compile_loops
     def exact(big: float, small: float) -> float:
         return (big + small) - big
 
-    @partial(compiled.compiled, fastmath={"reassoc", "nsz"})
+    @partial(numba_jit.compile_loops, fastmath={"reassoc", "nsz"})
     def reordered(big: float, small: float) -> float:
         return (big + small) - big
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from stadia.core.config import StrictModel, keys, merge, parse_value, resolve
+from stadia.core.config import StrictModel, list_keys, merge_overrides, parse_value, resolve_config
 from stadia.core.errors import ConfigError
 
 
@@ -54,7 +54,7 @@ def test_values_are_json_or_text(text, value):
 
 
 def test_defaults_and_overrides():
-    config = resolve(Outer, {"width": 320}, ["optimizer.lr=2e-4", "offsets=[-2,2]", "optimizer.lr=3e-4"])
+    config = resolve_config(Outer, {"width": 320}, ["optimizer.lr=2e-4", "offsets=[-2,2]", "optimizer.lr=3e-4"])
     assert config == Outer(width=320, optimizer=Inner(lr=3e-4), offsets=(-2, 2))
 
 
@@ -66,11 +66,11 @@ def test_error_of_an_unquoted_list_shows_the_quoted_one(text):
         names: tuple[str, ...] = ()
 
     with pytest.raises(ConfigError) as caught:
-        resolve(Named, {}, [f"names={text}"])
+        resolve_config(Named, {}, [f"names={text}"])
     assert """'names': expected a list, quoted for the shell: 'names=["a","b"]'""" in str(caught.value)
     assert "tuple" not in str(caught.value)
     (typed,) = shlex.split("""'names=["a","b"]'""")
-    assert resolve(Named, {}, [typed]).names == ("a", "b")
+    assert resolve_config(Named, {}, [typed]).names == ("a", "b")
 
 
 def test_a_number_where_a_list_belongs():
@@ -78,23 +78,23 @@ def test_a_number_where_a_list_belongs():
         offsets: tuple[int, ...] = ()
 
     with pytest.raises(ConfigError, match=r"'offsets': expected a list, quoted for the shell: 'offsets=\[1\]'"):
-        resolve(Named, {}, ["offsets=1"])
+        resolve_config(Named, {}, ["offsets=1"])
 
 
 def test_overrides_lie_over_the_base_and_leave_it_alone():
     base = {"width": 320, "optimizer": {"name": "sgd"}}
-    config = resolve(Outer, base, ["optimizer.lr=0.5"])
+    config = resolve_config(Outer, base, ["optimizer.lr=0.5"])
     assert config.optimizer == Inner(name="sgd", lr=0.5)
     assert base == {"width": 320, "optimizer": {"name": "sgd"}}
 
 
 def test_optional_group_can_be_set_by_a_dotted_key():
-    assert resolve(Outer, {"width": 100}, ["extra.lr=1"]).extra == Inner(lr=1)
+    assert resolve_config(Outer, {"width": 100}, ["extra.lr=1"]).extra == Inner(lr=1)
 
 
 def test_every_mistake_is_listed_at_once():
     with pytest.raises(ConfigError) as refused:
-        resolve(Outer, {"optimzer": {"lr": 1}}, ["hieght=3", "optimizer.lrr=1", "optimizer.lr=-1", "name=x"])
+        resolve_config(Outer, {"optimzer": {"lr": 1}}, ["hieght=3", "optimizer.lrr=1", "optimizer.lr=-1", "name=x"])
     message = str(refused.value)
     assert message.count("\n") == 0
     for part in (
@@ -111,24 +111,24 @@ def test_every_mistake_is_listed_at_once():
 
 def test_rules_between_keys_are_reported():
     with pytest.raises(ConfigError, match="width must not be below height"):
-        resolve(Outer, {"width": 10})
+        resolve_config(Outer, {"width": 10})
 
 
 def test_value_where_a_group_is_expected():
     with pytest.raises(ConfigError, match="'optimizer'"):
-        resolve(Outer, {"width": 100}, ["optimizer=3"])
+        resolve_config(Outer, {"width": 100}, ["optimizer=3"])
     with pytest.raises(ConfigError, match="'height' is a value"):
-        resolve(Outer, {"height": 100}, ["height.x=3"])
+        resolve_config(Outer, {"height": 100}, ["height.x=3"])
 
 
 @pytest.mark.parametrize("override", ["lr", "=3", ""])
 def test_override_without_key_or_value(override):
     with pytest.raises(ConfigError, match="expected key=value"):
-        merge({}, [override])
+        merge_overrides({}, [override])
 
 
 def test_keys_lists_groups_and_leaves():
-    assert keys(Outer) == [
+    assert list_keys(Outer) == [
         "optimizer",
         "optimizer.lr",
         "optimizer.name",
@@ -143,18 +143,18 @@ def test_keys_lists_groups_and_leaves():
 
 def test_resolved_configuration_cannot_be_changed():
     with pytest.raises(ValidationError):
-        resolve(Outer, {"width": 320}).width = 3  # type: ignore[misc]
+        resolve_config(Outer, {"width": 320}).width = 3  # type: ignore[misc]
 
 
 def test_configuration_survives_json():
-    config = resolve(Outer, {"width": 320}, ["extra.lr=1"])
-    assert resolve(Outer, config.model_dump(mode="json")) == config
+    config = resolve_config(Outer, {"width": 320}, ["extra.lr=1"])
+    assert resolve_config(Outer, config.model_dump(mode="json")) == config
 
 
 def test_no_torch():
     program = (
         "import sys; sys.modules['torch'] = None; import stadia.core.config, stadia.core.files, stadia.core.seeds,"
-        " stadia.core.tables"
+        " stadia.core.registry"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -175,12 +175,12 @@ class Fleet(StrictModel):
 
 
 def test_a_partial_group_keeps_the_other_values_of_its_default():
-    assert resolve(Truck, overrides=["engine.litres=6"]).engine == Engine(cylinders=8, litres=6)
-    assert resolve(Truck, {"engine": {"cylinders": 2}}).engine == Engine(cylinders=2)
-    assert resolve(Fleet, overrides=["truck.engine.cylinders=6"]).truck.engine == Engine(cylinders=6, litres=9)
-    assert resolve(Fleet, overrides=["spare.litres=2"]).spare == Engine(litres=2)
-    resolved = resolve(Fleet, overrides=["truck.engine.litres=3"])
-    assert resolve(Fleet, resolved.model_dump(mode="json")) == resolved
+    assert resolve_config(Truck, overrides=["engine.litres=6"]).engine == Engine(cylinders=8, litres=6)
+    assert resolve_config(Truck, {"engine": {"cylinders": 2}}).engine == Engine(cylinders=2)
+    assert resolve_config(Fleet, overrides=["truck.engine.cylinders=6"]).truck.engine == Engine(cylinders=6, litres=9)
+    assert resolve_config(Fleet, overrides=["spare.litres=2"]).spare == Engine(litres=2)
+    resolved = resolve_config(Fleet, overrides=["truck.engine.litres=3"])
+    assert resolve_config(Fleet, resolved.model_dump(mode="json")) == resolved
 
 
 class Named(StrictModel):
@@ -188,11 +188,11 @@ class Named(StrictModel):
 
 
 def test_groups_of_chosen_names_are_set_and_checked_as_any_other() -> None:
-    config = resolve(Named, {}, ["groups.first.lr=2e-4", "groups.second.name=sgd"])
+    config = resolve_config(Named, {}, ["groups.first.lr=2e-4", "groups.second.name=sgd"])
     assert config.groups == {"first": Inner(lr=2e-4), "second": Inner(name="sgd")}
-    assert keys(Named) == ["groups", "groups.NAME.lr", "groups.NAME.name"]
+    assert list_keys(Named) == ["groups", "groups.NAME.lr", "groups.NAME.name"]
     with pytest.raises(ConfigError) as caught:
-        resolve(Named, {}, ["groups.first.rl=1", "groups.first.lr=0", "groups.second=3"])
+        resolve_config(Named, {}, ["groups.first.rl=1", "groups.first.lr=0", "groups.second=3"])
     message = str(caught.value)
     assert "unknown key 'groups.first.rl'" in message
     assert "did you mean 'groups.first.lr'" in message

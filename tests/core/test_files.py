@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.files import check_writable, inside, read_json, replacing, replacing_folder, write_json, write_text
+from stadia.core.files import atomic_folder, atomic_write, check_writable, read_json, safe_join, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -28,7 +28,7 @@ def test_old_file_stays_when_writing_fails(tmp_path):
     write_text(path, "old")
 
     def fail() -> None:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("half", encoding="utf-8")
             raise KeyboardInterrupt
 
@@ -39,13 +39,13 @@ def test_old_file_stays_when_writing_fails(tmp_path):
 
 
 def test_temporary_name_keeps_the_suffix(tmp_path):
-    with replacing(tmp_path / "a.png") as temporary:
+    with atomic_write(tmp_path / "a.png") as temporary:
         assert temporary.suffix == ".png"
         assert temporary.parent == tmp_path
 
 
 @pytest.mark.parametrize(("code", "found"), [(errno.ENOSPC, "a full disk"), (errno.EACCES, "Permission denied")])
-@pytest.mark.parametrize("context", [replacing, replacing_folder])
+@pytest.mark.parametrize("context", [atomic_write, atomic_folder])
 def test_full_disk_and_closed_folder_are_named(tmp_path, code, found, context):
     def fail() -> None:
         with context(tmp_path / "a.png"):
@@ -81,14 +81,14 @@ def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, monkeypatch):
 
 
 def test_other_trouble_stays_what_it_is(tmp_path):
-    with pytest.raises(OSError, match="Input/output"), replacing(tmp_path / "a"):
+    with pytest.raises(OSError, match="Input/output"), atomic_write(tmp_path / "a"):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def test_folder_appears_whole(tmp_path):
     (tmp_path / ".world.partial").mkdir()  # left by a process that was killed
     (tmp_path / ".world.partial" / "stale").touch()
-    with replacing_folder(tmp_path / "world") as temporary:
+    with atomic_folder(tmp_path / "world") as temporary:
         (temporary / "a").write_text("1", encoding="utf-8")
         assert not (tmp_path / "world").exists()
     assert names(tmp_path) == ["world"]
@@ -129,8 +129,8 @@ def test_names_that_leave_their_folder(tmp_path, name):
     folder.mkdir()
     (folder / "link").symlink_to(tmp_path)
     with pytest.raises(DataError, match="a path outside its folder"):
-        inside(folder, name)
+        safe_join(folder, name)
 
 
 def test_names_that_stay(tmp_path):
-    assert inside(tmp_path, "a/../b") == tmp_path.resolve() / "b"
+    assert safe_join(tmp_path, "a/../b") == tmp_path.resolve() / "b"

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from stadia.core import renamed
-from stadia.core.config import StrictModel, list_renamed_keys, resolve
+from stadia.core.config import StrictModel, list_renamed_keys, resolve_config
 from stadia.core.errors import ConfigError
 
 
@@ -43,16 +43,16 @@ def test_find_new_key(old, new):
 def test_chosen_names_groups_and_chains(monkeypatch):
     """The longest old name counts first, and renamed keys are renamed again."""
     table = {
-        "data.others.*": "data.extra_datasets.*",
-        "data.others.NAME.colour": "data.others.NAME.color",
+        "data.extra_datasets.*": "data.extra_datasets.*",
+        "data.extra_datasets.NAME.colour": "data.extra_datasets.NAME.color",
         "data.extra_datasets.NAME.order.*": "data.extra_datasets.NAME.sampling.*",
-        "data.others.NAME.pair.NAME": "data.others.NAME.NAME",
+        "data.extra_datasets.NAME.pair.NAME": "data.extra_datasets.NAME.NAME",
     }
     monkeypatch.setattr(renamed, "RENAMED_KEYS", table)
-    assert renamed.find_new_key("data.others.euroc.path") == "data.extra_datasets.euroc.path"
-    assert renamed.find_new_key("data.others.euroc.colour") == "data.extra_datasets.euroc.color"
-    assert renamed.find_new_key("data.others.euroc.order.seed") == "data.extra_datasets.euroc.sampling.seed"
-    assert renamed.find_new_key("data.others.euroc.pair.left") == "data.extra_datasets.euroc.left"
+    assert renamed.find_new_key("data.extra_datasets.euroc.path") == "data.extra_datasets.euroc.path"
+    assert renamed.find_new_key("data.extra_datasets.euroc.colour") == "data.extra_datasets.euroc.color"
+    assert renamed.find_new_key("data.extra_datasets.euroc.order.seed") == "data.extra_datasets.euroc.sampling.seed"
+    assert renamed.find_new_key("data.extra_datasets.euroc.pair.left") == "data.extra_datasets.euroc.left"
 
 
 @pytest.mark.parametrize("old", renamed.RENAMED_KEYS)
@@ -72,7 +72,7 @@ def test_an_old_option_has_a_new_name():
 
 def test_an_old_override_is_refused_in_one_line():
     with pytest.raises(ConfigError) as caught:
-        resolve(RenamedRun, overrides=["optimiser.lr=2e-4"])
+        resolve_config(RenamedRun, overrides=["optimiser.lr=2e-4"])
     assert str(caught.value) == (
         "1 mistake in the configuration: found key 'optimiser.lr' was renamed to 'optimizer.lr'; "
         "expected a valid configuration. Fix: correct or remove it."
@@ -81,7 +81,7 @@ def test_an_old_override_is_refused_in_one_line():
 
 def test_an_old_group_of_a_stored_configuration_is_refused_key_by_key():
     with pytest.raises(ConfigError) as caught:
-        resolve(RenamedRun, {"optimiser": {"lr": 2e-4, "name": "sgd"}, "height": 64})
+        resolve_config(RenamedRun, {"optimiser": {"lr": 2e-4, "name": "sgd"}, "height": 64})
     message = str(caught.value)
     assert "\n" not in message
     assert "2 mistakes" in message
@@ -90,7 +90,7 @@ def test_an_old_group_of_a_stored_configuration_is_refused_key_by_key():
 
 def test_an_empty_old_group_is_refused_by_its_own_name():
     with pytest.raises(ConfigError, match="key 'optimiser' was renamed to 'optimizer'"):
-        resolve(RenamedRun, {"optimiser": {}})
+        resolve_config(RenamedRun, {"optimiser": {}})
 
 
 def test_old_keys_of_a_checkpoint_are_listed():

@@ -10,10 +10,10 @@ import pytest
 
 from stadia.core import errors
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.seeds import derive, generator
-from stadia.core.tables import Table, nearest
+from stadia.core.registry import Registry, find_nearest_name
+from stadia.core.seeds import derive_seed, make_generator
 
-TABLE = Table("loss", {"photometric": "json:loads", "smoothness": "json:dumps"})
+TABLE = Registry("loss", {"photometric": "json:loads", "smoothness": "json:dumps"})
 
 
 def test_table_is_a_mapping_that_loads():
@@ -34,7 +34,7 @@ def test_unknown_part_error_gives_the_nearest_name():
 
 
 def test_a_known_mistake_is_refused_with_its_reason():
-    table = Table("loss", {"smoothness": "json:dumps"}, refused={"roughness": "it has the wrong sign"})
+    table = Registry("loss", {"smoothness": "json:dumps"}, refused={"roughness": "it has the wrong sign"})
     assert "roughness" not in table
     assert list(table) == ["smoothness"]
     for ask in (table.check, table.load):
@@ -51,8 +51,8 @@ def test_contains_does_not_raise():
 
 
 def test_nearest():
-    assert nearest("encodr", ["encoder", "decoder"]) == "encoder"
-    assert nearest("zzz", ["encoder"]) is None
+    assert find_nearest_name("encodr", ["encoder", "decoder"]) == "encoder"
+    assert find_nearest_name("zzz", ["encoder"]) is None
 
 
 def test_error_is_one_line_with_its_parts():
@@ -91,12 +91,12 @@ def test_error_survives_a_process_boundary():
 
 def test_seeds_are_pinned():
     """The same on every platform and in every version, else recorded runs could not be repeated."""
-    assert derive(0) == 4246866556266386882
-    assert derive(0, "world", 3) == 669053406617185451
+    assert derive_seed(0) == 4246866556266386882
+    assert derive_seed(0, "world", 3) == 669053406617185451
 
 
 def test_streams_are_independent_and_named():
-    seeds = [derive(s, *names) for s in (0, 1) for names in ((), ("a",), ("a", 1), ("a", "1b"), ("b",))]
+    seeds = [derive_seed(s, *names) for s in (0, 1) for names in ((), ("a",), ("a", 1), ("a", "1b"), ("b",))]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= s < 2**63 for s in seeds)
-    np.testing.assert_array_equal(generator(3, "x").random(4), generator(3, "x").random(4))
+    np.testing.assert_array_equal(make_generator(3, "x").random(4), make_generator(3, "x").random(4))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.errors import GeometryError
-from stadia.core.types import Batch, Camera, Inputs, Meta, Movable, Prediction, Targets, is_temporal
+from stadia.core.types import Batch, Camera, Inputs, Meta, Prediction, Targets, TensorDataclass, is_temporal
 
 K = torch.tensor([[60.0, 0, 10.5], [0, 61.0, 7.5], [0, 0, 1]])
 
@@ -65,13 +65,13 @@ def test_batch_moves_as_a_whole():
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectInputs(Movable):
+class ObjectInputs(TensorDataclass):
     image: Tensor
     camera: Camera
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectTargets(Movable):
+class ObjectTargets(TensorDataclass):
     mask: Tensor
     quaternion_wxyz: Tensor
 

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.data import cache
-from stadia.data.cache import FrameStore, frame_store
-from stadia.data.config import CacheConfig
-from stadia.data.resize import resize_image
-from stadia.data.sources import open_recordings
+from stadia.datasets import frame_store as cache
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.frame_store import FrameStore, open_frame_store, resize_image
+from stadia.datasets.open_dataset import open_recordings
 
 OneLine = Callable[..., None]
 
@@ -29,7 +28,7 @@ def recording(tmp_path: Path, world: Any) -> Any:
 
 def test_a_store_holds_the_resized_images(recording: Any) -> None:
     calls_seen: list[tuple[str, int, int | None]] = []
-    store = frame_store(recording, 48, 64, side="right", progress=lambda *args: calls_seen.append(args))
+    store = open_frame_store(recording, 48, 64, side="right", progress=lambda *args: calls_seen.append(args))
     assert len(store) == 4
     assert calls_seen == [("a right", n, 4) for n in (1, 2, 3, 4)]
     for index in range(4):
@@ -41,41 +40,41 @@ def test_a_store_holds_the_resized_images(recording: Any) -> None:
 def test_store_is_written_once_for_each_content_side_and_size(
     recording: Any, world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = frame_store(recording, 48, 64)
-    assert frame_store(recording, 48, 64, side="right").path != first.path
-    assert frame_store(recording, 48, 60).path != first.path
+    first = open_frame_store(recording, 48, 64)
+    assert open_frame_store(recording, 48, 64, side="right").path != first.path
+    assert open_frame_store(recording, 48, 60).path != first.path
     with monkeypatch.context() as patch:
         patch.setattr(type(recording), "image", lambda *args: pytest.fail("decoded again"))
-        assert frame_store(recording, 48, 64).path == first.path
+        assert open_frame_store(recording, 48, 64).path == first.path
     world.save(recording.file(2), world.render(0)[0])
-    assert frame_store(recording, 48, 64).path != first.path
+    assert open_frame_store(recording, 48, 64).path != first.path
 
 
 def test_cache_folder_from_config_environment_or_default(
     recording: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert frame_store(recording, 48, 64).path.parent == tmp_path / "cache"  # $STADIA_CACHE
+    assert open_frame_store(recording, 48, 64).path.parent == tmp_path / "cache"  # $STADIA_CACHE
     chosen = CacheConfig(folder=str(tmp_path / "chosen"))
-    assert frame_store(recording, 48, 64, config=chosen).path.parent == tmp_path / "chosen"
+    assert open_frame_store(recording, 48, 64, config=chosen).path.parent == tmp_path / "chosen"
     monkeypatch.delenv("STADIA_CACHE")
-    assert cache.cache_folder(CacheConfig()).name == "stadia"
+    assert cache.find_cache_folder(CacheConfig()).name == "stadia"
 
 
 def test_leftovers_of_a_killed_process_are_replaced(recording: Any) -> None:
-    store = frame_store(recording, 48, 64)
+    store = open_frame_store(recording, 48, 64)
     whole = store.path.read_bytes()
     leftover = store.path.with_name(f".{store.path.stem}-abc{store.path.suffix}")
     for content in (whole[:-1], whole[: len(whole) // 2]):  # the second is a whole number of frames
         store.path.write_bytes(content)
         leftover.touch()
-        assert frame_store(recording, 48, 64).path.read_bytes() == whole
+        assert open_frame_store(recording, 48, 64).path.read_bytes() == whole
         assert not leftover.exists()
 
 
 def test_unreadable_image_leaves_no_store(recording: Any, tmp_path: Path) -> None:
     recording.file(3).write_bytes(b"broken")
     with pytest.raises(DataError, match=r"000003\.png"):
-        frame_store(recording, 48, 64)
+        open_frame_store(recording, 48, 64)
     assert {p.suffix for p in (tmp_path / "cache").iterdir()} == {".lock"}
 
 
@@ -84,7 +83,7 @@ def test_full_disk_is_reported_before_writing(
 ) -> None:
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: cache.shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(StadiaError) as caught:
-        frame_store(recording, 48, 64)
+        open_frame_store(recording, 48, 64)
     one_line(caught.value, "0.0 KiB free", "expected 36.0 KiB", "data.cache.folder")
 
 
@@ -96,7 +95,7 @@ def test_a_file_of_another_size_is_refused(tmp_path: Path, one_line: OneLine) ->
 
 
 def test_pickled_store_is_small(recording: Any) -> None:
-    store = frame_store(recording, 48, 64)
+    store = open_frame_store(recording, 48, 64)
     picture = store.planar(1).copy()
     travelled = pickle.dumps(store)
     assert len(travelled) < 1000
@@ -119,7 +118,7 @@ def _fill(folder: str, together: Any, results: Any) -> None:
         calls += 1
 
     together.wait(timeout=60)
-    store = frame_store(recording, 48, 64, progress=count)
+    store = open_frame_store(recording, 48, 64, progress=count)
     results.put((str(store.path), calls))
 
 

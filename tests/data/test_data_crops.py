@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera
-from stadia.data.config import CacheConfig, DataConfig
-from stadia.data.crops import CroppedRecording, cropped_recording
-from stadia.data.samples import Samples
-from stadia.data.splits import open_split
+from stadia.dataloading.config import DataConfig
+from stadia.dataloading.samples import VideoSamples, open_split
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.recordings import CroppedRecording, crop_recording
 from stadia.geometry.camera import backproject, intrinsics
 
 HEIGHT, WIDTH = 375, 1242
@@ -48,7 +48,7 @@ class Wide(Recording):
 
 
 def test_image_camera_and_ground_truth_stay_together() -> None:
-    whole, crop = Wide(), cropped_recording(Wide(), "kb")
+    whole, crop = Wide(), crop_recording(Wide(), "kb")
     image, camera, depth_m = crop.image(1), crop.camera(1), crop.depth_m(1)
     assert depth_m is not None
     assert image.shape[:2] == depth_m.shape == (camera.height, camera.width) == (352, 1216)
@@ -62,13 +62,13 @@ def test_image_camera_and_ground_truth_stay_together() -> None:
 
 def test_no_crop_is_the_recording_itself() -> None:
     whole = Wide()
-    assert cropped_recording(whole, "none") is whole
+    assert crop_recording(whole, "none") is whole
 
 
 def test_samples_see_the_crop_and_keep_it_apart_from_the_whole(tmp_path: Path) -> None:
     cache = CacheConfig(folder=str(tmp_path))
     whole, crop = (
-        Samples(
+        VideoSamples(
             [recording],
             height=352,
             width=1216,

@@ -33,13 +33,13 @@ from euroc_layout import (
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.data import rectification
-from stadia.data.cache import frame_store
-from stadia.data.config import DataConfig
-from stadia.data.euroc_files import read_camera
-from stadia.data.rectification import rectify
-from stadia.data.sources import held_out_split, named_splits, open_recordings
-from stadia.data.splits import open_split
+from stadia.dataloading.config import DataConfig
+from stadia.dataloading.samples import open_split
+from stadia.datasets import rectification
+from stadia.datasets.euroc_files import read_camera
+from stadia.datasets.frame_store import open_frame_store
+from stadia.datasets.open_dataset import find_held_out_split, open_recordings, read_named_splits
+from stadia.datasets.rectification import rectify_pair
 
 OneLine = Callable[..., None]
 
@@ -93,7 +93,7 @@ def test_the_published_calibration(tmp_path: Path) -> None:
     T_right_left = np.linalg.inv(right.T_body_lens) @ left.T_body_lens
     assert T_right_left[:3, 3] == pytest.approx((-0.110074, 0.000399, -0.000854), abs=1e-6)
     assert np.degrees(Rotation.from_matrix(T_right_left[:3, :3]).magnitude()) == pytest.approx(0.818, abs=1e-3)
-    pair = rectify(left.lens, right.lens, T_right_left, "pair")
+    pair = rectify_pair(left.lens, right.lens, T_right_left, "pair")
     (fx, _, cx), (_, fy, cy), _ = pair.left.new_K
     assert (fx, fy, cx, cy) == pytest.approx((435.2047, 435.2047, 367.4517, 252.2009), abs=1e-3)
     assert pair.baseline_m == pytest.approx(0.110078, abs=1e-6)
@@ -105,7 +105,7 @@ def test_rectifying_rotations_equal_opencv(tmp_path: Path) -> None:
     T = np.linalg.inv(right.T_body_lens) @ left.T_body_lens
     lenses = [part for lens in (left.lens, right.lens) for part in (lens.K, lens.coefficients)]
     R_left, R_right = cv2.stereoRectify(*lenses, SIZE, T[:3, :3], T[:3, 3:].copy())[:2]
-    pair = rectify(left.lens, right.lens, T, "pair")
+    pair = rectify_pair(left.lens, right.lens, T, "pair")
     assert np.allclose(pair.left.R_new_lens, R_left, atol=1e-9)
     assert np.allclose(pair.right.R_new_lens, R_right, atol=1e-9)
 
@@ -122,7 +122,7 @@ def test_extrinsics_composed_the_wrong_way_are_refused(
 ) -> None:
     left, right = (read_camera(camera.write(tmp_path / name)) for name, camera in (("cam0", CAM0), ("cam1", CAM1)))
     with pytest.raises(DataError) as caught:
-        rectify(left.lens, right.lens, wrong(T_BS0, T_BS1), "mav0")
+        rectify_pair(left.lens, right.lens, wrong(T_BS0, T_BS1), "mav0")
     one_line(caught.value, "right camera at", "inv(T_BS1) T_BS0")
 
 
@@ -132,9 +132,9 @@ def test_a_lens_wider_than_any_pinhole_is_cut(tmp_path: Path) -> None:
     """
     wide = replace(CAM0, model="equidistant", coefficients=(0.0, 0, 0, 0), intrinsics=(239.4, 239.4, 375.5, 239.5))
     left, right = (read_camera(replace(wide, T_BS=T).write(tmp_path / str(n))) for n, T in enumerate((T_BS0, T_BS1)))
-    pair = rectify(left.lens, right.lens, np.linalg.inv(T_BS1) @ T_BS0, "pair")
+    pair = rectify_pair(left.lens, right.lens, np.linalg.inv(T_BS1) @ T_BS0, "pair")
     corner = np.array([0, 0, 1.0]) @ np.linalg.inv(pair.left.new_K).T
-    assert 45 < np.degrees(np.arctan(np.linalg.norm(corner[:2]))) <= rectification.WIDEST_DEG + 2
+    assert 45 < np.degrees(np.arctan(np.linalg.norm(corner[:2]))) <= rectification.MAX_ANGLE_DEG + 2
 
 
 def test_sequences_are_found_below_any_folder(rendered: Path) -> None:
@@ -218,15 +218,15 @@ def test_standing_frames_are_dropped_with_option(world: Any, rendered: Path, tmp
 
 def test_cached_images_are_rectified(rendered: Path) -> None:
     (recording,) = open_recordings(rendered)
-    store = frame_store(recording, 120, 188, side="right")
+    store = open_frame_store(recording, 120, 188, side="right")
     assert (store.image(1) == recording.image(1, "right")).all()
 
 
 def test_maps_are_computed_once_and_not_pickled(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    model = rectification.MODELS["radial-tangential"]
+    model = rectification.DISTORTION_MODELS["radial-tangential"]
     counted = replace(model, maps=lambda *arguments: made.append(1) or model.maps(*arguments))
-    monkeypatch.setitem(rectification.MODELS, "radial-tangential", counted)
+    monkeypatch.setitem(rectification.DISTORTION_MODELS, "radial-tangential", counted)
     (recording,) = open_recordings(rendered)
     first = [recording.image(0), recording.image(1), recording.image(0, "right")]
     assert len(made) == 2
@@ -245,11 +245,11 @@ def test_fingerprint_depends_on_calibration(flat: Path) -> None:
 
 def test_splits_equal_d3vo(flat: Path) -> None:
     root = flat.parent.parent
-    assert named_splits(root) == {"train": ["MH_01_easy"]}
+    assert read_named_splits(root) == {"train": ["MH_01_easy"]}
     for name in ("V2_01_easy", "MH_04_difficult"):
         (root / name).symlink_to(flat.parent, target_is_directory=True)
-    assert named_splits(flat.parent) == {}
-    assert held_out_split(root) is None  # links to one sequence are that sequence
+    assert read_named_splits(flat.parent) == {}
+    assert find_held_out_split(root) is None  # links to one sequence are that sequence
     split = open_split(DataConfig(path=str(root), split_by={"val_share": 0}))
     assert [frames.recording.name for frames in split.train] == ["euroc/MH_01_easy"]
 
@@ -258,10 +258,10 @@ def test_every_sequence_is_in_one_split(tmp_path: Path) -> None:
     every = [*(f"MH_0{n}" for n in range(1, 6)), *(f"V{room}_0{n}" for room in (1, 2) for n in (1, 2, 3))]
     for name in every:
         (tmp_path / "group" / f"{name}_easy" / "mav0" / "cam0").mkdir(parents=True)
-    splits = named_splits(tmp_path)
+    splits = read_named_splits(tmp_path)
     assert splits["train"] == [f"{name}_easy" for name in ("MH_01", "MH_02", "MH_04", "V1_01", "V1_02")]
     assert sorted(splits["train"] + splits["test"]) == [f"{name}_easy" for name in every]
-    assert held_out_split(tmp_path) == "test"
+    assert find_held_out_split(tmp_path) == "test"
 
 
 @pytest.mark.real

@@ -23,7 +23,7 @@ from euroc_layout import (
 )
 
 from stadia.core.errors import DataError
-from stadia.data.sources import open_recordings
+from stadia.datasets.open_dataset import open_recordings
 
 OneLine = Callable[..., None]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.data.sources import open_recordings
+from stadia.datasets.open_dataset import open_recordings
 
 OneLine = Callable[..., None]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.data.images import check_depth, list_images, read_depth_png, read_npy, read_rgb
+from stadia.datasets.image_files import check_depth_map, list_images, read_depth_png, read_npy, read_rgb
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
 OneLine = Callable[..., None]
@@ -128,13 +128,13 @@ def test_depth_that_is_no_depth(value: float, one_line: OneLine) -> None:
     depth = np.ones((4, 5), np.float32)
     depth[2, 3] = value
     with pytest.raises(DataError) as caught:
-        check_depth(Path("depth.npy"), depth, 4, 5)
+        check_depth_map(Path("depth.npy"), depth, 4, 5)
     one_line(caught.value, "depth.npy", "row 2, column 3", "1 such")
 
 
 def test_depth_of_another_size(one_line: OneLine) -> None:
     with pytest.raises(DataError) as caught:
-        check_depth(Path("depth.npy"), np.ones((4, 5), np.float32), 8, 10)
+        check_depth_map(Path("depth.npy"), np.ones((4, 5), np.float32), 8, 10)
     one_line(caught.value, "5x4", "10x8")
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.data.lidar import project_scan, read_scan
-from stadia.data.oxts import camera_poses, poses_from_oxts
-from stadia.data.sources import open_recordings
+from stadia.datasets.kitti.lidar import project_scan, read_scan
+from stadia.datasets.kitti.raw import compute_camera_poses, compute_imu_poses
+from stadia.datasets.open_dataset import open_recordings
 
 OneLine = Callable[..., None]
 DRIVE = "2011_09_26/2011_09_26_drive_0001_sync"
@@ -136,9 +136,9 @@ def test_gps_driving_forward_moves_the_camera_forward() -> None:
     packets = np.zeros((2, 30))
     packets[:, 0] = 49
     packets[1, 1] = 1e-5
-    east = poses_from_oxts(packets)
+    east = compute_imu_poses(packets)
     assert (np.linalg.inv(east[0]) @ east[1])[0, 3] == pytest.approx(np.cos(np.radians(49)) * 1.11319, rel=1e-4)
-    poses = camera_poses(packets, T_CAMERA_VELO)
+    poses = compute_camera_poses(packets, T_CAMERA_VELO)
     T_next_now = np.linalg.inv(poses[1]) @ poses[0]
     assert T_next_now[2, 3] < -0.7
     assert np.abs(T_next_now[:2, 3]).max() < 1e-6

@@ -12,18 +12,18 @@ import pytest
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from stadia.core.types import Batch, Meta, Movable
-from stadia.data.config import AugmentationConfig, CacheConfig
-from stadia.data.loader import EpochOrder, Loader
-from stadia.data.packed import stack_samples
-from stadia.data.samples import Samples
-from stadia.data.sources import open_recordings
+from stadia.core.types import Batch, Meta, TensorDataclass
+from stadia.dataloading.config import AugmentationConfig
+from stadia.dataloading.loader import EpochSampler, Loader
+from stadia.dataloading.samples import VideoSamples, stack_samples
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.open_dataset import open_recordings
 
 
 @pytest.fixture
-def samples(tmp_path: Path, world: Any) -> Samples:
+def samples(tmp_path: Path, world: Any) -> VideoSamples:
     (recording,) = open_recordings(world.recording(tmp_path / "a", 12, stereo=False, depth=False))
-    return Samples(
+    return VideoSamples(
         [recording], height=32, width=48, offsets=(1,), augmentation=AugmentationConfig(), cache=CacheConfig()
     )
 
@@ -32,7 +32,7 @@ def indices(loader: Loader) -> list[list[int]]:
     return [[meta.index for meta in batch.meta] for batch in loader]
 
 
-def test_epochs_differ_and_repeat(samples: Samples) -> None:
+def test_epochs_differ_and_repeat(samples: VideoSamples) -> None:
     loader = Loader(samples, batch_size=2, shuffle=True, seed=1)
     assert len(loader) == 5
     epochs = []
@@ -46,7 +46,7 @@ def test_epochs_differ_and_repeat(samples: Samples) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_resumed_anywhere_the_batches_are_the_same(samples: Samples, workers: int) -> None:
+def test_resumed_anywhere_the_batches_are_the_same(samples: VideoSamples, workers: int) -> None:
     undisturbed = Loader(samples, batch_size=3, shuffle=True)
     resumed = Loader(samples, batch_size=3, shuffle=True, workers=workers)
     for epoch, start in ((0, 1), (2, 2), (1, 0)):
@@ -60,7 +60,7 @@ def test_resumed_anywhere_the_batches_are_the_same(samples: Samples, workers: in
             assert torch.equal(one.inputs.image, two.inputs.image)
 
 
-def test_an_abandoned_epoch_leaves_nothing_behind(samples: Samples) -> None:
+def test_an_abandoned_epoch_leaves_nothing_behind(samples: VideoSamples) -> None:
     loader = Loader(samples, batch_size=2, shuffle=True, workers=1)
     next(iter(loader))
     loader.set_position(3, 2)
@@ -69,18 +69,18 @@ def test_an_abandoned_epoch_leaves_nothing_behind(samples: Samples) -> None:
     assert indices(loader) == indices(expected)
 
 
-def test_loading_draws_no_global_random_number(samples: Samples) -> None:
+def test_loading_draws_no_global_random_number(samples: VideoSamples) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
     list(Loader(samples, batch_size=2, shuffle=True))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_validation_is_in_order_and_whole(samples: Samples) -> None:
+def test_validation_is_in_order_and_whole(samples: VideoSamples) -> None:
     assert indices(Loader(samples, batch_size=4, shuffle=False)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
 
 
-def test_incomplete_batches_are_dropped_where_shuffled(samples: Samples) -> None:
+def test_incomplete_batches_are_dropped_where_shuffled(samples: VideoSamples) -> None:
     assert len(Loader(samples, batch_size=4, shuffle=True)) == 2
     assert len(Loader(samples, batch_size=4, shuffle=True, drop_last=False)) == 3
     assert len(Loader(samples, batch_size=40, shuffle=True)) == 1, "rather one small batch than none"
@@ -92,7 +92,7 @@ def test_processes_share_the_epoch(drop_last: bool, world_size: int) -> None:
     """Every process has equally many keys, none is in two, and together they are the batches of one process alone."""
     shards = []
     for rank in range(world_size):
-        order = EpochOrder(50, batch_size=6 // world_size, shuffle=True, drop_last=drop_last)
+        order = EpochSampler(50, batch_size=6 // world_size, shuffle=True, drop_last=drop_last)
         order.rank, order.world_size, order.epoch = rank, world_size, 7
         shards.append(list(order))
         assert len(shards[-1]) == len(order)
@@ -100,7 +100,7 @@ def test_processes_share_the_epoch(drop_last: bool, world_size: int) -> None:
     assert {epoch for shard in shards for epoch, _ in shard} == {7}
     assert len(seen) == (48 if drop_last else -(-50 // world_size) * world_size)
     assert len(set(seen)) == (48 if drop_last else 50)
-    alone = EpochOrder(50, batch_size=6, shuffle=True, drop_last=drop_last)
+    alone = EpochSampler(50, batch_size=6, shuffle=True, drop_last=drop_last)
     alone.epoch = 7
     size = 6 // world_size
     for number, start in enumerate(range(0, 48, 6)):
@@ -108,7 +108,7 @@ def test_processes_share_the_epoch(drop_last: bool, world_size: int) -> None:
         assert together == {index for _, index in list(alone)[start : start + 6]}
 
 
-def test_the_loader_shards(samples: Samples) -> None:
+def test_the_loader_shards(samples: VideoSamples) -> None:
     loaders = [Loader(samples, batch_size=2, shuffle=True) for _ in range(2)]
     for rank, loader in enumerate(loaders):
         loader.shard(rank, 2)
@@ -119,7 +119,7 @@ def test_the_loader_shards(samples: Samples) -> None:
 
 
 def test_for_a_gpu_every_tensor_of_a_batch_is_in_pinned_memory(
-    samples: Samples, monkeypatch: pytest.MonkeyPatch
+    samples: VideoSamples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not Loader(samples, batch_size=2, shuffle=True)._batches.pin_memory
     assert Loader(samples, batch_size=2, shuffle=True, device="cuda:0")._batches.pin_memory
@@ -134,12 +134,12 @@ def test_for_a_gpu_every_tensor_of_a_batch_is_in_pinned_memory(
 
 
 @dataclass(frozen=True, slots=True)
-class ImageInputs(Movable):
+class ImageInputs(TensorDataclass):
     image: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class MaskTargets(Movable):
+class MaskTargets(TensorDataclass):
     mask: torch.Tensor
 
 

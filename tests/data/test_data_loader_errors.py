@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.data.loader import Loader
+from stadia.dataloading.loader import Loader
 
 
 class Unreadable:

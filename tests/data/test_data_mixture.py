@@ -12,17 +12,17 @@ import pytest
 import torch
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.types import Batch, Meta, Movable
-from stadia.data.config import DataConfig
-from stadia.data.loader import Loader
-from stadia.data.mixture import InTurn, Mixture, turns
+from stadia.core.types import Batch, Meta, TensorDataclass
+from stadia.dataloading.config import DataConfig
+from stadia.dataloading.loader import Loader
+from stadia.dataloading.mixture import MixtureLoader, SequentialLoader, take_batches_of_each
 from stadia.recipes import configure
 
 Order = Literal["mixed", "sequential"]
 
 
 @dataclass(frozen=True, slots=True)
-class SampleInputs(Movable):
+class SampleInputs(TensorDataclass):
     image: torch.Tensor
 
 
@@ -57,8 +57,8 @@ def loaders(workers: int = 0) -> dict[str, Loader[Any, Any]]:
     return {name: Loader(one, batch_size=2, shuffle=True, workers=workers) for name, one in sets.items()}
 
 
-def mixture(order: Order = "mixed", workers: int = 0, seed: int = 0) -> Mixture[Any]:
-    return Mixture(loaders(workers), EPOCHS, order=order, seed=seed)
+def mixture(order: Order = "mixed", workers: int = 0, seed: int = 0) -> MixtureLoader[Any]:
+    return MixtureLoader(loaders(workers), EPOCHS, order=order, seed=seed)
 
 
 def batch_keys(mixture: Any) -> list[tuple[str, int, list[int]]]:
@@ -134,13 +134,15 @@ def test_dataset_without_a_whole_batch_is_named() -> None:
 
 
 def test_validation_is_complete_and_named() -> None:
-    whole = InTurn({name: Loader(one.samples, batch_size=3, shuffle=False) for name, one in loaders().items()})
+    whole = SequentialLoader(
+        {name: Loader(one.samples, batch_size=3, shuffle=False) for name, one in loaders().items()}
+    )
     assert len(whole) == len(list(whole)) == 4 + 2 + 3
     assert [name for name, _, _ in batch_keys(whole)] == ["a"] * 4 + ["b"] * 2 + ["c"] * 3
 
 
 def test_fixed_number_of_batches_of_each_dataset() -> None:
-    assert [name for name, _, _ in batch_keys(turns(loaders(), 3))] == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
+    assert [name for name, _, _ in batch_keys(take_batches_of_each(loaders(), 3))] == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
 
 
 def data(*words: str) -> DataConfig:
@@ -151,12 +153,12 @@ def data(*words: str) -> DataConfig:
 
 def test_further_dataset_defaults_to_the_first() -> None:
     config = data(
-        "data.others.euroc.path=E",
-        "data.others.euroc.width=320",
+        "data.extra_datasets.euroc.path=E",
+        "data.extra_datasets.euroc.width=320",
         "data.camera.focal_px=700",
         "data.augmentation.mirror=0",
     )
-    euroc = config.others["euroc"]
+    euroc = config.extra_datasets["euroc"]
     assert (euroc.height, euroc.width, euroc.offsets, euroc.augmentation.mirror) == (64, 320, (-2, 2), 0)
     assert euroc.camera.focal_px is None, "what is opened is its own"
     assert list(config.sets) == ["first", "euroc"]
@@ -167,10 +169,10 @@ def test_further_dataset_defaults_to_the_first() -> None:
     ("words", "message"),
     [
         (("data.epochs=2",), "training.max_epochs trains longer"),
-        (("data.order=sequential",), "data.others names none"),
-        (("data.name=kitti", "data.others.kitti.path=E"), "both named 'kitti'"),
-        (("data.others.a/b.path=E",), "letters, digits"),
-        (("data.others.e.pth=E",), "did you mean 'data.others.e.path'"),
+        (("data.order=sequential",), "data.extra_datasets names none"),
+        (("data.name=kitti", "data.extra_datasets.kitti.path=E"), "both named 'kitti'"),
+        (("data.extra_datasets.a/b.path=E",), "letters, digits"),
+        (("data.extra_datasets.e.pth=E",), "did you mean 'data.extra_datasets.e.path'"),
     ],
 )
 def test_inconsistent_dataset_keys_are_refused(words: tuple[str, ...], message: str) -> None:
@@ -179,5 +181,5 @@ def test_inconsistent_dataset_keys_are_refused(words: tuple[str, ...], message: 
 
 
 def test_a_wrong_size_of_one_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"data\.others\.e\.width.*take 320"):
-        data("data.others.e.path=E", "data.others.e.width=330")
+    with pytest.raises(ConfigError, match=r"data\.extra_datasets\.e\.width.*take 320"):
+        data("data.extra_datasets.e.path=E", "data.extra_datasets.e.width=330")

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig
-from stadia.data.packed import stack_samples, unpack_batch
-from stadia.data.samples import Samples
-from stadia.data.sources import open_recordings
+from stadia.dataloading.config import AugmentationConfig, ColorConfig
+from stadia.dataloading.samples import VideoSamples, stack_samples, unpack_batch
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.open_dataset import open_recordings
 
 pytestmark = pytest.mark.real
 
@@ -118,12 +118,12 @@ def test_samples_of_three_datasets(real_data: Path, tmp_path: Path) -> None:
     recordings = [
         open_recordings(real_data / name, frames=(0, 6))[0] for name in ("kitti_odometry", "kitti_raw", "sevenscenes")
     ]
-    mono = Samples(recordings, height=96, width=320, ground_truth_depth=True, cache=cache)
+    mono = VideoSamples(recordings, height=96, width=320, ground_truth_depth=True, cache=cache)
     assert mono.stereo is False
     assert len(mono) == 12
     batch = unpack_batch(stack_samples([mono.packed(0), mono.packed(4), mono.packed(8)]))
     assert [float(d.max()) > 0 for d in batch.targets.depth_m] == [False, True, True]
-    stereo = Samples(
+    stereo = VideoSamples(
         recordings[:1],
         height=96,
         width=320,

@@ -14,13 +14,13 @@ import torch
 
 from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.core.types import Batch
-from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig, DataConfig
-from stadia.data.packed import Packed, stack_samples, unpack_batch
-from stadia.data.samples import Samples
-from stadia.data.sources import open_recordings
-from stadia.data.splits import Frames, open_split
-from stadia.data.transforms import color_map
-from stadia.geometry.warp import synthesize
+from stadia.dataloading.config import AugmentationConfig, ColorConfig, DataConfig
+from stadia.dataloading.samples import PackedSample, VideoSamples, open_split, stack_samples, unpack_batch
+from stadia.dataloading.transforms import make_color_matrix
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.splits import TargetFrames
+from stadia.geometry.warp import synthesize_views
 
 OneLine = Callable[..., None]
 CACHE = CacheConfig()
@@ -33,20 +33,20 @@ def recording(tmp_path: Path, world: Any) -> Any:
     return open_recordings(world.recording(tmp_path / "a", 5))[0]
 
 
-def samples(recording: Any, **changes: Any) -> Samples:
+def samples(recording: Any, **changes: Any) -> VideoSamples:
     defaults: dict[str, Any] = {"height": 96, "width": 160, "cache": CACHE, "ground_truth_depth": True}
-    return Samples([recording], **(defaults | changes))
+    return VideoSamples([recording], **(defaults | changes))
 
 
-def batched(*samples: Packed) -> Batch:
+def batched(*samples: PackedSample) -> Batch:
     return unpack_batch(stack_samples(samples))
 
 
-def residual(sample: Packed) -> list[float]:
+def residual(sample: PackedSample) -> list[float]:
     """Mean absolute difference of each warped source to the target, by true depth and motion, where it is seen."""
     batch = batched(sample)
     targets = batch.targets
-    views = synthesize(
+    views = synthesize_views(
         targets.sources, targets.depth_m, targets.camera, targets.source_camera, targets.T_source_target_true
     )
     # leave out the pixels around the edge between road and wall, where depth is not smooth
@@ -130,7 +130,7 @@ def test_contrast_turns_about_the_target_in_every_image(recording: Any) -> None:
     images = packed.images // 2
     images[1:] += 80
     images[..., 0, 0] = 99
-    sample = unpack_batch(replace(packed, images=images, color=color_map(1, 0.5, 1, 0)))
+    sample = unpack_batch(replace(packed, images=images, color=make_color_matrix(1, 0.5, 1, 0)))
     assert sample.inputs.image.std() < 0.6 * sample.targets.image.std()
     for source in sample.inputs.sources:
         assert torch.equal(source[:, 0, 0], sample.inputs.image[:, 0, 0])
@@ -189,11 +189,13 @@ def test_sparse_depth_keeps_single_returns(recording: Any, monkeypatch: pytest.M
     )
     assert kept > 3 * dropped > 0
     config = DataConfig(path="x", height=32, width=64, stereo=False, ground_truth_depth=True, sparse_depth=True)
-    assert Samples.from_config([recording], config, training=True)[0].targets.depth_m.count_nonzero() > 3 * dropped
+    assert VideoSamples.from_config([recording], config, training=True)[0].targets.depth_m.count_nonzero() > 3 * dropped
     unsettled = config.model_copy(update={"sparse_depth": "auto"})
     with pytest.raises(ConfigError, match=r"data\.sparse_depth: found 'auto', unresolved"):
-        Samples.from_config([recording], unsettled, training=True)
-    assert Samples.from_config([recording], unsettled.model_copy(update={"ground_truth_depth": False}), training=True)
+        VideoSamples.from_config([recording], unsettled, training=True)
+    assert VideoSamples.from_config(
+        [recording], unsettled.model_copy(update={"ground_truth_depth": False}), training=True
+    )
 
 
 def test_offsets_of_any_kind(recording: Any) -> None:
@@ -224,7 +226,7 @@ def test_recordings_of_different_sizes_share_a_network(tmp_path: Path, world: An
         large = cv2.resize(world.render(index)[0], (320, 192), interpolation=cv2.INTER_CUBIC)
         world.save(folder / f"{index}.png", large)
     (other,) = open_recordings(folder, camera={"focal_px": 240}, stride=1)
-    mixed = Samples([recording, other], height=48, width=80, cache=CACHE)
+    mixed = VideoSamples([recording, other], height=48, width=80, cache=CACHE)
     assert mixed.stereo is False
     assert len(mixed) == 4
     assert float(mixed[0].inputs.camera.fx) == pytest.approx(60)
@@ -243,7 +245,7 @@ def test_image_of_another_size_than_its_camera_is_refused(
     whole = recording.image
     monkeypatch.setattr(recording, "image", lambda index, side="left": whole(index, side)[16:])
     with pytest.raises(DataError) as caught:
-        Samples([recording], height=48, width=80, cache=cache)[0]
+        VideoSamples([recording], height=48, width=80, cache=cache)[0]
     one_line(caught.value, "an image of 160x80", "160x96", ".png")
 
 
@@ -262,7 +264,9 @@ def test_too_few_frames(recording: Any, one_line: OneLine) -> None:
 
 
 def test_only_selected_frames_are_targets(recording: Any) -> None:
-    chosen = Samples([Frames(recording, (3, 1)), Frames(recording, (0, 2), "right")], height=48, width=80, cache=CACHE)
+    chosen = VideoSamples(
+        [TargetFrames(recording, (3, 1)), TargetFrames(recording, (0, 2), "right")], height=48, width=80, cache=CACHE
+    )
     assert [(m.index, m.side) for m in (chosen[n].meta[0] for n in range(len(chosen)))] == [
         (3, "left"),
         (1, "left"),
@@ -274,8 +278,8 @@ def test_from_a_configuration(tmp_path: Path, world: Any) -> None:
     world.dataset(tmp_path / "own", {"train": ["a"], "val": ["b"], "test": ["c"]}, frames=3)
     config = DataConfig(path=str(tmp_path / "own"), height=64, width=96, augmentation=AugmentationConfig(mirror=1))
     split = open_split(config)
-    train = Samples.from_config(split.train, config, training=True)
-    val = Samples.from_config(split.val, config, training=False)
+    train = VideoSamples.from_config(split.train, config, training=True)
+    val = VideoSamples.from_config(split.val, config, training=False)
     assert train[0].meta[0].mirrored
     assert not val[0].meta[0].mirrored
     assert {train[0].meta[0].recording, val[0].meta[0].recording} == {"own/a", "own/b"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.data.sources import held_out_split, open_recordings
+from stadia.datasets.open_dataset import find_held_out_split, open_recordings
 
 OneLine = Callable[..., None]
 
@@ -48,9 +48,9 @@ def test_its_own_splits(scene: Path, one_line: OneLine) -> None:
     (scene / "TrainSplit.txt").write_text("sequence1\n")
     (scene / "TestSplit.txt").write_text("sequence2\n")
     assert [r.name for r in open_recordings(scene, split="test")] == ["sevenscenes/kitchen/seq-02"]
-    assert held_out_split(scene) == "test"
-    assert held_out_split(scene / "seq-01") is None  # a single sequence has no split
-    assert held_out_split(scene / "seq-02") is None
+    assert find_held_out_split(scene) == "test"
+    assert find_held_out_split(scene / "seq-01") is None  # a single sequence has no split
+    assert find_held_out_split(scene / "seq-02") is None
     (scene / "TestSplit.txt").write_text("2\n")
     with pytest.raises(DataError) as caught:
         open_recordings(scene, split="test")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.data import DATASETS
-from stadia.data.sources import open_recordings
+from stadia.datasets import DATASETS
+from stadia.datasets.open_dataset import open_recordings
 
 OneLine = Callable[..., None]
 
@@ -156,7 +156,7 @@ def test_poses_that_are_none(tmp_path: Path, world: Any, one_line: OneLine, text
 
 
 def test_the_configuration_needs_no_torch() -> None:
-    code = "import sys, stadia.data.config, stadia.data; assert 'torch' not in sys.modules and 'cv2' not in sys.modules"
+    code = "import sys, stadia.dataloading.config, stadia.datasets; assert 'torch' not in sys.modules and 'cv2' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -169,8 +169,8 @@ def test_recordings_open_without_torch(tmp_path: Path, world: Any) -> None:
     program = f"""
 import sys
 sys.modules["torch"] = None  # importing it raises ImportError
-from stadia.data import DATASETS
-from stadia.data.sources import open_recordings
+from stadia.datasets import DATASETS
+from stadia.datasets.open_dataset import open_recordings
 for name in DATASETS:
     DATASETS.load(name)
 (recording,) = open_recordings({str(tmp_path / "own")!r}, frames=(1, 3))

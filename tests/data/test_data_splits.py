@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
-from stadia.data.config import DataConfig, SplitConfig
-from stadia.data.sources import open_recordings
-from stadia.data.splits import Split, open_split, read_split_file, split_blocks
+from stadia.dataloading.config import DataConfig
+from stadia.dataloading.samples import open_split
+from stadia.datasets.config import SplitConfig
+from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.splits import TrainValSplit, read_split_file, split_blocks
 
 OneLine = Callable[..., None]
 
@@ -30,7 +32,7 @@ class Long:
         return self._frames
 
 
-def blocks(frames: int = 2000, **how: Any) -> Split:
+def blocks(frames: int = 2000, **how: Any) -> TrainValSplit:
     return split_blocks([Long("a", frames)], SplitConfig(**how))  # type: ignore[list-item]
 
 
@@ -67,7 +69,7 @@ def test_the_datasets_own_split(tmp_path: Path, world: Any) -> None:
     world.dataset(tmp_path, {"train": ["a", "b"], "val": ["c"], "test": ["d"]}, frames=3, depth=False)
 
     def names(**options: Any) -> tuple[list[str], list[str]]:
-        split = open_split(resolve(DataConfig, {"path": str(tmp_path), **options}))
+        split = open_split(resolve_config(DataConfig, {"path": str(tmp_path), **options}))
         return tuple([f.recording.name.split("/")[1] for f in part] for part in (split.train, split.val))  # type: ignore[return-value]
 
     assert names() == (["a", "b"], ["c"])
@@ -136,8 +138,8 @@ def test_a_name_that_several_recordings_end_in(tmp_path: Path, one_line: OneLine
 def test_contradictions_are_refused(one_line: OneLine) -> None:
     for given in ({"val_file": "v"}, {"train_file": "t", "val_recordings": ["a"]}):
         with pytest.raises(ConfigError) as caught:
-            resolve(DataConfig, {"path": "x", "split_by": given})
+            resolve_config(DataConfig, {"path": "x", "split_by": given})
         one_line(caught.value, "split_by")
     for given in ({"offsets": [0, 1]}, {"offsets": [1, 1]}, {"frames": [3, 3]}, {"format": "kiti"}):
         with pytest.raises(ConfigError):
-            resolve(DataConfig, {"path": "x", **given})
+            resolve_config(DataConfig, {"path": "x", **given})

@@ -9,10 +9,19 @@ import pytest
 import torch
 
 from stadia.core.types import Camera
-from stadia.data.config import AugmentationConfig, ColorConfig
-from stadia.data.resize import resize_depth, resize_image, resize_returns
-from stadia.data.transforms import Window, color_map, colored, draw, mean_gray, mirror_planar, zoomed, zoomed_depth
-from stadia.geometry.camera import resized
+from stadia.dataloading.config import AugmentationConfig, ColorConfig
+from stadia.dataloading.transforms import (
+    ZoomWindow,
+    apply_color,
+    compute_mean_gray,
+    draw_augmentation,
+    make_color_matrix,
+    mirror_planar,
+    zoom_depth,
+    zoom_images,
+)
+from stadia.datasets.frame_store import resize_depth, resize_image, resize_sparse_depth
+from stadia.geometry.camera import resize_camera
 
 IMAGES = torch.rand(2, 3, 8, 10, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
 GRAY = torch.tensor([0.299, 0.587, 0.114])
@@ -23,7 +32,7 @@ def gray(images: torch.Tensor) -> torch.Tensor:
 
 
 def changed_by(images: torch.Tensor, *factors: float) -> torch.Tensor:
-    return colored(images, color_map(*factors), mean_gray(images[0]))
+    return apply_color(images, make_color_matrix(*factors), compute_mean_gray(images[0]))
 
 
 def test_no_change_is_no_change() -> None:
@@ -66,7 +75,7 @@ def test_the_result_stays_in_range() -> None:
 
 def test_draws_stay_in_their_ranges_and_do_not_move_each_other() -> None:
     config = AugmentationConfig(mirror=0.5, color=ColorConfig(probability=1), zoom=1.2)
-    drawn = [draw(config, 96, 160, np.random.default_rng(seed)) for seed in range(400)]
+    drawn = [draw_augmentation(config, 96, 160, np.random.default_rng(seed)) for seed in range(400)]
     assert 0.4 < np.mean([d.mirror for d in drawn]) < 0.6
     for d in drawn:
         assert d.window is not None
@@ -74,11 +83,15 @@ def test_draws_stay_in_their_ranges_and_do_not_move_each_other() -> None:
         assert d.window.top + d.window.height <= 96
         assert d.window.width >= 160 / 1.2 - 1
     without = AugmentationConfig(mirror=0.5, color=ColorConfig(probability=0))
-    plain = [draw(without, 96, 160, np.random.default_rng(seed)) for seed in range(400)]
+    plain = [draw_augmentation(without, 96, 160, np.random.default_rng(seed)) for seed in range(400)]
     assert [d.mirror for d in plain] == [d.mirror for d in drawn]
     assert all(d.color is None and d.window is None for d in plain)
     some = AugmentationConfig(color=ColorConfig(probability=0.3))
-    assert 0.2 < np.mean([draw(some, 96, 160, np.random.default_rng(s)).color is not None for s in range(400)]) < 0.4
+    assert (
+        0.2
+        < np.mean([draw_augmentation(some, 96, 160, np.random.default_rng(s)).color is not None for s in range(400)])
+        < 0.4
+    )
 
 
 def test_shrinking_averages_and_agrees_with_the_camera() -> None:
@@ -89,7 +102,7 @@ def test_shrinking_averages_and_agrees_with_the_camera() -> None:
     assert small[0, :, 0].argmax() == 15
     assert small[0, 15, 0] == 200
     before = Camera(torch.tensor([[50.0, 0, 30.5], [0, 50, 31.5], [0, 0, 1]]), 64, 96)
-    assert float(resized(before, 32, 48).cx) == 15
+    assert float(resize_camera(before, 32, 48).cx) == 15
     fine = np.tile(np.array([[0, 255]], np.uint8).repeat(64, 0), (1, 48))[..., None].repeat(3, 2)
     assert np.abs(resize_image(fine, 32, 30).astype(int) - 127).max() < 60, "stripes of 1 px must not alias"
     assert np.ptp(resize_image(fine, 128, 48)) <= 1, "also where only one axis shrinks"
@@ -115,7 +128,7 @@ def test_sparse_returns_agree_with_the_resized_camera_and_keep_the_nearest(size:
     random = np.random.default_rng(0)
     depth_m = np.where(random.random((37, 113)) < 0.06, random.uniform(2, 80, (37, 113)), 0).astype(np.float32)
     K = torch.tensor([[90.0, 0, 55.3], [0, 80.0, 17.1], [0, 0, 1]], dtype=torch.float64)
-    small, camera = resize_returns(depth_m, *size), resized(Camera(K, 37, 113), *size)
+    small, camera = resize_sparse_depth(depth_m, *size), resize_camera(Camera(K, 37, 113), *size)
     expected = np.full(size, np.inf, np.float32)
     for row, column in np.argwhere(depth_m):
         x, y = (column - K[0, 2]) / K[0, 0], (row - K[1, 2]) / K[1, 1]  # the ray
@@ -138,12 +151,12 @@ def test_mirroring() -> None:
 def test_zoom_takes_the_window_and_its_camera() -> None:
     ramp = torch.arange(160, dtype=torch.uint8).expand(1, 3, 96, 160)
     camera = Camera(torch.tensor([[[100.0, 0, 80], [0, 100, 48], [0, 0, 1]]]), 96, 160)
-    window = Window(left=40, top=24, height=48, width=80)
-    larger, larger_camera = zoomed(ramp, camera, window)
+    window = ZoomWindow(left=40, top=24, height=48, width=80)
+    larger, larger_camera = zoom_images(ramp, camera, window)
     assert larger.shape == ramp.shape
     assert float(larger_camera.fx) == 200
     assert float(larger_camera.cx) == pytest.approx((80 - 40 + 0.5) * 2 - 0.5)
     assert float(larger[0, 0, 0, 79]) == pytest.approx((79 + 0.5) / 2 - 0.5 + 40, abs=0.51)
-    depth = zoomed_depth(torch.arange(160.0).expand(1, 96, 160), window)
+    depth = zoom_depth(torch.arange(160.0).expand(1, 96, 160), window)
     assert depth[0, 0, 79] in (79, 80)
     assert depth.shape == (1, 96, 160)

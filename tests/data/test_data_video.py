@@ -15,12 +15,19 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.data import cache, video
-from stadia.data.cache import frame_store
-from stadia.data.motion import FrameChooser, Selection, corners, motion, small_gray
-from stadia.data.road_masks import MaskFiles
-from stadia.data.sources import open_recordings
-from stadia.data.stream import stream_video
+from stadia.datasets import frame_store as cache
+from stadia.datasets.frame_store import open_frame_store
+from stadia.datasets.masks.mask_files import MaskFiles
+from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.video import video_files
+from stadia.datasets.video.decode import stream_video
+from stadia.datasets.video.frame_selection import (
+    FrameSelection,
+    FrameSelector,
+    find_corners,
+    measure_motion,
+    shrink_to_gray,
+)
 
 OneLine = Callable[..., None]
 FOCAL = {"focal_px": 120}
@@ -67,7 +74,7 @@ def test_a_file_and_a_folder_give_the_same_frames(tmp_path: Path, images: Path, 
 
 def test_dropped_frames_are_counted(images: Path) -> None:
     (recording,) = open_recordings(images, camera=FOCAL)
-    assert recording.selection == Selection([0, 4, 5, 6, 7], standing=3)
+    assert recording.selection == FrameSelection([0, 4, 5, 6, 7], standing=3)
     assert str(recording.selection) == "5 of 8 frames kept (stride 1), 3 without motion left out"
     (recording,) = open_recordings(images, camera=FOCAL, stride=3)
     assert recording.numbers == [0, 3, 6]
@@ -78,7 +85,7 @@ def test_dropped_frames_are_counted(images: Path) -> None:
 def test_slow_motion_is_kept_once_it_adds_up(drive_frames: list[np.ndarray]) -> None:
     wide = cv2.resize(drive_frames[0], (640, 384), interpolation=cv2.INTER_CUBIC)
     step = 0.0008 * 640  # a third of what is enough, well above standing
-    chooser = FrameChooser("auto")
+    chooser = FrameSelector("auto")
     for index in range(10):
         chooser.keep(
             cv2.warpAffine(
@@ -94,17 +101,17 @@ def test_noise_is_no_motion_and_expansion_is(drive_frames: list[np.ndarray]) -> 
     random = np.random.default_rng(0)
     large = [cv2.resize(f, (640, 384), interpolation=cv2.INTER_CUBIC) for f in drive_frames[3:6]]
     noisy = [np.uint8(np.clip(large[0] + random.normal(0, 4, large[0].shape), 0, 255)) for _ in range(2)]
-    a, b = map(small_gray, noisy)
-    assert motion(a, corners(a), b) < 0.0003
-    a, b = map(small_gray, large[1:])
-    assert motion(a, corners(a), b) > 0.004
+    a, b = map(shrink_to_gray, noisy)
+    assert measure_motion(a, find_corners(a), b) < 0.0003
+    a, b = map(shrink_to_gray, large[1:])
+    assert measure_motion(a, find_corners(a), b) > 0.004
     (shift_x, shift_y), _ = cv2.phaseCorrelate(a.astype(np.float32), b.astype(np.float32))
-    assert np.hypot(shift_x, shift_y) / 320 < motion(a, corners(a), b) / 2, "the motion of a global shift"
+    assert np.hypot(shift_x, shift_y) / 320 < measure_motion(a, find_corners(a), b) / 2, "the motion of a global shift"
 
 
 def test_images_without_texture_count_as_motion() -> None:
     gray = np.full((200, 320), 90, np.uint8)
-    assert motion(gray, corners(gray), gray) == float("inf")
+    assert measure_motion(gray, find_corners(gray), gray) == float("inf")
 
 
 def test_a_file_is_decoded_once(
@@ -114,12 +121,12 @@ def test_a_file_is_decoded_once(
     reported: list[tuple[str, int, int | None]] = []
     (first,) = open_recordings(path, camera=FOCAL, size=(48, 64), progress=lambda *args: reported.append(args))
     assert reported[-1] == ("video/drive: decoding", 8, 8)
-    monkeypatch.setattr(video, "stream_video", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(video_files, "stream_video", lambda path: pytest.fail("decoded again"))
     (again,) = open_recordings(path, camera={"focal_px": 200}, size=(48, 64))
     assert np.array_equal(again.image(2), first.image(2))
     assert first.image(2).shape == (48, 64, 3)
     np.testing.assert_allclose(again.camera(0).K[0].numpy(), [200 * 64 / 160, 0, 31.5])
-    assert frame_store(again, 48, 64) is again.store, "the network's size needs no second store"
+    assert open_frame_store(again, 48, 64) is again.store, "the network's size needs no second store"
     assert first.fingerprint() != again.fingerprint(), "another camera"
 
 
@@ -218,7 +225,7 @@ def test_wrong_camera_is_refused_before_decoding(
     tmp_path: Path, drive_frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "drive.mp4", drive_frames)
-    monkeypatch.setattr(video, "write_store", lambda *args: pytest.fail("decoded"))
+    monkeypatch.setattr(video_files, "write_store", lambda *args: pytest.fail("decoded"))
     with pytest.raises(DataError, match="no camera"):
         open_recordings(path)
 
@@ -272,7 +279,7 @@ def test_truncated_video_keeps_its_decodable_frames(
     kept, lost = len(recording), recording.selection.lost
     assert 24 <= kept <= 32
     assert kept + lost == 40
-    assert [record.getMessage() for record in caplog.records if record.name == "stadia.data.stream"] == [
+    assert [record.getMessage() for record in caplog.records if record.name == "stadia.datasets.video.decode"] == [
         f"{path}: {lost} of 40 frames are lost, the file was cut off or is damaged"
     ]
     (again,) = open_recordings(path, camera=FOCAL, stride=1)  # from the cache, andit is still recorded
@@ -323,7 +330,7 @@ def test_a_video_without_room_for_it_is_refused_before_it_is_decoded(
 ) -> None:
     path = write_video(tmp_path / "drive.mp4", drive_frames)
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: SimpleNamespace(free=8 * 3 * 96 * 160 // 2))
-    monkeypatch.setattr(video.FrameChooser, "keep", lambda *args: pytest.fail("decoded"))
+    monkeypatch.setattr(video_files.FrameSelector, "keep", lambda *args: pytest.fail("decoded"))
     with pytest.raises(StadiaError) as caught:
         open_recordings(path, camera=FOCAL)
     one_line(caught.value, tmp_path / "cache", "KiB free", "iB for the decoded images", "data.cache.folder")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import ConfigError
-from stadia.data import cache, video_sample
-from stadia.data.sources import open_recordings, sample_recordings
+from stadia.datasets import frame_store
+from stadia.datasets.open_dataset import open_recordings, sample_recordings
+from stadia.datasets.video import video_files
 
 FOCAL = {"focal_px": 120}
 FRAMES = 200
@@ -34,14 +35,14 @@ def drive(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_sample, "KEPT", 6)
-    monkeypatch.setattr(video_sample, "DECODED", 10)
+    monkeypatch.setattr(video_files, "KEPT", 6)
+    monkeypatch.setattr(video_files, "DECODED", 10)
 
 
 def test_a_long_video_is_looked_at_in_stretches_and_nothing_is_stored(
     drive: Path, world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "write_store", lambda *args: pytest.fail("stored"))
+    monkeypatch.setattr(frame_store, "write_store", lambda *args: pytest.fail("stored"))
     stretches = sample_recordings(drive, camera=FOCAL)
     assert [stretch.numbers for stretch in stretches] == [list(range(start, start + 6)) for start in (0, 50, 100, 150)]
     assert [stretch.name for stretch in stretches] == [f"video/drive from {seconds} s" for seconds in (0, 5, 10, 15)]
@@ -56,7 +57,7 @@ def test_a_long_video_is_looked_at_in_stretches_and_nothing_is_stored(
 def test_large_frames_are_reduced_and_the_camera_with_them(
     drive: Path, world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(video_sample, "LONGEST_SIDE", 80)
+    monkeypatch.setattr(video_files, "LONGEST_SIDE", 80)
     stretch = sample_recordings(drive, camera={"K": world.K.tolist()})[1]
     assert stretch.image(0).shape == (48, 80, 3)
     np.testing.assert_allclose(stretch.camera(0).K.numpy(), [[60, 0, 38.25], [0, 60, 20.25], [0, 0, 1]])
@@ -83,7 +84,7 @@ def test_truncated_segment_is_logged(drive: Path, tmp_path: Path, caplog: pytest
 
 
 def test_a_short_video_is_one_stretch_and_other_data_is_opened_whole(drive: Path, world: Any, tmp_path: Path) -> None:
-    video_sample.DECODED = 50  # undone with the fixture's patch
+    video_files.MAX_DECODED = 50  # undone with the fixture's patch
     (stretch,) = sample_recordings(drive, camera=FOCAL)
     assert (stretch.name, stretch.numbers) == ("video/drive", list(range(24)))
     for index in range(3):

@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from stadia.core.errors import ConfigError
-from stadia.data.height_priors import PRIORS, SAME_CLASS, HeightPrior, check_scored_on, prior_of
-from stadia.data.roadworld.vehicles import MODELS, SHARES
+from stadia.datasets.masks.height_priors import CLASS_ALIASES, PRIORS, HeightPrior, check_scored_on, find_prior
+from stadia.synthetic.roadworld.traffic_models import MODEL_SHARES, MODELS
 
 KITTI = PRIORS["kitti"]
 
@@ -26,18 +26,18 @@ KITTI = PRIORS["kitti"]
     ],
 )
 def test_a_class_is_known_by_the_names_of_coco_cityscapes_and_kitti(name, mean_m):
-    assert prior_of(name, KITTI).mean_m == mean_m
+    assert find_prior(name, KITTI).mean_m == mean_m
 
 
 def test_a_class_without_a_prior_has_none():
-    assert prior_of("bicycle", KITTI) is None
-    assert prior_of("rider", PRIORS["mixed"]) is None
-    assert set(SAME_CLASS.values()) <= set(KITTI)
+    assert find_prior("bicycle", KITTI) is None
+    assert find_prior("rider", PRIORS["mixed"]) is None
+    assert set(CLASS_ALIASES.values()) <= set(KITTI)
 
 
 def test_a_users_own_name_comes_first():
     own = {"rider": HeightPrior(mean_m=1.8, spread_m=0.1, source="a tape measure"), "cyclist": KITTI["cyclist"]}
-    assert prior_of("rider", own).mean_m == 1.8
+    assert find_prior("rider", own).mean_m == 1.8
 
 
 def test_every_prior_has_a_source():
@@ -51,7 +51,7 @@ def test_every_prior_has_a_source():
 def test_roadworld_prior_equals_its_generator():
     """The median of a thousand cars as their worlds draw them."""
     random = np.random.default_rng(0)
-    means, shares = zip(*((model.size_hwl_m[0], SHARES[name]) for name, model in MODELS.items()), strict=True)
+    means, shares = zip(*((model.size_hwl_m[0], MODEL_SHARES[name]) for name, model in MODELS.items()), strict=True)
     drawn = random.choice(means, 10_000, p=shares) * random.normal(1, 0.025, 10_000)
     prior = PRIORS["roadworld"]["car"]
     assert np.median(drawn) == pytest.approx(prior.mean_m, rel=0.005)

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from stadia.core.errors import DataError
-from stadia.core.types import Batch, Claim
-from stadia.data.loader import Loader
-from stadia.data.overlay.config import OverlayDataConfig
-from stadia.data.overlay.sources import Overlays, composers, open_overlays
-from stadia.data.overlay.written import SHARD, write_overlays
-from stadia.geometry.camera import mirrored
+from stadia.core.types import Batch, DepthScale
+from stadia.dataloading.composites import CompositeSplits, make_composers, open_composites
+from stadia.dataloading.config import OverlayDataConfig
+from stadia.dataloading.loader import Loader
+from stadia.geometry.camera import mirror_camera
+from stadia.synthetic.composites.composite_files import SHARD_SIZE, write_composites
 
 SIZE = {"height": 32, "width": 40}
 
@@ -59,18 +59,18 @@ def same(a, b) -> bool:
 
 
 def test_a_sample_is_a_function_of_seed_and_number(given) -> None:
-    first, again = (open_overlays(given, seed=3).images["train"] for _ in range(2))
+    first, again = (open_composites(given, seed=3).images["train"] for _ in range(2))
     forward = [first.composed(number) for number in range(12)]
     backward = [again.composed(number) for number in reversed(range(12))][::-1]
     assert all(map(same, forward, backward))
     assert same(pickle.loads(pickle.dumps(first)).composed(5), forward[5])  # as a worker gets it
-    other = open_overlays(given, seed=4).images["train"]
+    other = open_composites(given, seed=4).images["train"]
     assert not all(same(other.composed(number), forward[number]) for number in range(12))
     assert {first.pair(number) == forward[number].pair for number in range(12)} == {True}
 
 
 def test_workers_and_order_change_nothing(given) -> None:
-    samples = open_overlays(given, seed=0).samples("train")
+    samples = open_composites(given, seed=0).samples("train")
     alone = {
         meta: image
         for batch in Loader(samples, batch_size=4, shuffle=False)
@@ -86,7 +86,7 @@ def test_workers_and_order_change_nothing(given) -> None:
 
 
 def test_a_batch_has_both_images_depth_and_mask(given) -> None:
-    batch = next(iter(Loader(open_overlays(given, seed=0).samples("val"), batch_size=3, shuffle=False)))
+    batch = next(iter(Loader(open_composites(given, seed=0).samples("val"), batch_size=3, shuffle=False)))
     assert batch.inputs.image.shape == batch.inputs.background.shape == (3, 3, 32, 40)
     assert batch.inputs.sources.shape == (3, 0, 3, 32, 40)
     assert batch.targets.mask.shape == batch.targets.depth_m.shape == (3, 1, 32, 40)
@@ -99,7 +99,7 @@ def test_a_batch_has_both_images_depth_and_mask(given) -> None:
 
 def test_color_is_one_draw_for_image_and_background(given) -> None:
     config = given.model_copy(update={"color": given.color.model_copy(update={"probability": 1.0})})
-    batch = next(iter(Loader(open_overlays(config, seed=0).samples("train"), batch_size=4, shuffle=False)))
+    batch = next(iter(Loader(open_composites(config, seed=0).samples("train"), batch_size=4, shuffle=False)))
     apart = ~(batch.inputs.image - batch.inputs.background).abs().amax(1, keepdim=True).gt(0)
     assert (apart | (batch.targets.image - batch.inputs.image).abs().amax(1, keepdim=True).gt(0)).float().mean() > 0.9
     assert torch.equal(
@@ -110,7 +110,7 @@ def test_color_is_one_draw_for_image_and_background(given) -> None:
 
 def test_a_mirrored_sample_is_the_sample_in_a_mirror_with_its_camera(given) -> None:
     def first(probability: float) -> Batch:
-        samples = open_overlays(given.model_copy(update={"mirror": probability}), seed=0).samples("train")
+        samples = open_composites(given.model_copy(update={"mirror": probability}), seed=0).samples("train")
         return next(iter(Loader(samples, batch_size=4, shuffle=False)))
 
     plain, turned = first(0.0), first(1.0)
@@ -122,23 +122,23 @@ def test_a_mirrored_sample_is_the_sample_in_a_mirror_with_its_camera(given) -> N
     ):
         assert torch.equal(of(turned), of(plain).flip(-1))
         assert not torch.equal(of(turned), of(plain))
-    assert torch.allclose(mirrored(turned.inputs.camera).K, plain.inputs.camera.K, atol=1e-5)
+    assert torch.allclose(mirror_camera(turned.inputs.camera).K, plain.inputs.camera.K, atol=1e-5)
     assert [one.mirrored for one in turned.meta] == [True] * 4
     assert first(0.5).meta != plain.meta != turned.meta
-    held_out = Loader(open_overlays(given, seed=0).samples("val"), batch_size=3, shuffle=False)
+    held_out = Loader(open_composites(given, seed=0).samples("val"), batch_size=3, shuffle=False)
     assert not any(one.mirrored for batch in held_out for one in batch.meta)
 
 
 def test_epochs_are_new_images_or_the_same_again(given) -> None:
-    fresh = open_overlays(given, seed=0).samples("train")
+    fresh = open_composites(given, seed=0).samples("train")
     assert [fresh.number((epoch, 3)) for epoch in range(3)] == [3, 23, 43]
-    again = open_overlays(given.model_copy(update={"fresh": False}), seed=0).samples("train")
+    again = open_composites(given.model_copy(update={"fresh": False}), seed=0).samples("train")
     assert [again.number((epoch, 3)) for epoch in range(3)] == [3, 3, 3]
-    assert open_overlays(given, seed=0).samples("val").number((7, 2)) == 2, "validation is always the same"
+    assert open_composites(given, seed=0).samples("val").number((7, 2)) == 2, "validation is always the same"
 
 
 def test_a_few_images_have_as_many_backgrounds_as_there_are(given) -> None:
-    train = open_overlays(given, seed=0).images["train"]
+    train = open_composites(given, seed=0).images["train"]
     assert len({train.pair(number).background for number in range(8)}) == 8
     assert len({train.pair(number).object for number in range(4)}) == 4
     assert [train.pair(number) for number in range(8)] != [train.pair(8 + number) for number in range(8)], (
@@ -147,7 +147,7 @@ def test_a_few_images_have_as_many_backgrounds_as_there_are(given) -> None:
 
 
 def test_splits_share_no_world_and_no_object(given) -> None:
-    images = open_overlays(given, seed=0).images
+    images = open_composites(given, seed=0).images
     pairs = {split: [one.pair(number) for number in range(40)] for split, one in images.items()}
     for factor in ("background", "world", "foreground", "object"):
         train, val = ({getattr(pair, factor) for pair in pairs[split]} for split in ("train", "val"))
@@ -163,7 +163,7 @@ def test_views_of_an_object_stay_together_and_named_splits_are_kept(given, tmp_p
     config = given.model_copy(
         update={"foregrounds": given.foregrounds.model_copy(update={"path": str(tmp_path / "views")})}
     )
-    images = open_overlays(config, seed=0).images
+    images = open_composites(config, seed=0).images
     train, val = ({images[split].pair(number).object for number in range(30)} for split in ("train", "val"))
     assert (len(train), len(val), len(train & val)) == (3, 1, 0)
     assert len({images["val"].pair(number).foreground for number in range(30)}) == 3
@@ -172,17 +172,17 @@ def test_views_of_an_object_stay_together_and_named_splits_are_kept(given, tmp_p
     config = given.model_copy(
         update={"foregrounds": given.foregrounds.model_copy(update={"path": str(tmp_path / "named")})}
     )
-    assert open_overlays(config, seed=0).images["val"].pair(0).object == "2"
+    assert open_composites(config, seed=0).images["val"].pair(0).object == "2"
 
 
-def written(config: OverlayDataConfig, out: Path, count: int = 20, seed: int = 3) -> Overlays:
-    made = composers(config, seed=seed)
-    write_overlays({split: made[split] for split in ("train", "val")}, {"train": count, "val": 6}, out)
-    return open_overlays(config.model_copy(update={"path": str(out)}), seed=0)
+def written(config: OverlayDataConfig, out: Path, count: int = 20, seed: int = 3) -> CompositeSplits:
+    made = make_composers(config, seed=seed)
+    write_composites({split: made[split] for split in ("train", "val")}, {"train": count, "val": 6}, out)
+    return open_composites(config.model_copy(update={"path": str(out)}), seed=0)
 
 
 def test_written_images_equal_composed_ones_bit_for_bit(given, tmp_path: Path) -> None:
-    disk, made = written(given, tmp_path / "out"), open_overlays(given, seed=3)
+    disk, made = written(given, tmp_path / "out"), open_composites(given, seed=3)
     for split, count in (("train", 20), ("val", 6)):
         assert disk.images[split].count == count
         assert all(same(disk.images[split].composed(n), made.images[split].composed(n)) for n in range(count))
@@ -210,7 +210,7 @@ def test_labels_on_disk_are_lossless_and_have_a_source(given, tmp_path: Path) ->
 def test_an_interrupted_writing_goes_on_and_other_settings_are_refused(
     given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stadia.data.overlay.written.SHARD", 5)
+    monkeypatch.setattr("stadia.synthetic.composites.composite_files.SHARD_SIZE", 5)
     written(given, tmp_path / "whole")
     written(given, tmp_path / "out")
     kept = tmp_path / "out" / "train" / "00001" / "samples.json"
@@ -234,18 +234,18 @@ def test_an_interrupted_writing_goes_on_and_other_settings_are_refused(
     }
     with pytest.raises(DataError, match="made with other settings"):
         written(given, tmp_path / "out", seed=4)
-    monkeypatch.setattr("stadia.data.overlay.written.SHARD", 50)
+    monkeypatch.setattr("stadia.synthetic.composites.composite_files.SHARD_SIZE", 50)
     written(given, tmp_path / "small")
     with pytest.raises(
         DataError, match=r"00000: found 20 of these images; expected 30: another count. Fix: delete this folder"
     ):
         written(given, tmp_path / "small", count=30)
-    assert SHARD == 500
+    assert SHARD_SIZE == 500
 
 
 def test_a_smaller_size_is_read_from_what_was_written_larger(given, tmp_path: Path) -> None:
     disk = written(given, tmp_path / "out")
-    small = open_overlays(disk.config.model_copy(update={"height": 16, "width": 24}), seed=0).samples("train")[4]
+    small = open_composites(disk.config.model_copy(update={"height": 16, "width": 24}), seed=0).samples("train")[4]
     assert small.inputs.image.shape == (1, 3, 16, 24)
     large = disk.samples("train")[4]
     assert abs(small.targets.mask.float().mean() - large.targets.mask.float().mean()) < 0.03
@@ -262,7 +262,7 @@ def test_images_without_depth_need_a_teacher_whose_scale_is_kept(given, world, t
     with pytest.raises(
         DataError, match=r"depth of bare/d, bare/e: found none in 5 frames.*stadia predict.*backgrounds\.teacher"
     ):
-        open_overlays(bare, seed=0)
+        open_composites(bare, seed=0)
     teacher = tmp_path / "teacher"
     for name in ("d", "e"):
         folder = teacher / "bare" / name
@@ -279,20 +279,20 @@ def test_images_without_depth_need_a_teacher_whose_scale_is_kept(given, world, t
         entries = [f"{index:06d}" for index in range(3)]
         (folder / "predictions.json").write_text(json.dumps({**record, "entries": entries}))
     config = bare.model_copy(update={"backgrounds": bare.backgrounds.model_copy(update={"teacher": str(teacher)})})
-    opened = open_overlays(config, seed=0)
+    opened = open_composites(config, seed=0)
     assert opened.label.source == "teacher: selfsup, best.safetensors, step 7"
-    assert opened.label.claim is Claim.UP_TO_SCALE
+    assert opened.label.claim is DepthScale.UP_TO_SCALE
     assert 0 < opened.images["train"].composed(0).depth.max() <= 9
     opened_facts = opened.images["train"].facts()
     disk = written(config, tmp_path / "out")
     assert disk.label == opened.label
-    assert same(disk.images["train"].composed(1), open_overlays(config, seed=3).images["train"].composed(1))
+    assert same(disk.images["train"].composed(1), open_composites(config, seed=3).images["train"].composed(1))
     with np.load(tmp_path / "out" / "train" / "00000" / "depth" / "000.npz", allow_pickle=False) as arrays:
         assert set(arrays) == {"depth", "source"}, "a name without a unit: nobody scores it as metres"
     np.savez(
         teacher / "bare" / "d" / "depth" / "000001.npz", depth=np.full((24, 40), 5, np.float32)
     )  # another network of that name
-    assert open_overlays(config, seed=0).images["train"].facts() != opened_facts
+    assert open_composites(config, seed=0).images["train"].facts() != opened_facts
     with pytest.raises(DataError, match="made with other settings"):
         written(config, tmp_path / "out")
     (teacher / "bare" / "e" / "predictions.json").write_text(
@@ -302,7 +302,7 @@ def test_images_without_depth_need_a_teacher_whose_scale_is_kept(given, world, t
         DataError,
         match=r"bare/e: found depth of 'teacher: selfsup, .*', metres; expected that of .*, up-to-scale, as of bare/d",
     ):
-        open_overlays(config, seed=0)
+        open_composites(config, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_invalid_teachers_are_refused(given, world, tmp_path: Path, change: dict
     (tmp_path / "teacher" / "predictions.json").write_text(json.dumps(record | change))
     bare = given.backgrounds.model_copy(update={"path": str(tmp_path / "bare"), "teacher": str(tmp_path / "teacher")})
     with pytest.raises(DataError, match=found):
-        open_overlays(given.model_copy(update={"backgrounds": bare}), seed=0)
+        open_composites(given.model_copy(update={"backgrounds": bare}), seed=0)
 
 
 def test_foregrounds_that_cannot_be_pasted_are_named(given, tmp_path: Path, one_line) -> None:
@@ -340,7 +340,7 @@ def test_foregrounds_that_cannot_be_pasted_are_named(given, tmp_path: Path, one_
         assert cv2.imwrite(str(folder / "train" / name), picture)
         config = given.foregrounds.model_copy(update={"path": str(folder)})
         with pytest.raises(DataError) as raised:
-            open_overlays(given.model_copy(update={"foregrounds": config}), seed=0).images["train"].composed(0)
+            open_composites(given.model_copy(update={"foregrounds": config}), seed=0).images["train"].composed(0)
         return raised.value
 
     rgb = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
@@ -351,12 +351,12 @@ def test_foregrounds_that_cannot_be_pasted_are_named(given, tmp_path: Path, one_
     cut(tmp_path / "one" / "cup.png")
     config = given.foregrounds.model_copy(update={"path": str(tmp_path / "one")})
     with pytest.raises(DataError, match="a single object"):
-        open_overlays(given.model_copy(update={"foregrounds": config}), seed=0)
+        open_composites(given.model_copy(update={"foregrounds": config}), seed=0)
 
 
 def test_other_folders_are_refused(given, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither a set of stadia data overlay nor the published layout"):
-        open_overlays(given.model_copy(update={"path": str(tmp_path)}), seed=0)
+        open_composites(given.model_copy(update={"path": str(tmp_path)}), seed=0)
     disk = written(given, tmp_path / "out")
     mask = tmp_path / "out" / "train" / "00000" / "mask" / "001.png"
     cv2.imwrite(str(mask), np.full((32, 40), 128, np.uint8))
@@ -370,7 +370,7 @@ def test_other_folders_are_refused(given, tmp_path: Path) -> None:
 @pytest.mark.real
 def test_7_scenes_gives_backgrounds_in_metres(given, real_data: Path) -> None:
     backgrounds = given.backgrounds.model_copy(update={"path": str(real_data / "sevenscenes")})
-    opened = open_overlays(given.model_copy(update={"backgrounds": backgrounds, "height": 64, "width": 64}), seed=0)
+    opened = open_composites(given.model_copy(update={"backgrounds": backgrounds, "height": 64, "width": 64}), seed=0)
     one = opened.images["train"].composed(3)
     assert one.mask.any()
     assert 0.3 < np.median(one.depth[one.mask]) < 8
@@ -381,8 +381,8 @@ def test_per_background_keeps_a_background_for_several_images(given) -> None:
     """The order of the published set, whose batches show one background where nothing shuffles them; of the training
     alone.
     """
-    in_blocks = open_overlays(given.model_copy(update={"per_background": 5}), seed=0)
-    plain = open_overlays(given, seed=0)
+    in_blocks = open_composites(given.model_copy(update={"per_background": 5}), seed=0)
+    plain = open_composites(given, seed=0)
     train = in_blocks.images["train"]
     blocks = [[train.pair(number).background for number in range(first, first + 5)] for first in range(0, 40, 5)]
     assert [len(set(block)) for block in blocks] == [1] * 8

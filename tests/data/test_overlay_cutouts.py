@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.data.images import read_rgba
-from stadia.data.overlay.foregrounds import open_foregrounds
-from stadia.data.tableworld.cutouts import cut_out, jobs, make_alone, write_cutouts
-from stadia.data.tableworld.presets import CutoutConfig, TableWorldConfig
-from stadia.data.tableworld.render import TableRenderer
+from stadia.datasets.image_files import read_rgba
+from stadia.synthetic.composites.foregrounds import open_foregrounds
+from stadia.synthetic.tableworld.config import CutoutConfig, TableWorldConfig
+from stadia.synthetic.tableworld.table_renderer import TableRenderer
+from stadia.synthetic.tableworld.tableworld_writer import (
+    list_cutout_objects,
+    make_single_object_scene,
+    render_cutout,
+    write_cutouts,
+)
 
 SMALL = CutoutConfig(train=2, val=1, test=1, views=2, side=32, supersampling=3)
 
@@ -39,7 +44,7 @@ def test_a_set_is_written_whole_continued_and_the_same_for_any_number_of_threads
 
 
 def test_no_two_splits_draw_the_same_object() -> None:
-    seeds = [job.seed for job in jobs(CutoutConfig(), 0)]
+    seeds = [job.seed for job in list_cutout_objects(CutoutConfig(), 0)]
     assert len(set(seeds)) == len(seeds) == 320
 
 
@@ -47,7 +52,7 @@ def test_alpha_is_coverage_and_color_is_the_objects_alone(tmp_path: Path) -> Non
     config = SMALL.model_copy(update={"side": 48})
     table_config = TableWorldConfig(train=1, val=0, test=0, height=48, width=48, supersampling=3, noise=False)
     for seed in range(3):
-        rgba = cut_out(TableRenderer(make_alone(seed, config), table_config), 0)
+        rgba = render_cutout(TableRenderer(make_single_object_scene(seed, config), table_config), 0)
         alpha = rgba[..., 3]
         assert set(np.unique(alpha)) <= set(np.rint(255 * np.arange(10) / 9).astype(int)), "of 9 samples"
         assert (alpha == 255).sum() > 100

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.recording import Recording, RoadMasks
 from stadia.core.types import Batch, Inputs, RoadTargets
-from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig
-from stadia.data.crops import CroppedRecording
-from stadia.data.height_priors import PRIORS
-from stadia.data.loader import Loader
-from stadia.data.road_config import RoadConfig
-from stadia.data.road_masks import MaskFiles, cleaned, hidden_share, touching_edge, with_masks
-from stadia.data.road_samples import RoadSamples, camera_groups
-from stadia.data.samples import Samples
-from stadia.data.sources import open_recordings
-from stadia.geometry.crops import Box
+from stadia.dataloading.config import AugmentationConfig, ColorConfig
+from stadia.dataloading.loader import Loader
+from stadia.dataloading.road_samples import RoadSamples, number_camera_groups
+from stadia.dataloading.samples import VideoSamples
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.masks.height_priors import PRIORS, RoadConfig
+from stadia.datasets.masks.mask_files import MaskFiles, attach_masks, clean_masks, find_edge_objects, measure_occlusion
+from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.recordings import CroppedRecording
+from stadia.geometry.numpy_camera import CropWindow
 
 HEIGHT, WIDTH = 96, 160  # of the images of `world`
 CLASSES = {0: "sky", 7: "Road", 26: "car", 24: "person", 28: "bus"}
@@ -64,8 +64,10 @@ def samples(
     recording: Recording, config: RoadConfig | None = None, *, cache: bool = True, **changes: Any
 ) -> RoadSamples:
     config = config or RoadConfig(priors="kitti")
-    images = Samples([recording], **({"height": HEIGHT, "width": WIDTH, "stereo": False} | changes))
-    return RoadSamples(images, config, camera_groups([recording], config), cache=CacheConfig() if cache else None)
+    images = VideoSamples([recording], **({"height": HEIGHT, "width": WIDTH, "stereo": False} | changes))
+    return RoadSamples(
+        images, config, number_camera_groups([recording], config), cache=CacheConfig() if cache else None
+    )
 
 
 def targets_of(samples: RoadSamples, index: int = 1) -> RoadTargets:
@@ -135,7 +137,7 @@ def test_a_zoomed_sample_has_edges_of_its_own(recording):
     seen = [targets_of_epoch(made, epoch) for epoch in range(30)]
     assert {int(targets.objects.max()) for targets in seen} >= {0, 1}
     for targets in seen:
-        assert not len(touching_edge(targets.objects[0, 0].numpy(), 3))
+        assert not len(find_edge_objects(targets.objects[0, 0].numpy(), 3))
 
 
 def targets_of_epoch(samples: RoadSamples, epoch: int) -> RoadTargets:
@@ -184,8 +186,8 @@ def test_cameras_are_grouped_by_mount_or_by_recording(tmp_path, world):
     opened = [open_recordings(world.recording(tmp_path / name, 3))[0] for name in "abc"]
     for one, mount in zip(opened, ("roof", "", "roof"), strict=True):
         one.mount = mount
-    assert camera_groups(opened, RoadConfig()) == {"": 0, "roof": 1}
-    assert camera_groups(opened, RoadConfig(cameras="recording")) == {"a": 0, "b": 1, "c": 2}
+    assert number_camera_groups(opened, RoadConfig()) == {"": 0, "roof": 1}
+    assert number_camera_groups(opened, RoadConfig(cameras="recording")) == {"a": 0, "b": 1, "c": 2}
 
 
 def test_mounts_from_name_or_camera_height(tmp_path, world):
@@ -252,7 +254,7 @@ def test_a_road_that_panoptic_masks_number_hides_no_car(tmp_path):
     )
     assert masks is not None
     np.testing.assert_array_equal(masks.instance, instance)
-    assert set(np.unique(cleaned(masks, RoadConfig()).instance)) == {0, 3, 5, 700}
+    assert set(np.unique(clean_masks(masks, RoadConfig()).instance)) == {0, 3, 5, 700}
 
 
 def test_masks_can_lie_elsewhere(tmp_path, world, one_line):
@@ -260,13 +262,13 @@ def test_masks_can_lie_elsewhere(tmp_path, world, one_line):
     root = tmp_path / "made"
     for name in "ab":
         write_masks(root / name, *numbers(), ("000000",))
-    with_masks(opened, root)
+    attach_masks(opened, root)
     assert all(one.masks(0) is not None for one in opened)
     bare = open_recordings(tmp_path / "a")
-    with_masks(bare, root / "b")
+    attach_masks(bare, root / "b")
     assert bare[0].masks(0) is not None, "a single recording's may lie in the folder itself"
     with pytest.raises(DataError) as caught:
-        with_masks(open_recordings(tmp_path / "a"), tmp_path)
+        attach_masks(open_recordings(tmp_path / "a"), tmp_path)
     one_line(caught.value, "no masks of a")
 
 
@@ -281,7 +283,7 @@ def test_damaged_lists_of_classes_are_named(tmp_path, text, one_line):
 
 def test_a_cropped_recordings_masks_are_cropped(recording):
     cropped = CroppedRecording.__new__(CroppedRecording)
-    cropped.recording, cropped._box = recording, lambda index, side: Box(20, 10, 40, 100)
+    cropped.recording, cropped._box = recording, lambda index, side: CropWindow(20, 10, 40, 100)
     masks = cropped.masks(0)
     assert np.array_equal(masks.semantic, numbers()[0][20:60, 10:110])
     assert cropped.mask_reader is recording.mask_reader
@@ -302,7 +304,7 @@ def test_the_largest_piece_of_an_object_is_kept_and_small_ones_go():
     instance[80:84, 140:144] = 3  # a fragment far away
     instance[70:72, 60:64], semantic[70:72, 60:64] = 9, 26
     semantic[40:44, 30:34] = 24  # some of the car is called a person
-    found = cleaned(RoadMasks(semantic, instance), RoadConfig(least_share=0.002))
+    found = clean_masks(RoadMasks(semantic, instance), RoadConfig(min_object_share=0.002))
     assert set(np.unique(found.instance)) == {0, 3, 5, 700}
     assert not found.instance[80:84, 140:144].any()
     assert (found.semantic[CAR] == 26).all()
@@ -313,10 +315,10 @@ def test_an_object_behind_a_nearer_one_is_left_out():
     place = (slice(38, 70), slice(24, 44))  # covers most of the car, and stands nearer
     semantic[place], instance[place] = 26, 4
     masks = RoadMasks(semantic, instance)
-    assert hidden_share(instance, 3) > 0.3
-    assert hidden_share(instance, 4) == 0
-    assert 3 not in cleaned(masks, RoadConfig()).instance
-    assert 3 in cleaned(masks, RoadConfig(most_hidden=1.0)).instance
+    assert measure_occlusion(instance, 3) > 0.3
+    assert measure_occlusion(instance, 4) == 0
+    assert 3 not in clean_masks(masks, RoadConfig()).instance
+    assert 3 in clean_masks(masks, RoadConfig(max_occlusion=1.0)).instance
 
 
 def test_a_loader_gives_batches_of_road_video(recording):

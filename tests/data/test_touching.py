@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stadia.data.touching import single_objects
+from stadia.datasets.masks.mask_objects import split_instances
 
 HEIGHT, WIDTH = 120, 300
 
@@ -28,7 +28,7 @@ def rows(mask: np.ndarray) -> tuple[int, int]:
 
 def test_cars_that_do_not_touch_stay_as_they_are():
     mask, ground = scene((20, 40, 70, 90), (120, 45, 230, 85))
-    found = single_objects(mask, ground)
+    found = split_instances(mask, ground)
     assert len(found) == 2
     np.testing.assert_array_equal(found[0] | found[1], mask)
 
@@ -36,23 +36,23 @@ def test_cars_that_do_not_touch_stay_as_they_are():
 def test_nearest_rear_of_a_queue_has_its_true_height():
     """Farther cars are visible over the roof and beside it; a shadow lies on one side."""
     mask, ground = scene((88, 40, 160, 100), (112, 35, 136, 40), (160, 38, 175, 58), (152, 100, 160, 112))
-    (found,) = single_objects(mask, ground)
+    (found,) = split_instances(mask, ground)
     assert rows(found) == (40, pytest.approx(100, abs=1))
     assert found[:, 160:].sum() == 0
 
 
 def test_wheels_below_a_bumper_are_the_foot():
     mask, ground = scene((88, 40, 160, 94), (88, 94, 98, 100), (150, 94, 160, 100), (160, 38, 175, 58))
-    (found,) = single_objects(mask, ground)
+    (found,) = split_instances(mask, ground)
     assert rows(found)[1] == pytest.approx(100, abs=1)
 
 
 def test_long_row_without_a_rear_gives_no_object():
     mask, ground = scene((20, 40, 280, 80))
-    assert single_objects(mask, ground) == []
+    assert split_instances(mask, ground) == []
 
 
 def test_part_without_a_foot_is_left_out():
     mask, ground = scene((100, 5, 140, 40))
-    assert single_objects(mask, ground) == []
-    assert len(single_objects(mask, np.zeros_like(ground))) == 1  # without any ground
+    assert split_instances(mask, ground) == []
+    assert len(split_instances(mask, np.zeros_like(ground))) == 1  # without any ground

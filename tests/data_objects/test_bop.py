@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.data.bop import BopImages, read_info, read_model, read_targets
-from stadia.data.bop_results import BopResult, ground_truth, read_results, write_results
-from stadia.data.object_survey import survey
-from stadia.data.ply import read_ply
-from stadia.data.rendering.silhouettes import silhouette, visible_masks
-from stadia.diagnostics.objects import object_findings
+from stadia.datasets.objects.bop import BopImages, read_instance_info, read_targets
+from stadia.datasets.objects.bop_models import read_bop_model, read_ply
+from stadia.datasets.objects.bop_results import BopResult, ground_truth_results, read_results, write_results
+from stadia.datasets.surveys import survey_objects
+from stadia.diagnostics.preflight.object_label_checks import check_object_labels
+from stadia.geometry.rasterizer import compute_visible_masks, draw_silhouette
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:
@@ -39,7 +39,7 @@ def test_millimetres_become_metres_once_and_frames_are_centered(bop: Path) -> No
 
 
 def test_an_axis_of_revolution_becomes_y(bop: Path) -> None:
-    model = read_model(bop / "models_eval", 5)
+    model = read_bop_model(bop / "models_eval", 5)
     assert model.symmetry == "revolution"
     np.testing.assert_allclose(model.size_m, [0.05, 0.09, 0.05], atol=1e-7)
     np.testing.assert_allclose(model.T_object_model[:3, :3] @ [0, 0, 1], [0, 1, 0], atol=1e-12)
@@ -52,16 +52,16 @@ def test_a_flip_of_a_body_of_revolution_is_kept_and_another_turn_is_refused(bop:
     edit(path, lambda info: info["5"].update(symmetries_discrete=[flip]))
     about_axis = [-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
     edit(path, lambda info: info["5"].update(symmetries_discrete=[about_axis, flip]))
-    revolution, turn = read_model(bop / "models_eval", 5).symmetry
+    revolution, turn = read_bop_model(bop / "models_eval", 5).symmetry
     assert revolution == "revolution"
     np.testing.assert_allclose(np.abs(turn), [0, 1, 0, 0], atol=1e-7)
     quarter = [1, 0, 0, 0, 0, 0, -1, 0, 0, 1, 0, 0, 0, 0, 0, 1]
     edit(path, lambda info: info["5"].update(symmetries_discrete=[quarter]))
     with pytest.raises(DataError, match="found turns of a body of revolution"):
-        read_model(bop / "models_eval", 5)
+        read_bop_model(bop / "models_eval", 5)
     edit(path, lambda info: info["5"]["symmetries_continuous"].append({"axis": [1, 0, 0]}))
     with pytest.raises(DataError, match="two axes of revolution"):
-        read_model(bop / "models_eval", 5)
+        read_bop_model(bop / "models_eval", 5)
 
 
 def test_axis_beside_the_box_center_is_refused(bop: Path) -> None:
@@ -69,13 +69,13 @@ def test_axis_beside_the_box_center_is_refused(bop: Path) -> None:
     edit(
         path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[1, -1, 50])
     )  # along the axis the position is free
-    assert read_model(bop / "models_eval", 5).symmetry == "revolution"
+    assert read_bop_model(bop / "models_eval", 5).symmetry == "revolution"
     edit(path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[20, 0, 0]))
     with pytest.raises(
         DataError,
         match=r"models_info.json: 5.symmetries_continuous.offset: found an axis 20 mm beside .*\. Fix: correct",
     ):
-        read_model(bop / "models_eval", 5)
+        read_bop_model(bop / "models_eval", 5)
 
 
 def test_models_info_in_metres_is_refused(bop: Path) -> None:
@@ -87,7 +87,7 @@ def test_models_info_in_metres_is_refused(bop: Path) -> None:
 
 
 def test_discrete_symmetries_are_quaternions(bop: Path) -> None:
-    (turn,) = read_model(bop / "models_eval", 2).symmetry
+    (turn,) = read_bop_model(bop / "models_eval", 2).symmetry
     np.testing.assert_allclose(np.abs(turn), [0, 0, 0, 1], atol=1e-7)
 
 
@@ -151,14 +151,14 @@ def test_masks_that_contradict_the_poses_are_a_finding(bop: Path) -> None:
     write_masks(bop, masks[:1], im_id=7)
     for order, expected in ((masks, []), (masks[[2, 1, 0]], ["O05"])):
         write_masks(bop, order)
-        codes = [one.code for one in object_findings({"train": survey(BopImages.open(bop))})]
+        codes = [one.code for one in check_object_labels({"train": survey_objects(BopImages.open(bop))})]
         assert [code for code in codes if code == "O05"] == expected
 
 
 def test_occlusion_does_not_depend_on_object_order(bop: Path) -> None:
     shapes = BopImages.open(bop).silhouettes(0)
-    masks = visible_masks(shapes, 60, 80)
-    turned = visible_masks(shapes[::-1], 60, 80)[::-1]
+    masks = compute_visible_masks(shapes, 60, 80)
+    turned = compute_visible_masks(shapes[::-1], 60, 80)[::-1]
     np.testing.assert_array_equal(masks, turned)
     assert masks.sum(0).max() == 1
 
@@ -166,10 +166,10 @@ def test_occlusion_does_not_depend_on_object_order(bop: Path) -> None:
 def test_a_silhouette_is_the_same_however_its_window_lies() -> None:
     vertices = np.array([[-0.3, -0.2, 1.0], [0.3, -0.25, 1.2], [0.05, 0.3, 0.9]])
     K = np.array([[50.0, 0, 20], [0, 50, 15], [0, 0, 1]])
-    whole = silhouette(vertices, np.array([[0, 1, 2]], np.int32), K, 31, 41).within(31, 41)
+    whole = draw_silhouette(vertices, np.array([[0, 1, 2]], np.int32), K, 31, 41).within(31, 41)
     behind = np.vstack([vertices, [[0, 0, -1.0]]])  # its window is the widest there is
     np.testing.assert_allclose(
-        whole, silhouette(behind, np.array([[0, 1, 2]], np.int32), K, 31, 41).within(31, 41), rtol=1e-12
+        whole, draw_silhouette(behind, np.array([[0, 1, 2]], np.int32), K, 31, 41).within(31, 41), rtol=1e-12
     )
     assert (whole > 0).sum() > 100
 
@@ -298,7 +298,7 @@ def test_a_text_mesh_is_the_binary_one(bop: Path, tmp_path: Path) -> None:
 
 def test_results_come_back(bop: Path, tmp_path: Path) -> None:
     images = BopImages.open(bop)
-    results = ground_truth(images)
+    results = ground_truth_results(images)
     assert len(results) == 4
     np.testing.assert_allclose(results[0].T_camera_model[:3, 3], [0, 0, 0.5], atol=1e-9)  # BOP's own frame again
     write_results(tmp_path / "ours_tiny-test.csv", results)
@@ -353,7 +353,7 @@ def test_masks_of_linemod_occluded_are_bops_own(real_data: Path) -> None:
     BOP's corners.
     """
     images = BopImages.open(real_data / "bop" / "lmo").part(range(3))
-    info = read_info(real_data / "bop" / "lmo", "test", 2)
+    info = read_instance_info(real_data / "bop" / "lmo", "test", 2)
     for index, (_, im_id) in enumerate(images.ids):
         for shape, annotated in zip(images.silhouettes(index), info[im_id], strict=True):
             assert shape.full_px == pytest.approx(annotated.px_count_all, rel=0.02)

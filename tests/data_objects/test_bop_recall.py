@@ -14,17 +14,16 @@ import pytest
 from numpy.typing import NDArray
 
 from stadia.cli.main import run as run_command_line
-from stadia.data.bop import BopImages
-from stadia.data.bop_results import boxes_of, ground_truth, read_results, write_results
-from stadia.data.object_labels import EstimatedBox
-from stadia.recipes.bop_recall import add_recall
-from stadia.recipes.labeled_objects import score_found
+from stadia.datasets.objects.bop import BopImages
+from stadia.datasets.objects.bop_results import ground_truth_results, read_results, to_boxes, write_results
+from stadia.datasets.objects.object_labels import EstimatedBox
+from stadia.recipes.objectpose.object_pose_scores import add_recall, score_estimates
 
 Found = list[list[EstimatedBox]]
 
 
 def truth(images: BopImages) -> Found:
-    return boxes_of(ground_truth(images), images)
+    return to_boxes(ground_truth_results(images), images)
 
 
 def of_classes(found: dict[str, Any]) -> dict[str, float]:
@@ -50,8 +49,8 @@ def shift(x: float) -> NDArray[np.float64]:
 
 def test_ground_truth_csv_has_full_recall(bop: Path, tmp_path: Path) -> None:
     images = BopImages.open(bop)
-    write_results(tmp_path / "truth.csv", ground_truth(images))
-    found = add_recall(images, boxes_of(read_results(tmp_path / "truth.csv"), images))
+    write_results(tmp_path / "truth.csv", ground_truth_results(images))
+    found = add_recall(images, to_boxes(read_results(tmp_path / "truth.csv"), images))
     assert (found["targets"], found["add_recall"]) == (3, 1), "image 7 is no target"
     assert found["add_median_mm"] == pytest.approx(0, abs=1e-6)
     assert of_classes(found) == {"obj_000001": 1, "obj_000002": 1, "obj_000005": 1}
@@ -98,7 +97,7 @@ def test_without_target_list_visible_objects_are_requested(bop: Path) -> None:
 
 
 def test_the_command_scores_a_csv(bop: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    write_results(tmp_path / "truth.csv", ground_truth(BopImages.open(bop)))
+    write_results(tmp_path / "truth.csv", ground_truth_results(BopImages.open(bop)))
     with pytest.raises(SystemExit, match="0"):
         run_command_line(["evaluate", "--objects", str(tmp_path / "truth.csv"), "--reference", str(bop), "--json"])
     scores = json.loads(capfd.readouterr().out)
@@ -128,25 +127,28 @@ def test_objects_without_target_are_neither_missed_nor_false_alarms(bop: Path) -
     wanted = [box.class_id == 1 or box.T_camera_object[2, 3] == large for box, _ in every[0]]
     alone = [[one for one, it_is in zip(every[0], wanted, strict=True) if it_is], []]
     for found in (alone, every):
-        scores = score_found(images, found)
+        scores = score_estimates(images, found)
         assert (scores["images"], scores["objects"], scores["estimates"], scores["targets"]) == (1, 2, 2, 2)
         assert {value for name, value in scores.items() if name.startswith("ap_")} | {scores["add_recall"]} == {1}
         assert list(scores["class"]) == ["obj_000001", "obj_000005"]
-    lost = score_found(images, [[one for one, it_is in zip(every[0], wanted, strict=True) if not it_is], every[1]])
+    lost = score_estimates(images, [[one for one, it_is in zip(every[0], wanted, strict=True) if not it_is], every[1]])
     assert (lost["objects"], lost["estimates"], lost["ap_iou25"]) == (2, 0, 0)
     astray = [(replace(box, T_camera_object=shift(0.2) @ box.T_camera_object), 2.0) for box, _ in alone[0]]
-    assert score_found(images, [[*alone[0], *astray], []])["ap_iou50"] == 0.5, (
+    assert score_estimates(images, [[*alone[0], *astray], []])["ap_iou50"] == 0.5, (
         "a false alarm of a requested object still counts"
     )
     (bop / "test_targets_bop19.json").unlink()
-    assert score_found(BopImages.open(bop), alone)["objects"] == 5
+    assert score_estimates(BopImages.open(bop), alone)["objects"] == 5
 
 
 @pytest.mark.real
 def test_the_truth_of_linemod_occluded_is_100_percent_and_shifted_by_3_cm_it_is_not(real_data: Path) -> None:
     images = BopImages.open(real_data / "bop" / "lmo").part(range(2))
     found = add_recall(images, truth(images))
-    assert (found["add_recall"], found["targets"]) == (1, sum(len(images.requested_counts(index)) for index in range(2)))
+    assert (found["add_recall"], found["targets"]) == (
+        1,
+        sum(len(images.requested_counts(index)) for index in range(2)),
+    )
     moved = of_classes(add_recall(images, changed(truth(images), shift(0.03), first=True)))
     symmetric = {"obj_000010", "obj_000011"}  # whose nearest points are nearer
     assert {moved[name] for name in moved.keys() - symmetric} == {0}

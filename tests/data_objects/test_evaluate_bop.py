@@ -14,16 +14,15 @@ import torch
 from rich.console import Console
 
 from stadia.cli.main import run as run_command_line
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.types import Camera
-from stadia.data.bop import BopImages
-from stadia.recipes.found_objects import FoundObjects
-from stadia.recipes.labeled_objects import objects_of
-from stadia.recipes.objectpose import ObjectPoseRecipe
-from stadia.recipes.objectpose_config import ObjectPoseConfig
-from stadia.recipes.scored_images import facts_of_training
-from stadia.training.checkpoints import Header
-from stadia.training.checkpoints import write as write_checkpoint
+from stadia.datasets.objects.bop import BopImages
+from stadia.recipes.objectpose.config import ObjectPoseConfig
+from stadia.recipes.objectpose.data import training_image_facts
+from stadia.recipes.objectpose.object_detection import FoundObjects
+from stadia.recipes.objectpose.object_pose_scores import boxes_to_objects
+from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 
 @pytest.fixture
@@ -39,13 +38,15 @@ def run(bop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "data.train_split=test",
     ]
     words += ["model.pyramid_channels=4", "model.segmentation_channels=4", "data.val_split=null", "data.val_share=0.5"]
-    config, data = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {"data": {"path": str(bop)}}, words), Console())
+    config, data = ObjectPoseRecipe.prepare(
+        resolve_config(ObjectPoseConfig, {"data": {"path": str(bop)}}, words), Console()
+    )
     task, folder = ObjectPoseRecipe(config), tmp_path / "runs" / "2026-01-01-000000-objects"
-    header = Header(
+    header = CheckpointHeader(
         recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
     )
     write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": task.state_dict()})
-    (folder / "run.json").write_text(json.dumps({"data": facts_of_training(data.images["train"])}))
+    (folder / "run.json").write_text(json.dumps({"data": training_image_facts(data.images["train"])}))
     monkeypatch.setattr(ObjectPoseRecipe, "find", lambda self, image, camera: _shifted(bop, image, camera))
     return folder
 
@@ -53,7 +54,7 @@ def run(bop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _shifted(bop: Path, image: torch.Tensor, camera: Camera) -> FoundObjects:
     images = BopImages.open(bop)
     boxes = [box for index in ((0, 1) if len(image) == 2 else (1,)) for box in images.boxes(index)]
-    objects = objects_of(boxes, np.linspace(0.9, 0.5, len(boxes)).tolist())
+    objects = boxes_to_objects(boxes, np.linspace(0.9, 0.5, len(boxes)).tolist())
     objects.T_camera_object[:, 0, 3] += 0.012
     picture = torch.tensor([0] * 3 + [1] if len(image) == 2 else [0])
     nothing = torch.zeros(len(image), 64, 96, dtype=torch.long)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.data.bop import BopImages
-from stadia.data.bop_results import HEADER, BopResult, boxes_of, ground_truth, write_results
-from stadia.recipes.labeled_objects import found_by_others, score_found
+from stadia.datasets.objects.bop import BopImages
+from stadia.datasets.objects.bop_results import HEADER, BopResult, ground_truth_results, to_boxes, write_results
+from stadia.recipes.objectpose.object_pose_scores import read_estimates, score_estimates
 
 R = "1 0 0 0 1 0 0 0 1"
 
@@ -34,7 +34,7 @@ def scaled(path: Path, by: float) -> Path:
 
 def test_lengths_in_another_unit_are_refused(bop: Path, tmp_path: Path) -> None:
     images = BopImages.open(bop)
-    write_results(tmp_path / "truth.csv", ground_truth(images))
+    write_results(tmp_path / "truth.csv", ground_truth_results(images))
     for by, message in (
         (
             1e-3,
@@ -46,15 +46,18 @@ def test_lengths_in_another_unit_are_refused(bop: Path, tmp_path: Path) -> None:
         (1e3, r"1000.0.csv: found .* in micrometres it seems; .*\. Fix: divide t by 1000"),
     ):
         with pytest.raises(DataError, match=message):
-            found_by_others(images, scaled(tmp_path / "truth.csv", by))
+            read_estimates(images, scaled(tmp_path / "truth.csv", by))
     for by in (0.05, 1.0, 20.0):  # far worse than any estimate that is in the right unit
-        assert sum(map(len, found_by_others(images, scaled(tmp_path / "truth.csv", by)))) == 4
+        assert sum(map(len, read_estimates(images, scaled(tmp_path / "truth.csv", by)))) == 4
 
 
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: path.write_bytes(b""), "results.csv: found no estimate, 0 bytes; expected .*. Fix: write it again"),
+        (
+            lambda path: path.write_bytes(b""),
+            "results.csv: found no estimate, 0 bytes; expected .*. Fix: write it again",
+        ),
         (lambda path: csv(path), "results.csv: found no estimate, the header alone"),
         (
             lambda path: path.mkdir(),
@@ -82,7 +85,7 @@ def test_file_that_cannot_be_scored_is_named(
     path = tmp_path / "results.csv"
     write(path)
     with pytest.raises(DataError, match=message):
-        found_by_others(BopImages.open(bop), path)
+        read_estimates(BopImages.open(bop), path)
 
 
 def test_a_score_that_is_no_number_is_not_written_and_blames_no_time(tmp_path: Path) -> None:
@@ -106,7 +109,7 @@ def test_the_labels_own_poses_score_1_whether_a_pixel_shows_each_or_not(bop: Pat
         for index in range(len(images))
         for model, T in images.poses(index)
     ]
-    scores = score_found(images, boxes_of(every, images))
+    scores = score_estimates(images, to_boxes(every, images))
     assert (
         scores["objects"],
         scores["estimates"],
@@ -115,5 +118,5 @@ def test_the_labels_own_poses_score_1_whether_a_pixel_shows_each_or_not(bop: Pat
         scores["add_recall"],
     ) == (4, 4, 1, 1, 1)
     assert scores["objects counted"] == "those that a pixel of the image shows, at its own size"
-    twice = score_found(images, boxes_of(every * 2, images))
+    twice = score_estimates(images, to_boxes(every * 2, images))
     assert (twice["objects"], twice["estimates"]) == (4, 8), "rows of the csv, and not how many objects were found"

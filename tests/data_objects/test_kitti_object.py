@@ -15,11 +15,11 @@ import torch
 
 from stadia.cli.main import run
 from stadia.core.errors import DataError
-from stadia.data.kitti_object import KittiObjectImages, read_boxes
-from stadia.data.object_sources import format_of, open_object_images
-from stadia.evaluation.object_drawings import draw_objects
-from stadia.geometry import boxes
-from stadia.recipes.labeled_objects import draw_labels, objects_of, score_found
+from stadia.datasets.kitti.object_boxes import KittiObjectImages, read_boxes
+from stadia.datasets.objects.open_objects import detect_object_format, open_object_images
+from stadia.evaluation.plots.image_overlays import draw_objects
+from stadia.geometry.objects import boxes
+from stadia.recipes.objectpose.object_pose_scores import boxes_to_objects, draw_labels, score_estimates
 
 CAR = "Car 0.00 0 {alpha:.2f} 100 50 200 90 1.50 1.60 4.00 {x} 1.65 {z} {turn:.2f}"
 DONT_CARE = "DontCare -1 -1 -10 503.89 169.71 590.61 190.13 -1 -1 -1 -1000 -1000 -1000 -10"
@@ -91,7 +91,7 @@ def test_a_positive_turn_brings_the_front_towards_the_camera(kitti: Path) -> Non
 
 
 def test_it_is_a_source_of_boxes_without_masks(kitti: Path) -> None:
-    assert format_of(kitti) == "kitti"
+    assert detect_object_format(kitti) == "kitti"
     images = open_object_images(kitti, "training")
     assert (len(images), [len(images.boxes(index)) for index in range(2)]) == (2, [2, 0])
     with pytest.raises(DataError, match=r"000000\.txt: found boxes without masks; expected a mask of every object"):
@@ -133,7 +133,7 @@ def test_a_wrong_line_is_named(kitti: Path, line: str, message: str) -> None:
 def test_a_long_one_beside_the_camera_may_have_its_middle_behind_it(kitti: Path) -> None:
     (kitti / "training/label_2/000000.txt").write_text(car(z=-1.5, turn=1.57).replace("4.00", "30.0") + "\n")
     images = KittiObjectImages.open(kitti)
-    objects = objects_of(images.boxes(0))
+    objects = boxes_to_objects(images.boxes(0))
     drawn = draw_objects(np.zeros((180, 600, 3), np.uint8), images.camera(0).K.numpy(), objects, images.classes)
     assert drawn[:, 301:].any(), "the part of it that is in front, to the right"
     assert not drawn[:, :299].any()
@@ -154,7 +154,9 @@ def test_a_missing_file_is_named(kitti: Path, missing: str, message: str) -> Non
 
 
 def test_split_without_labels_is_refused_with_alternatives(kitti: Path) -> None:
-    with pytest.raises(DataError, match="found no train/label_2; expected a split with labels. Fix: available: training"):
+    with pytest.raises(
+        DataError, match="found no train/label_2; expected a split with labels. Fix: available: training"
+    ):
         KittiObjectImages.open(kitti, "train")
 
 
@@ -166,17 +168,17 @@ def test_labels_as_results_score_full_marks_and_a_shifted_box_what_it_should(kit
     images = KittiObjectImages.open(kitti)
     lines = (kitti / "training/label_2/000000.txt").read_text().splitlines()
     truth = results(tmp_path / "truth", {"000000": [f"{line} 0.7" for line in lines], "000001": []})
-    scores = score_found(images, images.results(truth))
+    scores = score_estimates(images, images.results(truth))
     assert (scores["images"], scores["objects"], scores["estimates"]) == (2, 2, 2)
     assert scores["ap_iou75"] == scores["ap_5deg_2cm"] == scores["as published"]["nocs_compat"]["ap_iou75"] == 1
     far = results(tmp_path / "far", {"000000": [car(2.0, 13.0) + " 0.7"], "000001": [car() + " 0.1"]})
-    scores = score_found(images, images.results(far))
+    scores = score_estimates(images, images.results(far))
     assert (scores["ap_iou25"], scores["class"]["Pedestrian"]["objects"]) == (0, 1)
 
 
 def test_overlaps_are_those_of_footprints_times_heights(kitti: Path, tmp_path: Path) -> None:
     images = KittiObjectImages.open(kitti)
-    true = objects_of(images.boxes(0)[:1])
+    true = boxes_to_objects(images.boxes(0)[:1])
     truth = (2.0, 1.65, 10.0, 1.5, 1.6, 4.0, 0.3)
     for x, z, turn, high in (
         (2.4, 10.0, 0.3, 1.65),
@@ -186,8 +188,8 @@ def test_overlaps_are_those_of_footprints_times_heights(kitti: Path, tmp_path: P
     ):
         line = car(x, z, turn).replace("1.65", f"{high}")
         folder = results(tmp_path / f"{x}-{z}-{turn}", {"000000": [f"{line} 1"], "000001": []})
-        found = objects_of([box for box, _ in images.results(folder)[0]])
-        ours = float(boxes.iou(found.T_camera_object, found.size_m, true.T_camera_object, true.size_m))
+        found = boxes_to_objects([box for box, _ in images.results(folder)[0]])
+        ours = float(boxes.box_iou(found.T_camera_object, found.size_m, true.T_camera_object, true.size_m))
         assert ours == pytest.approx(upright_iou(truth, (x, high, z, 1.5, 1.6, 4.0, turn)), abs=1e-5)
 
 
@@ -233,7 +235,9 @@ def test_the_samples_boxes_fall_on_their_boxes_in_the_image(real_data: Path, tmp
     for index in range(3):
         label = images.file(index).parent.parent / "label_2" / f"{images.file(index).stem}.txt"
         for written, box in zip(read_boxes(label), images.boxes(index), strict=True):
-            corners = boxes.corners(torch.from_numpy(box.T_camera_object), torch.from_numpy(box.size_m)).numpy()
+            corners = boxes.compute_box_corners(
+                torch.from_numpy(box.T_camera_object), torch.from_numpy(box.size_m)
+            ).numpy()
             pixels = corners @ images.camera(index).K.numpy().T
             pixels = pixels[:, :2] / pixels[:, 2:]
             assert np.abs([*pixels.min(0), *pixels.max(0)] - np.array(written.box_px)).max() < 10

@@ -12,14 +12,22 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
-from stadia.data.nocs import CLASSES, K_CAMERA, K_REAL, NocsImages, read_coordinates, read_depth, recover_pose
-from stadia.data.object_labels import UNLABELED, KeptLabels, PartOfImages
-from stadia.data.object_survey import survey
-from stadia.data.tableworld.presets import TINY
-from stadia.data.tableworld.render import TableRenderer, TableView, nocs_map
-from stadia.data.tableworld.table import make_table, table_seed
-from stadia.diagnostics.objects import object_findings
+from stadia.datasets.objects.nocs import (
+    CLASSES,
+    K_CAMERA,
+    K_REAL,
+    NocsImages,
+    read_coordinates,
+    read_depth,
+    recover_pose,
+)
+from stadia.datasets.objects.object_labels import UNLABELED, CachedLabels, ObjectSubset
+from stadia.datasets.surveys import survey_objects
+from stadia.diagnostics.preflight.object_label_checks import check_object_labels
 from stadia.geometry.se3 import rotation_angle_deg
+from stadia.synthetic.tableworld.config import TINY
+from stadia.synthetic.tableworld.table_renderer import TableRenderer, TableView, compute_nocs_map
+from stadia.synthetic.tableworld.table_scene import derive_table_seed, make_table
 
 NAMES = {
     "bottle": "bottle",
@@ -36,7 +44,7 @@ def view() -> TableView:
     config = TINY.model_copy(
         update={"height": 480, "width": 640, "objects": (6, 6), "supersampling": 1, "distance_m": (0.6, 0.7)}
     )
-    table = make_table(table_seed(2, "train", 3), config)
+    table = make_table(derive_table_seed(2, "train", 3), config)
     table.K[:] = K_REAL
     return TableRenderer(table, config).render(0)
 
@@ -49,7 +57,7 @@ def folder(view: TableView, tmp_path: Path) -> Path:
     scene = tmp_path / "real_train" / "scene_1"
     scene.mkdir(parents=True)
     cv2.imwrite(str(scene / "0000_color.png"), view.image[..., ::-1])
-    coordinates = nocs_map(view)
+    coordinates = compute_nocs_map(view)
     coordinates[..., 2] = 1 - coordinates[..., 2]
     coordinates[view.instance == 0] = 1
     cv2.imwrite(str(scene / "0000_coord.png"), np.round(coordinates * 255).astype(np.uint8)[..., ::-1])
@@ -147,12 +155,12 @@ def test_what_was_left_out_is_a_finding(folder: Path, view: TableView) -> None:
     spoilt(scene / "0000_depth.png", lambda depth: depth.__setitem__(view.instance == number, 0))
     with (scene / "0000_meta.txt").open("a") as stream:
         stream.write("77 6 unseen_mug\n")
-    found = survey(PartOfImages(KeptLabels(NocsImages.open(folder)), [0]))
+    found = survey_objects(ObjectSubset(CachedLabels(NocsImages.open(folder)), [0]))
     assert found.hidden == (("/".join((scene / "0000_color.png").parts[-3:]), 77),)
     ((file, left, reason),) = found.left_out
     assert (file, left) == (found.hidden[0][0], number)
     assert "0 pixels with depth" in reason
-    assert [one.code for one in object_findings({"train": found})] == ["O04", "O01"]
+    assert [one.code for one in check_object_labels({"train": found})] == ["O04", "O01"]
 
 
 def test_an_object_behind_the_camera_is_corrupt() -> None:

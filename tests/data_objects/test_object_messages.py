@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.data.bop import BopImages
-from stadia.data.object_folder import ObjectFolder
-from stadia.data.object_labels import rotation_of
-from stadia.data.object_sources import open_object_images
+from stadia.datasets.objects.bop import BopImages
+from stadia.datasets.objects.object_folder import ObjectFolder
+from stadia.datasets.objects.object_labels import check_quaternion
+from stadia.datasets.objects.open_objects import open_object_images
 
 OBJECT = {"class": "cup", "quaternion_wxyz": [1, 0, 0, 0], "t_camera_object_m": [0, 0, 1], "size_m": [0.1, 0.1, 0.1]}
 
@@ -58,11 +58,13 @@ def test_wrong_label_has_a_plain_message(tmp_path: Path, key: str, value: object
 
 def test_a_quaternion_of_three_numbers_has_three_and_no_length() -> None:
     with pytest.raises(DataError, match="found 3 numbers; expected a quaternion of four finite numbers"):
-        rotation_of("object 1", [1, 0, 0])
+        check_quaternion("object 1", [1, 0, 0])
 
 
 def test_missing_split_is_refused_with_alternatives(tmp_path: Path, bop: Path) -> None:
-    with pytest.raises(DataError, match=r"no image in 'val', expected one of its splits: train. Fix: .*data.val_split=null"):
+    with pytest.raises(
+        DataError, match=r"no image in 'val', expected one of its splits: train. Fix: .*data.val_split=null"
+    ):
         open_object_images(dataset(tmp_path / "objects"), "val")
     with pytest.raises(DataError, match=r"found no scene; .*splits that have some: test\. Fix: .*data.val_split=null"):
         BopImages.open(bop, "val")

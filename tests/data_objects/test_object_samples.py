@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.data.config import ColorConfig
-from stadia.data.loader import Loader
-from stadia.data.object_labels import (
+from stadia.dataloading.config import ColorConfig
+from stadia.dataloading.loader import Loader
+from stadia.dataloading.object_samples import IGNORED_CLASS, ObjectSamples
+from stadia.datasets.objects.object_labels import (
     UNLABELED,
     ObjectImages,
     ObjectLabel,
@@ -23,15 +24,14 @@ from stadia.data.object_labels import (
     SymmetryLabel,
     check_labels,
     check_pose,
+    check_quaternion,
     check_size,
-    counted,
-    instance_map,
-    rotation_of,
+    count_pixels,
+    merge_masks,
 )
-from stadia.data.object_samples import UNKNOWN, ObjectSamples
-from stadia.data.object_survey import survey
-from stadia.geometry.rotations import multiply
-from stadia.geometry.symmetry import symmetric_angle_deg
+from stadia.datasets.surveys import survey_objects
+from stadia.geometry.objects.symmetry import symmetric_angle_deg
+from stadia.geometry.se3 import quaternion_multiply
 
 HALF_TURN = (0.0, 0.0, 1.0, 0.0)
 
@@ -40,7 +40,7 @@ def label(
     class_id: int, z: float, symmetry: SymmetryLabel = "none", full_px: int = 0, visible_px: int = 1
 ) -> ObjectLabel:
     T = np.eye(4)
-    T[:3, :3] = rotation_of("a test", [-0.5, 0.5, 0.5, 0.5])
+    T[:3, :3] = check_quaternion("a test", [-0.5, 0.5, 0.5, 0.5])
     T[2, 3] = z
     return ObjectLabel(class_id, T, np.array([0.1, 0.2, 0.3]), symmetry, visible_px, full_px)
 
@@ -113,8 +113,8 @@ def test_pixels_of_an_object_without_a_label_are_of_no_class() -> None:
 
     samples = ObjectSamples([Unlabeled()], height=16, width=24)
     targets = samples.unpack(samples.stack([samples[0], samples[1]])).targets
-    assert (targets.class_map[:, 12:] == UNKNOWN).all()
-    assert (targets.class_map[:, :12] != UNKNOWN).all()
+    assert (targets.class_map[:, 12:] == IGNORED_CLASS).all()
+    assert (targets.class_map[:, :12] != IGNORED_CLASS).all()
     assert targets.instance.min() == 0
     assert targets.class_id.tolist() == [[2, 1], [1, 0]]
     assert targets.visible_px.tolist() == [[144, 32], [32, 0]]
@@ -141,7 +141,7 @@ def test_the_camera_changes_with_the_size() -> None:
 def test_symmetries_of_a_batch_are_those_of_its_objects() -> None:
     samples = ObjectSamples([Drawn()], height=8, width=12)
     targets = samples.unpack(samples.stack([samples[0], samples[1]])).targets
-    turned = multiply(
+    turned = quaternion_multiply(
         torch.tensor([0.5, -0.5, -0.5, -0.5]), torch.tensor(HALF_TURN)
     )  # as good for the third object alone
     angle = symmetric_angle_deg(turned.expand(2, 2, 4), targets.quaternion_wxyz, targets.symmetry)
@@ -180,9 +180,9 @@ def test_masks_that_overlap_are_refused() -> None:
     masks = np.zeros((3, 4, 5), bool)
     masks[0, 1:3], masks[1, 0], masks[2, 2, 4] = True, True, True
     with pytest.raises(DataError, match=r"masks 1 and 3 overlap \(1 pixels, the first at row 2, column 4\)"):
-        instance_map("a test", masks)
+        merge_masks("a test", masks)
     masks[0, 2, 4] = False
-    assert np.bincount(instance_map("a test", masks).ravel()).tolist() == [5, 9, 5, 1]
+    assert np.bincount(merge_masks("a test", masks).ravel()).tolist() == [5, 9, 5, 1]
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_masks_that_overlap_are_refused() -> None:
 )
 def test_a_quaternion_that_is_no_rotation_is_refused(quaternion: list[float], found: str) -> None:
     with pytest.raises(DataError, match=f"object 4: found .*{found}"):
-        rotation_of("object 4", quaternion)
+        check_quaternion("object 4", quaternion)
 
 
 def test_sizes_places_and_numbers_that_cannot_be_are_refused() -> None:
@@ -208,7 +208,7 @@ def test_sizes_places_and_numbers_that_cannot_be_are_refused() -> None:
         check_pose("object 4", np.eye(3), [0, 0, -1])
     with pytest.raises(DataError, match="found instance 7; expected at most 1"):
         check_labels("a mask", ObjectLabels(np.full((2, 2), 7, np.int32), (label(1, 1.0),)))
-    np.testing.assert_array_equal(counted(np.array([[0, 2], [2, 1]], np.int32), 3), [1, 2, 0])
+    np.testing.assert_array_equal(count_pixels(np.array([[0, 2], [2, 1]], np.int32), 3), [1, 2, 0])
 
 
 class Counted(Drawn):
@@ -216,7 +216,7 @@ class Counted(Drawn):
 
     def labels(self, index: int) -> ObjectLabels:
         labels = super().labels(index)
-        counts = counted(labels.instance, len(labels.objects))
+        counts = count_pixels(labels.instance, len(labels.objects))
         return ObjectLabels(
             labels.instance,
             tuple(replace(one, visible_px=int(n)) for one, n in zip(labels.objects, counts, strict=True)),
@@ -227,7 +227,7 @@ def test_a_survey_counts_what_is_there_and_what_is_hidden(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     for index in range(3):
         cv2.imwrite(str(Drawn().file(index)), Drawn().image(index))
-    found = survey(Counted())
+    found = survey_objects(Counted())
     assert (found.images, found.objects) == (3, {"bowl": 1, "cup": 2})
     assert (found.hidden, found.left_out) == ((("0.png", 2),), ())
-    assert survey(Counted(), at_most=2).images == 2
+    assert survey_objects(Counted(), at_most=2).images == 2

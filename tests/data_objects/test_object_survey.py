@@ -16,13 +16,13 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
-from stadia.data.bop import BopImages
-from stadia.data.object_folder import ObjectFolder
-from stadia.data.object_labels import KeptLabels, ObjectImages, ObjectLabels
-from stadia.data.object_survey import Survey, survey
-from stadia.data.tableworld.presets import TINY
-from stadia.data.tableworld.write import write_tableworld
-from stadia.diagnostics.objects import object_findings
+from stadia.datasets.objects.bop import BopImages
+from stadia.datasets.objects.object_folder import ObjectFolder
+from stadia.datasets.objects.object_labels import CachedLabels, ObjectImages, ObjectLabels
+from stadia.datasets.surveys import ObjectSurvey, survey_objects
+from stadia.diagnostics.preflight.object_label_checks import check_object_labels
+from stadia.synthetic.tableworld.config import TINY
+from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
 Entry = dict[str, Any]
 
@@ -38,8 +38,8 @@ def tables(rendered: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(rendered, tmp_path / "tiny"))
 
 
-def surveyed(tables: Path, at_most: int = 100) -> Survey:
-    return survey(ObjectFolder.open(tables, "train"), at_most)
+def surveyed(tables: Path, at_most: int = 100) -> ObjectSurvey:
+    return survey_objects(ObjectFolder.open(tables, "train"), at_most)
 
 
 def mutated(tables: Path, change: Callable[[list[Entry]], None]) -> None:
@@ -76,7 +76,7 @@ def test_right_labels_lie_on_their_masks(tables: Path) -> None:
     assert len(found.fits) > 40
     assert min(fit.inside for fit in found.fits) > 0.97
     assert np.median([fit.overlap for fit in found.fits]) > 0.45
-    assert {one.code for one in object_findings({"train": found})} <= {"O01"}
+    assert {one.code for one in check_object_labels({"train": found})} <= {"O01"}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_right_labels_lie_on_their_masks(tables: Path) -> None:
 )
 def test_wrong_labels_stop(tables: Path, change: Callable[[list[Entry]], None]) -> None:
     mutated(tables, change)
-    found = [one for one in object_findings({"train": surveyed(tables)}) if one.code == "O05"]
+    found = [one for one in check_object_labels({"train": surveyed(tables)}) if one.code == "O05"]
     assert [one.severity for one in found] == ["stop"]
     assert found[0].evidence["worst"]["file"][0].startswith("train-000")
 
@@ -118,7 +118,7 @@ def test_a_mirrored_world_is_refused(tables: Path) -> None:
         ObjectFolder.open(tables, "train")
 
 
-class _Turned(KeptLabels):
+class _Turned(CachedLabels):
     """As if quaternions x, y, z, w had been read as w, x, y, z; the masks are those of the right poses."""
 
     def labels(self, index: int) -> ObjectLabels:
@@ -137,6 +137,6 @@ class _Turned(KeptLabels):
 @pytest.mark.real
 def test_linemod_occluded_lies_on_its_masks_and_not_with_quaternions_turned_about(real_data: Path) -> None:
     images: ObjectImages = BopImages.open(real_data / "bop" / "lmo", "test").part(range(6))
-    right, wrong = survey(KeptLabels(images)), survey(_Turned(images))
+    right, wrong = survey_objects(CachedLabels(images)), survey_objects(_Turned(images))
     assert min(fit.inside for fit in right.fits) > 0.99
-    assert [one.severity for one in object_findings({"train": wrong}) if one.code == "O05"] == ["stop"]
+    assert [one.severity for one in check_object_labels({"train": wrong}) if one.code == "O05"] == ["stop"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from stadia.data.roadworld.presets import TINY, RoadWorldConfig
-from stadia.data.roadworld.render import Renderer, View
-from stadia.data.roadworld.world import World, make_world, world_seed
+from stadia.synthetic.roadworld.config import TINY, RoadWorldConfig
+from stadia.synthetic.roadworld.road_renderer import RoadRenderer, RoadView
+from stadia.synthetic.roadworld.road_world import RoadWorld, derive_world_seed, make_world
 
-Frames = list[dict[str, View]]
+Frames = list[dict[str, RoadView]]
 
 
 @pytest.fixture(scope="session")
@@ -17,15 +17,15 @@ def config() -> RoadWorldConfig:
 
 
 @pytest.fixture(scope="session")
-def world(config: RoadWorldConfig) -> World:
-    return make_world(world_seed(0, "train", 0), config)
+def world(config: RoadWorldConfig) -> RoadWorld:
+    return make_world(derive_world_seed(0, "train", 0), config)
 
 
 @pytest.fixture(scope="session")
-def renderer(world: World, config: RoadWorldConfig) -> Renderer:
-    return Renderer(world, config)
+def renderer(world: RoadWorld, config: RoadWorldConfig) -> RoadRenderer:
+    return RoadRenderer(world, config)
 
 
 @pytest.fixture(scope="session")
-def frames(renderer: Renderer) -> Frames:
+def frames(renderer: RoadRenderer) -> Frames:
     return [renderer.render(i) for i in range(3)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stadia.cli.data import app
+from stadia.cli.data_commands import app
 from stadia.core.errors import ConfigError
 
 ONE = ["roadworld", "--preset", "tiny", "--worlds", "0,1,0", "frames=1", "height=32", "width=96", "stereo=false"]

@@ -6,20 +6,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stadia.data.rendering.mesh import sheet
-from stadia.data.rendering.raster import NONE, Lens, orient, rasterize
-from stadia.data.roadworld.render import Renderer, View
+from stadia.geometry.rasterizer import NO_TRIANGLE, RasterCamera, compute_depth_and_normals, rasterize_triangles
+from stadia.synthetic.rendering.mesh import make_sheet
+from stadia.synthetic.roadworld.road_renderer import RoadRenderer, RoadView
 
-LENS = Lens(fx=90.0, fy=80.0, cx=61.3, cy=20.7, height=48, width=128, samples=3)
+LENS = RasterCamera(fx=90.0, fy=80.0, cx=61.3, cy=20.7, height=48, width=128, samples=3)
 RAY = np.stack(np.meshgrid((np.arange(128) - LENS.cx) / LENS.fx, (np.arange(48) - LENS.cy) / LENS.fy), -1)
 RAY = np.concatenate([RAY, np.ones((48, 128, 1))], -1)  # of each pixel's center, at z = 1
 
 
-def draw(vertices: NDArray, triangles: NDArray, lens: Lens = LENS) -> tuple[NDArray, NDArray]:
+def draw(vertices: NDArray, triangles: NDArray, lens: RasterCamera = LENS) -> tuple[NDArray, NDArray]:
     """Z and triangle of each pixel's center."""
     grid = (lens.height * lens.samples, lens.width * lens.samples)
     inverse, index = np.empty(grid), np.empty(grid, np.int32)
-    rasterize(np.ascontiguousarray(vertices), np.ascontiguousarray(triangles, dtype=np.int32), lens, inverse, index)
+    rasterize_triangles(
+        np.ascontiguousarray(vertices), np.ascontiguousarray(triangles, dtype=np.int32), lens, inverse, index
+    )
     middle = slice(lens.samples // 2, None, lens.samples)
     return inverse[middle, middle], index[middle, middle]
 
@@ -32,14 +34,14 @@ def test_depth_of_a_plane(normal: tuple[float, float, float], distance: float) -
     n = np.array(normal) / np.linalg.norm(normal)
     a = np.cross(n, (0.0, 0.0, 1.0)) / np.linalg.norm(np.cross(n, (0.0, 0.0, 1.0)))
     u, v = np.meshgrid(np.linspace(-400, 400, 21), np.linspace(-400, 400, 21))
-    plane = sheet(-distance * n + u[..., None] * a + v[..., None] * np.cross(n, a), np.zeros((21, 21, 2)), "any")
+    plane = make_sheet(-distance * n + u[..., None] * a + v[..., None] * np.cross(n, a), np.zeros((21, 21, 2)), "any")
     inverse, index = draw(plane.vertices, plane.triangles)
     expected = (RAY @ n) / -distance
     inside = expected > 1 / 90  # nearer than the edge of the sheet
     assert inside.mean() > 0.3
     np.testing.assert_allclose(inverse[inside], expected[inside], rtol=1e-9)
-    assert (index[inside] != NONE).all()
-    assert (index[expected <= 0] == NONE).all()
+    assert (index[inside] != NO_TRIANGLE).all()
+    assert (index[expected <= 0] == NO_TRIANGLE).all()
 
 
 def test_the_nearer_triangle_wins_whatever_the_order() -> None:
@@ -55,9 +57,9 @@ def test_neighboring_triangles_leave_no_gap_between_them() -> None:
         -0.05, 0.05, (30, 40, 2)
     )
     points = np.concatenate([grid, 5 + random.uniform(-0.3, 0.3, (30, 40, 1))], -1)
-    part = sheet(points, np.zeros((30, 40, 2)), "any")
+    part = make_sheet(points, np.zeros((30, 40, 2)), "any")
     _, index = draw(part.vertices, part.triangles)
-    assert (index != NONE).all()
+    assert (index != NO_TRIANGLE).all()
 
 
 def test_normals_face_the_camera_from_either_side() -> None:
@@ -65,14 +67,16 @@ def test_normals_face_the_camera_from_either_side() -> None:
     inverse, index = draw(triangle, np.array([[0, 1, 2]]))
     for sign in (1.0, -1.0):
         depth, normals = np.empty(index.shape, np.float32), np.empty((*index.shape, 3), np.float32)
-        orient(index, inverse, LENS, np.array([[0, 0, sign]]), np.zeros(1, np.int32), np.eye(4)[None], depth, normals)
-        shown = index != NONE
+        compute_depth_and_normals(
+            index, inverse, LENS, np.array([[0, 0, sign]]), np.zeros(1, np.int32), np.eye(4)[None], depth, normals
+        )
+        shown = index != NO_TRIANGLE
         np.testing.assert_array_equal(normals[shown], np.broadcast_to(np.float32([0, 0, -1]), (shown.sum(), 3)))
         np.testing.assert_array_equal(normals[~shown], 0)
         np.testing.assert_allclose(depth[shown], 4.0, rtol=1e-6)
 
 
-def test_a_world_agrees_with_embree(renderer: Renderer, frames: list[dict[str, View]]) -> None:
+def test_a_world_agrees_with_embree(renderer: RoadRenderer, frames: list[dict[str, RoadView]]) -> None:
     """Rays through the pixels' centers of every third row and column, cast by an independent program."""
     trimesh = pytest.importorskip("trimesh", reason="needs trimesh (dev)")
     pytest.importorskip("embreex", reason="needs embreex (dev)")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stadia.data.roadworld.render import Renderer, View
+from stadia.synthetic.roadworld.road_renderer import RoadRenderer, RoadView
 
-Frames = list[dict[str, View]]
+Frames = list[dict[str, RoadView]]
 
 
-def warp(source: View, target: View, K: NDArray, T_source_target: NDArray) -> tuple[NDArray, NDArray]:
+def warp(source: RoadView, target: RoadView, K: NDArray, T_source_target: NDArray) -> tuple[NDArray, NDArray]:
     """The source image seen from the target, and where the target's surface is in it and not hidden."""
     height, width = target.depth_m.shape
     x, y = np.meshgrid(np.arange(width), np.arange(height))
@@ -35,7 +35,7 @@ def warp(source: View, target: View, K: NDArray, T_source_target: NDArray) -> tu
 
 
 def residuals(
-    source: View, target: View, K: NDArray, T_source_target: NDArray, still: NDArray
+    source: RoadView, target: RoadView, K: NDArray, T_source_target: NDArray, still: NDArray
 ) -> tuple[float, float, float]:
     """Mean L1 of the source as it is, warped, and warped by the inverse pose, over the same pixels."""
     image, valid = warp(source, target, K, T_source_target)
@@ -46,7 +46,7 @@ def residuals(
     return first, second, third
 
 
-def test_the_next_frame_by_depth_and_pose(renderer: Renderer, frames: Frames) -> None:
+def test_the_next_frame_by_depth_and_pose(renderer: RoadRenderer, frames: Frames) -> None:
     moving = np.array([False, *(i.moves for i in renderer.world.geometry.instances)])
     for now in (0, 1):
         target, source = frames[now]["left"], frames[now + 1]["left"]
@@ -56,7 +56,7 @@ def test_the_next_frame_by_depth_and_pose(renderer: Renderer, frames: Frames) ->
         assert inverted > unwarped, (unwarped, inverted)
 
 
-def test_the_right_image_by_depth_and_baseline(renderer: Renderer, frames: Frames) -> None:
+def test_the_right_image_by_depth_and_baseline(renderer: RoadRenderer, frames: Frames) -> None:
     T_right_left = np.linalg.inv(renderer.T_world_camera(0, "right")) @ renderer.T_world_camera(0, "left")
     np.testing.assert_allclose(T_right_left[:3, 3], [-0.54, 0, 0], atol=1e-12)
     still = np.ones(frames[0]["left"].depth_m.shape, bool)
@@ -66,7 +66,7 @@ def test_the_right_image_by_depth_and_baseline(renderer: Renderer, frames: Frame
 
 
 @pytest.mark.parametrize("kind", ["now", "right"])
-def test_the_true_depth_is_the_best_of_nine(renderer: Renderer, frames: Frames, kind: str) -> None:
+def test_the_true_depth_is_the_best_of_nine(renderer: RoadRenderer, frames: Frames, kind: str) -> None:
     """Scaling the depth by .6 to 1.7 makes the photometric error worse, almost everywhere that has texture."""
     target, source = frames[0]["left"], frames[1]["left"] if kind == "now" else frames[0]["right"]
     other = renderer.T_world_camera(1, "left") if kind == "now" else renderer.T_world_camera(0, "right")
@@ -74,7 +74,7 @@ def test_the_true_depth_is_the_best_of_nine(renderer: Renderer, frames: Frames, 
     factors = [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.7]
     errors, valid = [], warp(source, target, renderer.world.K, T)[1] & (target.depth_m < 30)
     for factor in factors:
-        scaled = View(
+        scaled = RoadView(
             target.image, target.depth_m * np.float32(factor), target.normals, target.semantic, target.instance
         )
         image, _ = warp(source, scaled, renderer.world.K, T)
@@ -98,7 +98,7 @@ def test_neither_black_nor_burnt(frames: Frames) -> None:
     assert (image <= 2).mean() < 0.05
 
 
-def test_normals_belong_to_the_depth(frames: Frames, renderer: Renderer) -> None:
+def test_normals_belong_to_the_depth(frames: Frames, renderer: RoadRenderer) -> None:
     """On the road, the depth's own slope gives the normal; all are unit vectors that face the camera."""
     view, lens = frames[0]["left"], renderer.lens
     shown = view.depth_m > 0

@@ -8,27 +8,26 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import ConfigError
-from stadia.core.seeds import generator
-from stadia.data.rendering.mesh import extent
-from stadia.data.rendering.raster import intrinsics
-from stadia.data.roadworld.people import person
-from stadia.data.roadworld.presets import FULL, PRESETS, TINY, RoadWorldConfig, preset
-from stadia.data.roadworld.render import Renderer, exposure_gains
-from stadia.data.roadworld.road import MIN_RADIUS_M, STEP_M, make_course
-from stadia.data.roadworld.traffic import driving_cars
-from stadia.data.roadworld.vehicles import car
-from stadia.data.roadworld.world import World, draw_rig, make_section, make_world, world_seed
-from stadia.data.roadworld.write import jobs
+from stadia.core.seeds import make_generator
+from stadia.geometry.rasterizer import make_intrinsics
+from stadia.synthetic.rendering.mesh import compute_bounds
+from stadia.synthetic.roadworld.config import FULL, PRESETS, TINY, RoadWorldConfig, find_roadworld_preset
+from stadia.synthetic.roadworld.road_course import MIN_RADIUS_M, STEP_M, make_course
+from stadia.synthetic.roadworld.road_renderer import RoadRenderer, draw_exposure_gains
+from stadia.synthetic.roadworld.road_world import RoadWorld, derive_world_seed, draw_rig, make_section, make_world
+from stadia.synthetic.roadworld.roadworld_writer import list_recordings
+from stadia.synthetic.roadworld.street_scene import place_driving_cars
+from stadia.synthetic.roadworld.traffic_models import make_car, make_person
 
 LONG = TINY.model_copy(update={"frames": 40, "height": 192, "width": 640, "supersampling": 1, "stereo": False})
 
 
 @pytest.fixture(scope="module")
-def drives() -> list[World]:
-    return [make_world(world_seed(5, "test", i), LONG) for i in range(2)]
+def drives() -> list[RoadWorld]:
+    return [make_world(derive_world_seed(5, "test", i), LONG) for i in range(2)]
 
 
-def instance_vertices(world: World, number: int, frame: int) -> np.ndarray:
+def instance_vertices(world: RoadWorld, number: int, frame: int) -> np.ndarray:
     """(N, 3) in the world."""
     geometry = world.geometry
     used = np.unique(geometry.triangles[geometry.instance == number])
@@ -40,13 +39,13 @@ def test_splits_share_no_world() -> None:
     seeds = [
         job.seed
         for name in PRESETS
-        for job in jobs(PRESETS[name].model_copy(update={"train": 500, "val": 500, "test": 500}), 0)
+        for job in list_recordings(PRESETS[name].model_copy(update={"train": 500, "val": 500, "test": 500}), 0)
     ]
     assert len(set(seeds)) == 1500  # the presets share theirs; splits and indices do not
-    assert set(seeds).isdisjoint(job.seed for job in jobs(FULL, 1))
+    assert set(seeds).isdisjoint(job.seed for job in list_recordings(FULL, 1))
 
 
-def test_people_do_not_move_the_cars(world: World, config: RoadWorldConfig) -> None:
+def test_people_do_not_move_the_cars(world: RoadWorld, config: RoadWorldConfig) -> None:
     bare = make_world(world.seed, config, with_people=False)
     with_people = [i for i in world.geometry.instances if i.semantic.label != "person"]
     assert len(with_people) == len(bare.geometry.instances) < len(world.geometry.instances)
@@ -56,17 +55,17 @@ def test_people_do_not_move_the_cars(world: World, config: RoadWorldConfig) -> N
     np.testing.assert_array_equal(world.drive.T_world_camera, bare.drive.T_world_camera)
 
 
-@pytest.mark.parametrize("make", [car, person])
+@pytest.mark.parametrize("make", [make_car, make_person])
 def test_meshes_have_their_nominal_size(make: object) -> None:
     for seed in range(30):
-        mesh, size = make(generator(seed, "sizes"))  # type: ignore[operator]
-        low, high = extent(mesh)
+        mesh, size = make(make_generator(seed, "sizes"))  # type: ignore[operator]
+        low, high = compute_bounds(mesh)
         np.testing.assert_allclose((high - low)[[1, 0, 2]], size, rtol=1e-12)
         assert high[1] == pytest.approx(0, abs=1e-12)
         np.testing.assert_allclose(low[[0, 2]], -high[[0, 2]], atol=1e-12)
 
 
-def test_instances_have_their_size_and_stand_on_the_ground(drives: list[World]) -> None:
+def test_instances_have_their_size_and_stand_on_the_ground(drives: list[RoadWorld]) -> None:
     for world in drives:
         section = world.section
         for instance in world.geometry.instances:
@@ -84,7 +83,7 @@ def test_instances_have_their_size_and_stand_on_the_ground(drives: list[World]) 
             assert np.abs(foot[:, 1] - ground).min() < 0.03, instance
 
 
-def test_objects_keep_their_distance_from_the_camera(drives: list[World]) -> None:
+def test_objects_keep_their_distance_from_the_camera(drives: list[RoadWorld]) -> None:
     for world in drives:
         for frame in range(0, LONG.frames, 3):
             eye = world.drive.T_world_camera[frame, :3, 3]
@@ -100,7 +99,7 @@ def test_cars_drive_both_ways_keep_to_their_lane_and_their_distance() -> None:
     directions = set()
     for seed in range(8):
         course, section = make_course(seed, 170.0), make_section(seed)
-        cars = driving_cars(seed, course, section, camera_s, 10.0)
+        cars = place_driving_cars(seed, course, section, camera_s, 10.0)
         for thing in cars:
             path = thing.T_world_thing[:, :3, 3]
             distance, s = course.beside(path[:, [0, 2]])
@@ -132,8 +131,8 @@ def test_roads_curve_turn_and_climb() -> None:
 
 def test_camera_height_on_a_flat_road(config: RoadWorldConfig) -> None:
     """A plane fitted to the road's pixels is the camera's height away from it, and has the normal that was written."""
-    world = make_world(world_seed(3, "train", 1), config, flat=True)
-    renderer = Renderer(world, config)
+    world = make_world(derive_world_seed(3, "train", 1), config, flat=True)
+    renderer = RoadRenderer(world, config)
     for frame in (0, 3):
         view = renderer.render(frame)["left"]
         rows, columns = np.nonzero((view.semantic == 1) & (view.depth_m < 30))
@@ -148,11 +147,11 @@ def test_camera_height_on_a_flat_road(config: RoadWorldConfig) -> None:
     assert np.abs(world.drive.road_plane[:, 3] - world.camera_height_m).max() < 0.05
 
 
-def test_objects_obey_distance_from_height(drives: list[World]) -> None:
+def test_objects_obey_distance_from_height(drives: list[RoadWorld]) -> None:
     """H = D h / f: the true height of a fully visible car or person from its rows in the image and its depth."""
     ratios: dict[str, list[float]] = {"car": [], "person": []}
     for world in drives:
-        renderer = Renderer(world, LONG)
+        renderer = RoadRenderer(world, LONG)
         for frame in range(0, LONG.frames, 3):
             view = renderer.render(frame)["left"]
             for instance in world.geometry.instances:
@@ -185,39 +184,41 @@ def test_camera_rigs_differ_between_worlds() -> None:
     rigs = [draw_rig(seed, FULL) for seed in range(40)]
     assert {height for height, _ in rigs} == set(FULL.camera_height_m)
     assert {degrees for _, degrees in rigs} == set(FULL.field_of_view_deg)
-    K = intrinsics(90.0, 48, 160)
+    K = make_intrinsics(90.0, 48, 160)
     np.testing.assert_allclose(K, [[80, 0, 79.5], [0, 80, 23.5], [0, 0, 1]], atol=1e-12)
 
 
-def test_a_world_has_the_rig_it_drew(world: World, config: RoadWorldConfig) -> None:
+def test_a_world_has_the_rig_it_drew(world: RoadWorld, config: RoadWorldConfig) -> None:
     height, degrees = draw_rig(world.seed, config)
     assert world.camera_height_m == height
-    np.testing.assert_array_equal(world.K, intrinsics(degrees, config.height, config.width))
+    np.testing.assert_array_equal(world.K, make_intrinsics(degrees, config.height, config.width))
 
 
 def test_sections_differ_between_worlds() -> None:
     assert len({make_section(seed) for seed in range(10)}) == 10
 
 
-def test_exposure_changes_the_image_as_written(world: World, config: RoadWorldConfig, renderer: Renderer) -> None:
+def test_exposure_changes_the_image_as_written(
+    world: RoadWorld, config: RoadWorldConfig, renderer: RoadRenderer
+) -> None:
     """Encoded = plain * gain ** (1 / 2.2), but for saturation and rounding; noise has the level that it claims."""
-    changed = Renderer(world, config.model_copy(update={"exposure": True}))
+    changed = RoadRenderer(world, config.model_copy(update={"exposure": True}))
     assert changed.gains.shape == (2, config.frames)
     assert np.std(changed.gains) > 0
     changed.gains[:] = 1.4
     plain, bright = (r.render(0)["left"].image.astype(float) for r in (renderer, changed))
     middling = (plain > 40) & (plain < 150)
     assert np.median(bright[middling] / plain[middling]) == pytest.approx(1.4 ** (1 / 2.2), rel=5e-3)
-    noisy = Renderer(world, config.model_copy(update={"noise": True})).render(0)["left"].image.astype(float)
+    noisy = RoadRenderer(world, config.model_copy(update={"noise": True})).render(0)["left"].image.astype(float)
     assert 0.5 < np.std(noisy - plain) < 8
     assert abs(np.mean((noisy - plain)[middling])) < 0.5
-    gains = exposure_gains(1, 500, 2)
+    gains = draw_exposure_gains(1, 500, 2)
     assert 0.02 < np.std(np.log(gains[0])) < 0.6
     assert np.abs(np.log(gains[0] / gains[1])).max() < 0.1
 
 
 def test_presets_are_checked() -> None:
     with pytest.raises(ConfigError, match="did you mean 'demo'"):
-        preset("demos")
+        find_roadworld_preset("demos")
     with pytest.raises(ValueError, match="odd"):
         RoadWorldConfig(**{**TINY.model_dump(), "supersampling": 2})

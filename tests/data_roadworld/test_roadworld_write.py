@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.data.roadworld import write
-from stadia.data.roadworld.presets import RoadWorldConfig
-from stadia.data.roadworld.render import Renderer, View
-from stadia.data.roadworld.write import write_roadworld
-from stadia.data.sources import open_recordings
+from stadia.datasets.open_dataset import open_recordings
+from stadia.synthetic.roadworld import roadworld_writer
+from stadia.synthetic.roadworld.config import RoadWorldConfig
+from stadia.synthetic.roadworld.road_renderer import RoadRenderer, RoadView
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 SMALL = RoadWorldConfig(train=1, val=1, test=0, frames=3, height=32, width=96, exposure=True, noise=True)
 
@@ -93,8 +93,8 @@ def test_dataset_opens_as_recordings(dataset: Path) -> None:
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process_and_on_one_thread(dataset: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from stadia.data.roadworld.presets import RoadWorldConfig; from"
-        " stadia.data.roadworld.write import *; write_roadworld(RoadWorldConfig.model_validate_json(sys.argv[1]),"
+        "import sys, pathlib; from stadia.synthetic.roadworld.config import RoadWorldConfig; from"
+        " stadia.synthetic.roadworld.roadworld_writer import *; write_roadworld(RoadWorldConfig.model_validate_json(sys.argv[1]),"
         " pathlib.Path(sys.argv[2]), workers=1); assert 'torch' not in sys.modules"
     )
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
@@ -111,21 +111,21 @@ def test_another_seed_gives_other_worlds(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_an_interrupted_rendering_goes_on(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, render, calls = tmp_path / "data", Renderer.render, []
+    out, render, calls = tmp_path / "data", RoadRenderer.render, []
 
-    def interrupted(self: Renderer, frame: int) -> dict[str, View]:
+    def interrupted(self: RoadRenderer, frame: int) -> dict[str, RoadView]:
         calls.append(frame)
         if len(calls) > 4:
             raise KeyboardInterrupt
         return render(self, frame)
 
-    monkeypatch.setattr(Renderer, "render", interrupted)
+    monkeypatch.setattr(RoadRenderer, "render", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_roadworld(SMALL, out, workers=1)
     assert [p.name for p in out.iterdir()] == ["train-000"]  # the finished one, and no trace of the other
     (out / ".val-000.partial" / "left").mkdir(parents=True)  # what a killed process leaves
     (out / ".val-000.partial" / "left" / "000077.png").write_bytes(b"half")
-    monkeypatch.setattr(Renderer, "render", render)
+    monkeypatch.setattr(RoadRenderer, "render", render)
     before = (out / "train-000" / "recording.json").stat().st_mtime_ns
     done: list[int] = []
     write_roadworld(SMALL, out, advance=done.append)
@@ -146,14 +146,14 @@ def test_mono_has_one_camera(tmp_path: Path) -> None:
     assert json.loads((folder / "recording.json").read_text())["T_right_left"] is None
     assert not (folder / "right").exists()
     assert not (folder / "exposure.json").exists()
-    assert write.VERSION >= 1
+    assert roadworld_writer.ROADWORLD_VERSION >= 1
 
 
 def test_full_disk_is_a_one_line_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, image: np.ndarray) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(write, "write_png", full)
+    monkeypatch.setattr(roadworld_writer, "write_png", full)
     with pytest.raises(StadiaError, match="a full disk"):
         write_roadworld(SMALL, tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from stadia.data.tableworld.presets import TINY, TableWorldConfig
-from stadia.data.tableworld.render import TableRenderer, TableView
-from stadia.data.tableworld.table import Table, make_table, table_seed
+from stadia.synthetic.tableworld.config import TINY, TableWorldConfig
+from stadia.synthetic.tableworld.table_renderer import TableRenderer, TableView
+from stadia.synthetic.tableworld.table_scene import TableScene, derive_table_seed, make_table
 
 
 @pytest.fixture(scope="session")
@@ -15,11 +15,11 @@ def config() -> TableWorldConfig:
 
 
 @pytest.fixture(scope="session")
-def tables(config: TableWorldConfig) -> list[Table]:
-    return [make_table(table_seed(0, "train", index), config) for index in range(8)]
+def tables(config: TableWorldConfig) -> list[TableScene]:
+    return [make_table(derive_table_seed(0, "train", index), config) for index in range(8)]
 
 
 @pytest.fixture(scope="session")
-def views(tables: list[Table], config: TableWorldConfig) -> list[TableView]:
+def views(tables: list[TableScene], config: TableWorldConfig) -> list[TableView]:
     renderers = [TableRenderer(table, config) for table in tables[:6]]
     return [renderer.render(view) for renderer in renderers for view in range(config.views)]

@@ -9,27 +9,35 @@ import pytest
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError
-from stadia.core.seeds import generator
-from stadia.data.rendering.mesh import extent
-from stadia.data.tableworld.presets import CLASSES, FULL, TINY, TableWorldConfig, preset
-from stadia.data.tableworld.shapes import KINDS, Shape, footprint, overlapping
-from stadia.data.tableworld.table import Placed, Table, draw_shapes, look_at, make_table, place, table_seed
+from stadia.core.seeds import make_generator
+from stadia.synthetic.rendering.mesh import compute_bounds
+from stadia.synthetic.tableworld.config import CLASSES, FULL, TINY, TableWorldConfig, find_tableworld_preset
+from stadia.synthetic.tableworld.table_objects import SHAPES, ObjectShape, compute_footprint, has_overlap
+from stadia.synthetic.tableworld.table_scene import (
+    PlacedObject,
+    TableScene,
+    derive_table_seed,
+    draw_shapes,
+    make_camera_pose,
+    make_table,
+    place_shapes,
+)
 
 
-def world_vertices(one: Placed) -> NDArray:
+def world_vertices(one: PlacedObject) -> NDArray:
     vertices = np.concatenate([part.vertices for part in [*one.shape.mesh, *one.shape.handle]])
     return vertices @ one.T_world_object[:3, :3].T + one.T_world_object[:3, 3]
 
 
 def test_every_kind_is_a_class() -> None:
-    assert ("background", *KINDS) == CLASSES
+    assert ("background", *SHAPES) == CLASSES
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SHAPES)
 def test_a_shape_is_centered_and_its_size_is_that_of_its_box(kind: str) -> None:
     for seed in range(8):
-        shape = KINDS[kind](generator(seed, kind))
-        low, high = extent([*shape.mesh, *shape.handle])
+        shape = SHAPES[kind](make_generator(seed, kind))
+        low, high = compute_bounds([*shape.mesh, *shape.handle])
         np.testing.assert_allclose(2 * np.maximum(-low, high), shape.size_m, rtol=1e-12)
         assert low[1] == pytest.approx(-high[1], abs=1e-12)
         if kind != "cup":  # its origin is on the axis of its bowl, not in the middle of bowl and handle
@@ -40,7 +48,7 @@ def test_a_shape_is_centered_and_its_size_is_that_of_its_box(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["bottle", "bowl", "can", "cup"])
 def test_a_body_of_revolution_is_one_about_y(kind: str) -> None:
-    shape = KINDS[kind](generator(1, kind))
+    shape = SHAPES[kind](make_generator(1, kind))
     assert shape.symmetry == "revolution"
     for part in shape.mesh:
         rings = part.vertices.reshape(-1, 37, 3)
@@ -50,7 +58,7 @@ def test_a_body_of_revolution_is_one_about_y(kind: str) -> None:
 
 
 def test_a_box_does_not_show_a_half_turn_about_any_axis() -> None:
-    shape = KINDS["box"](generator(0))
+    shape = SHAPES["box"](make_generator(0))
     corners = np.unique(np.concatenate([part.vertices for part in shape.mesh]).round(9), axis=0)
     for signs in ((1, -1, -1), (-1, 1, -1), (-1, -1, 1)):
         np.testing.assert_array_equal(np.unique(corners * signs, axis=0), corners)
@@ -60,7 +68,7 @@ def test_a_box_does_not_show_a_half_turn_about_any_axis() -> None:
 
 def test_a_handle_meets_its_cup_and_points_to_x() -> None:
     for seed in range(10):
-        shape = KINDS["cup"](generator(seed))
+        shape = SHAPES["cup"](make_generator(seed))
         (handle,) = shape.handle
         radius = np.hypot(handle.vertices[:, 0], handle.vertices[:, 2])
         widest = max(np.hypot(part.vertices[:, 0], part.vertices[:, 2]).max() for part in shape.mesh)
@@ -69,7 +77,7 @@ def test_a_handle_meets_its_cup_and_points_to_x() -> None:
         assert np.abs(handle.vertices[:, 1]).max() < shape.size_m[1] / 2
 
 
-def test_objects_stand_on_the_table(tables: list[Table]) -> None:
+def test_objects_stand_on_the_table(tables: list[TableScene]) -> None:
     for one in (one for table in tables for one in table.objects):
         vertices = world_vertices(one)
         assert vertices[:, 1].max() == pytest.approx(0, abs=1e-9), "y is down"
@@ -79,11 +87,11 @@ def test_objects_stand_on_the_table(tables: list[Table]) -> None:
         assert np.linalg.det(R) == pytest.approx(1)
 
 
-def corners_of(one: Placed) -> NDArray:
-    return footprint(one.shape, 0.0) @ one.T_world_object[[0, 2]][:, [0, 2]].T + one.T_world_object[[0, 2], 3]
+def corners_of(one: PlacedObject) -> NDArray:
+    return compute_footprint(one.shape, 0.0) @ one.T_world_object[[0, 2]][:, [0, 2]].T + one.T_world_object[[0, 2], 3]
 
 
-def test_no_object_is_in_another(tables: list[Table]) -> None:
+def test_no_object_is_in_another(tables: list[TableScene]) -> None:
     for table in tables:
         for one in table.objects:
             corners = corners_of(one)
@@ -92,27 +100,27 @@ def test_no_object_is_in_another(tables: list[Table]) -> None:
                 share = inside @ edge / (edge @ edge)
                 assert -1e-9 < share.min() < share.max() < 1 + 1e-9, "the footprint holds the object"
         for first, second in itertools.combinations(table.objects, 2):
-            assert not overlapping(corners_of(first), corners_of(second))
+            assert not has_overlap(corners_of(first), corners_of(second))
 
 
 def test_rectangles_overlap_where_they_share_a_point() -> None:
     square = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
     diamond = np.array([[0.0, -1], [1, 0], [0, 1], [-1, 0]])
-    assert overlapping(square, square + 0.9)
-    assert not overlapping(square, square + np.array([1.1, 0.2]))
-    assert not overlapping(square, diamond + np.array([2.3, 1.3])), "their bounding boxes share points, they do not"
-    assert overlapping(square, diamond * 0.1 + 0.5), "one inside the other"
+    assert has_overlap(square, square + 0.9)
+    assert not has_overlap(square, square + np.array([1.1, 0.2]))
+    assert not has_overlap(square, diamond + np.array([2.3, 1.3])), "their bounding boxes share points, they do not"
+    assert has_overlap(square, diamond * 0.1 + 0.5), "one inside the other"
 
 
 def test_objects_without_free_space_are_left_out() -> None:
     shapes = draw_shapes(3, TINY.model_copy(update={"objects": (12, 12)}))
     assert len(shapes) == 12
-    placed = place(3, shapes, np.array([0.3, 0.25]))
+    placed = place_shapes(3, shapes, np.array([0.3, 0.25]))
     assert 0 < len(placed) < 12
     assert [one.number for one in placed] == list(range(1, len(placed) + 1))
 
 
-def test_views_follow_the_configuration(tables: list[Table], config: TableWorldConfig) -> None:
+def test_views_follow_the_configuration(tables: list[TableScene], config: TableWorldConfig) -> None:
     elevations = []
     for table in tables:
         for T in table.T_world_camera:
@@ -126,20 +134,20 @@ def test_views_follow_the_configuration(tables: list[Table], config: TableWorldC
 
 
 def test_camera_is_aimed_at_its_target_and_roll_is_clockwise() -> None:
-    T = look_at(np.array([1.0, -2.0, 3.0]), np.array([0.2, 0.0, 0.5]), 0.3)
+    T = make_camera_pose(np.array([1.0, -2.0, 3.0]), np.array([0.2, 0.0, 0.5]), 0.3)
     seen = np.linalg.inv(T) @ [0.2, 0.0, 0.5, 1.0]
     np.testing.assert_allclose(seen[:2], 0, atol=1e-12)
     assert seen[2] > 0
-    level = look_at(np.array([0.0, -1.0, -2.0]), np.zeros(3), 0.0)
+    level = make_camera_pose(np.array([0.0, -1.0, -2.0]), np.zeros(3), 0.0)
     np.testing.assert_allclose(level[:3, 0], [1, 0, 0], atol=1e-12)
     assert level[1, 1] > 0, "the image's down is the world's"
 
 
 def test_no_two_tables_share_a_shape(config: TableWorldConfig) -> None:
-    def sizes(shapes: list[Shape]) -> set[tuple[float, ...]]:
+    def sizes(shapes: list[ObjectShape]) -> set[tuple[float, ...]]:
         return {tuple(shape.size_m.tolist()) for shape in shapes}
 
-    seeds = {split: [table_seed(0, split, index) for index in range(20)] for split in ("train", "val", "test")}
+    seeds = {split: [derive_table_seed(0, split, index) for index in range(20)] for split in ("train", "val", "test")}
     assert len({seed for one in seeds.values() for seed in one}) == 60
     drawn = {split: set().union(*(sizes(draw_shapes(seed, config)) for seed in one)) for split, one in seeds.items()}
     assert not drawn["train"] & drawn["test"]
@@ -148,18 +156,20 @@ def test_no_two_tables_share_a_shape(config: TableWorldConfig) -> None:
 
 
 def test_the_same_seed_makes_the_same_table_whatever_is_rendered_of_it(
-    config: TableWorldConfig, tables: list[Table]
+    config: TableWorldConfig, tables: list[TableScene]
 ) -> None:
-    again = make_table(table_seed(0, "train", 0), config.model_copy(update={"height": 48, "width": 64, "noise": False}))
+    again = make_table(
+        derive_table_seed(0, "train", 0), config.model_copy(update={"height": 48, "width": 64, "noise": False})
+    )
     np.testing.assert_array_equal(again.T_world_camera, tables[0].T_world_camera)
     np.testing.assert_array_equal(again.assembly.vertices, tables[0].assembly.vertices)
     np.testing.assert_array_equal(again.textures.texels, tables[0].textures.texels)
 
 
 def test_presets() -> None:
-    assert preset("full") == FULL
+    assert find_tableworld_preset("full") == FULL
     with pytest.raises(ConfigError, match="did you mean 'tiny'"):
-        preset("tinny")
+        find_tableworld_preset("tinny")
     wrongs: list[tuple[dict[str, object], str]] = [
         ({"supersampling": 2}, "odd"),
         ({"train": 0, "val": 0, "test": 0}, "at least one"),

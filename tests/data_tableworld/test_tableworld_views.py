@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stadia.core.seeds import generator
-from stadia.data.tableworld.presets import TableWorldConfig
-from stadia.data.tableworld.render import HANDLE_PX, TableRenderer, TableView, nocs_map
-from stadia.data.tableworld.shapes import KINDS
-from stadia.data.tableworld.table import Table, draw_shapes, look_at, make_lamp, make_table
+from stadia.core.seeds import make_generator
+from stadia.synthetic.tableworld.config import TableWorldConfig
+from stadia.synthetic.tableworld.table_objects import SHAPES
+from stadia.synthetic.tableworld.table_renderer import MIN_HANDLE_PX, TableRenderer, TableView, compute_nocs_map
+from stadia.synthetic.tableworld.table_scene import TableScene, draw_shapes, make_camera_pose, make_lamp, make_table
 
 
 def test_every_pixel_of_an_object_lies_in_its_box(views: list[TableView]) -> None:
     """Depth, mask, pose and size at once: what a mask shows is within the box, and reaches near its sides."""
     for view in views:
-        nocs = nocs_map(view)
+        nocs = compute_nocs_map(view)
         for number, one in enumerate(view.objects, start=1):
             mask = view.instance == number
             assert mask.sum() == one.visible_px > 0
@@ -50,7 +50,7 @@ def test_a_pose_projects_its_object_onto_its_mask(views: list[TableView]) -> Non
 def test_objects_hide_each_other_now_and_then(views: list[TableView]) -> None:
     hidden = [one.visible_px < one.full_px for view in views for one in view.objects]
     assert 0.1 < np.mean(hidden) < 0.9
-    assert len({one.placed.shape.kind for view in views for one in view.objects}) == len(KINDS)
+    assert len({one.placed.shape.kind for view in views for one in view.objects}) == len(SHAPES)
 
 
 def test_images_are_neither_dark_nor_burnt_out(views: list[TableView]) -> None:
@@ -61,7 +61,7 @@ def test_images_are_neither_dark_nor_burnt_out(views: list[TableView]) -> None:
     assert all((view.depth_m > 0).all() for view in views), "a room has walls"
 
 
-def cup_table(config: TableWorldConfig) -> Table:
+def cup_table(config: TableWorldConfig) -> TableScene:
     """A table with a cup on it."""
     single = config.model_copy(update={"objects": (1, 1)})
     return make_table(next(seed for seed in range(100) if draw_shapes(seed, single)[0].kind == "cup"), single)
@@ -73,11 +73,11 @@ def test_a_cup_is_symmetric_where_its_handle_is_hidden(config: TableWorldConfig,
     table = cup_table(config)
     T = table.objects[0].T_world_object
     eye = T[:3, 3] + side * 0.6 * T[:3, 0] + np.array([0, -0.05, 0])
-    table.T_world_camera[0] = look_at(eye, T[:3, 3], 0.0)
+    table.T_world_camera[0] = make_camera_pose(eye, T[:3, 3], 0.0)
     view = TableRenderer(table, config).render(0)
     (cup,) = view.objects
     assert cup.symmetry == symmetry
-    assert HANDLE_PX < 40 < cup.visible_px
+    assert MIN_HANDLE_PX < 40 < cup.visible_px
 
 
 def test_shadows_fall_away_from_the_lamp(config: TableWorldConfig) -> None:
@@ -95,7 +95,7 @@ def test_shadows_fall_away_from_the_lamp(config: TableWorldConfig) -> None:
     table = make_table(next(seed for seed in range(500) if suits(seed)), single)
     foot = table.objects[0].T_world_object[:3, 3] * (1, 0, 1)
     away = -table.lamp.direction * (1, 0, 1) / np.hypot(*table.lamp.direction[[0, 2]])
-    table.T_world_camera[0] = look_at(foot + np.array([0.01, -1.2, 0.02]), foot, 0.0)
+    table.T_world_camera[0] = make_camera_pose(foot + np.array([0.01, -1.2, 0.02]), foot, 0.0)
     view = TableRenderer(table, config).render(0)
     T_camera_world = np.linalg.inv(view.T_world_camera)
 
@@ -107,10 +107,10 @@ def test_shadows_fall_away_from_the_lamp(config: TableWorldConfig) -> None:
     assert brightness(0.1) < 0.85 * brightness(-0.12)
 
 
-def test_noise_is_drawn_for_each_image(config: TableWorldConfig, tables: list[Table]) -> None:
+def test_noise_is_drawn_for_each_image(config: TableWorldConfig, tables: list[TableScene]) -> None:
     clean = TableRenderer(tables[0], config.model_copy(update={"noise": False})).render(0)
     noisy = TableRenderer(tables[0], config).render(0)
     difference = noisy.image.astype(int) - clean.image
     assert 0.5 < difference.std() < 12
     np.testing.assert_array_equal(noisy.depth_m, clean.depth_m)
-    assert generator(tables[0].seed, "noise", 0).random() != generator(tables[0].seed, "noise", 1).random()
+    assert make_generator(tables[0].seed, "noise", 0).random() != make_generator(tables[0].seed, "noise", 1).random()

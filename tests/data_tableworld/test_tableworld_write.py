@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from stadia.cli.data import app
+from stadia.cli.data_commands import app
 from stadia.core.errors import DataError
-from stadia.data.object_folder import ObjectFolder
-from stadia.data.object_samples import ObjectSamples
-from stadia.data.tableworld.presets import CLASSES, TINY
-from stadia.data.tableworld.render import TableRenderer
-from stadia.data.tableworld.table import make_table, table_seed
-from stadia.data.tableworld.write import write_tableworld
+from stadia.dataloading.object_samples import ObjectSamples
+from stadia.datasets.objects.object_folder import ObjectFolder
+from stadia.synthetic.tableworld.config import CLASSES, TINY
+from stadia.synthetic.tableworld.table_renderer import TableRenderer
+from stadia.synthetic.tableworld.table_scene import derive_table_seed, make_table
+from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
 SMALL = TINY.model_copy(update={"train": 2, "val": 1, "test": 1, "height": 48, "width": 64})
 
@@ -45,7 +45,7 @@ def dataset(written: Path, tmp_path: Path) -> Path:
 def test_reading_returns_what_was_rendered(written: Path) -> None:
     images = ObjectFolder.open(written, "train")
     assert (len(images), images.classes, images.name) == (4, CLASSES, "data/train")
-    renderer = TableRenderer(make_table(table_seed(5, "train", 1), SMALL), SMALL)
+    renderer = TableRenderer(make_table(derive_table_seed(5, "train", 1), SMALL), SMALL)
     view = renderer.render(1)
     np.testing.assert_array_equal(images.image(3), view.image)
     np.testing.assert_array_equal(images.depth_m(3), view.depth_m)

@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/mutations, which benchmarks/preflight.py uses as well
 
 from stadia.core.recording import Recording
-from stadia.data.roadworld.presets import TINY
-from stadia.data.roadworld.write import write_roadworld
-from stadia.data.sources import open_recordings
-from stadia.diagnostics import survey
-from stadia.diagnostics.checks import splits
-from stadia.diagnostics.instruments import matching
+from stadia.datasets.open_dataset import open_recordings
+from stadia.diagnostics.preflight import feature_matching, recording_survey, split_checks
+from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 
 @pytest.fixture(scope="session")
@@ -36,12 +34,12 @@ def recording(roadworld: Path) -> Recording:
 
 
 @cache
-def _detect_once() -> Callable[[NDArray[np.uint8]], matching.Features]:
-    known: dict[tuple[tuple[int, ...], bytes], matching.Features] = {}
-    detect = matching.detect
+def _detect_once() -> Callable[[NDArray[np.uint8]], feature_matching.SiftFeatures]:
+    known: dict[tuple[tuple[int, ...], bytes], feature_matching.SiftFeatures] = {}
+    detect = feature_matching.detect_features
 
-    def detect_once(image: NDArray[np.uint8]) -> matching.Features:
-        key = (image.shape, splits.digest(image))
+    def detect_once(image: NDArray[np.uint8]) -> feature_matching.SiftFeatures:
+        key = (image.shape, split_checks.image_digest(image))
         if key not in known:
             known[key] = detect(image)
         return known[key]
@@ -52,5 +50,5 @@ def _detect_once() -> Callable[[NDArray[np.uint8]], matching.Features]:
 @pytest.fixture(autouse=True)
 def _features_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most mutations leave the images alone, and detection is most of the time of a check."""
-    monkeypatch.setattr(survey, "detect", _detect_once())
-    monkeypatch.setattr(splits, "detect", _detect_once())
+    monkeypatch.setattr(recording_survey, "detect", _detect_once())
+    monkeypatch.setattr(split_checks, "detect", _detect_once())

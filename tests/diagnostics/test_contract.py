@@ -16,28 +16,31 @@ import torch
 from mutations import losses, starts
 from torch import Tensor, nn
 
+from stadia.core import random_state
 from stadia.core.types import Batch, Prediction, Targets
-from stadia.diagnostics.contract import deadline
-from stadia.diagnostics.contract.deadline import TimeOver, ending_at
-from stadia.diagnostics.contract.engine import of_losses, of_start
-from stadia.diagnostics.contract.exact import FORMS
-from stadia.diagnostics.contract.labeled import of_depth
-from stadia.diagnostics.contract.laws import check_gradient
-from stadia.diagnostics.contract.learning import check_one_batch, grows_steadily
-from stadia.diagnostics.contract.looks import check_camera
-from stadia.diagnostics.contract.reach import pair_is_in_reach
-from stadia.diagnostics.contract.start import Start, fewer
-from stadia.diagnostics.contract.video import Said, of_video
-from stadia.diagnostics.contract.wall import Wall, mirrored, wall
 from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.survey import NotChecked
+from stadia.diagnostics.loss_checks import loss_check_runner
+from stadia.diagnostics.loss_checks.init_checks import check_camera, check_stereo_depth_range
+from stadia.diagnostics.loss_checks.labeled_cases import make_depth_case
+from stadia.diagnostics.loss_checks.loss_case import FORMS
+from stadia.diagnostics.loss_checks.loss_check_runner import (
+    TimeLimitReached,
+    check_losses,
+    check_training_start,
+    stop_at,
+)
+from stadia.diagnostics.loss_checks.loss_properties import check_gradient
+from stadia.diagnostics.loss_checks.synthetic_plane import PlaneScene, mirror_scene, render_plane
+from stadia.diagnostics.loss_checks.training_start import TrainingStart, check_one_batch, grows_steadily, take_samples
+from stadia.diagnostics.loss_checks.video_cases import OutputSpec, make_video_case
+from stadia.diagnostics.preflight.recording_survey import NotChecked
 from stadia.geometry.camera import crop
 from stadia.geometry.se3 import se3_exp
 from stadia.losses import SPARSE_DEPTH_LOSSES
-from stadia.losses.report import LossReport
+from stadia.losses.config import SparseDepthConfig
+from stadia.losses.loss_report import LossReport
 from stadia.losses.sparse_depth import SparseDepthLoss
-from stadia.losses.sparse_depth_config import SparseDepthConfig
-from stadia.training import optim, rng
+from stadia.training import optim
 from stadia.training.config import OptimizerConfig
 
 
@@ -53,7 +56,9 @@ def test_every_loss_of_labels_keeps_the_laws(part: str) -> None:
     """
     weights = {**dict.fromkeys(SPARSE_DEPTH_LOSSES, 0.0), part: 1.0}
     forgives = part in ("affine_invariant", "gradient_matching")
-    found = of_losses({part: of_depth(SparseDepthLoss(SparseDepthConfig(**weights)), forgives_scale=forgives)})
+    found = check_losses(
+        {part: make_depth_case(SparseDepthLoss(SparseDepthConfig(**weights)), forgives_scale=forgives)}
+    )
     assert {one.code for one in found} == ({"L04"} if part == "silog_pooled" else set())
 
 
@@ -64,8 +69,8 @@ def test_forms_are_those_that_have_a_name() -> None:
 
 def test_a_mirrored_wall_is_the_wall_seen_in_a_mirror() -> None:
     """Depth is that of the mirrored plane by its own projection, and motion maps its points to the mirrored sources."""
-    scene = wall(height=24, width=40, batch=1)
-    other = mirrored(scene)
+    scene = render_plane(height=24, width=40, batch=1)
+    other = mirror_scene(scene)
     torch.testing.assert_close(se3_exp(other.twist), other.targets.T_source_target_true)
     torch.testing.assert_close(other.twist[..., 0], -scene.twist[..., 0])  # x of the translation
     torch.testing.assert_close(other.targets.camera.cx, 39 - scene.targets.camera.cx)
@@ -74,24 +79,28 @@ def test_a_mirrored_wall_is_the_wall_seen_in_a_mirror() -> None:
     )
 
 
-def _said(scene: Wall) -> Prediction:
+def _said(scene: PlaneScene) -> Prediction:
     return Prediction((scene.inverse_depth,), se3_exp(scene.twist))
 
 
 def test_a_loss_of_a_pair_alone_is_asked_about_no_motion() -> None:
-    assert [axis.code for axis in of_video(losses.simple, ("stereo",)).axes] == ["L01"]
-    assert [axis.code for axis in of_video(losses.simple, ("-2", "+2")).axes] == ["L01", "P01"]
-    codes = [axis.code for axis in of_video(losses.house, ("stereo",), Said(brightness=True, right_view=True)).axes]
+    assert [axis.code for axis in make_video_case(losses.simple, ("stereo",)).axes] == ["L01"]
+    assert [axis.code for axis in make_video_case(losses.simple, ("-2", "+2")).axes] == ["L01", "P01"]
+    codes = [
+        axis.code
+        for axis in make_video_case(losses.house, ("stereo",), OutputSpec(brightness=True, right_view=True)).axes
+    ]
     assert codes == ["L01", "B01", "B01", "L01"]
 
 
 @pytest.mark.parametrize(
-    ("sources", "said"), [(losses.VIDEO, Said(4, 4, brightness=True)), (losses.WITH_PAIR, Said(4, right_view=True))]
+    ("sources", "said"),
+    [(losses.VIDEO, OutputSpec(4, 4, brightness=True)), (losses.WITH_PAIR, OutputSpec(4, right_view=True))],
 )
 def test_slopes_of_exposures_and_of_a_rectified_pair_are_those_of_the_loss(
-    sources: tuple[str, ...], said: Said
+    sources: tuple[str, ...], said: OutputSpec
 ) -> None:
-    assert list(check_gradient(of_video(losses.house_at(said.sizes), sources, said), "")) == []
+    assert list(check_gradient(make_video_case(losses.house_at(said.sizes), sources, said), "")) == []
 
 
 def of_measured_depth(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
@@ -113,10 +122,10 @@ def its_logarithm(targets: Targets, prediction: Prediction, source_names: Sequen
 
 
 def test_a_loss_of_measured_depth_is_asked_with_a_pair_alone() -> None:
-    assert of_losses({"mine": of_video(of_measured_depth, ("stereo",))}) == []
-    assert of_losses({"mine": of_video(of_every_pixel, ("stereo",))})[0].code == "L01"
-    assert of_losses({"mine": of_video(its_logarithm, ("stereo",))})[0].code == "L09"
-    (found,) = of_losses({"mine": of_video(of_measured_depth)})
+    assert check_losses({"mine": make_video_case(of_measured_depth, ("stereo",))}) == []
+    assert check_losses({"mine": make_video_case(of_every_pixel, ("stereo",))})[0].code == "L01"
+    assert check_losses({"mine": make_video_case(its_logarithm, ("stereo",))})[0].code == "L09"
+    (found,) = check_losses({"mine": make_video_case(of_measured_depth)})
     assert (found.code, found.measured) == ("L10", "no gradient for motion")
 
 
@@ -126,7 +135,7 @@ def test_measured_depth_that_is_written_to_is_told() -> None:
         targets.depth_m.clamp_(max=8)
         return of_measured_depth(targets, prediction, source_names)
 
-    assert of_losses({"mine": of_video(loss, ("stereo",))})[0].measured == "targets.depth_m modified"
+    assert check_losses({"mine": make_video_case(loss, ("stereo",))})[0].measured == "targets.depth_m modified"
 
 
 def test_half_a_slope_of_exposures_is_told() -> None:
@@ -135,7 +144,7 @@ def test_half_a_slope_of_exposures_is_told() -> None:
         brightness = (prediction.brightness + prediction.brightness.detach()) / 2
         return losses.house(targets, replace(prediction, brightness=brightness), source_names)
 
-    (found,) = check_gradient(of_video(half, losses.VIDEO, losses.EXPOSED), "")
+    (found,) = check_gradient(make_video_case(half, losses.VIDEO, losses.EXPOSED), "")
     assert found.code == "L03"
     assert "brightness" in found.measured
 
@@ -144,7 +153,7 @@ def test_what_raises_is_told_in_one_line_and_the_rest_is_not_asked() -> None:
     def raising(*_: object) -> LossReport:
         raise ValueError("no\nway")
 
-    found = of_losses({"mine": of_video(raising)})
+    found = check_losses({"mine": make_video_case(raising)})
     assert [(one.code, one.severity) for one in found] == [("L11", Severity.STOP), ("N01", Severity.NOTE)]
     assert found[0].measured == "ValueError: no way"
     assert found[0].where == ("mine",)
@@ -185,7 +194,7 @@ class Counting:
 def test_a_loss_that_raises_now_and_then_is_told_once(
     loss: Callable[..., LossReport], severity: Severity, measured: str
 ) -> None:
-    (found,) = [one for one in of_losses({"mine": of_video(loss)}) if one.code != "N01"]
+    (found,) = [one for one in check_losses({"mine": make_video_case(loss)}) if one.code != "N01"]
     assert (found.code, found.severity) == ("L11", severity)
     assert found.measured.startswith(measured)
 
@@ -203,7 +212,7 @@ def test_a_backward_pass_that_raises_is_the_losss() -> None:
     def loss(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
         return losses.report(Broken.apply(losses.simple(targets, prediction, names).total))
 
-    first, *_ = of_losses({"mine": of_video(loss)})
+    first, *_ = check_losses({"mine": make_video_case(loss)})
     assert (first.code, first.severity) == ("L11", Severity.STOP)
     assert "its gradient, ValueError: no slope yet" in first.measured
 
@@ -212,7 +221,7 @@ def test_a_loss_that_is_no_number_is_told_first_and_once() -> None:
     def loss(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
         return losses.report(losses.simple(targets, prediction, names).total * torch.nan)
 
-    found = of_losses({"mine": of_video(loss)})
+    found = check_losses({"mine": make_video_case(loss)})
     assert [(one.code, one.severity) for one in found] == [("L09", Severity.STOP), ("N01", Severity.NOTE)]
     assert "the loss is nan for usual images" in found[0].measured
 
@@ -222,28 +231,32 @@ def test_a_loss_that_is_no_number_at_the_truth_is_told() -> None:
         error = (inverse_depth * depth_m - 1).abs().log()
         return losses.report(error.where(depth_m > 0, 0.0).mean())
 
-    assert "the loss is -inf for the true outputs" in [one.measured for one in of_losses({"mine": of_depth(loss)})]
+    assert "the loss is -inf for the true outputs" in [
+        one.measured for one in check_losses({"mine": make_depth_case(loss)})
+    ]
 
 
 def test_no_law_is_asked_after_its_time_and_it_says_so() -> None:
-    (found,) = of_losses({"mine": of_video(losses.simple)}, until=time.monotonic())
+    (found,) = check_losses({"mine": make_video_case(losses.simple)}, until=time.monotonic())
     assert found.measured == "properties of the loss: the time limit of the checks was reached"
 
 
 def test_neither_task_nor_random_numbers_of_the_caller_are_changed() -> None:
     task = starts.Toy()
-    before, states = copy.deepcopy(task.state_dict()), rng.capture()
-    assert of_start(Start.of(task, starts.batch()), starts.SECONDS) == []
+    before, states = copy.deepcopy(task.state_dict()), random_state.capture_generators()
+    assert check_training_start(TrainingStart.of(task, starts.batch()), starts.SECONDS) == []
     assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
     assert all(p.grad is None for p in task.parameters())
     assert all(
-        torch.equal(value, states[name]) for name, value in rng.capture().items() if not value.is_floating_point()
+        torch.equal(value, states[name])
+        for name, value in random_state.capture_generators().items()
+        if not value.is_floating_point()
     )
 
 
 def test_where_time_is_over_what_needs_no_network_is_asked_and_the_rest_says_so() -> None:
     """A camera that does not fit is found without a network."""
-    found = of_start(Start.of(starts.Toy(), starts.another_camera(0.25)), 0.0)
+    found = check_training_start(TrainingStart.of(starts.Toy(), starts.another_camera(0.25)), 0.0)
     assert {one.code for one in found} == {"K20", "N01"}
     told = " ".join(one.measured for one in found)
     assert "initial depth: the time limit of the checks was reached" in told
@@ -260,7 +273,7 @@ def test_a_camera_that_was_cropped_with_its_images_fits(top: int, left: int, hei
     one = starts.batch()
     image, camera = crop(one.inputs.image, one.inputs.camera, left, top, height, width)
     part = replace(one, inputs=replace(one.inputs, image=image, camera=camera))
-    assert list(check_camera(Start.of(starts.Toy(), part))) == []
+    assert list(check_camera(TrainingStart.of(starts.Toy(), part))) == []
 
 
 class Clock:
@@ -291,8 +304,8 @@ def test_a_pass_that_has_begun_ends_at_the_next_layer(
 ) -> None:
     """Of ten layers there and back."""
     clock = Clock(10)
-    monkeypatch.setattr(deadline, "time", clock)
-    with contextlib.suppress(TimeOver), ending_at(seconds):
+    monkeypatch.setattr(loss_check_runner, "time", clock)
+    with contextlib.suppress(TimeLimitReached), stop_at(seconds):
         clock.net(torch.ones(1, requires_grad=True)).backward()
     assert clock.now == passes
     clock.net(torch.ones(1, requires_grad=True)).backward()  # nothing is left of it
@@ -308,10 +321,10 @@ def test_steps_that_were_taken_in_time_count() -> None:
         def training_step(self, batch: Batch) -> LossReport:
             self.steps += 1
             if self.steps > 13:  # the first is of redrawn weights
-                raise TimeOver
+                raise TimeLimitReached
             return super().training_step(batch)
 
-    (found,) = check_one_batch(Start.of(Ended(), starts.batch()))
+    (found,) = check_one_batch(TrainingStart.of(Ended(), starts.batch()))
     assert found.code == "T26"
     assert len(found.evidence["losses"]["loss"]) == 12
 
@@ -325,11 +338,11 @@ def test_weights_that_have_learnt_need_not_fall_further() -> None:
         task.training_step(batch).total.backward()
         optimizer.step()
     task.config.optimizer = OptimizerConfig(lr=1e-9)
-    assert list(check_one_batch(Start.of(task, batch))) == []
+    assert list(check_one_batch(TrainingStart.of(task, batch))) == []
 
 
 def test_a_part_of_a_batch_has_all_of_its_samples() -> None:
-    part = fewer(starts.batch(), 2)
+    part = take_samples(starts.batch(), 2)
     assert part.size == len(part.inputs.image) == len(part.inputs.camera.K) == len(part.targets.depth_m) == 2
     assert (part.inputs.camera.width, part.source_names) == (48, ("-1", "+1", "stereo"))
 
@@ -338,17 +351,17 @@ def test_a_pair_is_asked_about_its_reach_where_labels_do_not_tell_and_its_images
     pair = starts.unlabeled_pair()
     far = {"depth_range_m": (20.0, 100.0)}
     labeled = replace(pair, targets=replace(pair.targets, depth_m=torch.full_like(pair.targets.image[:, :1], 30.0)))
-    assert list(pair_is_in_reach(Start.of(starts.Toy(), labeled, **far))) == []
+    assert list(check_stereo_depth_range(TrainingStart.of(starts.Toy(), labeled, **far))) == []
     half = replace(
         labeled,
         targets=replace(labeled.targets, depth_m=labeled.targets.depth_m * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)),
     )
-    (found,) = pair_is_in_reach(Start.of(starts.Toy(), half, **far))
-    (of_both,) = pair_is_in_reach(Start.of(starts.Toy(), pair, **far))
+    (found,) = check_stereo_depth_range(TrainingStart.of(starts.Toy(), half, **far))
+    (of_both,) = check_stereo_depth_range(TrainingStart.of(starts.Toy(), pair, **far))
     assert 0 < found.evidence["matches"] < of_both.evidence["matches"]
     blank = replace(pair, targets=replace(pair.targets, sources=torch.zeros_like(pair.targets.sources)))
     with pytest.raises(NotChecked, match="0 matches between the images of 2 pairs"):
-        list(pair_is_in_reach(Start.of(starts.Toy(), blank, **far)))
+        list(check_stereo_depth_range(TrainingStart.of(starts.Toy(), blank, **far)))
 
 
 def test_memory_that_is_kept_from_step_to_step_grows_in_every_third_of_them() -> None:

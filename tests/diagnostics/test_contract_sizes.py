@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import pytest
 
-from stadia.diagnostics.contract.engine import of_losses
-from stadia.diagnostics.contract.video import Said, of_video
-from stadia.losses.config import LossConfig
-from stadia.losses.selfsup import SelfSupervisedLoss
+from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
+from stadia.diagnostics.loss_checks.video_cases import OutputSpec, make_video_case
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 
 @pytest.mark.parametrize("sizes", [1, 2, 3, 4])
 @pytest.mark.parametrize("sources", [("+1",), ("-1", "+1", "stereo")])
 @pytest.mark.parametrize("ssim_weight", [0.85, 0.5])
 def test_nothing_is_said_at_any_number_of_sizes(sizes: int, sources: tuple[str, ...], ssim_weight: float) -> None:
-    loss = SelfSupervisedLoss(LossConfig(pyramid=sizes, ssim_weight=ssim_weight))
-    assert of_losses({"loss": of_video(loss, sources, Said(sizes=sizes))}) == []
+    loss = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=sizes, ssim_weight=ssim_weight))
+    assert check_losses({"loss": make_video_case(loss, sources, OutputSpec(sizes=sizes))}) == []

@@ -14,10 +14,10 @@ from mutations.recordings import MUTATIONS
 
 from stadia.core.recording import Recording
 from stadia.core.types import Camera
-from stadia.diagnostics.checks.lines import Lines, lines
-from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.survey import Survey
+from stadia.diagnostics.preflight.intrinsics_checks import EpipolarComparison, compare_epipolar_lines
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 
 CROPS = {  # shares that are cut off: top, bottom, left, right
     "a quarter below, as of Cityscapes": (0, 0.25, 0, 0),
@@ -50,7 +50,7 @@ def cropped(shares: tuple[float, ...]) -> dict[str, Any]:
 
 
 def spoken(recording: Recording) -> list[Finding]:
-    return [one for one in preflight([recording]) if one.severity is not Severity.NOTE]
+    return [one for one in run_preflight([recording]) if one.severity is not Severity.NOTE]
 
 
 @pytest.mark.parametrize("shares", CROPS.values(), ids=CROPS)
@@ -116,9 +116,9 @@ def test_poses_that_are_wrong_confirm_no_K(recording: Recording) -> None:
     ],
 )
 def test_lines_say_what_they_can(given: float, others: dict[str, float], severity: Severity | None) -> None:
-    assert Lines(given, others).severity is severity
+    assert EpipolarComparison(given, others).severity is severity
 
 
 def test_poses_that_stand_still_confirm_no_K(recording: Recording) -> None:
-    survey = Survey(Mutated(recording, pose=lambda T: np.eye(4)))
-    assert lines(survey, survey.K(0), {"the same": survey.K(0)}).others == {}
+    survey = RecordingSurvey(Mutated(recording, pose=lambda T: np.eye(4)))
+    assert compare_epipolar_lines(survey, survey.K(0), {"the same": survey.K(0)}).others == {}

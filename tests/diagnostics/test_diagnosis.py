@@ -7,8 +7,8 @@ from itertools import permutations
 import pytest
 
 from stadia.diagnostics.catalog import CATALOG
-from stadia.diagnostics.catalog.entry import FAMILIES
-from stadia.diagnostics.diagnosis import CAUSES, OWN_LINK, Diagnosis, diagnosis, find_link
+from stadia.diagnostics.catalog.causes import CAUSES, OWN_LINK, Diagnosis, find_link, find_root_cause
+from stadia.diagnostics.catalog.entries import FAMILIES
 from stadia.diagnostics.finding import Finding, Severity, Stage
 
 STOP, WARN, NOTE = Severity.STOP, Severity.WARN, Severity.NOTE
@@ -37,14 +37,14 @@ CHAIN = [
 
 @pytest.mark.parametrize("order", list(permutations(range(8)))[::977])
 def test_first_finding_is_the_cause_and_unrelated_ones_stand_apart(order: tuple[int, ...]) -> None:
-    one = diagnosis([CHAIN[link] for link in order])
+    one = find_root_cause([CHAIN[link] for link in order])
     assert codes(one) == ("K04", ["E09", "U02", "H09", "T07"], ["C06", "D10"], ["N01"])
     assert one.stops == 1
 
 
 def test_stop_comes_before_warning() -> None:
     """A stop is no symptom of a warning."""
-    one = diagnosis([found("E01", STOP), found("D03"), found("T07")])
+    one = find_root_cause([found("E01", STOP), found("D03"), found("T07")])
     assert codes(one) == ("E01", ["T07"], ["D03"], [])
     assert one.stops == 1
 
@@ -61,19 +61,19 @@ def test_stop_comes_before_warning() -> None:
     ],
 )
 def test_codes_with_a_link_other_than_their_family(findings: list[Finding], first: str, apart: list[str]) -> None:
-    one = diagnosis(findings)
+    one = find_root_cause(findings)
     assert (one.first.code if one.first else "", [other.code for other in one.apart]) == (first, apart)
 
 
 def test_worst_finding_of_a_family_is_first() -> None:
-    one = diagnosis([found("E03"), found("E09", STOP), found("E09", STOP, "another recording")])
+    one = find_root_cause([found("E03"), found("E09", STOP), found("E09", STOP, "another recording")])
     assert (one.first, codes(one)[1:]) == (found("E09", STOP), (["E09"], ["E03"], []))
 
 
 def test_notes_are_never_first() -> None:
-    assert codes(diagnosis([found("D13", NOTE), found("N02", NOTE)])) == ("", [], ["D13"], ["N02"])
-    assert diagnosis([]) == Diagnosis(None, (), (), ())
-    assert diagnosis([found("Z99")]) == Diagnosis(None, (), (), ())
+    assert codes(find_root_cause([found("D13", NOTE), found("N02", NOTE)])) == ("", [], ["D13"], ["N02"])
+    assert find_root_cause([]) == Diagnosis(None, (), (), ())
+    assert find_root_cause([found("Z99")]) == Diagnosis(None, (), (), ())
 
 
 def test_causes_cover_every_code_and_point_forward() -> None:

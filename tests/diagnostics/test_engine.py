@@ -12,12 +12,11 @@ from mutations.recordings import Mutated
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
 from stadia.core.types import Camera
-from stadia.diagnostics import engine, survey
-from stadia.diagnostics.checks import frames
-from stadia.diagnostics.checks.splits import MAX_HELD, MAX_OF_A_SIZE, MAX_THUMBNAILS, splits
-from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.survey import NotChecked, Survey
+from stadia.diagnostics.preflight import frame_checks, preflight_runner, recording_survey
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
+from stadia.diagnostics.preflight.split_checks import MAX_HELD, MAX_OF_A_SIZE, MAX_THUMBNAILS, check_splits
 
 
 class Few(Recording):
@@ -38,7 +37,7 @@ class Few(Recording):
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
 def test_recording_that_lacks_almost_everything_is_told_why(frames: int, recording: Recording) -> None:
-    findings = preflight([Few(recording, frames)])
+    findings = run_preflight([Few(recording, frames)])
     assert {finding.severity for finding in findings} == {Severity.NOTE}
     told = " ".join(finding.measured for finding in findings)
     for check in (
@@ -53,13 +52,13 @@ def test_recording_that_lacks_almost_everything_is_told_why(frames: int, recordi
 
 
 def test_empty_recording_is_a_stop(recording: Recording) -> None:
-    finding, *_ = preflight([Few(recording, 0)])
+    finding, *_ = run_preflight([Few(recording, 0)])
     assert (finding.code, finding.severity) == ("D01", Severity.STOP)
 
 
 def told_of(recording: Recording) -> dict[str, str]:
     """What stops, by its code; all else has to be a note in one line."""
-    found = preflight([recording])
+    found = run_preflight([recording])
     assert {finding.severity for finding in found} <= {Severity.STOP, Severity.NOTE}
     assert not any("check itself failed" in finding.measured or "\n" in finding.measured for finding in found)
     return {finding.code: finding.measured for finding in found if finding.severity is Severity.STOP}
@@ -86,7 +85,7 @@ def test_without_a_camera_the_images_are_checked_and_the_rest_says_why(recording
             return None
 
     assert told_of(Own(recording, 3)) == {"K01": "camera(0, 'left') is None"}
-    notes = " ".join(one.measured for one in preflight([Own(recording, 1)]))
+    notes = " ".join(one.measured for one in run_preflight([Own(recording, 1)]))
     assert "frames: one frame: nothing to compare it with" in notes
     assert "resize: K01 must be fixed first" in notes
 
@@ -110,7 +109,7 @@ def test_what_cannot_be_read_is_a_stop_with_the_files_name(recording: Recording)
                 )
             return super().image(index, side)
 
-    findings = preflight([Truncated(recording, 6)])
+    findings = run_preflight([Truncated(recording, 6)])
     assert [(f.code, f.severity) for f in findings if f.severity is not Severity.NOTE] == [("D01", Severity.STOP)]
     assert "left/000002.png" in findings[0].measured
     assert findings[0].fix == "copy it again"
@@ -120,7 +119,7 @@ def test_symptoms_of_a_stop_are_not_measured(recording: Recording) -> None:
     def doubled(camera: Camera) -> Camera:
         return Camera(camera.K.new_tensor([[2.0], [2], [1]]) * camera.K, camera.height, camera.width)
 
-    findings = preflight([Mutated(recording, camera=doubled)])
+    findings = run_preflight([Mutated(recording, camera=doubled)])
     assert [f.code for f in findings if f.severity is Severity.STOP] == ["K04"]
     assert sum("K04 must be fixed first" in f.measured for f in findings) == 4
 
@@ -129,14 +128,14 @@ def test_the_same_finding_of_several_recordings_is_told_once(recording: Recordin
     broken = [Mutated(recording, rig=np.linalg.inv) for _ in range(3)]
     for number, one in enumerate(broken):
         one.name = f"drive {number}"
-    findings = [f for f in preflight(broken) if f.severity is Severity.STOP]
+    findings = [f for f in run_preflight(broken) if f.severity is Severity.STOP]
     assert [f.code for f in findings] == ["E01"]
     assert findings[0].where == ("drive 0", "drive 2", "drive 1")  # in the order of checking: far from each other first
 
 
 def test_recordings_left_out_for_time_are_counted(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
     began: list[str] = []
-    findings = preflight(
+    findings = run_preflight(
         [recording, recording, recording],
         checks=["intrinsics"],
         seconds=0,
@@ -148,29 +147,29 @@ def test_recordings_left_out_for_time_are_counted(recording: Recording, monkeypa
 
 
 def test_order_reaches_every_part_early() -> None:
-    assert survey.spread(1) == [0]
-    assert sorted(survey.spread(6)) == [0, 1, 2, 3, 4, 5]
-    assert survey.spread(8)[:4] == [0, 4, 2, 6]
+    assert recording_survey.spread_order(1) == [0]
+    assert sorted(recording_survey.spread_order(6)) == [0, 1, 2, 3, 4, 5]
+    assert recording_survey.spread_order(8)[:4] == [0, 4, 2, 6]
 
 
 def test_unknown_check_is_a_mistake_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="ground_truth"):
-        preflight([], checks=["groundtruth"])
+        run_preflight([], checks=["groundtruth"])
 
 
 def test_one_split_cannot_be_compared(recording: Recording) -> None:
     with pytest.raises(NotChecked):
-        list(splits({"train": [(recording, range(6))], "val": []}))
+        list(check_splits({"train": [(recording, range(6))], "val": []}))
 
 
 def test_splits_without_files_are_compared_by_pixels(recording: Recording) -> None:
     train, copy = Few(recording, 6), Few(recording, 2)
     copy.name = "copy"
-    assert [f.code for f in preflight([], {"train": [(train, range(6))], "test": [(copy, range(2))]})] == ["D09"]
+    assert [f.code for f in run_preflight([], {"train": [(train, range(6))], "test": [(copy, range(2))]})] == ["D09"]
 
 
 def test_constant_ground_truth_tells_nothing(recording: Recording) -> None:
-    depth = Survey(Mutated(recording, depth=lambda d: np.full_like(d, 10))).depth(0)
+    depth = RecordingSurvey(Mutated(recording, depth=lambda d: np.full_like(d, 10))).depth(0)
     assert depth is not None
     assert not depth.any()
 
@@ -191,8 +190,8 @@ def test_a_check_that_fails_is_no_reason_not_to_train(
     def fails(_: object) -> list[Finding]:
         raise failure
 
-    monkeypatch.setattr(engine.CHECKS, "load", lambda _: fails)
-    (found,) = preflight([recording], checks=["poses"])
+    monkeypatch.setattr(preflight_runner.CHECKS, "load", lambda _: fails)
+    (found,) = run_preflight([recording], checks=["poses"])
     assert (found.code, found.severity) == ("N01", Severity.NOTE)
     assert f"the check itself failed ({type(failure).__name__}: {failure})" in found.measured
 
@@ -207,8 +206,8 @@ def test_a_image_that_fails_loses_no_finding(
     def fails(*_: object) -> bytes:
         raise failure
 
-    monkeypatch.setattr(engine, "evidence_image", fails)
-    stops = [f for f in preflight([Mutated(recording, rig=np.linalg.inv)]) if f.severity is Severity.STOP]
+    monkeypatch.setattr(preflight_runner, "evidence_image", fails)
+    stops = [f for f in run_preflight([Mutated(recording, rig=np.linalg.inv)]) if f.severity is Severity.STOP]
     assert [(f.code, f.image) for f in stops] == [("E01", b"")]
     assert f"E01 has no image ({type(failure).__name__}" in caplog.text
 
@@ -221,7 +220,7 @@ def test_depth_is_read_once_for_all_that_ask(recording: Recording) -> None:
             read.append(index)
             return self.recording.depth_m(index, side)
 
-    survey_of = Survey(Counting(recording, 6))
+    survey_of = RecordingSurvey(Counting(recording, 6))
     for _ in range(3):
         survey_of.depth(0)
     assert read == [0]
@@ -247,7 +246,7 @@ class Long(Recording):
 
 def test_splits_of_any_size_are_compared_by_samples_and_say_so() -> None:
     train, held = Long("train", 50_000), Long("held", 3000, film=1)
-    found = list(splits({"train": [(train, range(50_000))], "val": [(held, range(3000))]}))
+    found = list(check_splits({"train": [(train, range(50_000))], "val": [(held, range(3000))]}))
     assert train.read <= MAX_OF_A_SIZE + MAX_THUMBNAILS + 6
     assert held.read <= MAX_HELD + 20
     (note,) = found
@@ -256,7 +255,7 @@ def test_splits_of_any_size_are_compared_by_samples_and_say_so() -> None:
 
 
 def test_shared_frames_that_were_sampled_are_said_to_be() -> None:
-    found = list(splits({"train": [(Long("a", 3000), range(3000))], "val": [(Long("b", 3000), range(3000))]}))
+    found = list(check_splits({"train": [(Long("a", 3000), range(3000))], "val": [(Long("b", 3000), range(3000))]}))
     assert [f.code for f in found] == ["D09", "N02"]
     assert "of the 1000 sampled frames of 'val'" in found[0].measured
 
@@ -265,14 +264,14 @@ def test_splits_keep_their_time_where_images_are_slow() -> None:
     films = enumerate(("train", "val", "test"))
     named = {name: [(Long(name, 1000, film=film, seconds=0.02), range(1000))] for film, name in films}
     began = time.monotonic()
-    found = list(splits(named, seconds=0.5))
+    found = list(check_splits(named, seconds=0.5))
     assert time.monotonic() - began < 2.5  # all of it would take half a minute
     assert [f.code for f in found] == ["N02"] * 3
 
 
 def test_repeats_are_sought_within_a_time(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "SECONDS", 0.0)
+    monkeypatch.setattr(frame_checks, "SECONDS", 0.0)
     copies = Mutated(recording, frame=lambda i: 0)
     monkeypatch.setattr(Mutated, "__len__", lambda _: 400)
-    (found,) = [f for f in frames.frames(Survey(copies)) if f.code == "D02"]
+    (found,) = [f for f in frame_checks.check_frames(RecordingSurvey(copies)) if f.code == "D02"]
     assert found.measured == "3 of 4 sampled frames show exactly what an earlier one shows"  # one of each window

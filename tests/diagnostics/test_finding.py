@@ -10,20 +10,26 @@ import pytest
 
 from stadia import diagnostics, recipes
 from stadia.core.errors import DataError
-from stadia.diagnostics import catalog, lengths
-from stadia.diagnostics.catalog import CATALOG, finding, in_order
-from stadia.diagnostics.catalog.calibration import READINGS
-from stadia.diagnostics.catalog.entry import FAMILIES, read_tables
-from stadia.diagnostics.catalog.page import markdown
-from stadia.diagnostics.checks import frames, ground_truth, intrinsics, lines, poses, rig
-from stadia.diagnostics.contract import bounds
+from stadia.diagnostics import catalog
+from stadia.diagnostics.catalog import CATALOG, make_finding, sort_findings
+from stadia.diagnostics.catalog.entries import FAMILIES, READINGS, read_tables
+from stadia.diagnostics.catalog.findings_page import write_markdown
 from stadia.diagnostics.finding import Finding, Severity, Stage, read_findings, write_findings
+from stadia.diagnostics.loss_checks import thresholds
+from stadia.diagnostics.preflight import (
+    frame_checks,
+    ground_truth_checks,
+    intrinsics_checks,
+    pose_checks,
+    scale_consistency,
+    stereo_checks,
+)
 
 ROOT = Path(__file__).parents[2]
 
 
 def one(code: str = "K04", severity: Severity = Severity.STOP, where: tuple[str, ...] = ("drive",)) -> Finding:
-    return finding(
+    return make_finding(
         code, severity, measured="1242 px", expected="640 px", evidence={"fx": 721.5, "frame": [1, 2]}, where=where
     )
 
@@ -40,7 +46,7 @@ def test_stage_of_an_older_run_is_read() -> None:
 
 
 def test_evidence_that_is_no_number_is_null() -> None:
-    odd = finding(
+    odd = make_finding(
         "K04",
         Severity.NOTE,
         measured="",
@@ -79,9 +85,9 @@ def test_damaged_file_of_findings_names_the_line(line: str, tmp_path: Path) -> N
 
 def test_cause_and_cure_are_the_catalogs_unless_told() -> None:
     assert one().cause == CATALOG["K04"].cause
-    assert finding("K04", Severity.WARN, measured="", expected="", fix="mend it").fix == "mend it"
+    assert make_finding("K04", Severity.WARN, measured="", expected="", fix="mend it").fix == "mend it"
     with pytest.raises(KeyError):
-        finding("K99", Severity.WARN, measured="", expected="")
+        make_finding("K99", Severity.WARN, measured="", expected="")
 
 
 def test_data_comes_before_intrinsics_before_extrinsics_and_stops_first() -> None:
@@ -92,7 +98,7 @@ def test_data_comes_before_intrinsics_before_extrinsics_and_stops_first() -> Non
         ("K03", Severity.WARN),
         ("D02", Severity.WARN),
     ]
-    shown = in_order([one(code, severity) for code, severity in codes])
+    shown = sort_findings([one(code, severity) for code, severity in codes])
     assert [f.code for f in shown] == ["D02", "K04", "K03", "E01", "N01"]
 
 
@@ -114,24 +120,27 @@ def test_every_code_is_spoken_by_some_check_and_every_spoken_code_is_in_the_cata
 
 def test_thresholds_of_the_table_are_those_of_the_checks() -> None:
     used = {
-        "frames that repeat an earlier one": (frames.REPEATED_WARN, frames.REPEATED_STOP),
-        "neighbors with a flow below 0.1 px": (frames.STATIC_WARN, frames.STATIC_STOP),
-        "cx / W and cy / H": (*intrinsics.CENTER, intrinsics.MAX_OUTSIDE),
-        "(2 cx + 1) / W and (2 cy + 1) / H": (intrinsics.SIZE_ALIKE, intrinsics.SIZE_APART),
-        "lines of the poses, over another K": (lines.RIGHT, lines.SURE),
-        "fx / W": (*intrinsics.FOCAL_WARN, *intrinsics.FOCAL_STOP),
-        "fx by the turns": (intrinsics.TURNS_WARN, intrinsics.TURNS_STOP),
-        "matches with x_left > x_right": (rig.MIN_SIGN_SHARE,),
-        "distance to the epipolar line, of W": (rig.EPIPOLAR_WARN_SHARE, rig.EPIPOLAR_STOP_SHARE),
-        "direction of motion, degrees": (poses.DIRECTION_WARN_DEG, poses.DIRECTION_STOP_DEG),
-        "poses / rig": (lengths.WARN_FROM, lengths.STOP_FROM),
-        "rig / ground truth": (lengths.WARN_FROM, lengths.STOP_FROM),
-        "poses / ground truth": (lengths.WARN_FROM_LOOSE, lengths.STOP_FROM_LOOSE),
-        "rank correlation with the rig's depth": (lengths.MIN_RANK,),
-        "spread against the rig's depth": (lengths.MAX_SPREAD,),
-        "near less far against the rig's depth": (lengths.MAX_BEND,),
-        "agreeing matches that one motion explains": (ground_truth.EXPLAINED_WARN, ground_truth.EXPLAINED_STOP),
-        "WIR over that of a flat plane": (ground_truth.FLAT_WARN, ground_truth.FLAT_STOP),
+        "frames that repeat an earlier one": (frame_checks.REPEATED_WARN, frame_checks.REPEATED_STOP),
+        "neighbors with a flow below 0.1 px": (frame_checks.STATIC_WARN, frame_checks.STATIC_STOP),
+        "cx / W and cy / H": (*intrinsics_checks.CENTER, intrinsics_checks.MAX_OUTSIDE),
+        "(2 cx + 1) / W and (2 cy + 1) / H": (intrinsics_checks.SIZE_ALIKE, intrinsics_checks.SIZE_APART),
+        "lines of the poses, over another K": (intrinsics_checks.RIGHT, intrinsics_checks.SURE),
+        "fx / W": (*intrinsics_checks.FOCAL_WARN, *intrinsics_checks.FOCAL_STOP),
+        "fx by the turns": (intrinsics_checks.TURNS_WARN, intrinsics_checks.TURNS_STOP),
+        "matches with x_left > x_right": (stereo_checks.MIN_SIGN_SHARE,),
+        "distance to the epipolar line, of W": (stereo_checks.EPIPOLAR_WARN_SHARE, stereo_checks.EPIPOLAR_STOP_SHARE),
+        "direction of motion, degrees": (pose_checks.DIRECTION_WARN_DEG, pose_checks.DIRECTION_STOP_DEG),
+        "poses / rig": (scale_consistency.WARN_FROM, scale_consistency.STOP_FROM),
+        "rig / ground truth": (scale_consistency.WARN_FROM, scale_consistency.STOP_FROM),
+        "poses / ground truth": (scale_consistency.WARN_FROM_LOOSE, scale_consistency.STOP_FROM_LOOSE),
+        "rank correlation with the rig's depth": (scale_consistency.MIN_RANK,),
+        "spread against the rig's depth": (scale_consistency.MAX_SPREAD,),
+        "near less far against the rig's depth": (scale_consistency.MAX_BEND,),
+        "agreeing matches that one motion explains": (
+            ground_truth_checks.EXPLAINED_WARN,
+            ground_truth_checks.EXPLAINED_STOP,
+        ),
+        "WIR over that of a flat plane": (ground_truth_checks.FLAT_WARN, ground_truth_checks.FLAT_STOP),
     }
     assert set(used) == {reading.instrument for reading in READINGS}
     for reading in READINGS:
@@ -143,7 +152,7 @@ def test_thresholds_of_the_table_are_those_of_the_checks() -> None:
 
 def test_page_is_up_to_date() -> None:
     page = (ROOT / "docs" / "findings.md").read_text()
-    assert page == markdown(), "run: python -m stadia.diagnostics.catalog.page > docs/findings.md"
+    assert page == write_markdown(), "run: python -m stadia.diagnostics.catalog.findings_page > docs/findings.md"
     headings = {
         re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^### (.*)$", page, re.MULTILINE)
     }
@@ -173,7 +182,7 @@ here = "h"
 
 
 def test_thresholds_in_texts_are_those_of_the_code(tmp_path: Path) -> None:
-    assert read_tables(write_catalog(tmp_path, ENTRY))["R01"]["measured"] == f"above {bounds.MIN_COLOR_COST:.0%}"
+    assert read_tables(write_catalog(tmp_path, ENTRY))["R01"]["measured"] == f"above {thresholds.MIN_COLOR_COST:.0%}"
     assert not [code for code, entry in CATALOG.items() if "{" in entry.measured]
 
 

@@ -13,13 +13,13 @@ from mutations.rigs import Unrectified
 
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera
-from stadia.data.euroc_files import read_camera
-from stadia.data.recordings import ImageRecording, Intrinsics
-from stadia.data.sources import open_recordings
-from stadia.diagnostics.checks.rig import seen_sides
-from stadia.diagnostics.engine import preflight
+from stadia.datasets.euroc_files import read_camera
+from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.recordings import ImageRecording, Intrinsics
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.survey import Survey
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
+from stadia.diagnostics.preflight.stereo_checks import measure_sides
 
 COMPOSED = "T_right_left = inv(T_BS1) T_BS0"
 SAYS = {
@@ -54,7 +54,7 @@ CHOSEN = [mutation for mutation in MUTATIONS if mutation.name in SAYS]
 
 def first(recording: Recording) -> Finding:
     """The first one about the rig: a standing camera, as in the sample of EuRoC, is no matter here."""
-    return next(one for one in preflight([recording]) if one.severity is not Severity.NOTE and one.code != "D03")
+    return next(one for one in run_preflight([recording]) if one.severity is not Severity.NOTE and one.code != "D03")
 
 
 def demand(finding: Finding, says: tuple[str, ...]) -> None:
@@ -93,16 +93,16 @@ def test_images_that_are_not_rectified_have_two_Ks(recording: Recording) -> None
 def test_cameras_that_look_towards_each_other_are_not_swapped(recording: Recording) -> None:
     """What is further than where their axes cross, here 4.5 m, lies further to the right in the right image."""
     toed_in = Unrectified(recording, (0.0, 0.12, 0.0), lambda R: R)
-    survey = Survey(toed_in)
-    assert seen_sides(survey).positive < 0.2
-    assert seen_sides(survey).unturned > 0.8
-    assert "E02" not in {one.code for one in preflight([toed_in])}
+    survey = RecordingSurvey(toed_in)
+    assert measure_sides(survey).positive < 0.2
+    assert measure_sides(survey).unturned > 0.8
+    assert "E02" not in {one.code for one in run_preflight([toed_in])}
 
 
 @pytest.mark.real
 def test_clean_euroc_says_only_that_it_stands(real_data: Path) -> None:
     """The sample is the three seconds before the start: the corners of the image stand still."""
-    found = preflight(open_recordings(real_data / "euroc"))
+    found = run_preflight(open_recordings(real_data / "euroc"))
     assert {one.code for one in found if one.severity is not Severity.NOTE} <= {"D03"}
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from stadia.diagnostics import lengths
-from stadia.diagnostics.checks import ground_truth
+from stadia.diagnostics.preflight import ground_truth_checks, scale_consistency
 
 
 @dataclass
@@ -18,9 +17,12 @@ class Named:
 
 def told(spreads: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> str | None:
     """What is measured where the spread at each shift is this."""
-    fits = {shift: lengths.Proportion(np.zeros(100), 0.97, spread, 0.0) for shift, spread in spreads.items()}
-    monkeypatch.setattr(lengths, "proportion", lambda survey, shift=0: fits.get(shift))
-    found = ground_truth._compare_adjacent_frames(Named())  # type: ignore[arg-type]
+    fits = {
+        shift: scale_consistency.DepthProportionality(np.zeros(100), 0.97, spread, 0.0)
+        for shift, spread in spreads.items()
+    }
+    monkeypatch.setattr(scale_consistency, "proportion", lambda survey, shift=0: fits.get(shift))
+    found = ground_truth_checks._compare_adjacent_frames(Named())  # type: ignore[arg-type]
     return found.measured if found is not None else None
 
 

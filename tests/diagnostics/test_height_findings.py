@@ -10,10 +10,14 @@ import pytest
 from mutations.masks import MUTATIONS, a_bus, drive, of_masks
 
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.heights import drift_findings, epoch_findings
-from stadia.diagnostics.watching.heights import HEIGHT_RULES, CameraHeightMonitor
-from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, PersistentRule, Rule
-from stadia.training.camera_heights import Estimate
+from stadia.diagnostics.monitors.camera_height_monitors import (
+    HEIGHT_RULES,
+    CameraHeightMonitor,
+    check_drift,
+    check_epoch,
+)
+from stadia.diagnostics.monitors.persistence import FROM_STEP, ROWS, PersistentRule, Rule
+from stadia.recipes.metric.camera_heights import EpochEstimate
 
 
 def test_masks_as_they_should_be_are_silent(tmp_path):
@@ -44,12 +48,12 @@ def test_without_an_object_that_was_asked_for_those_of_other_classes_are_named(t
 
 def test_a_height_that_drifts_is_told_and_one_that_wanders_is_not():
     rising = [1.65 * 1.02**epoch for epoch in range(6)]
-    (found,) = drift_findings({"roof": [math.nan, *rising], "bonnet": [1.2] * 7})
+    (found,) = check_drift({"roof": [math.nan, *rising], "bonnet": [1.2] * 7})
     assert (found.code, found.where) == ("H08", ("roof",))
     assert "from 1.65 m to 1.82 m, +2.0% an epoch" in found.measured
-    assert drift_findings({"roof": rising[:5]}) == [], "five steps are asked for"
-    assert drift_findings({"roof": [1.65, 1.7, 1.66, 1.75, 1.8, 1.85]}) == [], "it went back once"
-    assert drift_findings({"roof": [1.65 * 1.005**epoch for epoch in range(9)]}) == []
+    assert check_drift({"roof": rising[:5]}) == [], "five steps are asked for"
+    assert check_drift({"roof": [1.65, 1.7, 1.66, 1.75, 1.8, 1.85]}) == [], "it went back once"
+    assert check_drift({"roof": [1.65 * 1.005**epoch for epoch in range(9)]}) == []
 
 
 def test_depth_that_keeps_a_scale_of_its_own():
@@ -93,7 +97,7 @@ def test_what_lasts_is_told_and_what_passes_is_not(rule: Rule, of: str) -> None:
 def test_an_epoch_that_says_nothing_is_a_warning_where_nothing_else_is_known(
     known_m: float, severity: Severity
 ) -> None:
-    refused = Estimate(math.nan, 0, 40, 0.0, math.nan, math.nan, refused="two ways to a height part by 20 %")
-    (found,) = epoch_findings(2, {"roof": refused}, first_epoch=1, known_m={"roof": known_m})
+    refused = EpochEstimate(math.nan, 0, 40, 0.0, math.nan, math.nan, refused="two ways to a height part by 20 %")
+    (found,) = check_epoch(2, {"roof": refused}, first_epoch=1, known_m={"roof": known_m})
     assert (found.code, found.severity) == ("H06", severity)
     assert ("1.70 m, known before, is used" in found.measured) == (severity is Severity.NOTE)

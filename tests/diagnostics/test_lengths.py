@@ -5,26 +5,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stadia.diagnostics import lengths
-from stadia.diagnostics.lengths import Comparison, Ruler
+from stadia.diagnostics.preflight import scale_consistency
+from stadia.diagnostics.preflight.scale_consistency import ScaleComparison, ScaleSource
 
-RIG, POSES, DEPTH = Ruler.RIG, Ruler.POSES, Ruler.DEPTH
+RIG, POSES, DEPTH = ScaleSource.RIG, ScaleSource.POSES, ScaleSource.DEPTH
 SAYS = {RIG: 0.54, POSES: 10.0, DEPTH: 15.0}
 
 
 def judge(
     monkeypatch: pytest.MonkeyPatch,
-    says: dict[Ruler, float],
-    pairs: dict[tuple[Ruler, Ruler], float],
+    says: dict[ScaleSource, float],
+    pairs: dict[tuple[ScaleSource, ScaleSource], float],
     log_error: float = 0.002,
 ):
-    comparisons = [Comparison(first, second, ratio, log_error, 6) for (first, second), ratio in pairs.items()]
-    monkeypatch.setattr(lengths, "says", lambda survey: says)
-    monkeypatch.setattr(lengths, "compare", lambda survey: comparisons)
-    return lengths.verdicts(None)  # type: ignore[arg-type]
+    comparisons = [ScaleComparison(first, second, ratio, log_error, 6) for (first, second), ratio in pairs.items()]
+    monkeypatch.setattr(scale_consistency, "says", lambda survey: says)
+    monkeypatch.setattr(scale_consistency, "compare", lambda survey: comparisons)
+    return scale_consistency.find_scale_errors(None)  # type: ignore[arg-type]
 
 
-def all_pairs(rig: float = 1, poses: float = 1, depth: float = 1) -> dict[tuple[Ruler, Ruler], float]:
+def all_pairs(rig: float = 1, poses: float = 1, depth: float = 1) -> dict[tuple[ScaleSource, ScaleSource], float]:
     """Ratios where each ruler is so many times too long."""
     return {(POSES, RIG): poses / rig, (POSES, DEPTH): poses / depth, (RIG, DEPTH): rig / depth}
 
@@ -45,7 +45,9 @@ def test_rulers_that_agree_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
         (DEPTH, 0.7, None),
     ],
 )
-def test_third_ruler_decides(wrong: Ruler, factor: float, word: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_third_ruler_decides(
+    wrong: ScaleSource, factor: float, word: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = {RIG: "rig", POSES: "poses", DEPTH: "depth"}[wrong]
     says = {**SAYS, POSES: 0.5} if wrong is POSES else SAYS  # 50 m/s in centimetres is not absurd by itself
     (verdict,) = judge(monkeypatch, says, all_pairs(**{name: factor}))
@@ -68,7 +70,11 @@ def test_third_ruler_decides(wrong: Ruler, factor: float, word: str | None, monk
     ],
 )
 def test_two_rulers_are_told_apart_by_the_factor(
-    pair: tuple[Ruler, Ruler], ratio: float, blamed: Ruler, word: str | None, monkeypatch: pytest.MonkeyPatch
+    pair: tuple[ScaleSource, ScaleSource],
+    ratio: float,
+    blamed: ScaleSource,
+    word: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (verdict,) = judge(monkeypatch, {ruler: SAYS[ruler] for ruler in pair}, {pair: ratio})
     assert (verdict.ruler, verdict.sure) == (blamed, False)
@@ -78,7 +84,7 @@ def test_two_rulers_are_told_apart_by_the_factor(
 @pytest.mark.parametrize(
     ("ruler", "value"), [(RIG, 540.0), (RIG, 0.001), (POSES, 10_000.0), (DEPTH, 15_000.0), (DEPTH, 0.015)]
 )
-def test_absurd_ruler_is_wrong_by_itself(ruler: Ruler, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absurd_ruler_is_wrong_by_itself(ruler: ScaleSource, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     (verdict,) = judge(monkeypatch, {ruler: value}, {})
     assert (verdict.ruler, verdict.factor, verdict.sure) == (ruler, None, True)
 
@@ -92,7 +98,7 @@ def test_noise_is_no_disagreement_and_a_small_one_warns(monkeypatch: pytest.Monk
 
 def test_crooked_ground_truth_has_no_length() -> None:
     logs = np.zeros(100)
-    assert lengths.Proportion(logs, 0.95, 0.03, 0.01).straight
-    assert not lengths.Proportion(logs, -0.9, 0.03, 0.01).straight
-    assert not lengths.Proportion(logs, 0.95, 0.3, 0.01).straight
-    assert not lengths.Proportion(logs, 0.95, 0.03, -0.2).straight
+    assert scale_consistency.DepthProportionality(logs, 0.95, 0.03, 0.01).straight
+    assert not scale_consistency.DepthProportionality(logs, -0.9, 0.03, 0.01).straight
+    assert not scale_consistency.DepthProportionality(logs, 0.95, 0.3, 0.01).straight
+    assert not scale_consistency.DepthProportionality(logs, 0.95, 0.03, -0.2).straight

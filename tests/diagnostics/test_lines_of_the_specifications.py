@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from stadia.diagnostics.catalog import CATALOG
-from stadia.diagnostics.catalog.traces import TRACES
+from stadia.diagnostics.catalog.entries import TRACES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "lines-without-a-finding.md").read_text(encoding="utf-8")

@@ -10,11 +10,11 @@ import pytest
 from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Alone, Mutation, abilities, clean_splits
 
 from stadia.core.recording import Recording
-from stadia.data.sources import open_recordings
-from stadia.diagnostics.checks import CHECKS
-from stadia.diagnostics.engine import preflight
+from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.images import DRAWN
+from stadia.diagnostics.preflight import CHECKS
+from stadia.diagnostics.preflight.finding_images import DRAWN
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
 
 PNG = b"\x89PNG"
 REAL = {  # the rest of MUTATIONS is measured on the real samples by benchmarks/preflight.py
@@ -52,7 +52,7 @@ def spoken(findings: list[Finding]) -> list[Finding]:
 def demand(mutation: Mutation, recording: Recording) -> None:
     """The first finding is the mutation's, as severe as it must be, with an image where its code has one."""
     assert mutation.needs <= abilities(recording)
-    found = spoken(preflight([mutation.apply(recording)]))
+    found = spoken(run_preflight([mutation.apply(recording)]))
     codes = [finding.code for finding in found]
     assert codes, f"{mutation.name} was not noticed"
     assert codes[0] in mutation.codes, found[0].measured
@@ -80,16 +80,16 @@ def test_roadworld_mutation_is_named(mutation: Mutation, recording: Recording) -
 def test_roadworld_is_silent(roadworld: Path) -> None:
     train, val = open_recordings(roadworld)
     splits = {"train": [(train, range(len(train)))], "val": [(val, range(len(val)))]}
-    assert spoken(preflight([train, val], splits)) == []
+    assert spoken(run_preflight([train, val], splits)) == []
 
 
 def test_roadworld_is_silent_without_a_second_camera_and_poses(recording: Recording) -> None:
-    assert spoken(preflight([Alone(recording)])) == []
+    assert spoken(run_preflight([Alone(recording)])) == []
 
 
 @pytest.mark.parametrize(("name", "code", "broken"), SPLIT_MUTATIONS, ids=[name for name, *_ in SPLIT_MUTATIONS])
 def test_roadworld_splits_are_named(name: str, code: str, broken, recording: Recording) -> None:
-    (found,) = preflight([], broken(recording))
+    (found,) = run_preflight([], broken(recording))
     assert found.code == code
     assert found.image.startswith(PNG)
 
@@ -98,13 +98,13 @@ def test_roadworld_splits_are_named(name: str, code: str, broken, recording: Rec
 @pytest.mark.parametrize("sample", REAL_SAMPLES)
 def test_real_samples_are_silent(sample: str, real_data: Path) -> None:
     recording = real(sample, real_data)
-    assert spoken(preflight([recording], clean_splits(recording))) == []
+    assert spoken(run_preflight([recording], clean_splits(recording))) == []
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("sample", ["kitti_raw", "sevenscenes/kitchen"])
 def test_real_samples_are_silent_without_a_second_camera_and_poses(sample: str, real_data: Path) -> None:
-    assert spoken(preflight([Alone(real(sample, real_data))], checks=["ground_truth"])) == []
+    assert spoken(run_preflight([Alone(real(sample, real_data))], checks=["ground_truth"])) == []
 
 
 @pytest.mark.real
@@ -125,12 +125,12 @@ def test_real_mutation_is_named(sample: str, mutation: Mutation, real_data: Path
 def test_real_splits_are_named(real_data: Path) -> None:
     recording = real("kitti_odometry", real_data)
     for _, code, broken in SPLIT_MUTATIONS:
-        assert [finding.code for finding in preflight([], broken(recording))] == [code]
+        assert [finding.code for finding in run_preflight([], broken(recording))] == [code]
 
 
 @pytest.mark.real
 def test_poses_are_not_blamed_for_crooked_ground_truth(real_data: Path) -> None:
     """Motion by a ground truth that explains few matches is not motion: poses are then judged by matches alone."""
     (inverse,) = [mutation for mutation in MUTATIONS if mutation.name == "inverse depth for depth"]
-    found = spoken(preflight([inverse.apply(real("kitti_raw", real_data))]))
+    found = spoken(run_preflight([inverse.apply(real("kitti_raw", real_data))]))
     assert {finding.code for finding in found} == {"D07"}

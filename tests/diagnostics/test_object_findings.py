@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stadia.data.object_survey import Fit, Survey
-from stadia.diagnostics.objects import object_findings
+from stadia.datasets.surveys import BoxMaskFit, ObjectSurvey
+from stadia.diagnostics.preflight.object_label_checks import check_object_labels
 
 
 def test_findings_tell_what_no_pixel_shows_and_what_does_not_train() -> None:
-    good = Survey(10, {"cup": 5, "can": 3}, (), ())
-    assert object_findings({"train": good, "val": good}) == []
+    good = ObjectSurvey(10, {"cup": 5, "can": 3}, (), ())
+    assert check_object_labels({"train": good, "val": good}) == []
     hidden = replace(good, hidden=(("a/004.png", 1), ("a/004.png", 2), ("a/007.png", 1)))
-    (found,) = object_findings({"train": hidden, "val": good})
+    (found,) = check_object_labels({"train": hidden, "val": good})
     assert (found.code, found.severity) == ("O01", "note")
     assert (
         "3 labeled objects in 2 of 10 images of 'train' have no pixel, such as number 1 of a/004.png" in found.measured
     )
-    (found,) = object_findings({"train": replace(good, objects={"cup": 5}), "val": good})
+    (found,) = check_object_labels({"train": replace(good, objects={"cup": 5}), "val": good})
     assert (found.code, found.severity) == ("O03", "warn")
     assert "'val' shows can" in found.measured
-    (found,) = object_findings({"train": replace(good, objects={}), "val": good})
+    (found,) = check_object_labels({"train": replace(good, objects={}), "val": good})
     assert (found.code, found.severity) == ("O02", "stop")
 
 
 def test_a_finding_tells_what_is_seen_and_has_no_pose() -> None:
-    good = Survey(10, {"cup": 5}, (), ())
-    (found,) = object_findings(
+    good = ObjectSurvey(10, {"cup": 5}, (), ())
+    (found,) = check_object_labels(
         {
             "train": good,
             "val": replace(good, left_out=(("4", 7, "no depth"), ("4", 2, "few agree"), ("6", 1, "no depth"))),
@@ -40,23 +40,23 @@ def test_a_finding_tells_what_is_seen_and_has_no_pose() -> None:
 
 
 def test_images_that_cannot_be_read_stop_and_hide_that_nothing_was_seen() -> None:
-    good = Survey(10, {"cup": 5}, (), ())
-    (found,) = object_findings(
-        {"train": Survey(2, {}, (), (), 2, (("t/image/000.png", "no such file"), ("t/image/001.png", "text")))}
+    good = ObjectSurvey(10, {"cup": 5}, (), ())
+    (found,) = check_object_labels(
+        {"train": ObjectSurvey(2, {}, (), (), 2, (("t/image/000.png", "no such file"), ("t/image/001.png", "text")))}
     )
     assert (found.code, found.severity) == ("D01", "stop")
     assert "2 of 2 images of 'train' cannot be read, such as t/image/000.png: no such file" in found.measured
     assert found.evidence["unreadable"]["found"] == ["no such file", "text"]
-    (found,) = object_findings({"train": replace(good, whole=30), "val": replace(good, whole=10)})
+    (found,) = check_object_labels({"train": replace(good, whole=30), "val": replace(good, whole=10)})
     assert (found.code, found.measured.split(",")[0]) == ("N02", "20 of 40 images were checked")
 
 
 def test_boxes_beside_their_masks_warn_and_many_of_them_stop() -> None:
     def told(*fits: tuple[float, float]) -> list[tuple[str, str]]:
-        one = Survey(
-            10, {"cup": 5}, (), (), fits=tuple(Fit("t/000.png", n, *fit) for n, fit in enumerate(fits, start=1))
+        one = ObjectSurvey(
+            10, {"cup": 5}, (), (), fits=tuple(BoxMaskFit("t/000.png", n, *fit) for n, fit in enumerate(fits, start=1))
         )
-        return [(found.code, str(found.severity)) for found in object_findings({"train": one})]
+        return [(found.code, str(found.severity)) for found in check_object_labels({"train": one})]
 
     assert told(*[(1.0, 0.6)] * 99, (0.5, 0.6)) == []
     assert told(*[(1.0, 0.6)] * 96, *[(0.5, 0.6)] * 4) == [("O05", "warn")]

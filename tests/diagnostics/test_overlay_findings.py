@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from mutations.composed import composed, cut
 
-from stadia.data.overlay.config import OverlayDataConfig
-from stadia.data.overlay.sources import open_overlays
-from stadia.data.overlay.survey import OverlaySurvey, survey
-from stadia.diagnostics.overlays import MIN_BACKGROUNDS, overlay_findings
+from stadia.dataloading.composite_survey import CompositeSurvey, survey_composites
+from stadia.dataloading.composites import open_composites
+from stadia.dataloading.config import OverlayDataConfig
+from stadia.diagnostics.preflight.composite_checks import MIN_BACKGROUNDS, check_composites
 
 
 @pytest.fixture
@@ -21,12 +21,12 @@ def good(tmp_path: Path) -> OverlayDataConfig:
     return composed(tmp_path)
 
 
-def seen(config: OverlayDataConfig) -> OverlaySurvey:
-    return survey(open_overlays(config, seed=0))
+def seen(config: OverlayDataConfig) -> CompositeSurvey:
+    return survey_composites(open_composites(config, seed=0))
 
 
-def codes(one: OverlaySurvey) -> list[tuple[str, str]]:
-    return [(finding.code, str(finding.severity)) for finding in overlay_findings(one)]
+def codes(one: CompositeSurvey) -> list[tuple[str, str]]:
+    return [(finding.code, str(finding.severity)) for finding in check_composites(one)]
 
 
 def test_a_good_set_is_silent_and_its_table_says_what_it_has(good) -> None:
@@ -44,7 +44,7 @@ def test_a_good_set_is_silent_and_its_table_says_what_it_has(good) -> None:
 def test_a_background_on_both_sides_stops_and_a_recording_warns(good, tmp_path: Path) -> None:
     copy = tmp_path / "roads" / "b" / "left" / "000003.png"
     copy.write_bytes((tmp_path / "roads" / "a" / "left" / "000007.png").read_bytes())
-    (found,) = overlay_findings(seen(good))
+    (found,) = check_composites(seen(good))
     assert (found.code, found.severity) == ("C01", "stop")
     assert (
         "1 background in two of the splits train, val, such as roads/a/left/000007 (there roads/b/left/000003)"
@@ -62,7 +62,7 @@ def test_a_background_on_both_sides_stops_and_a_recording_warns(good, tmp_path: 
 
 def test_an_object_on_both_sides_stops_under_any_name(good, tmp_path: Path) -> None:
     (tmp_path / "cut" / "val" / "other.png").write_bytes((tmp_path / "cut" / "train" / "2.png").read_bytes())
-    (found,) = overlay_findings(seen(good))
+    (found,) = check_composites(seen(good))
     assert (found.code, found.severity) == ("C02", "stop")
     assert "1 object in two of the splits train, val, such as 2 (there other)" in found.measured
     rgba = cv2.imread(str(tmp_path / "cut" / "train" / "2.png"), cv2.IMREAD_UNCHANGED)
@@ -72,27 +72,27 @@ def test_an_object_on_both_sides_stops_under_any_name(good, tmp_path: Path) -> N
     otherwise = np.pad(rgba[2:, ::-1], ((9, 0), (3, 0), (0, 0)))
     otherwise[otherwise[..., 3] == 0] = (9, 9, 9, 0)
     cv2.imwrite(str(tmp_path / "cut" / "val" / "other.png"), otherwise, [cv2.IMWRITE_PNG_COMPRESSION, 0])
-    (found,) = overlay_findings(seen(good))
+    (found,) = check_composites(seen(good))
     assert found.code == "C02", "mirrored, with another margin, and stored otherwise"
     (tmp_path / "cut" / "val" / "other.png").unlink()
     cut(tmp_path / "cut" / "val" / "0.png", 99)
     assert codes(seen(good)) == [], "a file of the same number shows another object"
     for split, seed in (("train", 20), ("val", 21)):
         cut(tmp_path / "cut" / split / "cup" / f"{seed}.png", seed)
-    (found,) = overlay_findings(seen(good))
+    (found,) = check_composites(seen(good))
     assert "such as cup" in found.measured, "two views of one object"
 
 
 def test_few_backgrounds_warn(good) -> None:
     assert MIN_BACKGROUNDS == 10
-    (found,) = overlay_findings(replace(seen(good), effective_backgrounds=7.5))
+    (found,) = check_composites(replace(seen(good), effective_backgrounds=7.5))
     assert (found.code, found.severity) == ("C06", "warn")
     assert "12 backgrounds train, as unevenly as 7.5" in found.measured
 
 
 def test_foregrounds_that_cannot_be_pasted_stop(good, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "cut" / "train" / "photo.jpg"), np.full((9, 9, 3), 7, np.uint8))
-    (found,) = overlay_findings(seen(good))
+    (found,) = check_composites(seen(good))
     assert (found.code, found.severity) == ("C09", "stop")
     assert found.measured.startswith("1 foreground of those checked, such as ")
     assert "photo.jpg: a JPEG, which has no alpha channel" in found.measured
@@ -101,17 +101,17 @@ def test_foregrounds_that_cannot_be_pasted_stop(good, tmp_path: Path) -> None:
 def test_a_background_that_cannot_be_read_stops(good, tmp_path: Path) -> None:
     path = tmp_path / "roads" / "a" / "left" / "000004.png"
     path.write_bytes(path.read_bytes()[:-30])
-    (found,) = overlay_findings(seen(good))
+    (found,) = check_composites(seen(good))
     assert (found.code, found.severity) == ("D01", "stop")
     assert "000004.png" in found.measured
 
 
 def test_labels_outside_of_what_counts_are_told(good) -> None:
     """Of a road of 2 to 30 m: metres fit, and a range for [0, 1] does not."""
-    opened = open_overlays(good, seed=0)
-    assert overlay_findings(survey(opened, (0.25, 80.0))) == []
-    assert survey(opened).unscored == 0
-    (found,) = overlay_findings(survey(opened, (0.25, 10.0)))
+    opened = open_composites(good, seed=0)
+    assert check_composites(survey_composites(opened, (0.25, 80.0))) == []
+    assert survey_composites(opened).unscored == 0
+    (found,) = check_composites(survey_composites(opened, (0.25, 10.0)))
     assert (found.code, found.severity) == ("C14", "warn")
     depths = np.concatenate(
         [opened.images[split].composed(n).depth.ravel() for split in ("train", "val") for n in range(12)]
@@ -130,7 +130,7 @@ def test_a_layout_stored_otherwise_is_told(good) -> None:
         renamed=("99 folders 'mask_' for 'mask'",),
     )
     assert codes(one) == [("C03", "warn"), ("C05", "warn"), ("C04", "note"), ("C07", "note")]
-    missing = next(found for found in overlay_findings(one) if found.code == "C03")
+    missing = next(found for found in check_composites(one) if found.code == "C03")
     assert len(missing.evidence["missing"]["path"]) == 10
     assert "12 paths are missing: bg1/fg_1/depth/1.jpg" in missing.measured
     assert "10.jpg ..." in missing.measured

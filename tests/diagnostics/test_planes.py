@@ -10,10 +10,10 @@ import pytest
 
 from stadia.core.recording import Recording
 from stadia.core.types import Camera
-from stadia.diagnostics.checks.poses import _fit
-from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.instruments import two_view
+from stadia.diagnostics.preflight import two_view_geometry
+from stadia.diagnostics.preflight.pose_checks import _fit
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.geometry.camera import intrinsics
 
 HEIGHT, WIDTH, FRAMES = 240, 320, 12
@@ -81,7 +81,7 @@ def path(step: tuple[float, float, float], height_m: float, turns_deg: float, se
 def test_exact_poses_over_a_plane_are_not_blamed(
     step: tuple[float, float, float], height_m: float, turns_deg: float, per_m: float, seed: int
 ) -> None:
-    found = preflight([Plane(path(step, height_m, turns_deg, seed), seed, per_m)])
+    found = run_preflight([Plane(path(step, height_m, turns_deg, seed), seed, per_m)])
     assert {one.severity for one in found} == {Severity.NOTE}
     (poses,) = [one.measured for one in found if one.measured.startswith("poses:")]
     assert "show one plane, which two motions explain" in poses
@@ -95,9 +95,11 @@ def test_a_plane_is_told_from_a_scene_with_depth() -> None:
     flat, deep = np.full(200, 8.0), random.uniform(4, 12, 200)
     planar = []
     for depth in (flat, deep):
-        moved = (two_view.rays(first, K) * depth[:, None]) @ T[:3, :3].T + T[:3, 3]
+        moved = (two_view_geometry.pixel_rays(first, K) * depth[:, None]) @ T[:3, :3].T + T[:3, 3]
         second = moved @ K.T
-        motion = two_view.motion_up_to_scale(first, second[:, :2] / second[:, 2:] + random.normal(0, 0.2, (200, 2)), K)
+        motion = two_view_geometry.estimate_motion(
+            first, second[:, :2] / second[:, 2:] + random.normal(0, 0.2, (200, 2)), K
+        )
         assert motion is not None
         planar.append(motion.planar)
     assert planar == [True, False]
@@ -107,8 +109,10 @@ def test_one_step_that_was_seen_wrongly_is_no_wrong_pose() -> None:
     """Of a camera that does not turn, any turn is larger than all the others."""
     poses = path((1.5, 0.2, 0), 50, 0, 0)
     given = [np.linalg.solve(second, first) for first, second in pairwise(poses)]
-    seen = [two_view.Motion(T[:3, :3], T[:3, 3], False, np.ones(1, bool), 10.0) for T in given]
+    seen = [two_view_geometry.TwoViewMotion(T[:3, :3], T[:3, 3], False, np.ones(1, bool), 10.0) for T in given]
     turned = cv2.Rodrigues(np.radians((0.0, 3.0, 0.0)))[0]
-    seen[2] = two_view.Motion(turned, given[2][:3, 3], False, np.ones(1, bool), 10.0)
+    seen[2] = two_view_geometry.TwoViewMotion(turned, given[2][:3, 3], False, np.ones(1, bool), 10.0)
     assert _fit(given, seen).good
-    assert not _fit(given, [two_view.Motion(turned, T[:3, 3], False, np.ones(1, bool), 10.0) for T in given]).good
+    assert not _fit(
+        given, [two_view_geometry.TwoViewMotion(turned, T[:3, 3], False, np.ones(1, bool), 10.0) for T in given]
+    ).good

@@ -10,14 +10,14 @@ from mutations.mutated import Image, Matrix, Mutated
 
 from stadia.core.recording import Recording
 from stadia.core.types import Camera
-from stadia.diagnostics.checks import CHECKS
-from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight import CHECKS
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
 
 
 def only(recording: Recording) -> Finding:
     """The one finding that is no note; all other checks wait for it."""
-    found = preflight([recording])
+    found = run_preflight([recording])
     (stop,) = [one for one in found if one.severity is not Severity.NOTE]
     assert stop.severity is Severity.STOP
     assert sum(f"{stop.code} must be fixed first" in one.measured for one in found) == len(list(CHECKS))
@@ -126,12 +126,14 @@ def test_a_pose_of_another_shape_that_is_not_sampled_is_told_by_its_frame(record
             T = super().T_world_camera(index, side)
             return T[:3] if T is not None and index == 5 else T
 
-    stops = [one for one in preflight([Last(recording)], checks=["poses"]) if one.severity is Severity.STOP]
+    stops = [one for one in run_preflight([Last(recording)], checks=["poses"]) if one.severity is Severity.STOP]
     assert [(one.code, one.measured) for one in stops] == [
         ("E05", "1 of 6 poses, such as that of frame 5: an array of shape (3, 4)")
     ]
 
 
 def test_one_time_that_is_none_between_the_sampled_frames_is_told(recording: Recording) -> None:
-    found = preflight([Mutated(recording, time=lambda i: float("nan") if i == 5 else float(i))], checks=["timestamps"])
+    found = run_preflight(
+        [Mutated(recording, time=lambda i: float("nan") if i == 5 else float(i))], checks=["timestamps"]
+    )
     assert [one.code for one in found if one.severity is not Severity.NOTE] == ["D15"]

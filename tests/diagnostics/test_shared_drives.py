@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from mutations.drives import Drive, found
 
-from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
 
 PNG = b"\x89PNG"
 
 
 def drawn(train: dict[Drive, range], val: dict[Drive, range], caplog: pytest.LogCaptureFixture) -> Finding:
-    (one,) = preflight([], {"train": list(train.items()), "val": list(val.items())})
+    (one,) = run_preflight([], {"train": list(train.items()), "val": list(val.items())})
     assert "no image" not in caplog.text
     return one
 

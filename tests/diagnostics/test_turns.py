@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.diagnostics.checks.intrinsics import _turns
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.intrinsics_checks import _turns
 
 Pairs = list[
     tuple[tuple[float, float], tuple[float, float]]

@@ -12,14 +12,14 @@ from mutations.courses import DIED, LEARNT, START, Said
 
 from stadia.core.types import Prediction
 from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.watching.uncertainty import (
+from stadia.diagnostics.monitors.prediction_monitors import (
     BOUNDS,
     ConstantUncertaintyMonitor,
     UncertaintyBoundsMonitor,
     UncertaintyOnlyMonitor,
 )
-from stadia.models.depth_net import LOG_UNCERTAINTY, bounded_log_uncertainty
-from stadia.recipes.said import of_exposure_and_doubt
+from stadia.models.depth_net import LOG_UNCERTAINTY_RANGE, bound_log_uncertainty
+from stadia.recipes.base.logged_stats import brightness_and_uncertainty_stats
 
 
 def run_monitor(rows: Sequence[Said]) -> list[Finding]:
@@ -67,8 +67,8 @@ def test_a_run_that_goes_on_without_its_start_says_nothing_of_it() -> None:
 
 @pytest.mark.parametrize("logit", [-40.0, 40.0])
 def test_an_uncertainty_at_its_bounds_is_named(logit: float) -> None:
-    bounded = bounded_log_uncertainty(torch.full((1, 1, 32, 64), logit))
-    seen: Mapping[str, torch.Tensor] = of_exposure_and_doubt(
+    bounded = bound_log_uncertainty(torch.full((1, 1, 32, 64), logit))
+    seen: Mapping[str, torch.Tensor] = brightness_and_uncertainty_stats(
         Prediction((bounded,), torch.eye(4)[None, None], log_uncertainty=(bounded,)), ("+1",)
     )
     tenths = [float(seen[f"log_uncertainty/p{p}"]) for p in (10, 50, 90)]
@@ -77,7 +77,7 @@ def test_an_uncertainty_at_its_bounds_is_named(logit: float) -> None:
 
 
 def test_the_bounds_are_those_of_the_network_and_rows_without_an_uncertainty_say_nothing() -> None:
-    assert BOUNDS == LOG_UNCERTAINTY
+    assert BOUNDS == LOG_UNCERTAINTY_RANGE
     for instrument in (ConstantUncertaintyMonitor(), UncertaintyOnlyMonitor(), UncertaintyBoundsMonitor()):
         assert instrument.on_row(10, {"val/residual": 0.1}) is None
         assert instrument.on_row(10, {"train/warped_over_unwarped": 0.9}) is None

@@ -8,9 +8,13 @@ from mutations.recordings import Mutated
 from numpy.typing import NDArray
 
 from stadia.core.recording import Recording
-from stadia.diagnostics.checks.ground_truth import WHOLE_LEVELS, WHOLE_SHARE, _share_of_whole_metres
-from stadia.diagnostics.engine import preflight
-from stadia.diagnostics.instruments.road import camera_height
+from stadia.diagnostics.preflight.ground_truth_checks import (
+    WHOLE_LEVELS,
+    WHOLE_SHARE,
+    _share_of_whole_metres,
+    fit_camera_height,
+)
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
 
 K = np.array([[100.0, 0, 79.5], [0, 100, 47.5], [0, 0, 1]])
 
@@ -19,7 +23,7 @@ K = np.array([[100.0, 0, 79.5], [0, 100, 47.5], [0, 0, 1]])
     ("factor", "cause"), [(1000 / 256, "millimetres were read as KITTI's"), (0.256, "was read as millimetres")]
 )
 def test_the_two_png_units_taken_for_each_other_are_named(recording: Recording, factor: float, cause: str) -> None:
-    found = preflight([Mutated(recording, depth=lambda d: d * np.float32(factor))], checks=["ground_truth"])
+    found = run_preflight([Mutated(recording, depth=lambda d: d * np.float32(factor))], checks=["ground_truth"])
     (finding,) = [one for one in found if one.code == "D06"]
     assert cause in finding.cause
     assert "3.906" in finding.fix
@@ -48,16 +52,16 @@ def road(height_m: float, tilt_deg: float = 0.0) -> NDArray[np.float32]:
 @pytest.mark.parametrize("tilt_deg", [0.0, 10.0])
 def test_the_camera_height_is_that_of_the_plane(height_m: float, tilt_deg: float) -> None:
     depth = road(height_m, tilt_deg)
-    assert camera_height(depth, K) == pytest.approx(height_m, rel=1e-3)
+    assert fit_camera_height(depth, K) == pytest.approx(height_m, rel=1e-3)
     sparse = np.where(np.random.default_rng(0).random(depth.shape) < 0.1, depth, 0).astype(np.float32)
-    assert camera_height(sparse, K) == pytest.approx(height_m, rel=1e-3)
+    assert fit_camera_height(sparse, K) == pytest.approx(height_m, rel=1e-3)
 
 
 def test_where_no_road_is_seen_there_is_no_height() -> None:
-    assert camera_height(road(1.65, 30.0), K) is None  # a floor that a hand-held camera looks down at
-    assert camera_height(np.full((96, 160), 5, np.float32), K) is None  # a wall
-    assert camera_height(np.random.default_rng(0).uniform(2, 60, (96, 160)).astype(np.float32), K) is None
+    assert fit_camera_height(road(1.65, 30.0), K) is None  # a floor that a hand-held camera looks down at
+    assert fit_camera_height(np.full((96, 160), 5, np.float32), K) is None  # a wall
+    assert fit_camera_height(np.random.default_rng(0).uniform(2, 60, (96, 160)).astype(np.float32), K) is None
     bushes = np.random.default_rng(0).uniform(2, 60, (96, 160))
     quarter = np.random.default_rng(1).random((96, 160)) < 0.25
-    assert camera_height(np.where(quarter, road(1.65), bushes).astype(np.float32), K) is None  # too little of it
-    assert camera_height(np.zeros((96, 160), np.float32), K) is None
+    assert fit_camera_height(np.where(quarter, road(1.65), bushes).astype(np.float32), K) is None  # too little of it
+    assert fit_camera_height(np.zeros((96, 160), np.float32), K) is None

@@ -18,21 +18,20 @@ from rich.console import Console
 from stadia.core.errors import NotFiniteError, RunError
 from stadia.core.types import Batch
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings, write_findings
-from stadia.diagnostics.watch import Watch, found_while_training
-from stadia.diagnostics.watching.data_sets import DataSetScaleMonitor, ForgettingMonitor
-from stadia.diagnostics.watching.geometry import GEOMETRY_RULES
-from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, PersistentRule
-from stadia.diagnostics.watching.loss_spike import LossSpikeMonitor
-from stadia.diagnostics.watching.update_size import UpdateRatioMonitor
+from stadia.diagnostics.monitors.optimization_monitors import LossSpikeMonitor, UpdateRatioMonitor
+from stadia.diagnostics.monitors.persistence import FROM_STEP, ROWS, PersistentRule
+from stadia.diagnostics.monitors.prediction_monitors import GEOMETRY_RULES
+from stadia.diagnostics.monitors.score_monitors import DataSetScaleMonitor, ForgettingMonitor
+from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_training_findings
 from stadia.training.loggers import CsvLogger
-from stadia.training.run import Run
+from stadia.training.run_folder import Run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 import small_recipe
 from small_recipe import SmallRecipe
 
-from stadia.losses.report import LossReport
+from stadia.losses.loss_report import LossReport
 
 
 def test_a_spike_is_many_times_the_median_of_the_batches_before() -> None:
@@ -93,11 +92,11 @@ def test_a_run_that_goes_on_has_not_forgotten_its_start(tmp_path: Path) -> None:
     log.scalars(20, 0, {"train/loss": 0.5, "train/update_ratio": 0.02})
 
     def reported(*losses: float, step: int) -> list[str]:
-        watch = Watch(run, Console(file=io.StringIO()))
+        watch = TrainingMonitor(run, Console(file=io.StringIO()))
         watch.on_train_start(SimpleNamespace(step=step))
         for number, loss in enumerate(losses, start=1):
             watch._notify("on_row", step + 10 * number, {"train/loss": loss, "train/update_ratio": 0.02})
-        return [one.code for one in found_while_training(run.folder)]
+        return [one.code for one in read_training_findings(run.folder)]
 
     assert reported(0.5, 0.52, 0.51, step=20) == []
     assert reported(0.5, 1.1, step=20) == ["T02"]
@@ -133,7 +132,7 @@ class Spiking(SmallRecipe):
 
 
 def watched(tmp_path: Path, task: SmallRecipe, **values: Any) -> tuple[Path, str]:
-    class Late(Watch):
+    class Late(TrainingMonitor):
         """Made when the run is there."""
 
         def __init__(self) -> None: ...
@@ -162,14 +161,14 @@ def test_a_run_that_goes_on_keeps_what_was_found_and_tells_it_not_again(tmp_path
     spike = LossSpikeMonitor()
     found = [spike.on_batch(step, loss, ()) for step, loss in enumerate([1.0] * 20 + [50.0])][-1]
     assert found is not None
-    of_data = Finding("D02", Severity.WARN, Stage.DATA, "m", "e", "c", "c")
-    write_findings(run.folder / "findings.jsonl", [of_data, found])
-    assert found_while_training(run.folder) == [found]
+    data_buffers = Finding("D02", Severity.WARN, Stage.DATA, "m", "e", "c", "c")
+    write_findings(run.folder / "findings.jsonl", [data_buffers, found])
+    assert read_training_findings(run.folder) == [found]
     output = io.StringIO()
-    watch = Watch(run, Console(file=output))
+    watch = TrainingMonitor(run, Console(file=output))
     assert watch.reported == {"T01"}
     (run.folder / "findings.jsonl").write_text('"no finding"\n')
-    assert found_while_training(run.folder) == []
+    assert read_training_findings(run.folder) == []
 
 
 def test_a_data_set_that_is_forgotten_after_the_switch_is_named() -> None:
@@ -207,7 +206,7 @@ def test_data_sets_that_have_learnt_units_of_their_own_are_named() -> None:
 
 
 def test_the_watch_asks_the_instruments_of_data_sets(tmp_path: Path) -> None:
-    watch = Watch(
+    watch = TrainingMonitor(
         Run.create(tmp_path, "two", {}, recipe="small", seed=0), Console(file=(said := io.StringIO()), width=500)
     )
     for step, residual in enumerate((0.1, 0.2)):
@@ -247,7 +246,7 @@ class Refusing:
 @pytest.mark.parametrize("on_stop", OnStop)
 def test_what_says_stop_while_it_trains_halts_or_warns(tmp_path: Path, on_stop: OnStop) -> None:
     run = Run.create(tmp_path, "small", {}, recipe="small", seed=0)
-    watch = Watch(run, Console(file=(said := io.StringIO()), width=500), on_stop)
+    watch = TrainingMonitor(run, Console(file=(said := io.StringIO()), width=500), on_stop)
     watch.instruments = (Refusing(),)  # type: ignore[assignment]
     reported = pytest.raises(RunError, match=r"X01, while training: found left is right.*--on-stop warn")
     with reported if on_stop is OnStop.HALT else nullcontext():

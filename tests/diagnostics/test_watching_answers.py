@@ -6,8 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 
 from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.watching.geometry import GEOMETRY_RULES, ValidationWarpMonitor
-from stadia.diagnostics.watching.lasting import (
+from stadia.diagnostics.monitors.optimization_monitors import (
+    ConstantTermMonitor,
+    DataLoadingMonitor,
+    LearningRateMonitor,
+    TermSumMonitor,
+    WeightChangeMonitor,
+)
+from stadia.diagnostics.monitors.persistence import (
     FROM_STEP,
     ROWS,
     PersistentPartRule,
@@ -15,16 +21,19 @@ from stadia.diagnostics.watching.lasting import (
     Rule,
     ValidationRule,
 )
-from stadia.diagnostics.watching.pace import DataLoadingMonitor, LearningRateMonitor, WeightChangeMonitor
-from stadia.diagnostics.watching.terms import ConstantTermMonitor, TermSumMonitor
-from stadia.diagnostics.watching.validations import (
+from stadia.diagnostics.monitors.prediction_monitors import (
+    GEOMETRY_RULES,
+    DepthScaleMonitor,
+    MotionScaleMonitor,
+    ValidationWarpMonitor,
+)
+from stadia.diagnostics.monitors.score_monitors import (
     VALIDATION_RULES,
     MetricScaleMonitor,
     NanScoreMonitor,
     OverfittingMonitor,
     RotationMonitor,
 )
-from stadia.diagnostics.watching.video import DepthScaleMonitor, MotionScaleMonitor
 
 RULE = Rule("P22", "motion/over_depth", lambda v: v > 1, "motion is {:.2g} times the depth", "at most 1")
 

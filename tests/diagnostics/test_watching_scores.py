@@ -7,11 +7,12 @@ import math
 import torch
 
 from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.watching.scores import FrozenScoresMonitor, RmseMonitor
-from stadia.diagnostics.watching.terms import ROWS, ProportionalTermsMonitor
-from stadia.evaluation.overlay_scores import overlay_scores
-from stadia.losses.overlay import OverlayLoss
-from stadia.losses.overlay_config import OverlayLossConfig
+from stadia.diagnostics.monitors.optimization_monitors import ProportionalTermsMonitor
+from stadia.diagnostics.monitors.persistence import ROWS
+from stadia.diagnostics.monitors.score_monitors import FrozenScoresMonitor, RmseMonitor
+from stadia.evaluation.validation_metrics import compute_overlay_scores
+from stadia.losses.config import OverlayLossConfig
+from stadia.losses.overlay_loss import OverlayLoss
 
 
 def found_of(**config: float) -> list[Finding]:
@@ -60,7 +61,7 @@ def test_rmse_is_held_to_the_mse() -> None:
     """M-04: right of the sums, found of a mean of roots; what is not finite is told elsewhere."""
     sums = {"depth_pixels": 4.0, "mse": 100.0, **dict.fromkeys(("abs_rel", "mae", "log10", "d1", "d2", "d3"), 1.0)}
     other = sums | {"mse": 1.0}
-    right = overlay_scores([{**one, "mask_pixels": 0.0} for one in (sums, other)] + [MASK])
+    right = compute_overlay_scores([{**one, "mask_pixels": 0.0} for one in (sums, other)] + [MASK])
     row = {f"val/{name}": value for name, value in right.items()}
     assert RmseMonitor().on_row(5, row) is None
     assert RmseMonitor().on_row(5, {**row, "val/mse": math.inf}) is None

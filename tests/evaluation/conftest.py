@@ -14,11 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Camera, Claim
+from stadia.core.types import Camera, DepthScale
 from stadia.geometry.camera import intrinsics
-from stadia.recipes.depth import DepthRecipe
-from stadia.training.checkpoints import Header
-from stadia.training.checkpoints import write as write_checkpoint
+from stadia.recipes.base.depth_recipe import DepthRecipe
+from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 Maps = Mapping[str, NDArray]
 
@@ -101,7 +100,13 @@ class RedReader:
     """A predictor that knows the law of Drive's world, and its motion."""
 
     def __init__(
-        self, claim: Claim = Claim.METRES, *, height: int = 15, width: int = 45, scale: float = 1.0, step_m: float = 0.5
+        self,
+        claim: DepthScale = DepthScale.METRES,
+        *,
+        height: int = 15,
+        width: int = 45,
+        scale: float = 1.0,
+        step_m: float = 0.5,
     ) -> None:
         self.claim, self.height, self.width, self.scale, self.step_m, self.crop = (
             claim,
@@ -127,7 +132,7 @@ class RedReader:
 class RedTask:
     """A trained recipe of depth, as the commands see it: its predictor is a RedReader, by default of 45x15."""
 
-    def __init__(self, claim: Claim = Claim.METRES) -> None:
+    def __init__(self, claim: DepthScale = DepthScale.METRES) -> None:
         self.claim = claim
 
     def predictor(self, size: tuple[int, int] | None = None) -> RedReader:
@@ -187,7 +192,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     size.
     """
     run = tmp_path / "runs" / "2026-01-01-000000-test"
-    header = Header(
+    header = CheckpointHeader(
         recipe="selfsup",
         config={"name": "test", "data": {"height": 15, "width": 45}},
         kind="weights",
@@ -197,7 +202,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     write_checkpoint(run / "checkpoints" / "best.safetensors", header, {"state_dict": {"weight": torch.zeros(1)}})
     (run / "run.json").write_text("{}")
-    monkeypatch.setattr("stadia.recipes.workflow.load_task", lambda path: RedTask())
+    monkeypatch.setattr("stadia.recipes.base.workflow.load_task", lambda path: RedTask())
     return run / "checkpoints" / "best.safetensors"
 
 

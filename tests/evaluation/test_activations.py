@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera
-from stadia.evaluation.activations import (
+from stadia.evaluation.plots.videos import (
     FIRST_FRAMES,
-    Channels,
-    activation_video,
-    choose_channels,
+    SelectedChannels,
     draw_stage,
-    fewer_blocks,
-    recorded,
+    record_activations,
+    select_blocks,
+    select_channels,
+    write_activation_video,
 )
-from stadia.evaluation.frames import Frame
+from stadia.evaluation.predict.frame_preparation import Frame
 
 HEIGHT, WIDTH = 32, 96
 
@@ -83,7 +83,7 @@ def frames(count: int) -> Iterator[Frame]:
 
 def test_stages_are_the_last_maps_of_each_size_in_either_order_of_axes() -> None:
     network = Network()
-    with recorded(network, HEIGHT, WIDTH) as maps:
+    with record_activations(network, HEIGHT, WIDTH) as maps:
         image = torch.rand(1, 3, HEIGHT, WIDTH)
         network(image)
         found = {name: tuple(activation.shape) for name, activation in maps.items()}
@@ -111,14 +111,14 @@ class Blocks(nn.Module):
 def test_tokens_of_blocks_are_maps_of_their_places_and_four_blocks_are_drawn() -> None:
     tokens = torch.rand(1, 1 + 12, 8)
     network = Blocks()
-    with recorded(network, HEIGHT, WIDTH) as maps:
+    with record_activations(network, HEIGHT, WIDTH) as maps:
         last = network(tokens)
         found = dict(maps)
     assert list(found) == [f"layer.{number} tokens 1/16" for number in range(12)]
     assert torch.equal(found["layer.11 tokens 1/16"][:, 1, 2], last[0, 1 + 6 + 2])
-    drawn = fewer_blocks(choose_channels([found | {"depth.encoder 1/2": torch.rand(8, 16, 48)}]))
+    drawn = select_blocks(select_channels([found | {"depth.encoder 1/2": torch.rand(8, 16, 48)}]))
     assert list(drawn) == [*(f"layer.{number} tokens 1/16" for number in (2, 5, 8, 11)), "depth.encoder 1/2"]
-    with recorded(network, HEIGHT, WIDTH) as maps:
+    with record_activations(network, HEIGHT, WIDTH) as maps:
         network(torch.rand(1, 40, 8))
         assert not maps, "40 are of no grid"
 
@@ -128,10 +128,10 @@ def test_what_compares_two_images_is_shown_each_with_the_one_before(
 ) -> None:
     titles: list[list[str]] = []
     monkeypatch.setattr(
-        "stadia.evaluation.activations.compose",
+        "stadia.evaluation.plots.videos.compose_image_sheet",
         lambda tiles: titles.append([*tiles]) or np.zeros((64, 64, 3), np.uint8),
     )
-    activation_video(predictor.network, predictor, frames(3), tmp_path / "a.mp4", 12.0)  # type: ignore[arg-type]
+    write_activation_video(predictor.network, predictor, frames(3), tmp_path / "a.mp4", 12.0)  # type: ignore[arg-type]
     assert any(title.startswith("pose.encoder 1/4: #") for title in titles[0])
     (first, itself), (before, second), (other, third) = predictor.pairs[3:]
     assert torch.equal(first, itself)
@@ -145,27 +145,27 @@ def test_the_channels_of_the_largest_variance_over_frames_are_chosen_with_their_
     size = torch.tensor([1.0, 0, 5, 0.1, 3, 0.2, 4, 0]).view(-1, 1, 1)
     still = torch.tensor([0.0, 50, 0, 0, 0, 0, 0, 0]).view(-1, 1, 1)  # a large value that never changes
     frames = [{"stage": size * torch.rand(8, 6, 9) + still} for _ in range(3)]
-    channels = choose_channels(frames)["stage"]
+    channels = select_channels(frames)["stage"]
     assert channels.numbers.tolist() == [0, 2, 4, 6]
     assert channels.low.tolist() == pytest.approx([0, 0, 0, 0], abs=0.2)
     assert channels.high.tolist() == pytest.approx([1, 5, 3, 4], rel=0.05)
     moving = [{"stage": (0.1 * torch.rand(8, 6, 9)).index_fill(0, torch.tensor([7]), float(n))} for n in range(3)]
-    assert 7 in choose_channels(moving)["stage"].numbers  # from frame to frame, in none of them
+    assert 7 in select_channels(moving)["stage"].numbers  # from frame to frame, in none of them
 
 
 def test_colors_are_of_the_channel_and_not_of_the_frame() -> None:
-    channels = Channels(torch.tensor([1, 0]), torch.zeros(2), torch.tensor([1.0, 10.0]))
+    channels = SelectedChannels(torch.tensor([1, 0]), torch.zeros(2), torch.tensor([1.0, 10.0]))
     dim, bright = (draw_stage(torch.full((2, 4, 6), value), channels, 16, 24) for value in (0.5, 1.0))
     assert dim.shape == (16, 24, 3)
     assert int(bright[0, 0].sum()) > int(dim[0, 0].sum()) > int(dim[0, 23].sum()) > 0
     assert not dim[15].any()  # of two channels none lies below
-    dead = Channels(torch.tensor([0]), torch.zeros(1), torch.zeros(1))
+    dead = SelectedChannels(torch.tensor([0]), torch.zeros(1), torch.zeros(1))
     assert draw_stage(torch.zeros(2, 4, 6), dead, 16, 24)[:8, :12].max() < 10
 
 
 def test_every_frame_is_in_the_video(predictor: SimpleNamespace, tmp_path: Path) -> None:
     count = FIRST_FRAMES + 3
-    assert activation_video(predictor.network, predictor, frames(count), tmp_path / "a.mp4", 12.0) == count  # type: ignore[arg-type]
+    assert write_activation_video(predictor.network, predictor, frames(count), tmp_path / "a.mp4", 12.0) == count  # type: ignore[arg-type]
     with av.open(str(tmp_path / "a.mp4")) as container:
         shapes = {frame.to_ndarray(format="rgb24").shape for frame in container.decode(video=0)}
         assert container.streams.video[0].frames == count
@@ -180,11 +180,11 @@ def test_one_that_breaks_off_leaves_no_file(predictor: SimpleNamespace, tmp_path
         raise RuntimeError("the stick was pulled out")
 
     with pytest.raises(RuntimeError, match="stick"):
-        activation_video(predictor.network, predictor, broken(), tmp_path / "a.mp4", 10.0)  # type: ignore[arg-type]
+        write_activation_video(predictor.network, predictor, broken(), tmp_path / "a.mp4", 10.0)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="no frame"):
-        activation_video(predictor.network, predictor, [], tmp_path / "a.mp4", 10.0)  # type: ignore[arg-type]
+        write_activation_video(predictor.network, predictor, [], tmp_path / "a.mp4", 10.0)  # type: ignore[arg-type]
     with pytest.raises(StadiaError, match="no layer whose output is a map"):
-        activation_video(nn.Identity(), predictor, frames(1), tmp_path / "a.mp4", 10.0)  # type: ignore[arg-type]
+        write_activation_video(nn.Identity(), predictor, frames(1), tmp_path / "a.mp4", 10.0)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 
 
@@ -195,7 +195,7 @@ def test_the_command_and_its_mistakes(
 ) -> None:  # fmt: skip
     task = predictor.network
     task.recipe, task.predictor = "red", lambda: predictor
-    monkeypatch.setattr("stadia.recipes.workflow.load_task", lambda path: task)
+    monkeypatch.setattr("stadia.recipes.base.workflow.load_task", lambda path: task)
     words = (checkpoint, video, "data.camera.focal_px=50", "--every", "3", "--out")
     code, text, err = stadia("activations", *words, tmp_path / "a.mp4")
     assert (code, text.strip()) == (0, f"{tmp_path / 'a.mp4'}: 4 frames"), err

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ProtocolError
 from stadia.core.recording import LEFT
-from stadia.core.types import Camera, Claim
-from stadia.evaluation.depth_files import read_map, write_depth_png
-from stadia.evaluation.frames import frames_of
-from stadia.evaluation.point_cloud import colored_points
-from stadia.evaluation.predict import predict, stream
-from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.core.types import Camera, DepthScale
+from stadia.evaluation.io.depth_files import read_depth_map, write_depth_png
+from stadia.evaluation.io.point_clouds import color_points
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.predict.frame_preparation import read_frames
+from stadia.evaluation.predict.predict_frames import predict_to_folder, stream_predictions
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.recordings import evaluate_recordings
-from stadia.evaluation.score import DepthScore, folder_truth, score_depth
+from stadia.evaluation.score.depth_score import DepthScore, open_ground_truth_folder, score_depth
+from stadia.evaluation.score.recording_scores import evaluate_recordings
 from stadia.geometry.camera import intrinsics
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123", motion="network")
@@ -50,7 +50,7 @@ def kitti_drive(drive: Make) -> object:
 class Seer:
     """A network of the KB crop at half its size; keeps what it was shown. It knows the law of Drive's world."""
 
-    claim, height, width, crop = Claim.METRES, 176, 608, "kb"
+    claim, height, width, crop = DepthScale.METRES, 176, 608, "kb"
 
     def __init__(self) -> None:
         self.shown: list[tuple[torch.Tensor, Camera]] = []
@@ -65,22 +65,22 @@ class Seer:
 
 def test_the_network_is_shown_the_crop_with_its_camera(kitti_drive: object) -> None:
     seer = Seer()
-    (predicted, _) = stream(seer, frames_of(kitti_drive))  # type: ignore[arg-type]
+    (predicted, _) = stream_predictions(seer, read_frames(kitti_drive))  # type: ignore[arg-type]
     image, camera = seer.shown[0]
     assert image.shape == (1, 3, 176, 608)
     assert float(camera.cx) == pytest.approx((609.6 - 13 + 0.5) / 2 - 0.5)
     assert float(camera.cy) == pytest.approx((172.9 - 23 + 0.5) / 2 - 0.5)
     assert float(camera.fx) == pytest.approx(721.5 / 2)
     assert predicted.frame.image.shape == (352, 1216, 3), "what a video and a cloud are drawn of"
-    _, colors = colored_points(predicted, 10**6)
+    _, colors = color_points(predicted, 10**6)
     assert len(colors)
 
 
 def test_depth_is_put_back_at_its_place(tmp_path: Path, kitti_drive: object) -> None:
-    predictions = predict(Seer(), frames_of(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
+    predictions = predict_to_folder(Seer(), read_frames(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
     assert predictions.record is not None
     assert (predictions.record.crop, predictions.record.image_size) == ("kb", SIZE)
-    png = read_map(tmp_path / "out" / "depth" / "000000.png")
+    png = read_depth_map(tmp_path / "out" / "depth" / "000000.png")
     assert png.shape == SIZE
     assert (png[INSIDE] > 0).all()
     outside = np.ones(SIZE, bool)
@@ -120,7 +120,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path, NDArray[np.float64]]:
 
 def scored(predictions: Path, truth: Path, protocol: str, crop: str | None = None) -> DepthScore:
     rules = PROTOCOLS[protocol]
-    return score_depth(Predictions.open(predictions, crop=crop), folder_truth(truth, rules), rules)
+    return score_depth(Predictions.open(predictions, crop=crop), open_ground_truth_folder(truth, rules), rules)
 
 
 class TestOtherPrograms:
@@ -169,21 +169,21 @@ class TestOtherPrograms:
 
 
 def test_contradicting_crop_is_refused(tmp_path: Path, kitti_drive: object) -> None:
-    predict(Seer(), frames_of(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
+    predict_to_folder(Seer(), read_frames(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
     with pytest.raises(ProtocolError, match="found the crop kb; expected none, as requested. Fix: leave --crop out"):
         Predictions.open(tmp_path / "out", crop="none")
 
 
 def test_ground_truth_of_another_size_than_the_image(tmp_path: Path, kitti_drive: object) -> None:
     """The crop is one of pixels: of ground truth at another scale it would be another part."""
-    predictions = predict(Seer(), frames_of(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
+    predictions = predict_to_folder(Seer(), read_frames(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
     larger = {name: lambda: np.full((750, 2484), 9.0) for name in predictions.files}
     with pytest.raises(ProtocolError, match=r"crop 'kb' of an image of .375, 1242., for ground truth of .750, 2484."):
         score_depth(predictions, larger, PROTOCOLS["metric"])
 
 
 def test_other_predictions_are_as_before(tmp_path: Path, drive: Make, red_reader: Make) -> None:
-    record = predict(red_reader(), frames_of(drive()), tmp_path / "out", MADE_BY, source="drive").record  # type: ignore[arg-type]
+    record = predict_to_folder(red_reader(), read_frames(drive()), tmp_path / "out", MADE_BY, source="drive").record  # type: ignore[arg-type]
     assert record is not None
     assert record.crop == "none"
     older = json.loads((tmp_path / "out" / "predictions.json").read_text())

@@ -10,31 +10,31 @@ import pytest
 import torch
 
 from stadia.core.errors import DataError
-from stadia.evaluation.depth_files import depth_files, read_map, write_depth_png, write_map
-from stadia.evaluation.score import resize_depth
+from stadia.evaluation.io.depth_files import find_depth_files, read_depth_map, write_depth_map, write_depth_png
+from stadia.evaluation.score.depth_score import resize_depth
 
 
 def test_png_and_npz_round_trip(tmp_path: Path) -> None:
     depth = np.random.default_rng(0).uniform(0.5, 90, (9, 11)).astype(np.float32)
     write_depth_png(tmp_path / "a.png", depth)
-    np.testing.assert_allclose(read_map(tmp_path / "a.png"), depth, atol=1 / 512 + 1e-9)
-    write_map(tmp_path / "a.npz", depth_m=depth, K=np.eye(3))
-    np.testing.assert_array_equal(read_map(tmp_path / "a.npz"), depth)
+    np.testing.assert_allclose(read_depth_map(tmp_path / "a.png"), depth, atol=1 / 512 + 1e-9)
+    write_depth_map(tmp_path / "a.npz", depth_m=depth, K=np.eye(3))
+    np.testing.assert_array_equal(read_depth_map(tmp_path / "a.npz"), depth)
 
 
 def test_png_saturates_and_keeps_valid_depth_positive(tmp_path: Path) -> None:
     write_depth_png(tmp_path / "a.png", np.array([[1e-9, 1000.0]]))
-    assert read_map(tmp_path / "a.png").tolist() == [[1 / 256, 65535 / 256]]
+    assert read_depth_map(tmp_path / "a.png").tolist() == [[1 / 256, 65535 / 256]]
 
 
 def test_millimetres(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.array([[1500]], np.uint16))
-    assert read_map(tmp_path / "a.png", png_per_metre=1000).tolist() == [[1.5]]
+    assert read_depth_map(tmp_path / "a.png", png_per_metre=1000).tolist() == [[1.5]]
 
 
 def test_a_channel_axis_of_one_is_dropped(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((1, 4, 5), np.float32))
-    assert read_map(tmp_path / "a.npy").shape == (4, 5)
+    assert read_depth_map(tmp_path / "a.npy").shape == (4, 5)
 
 
 BAD = {
@@ -56,7 +56,7 @@ def test_bad_files(name: str, tmp_path: Path) -> None:
     write, found = BAD[name]
     write(tmp_path / name)
     with pytest.raises(DataError) as error:
-        read_map(tmp_path / name)
+        read_depth_map(tmp_path / name)
     assert name in str(error.value)
     assert found in str(error.value)
 
@@ -70,26 +70,26 @@ def test_truncated_files(suffix: str, tmp_path: Path, capfd: pytest.CaptureFixtu
     elif suffix == ".npy":
         np.save(path, depth)
     else:
-        write_map(path, depth_m=depth)
+        write_depth_map(path, depth_m=depth)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(DataError, match=r"a\.(png|npy|npz): found"):
-        read_map(path)
+        read_depth_map(path)
     assert capfd.readouterr().err == ""  # libpng would print a line of its own
 
 
 def test_folder_of_jpegs_is_named_in_the_error(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "b.jpg"), np.ones((3, 4), np.uint8))
     with pytest.raises(DataError, match=r"b\.jpg: found depth as a JPEG; expected uint16 \.png"):
-        depth_files(tmp_path)
+        find_depth_files(tmp_path)
     np.save(tmp_path / "a.npy", np.ones((3, 4)))
-    assert list(depth_files(tmp_path)) == ["a"], "an image beside depth is passed over"
+    assert list(find_depth_files(tmp_path)) == ["a"], "an image beside depth is passed over"
 
 
 def test_an_archive_that_unpacks_to_terabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.evaluation.depth_files.MAX_BYTES", 10_000)
+    monkeypatch.setattr("stadia.evaluation.io.depth_files.MAX_BYTES", 10_000)
     np.savez_compressed(tmp_path / "bomb.npz", depth_m=np.zeros((1000, 1000)))
     with pytest.raises(DataError, match=r"bytes unpacked"):
-        read_map(tmp_path / "bomb.npz")
+        read_depth_map(tmp_path / "bomb.npz")
 
 
 def test_resizing_to_the_same_size_changes_no_bit() -> None:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from stadia.cli.evaluate import _FORMS_OF, evaluate
 from stadia.core.errors import DataError
+from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.trajectory_files import Trajectory, write_kitti, write_tum
 from stadia.metrics import TRAJECTORY_METRICS
-from stadia.recipes.frame_list import read_frame_list
+from stadia.recipes.base.scored_frames import read_frame_list
 
 Stadia = Callable[..., tuple[int, str, str]]
 Maps = dict[str, NDArray[np.float64]]
@@ -41,8 +41,8 @@ def mistake(result: tuple[int, str, str], *words: str) -> None:
 
 class TestTrajectory:
     def test_keys_that_others_script_against(self, tmp_path: Path, stadia: Stadia) -> None:
-        write_kitti(tmp_path / "est.txt", Trajectory(straight(150, 1.02)))
-        write_kitti(tmp_path / "ref.txt", Trajectory(straight(150)))
+        write_kitti_trajectory(tmp_path / "est.txt", Trajectory(straight(150, 1.02)))
+        write_kitti_trajectory(tmp_path / "ref.txt", Trajectory(straight(150)))
         words = (
             "--trajectory",
             tmp_path / "est.txt",
@@ -64,8 +64,8 @@ class TestTrajectory:
 
     def test_null_with_a_reason_below_100_m(self, tmp_path: Path, stadia: Stadia) -> None:
         times = np.arange(20) / 10
-        write_tum(tmp_path / "est.txt", Trajectory(straight(20), times))
-        write_tum(tmp_path / "ref.txt", Trajectory(straight(20), times))
+        write_tum_trajectory(tmp_path / "est.txt", Trajectory(straight(20), times))
+        write_tum_trajectory(tmp_path / "ref.txt", Trajectory(straight(20), times))
         words = ("--trajectory", tmp_path / "est.txt", "--reference", tmp_path / "ref.txt", "--format", "tum", "--json")
         code, out, err = stadia("evaluate", *words)
         assert code == 0
@@ -74,7 +74,7 @@ class TestTrajectory:
         assert err == "note: t_err and r_err need a path longer than 100 m; the reference has 19.0 m\n"
 
     def test_a_table_for_people_and_a_score_file(self, tmp_path: Path, stadia: Stadia) -> None:
-        write_kitti(tmp_path / "path.txt", Trajectory(straight(150)))
+        write_kitti_trajectory(tmp_path / "path.txt", Trajectory(straight(150)))
         words = (
             "--trajectory",
             tmp_path / "path.txt",
@@ -96,7 +96,7 @@ class TestTrajectory:
         mistake(stadia("evaluate", *words), option, f"did you mean {near}")
 
     def test_the_wrong_format(self, tmp_path: Path, stadia: Stadia) -> None:
-        write_tum(tmp_path / "path.txt", Trajectory(straight(5)))
+        write_tum_trajectory(tmp_path / "path.txt", Trajectory(straight(5)))
         words = ("--trajectory", tmp_path / "path.txt", "--reference", tmp_path / "path.txt", "--format", "kitti")
         mistake(stadia("evaluate", *words), "line 1", "8 columns", "--format")
 
@@ -240,12 +240,12 @@ class TestCheckpoint:
             f"SILog is {other['silog'] / own['silog']:.2f} times that at the training's size"
         )
         record = json.loads((run / "predictions" / "best-step7-90x30" / "world" / "a" / "predictions.json").read_text())
-        assert (record["network_size"], record["asked_size"]) == ([30, 90], [30, 90])
+        assert (record["network_size"], record["requested_size"]) == ([30, 90], [30, 90])
         stored = json.loads((run / "scores" / "world-metric-test-90x30.json").read_text())
         assert (stored["size"], stored["metrics"]["abs_rel"]) == ("90x30", other["abs_rel"])
         mistake(
             stadia(*words, "--size", "60x20", "--out", run / "predictions" / "best-step7-90x30"),
-            "another asked_size",
+            "another requested_size",
             "--out",
         )
         mistake(stadia(*words, "--size", "90"), "--size: found '90'", "--size 1216x352")
@@ -356,7 +356,7 @@ class TestCheckpoint:
 def test_decoding_a_video_to_score_its_path_is_shown(
     checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_kitti(tmp_path / "poses.txt", Trajectory(straight(12, 0.5)))
+    write_kitti_trajectory(tmp_path / "poses.txt", Trajectory(straight(12, 0.5)))
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     given = ("data.camera.focal_px=50", f"data.poses={tmp_path / 'poses.txt'}")

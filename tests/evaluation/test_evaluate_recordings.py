@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError, ProtocolError, StadiaError
-from stadia.core.types import Claim
-from stadia.evaluation.predictions import Provenance, read_record
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.predictions_folder import Provenance, read_record
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.recordings import evaluate_recordings
+from stadia.evaluation.score.recording_scores import evaluate_recordings
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]
@@ -72,7 +72,7 @@ class TestRecordings:
         assert self.evaluate(red_reader(), [drive()], tmp_path, reuse=True).depth.metrics == first.depth.metrics
 
     def test_up_to_scale_is_scaled_with_a_note(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
-        result = self.evaluate(red_reader(Claim.UP_TO_SCALE, scale=0.2), [drive()], tmp_path, "relative")
+        result = self.evaluate(red_reader(DepthScale.UP_TO_SCALE, scale=0.2), [drive()], tmp_path, "relative")
         assert result.depth is not None
         assert result.depth.metrics["abs_rel"] < 0.01
         assert result.depth.scale_ratio_median == pytest.approx(5, rel=0.01)
@@ -106,7 +106,7 @@ class TestRecordings:
         self, tmp_path: Path, drive: Make, red_reader: Make
     ) -> None:
         with pytest.raises(ProtocolError, match="claim up-to-scale"):
-            self.evaluate(red_reader(Claim.UP_TO_SCALE), [drive()], tmp_path)
+            self.evaluate(red_reader(DepthScale.UP_TO_SCALE), [drive()], tmp_path)
         assert not list(tmp_path.iterdir())
 
     def test_chosen_frames_and_watch(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stadia.apps.export_network import DESCRIPTION, _comparison, export_onnx, export_torch
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.types import Claim
-from stadia.evaluation.export import DESCRIPTION, _comparison, export_onnx, export_torch
-from stadia.evaluation.exported import Description
-from stadia.evaluation.predictions import Provenance
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.predict.exported_network import ExportDescription
 
 MADE_BY = Provenance(recipe="toy", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
-ABOUT = Description.of(MADE_BY, Claim.METRES, height=48, width=64, crop="none", stride=16, focal=0.7)
+ABOUT = ExportDescription.of(MADE_BY, DepthScale.METRES, height=48, width=64, crop="none", stride=16, focal=0.7)
 
 
 class Toy(nn.Module):
@@ -72,7 +72,7 @@ def test_an_archive_of_torch_export(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
     found = {DESCRIPTION: ""}
     loaded = torch.export.load(path, extra_files=found)
-    assert Description.model_validate(json.loads(found[DESCRIPTION])) == ABOUT
+    assert ExportDescription.model_validate(json.loads(found[DESCRIPTION])) == ABOUT
     assert set(loaded.state_dict) == {"coarse.weight", "coarse.bias"}, "a million numbers that depth does not need"
     assert path.stat().st_size < 200_000
     assert str(Path(__file__).parent).encode() not in path.read_bytes(), "where it was made is nobody's business"
@@ -136,12 +136,14 @@ def test_data_dependent_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_more_than_one_file_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.evaluation.export._MOST_BYTES", 3000)
+    monkeypatch.setattr("stadia.apps.export_network._MOST_BYTES", 3000)
     with pytest.raises(StadiaError, match=r"toy.onnx: found 0.0 GiB of weights.*export a .pt2 instead"):
         export_onnx(Toy().eval(), tmp_path / "toy.onnx", ABOUT)
 
 
 def test_a_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.evaluation.exported.find_spec", lambda name: None if name == "onnxscript" else object())
+    monkeypatch.setattr(
+        "stadia.evaluation.predict.exported_network.find_spec", lambda name: None if name == "onnxscript" else object()
+    )
     with pytest.raises(ConfigError, match=r"onnxscript: found no such package.*pip install 'stadia\[onnx\]'"):
         export_onnx(Toy().eval(), tmp_path / "toy.onnx", ABOUT)

@@ -13,14 +13,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.types import Claim
-from stadia.evaluation.exported import Description, ExportedNetwork, stream_exported
-from stadia.evaluation.frames import Shown, frames_of
-from stadia.evaluation.predict import stream
-from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.predict.exported_network import ExportDescription, ExportedNetwork, stream_exported_predictions
+from stadia.evaluation.predict.frame_preparation import PreparedFrame, read_frames
+from stadia.evaluation.predict.predict_frames import stream_predictions
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
-ABOUT = Description.of(MADE_BY, Claim.METRES, height=15, width=45, crop="none", stride=15, focal=2 / 3)
+ABOUT = ExportDescription.of(MADE_BY, DepthScale.METRES, height=15, width=45, crop="none", stride=15, focal=2 / 3)
 Make = Callable[..., object]
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -53,14 +53,14 @@ def model(tmp_path: Path) -> Path:
 def test_maps_are_those_of_torch(model: Path, drive: Make, red_reader: Make) -> None:
     network, recording = ExportedNetwork(model), drive(3)
     by_onnx, by_torch = (
-        list(stream_exported(network, frames_of(recording))),
-        list(stream(red_reader(), frames_of(recording))),
+        list(stream_exported_predictions(network, read_frames(recording))),
+        list(stream_predictions(red_reader(), read_frames(recording))),
     )
     assert len(by_onnx) == len(by_torch) == 3
     for ours, theirs in zip(by_onnx, by_torch, strict=True):
         np.testing.assert_allclose(ours.inverse_depth, theirs.inverse_depth, rtol=1e-5)
         np.testing.assert_array_equal(ours.K, theirs.K)
-        assert (ours.T_world_camera, ours.claim, ours.image_size) == (None, Claim.METRES, (30, 90))
+        assert (ours.T_world_camera, ours.claim, ours.image_size) == (None, DepthScale.METRES, (30, 90))
 
 
 def test_other_focal_length_scales_depth_with_one_warning(
@@ -68,8 +68,10 @@ def test_other_focal_length_scales_depth_with_one_warning(
 ) -> None:
     red_reader_onnx(model, ABOUT.model_copy(update={"focal": 1 / 3}).texts())
     network, recording = ExportedNetwork(model), drive(2)
-    for frame, predicted in zip(frames_of(recording), stream_exported(network, frames_of(recording)), strict=True):
-        alone = network.inverse_depth(Shown.to(network, frame).image[None])[0, 0]
+    for frame, predicted in zip(
+        read_frames(recording), stream_exported_predictions(network, read_frames(recording)), strict=True
+    ):
+        alone = network.inverse_depth(PreparedFrame.to(network, frame).image[None])[0, 0]
         np.testing.assert_allclose(predicted.inverse_depth, alone / 2, rtol=1e-6)
     assert [record.getMessage() for record in caplog.records] == [
         "focal length is 2.00 times the training camera's: depth is scaled by it"
@@ -79,7 +81,7 @@ def test_other_focal_length_scales_depth_with_one_warning(
 def test_file_contains_its_description(model: Path) -> None:
     network = ExportedNetwork(model)
     assert network.about == ABOUT
-    assert (network.claim, network.height, network.width, network.crop) == (Claim.METRES, 15, 45, "none")
+    assert (network.claim, network.height, network.width, network.crop) == (DepthScale.METRES, 15, 45, "none")
     assert ABOUT.texts()["unit"] == "1/m"
     red_reader_onnx(model, {**ABOUT.texts(), "quantized by": "another program"})
     assert ExportedNetwork(model).about == ABOUT, "others may add to it"
@@ -122,7 +124,7 @@ for line in {lines!r}:
             assert (len(predictions.files), predictions.record.path, predictions.record.motion) == (frames, (), "none")
             assert predictions.record.checkpoint == "best.safetensors, step 7, as model.onnx"
             assert (tmp_path / name / ("side_by_side.png" if frames == 1 else "side_by_side.mp4")).exists()
-        assert predictions.record.asked_size == predictions.record.network_size == (30, 90)
+        assert predictions.record.requested_size == predictions.record.network_size == (30, 90)
         words = (
             "--depth",
             tmp_path / "dataset",
@@ -230,6 +232,6 @@ def test_files_that_are_none(
 
 
 def test_a_missing_extra(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.evaluation.exported.find_spec", lambda name: None)
+    monkeypatch.setattr("stadia.evaluation.predict.exported_network.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"onnxruntime: found no such package.*pip install 'stadia\[onnx\]'"):
         ExportedNetwork(model)

@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.types import Claim, ImageMaps
-from stadia.data.recordings import ImageRecording
-from stadia.evaluation import refinement as refining
-from stadia.evaluation.follow import follow
-from stadia.evaluation.frames import Frame
-from stadia.evaluation.trajectory_files import read_kitti
+from stadia.core.types import DepthScale, PredictedMaps
+from stadia.datasets.recordings import ImageRecording
+from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
+from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry import se3
+from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid
-from stadia.geometry.direct_points import Points
+from stadia.odometry import sliding_window_ba as refining
+from stadia.odometry.visual_odometry import track_camera
 
 F64 = torch.float64
 K = torch.tensor([[70.0, 0, 71.5], [0, 70, 39.5], [0, 0, 1]], dtype=F64)
@@ -46,7 +46,7 @@ def view(T_world_camera: Tensor) -> tuple[Tensor, Tensor]:
 class Room:
     """Frames of a walk, and a predictor whose depth is off by a factor a frame and whose motion is short by a third."""
 
-    claim, height, width, crop = Claim.METRES, HEIGHT, WIDTH, "none"
+    claim, height, width, crop = DepthScale.METRES, HEIGHT, WIDTH, "none"
 
     def __init__(self, *, wrong: float = 0.0, motion: bool = True, exposure: float = 0.0) -> None:
         k = torch.arange(COUNT, dtype=F64)[:, None]
@@ -90,9 +90,9 @@ class RightRoom(Room):
         self.right = [1 / view(se3.compose(T, se3.inverse(self.rig)))[1] for T in self.truth]
         self.knows_rig = knows_rig
 
-    def maps(self, image: Tensor, camera: object) -> ImageMaps:
+    def maps(self, image: Tensor, camera: object) -> PredictedMaps:
         right = self.right[self.which(image)][None, None].float()
-        return ImageMaps(self.inverse_depth(image, camera), right, None, self.rig if self.knows_rig else None)
+        return PredictedMaps(self.inverse_depth(image, camera), right, None, self.rig if self.knows_rig else None)
 
 
 def ate_m(path: np.ndarray, truth: Tensor) -> float:
@@ -102,7 +102,7 @@ def ate_m(path: np.ndarray, truth: Tensor) -> float:
 def test_every_way_gives_a_pose_a_frame_from_the_identity():
     room = Room()
     for method in ("network", "aligned", "refined"):
-        found = follow(room, room.frames, method, source="room")
+        found = track_camera(room, room.frames, method, source="room")
         assert found.T_world_camera.shape == (COUNT, 4, 4)
         assert_close(torch.from_numpy(found.T_world_camera[0]), torch.eye(4, dtype=F64), atol=1e-6, rtol=0)
         assert found.names[-1] == f"{COUNT - 1:06d}"
@@ -112,7 +112,7 @@ def test_every_way_gives_a_pose_a_frame_from_the_identity():
 @pytest.mark.parametrize("motion", [True, False])
 def test_the_refined_path_is_right_where_the_depth_is(motion):
     room = Room(motion=motion)
-    found = follow(room, room.frames, "refined", source="room")
+    found = track_camera(room, room.frames, "refined", source="room")
     assert ate_m(found.T_world_camera, room.truth) < 0.03  # of 2.2 m
     assert 3 <= found.keyframes <= COUNT
 
@@ -121,7 +121,7 @@ def test_refined_is_nearer_than_chained():
     """Depths wrong by a tenth, each its own way: the window means over them. The pose network is short by a third."""
     room = Room(wrong=0.1)
     errors = {
-        method: ate_m(follow(room, room.frames, method, source="room").T_world_camera, room.truth)
+        method: ate_m(track_camera(room, room.frames, method, source="room").T_world_camera, room.truth)
         for method in ("network", "refined")
     }
     assert errors["refined"] < 0.3 * errors["network"]
@@ -130,7 +130,7 @@ def test_refined_is_nearer_than_chained():
 def test_virtual_stereo_holds_the_scale():
     """Where the rig is known that the right view is of; and the window forgets no part of it."""
     ends = [
-        follow(room, room.frames, "refined", source="room")
+        track_camera(room, room.frames, "refined", source="room")
         for room in (RightRoom(knows_rig=False), RightRoom(knows_rig=True))
     ]
     length = float(Room().truth[-1, :3, 3].norm())
@@ -141,7 +141,7 @@ def test_virtual_stereo_holds_the_scale():
 
 def test_another_exposure_moves_nothing():
     room = Room(exposure=0.3, motion=False)
-    found = follow(room, room.frames, "refined", source="room")
+    found = track_camera(room, room.frames, "refined", source="room")
     assert ate_m(found.T_world_camera, room.truth) < 0.04
 
 
@@ -150,18 +150,18 @@ def test_the_window_is_bounded_and_the_map_lies_on_the_walls(monkeypatch: pytest
     monkeypatch.setattr(refining, "WINDOW", 3)
     held, mapped = [], list[refining.MapPoints]()
     room = Room()
-    joined = refining.Refinement._join
+    joined = refining.SlidingWindow._join
 
-    def watched(self: refining.Refinement, *rest: object) -> None:
+    def watched(self: refining.SlidingWindow, *rest: object) -> None:
         joined(self, *rest)  # type: ignore[arg-type]
         assert self.bundle is not None
         held.append((len(self.keyframes), len(self.bundle.frames), len(self.bundle.points)))
 
-    monkeypatch.setattr(refining.Refinement, "_join", watched)
-    found = follow(room, room.frames, "refined", source="room", take_points=mapped.append)
+    monkeypatch.setattr(refining.SlidingWindow, "_join", watched)
+    found = track_camera(room, room.frames, "refined", source="room", take_points=mapped.append)
     assert found.keyframes >= 4
     assert max(keyframes for keyframes, _, _ in held) == max(frames for _, frames, _ in held) == 3
-    assert max(points for *_, points in held) <= 3 * 1.2 * refining.POINTS
+    assert max(points for *_, points in held) <= 3 * 1.2 * refining.POINTS_PER_KEYFRAME
     assert len(mapped) == found.keyframes
     position = torch.cat([points.position for points in mapped])
     assert len(position) > 30
@@ -178,42 +178,42 @@ def test_points_out_of_sight_or_behind_do_not_count_for_a_new_keyframe():
     inverse_depth = torch.tensor([0.1, 0.1, 2.0, 2.0, 2.0, 0.9, 0.9], dtype=F64)
     ray = (torch.cat((pixel, torch.ones(7, 1, dtype=F64)), 1) @ torch.linalg.inv(K).mT)[:, None].expand(-1, 8, -1)
     nothing = torch.ones(7, 8, dtype=F64)
-    points = Points(torch.zeros(7, dtype=torch.long), pixel, ray, inverse_depth, nothing, nothing, nothing)
+    points = HostPoints(torch.zeros(7, dtype=torch.long), pixel, ray, inverse_depth, nothing, nothing, nothing)
     T = torch.eye(4, dtype=F64)
     T[2, 3] = -1.0
-    share = refining.flow_share(points, K, HEIGHT, WIDTH, T)
+    share = refining.relative_flow(points, K, HEIGHT, WIDTH, T)
     assert share == pytest.approx(7 / 9 / ((HEIGHT + WIDTH) / 2))  # 7 px from the center, 10 m to 9 m
-    assert refining.flow_share(points.chosen(slice(2, 7)), K, HEIGHT, WIDTH, T) == 1
+    assert refining.relative_flow(points.chosen(slice(2, 7)), K, HEIGHT, WIDTH, T) == 1
 
 
 def test_path_ends_without_motion_estimate():
     room = Room(motion=False)
     cut = [*room.frames[:4], Frame("cut", room.frames[5].image, K.numpy(), None, is_neighbor=False)]
-    found = follow(room, cut, "refined", source="room")
+    found = track_camera(room, cut, "refined", source="room")
     assert len(found.names) == 4
     assert found.ends == "the path ends at 000003: the motion to cut is unknown"
     with pytest.raises(
         DataError, match="motion to 000001 is unknown, expected a motion between two frames; use --method aligned"
     ):
-        follow(room, room.frames, "network", source="room")
+        track_camera(room, room.frames, "network", source="room")
 
 
 def test_fewer_than_two_frames_are_no_path():
     room = Room()
     with pytest.raises(DataError, match="room: found 1 frame; expected two that follow each other. Fix: pass a video"):
-        follow(room, room.frames[:1], source="room")
+        track_camera(room, room.frames[:1], source="room")
     standing = [replace(frame, on_path=index == 0) for index, frame in enumerate(room.frames)]
     with pytest.raises(
         DataError, match=r"found 12 frames, and none that shows .* moved since the first; .* data\.stride=1"
     ):
-        follow(room, standing, source="room")
+        track_camera(room, standing, source="room")
 
 
 def test_inverse_depth_up_to_a_shift_is_not_refined():
     room = Room()
-    room.claim = Claim.AFFINE_INVERSE
+    room.claim = DepthScale.AFFINE_INVERSE
     with pytest.raises(StadiaError, match="--method network"):
-        follow(room, room.frames, "refined", source="room")
+        track_camera(room, room.frames, "refined", source="room")
 
 
 def test_the_command_writes_a_path_and_scores_it(stadia, checkpoint, drive_folder, tmp_path):
@@ -231,7 +231,7 @@ def test_the_command_writes_a_path_and_scores_it(stadia, checkpoint, drive_folde
     record = json.loads((tmp_path / "o" / "odometry.json").read_text())
     assert (record["claim"], record["method"], len(record["frames"])) == ("metres", "network", 6)
     assert record["score"]["metrics"]["ate_rmse_m"] == pytest.approx(0, abs=1e-3)
-    assert len(read_kitti(tmp_path / "o" / "trajectory.txt")) == 6
+    assert len(read_kitti_trajectory(tmp_path / "o" / "trajectory.txt")) == 6
     assert "frames/s" in out
     again, _, err = stadia(
         "odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o"
@@ -250,7 +250,7 @@ def test_paths_are_drawn_from_the_first_camera_whatever_the_world(
     up = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
     np.savetxt(drive_folder / "a" / "poses.txt", (up @ rows).reshape(-1, 12))
     drawn = {}
-    monkeypatch.setattr("stadia.recipes.odometry.draw_paths", lambda path, paths, claim: drawn.update(paths))
+    monkeypatch.setattr("stadia.apps.run_odometry.draw_paths", lambda path, paths, claim: drawn.update(paths))
     code, _, err = stadia("odometry", checkpoint, drive_folder, "data.split=test", "--out", tmp_path / "o")
     assert code == 0, err
     assert drawn.keys() == {"refined", "measured"}
@@ -288,7 +288,7 @@ def test_an_interrupted_path_leaves_nothing(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"stadia.recipes.odometry.{where}", interrupted)
+    monkeypatch.setattr(f"stadia.apps.run_odometry.{where}", interrupted)
     code, _, _ = stadia(
         "odometry", checkpoint, drive_folder, "data.split=test", *way, "--out", tmp_path / "o" / "drive"
     )

@@ -9,16 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.core.types import Camera, Claim
-from stadia.data.roadworld.presets import TINY
-from stadia.data.roadworld.write import write_roadworld
-from stadia.data.sources import open_recordings
-from stadia.evaluation.motion import View, aligned_motion, network_motion
+from stadia.core.types import Camera, DepthScale
+from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.predict.frame_to_frame import align_motion, predict_motion
+from stadia.evaluation.predict.predict_frames import FrameTensors
 from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[View, View, Tensor]:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrameTensors, FrameTensors, Tensor]:
     """Two frames of a rendered drive with their depth, and T_next_now."""
     folder = tmp_path_factory.mktemp("motion") / "world"
     write_roadworld(TINY.model_copy(update={"train": 0, "val": 0, "frames": 2, "stereo": False}), folder, seed=0)
@@ -28,14 +29,16 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[View, View, Tensor]:
         image = torch.from_numpy(recording.image(index)).permute(2, 0, 1)[None].float() / 255
         depth = recording.depth_m(index)
         assert depth is not None
-        views.append(View(image, recording.camera(index), inverse_from_depth(torch.from_numpy(depth)[None, None])))
+        views.append(
+            FrameTensors(image, recording.camera(index), inverse_from_depth(torch.from_numpy(depth)[None, None]))
+        )
     now, following = (recording.T_world_camera(index) for index in range(2))
     assert now is not None
     assert following is not None
     return views[0], views[1], torch.from_numpy(np.linalg.inv(following) @ now)
 
 
-def saying(T_next_now: Tensor | None, claim: Claim = Claim.METRES) -> SimpleNamespace:
+def saying(T_next_now: Tensor | None, claim: DepthScale = DepthScale.METRES) -> SimpleNamespace:
     """A predictor whose pose network says this."""
     return SimpleNamespace(claim=claim, T_next_now=lambda *_: None if T_next_now is None else T_next_now[None])
 
@@ -54,34 +57,34 @@ def test_the_depth_corrects_the_network(pair) -> None:
     now, following, true = pair
     assert true[2, 3] < -0.4, "it drives"
     wrong = forward(-1.4 * float(true[2, 3]))
-    assert error_m(network_motion(saying(wrong), now, following, None), true) > 0.2
-    assert error_m(aligned_motion(saying(wrong), now, following, None), true) < 0.02
+    assert error_m(predict_motion(saying(wrong), now, following, None), true) > 0.2
+    assert error_m(align_motion(saying(wrong), now, following, None), true) < 0.02
 
 
 def test_without_a_network_it_starts_from_the_motion_before(pair) -> None:
     now, following, true = pair
-    assert network_motion(saying(None), now, following, forward(0.5).double()) is None
-    assert error_m(aligned_motion(saying(None), now, following, forward(0.5).double()), true) < 0.02
-    assert error_m(aligned_motion(saying(None), now, following, None), true) < 0.02
+    assert predict_motion(saying(None), now, following, forward(0.5).double()) is None
+    assert error_m(align_motion(saying(None), now, following, forward(0.5).double()), true) < 0.02
+    assert error_m(align_motion(saying(None), now, following, None), true) < 0.02
 
 
 def test_depth_in_another_unit_gives_motion_in_it(pair) -> None:
     now, following, true = pair
-    halved = View(now.image, now.camera, 2 * now.inverse_depth)
-    T = aligned_motion(saying(forward(0.3), Claim.UP_TO_SCALE), halved, following, None)
+    halved = FrameTensors(now.image, now.camera, 2 * now.inverse_depth)
+    T = align_motion(saying(forward(0.3), DepthScale.UP_TO_SCALE), halved, following, None)
     assert float((2 * T[:3, 3] - true[:3, 3]).norm()) < 0.04
 
 
 def test_network_motion_is_kept_for_unknown_shift_or_no_overlap(pair) -> None:
     now, following, _ = pair
     said = forward(0.7)
-    shifted = aligned_motion(saying(said, Claim.AFFINE_INVERSE), now, following, None)
+    shifted = align_motion(saying(said, DepthScale.AFFINE_INVERSE), now, following, None)
     torch.testing.assert_close(shifted, said.double())
     far = forward(0.0)
     far[0, 3] = 500.0  # beside the image
-    torch.testing.assert_close(aligned_motion(saying(far), now, following, None), far.double())
+    torch.testing.assert_close(align_motion(saying(far), now, following, None), far.double())
     far = far.double()
-    assert aligned_motion(saying(None), now, following, far) is None
+    assert align_motion(saying(None), now, following, far) is None
 
 
 @pytest.mark.parametrize("cut", ["black", "white", "noise", "upside down"])
@@ -94,16 +97,16 @@ def test_a_image_of_something_else_leaves_the_network_its_word(pair, cut: str) -
         "upside down": following.image.flip(-2),
     }[cut]
     said = forward(0.7)
-    elsewhere = View(other, following.camera, following.inverse_depth)
-    torch.testing.assert_close(aligned_motion(saying(said), now, elsewhere, None), said.double())
-    assert aligned_motion(saying(None), now, elsewhere, said.double()) is None
+    elsewhere = FrameTensors(other, following.camera, following.inverse_depth)
+    torch.testing.assert_close(align_motion(saying(said), now, elsewhere, None), said.double())
+    assert align_motion(saying(None), now, elsewhere, said.double()) is None
 
 
 def test_a_network_that_turns_stays_a_rotation(pair) -> None:
     now, following, _ = pair
     T = forward(0.5)
     T[:3, :3] += 1e-4 * torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
-    R = network_motion(saying(T), now, following, None)[:3, :3]
+    R = predict_motion(saying(T), now, following, None)[:3, :3]
     torch.testing.assert_close(R @ R.mT, torch.eye(3, dtype=torch.float64), atol=1e-14, rtol=0)
 
 
@@ -116,5 +119,5 @@ def test_the_camera_of_each_view_counts(pair) -> None:
     K[0, 2], K[1, 2] = K[0, 2] - 40, K[1, 2] - 12
     K[:2, 2] = (K[:2, 2] + 0.5) * (4 / 3) - 0.5
     K[0, 0], K[1, 1] = K[0, 0] * 4 / 3, K[1, 1] * 4 / 3
-    zoomed = View(enlarged, Camera(K, 96, 320), following.inverse_depth)
-    assert error_m(aligned_motion(saying(forward(0.6)), now, zoomed, None), true) < 0.05
+    zoomed = FrameTensors(enlarged, Camera(K, 96, 320), following.inverse_depth)
+    assert error_m(align_motion(saying(forward(0.6)), now, zoomed, None), true) < 0.05

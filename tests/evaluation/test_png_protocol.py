@@ -9,9 +9,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from stadia.core.types import Claim
+from stadia.core.types import DepthScale
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score import score_image
+from stadia.evaluation.score.depth_score import score_image
 
 SIZES = [(375, 1242), (370, 1224), (370, 1226), (374, 1238), (376, 1241)]
 
@@ -37,7 +37,7 @@ def test_random_maps_of_every_size(height: int, width: int, crop: str, independe
     predicted_m = np.exp(rng.uniform(np.log(5e-4), np.log(300), (352, 1216)))
     predicted_m[rng.random(predicted_m.shape) < 0.01] = np.inf
     expected = independent.loop({"a": predicted_m}, {"a": true_m}, crop, kb_crop=True)["a"]
-    ours = score_image("a", predicted_m, true_m, Claim.METRES, PROTOCOLS[independent.PROTOCOL_OF_CROP[crop]], "kb")
+    ours = score_image("a", predicted_m, true_m, DepthScale.METRES, PROTOCOLS[independent.PROTOCOL_OF_CROP[crop]], "kb")
     assert ours is not None
     assert ours.outside_crop == 0
     assert {name: ours.metrics[name] for name in expected} == pytest.approx(expected, rel=1e-9, abs=1e-6)
@@ -49,7 +49,7 @@ def test_without_a_crop_the_loop_scores_the_padding_and_we_do_not(independent: M
     with np.errstate(divide="ignore", invalid="ignore"):
         loop = independent.loop({"a": np.full((352, 1216), 9.0)}, {"a": true_m}, "none", kb_crop=True)["a"]
     assert loop["rmse_log"] == np.inf
-    ours = score_image("a", np.full((352, 1216), 9.0), true_m, Claim.METRES, PROTOCOLS["metric"], "kb")
+    ours = score_image("a", np.full((352, 1216), 9.0), true_m, DepthScale.METRES, PROTOCOLS["metric"], "kb")
     assert ours is not None
     assert (ours.metrics["rmse_log"], ours.outside_crop) == (0, 375 * 1242 - 352 * 1216)
 

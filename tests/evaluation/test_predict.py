@@ -17,24 +17,24 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.types import Claim
-from stadia.evaluation.drawings import draw_paths
-from stadia.evaluation.frames import Frame, frames_of
-from stadia.evaluation.mean_depth import mean_depth, mean_depth_of
-from stadia.evaluation.point_cloud import MAX_FRAMES, colored_points, point_cloud_file
-from stadia.evaluation.predict import predict, stream
-from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.core.types import DepthScale
+from stadia.evaluation.baselines import average_depths, average_recordings
+from stadia.evaluation.io.point_clouds import MAX_FRAMES, color_points, open_point_cloud_file
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.io.trajectory_files import read_kitti_trajectory, read_tum_trajectory
+from stadia.evaluation.plots.charts import draw_paths
+from stadia.evaluation.plots.videos import estimate_frame_rate_hz, open_side_by_side_video
+from stadia.evaluation.predict.frame_preparation import Frame, read_frames
+from stadia.evaluation.predict.predict_frames import predict_to_folder, stream_predictions
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.recordings import evaluate_recordings
-from stadia.evaluation.trajectory_files import read_kitti, read_tum
-from stadia.evaluation.video import frame_rate_hz, side_by_side_video
+from stadia.evaluation.score.recording_scores import evaluate_recordings
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]
 
 
 def run(recording: object, predictor: object, out: Path, **options: object) -> Predictions:
-    return predict(predictor, frames_of(recording), out, MADE_BY, source="drive", **options)  # type: ignore[arg-type]
+    return predict_to_folder(predictor, read_frames(recording), out, MADE_BY, source="drive", **options)  # type: ignore[arg-type]
 
 
 class TestFolder:
@@ -60,29 +60,34 @@ class TestFolder:
 
     def test_the_path_is_camera_to_world_in_both_formats(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         run(drive(), red_reader(), tmp_path / "out")
-        kitti, tum = read_kitti(tmp_path / "out" / "trajectory.txt"), read_tum(tmp_path / "out" / "trajectory_tum.txt")
+        kitti, tum = (
+            read_kitti_trajectory(tmp_path / "out" / "trajectory.txt"),
+            read_tum_trajectory(tmp_path / "out" / "trajectory_tum.txt"),
+        )
         np.testing.assert_allclose(
             kitti.T_world_camera[:, 2, 3], 0.5 * np.arange(6), atol=1e-6
         )  # driving forward: z grows
         np.testing.assert_allclose(tum.T_world_camera, kitti.T_world_camera, atol=1e-6)
         np.testing.assert_allclose(tum.times_s, 100 + np.arange(6) / 20)
 
-    @pytest.mark.parametrize(("claim", "key"), [(Claim.UP_TO_SCALE, "depth"), (Claim.AFFINE_INVERSE, "inverse_depth")])
+    @pytest.mark.parametrize(
+        ("claim", "key"), [(DepthScale.UP_TO_SCALE, "depth"), (DepthScale.AFFINE_INVERSE, "inverse_depth")]
+    )
     def test_only_metres_are_called_metres(
-        self, claim: Claim, key: str, tmp_path: Path, drive: Make, red_reader: Make
+        self, claim: DepthScale, key: str, tmp_path: Path, drive: Make, red_reader: Make
     ) -> None:
         run(drive(), red_reader(claim), tmp_path / "out")
         with np.load(tmp_path / "out" / "depth" / "000000.npz") as arrays:
             assert sorted(arrays) == ["K", key]
         assert "no metres" in json.loads((tmp_path / "out" / "predictions.json").read_text())["trust"]
-        assert (tmp_path / "out" / "depth" / "000000.png").exists() == (claim is Claim.UP_TO_SCALE)
+        assert (tmp_path / "out" / "depth" / "000000.png").exists() == (claim is DepthScale.UP_TO_SCALE)
 
     def test_a_still_image_has_no_path(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         assert run(drive(1), red_reader(), tmp_path / "out").record.path == ()
         assert not (tmp_path / "out" / "trajectory.txt").exists()
 
     def test_a_recipe_without_motion_has_no_path(self, tmp_path: Path, drive: Make) -> None:
-        predictor = mean_depth_of([drive()], 15, 45)
+        predictor = average_recordings([drive()], 15, 45)
         assert run(drive(), predictor, tmp_path / "out").record.path == ()
 
     def test_nothing_is_overwritten(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
@@ -93,18 +98,20 @@ class TestFolder:
 
     def test_a_prediction_cut_short_cannot_be_scored(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         def interrupted() -> Iterator[Frame]:
-            yield from list(frames_of(drive()))[:3]
+            yield from list(read_frames(drive()))[:3]
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            predict(red_reader(Claim.UP_TO_SCALE), interrupted(), tmp_path / "out", MADE_BY, source="drive")
+            predict_to_folder(
+                red_reader(DepthScale.UP_TO_SCALE), interrupted(), tmp_path / "out", MADE_BY, source="drive"
+            )
         with pytest.raises(DataError, match="unfinished"):
             Predictions.open(tmp_path / "out")
 
     def test_two_frames_of_one_name(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
-        frame = next(frames_of(drive()))
+        frame = next(read_frames(drive()))
         with pytest.raises(DataError, match="two frames called '000000'"):
-            predict(red_reader(), [frame, frame], tmp_path / "out", MADE_BY, source="drive")
+            predict_to_folder(red_reader(), [frame, frame], tmp_path / "out", MADE_BY, source="drive")
 
     def test_no_frame_at_all(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         with pytest.raises(DataError, match="found no frame"):
@@ -121,7 +128,7 @@ class TestFolder:
 
 
 def test_every_second_frame(drive: Make) -> None:
-    assert [frame.name for frame in frames_of(drive(), [0, 2, 4])] == ["000000", "000002", "000004"]
+    assert [frame.name for frame in read_frames(drive(), [0, 2, 4])] == ["000000", "000002", "000004"]
 
 
 def test_a_chain_of_motions_stays_rigid_and_right(drive: Make, red_reader: Make) -> None:
@@ -130,7 +137,7 @@ def test_a_chain_of_motions_stays_rigid_and_right(drive: Make, red_reader: Make)
     turn[:3, :3], turn[:3, 3] = Rotation.from_rotvec([0.01, 0.2, -0.03]).as_matrix(), [0.1, 0, -0.5]
     predictor = red_reader()
     predictor.T_next_now = lambda *_: torch.from_numpy(turn).float()[None]
-    *_, last = stream(predictor, frames_of(drive(301, height=15, width=45)), "network")
+    *_, last = stream_predictions(predictor, read_frames(drive(301, height=15, width=45)), "network")
     assert last.T_world_camera is not None
     np.testing.assert_allclose(last.T_world_camera, np.linalg.matrix_power(np.linalg.inv(turn), 300), atol=1e-4)
     R = last.T_world_camera[:3, :3]
@@ -143,8 +150,8 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path, drive: Make, red_re
     def peak_bytes(frames: int) -> int:
         recording = drive(frames, height=60, width=180)
         with (
-            side_by_side_video(tmp_path / f"{frames}.mp4", 10) as video,
-            point_cloud_file(tmp_path / f"{frames}.ply", Claim.METRES, frames) as cloud,
+            open_side_by_side_video(tmp_path / f"{frames}.mp4", 10) as video,
+            open_point_cloud_file(tmp_path / f"{frames}.ply", DepthScale.METRES, frames) as cloud,
         ):
             tracemalloc.start()
             run(recording, red_reader(), tmp_path / f"out{frames}", listeners=[video, cloud])
@@ -159,7 +166,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path, drive: Make, red_re
 class TestVideo:
     def test_side_by_side(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         recording = drive(5, height=31, width=91)  # odd sides
-        with side_by_side_video(tmp_path / "video.mp4", frame_rate_hz(recording)) as listener:
+        with open_side_by_side_video(tmp_path / "video.mp4", estimate_frame_rate_hz(recording)) as listener:
             run(recording, red_reader(), tmp_path / "out", listeners=[listener])
         with av.open(str(tmp_path / "video.mp4")) as container:
             images = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -173,28 +180,28 @@ class TestVideo:
         assert brightness[-3] > brightness[3] + 50
 
     def test_no_file_where_the_block_fails(self, tmp_path: Path) -> None:
-        with pytest.raises(RuntimeError), side_by_side_video(tmp_path / "video.mp4", 10):
+        with pytest.raises(RuntimeError), open_side_by_side_video(tmp_path / "video.mp4", 10):
             raise RuntimeError
         assert not list(tmp_path.iterdir())
 
     def test_rate_of_every_second_frame_and_of_unknown_times(self, drive: Make) -> None:
-        assert frame_rate_hz(drive(), every=2) == pytest.approx(10)
+        assert estimate_frame_rate_hz(drive(), every=2) == pytest.approx(10)
         silent = drive()
         silent.timestamp_s = lambda index: None
-        assert frame_rate_hz(silent) == 10
-        assert frame_rate_hz(drive(1)) == 10
+        assert estimate_frame_rate_hz(silent) == 10
+        assert estimate_frame_rate_hz(drive(1)) == 10
 
 
 class TestPointCloud:
     def test_read_back_by_another_program(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         recording = drive(4)
-        with point_cloud_file(tmp_path / "cloud.ply", Claim.METRES, 4) as listener:
+        with open_point_cloud_file(tmp_path / "cloud.ply", DepthScale.METRES, 4) as listener:
             run(recording, red_reader(), tmp_path / "out", listeners=[listener])
         text = (tmp_path / "cloud.ply").read_bytes().partition(b"end_header")[0].decode()
         assert "metres" in text
         cloud = trimesh.load(tmp_path / "cloud.ply")
-        frames = list(stream(red_reader(), frames_of(recording), "network"))
-        points, colors = zip(*(colored_points(frame, 10**6) for frame in frames), strict=True)
+        frames = list(stream_predictions(red_reader(), read_frames(recording), "network"))
+        points, colors = zip(*(color_points(frame, 10**6) for frame in frames), strict=True)
         np.testing.assert_allclose(cloud.vertices, np.concatenate(points), atol=1e-4)
         np.testing.assert_array_equal(cloud.colors[:, :3], np.concatenate(colors))
 
@@ -202,30 +209,30 @@ class TestPointCloud:
         """Pixel (44, 14) of a 15x45 map, K = f 30, c (22, 7), camera 1.5 m ahead of the world's."""
         T = np.eye(4)
         T[2, 3] = 1.5
-        frame = next(stream(red_reader(), frames_of(drive())))
+        frame = next(stream_predictions(red_reader(), read_frames(drive())))
         moved = replace(frame, inverse_depth=np.full((15, 45), 0.1, np.float32), T_world_camera=T)
-        points, _ = colored_points(moved, 10**6)
+        points, _ = color_points(moved, 10**6)
         np.testing.assert_allclose(points[-1], [(44 - 22) / 30 * 10, (14 - 7) / 30 * 10, 11.5], rtol=1e-6)
 
     def test_a_cloud_is_bounded(
         self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("stadia.evaluation.point_cloud.MAX_POINTS", 1000)
-        with point_cloud_file(tmp_path / "cloud.ply", Claim.UP_TO_SCALE, 3 * MAX_FRAMES) as listener:
-            run(drive(3 * MAX_FRAMES), red_reader(Claim.UP_TO_SCALE), tmp_path / "out", listeners=[listener])
+        monkeypatch.setattr("stadia.evaluation.io.point_clouds.MAX_POINTS", 1000)
+        with open_point_cloud_file(tmp_path / "cloud.ply", DepthScale.UP_TO_SCALE, 3 * MAX_FRAMES) as listener:
+            run(drive(3 * MAX_FRAMES), red_reader(DepthScale.UP_TO_SCALE), tmp_path / "out", listeners=[listener])
         assert 300 < len(trimesh.load(tmp_path / "cloud.ply").vertices) <= 1000
         assert b"up to scale, no metres" in (tmp_path / "cloud.ply").read_bytes()[:200]
 
     def test_what_lies_far_is_left_out(self, drive: Make, red_reader: Make) -> None:
-        frame = next(stream(red_reader(), frames_of(drive())))
+        frame = next(stream_predictions(red_reader(), read_frames(drive())))
         inverse = np.full((15, 45), 0.1, np.float32)
         inverse[0] = 0.01
         sky = replace(frame, inverse_depth=inverse, T_world_camera=None)
-        assert len(colored_points(sky, 10**6)[0]) == 14 * 45
+        assert len(color_points(sky, 10**6)[0]) == 14 * 45
 
     def test_frames_without_a_pose_are_not_joined(self, tmp_path: Path, drive: Make) -> None:
-        with point_cloud_file(tmp_path / "cloud.ply", Claim.METRES, 4) as listener:
-            predictor = mean_depth_of([drive()], 15, 45)
+        with open_point_cloud_file(tmp_path / "cloud.ply", DepthScale.METRES, 4) as listener:
+            predictor = average_recordings([drive()], 15, 45)
             predictor.T_next_now = lambda *_: None
             run(drive(4), predictor, tmp_path / "out", listeners=[listener])
         assert len(trimesh.load(tmp_path / "cloud.ply").vertices) <= 15 * 45
@@ -243,7 +250,7 @@ def test_path_ends_at_unknown_motion(tmp_path: Path, drive: Make, red_reader: Ma
     assert record is not None
     assert (len(record.entries), record.path) == (6, ("000000", "000001", "000002"))
     assert record.path_ends == "the path ends at 000002: the motion to 000003 is unknown"
-    assert len(read_kitti(tmp_path / "out" / "trajectory.txt").T_world_camera) == 3
+    assert len(read_kitti_trajectory(tmp_path / "out" / "trajectory.txt").T_world_camera) == 3
     assert len(asked) == 3
 
 
@@ -253,8 +260,8 @@ def test_why_there_is_no_path_at_all(tmp_path: Path, drive: Make, red_reader: Ma
     predictor.T_next_now = lambda *_: None
     record = run(drive(3), predictor, tmp_path / "unknown").record
     assert (record.path, record.path_ends) == ((), "no path: the motion to 000001 is unknown")
-    standing = [replace(frame, on_path=number == 0) for number, frame in enumerate(frames_of(drive(3)))]
-    record = predict(red_reader(), standing, tmp_path / "stands", MADE_BY, source="stands").record
+    standing = [replace(frame, on_path=number == 0) for number, frame in enumerate(read_frames(drive(3)))]
+    record = predict_to_folder(red_reader(), standing, tmp_path / "stands", MADE_BY, source="stands").record
     assert record.path == ()
     assert (
         record.path_ends
@@ -272,16 +279,18 @@ def test_each_motion_gets_the_previous_one(drive: Make, red_reader: Make, monkey
         T[0, 3] = len(told)
         return T
 
-    monkeypatch.setattr("stadia.evaluation.motion.aligned_motion", counting)
-    list(stream(red_reader(), frames_of(drive(4))))
+    monkeypatch.setattr("stadia.evaluation.predict.frame_to_frame.align_motion", counting)
+    list(stream_predictions(red_reader(), read_frames(drive(4))))
     assert told == [None, 1, 2]
 
 
 def test_a_path_is_drawn_with_its_unit(tmp_path: Path, drive: Make) -> None:
     T = np.stack([drive().T_world_camera(0)] * 3)
-    for claim in (Claim.METRES, Claim.UP_TO_SCALE):
+    for claim in (DepthScale.METRES, DepthScale.UP_TO_SCALE):
         draw_paths(tmp_path / f"{claim}.png", {"estimate": T, "reference": T}, claim)
-    metres, scaled = (cv2.imread(str(tmp_path / f"{claim}.png")) for claim in (Claim.METRES, Claim.UP_TO_SCALE))
+    metres, scaled = (
+        cv2.imread(str(tmp_path / f"{claim}.png")) for claim in (DepthScale.METRES, DepthScale.UP_TO_SCALE)
+    )
     assert metres.shape == scaled.shape == (720, 720, 3)
     assert (metres != scaled).any()
 
@@ -289,22 +298,22 @@ def test_a_path_is_drawn_with_its_unit(tmp_path: Path, drive: Make) -> None:
 class TestMeanDepth:
     def test_mean_of_valid_pixels_by_hand(self) -> None:
         maps = [np.array([[2.0, 0, 0], [4, 0, 6]]), np.array([[4.0, 0, 0], [0, 0, 8]])]
-        mean = mean_depth(maps, 2, 3).depth_m
+        mean = average_depths(maps, 2, 3).depth_m
         assert mean.tolist() == [[3, 3, 3], [4, 6, 7]]  # holes: the row's mean, 18 / 3
 
     def test_a_row_without_any_depth_gets_the_mean_of_all(self) -> None:
-        assert mean_depth([np.array([[0.0, 0], [2, 4]])], 2, 2).depth_m.tolist() == [[3, 3], [2, 4]]
+        assert average_depths([np.array([[0.0, 0], [2, 4]])], 2, 2).depth_m.tolist() == [[3, 3], [2, 4]]
 
     def test_another_size_counts_by_area_without_its_holes(self) -> None:
         depth = np.zeros((4, 6))
         depth[0, 0], depth[1, 1], depth[2, 5] = 2, 4, 9
-        mean = mean_depth([depth], 2, 3).depth_m
+        mean = average_depths([depth], 2, 3).depth_m
         assert mean[0, 0] == pytest.approx(3)
         assert mean[1, 2] == pytest.approx(9)
 
     def test_it_is_scored_by_the_same_protocol(self, tmp_path: Path, drive: Make) -> None:
         """For one depth map in all images the mean is perfect; for a deeper one it is off by its factor."""
-        predictor = mean_depth_of([drive()], 30, 90)
+        predictor = average_recordings([drive()], 30, 90)
         exact = evaluate_recordings(predictor, [drive()], PROTOCOLS["metric"], tmp_path / "a", MADE_BY)
         assert exact.depth is not None
         assert exact.depth.metrics["abs_rel"] == pytest.approx(0, abs=1e-5)
@@ -316,4 +325,4 @@ class TestMeanDepth:
 
     def test_no_truth(self) -> None:
         with pytest.raises(DataError, match="no ground truth"):
-            mean_depth([np.zeros((2, 2))], 2, 2)
+            average_depths([np.zeros((2, 2))], 2, 2)

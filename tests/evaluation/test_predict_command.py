@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.types import Claim
-from stadia.evaluation.frames import Frame
-from stadia.evaluation.predictions import Predictions, Provenance
-from stadia.evaluation.trajectory_files import read_kitti
-from stadia.recipes.inputs import open_input
-from stadia.recipes.prediction import predict_input
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
+from stadia.evaluation.predict.frame_preparation import Frame
+from stadia.recipes.base.depth_commands import predict_input
+from stadia.recipes.base.prediction_inputs import open_inputs
 
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -47,7 +47,7 @@ class TestPredict:
             assert container.streams.video[0].average_rate == pytest.approx(24, rel=0.01)
         assert cv2.imread(str(out / "depth" / "000003.png"), cv2.IMREAD_UNCHANGED).shape == (32, 64)
         np.testing.assert_allclose(
-            read_kitti(out / "trajectory.txt").T_world_camera[:, 2, 3], 0.5 * np.arange(12), atol=1e-6
+            read_kitti_trajectory(out / "trajectory.txt").T_world_camera[:, 2, 3], 0.5 * np.arange(12), atol=1e-6
         )
 
     def test_every_third_frame_up_to_the_request(
@@ -95,7 +95,7 @@ class TestPredict:
         red_task: Callable,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("stadia.recipes.workflow.load_task", lambda path: red_task(Claim.AFFINE_INVERSE))
+        monkeypatch.setattr("stadia.recipes.base.workflow.load_task", lambda path: red_task(DepthScale.AFFINE_INVERSE))
         code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", "data.camera.focal_px=50")
         assert code == 0, err
         assert "no metres" in text.splitlines()[-1]
@@ -120,7 +120,7 @@ class TestPredict:
         """What was predicted before the damage stays; no video and no cloud is left, and nothing can be scored by
         mistake.
         """
-        (whole,) = open_input(video, camera={"focal_px": 50})
+        (whole,) = open_inputs(video, camera={"focal_px": 50})
 
         def frames() -> Iterator[Frame]:
             yield from itertools.islice(whole.frames, 3)
@@ -161,22 +161,22 @@ class TestPredict:
 
 
 def test_inputs_announce_length_and_rate(video: Path, drive_folder: Path) -> None:
-    (given,) = open_input(video, every=5, camera={"focal_px": 50})
+    (given,) = open_inputs(video, every=5, camera={"focal_px": 50})
     assert (given.name, given.count) == ("own", 3)
     assert given.rate_hz == pytest.approx(24 / 5, rel=0.01)
     assert [frame.name for frame in given.frames] == ["000000", "000005", "000010"]
-    (recording,) = open_input(drive_folder, every=2)
+    (recording,) = open_inputs(drive_folder, every=2)
     assert (recording.name, recording.count) == ("world/a", 3)
 
 
 def test_an_input_without_camera_is_refused_at_once(video: Path) -> None:
     with pytest.raises(DataError, match="no camera"):
-        open_input(video)
+        open_inputs(video)
 
 
 @pytest.mark.parametrize(("every", "names"), [(1, ["000003", "000004", "000005", "000006"]), (3, ["000003", "000006"])])
 def test_a_part_of_a_video(video: Path, every: int, names: list[str]) -> None:
-    (given,) = open_input(video, every=every, camera={"focal_px": 50}, frames=(3, 7), stride=2)
+    (given,) = open_inputs(video, every=every, camera={"focal_px": 50}, frames=(3, 7), stride=2)
     frames = list(given.frames)
     assert [frame.name for frame in frames] == names
     assert given.count == len(names)
@@ -185,7 +185,7 @@ def test_a_part_of_a_video(video: Path, every: int, names: list[str]) -> None:
 
 def test_a_part_that_a_video_does_not_have(video: Path) -> None:
     with pytest.raises(DataError, match=r"own.mp4: found 12 frames; expected frames 3 to 13"):
-        open_input(video, camera={"focal_px": 50}, frames=(3, 13))
+        open_inputs(video, camera={"focal_px": 50}, frames=(3, 13))
 
 
 IDLE = {
@@ -206,9 +206,9 @@ IDLE = {
 def test_an_option_that_would_do_nothing(suffix: str, option: str, video: Path, drive_folder: Path) -> None:
     path = video if suffix == "mp4" else drive_folder / "a" / "left" / "000002.png"
     with pytest.raises(ConfigError, match=rf"data\.{option}: found given; expected nothing"):
-        open_input(path, camera={"focal_px": 50}, **{option: IDLE.get(option, (0, 1))})
+        open_inputs(path, camera={"focal_px": 50}, **{option: IDLE.get(option, (0, 1))})
 
 
 def test_a_video_of_another_format_is_no_own_video(video: Path) -> None:
     with pytest.raises(ConfigError, match="'kitti_raw' does not use it"):
-        open_input(video, format="kitti_raw", camera={"focal_px": 50})
+        open_inputs(video, format="kitti_raw", camera={"focal_px": 50})

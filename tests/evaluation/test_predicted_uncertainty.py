@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from stadia.core.errors import DataError
-from stadia.core.types import Camera, Claim, ImageMaps
-from stadia.evaluation.depth_files import arrays_in, write_map
-from stadia.evaluation.frames import Frame
-from stadia.evaluation.predict import predict
-from stadia.evaluation.predictions import Provenance
+from stadia.core.types import Camera, DepthScale, PredictedMaps
+from stadia.evaluation.io.depth_files import list_arrays, write_depth_map
+from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.predict.frame_preparation import Frame
+from stadia.evaluation.predict.predict_frames import predict_to_folder
 
 MADE_BY = Provenance(recipe="none", config_hash="0", motion="network")
 
@@ -21,7 +21,7 @@ MADE_BY = Provenance(recipe="none", config_hash="0", motion="network")
 class DepthAlone:
     """Says 1 m everywhere."""
 
-    claim, height, width, crop = Claim.METRES, 4, 6, "none"
+    claim, height, width, crop = DepthScale.METRES, 4, 6, "none"
 
     def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
         return torch.ones(1, 1, 4, 6)
@@ -36,8 +36,8 @@ class Doubtful(DepthAlone):
     def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
         raise AssertionError("a second pass of the network")
 
-    def maps(self, image: torch.Tensor, camera: Camera) -> ImageMaps:
-        return ImageMaps(torch.ones(1, 1, 4, 6), log_uncertainty=torch.arange(-3.0, 3).expand(1, 1, 4, 6))
+    def maps(self, image: torch.Tensor, camera: Camera) -> PredictedMaps:
+        return PredictedMaps(torch.ones(1, 1, 4, 6), log_uncertainty=torch.arange(-3.0, 3).expand(1, 1, 4, 6))
 
 
 def frames() -> list[Frame]:
@@ -45,23 +45,23 @@ def frames() -> list[Frame]:
 
 
 def test_uncertainty_is_written_beside_depth(tmp_path: Path) -> None:
-    predictions = predict(Doubtful(), frames(), tmp_path / "out", MADE_BY, source="none")
+    predictions = predict_to_folder(Doubtful(), frames(), tmp_path / "out", MADE_BY, source="none")
     log_uncertainty = predictions.log_uncertainty("b")
     assert log_uncertainty is not None
     assert log_uncertainty.tolist() == [[-3, -2, -1, 0, 1, 2]] * 4
     assert (predictions.read("b") == 1).all()
-    assert set(arrays_in(predictions.files["b"])) == {"depth_m", "K", "log_uncertainty"}
+    assert set(list_arrays(predictions.files["b"])) == {"depth_m", "K", "log_uncertainty"}
 
 
 def test_network_without_uncertainty_writes_none(tmp_path: Path) -> None:
-    predictions = predict(DepthAlone(), frames(), tmp_path / "out", MADE_BY, source="none")
+    predictions = predict_to_folder(DepthAlone(), frames(), tmp_path / "out", MADE_BY, source="none")
     assert predictions.log_uncertainty("a") is None
-    assert set(arrays_in(predictions.files["a"])) == {"depth_m", "K"}
+    assert set(list_arrays(predictions.files["a"])) == {"depth_m", "K"}
 
 
 def test_of_other_formats_there_is_none_and_a_damaged_archive_is_named(tmp_path: Path) -> None:
-    assert arrays_in(tmp_path / "depth.png") == ()
-    write_map(path := tmp_path / "depth.npz", depth=np.ones((2, 2)))
+    assert list_arrays(tmp_path / "depth.png") == ()
+    write_depth_map(path := tmp_path / "depth.npz", depth=np.ones((2, 2)))
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DataError, match=r"depth\.npz: found a damaged file"):
-        arrays_in(path)
+        list_arrays(path)

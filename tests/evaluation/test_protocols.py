@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from stadia.core.errors import ConfigError, ProtocolError
-from stadia.core.types import Claim
-from stadia.evaluation.protocols import CROPS, PROTOCOLS, Alignment, Protocol, protocol_named
-from stadia.geometry.crops import image_box
+from stadia.core.types import DepthScale
+from stadia.evaluation.protocols import CROPS, PROTOCOLS, Alignment, Protocol, find_protocol
+from stadia.geometry.numpy_camera import crop_window
 from stadia.metrics import METRICS
 
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
@@ -42,7 +42,7 @@ def test_crops_to_the_pixel(crop: str, height: int, width: int) -> None:
 @pytest.mark.parametrize("crop", ["garg", "eigen"])
 def test_what_is_scored_of_kitti_lies_inside_the_kb_crop(crop: str, height: int, width: int) -> None:
     rows, columns = CROPS[crop].box(height, width)
-    window = image_box("kb", height, width)
+    window = crop_window("kb", height, width)
     assert window.rows.start <= rows.start < rows.stop <= window.rows.stop
     assert window.columns.start <= columns.start < columns.stop <= window.columns.stop
 
@@ -67,15 +67,17 @@ def test_the_mask_is_crop_and_cap() -> None:
 def test_what_each_claim_leaves_open() -> None:
     for protocol in PROTOCOLS.values():
         if protocol.name in ("metric", "kitti-benchmark"):
-            assert dict(protocol.alignments) == {Claim.METRES: Alignment.NONE}
+            assert dict(protocol.alignments) == {DepthScale.METRES: Alignment.NONE}
             continue
-        assert protocol.alignment(Claim.METRES) is (Alignment.MEDIAN if protocol.name == "relative" else Alignment.NONE)
-        assert protocol.alignment(Claim.UP_TO_SCALE) is Alignment.MEDIAN
-        assert protocol.alignment(Claim.AFFINE_INVERSE) is Alignment.SCALE_SHIFT
+        assert protocol.alignment(DepthScale.METRES) is (
+            Alignment.MEDIAN if protocol.name == "relative" else Alignment.NONE
+        )
+        assert protocol.alignment(DepthScale.UP_TO_SCALE) is Alignment.MEDIAN
+        assert protocol.alignment(DepthScale.AFFINE_INVERSE) is Alignment.SCALE_SHIFT
 
 
-@pytest.mark.parametrize("claim", [Claim.UP_TO_SCALE, Claim.AFFINE_INVERSE])
-def test_metric_refuses_what_are_no_metres(claim: Claim) -> None:
+@pytest.mark.parametrize("claim", [DepthScale.UP_TO_SCALE, DepthScale.AFFINE_INVERSE])
+def test_metric_refuses_what_are_no_metres(claim: DepthScale) -> None:
     with pytest.raises(
         ProtocolError, match=f"'metric': found predictions that claim {claim}; expected metres. Fix: .*relative"
     ):
@@ -113,7 +115,7 @@ def test_how_many_images_the_published_figures_are_of() -> None:
 
 def test_a_misspelt_protocol_gets_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean 'kitti-eigen'"):
-        protocol_named("kiti-eigen")
+        find_protocol("kiti-eigen")
 
 
 def _row(protocol: Protocol) -> str:
@@ -121,7 +123,7 @@ def _row(protocol: Protocol) -> str:
     near, far = protocol.scored_m
     cap = f"{near:g} to {far:g} m" if math.isfinite(far) else "all"
     clamp = f"{protocol.clamp_m[0]:g} to {protocol.clamp_m[1]:g} m"
-    fitted = [str(protocol.alignments.get(claim, "refused")) for claim in Claim]
+    fitted = [str(protocol.alignments.get(claim, "refused")) for claim in DepthScale]
     images = str(protocol.images or "any")
     cells = (f"`{protocol.name}`", protocol.crop, cap, clamp, *fitted, images, protocol.ground_truth, protocol.source)
     return f"| {' | '.join(cells)} |"

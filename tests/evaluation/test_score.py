@@ -13,20 +13,22 @@ import pytest
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, ProtocolError, StadiaError
-from stadia.core.types import Claim
-from stadia.evaluation.depth_files import write_depth_png, write_map
-from stadia.evaluation.predictions import MAP_KEY, Predictions, PredictionsRecord, Provenance
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.depth_files import write_depth_map, write_depth_png
+from stadia.evaluation.io.predictions_folder import DEPTH_KEYS, Predictions, PredictionsRecord, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score import DepthScore, folder_truth, score_depth
+from stadia.evaluation.score.depth_score import DepthScore, open_ground_truth_folder, score_depth
 
 Array = NDArray[np.float64]
 Maps = dict[str, Array]
 Write = Callable[..., Path]
 
 
-def score(predictions: Path, reference: Path, protocol: str = "metric", claim: Claim | None = None) -> DepthScore:
+def score(predictions: Path, reference: Path, protocol: str = "metric", claim: DepthScale | None = None) -> DepthScore:
     return score_depth(
-        Predictions.open(predictions, claim), folder_truth(reference, PROTOCOLS[protocol]), PROTOCOLS[protocol]
+        Predictions.open(predictions, claim),
+        open_ground_truth_folder(reference, PROTOCOLS[protocol]),
+        PROTOCOLS[protocol],
     )
 
 
@@ -77,14 +79,16 @@ class TestAgainstNumpy:
 
     def test_up_to_scale_with_the_garg_crop(self, truth_m: Maps, write_maps: Write) -> None:
         p = predicted(truth_m, factor=0.031)
-        ours = score(write_maps(p, "predictions"), write_maps(truth_m, "truth"), "kitti-eigen", Claim.UP_TO_SCALE)
+        ours = score(write_maps(p, "predictions"), write_maps(truth_m, "truth"), "kitti-eigen", DepthScale.UP_TO_SCALE)
         box = (slice(16, 39), slice(4, 115))  # of 40x120
         assert ours.metrics == pytest.approx(numpy_scores(p, truth_m, scale=True, box=box), abs=1e-6, rel=1e-9)
 
     def test_inverse_depth_up_to_scale_and_shift(self, truth_m: Maps, write_maps: Write) -> None:
         truth = {n: np.where(g < 80, g, 0) for n, g in truth_m.items()}
         affine = {n: -3.0 + 40.0 / np.where(g > 0, g, 17) for n, g in truth.items()}
-        perfect = score(write_maps(affine, "predictions"), write_maps(truth, "truth"), "relative", Claim.AFFINE_INVERSE)
+        perfect = score(
+            write_maps(affine, "predictions"), write_maps(truth, "truth"), "relative", DepthScale.AFFINE_INVERSE
+        )
         assert perfect.metrics["abs_rel"] == pytest.approx(0, abs=1e-10)
         assert perfect.scale_ratio_median is None
         noisy = {n: a + np.random.default_rng(3).normal(0, 0.1, a.shape) for n, a in affine.items()}
@@ -93,7 +97,9 @@ class TestAgainstNumpy:
             A = np.stack([noisy[n][g > 0], np.ones((g > 0).sum())], 1)
             a, b = np.linalg.lstsq(A, 1 / g[g > 0], rcond=None)[0]
             fitted[n] = 1 / np.clip(a * noisy[n] + b, 1 / 80, 1 / 1e-3)
-        ours = score(write_maps(noisy, "noisy"), write_maps(truth, "truth"), "relative", Claim.AFFINE_INVERSE).metrics
+        ours = score(
+            write_maps(noisy, "noisy"), write_maps(truth, "truth"), "relative", DepthScale.AFFINE_INVERSE
+        ).metrics
         assert ours == pytest.approx(numpy_scores(fitted, truth, scale=False), rel=1e-6)
 
     def test_another_size_is_resized_in_inverse_depth(self, truth_m: Maps, write_maps: Write) -> None:
@@ -182,24 +188,24 @@ class TestLaws:
 
 
 class TestOurOwnFolder:
-    def record(self, claim: Claim, **changes: object) -> PredictionsRecord:
+    def record(self, claim: DepthScale, **changes: object) -> PredictionsRecord:
         values = {
             "claim": claim, "trust": "-", "recipe": "r", "config_hash": "abc", "checkpoint": "c", "source": "s",
             "network_size": (40, 120), "finished": True, "entries": ("000000", "000001", "000002"),
         }  # fmt: skip
         return PredictionsRecord.model_validate(values | changes)
 
-    def folder(self, tmp_path: Path, truth: Maps, claim: Claim, **changes: object) -> Path:
+    def folder(self, tmp_path: Path, truth: Maps, claim: DepthScale, **changes: object) -> Path:
         out = tmp_path / "ours"
         for name, p in predicted(truth).items():
-            write_map(out / "depth" / f"{name}.npz", **{MAP_KEY[claim]: p.astype(np.float32), "K": np.eye(3)})
+            write_depth_map(out / "depth" / f"{name}.npz", **{DEPTH_KEYS[claim]: p.astype(np.float32), "K": np.eye(3)})
             write_depth_png(out / "depth" / f"{name}.png", p * 9)  # must not be what is read
         self.record(claim, **changes).write(out)
         return out
 
     def test_the_claim_is_read_and_the_finer_file_taken(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
-        result = score(self.folder(tmp_path, truth_m, Claim.UP_TO_SCALE), write_maps(truth_m, "truth"), "relative")
-        assert result.claim is Claim.UP_TO_SCALE
+        result = score(self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE), write_maps(truth_m, "truth"), "relative")
+        assert result.claim is DepthScale.UP_TO_SCALE
         assert result.metrics == pytest.approx(numpy_scores(predicted(truth_m), truth_m, scale=True), rel=1e-5)
         assert result.notes == (
             "not scored in metres: median of every image fitted to the truth first (claim: up-to-scale)",
@@ -207,18 +213,18 @@ class TestOurOwnFolder:
 
     def test_a_claim_that_the_protocol_refuses(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
         with pytest.raises(ProtocolError, match="claim up-to-scale; expected metres"):
-            score(self.folder(tmp_path, truth_m, Claim.UP_TO_SCALE), write_maps(truth_m, "truth"), "metric")
+            score(self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE), write_maps(truth_m, "truth"), "metric")
 
     def test_the_claim_holds_for_the_maps_subfolder_too(self, tmp_path: Path, truth_m: Maps) -> None:
-        folder = self.folder(tmp_path, truth_m, Claim.UP_TO_SCALE)
-        assert Predictions.open(folder / "depth").claim is Claim.UP_TO_SCALE
+        folder = self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE)
+        assert Predictions.open(folder / "depth").claim is DepthScale.UP_TO_SCALE
 
     def test_contradicting_claim_is_refused(self, tmp_path: Path, truth_m: Maps) -> None:
         with pytest.raises(ProtocolError, match=r"predictions.json: found the claim up-to-scale; expected metres"):
-            Predictions.open(self.folder(tmp_path, truth_m, Claim.UP_TO_SCALE), Claim.METRES)
+            Predictions.open(self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE), DepthScale.METRES)
 
     def test_predictions_of_something_else(self, tmp_path: Path, truth_m: Maps) -> None:
-        predictions = Predictions.open(self.folder(tmp_path, truth_m, Claim.METRES))
+        predictions = Predictions.open(self.folder(tmp_path, truth_m, DepthScale.METRES))
         made_by, names = Provenance(recipe="r", config_hash="abc", checkpoint="c"), list(truth_m)
         predictions.check_made_by(made_by, "", names)
         for provenance, fingerprint, entries, differing in (
@@ -237,15 +243,15 @@ class TestOurOwnFolder:
 
     def test_an_unfinished_folder(self, tmp_path: Path, truth_m: Maps) -> None:
         with pytest.raises(DataError, match="unfinished"):
-            Predictions.open(self.folder(tmp_path, truth_m, Claim.METRES, finished=False))
+            Predictions.open(self.folder(tmp_path, truth_m, DepthScale.METRES, finished=False))
 
     def test_a_missing_entry(self, tmp_path: Path, truth_m: Maps) -> None:
         with pytest.raises(DataError, match="no map for 1 of 2 entries, the first 'x'"):
-            Predictions.open(self.folder(tmp_path, truth_m, Claim.METRES, entries=("000000", "x")))
+            Predictions.open(self.folder(tmp_path, truth_m, DepthScale.METRES, entries=("000000", "x")))
 
     @pytest.mark.parametrize("text", ["{", "[]", '{"format": "stadia-predictions", "claim": "furlongs"}'])
     def test_a_damaged_record(self, text: str, tmp_path: Path, truth_m: Maps) -> None:
-        folder = self.folder(tmp_path, truth_m, Claim.METRES)
+        folder = self.folder(tmp_path, truth_m, DepthScale.METRES)
         (folder / "predictions.json").write_text(text)
         with pytest.raises(DataError, match=r"predictions.json") as error:
             Predictions.open(folder)
@@ -255,10 +261,10 @@ class TestOurOwnFolder:
         """A network may squeeze the whole image to any shape; a crop may not be scored off its place."""
         out = tmp_path / "ours"
         for name in truth_m:
-            write_map(out / "depth" / f"{name}.npz", depth_m=np.full((32, 64), 20, np.float32))
-        self.record(Claim.METRES, image_size=(40, 120)).write(out)
+            write_depth_map(out / "depth" / f"{name}.npz", depth_m=np.full((32, 64), 20, np.float32))
+        self.record(DepthScale.METRES, image_size=(40, 120)).write(out)
         score(out, write_maps(truth_m, "truth"))
-        self.record(Claim.METRES, image_size=(40, 100)).write(out)
+        self.record(DepthScale.METRES, image_size=(40, 100)).write(out)
         with pytest.raises(ProtocolError, match="100x40 for ground truth of 120x40"):
             score(out, write_maps(truth_m, "truth"))
 
@@ -336,7 +342,7 @@ class TestBadInput:
         ours = score(write_maps(beyond, "predictions"), write_maps(truth_m, "truth")).metrics
         assert ours == pytest.approx(numpy_scores(beyond, truth_m, scale=False), rel=1e-9)
         with pytest.raises(ProtocolError, match="no finite positive depth"):
-            score(write_maps(beyond, "predictions"), write_maps(truth_m, "truth"), "relative", Claim.UP_TO_SCALE)
+            score(write_maps(beyond, "predictions"), write_maps(truth_m, "truth"), "relative", DepthScale.UP_TO_SCALE)
         dead = {n: np.where(np.random.default_rng(4).random(v.shape) < 0.6, np.inf, v) for n, v in p.items()}
         self.refused(
             write_maps(dead, "predictions"), write_maps(truth_m, "truth"), "000000.npy", "no finite positive depth"
@@ -401,5 +407,5 @@ def test_other_number_of_images_than_the_benchmark_is_noted(protocol: str, truth
 def test_the_benchmarks_own_number_needs_no_note(truth_m: Maps, write_maps: Write) -> None:
     truth = write_maps(truth_m, "truth")
     protocol = replace(PROTOCOLS["kitti-eigen"], images=3)
-    notes = score_depth(Predictions.open(truth), folder_truth(truth, protocol), protocol).notes
+    notes = score_depth(Predictions.open(truth), open_ground_truth_folder(truth, protocol), protocol).notes
     assert not any("comparable" in note for note in notes)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stadia.evaluation.odometry import score_trajectory
-from stadia.evaluation.recordings import Evaluation
-from stadia.evaluation.score_files import write_score
-from stadia.evaluation.trajectory_files import Trajectory
+from stadia.evaluation.io.trajectory_files import Trajectory
+from stadia.evaluation.score.recording_scores import RecordingScores, write_score
+from stadia.evaluation.score.trajectory_score import score_trajectory
 
 
 def test_a_score_is_never_lost(tmp_path: Path) -> None:
@@ -32,7 +31,7 @@ def test_each_path_has_a_file_of_its_own(tmp_path: Path) -> None:
         poses = np.tile(np.eye(4), (3, 1, 1))
         poses[:, 2, 3] = np.linspace(0, length, 3)
         paths[name] = score_trajectory(Trajectory(poses), Trajectory(poses))
-    written = Evaluation(None, paths).write(tmp_path, "val", {})
+    written = RecordingScores(None, paths).write(tmp_path, "val", {})
     assert [path.name for path in written] == ["val-a-b.json", "val-a-b-2.json", "val-1.json"]
     assert [json.loads(path.read_text())["path_m"] for path in written] == [1, 2, 3]
     assert json.loads((tmp_path / "val.earlier-1.json").read_text()) == {"abs_rel": 1}

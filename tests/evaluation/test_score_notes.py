@@ -10,18 +10,20 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.types import Claim
-from stadia.evaluation.predictions import Predictions
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score import DepthScore, folder_truth, score_depth, score_image
-from stadia.evaluation.score_notes import note_of_bounds, note_of_truth
+from stadia.evaluation.score.depth_score import DepthScore, open_ground_truth_folder, score_depth, score_image
+from stadia.evaluation.score.score_notes import note_of_bounds, note_of_truth
 
 Maps = dict[str, NDArray[np.float64]]
 Write = Callable[..., Path]
 
 
 def score(predictions: Path, reference: Path) -> DepthScore:
-    return score_depth(Predictions.open(predictions), folder_truth(reference, PROTOCOLS["metric"]), PROTOCOLS["metric"])
+    return score_depth(
+        Predictions.open(predictions), open_ground_truth_folder(reference, PROTOCOLS["metric"]), PROTOCOLS["metric"]
+    )
 
 
 def predicted(truth: Maps) -> Maps:
@@ -58,11 +60,11 @@ def test_clamped_pixels_are_counted_after_every_alignment(protocol: str) -> None
     scored = rules.mask(torch.from_numpy(true_m))
     for claim in rules.alignments:
         found = score_image(
-            "a", 1 / predicted_m if claim is Claim.AFFINE_INVERSE else predicted_m, true_m, claim, rules
+            "a", 1 / predicted_m if claim is DepthScale.AFFINE_INVERSE else predicted_m, true_m, claim, rules
         )
         assert found is not None
         assert found.at_clamp == pytest.approx(float(scored[:, 60].sum() / scored.sum()))
-        exact = score_image("a", 1 / true_m if claim is Claim.AFFINE_INVERSE else true_m, true_m, claim, rules)
+        exact = score_image("a", 1 / true_m if claim is DepthScale.AFFINE_INVERSE else true_m, true_m, claim, rules)
         assert exact is not None
         assert exact.at_clamp == 0
 
@@ -130,7 +132,7 @@ def test_impossible_scores_are_noted(change: dict[str, float], told: str) -> Non
 def test_impossible_metric_is_noted(truth_m: Maps, write_maps: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     predictions, reference = write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth")
     assert not [note for note in score(predictions, reference).notes if note.startswith("no prediction has")]
-    monkeypatch.setattr("stadia.metrics.depth.d3", lambda p, g, mask: torch.tensor(0.1))
+    monkeypatch.setattr("stadia.metrics.depth_metrics.d3", lambda p, g, mask: torch.tensor(0.1))
     assert [
         note for note in score(predictions, reference).notes if note.startswith("no prediction has such scores: d2 ")
     ]
@@ -143,29 +145,29 @@ def test_single_scans_are_not_taken_for_the_improved_ground_truth(truth_m: Maps,
     rng = np.random.default_rng(0)
     scans = {name: np.where(rng.random(map_m.shape) < 0.1, map_m, 0) for name, map_m in truth_m.items()}
     predictions, reference = write_maps(predicted(truth_m), "predictions"), write_maps(scans, "scans")
-    told = score_depth(Predictions.open(predictions), folder_truth(reference, improved), improved).notes
+    told = score_depth(Predictions.open(predictions), open_ground_truth_folder(reference, improved), improved).notes
     assert any(
         "as of single LiDAR scans, where kitti-eigen-improved-garg means the annotated depth" in note for note in told
     )
 
 
-@pytest.mark.parametrize("claim", [Claim.METRES, Claim.UP_TO_SCALE, Claim.AFFINE_INVERSE])
-def test_reversed_depth_order_is_noted(truth_m: Maps, write_maps: Write, claim: Claim) -> None:
+@pytest.mark.parametrize("claim", [DepthScale.METRES, DepthScale.UP_TO_SCALE, DepthScale.AFFINE_INVERSE])
+def test_reversed_depth_order_is_noted(truth_m: Maps, write_maps: Write, claim: DepthScale) -> None:
     """As of an affine-invariant network whose maps were scored as they were: 17 % of the pixels within 25 %, and nobody
     wondered.
     """
-    rules = PROTOCOLS["metric" if claim is Claim.METRES else "relative"]
-    truth = folder_truth(write_maps(truth_m, "truth"), rules)
+    rules = PROTOCOLS["metric" if claim is DepthScale.METRES else "relative"]
+    truth = open_ground_truth_folder(write_maps(truth_m, "truth"), rules)
     depth = predicted(truth_m)
     inverse = {name: 40 / z for name, z in depth.items()}
-    right, wrong = (inverse, depth) if claim is Claim.AFFINE_INVERSE else (depth, inverse)
+    right, wrong = (inverse, depth) if claim is DepthScale.AFFINE_INVERSE else (depth, inverse)
     scored = score_depth(Predictions.open(write_maps(right, "right"), claim), truth, rules)
     assert min(image.order or 0 for image in scored.per_image) > 0.5
     assert not any("is near" in note for note in scored.notes)
     scored = score_depth(Predictions.open(write_maps(wrong, "wrong"), claim), truth, rules)
     (note,) = [note for note in scored.notes if "is near" in note]
     assert note.startswith(
-        f"predictions taken as {'inverse ' * (claim is Claim.AFFINE_INVERSE)}depth are far where the truth is near"
+        f"predictions taken as {'inverse ' * (claim is DepthScale.AFFINE_INVERSE)}depth are far where the truth is near"
     )
     assert scored.to_json()["per_image"][0]["order"] < -0.5
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from stadia.core.errors import ProtocolError
-from stadia.core.types import Claim
-from stadia.evaluation.depth_files import write_map
-from stadia.evaluation.predictions import Predictions
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.depth_files import write_depth_map
+from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score import DepthScore, folder_truth, score_depth
+from stadia.evaluation.score.depth_score import DepthScore, open_ground_truth_folder, score_depth
 
 Maps = dict[str, NDArray[np.float64]]
 Write = Callable[..., Path]
@@ -34,13 +34,15 @@ def said(truth_m: Maps, tmp_path: Path) -> tuple[Path, Maps, Maps]:
         noise = rng.normal(0, 0.3, g.shape)
         depth[name] = np.where(g > 0, g, 17) * np.exp(noise)
         doubt[name] = np.log(np.abs(noise) + 0.05) + rng.normal(0, 0.5, g.shape)
-        write_map(tmp_path / "said" / f"{name}.npz", depth_m=depth[name], log_uncertainty=doubt[name])
+        write_depth_map(tmp_path / "said" / f"{name}.npz", depth_m=depth[name], log_uncertainty=doubt[name])
     return tmp_path / "said", depth, doubt
 
 
-def score(predictions: Path, reference: Path, protocol: str = "metric", claim: Claim | None = None) -> DepthScore:
+def score(predictions: Path, reference: Path, protocol: str = "metric", claim: DepthScale | None = None) -> DepthScore:
     return score_depth(
-        Predictions.open(predictions, claim), folder_truth(reference, PROTOCOLS[protocol]), PROTOCOLS[protocol]
+        Predictions.open(predictions, claim),
+        open_ground_truth_folder(reference, PROTOCOLS[protocol]),
+        PROTOCOLS[protocol],
     )
 
 
@@ -83,9 +85,9 @@ def test_the_error_is_the_one_that_is_scored_after_alignment(
 ) -> None:
     folder, depth, doubt = said
     for name in depth:
-        write_map(tmp_path / "small" / f"{name}.npz", depth=0.03 * depth[name], log_uncertainty=doubt[name])
-        write_map(tmp_path / "truth" / f"{name}.npz", depth_m=truth_m[name])
-    small = score(tmp_path / "small", tmp_path / "truth", "relative", Claim.UP_TO_SCALE).summary()["uncertainty"]
+        write_depth_map(tmp_path / "small" / f"{name}.npz", depth=0.03 * depth[name], log_uncertainty=doubt[name])
+        write_depth_map(tmp_path / "truth" / f"{name}.npz", depth_m=truth_m[name])
+    small = score(tmp_path / "small", tmp_path / "truth", "relative", DepthScale.UP_TO_SCALE).summary()["uncertainty"]
     large = score(folder, tmp_path / "truth", "relative").summary()["uncertainty"]
     for error in large:
         assert small[error] == pytest.approx(large[error], rel=1e-6)
@@ -97,9 +99,9 @@ def test_another_size_is_brought_to_the_truths(
     rng = np.random.default_rng(5)
     for name in truth_m:
         depth, doubt = rng.uniform(2, 60, (20, 60)), rng.normal(size=(20, 60))
-        write_map(tmp_path / "half" / f"{name}.npz", depth_m=depth, log_uncertainty=doubt)
+        write_depth_map(tmp_path / "half" / f"{name}.npz", depth_m=depth, log_uncertainty=doubt)
         large = cv2.resize(doubt, (120, 40), interpolation=cv2.INTER_LINEAR)
-        write_map(
+        write_depth_map(
             tmp_path / "whole" / f"{name}.npz", depth_m=1 / cv2.resize(1 / depth, (120, 40)), log_uncertainty=large
         )
     truth = write_maps(truth_m, "truth")
@@ -114,7 +116,7 @@ def test_images_without_uncertainty_are_counted_and_enter_no_mean(
     folder, depth, _ = said
     truth = write_maps(truth_m, "truth")
     every = score(folder, truth)
-    write_map(folder / "000001.npz", depth_m=depth["000001"])
+    write_depth_map(folder / "000001.npz", depth_m=depth["000001"])
     summary = score(folder, truth).summary()
     assert summary["images_without_uncertainty"] == 1
     kept = [
@@ -131,7 +133,7 @@ def test_images_without_uncertainty_are_counted_and_enter_no_mean(
 def test_constant_uncertainty_has_no_rank_correlation(truth_m: Maps, tmp_path: Path, write_maps: Write) -> None:
     """As a network that was never asked: no rank correlation is defined, and JSON has no NaN."""
     for name, g in truth_m.items():
-        write_map(
+        write_depth_map(
             tmp_path / "flat" / f"{name}.npz", depth_m=np.where(g > 0, 1.1 * g, 9), log_uncertainty=np.zeros_like(g)
         )
     found = score(tmp_path / "flat", write_maps(truth_m, "truth"))
@@ -145,8 +147,8 @@ def test_constant_uncertainty_has_no_rank_correlation(truth_m: Maps, tmp_path: P
 def test_one_scored_pixel_has_no_order(tmp_path: Path) -> None:
     true, depth = np.zeros((4, 12)), np.full((4, 12), 5.0)
     true[1, 2] = 5
-    write_map(tmp_path / "said" / "a.npz", depth_m=depth, log_uncertainty=depth)
-    write_map(tmp_path / "truth" / "a.npz", depth_m=true)
+    write_depth_map(tmp_path / "said" / "a.npz", depth_m=depth, log_uncertainty=depth)
+    write_depth_map(tmp_path / "truth" / "a.npz", depth_m=true)
     found = score(tmp_path / "said", tmp_path / "truth")
     assert found.per_image[0].uncertainty is None
     assert "uncertainty" not in found.summary()
@@ -159,7 +161,7 @@ def test_what_is_no_uncertainty_of_this_depth_is_refused_by_name(
     wrong: NDArray, message: str, said: tuple[Path, Maps, Maps], truth_m: Maps, write_maps: Write
 ) -> None:
     folder, depth, _ = said
-    write_map(folder / "000002.npz", depth_m=depth["000002"], log_uncertainty=wrong)
+    write_depth_map(folder / "000002.npz", depth_m=depth["000002"], log_uncertainty=wrong)
     with pytest.raises(ProtocolError, match=rf"000002\.npz: found log uncertainty.*{message}"):
         score(folder, write_maps(truth_m, "truth"))
 

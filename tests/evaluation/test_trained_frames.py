@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from stadia.data.contents import content_of, joined
-from stadia.data.sources import open_recordings
+from stadia.datasets.image_files import hash_file, join_hashes
+from stadia.datasets.open_dataset import open_recordings
 
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -42,18 +42,20 @@ def test_frames_that_trained_are_counted_and_can_be_left_out(
     assert [image["name"] for image in stored["per_image"]] == ["world/a/000002", "world/a/000003", "world/a/000005"]
     assert (stored["trained_on"], stored["of_trained_drives"]) == (0, 3)
     (said,) = [note for note in stored["notes"] if "trained" in note]
-    assert said.startswith("3 of the 3 frames are others of drives that trained it (world/a): not a score on unseen places")
+    assert said.startswith(
+        "3 of the 3 frames are others of drives that trained it (world/a): not a score on unseen places"
+    )
     mistake(stadia(*words, "--held-out", "data.frames=[0,2]"), "only frames that trained")
 
 
 def test_a_renamed_copy_of_what_trained_is_known(checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
     """D-14: by what its file holds, in another recording of another name, camera and frame number."""
     run = checkpoint.parent.parent
-    first = content_of(drive_folder / "a" / "left" / "000001.png")
+    first = hash_file(drive_folder / "a" / "left" / "000001.png")
     facts = {
         "fingerprints": {"elsewhere/b": "0123"},
         "train_frames": {"elsewhere/b": [[7, 8]]},
-        "train_images": {"elsewhere/b": joined([first, "f" * 12])},
+        "train_images": {"elsewhere/b": join_hashes([first, "f" * 12])},
         "train_sessions": ["elsewhere/b"],
     }
     (run / "run.json").write_text(json.dumps({"data": facts}))

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
-from stadia.evaluation.odometry import score_trajectory
-from stadia.evaluation.trajectory_files import (
+from stadia.evaluation.io.trajectory_files import (
     Trajectory,
     TrajectoryFormat,
-    associate,
-    read_kitti,
+    associate_trajectories,
+    read_kitti_trajectory,
     read_trajectory,
-    read_tum,
-    write_kitti,
-    write_tum,
+    read_tum_trajectory,
+    write_kitti_trajectory,
+    write_tum_trajectory,
 )
-from stadia.metrics.trajectory import PathAlignment
+from stadia.evaluation.score.trajectory_score import score_trajectory
+from stadia.metrics.trajectory_metrics import PathAlignment
 
 
 def poses(n: int = 30, seed: int = 0) -> NDArray[np.float64]:
@@ -45,8 +45,8 @@ def one_line(error: pytest.ExceptionInfo[DataError], *words: str) -> None:
 
 def test_kitti_round_trip_and_as_evo_reads_it(tmp_path: Path) -> None:
     T = poses()
-    write_kitti(tmp_path / "path.txt", Trajectory(T))
-    back = read_kitti(tmp_path / "path.txt")
+    write_kitti_trajectory(tmp_path / "path.txt", Trajectory(T))
+    back = read_kitti_trajectory(tmp_path / "path.txt")
     np.testing.assert_allclose(back.T_world_camera, T, atol=1e-7)
     assert back.times_s is None
     np.testing.assert_allclose(file_interface.read_kitti_poses_file(tmp_path / "path.txt").poses_se3, T, atol=1e-7)
@@ -54,8 +54,8 @@ def test_kitti_round_trip_and_as_evo_reads_it(tmp_path: Path) -> None:
 
 def test_tum_round_trip_and_as_evo_reads_it(tmp_path: Path) -> None:
     T, times = poses(), 1305031102.16 + np.arange(30) / 30
-    write_tum(tmp_path / "path.txt", Trajectory(T, times))
-    back = read_tum(tmp_path / "path.txt")
+    write_tum_trajectory(tmp_path / "path.txt", Trajectory(T, times))
+    back = read_tum_trajectory(tmp_path / "path.txt")
     np.testing.assert_allclose(back.T_world_camera, T, atol=1e-7)
     assert back.times_s is not None
     np.testing.assert_allclose(back.times_s, times, atol=1e-6)
@@ -66,7 +66,7 @@ def test_tum_round_trip_and_as_evo_reads_it(tmp_path: Path) -> None:
 def test_rotations_come_out_orthonormal_though_files_round(tmp_path: Path) -> None:
     rows = [" ".join(f"{v:.4f}" for v in T[:3].ravel()) for T in poses()]
     (tmp_path / "rounded.txt").write_text("\n".join(rows))
-    R = read_kitti(tmp_path / "rounded.txt").T_world_camera[:, :3, :3]
+    R = read_kitti_trajectory(tmp_path / "rounded.txt").T_world_camera[:, :3, :3]
     np.testing.assert_allclose(R @ R.transpose(0, 2, 1), np.tile(np.eye(3), (30, 1, 1)), atol=1e-12)
 
 
@@ -86,7 +86,7 @@ def test_bad_kitti(fault: str, tmp_path: Path) -> None:
     text, *words = BAD_KITTI[fault]
     (tmp_path / "bad.txt").write_text(text)
     with pytest.raises(DataError) as error:
-        read_kitti(tmp_path / "bad.txt")
+        read_kitti_trajectory(tmp_path / "bad.txt")
     one_line(error, "bad.txt", *words)
 
 
@@ -104,7 +104,7 @@ def test_bad_tum(fault: str, tmp_path: Path) -> None:
     text, *words = BAD_TUM[fault]
     (tmp_path / "bad.txt").write_text(text)
     with pytest.raises(DataError) as error:
-        read_tum(tmp_path / "bad.txt")
+        read_tum_trajectory(tmp_path / "bad.txt")
     one_line(error, "bad.txt", *words)
 
 
@@ -121,7 +121,7 @@ def test_missing_and_binary_files(format: TrajectoryFormat, tmp_path: Path) -> N
 
 def test_a_reference_may_repeat_a_rounded_time(tmp_path: Path) -> None:
     (tmp_path / "truth.txt").write_text("1 5 0 0 0 0 0 1\n1 6 0 0 0 0 0 1\n2 7 0 0 0 0 0 1")
-    reference = read_tum(tmp_path / "truth.txt", is_reference=True)
+    reference = read_tum_trajectory(tmp_path / "truth.txt", is_reference=True)
     assert reference.T_world_camera[:, 0, 3].tolist() == [5, 7]
     assert "duplicated timestamps in truth.txt: 1" in reference.notes[0]
 
@@ -131,7 +131,7 @@ def test_association_as_evo_does_it() -> None:
     long = np.cumsum(rng.uniform(0.005, 0.02, 400))
     short = np.sort(rng.choice(long, 120, replace=False) + rng.uniform(-0.012, 0.012, 120))
     expected_short, expected_long = sync.matching_time_indices(short, long, 0.01)
-    P, Q = associate(Trajectory(poses(120), short), Trajectory(poses(400), long), 0.01)
+    P, Q = associate_trajectories(Trajectory(poses(120), short), Trajectory(poses(400), long), 0.01)
     assert P.times_s is not None
     assert Q.times_s is not None
     one_to_one = sorted(set(zip(P.times_s, Q.times_s, strict=True)))
@@ -140,14 +140,14 @@ def test_association_as_evo_does_it() -> None:
     assert {q for _, q in theirs} == {q for _, q in one_to_one}
     assert len(set(Q.times_s)) == len(Q)
     # and the other way round, with the longer one as the estimate
-    swapped = associate(Trajectory(poses(400), long), Trajectory(poses(120), short), 0.01)
+    swapped = associate_trajectories(Trajectory(poses(400), long), Trajectory(poses(120), short), 0.01)
     np.testing.assert_array_equal(swapped[0].T_world_camera, Q.T_world_camera)
     np.testing.assert_array_equal(swapped[1].times_s, P.times_s)
 
 
 def test_no_overlap_in_time() -> None:
     with pytest.raises(DataError) as error:
-        associate(
+        associate_trajectories(
             Trajectory(poses(5), np.arange(5.0), "est.txt"), Trajectory(poses(9), 100 + np.arange(9.0), "ref.txt")
         )
     one_line(error, "est.txt", "ref.txt", "0.000 to 4.000", "100.000 to 108.000")
@@ -155,7 +155,7 @@ def test_no_overlap_in_time() -> None:
 
 def test_rows_must_be_as_many_as_frames() -> None:
     with pytest.raises(DataError) as error:
-        associate(Trajectory(poses(5), name="est.txt"), Trajectory(poses(9), name="ref.txt"))
+        associate_trajectories(Trajectory(poses(5), name="est.txt"), Trajectory(poses(9), name="ref.txt"))
     one_line(error, "est.txt", "5 poses", "9, as in ref.txt")
 
 

@@ -50,7 +50,7 @@ def test_rotation_is_scipys(noisy):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (F64, 1e-11)])
 def test_umeyama_finds_what_was_done(noisy, dtype, tolerance):
     source, _, scale, T = noisy
-    done = align.Similarity(scale.to(dtype), T[:, :3, :3].to(dtype), T[:, :3, 3].to(dtype))
+    done = align.SimilarityTransform(scale.to(dtype), T[:, :3, :3].to(dtype), T[:, :3, 3].to(dtype))
     target = done.apply(source.to(dtype))
     found = align.umeyama(source.to(dtype), target, "sim3")
     for name in ("scale", "R", "t"):
@@ -83,10 +83,10 @@ def test_a_straight_drive_aligns():
 
 def test_poses_move_with_their_centers(poses):
     trajectory = poses(12, reach=20, turn=1).view(2, 6, 4, 4)
-    similarity = align.Similarity(
+    similarity = align.SimilarityTransform(
         torch.tensor([2.0, 0.5], dtype=F64), poses(2, turn=2)[:, :3, :3], torch.randn(2, 3, dtype=F64)
     )
-    moved = similarity.apply_to_poses(trajectory)
+    moved = similarity.transform_poses(trajectory)
     assert_close(moved[..., :3, 3], similarity.apply(trajectory[..., :3, 3]))
     assert_close(moved[..., :3, :3] @ moved[..., :3, :3].mT, torch.eye(3, dtype=F64).expand(2, 6, 3, 3))
     first, last = (similarity.R[0] @ trajectory[0, i, :3, :3] for i in (0, -1))
@@ -110,12 +110,12 @@ def test_scales_are_numpys():
     known = torch.rand(3, 40) < 0.7
     for i in range(3):
         p, t = prediction[i][known[i]].numpy(), target[i][known[i]].numpy()
-        assert_close(align.scale_median(prediction, target, known)[i].item(), np.median(t) / np.median(p))
+        assert_close(align.fit_scale_median(prediction, target, known)[i].item(), np.median(t) / np.median(p))
         assert_close(
-            align.scale_least_squares(prediction, target, known)[i].item(),
+            align.fit_scale_least_squares(prediction, target, known)[i].item(),
             np.linalg.lstsq(p[:, None], t, rcond=None)[0][0],
         )
-        scale, shift = align.scale_shift(prediction, target, known)
+        scale, shift = align.fit_scale_and_shift(prediction, target, known)
         assert_close([scale[i].item(), shift[i].item()], np.polyfit(p, t, 1).tolist())
 
 
@@ -124,11 +124,11 @@ def test_scales_are_numpys():
 def test_every_alignment_finds_an_exact_relation(dtype, tolerance, scale):
     prediction = 0.5 + torch.rand(2, 500, dtype=dtype)
     target = scale * prediction + 0.7
-    for method in (align.scale_shift, align.scale_shift_robust):
+    for method in (align.fit_scale_and_shift, align.fit_scale_and_shift_robust):
         found_scale, found_shift = method(prediction, target)
         assert_close(found_scale, torch.full_like(found_scale, scale), atol=tolerance, rtol=tolerance)
         assert_close(found_shift, torch.full_like(found_shift, 0.7), atol=tolerance, rtol=tolerance)
-    for single in (align.scale_median, align.scale_least_squares):
+    for single in (align.fit_scale_median, align.fit_scale_least_squares):
         assert_close(single(prediction, scale * prediction), torch.full((2,), scale, dtype=dtype))
 
 
@@ -138,7 +138,10 @@ def test_wrong_targets_move_least_squares_and_not_the_robust():
     target[:, :600] += (
         2 * torch.rand(3, 600, dtype=F64) * (prediction[:, :600] > 0.3)
     )  # up to 30 % wrong, and to one side
-    plain, robust = align.scale_shift(prediction, target)[0], align.scale_shift_robust(prediction, target)[0]
+    plain, robust = (
+        align.fit_scale_and_shift(prediction, target)[0],
+        align.fit_scale_and_shift_robust(prediction, target)[0],
+    )
     assert (plain - 3).abs().min() > 0.1
     assert (robust - 3).abs().max() < 0.05
 
@@ -147,7 +150,8 @@ def test_robust_is_as_good_as_plain_without_wrong_targets():
     prediction = torch.rand(200, 400, dtype=F64)
     target = 3 * prediction + 0.7 + 0.1 * torch.randn(200, 400, dtype=F64)
     plain, robust = (
-        (method(prediction, target)[0] - 3).std() for method in (align.scale_shift, align.scale_shift_robust)
+        (method(prediction, target)[0] - 3).std()
+        for method in (align.fit_scale_and_shift, align.fit_scale_and_shift_robust)
     )
     assert robust < 1.1 * plain
 
@@ -160,14 +164,19 @@ def test_unknown_values_do_not_matter():
         torch.full((2, 50), torch.nan),
     ):
         other_p, other_t = (torch.where(known, v, anything.double()) for v in (prediction, target))
-        for method in (align.scale_median, align.scale_least_squares, align.scale_shift, align.scale_shift_robust):
+        for method in (
+            align.fit_scale_median,
+            align.fit_scale_least_squares,
+            align.fit_scale_and_shift,
+            align.fit_scale_and_shift_robust,
+        ):
             assert_close(method(other_p, other_t, known), method(prediction, target, known))
 
 
 def test_a_constant_prediction_has_no_scale():
     target = torch.arange(1001.0)
     for constant in (0.0, 0.1, 0.7, 1e4):  # a mean in float32 is not exactly the constant
-        for method in (align.scale_shift, align.scale_shift_robust):
+        for method in (align.fit_scale_and_shift, align.fit_scale_and_shift_robust):
             scale, shift = method(torch.full((1001,), constant), target)
             assert scale == 0
             assert_close(shift.item(), 500.0)
@@ -177,9 +186,9 @@ def test_gradients(noisy):
     source, target = noisy[0][:2, :6].clone().requires_grad_(), noisy[1][:2, :6].clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda a, b: align.umeyama(a, b, "sim3").apply(a), (source, target))
     prediction, truth = (torch.rand(2, 9, dtype=F64, requires_grad=True) for _ in range(2))
-    for method in (align.scale_median, align.scale_least_squares, align.scale_shift):
+    for method in (align.fit_scale_median, align.fit_scale_least_squares, align.fit_scale_and_shift):
         assert torch.autograd.gradcheck(method, (prediction, truth))
-    scale, shift = align.scale_shift_robust(prediction, truth)
+    scale, shift = align.fit_scale_and_shift_robust(prediction, truth)
     (scale + shift).sum().backward()
     assert prediction.grad.isfinite().all()
     assert prediction.grad.abs().sum() > 0
@@ -209,9 +218,12 @@ def images(count: int = 6, pixels: int = 200) -> tuple[torch.Tensor, torch.Tenso
 
 def test_the_scale_and_shift_of_a_set_are_the_means_of_its_images():
     prediction, target, known = images()
-    found = align.fit_scale_shift([(prediction.float(), target.float(), known)])
+    found = align.fit_scale_shift_over_images([(prediction.float(), target.float(), known)])
     assert [found.scale, found.shift] == pytest.approx([2.0, 0.15], rel=1e-5)
-    each = [align.fit_scale_shift([(prediction[i : i + 1], target[i : i + 1], known[i : i + 1])]) for i in range(6)]
+    each = [
+        align.fit_scale_shift_over_images([(prediction[i : i + 1], target[i : i + 1], known[i : i + 1])])
+        for i in range(6)
+    ]
     assert [found.scale_spread, found.shift_spread] == pytest.approx(
         [np.std([one.scale for one in each]), np.std([one.shift for one in each])], rel=1e-5
     )
@@ -220,32 +232,34 @@ def test_the_scale_and_shift_of_a_set_are_the_means_of_its_images():
 
 def test_a_set_that_streams_by_is_the_set_at_once():
     prediction, target, known = images()
-    fit = align.ScaleShiftFit()
+    fit = align.ScaleShiftEstimator()
     for part in (slice(0, 1), slice(1, 4), slice(4, 6)):
         fit.add(prediction[part], target[part], known[part])
-    assert fit.result() == align.fit_scale_shift([(prediction, target, known)])
+    assert fit.result() == align.fit_scale_shift_over_images([(prediction, target, known)])
 
 
 def test_what_is_not_known_is_not_read():
     prediction, target, known = images()
-    expected = align.fit_scale_shift([(prediction, target, known)])
+    expected = align.fit_scale_shift_over_images([(prediction, target, known)])
     for anything in (1e9, torch.inf, torch.nan):
         assert (
-            align.fit_scale_shift([(prediction.where(known, anything), target.where(known, anything), known)])
+            align.fit_scale_shift_over_images(
+                [(prediction.where(known, anything), target.where(known, anything), known)]
+            )
             == expected
         )
 
 
 def test_unusable_images_are_counted_and_left_out():
     prediction, target, known = images()
-    expected = align.fit_scale_shift([(prediction[3:], target[3:], known[3:])])
+    expected = align.fit_scale_shift_over_images([(prediction[3:], target[3:], known[3:])])
     known[0] = False
     known[1] = torch.arange(200) < 9
     prediction[2] = 0.3
-    found = align.fit_scale_shift([(prediction, target, known)])
+    found = align.fit_scale_shift_over_images([(prediction, target, known)])
     assert (found.scale, found.shift, found.images, found.unlabeled) == (expected.scale, expected.shift, 3, 3)
     target[3] = -target[3]
-    found = align.fit_scale_shift([(prediction, target, known)])
+    found = align.fit_scale_shift_over_images([(prediction, target, known)])
     assert (found.images, found.falling) == (2, 1)
 
 
@@ -255,10 +269,10 @@ def test_depth_instead_of_inverse_depth_is_refused():
     with pytest.raises(
         GeometryError, match=r"falls where inverse depth grows \(median correlation -0\.\d\d\).*pass the reciprocal"
     ):
-        align.fit_scale_shift([(1 / prediction.clamp(min=0.1), target, known)])
+        align.fit_scale_shift_over_images([(1 / prediction.clamp(min=0.1), target, known)])
     prediction[:4] *= -1
     with pytest.raises(GeometryError, match="pass the reciprocal"):
-        align.fit_scale_shift([(prediction, target, known)])
+        align.fit_scale_shift_over_images([(prediction, target, known)])
 
 
 def test_a_set_without_labels_is_refused():
@@ -269,13 +283,13 @@ def test_a_set_without_labels_is_refused():
         (prediction, target * 0, known),
     ):
         with pytest.raises(GeometryError, match="6 images, none with 10 labels"):
-            align.fit_scale_shift([mistaken])
+            align.fit_scale_shift_over_images([mistaken])
     with pytest.raises(GeometryError, match=r"\(6, 1, 10, 20\).*flatten"):
-        align.fit_scale_shift([tuple(x.view(6, 1, 10, 20) for x in (prediction, target, known))])
+        align.fit_scale_shift_over_images([tuple(x.view(6, 1, 10, 20) for x in (prediction, target, known))])
     with pytest.raises(GeometryError, match="0 images"):
-        align.fit_scale_shift([])
+        align.fit_scale_shift_over_images([])
     with pytest.raises(GeometryError, match="not finite"):
-        align.fit_scale_shift([(prediction.where(prediction > 0.1, torch.nan), target, known)])
+        align.fit_scale_shift_over_images([(prediction.where(prediction > 0.1, torch.nan), target, known)])
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
-from stadia.geometry.align import umeyama
-from stadia.geometry.align_ransac import umeyama_ransac
+from stadia.geometry.align import umeyama, umeyama_ransac
 from stadia.geometry.se3 import so3_exp
 
 F64 = torch.float64

@@ -13,9 +13,9 @@ from scipy.spatial import ConvexHull, HalfspaceIntersection
 from torch import Tensor
 from torch.testing import assert_close
 
-from stadia.geometry import boxes
+from stadia.geometry.objects import boxes
+from stadia.geometry.objects.symmetry import Symmetry
 from stadia.geometry.se3 import from_rotation_translation, se3_exp, so3_exp
-from stadia.geometry.symmetry import Symmetry
 
 F64 = torch.float64
 
@@ -53,7 +53,7 @@ def volume_by_qhull(T_a: Tensor, size_a: Tensor, T_b: Tensor, size_b: Tensor) ->
 
 
 def test_corners_edges_and_faces():
-    found = boxes.corners(at(1, 2, 3), size(2, 4, 6))
+    found = boxes.compute_box_corners(at(1, 2, 3), size(2, 4, 6))
     assert found[0].tolist() == [0, 0, 0]
     assert found[7].tolist() == [2, 4, 6]
     lengths = [float((found[i] - found[j]).norm()) for i, j in boxes.EDGES]
@@ -74,26 +74,26 @@ def test_a_thousand_pairs_against_qhull():
     assert ((found == 0) == (expected == 0)).all()
     assert 100 < int((found == 0).sum()) < 900
     joint = size_a.prod(-1) + size_b.prod(-1) - expected
-    assert_close(boxes.iou(T_a, size_a, T_b, size_b), expected / joint, atol=1e-6, rtol=0)
+    assert_close(boxes.box_iou(T_a, size_a, T_b, size_b), expected / joint, atol=1e-6, rtol=0)
 
 
 def test_in_a_common_frame_and_in_either_order_it_is_the_same():
     (T_a, size_a), (T_b, size_b), (T, _) = random_boxes(50), random_boxes(50), random_boxes(50)
-    found = boxes.iou(T_a, size_a, T_b, size_b)
-    assert_close(boxes.iou(T_b, size_b, T_a, size_a), found, atol=1e-12, rtol=0)
-    assert_close(boxes.iou(T @ T_a, size_a, T @ T_b, size_b), found, atol=1e-12, rtol=0)
+    found = boxes.box_iou(T_a, size_a, T_b, size_b)
+    assert_close(boxes.box_iou(T_b, size_b, T_a, size_a), found, atol=1e-12, rtol=0)
+    assert_close(boxes.box_iou(T @ T_a, size_a, T @ T_b, size_b), found, atol=1e-12, rtol=0)
 
 
 def test_equal_boxes_overlap_in_full():
     T, lengths = random_boxes(200)
-    for overlap in (boxes.iou, boxes.hull_iou):
+    for overlap in (boxes.box_iou, boxes.box_hull_iou):
         assert_close(overlap(T, lengths, T, lengths), torch.ones(200, dtype=F64), atol=1e-12, rtol=0)
         assert overlap(T, lengths, T, lengths).max() <= 1
     eighth = so3_exp(torch.tensor([0, math.pi / 2, 0], dtype=F64))  # the same cube, other corners first
     turned = T.clone()
     turned[:, :3, :3] = T[:, :3, :3] @ eighth
     cube = lengths[:, :1].expand(-1, 3)
-    assert_close(boxes.iou(T, cube, turned, cube), torch.ones(200, dtype=F64), atol=1e-12, rtol=0)
+    assert_close(boxes.box_iou(T, cube, turned, cube), torch.ones(200, dtype=F64), atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -120,16 +120,16 @@ def test_thin_boxes_side_by_side_share_their_hulls_and_nothing_else():
     """Two laths at 45 degrees to the camera's axes, 0.18 m apart and 0.05 m thick."""
     lath, turn = size(1, 0.05, 0.05), (0.0, 0.0, math.pi / 4)
     a, b = at(0, 0, 1, w=turn), at(0.1272, -0.1272, 1, w=turn)
-    assert float(boxes.iou(a, lath, b, lath)) == 0
-    assert float(boxes.hull_iou(a, lath, b, lath)) == pytest.approx(0.523, abs=5e-4)
+    assert float(boxes.box_iou(a, lath, b, lath)) == 0
+    assert float(boxes.box_hull_iou(a, lath, b, lath)) == pytest.approx(0.523, abs=5e-4)
 
 
 def test_hulls_apart_along_two_axes_share_nothing():
-    assert float(boxes.hull_iou(at(0, 0, 0), size(1, 1, 1), at(2, -3, 0), size(1, 1, 1))) == 0
+    assert float(boxes.box_hull_iou(at(0, 0, 0), size(1, 1, 1), at(2, -3, 0), size(1, 1, 1))) == 0
 
 
 def test_two_without_volume_have_no_iou():
-    for overlap in (boxes.iou, boxes.hull_iou):
+    for overlap in (boxes.box_iou, boxes.box_hull_iou):
         assert float(overlap(at(0, 0, 0), size(1, 1, 0), at(0, 0, 0), size(1, 1, 0))) == 0
 
 
@@ -140,16 +140,16 @@ def test_the_twist_of_a_body_of_revolution_is_taken_out_whatever_its_angle(degre
     upside_down = torch.diag(torch.tensor([-1.0, -1, 1, 1], dtype=F64))  # of no meaning for a box
     for T in (T_b @ at(0, 0, 0, w=yaw), T_b @ at(0, 0, 0, w=yaw) @ upside_down):
         T_a = T.expand(2, 4, 4)
-        found = boxes.symmetric_iou(T_a, lengths, T_b, lengths, Symmetry.of(["revolution", "none"]))
+        found = boxes.symmetric_box_iou(T_a, lengths, T_b, lengths, Symmetry.of(["revolution", "none"]))
         assert float(found[0]) == pytest.approx(1, abs=1e-9)
-        assert_close(found[1], boxes.iou(T, lengths[1], T_b, lengths[1]))
+        assert_close(found[1], boxes.box_iou(T, lengths[1], T_b, lengths[1]))
 
 
 def test_a_tilted_body_of_revolution_has_one_overlap_for_every_yaw():
     lengths, T_b, tilt = size(1, 2, 1), at(0.3, 0.1, 2, w=(0.4, -0.7, 1.1)), at(0.05, 0, 0, w=(0.3, 0, 0.1))
     yaws = torch.stack([at(0, 0, 0, w=(0, math.radians(yaw), 0)) for yaw in range(0, 360, 7)])
-    found = boxes.symmetric_iou(T_b @ tilt @ yaws, lengths, T_b, lengths, Symmetry.of(["revolution"]))
-    assert_close(found, boxes.iou(T_b @ tilt, lengths, T_b, lengths).expand(len(yaws)))
+    found = boxes.symmetric_box_iou(T_b @ tilt @ yaws, lengths, T_b, lengths, Symmetry.of(["revolution"]))
+    assert_close(found, boxes.box_iou(T_b @ tilt, lengths, T_b, lengths).expand(len(yaws)))
 
 
 def test_finite_turns_are_tried_each():
@@ -157,7 +157,7 @@ def test_finite_turns_are_tried_each():
     lengths, T_b, third = size(1, 2, 1), at(0.3, 0.1, 2, w=(0.4, -0.7, 1.1)), 2 * math.pi / 3
     turns = [(math.cos(angle / 2), 0.0, 0.0, math.sin(angle / 2)) for angle in (third, 2 * third)]
     T_a = T_b @ at(0, 0, 0, w=(0, 0, third))
-    found = boxes.symmetric_iou(T_a, lengths, T_b, lengths, Symmetry.of(["none", turns, turns[1:]]))
+    found = boxes.symmetric_box_iou(T_a, lengths, T_b, lengths, Symmetry.of(["none", turns, turns[1:]]))
     assert float(found[1]) == pytest.approx(1, abs=1e-6)
     assert float(found[0]) < 0.7
     assert float(found[2]) < 0.7
@@ -165,27 +165,27 @@ def test_finite_turns_are_tried_each():
 
 def test_hulls_of_bodies_of_revolution_are_turned_by_18_degrees_as_published_and_others_are_not():
     lengths = size(1, 2, 1).expand(2, 3)
-    half_a_step = boxes.hull_iou(at(0, 0, 0, w=(0, math.radians(9), 0)), lengths[0], at(0, 0, 0), lengths[0])
+    half_a_step = boxes.box_hull_iou(at(0, 0, 0, w=(0, math.radians(9), 0)), lengths[0], at(0, 0, 0), lengths[0])
     for degrees, best in ((36, 1.0), (9, float(half_a_step))):
         T_a = at(0, 0, 0, w=(0, math.radians(degrees), 0)).expand(2, 4, 4)
-        found = boxes.turned_hull_iou(T_a, lengths, at(0, 0, 0), lengths, torch.tensor([True, False]))
+        found = boxes.max_hull_iou_over_turns(T_a, lengths, at(0, 0, 0), lengths, torch.tensor([True, False]))
         assert float(found[0]) == pytest.approx(best)
-        assert_close(found[1], boxes.hull_iou(T_a[1], lengths[1], at(0, 0, 0), lengths[1]))
+        assert_close(found[1], boxes.box_hull_iou(T_a[1], lengths[1], at(0, 0, 0), lengths[1]))
 
 
 def test_pairs_and_single_boxes_are_broadcast_and_float32_is_taken():
     (T_a, size_a), (T_b, size_b) = random_boxes(4), random_boxes(3)
-    found = boxes.iou(T_a[:, None].float(), size_a[:, None].float(), T_b.float(), size_b.float())
+    found = boxes.box_iou(T_a[:, None].float(), size_a[:, None].float(), T_b.float(), size_b.float())
     assert found.shape == (4, 3)
     assert found.dtype == F64
-    assert float(found[2, 1]) == pytest.approx(float(boxes.iou(T_a[2], size_a[2], T_b[1], size_b[1])), abs=1e-5)
-    assert boxes.turned_hull_iou(
+    assert float(found[2, 1]) == pytest.approx(float(boxes.box_iou(T_a[2], size_a[2], T_b[1], size_b[1])), abs=1e-5)
+    assert boxes.max_hull_iou_over_turns(
         T_a[:, None], size_a[:, None], T_b, size_b, torch.tensor([True, False, True])
     ).shape == (4, 3)
     symmetry = Symmetry.of(["revolution", "none", "none"])
-    assert boxes.symmetric_iou(T_a[:, None], size_a[:, None], T_b, size_b, symmetry).shape == (4, 3)
-    assert boxes.iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0]).shape == (0,)
-    assert boxes.turned_hull_iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0], torch.zeros(0, dtype=torch.bool)).shape == (
-        0,
-    )
-    assert boxes.symmetric_iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0], Symmetry.of([])).shape == (0,)
+    assert boxes.symmetric_box_iou(T_a[:, None], size_a[:, None], T_b, size_b, symmetry).shape == (4, 3)
+    assert boxes.box_iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0]).shape == (0,)
+    assert boxes.max_hull_iou_over_turns(
+        T_a[:0], size_a[:0], T_b[:0], size_b[:0], torch.zeros(0, dtype=torch.bool)
+    ).shape == (0,)
+    assert boxes.symmetric_box_iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0], Symmetry.of([])).shape == (0,)

@@ -11,8 +11,8 @@ import torch
 from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
+from stadia.core.types import Camera
 from stadia.geometry import camera as cameras
-from stadia.geometry.camera import Camera
 from stadia.geometry.se3 import so3_log
 
 DTYPES = [(torch.float32, 2e-4), (torch.float64, 1e-10)]  # pixels: two steps of float32 at 1242
@@ -69,7 +69,7 @@ def test_intrinsics_one_a_sample(small):
 def test_at_pixels_is_the_product_at_every_pixel():
     matrix = torch.randn(2, 3, 3, dtype=torch.float64)
     ones = torch.cat((cameras.pixel_grid(5, 7, dtype=torch.float64), torch.ones(1, 5, 7, dtype=torch.float64)))
-    assert_close(cameras.at_pixels(matrix, 5, 7), torch.einsum("brc,chw->brhw", matrix, ones))
+    assert_close(cameras.apply_to_pixels(matrix, 5, 7), torch.einsum("brc,chw->brhw", matrix, ones))
 
 
 # -- laws of every change of the image
@@ -79,7 +79,7 @@ def test_at_pixels_is_the_product_at_every_pixel():
 def test_resized_moves_every_projection(kitti, height, width):
     points = scene_points(kitti)
     before, _ = cameras.project(points, kitti)
-    after, _ = cameras.project(points, cameras.resized(kitti, height, width))
+    after, _ = cameras.project(points, cameras.resize_camera(kitti, height, width))
     scale = torch.tensor([width / 1242, height / 375], dtype=torch.float64).view(2, 1, 1)
     assert_close(after, (before + 0.5) * scale - 0.5)
 
@@ -88,10 +88,10 @@ def test_cropped_padded_and_mirrored_move_every_projection(small):
     points = scene_points(small)
     before, z = cameras.project(points, small)
     offset = torch.tensor([5.0, 3.0], dtype=torch.float64).view(2, 1, 1)
-    assert_close(cameras.project(points, cameras.cropped(small, 5, 3, 10, 20))[0], before - offset)
-    assert_close(cameras.project(points, cameras.padded(small, 5, 3, 2, 1))[0], before + offset)
+    assert_close(cameras.project(points, cameras.crop_camera(small, 5, 3, 10, 20))[0], before - offset)
+    assert_close(cameras.project(points, cameras.pad_camera(small, 5, 3, 2, 1))[0], before + offset)
     mirrored, z_mirrored = cameras.project(
-        points * points.new_tensor([-1, 1, 1]).view(3, 1, 1), cameras.mirrored(small)
+        points * points.new_tensor([-1, 1, 1]).view(3, 1, 1), cameras.mirror_camera(small)
     )
     assert_close(mirrored[0], 35 - before[0])
     assert_close(mirrored[1], before[1])
@@ -101,7 +101,7 @@ def test_cropped_padded_and_mirrored_move_every_projection(small):
 def test_a_mirrored_skew_leans_the_other_way(small):
     skewed = Camera(small.K + torch.tensor([[0.0, 3, 0], [0, 0, 0], [0, 0, 0]], dtype=torch.float64), 24, 36)
     points = scene_points(skewed)
-    mirrored, _ = cameras.project(points * points.new_tensor([-1, 1, 1]).view(3, 1, 1), cameras.mirrored(skewed))
+    mirrored, _ = cameras.project(points * points.new_tensor([-1, 1, 1]).view(3, 1, 1), cameras.mirror_camera(skewed))
     assert_close(mirrored[0], 35 - cameras.project(points, skewed)[0][0])
 
 
@@ -115,9 +115,9 @@ def test_resize_leaves_no_stripes_of_another_width(small):
 
 def test_changes_undo_each_other(small):
     there_and_back = (
-        cameras.mirrored(cameras.mirrored(small)),
-        cameras.cropped(cameras.padded(small, 4, 3, 2, 1), 4, 3, 24, 36),
-        cameras.resized(cameras.resized(small, 55, 71), 24, 36),
+        cameras.mirror_camera(cameras.mirror_camera(small)),
+        cameras.crop_camera(cameras.pad_camera(small, 4, 3, 2, 1), 4, 3, 24, 36),
+        cameras.resize_camera(cameras.resize_camera(small, 55, 71), 24, 36),
     )
     for camera in there_and_back:
         assert (camera.height, camera.width) == (24, 36)
@@ -135,12 +135,12 @@ def test_backprojection_is_equivariant(small):
         points.flip(-1) * points.new_tensor([-1, 1, 1]).view(3, 1, 1),
     )
     # Centers of a third of the size are every third center: resizing by 1/3 keeps the rays of pixels 1, 4, 7, ...
-    assert_close(cameras.backproject(depth[:, 1::3, 1::3], cameras.resized(small, 8, 12)), points[:, 1::3, 1::3])
+    assert_close(cameras.backproject(depth[:, 1::3, 1::3], cameras.resize_camera(small, 8, 12)), points[:, 1::3, 1::3])
 
 
 def rendered(camera: Camera) -> torch.Tensor:
     """(1, 1, H, W) what the camera sees of a painted plane at infinity: a function of the ray alone, so of K alone."""
-    x, y, _ = cameras.at_pixels(cameras.inverse_intrinsics(camera.K), camera.height, camera.width)
+    x, y, _ = cameras.apply_to_pixels(cameras.inverse_intrinsics(camera.K), camera.height, camera.width)
     return (torch.sin(6 * x) * torch.cos(5 * y) + 0.3 * x)[None, None]
 
 
@@ -168,7 +168,7 @@ def test_crop_mirror_and_pad_show_what_their_cameras_see(small):
         assert picture.shape[-2:] == (camera.height, camera.width)
         assert_close(picture[inner], rendered(camera)[inner])
     picture, camera = cameras.mirror(image, small)
-    x, y, _ = cameras.at_pixels(cameras.inverse_intrinsics(camera.K), camera.height, camera.width)
+    x, y, _ = cameras.apply_to_pixels(cameras.inverse_intrinsics(camera.K), camera.height, camera.width)
     assert_close(picture[0, 0], torch.sin(-6 * x) * torch.cos(5 * y) - 0.3 * x)  # of the mirrored world
 
 
@@ -196,8 +196,10 @@ def test_gradients(small):
 
 def test_gradients_reach_intrinsics_through_every_change(small):
     def changed(K):
-        return cameras.mirrored(
-            cameras.resized(cameras.cropped(cameras.padded(Camera(K, 24, 36), 1, 2, 3, 4), 2, 1, 20, 30), 11, 17)
+        return cameras.mirror_camera(
+            cameras.resize_camera(
+                cameras.crop_camera(cameras.pad_camera(Camera(K, 24, 36), 1, 2, 3, 4), 2, 1, 20, 30), 11, 17
+            )
         ).K
 
     assert torch.autograd.gradcheck(changed, (small.K.clone().requires_grad_(),))
@@ -218,11 +220,11 @@ def test_field_of_view_and_lens():
         (lambda c: cameras.intrinsics(1, math.nan, 0, 0, height=2, width=2), "nan"),
         (lambda c: cameras.from_field_of_view(180, height=2, width=2), "180"),
         (lambda c: cameras.from_focal_mm(-1, 36, height=2, width=2), "-1 mm"),
-        (lambda c: cameras.cropped(c, 20, 0, 24, 36), "36x24 at (20, 0)"),
-        (lambda c: cameras.cropped(c, -1, 0, 4, 4), "(-1, 0)"),
-        (lambda c: cameras.padded(c, -1, 0, 0, 0), "-1"),
+        (lambda c: cameras.crop_camera(c, 20, 0, 24, 36), "36x24 at (20, 0)"),
+        (lambda c: cameras.crop_camera(c, -1, 0, 4, 4), "(-1, 0)"),
+        (lambda c: cameras.pad_camera(c, -1, 0, 0, 0), "-1"),
         (lambda c: cameras.resize(torch.zeros(1, 3, 36, 24), c, 4, 4), "24x36"),
-        (lambda c: cameras.resized(c, 0, 4), "4x0"),
+        (lambda c: cameras.resize_camera(c, 0, 4), "4x0"),
         (lambda c: cameras.backproject(torch.zeros(1, 25, 36), c), "36x25"),
     ],
 )

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.geometry import camera as cameras
-from stadia.geometry.center import (
-    center_of_translation,
-    directions_to,
+from stadia.geometry.objects.instances import (
+    center_from_translation,
     translation_from_center,
+    unit_directions,
     vote_center,
     vote_center_ransac,
 )
-from stadia.geometry.segments import evenly
+from stadia.geometry.segments import subsample_evenly
 
 CENTERS = torch.tensor([[100.0, 50], [-40, 300], [612.5, 20.25]])  # the second lies outside of the image
 
@@ -28,7 +28,7 @@ def voters(n: int = 300, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Te
     """Pixels of three objects around their centers, and the directions to them."""
     segment = torch.randint(0, 3, (n,))
     pixels = (CENTERS[segment] + 60 * torch.rand(n, 2) - 20).round().to(dtype)
-    return pixels, directions_to(CENTERS[segment].to(dtype), pixels), segment
+    return pixels, unit_directions(CENTERS[segment].to(dtype), pixels), segment
 
 
 def turned(directions: Tensor, sigma_deg: float) -> Tensor:
@@ -63,7 +63,7 @@ def test_the_majority_wins_over_a_third_that_is_wrong():
     pixels, directions, segment = voters(900)
     directions = turned(directions, 1)
     wrong = torch.rand(900) < 0.35
-    elsewhere = directions_to(CENTERS[segment] + torch.tensor([80.0, -60]), pixels)
+    elsewhere = unit_directions(CENTERS[segment] + torch.tensor([80.0, -60]), pixels)
     directions = directions.where(~wrong[:, None], elsewhere)
     fitted = vote_center(pixels, directions, segment, 3)
     voted = vote_center_ransac(pixels, directions, segment, 3, generator=torch.Generator().manual_seed(0))
@@ -113,7 +113,7 @@ def test_a_pixel_without_direction_has_no_vote():
 
 def test_voters_are_spread_over_every_object():
     segment = torch.tensor([0] * 100 + [2] * 7 + [1] * 25)[torch.randperm(132)]
-    chosen = evenly(segment, 4, 10)
+    chosen = subsample_evenly(segment, 4, 10)
     assert torch.bincount(segment[chosen], minlength=4).tolist() == [10, 9, 7, 0]
     assert len(set(chosen.tolist())) == len(chosen)
 
@@ -171,6 +171,6 @@ def test_translation_of_a_center():
     assert_close(t, torch.tensor([[0.2, -0.4, 2.0]]))
     many = torch.rand(5, 3, dtype=torch.float64) + 0.5
     depth_m = many[:, 2]
-    assert_close(translation_from_center(center_of_translation(many, camera), depth_m, camera), many)
+    assert_close(translation_from_center(center_from_translation(many, camera), depth_m, camera), many)
     of_each = cameras.Camera(camera.K.expand(5, 3, 3), 480, 640)
-    assert_close(translation_from_center(center_of_translation(many, of_each), depth_m, of_each), many)
+    assert_close(translation_from_center(center_from_translation(many, of_each), depth_m, of_each), many)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
-from stadia.geometry.cross_ratio import horizon_of_objects
+from stadia.geometry.ground.horizon import fit_object_horizon
 
 F64 = torch.float64
 HORIZON = torch.tensor([math.sin(0.04), -math.cos(0.04), 90.0], dtype=F64)
@@ -32,7 +32,7 @@ def boxes(count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def test_exact_boxes_give_the_exact_horizon_and_height():
-    found = horizon_of_objects(*boxes(5), generator=chance())
+    found = fit_object_horizon(*boxes(5), generator=chance())
     assert_close(found.horizon, HORIZON)
     assert_close(found.camera_height_m.item(), CAMERA_M)
     assert found.inlier_mask.all()
@@ -55,20 +55,20 @@ def test_four_in_ten_with_a_wrong_height_are_found():
     wrong = torch.arange(60) % 5 < 2
     noisy = height_px * (1 + 0.03 * torch.randn(60, dtype=F64))
     said = torch.where(wrong, height_m * torch.tensor([2.0, 0.55, 1.5]).repeat(20), height_m)
-    found = horizon_of_objects(foot, noisy, said, generator=chance())
+    found = fit_object_horizon(foot, noisy, said, generator=chance())
     assert torch.equal(found.inlier_mask, ~wrong)
     assert_close(found.camera_height_m.item(), CAMERA_M, rtol=0.03, atol=0)
     edges = torch.tensor([[0.0, 90.0], [640.0, 90.0]], dtype=F64)
     assert (edges @ (found.horizon - HORIZON)[:2] + (found.horizon - HORIZON)[2]).abs().max() < 4
     assert found.log_height_ratio[said > height_m].min() > 0.2  # it looks too low for what is said of it
-    again = horizon_of_objects(foot, noisy, said, generator=chance())
+    again = fit_object_horizon(foot, noisy, said, generator=chance())
     assert_close(again.horizon, found.horizon, rtol=1e-12, atol=1e-12)
 
 
 def test_an_object_above_the_horizon_is_never_an_inlier():
     foot, height_px, height_m = boxes(12)
     foot[3, 1] = 20
-    found = horizon_of_objects(foot, height_px, height_m, generator=chance())
+    found = fit_object_horizon(foot, height_px, height_m, generator=chance())
     assert found.log_height_ratio[3] == math.inf
     assert found.inlier_mask.sum() == 11
 
@@ -79,7 +79,7 @@ def test_feet_on_one_line_leave_the_horizon_open():
         foot[:, 1] = 150 + {"row": 0, "slope": foot[:, 0] / 20, "almost a row": torch.rand(8, dtype=F64)}[at]
         height_px = -(foot @ HORIZON[:2] + HORIZON[2]) * height_m / CAMERA_M
         with pytest.raises(GeometryError, match=r"of 8 that agree.*expected at least 3, near and far"):
-            horizon_of_objects(foot, height_px, height_m, generator=chance())
+            fit_object_horizon(foot, height_px, height_m, generator=chance())
 
 
 def test_what_agrees_only_on_one_line_is_refused():
@@ -88,7 +88,7 @@ def test_what_agrees_only_on_one_line_is_refused():
     foot[0] = torch.tensor([300.0, 190.0])
     height_px = -(foot @ HORIZON[:2] + HORIZON[2]) * height_m / CAMERA_M
     with pytest.raises(GeometryError, match="20 of 20 that agree, with feet on one line"):
-        horizon_of_objects(foot * 0.2, height_px, height_m, generator=chance())
+        fit_object_horizon(foot * 0.2, height_px, height_m, generator=chance())
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
@@ -97,9 +97,9 @@ def test_heights_that_are_none_are_named(bad):
     for heights in ((height_px.clone(), height_m), (height_px, height_m.clone())):
         heights[0 if heights[1] is height_m else 1][2] = bad
         with pytest.raises(GeometryError, match="heights above 0"):
-            horizon_of_objects(foot, *heights, generator=chance())
+            fit_object_horizon(foot, *heights, generator=chance())
 
 
 def test_two_objects_are_too_few():
     with pytest.raises(GeometryError, match="N at least 3"):
-        horizon_of_objects(*boxes(2), generator=chance())
+        fit_object_horizon(*boxes(2), generator=chance())

@@ -65,7 +65,7 @@ def test_the_head_covers_its_range_and_starts_at_the_given_depth():
         1 / depth_maps.sigmoid_to_inverse_depth(logits, 0.5, 80), torch.tensor([80.0, 0.5], dtype=torch.float64)
     )
     for start in (0.6, 5.0, 20.0, 79.0):
-        bias = torch.tensor(depth_maps.start_bias(start, 0.5, 80), dtype=torch.float64)
+        bias = torch.tensor(depth_maps.init_depth_bias(start, 0.5, 80), dtype=torch.float64)
         assert_close(1 / depth_maps.sigmoid_to_inverse_depth(bias, 0.5, 80).item(), start)
 
 
@@ -89,4 +89,4 @@ def test_gradients():
 @pytest.mark.parametrize("call", [(20, 0, 80), (20, 80, 0.1), (0.05, 0.1, 80), (80, 0.1, 80)])
 def test_a_range_that_is_none_is_named(call):
     with pytest.raises(GeometryError, match="expected"):
-        depth_maps.start_bias(*call)
+        depth_maps.init_depth_bias(*call)

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
+from stadia.core.types import Camera
 from stadia.geometry import camera as cameras
 from stadia.geometry import se3
-from stadia.geometry.camera import Camera
-from stadia.geometry.direct_alignment import _Linearization, _Pair, align_direct
+from stadia.geometry.bundle_adjustment.direct_alignment import _Linearization, _Pair, align_direct
 from stadia.geometry.warp import reproject
 
 F64 = torch.float64
@@ -169,7 +169,7 @@ def test_twice_the_depth_is_twice_the_translation(motions):
 def test_in_a_mirror_the_motion_is_mirrored(motions):
     target, source, depth = scene(motions)
     there = aligned(target, source, depth, identities(6))
-    mirrored = aligned(target.flip(-1), source.flip(-1), depth.flip(-1), identities(6), cameras.mirrored(CAMERA))
+    mirrored = aligned(target.flip(-1), source.flip(-1), depth.flip(-1), identities(6), cameras.mirror_camera(CAMERA))
     assert_close(mirrored, se3.mirror_x(there), atol=1e-5, rtol=0)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.errors import GeometryError
-from stadia.geometry.height_of_drives import TOP_BEHIND_FOOT_M, height_of_drives
+from stadia.geometry.ground.drive_heights import TOP_BEHIND_FOOT_M, estimate_drive_heights
 
 F = 300.0
 
@@ -31,7 +31,7 @@ def seen(
 
 @pytest.mark.parametrize("camera_m", [1.0, 1.5, 1.65, 2.1, 3.0])
 def test_it_is_exact_on_exact_boxes_and_finds_the_pitch_of_each_drive(camera_m):
-    found = height_of_drives(*seen(camera_m, pitch_deg=0.5), focal_px=F)
+    found = estimate_drive_heights(*seen(camera_m, pitch_deg=0.5), focal_px=F)
     assert found.height_m == pytest.approx(camera_m, rel=0.01)
     assert found.horizon_px.tolist() == pytest.approx(
         (F * math.radians(0.5) * torch.linspace(-1, 1, 12)).tolist(), abs=0.35
@@ -42,8 +42,8 @@ def test_it_is_exact_on_exact_boxes_and_finds_the_pitch_of_each_drive(camera_m):
 def test_lengths_scale_with_the_given_heights():
     drive, track, foot, _, metres = seen(1.65)
     flat = [drive, track, foot, 1.5 / 1.65 * foot, metres]  # of no length, in which no unit is
-    once = height_of_drives(*flat, focal_px=1e9).height_m  # so far away that their length is nothing
-    twice = height_of_drives(*flat[:4], 2 * metres, focal_px=1e9).height_m
+    once = estimate_drive_heights(*flat, focal_px=1e9).height_m  # so far away that their length is nothing
+    twice = estimate_drive_heights(*flat[:4], 2 * metres, focal_px=1e9).height_m
     assert twice == pytest.approx(2 * once, rel=1e-3)
 
 
@@ -51,18 +51,18 @@ def test_lengths_scale_with_the_given_heights():
 def test_three_in_ten_wrong_heights_hardly_count(wrong):
     drive, track, foot, px, metres = seen(1.65, spread=0.05)
     bad = torch.rand(len(metres), generator=torch.Generator().manual_seed(1)) < 0.3
-    found = height_of_drives(drive, track, foot, px, torch.where(bad, wrong * metres, metres), focal_px=F)
+    found = estimate_drive_heights(drive, track, foot, px, torch.where(bad, wrong * metres, metres), focal_px=F)
     assert found.height_m == pytest.approx(1.65, rel=0.03)
 
 
 def test_the_interval_holds_the_truth_and_narrows_with_drives():
     few, many = (
-        height_of_drives(*seen(1.65, drives=drives, spread=0.08, pitch_deg=0.3), focal_px=F) for drives in (4, 40)
+        estimate_drive_heights(*seen(1.65, drives=drives, spread=0.08, pitch_deg=0.3), focal_px=F) for drives in (4, 40)
     )
     assert few.low_m < 1.65 < few.high_m
     assert many.low_m < 1.65 < many.high_m
     assert many.high_m / many.low_m < few.high_m / few.low_m
-    again = height_of_drives(*seen(1.65, drives=4, spread=0.08, pitch_deg=0.3), focal_px=F)
+    again = estimate_drive_heights(*seen(1.65, drives=4, spread=0.08, pitch_deg=0.3), focal_px=F)
     assert (again.low_m, again.high_m) == (few.low_m, few.high_m)
 
 
@@ -77,14 +77,14 @@ def test_many_sightings_of_one_object_are_one_object():
             strict=True,
         )
     ]
-    found = height_of_drives(*parked, focal_px=F)
+    found = estimate_drive_heights(*parked, focal_px=F)
     assert found.height_m == pytest.approx(
-        height_of_drives(drive, track, foot, px, metres, focal_px=F).height_m, rel=0.01
+        estimate_drive_heights(drive, track, foot, px, metres, focal_px=F).height_m, rel=0.01
     )
 
 
 def test_too_few_objects_are_refused():
     with pytest.raises(GeometryError, match="objects that agree; expected at least 12"):
-        height_of_drives(*seen(1.65, drives=2, objects=4), focal_px=F)
+        estimate_drive_heights(*seen(1.65, drives=2, objects=4), focal_px=F)
     with pytest.raises(GeometryError, match="found 0 objects"):
-        height_of_drives(*(column[:0] for column in seen(1.65)), focal_px=F)
+        estimate_drive_heights(*(column[:0] for column in seen(1.65)), focal_px=F)

@@ -14,9 +14,14 @@ from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
 from stadia.geometry import camera as cameras
-from stadia.geometry.height_survey import BoxedObjects, Verdict, level_horizon, survey, tilt_deg
-from stadia.geometry.horizon import normal_of
-from stadia.geometry.vanishing import vanishing_point
+from stadia.geometry.ground.height_survey import (
+    BoxedObjects,
+    ObjectStatus,
+    horizon_from_angles,
+    pitch_roll_deg,
+    survey_camera_height,
+)
+from stadia.geometry.ground.horizon import find_vanishing_point, normal_from_horizon
 
 F64 = torch.float64
 CAMERA = cameras.intrinsics(700, 700, 620, 180, height=375, width=1242)
@@ -49,62 +54,62 @@ def boxes(
 
 @pytest.mark.parametrize("given", [True, False], ids=["horizon given", "horizon of the objects"])
 def test_exact_boxes_give_the_exact_height(given):
-    horizon = level_horizon(CAMERA, pitch_deg=-1.5, roll_deg=1.0)
-    found = survey(boxes(horizon), 700.0, FRAMES, horizons=horizon if given else None, draws=10)
+    horizon = horizon_from_angles(CAMERA, pitch_deg=-1.5, roll_deg=1.0)
+    found = survey_camera_height(boxes(horizon), 700.0, FRAMES, horizons=horizon if given else None, draws=10)
     assert_close(found.camera_height_m, TRUE_M, rtol=1e-4, atol=0)
     assert found.low_m < TRUE_M < found.high_m
-    pitch, roll = tilt_deg(normal_of(found.horizons[0], CAMERA))
+    pitch, roll = pitch_roll_deg(normal_from_horizon(found.horizons[0], CAMERA))
     assert_close((pitch, roll), (-1.5, 1.0), rtol=0, atol=5e-3)  # a camera's roll is small, and that counts
 
 
 def test_pitch_up_lowers_the_horizon_and_roll_rotates_it():
-    assert_close(level_horizon(CAMERA), torch.tensor([0, -1, 180.0], dtype=F64))
-    up = level_horizon(CAMERA, pitch_deg=2.0)
+    assert_close(horizon_from_angles(CAMERA), torch.tensor([0, -1, 180.0], dtype=F64))
+    up = horizon_from_angles(CAMERA, pitch_deg=2.0)
     assert_close(up[2].item(), 180 + 700 * math.tan(math.radians(2)))
-    rolled = level_horizon(CAMERA, roll_deg=3.0)
+    rolled = horizon_from_angles(CAMERA, roll_deg=3.0)
     left, right = (-(rolled[0] * x + rolled[2]) / rolled[1] for x in (0.0, 1241.0))
     assert right < left  # the world turns the other way
 
 
 def test_the_interval_holds_the_truth_and_narrows_with_frames():
-    horizon, held, widths = level_horizon(CAMERA, pitch_deg=-1), 0, []
+    horizon, held, widths = horizon_from_angles(CAMERA, pitch_deg=-1), 0, []
     for seed in range(10):
         objects = boxes(horizon, spread=0.07, nod_px=3.0, seed=seed)
-        found = survey(objects, 700.0, FRAMES, draws=30, seed=seed)
+        found = survey_camera_height(objects, 700.0, FRAMES, draws=30, seed=seed)
         held += found.low_m < TRUE_M < found.high_m
         widths.append(found.high_m - found.low_m)
     assert held >= 8
-    one = survey(objects.of(torch.tensor([0])), 700.0, FRAMES, horizons=horizon, draws=20)
+    one = survey_camera_height(objects.of(torch.tensor([0])), 700.0, FRAMES, horizons=horizon, draws=20)
     assert sorted(widths)[5] < 0.5 * (one.high_m - one.low_m)  # a single object does not know it all
 
 
 def test_three_in_ten_wrong_are_named_and_change_little():
-    horizon = level_horizon(CAMERA)
+    horizon = horizon_from_angles(CAMERA)
     objects = boxes(horizon, spread=0.03)
     wrong = torch.arange(len(objects)) % 10 < 3
     objects.height_m[wrong] *= torch.tensor([1.6, 0.5, 2.0]).repeat(len(objects) // 10).to(F64)
-    found = survey(objects, 700.0, FRAMES, draws=20)
+    found = survey_camera_height(objects, 700.0, FRAMES, draws=20)
     assert_close(found.camera_height_m, TRUE_M, rtol=0.03, atol=0)
-    assert [verdict is not Verdict.BELIEVED for verdict in found.verdict] == wrong.tolist()
+    assert [verdict is not ObjectStatus.INLIER for verdict in found.verdict] == wrong.tolist()
 
 
 def test_the_limit_of_height_in_the_image_does_not_turn_the_horizon():
     """Of the far cars the high ones alone are 20 pixels high."""
-    horizon = level_horizon(CAMERA)
+    horizon = horizon_from_angles(CAMERA)
     objects = boxes(horizon, per_frame=75, spread=0.1)
-    found = survey(objects, 700.0, FRAMES, draws=1, least_px=40)
+    found = survey_camera_height(objects, 700.0, FRAMES, draws=1, least_px=40)
     assert_close(found.camera_height_m, TRUE_M, rtol=0.025, atol=0)
-    assert_close(tilt_deg(normal_of(found.horizons[0], CAMERA))[0], 0.0, rtol=0, atol=0.15)
-    believed = torch.tensor([verdict is Verdict.BELIEVED for verdict in found.verdict])
+    assert_close(pitch_roll_deg(normal_from_horizon(found.horizons[0], CAMERA))[0], 0.0, rtol=0, atol=0.15)
+    believed = torch.tensor([verdict is ObjectStatus.INLIER for verdict in found.verdict])
     assert ((objects.foot[:, 1] - 180) * 1.5 / TRUE_M)[believed].min() > 36
 
 
 def test_one_car_in_all_frames_is_one_car():
     """Its height is not known better for being seen often."""
-    objects = boxes(level_horizon(CAMERA), per_frame=1)
+    objects = boxes(horizon_from_angles(CAMERA), per_frame=1)
     same = objects.box_px[:1] + 2.0 * torch.arange(FRAMES, dtype=F64)[:, None] * torch.tensor([1.0, 0, 1, 0], dtype=F64)
     one, many = (
-        survey(replace(objects, box_px=b), 700.0, FRAMES, horizons=level_horizon(CAMERA), draws=30)
+        survey_camera_height(replace(objects, box_px=b), 700.0, FRAMES, horizons=horizon_from_angles(CAMERA), draws=30)
         for b in (same, objects.box_px)
     )
     assert math.log(one.high_m / one.low_m) > 1.96 * 2 * 0.1 / 1.5
@@ -112,55 +117,64 @@ def test_one_car_in_all_frames_is_one_car():
 
 
 def test_objects_near_and_far_mend_a_horizon_that_is_a_little_off():
-    objects = boxes(level_horizon(CAMERA, pitch_deg=0.4), spread=0.03)
-    off = level_horizon(CAMERA)
-    mended = survey(objects, 700.0, FRAMES, horizons=off, draws=5)
-    each = survey(objects, 700.0, FRAMES, horizons=off, one_mount=False, draws=5)
+    objects = boxes(horizon_from_angles(CAMERA, pitch_deg=0.4), spread=0.03)
+    off = horizon_from_angles(CAMERA)
+    mended = survey_camera_height(objects, 700.0, FRAMES, horizons=off, draws=5)
+    each = survey_camera_height(objects, 700.0, FRAMES, horizons=off, is_single_mount=False, draws=5)
     assert abs(mended.camera_height_m / TRUE_M - 1) < 0.5 * abs(each.camera_height_m / TRUE_M - 1)
     assert mended.horizons[0, 2] > off[2] + 2
 
 
 def test_a_prior_five_percent_off_is_five_percent_off():
-    horizon = level_horizon(CAMERA)
+    horizon = horizon_from_angles(CAMERA)
     objects = boxes(horizon)
     objects.height_m[:] *= 1.05
-    assert_close(survey(objects, 700.0, FRAMES, draws=5).camera_height_m, TRUE_M * 1.05, rtol=1e-5, atol=0)
+    assert_close(
+        survey_camera_height(objects, 700.0, FRAMES, draws=5).camera_height_m, TRUE_M * 1.05, rtol=1e-5, atol=0
+    )
 
 
 def test_each_object_that_is_left_out_has_its_reason():
-    horizon = level_horizon(CAMERA)
+    horizon = horizon_from_angles(CAMERA)
     objects = boxes(horizon)
     objects.height_m[0] = math.nan
     objects.cut[1] = True
     objects.box_px[2, 1] = objects.box_px[2, 3] - 12
     objects.hidden[3] = True
     objects.box_px[4, [1, 3]] = torch.tensor([100.0, 150.0], dtype=F64)
-    found = survey(objects, 700.0, FRAMES, horizons=horizon, draws=5)
-    reasons = [Verdict.NO_HEIGHT, Verdict.BORDER, Verdict.SMALL, Verdict.HIDDEN, Verdict.ABOVE, Verdict.BELIEVED]
+    found = survey_camera_height(objects, 700.0, FRAMES, horizons=horizon, draws=5)
+    reasons = [
+        ObjectStatus.NO_HEIGHT,
+        ObjectStatus.BORDER,
+        ObjectStatus.SMALL,
+        ObjectStatus.HIDDEN,
+        ObjectStatus.ABOVE,
+        ObjectStatus.INLIER,
+    ]
     assert list(found.verdict[:6]) == reasons
-    assert found.implied_m[4] == 0
-    assert found.implied_m[:4].isnan().all()
+    assert found.implied_height_m[4] == 0
+    assert found.implied_height_m[:4].isnan().all()
 
 
 def test_the_same_seed_gives_the_same_interval():
-    objects = boxes(level_horizon(CAMERA), spread=0.07)
-    first, again = (survey(objects, 700.0, FRAMES, draws=10, seed=3) for _ in range(2))
+    objects = boxes(horizon_from_angles(CAMERA), spread=0.07)
+    first, again = (survey_camera_height(objects, 700.0, FRAMES, draws=10, seed=3) for _ in range(2))
     assert_close((first.low_m, first.high_m), (again.low_m, again.high_m), rtol=1e-9, atol=0)
 
 
 def test_objects_that_all_disagree_still_have_a_middle():
-    objects = boxes(level_horizon(CAMERA), per_frame=1)
+    objects = boxes(horizon_from_angles(CAMERA), per_frame=1)
     objects.height_m[:] *= 1.6 ** (torch.arange(FRAMES, dtype=F64) - FRAMES / 2)
-    found = survey(objects, 700.0, FRAMES, horizons=level_horizon(CAMERA), draws=30)
-    assert found.verdict.count(Verdict.BELIEVED) == 1
+    found = survey_camera_height(objects, 700.0, FRAMES, horizons=horizon_from_angles(CAMERA), draws=30)
+    assert found.verdict.count(ObjectStatus.INLIER) == 1
     assert found.high_m > 1.5 * found.low_m
 
 
 def test_no_object_is_an_error_that_counts_the_reasons():
-    objects = boxes(level_horizon(CAMERA))
+    objects = boxes(horizon_from_angles(CAMERA))
     objects.height_m[:] = math.nan
     with pytest.raises(GeometryError, match="120 no known height"):
-        survey(objects, 700.0, FRAMES)
+        survey_camera_height(objects, 700.0, FRAMES)
 
 
 def test_edges_along_a_road_meet_where_it_vanishes():
@@ -169,7 +183,7 @@ def test_edges_along_a_road_meet_where_it_vanishes():
     starts = torch.rand(60, 2, generator=generator, dtype=F64) * torch.tensor([1242.0, 375.0], dtype=F64)
     ends = starts + 0.3 * (true - starts) + 0.3 * torch.randn(60, 2, generator=generator, dtype=F64)
     strays = torch.rand(25, 4, generator=generator, dtype=F64) * torch.tensor([1242.0, 375.0, 1242.0, 375.0], dtype=F64)
-    found = vanishing_point(
+    found = find_vanishing_point(
         torch.cat((torch.cat((starts, ends), -1), strays)), torch.tensor([620.0, 180.0]), 300.0, generator=chance()
     )
     assert found is not None
@@ -178,6 +192,6 @@ def test_edges_along_a_road_meet_where_it_vanishes():
 
 
 def test_no_edges_meet_nowhere():
-    assert vanishing_point(torch.zeros(0, 4), torch.zeros(2), 100.0, generator=chance()) is None
+    assert find_vanishing_point(torch.zeros(0, 4), torch.zeros(2), 100.0, generator=chance()) is None
     level = torch.tensor([[0.0, 5, 100, 5], [3.0, 60, 90, 57]])
-    assert vanishing_point(level, torch.zeros(2), 1e4, generator=chance()) is None
+    assert find_vanishing_point(level, torch.zeros(2), 1e4, generator=chance()) is None

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from stadia.geometry import horizon_ratio as hr
-from stadia.geometry.segments import segments_of
+from stadia.geometry.ground import horizon as hr
+from stadia.geometry.segments import segments_from_instances
 
 F64 = torch.float64
 NAN, INF = math.nan, math.inf
@@ -20,7 +20,7 @@ def test_the_ratio_counts_pixels_to_the_horizon():
     objects = torch.zeros(2, 30, 40, dtype=torch.int16)
     objects[0, 8:21, 3:9], objects[0, 2:7, 20:30], objects[1, 15:21, 4:5] = 1, 2, 5
     horizon = torch.tensor([[0, -1, 10.5], [0, -1, 10.5]], dtype=F64)
-    found = hr.horizon_ratios(horizon, segments_of(objects), 30, 40)
+    found = hr.compute_horizon_ratios(horizon, segments_from_instances(objects), 30, 40)
     assert_close(found.foot_below, torch.tensor([9.5, -4.5, 9.5], dtype=F64))
     assert_close(found.top_above, torch.tensor([2.5, 8.5, -4.5], dtype=F64))
     assert_close(found.ratio, torch.tensor([13 / 9.5, INF, 6 / 9.5], dtype=F64))
@@ -30,17 +30,19 @@ def test_distances_are_perpendicular_to_a_rolled_horizon():
     objects = torch.zeros(1, 30, 40, dtype=torch.int16)
     objects[0, 20:23, 10:31] = 1
     a, b = math.sin(0.3), -math.cos(0.3)
-    found = hr.horizon_ratios(torch.tensor([[a, b, 8.0]], dtype=F64), segments_of(objects), 30, 40)
+    found = hr.compute_horizon_ratios(torch.tensor([[a, b, 8.0]], dtype=F64), segments_from_instances(objects), 30, 40)
     assert_close(found.foot_below.item(), -(10 * a + 22 * b + 8))  # its left corner
     assert_close(found.top_above.item(), 30 * a + 20 * b + 8)
 
 
 def test_an_image_without_a_horizon_gives_nan():
     objects = torch.ones(2, 8, 8, dtype=torch.long)
-    found = hr.horizon_ratios(torch.tensor([[NAN, NAN, NAN], [0, -1, 3]], dtype=F64), segments_of(objects), 8, 8)
+    found = hr.compute_horizon_ratios(
+        torch.tensor([[NAN, NAN, NAN], [0, -1, 3]], dtype=F64), segments_from_instances(objects), 8, 8
+    )
     assert found.ratio.isnan().tolist() == [True, False]
     implied = hr.implied_camera_height(torch.tensor([1.5, 1.5], dtype=F64), found.ratio)
-    assert hr.inlier_mask(hr.oddness(implied, implied[1])).tolist() == [False, True]
+    assert hr.inlier_mask(hr.log_height_ratio(implied, implied[1])).tolist() == [False, True]
 
 
 def test_each_object_implies_a_camera_height():
@@ -49,7 +51,7 @@ def test_each_object_implies_a_camera_height():
 
 
 def test_odd_is_the_same_factor_up_or_down():
-    odd = hr.oddness(
+    odd = hr.log_height_ratio(
         torch.tensor([1.65, 1.65 * 1.21, 1.65 / 1.21, 1.65 * 1.23, 1.65 / 1.23, 0.0, NAN]), torch.tensor(1.65)
     )
     assert hr.inlier_mask(odd).tolist() == [True, True, True, False, False, False, False]
@@ -61,6 +63,6 @@ def test_odd_is_the_same_factor_up_or_down():
 @pytest.mark.parametrize("factor", [0.6, 2.0, 3.0])
 def test_centered_a_wrong_prior_of_all_changes_nobody(factor):
     implied = torch.rand(40, dtype=F64) + 1
-    kept = [hr.inlier_mask(hr.oddness(x, x.median())) for x in (implied, factor * implied)]
+    kept = [hr.inlier_mask(hr.log_height_ratio(x, x.median())) for x in (implied, factor * implied)]
     assert torch.equal(*kept)
     assert 0 < kept[0].sum() < 40

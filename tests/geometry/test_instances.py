@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia.geometry.center import directions_to
-from stadia.geometry.instances import end_of_walk, instances_of
-from stadia.geometry.segments import segments_of
+from stadia.geometry.objects.instances import follow_directions, group_instances, unit_directions
+from stadia.geometry.segments import segments_from_instances
 
 HEIGHT, WIDTH, CLASSES = 48, 64, 4
 STRIDES = pytest.mark.parametrize("stride", [1, 4])
@@ -32,7 +31,7 @@ def directions(instance: Tensor, boxes: Sequence[tuple[int, int, int, int]], str
     box = torch.tensor(boxes).float()
     center = (box[:, :2] + box[:, 2:] - 1) / 2
     y, x = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
-    towards = directions_to(center[(instance - 1).clamp(min=0)], torch.stack((x, y), -1).float())
+    towards = unit_directions(center[(instance - 1).clamp(min=0)], torch.stack((x, y), -1).float())
     return towards.movedim(-1, 1)[:, :, stride // 2 :: stride, stride // 2 :: stride].contiguous()
 
 
@@ -59,7 +58,7 @@ def test_an_object_that_is_half_of_another_class_is_one(stride: int) -> None:
     true = image(boxes)
     classes = true.clone()
     classes[0, :, 26:] *= 2
-    found = instances_of(logits(classes, firmness=1), directions(true, boxes, stride))
+    found = group_instances(logits(classes, firmness=1), directions(true, boxes, stride))
     assert torch.equal(found, true)
 
 
@@ -67,7 +66,7 @@ def test_an_object_that_is_half_of_another_class_is_one(stride: int) -> None:
 def test_two_of_one_class_that_touch_are_two(stride: int) -> None:
     boxes = [(4, 8, 28, 36), (28, 8, 56, 36)]
     true = image(boxes)
-    found = instances_of(logits((true > 0).long()), directions(true, boxes, stride))
+    found = group_instances(logits((true > 0).long()), directions(true, boxes, stride))
     assert same_partition(found, true, 0.9)
 
 
@@ -75,7 +74,7 @@ def test_two_of_one_class_that_touch_are_two(stride: int) -> None:
 def test_a_walk_ends_at_the_center(center: tuple[float, float]) -> None:
     y, x = torch.meshgrid(torch.arange(12.0), torch.arange(16.0), indexing="ij")
     place = torch.stack((x, y), -1).view(-1, 2)
-    end = end_of_walk(directions_to(torch.tensor(center), place).T.reshape(1, 2, 12, 16))
+    end = follow_directions(unit_directions(torch.tensor(center), place).T.reshape(1, 2, 12, 16))
     off = (torch.stack((end % 16, end // 16), -1) - torch.tensor(center)).abs()
     assert off[(place - torch.tensor(center)).norm(dim=-1) < 6].max() <= 0.5
 
@@ -85,7 +84,7 @@ def test_an_object_whose_pixels_do_not_quite_agree_on_a_center_is_one() -> None:
     true, both = image([(8, 8, 40, 32)]), [(8, 8, 39, 31), (10, 10, 39, 31)]
     left, right = (directions(torch.zeros_like(true), [box], 1) for box in both)
     parted = torch.where(torch.arange(WIDTH) < 24, left, right)
-    assert torch.equal(instances_of(logits(true), parted), true)
+    assert torch.equal(group_instances(logits(true), parted), true)
 
 
 @STRIDES
@@ -95,7 +94,7 @@ def test_one_that_another_cuts_in_two_is_one(stride: int) -> None:
     """
     boxes = [(4, 20, 60, 32), (28, 4, 36, 44)]
     true = image(boxes)
-    found = instances_of(logits(true), directions(true, boxes, stride))
+    found = group_instances(logits(true), directions(true, boxes, stride))
     assert same_partition(found, true)
     assert found[0, 26, 6] == found[0, 26, 58]
 
@@ -104,26 +103,26 @@ def test_firm_classes_part_what_directions_do_not_and_join_what_they_part() -> N
     boxes = [(4, 8, 28, 36), (28, 8, 56, 36)]
     true = image(boxes)
     one_center = directions(image([(4, 8, 56, 36)]), [(4, 8, 56, 36)], 4)
-    assert torch.equal(instances_of(logits(true, firmness=3), one_center), true)
-    assert torch.equal(instances_of(logits(true, firmness=1), one_center), (true > 0).long()), "not firm"
+    assert torch.equal(group_instances(logits(true, firmness=3), one_center), true)
+    assert torch.equal(group_instances(logits(true, firmness=1), one_center), (true > 0).long()), "not firm"
     wrong = directions(
         image([(4, 8, 34, 36), (34, 8, 56, 36)]), [(4, 8, 34, 36), (34, 8, 56, 36)], 4
     )  # six columns too far
-    assert torch.equal(instances_of(logits(true), wrong), true), "the six columns go to the object of their class"
+    assert torch.equal(group_instances(logits(true), wrong), true), "the six columns go to the object of their class"
 
 
 def test_each_image_counts_from_one_and_small_ones_are_none() -> None:
     boxes = [(4, 8, 24, 28), (40, 30, 43, 33), (44, 4, 60, 20)]
     true = image(boxes)
     both, towards = torch.cat((true, torch.zeros_like(true), true)), directions(true, boxes, 1).repeat(3, 1, 1, 1)
-    found = instances_of(logits((both > 0).long()), towards, fewest_px=10)
+    found = group_instances(logits((both > 0).long()), towards, fewest_px=10)
     assert [one.unique().tolist() for one in found] == [[0, 1, 2], [0], [0, 1, 2]]
     assert (found[0] > 0).sum() == 400 + 256
     assert torch.equal(found[0], found[2])
     assert found.dtype == torch.int64
-    assert segments_of(found).image.tolist() == [0, 0, 2, 2]
+    assert segments_from_instances(found).image.tolist() == [0, 0, 2, 2]
 
 
 def test_an_image_of_nothing_has_none() -> None:
     nothing = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.long)
-    assert not instances_of(logits(nothing), torch.zeros(2, 2, 12, 16)).any()
+    assert not group_instances(logits(nothing), torch.zeros(2, 2, 12, 16)).any()

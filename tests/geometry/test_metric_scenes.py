@@ -14,11 +14,12 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from traffic import Scene, View, kitti_camera, see, street
 
-from stadia.geometry import cross_ratio, ground, horizon, silhouette
-from stadia.geometry import horizon_ratio as hr
 from stadia.geometry.align import masked_median
+from stadia.geometry.ground import horizon, road_plane
+from stadia.geometry.ground import horizon as cross_ratio
+from stadia.geometry.ground import horizon as hr
 from stadia.geometry.se3 import so3_exp
-from stadia.geometry.segments import Segments, segment_quantiles, segments_of
+from stadia.geometry.segments import Segments, segment_quantiles, segments_from_instances
 
 F64 = torch.float64
 CAMERA_M = 1.65
@@ -46,7 +47,7 @@ class Traffic:
         """The cars without those pixels (P,) of theirs."""
         objects = self.objects.flatten().clone()
         objects[self.cars.pixel[hidden]] = 0
-        cars = segments_of(objects.view_as(self.objects))
+        cars = segments_from_instances(objects.view_as(self.objects))
         assert cars.count == self.cars.count
         return cars
 
@@ -64,7 +65,7 @@ def traffic(images: int, **options: float) -> Traffic:
     objects = torch.stack(
         [view.objects * torch.cat((torch.zeros(1), view.whole)).long()[view.objects] for view in views]
     )
-    cars = segments_of(objects)
+    cars = segments_from_instances(objects)
     height_m, z_m = (
         torch.tensor([[getattr(car, name) for car in s.cars] for s in scenes], dtype=F64) for name in ("height_m", "z")
     )
@@ -89,8 +90,8 @@ def camera_heights(
     depth, road = _stacked([see(scene, camera) for scene in scenes])
     true = torch.tensor([scene.camera_height for scene in scenes], dtype=F64)
     depth = depth * factor
-    found = ground.camera_height(depth, camera, road)
-    near = ground.camera_height(
+    found = road_plane.camera_height_from_depth(depth, camera, road)
+    near = road_plane.camera_height_from_depth(
         depth, camera, road & (depth < 9 * found.by_median[:, None, None, None])
     )  # 15 m for a camera at 1.65 m
     return found.by_plane / true - 1, found.by_median / true - 1, near.by_plane / true - 1
@@ -116,7 +117,7 @@ def test_v2_smooth_noise_costs_the_median_less_than_a_percent(share):
     factor = torch.from_numpy(1 + share * smooth / smooth.std((1, 2), keepdims=True))[:, None]
     scenes = roads(12, cars=1)
     depth, road = _stacked([see(scene, HALF) for scene in scenes])
-    found = ground.road_pixels(depth * factor, HALF, road)
+    found = road_plane.road_pixel_heights(depth * factor, HALF, road)
     by_median = found.median_height / torch.tensor([scene.camera_height for scene in scenes], dtype=F64) - 1
     assert by_median.mean().abs() < 0.01
     assert by_median.std() < 0.01
@@ -137,7 +138,7 @@ def test_v4_roads_that_are_no_plane(road):
 
 
 def test_v5_the_scale_from_whole_silhouettes(cars):
-    scale_error = cars.height_m / silhouette.silhouettes(cars.depth, FULL, cars.plane, cars.cars).height - 1
+    scale_error = cars.height_m / road_plane.measure_silhouettes(cars.depth, FULL, cars.plane, cars.cars).height - 1
     assert len(scale_error) > 50
     assert scale_error.median().abs() < 0.01
     assert scale_error.quantile(0.9) < 0.05
@@ -148,23 +149,25 @@ def test_v6_a_hidden_foot_or_side_changes_little(cars):
     column = (cars.cars.pixel % FULL.width).to(F64)
     left, right = segment_quantiles(column, cars.cars.segment, cars.cars.count, (0.0, 1.0))
     for shown in (cars.without_rows(0.6, 1.1), cars.without(column < (left + 0.4 * (right - left))[cars.cars.segment])):
-        scale_error = cars.height_m / silhouette.silhouettes(cars.depth, FULL, cars.plane, shown).height - 1
+        scale_error = cars.height_m / road_plane.measure_silhouettes(cars.depth, FULL, cars.plane, shown).height - 1
         assert scale_error.median().abs() < 0.02
 
 
 def implied(cars: Traffic, shown: Segments, pitch_deg: float = 0.0) -> Tensor:
     """The camera height of each car by a horizon that is wrong by so much."""
     turn = so3_exp(torch.tensor([math.radians(pitch_deg), 0, 0], dtype=F64))
-    line = horizon.horizon_of((turn * cars.plane[:, None, :3]).sum(-1), FULL)
-    return hr.implied_camera_height(cars.height_m, hr.horizon_ratios(line, shown, FULL.height, FULL.width).ratio)
+    line = horizon.horizon_from_normal((turn * cars.plane[:, None, :3]).sum(-1), FULL)
+    return hr.implied_camera_height(
+        cars.height_m, hr.compute_horizon_ratios(line, shown, FULL.height, FULL.width).ratio
+    )
 
 
 def test_v7_a_hidden_top_is_odd_and_a_hidden_foot_is_not(cars):
     true = torch.tensor(CAMERA_M, dtype=F64)
-    odd = hr.oddness(implied(cars, cars.without_rows(-0.1, 0.4)), true)
+    odd = hr.log_height_ratio(implied(cars, cars.without_rows(-0.1, 0.4)), true)
     assert hr.inlier_mask(odd).double().mean() < 0.05
     assert (odd > 0).all()
-    assert hr.inlier_mask(hr.oddness(implied(cars, cars.without_rows(0.6, 1.1)), true)).double().mean() > 0.9
+    assert hr.inlier_mask(hr.log_height_ratio(implied(cars, cars.without_rows(0.6, 1.1)), true)).double().mean() > 0.9
 
 
 @pytest.mark.parametrize(
@@ -173,13 +176,13 @@ def test_v7_a_hidden_top_is_odd_and_a_hidden_foot_is_not(cars):
 )
 def test_v8_good_objects_that_a_wrong_horizon_makes_odd(cars, pitch_deg, least, most):
     """Up to a quarter of a degree few. More is a limit of the test itself, and stands here so that it is known."""
-    odd = hr.oddness(implied(cars, cars.cars, pitch_deg), torch.tensor(CAMERA_M, dtype=F64))
+    odd = hr.log_height_ratio(implied(cars, cars.cars, pitch_deg), torch.tensor(CAMERA_M, dtype=F64))
     assert least <= 1 - hr.inlier_mask(odd).double().mean() <= most
 
 
-def middle(implied_m: Tensor) -> Tensor:
+def middle(implied_height_m: Tensor) -> Tensor:
     """Their median over the logarithms; what says nothing does not count."""
-    return implied_m[implied_m > 0].log().median().exp()
+    return implied_height_m[implied_height_m > 0].log().median().exp()
 
 
 def test_camera_height_without_any_depth(cars):
@@ -209,14 +212,17 @@ class Pooled:
         return masked_median(of_image.nan_to_num(), ~of_image.isnan())
 
     def centered(self) -> Tensor:
-        implied_m = hr.implied_camera_height(self.said_m, self.ratio)
-        return hr.inlier_mask(hr.oddness(implied_m, middle(implied_m)))
+        implied_height_m = hr.implied_camera_height(self.said_m, self.ratio)
+        return hr.inlier_mask(hr.log_height_ratio(implied_height_m, middle(implied_height_m)))
 
     def absolute_from(self, start_m: float) -> tuple[Tensor, Tensor]:
         """The camera height that believing by the last one comes to rest at, and who is believed then."""
-        reference, implied_m = torch.tensor(start_m, dtype=F64), hr.implied_camera_height(self.said_m, self.ratio)
+        reference, implied_height_m = (
+            torch.tensor(start_m, dtype=F64),
+            hr.implied_camera_height(self.said_m, self.ratio),
+        )
         for _ in range(15):
-            keep = hr.inlier_mask(hr.oddness(implied_m, reference))
+            keep = hr.inlier_mask(hr.log_height_ratio(implied_height_m, reference))
             reference = self.camera_m(keep) if keep.any() else reference
         return reference, keep
 
@@ -234,9 +240,9 @@ def mixed(request, cars) -> Pooled:
     )
     unit = torch.from_numpy(rng.lognormal(0, 0.4, len(cars.depth)))
     plane = torch.cat((cars.plane[:, :3], unit[:, None] * cars.plane[:, 3:]), -1)
-    height = silhouette.silhouettes(unit[:, None, None, None] * cars.depth, FULL, plane, shown).height
-    line = horizon.horizon_of(cars.plane[:, :3], FULL)
-    ratio = hr.horizon_ratios(line, shown, FULL.height, FULL.width).ratio
+    height = road_plane.measure_silhouettes(unit[:, None, None, None] * cars.depth, FULL, plane, shown).height
+    line = horizon.horizon_from_normal(cars.plane[:, :3], FULL)
+    ratio = hr.compute_horizon_ratios(line, shown, FULL.height, FULL.width).ratio
     return Pooled(ratio, height, plane[cars.cars.image, 3], said_m, cars.cars.image, bad)
 
 
@@ -271,18 +277,18 @@ def test_v18_a_rolling_camera(roll_deg):
     box is too.
     """
     cars = traffic(12, tilt_deg=0.0, roll_deg=roll_deg)
-    right = cars.height_m / silhouette.silhouettes(cars.depth, FULL, cars.plane, cars.cars).height - 1
+    right = cars.height_m / road_plane.measure_silhouettes(cars.depth, FULL, cars.plane, cars.cars).height - 1
     assert right.median().abs() < 0.01
 
     y = cars.depth * ((torch.arange(192, dtype=F64)[:, None] - FULL.cy) / FULL.fy)
     upright = torch.tensor([[0.0, -1, 0]], dtype=F64).expand(len(y), 3)
     plane = torch.cat((upright, masked_median(y.flatten(1), cars.road.flatten(1))[:, None]), -1)
-    wrong = cars.height_m / silhouette.silhouettes(cars.depth, FULL, plane, cars.cars).height - 1
+    wrong = cars.height_m / road_plane.measure_silhouettes(cars.depth, FULL, plane, cars.cars).height - 1
     assert -0.10 < wrong.median() < -0.04
 
     _, top, bottom = cars.rows(cars.cars)
     nearest = segment_quantiles(cars.cars.of(cars.depth)[:, 0], cars.cars.segment, cars.cars.count, (0.0,))[0]
-    box = cars.height_m / silhouette.box_height(bottom - top, nearest, FULL.fy) - 1
+    box = cars.height_m / road_plane.height_from_box(bottom - top, nearest, FULL.fy) - 1
     assert -0.04 < box.median() < 0
 
 
@@ -296,10 +302,10 @@ def test_boxes_alone_give_the_horizon_to_a_fifth_of_a_degree(roll_deg):
     _, top, bottom = cars.rows(cars.cars)
     column = (cars.cars.pixel % FULL.width).to(F64)
     middle = segment_quantiles(column, cars.cars.segment, cars.cars.count, (0.0, 1.0)).mean(0)
-    found = cross_ratio.horizon_of_objects(
+    found = cross_ratio.fit_object_horizon(
         torch.stack((middle, bottom + 0.5), -1), bottom - top + 1, said, generator=torch.Generator().manual_seed(0)
     )
-    tilt = horizon.normal_of(found.horizon, FULL) @ cars.plane[0, :3]
+    tilt = horizon.normal_from_horizon(found.horizon, FULL) @ cars.plane[0, :3]
     assert math.degrees(math.acos(min(1.0, tilt.item()))) < 0.2
     assert 0.93 < found.camera_height_m / CAMERA_M < 1
     assert torch.equal(found.inlier_mask, ~bad)

@@ -28,25 +28,25 @@ def test_an_image_is_resized_as_by_torch(before: tuple[int, int], after: tuple[i
     K = np.array([[300.0, 2, 44.5], [0, 310, 13], [0, 0, 1]])
     planar = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     expected, lens = camera.resize(planar, Camera(torch.from_numpy(K), *before), *after)
-    resized = numpy_camera.resize(image, *after)
+    resized = numpy_camera.resize_to_planar(image, *after)
     assert resized.dtype == np.float32
     np.testing.assert_allclose(resized, expected[0], atol=1e-6)
-    np.testing.assert_allclose(numpy_camera.resized_K(K, before, *after), lens.K, rtol=1e-12)
-    np.testing.assert_allclose(numpy_camera.resized_K(np.stack([K, 2 * K]), before, *after)[0], lens.K, rtol=1e-12)
+    np.testing.assert_allclose(numpy_camera.resize_K(K, before, *after), lens.K, rtol=1e-12)
+    np.testing.assert_allclose(numpy_camera.resize_K(np.stack([K, 2 * K]), before, *after)[0], lens.K, rtol=1e-12)
 
 
 def test_a_window_has_the_same_K() -> None:
     K = np.array([[300.0, 2, 44.5], [0, 310, 13], [0, 0, 1]])
-    expected = camera.cropped(Camera(torch.from_numpy(K), 375, 1242), 13, 23, 352, 1216).K
-    np.testing.assert_array_equal(numpy_camera.cropped_K(K, 13, 23), expected)
+    expected = camera.crop_camera(Camera(torch.from_numpy(K), 375, 1242), 13, 23, 352, 1216).K
+    np.testing.assert_array_equal(numpy_camera.crop_K(K, 13, 23), expected)
 
 
 def test_a_lens_has_the_same_K() -> None:
-    focal = numpy_camera.focal_px_of_view(70, 640)
+    focal = numpy_camera.focal_px_from_fov(70, 640)
     np.testing.assert_allclose(
         numpy_camera.centered_K(focal, 192, 640), camera.from_field_of_view(70, height=192, width=640).K
     )
-    focal = numpy_camera.focal_px_of_lens(26, 36, 640)
+    focal = numpy_camera.focal_px_from_lens(26, 36, 640)
     np.testing.assert_allclose(
         numpy_camera.centered_K(focal, 192, 640), camera.from_focal_mm(26, 36, height=192, width=640).K
     )
@@ -54,6 +54,6 @@ def test_a_lens_has_the_same_K() -> None:
 
 def test_no_lens() -> None:
     with pytest.raises(GeometryError, match="found 180 deg"):
-        numpy_camera.focal_px_of_view(180, 640)
+        numpy_camera.focal_px_from_fov(180, 640)
     with pytest.raises(GeometryError, match="both above 0"):
-        numpy_camera.focal_px_of_lens(0, 36, 640)
+        numpy_camera.focal_px_from_lens(0, 36, 640)

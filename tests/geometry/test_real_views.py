@@ -36,7 +36,7 @@ def test_a_real_image_is_explained_by_another(real_data):
 
     def left_over(T_source_target: Tensor, depth_m: Tensor = depth_m) -> float:
         """The residual after warping, as a share of that before."""
-        image, valid = warp.warp(source, depth_m, camera, camera, T_source_target[None])
+        image, valid = warp.warp_image(source, depth_m, camera, camera, T_source_target[None])
         return (
             (image - target).abs().mean(1, keepdim=True)[valid].mean()
             / (source - target).abs().mean(1, keepdim=True)[valid].mean()

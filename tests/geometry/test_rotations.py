@@ -11,9 +11,9 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.testing import assert_close
 
-from stadia.geometry import rotations
+from stadia.geometry import se3
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz, quaternion_angle_deg, rotation_angle_deg
-from stadia.geometry.segments import segment_means, segments_of
+from stadia.geometry.segments import segment_means, segments_from_instances
 
 F64 = torch.float64
 
@@ -30,13 +30,14 @@ def around(center: Tensor, n: int, spread: float) -> Tensor:
 
 def test_products_are_those_of_matrices_and_of_scipy():
     a, b = unit(100), unit(100)
-    product = rotations.multiply(a, b)
+    product = se3.quaternion_multiply(a, b)
     matrices = matrix_from_quaternion_wxyz(a) @ matrix_from_quaternion_wxyz(b)
     assert_close(matrix_from_quaternion_wxyz(product), matrices, atol=1e-12, rtol=0)
     expected = Rotation.from_quat(a.numpy(), scalar_first=True) * Rotation.from_quat(b.numpy(), scalar_first=True)
     assert_close(product.abs(), torch.from_numpy(expected.as_quat(scalar_first=True)).abs(), atol=1e-12, rtol=0)
     assert_close(
-        rotations.multiply(a, rotations.conjugate(a)), torch.tensor([[1.0, 0, 0, 0]], dtype=F64).expand(100, 4)
+        se3.quaternion_multiply(a, se3.quaternion_conjugate(a)),
+        torch.tensor([[1.0, 0, 0, 0]], dtype=F64).expand(100, 4),
     )
 
 
@@ -44,13 +45,13 @@ def test_products_are_those_of_matrices_and_of_scipy():
 def test_signs_do_not_cancel(dtype: torch.dtype):
     q = unit(50).to(dtype)
     q = torch.where(q[:, :1] < 0, -q, q)
-    assert_close(rotations.quaternion_mean(torch.stack((q, -q), 1)), q, atol=1e-6, rtol=0)
-    assert_close(rotations.quaternion_mean(q[:, None]), q, atol=1e-6, rtol=0)
+    assert_close(se3.quaternion_mean(torch.stack((q, -q), 1)), q, atol=1e-6, rtol=0)
+    assert_close(se3.quaternion_mean(q[:, None]), q, atol=1e-6, rtol=0)
 
 
 def test_equal_to_scipys_weighted_mean():
     quaternions, weights = around(unit()[None].squeeze(), 40, 0.4).reshape(4, 10, 4), torch.rand(4, 10, dtype=F64)
-    for q, w, found in zip(quaternions, weights, rotations.quaternion_mean(quaternions, weights), strict=True):
+    for q, w, found in zip(quaternions, weights, se3.quaternion_mean(quaternions, weights), strict=True):
         expected = Rotation.from_quat(q.numpy(), scalar_first=True).mean(w.numpy()).as_quat(scalar_first=True)
         assert_close(found, torch.from_numpy(expected * np.sign(expected[0])), atol=1e-12, rtol=0)
         assert found[0] >= 0
@@ -60,22 +61,22 @@ def test_what_is_not_known_is_not_read_and_nothing_known_is_none():
     q = around(unit(), 5, 0.1)
     known = torch.tensor([True, True, True, False, False])
     poisoned = q.where(known[:, None], torch.nan)
-    assert_close(rotations.quaternion_mean(poisoned, torch.ones(5, dtype=F64), known), rotations.quaternion_mean(q[:3]))
-    assert_close(rotations.quaternion_mean(poisoned, known=known), rotations.quaternion_mean(q[:3]))
-    assert rotations.quaternion_mean(poisoned, known=torch.zeros(5, dtype=torch.bool)).tolist() == [0, 0, 0, 0]
-    assert rotations.quaternion_mean(q[:0]).tolist() == [0, 0, 0, 0]
+    assert_close(se3.quaternion_mean(poisoned, torch.ones(5, dtype=F64), known), se3.quaternion_mean(q[:3]))
+    assert_close(se3.quaternion_mean(poisoned, known=known), se3.quaternion_mean(q[:3]))
+    assert se3.quaternion_mean(poisoned, known=torch.zeros(5, dtype=torch.bool)).tolist() == [0, 0, 0, 0]
+    assert se3.quaternion_mean(q[:0]).tolist() == [0, 0, 0, 0]
 
 
 def test_gradients_are_exact_and_finite_where_quaternions_agree():
     q, weights = around(unit(), 6, 0.3).requires_grad_(), torch.rand(6, dtype=F64).requires_grad_()
-    assert torch.autograd.gradcheck(rotations.quaternion_mean, (q, weights))
+    assert torch.autograd.gradcheck(se3.quaternion_mean, (q, weights))
     same = unit().float().expand(6, 4).clone().requires_grad_()
-    rotations.quaternion_mean(same).sum().backward()
+    se3.quaternion_mean(same).sum().backward()
     assert same.grad.isfinite().all()
     assert same.grad.abs().sum() > 0
     for degenerate in (torch.eye(4), torch.eye(4)[:2], torch.zeros(3, 4)):
         q = degenerate.clone().requires_grad_()
-        mean = rotations.quaternion_mean(q)
+        mean = se3.quaternion_mean(q)
         mean.sum().backward()
         assert mean.isfinite().all()
         assert q.grad.isfinite().all()
@@ -88,17 +89,17 @@ def test_all_segments_at_once_are_each_alone():
     q = torch.nn.functional.normalize(centers[segment] + 0.2 * torch.randn(400, 4, dtype=F64), dim=-1)
     q = q * torch.where(torch.rand(400, 1) < 0.5, -1.0, 1.0)
     weights = torch.rand(400, dtype=F64)
-    found = rotations.quaternion_mean_of_segments(q, segment, 6, weights)
+    found = se3.quaternion_mean_by_segment(q, segment, 6, weights)
     for i in (0, 1, 2, 4):
-        assert_close(found[i], rotations.quaternion_mean(q[segment == i], weights[segment == i]))
+        assert_close(found[i], se3.quaternion_mean(q[segment == i], weights[segment == i]))
         assert quaternion_angle_deg(found[i], centers[i]) < 10
     assert found[3].tolist() == found[5].tolist() == [0, 0, 0, 0]
-    assert rotations.quaternion_mean_of_segments(q[:0], segment[:0], 0).shape == (0, 4)
+    assert se3.quaternion_mean_by_segment(q[:0], segment[:0], 0).shape == (0, 4)
 
 
 def test_segments_of_instance_maps():
     instances = torch.tensor([[[0, 2], [7, 2]], [[0, 0], [0, 0]], [[2, 2], [1, 0]]])
-    found = segments_of(instances)
+    found = segments_from_instances(instances)
     assert found.image.tolist() == [0, 0, 2, 2]
     assert found.instance.tolist() == [2, 7, 1, 2]
     assert found.count == 4
@@ -108,7 +109,7 @@ def test_segments_of_instance_maps():
         maps[b, 0, y, x] for b, y, x in ((0, 0, 1), (0, 1, 0), (0, 1, 1), (2, 0, 0), (2, 0, 1), (2, 1, 0))
     ]
     assert segment_means(found.of(maps), found.segment, 4)[0].tolist() == [2.0, 6.0]
-    assert segments_of(torch.zeros(2, 3, 3, dtype=torch.int32)).count == 0
+    assert segments_from_instances(torch.zeros(2, 3, 3, dtype=torch.int32)).count == 0
 
 
 def test_means_are_weighted_and_0_where_nothing_weighs():
@@ -122,9 +123,9 @@ def test_the_turn_to_a_ray_brings_the_optical_axis_there_and_by_the_shortest_way
     generator = torch.Generator().manual_seed(0)
     ray = torch.randn(50, 3, generator=generator, dtype=torch.float64)
     ray[:, 2] = ray[:, 2].abs() + 0.1
-    q = rotations.quaternion_of_ray(ray)
+    q = se3.quaternion_from_ray(ray)
     R = matrix_from_quaternion_wxyz(q)
     towards = torch.nn.functional.normalize(ray, dim=-1)
     assert_close(R[..., 2], towards)
     assert_close(rotation_angle_deg(R), torch.rad2deg(towards[:, 2].arccos()))
-    assert rotations.quaternion_of_ray(torch.tensor([0.0, 0.0, 5.0])).tolist() == [1, 0, 0, 0]
+    assert se3.quaternion_from_ray(torch.tensor([0.0, 0.0, 5.0])).tolist() == [1, 0, 0, 0]

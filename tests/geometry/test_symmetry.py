@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.geometry import se3
-from stadia.geometry.rotations import multiply
-from stadia.geometry.symmetry import Symmetry, half_angle, symmetric_angle_deg
+from stadia.geometry.objects.symmetry import Symmetry, half_angle_sin_cos, symmetric_angle_deg
+from stadia.geometry.se3 import quaternion_multiply
 
 F64 = torch.float64
 HALF_TURN_Y = (0.0, 0.0, 1.0, 0.0)
@@ -34,7 +34,7 @@ def axes(n: int) -> Tensor:
 @pytest.mark.parametrize("angle_deg", ANGLES_DEG)
 def test_angles_are_exact(angle_deg: float, dtype: torch.dtype):
     true, axis = unit(200), axes(200)
-    moved = multiply(true, turn(axis, angle_deg))
+    moved = quaternion_multiply(true, turn(axis, angle_deg))
     expected = torch.full((200,), angle_deg, dtype=F64)
     found = [
         symmetric_angle_deg(moved.to(dtype), true.to(dtype)),
@@ -61,7 +61,7 @@ def test_length_and_sign_do_not_matter():
     expected = symmetric_angle_deg(q, true, symmetry)
     assert_close(symmetric_angle_deg(-3 * q, true, symmetry), expected)
     assert_close(symmetric_angle_deg(q, -true, symmetry), expected)
-    sine, cosine = half_angle(-3 * q, true, symmetry)
+    sine, cosine = half_angle_sin_cos(-3 * q, true, symmetry)
     assert_close(sine.square() + cosine.square(), torch.full((100,), 9.0, dtype=F64))
 
 
@@ -71,18 +71,18 @@ def test_revolution_is_the_angle_between_the_y_axes_and_the_least_over_all_turns
     y, y_true = (se3.matrix_from_quaternion_wxyz(x)[..., 1] for x in (q, true))
     assert_close(found, torch.rad2deg(torch.arccos((y * y_true).sum(-1))), atol=1e-6, rtol=0)
     about_y = turn(torch.tensor([0.0, 1, 0], dtype=F64).expand(360, 3), torch.arange(360.0))
-    tried = symmetric_angle_deg(q[:, None], multiply(true[:, None], about_y))
+    tried = symmetric_angle_deg(q[:, None], quaternion_multiply(true[:, None], about_y))
     assert (found[:, None] <= tried + 1e-9).all()
     assert (tried.amin(1) - found < 0.51).all()
 
 
 def test_a_turn_of_the_object_is_not_seen_where_it_is_a_symmetry():
     q, true, angle = unit(50), unit(50), 360 * torch.rand(50, dtype=F64)
-    spun = multiply(true, turn(torch.tensor([0.0, 1, 0], dtype=F64).expand(50, 3), angle))
+    spun = quaternion_multiply(true, turn(torch.tensor([0.0, 1, 0], dtype=F64).expand(50, 3), angle))
     revolution, none, finite = (Symmetry.of([one] * 50) for one in ("revolution", "none", [HALF_TURN_Y]))
     assert_close(symmetric_angle_deg(q, spun, revolution), symmetric_angle_deg(q, true, revolution))
     assert ((symmetric_angle_deg(q, spun, none) - symmetric_angle_deg(q, true, none)).abs() > 1).sum() > 40
-    flipped = multiply(true, torch.tensor(HALF_TURN_Y, dtype=F64))
+    flipped = quaternion_multiply(true, torch.tensor(HALF_TURN_Y, dtype=F64))
     assert_close(symmetric_angle_deg(q, flipped, finite), symmetric_angle_deg(q, true, finite))
 
 
@@ -90,7 +90,7 @@ def test_a_finite_set_is_the_least_of_its_members():
     group = Rotation.create_group("O").as_quat(scalar_first=True).tolist()  # the 24 of a cube
     q, true = unit(100), unit(100)
     found = symmetric_angle_deg(q, true, Symmetry.of([group] * 100))
-    each = torch.stack([symmetric_angle_deg(q, multiply(true, torch.tensor(s, dtype=F64))) for s in group])
+    each = torch.stack([symmetric_angle_deg(q, quaternion_multiply(true, torch.tensor(s, dtype=F64))) for s in group])
     assert_close(found, each.amin(0))
     assert found.max() < 62.8  # no two orientations of a cube are farther apart
 
@@ -101,14 +101,16 @@ def test_a_turn_is_of_the_true_object_not_back():
     """
     quarter = turn(torch.tensor([0.0, 0, 1], dtype=F64), 90.0)
     true, symmetry = unit(2), Symmetry.of([[quarter.tolist()]] * 2)
-    turned = torch.stack((multiply(true[0], quarter), multiply(true[1], quarter * torch.tensor([1, 1, 1, -1]))))
+    turned = torch.stack(
+        (quaternion_multiply(true[0], quarter), quaternion_multiply(true[1], quarter * torch.tensor([1, 1, 1, -1])))
+    )
     assert symmetric_angle_deg(turned, true, symmetry).tolist() == pytest.approx([0, 90], abs=1e-5)
 
 
 def test_a_body_of_revolution_may_stand_on_its_head():
     can = Symmetry(torch.tensor([True]), torch.tensor([[[1.0, 0, 0, 0], [0.0, 1, 0, 0]]], dtype=F64))
     true = unit(1)
-    tipped = multiply(true, turn(torch.tensor([[1.0, 0, 0]], dtype=F64), 170.0))
+    tipped = quaternion_multiply(true, turn(torch.tensor([[1.0, 0, 0]], dtype=F64), 170.0))
     assert float(symmetric_angle_deg(tipped, true, can)) == pytest.approx(10)
     assert float(symmetric_angle_deg(tipped, true, Symmetry.of(["revolution"]))) == pytest.approx(170)
 
@@ -116,11 +118,11 @@ def test_a_body_of_revolution_may_stand_on_its_head():
 def test_gradients_are_exact_and_finite_at_0_and_at_180():
     true = unit(3)
     symmetry = Symmetry.of(["none", "revolution", [HALF_TURN_Y]])
-    assert torch.autograd.gradcheck(lambda q: half_angle(q, true, symmetry), unit(3).requires_grad_())
+    assert torch.autograd.gradcheck(lambda q: half_angle_sin_cos(q, true, symmetry), unit(3).requires_grad_())
     about_x = turn(torch.tensor([1.0, 0, 0], dtype=F64).expand(3, 3), 180.0)
-    for at in (true, -true, multiply(true, about_x), torch.zeros(3, 4, dtype=F64)):
+    for at in (true, -true, quaternion_multiply(true, about_x), torch.zeros(3, 4, dtype=F64)):
         q = at.clone().requires_grad_()
-        sum(x.sum() for x in half_angle(q, true, symmetry)).backward()
+        sum(x.sum() for x in half_angle_sin_cos(q, true, symmetry)).backward()
         assert q.grad.isfinite().all()
 
 
@@ -129,8 +131,8 @@ def test_a_body_of_revolution_whose_ends_are_alike():
     q, both = unit(20), Symmetry.of([("revolution", (0.0, 1.0, 0.0, 0.0))] * 20)
     for tip, expected in ((170, 10), (40, 40)):
         half = torch.deg2rad(q.new_tensor(tip / 2))
-        spun = multiply(q, q.new_tensor([0.8, 0, 0.6, 0]))
-        tipped = multiply(spun, q.new_tensor([half.cos(), 0, 0, half.sin()]))
+        spun = quaternion_multiply(q, q.new_tensor([0.8, 0, 0.6, 0]))
+        tipped = quaternion_multiply(spun, q.new_tensor([half.cos(), 0, 0, half.sin()]))
         assert_close(
             symmetric_angle_deg(tipped, q, both), torch.full((20,), float(expected), dtype=q.dtype), atol=1e-4, rtol=0
         )

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from stadia.geometry import direct_points as direct
 from stadia.geometry import se3
+from stadia.geometry.bundle_adjustment import photometric_residuals as direct
+from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints, VirtualStereo, compute_stereo_residuals
 from stadia.geometry.camera import intrinsics, pixel_grid
-from stadia.geometry.direct_points import Points
-from stadia.geometry.virtual_stereo import VirtualStereo, stereo_residuals
 
 F64 = torch.float64
 K = intrinsics(60.0, 58.0, 47.3, 22.8, height=48, width=96).K
@@ -30,12 +29,14 @@ def waves() -> Tensor:
     )
 
 
-def points(inverse_depth: Tensor) -> Points:
+def points(inverse_depth: Tensor) -> HostPoints:
     hosts = []
     for host in range(2):
         pixel = torch.stack((torch.randint(25, 76, (20,)), torch.randint(12, 36, (20,))), -1)
-        hosts.append(direct.points_of(waves()[host], K, host, pixel, inverse_depth, torch.ones_like(inverse_depth)))
-    return Points(*(torch.cat([getattr(part, name) for part in hosts]) for name in Points.__slots__))
+        hosts.append(
+            direct.make_host_points(waves()[host], K, host, pixel, inverse_depth, torch.ones_like(inverse_depth))
+        )
+    return HostPoints(*(torch.cat([getattr(part, name) for part in hosts]) for name in HostPoints.__slots__))
 
 
 @pytest.mark.parametrize("rig", [RIG, se3.se3_exp(torch.tensor([-0.5, 0.03, 0.1, 0.01, 0.02, -0.01], dtype=F64))])
@@ -46,10 +47,12 @@ def test_slopes_are_autograds(rig):
     stereo = VirtualStereo((slanted + 0.01 * waves()[1]).expand(2, -1, -1), rig)
 
     def value(inverse_depth: Tensor) -> Tensor:
-        return stereo_residuals(waves(), K.expand(2, 3, 3), replace(window, inverse_depth=inverse_depth), stereo).value
+        return compute_stereo_residuals(
+            waves(), K.expand(2, 3, 3), replace(window, inverse_depth=inverse_depth), stereo
+        ).value
 
     jacobian = torch.autograd.functional.jacobian(value, window.inverse_depth)
-    found = stereo_residuals(waves(), K.expand(2, 3, 3), window, stereo)
+    found = compute_stereo_residuals(waves(), K.expand(2, 3, 3), window, stereo)
     rows = torch.arange(40)
     assert found.seen.all()
     assert_close(found.slope, jacobian[rows, :, rows], atol=1e-6, rtol=1e-6)
@@ -60,9 +63,9 @@ def test_where_both_depths_agree_there_is_no_residual():
     """Of a wall, 8 m away in both; nearer or farther there is one."""
     wall = torch.full((48, 96), 1 / 8, dtype=F64)
     window, stereo = points(wall), VirtualStereo(wall.expand(2, -1, -1), RIG)
-    at_rest = stereo_residuals(waves(), K.expand(2, 3, 3), window, stereo)
+    at_rest = compute_stereo_residuals(waves(), K.expand(2, 3, 3), window, stereo)
     assert at_rest.value.abs().max() < 1e-12
-    nearer = stereo_residuals(
+    nearer = compute_stereo_residuals(
         waves(), K.expand(2, 3, 3), replace(window, inverse_depth=1.2 * window.inverse_depth), stereo
     )
     assert nearer.value.abs().mean() > 0.02
@@ -71,7 +74,7 @@ def test_where_both_depths_agree_there_is_no_residual():
 def test_what_leaves_the_right_image_is_not_seen():
     near = torch.full((48, 96), 1.0, dtype=F64)  # 30 px of disparity
     window = points(near)
-    found = stereo_residuals(waves(), K.expand(2, 3, 3), window, VirtualStereo(near.expand(2, -1, -1), RIG))
+    found = compute_stereo_residuals(waves(), K.expand(2, 3, 3), window, VirtualStereo(near.expand(2, -1, -1), RIG))
     assert_close(found.seen, window.pixel[:, 0] - 30 - 2 >= 0)
     assert not found.seen.all()
     assert found.slope.isfinite().all()

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
+from stadia.core.types import Camera
 from stadia.geometry import camera as cameras
 from stadia.geometry import se3, warp
-from stadia.geometry.camera import Camera
 
 F64 = torch.float64
 
@@ -32,7 +32,7 @@ def three_steps(
     points = cameras.backproject(depth_m, camera)
     moved = se3.transform(T, points.flatten(2).mT).mT.reshape(points.shape)
     pixels, z = cameras.project(moved, source_camera)
-    return warp.sample(source, pixels), warp.inside_frame(pixels, z, source_camera) & (depth_m > 0)
+    return warp.sample_image(source, pixels), warp.inside_frame(pixels, z, source_camera) & (depth_m > 0)
 
 
 def translation(x: float, y: float = 0.0, z: float = 0.0, dtype: torch.dtype = F64) -> Tensor:
@@ -50,7 +50,7 @@ def test_warp_is_backproject_move_project_sample(small, poses, dtype, tolerance)
     depth = (3 + 5 * torch.rand(4, 1, 24, 36, dtype=dtype)).requires_grad_()
     T = poses(4, dtype=dtype).requires_grad_()
     results = []
-    for way in (warp.warp, three_steps):
+    for way in (warp.warp_image, three_steps):
         image, valid = way(source, depth, small, source_camera, T)
         slope = torch.autograd.grad((image * valid * torch.linspace(0, 1, 36, dtype=dtype)).sum(), (depth, T))
         results.append((image, valid, *slope))
@@ -70,20 +70,20 @@ def test_synthesize_is_warp_of_each_source(small, poses):
     K = small.K * torch.tensor([[1.0, 1, 1], [1, 1, 1.1], [1, 1, 1]], dtype=F64)
     each = Camera(torch.stack((small.K, K)), 24, 36)
     source_camera = Camera(torch.stack((small.K, K, small.K, K, small.K, K)).view(B, N, 3, 3), 24, 36)
-    views = warp.synthesize(sources, depth, each, source_camera, T)
+    views = warp.synthesize_views(sources, depth, each, source_camera, T)
     assert views.image.shape == sources.shape
     assert views.valid.shape == (B, N, 1, 24, 36)
     for n in range(N):
-        image, valid = warp.warp(sources[:, n], depth, each, Camera(source_camera.K[:, n], 24, 36), T[:, n])
+        image, valid = warp.warp_image(sources[:, n], depth, each, Camera(source_camera.K[:, n], 24, 36), T[:, n])
         assert_close(views.image[:, n], image)
         assert_close(views.valid[:, n], valid)
 
 
 def test_one_camera_for_all(small, poses):
     sources, depth, T = torch.rand(2, 2, 3, 24, 36), 2 + torch.rand(2, 1, 24, 36), poses(4).view(2, 2, 4, 4).float()
-    shared = warp.synthesize(sources, depth, small, small, T)
+    shared = warp.synthesize_views(sources, depth, small, small, T)
     K = small.K.expand(2, 2, 3, 3)
-    each = warp.synthesize(sources, depth, Camera(K[:, 0], 24, 36), Camera(K, 24, 36), T)
+    each = warp.synthesize_views(sources, depth, Camera(K[:, 0], 24, 36), Camera(K, 24, 36), T)
     assert_close(shared.image, each.image)
 
 
@@ -94,13 +94,13 @@ def test_sample_is_opencvs_remap():
     expected = cv2.remap(
         image[0, 0].numpy(), pixels[0].numpy(), pixels[1].numpy(), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    assert_close(warp.sample(image, pixels[None])[0, 0], torch.from_numpy(expected), atol=1e-5, rtol=0)
+    assert_close(warp.sample_image(image, pixels[None])[0, 0], torch.from_numpy(expected), atol=1e-5, rtol=0)
 
 
 def test_several_maps_stacked_are_read_in_one_call():
     image, first, second = torch.rand(2, 3, 9, 11), torch.rand(2, 2, 4, 6) * 8, torch.rand(2, 2, 5, 6) * 8
-    together = warp.sample(image, torch.cat((first, second), 2))
-    assert_close(together, torch.cat((warp.sample(image, first), warp.sample(image, second)), 2))
+    together = warp.sample_image(image, torch.cat((first, second), 2))
+    assert_close(together, torch.cat((warp.sample_image(image, first), warp.sample_image(image, second)), 2))
 
 
 # -- scenes with an answer
@@ -116,16 +116,16 @@ def test_a_wall_shifts_by_focal_times_baseline_over_depth(dtype, tolerance, disp
     left, right = texture[..., :64], texture[..., disparity:]
     depth = torch.full((1, 1, 24, 64), 100.0 * baseline_m / disparity, dtype=dtype)
 
-    image, valid = warp.warp(right, depth, camera, camera, translation(-baseline_m, dtype=dtype))
+    image, valid = warp.warp_image(right, depth, camera, camera, translation(-baseline_m, dtype=dtype))
     assert_close(image[..., disparity:], left[..., disparity:], atol=tolerance, rtol=0)
     assert valid[..., disparity:].all()
     assert not valid[..., :disparity].any()
 
-    image, valid = warp.warp(left, depth, camera, camera, translation(+baseline_m, dtype=dtype))
+    image, valid = warp.warp_image(left, depth, camera, camera, translation(+baseline_m, dtype=dtype))
     assert_close(image[..., :-disparity], right[..., :-disparity], atol=tolerance, rtol=0)
     assert not valid[..., -disparity:].any()
 
-    wrong, _ = warp.warp(right, depth, camera, camera, translation(+baseline_m, dtype=dtype))
+    wrong, _ = warp.warp_image(right, depth, camera, camera, translation(+baseline_m, dtype=dtype))
     assert (wrong - left)[..., disparity:-disparity].abs().mean() > 0.1
 
 
@@ -134,7 +134,7 @@ def test_driving_towards_a_wall_magnifies_it():
     camera = cameras.intrinsics(50.0, 50.0, 40.0, 30.0, height=61, width=81)
     x, y = cameras.pixel_grid(61, 81, dtype=F64)
     following = torch.stack((x - 40, y - 30))[None] / 10  # the pixel's own place on the wall at 8 m, in no unit
-    image, valid = warp.warp(
+    image, valid = warp.warp_image(
         following, torch.full((1, 1, 61, 81), 10.0, dtype=F64), camera, camera, translation(0, z=-2.0)
     )
     inner = (..., slice(7, 54), slice(9, 72))
@@ -153,9 +153,9 @@ def test_motion_there_and_back_is_no_motion(small, poses):
     """A plane seen from a second camera: its depth there is known, so each pixel can be sent there and back."""
     T = poses(1, reach=1, turn=0.1)
     plane = torch.tensor([0.1, -0.2, 1.0], dtype=F64)  # plane . X = 6
-    depth = (6 / torch.einsum("c,chw->hw", plane, cameras.at_pixels(cameras.inverse_intrinsics(small.K), 24, 36)))[
-        None, None
-    ]
+    depth = (
+        6 / torch.einsum("c,chw->hw", plane, cameras.apply_to_pixels(cameras.inverse_intrinsics(small.K), 24, 36))
+    )[None, None]
     pixels, nearness = warp.reproject(depth, small, small, T)
     there = torch.cat((pixels, torch.ones_like(nearness)), 1)
     points = torch.einsum("rc,bchw->brhw", torch.linalg.inv(small.K), there) * nearness * depth
@@ -182,7 +182,7 @@ def test_no_depth_and_behind_the_camera_are_invalid_and_never_nan(small, dtype):
     depth[0, 0, 12, :8] = torch.tensor(odd, dtype=dtype)
     depth.requires_grad_()
     T = translation(0.1, 0.2, -3.0, dtype=dtype).requires_grad_()
-    image, valid = warp.warp(smooth_image(small, dtype), depth, small, small, T)
+    image, valid = warp.warp_image(smooth_image(small, dtype), depth, small, small, T)
     assert image.isfinite().all()
     assert not valid[0, 0, 12, :7].any()
     assert valid[0, 0, 12, 7]
@@ -197,7 +197,7 @@ def test_everything_behind_the_camera(small):
     depth = torch.full((1, 1, 24, 36), 4.0, requires_grad=True)
     for z in (-4.0, -4.0000005, -1000.0):  # the first: exactly in the plane of the camera's center
         T = translation(0, z=z, dtype=torch.float32).requires_grad_()
-        image, valid = warp.warp(torch.rand(1, 3, 24, 36), depth, small, small, T)
+        image, valid = warp.warp_image(torch.rand(1, 3, 24, 36), depth, small, small, T)
         assert not valid.any()
         slopes = torch.autograd.grad(image.sum(), (depth, T))
         assert image.isfinite().all()
@@ -233,7 +233,7 @@ def test_gradcheck_of_depth_pose_intrinsics_and_image(poses):
     K = camera.K.clone().requires_grad_()
 
     def image(source, depth, T, K):
-        return warp.synthesize(source, depth, Camera(K, 6, 7), Camera(K, 6, 7), T).image
+        return warp.synthesize_views(source, depth, Camera(K, 6, 7), Camera(K, 6, 7), T).image
 
     assert torch.autograd.gradcheck(image, (source, depth, T, K))
 
@@ -246,9 +246,9 @@ def test_autocast_moves_no_pixel(small, poses):
     T = poses(2).float()
     depth = 3 + torch.rand(2, 1, 24, 36)
     image = torch.rand(2, 3, 24, 36)
-    expected = warp.warp(image, depth, small, small, T)
+    expected = warp.warp_image(image, depth, small, small, T)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        image_in_autocast = warp.warp(image, depth, small, small, T)
+        image_in_autocast = warp.warp_image(image, depth, small, small, T)
         points = cameras.backproject(depth, small)
         pixels, _ = cameras.project(points, small)
     assert_close(image_in_autocast, expected, atol=0, rtol=0)
@@ -258,18 +258,18 @@ def test_autocast_moves_no_pixel(small, poses):
 def test_half_precision_depth_is_warped_in_float32(small):
     depth = torch.full((1, 1, 24, 36), 4.0, dtype=torch.bfloat16)
     image = torch.rand(1, 3, 24, 36)
-    warped, _ = warp.warp(image, depth, small, small, translation(0, dtype=torch.float32))
+    warped, _ = warp.warp_image(image, depth, small, small, translation(0, dtype=torch.float32))
     assert warped.dtype == torch.float32
     assert_close(warped, image, atol=1e-6, rtol=0)
 
 
 def test_a_camera_of_another_size_is_named(small):
     image, depth, T = torch.rand(1, 3, 24, 36), torch.ones(1, 1, 24, 36), torch.eye(4)[None]
-    half = cameras.resized(small, 12, 18)
+    half = cameras.resize_camera(small, 12, 18)
     with pytest.raises(GeometryError, match="camera of the source: found 18x12 for 36x24"):
-        warp.warp(image, depth, small, half, T)
+        warp.warp_image(image, depth, small, half, T)
     with pytest.raises(GeometryError, match="camera of the depth"):
-        warp.synthesize(image[None], depth, half, small, T[None])
+        warp.synthesize_views(image[None], depth, half, small, T[None])
 
 
 def test_cameras_that_are_not_one_a_source_are_named(small):
@@ -277,4 +277,4 @@ def test_cameras_that_are_not_one_a_source_are_named(small):
     sources, depth, T = torch.rand(2, 2, 3, 24, 36), torch.ones(2, 1, 24, 36), torch.eye(4).expand(2, 2, 4, 4)
     each = Camera(small.K.expand(2, 3, 3), 24, 36)
     with pytest.raises(GeometryError, match=r"found K \(2, 3, 3\); expected \(3, 3\) or \(2, 2, 3, 3\)"):
-        warp.synthesize(sources, depth, each, each, T)
+        warp.synthesize_views(sources, depth, each, each, T)

@@ -14,8 +14,8 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from stadia.core.types import Camera
 from stadia.geometry import camera as cameras
-from stadia.geometry.camera import Camera
 
 KITTI = (371.2, 368.64, 320.0, 96.0, 192, 640)  # fx, fy, cx, cy, height, width
 FARTHEST_ROAD_M = 60.0
@@ -25,7 +25,7 @@ def kitti_camera(size: float = 1.0) -> Camera:
     """KITTI's at 640x192, or a share of it."""
     fx, fy, cx, cy, height, width = KITTI
     camera = cameras.intrinsics(fx, fy, cx, cy, height=height, width=width)
-    return camera if size == 1 else cameras.resized(camera, round(height * size), round(width * size))
+    return camera if size == 1 else cameras.resize_camera(camera, round(height * size), round(width * size))
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from stadia.core.types import Camera, Prediction, Targets
 from stadia.geometry.se3 import se3_exp
-from stadia.losses.config import LossConfig
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.kernels.fused_reprojector import FusedReprojector
 from stadia.losses.reprojection import Reprojector, TorchReprojector
-from stadia.losses.reprojection_fast import FusedReprojector
-from stadia.losses.selfsup import SelfSupervisedLoss
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 HEIGHT, WIDTH = 16, 24
 PINNED = {  # temporal_from_step, step: terms
@@ -59,6 +59,6 @@ def test_pinned(schedule: tuple[int, int], reprojector: type[Reprojector]) -> No
     inverse_depth = tuple(0.15 + 0.05 * torch.nn.functional.avg_pool2d(waves(0.3, 1.0)[:, :1], 2**s) for s in range(3))
     prediction = Prediction(inverse_depth, se3_exp(twist.double())[None])
     start, step = schedule
-    loss = SelfSupervisedLoss(LossConfig(temporal_from_step=start), reprojector=reprojector)
+    loss = SelfSupervisedLoss(SelfSupervisedLossConfig(temporal_from_step=start), reprojector=reprojector)
     terms = loss(targets, prediction, ("-1", "+1", "stereo"), step).terms
     assert {name: value.item() for name, value in terms.items()} == pytest.approx(PINNED[schedule], rel=1e-6)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from stadia.core.types import Camera
 from stadia.geometry import camera as cameras
 from stadia.geometry import se3, warp
-from stadia.geometry.camera import Camera
 
 H, W = 27, 45
 
@@ -28,16 +28,16 @@ def scene() -> tuple[Tensor, Tensor, Camera, Camera, Tensor]:
 def test_mirror(scene):
     """A mirrored world seen by mirrored cameras in mirrored motion shows the mirrored image."""
     source, depth, camera, source_camera, T = scene
-    image, valid = warp.warp(source, depth, camera, source_camera, T)
-    mirrored, mirrored_valid = warp.warp(
+    image, valid = warp.warp_image(source, depth, camera, source_camera, T)
+    mirrored, mirrored_valid = warp.warp_image(
         cameras.mirror(source, source_camera)[0],
         *cameras.mirror(depth, camera),
-        cameras.mirrored(source_camera),
+        cameras.mirror_camera(source_camera),
         se3.mirror_x(T),
     )
     assert_close(mirrored, image.flip(-1))
     assert_close(mirrored_valid, valid.flip(-1))
-    forgotten, _ = warp.warp(
+    forgotten, _ = warp.warp_image(
         source.flip(-1), depth.flip(-1), camera, source_camera, se3.mirror_x(T)
     )  # K left as it was
     assert (forgotten - image.flip(-1)).abs().max() > 0.1
@@ -45,9 +45,9 @@ def test_mirror(scene):
 
 def test_crop_of_the_target(scene):
     source, depth, camera, source_camera, T = scene
-    image, valid = warp.warp(source, depth, camera, source_camera, T)
+    image, valid = warp.warp_image(source, depth, camera, source_camera, T)
     window = (..., slice(4, 20), slice(7, 38))
-    cropped, cropped_valid = warp.warp(source, *cameras.crop(depth, camera, 7, 4, 16, 31), source_camera, T)
+    cropped, cropped_valid = warp.warp_image(source, *cameras.crop(depth, camera, 7, 4, 16, 31), source_camera, T)
     assert_close(cropped, image[window])
     assert_close(cropped_valid, valid[window])
 
@@ -55,9 +55,9 @@ def test_crop_of_the_target(scene):
 def test_crop_of_the_source(scene):
     """Where the window is seen, nothing changes; elsewhere it is invalid."""
     source, depth, camera, source_camera, T = scene
-    image, valid = warp.warp(source, depth, camera, source_camera, T)
+    image, valid = warp.warp_image(source, depth, camera, source_camera, T)
     part, its_camera = cameras.crop(source, source_camera, 7, 4, 16, 31)
-    cropped, cropped_valid = warp.warp(part, depth, camera, its_camera, T)
+    cropped, cropped_valid = warp.warp_image(part, depth, camera, its_camera, T)
     pixels, _ = warp.reproject(depth, camera, its_camera, T)
     within = ((pixels >= 0) & (pixels <= pixels.new_tensor([30, 15]).view(2, 1, 1))).all(
         1, keepdim=True
@@ -70,11 +70,11 @@ def test_crop_of_the_source(scene):
 
 def test_pad_of_source_and_target(scene):
     source, depth, camera, source_camera, T = scene
-    image, valid = warp.warp(source, depth, camera, source_camera, T)
-    padded, padded_valid = warp.warp(
+    image, valid = warp.warp_image(source, depth, camera, source_camera, T)
+    padded, padded_valid = warp.warp_image(
         cameras.pad(source, source_camera, 3, 2, 1, 4)[0],
         *cameras.pad(depth, camera, 5, 1, 2, 3),
-        cameras.padded(source_camera, 3, 2, 1, 4),
+        cameras.pad_camera(source_camera, 3, 2, 1, 4),
         T,
     )
     inner = (..., slice(1, 1 + H), slice(5, 5 + W))
@@ -97,14 +97,17 @@ def test_resize(scene):
     pixels, nearness = warp.reproject(depth, camera, source_camera, T)
     third = warp.reproject(
         depth[..., 1::3, 1::3],
-        cameras.resized(camera, H // 3, W // 3),
-        cameras.resized(source_camera, H // 3, W // 3),
+        cameras.resize_camera(camera, H // 3, W // 3),
+        cameras.resize_camera(source_camera, H // 3, W // 3),
         T,
     )
     assert_close(third[0], (pixels[..., 1::3, 1::3] + 0.5) / 3 - 0.5)
     assert_close(third[1], nearness[..., 1::3, 1::3])
     forgotten, _ = warp.reproject(
-        depth[..., 1::3, 1::3], Camera(camera.K, H // 3, W // 3), cameras.resized(source_camera, H // 3, W // 3), T
+        depth[..., 1::3, 1::3],
+        Camera(camera.K, H // 3, W // 3),
+        cameras.resize_camera(source_camera, H // 3, W // 3),
+        T,
     )
     assert (forgotten - third[0]).abs().max() > 1
 
@@ -115,6 +118,6 @@ def test_unit_of_length(scene):
     longer = T.clone()
     longer[:, :3, 3] *= 5.4
     assert_close(
-        warp.warp(source, 5.4 * depth, camera, source_camera, longer),
-        warp.warp(source, depth, camera, source_camera, T),
+        warp.warp_image(source, 5.4 * depth, camera, source_camera, longer),
+        warp.warp_image(source, depth, camera, source_camera, T),
     )

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Prediction
-from stadia.diagnostics.contract.wall import Wall, exposed, wall
+from stadia.diagnostics.loss_checks.synthetic_plane import PlaneScene, apply_exposures, render_plane
 from stadia.geometry.se3 import se3_exp
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "geometry"))  # traffic: ray-cast roads
 
 
 @dataclass(frozen=True)
-class Scene(Wall):
+class Scene(PlaneScene):
     """The textured plane of the loss checks, with predictions for it."""
 
     def prediction(
@@ -36,7 +36,7 @@ class Scene(Wall):
 
     def exposed(self) -> Scene:
         """The same scene, its sources recorded with other exposures than the target."""
-        return replace(self, targets=exposed(self).targets)
+        return replace(self, targets=apply_exposures(self).targets)
 
     def d3vo_prediction(
         self, *, depth_times: float = 1.0, right_times: float = 1.0, scales: int = 1, right: bool = True
@@ -64,7 +64,7 @@ def make_scene() -> Callable[..., Scene]:
         batch: int = 1,
         dtype: torch.dtype = torch.float64,
     ) -> Scene:
-        made = wall(height=height, width=width, names=names, batch=batch, dtype=dtype)
+        made = render_plane(height=height, width=width, names=names, batch=batch, dtype=dtype)
         return Scene(**vars(made))
 
     return make

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.losses.affine_invariant import (
+from stadia.losses.sparse_depth import (
     affine_invariant_residual,
     gradient_matching_error,
     normalize_median_deviation,

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.losses.combine import combine
-from stadia.losses.report import LossReport
+from stadia.losses.loss_report import LossReport, combine_losses
 
 
 def reports(x: Tensor) -> tuple[LossReport, LossReport]:
@@ -22,7 +21,7 @@ def test_by_hand() -> None:
     """2 (mean of 1, 9, plus 4) + 0.5 (4) = 20."""
     x = torch.tensor([1.0, -3.0], dtype=torch.float64, requires_grad=True)
     first, second = reports(x)
-    report = combine({"first": (2.0, first), "second": (0.5, second)})
+    report = combine_losses({"first": (2.0, first), "second": (0.5, second)})
     assert report.total.item() == pytest.approx(20.0)
     assert {name: value.item() for name, value in report.terms.items()} == pytest.approx(
         {"first/square": 10.0, "first/size": 8.0, "second/size": 2.0}
@@ -38,14 +37,14 @@ def test_by_hand() -> None:
 def test_least_values_are_weighted_as_their_terms() -> None:
     x = torch.ones(2)
     one = LossReport(x.sum(), {"log": x.sum(), "free": x.sum()}, {}, least={"log": -3.0}, seen={"dead": x[0]})
-    report = combine({"a": (2.0, one), "b": (0.5, one)})
+    report = combine_losses({"a": (2.0, one), "b": (0.5, one)})
     assert report.least == {"a/log": -6.0, "b/log": -1.5}
     assert set(report.seen) == {"a/dead", "b/dead"}
 
 
 def test_one_loss_of_weight_one_is_itself() -> None:
     first, _ = reports(torch.ones(3, requires_grad=True))
-    report = combine({"only": (1.0, first)})
+    report = combine_losses({"only": (1.0, first)})
     assert torch.equal(report.total, first.total)
     assert report.maps == first.maps
 
@@ -53,7 +52,7 @@ def test_one_loss_of_weight_one_is_itself() -> None:
 def test_a_weight_of_zero_has_no_gradient() -> None:
     x = torch.ones(2, requires_grad=True)
     first, second = reports(x)
-    combine({"first": (0.0, first), "second": (1.0, second)}).total.backward()
+    combine_losses({"first": (0.0, first), "second": (1.0, second)}).total.backward()
     assert x.grad is not None
     assert x.grad.tolist() == [1.0, 1.0]
 
@@ -61,6 +60,6 @@ def test_a_weight_of_zero_has_no_gradient() -> None:
 def test_what_cannot_be_combined() -> None:
     first, _ = reports(torch.ones(2))
     with pytest.raises(ValueError, match="no loss"):
-        combine({})
+        combine_losses({})
     with pytest.raises(ValueError, match="'twice' has a map 'residual'"):
-        combine({"once": (1.0, first), "twice": (1.0, first)})
+        combine_losses({"once": (1.0, first), "twice": (1.0, first)})

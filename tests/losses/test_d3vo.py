@@ -14,18 +14,17 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import Camera, Prediction, Targets
-from stadia.geometry.brightness import inverse_brightness
-from stadia.geometry.camera import mirrored
+from stadia.geometry.camera import mirror_camera
 from stadia.geometry.se3 import inverse, mirror_x, se3_exp
+from stadia.geometry.warp import invert_brightness
 from stadia.losses import SMOOTHNESS
-from stadia.losses.brightness import BrightnessGate, apply_brightness
-from stadia.losses.config import LossConfig
-from stadia.losses.report import LossReport
-from stadia.losses.reprojection import TorchReprojector
-from stadia.losses.reprojection_fast import FusedReprojector
-from stadia.losses.right_view import left_right_consistency
-from stadia.losses.selfsup import SelfSupervisedLoss
-from stadia.losses.uncertainty import weight_by_uncertainty
+from stadia.losses.affine_brightness import BrightnessGate, apply_brightness
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.kernels.fused_reprojector import FusedReprojector
+from stadia.losses.loss_report import LossReport
+from stadia.losses.photometric import weight_by_uncertainty
+from stadia.losses.reprojection import TorchReprojector, left_right_consistency
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 MakeScene = Callable[..., Any]
 FIELDS = ("inverse_depth", "inverse_depth_right", "log_uncertainty")
@@ -34,7 +33,7 @@ TERMS = {"photometric", "smoothness", "right_view", "brightness"}
 
 
 def report(scene: Any, prediction: Prediction, *, reprojector: Any = None, step: int = 0, **config: Any) -> LossReport:
-    return SelfSupervisedLoss(LossConfig(**config), reprojector=reprojector)(
+    return SelfSupervisedLoss(SelfSupervisedLossConfig(**config), reprojector=reprojector)(
         scene.targets, prediction, scene.source_names, step
     )
 
@@ -175,14 +174,16 @@ def test_mirroring_everything_changes_nothing(make_scene: MakeScene) -> None:
     flipped_targets = Targets(
         targets.image.flip(-1),
         targets.sources.flip(-1),
-        mirrored(targets.camera),
-        mirrored(targets.source_camera),
+        mirror_camera(targets.camera),
+        mirror_camera(targets.source_camera),
         mirror_x(targets.T_source_target_true),
     )
     flipped = {f: tuple(m.flip(-1) for m in getattr(pred, f)) for f in FIELDS}
     prediction = replace(pred, T_source_target=mirror_x(pred.T_source_target), **flipped)
     a = report(scene, pred, left_right_consistency=0.1)
-    b = SelfSupervisedLoss(LossConfig(left_right_consistency=0.1))(flipped_targets, prediction, scene.source_names)
+    b = SelfSupervisedLoss(SelfSupervisedLossConfig(left_right_consistency=0.1))(
+        flipped_targets, prediction, scene.source_names
+    )
     assert {name: float(value) for name, value in b.terms.items()} == pytest.approx(
         {n: float(v) for n, v in a.terms.items()}, rel=1e-9
     )
@@ -256,7 +257,8 @@ def test_uncertainty_of_the_full_size_alone(make_scene: MakeScene) -> None:
 
     halved = 2 * photometric(without_uncertainty, pyramid=2) - photometric(without_uncertainty)
     one_size, of_both, of_all = (
-        photometric(pred, pyramid=2, **sizes) for sizes in ({"uncertainty_sizes": 1}, {"uncertainty_sizes": 2}, {})
+        photometric(pred, pyramid=2, **sizes)
+        for sizes in ({"num_uncertainty_sizes": 1}, {"num_uncertainty_sizes": 2}, {})
     )
     assert one_size == pytest.approx((photometric(pred) + halved) / 2, rel=1e-9)
     assert of_all == of_both < one_size
@@ -343,7 +345,7 @@ def test_the_other_way_round_brightness_undoes_itself(make_scene: MakeScene) -> 
     brightness, target = scene.brightness, scene.targets.image
     as_sources = apply_brightness(scene.targets.sources, target, brightness)
     for i in range(3):
-        back = apply_brightness(target[:, None], as_sources[:, i], inverse_brightness(brightness[:, i, None]))
+        back = apply_brightness(target[:, None], as_sources[:, i], invert_brightness(brightness[:, i, None]))
         torch.testing.assert_close(back[:, 0], target, rtol=1e-12, atol=1e-12)
 
 
@@ -373,12 +375,12 @@ def test_each_kind_of_smoothness_by_what_costs_it_nothing() -> None:
 def test_smoothness_is_chosen_by_name_and_known_mistakes_are_refused(make_scene: MakeScene) -> None:
     scene = make_scene()
     kinds = {
-        name: float(report(scene, scene.prediction(), smoothness_kind=name).terms["smoothness"]) for name in SMOOTHNESS
+        name: float(report(scene, scene.prediction(), smoothness_type=name).terms["smoothness"]) for name in SMOOTHNESS
     }
     assert len(set(kinds.values())) == len(SMOOTHNESS) == 4
     for name, why in (("sum", "flattens depth"), ("metric_depth", "far, uncertain depth")):
         with pytest.raises((ConfigError, ValueError), match=why):
-            LossConfig(smoothness_kind=name)
+            SelfSupervisedLossConfig(smoothness_type=name)
 
 
 # -- the gate

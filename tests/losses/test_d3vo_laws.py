@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera, Prediction
-from stadia.geometry.warp import warp
-from stadia.losses import SMOOTHNESS, brightness, reprojection, selfsup, uncertainty
-from stadia.losses.config import LossConfig
-from stadia.losses.photometric import Minimum, minimum_reprojection, ssim_distance
-from stadia.losses.report import LossReport
+from stadia.geometry.warp import warp_image
+from stadia.losses import SMOOTHNESS, affine_brightness, photometric, reprojection, selfsup_loss
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.loss_report import LossReport
+from stadia.losses.photometric import MinimumReprojection, minimum_reprojection, ssim_distance
 from stadia.losses.reprojection import Reprojection, TorchReprojector
-from stadia.losses.selfsup import SelfSupervisedLoss
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 MakeScene = Callable[..., Any]
 
@@ -30,7 +30,9 @@ LOSS, REPROJECTOR = (SelfSupervisedLoss, TorchReprojector)  # functions under te
 
 
 def report(scene: Any, prediction: Prediction, **config: Any) -> LossReport:
-    return LOSS(LossConfig(**config), reprojector=REPROJECTOR)(scene.targets, prediction, scene.source_names)
+    return LOSS(SelfSupervisedLossConfig(**config), reprojector=REPROJECTOR)(
+        scene.targets, prediction, scene.source_names
+    )
 
 
 def gradient(scene: Any, prediction: Prediction, name: str, **config: Any) -> Tensor:
@@ -107,7 +109,7 @@ def residual_is_the_least_of_the_candidates(scene: Any) -> None:
     residuals = []
     for i in range(3):
         camera = Camera(targets.source_camera.K[:, i], targets.camera.height, targets.camera.width)
-        view, seen = warp(targets.sources[:, i], depth_m, targets.camera, camera, T_source_target[:, i])
+        view, seen = warp_image(targets.sources[:, i], depth_m, targets.camera, camera, T_source_target[:, i])
         gain, offset = pred.brightness[:, i].T[..., None, None, None]
         ends = (view.amin(1, True) >= 0.98) | (view.amax(1, True) <= 0.02) | (targets.image.amin(1, True) >= 0.98)
         compared = torch.where(
@@ -131,12 +133,12 @@ def uncertainty_is_least_at_the_residual(_: Any) -> None:
         residual = torch.full((1, 1, 1, 1), value, dtype=torch.float64, requires_grad=True)
         log_r = residual.detach().log()
         at = {
-            c: uncertainty.weight_by_uncertainty(residual, log_r + c).item()
+            c: photometric.weight_by_uncertainty(residual, log_r + c).item()
             for c in (-2.0, -0.5, -0.1, 0.0, 0.1, 0.5, 2.0)
         }
         assert rises_from(0.0, at)
         assert at[0.0] == pytest.approx(1 + float(log_r), rel=1e-12)
-        (slope,) = torch.autograd.grad(uncertainty.weight_by_uncertainty(residual, log_r + 1).sum(), residual)
+        (slope,) = torch.autograd.grad(photometric.weight_by_uncertainty(residual, log_r + 1).sum(), residual)
         assert float(slope) == pytest.approx(float((-log_r - 1).exp()), rel=1e-12)
 
 
@@ -216,7 +218,7 @@ def smoothness_has_no_unit(_: Any) -> None:
     image = torch.rand(2, 3, 6, 7, generator=generator, dtype=torch.float64)
     for name in SMOOTHNESS:
         if name != "slope":
-            smooth = LOSS(LossConfig(smoothness_kind=name)).smoothness
+            smooth = LOSS(SelfSupervisedLossConfig(smoothness_type=name)).smoothness
             torch.testing.assert_close(
                 smooth(1e3 * inverse_depth, image), smooth(inverse_depth, image), rtol=1e-9, atol=0
             )
@@ -237,7 +239,7 @@ def saturation_is_of_all_channels(_: Any) -> None:
     card = torch.tensor([*colors.values(), (0.5, 0.5, 0.5), (0.97, 1, 1), (0.03, 0, 0)], dtype=torch.float64).T[
         None, :, None
     ]
-    assert brightness.find_saturated_pixels(card)[0, 0, 0].tolist() == [
+    assert affine_brightness.find_saturated_pixels(card)[0, 0, 0].tolist() == [
         name in ("white", "black") for name in (*colors, "gray", "light", "dark")
     ]
 
@@ -280,13 +282,13 @@ class MinimumOverChannels(TorchReprojector):
         assert self.brightness is not None
         a, b = (
             images.flatten(0, 1),
-            brightness.apply_brightness(images, self.images.target, self.brightness).flatten(0, 1),
+            affine_brightness.apply_brightness(images, self.images.target, self.brightness).flatten(0, 1),
         )
         each = 0.85 * ssim_distance(a, b) + 0.15 * (a - b).abs()
         return each.amin(dim=1).view(*images.shape[:2], *images.shape[3:])
 
 
-def minimum_of_image_averages(residuals: Tensor, *others: Tensor, auto_mask: bool) -> Minimum:
+def minimum_of_image_averages(residuals: Tensor, *others: Tensor, auto_mask: bool) -> MinimumReprojection:
     best = residuals.mean(dim=(2, 3)).argmin(dim=1)
     chosen = residuals[torch.arange(len(best)), best][:, None]
     return replace(minimum_reprojection(residuals, *others, auto_mask=auto_mask), residual=chosen)
@@ -312,7 +314,7 @@ class RightViewWeighed(SelfSupervisedLoss):
         compared = super()._compare_right(terms, sizes, prediction, *others)
         assert prediction.log_uncertainty is not None
         residual = self.config.right_view * compared.minimum.residual
-        terms.add("right_view", 0, uncertainty.weight_by_uncertainty(residual, prediction.log_uncertainty[0]).mean())
+        terms.add("right_view", 0, photometric.weight_by_uncertainty(residual, prediction.log_uncertainty[0]).mean())
         return compared
 
 
@@ -323,7 +325,7 @@ class RightViewInTheMinimum(SelfSupervisedLoss):
         return super()._compare(terms, sizes, replace(prediction, inverse_depth=both), *others)
 
 
-class Powers(selfsup._Terms):
+class Powers(selfsup_loss._Terms):
     def add(self, name: str, scale: int, value: Tensor) -> None:
         super().add(name, scale, value ** (scale + 1))
 
@@ -353,20 +355,20 @@ MISTAKES: dict[str, tuple[Any, str, Any, Callable[[Any], None]]] = {
         residual_is_the_least_of_the_candidates,
     ),
     "A7 min over channels": (HERE, "REPROJECTOR", MinimumOverChannels, residual_is_the_least_of_the_candidates),
-    "A8 superscript as exponent": (vars(selfsup), "_Terms", Powers, scales_are_averaged),
-    "A11 smooth metric depth": (vars(selfsup), "SMOOTHNESS", OfMetres, smoothness_has_no_unit),
+    "A8 superscript as exponent": (vars(selfsup_loss), "_Terms", Powers, scales_are_averaged),
+    "A11 smooth metric depth": (vars(selfsup_loss), "SMOOTHNESS", OfMetres, smoothness_has_no_unit),
     "A15 right view in the left minimum": (HERE, "LOSS", RightViewInTheMinimum, right_view_is_a_loss_of_its_own),
     "C Sigma before the minimum": (HERE, "LOSS", UncertaintyBeforeTheMinimum, uncertainty_weighs_the_minimum),
-    "C6 Sigma broadcast": (vars(selfsup), "weight_by_uncertainty", all_pairs, samples_do_not_mix),
+    "C6 Sigma broadcast": (vars(selfsup_loss), "weight_by_uncertainty", all_pairs, samples_do_not_mix),
     "C7 Sigma on the right view": (HERE, "LOSS", RightViewWeighed, right_view_is_a_loss_of_its_own),
     "C8 r times Sigma": (
-        vars(uncertainty),
+        vars(photometric),
         "weight_by_uncertainty",
         lambda r, s: r * s.exp() + s,
         uncertainty_is_least_at_the_residual,
     ),
     "F6 saturated in any channel": (
-        vars(brightness),
+        vars(affine_brightness),
         "find_saturated_pixels",
         any_channel,
         saturation_is_of_all_channels,

@@ -17,18 +17,18 @@ from traffic import Car, Scene, kitti_camera, see, street
 
 from stadia.core.errors import GeometryError
 from stadia.geometry import camera as cameras
-from stadia.geometry.ground import RoadPixels, road_pixels
-from stadia.geometry.segments import Segments, segment_means, segments_of
+from stadia.geometry.ground.road_plane import RoadPixelHeights, road_pixel_heights
+from stadia.geometry.segments import Segments, segment_means, segments_from_instances
+from stadia.losses.config import MetricScaleConfig
 from stadia.losses.metric_scale import (
     KnownHeights,
     MetricScaleLoss,
     camera_height_error,
     camera_height_loss,
-    inner,
+    erode_road_mask,
     object_height_error,
     object_height_loss,
 )
-from stadia.losses.metric_scale_config import MetricScaleConfig
 
 F64 = torch.float64
 NAN = math.nan
@@ -41,7 +41,7 @@ def objects() -> Segments:
     """Two in the first image, 3 and 2 rows high, one in the second, 4 rows high."""
     numbers = torch.zeros(2, 8, 12, dtype=torch.int16)
     numbers[0, 1:4, 1:4], numbers[0, 5:7, 6:11], numbers[1, 2:6, 3:5] = 1, 2, 1
-    return segments_of(numbers)
+    return segments_from_instances(numbers)
 
 
 def visible_road(count: int = 1, cars: int = 0) -> tuple[Tensor, Tensor, list[Scene]]:
@@ -76,14 +76,14 @@ def test_objects_weigh_alike_whatever_their_size_and_by_their_weights():
     error = torch.tensor([1.0, 3.0, 2.0])[objects().segment]
     for weight, expected in (([1, 1, 1], 2.0), ([1, 0, 1], 1.5), ([0.5, 1, 0], 7 / 3), ([0, 0, 0], 0.0)):
         assert object_height_loss(error, objects(), torch.tensor(weight)).item() == pytest.approx(expected)
-    none = segments_of(torch.zeros(2, 8, 12, dtype=torch.long))
+    none = segments_from_instances(torch.zeros(2, 8, 12, dtype=torch.long))
     assert object_height_loss(error[:0], none, torch.zeros(0)) == 0
 
 
 def test_images_without_road_or_height_do_not_count():
     depth, road, _ = visible_road(3)
     road[1] = False
-    found = road_pixels(1.1 * depth, QUARTER, road)
+    found = road_pixel_heights(1.1 * depth, QUARTER, road)
     for heights, expected in (([HEIGHT_M] * 3, 0.165), ([NAN, HEIGHT_M, HEIGHT_M + 0.1], 0.065), ([NAN] * 3, 0.0)):
         height_m = torch.tensor(heights, dtype=F64)
         error = camera_height_error(found, height_m)
@@ -98,7 +98,7 @@ def test_road_beside_a_car_is_left_out():
     none = known_of(torch.zeros(2, 48, 160, dtype=torch.long))
     report = MetricScaleLoss(MetricScaleConfig(camera_height=0.01))([1 / depth.clamp(0.1, 100)], QUARTER, road, none)
     assert report.maps["camera_height_error"].max() < 1e-6
-    assert camera_height_error(road_pixels(depth, QUARTER, road), none.camera_m).max() > 0.1
+    assert camera_height_error(road_pixel_heights(depth, QUARTER, road), none.camera_m).max() > 0.1
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -111,11 +111,11 @@ def test_v14_gradients_are_those_of_finite_differences():
     rough = lambda d: object_height_loss(object_height_error(d, SMALL, objects(), height_m), objects(), weight)  # noqa: E731
     assert torch.autograd.gradcheck(rough, (depth,), atol=1e-6, rtol=1e-4)
     seen, road, _ = visible_road()
-    window = cameras.cropped(QUARTER, 60, 34, 8, 12)
+    window = cameras.crop_camera(QUARTER, 60, 34, 8, 12)
     tilted = (seen[..., 34:42, 60:72].clamp(1, 60) * (1 + 0.02 * torch.rand(1, 1, 8, 12, dtype=F64))).requires_grad_()
 
     def fine(d: Tensor) -> Tensor:
-        found = road_pixels(d, window, torch.ones_like(road[..., :8, :12]))
+        found = road_pixel_heights(d, window, torch.ones_like(road[..., :8, :12]))
         return camera_height_loss(camera_height_error(found, torch.tensor([HEIGHT_M], dtype=F64)), found.valid)
 
     assert torch.autograd.gradcheck(fine, (tilted,), atol=1e-6, rtol=1e-4)
@@ -127,7 +127,7 @@ def test_v14_what_is_known_has_no_gradient():
     height_m, camera_m, weight = (torch.ones(n, dtype=F64, requires_grad=True) for n in (1, 1, 1))
     car = torch.zeros(1, 48, 160, dtype=torch.long)
     car[:, 20:30, 60:80] = 1
-    known = KnownHeights(segments_of(car), height_m, weight, camera_m)
+    known = KnownHeights(segments_from_instances(car), height_m, weight, camera_m)
     report = MetricScaleLoss()([1 / depth.clamp(0.1, 100)], QUARTER, road, known)
     report.total.backward()
     assert height_m.grad is None
@@ -141,7 +141,7 @@ def test_v14_what_is_known_has_no_gradient():
 
 
 def known_of(numbers: Tensor, object_m: float = 1.5, camera_m: float = HEIGHT_M) -> KnownHeights:
-    found = segments_of(numbers)
+    found = segments_from_instances(numbers)
     return KnownHeights(
         found, torch.full((found.count,), object_m), torch.ones(found.count), torch.full((len(numbers),), camera_m)
     )
@@ -199,7 +199,7 @@ def test_a_window_at_infinity_makes_up_for_the_rest_only_in_the_mean(error, free
     """An object of 10 pixels at 7 m: one goes to 34 m and the others come to 4 m, with the same mean."""
     numbers = torch.zeros(1, 8, 12, dtype=torch.int16)
     numbers[0, 2:4, 2:7] = 1
-    board, height_m = segments_of(numbers), torch.tensor([1.0], dtype=F64)
+    board, height_m = segments_from_instances(numbers), torch.tensor([1.0], dtype=F64)
     depth = torch.full((1, 1, 8, 12), 4.0, dtype=F64)
     depth[0, 0, 2, 3] = 34.0
     loss = object_height_loss(error(depth, board, height_m), board, torch.ones(1))
@@ -217,7 +217,7 @@ def test_a_likelihood_with_the_spread_of_the_mean_explodes():
     assert likelihood > 2000
     depth, road, _ = visible_road()
     scale = torch.ones((), dtype=F64, requires_grad=True)
-    found = road_pixels(scale * depth, QUARTER, road)
+    found = road_pixel_heights(scale * depth, QUARTER, road)
     loss = camera_height_loss(camera_height_error(found, torch.tensor([HEIGHT_M + 0.1], dtype=F64)), found.valid)
     (ours,) = torch.autograd.grad(loss, scale)
     assert loss.item() == pytest.approx(0.1, rel=1e-3)
@@ -225,13 +225,13 @@ def test_a_likelihood_with_the_spread_of_the_mean_explodes():
     assert slope > 10_000 * ours.abs()
 
 
-def by_pseudo_inverse(depth_m: Tensor, camera: cameras.Camera, road: Tensor, *, detached: bool) -> RoadPixels:
+def by_pseudo_inverse(depth_m: Tensor, camera: cameras.Camera, road: Tensor, *, detached: bool) -> RoadPixelHeights:
     """F-04, F-14: one plane A x = 1 for the whole road; each pixel's height along its normal."""
     points = cameras.backproject(depth_m, camera).flatten(2).transpose(1, 2)
     a = points[road.flatten(1)]
     normal = -functional.normalize(torch.linalg.pinv(a.detach() if detached else a).sum(-1), dim=-1)
     height = -(normal * points).sum(-1).view_as(depth_m)
-    return replace(road_pixels(depth_m, camera, road), camera_height=height.where(road, 0.0))
+    return replace(road_pixel_heights(depth_m, camera, road), camera_height=height.where(road, 0.0))
 
 
 @pytest.mark.parametrize("detached", [False, True])
@@ -244,7 +244,7 @@ def test_a_plane_fitted_to_little_road_is_arbitrary(detached):
     losses = [
         camera_height_loss(camera_height_error(found, height_m), row)
         for found in (
-            road_pixels(noisy, QUARTER, row, min_road_share=0),
+            road_pixel_heights(noisy, QUARTER, row, min_road_share=0),
             by_pseudo_inverse(noisy, QUARTER, row, detached=detached),
         )
     ]
@@ -257,7 +257,7 @@ def test_uniform_depth_is_a_zero_of_the_camera_height_so_its_weight_stays_small(
     the height.
     """
     wall = torch.full((1, 1, 48, 160), HEIGHT_M, dtype=F64)
-    found = road_pixels(wall, QUARTER, torch.ones_like(wall, dtype=torch.bool))
+    found = road_pixel_heights(wall, QUARTER, torch.ones_like(wall, dtype=torch.bool))
     assert camera_height_error(found, torch.tensor([HEIGHT_M], dtype=F64)).max() < 1e-9
     assert MetricScaleConfig().camera_height == 0.01
     with pytest.raises(ValueError, match="camera_height"):
@@ -296,9 +296,9 @@ def test_v15_metres_are_learnt_from_objects_and_then_from_the_camera():
             optimizer.step()
         at = numbers[0] == 1
         spread = (1 / predict()).detach()[0, 0][at].std() / depth[0, 0][at].std()
-        return (truth / predict()).detach().log().flatten(1).where(inner(road).flatten(1), torch.nan).nanmedian(
-            1
-        ).values, spread
+        return (truth / predict()).detach().log().flatten(1).where(
+            erode_road_mask(road).flatten(1), torch.nan
+        ).nanmedian(1).values, spread
 
     start = scale.detach().abs().max()
     by_objects, flat = trained(40, camera_share=0.0)

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from stadia.core.errors import GeometryError
 from stadia.losses import OVERLAY_LOSSES
-from stadia.losses.overlay import OverlayLoss
-from stadia.losses.overlay_config import OverlayLossConfig
+from stadia.losses.config import OverlayLossConfig
+from stadia.losses.overlay_loss import OverlayLoss
 from stadia.losses.photometric import ssim_distance
 
 NONE = dict.fromkeys(OVERLAY_LOSSES, 0.0)

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.types import Camera, Prediction, Targets
-from stadia.losses.config import LossConfig
-from stadia.losses.selfsup import SelfSupervisedLoss
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 HEIGHT, WIDTH, FOCAL_PX, BASELINE_M, DISPARITY_PX = 64, 128, 100.0, 0.5, 24
 
@@ -45,7 +45,7 @@ def descend(pyramid: int, start_px: float) -> float:
     Pixels are spread over a pixel: at the same fraction everywhere, the blur of sampling between pixels is a minimum of
         its own.
     """
-    loss, targets = SelfSupervisedLoss(LossConfig(pyramid=pyramid, auto_mask=False)), wall()
+    loss, targets = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=pyramid, auto_mask=False)), wall()
     disparity_px = torch.tensor(start_px, requires_grad=True)
     for _ in range(60):
         (slope,) = torch.autograd.grad(loss(targets, at(disparity_px, spread_px=1.0), ("stereo",)).total, disparity_px)
@@ -62,15 +62,15 @@ def test_a_match_six_pixels_away_is_found_with_a_pyramid_and_not_without(start_p
 def test_the_truth_is_the_least_at_any_number_of_levels() -> None:
     targets = wall()
     for pyramid in (1, 2, 4):
-        loss = SelfSupervisedLoss(LossConfig(pyramid=pyramid))
+        loss = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=pyramid))
         values = [float(loss(targets, at(torch.tensor(float(d))), ("stereo",)).total) for d in (20, 23, 24, 25, 28)]
         assert min(values) == values[2]
 
 
 def test_levels_are_averaged() -> None:
     targets, prediction = wall(), at(torch.tensor(20.0))
-    alone = SelfSupervisedLoss(LossConfig(pyramid=1))(targets, prediction, ("stereo",))
-    three = SelfSupervisedLoss(LossConfig(pyramid=3))(targets, prediction, ("stereo",))
+    alone = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=1))(targets, prediction, ("stereo",))
+    three = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=3))(targets, prediction, ("stereo",))
     assert 0.5 < float(three.terms["photometric"] / alone.terms["photometric"]) < 2
     torch.testing.assert_close(sum(three.terms.values()), three.total.detach())
     assert three.maps["residual"].shape == (1, 1, HEIGHT, WIDTH)

@@ -12,8 +12,8 @@ from stadia.core.types import Camera
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.se3 import se3_exp
 from stadia.geometry.warp import reproject
-from stadia.losses.reprojection import Images, Reprojection, TorchReprojector
-from stadia.losses.reprojection_fast import FusedReprojector
+from stadia.losses.kernels.fused_reprojector import FusedReprojector
+from stadia.losses.reprojection import Reprojection, ReprojectionInputs, TorchReprojector
 
 NAMES = ("-1", "+1", "stereo")
 
@@ -40,7 +40,7 @@ def disorder(
     inverse_depth = 0.05 + 2 * random(batch, 1, height, width)
     inverse_depth[..., height // 2, : width // 3] = 0.0
     T_source_target = se3_exp(spread * (random(batch, count, 6) - 0.5) * torch.tensor([1.0, 1.0, 3.0, 0.1, 0.1, 0.1]))
-    scene = Images(
+    scene = ReprojectionInputs(
         images[:, 0].to(dtype),
         Camera(K.expand(batch, 3, 3).to(dtype), height, width),
         images[:, 1:].to(dtype),
@@ -50,7 +50,7 @@ def disorder(
     return scene, inverse_depth.to(dtype), T_source_target.to(dtype)
 
 
-def exposures(scene: Images) -> Tensor:
+def exposures(scene: ReprojectionInputs) -> Tensor:
     """(B, N, 2): each source of each sample brighter or darker than the target, by its own gain and offset."""
     batch, count = scene.sources.shape[:2]
     steps = torch.linspace(-1, 1, batch * count, dtype=scene.target.dtype).view(batch, count)
@@ -59,7 +59,7 @@ def exposures(scene: Images) -> Tensor:
 
 def compare(
     reprojector: Any,
-    scene: Images,
+    scene: ReprojectionInputs,
     inverse_depth: Tensor,
     T_source_target: Tensor,
     *,
@@ -115,7 +115,7 @@ def test_brightness_of_one_and_nothing_is_none() -> None:
 def test_saturated_pixels_train_no_brightness() -> None:
     """Where all of the target is saturated, no slope arrives, and gain and offset change no value."""
     scene, inverse_depth, T_source_target = disorder(1, 2, 12, 17)
-    scene = Images(
+    scene = ReprojectionInputs(
         torch.full_like(scene.target, 0.99), scene.camera, scene.sources, scene.source_camera, scene.source_names
     )
     for reprojector in (FusedReprojector, TorchReprojector):
@@ -176,7 +176,7 @@ def test_gradient_reaches_the_intrinsics() -> None:
     gradients = []
     for reprojector in (FusedReprojector, TorchReprojector):
         K = scene.source_camera.K.clone().requires_grad_()
-        learnt = Images(scene.target, scene.camera, scene.sources, Camera(K, 12, 17), scene.source_names)
+        learnt = ReprojectionInputs(scene.target, scene.camera, scene.sources, Camera(K, 12, 17), scene.source_names)
         residual = reprojector(learnt, ssim_weight=0.85, auto_mask=True)(
             inverse_depth, T_source_target
         ).minimum.residual

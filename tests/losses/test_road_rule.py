@@ -9,12 +9,11 @@ import torch
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, Prediction, Targets
-from stadia.losses.config import LossConfig
-from stadia.losses.photometric import minimum_reprojection
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.kernels.fused_reprojector import FusedReprojector
+from stadia.losses.photometric import lift_auto_mask_from_road, minimum_reprojection
 from stadia.losses.reprojection import TorchReprojector
-from stadia.losses.reprojection_fast import FusedReprojector
-from stadia.losses.road_rule import lift_auto_mask_from_road
-from stadia.losses.selfsup import SelfSupervisedLoss
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 H, W = 6, 8
 EVERYWHERE = torch.ones(1, 2, H, W, dtype=torch.bool)
@@ -91,7 +90,7 @@ def test_both_reprojectors_agree_on_the_road(pyramid):
     road[:, :, 12:] = True
     found = []
     for reprojector in (FusedReprojector, TorchReprojector):
-        report = SelfSupervisedLoss(LossConfig(pyramid=pyramid), reprojector=reprojector)(
+        report = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=pyramid), reprojector=reprojector)(
             targets, prediction, ("-1", "+1"), road=road
         )
         found.append((report, *torch.autograd.grad(report.total, prediction.inverse_depth)))
@@ -102,14 +101,14 @@ def test_both_reprojectors_agree_on_the_road(pyramid):
 
 def test_no_road_at_all_changes_nothing():
     targets, prediction = batch()
-    loss = SelfSupervisedLoss(LossConfig(pyramid=2))
+    loss = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=2))
     plain = loss(targets, prediction, ("-1", "+1"))
     none = loss(targets, prediction, ("-1", "+1"), road=torch.zeros(2, 1, 24, 40, dtype=torch.bool))
     assert torch.equal(plain.total, none.total)
     assert torch.equal(plain.maps["winner"], none.maps["winner"])
     road = loss(targets, prediction, ("-1", "+1"), road=torch.ones(2, 1, 24, 40, dtype=torch.bool))
     assert not torch.equal(plain.total, road.total)
-    bare = SelfSupervisedLoss(LossConfig(pyramid=2, auto_mask=False))
+    bare = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=2, auto_mask=False))
     nowhere = torch.zeros(2, 1, 24, 40, dtype=torch.bool)
     unmasked = bare(targets, prediction, ("-1", "+1"))
     assert torch.equal(unmasked.total, bare(targets, prediction, ("-1", "+1"), road=nowhere).total)

@@ -13,14 +13,14 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.testing import assert_close
 
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes
-from stadia.geometry.rotations import multiply
-from stadia.geometry.symmetry import Symmetry, symmetric_angle_deg
+from stadia.geometry.objects.symmetry import Symmetry, symmetric_angle_deg
+from stadia.geometry.se3 import quaternion_multiply
 from stadia.losses import ROTATION_LOSSES
-from stadia.losses.reduction import masked_mean
-from stadia.losses.rotation import norm_penalty
-from stadia.losses.rotation_config import RotationLossConfig
+from stadia.losses.config import RotationLossConfig
+from stadia.losses.loss_report import masked_mean
+from stadia.losses.object_pose_loss import norm_penalty
 
 F64 = torch.float64
 HALF_TURN_Y = (0.0, 0.0, 1.0, 0.0)
@@ -85,7 +85,7 @@ def test_minus_the_logarithm_goes_to_180_degrees():
 def rises_from_the_truth(loss: RotationLoss) -> bool:
     angles = torch.linspace(0, 180, 181)
     true = unit(1).expand(181, 4)
-    of_angle = loss(multiply(true, about((0.6, 0.0, 0.8), angles)), true, None)
+    of_angle = loss(quaternion_multiply(true, about((0.6, 0.0, 0.8), angles)), true, None)
     return bool((of_angle.diff() > 0).all()) and float(of_angle[0]) == pytest.approx(0, abs=1e-12)
 
 
@@ -103,7 +103,7 @@ def test_the_mistake_is_refused_by_name_with_the_reason(name: str):
     with pytest.raises(ConfigError, match=rf"found '{name}'.* minimal at 180 degrees.* use 'bounded_log'"):
         ROTATION_LOSSES.load(name)
     with pytest.raises(ConfigMistakes, match="turns rotations away from the truth"):
-        resolve(RotationLossConfig, {}, [f"name={name}"])
+        resolve_config(RotationLossConfig, {}, [f"name={name}"])
     with pytest.raises(ValidationError):
         RotationLossConfig(name=name)
     assert RotationLossConfig().name in ROTATION_LOSSES
@@ -115,7 +115,7 @@ def test_the_mistake_is_refused_by_name_with_the_reason(name: str):
 @pytest.mark.parametrize("degrees", [0.0, 1.0, 60.0, 180.0])
 def test_by_hand(degrees: float):
     true = unit(1)
-    q = multiply(true, about((0.0, 0.6, 0.8), torch.tensor([degrees])))
+    q = quaternion_multiply(true, about((0.0, 0.6, 0.8), torch.tensor([degrees])))
     theta = math.radians(degrees)
     expected = {
         "geodesic": theta,
@@ -154,7 +154,7 @@ def test_norm_penalty():
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_turn_about_the_axis_of_revolution_changes_nothing(name: str):
     q, true = unit(64), unit(64)
-    spun = multiply(true, about((0.0, 1.0, 0.0), 360 * torch.rand(64)))
+    spun = quaternion_multiply(true, about((0.0, 1.0, 0.0), 360 * torch.rand(64)))
     revolution, none = Symmetry.of(["revolution"] * 64), Symmetry.of(["none"] * 64)
     assert_close(LOSSES[name](q, spun, revolution), LOSSES[name](q, true, revolution))
     assert_close(LOSSES[name](spun, true, revolution), torch.zeros(64, dtype=F64), atol=1e-12, rtol=0)
@@ -168,7 +168,7 @@ def test_in_closed_form_it_is_the_least_by_enumeration(name: str):
     turns = about((0.0, 1.0, 0.0), torch.arange(720) / 2)
     closed = LOSSES[name](q, true, Symmetry.of(["revolution"] * 20))
     listed = LOSSES[name](q, true, Symmetry.of([turns.tolist()] * 20))
-    brute = LOSSES[name](q[:, None], multiply(true[:, None], turns)).amin(1)
+    brute = LOSSES[name](q[:, None], quaternion_multiply(true[:, None], turns)).amin(1)
     assert_close(listed, brute)
     assert (closed <= listed + 1e-12).all()
     assert_close(closed, listed, atol=2e-4, rtol=0)
@@ -198,7 +198,7 @@ def test_gradients_are_exact(name: str, kind: str):
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_are_finite_everywhere(name: str, kind: str):
     true = torch.cat((unit(8, torch.float32), torch.eye(4)))
-    opposite = multiply(true, about((1.0, 0.0, 0.0), torch.full((12,), 180.0)).float())
+    opposite = quaternion_multiply(true, about((1.0, 0.0, 0.0), torch.full((12,), 180.0)).float())
     for at in (true, -true, opposite, 0 * true, 1e-30 * true, 1e-20 * true, true + 1e-7, 1e8 * true):
         q = at.clone().requires_grad_()
         value = LOSSES[name](q, true, Symmetry.of([KINDS[kind]] * 12))
@@ -211,7 +211,7 @@ def test_gradients_are_finite_everywhere(name: str, kind: str):
 @pytest.mark.parametrize("name", SEE_NO_LENGTH)
 def test_the_zero_quaternion_is_as_far_as_can_be(name: str):
     true = unit(1)
-    farthest = LOSSES[name](multiply(true, about((1.0, 0.0, 0.0), torch.tensor([180.0]))), true)
+    farthest = LOSSES[name](quaternion_multiply(true, about((1.0, 0.0, 0.0), torch.tensor([180.0]))), true)
     assert_close(LOSSES[name](torch.zeros(1, 4, dtype=F64), true), farthest)
 
 

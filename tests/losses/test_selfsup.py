@@ -15,15 +15,15 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, Prediction, Targets
-from stadia.geometry.camera import mirrored
+from stadia.geometry.camera import mirror_camera
 from stadia.geometry.se3 import mirror_x
 from stadia.losses import LOSSES
-from stadia.losses.config import LossConfig
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.kernels.fused_reprojector import FusedReprojector
+from stadia.losses.loss_report import LossReport
 from stadia.losses.photometric import photometric_residual
-from stadia.losses.report import LossReport
 from stadia.losses.reprojection import Reprojection, TorchReprojector
-from stadia.losses.reprojection_fast import FusedReprojector
-from stadia.losses.selfsup import SelfSupervisedLoss, fastest_reprojector
+from stadia.losses.selfsup_loss import SelfSupervisedLoss, choose_reprojector
 from stadia.losses.smoothness import edge_aware_smoothness
 
 MakeScene = Callable[..., Any]
@@ -34,7 +34,7 @@ SETS = pytest.mark.parametrize("names", [("-1", "+1"), ("stereo",), ("-1", "+1",
 def report(
     scene: Any, prediction: Prediction | None = None, *, step: int = 0, reprojector: Any = None, **config: Any
 ) -> LossReport:
-    loss = SelfSupervisedLoss(LossConfig(**config), reprojector=reprojector)
+    loss = SelfSupervisedLoss(SelfSupervisedLossConfig(**config), reprojector=reprojector)
     return loss(scene.targets, scene.prediction() if prediction is None else prediction, scene.source_names, step)
 
 
@@ -169,8 +169,8 @@ def test_mirroring_everything_changes_nothing(make_scene: MakeScene) -> None:
     flipped_targets = Targets(
         targets.image.flip(-1),
         targets.sources.flip(-1),
-        mirrored(targets.camera),
-        mirrored(targets.source_camera),
+        mirror_camera(targets.camera),
+        mirror_camera(targets.source_camera),
         mirror_x(targets.T_source_target_true),
     )
     flipped_prediction = replace(
@@ -272,7 +272,9 @@ def test_gradient(make_scene: MakeScene, reprojector: Any) -> None:
 
 def test_who_teaches_depth_and_when() -> None:
     both, mono, stereo = ("-1", "+1", "stereo"), ("-1", "+1"), ("stereo",)
-    later, never, always = (SelfSupervisedLoss(LossConfig(temporal_from_step=step)) for step in (100, None, 0))
+    later, never, always = (
+        SelfSupervisedLoss(SelfSupervisedLossConfig(temporal_from_step=step)) for step in (100, None, 0)
+    )
     assert later.teachers(both, 99) == ([2], [0, 1])
     assert later.teachers(both, 100) == ([0, 1, 2], [])
     assert never.teachers(both, 10**9) == ([2], [0, 1])
@@ -358,8 +360,8 @@ def test_every_line_of_the_table_loads() -> None:
 
 
 def test_the_compiled_loops_are_for_the_cpu() -> None:
-    assert fastest_reprojector(torch.zeros(1)) is FusedReprojector
-    assert fastest_reprojector(torch.zeros(1, device="meta")) is TorchReprojector
+    assert choose_reprojector(torch.zeros(1)) is FusedReprojector
+    assert choose_reprojector(torch.zeros(1, device="meta")) is TorchReprojector
 
 
 def test_unwarped_residual_is_the_images_own(make_scene: MakeScene) -> None:
@@ -374,7 +376,7 @@ def test_no_tensor_is_made_on_another_device(make_scene: MakeScene, monkeypatch:
     """On the meta device, which refuses to be mixed with the CPU, as a GPU does (but has no autocast)."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     scene = make_scene(height=32, width=48)
-    loss = SelfSupervisedLoss(LossConfig(temporal_from_step=1))
+    loss = SelfSupervisedLoss(SelfSupervisedLossConfig(temporal_from_step=1))
     result = loss(scene.targets.to("meta"), scene.prediction(scales=3).to("meta"), scene.source_names, 0)
     assert {x.device.type for x in (result.total, *result.terms.values(), *result.maps.values())} == {"meta"}
 

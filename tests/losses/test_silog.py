@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stadia.losses.silog import (
+from stadia.losses.sparse_depth import (
     FAR_INVERSE_DEPTH,
     log_ratio,
     mean_over_labeled_images,
-    pooled,
+    pool_batch,
     silog_root,
     silog_variance,
 )
@@ -45,7 +45,7 @@ def errors(batch: int, spread: float, bias: float, seed: int, dtype: torch.dtype
 def test_never_negative(batch, spread, bias, lam, dtype, seed):
     """D-02: not for one image, not pooled over several, not by rounding where lam is 1 and the error is constant."""
     d, known = errors(batch, spread, bias, seed, dtype)
-    for of, where in ((d, known), pooled(d, known)):
+    for of, where in ((d, known), pool_batch(d, known)):
         for form in (silog_variance, silog_root):
             value = form(of, where, lam=lam)
             assert (value >= 0).all()
@@ -58,7 +58,7 @@ def test_it_equals_numpy(lam):
     expected = [np.mean(x**2) - lam * np.mean(x) ** 2 for x in (d[i][known[i]].numpy() for i in (0, 1))]
     assert silog_variance(d, known, lam=lam).tolist() == pytest.approx([*expected, 0.0])
     every = d[known].numpy()
-    assert silog_variance(*pooled(d, known), lam=lam).item() == pytest.approx(
+    assert silog_variance(*pool_batch(d, known), lam=lam).item() == pytest.approx(
         np.mean(every**2) - lam * np.mean(every) ** 2
     )
     assert silog_root(d, known, lam=lam)[:2].tolist() == pytest.approx(10 * np.sqrt(expected), abs=0.0101)
@@ -82,7 +82,7 @@ def forgotten_mask(d: Tensor, known: Tensor) -> Tensor:
 
 
 def ours(d: Tensor, known: Tensor) -> Tensor:
-    return silog_variance(*pooled(d, known))[0]
+    return silog_variance(*pool_batch(d, known))[0]
 
 
 def breaks(form) -> set[str]:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.losses import SPARSE_DEPTH_LOSSES
+from stadia.losses.config import SparseDepthConfig
 from stadia.losses.sparse_depth import SparseDepthLoss
-from stadia.losses.sparse_depth_config import SparseDepthConfig
 
 F64 = torch.float64
 
@@ -221,8 +221,8 @@ def test_maps_of_another_size_are_refused() -> None:
 
 def test_a_configuration_that_cannot_train_is_refused() -> None:
     with pytest.raises(ConfigError, match="every part weighs 0"):
-        resolve(SparseDepthConfig, {"silog_per_image": 0})
+        resolve_config(SparseDepthConfig, {"silog_per_image": 0})
     with pytest.raises(ConfigError, match="no label is left"):
-        resolve(SparseDepthConfig, {"min_depth_m": 90})
+        resolve_config(SparseDepthConfig, {"min_depth_m": 90})
     with pytest.raises(ConfigError, match="silog_lam"):
-        resolve(SparseDepthConfig, {"silog_lam": 1.5})
+        resolve_config(SparseDepthConfig, {"silog_lam": 1.5})

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from stadia.metrics.mask import boundary, mask_counts, mask_scores
-from stadia.metrics.pooled import added_up, depth_sums, pooled_depth_scores
+from stadia.metrics.depth_metrics import depth_error_sums, pooled_depth_scores, sum_over_images
+from stadia.metrics.mask_metrics import mask_boundary, mask_counts, mask_scores
 
 
 def scores(
@@ -18,9 +18,9 @@ def scores(
     images = []
     for start in range(0, len(order), size):
         at = order[start : start + size]
-        counts = mask_counts(logits[at], mask[at]) | depth_sums(depth[at, 0], true[at, 0], true[at, 0] > 0)
+        counts = mask_counts(logits[at], mask[at]) | depth_error_sums(depth[at, 0], true[at, 0], true[at, 0] > 0)
         images += [{name: float(value[row]) for name, value in counts.items()} for row in range(len(at))]
-    sums = added_up(images)
+    sums = sum_over_images(images)
     return mask_scores(sums) | pooled_depth_scores(sums)
 
 
@@ -76,7 +76,7 @@ def test_nothing_is_nan(given):
     empty = scores(-logits.abs(), nothing, depth, 0 * true, order=[0, 1], size=1)
     assert (empty["mask_iou"], empty["mask_dice"], empty["mask_boundary_f"]) == (1, 1, 1)
     assert "rmse" not in empty
-    assert added_up([]) == mask_scores({}) == pooled_depth_scores({}) == {}
+    assert sum_over_images([]) == mask_scores({}) == pooled_depth_scores({}) == {}
     assert scores(logits, nothing, depth, true, order=[0], size=1)["mask_iou"] == 0
     missed = scores(-logits.abs(), mask, depth, true, order=[0], size=1)
     assert (missed["mask_iou"], missed["mask_boundary_f"]) == (0, 0)
@@ -99,8 +99,8 @@ def test_a_boundary_is_inside_the_mask_and_not_at_the_edge_of_the_image():
     mask[..., :4, :3] = True
     expected = torch.zeros_like(mask)
     expected[..., 3, :3] = expected[..., :4, 2] = True
-    assert torch.equal(boundary(mask), expected)
-    assert not boundary(torch.ones_like(mask)).any()
+    assert torch.equal(mask_boundary(mask), expected)
+    assert not mask_boundary(torch.ones_like(mask)).any()
 
 
 @pytest.mark.parametrize(("moved", "near_enough"), [(1, True), (2, False)])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.metrics import METRICS
-from stadia.metrics.depth import scale_ratio
+from stadia.metrics.depth_metrics import scale_ratio
 
 Array = NDArray[np.float64]
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from stadia.geometry.objects.symmetry import Symmetry
 from stadia.geometry.se3 import from_rotation_translation, se3_exp, so3_exp
-from stadia.geometry.symmetry import Symmetry
 from stadia.metrics import OBJECT_METRICS
-from stadia.metrics.object_pose import Objects, add_m, add_s_m
+from stadia.metrics.object_metrics import PosedObjects, add_m, add_s_m
 
 F64 = torch.float64
 METRICS = {name: OBJECT_METRICS.load(name) for name in OBJECT_METRICS}
@@ -26,10 +26,12 @@ def _seed() -> None:
 
 def objects(
     T: Tensor, size_m: Tensor | None = None, symmetry: Sequence[str | list[tuple[float, ...]]] | None = None
-) -> Objects:
+) -> PosedObjects:
     n = len(T)
     size_m = torch.tensor([[0.1, 0.2, 0.3]]).expand(n, 3) if size_m is None else size_m
-    return Objects(torch.ones(n, dtype=torch.long), T, size_m, Symmetry.of(symmetry or ["none"] * n), torch.rand(n))
+    return PosedObjects(
+        torch.ones(n, dtype=torch.long), T, size_m, Symmetry.of(symmetry or ["none"] * n), torch.rand(n)
+    )
 
 
 def turned(T: Tensor, axis: tuple[float, float, float], degrees: float) -> Tensor:

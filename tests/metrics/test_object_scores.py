@@ -11,21 +11,23 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.geometry.boxes import corners
+from stadia.geometry.objects.boxes import compute_box_corners
+from stadia.geometry.objects.symmetry import Symmetry
 from stadia.geometry.se3 import se3_exp
-from stadia.geometry.symmetry import Symmetry
-from stadia.metrics.matching import best_pairs, greedy_pairs, mask_iou
-from stadia.metrics.object_pose import Objects
-from stadia.metrics.object_scores import (
-    EXACT,
-    NOCS_COMPAT,
+from stadia.metrics.object_metrics import (
+    NOCS_COMPAT_RULES,
+    ORIENTED_BOX_RULES,
     ApRules,
-    Comparison,
+    ImageComparison,
+    PosedObjects,
     average_precision,
-    average_precisions,
-    compare,
+    compare_objects,
+    instance_mask_iou,
+    match_greedy,
+    match_hungarian,
     matched_scores,
-    of_all,
+    mean_average_precisions,
+    merge_comparisons,
 )
 
 # -- the protocol in plain Python
@@ -68,7 +70,7 @@ PLAIN_POSE = {
 }
 
 
-def plain_scores(images: list[Comparison], classes: range, nocs: bool) -> dict[str, float]:
+def plain_scores(images: list[ImageComparison], classes: range, nocs: bool) -> dict[str, float]:
     """The rules with explicit numbers: hulls and a gate of 0.1 as in NOCS, or oriented boxes and no gate."""
     by_class: dict[str, list[float]] = {name: [] for name in (*PLAIN_IOU, *PLAIN_POSE)}
     for class_id in classes:
@@ -111,9 +113,9 @@ def plain_scores(images: list[Comparison], classes: range, nocs: bool) -> dict[s
     return {name: sum(values) / len(values) if values else math.nan for name, values in by_class.items()}
 
 
-def random_image(rng: np.random.Generator, most: int = 5) -> Comparison:
+def random_image(rng: np.random.Generator, most: int = 5) -> ImageComparison:
     shape = p, g = tuple(rng.integers(0, most + 1, 2))
-    return Comparison(
+    return ImageComparison(
         rng.integers(1, 4, p),
         rng.random(p),
         rng.integers(1, 4, g),
@@ -125,15 +127,17 @@ def random_image(rng: np.random.Generator, most: int = 5) -> Comparison:
     )
 
 
-@pytest.mark.parametrize(("rules", "sets"), [(NOCS_COMPAT, 1000), (EXACT, 200)], ids=["nocs", "exact"])
+@pytest.mark.parametrize(
+    ("rules", "sets"), [(NOCS_COMPAT_RULES, 1000), (ORIENTED_BOX_RULES, 200)], ids=["nocs", "exact"]
+)
 def test_random_sets_against_plain_python(rules: ApRules, sets: int):
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(sets):
         images = [random_image(rng, most=4) for _ in range(rng.integers(1, 3))]
         found, expected = (
-            average_precisions(images, range(1, 4), rules),
-            plain_scores(images, range(1, 4), rules is NOCS_COMPAT),
+            mean_average_precisions(images, range(1, 4), rules),
+            plain_scores(images, range(1, 4), rules is NOCS_COMPAT_RULES),
         )
         assert found == pytest.approx(expected, nan_ok=True, abs=1e-12)
         assert all(math.isnan(value) or 0 <= value <= 1 for value in found.values())
@@ -144,7 +148,7 @@ def test_random_sets_against_plain_python(rules: ApRules, sets: int):
 # -- from the objects
 
 
-def scene(seed: int, noise: float = 0.05, missing: int = 0) -> tuple[Objects, Objects]:
+def scene(seed: int, noise: float = 0.05, missing: int = 0) -> tuple[PosedObjects, PosedObjects]:
     """Eight objects of three classes, and predictions near to them in another order, of which some are missing."""
     generator = torch.Generator().manual_seed(seed)
     T = se3_exp(torch.randn(8, 6, generator=generator, dtype=torch.float64))
@@ -153,13 +157,13 @@ def scene(seed: int, noise: float = 0.05, missing: int = 0) -> tuple[Objects, Ob
     moved = T @ se3_exp(noise * torch.randn(8, 6, generator=generator, dtype=torch.float64))
     order = torch.randperm(8, generator=generator)[missing:]
     none = Symmetry.of(["none"] * 8)
-    predicted = Objects(class_id, moved, size_m * 1.1, none, torch.rand(8, generator=generator))
-    return predicted[order], Objects(class_id, T, size_m, symmetry, torch.ones(8))
+    predicted = PosedObjects(class_id, moved, size_m * 1.1, none, torch.rand(8, generator=generator))
+    return predicted[order], PosedObjects(class_id, T, size_m, symmetry, torch.ones(8))
 
 
 def test_a_comparison_is_every_pair_of_a_class():
     predicted, true = scene(0)
-    found = compare(predicted, true)
+    found = compare_objects(predicted, true)
     for i, j in itertools.product(range(8), range(8)):
         if predicted.class_id[i] != true.class_id[j]:
             assert (found.rotation_deg[i, j], found.translation_cm[i, j], found.iou[i, j]) == (math.inf, math.inf, 0)
@@ -174,7 +178,7 @@ def test_a_comparison_is_every_pair_of_a_class():
         assert found.translation_cm[i, j] == pytest.approx(shift)
         assert found.rotation_deg[i, j] == pytest.approx(math.degrees(math.acos(cosine)), abs=1e-5)
         if true.class_id[j] != 1:
-            a, b = corners(T, predicted.size_m[i]), corners(T_true, true.size_m[j])
+            a, b = compute_box_corners(T, predicted.size_m[i]), compute_box_corners(T_true, true.size_m[j])
             sides = [
                 max(0.0, float(min(a[:, k].max(), b[:, k].max()) - max(a[:, k].min(), b[:, k].min()))) for k in range(3)
             ]
@@ -185,12 +189,12 @@ def test_a_comparison_is_every_pair_of_a_class():
 
 def test_perfect_predictions_score_1_and_none_score_0():
     true = [scene(seed)[1] for seed in range(3)]
-    perfect = [compare(objects, objects, np.eye(8)) for objects in true]
-    nothing = [compare(objects[torch.zeros(0, dtype=torch.long)], objects) for objects in true]
-    for rules in (EXACT, NOCS_COMPAT):
-        assert set(average_precisions(perfect, range(1, 4), rules).values()) == {1.0}
-        assert set(average_precisions(nothing, range(1, 4), rules).values()) == {0.0}
-        assert all(math.isnan(x) for x in average_precisions(perfect, [7], rules).values())
+    perfect = [compare_objects(objects, objects, np.eye(8)) for objects in true]
+    nothing = [compare_objects(objects[torch.zeros(0, dtype=torch.long)], objects) for objects in true]
+    for rules in (ORIENTED_BOX_RULES, NOCS_COMPAT_RULES):
+        assert set(mean_average_precisions(perfect, range(1, 4), rules).values()) == {1.0}
+        assert set(mean_average_precisions(nothing, range(1, 4), rules).values()) == {0.0}
+        assert all(math.isnan(x) for x in mean_average_precisions(perfect, [7], rules).values())
     found = matched_scores(perfect)
     assert (found["recall"], found["precision"], found["found"], found["false_alarms"]) == (1, 1, 24, 0)
     assert found["rotation_error_deg"] == pytest.approx(0, abs=1e-5)
@@ -201,9 +205,11 @@ def test_perfect_predictions_score_1_and_none_score_0():
 
 
 def test_the_published_rules_do_not_see_what_was_missed_and_ours_do():
-    images = [compare(*scene(seed, noise=0.01, missing=4)) for seed in range(3)]
-    assert average_precisions(images, range(1, 4), NOCS_COMPAT)["ap_10deg_10cm"] == 1
-    assert average_precisions(images, range(1, 4), EXACT)["ap_10deg_10cm"] == pytest.approx(0.5, abs=0.1)
+    images = [compare_objects(*scene(seed, noise=0.01, missing=4)) for seed in range(3)]
+    assert mean_average_precisions(images, range(1, 4), NOCS_COMPAT_RULES)["ap_10deg_10cm"] == 1
+    assert mean_average_precisions(images, range(1, 4), ORIENTED_BOX_RULES)["ap_10deg_10cm"] == pytest.approx(
+        0.5, abs=0.1
+    )
 
 
 def test_five_centimetres_aside_are_inside_10_cm_and_outside_2_cm():
@@ -211,24 +217,26 @@ def test_five_centimetres_aside_are_inside_10_cm_and_outside_2_cm():
     _, true = scene(0)
     moved = true.T_camera_object.clone()
     moved[:, 0, 3] += 0.0499
-    found = average_precisions(
-        [compare(Objects(true.class_id, moved, true.size_m, true.symmetry, true.score), true)], range(1, 4)
+    found = mean_average_precisions(
+        [compare_objects(PosedObjects(true.class_id, moved, true.size_m, true.symmetry, true.score), true)], range(1, 4)
     )
     assert (found["ap_5deg_5cm"], found["ap_5deg_2cm"], found["ap_10deg_10cm"]) == (1, 0, 1)
 
 
 def test_the_order_of_images_and_processes_changes_nothing():
     images = {
-        seed: compare(*scene(seed, noise=0.2, missing=1), np.random.default_rng(seed).random((7, 8)))
+        seed: compare_objects(*scene(seed, noise=0.2, missing=1), np.random.default_rng(seed).random((7, 8)))
         for seed in range(6)
     }
     shuffled = list(images.values())
     random.Random(0).shuffle(shuffled)
-    in_two = of_all([{k: images[k] for k in (0, 1, 2, 3)}, {k: images[k] for k in (3, 4, 5, 0)}])  # two of them twice
+    in_two = merge_comparisons(
+        [{k: images[k] for k in (0, 1, 2, 3)}, {k: images[k] for k in (3, 4, 5, 0)}]
+    )  # two of them twice
     assert len(in_two) == 6
     for score in (
-        lambda x: average_precisions(x, range(1, 4)),
-        lambda x: average_precisions(x, range(1, 4), NOCS_COMPAT),
+        lambda x: mean_average_precisions(x, range(1, 4)),
+        lambda x: mean_average_precisions(x, range(1, 4), NOCS_COMPAT_RULES),
         matched_scores,
     ):
         expected = score(list(images.values()))
@@ -253,11 +261,11 @@ def test_the_order_of_rows_of_equal_score_changes_nothing():
         image = replace(
             image, score=rng.choice([0.5, 1.0], len(image.score)) if rng.random() < 0.5 else np.ones(len(image.score))
         )
-        for rules in (EXACT, NOCS_COMPAT):
-            expected = average_precisions([image], range(1, 4), rules)
+        for rules in (ORIENTED_BOX_RULES, NOCS_COMPAT_RULES):
+            expected = mean_average_precisions([image], range(1, 4), rules)
             for _ in range(4):
                 rows = rng.permutation(len(image.score))
-                shuffled = average_precisions(
+                shuffled = mean_average_precisions(
                     [image.part(rows, np.arange(len(image.true_class_id)))], range(1, 4), rules
                 )
                 assert shuffled == pytest.approx(expected, nan_ok=True, abs=1e-12)
@@ -265,13 +273,13 @@ def test_the_order_of_rows_of_equal_score_changes_nothing():
 
 def test_predictions_of_equal_score_choose_together():
     overlap, sure = np.array([[0.9, 0.8], [0.8, 0.1]]), np.ones(2)
-    assert greedy_pairs(-overlap, overlap > 0.5, sure).tolist() == [1, 0], "two rather than the nearest one"
-    assert greedy_pairs(-overlap, overlap > 0, np.array([1.0, 1.0])).tolist() == [1, 0], "1.6 rather than 1.0"
-    assert greedy_pairs(-overlap[:, :1], overlap[:, :1] > 0.5, sure).tolist() == [0, -1]
-    assert greedy_pairs(-overlap[::-1, :1], overlap[::-1, :1] > 0.5, sure).tolist() == [-1, 0]
+    assert match_greedy(-overlap, overlap > 0.5, sure).tolist() == [1, 0], "two rather than the nearest one"
+    assert match_greedy(-overlap, overlap > 0, np.array([1.0, 1.0])).tolist() == [1, 0], "1.6 rather than 1.0"
+    assert match_greedy(-overlap[:, :1], overlap[:, :1] > 0.5, sure).tolist() == [0, -1]
+    assert match_greedy(-overlap[::-1, :1], overlap[::-1, :1] > 0.5, sure).tolist() == [-1, 0]
     far = np.array([[1.0, 3.0, np.inf], [2.0, np.inf, np.inf], [1.5, np.inf, 900.0]])
-    assert greedy_pairs(far, np.isfinite(far), np.ones(3)).tolist() == [1, 0, 2]
-    assert greedy_pairs(far, np.isfinite(far), np.array([1.0, 1.0, 2.0])).tolist() == [1, -1, 0]
+    assert match_greedy(far, np.isfinite(far), np.ones(3)).tolist() == [1, 0, 2]
+    assert match_greedy(far, np.isfinite(far), np.array([1.0, 1.0, 2.0])).tolist() == [1, -1, 0]
 
 
 # -- matching
@@ -279,27 +287,27 @@ def test_predictions_of_equal_score_choose_together():
 
 def test_mask_iou_counts_pixels():
     predicted, true = torch.tensor([[1, 1, 0, 2], [1, 1, 0, 2]]), torch.tensor([[0, 1, 1, 2], [0, 1, 1, 2]])
-    assert mask_iou(predicted, true, 3, 2).tolist() == [[2 / 6, 0], [0, 1], [0, 0]]
-    assert mask_iou(predicted, 0 * true, 2, 0).shape == (2, 0)
+    assert instance_mask_iou(predicted, true, 3, 2).tolist() == [[2 / 6, 0], [0, 1], [0, 0]]
+    assert instance_mask_iou(predicted, 0 * true, 2, 0).shape == (2, 0)
 
 
 def test_pairs_are_one_to_one_and_the_best_together():
     """Greedily the first prediction would take object 0, and leave nothing to the second."""
     overlap, same = np.array([[0.9, 0.8], [0.8, 0.1]]), np.ones((2, 2), dtype=bool)
-    found = best_pairs(overlap, same)
+    found = match_hungarian(overlap, same)
     assert list(zip(found.predicted, found.true, strict=True)) == [(0, 1), (1, 0)]
-    assert greedy_pairs(-overlap, overlap > 0.5, np.array([0.7, 0.6])).tolist() == [0, -1]
-    assert greedy_pairs(-overlap, overlap > 0.5, np.array([0.6, 0.7])).tolist() == [1, 0]
+    assert match_greedy(-overlap, overlap > 0.5, np.array([0.7, 0.6])).tolist() == [0, -1]
+    assert match_greedy(-overlap, overlap > 0.5, np.array([0.6, 0.7])).tolist() == [1, 0]
 
 
 def test_misses_false_alarms_and_classes_are_counted():
     overlap = np.array([[0.9, 0.0, 0.0], [0.0, 0.49, 0.0], [0.0, 0.0, 0.9]])
     same = np.array([[True, True, False], [True, True, False], [True, True, False]])
-    found = best_pairs(overlap, same)
+    found = match_hungarian(overlap, same)
     assert (found.predicted.tolist(), found.true.tolist()) == ([0], [0])
     assert (found.false_positives.tolist(), found.false_negatives.tolist()) == ([1, 2], [1, 2])
-    assert best_pairs(overlap, same, 0.4).true.tolist() == [0, 1]
-    empty = best_pairs(overlap[:0], same[:0])
+    assert match_hungarian(overlap, same, 0.4).true.tolist() == [0, 1]
+    empty = match_hungarian(overlap[:0], same[:0])
     assert (len(empty.true), empty.false_negatives.tolist()) == (0, [0, 1, 2])
 
 
@@ -307,7 +315,7 @@ def test_pairs_never_share_in_random_tables():
     rng = np.random.default_rng(0)
     for _ in range(200):
         image = random_image(rng)
-        found = best_pairs(image.mask_iou, image.same_class)
+        found = match_hungarian(image.mask_iou, image.same_class)
         assert len(set(found.predicted)) == len(set(found.true)) == len(found.true)
         assert (image.class_id[found.predicted] == image.true_class_id[found.true]).all()
         assert sorted([*found.true, *found.false_negatives]) == list(range(len(image.true_class_id)))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.geometry.segments import segments_of
-from stadia.metrics.road_depth import at_limit, object_extent, rows_out_of_order
+from stadia.geometry.segments import segments_from_instances
+from stadia.metrics.depth_metrics import object_extent, rows_out_of_order, share_at_max_depth
 
 H, W, HORIZON = 32, 40, 9.5
 
@@ -38,14 +38,14 @@ def test_a_plane_that_faces_the_camera_has_no_extent_in_any_unit() -> None:
     depth = torch.full((1, 1, H, W), 10.0)
     depth[..., 20:32] = torch.linspace(9, 11, 12)
     for unit in (1, 100):
-        extent = object_extent(unit * depth, segments_of(instances))
+        extent = object_extent(unit * depth, segments_from_instances(instances))
         assert extent[0] == 0
         assert extent[1] == pytest.approx(0.16, abs=0.02)
         assert extent[2].isnan(), "four pixels say nothing"
-    assert len(object_extent(depth, segments_of(torch.zeros_like(instances)))) == 0
+    assert len(object_extent(depth, segments_from_instances(torch.zeros_like(instances)))) == 0
 
 
 def test_objects_at_the_limit_are_counted_and_none_is_not_a_number() -> None:
     depth, pixels = torch.tensor([[[[96.0, 94.0], [99.0, 99.0]]]]), torch.tensor([[[[True, True], [True, False]]]])
-    assert at_limit(depth, pixels, 100.0) == pytest.approx(2 / 3)
-    assert at_limit(depth, torch.zeros_like(pixels), 100.0).isnan()
+    assert share_at_max_depth(depth, pixels, 100.0) == pytest.approx(2 / 3)
+    assert share_at_max_depth(depth, torch.zeros_like(pixels), 100.0).isnan()

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 from stadia.metrics import TRAJECTORY_METRICS
-from stadia.metrics.trajectory import (
+from stadia.metrics.trajectory_metrics import (
     PathAlignment,
-    aligned,
+    align_path,
     ate_rmse_m,
-    path_m,
+    kitti_segments,
+    path_length_m,
     r_err_deg_per_100m,
-    segments,
     t_err_percent,
 )
 
@@ -85,7 +85,7 @@ def evo_aligned(estimate: Tensor, reference: Tensor, *, with_scale: bool) -> tup
 @pytest.mark.parametrize("alignment", [PathAlignment.NONE, PathAlignment.SE3, PathAlignment.SIM3])
 def test_ate_and_rpe_as_evo_has_them(alignment: PathAlignment) -> None:
     estimate, reference = pair()
-    ours = aligned(estimate, reference, alignment)
+    ours = align_path(estimate, reference, alignment)
     theirs, scale = estimate, 1.0
     if alignment is not PathAlignment.NONE:
         theirs, scale = evo_aligned(estimate, reference, with_scale=alignment is PathAlignment.SIM3)
@@ -116,7 +116,7 @@ def test_kitti_errors_by_hand() -> None:
     reference[:, 2, 3] = torch.arange(204) * 0.5
     estimate = reference.clone()
     estimate[:, 2, 3] *= 1.02
-    first, last, length = segments(reference)
+    first, last, length = kitti_segments(reference)
     assert (first.tolist(), last.tolist(), length.tolist()) == ([0], [201], [100.0])
     assert t_err_percent(estimate, reference) == pytest.approx(100 * 0.02 * 100.5 / 100)
     assert r_err_deg_per_100m(estimate, reference) == 0.0
@@ -125,8 +125,8 @@ def test_kitti_errors_by_hand() -> None:
 def test_a_segment_ends_beyond_its_length_not_at_it() -> None:
     reference = torch.eye(4, dtype=torch.float64).repeat(102, 1, 1)
     reference[:, 2, 3] = torch.arange(102)
-    assert segments(reference)[1].tolist() == [101]
-    assert len(segments(reference[:101])[0]) == 0  # exactly 100 m is no segment
+    assert kitti_segments(reference)[1].tolist() == [101]
+    assert len(kitti_segments(reference[:101])[0]) == 0  # exactly 100 m is no segment
 
 
 def test_short_paths_have_no_segment_error() -> None:
@@ -146,7 +146,7 @@ def test_the_scale_is_the_one_that_makes_ate_least() -> None:
         return ate_rmse_m(scaled, reference)
 
     best = minimize_scalar(ate, bounds=(0.1, 10), method="bounded", options={"xatol": 1e-9})
-    fitted = aligned(estimate, reference, PathAlignment.SCALE)
+    fitted = align_path(estimate, reference, PathAlignment.SCALE)
     assert fitted.scale == pytest.approx(best.x, rel=1e-5)
     assert ate_rmse_m(fitted.T_world_camera, reference) == pytest.approx(best.fun, rel=1e-9)
     torch.testing.assert_close(fitted.T_world_camera[:, :3, :3], estimate[:, :3, :3])
@@ -177,7 +177,7 @@ def test_small_angles_are_kept() -> None:
 def test_relative_errors_do_not_see_the_world_frame(name: str) -> None:
     estimate, reference = pair()
     metric = TRAJECTORY_METRICS.load(name)
-    moved = aligned(estimate, reference, PathAlignment.SE3).T_world_camera
+    moved = align_path(estimate, reference, PathAlignment.SE3).T_world_camera
     assert metric(moved, reference) == pytest.approx(metric(estimate, reference), rel=1e-9)
 
 
@@ -195,7 +195,7 @@ def test_alignment_undoes_what_it_may() -> None:
         (turn @ scaled, PathAlignment.SIM3, 5.0),
         (scaled, PathAlignment.SCALE, 5.0),
     ):
-        fitted = aligned(estimate, reference, alignment)
+        fitted = align_path(estimate, reference, alignment)
         assert fitted.scale == pytest.approx(scale)
         torch.testing.assert_close(fitted.T_world_camera, reference, rtol=1e-9, atol=1e-9)
 
@@ -204,7 +204,7 @@ def test_alignment_undoes_what_it_may() -> None:
 def test_a_path_that_stands_still_cannot_be_aligned(alignment: PathAlignment) -> None:
     reference = torch.from_numpy(drive(20))
     with pytest.raises(GeometryError, match=r"never moves|moves as the reference"):
-        aligned(torch.eye(4, dtype=torch.float64).repeat(20, 1, 1), reference, alignment)
+        align_path(torch.eye(4, dtype=torch.float64).repeat(20, 1, 1), reference, alignment)
 
 
 def test_a_path_that_runs_backwards_has_no_scale() -> None:
@@ -212,12 +212,12 @@ def test_a_path_that_runs_backwards_has_no_scale() -> None:
     backwards = reference.clone()
     backwards[:, :3, 3] *= -1
     with pytest.raises(GeometryError, match="camera-to-world"):
-        aligned(backwards, reference, PathAlignment.SCALE)
+        align_path(backwards, reference, PathAlignment.SCALE)
 
 
 def test_path_length() -> None:
-    assert path_m(torch.from_numpy(drive(101, step_m=0.5))) == pytest.approx(50)
-    assert path_m(torch.eye(4)[None]) == 0
+    assert path_length_m(torch.from_numpy(drive(101, step_m=0.5))) == pytest.approx(50)
+    assert path_length_m(torch.eye(4)[None]) == 0
 
 
 @pytest.mark.real

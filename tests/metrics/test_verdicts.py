@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stadia.metrics.paired import power
-from stadia.metrics.verdicts import judge
+from stadia.metrics.statistics import compute_power, judge_changes
 
 FILE = Path(__file__).parents[2] / "experiments" / "null_studies.py"
 spec = importlib.util.spec_from_file_location("null_studies", FILE)
@@ -26,7 +25,7 @@ def shifted(by: float, spread: float = 1.0) -> dict[int, float]:
 
 
 def only(changed, **options):
-    (verdict,) = judge(BASE, {"x": changed}, **options)
+    (verdict,) = judge_changes(BASE, {"x": changed}, **options)
     return verdict
 
 
@@ -39,7 +38,7 @@ def test_what_does_nothing_is_seldom_called_an_effect(noise):
 
 def test_power_equals_theory():
     _, found = null_studies.called(null_studies.NOISES["normal"], 3.0, studies=200, changes=1, seeds=5)
-    assert found / 200 == pytest.approx(power(3.0, 2**0.5, 5), abs=3 * 0.03)
+    assert found / 200 == pytest.approx(compute_power(3.0, 2**0.5, 5), abs=3 * 0.03)
 
 
 def test_what_seeds_do_to_both_goes_out():
@@ -104,7 +103,7 @@ def test_several_changes_are_held_to_more():
     random = np.random.default_rng(0)
     others = {f"nothing {k}": {seed: value + random.normal(0, 0.01) for seed, value in BASE.items()} for k in range(19)}
     assert only(barely).decision == "confirmed"
-    among = judge(BASE, {"x": barely, **others})[0]
+    among = judge_changes(BASE, {"x": barely, **others})[0]
     assert (among.decision, among.difference.p) == ("undecided", only(barely).difference.p)
     assert among.difference.low > 0  # its own interval leaves 0 out all the same
     assert among.detectable > only(barely).detectable
@@ -126,7 +125,7 @@ def test_too_few_seeds_decide_nothing():
 
 
 def test_a_change_with_too_few_seeds_costs_the_others_nothing():
-    assert judge(BASE, {"x": shifted(-0.01), "y": {0: 1.0}})[0].p_holm == only(shifted(-0.01)).p_holm
+    assert judge_changes(BASE, {"x": shifted(-0.01), "y": {0: 1.0}})[0].p_holm == only(shifted(-0.01)).p_holm
 
 
 @pytest.mark.parametrize("margin", [0.0, -1.0, math.nan, math.inf])

@@ -17,15 +17,15 @@ import stadia.core.torchvision_shim  # noqa: F401
 
 from torch import Tensor
 
-from stadia.models import dpt, dpt_networks
-from stadia.models.dpt import Dpt
-from stadia.models.dpt_config import DptConfig
-from stadia.models.dpt_networks import Network
+from stadia.models.config import DptConfig
+from stadia.models.dpt import architectures, dpt_net
+from stadia.models.dpt.architectures import DptArchitecture
+from stadia.models.dpt.dpt_net import DptNet
 
 Weights = dict[str, Tensor]
 
 
-def hybrid() -> Network:
+def hybrid() -> DptArchitecture:
     """A shrunken DPT-Hybrid."""
     sizes = {
         "stem": 32,
@@ -36,32 +36,32 @@ def hybrid() -> Network:
         "blocks": 4,
         "heads": 4,
     }
-    return dpt_networks._hybrid(**sizes, hooks=(1, 3), fusion=16, hub="nobody/nothing")
+    return architectures._hybrid(**sizes, hooks=(1, 3), fusion=16, hub="nobody/nothing")
 
 
-def plain() -> Network:
+def plain() -> DptArchitecture:
     """A shrunken DPT-Large."""
-    return dpt_networks._dpt(
+    return architectures._dpt(
         width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16, hub="nobody/nothing"
     )
 
 
-def depth_anything() -> Network:
+def depth_anything() -> DptArchitecture:
     """A shrunken Depth Anything."""
-    return dpt_networks._depth_anything(
+    return architectures._depth_anything(
         "Tiny", width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16
     )
 
 
-def build(arch: Callable[[], Network], weights: Path | None = None, *, seed: int = 0, **config: Any) -> Dpt:
+def build(arch: Callable[[], DptArchitecture], weights: Path | None = None, *, seed: int = 0, **config: Any) -> DptNet:
     """A network of these sizes, drawn by the seed, and then loaded where there are weights."""
     torch.manual_seed(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: arch))
-        return Dpt(DptConfig(pretrained=weights is not None, weights=weights and str(weights), **config)).eval()
+        patch.setattr(dpt_net, "NETWORKS", SimpleNamespace(load=lambda name: arch))
+        return DptNet(DptConfig(pretrained=weights is not None, weights=weights and str(weights), **config)).eval()
 
 
-def drawn(arch: Callable[[], Network]) -> Dpt:
+def drawn(arch: Callable[[], DptArchitecture]) -> DptNet:
     """A network of which no two weights are alike, norms and biases not being 1 and 0."""
     network = build(arch)
     with torch.no_grad():
@@ -119,7 +119,7 @@ def original_name(name: str) -> str:
     return f"{new}.{kind}" if kind else new
 
 
-def originals(network: Dpt) -> Weights:
+def originals(network: DptNet) -> Weights:
     """The network's weights as isl-org/DPT would have saved them: joined qkv, and the backbone's classifier of 1000
     classes.
     """
@@ -143,7 +143,7 @@ def saved(folder: Path, weights: Weights) -> Path:
     return folder / "dpt.pt"
 
 
-def predict(network: Dpt) -> Tensor:
+def predict(network: DptNet) -> Tensor:
     with torch.no_grad():
         return network.raw(torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(1)))
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.models import ATTENTIONS
-from stadia.models.attention import attention_map
-from stadia.models.attention_config import AttentionConfig
+from stadia.models.attention import compute_attention_map
+from stadia.models.config import AttentionConfig
 
 GRID = (12, 40)
 
@@ -54,11 +54,11 @@ def test_exact_attention_is_permutation_equivariant(name: str) -> None:
 
 def test_the_attention_map_gives_the_weight_of_each_token() -> None:
     k = 40 * torch.eye(5)[None, None]
-    looked_at = torch.tensor([3, 0, 4, 1, 2])
-    weights = attention_map(k[:, :, looked_at], k)
+    num_checked = torch.tensor([3, 0, 4, 1, 2])
+    weights = compute_attention_map(k[:, :, num_checked], k)
     assert weights.shape == (1, 1, 5, 5)
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(1, 1, 5))
-    assert weights[0, 0].argmax(dim=-1).tolist() == looked_at.tolist()
+    assert weights[0, 0].argmax(dim=-1).tolist() == num_checked.tolist()
 
 
 def test_only_the_explicit_form_keeps_the_matrix_for_the_backward_pass() -> None:
@@ -82,12 +82,12 @@ def test_only_the_explicit_form_keeps_the_matrix_for_the_backward_pass() -> None
 
 def test_a_misspelt_attention_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'explicit'"):
-        resolve(AttentionConfig, {"name": "explict"})
+        resolve_config(AttentionConfig, {"name": "explict"})
 
 
 def test_the_configuration_needs_no_torch() -> None:
     program = (
-        "import sys; sys.modules['torch'] = None; from stadia.models.attention_config import AttentionConfig as C;"
+        "import sys; sys.modules['torch'] = None; from stadia.models.config import AttentionConfig as C;"
         " print(C().name)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

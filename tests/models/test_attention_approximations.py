@@ -12,11 +12,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stadia.models import ATTENTIONS
-from stadia.models.attention import attention_map
-from stadia.models.attention_config import AttentionConfig
-from stadia.models.memory_compressed import MemoryCompressedAttention, count_window_tokens
-from stadia.models.performer import PerformerAttention, favor_attention, log_random_features, orthogonal_features
-from stadia.models.token_merging import TokenMergingAttention, match_tokens
+from stadia.models.attention import (
+    MemoryCompressedAttention,
+    PerformerAttention,
+    TokenMergingAttention,
+    compute_attention_map,
+    count_window_tokens,
+    favor_attention,
+    log_random_features,
+    match_tokens,
+    orthogonal_features,
+)
+from stadia.models.config import AttentionConfig
 
 GRID = (12, 40)
 APPROXIMATIONS = ("performer", "memory_compressed", "token_merging")
@@ -49,7 +56,7 @@ def smooth_tokens(cells: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def exact(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return attention_map(q, k) @ v
+    return compute_attention_map(q, k) @ v
 
 
 def error(attention: nn.Module, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int] = GRID) -> float:
@@ -83,7 +90,7 @@ def test_the_law_sees_a_temperature_of_the_whole_width(monkeypatch: pytest.Monke
     def too_warm(q: Tensor, k: Tensor, v: Tensor, **words: Tensor) -> Tensor:
         return whole(q, k, v, **words, scale=(q.shape[1] * q.shape[-1]) ** -0.5)
 
-    monkeypatch.setattr("stadia.models.memory_compressed.functional.scaled_dot_product_attention", too_warm)
+    monkeypatch.setattr("stadia.models.attention.functional.scaled_dot_product_attention", too_warm)
     q, k, v = random_tokens(8, grid=(5, 7), heads=3)
     output = build("memory_compressed", heads=3, factor=1)(q, k, v, (5, 7))
     assert (output - exact(q, k, v)).abs().max() > 0.05

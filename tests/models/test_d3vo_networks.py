@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
-from stadia.geometry.brightness import inverse_brightness
+from stadia.geometry.warp import invert_brightness
 from stadia.models import POSE_HEADS, POSE_NETS
-from stadia.models.brightness import compare_image_moments, decode_brightness
-from stadia.models.config import DepthAndMotionConfig
-from stadia.models.depth_and_motion import DepthAndMotion
-from stadia.models.depth_net import LOG_UNCERTAINTY, DepthNet, bounded_log_uncertainty
+from stadia.models.config import DepthPoseNetConfig
+from stadia.models.depth_net import LOG_UNCERTAINTY_RANGE, DepthNet, bound_log_uncertainty
+from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.models.pose_net import compare_image_moments, decode_brightness
 
-SMALL = DepthAndMotionConfig(
+SMALL = DepthPoseNetConfig(
     encoder="mobilenetv3_small_050",
     pose_encoder="mobilenetv3_small_050",
     pretrained=False,
@@ -30,13 +30,13 @@ SIZE = (64, 96)
 NAMES = ("-1", "+1", "stereo")
 
 
-def changed(**values: object) -> DepthAndMotionConfig:
-    return DepthAndMotionConfig(**{**SMALL.model_dump(), **values})
+def changed(**values: object) -> DepthPoseNetConfig:
+    return DepthPoseNetConfig(**{**SMALL.model_dump(), **values})
 
 
-def built(**values: object) -> DepthAndMotion:
+def built(**values: object) -> DepthPoseNet:
     torch.manual_seed(0)
-    return DepthAndMotion(changed(**values), size=SIZE)
+    return DepthPoseNet(changed(**values), size=SIZE)
 
 
 def batch_of(names: tuple[str, ...] = NAMES, size: tuple[int, int] = SIZE) -> Batch:
@@ -77,7 +77,7 @@ def test_the_maps_start_at_the_start_depth_and_at_no_uncertainty(right_view: boo
     for scale, log_uncertainty in enumerate(prediction.log_uncertainty):
         assert torch.equal(log_uncertainty, torch.zeros_like(log_uncertainty))
         for maps in filter(None, (prediction.inverse_depth, prediction.inverse_depth_right)):
-            assert (1 / maps[scale]).median().item() == pytest.approx(SMALL.start_depth_m, rel=0.1)
+            assert (1 / maps[scale]).median().item() == pytest.approx(SMALL.init_depth_m, rel=0.1)
 
 
 def test_the_views_and_the_uncertainty_are_separate_maps() -> None:
@@ -92,11 +92,11 @@ def test_the_views_and_the_uncertainty_are_separate_maps() -> None:
 
 def test_log_uncertainty_is_bounded_and_keeps_a_slope() -> None:
     logit = torch.tensor([-60.0, -6.0, -1e-3, 0.0, 1e-3, 2.0, 10.0], dtype=torch.float64, requires_grad=True)
-    output = bounded_log_uncertainty(logit)
+    output = bound_log_uncertainty(logit)
     (slope,) = torch.autograd.grad(output.sum(), logit)
     assert (output.diff() > 0).all()
-    assert output.min() >= LOG_UNCERTAINTY[0]
-    assert output.max() <= LOG_UNCERTAINTY[1]
+    assert output.min() >= LOG_UNCERTAINTY_RANGE[0]
+    assert output.max() <= LOG_UNCERTAINTY_RANGE[1]
     assert (slope > 0).all()
     torch.testing.assert_close(output[2:5], logit[2:5], rtol=1e-6, atol=0)
     torch.testing.assert_close(slope[2:5], torch.ones(3, dtype=torch.float64), rtol=1e-6, atol=0)
@@ -105,7 +105,7 @@ def test_log_uncertainty_is_bounded_and_keeps_a_slope() -> None:
 def test_a_resnet_with_three_channels_has_the_parameters_of_the_paper() -> None:
     """14.85 million are reported, of which 513,000 are the classifier of ImageNet, which no depth network has."""
     with torch.device("meta"):
-        depth = DepthNet(DepthAndMotionConfig(pretrained=False, right_view=True, uncertainty=True))
+        depth = DepthNet(DepthPoseNetConfig(pretrained=False, right_view=True, uncertainty=True))
     count = sum(parameter.numel() for parameter in depth.parameters())
     assert count == 14_333_564
     assert f"{(count + 513_000) / 1e6:.2f}" == "14.85"
@@ -124,7 +124,7 @@ def test_brightness_starts_at_exactly_one_and_zero(pose_net: str, pose_head: str
 
 def test_brightness_is_bounded_in_both_orders() -> None:
     logits = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1000
-    for brightness in (output := decode_brightness(logits, 0.1), inverse_brightness(output)):
+    for brightness in (output := decode_brightness(logits, 0.1), invert_brightness(output)):
         assert brightness[:, 0].min() >= 0.5 - 1e-12
         assert brightness[:, 0].max() <= 2 + 1e-12
         assert brightness[:, 1].abs().max() <= 0.5 + 1e-12
@@ -142,10 +142,10 @@ def test_swapped_images_give_the_inverse_by_negated_logits() -> None:
     logits = torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 5
     brightness, value = decode_brightness(logits, 0.1), torch.rand(50, dtype=torch.float64)
     gain, offset = brightness.unbind(-1)
-    back, less = inverse_brightness(brightness).unbind(-1)
+    back, less = invert_brightness(brightness).unbind(-1)
     torch.testing.assert_close(back * (gain * value + offset) + less, value)
-    torch.testing.assert_close(inverse_brightness(brightness), decode_brightness(-logits, 0.1))
-    torch.testing.assert_close(inverse_brightness(inverse_brightness(brightness)), brightness)
+    torch.testing.assert_close(invert_brightness(brightness), decode_brightness(-logits, 0.1))
+    torch.testing.assert_close(invert_brightness(invert_brightness(brightness)), brightness)
 
 
 def test_moments_of_two_exposures_give_gain_and_offset_and_swapping_negates_them() -> None:
@@ -189,7 +189,7 @@ def test_a_source_before_the_target_has_the_inverse_of_the_pair_in_order_of_time
 
     forward, back = seen(earlier, later, "+1"), seen(later, earlier, "-1")
     torch.testing.assert_close(forward, model.motion(earlier, later).brightness)
-    torch.testing.assert_close(back, inverse_brightness(forward))
+    torch.testing.assert_close(back, invert_brightness(forward))
     assert (forward - torch.tensor([1.0, 0.0])).abs().max() > 1e-3
     torch.testing.assert_close(seen(earlier, later, "stereo"), forward, msg="of the rig the target is first")
 
@@ -239,7 +239,7 @@ def test_a_linear_head_names_the_required_size_in_its_error(pose_net: str) -> No
     with pytest.raises(ConfigError, match=r"found a map of \dx\d; expected \dx\d, that of the training's images"):
         model(batch_of(size=(192, 288)))
     with pytest.raises(ConfigError, match="found no image size"):
-        DepthAndMotion(changed(pose_net=pose_net, pose_head="linear"))
+        DepthPoseNet(changed(pose_net=pose_net, pose_head="linear"))
 
 
 def test_d3vos_pose_network_has_seven_convolutions_and_three_heads_of_one_layer() -> None:

@@ -13,24 +13,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
-from stadia.models import ATTENTIONS, NETWORKS, dpt, dpt_networks
-from stadia.models.dpt import MIN_INVERSE_DEPTH, Dpt, check_network
-from stadia.models.dpt_blocks import SelfAttention, embed_image, make_sincos_positions, resize_position_embeddings
-from stadia.models.dpt_config import KITTI, NYU, DptConfig
-from stadia.models.dpt_networks import Network
+from stadia.models import ATTENTIONS, DPT_NETWORKS
+from stadia.models.config import DPT_SCALE_SHIFT_KITTI, DPT_SCALE_SHIFT_NYU, DptConfig
+from stadia.models.dpt import architectures, dpt_net
+from stadia.models.dpt.architectures import DptArchitecture
+from stadia.models.dpt.dpt_net import MIN_INVERSE_DEPTH, DptNet, check_dpt_network
+from stadia.models.dpt.vit_blocks import SelfAttention, embed_image, make_sincos_positions, resize_position_embeddings
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Dpt:
+def tiny() -> DptNet:
     torch.manual_seed(0)
-    return Dpt(DptConfig(network="dpt-tiny")).eval()
+    return DptNet(DptConfig(network="dpt-tiny")).eval()
 
 
-def on_meta(name: str) -> Dpt:
+def on_meta(name: str) -> DptNet:
     with torch.device("meta"):
-        return Dpt(DptConfig(network=name, pretrained=False))
+        return DptNet(DptConfig(network=name, pretrained=False))
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("dpt-hybrid", 122_377_985), ("dpt-tiny", 1_824_065)])
@@ -80,7 +81,7 @@ def test_no_padding_is_computed_from_the_size() -> None:
     ] * 4
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", DPT_NETWORKS)
 def test_no_network_has_batch_norm_and_no_decoder_has_any(name: str) -> None:
     network = on_meta(name)
     assert not [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -89,7 +90,7 @@ def test_no_network_has_batch_norm_and_no_decoder_has_any(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 96), (96, 64), (32, 160)])
-def test_a_image_of_any_multiple_of_the_stride_comes_back_in_its_size(tiny: Dpt, size: tuple[int, int]) -> None:
+def test_a_image_of_any_multiple_of_the_stride_comes_back_in_its_size(tiny: DptNet, size: tuple[int, int]) -> None:
     with torch.no_grad():
         output = tiny(torch.rand(2, 3, *size))
     assert output.shape == (2, 1, *size)
@@ -97,14 +98,14 @@ def test_a_image_of_any_multiple_of_the_stride_comes_back_in_its_size(tiny: Dpt,
     assert output.min() >= MIN_INVERSE_DEPTH
 
 
-def test_a_size_that_does_not_divide_names_the_nearest_that_does(tiny: Dpt) -> None:
+def test_a_size_that_does_not_divide_names_the_nearest_that_does(tiny: DptNet) -> None:
     with pytest.raises(
         ConfigError, match=r"image size for 'dpt-tiny': found 100x60; expected multiples of 32. Fix: take 96x64"
     ):
         tiny(torch.rand(1, 3, 60, 100))
 
 
-def test_a_image_is_normalized_inside(tiny: Dpt) -> None:
+def test_a_image_is_normalized_inside(tiny: DptNet) -> None:
     seen: list[Tensor] = []
     hook = tiny.network.dpt.embeddings.backbone.bit.embedder.register_forward_pre_hook(
         lambda _, args: seen.append(args[0])
@@ -139,7 +140,7 @@ def test_places_are_row_after_row_like_the_tokens() -> None:
     assert resized[0, 1:, 0].view(2, 3).tolist() == [[0.5] * 3, [2.5] * 3]
 
 
-def test_random_position_embeddings_are_distinct(tiny: Dpt) -> None:
+def test_random_position_embeddings_are_distinct(tiny: DptNet) -> None:
     drawn = tiny.network.dpt.embeddings.position_embeddings[0, 1:]
     torch.testing.assert_close(drawn.detach(), make_sincos_positions(24, 128))
     assert torch.cdist(drawn, drawn).fill_diagonal_(1).min() > 0.1
@@ -149,7 +150,7 @@ def test_random_position_embeddings_are_distinct(tiny: Dpt) -> None:
 # ------------------------------------------------------------------------------------
 
 
-def hybrid() -> Network:
+def hybrid() -> DptArchitecture:
     """A shrunken DPT-Hybrid, built as the published one is, ReLU and all."""
     sizes = {
         "stem": 8,
@@ -161,17 +162,17 @@ def hybrid() -> Network:
         "heads": 4,
         "hooks": (1, 3),
     }
-    return dpt_networks._hybrid(**sizes, fusion=16, hub="nobody/nothing")
+    return architectures._hybrid(**sizes, fusion=16, hub="nobody/nothing")
 
 
-def plain() -> Network:
-    return dpt_networks._dpt(
+def plain() -> DptArchitecture:
+    return architectures._dpt(
         width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16, hub="nobody/nothing"
     )
 
 
-def depth_anything() -> Network:
-    shrunken = dpt_networks._depth_anything(
+def depth_anything() -> DptArchitecture:
+    shrunken = architectures._depth_anything(
         "Tiny", width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16
     )
     shrunken.settings["backbone_config"]["image_size"] = 56
@@ -181,16 +182,16 @@ def depth_anything() -> Network:
 SHRUNKEN = [hybrid, plain, depth_anything]
 
 
-def build(arch: Callable[[], Network], **config: Any) -> Dpt:
+def build(arch: Callable[[], DptArchitecture], **config: Any) -> DptNet:
     """A network of these sizes under the name of the default one."""
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: arch))
-        return Dpt(DptConfig(**{"pretrained": False, **config})).eval()
+        patch.setattr(dpt_net, "NETWORKS", SimpleNamespace(load=lambda name: arch))
+        return DptNet(DptConfig(**{"pretrained": False, **config})).eval()
 
 
 @pytest.mark.parametrize("arch", SHRUNKEN)
-def test_output_equals_that_of_transformers_own_network(arch: Callable[[], Network]) -> None:
+def test_output_equals_that_of_transformers_own_network(arch: Callable[[], DptArchitecture]) -> None:
     """Of the only size that transformers' hybrid takes; its attention, padding, places, hooks and head are replaced or
     run by us.
     """
@@ -205,7 +206,7 @@ def test_output_equals_that_of_transformers_own_network(arch: Callable[[], Netwo
 
 
 @pytest.mark.parametrize("arch", SHRUNKEN)
-def test_tokens_of_another_size_are_those_of_transformers(arch: Callable[[], Network]) -> None:
+def test_tokens_of_another_size_are_those_of_transformers(arch: Callable[[], DptArchitecture]) -> None:
     ours, theirs = build(arch), arch().build().eval()
     theirs.load_state_dict(ours.network.state_dict())
     image = torch.rand(2, 3, 70, 98) if ours.stride == 14 else torch.rand(2, 3, 64, 96)
@@ -232,7 +233,7 @@ def test_blocks_behind_the_last_that_the_decoder_sees_are_not_run() -> None:
 
 
 @pytest.mark.parametrize("arch", SHRUNKEN)
-def test_trainable_parameters_are_those_with_effect_on_the_output(arch: Callable[[], Network]) -> None:
+def test_trainable_parameters_are_those_with_effect_on_the_output(arch: Callable[[], DptArchitecture]) -> None:
     network = build(arch)
     network(torch.rand(2, 3, 2 * network.stride, 2 * network.stride)).log().mean().backward()
     unused = {name for name, p in network.named_parameters() if p.grad is None}
@@ -249,7 +250,7 @@ def test_trainable_parameters_are_those_with_effect_on_the_output(arch: Callable
 
 
 @pytest.mark.parametrize("arch", SHRUNKEN)
-def test_every_block_has_an_attention_of_its_own(arch: Callable[[], Network]) -> None:
+def test_every_block_has_an_attention_of_its_own(arch: Callable[[], DptArchitecture]) -> None:
     """One instance that all blocks shared is how others' comparison of attentions came about."""
     network = build(arch, attention={"name": "memory_compressed"})
     cores = [m.core for m in network.modules() if isinstance(m, SelfAttention)]
@@ -259,7 +260,7 @@ def test_every_block_has_an_attention_of_its_own(arch: Callable[[], Network]) ->
 
 
 @pytest.mark.parametrize("arch", SHRUNKEN)
-def test_the_grid_reaches_the_attention_and_projections_stay(arch: Callable[[], Network]) -> None:
+def test_the_grid_reaches_the_attention_and_projections_stay(arch: Callable[[], DptArchitecture]) -> None:
     network = build(arch)
     before = network.network.state_dict().keys()
     seen = []
@@ -280,7 +281,7 @@ class Nothing(nn.Module):
         return torch.zeros_like(v)
 
 
-def attentive(network: Dpt) -> Dpt:
+def attentive(network: DptNet) -> DptNet:
     """The same network with larger projections: as drawn, so little comes of attention that no answer would show its
     absence.
     """
@@ -292,14 +293,14 @@ def attentive(network: Dpt) -> Dpt:
     return network
 
 
-def without_attention(network: Dpt) -> Dpt:
+def without_attention(network: DptNet) -> DptNet:
     for module in network.modules():
         if isinstance(module, SelfAttention):
             module.core = Nothing()
     return network
 
 
-def seen_in(network: Dpt) -> Tensor:
+def seen_in(network: DptNet) -> Tensor:
     """Return the output for an image minus its mean, which does not depend on the image."""
     image = torch.rand(1, 3, 2 * network.stride, 4 * network.stride, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -323,8 +324,8 @@ def test_every_attention_fits(name: str) -> None:
     assert off(seen_in(without_attention(network)), expected) > 0.3
 
 
-@pytest.mark.parametrize("arch", [dpt_networks.dpt_tiny, depth_anything])
-def test_bfloat16_output_matches_float32(arch: Callable[[], Network]) -> None:
+@pytest.mark.parametrize("arch", [architectures.dpt_tiny, depth_anything])
+def test_bfloat16_output_matches_float32(arch: Callable[[], DptArchitecture]) -> None:
     network = attentive(build(arch))
     exact = seen_in(network)
     with torch.autocast("cpu", torch.bfloat16):
@@ -338,7 +339,7 @@ def test_bfloat16_output_matches_float32(arch: Callable[[], Network]) -> None:
 # -------------------------------------------------------------------------------------------------------------
 
 
-def test_inverse_depth_is_scale_times_output_plus_shift(tiny: Dpt) -> None:
+def test_inverse_depth_is_scale_times_output_plus_shift(tiny: DptNet) -> None:
     image = torch.rand(1, 3, 32, 64)
     network = build(plain, scale=0.5, shift=0.25)
     with torch.no_grad():
@@ -353,11 +354,11 @@ def test_the_published_constants_give_the_published_depths() -> None:
     def metres(output: float, constants: tuple[float, float]) -> float:
         return 1 / (constants[0] * output + constants[1])
 
-    assert metres(111.5, KITTI) == pytest.approx(80, rel=1e-3)
-    assert metres(3228, KITTI) == pytest.approx(5, rel=1e-3)
-    assert metres(0, KITTI) == pytest.approx(172.7, rel=1e-3)
-    assert metres(0, NYU) == pytest.approx(7.257, rel=1e-3)
-    for number in (*KITTI, *NYU):
+    assert metres(111.5, DPT_SCALE_SHIFT_KITTI) == pytest.approx(80, rel=1e-3)
+    assert metres(3228, DPT_SCALE_SHIFT_KITTI) == pytest.approx(5, rel=1e-3)
+    assert metres(0, DPT_SCALE_SHIFT_KITTI) == pytest.approx(172.7, rel=1e-3)
+    assert metres(0, DPT_SCALE_SHIFT_NYU) == pytest.approx(7.257, rel=1e-3)
+    for number in (*DPT_SCALE_SHIFT_KITTI, *DPT_SCALE_SHIFT_NYU):
         assert format(number, "f").rstrip("0") in (DptConfig.__doc__ or "")
 
 
@@ -367,8 +368,8 @@ def test_a_calibration_that_turns_depth_around_is_refused(scale: float, shift: f
         build(plain).calibrate(scale, shift)
 
 
-@pytest.mark.parametrize("arch", [*SHRUNKEN, dpt_networks.dpt_tiny])
-def test_a_random_network_starts_at_street_depth_with_gradients_everywhere(arch: Callable[[], Network]) -> None:
+@pytest.mark.parametrize("arch", [*SHRUNKEN, architectures.dpt_tiny])
+def test_a_random_network_starts_at_street_depth_with_gradients_everywhere(arch: Callable[[], DptArchitecture]) -> None:
     network = build(arch)
     image = torch.rand(2, 3, 4 * network.stride, 4 * network.stride)
     raw = network.raw(image)
@@ -382,7 +383,7 @@ def test_a_random_network_starts_at_street_depth_with_gradients_everywhere(arch:
     assert (raw > 0).all()
 
 
-def test_the_small_ones_never_lose_their_slope(tiny: Dpt) -> None:
+def test_the_small_ones_never_lose_their_slope(tiny: DptNet) -> None:
     """Far behind what a ReLU can answer there is a slope still; published networks keep the ReLU that they were trained
     with.
     """
@@ -394,7 +395,7 @@ def test_the_small_ones_never_lose_their_slope(tiny: Dpt) -> None:
     assert isinstance(build(hybrid).network.head.head[-1], nn.ReLU)
 
 
-def test_a_small_one_learns(tiny: Dpt) -> None:
+def test_a_small_one_learns(tiny: DptNet) -> None:
     """A slanted street, from 4 m to 60 m: the log error is half of its start's after 15 steps."""
     network = copy.deepcopy(tiny).train()
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
@@ -415,22 +416,22 @@ def test_a_small_one_learns(tiny: Dpt) -> None:
 
 
 def test_check_network_raises_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Network, "build", None)
-    check_network("dpt-hybrid", height=352, width=1216)
-    check_network("depth-anything-small", height=224, width=672)
+    monkeypatch.setattr(DptArchitecture, "build", None)
+    check_dpt_network("dpt-hybrid", height=352, width=1216)
+    check_dpt_network("depth-anything-small", height=224, width=672)
     with pytest.raises(ConfigError, match="did you mean 'dpt-hybrid'"):
-        check_network("dpt-hybrd", height=352, width=1216)
+        check_dpt_network("dpt-hybrd", height=352, width=1216)
     with pytest.raises(ConfigError, match="found 1242x375; expected multiples of 32. Fix: take 1248x384"):
-        check_network("dpt-hybrid", height=375, width=1242)
+        check_dpt_network("dpt-hybrid", height=375, width=1242)
     with pytest.raises(ConfigError, match="found 640x192; expected multiples of 14. Fix: take 644x196"):
-        check_network("depth-anything-base", height=192, width=640)
+        check_dpt_network("depth-anything-base", height=192, width=640)
 
 
 def test_a_missing_extra_is_reported_with_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dpt_networks, "find_spec", lambda name: None)
+    monkeypatch.setattr(architectures, "find_spec", lambda name: None)
     for build_network in (
-        lambda: check_network("dpt-tiny", height=32, width=32),
-        lambda: Dpt(DptConfig(network="dpt-tiny")),
+        lambda: check_dpt_network("dpt-tiny", height=32, width=32),
+        lambda: DptNet(DptConfig(network="dpt-tiny")),
     ):
         with pytest.raises(ConfigError, match=r"pip install 'stadia\[dpt\]'"):
             build_network()
@@ -438,4 +439,4 @@ def test_a_missing_extra_is_reported_with_the_command_to_install_it(monkeypatch:
 
 def test_a_misspelt_network_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"'network': .*did you mean 'dpt-large'"):
-        resolve(DptConfig, {}, ["network=dpt-larg"])
+        resolve_config(DptConfig, {}, ["network=dpt-larg"])

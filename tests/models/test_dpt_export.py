@@ -12,40 +12,40 @@ import torch
 from dpt_files import drawn
 from torch import Tensor
 
-from stadia.core.types import Claim
-from stadia.evaluation.export import export_onnx, export_torch
-from stadia.evaluation.exported import Description, ExportedNetwork
-from stadia.evaluation.predictions import Provenance
-from stadia.models import dpt_networks
-from stadia.models.dpt import Dpt
-from stadia.models.dpt_networks import Network
+from stadia.apps.export_network import export_onnx, export_torch
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.predict.exported_network import ExportDescription, ExportedNetwork
+from stadia.models.dpt import architectures
+from stadia.models.dpt.architectures import DptArchitecture
+from stadia.models.dpt.dpt_net import DptNet
 
 STRIDES = ((1, 3, 3), (3, 5, 7), (2, 8, 4))
 """Images, rows and columns: small and odd ones, upright and lying."""
 
 
-def hybrid() -> Network:
+def hybrid() -> DptArchitecture:
     sizes = {"stem": 8, "stages": (16, 32, 64), "depths": (1, 1, 1), "groups": 8, "width": 16, "blocks": 2, "heads": 2}
-    return dpt_networks._hybrid(**sizes, hooks=(0, 1), fusion=8, hub=None)
+    return architectures._hybrid(**sizes, hooks=(0, 1), fusion=8, hub=None)
 
 
-def plain() -> Network:
-    return dpt_networks._dpt(width=16, blocks=4, heads=2, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), fusion=8, hub=None)
+def plain() -> DptArchitecture:
+    return architectures._dpt(width=16, blocks=4, heads=2, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), fusion=8, hub=None)
 
 
-def depth_anything() -> Network:
-    return dpt_networks._depth_anything(
+def depth_anything() -> DptArchitecture:
+    return architectures._depth_anything(
         "Tiny", width=16, blocks=4, heads=2, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), fusion=8
     )
 
 
-def described(network: Dpt) -> Description:
+def described(network: DptNet) -> ExportDescription:
     made_by = Provenance(recipe="dpt", config_hash="", checkpoint="drawn")
     size = {"height": 3 * network.stride, "width": 4 * network.stride, "stride": network.stride}
-    return Description.of(made_by, Claim.AFFINE_INVERSE, crop="none", focal=0.6, **size)
+    return ExportDescription.of(made_by, DepthScale.AFFINE_INVERSE, crop="none", focal=0.6, **size)
 
 
-def check_sizes(network: Dpt, run: Callable[[Tensor], Tensor]) -> None:
+def check_sizes(network: DptNet, run: Callable[[Tensor], Tensor]) -> None:
     for images, rows, columns in STRIDES:
         image = torch.rand(images, 3, rows * network.stride, columns * network.stride)
         with torch.no_grad():
@@ -56,7 +56,7 @@ def check_sizes(network: Dpt, run: Callable[[Tensor], Tensor]) -> None:
 
 
 @pytest.mark.parametrize("arch", [hybrid, depth_anything])
-def test_onnx(arch: Callable[[], Network], tmp_path: Path) -> None:
+def test_onnx(arch: Callable[[], DptArchitecture], tmp_path: Path) -> None:
     network = drawn(arch)
     export_onnx(network, tmp_path / "model.onnx", described(network))
     exported = ExportedNetwork(tmp_path / "model.onnx", threads=1)

@@ -18,10 +18,11 @@ from dpt_files import Weights, as_safetensors, build, drawn, originals, plain, p
 from torch import nn
 
 from stadia.core.errors import CheckpointError
-from stadia.models import dpt, hub
-from stadia.models.dpt import Dpt
-from stadia.models.dpt_config import DptConfig
-from stadia.models.dpt_weights import LoadReport
+from stadia.models import hub
+from stadia.models.config import DptConfig
+from stadia.models.dpt import dpt_net
+from stadia.models.dpt.dpt_net import DptNet
+from stadia.models.dpt.pretrained_weights import LoadReport
 
 # -- mutations: each is caught
 # ---------------------------------------------------------------------------------------------------
@@ -99,14 +100,14 @@ def test_a_load_that_is_not_whole_stops(mutate: Callable[[Weights], Weights], me
     path = saved(tmp_path, mutate(originals(drawn(plain))))
     with pytest.raises(CheckpointError, match=message) as refused:
         build(plain, path)
-    assert "model.allow_initialized" in str(refused.value)
+    assert "model.allow_missing" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_allowed_names_may_be_missing_mismatched_or_unexpected(tmp_path: Path) -> None:
     source = drawn(plain)
     path = saved(tmp_path, with_more(of_another_size(without_a_block(originals(source)))))
-    allowed = {"allow_initialized": ("dpt.encoder.layer.2.*", "head.head.4.*"), "allow_left_over": ("auxlayer.*",)}
+    allowed = {"allow_missing": ("dpt.encoder.layer.2.*", "head.head.4.*"), "allow_unexpected": ("auxlayer.*",)}
     report = build(plain, path, **allowed).load_report
     assert report is not None
     assert sum(name.startswith("dpt.encoder.layer.2.") for name in report.missing) == 16
@@ -206,8 +207,8 @@ def test_published_weights_come_from_the_hub(monkeypatch: pytest.MonkeyPatch, tm
     path = as_safetensors(tmp_path, source.network.state_dict())
     monkeypatch.setattr(hub, "fetch", lambda *what: requests.append(what) or path)
     monkeypatch.setattr(hub, "is_reachable", lambda: True)
-    monkeypatch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: plain))
-    assert torch.equal(predict(Dpt(DptConfig()).eval()), predict(source))
+    monkeypatch.setattr(dpt_net, "NETWORKS", SimpleNamespace(load=lambda name: plain))
+    assert torch.equal(predict(DptNet(DptConfig()).eval()), predict(source))
     assert requests == [("nobody/nothing", ("model.safetensors", "pytorch_model.bin"))]
 
 
@@ -218,23 +219,23 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
     huggingface_error = hub.huggingface_hub.errors.LocalEntryNotFoundError
     monkeypatch.setattr(hub.huggingface_hub, "hf_hub_download", no_hub)
     monkeypatch.setattr(hub, "is_reachable", lambda: False)
-    monkeypatch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: plain))
+    monkeypatch.setattr(dpt_net, "NETWORKS", SimpleNamespace(load=lambda name: plain))
     with pytest.raises(CheckpointError, match="nobody/nothing is unreachable on the hub") as refused:
-        Dpt(DptConfig())
+        DptNet(DptConfig())
     for fix in ("copy models--nobody--nothing ", "model.weights=FILE", "model.pretrained=false"):
         assert fix in str(refused.value)
-    network = Dpt(DptConfig(pretrained=False))
+    network = DptNet(DptConfig(pretrained=False))
     assert (network.weights, network.load_report) == ({"network": "random"}, None)
 
 
 def test_small_networks_need_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "fetch", None)
     monkeypatch.setattr(hub, "is_reachable", None)
-    assert Dpt(DptConfig(network="dpt-tiny")).weights == {"network": "random"}
+    assert DptNet(DptConfig(network="dpt-tiny")).weights == {"network": "random"}
 
 
 def test_no_weights_are_read_where_pretrained_is_off() -> None:
     """A checkpoint is about to be loaded: neither the hub nor the file is read."""
-    network = Dpt(DptConfig(network="dpt-tiny", pretrained=False, weights="/gone.pt"))
+    network = DptNet(DptConfig(network="dpt-tiny", pretrained=False, weights="/gone.pt"))
     assert network.load_report is None
     assert isinstance(network.network.head.head[-1], nn.Softplus)

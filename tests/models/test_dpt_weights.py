@@ -36,14 +36,14 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_hybrid import HybridEmbed
 from torch import Tensor
 
-from stadia.models.dpt import Dpt
-from stadia.models.dpt_config import DptConfig
-from stadia.models.dpt_networks import Network
-from stadia.models.dpt_weights import rename_to_transformers
+from stadia.models.config import DptConfig
+from stadia.models.dpt.architectures import DptArchitecture
+from stadia.models.dpt.dpt_net import DptNet
+from stadia.models.dpt.pretrained_weights import rename_to_transformers
 
 
 @pytest.mark.parametrize("arch", [hybrid, plain])
-def test_original_weights_arrive(arch: Callable[[], Network], tmp_path: Path) -> None:
+def test_original_weights_arrive(arch: Callable[[], DptArchitecture], tmp_path: Path) -> None:
     source = drawn(arch)
     loaded = build(arch, saved(tmp_path, originals(source)), seed=1)
     torch.testing.assert_close(predict(loaded), predict(source), rtol=1e-5, atol=1e-5)
@@ -74,7 +74,7 @@ def timm_hybrid() -> VisionTransformer:
 
 @pytest.mark.parametrize(("arch", "make"), [(hybrid, timm_hybrid), (plain, timm_vit)])
 def test_a_backbone_of_timm_gives_the_same_tokens_here(
-    arch: Callable[[], Network], make: Callable[..., Any], tmp_path: Path
+    arch: Callable[[], DptArchitecture], make: Callable[..., Any], tmp_path: Path
 ) -> None:
     """With joined qkv, computed by those who trained it."""
     torch.manual_seed(3)
@@ -100,7 +100,7 @@ def test_a_backbone_of_timm_gives_the_same_tokens_here(
 )
 def test_the_published_networks_names_and_shapes_are_all_known(name: str, backbone: str) -> None:
     with torch.device("meta"):
-        network = Dpt(DptConfig(network=name, pretrained=False))
+        network = DptNet(DptConfig(network=name, pretrained=False))
         trunk = timm.create_model(backbone, pretrained=False).state_dict()
         own = network.network.state_dict()
         weights = {**originals(network), **{f"pretrained.model.{key}": tensor for key, tensor in trunk.items()}}

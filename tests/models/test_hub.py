@@ -27,11 +27,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_path_names_the_revision(cache: Path) -> None:
     (cache / "snapshots" / REVISION / "pytorch_model.bin").write_bytes(b"weights")
     with hub.offline_if_unreachable():
-        found = hub.fetch("someone/weights", ("model.safetensors", "pytorch_model.bin"))
+        found = hub.download_first_file("someone/weights", ("model.safetensors", "pytorch_model.bin"))
     assert found.parts[-3:] == ("snapshots", REVISION, "pytorch_model.bin")
     assert found.read_bytes() == b"weights"
 
 
 def test_a_file_missing_in_the_cache_raises(cache: Path) -> None:
     with hub.offline_if_unreachable(), pytest.raises(OSError, match=r"model\.safetensors|someone/weights"):
-        hub.fetch("someone/weights", ("model.safetensors",))
+        hub.download_first_file("someone/weights", ("model.safetensors",))

@@ -13,13 +13,18 @@ from torch.testing import assert_close
 
 from stadia.core.types import Camera
 from stadia.geometry import se3
-from stadia.geometry.center import center_of_translation, directions_to
-from stadia.geometry.rotations import conjugate, multiply, quaternion_of_ray
-from stadia.geometry.segments import Segments, interpolated_at, segments_of
-from stadia.models.object_aggregation import aggregate, class_scores, likeliest_class
-from stadia.models.object_pose_config import ObjectPoseNetConfig
-from stadia.models.object_pose_net import ObjectMaps, ObjectPoseNet
-from stadia.models.pyramid import PyramidNet
+from stadia.geometry.objects.instances import center_from_translation, unit_directions
+from stadia.geometry.se3 import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
+from stadia.geometry.segments import Segments, interpolate_at, segments_from_instances
+from stadia.models.config import ObjectPoseNetConfig
+from stadia.models.feature_pyramid import PyramidNet
+from stadia.models.object_pose_net import (
+    ObjectMaps,
+    ObjectPoseNet,
+    aggregate_objects,
+    predict_object_class,
+    score_classes,
+)
 
 ALL = {"mask": 7, "quaternion": 24, "translation": 18, "size": 18}
 SMALL = {"encoder": "mobilenetv3_small_050", "pretrained": False, "pyramid_channels": 8, "segmentation_channels": 8}
@@ -81,7 +86,7 @@ class Scene:
         self.instance = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.long)
         self.instance[0, 3:12, 5:20], self.instance[0, 15:30, 30:50] = 1, 2
         self.instance[1, 10:20, 2:9], self.instance[1, 4:28, 40:60] = 1, 3  # there is no second
-        self.segments: Segments = segments_of(self.instance)
+        self.segments: Segments = segments_from_instances(self.instance)
         self.class_id = torch.tensor([1, 4, 6, 1])
         self.quaternion = F.normalize(torch.randn(4, 4, generator=random), dim=-1)
         self.quaternion *= self.quaternion[:, :1].sign()
@@ -103,11 +108,11 @@ class Scene:
             rays = torch.cat((place, torch.ones(len(x), 1)), -1) @ torch.linalg.inv(camera.K).T
             q = self.quaternion[row].expand(len(x), 4)
             if rotation_frame == "ray":
-                q = multiply(conjugate(quaternion_of_ray(rays)), q)
+                q = quaternion_multiply(quaternion_conjugate(quaternion_from_ray(rays)), q)
             flip = torch.where(torch.rand(len(x), 1, generator=random) < 0.5, -1.0, 1.0)
             maps.quaternion[image, kind - 1, :, y, x] = (flip * q * 3).T  # of any sign and length
             maps.to_center[image, kind - 1, :, y, x] = (
-                2 * directions_to(center_of_translation(self.t[row], camera), place).T
+                2 * unit_directions(center_from_translation(self.t[row], camera), place).T
             )
             maps.log_pixel_m[image, kind - 1, 0, y, x] = (self.t[row, 2] / camera.K[0, 0]).log()
             maps.log_size[image, kind - 1, :, y, x] = self.size_m[row].log()[:, None]
@@ -119,7 +124,7 @@ class Scene:
 def test_true_pixel_values_give_the_true_objects(rotation_frame: str) -> None:
     scene = Scene(rotation_frame)
     pixels = scene.network.pixels(scene.maps, scene.segments, scene.class_id, scene.camera)
-    found = aggregate(pixels, scene.segments, scene.camera)
+    found = aggregate_objects(pixels, scene.segments, scene.camera)
     assert_close(found.quaternion_wxyz, scene.quaternion, atol=1e-5, rtol=0)
     assert_close(
         found.T_camera_object,
@@ -141,7 +146,7 @@ def test_as_one_object_after_another_gives() -> None:
             for n in ("quaternion", "log_pixel_m", "log_size")
         },
     )
-    found = aggregate(
+    found = aggregate_objects(
         scene.network.pixels(noisy, scene.segments, scene.class_id, scene.camera), scene.segments, scene.camera
     )
     for row, (image, number, kind) in enumerate(
@@ -180,7 +185,7 @@ def test_gradients_are_finite_and_reach_every_answer() -> None:
         scene.maps,
         **{n: getattr(scene.maps, n).requires_grad_() for n in ("quaternion", "to_center", "log_pixel_m", "log_size")},
     )
-    found = aggregate(
+    found = aggregate_objects(
         scene.network.pixels(leaf_maps, scene.segments, scene.class_id, scene.camera), scene.segments, scene.camera
     )
     (found.T_camera_object.square().sum() + found.size_m.sum()).backward()
@@ -192,24 +197,24 @@ def test_gradients_are_finite_and_reach_every_answer() -> None:
 
 def test_no_object_is_no_error() -> None:
     scene = Scene()
-    segments, none = segments_of(torch.zeros_like(scene.instance)), torch.zeros(0, dtype=torch.long)
-    found = aggregate(scene.network.pixels(scene.maps, segments, none, scene.camera), segments, scene.camera)
+    segments, none = segments_from_instances(torch.zeros_like(scene.instance)), torch.zeros(0, dtype=torch.long)
+    found = aggregate_objects(scene.network.pixels(scene.maps, segments, none, scene.camera), segments, scene.camera)
     assert found.T_camera_object.shape == (0, 4, 4)
-    assert class_scores(scene.maps.class_logits, segments, none).shape == (0,)
+    assert score_classes(scene.maps.class_logits, segments, none).shape == (0,)
 
 
 def test_the_class_of_an_object_is_the_most_probable_to_all_its_pixels_and_its_score_the_mean_probability() -> None:
     scene = Scene()
-    assert torch.equal(likeliest_class(scene.maps.class_logits, scene.segments), scene.class_id)
+    assert torch.equal(predict_object_class(scene.maps.class_logits, scene.segments), scene.class_id)
     assert_close(
-        class_scores(scene.maps.class_logits, scene.segments, scene.class_id),
+        score_classes(scene.maps.class_logits, scene.segments, scene.class_id),
         torch.full((4,), 1 / (1 + 6 * np.exp(-10.0))),
     )
     logits = scene.maps.class_logits.clone()
     logits[0, 5, 3:9, 5:20] = 11  # six of nine rows slightly prefer 5 to 1, three strongly prefer 1
-    assert int(likeliest_class(logits, scene.segments)[0]) == 1
+    assert int(predict_object_class(logits, scene.segments)[0]) == 1
     logits[0, 5, 9:12, 5:20], logits[0, 0] = 9, 99  # less strongly; the background does not vote
-    assert int(likeliest_class(logits, scene.segments)[0]) == 5
+    assert int(predict_object_class(logits, scene.segments)[0]) == 5
 
 
 def test_the_direction_of_any_class_is_that_of_the_probable_ones() -> None:
@@ -237,5 +242,5 @@ def test_maps_are_read_as_if_they_were_enlarged() -> None:
     maps, index = torch.randn(3, 5, 4, 6, dtype=torch.float64), torch.randint(3, (200,))
     x, y = torch.randint(24, (200,)), torch.randint(16, (200,))
     enlarged = F.interpolate(maps, scale_factor=4, mode="bilinear", align_corners=False)
-    assert_close(interpolated_at(maps, index, torch.stack((x, y), -1), 4), enlarged[index, :, y, x])
-    assert_close(interpolated_at(maps, index, torch.stack((x // 4, y // 4), -1), 1), maps[index, :, y // 4, x // 4])
+    assert_close(interpolate_at(maps, index, torch.stack((x, y), -1), 4), enlarged[index, :, y, x])
+    assert_close(interpolate_at(maps, index, torch.stack((x // 4, y // 4), -1), 1), maps[index, :, y // 4, x // 4])

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from stadia.core.errors import ConfigError
-from stadia.models.overlay_config import OverlayNetConfig, check_size
+from stadia.models.config import OverlayNetConfig, check_overlay_size
 from stadia.models.overlay_net import OverlayNet
 
 TABLE = {
@@ -121,12 +121,12 @@ def test_other_sizes_are_refused_with_the_nearest_that_fits(network):
     net = OverlayNet(OverlayNetConfig(network=network))
     with pytest.raises(ConfigError, match="found 225x64; expected multiples of 8. Fix: take 224x64"):
         net(torch.rand(1, 6, 64, 225))
-    check_size(64, 224)
+    check_overlay_size(64, 224)
 
 
 def test_the_light_trunk_is_small_and_predicts_positive_depth():
     torch.manual_seed(0)
-    net = OverlayNet(OverlayNetConfig(start_depth_m=7.0))
+    net = OverlayNet(OverlayNetConfig(init_depth_m=7.0))
     assert sum(p.numel() for p in net.parameters()) < 1_000_000
     nn.init.zeros_(net.depth.weight)
     nn.init.zeros_(net.depth.bias)
@@ -163,7 +163,7 @@ def test_a_strided_output_is_the_upsampled_mean_of_features():
     images = torch.rand(1, 6, 16, 24, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     fine = OverlayNet(OverlayNetConfig()).eval()
-    coarse = OverlayNet(OverlayNetConfig(answer_stride=4)).eval()
+    coarse = OverlayNet(OverlayNetConfig(output_stride=4)).eval()
     coarse.load_state_dict(fine.state_dict())
     whole, enlarged = fine(images), coarse(images)
     assert enlarged.log_depth.shape == enlarged.mask_logits.shape == (1, 1, 16, 24)
@@ -176,5 +176,5 @@ def test_a_strided_output_is_the_upsampled_mean_of_features():
         enlarged.log_depth[0, 0, 0, 1:6],
         squares[0, 0, 0, 0] + (squares[0, 0, 0, 1] - squares[0, 0, 0, 0]) * torch.tensor([0, 1, 3, 5, 7]) / 8,
     )
-    with pytest.raises(ValidationError, match="answer_stride"):
-        OverlayNetConfig(answer_stride=3)
+    with pytest.raises(ValidationError, match="output_stride"):
+        OverlayNetConfig(output_stride=3)

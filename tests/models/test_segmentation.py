@@ -15,7 +15,13 @@ from stadia.core import torchvision_shim  # noqa: F401
 # isort: split
 from stadia.core.errors import CheckpointError
 from stadia.models import segmentation
-from stadia.models.segmentation import Tiled, compute_tile_starts, panoptic, split_panoptic_segments, tflite
+from stadia.models.segmentation import (
+    TiledSegmenter,
+    compute_tile_starts,
+    load_panoptic_model,
+    load_tflite_model,
+    split_panoptic_segments,
+)
 
 
 @pytest.mark.parametrize(("length", "side"), [(1242, 375), (640, 192), (100, 100), (80, 100), (101, 100)])
@@ -30,7 +36,7 @@ def test_tiles_reach_from_end_to_end_and_overlap(length, side):
 def test_tiles_of_a_class_image_reproduce_it(shape):
     classes = np.random.default_rng(0).integers(0, 3, (shape[0] // 10, shape[1] // 10)).repeat(10, 0).repeat(10, 1)
     image = (classes[..., None] * 80).astype(np.uint8).repeat(3, 2)
-    network = Tiled(lambda tile: (tile[..., 0] + 40) // 80, 40, ("road", "car"), 1, "itself")
+    network = TiledSegmenter(lambda tile: (tile[..., 0] + 40) // 80, 40, ("road", "car"), 1, "itself")
     semantic, instance = network(image)
     assert instance is None
     assert (semantic == classes).all()  # 0 is its background, then road, car
@@ -67,31 +73,31 @@ def test_a_mask2former_with_random_weights_classifies_every_pixel(tmp_path):
     )  # fmt: skip
     Mask2FormerForUniversalSegmentation(config).save_pretrained(tmp_path)
     Mask2FormerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
-    network = panoptic(str(tmp_path))
+    network = load_panoptic_model(str(tmp_path))
     assert network.classes == {1: "road", 2: "car"}
     image = np.random.default_rng(0).integers(0, 255, (48, 96, 3), np.uint8)
     semantic, instance = network(image)
     assert semantic.shape == instance.shape == (48, 96)
     assert set(np.unique(semantic)) <= {0, 1, 2}
     assert ((semantic > 0) == (instance > 0)).all()
-    again = panoptic(str(tmp_path))
+    again = load_panoptic_model(str(tmp_path))
     assert again.identity == network.identity
     with torch.no_grad():
         next(again.network.parameters()).add_(1)
     again.network.save_pretrained(tmp_path)
-    assert panoptic(str(tmp_path)).identity != network.identity
+    assert load_panoptic_model(str(tmp_path)).identity != network.identity
 
 
 def test_unavailable_models_raise_an_error_with_a_fix(tmp_path, monkeypatch):
     monkeypatch.setattr("stadia.models.hub.is_reachable", lambda: False)
     with pytest.raises(CheckpointError, match=r"nobody/nothing: .*copy models--nobody--nothing .*--by model.tflite"):
-        panoptic("nobody/nothing")
+        load_panoptic_model("nobody/nothing")
     with pytest.raises(CheckpointError, match="save_pretrained"):
-        panoptic(str(tmp_path))
+        load_panoptic_model(str(tmp_path))
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     (tmp_path / "model.tflite").write_bytes(b"anything")
     with pytest.raises(CheckpointError, match=r"pip install 'stadia\[tflite\]'"):
-        tflite(tmp_path / "model.tflite")
+        load_tflite_model(tmp_path / "model.tflite")
 
 
 @pytest.mark.real
@@ -100,7 +106,7 @@ def test_the_cityscapes_model_agrees_with_its_reference(real_data):
     import cv2
 
     folder: Path = real_data / "segmentation_model"
-    network = tflite(next(folder.glob("*.tflite")))
+    network = load_tflite_model(next(folder.glob("*.tflite")))
     assert network.classes[14] == "car"
     image = cv2.imread(str(folder / "cityscapes_segmentation.bmp"))[..., ::-1]
     from PIL import Image

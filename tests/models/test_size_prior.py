@@ -11,9 +11,15 @@ import pytest
 import torch
 
 from stadia.core.errors import CheckpointError, DataError
-from stadia.data.folder import StadiaFolder
-from stadia.data.height_crops import GRAY, augmented, dvm_car_crops, masked_crop, recording_crops
-from stadia.models.size_prior import SizePrior, height_loss, load_size_prior, save_size_prior
+from stadia.datasets.masks.mask_objects import (
+    GRAY,
+    augment_crop,
+    crop_object,
+    crop_recording_objects,
+    read_dvm_car_crops,
+)
+from stadia.datasets.stadia_folder import StadiaFolder
+from stadia.models.size_prior import SizePrior, load_size_prior, log_height_loss, save_size_prior
 
 
 def test_size_prior_starts_at_the_mean_and_learns_visible_heights():
@@ -27,19 +33,19 @@ def test_size_prior_starts_at_the_mean_and_learns_visible_heights():
     optimizer = torch.optim.AdamW(prior.parameters(), lr=1e-3)
     for _ in range(12):
         optimizer.zero_grad()
-        height_loss(*prior(crops), height_m).backward()
+        log_height_loss(*prior(crops), height_m).backward()
         optimizer.step()
-    output, spread = prior.heights_of(list((crops.movedim(1, -1).numpy() * 255).astype(np.uint8)))
+    output, spread = prior.predict_heights(list((crops.movedim(1, -1).numpy() * 255).astype(np.uint8)))
     assert np.abs(output - height_m.numpy()).mean() < 0.15  # the mean's is 0.3
     assert (spread > 0).all()
-    assert prior.heights_of([])[0].shape == (0,)
+    assert prior.predict_heights([])[0].shape == (0,)
 
 
 def test_saving_is_atomic_and_a_damaged_file_is_reported(tmp_path):
     prior, path = SizePrior(1.6, side=32), tmp_path / "prior.safetensors"
     save_size_prior(prior, path)
     crop = [np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)]
-    assert load_size_prior(path).heights_of(crop)[0] == pytest.approx(prior.heights_of(crop)[0])
+    assert load_size_prior(path).predict_heights(crop)[0] == pytest.approx(prior.predict_heights(crop)[0])
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="a learnt size prior"):
         load_size_prior(path)
@@ -49,7 +55,7 @@ def test_the_loss_has_no_gain_from_being_sure_and_wrong():
     output = torch.tensor([0.1], requires_grad=True)
     gradients = []
     for deviation in (0.02, 0.5):
-        (gradient,) = torch.autograd.grad(height_loss(output, torch.tensor([deviation]), torch.ones(1)), output)
+        (gradient,) = torch.autograd.grad(log_height_loss(output, torch.tensor([deviation]), torch.ones(1)), output)
         gradients.append(float(gradient))
     assert gradients == [1.0, 1.0]
 
@@ -58,21 +64,21 @@ def test_the_loss_has_no_gain_from_being_sure_and_wrong():
 def test_a_crop_keeps_the_shape_and_not_the_distance(size):
     mask = np.zeros((120, 160), bool)
     mask[20 : 20 + size[0], 30 : 30 + size[1]] = True
-    crop = masked_crop(np.full((120, 160, 3), 200, np.uint8), mask, 64)
+    crop = crop_object(np.full((120, 160, 3), 200, np.uint8), mask, 64)
     rows, columns = (crop != GRAY).any(-1).nonzero()
     assert np.ptp(columns) + 1 == pytest.approx(56, abs=1)
     assert np.ptp(rows) + 1 == pytest.approx(28, abs=1)
     with pytest.raises(DataError, match="empty mask"):
-        masked_crop(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), bool), 64)
+        crop_object(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), bool), 64)
 
 
 def test_augmentation_changes_images_by_its_seed_alone():
-    crop = masked_crop(np.full((40, 60, 3), 200, np.uint8), np.ones((40, 60), bool), 64)
-    one, again, other = (augmented(crop, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    crop = crop_object(np.full((40, 60, 3), 200, np.uint8), np.ones((40, 60), bool), 64)
+    one, again, other = (augment_crop(crop, np.random.default_rng(seed)) for seed in (0, 0, 1))
     assert (one == again).all()
     assert (one != other).any()
     assert one.shape == crop.shape
-    shown = [(augmented(crop, np.random.default_rng(seed)) != GRAY).any(-1).sum() for seed in range(12)]
+    shown = [(augment_crop(crop, np.random.default_rng(seed)) != GRAY).any(-1).sum() for seed in range(12)]
     assert max(shown) > 1.5 * min(shown)  # zoomed out and hidden
 
 
@@ -94,10 +100,10 @@ def test_roads_give_crops_of_whole_cars_with_their_heights(tmp_path):
         ("instance/left", instance),
     ):
         cv2.imwrite(str(folder / kind / "000000.png"), image)
-    from stadia.data.config import SourceOptions
+    from stadia.datasets.config import SourceOptions
 
     (recording,) = StadiaFolder.open(folder, SourceOptions())
-    (crop,) = recording_crops(recording, 32)  # the second is a person, the third is cut
+    (crop,) = crop_recording_objects(recording, 32)  # the second is a person, the third is cut
     assert (crop.height_m, crop.instance) == (1.5, "drive/1")
 
 
@@ -118,11 +124,11 @@ def test_dvm_cars_are_read_with_their_models_heights(tmp_path):
         ("a$$b$$2010$$red$$2_1$$2", image // 3),
     ):
         cv2.imwrite(str(folder / f"{name}.png"), picture)
-    (crop,) = dvm_car_crops(tmp_path, 32)  # one is 9 m high, one has no white ground
+    (crop,) = read_dvm_car_crops(tmp_path, 32)  # one is 9 m high, one has no white ground
     assert (crop.height_m, crop.instance) == (1.48, "2_1")
     table.write_text("model\n")
     with pytest.raises(DataError, match="Genmodel_ID"):
-        list(dvm_car_crops(tmp_path, 32))
+        list(read_dvm_car_crops(tmp_path, 32))
     table.unlink()
     with pytest.raises(DataError, match="no Ad_table"):
-        list(dvm_car_crops(tmp_path, 32))
+        list(read_dvm_car_crops(tmp_path, 32))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mutations.courses import Course, _lasting, _row, each
 
-from stadia.diagnostics.watching.lasting import FROM_STEP
+from stadia.diagnostics.monitors.persistence import FROM_STEP
 
 ROWS_ENOUGH = 40
 

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 from mutations.table import Row
 
-from stadia.data.overlay.config import OverlayDataConfig
-from stadia.data.overlay.sources import Overlays, open_overlays
-from stadia.data.overlay.survey import survey
+from stadia.dataloading.composite_survey import survey_composites
+from stadia.dataloading.composites import CompositeSplits, open_composites
+from stadia.dataloading.config import OverlayDataConfig
 from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.overlays import overlay_findings
+from stadia.diagnostics.preflight.composite_checks import check_composites
 
 RANGE_M = (0.25, 80.0)
 Break = Callable[[Path, OverlayDataConfig], OverlayDataConfig]
@@ -60,7 +60,7 @@ def composed(folder: Path) -> OverlayDataConfig:
 
 def found(config: OverlayDataConfig, range_m: tuple[float, float] = RANGE_M) -> list[Finding]:
     """What `stadia train overlay` finds of its data before it trains."""
-    return overlay_findings(survey(open_overlays(config, seed=0), range_m))
+    return check_composites(survey_composites(open_composites(config, seed=0), range_m))
 
 
 class Swapped:
@@ -83,8 +83,8 @@ class Swapped:
 def _with_depth(depth: Callable[[Any], Any]) -> Callable[[Path], list[Finding]]:
     def broken(folder: Path) -> list[Finding]:
         config = composed(folder)
-        images = {split: Swapped(one, depth) for split, one in open_overlays(config, seed=0).images.items()}
-        return overlay_findings(survey(Overlays(config, images, 0), RANGE_M))  # type: ignore[arg-type]
+        images = {split: Swapped(one, depth) for split, one in open_composites(config, seed=0).images.items()}
+        return check_composites(survey_composites(CompositeSplits(config, images, 0), RANGE_M))  # type: ignore[arg-type]
 
     return broken
 

@@ -19,16 +19,16 @@ from rich.console import Console
 
 from stadia.core.types import Prediction
 from stadia.diagnostics.finding import Finding, OnStop, Stage, read_findings
-from stadia.diagnostics.heights import drift_findings, epoch_findings
-from stadia.diagnostics.watch import Watch
-from stadia.diagnostics.watching.lasting import FROM_STEP
-from stadia.losses.overlay import OverlayLoss
-from stadia.losses.overlay_config import OverlayLossConfig
-from stadia.models.depth_net import bounded_log_uncertainty
-from stadia.recipes.said import of_exposure_and_doubt
-from stadia.training import camera_heights
-from stadia.training.camera_heights_config import CameraHeightsConfig
-from stadia.training.run import Run
+from stadia.diagnostics.monitors.camera_height_monitors import check_drift, check_epoch
+from stadia.diagnostics.monitors.persistence import FROM_STEP
+from stadia.diagnostics.monitors.training_monitor import TrainingMonitor
+from stadia.losses.config import OverlayLossConfig
+from stadia.losses.overlay_loss import OverlayLoss
+from stadia.models.depth_net import bound_log_uncertainty
+from stadia.recipes.base.logged_stats import brightness_and_uncertainty_stats
+from stadia.recipes.metric import camera_heights
+from stadia.recipes.metric.config import CameraHeightsConfig
+from stadia.training.run_folder import Run
 
 Course = Sequence[tuple[int, Mapping[str, float]]]
 """Steps and their rows."""
@@ -37,7 +37,7 @@ Course = Sequence[tuple[int, Mapping[str, float]]]
 def watched(folder: Path, course: Course = (), losses: Iterable[float] = ()) -> list[Finding]:
     """What the watch of a training tells of these rows, and of the losses of its batches from step 1 on."""
     run = Run.create(folder, "course", {}, recipe="selfsup", seed=0)
-    watch = Watch(run, Console(file=io.StringIO()), OnStop.WARN)
+    watch = TrainingMonitor(run, Console(file=io.StringIO()), OnStop.WARN)
     for step, loss in enumerate(losses, start=1):
         watch._notify("on_batch", step, loss, ("drive 7",))
     for step, row in course:
@@ -91,8 +91,10 @@ def saturated(logit: float) -> list[Said]:
     """
     logits = torch.zeros(1, 1, 32, 64)
     logits[:, :, 16:] = logit
-    bounded = bounded_log_uncertainty(logits)
-    seen = of_exposure_and_doubt(Prediction((bounded,), torch.eye(4)[None, None], log_uncertainty=(bounded,)), ("+1",))
+    bounded = bound_log_uncertainty(logits)
+    seen = brightness_and_uncertainty_stats(
+        Prediction((bounded,), torch.eye(4)[None, None], log_uncertainty=(bounded,)), ("+1",)
+    )
     low, middle, high = (float(seen[f"log_uncertainty/p{percent}"]) for percent in (10, 50, 90))
     return [(0.4, low, middle, high)] * 32
 
@@ -210,9 +212,11 @@ def tested_absolutely(known_m: float) -> list[Finding]:
     said = 1.65 * np.exp(rng.normal(0, 0.05, count)) * np.where(np.arange(count) % 5 == 0, 2, 1)
     frame = np.arange(count) // 5
     roads = np.full(40, 1.65), np.zeros(40)
-    epoch = camera_heights.Said(np.zeros(40, np.int64), np.full(40, "drive"), *roads, frame, said, 0.97 * said)
-    found = camera_heights.estimate(epoch, 3, CameraHeightsConfig(test="absolute"), known_m)
-    return epoch_findings(3, {"roof": found}, first_epoch=1)
+    epoch = camera_heights.HeightObservations(
+        np.zeros(40, np.int64), np.full(40, "drive"), *roads, frame, said, 0.97 * said
+    )
+    found = camera_heights.estimate_epoch_height(epoch, 3, CameraHeightsConfig(test="absolute"), known_m)
+    return check_epoch(3, {"roof": found}, first_epoch=1)
 
 
 ROWS = (
@@ -224,8 +228,8 @@ ROWS = (
         "the camera's height rises by 2 % an epoch",
         ("H08",),
         Stage.TRAINING,
-        lambda folder: drift_findings({"roof": RISING}),
-        lambda folder: drift_findings({"roof": [1.65, 1.7, 1.66, 1.75, 1.8, 1.85]}),
+        lambda folder: check_drift({"roof": RISING}),
+        lambda folder: check_drift({"roof": [1.65, 1.7, 1.66, 1.75, 1.8, 1.85]}),
     ),
     Row(
         "objects are held against a height that is twice as high",

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera
-from stadia.diagnostics.checks.splits import splits
-from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding, Stage
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.diagnostics.preflight.split_checks import check_splits
 from stadia.geometry.camera import from_field_of_view
 
 
@@ -36,12 +36,12 @@ class Drive(Recording):
 
 
 def found(train: dict[Drive, range], val: dict[Drive, range]) -> list[Finding]:
-    return list(splits({"train": list(train.items()), "val": list(val.items())}))
+    return list(check_splits({"train": list(train.items()), "val": list(val.items())}))
 
 
 def _row(name: str, train: dict[Drive, range], val: dict[Drive, range]) -> Row:
     def of(train: dict[Drive, range], val: dict[Drive, range]) -> list[Finding]:
-        return preflight([], {"train": list(train.items()), "val": list(val.items())})
+        return run_preflight([], {"train": list(train.items()), "val": list(val.items())})
 
     apart = {Drive("a"): range(40)}, {Drive("c"): range(3)}
     return Row(name, ("D13",), Stage.DATA, lambda folder: of(train, val), lambda folder: of(*apart))

@@ -16,22 +16,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.types import Camera, Prediction, Targets
-from stadia.diagnostics.contract.engine import of_losses
-from stadia.diagnostics.contract.exact import Exact
-from stadia.diagnostics.contract.labeled import of_depth, of_overlay
-from stadia.diagnostics.contract.video import LossOfVideo, Said, of_video
 from stadia.diagnostics.finding import Finding, Stage
-from stadia.geometry.brightness import inverse_brightness
+from stadia.diagnostics.loss_checks.labeled_cases import make_depth_case, make_overlay_case
+from stadia.diagnostics.loss_checks.loss_case import LossCase
+from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
+from stadia.diagnostics.loss_checks.video_cases import OutputSpec, VideoLoss, make_video_case
 from stadia.geometry.se3 import inverse
-from stadia.geometry.warp import warp
-from stadia.losses.config import LossConfig
-from stadia.losses.overlay import OverlayLoss
-from stadia.losses.report import LossReport
+from stadia.geometry.warp import invert_brightness, warp_image
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.loss_report import LossReport
+from stadia.losses.overlay_loss import OverlayLoss
 from stadia.losses.reprojection import TorchReprojector
-from stadia.losses.selfsup import SelfSupervisedLoss
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.sparse_depth import SparseDepthLoss
 
-HOUSE = SelfSupervisedLoss(LossConfig(), reprojector=TorchReprojector)
+HOUSE = SelfSupervisedLoss(SelfSupervisedLossConfig(), reprojector=TorchReprojector)
 
 
 def house(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
@@ -39,12 +38,12 @@ def house(targets: Targets, prediction: Prediction, source_names: Sequence[str])
     return HOUSE(targets, prediction, source_names)
 
 
-def house_at(sizes: int) -> LossOfVideo:
+def house_at(sizes: int) -> VideoLoss:
     """The same, compared at so many image sizes."""
-    return SelfSupervisedLoss(LossConfig(pyramid=sizes), reprojector=TorchReprojector)
+    return SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=sizes), reprojector=TorchReprojector)
 
 
-def summed(loss: LossOfVideo) -> LossOfVideo:
+def summed(loss: VideoLoss) -> VideoLoss:
     """A sum over pixels where the loss takes the mean."""
 
     def of(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
@@ -65,7 +64,7 @@ def by_color(
     for i in range(targets.sources.shape[1]):
         camera = Camera(targets.source_camera.K[:, i], targets.camera.height, targets.camera.width)
         depth = 1 / prediction.inverse_depth[0]
-        view, seen = warp(targets.sources[:, i], depth, targets.camera, camera, prediction.T_source_target[:, i])
+        view, seen = warp_image(targets.sources[:, i], depth, targets.camera, camera, prediction.T_source_target[:, i])
         found.append((compare(view, targets.image) if compare else (view - targets.image).abs()).where(seen, 1.0))
     return torch.stack(found, 1)
 
@@ -159,7 +158,7 @@ def held_still(targets: Targets, prediction: Prediction, source_names: Sequence[
 
 def on_the_source(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
     assert prediction.brightness is not None
-    return house(targets, replace(prediction, brightness=inverse_brightness(prediction.brightness)), source_names)
+    return house(targets, replace(prediction, brightness=invert_brightness(prediction.brightness)), source_names)
 
 
 def least_of_nine(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
@@ -170,7 +169,7 @@ def least_of_means(targets: Targets, prediction: Prediction, source_names: Seque
     return report(residuals(targets, prediction).mean((2, 3)).amin(1).mean())
 
 
-def doubted(weigh: Callable[[Tensor, Tensor], Tensor]) -> LossOfVideo:
+def doubted(weigh: Callable[[Tensor, Tensor], Tensor]) -> VideoLoss:
     """A loss of residual and Sigma, (B, 1, H, W) each, with log Sigma added."""
 
     def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
@@ -181,7 +180,7 @@ def doubted(weigh: Callable[[Tensor, Tensor], Tensor]) -> LossOfVideo:
     return loss
 
 
-def smoothed(values: Callable[[Tensor], Tensor], weight: float = 1e-3) -> LossOfVideo:
+def smoothed(values: Callable[[Tensor], Tensor], weight: float = 1e-3) -> VideoLoss:
     """A loss with the slopes of some values of inverse depth: their mean."""
 
     def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
@@ -200,7 +199,7 @@ def summed_slopes(inverse_depth: Tensor) -> Tensor:
     return over_its_mean(inverse_depth) * inverse_depth[0].numel()
 
 
-def similar(data_range: float) -> LossOfVideo:
+def similar(data_range: float) -> VideoLoss:
     """Structural similarity, with the constants of values to data_range, beside the absolute difference."""
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
 
@@ -259,114 +258,144 @@ def mask_turned(log_depth: Tensor, logits: Tensor, depth: Tensor, mask: Tensor) 
 VIDEO, WITH_PAIR, EXPOSED, DOUBTING = (
     ("-1", "+1"),
     ("-1", "+1", "stereo"),
-    Said(brightness=True),
-    Said(uncertainty=True),
+    OutputSpec(brightness=True),
+    OutputSpec(uncertainty=True),
 )
 
-SOUND: dict[str, Callable[[], Exact]] = {
-    "the house's": lambda: of_video(house, VIDEO),
-    "a simple one": lambda: of_video(simple, VIDEO),
-    "the house's, at four sizes": lambda: of_video(house_at(4), WITH_PAIR, Said(sizes=4)),
-    "the house's, at six sizes": lambda: of_video(house_at(6), ("stereo",), Said(sizes=6)),
-    "the house's, exposed": lambda: of_video(house, VIDEO, EXPOSED),
-    "one with uncertainty": lambda: of_video(doubted(lambda r, sigma: r / sigma), VIDEO, DOUBTING),
-    "one that smooths": lambda: of_video(smoothed(over_its_mean), WITH_PAIR),
-    "one of similarity": lambda: of_video(similar(1.0), VIDEO),
-    "one without a minimum": lambda: of_video(by_all_sources, VIDEO),
-    "labels": lambda: of_depth(DEPTH),
-    "composed": lambda: of_overlay(OVERLAY, OVERLAY.weights),
+SOUND: dict[str, Callable[[], LossCase]] = {
+    "the house's": lambda: make_video_case(house, VIDEO),
+    "a simple one": lambda: make_video_case(simple, VIDEO),
+    "the house's, at four sizes": lambda: make_video_case(house_at(4), WITH_PAIR, OutputSpec(sizes=4)),
+    "the house's, at six sizes": lambda: make_video_case(house_at(6), ("stereo",), OutputSpec(sizes=6)),
+    "the house's, exposed": lambda: make_video_case(house, VIDEO, EXPOSED),
+    "one with uncertainty": lambda: make_video_case(doubted(lambda r, sigma: r / sigma), VIDEO, DOUBTING),
+    "one that smooths": lambda: make_video_case(smoothed(over_its_mean), WITH_PAIR),
+    "one of similarity": lambda: make_video_case(similar(1.0), VIDEO),
+    "one without a minimum": lambda: make_video_case(by_all_sources, VIDEO),
+    "labels": lambda: make_depth_case(DEPTH),
+    "composed": lambda: make_overlay_case(OVERLAY, OVERLAY.weights),
 }
 
-TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], Exact]]] = [
+TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], LossCase]]] = [
     (
         "a loss that rewards near depth, by smoothness of metres",
         ("L01",),
         "a simple one",
-        lambda: of_video(near_is_cheap, VIDEO),
+        lambda: make_video_case(near_is_cheap, VIDEO),
     ),
-    ("a loss of labels that are metres as inverse depth", ("L01",), "labels", lambda: of_depth(metres_as_inverse)),
-    ("a loss that leaves out large errors", ("L02",), "a simple one", lambda: of_video(errors_left_out, VIDEO)),
-    ("a loss with half of its slope detached", ("L03",), "a simple one", lambda: of_video(half_the_slope, VIDEO)),
-    ("a loss with a root over the whole batch", ("L04",), "a simple one", lambda: of_video(pooled, VIDEO)),
+    (
+        "a loss of labels that are metres as inverse depth",
+        ("L01",),
+        "labels",
+        lambda: make_depth_case(metres_as_inverse),
+    ),
+    ("a loss that leaves out large errors", ("L02",), "a simple one", lambda: make_video_case(errors_left_out, VIDEO)),
+    (
+        "a loss with half of its slope detached",
+        ("L03",),
+        "a simple one",
+        lambda: make_video_case(half_the_slope, VIDEO),
+    ),
+    ("a loss with a root over the whole batch", ("L04",), "a simple one", lambda: make_video_case(pooled, VIDEO)),
     (
         "a loss summed over samples",
         ("L05",),
         "a simple one",
-        lambda: of_video(of_each(lambda x: x.mean((1, 2)).sum()), VIDEO),
+        lambda: make_video_case(of_each(lambda x: x.mean((1, 2)).sum()), VIDEO),
     ),
     (
         "a loss summed over pixels",
         ("L06",),
         "a simple one",
-        lambda: of_video(of_each(lambda x: x.sum((1, 2)).mean()), VIDEO),
+        lambda: make_video_case(of_each(lambda x: x.sum((1, 2)).mean()), VIDEO),
     ),
     (
         "a loss of four sizes, summed over pixels",
         ("L06",),
         "the house's, at four sizes",
-        lambda: of_video(summed(house_at(4)), WITH_PAIR, Said(sizes=4)),
+        lambda: make_video_case(summed(house_at(4)), WITH_PAIR, OutputSpec(sizes=4)),
     ),
-    ("a loss with a source that counts twice", ("L07",), "a simple one", lambda: of_video(two_to_the_first, VIDEO)),
-    ("a loss that weighs the right side more", ("L08",), "a simple one", lambda: of_video(shifted, VIDEO)),
-    ("a loss with a root at 0", ("L09",), "a simple one", lambda: of_video(of_each(lambda x: x.sqrt().mean()), VIDEO)),
-    ("a loss with depth detached", ("L10",), "a simple one", lambda: of_video(detached, VIDEO)),
-    ("a loss for batches of one", ("L11",), "a simple one", lambda: of_video(one_sample, VIDEO)),
-    ("a loss that is a map", ("L12",), "a simple one", lambda: of_video(a_map, VIDEO)),
-    ("a loss that is a number", ("L12",), "a simple one", lambda: of_video(a_number, VIDEO)),
-    ("a loss with a term that is not told", ("L13",), "a simple one", lambda: of_video(a_term_left_out, VIDEO)),
-    ("a loss of random pixels", ("L14",), "a simple one", lambda: of_video(random_pixels, VIDEO)),
-    ("a loss that writes to its images", ("L15",), "a simple one", lambda: of_video(writes, VIDEO)),
-    ("a loss with a square of image means", ("L16",), "a simple one", lambda: of_video(by_its_mean, VIDEO)),
-    ("a loss with the mask turned", ("L17",), "composed", lambda: of_overlay(mask_turned, OVERLAY.weights)),
-    ("a loss that reads what has no label", ("L18",), "labels", lambda: of_depth(labels_everywhere)),
-    ("a minimum over colors and sources", ("L19",), "a simple one", lambda: of_video(least_of_nine, VIDEO)),
-    ("a minimum over the means of images", ("L16",), "a simple one", lambda: of_video(least_of_means, VIDEO)),
+    (
+        "a loss with a source that counts twice",
+        ("L07",),
+        "a simple one",
+        lambda: make_video_case(two_to_the_first, VIDEO),
+    ),
+    ("a loss that weighs the right side more", ("L08",), "a simple one", lambda: make_video_case(shifted, VIDEO)),
+    (
+        "a loss with a root at 0",
+        ("L09",),
+        "a simple one",
+        lambda: make_video_case(of_each(lambda x: x.sqrt().mean()), VIDEO),
+    ),
+    ("a loss with depth detached", ("L10",), "a simple one", lambda: make_video_case(detached, VIDEO)),
+    ("a loss for batches of one", ("L11",), "a simple one", lambda: make_video_case(one_sample, VIDEO)),
+    ("a loss that is a map", ("L12",), "a simple one", lambda: make_video_case(a_map, VIDEO)),
+    ("a loss that is a number", ("L12",), "a simple one", lambda: make_video_case(a_number, VIDEO)),
+    ("a loss with a term that is not told", ("L13",), "a simple one", lambda: make_video_case(a_term_left_out, VIDEO)),
+    ("a loss of random pixels", ("L14",), "a simple one", lambda: make_video_case(random_pixels, VIDEO)),
+    ("a loss that writes to its images", ("L15",), "a simple one", lambda: make_video_case(writes, VIDEO)),
+    ("a loss with a square of image means", ("L16",), "a simple one", lambda: make_video_case(by_its_mean, VIDEO)),
+    ("a loss with the mask turned", ("L17",), "composed", lambda: make_overlay_case(mask_turned, OVERLAY.weights)),
+    ("a loss that reads what has no label", ("L18",), "labels", lambda: make_depth_case(labels_everywhere)),
+    ("a minimum over colors and sources", ("L19",), "a simple one", lambda: make_video_case(least_of_nine, VIDEO)),
+    ("a minimum over the means of images", ("L16",), "a simple one", lambda: make_video_case(least_of_means, VIDEO)),
     (
         "the mean of an image over its map of uncertainty",
         ("L16",),
         "one with uncertainty",
-        lambda: of_video(doubted(lambda r, sigma: r.mean((1, 2, 3), keepdim=True) / sigma), VIDEO, DOUBTING),
+        lambda: make_video_case(doubted(lambda r, sigma: r.mean((1, 2, 3), keepdim=True) / sigma), VIDEO, DOUBTING),
     ),
     (
         "residuals without an axis of channels over a map with one: every sample over every other's Sigma",
         ("L04",),
         "one with uncertainty",
-        lambda: of_video(doubted(lambda r, sigma: r[:, 0] / sigma), VIDEO, DOUBTING),
+        lambda: make_video_case(doubted(lambda r, sigma: r[:, 0] / sigma), VIDEO, DOUBTING),
     ),
     (
         "residuals times uncertainty",
         ("U07",),
         "one with uncertainty",
-        lambda: of_video(doubted(lambda r, sigma: r * sigma), VIDEO, DOUBTING),
+        lambda: make_video_case(doubted(lambda r, sigma: r * sigma), VIDEO, DOUBTING),
     ),
-    ("smoothness of metres", ("L24",), "one that smooths", lambda: of_video(smoothed(torch.reciprocal), WITH_PAIR)),
+    (
+        "smoothness of metres",
+        ("L24",),
+        "one that smooths",
+        lambda: make_video_case(smoothed(torch.reciprocal), WITH_PAIR),
+    ),
     (
         "smoothness summed over pixels",
         ("L06",),
         "one that smooths",
-        lambda: of_video(smoothed(summed_slopes), WITH_PAIR),
+        lambda: make_video_case(smoothed(summed_slopes), WITH_PAIR),
     ),
-    ("similarity with constants for 255", ("L25",), "one of similarity", lambda: of_video(similar(255.0), VIDEO)),
-    ("a loss that inverts motion", ("L01", "P01"), "a simple one", lambda: of_video(inverted, VIDEO)),
-    ("a loss that holds motion still", ("P01",), "a simple one", lambda: of_video(held_still, VIDEO)),
+    (
+        "similarity with constants for 255",
+        ("L25",),
+        "one of similarity",
+        lambda: make_video_case(similar(255.0), VIDEO),
+    ),
+    ("a loss that inverts motion", ("L01", "P01"), "a simple one", lambda: make_video_case(inverted, VIDEO)),
+    ("a loss that holds motion still", ("P01",), "a simple one", lambda: make_video_case(held_still, VIDEO)),
     (
         "a loss with brightness on the source",
         ("B01",),
         "the house's, exposed",
-        lambda: of_video(on_the_source, VIDEO, EXPOSED),
+        lambda: make_video_case(on_the_source, VIDEO, EXPOSED),
     ),
 ]
 
 
 @cache
 def _of_sound(name: str) -> list[Finding]:
-    return of_losses({name: SOUND[name]()})
+    return check_losses({name: SOUND[name]()})
 
 
 def _row(name: str, codes: tuple[str, ...], sound: str, broken: Callable[[], Any]) -> Row:
     def found(folder: Path) -> list[Finding]:
         torch.manual_seed(0)
-        return of_losses({name: broken()})
+        return check_losses({name: broken()})
 
     return Row(name, codes, Stage.BEFORE_TRAINING, found, lambda folder: _of_sound(sound))
 

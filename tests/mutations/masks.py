@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera
-from stadia.data.road_config import RoadConfig
-from stadia.data.road_masks import MaskFiles
-from stadia.data.road_survey import survey_road
+from stadia.datasets.masks.height_priors import RoadConfig
+from stadia.datasets.masks.mask_files import MaskFiles
+from stadia.datasets.surveys import survey_masks
 from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.heights import mask_findings
+from stadia.diagnostics.preflight.mask_checks import check_masks
 from stadia.geometry.camera import intrinsics
 
 HEIGHT, WIDTH, FRAMES = 48, 80, 8
@@ -69,7 +69,7 @@ def drive(
 
 
 def of_masks(recording: Recording, **config: object) -> list[Finding]:
-    return mask_findings(survey_road([recording], RoadConfig(priors="kitti", **config)))
+    return check_masks(survey_masks([recording], RoadConfig(priors="kitti", **config)))
 
 
 def painted(number: int) -> Change:

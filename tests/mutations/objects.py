@@ -15,12 +15,12 @@ import numpy as np
 from mutations.table import Row
 from numpy.typing import NDArray
 
-from stadia.data.object_folder import ObjectFolder
-from stadia.data.object_survey import survey
-from stadia.data.tableworld.presets import TINY
-from stadia.data.tableworld.write import write_tableworld
+from stadia.datasets.objects.object_folder import ObjectFolder
+from stadia.datasets.surveys import survey_objects
 from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.objects import object_findings
+from stadia.diagnostics.preflight.object_label_checks import check_object_labels
+from stadia.synthetic.tableworld.config import TINY
+from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
 Entry = dict[str, Any]
 SIZES = {"train": 8, "val": 3, "test": 0, "views": 2, "height": 64, "width": 80, "supersampling": 1}
@@ -52,7 +52,7 @@ def tables(folder: Path) -> Path:
 
 def found(dataset: Path) -> list[Finding]:
     """What `stadia train objectpose` finds of its data before it trains."""
-    return object_findings({split: survey(ObjectFolder.open(dataset, split)) for split in ("train", "val")})
+    return check_object_labels({split: survey_objects(ObjectFolder.open(dataset, split)) for split in ("train", "val")})
 
 
 Instance = NDArray[np.uint8]

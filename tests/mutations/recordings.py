@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.types import Camera
-from stadia.diagnostics.instruments.road import camera_height
+from stadia.diagnostics.preflight.ground_truth_checks import fit_camera_height
 
 
 def _with_K(change: Callable[[Matrix, Camera], Matrix]) -> Callable[[Camera], Camera]:
@@ -478,7 +478,7 @@ def abilities(recording: Recording) -> frozenset[str]:
         "dense": depth is not None and bool((depth > 0).sum() > 20_000),
         "rulers": stereo or depth is not None,
         "road": depth is not None
-        and camera_height(depth, recording.camera(0).K.numpy().astype(np.float64)) is not None,
+        and fit_camera_height(depth, recording.camera(0).K.numpy().astype(np.float64)) is not None,
     }
     return frozenset(name for name, there in has.items() if there)
 

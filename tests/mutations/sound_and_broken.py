@@ -11,11 +11,11 @@ from mutations import answers, composed, courses, drives, losses, masks, objects
 from mutations.table import Row
 
 from stadia.core.recording import Recording
-from stadia.data.roadworld.presets import TINY
-from stadia.data.roadworld.write import write_roadworld
-from stadia.data.sources import open_recordings
-from stadia.diagnostics.engine import preflight
+from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import Finding, Stage
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 
 @cache
@@ -34,24 +34,24 @@ def roadworld() -> Recording:
 
 @cache
 def _of_sound_recording() -> list[Finding]:
-    return preflight([roadworld()])
+    return run_preflight([roadworld()])
 
 
 @cache
 def _of_sound_splits() -> list[Finding]:
-    return preflight([], recordings.clean_splits(roadworld()))
+    return run_preflight([], recordings.clean_splits(roadworld()))
 
 
 def _of_recording(mutation: recordings.Mutation) -> Row:
     def broken(folder: Path) -> list[Finding]:
-        return preflight([mutation.apply(roadworld())])
+        return run_preflight([mutation.apply(roadworld())])
 
     return Row(mutation.name, mutation.codes, Stage.DATA, broken, lambda folder: _of_sound_recording())
 
 
 def _of_splits(name: str, code: str, apply: Callable[[Recording], recordings.Splits]) -> Row:
     def broken(folder: Path) -> list[Finding]:
-        return preflight([], apply(roadworld()))
+        return run_preflight([], apply(roadworld()))
 
     return Row(name, (code,), Stage.DATA, broken, lambda folder: _of_sound_splits())
 

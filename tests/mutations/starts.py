@@ -14,16 +14,16 @@ import torch
 from mutations.table import Row
 from torch import Tensor, nn
 
-from stadia.core.types import Batch, Camera, Claim, Inputs, Meta, Prediction
-from stadia.diagnostics.contract.engine import of_start
-from stadia.diagnostics.contract.start import Start, fewer
-from stadia.diagnostics.contract.wall import wall
+from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, Prediction
 from stadia.diagnostics.finding import Finding, Stage
+from stadia.diagnostics.loss_checks.loss_check_runner import check_training_start
+from stadia.diagnostics.loss_checks.synthetic_plane import render_plane
+from stadia.diagnostics.loss_checks.training_start import TrainingStart, take_samples
 from stadia.geometry.se3 import se3_exp
-from stadia.losses.config import LossConfig
-from stadia.losses.report import LossReport
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.loss_report import LossReport
 from stadia.losses.reprojection import TorchReprojector
-from stadia.losses.selfsup import SelfSupervisedLoss
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.training.config import OptimizerConfig, ScheduleConfig
 from stadia.training.recipe import AnyRecipe, Recipe
 
@@ -35,7 +35,7 @@ class Toy(Recipe[Any, Any]):
     """Depth and motion by two layers each, of the wall: what a training is made of, and nothing else."""
 
     recipe = "toy"
-    claim = Claim.METRES
+    claim = DepthScale.METRES
     start_m, motion_scale, smoothness, lr = 8.0, 0.01, 1e-3, 1e-3
 
     def __init__(self) -> None:
@@ -43,7 +43,9 @@ class Toy(Recipe[Any, Any]):
         torch.manual_seed(0)
         self.depth_net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ELU(), nn.Conv2d(8, 1, 3, padding=1))
         self.pose_net = nn.Sequential(nn.Conv2d(6, 8, 3, padding=1), nn.ELU(), nn.Conv2d(8, 6, 1))
-        self.loss = SelfSupervisedLoss(LossConfig(smoothness=self.smoothness), reprojector=TorchReprojector)
+        self.loss = SelfSupervisedLoss(
+            SelfSupervisedLossConfig(smoothness=self.smoothness), reprojector=TorchReprojector
+        )
 
     def inverse_depth(self, image: Tensor) -> Tensor:
         return (0.3 * self.depth_net(image)).exp() / self.start_m
@@ -60,7 +62,7 @@ class Toy(Recipe[Any, Any]):
 
 def batch(names: tuple[str, ...] = ("-1", "+1", "stereo")) -> Batch:
     """Three walls seen by two neighbors in time and a pair of known rig, with depth."""
-    scene = wall(height=24, width=48, names=names, batch=3, dtype=torch.float32)
+    scene = render_plane(height=24, width=48, names=names, batch=3, dtype=torch.float32)
     rig = torch.full((3, len(names), 4, 4), torch.nan)
     rig[:, -1] = scene.targets.T_source_target_true[:, -1]
     inputs = Inputs(scene.targets.image, scene.targets.sources, scene.targets.camera, rig)
@@ -69,7 +71,9 @@ def batch(names: tuple[str, ...] = ("-1", "+1", "stereo")) -> Batch:
 
 
 def look(task: AnyRecipe, given: Batch | None = None, **facts: Any) -> list[Finding]:
-    return of_start(Start.of(task, given or batch(), **{"depth_range_m": (0.5, 100.0), **facts}), SECONDS)
+    return check_training_start(
+        TrainingStart.of(task, given or batch(), **{"depth_range_m": (0.5, 100.0), **facts}), SECONDS
+    )
 
 
 def of(**values: Any) -> Toy:
@@ -117,7 +121,7 @@ def far_labels() -> Batch:
 
 def unlabeled_pair() -> Batch:
     """A wall from 6.7 to 9.7 m, fine enough for matches, seen by a pair alone."""
-    scene = wall(height=96, width=192, names=("stereo",), batch=2, finer=2.0, dtype=torch.float32)
+    scene = render_plane(height=96, width=192, names=("stereo",), batch=2, finer=2.0, dtype=torch.float32)
     targets = scene.targets
     inputs = Inputs(targets.image, targets.sources, targets.camera, targets.T_source_target_true)
     return Batch(inputs, replace(targets, depth_m=None), (Meta("wall", 0), Meta("wall", 1)), scene.source_names)
@@ -261,8 +265,8 @@ TABLE: list[tuple[str, str, Callable[[], list[Finding]], str]] = [
     ("one image all over the batch", "D41", lambda: look(Toy(), first_everywhere()), "plain"),
     ("a source that is the target", "D42", lambda: look(Toy(), itself()), "plain"),
     ("K of an image 2.4 times as large", "K20", lambda: look(Toy(), another_camera(2.4)), "plain"),
-    ("batch statistics of one image", "T33", lambda: look(Normalized(), fewer(batch(), 1)), "alone"),
-    ("batch statistics of two small images", "T33", lambda: look(NormalizedSmall(), fewer(batch(), 2)), "two"),
+    ("batch statistics of one image", "T33", lambda: look(Normalized(), take_samples(batch(), 1)), "alone"),
+    ("batch statistics of two small images", "T33", lambda: look(NormalizedSmall(), take_samples(batch(), 2)), "two"),
 ]
 
 SOUND: dict[str, Callable[[], list[Finding]]] = {
@@ -271,8 +275,8 @@ SOUND: dict[str, Callable[[], list[Finding]]] = {
     "plain": lambda: look(Toy()),
     "exposing": lambda: look(Exposing()),
     "bf16": lambda: look(Toy(), precision="bf16"),
-    "alone": lambda: look(NormalizedAsBefore(), fewer(batch(), 1)),
-    "two": lambda: look(Normalized(), fewer(batch(), 2)),
+    "alone": lambda: look(NormalizedAsBefore(), take_samples(batch(), 1)),
+    "two": lambda: look(Normalized(), take_samples(batch(), 2)),
 }
 
 

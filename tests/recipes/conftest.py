@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from stadia.data.roadworld.presets import TINY
-from stadia.data.roadworld.write import write_roadworld
-from stadia.evaluation.motions import draw_motions
-from stadia.recipes import CONFIGS, configure, self_supervised
-from stadia.recipes.selfsup_config import SelfsupConfig
-from stadia.recipes.studies.plan import check_metric
+from stadia.apps.studies.config import check_metric
+from stadia.evaluation.plots.charts import draw_motions
+from stadia.recipes import CONFIGS, configure
+from stadia.recipes.base import self_supervised
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training.loop import TrainingLoop
 
 SMALL = (

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from stadia import recipes
+from stadia.apps.studies.config import check_metric
 from stadia.core.errors import ConfigError
-from stadia.recipes.studies.plan import check_metric
-from stadia.report import study
-from stadia.training.run import Run
+from stadia.report import ablation_report
+from stadia.training.run_folder import Run
 
-DRAW, CONFIG = study.draw, recipes.CONFIGS.load("selfsup")
+DRAW, CONFIG = ablation_report.draw_ablation_plot, recipes.CONFIGS.load("selfsup")
 
 
 class ValBest:
@@ -88,13 +88,13 @@ def noise(change: str, seed: int) -> float:
 def ablate(stadia, tmp_path, monkeypatch):
     """Runs `stadia ablate` on the study with the given trainings -> exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("stadia.training.run._code_version", lambda: ({"commit": "c", "dirty": False}, ""))
+    monkeypatch.setattr("stadia.training.run_folder._code_version", lambda: ({"commit": "c", "dirty": False}, ""))
     monkeypatch.setattr("os.fsync", lambda _: None)
-    monkeypatch.setattr("stadia.report.study.draw", lambda study, rows, path: path.touch())
+    monkeypatch.setattr("stadia.report.ablation_report.draw_ablation_plot", lambda study, rows, path: path.touch())
     (tmp_path / "study.yaml").write_text(STUDY.replace("DATA", str(tmp_path)))
 
     def call(trainings, *words, file="study.yaml"):
-        monkeypatch.setattr("stadia.cli.ablate._launcher", lambda *_: trainings)
+        monkeypatch.setattr("stadia.cli.studies._launcher", lambda *_: trainings)
         return stadia("ablate", *([file] if file else []), *words)
 
     return call
@@ -222,7 +222,7 @@ def test_scores_of_one_of_several_data_sets_are_known():
 
 @pytest.mark.parametrize("recipe", recipes.CONFIGS)
 def test_the_yardstick_of_every_recipe_is_of_its_keys(recipe):
-    for key in recipes.CONFIGS.load(recipe).yardstick:
+    for key in recipes.CONFIGS.load(recipe).evaluation_keys:
         model = recipes.CONFIGS.load(recipe)
         for name in key.split("."):
             assert name in model.model_fields, key
@@ -394,5 +394,5 @@ def test_unsaturated_training_is_noted(ablate):
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
 def test_the_plot(ablate, tmp_path, suffix):
     ablate(Trainings(noise), "--margin", "0.01")
-    DRAW(verdicts(tmp_path), study.rows(tmp_path / "studies/study"), tmp_path / f"plot{suffix}")
+    DRAW(verdicts(tmp_path), ablation_report.read_results(tmp_path / "studies/study"), tmp_path / f"plot{suffix}")
     assert (tmp_path / f"plot{suffix}").read_bytes()[:5] in (b"<?xml", b"\x89PNG\r")

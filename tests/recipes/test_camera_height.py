@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
+from stadia.apps.camera_height.estimate import _places, estimate_camera_height, run_camera_height
+from stadia.apps.camera_height.road_horizon import find_edge_horizon, measure_travel_pitches_deg
+from stadia.apps.camera_height.road_objects import RoadFrame, RoadObject, read_road_frames
 from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.geometry import camera as cameras
-from stadia.geometry.height_survey import level_horizon
-from stadia.geometry.horizon import above_horizon
-from stadia.recipes.camera_height import _places, camera_height_asked, estimate_camera_height
-from stadia.recipes.camera_height_config import CameraHeightAsked, camera_height_config
-from stadia.recipes.road_horizon import edges_horizon, travel_pitches_deg
-from stadia.recipes.seen_objects import SeenFrame, SeenObject, seen_frames
+from stadia.geometry.ground.height_survey import horizon_from_angles
+from stadia.geometry.ground.horizon import distance_above_horizon
 
 HEIGHT, WIDTH, FOCAL, TRUE_M = 180, 480, 300.0, 1.65
 FRAMES = 6
@@ -50,14 +50,14 @@ def drive(tmp_path: Path) -> Path:
     return folder
 
 
-def make_request(source: Path, *overrides: str, out: Path | None = None) -> CameraHeightAsked:
+def make_request(source: Path, *overrides: str, out: Path | None = None) -> CameraHeightRequest:
     priors = 'priors={"car": {"mean_m": 1.5, "spread_m": 0.1, "source": "made so"}}'
-    return CameraHeightAsked(source, camera_height_config([priors, *overrides]), out=out)
+    return CameraHeightRequest(source, parse_camera_height_config([priors, *overrides]), out=out)
 
 
 @pytest.mark.parametrize("horizon", ["objects", "given"])
 def test_masks_give_the_height_and_its_priors(drive, tmp_path, horizon):
-    lines = list(camera_height_asked(make_request(drive, f"horizon={horizon}", out=tmp_path / "out")))
+    lines = list(run_camera_height(make_request(drive, f"horizon={horizon}", out=tmp_path / "out")))
     found = json.loads((tmp_path / "out" / "camera_height.json").read_text())
     assert found["camera_height_m"] == pytest.approx(TRUE_M, rel=0.02)
     assert found["interval_95_m"][0] < TRUE_M < found["interval_95_m"][1]
@@ -75,15 +75,17 @@ def test_a_wrong_pitch_is_a_wrong_height(drive):
 
 def estimate(drive: Path, *overrides: str) -> float:
     ask = make_request(drive, *overrides)
-    return estimate_camera_height(seen_frames(ask, lambda items, count, what: items), ask.config).found.camera_height_m
+    return estimate_camera_height(
+        read_road_frames(ask, lambda items, count, what: items), ask.config
+    ).found.camera_height_m
 
 
 def test_frames_of_several_cameras_are_combined(drive):
     """A zoom: the same objects, seen by a camera with twice the focal length and another middle."""
     ask = make_request(drive, "horizon=given")
-    frames = seen_frames(ask, lambda items, count, what: items)
+    frames = read_road_frames(ask, lambda items, count, what: items)
 
-    def zoomed(frame: SeenFrame) -> SeenFrame:
+    def zoomed(frame: RoadFrame) -> RoadFrame:
         K = np.array([[2 * FOCAL, 0, 500.0], [0, 2 * FOCAL, 200.0], [0, 0, 1]])
 
         def at(box: tuple[float, ...]) -> tuple[float, float, float, float]:
@@ -92,8 +94,8 @@ def test_frames_of_several_cameras_are_combined(drive):
             )
             return left, top, right, bottom
 
-        objects = [SeenObject(one.class_name, at(one.box_px), one.hidden, one.cut) for one in frame.objects]
-        return SeenFrame(frame.name, frame.image, K, 2 * HEIGHT, 2 * WIDTH, objects)
+        objects = [RoadObject(one.class_name, at(one.box_px), one.hidden, one.cut) for one in frame.objects]
+        return RoadFrame(frame.name, frame.image, K, 2 * HEIGHT, 2 * WIDTH, objects)
 
     mixed = [zoomed(frame) if number % 2 else frame for number, frame in enumerate(frames)]
     plain, both = (estimate_camera_height(some, ask.config).found for some in (frames, mixed))
@@ -102,15 +104,15 @@ def test_frames_of_several_cameras_are_combined(drive):
 
 def test_edges_along_the_road_give_the_horizon():
     camera = cameras.intrinsics(FOCAL, FOCAL, 239.5, 89.5, height=HEIGHT, width=WIDTH)
-    true = level_horizon(camera, pitch_deg=-2)
+    true = horizon_from_angles(camera, pitch_deg=-2)
     picture, meeting = np.full((HEIGHT, WIDTH, 3), 90, np.uint8), (250.0, float(true[2]))
     for x in range(-200, 700, 60):
         cv2.line(picture, (x, HEIGHT), tuple(round(v) for v in meeting), (220, 220, 220), 2, cv2.LINE_AA)
     picture[: int(meeting[1]) + 8] = 90
-    found = edges_horizon(picture, camera)
-    assert abs(float(above_horizon(found, torch.tensor([[250.0, meeting[1]]], dtype=torch.float64)))) < 1.5
-    assert float(above_horizon(found, torch.tensor([[250.0, 170.0]], dtype=torch.float64))) < -50
-    assert edges_horizon(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), camera).isnan().all()
+    found = find_edge_horizon(picture, camera)
+    assert abs(float(distance_above_horizon(found, torch.tensor([[250.0, meeting[1]]], dtype=torch.float64)))) < 1.5
+    assert float(distance_above_horizon(found, torch.tensor([[250.0, 170.0]], dtype=torch.float64))) < -50
+    assert find_edge_horizon(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), camera).isnan().all()
 
 
 def test_travel_gives_the_horizon_and_a_standing_camera_none():
@@ -132,40 +134,40 @@ def test_travel_gives_the_horizon_and_a_standing_camera_none():
             cv2.rectangle(image, spot, (spot[0] + 48, spot[1] + 48), int(gray), -1, cv2.LINE_AA, 4)
         return image[..., None].repeat(3, 2)
 
-    def drive(step_m: float) -> list[SeenFrame]:
+    def drive(step_m: float) -> list[RoadFrame]:
         return [
-            SeenFrame(f"{n}", lambda n=n: picture(step_m * n), K, 2 * HEIGHT, 2 * WIDTH, (), "drive") for n in range(6)
+            RoadFrame(f"{n}", lambda n=n: picture(step_m * n), K, 2 * HEIGHT, 2 * WIDTH, (), "drive") for n in range(6)
         ]
 
-    found = travel_pitches_deg(drive(0.3))
+    found = measure_travel_pitches_deg(drive(0.3))
     assert np.nanmedian(found) == pytest.approx(-2, abs=0.5)
-    assert np.isnan(travel_pitches_deg(drive(0.0))).all()
+    assert np.isnan(measure_travel_pitches_deg(drive(0.0))).all()
 
 
 def test_objects_that_hardly_agree_give_no_height(drive):
-    frames = seen_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)
+    frames = read_road_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)
     heights = {f"car{n}": {"mean_m": 1.5 * 1.6 ** (n - 12), "spread_m": 0.1, "source": "made so"} for n in range(24)}
     numbers = iter(range(24))
 
-    def renamed(frame: SeenFrame) -> SeenFrame:
+    def renamed(frame: RoadFrame) -> RoadFrame:
         objects = [
-            SeenObject(f"car{next(numbers)}", one.box_px, one.hidden, one.cut)
+            RoadObject(f"car{next(numbers)}", one.box_px, one.hidden, one.cut)
             for one in frame.objects
             if one.class_name == "car"
         ]
-        return SeenFrame(frame.name, frame.image, frame.K, frame.height, frame.width, objects)
+        return RoadFrame(frame.name, frame.image, frame.K, frame.height, frame.width, objects)
 
-    config = camera_height_config([f"priors={json.dumps(heights)}", "objects=[]", "horizon=given"])
+    config = parse_camera_height_config([f"priors={json.dumps(heights)}", "objects=[]", "horizon=given"])
     with pytest.raises(GeometryError, match="1 of 24 objects that agree"):
         estimate_camera_height([renamed(frame) for frame in frames], config)
 
 
 def test_two_objects_that_disagree_give_no_height(drive):
-    frames = seen_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)
+    frames = read_road_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)
     first, second = (one for one in frames[0].objects if one.class_name == "car" and one.box_px[0] < 200)
     heights = {"car": 1.5, "van": 2.2}
     priors = {name: {"mean_m": mean, "spread_m": 0.1, "source": "test"} for name, mean in heights.items()}
-    config = camera_height_config([f"priors={json.dumps(priors)}", "objects=[]", "horizon=given"])
+    config = parse_camera_height_config([f"priors={json.dumps(priors)}", "objects=[]", "horizon=given"])
     apart = replace(frames[0], objects=[first, replace(second, class_name="van")])
     with pytest.raises(
         GeometryError, match=r"agree \(a van in drive/000000 gives 2\.4\d m, a car in drive/000000 gives 1\.[67]\d m\)"
@@ -177,7 +179,7 @@ def test_two_objects_that_disagree_give_no_height(drive):
 
 
 def test_chart_positions_are_frame_numbers_drive_after_drive(drive):
-    frame = seen_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)[0]
+    frame = read_road_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)[0]
     frames = [replace(frame, name=f"a/{n:06d}", drive="a") for n in (5, 9, 20)] + [
         replace(frame, name=f"b/{n}", drive="b") for n in (7, 8)
     ]
@@ -188,32 +190,32 @@ def test_chart_positions_are_frame_numbers_drive_after_drive(drive):
 
 def test_priors_that_do_not_exist_are_one_mistake_in_plain_words():
     with pytest.raises(ConfigError) as caught:
-        camera_height_config(["priors=bar"])
+        parse_camera_height_config(["priors=bar"])
     assert "'priors': expected one of kitti, mixed, roadworld, or your own by class (found 'bar')" in str(caught.value)
     assert "literal" not in str(caught.value)
     assert str(caught.value).count("'priors") == 1
     with pytest.raises(ConfigError, match=r"2 mistakes[\s\S]*car\.spread_m[\s\S]*car\.source"):
-        camera_height_config(['priors={"car": {"mean_m": 1.5}}'])
+        parse_camera_height_config(['priors={"car": {"mean_m": 1.5}}'])
 
 
 def test_missing_input_is_reported(drive):
     with pytest.raises(
         DataError, match="no height of class car; there are 24 of class car, as in drive/000000, 6 of class pole"
     ):
-        list(camera_height_asked(CameraHeightAsked(drive, camera_height_config(["priors={}"]))))
+        list(run_camera_height(CameraHeightRequest(drive, parse_camera_height_config(["priors={}"]))))
     with pytest.raises(DataError, match="no object of class tram; there are 24 of class car"):
         estimate(drive, 'objects=["tram"]')
     with pytest.raises(DataError, match="horizon=edges"):
         estimate(drive, "horizon=edges")
     with pytest.raises(ConfigError, match="horizon=given"):
-        camera_height_config(["pitch_deg=1"])
+        parse_camera_height_config(["pitch_deg=1"])
     (drive / "masks").rename(drive / "gone")
     with pytest.raises(DataError, match="stadia prepare"):
-        list(camera_height_asked(make_request(drive)))
+        list(run_camera_height(make_request(drive)))
 
 
 def test_unused_classes_are_noted_and_others_are_used(drive):
-    lines = list(camera_height_asked(make_request(drive, "horizon=given", 'objects=["car","pole","Pedestrian"]')))
+    lines = list(run_camera_height(make_request(drive, "horizon=given", 'objects=["car","pole","Pedestrian"]')))
     assert lines[0].startswith("camera height: 1.6")
     (pole,) = (line for line in lines if "class pole" in line)
     assert pole.startswith(
@@ -223,24 +225,24 @@ def test_unused_classes_are_noted_and_others_are_used(drive):
 
 
 def test_class_is_requested_by_any_alias():
-    assert list(camera_height_config(["priors=kitti", 'objects=["Pedestrian"]']).height_priors) == ["person"]
+    assert list(parse_camera_height_config(["priors=kitti", 'objects=["Pedestrian"]']).height_priors) == ["person"]
 
 
 def test_frames_without_a_road_are_noted(drive):
-    assert not any("no road" in line for line in camera_height_asked(make_request(drive, "horizon=given")))
+    assert not any("no road" in line for line in run_camera_height(make_request(drive, "horizon=given")))
     (drive / "masks" / "classes.json").write_text(json.dumps({"1": "sky", "2": "road", "9": "car"}))
-    lines = list(camera_height_asked(make_request(drive, "horizon=given")))
+    lines = list(run_camera_height(make_request(drive, "horizon=given")))
     assert any("the masks show no road in 6 of 6 frames, such as drive/000000;" in line for line in lines)
     (drive / "masks" / "classes.json").write_text(json.dumps({"9": "car"}))
-    assert not any("no road" in line for line in camera_height_asked(make_request(drive, "horizon=given"))), (
+    assert not any("no road" in line for line in run_camera_height(make_request(drive, "horizon=given"))), (
         "masks of cars alone have no road class"
     )
 
 
 @pytest.mark.real
 def test_kitti_boxes_give_a_height(real_data):
-    config = camera_height_config(["priors=kitti", "objects=[]", "horizon=given"])
-    frames = seen_frames(CameraHeightAsked(real_data / "kitti_object", config), lambda items, count, what: items)
+    config = parse_camera_height_config(["priors=kitti", "objects=[]", "horizon=given"])
+    frames = read_road_frames(CameraHeightRequest(real_data / "kitti_object", config), lambda items, count, what: items)
     assert [len(frame.objects) for frame in frames] == [1, 3, 2]
     found = estimate_camera_height(
         frames, config, horizons=torch.tensor([[0.0, -1, 163.2], [0, -1, 174.2], [0, -1, 187.8]])

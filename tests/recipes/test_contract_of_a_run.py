@@ -11,14 +11,16 @@ import torch
 from rich.console import Console
 
 from stadia import recipes
+from stadia.apps import demo
 from stadia.core.errors import RunError
 from stadia.core.types import Prediction, Targets
-from stadia.diagnostics.contract.engine import of_losses
-from stadia.diagnostics.contract.video import of_video
 from stadia.diagnostics.finding import OnStop, Severity, Stage, read_findings
-from stadia.recipes import configure, demo, workflow
-from stadia.recipes.selfsup import Selfsup
-from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
+from stadia.diagnostics.loss_checks.video_cases import make_video_case
+from stadia.recipes import configure
+from stadia.recipes.base import workflow
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.loggers import read_rows
 
 
@@ -43,7 +45,9 @@ def test_an_optimizer_without_the_pose_network_halts(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
-    monkeypatch.setattr(Selfsup, "parameter_groups", lambda task: [{"params": list(task.model.depth.parameters())}])
+    monkeypatch.setattr(
+        SelfsupRecipe, "parameter_groups", lambda task: [{"params": list(task.model.depth.parameters())}]
+    )
     with pytest.raises(RunError, match=r"loss checks of the training: found T20 \(model\.pose.* in no group"):
         recipes.train(small, out=tmp_path / "halted")
     (folder,) = (tmp_path / "halted").iterdir()
@@ -56,16 +60,18 @@ def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, mo
         return None
 
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
-    monkeypatch.setattr(Selfsup, "exact_losses", lambda task, batch: {"loss": of_video(of_no_number)})
+    monkeypatch.setattr(SelfsupRecipe, "loss_cases", lambda task, batch: {"loss": make_video_case(of_no_number)})
     run = recipes.train(small, out=tmp_path, on_stop=OnStop.WARN)
     assert run.facts["status"] == "finished"
     assert "L12" in {one.code for one in read_findings(run.folder / "findings.jsonl")}
 
 
 def test_a_dry_run_is_held_to_it_too(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Selfsup, "parameter_groups", lambda task: [{"params": list(task.model.depth.parameters())}])
+    monkeypatch.setattr(
+        SelfsupRecipe, "parameter_groups", lambda task: [{"params": list(task.model.depth.parameters())}]
+    )
     with pytest.raises(RunError, match="loss checks of the training: found T20"):
-        recipes.rehearse(small)
+        recipes.dry_run(small)
 
 
 @pytest.mark.parametrize("word", ["name=demo", "loss.auto_mask=false", "loss.ssim_weight=1"])
@@ -73,11 +79,11 @@ def test_a_dry_run_is_held_to_it_too(small: SelfsupConfig, monkeypatch: pytest.M
 def test_the_demos_loss_keeps_the_laws(worlds: Path, word: str, neighbors_teach_depth: bool) -> None:
     from_step = "loss.temporal_from_step=" + ("0" if neighbors_teach_depth else "null")
     config = configure("selfsup", [*demo.SETTINGS, "training.workers=0", from_step, word], data={"path": str(worlds)})
-    config, data = Selfsup.prepare(config, Console(quiet=True))
+    config, data = SelfsupRecipe.prepare(config, Console(quiet=True))
     torch.manual_seed(0)
-    task = Selfsup(config)
-    task.remember(data)
+    task = SelfsupRecipe(config)
+    task.save_data_stats(data)
     data.train.set_position(0, 0)
-    losses = task.exact_losses(next(iter(data.train)))
+    losses = task.loss_cases(next(iter(data.train)))
     assert set(losses) == {"loss", "loss of neighbors in time"}
-    assert of_losses(losses) == []
+    assert check_losses(losses) == []

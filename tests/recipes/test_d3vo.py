@@ -14,16 +14,16 @@ import torch
 from rich.console import Console
 
 from stadia import recipes
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Prediction
-from stadia.evaluation.predictions import Predictions, Provenance
-from stadia.models.depth_and_motion import DepthAndMotion
-from stadia.recipes.inputs import open_input
-from stadia.recipes.prediction import predict_input
-from stadia.recipes.selfsup import Selfsup
-from stadia.recipes.selfsup_config import SelfsupConfig
-from stadia.training.checkpoints import Checkpoint
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.recipes.base.depth_commands import predict_input
+from stadia.recipes.base.prediction_inputs import open_inputs
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.training.checkpoint import Checkpoint
 
 D3VO = (
     "model.right_view=true",
@@ -35,7 +35,7 @@ D3VO = (
 
 
 def changed(config: SelfsupConfig, *overrides: str) -> SelfsupConfig:
-    return resolve(SelfsupConfig, config.model_dump(mode="json"), overrides)
+    return resolve_config(SelfsupConfig, config.model_dump(mode="json"), overrides)
 
 
 @pytest.fixture
@@ -44,29 +44,29 @@ def d3vo(small: SelfsupConfig) -> SelfsupConfig:
 
 
 @pytest.fixture
-def task(d3vo: SelfsupConfig) -> Selfsup:
+def task(d3vo: SelfsupConfig) -> SelfsupRecipe:
     torch.manual_seed(0)
-    task = Selfsup(changed(d3vo, "data.stereo=true"))
+    task = SelfsupRecipe(changed(d3vo, "data.stereo=true"))
     task.focal.fill_(0.6)
     return task
 
 
 @pytest.fixture
 def batch(d3vo: SelfsupConfig) -> Batch:
-    return next(iter(Selfsup.prepare(d3vo, Console(quiet=True))[1].train))
+    return next(iter(SelfsupRecipe.prepare(d3vo, Console(quiet=True))[1].train))
 
 
-def set_predictions(task: Selfsup, monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
+def set_predictions(task: SelfsupRecipe, monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
     """Let the networks predict these values for any image."""
-    real = DepthAndMotion.forward
+    real = DepthPoseNet.forward
 
-    def forward(model: DepthAndMotion, batch: Batch) -> Prediction:
+    def forward(model: DepthPoseNet, batch: Batch) -> Prediction:
         return replace(real(model, batch), **values)
 
-    monkeypatch.setattr(DepthAndMotion, "forward", forward)
+    monkeypatch.setattr(DepthPoseNet, "forward", forward)
 
 
-def test_step_logs_network_statistics(task: Selfsup, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_logs_network_statistics(task: SelfsupRecipe, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = task.training_step(batch).seen
     expected = {f"{what}/{name}" for what in ("gain", "offset") for name in ("-1", "+1", "stereo")}
     assert expected | {f"log_uncertainty/p{percent}" for percent in (10, 50, 90)} <= set(seen)
@@ -88,11 +88,13 @@ def test_step_logs_network_statistics(task: Selfsup, batch: Batch, monkeypatch: 
 
 
 def test_the_plain_recipe_logs_nothing_of_it(small: SelfsupConfig, batch: Batch) -> None:
-    seen = Selfsup(changed(small, "data.stereo=true")).training_step(batch).seen
+    seen = SelfsupRecipe(changed(small, "data.stereo=true")).training_step(batch).seen
     assert not [name for name in seen if name.startswith(("gain", "offset", "log_uncertainty"))]
 
 
-def test_validation_is_of_depth_and_motion_alone(task: Selfsup, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_is_of_depth_and_motion_alone(
+    task: SelfsupRecipe, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither a darkened target nor an uncertainty makes a residual smaller."""
     task.eval()
     with torch.no_grad():
@@ -106,7 +108,7 @@ def test_validation_is_of_depth_and_motion_alone(task: Selfsup, batch: Batch, mo
 
 
 def test_validation_scores_sigma_against_its_training_residual(
-    task: Selfsup, batch: Batch, monkeypatch: pytest.MonkeyPatch
+    task: SelfsupRecipe, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At e^2 all residuals, below 1, are within a tenth of it; brightness lets none through before its gate is open,
     and all after.
@@ -132,7 +134,7 @@ def test_validation_scores_sigma_against_its_training_residual(
     torch.testing.assert_close(closed["ause"], closed["ause_of_random"])
 
 
-def test_a_sigma_that_nothing_has_taught_has_no_score(task: Selfsup, batch: Batch) -> None:
+def test_a_sigma_that_nothing_has_taught_has_no_score(task: SelfsupRecipe, batch: Batch) -> None:
     """Before loss.uncertainty_from_step it is initial noise, and U05 and U06 would be found in any training."""
     late = task.config.loss.model_copy(update={"uncertainty_from_step": 1})
     with torch.no_grad():
@@ -145,7 +147,7 @@ def test_a_sigma_that_nothing_has_taught_has_no_score(task: Selfsup, batch: Batc
     assert taught.keys() > untaught.keys()
 
 
-def test_the_sheet_shows_the_right_view_and_the_uncertainty(task: Selfsup, batch: Batch) -> None:
+def test_the_sheet_shows_the_right_view_and_the_uncertainty(task: SelfsupRecipe, batch: Batch) -> None:
     images = task.images(batch, task.training_step(batch))
     assert [*images][:4] == ["input", "inverse depth", "inverse depth of the right view", "uncertainty"]
     assert all(image.shape == (32, 96, 3) for image in images.values())
@@ -170,34 +172,34 @@ def test_what_nothing_could_teach_is_refused(small: SelfsupConfig, overrides: tu
 
 def test_the_rig_that_teaches_the_right_view_is_remembered(d3vo: SelfsupConfig) -> None:
     """As the right view needs it: in metres, in the checkpoint; not where rigs differ."""
-    config, data = Selfsup.prepare(d3vo, Console(quiet=True))
-    task = Selfsup(config)
+    config, data = SelfsupRecipe.prepare(d3vo, Console(quiet=True))
+    task = SelfsupRecipe(config)
     shown = torch.rand(1, 3, 32, 96)
     assert task.eval().maps(shown).T_right_left is None
-    task.remember(data)
+    task.save_data_stats(data)
     rig = task.predictor().maps(shown, data.recordings["train"][0].camera(0)).T_right_left  # type: ignore[union-attr]
     assert rig is not None
     assert float(rig[0, 3]) == pytest.approx(-0.54)
     assert "T_right_left" in task.state_dict()
     wide = SimpleNamespace(T_right_left=2 * rig.double().numpy(), camera=data.recordings["train"][0].camera)
-    other = Selfsup(config)
-    other.remember(SimpleNamespace(recordings={"train": [*data.recordings["train"], wide]}))  # type: ignore[arg-type]
+    other = SelfsupRecipe(config)
+    other.save_data_stats(SimpleNamespace(recordings={"train": [*data.recordings["train"], wide]}))  # type: ignore[arg-type]
     assert other.eval().maps(shown).T_right_left is None
 
 
 def test_a_right_view_without_right_images_is_refused_once_that_is_known(
     d3vo: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settled, data = Selfsup.prepare(d3vo, Console(quiet=True))
+    settled, data = SelfsupRecipe.prepare(d3vo, Console(quiet=True))
     mono = replace(data, config=settled.data.model_copy(update={"stereo": False}))
-    monkeypatch.setattr("stadia.recipes.selfsup.open_data_sets", lambda *args, **words: mono)
+    monkeypatch.setattr("stadia.recipes.selfsup.recipe.open_data_sets", lambda *args, **words: mono)
     with pytest.raises(ConfigError, match=r"model.right_view: found recordings of one camera"):
-        Selfsup.prepare(d3vo, Console(quiet=True))
+        SelfsupRecipe.prepare(d3vo, Console(quiet=True))
 
 
 def test_a_linear_pose_head_refuses_another_size(small: SelfsupConfig) -> None:
-    Selfsup(changed(small, "data.stereo=true")).check_size(64, 96)
-    bound = Selfsup(changed(small, "data.stereo=true", "model.pose_head=linear"))
+    SelfsupRecipe(changed(small, "data.stereo=true")).check_size(64, 96)
+    bound = SelfsupRecipe(changed(small, "data.stereo=true", "model.pose_head=linear"))
     bound.check_size(32, 96)
     with pytest.raises(ConfigError, match="expected 96x32, the training's"):
         bound.check_size(64, 96)
@@ -208,10 +210,12 @@ def test_it_trains_resumes_exactly_and_predicts_its_uncertainty(
 ) -> None:
     config = changed(d3vo, "training.max_steps=2", "training.checkpoint_every=1", "optimizer.lr=1e-2")
     whole = recipes.train(config, out=tmp_path / "whole")
-    step = Selfsup.training_step
+    step = SelfsupRecipe.training_step
     with monkeypatch.context() as crashing:
         crashing.setattr(
-            Selfsup, "training_step", lambda task, batch: step(task, batch) if task.global_step == 0 else {}["crash"]
+            SelfsupRecipe,
+            "training_step",
+            lambda task, batch: step(task, batch) if task.global_step == 0 else {}["crash"],
         )
         with pytest.raises(KeyError):
             recipes.train(config, out=tmp_path / "parts")
@@ -222,7 +226,7 @@ def test_it_trains_resumes_exactly_and_predicts_its_uncertainty(
     with whole.metrics_csv.open() as file:
         assert {"train/gain/+1", "train/log_uncertainty/p50"} <= set(next(csv.reader(file)))
 
-    predictor, given = recipes.load_predictor(whole.folder), open_input(worlds)[0]
+    predictor, given = recipes.load_predictor(whole.folder), open_inputs(worlds)[0]
     predict_input(predictor, given, tmp_path / "out", Provenance.of(whole.folder), video=False, cloud=False)
     predictions = Predictions.open(tmp_path / "out")
     name = next(iter(predictions.files))

@@ -14,27 +14,26 @@ import torch
 from rich.console import Console
 
 from stadia import recipes
-from stadia.cli.train import with_whole_paths
-from stadia.core.config import resolve
+from stadia.cli.train import make_paths_absolute
+from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, RunError
-from stadia.core.types import Claim, Meta
-from stadia.data.sources import open_recordings
-from stadia.diagnostics.checks.splits import splits
-from stadia.evaluation.lens import TrainingLens
-from stadia.evaluation.motions import Motions
+from stadia.core.types import DepthScale, Meta
+from stadia.datasets.open_dataset import open_recordings
+from stadia.diagnostics.preflight.split_checks import check_splits
+from stadia.evaluation.predict.frame_preparation import TrainingLens
+from stadia.evaluation.validation_metrics import MotionPairs
 from stadia.geometry.se3 import from_rotation_translation
-from stadia.recipes.data_sets import SeveralData
-from stadia.recipes.rehearsal import rehearse
-from stadia.recipes.scored_frames import Trained
-from stadia.recipes.selfsup import Selfsup
-from stadia.recipes.selfsup_config import SelfsupConfig
-from stadia.recipes.trial import STEPS
-from stadia.recipes.video import open_video
+from stadia.recipes.base.dry_run import PROBE_STEPS
+from stadia.recipes.base.scored_frames import TrainingOverlap
+from stadia.recipes.base.video_data import MultiVideoData, open_video
+from stadia.recipes.base.workflow import dry_run
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.loggers import read_rows
 
 
 def changed(config: SelfsupConfig, *overrides: str) -> SelfsupConfig:
-    return resolve(SelfsupConfig, config.model_dump(mode="json"), overrides)
+    return resolve_config(SelfsupConfig, config.model_dump(mode="json"), overrides)
 
 
 @pytest.fixture
@@ -42,14 +41,18 @@ def two(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> SelfsupConfig:
     """The tiny world as it is, and a copy of it elsewhere through one camera alone, at another size."""
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(worlds, elsewhere)
-    other = (f"data.others.mono.path={elsewhere}", "data.others.mono.width=64", "data.others.mono.stereo=false")
+    other = (
+        f"data.extra_datasets.mono.path={elsewhere}",
+        "data.extra_datasets.mono.width=64",
+        "data.extra_datasets.mono.stereo=false",
+    )
     return changed(small, "data.name=pair", *other, "training.batch_size=1")
 
 
-def opened(config: SelfsupConfig) -> tuple[SelfsupConfig, SeveralData, str]:
+def opened(config: SelfsupConfig) -> tuple[SelfsupConfig, MultiVideoData, str]:
     output = io.StringIO()
-    settled, data = Selfsup.prepare(config, Console(file=output, width=500))
-    assert isinstance(data, SeveralData)
+    settled, data = SelfsupRecipe.prepare(config, Console(file=output, width=500))
+    assert isinstance(data, MultiVideoData)
     return settled, data, output.getvalue()
 
 
@@ -59,7 +62,7 @@ def test_each_data_set_has_its_own_size_and_sources_and_none_is_left_out(two: Se
     assert seen == {("pair", 96, ("-1", "+1", "stereo")), ("mono", 64, ("-1", "+1"))}
     assert data.val is not None
     assert [batch.meta[0].data for batch in data.val] == ["pair"] * 3 + ["mono"] * 3
-    assert (settled.data.stereo, settled.data.others["mono"].stereo) == (True, False)
+    assert (settled.data.stereo, settled.data.extra_datasets["mono"].stereo) == (True, False)
     assert "data set pair: 3 samples train, 3 validate, 96x32, stereo, 3 of 6 batches an epoch" in told
     assert "data set mono: 3 samples train, 3 validate, 64x32, one camera, 3 of 6 batches an epoch" in told
     assert "mono has no scale" in told
@@ -67,20 +70,20 @@ def test_each_data_set_has_its_own_size_and_sources_and_none_is_left_out(two: Se
 
 
 def test_metres_are_claimed_where_every_data_set_has_a_baseline(two: SelfsupConfig) -> None:
-    partly = Selfsup(changed(two, "data.stereo=true"))
-    assert partly.claim is Claim.UP_TO_SCALE
+    partly = SelfsupRecipe(changed(two, "data.stereo=true"))
+    assert partly.claim is DepthScale.UP_TO_SCALE
     assert partly.run_metadata == {"claim": "up-to-scale", "without_scale": ["mono"]}
-    both = Selfsup(changed(two, "data.stereo=true", "data.others.mono.stereo=true"))
-    assert both.claim is Claim.METRES
+    both = SelfsupRecipe(changed(two, "data.stereo=true", "data.extra_datasets.mono.stereo=true"))
+    assert both.claim is DepthScale.METRES
     assert both.run_metadata["scale_from"] == "the baselines of the stereo pairs of pair, mono"
 
 
 def test_a_data_set_with_a_baseline_is_scored_in_metres_beside_one_without(two: SelfsupConfig) -> None:
     settled, data, _ = opened(two)
-    task = Selfsup(settled)
-    assert {batch.meta[0].data: task.claim_of(batch) for batch in data.train} == {
-        "pair": Claim.METRES,
-        "mono": Claim.UP_TO_SCALE,
+    task = SelfsupRecipe(settled)
+    assert {batch.meta[0].data: task.batch_depth_scale(batch) for batch in data.train} == {
+        "pair": DepthScale.METRES,
+        "mono": DepthScale.UP_TO_SCALE,
     }
 
 
@@ -90,9 +93,9 @@ def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
     run = recipes.train(changed(two, "training.validate_every=2"), out=tmp_path / "runs")
     facts = run.facts["data"]
     assert facts["name"] == "pair"
-    assert facts["others"]["mono"]["path"] == two.data.others["mono"].path
+    assert facts["extra_datasets"]["mono"]["path"] == two.data.extra_datasets["mono"].path
     assert [*facts["fingerprints"]] == ["tiny/train-000", "tiny/val-000"]
-    assert [*facts["others"]["mono"]["fingerprints"]] == ["elsewhere/train-000", "elsewhere/val-000"]
+    assert [*facts["extra_datasets"]["mono"]["fingerprints"]] == ["elsewhere/train-000", "elsewhere/val-000"]
     last = {
         name: float(value)
         for name, value in read_rows(run.metrics_csv)[-1].items()
@@ -107,19 +110,19 @@ def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
         "data": facts | {"train_frames": {"nothing": []}, "train_images": {}, "train_sessions": []}
     }
     (run.folder / "run.json").write_text(json.dumps(only_elsewhere))
-    (train,) = open_recordings(two.data.others["mono"].path, split="train")
-    assert Trained.on(run.folder, [train]).count({train.name: range(5)}) == 5, "by the second data set's facts"
+    (train,) = open_recordings(two.data.extra_datasets["mono"].path, split="train")
+    assert TrainingOverlap.on(run.folder, [train]).count({train.name: range(5)}) == 5, "by the second data set's facts"
 
 
 def test_a_run_goes_on_wherever_its_data_have_gone_unless_they_changed(two: SelfsupConfig, tmp_path: Path) -> None:
     run = recipes.train(two, out=tmp_path / "runs")
     moved = tmp_path / "another disk" / "elsewhere"
     moved.parent.mkdir()
-    shutil.move(two.data.others["mono"].path, moved)
-    there = changed(two, f"data.others.mono.path={json.dumps(str(moved))}")
+    shutil.move(two.data.extra_datasets["mono"].path, moved)
+    there = changed(two, f"data.extra_datasets.mono.path={json.dumps(str(moved))}")
     recipes.train(there, resume=run.folder)
-    with pytest.raises(RunError, match=r"data\.others\.mono\.epochs: 1\.0 -> 2\.0"):
-        recipes.train(changed(there, "data.others.mono.epochs=2"), resume=run.folder)
+    with pytest.raises(RunError, match=r"data\.extra_datasets\.mono\.epochs: 1\.0 -> 2\.0"):
+        recipes.train(changed(there, "data.extra_datasets.mono.epochs=2"), resume=run.folder)
     picture = next(moved.glob("*/left/*.png"))
     picture.write_bytes(picture.read_bytes() + b" ")
     with pytest.raises(RunError, match="other data"):
@@ -127,11 +130,11 @@ def test_a_run_goes_on_wherever_its_data_have_gone_unless_they_changed(two: Self
 
 
 def test_a_rehearsal_has_steps_of_each(two: SelfsupConfig) -> None:
-    assert len(rehearse(two).seconds) == 2 * STEPS
+    assert len(dry_run(two).seconds) == 2 * PROBE_STEPS
 
 
 def test_sequential_order_defaults_to_one_epoch(small: SelfsupConfig) -> None:
-    values: dict[str, Any] = {"path": "A", "others": {"b": {"path": "B"}}, "order": "sequential"}
+    values: dict[str, Any] = {"path": "A", "extra_datasets": {"b": {"path": "B"}}, "order": "sequential"}
     assert recipes.configure("selfsup", data=values).training.max_epochs == 1
     assert recipes.configure("selfsup", ("training.max_epochs=3",), data=values).training.max_epochs == 3
     assert recipes.configure("selfsup", ("training.max_steps=3",), data=values).training.max_epochs is None
@@ -141,26 +144,32 @@ def test_sequential_order_defaults_to_one_epoch(small: SelfsupConfig) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("data.others.b.offsets=[]",), r"data\.others\.b\.offsets and data\.offsets: either all"),
-        (("model.pose_head=linear", "data.others.b.width=320"), r"bound to one size of image, and data\.others\.b"),
-        (("model.right_view=true", "data.others.b.stereo=false"), r"data\.others\.b\.stereo is false"),
-        (("data.others.b.offsets=[]", "data.others.b.stereo=false"), r"data\.others\.b\.offsets is empty and"),
+        (("data.extra_datasets.b.offsets=[]",), r"data\.extra_datasets\.b\.offsets and data\.offsets: either all"),
+        (
+            ("model.pose_head=linear", "data.extra_datasets.b.width=320"),
+            r"bound to one size of image, and data\.extra_datasets\.b",
+        ),
+        (("model.right_view=true", "data.extra_datasets.b.stereo=false"), r"data\.extra_datasets\.b\.stereo is false"),
+        (
+            ("data.extra_datasets.b.offsets=[]", "data.extra_datasets.b.stereo=false"),
+            r"data\.extra_datasets\.b\.offsets is empty and",
+        ),
     ],
 )
 def test_mistakes_name_the_data_set(words: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        recipes.configure("selfsup", words, data={"path": "A", "others": {"b": {"path": "B"}}})
+        recipes.configure("selfsup", words, data={"path": "A", "extra_datasets": {"b": {"path": "B"}}})
 
 
 def test_a_right_view_wants_a_pair_in_each(two: SelfsupConfig) -> None:
-    config = changed(two, "data.others.mono.stereo=true", "model.right_view=true")
+    config = changed(two, "data.extra_datasets.mono.stereo=true", "model.right_view=true")
     assert opened(config)[0].model.right_view
-    for path in Path(config.data.others["mono"].path).glob("*/recording.json"):
+    for path in Path(config.data.extra_datasets["mono"].path).glob("*/recording.json"):
         described = json.loads(path.read_text())
         del described["cameras"]["right"]
         path.write_text(json.dumps(described | {"T_right_left": None}))
     with pytest.raises(ConfigError, match="in mono"):
-        Selfsup.prepare(changed(config, "data.others.mono.stereo=auto"), Console(quiet=True))
+        SelfsupRecipe.prepare(changed(config, "data.extra_datasets.mono.stereo=auto"), Console(quiet=True))
 
 
 def test_single_data_set_recipe_refuses_several(two: SelfsupConfig) -> None:
@@ -176,21 +185,21 @@ def test_each_lens_that_trained_is_no_other_lens() -> None:
 
 def test_the_lens_of_each_data_set_is_remembered(two: SelfsupConfig) -> None:
     settled, data, _ = opened(two)
-    task = Selfsup(settled)
-    task.remember(data)
+    task = SelfsupRecipe(settled)
+    task.save_data_stats(data)
     assert task.focal.shape == (2,)
     assert (task.focal > 0).all()
 
 
 def test_paths_are_whole_in_every_data_set(two: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert with_whole_paths(changed(two, "data.others.mono.path=elsewhere")).data.others["mono"].path == str(
-        tmp_path / "elsewhere"
-    )
+    assert make_paths_absolute(changed(two, "data.extra_datasets.mono.path=elsewhere")).data.extra_datasets[
+        "mono"
+    ].path == str(tmp_path / "elsewhere")
 
 
 def test_motion_of_each_data_set_has_a_scale_of_its_own() -> None:
-    motions = Motions(Claim.UP_TO_SCALE)
+    motions = MotionPairs(DepthScale.UP_TO_SCALE)
     true = torch.stack([from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0, -z])) for z in (1.0, 2.0, 3.0)])[
         :, None
     ]
@@ -205,7 +214,7 @@ def test_motion_of_each_data_set_has_a_scale_of_its_own() -> None:
 def test_checks_see_what_data_sets_share(two: SelfsupConfig) -> None:
     """The other's training world is the first one's validation."""
     assert "D09" not in {finding.code for finding in opened(two)[1].findings()}
-    elsewhere = Path(two.data.others["mono"].path)
+    elsewhere = Path(two.data.extra_datasets["mono"].path)
     shutil.rmtree(elsewhere / "train-000")
     shutil.copytree(elsewhere / "val-000", elsewhere / "train-000")
     assert "D09" in {finding.code for finding in opened(two)[1].findings()}
@@ -214,5 +223,7 @@ def test_checks_see_what_data_sets_share(two: SelfsupConfig) -> None:
 def test_equal_recording_names_in_two_data_sets_are_distinct(worlds: Path) -> None:
     one, other, copy = (open_recordings(worlds / name)[0] for name in ("train-000", "val-000", "train-000"))
     one.name = other.name = copy.name = "drive"
-    assert "D09" not in {finding.code for finding in splits({"train": [(one, range(5))], "val": [(other, range(5))]})}
-    assert "D09" in {finding.code for finding in splits({"train": [(one, range(5))], "val": [(copy, range(5))]})}
+    assert "D09" not in {
+        finding.code for finding in check_splits({"train": [(one, range(5))], "val": [(other, range(5))]})
+    }
+    assert "D09" in {finding.code for finding in check_splits({"train": [(one, range(5))], "val": [(copy, range(5))]})}

@@ -14,13 +14,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from stadia.cli.demo import _print_table
-from stadia.evaluation.odometry import score_trajectory
-from stadia.evaluation.recordings import Evaluation
-from stadia.evaluation.score import DepthScore
-from stadia.evaluation.trajectory_files import Trajectory
-from stadia.recipes.demo import summarize
-from stadia.recipes.memory import PeakMemory
+from stadia.apps.demo import summarize_demo
+from stadia.cli.run_demo import _print_table
+from stadia.evaluation.io.trajectory_files import Trajectory
+from stadia.evaluation.score.depth_score import DepthScore
+from stadia.evaluation.score.recording_scores import RecordingScores
+from stadia.evaluation.score.trajectory_score import score_trajectory
+from stadia.recipes.base.dry_run import PeakMemory
 
 DEPTH = SimpleNamespace(
     claim="metres",
@@ -31,7 +31,7 @@ DEPTH = SimpleNamespace(
 )
 
 
-def evaluation(drift_by_world: Mapping[str, float]) -> Evaluation:
+def evaluation(drift_by_world: Mapping[str, float]) -> RecordingScores:
     """Paths of 10 m, which leave the truth sideways by so much at their middle."""
     true = np.tile(np.eye(4), (11, 1, 1))
     true[:, 2, 3] = np.arange(11)
@@ -41,11 +41,11 @@ def evaluation(drift_by_world: Mapping[str, float]) -> Evaluation:
         estimated[5, 0, 3] = drift_m
         paths[name] = score_trajectory(Trajectory(estimated), Trajectory(true))
     depth = cast(DepthScore, SimpleNamespace(**vars(DEPTH), per_image=[0] * 4))
-    return Evaluation(depth, paths)
+    return RecordingScores(depth, paths)
 
 
 def summary(scores: Mapping[str, float], network: Mapping[str, float], baseline: Mapping[str, float]) -> dict[str, Any]:
-    return summarize(evaluation(scores), evaluation(network), evaluation(baseline), wall_s=60, peak_rss_mb=1000)
+    return summarize_demo(evaluation(scores), evaluation(network), evaluation(baseline), wall_s=60, peak_rss_mb=1000)
 
 
 def test_the_worst_world_speaks(capsys: pytest.CaptureFixture[str]) -> None:

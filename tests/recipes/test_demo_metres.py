@@ -9,32 +9,32 @@ import numpy as np
 import pytest
 
 from stadia import report
-from stadia.cli.demo import _print_scales
+from stadia.apps import metric_demo
+from stadia.apps.metric_demo import TRUE_CAMERA_M, run_metric_demo, score_predictions
+from stadia.cli.run_demo import _print_scales
 from stadia.core.files import read_json
-from stadia.data.sources import open_recordings
-from stadia.evaluation.depth_files import write_map
-from stadia.recipes import demo_metres
-from stadia.recipes.demo_metres import TRUE_CAMERA_M, run, scored
+from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.io.depth_files import write_depth_map
 
 STEPS = ("training.max_steps=2", "training.batch_size=2", "training.workers=0", "training.threads=1",
-         "data.height=32", "data.width=96", "road.least_share=0.0005", "model.encoder=mobilenetv3_small_050",
+         "data.height=32", "data.width=96", "road.min_object_share=0.0005", "model.encoder=mobilenetv3_small_050",
          "model.decoder_channels=[4,4,8,8,8]",
          "loss.pyramid=1")  # fmt: skip
 
 
 @pytest.fixture
 def cached(worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(demo_metres, "render_worlds", lambda console: worlds)
+    monkeypatch.setattr(metric_demo, "render_worlds", lambda console: worlds)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return worlds
 
 
 def test_two_trainings_beside_each_other(cached: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    done = run(tmp_path / "runs", STEPS)
+    done = run_metric_demo(tmp_path / "runs", STEPS)
     plain, metres = sorted((tmp_path / "runs").iterdir())
     assert (plain.name[18:], metres.name[18:]) == ("demo-no-metres", "demo-metres")
     assert done.run.folder == metres
-    assert demo_metres.MINUTES in capsys.readouterr().err, "the duration is printed at the start"
+    assert metric_demo.MINUTES in capsys.readouterr().err, "the duration is printed at the start"
     assert read_json(metres / "config.json")["start_from"] == str(plain)
     assert {path.stem for path in (metres / "scores").glob("test*.json")} >= {
         "test-median-scaled",
@@ -42,9 +42,9 @@ def test_two_trainings_beside_each_other(cached: Path, tmp_path: Path, capsys: p
     }
     assert read_json(metres / "result.json") == done.result
     assert done.result["camera_height"]["true_m"] == TRUE_CAMERA_M == 1.65
-    image = cv2.imread(str(metres / demo_metres.IMAGE))
+    image = cv2.imread(str(metres / metric_demo.IMAGE))
     assert image.shape[1] == 1280
-    assert "with-and-without-metres/unseen-worlds" in report.build(metres).read_text()
+    assert "with-and-without-metres/unseen-worlds" in report.build_report(metres).read_text()
     _print_scales(done.result)
     told = " ".join(capsys.readouterr().out.split())
     assert "metric on top of it" in told
@@ -58,8 +58,8 @@ def test_depth_of_half_the_size_is_wrong_in_metres_and_right_by_medians(worlds: 
             true_m = recording.depth_m(index)
             assert true_m is not None
             far = np.where(true_m > 0, true_m, 500).astype(np.float32)
-            write_map(tmp_path / recording.name / "depth" / f"{recording.stem(index)}.npz", depth=far / 2)
-    found = scored(tmp_path, recordings)
+            write_depth_map(tmp_path / recording.name / "depth" / f"{recording.stem(index)}.npz", depth=far / 2)
+    found = score_predictions(tmp_path, recordings)
     assert found.as_metres.metrics["abs_rel"] == pytest.approx(0.5, abs=0.01)
     assert found.median_scaled.metrics["abs_rel"] == pytest.approx(0, abs=0.01)
     assert found.as_metres.scale_ratio_median == pytest.approx(2)

@@ -13,11 +13,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stadia import recipes
-from stadia.core.config import resolve
-from stadia.losses import selfsup as selfsup_loss
+from stadia.core.config import resolve_config
+from stadia.losses import selfsup_loss
 from stadia.losses.reprojection import TorchReprojector
-from stadia.recipes.selfsup import Selfsup
-from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.loop import TrainingLoop
 
 WAITING = {
@@ -58,7 +58,7 @@ def test_a_training_step_waits_once_for_the_device(
     """
     steps: list[Waits] = []
 
-    def start(self: Selfsup, *_: object) -> None:
+    def start(self: SelfsupRecipe, *_: object) -> None:
         steps.append(Waits())
         steps[-1].__enter__()
 
@@ -68,7 +68,7 @@ def test_a_training_step_waits_once_for_the_device(
         save(loop, **when)
         steps[-1].__exit__(None, None, None)
 
-    monkeypatch.setattr(Selfsup, "on_batch_start", start)
+    monkeypatch.setattr(SelfsupRecipe, "on_batch_start", start)
     monkeypatch.setattr(TrainingLoop, "save_checkpoints", end)
     monkeypatch.setattr(selfsup_loss, "fastest_reprojector", lambda _: TorchReprojector)  # as on a GPU
     rarely = (
@@ -78,7 +78,7 @@ def test_a_training_step_waits_once_for_the_device(
         "training.max_steps=4",
     )
     sgd = "optimizer.name=sgd"  # adam reads its step counters, which are in the processor's memory on a GPU too
-    config = resolve(
+    config = resolve_config(
         SelfsupConfig,
         small.model_dump(mode="json"),
         [*rarely, sgd, f"loss.temporal_from_step={temporal_from_step}", "loss.pyramid=2"],

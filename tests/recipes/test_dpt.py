@@ -16,14 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stadia import recipes
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, DataError, GeometryError
-from stadia.core.types import Claim
+from stadia.core.types import DepthScale
 from stadia.geometry.camera import intrinsics
-from stadia.models.dpt import Dpt
-from stadia.recipes.dpt import DptRecipe
-from stadia.recipes.dpt_config import DptRecipeConfig
-from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.models.dpt.dpt_net import DptNet
+from stadia.recipes.dpt.config import DptRecipeConfig
+from stadia.recipes.dpt.recipe import DptRecipe
+from stadia.recipes.selfsup.config import SelfsupConfig
 
 SMALL = ("model.network=dpt-tiny", "data.augmentation.mirror=0.5", "optimizer.lr=1e-3")
 PINNED_LOSSES = [6.89356, 6.72101, 5.45903]  # of the three steps of `small_dpt`, seed 0
@@ -33,14 +33,14 @@ PINNED_LOSSES = [6.89356, 6.72101, 5.45903]  # of the three steps of `small_dpt`
 def small_dpt(small: SelfsupConfig) -> DptRecipeConfig:
     """A few steps of the smallest network on the tiny world."""
     shared = small.model_dump(mode="json", include={"training": True, "data": {"path", "cache", "height", "width"}})
-    return resolve(DptRecipeConfig, shared, SMALL)
+    return resolve_config(DptRecipeConfig, shared, SMALL)
 
 
 def changed(config: DptRecipeConfig, *overrides: str) -> DptRecipeConfig:
-    return resolve(DptRecipeConfig, config.model_dump(mode="json"), overrides)
+    return resolve_config(DptRecipeConfig, config.model_dump(mode="json"), overrides)
 
 
-class Lower(Dpt):
+class Lower(DptNet):
     """Predict nearer depth lower in the image, as weights up to scale and shift might."""
 
     def raw(self, image: Tensor) -> Tensor:
@@ -67,9 +67,9 @@ def test_a_training_ends_in_metres_and_a_score(small_dpt: DptRecipeConfig, tmp_p
 
 
 def test_metres_are_claimed_only_with_a_metric_loss(small_dpt: DptRecipeConfig) -> None:
-    assert DptRecipe(small_dpt).claim is Claim.METRES
+    assert DptRecipe(small_dpt).claim is DepthScale.METRES
     affine = changed(small_dpt, "loss.silog_per_image=0", "loss.affine_invariant=1", "loss.gradient_matching=0.5")
-    assert DptRecipe(affine).claim is Claim.AFFINE_INVERSE
+    assert DptRecipe(affine).claim is DepthScale.AFFINE_INVERSE
     assert DptRecipe(small_dpt).run_metadata["scale_from"] == "the ground truth that it was trained on"
     assert "scale_from" not in DptRecipe(affine).run_metadata
 
@@ -91,11 +91,11 @@ def test_every_weight_is_trained_once_and_a_pretrained_backbone_slower(small_dpt
 def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
     small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("stadia.recipes.dpt.Dpt", Lower)
+    monkeypatch.setattr("stadia.recipes.dpt.recipe.DptNet", Lower)
     config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
     task = DptRecipe(config)
     with caplog.at_level(logging.INFO):
-        task.remember(data)
+        task.save_data_stats(data)
     assert "fitted to 5 images" in caplog.text
     assert "fitted best, but has 0 beyond 200 m" in caplog.text, "the sky is not at the head's 0 here"
     assert task.run_metadata["fitted"]["images"] == 5
@@ -107,7 +107,7 @@ def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
     assert 0.7 < float(predicted_m[known].median() / true_m[known].median()) < 1.4
     assert float(predicted_m.max()) < 200, "a head output of 0 still has a gradient"
     given = DptRecipe(changed(config, "model.scale=2", "model.shift=0.5"))
-    given.remember(data)
+    given.save_data_stats(data)
     assert (float(given.network.scale), float(given.network.shift)) == (2.0, 0.5)
 
 
@@ -123,7 +123,7 @@ def test_a_resumed_run_remembers_what_it_started_from(
 ) -> None:
     """The task that is resumed is built without weights; run.json keeps what the first one was."""
     file = tmp_path / "tiny.safetensors"
-    save_file(Dpt(small_dpt.model).network.state_dict(), file)
+    save_file(DptNet(small_dpt.model).network.state_dict(), file)
     config = changed(
         small_dpt, f"model.weights={file}", "model.scale=1.5", "model.shift=0.01", "training.checkpoint_every=1"
     )
@@ -157,7 +157,7 @@ def test_a_fit_that_cannot_be_made_fails_the_run(
         def raw(self, image: Tensor) -> Tensor:
             return super().raw(image).flip(-2)
 
-    monkeypatch.setattr("stadia.recipes.dpt.Dpt", Higher)
+    monkeypatch.setattr("stadia.recipes.dpt.recipe.DptNet", Higher)
     with pytest.raises(GeometryError, match="is it depth"):
         recipes.train(small_dpt, out=tmp_path / "runs")
     (folder,) = (tmp_path / "runs").iterdir()
@@ -169,22 +169,22 @@ def test_a_fit_that_cannot_be_made_fails_the_run(
 def test_a_head_that_may_stay_random_is_brought_to_the_truth_whatever_its_sign(
     small_dpt: DptRecipeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Falling(Dpt):
+    class Falling(DptNet):
         def raw(self, image: Tensor) -> Tensor:
             return Lower.raw(self, image).flip(-2)
 
-    monkeypatch.setattr("stadia.recipes.dpt.Dpt", Falling)
+    monkeypatch.setattr("stadia.recipes.dpt.recipe.DptNet", Falling)
     weights = {
         name: tensor
-        for name, tensor in Dpt(small_dpt.model).network.state_dict().items()
+        for name, tensor in DptNet(small_dpt.model).network.state_dict().items()
         if not name.startswith("head.")
     }
     save_file(weights, tmp_path / "headless.safetensors")
-    words = (f"model.weights={tmp_path / 'headless.safetensors'}", 'model.allow_initialized=["head.*"]')
+    words = (f"model.weights={tmp_path / 'headless.safetensors'}", 'model.allow_missing=["head.*"]')
     config, data = DptRecipe.prepare(changed(small_dpt, *words), Console(quiet=True))
     task = DptRecipe(config)
     with caplog.at_level(logging.WARNING):
-        task.remember(data)
+        task.save_data_stats(data)
     assert "some weights are random" in caplog.text
     batch = next(iter(data.val))
     true_m = batch.targets.depth_m
@@ -245,7 +245,7 @@ def test_weight_loading_and_attention_cost_are_logged(
 ) -> None:
     """Weights from a file, with an attention that has some of its own."""
     file = tmp_path / "tiny.safetensors"
-    save_file(Dpt(small_dpt.model).network.state_dict(), file)
+    save_file(DptNet(small_dpt.model).network.state_dict(), file)
     config = changed(
         small_dpt,
         f"model.weights={file}",
@@ -256,7 +256,7 @@ def test_weight_loading_and_attention_cost_are_logged(
     config, data = DptRecipe.prepare(config, Console(quiet=True))
     task = DptRecipe(config)
     with caplog.at_level(logging.WARNING):
-        task.remember(data)
+        task.save_data_stats(data)
     assert f"weights from {file}" in caplog.text
     assert "attention memory_compressed on 13 tokens" in caplog.text
     kept = task.run_metadata["load_report"]

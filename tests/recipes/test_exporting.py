@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from stadia.cli.main import run as run_command_line
-from stadia.evaluation.exported import ExportedNetwork
-from stadia.evaluation.predictions import Predictions
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.predict.exported_network import ExportedNetwork
 from stadia.recipes import configure
-from stadia.recipes.selfsup import Selfsup
-from stadia.training.checkpoints import Header, write
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 SMALL = (
     "data.height=64",
@@ -38,14 +38,14 @@ def write_run(folder: Path, *, focal: float = 0.7) -> Path:
     """A run's folder with a small `selfsup` in it, whose depth depends on the image."""
     config = configure("selfsup", SMALL, data={"path": "drive.mp4"})
     torch.manual_seed(0)
-    task = Selfsup(config)  # type: ignore[arg-type]
+    task = SelfsupRecipe(config)  # type: ignore[arg-type]
     task.focal.fill_(focal)
     for head in task.model.depth.decoder.heads.values():
         torch.nn.init.normal_(head.weight, std=0.3)  # type: ignore[arg-type]
-    header = Header(
+    header = CheckpointHeader(
         recipe="selfsup", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
     )
-    write(folder / "checkpoints" / "best.safetensors", header, {"state_dict": task.state_dict()})
+    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": task.state_dict()})
     return folder
 
 
@@ -174,7 +174,7 @@ def test_mistakes(trained: Path, tmp_path: Path, stadia: Stadia, monkeypatch: py
         errors = [line for line in err.splitlines() if line.startswith("stadia: ")]  # beside what it was at
         assert (code, text, len(errors)) == (2, "", 1)
         assert said in errors[0]
-    monkeypatch.setattr("stadia.recipes.exporting.load_task", lambda checkpoint: torch.nn.Identity())
+    monkeypatch.setattr("stadia.apps.export_checkpoint.load_task", lambda checkpoint: torch.nn.Identity())
     code, _, err = stadia("export", trained, "--out", out)
     assert (code, "a checkpoint of 'selfsup', which predicts no depth" in err) == (2, True)
     assert not out.exists()

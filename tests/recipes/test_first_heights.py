@@ -12,10 +12,10 @@ import pytest
 
 from stadia.core.errors import DataError
 from stadia.core.recording import RoadMasks
-from stadia.data.road_config import RoadConfig
-from stadia.geometry.height_of_drives import TOP_BEHIND_FOOT_M
-from stadia.recipes import first_heights as first_heights_of_groups
-from stadia.recipes.first_heights import FirstHeights, first_heights
+from stadia.datasets.masks.height_priors import RoadConfig
+from stadia.geometry.ground.drive_heights import TOP_BEHIND_FOOT_M
+from stadia.recipes.metric import data as first_heights_of_groups
+from stadia.recipes.metric.data import InitialHeights, estimate_initial_heights
 
 CAR, F, ROWS, COLUMNS, HORIZON = 9, 300.0, 160, 480, 60.0
 PRIORS = {"car": {"mean_m": 1.5, "spread_m": 0.1, "source": "by construction"}}
@@ -75,16 +75,16 @@ class Street:
         return SimpleNamespace(height=ROWS, width=COLUMNS)
 
 
-def heights_of(*streets: Street, width: int = COLUMNS, **config: Any) -> FirstHeights:
+def predict_heights(*streets: Street, width: int = COLUMNS, **config: Any) -> InitialHeights:
     """Of each street's mount, numbered as they come."""
     groups = {mount: number for number, mount in enumerate(dict.fromkeys(street.mount for street in streets))}
-    return first_heights(
+    return estimate_initial_heights(
         streets, groups, RoadConfig(priors=PRIORS, **config), height=ROWS * width // COLUMNS, width=width
     )
 
 
 def test_each_group_has_the_height_of_its_own_cameras():
-    found = heights_of(Street("high", 2.1), Street("low", 1.2), Street("middle", 1.65)).estimated
+    found = predict_heights(Street("high", 2.1), Street("low", 1.2), Street("middle", 1.65)).estimated
     assert {number: said.height_m for number, said in found.items()} == pytest.approx(
         {0: 2.1, 1: 1.2, 2: 1.65}, rel=0.04
     )
@@ -93,7 +93,7 @@ def test_each_group_has_the_height_of_its_own_cameras():
 
 def test_drives_with_different_pitch_give_one_height():
     pitches_deg = 0.5 * np.random.default_rng(1).standard_normal(8)
-    said = heights_of(
+    said = predict_heights(
         *(Street(f"{n}", 1.65, 15, mount="roof", pitch_deg=pitch, seed=n) for n, pitch in enumerate(pitches_deg))
     ).estimated[0]
     assert said.height_m == pytest.approx(1.65, rel=0.03)
@@ -103,23 +103,23 @@ def test_drives_with_different_pitch_give_one_height():
 
 def test_three_in_ten_wrong_heights_are_outvoted_and_not_ignored():
     street = Street("drive", 1.65, wrong=0.3)
-    found = heights_of(street, heights="each").estimated
+    found = predict_heights(street, heights="each").estimated
     assert found[0].height_m == pytest.approx(1.65, rel=0.05)
     for said in street.said:
         said.update({number: (2 * high, spread) for number, (high, spread) in said.items()})
-    again = heights_of(street, heights="each").estimated
+    again = predict_heights(street, heights="each").estimated
     assert again[0].height_m == pytest.approx(2 * found[0].height_m, rel=0.02)  # they are what is read
 
 
 def test_group_with_few_objects_has_a_reason_instead_of_a_height(monkeypatch):
     few, none = Street("few", 1.65, frames=1), Street("none", 1.65, frames=4)
     none.mask_reader.classes = {1: "road"}
-    found = heights_of(few, none, heights="each")
+    found = predict_heights(few, none, heights="each")
     assert found.estimated == {}
     assert found.reasons[0] == "2 objects that agree, at least 12 are needed"
     assert found.reasons[1] == "0 objects that agree, at least 12 are needed"
     monkeypatch.setattr(first_heights_of_groups, "WIDEST", 0.01)
-    found = heights_of(Street("wide", 1.65, frames=9))
+    found = predict_heights(Street("wide", 1.65, frames=9))
     assert found.estimated == {}
     assert re.fullmatch(r"the interval is 1\.\d\d to 1\.\d\d m", found.reasons[0])
 
@@ -134,7 +134,7 @@ def test_masks_that_cannot_be_read_are_counted():
         return None if index > 2 else whole(index, side)
 
     street.masks = masks
-    (reason,) = heights_of(street).reasons.values()
+    (reason,) = predict_heights(street).reasons.values()
     assert (
         "agree, at least 12 are needed; masks of 7 of 9 frames cannot be read, such as: 000002.png: found a file"
         " cut off" in reason
@@ -143,5 +143,7 @@ def test_masks_that_cannot_be_read_are_counted():
 
 def test_border_is_in_network_pixels():
     street = Street("drive", 1.65, frames=20)
-    assert heights_of(street, border_px=12).estimated
-    assert "0 objects" in heights_of(street, width=COLUMNS // 10, border_px=12).reasons[0]  # 120 pixels of 160 rows
+    assert predict_heights(street, border_px=12).estimated
+    assert (
+        "0 objects" in predict_heights(street, width=COLUMNS // 10, border_px=12).reasons[0]
+    )  # 120 pixels of 160 rows

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from stadia.apps.studies.launch import Job, LocalLauncher, SlurmLauncher, count_cores_per_process, slurm_options
 from stadia.core.errors import RunError
-from stadia.recipes.studies.launch import Job, Local, Slurm, share_of_cores, slurm_options
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ def test_local_processes_share_the_cores(tmp_path):
     )
     jobs = [Program(f"j{k}", (program.format(k),), tmp_path / "logs" / f"j{k}.log") for k in range(3)]
     codes = {}
-    Local(2).run(jobs, lambda job, code: codes.update({job.name: code}))
+    LocalLauncher(2).run(jobs, lambda job, code: codes.update({job.name: code}))
     assert codes == {"j0": 0, "j1": 1, "j2": 2}
-    expected = os.environ.get("OMP_NUM_THREADS", str(share_of_cores(2)))
+    expected = os.environ.get("OMP_NUM_THREADS", str(count_cores_per_process(2)))
     assert (tmp_path / "logs/j0.log").read_text().strip() == expected
 
 
@@ -53,7 +53,7 @@ def test_ctrl_c_stops_each_process_and_waits(tmp_path):
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        Local(2).run(jobs, lambda job, code: None)
+        LocalLauncher(2).run(jobs, lambda job, code: None)
     thread.join()
     assert [(tmp_path / f"j{k}.log").read_text().strip() for k in range(2)] == ["saved", "saved"]
 
@@ -101,7 +101,7 @@ def test_jobs_of_slurm_are_submitted_once_and_waited_for_again(tmp_path, monkeyp
     cluster, ended = Cluster(), []
     monkeypatch.setitem(sys.modules, "submitit", cluster)
     jobs = [Job(f"j{k}", ("train", str(k)), tmp_path / f"j{k}.log") for k in range(3)]
-    slurm = Slurm(tmp_path / "slurm", {"timeout_min": 60})
+    slurm = SlurmLauncher(tmp_path / "slurm", {"timeout_min": 60})
 
     def first_ends(_):
         if "1" in cluster.done:

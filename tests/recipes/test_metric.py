@@ -16,21 +16,21 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from stadia import recipes
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
-from stadia.core.types import Claim, Meta
-from stadia.diagnostics.contract.engine import of_losses
+from stadia.core.types import DepthScale, Meta
 from stadia.diagnostics.finding import OnStop, read_findings
+from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.losses.metric_scale import MetricScaleLoss
-from stadia.losses.selfsup import SelfSupervisedLoss
-from stadia.recipes.depth import DepthRecipe
-from stadia.recipes.metric import Metric
-from stadia.recipes.metric_config import MetricConfig
-from stadia.recipes.selfsup_config import SelfsupConfig
-from stadia.training import camera_heights
-from stadia.training.camera_heights import Height
-from stadia.training.checkpoints import Checkpoint
-from stadia.training.stream import Plan
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
+from stadia.recipes.base.depth_recipe import DepthRecipe
+from stadia.recipes.metric import camera_heights
+from stadia.recipes.metric.camera_heights import AverageHeight
+from stadia.recipes.metric.config import MetricConfig
+from stadia.recipes.metric.recipe import MetricRecipe
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.training.batches import TrainingPlan
+from stadia.training.checkpoint import Checkpoint
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
@@ -40,12 +40,12 @@ from test_resume import Crash, crash, table
 EASY = (
     "road.priors=roadworld",
     "heights.first_epoch=0",
-    "heights.fewest_frames=1",
-    "heights.most_spread=9",
-    "heights.least_kept=0",
-    "heights.most_disagreement=99",
+    "heights.min_frames=1",
+    "heights.max_spread=9",
+    "heights.min_inlier_share=0",
+    "heights.max_horizon_disagreement=99",
     "road.border_px=1",
-    "road.least_share=0.0005",
+    "road.min_object_share=0.0005",
     "data.augmentation.mirror=0",
 )
 """One world of a few frames gives a camera height, however wrong."""
@@ -54,24 +54,24 @@ EASY = (
 @pytest.fixture
 def metric(small: SelfsupConfig) -> MetricConfig:
     values = small.model_dump(mode="json") | {"recipe": "metric", "name": "metric"}
-    return resolve(MetricConfig, values, (*EASY, "training.max_steps=8", "training.batch_size=1"))
+    return resolve_config(MetricConfig, values, (*EASY, "training.max_steps=8", "training.batch_size=1"))
 
 
 def changed(config: MetricConfig, *overrides: str) -> MetricConfig:
-    return resolve(MetricConfig, config.model_dump(mode="json"), overrides)
+    return resolve_config(MetricConfig, config.model_dump(mode="json"), overrides)
 
 
-def prepared(config: MetricConfig) -> tuple[Metric, Any]:
+def prepared(config: MetricConfig) -> tuple[MetricRecipe, Any]:
     torch.manual_seed(0)
-    settled, data = Metric.prepare(config, Console(quiet=True))
-    task = Metric(settled)
-    task.remember(data)
-    task.plan = Plan(batches_per_epoch=3, accumulate=1, total_steps=60)
+    settled, data = MetricRecipe.prepare(config, Console(quiet=True))
+    task = MetricRecipe(settled)
+    task.save_data_stats(data)
+    task.plan = TrainingPlan(batches_per_epoch=3, accumulate=1, total_steps=60)
     return task.train(), data
 
 
 def add_height_frames(
-    task: Metric, group: int, metres: float, *, count: int = 12, recording: str = "drive", road_m: float = 0
+    task: MetricRecipe, group: int, metres: float, *, count: int = 12, recording: str = "drive", road_m: float = 0
 ) -> None:
     """An epoch's frames that agree on a height."""
     values = torch.full((count,), metres)
@@ -89,7 +89,7 @@ def test_it_is_of_one_camera(metric):
         changed(metric, "data.stereo=true")
     with pytest.raises(ConfigError, match="nothing has a height"):
         changed(metric, "road.objects=[]")
-    settled, data = Metric.prepare(metric, Console(quiet=True))
+    settled, data = MetricRecipe.prepare(metric, Console(quiet=True))
     assert settled.data.stereo is False
     assert settled.camera_groups == ("1.65 m",)
     assert data.train.samples.samples.source_names == ("-1", "+1")
@@ -109,13 +109,13 @@ def test_step_has_both_losses_and_keeps_object_heights(metric):
 
 def test_an_epochs_end_gives_the_height_and_the_claim(metric):
     task, _ = prepared(metric)
-    assert task.claim is Claim.UP_TO_SCALE
+    assert task.claim is DepthScale.UP_TO_SCALE
     assert task.run_metadata["scale_from"] is None
     task.start_epoch(0)
     add_height_frames(task, 0, 1.6)
     task.start_epoch(1)
     assert task.camera_m.tolist() == pytest.approx([1.6])
-    assert task.claim is Claim.METRES
+    assert task.claim is DepthScale.METRES
     assert task.run_metadata["camera_height_m"] == {"1.65 m": pytest.approx(1.6)}
     for part in ("car 1.504 m, spread 0.169 m", "RoadWorld draws", "5 % off"):
         assert part in str(task.run_metadata["rests_on"])
@@ -128,7 +128,7 @@ def test_no_metres_are_claimed_if_depth_disagrees_with_the_height(metric):
     add_height_frames(task, 0, 1.6, road_m=2.0)
     task.start_epoch(1)
     assert task.camera_m.tolist() == pytest.approx([1.6])
-    assert task.claim is Claim.UP_TO_SCALE
+    assert task.claim is DepthScale.UP_TO_SCALE
     assert "of the cameras '1.65 m' of 2.00 m instead of 1.60 m" in task._reason_without_metres()
 
 
@@ -145,10 +145,10 @@ def test_reason_without_metres_is_given(metric):
 
 
 def test_objects_keep_their_share_until_every_height_is_known(metric):
-    task, _ = prepared(changed(metric, "hand_over_epochs=10"))
+    task, _ = prepared(changed(metric, "scale_schedule_epochs=10"))
     task.heights.epoch = 5
     assert task.shares().objects == 1
-    task.heights.heights[0] = Height(1.6, 1)
+    task.heights.heights[0] = AverageHeight(1.6, 1)
     assert task.shares().objects == pytest.approx(1 - math.log(6) / math.log(11))
     assert task.shares().camera == pytest.approx(math.log(6) / math.log(11))
 
@@ -156,7 +156,7 @@ def test_objects_keep_their_share_until_every_height_is_known(metric):
 def test_the_known_height_teaches_and_is_logged(metric):
     task, data = prepared(metric)
     batch = next(iter(data.train))
-    task.heights.heights[0], task.heights.epoch = Height(1.6, 1), 3
+    task.heights.heights[0], task.heights.epoch = AverageHeight(1.6, 1), 3
     report = task.training_step(batch)
     assert float(report.terms["metric/camera_height"]) > 0
     assert float(report.seen["metric/camera_height_known_m/1.65 m"]) == pytest.approx(1.6)
@@ -169,8 +169,8 @@ def test_objects_that_are_odd_teach_nothing(metric):
     task.heights.epoch = 3
     batch = next(batch for batch in data.train if batch.targets.objects.any())
     everything = task.training_step(batch).terms["metric/object_height"]
-    task.heights.heights[0] = Height(1.6, 1, horizon_m=1e-3)
-    task.config = changed(task.config, "hand_over_epochs=1000")
+    task.heights.heights[0] = AverageHeight(1.6, 1, horizon_m=1e-3)
+    task.config = changed(task.config, "scale_schedule_epochs=1000")
     assert float(everything) > 0
     assert float(task.training_step(batch).terms["metric/object_height"]) == 0
 
@@ -179,10 +179,10 @@ def test_outlier_objects_are_downweighted_if_configured(metric):
     task, data = prepared(metric)
     task.heights.epoch = 3
     batch = next(batch for batch in data.train if batch.targets.objects.any())
-    task.heights.heights[0] = Height(1.6, 1, horizon_m=1e-3)
+    task.heights.heights[0] = AverageHeight(1.6, 1, horizon_m=1e-3)
     believed = []
     for spread in ("null", 5, 50):
-        task.config = changed(task.config, "hand_over_epochs=1000", f"heights.oddness_spread={spread}")
+        task.config = changed(task.config, "scale_schedule_epochs=1000", f"heights.outlier_sigma={spread}")
         believed.append(float(task.training_step(batch).seen["metric/objects_believed"]))
     assert 0 == believed[0] < believed[1] < believed[2] < 1
 
@@ -211,7 +211,7 @@ def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
     assert task._parts([Meta("drive", 50, data="city")]) == ["drive, frames 50 to 59"], (
         "a recording of that name in another data set"
     )
-    task.heights.heights[0] = Height(1.6, 1)
+    task.heights.heights[0] = AverageHeight(1.6, 1)
     task.start_epoch(0)
     for part in range(8):
         add_height_frames(task, 0, 1.2 if part < 4 else 1.65, recording=task._parts([Meta("drive", 50 * part)])[0])
@@ -221,11 +221,11 @@ def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
     assert "1.20 m above the road in 4 recordings ('drive, frames " in found.measured
     assert "1.65 m in 4 ('drive, frames 2" in found.measured
     assert "no metres are claimed" in found.measured
-    assert task.claim is Claim.UP_TO_SCALE
+    assert task.claim is DepthScale.UP_TO_SCALE
     assert task.shares().objects == 1
 
 
-def heard(task: Metric, batches: list[Any]) -> list[float]:
+def heard(task: MetricRecipe, batches: list[Any]) -> list[float]:
     """The camera's height after an epoch of these batches, that change no weight."""
     with torch.no_grad():
         for batch in batches:
@@ -253,7 +253,7 @@ def test_two_processes_have_one_height(quick, tmp_path):
 
 @pytest.mark.parametrize(("most", "ends"), [(20, [3, 6, 9]), (12, [6, 12, 18]), (5, [12, 24, 36])])
 def test_passes_through_little_data_count_together(metric, most, ends):
-    task, _ = prepared(changed(metric, f"most_epochs={most}"))  # twenty passes of three steps
+    task, _ = prepared(changed(metric, f"max_height_epochs={most}"))  # twenty passes of three steps
     assert [task._epoch_of(end) for end in ends] == [0, 1, 2]
     assert [task._epoch_of(end + 1) for end in ends] == [1, 2, 3]
 
@@ -288,7 +288,7 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric):
     assert emptied == [True]
     assert torch.equal(torch.get_rng_state(), random), "nothing else is random in another way"
     assert task.camera_m.tolist() == pytest.approx([1.6])
-    assert task.claim is Claim.UP_TO_SCALE  # of the new networks' depth nothing is known yet
+    assert task.claim is DepthScale.UP_TO_SCALE  # of the new networks' depth nothing is known yet
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     """Three steps an epoch: the checkpoint of step 4 lies in the middle of one. In so few steps depth follows no
     height.
     """
-    monkeypatch.setattr("stadia.recipes.metric.MOST_OFF", math.inf)
+    monkeypatch.setattr("stadia.recipes.metric.recipe.MAX_HEIGHT_LOG_ERROR", math.inf)
     undisturbed = recipes.train(quick, out=tmp_path / "undisturbed", on_stop=OnStop.WARN)
     facts = json.loads((undisturbed.folder / "run.json").read_text())
     last = undisturbed.folder / "checkpoints" / "last.safetensors"
@@ -319,14 +319,16 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     assert kept["heights"]["epoch"] == 2, "of eight steps of three"
     assert kept["after_epochs"]["1.65 m"][-1] == kept["heights"]["heights"][0]["metres"]
     assert facts["camera_height_m"]["1.65 m"] == pytest.approx(kept["after_epochs"]["1.65 m"][-1], abs=1e-4)
-    assert recipes.load_predictor(last).claim is Claim.METRES
+    assert recipes.load_predictor(last).claim is DepthScale.METRES
     _, rows = table(undisturbed.folder)
     assert all(row["train/term/metric/object_height"] for row in rows if row["train/loss"])
     assert any(row.get("val/abs_rel_scaled") for row in rows)
 
-    step = Metric.training_step
+    step = MetricRecipe.training_step
     with monkeypatch.context() as once:
-        once.setattr(Metric, "training_step", lambda self, batch: step(self, batch) if self.global_step < 6 else crash())
+        once.setattr(
+            MetricRecipe, "training_step", lambda self, batch: step(self, batch) if self.global_step < 6 else crash()
+        )
         with pytest.raises(Crash):
             recipes.train(quick, out=tmp_path / "crashed", on_stop=OnStop.WARN)
     (folder,) = (tmp_path / "crashed").iterdir()
@@ -358,9 +360,9 @@ def test_heights_go_on_where_a_checkpoint_was_made(metric):
 
 
 def test_heights_measured_on_scored_data_are_refused(metric, monkeypatch):
-    monkeypatch.setattr("stadia.recipes.metric_data.format_of", lambda path, format: "kitti_raw")
+    monkeypatch.setattr("stadia.recipes.metric.data.detect_format", lambda path, format: "kitti_raw")
     with pytest.raises(ConfigError, match="other than kitti_raw"):
-        Metric.prepare(changed(metric, "road.priors=kitti"), Console(quiet=True))
+        MetricRecipe.prepare(changed(metric, "road.priors=kitti"), Console(quiet=True))
 
 
 def test_training_without_masks_is_noted_and_claims_no_metres(quick, tmp_path, worlds):
@@ -396,9 +398,9 @@ def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_
 def test_the_cameras_height_keeps_its_laws_and_a_road_of_twice_the_depth_is_named(metric):
     task, data = prepared(metric)
     batch = next(iter(data.train))
-    losses = task.exact_losses(batch)
-    assert of_losses({"height of the camera": losses["height of the camera"]}) == []
+    losses = task.loss_cases(batch)
+    assert check_losses({"height of the camera": losses["height of the camera"]}) == []
     real = MetricScaleLoss._at
     task.scale_loss._at = lambda inverse_depth, *given: real(task.scale_loss, inverse_depth / 2, *given)
-    found = of_losses({"height of the camera": task.exact_losses(batch)["height of the camera"]})
+    found = check_losses({"height of the camera": task.loss_cases(batch)["height of the camera"]})
     assert "L01" in {one.code for one in found}

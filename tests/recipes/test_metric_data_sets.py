@@ -12,18 +12,18 @@ import torch
 from rich.console import Console
 
 from stadia import recipes
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Prediction
-from stadia.data.roadworld.presets import TINY
-from stadia.data.roadworld.write import write_roadworld
-from stadia.recipes.metric import Metric
-from stadia.recipes.metric_config import MetricConfig
-from stadia.recipes.metric_data import SeveralRoadData
-from stadia.recipes.selfsup_config import SelfsupConfig
-from stadia.training.stream import Plan
+from stadia.recipes.metric.config import MetricConfig
+from stadia.recipes.metric.data import MultiRoadData
+from stadia.recipes.metric.recipe import MetricRecipe
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+from stadia.training.batches import TrainingPlan
 
-TRUE = "data.ground_truth_depth=true", "data.others.low.ground_truth_depth=true"
+TRUE = "data.ground_truth_depth=true", "data.extra_datasets.low.ground_truth_depth=true"
 
 
 @pytest.fixture(scope="module")
@@ -37,22 +37,22 @@ def low_worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two(small: SelfsupConfig, low_worlds: Path) -> MetricConfig:
     """Two RoadWorlds whose recordings are called alike, with cameras at two heights, at two sizes."""
     values = small.model_dump(mode="json") | {"recipe": "metric", "name": "metric"}
-    other = (f"data.others.low.path={low_worlds}", "data.others.low.width=64")
+    other = (f"data.extra_datasets.low.path={low_worlds}", "data.extra_datasets.low.width=64")
     easy = (
         "road.priors=roadworld",
         "road.border_px=1",
-        "road.least_share=0.0005",
+        "road.min_object_share=0.0005",
         "heights.first_epoch=0",
-        "heights.fewest_frames=1",
+        "heights.min_frames=1",
     )
-    return resolve(MetricConfig, values, ("data.name=high", *other, *easy, "training.batch_size=1"))
+    return resolve_config(MetricConfig, values, ("data.name=high", *other, *easy, "training.batch_size=1"))
 
 
 def test_the_cameras_of_each_data_set_are_a_group(two: MetricConfig) -> None:
-    settled, data = Metric.prepare(two, Console(quiet=True))
-    assert isinstance(data, SeveralRoadData)
+    settled, data = MetricRecipe.prepare(two, Console(quiet=True))
+    assert isinstance(data, MultiRoadData)
     assert settled.camera_groups == ("high: 1.65 m", "low: 1.2 m")
-    assert (settled.data.stereo, settled.data.others["low"].stereo) == (False, False)
+    assert (settled.data.stereo, settled.data.extra_datasets["low"].stereo) == (False, False)
     seen = {
         (batch.meta[0].data, batch.inputs.image.shape[-1], *batch.targets.camera_group.tolist()) for batch in data.train
     }
@@ -66,9 +66,9 @@ def test_the_cameras_of_each_data_set_are_a_group(two: MetricConfig) -> None:
 
 def test_useless_masks_are_found_beside_useful_ones(two: MetricConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only one data set has masks with a road class."""
-    _, data = Metric.prepare(two, Console(quiet=True))
-    assert isinstance(data, SeveralRoadData)
-    before = [finding.code for part in data.parts.values() for finding in part.findings_of_masks()]
+    _, data = MetricRecipe.prepare(two, Console(quiet=True))
+    assert isinstance(data, MultiRoadData)
+    before = [finding.code for part in data.parts.values() for finding in part.road_mask_findings()]
     (recording,) = {r.name: r for r in data.each["low"].recordings["train"]}.values()
     assert recording.mask_reader is not None
     monkeypatch.setattr(recording.mask_reader, "classes", {1: "sky"})
@@ -79,7 +79,7 @@ def test_useless_masks_are_found_beside_useful_ones(two: MetricConfig, monkeypat
 
 def test_silhouettes_speak_of_each_group_by_its_name(two: MetricConfig) -> None:
     output = io.StringIO()
-    Metric.prepare(two, Console(file=output, width=500))
+    MetricRecipe.prepare(two, Console(file=output, width=500))
     for group in ("high: 1.65 m", "low: 1.2 m"):
         assert f"of the cameras '{group}'" in output.getvalue()
 
@@ -88,13 +88,18 @@ def test_true_depth_gives_the_height_of_each_group(two: MetricConfig) -> None:
     """Doubled: each group's depth gives its own camera height, and its objects, few and the same in both, give how much
     one is higher.
     """
-    easy = ("heights.most_spread=9", "heights.least_kept=0", "first_height=depth", "data.augmentation.mirror=0")
-    size = ("data.height=96", "data.width=320", "data.others.low.height=96", "data.others.low.width=320")
-    settled, data = Metric.prepare(
-        resolve(MetricConfig, two.model_dump(mode="json"), (*easy, *size, *TRUE)), Console(quiet=True)
+    easy = ("heights.max_spread=9", "heights.min_inlier_share=0", "first_height=depth", "data.augmentation.mirror=0")
+    size = (
+        "data.height=96",
+        "data.width=320",
+        "data.extra_datasets.low.height=96",
+        "data.extra_datasets.low.width=320",
     )
-    task = Metric(settled)
-    task.plan = Plan(batches_per_epoch=6, accumulate=1, total_steps=60)
+    settled, data = MetricRecipe.prepare(
+        resolve_config(MetricConfig, two.model_dump(mode="json"), (*easy, *size, *TRUE)), Console(quiet=True)
+    )
+    task = MetricRecipe(settled)
+    task.plan = TrainingPlan(batches_per_epoch=6, accumulate=1, total_steps=60)
     task.train().start_epoch(0)
     for batch in data.train:
         assert batch.targets.depth_m is not None
@@ -106,18 +111,19 @@ def test_true_depth_gives_the_height_of_each_group(two: MetricConfig) -> None:
 
 def test_both_are_trained_on_remembered_and_scored(two: MetricConfig, tmp_path: Path) -> None:
     run = recipes.train(
-        resolve(MetricConfig, two.model_dump(mode="json"), ("training.max_steps=2",)), out=tmp_path / "runs"
+        resolve_config(MetricConfig, two.model_dump(mode="json"), ("training.max_steps=2",)), out=tmp_path / "runs"
     )
     predictor = recipes.load_predictor(run.folder)
     task = predictor.task  # type: ignore[attr-defined]
     assert task.groups == ("high: 1.65 m", "low: 1.2 m")
     assert {path.stem.split("-")[1] for path in (run.folder / "scores").glob("val-*.json")} == {"high", "low"}
-    assert [*run.facts["data"]["others"]] == ["low"]
+    assert [*run.facts["data"]["extra_datasets"]] == ["low"]
     assert (
-        run.facts["data"]["others"]["low"]["masks"].keys() == run.facts["data"]["others"]["low"]["fingerprints"].keys()
+        run.facts["data"]["extra_datasets"]["low"]["masks"].keys()
+        == run.facts["data"]["extra_datasets"]["low"]["fingerprints"].keys()
     )
 
 
 def test_a_stereo_pair_beside_others_is_refused_by_its_key(two: MetricConfig) -> None:
-    with pytest.raises(ConfigError, match=r"data\.others\.low\.stereo is true"):
-        resolve(MetricConfig, two.model_dump(mode="json"), ("data.others.low.stereo=true",))
+    with pytest.raises(ConfigError, match=r"data\.extra_datasets\.low\.stereo is true"):
+        resolve_config(MetricConfig, two.model_dump(mode="json"), ("data.extra_datasets.low.stereo=true",))

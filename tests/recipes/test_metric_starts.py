@@ -9,66 +9,70 @@ import pytest
 import torch
 from rich.console import Console
 
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
-from stadia.evaluation.watch import unwatched
-from stadia.geometry.height_of_drives import DrivesHeight
-from stadia.recipes import metric_data
-from stadia.recipes.asked import EvaluationAsked
-from stadia.recipes.depth_evaluation import evaluate_asked
-from stadia.recipes.first_heights import FirstHeights
-from stadia.recipes.metric import Metric
-from stadia.recipes.metric_config import MetricConfig
-from stadia.recipes.selfsup import Selfsup
-from stadia.recipes.selfsup_config import SelfsupConfig
-from stadia.recipes.starting import build_task, check_start
-from stadia.training.checkpoints import Header, write
-from stadia.training.stream import Plan
+from stadia.evaluation.progress import no_progress
+from stadia.geometry.ground.drive_heights import DriveHeights
+from stadia.recipes.base.depth_commands import evaluate_depth
+from stadia.recipes.base.init_weights import build_task, check_init_weights
+from stadia.recipes.base.requests import EvaluateRequest
+from stadia.recipes.metric import data
+from stadia.recipes.metric.config import MetricConfig
+from stadia.recipes.metric.data import InitialHeights
+from stadia.recipes.metric.recipe import MetricRecipe
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.training.batches import TrainingPlan
+from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 
 @pytest.fixture
 def metric(small: SelfsupConfig) -> MetricConfig:
     values = small.model_dump(mode="json") | {"recipe": "metric", "name": "metric"}
-    return resolve(MetricConfig, values, ("road.priors=roadworld", "training.max_steps=8", "training.batch_size=1"))
+    return resolve_config(
+        MetricConfig, values, ("road.priors=roadworld", "training.max_steps=8", "training.batch_size=1")
+    )
 
 
 def set_silhouette_heights(monkeypatch, *heights_m: float, reasons: dict[int, str] | None = None) -> None:
     """Let silhouettes give these heights of groups 0, 1, ...; and reasons for other groups."""
     nothing = torch.zeros(0)
-    found = {group: DrivesHeight(high, 0.95 * high, 1.04 * high, nothing, 20) for group, high in enumerate(heights_m)}
-    monkeypatch.setattr(metric_data, "first_heights", lambda *_, **__: FirstHeights(found, reasons or {}))
+    found = {group: DriveHeights(high, 0.95 * high, 1.04 * high, nothing, 20) for group, high in enumerate(heights_m)}
+    monkeypatch.setattr(data, "first_heights", lambda *_, **__: InitialHeights(found, reasons or {}))
 
 
 def test_silhouette_height_supervises_from_the_first_step_and_bounds_later_heights(metric, monkeypatch, capsys):
     set_silhouette_heights(monkeypatch, 1.7)
-    settled, _ = Metric.prepare(metric, Console(stderr=True))
+    settled, _ = MetricRecipe.prepare(metric, Console(stderr=True))
     assert settled.heights.known_m == {0: 1.7}
     assert settled.heights.between_m[0] == pytest.approx((1.615, 1.768))
     assert "1.70 m (95 %: 1.61 to 1.77)" in capsys.readouterr().err
-    task = Metric(settled)
-    task.plan = Plan(batches_per_epoch=3, accumulate=1, total_steps=60)
+    task = MetricRecipe(settled)
+    task.plan = TrainingPlan(batches_per_epoch=3, accumulate=1, total_steps=60)
     assert task.shares().camera == 1.0
-    assert Metric.prepare(settled, Console(quiet=True))[0].heights == settled.heights  # as a resumed training does
+    assert (
+        MetricRecipe.prepare(settled, Console(quiet=True))[0].heights == settled.heights
+    )  # as a resumed training does
 
 
 @pytest.mark.parametrize(("known_m", "noted"), [(1.4, True), (1.65, False)])
 def test_configured_height_takes_precedence_and_disagreement_is_noted(metric, monkeypatch, capsys, known_m, noted):
     set_silhouette_heights(monkeypatch, 1.7)
     known = metric.model_copy(update={"heights": metric.heights.model_copy(update={"known_m": {0: known_m}})})
-    assert Metric.prepare(known, Console(stderr=True))[0].heights.known_m == {0: known_m}
+    assert MetricRecipe.prepare(known, Console(stderr=True))[0].heights.known_m == {0: known_m}
     told = "of 1.40 m, silhouettes alone 1.70 m (95 %: 1.61 to 1.77): one of them is wrong"
     assert (told in capsys.readouterr().err) == noted
 
 
 def test_height_from_depth_alone_can_be_selected(metric, monkeypatch):
     set_silhouette_heights(monkeypatch, 1.7)
-    waits, _ = Metric.prepare(metric.model_copy(update={"first_height": "depth"}), Console(quiet=True))
+    waits, _ = MetricRecipe.prepare(metric.model_copy(update={"first_height": "depth"}), Console(quiet=True))
     assert (waits.heights.known_m, waits.heights.between_m) == ({}, {})
 
 
 def test_missing_silhouette_height_has_a_reason(metric, monkeypatch, capsys):
     set_silhouette_heights(monkeypatch, reasons={0: "3 objects that agree, at least 12 are needed"})
-    assert Metric.prepare(metric, Console(stderr=True))[0].heights.known_m == {}
+    assert MetricRecipe.prepare(metric, Console(stderr=True))[0].heights.known_m == {}
     assert (
         "give no height of the cameras '1.65 m': 3 objects that agree, at least 12 are needed. Depth gives"
         in capsys.readouterr().err
@@ -77,38 +81,42 @@ def test_missing_silhouette_height_has_a_reason(metric, monkeypatch, capsys):
 
 def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_along(small, metric, tmp_path):
     path = tmp_path / "start.safetensors"
-    header = Header(recipe="selfsup", config=small.model_dump(mode="json"), kind="weights", step=3, epoch=0, metrics={})
-    selfsup = Selfsup(small)
-    write(path, header, {"state_dict": selfsup.state_dict()})
+    header = CheckpointHeader(
+        recipe="selfsup", config=small.model_dump(mode="json"), kind="weights", step=3, epoch=0, metrics={}
+    )
+    selfsup = SelfsupRecipe(small)
+    write_checkpoint(path, header, {"state_dict": selfsup.state_dict()})
     config = metric.model_copy(update={"start_from": str(path), "camera_groups": ("high", "low")})
-    check_start(Metric, config)
-    task = build_task(Metric, config, resumed=False)
+    check_init_weights(MetricRecipe, config)
+    task = build_task(MetricRecipe, config, resumed=False)
     assert all(torch.equal(value, selfsup.model.state_dict()[name]) for name, value in task.model.state_dict().items())
     assert task.camera_m.shape == (2,)
     assert all(math.isnan(metres) for metres in task.camera_m.tolist())
 
     task.camera_m.copy_(torch.tensor([2.1, 1.2]))
-    write(path, header.model_copy(update={"recipe": "metric"}), {"state_dict": task.state_dict()})
-    assert build_task(Metric, config, resumed=False).camera_m.isnan().all()
+    write_checkpoint(path, header.model_copy(update={"recipe": "metric"}), {"state_dict": task.state_dict()})
+    assert build_task(MetricRecipe, config, resumed=False).camera_m.isnan().all()
     with pytest.raises(CheckpointError, match="found a checkpoint of 'metric'; expected one of 'selfsup'"):
-        check_start(Selfsup, small.model_copy(update={"start_from": str(path)}))
+        check_init_weights(SelfsupRecipe, small.model_copy(update={"start_from": str(path)}))
 
 
 @pytest.mark.parametrize("priors", ["kitti", "mixed"])
 def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path):
     path = tmp_path / "last.safetensors"
-    write(
+    write_checkpoint(
         path,
-        Header(recipe="metric", config={"road": {"priors": priors}}, kind="weights", step=3, epoch=0, metrics={}),
+        CheckpointHeader(
+            recipe="metric", config={"road": {"priors": priors}}, kind="weights", step=3, epoch=0, metrics={}
+        ),
         {},
     )
-    asked = EvaluationAsked(path, tmp_path, {"format": "kitti_raw"}, out=tmp_path / "out")
+    asked = EvaluateRequest(path, tmp_path, {"format": "kitti_raw"}, out=tmp_path / "out")
 
     def predictor_at(size: object) -> None:
         raise LookupError("requested")
 
     with pytest.raises(ConfigError if priors == "kitti" else LookupError) as caught:
-        evaluate_asked(predictor_at, asked, tmp_path, unwatched, lambda *_: None)
+        evaluate_depth(predictor_at, asked, tmp_path, no_progress, lambda *_: None)
     if priors == "kitti":
         assert re.search(
             r"^height of a car: found 1.526 m .* other than kitti_raw, .*\. Fix: train with other priors",

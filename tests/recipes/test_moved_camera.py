@@ -8,39 +8,45 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.geometry.mounts import mounts_apart
-from stadia.recipes import camera_height
-from stadia.recipes.camera_height import camera_height_asked, estimate_camera_height
-from stadia.recipes.camera_height_config import CameraHeightAsked, camera_height_config
-from stadia.recipes.moved_camera import moved_camera, said_of_moved
-from stadia.recipes.road_horizon import RoadHorizons
-from stadia.recipes.seen_objects import SeenFrame, SeenObject
+from stadia.apps.camera_height import estimate
+from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
+from stadia.apps.camera_height.estimate import (
+    detect_moved_camera,
+    estimate_camera_height,
+    moved_camera_note,
+    run_camera_height,
+)
+from stadia.apps.camera_height.road_horizon import RoadHorizons
+from stadia.apps.camera_height.road_objects import RoadFrame, RoadObject
+from stadia.geometry.ground.drive_heights import find_mount_split
 
 FOCAL, CONFIG = (
     300.0,
-    camera_height_config(['priors={"car": {"mean_m": 1.5, "spread_m": 0.1, "source": "made so"}}', "horizon=given"]),
+    parse_camera_height_config(
+        ['priors={"car": {"mean_m": 1.5, "spread_m": 0.1, "source": "made so"}}', "horizon=given"]
+    ),
 )
 
 
-def drive(name: str, heights_m: list[float], seed: int = 0) -> list[SeenFrame]:
+def drive(name: str, heights_m: list[float], seed: int = 0) -> list[RoadFrame]:
     """A frame of each camera height, level, with three cars in it."""
     random, K = np.random.default_rng(seed), np.array([[FOCAL, 0, 239.5], [0, FOCAL, 89.5], [0, 0, 1]])
 
-    def car(camera_m: float, left: float) -> SeenObject:
+    def car(camera_m: float, left: float) -> RoadObject:
         z, high_m = random.uniform(8, 14), 1.5 * random.lognormal(0, 0.05)
         foot = 89.5 + FOCAL * camera_m / z
-        return SeenObject("car", (left, foot - FOCAL * high_m / z, left + 40, foot), hidden=False, cut=False)
+        return RoadObject("car", (left, foot - FOCAL * high_m / z, left + 40, foot), hidden=False, cut=False)
 
-    def frame(number: int, camera_m: float) -> SeenFrame:
+    def frame(number: int, camera_m: float) -> RoadFrame:
         cars = [car(camera_m, random.uniform(x, x + 40)) for x in (20, 150, 300)]
-        return SeenFrame(f"{name}/{number:06d}", lambda: np.zeros((180, 480, 3), np.uint8), K, 180, 480, cars, name)
+        return RoadFrame(f"{name}/{number:06d}", lambda: np.zeros((180, 480, 3), np.uint8), K, 180, 480, cars, name)
 
     return [frame(number, camera_m) for number, camera_m in enumerate(heights_m)]
 
 
-def moved(frames: list[SeenFrame]) -> object:
+def moved(frames: list[RoadFrame]) -> object:
     estimated = estimate_camera_height(frames, CONFIG)
-    return moved_camera(estimated.frames, estimated.objects, estimated.found)
+    return detect_moved_camera(estimated.frames, estimated.objects, estimated.found)
 
 
 def test_drives_of_two_mounts_are_named():
@@ -51,7 +57,7 @@ def test_drives_of_two_mounts_are_named():
     )  # of one horizon for both, which neither agrees with
     assert sorted(apart.low) == [f"{n:02d}" for n in range(6)]
     assert sorted(apart.high) == [f"{n:02d}" for n in range(6, 12)]
-    assert "m in '00', '01', '02', '03', '04', '05', 1." in said_of_moved(apart)
+    assert "m in '00', '01', '02', '03', '04', '05', 1." in moved_camera_note(apart)
     assert moved([frame for one in drives[:6] for frame in one]) is None
 
 
@@ -64,16 +70,16 @@ def test_camera_moved_during_a_video_is_detected_with_frames():
 def test_a_few_odd_values_are_no_mount():
     place = np.array(["a"] * 60 + ["b"] * 40 + ["c"] * 5 + ["d"] * 4)
     heights = np.array([1.6] * 60 + [1.65] * 40 + [1.2] * 5 + [0.8] * 4)
-    assert mounts_apart(place, np.log(heights)) is None  # c has less than a tenth, d fewer than five
-    apart = mounts_apart(place, np.log(np.where(place == "b", 2.0, heights)))
+    assert find_mount_split(place, np.log(heights)) is None  # c has less than a tenth, d fewer than five
+    apart = find_mount_split(place, np.log(np.where(place == "b", 2.0, heights)))
     assert (apart.low, apart.high) == (("c", "a"), ("b",))
 
 
 def test_command_reports_moved_camera_and_frames_without_horizon(monkeypatch):
     frames = [frame for n in range(4) for frame in drive(f"{n}", [(1.2, 1.65)[n % 2]] * 8, seed=n)]
     lines = torch.tensor([[0.0, -1, 89.5]] * 31 + [[torch.nan] * 3], dtype=torch.float64)
-    monkeypatch.setattr(camera_height, "seen_frames", lambda *_: frames)
-    monkeypatch.setattr(camera_height, "_choose_horizons", lambda *_: RoadHorizons(lines, 0.3, "travel"))
-    said = "\n".join(camera_height_asked(CameraHeightAsked(Path("drives"), CONFIG)))
+    monkeypatch.setattr(estimate, "seen_frames", lambda *_: frames)
+    monkeypatch.setattr(estimate, "_choose_horizons", lambda *_: RoadHorizons(lines, 0.3, "travel"))
+    said = "\n".join(run_camera_height(CameraHeightRequest(Path("drives"), CONFIG)))
     assert "in '0', '2', " in said
     assert "note: 1 frames without a horizon by travel were left out" in said

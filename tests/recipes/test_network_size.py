@@ -11,16 +11,16 @@ from stadia.core.errors import ConfigError
 from stadia.core.files import write_json
 from stadia.geometry.camera import intrinsics
 from stadia.recipes import configure
-from stadia.recipes.depth import DepthPredictor, DepthRecipe
-from stadia.recipes.network_size import note_against_trained, note_of_size, other_size, read_size
-from stadia.recipes.selfsup import Selfsup
-from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
+from stadia.recipes.base.requests import compare_with_trained_size, network_size_notes, parse_size, requested_size
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
 TRAINED = {"data": {"height": 192, "width": 640}}
 
 
 def test_width_comes_first() -> None:
-    assert read_size("1216x352") == (352, 1216)
+    assert parse_size("1216x352") == (352, 1216)
 
 
 @pytest.mark.parametrize("text", ["1216", "1216x", "1216X352", "0x352", "99999x352", "-32x32", "32.0x32"])
@@ -28,16 +28,16 @@ def test_what_is_no_size(text: str) -> None:
     with pytest.raises(
         ConfigError, match=r"--size: found .*expected WIDTHxHEIGHT in pixels\. Fix: for example --size 1216x352"
     ):
-        read_size(text)
+        parse_size(text)
 
 
 def test_the_trainings_own_size_is_no_other() -> None:
-    assert other_size(None, TRAINED) is None
-    assert other_size("640x192", TRAINED) is None
-    assert other_size("672x192", TRAINED) == (192, 672)
-    assert other_size("672x192", {}) == (192, 672)
-    assert note_of_size(None, TRAINED) == []
-    (note,) = note_of_size((192, 672), TRAINED)
+    assert requested_size(None, TRAINED) is None
+    assert requested_size("640x192", TRAINED) is None
+    assert requested_size("672x192", TRAINED) == (192, 672)
+    assert requested_size("672x192", {}) == (192, 672)
+    assert network_size_notes(None, TRAINED) == []
+    (note,) = network_size_notes((192, 672), TRAINED)
     assert note.startswith("run at 672x192, trained at 640x192: ")
 
 
@@ -46,20 +46,22 @@ def test_a_score_is_compared_with_that_at_the_trainings_size(tmp_path: Path) -> 
         tmp_path / "drive-metric.json",
         {"checkpoint": "best, step 7", "options": {"sides": ("left",)}, "size": "672x192"},
     )
-    assert note_against_trained(12.0, trained, about) == []
+    assert compare_with_trained_size(12.0, trained, about) == []
     write_json(trained, {**about, "size": None, "metrics": {"silog": 8.0}})
-    (worse,), (alike,) = (note_against_trained(silog, trained, about) for silog in (12.0, 9.0))
+    (worse,), (alike,) = (compare_with_trained_size(silog, trained, about) for silog in (12.0, 9.0))
     assert (
         worse
         == "SILog is 1.50 times that at the training's size, 8 in drive-metric.json: above 1.3 the size is at fault,"
         " not the images"
     )
     assert alike == "SILog is 1.12 times that at the training's size, 8 in drive-metric.json"
-    assert note_against_trained(12.0, trained, {**about, "checkpoint": "last, step 9"}) == [], "of another checkpoint"
+    assert compare_with_trained_size(12.0, trained, {**about, "checkpoint": "last, step 9"}) == [], (
+        "of another checkpoint"
+    )
 
 
 @pytest.fixture
-def task() -> Selfsup:
+def task() -> SelfsupRecipe:
     words = ("data.height=32", "data.width=96", "data.stereo=true", "model.decoder_channels=[4,4,8,8,8]")
     encoders = (
         "model.encoder=mobilenetv3_small_050",
@@ -68,10 +70,10 @@ def task() -> Selfsup:
     )
     config = configure("selfsup", (*words, *encoders), data={"path": "nowhere"})
     assert isinstance(config, SelfsupConfig)
-    return Selfsup(config)
+    return SelfsupRecipe(config)
 
 
-def test_a_convolutional_network_runs_at_any_multiple_of_its_stride(task: Selfsup) -> None:
+def test_a_convolutional_network_runs_at_any_multiple_of_its_stride(task: SelfsupRecipe) -> None:
     task.focal.fill_(0.6)
     predictor = task.predictor((96, 160))
     assert (predictor.height, predictor.width) == (96, 160)
@@ -83,7 +85,7 @@ def test_a_convolutional_network_runs_at_any_multiple_of_its_stride(task: Selfsu
     assert (own.height, own.width) == (task.height, task.width)
 
 
-def test_default_recipe_supports_only_its_training_size(task: Selfsup) -> None:
+def test_default_recipe_supports_only_its_training_size(task: SelfsupRecipe) -> None:
     DepthRecipe.check_size(task, task.height, task.width)
     with pytest.raises(
         ConfigError, match=f"size of 'selfsup': found 64x64; expected {task.width}x{task.height}, the training's"

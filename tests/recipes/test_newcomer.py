@@ -16,30 +16,30 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from stadia import recipes, report
-from stadia.core.config import StrictModel, resolve
+from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import CheckpointError
-from stadia.core.tables import Table
-from stadia.core.types import Batch, Meta, Movable
+from stadia.core.registry import Registry
+from stadia.core.types import Batch, Meta, TensorDataclass
 from stadia.diagnostics.finding import Finding
-from stadia.evaluation.score_files import write_score
-from stadia.evaluation.watch import unwatched
-from stadia.losses.report import LossReport
-from stadia.recipes import workflow
-from stadia.recipes.asked import EvaluationAsked, PredictionAsked
-from stadia.recipes.config import RecipeConfig
-from stadia.recipes.loaders import loaders
-from stadia.recipes.recipe import Recipe
-from stadia.training.run import Run
-from stadia.training.stream import Batches, EpochLoader
+from stadia.evaluation.progress import no_progress
+from stadia.evaluation.score.recording_scores import write_score
+from stadia.losses.loss_report import LossReport
+from stadia.recipes.base import workflow
+from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
+from stadia.recipes.base.video_data import make_loaders
+from stadia.training.batches import BatchLoader, EpochLoader
+from stadia.training.recipe import Recipe
+from stadia.training.run_folder import Run
 
 
 @dataclass(frozen=True, slots=True)
-class Crop(Movable):
+class Crop(TensorDataclass):
     image: Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Pose(Movable):
+class Pose(TensorDataclass):
     mask: Tensor
     size_m: Tensor
 
@@ -78,7 +78,7 @@ class Mugs:
 @dataclass
 class MugData:
     train: EpochLoader
-    val: Batches | None
+    val: BatchLoader | None
     facts: dict[str, object] = field(default_factory=lambda: {"path": "mugs"})
 
     def findings(self) -> list[Finding]:
@@ -113,7 +113,7 @@ class MugRecipe(Recipe[MugsConfig, MugData, Crop, Pose]):
 
     @classmethod
     def prepare(cls, config: MugsConfig, console: Console) -> tuple[MugsConfig, MugData]:
-        return config, MugData(*loaders(Mugs(), Mugs(), config.training, seed=config.seed))
+        return config, MugData(*make_loaders(Mugs(), Mugs(), config.training, seed=config.seed))
 
     def size_m(self, batch: Batch[Crop, Pose]) -> Tensor:
         size: Tensor = self.net(batch.inputs.image.mean(dim=(1, 2, 3))[:, None].sqrt())
@@ -136,8 +136,8 @@ class MugRecipe(Recipe[MugsConfig, MugData, Crop, Pose]):
 
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(workflow, "RECIPES", Table("recipe", {"mugs": f"{__name__}:MugRecipe"}))
-    monkeypatch.setattr(workflow, "CONFIGS", Table("recipe", {"mugs": f"{__name__}:MugsConfig"}))
+    monkeypatch.setattr(workflow, "RECIPES", Registry("recipe", {"mugs": f"{__name__}:MugRecipe"}))
+    monkeypatch.setattr(workflow, "CONFIGS", Registry("recipe", {"mugs": f"{__name__}:MugsConfig"}))
     monkeypatch.setattr(MugRecipe, "fetched", [])
     words = [
         "training.max_epochs=null",
@@ -147,7 +147,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         "optimizer.lr=0.05",
     ]
     words += ['training.loggers=["csv"]', "training.accelerator=cpu", "training.threads=1", "training.log_every=10"]
-    return recipes.train(resolve(MugsConfig, {}, words), out=tmp_path / "runs")
+    return recipes.train(resolve_config(MugsConfig, {}, words), out=tmp_path / "runs")
 
 
 def test_from_data_to_report(trained: Run) -> None:
@@ -155,7 +155,7 @@ def test_from_data_to_report(trained: Run) -> None:
     assert "claim" not in trained.facts
     assert (trained.checkpoints / "best.safetensors").exists()
     assert json.loads((trained.folder / "scores" / "val.json").read_text())["metrics"]["size_error_m"] < 0.05
-    page = report.build(trained.folder).read_text()
+    page = report.build_report(trained.folder).read_text()
     assert "size_error_m" in page
     assert '<div class="claim">' not in page, "without a claim there is no text on depth"
 
@@ -177,6 +177,6 @@ def test_commands_report_missing_capabilities(trained: Run) -> None:
         recipes.load_predictor(trained.folder)
     task, folder = workflow.load_task(trained.folder), trained.folder
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts nothing of an image"):
-        task.predict(PredictionAsked(folder, folder, {}, folder / "out"), unwatched)
+        task.predict(PredictRequest(folder, folder, {}, folder / "out"), no_progress)
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which scores nothing"):
-        task.evaluate(EvaluationAsked(folder, folder, {}), folder, unwatched, lambda *_: None)
+        task.evaluate(EvaluateRequest(folder, folder, {}), folder, no_progress, lambda *_: None)

@@ -13,19 +13,18 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from stadia import recipes
-from stadia.core.config import resolve
-from stadia.core.tables import Table
-from stadia.core.types import Batch, Claim
-from stadia.data.config import DataConfig
-from stadia.evaluation.monitor import depth_scores
+from stadia.core.config import resolve_config
+from stadia.core.registry import Registry
+from stadia.core.types import Batch, DepthScale
+from stadia.dataloading.config import DataConfig
+from stadia.evaluation.validation_metrics import compute_depth_scores
 from stadia.geometry.camera import intrinsics
-from stadia.losses.combine import combine
-from stadia.losses.report import LossReport
-from stadia.recipes import workflow
-from stadia.recipes.config import RecipeConfig
-from stadia.recipes.depth import DepthRecipe
-from stadia.recipes.video import VideoData, open_video
-from stadia.training.run import Run
+from stadia.losses.loss_report import LossReport, combine_losses
+from stadia.recipes.base import workflow
+from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes.base.depth_recipe import DepthRecipe
+from stadia.recipes.base.video_data import VideoData, open_video
+from stadia.training.run_folder import Run
 
 
 class SupervisedConfig(RecipeConfig):
@@ -51,8 +50,8 @@ class Supervised(DepthRecipe[SupervisedConfig]):
         return config.model_copy(update={"data": data.config}), data
 
     @property
-    def claim(self) -> Claim:
-        return Claim.METRES
+    def claim(self) -> DepthScale:
+        return DepthScale.METRES
 
     def inverse_depth(self, image: Tensor) -> Tensor:
         return (-self.log_depth).exp() * torch.ones_like(image[:, :1])
@@ -63,17 +62,17 @@ class Supervised(DepthRecipe[SupervisedConfig]):
         assert true_m is not None, "training data have ground truth if requested"
         known = true_m > 0
         error = (self.log_depth - true_m.where(known, 1.0).log()).abs().where(known, 0.0).sum() / known.sum()
-        return combine({"depth": (2.0, LossReport(error, {"log": error.detach()}, {}))})
+        return combine_losses({"depth": (2.0, LossReport(error, {"log": error.detach()}, {}))})
 
     def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
         assert batch.targets.depth_m is not None
-        return depth_scores(self.inverse_depth(batch.inputs.image), batch.targets.depth_m, self.claim)
+        return compute_depth_scores(self.inverse_depth(batch.inputs.image), batch.targets.depth_m, self.claim)
 
 
 @pytest.fixture
 def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(workflow, "RECIPES", Table("recipe", {"supervised": f"{__name__}:Supervised"}))
-    monkeypatch.setattr(workflow, "CONFIGS", Table("recipe", {"supervised": f"{__name__}:SupervisedConfig"}))
+    monkeypatch.setattr(workflow, "RECIPES", Registry("recipe", {"supervised": f"{__name__}:Supervised"}))
+    monkeypatch.setattr(workflow, "CONFIGS", Registry("recipe", {"supervised": f"{__name__}:SupervisedConfig"}))
     words = [
         "optimizer.lr=0.1",
         "training.max_steps=40",
@@ -83,7 +82,7 @@ def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     ]
     words += ["data.ground_truth_depth=true", "data.sparse_depth=true"]
     shared = small.model_dump(mode="json", include={"data", "training"})
-    return recipes.train(resolve(SupervisedConfig, shared, words), out=tmp_path / "runs")
+    return recipes.train(resolve_config(SupervisedConfig, shared, words), out=tmp_path / "runs")
 
 
 def test_from_sparse_ground_truth_to_scores_in_metres(trained: Run) -> None:

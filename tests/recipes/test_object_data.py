@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from stadia.data.config import CacheConfig
-from stadia.data.object_folder import ObjectFolder
-from stadia.data.object_labels import KeptLabels, PartOfImages
-from stadia.data.roadworld import cached
-from stadia.data.tableworld.presets import TINY
-from stadia.data.tableworld.write import write_tableworld
-from stadia.recipes import object_data
-from stadia.recipes.object_data import fingerprint
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.objects.object_folder import ObjectFolder
+from stadia.datasets.objects.object_labels import CachedLabels, ObjectSubset
+from stadia.recipes.objectpose import data as object_data
+from stadia.recipes.objectpose.data import fingerprint_images
+from stadia.synthetic.roadworld import roadworld_writer
+from stadia.synthetic.tableworld.config import TINY
+from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
 
 class Renderer:
@@ -53,16 +53,14 @@ def both(work: Callable[[Console], Path]) -> list[Path]:
 
 def test_two_that_want_the_same_tables_render_them_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_data, "write_tableworld", renderer := Renderer())
-    first, second = both(
-        lambda console: object_data.rendered_tables("tiny", CacheConfig(folder=str(tmp_path)), console)
-    )
+    first, second = both(lambda console: object_data.render_tables("tiny", CacheConfig(folder=str(tmp_path)), console))
     assert first == second
     assert renderer.calls == 1
 
 
 def test_two_demos_render_the_worlds_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cached, "write_roadworld", renderer := Renderer())
-    both(lambda console: cached.demo_worlds(CacheConfig(folder=str(tmp_path))))
+    monkeypatch.setattr(roadworld_writer, "write_roadworld", renderer := Renderer())
+    both(lambda console: roadworld_writer.render_demo_worlds(CacheConfig(folder=str(tmp_path))))
     assert (renderer.calls, renderer.most) == (2, 1)
 
 
@@ -72,7 +70,7 @@ def test_other_labels_are_other_data(tmp_path: Path) -> None:
     data = write_tableworld(config, tmp_path / "tiny", workers=1).parent
 
     def found() -> str:
-        return fingerprint(PartOfImages(KeptLabels(ObjectFolder.open(data, "train")), [0]))
+        return fingerprint_images(ObjectSubset(CachedLabels(ObjectFolder.open(data, "train")), [0]))
 
     (scene,), before = data.glob("train-*/scene.json"), found()
     assert found() == before

@@ -13,27 +13,25 @@ import pytest
 import torch
 from rich.console import Console
 
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.data.bop import BopImages
-from stadia.data.bop_results import read_results
-from stadia.data.object_layout import object_layout, splits_of
-from stadia.data.sources import open_recordings
-from stadia.data.tableworld import presets
-from stadia.data.tableworld.write import write_tableworld
-from stadia.evaluation.frames import Frame
-from stadia.evaluation.object_drawings import draw_objects
-from stadia.evaluation.object_padding import is_padded, padding_to
-from stadia.geometry.numpy_camera import resized_K
-from stadia.geometry.symmetry import Symmetry
-from stadia.metrics.object_pose import Objects
-from stadia.recipes.found_objects import FoundObjects
-from stadia.recipes.object_inputs import open_object_inputs
-from stadia.recipes.objectpose import ObjectPoseRecipe
-from stadia.recipes.objectpose_config import ObjectPoseConfig
-from stadia.training.checkpoints import Header
-from stadia.training.checkpoints import write as write_checkpoint
+from stadia.datasets.objects.bop import BopImages
+from stadia.datasets.objects.bop_results import read_results
+from stadia.datasets.objects.open_objects import detect_object_layout, list_object_splits
+from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.plots.image_overlays import draw_objects
+from stadia.evaluation.predict.frame_preparation import Frame, needs_padding, pad_to_aspect
+from stadia.geometry.numpy_camera import resize_K
+from stadia.geometry.objects.symmetry import Symmetry
+from stadia.metrics.object_metrics import PosedObjects
+from stadia.recipes.objectpose.config import ObjectPoseConfig
+from stadia.recipes.objectpose.data import open_object_inputs
+from stadia.recipes.objectpose.object_detection import FoundObjects
+from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.synthetic.tableworld import config as presets
+from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
+from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 HEIGHT, WIDTH = 64, 96
 Stadia = Callable[..., tuple[int, str, str]]
@@ -58,9 +56,9 @@ def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "model.pretrained=false",
     ]
     words += ["model.pyramid_channels=4", "model.segmentation_channels=4", f"data.path={json.dumps(str(tables))}"]
-    config, _ = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {}, words), Console())
+    config, _ = ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console())
     folder = tmp_path / "runs" / "2026-01-01-000000-objects"
-    header = Header(
+    header = CheckpointHeader(
         recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
     )
     write_checkpoint(
@@ -77,7 +75,7 @@ def _one_cup(task: ObjectPoseRecipe, image: torch.Tensor, camera: Camera) -> Fou
     kind = presets.CLASSES.index("cup")
     T = torch.eye(4)[None].clone()
     T[0, 2, 3] = 0.5
-    cup = Objects(torch.tensor([kind]), T, torch.full((1, 3), 0.1), Symmetry.of(["none"]), torch.tensor([0.73]))
+    cup = PosedObjects(torch.tensor([kind]), T, torch.full((1, 3), 0.1), Symmetry.of(["none"]), torch.tensor([0.73]))
     return FoundObjects(
         instance, instance * kind, torch.zeros(1, dtype=torch.long), cup, torch.ones(1, dtype=torch.bool)
     )
@@ -111,7 +109,7 @@ def test_a_split_is_chosen_by_its_name(run: Path, tables: Path, tmp_path: Path, 
 @pytest.mark.real
 def test_of_bop_the_csv_has_its_images_numbers(run: Path, real_data: Path, tmp_path: Path, stadia: Stadia) -> None:
     lmo = real_data / "bop" / "lmo"
-    assert object_layout(lmo) == "bop"
+    assert detect_object_layout(lmo) == "bop"
     code, text, err = stadia("predict", run, lmo, "--every", 20, "--out", tmp_path / "out")
     assert code == 0, err
     assert "of lmo/test" in text
@@ -136,12 +134,12 @@ def test_of_another_recipe_objects_are_named_with_the_fix(tables: Path, tmp_path
         file.parent.mkdir(parents=True)
         file.write_text("")
         layout, split = name.split("/")[:2]
-        assert object_layout(tmp_path / layout) == layout
-        assert splits_of(tmp_path / layout, layout) == [split]
+        assert detect_object_layout(tmp_path / layout) == layout
+        assert list_object_splits(tmp_path / layout, layout) == [split]
         with pytest.raises(DataError, match="images of objects"):
             open_recordings(tmp_path / layout)
     (tmp_path / "dataset.json").write_text('{"format": "stadia"}')
-    assert object_layout(tmp_path) is None
+    assert detect_object_layout(tmp_path) is None
 
 
 def test_a_wide_image_gets_margins_and_keeps_its_camera(run: Path, tmp_path: Path, stadia: Stadia) -> None:
@@ -163,23 +161,23 @@ def test_pixel_rays_are_unchanged_by_padding(size: tuple[int, int], padded: tupl
     K = np.array([[250.0, 0, 140], [0, 250.0, 52], [0, 0, 1]])
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     frame = Frame("x", image, K)
-    made = padding_to(frame, HEIGHT, WIDTH, 1.0)
+    made = pad_to_aspect(frame, HEIGHT, WIDTH, 1.0)
     assert made.image.shape[:2] == padded
-    assert is_padded(frame, HEIGHT, WIDTH, 1.0)
+    assert needs_padding(frame, HEIGHT, WIDTH, 1.0)
     assert np.array_equal(made.cut(made.image), image)
     pixel = np.array([10 + made.left, 20 + made.top, 1.0])
     assert np.allclose(np.linalg.solve(made.K, pixel), np.linalg.solve(K, [10, 20, 1.0]))
-    seen = resized_K(made.K, padded, HEIGHT, WIDTH)
+    seen = resize_K(made.K, padded, HEIGHT, WIDTH)
     assert seen[0, 0] == pytest.approx(seen[1, 1], rel=0.01)
 
 
 def test_squeezed_as_the_training_was_is_left(tables: Path) -> None:
     K = np.array([[500.0, 0, 320], [0, 500.0, 240], [0, 0, 1]])
     frame = Frame("x", np.zeros((480, 640, 3), np.uint8), K)
-    assert not is_padded(frame, 128, 160, (160 / 640) / (128 / 480))
-    assert is_padded(frame, 128, 160, 1.0)
+    assert not needs_padding(frame, 128, 160, (160 / 640) / (128 / 480))
+    assert needs_padding(frame, 128, 160, 1.0)
     words = [f"data.path={json.dumps(str(tables))}", "data.height=64", "data.width=64"]
-    config, _ = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {}, words), Console())
+    config, _ = ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console())
     assert config.data.pixel_ratio == pytest.approx(64 / 96)
 
 
@@ -207,7 +205,7 @@ def test_one_bad_image_leaves_no_empty_folder_and_loses_nothing(
 def test_scores_are_drawn_beside_names_of_what_was_found_alone(tables: Path) -> None:
     T = torch.eye(4)[None].clone()
     T[0, 2, 3] = 1.0
-    cup = Objects(torch.tensor([1]), T, torch.full((1, 3), 0.1), Symmetry.of(["none"]), torch.tensor([0.73]))
+    cup = PosedObjects(torch.tensor([1]), T, torch.full((1, 3), 0.1), Symmetry.of(["none"]), torch.tensor([0.73]))
     picture, K = np.zeros((200, 300, 3), np.uint8), np.array([[250.0, 0, 150], [0, 250.0, 100], [0, 0, 1]])
     named, scored = (draw_objects(picture, K, cup, ("background", "cup"), scores=scores) for scores in (False, True))
     beyond = np.abs(scored.astype(int) - named).max(2).max(0).nonzero()[0]

@@ -18,26 +18,28 @@ from rich.console import Console
 from torch.nn import functional as F
 
 from stadia import recipes, report
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
-from stadia.data.contents import content_of, split
-from stadia.data.object_samples import ObjectSamples, ObjectTargets
-from stadia.data.tableworld import presets
-from stadia.data.tableworld.write import write_tableworld
-from stadia.diagnostics.contract.engine import of_losses
-from stadia.evaluation.predictions import Provenance
-from stadia.geometry.components import connected_components
-from stadia.geometry.rotations import multiply
-from stadia.losses.rotation import one_minus_dot_squared
-from stadia.metrics.object_scores import average_precisions, matched_scores
-from stadia.models.object_pose_net import CHANNELS, ObjectMaps
-from stadia.recipes import object_data, objectpose, objectpose_exact
-from stadia.recipes.found_objects import FoundObjects, compare_images, gather
-from stadia.recipes.object_data import ObjectBatch
-from stadia.recipes.objectpose import ObjectPoseRecipe
-from stadia.recipes.objectpose_commands import score_images
-from stadia.recipes.objectpose_config import FindingConfig, ObjectPoseConfig
-from stadia.recipes.workflow import load_task
+from stadia.dataloading.object_samples import ObjectSamples, ObjectTargets
+from stadia.datasets.image_files import hash_file, split_hashes
+from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
+from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.geometry.objects.instances import label_components
+from stadia.geometry.se3 import quaternion_multiply
+from stadia.losses.object_pose_loss import one_minus_dot_squared
+from stadia.metrics.object_metrics import matched_scores, mean_average_precisions
+from stadia.models.object_pose_net import POSE_CHANNELS, ObjectMaps
+from stadia.recipes.base.workflow import load_task
+from stadia.recipes.objectpose import data as object_data
+from stadia.recipes.objectpose import objectpose_loss
+from stadia.recipes.objectpose import recipe as objectpose
+from stadia.recipes.objectpose.commands import score_images
+from stadia.recipes.objectpose.config import DetectionConfig, ObjectPoseConfig
+from stadia.recipes.objectpose.data import ObjectBatch
+from stadia.recipes.objectpose.object_detection import FoundObjects, compare_images, group_pixels
+from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.synthetic.tableworld import config as presets
+from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
 WORDS = (
     "data.height=64",
@@ -72,14 +74,14 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small(tables: Path) -> ObjectPoseConfig:
-    return resolve(ObjectPoseConfig, {"data": {"path": str(tables)}}, WORDS)
+    return resolve_config(ObjectPoseConfig, {"data": {"path": str(tables)}}, WORDS)
 
 
 @pytest.fixture
 def batch(small: ObjectPoseConfig) -> ObjectBatch:
     """The training's four images, in order and as recorded."""
     _, data = ObjectPoseRecipe.prepare(
-        resolve(ObjectPoseConfig, small.model_dump(), ["data.color.probability=0"]), Console()
+        resolve_config(ObjectPoseConfig, small.model_dump(), ["data.color.probability=0"]), Console()
     )
     samples = data.train.samples
     return samples.unpack(samples.stack([samples.packed((0, index)) for index in range(4)]), "cpu")
@@ -90,7 +92,7 @@ def recipe(config: ObjectPoseConfig) -> ObjectPoseRecipe:
     return ObjectPoseRecipe(ObjectPoseRecipe.prepare(config, Console())[0])
 
 
-true_maps = partial(objectpose_exact.true_maps, classes=7)
+true_maps = partial(objectpose_loss.ground_truth_maps, classes=7)
 
 
 # -- a training
@@ -110,7 +112,7 @@ def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> Non
     assert run.config["data"]["classes"] == list(presets.CLASSES)
     task = load_task(run.folder)
     assert isinstance(task, ObjectPoseRecipe)
-    page = report.build(run.folder).read_text()
+    page = report.build_report(run.folder).read_text()
     (verdict,) = re.findall(
         r'<div class="claim">(.*?)</div>', page, re.S
     )  # of objects alone, not what a depth claims to be
@@ -121,21 +123,23 @@ def test_loss_passes_loss_checks_and_wrong_rotations_are_found(
     small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch
 ) -> None:
     task = recipe(small)
-    assert of_losses(task.exact_losses(batch)) == []
+    assert check_losses(task.loss_cases(batch)) == []
     monkeypatch.setattr(
         task.loss, "rotation", lambda said, true, symmetry: -one_minus_dot_squared(said, true, symmetry)
     )
-    assert {one.code for one in of_losses(task.exact_losses(batch))} >= {"L17"}
+    assert {one.code for one in check_losses(task.loss_cases(batch))} >= {"L17"}
 
 
 def test_what_chooses_the_best_checkpoint_knows_no_weight(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
-    heavier = resolve(ObjectPoseConfig, small.model_dump(), ["loss.rotation_weight=7", "loss.dice=0", "loss.size=3"])
+    heavier = resolve_config(
+        ObjectPoseConfig, small.model_dump(), ["loss.rotation_weight=7", "loss.dice=0", "loss.size=3"]
+    )
     scores = []
     for config in (small, heavier):
         task = recipe(config).eval()
         task.on_validation_start()
         task.validation_step(batch)
-        scores.append(task.scores_of_the_whole())
+        scores.append(task.validation_summary())
     assert scores[0] == pytest.approx(scores[1], nan_ok=True)
     assert ObjectPoseRecipe.best_metrics[0].removeprefix("val/") in scores[0]
 
@@ -165,7 +169,7 @@ def test_the_truth_has_no_loss_but_for_the_mask(small: ObjectPoseConfig, batch: 
     for name in ("rotation", "norm", "center", "depth", "size"):
         assert said.terms[name] < 1e-4, name
     wrong = true_maps(batch.targets)
-    turned = multiply(wrong.quaternion.movedim(2, -1), torch.tensor([0.8, 0.6, 0.0, 0.0])).movedim(-1, 2)
+    turned = quaternion_multiply(wrong.quaternion.movedim(2, -1), torch.tensor([0.8, 0.6, 0.0, 0.0])).movedim(-1, 2)
     assert task.loss(task.network, replace(wrong, quaternion=turned), batch.targets).terms["rotation"] > 0.5
 
 
@@ -174,7 +178,7 @@ def test_the_squared_error_sees_a_length_at_a_pixel_and_none_of_an_object(
     small: ObjectPoseConfig, batch: ObjectBatch, of: str, expected: float
 ) -> None:
     words = ["loss.rotation.name=squared_error", f"loss.rotation_of={of}"]
-    task, true = recipe(resolve(ObjectPoseConfig, small.model_dump(), words)), true_maps(batch.targets)
+    task, true = recipe(resolve_config(ObjectPoseConfig, small.model_dump(), words)), true_maps(batch.targets)
     said = task.loss(task.network, replace(true, quaternion=2 * true.quaternion), batch.targets)
     assert said.terms["rotation"] == pytest.approx(expected, abs=1e-3)
 
@@ -188,10 +192,12 @@ def test_a_network_that_knows_the_truth_scores_full_marks(
     """
     task = recipe(small)
     whole = _whole(batch.targets)
-    found = gather(task.network, true_maps(whole), whole.camera, FindingConfig(fewest_px=1, hypotheses=hypotheses))
+    found = group_pixels(
+        task.network, true_maps(whole), whole.camera, DetectionConfig(fewest_px=1, hypotheses=hypotheses)
+    )
     assert torch.equal(found.class_map, whole.class_map)
     images = compare_images(found, whole)
-    scores = matched_scores(images) | average_precisions(images, range(1, 7))
+    scores = matched_scores(images) | mean_average_precisions(images, range(1, 7))
     assert scores["objects"] >= 4
     assert scores["found"] == scores["objects"]
     assert scores["false_alarms"] == 0
@@ -204,7 +210,7 @@ def test_a_network_that_knows_the_truth_scores_full_marks(
 def _whole(targets: ObjectTargets) -> ObjectTargets:
     """The same with the largest object of each class alone in each image, in one piece."""
     instance = torch.zeros_like(targets.instance)
-    parts = connected_components(targets.instance)
+    parts = label_components(targets.instance)
     for picture in range(len(instance)):
         for kind in range(1, 7):
             own = parts[picture].where(targets.class_map[picture] == kind, 0)
@@ -227,7 +233,7 @@ def test_an_object_too_small_for_the_network_is_missed_and_not_forgotten(
     instance[0][instance[0] == last + 1] = 0
     gone = replace(whole, instance=instance)
     gone = replace(gone, class_map=gone.class_map.where(gone.instance > 0, 0))
-    found = gather(task.network, true_maps(gone), gone.camera, FindingConfig(fewest_px=1))
+    found = group_pixels(task.network, true_maps(gone), gone.camera, DetectionConfig(fewest_px=1))
     before, after = (matched_scores(compare_images(found, targets)) for targets in (whole, gone))
     assert after["objects"] == before["objects"]
     assert 0 < after["recall"] < 1
@@ -258,7 +264,7 @@ def test_an_object_without_a_label_is_neither_learnt_nor_scored(small: ObjectPos
     assert float(loss.terms["cross_entropy"]) == pytest.approx(
         float(F.cross_entropy(logits, left_out.class_map, ignore_index=-1))
     )
-    found = gather(task.network, true_maps(whole), whole.camera, FindingConfig(fewest_px=1))
+    found = group_pixels(task.network, true_maps(whole), whole.camera, DetectionConfig(fewest_px=1))
     scores = matched_scores(compare_images(found, left_out))
     assert scores["objects"] == whole.known.sum() - 1
     assert (scores["recall"], scores["false_alarms"]) == (1, 0)
@@ -275,7 +281,7 @@ def test_a_image_without_objects_teaches_the_mask_alone(
     small: ObjectPoseConfig, batch: ObjectBatch, words: tuple[str, ...]
 ) -> None:
     """And still has a gradient for every weight, as processes that train together must."""
-    task = recipe(resolve(ObjectPoseConfig, small.model_dump(), words))
+    task = recipe(resolve_config(ObjectPoseConfig, small.model_dump(), words))
     targets = batch.targets
     none = {name: torch.zeros_like(getattr(targets, name)) for name in ("instance", "class_map", "known")}
     empty = replace(targets, **none)
@@ -286,7 +292,7 @@ def test_a_image_without_objects_teaches_the_mask_alone(
     assert not [name for name, gradient in gradients.items() if gradient is None]
     taught = {name for name, gradient in gradients.items() if gradient is not None and (gradient != 0).any()}
     assert bool(taught) == (not words)
-    assert not [name for name in taught if any(answer in name for answer in CHANNELS)]
+    assert not [name for name in taught if any(answer in name for answer in POSE_CHANNELS)]
     task.on_validation_start()
     scores = task.eval().validation_step(replace(batch, targets=empty))
     assert scores["mask_iou"].isnan().all()  # type: ignore[union-attr]
@@ -294,7 +300,7 @@ def test_a_image_without_objects_teaches_the_mask_alone(
 
 def test_mask_weights_have_a_gradient_without_a_mask_loss(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     task = recipe(
-        resolve(ObjectPoseConfig, small.model_dump(), ["loss.cross_entropy=0", "loss.focal=0", "loss.dice=0"])
+        resolve_config(ObjectPoseConfig, small.model_dump(), ["loss.cross_entropy=0", "loss.focal=0", "loss.dice=0"])
     )
     task.training_step(batch).total.backward()
     assert not [name for name, weight in task.named_parameters() if weight.grad is None]
@@ -323,23 +329,25 @@ def test_without_a_path_tables_are_rendered_into_the_cache_once(
     )
     monkeypatch.setitem(presets.PRESETS, "tiny", few)
     words = [*WORDS, "data.tableworld=tiny", f"data.cache.folder={json.dumps(str(tmp_path))}"]
-    config, data = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {}, words), Console(quiet=True))
+    config, data = ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console(quiet=True))
     assert config.data.path is not None
     assert Path(config.data.path).parent == tmp_path
     assert config.data.classes == presets.CLASSES
     assert data.facts["images"] == {"train": 1, "val": 1}
     monkeypatch.setattr(object_data, "write_tableworld", lambda *_, **__: pytest.fail("rendered again"))
-    assert ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {}, words), Console(quiet=True))[0] == config
+    assert ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console(quiet=True))[0] == config
 
 
 def test_images_held_out_are_the_last_ones(tables: Path) -> None:
     words = [*WORDS, "data.val_split=null", "data.val_share=0.25"]
-    _, data = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {"data": {"path": str(tables)}}, words), Console())
+    _, data = ObjectPoseRecipe.prepare(
+        resolve_config(ObjectPoseConfig, {"data": {"path": str(tables)}}, words), Console()
+    )
     whole = [one.file(i) for one in data.images.values() for i in range(len(one))]
     assert {split: len(one) for split, one in data.images.items()} == {"train": 3, "val": 1}
     assert whole == sorted(whole)
-    trained = [one for digits in data.facts["train_images"].values() for one in split(digits)]
-    assert trained == [content_of(file) for file in whole[:3]]
+    trained = [one for digits in data.facts["train_images"].values() for one in split_hashes(digits)]
+    assert trained == [hash_file(file) for file in whole[:3]]
     assert data.facts["train_sessions"] == [f"{tables.name}/train-0000{table}" for table in range(2)]
 
 
@@ -355,16 +363,16 @@ def test_images_held_out_are_the_last_ones(tables: Path) -> None:
 )
 def test_a_configuration_that_cannot_be_is_refused(word: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        resolve(ObjectPoseConfig, {}, [word])
+        resolve_config(ObjectPoseConfig, {}, [word])
 
 
 def test_classes_of_other_data_are_refused(small: ObjectPoseConfig) -> None:
-    other = resolve(ObjectPoseConfig, small.model_dump(), ['data.classes=["background","mug"]'])
+    other = resolve_config(ObjectPoseConfig, small.model_dump(), ['data.classes=["background","mug"]'])
     with pytest.raises(ConfigError, match="found background, mug"):
         ObjectPoseRecipe.prepare(other, Console())
     with pytest.raises(DataError, match="no image in 'everything'"):
         ObjectPoseRecipe.prepare(
-            resolve(ObjectPoseConfig, small.model_dump(), ["data.train_split=everything"]), Console()
+            resolve_config(ObjectPoseConfig, small.model_dump(), ["data.train_split=everything"]), Console()
         )
 
 
@@ -374,7 +382,7 @@ def test_unknown_center_is_flagged(small: ObjectPoseConfig, batch: ObjectBatch) 
     parallel = torch.zeros_like(maps.to_center)
     parallel[:, :, 0] = 1.0
     for to_center, known in ((maps.to_center, True), (parallel, False)):
-        found = gather(task.network, replace(maps, to_center=to_center), batch.targets.camera, FindingConfig())
+        found = group_pixels(task.network, replace(maps, to_center=to_center), batch.targets.camera, DetectionConfig())
         assert len(found.objects)
         assert (found.center_known == known).all()
 
@@ -404,7 +412,7 @@ def test_validation_is_repeatable_and_equals_evaluation(
                 task.validation_step(
                     plain.unpack(plain.stack([plain[index] for index in range(len(plain))[first : first + size]]))
                 )
-        said.append(dict(task.scores_of_the_whole()))
+        said.append(dict(task.validation_summary()))
     table, _ = score_images(
         task, images, tmp_path, Provenance(recipe="objectpose", config_hash=""), lambda items, *_: items
     )
@@ -421,10 +429,10 @@ def test_scores_of_two_processes_are_those_of_one(
     task = recipe(small).eval()
     task.on_validation_start()
     task.validation_step(batch)
-    alone, mine = task.scores_of_the_whole(), dict(task._comparisons)
+    alone, mine = task.validation_summary(), dict(task._comparisons)
     halves = [dict(list(mine.items())[:3]), dict(list(mine.items())[2:])]  # an image in both
     monkeypatch.setattr(objectpose, "of_all_processes", lambda _: halves)
     task._comparisons = halves[0]
-    assert task.scores_of_the_whole() == pytest.approx(alone, nan_ok=True)
+    assert task.validation_summary() == pytest.approx(alone, nan_ok=True)
     assert not math.isnan(alone["objects"])
     assert isinstance(task.find(batch.inputs.image, batch.inputs.camera), FoundObjects)

@@ -14,31 +14,28 @@ import pytest
 import torch
 from rich.console import Console
 
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.types import Camera, Meta
-from stadia.data.bop_results import read_results
-from stadia.data.object_folder import ObjectFolder
-from stadia.data.object_labels import PartOfImages
-from stadia.data.tableworld import presets
-from stadia.data.tableworld.write import write_tableworld
-from stadia.evaluation.frames import Frame
-from stadia.evaluation.object_drawings import draw_objects
-from stadia.evaluation.object_files import ImageOfObjects, ObjectsFolder
-from stadia.evaluation.predictions import Provenance
+from stadia.datasets.objects.bop_results import read_results
+from stadia.datasets.objects.object_folder import ObjectFolder
+from stadia.datasets.objects.object_labels import ObjectSubset
+from stadia.evaluation.io.object_predictions import ObjectPredictions, ObjectPredictionsWriter
+from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.plots.image_overlays import draw_objects
+from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry import se3
-from stadia.geometry.symmetry import Symmetry
-from stadia.metrics.object_pose import Objects
-from stadia.metrics.object_scores import Comparison
-from stadia.recipes import objectpose_commands
-from stadia.recipes.found_objects import FoundObjects
-from stadia.recipes.labeled_objects import objects_of
-from stadia.recipes.object_scoring import score_of
-from stadia.recipes.objectpose import ObjectPoseRecipe
-from stadia.recipes.objectpose_config import ObjectPoseConfig
-from stadia.recipes.scored_images import facts_of_training
-from stadia.recipes.workflow import load_task
-from stadia.training.checkpoints import Header
-from stadia.training.checkpoints import write as write_checkpoint
+from stadia.geometry.objects.symmetry import Symmetry
+from stadia.metrics.object_metrics import ImageComparison, PosedObjects
+from stadia.recipes.base.workflow import load_task
+from stadia.recipes.objectpose import commands
+from stadia.recipes.objectpose.config import ObjectPoseConfig
+from stadia.recipes.objectpose.data import training_image_facts
+from stadia.recipes.objectpose.object_detection import FoundObjects
+from stadia.recipes.objectpose.object_pose_scores import boxes_to_objects, collect_score
+from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.synthetic.tableworld import config as presets
+from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
+from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 HEIGHT, WIDTH = 64, 96
 Stadia = Callable[..., tuple[int, str, str]]
@@ -65,9 +62,9 @@ def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "model.pretrained=false",
     ]
     words += ["model.pyramid_channels=4", "model.segmentation_channels=4", f"data.path={json.dumps(str(tables))}"]
-    config, _ = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {}, words), Console())
+    config, _ = ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console())
     task, folder = ObjectPoseRecipe(config), tmp_path / "runs" / "2026-01-01-000000-objects"
-    header = Header(
+    header = CheckpointHeader(
         recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
     )
     write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": task.state_dict()})
@@ -92,7 +89,7 @@ def _almost_true(tables: Path, image: torch.Tensor, camera: Camera) -> FoundObje
     T[:, 0, 3] += 0.01
     kinds = torch.tensor([one.class_id for one in objects])
     size = torch.from_numpy(np.stack([one.size_m for one in objects])).float()
-    found = Objects(kinds, T, size, Symmetry.of(["none"] * len(objects)), torch.linspace(0.9, 0.5, len(objects)))
+    found = PosedObjects(kinds, T, size, Symmetry.of(["none"] * len(objects)), torch.linspace(0.9, 0.5, len(objects)))
     counted = torch.from_numpy(numbers[instance])[None]
     assert image.shape == (1, 3, HEIGHT, WIDTH)
     picture = torch.zeros(len(objects), dtype=torch.long)
@@ -152,12 +149,12 @@ def test_images_whose_objects_were_missed_are_the_worst(
 ) -> None:
     """Five images of two objects, and one of none: by how many degrees what is found there is off."""
 
-    def of(*degrees: float, objects: int = 2) -> Comparison:
+    def of(*degrees: float, objects: int = 2) -> ImageComparison:
         shape = found, _ = len(degrees), objects
         rotation = np.full(shape, np.inf)
         np.fill_diagonal(rotation, degrees)
         nothing = np.zeros(shape)
-        return Comparison(
+        return ImageComparison(
             np.ones(found, int),
             np.ones(found),
             np.ones(objects, int),
@@ -169,24 +166,26 @@ def test_images_whose_objects_were_missed_are_the_worst(
         )
 
     compared = [of(3, 4), of(170, 5), of(), of(2), of(90, 80), of(objects=0)]
-    score = score_of(presets.CLASSES, [(Meta("tables", index), one) for index, one in enumerate(compared)])
+    score = collect_score(presets.CLASSES, [(Meta("tables", index), one) for index, one in enumerate(compared)])
     drawn: list[str] = []
-    monkeypatch.setattr(objectpose_commands, "found_in", lambda task, frame: _nothing(frame))
-    monkeypatch.setattr(ObjectsFolder, "add", lambda self, picture: drawn.append(picture.name))
-    monkeypatch.setattr(ObjectsFolder, "finish", lambda self: None)
-    monkeypatch.setattr(objectpose_commands, "WORST", 5)
+    monkeypatch.setattr(commands, "found_in", lambda task, frame: _nothing(frame))
+    monkeypatch.setattr(ObjectPredictionsWriter, "add", lambda self, picture: drawn.append(picture.name))
+    monkeypatch.setattr(ObjectPredictionsWriter, "finish", lambda self: None)
+    monkeypatch.setattr(commands, "WORST", 5)
     task, whole = load_task(run), ObjectFolder.open(tables, "test")
-    objectpose_commands._draw_worst(task, PartOfImages(whole, [0] * 6), score, tmp_path, Provenance.of(run))
+    commands._draw_worst(task, ObjectSubset(whole, [0] * 6), score, tmp_path, Provenance.of(run))
     assert drawn == ["tables 2", "tables 3", "tables 1", "tables 4", "tables 0"]
 
 
-def _nothing(frame: Frame) -> ImageOfObjects:
-    return ImageOfObjects(frame.name, frame.image, frame.K, np.zeros(frame.image.shape[:2], np.int64), objects_of([]))
+def _nothing(frame: Frame) -> ObjectPredictions:
+    return ObjectPredictions(
+        frame.name, frame.image, frame.K, np.zeros(frame.image.shape[:2], np.int64), boxes_to_objects([])
+    )
 
 
 def _remember(run: Path, tables: Path, split: str = "train") -> None:
     """As a training on a split does."""
-    (run / "run.json").write_text(json.dumps({"data": facts_of_training(ObjectFolder.open(tables, split))}))
+    (run / "run.json").write_text(json.dumps({"data": training_image_facts(ObjectFolder.open(tables, split))}))
 
 
 def _evaluate_json(stadia: Stadia, *words: object) -> dict[str, Any]:
@@ -203,10 +202,8 @@ def _evaluate_json(stadia: Stadia, *words: object) -> dict[str, Any]:
 def unscored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """No image is predicted; how many would have been, of each evaluation."""
     counts: list[int] = []
-    nothing = score_of(presets.CLASSES, []), []
-    monkeypatch.setattr(
-        objectpose_commands, "score_images", lambda task, images, *_: (counts.append(len(images)), nothing)[1]
-    )
+    nothing = collect_score(presets.CLASSES, []), []
+    monkeypatch.setattr(commands, "score_images", lambda task, images, *_: (counts.append(len(images)), nothing)[1])
     return counts
 
 
@@ -302,7 +299,7 @@ def test_data_are_checked_as_the_recipe_would_train_on_them(tables: Path, stadia
 def test_a_box_is_drawn_where_its_corners_are() -> None:
     """A metre's cube two metres away, front on: its front is seen at a scale of 100 / 1.5, the back at 100 / 2.5."""
     T = se3.from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0, 2]))[None]
-    cube = Objects(torch.tensor([1]), T, torch.ones(1, 3), Symmetry.of(["none"]), torch.ones(1))
+    cube = PosedObjects(torch.tensor([1]), T, torch.ones(1, 3), Symmetry.of(["none"]), torch.ones(1))
     K = np.array([[100.0, 0, 60], [0, 100, 50], [0, 0, 1]])
     drawn = draw_objects(np.zeros((101, 121, 3), np.uint8), K, cube).any(-1)
     rows, columns = drawn.nonzero()
@@ -312,5 +309,7 @@ def test_a_box_is_drawn_where_its_corners_are() -> None:
     behind = cube.T_camera_object.clone()
     behind[:, 2, 3] = -2
     assert not draw_objects(
-        np.zeros((101, 121, 3), np.uint8), K, Objects(cube.class_id, behind, cube.size_m, cube.symmetry, cube.score)
+        np.zeros((101, 121, 3), np.uint8),
+        K,
+        PosedObjects(cube.class_id, behind, cube.size_m, cube.symmetry, cube.score),
     ).any()

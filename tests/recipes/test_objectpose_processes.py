@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.types import Camera
-from stadia.data.object_samples import UNKNOWN, ObjectTargets
-from stadia.data.tableworld import presets
+from stadia.dataloading.object_samples import IGNORED_CLASS, ObjectTargets
+from stadia.geometry.objects.symmetry import Symmetry
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz
-from stadia.geometry.symmetry import Symmetry
-from stadia.models.object_pose_config import ObjectPoseNetConfig
+from stadia.models.config import ObjectPoseNetConfig
 from stadia.models.object_pose_net import ObjectPoseNet
-from stadia.recipes.objectpose_config import ObjectLossConfig
-from stadia.recipes.objectpose_loss import ObjectPoseLoss
+from stadia.recipes.objectpose.config import ObjectLossConfig
+from stadia.recipes.objectpose.objectpose_loss import ObjectPoseLoss
+from stadia.synthetic.tableworld import config
 
 SHARES = (slice(0, 2), slice(2, 4))
 
@@ -37,7 +37,7 @@ def targets() -> ObjectTargets:
     class_map = (
         torch.cat((torch.zeros(4, 1, dtype=torch.long), class_id), 1).gather(1, instance.flatten(1)).view_as(instance)
     )
-    class_map[2, 20:] = UNKNOWN
+    class_map[2, 20:] = IGNORED_CLASS
     quaternion = torch.nn.functional.normalize(torch.randn(4, 3, 4, generator=generator), dim=-1)
     T = torch.eye(4).repeat(4, 3, 1, 1)
     T[..., :3, :3] = matrix_from_quaternion_wxyz(quaternion)
@@ -65,7 +65,7 @@ def gradient(of: ObjectTargets) -> tuple[Tensor, Tensor]:
     """Of all weights, and the loss; nothing in the network depends on the other images of a batch."""
     torch.manual_seed(0)
     words = ["encoder=mobilenetv3_small_050", "pretrained=false", "pyramid_channels=8", "segmentation_channels=8"]
-    network = ObjectPoseNet(resolve(ObjectPoseNetConfig, {}, words), len(presets.CLASSES)).eval()
+    network = ObjectPoseNet(resolve_config(ObjectPoseNetConfig, {}, words), len(config.CLASSES)).eval()
     report = ObjectPoseLoss(ObjectLossConfig(focal=1.0))(network, network(of.image), of)
     report.total.backward()
     return torch.cat(

@@ -16,25 +16,25 @@ from rich.console import Console
 
 from stadia import recipes, report
 from stadia.cli.main import run as run_command_line
-from stadia.cli.train import with_whole_paths
-from stadia.core.config import resolve
+from stadia.cli.train import make_paths_absolute
+from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.files import read_json, write_json
-from stadia.core.types import Claim
-from stadia.data.overlay.sources import composers
-from stadia.data.overlay.written import write_overlays
-from stadia.evaluation.overlay_scores import overlay_scores
-from stadia.evaluation.predictions import Predictions
-from stadia.evaluation.watch import unwatched
-from stadia.recipes import overlay_commands as commands
-from stadia.recipes.asked import EvaluationAsked, PredictionAsked
-from stadia.recipes.overlay import OverlayRecipe
-from stadia.recipes.overlay_commands import seen_size
-from stadia.recipes.overlay_config import OverlayConfig
-from stadia.recipes.workflow import load_task
-from stadia.training.checkpoints import Checkpoint
-from stadia.training.run import Run
-from stadia.training.sheet import compose
+from stadia.core.types import DepthScale
+from stadia.dataloading.composites import make_composers
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.progress import no_progress
+from stadia.evaluation.validation_metrics import compute_overlay_scores
+from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
+from stadia.recipes.base.workflow import load_task
+from stadia.recipes.overlay import commands
+from stadia.recipes.overlay.commands import fit_network_size
+from stadia.recipes.overlay.config import OverlayConfig
+from stadia.recipes.overlay.recipe import OverlayRecipe
+from stadia.synthetic.composites.composite_files import write_composites
+from stadia.training.callbacks.images import compose_image_sheet
+from stadia.training.checkpoint import Checkpoint
+from stadia.training.run_folder import Run
 
 PINNED_LOSSES = [0.525358, 0.517458, 0.498347]  # of the three steps of `config`, seed 0
 
@@ -87,7 +87,7 @@ def config(sets: Path) -> OverlayConfig:
 
 
 def changed(config: OverlayConfig, *overrides: str) -> OverlayConfig:
-    return resolve(OverlayConfig, config.model_dump(mode="json"), overrides)
+    return resolve_config(OverlayConfig, config.model_dump(mode="json"), overrides)
 
 
 @pytest.fixture(scope="session")
@@ -131,7 +131,7 @@ def test_scores_are_computed_from_files_with_mean_depth_baseline(trained: Run, c
     assert predictions.read("000000").shape == (16, 24)
     mask = cv2.imread(str(trained.folder / "predictions" / "val" / "mask" / "000000.png"), cv2.IMREAD_UNCHANGED)
     assert set(np.unique(mask)) <= {0, 255}
-    page = report.build(trained.folder).read_text()
+    page = report.build_report(trained.folder).read_text()
     assert "Mask IoU" in page
     assert "val-mean-depth" in page
     difference = read_json(trained.folder / "scores" / "val-difference.json")
@@ -150,7 +150,7 @@ def test_the_mean_depth_is_of_what_is_scored(trained: Run, config: OverlayConfig
     near = OverlayRecipe(changed(task.config, "loss.max_depth=10"))
     overlays = OverlayRecipe.prepare(config, Console(quiet=True))[1].overlays
     samples, training = overlays.samples("val"), overlays.images["train"]
-    found = commands.score_mean(near, training, range(12), samples, range(5))["metrics"]
+    found = commands.score_mean_depth(near, training, range(12), samples, range(5))["metrics"]
     true = [one.depth[(one.depth > 0.25) & (one.depth < 10)] for one in map(training.composed, range(12))]
     labels = [one.depth[(one.depth > 0.25) & (one.depth < 10)] for one in map(samples.images.composed, range(5))]
     constant = np.concatenate(labels) - np.concatenate(true).mean()
@@ -168,10 +168,10 @@ def test_validation_is_independent_of_order_and_batches(trained: Run, config: Ov
             packed = [samples.packed((0, number)) for number in order[start : start + size]]
             with torch.no_grad():
                 task.validation_step(samples.unpack(samples.stack(packed)))
-        found.append(task.scores_of_the_whole())
+        found.append(task.validation_summary())
     for other in found[1:]:
         assert other == pytest.approx(found[0], rel=1e-6)
-    assert overlay_scores([]) == {}
+    assert compute_overlay_scores([]) == {}
     on_disk = read_json(trained.folder / "scores" / "val.json")["metrics"]
     assert on_disk == pytest.approx(found[0], rel=1e-5), "the same network, through files"
 
@@ -218,7 +218,7 @@ def test_a_run_keeps_the_paths_of_what_is_composed_from_the_root_on(
     relative = changed(
         config, "data.backgrounds.path=roads", "data.backgrounds.teacher=taught", "data.foregrounds.path=cut"
     )
-    data = with_whole_paths(relative).data
+    data = make_paths_absolute(relative).data
     whole = (data.backgrounds.path, data.backgrounds.teacher, data.foregrounds.path)
     assert whole == tuple(str(tmp_path / name) for name in ("roads", "taught", "cut"))
 
@@ -235,7 +235,7 @@ def test_sgd_effective_learning_rate_is_reported(config: OverlayConfig) -> None:
         OverlayRecipe(changed(scaled, "loss.depth_l1=1", "loss.mask_bce=1")),
         OverlayRecipe(changed(scaled, "optimizer.name=adam")),
     ):
-        one.remember(data)
+        one.save_data_stats(data)
         assert [found.code for found in one.found] == ["C13"] * (one is task)
     descent = OverlayRecipe(changed(scaled, "loss.balance=true"))
     seen = descent.train().training_step(data.overlays.samples("train")[0]).seen
@@ -246,12 +246,12 @@ def test_sgd_effective_learning_rate_is_reported(config: OverlayConfig) -> None:
 
 
 def test_a_written_set_brings_its_backgrounds(trained: Run, config: OverlayConfig, tmp_path: Path) -> None:
-    made = composers(config.data, seed=0)
-    write_overlays(
+    made = make_composers(config.data, seed=0)
+    write_composites(
         {split: made[split] for split in ("train", "val")}, {"train": 2, "val": 3}, tmp_path / "set", workers=1
     )
-    asked = PredictionAsked(trained.folder, tmp_path / "set", {}, tmp_path / "out")
-    said = list(load_task(trained.folder).predict(asked, unwatched))
+    asked = PredictRequest(trained.folder, tmp_path / "set", {}, tmp_path / "out")
+    said = list(load_task(trained.folder).predict(asked, no_progress))
     assert said[0].endswith("depth and mask of 3 images")
     assert "of its split 'val'" in said[-1]
     assert len(Predictions.open(tmp_path / "out").files) == 3
@@ -272,32 +272,32 @@ def test_a_pair_of_images_becomes_depth_and_mask_at_its_size(
     trained: Run, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     image, background = pair
-    asked = PredictionAsked(trained.folder, image, {}, tmp_path / "out", background=background)
-    said = list(load_task(trained.folder).predict(asked, unwatched))
+    asked = PredictRequest(trained.folder, image, {}, tmp_path / "out", background=background)
+    said = list(load_task(trained.folder).predict(asked, no_progress))
     assert "depth and mask of 1 image" in said[0]
     assert cv2.imread(str(tmp_path / "out" / "mask" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
     assert cv2.imread(str(tmp_path / "out" / "depth" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
     predictions = Predictions.open(tmp_path / "out")
-    assert predictions.read("image").shape == seen_size(60, 50, 16, 24) == (24, 16)
+    assert predictions.read("image").shape == fit_network_size(60, 50, 16, 24) == (24, 16)
     assert (predictions.record.image_size, predictions.record.network_size) == ((60, 50), (24, 16)), (
         "as seen, not as trained"
     )
-    sheet = compose(dict.fromkeys(("background", "image", "mask", "inverse depth"), cv2.imread(str(image))))
+    sheet = compose_image_sheet(dict.fromkeys(("background", "image", "mask", "inverse depth"), cv2.imread(str(image))))
     assert cv2.imread(str(tmp_path / "out" / "drawn" / "image.png")).shape == sheet.shape
     with pytest.raises(StadiaError, match="something there already"):
-        list(load_task(trained.folder).predict(asked, unwatched))
+        list(load_task(trained.folder).predict(asked, no_progress))
 
 
-@pytest.mark.parametrize("claim", [Claim.METRES, Claim.UP_TO_SCALE])
+@pytest.mark.parametrize("claim", [DepthScale.METRES, DepthScale.UP_TO_SCALE])
 def test_metres_are_spoken_of_where_they_are_claimed(
-    trained: Run, pair: tuple[Path, Path], tmp_path: Path, claim: Claim
+    trained: Run, pair: tuple[Path, Path], tmp_path: Path, claim: DepthScale
 ) -> None:
     task = load_task(trained.folder)
     task.config = task.config.model_copy(update={"depth_claim": claim})
     said = list(
-        task.predict(PredictionAsked(trained.folder, pair[0], {}, tmp_path / "out", background=pair[1]), unwatched)
+        task.predict(PredictRequest(trained.folder, pair[0], {}, tmp_path / "out", background=pair[1]), no_progress)
     )
-    assert any("metres hold for a camera like the training's" in line for line in said) == (claim is Claim.METRES)
+    assert any("metres hold for a camera like the training's" in line for line in said) == (claim is DepthScale.METRES)
     assert Predictions.open(tmp_path / "out").record.claim is claim
 
 
@@ -311,29 +311,29 @@ def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path],
     image, background = pair
     task = load_task(trained.folder)
 
-    def make_request(**values: object) -> PredictionAsked:
-        return PredictionAsked(
+    def make_request(**values: object) -> PredictRequest:
+        return PredictRequest(
             **{"checkpoint": trained.folder, "source": image, "options": {}, "out": tmp_path / "out", **values}
         )
 
     with pytest.raises(ConfigError, match="pass --background, an image or a folder of them"):
-        list(task.predict(make_request(), unwatched))
+        list(task.predict(make_request(), no_progress))
     with pytest.raises(ConfigError, match=r"--every and data\.stride: found given for a recipe of composed images"):
-        list(task.predict(make_request(every=2, background=background, options={"stride": 2}), unwatched))
+        list(task.predict(make_request(every=2, background=background, options={"stride": 2}), no_progress))
     (tmp_path / "others").mkdir()
     cv2.imwrite(str(tmp_path / "others" / "image.png"), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(DataError, match=r"found 8x8 pixels; expected 50x60, as image\.png"):
-        list(task.predict(make_request(background=tmp_path / "others", out=tmp_path / "out2"), unwatched))
+        list(task.predict(make_request(background=tmp_path / "others", out=tmp_path / "out2"), no_progress))
     with pytest.raises(DataError, match=r"none called as background\.png"):
         list(
             task.predict(
-                make_request(source=tmp_path, background=tmp_path / "others", out=tmp_path / "out3"), unwatched
+                make_request(source=tmp_path, background=tmp_path / "others", out=tmp_path / "out3"), no_progress
             )
         )
     cv2.imwrite(str(tmp_path / "others" / "image.jpg"), np.zeros((60, 50, 3), np.uint8))
     for both in ({"source": tmp_path / "others", "background": background}, {"background": tmp_path / "others"}):
         with pytest.raises(DataError, match=r"found image\.jpg and image\.png; expected one image called image"):
-            list(task.predict(make_request(**both, out=tmp_path / "out4"), unwatched))
+            list(task.predict(make_request(**both, out=tmp_path / "out4"), no_progress))
     assert not (tmp_path / "out4").exists()
 
 
@@ -390,8 +390,8 @@ def test_metres_are_scored_as_less_where_the_labels_claim_less(
     task, found = load_task(trained.folder), []
     assert isinstance(task, OverlayRecipe)
     for factor in (1.0, 0.5):
-        asked = EvaluationAsked(trained.folder, of_a_teacher(written, tmp_path / f"times-{factor}", factor), {})
-        summary, _ = task.evaluate(asked, trained.folder, unwatched, lambda *_: None)
+        asked = EvaluateRequest(trained.folder, of_a_teacher(written, tmp_path / f"times-{factor}", factor), {})
+        summary, _ = task.evaluate(asked, trained.folder, no_progress, lambda *_: None)
         assert (summary["claim"], summary["label_claim"], summary["scored_as"]) == (
             "metres",
             "up-to-scale",
@@ -400,5 +400,7 @@ def test_metres_are_scored_as_less_where_the_labels_claim_less(
         assert summary["alignment"] == "median"
         found.append(summary["abs_rel"])
     assert found[1] == pytest.approx(found[0], rel=1e-5)
-    task.remember(OverlayRecipe.prepare(changed(config, f"data.path={tmp_path / 'times-0.5'}"), Console(quiet=True))[1])
-    assert task.scored_as is Claim.UP_TO_SCALE, "validation too"
+    task.save_data_stats(
+        OverlayRecipe.prepare(changed(config, f"data.path={tmp_path / 'times-0.5'}"), Console(quiet=True))[1]
+    )
+    assert task.scored_as is DepthScale.UP_TO_SCALE, "validation too"

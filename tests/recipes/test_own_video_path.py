@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.core.types import Camera, Claim
-from stadia.data.sources import open_recordings
-from stadia.evaluation.predictions import Predictions, Provenance
-from stadia.evaluation.trajectory_files import read_kitti, read_tum
-from stadia.recipes import prediction
-from stadia.recipes.inputs import open_input
-from stadia.recipes.prediction import as_trained, predict_input
+from stadia.core.types import Camera, DepthScale
+from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.io.trajectory_files import read_kitti_trajectory, read_tum_trajectory
+from stadia.recipes.base import depth_commands
+from stadia.recipes.base.depth_commands import add_training_options, predict_input
+from stadia.recipes.base.prediction_inputs import open_inputs
 
 FOCAL = {"focal_px": 120}
 CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four that move
@@ -30,7 +30,7 @@ CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four th
 class Watcher:
     """A predictor that records which frames it compares, by their mean gray value."""
 
-    claim, height, width, crop = Claim.AFFINE_INVERSE, 32, 64, "none"
+    claim, height, width, crop = DepthScale.AFFINE_INVERSE, 32, 64, "none"
 
     def __init__(self) -> None:
         self.compared: list[tuple[float, float]] = []
@@ -80,7 +80,7 @@ def source(
 def predicted(source: Path, tmp_path: Path) -> Callable[..., tuple[Predictions, Watcher]]:
     def predict(every: int = 1, **options: Any) -> tuple[Predictions, Watcher]:
         watcher = Watcher()
-        (given,) = open_input(
+        (given,) = open_inputs(
             source, every=every, camera=FOCAL, frame_rate_hz=10 if source.is_dir() else None, **options
         )
         made_by = Provenance(recipe="selfsup", config_hash="0")
@@ -101,7 +101,10 @@ def test_the_path_goes_through_the_frames_of_a_training(
     assert trained.selection.kept == CHOSEN
     assert predictions.record.entries == names(list(range(8))), "every frame has depth"
     assert predictions.record.path == names(CHOSEN)
-    path, timed = read_kitti(predictions.folder / "trajectory.txt"), read_tum(predictions.folder / "trajectory_tum.txt")
+    path, timed = (
+        read_kitti_trajectory(predictions.folder / "trajectory.txt"),
+        read_tum_trajectory(predictions.folder / "trajectory_tum.txt"),
+    )
     np.testing.assert_allclose(path.T_world_camera[:, 2, 3], np.arange(5))
     np.testing.assert_allclose(timed.times_s, np.array(CHOSEN) / 10)
     gray = [frame.mean() / 255 for frame in frames]
@@ -132,10 +135,10 @@ def test_frames_further_apart_than_those_of_a_training_have_no_path(
 
 def test_stride_is_taken_from_the_checkpoint(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header = SimpleNamespace(config={"data": {"stride": 3}})
-    monkeypatch.setattr(prediction.Checkpoint, "open", lambda path: SimpleNamespace(header=header))
-    assert as_trained(tmp_path, source, {"camera": FOCAL}) == {"stride": 3, "camera": FOCAL}
-    assert as_trained(tmp_path, source, {"stride": 5}) == {"stride": 5}
-    assert as_trained(tmp_path, tmp_path, {"format": "kitti_raw"}) == {"format": "kitti_raw"}, (
+    monkeypatch.setattr(depth_commands.Checkpoint, "open", lambda path: SimpleNamespace(header=header))
+    assert add_training_options(tmp_path, source, {"camera": FOCAL}) == {"stride": 3, "camera": FOCAL}
+    assert add_training_options(tmp_path, source, {"stride": 5}) == {"stride": 5}
+    assert add_training_options(tmp_path, tmp_path, {"format": "kitti_raw"}) == {"format": "kitti_raw"}, (
         "other data have frames of their own"
     )
 
@@ -144,8 +147,11 @@ def test_camera_of_the_training_video_is_reused(source: Path, tmp_path: Path, mo
     header = SimpleNamespace(
         config={"data": {"stride": 3, "path": str(source.parent / "." / source.name), "camera": FOCAL}}
     )
-    monkeypatch.setattr(prediction.Checkpoint, "open", lambda path: SimpleNamespace(header=header))
-    assert as_trained(tmp_path, source, {}) == {"stride": 3, "camera": FOCAL}
-    assert as_trained(tmp_path, source, {"camera": {"focal_px": 9}}) == {"stride": 3, "camera": {"focal_px": 9}}
+    monkeypatch.setattr(depth_commands.Checkpoint, "open", lambda path: SimpleNamespace(header=header))
+    assert add_training_options(tmp_path, source, {}) == {"stride": 3, "camera": FOCAL}
+    assert add_training_options(tmp_path, source, {"camera": {"focal_px": 9}}) == {
+        "stride": 3,
+        "camera": {"focal_px": 9},
+    }
     other = source.rename(source.with_name(f"other{source.suffix}"))
-    assert as_trained(tmp_path, other, {}) == {"stride": 3}
+    assert add_training_options(tmp_path, other, {}) == {"stride": 3}

@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
+from stadia.apps import masks as module
+from stadia.apps.masks import MasksRequest, prepare_masks
 from stadia.core.errors import CheckpointError, DataError
 from stadia.core.recording import RoadMasks
-from stadia.data.coco_masks import CocoMasks, decode_runs
-from stadia.data.mask_boxes import mask_boxes
-from stadia.data.sources import open_recordings
-from stadia.models.segmentation import Tiled
-from stadia.recipes import prepare_masks as module
-from stadia.recipes.prepare_masks import MasksAsked, prepare_masks
+from stadia.datasets.masks.coco_masks import CocoMasks, decode_run_lengths
+from stadia.datasets.masks.mask_objects import find_mask_boxes
+from stadia.datasets.open_dataset import open_recordings
+from stadia.models.segmentation import TiledSegmenter
 
 SIZE = 40, 60
 CAMERA = {"camera": {"focal_px": 50.0}, "stride": 1}
@@ -49,21 +49,21 @@ class Counting:
 
 
 def by(monkeypatch, network: Counting, identity: str = "seen 1") -> None:
-    monkeypatch.setattr(module, "tflite", lambda path: Tiled(network, 40, ("road", "car"), 1, identity))
+    monkeypatch.setattr(module, "tflite", lambda path: TiledSegmenter(network, 40, ("road", "car"), 1, identity))
 
 
 def test_a_video_gets_its_masks_a_sheet_and_a_reader_that_finds_them(video, tmp_path, monkeypatch):
     by(monkeypatch, Counting())
-    lines = list(prepare_masks(MasksAsked(video, "a.tflite", tmp_path / "out", CAMERA)))
+    lines = list(prepare_masks(MasksRequest(video, "a.tflite", tmp_path / "out", CAMERA)))
     assert any("masks of 3 frames, 3 of them new" in line for line in lines)
     assert any(
         "3 images, on average: 4" in line and "1.0 objects, 0.0 of them whole and 20 px high" in line for line in lines
     )
     assert cv2.imread(str(tmp_path / "out" / "sheet.png")).std() > 20
     (recording,) = open_recordings(video, **CAMERA)
-    from stadia.data.road_masks import with_masks
+    from stadia.datasets.masks.mask_files import attach_masks
 
-    with_masks([recording], tmp_path / "out")
+    attach_masks([recording], tmp_path / "out")
     masks = recording.masks(1)
     assert recording.mask_reader.classes == {1: "road", 2: "car"}
     assert (masks.semantic[11:25, 15:35] == 2).all()
@@ -73,21 +73,21 @@ def test_a_video_gets_its_masks_a_sheet_and_a_reader_that_finds_them(video, tmp_
 def test_no_camera_is_needed_and_one_that_is_given_later_has_the_same_masks(video, tmp_path, monkeypatch):
     by(monkeypatch, Counting())
     for camera in ({}, CAMERA | {"camera": {"focal_px": 70.0}}):
-        lines = list(prepare_masks(MasksAsked(video, "a.tflite", tmp_path / "out", {"stride": 1} | camera)))
+        lines = list(prepare_masks(MasksRequest(video, "a.tflite", tmp_path / "out", {"stride": 1} | camera)))
     assert any("masks of 3 frames, 0 of them new" in line for line in lines)
     assert not any("left out" in line for line in lines)
 
 
 def test_skipped_frames_are_noted(video, tmp_path, monkeypatch):
     by(monkeypatch, Counting())
-    lines = list(prepare_masks(MasksAsked(video, "a.tflite", tmp_path / "out", {"stride": 2})))
+    lines = list(prepare_masks(MasksRequest(video, "a.tflite", tmp_path / "out", {"stride": 2})))
     assert any(line.startswith("note: 2 of 3 frames kept") and "1 between the strides" in line for line in lines)
 
 
 def test_missing_network_is_reported_before_missing_runtime(video, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(CheckpointError, match=r"nowhere\.tflite: found No such file"):
-        list(prepare_masks(MasksAsked(video, str(tmp_path / "nowhere.tflite"), tmp_path / "out")))
+        list(prepare_masks(MasksRequest(video, str(tmp_path / "nowhere.tflite"), tmp_path / "out")))
 
 
 def test_sheet_distinguishes_removed_objects_from_background():
@@ -95,37 +95,37 @@ def test_sheet_distinguishes_removed_objects_from_background():
     semantic, instance = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint16)
     semantic[:10], semantic[10:20, :30], semantic[10:20, 30:] = 1, 2, 2
     instance[10:20, :30] = 4
-    drawn = module.drawn_masks(image, RoadMasks(semantic, instance), {1: "road", 2: "car"})
+    drawn = module.draw_road_masks(image, RoadMasks(semantic, instance), {1: "road", 2: "car"})
     road, car, removed, other = (drawn[row, column].tolist() for row, column in ((5, 20), (15, 15), (15, 45), (30, 30)))
     assert len({tuple(one) for one in (road, car, removed, other)}) == 4
     assert other == [0, 0, 0]
     assert len(set(removed)) == 1
-    assert {name for names in module.KINDS for name in names} == {module.ROAD, *module.OBJECTS}
+    assert {name for names in module.COLOR_GROUPS for name in names} == {module.ROAD, *module.OBJECT_CLASSES}
 
 
 def test_an_interrupted_making_goes_on_and_nothing_is_half_written(video, tmp_path, monkeypatch):
     out = tmp_path / "out"
     by(monkeypatch, Counting(fail_at=1))
     with pytest.raises(KeyboardInterrupt):
-        list(prepare_masks(MasksAsked(video, "a.tflite", out, CAMERA)))
+        list(prepare_masks(MasksRequest(video, "a.tflite", out, CAMERA)))
     assert [path.name for path in (out / "semantic" / "left").iterdir()] == ["000000.png"]
     network = Counting()
     by(monkeypatch, network)
-    assert any("2 of them new" in line for line in prepare_masks(MasksAsked(video, "a.tflite", out, CAMERA)))
+    assert any("2 of them new" in line for line in prepare_masks(MasksRequest(video, "a.tflite", out, CAMERA)))
     assert network.calls == 4  # two tiles an image
 
 
 def test_masks_by_another_model_or_of_other_images_are_not_mixed(video, tmp_path, monkeypatch):
     out = tmp_path / "out"
     by(monkeypatch, Counting())
-    list(prepare_masks(MasksAsked(video, "a.tflite", out, CAMERA)))
+    list(prepare_masks(MasksRequest(video, "a.tflite", out, CAMERA)))
     by(monkeypatch, Counting(), "seen 2")
     with pytest.raises(DataError, match=r"masks by seen 1.*those of this video by seen 2"):
-        list(prepare_masks(MasksAsked(video, "a.tflite", out, CAMERA)))
+        list(prepare_masks(MasksRequest(video, "a.tflite", out, CAMERA)))
     by(monkeypatch, Counting())
     cv2.imwrite(str(video / "000002.png"), np.full((*SIZE, 3), 7, np.uint8))
     with pytest.raises(DataError, match="other images"):
-        list(prepare_masks(MasksAsked(video, "a.tflite", out, CAMERA)))
+        list(prepare_masks(MasksRequest(video, "a.tflite", out, CAMERA)))
 
 
 def coco(path: Path, annotations: list[dict], size: tuple[int, int] = SIZE) -> Path:
@@ -153,18 +153,18 @@ def test_a_coco_file_of_polygons_and_runs(video, tmp_path):
         assert not masks.semantic[:9].any()
         assert masks.instance[12, 20] != 0
         assert not masks.instance[26:].any(), "an annotated road is no object"
-        (box,) = mask_boxes(masks, {1: "car", 2: "road"}, margin_px=0)
+        (box,) = find_mask_boxes(masks, {1: "car", 2: "road"}, margin_px=0)
         assert not box.hidden, "a car stands on its road, not behind it"
-    lines = list(prepare_masks(MasksAsked(video, str(tmp_path / "own.json"), tmp_path / "out", CAMERA)))
+    lines = list(prepare_masks(MasksRequest(video, str(tmp_path / "own.json"), tmp_path / "out", CAMERA)))
     assert any("masks of 1 frames" in line for line in lines)
     assert any("2 frames have no masks" in line for line in lines)
 
 
 def test_runs_in_letters():
     """The example of a 3 x 4 image, by hand: 6 bits a letter from '0', the third difference on."""
-    assert decode_runs("52203") == [5, 2, 2, 2, 5]
-    assert decode_runs("T4") == [132]
-    assert decode_runs("52M") == [5, 2, -3]
+    assert decode_run_lengths("52203") == [5, 2, 2, 2, 5]
+    assert decode_run_lengths("T4") == [132]
+    assert decode_run_lengths("52M") == [5, 2, -3]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_masks_of_other_images_are_reported(video, tmp_path):
     path = coco(tmp_path / "own.json", [CAR])
     path.write_text(path.read_text().replace("000001", "elsewhere"))
     with pytest.raises(DataError, match="named as 000000"):
-        list(prepare_masks(MasksAsked(video, str(path), tmp_path / "out", CAMERA)))
+        list(prepare_masks(MasksRequest(video, str(path), tmp_path / "out", CAMERA)))
 
 
 def test_size_prior_writes_car_heights(video, tmp_path, monkeypatch):
@@ -195,7 +195,9 @@ def test_size_prior_writes_car_heights(video, tmp_path, monkeypatch):
 
     save_size_prior(SizePrior(1.47, side=32), tmp_path / "prior.safetensors")
     by(monkeypatch, Counting())
-    list(prepare_masks(MasksAsked(video, "a.tflite", tmp_path / "out", CAMERA, heights=tmp_path / "prior.safetensors")))
+    list(
+        prepare_masks(MasksRequest(video, "a.tflite", tmp_path / "out", CAMERA, heights=tmp_path / "prior.safetensors"))
+    )
     heights = json.loads((tmp_path / "out" / "heights.json").read_text())
     assert [list(of_frame) for of_frame in heights.values()] == [["1"]] * 3
     assert heights["left/000001"]["1"][0] == 1.47

@@ -13,8 +13,8 @@ import torch
 from stadia import recipes
 from stadia.cli.main import run
 from stadia.core.errors import RunError
-from stadia.recipes.selfsup import Selfsup
-from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
 MB = 1 << 20
 
@@ -31,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def not_held_to_its_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tested in test_contract_of_a_run.py; here it only costs time."""
-    monkeypatch.setattr("stadia.recipes.rehearsal.contract", lambda *_: [])
+    monkeypatch.setattr("stadia.recipes.base.workflow.run_loss_checks", lambda *_: [])
 
 
 def test_dry_run_reports_peak_memory_of_three_steps_for_every_recipe(
@@ -44,7 +44,7 @@ def test_dry_run_reports_peak_memory_of_three_steps_for_every_recipe(
         torch.optim.AdamW, "step", lambda self, **given: updates.append(len(self.state)) or step(self, **given)
     )
     long = small.model_copy(update={"training": small.training.model_copy(update={"max_steps": 5000, "accumulate": 2})})
-    found = recipes.rehearse(long)
+    found = recipes.dry_run(long)
     assert len(updates) == 3
     assert updates[0] == 0 < updates[1] == updates[2]
     assert (found.device, len(found.peak_bytes), len(found.seconds)) == ("cpu", 3, 3)
@@ -56,34 +56,34 @@ def test_dry_run_reports_peak_memory_of_three_steps_for_every_recipe(
 def test_peak_memory_is_measured_for_each_step(
     small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Selfsup.training_step
+    step = SelfsupRecipe.training_step
 
-    def with_ballast(self: Selfsup, batch: Any) -> Any:
+    def with_ballast(self: SelfsupRecipe, batch: Any) -> Any:
         ballast = torch.ones(100 * MB) if self.global_step == 1 else torch.ones(1)  # 400 MB in the second step alone
         return step(self, batch) if ballast.sum() else None
 
-    monkeypatch.setattr(Selfsup, "training_step", with_ballast)
-    first, second, third = recipes.rehearse(small).peak_bytes
+    monkeypatch.setattr(SelfsupRecipe, "training_step", with_ballast)
+    first, second, third = recipes.dry_run(small).peak_bytes
     assert second - first > 300 * MB
     assert second - third > 300 * MB
 
 
 def test_out_of_memory_error_names_the_step(small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Selfsup.training_step
+    step = SelfsupRecipe.training_step
 
-    def full(self: Selfsup, batch: Any) -> Any:
+    def full(self: SelfsupRecipe, batch: Any) -> Any:
         if self.global_step == 1:
             raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
         return step(self, batch)
 
-    monkeypatch.setattr(Selfsup, "training_step", full)
+    monkeypatch.setattr(SelfsupRecipe, "training_step", full)
     with pytest.raises(
         RunError,
         match=(
             r"memory of step 2: found none left after \d+ MB of the step before \(CUDA out of memory. Tried.*batch_size"
         ),
     ):
-        recipes.rehearse(small)
+        recipes.dry_run(small)
 
 
 def test_a_dry_run_prints_the_configuration_and_what_it_took(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stadia.geometry.se3 import se3_exp
-from stadia.recipes.said import of_depth, of_motion, of_the_minimum, unexplained
+from stadia.recipes.base.logged_stats import compute_auto_mask, depth_stats, min_reprojection_stats, motion_stats
 
 NAMES = ("-1", "+1", "stereo")
 
@@ -19,7 +19,7 @@ def test_explained_shares_exclude_masked_pixels() -> None:
     winner[..., 16:32] = 3  # "-1" unwarped
     winner[..., 32:] = 2
     winner[..., 32:40] = 1
-    seen = of_the_minimum(winner, NAMES, [0, 1, 2])
+    seen = min_reprojection_stats(winner, NAMES, [0, 1, 2])
     assert {name: float(value) for name, value in seen.items()} == {
         "auto_masked": 0.5,
         "outside": 0.25,
@@ -27,17 +27,19 @@ def test_explained_shares_exclude_masked_pixels() -> None:
         "explained_by/+1": 0.25,
         "explained_by/stereo": 0.75,
     }
-    assert of_the_minimum(winner, NAMES, [2]).keys() == {"auto_masked", "outside"}, "who teaches alone explains all"
-    assert float(unexplained(winner, 3).float().mean()) == 0.5
+    assert min_reprojection_stats(winner, NAMES, [2]).keys() == {"auto_masked", "outside"}, (
+        "who teaches alone explains all"
+    )
+    assert float(compute_auto_mask(winner, 3).float().mean()) == 0.5
 
 
 def test_depth_stats_are_median_spread_and_bounds() -> None:
     depth = torch.full((2, 1, 64, 64), 10.0)
-    assert {name: float(value) for name, value in of_depth(1 / depth, 0.5, 100.0).items()} == pytest.approx(
+    assert {name: float(value) for name, value in depth_stats(1 / depth, 0.5, 100.0).items()} == pytest.approx(
         {"depth/median": 10.0, "depth/spread": 0.0, "depth/at_nearest": 0.0, "depth/at_farthest": 0.0}, abs=1e-6
     )
     depth[:, :, :16], depth[:, :, 16:24] = 100.0, 0.5
-    seen = of_depth(1 / depth, 0.5, 100.0)
+    seen = depth_stats(1 / depth, 0.5, 100.0)
     assert (float(seen["depth/at_farthest"]), float(seen["depth/at_nearest"])) == (0.25, 0.125)
     assert float(seen["depth/spread"]) > 1
 
@@ -46,7 +48,7 @@ def test_motion_stats_are_over_depth_in_degrees_and_by_side() -> None:
     ahead = se3_exp(torch.tensor([[0.0, 0.0, -0.5, 0.0, math.radians(2.0), 0.0]]))
     back = torch.linalg.inv(ahead)
     T = torch.stack([back, ahead, torch.eye(4).expand(1, 4, 4)], dim=1)
-    seen = {name: float(value) for name, value in of_motion(T, NAMES, torch.tensor(10.0)).items()}
+    seen = {name: float(value) for name, value in motion_stats(T, NAMES, torch.tensor(10.0)).items()}
     assert seen == pytest.approx(
         {
             "motion/over_depth/-1": 0.05,
@@ -58,6 +60,6 @@ def test_motion_stats_are_over_depth_in_degrees_and_by_side() -> None:
         abs=1e-3,
     )
     same = torch.stack([ahead, ahead], dim=1)
-    assert float(of_motion(same, ("-1", "+1"), torch.tensor(10.0))["motion/same_side"]) == pytest.approx(1)
-    assert of_motion(T[:, 2:], ("stereo",), torch.tensor(10.0)) == {}
-    assert "motion/same_side" not in of_motion(T[:, 1:2], ("+1",), torch.tensor(10.0))
+    assert float(motion_stats(same, ("-1", "+1"), torch.tensor(10.0))["motion/same_side"]) == pytest.approx(1)
+    assert motion_stats(T[:, 2:], ("stereo",), torch.tensor(10.0)) == {}
+    assert "motion/same_side" not in motion_stats(T[:, 1:2], ("+1",), torch.tensor(10.0))

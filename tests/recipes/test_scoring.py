@@ -17,38 +17,38 @@ import pytest
 from rich.console import Console
 
 from stadia import recipes
-from stadia.core.config import resolve
-from stadia.data.sources import open_recordings
+from stadia.core.config import resolve_config
+from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import OnStop
-from stadia.evaluation.mean_depth import mean_depth_of
-from stadia.evaluation.predictions import Provenance
-from stadia.recipes import scoring
-from stadia.recipes.scored_frames import Trained, spans
-from stadia.recipes.scoring import thinned
-from stadia.recipes.selfsup_config import SelfsupConfig
-from stadia.recipes.video import indices_of, open_video
-from stadia.training.run import Run
+from stadia.evaluation.baselines import average_recordings
+from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.recipes.base import depth_commands
+from stadia.recipes.base.depth_commands import thin_frames
+from stadia.recipes.base.scored_frames import TrainingOverlap, index_spans
+from stadia.recipes.base.video_data import frame_indices, open_video
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.training.run_folder import Run
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0")
 
 
 def test_few_frames_stay() -> None:
-    assert thinned({"a": range(3), "b": [], "c": [1, 5, 6]}, 6) == {"a": [0, 1, 2], "b": [], "c": [1, 5, 6]}
-    assert thinned({}, 6) == {}
+    assert thin_frames({"a": range(3), "b": [], "c": [1, 5, 6]}, 6) == {"a": [0, 1, 2], "b": [], "c": [1, 5, 6]}
+    assert thin_frames({}, 6) == {}
 
 
 def test_scattered_frames_are_thinned_evenly() -> None:
     """A list like Zhou's: single frames all over many recordings."""
     random = np.random.default_rng(0)
     listed = {f"drive-{k}": sorted(random.permutation(300)[:30].tolist()) for k in range(147)}
-    kept = thinned(listed, 1000)
+    kept = thin_frames(listed, 1000)
     assert sum(map(len, kept.values())) == 1000
     assert all(set(kept[name]) <= set(frames) for name, frames in listed.items())
     assert {len(frames) for frames in kept.values()} <= {5, 6, 7, 8}
 
 
 def test_blocks_are_thinned_to_shorter_blocks() -> None:
-    kept = thinned({"a": [*range(100, 200), *range(500, 700)], "b": range(100)}, 40)
+    kept = thin_frames({"a": [*range(100, 200), *range(500, 700)], "b": range(100)}, 40)
     assert kept == {"a": [*range(100, 110), *range(500, 520)], "b": list(range(10))}
 
 
@@ -60,7 +60,7 @@ def test_a_frame_of_both_sides_is_scored_once(small: SelfsupConfig, tmp_path: Pa
         (tmp_path / "val.txt").write_text("".join(f"val-000 {frame} {side}\n" for frame in (3, 1, 2) for side in "lr"))
         words = [f"data.split_by.train_file={tmp_path / 'train.txt'}", f"data.split_by.val_file={tmp_path / 'val.txt'}"]
     run = recipes.train(
-        resolve(SelfsupConfig, small.model_dump(mode="json"), words), out=tmp_path / "runs", on_stop=OnStop.WARN
+        resolve_config(SelfsupConfig, small.model_dump(mode="json"), words), out=tmp_path / "runs", on_stop=OnStop.WARN
     )
     scored = [image["name"] for image in json.loads((run.folder / "scores" / "val.json").read_text())["per_image"]]
     assert [int(Path(name).stem) for name in scored] == ([1, 2, 3] if listed else [0, 1, 2, 3, 4])
@@ -73,28 +73,28 @@ def test_score_notes_crop_and_trained_drives(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Validation by blocks of drives that train: on the terminal and in the files, which the report reads."""
-    config = resolve(
+    config = resolve_config(
         SelfsupConfig, small.model_dump(mode="json"), ['data.recordings=["train-000"]', "data.split_by.val_share=0.4"]
     )
     data = open_video(config.data, config.training, seed=0, console=Console(quiet=True))
     run = Run.create(tmp_path, "run", config, recipe="selfsup", seed=0, data=data.facts)
-    predictor = mean_depth_of(data.recordings["val"], 32, 96)
+    predictor = average_recordings(data.recordings["val"], 32, 96)
     console = Console(file=io.StringIO(), width=40)
 
     def score(crop: str) -> list[str]:
         predictor.crop = crop
-        known, indices = data.recordings["val"], indices_of(data.split.val)
-        scoring.score_recordings(predictor, known, run, "val", MADE_BY, console, indices=indices)
+        known, indices = data.recordings["val"], frame_indices(data.split.val)
+        depth_commands.score_recordings(predictor, known, run, "val", MADE_BY, console, indices=indices)
         return json.loads((run.folder / "scores" / "val.json").read_text())["notes"]
 
     note, *_ = score("none")
     assert "are others of drives that trained it" in note
-    monkeypatch.setattr("stadia.geometry.crops.IMAGE_CROPS", {"kb": (16, 48)})
+    monkeypatch.setattr("stadia.geometry.numpy_camera.IMAGE_CROPS", {"kb": (16, 48)})
     cut, *rest = score("kb")
     assert "only the crop 'kb' of each image is scored" in cut
     assert rest[0] == note
     monkeypatch.setattr(Provenance, "of", lambda *_: MADE_BY)
-    scoring.score_validation(predictor, data, run, console)
+    depth_commands.score_validation(predictor, data, run, console)
     assert console.file.getvalue().startswith(f"note: validation: {cut}\nnote: validation: {note}\n")
 
 
@@ -102,10 +102,10 @@ def test_the_middle_frame_of_what_a_checkpoint_predicted_is_kept_as_points(
     small: SelfsupConfig, worlds: Path, tmp_path: Path
 ) -> None:
     known = open_recordings(worlds, split="test")
-    predictor, run = mean_depth_of(known, 48, 160), Run.create(tmp_path, "run", small, recipe="selfsup", seed=0)
+    predictor, run = average_recordings(known, 48, 160), Run.create(tmp_path, "run", small, recipe="selfsup", seed=0)
     for name, checkpoint in (("baseline", ""), ("test", "last.safetensors, step 3")):
         made_by = MADE_BY.model_copy(update={"checkpoint": checkpoint})
-        scoring.score_recordings(predictor, known, run, name, made_by, Console(quiet=True))
+        depth_commands.score_recordings(predictor, known, run, name, made_by, Console(quiet=True))
     (kept,) = (run.folder / "clouds").iterdir()
     about = json.loads((kept / "camera.json").read_text())
     assert (kept.name, about["frame"], about["claim"]) == ("test", f"{known[0].name}/000002", "metres")
@@ -131,30 +131,30 @@ def test_both_sides_name_a_frame_once(small: SelfsupConfig) -> None:
     config = small.data.model_copy(update={"target_sides": ("left", "right")})
     data = open_video(config, small.training, seed=0, console=Console(quiet=True))
     assert [len(frames.indices) for frames in data.split.val] == [5, 5]
-    assert list(indices_of(data.split.val).values()) == [[0, 1, 2, 3, 4]]
+    assert list(frame_indices(data.split.val).values()) == [[0, 1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize(
     ("numbers", "expected"), [([], []), ([3], [[3, 4]]), ([0, 1, 2, 5, 7, 8], [[0, 3], [5, 6], [7, 9]])]
 )
 def test_spans(numbers: list[int], expected: list[list[int]]) -> None:
-    assert spans(numbers) == expected
+    assert index_spans(numbers) == expected
 
 
 def test_run_json_identifies_training_frames(small: SelfsupConfig, tmp_path: Path, worlds: Path) -> None:
     """Also where another part of a recording is opened, by another name."""
     words = ['data.recordings=["train-000"]', "data.split_by.val_share=0.4", "data.split_by.gap=0"]
-    config = resolve(SelfsupConfig, small.model_dump(mode="json"), words)
+    config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), words)
     data = open_video(config.data, config.training, seed=0, console=Console(quiet=True))
-    (trained,) = indices_of(data.split.train).values()
+    (trained,) = frame_indices(data.split.train).values()
     assert 0 < len(trained) < 5
     (tmp_path / "run.json").write_text(json.dumps({"data": data.facts}))
     other, val = open_recordings(worlds / "train-000", frames=(1, 5)), open_recordings(worlds / "val-000")
-    found = Trained.on(tmp_path, [*other, *val])
+    found = TrainingOverlap.on(tmp_path, [*other, *val])
     assert found.of == {"train-000": {index - 1 for index in trained if index}, "val-000": set()}
     assert found.copies == {"train-000": set(), "val-000": set()}
     assert found.sessions == {"train-000": "train-000"}
-    assert found.count_of_sessions({"train-000": [0, 1, 2, 3], "val-000": [0, 1]}) == 4 - len(
+    assert found.count_same_session({"train-000": [0, 1, 2, 3], "val-000": [0, 1]}) == 4 - len(
         [index for index in trained if index]
     )
     renamed = tmp_path / "renamed"  # another name, other numbers, another camera, no right images
@@ -166,7 +166,7 @@ def test_run_json_identifies_training_frames(small: SelfsupConfig, tmp_path: Pat
     (renamed / "recording.json").write_text(
         json.dumps({"cameras": {"left": left}, "T_right_left": None, "frame_rate_hz": 10})
     )
-    assert Trained.on(tmp_path, open_recordings(renamed)).copies == {"renamed": set(trained)}
+    assert TrainingOverlap.on(tmp_path, open_recordings(renamed)).copies == {"renamed": set(trained)}
     resized = SimpleNamespace(name=f"{worlds.name}/train-000", fingerprint=lambda: "other", file=lambda index: None)
-    assert Trained.on(tmp_path, [resized]).count({resized.name: [0]}) is None, "perhaps the same images"
+    assert TrainingOverlap.on(tmp_path, [resized]).count({resized.name: [0]}) is None, "perhaps the same images"
     assert found.count({"train-000": [0, 1, 2, 3], "val-000": [0, 1]}) == len([index for index in trained if index])

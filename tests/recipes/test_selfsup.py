@@ -12,25 +12,25 @@ import torch
 from rich.console import Console
 
 from stadia import recipes
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
-from stadia.core.types import Camera, Claim
+from stadia.core.types import Camera, DepthScale
 from stadia.geometry.camera import intrinsics
-from stadia.recipes.depth import DepthPredictor
-from stadia.recipes.selfsup import Selfsup
-from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.recipes.base.depth_recipe import DepthPredictor
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
 PINNED_LOSSES = [0.0972126, 0.0947143, 0.0938352]  # of the three steps of `small`, seed 0
 
 
 def changed(config: SelfsupConfig, *overrides: str) -> SelfsupConfig:
-    return resolve(SelfsupConfig, config.model_dump(mode="json"), overrides)
+    return resolve_config(SelfsupConfig, config.model_dump(mode="json"), overrides)
 
 
 @pytest.fixture
-def task(small: SelfsupConfig) -> Selfsup:
+def task(small: SelfsupConfig) -> SelfsupRecipe:
     torch.manual_seed(0)
-    task = Selfsup(changed(small, "data.stereo=true"))
+    task = SelfsupRecipe(changed(small, "data.stereo=true"))
     task.focal.fill_(0.6)
     return task
 
@@ -40,22 +40,22 @@ def camera(fx: float, width: int = 96) -> Camera:
 
 
 def test_metres_are_claimed_with_a_baseline_only(small: SelfsupConfig) -> None:
-    stereo, mono = (Selfsup(changed(small, f"data.stereo={stereo}")) for stereo in ("true", "false"))
-    assert stereo.claim is Claim.METRES
-    assert mono.claim is Claim.UP_TO_SCALE
+    stereo, mono = (SelfsupRecipe(changed(small, f"data.stereo={stereo}")) for stereo in ("true", "false"))
+    assert stereo.claim is DepthScale.METRES
+    assert mono.claim is DepthScale.UP_TO_SCALE
     assert stereo.run_metadata == {"claim": "metres", "scale_from": "the baseline of the stereo pair"}
     assert mono.run_metadata == {"claim": "up-to-scale"}
 
 
 def test_preparing_settles_auto_stereo(small: SelfsupConfig) -> None:
-    settled, data = Selfsup.prepare(small, Console(quiet=True))
+    settled, data = SelfsupRecipe.prepare(small, Console(quiet=True))
     assert small.data.stereo == "auto"
     assert settled.data.stereo is True
     assert set(data.recordings) == {"train", "val"}
     assert data.facts["train_samples"] == 3
 
 
-def test_a_longer_lens_brings_everything_nearer(task: Selfsup, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_longer_lens_brings_everything_nearer(task: SelfsupRecipe, caplog: pytest.LogCaptureFixture) -> None:
     """Twice the focal length: the same image is of something twice as far."""
     predictor, image = DepthPredictor(task), torch.rand(1, 3, 32, 96)
     with caplog.at_level(logging.WARNING):
@@ -73,7 +73,7 @@ def test_a_longer_lens_brings_everything_nearer(task: Selfsup, caplog: pytest.Lo
     ]
 
 
-def test_a_matrix_of_half_the_size_is_suspected(task: Selfsup, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_matrix_of_half_the_size_is_suspected(task: SelfsupRecipe, caplog: pytest.LogCaptureFixture) -> None:
     """A different focal length is a K that was not rescaled with the images."""
     half = intrinsics(0.3 * 96, 0.3 * 96, 23.5, 7.5, height=32, width=96)
     DepthPredictor(task).inverse_depth(torch.rand(1, 3, 32, 96), half)
@@ -84,18 +84,18 @@ def test_a_matrix_of_half_the_size_is_suspected(task: Selfsup, caplog: pytest.Lo
     )
 
 
-def test_the_cameras_that_trained_are_remembered_by_their_median(task: Selfsup) -> None:
+def test_the_cameras_that_trained_are_remembered_by_their_median(task: SelfsupRecipe) -> None:
     recordings = [SimpleNamespace(camera=lambda index, fx=fx: camera(fx)) for fx in (48.0, 96.0, 57.6)]
-    task.remember(SimpleNamespace(recordings={"train": recordings}))
+    task.save_data_stats(SimpleNamespace(recordings={"train": recordings}))
     assert float(task.focal) == pytest.approx(0.6)
 
 
-def test_motion_is_predicted_only_if_trained(task: Selfsup, small: SelfsupConfig) -> None:
+def test_motion_is_predicted_only_if_trained(task: SelfsupRecipe, small: SelfsupConfig) -> None:
     image, lens = torch.rand(1, 3, 32, 96), camera(0.6 * 96)
     T_next_now = DepthPredictor(task).T_next_now(image, lens, image, lens)
     assert T_next_now is not None
     assert T_next_now.shape == (1, 4, 4)
-    stereo_alone = Selfsup(changed(small, "data.stereo=true", "data.offsets=[]"))
+    stereo_alone = SelfsupRecipe(changed(small, "data.stereo=true", "data.offsets=[]"))
     assert stereo_alone.model.pose is None
     assert DepthPredictor(stereo_alone).T_next_now(image, lens, image, lens) is None
 
@@ -147,25 +147,25 @@ def test_all_config_mistakes_are_reported_together() -> None:
 def test_encoder_mistakes_are_reported_before_data_are_opened(
     small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, override: str, message: str
 ) -> None:
-    monkeypatch.setattr("stadia.recipes.selfsup.open_data_sets", lambda *args, **words: pytest.fail("opened"))
+    monkeypatch.setattr("stadia.recipes.selfsup.recipe.open_data_sets", lambda *args, **words: pytest.fail("opened"))
     with pytest.raises(ConfigError, match=message):
-        Selfsup.prepare(changed(small, f"model.{override}"), Console(quiet=True))
+        SelfsupRecipe.prepare(changed(small, f"model.{override}"), Console(quiet=True))
 
 
 def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: SelfsupConfig, tmp_path: Path) -> None:
     run = recipes.train(small, out=tmp_path / "runs")
     predictor = recipes.load_predictor(run.folder)
     assert isinstance(predictor, DepthPredictor)
-    data = Selfsup.prepare(small, Console(quiet=True))[1]
+    data = SelfsupRecipe.prepare(small, Console(quiet=True))[1]
     K = data.split.train[0].recording.camera(0)
     assert float(predictor.task.focal) == pytest.approx(float(K.fx) / K.width, rel=1e-5)
 
 
 def test_validation_logs_identity_reprojection_residual(
-    task: Selfsup, small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
+    task: SelfsupRecipe, small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A source warped by no motion is the unwarped image."""
-    batch = next(iter(Selfsup.prepare(small, Console(quiet=True))[1].train))
+    batch = next(iter(SelfsupRecipe.prepare(small, Console(quiet=True))[1].train))
     still = torch.eye(4).expand(*batch.inputs.T_source_target_rig.shape)
     task.eval()
     with monkeypatch.context() as patch, torch.no_grad():
@@ -176,8 +176,8 @@ def test_validation_logs_identity_reprojection_residual(
         torch.testing.assert_close(task.validation_step(batch)["residual_unwarped"], scores["residual_unwarped"])
 
 
-def test_the_image_sheet_shows_each_stage(task: Selfsup, small: SelfsupConfig) -> None:
-    batch = next(iter(Selfsup.prepare(small, Console(quiet=True))[1].train))
+def test_the_image_sheet_shows_each_stage(task: SelfsupRecipe, small: SelfsupConfig) -> None:
+    batch = next(iter(SelfsupRecipe.prepare(small, Console(quiet=True))[1].train))
     task.train()
     images = task.images(batch, task.training_step(batch))
     assert [*images] == ["input", "inverse depth", "best warped source", "residual", "winner", "winner's colors"]

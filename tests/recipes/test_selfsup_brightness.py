@@ -13,17 +13,17 @@ import torch
 from rich.console import Console
 
 from stadia import recipes
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch
-from stadia.losses.brightness import BrightnessGate
-from stadia.recipes.selfsup import Selfsup
-from stadia.recipes.selfsup_config import SelfsupConfig
-from stadia.training.checkpoints import Checkpoint
+from stadia.losses.affine_brightness import BrightnessGate
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.training.checkpoint import Checkpoint
 
 
 def changed(config: SelfsupConfig, *overrides: str) -> SelfsupConfig:
-    return resolve(SelfsupConfig, config.model_dump(mode="json"), overrides)
+    return resolve_config(SelfsupConfig, config.model_dump(mode="json"), overrides)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def bright(small: SelfsupConfig) -> SelfsupConfig:
     return changed(small, "model.brightness=true")
 
 
-def set_brightness(task: Selfsup, monkeypatch: pytest.MonkeyPatch, gain: float, offset: float) -> None:
+def set_brightness(task: SelfsupRecipe, monkeypatch: pytest.MonkeyPatch, gain: float, offset: float) -> None:
     """Let the networks predict this brightness for any image."""
     forward = task.model.forward
 
@@ -44,8 +44,8 @@ def set_brightness(task: Selfsup, monkeypatch: pytest.MonkeyPatch, gain: float, 
 
 def test_brightness_is_held_until_the_gate_opens(bright: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     task, batch = (
-        Selfsup(changed(bright, "data.stereo=true")),
-        next(iter(Selfsup.prepare(bright, Console(quiet=True))[1].train)),
+        SelfsupRecipe(changed(bright, "data.stereo=true")),
+        next(iter(SelfsupRecipe.prepare(bright, Console(quiet=True))[1].train)),
     )
     assert task.gate is not None
     set_brightness(task, monkeypatch, 1.2, 0.1)
@@ -93,8 +93,10 @@ def gate_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_without_brightness_nothing_is_held_or_kept(small: SelfsupConfig, bright: SelfsupConfig) -> None:
-    assert [name for name in Selfsup(changed(small, "data.stereo=true")).state_dict() if name.startswith("gate")] == []
-    with_it = Selfsup(changed(bright, "data.stereo=true")).state_dict()
+    assert [
+        name for name in SelfsupRecipe(changed(small, "data.stereo=true")).state_dict() if name.startswith("gate")
+    ] == []
+    with_it = SelfsupRecipe(changed(bright, "data.stereo=true")).state_dict()
     assert [name for name in with_it if name.startswith("gate")] == ["gate.ratio", "gate.is_open"]
 
 
@@ -103,7 +105,7 @@ def test_without_brightness_nothing_is_held_or_kept(small: SelfsupConfig, bright
     [
         ("loss.scale_weights=[1,0.5]", "2 weights for the 4 of model.scales"),
         ("loss.left_right_consistency=0.1", "model.right_view is false"),
-        ("loss.smoothness_kind=depth", "least known"),
+        ("loss.smoothness_type=depth", "least known"),
     ],
 )
 def test_what_cannot_be_is_refused(small: SelfsupConfig, override: str, message: str) -> None:

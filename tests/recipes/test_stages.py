@@ -15,14 +15,14 @@ from rich.console import Console
 
 from stadia import recipes
 from stadia.core.errors import ConfigError, RunError
-from stadia.recipes import stages as module
-from stadia.recipes.batch_search import TRIES, largest_batch
-from stadia.recipes.config import RecipeConfig
-from stadia.recipes.dpt import DptRecipe
-from stadia.recipes.selfsup import Selfsup
-from stadia.recipes.selfsup_config import SelfsupConfig
-from stadia.recipes.stages import as_settled, check_stages, prepare
-from stadia.training.checkpoints import Checkpoint
+from stadia.recipes.base import progressive_resizing as module
+from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes.base.dry_run import MAX_TRIES, find_largest_batch
+from stadia.recipes.base.progressive_resizing import check_stages, keep_batch_sizes, prepare_data
+from stadia.recipes.dpt.recipe import DptRecipe
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.training.checkpoint import Checkpoint
 from stadia.training.loggers import read_rows
 
 SMALL = {"height": 32, "width": 96, "share": 0.5, "batch_size": 3}
@@ -44,7 +44,7 @@ def test_selfsup_stages_end_with_a_full_size_checkpoint(small: SelfsupConfig, tm
     """2 steps of 3 samples, then 3 of 2: images, cameras and maps at each stage's size."""
     seen: list[tuple[int, ...]] = []
 
-    class Seeing(Selfsup):
+    class Seeing(SelfsupRecipe):
         def training_step(self, batch: Any) -> Any:
             camera = batch.inputs.camera
             assert (camera.height, camera.width) == batch.inputs.image.shape[-2:]
@@ -54,7 +54,7 @@ def test_selfsup_stages_end_with_a_full_size_checkpoint(small: SelfsupConfig, tm
             return report
 
     config = grown(small, SMALL, LARGE)
-    settled, data = prepare(Seeing, config, Console(quiet=True))
+    settled, data = prepare_data(Seeing, config, Console(quiet=True))
     assert settled == config.model_copy(update={"data": settled.data}), "nothing else is settled"
     run = recipes.train(config, out=tmp_path / "runs")
     assert [(one["first_step"], one["steps"]) for one in run.facts["stages"]] == [(1, 2), (3, 3)]
@@ -116,7 +116,7 @@ BAD = {
         r"training.stages\[0\]: found 96x32 \(loss.pyramid=5 halves",
     ),
     "several data sets": (
-        lambda c: grown(c, SMALL, LARGE).model_copy(update={"data": c.data.model_copy(update={"others": {"b": 1}})}),
+        lambda c: grown(c, SMALL, LARGE).model_copy(update={"data": c.data.model_copy(update={"extra_datasets": {"b": 1}})}),
         "several data sets; expected one",
     ),
     "epochs": (
@@ -134,7 +134,7 @@ def test_what_cannot_be_is_refused_before_anything_is_opened(small: SelfsupConfi
     change, message = BAD[name]
     config = change(small)
     with pytest.raises(ConfigError, match=message):
-        check_stages(Selfsup, config)
+        check_stages(SelfsupRecipe, config)
 
 
 def test_a_recipe_that_cannot_refuses_by_name() -> None:
@@ -164,9 +164,9 @@ def held(base: int, each: int, room: int | None = None) -> tuple[Callable[[int],
 @pytest.mark.parametrize("guess", [1, 16, 400])
 def test_the_largest_batch_is_found_and_holds(limit: int, guess: int) -> None:
     peak_of, tried = held(500, 20)
-    found, best = largest_batch(peak_of, limit=limit, guess=guess, most=10_000), (limit - 500) // 20
+    found, best = find_largest_batch(peak_of, limit=limit, guess=guess, most=10_000), (limit - 500) // 20
     assert 500 + 20 * found <= limit
-    assert found >= best / (1 + 1 / 16) - 1 or len(tried) == TRIES
+    assert found >= best / (1 + 1 / 16) - 1 or len(tried) == MAX_TRIES
     assert all(
         batch <= max(2 * max([1, *(b for b in tried[:i] if 500 + 20 * b <= limit)]), guess)
         for i, batch in enumerate(tried)
@@ -175,9 +175,9 @@ def test_the_largest_batch_is_found_and_holds(limit: int, guess: int) -> None:
 
 def test_memory_that_runs_out_ends_nothing() -> None:
     peak_of, _ = held(500, 20, room=900)
-    assert largest_batch(peak_of, limit=10_000, guess=64, most=1000) in range(18, 21)
-    assert largest_batch(held(500, 20)[0], limit=510, guess=64, most=1000) == 0
-    assert largest_batch(held(500, 20)[0], limit=10**9, guess=64, most=100) == 100
+    assert find_largest_batch(peak_of, limit=10_000, guess=64, most=1000) in range(18, 21)
+    assert find_largest_batch(held(500, 20)[0], limit=510, guess=64, most=1000) == 0
+    assert find_largest_batch(held(500, 20)[0], limit=10**9, guess=64, most=100) == 100
 
 
 def test_batch_sizes_from_memory_are_resolved_and_kept(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,36 +193,36 @@ def test_batch_sizes_from_memory_are_resolved_and_kept(small: SelfsupConfig, mon
     auto = {"batch_size": "auto"}
     config = grown(small, SMALL | auto, LARGE | auto, max_steps=100)
     console = Console(file=io.StringIO(), width=300)
-    settled, data = prepare(Selfsup, config, console)
+    settled, data = prepare_data(SelfsupRecipe, config, console)
     samples = len(data.train.samples)
     assert [stage.batch_size for stage in settled.training.stages] == [min(8, samples), 2]
     assert tried == [(64, 2), (32, min(8, samples))], "the last one has training.batch_size if that fits"
     assert f"stage 1: 96x32 in batches of {min(8, samples)}, which hold 0.51 GB" in console.file.getvalue()
-    assert as_settled(config, settled.model_dump(mode="json")).training == settled.training
+    assert keep_batch_sizes(config, settled.model_dump(mode="json")).training == settled.training
 
     monkeypatch.setattr(module, "_memory_limit", lambda device: 513_000_000)
-    settled, _ = prepare(Selfsup, config, Console(quiet=True))
+    settled, _ = prepare_data(SelfsupRecipe, config, Console(quiet=True))
     assert settled.training.batch_size == 1, "found before the training comes to its last stage"
 
     limited = config.model_copy(update={"training": config.training.model_copy(update={"memory_limit_gb": 0.5130})})
-    settled, _ = prepare(Selfsup, limited, Console(quiet=True))
+    settled, _ = prepare_data(SelfsupRecipe, limited, Console(quiet=True))
     assert [stage.batch_size for stage in settled.training.stages] == [min(4, samples), 1]
     assert settled.training.batch_size == 1
     tight = config.model_copy(update={"training": config.training.model_copy(update={"memory_limit_gb": 0.5})})
     with pytest.raises(
         RunError, match=r"memory of training.stages\[1\]: found 0.51 GB for a single sample of 192x64; expected 0.50 GB"
     ):
-        prepare(Selfsup, tight, Console(quiet=True))
+        prepare_data(SelfsupRecipe, tight, Console(quiet=True))
 
 
 def test_memory_probe_trains_three_steps(small: SelfsupConfig) -> None:
-    config = module.at_stage(grown(small, SMALL, LARGE), 0, 2)
-    peak = module._measure_peak(Selfsup, config)
+    config = module.stage_config(grown(small, SMALL, LARGE), 0, 2)
+    peak = module._measure_peak(SelfsupRecipe, config)
     assert peak is not None
     assert 10**8 < peak < 10**10
 
 
 def test_recipes_declare_stage_support() -> None:
-    assert Selfsup.in_stages
-    assert DptRecipe.in_stages
-    assert not recipes.RECIPES.load("metric").in_stages, "its heights are of one size"
+    assert SelfsupRecipe.supports_stages
+    assert DptRecipe.supports_stages
+    assert not recipes.RECIPES.load("metric").supports_stages, "its heights are of one size"

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from stadia.cli.sweep import _metric
+from stadia.apps.studies.launch import Job
+from stadia.apps.studies.sweep import SearchRange, Sweep, confirm_command, rank_keys, read_space
+from stadia.cli.studies import _metric
 from stadia.core.errors import ConfigError, ConfigMistakes, RunError
-from stadia.recipes.studies.launch import Job
-from stadia.recipes.studies.sweep import Range, Sweep, importance, proof, read_space
 
 pytest.importorskip("optuna")
 
@@ -39,13 +39,13 @@ def sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(
         Job, "command", property(lambda job: [sys.executable, "-S", "-c", PROGRAM, job.words[3], job.words[5]])
     )
-    monkeypatch.setattr("stadia.recipes.studies.sweep.POLL_S", 0.05)
+    monkeypatch.setattr("stadia.apps.studies.sweep.POLL_S", 0.05)
     return lambda **changes: Sweep(
         **{
             "folder": tmp_path / "sweep",
             "recipe": "selfsup",
             "base": (),
-            "space": {"x": Range(low=0.0, high=10.0)},
+            "space": {"x": SearchRange(low=0.0, high=10.0)},
             "metric": "val/abs_rel",
             "better": "lower",
         }
@@ -74,7 +74,7 @@ def test_a_search_finds_what_is_good_and_goes_on(sweep):
 def test_a_trial_that_lags_behind_is_given_up(sweep):
     from optuna.trial import TrialState
 
-    asked = sweep(space={"x": Range(low=0.0, high=100.0)})
+    asked = sweep(space={"x": SearchRange(low=0.0, high=100.0)})
     asked.run(6, lambda words: resolved(words) | {"x": min(resolved(words)["x"], 80)}, lambda trial: None)
     told = []
     asked.run(7, lambda words: resolved(words) | {"x": 95}, told.append)
@@ -114,14 +114,14 @@ def refused(words):
 
 def test_invalid_combination_is_reported_and_search_continues(sweep):
     told = []
-    study = sweep(space={"x": Range(low=0, high=9)}).run(8, refused, told.append)
+    study = sweep(space={"x": SearchRange(low=0, high=9)}).run(8, refused, told.append)
     states = [trial.state.name for trial in told]
     assert len(told) == 8
     assert {"FAIL", "COMPLETE"} <= set(states)
     assert all((trial.state.name == "FAIL") == (trial.params["x"] < 5) for trial in told)
     assert told[states.index("FAIL")].user_attrs["why"].endswith("goes with no y")
     before = len(study.trials)
-    assert len(sweep(space={"x": Range(low=0, high=9)}).study().trials) == before  # none waits to be tried again
+    assert len(sweep(space={"x": SearchRange(low=0, high=9)}).study().trials) == before  # none waits to be tried again
 
 
 def test_a_combination_that_stopped_a_sweep_before_it_began_is_not_tried_again(sweep):
@@ -136,14 +136,14 @@ def test_a_combination_that_stopped_a_sweep_before_it_began_is_not_tried_again(s
 def test_a_space_of_which_nothing_can_be_is_refused(sweep):
     told = []
     with pytest.raises(ConfigMistakes, match="goes with no y"):
-        sweep(space={"x": Range(low=0, high=4)}).run(100, refused, told.append)
+        sweep(space={"x": SearchRange(low=0, high=4)}).run(100, refused, told.append)
     assert len(told) == 10
 
 
 def test_another_space_is_another_sweep(sweep):
     sweep().study()
     with pytest.raises(RunError, match="another space"):
-        sweep(space={"x": Range(low=1.0, high=2.0)}).study()
+        sweep(space={"x": SearchRange(low=1.0, high=2.0)}).study()
 
 
 def test_what_is_searched_for_is_known_before_the_first_trial(monkeypatch):
@@ -162,7 +162,7 @@ def test_what_is_searched_for_is_known_before_the_first_trial(monkeypatch):
 
 
 def test_the_best_is_proven_from_seeds_that_did_not_choose_it(sweep):
-    space = {"x": Range(low=0.0, high=10.0), "fixed": Range(choices=(None, True, False))}
+    space = {"x": SearchRange(low=0.0, high=10.0), "fixed": SearchRange(choices=(None, True, False))}
     asked = sweep(space=space, base=("data.path=a b",))
 
     def of_seed(seed):
@@ -173,19 +173,19 @@ def test_the_best_is_proven_from_seeds_that_did_not_choose_it(sweep):
         }
 
     study = asked.run(3, of_seed(0), lambda trial: None)
-    words = proof(asked, study.best_trial)
+    words = confirm_command(asked, study.best_trial)
     assert words[words.index("--seeds") + 1] == "1,2,3,4,5"
     assert "data.path=a b" in words
     best, said = study.best_params, {None: "null", True: "true", False: "false"}
     assert words[-1] == f"best: x={best['x']} fixed={said[best['fixed']]}"  # as the command line reads it
     asked.run(4, of_seed(2), lambda trial: None)
     (late,) = (trial for trial in asked.study().trials if trial.number == 3)
-    assert proof(asked, late)[5 + 1] == "0,1,3,4,5"
+    assert confirm_command(asked, late)[5 + 1] == "0,1,3,4,5"
 
 
 def test_importance_is_of_enough_trials(sweep):
     study = sweep().run(3, resolved, lambda trial: None)
-    assert importance(study) == {}
+    assert rank_keys(study) == {}
 
 
 def test_ranges(tmp_path):

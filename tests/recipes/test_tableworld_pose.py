@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.geometry.rotations import multiply
-from stadia.geometry.symmetry import Symmetry, symmetric_angle_deg
+from stadia.geometry.objects.symmetry import Symmetry, symmetric_angle_deg
+from stadia.geometry.se3 import quaternion_multiply
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,8 @@ def test_constant_baseline_is_the_mean_except_unobservable_rotation(experiment: 
     pose = torch.nn.functional.normalize(torch.randn(4, dtype=torch.float64), dim=-1)
     noisy = torch.nn.functional.normalize(pose + 0.02 * torch.randn(200, 4, dtype=torch.float64), dim=-1)
     spun, turned = (
-        multiply(noisy, about_y(angle)) for angle in (360 * torch.rand(200), 180 * torch.randint(0, 2, (200,)))
+        quaternion_multiply(noisy, about_y(angle))
+        for angle in (360 * torch.rand(200), 180 * torch.randint(0, 2, (200,)))
     )
     for labels, symmetry in ((noisy, "none"), (spun, "revolution"), (turned, [(0.0, 0.0, 1.0, 0.0)])):
         found = experiment.mean_rotation(labels, Symmetry.of([symmetry] * 200))

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from rich.console import Console
 
-from stadia.data.config import DataConfig
+from stadia.dataloading.config import DataConfig
 from stadia.diagnostics.finding import Severity
-from stadia.recipes.video import VideoData, open_video
+from stadia.recipes.base.video_data import VideoData, open_video
 from stadia.training.config import TrainingConfig
 
 

@@ -12,21 +12,21 @@ import torch
 from rich.console import Console
 
 from stadia import recipes, report
-from stadia.core.config import resolve
+from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, ProtocolError, RunError
 from stadia.core.files import write_json
-from stadia.core.types import Claim
-from stadia.data.roadworld import write
-from stadia.data.roadworld.presets import TINY
-from stadia.data.splits import open_split
+from stadia.core.types import DepthScale
+from stadia.dataloading.samples import open_split
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage
-from stadia.models.depth_and_motion import DepthAndMotion
-from stadia.recipes import scoring, video, workflow
-from stadia.recipes.selfsup import Selfsup
-from stadia.recipes.selfsup_config import SelfsupConfig
-from stadia.recipes.workflow import report_findings
-from stadia.training.checkpoints import Checkpoint
-from stadia.training.run import Run
+from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.recipes.base import depth_commands, video_data, workflow
+from stadia.recipes.base.workflow import report_findings
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.synthetic.roadworld import roadworld_writer
+from stadia.synthetic.roadworld.config import TINY
+from stadia.training.checkpoint import Checkpoint
+from stadia.training.run_folder import Run
 
 STOP = Finding(
     "X01",
@@ -49,32 +49,32 @@ def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path) -> None:
     assert len(json.loads(odometry.read_text())["path_true_m"]) == 5
     assert run.facts["status"] == "finished"
     assert run.facts["weights"] == {"encoder": "random", "pose_encoder": "random"}
-    assert recipes.load_predictor(run.folder).claim is Claim.METRES
-    assert report.build(run.folder).stat().st_size > 10_000
+    assert recipes.load_predictor(run.folder).claim is DepthScale.METRES
+    assert report.build_report(run.folder).stat().st_size > 10_000
 
 
 def test_initial_encoder_weights_are_recorded(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(DepthAndMotion, "weights", {"encoder": "pretrained", "pose_encoder": "random"})
+    monkeypatch.setattr(DepthPoseNet, "weights", {"encoder": "pretrained", "pose_encoder": "random"})
     run = recipes.train(small, out=tmp_path / "runs")
     assert "M parameters (encoder pretrained, pose encoder random) on" in capsys.readouterr().err
     assert run.facts["weights"] == {"encoder": "pretrained", "pose_encoder": "random"}
-    assert "encoder pretrained, pose encoder random" in report.build(run.folder).read_text()
+    assert "encoder pretrained, pose encoder random" in report.build_report(run.folder).read_text()
 
 
 def test_mono_claims_no_metres_and_is_scored_by_shape(small: SelfsupConfig, tmp_path: Path) -> None:
-    mono = resolve(SelfsupConfig, small.model_dump(mode="json"), ["data.stereo=false"])
+    mono = resolve_config(SelfsupConfig, small.model_dump(mode="json"), ["data.stereo=false"])
     run = recipes.train(mono, out=tmp_path / "runs")
     assert json.loads((run.folder / "scores" / "val.json").read_text())["protocol"] == "relative"
-    assert recipes.load_predictor(run.folder).claim is Claim.UP_TO_SCALE
+    assert recipes.load_predictor(run.folder).claim is DepthScale.UP_TO_SCALE
     assert run.facts["claim"] == "up-to-scale"
 
 
 def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
     """One recording, split into blocks: the frames that trained are in no validation score."""
     parts = ['data.recordings=["train-000"]', "data.split_by.val_share=0.4", "data.split_by.gap=0", "data.offsets=[1]"]
-    config = resolve(SelfsupConfig, small.model_dump(mode="json"), parts)
+    config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), parts)
     held_out = {index for frames in open_split(config.data).val for index in frames.indices}
     assert 0 < len(held_out) < 5
     run = recipes.train(config, out=tmp_path / "runs")
@@ -83,7 +83,7 @@ def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, wo
 
 
 def test_stop_finding_refuses_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "preflight", lambda *_, **__: [STOP])
+    monkeypatch.setattr(video_data, "preflight", lambda *_, **__: [STOP])
     with pytest.raises(RunError, match=r"X01 \(left is right\).*--on-stop warn"):
         recipes.train(small, out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
@@ -109,13 +109,13 @@ def test_a_run_has_finished_when_it_is_scored(
         raise ProtocolError("val", found="neither", expected="one of them", fix="none")
 
     with monkeypatch.context() as broken:
-        broken.setattr(scoring, "evaluate_recordings", no_scores)
+        broken.setattr(depth_commands, "evaluate_recordings", no_scores)
         with pytest.raises(ProtocolError):
             recipes.train(small, out=tmp_path / "runs", ended=ended.append)
     (run,) = ended
     assert run.facts["status"] == "failed"
     assert run.facts["error"].startswith("ProtocolError: val: found neither")
-    assert "found neither" in report.build(run.folder).read_text()
+    assert "found neither" in report.build_report(run.folder).read_text()
     recipes.train(small, resume=run.folder)
     assert run.facts["status"] == "finished"
     assert (run.folder / "scores" / "val.json").exists()
@@ -126,27 +126,27 @@ def test_a_training_starts_from_the_weights_of_another(small: SelfsupConfig, tmp
     first = recipes.train(small, out=tmp_path / "runs")
     more = small.model_copy(update={"start_from": str(first.folder / "checkpoints" / "last.safetensors")})
     trained = Checkpoint.open(first.folder / "checkpoints" / "last.safetensors").weights()
-    task = workflow.build_task(Selfsup, more, resumed=False)
+    task = workflow.build_task(SelfsupRecipe, more, resumed=False)
     assert all(torch.equal(tensor, trained[name]) for name, tensor in task.state_dict().items())
     second = recipes.train(more, out=tmp_path / "runs")
     assert second.facts["weights"] == {"weights of": f"{more.start_from}, step 3"}
     recipes.train(more.model_copy(update={"start_from": None}), resume=second.folder)  # it has its own weights by now
-    other = resolve(SelfsupConfig, more.model_dump(mode="json"), ["model.decoder_channels=[4,4,8,8,16]"])
+    other = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.decoder_channels=[4,4,8,8,16]"])
     with pytest.raises(CheckpointError, match="tensors that do not fit"):
-        workflow.build_task(Selfsup, other, resumed=False)
+        workflow.build_task(SelfsupRecipe, other, resumed=False)
 
 
 def test_resumed_training_needs_no_pretrained_weights(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(Selfsup, "__init__", lambda self, config: asked.append(config.model.pretrained))
-    wanted = resolve(SelfsupConfig, small.model_dump(mode="json"), ["model.pretrained=true"])
+    monkeypatch.setattr(SelfsupRecipe, "__init__", lambda self, config: asked.append(config.model.pretrained))
+    wanted = resolve_config(SelfsupConfig, small.model_dump(mode="json"), ["model.pretrained=true"])
     for resumed in (False, True):
-        workflow.build_task(Selfsup, wanted, resumed=resumed)
+        workflow.build_task(SelfsupRecipe, wanted, resumed=resumed)
     assert asked == [True, False]
 
 
 def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) -> None:
-    config, data = Selfsup.prepare(small, Console(quiet=True))
+    config, data = SelfsupRecipe.prepare(small, Console(quiet=True))
     run = Run.create(tmp_path, "held", config, recipe="selfsup", seed=0, data=data.facts)
     write_json(run.folder / "findings.jsonl", "of the run that goes on")
     before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
@@ -173,6 +173,6 @@ def test_every_mistake_of_a_configuration_at_once() -> None:
 def test_worlds_that_are_there_already_are_not_rendered_again(worlds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = TINY.model_copy(update={"frames": 5})
     images = {path: path.stat().st_mtime_ns for path in worlds.rglob("left/*.png")}
-    monkeypatch.setattr(write, "make_world", None)
-    assert write.write_roadworld(config, worlds, workers=1) == worlds / "dataset.json"
+    monkeypatch.setattr(roadworld_writer, "make_world", None)
+    assert roadworld_writer.write_roadworld(config, worlds, workers=1) == worlds / "dataset.json"
     assert {path: path.stat().st_mtime_ns for path in worlds.rglob("left/*.png")} == images

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stadia.report.course import still_falling, terms_that_are_one
+from stadia.report.convergence import find_identical_terms, measure_late_decrease
 from stadia.report.run_files import Series
 
 STEPS = list(range(0, 2000, 20))
@@ -18,21 +18,23 @@ def course(values: np.ndarray, name: str = "val/abs_rel") -> Series:
 def test_decrease_of_an_unfinished_training_is_measured() -> None:
     falling = 0.5 * np.exp(-np.array(STEPS) / 2000)
     noise = np.random.default_rng(0).normal(0, 0.005, len(STEPS))
-    fell = still_falling(course(falling * np.exp(noise)))
+    fell = measure_late_decrease(course(falling * np.exp(noise)))
     assert fell == pytest.approx(0.17, abs=0.03)
 
 
 def test_noise_is_no_decrease() -> None:
     random = np.random.default_rng(1)
-    told = sum(still_falling(course(0.2 * np.exp(random.normal(0, 0.05, len(STEPS))))) is not None for _ in range(200))
+    told = sum(
+        measure_late_decrease(course(0.2 * np.exp(random.normal(0, 0.05, len(STEPS))))) is not None for _ in range(200)
+    )
     assert told <= 2
 
 
 def test_no_decrease_for_rising_constant_or_short_series() -> None:
-    assert still_falling(course(0.2 + np.array(STEPS) * 1e-5)) is None
-    assert still_falling(course(np.full(len(STEPS), 0.2))) is None
-    assert still_falling(Series("val/abs_rel", [0, 500, 1000], [0.5, 0.4, 0.3])) is None
-    assert still_falling(Series("val/abs_rel", [], [])) is None
+    assert measure_late_decrease(course(0.2 + np.array(STEPS) * 1e-5)) is None
+    assert measure_late_decrease(course(np.full(len(STEPS), 0.2))) is None
+    assert measure_late_decrease(Series("val/abs_rel", [0, 500, 1000], [0.5, 0.4, 0.3])) is None
+    assert measure_late_decrease(Series("val/abs_rel", [], [])) is None
 
 
 def test_identical_loss_terms_are_found() -> None:
@@ -45,5 +47,5 @@ def test_identical_loss_terms_are_found() -> None:
         course(other, "train/term/c"),
         course(base, "train/loss"),
     ]
-    assert list(terms_that_are_one(series)) == [("a", "b")]
-    assert list(terms_that_are_one([course(np.full(len(STEPS), 1.0), f"train/term/{name}") for name in "ab"])) == []
+    assert list(find_identical_terms(series)) == [("a", "b")]
+    assert list(find_identical_terms([course(np.full(len(STEPS), 1.0), f"train/term/{name}") for name in "ab"])) == []

@@ -8,9 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from stadia.report import figures, wording
+from stadia.report import figures, metric_labels
 from stadia.report.run_files import Series
-from stadia.report.sections import curves
+from stadia.report.sections import make_curves
 
 
 def points(path: str) -> list[tuple[float, float]]:
@@ -18,12 +18,12 @@ def points(path: str) -> list[tuple[float, float]]:
 
 
 def test_smooth_is_a_centered_mean_that_shrinks_at_the_ends():
-    assert figures.smooth([1, 2, 6, 4, 5], 3).tolist() == [1, 3, 4, 5, 5]
+    assert figures.smooth_values([1, 2, 6, 4, 5], 3).tolist() == [1, 3, 4, 5, 5]
 
 
 def test_smooth_leaves_out_what_is_not_finite():
-    assert figures.smooth([1, math.nan, 3], 3).tolist() == pytest.approx([1, 2, 3])
-    assert np.isnan(figures.smooth([math.inf], 1)).all()
+    assert figures.smooth_values([1, math.nan, 3], 3).tolist() == pytest.approx([1, 2, 3])
+    assert np.isnan(figures.smooth_values([math.inf], 1)).all()
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,11 @@ def test_smooth_leaves_out_what_is_not_finite():
     [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), (0.13, 0.42, [0.2, 0.3, 0.4]), (-1, 1, [-1, -0.5, 0, 0.5, 1]), (3, 3, [3])],
 )
 def test_ticks_are_round(low, high, expected):
-    assert figures.nice_ticks(low, high) == pytest.approx(expected)
+    assert figures.choose_ticks(low, high) == pytest.approx(expected)
 
 
 def test_plot_maps_ends_to_the_frame():
-    panel = figures.plot("t", [Series("a", [10, 20], [0.0, 1.0])])
+    panel = figures.make_plot("t", [Series("a", [10, 20], [0.0, 1.0])])
     (x0, y0), (x1, y1) = points(panel.lines[0].path)
     assert (x0, x1) == (figures.LEFT, figures.WIDTH - figures.RIGHT)
     assert y0 == figures.HEIGHT - figures.BOTTOM  # the axis starts at 0
@@ -43,7 +43,7 @@ def test_plot_maps_ends_to_the_frame():
 
 
 def test_wide_range_is_logarithmic():
-    panel = figures.plot("t", [Series("a", [0, 1, 2], [0.01, 0.1, 10.0])])
+    panel = figures.make_plot("t", [Series("a", [0, 1, 2], [0.01, 0.1, 10.0])])
     assert panel.log
     (_, y0), (_, y1), (_, y2) = points(panel.lines[0].path)
     assert (y0 - y1) * 2 == pytest.approx(y1 - y2, abs=0.2)  # one decade, two decades
@@ -51,42 +51,42 @@ def test_wide_range_is_logarithmic():
 
 def test_a_value_that_stands_still_is_a_level_line_with_short_numbers_beside():
     values = [0.27889487, 0.2788949, 0.27889488]
-    panel = figures.plot("t", [Series("gradient/log_depth", [1, 2, 3], values)])
+    panel = figures.make_plot("t", [Series("gradient/log_depth", [1, 2, 3], values)])
     heights = [y for _, y in points(panel.lines[0].path)]
     assert max(heights) - min(heights) < 1  # of 240: rounding is no course
     assert max(len(tick.label) for tick in panel.y_ticks) <= 7  # what the left margin holds
-    moving = figures.plot("t", [Series("val/d1", [1, 2], [0.997, 0.999])])  # a fifth of a percent is one
+    moving = figures.make_plot("t", [Series("val/d1", [1, 2], [0.997, 0.999])])  # a fifth of a percent is one
     (_, low), (_, high) = points(moving.lines[0].path)
     assert low - high > 0.9 * (figures.HEIGHT - figures.TOP - figures.BOTTOM) - 1
 
 
 def test_best_follows_the_direction():
     series = Series("val/d1", [1, 2, 3], [0.5, 0.9, 0.7])
-    assert figures.plot("t", [series], better="higher").lines[0].best_step == 2
-    assert figures.plot("t", [series], better="lower").lines[0].best_step == 1
+    assert figures.make_plot("t", [series], better="higher").lines[0].best_step == 2
+    assert figures.make_plot("t", [series], better="lower").lines[0].best_step == 1
 
 
 def test_values_that_are_not_finite_break_the_line():
-    line = figures.plot("t", [Series("a", [0, 1, 2, 3], [1.0, math.nan, 2.0, 3.0])]).lines[0]
+    line = figures.make_plot("t", [Series("a", [0, 1, 2, 3], [1.0, math.nan, 2.0, 3.0])]).lines[0]
     assert line.path.count("M") == 2
     assert (line.not_finite, line.first_not_finite) == (1, 1)
 
 
 def test_nothing_finite_is_no_plot():
-    assert figures.plot("t", [Series("a", [0], [math.nan])]) is None
+    assert figures.make_plot("t", [Series("a", [0], [math.nan])]) is None
 
 
 def test_one_value_is_a_plot():
-    assert points(figures.plot("t", [Series("a", [5], [2.0])]).lines[0].path)
+    assert points(figures.make_plot("t", [Series("a", [5], [2.0])]).lines[0].path)
 
 
 def test_long_series_are_thinned():
-    panel = figures.plot("t", [Series("a", list(range(50_000)), list(np.linspace(1, 2, 50_000)))])
+    panel = figures.make_plot("t", [Series("a", list(range(50_000)), list(np.linspace(1, 2, 50_000)))])
     assert len(points(panel.lines[0].path)) <= figures.MAX_POINTS
 
 
 def test_path_drawing_keeps_shape_and_scale():
-    drawing = figures.path_drawing([[0, 0], [10, 0], [10, 20]], [[0, 0], [10, 0], [10, 20]])
+    drawing = figures.draw_camera_path([[0, 0], [10, 0], [10, 20]], [[0, 0], [10, 0], [10, 20]])
     a, b, c = points(drawing.estimated)
     across, up = math.dist(a, b), math.dist(b, c)
     assert up == pytest.approx(2 * across, rel=1e-2)
@@ -99,15 +99,15 @@ def test_path_drawing_keeps_shape_and_scale():
     "bad", [None, "text", [[1, 2]], [[1, 2, 3], [4, 5, 6]], [[0, math.nan], [1, 1]], [[0, 0], [1]], {"a": 1}]
 )
 def test_invalid_paths_are_not_drawn(bad):
-    assert figures.path_drawing(bad, None) is None
+    assert figures.draw_camera_path(bad, None) is None
 
 
 def test_path_that_does_not_move_is_drawn():
-    assert figures.path_drawing([[1, 1], [1, 1]], None) is not None
+    assert figures.draw_camera_path([[1, 1], [1, 1]], None) is not None
 
 
 def test_histogram_holds_every_image():
-    shape = figures.histogram([0.1] * 3 + [0.2])
+    shape = figures.make_histogram([0.1] * 3 + [0.2])
     tall = sorted({round(height, 3) for *_, height in shape.bars})
     assert tall[-1] == 90.0
     assert sum(height for *_, height in shape.bars) / 30 == pytest.approx(4, abs=1e-6)
@@ -123,18 +123,18 @@ def test_histogram_holds_every_image():
     ],
 )
 def test_two_ticks_have_two_labels(values, labels):
-    assert figures.tick_labels(values) == labels
+    assert figures.format_tick_labels(values) == labels
 
 
 def test_a_narrow_histogram_has_ticks_that_differ():
-    labels = [tick.label for tick in figures.histogram([0.9985 + 0.00001 * i for i in range(150)]).x_ticks]
+    labels = [tick.label for tick in figures.make_histogram([0.9985 + 0.00001 * i for i in range(150)]).x_ticks]
     assert len(set(labels)) == len(labels) > 1
-    panel = figures.plot("t", [Series("a", [10, 20], [100.001, 100.002])])
+    panel = figures.make_plot("t", [Series("a", [10, 20], [100.001, 100.002])])
     assert len({tick.label for tick in panel.y_ticks}) == len(panel.y_ticks) > 1
 
 
 def test_histogram_of_equal_values():
-    assert figures.histogram([0.5, 0.5]).bars
+    assert figures.make_histogram([0.5, 0.5]).bars
 
 
 @pytest.mark.parametrize(
@@ -153,14 +153,14 @@ def test_histogram_of_equal_values():
     ],
 )
 def test_numbers(value, unit, text):
-    assert wording.number(value, unit) == text
+    assert metric_labels.format_number(value, unit) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(48, "48 s"), (521.4, "8 min 41 s"), (600, "10 min"), (7500, "2 h 5 min"), (3600, "1 h")]
 )
 def test_durations(seconds, text):
-    assert wording.duration(seconds) == text
+    assert metric_labels.format_duration(seconds) == text
 
 
 def test_related_scalars_share_a_panel():
@@ -171,7 +171,7 @@ def test_related_scalars_share_a_panel():
         "gradient/gain",
         "gradient/offset", "train/weight/mask_bce", "train/weight/depth_l1", "val/mask_bce",
     )  # fmt: skip
-    plots = curves([Series(name, [1, 2], [1.0, 2.0]) for name in names])
+    plots = make_curves([Series(name, [1, 2], [1.0, 2.0]) for name in names])
     assert {plot.title: plot.better for plot in plots if plot.better != "neither"} == {
         "AbsRel": "lower",
         "Mask cross-entropy": "lower",

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stadia import report
-from stadia.report.layers import layer_plots
-from stadia.report.run_files import Spread, read_run
+from stadia.report.run_files import ValueSpread, read_run
+from stadia.report.training_plots import make_layer_plots
 
 HEAD = "step,name,zero,p05,p25,p50,p75,p95\n"
 
@@ -21,7 +21,7 @@ def ys(path: str) -> list[float]:
 
 def test_bands_enclose_their_median_on_a_logarithmic_axis():
     rows = [(1e-5, 1e-4, 1e-3, 1e-2, 1e-1)] * 3
-    (plot,) = layer_plots([Spread("gradients/decoder", [1, 5, 9], [0.0, 0.0, 0.0], rows)])
+    (plot,) = make_layer_plots([ValueSpread("gradients/decoder", [1, 5, 9], [0.0, 0.0, 0.0], rows)])
     (band,) = plot.bands
     inner, outer, median = ys(band.inner), ys(band.outer), ys(band.median)
     assert median[0] - inner[0] == pytest.approx(inner[-1] - median[0], abs=0.2)
@@ -31,9 +31,9 @@ def test_bands_enclose_their_median_on_a_logarithmic_axis():
 
 
 def test_small_gradients_are_on_the_axis_and_zeros_at_its_bottom():
-    weights = Spread("weights/encoder", [1, 2], [0.0, 0.0], [(0.01, 0.02, 0.05, 0.1, 0.2)] * 2)
-    gradients = Spread("gradients/encoder", [1, 2], [0.2, 0.2], [(0.0, 1e-8, 1e-6, 1e-5, 1e-4)] * 2)
-    (plot,) = layer_plots([weights, gradients])
+    weights = ValueSpread("weights/encoder", [1, 2], [0.0, 0.0], [(0.01, 0.02, 0.05, 0.1, 0.2)] * 2)
+    gradients = ValueSpread("gradients/encoder", [1, 2], [0.2, 0.2], [(0.0, 1e-8, 1e-6, 1e-5, 1e-4)] * 2)
+    (plot,) = make_layer_plots([weights, gradients])
     assert [band.name for band in plot.bands] == ["weights", "gradients"]
     median, bottom = ys(plot.bands[1].median)[0], max(ys(plot.bands[1].outer))
     assert 20 < median < bottom - 30
@@ -48,7 +48,7 @@ def test_dead_layers_are_marked_and_expanded(tmp_path):
         for k, z, v in (("weights", 0, 0.1), ("gradients", 1, 0))
     ]
     (tmp_path / "histograms.csv").write_text(HEAD + "".join(rows) + "9,weights/cut", encoding="utf-8")
-    text = report.build(tmp_path).read_text(encoding="utf-8")
+    text = report.build_report(tmp_path).read_text(encoding="utf-8")
     assert '<span class="stop">100% exactly 0</span>' in text
     assert "<details open><summary>1 group of layers" in text
 
@@ -60,8 +60,8 @@ def test_invalid_histogram_rows_are_left_out(tmp_path, row):
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     (tmp_path / "histograms.csv").write_text(HEAD + f"1,weights/b,0,1,1,1,1,1\n{row}\n", encoding="utf-8")
     assert [spread.name for spread in read_run(tmp_path).spreads] == ["weights/b"]
-    assert layer_plots(read_run(tmp_path).spreads) == []  # of one step
-    report.build(tmp_path)
+    assert make_layer_plots(read_run(tmp_path).spreads) == []  # of one step
+    report.build_report(tmp_path)
 
 
 def test_last_validation_image_of_each_kind_is_shown(make_run):
@@ -69,6 +69,6 @@ def test_last_validation_image_of_each_kind_is_shown(make_run):
     (folder / "images" / "motion").mkdir()
     for step in (50, 100):
         cv2.imwrite(str(folder / "images" / "motion" / f"step-{step:06d}.png"), np.full((20, 30, 3), step, np.uint8))
-    text = report.build(folder).read_text(encoding="utf-8")
+    text = report.build_report(folder).read_text(encoding="utf-8")
     assert re.findall(r'alt="(motion[^"]*)"', text) == ["motion at step 100"]
     assert "<h3>Motion, of the validation at step 100</h3>" in text

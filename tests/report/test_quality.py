@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from stadia import report
-from stadia.report.images import drawn, predicted
+from stadia.report.report_images import embed_drawn_predictions, embed_predicted_depth
 from stadia.report.run_files import read_run
 
 
 def words(folder: Path) -> str:
     """What a reader sees of the report."""
-    text = re.sub(r"<(style|script)>.*?</\1>", "", report.build(folder).read_text(encoding="utf-8"), flags=re.S)
+    text = re.sub(r"<(style|script)>.*?</\1>", "", report.build_report(folder).read_text(encoding="utf-8"), flags=re.S)
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
 
 
@@ -101,15 +101,15 @@ def test_masks_and_baselines_are_described(make_run):
 def test_drawn_predictions_replace_depth_images(make_run):
     folder = make_run(without=("images", "findings.jsonl"))
     write_prediction(folder / "predictions" / "val", np.full((20, 40), 512, np.uint16))
-    assert [name for name, _ in predicted(read_run(folder))] == ["kitti/val/000001"]
+    assert [name for name, _ in embed_predicted_depth(read_run(folder))] == ["kitti/val/000001"]
     (folder / "predictions" / "val" / "drawn").mkdir()
     for number in range(9):
         cv2.imwrite(
             str(folder / "predictions" / "val" / "drawn" / f"{number}.png"), np.full((20, 40, 3), number, np.uint8)
         )
     run = read_run(folder)
-    assert predicted(run) == []
-    assert [name for name, _ in drawn(run)] == ["val/0", "val/3", "val/6"]
+    assert embed_predicted_depth(run) == []
+    assert [name for name, _ in embed_drawn_predictions(run)] == ["val/0", "val/3", "val/6"]
     assert "val/3" in words(folder)
 
 
@@ -137,7 +137,7 @@ def test_scored_depth_is_shown(make_run):
     write_prediction(folder / "predictions" / "val" / "07", depth, finished=False)
     write_prediction(folder / "predictions" / "val" / "08", depth, entries=["../../../../config"])
     run = read_run(folder)
-    ((name, shown),) = predicted(run)
+    ((name, shown),) = embed_predicted_depth(run)
     image = cv2.imdecode(np.frombuffer(base64.b64decode(shown.uri.partition(",")[2]), np.uint8), cv2.IMREAD_GRAYSCALE)
     assert name == "kitti/06/000001"
     assert image[15, 30] > 150 > image[3, 30] > image[15, 1]

@@ -14,9 +14,9 @@ import pytest
 
 from stadia import report
 from stadia.core.errors import DataError
-from stadia.report import wording
+from stadia.report import metric_labels
 from stadia.report.run_files import read_run
-from stadia.report.sections import sheets, tiles
+from stadia.report.sections import embed_image_sheets, make_tiles
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}</style></pre>'
@@ -49,7 +49,7 @@ class Page(HTMLParser):
 
 
 def build(folder: Path) -> tuple[str, Page]:
-    text = report.build(folder).read_text(encoding="utf-8")
+    text = report.build_report(folder).read_text(encoding="utf-8")
     return text, Page(text)
 
 
@@ -158,9 +158,9 @@ def test_a_new_metric_is_one_line_of_the_table(make_run, monkeypatch):
     (folder / "scores" / "val.json").write_text(
         json.dumps({"metrics": {"size_error_m": 0.012, "iou": 0.5}}), encoding="utf-8"
     )
-    assert tiles(read_run(folder)) == []
-    monkeypatch.setitem(wording.SCORES, "size_error_m", wording.Score("Size error", "m", key=True))
-    assert [(tile.label, tile.value) for tile in tiles(read_run(folder))] == [("val · Size error", "0.0120 m")]
+    assert make_tiles(read_run(folder)) == []
+    monkeypatch.setitem(metric_labels.SCORES, "size_error_m", metric_labels.MetricLabel("Size error", "m", key=True))
+    assert [(tile.label, tile.value) for tile in make_tiles(read_run(folder))] == [("val · Size error", "0.0120 m")]
 
 
 def test_failed_run_shows_its_error(make_run):
@@ -219,7 +219,7 @@ def test_image_of_absurd_size_is_not_decoded(make_run, monkeypatch):
     header = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + b"IHDR" + (100_000).to_bytes(4, "big") * 2
     (folder / "images" / "step-000001.png").write_bytes(header + b"\0" * 100 + b"IEND\xaeB`\x82")
     run = read_run(folder)
-    assert sheets(run) == []
+    assert embed_image_sheets(run) == []
     assert "step-000001.png" in run.unreadable[0]
 
 
@@ -277,14 +277,14 @@ def test_several_changed_keys_are_a_warning(make_run):
 
 def test_folder_that_is_no_run(tmp_path):
     with pytest.raises(DataError, match=r"neither run\.json nor config\.json"):
-        report.build(tmp_path)
+        report.build_report(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
-        report.build(tmp_path / "absent")
+        report.build_report(tmp_path / "absent")
 
 
 def test_out_sets_the_path(make_run, tmp_path):
     out = tmp_path / "elsewhere" / "page.html"
-    assert report.build(make_run(), out) == out
+    assert report.build_report(make_run(), out) == out
     assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from stadia import report
 from stadia.report import figures
-from stadia.report.time_spent import time_spent
+from stadia.report.training_plots import summarize_time
 
 TIME = {
     "device": "cuda", "steps": 300, "wall_s": 200.0,
@@ -22,7 +22,7 @@ TIME = {
 
 
 def test_the_bar_is_as_long_as_the_whole() -> None:
-    spent = time_spent(TIME)
+    spent = summarize_time(TIME)
     assert spent is not None
     assert [phase.name for phase in spent.phases] == ["forward", "backward", "loading", "the rest"]
     assert sum(phase.width for phase in spent.phases) == pytest.approx(figures.WIDTH)
@@ -31,27 +31,27 @@ def test_the_bar_is_as_long_as_the_whole() -> None:
     assert (first.share, first.seconds, first.step, first.of_peak) == ("50.0%", "1 min 40 s", "330 ms", "50%")
     assert spent.about.startswith("300 steps in 3 min 20 s, without setup and teardown; the phases cover 100.0% of it.")
     assert "1e+04 GFLOP/s here when the training ended, of which a step reaches 40%" in spent.about
-    on_cpu = time_spent(TIME | {"device": "cpu", "threads": 2})
+    on_cpu = summarize_time(TIME | {"device": "cpu", "threads": 2})
     assert on_cpu is not None
     assert "GFLOP/s here on 2 threads when" in on_cpu.about
 
 
 def test_every_phase_has_a_color_of_its_own_and_no_column_is_empty() -> None:
-    spent = time_spent({"wall_s": 12.0, "phases_s": {f"phase {n}": 1.0 for n in range(12)}})
+    spent = summarize_time({"wall_s": 12.0, "phases_s": {f"phase {n}": 1.0 for n in range(12)}})
     assert spent is not None
-    assert [phase.color for phase in spent.phases] == list(range(figures.COLORS))
+    assert [phase.color for phase in spent.phases] == list(range(figures.PALETTE_SIZE))
     assert (spent.phases[-1].name, spent.phases[-1].share) == ("the rest", "41.7%")
     assert not spent.has_peak
 
 
 @pytest.mark.parametrize("found", [None, [], {}, {"phases_s": {"a": "b"}}, {"phases_s": {"a": 0.0}}, {"phases_s": 3}])
 def test_a_run_without_an_account(found: Any) -> None:
-    assert time_spent(found) is None
+    assert summarize_time(found) is None
 
 
 def test_both_stand_in_the_report(make_run: Any) -> None:
     folder: Path = make_run()
-    plain = report.build(folder).read_text()
+    plain = report.build_report(folder).read_text()
     assert 'id="time"' not in plain
     assert '<line class="mark"' not in plain
     facts = json.loads((folder / "run.json").read_text())
@@ -61,7 +61,7 @@ def test_both_stand_in_the_report(make_run: Any) -> None:
         {"height": 64},
     ]
     (folder / "run.json").write_text(json.dumps(facts | {"time": TIME, "stages": stages}))
-    text = report.build(folder).read_text()
+    text = report.build_report(folder).read_text()
     assert 'id="time"' in text
     first, *_, last = re.findall(r'<line class="mark" x1="([\d.]+)"', text)
     assert figures.LEFT <= float(first) < float(last) < figures.WIDTH - figures.RIGHT

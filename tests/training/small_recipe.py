@@ -20,14 +20,14 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from stadia.core.seeds import derive, generator
+from stadia.core import random_state
+from stadia.core.seeds import derive_seed, make_generator
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
-from stadia.losses.report import LossReport
-from stadia.training import rng
+from stadia.losses.loss_report import LossReport
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 from stadia.training.fit import Fitted, fit
 from stadia.training.recipe import Recipe
-from stadia.training.run import Run
+from stadia.training.run_folder import Run
 
 HEIGHT, WIDTH, SAMPLES = 4, 6, 22
 
@@ -43,7 +43,7 @@ class SmallSamples(Dataset[tuple[Tensor, Meta]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Meta]:
         epoch, index = key
-        picture = torch.from_numpy(generator(self.seed, epoch, index).random((3, HEIGHT, WIDTH), dtype=np.float32))
+        picture = torch.from_numpy(make_generator(self.seed, epoch, index).random((3, HEIGHT, WIDTH), dtype=np.float32))
         return picture, Meta("small", index)
 
 
@@ -72,7 +72,9 @@ class SmallBatches(Sampler[list[tuple[int, int]]]):
         return SAMPLES // self.batch_size // self.world_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = generator(self.seed, "order", self.epoch).permutation(SAMPLES) if self.shuffled else np.arange(SAMPLES)
+        order = (
+            make_generator(self.seed, "order", self.epoch).permutation(SAMPLES) if self.shuffled else np.arange(SAMPLES)
+        )
         for batch in range(self.batch, len(self)):
             first = (batch * self.world_size + self.rank) * self.batch_size
             yield [(self.epoch, int(index)) for index in order[first : first + self.batch_size]]
@@ -116,7 +118,7 @@ class SmallRecipe(Recipe[SmallConfig, Any]):
         self, seed: int = 0, width: int = 8, lr: float = 0.02, warmup_steps: int = 4, pause_s: float = 0.0
     ) -> None:
         super().__init__(SmallConfig(OptimizerConfig(lr=lr), ScheduleConfig(name="cosine", warmup_steps=warmup_steps)))
-        rng.seed_all(seed, "weights")
+        random_state.seed_generators(seed, "weights")
         self.network = nn.Sequential(
             nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.LazyLinear(1)
         )
@@ -156,7 +158,7 @@ def train(
         | training
     )
     task = task or SmallRecipe(pause_s=pause_s)
-    seed = derive(1, "data")
+    seed = derive_seed(1, "data")
     whole = {"training": config.model_dump(mode="json")}
     run = Run.open(resume) if resume else Run.create(root, "small", whole, recipe="small", seed=1)
     loaders = SmallLoader(seed, workers=config.workers), SmallLoader(seed + 1, shuffled=False)

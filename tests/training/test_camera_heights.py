@@ -12,9 +12,9 @@ import pytest
 import torch
 from test_distributed import needs_gloo, run_in_two_processes
 
-from stadia.training import checkpoints
-from stadia.training.camera_heights import CameraHeights, frame_medians, moving_average
-from stadia.training.camera_heights_config import CameraHeightsConfig
+from stadia.recipes.metric.camera_heights import CameraHeights, compute_frame_medians, update_average
+from stadia.recipes.metric.config import CameraHeightsConfig
+from stadia.training import checkpoint
 
 NAN = math.nan
 
@@ -29,7 +29,7 @@ def epoch_of(
     spread: float = 0.03,
     bad: float = 0.0,
     horizon_m: float | None = None,
-    roads_apart: float = 0.0,
+    height_mismatch: float = 0.0,
     seed: int = 0,
 ) -> None:
     """One epoch's frames, a batch of four at a time, with two objects each."""
@@ -38,13 +38,18 @@ def epoch_of(
         said = camera_m * np.exp(rng.normal(0, spread, 8)) * np.where(rng.random(8) < bad, 2.0, 1.0)
         ratio = said if horizon_m is None else said * horizon_m / camera_m
         image = torch.arange(4).repeat_interleave(2)
-        of_frames = [recording] * 4, torch.full((4,), group), torch.full((4,), camera_m), torch.full((4,), roads_apart)
+        of_frames = (
+            [recording] * 4,
+            torch.full((4,), group),
+            torch.full((4,), camera_m),
+            torch.full((4,), height_mismatch),
+        )
         heights.add(*of_frames, image, torch.from_numpy(said), torch.from_numpy(0.97 * ratio))
 
 
 def trained(estimates: list[float], **config: Any) -> CameraHeights:
     """The heights after epochs that say this."""
-    heights = CameraHeights(CameraHeightsConfig(first_epoch=0, most_change=100, **config))
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0, max_change=100, **config))
     for number, camera_m in enumerate(estimates):
         epoch_of(heights, camera_m, spread=0)
         heights.begin(number + 1)
@@ -63,7 +68,7 @@ def test_v12_one_wrong_epoch_decays_as_published(wrong, left):
     """At the k-th twice too high: 6.7 % are left at 5, 1.8 % at 10 and 0.5 % at 20 of k = 1, and so on."""
     value = NAN
     for epoch in range(1, 21):
-        value = moving_average(value, epoch - 1, 2.0 if epoch == wrong else 1.0)
+        value = update_average(value, epoch - 1, 2.0 if epoch == wrong else 1.0)
         if epoch in left:
             assert value - 1 == pytest.approx(left[epoch], abs=1e-6)
 
@@ -78,7 +83,7 @@ def test_v12_the_average_has_weights_that_grow_with_the_epoch():
 
 
 def test_medians_of_frames():
-    frames, medians = frame_medians(np.array([7, 2, 7, 2, 7, 5]), np.array([3.0, 1, 100, 2, 1, 9]))
+    frames, medians = compute_frame_medians(np.array([7, 2, 7, 2, 7, 5]), np.array([3.0, 1, 100, 2, 1, 9]))
     assert frames.tolist() == [2, 5, 7]
     assert medians.tolist() == [1.5, 9, 3]
 
@@ -115,7 +120,7 @@ def test_known_heights_teach_from_the_start_and_may_stay():
 
 
 @pytest.mark.parametrize(
-    ("test", "known_m", "kept", "locked_in"),
+    ("test", "known_m", "kept", "locked_height"),
     [
         ("absolute", 1.65, 0.8, ""),
         ("absolute", 3.3, 0.2, "of the objects agree with the known 3.30 m, and the median of all is 1.6"),
@@ -123,12 +128,12 @@ def test_known_heights_teach_from_the_start_and_may_stay():
         ("centered", 3.3, 0.8, ""),
     ],
 )
-def test_the_absolute_test_locks_itself_in(test, known_m, kept, locked_in):
+def test_the_absolute_test_locks_itself_in(test, known_m, kept, locked_height):
     """A fifth of the objects say twice the height: from there the absolute test holds to them, and the centered one
     comes back.
     """
     heights = CameraHeights(
-        CameraHeightsConfig(known_m={0: known_m}, first_epoch=0, test_from_epoch=0, test=test, most_change=100)
+        CameraHeightsConfig(known_m={0: known_m}, first_epoch=0, test_from_epoch=0, test=test, max_change=100)
     )
     assert heights.by_horizon(torch.tensor([0])).item() == pytest.approx(
         known_m if test == "absolute" else NAN, nan_ok=True
@@ -136,9 +141,9 @@ def test_the_absolute_test_locks_itself_in(test, known_m, kept, locked_in):
     epoch_of(heights, bad=0.2, seed=4, frames=400)
     found = heights.begin(1)[0]
     assert found.kept == pytest.approx(kept, abs=0.02)
-    assert locked_in in found.locked_in
-    assert bool(found.locked_in) == bool(locked_in) == bool(found.refused)
-    expected = known_m if locked_in else (known_m + 2 * 1.65) / 3
+    assert locked_height in found.locked_height
+    assert bool(found.locked_height) == bool(locked_height) == bool(found.refused)
+    expected = known_m if locked_height else (known_m + 2 * 1.65) / 3
     assert heights.heights[0].metres == pytest.approx(expected, rel=0.02)
 
 
@@ -280,12 +285,12 @@ def test_recordings_that_differ_a_little_are_one_mount():
     assert heights.begin(1)[0].refused == ""
 
 
-@pytest.mark.parametrize(("roads_apart", "apart"), [(0.0, True), (NAN, True), (0.2, False)])
-def test_a_road_that_is_no_plane_yet_is_no_other_mount(roads_apart, apart):
+@pytest.mark.parametrize(("height_mismatch", "apart"), [(0.0, True), (NAN, True), (0.2, False)])
+def test_a_road_that_is_no_plane_yet_is_no_other_mount(height_mismatch, apart):
     """In the first epochs depth differs by drive; the road of some is a bowl, and a height over it is none."""
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
     epoch_of(heights, recording="learnt", frames=80)
-    epoch_of(heights, 3.3, recording="bowl", roads_apart=roads_apart)
+    epoch_of(heights, 3.3, recording="bowl", height_mismatch=height_mismatch)
     found = heights.begin(1)[0]
     assert bool(found.apart) == apart
 
@@ -306,10 +311,10 @@ def test_it_is_resumed_exactly_in_the_middle_of_an_epoch(tmp_path: Path):
     undisturbed, interrupted = (trained([1.5, 1.7]) for _ in range(2))
     for heights in (undisturbed, interrupted):
         epoch_of(heights, frames=20, seed=1)
-    header = checkpoints.Header(recipe="small", config={}, kind="training", step=1, epoch=2, metrics={})
-    checkpoints.write(tmp_path / "last.safetensors", header, {"camera_heights": interrupted.state_dict()})
+    header = checkpoint.CheckpointHeader(recipe="small", config={}, kind="training", step=1, epoch=2, metrics={})
+    checkpoint.write_checkpoint(tmp_path / "last.safetensors", header, {"camera_heights": interrupted.state_dict()})
     resumed = CameraHeights(interrupted.config)
-    resumed.load_state_dict(checkpoints.Checkpoint.open(tmp_path / "last.safetensors").state()["camera_heights"])
+    resumed.load_state_dict(checkpoint.Checkpoint.open(tmp_path / "last.safetensors").state()["camera_heights"])
     for heights in (undisturbed, resumed):
         epoch_of(heights, frames=20, recording="other", seed=2)
     assert resumed.begin(3) == undisturbed.begin(3)
@@ -337,16 +342,16 @@ def test_processes_agree_on_what_all_of_them_have_seen(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("roads_apart", "refused"), [(0.0, False), (0.04, False), (-0.06, True), (0.2, True), (NAN, False)]
+    ("height_mismatch", "refused"), [(0.0, False), (0.04, False), (-0.06, True), (0.2, True), (NAN, False)]
 )
-def test_a_road_that_is_no_plane_yet_has_no_height(roads_apart, refused):
+def test_a_road_that_is_no_plane_yet_has_no_height(height_mismatch, refused):
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
-    epoch_of(heights, roads_apart=roads_apart)
+    epoch_of(heights, height_mismatch=height_mismatch)
     found = heights.begin(1)[0]
     assert bool(found.refused) == refused
     assert heights.known(torch.tensor([0])).isnan().item() == refused
     if refused:
-        assert f"differ by {np.expm1(abs(roads_apart)):.0%}" in found.refused
+        assert f"differ by {np.expm1(abs(height_mismatch)):.0%}" in found.refused
 
 
 @pytest.mark.parametrize(("camera_m", "used"), [(1.65, True), (1.9, False), (1.4, False)])
@@ -364,6 +369,6 @@ def test_depth_may_not_say_what_silhouettes_exclude(camera_m, used):
 
 def test_frames_that_part_to_both_sides_do_not_cancel():
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
-    epoch_of(heights, roads_apart=0.3, frames=20)
-    epoch_of(heights, roads_apart=-0.3, frames=20)
+    epoch_of(heights, height_mismatch=0.3, frames=20)
+    epoch_of(heights, height_mismatch=-0.3, frames=20)
     assert "not a road yet" in heights.begin(1)[0].refused

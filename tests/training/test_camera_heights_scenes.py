@@ -12,18 +12,18 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from traffic import kitti_camera, see, street
 
-from stadia.geometry.ground import RoadPixels, inverse_depth_plane, road_pixels
-from stadia.geometry.segments import segments_of
-from stadia.losses.metric_evidence import object_evidence, object_weights
-from stadia.training.camera_heights import CameraHeights
-from stadia.training.camera_heights_config import CameraHeightsConfig
+from stadia.geometry.ground.road_plane import RoadPixelHeights, fit_inverse_depth_plane, road_pixel_heights
+from stadia.geometry.segments import segments_from_instances
+from stadia.losses.metric_scale import estimate_camera_heights, weight_objects
+from stadia.recipes.metric.camera_heights import CameraHeights
+from stadia.recipes.metric.config import CameraHeightsConfig
 
 HALF = kitti_camera(0.5)
 F64 = torch.float64
 
 
 @cache
-def frames(count: int, camera_m: float) -> tuple[Tensor, RoadPixels, list[Tensor], list[list[float]]]:
+def frames(count: int, camera_m: float) -> tuple[Tensor, RoadPixelHeights, list[Tensor], list[list[float]]]:
     """Depth of unknown scale (count, 1, H, W), its road, and by image the masks of the cars that are seen whole and all
     heights.
     """
@@ -35,7 +35,7 @@ def frames(count: int, camera_m: float) -> tuple[Tensor, RoadPixels, list[Tensor
     factor = 1 + 0.01 * smooth / smooth.std((1, 2), keepdims=True)
     factor *= rng.lognormal(0, 0.4, (count, 1, 1))
     depth = torch.stack([v.depth for v in views]) * torch.from_numpy(factor)[:, None]
-    road = road_pixels(depth, HALF, torch.stack([v.road for v in views]))
+    road = road_pixel_heights(depth, HALF, torch.stack([v.road for v in views]))
     return depth, road, whole, [[car.height_m for car in scene.cars] for scene in scenes]
 
 
@@ -75,10 +75,10 @@ def hear(
     depth, road, whole, heights_m = frames(count, camera_m)
     rng = np.random.default_rng(1)
     pairs = [spoilt(*each, bad, rng) for each in zip(whole, heights_m, strict=True)]
-    objects = segments_of(torch.stack([masks for masks, _ in pairs]))
+    objects = segments_from_instances(torch.stack([masks for masks, _ in pairs]))
     said = torch.from_numpy(np.stack([said for _, said in pairs]))[objects.image, objects.instance]
-    seen = object_evidence(depth, HALF, road, objects, said)
-    apart = (inverse_depth_plane(depth, HALF, road.valid)[:, 3] / road.median_height).log()
+    seen = estimate_camera_heights(depth, HALF, road, objects, said)
+    apart = (fit_inverse_depth_plane(depth, HALF, road.valid)[:, 3] / road.median_height).log()
     of_frames = torch.full((count,), group), road.median_height, apart
     heights.add([recording] * count, *of_frames, objects.image, seen.camera_m, seen.horizon_m)
 
@@ -89,7 +89,7 @@ def test_v9_the_camera_height_of_a_street(bad):
     hear(heights, 1.65, count=75, bad=bad)
     found = heights.begin(1)[0]
     assert found.refused == ""
-    assert 0 < found.roads_apart < 0.01  # a plane through the road and its pixels, of depth with an error of 1 %
+    assert 0 < found.height_mismatch < 0.01  # a plane through the road and its pixels, of depth with an error of 1 %
     assert heights.heights[0].metres == pytest.approx(1.65, rel=0.02)
 
 
@@ -108,6 +108,6 @@ def test_v16_two_mounts_apart_and_in_one_group():
 def test_objects_are_believed_by_the_horizon_of_their_group():
     horizon_m = torch.tensor([1.6, 1.2, 0.0, float("nan")], dtype=F64)
     reference = torch.full((4,), 1.6, dtype=F64)
-    assert object_weights(horizon_m, reference).tolist() == [1, 0, 0, 0]
-    assert object_weights(horizon_m, reference, spread=0.3).tolist() == pytest.approx([1, 0.6314, 0, 0], abs=1e-3)
-    assert object_weights(horizon_m, reference * torch.nan).tolist() == [1, 1, 1, 1]
+    assert weight_objects(horizon_m, reference).tolist() == [1, 0, 0, 0]
+    assert weight_objects(horizon_m, reference, spread=0.3).tolist() == pytest.approx([1, 0.6314, 0, 0], abs=1e-3)
+    assert weight_objects(horizon_m, reference * torch.nan).tolist() == [1, 1, 1, 1]

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from stadia.core.errors import CheckpointError, StadiaError
-from stadia.training import checkpoints
-from stadia.training.checkpoints import Checkpoint, Header, load_weights, write
+from stadia.training import checkpoint as checkpoints
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader, load_weights, write_checkpoint
 
-HEADER = Header(
+HEADER = CheckpointHeader(
     recipe="small", config={"a": {"b": 1.5}}, kind="training", step=12, epoch=1, metrics={"val/error": 0.25}
 )
 
@@ -74,7 +74,7 @@ def nest() -> dict[str, Any]:
 def test_a_nest_comes_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     value = nest()
-    write(path, HEADER, value)
+    write_checkpoint(path, HEADER, value)
     checkpoint = Checkpoint.open(path)
     assert checkpoint.header == HEADER
     assert same(checkpoint.state(), value)
@@ -93,7 +93,7 @@ def test_an_optimizer_goes_on_as_if_it_had_not_been_saved(tmp_path: Path) -> Non
     parameter = nn.Parameter(torch.randn(5))
     optimizer = torch.optim.AdamW([parameter], lr=0.1)
     steps(parameter, optimizer, 3)
-    write(tmp_path / "a.safetensors", HEADER, {"p": parameter, "o": optimizer.state_dict()})
+    write_checkpoint(tmp_path / "a.safetensors", HEADER, {"p": parameter, "o": optimizer.state_dict()})
     state = Checkpoint.open(tmp_path / "a.safetensors").state()
     copy = nn.Parameter(state["p"])
     again = torch.optim.AdamW([copy], lr=0.1)
@@ -105,15 +105,15 @@ def test_an_optimizer_goes_on_as_if_it_had_not_been_saved(tmp_path: Path) -> Non
 
 def test_what_a_checkpoint_cannot_hold_is_named() -> None:
     with pytest.raises(TypeError, match="a checkpoint cannot hold callbacks/x: object"):
-        write(Path("never.safetensors"), HEADER, {"callbacks": {"x": object()}})
+        write_checkpoint(Path("never.safetensors"), HEADER, {"callbacks": {"x": object()}})
 
 
 def test_the_json_is_a_copy_that_nothing_depends_on(tmp_path: Path) -> None:
     """Killed between the two, a run has a new .safetensors and an old .json: the first alone is read."""
     path = tmp_path / "last.safetensors"
-    write(path, HEADER, nest())
+    write_checkpoint(path, HEADER, nest())
     old = path.with_suffix(".json").read_text()
-    write(path, HEADER.model_copy(update={"step": 13}), nest())
+    write_checkpoint(path, HEADER.model_copy(update={"step": 13}), nest())
     path.with_suffix(".json").write_text(old)
     assert Checkpoint.open(path).header.step == 13
     path.with_suffix(".json").unlink()
@@ -123,7 +123,7 @@ def test_the_json_is_a_copy_that_nothing_depends_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("keep", [0, 5, 200, -1])
 def test_truncated_files_are_named(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "last.safetensors"
-    write(path, HEADER, nest())
+    write_checkpoint(path, HEADER, nest())
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(
         CheckpointError,
@@ -134,7 +134,7 @@ def test_truncated_files_are_named(tmp_path: Path, keep: int) -> None:
 
 def test_changed_bytes_are_noticed(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
-    write(path, HEADER, {"state_dict": {"w": torch.zeros(100)}})
+    write_checkpoint(path, HEADER, {"state_dict": {"w": torch.zeros(100)}})
     data = bytearray(path.read_bytes())
     data[-8] ^= 1
     path.write_bytes(data)
@@ -155,7 +155,7 @@ def test_changed_bytes_are_noticed(tmp_path: Path) -> None:
 )
 def test_headers_from_outside_are_checked(tmp_path: Path, change, message: str) -> None:
     path = tmp_path / "last.safetensors"
-    write(path, HEADER, {"w": torch.zeros(2)})
+    write_checkpoint(path, HEADER, {"w": torch.zeros(2)})
     with safetensors.safe_open(path, framework="pt") as file:
         values = json.loads(file.metadata()["stadia"])
     change(values)
@@ -166,14 +166,16 @@ def test_headers_from_outside_are_checked(tmp_path: Path, change, message: str) 
 
 def test_weights_of_version_1_are_read_and_its_training_state_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
-    write(path, HEADER, {"state_dict": {"w": torch.ones(2)}})
+    write_checkpoint(path, HEADER, {"state_dict": {"w": torch.ones(2)}})
     Checkpoint.open(path).check_resumable()
     with safetensors.safe_open(path, framework="pt") as file:
         values = json.loads(file.metadata()["stadia"]) | {"version": 1}
     safetensors.torch.save_file({"state_dict/w": torch.ones(2)}, path, metadata={"stadia": json.dumps(values)})
     before = Checkpoint.open(path)
     assert before.weights()["w"].tolist() == [1, 1]
-    with pytest.raises(CheckpointError, match=r"found the training state of version 1; .*Fix: set start_from=.*last.safet"):
+    with pytest.raises(
+        CheckpointError, match=r"found the training state of version 1; .*Fix: set start_from=.*last.safet"
+    ):
         before.check_resumable()
 
 
@@ -199,9 +201,9 @@ def test_a_run_s_folder_means_its_best_else_its_last(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no best or last checkpoint"):
         Checkpoint.open(tmp_path)
     folder = tmp_path / "checkpoints"
-    write(folder / "last.safetensors", HEADER, {})
+    write_checkpoint(folder / "last.safetensors", HEADER, {})
     assert Checkpoint.open(tmp_path).path == folder / "last.safetensors"
-    write(folder / "best.safetensors", HEADER, {})
+    write_checkpoint(folder / "best.safetensors", HEADER, {})
     assert Checkpoint.open(tmp_path).path == folder / "best.safetensors"
     assert Checkpoint.open(folder / "last.json").path == folder / "last.safetensors"
 
@@ -214,13 +216,13 @@ def full(*_: object, **__: object) -> None:
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "last.safetensors"
-    write(path, HEADER, nest())
+    write_checkpoint(path, HEADER, nest())
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(
         StadiaError,
         match=r"last.safetensors: found a full disk; expected free space for the file. Fix: free some space",
     ):
-        write(path, HEADER.model_copy(update={"step": 13}), nest())
+        write_checkpoint(path, HEADER.model_copy(update={"step": 13}), nest())
     assert Checkpoint.open(path).header.step == 12
     assert sorted(file.name for file in tmp_path.iterdir()) == ["last.json", "last.safetensors"]
 
@@ -230,7 +232,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
 
 
 def saved(path: Path, module: nn.Module, recipe: str = "small") -> Checkpoint:
-    write(path, HEADER.model_copy(update={"recipe": recipe}), {"state_dict": module.state_dict()})
+    write_checkpoint(path, HEADER.model_copy(update={"recipe": recipe}), {"state_dict": module.state_dict()})
     return Checkpoint.open(path)
 
 

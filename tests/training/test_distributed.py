@@ -20,10 +20,10 @@ from test_resume import At, crash, table
 from torch import Tensor
 
 from stadia.core.types import Batch
-from stadia.training.checkpoints import Checkpoint
+from stadia.training.checkpoint import Checkpoint
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import fit
-from stadia.training.run import Run
+from stadia.training.run_folder import Run
 
 VALUES: dict[str, Any] = {"strategy": "ddp", "devices": 2, "max_steps": 9, "checkpoint_every": 4, "validate_every": 5}
 

@@ -21,15 +21,15 @@ from small_recipe import SmallLoader, SmallRecipe
 
 from stadia.core.errors import RunError, StadiaError
 from stadia.core.types import Batch
-from stadia.losses.report import LossReport
-from stadia.training import checkpoints
-from stadia.training.checkpoints import Checkpoint, load_weights
+from stadia.losses.loss_report import LossReport
+from stadia.training import checkpoint
+from stadia.training.batches import BatchStream, TrainingPlan, shard_loaders
+from stadia.training.checkpoint import Checkpoint, load_weights
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import fit
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
-from stadia.training.run import Run
-from stadia.training.stream import BatchStream, Plan, shard
+from stadia.training.run_folder import Run
 
 
 def rows(run: Run) -> list[dict[str, str]]:
@@ -249,12 +249,12 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_
 def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from test_checkpoints import full
 
-    real = checkpoints.safetensors.torch.save_file
+    real = checkpoint.safetensors.torch.save_file
 
     def until_step_10(tensors: Any, path: Any, metadata: dict[str, str]) -> None:
         (full if json.loads(metadata["stadia"])["step"] == 10 else real)(tensors, path, metadata)
 
-    monkeypatch.setattr(checkpoints.safetensors.torch, "save_file", until_step_10)
+    monkeypatch.setattr(checkpoint.safetensors.torch, "save_file", until_step_10)
     with pytest.raises(StadiaError, match=r"last.safetensors: found a full disk"):
         small_recipe.train(tmp_path, validate_every=100)
     (folder,) = tmp_path.iterdir()
@@ -280,15 +280,15 @@ def test_a_recipe_s_own_error_is_recorded_and_passed_on(tmp_path: Path) -> None:
 
 def test_a_plan_counts_steps_batches_and_epochs() -> None:
     loader = SmallLoader(batch_size=3)  # 7 batches
-    plan = Plan.of(loader, TrainingConfig(max_epochs=3, accumulate=2))
+    plan = TrainingPlan.of(loader, TrainingConfig(max_epochs=3, accumulate=2))
     assert (plan.total_steps, plan.total_batches, plan.steps_per_epoch) == (10, 20, 3.5)
     assert [plan.epoch_of(step) for step in (0, 1, 3, 4, 7, 8, 10)] == [0, 0, 0, 1, 1, 2, 2]
-    assert Plan.of(loader, TrainingConfig(max_epochs=3, max_steps=4)).total_steps == 4
+    assert TrainingPlan.of(loader, TrainingConfig(max_epochs=3, max_steps=4)).total_steps == 4
 
 
 def test_too_little_data_is_said() -> None:
     with pytest.raises(RunError, match="at least 40 samples"):
-        Plan.of(SmallLoader(batch_size=40), TrainingConfig(batch_size=40))
+        TrainingPlan.of(SmallLoader(batch_size=40), TrainingConfig(batch_size=40))
 
 
 def test_an_empty_validation_is_said(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def keys(batches: Iterator[Batch]) -> list[tuple[int, ...]]:
 
 
 def test_a_stream_goes_on_from_its_position_over_epochs() -> None:
-    plan = Plan.of(SmallLoader(), TrainingConfig(max_steps=18))
+    plan = TrainingPlan.of(SmallLoader(), TrainingConfig(max_steps=18))
     whole = keys(iter(BatchStream(SmallLoader(), plan)))
     assert len(whole) == 18
     assert whole[:7] != whole[7:14], "every epoch has its own order"
@@ -319,7 +319,7 @@ def test_a_stream_goes_on_from_its_position_over_epochs() -> None:
 
 def test_a_stream_draws_no_global_random_number() -> None:
     torch.manual_seed(0)
-    stream = iter(BatchStream(SmallLoader(workers=1), Plan.of(SmallLoader(), TrainingConfig(max_steps=18))))
+    stream = iter(BatchStream(SmallLoader(workers=1), TrainingPlan.of(SmallLoader(), TrainingConfig(max_steps=18))))
     for _ in range(9):
         next(stream)
     drawn = torch.rand(())
@@ -333,15 +333,15 @@ def test_a_loader_that_ends_early_is_said() -> None:
             return 9
 
     with pytest.raises(RunError, match="found 7 batches in epoch 0; expected 9"):
-        list(BatchStream(Short(), Plan(9, 1, 30)))
+        list(BatchStream(Short(), TrainingPlan(9, 1, 30)))
 
 
 def test_processes_share_the_batches() -> None:
-    plan = Plan(3, 1, 3)
+    plan = TrainingPlan(3, 1, 3)
     seen = []
     for rank in range(2):
         loader = SmallLoader()
-        shard([loader, None], rank, 2)
+        shard_loaders([loader, None], rank, 2)
         assert len(loader) == 3
         seen += keys(iter(BatchStream(loader, plan)))
     indices = [index for batch in seen for index in batch]
@@ -358,10 +358,10 @@ def test_a_loader_that_cannot_be_shared_is_refused_for_training_alone() -> None:
         def __iter__(self) -> Iterator[Batch]:
             return iter(())
 
-    shard([Alone()], 0, 1)
-    shard([[]], 0, 2)
+    shard_loaders([Alone()], 0, 1)
+    shard_loaders([[]], 0, 2)
     with pytest.raises(RunError, match=r"a Alone without shard\(\)"):
-        shard([Alone()], 0, 2)
+        shard_loaders([Alone()], 0, 2)
 
 
 def test_the_epoch_s_end_is_no_gap_in_the_losses(tmp_path: Path) -> None:

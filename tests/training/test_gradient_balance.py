@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stadia.training.flops import FlopCount
-from stadia.training.gradient_balance import MOST, GradientBalance
+from stadia.recipes.overlay.gradient_balance import MAX_FACTOR, GradientBalance
+from stadia.training.flops import FlopCounter
 
 
 def measured(*sizes: float) -> GradientBalance:
@@ -22,7 +22,7 @@ def test_terms_are_brought_to_their_geometric_mean() -> None:
 
 def test_a_term_without_a_gradient_to_speak_of_is_not_blown_up() -> None:
     balance = measured(1e-6, 1.0)
-    assert balance.factors() == {"term0": MOST, "term1": 1 / MOST}
+    assert balance.factors() == {"term0": MAX_FACTOR, "term1": 1 / MAX_FACTOR}
     assert balance.shares(balance.factors())["term0"] == pytest.approx(1e-4, rel=1e-2), (
         "as it enters, not as it was meant"
     )
@@ -30,7 +30,7 @@ def test_a_term_without_a_gradient_to_speak_of_is_not_blown_up() -> None:
 
 def test_measuring_is_no_part_of_a_step() -> None:
     shared, weight = torch.randn(8, 16, requires_grad=True), torch.randn(16, 16)
-    with FlopCount() as counter:
+    with FlopCounter() as counter:
         term = (shared @ weight).square().mean()
         forward = counter.flops
         GradientBalance(1).measure(0, {"term": term}, shared)

@@ -13,7 +13,7 @@ import pytest
 from stadia.core.errors import RunError
 from stadia.training import LOGGERS
 from stadia.training.loggers import CsvLogger, TensorBoardLogger, WandbLogger, read_rows
-from stadia.training.run import Run
+from stadia.training.run_folder import Run
 
 
 @pytest.fixture

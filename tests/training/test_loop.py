@@ -17,15 +17,16 @@ from test_resume import At, Crash, crash, table
 from test_stages import HALF, WHOLE, config
 from test_stages import train as train_in_stages
 
+from stadia.core import random_state
 from stadia.core.errors import ConfigError, RunError
-from stadia.core.seeds import derive
+from stadia.core.seeds import derive_seed
 from stadia.training import fit as fit_module
-from stadia.training import optim, rng
+from stadia.training import optim
+from stadia.training.batches import BatchStream, TrainingPlan
 from stadia.training.config import TrainingConfig
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
-from stadia.training.run import Run
-from stadia.training.stream import BatchStream, Plan
+from stadia.training.run_folder import Run
 
 LOSSES: dict[str, str] = {
     "plain": """
@@ -94,8 +95,8 @@ def test_the_loop_equals_a_plain_loop_bit_for_bit(tmp_path: Path, accumulate: in
     run, _ = small_recipe.train(tmp_path, **values)
 
     recipe, training = SmallRecipe(), TrainingConfig(batch_size=3, **values)
-    loader = SmallLoader(derive(1, "data"))
-    plan = Plan.of(loader, training)
+    loader = SmallLoader(derive_seed(1, "data"))
+    plan = TrainingPlan.of(loader, training)
     optimizer = torch.optim.AdamW(optim.parameter_groups(recipe, recipe.config.optimizer.weight_decay), lr=0.02)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
@@ -103,7 +104,7 @@ def test_the_loop_equals_a_plain_loop_bit_for_bit(tmp_path: Path, accumulate: in
             step, recipe.config.schedule, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
         ),
     )
-    rng.seed_all(1, "training", 0)
+    random_state.seed_generators(1, "training", 0)
     batches, losses = iter(BatchStream(loader, plan)), []
     for _ in range(plan.total_steps):
         optimizer.zero_grad()

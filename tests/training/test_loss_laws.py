@@ -12,22 +12,21 @@ from small_recipe import SmallRecipe
 
 from stadia.core.errors import RunError
 from stadia.core.types import Batch
-from stadia.losses.report import LossReport
+from stadia.losses.loss_report import LossReport, find_loss_errors
 from stadia.training.loggers import read_rows
-from stadia.training.loss_laws import broken_laws
 
 
 def test_a_term_below_its_least_value_is_told_with_both_numbers() -> None:
     terms = {"silog": -0.14, "uncertainty": -6.9}
-    assert broken_laws(-7.04, terms, {"silog": 0.0}) == ["term 'silog' is -0.14, below its minimum 0"]
-    assert broken_laws(-7.04, terms, {}) == [], "a logarithm has no least value unless its loss declares one"
-    assert broken_laws(-7.04, terms, {"silog": -1.0, "uncertainty": -7.0}) == []
+    assert find_loss_errors(-7.04, terms, {"silog": 0.0}) == ["term 'silog' is -0.14, below its minimum 0"]
+    assert find_loss_errors(-7.04, terms, {}) == [], "a logarithm has no least value unless its loss declares one"
+    assert find_loss_errors(-7.04, terms, {"silog": -1.0, "uncertainty": -7.0}) == []
 
 
 def test_a_total_that_is_not_the_sum_of_its_terms_is_told() -> None:
-    assert broken_laws(1.0, {"a": 0.7, "b": 0.299}, {}) == ["the total is 1, the sum of its terms 0.999"]
-    assert broken_laws(1.0, {"a": 0.7, "b": 0.3}, {}) == []
-    assert broken_laws(1.0, {}, {}) == [], "a loss of one piece needs no terms"
+    assert find_loss_errors(1.0, {"a": 0.7, "b": 0.299}, {}) == ["the total is 1, the sum of its terms 0.999"]
+    assert find_loss_errors(1.0, {"a": 0.7, "b": 0.3}, {}) == []
+    assert find_loss_errors(1.0, {}, {}) == [], "a loss of one piece needs no terms"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -37,9 +36,10 @@ def test_rounding_breaks_nothing(dtype: torch.dtype) -> None:
         terms = {str(i): value for i, value in enumerate((10 ** torch.randn(6, generator=generator)).to(dtype))}
         total = torch.stack([*terms.values()]).sum()
         assert (
-            broken_laws(float(total), {k: float(v) for k, v in terms.items()}, dict.fromkeys(terms, 0.0), dtype) == []
+            find_loss_errors(float(total), {k: float(v) for k, v in terms.items()}, dict.fromkeys(terms, 0.0), dtype)
+            == []
         )
-    assert broken_laws(1e-9, {"a": -1e-8, "b": 1.1e-8}, {"a": 0.0}) == []
+    assert find_loss_errors(1e-9, {"a": -1e-8, "b": 1.1e-8}, {"a": 0.0}) == []
 
 
 class Wrong(SmallRecipe):

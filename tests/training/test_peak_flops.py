@@ -8,25 +8,25 @@ import pytest
 import torch
 
 from stadia.core.errors import RunError
-from stadia.training import peak_flops
-from stadia.training.peak_flops import Peak, matmul_peak
+from stadia.training import flops as peak_flops
+from stadia.training.flops import PeakFlops, measure_matmul_peak
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(peak_flops.PRODUCTS, "cpu", ((256, 7),))
+    monkeypatch.setitem(peak_flops.MATMUL_SIZES, "cpu", ((256, 7),))
 
 
 @pytest.mark.usefixtures("small")
 def test_real_work_stays_below_the_peak_and_a_clock_that_does_not_wait_does_not() -> None:
-    peak = Peak()
+    peak = PeakFlops()
     a = torch.randn(192, 192)
     start = time.perf_counter()
     for _ in range(10):
         a @ a
     took = time.perf_counter() - start
     flops = 10 * 2 * 192**3
-    assert 0 < peak.share("a product", flops, took) <= peak_flops.MOST_OF_PEAK
+    assert 0 < peak.share("a product", flops, took) <= peak_flops.MAX_PEAK_SHARE
     with pytest.raises(
         RunError, match=r"time of a product: found .* ms for 0\.142 GFLOP, .* times the measured peak of .*synchronize"
     ):
@@ -36,7 +36,7 @@ def test_real_work_stays_below_the_peak_and_a_clock_that_does_not_wait_does_not(
 def test_a_peak_that_others_work_lowered_is_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter([1e9, 8e9, 2e9])
     monkeypatch.setattr(peak_flops, "matmul_peak", lambda *_: next(peaks))
-    peak = Peak()
+    peak = PeakFlops()
     assert peak.share("x", 1.2e9, 1.0) == pytest.approx(1.2), "the peak itself is measured, and differs a little"
     assert peak.share("x", 4e9, 1.0) == 0.5
     with pytest.raises(RunError, match=r"12\.5 times the measured peak of 8 GFLOP/s"):
@@ -48,7 +48,7 @@ def test_the_best_of_several_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> Non
     clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 25.0, *(t for i in range(30, 2000, 20) for t in (i, i + 19.0))])
     monkeypatch.setattr(peak_flops, "PRODUCTS", {"cpu": ((10, 3), (20, 3)), "cuda": ()})
     monkeypatch.setattr(peak_flops.time, "perf_counter", lambda: next(clock))
-    assert matmul_peak("cpu") == 2 * 10**3 / 2.0
+    assert measure_matmul_peak("cpu") == 2 * 10**3 / 2.0
 
 
 def test_it_leaves_the_settings_of_products_alone() -> None:

@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 from stadia.core.types import Batch
 from stadia.diagnostics.finding import read_findings
-from stadia.diagnostics.watch import Watch
-from stadia.diagnostics.watching.times import ROWS, ImpossibleTimes
-from stadia.losses.report import LossReport
+from stadia.diagnostics.monitors.optimization_monitors import TIMING_ROWS, TimingMonitor
+from stadia.diagnostics.monitors.training_monitor import TrainingMonitor
+from stadia.losses.loss_report import LossReport
 from stadia.training import phase_clock
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import fit
-from stadia.training.flops import FlopCount
+from stadia.training.flops import FlopCounter
 from stadia.training.loggers import read_rows
 from stadia.training.phase_clock import Stopwatch
-from stadia.training.run import Run
+from stadia.training.run_folder import Run
 
 # -- the stopwatch
 # ------------------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def train(out: Path, task: SmallRecipe, *, watched: bool = False, **values: Any)
     )
     run = Run.create(out, "small", {"training": config.model_dump(mode="json")}, recipe="small", seed=0)
     console = Console(file=io.StringIO(), width=300)
-    callbacks = [Watch(run, console)] if watched else []
+    callbacks = [TrainingMonitor(run, console)] if watched else []
     with run.held():
         fit(
             task,
@@ -213,8 +213,8 @@ def test_operations_are_counted_and_counting_changes_nothing(tmp_path: Path, mon
     assert not flops.get("loss")
     assert run.facts["time"]["flops_per_s"]["step"] > 0
 
-    monkeypatch.setattr(FlopCount, "__enter__", lambda self: self)
-    monkeypatch.setattr(FlopCount, "__exit__", lambda self, *_: None)
+    monkeypatch.setattr(FlopCounter, "__enter__", lambda self: self)
+    monkeypatch.setattr(FlopCounter, "__exit__", lambda self, *_: None)
     plain = SmallRecipe()
     train(tmp_path / "plain", plain)
     assert all(torch.equal(weight, plain.state_dict()[name]) for name, weight in counted.state_dict().items())
@@ -227,7 +227,7 @@ def test_a_formula_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         raise AssertionError("a shape that nobody foresaw")
 
     monkeypatch.setattr(flops, "flop_registry", {torch.ops.aten.mm: broken})
-    with FlopCount() as counter:
+    with FlopCounter() as counter:
         assert (torch.eye(2) @ torch.eye(2)).sum() == 2
     assert counter.flops == 0
 
@@ -286,13 +286,13 @@ def test_parts_below_nothing_and_one_odd_row() -> None:
     """Somebody else's work between two looks at two clocks is no mistake; a negative part is."""
     sound = {"time/step_s": 0.1, "time/forward_s": 0.06, "time/rest_s": 0.041}
     odd = sound | {"time/step_s": 0.3}
-    instrument = ImpossibleTimes()
+    instrument = TimingMonitor()
     assert [instrument.on_row(step, row) for step, row in enumerate([odd, odd, sound, odd, {"val/x": 1.0}])] == [
         None
     ] * 5
     below = sound | {"time/forward_s": -0.06, "time/rest_s": 0.161}
-    instrument = ImpossibleTimes()
-    found = [instrument.on_row(step, below) for step in range(ROWS)]
+    instrument = TimingMonitor()
+    found = [instrument.on_row(step, below) for step in range(TIMING_ROWS)]
     assert found[-1] is not None
     assert found[-1].code == "T06"
-    assert ImpossibleTimes().on_row(1, {"speed/of_peak/forward": 1.2}) is None
+    assert TimingMonitor().on_row(1, {"speed/of_peak/forward": 1.2}) is None

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from stadia.core.types import Prediction
+from stadia.losses.output_gradients import OutputGradients, compute_rotation_gradient
 from stadia.training.loggers import read_rows
-from stadia.training.quantities import QuantityGradients, rotation_gradient
 
 NAMES = ("-1", "stereo")
 
@@ -34,7 +34,7 @@ class Says(nn.Module):
 
 
 def sizes_of(loss: object, network: nn.Module, names: tuple[str, ...] = NAMES) -> dict[str, float]:
-    recipe, gradients = nn.ModuleDict({"network": network, "loss": nn.ReLU()}), QuantityGradients()
+    recipe, gradients = nn.ModuleDict({"network": network, "loss": nn.ReLU()}), OutputGradients()
     gradients.watch(recipe)
     loss(recipe["network"]()).backward()  # type: ignore[operator]
     found = {name: float(size) for name, size in gradients.sizes(names).items()}
@@ -70,7 +70,7 @@ def test_of_a_rotation_it_is_the_slope_over_radians() -> None:
     w = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     (weights * (torch.matrix_exp(_hat(w)) @ R)).sum().backward()
     assert w.grad is not None
-    assert torch.allclose(rotation_gradient(R, weights), w.grad)
+    assert torch.allclose(compute_rotation_gradient(R, weights), w.grad)
 
 
 def _hat(w: Tensor) -> Tensor:
@@ -87,14 +87,14 @@ def test_it_is_logged_of_any_recipe_with_the_other_scalars_and_changes_none(
     rows = read_rows(run.metrics_csv)
     assert [row["step"] for row in rows if row["gradient/output"]] == ["2", "4"]
     assert all(float(row["gradient/output"]) > 0 for row in rows if row["gradient/output"])
-    monkeypatch.setattr(QuantityGradients, "watch", lambda self, recipe: None)
+    monkeypatch.setattr(OutputGradients, "watch", lambda self, recipe: None)
     without, _ = small_recipe.train(tmp_path / "unseen", max_steps=4, log_every=2, validate_every=3)
     assert [row["train/loss"] for row in read_rows(without.metrics_csv)] == [row["train/loss"] for row in rows]
 
 
 def test_no_hook_stands_at_a_step_that_logs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[int] = []
-    keep = QuantityGradients._keep
-    monkeypatch.setattr(QuantityGradients, "_keep", lambda self, *about: (kept.append(1), keep(self, *about))[1])
+    keep = OutputGradients._keep
+    monkeypatch.setattr(OutputGradients, "_keep", lambda self, *about: (kept.append(1), keep(self, *about))[1])
     small_recipe.train(tmp_path, max_steps=9, log_every=4, accumulate=2)
     assert len(kept) == 3  # steps 4, 8 and 9: of each the last batch, of none a validation

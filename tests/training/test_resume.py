@@ -23,7 +23,7 @@ from stadia.core.errors import CheckpointError, RunError
 from stadia.training.fit import Interrupted
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
-from stadia.training.run import Run
+from stadia.training.run_folder import Run
 
 
 class At(Callback):

@@ -14,9 +14,9 @@ import pytest
 
 import stadia
 from stadia.core.errors import RunError
-from stadia.training import run as run_module
+from stadia.training import run_folder as run_module
 from stadia.training.config import TrainingConfig
-from stadia.training.run import Run
+from stadia.training.run_folder import Run
 
 
 def create(root: Path, name: str = "demo", **facts: Any) -> Run:

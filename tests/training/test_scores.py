@@ -7,7 +7,7 @@ import math
 import torch
 
 from stadia.core.types import Meta
-from stadia.training.scores import Sample, ScoreBook, _scores_by_sample, means_of
+from stadia.training.validation_scores import Sample, ValidationScores, _scores_by_sample, compute_means
 
 
 def meta(*indices: int) -> tuple[Meta, ...]:
@@ -19,7 +19,7 @@ def sample(index: int) -> Sample:
 
 
 def test_a_mean_is_over_samples_and_leaves_out_those_without_a_score() -> None:
-    book = ScoreBook()
+    book = ValidationScores()
     book.add(meta(0, 1, 2), {"error": torch.tensor([1.0, math.nan, 3.0]), "size": 3.0})
     book.add(meta(3), {"size": torch.tensor(1.0)})
     assert book.means() == {"error": 2.0, "size": 2.5}
@@ -27,7 +27,7 @@ def test_a_mean_is_over_samples_and_leaves_out_those_without_a_score() -> None:
 
 
 def test_samples_without_a_score_are_counted() -> None:
-    book = ScoreBook()
+    book = ValidationScores()
     book.add(meta(0, 1, 2), {"error": torch.tensor([1.0, math.nan, 3.0]), "size": 3.0})
     book.add(meta(3, 4), {"error": torch.tensor([math.nan, 2.0]), "size": 1.0})
     book.means()
@@ -40,7 +40,7 @@ def test_means_do_not_depend_on_the_batch() -> None:
     scores[4] = math.nan
     means = []
     for size in (1, 2, 7):
-        book = ScoreBook()
+        book = ValidationScores()
         for start in range(0, 10, size):
             part = range(start, min(start + size, 10))
             book.add(meta(*part), {"error": scores[list(part)]})
@@ -49,11 +49,11 @@ def test_means_do_not_depend_on_the_batch() -> None:
 
 
 def test_a_name_without_any_score_is_not_a_number() -> None:
-    assert math.isnan(means_of([{"error": {sample(0): math.nan}}, {}])["error"])
+    assert math.isnan(compute_means([{"error": {sample(0): math.nan}}, {}])["error"])
 
 
 def test_a_sample_that_one_process_sees_twice_counts_twice() -> None:
-    book = ScoreBook()
+    book = ValidationScores()
     book.add(meta(0, 0, 1), {"error": torch.tensor([1.0, 3.0, 5.0])})
     assert book.means() == {"error": 3.0}
 
@@ -63,25 +63,25 @@ def test_a_sample_that_two_processes_scored_counts_once() -> None:
         {"error": {sample(0): 1.0, sample(1): 2.0}},
         {"error": {sample(0): 1.0, sample(2): 6.0}, "abs_rel": {sample(2): 0.5}},
     ]
-    assert means_of(parts) == means_of(parts[::-1]) == {"error": 3.0, "abs_rel": 0.5}
+    assert compute_means(parts) == compute_means(parts[::-1]) == {"error": 3.0, "abs_rel": 0.5}
 
 
 def test_objects_of_one_image_are_samples_each() -> None:
-    books = [ScoreBook(), ScoreBook()]
+    books = [ValidationScores(), ValidationScores()]
     for instance, book in enumerate(books):
         book.add((Meta("mugs", 0, instance=instance),), {"error": torch.tensor([1.0 + 2 * instance])})
-    assert means_of([_scores_by_sample(book._batches) for book in books]) == {"error": 2.0}
+    assert compute_means([_scores_by_sample(book._batches) for book in books]) == {"error": 2.0}
 
 
 def test_no_order_changes_a_mean() -> None:
     values = {sample(index): value for index, value in enumerate((1e16, 1.0, -1e16, 1.0))}
     backwards = dict(reversed(values.items()))
-    assert means_of([{"error": values}]) == means_of([{"error": backwards}]) == {"error": 0.5}
+    assert compute_means([{"error": values}]) == compute_means([{"error": backwards}]) == {"error": 0.5}
 
 
 def test_each_data_set_has_its_own_means_and_counts_alike() -> None:
     """The recordings of both have one name, and the second has a sample without a score."""
-    book = ScoreBook()
+    book = ValidationScores()
     large, small = (
         tuple(Meta("drive", index, data=name) for index in range(count)) for name, count in (("large", 4), ("small", 2))
     )
@@ -91,7 +91,7 @@ def test_each_data_set_has_its_own_means_and_counts_alike() -> None:
 
 
 def test_a_mean_over_data_sets_wants_a_score_of_each() -> None:
-    book = ScoreBook()
+    book = ValidationScores()
     book.add((Meta("a", 0, data="one"), Meta("a", 1, data="one")), {"abs_rel": torch.tensor([0.2, 0.4])})
     book.add((Meta("a", 0, data="two"),), {"abs_rel": math.nan})
     means = book.means()

@@ -13,12 +13,12 @@ import small_recipe
 from small_recipe import SmallLoader
 from test_resume import At, Crash, crash, table
 
-from stadia.data.mixture import InTurn, Mixture
-from stadia.training.checkpoints import Checkpoint
+from stadia.dataloading.mixture import MixtureLoader, SequentialLoader
+from stadia.training.batches import TrainingPlan
+from stadia.training.checkpoint import Checkpoint
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import fit
-from stadia.training.run import Run
-from stadia.training.stream import Plan
+from stadia.training.run_folder import Run
 
 VALUES: dict[str, Any] = {
     "log_every": 1,
@@ -30,9 +30,9 @@ VALUES: dict[str, Any] = {
 }
 
 
-def mixture(order: Any) -> Mixture[Any]:
+def mixture(order: Any) -> MixtureLoader[Any]:
     """7 batches of each of two data sets, the second twice: 21 an epoch."""
-    return Mixture({"a": SmallLoader(1), "b": SmallLoader(2)}, {"a": 1, "b": 2}, order=order)
+    return MixtureLoader({"a": SmallLoader(1), "b": SmallLoader(2)}, {"a": 1, "b": 2}, order=order)
 
 
 def train(root: Path, order: Any, resume: Path | None = None, callbacks: Any = (), **training: Any) -> Run:
@@ -42,7 +42,7 @@ def train(root: Path, order: Any, resume: Path | None = None, callbacks: Any = (
         if resume
         else Run.create(root, "two", {"training": config.model_dump(mode="json")}, recipe="small", seed=1)
     )
-    val = InTurn({"a": SmallLoader(3, shuffled=False), "b": SmallLoader(4, shuffled=False)})
+    val = SequentialLoader({"a": SmallLoader(3, shuffled=False), "b": SmallLoader(4, shuffled=False)})
     fit(small_recipe.SmallRecipe(), mixture(order), val, config, run, resume=resume is not None, callbacks=callbacks)
     return run
 
@@ -82,7 +82,7 @@ def test_mixed_is_validated_once_an_epoch(tmp_path: Path) -> None:
 
 
 def test_a_step_that_ends_a_pass_is_known() -> None:
-    plan = Plan.of(mixture("sequential"), TrainingConfig(max_epochs=2, batch_size=3, accumulate=4))
+    plan = TrainingPlan.of(mixture("sequential"), TrainingConfig(max_epochs=2, batch_size=3, accumulate=4))
     assert plan.pass_ends == (7, 14, 21)
-    assert [step for step in range(1, 11) if plan.ends_a_pass(step)] == [2, 4, 6, 7, 9]
-    assert not Plan(21, 1, 42).ends_a_pass(21), "of one data set nothing else is asked"
+    assert [step for step in range(1, 11) if plan.is_pass_end(step)] == [2, 4, 6, 7, 9]
+    assert not TrainingPlan(21, 1, 42).is_pass_end(21), "of one data set nothing else is asked"

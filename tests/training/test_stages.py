@@ -20,11 +20,10 @@ from test_resume import At, Crash, crash, table
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch
+from stadia.training.batches import BatchStream, StagedBatches, TrainingPlan, scale_batch_size
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import fit
-from stadia.training.run import Run
-from stadia.training.stages import Staged, at_constant_pixels
-from stadia.training.stream import BatchStream, Plan
+from stadia.training.run_folder import Run
 
 HALF = {"height": 2, "width": 3, "share": 0.5, "batch_size": 6}
 WHOLE = {"height": small_recipe.HEIGHT, "width": small_recipe.WIDTH, "share": 0.5, "batch_size": 3}
@@ -46,8 +45,8 @@ def config(*stages: dict[str, Any], **values: Any) -> TrainingConfig:
     )
 
 
-def staged(training: TrainingConfig) -> Staged:
-    return Staged([SmallLoader(0, batch_size=int(stage.batch_size)) for stage in training.stages], training)
+def staged(training: TrainingConfig) -> StagedBatches:
+    return StagedBatches([SmallLoader(0, batch_size=int(stage.batch_size)) for stage in training.stages], training)
 
 
 class AnySize(SmallRecipe):
@@ -95,7 +94,7 @@ def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -
     assert (plan.total_steps, [part.steps for part in plan.stretches]) == (15, [5, 10])
     assert [plan.epoch_of(step) for step in (1, 3, 4, 5, 6, 12, 13, 15)] == [0, 0, 1, 1, 2, 2, 3, 3]
     rates = [float(row["train/lr"]) for row in table(run.folder)[1] if row["train/lr"]]
-    _, alone = train(tmp_path / "constant", config(HALF, WHOLE, stage_lr="constant"))
+    _, alone = train(tmp_path / "constant", config(HALF, WHOLE, stage_lr_scaling="constant"))
     assert alone.said.count("learning rate 0.02 at") == 2  # type: ignore[attr-defined]
     constant = [float(row["train/lr"]) for row in table(next((tmp_path / "constant").iterdir()))[1] if row["train/lr"]]
     assert [a / b for a, b in zip(rates, constant, strict=True)] == pytest.approx([2**0.5] * 5 + [1] * 10)
@@ -142,7 +141,7 @@ def test_a_crash_within_or_between_stages_changes_nothing(tmp_path: Path, step: 
 def test_no_sample_is_drawn_alike_in_two_stages_and_a_position_says_which_batch() -> None:
     training = config(HALF, WHOLE, max_steps=None, max_epochs=3)
     loader = staged(training)
-    plan = Plan.of(loader, training)
+    plan = TrainingPlan.of(loader, training)
     assert [part.steps for part in plan.stretches] == [4, 10], "1.5 epochs of 3 batches, 1.5 of 7"
 
     def stream(position: int) -> Iterator[list[float]]:
@@ -165,8 +164,8 @@ def test_a_stage_that_is_over_lets_its_workers_go() -> None:
             rested.append(self.batches.batch_size)
 
     training = config(HALF, WHOLE)
-    loader = Staged([Resting(batch_size=6), Resting(batch_size=3)], training)
-    plan = Plan.of(loader, training)
+    loader = StagedBatches([Resting(batch_size=6), Resting(batch_size=3)], training)
+    plan = TrainingPlan.of(loader, training)
     loader.now = 0
     for _ in BatchStream(loader, plan):
         pass
@@ -178,7 +177,7 @@ def test_pixels_of_a_batch_stay_as_many() -> None:
         config(dict(zip(("height", "width", "share"), (side, side, 1.0), strict=True))).stages[0]
         for side in (32, 64, 128, 256)
     ]
-    assert [at_constant_pixels(size, sizes[-1], 16) for size in sizes] == [1024, 256, 64, 16]
+    assert [scale_batch_size(size, sizes[-1], 16) for size in sizes] == [1024, 256, 64, 16]
 
 
 @pytest.mark.parametrize(
@@ -196,4 +195,4 @@ def test_stages_that_make_no_training(stages: list[dict[str, Any]], message: str
 
 def test_batches_that_nobody_settled() -> None:
     with pytest.raises(ConfigError, match=r"training.stages: found batch_size 'auto', unresolved"):
-        Staged([SmallLoader()], config({"height": 4, "width": 6, "share": 1.0}))
+        StagedBatches([SmallLoader()], config({"height": 4, "width": 6, "share": 1.0}))

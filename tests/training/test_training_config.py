@@ -7,21 +7,21 @@ import sys
 
 import pytest
 
-from stadia.core.config import StrictModel, resolve
+from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
 
 def test_defaults_are_valid_and_survive_json() -> None:
     for model in (OptimizerConfig, ScheduleConfig, TrainingConfig):
-        assert resolve(model, model().model_dump(mode="json")) == model()
+        assert resolve_config(model, model().model_dump(mode="json")) == model()
 
 
 def test_steps_stand_in_for_epochs_where_only_they_are_given() -> None:
-    assert resolve(TrainingConfig).max_epochs == 20
-    config = resolve(TrainingConfig, overrides=["max_steps=100"])
+    assert resolve_config(TrainingConfig).max_epochs == 20
+    config = resolve_config(TrainingConfig, overrides=["max_steps=100"])
     assert (config.max_steps, config.max_epochs) == (100, None)
-    both = resolve(TrainingConfig, overrides=["max_steps=100", "max_epochs=3"])
+    both = resolve_config(TrainingConfig, overrides=["max_steps=100", "max_epochs=3"])
     assert (both.max_steps, both.max_epochs) == (100, 3)
 
 
@@ -42,11 +42,11 @@ def test_steps_stand_in_for_epochs_where_only_they_are_given() -> None:
 )
 def test_mistakes_are_named_with_their_fix(model: type, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        resolve(model, overrides=[override])
+        resolve_config(model, overrides=[override])
 
 
 def test_neither_configuration_nor_run_folder_imports_torch() -> None:
-    check = "import sys, stadia.training.config, stadia.training.run; sys.exit('torch' in sys.modules)"
+    check = "import sys, stadia.training.config, stadia.training.run_folder; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
@@ -55,9 +55,11 @@ class Recipe(StrictModel):
 
 
 def test_epochs_take_the_place_of_a_default_of_steps_and_the_rest_stays() -> None:
-    epochs = resolve(Recipe, overrides=["training.max_epochs=10"]).training
+    epochs = resolve_config(Recipe, overrides=["training.max_epochs=10"]).training
     assert (epochs.max_epochs, epochs.max_steps, epochs.batch_size) == (10, None, 16)
-    both = resolve(Recipe, overrides=["training.max_epochs=10", "training.max_steps=50"]).training
+    both = resolve_config(Recipe, overrides=["training.max_epochs=10", "training.max_steps=50"]).training
     assert (both.max_epochs, both.max_steps, both.batch_size) == (10, 50, 16)
-    assert resolve(Recipe, overrides=["training.batch_size=4"]).training == TrainingConfig(max_steps=2500, batch_size=4)
-    assert resolve(Recipe, {"training": epochs.model_dump(mode="json")}).training == epochs
+    assert resolve_config(Recipe, overrides=["training.batch_size=4"]).training == TrainingConfig(
+        max_steps=2500, batch_size=4
+    )
+    assert resolve_config(Recipe, {"training": epochs.model_dump(mode="json")}).training == epochs

@@ -1,1 +1,1 @@
-"""Parse the command line. Heavy imports are inside the functions."""
+"""Parse the command line; one file per command group, heavy imports inside functions."""

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from stadia.core.recording import Recording
-    from stadia.data.config import DataConfig, OneDataConfig
-    from stadia.diagnostics.checks.splits import Frames
+    from stadia.dataloading.config import DataConfig, DatasetConfig
     from stadia.diagnostics.finding import Finding
+    from stadia.diagnostics.preflight.split_checks import SplitFrames
 
 STOPPED = 1
 
@@ -61,21 +61,21 @@ def check(
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from stadia.core.errors import DataError
-    from stadia.diagnostics.engine import preflight, unreadable
-    from stadia.recipes.source_config import data_config
+    from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
+    from stadia.recipes.base.requests import parse_data_config
 
-    config = data_config(str(data), format, overrides or [])
+    config = parse_data_config(str(data), format, overrides or [])
     try:
         recordings, splits = _open_all(config)
     except DataError as error:  # one line on stderr, and a finding for scripts
         if as_json:
-            typer.echo(json.dumps([unreadable("", error).to_dict()], indent=2))
+            typer.echo(json.dumps([make_unreadable_finding("", error).to_dict()], indent=2))
         raise
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     errors = Console(stderr=True)
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         bar = progress.add_task("checks")
-        findings = preflight(
+        findings = run_preflight(
             recordings,
             splits,
             checks=only or None,
@@ -128,16 +128,16 @@ def _recipe_findings(
 
 def _is_composite(data: Path) -> bool:
     """Return whether the data are composite images, which are no recordings."""
-    from stadia.data.overlay.published import is_published
-    from stadia.data.overlay.written import is_written
+    from stadia.synthetic.composites.composite_files import is_composite_set
+    from stadia.synthetic.composites.published_layout import is_published
 
-    return is_written(data.expanduser()) or is_published(data.expanduser())
+    return is_composite_set(data.expanduser()) or is_published(data.expanduser())
 
 
-def _open_all(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]:
+def _open_all(config: DataConfig) -> tuple[list[Recording], dict[str, list[SplitFrames]]]:
     """Return the recordings of all data sets, and their joined splits."""
     recordings: list[Recording] = []
-    splits: dict[str, list[Frames]] = {}
+    splits: dict[str, list[SplitFrames]] = {}
     for one in config.sets.values():
         opened, named = _open(one)
         recordings += opened
@@ -146,15 +146,15 @@ def _open_all(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frame
     return recordings, splits
 
 
-def _open(config: OneDataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]:
+def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitFrames]]]:
     """Return the recordings and their splits: by `split_by` if given, else by the dataset's names.
 
     Only a few parts of a video file are decoded, unless `frames` or a split of it is set.
     """
-    from stadia.data.config import SourceOptions
-    from stadia.data.crops import cropped_recording
-    from stadia.data.sources import named_splits, open_recordings, sample_recordings
-    from stadia.data.splits import open_split
+    from stadia.dataloading.samples import open_split
+    from stadia.datasets.config import SourceOptions
+    from stadia.datasets.open_dataset import open_recordings, read_named_splits, sample_recordings
+    from stadia.datasets.recordings import crop_recording
 
     if "split_by" in config.model_fields_set:
         split = open_split(config)
@@ -167,14 +167,14 @@ def _open(config: OneDataConfig) -> tuple[list[Recording], dict[str, list[Frames
         recordings = sample_recordings(path, config.format, **options)
     else:
         recordings = open_recordings(path, config.format, **{"size": (config.height, config.width), **options})
-    recordings = [cropped_recording(recording, config.crop) for recording in recordings]
-    splits: dict[str, list[Frames]] = {
+    recordings = [crop_recording(recording, config.crop) for recording in recordings]
+    splits: dict[str, list[SplitFrames]] = {
         split: [
             (r, range(len(r)))
             for r in recordings
             if any(r.name == name or r.name.endswith(f"/{name}") for name in names)
         ]
-        for split, names in named_splits(path, config.format).items()
+        for split, names in read_named_splits(path, config.format).items()
     }
     return recordings, splits
 
@@ -184,7 +184,7 @@ def _print_findings(
 ) -> None:
     """Print findings by family with numbers and tables, notes in one line each, and a verdict."""
     from stadia.cli.findings import print_finding
-    from stadia.diagnostics.catalog.entry import FAMILIES
+    from stadia.diagnostics.catalog.entries import FAMILIES
 
     family, line = "", ""  # no empty line before the first
     for finding in findings:
@@ -209,9 +209,9 @@ def _print_findings(
 
 def _describe_opened(recordings: Sequence[Recording]) -> str:
     """Describe how much of the data was opened. Of a video file it is only a part."""
-    from stadia.data.video_sample import Stretch
+    from stadia.datasets.video.video_files import VideoSegment
 
-    stretches = [recording for recording in recordings if isinstance(recording, Stretch)]
+    stretches = [recording for recording in recordings if isinstance(recording, VideoSegment)]
     if not stretches:
         return f"{len(recordings)} recording{'s' * (len(recordings) != 1)}"
     camera, parts = stretches[0].camera(0), f"{len(stretches)} stretch{'es' * (len(stretches) > 1)}"

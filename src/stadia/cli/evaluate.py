@@ -10,6 +10,8 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+if TYPE_CHECKING:
+    from stadia.recipes.base.requests import EvaluateRequest
 
 _CHECKPOINT, _DEPTH, _TRAJECTORY = "CHECKPOINT DATA", "--depth DIR --reference DIR", "--trajectory EST --reference REF"
 _OBJECTS = "--objects RESULTS --reference DATA"
@@ -128,14 +130,12 @@ def evaluate(
     elif objects is not None:
         summary = _score_objects(objects, truth, split, held_out_of, scores)
     else:
-        from stadia.cli.evaluate_checkpoint import evaluate_checkpoint
-        from stadia.recipes.asked import EvaluationAsked
-        from stadia.recipes.source_config import source_options
+        from stadia.recipes.base.requests import EvaluateRequest, parse_source_options
 
         assert checkpoint is not None
-        options = source_options(overrides or [])
+        options = parse_source_options(overrides or [])
         summary = evaluate_checkpoint(
-            EvaluationAsked(checkpoint, truth, options, protocol, frames, every, held_out, motion, size, out)
+            EvaluateRequest(checkpoint, truth, options, protocol, frames, every, held_out, motion, size, out)
         )
     _print(summary, as_json=as_json)
 
@@ -181,10 +181,10 @@ def _refuse_other_forms(context: typer.Context, form: str) -> None:
 def _chosen(option: str, text: str, choices: Sequence[str]) -> str:
     """Return the choice itself. Raise ConfigError with the nearest one."""
     from stadia.core.errors import ConfigError
-    from stadia.core.tables import nearest
+    from stadia.core.registry import find_nearest_name
 
     if text not in choices:
-        near = nearest(text, list(choices))
+        near = find_nearest_name(text, list(choices))
         fix = f"did you mean '{near}'?" if near else f"choose one of them for {option}"
         raise ConfigError(option, found=f"'{text}'", expected=f"one of {', '.join(choices)}", fix=fix)
     return text
@@ -193,19 +193,19 @@ def _chosen(option: str, text: str, choices: Sequence[str]) -> str:
 def _score_depth(
     depth: Path, reference: Path, protocol: str, claim: str | None, crop: str | None, scores: Path | None
 ) -> dict[str, Any]:
-    from stadia.cli.watch import on_stderr
-    from stadia.core.types import Claim
-    from stadia.evaluation.predictions import Predictions
-    from stadia.evaluation.protocols import protocol_named
-    from stadia.evaluation.score import folder_truth, score_depth
-    from stadia.geometry.crops import IMAGE_CROPS
+    from stadia.cli.progress_display import show_progress
+    from stadia.core.types import DepthScale
+    from stadia.evaluation.io.predictions_folder import Predictions
+    from stadia.evaluation.protocols import find_protocol
+    from stadia.evaluation.score.depth_score import open_ground_truth_folder, score_depth
+    from stadia.geometry.numpy_camera import IMAGE_CROPS
 
-    rules = protocol_named(protocol)
-    claimed = None if claim is None else Claim(_chosen("--claim", claim, [*Claim]))
+    rules = find_protocol(protocol)
+    claimed = None if claim is None else DepthScale(_chosen("--claim", claim, [*DepthScale]))
     shown = None if crop is None else _chosen("--crop", crop, [*IMAGE_CROPS])
-    with on_stderr() as bars:
+    with show_progress() as bars:
         score = score_depth(
-            Predictions.open(depth, claimed, shown), folder_truth(reference, rules), rules, watch=bars.watch
+            Predictions.open(depth, claimed, shown), open_ground_truth_folder(reference, rules), rules, watch=bars.watch
         )
     if scores is not None:
         score.write(scores)
@@ -215,9 +215,9 @@ def _score_depth(
 def _score_trajectory(
     trajectory: Path, reference: Path, format: str, align: str, max_difference_s: float, scores: Path | None
 ) -> dict[str, Any]:
-    from stadia.evaluation.odometry import score_trajectory
-    from stadia.evaluation.trajectory_files import TrajectoryFormat, read_trajectory
-    from stadia.metrics.trajectory import PathAlignment
+    from stadia.evaluation.io.trajectory_files import TrajectoryFormat, read_trajectory
+    from stadia.evaluation.score.trajectory_score import score_trajectory
+    from stadia.metrics.trajectory_metrics import PathAlignment
 
     kind = TrajectoryFormat(_chosen("--format", format, [*TrajectoryFormat]))
     alignment = PathAlignment(_chosen("--align", align, [*PathAlignment]))
@@ -231,8 +231,8 @@ def _score_trajectory(
 def _score_objects(
     results: Path, reference: Path, split: str | None, held_out_of: Path | None, scores: Path | None
 ) -> dict[str, Any]:
-    from stadia.evaluation.score_files import write_score
-    from stadia.recipes.object_results import score_results
+    from stadia.evaluation.score.recording_scores import write_score
+    from stadia.recipes.objectpose.commands import score_results
 
     summary = score_results(results, reference, split, held_out_of)
     if scores is not None:
@@ -268,3 +268,33 @@ def _print_table(summary: dict[str, Any]) -> None:
             for name, nested in values.items():
                 console.print(f"\n{heading}: {name}", markup=False, highlight=False)
                 _print_table(nested)
+
+
+# -- `stadia evaluate CHECKPOINT DATA`: score a checkpoint with its recipe.
+
+
+def evaluate_checkpoint(request: EvaluateRequest) -> dict[str, Any]:
+    """Return the summary to print. Options are checked before heavy imports."""
+    from stadia.core.errors import ConfigError
+    from stadia.evaluation.protocols import find_protocol
+
+    if request.frames is not None and request.every != 1:
+        raise ConfigError(
+            "--every",
+            found="given with --frames",
+            expected="one of the two",
+            fix="leave it out: the list names the frames",
+        )
+    find_protocol(request.protocol)
+
+    from stadia.cli.progress_display import show_progress
+    from stadia.recipes.base.workflow import load_task
+    from stadia.training.checkpoint import Checkpoint
+
+    run = Checkpoint.open(request.checkpoint).path.parent.parent
+    task = load_task(request.checkpoint)
+    with show_progress() as bars:
+        summary, written = task.evaluate(request, run, bars.watch, bars.progress)
+    for path in written:
+        typer.echo(f"note: wrote {path}", err=True)
+    return summary

@@ -14,27 +14,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from stadia import __version__
-from stadia.cli.ablate import ablate
-from stadia.cli.activations import activations
-from stadia.cli.camera_height import camera_height
 from stadia.cli.check import check
-from stadia.cli.data import app as data
-from stadia.cli.demo import demo
-from stadia.cli.diagnose import diagnose
+from stadia.cli.data_commands import app as data
 from stadia.cli.evaluate import evaluate
-from stadia.cli.explain import explain
-from stadia.cli.export import export
-from stadia.cli.journal import compare, journal
-from stadia.cli.odometry import odometry
-from stadia.cli.parts import parts
-from stadia.cli.predict import predict
-from stadia.cli.prepare import prepare
-from stadia.cli.report import report
-from stadia.cli.sweep import sweep
+from stadia.cli.findings import diagnose, explain
+from stadia.cli.list_parts import parts
+from stadia.cli.predict import activations, export, odometry, predict
+from stadia.cli.prepare import camera_height, prepare
+from stadia.cli.report import compare, journal, report
+from stadia.cli.run_demo import demo
+from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import train
 from stadia.core.errors import ConfigMistakes, StadiaError
+from stadia.core.registry import find_nearest_name
 from stadia.core.renamed import find_new_option
-from stadia.core.tables import nearest
 
 DONE, PIPE_CLOSED, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 70, 130  # exit codes
 
@@ -123,7 +116,9 @@ def _mistake_of_words(error: Any) -> StadiaError:
     if word in RENAMED_COMMANDS:
         fix = f"use `stadia {RENAMED_COMMANDS[word]}`"
         return StadiaError("command line", found=found, expected=f"one of {', '.join(valid)}", fix=fix)
-    near = None if "=" in word else find_new_option(word) or nearest(word, valid)  # a setting is not a misspelled command
+    near = (
+        None if "=" in word else find_new_option(word) or find_nearest_name(word, valid)
+    )  # a setting is not a misspelled command
     usage = " ".join([path, *command.collect_usage_pieces(context)]) if command else "a line as the help shows it"
     return StadiaError(
         path.removeprefix("stadia").strip() or "command line",

@@ -1,4 +1,4 @@
-"""`stadia predict`: predict depth and motion, or objects, of an image, a folder, a video or a dataset."""
+"""`stadia predict`, `odometry`, `activations` and `export`: use a trained checkpoint."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import EveryOption, InputArgument, InputSettings
+from stadia.cli.arguments import CheckpointArgument, EveryOption, InputArgument, InputSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+
+# -- `stadia predict`: predict depth and motion, or objects, of an image, a folder, a video or a dataset.
 
 
 def predict(
@@ -54,29 +57,29 @@ def predict(
     overlay: depth and foreground mask of an image with its --background.
     Other recipes: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
     """
-    from stadia.recipes.source_config import source_options
+    from stadia.recipes.base.requests import parse_source_options
 
-    options = source_options(overrides or [])
+    options = parse_source_options(overrides or [])
 
     if checkpoint.suffix.lower() == ".onnx":
         _refuse_idle({"--motion": motion is not None, "--cloud": cloud is True, "--background": background is not None})
         _predict_exported(checkpoint, source, options, out, every=every, size=size, video=video)
         return
 
-    from stadia.cli.watch import on_stderr
+    from stadia.cli.progress_display import show_progress
     from stadia.core.errors import ConfigError
-    from stadia.recipes.asked import PredictionAsked
-    from stadia.recipes.workflow import load_task
+    from stadia.recipes.base.requests import PredictRequest
+    from stadia.recipes.base.workflow import load_task
 
     task = load_task(checkpoint)
     if background is not None and task.recipe != "overlay":
         raise ConfigError(
             "--background", found=f"given for '{task.recipe}'", expected="it for overlay alone", fix="leave it out"
         )
-    request = PredictionAsked(
+    request = PredictRequest(
         checkpoint, source, options, out, every, motion or "aligned", size, video, cloud is not False, background
     )
-    with on_stderr() as bars:
+    with show_progress() as bars:
         _print_lines(task.predict(request, bars.watch))
 
 
@@ -103,25 +106,122 @@ def _predict_exported(
     model: Path, source: Path, options: Mapping[str, Any], out: Path, *, every: int, size: str | None, video: bool
 ) -> None:
     """Predict by an exported network. It needs no torch."""
-    from stadia.cli.watch import on_stderr
-    from stadia.evaluation.exported import ExportedNetwork
-    from stadia.recipes.exported import predict_exported
-    from stadia.recipes.inputs import is_own, open_input, write_inputs
-    from stadia.recipes.network_size import note_of_size, other_size, read_size
+    from stadia.cli.progress_display import show_progress
+    from stadia.evaluation.predict.exported_network import ExportedNetwork
+    from stadia.recipes.base.prediction_inputs import is_own_video, open_inputs, predict_exported, predict_inputs
+    from stadia.recipes.base.requests import network_size_notes, parse_size, requested_size
 
-    network = ExportedNetwork(model, None if size is None else read_size(size))
+    network = ExportedNetwork(model, None if size is None else parse_size(size))
     trained = {"data": network.about.model_dump(include={"height", "width"})}
-    request = other_size(size, trained)
-    for note in note_of_size(request, trained):
+    request = requested_size(size, trained)
+    for note in network_size_notes(request, trained):
         typer.echo(f"note: {note}", err=True)
     every_frame = (
-        {"stride": 1} if is_own(source, options.get("format", "auto")) else {}
+        {"stride": 1} if is_own_video(source, options.get("format", "auto")) else {}
     )  # no frame selection without a path
-    inputs = open_input(source, every=every, **(every_frame | dict(options)))
+    inputs = open_inputs(source, every=every, **(every_frame | dict(options)))
     several_frames = any(given.count != 1 for given in inputs)
     typer.echo(f"note: an exported network knows depth alone: {'no path, ' * several_frames}no point cloud", err=True)
-    with on_stderr() as bars:
+    with show_progress() as bars:
         predict_to = partial(
             predict_exported, network, provenance=network.provenance(request), video=video, watch=bars.watch
         )
-        _print_lines(write_inputs(inputs, out, predict_to, network.claim))
+        _print_lines(predict_inputs(inputs, out, predict_to, network.claim))
+
+
+# -- `stadia odometry`: estimate the path of a camera with a trained network.
+
+
+def odometry(
+    checkpoint: CheckpointArgument,
+    source: InputArgument,
+    overrides: InputSettings = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A new folder; in CHECKPOINT's run by default.", show_default=False)
+    ] = None,
+    method: Annotated[
+        str, typer.Option("--method", help="Method: refined, aligned or network; see `stadia list followers`.")
+    ] = "refined",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size", help="Run CHECKPOINT at another size than in training, such as 512x256.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it against measured
+    poses.
+    """
+    from stadia.apps.run_odometry import run_odometry
+    from stadia.cli.progress_display import show_progress
+    from stadia.recipes.base.requests import OdometryRequest, parse_source_options
+
+    request = OdometryRequest(checkpoint, source, parse_source_options(overrides or []), method, size, out)
+    with show_progress() as bars:
+        for line in run_odometry(request, bars.watch):
+            typer.echo(line, err=line.startswith("note: "))
+
+
+# -- `stadia activations`: write the activations of a network for a video, as a video.
+
+
+def activations(
+    checkpoint: CheckpointArgument,
+    source: InputArgument,
+    overrides: InputSettings = None,
+    out: Annotated[Path, typer.Option("--out", help="The new .mp4 file.", show_default=False)] = ...,  # type: ignore[assignment]
+    every: EveryOption = 1,
+) -> None:
+    """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
+    from stadia.cli.progress_display import show_progress
+    from stadia.core.errors import CheckpointError, ConfigError
+    from stadia.evaluation.plots.videos import write_activation_video
+    from stadia.recipes.base.depth_commands import add_training_options
+    from stadia.recipes.base.prediction_inputs import open_inputs
+    from stadia.recipes.base.requests import parse_source_options
+    from stadia.recipes.base.workflow import load_task
+
+    options = parse_source_options(overrides or [])
+    if out.suffix.lower() != ".mp4" or out.exists():
+        found = "an existing file" if out.exists() else f"'{out.name}'"
+        raise ConfigError("--out", found=found, expected="a new .mp4", fix="choose another name")
+    task = load_task(checkpoint)
+    predictor = task.predictor()
+    if predictor is None:
+        raise CheckpointError(
+            checkpoint, found=f"'{task.recipe}'", expected="a network that predicts depth", fix="pass another"
+        )
+    given, *more = open_inputs(source, every=every, **add_training_options(checkpoint, source, options))
+    if more:
+        names = ", ".join(one.name for one in (given, *more[:3]))
+        raise ConfigError(
+            "INPUT", found=f"{1 + len(more)} recordings ({names})", expected="one", fix="choose it by data.recordings"
+        )
+    with show_progress() as bars:
+        count = write_activation_video(
+            task, predictor, bars.watch(given.frames, given.count, f"running {given.name}"), out, given.rate_hz
+        )
+    typer.echo(f"{out}: {count} frames")
+
+
+# -- `stadia export`: export a trained depth network to one file that runs without stadia.
+
+
+def export(
+    checkpoint: CheckpointArgument,
+    out: Annotated[
+        Path, typer.Option("--out", help="A new file: model.onnx, or model.pt2 for torch.export.", show_default=False)
+    ] = ...,  # type: ignore[assignment]
+) -> None:
+    """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
+    from stadia.apps.export_checkpoint import export_checkpoint
+    from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
+
+    about, compared = export_checkpoint(checkpoint, out, lambda step: typer.echo(step, err=True))
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, image (B, 3, H, W) to inverse_depth (B, 1, H, W)")
+    typer.echo(f"  any B; H and W multiples of {about.stride}, trained at {about.width}x{about.height}")
+    for comparison in compared:
+        typer.echo(f"  {comparison}")
+    if out.suffix == ".onnx":
+        typer.echo(f"run it: stadia predict {out} INPUT --out DIR")
+    typer.echo(f"claim: {SCALE_DESCRIPTIONS[about.claim]}")

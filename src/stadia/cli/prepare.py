@@ -1,4 +1,4 @@
-"""`stadia prepare`: prepare masks for a training on your own video."""
+"""`stadia prepare` and `stadia camera-height`: prepare your own video."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from stadia.cli.arguments import EveryOption, InputArgument, InputSettings
+
+# -- `stadia prepare`: prepare masks for a training on your own video.
 
 DEFAULT = "facebook/mask2former-swin-tiny-cityscapes-panoptic"
 
@@ -39,15 +41,53 @@ def prepare(
     if not masks:
         raise ConfigError("prepare", found="nothing to prepare", expected="--masks", fix="see `stadia prepare --help`")
 
-    from stadia.cli.watch import on_stderr
-    from stadia.recipes.source_config import source_options
+    from stadia.cli.progress_display import show_progress
+    from stadia.recipes.base.requests import parse_source_options
 
-    options = source_options(overrides or [])
+    options = parse_source_options(overrides or [])
 
-    from stadia.recipes.prepare_masks import MasksAsked, prepare_masks
+    from stadia.apps.masks import MasksRequest, prepare_masks
 
-    with on_stderr() as bars:
+    with show_progress() as bars:
         for line in prepare_masks(
-            MasksAsked(source, by, out or Path(f"{source.stem}-masks"), options, every, heights), bars.watch
+            MasksRequest(source, by, out or Path(f"{source.stem}-masks"), options, every, heights), bars.watch
         ):
+            typer.echo(line, err=line.startswith("note: "))
+
+
+# -- `stadia camera-height`: estimate the height of a camera above the road from objects of known height.
+
+
+def camera_height(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="A video, images or a dataset with masks; KITTI boxes.", show_default=False
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="masks=FOLDER, priors=mixed, horizon=edges: docs/camera-height.md",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A folder for the result and its images.", show_default=False)
+    ] = None,
+    every: EveryOption = 1,
+) -> None:
+    """Estimate the camera's height without a network, from the horizon and cars and people of known height
+    distribution.
+    """
+    from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
+    from stadia.cli.progress_display import show_progress
+
+    config = parse_camera_height_config(overrides or [])
+
+    from stadia.apps.camera_height.estimate import run_camera_height
+
+    with show_progress() as bars:
+        for line in run_camera_height(CameraHeightRequest(source, config, every, out), bars.watch):
             typer.echo(line, err=line.startswith("note: "))

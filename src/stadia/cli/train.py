@@ -10,8 +10,8 @@ import typer
 
 if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
-    from stadia.recipes.config import RecipeConfig
-    from stadia.training.run import Run
+    from stadia.recipes.base.config import RecipeConfig
+    from stadia.training.run_folder import Run
 
 _PATHS = {
     "path",
@@ -90,13 +90,13 @@ def train(
     from stadia.core.files import check_writable
 
     check_writable(out if resume is None else resume)
-    resolved = resolved if resume else with_whole_paths(resolved)
+    resolved = resolved if resume else make_paths_absolute(resolved)
 
     from stadia import recipes, report
 
     def build_report(run: Run) -> None:
         if run.writes:
-            typer.echo(f"report: {report.build(run.folder)}")
+            typer.echo(f"report: {report.build_report(run.folder)}")
 
     recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), ended=build_report)
 
@@ -104,7 +104,7 @@ def train(
 def _recipe_of(resume: Path | None) -> str:
     """Return the recipe of a run. Raise ConfigError without a run."""
     from stadia.core.errors import ConfigError
-    from stadia.training.run import Run
+    from stadia.training.run_folder import Run
 
     if resume is None:
         expected = "stadia train RECIPE [KEY=VALUE]..., or --resume RUN"
@@ -112,7 +112,7 @@ def _recipe_of(resume: Path | None) -> str:
     return Run.open(resume).recipe
 
 
-def with_whole_paths(config: RecipeConfig) -> RecipeConfig:
+def make_paths_absolute(config: RecipeConfig) -> RecipeConfig:
     """Return the configuration with absolute paths, so that a run can be resumed from another folder."""
     return type(config).model_validate(_whole(config.model_dump(mode="json")))
 
@@ -134,12 +134,12 @@ def _example(recipe: str) -> dict[str, str]:
 
 def _check_data(config: RecipeConfig) -> None:
     """Raise DataError for a data path that does not exist."""
-    from stadia.data.sources import check_there
+    from stadia.datasets.open_dataset import check_path_exists
 
     data = config.model_dump().get("data", {})
-    for path in (one.get("path", EXAMPLE) for one in (data, *data.get("others", {}).values())):
+    for path in (one.get("path", EXAMPLE) for one in (data, *data.get("extra_datasets", {}).values())):
         if path not in (EXAMPLE, None):
-            check_there(Path(path).expanduser())
+            check_path_exists(Path(path).expanduser())
 
 
 def _rehearsed(config: RecipeConfig, on_stop: OnStop) -> str:
@@ -148,7 +148,7 @@ def _rehearsed(config: RecipeConfig, on_stop: OnStop) -> str:
         return ""
     from stadia import recipes
 
-    return f"{recipes.rehearse(config, on_stop=on_stop)}; "
+    return f"{recipes.dry_run(config, on_stop=on_stop)}; "
 
 
 def _check_encoders(config: RecipeConfig) -> None:
@@ -176,7 +176,7 @@ def resolve_recipe(recipe: str, base: Path | None, overrides: list[str], *, exam
 
     Raises ConfigError with all mistakes, DataError where the file cannot be read.
     """
-    from stadia.core.config import resolve
+    from stadia.core.config import resolve_config
     from stadia.core.errors import ConfigError
     from stadia.core.files import read_json
     from stadia.recipes import CONFIGS
@@ -188,7 +188,7 @@ def resolve_recipe(recipe: str, base: Path | None, overrides: list[str], *, exam
             base, found=type(values).__name__, expected="a JSON object of keys", fix="--dry-run prints one"
         )
     given = values.get("data", {})
-    return resolve(
+    return resolve_config(
         config,
         values | {"data": example | given if isinstance(given, dict) else given},
         overrides,

@@ -1,17 +1,20 @@
-"""Strict configuration: dotted overrides, all mistakes at once, the nearest valid name for each. Imports no torch."""
+"""Resolve strict configurations, list all their mistakes at once, and compare two of them."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from stadia.core.errors import ConfigError, ConfigMistakes
+from stadia.core.registry import Registry, find_nearest_name
 from stadia.core.renamed import find_new_key
-from stadia.core.tables import Table, nearest
+
+# -- Strict configuration: dotted overrides, all mistakes at once, the nearest valid name for each. Imports no torch.
 
 
 class StrictModel(BaseModel):
@@ -50,7 +53,7 @@ class StrictModel(BaseModel):
 _M = TypeVar("_M", bound=StrictModel)
 
 
-def row_of(table: Table) -> Callable[[str], str]:
+def check_registered(table: Registry) -> Callable[[str], str]:
     """Return a check for `AfterValidator` that a name is in a table; a ValueError lets pydantic list all mistakes at
     once.
     """
@@ -85,13 +88,13 @@ def _named_groups(annotation: Any) -> bool:
     return get_origin(annotation) is dict and _submodel(annotation) is not None
 
 
-def keys(model: type[StrictModel], prefix: str = "") -> list[str]:
+def list_keys(model: type[StrictModel], prefix: str = "") -> list[str]:
     """Return every dotted key of a configuration, leaves and groups; NAME stands where the user chooses a name."""
     found = []
     for name, field in model.model_fields.items():
         found.append(prefix + name)
         if sub := _submodel(field.annotation):
-            found += keys(sub, f"{prefix}{name}." + "NAME." * _named_groups(field.annotation))
+            found += list_keys(sub, f"{prefix}{name}." + "NAME." * _named_groups(field.annotation))
     return found
 
 
@@ -104,8 +107,10 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
             if renamed := _renamed_lines(prefix + name, value):
                 lines += renamed
                 continue
-            every = keys(model, prefix)
-            near = next((k for k in every if k.rsplit(".", 1)[-1] == name), None) or nearest(prefix + name, every)
+            every = list_keys(model, prefix)
+            near = next((k for k in every if k.rsplit(".", 1)[-1] == name), None) or find_nearest_name(
+                prefix + name, every
+            )
             lines.append(f"unknown key '{prefix}{name}'" + (f", did you mean '{near}'?" if near else ""))
         elif (sub := _submodel(field.annotation)) and isinstance(value, Mapping):
             groups = (
@@ -133,7 +138,7 @@ def _renamed_lines(key: str, value: Any) -> list[str]:
     return [f"key '{key}' was renamed to '{new}'"] if new else []
 
 
-def merge(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+def merge_overrides(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Apply `a.b=value` overrides to a nested mapping. Raises ConfigError for one that is not `key=value`."""
     merged: dict[str, Any] = json.loads(json.dumps(base))
     for override in overrides:
@@ -153,7 +158,7 @@ def merge(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     return merged
 
 
-def list_in_quotes(key: str, text: str) -> str:
+def quote_list(key: str, text: str) -> str:
     """Return how to type a list that arrived as the text `[a,b]`, because the shell removed its double quotes.
 
     The result is for example `'data.recordings=["a","b"]'`.
@@ -163,7 +168,7 @@ def list_in_quotes(key: str, text: str) -> str:
     return shlex.quote(f"{key}={json.dumps([parse_value(word) for word in words if word], separators=(',', ':'))}")
 
 
-def resolve(
+def resolve_config(
     model: type[_M],
     base: Mapping[str, Any] | None = None,
     overrides: Iterable[str] = (),
@@ -178,7 +183,7 @@ def resolve(
         overrides: `dotted.key=value`, later ones win.
         fix: what the error message recommends.
     """
-    values = merge(base or {}, overrides)
+    values = merge_overrides(base or {}, overrides)
     mistakes = _unknown(model, values)
     try:
         config = model.model_validate(values)
@@ -189,7 +194,7 @@ def resolve(
             key = ".".join(str(part) for part in problem["loc"])
             if problem["type"] == "tuple_type" and isinstance(problem["input"], str | int | float):
                 mistakes.append(
-                    f"'{key}': expected a list, quoted for the shell: {list_in_quotes(key, str(problem['input']))}"
+                    f"'{key}': expected a list, quoted for the shell: {quote_list(key, str(problem['input']))}"
                 )
                 continue
             message = problem["msg"].removeprefix("Value error, ")
@@ -200,3 +205,55 @@ def resolve(
             mistakes.append((f"'{key}': " if key else "") + f"{message[0].lower()}{message[1:]}{given}")
         raise ConfigMistakes(mistakes, fix=fix) from error
     return config
+
+
+# -- Compare two nested mappings (configurations, facts of runs) key by key. Imports no torch.
+
+ABSENT = "not there"
+
+KEYS_WITHOUT_EFFECT = frozenset(
+    {
+        "name",
+        *(f"training.{key}" for key in ("workers", "loggers", "checkpoint_every", "images_every", "histograms_every")),
+    }
+)
+"""Keys of a configuration that change no loss and no weight."""
+
+
+@dataclass(frozen=True)
+class ValueChange:
+    """One key whose value differs, both values as text; ABSENT where one side has no such key."""
+
+    key: str
+    before: str
+    now: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.before} -> {self.now}"
+
+    def under(self, keys: Iterable[str]) -> bool:
+        """Return whether the key is one of these keys or lies in one of these groups."""
+        return any(f"{self.key}.".startswith(f"{key}.") for key in keys)
+
+
+def diff_mappings(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[ValueChange]:
+    """Return each dotted key that differs. A group that only one side has is one change; so is a list, or `null` for a
+    group.
+    """
+    changes = []
+    for key in dict.fromkeys([*before, *now]):
+        old, new = before.get(key, ABSENT), now.get(key, ABSENT)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changes += diff_mappings(old, new, f"{prefix}{key}.")
+        elif old != new:
+            changes.append(ValueChange(f"{prefix}{key}", str(old), str(new)))
+    return changes
+
+
+def select_relevant_changes(changes: Iterable[ValueChange], free: Iterable[str] = ()) -> list[ValueChange]:
+    """Return the changes that may alter the result of a training: all but CHANGE_NO_RESULT and `free` keys or groups.
+
+    Two runs measure the effect of a key only where it is the only change.
+    """
+    ignored = {*KEYS_WITHOUT_EFFECT, *free}
+    return [change for change in changes if not change.under(ignored)]

@@ -1,4 +1,4 @@
-"""The errors that a user can fix. Every message is one line: `WHAT: found X; expected Y. Fix: Z.`"""
+"""Define the errors that a user can fix; each message is one line."""
 
 from __future__ import annotations
 
@@ -78,6 +78,6 @@ class NotFiniteError(RunError):
     """The loss or a gradient of a step is not finite; the weights are those from before it."""
 
 
-def in_one_line(error: BaseException) -> str:
+def summarize_exception(error: BaseException) -> str:
     """Return the type and the first 300 characters of an exception of another library, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -1,4 +1,4 @@
-"""Write files and folders atomically: each appears whole under its name, or not at all."""
+"""Write files and folders atomically, and read JSON from outside."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check_writable(folder: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit sync it and rename it to `path`, else remove it.
 
     The temporary name keeps the suffix, because some writers choose the format by it.
@@ -79,7 +79,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; rename it to `path` on a clean exit, else remove it.
 
     Its name is fixed, so that the next process removes what a killed one left half-written. `path` must not exist yet.
@@ -102,7 +102,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -125,7 +125,7 @@ def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
         raise DataError(path, found=f"invalid JSON ({error})", expected="JSON", fix="write the file again") from error
 
 
-def inside(folder: Path, name: str) -> Path:
+def safe_join(folder: Path, name: str) -> Path:
     """Return `folder / name`. Raises DataError where it would leave the folder, because names from outside may be
     hostile.
     """

@@ -1,4 +1,4 @@
-"""The protocol of every data set, built in or the user's: recordings of one rig, frame after frame."""
+"""Define the protocol that every data set follows: recordings of one rig."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Old configuration keys, options and commands, with their new names. There are no aliases: an old name is refused.
-
-A refusal is one line that gives the new name. Imports no torch.
-"""
+"""Refuse old configuration keys and options, and give the new names."""
 
 from __future__ import annotations
 
@@ -13,8 +10,8 @@ RENAMED_KEYS: Mapping[str, str] = {
     "data.colour.*": "data.color.*",
     "data.augmentation.colour.*": "data.augmentation.color.*",
     "data.backgrounds.colour": "data.backgrounds.color",
-    "data.others.NAME.colour.*": "data.others.NAME.color.*",
-    "data.others.NAME.augmentation.colour.*": "data.others.NAME.augmentation.color.*",
+    "data.extra_datasets.NAME.colour.*": "data.extra_datasets.NAME.color.*",
+    "data.extra_datasets.NAME.augmentation.colour.*": "data.extra_datasets.NAME.augmentation.color.*",
     "loss.centre": "loss.center",
 }
 """Old dotted key to new one. NAME is a part that the user chose; `.*` marks a group whose keys move with it."""

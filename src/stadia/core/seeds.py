@@ -1,4 +1,4 @@
-"""Derive independent random streams from one seed. Each is named, so that a new one does not change the others."""
+"""Derive independent random streams from one seed by name."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import hashlib
 import numpy as np
 
 
-def derive(seed: int, *names: object) -> int:
+def derive_seed(seed: int, *names: object) -> int:
     """Return a 63-bit seed that depends on the seed and the names alone (not on the platform or PYTHONHASHSEED)."""
     text = "/".join([str(int(seed)), *map(str, names)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
-def generator(seed: int, *names: object) -> np.random.Generator:
+def make_generator(seed: int, *names: object) -> np.random.Generator:
     """Return a NumPy generator for the stream of this name."""
-    return np.random.default_rng(derive(seed, *names))
+    return np.random.default_rng(derive_seed(seed, *names))

@@ -1,9 +1,4 @@
-"""Types that cross packages: Camera, Batch (inputs, targets and meta kept apart), Prediction, Predictor.
-
-Frames and units are in names. `T_b_a` takes points of frame a to frame b: p_b = T_b_a p_a.
-A sample is a Batch without its first axis. Video uses Inputs and Targets; other kinds of data define their own two
-dataclasses.
-"""
+"""Define the types that cross packages: cameras, batches, predictions and predictors."""
 
 from __future__ import annotations
 
@@ -20,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor  # for readers alone: what an exported network needs of these types, it has without torch
 
 
-class Claim(StrEnum):
+class DepthScale(StrEnum):
     """The scale of a depth prediction; a protocol refuses a scale that it cannot score."""
 
     METRES = "metres"
@@ -84,7 +79,7 @@ class Camera:
         return self.K[..., 1, 2]
 
 
-class Movable:
+class TensorDataclass:
     """Base of dataclasses of tensors: `.to(...)` moves every tensor and camera in it."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
@@ -93,7 +88,7 @@ class Movable:
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs(Movable):
+class Inputs(TensorDataclass):
     """What a network may use of a video frame and its sources.
 
     image: (B, 3, H, W) the target image, RGB in [0, 1], color-augmented.
@@ -110,7 +105,7 @@ class Inputs(Movable):
 
 
 @dataclass(frozen=True, slots=True)
-class Targets(Movable):
+class Targets(TensorDataclass):
     """What only a loss or a metric may use of a video frame and its sources.
 
     image: (B, 3, H, W) the target image as recorded, RGB in [0, 1].
@@ -135,7 +130,7 @@ class RoadTargets(Targets):
     road: (B, 1, H, W) bool.
     objects: (B, 1, H, W) int16, 0 = none, n = the image's n-th object.
     object_class: (B, M) int64, column n - 1 of the n-th object, -1 = none; numbers of
-        `data.road_samples.RoadSamples.classes`.
+        `dataloading.road_samples.RoadSamples.classes`.
     object_height_m: (B, M) the mean of its height prior; NaN where there is none.
     camera_group: (B,) int64; cameras of one height above the road have one number.
     """
@@ -193,12 +188,12 @@ def is_temporal(source_name: str) -> bool:
     return source_name.lstrip("+-").isdigit()
 
 
-InputsT = TypeVar("InputsT", bound=Movable, default=Inputs)
-TargetsT = TypeVar("TargetsT", bound=Movable, default=Targets)
+InputsT = TypeVar("InputsT", bound=TensorDataclass, default=Inputs)
+TargetsT = TypeVar("TargetsT", bound=TensorDataclass, default=Targets)
 
 
 @dataclass(frozen=True, slots=True)
-class Batch(Movable, Generic[InputsT, TargetsT]):
+class Batch(TensorDataclass, Generic[InputsT, TargetsT]):
     """inputs (for networks), targets (for losses and metrics), meta (one per sample), and the names of the sources.
 
     `Batch` alone holds video. Other data (masks, boxes, poses of objects) define their inputs and targets as
@@ -218,7 +213,7 @@ class Batch(Movable, Generic[InputsT, TargetsT]):
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction(Movable):
+class Prediction(TensorDataclass):
     """Outputs of the depth and pose networks for a batch; None for what a network does not predict.
 
     inverse_depth: one map per scale, finest first, (B, 1, H / 2^s, W / 2^s), in 1/m where the recipe is metric.
@@ -251,7 +246,7 @@ class Prediction(Movable):
 
 
 @dataclass(frozen=True, slots=True)
-class ImageMaps(Movable):
+class PredictedMaps(TensorDataclass):
     """All maps that a network predicts for images at their size, (B, 1, H, W) each, like the finest maps of a
     Prediction.
 
@@ -269,11 +264,11 @@ class Predictor(Protocol):
 
     claim: the scale of its inverse depth and translations.
     height, width: of the images for its networks; `geometry.camera.resize` brings an image and its camera there.
-    crop: a row of `geometry.crops.IMAGE_CROPS`: the part of an image that networks were trained on, cut before
+    crop: a row of `geometry.numpy_camera.IMAGE_CROPS`: the part of an image that networks were trained on, cut before
         resizing.
     """
 
-    claim: Claim
+    claim: DepthScale
     height: int
     width: int
     crop: str
@@ -300,6 +295,6 @@ class Predictor(Protocol):
 class MapsPredictor(Predictor, Protocol):
     """A Predictor whose network may predict more than depth."""
 
-    def maps(self, image: Tensor, camera: Camera) -> ImageMaps:
+    def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
         """Return all maps of images as for `inverse_depth`, in one pass."""
         ...

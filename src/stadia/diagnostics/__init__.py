@@ -1,1 +1,1 @@
-"""Findings: what is wrong with data, losses or a run, with the evidence and the fix."""
+"""Find and name known failures: in the data (preflight), in losses (loss_checks), while training (monitors)."""

@@ -1,4 +1,4 @@
-"""A finding: what was measured, what was expected, the likely cause, and the fix. Imports no torch."""
+"""The Finding: what was measured, what was expected, the likely cause and the fix, and its JSON lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError
-from stadia.core.files import replacing, write_text
+from stadia.core.files import atomic_write, write_text
 
 
 class Severity(StrEnum):
@@ -125,7 +125,7 @@ def write_findings(path: Path, findings: Iterable[Finding]) -> list[Finding]:
         if finding.image:
             count[finding.code] += 1
             name = f"findings/{finding.code}-{count[finding.code]}.png"
-            with replacing(Path(path).parent / name) as temporary:
+            with atomic_write(Path(path).parent / name) as temporary:
                 temporary.write_bytes(finding.image)
             finding = replace(finding, evidence={**finding.evidence, "image": name})
         written.append(finding)
@@ -133,7 +133,7 @@ def write_findings(path: Path, findings: Iterable[Finding]) -> list[Finding]:
     return written
 
 
-def add_finding(path: Path, finding: Finding) -> None:
+def append_finding(path: Path, finding: Finding) -> None:
     """Append one finding without an image to findings.jsonl; the lines before stay as they are."""
     before = Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
     write_text(path, before + json.dumps(finding.to_dict(), allow_nan=False) + "\n")
@@ -141,13 +141,13 @@ def add_finding(path: Path, finding: Finding) -> None:
 
 def read_findings(path: Path) -> list[Finding]:
     """Read findings.jsonl. Raises DataError naming the file and the line."""
-    findings, damaged = readable_findings(path)
+    findings, damaged = read_valid_findings(path)
     if damaged:
         raise damaged[0]
     return findings
 
 
-def readable_findings(path: Path) -> tuple[list[Finding], list[DataError]]:
+def read_valid_findings(path: Path) -> tuple[list[Finding], list[DataError]]:
     """Read the valid lines of findings.jsonl, and return an error for each other line: a full disk damages one line
     only.
     """

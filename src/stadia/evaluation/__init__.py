@@ -1,20 +1,13 @@
-"""Predict to disk and score from disk, with the crops, caps and alignments of the benchmarks.
+"""Predict to disk, score from disk: protocols, baselines, files and plots."""
 
-Imports core, geometry, metrics and training.
-"""
+from __future__ import annotations
 
-from stadia.core.tables import Table
+from stadia.core.registry import Registry
 
-MOTIONS = Table(
+MOTIONS = Registry(
     "motion",
-    {"aligned": "stadia.evaluation.motion:aligned_motion", "network": "stadia.evaluation.motion:network_motion"},
-)
-
-FOLLOWERS = Table(
-    "odometry method",
     {
-        "refined": "stadia.evaluation.follow:refined",
-        "aligned": "stadia.evaluation.follow:aligned",
-        "network": "stadia.evaluation.follow:network",
+        "aligned": "stadia.evaluation.predict.frame_to_frame:align_motion",
+        "network": "stadia.evaluation.predict.frame_to_frame:predict_motion",
     },
 )

@@ -1,8 +1,4 @@
-"""Define how a depth prediction is scored. Protocols are data: crops and caps are defined only here.
-
-Scores of different protocols cannot be compared: on KITTI the same predictions have an AbsRel of .109 against single
-LiDAR scans and about .06 against the improved ground truth.
-"""
+"""Crops, depth caps and alignments of the benchmarks."""
 
 from __future__ import annotations
 
@@ -15,8 +11,8 @@ import torch
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, ProtocolError
-from stadia.core.tables import nearest
-from stadia.core.types import Claim
+from stadia.core.registry import find_nearest_name
+from stadia.core.types import DepthScale
 
 
 class Alignment(StrEnum):
@@ -54,10 +50,10 @@ CROPS: Mapping[str, Crop] = {
     ),  # of 480x640: the same authors' toolbox, inside the frame's white border
 }
 
-BY_CLAIM: Mapping[Claim, Alignment] = {
-    Claim.METRES: Alignment.NONE,
-    Claim.UP_TO_SCALE: Alignment.MEDIAN,
-    Claim.AFFINE_INVERSE: Alignment.SCALE_SHIFT,
+ALIGNMENT_BY_SCALE: Mapping[DepthScale, Alignment] = {
+    DepthScale.METRES: Alignment.NONE,
+    DepthScale.UP_TO_SCALE: Alignment.MEDIAN,
+    DepthScale.AFFINE_INVERSE: Alignment.SCALE_SHIFT,
 }
 """Alignment of exactly what the claim leaves open."""
 
@@ -78,7 +74,7 @@ class Protocol:
     images: number of images of the published means; None where the protocol belongs to no benchmark.
     metrics: rows of `stadia.metrics.METRICS`.
     png_per_metre: unit of ground truth in uint16 PNG, and of another program's predictions.
-    labeled_from: smallest median share of pixels with ground truth that fits `ground_truth`.
+    min_labeled: smallest median share of pixels with ground truth that fits `ground_truth`.
     source: where the rules come from.
     """
 
@@ -86,15 +82,15 @@ class Protocol:
     crop: str
     scored_m: tuple[float, float]
     clamp_m: tuple[float, float]
-    alignments: Mapping[Claim, Alignment]
+    alignments: Mapping[DepthScale, Alignment]
     ground_truth: str
     source: str
     images: int | None = None
     metrics: tuple[str, ...] = EIGEN_METRICS
     png_per_metre: float = 256.0
-    labeled_from: float = 0.0
+    min_labeled: float = 0.0
 
-    def alignment(self, claim: Claim) -> Alignment:
+    def alignment(self, claim: DepthScale) -> Alignment:
         """Return what is fitted for this claim. Raise ProtocolError where the protocol refuses it."""
         if claim not in self.alignments:
             raise ProtocolError(
@@ -129,7 +125,7 @@ _ALL = (
         crop="none",
         scored_m=_KITTI_CAP,
         clamp_m=_KITTI_CAP,
-        alignments={Claim.METRES: Alignment.NONE},
+        alignments={DepthScale.METRES: Alignment.NONE},
         ground_truth="any in metres",
         source="stadia: metres without alignment; other scales are refused",
     ),
@@ -138,7 +134,7 @@ _ALL = (
         crop="none",
         scored_m=_KITTI_CAP,
         clamp_m=_KITTI_CAP,
-        alignments={**BY_CLAIM, Claim.METRES: Alignment.MEDIAN},
+        alignments={**ALIGNMENT_BY_SCALE, DepthScale.METRES: Alignment.MEDIAN},
         ground_truth="any in metres",
         source="stadia: relative depth; metres are scaled by the median too",
     ),
@@ -147,7 +143,7 @@ _ALL = (
         crop="garg",
         scored_m=_KITTI_CAP,
         clamp_m=_KITTI_CAP,
-        alignments=BY_CLAIM,
+        alignments=ALIGNMENT_BY_SCALE,
         ground_truth=_LIDAR,
         images=_EIGEN_IMAGES,
         source=_MONODEPTH2,
@@ -157,7 +153,7 @@ _ALL = (
         crop="eigen",
         scored_m=_KITTI_CAP,
         clamp_m=_KITTI_CAP,
-        alignments=BY_CLAIM,
+        alignments=ALIGNMENT_BY_SCALE,
         ground_truth=_LIDAR,
         images=_EIGEN_IMAGES,
         source="Eigen et al., NeurIPS 2014, arXiv 1406.2283",
@@ -167,9 +163,9 @@ _ALL = (
         crop="none",
         scored_m=(0.0, math.inf),
         clamp_m=_KITTI_CAP,
-        alignments=BY_CLAIM,
+        alignments=ALIGNMENT_BY_SCALE,
         ground_truth=_IMPROVED,
-        labeled_from=_ACCUMULATED,
+        min_labeled=_ACCUMULATED,
         images=_IMPROVED_IMAGES,
         source=f"{_MONODEPTH2}; {_UHRIG}",
     ),
@@ -178,9 +174,9 @@ _ALL = (
         crop="garg",
         scored_m=_KITTI_CAP,
         clamp_m=_KITTI_CAP,
-        alignments=BY_CLAIM,
+        alignments=ALIGNMENT_BY_SCALE,
         ground_truth=_IMPROVED,
-        labeled_from=_ACCUMULATED,
+        min_labeled=_ACCUMULATED,
         images=_IMPROVED_IMAGES,
         source="as supervised methods report it: Bhat et al., CVPR 2021, arXiv 2011.14141",
     ),
@@ -189,9 +185,9 @@ _ALL = (
         crop="eigen",
         scored_m=_KITTI_CAP,
         clamp_m=_KITTI_CAP,
-        alignments=BY_CLAIM,
+        alignments=ALIGNMENT_BY_SCALE,
         ground_truth=_IMPROVED,
-        labeled_from=_ACCUMULATED,
+        min_labeled=_ACCUMULATED,
         images=_IMPROVED_IMAGES,
         source="the same with the crop of Eigen et al., NeurIPS 2014, arXiv 1406.2283",
     ),
@@ -200,12 +196,12 @@ _ALL = (
         crop="none",
         scored_m=(0.0, math.inf),
         clamp_m=(1 / 256, 65535 / 256),  # what the uint16 PNG of a submission can hold
-        alignments={Claim.METRES: Alignment.NONE},
+        alignments={DepthScale.METRES: Alignment.NONE},
         ground_truth=(
             f"{_IMPROVED}, such as the 1000 of val_selection_cropped; that of the benchmark's own images is the"
             " server's alone"
         ),
-        labeled_from=_ACCUMULATED,
+        min_labeled=_ACCUMULATED,
         images=500,
         metrics=("silog", "sq_error_rel_percent", "abs_error_rel_percent", "irmse_per_km"),
         source=f"{_UHRIG}; the development kit of cvlibs.net/datasets/kitti/eval_depth.php?benchmark=depth_prediction",
@@ -215,7 +211,7 @@ _ALL = (
         crop="nyu",
         scored_m=(1e-3, 10.0),
         clamp_m=(1e-3, 10.0),
-        alignments=BY_CLAIM,
+        alignments=ALIGNMENT_BY_SCALE,
         ground_truth="the sensor's depth of NYU Depth v2's test images, uint16 PNG in millimetres, 0 none",
         images=654,
         source=(
@@ -229,7 +225,7 @@ _ALL = (
         crop="none",
         scored_m=(1e-3, 10.0),
         clamp_m=(1e-3, 10.0),
-        alignments=BY_CLAIM,
+        alignments=ALIGNMENT_BY_SCALE,
         ground_truth="the sensor's depth, uint16 PNG in millimetres, 0 and 65535 none",
         source="stadia: Shotton et al., CVPR 2013, publish no depth protocol; the cap is the sensor's range",
         png_per_metre=1000.0,
@@ -239,10 +235,10 @@ _ALL = (
 PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
 
 
-def protocol_named(name: str) -> Protocol:
+def find_protocol(name: str) -> Protocol:
     """Return a protocol by name. Raise ConfigError with the nearest name for an unknown one."""
     if name not in PROTOCOLS:
-        near = nearest(name, list(PROTOCOLS))
+        near = find_nearest_name(name, list(PROTOCOLS))
         fix = f"did you mean '{near}'?" if near else "docs/evaluation.md describes them"
         raise ConfigError("protocol", found=f"'{name}'", expected=f"one of {', '.join(PROTOCOLS)}", fix=fix)
     return PROTOCOLS[name]

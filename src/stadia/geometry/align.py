@@ -1,8 +1,4 @@
-"""Alignment in closed form: rigid and similarity transforms of points; scale, and scale and shift, of values.
-
-Each removes from a score what the prediction leaves undetermined (frame, scale or shift); aligned scores are marked as
-such.
-"""
+"""Fit rigid, similarity and scale-shift transforms in closed form, also with RANSAC."""
 
 from __future__ import annotations
 
@@ -17,11 +13,16 @@ from torch import Tensor
 from stadia.core.errors import GeometryError
 from stadia.geometry.se3 import matmul
 
+# -- Alignment in closed form: rigid and similarity transforms of points; scale, and scale and shift, of values.
+#
+# Each removes from a score what the prediction leaves undetermined (frame, scale or shift); aligned scores are marked as
+# such.
+
 # -- points
 
 
 @dataclass(frozen=True, slots=True)
-class Similarity:
+class SimilarityTransform:
     """target = scale R source + t, batched: scale (...), R (..., 3, 3), t (..., 3)."""
 
     scale: Tensor
@@ -33,7 +34,7 @@ class Similarity:
         rotated = (points[..., None, :] * self.R[..., None, :, :]).sum(-1)
         return self.scale[..., None, None] * rotated + self.t[..., None, :]
 
-    def apply_to_poses(self, T_world_camera: Tensor) -> Tensor:
+    def transform_poses(self, T_world_camera: Tensor) -> Tensor:
         """Transform camera-to-world poses (..., N, 4, 4): centers like points, orientations by R without scale."""
         moved = T_world_camera.clone()
         moved[..., :3, :3] = matmul(self.R[..., None, :, :], T_world_camera[..., :3, :3])
@@ -41,7 +42,7 @@ class Similarity:
         return moved
 
 
-def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3") -> Similarity:
+def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3") -> SimilarityTransform:
     """Return the transform that brings source nearest to target in the least-squares sense (Umeyama, PAMI 13(4), 1991).
 
     Args:
@@ -73,7 +74,7 @@ def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3"
     R = matmul(U * proper[..., None, :], Vh)
     scale = (D * proper).sum(-1) / variance if kind == "sim3" else torch.ones_like(variance)
     t = target_mean - scale[..., None] * matmul(R, source_mean[..., None])[..., 0]
-    return Similarity(scale, R, t)
+    return SimilarityTransform(scale, R, t)
 
 
 # -- values
@@ -114,14 +115,14 @@ def _mask_unknown(prediction: Tensor, target: Tensor, known: Tensor | None) -> t
     )
 
 
-def scale_median(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
+def fit_scale_median(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
     """Return the ratio of medians (...), median(target) / median(prediction), of known values (..., N) (Zhou et al.,
     CVPR 2017).
     """
     return masked_median(target, known) / masked_median(prediction, known)
 
 
-def scale_least_squares(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
+def fit_scale_least_squares(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
     """Return the scale (...) that minimizes sum (scale prediction - target)^2 over known values (..., N)."""
     prediction, target, _ = _mask_unknown(prediction, target, known)
     return (prediction * target).sum(-1) / (prediction * prediction).sum(-1)
@@ -142,7 +143,7 @@ def _weighted_scale_shift(prediction: Tensor, target: Tensor, weights: Tensor) -
     return scale, target_mean[..., 0] - scale * prediction_mean[..., 0]
 
 
-def scale_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return scale (...) and shift (...) that minimize sum (scale prediction + shift - target)^2 over known values
     (..., N).
 
@@ -151,7 +152,7 @@ def scale_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None)
     return _weighted_scale_shift(*_mask_unknown(prediction, target, known))
 
 
-def scale_shift_robust(
+def fit_scale_and_shift_robust(
     prediction: Tensor, target: Tensor, known: Tensor | None = None, *, iterations: int = 20
 ) -> tuple[Tensor, Tensor]:
     """Return scale and shift by Huber's M-estimator, for targets with outliers; else as `scale_shift`.
@@ -194,7 +195,7 @@ class ScaleShift:
     falling: int
 
 
-class ScaleShiftFit:
+class ScaleShiftEstimator:
     """Fit one scale and shift that bring affine-invariant inverse depth to 1/m, from a stream of images.
 
     Per image a = s_target / s_prediction and b = t_target - a t_prediction, with median t and s = mean |x - t|; then
@@ -235,9 +236,9 @@ class ScaleShiftFit:
             median_and_deviation(x, known) for x in (prediction, target)
         )
         a = s_target / s_prediction
-        slope = scale_shift(prediction, target, known)[0]
+        slope = fit_scale_and_shift(prediction, target, known)[0]
         correlation = (
-            slope.sign() * (slope * scale_shift(target, prediction, known)[0]).sqrt()
+            slope.sign() * (slope * fit_scale_and_shift(target, prediction, known)[0]).sqrt()
         )  # 0: one of them is constant
         usable = (known.sum(-1) >= self.MIN_VALUES) & (correlation != 0) & correlation.isfinite()
         self._unlabeled += int((~usable).sum())
@@ -272,9 +273,106 @@ class ScaleShiftFit:
         )
 
 
-def fit_scale_shift(images: Iterable[tuple[Tensor, Tensor, Tensor]]) -> ScaleShift:
+def fit_scale_shift_over_images(images: Iterable[tuple[Tensor, Tensor, Tensor]]) -> ScaleShift:
     """Return `ScaleShiftFit` over batches of (prediction, target, known), each (B, N)."""
-    fit = ScaleShiftFit()
+    fit = ScaleShiftEstimator()
     for prediction, target, known in images:
         fit.add(prediction, target, known)
     return fit.result()
+
+
+# -- Fit the rigid or similarity transform of corresponding points with many outliers: RANSAC, then Umeyama on the
+# inliers.
+
+
+_REFITS = 50  # at most, until the inliers of a fit are those that it was fitted to
+
+
+@dataclass(frozen=True, slots=True)
+class RobustAlignment:
+    """target = similarity(source) for the inliers.
+
+    similarity: float64, not batched; the least-squares fit of exactly the inliers.
+    inlier: (N,) bool, the points within the distance of it.
+    """
+
+    similarity: SimilarityTransform
+    inlier: Tensor
+
+
+def umeyama_ransac(
+    source: Tensor,
+    target: Tensor,
+    kind: Literal["se3", "sim3"] = "se3",
+    *,
+    inlier_distance: float,
+    generator: torch.Generator,
+    iterations: int = 128,
+    sample: int = 5,
+    min_inlier_share: float = 0.1,
+) -> RobustAlignment:
+    """Return the transform with the most inliers among the points (Fischler and Bolles, CACM 24(6), 1981).
+
+    Args:
+        source, target: (N, 3), corresponding by row.
+        kind: as of `align.umeyama`.
+        inlier_distance: largest distance of an inlier from its target, in the unit of the target.
+        generator: of the CPU, the only source of randomness.
+        iterations: number of samples.
+        sample: points of each; 3 determine the transform, 5 are more stable against noise.
+        min_inlier_share: smallest share of inliers.
+
+    Raises GeometryError (and never returns an identity instead) where points do not correspond, are too few or not
+    finite, or where too few are inliers: wrong correspondences, a distance in another unit, or mirrored axes.
+    """
+    if source.shape != target.shape or source.ndim != 2 or source.shape[-1] != 3 or len(source) < max(3, sample):
+        raise GeometryError(
+            "robust alignment",
+            found=f"{tuple(source.shape)} and {tuple(target.shape)}",
+            expected=f"two of (N, 3) with N at least {max(3, sample)}",
+            fix="leave out objects with so few pixels",
+        )
+    source, target = source.detach().double(), target.detach().double()
+    if not bool((source.isfinite() & target.isfinite()).all()):
+        raise GeometryError(
+            "robust alignment", found="NaN or infinity", expected="finite points", fix="leave out pixels without depth"
+        )
+
+    drawn = (
+        torch.rand(iterations, len(source), generator=generator, dtype=torch.float64)
+        .topk(sample, dim=1)
+        .indices.to(source.device)
+    )
+    samples = source[drawn]  # (iterations, sample, 3)
+    drawn = drawn[(samples - samples.mean(1, keepdim=True)).square().sum((1, 2)) > 0]  # all one point: no transform
+    if not len(drawn):
+        raise GeometryError(
+            "robust alignment", found="a source of one point", expected="distinct points", fix="check the coordinates"
+        )
+    found = umeyama(source[drawn], target[drawn], kind)
+    candidates = (
+        SimilarityTransform(*one) for one in zip(found.scale, found.R, found.t, strict=True)
+    )  # one by one: N may be large
+    inlier = max(
+        (_agreeing(candidate, source, target, inlier_distance) for candidate in candidates),
+        key=lambda agree: int(agree.sum()),
+    )
+
+    needed = max(3, sample, min_inlier_share * len(source))
+    for _ in range(_REFITS):
+        if int(inlier.sum()) < needed:
+            break
+        fitted = umeyama(source[inlier], target[inlier], kind)
+        before, inlier = inlier, _agreeing(fitted, source, target, inlier_distance)
+        if bool((inlier == before).all()):
+            return RobustAlignment(fitted, inlier)
+    raise GeometryError(
+        "robust alignment",
+        found=f"{int(inlier.sum())} of {len(source)} points within {inlier_distance:g} of their targets",
+        expected=f"at least {needed:g}, the same ones after a fit",
+        fix="check units and signs of the axes of both, or allow a larger distance",
+    )
+
+
+def _agreeing(similarity: SimilarityTransform, source: Tensor, target: Tensor, distance: float) -> Tensor:
+    return (similarity.apply(source) - target).norm(dim=-1) <= distance

@@ -1,9 +1,4 @@
-"""The pinhole camera: pixels to rays, points to pixels, and every change of an image together with its camera.
-
-Axes: x right, y down, z forward. Pixel centers are at integer coordinates and the top-left center is (0, 0).
-Maps are (..., C, H, W). No BLAS matrix product is used: products are written element by element, so that neither
-autocast (bfloat16) nor TF32 moves pixels.
-"""
+"""Project and back-project with a pinhole camera, and change images together with their cameras."""
 
 from __future__ import annotations
 
@@ -15,27 +10,27 @@ from torch.nn import functional as F
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
-from stadia.geometry.numpy_camera import NEAR, focal_px_of_lens, focal_px_of_view
+from stadia.geometry.numpy_camera import NEAR, focal_px_from_fov, focal_px_from_lens
 
 __all__ = [
     "NEAR",
     "Camera",
-    "at_pixels",
+    "apply_to_pixels",
     "backproject",
     "crop",
-    "cropped",
+    "crop_camera",
     "from_field_of_view",
     "from_focal_mm",
     "intrinsics",
     "inverse_intrinsics",
     "mirror",
-    "mirrored",
+    "mirror_camera",
     "pad",
-    "padded",
+    "pad_camera",
     "pixel_grid",
     "project",
     "resize",
-    "resized",
+    "resize_camera",
 ]
 
 # -- making one
@@ -62,7 +57,7 @@ def from_field_of_view(horizontal_deg: float, *, height: int, width: int, dtype:
     """Return a camera with square pixels and a centered axis, from the angle between the left and right edge of its
     image.
     """
-    focal = focal_px_of_view(horizontal_deg, width)
+    focal = focal_px_from_fov(horizontal_deg, width)
     return intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, dtype=dtype)
 
 
@@ -72,7 +67,7 @@ def from_focal_mm(
     """Return a camera with square pixels and a centered axis, from a lens. A "35 mm equivalent" has a sensor 36 mm
     wide.
     """
-    focal = focal_px_of_lens(focal_mm, sensor_width_mm, width)
+    focal = focal_px_from_lens(focal_mm, sensor_width_mm, width)
     return intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, dtype=dtype)
 
 
@@ -91,13 +86,13 @@ def _moved(
     return Camera(K, height, width)
 
 
-def resized(camera: Camera, height: int, width: int) -> Camera:
+def resize_camera(camera: Camera, height: int, width: int) -> Camera:
     """Return the camera of the resized image: f' = f s, c' = (c + 0.5) s - 0.5, with separate s for x and y."""
     sx, sy = width / camera.width, height / camera.height
     return _moved(camera, sx, sy, (sx - 1) / 2, (sy - 1) / 2, height, width)
 
 
-def cropped(camera: Camera, left: int, top: int, height: int, width: int) -> Camera:
+def crop_camera(camera: Camera, left: int, top: int, height: int, width: int) -> Camera:
     """Return the camera of the window whose top-left pixel is (left, top): the offset is subtracted from c.
 
     Raises GeometryError where the window is not inside the image.
@@ -112,7 +107,7 @@ def cropped(camera: Camera, left: int, top: int, height: int, width: int) -> Cam
     return _moved(camera, 1, 1, -left, -top, height, width)
 
 
-def mirrored(camera: Camera) -> Camera:
+def mirror_camera(camera: Camera) -> Camera:
     """Return the camera of the mirrored image (left to right): cx' = (W - 1) - cx; the world is mirrored with it
     (`se3.mirror_x`).
     """
@@ -121,7 +116,7 @@ def mirrored(camera: Camera) -> Camera:
     return Camera(camera.K * sign + shift, camera.height, camera.width)
 
 
-def padded(camera: Camera, left: int, top: int, right: int, bottom: int) -> Camera:
+def pad_camera(camera: Camera, left: int, top: int, right: int, bottom: int) -> Camera:
     """Return the camera of the image with pixels added on each side: left and top are added to c."""
     if min(left, top, right, bottom) < 0:
         raise GeometryError(
@@ -147,26 +142,26 @@ def resize(image: Tensor, camera: Camera, height: int, width: int) -> tuple[Tens
     """Resize (B, C, H, W) bilinearly with its camera; low-passed where it shrinks, outer edges on outer edges."""
     _check_size(image, camera)
     resampled = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
-    return resampled, resized(camera, height, width)
+    return resampled, resize_camera(camera, height, width)
 
 
 def crop(image: Tensor, camera: Camera, left: int, top: int, height: int, width: int) -> tuple[Tensor, Camera]:
     """Crop (..., H, W) to the window whose top-left pixel is (left, top), with its camera."""
     _check_size(image, camera)
-    window = cropped(camera, left, top, height, width)
+    window = crop_camera(camera, left, top, height, width)
     return image[..., top : top + height, left : left + width], window
 
 
 def mirror(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
     """Mirror (..., H, W) left to right with its camera. Depth stays; poses and stereo sides mirror too."""
     _check_size(image, camera)
-    return image.flip(-1), mirrored(camera)
+    return image.flip(-1), mirror_camera(camera)
 
 
 def pad(image: Tensor, camera: Camera, left: int, top: int, right: int, bottom: int) -> tuple[Tensor, Camera]:
     """Pad (..., H, W) with black (for depth: none) on each side, with its camera."""
     _check_size(image, camera)
-    larger = padded(camera, left, top, right, bottom)
+    larger = pad_camera(camera, left, top, right, bottom)
     return F.pad(image, (left, right, top, bottom)), larger
 
 
@@ -183,7 +178,7 @@ def pixel_grid(
     return torch.stack((x, y))
 
 
-def at_pixels(matrix: Tensor, height: int, width: int) -> Tensor:
+def apply_to_pixels(matrix: Tensor, height: int, width: int) -> Tensor:
     """Multiply a matrix (..., 3, 3) with (x, y, 1) at every pixel: (..., 3, H, W).
 
     A linear function of the pixel is the sum of a part of the column and a part of the row.
@@ -211,7 +206,7 @@ def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
     Where depth is 0 (none) the point is the camera's center. camera.K is (3, 3) or has the depth's leading axes.
     """
     _check_size(depth_m, camera)
-    rays = at_pixels(inverse_intrinsics(camera.K), camera.height, camera.width).to(depth_m.dtype)
+    rays = apply_to_pixels(inverse_intrinsics(camera.K), camera.height, camera.width).to(depth_m.dtype)
     return depth_m * rays
 
 

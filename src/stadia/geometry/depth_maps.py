@@ -1,7 +1,4 @@
-"""Depth, inverse depth and disparity maps, and how a network's output becomes one.
-
-0 means none in all of them; so an infinite depth, whose inverse is 0, is none too.
-"""
+"""Convert between depth, inverse depth, disparity and points."""
 
 from __future__ import annotations
 
@@ -12,7 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.core.errors import GeometryError
-from stadia.geometry.camera import NEAR
+from stadia.core.types import Camera
+from stadia.geometry.camera import backproject
+from stadia.geometry.numpy_camera import NEAR
+from stadia.geometry.se3 import transform
+
+# -- Depth, inverse depth and disparity maps, and how a network's output becomes one.
+#
+# 0 means none in all of them; so an infinite depth, whose inverse is 0, is none too.
 
 
 def _reciprocal(values: Tensor, numerator: Tensor | float = 1.0) -> Tensor:
@@ -70,18 +74,38 @@ def sigmoid_to_inverse_depth(logit: Tensor, min_depth_m: float, max_depth_m: flo
     return 1 / max_depth_m + (1 / min_depth_m - 1 / max_depth_m) * torch.sigmoid(logit)
 
 
-def start_bias(start_depth_m: float, min_depth_m: float, max_depth_m: float) -> float:
-    """Return the logit at which `sigmoid_to_inverse_depth` gives start_depth_m: the initial bias of a depth head.
+def init_depth_bias(init_depth_m: float, min_depth_m: float, max_depth_m: float) -> float:
+    """Return the logit at which `sigmoid_to_inverse_depth` gives init_depth_m: the initial bias of a depth head.
 
     At bias 0 the range 0.1 to 100 m starts at 0.2 m, where a true baseline moves every pixel out of the image.
     """
     _check_range(min_depth_m, max_depth_m)
-    if not min_depth_m < start_depth_m < max_depth_m:
+    if not min_depth_m < init_depth_m < max_depth_m:
         raise GeometryError(
             "start depth",
-            found=f"{start_depth_m} m",
+            found=f"{init_depth_m} m",
             expected=f"between {min_depth_m} and {max_depth_m} m",
             fix="pass a depth inside the range",
         )
-    share = (1 / start_depth_m - 1 / max_depth_m) / (1 / min_depth_m - 1 / max_depth_m)
+    share = (1 / init_depth_m - 1 / max_depth_m) / (1 / min_depth_m - 1 / max_depth_m)
     return math.log(share / (1 - share))
+
+
+# -- Point clouds from depth maps.
+
+
+def depth_to_points(depth_m: Tensor, camera: Camera, T_world_camera: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return every pixel as a point, row by row.
+
+    Args:
+        depth_m: (..., 1, H, W) z in metres; 0 = none.
+        camera: K (3, 3) or with the depth's leading axes.
+        T_world_camera: (..., 4, 4) camera-to-world; without it the points stay in the camera's frame.
+
+    Returns:
+        points (..., H W, 3) in metres, and known (..., H W) bool, False where depth is none. Their colors are
+        `image.flatten(-2).transpose(-1, -2)`.
+    """
+    points = backproject(depth_m, camera).flatten(-2).transpose(-1, -2)
+    known = (depth_m > NEAR).flatten(-3)
+    return (points if T_world_camera is None else transform(T_world_camera.to(points.dtype), points)), known

@@ -1,23 +1,26 @@
-"""Camera functions without torch for prediction: focal length from a lens, and resizing of an image with its K.
-
-The numbers equal those of `geometry.camera`, where the conventions are described.
-"""
+"""Resize and crop images with their intrinsics in NumPy, without torch."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import GeometryError
+from stadia.core.errors import ConfigError, GeometryError
+
+# -- Camera functions without torch for prediction: focal length from a lens, and resizing of an image with its K.
+#
+# The numbers equal those of `geometry.camera`, where the conventions are described.
 
 NEAR = 1e-6
 """Points at or below this z (metres, or a ratio of depths) are behind the camera; depths at or below it are none."""
 
 
-def focal_px_of_view(horizontal_deg: float, width: int) -> float:
+def focal_px_from_fov(horizontal_deg: float, width: int) -> float:
     """Return the focal length from the angle between the left and right edge of an image. Raises GeometryError if it is
     invalid.
     """
@@ -28,7 +31,7 @@ def focal_px_of_view(horizontal_deg: float, width: int) -> float:
     return width / 2 / math.tan(math.radians(horizontal_deg) / 2)
 
 
-def focal_px_of_lens(focal_mm: float, sensor_width_mm: float, width: int) -> float:
+def focal_px_from_lens(focal_mm: float, sensor_width_mm: float, width: int) -> float:
     """Return the focal length of a lens and a sensor; for a "35 mm equivalent" the sensor is 36 mm wide.
 
     Raises GeometryError where a number is not positive.
@@ -48,14 +51,14 @@ def centered_K(focal_px: float, height: int, width: int) -> NDArray[np.float64]:
     return np.array([[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1]])
 
 
-def cropped_K(K: NDArray[np.float64], left: int, top: int) -> NDArray[np.float64]:
+def crop_K(K: NDArray[np.float64], left: int, top: int) -> NDArray[np.float64]:
     """Return (..., 3, 3) of the window whose top-left pixel is (left, top)."""
     moved = K.copy()
     moved[..., :2, 2] -= (left, top)
     return moved
 
 
-def resized_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: int) -> NDArray[np.float64]:
+def resize_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: int) -> NDArray[np.float64]:
     """Return (..., 3, 3) after resizing an image of `size` (height, width): f' = f s, c' = (c + 0.5) s - 0.5."""
     s = np.array([width / size[1], height / size[0]])
     moved = K.copy()
@@ -64,7 +67,7 @@ def resized_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width:
     return moved
 
 
-def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
+def resize_to_planar(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
     """Resize (H, W, C) of 0 to 255 to (C, height, width) of 0 to 1: bilinear, low-passed where it shrinks, outer edges
     on outer edges.
     """
@@ -94,3 +97,59 @@ def _triangle_weights(before: int, after: int) -> Any:
     weights /= weights.sum(axis=1, keepdims=True)
     ends = np.arange(after + 1) * neighbors.shape[1]
     return csr_array((weights.ravel(), neighbors.clip(0, before - 1).ravel(), ends), shape=(after, before))
+
+
+# -- The part of an image that networks see: one definition for training, predicting, scoring and exporting. Imports no
+# torch.
+#
+# The crops of evaluation protocols (Garg, Eigen) are in `stadia.evaluation.protocols`.
+
+IMAGE_CROPS: Mapping[str, tuple[int, int] | None] = {"none": None, "kb": (352, 1216)}
+"""Height and width in pixels, at the bottom and in the middle of the image; None is the whole.
+
+kb: the crop of the KITTI benchmark, as of its val_selection_cropped (Uhrig et al., 3DV 2017, arXiv 1708.06500): it
+    removes the sky, and gives KITTI's sizes (1224x370 to 1242x376) one size.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CropWindow:
+    """A window of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.top, self.top + self.height)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.left, self.left + self.width)
+
+    def cut(self, array: Any) -> Any:
+        """Return the window of an array (H, W, ...) of NumPy or torch."""
+        return array[self.rows, self.columns]
+
+
+def crop_window(crop: str, height: int, width: int) -> CropWindow:
+    """Return the window of a crop of IMAGE_CROPS: for 375x1242 and "kb" rows 23:375, columns 13:1229.
+
+    top = H - h, left = floor((W - w) / 2). For an image that is already cropped so it is the whole.
+    Raises GeometryError where the image is smaller, ConfigError for an unknown crop.
+    """
+    if crop not in IMAGE_CROPS:
+        raise ConfigError(
+            "crop", found=f"'{crop}'", expected=f"one of {', '.join(IMAGE_CROPS)}", fix="choose one of them"
+        )
+    h, w = IMAGE_CROPS[crop] or (height, width)
+    if height < h or width < w:
+        raise GeometryError(
+            f"crop '{crop}'",
+            found=f"an image of {width}x{height}",
+            expected=f"at least {w}x{h} pixels, which this crop keeps",
+            fix="use images at KITTI's own size, or crop=none (a video file is decoded to data.size)",
+        )
+    return CropWindow(height - h, (width - w) // 2, h, w)

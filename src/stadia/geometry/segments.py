@@ -1,4 +1,4 @@
-"""Sums, means and quantiles over segments: values of pixels to values of objects, for a whole batch without a loop."""
+"""Reduce values of pixels to values of objects."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Segments:
         return maps.movedim(1, -1).reshape(-1, channels)[self.pixel]
 
 
-def segments_of(instances: Tensor) -> Segments:
+def segments_from_instances(instances: Tensor) -> Segments:
     """Return the objects of instance maps (B, H, W), whole numbers, 0 = none. A number without a pixel is no object."""
     of_image = instances.flatten(1).long()
     base = int(of_image.max()) + 1 if of_image.numel() else 1
@@ -47,13 +47,13 @@ def segments_of(instances: Tensor) -> Segments:
     return Segments(pixel, (shown.cumsum(0) - 1)[numbered], number // base, number % base)
 
 
-def thinned(segments: Segments, max_pixels: int) -> Segments:
+def subsample_segments(segments: Segments, max_pixels: int) -> Segments:
     """Return the same objects with at max_pixels `max_pixels` pixels each, evenly spaced; all of one that has fewer."""
-    chosen = evenly(segments.segment, segments.count, max_pixels)
+    chosen = subsample_evenly(segments.segment, segments.count, max_pixels)
     return Segments(segments.pixel[chosen], segments.segment[chosen], segments.image, segments.instance)
 
 
-def evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
+def subsample_evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
     """Return places in `segment` (P,) of about `max_pixels` evenly spaced pixels of each object, or of all it has."""
     order = segment.argsort(stable=True)
     size = torch.bincount(segment, minlength=count)
@@ -99,7 +99,7 @@ def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Se
     return torch.where((size > 0) & ~ordered[last.clamp(min=0)].isnan(), found, torch.nan)
 
 
-def interpolated_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> Tensor:
+def interpolate_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> Tensor:
     """Return the values (P, C) of maps (N, C, h, w), bilinear, at pixels of images `stride` times as large.
 
     It equals `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` there, without the rest

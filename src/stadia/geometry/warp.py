@@ -1,7 +1,4 @@
-"""View synthesis: the target's image from other images, its depth and the motion between them.
-
-Law: warping an image by the identity pose at any depth returns that image at every pixel, edges included.
-"""
+"""Synthesize the target image from source images, depth and motion."""
 
 from __future__ import annotations
 
@@ -13,13 +10,18 @@ from torch.nn import functional as F
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
-from stadia.geometry.camera import NEAR, at_pixels, inverse_intrinsics
+from stadia.geometry.camera import apply_to_pixels, inverse_intrinsics
 from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.se3 import matmul
+
+# -- View synthesis: the target's image from other images, its depth and the motion between them.
+#
+# Law: warping an image by the identity pose at any depth returns that image at every pixel, edges included.
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
+class SynthesizedViews:
     """The target's image as synthesized from each source.
 
     image: (B, N, 3, H, W) RGB in [0, 1].
@@ -30,7 +32,7 @@ class Views:
     valid: Tensor
 
 
-def sample(image: Tensor, pixels: Tensor) -> Tensor:
+def sample_image(image: Tensor, pixels: Tensor) -> Tensor:
     """Sample image (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y: (B, C, h, w). Outside, the nearest edge
     pixel.
 
@@ -97,7 +99,7 @@ def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_t
     at_infinity, epipole = infinity_and_epipole(camera, source_camera, T_source_target)
     dtype = torch.promote_types(depth_m.dtype, torch.float32)
     inverse_depth = inverse_from_depth(depth_m.to(dtype))
-    rays = at_pixels(at_infinity.to(dtype), camera.height, camera.width)
+    rays = apply_to_pixels(at_infinity.to(dtype), camera.height, camera.width)
     homogeneous = torch.addcmul(rays, epipole.to(dtype)[..., None, None], inverse_depth)
     nearness = homogeneous[..., 2:, :, :]
     in_front = nearness > NEAR
@@ -105,7 +107,7 @@ def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_t
     return pixels, torch.where(in_front & (inverse_depth > 0), nearness, torch.zeros_like(nearness))
 
 
-def warp(
+def warp_image(
     source_image: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Synthesize the target's view from one source image.
@@ -123,12 +125,12 @@ def warp(
     """
     check_sizes(source_image, depth_m, camera, source_camera)
     pixels, nearness = reproject(depth_m, camera, source_camera, T_source_target)
-    return sample(source_image, pixels), inside_frame(pixels, nearness, source_camera)
+    return sample_image(source_image, pixels), inside_frame(pixels, nearness, source_camera)
 
 
-def synthesize(
+def synthesize_views(
     sources: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
-) -> Views:
+) -> SynthesizedViews:
     """Synthesize the target's image from every source, in one call of the sampler.
 
     Args:
@@ -150,8 +152,10 @@ def synthesize(
         )
     each = Camera(camera.K[..., None, :, :], camera.height, camera.width)  # one target for N sources
     pixels, nearness = reproject(depth_m[:, None], each, source_camera, T_source_target)
-    image = sample(sources.flatten(0, 1), pixels.flatten(0, 1))
-    return Views(image.reshape(*sources.shape[:3], *image.shape[-2:]), inside_frame(pixels, nearness, source_camera))
+    image = sample_image(sources.flatten(0, 1), pixels.flatten(0, 1))
+    return SynthesizedViews(
+        image.reshape(*sources.shape[:3], *image.shape[-2:]), inside_frame(pixels, nearness, source_camera)
+    )
 
 
 def check_sizes(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera) -> None:
@@ -164,3 +168,13 @@ def check_sizes(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: 
                 expected="the image's own size",
                 fix="resize image and camera together (geometry.camera.resize)",
             )
+
+
+# -- Brightness between two images: gain a and offset b; a * first + b is as bright as the second (D3VO, arXiv 2003.01060,
+# eq. 3).
+
+
+def invert_brightness(brightness: Tensor) -> Tensor:
+    """Return (..., 2) of the pair in the other order: y = a x + b gives x = y / a - b / a."""
+    gain, offset = brightness.unbind(-1)
+    return torch.stack((1 / gain, -offset / gain), dim=-1)

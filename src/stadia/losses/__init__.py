@@ -1,20 +1,20 @@
 """Differentiable per-pixel losses, reduced in one explicit last step. Imports core and geometry."""
 
-from stadia.core.tables import Table
+from stadia.core.registry import Registry
 
-LOSSES = Table(
+LOSSES = Registry(
     "loss",
     {
-        "selfsup": "stadia.losses.selfsup:SelfSupervisedLoss",
+        "selfsup": "stadia.losses.selfsup_loss:SelfSupervisedLoss",
         "sparse_depth": "stadia.losses.sparse_depth:SparseDepthLoss",
-        "overlay": "stadia.losses.overlay:OverlayLoss",
+        "overlay": "stadia.losses.overlay_loss:OverlayLoss",
     },
 )
 
 _METRIC_DEPTH = "slopes in meters are largest for far, uncertain depth and grow with the unit; use 'slope_over_mean'"
 _SUMMED = "a sum over pixels outweighs the residual a hundred times and flattens depth; use the mean 'slope_over_mean'"
 
-SMOOTHNESS = Table(
+SMOOTHNESS = Registry(
     "smoothness",
     {
         "slope_over_mean": "stadia.losses.smoothness:edge_aware_smoothness",
@@ -29,29 +29,29 @@ SMOOTHNESS = Table(
 )
 """Smoothness losses: (inverse depth (B, 1, H, W), image (B, 3, H, W)) to a scalar."""
 
-SPARSE_DEPTH_LOSSES = Table(
+SPARSE_DEPTH_LOSSES = Registry(
     "part of sparse depth",
     {
         "silog_per_image": "stadia.losses.sparse_depth:silog_per_image",
         "silog_pooled": "stadia.losses.sparse_depth:silog_pooled",
-        "affine_invariant": "stadia.losses.sparse_depth:affine",
+        "affine_invariant": "stadia.losses.sparse_depth:affine_invariant",
         "gradient_matching": "stadia.losses.sparse_depth:gradient_matching",
         "log_l1": "stadia.losses.sparse_depth:log_l1",
     },
 )
 """Terms of sparse depth by the key of their weight: (Labeled, SparseDepthConfig) to a scalar, 0 without labels."""
 
-OVERLAY_LOSSES = Table(
+OVERLAY_LOSSES = Registry(
     "overlay loss",
     {
-        "depth_mse": "stadia.losses.overlay_terms:depth_mse",
-        "depth_l1": "stadia.losses.overlay_terms:depth_l1",
-        "depth_smooth_l1": "stadia.losses.overlay_terms:depth_smooth_l1",
-        "depth_ssim": "stadia.losses.overlay_terms:depth_ssim",
-        "depth_gradient": "stadia.losses.overlay_terms:depth_gradient",
-        "mask_bce": "stadia.losses.overlay_terms:mask_bce",
-        "mask_mse": "stadia.losses.overlay_terms:mask_mse",
-        "mask_dice": "stadia.losses.overlay_terms:mask_dice",
+        "depth_mse": "stadia.losses.overlay_loss:depth_mse",
+        "depth_l1": "stadia.losses.overlay_loss:depth_l1",
+        "depth_smooth_l1": "stadia.losses.overlay_loss:depth_smooth_l1",
+        "depth_ssim": "stadia.losses.overlay_loss:depth_ssim",
+        "depth_gradient": "stadia.losses.overlay_loss:depth_gradient",
+        "mask_bce": "stadia.losses.overlay_loss:mask_bce",
+        "mask_mse": "stadia.losses.overlay_loss:mask_mse",
+        "mask_dice": "stadia.losses.overlay_loss:mask_dice",
     },
 )
 """Terms of the overlay loss by the key of their weight: (Compared, OverlayLossConfig) to a scalar, 0 without labels."""
@@ -60,13 +60,13 @@ _NEGATED_LOG = (
     "a negated logarithm is minimal at 180 degrees and turns rotations away from the truth; use 'bounded_log'"
 )
 
-ROTATION_LOSSES = Table(
+ROTATION_LOSSES = Registry(
     "rotation loss",
     {
-        "geodesic": "stadia.losses.rotation:geodesic",
-        "bounded_log": "stadia.losses.rotation:bounded_log",
-        "one_minus_dot_squared": "stadia.losses.rotation:one_minus_dot_squared",
-        "squared_error": "stadia.losses.rotation:squared_error",
+        "geodesic": "stadia.losses.object_pose_loss:geodesic",
+        "bounded_log": "stadia.losses.object_pose_loss:bounded_log",
+        "one_minus_dot_squared": "stadia.losses.object_pose_loss:one_minus_dot_squared",
+        "squared_error": "stadia.losses.object_pose_loss:squared_error",
     },
     refused=dict.fromkeys(("-log", "neg_log", "negative_log", "minus_log"), _NEGATED_LOG),
 )

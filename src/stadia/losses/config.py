@@ -1,22 +1,24 @@
-"""Configuration of the self-supervised loss. Imports no torch."""
+"""Configuration of the losses. Imports no torch."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from stadia.core.config import StrictModel, row_of
-from stadia.losses import SMOOTHNESS
+from stadia.core.config import StrictModel, check_registered
+from stadia.losses import OVERLAY_LOSSES, ROTATION_LOSSES, SMOOTHNESS
+
+# -- Configuration of the self-supervised loss. Imports no torch.
 
 
-class LossConfig(StrictModel):
+class SelfSupervisedLossConfig(StrictModel):
     """The self-supervised loss. Outputs that the networks do not predict are ignored; `model` switches on D3VO's parts.
 
     ssim_weight: share of SSIM in a residual; the rest is the absolute difference.
     smoothness: weight of edge-aware smoothness at full resolution, halved with each coarser scale (the lambda of D3VO,
         arXiv 2003.01060, and Monodepth2).
-    smoothness_kind: slope_over_mean, slope, log_slope or bend (`stadia parts smoothness`).
+    smoothness_type: slope_over_mean, slope, log_slope or bend (`stadia parts smoothness`).
     auto_mask: train a pixel only if a warped source explains it better than the unwarped ones.
     residual_threshold: residuals above it are clamped and train nothing, as outliers. None: no clamp.
     pyramid: number of image sizes, each half the one before, at which every depth map is compared; 1 is full size only.
@@ -27,7 +29,7 @@ class LossConfig(StrictModel):
         the stereo source trains depth. None: never. Without a stereo source they train depth from the start.
     uncertainty_from_step: a predicted uncertainty weights the residual from this step on; Sigma is 1 before. Earlier,
         it would explain residuals that depth has not had time to learn.
-    uncertainty_sizes: number of pyramid sizes that it weights, the full one first; Sigma is 1 at the others, so that
+    num_uncertainty_sizes: number of pyramid sizes that it weights, the full one first; Sigma is 1 at the others, so that
         distant matches still train depth. None: all.
     brightness: beta, weight of (a - 1)^2 + b^2 summed over the sources, relative to `smoothness` at each scale (D3VO:
         1e-2, so 1e-5).
@@ -40,15 +42,151 @@ class LossConfig(StrictModel):
 
     ssim_weight: float = Field(default=0.85, ge=0, le=1)
     smoothness: float = Field(default=1e-3, ge=0)
-    smoothness_kind: Annotated[str, AfterValidator(row_of(SMOOTHNESS))] = "slope_over_mean"
+    smoothness_type: Annotated[str, AfterValidator(check_registered(SMOOTHNESS))] = "slope_over_mean"
     auto_mask: bool = True
     residual_threshold: float | None = Field(default=None, gt=0)
     pyramid: int = Field(default=1, ge=1, le=6)
     scale_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     temporal_from_step: int | None = Field(default=0, ge=0)
     uncertainty_from_step: int = Field(default=0, ge=0)
-    uncertainty_sizes: int | None = Field(default=None, ge=1)
+    num_uncertainty_sizes: int | None = Field(default=None, ge=1)
     brightness: float = Field(default=1e-2, ge=0)
     brightness_from_step: int | None = Field(default=None, ge=0)
     right_view: float = Field(default=1.0, ge=0)
     left_right_consistency: float = Field(default=0.0, ge=0)
+
+
+# -- Configuration of the metric scale loss. Imports no torch.
+
+
+class MetricScaleConfig(StrictModel):
+    """Metric scale from objects of known height and from the constant camera height. Weights vary over the epochs.
+
+    object_height: weight of |H - h D / f_y| over object pixels. Alone it makes every object a plane facing the camera.
+    camera_height: weight of the camera height error on the road. Keep it small: uniform depth, a road parallel to the
+        image, is a minimum of this term too. With weight 1 depth collapses to it; 0.05 already blurs depth.
+    """
+
+    object_height: float = Field(default=1.0, ge=0)
+    camera_height: float = Field(default=0.01, ge=0, lt=0.1)
+
+
+# -- Configuration of the overlay loss. Imports no torch.
+
+TermWeight = Annotated[float, Field(ge=0)]
+
+
+class OverlayLossConfig(StrictModel):
+    """Depth and mask of composite images: a weighted sum of terms (`stadia parts overlay-losses`).
+
+    Depth is compared as ln z, scaled to 0 at min_depth and 1 at max_depth. So errors are relative in any unit, and SSIM
+    has a known range.
+
+    depth_mse, depth_l1, depth_smooth_l1: weights of the mean of d^2, of |d|, and of smooth L1.
+    depth_ssim: weight of 1 - SSIM.
+    depth_gradient: weight of the mean |dx d| + |dy d|, which ignores constants, so it cannot be the only depth term.
+    mask_bce, mask_mse, mask_dice: weights of cross-entropy, squared error of the probability, and 1 - Dice per image.
+    smooth_l1_beta: beta of smooth L1; at 1 all errors are below it, and smooth L1 is half of MSE.
+    balance: weights are shares of the gradient: every `balance_every` steps each term's gradient at the layer that both
+        heads share is measured, and all are scaled to their mean. If false, weights are plain factors.
+    min_depth, max_depth: range of valid labels, in their unit (meters, if the labels are metric).
+    """
+
+    depth_mse: TermWeight = 0.0
+    depth_l1: TermWeight = 1.0
+    depth_smooth_l1: TermWeight = 0.0
+    depth_ssim: TermWeight = 0.0
+    depth_gradient: TermWeight = 0.0
+    mask_bce: TermWeight = 1.0
+    mask_mse: TermWeight = 0.0
+    mask_dice: TermWeight = 0.0
+    smooth_l1_beta: float = Field(default=0.02, gt=0)
+    balance: bool = True
+    balance_every: int = Field(default=50, ge=1)
+    min_depth: float = Field(default=0.25, gt=0)
+    max_depth: float = Field(default=80.0, gt=0)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the terms that count, by their names in the table."""
+        weights = {name: float(getattr(self, name)) for name in OVERLAY_LOSSES}
+        return {name: weight for name, weight in weights.items() if weight}
+
+    @model_validator(mode="after")
+    def _can_train(self) -> Self:
+        if self.min_depth >= self.max_depth:
+            raise ValueError(
+                f"min_depth={self.min_depth:g} is not below max_depth={self.max_depth:g}: no label is left"
+            )
+        for what, anchors in (
+            ("depth", ("depth_mse", "depth_l1", "depth_smooth_l1", "depth_ssim")),
+            ("mask", ("mask_",)),
+        ):
+            if not any(name.startswith(anchors) for name in self.weights):
+                only_gradient = "depth_gradient" in self.weights and what == "depth"
+                alone = "depth_gradient alone leaves a constant open; " if only_gradient else ""
+                raise ValueError(f"{alone}no term measures the error of the {what}: set one of {', '.join(_of(what))}")
+        return self
+
+
+def _of(what: str) -> list[str]:
+    return [name for name in OVERLAY_LOSSES if name.startswith(what) and name != "depth_gradient"]
+
+
+# -- Configuration of the rotation loss. Imports no torch.
+
+
+class RotationLossConfig(StrictModel):
+    """The loss between predicted and true quaternion.
+
+    name: see `stadia parts rotation-losses`.
+    norm_penalty: weight of (|q| - 1)^2.
+    """
+
+    name: Annotated[str, AfterValidator(check_registered(ROTATION_LOSSES))] = "bounded_log"
+    norm_penalty: float = Field(default=0.1, ge=0)
+
+
+# -- Configuration of the supervised depth loss. Imports no torch.
+
+
+class SparseDepthConfig(StrictModel):
+    """Depth supervised by sparse (projected LiDAR) or dense ground truth: a weighted sum of terms.
+
+    silog_per_image: weight of SILog, averaged over the images of a batch.
+    silog_pooled: weight of SILog over the pixels of the whole batch, as in BTS; it depends on the batch size.
+    affine_invariant: weight of the trimmed error of inverse depth up to scale and shift of each image.
+    gradient_matching: weight of the gradients of the same error at four sizes, for dense ground truth.
+    log_l1: weight of the mean |ln z - ln z_true|.
+    silog_form: "root" is alpha sqrt(mean d^2 - lam mean(d)^2) with alpha 10 (BTS), "variance" is mean d^2 - lam
+        mean(d)^2 (Eigen).
+    silog_lam: share of a common factor that is ignored, 0 to 1; null: 0.85 for the root, 0.5 for the variance.
+    trim: share of the largest errors that affine_invariant excludes in each image.
+    min_depth_m, max_depth_m: ground truth outside this range is no label.
+    """
+
+    silog_per_image: float = Field(default=1.0, ge=0)
+    silog_pooled: float = Field(default=0.0, ge=0)
+    affine_invariant: float = Field(default=0.0, ge=0)
+    gradient_matching: float = Field(default=0.0, ge=0)
+    log_l1: float = Field(default=0.0, ge=0)
+    silog_form: Literal["root", "variance"] = "root"
+    silog_lam: float | None = Field(default=None, ge=0, le=1)
+    trim: float = Field(default=0.2, ge=0, lt=1)
+    min_depth_m: float = Field(default=1e-3, gt=0)
+    max_depth_m: float = Field(default=80.0, gt=0)
+
+    @model_validator(mode="after")
+    def _can_train(self) -> Self:
+        if self.min_depth_m >= self.max_depth_m:
+            raise ValueError(
+                f"min_depth_m={self.min_depth_m:g} is not below max_depth_m={self.max_depth_m:g}: no label is left"
+            )
+        if not any(
+            (self.silog_per_image, self.silog_pooled, self.affine_invariant, self.gradient_matching, self.log_l1)
+        ):
+            raise ValueError(
+                "every part weighs 0: set one of silog_per_image, silog_pooled, affine_invariant, gradient_matching,"
+                " log_l1"
+            )
+        return self

@@ -1,10 +1,4 @@
-"""Metric scale for monocular depth, from objects of known height and the constant height of the camera.
-
-Each object is weak evidence. All objects of all frames determine the camera's height, which then supervises every
-frame with a road (FUMET, arXiv 2312.04530). Both errors are absolute and per pixel. A Gaussian likelihood with the
-spread of a mean over thousands of frames, millimeters, would explode. The mean depth of a mask could be fitted by its
-window panes alone.
-"""
+"""Metric scale for monocular depth, from objects of known height and the constant height of the camera (FUMET, arXiv 2312.04530)."""
 
 from __future__ import annotations
 
@@ -16,14 +10,83 @@ from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.errors import GeometryError
+from stadia.core.types import Camera
 from stadia.geometry.align import masked_median
-from stadia.geometry.camera import Camera
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
-from stadia.geometry.ground import RoadPixels, road_pixels
-from stadia.geometry.segments import Segments, segment_means
-from stadia.geometry.silhouette import box_height
-from stadia.losses.metric_scale_config import MetricScaleConfig
-from stadia.losses.report import LossReport
+from stadia.geometry.ground.horizon import (
+    compute_horizon_ratios,
+    horizon_from_normal,
+    implied_camera_height,
+    log_height_ratio,
+)
+from stadia.geometry.ground.road_plane import RoadPixelHeights, height_from_box, measure_silhouettes, road_pixel_heights
+from stadia.geometry.segments import Segments, segment_means, segment_quantiles
+from stadia.losses.config import MetricScaleConfig
+from stadia.losses.loss_report import LossReport
+
+# -- Estimate the camera height from objects of known height, and weight the objects. No gradients.
+
+
+@dataclass(frozen=True, slots=True)
+class CameraHeightEvidence:
+    """Camera height in meters by each object, (M,); NaN without a known height, or in an image without road.
+
+    camera_m: from the object's silhouette in depth: its scale times the camera's height in that depth.
+    horizon_m: from its mask and the horizon only; 0 for an object above the horizon.
+    """
+
+    camera_m: Tensor
+    horizon_m: Tensor
+
+
+@torch.no_grad()
+def estimate_camera_heights(
+    depth: Tensor, camera: Camera, road: RoadPixelHeights, objects: Segments, height_m: Tensor
+) -> CameraHeightEvidence:
+    """Estimate the camera height from each object of a batch; heights must be positive.
+
+    Args:
+        depth: (B, 1, H, W) z in any unit, which may differ between images.
+        camera: K (3, 3) or (B, 3, 3).
+        road: of the same depth (`road_pixels`).
+        objects: of (B, H, W).
+        height_m: (M,) known heights, NaN for none.
+    """
+    silhouette = measure_silhouettes(depth, camera, road.plane, objects).height
+    object_depth = segment_quantiles(objects.of(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
+    fy = camera.fy.to(depth).expand(len(depth))[objects.image]
+    # The center of the highest pixel is half a pixel below the edge, on average.
+    silhouette = silhouette + 0.5 * object_depth / fy
+    camera_m = height_m / silhouette.where(silhouette > 0, torch.nan) * road.median_height[objects.image]
+    line = horizon_from_normal(road.normal, camera)
+    ratio = compute_horizon_ratios(line, objects, *depth.shape[-2:]).ratio
+    return CameraHeightEvidence(camera_m, implied_camera_height(height_m, ratio))
+
+
+def weight_objects(
+    horizon_m: Tensor, reference_m: Tensor, *, spread: float | None = None, tolerance: float = 0.2
+) -> Tensor:
+    """Return the weight of each object, (M,) from 0 to 1.
+
+    Args:
+        horizon_m: (M,) from `object_evidence`.
+        reference_m: (M,) camera height of its group; NaN while unknown, which gives weight 1.
+        spread: None: weight 1 up to the tolerance and 0 beyond. Else exp(-odd^2 / (2 spread^2)), in the logarithm.
+        tolerance: largest accepted oddness.
+    """
+    odd = log_height_ratio(horizon_m, reference_m)
+    weight = (
+        (odd.abs() < tolerance).to(odd.dtype) if spread is None else (-0.5 * (odd / spread).square()).exp().nan_to_num()
+    )
+    return weight.where(reference_m.isfinite(), torch.ones_like(weight))
+
+
+# -- Metric scale for monocular depth, from objects of known height and the constant height of the camera.
+#
+# Each object is weak evidence. All objects of all frames determine the camera's height, which then supervises every
+# frame with a road (FUMET, arXiv 2312.04530). Both errors are absolute and per pixel. A Gaussian likelihood with the
+# spread of a mean over thousands of frames, millimeters, would explode. The mean depth of a mask could be fitted by its
+# window panes alone.
 
 
 def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, height_m: Tensor) -> Tensor:
@@ -43,7 +106,7 @@ def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, heig
     first = row.new_full((objects.count,), depth_m.shape[-2]).scatter_reduce(0, objects.segment, row, "amin")
     last = row.new_full((objects.count,), -1).scatter_reduce(0, objects.segment, row, "amax")
     fy = camera.fy.to(height_m).expand(len(depth_m))[objects.image]
-    px_over_fy = box_height(last - first + 1, torch.ones_like(height_m), fy)
+    px_over_fy = height_from_box(last - first + 1, torch.ones_like(height_m), fy)
     known = height_m.isfinite()
     predicted_m = px_over_fy[objects.segment] * objects.of(depth_m)[:, 0]
     error = (height_m.detach().where(known, 0.0)[objects.segment] - predicted_m).abs()
@@ -57,12 +120,12 @@ def object_height_loss(error: Tensor, objects: Segments, weight: Tensor) -> Tens
     return (weight * of_object).sum() / weight.sum().clamp(min=torch.finfo(error.dtype).tiny)
 
 
-def inner(road: Tensor) -> Tensor:
+def erode_road_mask(road: Tensor) -> Tensor:
     """Erode a road mask (B, 1, H, W) bool by one pixel: normals beside a car belong to neither road nor car."""
     return ~(functional.max_pool2d((~road).float(), kernel_size=3, stride=1, padding=1) > 0)
 
 
-def camera_height_error(road: RoadPixels, camera_height_m: Tensor) -> Tensor:
+def camera_height_error(road: RoadPixelHeights, camera_height_m: Tensor) -> Tensor:
     """Compute |camera height - known height| at each road pixel, (B, 1, H, W) in meters; 0 elsewhere or if unknown.
 
     camera_height_m: (B,) constants, NaN if unknown. Each pixel has its own normal with a gradient. A plane fitted to
@@ -92,7 +155,7 @@ class KnownHeights:
     objects: of (B, H, W), `segments_of`.
     object_m: (M,) their heights, NaN if unknown.
     weight: (M,) bool or float; 0 excludes an object (`object_weights`).
-    camera_m: (B,) the camera's height, NaN while unknown (`training.camera_heights`).
+    camera_m: (B,) the camera's height, NaN while unknown (`recipes.metric.camera_heights`).
     """
 
     objects: Segments
@@ -124,7 +187,7 @@ class MetricScaleLoss:
             camera: of the image, K (B, 3, 3).
             road: (B, 1, H, W) bool; its border pixels are excluded (`inner`).
             known: heights in meters.
-            object_share, camera_share: factors of the weights in this epoch (`training.hand_over`).
+            object_share, camera_share: factors of the weights in this epoch (`recipes.metric.scale_loss_schedule`).
 
         Returns: terms "object_height" and "camera_height"; maps "object_height_error" and "camera_height_error" (B, 1,
         H, W) in meters, of the finest scale; `seen` "camera_height_m", the median over the images, NaN without a road.
@@ -133,7 +196,7 @@ class MetricScaleLoss:
         _check_known(known, len(road))
         with torch.autocast(road.device.type, enabled=False):
             dtype = torch.promote_types(inverse_depth[0].dtype, torch.float32)
-            road = inner(road)
+            road = erode_road_mask(road)
             maps = [resize_map(scale.to(dtype), *road.shape[-2:]) for scale in inverse_depth]
             scales = [self._compare_scale(map_, camera.to(dtype), road, known) for map_ in maps]
             of_objects, of_cameras, finest, errors = zip(*scales, strict=True)
@@ -152,12 +215,12 @@ class MetricScaleLoss:
 
     def _compare_scale(
         self, inverse_depth: Tensor, camera: Camera, road: Tensor, known: KnownHeights
-    ) -> tuple[Tensor, Tensor, RoadPixels, dict[str, Tensor]]:
+    ) -> tuple[Tensor, Tensor, RoadPixelHeights, dict[str, Tensor]]:
         """Return both means, the road pixels and both maps of one scale."""
         depth_m = depth_from_inverse(inverse_depth)
         weight = known.weight.to(depth_m.dtype) * known.object_m.isfinite()
         object_error = object_height_error(depth_m, camera, known.objects, known.object_m.to(depth_m.dtype))
-        road_points = road_pixels(depth_m, camera, road)
+        road_points = road_pixel_heights(depth_m, camera, road)
         road_error = camera_height_error(road_points, known.camera_m.to(depth_m.dtype))
         counted = road_points.valid & known.camera_m.isfinite()[:, None, None, None]
         object_map = torch.zeros_like(depth_m).flatten().index_put((known.objects.pixel,), object_error.detach())

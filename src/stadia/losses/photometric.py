@@ -1,18 +1,20 @@
-"""Photometric residual per pixel, minimum reprojection and auto-mask.
-
-Godard et al., "Digging into self-supervised monocular depth estimation" (Monodepth2, arXiv 1806.01260), section 3.
-"""
+"""Photometric residual, minimum reprojection, auto-mask and uncertainty weighting (Monodepth2, arXiv 1806.01260, section 3; D3VO, arXiv 2003.01060)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stadia.core.errors import GeometryError
 from stadia.core.types import is_temporal
+
+# -- Photometric residual per pixel, minimum reprojection and auto-mask.
+#
+# Godard et al., "Digging into self-supervised monocular depth estimation" (Monodepth2, arXiv 1806.01260), section 3.
 
 # Keep SSIM finite in flat, dark windows; for images in [0, 1] (Wang et al. 2004, eq. 13).
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
@@ -79,7 +81,7 @@ def identity_reprojection(unwarped: Tensor, source_names: Sequence[str]) -> Tens
 
 
 @dataclass(frozen=True, slots=True)
-class Minimum:
+class MinimumReprojection:
     """The per-pixel minimum over N candidates.
 
     residual: (B, 1, H, W), differentiable with respect to the winner's residual only.
@@ -96,7 +98,7 @@ class Minimum:
 
 def minimum_reprojection(
     residuals: Tensor, seen: Tensor, unwarped: Tensor, identity_residual: Tensor, *, auto_mask: bool = True
-) -> Minimum:
+) -> MinimumReprojection:
     """Take the per-pixel minimum over visible candidates that, with `auto_mask`, beat the unwarped sources.
 
     A candidate competes where it projects into its source's image and, with `auto_mask`, where its residual is *less*
@@ -126,9 +128,66 @@ def minimum_reprojection(
     any_seen = best_seen < nothing
     fallback = identity_residual.amax(dim=1, keepdim=True)
     identity_winner = count + unwarped.argmin(dim=1, keepdim=True)
-    return Minimum(
+    return MinimumReprojection(
         residual=torch.where(trains, best, fallback),
         winner=torch.where(trains, winner, identity_winner.masked_fill(~any_seen, -1)).to(torch.int8),
         nearest=nearest.masked_fill(~any_seen, -1).to(torch.int8),
         unmasked=torch.where(any_seen, best_seen, fallback),
     )
+
+
+# -- Auto-mask exception for the road: while the camera moves, road pixels always train.
+#
+# A road has little texture. Where its depth is wrong, the unwarped image explains it better, the auto-mask removes it,
+# and nothing corrects it (FUMET, arXiv 2312.04530; its code unmasks the road unless 3/4 of the image are masked).
+
+
+MIN_MASKED_SHARE_AT_REST = 0.75
+"""Share of masked pixels from which the camera is at rest; the road is then masked too."""
+
+
+def lift_auto_mask_from_road(
+    minimum: MinimumReprojection, identity_residual: Tensor, best_identity: Tensor, road: Tensor
+) -> MinimumReprojection:
+    """Apply the auto-mask to a minimum computed without it, except on the road of moving images.
+
+    Args:
+        minimum: of candidates of one kind, temporal or rig (`minimum_reprojection(..., auto_mask=False)`).
+        identity_residual: (B, 1, H, W) residual of the unwarped images.
+        best_identity: (B, 1, H, W) index of the best unwarped image, as a winner.
+        road: (B, 1, H, W) bool.
+
+    For candidates of one kind, mask and minimum can be applied in either order.
+    """
+    unseen = minimum.winner < 0
+    masked = unseen | (minimum.residual.detach() >= identity_residual)
+    moves = masked.flatten(1).float().mean(1) < MIN_MASKED_SHARE_AT_REST
+    masked_out = masked & ~(road & moves[:, None, None, None])
+    winner = torch.where(masked_out & ~unseen, best_identity.to(minimum.winner.dtype), minimum.winner)
+    return replace(minimum, residual=torch.where(masked_out, identity_residual, minimum.residual), winner=winner)
+
+
+# -- Uncertainty weighting of the photometric residual.
+
+
+def weight_by_uncertainty(residual: Tensor, log_uncertainty: Tensor) -> Tensor:
+    """Compute r / Sigma + log Sigma at each pixel (D3VO, arXiv 2003.01060, eq. 7; Kendall and Gal, arXiv 1703.04977).
+
+    For a fixed residual the minimum is at Sigma = r, where it is 1 + log r: *below 0 for r < 1 / e*, which is correct.
+    The slope in the residual is 1 / Sigma, so well explained pixels count more. Sigma belongs to the target pixel: it
+    weights the minimum over the sources, not its candidates.
+
+    Args:
+        residual: (B, 1, H, W).
+        log_uncertainty: (B, 1, H, W) log Sigma, which needs no floor and has bounded slopes.
+
+    Returns: (B, 1, H, W). Raises GeometryError if the shapes differ, since (B, H, W) would broadcast over sample pairs.
+    """
+    if residual.shape != log_uncertainty.shape:
+        raise GeometryError(
+            "log uncertainty",
+            found=f"shape {tuple(log_uncertainty.shape)}",
+            expected=f"{tuple(residual.shape)}, the residual's",
+            fix="pass one map of one channel for each sample",
+        )
+    return residual * (-log_uncertainty).exp() + log_uncertainty

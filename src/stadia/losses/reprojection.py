@@ -1,4 +1,4 @@
-"""Warp the sources by depth and motion and compare them with the target, at one scale, in torch."""
+"""Warp the sources by depth and motion and compare them with the target, at one scale, in torch; left-right consistency of a stereo pair."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from torch import Tensor
 from stadia.core.types import Camera
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse
-from stadia.geometry.warp import synthesize
-from stadia.losses.brightness import apply_brightness
-from stadia.losses.photometric import Minimum, identity_reprojection, minimum_reprojection, photometric_residual
+from stadia.geometry.warp import inside_frame, reproject, sample_image, synthesize_views
+from stadia.losses.affine_brightness import apply_brightness
+from stadia.losses.photometric import (
+    MinimumReprojection,
+    identity_reprojection,
+    minimum_reprojection,
+    photometric_residual,
+)
+
+# -- Warp the sources by depth and motion and compare them with the target, at one scale, in torch.
 
 
 def select_sources(values: Tensor, indices: Sequence[int]) -> Tensor:
@@ -25,7 +32,7 @@ def select_sources(values: Tensor, indices: Sequence[int]) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
+class ReprojectionInputs:
     """The target and its sources; RGB in [0, 1], as recorded.
 
     target: (B, 3, H, W).
@@ -41,16 +48,16 @@ class Images:
     source_camera: Camera
     source_names: tuple[str, ...]
 
-    def select(self, indices: Sequence[int]) -> Images:
+    def select(self, indices: Sequence[int]) -> ReprojectionInputs:
         """Return the same target with some of the sources."""
         if list(indices) == list(range(len(self.source_names))):
             return self
         K = select_sources(self.source_camera.K, indices)
         source_camera = Camera(K, self.source_camera.height, self.source_camera.width)
         names = tuple(self.source_names[i] for i in indices)
-        return Images(self.target, self.camera, select_sources(self.sources, indices), source_camera, names)
+        return ReprojectionInputs(self.target, self.camera, select_sources(self.sources, indices), source_camera, names)
 
-    def halved(self, times: int) -> Images:
+    def halved(self, times: int) -> ReprojectionInputs:
         """Downsample images and cameras to 1 / 2^times of their size, rounded down."""
         if times == 0:
             return self
@@ -58,7 +65,7 @@ class Images:
         height, width = self.source_camera.height >> times, self.source_camera.width >> times
         sources, source_camera = resize(self.sources.flatten(0, 1), self.source_camera, height, width)
         sources = sources.view(*self.sources.shape[:2], *sources.shape[1:])
-        return Images(target, camera, sources, source_camera, self.source_names)
+        return ReprojectionInputs(target, camera, sources, source_camera, self.source_names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,7 @@ class Reprojection:
     unwarped: (B, 1, H, W) residual without depth and motion; no gradient.
     """
 
-    minimum: Minimum
+    minimum: MinimumReprojection
     views: Tensor
     unwarped: Tensor
 
@@ -83,14 +90,14 @@ class Reprojection:
 class Reprojector(Protocol):
     """Created once per step with inputs that do not depend on depth and motion; called once per scale.
 
-    brightness: (B, N, 2) gain and offset from the target to each source (`losses.brightness`), or None.
+    brightness: (B, N, 2) gain and offset from the target to each source (`losses.affine_brightness`), or None.
     """
 
     best_identity: Tensor
     """(B, 1, H, W) index of the best unwarped source at each pixel, as a winner: N + its index."""
 
     def __init__(
-        self, images: Images, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None
+        self, images: ReprojectionInputs, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None
     ) -> None: ...
 
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
@@ -102,7 +109,7 @@ class TorchReprojector:
     """The readable reference: runs on any device, with gradients to any tensor."""
 
     def __init__(
-        self, images: Images, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None
+        self, images: ReprojectionInputs, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None
     ) -> None:
         self.images, self.ssim_weight, self.auto_mask, self.brightness = images, ssim_weight, auto_mask, brightness
         with torch.no_grad():
@@ -112,7 +119,7 @@ class TorchReprojector:
 
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
         seen_from = self.images
-        views = synthesize(
+        views = synthesize_views(
             seen_from.sources,
             depth_from_inverse(inverse_depth),
             seen_from.camera,
@@ -134,3 +141,49 @@ class TorchReprojector:
             target = apply_brightness(images, target, self.brightness)
         residuals = photometric_residual(images.flatten(0, 1), target.flatten(0, 1), self.ssim_weight)
         return residuals.view(*images.shape[:2], *images.shape[3:])
+
+
+# -- Right view of a stereo pair: its inverse depth, predicted from the left image alone.
+#
+# D3VO (arXiv 2003.01060), section 3.1, after Monodepth (arXiv 1609.03677). It is a separate loss: it neither enters the
+# left image's minimum nor is weighted by the left image's uncertainty.
+
+
+STEREO_SOURCE = "stereo"
+"""Name of the rig's other camera among the sources."""
+
+
+def swap_target_and_source(images: ReprojectionInputs, index: int) -> ReprojectionInputs:
+    """Return source `index` as the target, with the target as its only source."""
+    camera, source_camera = images.camera, images.source_camera
+    return ReprojectionInputs(
+        target=images.sources[:, index],
+        camera=Camera(source_camera.K[:, index], source_camera.height, source_camera.width),
+        sources=images.target[:, None],
+        source_camera=Camera(camera.K[:, None], camera.height, camera.width),
+        source_names=(images.source_names[index],),
+    )
+
+
+def left_right_consistency(
+    inverse_depth: Tensor, inverse_depth_other: Tensor, camera: Camera, camera_other: Camera, T_other_camera: Tensor
+) -> Tensor:
+    """Compare the inverse depths of two cameras: mean absolute difference relative to the first one's mean, a scalar.
+
+    Each pixel's point is projected into the other camera, and its inverse depth there is compared with that camera's
+    map. Points outside the other image count as 0. Occlusions are penalized although they are correct.
+
+    Args:
+        inverse_depth, inverse_depth_other: (B, 1, H, W), (B, 1, Ho, Wo), each in its own camera.
+        camera, camera_other: K (B, 3, 3).
+        T_other_camera: (B, 4, 4).
+
+    Source: Monodepth (arXiv 1609.03677), eq. 4, there of disparities.
+    """
+    pixels, nearness = reproject(depth_from_inverse(inverse_depth), camera, camera_other, T_other_camera)
+    seen = inside_frame(pixels, nearness, camera_other)
+    there = inverse_depth / torch.where(seen, nearness, 1.0)
+    relative = (sample_image(inverse_depth_other, pixels) - there).abs() / inverse_depth.mean(
+        dim=(1, 2, 3), keepdim=True
+    )
+    return torch.where(seen, relative, 0.0).mean()

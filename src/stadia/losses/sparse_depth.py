@@ -1,23 +1,147 @@
-"""Supervised loss: inverse depth against sparse or dense ground truth."""
+"""Supervised loss: inverse depth against sparse or dense ground truth, by SILog, affine-invariant and log L1 terms. SILog: Eigen et al., arXiv 1406.2283, eq. 4; its root: Lee et al., arXiv 1907.10326, eq. 4; affine-invariant: Ranftl et al., arXiv 1907.01341, eq. 5 to 8 and 11. Pixels that are not `known` are never read."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from stadia.core.errors import GeometryError
+from stadia.geometry.align import median_and_deviation
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses import SPARSE_DEPTH_LOSSES
-from stadia.losses.affine_invariant import affine_invariant_residual, gradient_matching_error, trimmed_mean
-from stadia.losses.report import LossReport
-from stadia.losses.silog import log_ratio, mean_over_labeled_images, pooled, silog_root, silog_variance
-from stadia.losses.sparse_depth_config import SparseDepthConfig
+from stadia.losses.config import SparseDepthConfig
+from stadia.losses.loss_report import LossReport
+
+# -- Scale-invariant logarithmic error (SILog): a global factor of depth is partly ignored.
+#
+# All functions take d = ln z - ln z_true and `known`, both (B, ...), and never read d where it is not known. With the
+# mean m over the known pixels,
+#
+# mean(d^2) - lam mean(d)^2 = mean((d - m)^2) + (1 - lam) m^2,
+#
+# and the right side is computed, because rounding cannot make it negative for lam <= 1. An image without labels gives 0.
+#
+# Source: Eigen et al., "Depth map prediction from a single image using a multi-scale deep network", NeurIPS 2014,
+# arXiv 1406.2283, eq. 4; the root is from Lee et al., "From big to small", arXiv 1907.10326, eq. 4.
+
+FAR_INVERSE_DEPTH = 1e-3
+"""1/m. Below it (beyond 1 km, farther than any label) the logarithm is continued by its tangent: see `log_ratio`."""
+
+ROOT_EPS = 1e-6
+"""Added under the root, whose slope at 0 is infinite; noticeable for log errors of about 0.001."""
+
+
+def log_ratio(inverse_depth: Tensor, true_m: Tensor, known: Tensor) -> Tensor:
+    """Compute d = ln z - ln z_true, 0 where not known.
+
+    All are (B, 1, H, W): inverse depth in 1/m, truth in meters and positive where known.
+
+    Predictions are not clamped, since a clamped one has no gradient. Below FAR_INVERSE_DEPTH the logarithm is continued
+    by its tangent, so that inverse depth of 0 and less has a finite error and a gradient.
+    """
+    near = inverse_depth > FAR_INVERSE_DEPTH  # false for NaN, which the tangent propagates
+    tangent = inverse_depth / FAR_INVERSE_DEPTH - 1 + math.log(FAR_INVERSE_DEPTH)
+    return torch.where(known, -torch.where(near, inverse_depth.where(near, 1.0).log(), tangent) - true_m.log(), 0.0)
+
+
+def silog_variance(d: Tensor, known: Tensor, *, lam: float = 0.5) -> Tensor:
+    """Compute mean(d^2) - lam mean(d)^2 of each image, (B,) (Eigen). lam = 0 is the mean square."""
+    d, known = d.flatten(1), known.flatten(1)
+    count = known.sum(1).clamp(min=1)
+    mean = d.where(known, 0.0).sum(1) / count
+    spread = (d - mean[:, None]).where(known, 0.0).square().sum(1) / count
+    return spread + (1 - lam) * mean.square()
+
+
+def silog_root(d: Tensor, known: Tensor, *, lam: float = 0.85, alpha: float = 10.0) -> Tensor:
+    """Compute alpha sqrt(mean(d^2) - lam mean(d)^2) of each image, (B,), with a finite gradient everywhere.
+
+    ROOT_EPS is added under the root and its root subtracted: value and gradient are 0 at the truth.
+    """
+    return alpha * ((silog_variance(d, known, lam=lam) + ROOT_EPS).sqrt() - ROOT_EPS**0.5)
+
+
+def pool_batch(d: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Reshape the pixels of a batch to those of one image, (1, N) each, as input of the functions above.
+
+    The ignored factor is then that of the batch, and the value depends on the batch size.
+    """
+    return d.reshape(1, -1), known.reshape(1, -1)
+
+
+def mean_over_labeled_images(of_each: Tensor, known: Tensor) -> Tensor:
+    """Average (B,) over images with a label, a scalar; 0 if no image has one. `known`: (B, ...)."""
+    labeled = known.flatten(1).any(1)
+    return of_each.where(labeled, 0.0).sum() / labeled.sum().clamp(min=1)
+
+
+# -- Losses of inverse depth up to scale and shift, as networks trained on mixed data predict it.
+#
+# Prediction and truth are normalized to median 0 and mean deviation 1 over the labeled pixels of each image. Maps are
+# (B, 1, H, W); pixels that are not `known` are never read.
+#
+# Source: Ranftl et al., "Towards robust monocular depth estimation: mixing datasets for zero-shot cross-dataset
+# transfer", PAMI 44(3), 2022, arXiv 1907.01341, eq. 5 to 8 and 11.
+
+
+def normalize_median_deviation(inverse_depth: Tensor, known: Tensor) -> Tensor:
+    """Compute (x - median) / mean |x - median| of each image, 0 where not known. (B, 1, H, W).
+
+    A constant image has no deviation: it becomes 0 everywhere, with a slope of 1 instead of infinity.
+    """
+    x, where = inverse_depth.flatten(1), known.flatten(1)
+    x = x.where(where, 0.0)
+    median, deviation = median_and_deviation(x, where)
+    varied = deviation > 4 * torch.finfo(x.dtype).eps * median.abs()  # false for NaN: an image without labels
+    relative = (x - median.where(where.any(1), 0.0)[:, None]) / deviation.where(varied, 1.0)[:, None]
+    return relative.where(where, 0.0).view_as(inverse_depth)
+
+
+def affine_invariant_residual(inverse_depth: Tensor, true_inverse_depth: Tensor, known: Tensor) -> Tensor:
+    """Return the normalized prediction minus the normalized truth, (B, 1, H, W), 0 where not known."""
+    return normalize_median_deviation(inverse_depth, known) - normalize_median_deviation(true_inverse_depth, known)
+
+
+def trimmed_mean(difference: Tensor, known: Tensor, trim: float = 0.2) -> Tensor:
+    """Sum the M (1 - trim) smallest |r| of the M known pixels of each image, times 1 / (2 M), (B,) (eq. 8).
+
+    Wrong labels are among the largest errors, which get no gradient; they still affect the mean deviation. 0 for an
+    image without labels.
+    """
+    where = known.flatten(1)
+    size = difference.flatten(1).abs().where(where, 0.0)
+    ordered = size.where(where, torch.inf).sort(1).values
+    count = where.sum(1)
+    kept = ((1 - trim) * count.double() + 1e-6).floor()  # 0.8 * 5 is 4 despite rounding
+    rank = torch.arange(ordered.shape[1], device=ordered.device)
+    not_finite = 0 * size.sum(1)  # propagates, although it is trimmed
+    return ordered.where(rank < kept[:, None], 0.0).sum(1) / (2 * count.clamp(min=1)) + not_finite
+
+
+def gradient_matching_error(difference: Tensor, known: Tensor, scales: int = 4) -> Tensor:
+    """Sum |dx r| + |dy r| over `scales` sizes, each with every second pixel of the one before, over M, (B,) (eq. 11).
+
+    Only between neighbors that are both known; M is the number of known pixels at full size. 0 for an image without
+    labels. For dense ground truth: sparse labels have almost no such neighbors.
+    """
+    total = difference.new_zeros(difference.shape[0])
+    for scale in range(scales):
+        r, where = difference[..., :: 2**scale, :: 2**scale], known[..., :: 2**scale, :: 2**scale]
+        for dim in (-1, -2):
+            length = r.shape[dim] - 1
+            both = where.narrow(dim, 0, length) & where.narrow(dim, 1, length)
+            total = total + r.diff(dim=dim).abs().where(both, 0.0).flatten(1).sum(1)
+    return total / known.flatten(1).sum(1).clamp(min=1)
+
+
+# -- Supervised loss: inverse depth against sparse or dense ground truth.
 
 
 @dataclass(frozen=True, slots=True)
-class Labeled:
+class LabeledDepth:
     """The input of every term, all (B, 1, H, W). Pixels that are not `known` must not be read."""
 
     inverse_depth: Tensor
@@ -37,27 +161,27 @@ def _silog(d: Tensor, known: Tensor, config: SparseDepthConfig) -> Tensor:
     return form(d, known) if config.silog_lam is None else form(d, known, lam=config.silog_lam)
 
 
-def silog_per_image(given: Labeled, config: SparseDepthConfig) -> Tensor:
+def silog_per_image(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
     """SILog of each image, averaged over the images with labels."""
     return mean_over_labeled_images(_silog(given.log_ratio, given.known, config), given.known)
 
 
-def silog_pooled(given: Labeled, config: SparseDepthConfig) -> Tensor:
+def silog_pooled(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
     """SILog over the labeled pixels of the whole batch."""
-    return _silog(*pooled(given.log_ratio, given.known), config)[0]
+    return _silog(*pool_batch(given.log_ratio, given.known), config)[0]
 
 
-def affine(given: Labeled, config: SparseDepthConfig) -> Tensor:
+def affine_invariant(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
     """Trimmed error up to scale and shift of each image, averaged over images."""
     return mean_over_labeled_images(trimmed_mean(given.affine_residual(), given.known, config.trim), given.known)
 
 
-def gradient_matching(given: Labeled, config: SparseDepthConfig) -> Tensor:
+def gradient_matching(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
     """Gradients of the error up to scale and shift, averaged over images."""
     return mean_over_labeled_images(gradient_matching_error(given.affine_residual(), given.known), given.known)
 
 
-def log_l1(given: Labeled, config: SparseDepthConfig) -> Tensor:
+def log_l1(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
     """Mean |ln z - ln z_true| of each image, averaged over the images with labels."""
     of_each = given.log_ratio.abs().flatten(1).sum(1) / given.known.flatten(1).sum(1).clamp(min=1)
     return mean_over_labeled_images(of_each, given.known)
@@ -90,7 +214,7 @@ class SparseDepthLoss:
             inverse_depth = inverse_depth.to(torch.promote_types(inverse_depth.dtype, torch.float32))
             true_m = true_m.to(inverse_depth.dtype)
             known = self.known(true_m)
-            given = Labeled(inverse_depth, true_m, known, log_ratio(inverse_depth, true_m, known))
+            given = LabeledDepth(inverse_depth, true_m, known, log_ratio(inverse_depth, true_m, known))
             terms = {name: weight * part(given, self.config) for name, (weight, part) in self.parts.items()}
             total = torch.stack(list(terms.values())).sum()
         maps = {"log_error": given.log_ratio.detach().abs()}

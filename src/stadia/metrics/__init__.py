@@ -1,48 +1,48 @@
 """Metrics: comparisons that are only reported, never trained on. Imports core and geometry."""
 
-from stadia.core.tables import Table
+from stadia.core.registry import Registry
 
-METRICS = Table(
+METRICS = Registry(
     "metric",
     {
-        "abs_rel": "stadia.metrics.depth:abs_rel",
-        "sq_rel": "stadia.metrics.depth:sq_rel",
-        "rmse": "stadia.metrics.depth:rmse",
-        "rmse_log": "stadia.metrics.depth:rmse_log",
-        "silog": "stadia.metrics.depth:silog",
-        "log10": "stadia.metrics.depth:log10",
-        "mae": "stadia.metrics.depth:mae",
-        "d1": "stadia.metrics.depth:d1",
-        "d2": "stadia.metrics.depth:d2",
-        "d3": "stadia.metrics.depth:d3",
-        "abs_error_rel_percent": "stadia.metrics.depth:abs_error_rel_percent",
-        "sq_error_rel_percent": "stadia.metrics.depth:sq_error_rel_percent",
-        "irmse_per_km": "stadia.metrics.depth:irmse_per_km",
+        "abs_rel": "stadia.metrics.depth_metrics:abs_rel",
+        "sq_rel": "stadia.metrics.depth_metrics:sq_rel",
+        "rmse": "stadia.metrics.depth_metrics:rmse",
+        "rmse_log": "stadia.metrics.depth_metrics:rmse_log",
+        "silog": "stadia.metrics.depth_metrics:silog",
+        "log10": "stadia.metrics.depth_metrics:log10",
+        "mae": "stadia.metrics.depth_metrics:mae",
+        "d1": "stadia.metrics.depth_metrics:d1",
+        "d2": "stadia.metrics.depth_metrics:d2",
+        "d3": "stadia.metrics.depth_metrics:d3",
+        "abs_error_rel_percent": "stadia.metrics.depth_metrics:abs_error_rel_percent",
+        "sq_error_rel_percent": "stadia.metrics.depth_metrics:sq_error_rel_percent",
+        "irmse_per_km": "stadia.metrics.depth_metrics:irmse_per_km",
     },
 )
 """Depth metrics: (predicted_m, true_m, mask), each (..., H, W), to one value per image, (...)."""
 
-TRAJECTORY_METRICS = Table(
+TRAJECTORY_METRICS = Registry(
     "trajectory metric",
     {
-        "ate_rmse_m": "stadia.metrics.trajectory:ate_rmse_m",
-        "t_err_percent": "stadia.metrics.trajectory:t_err_percent",
-        "r_err_deg_per_100m": "stadia.metrics.trajectory:r_err_deg_per_100m",
-        "rpe_trans_m": "stadia.metrics.trajectory:rpe_trans_m",
-        "rpe_rot_deg": "stadia.metrics.trajectory:rpe_rot_deg",
+        "ate_rmse_m": "stadia.metrics.trajectory_metrics:ate_rmse_m",
+        "t_err_percent": "stadia.metrics.trajectory_metrics:t_err_percent",
+        "r_err_deg_per_100m": "stadia.metrics.trajectory_metrics:r_err_deg_per_100m",
+        "rpe_trans_m": "stadia.metrics.trajectory_metrics:rpe_trans_m",
+        "rpe_rot_deg": "stadia.metrics.trajectory_metrics:rpe_rot_deg",
     },
 )
 """Trajectory metrics: (estimated, reference) camera-to-world, each (N, 4, 4), to a number, or None for too short a
 path.
 """
 
-OBJECT_METRICS = Table(
+OBJECT_METRICS = Registry(
     "object metric",
     {
-        "rotation_error_deg": "stadia.metrics.object_pose:rotation_error_deg",
-        "translation_error_cm": "stadia.metrics.object_pose:translation_error_cm",
-        "iou_3d": "stadia.metrics.object_pose:iou_3d",
-        "iou_3d_hull": "stadia.metrics.object_pose:iou_3d_hull",
+        "rotation_error_deg": "stadia.metrics.object_metrics:rotation_error_deg",
+        "translation_error_cm": "stadia.metrics.object_metrics:translation_error_cm",
+        "iou_3d": "stadia.metrics.object_metrics:iou_3d",
+        "iou_3d_hull": "stadia.metrics.object_metrics:iou_3d_hull",
     },
 )
 """Object metrics: (predicted, true), `object_pose.Objects` of M rows each, matched row by row, to one value per object,

@@ -1,76 +1,76 @@
 """Networks and their weights. Imports core and geometry."""
 
-from stadia.core.tables import Table
+from stadia.core.registry import Registry
 
-MODELS = Table(
+MODELS = Registry(
     "model",
     {
-        "depth_and_motion": "stadia.models.depth_and_motion:DepthAndMotion",
-        "dpt": "stadia.models.dpt:Dpt",
+        "depth_and_motion": "stadia.models.depth_pose_net:DepthPoseNet",
+        "dpt": "stadia.models.dpt.dpt_net:DptNet",
         "objectpose_net": "stadia.models.object_pose_net:ObjectPoseNet",
         "overlay_net": "stadia.models.overlay_net:OverlayNet",
     },
 )
 
-ATTENTIONS = Table(
+ATTENTIONS = Registry(
     "attention",
     {
         "sdpa": "stadia.models.attention:SdpaAttention",
         "explicit": "stadia.models.attention:ExplicitAttention",
-        "performer": "stadia.models.performer:PerformerAttention",
-        "memory_compressed": "stadia.models.memory_compressed:MemoryCompressedAttention",
-        "token_merging": "stadia.models.token_merging:TokenMergingAttention",
+        "performer": "stadia.models.attention:PerformerAttention",
+        "memory_compressed": "stadia.models.attention:MemoryCompressedAttention",
+        "token_merging": "stadia.models.attention:TokenMergingAttention",
     },
 )
 
-NETWORKS = Table(
+DPT_NETWORKS = Registry(
     "network",
     {
-        "dpt-tiny": "stadia.models.dpt_networks:dpt_tiny",
-        "dpt-small": "stadia.models.dpt_networks:dpt_small",
-        "dpt-hybrid": "stadia.models.dpt_networks:dpt_hybrid",
-        "dpt-large": "stadia.models.dpt_networks:dpt_large",
-        "depth-anything-small": "stadia.models.dpt_networks:depth_anything_small",
-        "depth-anything-base": "stadia.models.dpt_networks:depth_anything_base",
-        "depth-anything-large": "stadia.models.dpt_networks:depth_anything_large",
+        "dpt-tiny": "stadia.models.dpt.architectures:dpt_tiny",
+        "dpt-small": "stadia.models.dpt.architectures:dpt_small",
+        "dpt-hybrid": "stadia.models.dpt.architectures:dpt_hybrid",
+        "dpt-large": "stadia.models.dpt.architectures:dpt_large",
+        "depth-anything-small": "stadia.models.dpt.architectures:depth_anything_small",
+        "depth-anything-base": "stadia.models.dpt.architectures:depth_anything_base",
+        "depth-anything-large": "stadia.models.dpt.architectures:depth_anything_large",
     },
 )
 
-OVERLAY_NETWORKS = Table(
+OVERLAY_NETWORKS = Registry(
     "overlay network", {"light": "stadia.models.overlay_net:LightTrunk", "full": "stadia.models.overlay_net:FullTrunk"}
 )
 """Trunks of `overlay_net`: modules without arguments that map (B, 6, H, W) to (B, channels, H, W)."""
 
-POSE_NETS = Table(
+POSE_NETS = Registry(
     "pose network",
     {
-        "resnet": "stadia.models.pose_net:resnet",
-        "d3vo": "stadia.models.pose_net:d3vo",
-        "shared": "stadia.models.pose_net:shared",
-        "correlation": "stadia.models.pose_net:correlation",
+        "resnet": "stadia.models.pose_encoders:make_resnet_encoder",
+        "d3vo": "stadia.models.pose_encoders:make_d3vo_encoder",
+        "shared": "stadia.models.pose_encoders:make_shared_encoder",
+        "correlation": "stadia.models.pose_encoders:make_correlation_encoder",
     },
 )
 
-POSE_HEADS = Table(
+POSE_HEADS = Registry(
     "pose head",
     {
-        "pool": "stadia.models.pose_heads:PoolHead",
-        "convolution": "stadia.models.pose_heads:ConvHead",
-        "linear": "stadia.models.pose_heads:LinearHead",
+        "pool": "stadia.models.pose_net:PoolHead",
+        "convolution": "stadia.models.pose_net:ConvHead",
+        "linear": "stadia.models.pose_net:LinearHead",
     },
 )
 
-ROTATIONS = Table(
+ROTATIONS = Registry(
     "rotation", {"axis_angle": "stadia.geometry.se3:so3_exp", "euler": "stadia.models.pose_net:euler_to_matrix"}
 )
 
-ACTIVATIONS = Table(
+ACTIVATIONS = Registry(
     "activation",
     {
-        "relu": "stadia.models.activations:relu",
-        "leaky_relu": "stadia.models.activations:leaky_relu",
-        "elu": "stadia.models.activations:elu",
-        "rrelu": "stadia.models.activations:rrelu",
-        "snake": "stadia.models.activations:Snake",
+        "relu": "stadia.models.depth_net:relu",
+        "leaky_relu": "stadia.models.depth_net:leaky_relu",
+        "elu": "stadia.models.depth_net:elu",
+        "rrelu": "stadia.models.depth_net:rrelu",
+        "snake": "stadia.models.depth_net:Snake",
     },
 )

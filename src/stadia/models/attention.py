@@ -1,19 +1,22 @@
-"""Attention cores of `models.ATTENTIONS`: exact ones and approximations.
-
-A core is created by `(config: AttentionConfig, heads, head_dim)` for one block. It maps queries, keys and values
-(B, heads, N, d) to (B, heads, N, d). `grid` is the (height, width) of the last height * width tokens, in row order.
-The tokens before them (the class token) have no position. The network owns the projections, so pretrained ones fit
-every core.
-"""
+"""Attention cores of `models.ATTENTIONS`: exact, memory-compressed, Performer and token merging. A core is created by `(config: AttentionConfig, heads, head_dim)` for one block and maps queries, keys and values (B, heads, N, d) to (B, heads, N, d). `grid` is the (height, width) of the last height * width tokens, in row order; the tokens before them (the class token) have no position. The network owns the projections, so pretrained ones fit every core."""
 
 from __future__ import annotations
 
 import math
+import zlib
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stadia.models.attention_config import AttentionConfig
+from stadia.models.config import AttentionConfig
+
+# -- Attention cores of `models.ATTENTIONS`: exact ones and approximations.
+#
+# A core is created by `(config: AttentionConfig, heads, head_dim)` for one block. It maps queries, keys and values
+# (B, heads, N, d) to (B, heads, N, d). `grid` is the (height, width) of the last height * width tokens, in row order.
+# The tokens before them (the class token) have no position. The network owns the projections, so pretrained ones fit
+# every core.
 
 
 class SdpaAttention(nn.Module):
@@ -33,9 +36,214 @@ class ExplicitAttention(nn.Module):
         super().__init__()
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        return attention_map(q, k) @ v
+        return compute_attention_map(q, k) @ v
 
 
-def attention_map(q: Tensor, k: Tensor) -> Tensor:
+def compute_attention_map(q: Tensor, k: Tensor) -> Tensor:
     """Compute softmax(Q K^T / sqrt(d)), (B, heads, N, N), for plots (Vaswani et al., arXiv 1706.03762, eq. 1)."""
     return (q / math.sqrt(q.shape[-1]) @ k.transpose(-2, -1)).softmax(dim=-1)
+
+
+# -- Memory-compressed attention: neighboring tokens share keys and values (Liu et al., arXiv 1801.10198).
+
+
+class MemoryCompressedAttention(nn.Module):
+    """Attend exactly to a grid of keys and values that is `factor` times smaller.
+
+    A strided convolution, one group per head, compresses each window of the token grid to one key and one value. It
+    starts as the mean of the window, so pretrained projections keep their meaning.
+
+    Windows (`AttentionConfig.window`) lie on the grid, because windows along the sequence would join the end of a row
+    with the start of the next. A grid that is no multiple of the window repeats its last row and column. The tokens
+    before the grid stay as they are.
+
+    The log of a window's token count is added to its logits (proportional attention, arXiv 2210.09461, eq. 1). So
+    attention is exact with factor 1, and wherever the tokens of each window are equal. There is no null key.
+    """
+
+    def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.window = config.window
+        mean = torch.eye(head_dim).repeat(heads, 1)[:, :, None, None] / config.factor
+        self.weight = nn.Parameter(mean.repeat(1, 1, *self.window))
+        self.bias = nn.Parameter(torch.zeros(heads * head_dim))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+        first = k.shape[-2] - grid[0] * grid[1]
+        counts = torch.cat([k.new_ones(first), count_window_tokens(grid, self.window).to(k)])
+        keys, values = (torch.cat([x[:, :, :first], self._compressed(x[:, :, first:], grid)], dim=2) for x in (k, v))
+        return functional.scaled_dot_product_attention(q, keys, values, attn_mask=counts.log()[None, None, None])
+
+    def _compressed(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Map (B, heads, height * width, d) to (B, heads, windows, d)."""
+        batch, heads, _, head_dim = x.shape
+        image = x.transpose(2, 3).reshape(batch, heads * head_dim, *grid)
+        rows, columns = self.window
+        # Always pad by the maximum; the stride drops what does not fill a window.
+        repeated = functional.pad(image, (0, columns - 1, 0, rows - 1), mode="replicate")
+        compressed = functional.conv2d(repeated, self.weight, self.bias, stride=self.window, groups=heads)
+        return compressed.reshape(batch, heads, head_dim, -1).transpose(2, 3)
+
+
+def count_window_tokens(grid: tuple[int, int], window: tuple[int, int]) -> Tensor:
+    """Count the grid's tokens in each window, in row order; windows at the edges hold fewer."""
+    rows, columns = (
+        (length - step * torch.arange((length + step - 1) // step)).clamp(max=step)
+        for length, step in zip(grid, window, strict=True)
+    )
+    return (rows[:, None] * columns).flatten()
+
+
+# -- Performer: attention by random features, linear in the number of tokens (Choromanski et al., arXiv 2009.14794).
+#
+# exp(q . k / sqrt(d)) is the mean of phi(q) . phi(k) over random features. So softmax(Q K^T / sqrt(d)) V becomes
+# phi(Q) (phi(K)^T V), with rows normalized to 1. The estimate is good while |q| and |k| are small. It is poor for
+# heads of 64 with unit Gaussian values, whose norm is 8. It is cheaper than exact attention only above 2m tokens.
+
+FEATURE_FLOOR = 1e-4
+"""Added to every feature, so that no row of attention sums to 0 (the value of the authors' code)."""
+
+
+class PerformerAttention(nn.Module):
+    """Approximate attention by positive random features (FAVOR+): exact on average over draws.
+
+    `features` (m, d) is a buffer and is saved with the checkpoint. In training, torch's generator redraws it after
+    every `redraw_every` forward passes; in evaluation it stays. Passes that activation checkpointing repeats count too:
+    with an even `redraw_every` both passes use the same features. Runs in float32 under autocast.
+    """
+
+    features: Tensor
+
+    def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("features", orthogonal_features(config.features_for(head_dim), head_dim))
+        self._redraw_every = config.redraw_every
+        self._passes = 0  # forward passes in training
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+        if self.training:
+            if self._redraw_every and self._passes and self._passes % self._redraw_every == 0:
+                self.redraw()
+            self._passes += 1
+        with torch.autocast(q.device.type, enabled=False):
+            return favor_attention(q.float(), k.float(), v.float(), self.features.float()).to(v.dtype)
+
+    def redraw(self) -> None:
+        """Draw new features into a new tensor, so that a pending backward pass keeps the old ones."""
+        self.features = orthogonal_features(*self.features.shape).to(self.features)
+
+    def checksum(self) -> int:
+        """Return the CRC-32 of the features: equal values mean that nothing was redrawn in between."""
+        return zlib.crc32(self.features.detach().float().cpu().numpy().tobytes())
+
+    def get_extra_state(self) -> Tensor:
+        """Return the number of training passes, so that a resumed run redraws at the same steps."""
+        return torch.tensor(self._passes)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self._passes = int(state)
+
+
+def orthogonal_features(count: int, dim: int) -> Tensor:
+    """Draw (count, dim) features: blocks of `dim` orthogonal Haar-distributed rows with Gaussian lengths.
+
+    Each row alone is a standard Gaussian vector, which keeps the estimate unbiased. Orthogonal rows lower its variance.
+    """
+    blocks = math.ceil(count / dim)
+    q, r = torch.linalg.qr(torch.randn(blocks, dim, dim))
+    haar = q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None]  # QR alone is not uniform: its signs are arbitrary
+    rows = haar.transpose(-2, -1).reshape(blocks * dim, dim)[:count]
+    return rows * torch.randn(count, dim).norm(dim=-1, keepdim=True)
+
+
+def log_random_features(x: Tensor, features: Tensor) -> Tensor:
+    """Compute log(sqrt(m) phi(x)) = W x' - |x'|^2 / 2 with x' = x / d^(1/4): (..., N, d) to (..., N, m).
+
+    The mean of exp(log phi(q) + log phi(k)) over draws is exp(q . k / sqrt(d)) (Lemma 1).
+    """
+    x = x * x.shape[-1] ** -0.25
+    return x @ features.T - x.square().sum(dim=-1, keepdim=True) / 2
+
+
+def favor_attention(q: Tensor, k: Tensor, v: Tensor, features: Tensor) -> Tensor:
+    """Compute attention by positive random features in the input's precision (appendix B.1, bidirectional).
+
+    The maxima subtracted before exp cancel in the quotient. Each query has its own; the keys share one over all tokens
+    and features. So the largest feature is 1 and nothing overflows, and the features of a distant key do not all
+    vanish.
+
+    Args:
+        q, k, v: (..., N, d).
+        features: (m, d) from `orthogonal_features`.
+    """
+    scale = features.shape[0] ** -0.5
+    of_q, of_k = log_random_features(q, features), log_random_features(k, features)
+    phi_q = scale * ((of_q - of_q.detach().amax(dim=-1, keepdim=True)).exp() + FEATURE_FLOOR)
+    phi_k = scale * ((of_k - of_k.detach().amax(dim=(-2, -1), keepdim=True)).exp() + FEATURE_FLOOR)
+    sums = phi_q @ phi_k.sum(dim=-2)[..., None]
+    return phi_q @ (phi_k.transpose(-2, -1) @ v) / sums
+
+
+# -- Token merging: the most similar tokens share one query, key, value and output.
+#
+# Bolya et al., arXiv 2210.09461 (matching, proportional attention); Bolya and Hoffman, arXiv 2303.17604 (tokens are
+# unmerged right after attention, so that dense outputs keep every token).
+
+
+class TokenMergingAttention(nn.Module):
+    """Exact attention between fewer tokens: the share `merge` of the grid's tokens is merged, then unmerged.
+
+    The mean key over heads decides for each sample which tokens merge (`match_tokens`). The query, key and value of a
+    group are the means of its tokens, and the log of its size is added to its logits (proportional attention, arXiv
+    2210.09461, eq. 1). So attention is exact without merging, and where merged tokens are equal. Every call starts from
+    single tokens, so the papers' size-weighted mean is a plain mean. The tokens before the grid never merge. It has no
+    weights. Similarity and sums use float32, since flat image regions tie in bfloat16.
+    """
+
+    def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+        places = grid[0] * grid[1]
+        if self.config.merge == 0 or places < 2:
+            return functional.scaled_dot_product_attention(q, k, v)
+        removed = self.config.removed(places)
+        with torch.autocast(k.device.type, enabled=False):
+            group = match_tokens(k.float().mean(dim=1), removed, first=k.shape[-2] - places)
+        kept = k.shape[-2] - removed
+        ones = torch.ones_like(group, dtype=torch.float32)
+        size = ones.new_zeros(k.shape[0], kept).scatter_add(1, group, ones)
+        of_group = group[:, None, :, None].expand_as(k)
+
+        def merged(x: Tensor) -> Tensor:
+            sums = size.new_zeros(*x.shape[:2], kept, x.shape[-1]).scatter_add(2, of_group, x.float())
+            return (sums / size[:, None, :, None]).to(x.dtype)
+
+        log_size = size.log()[:, None, None].to(q.dtype)
+        output = functional.scaled_dot_product_attention(merged(q), merged(k), merged(v), attn_mask=log_size)
+        return output.gather(2, of_group)
+
+
+def match_tokens(metric: Tensor, removed: int, *, first: int) -> Tensor:
+    """Assign tokens to groups by bipartite soft matching (arXiv 2210.09461, section 3).
+
+    From `first` on, every other token is paired with the most similar of the tokens between, by cosine similarity. The
+    `removed` most similar pairs merge; several tokens may join the same one. Tokens before `first` stay single.
+
+    Args:
+        metric: (B, N, d) to compare tokens by.
+        removed: how many tokens merge into another, at most half of those from `first` on.
+
+    Returns: (B, N) group numbers from 0 to N - removed - 1.
+    """
+    batch, tokens, dim = metric.shape
+    pairs = (tokens - first) // 2
+    directions = functional.normalize(metric[:, first : first + 2 * pairs].detach(), dim=-1)
+    directions = directions.reshape(batch, pairs, 2, dim)
+    alike, partner = (directions[:, :, 0] @ directions[:, :, 1].transpose(1, 2)).max(dim=-1)
+    chosen = alike.topk(removed, dim=-1, sorted=False).indices
+    joining, joined = first + 2 * chosen, first + 2 * partner.gather(1, chosen) + 1
+    stays = torch.ones(batch, tokens, dtype=torch.long, device=metric.device).scatter(1, joining, 0)
+    number = stays.cumsum(dim=-1) - 1
+    return number.scatter(1, joining, number.gather(1, joined))

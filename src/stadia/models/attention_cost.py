@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 
-from stadia.models.attention_config import AttentionConfig
+from stadia.models.config import AttentionConfig
 
 
-def core_macs(config: AttentionConfig, grid: tuple[int, int], heads: int, head_dim: int, *, first: int = 1) -> int:
+def count_attention_macs(
+    config: AttentionConfig, grid: tuple[int, int], heads: int, head_dim: int, *, first: int = 1
+) -> int:
     """Count the MACs from queries, keys and values to the output, without projections; exact attention takes 2 N^2 D.
 
     Args:
@@ -29,12 +31,12 @@ def core_macs(config: AttentionConfig, grid: tuple[int, int], heads: int, head_d
     return 2 * tokens**2 * width
 
 
-def block_macs(tokens: int, width: int) -> int:
+def count_block_macs(tokens: int, width: int) -> int:
     """Count the rest of a transformer block: 4 N D^2 for the projections, 8 N D^2 for an MLP four times as wide."""
     return 12 * tokens * width**2
 
 
-def break_even_tokens(config: AttentionConfig, heads: int, head_dim: int) -> int | None:
+def find_break_even_tokens(config: AttentionConfig, heads: int, head_dim: int) -> int | None:
     """Return the number of tokens from which on it takes fewer MACs than exact attention, or None if it never does.
 
     performer: 4 N m D = 2 N^2 D at N = 2m. memory_compressed: N / r + d = N at N = d r / (r - 1), ignoring grid edges.
@@ -49,16 +51,20 @@ def break_even_tokens(config: AttentionConfig, heads: int, head_dim: int) -> int
     return None
 
 
-def cost_line(config: AttentionConfig, grid: tuple[int, int], heads: int, head_dim: int, *, first: int = 1) -> str:
+def describe_attention_cost(
+    config: AttentionConfig, grid: tuple[int, int], heads: int, head_dim: int, *, first: int = 1
+) -> str:
     """Describe in one line the cost of attention on this grid, against exact attention and the rest of the block."""
     tokens, width = grid[0] * grid[1] + first, heads * head_dim
-    core = core_macs(config, grid, heads, head_dim, first=first)
-    exact = core_macs(AttentionConfig(), grid, heads, head_dim, first=first)
-    share = core / (core + block_macs(tokens, width))
+    core = count_attention_macs(config, grid, heads, head_dim, first=first)
+    exact = count_attention_macs(AttentionConfig(), grid, heads, head_dim, first=first)
+    share = core / (core + count_block_macs(tokens, width))
     line = f"attention {config.name} on {tokens} tokens: {core / 1e9:.3g} GMAC a layer, {share:.0%} of the block"
     if config.name in ("sdpa", "explicit"):
         return line
-    return f"{line}, {core / exact:.2f} times exact attention; {_fewer(break_even_tokens(config, heads, head_dim))}"
+    return (
+        f"{line}, {core / exact:.2f} times exact attention; {_fewer(find_break_even_tokens(config, heads, head_dim))}"
+    )
 
 
 def _fewer(even: int | None) -> str:

@@ -1,27 +1,32 @@
-"""Configuration of the depth and pose networks. Imports no torch."""
+"""Configuration of the networks. Imports no torch."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from fractions import Fraction
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stadia.core.config import StrictModel, row_of
-from stadia.models import ACTIVATIONS, POSE_HEADS, POSE_NETS, ROTATIONS
+from stadia.core.config import StrictModel, check_registered
+from stadia.models import ACTIVATIONS, ATTENTIONS, DPT_NETWORKS, OVERLAY_NETWORKS, POSE_HEADS, POSE_NETS, ROTATIONS
+from stadia.models.dpt.architectures import check_image_size
 
-Channels = Annotated[
+# -- Configuration of the depth and pose networks. Imports no torch.
+
+DecoderChannels = Annotated[
     tuple[int, int, int, int, int], Field(description="decoder channels at 1/1, 1/2, 1/4, 1/8, 1/16 of the image")
 ]
 
 
-class DepthAndMotionConfig(StrictModel):
+class DepthPoseNetConfig(StrictModel):
     """The depth network and the pose network.
 
     encoder, pose_encoder: timm models (`stadia parts encoders`); pose_encoder applies to the pose network `resnet`.
     pretrained: start the encoders from timm's weights where available; otherwise one line warns.
     decoder_channels: at 1/1, 1/2, 1/4, 1/8 and 1/16 of the image size.
     min_depth_m, max_depth_m: range of the sigmoid, linear in inverse depth (Monodepth2, arXiv 1806.01260, section 3.3).
-    start_depth_m: depth that an untrained network predicts. It sets the head's bias, so that stereo training starts
+    init_depth_m: depth that an untrained network predicts. It sets the head's bias, so that stereo training starts
         within reach of the true match.
     scales: number of decoder outputs, each half the size of the one before.
     rotation_scale, translation_scale: multiply the pose head, so that training starts near the identity.
@@ -40,10 +45,10 @@ class DepthAndMotionConfig(StrictModel):
     encoder: str = "resnet18"
     pose_encoder: str = "resnet18"
     pretrained: bool = True
-    decoder_channels: Channels = (16, 32, 64, 128, 256)
+    decoder_channels: DecoderChannels = (16, 32, 64, 128, 256)
     min_depth_m: float = Field(default=0.5, gt=0)
     max_depth_m: float = Field(default=100.0, gt=0)
-    start_depth_m: float = Field(default=12.0, gt=0)
+    init_depth_m: float = Field(default=12.0, gt=0)
     scales: int = Field(default=4, ge=1, le=4)
     rotation_scale: float = Field(default=0.01, gt=0)
     translation_scale: float = Field(default=0.1, gt=0)
@@ -51,18 +56,149 @@ class DepthAndMotionConfig(StrictModel):
     uncertainty: bool = False
     brightness: bool = False
     brightness_scale: float = Field(default=0.1, gt=0)
-    pose_net: Annotated[str, AfterValidator(row_of(POSE_NETS))] = "resnet"
-    pose_head: Annotated[str, AfterValidator(row_of(POSE_HEADS))] = "convolution"
-    rotation: Annotated[str, AfterValidator(row_of(ROTATIONS))] = "axis_angle"
-    activation: Annotated[str, AfterValidator(row_of(ACTIVATIONS))] = "relu"
-    decoder_activation: Annotated[str, AfterValidator(row_of(ACTIVATIONS))] = "elu"
+    pose_net: Annotated[str, AfterValidator(check_registered(POSE_NETS))] = "resnet"
+    pose_head: Annotated[str, AfterValidator(check_registered(POSE_HEADS))] = "convolution"
+    rotation: Annotated[str, AfterValidator(check_registered(ROTATIONS))] = "axis_angle"
+    activation: Annotated[str, AfterValidator(check_registered(ACTIVATIONS))] = "relu"
+    decoder_activation: Annotated[str, AfterValidator(check_registered(ACTIVATIONS))] = "elu"
 
     def encoders(self, *, motion: bool) -> tuple[str, ...]:
         """Return the timm models it consists of, with a pose network or without."""
         return (self.encoder, self.pose_encoder) if motion and self.pose_net == "resnet" else (self.encoder,)
 
     @model_validator(mode="after")
-    def _ordered(self) -> DepthAndMotionConfig:
-        if not self.min_depth_m < self.start_depth_m < self.max_depth_m:
-            raise ValueError("min_depth_m < start_depth_m < max_depth_m must hold")
+    def _ordered(self) -> DepthPoseNetConfig:
+        if not self.min_depth_m < self.init_depth_m < self.max_depth_m:
+            raise ValueError("min_depth_m < init_depth_m < max_depth_m must hold")
         return self
+
+
+# -- Configuration of attention. Imports no torch.
+
+
+class AttentionConfig(StrictModel):
+    """The attention of a transformer. Fields of other attentions than `name` are ignored.
+
+    name: `sdpa` is exact; `explicit` is the same with the matrix written out. The others are approximations.
+    factor: for memory_compressed: tokens of the grid that share one key and value. They form the squarest window of
+        that size, wider than high: 2 is 1x2, 3 is 1x3, 4 is 2x2. 1 is exact.
+    features: for performer: random features per head; null is int(d ln d), 266 for heads of 64.
+    redraw_every: for performer: training passes between two draws of its features; null never redraws.
+    merge: for token_merging: share of the grid's tokens to merge into others, at most one half. 0 is exact.
+    """
+
+    name: Annotated[str, AfterValidator(check_registered(ATTENTIONS))] = "sdpa"
+    factor: int = Field(default=2, ge=1, le=16)
+    features: int | None = Field(default=None, ge=1)
+    redraw_every: int | None = Field(default=1000, ge=1)
+    merge: float = Field(default=0.25, ge=0, le=0.5)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Return (rows, columns) of memory_compressed's windows."""
+        rows = max(side for side in range(1, math.isqrt(self.factor) + 1) if self.factor % side == 0)
+        return rows, self.factor // rows
+
+    def features_for(self, head_dim: int) -> int:
+        """Return performer's number of random features (default of Choromanski et al., arXiv 2009.14794)."""
+        return self.features or max(1, int(head_dim * math.log(head_dim)))
+
+    def removed(self, places: int) -> int:
+        """Return how many of a grid's tokens token_merging merges, in integers that an export can trace."""
+        share = Fraction(str(self.merge))
+        return places * share.numerator // share.denominator
+
+
+# -- Configuration of the dense prediction transformer. Imports no torch.
+
+
+DPT_SCALE_SHIFT_KITTI, DPT_SCALE_SHIFT_NYU = (0.00006016, 0.00579), (0.000305, 0.1378)
+"""Scale and shift of DPT-Hybrid's output in 1/m (isl-org/DPT); depth is at most 172.7 m and 7.257 m."""
+
+
+class DptConfig(StrictModel):
+    """A dense prediction transformer (DPT, arXiv 2103.13413) and its initial weights.
+
+    network: name (`stadia parts networks`). `dpt-tiny` and `dpt-small` train on two cores and have no published
+        weights.
+    pretrained: load the file `weights`, or else the published weights from the hub; missing weights are an error.
+        false starts at random.
+    weights: local file: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one.
+    allow_missing: parameters (* and ? are wildcards) that may stay random if the file lacks them; others stop the
+        run.
+    allow_unexpected: names in the file that the network may leave unused; others stop the run.
+    scale, shift: inverse depth in 1/m is scale * output + shift; set both or neither. null: a random network starts at
+        10 m; published weights, which have no scale, use 1 and 0 until they are fitted. DPT-Hybrid's values are
+        0.00006016 and 0.00579 for KITTI, 0.000305 and 0.1378 for NYU. 1 / shift is the largest possible depth in m.
+    """
+
+    network: Annotated[str, AfterValidator(check_registered(DPT_NETWORKS))] = "dpt-hybrid"
+    pretrained: bool = True
+    weights: str | None = None
+    allow_missing: tuple[str, ...] = ()
+    allow_unexpected: tuple[str, ...] = ()
+    attention: AttentionConfig = AttentionConfig()
+    scale: float | None = Field(default=None, gt=0)
+    shift: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.scale is None) != (self.shift is None):
+            raise ValueError("scale and shift belong together: give both, or neither and they are fitted")
+        return self
+
+
+# -- Configuration of the object pose network. Imports no torch.
+
+
+def _in_fours(channels: int) -> int:
+    if channels % 4:
+        raise ValueError("expected a multiple of 4: each group of normalization has 4 channels")
+    return channels
+
+
+class ObjectPoseNetConfig(StrictModel):
+    """One encoder, and one decoder per output (FastPoseCNN, arXiv 2406.11063).
+
+    The decoder is the semantic branch of Panoptic FPN (arXiv 1901.02446). The defaults train in minutes on two cores.
+    The reference networks are `resnet18` and `resnext50_32x4d` with 256 and 128 channels.
+
+    encoder: any timm model (`stadia parts encoders`).
+    pretrained: start the encoder from timm's weights where available; otherwise one line warns.
+    pyramid_channels: of each level of the pyramid.
+    segmentation_channels: of each level after upsampling to the finest size.
+    dropout: of whole channels, before each head.
+    rotation_frame: the quaternion is relative to each pixel's ray ("ray"), so that an object's appearance does not
+        depend on its position in the image, or relative to the camera axes ("camera").
+    """
+
+    encoder: str = "regnetx_002"
+    pretrained: bool = True
+    pyramid_channels: int = Field(default=64, ge=4)
+    segmentation_channels: Annotated[int, Field(ge=4), AfterValidator(_in_fours)] = 32
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    rotation_frame: Literal["ray", "camera"] = "ray"
+
+
+# -- Configuration of the networks of the recipe `overlay`. Imports no torch.
+
+OVERLAY_STRIDE = 8
+"""Image sides are multiples of it: both networks halve the image three times and add skip connections."""
+
+
+class OverlayNetConfig(StrictModel):
+    """The network of the recipe `overlay`.
+
+    network: see `stadia parts overlay-networks`: `light`, or `full` with 24,019,618 parameters.
+    output_stride: predict at 1/output_stride of the image size and upsample bilinearly: smoother, at the same cost.
+    init_depth_m: depth that an untrained network predicts, in the unit of the labels.
+    """
+
+    network: Annotated[str, AfterValidator(check_registered(OVERLAY_NETWORKS))] = "light"
+    output_stride: Literal[1, 2, 4, 8] = 1
+    init_depth_m: float = Field(default=10.0, gt=0)
+
+
+def check_overlay_size(height: int, width: int) -> None:
+    """Raise ConfigError with the nearest valid size if the image's sides are no multiples of STRIDE."""
+    check_image_size("overlay", OVERLAY_STRIDE, height=height, width=width)

@@ -1,8 +1,4 @@
-"""Depth network: an image to inverse depth at several scales (Monodepth2, arXiv 1806.01260, supplement table 6).
-
-Optional head channels predict the right view's inverse depth and the residual's uncertainty (D3VO,
-arXiv 2003.01060, supplement).
-"""
+"""Depth network: an image to inverse depth at several scales (Monodepth2, arXiv 1806.01260), with activations by name."""
 
 from __future__ import annotations
 
@@ -13,10 +9,45 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stadia.geometry.depth_maps import sigmoid_to_inverse_depth, start_bias
+from stadia.geometry.depth_maps import init_depth_bias, sigmoid_to_inverse_depth
 from stadia.models import ACTIVATIONS
-from stadia.models.config import DepthAndMotionConfig
+from stadia.models.config import DepthPoseNetConfig
 from stadia.models.encoders import Encoder
+
+# -- Activation functions of `models.ACTIVATIONS`. Each keeps the shape and has no weights.
+
+
+def relu() -> nn.Module:
+    """Clamp negative values to 0."""
+    return nn.ReLU()
+
+
+def leaky_relu() -> nn.Module:
+    """Scale negative values by 0.01, so that no unit dies."""
+    return nn.LeakyReLU(0.01)
+
+
+def elu() -> nn.Module:
+    """Replace negative values by exp(x) - 1: smooth, and never below -1."""
+    return nn.ELU()
+
+
+def rrelu() -> nn.Module:
+    """Scale negative values by random slopes between 1/8 and 1/3, and by their mean in evaluation."""
+    return nn.RReLU()
+
+
+class Snake(nn.Module):
+    """x + sin(x)^2, monotonic with periodic slopes (Ziyin et al. 2020, arXiv 2006.08195, eq. 3 with a = 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x.sin().square()
+
+
+# -- Depth network: an image to inverse depth at several scales (Monodepth2, arXiv 1806.01260, supplement table 6).
+#
+# Optional head channels predict the right view's inverse depth and the residual's uncertainty (D3VO,
+# arXiv 2003.01060, supplement).
 
 
 def _make_conv(inputs: int, outputs: int) -> nn.Conv2d:
@@ -81,13 +112,13 @@ class DepthMaps(NamedTuple):
     log_uncertainty: tuple[Tensor, ...] | None
 
 
-LOG_UNCERTAINTY = (-6.0, 2.0)
+LOG_UNCERTAINTY_RANGE = (-6.0, 2.0)
 """Range of log Sigma. Below it one pixel would weigh more than four hundred others."""
 
 
-def bounded_log_uncertainty(logit: Tensor) -> Tensor:
+def bound_log_uncertainty(logit: Tensor) -> Tensor:
     """Bound the logit to `LOG_UNCERTAINTY` by tanh, whose slope is nonzero everywhere; the identity near 0."""
-    least, largest = LOG_UNCERTAINTY
+    least, largest = LOG_UNCERTAINTY_RANGE
     bound = torch.where(logit > 0, largest, -least)
     return bound * torch.tanh(logit / bound)
 
@@ -95,12 +126,12 @@ def bounded_log_uncertainty(logit: Tensor) -> Tensor:
 class DepthNet(nn.Module):
     """Encoder, decoder, and the map from logits to inverse depth.
 
-    The heads' bias makes an untrained network predict `start_depth_m` everywhere. With the true baseline in meters, a
+    The heads' bias makes an untrained network predict `init_depth_m` everywhere. With the true baseline in meters, a
     much nearer start would project a hundred pixels away from the match, where the photometric loss has no slope.
     Log uncertainty starts at exactly 0, as if there were none.
     """
 
-    def __init__(self, config: DepthAndMotionConfig) -> None:
+    def __init__(self, config: DepthPoseNetConfig) -> None:
         super().__init__()
         self.right_view, self.uncertainty = config.right_view, config.uncertainty
         self.encoder = Encoder(config.encoder, pretrained=config.pretrained)
@@ -113,7 +144,7 @@ class DepthNet(nn.Module):
             activation=ACTIVATIONS.load(config.decoder_activation),
         )
         self.min_depth_m, self.max_depth_m = config.min_depth_m, config.max_depth_m
-        bias = float(start_bias(config.start_depth_m, self.min_depth_m, self.max_depth_m))
+        bias = float(init_depth_bias(config.init_depth_m, self.min_depth_m, self.max_depth_m))
         for head in self.decoder.heads.values():
             nn.init.normal_(head.weight, std=1e-2)  # type: ignore[arg-type]
             nn.init.constant_(head.bias, bias)  # type: ignore[arg-type]
@@ -134,5 +165,5 @@ class DepthNet(nn.Module):
                 sigmoid_to_inverse_depth(x[:, view : view + 1], self.min_depth_m, self.max_depth_m) for x in logits
             )
 
-        uncertainty = tuple(bounded_log_uncertainty(x[:, -1:]) for x in logits) if self.uncertainty else None
+        uncertainty = tuple(bound_log_uncertainty(x[:, -1:]) for x in logits) if self.uncertainty else None
         return DepthMaps(inverse_depth(0), inverse_depth(1) if self.right_view else None, uncertainty)

@@ -16,9 +16,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
-from stadia.core.tables import nearest
+from stadia.core.registry import find_nearest_name
 from stadia.models import hub
-from stadia.models.hub import Weights
+from stadia.models.hub import InitialWeights
 
 
 class Encoder(nn.Module):
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
 
     mean: Tensor
     std: Tensor
-    weights: Weights
+    weights: InitialWeights
 
     def __init__(self, name: str, *, images: int = 1, pretrained: bool = True) -> None:
         super().__init__()
@@ -78,10 +78,10 @@ def _check_size(height: int, width: int, coarsest: int) -> None:
 _ANY_SIZE: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 
 
-def _create_backbone(name: str, channels: int, pretrained: bool) -> tuple[nn.Module, Weights]:
+def _create_backbone(name: str, channels: int, pretrained: bool) -> tuple[nn.Module, InitialWeights]:
     """Create the timm feature extractor for any image size, and return its kind of initial weights."""
     if not timm.is_model(name.split(".")[0]):
-        near = nearest(name, timm.list_models())
+        near = find_nearest_name(name, timm.list_models())
         fix = f"did you mean '{near}'?" if near else "see `stadia parts encoders`"
         raise ConfigError("encoder", found=f"'{name}'", expected="a timm model", fix=fix)
     for options in _ANY_SIZE:
@@ -93,7 +93,7 @@ def _create_backbone(name: str, channels: int, pretrained: bool) -> tuple[nn.Mod
     raise ConfigError("encoder", found=f"'{name}'", expected="a backbone that gives features", fix="choose another")
 
 
-def _create_pretrained(name: str, create: Callable[..., nn.Module]) -> tuple[nn.Module, Weights]:
+def _create_pretrained(name: str, create: Callable[..., nn.Module]) -> tuple[nn.Module, InitialWeights]:
     """Create the model with timm's weights from the cache or the hub; warn and start at random if unavailable."""
     with hub.offline_if_unreachable():
         try:

@@ -17,7 +17,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 log = logging.getLogger(__name__)
 
-Weights = Literal["pretrained", "random"]
+InitialWeights = Literal["pretrained", "random"]
 """Kind of initial weights."""
 
 
@@ -48,7 +48,7 @@ def describe_manual_copy(repository: str) -> str:
     )
 
 
-def fetch(repository: str, names: tuple[str, ...]) -> Path:
+def download_first_file(repository: str, names: tuple[str, ...]) -> Path:
     """Return the first file that the repository has, from cache or hub. Raises OSError if none is available."""
     for name in names:
         with suppress(EntryNotFoundError):  # missing in the repository or the cache: try the next

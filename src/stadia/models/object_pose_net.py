@@ -1,35 +1,39 @@
-"""Dense class, rotation, center, depth and size of objects (FastPoseCNN, arXiv 2406.11063, section 3).
-
-Each class has its own channels for all outputs but the mask. `models.object_aggregation` combines pixels to objects.
-"""
+"""Dense class, rotation, center, depth and size of objects (FastPoseCNN, arXiv 2406.11063), and their combination to objects."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stadia.core.types import Camera, Movable
+from stadia.core.types import Camera, TensorDataclass
+from stadia.geometry import se3
 from stadia.geometry.camera import inverse_intrinsics
-from stadia.geometry.rotations import multiply, quaternion_of_ray
-from stadia.geometry.segments import Segments, interpolated_at
-from stadia.models.object_pose_config import ObjectPoseNetConfig
-from stadia.models.pyramid import PyramidNet
+from stadia.geometry.objects.instances import VotedCenters, translation_from_center, vote_center
+from stadia.geometry.se3 import quaternion_from_ray, quaternion_mean_by_segment, quaternion_multiply
+from stadia.geometry.segments import Segments, interpolate_at, segment_means, segment_sums
+from stadia.models.config import ObjectPoseNetConfig
+from stadia.models.feature_pyramid import PyramidNet
+
+# -- Dense class, rotation, center, depth and size of objects (FastPoseCNN, arXiv 2406.11063, section 3).
+#
+# Each class has its own channels for all outputs but the mask. `models.object_pose_net` combines pixels to objects.
 
 INIT_PIXEL_SIZE_M = 0.005
 """Initial size of a pixel at the object: an image 160 pixels wide at a distance of 0.8 m. Logarithms cover the rest."""
 
 INIT_SIZE_M = 0.1
 
-CHANNELS = {"quaternion": 4, "translation": 3, "size": 3}
+POSE_CHANNELS = {"quaternion": 4, "translation": 3, "size": 3}
 """Channels per class. Translation: two for the direction to the center, one for depth."""
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectMaps(Movable):
+class ObjectMaps(TensorDataclass):
     """Output of the network for C classes including the background.
 
     All maps but the first are for each class but the background, at the network's stride, (h, w).
@@ -93,7 +97,7 @@ class ObjectPoseNet(nn.Module):
         self.config, self.classes = config, classes
         self.net = PyramidNet(
             config.encoder,
-            {"mask": classes, **{name: channels * (classes - 1) for name, channels in CHANNELS.items()}},
+            {"mask": classes, **{name: channels * (classes - 1) for name, channels in POSE_CHANNELS.items()}},
             pretrained=config.pretrained,
             pyramid=config.pyramid_channels,
             segmentation=config.segmentation_channels,
@@ -109,7 +113,7 @@ class ObjectPoseNet(nn.Module):
         """Map (B, 3, H, W) RGB in [0, 1] to maps; H and W are multiples of `stride`."""
         output = self.net(image)
         class_maps = {
-            name: output[name].unflatten(1, (self.classes - 1, channels)) for name, channels in CHANNELS.items()
+            name: output[name].unflatten(1, (self.classes - 1, channels)) for name, channels in POSE_CHANNELS.items()
         }
         return ObjectMaps(
             F.interpolate(output["mask"], image.shape[-2:], mode="bilinear", align_corners=False),
@@ -127,11 +131,88 @@ class ObjectPoseNet(nn.Module):
         place = torch.stack((within % width, within // width), -1).to(maps.quaternion.dtype)
         class_maps = torch.cat((maps.quaternion, maps.to_center, maps.log_pixel_m, maps.log_size), 2).flatten(0, 1)
         stride = height // maps.quaternion.shape[-2]
-        values = interpolated_at(class_maps, image_index * (self.classes - 1) + kind, place, stride)
+        values = interpolate_at(class_maps, image_index * (self.classes - 1) + kind, place, stride)
         quaternion, to_center, log_pixel_m, log_size = torch.split(values, [4, 2, 1, 3], -1)
         if self.config.rotation_frame == "ray":
             homogeneous = torch.cat((place, torch.ones_like(place[:, :1])), -1)
             rays = (inverse_intrinsics(camera.K)[image_index].to(place) * homogeneous[:, None, :]).sum(-1)
-            quaternion = multiply(quaternion_of_ray(rays), quaternion)
+            quaternion = quaternion_multiply(quaternion_from_ray(rays), quaternion)
         log_depth = log_pixel_m[:, 0] + camera.fx[image_index].log().to(place)
         return ObjectPixels(place, quaternion, to_center, log_depth, log_size)
+
+
+# -- Combine pixel predictions to objects, for all objects of a batch at once.
+
+
+CenterVote = Callable[[Tensor, Tensor, Tensor, int], VotedCenters]
+"""Positions (P, 2), directions (P, 2), segment (P,), count: `geometry.objects.instances.vote_center` or `vote_center_ransac`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPoses(TensorDataclass):
+    """Poses of M objects.
+
+    quaternion_wxyz: (M, 4) unit, w >= 0.
+    T_camera_object: (M, 4, 4) meters.
+    size_m: (M, 3).
+    center_px: (M, 2) x, y.
+    log_depth: (M,).
+    center_known: (M,) bool; false if the pixels' directions do not intersect.
+    """
+
+    quaternion_wxyz: Tensor
+    T_camera_object: Tensor
+    size_m: Tensor
+    center_px: Tensor
+    center_known: Tensor
+    log_depth: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMeans(TensorDataclass):
+    """Means of M objects that need no center.
+
+    quaternion_wxyz: (M, 4) unit, w >= 0.
+    log_depth: (M,).
+    size_m: (M, 3).
+    """
+
+    quaternion_wxyz: Tensor
+    log_depth: Tensor
+    size_m: Tensor
+
+
+def average_object_pixels(pixels: ObjectPixels, segments: Segments) -> ObjectMeans:
+    """Average each object's pixels: quaternions by eigenvector, depth and size as logarithms. Differentiable."""
+    segment, count = segments.segment, segments.count
+    quaternion = quaternion_mean_by_segment(torch.nn.functional.normalize(pixels.quaternion, dim=-1), segment, count)
+    mean = segment_means(torch.cat((pixels.log_depth[:, None], pixels.log_size), -1), segment, count)
+    return ObjectMeans(quaternion, mean[:, 0], mean[:, 1:].exp())
+
+
+def aggregate_objects(
+    pixels: ObjectPixels, segments: Segments, camera: Camera, vote: CenterVote = vote_center
+) -> ObjectPoses:
+    """Combine `means_of` with the center that the pixels vote for. camera: K (B, 3, 3).
+
+    Differentiable; the center too with `vote_center`.
+    """
+    means = average_object_pixels(pixels, segments)
+    centers = vote(pixels.place, pixels.to_center, segments.segment, segments.count)
+    object_camera = Camera(camera.K[segments.image], camera.height, camera.width)
+    t = translation_from_center(centers.pixel, means.log_depth.exp(), object_camera)
+    T = se3.from_rotation_translation(se3.matrix_from_quaternion_wxyz(means.quaternion_wxyz), t)
+    return ObjectPoses(means.quaternion_wxyz, T, means.size_m, centers.pixel, centers.known, means.log_depth)
+
+
+def score_classes(class_logits: Tensor, segments: Segments, class_id: Tensor) -> Tensor:
+    """Return (M,) the mean probability of each object's class over its pixels, from logits (B, C, H, W)."""
+    probability = segments.of(class_logits).softmax(-1)
+    own = probability.gather(1, class_id[segments.segment][:, None])
+    return segment_means(own, segments.segment, segments.count)[:, 0]
+
+
+def predict_object_class(class_logits: Tensor, segments: Segments) -> Tensor:
+    """Return (M,) the foreground class with the largest product of pixel probabilities, from logits (B, C, H, W)."""
+    log_p = segments.of(class_logits)[:, 1:].log_softmax(-1)
+    return segment_sums(log_p, segments.segment, segments.count).argmax(1) + 1

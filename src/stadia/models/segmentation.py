@@ -19,7 +19,7 @@ from stadia.core import torchvision_shim  # noqa: F401
 from stadia.core.errors import CheckpointError
 from stadia.models.hub import describe_manual_copy, offline_if_unreachable
 
-Image = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 _CITYSCAPES = (
     "road, sidewalk, building, wall, fence, pole, traffic light, traffic sign, vegetation, terrain, sky, "
     "person, rider, car, truck, bus, train, motorcycle, bicycle"
@@ -44,11 +44,11 @@ class Segmenter(Protocol):
     @property
     def identity(self) -> str: ...
 
-    def __call__(self, image: Image) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]: ...
+    def __call__(self, image: ImageArray) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]: ...
 
 
 @dataclass(frozen=True)
-class Panoptic:
+class PanopticSegmenter:
     """A Mask2Former or OneFormer of transformers with its processor."""
 
     network: Any
@@ -62,7 +62,7 @@ class Panoptic:
         return {int(number) + 1: name.strip().lower() for number, name in self.network.config.id2label.items()}
 
     @torch.no_grad()
-    def __call__(self, image: Image) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]:
+    def __call__(self, image: ImageArray) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]:
         task_inputs = {"task_inputs": ["panoptic"]} if self.task else {}
         inputs = self.processor(images=image, return_tensors="pt", **task_inputs)
         outputs = self.network(**inputs)
@@ -83,7 +83,7 @@ def split_panoptic_segments(
     return semantic, instance
 
 
-def panoptic(name: str) -> Panoptic:
+def load_panoptic_model(name: str) -> PanopticSegmenter:
     """Load a model by its hub name or folder. Raises CheckpointError with a fix if it is unavailable."""
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForUniversalSegmentation, OneFormerProcessor
 
@@ -109,18 +109,18 @@ def panoptic(name: str) -> Panoptic:
     for key, value in sorted(network.state_dict().items()):
         weights.update(key.encode())
         weights.update(value.double().sum().numpy().tobytes())
-    return Panoptic(network.eval(), processor, f"{Path(name).name} {weights.hexdigest()}", one_former)
+    return PanopticSegmenter(network.eval(), processor, f"{Path(name).name} {weights.hexdigest()}", one_former)
 
 
 @dataclass(frozen=True)
-class Tiled:
+class TiledSegmenter:
     """Run a square network on tiles as high as the image; each pixel takes the tile with the nearest center.
 
     run: (side, side, 3) uint8 RGB to class numbers (side, side), from 0.
     first: number of the first of `names`.
     """
 
-    run: Callable[[Image], NDArray[np.integer]]
+    run: Callable[[ImageArray], NDArray[np.integer]]
     side: int
     names: tuple[str, ...]
     first: int
@@ -131,7 +131,7 @@ class Tiled:
         """Return the class names from 1."""
         return dict(enumerate(self.names, start=1))
 
-    def __call__(self, image: Image) -> tuple[NDArray[np.uint8], None]:
+    def __call__(self, image: ImageArray) -> tuple[NDArray[np.uint8], None]:
         height, width = image.shape[:2]
         horizontal, down = width >= height, min(height, width)
         starts = compute_tile_starts(max(height, width), down)
@@ -161,7 +161,7 @@ def compute_tile_starts(length: int, side: int) -> list[int]:
     return [round(start) for start in np.linspace(0, length - side, count)] if count > 1 else [0]
 
 
-def tflite(path: Path, names: tuple[str, ...] = CITYSCAPES_CLASSES) -> Tiled:
+def load_tflite_model(path: Path, names: tuple[str, ...] = CITYSCAPES_CLASSES) -> TiledSegmenter:
     """Load a TFLite model from uint8 images (1, S, S, 3) to class numbers (1, S, S) or scores (1, S, S, C).
 
     If it has one class more than `names`, class 0 is its background. Raises CheckpointError if ai-edge-litert is
@@ -196,7 +196,7 @@ def tflite(path: Path, names: tuple[str, ...] = CITYSCAPES_CLASSES) -> Tiled:
         fix = "export it with these shapes, or pass a COCO file from another program"
         raise CheckpointError(path, found=found, expected=expected, fix=fix)
 
-    def run(image: Image) -> NDArray[np.integer]:
+    def run(image: ImageArray) -> NDArray[np.integer]:
         interpreter.set_tensor(inputs["index"], image[None])
         interpreter.invoke()
         classes = interpreter.get_tensor(outputs["index"])[0]
@@ -204,4 +204,4 @@ def tflite(path: Path, names: tuple[str, ...] = CITYSCAPES_CLASSES) -> Tiled:
 
     first = 1 if len(out) == 4 and out[3] == len(names) + 1 else 0
     identity = f"{Path(path).name} {hashlib.blake2b(content, digest_size=8).hexdigest()}"
-    return Tiled(run, shape[1], names, first, identity)
+    return TiledSegmenter(run, shape[1], names, first, identity)

@@ -19,9 +19,9 @@ from stadia.core import torchvision_shim  # noqa: F401
 import timm
 
 from stadia.core.errors import CheckpointError
-from stadia.core.files import replacing
+from stadia.core.files import atomic_write
 
-Image = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _MIN_DEVIATION = 0.02  # of the logarithm: the accuracy of a label
 _MAX_FACTOR = 1.7  # up or down from the training mean
@@ -62,7 +62,7 @@ class SizePrior(nn.Module):
         return float(np.log(self.mean_m)) + reach * torch.tanh(output[:, 0]), deviation
 
     @torch.no_grad()
-    def heights_of(self, crops: Sequence[Image]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def predict_heights(self, crops: Sequence[ImageArray]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Predict mean and deviation in meters, (N,) each, of crops (side, side, 3) RGB (`masked_crop`)."""
         was_training = self.training
         self.eval()
@@ -76,7 +76,7 @@ class SizePrior(nn.Module):
         return np.concatenate(means), np.concatenate(spreads)
 
 
-def height_loss(log_m: Tensor, deviation: Tensor, height_m: Tensor) -> Tensor:
+def log_height_loss(log_m: Tensor, deviation: Tensor, height_m: Tensor) -> Tensor:
     """Mean absolute log error plus a Laplace likelihood for the deviation alone, whose error is detached."""
     error = (log_m - height_m.log()).abs()
     scale = deviation / 2**0.5
@@ -85,7 +85,7 @@ def height_loss(log_m: Tensor, deviation: Tensor, height_m: Tensor) -> Tensor:
 
 def save_size_prior(prior: SizePrior, path: Path) -> None:
     """Save the weights with the arguments to rebuild the model, atomically."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         safetensors.torch.save_file(prior.state_dict(), temporary, {"size_prior": json.dumps(prior.about)})
 
 

@@ -1,13 +1,4 @@
-"""The five recipes by name, and the functions that configure, train and load them. A recipe never imports another.
-
-From Python:
-
-    from stadia import recipes, report
-    config = recipes.configure("selfsup", data={"path": "drive.mp4", "camera": {"horizontal_fov_deg": 70}})
-    run = recipes.train(config)
-    predictor = recipes.load_predictor(run.folder)
-    print(report.build(run.folder))
-"""
+"""The five recipes by name, and the functions that configure, train and load them."""
 
 from __future__ import annotations
 
@@ -15,41 +6,42 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from stadia.core.tables import Table
+from stadia.core.registry import Registry
 
 if TYPE_CHECKING:
-    from stadia.recipes.config import RecipeConfig
-    from stadia.recipes.rehearsal import rehearse as rehearse
-    from stadia.recipes.workflow import load_predictor as load_predictor
-    from stadia.recipes.workflow import train as train
+    from stadia.recipes.base.config import RecipeConfig
+    from stadia.recipes.base.workflow import dry_run as dry_run
+    from stadia.recipes.base.workflow import load_predictor as load_predictor
+    from stadia.recipes.base.workflow import train as train
 
-RECIPES = Table(
+RECIPES = Registry(
     "recipe",
     {
-        "selfsup": "stadia.recipes.selfsup:Selfsup",
-        "metric": "stadia.recipes.metric:Metric",
-        "dpt": "stadia.recipes.dpt:DptRecipe",
-        "objectpose": "stadia.recipes.objectpose:ObjectPoseRecipe",
-        "overlay": "stadia.recipes.overlay:OverlayRecipe",
+        "selfsup": "stadia.recipes.selfsup.recipe:SelfsupRecipe",
+        "metric": "stadia.recipes.metric.recipe:MetricRecipe",
+        "dpt": "stadia.recipes.dpt.recipe:DptRecipe",
+        "objectpose": "stadia.recipes.objectpose.recipe:ObjectPoseRecipe",
+        "overlay": "stadia.recipes.overlay.recipe:OverlayRecipe",
     },
 )
 
-CONFIGS = Table(
+CONFIGS = Registry(
     "recipe",
     {
-        "selfsup": "stadia.recipes.selfsup_config:SelfsupConfig",
-        "metric": "stadia.recipes.metric_config:MetricConfig",
-        "dpt": "stadia.recipes.dpt_config:DptRecipeConfig",
-        "objectpose": "stadia.recipes.objectpose_config:ObjectPoseConfig",
-        "overlay": "stadia.recipes.overlay_config:OverlayConfig",
+        "selfsup": "stadia.recipes.selfsup.config:SelfsupConfig",
+        "metric": "stadia.recipes.metric.config:MetricConfig",
+        "dpt": "stadia.recipes.dpt.config:DptRecipeConfig",
+        "objectpose": "stadia.recipes.objectpose.config:ObjectPoseConfig",
+        "overlay": "stadia.recipes.overlay.config:OverlayConfig",
     },
 )
 """The same names; these modules import no torch, so that a misspelt key is found before anything heavy is imported."""
 
-DEMOS = Table("demo", {"selfsup": "stadia.recipes.demo:run", "metric": "stadia.recipes.demo_metres:run"})
-"""What `stadia demo --recipe` runs: from nothing to scores of worlds never seen."""
-
-_LAZY = ("stadia.recipes.workflow:train", "stadia.recipes.workflow:load_predictor", "stadia.recipes.rehearsal:rehearse")
+_LAZY = (
+    "stadia.recipes.base.workflow:train",
+    "stadia.recipes.base.workflow:load_predictor",
+    "stadia.recipes.base.workflow:dry_run",
+)
 
 
 def configure(recipe: str, overrides: Iterable[str] = (), **values: Any) -> RecipeConfig:
@@ -57,14 +49,14 @@ def configure(recipe: str, overrides: Iterable[str] = (), **values: Any) -> Reci
 
     Raises ConfigError with every mistake at once.
     """
-    from stadia.core.config import resolve
+    from stadia.core.config import resolve_config
 
-    config: RecipeConfig = resolve(CONFIGS.load(recipe), values, overrides)
+    config: RecipeConfig = resolve_config(CONFIGS.load(recipe), values, overrides)
     return config
 
 
 def __getattr__(name: str) -> Any:
-    """Import `train`, `rehearse` and `load_predictor` on first use: they need torch."""
+    """Import `train`, `dry_run` and `load_predictor` on first use: they need torch."""
     for path in _LAZY:
         module, _, attribute = path.partition(":")
         if attribute == name:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def build(run: Path, out: Path | None = None) -> Path:
+def build_report(run: Path, out: Path | None = None) -> Path:
     """Write the report of a run's folder, one file that needs nothing else, and return its path.
 
     Args:
@@ -14,6 +14,6 @@ def build(run: Path, out: Path | None = None) -> Path:
 
     Raises DataError where the folder is not a run.
     """
-    from stadia.report.page import write_page
+    from stadia.report.report_page import write_report_page
 
-    return write_page(run, out)
+    return write_report_page(run, out)

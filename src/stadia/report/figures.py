@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.report.metric_labels import Better
 from stadia.report.run_files import Series
-from stadia.report.wording import Better
 
 WIDTH, HEIGHT = 420.0, 240.0
 LEFT, RIGHT, TOP, BOTTOM = 50.0, 18.0, 10.0, 28.0
 MAX_POINTS, MAX_DOTS = 800, 20
 LOG_RATIO = 50.0
-LEAST_SPAN = 1e-3
+MIN_AXIS_SPAN = 1e-3
 """Of a curve's size, what its axis shows at least: a value that stands still does not fill the panel with its rounding.
 """
-COLORS = 8  # the template's palette
+PALETTE_SIZE = 8  # the template's palette
 
 
 @dataclass(frozen=True)
-class Tick:
+class AxisTick:
     """A tick: position on the axis (SVG units) and label."""
 
     at: float
@@ -33,7 +33,7 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Line:
+class CurveLine:
     """One curve. `path` and `raw_path` are SVG path data; `raw_path` is empty where nothing was smoothed, `dots` where
     there are many.
     """
@@ -51,20 +51,20 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Plot:
+class CurvePlot:
     """A panel of curves over steps; marks show where a stage begins."""
 
     title: str
-    lines: list[Line]
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
+    lines: list[CurveLine]
+    x_ticks: list[AxisTick]
+    y_ticks: list[AxisTick]
     better: Better
     log: bool
-    marks: list[Tick]
+    marks: list[AxisTick]
 
 
 @dataclass(frozen=True)
-class PathDrawing:
+class PathFigure:
     """A path from above, estimated against true: x to the right, z upwards, one scale for both."""
 
     width: float
@@ -82,10 +82,10 @@ class Histogram:
 
     bars: list[tuple[float, float, float, float]]
     median_at: float
-    x_ticks: list[Tick]
+    x_ticks: list[AxisTick]
 
 
-def smooth(values: Sequence[float], window: int) -> NDArray[np.float64]:
+def smooth_values(values: Sequence[float], window: int) -> NDArray[np.float64]:
     """Return the centered running mean (N,) of finite values in a window (odd, shrunk at both ends); NaN where there
     are none.
     """
@@ -100,7 +100,7 @@ def smooth(values: Sequence[float], window: int) -> NDArray[np.float64]:
     return np.divide(total[high] - total[low], number, out=np.full(len(array), np.nan), where=number > 0)
 
 
-def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
+def choose_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Return about `count` round numbers (1, 2 or 5 times a power of ten) within [low, high]."""
     if not low < high:
         return [low]
@@ -111,7 +111,7 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def tick_labels(values: Sequence[float]) -> list[str]:
+def format_tick_labels(values: Sequence[float]) -> list[str]:
     """Format ticks with three digits, or as many as make neighbors differ: 0.9995 and 1 are two labels."""
     apart = min((abs(b - a) for a, b in itertools.pairwise(values)), default=math.inf)
     for digits in range(3, 17):
@@ -122,7 +122,7 @@ def tick_labels(values: Sequence[float]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Axes:
+class FigureAxes:
     """The ranges of a panel, and how they map to SVG units."""
 
     first: int
@@ -153,29 +153,29 @@ class Axes:
             )
         return found
 
-    def y_ticks(self) -> list[Tick]:
+    def y_ticks(self) -> list[AxisTick]:
         if not self.log:
-            return _place_ticks(nice_ticks(self.low, self.high), self.y)
+            return _place_ticks(choose_ticks(self.low, self.high), self.y)
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         values = [m * 10.0**e for e in powers for m in ((1, 3) if len(powers) < 4 else (1,))]
         return _place_ticks([v for v in values if self.low <= v <= self.high], self.y)
 
 
-def plot(
+def make_plot(
     title: str,
     series: Sequence[Series],
     *,
     better: Better = "lower",
     noisy: bool = True,
     marks: Sequence[tuple[int, str]] = (),
-) -> Plot | None:
+) -> CurvePlot | None:
     """Make the curves of one panel, or None where no value is finite. marks: (step, label of what begins there).
 
     Many points are drawn as a running mean over the raw ones, where they are `noisy`. The axis is logarithmic where
     the values span more than a factor of 50, and leaves out the wildest hundredth of the raw values, so that a first
     spike does not flatten the rest. It shows LEAST_SPAN of the values' size at least.
     """
-    smoothed = {s.name: smooth(s.values, _smoothing_window(len(s.values)) if noisy else 1) for s in series}
+    smoothed = {s.name: smooth_values(s.values, _smoothing_window(len(s.values)) if noisy else 1) for s in series}
     drawn = np.concatenate([values for s in series for values in (smoothed[s.name], _trim_outliers(s.values))])
     drawn = drawn[np.isfinite(drawn)]
     if not drawn.size:
@@ -184,28 +184,30 @@ def plot(
     log = low > 0 and high / low > LOG_RATIO
     if not log:
         size = max(abs(low), abs(high))
-        margin = max(0.05 * (high - low), (LEAST_SPAN * size - (high - low)) / 2) if low < high else 0.1 * size or 1.0
+        margin = (
+            max(0.05 * (high - low), (MIN_AXIS_SPAN * size - (high - low)) / 2) if low < high else 0.1 * size or 1.0
+        )
         low, high = (0.0 if 0 <= low < 0.3 * high or low == high == 0 else low - margin), high + margin
     first, last = min(s.steps[0] for s in series), max(s.steps[-1] for s in series)
-    axes = Axes(first, last, low, high, log) if first < last else Axes(first - 1, last + 1, low, high, log)
-    return Plot(
+    axes = FigureAxes(first, last, low, high, log) if first < last else FigureAxes(first - 1, last + 1, low, high, log)
+    return CurvePlot(
         title=title,
         lines=[_make_curve(s, color, axes, smoothed[s.name], better) for color, s in enumerate(series)],
-        x_ticks=step_ticks(axes),
+        x_ticks=make_step_ticks(axes),
         y_ticks=axes.y_ticks(),
         better=better,
         log=log,
-        marks=[Tick(axes.x(step), label) for step, label in marks if axes.first <= step <= axes.last],
+        marks=[AxisTick(axes.x(step), label) for step, label in marks if axes.first <= step <= axes.last],
     )
 
 
-def step_ticks(axes: Axes) -> list[Tick]:
+def make_step_ticks(axes: FigureAxes) -> list[AxisTick]:
     """Return ticks at round numbers of steps."""
-    return [Tick(axes.x(value), _format_step(value)) for value in nice_ticks(axes.first, axes.last, 4)]
+    return [AxisTick(axes.x(value), _format_step(value)) for value in choose_ticks(axes.first, axes.last, 4)]
 
 
-def _place_ticks(values: Sequence[float], place: Callable[[float], float]) -> list[Tick]:
-    return [Tick(place(value), label) for value, label in zip(values, tick_labels(values), strict=True)]
+def _place_ticks(values: Sequence[float], place: Callable[[float], float]) -> list[AxisTick]:
+    return [AxisTick(place(value), label) for value, label in zip(values, format_tick_labels(values), strict=True)]
 
 
 def _smoothing_window(count: int) -> int:
@@ -223,17 +225,17 @@ def _trim_outliers(values: Sequence[float]) -> NDArray[np.float64]:
     return finite[(finite >= low) & (finite <= high)]
 
 
-def _make_curve(s: Series, color: int, axes: Axes, smoothed: NDArray[np.float64], better: Better) -> Line:
+def _make_curve(s: Series, color: int, axes: FigureAxes, smoothed: NDArray[np.float64], better: Better) -> CurveLine:
     finite = np.isfinite(smoothed)
     ranked = np.where(finite, smoothed, -np.inf if better == "higher" else np.inf)
     best = int(np.argmax(ranked) if better == "higher" else np.argmin(ranked))
     broken = [step for step, value in zip(s.steps, s.values, strict=True) if not math.isfinite(value)]
     points = axes.points(s.steps, smoothed)
-    path = path_data(points)
-    raw_path = path_data(axes.points(s.steps, s.values))
-    return Line(
+    path = make_path_data(points)
+    raw_path = make_path_data(axes.points(s.steps, s.values))
+    return CurveLine(
         name=s.name.removeprefix("train/term/").removeprefix("time/").removeprefix("gradient/"),
-        color=color % COLORS,
+        color=color % PALETTE_SIZE,
         path=path,
         raw_path=raw_path if raw_path != path else "",
         dots=[point for point in points if point is not None] if len(points) <= MAX_DOTS else [],
@@ -245,7 +247,7 @@ def _make_curve(s: Series, color: int, axes: Axes, smoothed: NDArray[np.float64]
     )
 
 
-def path_data(points: Sequence[tuple[float, float] | None]) -> str:
+def make_path_data(points: Sequence[tuple[float, float] | None]) -> str:
     """Format SVG path data; None lifts the pen."""
     parts, pen_down = [], False
     for point in points:
@@ -259,7 +261,7 @@ def _format_step(step: float) -> str:
     return f"{step / 1000:g}k" if step >= 10000 else f"{step:g}"
 
 
-def path_drawing(estimated_m: Any, true_m: Any) -> PathDrawing | None:
+def draw_camera_path(estimated_m: Any, true_m: Any) -> PathFigure | None:
     """Draw two paths from above, (N, 2) of x and z in metres each; None for other input."""
     estimated, true = _as_path_points(estimated_m), _as_path_points(true_m)
     if estimated is None:
@@ -272,10 +274,10 @@ def path_drawing(estimated_m: Any, true_m: Any) -> PathDrawing | None:
     bar_m = round_down(0.25 * longest / scale)
 
     def path(points: NDArray[np.float64]) -> str:
-        return path_data([(pad + (px - low[0]) * scale, pad + (high[1] - pz) * scale) for px, pz in points])
+        return make_path_data([(pad + (px - low[0]) * scale, pad + (high[1] - pz) * scale) for px, pz in points])
 
     start = (estimated if true is None else true)[0]
-    return PathDrawing(
+    return PathFigure(
         width=float(extent[0]) * scale + 2 * pad,
         height=float(extent[1]) * scale + 2 * pad + 24,
         estimated=path(estimated),
@@ -303,7 +305,7 @@ def _as_path_points(points: Any) -> NDArray[np.float64] | None:
     return array[np.unique(np.linspace(0, len(array) - 1, min(len(array), MAX_POINTS)).astype(int))]
 
 
-def histogram(values: Sequence[float], bins: int = 24) -> Histogram:
+def make_histogram(values: Sequence[float], bins: int = 24) -> Histogram:
     """Make a histogram of per-image values up to their 99th percentile; the last bar holds the rest."""
     array = np.asarray(values, dtype=np.float64)
     low, high = float(array.min()), float(np.percentile(array, 99))
@@ -320,4 +322,4 @@ def histogram(values: Sequence[float], bins: int = 24) -> Histogram:
         for i, c in enumerate(counts)
     ]
     median = float(np.clip(np.median(array), low, high))
-    return Histogram(bars, x(median), _place_ticks(nice_ticks(low, high, 4), x))
+    return Histogram(bars, x(median), _place_ticks(choose_ticks(low, high, 4), x))

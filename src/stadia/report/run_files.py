@@ -34,7 +34,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Spread:
+class ValueSpread:
     """Distribution of values at logged steps: the share that is exactly 0, and p05, p25, p50, p75, p95 of |value|."""
 
     name: str
@@ -60,7 +60,7 @@ class RunFiles:
     config: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     series: list[Series] = field(default_factory=list)
-    spreads: list[Spread] = field(default_factory=list)
+    spreads: list[ValueSpread] = field(default_factory=list)
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
     images: list[tuple[int, Path]] = field(default_factory=list)
@@ -111,13 +111,13 @@ def read_run(folder: Path) -> RunFiles:
         spreads=attempt("histograms.csv", _read_spreads, []),
         scores=dict(zip(_shorten_names(list(scores)), scores.values(), strict=True)),
         findings=attempt("findings.jsonl", _read_lines, []),
-        images=sorted((step_of(path), path) for path in folder.glob("images/*.png")),
+        images=sorted((step_from_filename(path), path) for path in folder.glob("images/*.png")),
         patch=attempt("diff.patch", _read_text, ""),
         unreadable=unreadable,
     )
 
 
-def previous_run(run: RunFiles) -> RunFiles | None:
+def find_previous_run(run: RunFiles) -> RunFiles | None:
     """Return the latest earlier run of the same recipe and name in the same folder, if any."""
     folder = run.folder.resolve()
     earlier: list[tuple[tuple[str, str], Path]] = []
@@ -149,7 +149,7 @@ def _shorten_names(names: list[str]) -> list[str]:
     return [brief if short.count(brief) == 1 else name for brief, name in zip(short, names, strict=True)]
 
 
-def step_of(path: Path) -> int:
+def step_from_filename(path: Path) -> int:
     """Return the number at the end of an image's name."""
     match = _STEP.search(path.stem)
     return int(match[1]) if match else 0
@@ -204,7 +204,7 @@ def _read_series(path: Path) -> list[Series]:
     ]
 
 
-def _read_spreads(path: Path) -> list[Spread]:
+def _read_spreads(path: Path) -> list[ValueSpread]:
     """Read histograms.csv by name; truncated or invalid rows are left out."""
     found: dict[str, dict[int, list[float]]] = {}
     for row in csv.DictReader(_read_text(path).splitlines()):
@@ -213,7 +213,7 @@ def _read_spreads(path: Path) -> list[Spread]:
         if row.get("name") and len(sizes) == len(numbers):
             found.setdefault(row["name"], {})[int(sizes[0])] = sizes[1:]
     return [
-        Spread(
+        ValueSpread(
             name,
             sorted(rows),
             [rows[step][0] for step in sorted(rows)],

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from stadia.core.errors import DataError
-from stadia.core.files import inside
-from stadia.report import wording
-from stadia.report.changes import flatten
-from stadia.report.evidence import Evidence, arrange
-from stadia.report.figures import Histogram, PathDrawing, Plot, histogram, path_drawing, plot
-from stadia.report.images import Image, read_image
-from stadia.report.run_files import RunFiles, Series, step_of
+from stadia.core.files import safe_join
+from stadia.report import metric_labels
+from stadia.report.figures import CurvePlot, Histogram, PathFigure, draw_camera_path, make_histogram, make_plot
+from stadia.report.metric_labels import EvidenceLayout, arrange_evidence
+from stadia.report.outcomes import flatten_mapping
+from stadia.report.report_images import EmbeddedImage, embed_image_file
+from stadia.report.run_files import RunFiles, Series, step_from_filename
 
 LOSS, TERMS, RATE, SECONDS = "Loss", "Terms of the loss", "Learning rate", "Seconds a step"
 RUN_NUMBERS = ("wall_s", "peak_rss_mb")  # key numbers that are no scores
@@ -32,7 +32,7 @@ MAX_TILES, TILES_OF_A_FILE = 8, 2  # where the score files alone give them
 
 
 @dataclass(frozen=True)
-class Tile:
+class KeyTile:
     """A key number, its reference, and whether it is good: tone good, warn, or none."""
 
     label: str
@@ -74,7 +74,7 @@ class ImageScores:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ReportFinding:
     """A finding with every part as text, "" where absent. sentences: measured, expected, cause and fix, by name."""
 
     code: str
@@ -82,24 +82,26 @@ class Finding:
     stage: str
     where: str
     sentences: list[tuple[str, str]]
-    evidence: Evidence
-    image: Image | None
+    evidence: EvidenceLayout
+    image: EmbeddedImage | None
 
 
-def tiles(run: RunFiles) -> list[Tile]:
+def make_tiles(run: RunFiles) -> list[KeyTile]:
     """Return the key numbers of result.json with their baselines; of the score files where there is no result yet."""
-    result = flatten(run.result)
+    result = flatten_mapping(run.result)
     if not any(isinstance(v, int | float) for v in result.values()):
         found = []
         for stem, score in run.scores.items():
             if score.get("baseline"):
                 continue
-            chosen = [(name, value) for name, value in _collect_metrics(score).items() if wording.score(name).key]
+            chosen = [
+                (name, value) for name, value in _collect_metrics(score).items() if metric_labels.metric_label(name).key
+            ]
             for name, value in chosen[:TILES_OF_A_FILE]:
                 found.append(
-                    Tile(
-                        f"{stem} · {wording.score(name).label}",
-                        wording.score_value(name, value),
+                    KeyTile(
+                        f"{stem} · {metric_labels.metric_label(name).label}",
+                        metric_labels.format_metric(name, value),
                         _describe_alignment(score),
                     )
                 )
@@ -107,9 +109,12 @@ def tiles(run: RunFiles) -> list[Tile]:
     shown = []
     for key, value in result.items():
         name = key.rsplit(".", 1)[-1]
-        if (wording.score(name).key or name in RUN_NUMBERS) and _is_finite(value):
+        if (metric_labels.metric_label(name).key or name in RUN_NUMBERS) and _is_finite(value):
             shown.append(_make_tile(key, value, result))
-    if result.get("claim") not in (None, wording.METRES):  # a scale that is not predicted is neither right nor wrong
+    if result.get("claim") not in (
+        None,
+        metric_labels.METRES,
+    ):  # a scale that is not predicted is neither right nor wrong
         shown = [replace(tile, note="unknown by nature", tone="") if tile.note == TRUE_SIZE else tile for tile in shown]
     return shown
 
@@ -120,30 +125,30 @@ def _describe_alignment(score: dict[str, Any]) -> str:
     return f"after a fit to the truth ({aligned})" if aligned not in (None, "none") else ""
 
 
-def _make_tile(key: str, value: float, result: dict[str, Any]) -> Tile:
+def _make_tile(key: str, value: float, result: dict[str, Any]) -> KeyTile:
     group, _, name = key.rpartition(".")
     if name == "wall_s":
-        return Tile("Time", wording.duration(value), "with all that came before and after the training")
+        return KeyTile("Time", metric_labels.format_duration(value), "with all that came before and after the training")
     if name == "peak_rss_mb":
-        return Tile("Memory", wording.memory(value), "at its peak, all processes")
-    shown, text = wording.score(name), wording.score_value(name, value)
+        return KeyTile("Memory", metric_labels.format_memory(value), "at its peak, all processes")
+    shown, text = metric_labels.metric_label(name), metric_labels.format_metric(name, value)
     label = f"{group.replace('_', ' ').capitalize()} · {shown.label}" if group else shown.label
     baseline, path_m = result.get(key + BASELINE), result.get(f"{group}.path_m")
     if isinstance(baseline, int | float) and baseline > 0:
         better = 1 - value / baseline
         note = (
             f"{abs(better):.0%} {'below' if better > 0 else 'above'} the mean map's"
-            f" {wording.score_value(name, baseline)}"
+            f" {metric_labels.format_metric(name, baseline)}"
         )
-        return Tile(label, text, note, "good" if (better > 0) == (shown.better == "lower") else "warn")
+        return KeyTile(label, text, note, "good" if (better > 0) == (shown.better == "lower") else "warn")
     if name in ("ate_m", "ate_rmse_m") and isinstance(path_m, int | float) and path_m > 0:
-        return Tile(label, text, f"{value / path_m:.1%} of a path of {wording.number(path_m, 'm')}")
+        return KeyTile(label, text, f"{value / path_m:.1%} of a path of {metric_labels.format_number(path_m, 'm')}")
     if shown.better == "one" and value > 0:
-        return Tile(label, text, TRUE_SIZE, "good" if abs(math.log(value)) <= 0.05 else "warn")
-    return Tile(label, text)
+        return KeyTile(label, text, TRUE_SIZE, "good" if abs(math.log(value)) <= 0.05 else "warn")
+    return KeyTile(label, text)
 
 
-def stages(run: RunFiles) -> list[tuple[int, str]]:
+def list_stages(run: RunFiles) -> list[tuple[int, str]]:
     """Return (first step, size) of each stage of a training with growing images."""
     found = [
         one
@@ -153,19 +158,21 @@ def stages(run: RunFiles) -> list[tuple[int, str]]:
     return [(one["first_step"], f"{one.get('width')}x{one.get('height')}") for one in found]
 
 
-def curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> list[Plot]:
+def make_curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> list[CurvePlot]:
     """Make panels: loss (training and validation), its terms, validation scores, other values, learning rate, time."""
     groups: dict[str, list[Series]] = {}
     for s in series:
         groups.setdefault(_panel_title(s.name), []).append(s)
     panels = sorted(groups, key=lambda title: {LOSS: 0, TERMS: 1, RATE: 3, SECONDS: 4}.get(title, 2))
     drawn = [title for title in panels if any(len(s.steps) > 1 for s in groups[title])]
-    betters = {title: wording.score(groups[title][0].name).better for title in drawn}
-    plots = [plot(title, groups[title], better=betters[title], noisy=title != RATE, marks=marks) for title in drawn]
+    betters = {title: metric_labels.metric_label(groups[title][0].name).better for title in drawn}
+    plots = [
+        make_plot(title, groups[title], better=betters[title], noisy=title != RATE, marks=marks) for title in drawn
+    ]
     return [p for p in plots if p is not None]
 
 
-def logged_once(series: list[Series]) -> list[tuple[str, str]]:
+def list_single_values(series: list[Series]) -> list[tuple[str, str]]:
     """Return (title, value) of each panel that would be a single dot, see `curves`."""
     groups: dict[str, list[Series]] = {}
     for s in series:
@@ -175,7 +182,10 @@ def logged_once(series: list[Series]) -> list[tuple[str, str]]:
         for title, of_title in groups.items()
         if all(len(s.steps) == 1 and _is_finite(s.values[0]) for s in of_title)
     ]
-    return [(title, ", ".join(wording.score_value(s.name, s.values[0]) for s in of_title)) for title, of_title in once]
+    return [
+        (title, ", ".join(metric_labels.format_metric(s.name, s.values[0]) for s in of_title))
+        for title, of_title in once
+    ]
 
 
 def _panel_title(name: str) -> str:
@@ -189,7 +199,7 @@ def _panel_title(name: str) -> str:
         return SECONDS
     if leaf == "lr":
         return RATE
-    if shown := wording.known(name):
+    if shown := metric_labels.find_metric_label(name):
         return shown.label
     group, *rest = name.split("/")
     of = rest[0] if len(rest) > 1 else leaf  # "train/gain/-1" and "train/gain/+1" are curves of one panel
@@ -202,11 +212,11 @@ def _panel_title(name: str) -> str:
 def _collect_metrics(score: dict[str, Any]) -> dict[str, Any]:
     """Return the metrics of a score file, also those beside its `metrics` (scale ratio, path length)."""
     inner = score.get("metrics")
-    beside = {name: value for name, value in score.items() if name in wording.SCORES}
-    return (flatten(inner) if isinstance(inner, dict) else {}) | beside
+    beside = {name: value for name, value in score.items() if name in metric_labels.SCORES}
+    return (flatten_mapping(inner) if isinstance(inner, dict) else {}) | beside
 
 
-def score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
+def make_score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
     """Group score files that share a metric into tables, one column a file."""
     kinds: list[dict[str, dict[str, Any]]] = []
     for name, score in scores.items():
@@ -228,15 +238,18 @@ def score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
 def _make_score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
     about = [_describe_score_file(score) for score in kind.values()]
     shared = [part for part in about[0] if all(part in parts for parts in about)]
-    scale_known = all(score.get("claim", wording.METRES) == wording.METRES for score in kind.values())
+    scale_known = all(score.get("claim", metric_labels.METRES) == metric_labels.METRES for score in kind.values())
     files = [
         (name, ", ".join(part for part in parts if part not in shared)) for name, parts in zip(kind, about, strict=True)
     ]
     names = _list_shown_metrics(kind)
-    labels = [(wording.score(name).label, wording.arrow(name, scale_known=scale_known)) for name in names]
+    labels = [
+        (metric_labels.metric_label(name).label, metric_labels.direction_arrow(name, scale_known=scale_known))
+        for name in names
+    ]
     cells = [
         [
-            wording.score_value(name, score[name]) if name in score else ""
+            metric_labels.format_metric(name, score[name]) if name in score else ""
             for score in map(_collect_metrics, kind.values())
         ]
         for name in names
@@ -275,14 +288,16 @@ def _describe_score_file(score: dict[str, Any]) -> list[str]:
     """Describe a score file's protocol, depth scale, alignment and number of images or poses."""
     claim, aligned = score.get("claim"), score.get("alignment", score.get("align"))
     parts = [f"protocol {score['protocol']}"] if score.get("protocol") else []
-    parts += [wording.claim(claim)[0].lower()] if claim else []
+    parts += [metric_labels.describe_depth_scale(claim)[0].lower()] if claim else []
     parts += ["not aligned" if aligned == "none" else f"aligned by {aligned}"] if aligned else []
     return parts + [
-        f"{wording.number(score[what])} {what}" for what in ("images", "poses") if score.get(what) is not None
+        f"{metric_labels.format_number(score[what])} {what}"
+        for what in ("images", "poses")
+        if score.get(what) is not None
     ]
 
 
-def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
+def make_image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
     """Return how the first score is distributed over images or objects of each score file, and the worst ones."""
     found = []
     for stem, score in scores.items():
@@ -295,7 +310,7 @@ def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
         if metric is None or not values:
             continue
         shown, missed = (
-            wording.score(metric),
+            metric_labels.metric_label(metric),
             sum(e.get("missed") is True for e in entries if _is_finite(e.get(metric))),
         )
         values.sort(key=lambda pair: pair[1], reverse=shown.better != "higher")
@@ -308,10 +323,11 @@ def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
                 + (f", in {shown.unit}" if shown.unit else ""),
                 counted=f"{len(values)} {kind}{'s' * (len(values) != 1)}"
                 + (f", {missed} of them missed" if missed else ""),
-                median=wording.score_value(metric, float(np.median([v for _, v in values]))),
-                spread=histogram([v for _, v in values]),
+                median=metric_labels.format_metric(metric, float(np.median([v for _, v in values]))),
+                spread=make_histogram([v for _, v in values]),
                 worst=[
-                    (name, wording.score_value(metric, value), abs(value) / largest) for name, value in values[:WORST]
+                    (name, metric_labels.format_metric(metric, value), abs(value) / largest)
+                    for name, value in values[:WORST]
                 ],
             )
         )
@@ -322,21 +338,21 @@ def _score_missed_object(entry: dict[str, Any]) -> dict[str, Any]:
     return {**OF_MISSED, **entry, "name": f"{entry['name']}, missed"} if entry.get("missed") is True else entry
 
 
-def odometry(scores: dict[str, dict[str, Any]]) -> list[tuple[str, str, PathDrawing]]:
+def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[tuple[str, str, PathFigure]]:
     """Draw estimated and true path of each score file that has both, with its alignment."""
     drawn = (
-        (name, _describe_alignment(score), path_drawing(score.get("path_estimated_m"), score.get("path_true_m")))
+        (name, _describe_alignment(score), draw_camera_path(score.get("path_estimated_m"), score.get("path_true_m")))
         for name, score in scores.items()
     )
     return [(name, fitted, drawing) for name, fitted, drawing in drawn if drawing is not None]
 
 
-def findings(run: RunFiles) -> list[Finding]:
+def list_findings(run: RunFiles) -> list[ReportFinding]:
     """Return the findings in written order: causes before symptoms. Notes about skipped checks are left out."""
     return [_make_finding(one, run) for one in run.findings if not _is_skipped_check(one)]
 
 
-def not_checked(run: RunFiles) -> list[tuple[str, str]]:
+def list_unchecked(run: RunFiles) -> list[tuple[str, str]]:
     """Return (what was not checked and why, where) of each skipped check."""
     return [(str(one.get("measured") or ""), _format_where(one)) for one in run.findings if _is_skipped_check(one)]
 
@@ -346,12 +362,12 @@ def _is_skipped_check(finding: dict[str, Any]) -> bool:
     return str(finding.get("code")).startswith("N") and finding.get("severity") == "note"
 
 
-def _make_finding(finding: dict[str, Any], run: RunFiles) -> Finding:
+def _make_finding(finding: dict[str, Any], run: RunFiles) -> ReportFinding:
     evidence = finding.get("evidence")
-    arranged = arrange(evidence if isinstance(evidence, dict) else {})
+    arranged = arrange_evidence(evidence if isinstance(evidence, dict) else {})
     sentences = [(name, str(finding[name])) for name in ("measured", "expected", "cause", "fix") if finding.get(name)]
     code, severity, stage = (str(finding.get(name) or "") for name in ("code", "severity", "stage"))
-    return Finding(
+    return ReportFinding(
         code, severity, stage, _format_where(finding), sentences, arranged, _embed_evidence_image(arranged.image, run)
     )
 
@@ -362,35 +378,35 @@ def _format_where(finding: dict[str, Any]) -> str:
     return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
 
 
-def _embed_evidence_image(name: str, run: RunFiles) -> Image | None:
+def _embed_evidence_image(name: str, run: RunFiles) -> EmbeddedImage | None:
     """Embed the image of a finding; an invalid one gets a line in `unreadable`."""
     if not name:
         return None
     try:
-        return read_image(inside(run.folder, name), name, run.unreadable)
+        return embed_image_file(safe_join(run.folder, name), name, run.unreadable)
     except (DataError, OSError, ValueError) as error:
         run.unreadable.append(f"{name}: {error.found if isinstance(error, DataError) else error}")
         return None
 
 
-def sheets(run: RunFiles) -> list[tuple[int, Image]]:
+def embed_image_sheets(run: RunFiles) -> list[tuple[int, EmbeddedImage]]:
     """Embed at most `MAX_SHEETS` image sheets with their steps, evenly over the run, including first and last."""
     count = len(run.images)
     chosen = sorted({round(i * (count - 1) / (MAX_SHEETS - 1)) for i in range(MAX_SHEETS)}) if count else []
     found = (
-        (step, read_image(path, f"images/{path.name}", run.unreadable))
+        (step, embed_image_file(path, f"images/{path.name}", run.unreadable))
         for step, path in (run.images[i] for i in chosen)
     )
     return [(step, image) for step, image in found if image is not None]
 
 
-def of_validation(run: RunFiles) -> list[tuple[str, int, Image]]:
+def embed_validation_images(run: RunFiles) -> list[tuple[str, int, EmbeddedImage]]:
     """Return (name, step, image): the last of each kind of validation image."""
     last: dict[str, tuple[int, Path]] = {}
     for path in sorted(run.folder.glob("images/*/step-*.png")):
-        last[path.parent.name] = (step_of(path), path)
+        last[path.parent.name] = (step_from_filename(path), path)
     found = (
-        (name, step, read_image(path, f"images/{name}/{path.name}", run.unreadable))
+        (name, step, embed_image_file(path, f"images/{name}/{path.name}", run.unreadable))
         for name, (step, path) in last.items()
     )
     return [(name, step, image) for name, step, image in found if image is not None]

@@ -1,13 +1,13 @@
-"""Training: run folders, checkpoints, exact resume. Knows step, learning rate and checkpoint; imports core only."""
+"""The training loop on Lightning Fabric, and what a run keeps: folder, checkpoints, logs, images."""
 
-from stadia.core.tables import Table
+from stadia.core.registry import Registry
 
-OPTIMIZERS = Table(
+OPTIMIZERS = Registry(
     "optimizer",
     {"adam": "stadia.training.optim:adam", "adamw": "stadia.training.optim:adamw", "sgd": "stadia.training.optim:sgd"},
 )
 
-SCHEDULES = Table(
+SCHEDULES = Registry(
     "schedule",
     {
         "constant": "stadia.training.optim:constant",
@@ -16,7 +16,7 @@ SCHEDULES = Table(
     },
 )
 
-LOGGERS = Table(
+LOGGERS = Registry(
     "logger",
     {
         "csv": "stadia.training.loggers:CsvLogger",

@@ -1,4 +1,4 @@
-"""Configuration of a training. Imports no torch."""
+"""Configuration of a training, its optimizer, schedule and stages. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stadia.core.config import StrictModel, row_of
+from stadia.core.config import StrictModel, check_registered
 from stadia.training import LOGGERS, OPTIMIZERS, SCHEDULES
 
 
@@ -27,7 +27,7 @@ class OptimizerConfig(StrictModel):
     betas: of adam and adamw.  momentum: of sgd (Nesterov's, where it is not 0).
     """
 
-    name: Annotated[str, AfterValidator(row_of(OPTIMIZERS))] = "adamw"
+    name: Annotated[str, AfterValidator(check_registered(OPTIMIZERS))] = "adamw"
     lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
@@ -44,7 +44,7 @@ class ScheduleConfig(StrictModel):
     final_factor: at the end of `cosine`.
     """
 
-    name: Annotated[str, AfterValidator(row_of(SCHEDULES))] = "cosine"
+    name: Annotated[str, AfterValidator(check_registered(SCHEDULES))] = "cosine"
     warmup_steps: int = Field(default=0, ge=0)
     milestones: tuple[Annotated[float, Field(gt=0)], ...] = (0.75,)
     milestones_in: Literal["fractions", "epochs"] = "fractions"
@@ -92,7 +92,7 @@ class TrainingConfig(StrictModel):
     validate_every: in steps; null = once an epoch. The last step is always validated.
     stages: image sizes for progressive resizing, usually the smallest first. The length is then counted in samples:
         max_steps * batch_size of them, or max_epochs.
-    stage_lr: factor on the learning rate of a stage whose batches are k times as large as those of the last one: "root"
+    stage_lr_scaling: factor on the learning rate of a stage whose batches are k times as large as those of the last one: "root"
         (k ** 0.5, for adam), "linear" (k, for sgd), "constant" (1).
     memory_limit_gb: the peak memory of a stage whose batch_size is "auto", in 10^9 bytes; its batches are the largest
         below it. null: batches with as many pixels as those of the last stage, fewer where the memory is too small.
@@ -118,9 +118,9 @@ class TrainingConfig(StrictModel):
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     strategy: Annotated[str, AfterValidator(_is_supported)] = "auto"
     stages: tuple[StageConfig, ...] = ()
-    stage_lr: Literal["root", "linear", "constant"] = "root"
+    stage_lr_scaling: Literal["root", "linear", "constant"] = "root"
     memory_limit_gb: float | None = Field(default=None, gt=0)
-    loggers: tuple[Annotated[str, AfterValidator(row_of(LOGGERS))], ...] = ("csv", "tensorboard")
+    loggers: tuple[Annotated[str, AfterValidator(check_registered(LOGGERS))], ...] = ("csv", "tensorboard")
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""`fit`: train a recipe in a run folder, from the start or from its last checkpoint."""
+"""Train a recipe in a run folder, from the start or resumed: devices, loggers, signals, messages."""
 
 from __future__ import annotations
 
@@ -23,20 +23,19 @@ from lightning.fabric import Fabric
 from rich.console import Console
 
 from stadia.core.errors import ConfigError, RunError, StadiaError
-from stadia.training import LOGGERS, stages
+from stadia.training import LOGGERS, batches
+from stadia.training.batches import BatchLoader, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
 from stadia.training.callbacks.histograms import Histograms
 from stadia.training.callbacks.images import Images
 from stadia.training.callbacks.progress import ProgressBar
 from stadia.training.callbacks.scalars import Scalars
-from stadia.training.checkpoints import Checkpoint, check_recipe, check_weights, load_weights
+from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights
 from stadia.training.config import TrainingConfig
-from stadia.training.devices import device_of
 from stadia.training.loggers import Logger
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.phase_clock import PhaseClock, describe_times
 from stadia.training.recipe import AnyRecipe
-from stadia.training.run import Run
-from stadia.training.stream import Batches, BatchStream, EpochLoader, Plan, shard
+from stadia.training.run_folder import Run
 
 FEW_STEPS = 300
 _FEW = (
@@ -82,7 +81,7 @@ class Fitted:
 def fit(
     recipe: AnyRecipe,
     train_loader: EpochLoader,
-    val_loader: Batches | None,
+    val_loader: BatchLoader | None,
     config: TrainingConfig,
     run: Run,
     *,
@@ -121,16 +120,16 @@ def fit(
                 if val_loader is not None and len(val_loader) == 0:
                     fix = "give it a recording, or train without"
                     raise RunError("validation data", found="no batch", expected="at least one", fix=fix)
-                shard((train_loader, val_loader), 0, fabric.world_size)
-                recipe.plan = plan = Plan.of(train_loader, config)
+                shard_loaders((train_loader, val_loader), 0, fabric.world_size)
+                recipe.plan = plan = TrainingPlan.of(train_loader, config)
                 if step == 0:
-                    staged = {"stages": stages.facts(config.stages, plan.stretches)} if plan.stretches else {}
+                    staged = {"stages": batches.stages_to_json(config.stages, plan.stretches)} if plan.stretches else {}
                     run.note(weights=_weights(recipe), **staged)
                 _print(console, _start_lines(recipe, fabric, config, run, plan, step))
                 steps = run.facts.get("ended_by_time_at", plan.total_steps) if checkpoint else plan.total_steps
                 if step < steps:
                     fabric.launch()
-                    shard((train_loader, val_loader), fabric.global_rank, fabric.world_size)
+                    shard_loaders((train_loader, val_loader), fabric.global_rank, fabric.world_size)
                     clock = PhaseClock(run, plan, config.precision)
                     loop = TrainingLoop(
                         fabric,
@@ -180,7 +179,7 @@ def make_fabric(config: TrainingConfig) -> Fabric:
 
 def check_precision(config: TrainingConfig) -> None:
     """Raise ConfigError for fp16 without a GPU: its gradients need a scaler, which only CUDA supports."""
-    device = device_of(config.accelerator)
+    device = select_device(config.accelerator)
     if config.precision == "fp16" and device.type != "cuda":
         fix = "set training.precision=bf16 or 32"
         raise ConfigError("training.precision", found=f"fp16 on {device.type}", expected="fp16 on a CUDA GPU", fix=fix)
@@ -290,7 +289,7 @@ def _print(console: Console, lines: Iterator[str] | Sequence[str]) -> None:
 
 
 def _start_lines(
-    recipe: AnyRecipe, fabric: Fabric, config: TrainingConfig, run: Run, plan: Plan, step: int
+    recipe: AnyRecipe, fabric: Fabric, config: TrainingConfig, run: Run, plan: TrainingPlan, step: int
 ) -> Iterator[str]:
     """Yield what is trained, from which weights, on what, how long, where to; its stages; and notes on its length."""
     steps, warmup = plan.total_steps, recipe.config.schedule.warmup_steps
@@ -299,7 +298,9 @@ def _start_lines(
     else:
         parts = _describe_weights(recipe, step), _describe_place(fabric), _describe_length(fabric, config, plan, step)
         yield "{} on {}, {}".format(*parts) + f", in {run.folder}"
-    yield from stages.told(config.stages, plan.stretches, recipe.config.optimizer.lr) if plan.stretches else ()
+    yield from (
+        batches.describe_stages(config.stages, plan.stretches, recipe.config.optimizer.lr) if plan.stretches else ()
+    )
     if step == 0 and steps < FEW_STEPS:
         yield _FEW.format(steps)
     if step == 0 and warmup > LONGEST_WARMUP * steps:
@@ -320,15 +321,15 @@ def _describe_place(fabric: Fabric) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else device
 
 
-def _describe_length(fabric: Fabric, config: TrainingConfig, plan: Plan, step: int) -> str:
-    sizes = stages.batch_sizes(config) or [config.batch_size]
+def _describe_length(fabric: Fabric, config: TrainingConfig, plan: TrainingPlan, step: int) -> str:
+    sizes = batches.batch_sizes(config) or [config.batch_size]
     of_step = config.accumulate * fabric.world_size
     samples = " to ".join(str(size * of_step) for size in dict.fromkeys((sizes[0], sizes[-1])))
     steps = f"steps {step + 1} to {plan.total_steps}" if step else f"{plan.total_steps} steps"
     return f"{steps} of {samples} samples"
 
 
-def _end_lines(run: Run, plan: Plan, config: TrainingConfig, clock: PhaseClock, step: int) -> Iterator[str]:
+def _end_lines(run: Run, plan: TrainingPlan, config: TrainingConfig, clock: PhaseClock, step: int) -> Iterator[str]:
     """Yield that the time was over before the steps, which run.json keeps; and where the time went."""
     if step < plan.total_steps:
         run.note(ended_by_time_at=step)

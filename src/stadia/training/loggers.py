@@ -1,4 +1,4 @@
-"""Log scalars, images and histograms to CSV, TensorBoard and Weights & Biases; resume without repeated rows."""
+"""Log scalars, images and histograms to CSV, TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import RunError
 from stadia.core.files import write_text
-from stadia.training.run import Run
+from stadia.training.run_folder import Run
 
 PERCENTS = (5, 25, 50, 75, 95)
 HISTOGRAM = ["step", "name", "zero", *(f"p{percent:02}" for percent in PERCENTS)]

@@ -1,7 +1,4 @@
-"""The training loop: batch, forward, loss, backward, clip, update, validate, checkpoint, stop.
-
-Lightning Fabric carries devices, precision and processes. `fit` (training/fit.py) builds the loop in a run folder.
-"""
+"""The training loop: batch, forward, backward, clip, update, validate, checkpoint, stop. And the callbacks' hooks."""
 
 from __future__ import annotations
 
@@ -17,15 +14,16 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from stadia.core import random_state
 from stadia.core.types import Batch
-from stadia.losses.report import LossReport
-from stadia.training import checkpoints, optim, rng
+from stadia.losses.loss_report import LossReport
+from stadia.training import checkpoint, optim
+from stadia.training.batches import BatchLoader, BatchStream
 from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import PhaseClock, TimeLimit
 from stadia.training.recipe import AnyRecipe
-from stadia.training.run import Run
-from stadia.training.scores import ScoreBook
-from stadia.training.stream import Batches, BatchStream
+from stadia.training.run_folder import Run
+from stadia.training.validation_scores import ValidationScores
 
 
 class StopRequest(Exception):
@@ -111,7 +109,7 @@ class TrainingLoop:
         run: Run,
         recipe: AnyRecipe,
         batches: BatchStream,
-        val_batches: Batches | None,
+        val_batches: BatchLoader | None,
         config: TrainingConfig,
         *,
         clock: PhaseClock,
@@ -164,9 +162,9 @@ class TrainingLoop:
         self.time_limit.restart()
         self.call("on_train_start")
         if self.generators is None:
-            rng.seed_all(self.run.seed, "training", self.fabric.global_rank)
+            random_state.seed_generators(self.run.seed, "training", self.fabric.global_rank)
         else:
-            rng.restore(self.generators)
+            random_state.restore_generators(self.generators)
 
     def train_step(self, stream: Iterator[Batch[Any, Any]]) -> None:
         """Update the weights once, by the gradients of `accumulate` batches."""
@@ -235,12 +233,12 @@ class TrainingLoop:
         assert self.val_batches is not None
         self.clock.mark("other")
         self.call("on_validation_start")
-        book = ScoreBook()
-        with rng.untouched(), evaluation_mode(self.recipe):
+        book = ValidationScores()
+        with random_state.preserve_generators(), evaluation_mode(self.recipe):
             self.recipe.on_validation_start()
             for batch in self.val_batches:
                 book.add(batch.meta, self.forward("validation_step", batch.to(self.fabric.device, non_blocking=True)))
-            means = book.means() | dict(self.recipe.scores_of_the_whole())
+            means = book.means() | dict(self.recipe.validation_summary())
         self.metrics = {f"val/{name}": value for name, value in means.items()}
         self.clock.mark("validation")
         if book.without != self.unscored and self.fabric.is_global_zero:
@@ -284,8 +282,8 @@ class TrainingLoop:
         """Whether to validate now: every `validate_every` steps, by default each epoch or pass, and at the end."""
         if self.val_batches is None:
             return False
-        if self.config.validate_every is None and self.plan.by_passes:
-            return self.is_finished or self.plan.ends_a_pass(self.step)
+        if self.config.validate_every is None and self.plan.validates_by_pass:
+            return self.is_finished or self.plan.is_pass_end(self.step)
         every = self.config.validate_every or max(round(self.plan.steps_per_epoch), 1)
         return self.is_finished or self.step % every == 0
 
@@ -312,7 +310,7 @@ class TrainingLoop:
 
     def save(self, name: str, kind: Literal["training", "weights"]) -> None:
         """Save a checkpoint. Called by all processes."""
-        header = checkpoints.Header(
+        header = checkpoint.CheckpointHeader(
             recipe=self.recipe.recipe,
             config=self.run.config,
             kind=kind,
@@ -322,7 +320,7 @@ class TrainingLoop:
         )
         state = self.state_dict() if kind == "training" else {"state_dict": self.recipe.state_dict()}
         if self.fabric.is_global_zero:
-            checkpoints.write(self.run.checkpoints / f"{name}.safetensors", header, state)
+            checkpoint.write_checkpoint(self.run.checkpoints / f"{name}.safetensors", header, state)
         self.fabric.barrier()
 
     def state_dict(self) -> dict[str, Any]:
@@ -335,7 +333,7 @@ class TrainingLoop:
             "spent_s": self.time_limit.spent_s,
             "best": self.best,
             "metrics": self.metrics,
-            "random": {name: self.gather(state) for name, state in rng.capture().items()},
+            "random": {name: self.gather(state) for name, state in random_state.capture_generators().items()},
             "recipe": self.recipe.training_state(),
         }
 

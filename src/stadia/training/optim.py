@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules by name, the size of an update, and errors of values that are not finite."""
+"""Optimizers and learning-rate schedules by name, and the size of an update."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.optim import Optimizer
 
 from stadia.core.errors import NotFiniteError, RunError
 from stadia.core.types import Meta
-from stadia.losses.report import LossReport
+from stadia.losses.loss_report import LossReport
 from stadia.training import OPTIMIZERS, SCHEDULES
+from stadia.training.batches import TrainingPlan
 from stadia.training.config import OptimizerConfig, ScheduleConfig
-from stadia.training.stream import Plan
 
 Groups = list[dict[str, Any]]
 
@@ -144,7 +144,7 @@ class LearningRate:
     A function of the step alone, so a checkpoint holds nothing of it.
     """
 
-    def __init__(self, optimizer: Optimizer, config: ScheduleConfig, plan: Plan) -> None:
+    def __init__(self, optimizer: Optimizer, config: ScheduleConfig, plan: TrainingPlan) -> None:
         self.optimizer, self.config, self.plan = optimizer, config, plan
         self.of_groups = [group["lr"] for group in optimizer.param_groups]
         self.set(0)

@@ -12,11 +12,10 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from stadia.training import rng
-from stadia.training.flops import FlopCount
-from stadia.training.peak_flops import matmul_peak, wait_for
-from stadia.training.run import Run
-from stadia.training.stream import Plan
+from stadia.core import random_state
+from stadia.training.batches import TrainingPlan
+from stadia.training.flops import FlopCounter, measure_matmul_peak, synchronize
+from stadia.training.run_folder import Run
 
 KEPT_STEPS = 1000
 """The medians are over so many last steps."""
@@ -51,7 +50,7 @@ class Stopwatch:
 
     def _now(self) -> Any:
         if self.device.type != "cuda":
-            wait_for(self.device)
+            synchronize(self.device)
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
@@ -88,14 +87,14 @@ class Stopwatch:
 
     def lap(self) -> dict[str, float]:
         """Return seconds by phase since the last lap. Waits for the device."""
-        wait_for(self.device)
+        synchronize(self.device)
         self._settle()
         lapped, self._lapped = self._lapped, dict(self.totals)
         return {phase: seconds - lapped.get(phase, 0.0) for phase, seconds in self.totals.items()}
 
     def forget_steps(self) -> None:
         """Start the medians anew, with the next step that ends. Waits for the device."""
-        wait_for(self.device)
+        synchronize(self.device)
         self._settle()
         self.steps.clear()
 
@@ -114,12 +113,12 @@ class PhaseClock:
     found: `facts`, after the training.
     """
 
-    def __init__(self, run: Run, plan: Plan, precision: str = "32") -> None:
+    def __init__(self, run: Run, plan: TrainingPlan, precision: str = "32") -> None:
         self.run, self.plan, self.precision = run, plan, precision
         self.stopwatch = Stopwatch()
         self.hooks: list[RemovableHandle] = []
         self.in_step = False  # of the recipe: between loading and backward
-        self.counter: FlopCount | None = None
+        self.counter: FlopCounter | None = None
         self.flops: dict[str, int] = {}  # of a batch, the latest that was counted
         self.stage, self.steps_of_stage, self.steps = -1, 0, 0
         self.started_s = time.perf_counter()
@@ -155,7 +154,7 @@ class PhaseClock:
         if stage != self.stage:
             self.stage, self.steps_of_stage, self.flops = stage, 0, {}
             self.stopwatch.forget_steps()  # of another image size or batch size than the one counted from here on
-            self.counter = FlopCount()
+            self.counter = FlopCounter()
             self.counter.__enter__()
         self.in_step = True
 
@@ -202,8 +201,8 @@ class PhaseClock:
     def _measure_peak(self) -> None:
         dtype = {"32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         try:
-            with rng.untouched():
-                self.peak_flops_per_s = matmul_peak(self.stopwatch.device, dtype)
+            with random_state.preserve_generators():
+                self.peak_flops_per_s = measure_matmul_peak(self.stopwatch.device, dtype)
         except torch.OutOfMemoryError:
             return  # the training has filled the device
         finally:

@@ -1,4 +1,4 @@
-"""`Recipe`: the base class of every recipe: its networks, its loss, its data, and what a trained one can do."""
+"""The base class of every recipe: networks, loss, data, commands."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing_extensions import TypeVar
 
 from stadia.core.errors import CheckpointError
 from stadia.core.types import Batch, InputsT, Predictor, TargetsT
-from stadia.losses.report import LossReport
+from stadia.losses.loss_report import LossReport
 from stadia.training import optim
+from stadia.training.batches import TrainingPlan
 from stadia.training.config import OptimizerConfig, ScheduleConfig
-from stadia.training.run import Run
-from stadia.training.stream import Plan
+from stadia.training.run_folder import Run
 
 
 class HasOptimizer(Protocol):
@@ -43,9 +43,9 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     recipe: its name, written into checkpoints; a checkpoint of another recipe is refused.
     best_metrics: the first of these that validation returns chooses the best checkpoint, lower is better. None may
         depend on the weights of the loss, which could be lowered. Without any, the last checkpoint counts.
-    in_stages: whether `training.stages` may train it at several sizes, by `data.height` and `data.width`.
-    starts_from: other recipes whose checkpoints `start_from` accepts, since their networks are the same.
-    of_data: buffers that describe the data of a training. They are not copied from the checkpoint that it starts from.
+    supports_stages: whether `training.batches` may train it at several sizes, by `data.height` and `data.width`.
+    compatible_recipes: other recipes whose checkpoints `start_from` accepts, since their networks are the same.
+    data_buffers: buffers that describe the data of a training. They are not copied from the checkpoint that it starts from.
 
     Args:
         config: with every "auto" resolved, as `prepare` returns it.
@@ -53,9 +53,9 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
 
     recipe: ClassVar[str]
     best_metrics: ClassVar[tuple[str, ...]] = ()
-    in_stages: ClassVar[bool] = False
-    starts_from: ClassVar[tuple[str, ...]] = ()
-    of_data: ClassVar[tuple[str, ...]] = ()
+    supports_stages: ClassVar[bool] = False
+    compatible_recipes: ClassVar[tuple[str, ...]] = ()
+    data_buffers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ConfigT) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         self.started_from = ""  # the checkpoint whose weights it got before the training
         self.found: list[Any] = []  # findings of the recipe; the training monitors collect them
         # Set by the training loop:
-        self.plan: Plan | None = None
+        self.plan: TrainingPlan | None = None
         self.optimizer: Optimizer | None = None
         self.global_step = 0  # updates made
         self.rank = 0  # of this process
@@ -106,7 +106,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         report = self.training_step(batch)
         return {"loss": report.total, **{f"term/{name}": value for name, value in report.terms.items()}}
 
-    def scores_of_the_whole(self) -> Mapping[str, float]:
+    def validation_summary(self) -> Mapping[str, float]:
         """Return scores of the whole validation set that are no means over samples: a median, an average precision.
 
         Called after the last batch by all processes, which must return the same.
@@ -128,10 +128,10 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         raise NotImplementedError(f"{cls.__name__} opens no data")
 
     @classmethod
-    def check_start(cls, config: ConfigT) -> None:
+    def check_init_weights(cls, config: ConfigT) -> None:
         """Raise CheckpointError where the initial weights of a new training are missing. Not called on resume."""
 
-    def remember(self, data: DataT) -> None:
+    def save_data_stats(self, data: DataT) -> None:
         """Store in buffers, and so in checkpoints, what prediction needs of the training data, before training."""
 
     @property
@@ -149,7 +149,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         """Nearest and farthest depth that it can predict, in metres or the unit of its depth; None without bounds."""
         return None
 
-    def exact_losses(self, batch: Batch[InputsT, TargetsT]) -> Mapping[str, Any]:
+    def loss_cases(self, batch: Batch[InputsT, TargetsT]) -> Mapping[str, Any]:
         """Return its losses by name on scenes whose minimum is known (`LossCase`), for the loss checks. Default: none.
 
         batch: one of the training, for its sources.

@@ -1,18 +1,18 @@
-"""The catalog of known failures: TOML files, one per family. `finding` makes a Finding of a code. Imports no torch."""
+"""The catalog of findings: every code with its symptom, cause and fix, as TOML files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stadia.diagnostics.catalog.entry import FAMILIES, Entry, load_entries
+from stadia.diagnostics.catalog.entries import FAMILIES, Entry, load_entries
 from stadia.diagnostics.finding import Finding, Severity
 
 CATALOG: dict[str, Entry] = load_entries()
 """Every entry by its code."""
 
 
-def finding(
+def make_finding(
     code: str,
     severity: Severity,
     *,
@@ -45,7 +45,7 @@ def finding(
 _RANK = {Severity.STOP: 0, Severity.WARN: 1, Severity.NOTE: 2}
 
 
-def in_order(findings: Sequence[Finding]) -> list[Finding]:
+def sort_findings(findings: Sequence[Finding]) -> list[Finding]:
     """Sort by family (data first: later ones are often its symptoms), then by severity, then by code."""
     families = list(FAMILIES)
     return sorted(findings, key=lambda f: (families.index(f.code[0]), _RANK[f.severity], f.code, f.where))

@@ -1,1 +1,1 @@
-"""What happens beside the steps of a training: scalars, images, histograms, progress."""
+"""What happens beside the steps: scalars, images, histograms, progress."""

@@ -1,4 +1,4 @@
-"""Log the distribution of weights and gradients by group of layers: it shows dead layers and vanishing gradients."""
+"""Log the distribution of weights and gradients by group of layers."""
 
 from __future__ import annotations
 

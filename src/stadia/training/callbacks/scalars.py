@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from stadia.losses.loss_report import check_loss
+from stadia.losses.output_gradients import OutputGradients
 from stadia.training.loggers import Logger
 from stadia.training.loop import Callback, TrainingLoop
-from stadia.training.loss_laws import check_loss
 from stadia.training.optim import UpdateRatio
-from stadia.training.quantities import QuantityGradients
 
 TERM = "train/term/"
 OF_A_STEP = ("loading", "forward", "loss", "backward", "optimizer")
@@ -30,7 +30,7 @@ class Scalars(Callback):
     def __init__(self, loggers: Sequence[Logger], every: int) -> None:
         self.loggers, self.every = loggers, every
         self.sums: dict[str, Tensor] = {}
-        self.update_ratio, self.output_gradients = UpdateRatio(), QuantityGradients()
+        self.update_ratio, self.output_gradients = UpdateRatio(), OutputGradients()
         self.marked = (0, 0.0)  # step and time at the last row
 
     def on_train_start(self, loop: TrainingLoop) -> None:

@@ -1,0 +1,213 @@
+"""Find the horizon of the road in each image of a drive, from straight edges and from the direction of travel.
+
+Both give one point of the horizon, hence its row but not the camera's roll. Edges along the road meet at its vanishing
+point. A car moves along its road, so the focus of expansion lies on the horizon too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.apps.camera_height.road_objects import RoadFrame
+from stadia.core.types import Camera
+from stadia.evaluation.progress import TrackProgress, no_progress
+from stadia.geometry.ground.horizon import find_vanishing_point
+
+Image = NDArray[np.uint8]
+_REACH_DEG = 6.0  # search radius of the vanishing point around the principal point
+_MIN_EDGE_SHARE = 0.25  # of edges that meet in the vanishing point
+_MIN_EDGES = 8
+_MIN_EDGE_LENGTH = 0.025  # of the image's width
+_EDGE_DEG = 0.4  # deviation of one image's edges
+_MOUNT_DEG = 0.25  # that edges or travel have from the road under the car, however many images there are
+_LEVEL_DEG = 1.2  # of an image without estimate: cameras on cars point along the road
+_PITCH_DEG = 0.3  # deviation of an image from its drive: a car pitches
+_MAX_PITCH_DEG = 1.0  # deviation above which an image's edges are ignored
+_MAX_CORNERS = 600
+_MIN_CORNERS = 40
+_DRIVE_PARTS = 20
+_MAX_PART_STEPS = 8  # images of a part
+_FLOW_SHARE = 0.008  # median motion of corners over image width at which a part ends
+_MIN_FLOW_SHARE = 0.004  # below, a part has no estimate
+_STRAIGHT = 0.1  # tangent of the angle between travel and axis
+
+
+@dataclass(frozen=True)
+class RoadHorizons:
+    """Horizons of frames.
+
+    lines: (F, 3) in the pixels of each image, NaN where unknown.
+    deviation_deg: common standard deviation of all.
+    by: method, for people.
+    """
+
+    lines: Tensor
+    deviation_deg: float
+    by: str
+
+
+def find_road_horizons(
+    frames: Sequence[RoadFrame],
+    *,
+    edges: bool = True,
+    travel: bool = True,
+    roll_deg: float = 0.0,
+    watch: TrackProgress = no_progress,
+) -> RoadHorizons:
+    """Find the horizon of each image.
+
+    The frames of a drive (one `SeenFrame.drive`, one fixed camera) share a row: the mean of the medians of edges and
+    travel, weighted by their deviations. An image's own edges shift it by the ratio of pitching to edge noise. Images
+    without a drive use their edges alone.
+    """
+    lines, deviations, words = [], [], set[str]()
+    for _, group in groupby(enumerate(frames), lambda row: row[1].drive or str(row[0])):
+        drive = [frame for _, frame in group]
+        rows, deviation_deg, by = _horizon_rows(drive, edges, travel, roll_deg, watch)
+        lines += [_horizon_at_row(_camera(frame), row, roll_deg) for frame, row in zip(drive, rows, strict=True)]
+        deviations += [deviation_deg] * len(drive)
+        words |= by
+    known = torch.stack(lines).isfinite().all(-1)
+    deviation = float(np.median(np.array(deviations)[known.numpy()])) if bool(known.any()) else _LEVEL_DEG
+    return RoadHorizons(torch.stack(lines), deviation, " and ".join(sorted(words)) or "nothing")
+
+
+def _horizon_rows(
+    drive: Sequence[RoadFrame], edges: bool, travel: bool, roll_deg: float, watch: TrackProgress
+) -> tuple[list[float], float, set[str]]:
+    """Return each image's horizon row at the principal point's column, NaN where unknown; deviation; methods."""
+    focal = np.array([frame.K[1, 1] for frame in drive])
+    middle = np.array([frame.K[1, 2] for frame in drive])
+
+    def degrees(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.degrees(np.arctan2(rows - middle, focal))
+
+    own = np.full(len(drive), np.nan)
+    if edges:
+        lines = torch.stack(
+            [find_edge_horizon(f.image(), _camera(f), roll_deg=roll_deg) for f in watch(drive, len(drive), "edges")]
+        )
+        own = degrees(np.array([_row_at_center(line, frame) for line, frame in zip(lines, drive, strict=True)]))
+    estimates, by = [], set[str]()
+    if np.isfinite(own).any():
+        estimates.append(_robust_median(own, _EDGE_DEG))
+        by.add("edges")
+    if travel and len(drive) > 1:
+        went = measure_travel_pitches_deg(drive, watch)
+        if np.isfinite(went).sum() >= 3:
+            estimates.append(_robust_median(went, _EDGE_DEG))
+            by.add("travel")
+    if not estimates:
+        return [math.nan] * len(drive), _LEVEL_DEG, by
+    weight = np.array([1 / deviation**2 for _, deviation in estimates])
+    mount = float((weight * [pitch for pitch, _ in estimates]).sum() / weight.sum())
+    gain = _PITCH_DEG**2 / (_PITCH_DEG**2 + _EDGE_DEG**2) if len(drive) > 1 else 1.0
+    apart = np.where(np.abs(own - mount) < _MAX_PITCH_DEG, own - mount, 0.0)
+    return list(middle + focal * np.tan(np.radians(mount + gain * apart))), float(weight.sum()) ** -0.5, by
+
+
+def _robust_median(degrees: NDArray[np.float64], least_deg: float) -> tuple[float, float]:
+    """Return median and its deviation; neighbors in time err together, so a quarter of the values counts."""
+    known = degrees[np.isfinite(degrees)]
+    middle = float(np.median(known))
+    spread = max(least_deg, 1.4826 * float(np.median(np.abs(known - middle))))
+    return middle, math.hypot(spread / math.sqrt(max(1.0, len(known) / 4)), _MOUNT_DEG)
+
+
+def _row_at_center(line: Tensor, frame: RoadFrame) -> float:
+    return float(-(line[0] * frame.K[0, 2] + line[2]) / line[1])
+
+
+def _horizon_at_row(camera: Camera, row: float, roll_deg: float) -> Tensor:
+    """Return the horizon (3,) that crosses the principal point's column at a row."""
+    return _horizon_through_point(float(camera.cx), row, roll_deg)
+
+
+def _horizon_through_point(x: float, y: float, roll_deg: float) -> Tensor:
+    roll = math.radians(roll_deg)
+    a, b = -math.sin(roll), -math.cos(roll)
+    return torch.tensor([a, b, -(a * x + b * y)], dtype=torch.float64)
+
+
+def _camera(frame: RoadFrame) -> Camera:
+    return Camera(torch.from_numpy(frame.K), frame.height, frame.width)
+
+
+def find_edge_horizon(image: Image, camera: Camera, *, roll_deg: float = 0.0) -> Tensor:
+    """Return the horizon (3,) of an image (H, W, 3) RGB from the vanishing point of its edges; NaN with too few edges.
+
+    One point does not determine the roll, so it is given. Edges: LSD (Grompone von Gioi et al., IPOL 2, 2012).
+    """
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    segments = cv2.createLineSegmentDetector().detect(gray)[0]
+    nothing = torch.full((3,), torch.nan, dtype=torch.float64)
+    if segments is None:
+        return nothing
+    edges = torch.from_numpy(segments.reshape(-1, 4).astype(np.float64))
+    edges = edges[(edges[:, 2:] - edges[:, :2]).norm(dim=-1) > _MIN_EDGE_LENGTH * camera.width]
+    center = torch.stack((camera.cx, camera.cy)).double()
+    reach_px = float(camera.fy) * math.tan(math.radians(_REACH_DEG))
+    found = find_vanishing_point(edges, center, reach_px, generator=torch.Generator().manual_seed(0))
+    if found is None or found[1] < _MIN_EDGE_SHARE or len(edges) < _MIN_EDGES:
+        return nothing
+    return _horizon_through_point(float(found[0][0]), float(found[0][1]), roll_deg)
+
+
+def measure_travel_pitches_deg(drive: Sequence[RoadFrame], watch: TrackProgress = no_progress) -> NDArray[np.float64]:
+    """Return the angle of travel below the camera axis, degrees, of up to 20 parts of a drive; NaN where unknown.
+
+    A part ends when corners have moved by about a hundredth of the width. The direction is the translation of the
+    essential matrix (Nister, PAMI 26, 2004) of corners tracked forward and backward (Lucas and Kanade, IJCAI 1981).
+    NaN for a camera that stands, turns, or points away from the direction of travel.
+    """
+    starts = np.unique(np.linspace(0, max(0, len(drive) - 2), _DRIVE_PARTS).round().astype(int))
+    cv2.setRNGSeed(0)
+    return np.array(
+        [
+            _measure_travel_deg(drive[start : start + _MAX_PART_STEPS + 1])
+            for start in watch(starts, len(starts), "travel")
+        ]
+    )
+
+
+def _measure_travel_deg(stretch: Sequence[RoadFrame]) -> float:
+    first = stretch[0]
+    before, after = _track_corners([frame.image for frame in stretch], first.width)
+    if len(before) < _MIN_CORNERS or np.median(np.linalg.norm(after - before, axis=1)) < _MIN_FLOW_SHARE * first.width:
+        return math.nan
+    E, agree = cv2.findEssentialMat(before, after, first.K, method=cv2.RANSAC, prob=0.999, threshold=0.7)
+    if E is None or E.shape != (3, 3) or agree.mean() < 0.5:
+        return math.nan
+    _, R, t, _ = cv2.recoverPose(E, before, after, first.K, mask=agree)
+    x, y, z = (-R.T @ t)[:, 0]
+    straight = z > 0 and abs(x) < _STRAIGHT * z and abs(y) < _STRAIGHT * z
+    return math.degrees(math.atan2(y, z)) if straight else math.nan
+
+
+def _track_corners(
+    images: Sequence[Callable[[], Image]], width: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return corners (N, 2) of the first image, and of the image where they moved enough, or the last one."""
+    shown = cv2.cvtColor(images[0](), cv2.COLOR_RGB2GRAY)
+    start = cv2.goodFeaturesToTrack(shown, _MAX_CORNERS, 0.005, 8)
+    if start is None:
+        return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
+    at = start
+    for image in images[1:]:
+        following = cv2.cvtColor(image(), cv2.COLOR_RGB2GRAY)
+        moved, there, _ = cv2.calcOpticalFlowPyrLK(shown, following, at, None, winSize=(15, 15), maxLevel=3)
+        back, again, _ = cv2.calcOpticalFlowPyrLK(following, shown, moved, None, winSize=(15, 15), maxLevel=3)
+        kept = (there[:, 0] > 0) & (again[:, 0] > 0) & (np.linalg.norm((back - at)[:, 0], axis=1) < 0.7)
+        start, at, shown = start[kept], moved[kept], following
+        if not len(at) or np.median(np.linalg.norm((at - start)[:, 0], axis=1)) > _FLOW_SHARE * width:
+            break
+    return start[:, 0], at[:, 0]

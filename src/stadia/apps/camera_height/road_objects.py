@@ -1,0 +1,187 @@
+"""Read boxes of road objects from masks or labels, and check that the requested classes occur."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightRequest
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, Recording
+from stadia.datasets.kitti.object_boxes import KittiObjectImages
+from stadia.datasets.masks.height_priors import find_prior, normalize_class
+from stadia.datasets.masks.mask_files import ROAD, attach_masks, has_road
+from stadia.datasets.masks.mask_objects import find_mask_boxes, is_cut_by_edge
+from stadia.datasets.objects.open_objects import detect_object_layout, list_object_splits
+from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.progress import TrackProgress
+
+# -- Read boxes of road objects from masks of a recording, or from the labels of a data set.
+
+
+@dataclass(frozen=True)
+class RoadObject:
+    """class_name: as in the priors.  box_px: left, top, right, bottom.  hidden, cut: see `geometry.ground.height_survey`."""
+
+    class_name: str
+    box_px: tuple[float, float, float, float]
+    hidden: bool
+    cut: bool
+
+
+@dataclass(frozen=True)
+class RoadFrame:
+    """An image and its objects.
+
+    image: reads it, (H, W, 3) uint8 RGB.
+    K: (3, 3) at this size.
+    height, width: of the image.
+    drive: frames of one camera that follow each other have the same name; empty: a single image.
+    road: whether it shows a road; None if unknown, as for labels and for masks without that class.
+    """
+
+    name: str
+    image: Callable[[], NDArray[np.uint8]]
+    K: NDArray[np.float64]
+    height: int
+    width: int
+    objects: Sequence[RoadObject]
+    drive: str = ""
+    road: bool | None = None
+
+
+def read_road_frames(request: CameraHeightRequest, watch: TrackProgress) -> list[RoadFrame]:
+    """Return every frame with masks or labels, in order. Raises DataError without any."""
+    if request.config.data.format == "auto" and detect_object_layout(request.source) == "kitti":
+        return list(_labeled(request))
+    options = request.config.data.model_dump(exclude_unset=True)
+    recordings = open_recordings(request.source, options.pop("format", "auto"), **options)
+    if request.config.masks is not None:
+        attach_masks(recordings, Path(request.config.masks).expanduser())
+    frames = [(one, index) for one in recordings for index in range(0, len(one), request.every)]
+    found = [
+        frame for one, index in watch(frames, len(frames), "reading masks") if (frame := _masked(one, index, request))
+    ]
+    if not found:
+        raise DataError(
+            request.source,
+            found="no masks",
+            expected="masks of cars or people beside the images, or in a folder given by masks=FOLDER",
+            fix="make them: stadia prepare VIDEO --masks",
+        )
+    return found
+
+
+def _masked(recording: Recording, index: int, request: CameraHeightRequest) -> RoadFrame | None:
+    masks = recording.masks(index)
+    if masks is None or recording.mask_reader is None:
+        return None
+    camera = recording.camera(index)
+    classes = recording.mask_reader.classes
+    boxes = find_mask_boxes(masks, classes, margin_px=request.config.border_px)
+    return RoadFrame(
+        f"{recording.name}/{recording.stem(index)}",
+        lambda: recording.image(index, LEFT),
+        recording.K(index),
+        camera.height,
+        camera.width,
+        [RoadObject(normalize_class(box.class_name), box.box_px, box.hidden, box.cut) for box in boxes],
+        recording.name,
+        has_road(masks.semantic, classes) if ROAD in classes.values() else None,
+    )
+
+
+def _labeled(request: CameraHeightRequest) -> Iterator[RoadFrame]:
+    """Yield KITTI images with their labels, which include occlusion and truncation."""
+    for split in list_object_splits(request.source, "kitti"):
+        images = KittiObjectImages.open(request.source, split)
+        for index in range(0, len(images), request.every):
+            camera = images.camera(index)
+            size = camera.height, camera.width
+            objects = [
+                RoadObject(
+                    normalize_class(one.kind),
+                    one.box_px,
+                    hidden=one.occluded > 0,
+                    cut=one.truncated > 0 or is_cut_by_edge(one.box_px, *size, request.config.border_px),
+                )
+                for one in images.written(index)
+            ]
+            image = _reader(images, index)
+            yield RoadFrame(
+                f"{images.name}/{images.file(index).stem}", image, camera.K.double().numpy(), *size, objects
+            )
+
+
+def _reader(images: KittiObjectImages, index: int) -> Callable[[], NDArray[np.uint8]]:
+    return lambda: images.image(index)
+
+
+# -- Check that the classes requested from `stadia camera-height` occur, have heights, and stand on a road.
+
+
+MAX_SHARE_WITHOUT_ROAD = 0.5
+"""Maximum share of frames without road, of those whose masks have a road class."""
+
+_NAMED = 5
+
+
+def check_classes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> None:
+    """Raise DataError if no object is of a requested class with a height; the message lists what occurs instead."""
+    counts = _count_classes(frames)
+    if any(find_prior(name, config.height_priors) for name in counts):
+        return
+    bare = [name for name in config.classes if name in counts]
+    requested = ", ".join(config.classes or config.height_priors) or "any class"
+    there = ", ".join(
+        f"{count} of class {name}, as in {_first_frame(frames, name)}" for name, count in counts.most_common(_NAMED)
+    )
+    without = f"no height of class {', '.join(bare)}" if bare else f"no object of class {requested}"
+    is_there = ", and ".join(part for part in (there or "no objects at all", _missing_road(frames)) if part)
+    name_another = (
+        "request a class that occurs (objects, priors), name it so in the masks' classes.json, or take frames that"
+        " show one"
+    )
+    raise DataError(
+        f"objects on the road in {len(frames)} frames",
+        found=f"{without}; there are {is_there}",
+        expected="objects of a requested class that has a height",
+        fix="give its mean_m, spread_m and source in priors, or request another class" if bare else name_another,
+    )
+
+
+def class_notes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> Iterator[str]:
+    """Yield notes about requested classes that are not used, and frames that show no road."""
+    counts = _count_classes(frames)
+    for name in config.classes:
+        if not counts[name]:
+            yield f"note: no object of class {name} in any of {len(frames)} frames; it was requested by objects"
+        elif find_prior(name, config.height_priors) is None:
+            yield (
+                f"note: {counts[name]} objects of class {name} are not used, such as in {_first_frame(frames, name)}: "
+                "they have no height; give mean_m, spread_m and source in priors, or take the class out of objects"
+            )
+    if labeled := _missing_road(frames):
+        yield f"note: the masks show {labeled}; objects are assumed to stand on one: check the masks' sheet"
+
+
+def _count_classes(frames: Sequence[RoadFrame]) -> Counter[str]:
+    return Counter(one.class_name for frame in frames for one in frame.objects)
+
+
+def _first_frame(frames: Sequence[RoadFrame], class_name: str) -> str:
+    return next(frame.name for frame in frames if any(one.class_name == class_name for one in frame.objects))
+
+
+def _missing_road(frames: Sequence[RoadFrame]) -> str:
+    """Return a phrase if too many frames show no road, else ""."""
+    labeled = [frame for frame in frames if frame.road is not None]
+    bare = [frame.name for frame in labeled if not frame.road]
+    if len(bare) <= MAX_SHARE_WITHOUT_ROAD * len(labeled):
+        return ""
+    return f"no road in {len(bare)} of {len(labeled)} frames, such as {bare[0]}"

@@ -1,0 +1,207 @@
+"""Export a depth network to ONNX or torch.export, and compare the file with the network."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.export import Dim, ExportedProgram
+
+from stadia.core.errors import StadiaError
+from stadia.core.files import atomic_write
+from stadia.evaluation.predict.exported_network import (
+    IMAGE,
+    INVERSE_DEPTH,
+    ExportDescription,
+    ExportedNetwork,
+    check_installed,
+)
+
+TOLERANCE = 1e-3
+"""Largest difference between the network and its file, relative to the output and to the spread of the maps. The
+denominator is at least a hundredth of the largest output, so that rounding of far or constant depth does not count.
+"""
+
+OPSET = 18
+"""ONNX opset, the exporter's default. Newer ones bring nothing to these networks, and fewer runtimes support them."""
+
+DESCRIPTION = "stadia.json"
+"""File inside a torch.export archive with the `Description`."""
+
+_MOST_BYTES = (1 << 31) - (1 << 24)  # what one file of ONNX, a protobuf, can hold
+
+
+@dataclass(frozen=True, slots=True)
+class ExportComparison:
+    """Largest differences between a network and its file over images of one size.
+
+    relative: to the output.
+    of_spread: relative to the largest minus the smallest output, so that a map with little variation is compared by its
+    variation. Both as of TOLERANCE.
+    """
+
+    images: int
+    height: int
+    width: int
+    absolute: float
+    relative: float
+    of_spread: float
+
+    def __str__(self) -> str:
+        images = f"{self.images} image{'s' * (self.images > 1)}"
+        differences = f"{self.relative:.1e} relative, {self.of_spread:.1e} of the spread, {self.absolute:.1e} absolute"
+        return f"{images} of {self.width}x{self.height}: largest difference {differences}"
+
+
+def export_onnx(network: nn.Module, path: Path, about: ExportDescription) -> list[ExportComparison]:
+    """Write an ONNX file: `image` (B, 3, H, W) to `inverse_depth` (B, 1, H, W), H and W multiples of the stride.
+
+    Args:
+        network: (B, 3, H, W) RGB in [0, 1] to (B, 1, H, W), in evaluation mode, on the CPU. Its normalization becomes
+            part of the file.
+        path: of the file, which holds its weights.
+        about: becomes its metadata.
+
+    Returns the comparisons of network and file, run by onnxruntime, at the training size and at another.
+    Raises StadiaError, and leaves no file, where it cannot be exported or differs by more than TOLERANCE.
+    """
+    check_installed("onnx", "onnxscript", "onnxruntime")
+    program = _traced(network, about)
+    _check_bytes(program, path)
+    with warnings.catch_warnings(), torch.no_grad():
+        # The exporter copies trees of torch's that are of a deprecated class.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
+        names: dict[str, Any] = {
+            "input_names": [IMAGE],
+            "output_names": [INVERSE_DEPTH],
+            "dynamic_shapes": _shapes(about.stride),
+        }
+        exported: Any = torch.onnx.export(program, (), opset_version=OPSET, verbose=False, **names)
+    exported.model.metadata_props.update(about.texts())
+    with atomic_write(path) as temporary:
+        exported.save(temporary, external_data=False)
+        return _compared(network, ExportedNetwork(temporary).inverse_depth, path, about)
+
+
+def export_torch(network: nn.Module, path: Path, about: ExportDescription) -> list[ExportComparison]:
+    """Write a torch.export archive (.pt2) of the same graph, for torch in Python or AOTInductor; else
+    as `export_onnx`.
+    """
+    program = _traced(network, about)
+    with atomic_write(path) as temporary:
+        torch.export.save(
+            program, temporary, extra_files={DESCRIPTION: json.dumps(about.model_dump(mode="json"), indent=2)}
+        )
+        module = torch.export.load(temporary).module()
+        return _compared(network, lambda image: module(torch.from_numpy(image)).numpy(), path, about)
+
+
+def _traced(network: nn.Module, about: ExportDescription) -> ExportedProgram:
+    """Return the graph for any number of images of any size that the stride allows, with the weights that it uses."""
+    stride = about.stride
+    example = torch.zeros(2, 3, 4 * stride, 6 * stride)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(network, (example,), dynamic_shapes=_shapes(stride))
+    except Exception as error:  # tracing raises many classes of errors
+        raise StadiaError(
+            f"export of '{about.recipe}'",
+            found=f"a network that torch.export cannot follow ({type(error).__name__}: {str(error)[:200]})",
+            expected="a graph that is the same for every image and size",
+            fix="run it with --traceback to see which line depends on the image",
+        ) from error
+    _drop_unused(program)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine
+    return program
+
+
+def _shapes(stride: int) -> tuple[dict[int, Any]]:
+    """Return the dynamic dimensions. At two strides the coarsest map of Depth Anything has one pixel and is traced as
+    constant.
+    """
+    return (
+        {0: Dim("images"), 2: stride * Dim("rows_of_strides", min=3), 3: stride * Dim("columns_of_strides", min=3)},
+    )
+
+
+def _drop_unused(program: ExportedProgram) -> None:
+    """Remove weights that depth does not need, such as those of a pose network."""
+    unused = {node.name: node for node in program.graph.nodes if node.op == "placeholder" and not node.users}
+    for spec in [
+        spec for spec in program.graph_signature.input_specs if spec.arg.name in unused and spec.target is not None
+    ]:
+        program.graph.erase_node(unused[spec.arg.name])
+        program.graph_signature.input_specs.remove(spec)
+        for held in (program.state_dict, program.constants):
+            held.pop(str(spec.target), None)
+    program.graph_module.recompile()
+
+
+def _check_bytes(program: ExportedProgram, path: Path) -> None:
+    held = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
+    if held > _MOST_BYTES:
+        raise StadiaError(
+            path,
+            found=f"{held / (1 << 30):.1f} GiB of weights",
+            expected="less than 2 in one file of ONNX",
+            fix="export a .pt2 instead",
+        )
+
+
+def _compared(
+    network: nn.Module, run: Callable[[NDArray[np.float32]], NDArray[np.floating]], path: Path, about: ExportDescription
+) -> list[ExportComparison]:
+    """Compare network and file on random images, one of the training size and two of another.
+
+    Raises StadiaError where the file cannot be run, or differs.
+    """
+
+    def run_file(image: NDArray[np.float32]) -> NDArray[np.floating]:
+        try:
+            return run(image)
+        except Exception as error:  # runtime errors have no common base class
+            raise StadiaError(
+                path,
+                found=(
+                    f"an export that fails at {image.shape[3]}x{image.shape[2]} ({type(error).__name__}:"
+                    f" {str(error)[:200]})"
+                ),
+                expected="one that runs at every size",
+                fix="export to the other of .onnx and .pt2",
+            ) from error
+
+    random = np.random.default_rng(0)
+    sizes = [(1, about.height, about.width), (2, about.height + about.stride, about.width + 2 * about.stride)]
+    found = [_comparison(network, run_file, random.random((images, 3, *size), np.float32)) for images, *size in sizes]
+    for comparison in found:
+        if not (comparison.relative < TOLERANCE and comparison.of_spread < TOLERANCE):  # also refuses NaN
+            raise StadiaError(
+                path,
+                found=f"{comparison}, exported and in torch",
+                expected=f"less than {TOLERANCE:g} relative and of the spread",
+                fix="choose a part that exports exactly (attention), and report it",
+            )
+    return found
+
+
+@torch.no_grad()
+def _comparison(
+    network: nn.Module, run: Callable[[NDArray[np.float32]], NDArray[np.floating]], image: NDArray[np.float32]
+) -> ExportComparison:
+    expected = network(torch.from_numpy(image)).double().numpy()
+    difference = np.abs(run(image) - expected)
+    floor = np.abs(expected).max() / 100
+    relative = difference / np.maximum(np.abs(expected), floor)
+    of_spread = difference.max() / np.maximum(np.ptp(expected), floor)
+    return ExportComparison(
+        len(image), image.shape[2], image.shape[3], float(difference.max()), float(relative.max()), float(of_spread)
+    )

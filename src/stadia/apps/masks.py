@@ -1,0 +1,290 @@
+"""Make masks of road and objects for your own video, frame by frame; resume where it stopped; write a check sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.files import atomic_write, check_writable, read_json, safe_join, write_json
+from stadia.core.recording import LEFT, Recording, RoadMasks
+from stadia.datasets.masks.coco_masks import CocoMasks
+from stadia.datasets.masks.mask_files import OBJECT_CLASSES, ROAD, MaskFiles
+from stadia.datasets.masks.mask_objects import crop_object, find_mask_boxes
+from stadia.datasets.open_dataset import check_path_exists, detect_format, open_recordings
+from stadia.evaluation.plots.colormaps import color_categories
+from stadia.evaluation.plots.image_overlays import add_legend, compose_image_rows, draw_masks
+from stadia.evaluation.progress import TrackProgress, no_progress
+from stadia.models.segmentation import Segmenter, load_panoptic_model, load_tflite_model
+from stadia.models.size_prior import SizePrior, load_size_prior
+
+SHEET = "sheet.png"
+RECORD = "prepared.json"
+HEIGHTS = "heights.json"
+_SHEET_IMAGES = 12
+_MIN_HEIGHT_PX = 20  # of an object that can give a height
+_ANY_FOCAL_PX = 1000.0  # masks do not depend on the camera
+_REMOVED = (110, 110, 110)
+COLOR_GROUPS = (
+    (ROAD,),
+    ("car",),
+    ("truck", "van", "bus"),
+    ("person", "pedestrian", "sitting person", "person_sitting", "rider", "cyclist"),
+    ("bicycle", "motorcycle"),
+    ("train", "tram"),
+)
+"""Groups of classes with one color in the sheet."""
+
+
+@dataclass(frozen=True)
+class MasksRequest:
+    """`stadia prepare SOURCE --masks`.
+
+    by: a TFLite file, a COCO file, a folder of masks, or a transformers network (folder or name on the hub).
+    out: folder of the masks, with one folder for each of several recordings.
+    options: how to open `source`.
+    every: each n-th frame.
+    heights: a learned size prior (`models.size_prior`) that writes the height of each car to heights.json.
+    """
+
+    source: Path
+    by: str
+    out: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+    every: int = 1
+    heights: Path | None = None
+
+
+class MaskMaker(Protocol):
+    """Source of masks. classes: names of the class numbers.  identity: for the record of the folder."""
+
+    @property
+    def classes(self) -> Mapping[int, str]: ...
+
+    @property
+    def identity(self) -> str: ...
+
+    def make(self, recording: Recording, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None] | None:
+        """Return classes (H, W), and instances (H, W) if available; None for a frame without masks."""
+        ...
+
+
+@dataclass(frozen=True)
+class SegmenterMasks:
+    """Masks from a segmentation network."""
+
+    segmenter: Segmenter
+
+    @property
+    def classes(self) -> Mapping[int, str]:
+        return self.segmenter.classes
+
+    @property
+    def identity(self) -> str:
+        return self.segmenter.identity
+
+    def make(self, recording: Recording, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None] | None:
+        """Segment the image; classes without instances, such as road, get no number."""
+        semantic, instance = self.segmenter(recording.image(index))
+        if instance is None:
+            return semantic, None
+        counted = [number for number, name in self.classes.items() if name in OBJECT_CLASSES]
+        return semantic, np.where(np.isin(semantic, counted), instance, 0).astype(np.uint16)
+
+
+@dataclass(frozen=True)
+class FileMasks:
+    """Masks from files of another program."""
+
+    reader: CocoMasks | MaskFiles
+    name: str
+
+    @property
+    def classes(self) -> Mapping[int, str]:
+        return self.reader.classes
+
+    @property
+    def identity(self) -> str:
+        return f"{self.name} {self.reader.fingerprint(LEFT)}"
+
+    def make(self, recording: Recording, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None] | None:
+        """Read the masks at the image's size."""
+        camera = recording.camera(index)
+        masks = self.reader.read(recording.stem(index), LEFT, height=camera.height, width=camera.width)
+        return None if masks is None else (masks.semantic, masks.instance)
+
+
+def create_mask_maker(by: str) -> MaskMaker:
+    """Return the source of masks that `--by` names. Raises CheckpointError, DataError."""
+    path = Path(by).expanduser()
+    if path.suffix.lower() == ".tflite":
+        return SegmenterMasks(load_tflite_model(path))
+    if path.suffix.lower() == ".json":
+        return FileMasks(CocoMasks(path), path.name)
+    if (path / "semantic").is_dir():
+        return FileMasks(MaskFiles(path), path.name)
+    return SegmenterMasks(load_panoptic_model(by))
+
+
+def prepare_masks(request: MasksRequest, watch: TrackProgress = no_progress) -> Iterator[str]:
+    """Make the masks of every frame that has none; yield lines for people."""
+    check_writable(request.out)
+    check_path_exists(request.source)
+    maker = create_mask_maker(request.by)
+    recordings = open_recordings(request.source, **_without_camera(request))
+    for recording in recordings:
+        folder = request.out if len(recordings) == 1 else safe_join(request.out, recording.name)
+        yield from _prepare(recording, folder, maker, request, watch)
+
+
+def _without_camera(request: MasksRequest) -> dict[str, Any]:
+    """Return the options to open the source: masks need no camera, so your own video gets any focal length."""
+    options = dict(request.options)
+    if detect_format(request.source.expanduser(), options.get("format", "auto")) == "video":
+        options["camera"] = {"focal_px": _ANY_FOCAL_PX}
+    return options
+
+
+def _prepare(
+    recording: Recording, folder: Path, maker: MaskMaker, request: MasksRequest, watch: TrackProgress
+) -> Iterator[str]:
+    _start_folder(folder, {"by": maker.identity, "of": recording.fingerprint()}, maker.classes)
+    made = unknown = 0
+    indices = range(0, len(recording), request.every)
+    for index in watch(indices, len(indices), f"masks of {recording.name}"):
+        done = _file(folder, "semantic", recording.stem(index))
+        if done.exists():
+            continue
+        found = maker.make(recording, index)
+        if found is None:
+            unknown += 1
+            continue
+        semantic, instance = found
+        if instance is not None:  # first: a frame is done when its classes are there
+            _write(_file(folder, "instance", recording.stem(index)), instance)
+        _write(done, semantic)
+        made += 1
+    if unknown == len(indices):
+        expected = f"masks of images named as {recording.stem(0)}"
+        raise DataError(
+            request.by,
+            found=f"none of {recording.name}'s frames",
+            expected=expected,
+            fix="name them as the images are named",
+        )
+    recording.mask_reader = MaskFiles(folder)
+    if request.heights is not None:
+        write_json(folder / HEIGHTS, estimate_car_heights(recording, indices, load_size_prior(request.heights), watch))
+        recording.mask_reader = MaskFiles(folder)
+    yield f"{folder}: masks of {len(indices) - unknown} frames, {made} of them new, by {maker.identity}"
+    selection = getattr(recording, "selection", None)
+    if selection is not None and selection.total > len(selection.kept):
+        yield f"note: {selection}: a training leaves them out too (data.stride=1 keeps all)"
+    yield from _summarize_masks(recording, indices, folder)
+    if unknown:
+        yield f"note: {unknown} frames have no masks in {request.by}"
+
+
+def _start_folder(folder: Path, made: dict[str, str], classes: Mapping[int, str]) -> None:
+    record = folder / RECORD
+    if record.exists() and (before := read_json(record)) != made:
+        different = "other images" if before.get("of") != made["of"] else f"masks by {before.get('by')}"
+        raise DataError(
+            folder,
+            found=different,
+            expected=f"those of this video by {made['by']}",
+            fix="choose another --out, or remove it",
+        )
+    if not record.exists():
+        write_json(folder / "classes.json", {str(number): name for number, name in classes.items()})
+        write_json(record, made)
+
+
+def _summarize_masks(recording: Recording, indices: range, folder: Path) -> Iterator[str]:
+    """Yield shares and counts over evenly spaced frames, and write the sheet."""
+    chosen = np.unique(np.linspace(0, len(indices) - 1, min(_SHEET_IMAGES, len(indices))).round().astype(int)).tolist()
+    shown = [(indices[at], masks) for at in chosen if (masks := recording.masks(indices[at])) is not None]
+    reader = recording.mask_reader
+    assert reader is not None
+    drawn = [draw_road_masks(recording.image(index), masks, reader.classes) for index, masks in shown]
+    _write(folder / SHEET, add_legend(compose_image_rows(drawn, columns=3), _colors(reader.classes))[..., ::-1])
+    road = [number for number, name in reader.classes.items() if name == ROAD]
+    share = float(np.median([np.isin(masks.semantic, road).mean() for _, masks in shown]))
+    boxes = [find_mask_boxes(masks, reader.classes) for _, masks in shown]
+    usable = [
+        box
+        for found in boxes
+        for box in found
+        if not (box.hidden or box.cut) and box.box_px[3] - box.box_px[1] >= _MIN_HEIGHT_PX
+    ]
+    mean, of_use = sum(map(len, boxes)) / len(shown), len(usable) / len(shown)
+    whole = f"{of_use:.1f} of them whole and {_MIN_HEIGHT_PX} px high"
+    yield f"  of the sheet's {len(shown)} images, on average: {share:.0%} road; {mean:.1f} objects, {whole}"
+    yield f"  check {folder / SHEET} before training"
+    if share < 0.01:
+        yield "note: hardly any road: is the camera level, and does the model have a road class?"
+
+
+def estimate_car_heights(
+    recording: Recording, indices: range, prior: SizePrior, watch: TrackProgress = no_progress
+) -> dict[str, dict[str, list[float]]]:
+    """Return mean and spread of the height of every whole car, metres, by image and object, as in heights.json."""
+    heights: dict[str, dict[str, list[float]]] = {}
+    reader = recording.mask_reader
+    for index in watch(indices, len(indices), f"heights of {recording.name}"):
+        masks = recording.masks(index)
+        if masks is None or reader is None:
+            continue
+        whole = [
+            one
+            for one in find_mask_boxes(masks, reader.classes)
+            if one.class_name == "car" and not (one.hidden or one.cut)
+        ]
+        image = recording.image(index)
+        means, spreads = prior.predict_heights(
+            [crop_object(image, masks.instance == one.number, prior.side) for one in whole]
+        )
+        rows = zip(whole, means.tolist(), spreads.tolist(), strict=True)
+        heights[f"{LEFT}/{recording.stem(index)}"] = {
+            str(one.number): [round(mean, 4), round(spread, 4)] for one, mean, spread in rows
+        }
+    return heights
+
+
+def draw_road_masks(image: NDArray[np.uint8], masks: RoadMasks, classes: Mapping[int, str]) -> NDArray[np.uint8]:
+    """Draw masks (H, W, 3) RGB: one color for the road, one for each kind of object, gray for removed objects."""
+    number = np.zeros(256, np.int64)
+    for value, name in classes.items():
+        number[value] = next((at for at, names in enumerate(COLOR_GROUPS, start=1) if name in names), 0)
+    kind = number[masks.semantic]
+    instance = np.where(kind > 1, masks.instance.astype(np.int64), 0)
+    removed = (kind > 1) & (instance == 0)
+    shown = np.where(removed[..., None], (0.45 * image + 0.55 * np.array(_REMOVED)).astype(np.uint8), image)
+    return draw_masks(shown, np.where(kind == 1, instance.max(initial=0) + 1, instance), kind)
+
+
+def _colors(classes: Mapping[int, str]) -> list[tuple[str, tuple[int, int, int]]]:
+    """Return the legend of the sheet."""
+    palette = [(int(r), int(g), int(b)) for r, g, b in color_categories(np.arange(len(COLOR_GROUPS))[None], 7)[0]]
+    held = [", ".join(name for name in names if name in classes.values()) for names in COLOR_GROUPS]
+    entries = [(words, color) for words, color in zip(held, palette, strict=True) if words]
+    return [
+        *entries,
+        ("removed: objects without instances", _REMOVED),
+        ("no color: another class, or none", (255, 255, 255)),
+    ]
+
+
+def _file(folder: Path, kind: str, stem: str) -> Path:
+    return safe_join(folder, f"{kind}/{LEFT}/{stem}.png")
+
+
+def _write(path: Path, values: NDArray) -> None:
+    with atomic_write(path) as temporary:
+        cv2.imwrite(str(temporary), np.ascontiguousarray(values))

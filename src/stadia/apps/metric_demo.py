@@ -1,0 +1,295 @@
+"""Demo of metres from one camera: train `selfsup` without scale, then `metric` from its weights, and compare both.
+
+Data: the left images of the demo worlds, with RoadWorld's masks of road and cars. Its depth and camera height are used
+for scores only.
+Hardware and time: no GPU, MINUTES. Measured scores: docs/results.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from stadia.apps.demo import DemoResult, render_worlds
+from stadia.core.errors import RunError
+from stadia.core.files import atomic_write, safe_join, write_json
+from stadia.core.recording import Recording
+from stadia.core.types import DepthScale
+from stadia.datasets.masks.mask_files import ROAD, resize_labels
+from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.baselines import average_recordings
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.plots.charts import draw_depth_comparison
+from stadia.evaluation.predict.frame_preparation import frame_name
+from stadia.evaluation.protocols import PROTOCOLS
+from stadia.evaluation.score.depth_score import DepthScore, ImageScore, collect_scores, score_image
+from stadia.evaluation.score.recording_scores import RecordingScores
+from stadia.geometry.camera import resize_camera
+from stadia.geometry.ground.road_plane import road_pixel_heights
+from stadia.losses.metric_scale import erode_road_mask
+from stadia.recipes import CONFIGS, configure
+from stadia.recipes.base.depth_commands import score_recordings
+from stadia.recipes.base.dry_run import PeakMemory
+from stadia.recipes.base.workflow import load_predictor, load_task, train
+from stadia.recipes.metric.recipe import MetricRecipe
+from stadia.synthetic.roadworld.config import DEMO
+from stadia.training.run_folder import Run
+
+MINUTES = "about 18 minutes on one core, less on two"
+UNSCALED = "selfsup"
+METRIC = "metric"
+TRUE_CAMERA_M = DEMO.camera_height_m[0]
+IMAGE = Path("predictions", "with-and-without-metres", "drawn", "unseen-worlds.png")
+"""Path in the second run's folder; the report shows it."""
+MAX_ROWS = 3
+"""Maximum rows of the image: the middle frame of each world."""
+
+SETTINGS = (
+    "data.height=64",
+    "data.width=224",
+    "data.offsets=[-1,1]",
+    "data.stereo=false",
+    "model.encoder=mobilenetv3_small_100",
+    "model.pose_net=correlation",
+    "model.pretrained=false",
+    "model.decoder_channels=[8,16,24,32,64]",
+    "model.scales=1",
+    "model.init_depth_m=5",
+    "model.translation_scale=0.083",
+    "optimizer.lr=1e-3",
+    "schedule.warmup_steps=50",
+    "training.max_epochs=null",
+    "training.batch_size=6",
+    "training.workers=1",
+    "training.clip_norm=1.0",
+    "training.log_every=10",
+    "training.images_every=200",
+    "training.validate_every=200",
+)
+"""Of both trainings: small networks and images, random weights. Images of one camera do not depend on the scale of
+depth and motion. Both start with depths 2.4 times smaller than `stadia train`, so that only metric scale reaches
+metres.
+"""
+
+RECIPE_SETTINGS: Mapping[str, tuple[str, ...]] = {
+    UNSCALED: ("name=demo-no-metres", "training.max_steps=1000", "loss.pyramid=4"),
+    METRIC: (
+        "name=demo-metres",
+        "training.max_steps=800",
+        "loss.pyramid=2",
+        "road.priors=roadworld",
+        "road.border_px=2",
+        "scale.object_height=0.02",
+        "max_height_epochs=6",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ScoredDepth:
+    """Scores of depth of unseen worlds.
+
+    claim: of the predictions.
+    as_metres: scored as metres, whatever the claim.
+    median_scaled: each image scaled by the ratio of medians.
+    camera_m: camera height in predicted depth, metres, median over images; NaN if no image shows a road.
+    """
+
+    claim: DepthScale
+    as_metres: DepthScore
+    median_scaled: DepthScore
+    camera_m: float
+
+
+def run_metric_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
+    """Render, train twice, score, draw, and write result.json into the second run's folder in `out`.
+
+    overrides: `dotted.key=value` over the settings, of both trainings if both have the key.
+    """
+    started = time.monotonic()
+    console = Console(stderr=True)
+    console.print(f"two trainings, without metres and then with them: {MINUTES}", highlight=False, soft_wrap=True)
+    with PeakMemory() as memory:
+        worlds = render_worlds(console)
+        plain = train(_make_config(UNSCALED, overrides, worlds), out=out)
+        metres = train(_make_config(METRIC, (*overrides, f"start_from={plain.folder}"), worlds), out=out)
+        test = open_recordings(worlds, split="test")
+        of_plain, of_metres = (_predict_and_score(one, test, console) for one in (plain, metres))
+        baseline = _mean_depth(worlds, test, metres, console)
+    learnt_m = _estimated_height(metres)
+    result = summarize_metric_demo(
+        of_plain, of_metres, baseline, learnt_m=learnt_m, wall_s=time.monotonic() - started, peak_rss_mb=memory.mb
+    )
+    _write_comparison(plain, metres, test, of_plain, of_metres, learnt_m)
+    write_json(metres.folder / "result.json", result)
+    return DemoResult(metres, result)
+
+
+def _make_config(recipe: str, overrides: Sequence[str], worlds: Path) -> Any:
+    known = CONFIGS.load(recipe).model_fields
+    every = {field for name in RECIPE_SETTINGS for field in CONFIGS.load(name).model_fields}
+    mine = [one for one in overrides if (key := one.partition("=")[0].partition(".")[0]) in known or key not in every]
+    return configure(recipe, (*SETTINGS, *RECIPE_SETTINGS[recipe], *mine), data={"path": str(worlds)})
+
+
+def _predict_and_score(trained: Run, test: Sequence[Recording], console: Console) -> ScoredDepth:
+    """Predict the test worlds into the run's folder, and score them."""
+    score_recordings(load_predictor(trained.folder), test, trained, "test", Provenance.of(trained.folder), console)
+    return score_predictions(trained.folder / "predictions" / "test", test)
+
+
+def score_predictions(folder: Path, recordings: Sequence[Recording]) -> ScoredDepth:
+    """Score predictions of recordings with ground truth and masks, as metres and median-scaled."""
+    as_metres: list[tuple[str, ImageScore | None]] = []
+    median_scaled: list[tuple[str, ImageScore | None]] = []
+    heights = []
+    for recording in recordings:
+        predictions = Predictions.open(safe_join(folder, recording.name))
+        index_of = {frame_name(recording, index): index for index in range(len(recording))}
+        for name in predictions.files:
+            index, depth = index_of[name], predictions.read(name)
+            true_m, called = recording.depth_m(index), f"{recording.name}/{name}"
+            if true_m is None:
+                continue
+            as_metres.append((called, score_image(called, depth, true_m, DepthScale.METRES, PROTOCOLS["metric"])))
+            median_scaled.append(
+                (called, score_image(called, depth, true_m, DepthScale.UP_TO_SCALE, PROTOCOLS["relative"]))
+            )
+            heights.append(measure_camera_height(depth, recording, index))
+    return ScoredDepth(
+        claim=predictions.claim,
+        as_metres=collect_scores(as_metres, DepthScale.METRES, PROTOCOLS["metric"]),
+        median_scaled=collect_scores(median_scaled, DepthScale.UP_TO_SCALE, PROTOCOLS["relative"]),
+        camera_m=float(np.nanmedian(heights)),
+    )
+
+
+def measure_camera_height(depth: NDArray[np.floating], recording: Recording, index: int) -> float:
+    """Return the camera height in predicted depth (h, w) of a frame, in its unit; NaN without road."""
+    masks = recording.masks(index)
+    if masks is None or recording.mask_reader is None:
+        return float("nan")
+    height, width = depth.shape
+    numbers = [number for number, name in recording.mask_reader.classes.items() if name == ROAD]
+    road = torch.from_numpy(np.isin(resize_labels(masks.semantic.astype(np.int32), height, width), numbers))[None, None]
+    camera = resize_camera(recording.camera(index), height, width).to(torch.float32)
+    return float(
+        road_pixel_heights(torch.from_numpy(depth).float()[None, None], camera, erode_road_mask(road)).median_height
+    )
+
+
+def _mean_depth(worlds: Path, test: Sequence[Recording], trained: Run, console: Console) -> DepthScore:
+    mean = average_recordings(open_recordings(worlds, split="train"), DEMO.height, DEMO.width)
+    scores = score_recordings(
+        mean, test, trained, "test-mean-depth", Provenance(recipe="mean-depth", config_hash=""), console
+    )
+    if scores is None or scores.depth is None:
+        raise RunError(
+            worlds, found="no ground truth", expected="depth of every frame", fix="delete the folder and run again"
+        )
+    return scores.depth
+
+
+def _estimated_height(trained: Run) -> float | None:
+    """Return the camera height that the training estimated, metres; None without one."""
+    task = load_task(trained.folder)
+    assert isinstance(task, MetricRecipe)
+    known = task.camera_m[task.camera_m.isfinite()]
+    return round(float(known.median()), 4) if len(known) else None
+
+
+def summarize_metric_demo(
+    plain: ScoredDepth,
+    metres: ScoredDepth,
+    baseline: DepthScore,
+    *,
+    learnt_m: float | None,
+    wall_s: float,
+    peak_rss_mb: float,
+) -> dict[str, Any]:
+    """Return the content of result.json.
+
+    Args:
+        plain: scores of the training without metres.
+        metres: scores of the training after it.
+        baseline: of the mean depth of each pixel.
+        learnt_m: estimated camera height, metres; None without one.
+        wall_s: seconds since the start.
+        peak_rss_mb: of all processes together.
+    """
+    return {
+        "claim": str(metres.claim),
+        "protocol": metres.as_metres.protocol,
+        "depth": {
+            **_score_numbers(metres.as_metres),
+            **{f"{name}_mean_baseline": value for name, value in baseline.metrics.items()},
+        },
+        "median_scaled": {"abs_rel": metres.median_scaled.metrics["abs_rel"]},
+        "without_metres": {
+            **_score_numbers(plain.as_metres),
+            "abs_rel_median_scaled": plain.median_scaled.metrics["abs_rel"],
+        },
+        "camera_height": {
+            "true_m": TRUE_CAMERA_M,
+            "learnt_m": learnt_m,
+            "in_depth_m": round(metres.camera_m, 4),
+            "in_depth_without_metres_m": round(plain.camera_m, 4),
+        },
+        "wall_s": round(wall_s, 1),
+        "peak_rss_mb": round(peak_rss_mb, 1),
+    }
+
+
+def _score_numbers(score: DepthScore) -> dict[str, Any]:
+    """Return the metrics, and the ratio of true to predicted size."""
+    ratio = {"scale_ratio_median": score.scale_ratio_median, "scale_ratio_spread": score.scale_ratio_spread}
+    return {**score.metrics, **ratio, "images": len(score.per_image)}
+
+
+def _write_comparison(
+    plain: Run,
+    metres: Run,
+    test: Sequence[Recording],
+    of_plain: ScoredDepth,
+    of_metres: ScoredDepth,
+    learnt_m: float | None,
+) -> None:
+    """Write score files of both runs and the image into the second run's folder."""
+    scores = metres.folder / "scores"
+    for name, score, run_of in (
+        ("median-scaled", of_metres.median_scaled, metres),
+        ("without-metres", of_plain.as_metres, plain),
+    ):
+        RecordingScores(score, {}).write(
+            scores, f"test-{name}", {"checkpoint": Provenance.of(run_of.folder).checkpoint}
+        )
+    names = (
+        "image",
+        f"without metres: a camera at {of_plain.camera_m:.2f} m",
+        f"with: at {of_metres.camera_m:.2f} m" + (f", {learnt_m:.2f} m learnt" if learnt_m else ""),
+        f"true: at {TRUE_CAMERA_M:.2f} m",
+    )
+    picture = draw_depth_comparison([_comparison_row(plain, metres, recording) for recording in test[:MAX_ROWS]], names)
+    path = metres.folder / IMAGE
+    path.parent.mkdir(parents=True)
+    with atomic_write(path) as temporary:
+        cv2.imwrite(str(temporary), picture[..., ::-1])
+
+
+def _comparison_row(plain: Run, metres: Run, recording: Recording) -> tuple[NDArray[np.generic], ...]:
+    """Return image, depth (h, w) without and with metres, and true depth (H, W) of the middle frame."""
+    index = len(recording) // 2
+    maps = (Predictions.open(safe_join(one.folder / "predictions" / "test", recording.name)) for one in (plain, metres))
+    depths = [predictions.read(frame_name(recording, index)) for predictions in maps]
+    true_m = recording.depth_m(index)
+    assert true_m is not None
+    return recording.image(index), *depths, true_m

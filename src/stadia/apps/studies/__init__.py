@@ -1,0 +1,1 @@
+"""Several trainings for one question: `stadia ablate` and `stadia sweep`."""

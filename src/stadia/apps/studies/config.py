@@ -1,0 +1,346 @@
+"""An ablation study and its planned runs: base, changes, seeds, metric, budget. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from stadia.core.config import StrictModel, ValueChange, diff_mappings, resolve_config, select_relevant_changes
+from stadia.core.errors import ConfigError, ConfigMistakes, DataError
+from stadia.core.registry import find_nearest_name
+from stadia.metrics.statistics import MIN_SEEDS, Better, Expected
+from stadia.recipes import CONFIGS
+from stadia.recipes.base.config import RecipeConfig
+
+# -- Configuration of an ablation: base, changes, seeds and metric, from YAML or the command line. Imports no torch.
+
+BASE = "base"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+MAX_BYTES = 1 << 20
+
+Words = tuple[str, ...]
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+def _words(value: Any) -> Any:
+    """Split `key=value key=value`; keep a list, which allows blanks in values."""
+    return tuple(value.split()) if isinstance(value, str) else value
+
+
+class StudyChange(StrictModel):
+    """One change of the base.
+
+    set: `dotted.key=value`, one or several; the effects of several are not separated.
+    expect: hypothesis about the metric: different, better, worse, or the same within the study's margin.
+    claim: the hypothesis as a sentence, for the table.
+    """
+
+    set: Words = Field(min_length=1)
+    expect: Expected = "different"
+    claim: str = ""
+
+    _split = field_validator("set", mode="before")(_words)
+
+
+class StudyConfig(StrictModel):
+    """An ablation.
+
+    name: of the study and its folder.
+    recipe, base: shared by all runs: `dotted.key=value` over the recipe's defaults.
+    changes: by name, each against the base alone.
+    seeds: every run is trained with each; chosen before any result exists.
+    metric: a column of metrics.csv, or SCOREFILE.metric; null = the metric of the recipe's best checkpoint.
+    better: direction of the metric; null = from the table of metrics.
+    at: the value of the last validation, or the best one of the run (which improves with the number of validations).
+    margin: smallest relevant difference, in the metric's unit; null = no change is called equal.
+    alpha: family-wise error rate over all changes.
+    budget: "samples": steps x batch x accumulate x devices are equal; "seconds": training time is equal within 5 %.
+    """
+
+    name: Name
+    recipe: str
+    base: Words = ()
+    changes: dict[Name, StudyChange] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2, 3, 4)
+    metric: str | None = None
+    better: Better | None = None
+    at: Literal["last", "best"] = "last"
+    margin: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    budget: Literal["samples", "seconds"] = "samples"
+
+    _split = field_validator("base", mode="before")(_words)
+
+    @field_validator("changes", mode="before")
+    @classmethod
+    def _expand_changes(cls, value: Any) -> Any:
+        """Accept a change given by its settings alone."""
+        if not isinstance(value, dict):
+            return value
+        return {name: change if isinstance(change, dict) else {"set": change} for name, change in value.items()}
+
+    @field_validator("seeds")
+    @classmethod
+    def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(seeds) < MIN_SEEDS:
+            raise ValueError(
+                f"{len(seeds)} seed{'s' * (len(seeds) != 1)} cannot separate a change from chance: "
+                f"at least {MIN_SEEDS}, better 5 to 10"
+            )
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("seeds must be different")
+        return seeds
+
+    @model_validator(mode="after")
+    def _check_names(self) -> StudyConfig:
+        if BASE in self.changes:
+            raise ValueError(f"'{BASE}' is what changes are compared with; name the change otherwise")
+        if self.margin is None and (same := [name for name, change in self.changes.items() if change.expect == "same"]):
+            raise ValueError(
+                f"'{same[0]}' is expected to be the same: set 'margin', the smallest difference that matters"
+            )
+        return self
+
+
+def parse_change(text: str) -> tuple[str, str]:
+    """Parse `"name: key=value key=value"` into name and settings. Raises ConfigError."""
+    name, colon, words = text.partition(":")
+    if not colon or "=" in name or not words.strip():
+        raise ConfigError(
+            "--change",
+            found=repr(text),
+            expected='"NAME: KEY=VALUE ..."',
+            fix='for example --change "fast: optimizer.lr=1e-3"',
+        )
+    return name.strip(), words.strip()
+
+
+def read_study(file: Path | None, given: dict[str, Any], changes: list[str]) -> StudyConfig:
+    """Return the study of a YAML file, with overrides from the command line.
+
+    file: a study.yaml; None = all from the command line.
+    given: values of StudyConfig's keys; `base` is appended to the file's.
+    changes: "NAME: KEY=VALUE ...", added to the file's.
+
+    Raises DataError if the file is no YAML mapping, ConfigError with every mistake.
+    """
+    values = _read_yaml(file) if file is not None else {}
+    if file is not None:
+        values.setdefault("name", file.stem)
+    words = tuple(_words(values.get("base", ()))) + tuple(given.pop("base", ()))
+    brief = values.get("changes") or {}
+    if not isinstance(brief, dict):
+        raise DataError(
+            file,
+            found=f"changes: {type(brief).__name__}",
+            expected="a name for each change",
+            fix="see docs/experiments.md",
+        )
+    more = dict(map(parse_change, changes))
+    if twice := sorted(brief.keys() & more.keys()):
+        raise ConfigError(
+            "--change", found=f"'{twice[0]}' again", expected="a name of its own", fix="the file has it already"
+        )
+    values |= {"base": list(words), "changes": {**brief, **more}} | {
+        key: value for key, value in given.items() if value is not None
+    }
+    plain_values = json.loads(json.dumps(_named(values), default=str))  # YAML has dates
+    return resolve_config(StudyConfig, plain_values, fix="see docs/experiments.md")
+
+
+def _named(values: dict[str, Any]) -> dict[str, Any]:
+    """Return changes as groups, so that a misspelt key is reported with the nearest valid one."""
+    return values | {
+        "changes": {str(name): c if isinstance(c, dict) else {"set": c} for name, c in values["changes"].items()}
+    }
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise DataError(path, found="no such file", expected="a study as YAML", fix="see docs/experiments.md")
+    if path.stat().st_size > MAX_BYTES:
+        raise DataError(
+            path, found=f"{path.stat().st_size} bytes", expected=f"at most {MAX_BYTES}", fix="is this the right file?"
+        )
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(
+            path, found=f"invalid YAML ({error})", expected="a study as YAML", fix="correct the file"
+        ) from error
+    if not isinstance(values, dict):
+        raise DataError(path, found=type(values).__name__, expected="a mapping of keys", fix="see docs/experiments.md")
+    return values
+
+
+# -- Plan the runs of an ablation: one change at a time against the base, each seed, equal budget. Imports no torch.
+
+
+LENGTH_KEYS = ("max_epochs", "max_steps", "stages")
+SAMPLE_KEYS = ("batch_size", "accumulate", "devices")
+"""Keys of `training` that define the budget: length, and samples per step."""
+
+SAME_COUNT_KEYS = (
+    *(
+        "augmentation",
+        "cache",
+        "color",
+        "crop",
+        "fresh",
+        "ground_truth_depth",
+        "height",
+        "per_background",
+        "placement",
+        "sparse_depth",
+    ),
+    *("val_samples", "width"),
+)
+"""Keys of `data` that do not change the number of samples of an epoch."""
+
+LOSS_METRICS = ("val/loss", "val/term/", "val/residual")
+"""Metrics that depend on the training loss."""
+
+Resolve = Callable[[str, list[str]], RecipeConfig]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run: name of its folder, its change ("base"), its seed and its configuration."""
+
+    name: str
+    change: str
+    seed: int
+    config: dict[str, Any]
+
+
+def plan_runs(study: StudyConfig, resolve: Resolve) -> list[PlannedRun]:
+    """Return every run, ordered by seed, so that an interrupted study has complete pairs.
+
+    resolve: returns the configuration of a recipe and `dotted.key=value` settings; raises ConfigMistakes.
+
+    Raises ConfigError for a change that changes nothing, sets seed or name, or has another budget; ConfigMistakes with
+    the name of the change.
+    """
+    runs = []
+    for seed in study.seeds:
+        for name, words in {BASE: (), **{name: change.set for name, change in study.changes.items()}}.items():
+            run = f"{name}-seed{seed}"
+            config = _resolved(resolve, study, name, [*study.base, *words, f"seed={seed}", f"name={run}"])
+            runs.append(PlannedRun(run, name, seed, config.model_dump(mode="json")))
+    base = runs[0].config
+    for name, one in zip(study.changes, runs[1:], strict=False):
+        _check_change(name, study, base, one.config)
+    return runs
+
+
+def changed_keys(base: dict[str, Any], config: dict[str, Any]) -> list[ValueChange]:
+    """Return the keys that a change sets, without those that no result depends on."""
+    return select_relevant_changes(diff_mappings(base, config), ("seed",))
+
+
+def changed_evaluation_keys(recipe: str, metric: str, changes: Sequence[ValueChange]) -> list[ValueChange]:
+    """Return the changes that alter how `metric` is measured."""
+    keys = CONFIGS.load(recipe).evaluation_keys
+    if metric.startswith(LOSS_METRICS):
+        keys = (*keys, "loss")
+    return [change for change in changes if change.under(keys)]
+
+
+def check_metric(recipe: str, metric: str) -> None:
+    """Raise ConfigError, with the nearest name, for a metric that a recipe does not log.
+
+    Only names of validation are checked; other columns and score files exist after a run.
+    """
+    known = [f"val/{name}" for name in CONFIGS.load(recipe).validation]
+    if metric.startswith("val/"):
+        name = metric.removeprefix("val/")
+        of_one = name.partition("/")[2]  # of several data sets each has scores of its own, val/NAME/...
+        if not known or any(fnmatchcase(f"val/{logged}", one) for logged in (name, of_one) for one in known):
+            return
+    elif "/" in metric or "." in metric:
+        return
+    near = find_nearest_name(metric if metric.startswith("val/") else f"val/{metric}", known)
+    raise ConfigError(
+        "metric",
+        found=f"'{metric}', which no run of '{recipe}' has",
+        expected=f"a column of metrics.csv ({', '.join(known) or 'val/...'}), or SCOREFILE.metric",
+        fix=f"did you mean '{near}'?" if near else "name one of these",
+    )
+
+
+def count_samples(config: dict[str, Any]) -> int | None:
+    """Return the number of training samples of a run; None if epochs define its length."""
+    training = config["training"]
+    if training.get("max_steps") is None or training.get("max_epochs") is not None:
+        return None
+    factors = [training.get(key, 1) for key in SAMPLE_KEYS]
+    if not all(isinstance(factor, int) for factor in factors):
+        return None
+    count = int(training["max_steps"])
+    for factor in factors:
+        count *= factor
+    return count
+
+
+def _resolved(resolve: Resolve, study: StudyConfig, name: str, words: list[str]) -> RecipeConfig:
+    try:
+        return resolve(study.recipe, words)
+    except ConfigMistakes as error:
+        raise ConfigMistakes([f"{name}: {mistake}" for mistake in error.mistakes], fix="correct the study") from error
+
+
+def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: dict[str, Any]) -> None:
+    taken = [word.partition("=")[0] for word in study.changes[name].set]
+    if own := [key for key in taken if key in ("seed", "name", "recipe")]:
+        raise ConfigError(
+            f"change '{name}'", found=f"'{own[0]}'", expected="keys of the recipe", fix="the study sets it"
+        )
+    changes = changed_keys(base, config)
+    if not changes:
+        found = f"{', '.join(study.changes[name].set)}, which is what the base has"
+        raise ConfigError(
+            f"change '{name}'", found=found, expected="another value", fix="leave the change out, or change the base"
+        )
+    _check_time(name, study, base, config)
+    if study.budget == "seconds":
+        return
+    of_budget = [
+        change for change in changes if change.under([f"training.{key}" for key in (*LENGTH_KEYS, *SAMPLE_KEYS)])
+    ]
+    ours, theirs = count_samples(base), count_samples(config)
+    if ours is None:  # epochs and data define the length
+        of_budget += [
+            change
+            for change in changes
+            if change.under(["data"]) and not change.under([f"data.{key}" for key in SAME_COUNT_KEYS])
+        ]
+    if of_budget and (ours is None or ours != theirs):
+        sizes = "" if ours is None or theirs is None else f", {theirs:,} samples against {ours:,}"
+        raise ConfigError(
+            f"change '{name}'",
+            found=f"another budget than the base ({'; '.join(map(str, of_budget))}{sizes})",
+            expected="as many samples: steps x batch_size x accumulate x devices",
+            fix=(
+                "set training.max_steps (and max_epochs=null) so that they are equal, or compare at equal time with"
+                " `budget: seconds`"
+            ),
+        )
+
+
+def _check_time(name: str, study: StudyConfig, base: dict[str, Any], config: dict[str, Any]) -> None:
+    """Raise ConfigError if a time limit may end runs of a study with budget "samples", or differs from the base."""
+    ours, theirs = (one["training"].get("max_minutes") for one in (base, config))
+    if ours != theirs or (study.budget == "samples" and theirs is not None):
+        raise ConfigError(
+            f"change '{name}'",
+            found=f"training.max_minutes={theirs}, and {ours} of the base, with `budget: {study.budget}`",
+            expected="the same of all runs with `budget: seconds`, else null",
+            fix="compare at equal time with `budget: seconds` and training.max_minutes in `base`, or leave it out",
+        )

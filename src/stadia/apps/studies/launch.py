@@ -1,0 +1,195 @@
+"""Train the runs of a study: processes of this machine, or SLURM jobs. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from stadia.core.errors import RunError
+from stadia.core.files import read_json, write_json
+
+POLL_S = 0.2
+SLURM_POLL_S = 10.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """`stadia WORDS...` of run `name`; its output goes to `log`."""
+
+    name: str
+    words: tuple[str, ...]
+    log: Path
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "stadia", *self.words]
+
+
+JobEnded = Callable[[Job, int], None]
+
+
+class Launcher(Protocol):
+    """Runs jobs and calls `ended` with the exit code as each one ends. Ctrl-C raises KeyboardInterrupt."""
+
+    def run(self, jobs: Sequence[Job], ended: JobEnded) -> None: ...
+
+
+@dataclass(frozen=True)
+class LocalLauncher:
+    """Processes of this machine, `at_once` of them in parallel, each with its share of the cores.
+
+    If CUDA_VISIBLE_DEVICES lists several GPUs, processes use them in turn.
+    """
+
+    at_once: int = 1
+
+    def run(self, jobs: Sequence[Job], ended: JobEnded) -> None:
+        waiting, running = deque(jobs), dict[int, tuple[Job, subprocess.Popen[bytes]]]()
+        with _sigterm_as_interrupt():
+            try:
+                while waiting or running:
+                    for slot in range(self.at_once):
+                        if slot not in running and waiting:
+                            job = waiting.popleft()
+                            running[slot] = job, _start(job, slot, self.at_once)
+                    time.sleep(POLL_S)
+                    for slot, (job, process) in list(running.items()):
+                        if process.poll() is not None:
+                            del running[slot]
+                            ended(job, process.returncode)
+            finally:
+                _stop([process for _, process in running.values()])
+
+
+def count_cores_per_process(at_once: int) -> int:
+    """Return the number of threads for each of `at_once` processes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // at_once)
+
+
+def _start(job: Job, slot: int, at_once: int) -> subprocess.Popen[bytes]:
+    """Start a process in its own session, so that Ctrl-C reaches it once, through the launcher."""
+    environment = {"OMP_NUM_THREADS": str(count_cores_per_process(at_once)), **os.environ}
+    gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    if len(gpus) > 1 and at_once > 1:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with job.log.open("ab") as log:
+        return subprocess.Popen(
+            job.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Request each process to save and stop, and wait; a second Ctrl-C stops it at once.
+
+    SIGTERM has the effect of Ctrl-C on a training, and background processes of scripts do not ignore it.
+    """
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    try:
+        for process in processes:
+            process.wait()
+    except KeyboardInterrupt:
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        for process in processes:
+            process.wait()
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM, so that child processes are stopped."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@dataclass(frozen=True)
+class SlurmLauncher:
+    """SLURM jobs through submitit, one for each run, submitted together.
+
+    folder: of scripts and logs, on a shared file system.
+    options: of submitit (slurm_partition, timeout_min, gpus_per_node, cpus_per_task, ...).
+
+    Ctrl-C ends the wait, not the jobs. Their numbers are in jobs.json, so a restarted study waits for them and submits
+    none twice.
+    """
+
+    folder: Path
+    options: dict[str, Any]
+
+    def run(self, jobs: Sequence[Job], ended: JobEnded) -> None:
+        try:
+            import submitit
+        except ImportError as error:
+            raise RunError(
+                "--slurm", found="no submitit", expected="the extra 'slurm'", fix="pip install 'stadia[slurm]'"
+            ) from error
+        numbers = self.folder / "jobs.json"
+        known: dict[str, str] = read_json(numbers) if numbers.exists() else {}
+        if submitit.SlurmExecutor.affinity() < 0:
+            raise RunError(
+                "--slurm",
+                found="no sbatch",
+                expected="a machine that submits to SLURM",
+                fix="run without --slurm, or there",
+            )
+        executor = submitit.AutoExecutor(folder=self.folder / "%j", cluster="slurm")
+        executor.update_parameters(**self.options)
+        waiting: dict[str, Any] = {}
+        for job in jobs:
+            before: Any = (
+                submitit.SlurmJob(folder=self.folder / "%j", job_id=known[job.name]) if job.name in known else None
+            )
+            if before is None or before.done():
+                before = executor.submit(submitit.helpers.CommandFunction(job.command))
+                write_json(numbers, known := {**known, job.name: str(before.job_id)})
+            waiting[job.name] = before
+        named = {job.name: job for job in jobs}
+        while waiting:
+            for name, submitted in list(waiting.items()):
+                if submitted.done():
+                    del waiting[name]
+                    ended(named[name], 0 if submitted.exception() is None else 1)
+            if waiting:
+                time.sleep(SLURM_POLL_S)
+
+
+def slurm_options(words: Sequence[str]) -> dict[str, Any]:
+    """Parse `slurm_partition=gpu timeout_min=600` into submitit's parameters. Raises RunError without "="."""
+    from stadia.core.config import parse_value
+
+    if wrong := [word for word in words if "=" not in word]:
+        raise RunError(
+            "--slurm",
+            found=repr(wrong[0]),
+            expected="KEY=VALUE of submitit",
+            fix="for example slurm_partition=gpu timeout_min=600",
+        )
+    return {key: parse_value(value) for key, _, value in (word.partition("=") for word in words)}

@@ -1,0 +1,177 @@
+"""A study's folder: study.yaml, configs/, runs/, logs/, and which runs are not trained yet. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stadia.apps.studies.config import PlannedRun, StudyConfig
+from stadia.apps.studies.launch import Job
+from stadia.core.config import diff_mappings, select_relevant_changes
+from stadia.core.errors import RunError, StadiaError
+from stadia.core.files import read_json, write_json, write_text
+from stadia.training.run_folder import Run
+
+EXTENDABLE_KEYS = ("seeds", "changes")
+VERDICT_KEYS = ("metric", "better", "at", "margin", "alpha")
+"""Keys of a study that no training depends on."""
+
+LATE_CHOICES = "after_a_look"
+"""Key of study.yaml: phrases for what was chosen after results existed. Not a key of StudyConfig."""
+
+
+class StudyFolder:
+    """`root`/study.yaml (the study), configs/RUN.json, runs/ as of any training, logs/RUN.log."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.runs, self.configs, self.logs = (self.root / name for name in ("runs", "configs", "logs"))
+        self.study_yaml = self.root / "study.yaml"
+
+    def write(self, study: StudyConfig, runs: Sequence[PlannedRun]) -> None:
+        """Write the study and its configurations. An existing study may get more seeds, changes, and another judgement.
+
+        Raises RunError, with the keys, if its trained runs would not belong to this study.
+        """
+        values, after = study.model_dump(mode="json"), []
+        if self.study_yaml.exists():
+            kept = self.study
+            after = kept.pop(LATE_CHOICES, [])
+            self._check_same(kept, values)
+            if (self.root / "results.jsonl").exists():
+                after += [change for change in find_late_choices(kept, values) if change not in after]
+        for run in runs:
+            path = self.configs / f"{run.name}.json"
+            if path.exists():
+                self._refuse(
+                    f"configuration of {run.name}", select_relevant_changes(diff_mappings(read_json(path), run.config))
+                )
+            else:
+                write_json(path, run.config)
+        write_text(
+            self.study_yaml,
+            yaml.safe_dump(values | ({LATE_CHOICES: after} if after else {}), sort_keys=False, allow_unicode=True),
+        )
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """Return study.yaml: StudyConfig's keys, and AFTER_A_LOOK, what was chosen after results existed."""
+        values: dict[str, Any] = yaml.safe_load(self.study_yaml.read_text(encoding="utf-8"))
+        return values
+
+    def find(self, name: str) -> Path | None:
+        """Return the newest folder of a run, or None."""
+        named = []
+        for path in self.runs.glob(f"*{name}*/run.json"):
+            try:
+                facts = read_json(path)
+            except StadiaError:
+                continue
+            if isinstance(facts, dict) and facts.get("name") == name:
+                named.append((str(facts.get("started")), path.parent.name, path.parent))
+        return max(named)[2] if named else None
+
+    def reuse(self, other: StudyFolder, runs: Sequence[PlannedRun]) -> list[str]:
+        """Link finished runs of another study with equal name and configuration; return their names.
+
+        Studies on one base then train it once. Raises RunError if the other folder holds no study.
+        """
+        if not other.study_yaml.exists():
+            raise RunError(
+                other.root, found="no study.yaml", expected="the folder of a study", fix="for example studies/NAME"
+            )
+        if other.study["recipe"] != self.study["recipe"]:
+            return []
+        linked = []
+        for run in runs:
+            found, config = other.find(run.name), other.configs / f"{run.name}.json"
+            if found is None or self.find(run.name) is not None or not config.exists():
+                continue
+            if (
+                select_relevant_changes(diff_mappings(read_json(config), run.config))
+                or Run.open(found).facts["status"] != "finished"
+            ):
+                continue
+            self.runs.mkdir(parents=True, exist_ok=True)
+            link, there = self.runs / found.name, found.resolve()
+            link.symlink_to(os.path.relpath(there, self.runs.resolve()), target_is_directory=True)
+            linked.append(run.name)
+        return linked
+
+    def job(self, run: PlannedRun, recipe: str, *, retry_failed: bool) -> Job | None:
+        """Return the job that trains or resumes a run; None if it is finished, or failed without `retry_failed`.
+
+        Raises RunError if it is being trained.
+        """
+        found = self.find(run.name)
+        status = None if found is None else Run.open(found).facts["status"]
+        if status == "finished" or (status == "failed" and not retry_failed):
+            return None
+        if found is None or status == "failed":
+            config = self.configs / f"{run.name}.json"
+            words: tuple[str, ...] = (
+                "train",
+                recipe,
+                "--config",
+                str(config.absolute()),
+                "--out",
+                str(self.runs.absolute()),
+            )
+        else:
+            with Run.open(found).held():  # raises where another process trains in it
+                words = ("train", "--resume", str(found.absolute()))
+        return Job(run.name, words, self.logs / f"{run.name}.log")
+
+    def _check_same(self, kept: dict[str, Any], values: dict[str, Any]) -> None:
+        self._refuse(
+            "study", [c for c in diff_mappings(kept, values) if not c.under((*VERDICT_KEYS, *EXTENDABLE_KEYS))]
+        )
+        both = kept["changes"].keys() & values["changes"].keys()
+        was, now = ({name: of["changes"][name]["set"] for name in both} for of in (kept, values))
+        self._refuse("study", diff_mappings(was, now, "changes."))
+        removed = [f"seed {s}" for s in kept["seeds"] if s not in values["seeds"]] + [
+            n for n in kept["changes"] if n not in values["changes"]
+        ]
+        if removed:
+            raise RunError(
+                self.root,
+                found=f"a study that has {', '.join(removed)} too",
+                expected="one with at least what was trained",
+                fix="keep what was trained; or start another study, with --out",
+            )
+
+    def _refuse(self, what: str, changes: Sequence[object]) -> None:
+        if changes:
+            raise RunError(
+                self.root,
+                found=f"another {what} ({'; '.join(map(str, changes))})",
+                expected="the one that it was started with",
+                fix="start another study, with --out or another name",
+            )
+
+
+def find_late_choices(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return phrases for what a study has and did not before: seeds, changes, judgement, expectations."""
+    found = [f"seed {seed} added" for seed in now["seeds"] if seed not in before["seeds"]]
+    found += [f"change '{name}' added" for name in now["changes"] if name not in before["changes"]]
+    was, current = ({key: study[key] for key in VERDICT_KEYS} for study in (before, now))
+    both = [name for name in now["changes"] if name in before["changes"]]
+    was |= {f"expect of '{name}'": before["changes"][name]["expect"] for name in both}
+    current |= {f"expect of '{name}'": now["changes"][name]["expect"] for name in both}
+    return [*found, *map(str, diff_mappings(was, current))]
+
+
+def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write JSON lines atomically."""
+    write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+
+
+def add_line(path: Path, row: dict[str, Any]) -> None:
+    """Add a row, or replace the row of the same name."""
+    before = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    write_lines(path, [*(one for one in before if one.get("name") != row["name"]), row])

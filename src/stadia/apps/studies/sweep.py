@@ -1,0 +1,278 @@
+"""Search a recipe's keys with Optuna: each trial trains in its own process and is pruned if validation lags behind."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from stadia.apps.studies.launch import Job
+from stadia.core.config import StrictModel, resolve_config
+from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError
+from stadia.core.files import read_json, write_json
+from stadia.training.loggers import read_rows
+from stadia.training.run_folder import Run
+
+POLL_S = 1.0
+MAX_INVALID_TRIALS = 10
+"""Number of invalid trials at the start after which the search is stopped."""
+TEST_SEEDS = 5
+"""Number of seeds of the test of the best trial; none of them was used in the search."""
+STORAGE = "optuna.log"
+"""File in the sweep's folder: all trials as JSON lines of Optuna, nothing is pickled."""
+
+
+class SearchRange(StrictModel):
+    """Search range of one key: low to high, linear or logarithmic, integer if both ends are; or choices."""
+
+    low: float | int | None = None
+    high: float | int | None = None
+    log: bool = False
+    choices: tuple[str | float | int | bool | None, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> SearchRange:
+        if self.choices is not None:
+            if not self.choices or self.low is not None or self.high is not None or self.log:
+                raise ValueError("either choices, or low and high")
+        elif self.low is None or self.high is None or not self.low < self.high:
+            raise ValueError("low and high, low first; or choices")
+        elif self.log and not self.low > 0:
+            raise ValueError("a logarithmic axis starts above 0")
+        return self
+
+
+class SearchSpace(StrictModel):
+    """Ranges by dotted key."""
+
+    space: dict[str, SearchRange] = Field(min_length=1)
+
+
+def read_space(path: Path) -> dict[str, SearchRange]:
+    """Read ranges of a YAML file, `dotted.key: {low:, high:, log:}` or `{choices: [...]}`. Raises DataError,
+    ConfigError.
+    """
+    if not path.is_file():
+        raise DataError(path, found="no such file", expected="ranges as YAML", fix="see docs/experiments.md")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(
+            path, found=f"invalid YAML ({error})", expected="ranges as YAML", fix="correct the file"
+        ) from error
+    return resolve_config(SearchSpace, {"space": values}, fix="see docs/experiments.md").space
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A search.
+
+    folder: of the sweep.
+    recipe, base: shared by all trials.
+    metric, better: column of metrics.csv, at its last validation, and its direction.
+    """
+
+    folder: Path
+    recipe: str
+    base: Sequence[str]
+    space: Mapping[str, SearchRange]
+    metric: str
+    better: Literal["lower", "higher"]
+    seed: int = 0
+
+    def study(self) -> Any:
+        """Return Optuna's study, new or resumed. Raises RunError without Optuna, or if the search space differs."""
+        try:
+            import optuna
+        except ImportError as error:
+            raise RunError(
+                "sweep", found="no optuna", expected="the extra 'sweep'", fix="pip install 'stadia[sweep]'"
+            ) from error
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._check_same()
+        from optuna.storages.journal import JournalFileBackend
+
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.folder / STORAGE)))
+        before = len(storage.get_all_trials(found[0]._study_id)) if (found := storage.get_all_studies()) else 0
+        study = optuna.create_study(
+            storage=storage,
+            study_name="sweep",
+            load_if_exists=True,
+            direction="minimize" if self.better == "lower" else "maximize",
+            sampler=optuna.samplers.TPESampler(seed=self.seed + before),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
+        )
+        for trial in study.get_trials(deepcopy=False):
+            if trial.state == optuna.trial.TrialState.RUNNING:  # of a sweep that was stopped: tried again
+                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+                if any(
+                    (self.folder / "runs").glob(f"*-trial{trial.number}/run.json")
+                ):  # what never began may be what cannot be trained
+                    study.enqueue_trial(trial.params, skip_if_exists=False)
+        return study
+
+    def _check_same(self) -> None:
+        requested = {
+            "recipe": self.recipe,
+            "base": list(self.base),
+            "space": {key: one.model_dump(mode="json") for key, one in self.space.items()},
+            "metric": self.metric,
+            "better": self.better,
+        }
+        path = self.folder / "sweep.json"
+        if path.exists() and (kept := read_json(path)) != requested:
+            keys = [key for key in requested if kept.get(key) != requested[key]]
+            fix = "start another sweep, with --out"
+            raise RunError(
+                self.folder,
+                found=f"a sweep with another {', '.join(keys)}",
+                expected="the one that it was started with",
+                fix=fix,
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, requested)
+
+    def run(
+        self, trials: int, resolved: Callable[[Sequence[str]], Mapping[str, Any]], on_trial_end: Callable[[Any], None]
+    ) -> Any:
+        """Train until `trials` trials have completed or were pruned; return Optuna's study.
+
+        resolved: returns the configuration of `dotted.key=value` settings. ConfigMistakes fail the trial; its attribute
+            "why" has the message.
+        on_trial_end: called with each ended trial.
+
+        Raises ConfigMistakes if none of the first ALL_WRONG trials can be configured.
+        """
+        study = self.study()
+        from optuna.trial import TrialState
+
+        good = (TrialState.COMPLETE, TrialState.PRUNED)
+        wrong: list[ConfigMistakes] = []
+        for number in range(trials - len(study.get_trials(deepcopy=False, states=good))):
+            trial = study.ask()
+            words = [f"{key}={_format_value(suggest_value(trial, key, one))}" for key, one in self.space.items()]
+            try:
+                config = resolved([*self.base, *words, f"name=trial{trial.number}"])
+            except ConfigMistakes as error:
+                trial.set_user_attr("why", "; ".join(error.mistakes))
+                state, value = TrialState.FAIL, None
+                wrong.append(error)
+            else:
+                write_json(self.folder / "configs" / f"trial{trial.number}.json", config)
+                state, value = self._train(trial)
+            study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+            on_trial_end(study.trials[trial.number])
+            if len(wrong) == number + 1 == MAX_INVALID_TRIALS:  # a key that there is not, or a base that cannot be
+                raise wrong[-1]
+        return study
+
+    def _train(self, trial: Any) -> tuple[Any, float | None]:
+        """Return the trial's state, and the metric's last value."""
+        from optuna.trial import TrialState
+
+        name, runs = f"trial{trial.number}", self.folder / "runs"
+        config = (self.folder / "configs" / f"{name}.json").absolute()
+        job = Job(
+            name,
+            ("train", self.recipe, "--config", str(config), "--out", str(runs.absolute())),
+            self.folder / "logs" / f"{name}.log",
+        )
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        values: dict[int, float] = {}
+        with job.log.open("ab") as log:
+            process = subprocess.Popen(
+                job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        try:
+            while True:
+                ended = process.poll() is not None
+                for step, value in self.validations(runs, name):
+                    if step not in values and math.isfinite(value):
+                        values[step] = value
+                        trial.report(value, step)
+                if ended:
+                    break
+                if trial.should_prune():
+                    return TrialState.PRUNED, None
+                time.sleep(POLL_S)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)  # background processes ignore SIGINT
+            process.wait()
+        if process.returncode or not values:
+            return TrialState.FAIL, None
+        return TrialState.COMPLETE, values[max(values)]
+
+    def validations(self, runs: Path, name: str) -> Iterator[tuple[int, float]]:
+        """Yield (step, value) logged so far. Raises ConfigError if the run finished without the metric."""
+        for path in runs.glob(f"*-{name}/metrics.csv"):
+            rows = read_rows(path)
+            for row in rows:
+                with suppress(ValueError, TypeError):
+                    yield int(row["step"]), float(row.get(self.metric) or "")
+            with suppress(StadiaError):
+                if Run.open(path.parent).facts["status"] == "finished" and rows and self.metric not in rows[0]:
+                    validated = [column for column in rows[0] if column.startswith("val/")]
+                    raise ConfigError(
+                        "metric", found=f"'{self.metric}'", expected=f"one of {', '.join(validated)}", fix="name one"
+                    )
+
+
+def suggest_value(trial: Any, key: str, one: SearchRange) -> Any:
+    """Return Optuna's suggestion for a range: a choice, an integer, or a float."""
+    if one.choices is not None:
+        return trial.suggest_categorical(key, one.choices)
+    assert one.low is not None
+    assert one.high is not None
+    if isinstance(one.low, int) and isinstance(one.high, int):
+        return trial.suggest_int(key, one.low, one.high, log=one.log)
+    return trial.suggest_float(key, one.low, one.high, log=one.log)
+
+
+def _format_value(value: Any) -> str:
+    """Format a value for the command line."""
+    return (
+        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    )
+
+
+def confirm_command(sweep: Sweep, best: Any) -> list[str]:
+    """Return the command that tests a trial against the base.
+
+    It uses other seeds than the search: there the best of many trials is biased (winner's curse).
+    """
+    searched = read_json(sweep.folder / "configs" / f"trial{best.number}.json")["seed"]
+    seeds = [seed for seed in range(TEST_SEEDS + 1) if seed != searched][:TEST_SEEDS]
+    change = " ".join(f"{key}={_format_value(value)}" for key, value in best.params.items())
+    requested = [
+        "--seeds",
+        ",".join(map(str, seeds)),
+        "--metric",
+        sweep.metric,
+        "--better",
+        sweep.better,
+        "--change",
+        f"best: {change}",
+    ]
+    return ["stadia", "ablate", "--recipe", sweep.recipe, *sweep.base, *requested]
+
+
+def rank_keys(study: Any) -> dict[str, float]:
+    """Return the importance of each key, descending (PED-ANOVA); empty with fewer than ten trials."""
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.trial import TrialState
+
+    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < 10:
+        return {}
+    with suppress(ValueError, RuntimeError):
+        return dict(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
+    return {}

@@ -1,0 +1,121 @@
+"""`stadia list`: list what a configuration may name."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stadia.core.registry import Registry
+
+Rows = Iterable[tuple[str, str]]  # name and one line
+
+# The table of each kind of part, or a function that returns its rows.
+PART_KINDS = Registry(
+    "kind of part",
+    {
+        "recipes": "stadia.recipes:RECIPES",
+        "demos": "stadia.apps:DEMOS",
+        "datasets": "stadia.datasets:DATASETS",
+        "object-datasets": "stadia.datasets.objects.open_objects:OBJECT_FORMATS",
+        "models": "stadia.models:MODELS",
+        "networks": "stadia.models:DPT_NETWORKS",
+        "overlay-networks": "stadia.models:OVERLAY_NETWORKS",
+        "attentions": "stadia.models:ATTENTIONS",
+        "pose-nets": "stadia.models:POSE_NETS",
+        "pose-heads": "stadia.models:POSE_HEADS",
+        "rotations": "stadia.models:ROTATIONS",
+        "activations": "stadia.models:ACTIVATIONS",
+        "encoders": "stadia.cli.list_parts:encoders",
+        "losses": "stadia.losses:LOSSES",
+        "smoothness": "stadia.losses:SMOOTHNESS",
+        "sparse-depth-losses": "stadia.losses:SPARSE_DEPTH_LOSSES",
+        "overlay-losses": "stadia.losses:OVERLAY_LOSSES",
+        "rotation-losses": "stadia.losses:ROTATION_LOSSES",
+        "optimizers": "stadia.training:OPTIMIZERS",
+        "schedules": "stadia.training:SCHEDULES",
+        "loggers": "stadia.training:LOGGERS",
+        "metrics": "stadia.metrics:METRICS",
+        "trajectory-metrics": "stadia.metrics:TRAJECTORY_METRICS",
+        "object-metrics": "stadia.metrics:OBJECT_METRICS",
+        "protocols": "stadia.cli.list_parts:protocols",
+        "motions": "stadia.evaluation:MOTIONS",
+        "followers": "stadia.odometry:ODOMETRY_METHODS",
+        "checks": "stadia.diagnostics.preflight:CHECKS",
+        "split-checks": "stadia.diagnostics.preflight:SPLIT_CHECKS",
+    },
+)
+
+
+def parts(
+    kind: Annotated[
+        str | None, typer.Argument(help="One kind, and those whose names end in it: losses.", show_default=False)
+    ] = None,
+    pattern: Annotated[
+        str, typer.Option("--filter", help="Names that hold this text; * and ? are wildcards.", show_default=False)
+    ] = "",
+) -> None:
+    """List the parts that a configuration may name: recipes, datasets, encoders, losses, protocols and others."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as Grid
+
+    console = Console(highlight=False)
+    kinds = [name for name in PART_KINDS if name == kind or name.endswith(f"-{kind}")] if kind else list(PART_KINDS)
+    for name in kinds or [PART_KINDS.check(str(kind))]:
+        if name == "encoders" and not kind:  # more than a thousand
+            rows: Rows = [("any timm model", "stadia list encoders --filter resnet lists them")]
+        else:
+            rows = [(part, line) for part, line in list_rows(name) if fnmatch(part, f"*{pattern}*")]
+        grid = Grid.grid(padding=(0, 2))
+        for part, line in rows:
+            grid.add_row("", escape(part), escape(line))
+        if grid.row_count:
+            console.print(f"[bold]{name}[/bold]", grid, sep="\n")
+
+
+def list_rows(kind: str) -> Rows:
+    """Return name and one line of every part of a kind."""
+    source = PART_KINDS.load(kind)
+    return [(name, read_first_line(source[name])) for name in source] if isinstance(source, Registry) else source()
+
+
+def read_first_line(where: str) -> str:
+    """Return the first docstring line of `"module:attribute"`, read from its source without an import."""
+    module, attribute = where.split(":")
+    spec = importlib.util.find_spec(module)  # imports the packages above it, which are light
+    source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
+
+
+def protocols() -> Rows:
+    """List every protocol: its alignment for each claim, and its ground truth."""
+    from stadia.evaluation.protocols import PROTOCOLS, Alignment
+
+    def fitted(kind: Alignment) -> str:
+        return "as they are" if kind is Alignment.NONE else f"fitted by {kind}"
+
+    claims = {
+        name: ", ".join(f"{claim} {fitted(kind)}" for claim, kind in rules.alignments.items())
+        for name, rules in PROTOCOLS.items()
+    }
+    return [(name, f"{claims[name]}; truth: {rules.ground_truth}") for name, rules in PROTOCOLS.items()]
+
+
+def encoders() -> Rows:
+    """List every timm model, and whether timm has weights for it."""
+    import stadia.core.torchvision_shim  # noqa: F401
+
+    # isort: split
+
+    import timm
+
+    return [(name, "" if timm.is_model_pretrained(name) else "no pretrained weights") for name in timm.list_models()]

@@ -1,0 +1,83 @@
+"""Show progress bars on a terminal and progress lines in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.progress import Progress, TaskID
+
+T = TypeVar("T")
+
+PAUSE_S = 30.0
+"""Seconds between two lines of a log."""
+
+
+@dataclass(frozen=True)
+class ProgressBars:
+    """Progress bars of one display. The bar of a finished loop is removed."""
+
+    display: Progress
+    tasks: dict[str, TaskID] = field(default_factory=dict)
+
+    def watch(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
+        """A `stadia.evaluation.progress.TrackProgress`."""
+        bar = self.display.add_task(what, total=count)
+        try:
+            yield from self.display.track(items, task_id=bar)
+        finally:
+            self.display.remove_task(bar)
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """A `stadia.datasets.frame_store.ReportProgress`."""
+        if what not in self.tasks:
+            self.tasks[what] = self.display.add_task(what, total=total)
+        self.display.update(self.tasks[what], completed=done, total=total)
+
+
+class ProgressLines:
+    """The same progress as lines, one every PAUSE_S. Shorter work prints none."""
+
+    def __init__(self) -> None:
+        self.last_line_s = time.monotonic()
+
+    def watch(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
+        """A `stadia.evaluation.progress.TrackProgress`."""
+        for done, item in enumerate(items):
+            self.progress(what, done, count)
+            yield item
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """A `stadia.datasets.frame_store.ReportProgress`."""
+        if (now := time.monotonic()) - self.last_line_s >= PAUSE_S:
+            self.last_line_s = now
+            typer.echo(f"{what}: {done}{'' if total is None else f' of {total}'}", err=True)
+
+
+@contextmanager
+def show_progress() -> Iterator[ProgressBars | ProgressLines]:
+    """Give bars on a terminal until the block ends, lines elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield ProgressLines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as display:
+        yield ProgressBars(display)

@@ -1,0 +1,390 @@
+"""`stadia ablate STUDY.yaml`: compare changes with one base over seeds, with equal budgets."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from stadia.apps.studies.config import PlannedRun, StudyConfig
+    from stadia.apps.studies.launch import Job, Launcher
+    from stadia.apps.studies.study_folder import StudyFolder
+    from stadia.metrics.statistics import Better
+
+
+def ablate(
+    study: Annotated[
+        Path | None, typer.Argument(help="A study as YAML, see docs/experiments.md.", show_default=False)
+    ] = None,
+    base: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="A setting of every run.", show_default=False)
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--change", help='A change as "NAME: KEY=VALUE ..."; repeatable.', show_default=False),
+    ] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="The recipe to train.", show_default=False)] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Short for data.path=PATH.", show_default=False)] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="Seeds of every change, such as 0,1,2,3,4.", show_default=False)
+    ] = None,
+    metric: Annotated[str | None, typer.Option("--metric", help="The metric to compare.", show_default=False)] = None,
+    better: Annotated[
+        str | None, typer.Option("--better", help="Whether lower or higher values are better.", show_default=False)
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option("--margin", help="The smallest relevant difference.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the study and its folder.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The folder for studies.")] = Path("studies"),
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of parallel runs, which share the cores.")] = 1,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slurm", metavar="KEY=VALUE", help="Parameters of submitit, to train on SLURM.", show_default=False
+        ),
+    ] = None,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--reuse", metavar="STUDY", help="A study's folder whose equal runs are reused.", show_default=False
+        ),
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the planned runs and stop.")] = False,
+) -> None:
+    """Train a base and changes to it from several seeds, and test which changes help. The same command
+    resumes a study.
+    """
+    from stadia.apps.studies.config import plan_runs, read_study
+    from stadia.apps.studies.study_folder import StudyFolder
+    from stadia.core.files import check_writable
+
+    words = list(base or [])
+    if study is not None and "=" in str(study):  # STUDY is left out: the first word is a setting
+        words, study = [str(study), *words], None
+    given: dict[str, Any] = {
+        "recipe": recipe,
+        "metric": metric,
+        "better": better,
+        "margin": margin,
+        "name": name or (None if study else "study"),
+    }
+    given |= {
+        "seeds": _numbers(seeds),
+        "base": [*([f"data.path={data.expanduser().absolute()}"] if data else []), *words],
+    }
+    config = read_study(study, given, change or [])
+    runs = plan_runs(config, _resolve)
+    if dry_run:
+        _print_plan(config, runs, _metric(config)[0][0])
+        return
+    check_writable(out)
+    names, direction = _metric(config)
+    folder = StudyFolder(out / config.name)
+    folder.write(config, runs)
+    for other in reuse or []:
+        for run_name in folder.reuse(StudyFolder(other), runs):
+            typer.echo(f"{run_name}: that of {other}", err=True)
+    todo = [job for run in runs if (job := folder.job(run, config.recipe, retry_failed=retry_failed))]
+    _train(folder, config, runs, names, direction, _launcher(folder, jobs, slurm), todo)
+    _judge(folder, config, runs, names, direction)
+
+
+def _numbers(text: str | None) -> list[Any] | None:
+    from stadia.core.config import parse_value
+
+    return None if text is None else [parse_value(word) for word in text.split(",") if word]
+
+
+def _resolve(recipe: str, words: list[str]) -> Any:
+    from stadia.cli.train import make_paths_absolute, resolve_recipe
+
+    return make_paths_absolute(resolve_recipe(recipe, None, words, example={}))
+
+
+def _launcher(folder: StudyFolder, jobs: int, slurm: list[str] | None) -> Launcher:
+    from stadia.apps.studies.launch import LocalLauncher, SlurmLauncher, slurm_options
+
+    return LocalLauncher(jobs) if slurm is None else SlurmLauncher(folder.root / "slurm", slurm_options(slurm))
+
+
+def _metric(study: StudyConfig) -> tuple[tuple[str, ...], Better]:
+    """Return the names of the metric and its better direction; the first name that runs have counts.
+
+    Raises ConfigError where either is unknown.
+    """
+    from stadia.apps.studies.config import check_metric
+    from stadia.core.errors import ConfigError
+    from stadia.report.metric_labels import metric_label
+
+    if study.metric is None:
+        from stadia.recipes import RECIPES
+
+        names = RECIPES.load(study.recipe).best_metrics
+        if not names:
+            fix = "name one with --metric: a column of metrics.csv, for example val/abs_rel"
+            raise ConfigError(
+                "metric", found=f"'{study.recipe}', which no metric chooses the best of", expected="a metric", fix=fix
+            )
+        return names, "lower"  # the best metric of every recipe is an error
+    check_metric(study.recipe, study.metric)
+    direction = study.better or metric_label(study.metric).better
+    if direction not in ("lower", "higher"):
+        raise ConfigError(
+            "better",
+            found=f"a metric '{study.metric}' that is not known",
+            expected="lower or higher",
+            fix="set --better",
+        )
+    return (study.metric,), direction
+
+
+def _print_plan(study: StudyConfig, runs: list[PlannedRun], metric: str) -> None:
+    from stadia.apps.studies.config import changed_keys, count_samples
+    from stadia.apps.studies.study_verdicts import evaluation_notes
+
+    size, several = count_samples(runs[0].config), "s" * (len(study.changes) > 1)
+    typer.echo(
+        f"{len(runs)} runs of {f'{size:,} samples each' if size else 'as many epochs each'}: base and"
+        f" {len(study.changes)} change{several}"
+    )
+    for run in runs[1 : 1 + len(study.changes)]:
+        keys = changed_keys(runs[0].config, run.config)
+        typer.echo(f"  {run.change}: {'; '.join(map(str, keys))}")
+        for note in evaluation_notes(study.recipe, metric, keys):
+            typer.echo(f"    {note}")
+    n = len(study.seeds)
+    typer.echo(
+        f"{n} seeds: a difference of {_detectable(n, study):.2g} standard deviations of it is found in four studies of"
+        " five"
+    )
+
+
+def _detectable(n: int, study: StudyConfig) -> float:
+    from stadia.metrics.statistics import detectable_difference
+
+    return detectable_difference(1.0, n, alpha=study.alpha / len(study.changes))
+
+
+def _train(
+    folder: StudyFolder,
+    study: StudyConfig,
+    runs: list[PlannedRun],
+    names: tuple[str, ...],
+    better: Better,
+    launcher: Launcher,
+    jobs: list[Job],
+) -> None:
+    """Train the remaining runs, and update results.jsonl after each. A killed run is reported, and the
+    others continue.
+    """
+    from stadia.apps.studies.study_folder import add_line
+    from stadia.apps.studies.study_verdicts import check_budgets
+    from stadia.core.errors import RunError
+
+    left, planned, rows = len(jobs), {run.name: run for run in runs}, []
+    typer.echo(f"{folder.root}: {len(runs)} runs, {left} to train", err=True)
+
+    def ended(job: Job, code: int) -> None:
+        nonlocal left
+        left -= 1
+        row = _row(folder, planned[job.name], names, better)
+        if row is None:  # it ended before it made its folder
+            last = (
+                job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+                if job.log.exists()
+                else []
+            )
+            found = last[0].removeprefix("stadia: ") if last else f"exit code {code}"
+            raise RunError(job.name, found=f"no end ({found})", expected="a training that ended", fix=f"see {job.log}")
+        value = "no value" if row["value"] is None else f"{row['metric']} {row['value']:.5g}"
+        why = "" if row["status"] in ("finished", "failed") else f" (exit code {code}: see {job.log})"
+        typer.echo(f"{job.name}: {row['status']}{why}, {value}; {left} to go", err=True)
+        add_line(folder.root / "results.jsonl", row)
+        rows.append(row)
+        if study.budget == "samples":  # seconds are only equal at the end
+            check_budgets(study, rows)
+
+    try:
+        launcher.run(jobs, ended)
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; the same command resumes the study in {folder.root}", err=True)
+        raise
+
+
+def _row(folder: StudyFolder, run: PlannedRun, names: tuple[str, ...], better: Better) -> dict[str, Any] | None:
+    """Return a run's row of results.jsonl; None where it never began. Raise RunError where its metric is missing."""
+    from stadia.report.outcomes import make_result_row
+    from stadia.report.run_files import read_run
+
+    found = folder.find(run.name)
+    if found is None:
+        return None
+    of_run = make_result_row(read_run(found), names, better=better, at=folder.study["at"])
+    if of_run["status"] == "running":  # its process has ended without a final status
+        of_run |= {"status": "killed", "error": "the process was killed, for example without memory"}
+    elif of_run["status"] == "interrupted":
+        of_run |= {"error": "interrupted: the same command resumes it"}
+    return {"name": run.name, "change": run.change, "seed": run.seed, **of_run}
+
+
+def _rows(folder: StudyFolder, runs: list[PlannedRun], names: tuple[str, ...], better: Better) -> list[dict[str, Any]]:
+    """Return a row for each run that has ended, and write them to results.jsonl."""
+    from stadia.apps.studies.study_folder import write_lines
+
+    rows = [row for run in runs if (row := _row(folder, run, names, better)) is not None]
+    write_lines(folder.root / "results.jsonl", rows)
+    return rows
+
+
+def _judge(
+    folder: StudyFolder, study: StudyConfig, runs: list[PlannedRun], names: tuple[str, ...], better: Better
+) -> None:
+    """Write verdicts to verdicts.json, and print them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from stadia.apps.studies.study_folder import LATE_CHOICES
+    from stadia.apps.studies.study_verdicts import judge_study
+    from stadia.core.files import write_json
+    from stadia.report import ablation_report as shown
+
+    rows = _rows(folder, runs, names, better)
+    metric = next((row["metric"] for row in rows if row["metric"]), names[0])
+    verdicts = judge_study(study, better, metric, runs, rows)
+    if after := folder.study.get(LATE_CHOICES):
+        verdicts["notes"].append(
+            f"Chosen when results were there ({'; '.join(after)}): p and intervals hold for what was fixed before."
+        )
+    write_json(folder.root / "verdicts.json", verdicts)
+    files = shown.write_ablation_report(folder.root)
+    table = Table(*shown.TABLE_HEAD, title=f"{study.name}: {metric}, {better} is better")
+    for cells in shown.make_table_cells(verdicts):
+        table.add_row(*cells)
+    Console(width=140).print(table)
+    for verdict in verdicts["verdicts"]:
+        typer.echo(shown.describe_verdict(verdicts, verdict))
+        for note in verdict["notes"]:
+            typer.echo(f"  {note}")
+    for note in verdicts["notes"]:
+        typer.echo(f"note: {note}")
+    typer.echo(", ".join(map(str, files)))
+
+
+# -- `stadia sweep RECIPE --space SPACE.yaml`: search hyperparameters with Optuna. The same command resumes.
+
+
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="The recipe to train.", show_default=False)],
+    base: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="A setting of every trial.", show_default=False)
+    ] = None,
+    space: Annotated[Path, typer.Option("--space", help="Ranges as YAML, see docs/experiments.md.")] = Path(
+        "space.yaml"
+    ),
+    data: Annotated[Path | None, typer.Option("--data", help="Short for data.path=PATH.", show_default=False)] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric", help="A column of metrics.csv; the recipe's best metric by default.", show_default=False
+        ),
+    ] = None,
+    better: Annotated[
+        str | None, typer.Option("--better", help="Whether lower or higher values are better.", show_default=False)
+    ] = None,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Total number of trials.")] = 30,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the search.")] = 0,
+    out: Annotated[Path, typer.Option("--out", help="The folder of the sweep.")] = Path("studies/sweep"),
+) -> None:
+    """Search keys of a recipe. Trials with bad validation results are pruned. The same command resumes a search."""
+    from stadia.apps.studies.sweep import Sweep, confirm_command, rank_keys, read_space
+    from stadia.core.files import check_writable
+
+    metric, direction = _search_metric(recipe, metric, better)
+    words = [*([f"data.path={data.expanduser().absolute()}"] if data else []), *(base or [])]
+    search = Sweep(out, recipe, words, read_space(space), metric, direction, seed)
+    check_writable(out)
+
+    def resolved(given: Sequence[str]) -> Mapping[str, Any]:
+        from stadia.cli.train import make_paths_absolute, resolve_recipe
+
+        return make_paths_absolute(resolve_recipe(recipe, None, list(given), example={})).model_dump(mode="json")
+
+    try:
+        study = search.run(trials, resolved, lambda trial: typer.echo(_trial_line(trial, metric), err=True))
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; the same command resumes the sweep in {out}", err=True)
+        raise
+    _print_trials(study, metric, direction)
+    for key, share in rank_keys(study).items():
+        typer.echo(f"importance of {key}: {share:.0%}")
+    if any(trial.value is not None for trial in study.trials):
+        tried = f"{len(study.trials)} trial{'s' * (len(study.trials) > 1)}"
+        typer.echo(
+            f"The best of {tried} of one seed is a choice, no proof. To see whether it holds, from seeds that did not"
+            " choose it:"
+        )
+        typer.echo(f"  {shlex.join(confirm_command(search, study.best_trial))}")
+
+
+def _search_metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, Literal["lower", "higher"]]:
+    """Return the metric and its better direction; by default the recipe's best metric. Raise ConfigError."""
+    from stadia.apps.studies.config import check_metric
+    from stadia.core.errors import ConfigError
+    from stadia.report.metric_labels import metric_label
+
+    if metric is None:
+        from stadia.recipes import RECIPES
+
+        best = RECIPES.load(recipe).best_metrics
+        if not best:
+            found, fix = (
+                f"'{recipe}', which no metric chooses the best of",
+                "name one: a column of metrics.csv, for example val/abs_rel",
+            )
+            raise ConfigError("--metric", found=found, expected="a metric", fix=fix)
+        metric, better = best[0], better or "lower"  # the best metric of every recipe is an error
+    if not metric.startswith("val/"):
+        raise ConfigError(
+            "--metric", found=repr(metric), expected="one of validation", fix="name a column of metrics.csv, val/..."
+        )
+    check_metric(recipe, metric)
+    known = metric_label(metric).better
+    if (better or known) not in ("lower", "higher") or (better and known in ("lower", "higher") and better != known):
+        expected = known if known in ("lower", "higher") else "lower or higher"
+        raise ConfigError(
+            "--better", found=f"{better or 'nothing'} of '{metric}'", expected=expected, fix="set --better"
+        )
+    return metric, "lower" if (better or known) == "lower" else "higher"
+
+
+def _trial_line(trial: Any, metric: str) -> str:
+    value = f", {metric} {trial.value:.5g}" if trial.value is not None else ""
+    why = f" ({trial.user_attrs['why']})" if "why" in trial.user_attrs else ""
+    return (
+        f"trial {trial.number}: {trial.state.name.lower()}{value}{why},"
+        f" {', '.join(f'{k}={v}' for k, v in trial.params.items())}"
+    )
+
+
+def _print_trials(study: Any, metric: str, better: str) -> None:
+    """Print ended trials, best first, then the others."""
+    from rich.console import Console
+    from rich.table import Table
+
+    keys = list(dict.fromkeys(key for trial in study.trials for key in trial.params))
+    table = Table("trial", metric, *keys, "state")
+    sign = 1 if better == "lower" else -1
+    for trial in sorted(study.trials, key=lambda one: (one.value is None, sign * (one.value or 0))):
+        value = "–" if trial.value is None else f"{trial.value:.5g}"
+        table.add_row(
+            str(trial.number), value, *(f"{trial.params.get(key, '–')}" for key in keys), trial.state.name.lower()
+        )
+    Console(width=140).print(table)

@@ -1,1 +1,0 @@
-"""RoadWorld: a procedural road world, rendered exactly without assets. Numba and NumPy only; imports no torch."""

@@ -1,1 +1,0 @@
-"""TableWorld: procedural objects on a table, rendered exactly without assets. Imports no torch."""

@@ -1,0 +1,261 @@
+"""Survey the splits of composite images before training: shared content, backgrounds, quality of labels."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.dataloading.composites import CompositeSplits
+from stadia.dataloading.config import OverlayDataConfig
+from stadia.datasets.image_files import hash_file
+from stadia.synthetic.composites.composer import CompositeComposer, CompositePair, CompositeSource
+from stadia.synthetic.composites.composite_files import CompositeFiles
+from stadia.synthetic.composites.foregrounds import check_foregrounds, hash_visible_pixels
+from stadia.synthetic.composites.pasting import placement_size_range
+from stadia.synthetic.composites.published_layout import LayoutScan, PublishedComposites
+
+SHARED_FACTORS = ("background", "world", "foreground", "object", "position")
+CHECKED_IMAGES = 40
+"""Images of each split that are composed or read, and foregrounds that are opened."""
+
+DEPTHS = 4096
+"""Labels of each image, about, that are held against the range that is scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFactor:
+    """One of FACTORS: its count in each split, and the names that two splits share."""
+
+    name: str
+    counts: Mapping[str, int]
+    shared: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CompositeSurvey:
+    """The result of a survey of composite images.
+
+    images: of an epoch, by split.  looked_at: how many of these.  factors: the table of what splits share.
+    effective_backgrounds: exp of the entropy of the backgrounds in an epoch of training: as many equally frequent ones
+        would have it.
+    source, claim: the label's.  unreadable, uncut: (file, fault) of images that cannot be read, of foregrounds that
+        cannot be pasted.
+    lossy: (file, what) of labels stored with loss.  alike: what equal statistics of depth and mask are; empty where
+        they differ.
+    missing: paths of the published layout that are not there.  renamed: in words, what has another name than in the
+        layout.
+    unscored: of the depth labels, the share that lies outside of what is trained and scored.  depths: what holds 99 %
+        of them all.
+    pasted: in words, how large cut-outs are and become; empty where none is pasted.
+    """
+
+    images: Mapping[str, int]
+    num_checked: int
+    factors: tuple[SharedFactor, ...]
+    effective_backgrounds: float
+    source: str
+    claim: str
+    unreadable: tuple[tuple[str, str], ...] = ()
+    uncut: tuple[tuple[str, str], ...] = ()
+    lossy: tuple[tuple[str, str], ...] = ()
+    alike: str = ""
+    missing: tuple[str, ...] = ()
+    renamed: tuple[str, ...] = ()
+    unscored: float = 0.0
+    depths: tuple[float, float] = (0.0, 0.0)
+    pasted: str = ""
+
+    def lines(self) -> list[str]:
+        """Format the table: one line a factor, then the number of backgrounds and the source of the depth."""
+        splits = list(self.images)
+        widths = [max(8, len(split) + 2) for split in splits]
+        head = " " * 12 + "".join(f"{split:>{w}}" for split, w in zip(splits, widths, strict=True)) + "  shared"
+        rows = [
+            f"{factor.name:12}"
+            + "".join(f"{factor.counts[split]:>{w}}" for split, w in zip(splits, widths, strict=True))
+            + f"{len(factor.shared):>8}"
+            for factor in self.factors
+        ]
+        counted = ", ".join(f"{count} of '{split}'" for split, count in self.images.items())
+        what = f"images: {counted}; backgrounds of an epoch, evened out: {self.effective_backgrounds:.1f}"
+        return [head, *rows, what, f"depth: {self.source}, {self.claim}", *([self.pasted] if self.pasted else [])]
+
+
+def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (0.0, math.inf)) -> CompositeSurvey:
+    """Survey the splits: all names, and some images spread evenly over each.
+
+    scored: labels of depth strictly between are trained and scored.
+    """
+    images = overlays.images
+    counts_of = {split: overlays.asked(split) for split in images}
+    kept = {split: _identify_parts(one, counts_of[split]) for split, one in images.items()}
+    unreadable: list[tuple[str, str]] = []
+    lossy: list[tuple[str, str]] = []
+    sums: dict[str, list[tuple[float, float]]] = {"depth": [], "mask": []}
+    labels: list[NDArray[np.float32]] = []
+    num_checked = 0
+    for split, one in images.items():
+        for number in np.unique(
+            np.linspace(0, counts_of[split] - 1, min(CHECKED_IMAGES, counts_of[split])).round().astype(int)
+        ).tolist():
+            num_checked += 1
+            _check_image(one, number, unreadable, lossy, sums, labels)
+    composed = [one for one in images.values() if isinstance(one, CompositeComposer)]
+    checked = [check_foregrounds(one.foregrounds, CHECKED_IMAGES) for one in composed]
+    uncut = [fault for faults, _ in checked for fault in faults]
+    return CompositeSurvey(
+        images=counts_of,
+        num_checked=num_checked,
+        factors=tuple(
+            _compare_splits(name, {split: found[name] for split, found in kept.items()}) for name in SHARED_FACTORS
+        ),
+        effective_backgrounds=_count_effective_backgrounds(images["train"], counts_of["train"]),
+        source=overlays.label.source,
+        claim=overlays.label.claim.value,
+        unreadable=tuple(fault for fault in dict.fromkeys(unreadable) if fault not in uncut),
+        uncut=tuple(dict.fromkeys(uncut)),
+        lossy=tuple(lossy),
+        alike=_describe_equal_statistics(sums),
+        missing=overlays.scan.missing if overlays.scan else (),
+        renamed=_describe_renamed_folders(overlays.scan),
+        pasted=_describe_pasted_sizes(overlays.config, max(longest for _, longest in checked)) if checked else "",
+        **_measure_depth_range(labels, scored),
+    )
+
+
+def _check_image(
+    images: CompositeSource,
+    number: int,
+    unreadable: list[tuple[str, str]],
+    lossy: list[tuple[str, str]],
+    sums: dict[str, list[tuple[float, float]]],
+    labels: list[NDArray[np.float32]],
+) -> None:
+    """Collect from one image: read errors, lossy storage, mean and deviation of depth and mask, and some depths."""
+    try:
+        one = images.composed(number)
+    except DataError as error:
+        unreadable.append((error.what, f"{error.found}, expected {error.expected}"))
+        return
+    mask = one.mask.astype(np.float64)
+    if isinstance(images, PublishedComposites):
+        raw = images.raw_mask(number)
+        mask = raw / 255
+        depth_file, mask_file = images.label_files(number)
+        soft = float(((raw > 0) & (raw < 255)).mean())
+        if soft:
+            lossy.append(
+                (_shorten_path(mask_file), f"a mask with values between 0 and 255 at {soft:.1%} of its pixels")
+            )
+        if depth_file.suffix.lower() != ".png":
+            lossy.append((_shorten_path(depth_file), "depth as a JPEG of 8 bits"))
+    sums["depth"].append((float(one.depth.mean()), float(one.depth.std())))
+    sums["mask"].append((float(mask.mean()), float(mask.std())))
+    known = one.depth[one.depth > 0]
+    labels.append(known[:: max(known.size // DEPTHS, 1)])
+
+
+def _measure_depth_range(labels: Sequence[NDArray[np.float32]], scored: tuple[float, float]) -> dict[str, Any]:
+    depths = np.concatenate([*labels, np.zeros(0, np.float32)])
+    if not depths.size:
+        return {}
+    low, high = np.quantile(depths, (0.005, 0.995)).tolist()
+    return {"unscored": float(((depths <= scored[0]) | (depths >= scored[1])).mean()), "depths": (low, high)}
+
+
+def _shorten_path(file: Path) -> str:
+    return "/".join(file.parts[-4:])
+
+
+def _describe_equal_statistics(sums: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Describe mean and deviation where depth and mask have the same, to 6 digits; else return ""."""
+    depth, mask = (
+        (np.array(sums[kind]).reshape(-1, 2).mean(0) for kind in ("depth", "mask"))
+        if sums["depth"]
+        else (np.zeros(2), np.ones(2))
+    )
+    return (
+        f"mean {depth[0]:.6g}, deviation {depth[1]:.6g}"
+        if np.allclose(depth, mask, rtol=1e-6, atol=1e-9) and depth.any()
+        else ""
+    )
+
+
+def _identify_parts(images: CompositeSource, count: int) -> dict[str, dict[str, str]]:
+    """Return for each factor {identity: name}.
+
+    Images are identified by content, cut-outs by visible pixels, mirrored or not.
+    """
+    if isinstance(images, CompositeComposer):
+        backgrounds = {(hash_file(one.file) if one.file else one.name): one.name for one in images.backgrounds}
+        worlds = {one.recording.session: one.recording.session for one in images.backgrounds}
+        hashes = hash_visible_pixels(images.foregrounds)
+        foregrounds = {digest: one.name for digest, one in zip(hashes, images.foregrounds, strict=True)}
+        # An object alone in a file, "001.png", shares no more than a number with another folder's.
+        objects = {
+            (digest if one.name == one.object else one.object): one.object
+            for digest, one in zip(hashes, images.foregrounds, strict=True)
+        }
+        positions = {position: position for n in range(count) if (position := str(images.pair(n).position)) != "-1"}
+        found = (backgrounds, worlds, foregrounds, objects, positions)
+        return dict(zip(SHARED_FACTORS, found, strict=True))
+    pairs = [images.pair(number) for number in range(images.count or count)]
+    names = {
+        name: {value: value for pair in pairs if (value := str(getattr(pair, name))) != "-1"} for name in SHARED_FACTORS
+    }
+    return names | _identify_by_content(images, pairs) if isinstance(images, CompositeFiles) else names
+
+
+def _identify_by_content(images: CompositeFiles, pairs: Sequence[CompositePair]) -> dict[str, dict[str, str]]:
+    """Identify backgrounds by their files, and cut-outs by visible pixels where the set recorded them."""
+    files = {images.background_file(number): pair.background for number, pair in enumerate(pairs)}
+    found = {"background": {(hash_file(file) if file.is_file() else name): name for file, name in files.items()}}
+    if hashes := images.visible_hashes:
+        shown = {pair.foreground: pair.object for pair in pairs}
+        found["foreground"] = {hashes.get(name, name): name for name in shown}
+        found["object"] = {(hashes.get(name, name) if name == one else one): one for name, one in shown.items()}
+    return found
+
+
+def _compare_splits(name: str, splits: Mapping[str, Mapping[str, str]]) -> SharedFactor:
+    shared = {
+        _join_names(one[key], other[key]): None
+        for one, other in combinations(splits.values(), 2)
+        for key in one
+        if key in other
+    }
+    return SharedFactor(name, {split: len(one) for split, one in splits.items()}, tuple(shared))
+
+
+def _join_names(here: str, there: str) -> str:
+    return here if here == there else f"{here} (there {there})"
+
+
+def _count_effective_backgrounds(images: CompositeSource, count: int) -> float:
+    counts = np.array(list(Counter(images.pair(number).background for number in range(count)).values()), float)
+    shares = counts / counts.sum()
+    return math.exp(float(-(shares * np.log(shares)).sum()))
+
+
+def _describe_pasted_sizes(config: OverlayDataConfig, longest: int) -> str:
+    least, most = (share * min(config.height, config.width) for share in placement_size_range(config.placement))
+    return f"cut-outs: files of up to {longest} pixels, pasted {least:.0f} to {most:.0f} pixels long"
+
+
+def _describe_renamed_folders(scan: LayoutScan | None) -> tuple[str, ...]:
+    if scan is None:
+        return ()
+    other = [f"{count} folders '{name}' for 'mask'" for name, count in scan.masks.items() if name != "mask"]
+    return (
+        *other,
+        *([f"{scan.beyond} folders fg_101 and on, which have no index and are left out"] if scan.beyond else []),
+    )

@@ -1,0 +1,254 @@
+"""Configure samples: size, crop, neighbors, augmentation, and several datasets. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from stadia.core.config import StrictModel
+from stadia.datasets import DATASETS
+from stadia.datasets.config import CacheConfig, Pixels, Share, SourceOptions, SplitConfig
+from stadia.synthetic.composites.config import BackgroundConfig, ForegroundConfig, PlacementConfig
+
+STRIDE = 32
+
+
+def _check_stride(side: int) -> int:
+    """Raise ValueError for a side that encoders, which halve an image five times, cannot divide."""
+    if side % STRIDE:
+        raise ValueError(
+            f"expected a multiple of {STRIDE}, the coarsest stride of an encoder; take {round(side / STRIDE) * STRIDE}"
+        )
+    return side
+
+
+NetworkPixels = Annotated[Pixels, AfterValidator(_check_stride)]
+
+
+class ColorConfig(StrictModel):
+    """Color jitter: one draw for all images of a sample, for the network's input only. Ranges as in Monodepth2.
+
+    probability: of any change.  brightness, contrast, saturation: factors in 1 +- value.  hue: +- value of a full turn.
+    Source: github.com/nianticlabs/monodepth2
+    """
+
+    probability: Share = 0.5
+    brightness: Share = 0.2
+    contrast: Share = 0.2
+    saturation: Share = 0.2
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+
+
+class AugmentationConfig(StrictModel):
+    """Random changes of training samples.
+
+    mirror: probability of mirroring image, camera, stereo side and targets together.
+    zoom: a random crop is enlarged by up to this factor (1 = never), with its camera.
+    """
+
+    mirror: Share = 0.5
+    color: ColorConfig = ColorConfig()
+    zoom: Annotated[float, Field(ge=1, le=2)] = 1.0
+
+
+NO_AUGMENTATION = AugmentationConfig(mirror=0.0, color=ColorConfig(probability=0.0))
+
+
+class DatasetConfig(SourceOptions):
+    """One dataset: `SourceOptions`, and how samples are made of it.
+
+    path, format: see `open_recordings`.
+    height, width: network input size, multiples of 32; images are resized to it with their cameras.
+    crop: before resizing, the whole image or "kb", the 1216x352 pixels of the KITTI benchmark (bottom, middle).
+        Predictions of the checkpoint show the same part.
+    offsets: temporal neighbors that become sources.
+    stereo: whether the stereo partner is a source; "auto" where every recording has one.
+    target_sides: sides whose images become targets; mirroring shows the other side anyway.
+    ground_truth_depth: fill `targets.depth_m` at network size for a supervised loss. Validation has it wherever it
+        exists; scoring reads it at full size.
+    sparse_depth: depth is single LiDAR returns: each is kept, the nearest of several on one pixel. Else it is a
+        surface, resized by the nearest pixel. "auto" decides by the share of pixels with depth.
+    epochs: passes over this dataset in an epoch of training on several; 0.5 takes one half, and the other half in the
+        next epoch.
+    """
+
+    path: str
+    format: str = "auto"
+    split_by: SplitConfig = SplitConfig()
+    height: NetworkPixels = 192
+    width: NetworkPixels = 640
+    crop: Literal["none", "kb"] = "none"
+    offsets: tuple[int, ...] = (-1, 1)
+    stereo: bool | Literal["auto"] = "auto"
+    target_sides: Annotated[tuple[Literal["left", "right"], ...], Field(min_length=1)] = ("left",)
+    ground_truth_depth: bool = False
+    sparse_depth: bool | Literal["auto"] = "auto"
+    augmentation: AugmentationConfig = AugmentationConfig()
+    epochs: Annotated[float, Field(gt=0, le=10_000)] = 1.0
+
+    @field_validator("format")
+    @classmethod
+    def _check_format(cls, name: str) -> str:
+        if name != "auto" and name not in DATASETS:
+            raise ValueError(f"one of auto, {', '.join(DATASETS)}")
+        return name
+
+    @field_validator("offsets")
+    @classmethod
+    def _check_offsets(cls, offsets: tuple[int, ...]) -> tuple[int, ...]:
+        if 0 in offsets or len(set(offsets)) < len(offsets):
+            raise ValueError("offsets are different from 0 and from each other")
+        return offsets
+
+    @field_validator("target_sides")
+    @classmethod
+    def _check_sides(cls, sides: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(sides)) < len(sides):
+            raise ValueError("each side once")
+        return sides
+
+
+SHARED_KEYS = ("height", "width", "crop", "offsets", "target_sides", "ground_truth_depth", "augmentation", "cache")
+"""Keys that a further dataset takes from the first unless it sets them. What is opened is its own."""
+
+VALIDATION_KEYS = (
+    *(
+        "path",
+        "format",
+        "recordings",
+        "frames",
+        "split",
+        "split_by",
+        "color",
+        "ground_truth",
+        "ground_truth_path",
+        "poses",
+        "size",
+    ),
+    *(
+        "stride",
+        "standing",
+        "height",
+        "width",
+        "crop",
+        "offsets",
+        "stereo",
+        "target_sides",
+        "sparse_depth",
+        "extra_datasets",
+    ),
+)
+"""Keys that decide which images and which ground truth a validation has, and their size."""
+
+DATASET_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+class DataConfig(DatasetConfig):
+    """One dataset, or several that train together, each with its own camera, size and number of epochs.
+
+    name: of the first dataset, in scores and messages.
+    extra_datasets: further datasets by name, with the keys of the first: `data.extra_datasets.euroc.path=EUROC`. Size, crop, offsets,
+        sides, ground truth, augmentation and cache default to the first's.
+    order: "mixed" draws batches of one dataset each in an order that changes with the epoch; "sequential" goes
+        through them in the given order.
+    """
+
+    name: str = "first"
+    extra_datasets: dict[str, DatasetConfig] = Field(default_factory=dict)
+    order: Literal["mixed", "sequential"] = "mixed"
+
+    @property
+    def sets(self) -> dict[str, DatasetConfig]:
+        """Every dataset by its name, the first one first."""
+        return {self.name: self, **self.extra_datasets}
+
+    @property
+    def mono(self) -> list[str]:
+        """Names of datasets without a stereo pair; valid once "auto" is resolved."""
+        return [name for name, one in self.sets.items() if one.stereo is False]
+
+    def key_of(self, name: str) -> str:
+        """Return the configuration prefix of a dataset: "data", or "data.extra_datasets.NAME"."""
+        return "data" if name == self.name else f"data.extra_datasets.{name}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_first(cls, values: Any) -> Any:
+        others = values.get("extra_datasets") if isinstance(values, Mapping) else None
+        if not isinstance(others, Mapping):
+            return values
+        shared = {key: values.get(key, cls.model_fields[key].default) for key in SHARED_KEYS}
+        filled = {name: {**shared, **one} if isinstance(one, Mapping) else one for name, one in others.items()}
+        return {**values, "extra_datasets": filled}
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        for name in self.sets:
+            if not DATASET_NAME.fullmatch(name):
+                raise ValueError(f"the name of a dataset has letters, digits and '_' (found '{name}')")
+        if self.name in self.extra_datasets:
+            raise ValueError(f"the first dataset and another are both named '{self.name}': set data.name")
+        if not self.extra_datasets and (self.name, self.order) != ("first", "mixed"):
+            raise ValueError("data.name and data.order belong to several datasets, and data.extra_datasets names none")
+        if not self.extra_datasets and not math.isclose(self.epochs, 1):
+            raise ValueError(
+                "data.epochs belongs to several datasets, and data.extra_datasets names none; training.max_epochs trains longer"
+            )
+        return self
+
+
+COMPOSITE_STRIDE = 8
+
+
+def _check_composite_stride(side: int) -> int:
+    if side % COMPOSITE_STRIDE:
+        raise ValueError(
+            f"expected a multiple of {COMPOSITE_STRIDE}, by which the networks divide an image; take"
+            f" {round(side / COMPOSITE_STRIDE) * COMPOSITE_STRIDE}"
+        )
+    return side
+
+
+CompositePixels = Annotated[int, Field(ge=16, le=4096), AfterValidator(_check_composite_stride)]
+
+
+class OverlayDataConfig(StrictModel):
+    """Composite images: cut-outs pasted onto backgrounds.
+
+    path: a set that `stadia data overlay` wrote, or one in the published layout; null composes while it trains.
+    height, width: of the composed images, multiples of 8.
+    backgrounds, foregrounds, placement: what is composed, where no path is given.
+    samples, val_samples: composed for an epoch, and for validation.
+    per_background: so many training images of one background follow one another (the published set: 4000).
+    fresh: each epoch has new ones. Else the same again, as of a set that was written.
+    val_share: of the published layout: of its backgrounds, and of its foregrounds. Neither is on both sides; mixed
+        pairs are left out.
+    mirror: probability of a training sample seen in a mirror, with its background, camera, depth and mask.
+    color: one draw a sample, for image and background together.
+    """
+
+    path: str | None = None
+    height: CompositePixels = 64
+    width: CompositePixels = 64
+    backgrounds: BackgroundConfig = BackgroundConfig()
+    foregrounds: ForegroundConfig = ForegroundConfig()
+    placement: PlacementConfig = PlacementConfig()
+    samples: Annotated[int, Field(ge=1)] = 10_000
+    val_samples: Annotated[int, Field(ge=0)] = 500
+    per_background: Annotated[int, Field(ge=1)] = 1
+    fresh: bool = True
+    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    mirror: Share = 0.5
+    color: ColorConfig = ColorConfig()
+    cache: CacheConfig = CacheConfig()
+
+    @field_validator("path")
+    @classmethod
+    def _check_path_not_empty(cls, path: str | None) -> str | None:
+        if path == "":
+            raise ValueError("an empty path; null composes")
+        return path

@@ -1,0 +1,398 @@
+"""Make samples: a target frame, its temporal neighbors and its stereo partner, packed as bytes for transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stadia.core.errors import ConfigError, DataError, GeometryError
+from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.core.seeds import make_generator
+from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
+from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig, DatasetConfig
+from stadia.dataloading.transforms import (
+    IDENTITY_COLOR,
+    AugmentationDraw,
+    apply_color,
+    compute_mean_gray,
+    draw_augmentation,
+    mirror_planar,
+    zoom_depth,
+    zoom_images,
+)
+from stadia.datasets.config import CacheConfig, SourceOptions
+from stadia.datasets.frame_store import (
+    FrameStore,
+    ReportProgress,
+    open_frame_store,
+    read_resized_frame,
+    resize_depth,
+    resize_sparse_depth,
+)
+from stadia.datasets.open_dataset import open_recordings, read_named_splits, select_names
+from stadia.datasets.recordings import crop_recording
+from stadia.datasets.splits import TargetFrames, TrainValSplit, all_frames, read_split_file, split_blocks
+from stadia.geometry.camera import mirror_camera, resize_camera
+from stadia.geometry.se3 import inverse, mirror_x
+
+# -- Pack samples for transfer from workers: images stay bytes, a sixth of the size of the batch.
+#
+# Allocating a batch of floats and moving it through shared memory costs several times more than loading it. So workers
+# send bytes and the drawn color map, and the training process converts once, on its device.
+
+
+@dataclass(frozen=True, slots=True)
+class PackedSample:
+    """A sample, or a batch with a leading axis. The first image is the target.
+
+    images: (N + 1, 3, H, W) uint8, resized, mirrored and zoomed.
+    K: (N + 1, 3, 3) of each image.
+    color: (3, 4) map for the network's input, see `transforms.colored`; None for none.
+    T_source_target_rig, T_source_target_true: (N, 4, 4), see Inputs and Targets.
+    depth_m: (1, H, W) of the target, 0 = none; None without ground truth.
+    """
+
+    images: Tensor
+    K: Tensor
+    color: Tensor | None
+    T_source_target_rig: Tensor
+    T_source_target_true: Tensor
+    depth_m: Tensor | None
+    meta: tuple[Meta, ...]
+    source_names: tuple[str, ...]
+
+    def pin_memory(self) -> PackedSample:
+        """Pin the tensors, so that transfers to a GPU overlap with its work. Called by torch's DataLoader."""
+        tensors: dict[str, Any] = {
+            f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **tensors)
+
+
+def stack_samples(samples: Sequence[PackedSample]) -> PackedSample:
+    """Stack samples to a batch. Samples without depth or color map get 0 or the identity, if others have one."""
+    names = {sample.source_names for sample in samples}
+    if len(names) > 1:
+        found = f"sources {sorted(names)}"
+        raise GeometryError("batch", found=found, expected="the same in each sample", fix="load mono and stereo apart")
+    depths = _stack_or_default([sample.depth_m for sample in samples], torch.zeros(1, *samples[0].images.shape[-2:]))
+    colors = _stack_or_default([sample.color for sample in samples], IDENTITY_COLOR)
+    return PackedSample(
+        images=torch.stack([sample.images for sample in samples]),
+        K=torch.stack([sample.K for sample in samples]),
+        color=colors,
+        T_source_target_rig=torch.stack([sample.T_source_target_rig for sample in samples]),
+        T_source_target_true=torch.stack([sample.T_source_target_true for sample in samples]),
+        depth_m=depths,
+        meta=tuple(meta for sample in samples for meta in sample.meta),
+        source_names=samples[0].source_names,
+    )
+
+
+def _stack_or_default(values: Sequence[Tensor | None], default: Tensor) -> Tensor | None:
+    if all(value is None for value in values):
+        return None
+    return torch.stack([default if value is None else value for value in values])
+
+
+def unpack_batch(packed: PackedSample, device: torch.device | str = "cpu") -> Batch:
+    """Convert to floats on the device. Without color augmentation, inputs share memory with targets."""
+
+    def to_device(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    images = to_device(packed.images)
+    image, sources = images[..., 0, :, :, :].mul(1 / 255), images[..., 1:, :, :, :].mul(1 / 255)
+    input_image, input_sources = image, sources
+    if packed.color is not None:
+        color, gray = to_device(packed.color), compute_mean_gray(image)
+        input_image = apply_color(image[..., None, :, :, :], color, gray)[..., 0, :, :, :]
+        input_sources = apply_color(sources, color, gray)
+    height, width = images.shape[-2:]
+    K = to_device(packed.K)
+    camera = Camera(K[..., 0, :, :], height, width)
+    return Batch(
+        inputs=Inputs(
+            image=input_image,
+            sources=input_sources,
+            camera=camera,
+            T_source_target_rig=to_device(packed.T_source_target_rig),
+        ),
+        targets=Targets(
+            image=image,
+            sources=sources,
+            camera=camera,
+            source_camera=Camera(K[..., 1:, :, :], height, width),
+            T_source_target_true=to_device(packed.T_source_target_true),
+            depth_m=None if packed.depth_m is None else to_device(packed.depth_m),
+        ),
+        meta=packed.meta,
+        source_names=packed.source_names,
+    )
+
+
+# -- Make samples: a target frame, its neighbors in time and its stereo partner, as a `Batch` without its first axis.
+
+_OTHER_SIDE = {LEFT: RIGHT, RIGHT: LEFT}
+_UNKNOWN = torch.full((4, 4), float("nan"), dtype=torch.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    recording: int
+    index: int
+    side: str
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One image of a sample: frame and side."""
+
+    index: int
+    side: str
+
+
+class VideoSamples(Dataset[Batch]):
+    """A map-style dataset of samples. A sample depends only on (seed, epoch, index), for any number of workers.
+
+    Args:
+        parts: recordings, or frames of recordings that may be targets (`stadia.datasets.splits`).
+        height, width: the network's size.
+        offsets: temporal neighbors; sources are named "-1", "+1" in this order, then "stereo".
+        stereo: whether the stereo partner is a source; "auto" where every recording has one.
+        target_sides: sides whose images become targets, for parts given as whole recordings.
+        augmentation: none by default.
+        ground_truth_depth: whether `targets.depth_m` is filled.
+        sparse_depth: depth is single returns, which are all kept where depth is shrunk.
+        cache: where decoded images are kept; None reads and resizes the files for every sample.
+        progress: called while the cache is filled.
+
+    Targets without all neighbors are left out and counted in `without_neighbors`. Raises DataError where nothing is
+    left, ConfigError for stereo with a one-sided recording.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Recording | TargetFrames],
+        *,
+        height: int,
+        width: int,
+        offsets: Sequence[int] = (-1, 1),
+        stereo: bool | Literal["auto"] = "auto",
+        target_sides: Sequence[str] = (LEFT,),
+        augmentation: AugmentationConfig = NO_AUGMENTATION,
+        ground_truth_depth: bool = False,
+        sparse_depth: bool = False,
+        seed: int = 0,
+        cache: CacheConfig | None = None,
+        progress: ReportProgress | None = None,
+    ) -> None:
+        frames = [
+            f for part in parts for f in ([part] if isinstance(part, TargetFrames) else all_frames(part, target_sides))
+        ]
+        self.recordings = list({id(f.recording): f.recording for f in frames}.values())
+        self.height, self.width, self.offsets, self.seed = height, width, tuple(offsets), seed
+        self.augmentation, self.ground_truth_depth = augmentation, ground_truth_depth
+        self._resize_depth = resize_sparse_depth if sparse_depth else resize_depth
+        self.stereo = _resolve_stereo(stereo, self.recordings)
+        self.source_names = tuple(f"{offset:+d}" for offset in self.offsets) + ("stereo",) * self.stereo
+        self._targets, self.without_neighbors = self._list_targets(frames)
+        self._stores: dict[tuple[int, str], FrameStore] = {}
+        if cache is not None and cache.enabled:
+            sides = {
+                (t.recording, side) for t in self._targets for side in (LEFT, RIGHT) if self.stereo or side == t.side
+            }
+            for number, side in sorted(sides):
+                self._stores[number, side] = open_frame_store(
+                    self.recordings[number], height, width, side=side, config=cache, progress=progress
+                )
+
+    @classmethod
+    def from_config(
+        cls,
+        parts: Sequence[Recording | TargetFrames],
+        config: DatasetConfig,
+        *,
+        training: bool,
+        seed: int = 0,
+        progress: ReportProgress | None = None,
+    ) -> VideoSamples:
+        """Make samples of a configuration; validation is never augmented.
+
+        Raises ConfigError for ground truth with `config.sparse_depth` "auto": the opener of the data must resolve it.
+        """
+        if config.ground_truth_depth and config.sparse_depth == "auto":
+            expected = "true (single returns) or false (a surface)"
+            fix = "set it, or open the data by stadia.recipes.base.video_data.open_video, which detects it"
+            raise ConfigError("data.sparse_depth", found="'auto', unresolved", expected=expected, fix=fix)
+        return cls(
+            parts,
+            height=config.height,
+            width=config.width,
+            offsets=config.offsets,
+            stereo=config.stereo,
+            target_sides=config.target_sides,
+            augmentation=config.augmentation if training else NO_AUGMENTATION,
+            ground_truth_depth=config.ground_truth_depth,
+            sparse_depth=config.sparse_depth is True,
+            seed=seed,
+            cache=config.cache,
+            progress=progress,
+        )
+
+    def _list_targets(self, frames: Sequence[TargetFrames]) -> tuple[list[_Target], int]:
+        numbers = {id(recording): number for number, recording in enumerate(self.recordings)}
+        before, after = min((0, *self.offsets)), max((0, *self.offsets))
+        requested = [
+            (f.recording, _Target(numbers[id(f.recording)], index, f.side)) for f in frames for index in f.indices
+        ]
+        targets = [t for recording, t in requested if t.index + before >= 0 and t.index + after < len(recording)]
+        if not targets:
+            raise DataError(
+                ", ".join(r.name for r in self.recordings[:3]) or "data",
+                found=f"{len(requested)} frames, none with neighbors {', '.join(self.source_names)}",
+                expected=f"recordings of at least {after - before + 1} frames",
+                fix="record more frames, or choose smaller data.offsets",
+            )
+        return targets, len(requested) - len(targets)
+
+    stack, unpack = staticmethod(stack_samples), staticmethod(unpack_batch)  # the interface of a Loader
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Batch:
+        return unpack_batch(self.packed(key))
+
+    def packed(self, key: int | tuple[int, int]) -> PackedSample:
+        """Return the sample as bytes, before its conversion to float."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        target, change = self._targets[index], self.change((epoch, index))
+        # A mirrored left image is the view of a right camera: sides swap, and the right camera stays at +x.
+        side = _OTHER_SIDE[target.side] if change.mirror and self.stereo else target.side
+        views = [_View(target.index, side), *(_View(target.index + offset, side) for offset in self.offsets)]
+        if self.stereo:
+            views.append(_View(target.index, _OTHER_SIDE[side]))
+        return self._apply_draw(target.recording, views, change)
+
+    def change(self, key: tuple[int, int]) -> AugmentationDraw:
+        """Return the random draw of a key (epoch, index), for other data of its target."""
+        epoch, index = key
+        return draw_augmentation(
+            self.augmentation, self.height, self.width, make_generator(self.seed, "sample", epoch, index)
+        )
+
+    def _apply_draw(self, number: int, views: list[_View], change: AugmentationDraw) -> PackedSample:
+        """Return the views with their cameras, depth and poses, all changed by the same draw."""
+        recording, first = self.recordings[number], views[0]
+        planar = [self._image(number, view) for view in views]
+        if change.mirror:
+            planar = [mirror_planar(image) for image in planar]
+        images = torch.from_numpy(np.stack(planar))
+        cameras = self._cameras(recording, views)
+        depth_m = self._depth(recording, first) if self.ground_truth_depth else None
+        rig, true = _read_motions(recording, views, stereo=self.stereo)
+        if change.mirror:
+            cameras = mirror_camera(cameras)
+            depth_m = None if depth_m is None else depth_m.flip(-1)
+            rig, true = mirror_x(rig), mirror_x(true)
+        if change.window is not None:
+            images, cameras = zoom_images(images, cameras, change.window)
+            depth_m = None if depth_m is None else zoom_depth(depth_m, change.window)
+        return PackedSample(
+            images=images,
+            K=cameras.K.float(),
+            color=change.color,
+            T_source_target_rig=rig.float(),
+            T_source_target_true=true.float(),
+            depth_m=depth_m,
+            meta=(
+                Meta(recording.name, first.index, first.side, change.mirror, recording.file(first.index, first.side)),
+            ),
+            source_names=self.source_names,
+        )
+
+    def _image(self, number: int, view: _View) -> NDArray[np.uint8]:
+        """Return (3, H, W) at the network's size."""
+        store = self._stores.get((number, view.side))
+        if store is not None:
+            return store.planar(view.index)
+        image = read_resized_frame(self.recordings[number], view.index, view.side, self.height, self.width)
+        return np.ascontiguousarray(image.transpose(2, 0, 1))
+
+    def _cameras(self, recording: Recording, views: Sequence[_View]) -> Camera:
+        """Return K (N + 1, 3, 3) at the network's size: each image's own camera, resized with it."""
+        cameras = [resize_camera(recording.camera(view.index, view.side), self.height, self.width) for view in views]
+        return Camera(torch.stack([camera.K for camera in cameras]), self.height, self.width)
+
+    def _depth(self, recording: Recording, view: _View) -> Tensor | None:
+        depth_m = recording.depth_m(view.index, view.side)
+        return None if depth_m is None else torch.from_numpy(self._resize_depth(depth_m, self.height, self.width))[None]
+
+
+def _resolve_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recording]) -> bool:
+    mono = [recording.name for recording in recordings if RIGHT not in recording.sides]
+    if stereo is True and mono:
+        found = f"true, but {mono[0]} has one side"
+        expected = "a right image for each left one"
+        raise ConfigError("data.stereo", found=found, expected=expected, fix="set data.stereo=false")
+    return not mono if stereo == "auto" else stereo
+
+
+def _read_motions(recording: Recording, views: Sequence[_View], *, stereo: bool) -> tuple[Tensor, Tensor]:
+    """Return (N, 4, 4) T_source_target by calibration (NaN in time), and measured (calibrated if stereo)."""
+    target, *sources = views
+    rig = [_UNKNOWN] * len(sources)
+    if stereo:
+        T_right_left = torch.from_numpy(np.asarray(recording.T_right_left, dtype=np.float64))
+        rig[-1] = T_right_left if target.side == LEFT else inverse(T_right_left)
+    T_world_target = recording.T_world_camera(target.index, target.side)
+    true = list(rig)
+    for number, source in enumerate(sources[:-1] if stereo else sources):
+        T_world_source = recording.T_world_camera(source.index, source.side)
+        if T_world_target is not None and T_world_source is not None:
+            true[number] = torch.from_numpy(np.linalg.inv(T_world_source) @ T_world_target)
+    empty = torch.empty(0, 4, 4, dtype=torch.float64)
+    return (torch.stack(rig), torch.stack(true)) if sources else (empty, empty)
+
+
+def open_split(config: DatasetConfig, progress: ReportProgress | None = None) -> TrainValSplit:
+    """Open a dataset and split it by `config.split_by`. Its test split is used only if it is selected by name.
+
+    A video file is decoded to the network's size, unless `config.size` is set. Every recording is cut to `config.crop`.
+    """
+    how, path = config.split_by, Path(config.path).expanduser()
+    options = config.model_dump(include=set(SourceOptions.model_fields)) | {
+        "size": config.size or (config.height, config.width)
+    }
+    opened = open_recordings(path, config.format, progress=progress, **options)
+    recordings = [crop_recording(recording, config.crop) for recording in opened]
+    if how.train_file:
+        files = (how.train_file, how.val_file)
+        return TrainValSplit(*(read_split_file(Path(file).expanduser(), recordings) if file else [] for file in files))
+    val_names: Sequence[str] = how.val_recordings
+    splits = read_named_splits(path, config.format)
+    if "train" in splits and config.split is None and not config.recordings:
+        val_names = val_names or splits.get("val", [])
+        recordings = _select_recordings(recordings, [*splits["train"], *splits.get("val", [])], path)
+    if not val_names:
+        return split_blocks(recordings, how, config.target_sides)
+    val = _select_recordings(recordings, val_names, path)
+    train = [recording for recording in recordings if recording not in val]
+    sides = config.target_sides
+    return TrainValSplit(
+        [f for r in train for f in all_frames(r, sides)], [f for r in val for f in all_frames(r, sides)]
+    )
+
+
+def _select_recordings(recordings: Sequence[Recording], names: Sequence[str], path: Path) -> list[Recording]:
+    chosen = set(select_names([recording.name for recording in recordings], names, path))
+    return [recording for recording in recordings if recording.name in chosen]

@@ -1,0 +1,130 @@
+"""Augment samples: mirroring, one color draw for all images of a sample, and zoom.
+
+Images are planar, (..., 3, H, W), uint8 until the one conversion to float. Cameras change by `stadia.geometry.camera`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.core.types import Camera
+from stadia.dataloading.config import AugmentationConfig, ColorConfig
+from stadia.geometry.camera import crop, resize
+
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as torchvision's gray
+_YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+
+
+def mirror_planar(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Mirror (3, H, W) left to right."""
+    channels, height, width = image.shape
+    return cv2.flip(image.reshape(channels * height, width), 1).reshape(image.shape)
+
+
+IDENTITY_COLOR = torch.eye(3, 4)
+
+
+def make_color_matrix(brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
+    """Return (3, 4) float32 for brightness, contrast, saturation (factors, 1 = unchanged) and hue (share of a turn).
+
+    Columns 0 to 2 are a matrix on RGB in [0, 1]. Column 3 is added for each unit of the target's mean gray, the pivot
+    of contrast. As in torchvision, each change is a blend (with black, the mean gray, or the pixel's gray) or a
+    rotation of the hue. Here the rotation is linear (about the gray axis, in YIQ), so that everything is one small
+    matrix product.
+    """
+    angle = -2 * np.pi * hue  # in YIQ the hue angle decreases from red to yellow to green
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    hue_matrix = np.linalg.solve(_YIQ, turn @ _YIQ)
+    saturation_matrix = saturation * np.eye(3) + (1 - saturation) * np.outer(np.ones(3), LUMA)
+    matrix = contrast * brightness * saturation_matrix @ hue_matrix
+    pivot = np.full((3, 1), (1 - contrast) * brightness)
+    return torch.from_numpy(np.hstack([matrix, pivot])).float()
+
+
+def compute_mean_gray(image: Tensor) -> Tensor:
+    """Return the mean gray of (..., 3, H, W) as (...)."""
+    return image.mean(dim=(-1, -2)) @ torch.as_tensor(LUMA, dtype=image.dtype, device=image.device)
+
+
+def apply_color(images: Tensor, color: Tensor, target_gray: Tensor) -> Tensor:
+    """Apply maps (..., 3, 4), one for all N images of a sample, to (..., N, 3, H, W) in [0, 1].
+
+    target_gray (...) is the mean gray of the sample's target, the pivot of contrast in every image, so that all images
+    change by the same map.
+    """
+    flat = images.flatten(-2)  # (..., N, 3, HW)
+    each = flat.shape[:-2]  # (..., N)
+    matrices = color[..., None, :, :3].expand(*each, 3, 3).reshape(-1, 3, 3)
+    offsets = (color[..., 3] * target_gray[..., None])[..., None, :, None].expand(*each, 3, 1).reshape(-1, 3, 1)
+    return torch.baddbmm(offsets, matrices, flat.reshape(-1, *flat.shape[-2:])).clamp_(0, 1).view_as(images)
+
+
+@dataclass(frozen=True)
+class ZoomWindow:
+    """The part of the image that zoom enlarges to the whole, in pixels."""
+
+    left: int
+    top: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class AugmentationDraw:
+    """The random draw of one sample; its images, cameras and targets change by the same draw.
+
+    color: (3, 4), see `color_map`.
+    """
+
+    mirror: bool = False
+    color: Tensor | None = None
+    window: ZoomWindow | None = None
+
+
+def draw_augmentation(
+    config: AugmentationConfig, height: int, width: int, random: np.random.Generator
+) -> AugmentationDraw:
+    """Draw for one sample. The generator's numbers do not depend on which changes are enabled."""
+    mirror, color, zoom, left, top = random.random(5)
+    factors = random.uniform(-1, 1, 4)
+    return AugmentationDraw(
+        mirror=bool(mirror < config.mirror),
+        color=_make_color(config.color, factors) if color < config.color.probability else None,
+        window=_draw_window(1 + zoom * (config.zoom - 1), left, top, height, width) if config.zoom > 1 else None,
+    )
+
+
+def _make_color(config: ColorConfig, factors: NDArray[np.float64]) -> Tensor:
+    brightness, contrast, saturation, hue = factors * (
+        config.brightness,
+        config.contrast,
+        config.saturation,
+        config.hue,
+    )
+    return make_color_matrix(1 + brightness, 1 + contrast, 1 + saturation, hue)
+
+
+def _draw_window(zoom: float, left: float, top: float, height: int, width: int) -> ZoomWindow:
+    h, w = round(height / zoom), round(width / zoom)
+    return ZoomWindow(left=int(left * (width - w + 1)), top=int(top * (height - h + 1)), height=h, width=w)
+
+
+def zoom_images(images: Tensor, camera: Camera, window: ZoomWindow) -> tuple[Tensor, Camera]:
+    """Enlarge the window of (N, 3, H, W) uint8 with K (N, 3, 3) to the whole image, with the cameras."""
+    height, width = images.shape[-2:]
+    part, part_camera = crop(images, camera, window.left, window.top, window.height, window.width)
+    larger, larger_camera = resize(part.float(), part_camera, height, width)
+    return larger.round().clamp_(0, 255).byte(), larger_camera
+
+
+def zoom_depth(depth_m: Tensor, window: ZoomWindow) -> Tensor:
+    """Enlarge the window of (1, H, W) by the nearest pixel."""
+    part = depth_m[:, window.top : window.top + window.height, window.left : window.left + window.width]
+    return F.interpolate(part[None], depth_m.shape[-2:], mode="nearest-exact")[0]

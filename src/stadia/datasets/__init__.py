@@ -1,0 +1,16 @@
+"""Read dataset formats as recordings, and prepare samples of them."""
+
+from stadia.core.registry import Registry
+
+# `open_recordings(format="auto")` tries them in this order: the most specific layout first, any folder of images last.
+DATASETS = Registry(
+    "dataset",
+    {
+        "stadia": "stadia.datasets.stadia_folder:StadiaFolder",
+        "kitti_odometry": "stadia.datasets.kitti.odometry_sequences:KittiOdometry",
+        "kitti_raw": "stadia.datasets.kitti.raw:KittiRaw",
+        "euroc": "stadia.datasets.euroc:Euroc",
+        "sevenscenes": "stadia.datasets.sevenscenes:SevenScenes",
+        "video": "stadia.datasets.video.video_files:OwnVideo",
+    },
+)

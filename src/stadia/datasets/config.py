@@ -1,0 +1,119 @@
+"""Configure what is opened: camera, cache, source options, splits. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from stadia.core.config import StrictModel
+
+Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+GroundTruth = Literal["auto", "none", "groundtruth", "velodyne_raw", "lidar", "lidar_eigen"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Pixels = Annotated[int, Field(ge=32, le=8192)]
+
+
+class CameraConfig(StrictModel):
+    """The camera of a user's video, given in exactly one way.
+
+    K: the matrix, pixels.  K_file: text or JSON with 3x3 for all frames, or 3x3 for each frame.
+    focal_px: pixels.  focal_mm with sensor_width_mm (the wider side): as lenses are sold.
+    horizontal_fov_deg: the full angle from the left to the right edge of the displayed image (its shorter side if
+        upright).
+    The last three put the principal point at the image center.
+    """
+
+    K: Matrix | None = None
+    K_file: str | None = None
+    focal_px: Annotated[float, Field(gt=0)] | None = None
+    focal_mm: Annotated[float, Field(gt=0)] | None = None
+    sensor_width_mm: Annotated[float, Field(gt=0)] | None = None
+    horizontal_fov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
+
+    @model_validator(mode="after")
+    def _check_one_way(self) -> Self:
+        given = [
+            n for n in ("K", "K_file", "focal_px", "focal_mm", "horizontal_fov_deg") if getattr(self, n) is not None
+        ]
+        if len(given) > 1:
+            raise ValueError(f"give the camera in one way, not in {len(given)} ({', '.join(given)})")
+        if (self.focal_mm is None) != (self.sensor_width_mm is None):
+            raise ValueError("focal_mm and sensor_width_mm belong together")
+        return self
+
+
+class CacheConfig(StrictModel):
+    """Cache of images that are decoded and resized once.
+
+    enabled: false decodes them for every sample.
+    folder: None is $STADIA_CACHE, else the user's cache folder.
+    """
+
+    enabled: bool = True
+    folder: str | None = None
+
+
+class SourceOptions(StrictModel):
+    """Options of `open_recordings` beside the path.
+
+    recordings: only these, by name or by the end of their name ("06"); empty = all.
+    frames: [start, stop) of each recording.
+    split: a split that the dataset itself names (stadia layout, 7-Scenes: "train", "val", "test").
+    color: KITTI odometry, which pair of cameras; "auto" takes color where it exists.
+    ground_truth: KITTI raw, which depth: improved `groundtruth`, single scans `velodyne_raw`, `lidar` projected by
+        stadia, or `lidar_eigen` with the scanner's x as depth (Eigen protocol). "auto" takes the first that exists.
+    ground_truth_path: a `data_depth_annotated` folder in another place.
+    poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the dataset's own; one recording only.
+    camera: of a user's video.
+    size: (height, width) that a user's video file is decoded to; None keeps its own size.
+    stride: of a user's video; "auto" keeps a frame after enough motion, a number keeps every n-th.
+    standing: EuRoC, whether frames of a standing camera are kept, or dropped as by `stride` "auto".
+    frame_rate_hz: of a folder of images, if known.
+    """
+
+    recordings: tuple[str, ...] = ()
+    frames: tuple[int, int] | None = None
+    split: str | None = None
+    color: Literal["auto", "gray", "color"] = "auto"
+    ground_truth: GroundTruth = "auto"
+    ground_truth_path: str | None = None
+    poses: str | None = None
+    camera: CameraConfig = CameraConfig()
+    size: tuple[Pixels, Pixels] | None = None
+    stride: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    standing: Literal["keep", "drop"] = "keep"
+    frame_rate_hz: Annotated[float, Field(gt=0)] | None = None
+    cache: CacheConfig = CacheConfig()
+
+    @field_validator("frames")
+    @classmethod
+    def _check_frames(cls, frames: tuple[int, int] | None) -> tuple[int, int] | None:
+        if frames is not None and not 0 <= frames[0] < frames[1]:
+            raise ValueError("frames is [start, stop) with 0 <= start < stop")
+        return frames
+
+
+class SplitConfig(StrictModel):
+    """Which frames train and which validate.
+
+    train_file, val_file: `date/drive index l|r` a line, as the Eigen and Zhou lists of KITTI.
+    val_recordings: whole recordings to validate on.
+    val_share, gap: else blocks of consecutive frames, drawn once by `seed`, with `gap` unused frames on either side.
+    The splits of a dataset (dataset.json of the stadia layout) are used unless one of the above is given.
+    """
+
+    train_file: str | None = None
+    val_file: str | None = None
+    val_recordings: tuple[str, ...] = ()
+    val_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    gap: Annotated[int, Field(ge=0)] = 10
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _check_one_way(self) -> Self:
+        if self.val_recordings and (self.train_file or self.val_file):
+            raise ValueError("give split files or val_recordings, not both")
+        if self.val_file and not self.train_file:
+            raise ValueError("val_file needs train_file")
+        return self

@@ -1,0 +1,250 @@
+"""Decode and resize images once into a file store, and read it through a memory map."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import platformdirs
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError, StadiaError
+from stadia.core.files import atomic_write
+from stadia.core.recording import LEFT, Recording
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.recordings import CalibratedRecording
+
+# -- Resize images and depth to the network's size. Imports no torch.
+
+
+def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize (h, w, 3) to (height, width, 3): area average where it shrinks, bilinear where it grows.
+
+    Pixel x goes to (x + 0.5) s - 0.5, as the principal point in `geometry.camera.resize_camera`.
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    smaller = (
+        min(width, image.shape[1]),
+        min(height, image.shape[0]),
+    )  # OpenCV's area mode averages only if both axes shrink
+    return cv2.resize(
+        cv2.resize(image, smaller, interpolation=cv2.INTER_AREA), (width, height), interpolation=cv2.INTER_LINEAR
+    )
+
+
+def resize_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Resize (h, w) to (height, width) by the nearest pixel center: depths are not mixed, 0 stays none."""
+    return cv2.resize(depth_m, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def resize_sparse_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Resize (h, w) single LiDAR returns, 0 = none, to (height, width): each goes to the pixel that it falls on.
+
+    The nearest of several returns on one pixel stays, since it occludes the others. Enlarging keeps their number.
+    (`resize_depth` reads one pixel in each neighborhood and would drop most returns.)
+    """
+    rows, columns = np.nonzero(depth_m > 0)
+    h, w = depth_m.shape
+    nearest = np.full((height, width), np.inf, np.float32)
+    # Pixel x covers [x - 0.5, x + 0.5); its center goes to (x + 0.5) s - 0.5, which lies in pixel floor((x + 0.5) s).
+    np.minimum.at(
+        nearest, ((2 * rows + 1) * height // (2 * h), (2 * columns + 1) * width // (2 * w)), depth_m[rows, columns]
+    )
+    nearest[np.isinf(nearest)] = 0
+    return nearest
+
+
+# -- Read one image of a recording at the network's size.
+
+
+def read_resized_frame(recording: Recording, index: int, side: str, height: int, width: int) -> NDArray[np.uint8]:
+    """Return (height, width, 3) RGB. Raises DataError where image and camera differ in size: K would be wrong."""
+    image, camera = recording.image(index, side), recording.camera(index, side)
+    if image.shape[:2] != (camera.height, camera.width):
+        raise DataError(
+            recording.file(index, side) or f"{recording.name}, frame {index}, {side}",
+            found=f"an image of {image.shape[1]}x{image.shape[0]}",
+            expected=f"{camera.width}x{camera.height}, the size that its camera is of",
+            fix="give the camera of this image (geometry.camera.resized and cropped make it of the other)",
+        )
+    return resize_image(image, height, width)
+
+
+# -- Store images decoded and resized once, and read them through a memory map: raw planar uint8, one file for each side.
+#
+# A store's name holds a hash of the recording's content, the side, the size and `VERSION`. So a store is never stale:
+# changed content has another name. A store is written atomically, and other processes wait for the first writer.
+
+STORE_VERSION = 1
+ReportProgress = Callable[[str, int, int | None], None]
+"""Called with the current activity, the number of finished frames, and their total (None: unknown)."""
+
+_CHUNK = 32  # images decoded at a time: bounds the memory for recordings of any length
+
+
+def find_cache_folder(config: CacheConfig) -> Path:
+    """Return the configured folder, else $STADIA_CACHE, else the user's cache folder."""
+    return Path(config.folder or os.environ.get("STADIA_CACHE") or platformdirs.user_cache_dir("stadia")).expanduser()
+
+
+class FrameStore:
+    """Frames (N, 3, H, W) uint8 RGB in one file. Cheap to pickle: every process maps the file itself.
+
+    Raises DataError where the file size is not a multiple of the frame size.
+    """
+
+    def __init__(self, path: Path, height: int, width: int) -> None:
+        self.path, self.height, self.width = path, height, width
+        frame_bytes = 3 * height * width
+        size = path.stat().st_size
+        if size == 0 or size % frame_bytes:
+            raise DataError(path, found=f"{size} bytes", expected=f"a multiple of {frame_bytes}", fix="delete the file")
+        self._frames = size // frame_bytes
+        self._map: NDArray[np.uint8] | None = None
+
+    def __len__(self) -> int:
+        return self._frames
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_map": None}
+
+    def planar(self, index: int) -> NDArray[np.uint8]:
+        """Return (3, H, W), a read-only view of the file."""
+        if self._map is None:
+            self._map = np.memmap(self.path, np.uint8, "r", shape=(self._frames, 3, self.height, self.width))
+        return self._map[index]
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Return (H, W, 3), a copy."""
+        return np.ascontiguousarray(self.planar(index).transpose(1, 2, 0))
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class StoredRecording(CalibratedRecording):
+    """A one-sided recording whose frames are only in a store.
+
+    content: identifies the source that the frames were decoded from.
+    """
+
+    store: FrameStore
+    content: str
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """Return (H, W, 3) RGB from the store."""
+        return self.store.image(index)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the source, of the chosen frames and of the camera."""
+        digest = hashlib.blake2b(f"{self.content} {self.store.path.stem} {self.numbers}".encode(), digest_size=16)
+        digest.update(self.intrinsics[LEFT].K.tobytes())
+        return digest.hexdigest()
+
+
+def to_planar_bytes(image: NDArray[np.uint8]) -> bytes:
+    """Convert (H, W, 3) to the bytes of a store."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes()
+
+
+def _resize_frames(recording: Recording, side: str, height: int, width: int) -> Iterator[bytes]:
+    """Yield every frame in order. OpenCV decodes outside Python's lock, so threads use all cores."""
+
+    def load(index: int) -> bytes:
+        return to_planar_bytes(read_resized_frame(recording, index, side, height, width))
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for start in range(0, len(recording), _CHUNK):
+            yield from threads.map(load, range(start, min(start + _CHUNK, len(recording))))
+
+
+def write_frame_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> None:
+    """Write a store frame by frame, atomically. It is not mapped, so a full disk raises an error instead of a crash.
+
+    Raises StadiaError before the first frame is read where the disk cannot hold `most_bytes`.
+    """
+    check_disk_space(path.parent, most_bytes)
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        for frame in frames:
+            stream.write(frame)
+
+
+def lock_beside(path: Path) -> FileLock:
+    """Return a lock beside the file. The system releases it if its holder dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_suffix(".lock"))
+
+
+def remove_partial_files(path: Path) -> None:
+    """Remove temporary files of a process that was killed while it wrote `path`. The caller holds the lock."""
+    for leftover in path.parent.glob(f".{path.stem}-*{path.suffix}"):
+        leftover.unlink(missing_ok=True)
+
+
+def make_store_stem(name: str, *key: object) -> str:
+    """Return a readable and unique file stem: the recording's name, then a hash of the key."""
+    digest = hashlib.blake2b("|".join(map(str, (STORE_VERSION, *key))).encode(), digest_size=10).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9]+', '-', name)[-60:].strip('-')}-{digest}"
+
+
+def check_disk_space(folder: Path, needed_bytes: int) -> None:
+    """Raise StadiaError where the disk has less free space than needed."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        expected = f"{_format_bytes(needed_bytes)} for the decoded images"
+        fix = "free some, or set data.cache.folder to a larger disk"
+        raise StadiaError(folder, found=f"{_format_bytes(free)} free", expected=expected, fix=fix)
+
+
+def _format_bytes(count: int) -> str:
+    size, unit = next(
+        ((size, unit) for size, unit in ((2**30, "GiB"), (2**20, "MiB")) if count >= size), (2**10, "KiB")
+    )
+    return f"{count / size:.1f} {unit}"
+
+
+def open_frame_store(
+    recording: Recording,
+    height: int,
+    width: int,
+    *,
+    side: str = LEFT,
+    config: CacheConfig | None = None,
+    progress: ReportProgress | None = None,
+) -> FrameStore:
+    """Open the store of one side of a recording at one size; write it first if it is missing."""
+    if isinstance(recording, StoredRecording) and (recording.store.height, recording.store.width) == (height, width):
+        return recording.store
+    folder = find_cache_folder(config or CacheConfig())
+    stem = make_store_stem(f"{recording.name}-{side}-{width}x{height}", recording.fingerprint(), side, height, width)
+    path = folder / f"{stem}.rgb"
+    with lock_beside(path):
+        needed = len(recording) * 3 * height * width
+        if not path.exists() or path.stat().st_size != needed:
+            remove_partial_files(path)
+            frames = _resize_frames(recording, side, height, width)
+            write_frame_store(
+                path, _report_progress(frames, f"{recording.name} {side}", len(recording), progress), needed
+            )
+    return FrameStore(path, height, width)
+
+
+def _report_progress(
+    frames: Iterable[bytes], what: str, total: int | None, progress: ReportProgress | None
+) -> Iterator[bytes]:
+    for done, frame in enumerate(frames, start=1):
+        yield frame
+        if progress is not None:
+            progress(what, done, total)

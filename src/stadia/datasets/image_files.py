@@ -1,0 +1,319 @@
+"""Read image and depth files from outside, refuse damaged ones by name, and hash files to find copies."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, Recording
+
+# -- Read image and depth files from outside: listed in natural order, read whole or refused by name.
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+MAX_IMAGE_BYTES = 256 << 20
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_JPEG_SIGNATURE = b"\xff\xd8"
+_JPEG_END = b"\xff\xd9"
+_JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not a stuffed zero, a restart marker, or a fill byte
+
+
+def natural_sort_key(path: Path) -> tuple[tuple[int, int | str], ...]:
+    """Return a sort key that puts `frame2` before `frame10`."""
+    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", path.name) if part)
+
+
+def list_images(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return the matching PNG and JPEG files of a folder in natural order. Raises DataError where there is none."""
+    found = sorted(
+        (p for p in folder.glob(pattern) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=natural_sort_key
+    )
+    if not found:
+        state = (
+            "no such folder" if not folder.is_dir() else "an empty folder" if not any(folder.iterdir()) else "no image"
+        )
+        raise DataError(
+            folder, found=state, expected=f"images ({', '.join(IMAGE_SUFFIXES)})", fix="check the path or the download"
+        )
+    return found
+
+
+def parse_frame_number(image: Path) -> int:
+    """Return the number that is the image's whole name. Raises DataError for another name."""
+    if not image.stem.isdigit():
+        raise DataError(
+            image, found=f"the name '{image.stem}'", expected="a frame number (000000.png)", fix="rename the file"
+        )
+    return int(image.stem)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_IMAGE_BYTES:
+            raise DataError(
+                path, found=f"{size} bytes", expected=f"at most {MAX_IMAGE_BYTES}", fix="check that this is an image"
+            )
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(
+            path, found="no such file", expected="an image", fix="copy it again or remove its frame"
+        ) from error
+
+
+def _png_fault(data: bytes) -> str | None:
+    """Return what is wrong with a PNG's chunks (length, checksum, end), or None."""
+    at = len(_PNG_SIGNATURE)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            break
+        (checksum,) = struct.unpack_from(">I", data, end - 4)
+        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != checksum:
+            return f"a damaged chunk at byte {at}"
+        if data[at + 4 : at + 8] == b"IEND":
+            return None
+        at = end
+    return f"a file cut off after {len(data)} bytes"
+
+
+def _jpeg_fault(data: bytes) -> str | None:
+    """Return what is wrong with a JPEG's segments, or None. It must reach its own end marker, not a thumbnail's."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xD9:
+            return None
+        if marker == 0xFF:  # fill
+            at += 1
+            continue
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xDA:  # start of scan: entropy-coded data up to the next marker
+            found = _JPEG_MARKER_IN_SCAN.search(data, at)
+            if found is None:
+                break
+            at = found.start()
+    return None if data[at : at + 2] == b"\xff\xd9" else f"a file cut off after {len(data)} bytes"
+
+
+def _jpeg_ends_early(data: bytes, image: NDArray[np.uint8]) -> bool:
+    """Return whether the decoder ran out of data and filled the rest with gray, as libjpeg does without an error.
+
+    A flat last row is suspicious. A strict decoder then decides, since a valid image may end in black.
+    """
+    if np.ptp(image[-1].reshape(-1, image.shape[-1]), axis=0).any():
+        return False
+    strict = av.CodecContext.create("mjpeg", "r")
+    strict.options = {"err_detect": "explode"}
+    try:
+        strict.decode(av.Packet(data))
+    except av.error.InvalidDataError:
+        return True
+    return False
+
+
+def _make_error(path: Path, fault: str) -> DataError:
+    return DataError(path, found=fault, expected="a whole image", fix="copy or extract it again, or remove its frame")
+
+
+def _decode(path: Path, flags: int) -> tuple[bytes, NDArray]:
+    data = _read_bytes(path)
+    if data.startswith(_PNG_SIGNATURE):
+        fault = _png_fault(data)
+    elif data.startswith(_JPEG_SIGNATURE):
+        fault = _jpeg_fault(data)
+    else:
+        fault = "an empty file" if not data else "neither PNG nor JPEG"
+    image = None if fault else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is None:
+        raise _make_error(path, fault or "a file that cannot be decoded")
+    return data, image
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Return (H, W, 3) RGB; gray is repeated, 16 bits become 8, the EXIF orientation is applied.
+
+    Raises DataError that names a missing, truncated or damaged file: nothing is filled in silently.
+    """
+    data, bgr = _decode(path, cv2.IMREAD_COLOR)
+    if data.startswith(_JPEG_SIGNATURE) and _jpeg_ends_early(data, bgr):
+        raise _make_error(path, "compressed data that ends before the image does")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def read_rgba(path: Path) -> NDArray[np.uint8]:
+    """Return (H, W, 4) RGB and straight alpha of a PNG; 16 bits become 8.
+
+    Raises DataError where there is no alpha channel, or a constant one that cuts out nothing.
+    """
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    fix = "cut the object out: a PNG with transparency around it"
+    if stored.ndim != 3 or stored.shape[2] != 4:
+        found = "a JPEG, which has no alpha channel" if data.startswith(_JPEG_SIGNATURE) else "no alpha channel"
+        raise DataError(path, found=found, expected="a PNG with red, green, blue and alpha", fix=fix)
+    if stored.dtype == np.uint16:
+        stored = (stored >> 8).astype(np.uint8)
+    if (stored[..., 3] == stored[0, 0, 3]).all():
+        raise DataError(path, found=f"alpha {stored[0, 0, 3]} everywhere", expected="0 around the object", fix=fix)
+    return np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGRA2RGBA), np.uint8)
+
+
+def check_image_ends(path: Path) -> None:
+    """Raise DataError for a missing, truncated or other file: by its ends, or all of it if they are unusual."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            head = stream.read(len(_PNG_SIGNATURE))
+            stream.seek(max(path.stat().st_size - len(_PNG_END), 0))
+            end = stream.read()
+        if (head == _PNG_SIGNATURE and end == _PNG_END) or (
+            head.startswith(_JPEG_SIGNATURE) and end.endswith(_JPEG_END)
+        ):
+            return
+    read_rgb(path)
+
+
+def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int] = (0,)) -> NDArray[np.float32]:
+    """Return (H, W) metres from a uint16 PNG, 0 = none. `invalid` are stored values that mean none."""
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    if data.startswith(_JPEG_SIGNATURE):
+        raise _make_jpeg_depth_error(path)
+    if stored.dtype != np.uint16 or stored.ndim != 2:
+        found = f"{stored.dtype} of shape {stored.shape}"
+        expected = "a one-channel 16-bit PNG"
+        raise DataError(path, found=found, expected=expected, fix="write depth as uint16 (8 bits cannot hold it)")
+    depth_m = stored.astype(np.float32) / np.float32(units_per_metre)
+    depth_m[np.isin(stored, list(invalid))] = 0
+    return depth_m
+
+
+def refuse_jpeg_depth(path: Path) -> None:
+    """Raise DataError where depth missing at `path` exists as a JPEG: training without it would be silent."""
+    for suffix in (".jpg", ".jpeg"):
+        if (found := path.with_suffix(suffix)).exists():
+            raise _make_jpeg_depth_error(found)
+
+
+def _make_jpeg_depth_error(path: Path) -> DataError:
+    return DataError(
+        path,
+        found="depth as a JPEG",
+        expected="a one-channel 16-bit PNG, or .npy",
+        fix="use the original files: a JPEG is lossy and has 8 bits, and converting it back restores nothing",
+    )
+
+
+def read_raw_depth_png(path: Path) -> NDArray:
+    """Return the stored values of a depth PNG: (H, W) uint16, or (H, W, 3) uint8 in blue, green, red."""
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    fits = (stored.ndim == 2 and stored.dtype == np.uint16) or (
+        stored.ndim == 3 and stored.shape[2] == 3 and stored.dtype == np.uint8
+    )
+    if not fits or not data.startswith(_PNG_SIGNATURE):
+        found = f"{stored.dtype} of shape {stored.shape}"
+        raise DataError(
+            path, found=found, expected="16 bits of one channel, or 8 bits of three", fix="copy the file again"
+        )
+    return stored
+
+
+def read_label_png(path: Path) -> NDArray[np.int32]:
+    """Return (H, W) integers, as of classes or instances, from a PNG of one channel with 8 or 16 bits.
+
+    Raises DataError for other files: JPEG blurs labels, a palette or three channels encode them.
+    """
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    jpeg = data.startswith(_JPEG_SIGNATURE)
+    if jpeg or stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16):
+        found = "a JPEG, which blurs numbers" if jpeg else f"{stored.dtype} of shape {stored.shape}"
+        expected = "a PNG of one channel"
+        raise DataError(path, found=found, expected=expected, fix="write the numbers themselves, as 8 or 16 bits")
+    return stored.astype(np.int32)
+
+
+def read_npy(path: Path, *, shape: tuple[int, ...]) -> NDArray:
+    """Return an array of exactly this shape. The header is checked before data is read."""
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(path, found="no such file", expected="an .npy array", fix="copy it again") from error
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(
+            path, found=f"a damaged file ({error})", expected="an .npy array", fix="write or copy it again"
+        ) from error
+    if mapped.shape != shape:
+        raise DataError(
+            path, found=f"shape {mapped.shape}", expected=f"shape {shape}", fix="one value for each pixel of the image"
+        )
+    return np.array(mapped)
+
+
+def check_depth_map(path: Path, depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Return the depth, or raise DataError where its size is wrong, or where it is negative or not finite."""
+    if depth_m.shape != (height, width):
+        found = f"{depth_m.shape[1]}x{depth_m.shape[0]}"
+        expected = f"the image's size {width}x{height}"
+        raise DataError(path, found=found, expected=expected, fix="store depth at full size")
+    wrong = ~np.isfinite(depth_m) | (depth_m < 0)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        found = f"{depth_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)"
+        expected = "metres, 0 where there is none"
+        raise DataError(path, found=found, expected=expected, fix="write 0 where depth is unknown")
+    return depth_m
+
+
+# -- Hash image files by a few digits, so that copies are found under any name in any dataset.
+
+HASH_DIGITS = 12
+_PIECE = 4096  # bytes
+_THREADS = 16  # disks serve many small reads in parallel
+
+
+def hash_file(file: Path) -> str:
+    """Return DIGITS hexadecimal digits of a file's size, middle and end.
+
+    Frames of one camera differ everywhere by sensor noise, and a PNG ends in a checksum. For 44 000 trained and 697
+    other images, the probability of any chance match is 1e-7. Raises DataError where the file is missing.
+    """
+    if not file.is_file():
+        raise DataError(file, found="no such file", expected="an image", fix="copy it again or remove its frame")
+    size = file.stat().st_size
+    digest = hashlib.blake2b(str(size).encode(), digest_size=HASH_DIGITS // 2)
+    with file.open("rb") as stream:
+        for start in (size // 2, max(size - _PIECE, 0)):
+            stream.seek(start)
+            digest.update(stream.read(_PIECE))
+    return digest.hexdigest()
+
+
+def hash_frames(recording: Recording, indices: Sequence[int], side: str = LEFT) -> dict[int, str]:
+    """Return hashes of frames by index, without frames that have no file (of a video)."""
+    return hash_files({index: file for index in indices if (file := recording.file(index, side)) is not None})
+
+
+def hash_files(files: Mapping[int, Path]) -> dict[int, str]:
+    """Return hashes of files by index."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return dict(zip(files, threads.map(hash_file, files.values()), strict=True))
+
+
+def join_hashes(digits: Sequence[str]) -> str:
+    """Join hashes to one string: a run's record of 44 000 images is one line of half a megabyte."""
+    return "".join(digits)
+
+
+def split_hashes(digits: str) -> list[str]:
+    """Split a string of `joined` into hashes."""
+    return [digits[start : start + HASH_DIGITS] for start in range(0, len(digits), HASH_DIGITS)]

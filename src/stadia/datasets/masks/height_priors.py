@@ -1,0 +1,156 @@
+"""Heights of objects on roads by class with their sources, and the configuration that uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import ConfigError
+
+# -- Heights of objects on roads: mean, spread and source by class. Errors of a prior become errors of depth, one to one.
+#
+# A prior that was measured on the scored dataset is a label of it (F-28): KITTI's boxes must not train what is scored on
+# KITTI. Means also depend on how boxes are drawn: KITTI's are tight, 12 % below those of mixed datasets.
+
+
+class HeightPrior(StrictModel):
+    """Heights of one class.
+
+    mean_m: mean in metres; for a class with a long tail (vans among cars) the median is better, since objects are
+        pooled by medians.
+    spread_m: standard deviation in metres.
+    source: where the mean was measured, for the run's record.
+    datasets: names of the datasets that it was measured on; training must not be scored on them.
+    """
+
+    mean_m: float = Field(gt=0)
+    spread_m: float = Field(gt=0)
+    source: str = Field(min_length=1)
+    datasets: tuple[str, ...] = ()
+
+
+_ASSUMED = "; spread assumed"
+_KITTI = "mean over the 3D boxes of KITTI's object data, drawn tight" + _ASSUMED
+_MIXED = "mean over the 3D boxes of several driving sets (461 510 cars; which sets is not recorded)" + _ASSUMED
+
+
+def _kitti(mean_m: float, spread_m: float) -> HeightPrior:
+    return HeightPrior(mean_m=mean_m, spread_m=spread_m, source=_KITTI, datasets=("kitti",))
+
+
+_DRAWN = "what RoadWorld draws its objects from, in none of its data sets more than in another"
+PriorsName = Literal["kitti", "mixed", "roadworld"]
+PRIORS: Mapping[PriorsName, Mapping[str, HeightPrior]] = {
+    "kitti": {
+        "car": _kitti(1.526, 0.12),
+        "van": _kitti(2.205, 0.3),
+        "truck": _kitti(3.252, 0.45),
+        "person": _kitti(1.763, 0.12),
+        "sitting person": _kitti(1.275, 0.12),
+        "cyclist": _kitti(1.737, 0.12),
+        "tram": _kitti(3.531, 0.2),
+    },
+    "mixed": {
+        "car": HeightPrior(mean_m=1.710, spread_m=0.15, source=_MIXED),
+        "person": HeightPrior(mean_m=1.781, spread_m=0.12, source=_MIXED),
+    },
+    "roadworld": {
+        "car": HeightPrior(mean_m=1.504, spread_m=0.169, source=f"median of {_DRAWN}: a tenth are vans, 2 m high"),
+        "person": HeightPrior(mean_m=1.72, spread_m=0.08, source=f"mean of {_DRAWN}"),
+    },
+}
+"""Priors by name and class. Of COCO's and Cityscapes' classes, only car and person were measured on many objects; the
+others come from KITTI's few.
+"""
+
+CLASS_ALIASES: Mapping[str, str] = {
+    "pedestrian": "person",
+    "person_sitting": "sitting person",
+    "rider": "cyclist",
+    "train": "tram",
+}
+"""Aliases of KITTI and Cityscapes for classes above. COCO's person may ride: its masks exclude the bicycle."""
+
+
+def _check_name(value: object) -> object:
+    if isinstance(value, str) and value not in PRIORS:
+        raise ValueError(f"expected one of {', '.join(PRIORS)}, or your own by class")
+    return value
+
+
+def _find_tag(value: object) -> str:
+    return "named" if isinstance(value, str) else "own"
+
+
+Priors = Annotated[
+    Annotated[PriorsName, Tag("named")] | Annotated[dict[str, HeightPrior], Tag("own")],
+    Discriminator(_find_tag),
+    BeforeValidator(_check_name),
+]
+"""In a configuration: a name of `PRIORS`, or the user's heights by class."""
+
+
+def normalize_class(name: str) -> str:
+    """Return a class by its name in `PRIORS`, in any case."""
+    name = name.strip().lower()
+    return CLASS_ALIASES.get(name, name)
+
+
+def find_prior(class_name: str, priors: Mapping[str, HeightPrior]) -> HeightPrior | None:
+    """Return the prior of a class by its COCO, Cityscapes or KITTI name, in any case; None without one."""
+    name = class_name.strip().lower()
+    return priors.get(name) or priors.get(normalize_class(name))
+
+
+def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str]) -> None:
+    """Raise ConfigError where a prior was measured on a scored dataset, given by format names ("kitti_raw")."""
+    for scored in scored_on:
+        for name, prior in priors.items():
+            if any(scored == measured or scored.startswith(f"{measured}_") for measured in prior.datasets):
+                raise ConfigError(
+                    f"height of a {name}",
+                    found=f"{prior.mean_m:g} m from {prior.source}",
+                    expected=f"a source other than {scored}, which is scored on",
+                    fix="train with other priors, or with your own heights and their source",
+                )
+
+
+# -- Configure masks, object heights and cameras of road video. Imports no torch.
+
+
+class RoadConfig(StrictModel):
+    """Masks of road and objects, and the heights of the objects.
+
+    masks: a folder with masks of recordings that have none beside their images (docs/metric.md).
+    objects: classes whose heights give the scale. People stand on curbs or ride, so the default is cars only.
+    priors: heights of the classes: "mixed", "kitti", "roadworld" (`datasets.masks.height_priors`), or your own by class.
+    heights: "class" uses the class's height for every object; "each" an object's own from heights.json, else its
+        class's.
+    cameras: recordings with one camera height: "mount" all, or those of one mount if the data name mounts; "recording"
+        each its own.
+    min_object_share: smallest share of the image's pixels; a smaller object is left out.
+    border_px: an object within this distance of the image border is left out, at the network's size.
+    max_occlusion: an object is left out where nearer ones cover a larger share of its outline.
+    """
+
+    masks: str | None = None
+    objects: tuple[str, ...] = ("car",)
+    priors: Priors = "mixed"
+    heights: Literal["class", "each"] = "class"
+    cameras: Literal["mount", "recording"] = "mount"
+    min_object_share: float = Field(default=0.002, ge=0, lt=1)
+    border_px: Annotated[int, Field(ge=0)] = 3
+    max_occlusion: float = Field(default=0.3, ge=0, le=1)
+
+    @property
+    def height_priors(self) -> Mapping[str, HeightPrior]:
+        """Priors by class name."""
+        return PRIORS[self.priors] if isinstance(self.priors, str) else self.priors
+
+    def check_scored_on(self, formats: Iterable[str]) -> None:
+        """Check `datasets.masks.height_priors.check_scored_on` for the classes that give the scale."""
+        priors = {name: prior for name in self.objects if (prior := find_prior(name, self.height_priors)) is not None}
+        check_scored_on(priors, formats)

@@ -1,0 +1,258 @@
+"""Read masks of road and objects from files beside a recording's images, and clean them.
+
+FOLDER/semantic/SIDE/STEM.png has class numbers, and FOLDER/classes.json their names ({"1": "road", "9": "car"}).
+FOLDER/instance/SIDE/STEM.png has object numbers, 0 = none. Without it, connected pixels of a class are one object, and
+groups are split by `datasets.masks.mask_objects`. FOLDER/heights.json has known object heights ({"left/000000": {"3": [1.52, 0.08]}}:
+mean and spread in metres by object). See docs/metric.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import RootModel
+
+from stadia.core.errors import DataError
+from stadia.core.files import safe_join
+from stadia.core.recording import Recording, RoadMasks
+from stadia.datasets.image_files import read_label_png
+from stadia.datasets.masks.height_priors import CLASS_ALIASES, PRIORS, RoadConfig
+from stadia.datasets.masks.mask_objects import split_instances
+from stadia.datasets.text_files import parse_json
+
+Numbers = NDArray[np.int32]
+ROAD = "road"
+OBJECT_CLASSES = frozenset({*PRIORS["kitti"], *CLASS_ALIASES, "bus", "bicycle", "motorcycle"})
+"""Classes that are split into single objects where only classes are given."""
+
+GROUND_CLASSES = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})
+"""Classes that objects stand on."""
+
+STUFF_CLASSES = GROUND_CLASSES | {"sky", "building"}
+"""Classes that COCO and panoptic masks number too, but which are neither objects nor occluders."""
+
+MAX_CLASS = 255
+"""Largest class number: masks are stored with one byte a pixel."""
+
+MIN_ROAD_SHARE = 0.01
+"""An image with a smaller share of road counts as one without road."""
+
+SHAPE_TOLERANCE = 0.02
+"""Tolerated relative difference of aspect ratios: masks may have another size than their image, but not another shape.
+"""
+
+
+class _ClassesFile(RootModel[dict[int, str]]):
+    """classes.json."""
+
+
+class _HeightsFile(RootModel[dict[str, dict[int, tuple[float, float]]]]):
+    """heights.json."""
+
+
+class MaskFiles:
+    """The masks in a folder, see the module. Raises DataError for invalid classes.json, or numbers above 255."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.classes: Mapping[int, str] = {
+            number: name.strip().lower() for number, name in self._parse(_ClassesFile, "classes.json").items()
+        }
+        _check_classes(self.folder / "classes.json", self.classes)
+
+    @classmethod
+    def beside(cls, recording: Path) -> MaskFiles | None:
+        """Open a recording's masks: in masks/, or in the folder itself as written by RoadWorld; None without."""
+        found = next((folder for folder in (recording / "masks", recording) if (folder / "semantic").is_dir()), None)
+        return None if found is None else cls(found)
+
+    def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
+        """Return the masks of one image, see `core.recording.MaskReader`. Raises DataError for numbers above 255."""
+        path = self._file("semantic", side, stem)
+        if not path.exists():
+            return None
+        semantic = _resize_checked(path, read_label_png(path), height, width)
+        _check_classes(path, [int(semantic.max(initial=0))])
+        instance_file = self._file("instance", side, stem)
+        if instance_file.exists():
+            instance = _resize_checked(instance_file, read_label_png(instance_file), height, width)
+        else:
+            ground = select_classes(semantic, self.classes, GROUND_CLASSES)
+            instance = _split_classes(
+                semantic, [number for number, name in self.classes.items() if name in OBJECT_CLASSES], ground
+            )
+        return remove_stuff(RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16)), self.classes)
+
+    def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
+        """Return known heights, see `core.recording.MaskReader`."""
+        return self._heights.get(f"{side}/{stem}", {})
+
+    def fingerprint(self, side: str) -> str:
+        """Return a hash of every file's name, size and modification time, and of the small files' content."""
+        digest = hashlib.blake2b(digest_size=16)
+        for kind in ("semantic", "instance"):
+            for path in sorted((self.folder / kind / side).glob("*.png")):
+                state = path.stat()
+                digest.update(f"{kind}/{path.name}:{state.st_size}:{state.st_mtime_ns}\n".encode())
+        for name in ("classes.json", "heights.json"):
+            digest.update((self.folder / name).read_bytes() if (self.folder / name).exists() else b"-")
+        return digest.hexdigest()
+
+    @cached_property
+    def _heights(self) -> Mapping[str, Mapping[int, tuple[float, float]]]:
+        found: Mapping[str, Mapping[int, tuple[float, float]]] = {}
+        if (self.folder / "heights.json").exists():
+            found = self._parse(_HeightsFile, "heights.json")
+        return found
+
+    def _file(self, kind: str, side: str, stem: str) -> Path:
+        return safe_join(self.folder, f"{kind}/{side}/{stem}.png")
+
+    def _parse(self, model: type[RootModel], name: str) -> dict:
+        parsed = parse_json(self.folder / name, model, expected="the layout of masks", fix="see docs/metric.md")
+        return dict(parsed.root)
+
+
+def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
+    """Attach masks of a folder to recordings without masks.
+
+    A single recording uses FOLDER itself, several use FOLDER/NAME, NAME in full or its last part. Raises DataError
+    where the folder has masks of none of them.
+    """
+    bare = [recording for recording in recordings if recording.mask_reader is None]
+    for recording in bare:
+        places = [
+            folder / recording.name,
+            folder / Path(recording.name).name,
+            *([folder] if len(recordings) == 1 else []),
+        ]
+        found = next((place for place in places if (place / "semantic").is_dir()), None)
+        recording.mask_reader = None if found is None else MaskFiles(found)
+    if bare and all(recording.mask_reader is None for recording in bare):
+        raise DataError(
+            folder,
+            found=f"no masks of {bare[0].name}",
+            expected="semantic/left/ in it"
+            if len(recordings) == 1
+            else f"a folder {bare[0].name} with semantic/left/ in it",
+            fix="create them: stadia prepare VIDEO --masks",
+        )
+
+
+def _check_classes(path: Path, numbers: Iterable[int]) -> None:
+    """Raise DataError for a number outside 0 to 255, which a byte would change to another class."""
+    if wrong := [number for number in numbers if not 0 <= number <= MAX_CLASS]:
+        fix = "renumber the classes in classes.json and in the masks"
+        raise DataError(path, found=f"class number {wrong[0]}", expected=f"0 to {MAX_CLASS}", fix=fix)
+
+
+def _resize_checked(path: Path, numbers: Numbers, height: int, width: int) -> Numbers:
+    """Resize by the nearest pixel. Raises DataError for another shape: masks of another image, or of a part of it."""
+    if abs(numbers.shape[1] * height / (numbers.shape[0] * width) - 1) > SHAPE_TOLERANCE:
+        found = f"{numbers.shape[1]}x{numbers.shape[0]}"
+        fix = "make the masks of the images as they are, neither cropped nor stretched"
+        raise DataError(path, found=found, expected=f"the shape of the image's {width}x{height}", fix=fix)
+    return resize_labels(numbers, height, width)
+
+
+def resize_labels(numbers: Numbers, height: int, width: int) -> Numbers:
+    """Resize (h, w) to (height, width) by the nearest pixel center, so that numbers are not mixed."""
+    if numbers.shape == (height, width):
+        return numbers
+    return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def select_classes(
+    semantic: NDArray[np.integer], classes: Mapping[int, str], names: Collection[str]
+) -> NDArray[np.bool_]:
+    """Return (H, W), true for pixels of these classes. classes: the names of the numbers."""
+    return np.isin(semantic, [number for number, name in classes.items() if name in names])
+
+
+def has_road(semantic: NDArray[np.integer], classes: Mapping[int, str]) -> bool:
+    """Return whether more than `LEAST_ROAD` of an image is road."""
+    return bool(select_classes(semantic, classes, {ROAD}).mean() > MIN_ROAD_SHARE)
+
+
+def remove_stuff(masks: RoadMasks, classes: Mapping[int, str]) -> RoadMasks:
+    """Return masks where pixels of `STUFF` have object number 0."""
+    return RoadMasks(
+        masks.semantic,
+        np.where(select_classes(masks.semantic, classes, STUFF_CLASSES), 0, masks.instance).astype(np.uint16),
+    )
+
+
+def resize_masks(masks: RoadMasks, height: int, width: int) -> RoadMasks:
+    """Resize both masks by `nearest`."""
+    semantic, instance = (
+        resize_labels(numbers.astype(np.int32), height, width) for numbers in (masks.semantic, masks.instance)
+    )
+    return RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16))
+
+
+def _split_classes(semantic: Numbers, classes: Sequence[int], ground: NDArray[np.bool_]) -> Numbers:
+    """Split classes into objects by `datasets.masks.mask_objects`; 0 where no single object is found."""
+    instance, count = np.zeros(semantic.shape, np.int32), 0
+    for number in classes:
+        for mask in split_instances(semantic == number, ground):
+            count += 1
+            instance[mask & (instance == 0)] = count
+    return instance
+
+
+def clean_masks(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
+    """Return masks with objects whose heights can be measured: the largest component of each, with its most frequent
+    class.
+
+    Removed objects get number 0: those smaller than `config.min_object_share` of the image, and those with more than
+        `config.max_occlusion` of their outline behind an object with a lower foot, which is nearer. Objects at the image
+        border stay, since mirrored and zoomed samples have other borders.
+    """
+    semantic, instance = masks.semantic.copy(), np.zeros_like(masks.instance)
+    least = config.min_object_share * semantic.size
+    for number in np.unique(masks.instance):
+        if (
+            number == 0
+            or (piece := _largest_piece(masks.instance == number)) is None
+            or np.count_nonzero(piece) < least
+        ):
+            continue
+        instance[piece] = number
+        semantic[piece] = np.bincount(semantic[piece]).argmax()
+    hidden = [
+        number
+        for number in np.unique(instance)
+        if number and measure_occlusion(masks.instance, int(number)) > config.max_occlusion
+    ]
+    instance[np.isin(instance, hidden)] = 0
+    return RoadMasks(semantic, instance)
+
+
+def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+    return None if count < 2 else labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+
+
+def measure_occlusion(instance: NDArray[np.uint16], number: int) -> float:
+    """Return the share of an object's outer outline that shows objects with a lower foot."""
+    mask = (instance == number).astype(np.uint8)
+    outline = instance[(cv2.dilate(mask, np.ones((3, 3), np.uint8)) > 0) & (mask == 0)]
+    foot = int(np.nonzero(mask)[0].max())
+    nearer = [other for other in np.unique(outline) if other and int(np.nonzero(instance == other)[0].max()) > foot]
+    return float(np.isin(outline, nearer).mean()) if len(outline) else 0.0
+
+
+def find_edge_objects(instance: NDArray[np.integer], margin: int) -> NDArray[np.integer]:
+    """Return numbers of objects within `margin` pixels of the image border, which may be truncated there."""
+    if margin < 1:
+        return instance[:0, 0]
+    edge = np.concatenate(
+        [part.ravel() for part in (instance[:margin], instance[-margin:], instance[:, :margin], instance[:, -margin:])]
+    )
+    return np.unique(edge[edge > 0])

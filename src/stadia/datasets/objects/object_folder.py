@@ -1,0 +1,216 @@
+"""Read images of objects in stadia's own layout: written by TableWorld and by users (docs/tableworld.md).
+
+DATASET/dataset.json names the classes, and the folders of each split. Each folder has scene.json (cameras, objects and
+their poses), image/000.png and instance/000.png; depth/000.npy is optional.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from stadia.core.errors import DataError
+from stadia.core.files import read_json, safe_join
+from stadia.core.types import Camera
+from stadia.datasets.config import Matrix
+from stadia.datasets.image_files import check_depth_map, read_label_png, read_npy, read_rgb
+from stadia.datasets.objects.object_labels import (
+    BACKGROUND,
+    ObjectImages,
+    ObjectLabel,
+    ObjectLabels,
+    Points,
+    SymmetryLabel,
+    check_labels,
+    check_pose,
+    check_quaternion,
+    check_rotation,
+    check_size,
+    check_visible_size,
+    count_pixels,
+)
+from stadia.datasets.recordings import check_K
+from stadia.datasets.text_files import FileEntry
+
+_FIX = "see docs/tableworld.md for the layout"
+
+
+class _ObjectDatasetFile(FileEntry):
+    """dataset.json."""
+
+    format: Literal["stadia-objects"]
+    version: int = Field(ge=1, le=1)
+    classes: tuple[str, ...]
+    splits: dict[str, list[str]]
+
+
+class _ObjectEntry(FileEntry):
+    class_: str = Field(alias="class")
+    quaternion_wxyz: tuple[float, ...]
+    t_camera_object_m: tuple[float, float, float]
+    size_m: tuple[float, float, float]
+    symmetry: SymmetryLabel = "none"
+    full_px: int = Field(default=0, ge=0)
+
+
+class _ImageEntry(FileEntry):
+    K: Matrix
+    T_world_camera: (
+        Annotated[list[Annotated[list[float], Field(min_length=4, max_length=4)]], Field(min_length=4, max_length=4)]
+        | None
+    ) = None
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    objects: tuple[_ObjectEntry, ...]
+
+
+class _SceneFile(FileEntry):
+    """scene.json."""
+
+    images: tuple[_ImageEntry, ...]
+
+
+_EXPECTED = {
+    "K": "three rows of three finite numbers",
+    "symmetry": "none, revolution, or a list of quaternions w, x, y, z",
+    "quaternion_wxyz": "four finite numbers w, x, y, z",
+    "t_camera_object_m": "three finite numbers, metres",
+    "size_m": "three finite numbers, metres",
+}
+
+
+def _make_key_error(path: Path, error: ValidationError, raw: object, expected: str) -> DataError:
+    """Return the error of the first wrong key: its value, and the expected one."""
+    one = error.errors()[0]
+    places = list(one["loc"])
+    key = next((place for place in places if place in _EXPECTED), None)
+    if one["type"] == "missing" and isinstance(places[-1], str):  # a list that is too short misses a number
+        what = _EXPECTED.get(str(key), expected)
+        return DataError(path, found=f"{'.'.join(map(str, places))} missing", expected=what, fix=_FIX)
+    if key is None:
+        return DataError(path, found=f"{'.'.join(map(str, places))}: {one['msg']}", expected=expected, fix=_FIX)
+    places = places[: places.index(key) + 1]
+    for place in places:
+        raw = raw[place]  # type: ignore[index]  # pydantic validated the path
+    return DataError(
+        path, found=f"{'.'.join(map(str, places))} {json.dumps(raw)[:80]}", expected=_EXPECTED[str(key)], fix=_FIX
+    )
+
+
+def read_object_dataset(dataset: Path) -> _ObjectDatasetFile:
+    """Read DATASET/dataset.json. Raises DataError."""
+    path = Path(dataset).expanduser() / "dataset.json"
+    try:
+        found = _ObjectDatasetFile.model_validate(raw := read_json(path))
+    except ValidationError as error:
+        raise _make_key_error(path, error, raw, "a data set of objects") from error
+    if found.classes[:1] != (BACKGROUND,) or len(set(found.classes)) != len(found.classes):
+        raise DataError(
+            path, found=f"classes {', '.join(found.classes)}", expected=f"'{BACKGROUND}', then each once", fix=_FIX
+        )
+    return found
+
+
+def _check_camera_poses(path: Path, scene: _SceneFile) -> None:
+    """Raise DataError where T_world_camera has no rotation, as a mirrored one (determinant -1)."""
+    for number, entry in enumerate(scene.images):
+        if entry.T_world_camera is not None:
+            check_rotation(f"{path}: image {number}, T_world_camera", np.array(entry.T_world_camera)[:3, :3])
+
+
+class ObjectFolder(ObjectImages):
+    """One split of objects in stadia's own layout, as of TableWorld."""
+
+    def __init__(self, name: str, classes: tuple[str, ...], scenes: list[tuple[Path, _SceneFile]]) -> None:
+        self.name, self.classes = name, classes
+        self._entries = [
+            (folder, number, entry) for folder, scene in scenes for number, entry in enumerate(scene.images)
+        ]
+
+    @classmethod
+    def open(cls, dataset: Path, split: str) -> ObjectFolder:
+        """Open a split; empty where the dataset has no such split. Raises DataError that names the wrong file."""
+        dataset = Path(dataset).expanduser()
+        description = read_object_dataset(dataset)
+        scenes = []
+        for name in description.splits.get(split, []):
+            folder = safe_join(dataset, name)
+            path = folder / "scene.json"
+            try:
+                scenes.append((folder, _SceneFile.model_validate(raw := read_json(path))))
+            except ValidationError as error:
+                raise _make_key_error(path, error, raw, "images with objects") from error
+            _check_camera_poses(path, scenes[-1][1])
+        return cls(f"{dataset.name}/{split}", description.classes, scenes)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _path(self, index: int, kind: str, suffix: str = ".png") -> Path:
+        folder, number, _ = self._entries[index]
+        return folder / kind / f"{number:03d}{suffix}"
+
+    def file(self, index: int) -> Path:
+        return self._path(index, "image")
+
+    def scene(self, index: int) -> str:
+        folder = self._entries[index][0]
+        return f"{folder.parent.name}/{folder.name}"
+
+    def label_files(self, index: int) -> list[Path]:
+        return [self._entries[index][0] / "scene.json", self._path(index, "instance")]
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        image = read_rgb(self.file(index))
+        self._check_size(index, self.file(index), image)
+        return image
+
+    def _check_size(self, index: int, path: Path, image: NDArray) -> None:
+        entry = self._entries[index][2]
+        if image.shape[:2] != (entry.height, entry.width):
+            found = f"{image.shape[1]}x{image.shape[0]}"
+            expected = f"{entry.width}x{entry.height} as in scene.json"
+            raise DataError(path, found=found, expected=expected, fix="correct one of both")
+
+    def camera(self, index: int) -> Camera:
+        folder, number, entry = self._entries[index]
+        K = check_K(f"{folder / 'scene.json'}: image {number}", np.array(entry.K))
+        return Camera(torch.from_numpy(K), entry.height, entry.width)
+
+    def depth_m(self, index: int) -> NDArray[np.float32] | None:
+        """Return (H, W) z in metres, 0 = none; None where the dataset has no depth."""
+        path, entry = self._path(index, "depth", ".npy"), self._entries[index][2]
+        if not path.exists():
+            return None
+        depth = read_npy(path, shape=(entry.height, entry.width)).astype(np.float32)
+        return check_depth_map(path, depth, entry.height, entry.width)
+
+    def labels(self, index: int) -> ObjectLabels:
+        folder, number, entry = self._entries[index]
+        path = self._path(index, "instance")
+        instance = read_label_png(path)
+        self._check_size(index, path, instance)
+        visible = count_pixels(instance, len(entry.objects))
+        objects = tuple(
+            self._label(f"{folder / 'scene.json'}: image {number}, object {place}", one, np.array(entry.K), int(count))
+            for place, (one, count) in enumerate(zip(entry.objects, visible, strict=True), start=1)
+        )
+        return check_labels(path, ObjectLabels(instance, objects))
+
+    def _label(self, what: str, one: _ObjectEntry, K: Points, visible_px: int) -> ObjectLabel:
+        if one.class_ not in self.classes[1:]:
+            expected = f"one of {', '.join(self.classes[1:])}"
+            raise DataError(what, found=f"class '{one.class_}'", expected=expected, fix="correct the entry")
+        for turn in [one.symmetry] if isinstance(one.symmetry, str) else one.symmetry:
+            if not isinstance(turn, str):
+                check_quaternion(f"{what}, symmetry", turn)
+        T = check_pose(what, check_quaternion(what, one.quaternion_wxyz), one.t_camera_object_m)
+        size_m = check_size(what, one.size_m)
+        check_visible_size(what, T, size_m, K, visible_px)
+        return ObjectLabel(self.classes.index(one.class_), T, size_m, one.symmetry, visible_px, one.full_px)

@@ -1,0 +1,329 @@
+"""Define labels of objects in images, and the interface of their readers.
+
+An object's frame is centered in its box, in metres, as in NOCS: y up, an axis of symmetry along y. Class 0 is the
+background.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.types import Camera
+from stadia.geometry import se3
+
+BACKGROUND = "background"
+UNLABELED = -1
+"""In an instance map: a pixel of an object without label, which is neither background nor trained on, see `LeftOut`."""
+
+Points = NDArray[np.float64]
+Quaternion = tuple[float, float, float, float]
+SymmetryLabel = Literal["none", "revolution"] | tuple[Literal["revolution"] | Quaternion, ...]
+"""Rotations that leave the object's appearance unchanged: none, all about its y axis, or these quaternions w, x, y, z
+(without the identity).
+
+A tuple may hold both: ("revolution", (0, 1, 0, 0)) is a can with equal ends.
+"""
+
+_LENGTH_TOLERANCE = 1e-3  # of quaternions written with four digits
+_ROTATION_TOLERANCE = 0.02  # of R R^T: Linemod-Occluded's own matrices are up to half a percent too long, .0095 here
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectBox:
+    """One object of an image, as a box in space.
+
+    class_id: position in the classes of its dataset, from 1.
+    T_camera_object: (4, 4) metres.  size_m: (3,) extents along the object's x, y, z.
+    """
+
+    class_id: int
+    T_camera_object: Points
+    size_m: Points
+    symmetry: SymmetryLabel
+
+
+EstimatedBox = tuple[ObjectBox, float]
+"""An estimated object and its score: higher is more certain."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectLabel(ObjectBox):
+    """One object of an image, and its visibility.
+
+    visible_px: number of visible pixels.  full_px: number without occlusion, including pixels beyond the image border;
+        0 where unknown.
+    """
+
+    visible_px: int
+    full_px: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectLabels:
+    """instance: (H, W) int32, 0 = none, n = the n-th object (from 1), UNLABELED = a known class without label."""
+
+    instance: NDArray[np.int32]
+    objects: tuple[ObjectLabel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnlabeledObject:
+    """An object of a known class without label, and the reason.
+
+    number: in the dataset's own files.  visible_px: its visible pixels. They are UNLABELED: not trained on, not scored.
+    """
+
+    number: int
+    reason: str
+    visible_px: int
+
+
+class ObjectImages(ABC):
+    """Single images with objects in known poses. Reading is lazy, and every call reads from disk.
+
+    name: unique among the datasets of a training, and stable between runs.
+    classes: names; the first is the background.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Return (H, W, 3) RGB. Raises DataError that names a missing or truncated file."""
+
+    @abstractmethod
+    def camera(self, index: int) -> Camera:
+        """Return K (3, 3) float64 in pixels of `image(index)`, with that image's size."""
+
+    @abstractmethod
+    def labels(self, index: int) -> ObjectLabels:
+        """Return the labels. Raises DataError with the file of an invalid pose, size or mask, or a missing mask."""
+
+    def boxes(self, index: int) -> Sequence[ObjectBox]:
+        """Return the visible objects, without masks. Raises DataError as `labels` does."""
+        return [one for one in self.labels(index).objects if one.visible_px]
+
+    def left_out(self, index: int) -> Sequence[UnlabeledObject]:
+        """Return the objects of known classes without label; most formats have none. Raises DataError as `labels`."""
+        return ()
+
+    def label_files(self, index: int) -> Sequence[Path]:
+        """Return the files that `labels` and `camera` are read from, for fingerprints."""
+        return ()
+
+    def scene(self, index: int) -> str:
+        """Return the scene, whose images are similar: the names of the image's folder and of the parent folder."""
+        return self.name
+
+    @abstractmethod
+    def file(self, index: int) -> Path:
+        """Return the image's file, for messages and fingerprints."""
+
+
+class ObjectImagesView(ObjectImages):
+    """Object images read through another set."""
+
+    def __init__(self, whole: ObjectImages) -> None:
+        self.whole, self.name, self.classes = whole, whole.name, whole.classes
+
+    def source_index(self, index: int) -> int:
+        """Return the index of an image in the underlying set."""
+        return index
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return self.whole.image(self.source_index(index))
+
+    def camera(self, index: int) -> Camera:
+        return self.whole.camera(self.source_index(index))
+
+    def labels(self, index: int) -> ObjectLabels:
+        return self.whole.labels(self.source_index(index))
+
+    def left_out(self, index: int) -> Sequence[UnlabeledObject]:
+        return self.whole.left_out(self.source_index(index))
+
+    def label_files(self, index: int) -> Sequence[Path]:
+        return self.whole.label_files(self.source_index(index))
+
+    def scene(self, index: int) -> str:
+        return self.whole.scene(self.source_index(index))
+
+    def file(self, index: int) -> Path:
+        return self.whole.file(self.source_index(index))
+
+
+class ObjectSubset(ObjectImagesView):
+    """Some of the images of a set, in the given order."""
+
+    def __init__(self, whole: ObjectImages, indices: Sequence[int]) -> None:
+        super().__init__(whole)
+        self.indices = list(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def source_index(self, index: int) -> int:
+        return self.indices[index]
+
+    def boxes(self, index: int) -> Sequence[ObjectBox]:
+        return self.whole.boxes(self.indices[index])
+
+
+class CachedLabels(ObjectImagesView):
+    """The same images with a cache of up to `most` labels: BOP's are rendered from meshes, NOCS's are fitted."""
+
+    def __init__(self, whole: ObjectImages, most: int = 500) -> None:
+        super().__init__(whole)
+        self.most = most
+        self._cached: dict[int, ObjectLabels] = {}
+
+    def labels(self, index: int) -> ObjectLabels:
+        if index in self._cached:
+            return self._cached[index]
+        labels = self.whole.labels(index)
+        if len(self._cached) < self.most:
+            self._cached[index] = labels
+        return labels
+
+
+def merge_masks(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Merge masks (N, H, W) of visible pixels to one map (H, W): 0 = none, n = the n-th object (from 1).
+
+    Raises DataError where two masks overlap: a pixel shows one object.
+    """
+    covered = masks.sum(0)
+    if (covered > 1).any():
+        row, column = np.argwhere(covered > 1)[0]
+        first, second = np.flatnonzero(masks[:, row, column])[:2] + 1
+        raise DataError(
+            what,
+            found=(
+                f"masks {first} and {second} overlap ({int((covered > 1).sum())} pixels, the first at row {row}, column"
+                f" {column})"
+            ),
+            expected="at most one object a pixel",
+            fix="use the masks of what is visible, not those of whole objects",
+        )
+    return np.where(covered > 0, masks.argmax(0) + 1, 0).astype(np.int32) if len(masks) else covered.astype(np.int32)
+
+
+def check_rotation(what: object, R: ArrayLike) -> Points:
+    """Return (3, 3) float64, the rotation nearest to R. Raises DataError for other matrices, as mirrored ones."""
+    matrix = np.asarray(R, np.float64)
+    fault = None
+    if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+        fault = f"{matrix.tolist()}"
+    elif (off := float(np.abs(matrix @ matrix.T - np.eye(3)).max())) > _ROTATION_TOLERANCE:
+        fault = f"rows that are not of length 1 and at right angles (R R^T is off by {off:.2g})"
+    elif np.linalg.det(matrix) < 0:
+        fault = "a mirrored rotation (determinant -1)"
+    if fault:
+        expected = "a rotation: orthonormal, determinant +1"
+        raise DataError(what, found=fault, expected=expected, fix="check axes, order and scale of the matrix")
+    U, _, Vh = np.linalg.svd(matrix)
+    return U @ Vh
+
+
+def check_quaternion(what: object, quaternion_wxyz: ArrayLike) -> Points:
+    """Return (3, 3) of a unit quaternion w, x, y, z. Raises DataError for another length, as zero."""
+    quaternion = np.asarray(quaternion_wxyz, np.float64)
+    if quaternion.shape != (4,) or not np.isfinite(quaternion).all():
+        numbers = f"{quaternion.size} numbers" if quaternion.shape != (4,) else f"{quaternion.tolist()}"
+        raise DataError(
+            what, found=numbers, expected="a quaternion of four finite numbers w, x, y, z", fix="correct the entry"
+        )
+    length = float(np.linalg.norm(quaternion))
+    if not abs(length - 1) <= _LENGTH_TOLERANCE:
+        found = (
+            "the zero quaternion, which is no rotation"
+            if length == 0
+            else f"{quaternion.tolist()} of length {length:.4g}"
+        )
+        expected = "a quaternion w, x, y, z of length 1"
+        raise DataError(what, found=found, expected=expected, fix="normalize it, or leave the object out")
+    R: Points = se3.matrix_from_quaternion_wxyz(torch.from_numpy(quaternion)).numpy()
+    return R
+
+
+def check_pose(what: object, R: Points, t_m: ArrayLike) -> Points:
+    """Return (4, 4) of a checked rotation (3, 3) and a translation (3,). Raises DataError behind the camera."""
+    t = np.asarray(t_m, np.float64)
+    if t.shape != (3,) or not np.isfinite(t).all() or t[2] <= 0:
+        found = f"the object's center at {t.tolist()} m"
+        raise DataError(what, found=found, expected="in front of the camera (z > 0)", fix="check axes and unit")
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = R, t
+    return T
+
+
+def check_size(what: object, size_m: ArrayLike) -> Points:
+    """Return (3,) metres, each above 0 and below 100. Raises DataError."""
+    size = np.asarray(size_m, np.float64)
+    if size.shape != (3,) or not ((size > 0) & (size < 100)).all():
+        raise DataError(what, found=f"size {size.tolist()}", expected="three extents in metres", fix="check the unit")
+    return size
+
+
+def check_visible_size(what: object, T_camera_object: Points, size_m: Points, K: Points, visible_px: int = 0) -> None:
+    """Raise DataError where the camera would be inside the box, or where more pixels show the object than it can cover.
+
+    This finds a size and a translation in different units, which are each plausible alone.
+    """
+    t, half_diagonal = T_camera_object[:3, 3], float(np.linalg.norm(size_m)) / 2
+    box = f"a box of {np.round(size_m, 3).tolist()} m, its center {np.linalg.norm(t):.3g} m away"
+    if (np.abs(T_camera_object[:3, :3].T @ t) < size_m / 2).all():
+        raise DataError(
+            what, found=f"{box}: the camera would be in it", expected="both in metres", fix="check their units"
+        )
+    if (nearest := t[2] - half_diagonal) <= 0:
+        return
+    stretched = (np.linalg.norm(t) / t[2]) ** 3  # objects far from the optical axis cover more pixels
+    most_px = 4 * stretched * K[0, 0] * K[1, 1] * (2 * half_diagonal / nearest) ** 2 + 4
+    if visible_px > most_px:
+        found = f"{visible_px} pixels of {box}, which covers {most_px:.0f} at most"
+        fix = "check their units, and whether the mask belongs to the object"
+        raise DataError(what, found=found, expected="both in metres, and its own mask", fix=fix)
+
+
+def make_no_masks_error(what: object) -> DataError:
+    """Return the error for labels that are boxes, where masks are needed."""
+    return DataError(
+        what,
+        found="boxes without masks",
+        expected="a mask of every object, for training and scoring",
+        fix=(
+            "add masks in stadia's layout (docs/tableworld.md); `stadia data show` draws boxes, `stadia evaluate"
+            " --objects` scores them"
+        ),
+    )
+
+
+def count_pixels(instance: NDArray[np.int32], objects: int) -> NDArray[np.int64]:
+    """Return (N,) numbers of pixels of each object in a map."""
+    return np.bincount(instance.clip(0).ravel(), minlength=objects + 1)[1 : objects + 1]
+
+
+def check_labels(what: object, labels: ObjectLabels) -> ObjectLabels:
+    """Return the labels, or raise DataError where the map holds numbers without an object."""
+    highest, objects = int(labels.instance.max(initial=0)), len(labels.objects)
+    if highest > objects:
+        raise DataError(
+            what, found=f"instance {highest}", expected=f"at most {objects}, one for each object", fix="write it again"
+        )
+    return labels

@@ -1,0 +1,171 @@
+"""Detect the format of object images by names alone, open a split, and hold out a part to validate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.files import read_json
+from stadia.core.registry import Registry
+
+if TYPE_CHECKING:
+    from stadia.datasets.objects.bop import BopImages
+    from stadia.datasets.objects.object_labels import ObjectImages
+
+
+# -- Detect the format of a folder of object images by names alone. Imports no torch.
+
+OBJECT_FORMATS = Registry(
+    "format of object data",
+    {
+        "objects": "stadia.datasets.objects.object_folder:ObjectFolder",
+        "bop": "stadia.datasets.objects.bop:BopImages",
+        "nocs": "stadia.datasets.objects.nocs:NocsImages",
+        "kitti": "stadia.datasets.kitti.object_boxes:KittiObjectImages",
+    },
+)
+"""Stadia's own layout (TableWorld and users, docs/tableworld.md), BOP's, NOCS's, KITTI's."""
+
+LAYOUTS: Mapping[str, str] = {
+    "objects": "dataset.json of stadia's own layout",
+    "bop": "SPLIT/000001/scene_gt.json of BOP",
+    "nocs": "*_coord.png of NOCS",
+    "kitti": "SPLIT/label_2 of KITTI",
+}
+
+
+def detect_object_layout(path: Path) -> str | None:
+    """Return the name in OBJECT_FORMATS of a folder's layout; None without one, or for a dataset of another recipe."""
+    described = path / "dataset.json"
+    if described.is_file():
+        return "objects" if _is_object_dataset(described) else None
+    return (
+        next((name for name in ("bop", "nocs", "kitti") if list_object_splits(path, name)), None)
+        if path.is_dir()
+        else None
+    )
+
+
+def _is_object_dataset(described: Path) -> bool:
+    try:
+        content = read_json(described)
+    except DataError:
+        return False
+    return isinstance(content, dict) and content.get("format") == "stadia-objects"
+
+
+def list_object_splits(path: Path, layout: str) -> list[str]:
+    """Return the names of a dataset's splits, sorted; those of dataset.json in its order."""
+    if layout == "objects":
+        splits = read_json(path / "dataset.json").get("splits", {})
+        return [name for name, folders in splits.items() if folders]
+    if layout == "bop":
+        return sorted({scene.parent.parent.name for scene in path.glob("*/[0-9]*/scene_gt.json")})
+    if layout == "nocs":
+        below = sorted(one.name for one in path.glob("*/") if next(one.rglob("*_coord.png"), None) is not None)
+        return below or ["."] * any(path.glob("*_coord.png"))
+    return sorted(labels.parent.name for labels in path.glob("*/label_2"))
+
+
+def refuse_objects(path: Path) -> None:
+    """Raise DataError where a path holds images of objects instead of recordings."""
+    if (layout := detect_object_layout(path)) is not None:
+        raise DataError(
+            path,
+            found=f"images of objects ({LAYOUTS[layout]})",
+            expected="a video or recordings, which depth and motion are trained and scored on",
+            fix=(
+                "`stadia check PATH --recipe objectpose`, `stadia train objectpose --data PATH`, or a run of objectpose"
+                " to predict"
+            ),
+        )
+
+
+# -- Open images of objects in any format, and split them into training and validation.
+
+
+BOX_FORMATS = frozenset({"kitti"})
+"""Formats without masks: their boxes are drawn and scored, but not trained on."""
+
+
+def detect_object_format(path: Path) -> str:
+    """Return the format of a folder. Raises DataError where it is none of OBJECT_FORMATS."""
+    path = Path(path).expanduser()
+    if (path / "dataset.json").is_file():
+        return "objects"
+    if (layout := detect_object_layout(path)) is not None:
+        return layout
+    found = "no images of objects" if path.is_dir() else "no such folder"
+    fix = "check the path; docs/objectpose.md describes each layout"
+    raise DataError(path, found=found, expected=f"one of: {', '.join(LAYOUTS.values())}", fix=fix)
+
+
+NO_SPLIT = "pass one of these; to train with one alone, data.val_split=null holds the last of its images out"
+
+
+def _splits(path: Path) -> list[str]:
+    """Return the splits of dataset.json that have images; none for other formats."""
+    from stadia.datasets.objects.object_folder import read_object_dataset
+
+    return (
+        [name for name, folders in read_object_dataset(path).splits.items() if folders]
+        if (path / "dataset.json").is_file()
+        else []
+    )
+
+
+def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectImages:
+    """Open one split of a dataset. Raises ConfigError for an unknown format, DataError for a split without images."""
+    path = Path(path).expanduser()
+    if format == "auto":
+        format = detect_object_format(path)
+    if format not in OBJECT_FORMATS:
+        expected = f"auto or one of {', '.join(OBJECT_FORMATS)}"
+        raise ConfigError("format", found=f"'{format}'", expected=expected, fix="leave it out: the format is detected")
+    reader = OBJECT_FORMATS.load(format)
+    found: ObjectImages = reader.open(path / split) if format == "nocs" else reader.open(path, split)
+    if not len(found):
+        there = ", ".join(_splits(path)) or "none"
+        raise DataError(path, found=f"no image in '{split}'", expected=f"one of its splits: {there}", fix=NO_SPLIT)
+    return found
+
+
+def has_split(path: Path, split: str, format: str = "auto") -> bool:
+    """Return whether a dataset has a split of this name. Raises DataError for other folders."""
+    path = Path(path).expanduser()
+    if (detect_object_format(path) if format == "auto" else format) != "objects":
+        return (path / split).is_dir()
+
+    from stadia.datasets.objects.object_folder import read_object_dataset
+
+    return bool(read_object_dataset(path).splits.get(split))
+
+
+def unwrap_bop(images: ObjectImages) -> BopImages | None:
+    """Return the same images as BOP's, without the subset or cache around them; None for another format."""
+    from stadia.datasets.objects.bop import BopImages
+    from stadia.datasets.objects.object_labels import CachedLabels, ObjectSubset
+
+    if isinstance(images, CachedLabels):
+        return unwrap_bop(images.whole)
+    if isinstance(images, ObjectSubset):
+        whole = unwrap_bop(images.whole)
+        return None if whole is None else whole.part(images.indices)
+    return images if isinstance(images, BopImages) else None
+
+
+def split_train_val(images: ObjectImages, share: float) -> tuple[ObjectImages, ObjectImages]:
+    """Split off the last `share` of the images, at least one, to validate: neighbors in a video are similar.
+
+    Raises DataError where nothing would be left to train.
+    """
+    from stadia.datasets.objects.object_labels import ObjectSubset
+
+    count = max(1, round(share * len(images)))
+    if count >= len(images):
+        expected = "some to train and some to hold out"
+        raise DataError(images.name, found=f"{len(images)} images", expected=expected, fix="lower data.val_share")
+    first = len(images) - count
+    return ObjectSubset(images, range(first)), ObjectSubset(images, range(first, len(images)))

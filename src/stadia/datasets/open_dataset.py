@@ -1,0 +1,199 @@
+"""Open any dataset: `open_recordings(path)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from stadia.core.config import resolve_config
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.recording import Recording
+from stadia.core.registry import find_nearest_name
+from stadia.datasets import DATASETS
+from stadia.datasets.config import SourceOptions
+from stadia.datasets.frame_store import ReportProgress
+from stadia.datasets.objects.open_objects import refuse_objects
+from stadia.datasets.recordings import CalibratedRecording, FrameRange
+from stadia.datasets.text_files import read_kitti_poses
+from stadia.datasets.video.video_files import sample_video
+
+
+class DatasetFormat(Protocol):
+    """A dataset's layout, one class a file, listed in `stadia.datasets.DATASETS`.
+
+    layout: the expected files, for error messages.
+    options: the fields of SourceOptions that only this format uses.
+    """
+
+    layout: str
+    options: frozenset[str]
+
+    @classmethod
+    def recognizes(cls, path: Path) -> bool:
+        """Return whether the path has this layout, by file names only."""
+        ...
+
+    @classmethod
+    def open(cls, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+        """Return the selected recordings. `progress` is called during long work (a video is decoded once)."""
+        ...
+
+    @classmethod
+    def splits(cls, path: Path) -> dict[str, list[str]]:
+        """Return recording names of each split that the dataset itself names; empty without any."""
+        ...
+
+
+def open_recordings(
+    path: str | Path, format: str = "auto", *, progress: ReportProgress | None = None, **options: Any
+) -> list[Recording]:
+    """Open the recordings of a dataset, a video, or a folder of images. Images are decoded only where necessary.
+
+    Args:
+        path: the dataset's folder, or a video file.
+        format: a name of `DATASETS`, or "auto" to detect it.
+        progress: called while a video is decoded.
+        options: the fields of `stadia.datasets.config.SourceOptions`.
+
+    Raises ConfigError for a wrong option, DataError where nothing readable is found (with the expected layouts).
+    """
+    return _open(
+        Path(path).expanduser(), format, options, lambda reader, path, chosen: reader.open(path, chosen, progress)
+    )
+
+
+def sample_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
+    """Open as `open_recordings`, to examine the data: of a video file only segments are decoded, into memory."""
+
+    def sample(reader: DatasetFormat, path: Path, chosen: SourceOptions) -> list[Recording]:
+        own_file = reader is DATASETS.load("video") and path.is_file()
+        return sample_video(path, chosen) if own_file else reader.open(path, chosen)
+
+    return _open(Path(path).expanduser(), format, options, sample)
+
+
+def _open(
+    path: Path,
+    format: str,
+    options: dict[str, Any],
+    open_with: Callable[[DatasetFormat, Path, SourceOptions], list[Recording]],
+) -> list[Recording]:
+    chosen = resolve_config(SourceOptions, options)
+    name, reader = _find_reader(path, format)
+    particular = frozenset[str]().union(*(DATASETS.load(other).options for other in DATASETS))
+    refuse_idle_options(chosen, particular - reader.options, f"'{name}'")
+    if chosen.split is not None:
+        splits = reader.splits(path)
+        if not splits.get(chosen.split):
+            named = f"splits {', '.join(filter(splits.get, splits))}" if splits else "a dataset that names no split"
+            raise DataError(path, found=named, expected=f"a split '{chosen.split}'", fix="correct data.split")
+        chosen = chosen.model_copy(
+            update={"recordings": tuple(select_names(splits[chosen.split], chosen.recordings, path))}
+        )
+    recordings = open_with(reader, path, chosen)
+    if chosen.poses is not None:
+        _replace_poses(recordings, Path(chosen.poses).expanduser())
+    if chosen.frames is not None:
+        recordings = [FrameRange.between(recording, *chosen.frames) for recording in recordings]
+    return recordings
+
+
+def read_named_splits(path: Path, format: str = "auto") -> dict[str, list[str]]:
+    """Return recording names of each split that the dataset itself names; empty without any."""
+    return _find_reader(path, format)[1].splits(path)
+
+
+def find_held_out_split(path: Path, format: str = "auto") -> str | None:
+    """Return the default split to score: the dataset's own test, else its val; None without both."""
+    splits = read_named_splits(path, format)
+    return next((name for name in ("test", "val") if splits.get(name)), None)
+
+
+def check_path_exists(path: Path) -> None:
+    """Raise DataError where a path does not exist."""
+    if not path.exists():
+        expected = "a dataset's folder, a video file, or an image to predict"
+        raise DataError(path, found="no such file or folder", expected=expected, fix="check the path")
+
+
+def detect_format(path: Path, format: str = "auto") -> str:
+    """Return the name of the format that a path is read by. Raises as `open_recordings`."""
+    return _find_reader(path, format)[0]
+
+
+def _find_reader(path: Path, format: str) -> tuple[str, DatasetFormat]:
+    check_path_exists(path)
+    name = _detect_format(path) if format == "auto" else DATASETS.check(format)
+    return name, DATASETS.load(name)
+
+
+def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str) -> None:
+    """Raise ConfigError for given options without effect, as the camera of a dataset that has its own."""
+    given = [key for key in sorted(idle) if getattr(chosen, key) != SourceOptions.model_fields[key].get_default()]
+    if given:
+        expected = f"no such option: {what} does not use it"
+        raise ConfigError(", ".join(f"data.{key}" for key in given), found="given", expected=expected, fix="remove it")
+
+
+def _replace_poses(recordings: list[Recording], path: Path) -> None:
+    if len(recordings) != 1 or not isinstance(recordings[0], CalibratedRecording):
+        found = ", ".join(recording.name for recording in recordings[:4])
+        fix = "choose it by data.recordings"
+        raise DataError(path, found=f"{len(recordings)} recordings ({found})", expected="one recording", fix=fix)
+    recordings[0].poses = read_kitti_poses(path, len(recordings[0]), recordings[0].numbers)
+
+
+def _detect_format(path: Path) -> str:
+    """Return the first format that recognizes the path.
+
+    A dataset without its dataset.json is refused, even if an image lies beside its recordings.
+    """
+    below = sorted(described.parent.name for described in path.glob("*/recording.json"))
+    if below and not (path / "dataset.json").exists() and not (path / "recording.json").exists():
+        found = f"recordings below ({', '.join(below[:4])}{' ...' if len(below) > 4 else ''}) and no dataset.json"
+        fix = "write it as in docs/own-data.md, or pass the folder of one recording"
+        raise DataError(path, found=found, expected="dataset.json, which names their splits", fix=fix)
+    if (path / "dataset.json").exists():
+        refuse_objects(path)
+    for name in DATASETS:
+        if DATASETS.load(name).recognizes(path):
+            return name
+    refuse_objects(path)
+    layouts = "; ".join(f"{name} ({DATASETS.load(name).layout})" for name in DATASETS)
+    found = _describe_contents(path)
+    raise DataError(path, found=found, expected=f"one of: {layouts}", fix="check the path, or see docs/own-data.md")
+
+
+def _describe_contents(path: Path) -> str:
+    if path.is_file():
+        return f"a file ending in '{path.suffix}'"
+    names = sorted(p.name + "/" * p.is_dir() for p in path.iterdir())
+    if not names:
+        return "an empty folder"
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def select_folders(found: Mapping[str, Path], selected: Sequence[str], where: Path, layout: str) -> dict[str, Path]:
+    """Return the folders of the selected recordings by name. Raises DataError where there is none."""
+    if not found:
+        raise DataError(where, found="no recording", expected=layout, fix="pass the folder that holds it")
+    return {name: found[name] for name in select_names(list(found), selected, where)}
+
+
+def select_names(available: Sequence[str], selected: Sequence[str], where: Path) -> list[str]:
+    """Return the selected names (given in full or by their end), in that order; all of them without a selection."""
+    if not selected:
+        return list(available)
+    chosen = []
+    for wanted in selected:
+        found = [
+            name for name in available if name == wanted or name.endswith(f"/{wanted}") or wanted.endswith(f"/{name}")
+        ]
+        if not found:
+            near = find_nearest_name(wanted, list(available))
+            expected = f"one of {', '.join(available[:8])}{' ...' * (len(available) > 8)}"
+            fix = f"did you mean '{near}'?" if near else "correct data.recordings"
+            raise DataError(where, found=f"no recording '{wanted}'", expected=expected, fix=fix)
+        chosen += found
+    return list(dict.fromkeys(chosen))

@@ -1,0 +1,297 @@
+"""Define recordings on disk with cameras, poses and image files, and views of them: frame ranges and crops."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError, GeometryError
+from stadia.core.recording import LEFT, RIGHT, MaskReader, Recording, RoadMasks
+from stadia.core.types import Camera
+from stadia.datasets.image_files import read_rgb
+from stadia.geometry.numpy_camera import CropWindow, crop_window
+
+# -- Share intrinsics, poses, times and image files among recordings on disk.
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """K (3, 3), or (N, 3, 3) with one for each frame, float64 pixels, of images of this size."""
+
+    K: NDArray[np.float64]
+    height: int
+    width: int
+
+    def K_of(self, index: int) -> NDArray[np.float64]:
+        """Return (3, 3), a copy."""
+        return (self.K if self.K.ndim == 2 else self.K[index]).copy()
+
+    def of(self, index: int) -> Camera:
+        import torch  # here, since exported networks run on recordings without torch
+
+        return Camera(torch.from_numpy(self.K_of(index)), self.height, self.width)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class CalibratedRecording(Recording):
+    """A recording with cameras, and optional poses and times. Subclasses add images and depth.
+
+    Args:
+        name: unique and stable, "kitti_odometry/06".
+        intrinsics: of each side.
+        T_right_left: (4, 4), see Recording.
+        numbers: the source's own number of each frame, where frames are missing or left out.
+        poses: (N, 4, 4) T_world_camera of the left side, NaN for frames without; None without any.
+        times_s: (N,) seconds.
+    """
+
+    name: str
+    intrinsics: Mapping[str, Intrinsics]
+    T_right_left: NDArray[np.float64] | None = None
+    numbers: Sequence[int] | None = None
+    poses: NDArray[np.float64] | None = None
+    times_s: NDArray[np.float64] | None = None
+    sides: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sides = tuple(self.intrinsics)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {len(self)} frames, {' and '.join(self.sides)})"
+
+    def camera(self, index: int, side: str = LEFT) -> Camera:
+        """Return K in pixels of the stored image."""
+        return self.intrinsics[side].of(index)
+
+    def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
+        """Return K of `camera` without torch."""
+        return self.intrinsics[side].K_of(index)
+
+    def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
+        """Return camera-to-world; the right camera's follows from the left one's and the rig."""
+        if self.poses is None or not np.isfinite(self.poses[index]).all():
+            return None
+        if side == RIGHT and self.T_right_left is not None:
+            return self.poses[index] @ np.linalg.inv(self.T_right_left)
+        return self.poses[index]
+
+    def number(self, index: int) -> int:
+        """Return the source's own number of a frame."""
+        return index if self.numbers is None else self.numbers[index]
+
+    def timestamp_s(self, index: int) -> float | None:
+        """Return seconds as in the source."""
+        return None if self.times_s is None else float(self.times_s[index])
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ImageRecording(CalibratedRecording):
+    """Frames as image files. Readers with depth derive from it.
+
+    images: the files of each side; a pair has the same name on both.
+    """
+
+    images: Mapping[str, Sequence[Path]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for left, right in zip_longest(self.images[LEFT], self.images.get(RIGHT, self.images[LEFT])):
+            if left is None or right is None or left.stem != right.stem:
+                found = "no image of the same name on the other side"
+                fix = "copy the missing image or remove this one"
+                raise DataError(left or right, found=found, expected="pairs", fix=fix)
+
+    def __len__(self) -> int:
+        return len(self.images[LEFT])
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """Return (H, W, 3) RGB of the recording's size. Raises DataError for another size."""
+        path = self.images[side][index]
+        image = read_rgb(path)
+        expected = self.intrinsics[side]
+        if image.shape[:2] != (expected.height, expected.width):
+            raise DataError(
+                path,
+                found=f"{image.shape[1]}x{image.shape[0]}",
+                expected=f"{expected.width}x{expected.height} like the camera of its recording",
+                fix="split the recording where the size changes, or correct the camera's size",
+            )
+        return image
+
+    def file(self, index: int, side: str = LEFT) -> Path | None:
+        """Return the image's file."""
+        return self.images[side][index]
+
+    def fingerprint(self) -> str:
+        """Return a hash of every image's name and size, the content of three, and the cameras."""
+        digest = hashlib.blake2b(digest_size=16)
+        for side, files in self.images.items():
+            for path in files:
+                digest.update(f"{side}/{path.name}:{_size_of(path)}\n".encode())
+            for index in sorted({0, len(files) // 2, len(files) - 1}):
+                digest.update(files[index].read_bytes())
+            digest.update(self.intrinsics[side].K.tobytes())
+        if self.T_right_left is not None:
+            digest.update(self.T_right_left.tobytes())
+        return digest.hexdigest()
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError as error:
+        raise DataError(
+            path, found="no such file", expected="an image", fix="copy it again or remove its frame"
+        ) from error
+
+
+def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the matrix, or raise DataError where it cannot be intrinsics in pixels. Preflight checks plausibility."""
+    fault = None
+    if K.shape != (3, 3):
+        fault = f"shape {K.shape}"
+    elif not np.isfinite(K).all():
+        fault = "a value that is not finite"
+    elif min(K[0, 0], K[1, 1]) < 2:  # 2 px at 240 px are a field of view of 179 degrees: K is normalized or invalid
+        fault = f"fx {K[0, 0]:g}, fy {K[1, 1]:g}"
+    elif not np.allclose(K[2], (0, 0, 1)) or K[1, 0] != 0:
+        fault = f"lower rows {K[1].tolist()} and {K[2].tolist()}"
+    if fault:
+        fix = "correct K (where it is normalized, multiply by the image's width and height)"
+        raise DataError(what, found=fault, expected="K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels", fix=fix)
+    return K
+
+
+# -- Views of recordings: ranges of frames, and cropped images with their cameras and ground truth.
+
+
+class RecordingView(Recording):
+    """A recording under its name, read through another one."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self.name, self.sides, self.T_right_left = recording.name, recording.sides, recording.T_right_left
+        self.mount = recording.mount
+
+    def source_index(self, index: int) -> int:
+        """Return the index of a frame in the underlying recording."""
+        return index
+
+    def __len__(self) -> int:
+        return len(self.recording)
+
+    @property
+    def session(self) -> str:
+        return self.recording.session
+
+    @property
+    def mask_reader(self) -> MaskReader | None:
+        return self.recording.mask_reader
+
+    @mask_reader.setter
+    def mask_reader(self, reader: MaskReader | None) -> None:
+        self.recording.mask_reader = reader
+
+    def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
+        return self.recording.masks(self.source_index(index), side)
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        return self.recording.image(self.source_index(index), side)
+
+    def camera(self, index: int, side: str = LEFT) -> Camera:
+        return self.recording.camera(self.source_index(index), side)
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        return self.recording.depth_m(self.source_index(index), side)
+
+    def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
+        return self.recording.T_world_camera(self.source_index(index), side)
+
+    def timestamp_s(self, index: int) -> float | None:
+        return self.recording.timestamp_s(self.source_index(index))
+
+    def number(self, index: int) -> int:
+        return self.recording.number(self.source_index(index))
+
+    def file(self, index: int, side: str = LEFT) -> Path | None:
+        return self.recording.file(self.source_index(index), side)
+
+
+class FrameRange(RecordingView):
+    """Consecutive frames of a recording, under its name."""
+
+    def __init__(self, recording: Recording, start: int, stop: int) -> None:
+        super().__init__(recording)
+        self.start, self.stop = start, stop
+
+    @classmethod
+    def between(cls, recording: Recording, start: int, stop: int) -> FrameRange:
+        """Select [start, stop), which must be inside the recording."""
+        if stop > len(recording):
+            expected = f"frames {start} to {stop}"
+            raise DataError(
+                recording.name, found=f"{len(recording)} frames", expected=expected, fix="correct data.frames"
+            )
+        return cls(recording, start, stop)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def source_index(self, index: int) -> int:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.start + index
+
+    def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
+        return self.recording.K(self.source_index(index), side)
+
+    def fingerprint(self) -> str:
+        return f"{self.recording.fingerprint()}[{self.start}:{self.stop}]"
+
+
+class CroppedRecording(RecordingView):
+    """A recording with images cut to a crop of `geometry.numpy_camera`. Raises DataError for smaller images."""
+
+    def __init__(self, recording: Recording, crop: str) -> None:
+        super().__init__(recording)
+        self.crop = crop
+        if len(recording):
+            self._box(0, LEFT)
+
+    def _box(self, index: int, side: str) -> CropWindow:
+        camera = self.recording.camera(index, side)
+        try:
+            return crop_window(self.crop, camera.height, camera.width)
+        except GeometryError as error:
+            raise DataError(self.name, found=error.found, expected=error.expected, fix=error.fix) from error
+
+    def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
+        masks, box = self.recording.masks(index, side), self._box(index, side)
+        return None if masks is None else RoadMasks(box.cut(masks.semantic), box.cut(masks.instance))
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(self._box(index, side).cut(self.recording.image(index, side)))
+
+    def camera(self, index: int, side: str = LEFT) -> Camera:
+        from stadia.geometry.camera import crop_camera  # here, since recordings are also read without torch
+
+        box = self._box(index, side)
+        return crop_camera(self.recording.camera(index, side), box.left, box.top, box.height, box.width)
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        depth_m = self.recording.depth_m(index, side)
+        return None if depth_m is None else np.ascontiguousarray(self._box(index, side).cut(depth_m))
+
+    def fingerprint(self) -> str:
+        return f"{self.recording.fingerprint()}[{self.crop}]"
+
+
+def crop_recording(recording: Recording, crop: str) -> Recording:
+    """Return the recording cut to a crop; the recording itself without a crop."""
+    return recording if crop == "none" else CroppedRecording(recording, crop)

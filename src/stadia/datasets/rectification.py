@@ -1,0 +1,200 @@
+"""Undistort lenses and rectify a stereo pair to one pinhole camera, displaced along its x axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+
+Array = NDArray[np.float64]
+
+MAX_ANGLE_DEG = 60.0
+"""Largest angle from the axis in a pinhole image: beyond it the edges would be mostly stretched."""
+
+# points along an image side, as in OpenCV 3 and 4, which reproduces EuRoC's published result
+_SIDE_POINTS = 9
+_ANGLES = np.linspace(0, np.radians(MAX_ANGLE_DEG), 4096)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DistortionModel:
+    """OpenCV's functions of a distortion model. Each model is one line in `MODELS`.
+
+    coefficients: their number.
+    rays: (N, 2) pixels, K, coefficients to (N, 2) x / z and y / z; beyond WIDEST_DEG only the direction is kept.
+    maps: K, coefficients, R, new K, (width, height) to the maps of `cv2.remap`.
+    """
+
+    coefficients: int
+    rays: Callable[[Array, Array, Array], Array]
+    maps: Callable[[Array, Array, Array, Array, tuple[int, int]], tuple[Any, Any]]
+
+
+def _radtan_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
+    rays = cv2.undistortPoints(pixels[:, None], K, coefficients)[:, 0]
+    length = np.linalg.norm(rays, axis=1, keepdims=True)
+    return np.asarray(rays * np.minimum(1, np.tan(_ANGLES[-1]) / np.maximum(length, 1e-12)))
+
+
+def _equidistant_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
+    """Return rays of the model of Kannala and Brandt.
+
+    At angle a from the axis, the radius is a (1 + k1 a^2 + k2 a^4 + k3 a^6 + k4 a^8).
+    """
+    distorted = (pixels - K[:2, 2]) / (K[0, 0], K[1, 1])
+    radius = np.linalg.norm(distorted, axis=1, keepdims=True)
+    radii = _ANGLES * np.polynomial.polynomial.polyval(_ANGLES**2, np.concatenate([[1], coefficients]))
+    return np.asarray(distorted / np.maximum(radius, 1e-12) * np.tan(np.interp(radius, radii, _ANGLES)))
+
+
+_RADTAN = DistortionModel(
+    4, _radtan_rays, lambda K, D, R, new_K, size: cv2.initUndistortRectifyMap(K, D, R, new_K, size, cv2.CV_32FC1)
+)
+_EQUIDISTANT = DistortionModel(
+    4,
+    _equidistant_rays,
+    lambda K, D, R, new_K, size: cv2.fisheye.initUndistortRectifyMap(K, D, R, new_K, size, cv2.CV_32FC1),
+)
+DISTORTION_MODELS = {"radial-tangential": _RADTAN, "radtan": _RADTAN, "equidistant": _EQUIDISTANT}
+"""Models by the names in EuRoC's sensor.yaml; Kalibr calls the first one radtan."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DistortedCamera:
+    """A real camera: K (3, 3) in pixels of its raw image, a name of MODELS with coefficients, and the image size."""
+
+    K: Array
+    model: str
+    coefficients: Array
+    height: int
+    width: int
+
+    def rays(self, pixels: Array, R: Array) -> Array:
+        """Convert (N, 2) raw pixels to (N, 2) x / z and y / z in axes rotated by R (3, 3)."""
+        rays = (
+            np.column_stack(
+                [DISTORTION_MODELS[self.model].rays(pixels, self.K, self.coefficients), np.ones(len(pixels))]
+            )
+            @ R.T
+        )
+        return np.asarray(rays[:, :2] / rays[:, 2:])
+
+
+@dataclass(frozen=True, eq=False)
+class Undistortion:
+    """The image of a lens, remapped to a pinhole camera with new_K and axes rotated by R_new_lens (3, 3)."""
+
+    lens: DistortedCamera
+    R_new_lens: Array
+    new_K: Array
+
+    @cached_property
+    def _maps(self) -> tuple[Any, Any]:
+        size = (self.lens.width, self.lens.height)
+        return DISTORTION_MODELS[self.lens.model].maps(
+            self.lens.K, self.lens.coefficients, self.R_new_lens, self.new_K, size
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_maps"}
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Undistort (H, W, 3) bilinearly at the same size; the border is repeated half a pixel outwards."""
+        return np.asarray(
+            cv2.remap(image, *self._maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.uint8
+        )
+
+    def parameters(self) -> bytes:
+        """Return the parameters that determine the result, as bytes."""
+        numbers = (self.lens.K, self.lens.coefficients, self.R_new_lens, self.new_K)
+        return self.lens.model.encode() + b"".join(np.ascontiguousarray(n, dtype=np.float64).tobytes() for n in numbers)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RectifiedPair:
+    """Both sides with one new_K. A point has one row in both images, and x_left - x_right = fx baseline_m / z."""
+
+    left: Undistortion
+    right: Undistortion
+    baseline_m: float
+
+    @property
+    def T_right_left(self) -> Array:
+        """(4, 4) of the rectified pair: t = (-baseline, 0, 0)."""
+        T = np.eye(4)
+        T[0, 3] = -self.baseline_m
+        return T
+
+
+def rectify_pair(left: DistortedCamera, right: DistortedCamera, T_right_left: Array, where: object) -> RectifiedPair:
+    """Rotate each camera by half of their relative rotation, then both until the baseline is x (Bouguet, as OpenCV
+    does).
+
+    The new focal length is the smallest without empty pixels, about the principal point that centers the four corners.
+    Versions of OpenCV choose different ones; this one is the published one of EuRoC (f = 435.2 px).
+
+    Args:
+        T_right_left: (4, 4) points of the left lens to the right one, metres.
+        where: a name for messages.
+
+    Raises DataError where the second lens is not to the right of the first one (both facing forward).
+    """
+    R, t = T_right_left[:3, :3], T_right_left[:3, 3]
+    half = cv2.Rodrigues(cv2.Rodrigues(R)[0] / 2)[0]
+    x, y, z = half.T @ t
+    if not (x < 0 and abs(x) > max(abs(y), abs(z)) and np.trace(R) > 1):
+        raise DataError(
+            where,
+            found=(
+                f"a right camera at ({-x:+.4f}, {-y:+.4f}, {-z:+.4f}) m (right, down, ahead), "
+                f"turned by {np.degrees(np.linalg.norm(cv2.Rodrigues(R)[0])):.1f} degrees"
+            ),
+            expected="one to the right of the left camera, facing the same direction",
+            fix="T_BS maps the sensor to the body: T_right_left = inv(T_BS1) T_BS0; check that cam0 is the left camera",
+        )
+    baseline_m = float(np.linalg.norm(t))
+    level = _rotate_onto_x(np.array([x, y, z]) / -baseline_m)
+    R_left, R_right = level @ half, level @ half.T
+    new_K = _compute_shared_K(((left, R_left), (right, R_right)))
+    return RectifiedPair(Undistortion(left, R_left, new_K), Undistortion(right, R_right, new_K), baseline_m)
+
+
+def _rotate_onto_x(axis: Array) -> Array:
+    """Return (3, 3), the smallest rotation of a unit vector to (1, 0, 0)."""
+    across = np.cross(axis, (1.0, 0, 0))
+    sine = float(np.linalg.norm(across))
+    return np.asarray(cv2.Rodrigues(across / max(sine, 1e-12) * np.arctan2(sine, axis[0]))[0])
+
+
+def _compute_shared_K(views: tuple[tuple[DistortedCamera, Array], ...]) -> Array:
+    """Return (3, 3), see `rectify`."""
+    height, width = views[0][0].height, views[0][0].width
+    last = np.array([width - 1.0, height - 1.0])
+    rough = min(_estimate_focal(lens) for lens, _ in views)
+    corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * last
+    cx, cy = np.mean([last / 2 - rough * lens.rays(corners, R).mean(0) for lens, R in views], axis=0)
+    columns, rows = np.linspace(0, width, _SIDE_POINTS), np.linspace(0, height, _SIDE_POINTS)
+    needed: list[float] = []
+    for lens, R in views:
+        left, right = (
+            lens.rays(np.column_stack([np.full(_SIDE_POINTS, edge), rows]), R)[:, 0] for edge in (0.0, width)
+        )
+        top, bottom = (
+            lens.rays(np.column_stack([columns, np.full(_SIDE_POINTS, edge)]), R)[:, 1] for edge in (0.0, height)
+        )
+        needed += [cx / -left.max(), (width - cx) / right.min(), cy / -top.max(), (height - cy) / bottom.min()]
+    focal = max(needed)
+    return np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1]])
+
+
+def _estimate_focal(lens: DistortedCamera) -> float:
+    """Return fy reduced by barrel distortion. Before version 5, OpenCV chose the principal point by it."""
+    fy, k1 = float(lens.K[1, 1]), float(lens.coefficients[0])
+    return fy * (1 + min(k1, 0) * (lens.width**2 + lens.height**2) / (4 * fy**2))

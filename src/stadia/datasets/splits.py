@@ -1,0 +1,135 @@
+"""Split frames into training and validation: by split files, whole recordings, the dataset's split, or blocks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.core.seeds import make_generator
+from stadia.datasets.config import SplitConfig
+from stadia.datasets.text_files import read_lines
+
+BLOCK_FRAMES = 500  # a recording has one validation block for about so many frames
+_SIDES = {"l": LEFT, "r": RIGHT}
+_LINE = re.compile(r"\s*(\S+)\s+([0-9]{1,19})(?:\s+([lr]))?\s*")
+
+
+@dataclass(frozen=True)
+class TargetFrames:
+    """Frames of one recording's side that become targets; their neighbors are read from the whole recording."""
+
+    recording: Recording
+    indices: Sequence[int]
+    side: str = LEFT
+
+
+@dataclass(frozen=True)
+class TrainValSplit:
+    """Targets to train and to validate on; `val` may be empty."""
+
+    train: list[TargetFrames]
+    val: list[TargetFrames]
+
+
+def all_frames(recording: Recording, sides: Sequence[str]) -> list[TargetFrames]:
+    """Return every frame of these sides, as far as the recording has them."""
+    return [TargetFrames(recording, range(len(recording)), side) for side in sides if side in recording.sides]
+
+
+def split_blocks(recordings: Sequence[Recording], how: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
+    """Use blocks of consecutive frames of every recording to validate, without the frames within `gap` of them.
+
+    Neighboring frames are similar: a split frame by frame would measure memory. The position of a block depends on the
+        seed and the recording's name. The gap is at most a tenth of a recording, so that short ones keep frames.
+    """
+    split = TrainValSplit([], [])
+    for recording in recordings:
+        frames = len(recording)
+        count = round(how.val_share * frames)
+        use = np.zeros(frames, np.int8)  # 0 trains, 1 validates, 2 neither
+        gap = min(how.gap, frames // 10)
+        random = make_generator(how.seed, "split", recording.name)
+        for segment, wanted in zip(_shares(frames, frames), _shares(frames, count), strict=True):
+            start = segment.start + int(random.integers(0, len(segment) - len(wanted) + 1))
+            stop = start + len(wanted)
+            if start == stop:
+                continue
+            use[max(start - gap, 0) : stop + gap] = np.maximum(use[max(start - gap, 0) : stop + gap], 2)
+            use[start:stop] = 1
+        for part, value in ((split.train, 0), (split.val, 1)):
+            indices = np.flatnonzero(use == value).tolist()
+            part += [TargetFrames(recording, indices, side) for side in sides if indices and side in recording.sides]
+    return split
+
+
+def _shares(frames: int, total: int) -> list[range]:
+    """Distribute `total` over the segments of a recording with so many frames."""
+    edges = np.linspace(0, total, max(1, frames // BLOCK_FRAMES) + 1).round().astype(int).tolist()
+    return [range(start, stop) for start, stop in pairwise(edges)]
+
+
+def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetFrames]:
+    """Read targets from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`), in the file's
+    order.
+
+    The frame is the number in the image's name; without a side it is the left one. Raises DataError for a line that
+    does not parse, or for missing frames with their count.
+    """
+    by_name = {recording.name: recording for recording in recordings}
+    known: dict[str, tuple[Recording | None, dict[int, int]]] = {}
+    indices: dict[tuple[str, str], list[int]] = {}
+    absent: list[str] = []
+    for number, line in enumerate(read_lines(path, "a list of frames"), start=1):
+        words = _LINE.fullmatch(line)
+        if words is None:
+            expected = "`recording frame l|r` or `recording frame`"
+            raise DataError(
+                path, found=f"'{line[:80]}' in line {number}", expected=expected, fix="correct or remove the line"
+            )
+        name, frame, side = words[1], int(words[2]), _SIDES[words[3] or "l"]
+        if name not in known:
+            found = _find_recording(name, list(by_name.values()), f"{path}, line {number}")
+            known[name] = found, map_frame_numbers(found) if found else {}
+        recording, numbers = known[name]
+        if recording is None:
+            absent.append(f"recording '{name}' in line {number}")
+        elif frame not in numbers or side not in recording.sides:
+            absent.append(f"frame {frame} {side} of '{name}' in line {number}")
+        else:
+            indices.setdefault((recording.name, side), []).append(numbers[frame])
+    if absent:
+        raise DataError(
+            path,
+            found=f"{absent[0]}, which does not exist ({len(absent)} such lines)",
+            expected=f"images of {', '.join(list(by_name)[:4])}{' ...' * (len(by_name) > 4)}",
+            fix="download them or remove their lines",
+        )
+    return [TargetFrames(by_name[name], tuple(frames), side) for (name, side), frames in indices.items()]
+
+
+def _find_recording(name: str, recordings: Sequence[Recording], where: str) -> Recording | None:
+    """Return the recording of this name, else the one whose name ends in it. Raises DataError for several."""
+    exact = [recording for recording in recordings if recording.name == name]
+    found = exact or [recording for recording in recordings if recording.name.endswith("/" + name)]
+    if len(found) > 1:
+        names = ", ".join(recording.name for recording in found[:4])
+        raise DataError(
+            where, found=f"'{name}', which is the end of {names}", expected="one of them", fix="write its whole name"
+        )
+    return found[0] if found else None
+
+
+def map_frame_numbers(recording: Recording) -> dict[int, int]:
+    """Map the number in the image's name, or the frame's number in its video, to the index."""
+    files = [recording.file(index) for index in range(len(recording))]
+    return {
+        int(f.stem) if f is not None and f.stem.isdigit() else recording.number(index): index
+        for index, f in enumerate(files)
+    }

@@ -1,0 +1,153 @@
+"""Read the stadia folder layout: written by RoadWorld and by users (docs/own-data.md).
+
+DATASET/dataset.json names the recordings of each split. Each recording is a folder with recording.json (cameras, rig)
+and left/000000.png; right/, depth/left/000000.npy, poses.txt and times.txt are optional. A single recording's folder
+opens too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from stadia.core.errors import DataError
+from stadia.core.files import safe_join
+from stadia.core.recording import LEFT, Recording
+from stadia.datasets.config import Matrix, SourceOptions
+from stadia.datasets.frame_store import ReportProgress
+from stadia.datasets.image_files import check_depth_map, list_images, read_depth_png, read_npy, refuse_jpeg_depth
+from stadia.datasets.masks.mask_files import MaskFiles
+from stadia.datasets.open_dataset import select_names
+from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
+from stadia.datasets.text_files import FileEntry, parse_json, read_kitti_poses, read_times
+
+_Row = tuple[float, float, float, float]
+
+
+class _FolderDatasetFile(FileEntry):
+    """dataset.json."""
+
+    format: str = Field(pattern="^stadia$")
+    version: int = Field(ge=1, le=1)
+    splits: dict[str, list[str]]
+
+
+class _FolderCameraEntry(FileEntry):
+    K: Matrix
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+
+
+class _RecordingFile(FileEntry):
+    """recording.json."""
+
+    cameras: dict[str, _FolderCameraEntry]
+    T_right_left: tuple[_Row, _Row, _Row, _Row] | None = None
+    frame_rate_hz: float | None = Field(default=None, gt=0)
+    camera_height_m: float | None = Field(default=None, gt=0)
+    mount: str | None = None
+
+
+def _parse(model: type[Any], path: Path) -> Any:
+    return parse_json(path, model, expected="the stadia layout", fix="see docs/own-data.md")
+
+
+class StadiaFolder:
+    """A dataset in the stadia layout."""
+
+    layout = "dataset.json or recording.json of the stadia layout"
+    options: frozenset[str] = frozenset()
+
+    @classmethod
+    def recognizes(cls, path: Path) -> bool:
+        return (path / "dataset.json").is_file() or (path / "recording.json").is_file()
+
+    @classmethod
+    def open(cls, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+        if (path / "recording.json").is_file():
+            return [_open_recording(path, path.resolve().name)]
+        listed = [name for names in cls.splits(path).values() for name in names]
+        names = select_names(list(dict.fromkeys(listed)), options.recordings, path)
+        return [_open_recording(safe_join(path, name), f"{path.resolve().name}/{name}") for name in names]
+
+    @classmethod
+    def splits(cls, path: Path) -> dict[str, list[str]]:
+        """Return the splits of dataset.json."""
+        if not (path / "dataset.json").is_file():
+            return {}
+        dataset: _FolderDatasetFile = _parse(_FolderDatasetFile, path / "dataset.json")
+        if not any(dataset.splits.values()):
+            expected = "at least one in splits"
+            raise DataError(path / "dataset.json", found="no recording", expected=expected, fix="list the recordings")
+        return dataset.splits
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class FolderRecording(ImageRecording):
+    """A folder of one recording. camera_height_m: above the road, if recording.json has it."""
+
+    folder: Path
+    camera_height_m: float | None = None
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return depth/SIDE/STEM.npy (float metres) or STEM.png (uint16 / 256)."""
+        stem = self.images[side][index].stem
+        size = self.intrinsics[side]
+        array = self.folder / "depth" / side / f"{stem}.npy"
+        if array.exists():
+            depth = read_npy(array, shape=(size.height, size.width)).astype(np.float32, copy=False)
+            return check_depth_map(array, depth, size.height, size.width)
+        image = array.with_suffix(".png")
+        if image.exists():
+            return check_depth_map(image, read_depth_png(image, units_per_metre=256), size.height, size.width)
+        refuse_jpeg_depth(image)
+        return None
+
+
+def _intrinsics(path: Path, cameras: Mapping[str, _FolderCameraEntry]) -> dict[str, Intrinsics]:
+    return {
+        side: Intrinsics(
+            check_K(f"{path} cameras.{side}", np.array(camera.K, dtype=np.float64)), camera.height, camera.width
+        )
+        for side, camera in cameras.items()
+    }
+
+
+def _open_recording(folder: Path, name: str) -> Recording:
+    path = folder / "recording.json"
+    described: _RecordingFile = _parse(_RecordingFile, path)
+    sides = tuple(described.cameras)
+    if sides not in (("left",), ("left", "right")):
+        raise DataError(
+            path, found=f"cameras {', '.join(sides)}", expected="left, or left and right", fix="name the cameras so"
+        )
+    if (len(sides) == 2) != (described.T_right_left is not None):
+        found = f"{len(sides)} camera(s) and T_right_left {described.T_right_left}"
+        raise DataError(path, found=found, expected="T_right_left for a pair", fix="add or remove it")
+    images = {side: list_images(folder / side) for side in sides}
+    frames = len(images[LEFT])
+    poses = folder / "poses.txt"
+    times_s = read_times(folder / "times.txt", frames)
+    if times_s is None and described.frame_rate_hz:
+        times_s = np.arange(frames) / described.frame_rate_hz
+    recording = FolderRecording(
+        name=name,
+        folder=folder,
+        images=images,
+        intrinsics=_intrinsics(path, described.cameras),
+        T_right_left=None if described.T_right_left is None else np.array(described.T_right_left, dtype=np.float64),
+        poses=read_kitti_poses(poses, frames) if poses.exists() else None,
+        times_s=times_s,
+        camera_height_m=described.camera_height_m,
+    )
+    recording.mask_reader = MaskFiles.beside(folder)
+    recording.mount = described.mount or (
+        "" if described.camera_height_m is None else f"{described.camera_height_m:g} m"
+    )
+    return recording

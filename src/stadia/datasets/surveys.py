@@ -1,0 +1,258 @@
+"""Survey object labels and road masks on sampled images, for findings before training."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.recording import Recording
+from stadia.datasets.image_files import check_image_ends
+from stadia.datasets.masks.height_priors import RoadConfig, find_prior
+from stadia.datasets.masks.mask_files import ROAD, clean_masks, find_edge_objects, has_road, select_classes
+from stadia.datasets.objects.object_labels import ObjectBox, ObjectImages, Points
+from stadia.geometry.objects.boxes import CORNERS
+
+# -- Survey masks of road and objects on sampled frames, for findings before training.
+
+MIN_OUTLINE_PX = 20
+"""Minimum pixels of a frame's vertical outlines for a comparison with the image."""
+
+MAX_FRAMES, MAX_FRAMES_IN_ALL = 24, 400
+"""Sampled frames of a recording, and in total."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskSurvey:
+    """Survey of one recording.
+
+    frames: number of sampled frames.  without_masks: numbers of frames without masks.
+    unusable: frames with invalid masks, and the reason.  without_road: frames with too little road.
+    road_in_lower_half: share of all road pixels.  upside_down: frames with less than half of their road there.
+    without_object: frames with a road and without an object of known height.
+    as_they_are: log ratio of image gradients along the mask outlines and along the mirrored outlines, for each frame
+        with enough outline.
+    objects: number with known height.  no_prior: frames with objects of configured classes without a prior, by class.
+    others: number of objects of other classes, by class.
+    """
+
+    recording: str
+    frames: int
+    without_masks: tuple[int, ...]
+    unusable: Mapping[int, str]
+    without_road: tuple[int, ...]
+    road_in_lower_half: float
+    upside_down: tuple[int, ...]
+    without_object: tuple[int, ...]
+    objects: int
+    no_prior: Mapping[str, tuple[int, ...]]
+    as_they_are: tuple[float, ...] = ()
+    others: Mapping[str, int] = field(default_factory=dict)
+
+
+def survey_masks(recordings: Sequence[Recording], config: RoadConfig) -> list[MaskSurvey]:
+    """Survey some frames of each recording."""
+    frames = max(min(MAX_FRAMES, MAX_FRAMES_IN_ALL // max(len(recordings), 1)), 2)
+    return [_survey(recording, config, frames) for recording in recordings]
+
+
+def _survey(recording: Recording, config: RoadConfig, frames: int) -> MaskSurvey:
+    names = {} if recording.mask_reader is None else recording.mask_reader.classes
+    without_masks, without_road, without_object, upside_down = [], [], [], []
+    unusable: dict[int, str] = {}
+    no_prior: dict[str, list[int]] = {}
+    others: Counter[str] = Counter()
+    as_they_are: list[float] = []
+    road_px, lower_px, objects = 0, 0, 0
+    sampled = np.unique(np.linspace(0, len(recording) - 1, frames).astype(int)).tolist()
+    for index in sampled:
+        try:
+            masks = recording.masks(index)
+        except DataError as error:
+            unusable[recording.number(index)] = str(error)
+            continue
+        if masks is None:
+            without_masks.append(recording.number(index))
+            continue
+        road = select_classes(masks.semantic, names, {ROAD})
+        road_count, lower = int(road.sum()), int(road[road.shape[0] // 2 :].sum())
+        road_px, lower_px = road_px + road_count, lower_px + lower
+        if not has_road(masks.semantic, names):
+            without_road.append(recording.number(index))
+            continue
+        if 2 * lower < road_count:
+            upside_down.append(recording.number(index))
+        clean = clean_masks(masks, config)
+        if not math.isnan(
+            fits := _compare_with_mirrored(
+                recording.image(index), np.where(road | (clean.instance > 0), masks.semantic, 0)
+            )
+        ):
+            as_they_are.append(fits)
+        edge = find_edge_objects(clean.instance, config.border_px)
+        known = 0
+        for number in set(np.unique(clean.instance).tolist()) - {0, *edge.tolist()}:
+            name = names.get(int(clean.semantic[clean.instance == number][0]), "")
+            if name not in config.objects:
+                others[name] += 1
+            elif find_prior(name, config.height_priors) is None:
+                no_prior.setdefault(name, []).append(recording.number(index))
+            else:
+                known += 1
+        objects += known
+        if not known:
+            without_object.append(recording.number(index))
+    return MaskSurvey(
+        recording.name,
+        len(sampled),
+        tuple(without_masks),
+        unusable,
+        tuple(without_road),
+        lower_px / max(road_px, 1),
+        tuple(upside_down),
+        tuple(without_object),
+        objects,
+        {name: tuple(frames) for name, frames in no_prior.items()},
+        tuple(as_they_are),
+        others,
+    )
+
+
+def _compare_with_mirrored(image: NDArray[np.uint8], semantic: NDArray[np.integer]) -> float:
+    """Return the log ratio of mean gradients along vertical mask outlines and the mirrored ones; NaN for too few."""
+    size = (semantic.shape[1], semantic.shape[0])
+    gray = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    strength = np.abs(cv2.Sobel(gray, cv2.CV_32F, 1, 0))
+    outline = np.zeros(semantic.shape, bool)
+    outline[:, 1:] = semantic[:, 1:] != semantic[:, :-1]
+    if outline.sum() < MIN_OUTLINE_PX:
+        return math.nan
+    along, mirrored = (
+        1 + float(strength[one].mean()) for one in (outline, outline[:, ::-1])
+    )  # 1 gray level added: a blank image gives a ratio of 1
+    return math.log(along / mirrored)
+
+
+# -- Survey images of objects before training: unreadable files, number of objects by class, missing labels.
+
+MIN_MASK_PX = 20
+"""Smallest mask that is compared with its box."""
+
+_THREADS = 16  # disks serve many small reads in parallel
+_FAR_PX = 1e5  # beyond any image, and within OpenCV's 32-bit coordinates
+
+ProgressWrapper = Callable[[Sequence[int]], Iterable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class BoxMaskFit:
+    """Agreement of a labeled box, projected, with the mask of its object.
+
+    file: of the image.  object: its place, from 1.  inside: share of the mask's pixels inside the projected box, with a
+        margin of one pixel.  overlap: IoU of the axis-aligned rectangles about both, in the image.
+    """
+
+    file: str
+    object: int
+    inside: float
+    overlap: float
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSurvey:
+    """Survey of a set of images.
+
+    images: number of images read with their labels.  whole: number of all images; the ends of each file were read.
+    objects: number of visible objects by class, in the images that were read.
+    hidden: (file, object) of each object without visible pixel: its place from 1, or its number in the files without
+        label.
+    left_out: (file, number in the files, reason) of each visible object without label.
+    unreadable: (file, fault) of each image that cannot be read.
+    fits: of each object of FEWEST_PX and more whose box is in front of the camera.
+    """
+
+    images: int
+    objects: dict[str, int]
+    hidden: tuple[tuple[str, int], ...]
+    left_out: tuple[tuple[str, int, str], ...]
+    whole: int = 0
+    unreadable: tuple[tuple[str, str], ...] = ()
+    fits: tuple[BoxMaskFit, ...] = ()
+
+
+def survey_objects(images: ObjectImages, at_most: int = 200, shown: ProgressWrapper = iter) -> ObjectSurvey:
+    """Read up to `at_most` images and labels, spread evenly over the set, and the ends of every image file.
+
+    shown: passes the images on, and may show progress. Raises DataError for invalid labels.
+    """
+    files = [images.file(index) for index in range(len(images))]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        faults = {index: fault for index, fault in enumerate(threads.map(_find_ends_error, files)) if fault}
+    sampled = np.unique(np.linspace(0, len(files) - 1, min(at_most, len(files))).round().astype(int)).tolist()
+    objects = Counter[str]()
+    hidden: list[tuple[str, int]] = []
+    left_out: list[tuple[str, int, str]] = []
+    fits: list[BoxMaskFit] = []
+    for index in shown(sampled):
+        fault = faults.get(index) or _find_fault(partial(images.image, index))
+        if fault:
+            faults[index] = fault
+            continue
+        labels, unlabeled, name = images.labels(index), images.left_out(index), _short_name(files[index])
+        objects.update(images.classes[one.class_id] for one in labels.objects if one.visible_px)
+        hidden += [(name, place) for place, one in enumerate(labels.objects, start=1) if not one.visible_px]
+        hidden += [(name, one.number) for one in unlabeled if not one.visible_px]
+        left_out += [(name, one.number, one.reason) for one in unlabeled if one.visible_px]
+        K: Points = images.camera(index).K.numpy()
+        for place, one in enumerate(labels.objects, start=1):
+            fit = compare_box_with_mask(one, labels.instance == place, K) if one.visible_px >= MIN_MASK_PX else None
+            fits += [BoxMaskFit(name, place, *fit)] if fit is not None else []
+    unreadable = tuple((_short_name(files[index]), faults[index]) for index in sorted(faults))
+    return ObjectSurvey(
+        len(sampled), dict(objects), tuple(hidden), tuple(left_out), len(files), unreadable, tuple(fits)
+    )
+
+
+def compare_box_with_mask(box: ObjectBox, mask: NDArray[np.bool_], K: Points) -> tuple[float, float] | None:
+    """Return (inside, overlap) as in `Fit` for a nonempty mask (H, W); None for a box partly behind the camera."""
+    corners = (np.array(CORNERS) * box.size_m) @ box.T_camera_object[:3, :3].T + box.T_camera_object[:3, 3]
+    if corners[:, 2].min() <= 0:
+        return None
+    projected = corners @ K.T
+    uv = np.clip(projected[:, :2] / projected[:, 2:], -_FAR_PX, _FAR_PX)
+    covered = np.zeros(mask.shape, np.uint8)
+    cv2.fillConvexPoly(covered, cv2.convexHull(uv.round().astype(np.int32)), 1)
+    covered = cv2.dilate(covered, np.ones((3, 3), np.uint8))
+    rows, columns = np.nonzero(mask)
+    last = np.array(mask.shape[::-1]) - 1
+    box_low, box_high = np.clip(uv.min(0), 0, last), np.clip(uv.max(0), 0, last)
+    low, high = np.array([columns.min(), rows.min()]), np.array([columns.max(), rows.max()])
+    shared = float((np.minimum(box_high, high) - np.maximum(box_low, low) + 1).clip(min=0).prod())
+    joint = float((box_high - box_low + 1).prod() + (high - low + 1).prod()) - shared
+    return float(covered[rows, columns].mean()), shared / joint
+
+
+def _find_ends_error(file: Path) -> str | None:
+    return _find_fault(partial(check_image_ends, file))
+
+
+def _find_fault(read: Callable[[], object]) -> str | None:
+    try:
+        read()
+    except DataError as error:
+        return f"{error.found}, expected {error.expected}"
+    return None
+
+
+def _short_name(file: Path) -> str:
+    """Return the file name with its two parent folders."""
+    return "/".join(file.parts[-3:])

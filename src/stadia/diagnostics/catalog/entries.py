@@ -1,0 +1,161 @@
+"""Typed entries of the catalog, their sources and proofs, and the loader that validates the TOML files."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from stadia.core.errors import DataError
+from stadia.diagnostics.finding import Stage
+from stadia.diagnostics.loss_checks import thresholds
+
+# -- Entries of the catalog: typed, and read from the TOML files beside this module. Imports no torch.
+
+FAMILIES: dict[str, str] = {
+    "D": "data",
+    "K": "intrinsics",
+    "E": "extrinsics",
+    "S": "view synthesis",
+    "M": "depth range",
+    "L": "losses",
+    "U": "uncertainty",
+    "B": "brightness",
+    "P": "camera motion",
+    "R": "smoothness",
+    "H": "camera height",
+    "O": "objects",
+    "C": "composites",
+    "T": "training",
+    "N": "not checked",
+}
+"""Families by the first letter of a code, causes before effects. The file of a family has its name:
+`camera_motion.toml`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A known failure in general; a Finding describes one occurrence in particular data.
+
+    code: family letter and number.  title: as in a bug report.  stage: when it is checked.
+    symptom: what users notice.  cause, fix: in general.  measured: how the check measures it, and its thresholds.
+    seen: where this failure is documented.
+    """
+
+    code: str
+    title: str
+    stage: Stage
+    symptom: str
+    cause: str
+    fix: str
+    measured: str
+    seen: str
+
+
+TRACE_FIELDS = {"proof", "lines", "here"}
+
+
+@cache
+def read_tables(folder: Path = Path(__file__).parent) -> dict[str, dict[str, Any]]:
+    """Read the TOML files of all families. Return their tables by code, with thresholds filled in.
+
+    Thresholds that code and texts share are constants of `contract.bounds`, in braces in the text:
+    "{MIN_COLOR_COST:.0%}".
+
+    Raises:
+        DataError: naming the file and the code, for a table that is not an entry.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    for letter, family in FAMILIES.items():
+        path = folder / f"{family.replace(' ', '_')}.toml"
+        for code, table in tomllib.loads(path.read_text(encoding="utf-8")).items():
+            tables[code] = _check_table(path, letter, code, table)
+    return tables
+
+
+def load_entries() -> dict[str, Entry]:
+    """Return every entry by its code."""
+    names = [field.name for field in fields(Entry) if field.name not in ("code", "stage")]
+    return {
+        code: Entry(code=code, stage=Stage(table["stage"]), **{name: table[name] for name in names})
+        for code, table in read_tables().items()
+    }
+
+
+def _check_table(path: Path, letter: str, code: str, table: dict[str, Any]) -> dict[str, Any]:
+    wanted = {field.name for field in fields(Entry)} - {"code"} | {"proof"}
+    problems = [f"no {name}" for name in sorted(wanted - table.keys())]
+    problems += [f"unknown {name}" for name in sorted(table.keys() - wanted - TRACE_FIELDS)]
+    if code[:1] != letter or not (len(code) == 3 and code[1:].isdigit()):
+        problems.append(f"a code outside of {letter}00 to {letter}99")
+    if table.get("stage") not in set(Stage):
+        problems.append(f"stage {table.get('stage')!r}")
+    if ("lines" in table) == ("here" in table):
+        problems.append("not exactly one of lines and here")
+    filled = {}
+    for name, value in table.items():
+        try:
+            filled[name] = " ".join(value.split()).format_map(vars(thresholds)) if isinstance(value, str) else value
+        except (KeyError, ValueError) as error:
+            problems.append(f"{name} with {error}")
+    if problems:
+        expected = "the fields of Entry and Trace, with thresholds of contract/bounds.py in braces"
+        raise DataError(f"{path}, [{code}]", found="; ".join(problems), expected=expected, fix="correct the table")
+    return filled
+
+
+# -- Where each finding comes from, and the test that proves it. Imports no torch.
+#
+# Lines are those of the project's specifications: "4.1 A5" of the self-supervised one (section 4), "F-09" of metric scale
+# (section 7), and "D-09", "P-20", "M-14" of DPT, pose and mask (section 4). A finding without a line names the bug that
+# occurred in this project. A line without a finding is listed in docs/lines-without-a-finding.md;
+# tests/diagnostics/test_lines_of_the_specifications.py checks both.
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """lines: of the specifications.  here: the bug that occurred in this project, where there is no line.
+
+    proof: the file of the mutation that this code must find.
+    """
+
+    proof: str
+    lines: tuple[str, ...] = ()
+    here: str = ""
+
+
+RECORDINGS = "tests/mutations/recordings.py"
+
+TRACES = {
+    code: Trace(table["proof"], tuple(table.get("lines", ())), table.get("here", ""))
+    for code, table in read_tables().items()
+}
+"""Traces by the code of the finding."""
+
+
+# -- What each measurement of the preflight checks reads on clean and on broken data: the source of the thresholds.
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """instrument: what is measured.  codes: the findings that use it.  roadworld, real, broken: ranges of values.
+
+    warns, stops: thresholds.
+    """
+
+    instrument: str
+    codes: str
+    roadworld: str
+    real: str
+    broken: str
+    warns: str
+    stops: str
+
+
+READINGS = tuple(
+    Reading(**table)
+    for table in tomllib.loads(Path(__file__).with_name("calibration.toml").read_text(encoding="utf-8"))["reading"]
+)

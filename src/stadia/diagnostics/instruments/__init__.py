@@ -1,1 +1,0 @@
-"""Measurements of the preflight checks in NumPy and OpenCV: matching, two-view geometry, photometric residuals."""

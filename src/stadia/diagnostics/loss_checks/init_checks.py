@@ -1,0 +1,399 @@
+"""Check the first batch, the optimizer and the initial outputs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from stadia.core.types import DepthScale, is_temporal
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.loss_checks.thresholds import (
+    MAX_PRINCIPAL_POINT_OUTSIDE,
+    MIN_BATCH_SAMPLES,
+    MIN_BATCH_VALUES,
+    MIN_FOCAL_WIDTHS,
+)
+from stadia.diagnostics.loss_checks.training_start import PredictsMotion, TrainingStart
+from stadia.diagnostics.preflight import two_view_geometry
+from stadia.diagnostics.preflight.feature_matching import detect_features, match_features
+from stadia.diagnostics.preflight.recording_survey import NotChecked
+from stadia.geometry.se3 import rotation_angle_deg
+from stadia.training import optim
+
+# -- Check whether the depth range of the model contains the depth of a stereo pair, by its matches and without labels.
+
+MAX_PAIRS, ENOUGH = 4, 30
+"""Pairs that are matched, and the number of matches that are needed."""
+
+MAX_EPIPOLAR_PX, OUT_OF_REACH_PX, MAX_OUTSIDE = 1.0, 1.0, 0.25
+"""Distance from the epipolar line; pixels beyond the range, so that far points are not outside; and the share of
+matches that may be outside, for instance mountains.
+"""
+
+Array = NDArray[np.float64]
+
+
+def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
+    """M03: disparities of a stereo pair lie in the depth range. Labeled samples use `check_initial_depth`."""
+    pairs = unlabeled_pairs(start)
+    if not pairs or start.depth_range_m is None:
+        return
+    beyond = measure_range_excess_px(start)
+    if len(beyond) < ENOUGH:
+        raise NotChecked(f"{len(beyond)} matches between the images of {len(pairs)} pairs, and {ENOUGH} are needed")
+    too_near, too_far = (beyond > OUT_OF_REACH_PX).sum(0)
+    outside = (too_near + too_far) / len(beyond)
+    if outside <= MAX_OUTSIDE:
+        return
+    nearest, farthest = start.depth_range_m
+    yield make_finding(
+        "M03",
+        Severity.WARN,
+        measured=(
+            f"of {len(beyond)} matches of the pair {outside:.0%} lie outside of {nearest:g} to {farthest:g} m, which"
+            f" the depth can be: {too_near} are nearer, {too_far} farther"
+        ),
+        expected=f"at most {MAX_OUTSIDE:.0%}",
+        evidence={"matches": len(beyond), "nearer": int(too_near), "farther": int(too_far)},
+    )
+
+
+def unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
+    """Return (sample, source) of the first MAX_PAIRS pairs with a known rig and without depth labels."""
+    rig = getattr(start.batch.inputs, "T_source_target_rig", None)
+    if rig is None:
+        return []
+    labels = getattr(start.batch.targets, "depth_m", None)
+    known = torch.zeros(len(rig), dtype=torch.bool) if labels is None else (labels > 0).flatten(1).any(1).cpu()
+    chosen = rig.isfinite().all(-1).all(-1).cpu() & ~known[:, None]
+    return [(sample, source) for sample, source in chosen.nonzero().tolist()][:MAX_PAIRS]
+
+
+def measure_range_excess_px(start: TrainingStart) -> Array:
+    """Return (M, 2) pixels by which matches of `unlabeled_pairs` exceed the disparity of the nearest depth, and fall
+    below that of the farthest, at the focal length of the source. Negative inside the range.
+    """
+    assert start.depth_range_m is not None
+    targets, found = start.batch.targets, [np.zeros((0, 2))]
+    for sample, source in unlabeled_pairs(start):
+        matches = match_features(
+            detect_features(_image(targets.image[sample])), detect_features(_image(targets.sources[sample, source]))
+        )
+        K, K_source = _numbers(targets.camera.K[sample]), _numbers(targets.source_camera.K[sample, source])
+        way = K, K_source, _numbers(start.batch.inputs.T_source_target_rig[sample, source])
+        matches = matches.where(
+            two_view_geometry.epipolar_distance_px(matches.first_px, matches.second_px, *way) < MAX_EPIPOLAR_PX
+        )
+        per_inverse_metre = K_source[0, 0] * np.linalg.norm(way[2][:3, 3])
+        apart_px = per_inverse_metre * two_view_geometry.triangulate_inverse_depth(
+            matches.first_px, matches.second_px, *way
+        )
+        most_px, least_px = (per_inverse_metre / metres for metres in start.depth_range_m)
+        found.append(np.column_stack([apart_px - most_px, least_px - apart_px]))
+    return np.concatenate(found)
+
+
+def _image(image: Tensor) -> NDArray[np.uint8]:
+    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8."""
+    return np.asarray((255 * image.clamp(0, 1)).round().byte().permute(1, 2, 0).cpu().numpy())
+
+
+def _numbers(matrix: Tensor) -> Array:
+    return np.asarray(matrix.double().cpu().numpy())
+
+
+# -- Check a training before its first step: the batch, the optimizer, and the initial outputs of the networks.
+
+MAX_DEPTH_RATIO = 5.0
+"""Initial median depth over that of the labels, or the reverse."""
+
+MAX_BEYOND_RANGE, MAX_AT_BOUND, MAX_OUT_OF_VIEW = 0.05, 0.5, 0.5
+"""Shares of labels beyond the depth range, of depth at one bound, and of pixels that project into no source."""
+
+MIN_DISPARITY_PX, MAX_DISPARITY_SHARE = 0.3, 1 / 3
+"""Disparity of a stereo pair at the initial depth: pixels, and share of the width."""
+
+MAX_INITIAL_MOTION, MAX_INITIAL_ROTATION_DEG, MAX_EXPOSURE_OFFSET = 0.3, 5.0, 1e-3
+"""Motion over depth, degrees, and the difference of gain and offset from (1, 0)."""
+
+MAX_INITIAL_SMOOTHNESS, MAX_BATCH_DEPENDENCE = 0.3, 1e-3
+"""Smoothness over the photometric term; relative change of depth."""
+
+
+def check_image_range(start: TrainingStart) -> Iterator[Finding]:
+    """D40, D41: colors lie in [0, 1], and the images of the batch differ."""
+    image = getattr(start.batch.inputs, "image", None)
+    if image is None:
+        return
+    least, most = float(image.min()), float(image.max())
+    if not (math.isfinite(least) and math.isfinite(most)) or least < -0.01 or most > 1.01 or 0 < most < 0.02:
+        yield make_finding(
+            "D40", Severity.STOP, measured=f"images from {least:.3g} to {most:.3g}", expected="RGB in [0, 1]"
+        )
+    if len(image) > 1 and bool((image == image[:1]).all()):
+        measured = f"all {len(image)} images of the first batch are the same one"
+        yield make_finding("D41", Severity.STOP, measured=measured, expected="an image for each sample")
+
+
+def check_sources_differ(start: TrainingStart) -> Iterator[Finding]:
+    """D42: no source equals the target."""
+    targets = start.batch.targets
+    if not start.batch.source_names or not hasattr(targets, "sources"):
+        return
+    for index, name in enumerate(start.batch.source_names):
+        if bool((targets.sources[:, index] == targets.image).all()):
+            measured = f"source '{name}' is the target itself, in each of {start.batch.size} samples"
+            yield make_finding("D42", Severity.STOP, measured=measured, expected="another image")
+
+
+def check_camera(start: TrainingStart) -> Iterator[Finding]:
+    """K20: K is for images of the size of the batch, or for larger ones that contain these (crops move the principal
+    point).
+    """
+    camera = getattr(start.batch.inputs, "camera", None)
+    if camera is None:
+        return
+    x, y = float((camera.cx / camera.width).median()), float((camera.cy / camera.height).median())
+    focal = float((camera.fx / _min_centered_size(camera.cx, camera.width)).median())
+    height, width = start.batch.inputs.image.shape[-2:]
+    if (height, width) != (camera.height, camera.width):
+        measured = f"a camera of {camera.width}x{camera.height} for images of {width}x{height}"
+    elif not (
+        -MAX_PRINCIPAL_POINT_OUTSIDE <= x <= 1 + MAX_PRINCIPAL_POINT_OUTSIDE
+        and -MAX_PRINCIPAL_POINT_OUTSIDE <= y <= 1 + MAX_PRINCIPAL_POINT_OUTSIDE
+    ):
+        measured = f"a principal point at {x:.2f} of the width and {y:.2f} of the height, outside of the image"
+    elif focal < MIN_FOCAL_WIDTHS:
+        measured = (
+            f"a principal point at {x:.2f} of the width and {y:.2f} of the height, and a focal length of {focal:.2g}"
+            " widths at most"
+        )
+    else:
+        return
+    yield make_finding(
+        "K20", Severity.STOP, measured=measured, expected=f"K of these images, {MIN_FOCAL_WIDTHS:g} widths at least"
+    )
+
+
+def _min_centered_size(middle: Tensor, size: int) -> Tensor:
+    """Return (B,) sizes of the smallest images that are centered on `middle` and contain these."""
+    return 2 * torch.maximum(middle, size - middle)
+
+
+def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
+    """T20, T21, T22: every trainable parameter is in the optimizer once, and there is one."""
+    task = start.task
+    names = {id(p): name for name, p in task.named_parameters()}
+    trainable = {id(p) for p in task.parameters() if p.requires_grad}
+    groups = task.parameter_groups()
+    held = Counter(id(p) for group in groups for p in (group["params"] if isinstance(group, dict) else [group]))
+    missing = [names[key] for key in names if key in trainable and key not in held]
+    if missing:
+        yield make_finding(
+            "T20",
+            Severity.STOP,
+            measured=_list_names(missing, "in no group of the optimizer"),
+            expected="every parameter in one",
+        )
+    twice = [names.get(key, "a parameter of no network") for key, count in held.items() if count > 1]
+    if twice:
+        yield make_finding(
+            "T21",
+            Severity.STOP,
+            measured=_list_names(twice, "more than once in the optimizer"),
+            expected="every parameter in one",
+        )
+    frozen = [name for name, p in task.named_parameters() if not p.requires_grad]
+    if len(frozen) == len(names):
+        yield make_finding(
+            "T22",
+            Severity.STOP,
+            measured=f"none of {len(names)} parameters is trainable",
+            expected="parameters that train",
+        )
+    if not missing and not twice:
+        optim.build(task, task.config.optimizer, groups)  # raises where it cannot be had
+
+
+def check_parameter_gradients(start: TrainingStart) -> Iterator[Finding]:
+    """T23: the first backward pass gives every trainable parameter a gradient."""
+    assert start.report is not None
+    without = [name for name, p in start.task.named_parameters() if p.requires_grad and p.grad is None]
+    if without:
+        expected = "a gradient for each; processes that train together (DDP) stop without"
+        yield make_finding(
+            "T23",
+            Severity.WARN,
+            measured=_list_names(without, "without a gradient in the first step"),
+            expected=expected,
+        )
+
+
+def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
+    """M01, M02, M03: initial depth is near that of the data and not at a bound; labels are within its range."""
+    true_m = getattr(start.batch.targets, "depth_m", None)
+    known = None if true_m is None else true_m[true_m > 0]
+    if start.depth_range_m is not None and known is not None and len(known):
+        nearest, farthest = start.depth_range_m
+        outside = float(((known < nearest) | (known > farthest)).float().mean())
+        if outside > MAX_BEYOND_RANGE:
+            measured = (
+                f"{outside:.0%} of the labeled pixels are outside of the depth range {nearest:g} to {farthest:g} m"
+            )
+            yield make_finding("M03", Severity.WARN, measured=measured, expected=f"at most {MAX_BEYOND_RANGE:.0%}")
+    initial = start.inverse_depth
+    if initial is None:
+        return
+    ends = float(torch.maximum((initial == initial.max()).float().mean(), (initial == initial.min()).float().mean()))
+    if ends > MAX_AT_BOUND and initial.numel() > 1:
+        measured = f"{ends:.0%} of the pixels have the same depth, {1 / float(initial.flatten()[0]):.4g}"
+        yield make_finding(
+            "M02",
+            Severity.WARN,
+            measured=measured,
+            expected=f"at most {MAX_AT_BOUND:.0%}: a saturated sigmoid or clamp has no gradient",
+        )
+    claim = getattr(start.task, "claim", None)
+    if claim is DepthScale.METRES and known is not None and len(known):
+        ratio = float(1 / initial.median()) / float(known.median())
+        if not 1 / MAX_DEPTH_RATIO < ratio < MAX_DEPTH_RATIO:
+            measured = (
+                f"the median depth at the start is {ratio:.3g} times the true one ({float(known.median()):.3g} m)"
+            )
+            yield make_finding(
+                "M01", Severity.WARN, measured=measured, expected=f"1/{MAX_DEPTH_RATIO:g} to {MAX_DEPTH_RATIO:g} times"
+            )
+    yield from _check_initial_disparity(start, initial)
+
+
+def _check_initial_disparity(start: TrainingStart, initial: Tensor) -> Iterator[Finding]:
+    """M01 with a stereo rig: the disparity at the initial depth can be matched."""
+    rig = getattr(start.batch.inputs, "T_source_target_rig", None)
+    if rig is None or not (moved := rig[..., :3, 3].norm(dim=-1)).isfinite().any():
+        return
+    camera = start.batch.inputs.camera
+    apart = float(moved[moved.isfinite()].median() * camera.fx.median() * initial.median())
+    if not MIN_DISPARITY_PX < apart < MAX_DISPARITY_SHARE * camera.width:
+        measured = f"the disparity at the initial depth ({float(1 / initial.median()):.3g}) is {apart:.3g} pixels"
+        yield make_finding(
+            "M01",
+            Severity.WARN,
+            measured=measured,
+            expected=f"{MIN_DISPARITY_PX:g} to a third of the width ({camera.width})",
+        )
+
+
+def check_initial_motion(start: TrainingStart) -> Iterator[Finding]:
+    """P02: initial motion is small relative to depth, and rotation is small."""
+    names = [index for index, name in enumerate(start.batch.source_names) if is_temporal(name)]
+    if not names or not isinstance(start.task, PredictsMotion) or start.inverse_depth is None:
+        return
+    with torch.no_grad():
+        T = start.task.T_next_now(start.batch.inputs.image, start.batch.inputs.sources[:, names[0]])
+    if T is None:
+        return
+    moved = float(T[:, :3, 3].norm(dim=-1).median() * start.inverse_depth.median())
+    turned = float(rotation_angle_deg(T[:, :3, :3]).median())
+    if moved > MAX_INITIAL_MOTION or turned > MAX_INITIAL_ROTATION_DEG:
+        measured = f"an initial translation of {moved:.2g} times the depth, and rotation of {turned:.2g} degrees"
+        yield make_finding(
+            "P02",
+            Severity.WARN,
+            measured=measured,
+            expected=f"at most {MAX_INITIAL_MOTION:g} times, and {MAX_INITIAL_ROTATION_DEG:g} degrees",
+        )
+
+
+def check_initial_exposure(start: TrainingStart) -> Iterator[Finding]:
+    """B02: brightness starts at gain 1 and offset 0."""
+    initial = {name: float(value) for name, value in start.report.seen.items() if name.startswith(("gain/", "offset/"))}
+    if not initial:
+        return
+    away = {
+        name: value for name, value in initial.items() if abs(value - name.startswith("gain/")) > MAX_EXPOSURE_OFFSET
+    }
+    if away:
+        listed = ", ".join(f"{name} {value:.3g}" for name, value in away.items())
+        yield make_finding("B02", Severity.WARN, measured=f"initially {listed}", expected="gain 1 and offset 0")
+
+
+def check_visibility(start: TrainingStart) -> Iterator[Finding]:
+    """S01: at the initial depth and motion most pixels project into a source."""
+    winner = start.report.maps.get("winner")
+    if winner is None:
+        return
+    outside = float((winner < 0).float().mean())
+    if outside > MAX_OUT_OF_VIEW:
+        measured = f"{outside:.0%} of the pixels project into no source at the initial depth and motion"
+        yield make_finding("S01", Severity.WARN, measured=measured, expected=f"at most {MAX_OUT_OF_VIEW:.0%}")
+
+
+def check_smoothness(start: TrainingStart) -> Iterator[Finding]:
+    """R01: smoothness is a small part of the initial loss."""
+    by_name = {name.rpartition("/")[2]: float(value) for name, value in start.report.terms.items()}
+    if not by_name.keys() >= {"smoothness", "photometric"} or by_name["photometric"] <= 0:
+        return
+    share = by_name["smoothness"] / by_name["photometric"]
+    if share > MAX_INITIAL_SMOOTHNESS:
+        yield make_finding(
+            "R01",
+            Severity.WARN,
+            measured=f"smoothness is {share:.2g} times the photometric term",
+            expected=f"at most {MAX_INITIAL_SMOOTHNESS:g}",
+        )
+
+
+def check_batch_independence(start: TrainingStart) -> Iterator[Finding]:
+    """T28: in evaluation the depth of an image does not depend on the other images of its batch."""
+    initial = start.inverse_depth
+    if initial is None or len(initial) < 2:
+        return
+    alone = start.inverse_depth_of(start.batch.inputs.image[:1])
+    change = float((alone / initial[:1] - 1).abs().median())
+    if change > MAX_BATCH_DEPENDENCE:
+        measured = f"depth of an image alone differs by {change:.1%} from that in a batch of {len(initial)}"
+        yield make_finding("T28", Severity.WARN, measured=measured, expected=f"at most {MAX_BATCH_DEPENDENCE:.1%}")
+
+
+def check_batch_norm(start: TrainingStart) -> Iterator[Finding]:
+    """T33: batch statistics are of several images, or of so many pixels that few images suffice."""
+    if start.batch_size >= MIN_BATCH_SAMPLES:
+        return
+    layers = [name for name, one in start.task.named_modules() if isinstance(one, _BatchNorm) and one.training]
+    if start.batch_size > 1:  # of one image no number of pixels is enough
+        layers = [name for name, values in start.values_of_statistics(layers).items() if values < MIN_BATCH_VALUES]
+    if layers:
+        measured = f"{_list_names(layers, 'normalize by the batch')}, and batches are of {start.batch_size}"
+        expected = f"{MIN_BATCH_SAMPLES} samples, or 2 with {MIN_BATCH_VALUES} pixels in each of their maps"
+        yield make_finding("T33", Severity.WARN, measured=measured, expected=expected)
+
+
+def _list_names(names: list[str], what: str) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more} {what}"
+
+
+INIT_CHECKS = (
+    check_image_range,
+    check_sources_differ,
+    check_camera,
+    check_optimizer,
+    check_batch_norm,
+    check_initial_depth,
+    check_stereo_depth_range,
+    check_initial_motion,
+    check_batch_independence,
+    check_parameter_gradients,
+    check_initial_exposure,
+    check_visibility,
+    check_smoothness,
+)
+"""Checks in order: first those without a network, then those of its outputs, last those that need a step."""

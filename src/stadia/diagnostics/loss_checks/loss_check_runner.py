@@ -1,0 +1,120 @@
+"""Run the checks of losses and of a training start within a time limit."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from stadia.core.errors import summarize_exception
+from stadia.diagnostics.catalog import make_finding, sort_findings
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.loss_checks.init_checks import INIT_CHECKS
+from stadia.diagnostics.loss_checks.loss_case import LossCase, LossRaised
+from stadia.diagnostics.loss_checks.loss_properties import BASIC_PROPERTIES, PROPERTIES
+from stadia.diagnostics.loss_checks.training_start import (
+    TimeLimitReached,
+    TrainingStart,
+    check_one_batch,
+    check_precision,
+)
+from stadia.diagnostics.preflight.recording_survey import NotChecked
+
+# -- Stop networks at a time limit: a pass that has begun ends at its next layer.
+
+
+@contextlib.contextmanager
+def stop_at(deadline: float) -> Iterator[None]:
+    """Make every layer raise TimeLimitReached once time.monotonic() is past the deadline, forward and backward.
+
+    One pass through a large network can take minutes on a CPU, and its time is not known before. Weights and statistics
+    are then left in the middle of a step, so use copies. Code outside of layers (a loss) is not interrupted.
+    """
+
+    def check_time(*_: object) -> None:
+        if time.monotonic() > deadline:
+            raise TimeLimitReached
+
+    def check_time_backward(module: object, inputs: object, output: Any) -> None:
+        for one in output if isinstance(output, tuple | list) else (output,):
+            if isinstance(one, Tensor) and one.requires_grad:
+                one.register_hook(check_time)  # type: ignore[no-untyped-call]
+
+    hooks = register_module_forward_pre_hook(check_time), register_module_forward_hook(check_time_backward)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+# -- Run the checks of losses and of a training start within a time limit, and without changing the training.
+
+PropertyCheck = Callable[[LossCase, str], Iterable[Finding]]
+
+
+def check_losses(losses: Mapping[str, LossCase], until: float = math.inf) -> list[Finding]:
+    """Check losses, given by their names. Those that would start after `until` (time.monotonic()) are N01."""
+    found: list[Finding] = []
+    for name, case in losses.items():
+        basic = next((one for check in BASIC_PROPERTIES if (one := _run_check(check, case, name, Severity.STOP))), [])
+        if basic:
+            found += [*basic, make_not_checked("properties of the loss", f"{basic[0].code} must be fixed first", name)]
+            continue
+        for check in PROPERTIES:
+            if time.monotonic() > until:
+                found.append(make_not_checked("properties of the loss", str(TimeLimitReached()), name))
+                break
+            found += _run_check(check, case, name, Severity.WARN)
+    return sort_findings(found)
+
+
+def check_training_start(start: TrainingStart, seconds: float) -> list[Finding]:
+    """Check a training before it starts. After `seconds` networks are stopped, and checks that need one report N01."""
+    found: list[Finding] = []
+    with stop_at(time.monotonic() + seconds):
+        for check in (*INIT_CHECKS, check_precision, check_one_batch):
+            found += collect_findings(_describe(check), "", partial(check, start))
+    return sort_findings(found)
+
+
+def _run_check(check: PropertyCheck, case: LossCase, name: str, severity: Severity) -> list[Finding]:
+    """Return the findings of a check; a loss that raises is L11."""
+
+    def run() -> Iterator[Finding]:
+        try:
+            yield from check(case, name)
+        except LossRaised as error:
+            measured = f"{_describe(check)}: {error}"
+            expected = "a report of the loss for every scene and size"
+            yield make_finding("L11", severity, measured=measured, expected=expected, where=[name])
+
+    return collect_findings(_describe(check), name, run)
+
+
+def _describe(check: Callable[..., Any]) -> str:
+    return check.__name__.removeprefix("check_").replace("_", " ")
+
+
+def collect_findings(what: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """Return the findings of a check; what cannot be checked is a note with the reason."""
+    found: list[Finding] = []
+    try:
+        found.extend(check())
+    except NotChecked as why:
+        found.append(make_not_checked(what, str(why), where))
+    except Exception as error:  # a loss or network of the user may raise anything, anywhere
+        found.append(make_not_checked(what, summarize_exception(error), where))
+    return found
+
+
+def make_not_checked(what: str, why: str, where: str = "") -> Finding:
+    """Return N01: what could not be checked, and why."""
+    measured, named = f"{what}: {why}", [where] if where else []
+    return make_finding("N01", Severity.NOTE, measured=measured, expected="something to compare with", where=named)

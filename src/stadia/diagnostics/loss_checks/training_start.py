@@ -1,0 +1,256 @@
+"""A copy of the training before its first step, and a few steps on one batch."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property, partial
+from itertools import pairwise
+from typing import Any, Protocol, runtime_checkable
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from stadia.core.types import Batch, DepthScale
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.recording_survey import NotChecked
+from stadia.losses.loss_report import LossReport
+from stadia.training import optim
+from stadia.training.recipe import AnyRecipe
+
+# -- A training before its first step: a copy of the recipe, a batch, and one backward pass.
+
+SAMPLES, MIN_SAMPLES, CPU_PIXELS = 8, 2, 80_000
+"""Samples of the batch; on the CPU, at least MIN_SAMPLES and about CPU_PIXELS pixels in all."""
+
+
+class TimeLimitReached(NotChecked):
+    """A network was stopped before it returned an output."""
+
+    def __init__(self) -> None:
+        super().__init__("the time limit of the checks was reached")
+
+
+@runtime_checkable
+class PredictsDepth(Protocol):
+    """A recipe whose networks predict depth of an image."""
+
+    @property
+    def claim(self) -> DepthScale: ...
+
+    def inverse_depth(self, image: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class PredictsMotion(Protocol):
+    """A recipe whose networks predict motion between images."""
+
+    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None: ...
+
+
+@dataclass(frozen=True)
+class TrainingStart:
+    """The state that is checked; `Start.of` builds it.
+
+    task: a copy of the recipe that will be trained, on the device of the batch; changes to it are lost.
+    batch: the first batch of the training, or some of its samples.
+    batch_size: samples of a full batch.
+    precision: of the training, "32" or "bf16".
+    depth_range_m: (nearest, farthest) depth that the model can predict; None where that is not known.
+    """
+
+    task: Any
+    batch: Batch[Any, Any]
+    batch_size: int
+    precision: str = "32"
+    depth_range_m: tuple[float, float] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        task: AnyRecipe,
+        batch: Batch[Any, Any],
+        device: torch.device | str = "cpu",
+        *,
+        precision: str = "32",
+        depth_range_m: tuple[float, float] | None = None,
+    ) -> TrainingStart:
+        """Copy a recipe and at most eight samples of a batch, fewer of large images on the CPU."""
+        device = torch.device(device)
+        pixels = batch.inputs.image.shape[-2] * batch.inputs.image.shape[-1] if hasattr(batch.inputs, "image") else 1
+        count = SAMPLES if device.type != "cpu" else max(MIN_SAMPLES, min(SAMPLES, CPU_PIXELS // pixels))
+        return cls(
+            copy.deepcopy(task).to(device).train(),
+            take_samples(batch, count).to(device),
+            batch.size,
+            precision,
+            depth_range_m,
+        )
+
+    @cached_property
+    def report(self) -> LossReport:
+        """Report of the first step after backward: the parameters of the copy hold their gradients."""
+        self.task.zero_grad(set_to_none=True)
+        report = self.task.training_step(self.batch)
+        report.total.backward()
+        return report
+
+    @cached_property
+    def inverse_depth(self) -> Tensor | None:
+        """(B, 1, H, W) predicted for the images of the batch; None where the recipe predicts no depth."""
+        return self.inverse_depth_of(self.batch.inputs.image) if isinstance(self.task, PredictsDepth) else None
+
+    @torch.no_grad()
+    def inverse_depth_of(self, image: Tensor) -> Tensor:
+        """Return (B, 1, H, W) predicted in evaluation mode; training mode is restored whatever is raised."""
+        self.task.eval()
+        try:
+            predicted: Tensor = self.task.inverse_depth(image)
+        finally:
+            self.task.train()
+        return predicted
+
+    @torch.no_grad()
+    def values_of_statistics(self, layers: Collection[str]) -> dict[str, int]:
+        """Return the number of values per channel in a full batch, by the names of layers."""
+        values: dict[str, int] = {}
+
+        def count(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            values[name] = inputs[0][0, 0].numel() * self.batch_size
+
+        hooks = [self.task.get_submodule(name).register_forward_pre_hook(partial(count, name)) for name in layers]
+        try:
+            if hooks:
+                self.task.training_step(self.batch)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return values
+
+
+def take_samples(batch: Batch[Any, Any], count: int) -> Batch[Any, Any]:
+    """Return the first samples of a batch."""
+    size = batch.size
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value[:count] if value.ndim and len(value) == size else value
+        if is_dataclass(value) and not isinstance(value, type):
+            return replace(value, **{field.name: cut(getattr(value, field.name)) for field in fields(value)})
+        return value
+
+    return replace(batch, inputs=cut(batch.inputs), targets=cut(batch.targets), meta=batch.meta[:count])
+
+
+# -- Take a few steps on one batch: does the loss fall, does memory grow, do bf16 and fp32 agree?
+
+STEPS, MIN_STEPS = 30, 10
+MIN_DECREASE, TRAINED = 0.01, 0.5
+"""Share by which the loss must fall in STEPS steps on one batch. Share of the loss with shuffled weights below which
+weights are already trained.
+"""
+
+SETTLED, GROWTH_BYTES, STEADY = 2, 100 << 20, 0.5
+"""Steps until memory has settled, bytes by which it grows after that, and the share of a third of this growth that
+each third of the steps must have. A leak is the same in each step; other allocations come at once. A share of all
+memory would
+not work: a process may hold its data in memory.
+"""
+
+PARITY = 0.05
+"""Relative difference of the loss between float32 and bfloat16."""
+
+
+def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
+    """T26, T29: on one batch the loss falls, and memory does not grow from step to step.
+
+    With a time limit (see `deadline`) the steps taken so far count; fewer than MIN_STEPS are not checked. T26 is
+    skipped for weights that are already trained on such images.
+    """
+    task, batch = start.task, start.batch
+    shuffled = 0.0
+    optimizer = optim.build(task, task.config.optimizer, task.parameter_groups())
+    losses: list[float] = []
+    held: list[int] = []
+    with contextlib.suppress(TimeLimitReached):
+        shuffled = _loss_of_shuffled_weights(task, batch)
+        for _ in range(STEPS):
+            optimizer.zero_grad(set_to_none=True)
+            report = task.training_step(batch)
+            report.total.backward()
+            optimizer.step()
+            losses.append(float(report.total.detach()))
+            del report
+            held.append(_memory_bytes(batch.inputs.image.device))
+        with torch.no_grad():
+            losses.append(float(task.training_step(batch).total))
+    if len(held) < MIN_STEPS:
+        raise NotChecked(f"{len(held)} steps until the time limit of the checks, and {MIN_STEPS} are needed")
+    fell = losses[0] - sum(sorted(losses[-3:])[:2]) / 2
+    if not fell > MIN_DECREASE * abs(losses[0]) and not losses[0] < TRAINED * shuffled:
+        yield make_finding(
+            "T26",
+            Severity.WARN,
+            measured=(
+                f"the loss of one batch goes from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses) - 1} steps on it"
+            ),
+            expected=f"below by {MIN_DECREASE:.0%} at least",
+            evidence={"losses": {"step": list(range(len(losses))), "loss": losses}},
+        )
+    if grows_steadily(held):
+        yield make_finding(
+            "T29",
+            Severity.WARN,
+            measured=(
+                f"{held[SETTLED] >> 20} MB are allocated after step {SETTLED + 1}, {held[-1] >> 20} MB after step"
+                f" {len(held)}"
+            ),
+            expected="the same after every step",
+            evidence={"held": {"step": list(range(1, len(held) + 1)), "bytes": held}},
+        )
+
+
+def grows_steadily(held: Sequence[int]) -> bool:
+    """Return whether memory grows in every third of the steps, by GROWTH_BYTES in all."""
+    first, last = SETTLED, len(held) - 1
+    ends = [held[first + (last - first) * third // 3] for third in range(4)]
+    grown = ends[-1] - ends[0]
+    return grown > GROWTH_BYTES and min(b - a for a, b in pairwise(ends)) > STEADY * grown / 3
+
+
+def _loss_of_shuffled_weights(task: AnyRecipe, batch: Batch[Any, Any]) -> float:
+    """Return the loss with shuffled weights: as large, but untrained."""
+    as_given, generator = (
+        {name: value.clone() for name, value in task.state_dict().items()},
+        torch.Generator().manual_seed(0),
+    )
+    try:
+        with torch.no_grad():
+            for weights in task.parameters():
+                order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
+                weights.copy_(weights.flatten()[order].view_as(weights))
+            return float(task.training_step(batch).total)
+    finally:
+        task.load_state_dict(as_given)
+
+
+def check_precision(start: TrainingStart) -> Iterator[Finding]:
+    """T27: the loss in bfloat16 equals that in float32, where the training uses bfloat16."""
+    if start.precision != "bf16":
+        return
+    with torch.no_grad():
+        exact = float(start.task.training_step(start.batch).total)
+        with torch.autocast(start.batch.inputs.image.device.type, dtype=torch.bfloat16):
+            half = float(start.task.training_step(start.batch).total)
+    if not abs(half - exact) <= PARITY * abs(exact):
+        measured = f"the loss is {half:.4g} in bfloat16, {exact:.4g} in float32"
+        yield make_finding("T27", Severity.WARN, measured=measured, expected=f"the same within {PARITY:.0%}")
+
+
+def _memory_bytes(device: torch.device) -> int:
+    """Return the memory of torch on a GPU, else that of the process."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss

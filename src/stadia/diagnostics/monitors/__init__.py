@@ -1,0 +1,1 @@
+"""Monitors of a training: each reads logged values and returns a finding."""

@@ -1,0 +1,144 @@
+"""Run all monitors during training, write their findings, and stop where needed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from stadia.core.errors import DataError, NotFiniteError, RunError
+from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, append_finding, read_findings
+from stadia.diagnostics.monitors.camera_height_monitors import HEIGHT_RULES, CameraHeightMonitor
+from stadia.diagnostics.monitors.optimization_monitors import (
+    TERM_RULES,
+    ConstantTermMonitor,
+    DataLoadingMonitor,
+    LearningRateMonitor,
+    LossSpikeMonitor,
+    ProportionalTermsMonitor,
+    StallMonitor,
+    TermSumMonitor,
+    TimingMonitor,
+    UpdateRatioMonitor,
+    WeightChangeMonitor,
+    report_not_finite,
+)
+from stadia.diagnostics.monitors.persistence import PersistentPartRule, PersistentRule, ValidationRule
+from stadia.diagnostics.monitors.prediction_monitors import (
+    GEOMETRY_RULES,
+    OUTPUT_RULES,
+    SOURCE_RULES,
+    ConstantUncertaintyMonitor,
+    DepthScaleMonitor,
+    ExposureMonitor,
+    GradientBalanceMonitor,
+    MotionScaleMonitor,
+    SmoothnessMonitor,
+    UncertaintyBoundsMonitor,
+    UncertaintyOnlyMonitor,
+    ValidationWarpMonitor,
+)
+from stadia.diagnostics.monitors.score_monitors import (
+    VALIDATION_RULES,
+    DataSetScaleMonitor,
+    DetectionMonitor,
+    ForgettingMonitor,
+    FrozenScoresMonitor,
+    MetricScaleMonitor,
+    NanScoreMonitor,
+    OverfittingMonitor,
+    RmseMonitor,
+    RotationMonitor,
+    ScoreRangeMonitor,
+)
+from stadia.training.loggers import read_rows
+from stadia.training.loop import Callback, TrainingLoop
+from stadia.training.run_folder import Run
+
+
+def make_monitors() -> tuple[object, ...]:
+    """Return new instances of all monitors: their state is that of one run."""
+    return (
+        *(LossSpikeMonitor(), UpdateRatioMonitor(), StallMonitor(), TimingMonitor()),
+        *(LearningRateMonitor(), WeightChangeMonitor(), DataLoadingMonitor()),
+        *(ProportionalTermsMonitor(), ConstantTermMonitor(), TermSumMonitor()),
+        *(ExposureMonitor(), GradientBalanceMonitor(), SmoothnessMonitor(), ValidationWarpMonitor()),
+        *(DepthScaleMonitor(), MotionScaleMonitor()),
+        *(ConstantUncertaintyMonitor(), UncertaintyOnlyMonitor(), UncertaintyBoundsMonitor()),
+        *(RmseMonitor(), FrozenScoresMonitor(), ScoreRangeMonitor(), NanScoreMonitor()),
+        *(OverfittingMonitor(), RotationMonitor(), DetectionMonitor()),
+        *(CameraHeightMonitor(), MetricScaleMonitor(), ForgettingMonitor(), DataSetScaleMonitor()),
+        *map(PersistentRule, (*GEOMETRY_RULES, *HEIGHT_RULES, *OUTPUT_RULES)),
+        *map(PersistentPartRule, (*TERM_RULES, *SOURCE_RULES)),
+        *map(ValidationRule, VALIDATION_RULES),
+    )
+
+
+class TrainingMonitor(Callback):
+    """Calls every monitor, and writes its findings to findings.jsonl, each code once per run.
+
+    A monitor is a class with `on_batch(step, loss, samples)` or `on_row(step, row)`, or both, that return a Finding or
+    None: a class in `watching/` and one line in `instruments`. It reads nothing from the device.
+    """
+
+    def __init__(self, run: Run, console: Console, on_stop: OnStop = OnStop.HALT) -> None:
+        self.run, self.console, self.on_stop = run, console, on_stop
+        self.instruments = make_monitors()
+        self.reported = {found.code for found in read_training_findings(run.folder)}
+
+    def on_train_start(self, loop: TrainingLoop) -> None:
+        """Replay the logged rows of a resumed run, so that monitors have the state of its start."""
+        log = self.run.metrics_csv
+        for cells in read_rows(log) if loop.step and log.exists() else ():
+            row = {name: float(cell) for name, cell in cells.items() if cell}
+            for instrument in self.instruments:
+                if hasattr(instrument, "on_row"):
+                    instrument.on_row(int(row["step"]), row)
+
+    def on_batch_end(self, loop: TrainingLoop) -> None:
+        assert loop.batch is not None
+        found, loop.recipe.found = loop.recipe.found, []
+        for one in found:
+            self._report(one)
+        samples = tuple(f"{one.recording} {one.index}" for one in loop.batch.meta)
+        self._notify("on_batch", loop.step, loop.batch_loss, samples)
+
+    def on_row(self, loop: TrainingLoop, step: int, row: Mapping[str, float]) -> None:
+        self._notify("on_row", step, row)
+
+    def _notify(self, when: str, *values: Any) -> None:
+        for instrument in self.instruments:
+            found = getattr(instrument, when)(*values) if hasattr(instrument, when) else None
+            if found is not None:
+                self._report(found)
+
+    def on_exception(self, loop: TrainingLoop, error: BaseException) -> None:
+        if isinstance(error, NotFiniteError):  # which ends the training by itself
+            self._report(report_not_finite(loop.step + 1, error), halts=False)
+
+    def _report(self, found: Finding, *, halts: bool = True) -> None:
+        """Write a finding once per run. Raises RunError for a stop that halts."""
+        if found.code in self.reported:
+            return
+        self.reported.add(found.code)
+        self._write(found)
+        if halts and found.severity is Severity.STOP and self.on_stop is OnStop.HALT:
+            fix = f"{found.fix}; --on-stop warn trains anyway"
+            raise RunError(f"{found.code}, while training", found=found.measured, expected=found.expected, fix=fix)
+
+    def _write(self, found: Finding) -> None:
+        if self.run.writes:
+            self.console.print(
+                f"{found.severity}: {found.code} {found.measured}; {found.fix}", markup=False, soft_wrap=True
+            )
+            append_finding(self.run.folder / "findings.jsonl", found)
+
+
+def read_training_findings(folder: Path) -> list[Finding]:
+    """Return the findings of monitors in an interrupted run; empty where the file is missing or damaged."""
+    with contextlib.suppress(OSError, ValueError, DataError):
+        return [found for found in read_findings(folder / "findings.jsonl") if found.stage is Stage.TRAINING]
+    return []

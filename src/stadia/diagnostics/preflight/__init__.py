@@ -1,0 +1,39 @@
+"""The table of checks that need no training, in order."""
+
+from __future__ import annotations
+
+from stadia.core.registry import Registry
+
+# -- The table of preflight checks, which need no training, in order.
+#
+# A check is a function from a Survey to its findings; it raises NotChecked where the recording lacks what it compares
+# with.
+
+CHECKS = Registry(
+    "check",
+    {
+        "frames": "stadia.diagnostics.preflight.frame_checks:check_frames",
+        "timestamps": "stadia.diagnostics.preflight.frame_checks:check_timestamps",
+        "borders": "stadia.diagnostics.preflight.frame_checks:check_black_bars",
+        "exposure": "stadia.diagnostics.preflight.frame_checks:check_exposure",
+        "intrinsics": "stadia.diagnostics.preflight.intrinsics_checks:check_intrinsics",
+        "resize": "stadia.diagnostics.preflight.intrinsics_checks:check_image_size",
+        "sides": "stadia.diagnostics.preflight.stereo_checks:check_sides",
+        "baseline": "stadia.diagnostics.preflight.stereo_checks:check_baseline",
+        "poses": "stadia.diagnostics.preflight.pose_checks:check_poses",
+        "ground_truth": "stadia.diagnostics.preflight.ground_truth_checks:check_ground_truth",
+    },
+)
+"""For each recording."""
+
+SPLIT_CHECKS = Registry("check of splits", {"splits": "stadia.diagnostics.preflight.split_checks:check_splits"})
+"""For all splits together: a function of the frames by split name."""
+
+PREREQUISITES = {
+    "resize": ("frames", "intrinsics"),
+    "sides": ("frames", "intrinsics", "resize"),
+    "baseline": ("frames", "intrinsics", "resize", "sides"),
+    "poses": ("frames", "intrinsics", "resize"),
+    "ground_truth": ("frames", "intrinsics", "resize"),
+}
+"""Checks that would only measure symptoms where one of these reported a stop for the same recording."""

@@ -1,0 +1,297 @@
+"""Check frames: duplicates, static camera, timestamps, black bars, exposure."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.recording import LEFT, RIGHT
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.feature_matching import FLOW_WIDTH, gray, median_flow_px, shrink_to_gray
+from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
+
+# -- Check frames: are they different images, taken while the camera moved?
+
+MAX_FRAMES, WINDOWS = 120, 4
+MAX_FRAME_SECONDS = 12.0
+"""Time limit of all windows, whatever the size of the images."""
+
+REPEATED_WARN, REPEATED_STOP = 0.02, 0.1
+STATIC_WARN, STATIC_STOP = 1 / 3, 0.9
+STATIC_FLOW_PX = 0.1
+
+
+def split_into_windows(length: int) -> list[range]:
+    """Return all frames of a short recording, else WINDOWS stretches of consecutive frames, spread evenly."""
+    if length <= MAX_FRAMES:
+        return [range(length)]
+    size = MAX_FRAMES // WINDOWS
+    return [range(int(start), int(start) + size) for start in np.linspace(0, length - size, WINDOWS)]
+
+
+def image_digest(image: NDArray[np.uint8]) -> bytes:
+    """Return 16 bytes that are equal only for images with equal pixels."""
+    return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
+
+
+def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
+    """D02 repeated frames, D03 a static camera, D04 identical left and right images."""
+    yield from _check_same_sides(survey)
+    if survey.length == 1:
+        raise NotChecked("one frame: nothing to compare it with")
+    seen: dict[bytes, int] = {}
+    repeated: list[tuple[int, int]] = []
+    flows: dict[int, float] = {}
+    checked = 0
+    stretches = split_into_windows(survey.length)
+    for window in stretches:
+        before: NDArray[np.uint8] | None = None
+        until = time.monotonic() + MAX_FRAME_SECONDS / len(stretches)
+        for i in window:
+            if before is not None and time.monotonic() > until:
+                break
+            image = survey.recording.image(i)
+            checked += 1
+            key = image_digest(image)
+            if key in seen and seen[key] != i:
+                repeated.append((i, seen[key]))
+            picture = shrink_to_gray(image)
+            if key not in seen and before is not None and (flow := median_flow_px(before, picture)) is not None:
+                flows[i] = flow
+            seen.setdefault(key, i)
+            before = picture
+    yield from _check_repeated(survey, repeated, checked)
+    yield from _check_static(survey, flows)
+
+
+def _check_repeated(survey: RecordingSurvey, repeated: list[tuple[int, int]], checked: int) -> Iterator[Finding]:
+    share = len(repeated) / checked
+    if share < REPEATED_WARN:
+        return
+    yield make_finding(
+        "D02",
+        Severity.STOP if share >= REPEATED_STOP else Severity.WARN,
+        measured=(
+            f"{len(repeated)} of {checked} {'sampled ' if checked < survey.length else ''}frames show exactly what an"
+            " earlier one shows"
+        ),
+        expected="distinct frames",
+        evidence={"frame": [i for i, _ in repeated[:8]], "same as": [j for _, j in repeated[:8]]},
+        where=[survey.name],
+    )
+
+
+def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[Finding]:
+    """flows: by the later frame of each pair."""
+    if len(flows) < 3:
+        return
+    still = [i for i, flow in flows.items() if flow < STATIC_FLOW_PX]
+    share = len(still) / len(flows)
+    if share < STATIC_WARN:
+        return
+    yield make_finding(
+        "D03",
+        Severity.STOP if share >= STATIC_STOP and not survey.stereo else Severity.WARN,
+        measured=(
+            f"{len(still)} of {len(flows)} neighboring pairs move less than {STATIC_FLOW_PX} px at {FLOW_WIDTH} px"
+            " width"
+        ),
+        expected=f"fewer than {STATIC_WARN:.0%}",
+        evidence={
+            "median_flow_px": float(np.median(list(flows.values()))),
+            "pairs": {
+                "first": [i - 1 for i in still[:8]],
+                "second": still[:8],
+                "flow_px": [flows[i] for i in still[:8]],
+            },
+        },
+        where=[survey.name],
+    )
+
+
+def _check_same_sides(survey: RecordingSurvey) -> Iterator[Finding]:
+    """Check every sampled instant, so that a right camera that freezes now and then is found too."""
+    if RIGHT not in survey.recording.sides:
+        return
+    same = [i for i in survey.anchors if image_digest(survey.image(i, LEFT)) == image_digest(survey.image(i, RIGHT))]
+    if same:
+        yield make_finding(
+            "D04",
+            Severity.STOP,
+            measured=f"left and right images are identical in {len(same)} of {len(survey.anchors)} sampled frames",
+            expected="two images, apart by the baseline",
+            evidence={"frame": same},
+            where=[survey.name],
+        )
+
+
+# -- Check that timestamps increase, and that their unit is seconds.
+
+STOP_SHARE = 0.1
+"""Share of consecutive frames: from here on most time offsets are wrong."""
+
+MIN_INTERVAL_S, MAX_INTERVAL_S = 5e-4, 5.0
+"""Between frames of a video: others are times in another unit, or no video."""
+
+UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+"""Units per second."""
+
+Timed = list[tuple[int, int, float, float]]
+
+
+def check_timestamps(survey: RecordingSurvey) -> Iterator[Finding]:
+    """D15 timestamps that do not increase; else D16 another unit. Frames without timestamps are skipped: many formats
+    have none.
+    """
+    pairs = [(i, i + 1) for window in split_into_windows(survey.length) for i in window[:-1]]
+    known = [(i, j, survey.recording.timestamp_s(i), survey.recording.timestamp_s(j)) for i, j in pairs]
+    timed = [(i, j, before, after) for i, j, before, after in known if before is not None and after is not None]
+    if timed:
+        yield from _check_order(survey, timed) or _check_time_unit(survey, timed)
+
+
+def _check_order(survey: RecordingSurvey, timed: Timed) -> list[Finding]:
+    back = [(i, j, after - before) for i, j, before, after in timed if not after > before]  # also for NaN
+    if not back:
+        return []
+    share = len(back) / len(timed)
+    found = make_finding(
+        "D15",
+        Severity.STOP if share >= STOP_SHARE else Severity.WARN,
+        measured=(
+            f"{len(back)} of {len(timed)} neighboring frames are not later than the one before, "
+            f"such as {back[0][1]}, by {back[0][2]:.3g} s"
+        ),
+        expected="times that rise from frame to frame",
+        evidence={
+            "median_step_s": float(np.median([after - before for _, _, before, after in timed])),
+            "pairs": {
+                "first": [i for i, _, _ in back[:8]],
+                "second": [j for _, j, _ in back[:8]],
+                "step_s": [s for *_, s in back[:8]],
+            },
+        },
+        where=[survey.name],
+    )
+    return [found]
+
+
+def _check_time_unit(survey: RecordingSurvey, timed: Timed) -> list[Finding]:
+    step_s = float(np.median([after - before for _, _, before, after in timed]))
+    if MIN_INTERVAL_S <= step_s < MAX_INTERVAL_S:
+        return []
+    likely = [(name, in_a_second) for name, in_a_second in UNITS.items() if MIN_INTERVAL_S <= step_s / in_a_second <= 1]
+    names = " or ".join(f"{name}, {step_s / in_a_second:.3g} s apart then" for name, in_a_second in likely)
+    divisors = " or ".join(f"{in_a_second:.0f}" for _, in_a_second in likely)
+    found = make_finding(
+        "D16",
+        Severity.WARN,
+        measured=f"frames are {step_s:.4g} s apart (the median of {len(timed)})",
+        expected=f"{MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g} s",
+        cause=(
+            f"times of another unit that are read as seconds ({names}), or images taken now and then instead of a video"
+            if likely
+            else None
+        ),
+        fix=f"divide times of another unit by {divisors}; leave out what is no video" if likely else None,
+        evidence={"median_step_s": step_s},
+        where=[survey.name],
+    )
+    return [found]
+
+
+# -- Check whether the scene fills the image.
+
+MAX_BLACK, MAX_BAR_RANGE = 20, 4
+"""Gray levels: brightness of a bar, and range of its pixels over all checked images. A night sky has sensor noise and
+no sharp edge.
+"""
+
+MIN_BAR_SHARE, BLUR_PX = 0.02, 2
+"""Share of the side of the image for one bar, and the blur of its edge by a codec."""
+
+
+def check_black_bars(survey: RecordingSurvey) -> Iterator[Finding]:
+    """D14 black bars."""
+    images = np.stack([survey.image(i) for i in survey.anchors])
+    rows, columns = (_measure_bars(images, axis) for axis in (1, 2))
+    px = dict(zip(("top", "bottom", "left", "right"), (*rows, *columns), strict=True))
+    sides = {"top": images.shape[1], "bottom": images.shape[1], "left": images.shape[2], "right": images.shape[2]}
+    wide = {name: count for name, count in px.items() if count >= max(2, MIN_BAR_SHARE * sides[name])}
+    if not wide:
+        return
+    yield make_finding(
+        "D14",
+        Severity.WARN,
+        measured=(
+            f"black bars in all of {len(images)} images:"
+            f" {', '.join(f'{count} px {name}' for name, count in wide.items())}, of"
+            f" {images.shape[2]}x{images.shape[1]}"
+        ),
+        expected="a scene that fills the image",
+        evidence={f"{name}_px": count for name, count in px.items()},
+        where=[survey.name],
+    )
+
+
+def _measure_bars(images: NDArray[np.uint8], axis: int) -> tuple[int, int]:
+    """Count rows (axis 1) or columns (axis 2) of a bar from either end of (N, H, W, 3); 0 for a black image."""
+    others = tuple(i for i in range(4) if i != axis)
+    low, high = images.min(axis=others).astype(int), images.max(axis=others).astype(int)
+    return _count_bar_lines(low, high), _count_bar_lines(low[::-1], high[::-1])
+
+
+def _count_bar_lines(low: NDArray[np.int_], high: NDArray[np.int_]) -> int:
+    flat = (high <= MAX_BLACK) & (high - low <= MAX_BAR_RANGE)
+    count = len(flat) if flat.all() else int(np.argmin(flat))
+    if count in (0, len(flat)) or np.ptp([low[:count].min(), high[:count].max()]) > MAX_BAR_RANGE:
+        return 0
+    return count if high[min(count + BLUR_PX, len(high) - 1)] > MAX_BLACK + MAX_BAR_RANGE else 0
+
+
+# -- Check whether brightness is constant between consecutive frames, and between cameras.
+
+QUANTILES = (0.25, 0.5, 0.75, 0.9)
+NOTE_GAIN, WARN_GAIN = 0.1, 0.25
+"""|ln gain|, the median over pairs. Consecutive frames of clean recordings: at most .02 (KITTI, 7-Scenes, EuRoC,
+RoadWorld).
+Left and right: .016, but .155 for EuRoC with two auto-exposures. Random gains of .5 to 1.4 per image: .6 and .3.
+"""
+
+
+def check_exposure(survey: RecordingSurvey) -> Iterator[Finding]:
+    """B03: consecutive frames, or left and right, differ in brightness."""
+    last = survey.length - 1
+    pairs = {"to the next image": [(survey.image(i), survey.image(i + 1)) for i in survey.anchors if i < last]}
+    if RIGHT in survey.recording.sides:
+        pairs["from left to right"] = [(survey.image(i, LEFT), survey.image(i, RIGHT)) for i in survey.anchors]
+    gains = {name: [abs(math.log(brightness_gain(*pair))) for pair in each] for name, each in pairs.items() if each}
+    if not gains:
+        raise NotChecked("one image of one camera")
+    size, name = max((float(np.median(each)), name) for name, each in gains.items())
+    if size <= NOTE_GAIN:
+        return
+    yield make_finding(
+        "B03",
+        Severity.WARN if size > WARN_GAIN else Severity.NOTE,
+        measured=f"{name} brightness changes by {math.expm1(size):.0%} (the median of {len(gains[name])} pairs)",
+        expected=f"at most {math.expm1(NOTE_GAIN):.0%}",
+        evidence={"gains": {"pair": list(range(len(gains[name]))), "times": [math.exp(one) for one in gains[name]]}},
+        where=[survey.name],
+    )
+
+
+def brightness_gain(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Return the brightness factor between two (H, W, 3) images of nearly the same view: the median over their
+    quantiles.
+    """
+    quantiles = (
+        np.quantile(gray(picture), QUANTILES) + 1 for picture in (other, one)
+    )  # + 1: black is as bright as black
+    return float(np.exp(np.median(np.log(np.divide(*quantiles)))))

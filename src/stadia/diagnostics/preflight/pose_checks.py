@@ -1,0 +1,304 @@
+"""Check poses against the motion in the images: direction, axes, unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import permutations, product
+
+import numpy as np
+
+from stadia.core.recording import LEFT
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight import scale_consistency
+from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, Step
+from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg, rotation_vector_deg
+
+DIRECTION_WARN_DEG, DIRECTION_STOP_DEG = 30.0, 60.0
+MIN_ROTATION_DEG = 0.7
+"""Rotations below this are compared with it: the error of a small one is as large as itself."""
+
+MAX_SCORE_GAP_DEG = 2.0
+"""Conventions that fit alike within this are named together: straight driving does not distinguish them."""
+
+MAX_SHOWN = 3
+"""Conventions in the evidence, the likeliest first."""
+
+STOP_ROTATION_ERROR = 0.8
+"""Rotation errors over rotations: up to 0.3 where poses are right, 2 where they turn the other way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """A way to write poses.
+
+    code: of the finding.  name, fix: in words.  unusual: degrees by which it must fit better than a usual one to be
+        chosen.
+    motion: from two poses to T_second_first.
+    """
+
+    code: str
+    name: str
+    fix: str
+    unusual: float
+    motion: Callable[[Array, Array], Array]
+
+
+def _relative(T_world_first: Array, T_world_second: Array) -> Array:
+    return np.asarray(np.linalg.solve(T_world_second, T_world_first), dtype=np.float64)
+
+
+def _turned(axes: Array) -> Callable[[Array, Array], Array]:
+    """The frame of the poses has other axes: p_poses = axes p_camera."""
+    change = np.eye(4)
+    change[:3, :3] = axes
+
+    def motion(T_world_first: Array, T_world_second: Array) -> Array:
+        return change.T @ _relative(T_world_first, T_world_second) @ change
+
+    return motion
+
+
+def _translations_turned(axes: Array) -> Callable[[Array, Array], Array]:
+    """Only the translations have other axes: t_poses = axes t_world."""
+
+    def motion(T_world_first: Array, T_world_second: Array) -> Array:
+        first, second = T_world_first.copy(), T_world_second.copy()
+        first[:3, 3], second[:3, 3] = axes.T @ first[:3, 3], axes.T @ second[:3, 3]
+        return _relative(first, second)
+
+    return motion
+
+
+def _in_words(axes: Array) -> str:
+    """Describe each axis of the poses in the camera ("x forward, y left, z up")."""
+    names = {(0, 1): "right", (0, -1): "left", (1, 1): "down", (1, -1): "up", (2, 1): "forward", (2, -1): "back"}
+    words = []
+    for letter, row in zip("xyz", axes, strict=True):
+        column = int(np.abs(row).argmax())
+        words.append(f"{letter} {names[column, int(row[column])]}")
+    return ", ".join(words)
+
+
+USUAL_AXES = (
+    np.diag([1.0, -1, -1]),  # a graphics camera: x right, y up, z back
+    np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]),  # a robot's body: x forward, y left, z up
+    np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]),  # an aircraft's body: x forward, y right, z down
+)
+
+
+def _all_axes() -> list[Array]:
+    """Return the 47 other permutations of axes with signs; mirrored ones too."""
+    found = []
+    for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):
+        axes = np.zeros((3, 3))
+        axes[range(3), order] = signs
+        if not np.array_equal(axes, np.eye(3)):
+            found.append(axes)
+    return found
+
+
+def _unusual(axes: Array) -> float:
+    """Return degrees: 0 for common axes, 3 for other rotations, 10 for mirrored ones."""
+    if any(np.array_equal(axes, usual) for usual in USUAL_AXES):
+        return 0.0
+    return 3.0 if np.linalg.det(axes) > 0 else 10.0
+
+
+def _conventions() -> list[Convention]:
+    """Return every known way to write poses, and all axes."""
+    found = [
+        Convention(
+            "E06",
+            "world-to-camera matrices given as camera-to-world",
+            "invert each pose: T_world_camera = inverse(T_camera_world)",
+            0.0,
+            lambda first, second: second @ np.linalg.inv(first),
+        )
+    ]
+    for axes in _all_axes():
+        words, unusual = _in_words(axes), _unusual(axes)
+        fix = f"T_world_camera = T_world_poses @ A with the rotation A = {axes.astype(int).tolist()}"
+        found.append(Convention("E07", f"axes of the poses: {words}", fix, unusual, _turned(axes)))
+        fix = f"multiply the translations by {axes.T.astype(int).tolist()}"
+        found.append(
+            Convention(
+                "E07", f"axes of the translations alone: {words}", fix, unusual + 5.0, _translations_turned(axes)
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class PoseFit:
+    """Differences between given motions and those of the matches, as medians over steps, so that one wrong match has
+    no effect.
+
+    turn: rotation error over the rotation, or over MIN_ROTATION_DEG where that is larger.
+    """
+
+    direction_deg: float
+    turn: float
+
+    @property
+    def score(self) -> float:
+        """Degrees, where a rotation error as large as the rotation counts 60."""
+        return self.direction_deg + 60 * self.turn
+
+    @property
+    def good(self) -> bool:
+        return self.direction_deg < DIRECTION_WARN_DEG and self.turn < STOP_ROTATION_ERROR
+
+
+def _fit(motions: list[Array], seen: list[TwoViewMotion]) -> PoseFit:
+    directions = [angle_deg(T[:3, 3], motion.t) for T, motion in zip(motions, seen, strict=True)]
+    sizes = [float(np.linalg.norm(rotation_vector_deg(motion.R))) for motion in seen]
+    errors = [
+        float(np.linalg.norm(rotation_vector_deg(motion.R.T @ T[:3, :3])))
+        for T, motion in zip(motions, seen, strict=True)
+    ]
+    return PoseFit(
+        float(np.median(directions)), float(np.median(np.array(errors) / np.maximum(sizes, MIN_ROTATION_DEG)))
+    )
+
+
+def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
+    """E05 rigid, E06 inverted, E07 axes, E09 neither, E08 unit; the first that holds."""
+    given = {i: T for i in range(survey.length) if (T := survey.recording.T_world_camera(i, LEFT)) is not None}
+    if not given:
+        raise NotChecked("no poses")
+    broken = _check_rigid(given, survey)
+    if broken is not None:
+        yield broken
+        return
+    steps = [step for step in survey.steps if step.measured is not None and step.T_second_first is not None]
+    if len(steps) < 2:
+        planar = sum(step.seen is not None and step.seen.planar for step in survey.steps)
+        flat = f" ({planar} of {len(survey.steps)} show one plane, which two motions explain)" if planar else ""
+        raise NotChecked(
+            f"fewer than two steps with poses and enough motion in the images{flat}", hides="wrong axes of the poses"
+        )
+    wrong = _check_direction(survey, steps)
+    if wrong is not None:
+        yield wrong
+        return
+    yield from _check_unit(survey)
+
+
+def _check_rigid(given: Mapping[int, Array], survey: RecordingSurvey) -> Finding | None:
+    """E05, of the first frame whose pose is not rigid, and how many there are."""
+    broken = {frame: why for frame, T in given.items() if (why := _why_not_rigid(T))}
+    if not broken:
+        return None
+    frame, why = next(iter(broken.items()))
+    return make_finding(
+        "E05",
+        Severity.STOP,
+        measured=f"{len(broken)} of {len(given)} poses, such as that of frame {frame}: {why}",
+        expected="a rotation and a translation",
+        evidence={"T_world_camera": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in given[frame]]},
+        where=[survey.name],
+    )
+
+
+def _why_not_rigid(T: Array) -> str:
+    """Describe the problem; empty for a rigid transform."""
+    if T.shape != (4, 4):
+        return f"an array of shape {T.shape}"
+    if not np.isfinite(T).all():
+        return f"{int((~np.isfinite(T)).sum())} of its numbers are not finite"
+    R = T[:3, :3]
+    if np.allclose(R.T @ R, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0 and np.allclose(T[3], (0, 0, 0, 1)):
+        return ""
+    size = float(np.abs(R.T @ R - np.eye(3)).max())
+    return f"|R^T R - I| up to {size:.3g}, determinant {np.linalg.det(R):.3g}, last row {T[3].tolist()}"
+
+
+def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | None:
+    """E06, E07 or E09, where the poses fit neither the most reliable motions nor those of the matches alone.
+
+    Motion from a wrong rig or ground truth is wrong too, which is not an error of the poses.
+    """
+    seen = [step.measured for step in steps if step.measured is not None]
+    ends = [(survey.recording.T_world_camera(s.first), survey.recording.T_world_camera(s.second)) for s in steps]
+    worlds = [(first, second) for first, second in ends if first is not None and second is not None]
+    given = [_relative(*pair) for pair in worlds]
+    as_given = _fit(given, seen)
+    by_matches = [
+        (T, step.seen)
+        for T, step in zip(given, steps, strict=True)
+        if step.seen is not None and step.seen in step.motions
+    ]
+    if as_given.good or (
+        len(by_matches) > 1 and _fit([T for T, _ in by_matches], [motion for _, motion in by_matches]).good
+    ):
+        return None
+    fits = [(convention, _fit([convention.motion(*pair) for pair in worlds], seen)) for convention in _conventions()]
+    fitting = [(convention, fit) for convention, fit in fits if fit.good and fit.score < 0.5 * as_given.score]
+    evidence: dict[str, object] = {
+        "steps": [f"{step.first} to {step.second}" for step in steps],
+        "angle_deg": [angle_deg(_relative(*pair)[:3, 3], motion.t) for pair, motion in zip(worlds, seen, strict=True)],
+    }
+    code, cause, fix = "E09", None, None
+    ranked = sorted(fitting or fits, key=lambda pair: pair[1].score + pair[0].unusual)
+    shown = [("as given", as_given), *((convention.name, fit) for convention, fit in ranked[:MAX_SHOWN])]
+    evidence["conventions"] = {
+        "hypothesis": [name for name, _ in shown],
+        "direction off, degrees": [fit.direction_deg for _, fit in shown],
+        "rotation error, relative": [fit.turn for _, fit in shown],
+    }
+    if fitting:
+        best, fit = ranked[0]
+        alike = [
+            c.name
+            for c, other in ranked[1:3]
+            if other.score + c.unusual <= fit.score + best.unusual + MAX_SCORE_GAP_DEG
+        ]
+        code, fix = best.code, best.fix
+        cause = best.name + (f" (it could also be: {', or '.join(alike)})" if alike else "")
+    return make_finding(
+        code,
+        Severity.STOP
+        if as_given.direction_deg > DIRECTION_STOP_DEG or as_given.turn > STOP_ROTATION_ERROR
+        else Severity.WARN,
+        measured=f"motion by the poses is {as_given.direction_deg:.0f} degrees off the motion in the images"
+        + (
+            f", and rotations are off by {as_given.turn:.1f} times their size"
+            if as_given.turn > STOP_ROTATION_ERROR
+            else ""
+        ),
+        expected=f"below {DIRECTION_WARN_DEG:.0f} degrees (median of {len(seen)} steps)",
+        cause=cause,
+        fix=fix,
+        evidence=evidence,
+        where=[survey.name],
+    )
+
+
+def _check_unit(survey: RecordingSurvey) -> Iterator[Finding]:
+    for verdict in scale_consistency.find_scale_errors(survey):
+        if verdict.ruler is not scale_consistency.ScaleSource.POSES:
+            continue
+        factor = verdict.factor
+        measured, expected = (
+            f"a median speed of {verdict.value:.3g} m/s",
+            f"up to {scale_consistency.PLAUSIBLE[verdict.ruler][1]:g} m/s",
+        )
+        if factor is not None:
+            measured = f"motion by the poses is {factor:.4g} times as long as by {scale_consistency.name_other_sources(verdict)}"
+            expected = "1 within the noise"
+        yield make_finding(
+            "E08",
+            Severity.STOP if verdict.severe else Severity.WARN,
+            measured=measured,
+            expected=expected,
+            cause=verdict.cause,
+            fix=verdict.fix or (f"divide the translations by {factor:.4g}" if factor is not None else None),
+            evidence={"median_speed_m_per_s": verdict.value, **scale_consistency.scale_evidence(verdict)},
+            where=[survey.name],
+        )
+    if not any(
+        scale_consistency.ScaleSource.POSES in (c.first, c.second) for c in scale_consistency.compare_scales(survey)
+    ):
+        raise NotChecked("the unit of the poses beyond a plausible speed: no rig and no ground truth to compare with")

@@ -1,0 +1,173 @@
+"""Run the checks over recordings within a time limit, and sort their findings."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from stadia.core.errors import DataError, StadiaError, summarize_exception
+from stadia.core.recording import Recording
+from stadia.diagnostics.catalog import make_finding, sort_findings
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight import CHECKS, PREREQUISITES, SPLIT_CHECKS
+from stadia.diagnostics.preflight.finding_images import draw_finding, draw_split_finding
+from stadia.diagnostics.preflight.interface_checks import check_interface
+from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, spread_order
+from stadia.diagnostics.preflight.split_checks import SplitFrames
+
+log = logging.getLogger(__name__)
+
+MAX_PREFLIGHT_SECONDS = 20.0
+"""No recording is started after this time. A recording and the splits have limits of their own, below 20 s."""
+
+Progress = Callable[[str, int, int], None]
+"""Called as (current check, done, total)."""
+
+
+def run_preflight(
+    recordings: Sequence[Recording],
+    splits: Mapping[str, Sequence[SplitFrames]] | None = None,
+    *,
+    checks: Iterable[str] | None = None,
+    seconds: float = MAX_PREFLIGHT_SECONDS,
+    progress: Progress | None = None,
+) -> list[Finding]:
+    """Run every check that needs no training, on every recording that fits the time limit. Return sorted findings.
+
+    Args:
+        recordings: what will be trained on.
+        splits: frames by the name of their split, the training split first; None where there are none to compare.
+        checks: names of CHECKS and SPLIT_CHECKS; all by default.
+        seconds: no recording is started after this time, except the first one; skipped ones are reported as N02.
+        progress: called with each recording before it is checked.
+
+    Raises:
+        ConfigError: for a check that does not exist. A recording that cannot be read becomes a finding.
+    """
+    every = [*CHECKS, *SPLIT_CHECKS]
+    wanted = every if checks is None else [name if name in SPLIT_CHECKS else CHECKS.check(name) for name in checks]
+    began = time.monotonic()
+    found: list[Finding] = []
+    order = spread_order(len(recordings))
+    total = len(order) + 1
+    for done, position in enumerate(order):
+        if done and time.monotonic() - began > seconds:
+            found.append(_out_of_time(len(order) - done, len(order), seconds))
+            break
+        recording = recordings[position]
+        if progress is not None:
+            progress(recording.name, done, total)
+        found = _merged([*found, *_check_recording(recording, [name for name in CHECKS if name in wanted])])
+    if progress is not None:
+        progress("splits", total - 1, total)
+    for name in (name for name in SPLIT_CHECKS if name in wanted):
+        of_splits = _run_check(name, "", partial(SPLIT_CHECKS.load(name), splits or {}))
+        found += [_add_image(one, partial(draw_split_finding, one, splits or {})) for one in of_splits]
+    return sort_findings(found)
+
+
+def _check_recording(recording: Recording, names: Sequence[str]) -> list[Finding]:
+    if len(recording) == 0:
+        empty = DataError(recording.name, found="no frames", expected="at least one", fix="check the folder")
+        return [make_unreadable_finding(recording.name, empty)]
+    survey = RecordingSurvey(recording)
+    if (broken := check_interface(survey)) is not None:
+        why = f"{broken.code} must be fixed first"
+        return [
+            _add_image(broken, partial(draw_finding, broken, survey)),
+            *(_not_checked(name, why, recording.name) for name in names),
+        ]
+    found: list[Finding] = []
+    stopped: dict[str, str] = {}
+    for name in names:
+        blocking = next((stopped[other] for other in PREREQUISITES.get(name, ()) if other in stopped), None)
+        if blocking is not None:
+            found.append(_not_checked(name, f"{blocking} must be fixed first", recording.name))
+            continue
+        mine = _run_check(name, recording.name, partial(CHECKS.load(name), survey))
+        found += [_add_image(one, partial(draw_finding, one, survey)) for one in mine]
+        stops = [f.code for f in mine if f.severity is Severity.STOP]
+        if stops:
+            stopped[name] = stops[0]
+    return found
+
+
+def _run_check(name: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """Return the findings of a check; what it cannot compare is a note, what it cannot read is a stop."""
+    found: list[Finding] = []
+    try:
+        found.extend(check())
+    except NotChecked as why:
+        found.append(_not_checked(name, str(why), where, hides=why.hides))
+    except StadiaError as error:
+        found.append(make_unreadable_finding(where, error))
+    except OSError as error:  # as a recording of the user's own passes it on
+        cannot = DataError(
+            error.filename or where,
+            found=summarize_exception(error),
+            expected="a file that can be read",
+            fix="fetch it again",
+        )
+        found.append(make_unreadable_finding(where, cannot))
+    except Exception as error:  # a check that fails in itself is no reason not to train
+        found.append(_not_checked(name, f"the check itself failed ({summarize_exception(error)})", where))
+    return found
+
+
+def _add_image(one: Finding, draw: Callable[[], bytes]) -> Finding:
+    """Add the image to a finding; a drawing that fails must not lose the finding."""
+    try:
+        return replace(one, image=draw())
+    except Exception as error:
+        log.warning("%s has no image (%s: %s)", one.code, type(error).__name__, error)
+        return one
+
+
+def _not_checked(name: str, why: str, where: str, *, hides: str = "") -> Finding:
+    return make_finding(
+        "N01",
+        Severity.NOTE,
+        measured=f"{name}: {why}",
+        expected="something to compare with",
+        evidence={"hides": hides} if hides else {},
+        where=[where] if where else [],
+    )
+
+
+def make_unreadable_finding(where: str, error: StadiaError) -> Finding:
+    """Return D01: a recording that cannot be read."""
+    return make_finding(
+        "D01",
+        Severity.STOP,
+        measured=f"{error.what}: {error.found}",
+        expected=error.expected,
+        fix=error.fix,
+        where=[where] if where else [],
+    )
+
+
+def _out_of_time(left: int, total: int, seconds: float) -> Finding:
+    return make_finding(
+        "N02",
+        Severity.NOTE,
+        measured=f"sampled: {total - left} of {total} recordings were checked within {seconds:g} s",
+        expected="all of them",
+        cause="the data has more recordings than fit the time for checking",
+    )
+
+
+def _merged(found: Sequence[Finding]) -> list[Finding]:
+    """Merge the same finding of several recordings: the numbers of the first one, and all names."""
+    merged: dict[tuple[str, ...], Finding] = {}
+    for one in found:
+        distinct = one.measured if one.code in ("N01", "D01") else ""
+        key = (one.code, one.severity.value, one.cause, distinct)
+        if key in merged:
+            held = merged[key]
+            merged[key] = replace(held, where=tuple(dict.fromkeys((*held.where, *one.where))))
+        else:
+            merged[key] = one
+    return list(merged.values())

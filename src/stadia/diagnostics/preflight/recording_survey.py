@@ -1,0 +1,300 @@
+"""Measure a recording on a few frames, lazily: matches, motions, depth."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.diagnostics.preflight import two_view_geometry
+from stadia.diagnostics.preflight.feature_matching import (
+    FLOW_WIDTH,
+    MAX_WIDTH,
+    FeatureMatches,
+    SiftFeatures,
+    detect_features,
+    match_features,
+    median_flow_px,
+    shrink_to_gray,
+)
+from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion
+
+ANCHORS = 6
+"""Frames of a recording that geometry is measured on, spread over its length."""
+
+ENOUGH_MATCHES = 50
+MIN_DISPLACEMENT_SHARE = 0.02
+"""Two frames are far enough apart once their matches have moved by this share of the width (median)."""
+
+MAX_GAP = 16
+MIN_PARALLAX_PX = 2.0
+"""A direction of motion is measured only where this much displacement is not rotation."""
+
+MIN_DISPARITY_PX = 2.0
+"""Depth from a rig is used from this disparity on: below, half a pixel of noise is a quarter of it and more."""
+
+MAX_EPIPOLAR_PX = 1.5
+"""A match further than this from its epipolar line is wrong, or moved between the exposures. These three are grains of
+the image.
+"""
+
+ENOUGH_POINTS = 30
+DEPTH_EXPLAINS = 0.45
+"""Clean ground truth explains 0.6 (KITTI, sparse LiDAR) to 0.96 (RoadWorld) of what matches agree on; inverse depth
+0.25 to 0.5.
+"""
+
+IMAGES_KEPT = 12
+"""Of images, and of depth maps: both are read as they are needed, whatever their size."""
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class NotChecked(Exception):
+    """A recording lacks what a check compares with; the message names it.
+
+    hides: a common mistake that would go unnoticed.
+    """
+
+    def __init__(self, why: str, *, hides: str = "") -> None:
+        super().__init__(why)
+        self.hides = hides
+
+
+def spread_order(count: int) -> list[int]:
+    """Return 0 ... count - 1, each far from those before: a time limit then leaves out evenly."""
+    width = max(1, (count - 1).bit_length())
+    return sorted(range(count), key=lambda i: int(f"{i:0{width}b}"[::-1], 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Two frames of the left camera, far enough apart to measure the motion between them.
+
+    matches: from the first frame to the second.
+    seen: motion up to scale by the matches alone.  by_rig, by_depth: metric motion by the rig, or by the ground truth.
+    depth_explains: share of the points that agree with `seen` and have ground truth, and that `by_depth` explains too;
+        None where there are too few. `by_depth` is None where it is below DEPTH_EXPLAINS.
+    T_second_first: from the poses of the recording; None where it has none.
+    grain_px: pixels of the given image per pixel of the image in which features were detected; tolerances scale with
+        it.
+    """
+
+    first: int
+    second: int
+    matches: FeatureMatches
+    seen: TwoViewMotion | None
+    by_rig: TwoViewMotion | None
+    by_depth: TwoViewMotion | None
+    depth_explains: float | None
+    T_second_first: Array | None
+    grain_px: float = 1.0
+
+    @property
+    def motions(self) -> tuple[TwoViewMotion, ...]:
+        """Motions with enough parallax for a direction, and with a unique solution: from depth first, and by number of
+        points.
+        """
+        known = [motion for motion in (self.by_rig, self.by_depth) if motion is not None]
+        known.sort(key=lambda motion: -int(motion.inliers.sum()))
+        every = known if self.seen is None or self.seen.planar else [*known, self.seen]
+        return tuple(motion for motion in every if motion.parallax_px >= MIN_PARALLAX_PX * self.grain_px)
+
+    @property
+    def measured(self) -> TwoViewMotion | None:
+        """The most reliable motion."""
+        return self.motions[0] if self.motions else None
+
+
+@dataclass(frozen=True, slots=True)
+class PairMatches:
+    """Matches from the left to the right image of one instant."""
+
+    index: int
+    matches: FeatureMatches
+
+    @property
+    def disparity_px(self) -> Array:
+        """(M,) x_left - x_right: above 0 for every static point of a rectified pair."""
+        return self.matches.first_px[:, 0] - self.matches.second_px[:, 0]
+
+
+class RecordingSurvey:
+    """Measurements of one recording.
+
+    Args:
+        recording: of any source; read where needed, a few images are kept.
+        anchors: number of frames on which geometry is measured.
+    """
+
+    def __init__(self, recording: Recording, anchors: int = ANCHORS) -> None:
+        self.recording = recording
+        self.name = recording.name
+        self.length = len(recording)
+        count = min(anchors, self.length)
+        self.anchors = (
+            tuple(sorted({int(i) for i in np.linspace(0, self.length - 1, count + 2)[1:-1]}))
+            if count > 2
+            else tuple(range(count))
+        )
+        self._images: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
+        self._depths: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
+        self._features: dict[tuple[int, str], SiftFeatures] = {}
+
+    @property
+    def stereo(self) -> bool:
+        return RIGHT in self.recording.sides and self.recording.T_right_left is not None
+
+    @property
+    def T_right_left(self) -> Array:
+        """(4, 4); only for a stereo recording."""
+        return np.asarray(self.recording.T_right_left, dtype=np.float64)
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """Return (H, W, 3) uint8; the last few are kept."""
+        key = (index, side)
+        if key not in self._images:
+            _keep(self._images, key, self.recording.image(index, side))
+        return self._images[key]
+
+    def K(self, index: int, side: str = LEFT) -> Array:
+        """(3, 3) float64."""
+        return np.asarray(self.recording.camera(index, side).K.numpy(), dtype=np.float64)
+
+    @cached_property
+    def grain_px(self) -> float:
+        """Pixels of these images per pixel where features are detected: above 1 for wide images, which are reduced."""
+        return max(1.0, self.recording.camera(self.anchors[0]).width / MAX_WIDTH)
+
+    def depth(self, index: int) -> NDArray[np.float32] | None:
+        """Return (H, W) ground truth of the left camera, 0 where invalid and 0 everywhere if constant; None without a
+        map.
+        """
+        if index not in self._depths:
+            depth = self.recording.depth_m(index, LEFT)
+            if depth is None:
+                return None
+            known = np.isfinite(depth) & (depth > 0)
+            is_valid = known.any() and float(np.ptp(depth[known])) > 0
+            _keep(self._depths, index, np.where(known & is_valid, depth, 0).astype(np.float32))
+        return self._depths[index]
+
+    def features(self, index: int, side: str = LEFT) -> SiftFeatures:
+        key = (index, side)
+        if key not in self._features:
+            self._features[key] = detect_features(self.image(index, side))
+        return self._features[key]
+
+    @cached_property
+    def pairs(self) -> list[PairMatches]:
+        """Left to right matches at the anchors; empty for one camera."""
+        if RIGHT not in self.recording.sides:
+            return []
+        return [PairMatches(i, match_features(self.features(i), self.features(i, RIGHT))) for i in self.anchors]
+
+    def rig_depth(self, pair: PairMatches) -> Array:
+        """Return (M,) depth of the left points by the rig; 0 where a match contradicts the epipolar geometry or has a
+        small disparity.
+        """
+        px = (pair.matches.first_px, pair.matches.second_px)
+        cameras = (self.K(pair.index), self.K(pair.index, RIGHT))
+        z, z_right = two_view_geometry.triangulate(*px, *cameras, self.T_right_left)
+        apart = two_view_geometry.epipolar_distance_px(*px, *cameras, self.T_right_left)
+        clear = np.abs(pair.disparity_px) > MIN_DISPARITY_PX * self.grain_px
+        good = (apart < MAX_EPIPOLAR_PX * self.grain_px) & (z > 0) & (z_right > 0) & clear
+        return np.where(good, z, 0.0)
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """Motion from each anchor to a later frame; anchors without enough motion are left out."""
+        by_index = {pair.index: pair for pair in self.pairs} if self.stereo else {}
+        found = [self._step(i, by_index.get(i)) for i in self.anchors]
+        return [step for step in found if step is not None]
+
+    def _step(self, first: int, pair: PairMatches | None) -> Step | None:
+        second, matches = self._far_enough(first)
+        if second is None:
+            return None
+        K_first, K_second = self.K(first), self.K(second)
+        ways = matches.first_px, matches.second_px
+        by_rig = by_depth = None
+        if pair is not None:
+            z = self.rig_depth(pair)
+            by_row = dict(zip(pair.matches.first_index.tolist(), z.tolist(), strict=True))
+            depth = np.array([by_row.get(row, 0.0) for row in matches.first_index.tolist()])
+            by_rig = two_view_geometry.estimate_metric_motion(*ways, depth, K_first, K_second, grain_px=self.grain_px)
+        seen = two_view_geometry.estimate_motion(*ways, K_first, grain_px=self.grain_px)
+        truth, explains = self.depth(first), None
+        if truth is not None:
+            known = depth_at(truth, matches.first_px)
+            by_depth = two_view_geometry.estimate_metric_motion(*ways, known, K_first, K_second, grain_px=self.grain_px)
+            counted = (known > 0) & seen.inliers if seen is not None else np.zeros(len(known), bool)
+            if counted.sum() >= ENOUGH_POINTS:
+                explains = float(by_depth.inliers[counted].mean()) if by_depth is not None else 0.0
+                by_depth = by_depth if explains >= DEPTH_EXPLAINS else None
+        return Step(
+            first, second, matches, seen, by_rig, by_depth, explains, self._given_motion(first, second), self.grain_px
+        )
+
+    def _given_motion(self, first: int, second: int) -> Array | None:
+        T_world_first, T_world_second = (self.recording.T_world_camera(i, LEFT) for i in (first, second))
+        if T_world_first is None or T_world_second is None or not np.isfinite([T_world_first, T_world_second]).all():
+            return None
+        return np.asarray(np.linalg.solve(T_world_second, T_world_first), dtype=np.float64)
+
+    def _far_enough(self, first: int) -> tuple[int | None, FeatureMatches]:
+        """Find a later frame (an earlier one at the end) with enough displacement and matches; None if there is none.
+
+        The optical flow to the next frame gives the gap; where matches are too few there, half the gap is tried.
+        """
+        width = self.image(first).shape[1]
+        nothing = match_features(self.features(first), SiftFeatures(np.zeros((0, 2)), np.zeros((0, 128), np.float32)))
+        neighbor = first + 1 if first + 1 < self.length else first - 1
+        if neighbor < 0:
+            return None, nothing
+        flow = median_flow_px(shrink_to_gray(self.image(first)), shrink_to_gray(self.image(neighbor)))
+        wanted = MIN_DISPLACEMENT_SHARE * FLOW_WIDTH / max(flow or 0.0, 1e-3)
+        gap = next((g for g in (1, 2, 4, 8, MAX_GAP) if g >= wanted), MAX_GAP)
+        while gap >= 1:
+            second = first + gap if first + gap < self.length else first - gap
+            if second >= 0:
+                matches = match_features(self.features(first), self.features(second))
+                if len(matches) >= ENOUGH_MATCHES:
+                    return (
+                        (second, matches)
+                        if matches.displacement_px > MIN_DISPLACEMENT_SHARE / 3 * width
+                        else (None, nothing)
+                    )
+            gap //= 2
+        return None, nothing
+
+
+def _keep(kept: OrderedDict[Key, Value], key: Key, value: Value) -> None:
+    """Add an entry, and remove the oldest beyond IMAGES_KEPT."""
+    kept[key] = value
+    while len(kept) > IMAGES_KEPT:
+        kept.popitem(last=False)
+
+
+def depth_at(depth: NDArray[np.float32], pixels: Array, radius: int = 2) -> Array:
+    """Return (M,) the nearest valid depth within `radius` pixels; 0 where there is none, or where two surfaces meet
+    (10 % apart).
+    """
+    height, width = depth.shape
+    x, y = np.round(pixels[:, 0]).astype(int), np.round(pixels[:, 1]).astype(int)
+    offsets = np.array([(dx, dy) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1)])
+    offsets = offsets[np.argsort((offsets**2).sum(1), kind="stable")]
+    around_x, around_y = x[:, None] + offsets[:, 0], y[:, None] + offsets[:, 1]
+    inside = (around_x >= 0) & (around_x < width) & (around_y >= 0) & (around_y < height)
+    around = depth[np.clip(around_y, 0, height - 1), np.clip(around_x, 0, width - 1)].astype(np.float64)
+    known = inside & (around > 0)
+    nearest = around[np.arange(len(pixels)), known.argmax(1)]
+    least = np.where(known, around, np.inf).min(1)
+    most = np.where(known, around, 0).max(1)
+    return np.where(known.any(1) & (most <= 1.1 * least), nearest, 0.0)

@@ -1,0 +1,346 @@
+"""Compare lengths by the stereo rig, the poses and the ground-truth depth, and find the wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from stadia.core.recording import RIGHT
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step, depth_at
+from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg
+
+
+class ScaleSource(StrEnum):
+    """A source of metric lengths."""
+
+    RIG = "rig"
+    POSES = "poses"
+    DEPTH = "ground-truth depth"
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleComparison:
+    """`first` measures `ratio` times what `second` measures.
+
+    log_error: standard error of log(ratio).  count: steps or points behind it.
+    """
+
+    first: ScaleSource
+    second: ScaleSource
+    ratio: float
+    log_error: float
+    count: int
+
+    @property
+    def deviation(self) -> float:
+        """|log ratio| beyond the noise (two standard errors)."""
+        return max(0.0, abs(float(np.log(self.ratio))) - 2 * self.log_error)
+
+
+WARN_FROM, STOP_FROM = 0.05, 0.08
+"""Deviations (of log ratio) where the rig takes part. See `docs/findings.md` for what clean data shows."""
+
+WARN_FROM_LOOSE, STOP_FROM_LOOSE = 0.15, 0.30
+"""Deviations between poses and ground-truth depth: both are measured by other sensors, with errors of their own."""
+
+PLAUSIBLE = {ScaleSource.RIG: (0.02, 3.0), ScaleSource.POSES: (0.0, 80.0), ScaleSource.DEPTH: (0.1, 300.0)}
+"""Plausible ranges: baseline in metres, median speed in m/s, median depth in metres."""
+
+FINGERPRINTS: dict[ScaleSource, tuple[tuple[float, str, str], ...]] = {
+    ScaleSource.POSES: (
+        (1000.0, "the poses are in millimetres", "divide their translations by 1000"),
+        (100.0, "the poses are in centimetres", "divide their translations by 100"),
+        (0.001, "the poses are in kilometres", "multiply their translations by 1000"),
+    ),
+    ScaleSource.DEPTH: (
+        (1000.0, "the ground truth is in millimetres", "divide it by 1000"),
+        (256.0, "the uint16 PNG was read without its factor of 256", "divide it by 256"),
+        (100.0, "the ground truth is in centimetres", "divide it by 100"),
+        (
+            1000 / 256,
+            "millimetres were read as KITTI's uint16, of 1/256 m",
+            "divide it by 3.906, or the stored values by 1000",
+        ),
+        (
+            256 / 1000,
+            "KITTI's uint16, of 1/256 m, was read as millimetres",
+            "multiply it by 3.906, or divide the stored values by 256",
+        ),
+        (1 / 256, "the ground truth was divided by 256 twice", "multiply it by 256"),
+        (0.001, "the ground truth is in kilometres, or was divided by 1000 twice", "multiply it by 1000"),
+        (1 / 80, "the ground truth was normalized by its cap of 80 m", "multiply it by 80"),
+        (1 / 100, "the ground truth was normalized by 100 m, or is in hectometres", "multiply it by 100"),
+        (1 / 5.4, "the factor 5.4 of a nominal baseline of 0.1 m was not undone", "multiply it by 5.4"),
+        (
+            5.4,
+            "the factor 5.4 of a nominal baseline of 0.1 m was applied to depth that was already in metres",
+            "divide it by 5.4",
+        ),
+    ),
+    ScaleSource.RIG: (
+        (0.8833, "the baseline is P3[0,3] / f alone, without KITTI's P2[0,3]", "use (P2[0,3] - P3[0,3]) / f"),
+        (1 / 5.4, "the baseline is the nominal 0.1 m of a reference code", "use the rig's true baseline in metres"),
+        (1.3302, "K_02 of the unrectified image is used in place of P_rect", "take fx from P_rect"),
+        (2.4258, "K of the 1242 px wide image is used at 512 px", "resize K with the image"),
+        (1.9406, "K of the 1242 px wide image is used at 640 px", "resize K with the image"),
+        (2.0, "fx is that of an image twice as wide", "resize K with the image"),
+        (0.5, "fx is that of an image half as wide", "resize K with the image"),
+        (1000.0, "the baseline is in millimetres", "divide it by 1000"),
+        (100.0, "the baseline is in centimetres", "divide it by 100"),
+    ),
+}
+"""Known mistakes: (factor by which the source is too long, cause, fix)."""
+
+MAX_CALIBRATION_ERROR = 2.0
+"""A measured baseline is off by at most this factor, except by a known mistake; poses without a unit by any."""
+
+FINGERPRINT_TOLERANCE = 0.03
+FINGERPRINT_TOLERANCE_LOOSE = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleError:
+    """`ruler` is `factor` times too long (None where nothing else measures it).
+
+    severe: beyond the threshold for a stop.  sure: a third source, or an absurd value, shows which one is wrong.
+    cause, fix: of the known mistake with this factor, else None.  against: the comparisons behind it.
+    """
+
+    ruler: ScaleSource
+    factor: float | None
+    severe: bool
+    sure: bool
+    cause: str | None
+    fix: str | None
+    value: float
+    against: tuple[ScaleComparison, ...]
+
+
+def compare_scales(survey: RecordingSurvey) -> list[ScaleComparison]:
+    """Compare every pair of sources that the recording has, on the same points and motions."""
+    by_rig = [step for step in survey.steps if _usable(step, step.by_rig)]
+    straight = compare_depth_with_rig(survey)
+    by_depth = (
+        [step for step in survey.steps if _usable(step, step.by_depth)] if straight is None or straight.straight else []
+    )
+    found = [
+        _comparison(
+            ScaleSource.POSES,
+            ScaleSource.RIG,
+            [_given(s) / float(np.linalg.norm(s.by_rig.t)) for s in by_rig if s.by_rig is not None],
+            2,
+        ),
+        _comparison(
+            ScaleSource.POSES,
+            ScaleSource.DEPTH,
+            [_given(s) / float(np.linalg.norm(s.by_depth.t)) for s in by_depth if s.by_depth is not None],
+            2,
+        ),
+        _comparison(ScaleSource.RIG, ScaleSource.DEPTH, np.exp(straight.logs).tolist(), 30)
+        if straight is not None and straight.straight
+        else None,
+    ]
+    return [comparison for comparison in found if comparison is not None]
+
+
+MAX_ANGLE_DEG = 30.0
+MIN_PARALLAX_PX = 3.0
+
+
+def _usable(step: Step, motion: TwoViewMotion | None) -> bool:
+    """Return whether the length of a step can be compared: it has poses and a measured length, and both directions
+    agree.
+    """
+    if motion is None or step.T_second_first is None or motion.parallax_px < MIN_PARALLAX_PX * step.grain_px:
+        return False
+    return has_same_direction(step.T_second_first, motion)
+
+
+def has_same_direction(T_second_first: Array, motion: TwoViewMotion) -> bool:
+    """Return whether poses and images agree on the direction of a motion."""
+    return angle_deg(motion.t, T_second_first[:3, 3]) < MAX_ANGLE_DEG
+
+
+def _given(step: Step) -> float:
+    return float(np.linalg.norm(step.T_second_first[:3, 3])) if step.T_second_first is not None else 0.0
+
+
+MIN_POINTS = 40
+MIN_RANK, MAX_SPREAD, MAX_BEND = 0.8, 0.10, 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class DepthProportionality:
+    """Whether ground truth is proportional to the depth of the rig, whatever the factor.
+
+    logs: (N,) log of rig over ground truth.  rank: rank correlation.  spread: robust deviation of `logs`.
+    bend: median of `logs` over the nearer half of the points, less that over the farther half.
+    """
+
+    logs: Array
+    rank: float
+    spread: float
+    bend: float
+
+    @property
+    def straight(self) -> bool:
+        """Depth that is not proportional has no scale."""
+        return self.rank >= MIN_RANK and self.spread <= MAX_SPREAD and abs(self.bend) <= MAX_BEND
+
+
+def compare_depth_with_rig(survey: RecordingSurvey, shift: int = 0) -> DepthProportionality | None:
+    """Compare ground truth (of `shift` frames later) with the depth of the rig at common points; None for too few."""
+    rig: list[float] = []
+    true: list[float] = []
+    for pair in survey.pairs if survey.stereo else ():
+        index = pair.index + shift
+        truth = survey.depth(index) if 0 <= index < survey.length else None
+        if truth is not None:
+            z, known = survey.rig_depth(pair), depth_at(truth, pair.matches.first_px)
+            both = (z > 0) & (known > 0)
+            rig += z[both].tolist()
+            true += known[both].tolist()
+    if len(rig) < MIN_POINTS:
+        return None
+    z, known = np.array(rig), np.array(true)
+    logs, near = np.log(z / known), z < np.median(z)
+    spread = 1.4826 * float(np.median(np.abs(logs - np.median(logs))))
+    rank = float(spearmanr(z, known).statistic) if np.ptp(known) > 0 else 0.0
+    return DepthProportionality(logs, rank, spread, float(np.median(logs[near]) - np.median(logs[~near])))
+
+
+def _comparison(first: ScaleSource, second: ScaleSource, ratios: Sequence[float], least: int) -> ScaleComparison | None:
+    logs = np.log([ratio for ratio in ratios if ratio > 0])
+    if len(logs) < least:
+        return None
+    median = float(np.median(logs))
+    spread = 1.4826 * float(np.median(np.abs(logs - median)))
+    return ScaleComparison(first, second, float(np.exp(median)), 1.2533 * spread / len(logs) ** 0.5, len(logs))
+
+
+def measure_scales(survey: RecordingSurvey) -> dict[ScaleSource, float]:
+    """Return the value of each source by itself: baseline in metres, median speed in m/s, median ground-truth depth in
+    metres.
+    """
+    values = {}
+    if RIGHT in survey.recording.sides and survey.stereo:
+        values[ScaleSource.RIG] = float(np.linalg.norm(survey.T_right_left[:3, 3]))
+    if (speed := _median_speed(survey)) is not None:
+        values[ScaleSource.POSES] = speed
+    medians = [
+        float(np.median(d[d > 0])) for i in survey.anchors if (d := survey.depth(i)) is not None and (d > 0).any()
+    ]
+    if medians:
+        values[ScaleSource.DEPTH] = float(np.median(medians))
+    return values
+
+
+ASSUMED_INTERVAL_S = 0.1
+
+
+def _median_speed(survey: RecordingSurvey) -> float | None:
+    """Return m/s over a dozen consecutive frames; 10 Hz is assumed where there are no timestamps."""
+    speeds = []
+    recording = survey.recording
+    for i in sorted({int(k) for k in np.linspace(0, survey.length - 2, 12)}) if survey.length > 1 else ():
+        now, following = recording.T_world_camera(i), recording.T_world_camera(i + 1)
+        if now is None or following is None:
+            continue
+        t0, t1 = recording.timestamp_s(i), recording.timestamp_s(i + 1)
+        seconds = t1 - t0 if t0 is not None and t1 is not None and t1 > t0 else ASSUMED_INTERVAL_S
+        speeds.append(float(np.linalg.norm(following[:3, 3] - now[:3, 3])) / seconds)
+    return float(np.median(speeds)) if speeds else None
+
+
+def find_scale_errors(survey: RecordingSurvey) -> list[ScaleError]:
+    """Return the sources that are wrong; empty where all agree, or where there is only one and it is plausible."""
+    values, comparisons = measure_scales(survey), compare_scales(survey)
+    absurd = [ruler for ruler, value in values.items() if not PLAUSIBLE[ruler][0] <= value <= PLAUSIBLE[ruler][1]]
+    found = [_verdict(ruler, comparisons, values, severe=True, sure=True) for ruler in absurd]
+    sound = [c for c in comparisons if c.first not in absurd and c.second not in absurd]
+    apart = [c for c in sound if c.deviation > _limits(c)[0]]
+    if not apart:
+        return found
+    severe = any(c.deviation > _limits(c)[1] for c in apart)
+    agreeing = {ruler for c in sound if c not in apart for ruler in (c.first, c.second)}
+    odd = [r for r in ScaleSource if agreeing and r not in agreeing and any(r in (c.first, c.second) for c in apart)]
+    if odd:
+        return found + [_verdict(ruler, sound, values, severe=severe, sure=True) for ruler in odd]
+    return [*found, _likeliest(apart, values, severe=severe)]
+
+
+def _limits(comparison: ScaleComparison) -> tuple[float, float]:
+    """Return (warn, stop) for the deviation of a comparison."""
+    if ScaleSource.RIG in (comparison.first, comparison.second):
+        return WARN_FROM, STOP_FROM
+    return WARN_FROM_LOOSE, STOP_FROM_LOOSE
+
+
+def _factor(ruler: ScaleSource, comparisons: Sequence[ScaleComparison]) -> float | None:
+    """Return how many times too long a source is, by the most precise comparison with another."""
+    mine = sorted((c for c in comparisons if ruler in (c.first, c.second)), key=lambda c: c.log_error)
+    if not mine:
+        return None
+    return mine[0].ratio if mine[0].first is ruler else 1 / mine[0].ratio
+
+
+def _fingerprint(ruler: ScaleSource, factor: float | None) -> tuple[str | None, str | None]:
+    """Return (cause, fix) of the known mistake with this factor."""
+    if factor is None:
+        return None, None
+    known, cause, fix = min(FINGERPRINTS[ruler], key=lambda entry: abs(np.log(factor / entry[0])))
+    loose = not 0.2 < known < 5  # neighbors of 1000 are far away: the motion's own error may be larger there
+    if abs(np.log(factor / known)) > (FINGERPRINT_TOLERANCE_LOOSE if loose else FINGERPRINT_TOLERANCE):
+        return None, None
+    return cause, fix
+
+
+def _verdict(
+    ruler: ScaleSource,
+    comparisons: Sequence[ScaleComparison],
+    values: dict[ScaleSource, float],
+    *,
+    severe: bool,
+    sure: bool,
+) -> ScaleError:
+    factor = _factor(ruler, comparisons)
+    cause, fix = _fingerprint(ruler, factor)
+    against = tuple(c for c in comparisons if ruler in (c.first, c.second))
+    return ScaleError(ruler, factor, severe, sure, cause, fix, values.get(ruler, float("nan")), against)
+
+
+def _likeliest(apart: Sequence[ScaleComparison], values: dict[ScaleSource, float], *, severe: bool) -> ScaleError:
+    """Choose between two sources that disagree: the one with a known mistake, else the most error-prone."""
+    involved = [
+        ruler
+        for ruler in (ScaleSource.POSES, ScaleSource.DEPTH, ScaleSource.RIG)
+        if any(ruler in (c.first, c.second) for c in apart)
+    ]
+    for ruler in involved:
+        verdict = _verdict(ruler, apart, values, severe=severe, sure=False)
+        if verdict.cause is not None:
+            return verdict
+    others = [ruler for ruler in involved if ruler is not ScaleSource.RIG]
+    far_off = max(c.deviation for c in apart) > np.log(MAX_CALIBRATION_ERROR)
+    ruler = others[0] if far_off or ScaleSource.RIG not in involved else ScaleSource.RIG
+    return _verdict(ruler, apart, values, severe=severe, sure=False)
+
+
+def name_other_sources(verdict: ScaleError) -> str:
+    """Name the sources that a source was compared with."""
+    names = [str(c.second if c.first is verdict.ruler else c.first) for c in verdict.against]
+    return " and ".join(f"the {name}" for name in names)
+
+
+def scale_evidence(verdict: ScaleError) -> dict[str, object]:
+    """Return the comparisons as a table, and whether the wrong source is certain."""
+    return {
+        "ratio of": [f"{c.first} / {c.second}" for c in verdict.against],
+        "median": [c.ratio for c in verdict.against],
+        "measurements": [c.count for c in verdict.against],
+        "culprit": "certain" if verdict.sure else "likeliest: nothing else in the data decides",
+    }

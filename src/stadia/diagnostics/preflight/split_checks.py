@@ -1,0 +1,305 @@
+"""Check that validation and test splits share nothing with training."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TypeVar
+
+import cv2
+import numpy as np
+
+from stadia.core.recording import Recording
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.feature_matching import FeatureMatches, detect_features, gray, match_features
+from stadia.diagnostics.preflight.frame_checks import image_digest
+from stadia.diagnostics.preflight.recording_survey import ENOUGH_MATCHES, NotChecked, spread_order
+from stadia.diagnostics.preflight.two_view_geometry import Array
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+Frame = tuple[Recording, int]
+SplitFrames = tuple[Recording, Sequence[int]]
+"""A recording, and the frames of it that belong to a split."""
+
+SHARED_STOP = 0.01
+MAX_HELD, MAX_TRAINED, MAX_OF_A_SIZE = 1000, 100_000, 400
+"""Limits of frames compared by content: of a held-out split, of the training split, and of the training split with one
+size of file.
+"""
+
+MAX_SPLIT_SECONDS = 8.0
+"""Time limit of all pairs of splits; what is left out is reported."""
+
+PROBES = 6
+NEIGHBORS_WARN = 0.25
+MAX_THUMBNAILS = 400
+THUMBNAIL = (32, 16)
+ALIKE = 0.85
+"""Correlation of thumbnails from which on two images are compared by matches."""
+
+AGREEING_SHARE = 0.5
+MIN_MOVED_PX, MAX_NEAR_SHARE = 1.0, 0.8
+"""A training frame is nearer when its matches moved less than MAX_NEAR_SHARE of the distance to the next frame. Frames
+of a
+static camera are alike: below MIN_MOVED_PX nothing is reported.
+"""
+
+
+def check_splits(
+    named: Mapping[str, Sequence[SplitFrames]], *, seconds: float = MAX_SPLIT_SECONDS
+) -> Iterator[Finding]:
+    """D09 shared frames, D10 adjacent frames, D13 shared drives, for each pair of splits; the first split is the
+    training split.
+
+    Only the first finding of a pair is reported: splits that share frames share drives, too.
+    """
+    filled = {name: frames for name, frames in named.items() if any(len(indices) for _, indices in frames)}
+    if len(filled) < 2:
+        raise NotChecked("the data names no splits that could be compared")
+    pairs = list(combinations(filled.items(), 2))
+    began = time.monotonic()
+    for number, ((name, train), (held_name, held)) in enumerate(pairs):
+        start, end = (began + seconds * (number + done) / len(pairs) for done in (0, 1))
+        shared = _shared(train, held, (start + end) / 2)
+        if shared.pairs:
+            yield _share_frames(name, held_name, shared)
+        else:
+            near = list(_neighbors(name, held_name, train, held, end))
+            yield from near or _drives(name, held_name, train, held)
+        if shared.sampled:
+            yield _sampled(name, held_name, shared)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFrames:
+    """pairs: (held-out frame, training frame) of the same content.  compared, total: held-out frames compared, and all.
+
+    trained_compared, trained_total: training frames compared, and all.
+    """
+
+    pairs: list[tuple[str, str]]
+    compared: int
+    total: int
+    trained_compared: int
+    trained_total: int
+
+    @property
+    def sampled(self) -> bool:
+        return self.compared < self.total or self.trained_compared < self.trained_total
+
+
+def _share_frames(name: str, held_name: str, shared: SharedFrames) -> Finding:
+    return make_finding(
+        "D09",
+        Severity.STOP if len(shared.pairs) >= SHARED_STOP * shared.compared else Severity.WARN,
+        measured=(
+            f"{len(shared.pairs)} of the {shared.compared} {'sampled ' if shared.compared < shared.total else ''}"
+            f"frames of"
+            f" '{held_name}' are identical to frames of '{name}' show"
+        ),
+        expected="none",
+        evidence={
+            held_name: [first for first, _ in shared.pairs[:8]],
+            name: [second for _, second in shared.pairs[:8]],
+        },
+        where=sorted({first.rpartition(" ")[0] for first, _ in shared.pairs}),
+    )
+
+
+def _sampled(name: str, held_name: str, shared: SharedFrames) -> Finding:
+    return make_finding(
+        "N02",
+        Severity.NOTE,
+        measured=(
+            f"splits, sampled: {shared.compared} of {shared.total} frames of '{held_name}' were compared with "
+            f"{shared.trained_compared} of {shared.trained_total} of '{name}'"
+        ),
+        expected="all of them",
+        cause="the splits have more frames than fit the time for checking",
+        fix="nothing to do, unless the splits were made by hand: then compare their lists as well",
+    )
+
+
+def _shared(train: Sequence[SplitFrames], held: Sequence[SplitFrames], until: float) -> SharedFrames:
+    """Find frames of the same content: of the same recording and index, else of the same file size and bytes.
+
+    Frames of a video have no file, and are compared by pixels.
+    """
+    trained, probed = _frames(train), _frames(held)
+    known = _which([recording for recording, _ in (*train, *held)])
+    own = {(known[id(recording)], index) for recording, index in trained}
+    same_index = [frame for frame in probed if (known[id(frame[0])], frame[1]) in own]
+    others = [frame for frame in probed if (known[id(frame[0])], frame[1]) not in own]
+    now = time.monotonic()
+    sizes = _in_time(_sample(others, MAX_HELD), _file_size, now + (until - now) / 8)
+    by_size: dict[int, list[Frame]] = {size: [] for _, size in sizes}
+    listed = _in_time(_sample(trained, MAX_TRAINED), _file_size, now + (until - now) / 4)
+    for frame, size in listed:
+        if size in by_size:
+            by_size[size].append(frame)
+    alike = [frame for frames in by_size.values() for frame in _sample(frames, MAX_OF_A_SIZE)]
+    read = _in_time(alike, _content, now + (until - now) * 5 / 8)
+    same = {content: frame for frame, content in read}
+    alone = [frame for frame, size in sizes if not by_size[size]]
+    compared = _in_time([frame for frame, size in sizes if by_size[size]], _content, until)
+    pairs = [(frame, frame) for frame in same_index] + [
+        (frame, same[content]) for frame, content in compared if content in same
+    ]
+    return SharedFrames(
+        pairs=[(_label(*held_frame), _label(*trained_frame)) for held_frame, trained_frame in pairs],
+        compared=len(same_index) + len(alone) + len(compared),
+        total=len(probed),
+        trained_compared=len(listed) - sum(map(len, by_size.values())) + len(read),
+        trained_total=len(trained),
+    )
+
+
+def _which(recordings: Sequence[Recording]) -> dict[int, tuple[str, str]]:
+    """Return what identifies a recording, by its `id`: its name, and its fingerprint where data sets share names."""
+    unique = {id(recording): recording for recording in recordings}
+    count = Counter(recording.name for recording in unique.values())
+    return {number: (one.name, one.fingerprint() if count[one.name] > 1 else "") for number, one in unique.items()}
+
+
+def _in_time(
+    frames: Sequence[Frame], measure: Callable[[Recording, int], Value], until: float
+) -> list[tuple[Frame, Value]]:
+    """Measure frames in order: all, or as many as fit the time limit (at least one), spread evenly."""
+    measured = {}
+    for position in spread_order(len(frames)):
+        measured[position] = measure(*frames[position])
+        if time.monotonic() > until:
+            break
+    return [(frames[position], measured[position]) for position in sorted(measured)]
+
+
+def _frames(split: Sequence[SplitFrames]) -> list[Frame]:
+    return [(recording, index) for recording, indices in split for index in indices]
+
+
+def _content(recording: Recording, index: int) -> bytes:
+    """Return 16 bytes of the file of a frame, or of its pixels where it has none."""
+    file = recording.file(index)
+    if file is not None and file.is_file():
+        return hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
+    return image_digest(recording.image(index))
+
+
+def _label(recording: Recording, index: int) -> str:
+    return f"{recording.name} {index}"
+
+
+def _file_size(recording: Recording, index: int) -> int:
+    """Return the bytes of the image file; 0 for a frame of a video."""
+    file = recording.file(index)
+    return file.stat().st_size if file is not None and file.is_file() else 0
+
+
+def _sample(items: Sequence[Item], count: int) -> list[Item]:
+    """Return at most `count` items, spread evenly."""
+    return [items[int(k)] for k in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).astype(int))]
+
+
+def _thumbnail(recording: Recording, index: int) -> Array:
+    small = cv2.resize(gray(recording.image(index)), THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float64).ravel()
+    small -= small.mean()
+    return np.asarray(small / max(float(np.linalg.norm(small)), 1e-9))
+
+
+def _neighbors(
+    name: str, held_name: str, train: Sequence[SplitFrames], held: Sequence[SplitFrames], until: float
+) -> Iterator[Finding]:
+    """D10: count held-out frames with a training frame nearer than the next frame of their own split."""
+    probes = [(recording, indices, k) for recording, indices in held for k in range(len(indices))]
+    now = time.monotonic()
+    read = _in_time(_sample(_frames(train), MAX_THUMBNAILS), _thumbnail, now + (until - now) / 2)
+    compared, thumbnails = [frame for frame, _ in read], np.stack([thumbnail for _, thumbnail in read])
+    chosen, near = 0, []
+    sample = _sample(probes, PROBES)
+    for recording, indices, k in (sample[position] for position in spread_order(len(sample))):
+        if chosen and time.monotonic() > until:
+            break
+        chosen, index = chosen + 1, indices[k]
+        likeness = thumbnails @ _thumbnail(recording, index)
+        candidate = _same_recording(recording, index, train)
+        if candidate is None and likeness.max() >= ALIKE:
+            candidate = compared[int(likeness.argmax())]
+        following = indices[k + 1] if k + 1 < len(indices) else indices[k - 1]
+        if candidate is not None and following != index and _nearer(recording, index, candidate, following):
+            near.append((_label(recording, index), _label(*candidate)))
+    if len(near) < max(2, NEIGHBORS_WARN * chosen):
+        return
+    yield make_finding(
+        "D10",
+        Severity.WARN,
+        measured=(
+            f"{len(near)} of {chosen} sampled frames of '{held_name}' have a frame of '{name}' nearer than the next of"
+            " their own"
+        ),
+        expected=f"fewer than {NEIGHBORS_WARN:.0%}",
+        evidence={held_name: [first for first, _ in near], name: [second for _, second in near]},
+        where=sorted({first.rpartition(" ")[0] for first, _ in near}),
+    )
+
+
+def _drives(name: str, held_name: str, train: Sequence[SplitFrames], held: Sequence[SplitFrames]) -> Iterator[Finding]:
+    """D13: other frames of held-out recordings are in training. A note where blocks are held out on purpose.
+
+    A single recording cannot be split otherwise, and is not reported.
+    """
+    trained = [(recording, indices[0]) for recording, indices in train if len(indices)]
+    beside: list[tuple[Frame, Frame]] = []
+    for recording, indices in held:
+        cuts = [frame for frame in trained if frame[0].session == recording.session]
+        if len(indices) and cuts:
+            another = next((frame for frame in cuts if frame[0].name != recording.name), cuts[0])
+            beside.append(((recording, indices[0]), _same_recording(another[0], indices[0], train) or another))
+    if not beside or len({recording.name for recording, _ in (*train, *held)}) == 1:
+        return
+    shared = {frame[0].name: other[0].name for frame, other in beside}
+    total = len({recording.name for recording, indices in held if len(indices)})
+    cut_twice = {first: second for first, second in shared.items() if first != second}
+    other = next(iter(cut_twice.items()), None)
+    of = f"{len(shared)} of the {total} recordings of '{held_name}' are of drives that '{name}' holds other frames of"
+    yield make_finding(
+        "D13",
+        Severity.WARN if other else Severity.NOTE,
+        measured=of + (f", under another name: '{other[0]}' and '{other[1]}'" if other else ""),
+        expected="none, for scores of places outside the training split",
+        evidence={
+            held_name: [_label(*frame) for frame, _ in beside[:8]],
+            name: [_label(*frame) for _, frame in beside[:8]],
+        },
+        where=sorted(shared),
+    )
+
+
+def _same_recording(recording: Recording, index: int, train: Sequence[SplitFrames]) -> tuple[Recording, int] | None:
+    """Return the nearest training frame of the same recording."""
+    own = [i for other, indices in train if other.name == recording.name for i in indices]
+    return (recording, min(own, key=lambda i: abs(i - index))) if own else None
+
+
+def _nearer(recording: Recording, index: int, candidate: tuple[Recording, int], following: int) -> bool:
+    """Return whether the candidate shows the same place from nearer than the next frame of the same split."""
+    here = detect_features(recording.image(index))
+    there = match_features(here, detect_features(candidate[0].image(candidate[1])))
+    if len(there) < ENOUGH_MATCHES or _agreeing(there) < AGREEING_SHARE:
+        return False
+    own = match_features(here, detect_features(recording.image(following)))
+    return len(own) < ENOUGH_MATCHES or (
+        own.displacement_px > MIN_MOVED_PX and there.displacement_px < MAX_NEAR_SHARE * own.displacement_px
+    )
+
+
+def _agreeing(matches: FeatureMatches) -> float:
+    """Return the share of matches under one epipolar geometry."""
+    _, mask = cv2.findFundamentalMat(matches.first_px, matches.second_px, cv2.FM_RANSAC, 1.5, 0.99)
+    return float(mask.mean()) if mask is not None else 0.0

@@ -1,0 +1,279 @@
+"""Epipolar distance, triangulation, motion from matches, plane sweep and warp residuals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+# -- Two-view geometry from matches: epipolar distance, triangulation, and motion with or without known depth.
+#
+# Points are (N, 2) float64 pixels, K is (3, 3), T_b_a takes points of camera a to camera b (metres, or whatever unit it
+# carries).
+
+Array = NDArray[np.float64]
+
+
+def pixel_rays(pixels: Array, K: Array) -> Array:
+    """Map (N, 2) pixels to (N, 3) directions with z = 1."""
+    homogeneous = np.column_stack([pixels, np.ones(len(pixels))])
+    return homogeneous @ np.linalg.inv(K).T
+
+
+def angle_deg(first: Array, second: Array) -> float:
+    """Return the angle between two 3-vectors; 90 where one of them is zero, which has no direction."""
+    lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return float(np.degrees(np.arccos(np.clip(first @ second / lengths, -1, 1)))) if lengths > 0 else 90.0
+
+
+def rotation_vector_deg(R: Array) -> Array:
+    """Convert a (3, 3) rotation to its axis times its angle in degrees."""
+    return np.degrees(cv2.Rodrigues(R)[0].ravel())
+
+
+def epipolar_distance_px(
+    first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
+) -> Array:
+    """Return (N,) Sampson distances of matches to the epipolar geometry (Hartley and Zisserman, 2nd ed., 11.4.3)."""
+    x, y, z = T_second_first[:3, 3]
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    F = np.linalg.inv(K_second).T @ cross @ T_second_first[:3, :3] @ np.linalg.inv(K_first)
+    first = np.column_stack([first_px, np.ones(len(first_px))])
+    second = np.column_stack([second_px, np.ones(len(second_px))])
+    lines_second, lines_first = first @ F.T, second @ F
+    gradient = np.sqrt((lines_second[:, :2] ** 2).sum(1) + (lines_first[:, :2] ** 2).sum(1))
+    return np.abs((second * lines_second).sum(1)) / np.maximum(gradient, 1e-12)
+
+
+def triangulate(
+    first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
+) -> tuple[Array, Array]:
+    """Return depth z of matches in the first and in the second camera; negative where a point is behind a camera.
+
+    z_second ray_second = z_first R ray_first + t, solved for z_first by least squares.
+    """
+    rotated = pixel_rays(first_px, K_first) @ T_second_first[:3, :3].T
+    seen = pixel_rays(second_px, K_second)
+    across, offset = np.cross(seen, rotated), np.cross(seen, T_second_first[:3, 3])
+    z_first = -(across * offset).sum(1) / np.maximum((across**2).sum(1), 1e-18)
+    return z_first, z_first * rotated[:, 2] + T_second_first[2, 3]
+
+
+def triangulate_inverse_depth(
+    first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
+) -> Array:
+    """Return (N,) 1 / z of matches in the first camera: 0 at infinity, where `triangulate` has no solution, and
+    negative beyond.
+
+    seen x (rotated + t / z) = 0, solved for 1 / z by least squares.
+    """
+    rotated, seen = pixel_rays(first_px, K_first) @ T_second_first[:3, :3].T, pixel_rays(second_px, K_second)
+    across, offset = np.cross(seen, rotated), np.cross(seen, T_second_first[:3, 3])
+    return np.asarray(-(across * offset).sum(1) / np.maximum((offset**2).sum(1), 1e-18))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TwoViewMotion:
+    """Camera motion between two frames, estimated from matches.
+
+    R: (3, 3), t: (3,) of T_second_first; t has length 1 where `metric` is False, else the unit of the depth.
+    inliers: (M,) matches that agree.  parallax_px: median displacement that is not rotation.
+    planar: whether all of them lie on one plane. Two motions explain a plane unless its depth is given; this is one of
+        them.
+    """
+
+    R: Array
+    t: Array
+    metric: bool
+    inliers: NDArray[np.bool_]
+    parallax_px: float
+    planar: bool = False
+
+
+def parallax_px(first_px: Array, second_px: Array, K: Array, R: Array) -> float:
+    """Return the median displacement of matches beyond a rotation; 0 without matches."""
+    if not len(first_px):
+        return 0.0
+    turned = pixel_rays(first_px, K) @ R.T @ K.T
+    return float(np.median(np.linalg.norm(turned[:, :2] / turned[:, 2:] - second_px, axis=1)))
+
+
+ESSENTIAL_PX, POINTS_PX = 1.0, 1.5
+"""Distances within which a match agrees with a motion: to the epipolar line, and to the projected point."""
+
+PLANE_SHARE = 0.9
+"""Of the matches that agree, explained by one homography within ESSENTIAL_PX: 0.97 to 1 of flat ground seen from above
+or of a wall, at most 0.77 in RoadWorld, KITTI and 7-Scenes.
+"""
+
+
+def is_planar(first_px: Array, second_px: Array, *, grain_px: float = 1.0) -> bool:
+    """Return whether one homography explains the matches of an essential matrix: two such matrices fit a plane.
+
+    Longuet-Higgins, The reconstruction of a plane surface from two perspective projections, Proc. R. Soc. B 227, 1986.
+    """
+    H, mask = cv2.findHomography(first_px, second_px, cv2.RANSAC, ESSENTIAL_PX * grain_px)
+    return H is not None and float(mask.mean()) >= PLANE_SHARE
+
+
+def estimate_motion(first_px: Array, second_px: Array, K: Array, *, grain_px: float = 1.0) -> TwoViewMotion | None:
+    """Estimate rotation and direction from the essential matrix (Nister's five points in RANSAC); None for too few
+    inliers.
+    """
+    if len(first_px) < 30:
+        return None
+    E, mask = cv2.findEssentialMat(
+        first_px, second_px, K, method=cv2.RANSAC, prob=0.999, threshold=ESSENTIAL_PX * grain_px
+    )
+    if E is None or E.shape != (3, 3) or int(mask.sum()) < 20:
+        return None
+    agreeing = mask.ravel() > 0
+    _, R, t, _ = cv2.recoverPose(E, first_px[agreeing], second_px[agreeing], K)
+    ways = first_px[agreeing], second_px[agreeing]
+    return TwoViewMotion(
+        R, t.ravel(), False, agreeing, parallax_px(*ways, K, R), planar=is_planar(*ways, grain_px=grain_px)
+    )
+
+
+def estimate_metric_motion(
+    first_px: Array, second_px: Array, depth: Array, K_first: Array, K_second: Array, *, grain_px: float = 1.0
+) -> TwoViewMotion | None:
+    """Rotation and translation, in the unit of `depth`, by perspective-n-points in RANSAC, then refined. None where too
+    few agree.
+
+    Args:
+        depth: (M,) z of the matches in the first camera; 0 = unknown.
+        grain_px: what the matches are exact to, in pixels; tolerances grow with it.
+    """
+    known = depth > 0
+    if int(known.sum()) < 20:
+        return None
+    points = pixel_rays(first_px[known], K_first) * depth[known, None]
+    unit = float(np.median(depth[known]))  # solved at a scale near 1, so that kilometres and millimetres converge alike
+    found, rotation, translation, chosen = cv2.solvePnPRansac(
+        points / unit,
+        second_px[known],
+        K_second,
+        None,
+        iterationsCount=500,
+        reprojectionError=POINTS_PX * grain_px,
+        flags=cv2.SOLVEPNP_AP3P,
+    )
+    if not found or chosen is None or len(chosen) < 15:
+        return None
+    rows = chosen.ravel()
+    rotation, translation = cv2.solvePnPRefineLM(
+        points[rows] / unit, second_px[known][rows], K_second, None, rotation, translation
+    )
+    projected, _ = cv2.projectPoints(points / unit, rotation, translation, K_second, None)
+    agreeing = np.zeros(len(depth), bool)
+    agreeing[known] = np.linalg.norm(projected[:, 0] - second_px[known], axis=1) < POINTS_PX * grain_px
+    R = cv2.Rodrigues(rotation)[0]
+    return TwoViewMotion(
+        R, translation.ravel() * unit, True, agreeing, parallax_px(first_px[agreeing], second_px[agreeing], K_first, R)
+    )
+
+
+# -- Photometric residuals between gray images, and how much a warp reduces them.
+
+
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
+WINDOW = (7, 7)
+
+
+def photometric_residual(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(H, W) 0.85 (1 - SSIM) / 2 + 0.15 L1 of two gray images in [0, 1] (Monodepth2, arXiv:1806.01260, eq. 3), on a 7 x
+    7 window.
+    """
+    a, b = first.astype(np.float32) / 255, second.astype(np.float32) / 255
+    mean_a, mean_b = cv2.blur(a, WINDOW), cv2.blur(b, WINDOW)
+    variance_a, variance_b = cv2.blur(a * a, WINDOW) - mean_a**2, cv2.blur(b * b, WINDOW) - mean_b**2
+    covariance = cv2.blur(a * b, WINDOW) - mean_a * mean_b
+    ssim = (2 * mean_a * mean_b + SSIM_C1) * (2 * covariance + SSIM_C2)
+    ssim /= (mean_a**2 + mean_b**2 + SSIM_C1) * (np.maximum(variance_a + variance_b, 0) + SSIM_C2)
+    total = 0.85 * np.clip((1 - ssim) / 2, 0, 1) + 0.15 * np.abs(a - b)
+    return np.asarray(total, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlaneSweep:
+    """left, right, warped: (h, w) gray, both images and the right one warped onto the left one, without the margins
+    that a shift empties.
+
+    residual: mean of `residual` between left and warped.
+    """
+
+    left: NDArray[np.uint8]
+    right: NDArray[np.uint8]
+    warped: NDArray[np.uint8]
+    residual: float
+
+
+def plane_sweep(
+    left: NDArray[np.uint8], right: NDArray[np.uint8], sign: int, *, most_share: float = 0.2, steps: int = 24
+) -> PlaneSweep:
+    """Warp the right image to the left one by the best of many planes, pixel for pixel.
+
+    A plane of disparity d px shows right pixel x - d at left pixel x. Both signs try the same d, so they differ by
+    geometry alone.
+
+    Args:
+        left, right: (H, W) gray; reduced to at most 640 pixels of width.
+        sign: 1 where the right image is the right one, -1 where it is the left one.
+        most_share: largest disparity, of the width.
+        steps: number of disparities, growing geometrically from 1 px.
+    """
+    scale = min(1.0, 640 / left.shape[1])
+    if scale < 1:
+        left, right = (cv2.resize(p, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for p in (left, right))
+    most = max(2.0, most_share * left.shape[1])
+    shifts = np.unique(np.geomspace(1, most, steps).round().astype(int))
+    interior = slice(int(shifts[-1]), left.shape[1] - int(shifts[-1]))
+    least = np.full(left[:, interior].shape, np.inf, np.float32)
+    warped = np.zeros(least.shape, np.uint8)
+    for d in shifts:
+        shifted = np.roll(right, sign * int(d), axis=1)
+        here = photometric_residual(left, shifted)[:, interior]
+        better = here < least
+        least[better], warped[better] = here[better], shifted[:, interior][better]
+    return PlaneSweep(left[:, interior], right[:, interior], warped, float(least.mean()))
+
+
+def warp_identity_ratio(
+    target: NDArray[np.uint8],
+    source: NDArray[np.uint8],
+    depth: NDArray[np.float32],
+    K_target: Array,
+    K_source: Array,
+    T_source_target: Array,
+    *,
+    most_points: int = 20_000,
+) -> float | None:
+    """WIR: mean |target - warped source| over mean |target - source|, where depth is known and lands inside both.
+
+    Well below 1 where depth, cameras and motion fit each other; near 1 or above where any of them is wrong.
+    Measured point by point, so that sparse depth (projected LiDAR) serves as well as dense. None where too little can
+    be seen.
+    """
+    y, x = np.nonzero(depth > 0)
+    if len(x) < 200:
+        return None
+    chosen = np.linspace(0, len(x) - 1, min(len(x), most_points)).astype(int)
+    y, x = y[chosen], x[chosen]
+    pixels = np.column_stack([x, y]).astype(np.float64)
+    points = pixel_rays(pixels, K_target) * depth[y, x, None].astype(np.float64)
+    moved = (points @ T_source_target[:3, :3].T + T_source_target[:3, 3]) @ K_source.T
+    ahead = moved[:, 2] > 1e-9
+    landed = moved[:, :2] / np.where(ahead, moved[:, 2], 1)[:, None]
+    height, width = source.shape
+    inside = ahead & (landed >= 0).all(1) & (landed[:, 0] <= width - 1) & (landed[:, 1] <= height - 1)
+    if inside.mean() < 0.1 or inside.sum() < 100:
+        return None
+    target_soft, source_soft = (cv2.GaussianBlur(image.astype(np.float32), (3, 3), 0) for image in (target, source))
+    here = target_soft[y[inside], x[inside]]
+    spot = landed[inside].astype(np.float32)
+    warped = cv2.remap(source_soft, spot[:, 0:1], spot[:, 1:2], cv2.INTER_LINEAR).ravel()
+    unwarped = np.abs(here - source_soft[y[inside], x[inside]]).mean()
+    return float(np.abs(here - warped).mean() / unwarped) if unwarped > 0.5 else None

@@ -1,0 +1,102 @@
+"""Baselines that a network has to beat: mean depth, and thresholded image difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.errors import DataError
+from stadia.core.recording import Recording
+from stadia.core.types import Camera, DepthScale
+
+# -- Mean-depth baseline: the mean depth of every pixel over a training set, whatever the image shows.
+
+
+class MeanDepthPredictor:
+    """A Predictor that returns the same depth for every image, in metres. depth_m: (H, W) float32,
+    positive everywhere.
+    """
+
+    def __init__(self, depth_m: Tensor) -> None:
+        self.depth_m, self.claim, self.crop = depth_m, DepthScale.METRES, "none"
+        self.height, self.width = depth_m.shape
+
+    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
+        """Return the inverse depth (B, 1, H, W) in 1/m of images (B, 3, H, W)."""
+        return (1 / self.depth_m).expand(len(image), 1, -1, -1)
+
+    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> None:
+        """Return None: the baseline predicts no motion."""
+
+
+def average_depths(depths_m: Iterable[NDArray[np.floating]], height: int, width: int) -> MeanDepthPredictor:
+    """Compute the mean depth of each pixel over all valid depths.
+
+    A map of another size is averaged by area, without its holes. A pixel without any depth (sky) gets the mean of its
+    row, or else the mean of all.
+
+    Args:
+        depths_m: maps (h, w) of any size, z in metres, 0 = none; consumed one by one.
+        height, width: of the mean map.
+
+    Raises DataError where no map has a depth.
+    """
+    total, weight = np.zeros((height, width)), np.zeros((height, width))
+    for depth_m in depths_m:
+        valid = (depth_m > 0).astype(np.float64)
+        total += _by_area(depth_m * valid, height, width)
+        weight += _by_area(valid, height, width)
+    if not weight.any():
+        raise DataError(
+            "mean depth", found="no ground truth", expected="a depth somewhere", fix="use recordings with ground truth"
+        )
+    row_total, row_weight = total.sum(1, keepdims=True), weight.sum(1, keepdims=True)
+    row = np.where(row_weight > 0, row_total / np.maximum(row_weight, 1e-12), total.sum() / weight.sum())
+    mean = np.where(weight > 1e-9, total / np.maximum(weight, 1e-9), row)
+    return MeanDepthPredictor(torch.from_numpy(mean.astype(np.float32)))
+
+
+def average_recordings(
+    recordings: Iterable[Recording], height: int, width: int, *, every: int = 1
+) -> MeanDepthPredictor:
+    """Compute `mean_depth` of each `every`-th frame of recordings. Frames without ground truth are skipped."""
+    maps = (recording.depth_m(index) for recording in recordings for index in range(0, len(recording), every))
+    return average_depths((depth_m for depth_m in maps if depth_m is not None), height, width)
+
+
+def _by_area(values: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
+    """Resize (h, w) to (height, width) by area averaging."""
+    if values.shape == (height, width):
+        return np.asarray(values, np.float64)
+    return np.asarray(
+        cv2.resize(np.asarray(values, np.float64), (width, height), interpolation=cv2.INTER_AREA), np.float64
+    )
+
+
+# -- Mask baseline: a threshold on the difference between image and background.
+
+NUM_THRESHOLDS = 256
+
+
+def max_channel_difference(image: NDArray[np.uint8], background: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the largest difference of the three channels, 0 to 255: (H, W, 3) twice to (H, W)."""
+    return np.abs(image.astype(np.int16) - background).max(axis=2).astype(np.uint8)
+
+
+def find_best_threshold(examples: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]]) -> int:
+    """Return the threshold t of 0 to 255 at which `difference > t` has the best IoU over all pixels; the smallest of
+    equals.
+
+    examples: differences (H, W) with their masks (H, W); consumed one by one.
+    """
+    every, inside = np.zeros(NUM_THRESHOLDS), np.zeros(NUM_THRESHOLDS)
+    for differs, mask in examples:
+        every += np.bincount(differs.ravel(), minlength=NUM_THRESHOLDS)
+        inside += np.bincount(differs[mask], minlength=NUM_THRESHOLDS)
+    both, predicted = (counts.sum() - counts.cumsum() for counts in (inside, every))
+    return int(np.argmax(both / np.maximum(predicted + inside.sum() - both, 1)))

@@ -1,0 +1,151 @@
+"""Write predicted objects: poses, masks and drawings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import StadiaError
+from stadia.core.files import atomic_write, safe_join, write_json
+from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.plots.image_overlays import draw_masks, draw_objects
+from stadia.geometry.se3 import quaternion_wxyz_from_matrix
+from stadia.metrics.object_metrics import PosedObjects
+
+OBJECTS_FILE, MASKS, DRAWN = "objects.json", "masks", "drawn"
+
+
+@dataclass(frozen=True)
+class ObjectPredictions:
+    """An image and its predicted objects.
+
+    name: of its files, unique in a folder.
+    image: (H, W, 3) RGB.
+    K: (3, 3).
+    instance: (H, W), n = the n-th row of `objects`, from 1.
+    true: labeled objects, if known; drawn below.
+    center_known: (M,) bool, whether the pixels of each object agree on a center; None where this was not checked.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    K: NDArray[np.float64]
+    instance: NDArray[np.integer]
+    objects: PosedObjects
+    true: PosedObjects | None = None
+    center_known: NDArray[np.bool_] | None = None
+
+    @property
+    def class_map(self) -> NDArray[np.integer]:
+        """Class of each pixel, (H, W), 0 = none."""
+        return np.concatenate(([0], self.objects.class_id.cpu().numpy()))[self.instance]
+
+    def drawn(self, classes: Sequence[str], *, scores: bool = True) -> NDArray[np.uint8]:
+        """Draw masks, boxes and axes with classes and scores; below them the labeled boxes, if known."""
+        masks = draw_masks(self.image, self.instance, self.class_map, opacity=0.35)
+        found = draw_objects(masks, self.K, self.objects, classes, scores=scores)
+        return found if self.true is None else np.vstack((found, draw_objects(self.image, self.K, self.true, classes)))
+
+    def entry(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Return the image's entry in objects.json."""
+        objects, area = self.objects, np.bincount(self.instance.ravel(), minlength=len(self.objects) + 1)
+        quaternion = quaternion_wxyz_from_matrix(objects.T_camera_object[:, :3, :3].double())
+        return {
+            "name": self.name,
+            "height": self.image.shape[0],
+            "width": self.image.shape[1],
+            "K": self.K.tolist(),
+            "mask": f"{MASKS}/{self.name}.png",
+            "objects": [
+                {
+                    "class": classes[int(objects.class_id[row])],
+                    "score": float(objects.score[row]),
+                    "quaternion_wxyz": quaternion[row].tolist(),
+                    "t_camera_object_m": objects.T_camera_object[row, :3, 3].double().tolist(),
+                    "size_m": objects.size_m[row].double().tolist(),
+                    "mask_px": int(area[row + 1]),
+                    "center_known": None if self.center_known is None else bool(self.center_known[row]),
+                }
+                for row in range(len(objects))
+            ],
+        }
+
+
+class ObjectPredictionsWriter:
+    """Write images into a folder one by one, and objects.json at the end.
+
+    As a context manager it also finishes after an error: earlier images are in objects.json, and no empty folder stays.
+    Raises StadiaError where the folder is not empty, two images have one name, or there is no image.
+    """
+
+    def __init__(self, out: Path, classes: Sequence[str], provenance: Provenance, *, drawn: bool = True) -> None:
+        self.out, self.classes, self.provenance, self.drawn = Path(out), tuple(classes), provenance, drawn
+        if self.out.exists() and any(self.out.iterdir()):
+            raise StadiaError(
+                self.out, found="something there already", expected="a new folder", fix="choose another --out"
+            )
+        self.entries: list[dict[str, Any]] = []
+        self._names: set[str] = set()
+        self._made = not self.out.exists()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            return
+        if self.entries:
+            self.finish()
+            return
+        for folder in (self.out / MASKS, self.out / DRAWN, *([self.out] if self._made else [])):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def add(self, picture: ObjectPredictions) -> None:
+        """Write the mask and the drawing of an image."""
+        if picture.name in self._names:
+            raise StadiaError(
+                self.out, found=f"two images called '{picture.name}'", expected="names of their own", fix="rename one"
+            )
+        self._names.add(picture.name)
+        write_image(safe_join(self.out, f"{MASKS}/{picture.name}.png"), picture.instance.astype(np.uint16))
+        if self.drawn:
+            write_image(safe_join(self.out, f"{DRAWN}/{picture.name}.png"), picture.drawn(self.classes)[..., ::-1])
+        self.entries.append(picture.entry(self.classes))
+
+    def finish(self) -> Path:
+        """Write objects.json. Return its path."""
+        if not self.entries:
+            raise StadiaError(self.out, found="no image", expected="at least one", fix="check the input")
+        made_by = self.provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
+        path = self.out / OBJECTS_FILE
+        write_json(
+            path,
+            {
+                "format": "stadia-found-objects",
+                "version": 1,
+                **made_by,
+                "classes": self.classes,
+                "images": self.entries,
+            },
+        )
+        return path
+
+
+def resize_instances(instance: torch.Tensor, height: int, width: int) -> NDArray[np.int32]:
+    """Resize (h, w) to (height, width) by the nearest pixel center."""
+    numbers = instance.cpu().numpy().astype(np.uint16)
+    return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
+
+
+def write_image(path: Path, picture: NDArray) -> None:
+    """Write numbers (H, W), or colors (H, W, 3) blue, green, red, atomically."""
+    with atomic_write(path) as temporary:
+        cv2.imwrite(str(temporary), picture)

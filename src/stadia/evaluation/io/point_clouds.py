@@ -1,0 +1,156 @@
+"""Write point clouds: PLY files, and the sample that a report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.files import atomic_write, write_json
+from stadia.core.types import Camera, DepthScale
+from stadia.evaluation.io.depth_files import write_depth_png
+from stadia.evaluation.predict.frame_preparation import Listener, PredictedFrame
+from stadia.geometry.depth_maps import depth_to_points
+
+# -- Write point clouds as binary PLY files, frame by frame.
+
+MAX_POINTS = 1_000_000
+MAX_FRAMES = 40
+MAX_MEDIAN_DEPTHS = 5.0  # times the median depth: beyond, one pixel of error moves a point by metres
+_VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
+_DIGITS = 12
+
+
+def _header(count: int, unit: str) -> bytes:
+    """Return a header whose length does not depend on the count, so that the count can be filled in at the end."""
+    padding = "." * (_DIGITS - len(str(count)))
+    lines = (
+        "ply",
+        "format binary_little_endian 1.0",
+        f"comment x right, y down, z forward, in the first camera's frame; {unit}",
+        f"comment {padding}",
+        f"element vertex {count}",
+        *(f"property float {axis}" for axis in "xyz"),
+        *(f"property uchar {channel}" for channel in ("red", "green", "blue")),
+        "end_header",
+    )
+    return "".join(f"{line}\n" for line in lines).encode("ascii")
+
+
+class PlyWriter:
+    """Appends colored points to an open binary file; `finish` fills in their number."""
+
+    def __init__(self, stream: BinaryIO, unit: str) -> None:
+        self.stream, self.unit, self.count = stream, unit, 0
+        stream.write(_header(0, unit))
+
+    def add(self, points: NDArray[np.floating], colors: NDArray[np.uint8]) -> None:
+        """Append points (N, 3) with colors (N, 3) RGB."""
+        vertices = np.empty(len(points), _VERTEX)
+        vertices["position"], vertices["color"] = points, colors
+        self.stream.write(vertices.tobytes())
+        self.count += len(points)
+
+    def finish(self) -> None:
+        """Write the header again, with the count."""
+        self.stream.seek(0)
+        self.stream.write(_header(self.count, self.unit))
+
+
+def color_points(predicted: PredictedFrame, limit: int) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
+    """Return up to `limit` points (N, 3) of a frame in the world, with colors (N, 3), without points beyond FAR."""
+    depth = predicted.depth()
+    T = None if predicted.T_world_camera is None else torch.from_numpy(predicted.T_world_camera)
+    camera = Camera(torch.from_numpy(predicted.K), *depth.shape)
+    points, known = depth_to_points(torch.from_numpy(depth)[None].double(), camera, T)
+    near = known.numpy() & (depth.ravel() < MAX_MEDIAN_DEPTHS * np.median(depth))
+    chosen = np.flatnonzero(near)[:: max(1, -(-int(near.sum()) // limit))]
+    image = cv2.resize(predicted.frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA)
+    return points.numpy()[chosen], image.reshape(-1, 3)[chosen]
+
+
+@contextmanager
+def open_point_cloud_file(path: Path, claim: DepthScale, frames: int | None) -> Iterator[Listener]:
+    """Open a PLY file and return a listener that adds points of up to MAX_FRAMES frames, evenly spread.
+
+    Args:
+        path: of the .ply, which holds up to MAX_POINTS points and appears only when the block ends without an error.
+        claim: names the unit in the header. Inverse depth up to scale and shift has no points.
+        frames: number of frames; if None, each hundredth is taken until the file is full. Frames without a pose cannot
+            be joined, so only the first of them is taken.
+    """
+    every = 100 if frames is None else max(1, -(-frames // MAX_FRAMES))
+    limit = MAX_POINTS // (MAX_FRAMES if frames is None else -(-frames // every))
+    unit = "metres" if claim is DepthScale.METRES else "up to scale, no metres"
+    count = due = 0
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        writer = PlyWriter(stream, unit)
+
+        def add(predicted: PredictedFrame) -> None:
+            nonlocal count, due
+            has_space = writer.count + limit <= MAX_POINTS
+            if count == 0 or (count >= due and has_space and predicted.T_world_camera is not None):
+                writer.add(*color_points(predicted, limit))
+                due = count - count % every + every
+            count += 1
+
+        yield add
+        writer.finish()
+
+
+# -- Keep one scored frame as points for the report: image, depth and camera.
+#
+# ```
+# FOLDER/camera.json    frame, claim, K of the kept pixels, and the depth of one count of depth.png
+# FOLDER/image.png      RGB
+# FOLDER/depth.png      uint16, 0 = none; pixels beyond FAR times the median depth are left out
+# ```
+
+
+MAX_SAMPLE_PIXELS = 40_000
+"""Largest number of pixels, of 5 bytes each in the report. More would hardly add detail."""
+
+_COUNTS = 65535
+
+
+def write_cloud_sample(
+    folder: Path,
+    name: str,
+    claim: DepthScale,
+    image: NDArray[np.uint8],
+    depth: NDArray[np.floating],
+    K: NDArray[np.float64],
+) -> None:
+    """Write a frame's points to a folder, which is made.
+
+    Args:
+        folder: of the files; those of another frame are overwritten.
+        name: of the frame, for people.
+        claim: scale of the depth. Inverse depth up to scale and shift has no points.
+        image: (h, w, 3) RGB, at the depth's size.
+        depth: (h, w) z, positive, in metres or up to scale.
+        K: (3, 3) of that size.
+
+    Above MOST_PIXELS only every n-th row and column is kept.
+    """
+    every = int(np.ceil(np.sqrt(depth.size / MAX_SAMPLE_PIXELS)))
+    kept, shown = depth[::every, ::every], image[::every, ::every]
+    near = kept < MAX_MEDIAN_DEPTHS * np.median(kept)
+    per_count = float(kept[near].max()) / _COUNTS
+    of_kept = K.copy()
+    of_kept[:2] /= every  # the first pixel kept is the first of all
+    folder.mkdir(parents=True, exist_ok=True)
+    write_depth_png(folder / "depth.png", np.where(near, kept, 0), 1 / per_count)
+    with atomic_write(folder / "image.png") as temporary:
+        if not cv2.imwrite(str(temporary), np.ascontiguousarray(shown[..., ::-1])):
+            raise OSError(f"{folder / 'image.png'} could not be written")
+    write_json(
+        folder / "camera.json",
+        {"frame": name, "claim": str(claim), "K": of_kept.tolist(), "depth_per_count": per_count},
+    )

@@ -1,0 +1,209 @@
+"""Open a folder of depth predictions and check its record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import DataError, ProtocolError
+from stadia.core.files import read_json, write_json
+from stadia.core.types import DepthScale
+from stadia.evaluation import MOTIONS
+from stadia.evaluation.io.depth_files import PNG_PER_METRE, find_depth_files, list_arrays, read_depth_map
+
+RECORD = "predictions.json"
+DEPTH_KEYS: Mapping[DepthScale, str] = {
+    DepthScale.METRES: "depth_m",
+    DepthScale.UP_TO_SCALE: "depth",
+    DepthScale.AFFINE_INVERSE: "inverse_depth",
+}
+"""Name of the map in its .npz. Only metres have a unit in their name."""
+
+UNCERTAINTY_KEY = "log_uncertainty"
+"""Name of a second map in the .npz: log Sigma of the photometric residual, larger for less certain depth."""
+
+SCALE_DESCRIPTIONS: Mapping[DepthScale, str] = {
+    DepthScale.METRES: "metres: depth and translation carry their unit, for images like those of the training",
+    DepthScale.UP_TO_SCALE: "up to scale: no metres; ratios of depths hold within an image, one unknown factor is left",
+    DepthScale.AFFINE_INVERSE: (
+        "inverse depth up to scale and shift: no metres and no ratios; the order of near and far holds"
+    ),
+}
+"""What users may rely on. Printed wherever predictions are written or scored."""
+
+
+class Provenance(StrictModel):
+    """Origin of a set of predictions.
+
+    checkpoint: its file name and step; empty where there is none.
+    motion: how its path was estimated, a row of `stadia.evaluation.MOTIONS`.
+    requested_size: (height, width) of the network's input, where it is not the training size.
+    """
+
+    recipe: str
+    config_hash: str
+    checkpoint: str = ""
+    motion: str = "aligned"
+    requested_size: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, checkpoint: Path, motion: str = "aligned", requested_size: tuple[int, int] | None = None) -> Provenance:
+        """Read it from a checkpoint or a run's folder.
+
+        Raises CheckpointError where that is missing or damaged, ConfigError for an unknown motion.
+        """
+        from stadia.training.checkpoint import Checkpoint  # imports torch
+
+        opened = Checkpoint.open(Path(checkpoint))
+        text = json.dumps(opened.header.config, sort_keys=True)
+        digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return cls(
+            recipe=opened.header.recipe,
+            config_hash=digest,
+            checkpoint=f"{opened.path.name}, step {opened.header.step}",
+            motion=MOTIONS.check(motion),
+            requested_size=requested_size,
+        )
+
+
+class PredictionsRecord(StrictModel):
+    """Content of predictions.json.
+
+    source, fingerprint: of the recording.
+    image_size, network_size: (height, width); None where images differ.
+    requested_size: as network_size, where it is not the training size; else None.
+    crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the part of each image that the maps cover.
+    finished: false while predicting, so that an unfinished folder cannot be scored.
+    entries: the frames, in order.
+    path: the entries with a pose, one row of trajectory.txt each; empty without a path.
+    path_ends: where and why the path ends before its last frame, or why there is no path; else empty.
+    """
+
+    format: Literal["stadia-predictions"] = "stadia-predictions"
+    version: Literal[1] = 1
+    claim: DepthScale
+    trust: str
+    recipe: str
+    config_hash: str
+    checkpoint: str
+    motion: str = "aligned"
+    requested_size: tuple[int, int] | None = None
+    source: str
+    fingerprint: str = ""
+    image_size: tuple[int, int] | None = None
+    network_size: tuple[int, int] | None
+    crop: str = "none"
+    path: tuple[str, ...] = ()
+    path_ends: str = ""
+    finished: bool = False
+    entries: tuple[str, ...] = ()
+
+    def write(self, folder: Path) -> None:
+        """Write predictions.json atomically."""
+        write_json(Path(folder) / RECORD, self.model_dump(mode="json"))
+
+
+def read_record(folder: Path) -> PredictionsRecord | None:
+    """Read and validate predictions.json of a folder; None without one. Raise DataError with the file's name."""
+    path = Path(folder) / RECORD
+    if not path.exists():
+        return None
+    try:
+        return PredictionsRecord.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        raise DataError(path, found=problem, expected="a record that stadia wrote", fix="predict again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Maps by stem, their scale and the part of the image that they cover. `record` is None for other
+    programs' maps.
+    """
+
+    folder: Path
+    files: Mapping[str, Path]
+    claim: DepthScale
+    record: PredictionsRecord | None
+    crop: str = "none"
+
+    @classmethod
+    def open(cls, folder: Path, claim: DepthScale | None = None, crop: str | None = None) -> Predictions:
+        """Open a folder of stadia or of any other program.
+
+        Args:
+            folder: with predictions.json, or just maps.
+            claim: scale of predictions without predictions.json; metres by default.
+            crop: row of `geometry.numpy_camera.IMAGE_CROPS` for predictions without predictions.json; none by default.
+
+        Raises DataError where the folder is empty, unfinished, or lacks an entry; ProtocolError where `claim` or `crop`
+        contradicts the record.
+        """
+        folder = Path(folder)
+        if folder.name == "depth" and (folder.resolve().parent / RECORD).exists():
+            folder = folder.resolve().parent  # its record has the claim; maps alone would be taken as metres
+        files, record = find_depth_files(folder), read_record(folder)
+        if record is None:
+            return cls(folder, files, claim or DepthScale.METRES, None, crop or "none")
+        for what, requested, found in (("claim", claim, record.claim), ("crop", crop, record.crop)):
+            if requested not in (None, found):
+                raise ProtocolError(
+                    folder / RECORD,
+                    found=f"the {what} {found}",
+                    expected=f"{requested}, as requested",
+                    fix=f"leave --{what} out",
+                )
+        if not record.finished:
+            raise DataError(
+                Path(folder) / RECORD,
+                found="an unfinished prediction",
+                expected="all entries",
+                fix="remove it and predict again",
+            )
+        if missing := [name for name in record.entries if name not in files]:
+            raise DataError(
+                folder,
+                found=f"no map for {len(missing)} of {len(record.entries)} entries, the first '{missing[0]}'",
+                expected="every entry of predictions.json",
+                fix="predict again",
+            )
+        return cls(folder, {name: files[name] for name in record.entries}, record.claim, record, record.crop)
+
+    def read(self, name: str, *, png_per_metre: float = PNG_PER_METRE) -> NDArray[np.floating]:
+        """Read (h, w): depth in metres, depth up to scale, or inverse depth, by the claim.
+
+        png_per_metre: for PNG of another program.
+        """
+        unit = png_per_metre if self.record is None else PNG_PER_METRE
+        return read_depth_map(self.files[name], key=DEPTH_KEYS[self.claim], png_per_metre=unit)
+
+    def log_uncertainty(self, name: str) -> NDArray[np.floating] | None:
+        """Read (h, w) log uncertainty of an entry; None where the network predicts none. Raise
+        DataError as `read_map`.
+        """
+        path = self.files[name]
+        return read_depth_map(path, key=UNCERTAINTY_KEY) if UNCERTAINTY_KEY in list_arrays(path) else None
+
+    def check_made_by(self, provenance: Provenance, fingerprint: str, entries: Sequence[str]) -> None:
+        """Raise ProtocolError for predictions of another checkpoint, configuration, recording or set of frames."""
+        record = self.record
+        found = {} if record is None else record.model_dump(include={*Provenance.model_fields, "fingerprint"})
+        expected = {**provenance.model_dump(), "fingerprint": fingerprint}
+        if record is None or found != expected or list(record.entries) != list(entries):
+            differing = [key for key, value in expected.items() if found.get(key) != value] or ["entries"]
+            raise ProtocolError(
+                Path(self.folder) / RECORD,
+                found=f"predictions with another {' and '.join(differing)}",
+                expected="those of this checkpoint and these images, or none",
+                fix="choose another --out, or remove the folder",
+            )

@@ -1,0 +1,226 @@
+"""Read, write and associate trajectories in the KITTI and TUM formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.files import write_text
+from stadia.geometry.se3 import matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix
+
+MAX_BYTES = 512 << 20
+ROTATION_TOLERANCE = 1e-2  # files keep at least 6 digits, so larger errors are no rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """Poses of one camera.
+
+    T_world_camera: (N, 4, 4) float64, metres.
+    times_s: (N,) rising, or None where rows are frames.
+    notes: what its reader left out.
+    """
+
+    T_world_camera: NDArray[np.float64]
+    times_s: NDArray[np.float64] | None = None
+    name: str = "trajectory"
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.T_world_camera)
+
+    def rows(self, indices: NDArray[np.intp]) -> Trajectory:
+        """Return the poses at these indices."""
+        times = None if self.times_s is None else self.times_s[indices]
+        return replace(self, T_world_camera=self.T_world_camera[indices], times_s=times)
+
+    def from_first_pose(self) -> Trajectory:
+        """Return the same path with the first camera as its world: T_world_camera[0] becomes the identity."""
+        return replace(self, T_world_camera=np.linalg.inv(self.T_world_camera[0]) @ self.T_world_camera)
+
+
+def _numbers(path: Path, columns: int, row_is: str) -> Iterator[tuple[int, list[float]]]:
+    """Yield (line number, values) of every row. Raise DataError with file and line."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(
+                path, found=f"{path.stat().st_size} bytes", expected=f"at most {MAX_BYTES}", fix="is this a trajectory?"
+            )
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError(path, found="no such file", expected="a trajectory", fix="check the path") from error
+    except UnicodeDecodeError as error:
+        raise DataError(path, found="bytes that are not text", expected=row_is, fix="is this a trajectory?") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.partition("#")[0].replace(",", " ").split()
+        if not words:
+            continue
+        if len(words) != columns:
+            raise DataError(
+                f"{path}, line {number}", found=f"{len(words)} columns", expected=row_is, fix="check --format kitti|tum"
+            )
+        try:
+            values = [float(word) for word in words]
+        except ValueError as error:
+            raise DataError(
+                f"{path}, line {number}", found=str(error), expected=row_is, fix="correct the line"
+            ) from error
+        if not np.isfinite(values).all():
+            raise DataError(
+                f"{path}, line {number}",
+                found="a value that is not finite",
+                expected=row_is,
+                fix="remove the row or correct it",
+            )
+        yield number, values
+
+
+def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rotation nearest to R, which a file has rounded. Raise DataError where R is not a rotation."""
+    off = np.abs(R @ R.T - np.eye(3)).max()
+    if off > ROTATION_TOLERANCE or np.linalg.det(R) < 0:
+        raise DataError(
+            what,
+            found=f"a 3x3 block with determinant {np.linalg.det(R):.3f}, {off:.2g} off orthonormal",
+            expected="a rotation",
+            fix="check the order of the columns: R and t row by row",
+        )
+    U, _, Vt = np.linalg.svd(R)
+    return U @ Vt
+
+
+def read_kitti_trajectory(path: Path) -> Trajectory:
+    """Read rows of 12 numbers. Raise DataError with file and line."""
+    path, poses = Path(path), []
+    for number, values in _numbers(path, 12, "12 numbers, the upper 3x4 of a camera-to-world pose"):
+        T = np.eye(4)
+        T[:3] = np.reshape(values, (3, 4))
+        T[:3, :3] = _nearest_rotation(f"{path}, line {number}", T[:3, :3])
+        poses.append(T)
+    return Trajectory(np.stack(_not_empty(path, poses)), None, path.name)
+
+
+def read_tum_trajectory(path: Path, *, is_reference: bool = False) -> Trajectory:
+    """Read rows of `t x y z qx qy qz qw` with rising time.
+
+    A duplicated timestamp is refused in an estimate, since the pose is ambiguous. In a reference the first pose is kept
+    with a note: official ground truth has rounded, repeated times (fr2_desk, 1311868229.5760 s). Raises DataError with
+    file and line.
+    """
+    path, rows, before, repeated = Path(path), [], -np.inf, 0
+    for number, values in _numbers(path, 8, "8 numbers, t x y z qx qy qz qw"):
+        what, length = f"{path}, line {number}", float(np.linalg.norm(values[4:]))
+        if abs(length - 1) > ROTATION_TOLERANCE:
+            raise DataError(
+                what,
+                found=f"a quaternion of length {length:.4g}",
+                expected="length 1",
+                fix="check the order of the columns",
+            )
+        if is_reference and values[0] == before:
+            repeated += 1
+            continue
+        if values[0] <= before:
+            fault = "a duplicated timestamp" if values[0] == before else "a timestamp that goes back"
+            raise DataError(
+                what,
+                found=f"{fault} ({values[0]:.6f})",
+                expected="rising time",
+                fix="keep one pose an instant, sorted by time",
+            )
+        before = values[0]
+        rows.append(values)
+    table = np.array(_not_empty(path, rows))
+    T = np.tile(np.eye(4), (len(table), 1, 1))
+    T[:, :3, :3] = matrix_from_quaternion_wxyz(torch.from_numpy(table[:, [7, 4, 5, 6]])).numpy()
+    T[:, :3, 3] = table[:, 1:4]
+    notes = (f"duplicated timestamps in {path.name}: {repeated}; the first pose of each is kept",) if repeated else ()
+    return Trajectory(T, table[:, 0], path.name, notes)
+
+
+def _not_empty(path: Path, rows: list) -> list:
+    if not rows:
+        raise DataError(path, found="no pose", expected="at least one row", fix="check the file")
+    return rows
+
+
+def write_kitti_trajectory(path: Path, trajectory: Trajectory) -> None:
+    """Write rows of 12 numbers with 9 decimals."""
+    rows = trajectory.T_world_camera[:, :3].reshape(len(trajectory), 12)
+    write_text(path, "".join(" ".join(f"{value:.9e}" for value in row) + "\n" for row in rows))
+
+
+def write_tum_trajectory(path: Path, trajectory: Trajectory) -> None:
+    """Write rows of `t x y z qx qy qz qw`. Rows without time get their number as time."""
+    q = quaternion_wxyz_from_matrix(torch.from_numpy(trajectory.T_world_camera[:, :3, :3])).numpy()[:, [1, 2, 3, 0]]
+    times = np.arange(len(trajectory), dtype=np.float64) if trajectory.times_s is None else trajectory.times_s
+    rows = zip(times, np.hstack([trajectory.T_world_camera[:, :3, 3], q]), strict=True)
+    write_text(path, "".join(f"{time:.6f} " + " ".join(f"{value:.9f}" for value in row) + "\n" for time, row in rows))
+
+
+class TrajectoryFormat(StrEnum):
+    """File formats of trajectories."""
+
+    KITTI = "kitti"
+    TUM = "tum"
+
+
+def read_trajectory(path: Path, format: TrajectoryFormat, *, is_reference: bool = False) -> Trajectory:
+    """Read a file of this format; `is_reference` as in `read_tum`."""
+    return (
+        read_kitti_trajectory(path)
+        if format is TrajectoryFormat.KITTI
+        else read_tum_trajectory(path, is_reference=is_reference)
+    )
+
+
+def associate_trajectories(
+    estimated: Trajectory, reference: Trajectory, max_difference_s: float = 0.01
+) -> tuple[Trajectory, Trajectory]:
+    """Return the associated poses of both trajectories, row by row.
+
+    Without times row k is frame k, and both must have equal length. With times, each pose of the shorter trajectory
+    takes the nearest pose of the longer one within `max_difference_s`. A pose is taken once, by its nearest. Raises
+    DataError where no poses can be associated.
+    """
+    if estimated.times_s is None or reference.times_s is None:
+        if len(estimated) != len(reference):
+            raise DataError(
+                estimated.name,
+                found=f"{len(estimated)} poses",
+                expected=f"{len(reference)}, as in {reference.name}: a row is a frame",
+                fix="write a pose for every frame, or give both with timestamps (--format tum)",
+            )
+        return estimated, reference
+    swapped = len(estimated) > len(reference)
+    short, long = (reference, estimated) if swapped else (estimated, reference)
+    assert short.times_s is not None
+    assert long.times_s is not None
+    after = np.searchsorted(long.times_s, short.times_s).clip(1, max(len(long) - 1, 1))
+    candidates = np.stack([after - 1, np.minimum(after, len(long) - 1)])
+    difference = np.abs(long.times_s[candidates] - short.times_s)
+    nearest = np.take_along_axis(candidates, difference.argmin(0)[None], 0)[0]
+    gap = difference.min(0)
+    by_gap = np.lexsort((gap, nearest))  # among those that take the same pose, the nearest comes first
+    first = np.concatenate([[True], np.diff(nearest[by_gap]) > 0])
+    kept = np.sort(by_gap[first])
+    kept = kept[gap[kept] <= max_difference_s]
+    if not len(kept):
+        raise DataError(
+            estimated.name,
+            found=f"times {estimated.times_s[0]:.3f} to {estimated.times_s[-1]:.3f} s",
+            expected=(
+                f"some within {max_difference_s} s of {reference.name} ({reference.times_s[0]:.3f} to"
+                f" {reference.times_s[-1]:.3f} s)"
+            ),
+            fix="check that both are of one recording and one clock, in seconds",
+        )
+    pair = short.rows(kept), long.rows(nearest[kept])
+    return (pair[1], pair[0]) if swapped else pair

@@ -1,0 +1,1 @@
+"""Draw predictions, scores and labels."""

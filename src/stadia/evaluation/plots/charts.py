@@ -1,0 +1,220 @@
+"""Plot camera paths, motions, camera heights and depth maps with matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from stadia.core.files import atomic_write
+from stadia.core.types import DepthScale
+from stadia.evaluation.plots.image_overlays import _MAX_SHOWN, BAD, GOOD, EpochHeight, Image, _label
+from stadia.metrics.trajectory_metrics import AXES, fit_motion_axes
+
+# -- Plot camera paths from above.
+
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
+
+
+def render_figure(figure: Figure) -> NDArray[np.uint8]:
+    """Render a figure to (H, W, 3) RGB."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], claim: DepthScale) -> None:
+    """Plot camera paths from above, x to the right and z upwards, with equal scales. A dot marks each start.
+
+    Args:
+        path: of the image (.png or .svg).
+        paths: name to T_world_camera (N, 4, 4), in one world and one unit.
+        claim: names the unit on the axes.
+    """
+    unit = "m" if claim is DepthScale.METRES else "up to scale: no metres"
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.add_subplot()
+    for (name, T), color in zip(paths.items(), _COLORS, strict=False):
+        x, z = T[:, 0, 3], T[:, 2, 3]
+        axes.plot(x, z, color=color, linewidth=1.6, label=name)
+        axes.plot(x[:1], z[:1], "o", color=color, markersize=5)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xlabel(f"x, right ({unit})")
+    axes.set_ylabel(f"z, forward ({unit})")
+    axes.grid(visible=True, linewidth=0.4, alpha=0.6)
+    axes.legend(loc="best", frameon=False)
+    with atomic_write(path) as temporary:
+        FigureCanvasAgg(figure).print_figure(temporary, dpi=120, format=path.suffix.removeprefix("."))
+
+
+# -- Draw depth maps side by side on one scale of metres.
+
+
+TICKS_M = (2, 5, 10, 20, 40, 80)
+"""Ticks of the logarithmic scale, from its first to its last value; bright is near."""
+WIDTH, TILE = 12.8, 3.0
+"""Inches, of 100 pixels each."""
+
+
+def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: Sequence[str]) -> NDArray[np.uint8]:
+    """Draw rows of tiles with column names above and the scale of metres beside them, (H, W, 3) RGB.
+
+    Args:
+        rows: (h, w, 3) uint8 RGB images, and (h, w) depth maps in metres, 0 = none (black).
+        names: of the columns.
+    """
+    shape = rows[0][0].shape
+    figure = Figure(
+        figsize=(WIDTH, 0.45 + len(rows) * (TILE * shape[0] / shape[1] + 0.06)), dpi=100, layout="constrained"
+    )
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)  # type: ignore[union-attr, call-arg]
+    axes = figure.subplots(len(rows), len(names), squeeze=False)
+    scale = LogNorm(TICKS_M[0], TICKS_M[-1])
+    drawn = None
+    for row, tiles in zip(axes, rows, strict=True):
+        for axis, tile in zip(row, tiles, strict=True):
+            axis.set_axis_off()
+            if tile.ndim == 3:
+                axis.imshow(tile, aspect="auto")
+            else:
+                axis.imshow(np.zeros((*tile.shape, 3)), aspect="auto")
+                drawn = axis.imshow(
+                    np.ma.masked_equal(tile, 0), cmap="magma_r", norm=scale, aspect="auto", interpolation="nearest"
+                )
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.set_title(name, fontsize=9)
+    if drawn is not None:
+        bar = figure.colorbar(drawn, ax=axes, ticks=TICKS_M, label="depth (m)", fraction=0.015, pad=0.01)
+        bar.ax.set_yticklabels([str(metres) for metres in TICKS_M])
+        bar.ax.minorticks_off()
+        bar.ax.invert_yaxis()
+    return render_figure(figure)
+
+
+def draw_motions(predicted: Tensor, true: Tensor, claim: DepthScale) -> NDArray[np.uint8]:
+    """Plot predicted over true motion of each axis, with the line of equality, as (H, W, 3) RGB."""
+    figure = Figure(figsize=(10, 7), dpi=100)  # a constrained layout costs more time than the plot
+    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.07, top=0.89, wspace=0.25, hspace=0.3)
+    fits = fit_motion_axes(predicted, true)
+    shown = np.unique(np.linspace(0, len(true) - 1, min(len(true), MAX_MOTIONS_DRAWN)).astype(int))
+    for i, (axis, axes) in enumerate(zip(AXES, figure.subplots(2, 3).flat, strict=True)):
+        x, y = true[shown, i].numpy(), predicted[shown, i].numpy()
+        axes.plot(x, y, ".", color="#0072b2", markersize=4, alpha=0.6)
+        low, high = min(x.min(), y.min()), max(x.max(), y.max())
+        margin = 0.05 * (high - low) or 1e-3
+        axes.set(
+            xlim=(low - margin, high + margin), ylim=(low - margin, high + margin), aspect="equal"
+        )  # equal scales show the true slope
+        axes.axline((low, low), slope=1, color="#999999", linewidth=1, zorder=0)
+        unit = "°" if axis.startswith("r") else "m"
+        label = "slope {:.2f}, correlation {:.2f}".format(*fits[axis]) if axis in fits else "the truth does not move"
+        axes.set_title(f"{axis}: {label}", fontsize=9)
+        axes.set_xlabel(f"true, {unit}", fontsize=8)
+        axes.set_ylabel(f"predicted, {unit}", fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.locator_params(nbins=5)
+        axes.grid(visible=True, linewidth=0.4, alpha=0.6)
+    scaled = "" if claim is DepthScale.METRES else "; translations scaled to the truth by one factor"
+    figure.suptitle(f"predicted over true motion to the next frame, {len(true)} pairs{scaled}", fontsize=10)
+    return render_figure(figure)
+
+
+MAX_MOTIONS_DRAWN = 2000
+
+
+def draw_heights_over_frames(
+    frame: ArrayLike,
+    height_m: ArrayLike,
+    believed: ArrayLike,
+    estimate_m: float,
+    low_m: float,
+    high_m: float,
+    *,
+    starts: Mapping[str, float] = MappingProxyType({}),
+    true_m: float | None = None,
+) -> Image:
+    """Plot the camera height from each object (N,) at its frame, and the estimate with its band, as (H, W, 3) RGB.
+
+    starts: first frame of each recording by name; each but the first is marked by a line.
+    The axis covers the objects' heights. A band far beyond it is cut off.
+    """
+    at, heights, inliers = np.asarray(frame), np.asarray(height_m, np.float64), np.asarray(believed, bool)
+    valid = np.isfinite(heights) & (heights > 0)
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    for chosen, color, name in ((inliers, GOOD, "inliers"), (~inliers, BAD, "outliers")):
+        shown = chosen & valid
+        axes.plot(at[shown], heights[shown], ".", color=np.array(color) / 255, markersize=4, label=name)
+    axes.axhspan(low_m, high_m, color="#0072b2", alpha=0.2, linewidth=0)
+    axes.axhline(estimate_m, color="#0072b2", linewidth=1.6, label=f"{estimate_m:.2f} m ({low_m:.2f} to {high_m:.2f})")
+    if true_m is not None:
+        axes.axhline(true_m, color="black", linewidth=1, linestyle="--", label=f"measured: {true_m:.2f} m")
+    for number, (name, start) in enumerate(starts.items()):
+        if number:
+            axes.axvline(start - 0.5, color="0.4", linewidth=1)
+        if len(starts) > 1:
+            position: dict[str, Any] = {
+                "xycoords": ("data", "axes fraction"),
+                "xytext": (2, -9),
+                "textcoords": "offset points",
+            }
+            axes.annotate(name, (start, 1), fontsize=7, **position)
+    within = np.clip(np.append(heights[valid], true_m or estimate_m), 0, _MAX_SHOWN * estimate_m)
+    bottom = min(0.9 * within.min(), max(low_m, 0.6 * estimate_m))
+    axes.set_ylim(0.95 * bottom, max(1.1 * within.max(), 1.05 * min(high_m, 1.5 * estimate_m)))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _label(axes, "frame of the video" if len(starts) < 2 else "frame, recording after recording", "camera height (m)")
+    return render_figure(figure)
+
+
+def draw_heights_over_epochs(
+    courses: Mapping[str, Sequence[EpochHeight]],
+    *,
+    before_m: Mapping[str, float],
+    between_m: Mapping[str, tuple[float, float]],
+) -> Image:
+    """Plot camera heights over epochs, (H, W, 3) RGB, one row for each group of cameras.
+
+    Each row has the median of an epoch's frames with their quartiles, crossed out where the epoch was refused, and the
+    height that was kept.
+
+    Args:
+        courses: epochs by the name of the group, at least one each.
+        before_m, between_m: by the same name, optional: the height before training from silhouettes, and its interval.
+    """
+    figure = Figure(figsize=(8, 3.2 * len(courses)), layout="constrained")
+    for row, (name, course) in enumerate(courses.items()):
+        axes = figure.add_subplot(len(courses), 1, row + 1)
+        epoch, median, low, high, kept = (
+            np.array([(e.epoch, e.said_m, e.low_m, e.high_m, e.kept_m) for e in course]).reshape(-1, 5).T
+        )
+        refused = np.array([bool(e.refused) for e in course])
+        if name in between_m:
+            open_m = "allowed for depth: {:.2f} to {:.2f} m".format(*between_m[name])
+            axes.axhspan(*between_m[name], color=np.array(GOOD) / 255, alpha=0.15, linewidth=0, label=open_m)
+        if name in before_m:
+            before = f"before training: {before_m[name]:.2f} m"
+            axes.axhline(before_m[name], color=np.array(GOOD) / 255, linewidth=1.2, linestyle="--", label=before)
+        axes.fill_between(epoch, low, high, color="#0072b2", alpha=0.2, linewidth=0, label="half of the epoch's frames")
+        for chosen, marker, size, label in (
+            (~refused, "o", 4, "their median"),
+            (refused, "x", 7, "their median, refused"),
+        ):
+            if np.isfinite(median[chosen]).any():
+                axes.plot(epoch[chosen], median[chosen], marker, color="#d55e00", markersize=size, label=label)
+        kept_label = f"kept: {kept[-1]:.2f} m" if np.isfinite(kept[-1]) else "none is kept"
+        axes.plot(epoch, kept, color="#0072b2", linewidth=1.6, label=kept_label)
+        if name:
+            axes.set_title(name, fontsize="medium")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _label(axes, "epoch", "camera height (m)")
+    return render_figure(figure)

@@ -1,0 +1,75 @@
+"""Map depth, residuals and categories to colors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_CATEGORIES = np.array(
+    [(0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66)],
+    np.uint8,
+)
+"""Okabe and Ito's colors, which color-blind readers can distinguish (jfly.uni-koeln.de/color)."""
+
+
+def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
+    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8."""
+    return np.ascontiguousarray(
+        (np.clip(np.asarray(image, np.float32), 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)
+    )
+
+
+def color_inverse_depth(
+    inverse_depth: ArrayLike, *, percentile: float = 95.0, top: float | None = None
+) -> NDArray[np.uint8]:
+    """Color (H, W) inverse depth, bright = near, 0 = black. `top` is the brightest value, by default
+    this percentile.
+    """
+    values = np.nan_to_num(np.asarray(inverse_depth, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    known = values[values > 0]
+    if top is None:
+        top = float(np.percentile(known, percentile)) if known.size else 1.0
+    return _mapped(values / max(top, 1e-12), cv2.COLORMAP_MAGMA)
+
+
+def color_heat(values: ArrayLike, *, top: float = 0.5) -> NDArray[np.uint8]:
+    """Color (H, W) non-negative values, dark = 0, bright = `top` and above."""
+    return _mapped(np.asarray(values, np.float32) / top, cv2.COLORMAP_INFERNO)
+
+
+def color_categories(values: ArrayLike, count: int) -> NDArray[np.uint8]:
+    """Color (H, W) integers below `count`; negative ones are black."""
+    chosen = np.asarray(values).astype(np.int64)
+    colors = _CATEGORIES[np.arange(max(count, 1)) % len(_CATEGORIES)]
+    return np.ascontiguousarray(
+        np.where((chosen >= 0)[..., None], colors[np.clip(chosen, 0, count - 1)], 0).astype(np.uint8)
+    )
+
+
+def category_key(names: Sequence[str], height: int, width: int) -> NDArray[np.uint8]:
+    """Draw a (height, width, 3) key of `color_categories`: a line for each name, and black for none."""
+    key = np.full((height, width, 3), 24, np.uint8)
+    row = min(20, height // (len(names) + 1))
+    gap = row // 6
+    for number, name in enumerate([*names, "in no image"]):
+        color = _CATEGORIES[number % len(_CATEGORIES)] if number < len(names) else np.zeros(3, np.uint8)
+        key[number * row + gap : (number + 1) * row - gap, 4:24] = color
+        cv2.putText(
+            key,
+            name,
+            (32, (number + 1) * row - row // 4),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            row / 44,
+            (235, 235, 235),
+            1,
+            cv2.LINE_AA,
+        )
+    return key
+
+
+def _mapped(values: NDArray[np.float32], colormap: int) -> NDArray[np.uint8]:
+    gray = (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(cv2.applyColorMap(gray, colormap), cv2.COLOR_BGR2RGB), np.uint8)

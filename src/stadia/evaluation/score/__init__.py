@@ -1,0 +1,1 @@
+"""Score predictions from disk."""

@@ -1,0 +1,231 @@
+"""Evaluate a trained recipe on recordings: predict to disk, then score from disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stadia.core.errors import ProtocolError
+from stadia.core.files import atomic_write, safe_join, write_json
+from stadia.core.recording import Recording
+from stadia.core.types import DepthScale, Predictor
+from stadia.evaluation.io.prediction_writer import TRAJECTORY
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance, read_record
+from stadia.evaluation.io.trajectory_files import Trajectory, read_kitti_trajectory
+from stadia.evaluation.predict.frame_preparation import frame_name, read_frames
+from stadia.evaluation.predict.predict_frames import predict_to_folder
+from stadia.evaluation.progress import TrackProgress, no_progress
+from stadia.evaluation.protocols import Protocol
+from stadia.evaluation.score.depth_score import DepthScore, ImageScore, collect_scores, score_images
+from stadia.evaluation.score.trajectory_score import TrajectoryScore, score_trajectory
+from stadia.metrics.trajectory_metrics import PathAlignment
+
+# -- Write score files without losing earlier scores of the same name.
+
+
+def write_score(path: Path, score: dict[str, Any]) -> None:
+    """Write NAME.json. Keep a different earlier score as NAME.earlier-1.json, or the first such name that is free."""
+    with atomic_write(path) as new:
+        write_json(new, score)
+        if path.exists() and path.read_bytes() != new.read_bytes():
+            earlier = (path.with_name(f"{path.stem}.earlier-{number}.json") for number in count(1))
+            path.rename(next(name for name in earlier if not name.exists()))
+
+
+PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {DepthScale.METRES: PathAlignment.SE3}
+"""The world frame is always aligned, since a network cannot choose it. The scale is aligned only for other claims
+(sim3).
+"""
+
+MIN_POSES = 3
+"""With fewer poses, a path is correct after alignment alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingScores:
+    """Scores of several recordings.
+
+    depth: None where no recording has ground truth.
+    odometry: by the name of each recording with poses.
+    notes: remarks on missing parts.
+    """
+
+    depth: DepthScore | None
+    odometry: Mapping[str, TrajectoryScore]
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """Return the summary of depth, `notes`, and `odometry` by recording."""
+        depth: dict[str, Any] = self.depth.summary() if self.depth else {"images": 0, "notes": []}
+        notes = [*self.notes, *depth["notes"]]
+        return {**depth, "notes": notes, "odometry": {name: score.summary() for name, score in self.odometry.items()}}
+
+    def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
+        """Write score files by `write_score`: NAME.json for depth, NAME-RECORDING.json for each path. Return their
+        paths.
+
+        A slash in a recording's name becomes a dash. The second of two equal file names gets `-2`.
+
+        Args:
+            folder: of the files.
+            name: of what was scored.
+            about: metadata for every file: `checkpoint`, `data`, `frames`.
+        """
+        scores = {f"{name}.json": self.depth.to_json()} if self.depth is not None else {}
+        for recording, path in self.odometry.items():
+            stem = f"{name}-{recording.replace('/', '-')}"
+            names = (f"{stem}{f'-{number}' * (number > 1)}.json" for number in count(1))
+            scores[next(file for file in names if file not in scores)] = path.to_json()
+        for file, score in scores.items():
+            write_score(folder / file, {**about, **score, "notes": [*self.notes, *score["notes"]]})
+        return [folder / file for file in scores]
+
+
+def evaluate_recordings(
+    predictor: Predictor,
+    recordings: Sequence[Recording],
+    protocol: Protocol,
+    out: Path,
+    provenance: Provenance,
+    *,
+    indices: Mapping[str, Sequence[int]] | None = None,
+    reuse: bool = False,
+    watch: TrackProgress = no_progress,
+) -> RecordingScores:
+    """Predict each recording into a folder of its own in `out`, then score what is on disk.
+
+    Args:
+        predictor: from `stadia.recipes.load_predictor`.
+        recordings: with ground truth depth, poses, or both, for some frames at least.
+        protocol: of depth. Paths are aligned by PATH_ALIGNMENT.
+        out: a folder. The folder of each recording in it must be new or empty, except with `reuse`.
+        provenance: origin of the predictions.
+        indices: rising frame indices to predict and score, by the recording's name; by default all frames.
+        reuse: score finished predictions on disk if `provenance` and frames match; refuse others. Unfinished ones are
+            predicted again.
+        watch: shows progress.
+
+    Raises ProtocolError, before anything is predicted, where the protocol refuses the scale or there is nothing to
+    score, and where `out` holds other predictions; StadiaError where `out` is in use.
+    """
+    protocol.alignment(predictor.claim)
+    frames = {recording.name: range(len(recording)) for recording in recordings} if indices is None else indices
+    scorable = [recording for recording in recordings if has_ground_truth(recording, frames.get(recording.name, ()))]
+    if not scorable:
+        raise _nothing_to_score(recordings, frames)
+    scores: list[tuple[str, ImageScore | None]] = []
+    odometry: dict[str, TrajectoryScore] = {}
+    for recording in recordings:
+        chosen = frames.get(recording.name, ())
+        if recording not in scorable:  # such as a benchmark's test sequences
+            scores += [(f"{recording.name}/{frame_name(recording, index)}", None) for index in chosen]
+            continue
+        predictions = _predictions(
+            predictor, recording, chosen, safe_join(out, recording.name), provenance, reuse, watch
+        )
+        scores += watch(
+            _depth_scores(predictions, recording, chosen, protocol), len(chosen), f"scoring {recording.name}"
+        )
+        path = _path_score(predictions, recording, chosen)
+        if path is not None:
+            odometry[recording.name] = path
+    depth = collect_scores(scores, predictor.claim, protocol) if any(score for _, score in scores) else None
+    if depth is None and not odometry:
+        raise _nothing_to_score(recordings, frames)
+    notes = [] if depth is not None else ["no ground-truth depth here: only the path is scored"]
+    if alone := [
+        recording.name for recording in scorable if 0 < _poses_in_a_row(recording, frames[recording.name]) < MIN_POSES
+    ]:
+        notes.append(
+            f"no path is scored of {_listed(alone)}: it takes neighboring frames, {MIN_POSES} of them with a pose"
+        )
+    return RecordingScores(depth, odometry, tuple(notes))
+
+
+def has_ground_truth(recording: Recording, indices: Sequence[int]) -> bool:
+    """Return whether a frame has depth, or the first frames are neighbors with enough poses for a path."""
+    if _poses_in_a_row(recording, indices) >= MIN_POSES:
+        return True
+    return any(recording.depth_m(index) is not None for index in indices)
+
+
+def _poses_in_a_row(recording: Recording, indices: Sequence[int]) -> int:
+    """Count the poses of the first frames that are neighbors. A path ends where the next frame is no neighbor."""
+    neighbors = (index for position, index in enumerate(indices) if index - indices[0] == position)
+    return sum(recording.T_world_camera(index) is not None for index in neighbors)
+
+
+def _nothing_to_score(recordings: Sequence[Recording], indices: Mapping[str, Sequence[int]]) -> ProtocolError:
+    what = _listed([recording.name for recording in recordings]) or "no recording"
+    if any(_poses_in_a_row(recording, indices.get(recording.name, ())) for recording in recordings):
+        return ProtocolError(
+            what,
+            found=f"no ground truth depth, and poses of fewer than {MIN_POSES} neighboring frames",
+            expected="frame after frame, since the path alone can be scored here",
+            fix="leave --every out, or list frames that are neighbors",
+        )
+    return ProtocolError(
+        what,
+        found="neither ground truth depth nor poses",
+        expected="one of them",
+        fix="evaluate on recordings with ground truth, or use stadia predict",
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + " ..." * (len(names) > 4)
+
+
+def _predictions(
+    predictor: Predictor,
+    recording: Recording,
+    indices: Sequence[int],
+    folder: Path,
+    provenance: Provenance,
+    reuse: bool,
+    watch: TrackProgress,
+) -> Predictions:
+    """Return matching predictions from disk if `reuse` is set; otherwise predict now."""
+    fingerprint = recording.fingerprint()
+    there = read_record(folder)
+    if reuse and there is not None and there.finished:
+        found = Predictions.open(folder, predictor.claim)
+        found.check_made_by(provenance, fingerprint, [frame_name(recording, index) for index in indices])
+        return found
+    frames = watch(read_frames(recording, indices), len(indices), f"predicting {recording.name}")
+    return predict_to_folder(predictor, frames, folder, provenance, source=recording.name, fingerprint=fingerprint)
+
+
+def _depth_scores(
+    predictions: Predictions, recording: Recording, indices: Sequence[int], protocol: Protocol
+) -> Iterator[tuple[str, ImageScore | None]]:
+    """Yield scores of one recording, named RECORDING/STEM."""
+    truth = {name: partial(recording.depth_m, index) for name, index in zip(predictions.files, indices, strict=True)}
+    for name, score in score_images(predictions, truth, protocol):
+        yield f"{recording.name}/{name}", score and score.named(f"{recording.name}/{name}")
+
+
+def _path_score(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> TrajectoryScore | None:
+    """Score the path on disk against the recording's poses. Return None with fewer than LEAST_POSES poses."""
+    record = predictions.record
+    if record is None or not record.path:
+        return None
+    row = {name: k for k, name in enumerate(record.path)}
+    truth = {
+        row[name]: recording.T_world_camera(index)
+        for name, index in zip(record.entries, indices, strict=True)
+        if name in row
+    }
+    known = {k: pose for k, pose in truth.items() if pose is not None}
+    if len(known) < MIN_POSES:
+        return None
+    estimated = read_kitti_trajectory(predictions.folder / TRAJECTORY).rows(np.array(list(known), dtype=np.intp))
+    reference = Trajectory(np.stack(list(known.values())), name=recording.name)
+    score = score_trajectory(estimated, reference, PATH_ALIGNMENT.get(predictions.claim, PathAlignment.SIM3))
+    return replace(score, notes=(*score.notes, record.path_ends)) if record.path_ends else score

@@ -1,0 +1,222 @@
+"""Compute depth, uncertainty, motion and mask scores during validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.types import DepthScale, Meta, is_temporal
+from stadia.geometry.align import fit_scale_and_shift, fit_scale_median
+from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth
+from stadia.geometry.se3 import inverse
+from stadia.metrics.depth_metrics import abs_rel, d1, depth_error_sums, pooled_depth_scores, rmse, sum_over_images
+from stadia.metrics.mask_metrics import mask_counts, mask_scores
+from stadia.metrics.trajectory_metrics import (
+    fit_motion_axes,
+    median_length_ratio,
+    median_translation_ratio,
+    motion_components,
+)
+from stadia.metrics.uncertainty_metrics import calibration_curve, sparsification, spearman
+from stadia.training.validation_scores import gather_from_processes
+
+# -- Compute validation metrics of a depth network: a few scores of a batch, without the rules of a benchmark.
+
+MAX_DEPTH_M = 80.0
+
+INTERVAL_PERCENTS = tuple(range(10, 100, 10))
+"""Percentages of the intervals about 0 that calibration is checked at."""
+
+
+def compute_depth_scores(
+    inverse_depth: Tensor, true_m: Tensor, claim: DepthScale, log_uncertainty: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Compute `abs_rel`, `rmse` and `d1` of each sample, (B,), and `ause` and `ause_of_random` of an uncertainty.
+
+    Metres are scored as they are, depth up to scale by the ratio of medians, affine-inverse depth by least squares in
+    inverse depth. Depth is capped at CAP_M. A sample without ground truth has NaN. A prediction that is not finite has
+    infinite errors.
+
+    Args:
+        inverse_depth: (B, 1, H, W), with the scale of `claim`.
+        true_m: (B, 1, H, W) metres, 0 = none; scored below CAP_M.
+        claim: scale of the prediction.
+        log_uncertainty: (B, 1, H, W), larger for less certain depth.
+    """
+    mask = (true_m > 0) & (true_m < MAX_DEPTH_M)
+    if claim is DepthScale.AFFINE_INVERSE:
+        scale, shift = fit_scale_and_shift(
+            inverse_depth.flatten(1), inverse_from_depth(true_m).flatten(1), mask.flatten(1)
+        )
+        inverse_depth = (scale.view(-1, 1, 1, 1) * inverse_depth + shift.view(-1, 1, 1, 1)).clamp(min=1 / MAX_DEPTH_M)
+    depth = depth_from_inverse(inverse_depth)
+    if claim is DepthScale.UP_TO_SCALE:
+        depth = depth * fit_scale_median(depth.flatten(1), true_m.flatten(1), mask.flatten(1))[:, None, None, None]
+    errors = {
+        name: metric(depth[:, 0], true_m[:, 0], mask[:, 0]) for name, metric in (("abs_rel", abs_rel), ("rmse", rmse))
+    }
+    if log_uncertainty is not None:
+        order = sparsification(depth[:, 0], true_m[:, 0], log_uncertainty[:, 0], mask[:, 0])
+        errors |= {"ause": order.ause, "ause_of_random": order.ause_of_random}
+    broken = (mask & ~inverse_depth.isfinite()).flatten(1).any(1)  # a NaN depth would count as 0
+    worst = {name: value.where(~broken, math.inf) for name, value in errors.items()}
+    return {**worst, "d1": d1(depth[:, 0], true_m[:, 0], mask[:, 0])}
+
+
+def compute_uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dict[str, Tensor]:
+    """Compute the calibration of Sigma as the scale of its residuals, (B,) per sample, over every fourth row and
+    column.
+
+    r / Sigma + log Sigma is the likelihood of a Laplace distribution of scale Sigma.
+    `inside_10` to `inside_90`: share of residuals in the interval about 0 that holds this percentage of the
+    distribution.
+    `residual_over_sigma`: mean ratio, 1 for a calibrated Sigma.
+    `residual_spearman`: rank correlation of Sigma and residual, 0 where one of them is constant.
+
+    Args:
+        residual: (B, 1, H, W), photometric.
+        log_uncertainty: (B, 1, H, W).
+    """
+    r, log_sigma = residual[:, 0, ::4, ::4], log_uncertainty[:, 0, ::4, ::4]
+    sigma, every = log_sigma.exp(), torch.ones_like(r, dtype=torch.bool)
+    shares = calibration_curve(r, sigma, every, levels=[percent / 100 for percent in INTERVAL_PERCENTS])
+    return {
+        "residual_over_sigma": (r / sigma).mean(dim=(-2, -1)),
+        "residual_spearman": spearman(sigma, r, every).nan_to_num(0),
+        **{f"inside_{percent}": share for percent, share in zip(INTERVAL_PERCENTS, shares.unbind(-1), strict=True)},
+    }
+
+
+# -- Compare predicted and true motion over a validation: scores of each axis, and a plot.
+
+_Pair = tuple[Meta, str]
+
+
+@dataclass
+class MotionPairs:
+    """Motions between neighboring frames of one validation, in order of time.
+
+    Pairs are stored forward in time. With both directions the truth would form two clusters, and a constant prediction
+    would correlate with it. Each pair counts once, in however many processes it occurs.
+
+    claim: translations up to scale are scaled to the truth by one factor for all, or for each of several data sets.
+    """
+
+    claim: DepthScale
+    pairs: dict[_Pair, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
+
+    def add(self, meta: Sequence[Meta], source_names: Sequence[str], predicted: Tensor, true: Tensor) -> None:
+        """Add T_source_target (B, N, 4, 4), predicted and true. Unknown true motions are NaN."""
+        for n, name in enumerate(source_names):
+            if not is_temporal(name):
+                continue
+            both = torch.stack([predicted[:, n], true[:, n]]).detach().double().cpu()
+            axes = motion_components(inverse(both) if name.startswith("-") else both).numpy()
+            self.pairs |= {
+                (m, name): (axes[0, b], axes[1, b]) for b, m in enumerate(meta) if np.isfinite(axes[:, b]).all()
+            }
+
+    def of_all(self) -> tuple[Tensor, Tensor]:
+        """Return (N, 6) predicted and true motions of all processes, the predicted ones scaled as `claim` requires.
+
+        Every process has to call it.
+        """
+        parts = self._parts()
+        if self.claim is not DepthScale.METRES:
+            parts = {
+                name: (
+                    torch.cat([predicted[:, :3] * median_length_ratio(predicted, true), predicted[:, 3:]], dim=1),
+                    true,
+                )
+                for name, (predicted, true) in parts.items()
+            }
+        empty = torch.empty(0, 6, dtype=torch.float64)
+        predicted, true = (
+            (torch.cat([empty, *each]) for each in zip(*parts.values(), strict=True)) if parts else (empty, empty)
+        )
+        return predicted, true
+
+    def scales(self) -> dict[str, float]:
+        """Return the factor from predicted to true translation by data set; empty for a single data set. Call it as
+        `of_all`.
+        """
+        return {
+            name: float(median_length_ratio(predicted, true))
+            for name, (predicted, true) in self._parts().items()
+            if name
+        }
+
+    def _parts(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return (N, 6) predicted and true motions by data set, of all processes."""
+        parts: dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
+        for (meta, _), pair in {
+            key: pair for part in gather_from_processes(self.pairs) for key, pair in part.items()
+        }.items():
+            parts.setdefault(meta.data, []).append(pair)
+        predicted, true = 0, 1
+        both = {name: torch.tensor(np.array(pairs)) for name, pairs in parts.items()}
+        return {name: (pairs[:, predicted], pairs[:, true]) for name, pairs in both.items()}
+
+
+def compute_motion_scores(predicted: Tensor, true: Tensor) -> dict[str, float]:
+    """Return `motion_slope/AXIS`, `motion_correlation/AXIS` (`metrics.trajectory_metrics.fit_motion_axes`) and `motion_along`
+    (`along_the_true`).
+
+    The result is empty where no true motion is known.
+    """
+    axes, along = fit_motion_axes(predicted, true), median_translation_ratio(predicted, true)
+    slopes = {f"motion_slope/{axis}": slope for axis, (slope, _) in axes.items()}
+    correlations = {f"motion_correlation/{axis}": correlation for axis, (_, correlation) in axes.items()}
+    return slopes | correlations | ({} if along is None else {"motion_along": along})
+
+
+# -- Score depth and masks of composite images: sums of each image, and scores over a set with equal weight per pixel.
+
+Range = tuple[float, float]
+
+
+def weaker_scale(predicted: DepthScale, labeled: DepthScale) -> DepthScale:
+    """Return the weaker of two claims: the scale at which both can be compared."""
+    order = list(DepthScale)
+    return max(predicted, labeled, key=order.index)
+
+
+def compute_image_sums(
+    depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, claim: DepthScale, scored: Range
+) -> list[dict[str, float]]:
+    """Compute the sums of each image that add up over a set.
+
+    Args:
+        depth, mask_logits: (B, 1, H, W) as predicted.
+        true: (B, 1, H, W) z, 0 = none.
+        mask: (B, 1, H, W) bool.
+        claim: the weaker of both claims. Depth up to scale is scaled by the ratio of medians of each image.
+        scored: labels strictly between these are scored. Predictions are clamped to it, in the unit of the labels.
+    """
+    known = (true > scored[0]) & (true < scored[1])
+    if claim is not DepthScale.METRES:
+        scale = fit_scale_median(depth.flatten(1), true.flatten(1), known.flatten(1))
+        depth = depth * torch.where(known.flatten(1).any(1), scale, 1.0)[:, None, None, None]
+    depth = torch.where(depth.isfinite(), depth.clamp(*scored), depth)
+    counts = mask_counts(mask_logits, mask) | depth_error_sums(depth[:, 0], true[:, 0], known[:, 0])
+    columns = torch.stack(list(counts.values()), dim=1).tolist()  # one transfer
+    return [dict(zip(counts, row, strict=True)) for row in columns]
+
+
+def compute_overlay_scores(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Compute depth errors and mask scores of several images, and `depth_and_mask_error`, the sum of AbsRel and 1 -
+    IoU.
+
+    Scores without labels are left out, so no score is NaN.
+    """
+    sums = sum_over_images(images)
+    scores = mask_scores(sums) | pooled_depth_scores(sums)
+    if scores:
+        scores["depth_and_mask_error"] = scores.get("abs_rel", 0.0) + 1 - scores["mask_iou"]
+    return scores

@@ -1,0 +1,197 @@
+"""Align two images directly, one of them with depth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.core.types import Camera
+from stadia.geometry.camera import inverse_intrinsics, resize
+from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth
+from stadia.geometry.numpy_camera import NEAR
+from stadia.geometry.se3 import compose, se3_exp
+from stadia.geometry.warp import check_sizes, inside_frame, reproject, sample_image
+
+_MIN_ROWS = 12  # of the smallest images compared: a motion of a quarter of the image is a few pixels there
+_STEPS = 10  # Gauss-Newton steps a size, at most
+_MIN_GAIN = 1e-3  # share of the cost; a step that gains less is the last of its size
+_FREEDOM = 5.0  # degrees of Student's t distribution of residuals, as Kerl et al. found them
+_MIN_SCALE = 1 / 255  # of that distribution: the images' own rounding is no outlier
+
+
+@dataclass(frozen=True, slots=True)
+class DirectAlignment:
+    """The motion found, and measures of its reliability.
+
+    T_source_target: (B, 4, 4) float64.
+    gain, offset: (B,) of brightness: source = gain * target + offset where visible show the same point.
+    seen: (B,) share of the target's pixels that lie inside the source.
+    """
+
+    T_source_target: Tensor
+    gain: Tensor
+    offset: Tensor
+    seen: Tensor
+
+
+@torch.no_grad()
+def align_direct(
+    target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
+) -> DirectAlignment:
+    """Align by Gauss-Newton on brightness differences, Student-t weighted, Levenberg damped, from small images to full
+    size.
+
+    Every pixel with depth takes part. Moving and hidden objects are outliers, whose weight falls with the square of the
+    residual; where they cover most of the contrast, their motion is found instead. No gradient passes.
+
+    Args:
+        target, source: (B, 3, H, W) and (B, 3, Hs, Ws), RGB in [0, 1].
+        depth_m: (B, 1, H, W) z of the target, in metres or the unit of the translation; 0 = none.
+        camera, source_camera: K (B, 3, 3).
+        T_source_target: (B, 4, 4) to start from, best within a quarter of the image.
+
+    Raises GeometryError where an image and its camera differ in size.
+    """
+    check_sizes(source, depth_m, camera, source_camera)
+    T, brightness = T_source_target.double(), torch.zeros(len(target), 2, dtype=torch.float64, device=target.device)
+    result = None
+    for level in reversed(range(1 + int(math.log2(max(camera.height / _MIN_ROWS, 1))))):
+        result = _Pair.downsample(target, source, depth_m, camera, source_camera, level).align(T, brightness)
+        T, brightness = result.T_source_target, result.brightness
+    assert result is not None
+    return DirectAlignment(T, brightness[:, 0].exp(), brightness[:, 1], result.seen.double().mean((1, 2, 3)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Linearization:
+    """A pair under one motion and one change of brightness.
+
+    brightness: (B, 2) logarithm of the gain, and offset.
+    residual: (B, 1, H, W), the warped source less the target at its brightness.  seen: the same shape, bool.
+    slope: (B, 8, H, W), of the residual in a twist (v, w) from the left and in the brightness.
+    """
+
+    T_source_target: Tensor
+    brightness: Tensor
+    residual: Tensor
+    seen: Tensor
+    slope: Tensor
+
+    def scale(self) -> Tensor:
+        """Return (B, 1, 1, 1) of the residuals' t distribution, by maximum likelihood from the mean square down (Kerl
+        et al., eq. 15).
+        """
+        squared, count = self.residual.square() * self.seen, self.seen.sum((1, 2, 3), keepdim=True).clamp(min=1)
+        variance = squared.sum((1, 2, 3), keepdim=True) / count
+        for _ in range(10):
+            weighted = squared * (_FREEDOM + 1) / (_FREEDOM + squared / variance.clamp(min=NEAR**2))
+            variance = weighted.sum((1, 2, 3), keepdim=True) / count
+        return variance.sqrt().clamp(min=_MIN_SCALE)
+
+    def cost(self, scale: Tensor, pixels: Tensor) -> Tensor:
+        """Return (B,) negative log-likelihood, summed over some of the visible pixels (B, 1, H, W)."""
+        return (torch.log1p((self.residual / scale).square() / _FREEDOM) * pixels).sum((1, 2, 3))
+
+    def step(self, scale: Tensor, damping: Tensor) -> Tensor:
+        """Return the Gauss-Newton step (B, 8), each unknown damped in proportion to its own curvature."""
+        weights = self.seen / (1 + (self.residual / scale).square() / _FREEDOM)
+        slope = self.slope.flatten(2)
+        weighted = slope * weights.flatten(2)
+        curvature = (weighted @ slope.mT).double()
+        downhill = -(weighted @ self.residual.flatten(2).mT).double()
+        curvature = curvature + torch.diag_embed(damping[:, None] * curvature.diagonal(dim1=1, dim2=2) + NEAR)
+        return torch.linalg.solve(curvature, downhill)[..., 0]
+
+    def merge(self, other: _Linearization, where: Tensor) -> _Linearization:
+        """Return this one, with the other for those of the batch where `where` (B,) is true."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return _Linearization(
+            *(torch.where(where.view(-1, *[1] * (mine.dim() - 1)), theirs, mine) for mine, theirs in pairs)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Two gray images at one size.
+
+    target: (B, 1, H, W).  source: (B, 3, Hs, Ws), its gray and the slopes of it along x and y, per pixel.  depth_m: (B,
+        1, H, W).
+    """
+
+    target: Tensor
+    source: Tensor
+    depth_m: Tensor
+    camera: Camera
+    source_camera: Camera
+
+    @classmethod
+    def downsample(
+        cls, target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, times: int
+    ) -> _Pair:
+        """Return visible images at 1 / 2^times of their size; inverse depth is the mean of the known values."""
+        target, camera = resize(target, camera, camera.height >> times, camera.width >> times)
+        source, source_camera = resize(
+            source, source_camera, source_camera.height >> times, source_camera.width >> times
+        )
+        inverse_depth = inverse_from_depth(depth_m)
+        known = F.interpolate((inverse_depth > 0).to(inverse_depth), target.shape[-2:], mode="area")
+        inverse_depth = F.interpolate(inverse_depth, target.shape[-2:], mode="area") / known.clamp(min=NEAR)
+        gray = source.mean(1, keepdim=True)
+        around = F.pad(gray, (1, 1, 1, 1), mode="replicate")
+        slope_x = (around[..., 1:-1, 2:] - around[..., 1:-1, :-2]) / 2
+        slope_y = (around[..., 2:, 1:-1] - around[..., :-2, 1:-1]) / 2
+        source = torch.cat((gray, slope_x, slope_y), 1)
+        return cls(target.mean(1, keepdim=True), source, depth_from_inverse(inverse_depth), camera, source_camera)
+
+    def align(self, T_source_target: Tensor, brightness: Tensor) -> _Linearization:
+        """Take steps that lower the cost of pixels visible before and after: hiding pixels gains nothing."""
+        state = self.linearize(T_source_target, brightness)
+        damping = torch.full_like(brightness[:, 0], 1e-3)
+        done = torch.zeros_like(
+            damping, dtype=torch.bool
+        )  # a pair stops by itself, whatever the others of its batch do
+        for _ in range(_STEPS):
+            scale = state.scale()
+            step = state.step(scale, damping)
+            trial = self.linearize(compose(se3_exp(step[:, :6]), state.T_source_target), state.brightness + step[:, 6:])
+            visible = state.seen & trial.seen
+            before, after = state.cost(scale, visible), trial.cost(scale, visible)
+            better = (after < before) & ~done
+            damping = torch.where(better, damping / 10, damping * 10)
+            state = state.merge(trial, better)
+            done = done | (better & (after > (1 - _MIN_GAIN) * before))
+            if bool(done.all()):
+                break
+        return state
+
+    def linearize(self, T_source_target: Tensor, brightness: Tensor) -> _Linearization:
+        """Compute residuals and slopes; a twist moves the source's point at (x, y, 1) z by v + w x p (Kerl et al., eq.
+        10 and 11).
+        """
+        pixels, nearness = reproject(self.depth_m, self.camera, self.source_camera, T_source_target)
+        gray, *slopes = torch.split(sample_image(self.source, pixels), 1, dim=1)
+        gain, offset = (value.to(gray)[:, None, None, None] for value in (brightness[:, 0].exp(), brightness[:, 1]))
+        x, y = _rays(pixels, self.source_camera)
+        K = self.source_camera.K.to(gray)[..., None, None, None]
+        along_x, along_y = (
+            slopes[0] * K[:, 0, 0],
+            slopes[0] * K[:, 0, 1] + slopes[1] * K[:, 1, 1],
+        )  # from pixels to x and y
+        outwards = along_x * x + along_y * y
+        inverse_z = inverse_from_depth(self.depth_m * nearness)
+        in_translation = (along_x * inverse_z, along_y * inverse_z, -outwards * inverse_z)
+        in_rotation = (-along_y - outwards * y, along_x + outwards * x, along_y * x - along_x * y)
+        slope = torch.cat((*in_translation, *in_rotation, -gain * self.target, -torch.ones_like(gray)), 1)
+        seen = inside_frame(pixels, nearness, self.source_camera)
+        return _Linearization(T_source_target, brightness, gray - gain * self.target - offset, seen, slope)
+
+
+def _rays(pixels: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
+    """Return x and y at z = 1, (B, 1, H, W) each, of pixels (B, 2, H, W)."""
+    to_rays = inverse_intrinsics(camera.K).to(pixels)[..., None, None]
+    y = to_rays[:, 1:2, 1] * pixels[:, 1:] + to_rays[:, 1:2, 2]
+    return to_rays[:, 0:1, 0] * pixels[:, :1] + to_rays[:, 0:1, 1] * pixels[:, 1:] + to_rays[:, 0:1, 2], y

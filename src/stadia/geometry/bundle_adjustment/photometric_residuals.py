@@ -1,0 +1,353 @@
+"""Compute photometric and virtual-stereo residuals of points with their Jacobians."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from stadia.geometry.camera import inverse_intrinsics
+from stadia.geometry.numpy_camera import NEAR
+from stadia.geometry.se3 import compose, inverse, se3_exp
+
+# -- Photometric residuals of points between images, with their derivatives, for direct bundle adjustment.
+#
+# A point is a pixel of its host image with an inverse depth; eight pixels around it with the same depth are compared
+# (Engel, Koltun and Cremers, Direct sparse odometry, PAMI 2018, eq. 1 to 4; Yang et al., D3VO, arXiv 2003.01060, eq. 9 to
+# 11). Poses take a twist (v, w) from the left: T <- exp(twist) T.
+
+PATTERN = ((0, 0), (0, -2), (-1, -1), (1, -1), (-2, 0), (2, 0), (-1, 1), (0, 2))
+"""x and y of the pixels of a point (Direct sparse odometry, fig. 4): a spread square without its lower right corner."""
+
+MARGIN = 2
+"""Pixels around a point that the pattern reaches."""
+
+RELIEF = (0.8, 1.25)
+"""Range of relative inverse depth within the pattern on one surface; larger differences belong to a nearer object's
+edge.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFrames:
+    """Images of one window.
+
+    gray: (F, H, W) in [0, 1].  K: (F, 3, 3).  T_camera_world: (F, 4, 4) float64.
+    brightness: (F, 2) float64, a and b: an image shows exp(a) times the world's brightness, plus b.
+    T_first: (F, 4, 4) where the derivatives of the motion are taken, so that the marginal prior and the other factors
+        have the same unknowns (first-estimate Jacobians: Huang, Mourikis and Roumeliotis, ISER 2008); None: at
+        T_camera_world.
+    """
+
+    gray: Tensor
+    K: Tensor
+    T_camera_world: Tensor
+    brightness: Tensor
+    T_first: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.gray)
+
+
+@dataclass(frozen=True, slots=True)
+class HostPoints:
+    """Points of hosts among Frames.
+
+    host: (P,) index of the frame.  pixel: (P, 2), x then y.  ray: (P, 8, 3) of the pattern's pixels, at z = 1 in the
+        host.
+    inverse_depth: (P,) of the pixel itself.
+    relief: (P, 8) inverse depth of the pattern's pixels over that, from the predicted depth. (Direct sparse odometry
+        takes 1. On a slanted road poses are then biased.)
+    value: (P, 8) brightness in the host.  weight: (P, 8) of the squared residuals.
+    """
+
+    host: Tensor
+    pixel: Tensor
+    ray: Tensor
+    inverse_depth: Tensor
+    relief: Tensor
+    value: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.host)
+
+    def chosen(self, rows: Tensor) -> HostPoints:
+        """Return those of an index or a mask (P,)."""
+        return HostPoints(*(getattr(self, name)[rows] for name in HostPoints.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """Pairs of points and frames. point, frame: (S,) indices, no pair twice and no point in its host."""
+
+    point: Tensor
+    frame: Tensor
+
+    def __len__(self) -> int:
+        return len(self.point)
+
+
+@dataclass(frozen=True, slots=True)
+class PhotometricResiduals:
+    """Residuals of observations. value: (S, 8).  seen: (S,) bool, the whole pattern inside the frame and in front of
+    it.
+
+    slope: (S, 8, 9) in the frame's unknowns (the twist of its pose from the left, a, b), and in the inverse depth.
+        Those in the host's unknowns are the first eight times `to_host`.
+    """
+
+    value: Tensor
+    seen: Tensor
+    slope: Tensor
+
+
+def make_host_points(
+    gray: Tensor, K: Tensor, host: int, pixel: Tensor, inverse_depth: Tensor, weight: Tensor
+) -> HostPoints:
+    """Return points of one image.
+
+    Args:
+        gray: (H, W).  K: (3, 3).  host: its index among the frames.
+        pixel: (P, 2) whole numbers, MARGIN from the edge at least.
+        inverse_depth, weight: (H, W) of the image.
+    """
+    x, y = (pixel[:, None].long() + torch.tensor(PATTERN, device=pixel.device)).unbind(-1)
+    around = torch.stack((x, y, torch.ones_like(x)), -1).to(K)
+    own = inverse_depth[y[:, 0], x[:, 0]]
+    relief = (inverse_depth[y, x] / own[:, None]).clamp(*RELIEF)
+    index = torch.full((len(pixel),), host, dtype=torch.long, device=pixel.device)
+    ray = (around @ inverse_intrinsics(K).mT).to(gray)
+    return HostPoints(index, pixel.to(gray), ray, own.to(gray), relief.to(gray), gray[y, x], weight[y, x].to(gray))
+
+
+def se3_adjoint(T: Tensor) -> Tensor:
+    """Return (..., 6, 6) of motions (..., 4, 4), twists v then w: T exp(x) = exp(adjoint x) T."""
+    R, t = T[..., :3, :3], T[..., :3, 3]
+    crossed = torch.linalg.cross(t[..., :, None].expand_as(R), R, dim=-2)
+    top, bottom = torch.cat((R, crossed), -1), torch.cat((torch.zeros_like(R), R), -1)
+    return torch.cat((top, bottom), -2)
+
+
+def sample_frames(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sample images (F, H, W) bilinearly at pixels (S, 8, 2) of frames (S,).
+
+    Returns value, slope along x and along y, each (S, 8), and inside (S, 8) bool, no pixel beyond the outermost
+    centers. The slopes are exactly those of the bilinear image.
+    """
+    height, width = gray.shape[-2:]
+    x, y = pixels.unbind(-1)
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    left, top = x.detach().floor().clamp(0, width - 2), y.detach().floor().clamp(0, height - 2)
+    right_of, below = x - left, y - top
+    corner = (frame[:, None] * height + top.long()) * width + left.long()
+    flat = gray.flatten()
+    a, b, c, d = (flat[corner + step] for step in (0, 1, width, width + 1))
+    along_x = (b - a) + below * (d - c - b + a)
+    along_y = (c - a) + right_of * (d - c - b + a)
+    return a + right_of * (b - a) + below * along_y, along_x, along_y, inside
+
+
+def project_rays(
+    T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Project points of a ray (S, 8, 3), at z = 1 in their camera, and an inverse depth (S, 8); T (S, 4, 4), K (S, 3,
+    3).
+
+    Returns pixels (S, 8, 2), x and y at z = 1, nearness z_there / z_here, each (S, 8), and whether in front of the
+    camera.
+    """
+    R, t = T[..., :3, :3].to(ray), T[..., :3, 3].to(ray)
+    moved = ray @ R.mT + inverse_depth[..., None] * t[:, None]
+    nearness = moved[..., 2]
+    in_front = nearness > NEAR
+    x, y = (moved[..., k] / torch.where(in_front, nearness, torch.ones_like(nearness)) for k in (0, 1))
+    K = K.to(ray)[:, None]
+    pixels = torch.stack((K[..., 0, 0] * x + K[..., 0, 1] * y + K[..., 0, 2], K[..., 1, 1] * y + K[..., 1, 2]), -1)
+    return pixels, x, y, nearness, in_front
+
+
+def compute_residuals(frames: WindowFrames, points: HostPoints, sightings: Observations) -> PhotometricResiduals:
+    """Return (I_j[p'] - b_j) - exp(a_j - a_i) (I_i[p] - b_i) over the pattern of every observation, with its slopes.
+
+    p' is where frame j shows the host's pixel p at the point's inverse depth. Slopes of the motion are taken at
+    frames.T_first.
+    """
+    i, j = points.host[sightings.point], sightings.frame
+    ray, relief = points.ray[sightings.point], points.relief[sightings.point]
+    inverse_depth = points.inverse_depth[sightings.point][:, None] * relief
+    T = _relative_motions(frames.T_camera_world, i, j)
+    pixels, *_, in_front = project_rays(T, ray, inverse_depth, frames.K[j])
+    gray, along_x, along_y, inside = sample_frames(frames.gray, j, pixels)
+    a, b = frames.brightness.to(gray).unbind(-1)
+    gain = (a[j] - a[i]).exp()
+    expected = gain[:, None] * (points.value[sightings.point] - b[i][:, None])
+    value = gray - b[j][:, None] - expected
+
+    T = T if frames.T_first is None else _relative_motions(frames.T_first, i, j)
+    slope = _brightness_slopes(T, ray, inverse_depth, frames.K[j].to(gray), along_x, along_y)
+    slope = torch.cat(
+        (slope[..., :6], -expected[..., None], -torch.ones_like(slope[..., :1]), slope[..., 6:] * relief[..., None]), -1
+    )
+    return PhotometricResiduals(value, (inside & in_front).all(-1), slope)
+
+
+def host_jacobians(frames: WindowFrames) -> Tensor:
+    """Return (F, F, 8, 8) float64, by frame and host: slopes in the frame's unknowns times this are those in the
+    host's.
+
+    T_frame_host exp(-x) = exp(-adjoint x) T_frame_host: a motion of the host moves all its points the other way.
+    """
+    first = frames.T_camera_world if frames.T_first is None else frames.T_first
+    a = frames.brightness[:, 0]
+    turn = a.new_zeros(len(frames), len(frames), 8, 8)
+    turn[..., :6, :6] = -se3_adjoint(compose(first[:, None], inverse(first)[None]))
+    turn[..., 6, 6] = -1
+    turn[..., 7, 7] = -(a[:, None] - a[None]).exp()
+    return turn
+
+
+def _relative_motions(T_camera_world: Tensor, host: Tensor, frame: Tensor) -> Tensor:
+    """Return T_frame_host (S, 4, 4) float64; every pair of frames is composed once."""
+    pairs = compose(T_camera_world[:, None], inverse(T_camera_world)[None])
+    return pairs[frame, host]
+
+
+def _brightness_slopes(
+    T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor, along_x: Tensor, along_y: Tensor
+) -> Tensor:
+    """Return (S, 8, 7), brightness derivatives in the twist, which moves a point by v + w x p, and in the inverse
+    depth.
+    """
+    _, x, y, nearness, in_front = project_rays(T, ray, inverse_depth, K)
+    nearer = in_front / torch.where(in_front, nearness, torch.ones_like(nearness))
+    in_x = along_x * K[:, None, 0, 0]
+    in_y = along_x * K[:, None, 0, 1] + along_y * K[:, None, 1, 1]
+    outwards = in_x * x + in_y * y
+    per_metre = inverse_depth * nearer
+    t = T[:, None, :3, 3].to(ray)
+    in_depth = nearer * (in_x * t[..., 0] + in_y * t[..., 1] - outwards * t[..., 2])
+    in_translation = (in_x * per_metre, in_y * per_metre, -outwards * per_metre)
+    in_rotation = (-in_y - outwards * y, in_x + outwards * x, in_y * x - in_x * y)
+    return torch.stack((*in_translation, *in_rotation, in_depth), -1)
+
+
+def huber_cost(residual: Tensor, bend: float) -> tuple[Tensor, Tensor]:
+    """Return Huber's cost (r^2 / 2 up to |r| = bend, then linear) and the weight of r^2 / 2 with the same slope."""
+    size = residual.abs()
+    weight = bend / size.clamp(min=bend)
+    return torch.where(size <= bend, residual.square() / 2, bend * (size - bend / 2)), weight
+
+
+def gradient_weight(slope_squared: Tensor, contrast: float = 0.2) -> Tensor:
+    """Return c^2 / (c^2 + |grad I|^2): steep pixels weigh less, as position errors change them more (Direct sparse
+    odometry, eq. 7).
+    """
+    return contrast**2 / (contrast**2 + slope_squared)
+
+
+def uncertainty_weight(log_uncertainty: Tensor, scale: float = 0.1) -> Tensor:
+    """Return alpha^2 / (alpha^2 + Sigma^2) of a predicted log Sigma (D3VO, eq. 12; alpha is not given there, 0.1 is a
+    typical residual).
+    """
+    return scale**2 / (scale**2 + (2 * log_uncertainty).exp())
+
+
+def select_pixels(gray: Tensor, allowed: Tensor, count: int) -> Tensor:
+    """Return up to about `count` pixels (P, 2), x then y: the steepest of each square cell.
+
+    Args:
+        gray: (H, W) in [0, 1].
+        allowed: (H, W) bool; pixels within MARGIN + 1 of the edge are left out too.
+
+    A cell's best must exceed the image's median slope and one gray level in 255 per pixel (Direct sparse odometry,
+    3.2).
+    """
+    height, width = gray.shape
+    squared = squared_gradient(gray)
+    steep = torch.zeros_like(squared)
+    inner = slice(MARGIN + 1, height - MARGIN - 1), slice(MARGIN + 1, width - MARGIN - 1)
+    steep[inner] = (squared * allowed)[inner]
+    cell = max(2, round((height * width / count) ** 0.5))
+    best, index = torch.nn.functional.max_pool2d(steep[None, None], cell, ceil_mode=True, return_indices=True)
+    least = max(float(squared.median()), 1 / 255**2)
+    index = index[best > least]
+    return torch.stack((index % width, index // width), -1)
+
+
+def squared_gradient(gray: Tensor) -> Tensor:
+    """Return |grad I|^2 (..., H, W) by central differences, per pixel; 0 on the edge."""
+    squared = torch.zeros_like(gray)
+    along_x = (gray[..., 1:-1, 2:] - gray[..., 1:-1, :-2]) / 2
+    along_y = (gray[..., 2:, 1:-1] - gray[..., :-2, 1:-1]) / 2
+    squared[..., 1:-1, 1:-1] = along_x.square() + along_y.square()
+    return squared
+
+
+def apply_step(frames: WindowFrames, step: Tensor) -> WindowFrames:
+    """Return frames after a step (F, 8): twists from the left, and changes of a and b."""
+    T = compose(se3_exp(step[:, :6]), frames.T_camera_world)
+    return replace(frames, T_camera_world=T, brightness=frames.brightness + step[:, 6:])
+
+
+# -- Virtual stereo: compare a point's depth in one image with its predicted depth in the rig's other camera.
+#
+# Yang, Wang, Stueckler and Cremers, Deep virtual stereo odometry, ECCV 2018, eq. 8 and 9; D3VO, arXiv 2003.01060, eq. 14
+# and 15.
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualStereo:
+    """Predicted depth of a window's frames in their right camera.
+
+    inverse_depth_right: (F, H, W) in the right camera's pixels, which has the frame's own K.
+    T_right_left: (4, 4) float64 of the rig, in the unit of depth.
+    """
+
+    inverse_depth_right: Tensor
+    T_right_left: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class StereoResiduals:
+    """Residuals of points. value, slope in the inverse depth: (P, 8).  seen: (P,) bool, visible in both cameras."""
+
+    value: Tensor
+    slope: Tensor
+    seen: Tensor
+
+
+def compute_stereo_residuals(gray: Tensor, K: Tensor, points: HostPoints, stereo: VirtualStereo) -> StereoResiduals:
+    """Return I[p''] - I[p]: the point's depth maps the host's pixel p to p' in the right camera; depth predicted there
+    maps back to p''.
+
+    Both depths agree where p'' = p, which fixes the scale by the rig's baseline, independent of the path.
+
+    Args:
+        gray: (F, H, W).  K: (F, 3, 3).
+    """
+    K, to_right = K[points.host], stereo.T_right_left.expand(len(points), 4, 4)
+    to_left = inverse(to_right)
+    right, x, y, nearness, in_front = project_rays(
+        to_right, points.ray, points.inverse_depth[:, None] * points.relief, K
+    )
+    predicted, along_x, along_y, inside = sample_frames(stereo.inverse_depth_right, points.host, right)
+    ray = torch.stack((x, y, torch.ones_like(x)), -1)
+    left, *there, in_front_again = project_rays(to_left, ray, predicted, K)
+    value, slope_x, slope_y, inside_again = sample_frames(gray, points.host, left)
+
+    R, t = to_left[..., :3, :3].to(ray), to_left[:, None, :3, 3].to(ray)
+    ray_moves = _project_motion(to_right[:, None, :3, 3].to(ray), x, y, nearness)
+    right_moves = ray_moves @ K[..., :2, :2].mT.to(ray)
+    depth_moves = along_x * right_moves[..., 0] + along_y * right_moves[..., 1]
+    point_moves = torch.nn.functional.pad(ray_moves, (0, 1)) @ R.mT + depth_moves[..., None] * t
+    left_moves = _project_motion(point_moves, *there) @ K[..., :2, :2].mT.to(ray)
+    slope = (slope_x * left_moves[..., 0] + slope_y * left_moves[..., 1]) * points.relief
+    return StereoResiduals(value - points.value, slope, (inside & in_front & inside_again & in_front_again).all(-1))
+
+
+def _project_motion(moves: Tensor, x: Tensor, y: Tensor, nearness: Tensor) -> Tensor:
+    """Return the motion (..., 2) of x and y at z = 1 of a point (x, y, 1) nearness that moves by (..., 3)."""
+    nearer = torch.where(nearness > NEAR, 1 / nearness, torch.zeros_like(nearness))
+    return torch.stack((moves[..., 0] - x * moves[..., 2], moves[..., 1] - y * moves[..., 2]), -1) * nearer[..., None]

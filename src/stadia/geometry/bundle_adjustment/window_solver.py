@@ -1,0 +1,409 @@
+"""Solve sliding-window photometric bundle adjustment with marginalization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from stadia.geometry.bundle_adjustment.photometric_residuals import (
+    HostPoints,
+    Observations,
+    PhotometricResiduals,
+    VirtualStereo,
+    WindowFrames,
+    apply_step,
+    compute_residuals,
+    compute_stereo_residuals,
+    host_jacobians,
+    huber_cost,
+    se3_adjoint,
+)
+from stadia.geometry.se3 import compose, hat, inverse, se3_log
+
+NOISE = 0.03
+"""Standard deviation of a residual between two good views: eight gray levels, from resampling, slant and reflections
+too.
+"""
+
+BEND = 0.035
+"""Residual from which Huber's cost is linear: nine gray levels (Direct sparse odometry)."""
+
+OUTLIER = 0.05
+"""Cost limit of an observation, as a residual of each pixel: beyond it, the observation is an outlier or occluded and
+has no gradient.
+"""
+
+DEPTH_BEND = 1.0
+"""The same bend for depth, in its standard deviations: at object edges a predicted depth is off by many."""
+
+BRIGHTNESS_DEVIATION = (0.5, 0.2)
+"""Standard deviations of the prior on a and b; nothing else constrains a frame with few observations."""
+
+_MIN_GAIN = 1e-4  # share of the cost; a step that gains less is the last
+_INVERSE_JACOBIAN = (
+    1.0,
+    -1 / 2,
+    1 / 12,
+    0.0,
+    -1 / 720,
+    0.0,
+    1 / 30240,
+    0.0,
+    -1 / 1209600,
+    0.0,
+    1 / 47900160,
+)  # Bernoulli's B_n / n!
+
+
+@dataclass(frozen=True, slots=True)
+class MotionFactors:
+    """Predicted motions between frames of the window.
+
+    earlier, later: (M,) indices.  T_later_earlier: (M, 4, 4) float64.  deviation: (M, 6) of their logarithm, v then w.
+    """
+
+    earlier: Tensor
+    later: Tensor
+    T_later_earlier: Tensor
+    deviation: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class MarginalPrior:
+    """Marginal prior on the first G frames: x H x / 2 + g x, with x the difference from a reference.
+
+    T_camera_world: (G, 4, 4), brightness (G, 2): the reference.  H: (8 G, 8 G).  g: (8 G,). All float64.
+    """
+
+    T_camera_world: Tensor
+    brightness: Tensor
+    H: Tensor
+    g: Tensor
+
+    def deviation(self, frames: WindowFrames) -> Tensor:
+        """Return (8 G,): the twist from the reference, and the differences of a and b, frame by frame."""
+        count = len(self.brightness)
+        twist = se3_log(compose(frames.T_camera_world[:count], inverse(self.T_camera_world)))
+        return torch.cat((twist, frames.brightness[:count] - self.brightness), -1).flatten()
+
+    def cost(self, frames: WindowFrames) -> Tensor:
+        x = self.deviation(frames)
+        return x @ self.H @ x / 2 + self.g @ x
+
+
+@dataclass(frozen=True, slots=True)
+class WindowProblem:
+    """All variables of a window with their factors.
+
+    expected, deviation: (P,) the predicted inverse depth of each point and its standard deviation.
+    stereo: the predicted depth of the rig's right camera, if there is one.
+    """
+
+    frames: WindowFrames
+    points: HostPoints
+    expected: Tensor
+    deviation: Tensor
+    sightings: Observations
+    motions: MotionFactors | None = None
+    prior: MarginalPrior | None = None
+    stereo: VirtualStereo | None = None
+
+    @property
+    def first_estimates(self) -> WindowFrames:
+        """Return the frames; the derivatives of those in the prior are taken at its reference."""
+        if self.prior is None:
+            return self.frames
+        free = self.frames.T_camera_world[len(self.prior.brightness) :]
+        return replace(self.frames, T_first=torch.cat((self.prior.T_camera_world, free)))
+
+    def moved(self, step: Tensor, in_depth: Tensor) -> WindowProblem:
+        """Return the bundle after a step (F, 8) of the frames and (P,) of the inverse depths, which stay positive."""
+        least = 1e-3 * self.expected
+        inverse_depth = torch.maximum(self.points.inverse_depth + in_depth.to(least), least)
+        return replace(
+            self, frames=apply_step(self.frames, step), points=replace(self.points, inverse_depth=inverse_depth)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NormalEquations:
+    """Second-order model of a bundle's cost, float64: unknowns of the frames (N = 8 F), of the points, and between
+    them.
+
+    H: (N, N), g: (N,); H_point: (P,), g_point: (P,); H_between: (P, N).
+    """
+
+    H: Tensor
+    g: Tensor
+    H_point: Tensor
+    g_point: Tensor
+    H_between: Tensor
+
+    def without_points(self, damping: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Return H and g of the frames with the points at their optimum (Schur's complement); damping scales each
+        unknown's curvature.
+        """
+        H = self.H + torch.diag(damping * self.H.diagonal())
+        scaled = self.H_between / self._damped(damping)[:, None]
+        return H - self.H_between.mT @ scaled, self.g - scaled.mT @ self.g_point
+
+    def step(self, damping: float) -> tuple[Tensor, Tensor]:
+        """Return the damped Gauss-Newton step of the frames (N,) and of the inverse depths (P,)."""
+        H, g = self.without_points(damping)
+        ridge = torch.eye(len(H), dtype=H.dtype) * (1e-12 * H.diagonal().max() + 1e-12)
+        step: Tensor = -torch.linalg.solve(H + ridge, g)
+        return step, -(self.g_point + self.H_between @ step) / self._damped(damping)
+
+    def _damped(self, damping: float) -> Tensor:
+        return (self.H_point * (1 + damping)).clamp(min=1e-12)
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    """A bundle's residuals, its inliers (S,) bool, the cost of each observation (S,), and the cost of all other factors
+    ().
+    """
+
+    found: PhotometricResiduals
+    inliers: Tensor
+    observation_cost: Tensor
+    factor_cost: Tensor
+
+    def select(self, rows: Tensor) -> _Evaluation:
+        """Return the part with some of the observations (S,) bool."""
+        found = PhotometricResiduals(self.found.value[rows], self.found.seen[rows], self.found.slope[rows])
+        return _Evaluation(found, self.inliers[rows], self.observation_cost[rows], self.factor_cost)
+
+
+def solve_window(bundle: WindowProblem, steps: int = 6) -> tuple[WindowProblem, list[float]]:
+    """Lower the cost by up to `steps` damped Gauss-Newton steps; return the bundle and the falling costs.
+
+    Observations visible at the start take part. One that a step moves out of its image keeps its cost, so that moving
+    it out gains nothing. No gradient passes.
+    """
+    whole, evaluation = bundle, _evaluate(bundle)
+    bundle, evaluation = _select_observations(bundle, evaluation.found.seen), evaluation.select(evaluation.found.seen)
+    observation_cost = evaluation.observation_cost
+    costs, damping = [float(observation_cost.sum() + evaluation.factor_cost)], 1e-4
+    for _ in range(steps):
+        step, in_depth = build_normal_equations(bundle, evaluation.found, evaluation.inliers).step(damping)
+        trial = bundle.moved(step.view(-1, 8), in_depth)
+        trial_evaluation = _evaluate(trial)
+        new_cost = torch.where(trial_evaluation.found.seen, trial_evaluation.observation_cost, observation_cost)
+        cost = float(new_cost.sum() + trial_evaluation.factor_cost)
+        if not cost < costs[-1]:
+            damping *= 30
+            continue
+        bundle, evaluation, observation_cost, damping = trial, trial_evaluation, new_cost, max(damping / 10, 1e-6)
+        costs.append(cost)
+        if costs[-2] - cost < _MIN_GAIN * abs(costs[-2]):
+            break
+    return (replace(bundle, sightings=whole.sightings) if len(costs) > 1 else whole), costs
+
+
+def marginalize_oldest_frame(bundle: WindowProblem) -> MarginalPrior:
+    """Return the oldest frame and its points as a prior on the remaining frames; its points must be those of `bundle`.
+
+    Observations of other hosts' points in it are dropped: they would couple points that stay (Direct sparse odometry,
+    3.3).
+    """
+    mine = bundle.points.host[bundle.sightings.point] == 0
+    motions = None if bundle.motions is None else _motions_of_frame(bundle.motions, 0)
+    bundle = replace(_select_observations(bundle, mine), motions=motions)
+    evaluation = _evaluate(bundle)
+    H, g = schur_complement(
+        *build_normal_equations(bundle, evaluation.found, evaluation.inliers, brightness_of=(0,)).without_points(), 8
+    )
+
+    frames, known = bundle.frames, 0 if bundle.prior is None else len(bundle.prior.brightness)
+    reference, brightness = frames.T_camera_world.clone(), frames.brightness.clone()
+    x = torch.zeros(8 * len(frames), dtype=H.dtype)
+    if bundle.prior is not None:
+        reference[:known], brightness[:known] = bundle.prior.T_camera_world, bundle.prior.brightness
+        x[: 8 * known] = bundle.prior.deviation(frames)
+    return MarginalPrior(reference[1:], brightness[1:], H, g - H @ x[8:])
+
+
+def schur_complement(H: Tensor, g: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the quadratic x H x / 2 + g x minimized over the first `count` unknowns (Schur's complement)."""
+    scale = (
+        H.diagonal()[:count].clamp(min=1e-12).rsqrt()
+    )  # metres, radians and brightness differ by orders of magnitude
+    inside = scale[:, None] * H[:count, :count] * scale + 1e-12 * torch.eye(count, dtype=H.dtype)
+    across = scale[:, None] * torch.cat((H[:count, count:], g[:count, None]), 1)
+    solved = across[:, :-1].mT @ torch.linalg.solve(inside, across)
+    rest = H[count:, count:] - solved[:, :-1]
+    return (rest + rest.mT) / 2, g[count:] - solved[:, -1]
+
+
+def _select_observations(bundle: WindowProblem, rows: Tensor) -> WindowProblem:
+    """Return the bundle with some of the observations (S,) bool."""
+    return replace(bundle, sightings=Observations(bundle.sightings.point[rows], bundle.sightings.frame[rows]))
+
+
+def _motions_of_frame(motions: MotionFactors, frame: int) -> MotionFactors:
+    rows = (motions.earlier == frame) | (motions.later == frame)
+    return MotionFactors(
+        motions.earlier[rows], motions.later[rows], motions.T_later_earlier[rows], motions.deviation[rows]
+    )
+
+
+def _evaluate(bundle: WindowProblem) -> _Evaluation:
+    found = compute_residuals(bundle.first_estimates, bundle.points, bundle.sightings)
+    cost, _ = huber_cost(found.value, BEND)
+    weight = bundle.points.weight[bundle.sightings.point]
+    each = (cost * weight).sum(-1).double() / NOISE**2
+    max_cost = _max_cost(weight)
+    inliers = found.seen & (each < max_cost)
+    in_depth, _ = huber_cost((bundle.points.inverse_depth - bundle.expected) / bundle.deviation, DEPTH_BEND)
+    other = (
+        in_depth.double().sum()
+        + (bundle.frames.brightness / bundle.frames.brightness.new_tensor(BRIGHTNESS_DEVIATION)).square().sum() / 2
+    )
+    if bundle.motions is not None:
+        error, _ = compute_motion_errors(bundle.frames, bundle.motions)
+        other = other + (error / bundle.motions.deviation).square().sum() / 2
+    if bundle.prior is not None:
+        other = other + bundle.prior.cost(bundle.frames)
+    if bundle.stereo is not None:
+        other = other + _stereo_cost(bundle, bundle.stereo)
+    return _Evaluation(
+        found, inliers, torch.where(found.seen, torch.minimum(each, max_cost), torch.zeros_like(each)), other
+    )
+
+
+def _max_cost(weight: Tensor) -> Tensor:
+    """Return (S,) float64: the largest cost of a pattern with these weights (S, 8)."""
+    return float(huber_cost(weight.new_tensor(OUTLIER), BEND)[0]) * weight.sum(-1).double() / NOISE**2
+
+
+def _stereo_cost(bundle: WindowProblem, stereo: VirtualStereo) -> Tensor:
+    """Return the cost of the stereo residuals. Invisible points cost the most: leaving the image gains nothing."""
+    found = compute_stereo_residuals(bundle.frames.gray, bundle.frames.K, bundle.points, stereo)
+    each = (huber_cost(found.value, BEND)[0] * bundle.points.weight).sum(-1).double() / NOISE**2
+    max_cost = _max_cost(bundle.points.weight)
+    return torch.where(found.seen, torch.minimum(each, max_cost), max_cost).sum()
+
+
+def compute_motion_errors(frames: WindowFrames, motions: MotionFactors) -> tuple[Tensor, Tensor]:
+    """Return Log(T~ T) (M, 6) of the predicted motion T~ and the window's inverse T, and its Jacobian (M, 6, 12) in
+    both poses.
+
+    T~ exp(x) T = exp(adjoint x) T~ T, and T^-1 exp(-x) ... by the inverse right Jacobian, which is the left one at the
+    negative.
+    """
+    earlier, later = frames.T_camera_world[motions.earlier], frames.T_camera_world[motions.later]
+    error = se3_log(compose(motions.T_later_earlier, compose(earlier, inverse(later))))
+    in_earlier = _inverse_left_jacobian(error) @ se3_adjoint(motions.T_later_earlier)
+    return error, torch.cat((in_earlier, -_inverse_left_jacobian(-error)), -1)
+
+
+def _inverse_left_jacobian(twist: Tensor) -> Tensor:
+    """Return (..., 6, 6): Log(exp(x) exp(twist)) = twist + this x, to first order; by its series, exact to 1e-9 below 1
+    radian.
+    """
+    v, w = hat(twist[..., :3]), hat(twist[..., 3:])
+    ad = torch.cat((torch.cat((w, v), -1), torch.cat((torch.zeros_like(w), w), -1)), -2)
+    power = torch.eye(6, dtype=twist.dtype).expand_as(ad)
+    total = torch.zeros_like(ad)
+    for coefficient in _INVERSE_JACOBIAN:
+        total = total + coefficient * power
+        power = power @ ad
+    return total
+
+
+def build_normal_equations(
+    bundle: WindowProblem, found: PhotometricResiduals, inliers: Tensor, *, brightness_of: tuple[int, ...] | None = None
+) -> NormalEquations:
+    """Return the normal equations of a bundle, from the residuals of its inlier observations (S,).
+
+    brightness_of: frames whose own brightness factor is included; None: all.
+    """
+    normal = _sum_observations(bundle, found, inliers)
+    count = len(bundle.frames)
+    for k in range(count) if brightness_of is None else brightness_of:
+        information = 1 / normal.g.new_tensor(BRIGHTNESS_DEVIATION).square()
+        own = slice(8 * k + 6, 8 * k + 8)
+        normal.H.diagonal()[own] += information
+        normal.g[own] += information * bundle.frames.brightness[k]
+    off = (bundle.points.inverse_depth - bundle.expected) / bundle.deviation
+    weight = huber_cost(off, DEPTH_BEND)[1].double() / bundle.deviation.double()
+    normal.H_point.add_(weight / bundle.deviation)
+    normal.g_point.add_(weight * off)
+    if bundle.stereo is not None:
+        _add_stereo(normal, bundle, bundle.stereo)
+    if bundle.motions is not None:
+        _add_motions(normal, bundle.frames, bundle.motions)
+    if bundle.prior is not None:
+        held = slice(0, len(bundle.prior.g))
+        normal.H[held, held] += bundle.prior.H
+        normal.g[held] += bundle.prior.g + bundle.prior.H @ bundle.prior.deviation(bundle.frames)
+    return normal
+
+
+def _sum_observations(bundle: WindowProblem, found: PhotometricResiduals, inliers: Tensor) -> NormalEquations:
+    """Sum products of Jacobians per pair of frames, then bring them to the host's unknowns."""
+    frames, points, sightings = bundle.frames, bundle.points, bundle.sightings
+    F, host, frame = len(frames), points.host[sightings.point], sightings.frame
+    _, weight = huber_cost(found.value, BEND)
+    weight = weight * points.weight[sightings.point] * inliers[:, None] / NOISE**2
+    rows = torch.cat((found.slope, found.value[..., None]), -1)
+    products = ((rows * weight[..., None]).mT @ rows).double()  # (S, 10, 10): frame 8, inverse depth, residual
+
+    turn = host_jacobians(bundle.first_estimates)
+    pairs = products.new_zeros(F * F, 10, 10).index_add_(0, frame * F + host, products).view(F, F, 10, 10)
+    in_frame, downhill = pairs[..., :8, :8], pairs[..., :8, 9]
+    H, g = products.new_zeros(F, F, 8, 8), products.new_zeros(F, 8)
+    across = in_frame @ turn
+    H += across + across.transpose(0, 1).mT
+    own = in_frame.sum(1) + (turn.mT @ across).sum(0)
+    H[range(F), range(F)] += own
+    g += downhill.sum(1) + (turn.mT @ downhill[..., None])[..., 0].sum(0)
+
+    in_depth = products[:, 8, :8]
+    between = products.new_zeros(len(points) * F, 8)
+    between.index_add_(0, sightings.point * F + frame, in_depth)
+    between.index_add_(0, sightings.point * F + host, (in_depth[:, None] @ turn[frame, host])[:, 0])
+    of_points = products.new_zeros(len(points), 2).index_add_(0, sightings.point, products[:, 8, 8:])
+    return NormalEquations(
+        H.transpose(1, 2).reshape(8 * F, 8 * F),
+        g.flatten(),
+        of_points[:, 0].clone(),
+        of_points[:, 1].clone(),
+        between.view(len(points), 8 * F),
+    )
+
+
+def _add_stereo(normal: NormalEquations, bundle: WindowProblem, stereo: VirtualStereo) -> None:
+    """Add the stereo residuals. They depend on inverse depths alone: a point and its host are one image."""
+    found = compute_stereo_residuals(bundle.frames.gray, bundle.frames.K, bundle.points, stereo)
+    cost, weight = huber_cost(found.value, BEND)
+    inliers = found.seen & ((cost * bundle.points.weight).sum(-1).double() / NOISE**2 < _max_cost(bundle.points.weight))
+    weighted = found.slope * weight * bundle.points.weight * inliers[:, None] / NOISE**2
+    normal.H_point.add_((weighted * found.slope).sum(-1))
+    normal.g_point.add_((weighted * found.value).sum(-1))
+
+
+def _add_motions(normal: NormalEquations, frames: WindowFrames, motions: MotionFactors) -> None:
+    error, slope = compute_motion_errors(frames, motions)
+    weighted = slope / motions.deviation[..., None].square()
+    for m in range(len(error)):
+        first, last = 8 * int(motions.earlier[m]), 8 * int(motions.later[m])
+        unknowns = torch.tensor([*range(first, first + 6), *range(last, last + 6)])
+        normal.H[unknowns[:, None], unknowns] += weighted[m].mT @ slope[m]
+        normal.g[unknowns] += weighted[m].mT @ error[m]
+
+
+def compute_depth_information(bundle: WindowProblem, host: int) -> Tensor:
+    """Return (P,) the relative information of the images alone on the inverse depths of a host's points.
+
+    It is inverse depth squared over its variance, and 0 for points of other hosts.
+    """
+    bundle = _select_observations(bundle, bundle.points.host[bundle.sightings.point] == host)
+    evaluation = _evaluate(bundle)
+    return (
+        _sum_observations(bundle, evaluation.found, evaluation.inliers).H_point
+        * bundle.points.inverse_depth.double().square()
+    )

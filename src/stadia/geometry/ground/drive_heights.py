@@ -1,0 +1,256 @@
+"""Estimate one camera height over several drives, and detect changed mounts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.errors import GeometryError
+
+# -- Track boxes of objects from frame to frame by their overlap, to count objects instead of detections.
+
+
+def track_boxes(frame: Tensor, box: Tensor, *, min_overlap: float = 0.3, memory: int = 3) -> Tensor:
+    """Return a number (N,) int64 for each box: boxes of one object share it, from 0 without gaps, by first frame.
+
+    Args:
+        frame: (N,) int64, in order of time.
+        box: (N, 4) left, top, right, bottom.
+        min_overlap: smallest intersection over union with the object's last box.
+        memory: frames for which an object may be missing.
+
+    Pairs are joined by falling overlap, each object and box once.
+    """
+    track = torch.full((len(frame),), -1, dtype=torch.int64)
+    last: dict[int, int] = {}  # of each object that may go on, its last box
+    count = 0
+    for now in torch.unique(frame).tolist():
+        rows = (frame == now).nonzero()[:, 0]
+        last = {one: row for one, row in last.items() if int(frame[row]) >= now - memory}
+        if last:
+            tracks = list(last)
+            overlap = _overlaps(box[list(last.values())].double(), box[rows].double())
+            for pair in overlap.flatten().argsort(descending=True, stable=True).tolist():
+                one_track, row = tracks[pair // len(rows)], int(rows[pair % len(rows)])
+                if overlap.flatten()[pair] < min_overlap:
+                    break
+                if track[row] < 0 and not bool((track[rows] == one_track).any()):
+                    track[row] = one_track
+        for row in rows.tolist():
+            if track[row] < 0:
+                track[row], count = count, count + 1
+            last[int(track[row])] = row
+    return track
+
+
+def _overlaps(a: Tensor, b: Tensor) -> Tensor:
+    """Return (N, M) intersection over union of boxes (N, 4) and (M, 4)."""
+    low, high = torch.maximum(a[:, None, :2], b[None, :, :2]), torch.minimum(a[:, None, 2:], b[None, :, 2:])
+    both = (high - low).clamp(min=0).prod(-1)
+    area_a, area_b = (a[:, 2:] - a[:, :2]).prod(-1), (b[:, 2:] - b[:, :2]).prod(-1)
+    return both / (area_a[:, None] + area_b[None] - both).clamp(min=1e-9)
+
+
+# -- Estimate one camera height and each drive's horizon from boxes of many objects of a class. No depth, no network.
+#
+# The foot of a box relates to the horizon as the camera's height to the road, and the box's height to the object's
+# height. There is one height for all drives of a camera, and a pitch for each drive, which changes with load and tires.
+
+TOP_BEHIND_FOOT_M = 1.2
+"""Distance of a car's top behind its foot. A camera above the roof sees a higher box than of something flat, one below
+it a lower box: 5 % for a camera at 2.1 m and a car 8 m away. Calibrated on RoadWorld's cars, with cameras at 1.2, 1.65
+and 2.1 m.
+"""
+
+PITCH_STD_DEG, DRIVE_PITCH_STD_DEG, BOX_STD_PX, HEIGHT_STD = 0.3, 0.6, 0.5, 0.08
+"""Standard deviations: of pitch within a drive and between drives, of an edge of a box, and of an object's height over
+its class's.
+"""
+
+MIN_HEIGHT_PX = 8.0
+"""Smallest expected height of an object in the image, from where it stands."""
+
+_ROUNDS, _MIN_OBJECTS, _INIT_HEIGHT_M = 60, 12, 1.5
+_LATE_POWER = 1.5  # power of Cauchy's weights in the second half: twice the class's height then has almost no weight
+
+
+@dataclass(frozen=True, slots=True)
+class DriveHeights:
+    """Camera height of several drives of one camera.
+
+    height_m, low_m, high_m: the camera's, and its 95 % interval: over drives, and by the spread of objects of a class.
+    horizon_px: (D,) rows from the principal point, downwards; each drive's.
+    inlier_count: number of objects with half of their weight or more in a detection.
+    """
+
+    height_m: float
+    low_m: float
+    high_m: float
+    horizon_px: Tensor
+    inlier_count: int
+
+
+def estimate_drive_heights(
+    drive: Tensor,
+    track: Tensor,
+    foot_px: Tensor,
+    height_px: Tensor,
+    height_m: Tensor,
+    *,
+    focal_px: float,
+    draws: int = 100,
+    seed: int = 0,
+) -> DriveHeights:
+    """Return one height for all drives, and the horizon of each.
+
+    Args:
+        drive: (N,) int64, the drive of each detection, from 0.
+        track: (N,) int64, the object within its drive: detections of one share a weight of 1.
+        foot_px: (N,) row of the box's lower edge, from the principal point, downwards.
+        height_px, height_m: (N,) of the box, and the object's prior by its class.
+        focal_px: along y.
+        draws: of the bootstrap over drives.  seed: the same objects and seed give the same result.
+
+    Small detections are left out by their expected height, because selecting by measured height would favor tall
+    objects among the far ones. Outliers weigh less (Cauchy's weights). Raises GeometryError where fewer than 12 objects
+    are left.
+    """
+    if len(drive) == 0:
+        raise _too_few_error(0)
+    foot, px, metres = foot_px.double(), height_px.double(), height_m.double()
+    weight = 1 / _track_sizes(drive, track)
+    height, horizon, weights = _fit(drive, weight, foot, px, metres, focal_px)
+    inlier_count = int(torch.unique(torch.stack((drive, track))[:, weights > 0.5 * weight], dim=1).shape[1])
+    if inlier_count < _MIN_OBJECTS or not 0 < height < math.inf:
+        raise _too_few_error(inlier_count)
+    generator = torch.Generator().manual_seed(seed)
+    drives = int(drive.max()) + 1
+    logs = []
+    for _ in range(draws):
+        times = torch.bincount(torch.randint(drives, (drives,), generator=generator), minlength=drives)[drive]
+        again = _fit(drive, weight * times, foot, px, metres, focal_px)[0]
+        if 0 < again < math.inf:
+            logs.append(math.log(again))
+    spread = float(torch.tensor(logs, dtype=torch.float64).std()) if len(logs) > draws // 2 else math.inf
+    width = math.hypot(1.96 * spread, 1.96 * HEIGHT_STD / math.sqrt(inlier_count))
+    return DriveHeights(height, height * math.exp(-width), height * math.exp(width), horizon, inlier_count)
+
+
+def _too_few_error(inlier_count: int) -> GeometryError:
+    return GeometryError(
+        "camera height",
+        found=f"{inlier_count} objects that agree",
+        expected=f"at least {_MIN_OBJECTS}",
+        fix="take more frames or drives",
+    )
+
+
+def _track_sizes(drive: Tensor, track: Tensor) -> Tensor:
+    _, place, counts = torch.unique(torch.stack((drive, track)), dim=1, return_inverse=True, return_counts=True)
+    return counts[place].double()
+
+
+def _fit(
+    drive: Tensor, weight: Tensor, foot: Tensor, px: Tensor, metres: Tensor, focal_px: float
+) -> tuple[float, Tensor, Tensor]:
+    """Return height, horizons (D,) and final weights (N,): px / metres = (foot - horizon) / height, reweighted each
+    round.
+    """
+    horizon = foot.new_zeros(int(drive.max()) + 1)
+    per_m, between = foot.new_tensor(1 / _INIT_HEIGHT_M), focal_px * math.radians(DRIVE_PITCH_STD_DEG)
+    kept = weight
+    for turn in range(_ROUNDS):
+        below = (foot - horizon[drive]).clamp(min=1.0)
+        flat = _correct_length(px, below, metres, 1 / per_m, focal_px) / metres
+        deviation = (
+            (HEIGHT_STD * per_m * below) ** 2
+            + (per_m * focal_px * math.radians(PITCH_STD_DEG)) ** 2
+            + (BOX_STD_PX / metres) ** 2
+        ).sqrt()
+        error = (flat - per_m * (foot - horizon[drive])) / deviation
+        power = 1 if turn < _ROUNDS // 2 else _LATE_POWER
+        kept = torch.where(per_m * below * metres >= MIN_HEIGHT_PX, weight / (1 + error.square()) ** power, 0.0)
+        per_m, level = _fit_drive_lines(drive, kept / deviation.square(), foot, flat, 1 / (per_m * between).square())
+        horizon = level / per_m
+    return float(1 / per_m), horizon, kept
+
+
+def _fit_drive_lines(drive: Tensor, precision: Tensor, x: Tensor, y: Tensor, alike: Tensor) -> tuple[Tensor, Tensor]:
+    """Fit slope and the level (D,) of each drive in y = slope x - level; `alike` is the precision of levels about their
+    mean.
+    """
+    drives = int(drive.max()) + 1
+
+    def total(values: Tensor) -> Tensor:
+        return x.new_zeros(drives).index_add(0, drive, precision * values)
+
+    sure = total(torch.ones_like(x))
+    some = sure.clamp(min=torch.finfo(x.dtype).tiny)
+    x_of, y_of = total(x) / some, total(y) / some
+    within_x, within_y = x - x_of[drive], y - y_of[drive]
+    share = sure * alike / (sure + alike)
+    x_mean, y_mean = (share * x_of).sum() / share.sum(), (share * y_of).sum() / share.sum()
+    across = (share * (x_of - x_mean) * (y_of - y_mean)).sum() + (precision * within_x * within_y).sum()
+    slope = across / ((share * (x_of - x_mean).square()).sum() + (precision * within_x.square()).sum())
+    mean = slope * x_mean - y_mean
+    return slope, (sure * (slope * x_of - y_of) + alike * mean) / (sure + alike)
+
+
+def _correct_length(px: Tensor, below: Tensor, metres: Tensor, height_m: Tensor, focal_px: float) -> Tensor:
+    """Return the heights of the boxes for objects without length: see TOP_BEHIND_FOOT_M."""
+    away = focal_px * height_m / below
+    seen = 1 - (1 - metres / height_m) * away / (away + TOP_BEHIND_FOOT_M)
+    return px * (metres / height_m) / seen
+
+
+# -- Detect whether camera heights, measured at several places of a video, belong to more than one mount.
+
+MIN_VALUES = 5
+"""Smallest number of values of a place for a meaningful median."""
+
+MIN_HEIGHT_FACTOR, MIN_SIDE_SHARE = 1.2, 0.1
+"""Several mounts: no median lies between two that differ by this factor, and each side has this share of the values."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountSplit:
+    """low_m, high_m: the medians of the places' medians.  low, high: the names of the places, by rising height."""
+
+    low_m: float
+    high_m: float
+    low: tuple[str, ...]
+    high: tuple[str, ...]
+
+
+def find_mount_split(place: NDArray[np.str_], log_heights: NDArray[np.float64]) -> MountSplit | None:
+    """Return the two heights at which a camera was mounted; None where one explains all.
+
+    place: (N,) where each value was measured: a drive, or a part of one.  log_heights: (N,) logarithms, of metres.
+
+    Places are sorted by their medians, and the widest gap between neighbors decides.
+    """
+    names, counts = np.unique(place, return_counts=True)
+    names, counts = names[counts >= MIN_VALUES], counts[counts >= MIN_VALUES]
+    if len(names) < 2:
+        return None
+    medians = np.array([np.median(log_heights[place == name]) for name in names])
+    order = np.argsort(medians)
+    names, counts, medians = names[order], counts[order], medians[order]
+    share = np.cumsum(counts)[:-1] / counts.sum()
+    gaps = np.where(np.minimum(share, 1 - share) >= MIN_SIDE_SHARE, np.diff(medians), 0)
+    split = int(np.argmax(gaps)) + 1
+    if gaps[split - 1] <= math.log(MIN_HEIGHT_FACTOR):
+        return None
+    low_m, high_m = (float(np.median(np.exp(some))) for some in (medians[:split], medians[split:]))
+    return MountSplit(low_m, high_m, tuple(names[:split].tolist()), tuple(names[split:].tolist()))
+
+
+def transform_box(box: Tensor, K: NDArray[np.float64], K_to: NDArray[np.float64]) -> Tensor:
+    """Convert a box (4,) to the pixels of a camera with the same orientation."""
+    scale = torch.tensor([K_to[0, 0] / K[0, 0], K_to[1, 1] / K[1, 1]] * 2)
+    return (box - torch.tensor([K[0, 2], K[1, 2]] * 2)) * scale + torch.tensor([K_to[0, 2], K_to[1, 2]] * 2)

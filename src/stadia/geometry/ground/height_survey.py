@@ -1,0 +1,385 @@
+"""Estimate the camera height with its interval from boxes of objects with known heights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from stadia.core.errors import GeometryError
+from stadia.core.types import Camera
+from stadia.geometry.ground.drive_heights import track_boxes
+from stadia.geometry.ground.horizon import distance_above_horizon, fit_object_horizon, horizon_from_normal
+
+_FIT_SHARE = 0.5  # of the least height: where the horizon is fitted, objects are chosen by how high they should be
+_BOX_STD_PX = 1.0  # of an edge of a box, one standard deviation
+_STEPS, _ROLL_STD = 10, math.tan(math.radians(2.0))
+_SHIFTS = 24  # to each side, over three deviations
+_MAX_FITTED, _TRIALS = 1500, 200  # objects that a horizon is fitted to, and samples of three of them
+_CONFIDENCE = 0.975, 1.96  # of 95 %, two-sided
+
+
+class ObjectStatus(StrEnum):
+    """Whether an object is an inlier, or the reason why it is not used."""
+
+    INLIER = "used"
+    NO_HEIGHT = "no known height"
+    BORDER = "touches the border"
+    SMALL = "too small"
+    HIDDEN = "partly hidden"
+    ABOVE = "stands above the horizon"
+    ODD = "disagrees with the others"
+
+
+@dataclass(frozen=True, slots=True)
+class BoxedObjects:
+    """Objects on a road in images of one camera.
+
+    frame: (N,) int64, the image, in order of time.
+    box_px: (N, 4) float64 left, top, right, bottom: edges, in pixels; of a mask, first row - 0.5 to last row + 0.5.
+    height_m: (N,) float64 known heights, NaN where there is none.
+    spread_m: (N,) their standard deviation.
+    hidden: (N,) bool, something is known to occlude its foot or its top.
+    cut: (N,) bool, the image's edge cuts it, or is so near that it may.
+    """
+
+    frame: Tensor
+    box_px: Tensor
+    height_m: Tensor
+    spread_m: Tensor
+    hidden: Tensor
+    cut: Tensor
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def foot(self) -> Tensor:
+        """Return (N, 2), the middle of the lower edge."""
+        return torch.stack((self.box_px[:, [0, 2]].mean(-1), self.box_px[:, 3]), -1)
+
+    @property
+    def height_px(self) -> Tensor:
+        """Return (N,), from the upper edge to the lower."""
+        return self.box_px[:, 3] - self.box_px[:, 1]
+
+    def of(self, chosen: Tensor) -> BoxedObjects:
+        """Return some of them, by bool or by number."""
+        return BoxedObjects(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class HeightSurvey:
+    """Camera height estimated from objects, in metres.
+
+    camera_height_m, low_m, high_m: the estimate and its 95 % interval over objects, frames and horizon. The interval
+        does not hold a prior that is wrong for a whole class, which passes through one to one.
+    implied_height_m: (N,) the height implied by each object; NaN where it is not used, 0 where it stands above the horizon.
+    verdict: N of them.
+    horizons: (F, 3) of each frame.
+    """
+
+    camera_height_m: float
+    low_m: float
+    high_m: float
+    implied_height_m: Tensor
+    verdict: tuple[ObjectStatus, ...]
+    horizons: Tensor
+
+
+def horizon_from_angles(camera: Camera, *, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Tensor:
+    """Return the horizon (3,) of a camera that is pitched up by `pitch_deg` and rolled with its right side down by
+    `roll_deg`.
+    """
+    pitch, roll = math.radians(pitch_deg), math.radians(roll_deg)
+    up = (-math.sin(roll) * math.cos(pitch), -math.cos(roll) * math.cos(pitch), math.sin(pitch))
+    return horizon_from_normal(torch.tensor(up, dtype=torch.float64), camera)
+
+
+def pitch_roll_deg(normal: Tensor) -> tuple[float, float]:
+    """Return pitch and roll in degrees, as of `level_horizon`, from the road's unit normal (3,) towards the camera."""
+    x, y, z = normal.tolist()
+    return math.degrees(math.asin(max(-1.0, min(1.0, z)))), math.degrees(math.atan2(-x, -y))
+
+
+def classify_boxes(objects: BoxedObjects, *, least_px: float = 20.0) -> list[ObjectStatus]:
+    """Return the N verdicts that need no horizon."""
+    known = (objects.height_m > 0) & (objects.spread_m > 0)
+    small = objects.height_px < least_px
+    verdict = [ObjectStatus.INLIER] * len(objects)
+    reasons = (
+        (ObjectStatus.HIDDEN, objects.hidden),
+        (ObjectStatus.SMALL, small),
+        (ObjectStatus.BORDER, objects.cut),
+        (ObjectStatus.NO_HEIGHT, ~known),
+    )
+    for reason, is_so in reasons:
+        for row in is_so.nonzero()[:, 0].tolist():
+            verdict[row] = reason
+    return verdict
+
+
+def survey_camera_height(
+    objects: BoxedObjects,
+    focal_px: float,
+    frames: int,
+    *,
+    horizons: Tensor | None = None,
+    is_single_mount: bool = True,
+    horizon_deg: float = 0.3,
+    tolerance: float = 0.2,
+    least_px: float = 20.0,
+    draws: int = 200,
+    seed: int = 0,
+) -> HeightSurvey:
+    """Return the camera's height from all objects together.
+
+    Args:
+        objects: N of `frames` images of one camera.
+        focal_px: its focal length along y.
+        frames: F, the images.
+        horizons: (3,) or (F, 3) where they are known. Those of one mount are corrected by one common shift, estimated
+            from near and far objects with the prior `horizon_deg`. None: one horizon for all images, fitted to the
+            objects alone; that needs many objects near and far, and one camera orientation.
+        is_single_mount: horizons of all images share one error; False: independent errors, as for images of several roads.
+        horizon_deg: standard deviation of the horizon: a car pitches by 0.3 degrees. It lowers the weight of far
+            objects.
+        tolerance: largest |ln| of an object's implied height over the estimate, for an inlier.
+        least_px: smallest box height.
+        draws: of the bootstrap over stretches of frames (neighboring frames show the same objects) and over objects.
+        seed: the same objects and seed give the same result.
+
+    An object in many frames (`geometry.ground.drive_heights`) has one unknown height: its detections share the spread of its
+    class, in their weights and in the interval.
+    Raises GeometryError where no object is left, or where they do not agree on a horizon.
+    """
+    verdict = classify_boxes(objects, least_px=least_px * (1 if horizons is not None else _FIT_SHARE))
+    usable = torch.tensor([one is ObjectStatus.INLIER for one in verdict], dtype=torch.bool)
+    _check_any(usable, verdict)
+    generator = torch.Generator().manual_seed(seed)
+    slack_px = focal_px * math.radians(horizon_deg)
+    if horizons is None:
+        line = _fit_horizon(objects.of(usable), slack_px, least_px, generator, tolerance)
+        usable = usable & _is_high_enough(objects, line, least_px)
+    else:
+        line = None
+    chosen = _share_track_weight(objects.of(usable))
+    given = None if horizons is None else horizons.double().expand(frames, 3)
+    lines = _select_horizons(chosen, line, given)
+    if given is not None:
+        shift = _estimate_shift(chosen, lines, slack_px) if is_single_mount else torch.zeros(3, dtype=torch.float64)
+        given, lines = given + shift, lines + shift
+    estimate, sigma, implied, agrees = _estimate(chosen, lines, slack_px, tolerance)
+    logs = []
+    for _ in range(draws):
+        drawn = chosen.of(_resample_objects(chosen.frame, frames, generator))
+        try:
+            again = None if line is None else _refine_horizon(drawn, line, slack_px, tolerance)
+            redrawn = _select_horizons(drawn, again, given)
+            if given is not None:  # a fitted one varies with the draws itself
+                rows = slack_px * torch.randn(
+                    1 if is_single_mount else frames, 1, generator=generator, dtype=torch.float64
+                )
+                wrong = rows * torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+                redrawn = redrawn - shift + (wrong if is_single_mount else wrong[drawn.frame])
+                redrawn = redrawn + (_estimate_shift(drawn, redrawn, slack_px) if is_single_mount else 0.0)
+            logs.append(_estimate(drawn, redrawn, slack_px, tolerance)[0])
+        except GeometryError:  # too few of them in this draw
+            continue
+    low, high = _interval(estimate, sigma, logs)
+    rows = usable.nonzero()[:, 0]
+    every = torch.full((len(objects),), torch.nan, dtype=torch.float64)
+    every[rows] = implied
+    for row, height_m, agree in zip(rows.tolist(), implied.tolist(), agrees.tolist(), strict=True):
+        verdict[row] = ObjectStatus.ABOVE if height_m <= 0 else ObjectStatus.INLIER if agree else ObjectStatus.ODD
+    if line is not None:
+        for row in (~usable).nonzero()[:, 0].tolist():
+            verdict[row] = ObjectStatus.SMALL if verdict[row] is ObjectStatus.INLIER else verdict[row]
+    of_frames = given if given is not None else lines[:1].expand(frames, 3)
+    return HeightSurvey(math.exp(estimate), low, high, every, tuple(verdict), of_frames)
+
+
+def _select_horizons(objects: BoxedObjects, line: Tensor | None, given: Tensor | None) -> Tensor:
+    """Return (N, 3), the horizon of each object: one line (3,) for all, or those given for each frame (F, 3)."""
+    if given is not None:
+        return given[objects.frame]
+    assert line is not None
+    return line.expand(len(objects), 3)
+
+
+def _share_track_weight(objects: BoxedObjects) -> BoxedObjects:
+    """Widen spreads so that an object's detections together weigh as much as one error-free detection."""
+    track = track_boxes(objects.frame, objects.box_px)
+    return replace(objects, spread_m=objects.spread_m * torch.bincount(track)[track].sqrt())
+
+
+def _estimate_shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Tensor:
+    """Return (3,) to add to the horizons (N, 3): the most likely common error, of deviation `slack_px`, by the objects'
+    agreement.
+
+    Huber's loss of each object's logarithm from their middle, on a grid of shifts: independent of a start, and robust.
+    """
+    shifts = slack_px * torch.linspace(-3, 3, 2 * _SHIFTS + 1, dtype=torch.float64)
+    below = -distance_above_horizon(lines, objects.foot[:, None]).squeeze(-1) - shifts[:, None]
+    stands = (below > 1).all(0)
+    if int(stands.sum()) < 2:
+        return torch.zeros(3, dtype=torch.float64)
+    below = below[:, stands]
+    implied = (objects.height_m / objects.height_px)[stands].log() + below.log()
+    deviation = (_variance(objects)[stands] + (slack_px / below[_SHIFTS]).square()).sqrt()
+    middle = implied.median(1, keepdim=True).values
+    for _ in range(5):
+        weight = ((1.5 * deviation / (implied - middle).abs().clamp(min=1e-9)).clamp(max=1)) / deviation.square()
+        middle = (weight * implied).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+    residual = (implied - middle).abs() / deviation
+    loss = torch.where(residual < 1.5, residual.square() / 2, 1.5 * (residual - 0.75))
+    likely = loss.sum(1) + (shifts / slack_px).square() / 2
+    return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64) * shifts[likely.argmin()]
+
+
+def _fit_horizon(
+    objects: BoxedObjects, slack_px: float, least_px: float, generator: torch.Generator, tolerance: float
+) -> Tensor:
+    """Return one horizon (3,) of all objects: RANSAC, then `_refine_horizon` over those of sufficient expected height.
+
+    Selecting by measured height would favor tall objects among the far ones, and rotate the horizon.
+    """
+    some = objects.of(torch.randperm(len(objects), generator=generator)[:_MAX_FITTED])
+    high = some.of(some.height_px >= least_px)
+    heights = high.height_px, high.height_m
+    line = fit_object_horizon(high.foot, *heights, generator=generator, tolerance=tolerance, trials=_TRIALS).horizon
+    for _ in range(3):
+        line = _refine_horizon(some.of(_is_high_enough(some, line, least_px)), line, slack_px, tolerance)
+    return line
+
+
+def _is_high_enough(objects: BoxedObjects, line: Tensor, least_px: float) -> Tensor:
+    """Return (N,) bool: whether an object of its class's height would be `least_px` high there, by the median scale."""
+    below = -distance_above_horizon(line, objects.foot)
+    stands = below > 0
+    px_per_m = (objects.height_px / (objects.height_m * below.where(stands, torch.nan)))[
+        stands & (objects.height_px >= least_px)
+    ].nanmedian()
+    return objects.height_m * below * px_per_m >= least_px
+
+
+def _refine_horizon(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: float) -> Tensor:
+    """Return the horizon (3,) with the least spread of log camera heights, near a given one; Gauss-Newton, Huber's
+    weights.
+
+    In logarithms an error by a factor counts the same up and down. The prior on camera roll has a deviation of 2
+    degrees.
+    """
+    x, y = objects.foot.unbind(-1)
+    middle = x.mean()
+    x = x - middle
+    row, slope = -(line[0] * middle + line[2]) / line[1], -line[0] / line[1]
+    log_scale = objects.height_m.log() - objects.height_px.log()
+    level: Tensor | None = None
+    for _ in range(_STEPS):
+        below = y - row - slope * x
+        stands = below > 1
+        if int(stands.sum()) < 3:
+            raise GeometryError(
+                "horizon of objects", found="fewer than 3 below it", expected="at least 3", fix="pass more objects"
+            )
+        safe = below.where(stands, 1.0)
+        implied = log_scale + safe.log()
+        level = implied[stands].median() if level is None else level
+        residual = implied - level
+        deviation = (_variance(objects) + (slack_px / safe).square()).sqrt()
+        near = stands & (residual.abs() < 2 * tolerance)
+        if int(near.sum()) < 3:
+            raise GeometryError(
+                "horizon of objects", found="fewer than 3 that agree", expected="at least 3", fix="pass more objects"
+            )
+        weight = (near / deviation) * (1.5 * deviation / residual.abs().clamp(min=1e-9)).clamp(max=1).sqrt()
+        A = torch.stack((1 / safe, x / safe, torch.ones_like(x)), -1) * weight[:, None]
+        A = torch.cat((A, torch.tensor([[0.0, 1 / _ROLL_STD, 0.0]], dtype=A.dtype)))
+        b = torch.cat((residual * weight, -slope[None] / _ROLL_STD))
+        normal = A.T @ A + 1e-9 * torch.eye(3, dtype=A.dtype) * (A * A).sum(0)
+        step = torch.linalg.solve(normal, A.T @ b)
+        row, slope, level = row + step[0].clamp(-20, 20), slope + step[1].clamp(-0.1, 0.1), level + step[2]
+    found = torch.stack((slope, torch.full_like(slope, -1), row - slope * middle))
+    return found / found[:2].norm()
+
+
+def _variance(objects: BoxedObjects) -> Tensor:
+    """Return (N,), the variance of the log implied height, by the class's spread and the box's edges."""
+    return (objects.spread_m / objects.height_m).square() + 2 * (_BOX_STD_PX / objects.height_px).square()
+
+
+def _estimate(
+    objects: BoxedObjects, lines: Tensor, slack_px: float, tolerance: float
+) -> tuple[float, float, Tensor, Tensor]:
+    """Return the log height, its deviation for independent objects, the implied heights (N,), and the inliers (N,)."""
+    below = -distance_above_horizon(lines, objects.foot[:, None]).squeeze(-1)
+    stands = below > 0
+    implied = torch.where(stands, objects.height_m * below / objects.height_px, 0.0)
+    weight = (_variance(objects) + (slack_px / below.where(stands, 1.0)).square()).reciprocal()
+    if not bool(stands.any()):
+        raise GeometryError(
+            "objects on the road",
+            found="all of them above the horizon",
+            expected="feet below it",
+            fix="check pitch, roll and camera",
+        )
+    logs, weights = implied[stands].log(), weight[stands]
+    nearest = (logs - _weighted_median(logs, weights)).abs().argmin()  # near the median itself there may be no object
+    center = float(logs[nearest])
+    agrees = stands & ((implied.log() - center).abs() < tolerance)
+    estimate = _weighted_median(implied[agrees].log(), weight[agrees])
+    return estimate, float(weight[agrees].sum()) ** -0.5, implied, agrees
+
+
+def _weighted_median(values: Tensor, weight: Tensor) -> float:
+    order = values.argsort()
+    share = weight[order].cumsum(0)
+    at = (share - 0.5 * weight[order]) / share[-1]  # the middle of each one's weight; in between, a line
+    later = int(torch.searchsorted(at, 0.5).clamp(1, max(len(at) - 1, 1))) if len(at) > 1 else 0
+    if not later:
+        return float(values[0])
+    a, b = values[order][later - 1], values[order][later]
+    step = (0.5 - at[later - 1]) / (at[later] - at[later - 1])
+    return float(a + step.clamp(0, 1) * (b - a))
+
+
+def _resample_objects(frame: Tensor, frames: int, generator: torch.Generator) -> Tensor:
+    """Draw numbers of objects: stretches of frames with replacement, sqrt(F) long, then objects of these with
+    replacement.
+    """
+    length = math.ceil(math.sqrt(frames))
+    stretch = frame // length
+    shown = torch.bincount(stretch) > 0
+    stretch, count = (shown.cumsum(0) - 1)[stretch], int(shown.sum())
+    times = torch.bincount(torch.randint(count, (count,), generator=generator), minlength=count)
+    pool = torch.arange(len(frame)).repeat_interleave(times[stretch])
+    return pool[torch.randint(len(pool), (len(pool),), generator=generator)]
+
+
+def _interval(estimate: float, sigma: float, logs: list[float]) -> tuple[float, float]:
+    """Return the 95 % interval of the draws, never narrower than the objects' own deviations (few objects have few
+    draws).
+    """
+    low, high = estimate - _CONFIDENCE[1] * sigma, estimate + _CONFIDENCE[1] * sigma
+    if logs:
+        drawn = torch.tensor(logs, dtype=torch.float64)
+        low, high = (
+            min(low, float(drawn.quantile(1 - _CONFIDENCE[0]))),
+            max(high, float(drawn.quantile(_CONFIDENCE[0]))),
+        )
+    return math.exp(low), math.exp(high)
+
+
+def _check_any(usable: Tensor, verdict: list[ObjectStatus]) -> None:
+    if not bool(usable.any()):
+        counts = ", ".join(f"{verdict.count(reason)} {reason}" for reason in ObjectStatus if reason in verdict)
+        raise GeometryError(
+            "objects on the road",
+            found=f"none that can be used ({counts or 'no object'})",
+            expected="cars or people, whole, with a known height",
+            fix="pass more frames, masks of cars and people, or heights of these classes",
+        )

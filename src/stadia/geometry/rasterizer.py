@@ -1,0 +1,318 @@
+"""Z-buffer rasterizer: the triangle that each sample shows, and its exact inverse depth.
+
+On a plane n . X = d seen by a pinhole camera, 1/z = n . (x, y, 1) / d is affine in the pixel, so that every sample
+gets its depth from its triangle's plane and not by interpolation between rounded vertices. Depth is z; a sample
+without a triangle is sky.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.numba_jit import compile_loops
+
+NEAR_M = 0.05
+NO_TRIANGLE = -1
+
+
+class RasterCamera(NamedTuple):
+    """Intrinsics in pixels (centers at integers), image size, and samples per pixel and axis."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    height: int
+    width: int
+    samples: int
+
+
+def make_intrinsics(field_of_view_deg: float, height: int, width: int) -> NDArray[np.float64]:
+    """Return (3, 3) K with square pixels and the principal point at the image's center."""
+    focal = 0.5 * width / np.tan(np.radians(0.5 * field_of_view_deg))
+    return np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
+
+
+@compile_loops
+def transform_vertices(vertices: NDArray, body: NDArray, T_camera_body: NDArray, out: NDArray) -> None:
+    """Transform vertices (N, 3), each in the frame of its body (N,), by T (B, 4, 4) into one frame: out (N, 3)."""
+    for i in range(vertices.shape[0]):
+        T = T_camera_body[body[i]]
+        x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
+        for k in range(3):
+            out[i, k] = T[k, 0] * x + T[k, 1] * y + T[k, 2] * z + T[k, 3]
+
+
+@compile_loops
+def _clip_near(triangle: NDArray, polygon: NDArray) -> int:
+    """Clip a triangle (3, 3) at the near plane to a polygon of 0, 3 or 4 corners. Returns their number."""
+    corners = 0
+    for i in range(3):
+        j = (i + 1) % 3
+        here, there = triangle[i, 2], triangle[j, 2]
+        if here >= NEAR_M:
+            polygon[corners] = triangle[i]
+            corners += 1
+        if (here >= NEAR_M) != (there >= NEAR_M):
+            part = (NEAR_M - here) / (there - here)
+            polygon[corners] = triangle[i] + part * (triangle[j] - triangle[i])
+            corners += 1
+    return corners
+
+
+@compile_loops
+def _fill(
+    x0: float,
+    y0: float,
+    x1: float,
+    y1: float,
+    x2: float,
+    y2: float,
+    plane: NDArray,
+    triangle: int,
+    inverse_depth: NDArray,
+    index: NDArray,
+) -> None:
+    """Write the samples inside a triangle on the sample grid whose inverse depth plane[0] + plane[1] column + plane[2]
+    row is greater.
+    """
+    if (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0) < 0:
+        x1, y1, x2, y2 = x2, y2, x1, y1
+    rows, columns = index.shape
+    first = max(0, math.ceil(min(y0, y1, y2)))
+    last = min(rows - 1, math.floor(max(y0, y1, y2)))
+    for row in range(first, last + 1):
+        low, high = 0.0, columns - 1.0  # the span of this row inside all three edges
+        for edge in range(3):
+            if edge == 0:
+                xa, ya, xb, yb = x0, y0, x1, y1
+            elif edge == 1:
+                xa, ya, xb, yb = x1, y1, x2, y2
+            else:
+                xa, ya, xb, yb = x2, y2, x0, y0
+            rise = yb - ya
+            if rise == 0:
+                if (xb - xa) * (row - ya) < 0:
+                    high = -1.0
+                continue
+            crossing = xa + (xb - xa) * (row - ya) / rise
+            if rise > 0:
+                high = min(high, crossing)
+            else:
+                low = max(low, crossing)
+        left, right = math.ceil(low), math.floor(high)
+        constant = plane[0] + plane[2] * row
+        for column in range(left, right + 1):
+            value = constant + plane[1] * column
+            if value > inverse_depth[row, column]:
+                inverse_depth[row, column] = value
+                index[row, column] = triangle
+
+
+@compile_loops
+def rasterize_triangles(
+    vertices: NDArray, triangles: NDArray, lens: RasterCamera, inverse_depth: NDArray, index: NDArray
+) -> None:
+    """Draw triangles (M, 3) of camera-frame vertices (N, 3), both faces of each.
+
+    inverse_depth, index: (H S, W S), overwritten: 1/z in 1/m (0 where nothing is), and the triangle shown (NONE).
+    Sample (row, column) lies at the pixel ((column + 0.5) / S - 0.5, (row + 0.5) / S - 0.5).
+    """
+    inverse_depth[:] = 0.0
+    index[:] = NO_TRIANGLE
+    S = lens.samples
+    rows, columns = index.shape
+    screen = np.empty((vertices.shape[0], 2))
+    for i in range(vertices.shape[0]):
+        z = vertices[i, 2]
+        if z >= NEAR_M:
+            screen[i, 0] = (lens.fx * vertices[i, 0] / z + lens.cx + 0.5) * S - 0.5
+            screen[i, 1] = (lens.fy * vertices[i, 1] / z + lens.cy + 0.5) * S - 0.5
+    corners = np.empty((3, 3))
+    polygon = np.empty((4, 3))
+    plane = np.empty(3)
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        nearest = min(vertices[a, 2], vertices[b, 2], vertices[c, 2])
+        if max(vertices[a, 2], vertices[b, 2], vertices[c, 2]) < NEAR_M:
+            continue
+        if nearest >= NEAR_M:
+            x0, y0, x1, y1, x2, y2 = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
+            lowest, highest = min(y0, y1, y2), max(y0, y1, y2)
+            leftmost, rightmost = min(x0, x1, x2), max(x0, x1, x2)
+            if highest < 0 or lowest > rows - 1 or rightmost < 0 or leftmost > columns - 1:
+                continue
+            if math.ceil(lowest) > math.floor(highest) or math.ceil(leftmost) > math.floor(rightmost):
+                continue  # between two rows or two columns of samples
+        for k in range(3):
+            corners[0, k], corners[1, k], corners[2, k] = vertices[a, k], vertices[b, k], vertices[c, k]
+        ux, uy, uz = corners[1, 0] - corners[0, 0], corners[1, 1] - corners[0, 1], corners[1, 2] - corners[0, 2]
+        vx, vy, vz = corners[2, 0] - corners[0, 0], corners[2, 1] - corners[0, 1], corners[2, 2] - corners[0, 2]
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        d = nx * corners[0, 0] + ny * corners[0, 1] + nz * corners[0, 2]
+        if abs(d) < 1e-12:
+            continue  # seen edge on
+        plane[1] = nx / (d * lens.fx * S)
+        plane[2] = ny / (d * lens.fy * S)
+        origin = 0.5 / S - 0.5
+        plane[0] = nz / d + nx / d * (origin - lens.cx) / lens.fx + ny / d * (origin - lens.cy) / lens.fy
+        if nearest >= NEAR_M:
+            _fill(x0, y0, x1, y1, x2, y2, plane, t, inverse_depth, index)
+            continue
+        count = _clip_near(corners, polygon)
+        for i in range(count):
+            z = polygon[i, 2]
+            polygon[i, 0] = (lens.fx * polygon[i, 0] / z + lens.cx + 0.5) * S - 0.5
+            polygon[i, 1] = (lens.fy * polygon[i, 1] / z + lens.cy + 0.5) * S - 0.5
+        for i in range(1, count - 1):
+            p = polygon
+            _fill(p[0, 0], p[0, 1], p[i, 0], p[i, 1], p[i + 1, 0], p[i + 1, 1], plane, t, inverse_depth, index)
+
+
+def draw(
+    vertices: NDArray, triangles: NDArray[np.int32], lens: RasterCamera
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Return 1/z and triangle index of every sample, (H S, W S), for vertices (N, 3) in the camera's frame."""
+    grid = (lens.height * lens.samples, lens.width * lens.samples)
+    inverse_depth, index = np.empty(grid), np.empty(grid, np.int32)
+    rasterize_triangles(vertices, triangles, lens, inverse_depth, index)
+    return inverse_depth, index
+
+
+@compile_loops
+def rasterize_depth_along_light(vertices: NDArray, triangles: NDArray, depth: NDArray) -> None:
+    """Rasterize the depth of triangles (M, 3) in a parallel projection along the sun's rays, for shadow maps.
+
+    vertices: (N, 3): column, row, and depth along the light.  depth: (R, C) float32, lowered where a triangle is
+        nearer to the sun.
+    """
+    rows, columns = depth.shape
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        x0, y0, x1, y1, x2, y2 = (
+            vertices[a, 0],
+            vertices[a, 1],
+            vertices[b, 0],
+            vertices[b, 1],
+            vertices[c, 0],
+            vertices[c, 1],
+        )
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+        if abs(area) < 1e-9:
+            continue
+        z0 = vertices[a, 2]
+        du, dv = vertices[b, 2] - z0, vertices[c, 2] - z0
+        for row in range(max(0, math.ceil(min(y0, y1, y2))), min(rows - 1, math.floor(max(y0, y1, y2))) + 1):
+            for column in range(max(0, math.ceil(min(x0, x1, x2))), min(columns - 1, math.floor(max(x0, x1, x2))) + 1):
+                u = ((column - x0) * (y2 - y0) - (x2 - x0) * (row - y0)) / area
+                v = ((x1 - x0) * (row - y0) - (column - x0) * (y1 - y0)) / area
+                if u >= 0 and v >= 0 and u + v <= 1:
+                    z = np.float32(z0 + u * du + v * dv)
+                    if z < depth[row, column]:
+                        depth[row, column] = z
+
+
+@compile_loops
+def compute_depth_and_normals(
+    index: NDArray,
+    inverse_depth: NDArray,
+    lens: RasterCamera,
+    normal: NDArray,
+    body: NDArray,
+    T_camera_body: NDArray,
+    depth: NDArray,
+    out: NDArray,
+) -> None:
+    """Compute depth (H, W) and normals towards the camera (H, W, 3) in its frame at pixel centers; 0 for none.
+
+    index, inverse_depth: (H, W), one sample a pixel.  normal: (M, 3) unit, in the frame of the triangle's body (M,).
+    """
+    for row in range(index.shape[0]):
+        for column in range(index.shape[1]):
+            t = index[row, column]
+            if t == NO_TRIANGLE:
+                depth[row, column] = 0.0
+                out[row, column] = 0.0
+                continue
+            depth[row, column] = 1.0 / inverse_depth[row, column]
+            T, n = T_camera_body[body[t]], normal[t]
+            x = T[0, 0] * n[0] + T[0, 1] * n[1] + T[0, 2] * n[2]
+            y = T[1, 0] * n[0] + T[1, 1] * n[1] + T[1, 2] * n[2]
+            z = T[2, 0] * n[0] + T[2, 1] * n[1] + T[2, 2] * n[2]
+            away = x * (column - lens.cx) / lens.fx + y * (row - lens.cy) / lens.fy + z > 0
+            sign = -1.0 if away else 1.0
+            out[row, column, 0], out[row, column, 1], out[row, column, 2] = sign * x, sign * y, sign * z
+
+
+# -- Masks of objects from meshes and poses: whole, and with occlusion.
+
+
+Points = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class Silhouette:
+    """The pixels that one object covers, in a window that may exceed the image.
+
+    left, top: the window's corner in pixels of the image.  inverse_depth: (h, w) in 1/m at pixel centers, 0 = none.
+    """
+
+    left: int
+    top: int
+    inverse_depth: NDArray[np.float64]
+
+    @property
+    def full_px(self) -> int:
+        """Return the pixels of the whole object without occlusion, also beyond the image's edge."""
+        return int((self.inverse_depth > 0).sum())
+
+    def windows(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Return the overlap of image and window: rows and columns of the image, then those of the window."""
+        h, w = self.inverse_depth.shape
+        top, left, bottom, right = (
+            max(self.top, 0),
+            max(self.left, 0),
+            min(self.top + h, height),
+            min(self.left + w, width),
+        )
+        bottom, right = max(bottom, top), max(right, left)
+        there = slice(top - self.top, bottom - self.top), slice(left - self.left, right - self.left)
+        return (slice(top, bottom), slice(left, right)), there
+
+    def within(self, height: int, width: int) -> NDArray[np.float64]:
+        """Return (height, width) 1/z within the image, 0 = none."""
+        out = np.zeros((height, width))
+        here, there = self.windows(height, width)
+        out[here] = self.inverse_depth[there]
+        return out
+
+
+def draw_silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, height: int, width: int) -> Silhouette:
+    """Draw a mesh, (N, 3) in the camera's frame in metres, where it falls: up to an image's size beyond each edge of
+    the image.
+    """
+    low, high = np.array([-width, -height]), np.array([2 * width, 2 * height]) - 1
+    if (vertices[:, 2] > NEAR_M).all():  # else it extends behind the camera, and its projection is unbounded
+        pixels = (vertices[:, :2] / vertices[:, 2:]) * (K[0, 0], K[1, 1]) + K[:2, 2]
+        low, high = (np.clip(edge, low, high) for edge in (np.floor(pixels.min(0)), np.ceil(pixels.max(0))))
+    left, top = (int(q) for q in low)
+    columns, rows = (int(q) for q in high - low + 1)
+    lens = RasterCamera(K[0, 0], K[1, 1], K[0, 2] - left, K[1, 2] - top, rows, columns, 1)
+    return Silhouette(left, top, draw(np.ascontiguousarray(vertices), triangles, lens)[0])
+
+
+def compute_visible_masks(silhouettes: Sequence[Silhouette], height: int, width: int) -> NDArray[np.bool_]:
+    """Return (N, height, width) masks of where each silhouette is the nearest."""
+    nearest, owner = np.zeros((height, width)), np.full((height, width), -1)
+    for number, one in enumerate(silhouettes):
+        here, there = one.windows(height, width)
+        nearer = one.inverse_depth[there] > nearest[here]
+        nearest[here][nearer] = one.inverse_depth[there][nearer]
+        owner[here][nearer] = number
+    return owner == np.arange(len(silhouettes))[:, None, None]

@@ -1,0 +1,1 @@
+"""Fused CPU implementation of the photometric comparison: equal to `losses.reprojection`."""

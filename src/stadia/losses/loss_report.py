@@ -1,0 +1,144 @@
+"""The result of every loss, its combination with others, and reductions over pixels and processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from stadia.core.errors import RunError
+
+# -- The result of every loss: the total, its terms, and maps for plots.
+
+
+@dataclass(frozen=True, slots=True)
+class LossReport:
+    """The loss of one batch.
+
+    total: scalar, differentiable.
+    terms: detached weighted scalars by name, which add up to `total`.
+    maps: detached images of the finest scale. A photometric loss has "residual" (B, 1, H, W): the pixel's contribution,
+        unweighted; "winner" (B, 1, H, W) integer: i < N for warped source i, N + i where unwarped source i is better,
+        -1 if no warped source sees the pixel; "unwarped" (B, 1, H, W): "residual" without depth and motion; "warped"
+        (B, 3, H, W): the warped source most similar to the target at each pixel, 0 if none sees it.
+    least: lower bound of each weighted term; unbounded terms (logarithms) are left out. Checked in training
+        (`losses.loss_report`).
+    seen: detached scalars that are only logged.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    maps: dict[str, Tensor]
+    least: Mapping[str, float] = field(default_factory=dict)
+    seen: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+# -- Combine several losses of one batch.
+
+
+def combine_losses(parts: Mapping[str, tuple[float, LossReport]]) -> LossReport:
+    """Return sum_i weight_i * report_i with its terms.
+
+    Args:
+        parts: weight and report by loss name: `{"selfsup": (1.0, report), "sparse_depth": (0.1, other)}`.
+
+    Returns: the total; weighted terms and lower bounds as NAME/TERM, which add up to it; all maps under their names.
+    Raises ValueError without parts, or if two parts have a map of one name.
+    """
+    if not parts:
+        raise ValueError("no loss to combine")
+    maps: dict[str, Tensor] = {}
+    for name, (_, report) in parts.items():
+        if clash := sorted(maps.keys() & report.maps.keys()):
+            raise ValueError(f"the loss '{name}' has a map '{clash[0]}', as another has: give it a name of its own")
+        maps |= report.maps
+    return LossReport(
+        total=torch.stack([weight * report.total for weight, report in parts.values()]).sum(),
+        terms={
+            f"{name}/{term}": weight * value
+            for name, (weight, report) in parts.items()
+            for term, value in report.terms.items()
+        },
+        maps=maps,
+        least={
+            f"{name}/{term}": weight * bound
+            for name, (weight, report) in parts.items()
+            for term, bound in report.least.items()
+        },
+        seen={f"{name}/{what}": value for name, (_, report) in parts.items() for what, value in report.seen.items()},
+    )
+
+
+# -- Reductions of per-pixel losses to one number.
+
+
+def masked_mean(values: Tensor, known: Tensor) -> Tensor:
+    """Average values over `known` (bool, broadcast to them), a scalar; 0 if none is known, still in the graph."""
+    known = known.expand_as(values)
+    return values.where(known, 0.0).sum() / known.sum().clamp(min=1)
+
+
+def average_count_over_processes(counts: Tensor) -> Tensor:
+    """Average counts (...) over all processes that train together; all of them have to call it.
+
+    DDP averages gradients. A sum divided by this count therefore becomes, over all processes, the mean of one large
+    batch, however unequally it is split. A process's own mean does not.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return counts
+    total = counts.clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
+
+
+def divide_sum(values: Tensor, count: Tensor) -> Tensor:
+    """Divide the sum of values, a scalar, by `mean_count`; 0 for a count of 0, still in the graph."""
+    return values.sum() / count.where(count > 0, 1.0)
+
+
+# -- Check logged losses: the total is the sum of its terms, and no term lies below its minimum.
+#
+# A term below its minimum is computed wrongly, whatever the network predicts (SILog falls below 0 where its two means are
+# not over the same pixels). A total that is not the sum of its terms trains something that no curve shows.
+
+ROUNDING_TOLERANCE = 1e-5
+"""Relative to the terms, in float32: a hundred times the rounding of a sum of terms, or of means over accumulation."""
+
+
+def find_loss_errors(
+    total: float, terms: Mapping[str, float], least: Mapping[str, float], dtype: torch.dtype = torch.float32
+) -> list[str]:
+    """Return a line for each broken law, with the numbers.
+
+    Args:
+        total: what is minimized.
+        terms: its parts by name, weighted as they enter.
+        least: the minimum of a term, by name; a term without one (a logarithm) is left out.
+        dtype: of the loss: in half precision sums agree less.
+    """
+    rounding = max(ROUNDING_TOLERANCE, 8 * torch.finfo(dtype).eps)
+    broken = [
+        f"term '{name}' is {terms[name]:.6g}, below its minimum {bound:g}"
+        for name, bound in least.items()
+        if name in terms and terms[name] < bound - rounding * max(1.0, abs(bound))
+    ]
+    size, added = sum(map(abs, terms.values())), sum(terms.values())
+    if terms and abs(total - added) > rounding * max(size, abs(total)) + torch.finfo(dtype).tiny:
+        broken.append(f"the total is {total:.6g}, the sum of its terms {added:.6g}")
+    return [] if not math.isfinite(total) else broken  # a loss that is not finite has its own error
+
+
+def check_loss(
+    step: int, total: float, terms: Mapping[str, float], least: Mapping[str, float], dtype: torch.dtype = torch.float32
+) -> None:
+    """Raise RunError where a law is broken; see `broken_laws`."""
+    if broken := find_loss_errors(total, terms, least, dtype):
+        raise RunError(
+            f"loss of step {step}",
+            found="; ".join(broken),
+            expected="the sum of its terms, each at its minimum or above",
+            fix="correct the loss: means over the same pixels with one count, and every term weighted as it enters",
+        )

@@ -1,0 +1,334 @@
+"""Self-supervised loss: the sources, warped by predicted depth and motion, must match the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stadia.core.errors import GeometryError
+from stadia.core.types import Prediction, Targets, is_temporal
+from stadia.geometry.depth_maps import resize_map
+from stadia.geometry.se3 import inverse
+from stadia.geometry.warp import invert_brightness
+from stadia.losses import SMOOTHNESS
+from stadia.losses.affine_brightness import brightness_penalty, find_saturated_pixels
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.kernels.fused_reprojector import FusedReprojector
+from stadia.losses.loss_report import LossReport
+from stadia.losses.photometric import lift_auto_mask_from_road, weight_by_uncertainty
+from stadia.losses.reprojection import (
+    STEREO_SOURCE,
+    Reprojection,
+    ReprojectionInputs,
+    Reprojector,
+    TorchReprojector,
+    left_right_consistency,
+    select_sources,
+    swap_target_and_source,
+)
+
+
+class SelfSupervisedLoss:
+    """Minimum photometric residual over the sources plus edge-aware smoothness, averaged over the prediction's scales.
+
+    `loss(targets, prediction, source_names, step)` synthesizes the views itself, since each scale's depth is first
+    resized to full resolution (Monodepth2, arXiv 1806.01260, section 3.2).
+
+    *Range*: with `LossConfig.pyramid` every depth map is also compared at smaller image sizes, where distant matches
+    are close (as with Monodepth's coarser maps, arXiv 1609.03677). Random weights need it; pretrained ones do not.
+
+    *Sources*: which of them train depth may change by step (`LossConfig.temporal_from_step`). Those that do compete in
+    one minimum. The others have a separate minimum with constant depth, the term "motion" without auto-mask, so that
+    they train the pose network without taking pixels from the first.
+
+    *Optional outputs* (D3VO, arXiv 2003.01060): the brightness of each source changes the target before the comparison
+    (`losses.affine_brightness`), and the term "brightness" regularizes it to (1, 0). The log uncertainty weights the minimum
+    (`losses.photometric`), so "photometric" may be negative. The right view has its own term (`losses.reprojection`).
+
+    Runs in float32 at least: at half precision a projection is wrong by whole pixels.
+
+    Args:
+        config: weights and schedule.
+        reprojector: implementation of warping and comparison; None: the fastest for the device (all agree).
+    """
+
+    def __init__(
+        self, config: SelfSupervisedLossConfig | None = None, *, reprojector: type[Reprojector] | None = None
+    ) -> None:
+        self.config = config or SelfSupervisedLossConfig()
+        self.reprojector = reprojector
+        self.smoothness: Callable[[Tensor, Tensor], Tensor] = SMOOTHNESS.load(self.config.smoothness_type)
+
+    def __call__(
+        self,
+        targets: Targets,
+        prediction: Prediction,
+        source_names: Sequence[str],
+        step: int = 0,
+        *,
+        road: Tensor | None = None,
+    ) -> LossReport:
+        """Compute the loss of a batch.
+
+        Args:
+            targets: images and cameras as recorded.
+            prediction: inverse depth at S scales, finest first, and T_source_target (B, N, 4, 4).
+            source_names: the N sources, in the order of `targets.sources`.
+            step: of the optimizer, for the schedule.
+            road: (B, 1, H, W) bool, temporal sources only: no auto-mask there while the camera moves
+                (`losses.photometric`).
+
+        Returns: with `seen`: "warped_over_unwarped", the residual without auto-mask over that without depth and motion;
+        "warped_over_unwarped_right", of the right view; "saturated", the share of pixels that brightness leaves
+        unchanged.
+
+        Raises GeometryError if the number of sources or scales is inconsistent, for a right view without a source
+        "stereo", and for a road with a stereo source.
+        """
+        _check_sources(targets, prediction, source_names)
+        _check_road(road, source_names)
+        with torch.autocast(targets.image.device.type, enabled=False):
+            targets = targets.to(torch.promote_types(targets.image.dtype, torch.float32))
+            prediction = prediction.to(torch.promote_types(prediction.inverse_depth[0].dtype, torch.float32))
+            images = ReprojectionInputs(
+                targets.image, targets.camera, targets.sources, targets.source_camera, tuple(source_names)
+            )
+            return self._report(images, prediction, step, road if self.config.auto_mask else None)
+
+    def _report(self, images: ReprojectionInputs, prediction: Prediction, step: int, road: Tensor | None) -> LossReport:
+        terms = _Terms(_scale_weights(prediction, self.config.scale_weights))
+        sizes = [images.halved(times) for times in range(self.config.pyramid)]
+        teachers, others = self.teachers(images.source_names, step)
+        finest = self._compare(terms, sizes, prediction, teachers, step, road)
+        seen = {"warped_over_unwarped": _warped_over_unwarped(finest)}
+        if others:
+            self._train_motion(terms, sizes, prediction, others)
+        self._smooth(terms, prediction.inverse_depth, images.target)
+        if prediction.inverse_depth_right is not None:
+            finest_right = self._compare_right(terms, sizes, prediction, prediction.inverse_depth_right)
+            seen["warped_over_unwarped_right"] = _warped_over_unwarped(finest_right)
+        if prediction.brightness is not None:
+            penalty = brightness_penalty(prediction.brightness)
+            for scale in range(len(prediction.inverse_depth)):
+                terms.add("brightness", scale, self.config.brightness * self._smoothness_weight(scale) * penalty)
+            saturated = find_saturated_pixels(images.target)[:, None] | find_saturated_pixels(finest.views)
+            seen["saturated"] = saturated.to(images.target.dtype).mean()
+        # With a non-finite transform no pixel is visible and no error arises: make the total non-finite.
+        terms.add("photometric", 0, 0 * prediction.T_source_target.sum())
+        total, means = terms.means()
+        weighted = self._uncertainty(prediction, step) is not None
+        least = {name: 0.0 for name in means if not (weighted and name == "photometric")}  # log Sigma is unbounded
+        return LossReport(total, means, _make_maps(finest, teachers, len(images.source_names)), least, seen)
+
+    def _compare(
+        self,
+        terms: _Terms,
+        sizes: Sequence[ReprojectionInputs],
+        prediction: Prediction,
+        teachers: list[int],
+        step: int,
+        road: Tensor | None,
+    ) -> Reprojection:
+        """Add the term "photometric"; return the finest scale's comparison at full size."""
+        comparisons, T_source_target = [], select_sources(prediction.T_source_target, teachers)
+        for times, images in enumerate(sizes):
+            log_uncertainty = self._uncertainty(prediction, step, times)
+            auto_mask = self.config.auto_mask and road is None
+            reproject = self._reprojector(images, teachers, prediction.brightness, auto_mask=auto_mask)
+            size = images.target.shape[-2:]
+            on_road = None if road is None else functional.interpolate(road.float(), size, mode="nearest-exact") > 0
+            for scale, inverse_depth in enumerate(prediction.inverse_depth):
+                comparison = reproject(_resize_like(inverse_depth, images.target), T_source_target)
+                if on_road is not None:
+                    unmasked, best_identity = comparison.minimum, reproject.best_identity
+                    minimum = lift_auto_mask_from_road(unmasked, comparison.unwarped, best_identity, on_road)
+                    comparison = replace(comparison, minimum=minimum)
+                comparisons.append(comparison)
+                residual = self._trained(comparison)
+                if log_uncertainty is not None:
+                    residual = weight_by_uncertainty(residual, _resize_like(log_uncertainty[scale], images.target))
+                terms.add("photometric", scale, residual.mean() / len(sizes))  # the only reduction over pixels
+        return comparisons[0]
+
+    def _train_motion(
+        self, terms: _Terms, sizes: Sequence[ReprojectionInputs], prediction: Prediction, others: list[int]
+    ) -> None:
+        """Add the term "motion", with constant depth."""
+        T_source_target = select_sources(prediction.T_source_target, others)
+        for images in sizes:
+            # No auto-mask: it would mask the pixels from which a motion that is too small learns to grow.
+            reproject = self._reprojector(images, others, prediction.brightness, auto_mask=False)
+            for scale, inverse_depth in enumerate(prediction.inverse_depth):
+                comparison = reproject(_resize_like(inverse_depth.detach(), images.target), T_source_target)
+                terms.add("motion", scale, self._trained(comparison).mean() / len(sizes))
+
+    def _compare_right(
+        self,
+        terms: _Terms,
+        sizes: Sequence[ReprojectionInputs],
+        prediction: Prediction,
+        inverse_depth_right: Sequence[Tensor],
+    ) -> Reprojection:
+        """Add the terms of the right view; return the finest scale's comparison at full size."""
+        index = _find_stereo_source(sizes[0])
+        T_right_left = prediction.T_source_target[:, index]
+        T_left_right = inverse(T_right_left)
+        brightness = prediction.brightness
+        brightness = None if brightness is None else invert_brightness(brightness[:, index, None])
+        comparisons = []
+        for images in sizes:
+            swapped = swap_target_and_source(images, index)
+            reproject = self._reprojector(swapped, [0], brightness, auto_mask=self.config.auto_mask)
+            for scale, inverse_depth in enumerate(inverse_depth_right):
+                comparisons.append(reproject(_resize_like(inverse_depth, swapped.target), T_left_right[:, None]))
+                residual = self._trained(comparisons[-1])
+                terms.add("right_view", scale, self.config.right_view * residual.mean() / len(sizes))
+        swapped = swap_target_and_source(sizes[0], index)
+        self._smooth(terms, inverse_depth_right, swapped.target, weight=self.config.right_view)
+        if weight := self.config.left_right_consistency:
+            for scale, (left, right) in enumerate(zip(prediction.inverse_depth, inverse_depth_right, strict=True)):
+                left, right = _resize_like(left, sizes[0].target), _resize_like(right, swapped.target)
+                there = left_right_consistency(left, right, sizes[0].camera, swapped.camera, T_right_left)
+                back = left_right_consistency(right, left, swapped.camera, sizes[0].camera, T_left_right)
+                terms.add("left_right_consistency", scale, weight * (there + back) / 2)
+        return comparisons[0]
+
+    def _smooth(self, terms: _Terms, maps: Sequence[Tensor], target: Tensor, *, weight: float = 1.0) -> None:
+        """Add the term "smoothness" of one view."""
+        for scale, inverse_depth in enumerate(maps):
+            image = functional.interpolate(target, inverse_depth.shape[-2:], mode="area")
+            smoothness = self.smoothness(inverse_depth, image)
+            terms.add("smoothness", scale, weight * self._smoothness_weight(scale) * smoothness)
+
+    def _smoothness_weight(self, scale: int) -> float:
+        return self.config.smoothness / 2**scale
+
+    def _uncertainty(self, prediction: Prediction, step: int, times: int = 0) -> tuple[Tensor, ...] | None:
+        """Return log Sigma, one map per scale, if it is active at this step and for images halved `times` times."""
+        from_step, sizes = self.config.uncertainty_from_step, self.config.num_uncertainty_sizes
+        return prediction.log_uncertainty if step >= from_step and (sizes is None or times < sizes) else None
+
+    def _trained(self, comparison: Reprojection) -> Tensor:
+        """Return the residual (B, 1, H, W), clamped at the threshold."""
+        residual, threshold = comparison.minimum.residual, self.config.residual_threshold
+        return residual if threshold is None else residual.clamp(max=threshold)
+
+    def teachers(self, source_names: Sequence[str], step: int) -> tuple[list[int], list[int]]:
+        """Return the indices of the sources that train depth at this step, and of the others."""
+        temporal = [i for i, name in enumerate(source_names) if is_temporal(name)]
+        rig = [i for i, name in enumerate(source_names) if not is_temporal(name)]
+        start = self.config.temporal_from_step
+        if rig and temporal and (start is None or step < start):
+            return rig, temporal
+        return list(range(len(source_names))), []
+
+    def _reprojector(
+        self, images: ReprojectionInputs, indices: list[int], brightness: Tensor | None, *, auto_mask: bool
+    ) -> Reprojector:
+        reprojector = self.reprojector or choose_reprojector(images.target)
+        brightness = None if brightness is None else select_sources(brightness, indices)
+        ssim_weight = self.config.ssim_weight
+        return reprojector(images.select(indices), ssim_weight=ssim_weight, auto_mask=auto_mask, brightness=brightness)
+
+
+class _Terms:
+    """Terms of the loss, summed over the scales."""
+
+    def __init__(self, scale_weights: Sequence[float]) -> None:
+        self.scale_weights = scale_weights
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, name: str, scale: int, value: Tensor) -> None:
+        value = self.scale_weights[scale] * value
+        self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def means(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the total, and its detached terms."""
+        means = {name: value / len(self.scale_weights) for name, value in self.sums.items()}
+        return torch.stack(list(means.values())).sum(), {name: value.detach() for name, value in means.items()}
+
+
+def choose_reprojector(target: Tensor) -> type[Reprojector]:
+    """Return the compiled loops for images on the CPU, plain torch otherwise."""
+    return FusedReprojector if target.device.type == "cpu" else TorchReprojector
+
+
+def _resize_like(inverse_depth: Tensor, image: Tensor) -> Tensor:
+    """Resize (B, 1, h, w) to the image's size (B, 1, H, W): bilinear upsampling, or area averages to downsample."""
+    height, width = image.shape[-2:]
+    if inverse_depth.shape[-2] > height:
+        return functional.interpolate(inverse_depth, (height, width), mode="area")
+    return resize_map(inverse_depth, height, width)
+
+
+def _make_maps(reprojection: Reprojection, indices: list[int], count: int) -> dict[str, Tensor]:
+    """Return the maps of LossReport, with winners numbered among all `count` sources."""
+    minimum = reprojection.minimum
+    winner = torch.full_like(minimum.winner, -1, dtype=torch.int64)
+    for own, number in enumerate([*indices, *(count + i for i in indices)]):
+        winner = winner.masked_fill(minimum.winner == own, number)
+    return {
+        "residual": minimum.residual.detach(),
+        "winner": winner,
+        "warped": reprojection.nearest_view(),
+        "unwarped": reprojection.unwarped,
+    }
+
+
+def _warped_over_unwarped(reprojection: Reprojection) -> Tensor:
+    """Return the unmasked residual over that without depth and motion; 1 for equal images."""
+    eps = 1e-6
+    return (reprojection.minimum.unmasked.mean() + eps) / (reprojection.unwarped.mean() + eps)
+
+
+def _find_stereo_source(images: ReprojectionInputs) -> int:
+    """Return the index of the source that the right view belongs to."""
+    if STEREO_SOURCE not in images.source_names:
+        raise GeometryError(
+            "right view",
+            found=f"the sources {', '.join(images.source_names)}",
+            expected=f"one named '{STEREO_SOURCE}'",
+            fix="train on a stereo pair (data.stereo), or set model.right_view=false",
+        )
+    return images.source_names.index(STEREO_SOURCE)
+
+
+def _scale_weights(prediction: Prediction, weights: Sequence[float] | None) -> Sequence[float]:
+    """Return one weight per scale; every kind of map must have all scales."""
+    scales = len(prediction.inverse_depth)
+    maps = {
+        "right view": prediction.inverse_depth_right,
+        "log uncertainty": prediction.log_uncertainty,
+        "loss.scale_weights": weights,
+    }
+    for name, each in maps.items():
+        if each is not None and len(each) != scales:
+            expected = f"{scales}, as for inverse depth"
+            raise GeometryError(name, found=f"{len(each)} scales", expected=expected, fix="pass one per scale")
+    return weights or [1.0] * scales
+
+
+def _check_sources(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> None:
+    tensors = (targets.sources, targets.source_camera.K, prediction.T_source_target)
+    counts = (*(tensor.shape[1] for tensor in tensors), len(source_names))
+    if len(set(counts)) > 1:
+        raise GeometryError(
+            "sources",
+            found="{} images, {} cameras, {} transforms, {} names".format(*counts),
+            expected="one of each per source",
+            fix="pass the batch's own source_names and the prediction for this batch",
+        )
+
+
+def _check_road(road: Tensor | None, source_names: Sequence[str]) -> None:
+    if road is not None and not all(map(is_temporal, source_names)):
+        raise GeometryError(
+            "auto-mask of the road",
+            found=f"the sources {', '.join(source_names)}",
+            expected="temporal neighbors only",
+            fix="set data.stereo=false: a known baseline gives meters without it",
+        )

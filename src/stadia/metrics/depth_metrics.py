@@ -1,0 +1,208 @@
+"""Compute depth errors of images, of pooled pixels and of road video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import fsum
+
+import torch
+from torch import Tensor
+
+from stadia.geometry.align import fit_scale_median
+from stadia.geometry.segments import Segments, segment_quantiles
+
+# -- Errors of a depth map against ground truth, one value per image.
+#
+# Every function takes `predicted_m` and `true_m`, (..., H, W) z in metres, and `mask`, (..., H, W) bool, true where the
+# pixel is scored, and returns (...). Both depths must be positive under the mask; other values (0, NaN, infinity) are not
+# read. An image without a scored pixel gives NaN, so that it cannot pass for a perfect one: count it, and leave it out of
+# the mean.
+#
+# The metrics are those of Eigen et al., "Depth map prediction from a single image using a multi-scale deep network",
+# NeurIPS 2014, arXiv 1406.2283, section 4.2. SILog and the metrics in other units are those of the KITTI depth benchmark
+# (Uhrig et al. 2017, arXiv 1708.06500, and its development kit).
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Average (..., H, W) over scored pixels to (...). `where`, not a product: NaN times 0 is NaN."""
+    return torch.where(mask, values, 0.0).sum((-2, -1)) / mask.sum((-2, -1))
+
+
+def _log_ratio(predicted_m: Tensor, true_m: Tensor) -> Tensor:
+    return predicted_m.log() - true_m.log()
+
+
+def abs_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of |p - g| / g, no unit."""
+    return _mean((predicted_m - true_m).abs() / true_m, mask)
+
+
+def sq_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of (p - g)^2 / g, metres. (KITTI's benchmark divides by g^2: `sq_error_rel_percent`.)"""
+    return _mean((predicted_m - true_m).square() / true_m, mask)
+
+
+def rmse(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Return the root of the mean of (p - g)^2, metres."""
+    return _mean((predicted_m - true_m).square(), mask).sqrt()
+
+
+def rmse_log(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Return the root of the mean of (ln p - ln g)^2, no unit."""
+    return _mean(_log_ratio(predicted_m, true_m).square(), mask).sqrt()
+
+
+def silog(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Return 100 times the standard deviation of ln p - ln g: RMSE log with one free factor per image.
+
+    The mean is subtracted first: mean(d^2) - mean(d)^2 may fall below 0 by rounding, and its root be NaN.
+    """
+    difference = _log_ratio(predicted_m, true_m)
+    mean = _mean(difference, mask)[..., None, None]
+    return 100 * _mean((difference - mean).square(), mask).sqrt()
+
+
+def log10(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of |log10 p - log10 g|, no unit."""
+    return _mean((predicted_m.log10() - true_m.log10()).abs(), mask)
+
+
+def mae(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of |p - g|, metres."""
+    return _mean((predicted_m - true_m).abs(), mask)
+
+
+def _within(predicted_m: Tensor, true_m: Tensor, mask: Tensor, factor: float) -> Tensor:
+    """Return the share of scored pixels with max(p / g, g / p) < factor."""
+    ratio = torch.maximum(predicted_m / true_m, true_m / predicted_m)
+    return _mean((ratio < factor).to(true_m.dtype), mask)
+
+
+def d1(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Return the share of pixels within a factor of 1.25."""
+    return _within(predicted_m, true_m, mask, 1.25)
+
+
+def d2(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Return the share of pixels within a factor of 1.25^2."""
+    return _within(predicted_m, true_m, mask, 1.25**2)
+
+
+def d3(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Return the share of pixels within a factor of 1.25^3."""
+    return _within(predicted_m, true_m, mask, 1.25**3)
+
+
+def abs_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Return KITTI's absErrorRel: 100 times AbsRel."""
+    return 100 * abs_rel(predicted_m, true_m, mask)
+
+
+def sq_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Return KITTI's sqErrorRel: 100 times the mean of (p - g)^2 / g^2, no unit, unlike SqRel."""
+    return 100 * _mean(((predicted_m - true_m) / true_m).square(), mask)
+
+
+def irmse_per_km(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Return KITTI's iRMSE: root of the mean of (1/p - 1/g)^2, in 1/km."""
+    return 1000 * _mean((1 / predicted_m - 1 / true_m).square(), mask).sqrt()
+
+
+def scale_ratio(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Return median(g) / median(p), the factor of per-image median scaling: 1 where the scale is right.
+
+    Zhou et al., "Unsupervised learning of depth and ego-motion from video", CVPR 2017, arXiv 1704.07813.
+    """
+    return fit_scale_median(predicted_m.flatten(-2), true_m.flatten(-2), mask.flatten(-2))
+
+
+# -- Depth errors over all scored pixels of a set, from sums over images: RMSE is the root of the MSE, whatever the
+# batches.
+#
+# METRICS are means over an image's pixels, then over images, so that each image counts alike. Here each pixel counts
+# alike.
+
+
+_MEANS = {"abs_rel": abs_rel, "mae": mae, "log10": log10, "d1": d1, "d2": d2, "d3": d3}
+
+
+def depth_error_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Return sums over the scored pixels of each image, (B,) float64: `depth_pixels`, `mse`, and the other errors by
+    name.
+
+    predicted, true: (B, H, W), positive where `mask` (B, H, W) is true. A prediction that is not finite has an infinite
+        error.
+    """
+    predicted, true, count = predicted.double(), true.double(), mask.flatten(1).sum(1).double()
+    broken = (mask & ~predicted.isfinite()).flatten(1).any(1)
+    known = mask & ~broken[:, None, None]
+    means = {name: error(predicted, true, known).nan_to_num(0.0) for name, error in _MEANS.items()}
+    means["mse"] = rmse(predicted, true, known).square().nan_to_num(0.0)
+    worst = {name: 0.0 if name in ("d1", "d2", "d3") else torch.inf for name in means}
+    return {"depth_pixels": count, **{name: (mean * count).where(~broken, worst[name]) for name, mean in means.items()}}
+
+
+def pooled_depth_scores(sums: Mapping[str, float]) -> dict[str, float]:
+    """Return `rmse`, `abs_rel`, `mse`, `mae`, `log10`, `d1` to `d3` of summed errors; empty without a scored pixel."""
+    if not (pixels := sums.get("depth_pixels")):
+        return {}
+    scores = {name: sums[name] / pixels for name in ("abs_rel", "mse", "mae", "log10", "d1", "d2", "d3")}
+    return {"rmse": scores["mse"] ** 0.5, **scores}
+
+
+def sum_over_images(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return the sums of each name over images; exact, so that their order does not matter."""
+    each = list(images)
+    return {
+        name: fsum(one[name] for one in each if name in one)
+        for name in dict.fromkeys(name for one in each for name in one)
+    }
+
+
+# -- Signs of failed depth of road video that no loss shows: ratios that need no ground truth.
+
+MIN_ROW_PIXELS = 8
+"""Smallest number of pixels of a row for a meaningful mean; objects need eight times as many."""
+
+MAX_ROW_RATIO = 0.99
+"""A row is out of order where it is nearer than this share of the row below it."""
+
+LIMIT_SHARE = 0.95
+"""Share of the largest depth that a network can predict."""
+
+
+def object_extent(depth: Tensor, objects: Segments) -> Tensor:
+    """Return (M,) the relative depth of each object: between the 10 % quantiles, over its median.
+
+    0 for a plane that faces the camera, NaN for a small object.
+
+    Args:
+        depth: (B, 1, H, W) z in any unit.
+        objects: of (B, H, W).
+    """
+    if objects.count == 0:
+        return depth.new_zeros(0)
+    low, middle, high = segment_quantiles(objects.of(depth)[:, 0], objects.segment, objects.count, (0.1, 0.5, 0.9))
+    pixels = torch.bincount(objects.segment, minlength=objects.count)
+    return ((high - low) / middle).where(pixels >= MIN_ROW_PIXELS**2, torch.nan)
+
+
+def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
+    """Return (B,) the share of the road's rows that are nearer than the row below: depth of a road grows upwards.
+
+    Args:
+        depth: (B, 1, H, W) z in any unit.
+        road: (B, 1, H, W) bool. NaN for an image without two neighboring rows of road.
+    """
+    count = road.sum(-1)[:, 0]
+    mean = (depth * road).sum(-1)[:, 0] / count.clamp(min=1)
+    both = (count[:, 1:] >= MIN_ROW_PIXELS) & (count[:, :-1] >= MIN_ROW_PIXELS)
+    wrong = both & (mean[:, :-1] < MAX_ROW_RATIO * mean[:, 1:])
+    return wrong.sum(-1) / both.sum(-1)
+
+
+def share_at_max_depth(depth: Tensor, pixels: Tensor, max_depth: float) -> Tensor:
+    """Return () the share of `pixels` (B, 1, H, W) bool with depth (B, 1, H, W) near the largest possible; NaN without
+    pixels.
+    """
+    return ((depth > LIMIT_SHARE * max_depth) & pixels).sum() / pixels.sum()

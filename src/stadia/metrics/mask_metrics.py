@@ -1,0 +1,84 @@
+"""Compute mask scores from counts that add up over images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+TOLERANCE = 0.008
+"""Largest distance of a boundary from the true one, as a share of the image's diagonal, rounded up (Perazzi et al.,
+DAVIS, CVPR 2016).
+"""
+
+
+def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
+    """Return the counts of each image, (B,) float64.
+
+    Args:
+        logits: (B, 1, H, W), above 0 inside.  true: (B, 1, H, W) bool.
+
+    mask_pixels; mask_both, mask_predicted, mask_true: pixels inside both, the prediction, the truth; mask_absolute: sum
+    of |p - t|; mask_surprise: of binary cross-entropy; boundary_predicted, boundary_true: boundary pixels;
+    boundary_predicted_near, boundary_true_near: those near a boundary pixel of the other mask. Values that are not
+    finite count as outside, with the largest error.
+    """
+    finite, truth = logits.isfinite(), true.double()
+    predicted, x = (logits > 0) & finite, logits.double()
+    p = x.sigmoid()
+    surprise = F.binary_cross_entropy_with_logits(x, truth, reduction="none").where(finite, torch.inf)
+    maps = {
+        "mask_pixels": torch.ones_like(truth),
+        "mask_both": predicted & true,
+        "mask_predicted": predicted,
+        "mask_true": true,
+        "mask_absolute": (p - truth).abs().where(finite, 1.0),
+        "mask_surprise": surprise,
+    }
+    here, there = mask_boundary(predicted), mask_boundary(true)
+    maps |= {
+        "boundary_predicted": here,
+        "boundary_true": there,
+        "boundary_predicted_near": here & dilate_boundary(there),
+        "boundary_true_near": there & dilate_boundary(here),
+    }
+    return {name: values.flatten(1).sum(1, dtype=torch.float64) for name, values in maps.items()}
+
+
+def mask_boundary(mask: Tensor) -> Tensor:
+    """Return the pixels inside (B, 1, H, W) bool that have a neighbor outside; the edge of the image is none."""
+    return mask & (F.max_pool2d((~mask).float(), 3, stride=1, padding=1) > 0)
+
+
+def dilate_boundary(boundary_: Tensor) -> Tensor:
+    """Return the pixels within TOLERANCE of a boundary pixel, (B, 1, H, W) bool, along rows, columns and diagonals."""
+    height, width = boundary_.shape[-2:]
+    reach = math.ceil(TOLERANCE * math.hypot(height, width))
+    return F.max_pool2d(boundary_.float(), 2 * reach + 1, stride=1, padding=reach) > 0
+
+
+def mask_scores(sums: Mapping[str, float]) -> dict[str, float]:
+    """Return `mask_iou`, `mask_dice`, `mask_boundary_f`, `mask_mae` and `mask_bce` of summed counts; empty without
+    images.
+    """
+    if not sums.get("mask_pixels"):
+        return {}
+    both, either = sums["mask_both"], sums["mask_predicted"] + sums["mask_true"]
+    precision = _share(
+        sums["boundary_predicted_near"], sums["boundary_predicted"], empty=float(not sums["boundary_true"])
+    )
+    recall = _share(sums["boundary_true_near"], sums["boundary_true"], empty=float(not sums["boundary_predicted"]))
+    return {
+        "mask_iou": _share(both, either - both, empty=1.0),
+        "mask_dice": _share(2 * both, either, empty=1.0),
+        "mask_boundary_f": _share(2 * precision * recall, precision + recall, empty=0.0),
+        "mask_mae": sums["mask_absolute"] / sums["mask_pixels"],
+        "mask_bce": sums["mask_surprise"] / sums["mask_pixels"],
+    }
+
+
+def _share(part: float, whole: float, *, empty: float) -> float:
+    return part / whole if whole else empty

@@ -1,0 +1,201 @@
+"""Compute trajectory errors and the agreement of predicted motions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from stadia.core.errors import GeometryError
+from stadia.geometry.align import fit_scale_least_squares, umeyama
+from stadia.geometry.se3 import compose, inverse, rotation_angle_deg, so3_log
+
+# -- Errors of a camera's path against a reference: KITTI's t_err and r_err, ATE, RPE.
+#
+# Trajectories are (N, 4, 4) float64 camera-to-world poses, metres, row k of both at the same instant. Errors between
+# poses are E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j) with the reference Q and the estimate P: they do not depend on either world
+# frame.
+
+SEGMENT_LENGTHS_M = (100, 200, 300, 400, 500, 600, 700, 800)
+SEGMENT_STEP = 10  # a segment starts at every tenth frame: one a second in KITTI
+
+
+class PathAlignment(StrEnum):
+    """What is fitted to the reference before paths are compared."""
+
+    NONE = "none"
+    SCALE = "scale"
+    SE3 = "se3"
+    SIM3 = "sim3"
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedPath:
+    """The estimate in the frame of the reference, and the factor of its translations."""
+
+    T_world_camera: Tensor
+    scale: float
+
+
+def _fit_scale(estimated: Tensor, reference: Tensor) -> AlignedPath:
+    """Scale translations about the estimate's first position by the factor with the least ATE."""
+    start = estimated[0, :3, 3]
+    moved, target = estimated[:, :3, 3] - start, reference[:, :3, 3] - start
+    scale = float(fit_scale_least_squares(moved.flatten(), target.flatten()))
+    if not scale > 0:  # NaN where the estimate stands still
+        raise GeometryError(
+            "trajectory",
+            found=f"a best scale of {scale:.3g}",
+            expected="a path that moves as the reference does",
+            fix="check its axes and the direction of its poses (camera-to-world), or align by se3 or sim3",
+        )
+    scaled = estimated.clone()
+    scaled[:, :3, 3] = start + scale * moved
+    return AlignedPath(scaled, scale)
+
+
+def align_path(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -> AlignedPath:
+    """Fit the estimate to the reference.
+
+    none: as given. scale: one factor about the first position. se3, sim3: the rigid (and scaled) motion with the least
+        ATE, in closed form (Umeyama, PAMI 1991).
+    Raises GeometryError where that is not determined: a path that does not move, or fewer than three poses.
+    """
+    if alignment is PathAlignment.NONE:
+        return AlignedPath(estimated, 1.0)
+    if alignment is PathAlignment.SCALE:
+        return _fit_scale(estimated, reference)
+    kind: Literal["se3", "sim3"] = "se3" if alignment is PathAlignment.SE3 else "sim3"
+    similarity = umeyama(estimated[:, :3, 3], reference[:, :3, 3], kind)
+    return AlignedPath(similarity.transform_poses(estimated), float(similarity.scale))
+
+
+def path_length_m(T_world_camera: Tensor) -> float:
+    """Return the length of the path, metres."""
+    return float(_distances_m(T_world_camera)[-1])
+
+
+def ate_rmse_m(estimated: Tensor, reference: Tensor) -> float:
+    """Return the absolute trajectory error: root mean square distance of the positions, metres. Align first.
+
+    Sturm et al., "A benchmark for the evaluation of RGB-D SLAM systems", IROS 2012.
+    """
+    return float((estimated[:, :3, 3] - reference[:, :3, 3]).square().sum(-1).mean().sqrt())
+
+
+def _frame_errors(estimated: Tensor, reference: Tensor) -> Tensor:
+    """Return (N - 1, 4, 4): the error of every motion from one frame to the next."""
+    return _motion_errors(estimated, reference, torch.arange(len(reference) - 1), torch.arange(1, len(reference)))
+
+
+def _motion_errors(estimated: Tensor, reference: Tensor, first: Tensor, last: Tensor) -> Tensor:
+    true = compose(inverse(reference[first]), reference[last])
+    return compose(inverse(true), compose(inverse(estimated[first]), estimated[last]))
+
+
+def rpe_trans_m(estimated: Tensor, reference: Tensor) -> float | None:
+    """Return the relative pose error between frames, translation: root mean square, metres. None for fewer than two
+    poses.
+    """
+    errors = _frame_errors(estimated, reference)
+    return float(errors[:, :3, 3].square().sum(-1).mean().sqrt()) if len(errors) else None
+
+
+def rpe_rot_deg(estimated: Tensor, reference: Tensor) -> float | None:
+    """Return the relative pose error between frames, rotation: root mean square, degrees. None for fewer than two
+    poses.
+    """
+    errors = _frame_errors(estimated, reference)
+    return float(rotation_angle_deg(errors[:, :3, :3]).square().mean().sqrt()) if len(errors) else None
+
+
+def _distances_m(T_world_camera: Tensor) -> Tensor:
+    """Return (N,) path length up to each pose, metres."""
+    steps = T_world_camera[:, :3, 3].diff(dim=0).norm(dim=-1)
+    return torch.cat([steps.new_zeros(1), steps.cumsum(0)])
+
+
+def kitti_segments(reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return KITTI's segments: first frames, last frames, and lengths in metres, each (S,).
+
+    From every tenth frame, for each length of 100, 200 ... 800 m, up to the first frame beyond it along the reference
+    (Geiger et al., CVPR 2012, and the development kit's evaluate_odometry.cpp). S is 0 below 100 m.
+    """
+    distance = _distances_m(reference)
+    first = torch.arange(0, len(reference), SEGMENT_STEP).repeat_interleave(len(SEGMENT_LENGTHS_M))
+    length = torch.tensor(SEGMENT_LENGTHS_M, dtype=distance.dtype).repeat(len(first) // len(SEGMENT_LENGTHS_M))
+    last = torch.searchsorted(distance, distance[first] + length, right=True)
+    reached = last < len(reference)
+    return first[reached], last[reached], length[reached]
+
+
+def t_err_percent(estimated: Tensor, reference: Tensor) -> float | None:
+    """Return KITTI's translation error: mean over segments of |t| / length, percent. None below 100 m."""
+    first, last, length = kitti_segments(reference)
+    errors = _motion_errors(estimated, reference, first, last)
+    return 100 * float((errors[:, :3, 3].norm(dim=-1) / length).mean()) if len(length) else None
+
+
+def r_err_deg_per_100m(estimated: Tensor, reference: Tensor) -> float | None:
+    """Return KITTI's rotation error: mean over segments of angle / length, degrees per 100 m. None below 100 m."""
+    first, last, length = kitti_segments(reference)
+    errors = _motion_errors(estimated, reference, first, last)
+    return 100 * float((rotation_angle_deg(errors[:, :3, :3]) / length).mean()) if len(length) else None
+
+
+# -- Predicted motion against true, axis by axis: which of the six axes a pose network has learned, and its scale.
+
+AXES = ("tx", "ty", "tz", "rx", "ry", "rz")
+MIN_SPREAD = 1e-6
+"""In the unit of translation, and in degrees: an axis with a smaller true spread is not evaluated."""
+
+MIN_LENGTH_SHARE, LENGTH_QUANTILE = 0.1, 0.9
+"""A motion counts as standing below this share of the length that this quantile of motions does not exceed."""
+
+
+def motion_components(T_b_a: Tensor) -> Tensor:
+    """Convert (..., 4, 4) to (..., 6): translation along x, y, z, and the rotation vector in degrees; in the order of
+    AXES.
+    """
+    return torch.cat([T_b_a[..., :3, 3], torch.rad2deg(so3_log(T_b_a[..., :3, :3]))], dim=-1)
+
+
+def median_length_ratio(predicted: Tensor, true: Tensor) -> Tensor:
+    """Return the factor () from predicted to true translations (N, 6): the ratio of the median lengths."""
+    return true[:, :3].norm(dim=-1).median() / predicted[:, :3].norm(dim=-1).median().clamp(
+        min=torch.finfo(predicted.dtype).tiny
+    )
+
+
+def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:
+    """Return the median projection of predicted on true translations, (N, 6) both, in lengths of the true ones.
+
+    1 is right, 0 is no motion, -1 is the inverse. Standing frames (MIN_LENGTH_SHARE) are left out. None where the truth
+    does not move.
+    """
+    predicted, true = predicted[:, :3], true[:, :3]
+    length = true.norm(dim=-1)
+    if not (length > MIN_SPREAD).any():
+        return None
+    moves = (length > MIN_SPREAD) & (length > MIN_LENGTH_SHARE * length.quantile(LENGTH_QUANTILE))
+    return float(((predicted * true).sum(-1) / (true * true).sum(-1))[moves].quantile(0.5))
+
+
+def fit_motion_axes(predicted: Tensor, true: Tensor) -> dict[str, tuple[float, float]]:
+    """Return slope and correlation of each axis over N motions, (N, 6) twice; without axes whose truth does not move.
+
+    The slope of predicted over true is 1 where motion has the right size, 0 where it is constant. Correlation is
+    Pearson's, 0 where the prediction is constant.
+    """
+    x, y = true - true.mean(0), predicted - predicted.mean(0)
+    spread_x, spread_y, both = (x * x).mean(0), (y * y).mean(0), (x * y).mean(0)
+    correlation = torch.where(spread_y > MIN_SPREAD**2, both / (spread_x * spread_y).sqrt(), 0)
+    found = {
+        name: (float(both[i] / spread_x[i]), float(correlation[i]))
+        for i, name in enumerate(AXES)
+        if spread_x[i] > MIN_SPREAD**2
+    }
+    return found if len(true) > 2 else {}

@@ -1,0 +1,200 @@
+"""Evaluate predicted uncertainty by sparsification, rank correlation and calibration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+INTERVALS = 50
+"""Samples of a sparsification curve, as in Poggi et al.: 2 % of the pixels are removed at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class DepthError:
+    """A depth error that is a function of a mean over pixels.
+
+    of_pixel: (predicted_m, true_m) to the error of each pixel.  of_mean: the mean to the metric; increasing.
+    """
+
+    of_pixel: Callable[[Tensor, Tensor], Tensor]
+    of_mean: Callable[[Tensor], Tensor]
+
+
+def _identity(mean: Tensor) -> Tensor:
+    return mean
+
+
+def _relative_error(predicted_m: Tensor, true_m: Tensor) -> Tensor:
+    return (predicted_m - true_m).abs() / true_m
+
+
+def _squared_error(predicted_m: Tensor, true_m: Tensor) -> Tensor:
+    return (predicted_m - true_m).square()
+
+
+def _is_beyond_d1(predicted_m: Tensor, true_m: Tensor) -> Tensor:
+    return (torch.maximum(predicted_m / true_m, true_m / predicted_m) >= 1.25).to(true_m.dtype)
+
+
+DEPTH_ERRORS: Mapping[str, DepthError] = {
+    "abs_rel": DepthError(_relative_error, _identity),
+    "rmse": DepthError(_squared_error, torch.sqrt),
+    "d1": DepthError(_is_beyond_d1, _identity),
+}
+"""By the metric's name. `d1` is 1 - d1, the share of pixels off by a factor of 1.25 or more, so that less is better in
+all.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sparsification:
+    """The error of the remaining pixels while the most uncertain ones are removed, (..., 51) each: none, 2 %, ... 98 %,
+    all.
+
+    by_uncertainty: in the order of the uncertainty.  oracle: in that of the error itself, the best possible.
+    random: in any order: the expected error, that of all pixels. With all pixels removed an error is 0.
+    """
+
+    by_uncertainty: Tensor
+    oracle: Tensor
+    random: Tensor
+
+    @property
+    def ause(self) -> Tensor:
+        """Return the area between the curve and the oracle's, in the error's unit: 0 is best."""
+        return _area(self.by_uncertainty - self.oracle)
+
+    @property
+    def aurg(self) -> Tensor:
+        """Return the area between the random curve and this one: 0 is as good as random, below 0 is worse."""
+        return _area(self.random - self.by_uncertainty)
+
+    @property
+    def ause_of_random(self) -> Tensor:
+        """Return AUSE of random order: AUSE and AURG together."""
+        return _area(self.random - self.oracle)
+
+    @property
+    def below_random(self) -> Tensor:
+        """Return the share by which AUSE is below that of random order: 1 oracle, 0 random; NaN where all errors are
+        equal.
+        """
+        return self.aurg / self.ause_of_random
+
+
+def sparsification(
+    predicted_m: Tensor, true_m: Tensor, uncertainty: Tensor, mask: Tensor, error: str = "abs_rel"
+) -> Sparsification:
+    """Return the sparsification of an `error` of DEPTH_ERRORS. Depths are positive and already aligned."""
+    chosen = DEPTH_ERRORS[error]
+    each = torch.where(mask, chosen.of_pixel(predicted_m, true_m), 0.0)
+    by_uncertainty, oracle = (sparsification_curve(each, order, mask) for order in (uncertainty, each))
+    random = functional.pad(by_uncertainty[..., :1].expand(*mask.shape[:-2], INTERVALS), (0, 1))
+    return Sparsification(*(chosen.of_mean(curve) for curve in (by_uncertainty, oracle, random)))
+
+
+def sparsification_curve(error: Tensor, uncertainty: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean error of the pixels that remain without the k / 50 most uncertain, k from 0 to 50: (..., 51), the
+    last 0.
+
+    Of n pixels ceil(k (n - 1) / 50) are removed, as in Poggi et al. whose thresholds are percentiles. Pixels of equal
+    uncertainty are removed in any order: each has the mean error of them all, so that a constant uncertainty equals
+    random order exactly.
+    """
+    by, order = (
+        uncertainty.double().masked_fill(~mask, torch.inf).flatten(-2).sort(dim=-1)
+    )  # what is not scored comes last
+    each = torch.where(mask, error.double(), 0.0).flatten(-2).gather(-1, order)
+    count = mask.flatten(-2).sum(dim=-1, keepdim=True)
+    step = torch.arange(INTERVALS, device=mask.device)
+    left = count - (step * (count - 1) + INTERVALS - 1) // INTERVALS
+    total = _average_ties(each, by).cumsum(dim=-1).gather(-1, (left - 1).clamp(min=0))
+    return functional.pad(total / left, (0, 1)).masked_fill(count < 2, torch.nan)
+
+
+def _average_ties(values: Tensor, by: Tensor) -> Tensor:
+    """Replace each of (..., N) values, sorted along `by`, by the mean over those with an equal `by`."""
+    first = torch.ones_like(by, dtype=torch.long)
+    first[..., 1:] = by[..., 1:] != by[..., :-1]
+    group = first.cumsum(dim=-1) - 1
+    zero = torch.zeros_like(values)
+    total, count = zero.scatter_add(-1, group, values), zero.scatter_add(-1, group, torch.ones_like(values))
+    return (total / count.clamp(min=1)).gather(-1, group)
+
+
+def _area(curve: Tensor) -> Tensor:
+    return torch.trapezoid(curve, dx=1 / INTERVALS)
+
+
+def _ranks(values: Tensor, mask: Tensor) -> Tensor:
+    """Return (..., H W) ranks of the scored pixels of (..., H, W), ties share theirs; other pixels have no meaning."""
+    by, order = values.double().masked_fill(~mask, torch.inf).flatten(-2).sort(dim=-1)
+    places = torch.arange(by.shape[-1], dtype=by.dtype, device=by.device).expand_as(by)
+    return torch.zeros_like(by).scatter(-1, order, _average_ties(places, by))
+
+
+def spearman(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+    """Return Spearman's rank correlation of two maps: 1 in the same order, -1 in the opposite one; NaN where one is
+    constant.
+    """
+    scored = mask.flatten(-2)
+    count = scored.sum(dim=-1, keepdim=True)
+
+    def centered(values: Tensor) -> Tensor:
+        ranks = torch.where(scored, _ranks(values, mask), 0.0)
+        return torch.where(scored, ranks - ranks.sum(dim=-1, keepdim=True) / count, 0.0)
+
+    x, y = centered(a), centered(b)
+    return (x * y).sum(dim=-1) / (x.square().sum(dim=-1) * y.square().sum(dim=-1)).sqrt()
+
+
+def laplace_width(share: float) -> float:
+    """Return half the interval about 0 with this share of a Laplace distribution of scale 1; of an exponential one, all
+    of it.
+    """
+    return -math.log1p(-share)
+
+
+def normal_width(share: float) -> float:
+    """Return half the interval about 0 with this share of a normal distribution of standard deviation 1."""
+    return math.sqrt(2) * float(torch.erfinv(torch.tensor(share, dtype=torch.float64)))
+
+
+LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
+"""Nominal coverages of the intervals: 5 % to 95 %."""
+
+
+def calibration_curve(
+    residual: Tensor,
+    sigma: Tensor,
+    mask: Tensor,
+    width: Callable[[float], float] = laplace_width,
+    levels: Sequence[float] = LEVELS,
+) -> Tensor:
+    """Return the share of residuals inside the predicted interval of each level, (..., L): equal to the level where
+    sigma is right.
+
+    Args:
+        residual: of either sign. The loss r / Sigma + log Sigma is the likelihood of `laplace_width` with scale Sigma.
+        sigma: the distribution's scale at each pixel, in the residual's unit: the exponential of log Sigma.
+        width: `laplace_width` or `normal_width`.
+        levels: L shares in (0, 1).
+    """
+    widths = residual.new_tensor([width(level) for level in levels], dtype=torch.float64)
+    ratio = torch.where(mask, residual.double().abs() / sigma.double(), torch.inf).flatten(-2)
+    inside = torch.searchsorted(
+        ratio.sort(dim=-1).values, widths.expand(*ratio.shape[:-1], -1).contiguous(), right=True
+    )
+    return inside.double() / mask.flatten(-2).sum(dim=-1, keepdim=True)
+
+
+def calibration_error(curve: Tensor, levels: Sequence[float] = LEVELS) -> Tensor:
+    """Return the mean distance (...) of the shares (..., L) from their levels: 0 calibrated; 0.5 all or none inside
+    (even levels).
+    """
+    return (curve - curve.new_tensor(levels)).abs().mean(dim=-1)

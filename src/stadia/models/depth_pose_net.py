@@ -1,0 +1,92 @@
+"""Depth of an image and camera motion between neighboring frames: the networks of the recipe `selfsup`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stadia.core.types import Batch, Prediction, is_temporal
+from stadia.geometry.se3 import inverse
+from stadia.geometry.warp import invert_brightness
+from stadia.models.config import DepthPoseNetConfig
+from stadia.models.depth_net import DepthNet
+from stadia.models.encoders import Encoder
+from stadia.models.hub import InitialWeights
+from stadia.models.pose_encoders import SharedPoseEncoder
+from stadia.models.pose_net import PairMotion, PoseNet, compare_image_moments
+
+
+class DepthPoseNet(nn.Module):
+    """Apply the depth network to the target image and the pose network to each pair of temporal neighbors.
+
+    The pose network always receives a pair in temporal order, so that it learns one convention. For a source before the
+    target its motion and brightness are inverted. A rig source (stereo) has its transform from the calibration. With
+    `brightness` the pose network also receives that pair, target first, for its brightness alone.
+
+    motion: create a pose network; without temporal neighbors nothing would train it.
+    size: (height, width) of the training images, for a pose head that requires them.
+    """
+
+    def __init__(self, config: DepthPoseNetConfig, *, motion: bool = True, size: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.depth = DepthNet(config)
+        self.pose = PoseNet(config, self.depth.encoder, size=size) if motion else None
+        self.brightness = motion and config.brightness
+
+    @property
+    def weights(self) -> dict[str, InitialWeights]:
+        """Return the initial weights of each timm encoder by its configuration key."""
+        encoders = {"encoder": self.depth.encoder, "pose_encoder": self.pose.encoder if self.pose else None}
+        return {name: encoder.weights for name, encoder in encoders.items() if isinstance(encoder, Encoder)}
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Predict inverse depth, T_source_target, and the optional outputs of the configuration."""
+        features = self.depth.encoder(batch.inputs.image)
+        maps = self.depth.decode(features)
+        T_source_target, brightness = self._transforms(batch, features)
+        return Prediction(
+            maps.inverse_depth, T_source_target, maps.inverse_depth_right, maps.log_uncertainty, brightness
+        )
+
+    def motion(self, earlier: Tensor, later: Tensor) -> PairMotion | None:
+        """Predict the motion between (B, 3, H, W) images in temporal order; None without a pose network."""
+        if self.pose is None:
+            return None
+        moments = compare_image_moments(earlier, later) if self.brightness else None
+        if isinstance(self.pose.encoder, SharedPoseEncoder):
+            earlier, later = self.depth.encoder(earlier)[-1], self.depth.encoder(later)[-1]
+        motion: PairMotion = self.pose(earlier, later, moments)
+        return motion
+
+    def _transforms(self, batch: Batch, features: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Return (B, N, 4, 4) transforms and (B, N, 2) brightness, from one pass of the pose network over all pairs."""
+        transforms = list(batch.inputs.T_source_target_rig.unbind(1))
+        brightness = []
+        indices = [i for i, name in enumerate(batch.source_names) if is_temporal(name) or self.brightness]
+        if indices and self.pose is not None:
+            before = [batch.source_names[i].startswith("-") for i in indices]
+            images = _sort_by_time(batch.inputs.image, [batch.inputs.sources[:, i] for i in indices], before)
+            moments = compare_image_moments(*images) if self.brightness else None
+            inputs = images
+            if isinstance(self.pose.encoder, SharedPoseEncoder):
+                inputs = _sort_by_time(*self._features(batch, features, indices), before)
+            T_later_earlier, pair_brightness = self.pose(*inputs, moments)
+            for i, b, T in zip(indices, before, T_later_earlier.chunk(len(indices)), strict=True):
+                if is_temporal(batch.source_names[i]):
+                    transforms[i] = inverse(T) if b else T
+            if self.brightness:
+                pairs = zip(before, pair_brightness.chunk(len(indices)), strict=True)
+                brightness = [invert_brightness(pair) if b else pair for b, pair in pairs]
+        return torch.stack(transforms, dim=1), torch.stack(brightness, dim=1) if brightness else None
+
+    def _features(self, batch: Batch, features: list[Tensor], indices: list[int]) -> tuple[Tensor, list[Tensor]]:
+        """Return the depth network's coarsest features of the target and of each source in `indices`."""
+        sources = torch.cat([batch.inputs.sources[:, i] for i in indices])
+        return features[-1], list(self.depth.encoder(sources)[-1].chunk(len(indices)))
+
+
+def _sort_by_time(target: Tensor, sources: list[Tensor], before: list[bool]) -> tuple[Tensor, Tensor]:
+    """Return (N B, ...) the earlier image of each target-source pair, and the later one."""
+    earlier = torch.cat([source if b else target for source, b in zip(sources, before, strict=True)])
+    later = torch.cat([target if b else source for source, b in zip(sources, before, strict=True)])
+    return earlier, later

@@ -1,0 +1,14 @@
+"""Estimate the path of a camera with a trained network. Imports core, geometry, metrics, evaluation."""
+
+from __future__ import annotations
+
+from stadia.core.registry import Registry
+
+ODOMETRY_METHODS = Registry(
+    "odometry method",
+    {
+        "refined": "stadia.odometry.visual_odometry:create_sliding_window",
+        "aligned": "stadia.odometry.visual_odometry:create_aligned",
+        "network": "stadia.odometry.visual_odometry:create_network",
+    },
+)

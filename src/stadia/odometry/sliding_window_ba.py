@@ -1,0 +1,359 @@
+"""Refine a path by bundle adjustment over a sliding window of keyframes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from stadia.core.types import Camera, PredictedMaps
+from stadia.evaluation.predict.frame_to_frame import is_reliable
+from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment, align_direct
+from stadia.geometry.bundle_adjustment.photometric_residuals import (
+    HostPoints,
+    Observations,
+    VirtualStereo,
+    WindowFrames,
+    gradient_weight,
+    make_host_points,
+    select_pixels,
+    squared_gradient,
+    uncertainty_weight,
+)
+from stadia.geometry.bundle_adjustment.window_solver import (
+    MarginalPrior,
+    MotionFactors,
+    WindowProblem,
+    compute_depth_information,
+    marginalize_oldest_frame,
+    solve_window,
+)
+from stadia.geometry.camera import resize
+from stadia.geometry.depth_maps import depth_from_inverse, resize_map
+from stadia.geometry.se3 import compose, inverse, se3_exp, se3_log, transform
+
+WINDOW_KEYFRAMES = 5
+"""Keyframes adjusted together (Direct sparse odometry: 7)."""
+
+POINTS_PER_KEYFRAME = 200
+"""Approximate number of points of a keyframe."""
+
+ADJUSTMENT_STEPS = 3
+"""Gauss-Newton steps when a keyframe joins."""
+
+KEYFRAME_FLOW = 0.08
+"""Median flow of the points, as a share of the mean image side, at which a new keyframe is due."""
+
+MIN_KEYFRAME_OVERLAP = 0.8
+"""Smallest share of a keyframe that a frame must show. With less, it becomes a keyframe."""
+
+DEPTH_DEVIATION = 0.15
+"""Standard deviation of a predicted inverse depth, as a share of it."""
+
+MOTION_DEVIATION = (0.3, 0.02)
+"""Standard deviation of a predicted motion between two frames: share of its length, and radians. Measured for pose
+networks on unseen roads.
+"""
+
+ALIGNED_ROWS = 128
+"""Height of the images for frame alignment. More rows do not help as a start."""
+
+MAX_MAP_DEVIATION = 0.05
+"""Largest relative standard deviation of inverse depth, from the images alone, of well-constrained points."""
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingFrame:
+    """An incoming frame.
+
+    image: (1, 3, H, W).
+    camera: K (3, 3).
+    maps: function that predicts its maps, called for keyframes only.
+    """
+
+    image: Tensor
+    camera: Camera
+    maps: Callable[[], PredictedMaps]
+
+
+@dataclass(frozen=True, slots=True)
+class MapPoints:
+    """Well-constrained points of a keyframe that has left the window.
+
+    position: (P, 3) in the first camera.
+    color: (P, 3) in [0, 1].
+    """
+
+    position: Tensor
+    color: Tensor
+
+
+@dataclass(slots=True)
+class _Keyframe:
+    """number: of the frame. small: image, depth and camera that others are aligned to."""
+
+    number: int
+    image: Tensor
+    small: tuple[Tensor, Tensor, Camera]
+
+
+@dataclass(slots=True)
+class SlidingWindow:
+    """Sliding window: add frames by `add`, read the path by `path` at any time.
+
+    take_points: receives the points of every keyframe that leaves the window.
+    """
+
+    take_points: Callable[[MapPoints], None] = lambda points: None
+    keyframes: list[_Keyframe] = field(default_factory=list)
+    bundle: WindowProblem | None = None
+    numbers: list[int] = field(default_factory=list)  # of all keyframes
+    settled: list[Tensor] = field(default_factory=list)  # T_camera_world of those that have left the window
+    links: list[tuple[int, Tensor]] = field(default_factory=list)  # of each frame: its keyframe and T_frame_keyframe
+    predicted: Tensor | None = None  # T_frame_keyframe of the last frame, by the predicted motions alone
+    step: Tensor | None = None  # T_frame_before of the last frame
+
+    @torch.inference_mode()
+    def add(self, frame: IncomingFrame, predicted: Tensor | None) -> bool:
+        """Place a frame. Return False where its motion is unknown: the path ends before it.
+
+        predicted: (4, 4) T_frame_before of a pose network; None without one.
+        """
+        number = len(self.links)
+        if self.bundle is None:
+            self.links.append((0, torch.eye(4, dtype=torch.float64)))
+            self._join(frame, number, torch.eye(4, dtype=torch.float64), torch.zeros(2, dtype=torch.float64), None)
+            return True
+        before = self.links[-1][1] if self.links[-1][0] == self.numbers[-1] else torch.eye(4, dtype=torch.float64)
+        moved = next((T for T in (predicted, self.step) if T is not None), torch.eye(4, dtype=torch.float64))
+        found = self._aligned(frame, compose(moved, before))
+        trusted = is_reliable(found)
+        if not trusted and predicted is None:
+            return False
+        T = found.T_source_target[0].cpu() if trusted else compose(moved, before)
+        self.step = compose(T, inverse(before))
+        start = (
+            torch.eye(4, dtype=torch.float64)
+            if self.links[-1][0] != self.numbers[-1] or self.predicted is None
+            else self.predicted
+        )
+        self.predicted = None if predicted is None else compose(predicted, start)
+        self.links.append((self.numbers[-1], T))
+        if not trusted or float(found.seen) < MIN_KEYFRAME_OVERLAP or self._flow(T) > KEYFRAME_FLOW:
+            a, b = self.bundle.frames.brightness[-1]
+            gain, offset = (float(found.gain), float(found.offset)) if trusted else (1.0, 0.0)
+            brightness = torch.stack((a + torch.tensor(gain).log(), gain * b + offset)).double()
+            self._join(frame, number, compose(T, self.bundle.frames.T_camera_world[-1]), brightness, self.predicted)
+            self.links[-1] = (self.links[-1][0], T)
+        return True
+
+    def path(self) -> Tensor:
+        """Return (N, 4, 4) T_world_camera of all frames; the world is the first one.
+
+        Between two keyframes, the correction of the second by the window is distributed evenly.
+        """
+        assert self.bundle is not None
+        T_camera_world = torch.stack([*self.settled, *self.bundle.frames.T_camera_world])
+        row = {number: k for k, number in enumerate(self.numbers)}
+        poses = []
+        for number, (keyframe, T) in enumerate(self.links):
+            if number in row:
+                poses.append(T_camera_world[row[number]])
+                continue
+            k = row[keyframe]
+            if k + 1 < len(self.numbers):
+                following = self.numbers[k + 1]
+                refined = compose(T_camera_world[k + 1], inverse(T_camera_world[k]))
+                correction = se3_log(compose(refined, inverse(self.links[following][1])))
+                T = compose(se3_exp(correction * (number - keyframe) / (following - keyframe)), T)
+            poses.append(compose(T, T_camera_world[k]))
+        return inverse(torch.stack(poses))
+
+    def finish(self) -> None:
+        """Pass on the points of the remaining keyframes. The path stays."""
+        for position in range(len(self.keyframes)):
+            self.take_points(self._map_points(position))
+
+    def _aligned(self, frame: IncomingFrame, start: Tensor) -> DirectAlignment:
+        image, depth_m, camera = self.keyframes[-1].small
+        small, small_camera = _small(frame.image, frame.camera)
+        return align_direct(
+            image, small, depth_m, _batched(camera), _batched(small_camera), start[None].to(image.device)
+        )
+
+    def _flow(self, T: Tensor) -> float:
+        assert self.bundle is not None
+        frames = self.bundle.frames
+        height, width = frames.gray.shape[-2:]
+        newest = self.bundle.points.chosen(self.bundle.points.host == len(frames) - 1)
+        return relative_flow(newest, frames.K[-1], height, width, T)
+
+    def _join(
+        self, frame: IncomingFrame, number: int, T_camera_world: Tensor, brightness: Tensor, predicted: Tensor | None
+    ) -> None:
+        """Make a frame the newest keyframe, adjust the window, and remove the oldest keyframe from a full window."""
+        maps = frame.maps()
+        inverse_depth = maps.inverse_depth.float().cpu()
+        image, camera = frame.image.cpu(), frame.camera
+        small, small_camera = _small(image, camera)
+        small_depth = depth_from_inverse(resize_map(inverse_depth, small_camera.height, small_camera.width))
+        self.keyframes.append(_Keyframe(number, image, (small, small_depth, small_camera)))
+        self.numbers.append(number)
+        frames = _with_frame(
+            None if self.bundle is None else self.bundle.frames, image.mean(1), camera.K, T_camera_world, brightness
+        )
+        uncertainty = None if maps.log_uncertainty is None else maps.log_uncertainty[0, 0].float().cpu()
+        points = _chosen_points(frames, inverse_depth[0, 0], uncertainty)
+        if self.bundle is None:
+            held = 1e8 * torch.eye(8, dtype=torch.float64)
+            prior = MarginalPrior(T_camera_world[None], brightness[None], held, torch.zeros(8, dtype=torch.float64))
+            self.bundle = _bundle(frames, points, points.inverse_depth, None, prior, _with_stereo(None, maps))
+            return
+        motions = _with_motion(self.bundle.motions, len(frames) - 1, predicted, number - self.numbers[-2])
+        together = _joined(self.bundle.points, points)
+        expected = torch.cat((self.bundle.expected, points.inverse_depth))
+        stereo = _with_stereo(self.bundle.stereo, maps)
+        self.bundle, _ = solve_window(
+            _bundle(frames, together, expected, motions, self.bundle.prior, stereo), ADJUSTMENT_STEPS
+        )
+        if len(self.keyframes) > WINDOW_KEYFRAMES:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Turn the oldest keyframe into a prior."""
+        assert self.bundle is not None
+        self.take_points(self._map_points(0))
+        bundle = self.bundle
+        prior = marginalize_oldest_frame(bundle)
+        self.settled.append(bundle.frames.T_camera_world[0])
+        self.keyframes.pop(0)
+        stays = bundle.points.host > 0
+        points = bundle.points.chosen(stays)
+        points = replace(points, host=points.host - 1)
+        frames = WindowFrames(
+            *(getattr(bundle.frames, name)[1:] for name in ("gray", "K", "T_camera_world", "brightness"))
+        )
+        stereo = bundle.stereo and VirtualStereo(bundle.stereo.inverse_depth_right[1:], bundle.stereo.T_right_left)
+        self.bundle = _bundle(frames, points, bundle.expected[stays], _without_oldest(bundle.motions), prior, stereo)
+
+    def _map_points(self, position: int) -> MapPoints:
+        assert self.bundle is not None
+        mine = compute_depth_information(self.bundle, position) > MAX_MAP_DEVIATION**-2
+        points = self.bundle.points.chosen(mine)
+        inside = points.ray[:, 0].double() / points.inverse_depth[:, None].double()
+        world = transform(inverse(self.bundle.frames.T_camera_world[position]), inside)
+        x, y = points.pixel.long().unbind(-1)
+        return MapPoints(world, self.keyframes[position].image[0, :, y, x].mT)
+
+
+def relative_flow(points: HostPoints, K: Tensor, height: int, width: int, T: Tensor) -> float:
+    """Return the median flow of points whose host moved by T (4, 4), as a share of the image's mean side.
+
+    K: (3, 3) of both images. Points outside the image or behind the camera do not count; 1 where none is left.
+    """
+    moved = points.ray[:, 0] @ T[:3, :3].mT.to(points.ray) + points.inverse_depth[:, None] * T[:3, 3].to(points.ray)
+    z = moved[:, 2]
+    x, y = ((moved / z[:, None].clamp(min=1e-6)) @ K.mT.to(moved))[:, :2].unbind(-1)
+    seen = (z > 0) & (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+    distance = (torch.stack((x, y), -1) - points.pixel).norm(dim=-1)[seen]
+    return float(distance.median()) / ((height + width) / 2) if len(distance) else 1.0
+
+
+def _batched(camera: Camera) -> Camera:
+    return Camera(camera.K[None], camera.height, camera.width)
+
+
+def _small(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
+    """Shrink an image to about ALIGNED_ROWS rows."""
+    shrink = max(1, round(camera.height / ALIGNED_ROWS))
+    return resize(image, camera, camera.height // shrink, camera.width // shrink) if shrink > 1 else (image, camera)
+
+
+def _with_frame(
+    frames: WindowFrames | None, gray: Tensor, K: Tensor, T_camera_world: Tensor, brightness: Tensor
+) -> WindowFrames:
+    new = (gray, K[None].double(), T_camera_world[None], brightness[None])
+    if frames is None:
+        return WindowFrames(*new)
+    return WindowFrames(
+        *(
+            torch.cat(pair)
+            for pair in zip((frames.gray, frames.K, frames.T_camera_world, frames.brightness), new, strict=True)
+        )
+    )
+
+
+def _chosen_points(frames: WindowFrames, inverse_depth: Tensor, log_uncertainty: Tensor | None) -> HostPoints:
+    """Choose steep, spread points of the newest frame, from the most certain 80 % where uncertainty is predicted."""
+    gray = frames.gray[-1]
+    if log_uncertainty is None:
+        allowed, weight = torch.ones_like(gray, dtype=torch.bool), gradient_weight(squared_gradient(gray))
+    else:
+        allowed, weight = log_uncertainty <= log_uncertainty.quantile(0.8), uncertainty_weight(log_uncertainty)
+    return make_host_points(
+        gray, frames.K[-1], len(frames) - 1, select_pixels(gray, allowed, POINTS_PER_KEYFRAME), inverse_depth, weight
+    )
+
+
+def _joined(points: HostPoints, others: HostPoints) -> HostPoints:
+    return HostPoints(*(torch.cat((getattr(points, name), getattr(others, name))) for name in HostPoints.__slots__))
+
+
+def _bundle(
+    frames: WindowFrames,
+    points: HostPoints,
+    expected: Tensor,
+    motions: MotionFactors | None,
+    prior: MarginalPrior | None,
+    stereo: VirtualStereo | None,
+) -> WindowProblem:
+    """Build the problem in which every point is observed by every other frame of the window."""
+    point, frame = torch.cartesian_prod(torch.arange(len(points)), torch.arange(len(frames))).unbind(-1)
+    others = frame != points.host[point]
+    return WindowProblem(
+        frames,
+        points,
+        expected,
+        DEPTH_DEVIATION * expected,
+        Observations(point[others], frame[others]),
+        motions,
+        prior,
+        stereo,
+    )
+
+
+def _with_stereo(stereo: VirtualStereo | None, maps: PredictedMaps) -> VirtualStereo | None:
+    """Append the newest frame's inverse depth in the right camera, if the network predicts it and the rig is known."""
+    if maps.inverse_depth_right is None or maps.T_right_left is None:
+        return None
+    right = maps.inverse_depth_right[:, 0].float().cpu()
+    return VirtualStereo(
+        right if stereo is None else torch.cat((stereo.inverse_depth_right, right)), maps.T_right_left.double().cpu()
+    )
+
+
+def _with_motion(
+    motions: MotionFactors | None, newest: int, predicted: Tensor | None, frames: int
+) -> MotionFactors | None:
+    """Append the motion from the keyframe before. Its variance is that of one frame times the number
+    of frames between.
+    """
+    if predicted is None:
+        return motions
+    length = MOTION_DEVIATION[0] * float(predicted[:3, 3].norm()) / frames
+    one = torch.tensor([max(length, 1e-6)] * 3 + [MOTION_DEVIATION[1]] * 3, dtype=torch.float64) * frames**0.5
+    new = MotionFactors(torch.tensor([newest - 1]), torch.tensor([newest]), predicted[None], one[None])
+    if motions is None:
+        return new
+    return MotionFactors(*(torch.cat((getattr(motions, name), getattr(new, name))) for name in MotionFactors.__slots__))
+
+
+def _without_oldest(motions: MotionFactors | None) -> MotionFactors | None:
+    if motions is None:
+        return None
+    stay = motions.earlier > 0
+    return MotionFactors(
+        motions.earlier[stay] - 1, motions.later[stay] - 1, motions.T_later_earlier[stay], motions.deviation[stay]
+    )

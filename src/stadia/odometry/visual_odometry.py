@@ -1,0 +1,201 @@
+"""Track a camera through frames by one of the odometry methods."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.errors import DataError, StadiaError
+from stadia.core.types import Camera, DepthScale, Predictor
+from stadia.evaluation import MOTIONS
+from stadia.evaluation.predict.frame_preparation import Frame, PreparedFrame
+from stadia.evaluation.predict.frame_to_frame import predict_motion
+from stadia.evaluation.predict.predict_frames import FrameTensors, predict_maps
+from stadia.geometry.se3 import compose, inverse
+from stadia.odometry import ODOMETRY_METHODS
+from stadia.odometry.sliding_window_ba import IncomingFrame, MapPoints, SlidingWindow
+
+TakePoints = Callable[[MapPoints], None]
+
+
+class OdometryMethod(Protocol):
+    """An odometry method that places frame after frame. keyframes: number of its keyframes, 0 without any."""
+
+    @property
+    def keyframes(self) -> int: ...
+
+    def add(self, image: Tensor, camera: Camera) -> bool:
+        """Place (1, 3, H, W) with K (3, 3). Return False where the motion is unknown: the path ends
+        before this frame.
+        """
+        ...
+
+    def path(self) -> Tensor:
+        """Return (N, 4, 4) float64 T_world_camera of the frames so far, the first is the world. Called at the end."""
+        ...
+
+
+@dataclass(slots=True)
+class FrameToFrameOdometry:
+    """Motions chained from frame to frame by a method of `stadia.evaluation.MOTIONS`."""
+
+    predictor: Predictor
+    motion: str
+    poses: list[Tensor] = field(default_factory=list)
+    before: FrameTensors | None = None
+    T_next_now: Tensor | None = None
+
+    @property
+    def keyframes(self) -> int:
+        return 0
+
+    def add(self, image: Tensor, camera: Camera) -> bool:
+        needs_depth = self.motion != "network"
+        inverse_depth = self.predictor.inverse_depth(image, camera).float() if needs_depth else None
+        now = FrameTensors(image if inverse_depth is None else image.to(inverse_depth.device), camera, inverse_depth)
+        if self.before is None:
+            self.poses.append(torch.eye(4, dtype=torch.float64))
+        else:
+            self.T_next_now = MOTIONS.load(self.motion)(self.predictor, self.before, now, self.T_next_now)
+            if self.T_next_now is None:
+                return False
+            self.poses.append(compose(self.poses[-1], inverse(self.T_next_now)))
+        self.before = now
+        return True
+
+    def path(self) -> Tensor:
+        return torch.stack(self.poses)
+
+
+@dataclass(slots=True)
+class SlidingWindowOdometry:
+    """Sliding-window refinement (`stadia.odometry.sliding_window_ba`), initialized by the pose network
+    where there is one.
+    """
+
+    predictor: Predictor
+    take_points: TakePoints
+    refinement: SlidingWindow = field(init=False)
+    before: FrameTensors | None = None
+
+    def __post_init__(self) -> None:
+        if self.predictor.claim is DepthScale.AFFINE_INVERSE:
+            raise StadiaError(
+                "--method refined",
+                found="inverse depth up to scale and shift",
+                expected="depth, or depth up to scale",
+                fix="use a recipe that predicts depth, or --method network",
+            )
+        self.refinement = SlidingWindow(self.take_points)
+
+    @property
+    def keyframes(self) -> int:
+        return len(self.refinement.numbers)
+
+    def add(self, image: Tensor, camera: Camera) -> bool:
+        now = FrameTensors(image, camera)
+        motion = None if self.before is None else predict_motion(self.predictor, self.before, now, None)
+        self.before = now
+        return self.refinement.add(
+            IncomingFrame(image, camera, partial(predict_maps, self.predictor, image, camera)), motion
+        )
+
+    def path(self) -> Tensor:
+        self.refinement.finish()
+        return self.refinement.path()
+
+
+def create_sliding_window(predictor: Predictor, take_points: TakePoints) -> OdometryMethod:
+    """Adjust a window of keyframes by brightness: poses, depths and exposure (D3VO's back end)."""
+    return SlidingWindowOdometry(predictor, take_points)
+
+
+def create_aligned(predictor: Predictor, take_points: TakePoints) -> OdometryMethod:
+    """Align each frame to the one before by the depth predicted there."""
+    return FrameToFrameOdometry(predictor, "aligned")
+
+
+def create_network(predictor: Predictor, take_points: TakePoints) -> OdometryMethod:
+    """Chain the motions of the pose network."""
+    return FrameToFrameOdometry(predictor, "network")
+
+
+@dataclass(frozen=True, slots=True)
+class CameraPath:
+    """A camera path.
+
+    T_world_camera: (N, 4, 4), the world is the first frame.
+    names, times_s: of the N frames, a time None where unknown.
+    ends: where and why the path stops before the last frame; else empty.
+    keyframes: number of keyframes.
+    frame_ms: (N,) milliseconds for each frame, with the networks and without reading it.
+    """
+
+    T_world_camera: NDArray[np.float64]
+    names: tuple[str, ...]
+    times_s: tuple[float | None, ...]
+    ends: str
+    keyframes: int
+    frame_ms: NDArray[np.float64]
+
+
+def track_camera(
+    predictor: Predictor,
+    frames: Iterable[Frame],
+    method: str = "refined",
+    *,
+    source: str,
+    take_points: TakePoints = lambda points: None,
+) -> CameraPath:
+    """Track the camera through frames, read one by one.
+
+    Args:
+        predictor: from `stadia.recipes.load_predictor`.
+        frames: in order; those off the path are skipped.
+        method: row of `stadia.odometry.ODOMETRY_METHODS`.
+        source: name of the input, for people.
+        take_points: receives the map, part by part, if the method makes one.
+
+    Raises DataError where fewer than two frames can be placed.
+    """
+    follower: OdometryMethod = ODOMETRY_METHODS.load(method)(predictor, take_points)
+    names, times, took, ends, passed = list[str](), list[float | None](), list[float](), "", 0
+    for picture in frames:
+        if not picture.on_path:
+            passed += 1
+            continue
+        started = time.perf_counter()
+        shown = PreparedFrame.to(predictor, picture)
+        camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
+        placed = (picture.is_neighbor or not names) and follower.add(torch.from_numpy(shown.image)[None], camera)
+        if not placed:
+            ends = f"the path ends at {names[-1]}: the motion to {picture.name} is unknown"
+            break
+        names.append(picture.name)
+        times.append(picture.time_s)
+        took.append(1e3 * (time.perf_counter() - started))
+    if len(names) < 2:
+        raise _no_path(source, len(names), passed, ends)
+    return CameraPath(follower.path().numpy(), tuple(names), tuple(times), ends, follower.keyframes, np.array(took))
+
+
+def _no_path(source: str, placed: int, passed: int, ends: str) -> DataError:
+    """Explain why fewer than two frames are placed."""
+    if ends:
+        fix = "use --method aligned or refined where the recipe has no pose network, and images that follow each other"
+        return DataError(source, found=ends, expected="a motion between two frames", fix=fix)
+    if passed:
+        found = f"{placed + passed} frames, and none that shows that the camera has moved since the first"
+        return DataError(source, found=found, expected="two that do", fix="data.stride=1 takes each frame")
+    found = f"{placed} frame{'s' * (placed != 1)}"
+    return DataError(
+        source, found=found, expected="two that follow each other", fix="pass a video, or a folder of its images"
+    )

@@ -1,0 +1,154 @@
+"""Configuration that several recipes share. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from stadia.core.config import StrictModel
+from stadia.dataloading.config import VALIDATION_KEYS, DataConfig, DatasetConfig
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.models.config import DepthPoseNetConfig
+from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+
+# -- Configuration that every recipe shares. Imports no torch.
+
+
+class RecipeConfig(StrictModel):
+    """Configuration of a recipe; a subclass adds data, model and loss.
+
+    recipe: name of the recipe in the table.
+    name: name of the run and of its folder.
+    seed: seed of all random numbers.
+    start_from: checkpoint (or a run's folder: its best checkpoint) whose weights initialize the training. It is of this
+        recipe; metric also accepts selfsup. Optimizer and schedule start anew.
+    yardstick: keys, or groups of keys, that change how a network is scored: validation images, labels and size.
+        A study whose change sets one of them adds a note.
+    validation: names of the scores that validation may log as `val/NAME` (* and ? are wildcards). A study refuses a
+        misspelt metric before anything is trained. Empty: not listed.
+    """
+
+    evaluation_keys: ClassVar[tuple[str, ...]] = ("data.path", "data.height", "data.width")
+    validation: ClassVar[tuple[str, ...]] = ()
+    recipe: str
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(default=0, ge=0)
+    start_from: str | None = None
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+_M = TypeVar("_M", bound=StrictModel)
+
+
+def without_pretrained(config: _M) -> _M:
+    """Return the configuration with every `pretrained` set to false: loaded weights replace them."""
+    changes: dict[str, Any] = {
+        name: without_pretrained(group) for name, group in config if isinstance(group, StrictModel)
+    }
+    if "pretrained" in type(config).model_fields:
+        changes["pretrained"] = False
+    return config.model_copy(update=changes)
+
+
+# -- Configuration that `selfsup` and `metric` share: learning from video without labels. Imports no torch.
+
+
+class SelfSupervisedConfig(RecipeConfig):
+    """Networks of depth and motion, and a loss that needs no labels."""
+
+    evaluation_keys: ClassVar[tuple[str, ...]] = tuple(f"data.{key}" for key in VALIDATION_KEYS)
+    validation: ClassVar[tuple[str, ...]] = (
+        *(
+            "abs_rel",
+            "rmse",
+            "d1",
+            "residual",
+            "residual_unwarped",
+            "residual_over_sigma",
+            "residual_spearman",
+            "inside_??",
+        ),
+        *("ause", "ause_of_random", "motion_slope/*", "motion_correlation/*", "motion_along", "motion_scale"),
+    )
+
+    data: DataConfig
+    model: DepthPoseNetConfig = DepthPoseNetConfig()
+    loss: SelfSupervisedLossConfig = SelfSupervisedLossConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _once_through(cls, values: Any) -> Any:
+        """Set `training.max_epochs` to 1 if data sets train one after another: each has its own epochs."""
+        data, training = (values.get(key) or {} if isinstance(values, Mapping) else {} for key in ("data", "training"))
+        if not isinstance(data, Mapping) or not isinstance(training, Mapping) or data.get("order") != "sequential":
+            return values
+        return (
+            values
+            if {"max_epochs", "max_steps"} & training.keys()
+            else {**values, "training": {**training, "max_epochs": 1}}
+        )
+
+    @model_validator(mode="after")
+    def _can_train(self) -> Self:
+        mistakes = [
+            mistake for name, one in self.data.sets.items() for mistake in self._mistakes(self.data.key_of(name), one)
+        ]
+        if self.loss.scale_weights is not None and len(self.loss.scale_weights) != self.model.scales:
+            mistakes.append(
+                f"loss.scale_weights has {len(self.loss.scale_weights)} weights for the {self.model.scales} of"
+                " model.scales"
+            )
+        if self.loss.left_right_consistency and not self.model.right_view:
+            mistakes.append("loss.left_right_consistency needs two views, and model.right_view is false: set it true")
+        sizes = {(stage.height, stage.width) for stage in self.training.stages} - {(self.data.height, self.data.width)}
+        if sizes and self.model.pose_head == "linear":
+            mistakes.append(
+                "model.pose_head=linear is bound to one size of image, training.stages has several: take pool or"
+                " convolution"
+            )
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
+
+    def _mistakes(self, key: str, one: DatasetConfig) -> list[str]:
+        """Return the mistakes of one data set that networks and loss cannot train on.
+
+        key: prefix of its configuration keys.
+        """
+        mistakes = []
+        if not one.offsets and one.stereo is False:
+            mistakes.append(
+                f"{key}.offsets is empty and {key}.stereo is false: no source is left to compare an image with"
+            )
+        if min(one.height, one.width) >> (self.loss.pyramid - 1) < 4:
+            mistakes.append(
+                f"loss.pyramid={self.loss.pyramid} halves an image of {one.width}x{one.height} to less than 4 pixels"
+            )
+        if self.model.right_view and one.stereo is False:
+            mistakes.append(
+                f"model.right_view is true and {key}.stereo is false: the right image trains the right view"
+            )
+        if self.model.right_view and "right" in one.target_sides:
+            mistakes.append(
+                f"model.right_view is true and {key}.target_sides holds right, whose partner is a left view: take"
+                " ['left']"
+            )
+        if self.model.brightness and not one.offsets:
+            mistakes.append(
+                f"model.brightness is true and {key}.offsets is empty: the pose network "
+                "predicts brightness, and there is none"
+            )
+        if bool(one.offsets) != bool(self.data.offsets):
+            mistakes.append(
+                f"{key}.offsets and data.offsets: either all data sets have neighbors in time, which the pose network"
+                " needs, or none"
+            )
+        if self.model.pose_head == "linear" and (one.height, one.width) != (self.data.height, self.data.width):
+            mistakes.append(
+                f"model.pose_head=linear is bound to one size of image, and {key} has another: take pool or convolution"
+            )
+        return mistakes

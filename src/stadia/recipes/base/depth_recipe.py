@@ -1,0 +1,195 @@
+"""`DepthRecipe`: a recipe that learns depth from recordings, and its predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Generic
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+from typing_extensions import TypeVar
+
+from stadia.core.errors import ConfigError
+from stadia.core.types import Batch, Camera, DepthScale, Inputs, PredictedMaps, Predictor, Targets
+from stadia.dataloading.config import STRIDE
+from stadia.datasets.frame_store import ReportProgress
+from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, to_uint8
+from stadia.evaluation.predict.frame_preparation import TrainingLens
+from stadia.evaluation.progress import TrackProgress
+from stadia.losses.loss_report import LossReport
+from stadia.recipes.base.depth_commands import evaluate_depth, predict_depth, score_validation
+from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
+from stadia.recipes.base.video_data import VideoData
+from stadia.training.batches import select_device
+from stadia.training.recipe import ConfigT, Recipe
+from stadia.training.run_folder import Run
+
+VideoDataT = TypeVar("VideoDataT", bound=VideoData, default=VideoData)
+VideoInputsT = TypeVar("VideoInputsT", bound=Inputs, default=Inputs)
+VideoTargetsT = TypeVar("VideoTargetsT", bound=Targets, default=Targets)
+
+
+class DepthRecipe(
+    Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Generic[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT]
+):
+    """Learns from frames of recordings, with or without source frames (`data.offsets=[]`); predicts depth of an image.
+
+    A recipe defines its `claim` and its network outputs; focal length correction, predictor and scores are shared.
+
+    Args:
+        config: with every "auto" resolved.
+        height, width: network image size, pixels.
+        crop: `config.data.crop`, the part of each image that the network gets; predictions have the same crop.
+        data_sets: number of data sets; each has its own training focal length.
+    """
+
+    focal: (
+        Tensor  # () fx / width of the cameras that trained, of several data sets (n,) one for each; 0 before training
+    )
+
+    def __init__(self, config: ConfigT, *, height: int, width: int, crop: str, data_sets: int = 1) -> None:
+        super().__init__(config)
+        self.height, self.width, self.crop = height, width, crop
+        self.register_buffer("focal", torch.zeros(()) if data_sets == 1 else torch.zeros(data_sets))
+
+    # -- defined by a recipe
+
+    @property
+    def claim(self) -> DepthScale:
+        """Return the scale of its depth: metres, or less. Report, predictions and protocols use it."""
+        raise NotImplementedError(f"{type(self).__name__} claims nothing")
+
+    def inverse_depth(self, image: Tensor) -> Tensor:
+        """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), for the training camera, in 1/m or less by `claim`."""
+        raise NotImplementedError(f"{type(self).__name__} predicts no depth")
+
+    def maps(self, image: Tensor) -> PredictedMaps:
+        """Predict all output maps of images (B, 3, H, W) in one pass. Default: `inverse_depth` alone."""
+        return PredictedMaps(self.inverse_depth(image))
+
+    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
+        """Predict motion between neighbors in time: (B, 3, H, W) twice to (B, 4, 4), in the unit of depth.
+
+        Returns None if motion was not trained.
+        """
+        return None
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ConfigError if the networks do not support this image size. Default: only the training size."""
+        if (height, width) != (self.height, self.width):
+            raise ConfigError(
+                f"size of '{self.recipe}'",
+                found=f"{width}x{height}",
+                expected=f"{self.width}x{self.height}, the training's",
+                fix="leave --size out",
+            )
+
+    @property
+    def stride(self) -> int:
+        """Return the number that divides both sides of its network images."""
+        return STRIDE
+
+    # -- shared by all
+
+    def save_data_stats(self, data: VideoDataT) -> None:
+        """Keep the median focal length over the training recordings, one for each data set."""
+        each = (
+            [one.recordings["train"] for one in data.each.values()] if self.focal.ndim else [data.recordings["train"]]
+        )
+        cameras = [[recording.camera(0) for recording in recordings] for recordings in each]
+        medians = [torch.stack([camera.fx / camera.width for camera in some]).median() for some in cameras]
+        self.focal.copy_(torch.stack(medians).reshape(self.focal.shape))
+
+    @property
+    def run_metadata(self) -> Mapping[str, object]:
+        """Return its claim, which the report shows even without scores."""
+        return {"claim": str(self.claim)}
+
+    def predictor(self, size: tuple[int, int] | None = None) -> Predictor:
+        if size is not None:
+            self.check_size(*size)
+        return DepthPredictor(self, size)
+
+    def predict(self, request: PredictRequest, watch: TrackProgress) -> Iterator[str]:
+        """Predict depth and motion of each frame, see `recipes.base.depth_commands`."""
+        return predict_depth(self.predictor, request, watch)
+
+    def evaluate(
+        self, request: EvaluateRequest, run: Path, watch: TrackProgress, progress: ReportProgress
+    ) -> tuple[dict[str, Any], list[Path]]:
+        """Score depth and trajectories of recordings by a protocol, see `recipes.base.depth_commands`."""
+        return evaluate_depth(self.predictor, request, run, watch, progress)
+
+    def score(self, data: VideoDataT, run: Run, console: Console) -> None:
+        """Score depth and trajectories of the validation frames, each data set at its own size."""
+        for name, one in data.each.items():
+            predictor = DepthPredictor(
+                self, (one.config.height, one.config.width) if name else None, one.config.crop if name else None
+            )
+            score_validation(predictor, one, run, console, name=f"val-{name}" if name else "val")
+
+    @torch.no_grad()
+    def images(self, batch: Batch[VideoInputsT, VideoTargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
+        """Draw the first sample: input and predicted maps. Uncertainty has the colors of residuals."""
+        was_training = self.training
+        maps = self.eval().maps(batch.inputs.image[:1])
+        self.train(was_training)
+        shown = {
+            "input": to_uint8(batch.inputs.image[0]),
+            "inverse depth": color_inverse_depth(maps.inverse_depth[0, 0]),
+        }
+        if maps.inverse_depth_right is not None:
+            shown["inverse depth of the right view"] = color_inverse_depth(maps.inverse_depth_right[0, 0])
+        if maps.log_uncertainty is not None:
+            shown["uncertainty"] = color_heat(maps.log_uncertainty[0, 0].exp())
+        return shown
+
+
+class DepthPredictor:
+    """A trained DepthRecipe for evaluation. Runs on a GPU if there is one.
+
+    With another focal length than the training's, inverse depth is scaled by the ratio of focal lengths
+    (`TrainingLens`). That ratio scales the image motion of rotations but not of translations, so the pose network is
+    not used then.
+    """
+
+    def __init__(
+        self, task: DepthRecipe[Any, Any, Any, Any], size: tuple[int, int] | None = None, crop: str | None = None
+    ) -> None:
+        self.device = select_device()
+        self.task = task.eval().to(self.device)
+        self.claim, self.crop = task.claim, crop or task.crop
+        self.height, self.width = size or (task.height, task.width)
+        self.lens = TrainingLens(task.focal.tolist(), "depth is scaled by it, and the pose network is not used")
+
+    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
+        """Predict (B, 3, H, W) to (B, 1, H, W), in 1/m or less by `claim`."""
+        return self.maps(image, camera).inverse_depth
+
+    @torch.inference_mode()
+    def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
+        """Predict (B, 3, H, W) to (B, 1, H, W) each; see `core.types.MapsPredictor`."""
+        image = image.to(self.device)
+        predicted, ratio = self.task.maps(image), self._focal_ratio(camera, image)
+        right = None if predicted.inverse_depth_right is None else predicted.inverse_depth_right / ratio
+        return replace(predicted, inverse_depth=predicted.inverse_depth / ratio, inverse_depth_right=right)
+
+    @torch.inference_mode()
+    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
+        """Predict motion, (B, 3, H, W) twice to (B, 4, 4), translation in the unit of depth.
+
+        Returns None if motion was not trained, or the focal length is another than in training.
+        """
+        if any(bool((self._focal_ratio(each, now) != 1).any()) for each in (camera, next_camera)):
+            return None
+        return self.task.T_next_now(now.to(self.device), following.to(self.device))
+
+    def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
+        """Return (..., 1, 1, 1): this camera's focal length over the training's; 1 within the tolerance."""
+        ratio = self.lens.ratio(camera.K.cpu().numpy(), camera.height, camera.width)
+        return torch.from_numpy(ratio).to(image).reshape(-1, 1, 1, 1)

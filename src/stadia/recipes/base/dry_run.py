@@ -1,0 +1,216 @@
+"""Measure three training steps (time, peak memory), and search the largest batch that fits into memory."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import psutil
+import torch
+from rich.console import Console
+
+from stadia.core.errors import RunError
+from stadia.dataloading.mixture import MixtureLoader, take_batches_of_each
+from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes.base.init_weights import create_task
+from stadia.recipes.base.recipe import TrainingData
+from stadia.training.fit import Interrupted, fit
+from stadia.training.loop import Callback, TrainingLoop
+from stadia.training.recipe import AnyRecipe
+from stadia.training.run_folder import Run
+
+# -- Measure the memory of a job and all its child processes.
+
+
+class PeakMemory:
+    """Context manager that records the peak resident memory of this process and its children together.
+
+    Samples every `interval_s`, so shorter peaks are missed. A page shared by several processes counts for each.
+    """
+
+    def __init__(self, interval_s: float = 0.5) -> None:
+        self.interval_s = interval_s
+        self.bytes = 0
+        self._over = threading.Event()
+        self._lock = threading.Lock()  # else a sample begun before `restart` would restore the old peak
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    @property
+    def mb(self) -> float:
+        """Return the peak so far, in units of 2^20 bytes."""
+        return self.bytes / (1 << 20)
+
+    def __enter__(self) -> Self:
+        self.bytes = resident_bytes()
+        self._thread.start()
+        return self
+
+    def restart(self) -> None:
+        """Discard the peak so far."""
+        with self._lock:
+            self.bytes = resident_bytes()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._over.wait(self.interval_s):
+            with self._lock:
+                self.bytes = max(self.bytes, resident_bytes())
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process and its children."""
+    this = psutil.Process()
+    total = 0
+    for process in (this, *this.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # it has just ended
+            total += process.memory_info().rss
+    return total
+
+
+# -- Search the largest batch that fits into memory.
+
+MAX_TRIES = 8
+MIN_GAIN = 1 / 16
+"""A larger batch that gains less than this share is not tried."""
+
+
+def find_largest_batch(peak_of: Callable[[int], int | None], *, limit: int, guess: int, most: int) -> int:
+    """Return the largest batch whose peak memory is within a limit, by a few tries; 0 if one sample does not fit.
+
+    Memory is linear in the batch, so each try extrapolates the last two peaks. It never exceeds twice a batch that
+    fitted: some systems kill a process that allocates too much.
+
+    Args:
+        peak_of: bytes that training with this batch size uses; None if it ran out of memory.
+        limit: bytes.
+        guess: first batch to try.
+        most: largest batch to try.
+    """
+    fits, too_large = 0, most + 1
+    peaks: dict[int, int] = {}
+    batch = min(max(guess, 1), most)
+    for _ in range(MAX_TRIES):
+        peak = peak_of(batch)
+        if peak is not None:
+            peaks[batch] = peak
+        if peak is not None and peak <= limit:
+            fits = batch
+        else:
+            too_large = batch
+        if fits == 0 and too_large == 1:
+            return 0
+        middle = (fits + too_large) // 2
+        batch = max(middle, 1) if fits == 0 else min(_extrapolate(peaks, limit, middle), 2 * fits, too_large - 1)
+        if fits and batch - fits <= MIN_GAIN * fits:
+            break
+    return fits
+
+
+def _extrapolate(peaks: dict[int, int], limit: int, otherwise: int) -> int:
+    """Return where the line through the two largest batches reaches the limit; `otherwise` if it does not rise."""
+    if len(peaks) < 2:
+        return otherwise
+    (small, low), (large, high) = sorted(peaks.items())[-2:]
+    return small + (limit - low) * (large - small) // (high - low) if high > low else otherwise
+
+
+# -- Train three full steps and measure time and peak memory. Nothing is kept.
+
+PROBE_STEPS = 3
+"""The second step adds the optimizer's state; the third shows that memory stays constant."""
+
+PROBE_INTERVAL_S = 0.02
+
+
+@dataclass(frozen=True)
+class DryRunResult:
+    """Time and peak memory of each step.
+
+    device: "cuda", "cpu", ...
+    peak_bytes: on a GPU the peak of torch's memory, else the peak of the process and its children.
+    """
+
+    device: str
+    peak_bytes: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+    def __str__(self) -> str:
+        peaks = ", ".join(f"{peak / (1 << 20):.0f}" for peak in self.peak_bytes)
+        where = "of the GPU" if self.device == "cuda" else "of all its processes"
+        times = ", ".join(f"{seconds:.2f}" for seconds in self.seconds)
+        return f"{len(self.seconds)} full steps: peak memory {where} {peaks} MB, {times} s"
+
+
+def measure_steps(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData) -> DryRunResult:
+    """Build the networks and train STEPS steps of a configuration at one size, in a temporary folder.
+
+    Each of several data sets trains that many steps. Raises what `workflow.train` raises before training, and RunError
+    if memory does not suffice, with the step.
+    """
+    train = (
+        take_batches_of_each(data.train.loaders, PROBE_STEPS * config.training.accumulate)
+        if isinstance(data.train, MixtureLoader)
+        else data.train
+    )
+    sets = len(train.loaders) if isinstance(train, MixtureLoader) else 1
+    few = {"max_steps": PROBE_STEPS * sets, "max_epochs": None, "loggers": (), "images_every": 0, "log_every": 1}
+    training = config.training.model_copy(update=few)
+    probe = MemoryProbe()
+    with tempfile.TemporaryDirectory(prefix="stadia-rehearsal-") as folder, probe.process:
+        run = Run.create(Path(folder), config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
+        task = create_task(recipe, config, data, run)
+        try:
+            fit(task, train, None, training, run, callbacks=[probe], console=Console(quiet=True))
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise out_of_memory_error(len(probe.seconds) + 1, probe.peak_bytes, error) from error
+        except Interrupted as error:
+            raise KeyboardInterrupt from error  # there is no run to go on with
+    return DryRunResult(probe.device, tuple(probe.peak_bytes), tuple(probe.seconds))
+
+
+class MemoryProbe(Callback):
+    """Records the peak memory of every step."""
+
+    def __init__(self) -> None:
+        self.process = PeakMemory(PROBE_INTERVAL_S)
+        self.device = "cpu"
+        self.peak_bytes: list[int] = []
+        self.seconds: list[float] = []
+        self.started = 0.0
+
+    def on_train_start(self, loop: TrainingLoop) -> None:
+        self.device = loop.fabric.device.type
+        self._start()
+
+    def on_step_end(self, loop: TrainingLoop) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        self.peak_bytes.append(torch.cuda.max_memory_allocated() if self.device == "cuda" else self.process.bytes)
+        self.seconds.append(time.perf_counter() - self.started)
+        self._start()
+
+    def _start(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        self.process.restart()
+        self.started = time.perf_counter()
+
+
+def out_of_memory_error(step: int, peaks: Sequence[int], error: BaseException) -> RunError:
+    """Return an error with the step and the peak of the step before it."""
+    before = f" after {peaks[-1] / (1 << 20):.0f} MB of the step before" if peaks else ""
+    return RunError(
+        f"memory of step {step}",
+        found=f"none left{before} ({' '.join(str(error).split())[:200]})",
+        expected="memory for every step",
+        fix="lower training.batch_size (and raise training.accumulate as much), or data.height and data.width",
+    )

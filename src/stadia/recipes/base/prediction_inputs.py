@@ -1,0 +1,192 @@
+"""Open an image, a folder, a video or a data set for prediction; predict it by a function or an ONNX network. Imports no torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from stadia.core.config import resolve_config
+from stadia.core.errors import DataError
+from stadia.core.files import safe_join
+from stadia.core.recording import Recording
+from stadia.core.types import DepthScale
+from stadia.datasets import DATASETS
+from stadia.datasets.config import SourceOptions
+from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
+from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
+from stadia.datasets.video.decode import VIDEO_SUFFIXES, count_indexed_frames, stream_video
+from stadia.datasets.video.frame_selection import FrameSelector
+from stadia.datasets.video.user_camera import read_user_intrinsics
+from stadia.evaluation.io.prediction_writer import write_predictions
+from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, Provenance
+from stadia.evaluation.plots.videos import (
+    DEFAULT_RATE_HZ,
+    estimate_frame_rate_hz,
+    open_side_by_side_video,
+    side_by_side_image_writer,
+)
+from stadia.evaluation.predict.exported_network import ExportedNetwork, stream_exported_predictions
+from stadia.evaluation.predict.frame_preparation import Frame, Listener, read_frames
+from stadia.evaluation.progress import TrackProgress, no_progress
+
+# -- Open an image, a folder of images, a video or a data set for prediction. Decodes lazily. Imports no torch.
+
+VIDEO = "side_by_side.mp4"
+IMAGE = "side_by_side.png"
+
+
+@dataclass(frozen=True)
+class PredictionInput:
+    """Frames to predict, in order.
+
+    count: None if the video file does not give it.
+    recording: of a data set, else None.
+    """
+
+    name: str
+    frames: Iterable[Frame]
+    count: int | None
+    rate_hz: float
+    recording: Recording | None = None
+
+
+def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[PredictionInput]:
+    """Open an image, a video file, a folder of images, or a data set that `open_recordings` reads (left cameras).
+
+    Args:
+        path: of it.
+        every: take each `every`-th frame.
+        format: a name of `stadia.datasets.DATASETS`, or "auto".
+        options: fields of `stadia.datasets.config.SourceOptions`. An image uses `camera`; a video file `camera`, `frames`
+            and `stride`.
+
+    A video file is streamed instead of decoded into the cache, since prediction reads it once. Every frame of your own
+    video or images gets depth. The trajectory uses only the frames that a training with the same `stride` selects,
+    because its neighbors are that far apart; see `recipes.base.depth_commands.add_training_options`.
+    Raises DataError if there is nothing to read or no camera, ConfigError for a wrong option.
+    """
+    path = Path(path).expanduser()
+    own_file = path.is_file() and format in ("auto", "video")
+    if own_file and path.suffix.lower() in IMAGE_SUFFIXES:
+        return [_open_image(path, resolve_config(SourceOptions, options))]
+    if own_file and path.suffix.lower() in VIDEO_SUFFIXES:
+        return [_open_video(path, resolve_config(SourceOptions, options), every)]
+    own, stride = is_own_video(path, format), resolve_config(SourceOptions, options).stride
+    inputs = []
+    for recording in open_recordings(path, format, **({**options, "stride": 1} if own else options)):
+        indices = range(0, len(recording), every)
+        frames = read_frames(recording, indices)
+        rate_hz = estimate_frame_rate_hz(recording, every)
+        inputs.append(
+            PredictionInput(
+                recording.name, _mark_on_path(frames, stride) if own else frames, len(indices), rate_hz, recording
+            )
+        )
+    return inputs
+
+
+def is_own_video(path: Path, format: str) -> bool:
+    """Return whether this is your own video or images, not a data set."""
+    if format == "auto":
+        format = next((name for name in DATASETS if path.exists() and DATASETS.load(name).recognizes(path)), format)
+    return format == "video"
+
+
+def _mark_on_path(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Iterator[Frame]:
+    """Yield all frames; those that a training selects are on the trajectory."""
+    chooser = FrameSelector(stride)
+    for frame in frames:
+        yield replace(frame, on_path=chooser.keep(frame.image))
+
+
+def _open_image(path: Path, options: SourceOptions) -> PredictionInput:
+    refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "stride"}, "an image")
+    image = read_rgb(path)
+    camera = read_user_intrinsics(options.camera, path, image.shape[0], image.shape[1], frames=1)
+    return PredictionInput(path.stem, [Frame(path.stem, image, camera.K_of(0))], 1, DEFAULT_RATE_HZ)
+
+
+def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInput:
+    """Read two frames for size and frame rate."""
+    refuse_idle_options(
+        options, SourceOptions.model_fields.keys() - {"camera", "frames", "stride"}, "predicting a video file"
+    )
+    head = list(itertools.islice(stream_video(path), 2))
+    height, width = head[0].image.shape[:2]
+    announced = count_indexed_frames(path)
+    cameras = read_user_intrinsics(options.camera, path, height, width, frames=announced)
+    interval_s = head[-1].time_s - head[0].time_s
+    start, stop = options.frames or (0, None)
+    if announced is not None and stop is not None and stop > announced:
+        raise DataError(
+            path, found=f"{announced} frames", expected=f"frames {start} to {stop}", fix="correct data.frames"
+        )
+
+    def frames() -> Iterator[Frame]:
+        chooser = FrameSelector(options.stride)
+        for decoded in itertools.islice(stream_video(path), start, stop, every):
+            on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)
+            yield Frame(
+                f"{decoded.index:06d}", decoded.image, cameras.K_of(decoded.index), decoded.time_s, every == 1, on_path
+            )
+
+    last = announced if stop is None else stop
+    count = None if last is None else len(range(start, last, every))
+    return PredictionInput(path.stem, frames(), count, 1 / (interval_s * every) if interval_s > 0 else DEFAULT_RATE_HZ)
+
+
+def side_by_side_writer(given: PredictionInput, out: Path) -> AbstractContextManager[Listener]:
+    """Return a listener that writes side_by_side.mp4 into `out`, or side_by_side.png for one image."""
+    return (
+        nullcontext(side_by_side_image_writer(out / IMAGE))
+        if given.count == 1
+        else open_side_by_side_video(out / VIDEO, given.rate_hz)
+    )
+
+
+def predict_inputs(
+    inputs: Sequence[PredictionInput],
+    out: Path,
+    predict_to: Callable[[PredictionInput, Path], Predictions],
+    claim: DepthScale,
+) -> Iterator[str]:
+    """Predict depth of each input into its folder; yield lines about the files, and the scale of depth last."""
+    folders = [out] if len(inputs) == 1 else [safe_join(out, given.name) for given in inputs]
+    for given, folder in zip(inputs, folders, strict=True):
+        predictions = predict_to(given, folder)
+        posed = len(predictions.record.path) if predictions.record else 0
+        yield (
+            f"{folder}: {len(predictions.files)} frames, {posed or 'none'} of them with a pose (`path` of"
+            " predictions.json)"
+        )
+        if predictions.record and predictions.record.path_ends:
+            yield f"note: {predictions.record.path_ends}"
+        yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(folder.iterdir()))
+    yield f"claim: {SCALE_DESCRIPTIONS[claim]}"
+
+
+# -- Predict opened inputs with a network in an ONNX file. Imports no torch.
+
+
+def predict_exported(
+    network: ExportedNetwork,
+    given: PredictionInput,
+    out: Path,
+    provenance: Provenance,
+    *,
+    video: bool = True,
+    watch: TrackProgress = no_progress,
+) -> Predictions:
+    """Predict as `recipes.base.depth_commands.predict_input`, without trajectory and point cloud: an exported network has depth
+    only.
+    """
+    listeners: list[Listener] = []
+    with ExitStack() as files:
+        if video:
+            listeners.append(files.enter_context(side_by_side_writer(given, out)))
+        frames = stream_exported_predictions(network, watch(given.frames, given.count, f"predicting {given.name}"))
+        return write_predictions(frames, network, out, provenance, source=given.name, listeners=listeners)

@@ -1,0 +1,188 @@
+"""Options of `stadia predict`, `evaluate` and `odometry`: requests, data options and network size. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stadia.core.config import StrictModel, resolve_config
+from stadia.core.errors import ConfigError
+from stadia.core.files import read_json
+from stadia.dataloading.config import DataConfig
+from stadia.datasets.config import SourceOptions
+
+# -- Options of the commands that run a trained recipe. Imports no torch.
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """`stadia predict CHECKPOINT INPUT`.
+
+    options: how to open `source`, from `recipes.base.requests.parse_source_options`.
+    every: each n-th frame.
+    motion: method of the trajectory.
+    size: "1216x352", if it is not the training's.
+    video, cloud: whether to write them.
+    background: of a composite image, the same image without the foreground; or a folder of such images.
+    """
+
+    checkpoint: Path
+    source: Path
+    options: Mapping[str, Any]
+    out: Path
+    every: int = 1
+    motion: str = "aligned"
+    size: str | None = None
+    video: bool = True
+    cloud: bool = True
+    background: Path | None = None
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """`stadia evaluate CHECKPOINT DATA`.
+
+    options: how to open `data`, from `recipes.base.requests.parse_source_options`.
+    protocol: of depth.
+    frames: file with a frame list.
+    every: each n-th frame.
+    held_out: only frames that did not train.
+    motion: method of the trajectory.
+    size: "1216x352", if it is not the training's.
+    out: None = into the run.
+    """
+
+    checkpoint: Path
+    data: Path
+    options: Mapping[str, Any]
+    protocol: str = "metric"
+    frames: Path | None = None
+    every: int = 1
+    held_out: bool = False
+    motion: str = "aligned"
+    size: str | None = None
+    out: Path | None = None
+
+    @property
+    def suffix(self) -> str:
+        """Return the suffix of output names: other frames or another method give other files."""
+        frames = f"-{self.frames.stem}" if self.frames else f"-every{self.every}" * (self.every > 1)
+        return frames + "-held-out" * self.held_out + f"-{self.motion}" * (self.motion != "aligned")
+
+
+@dataclass(frozen=True)
+class OdometryRequest:
+    """`stadia odometry CHECKPOINT INPUT`.
+
+    options: how to open `source`, from `recipes.base.requests.parse_source_options`.
+    method: of `stadia.odometry.ODOMETRY_METHODS`.
+    size: "1216x352", if it is not the training's.
+    out: None = into the run.
+    """
+
+    checkpoint: Path
+    source: Path
+    options: Mapping[str, Any]
+    method: str = "refined"
+    size: str | None = None
+    out: Path | None = None
+
+
+# -- Parse the `data.` options of predict and evaluate, the same keys as in a training. Imports no torch.
+
+
+class FormatOptions(SourceOptions):
+    """`SourceOptions` and the format."""
+
+    format: str = "auto"
+
+
+class _SourceKeys(StrictModel):
+    data: FormatOptions = FormatOptions()
+
+
+def parse_source_options(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return keyword arguments of `open_recordings` from `data.key=value` options. Raises ConfigError."""
+    return resolve_config(_SourceKeys, {}, overrides).data.model_dump(exclude_unset=True)
+
+
+class _DataKeys(StrictModel):
+    data: DataConfig
+
+
+def parse_data_config(path: str, format: str, overrides: Sequence[str]) -> DataConfig:
+    """Return the data configuration of `data.key=value` options, as in a training. Raises ConfigError."""
+    return resolve_config(_DataKeys, {"data": {"path": path, "format": format}}, overrides).data
+
+
+# -- Run a checkpoint at another image size than in training: parse the size, write notes. Imports no torch.
+
+Size = tuple[int, int]
+"""Height and width, pixels."""
+
+_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+_LARGEST = 8192
+
+MAX_SILOG_RATIO = 1.3
+"""SILog at another size over SILog at the training size; above, the size is the cause (docs/dpt.md, D-05)."""
+
+
+def parse_size(text: str) -> Size:
+    """Return height and width of "1216x352" (width first). Raises ConfigError. The recipe checks what its network
+    supports.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not (0 < height <= _LARGEST and 0 < width <= _LARGEST):
+        raise ConfigError(
+            "--size", found=f"'{text}'", expected="WIDTHxHEIGHT in pixels", fix="for example --size 1216x352"
+        )
+    return height, width
+
+
+def trained_size(config: Mapping[str, Any]) -> Size | None:
+    """Return the network's training size from a checkpoint's configuration; None if it has none."""
+    data = config.get("data", {})
+    return (data["height"], data["width"]) if {"height", "width"} <= data.keys() else None
+
+
+def requested_size(requested: str | None, config: Mapping[str, Any]) -> Size | None:
+    """Return the requested size if it differs from the training size, else None."""
+    size = None if requested is None else parse_size(requested)
+    return None if size == trained_size(config) else size
+
+
+def network_size_notes(size: Size | None, config: Mapping[str, Any]) -> list[str]:
+    """Return notes for predictions and scores at another size."""
+    trained = trained_size(config)
+    if size is None or trained is None:
+        return []
+    here, there = (f"{width}x{height}" for height, width in (size, trained))
+    return [
+        f"run at {here}, trained at {there}: a network depends on the size of objects in pixels; "
+        f"compare with the score at {there} (no --size)"
+    ]
+
+
+def compare_with_trained_size(silog: float, trained: Path, about: Mapping[str, Any]) -> list[str]:
+    """Return a note that compares a score at another size with the one at the training size, if there is one.
+
+    Args:
+        silog: at the other size.
+        trained: score file at the training size; may be missing.
+        about: metadata of the score; a file whose metadata differ, except for `size`, is not compared.
+    """
+    if not trained.is_file():
+        return []
+    there = read_json(trained)
+    same = {key: value for key, value in json.loads(json.dumps(about)).items() if key != "size"}
+    before = there.get("metrics", {}).get("silog")
+    if not before or any(there.get(key) != value for key, value in same.items()):
+        return []
+    times = silog / before
+    verdict = f": above {MAX_SILOG_RATIO} the cause is the size, not the images" if times > MAX_SILOG_RATIO else ""
+    return [f"SILog is {times:.2f} times that at the training's size, {before:.4g} in {trained.name}{verdict}"]

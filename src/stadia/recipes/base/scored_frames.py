@@ -1,0 +1,229 @@
+"""Select the frames that are scored, and find those that trained the network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from stadia.core.errors import DataError
+from stadia.core.files import read_json
+from stadia.core.recording import LEFT, Recording
+from stadia.datasets.image_files import hash_files, hash_frames, split_hashes
+from stadia.datasets.splits import read_split_file
+
+# -- Find which scored frames trained the network: the frames themselves, or other frames of the same drive.
+
+Indices = Mapping[str, Sequence[int]]
+"""Frames, rising, by the recording's name."""
+
+
+@dataclass(frozen=True)
+class ScoredUnits:
+    """Plural nouns for notes: what is scored, its group, and what a group shows."""
+
+    frames: str
+    drives: str
+    places: str
+
+
+FRAMES = ScoredUnits("frames", "drives", "places")
+IMAGES = ScoredUnits("images", "scenes", "scenes")
+
+
+@dataclass(frozen=True)
+class TrainingOverlap:
+    """Frames of the scored recordings (or scenes of single images) that trained a run. `known` is false without a
+    record.
+
+    of: indices of frames that trained, by recording name.
+    copies: those of them that trained under another name, in another recording, or of another camera.
+    sessions: by recording name, the session (drive) that trained with this or another frame of it.
+    words: nouns for notes.
+    """
+
+    known: bool
+    of: Mapping[str, frozenset[int]]
+    copies: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    sessions: Mapping[str, str] = field(default_factory=dict)
+    words: ScoredUnits = FRAMES
+
+    @classmethod
+    def on(cls, run: Path, recordings: Sequence[Recording], indices: Indices | None = None) -> TrainingOverlap:
+        """Return the overlap with the training recorded in run.json (`recipes.base.video_data.VideoData.facts`).
+
+        A frame matches by its recording's fingerprint and its number, or by the content of its file.
+
+        indices: frames to check; default: all.
+        """
+        facts = _facts(run)
+        if not facts[0].get("train_frames"):
+            return cls(False, {})
+        by_number, images = _numbers(facts), _images(facts)
+        sessions = {session for one in facts for session in one.get("train_sessions", one["train_frames"])}
+        names = {name for one in facts for name in one["fingerprints"]}
+        of: dict[str, frozenset[int]] = {}
+        copies: dict[str, frozenset[int]] = {}
+        seen: dict[str, str] = {}
+        for recording in recordings:
+            fingerprint = _whole(recording.fingerprint())
+            if recording.name in names and fingerprint not in by_number and not (images and recording.file(0)):
+                return cls(False, {})  # a video decoded to another size, or another K: perhaps the same images
+            frames = range(len(recording)) if indices is None else indices.get(recording.name, ())
+            trained = by_number.get(fingerprint, set())
+            numbered = {index for index in frames if recording.number(index) in trained}
+            others = hash_frames(recording, [index for index in frames if index not in numbered]) if images else {}
+            copies[recording.name] = frozenset(index for index, content in others.items() if content in images)
+            of[recording.name] = copies[recording.name] | numbered
+            if of[recording.name] or trained or recording.session in sessions:
+                seen[recording.name] = recording.session
+        return cls(True, of, copies, seen)
+
+    @classmethod
+    def on_files(cls, run: Path, scenes: Mapping[str, Mapping[int, Path]]) -> TrainingOverlap:
+        """Return the overlap for single images: files of each scene by index. They match by content."""
+        facts = _facts(run)
+        if not (images := _images(facts)):
+            return cls(False, {}, words=IMAGES)
+        of = {
+            name: frozenset(i for i, content in hash_files(files).items() if content in images)
+            for name, files in scenes.items()
+        }
+        seen = {name: name for name in scenes if of[name] or name in facts[0]["train_sessions"]}
+        return cls(True, of, sessions=seen, words=IMAGES)
+
+    def count(self, indices: Indices) -> int | None:
+        """Return how many of these frames trained the network; None if unknown."""
+        return sum(len(self.of[name].intersection(frames)) for name, frames in indices.items()) if self.known else None
+
+    def count_same_session(self, indices: Indices) -> int | None:
+        """Return how many frames did not train but are of a session that did; None if unknown."""
+        if not self.known:
+            return None
+        return sum(len(set(frames) - self.of[name]) for name, frames in indices.items() if name in self.sessions)
+
+    def left_out(self, indices: Indices, run: Path) -> dict[str, list[int]]:
+        """Return the frames that did not train. Raises DataError if there is none, or no record."""
+        if not self.known:
+            found = f"no record of the {self.words.frames} that trained"
+            raise DataError(run, found=found, expected="a run's run.json with them", fix="leave --held-out out")
+        kept = {name: [index for index in frames if index not in self.of[name]] for name, frames in indices.items()}
+        if not any(kept.values()):
+            raise DataError(
+                _some(indices),
+                found=f"only {self.words.frames} that trained",
+                expected="others",
+                fix="score other data",
+            )
+        return kept
+
+    def notes(self, indices: Indices) -> list[str]:
+        """Return notes for a score on these frames."""
+        count, beside, total = self.count(indices), self.count_same_session(indices), sum(map(len, indices.values()))
+        words, notes = self.words, []
+        if count:
+            copied = sum(
+                len(self.copies.get(name, frozenset()).intersection(frames)) for name, frames in indices.items()
+            )
+            how = f" ({copied} of them copies by another name)" if copied else ""
+            sentence = f"{count} of the {total} {words.frames} trained this network{how}: not a score on unseen images"
+            notes.append(f"{sentence} (exclude them: --held-out)")
+        if beside:
+            names = sorted(
+                {self.sessions[name] for name, frames in indices.items() if frames and name in self.sessions}
+            )
+            sentence = (
+                f"{beside} of the {total} {words.frames} are others of {words.drives} that trained it ({_some(names)})"
+            )
+            notes.append(f"{sentence}: not a score on unseen {words.places}")
+        return notes
+
+
+def _facts(run: Path) -> list[dict[str, Any]]:
+    """Return the data facts of run.json, one entry for each data set; an empty entry without run.json."""
+    facts: dict[str, Any] = read_json(run / "run.json").get("data", {}) if (run / "run.json").is_file() else {}
+    return [facts, *facts.get("extra_datasets", {}).values()]
+
+
+def _some(names: Iterable[str]) -> str:
+    first, *others = [*names]
+    return ", ".join([first, *others[:3]]) + f" and {len(others) - 3} more" * (len(others) > 3)
+
+
+def _numbers(facts: Sequence[Mapping[str, Any]]) -> dict[str, set[int]]:
+    """Return the numbers of the frames that trained, by their recording's fingerprint."""
+    numbers: dict[str, set[int]] = {}
+    for one in facts:
+        for name, print_ in one["fingerprints"].items():
+            spans = one["train_frames"].get(name, ())
+            numbers.setdefault(_whole(print_), set()).update(n for start, stop in spans for n in range(start, stop))
+    return numbers
+
+
+def _images(facts: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return content hashes of the files that trained; empty for runs of earlier versions."""
+    return {
+        content for one in facts for digits in one.get("train_images", {}).values() for content in split_hashes(digits)
+    }
+
+
+def index_spans(numbers: Iterable[int]) -> list[list[int]]:
+    """Return ascending numbers as [start, stop) blocks, as run.json stores them."""
+    blocks = (list(block) for _, block in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]))
+    return [[block[0][1], block[-1][1] + 1] for block in blocks]
+
+
+def _whole(fingerprint: str) -> str:
+    """Return the fingerprint of the whole recording, of an excerpt or a crop (`datasets.open_dataset.Excerpt`, `datasets.recordings`)."""
+    return fingerprint.partition("[")[0]
+
+
+# -- Read a list of frames to score, in the format of KITTI's Eigen split.
+
+
+@dataclass(frozen=True)
+class FrameList:
+    """Frames to score.
+
+    indices: ascending, by recording name.
+    file, sha256: identity of the list.
+    """
+
+    file: str
+    sha256: str
+    indices: Mapping[str, Sequence[int]]
+
+    def to_json(self) -> dict[str, str | int]:
+        """Return the metadata for a score file."""
+        return {"file": self.file, "sha256": self.sha256, "count": sum(map(len, self.indices.values()))}
+
+
+def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
+    """Read lines `recording frame l` or `recording frame`: `2011_09_26/2011_09_26_drive_0002_sync 0000000069 l`.
+
+    Raises DataError for a line that does not parse, for frames that `recordings` lack (the first, and their number),
+    for
+    repeated frames, and for right images: only left images are predicted and scored.
+    """
+    indices: dict[str, Sequence[int]] = {}
+    for frames in read_split_file(path, recordings):
+        name = frames.recording.name
+        if frames.side != LEFT:
+            raise DataError(
+                path, found=f"right images of '{name}'", expected="left ones (`l`)", fix="remove these lines"
+            )
+        once = sorted(set(frames.indices))
+        if repeated := len(frames.indices) - len(once):
+            raise DataError(
+                path,
+                found=f"{repeated} frames of '{name}' twice",
+                expected="each once",
+                fix="remove the repeated lines",
+            )
+        indices[name] = once
+    if not indices:
+        raise DataError(path, found="an empty list", expected="a frame a line", fix="is this the right file?")
+    return FrameList(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), indices)

@@ -1,0 +1,276 @@
+"""Video data of a training: open, split, decode once and batch one data set or several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.recording import Recording
+from stadia.core.types import Batch
+from stadia.dataloading.config import DataConfig, DatasetConfig
+from stadia.dataloading.loader import Loader, PackedSamples
+from stadia.dataloading.mixture import MixtureLoader, SequentialLoader
+from stadia.dataloading.samples import PackedSample, VideoSamples, open_split
+from stadia.datasets.image_files import hash_frames, join_hashes
+from stadia.datasets.splits import TargetFrames, TrainValSplit
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight
+from stadia.recipes.base.scored_frames import index_spans
+from stadia.training.batches import select_device
+from stadia.training.config import TrainingConfig
+
+# -- Make the training and validation loaders of any recipe.
+
+PackedT = TypeVar("PackedT")
+BatchT = TypeVar("BatchT", bound=Batch[Any, Any])
+
+
+def make_loaders(
+    train: PackedSamples[PackedT, BatchT],
+    val: PackedSamples[PackedT, BatchT] | None,
+    training: TrainingConfig,
+    *,
+    seed: int,
+) -> tuple[Loader[PackedT, BatchT], Loader[PackedT, BatchT] | None]:
+    """Return a shuffled training loader, and a validation loader in order; None without validation data."""
+    device = select_device(training.accelerator)
+    load = partial(
+        Loader[PackedT, BatchT], batch_size=training.batch_size, workers=training.workers, seed=seed, device=device
+    )
+    return load(train, shuffle=True), None if val is None else load(val, shuffle=False)
+
+
+# -- Video data of a training: open, split, decode once, batch.
+
+
+@dataclass(frozen=True)
+class VideoData:
+    """Batches for training and validation, and their origin.
+
+    config: of the data, with every "auto" resolved.
+    split: frames behind the loaders.
+    train, val: loaders; val is None without validation data.
+    """
+
+    config: DatasetConfig
+    split: TrainValSplit
+    train: Loader[PackedSample, Batch]
+    val: Loader[PackedSample, Batch] | None
+
+    @property
+    def each(self) -> Mapping[str, VideoData]:
+        """Return the data sets by name; a single one has the name ""."""
+        return {"": self}
+
+    @property
+    def recordings(self) -> dict[str, list[Recording]]:
+        """Return the recordings by split, each once."""
+        named = {"train": self.split.train, "val": self.split.val}
+        return {name: unique_recordings(frames) for name, frames in named.items() if frames}
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Return the identity of the data for run.json.
+
+        For `recipes.base.scored_frames` it holds the training frames by number and by file content, and their sessions
+        (drives).
+        """
+        recordings = {recording.name: recording for recording in self.recordings["train"]}
+        trained = {
+            name: map(recordings[name].number, indices) for name, indices in frame_indices(self.split.train).items()
+        }
+        images: dict[str, list[str]] = {}
+        for part in self.split.train:
+            images.setdefault(part.recording.name, []).extend(
+                hash_frames(part.recording, part.indices, part.side).values()
+            )
+        return {
+            "path": self.config.path,
+            "fingerprints": {r.name: r.fingerprint() for recordings in self.recordings.values() for r in recordings},
+            "train_frames": {name: index_spans(numbers) for name, numbers in trained.items()},
+            "train_images": {name: join_hashes(found) for name, found in images.items()},
+            "train_sessions": sorted({recording.session for recording in recordings.values()}),
+            "train_samples": len(self.train.samples),
+            "val_samples": len(self.val.samples) if self.val else 0,
+        }
+
+    def findings(self) -> list[Finding]:
+        """Check every recording, and what the splits share."""
+        frames = {"train": self.split.train, "val": self.split.val}
+        splits = {name: [(part.recording, part.indices) for part in parts] for name, parts in frames.items() if parts}
+        found = run_preflight(
+            unique_recordings([*self.split.train, *self.split.val]),
+            splits,
+            seconds=MAX_PREFLIGHT_SECONDS * len(self.each),
+        )
+        if self.config.offsets:
+            return found
+        return [
+            replace(finding, severity=Severity.NOTE) if finding.code in MOTION_FINDINGS else finding
+            for finding in found
+        ]
+
+
+def unique_recordings(frames: Sequence[TargetFrames]) -> list[Recording]:
+    """Return the recordings of these frames, each once, in order."""
+    return list({id(f.recording): f.recording for f in frames}.values())
+
+
+def frame_indices(frames: Sequence[TargetFrames]) -> dict[str, list[int]]:
+    """Return the frame indices by recording name, ascending; a frame with both sides counts once."""
+    found: dict[str, set[int]] = {}
+    for part in frames:
+        found.setdefault(part.recording.name, set()).update(part.indices)
+    return {name: sorted(indices) for name, indices in found.items()}
+
+
+MOTION_FINDINGS = {"D03"}
+"""Findings that stop nothing without neighbors in time: a camera may stand still."""
+
+MAX_SPARSE_SHARE = 0.35
+"""Maximum labeled share of sparse depth: LiDAR .03 to .05, KITTI improved .16, depth cameras and renderers above .6."""
+
+
+def measure_labeled_share(recording: Recording) -> float:
+    """Return the largest share of labeled pixels in five frames: the first ones of a drive often have none."""
+    maps = (recording.depth_m(index) for index in np.linspace(0, len(recording) - 1, 5).astype(int))
+    return max((float((depth_m > 0).mean()) for depth_m in maps if depth_m is not None), default=0.0)
+
+
+def _check_labeled(bare: Sequence[Recording]) -> None:
+    if bare:
+        names = ", ".join(recording.name for recording in bare[:3])
+        raise DataError(
+            f"ground truth of {names}" + f" and {len(bare) - 3} more" * (len(bare) > 3),
+            found="no depth in any of five frames",
+            expected="depth in metres of what trains",
+            fix="name the recordings that have it by data.recordings=[...], or train selfsup, which needs none",
+        )
+
+
+def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
+    """Open the data of a configuration, with a progress bar while images are decoded.
+
+    Validation gets ground truth for scores if there is any; training only with `config.ground_truth_depth`.
+    Raises DataError, ConfigError; ConfigError for several data sets, which `recipes.base.video_data` opens.
+    """
+    if isinstance(config, DataConfig) and config.extra_datasets:
+        names = ", ".join(config.sets)
+        fix = "leave data.extra_datasets out, or train selfsup"
+        raise ConfigError(
+            "data.extra_datasets",
+            found=f"the data sets {names}",
+            expected="one, which is what this recipe trains on",
+            fix=fix,
+        )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        split = open_split(config, progress)
+        shares = {id(r): measure_labeled_share(r) for r in unique_recordings([*split.train, *split.val])}
+        if config.ground_truth_depth:
+            _check_labeled([r for r in unique_recordings(split.train) if shares[id(r)] == 0])
+        if config.sparse_depth == "auto":
+            config = config.model_copy(
+                update={"sparse_depth": any(0 < share < MAX_SPARSE_SHARE for share in shares.values())}
+            )
+        train = VideoSamples.from_config(split.train, config, training=True, seed=seed, progress=progress)
+        config = config.model_copy(update={"stereo": train.stereo})
+        val = None
+        if split.val:
+            with_truth = any(shares[id(recording)] > 0 for recording in unique_recordings(split.val))
+            val = VideoSamples.from_config(
+                split.val,
+                config.model_copy(update={"ground_truth_depth": with_truth}),
+                training=False,
+                seed=seed,
+                progress=progress,
+            )
+    for recording in unique_recordings([*split.train, *split.val]):
+        if selection := getattr(recording, "selection", None):  # of your own video: which frames were left out
+            console.print(f"{recording.name}: {selection}", markup=False, soft_wrap=True)
+    return VideoData(config, split, *make_loaders(train, val, training, seed=seed))
+
+
+# -- Several data sets of video in one training: each opened alone, their batches alternate.
+
+
+@dataclass(frozen=True)
+class MultiVideoData(VideoData):
+    """Several data sets as one. `config` is that of the first data set and holds the others; `split` holds all frames.
+
+    parts: each data set by name, the first one first.
+    """
+
+    config: DataConfig
+    train: MixtureLoader[Batch]  # type: ignore[assignment]
+    val: SequentialLoader[Batch] | None  # type: ignore[assignment]
+    parts: Mapping[str, VideoData]
+
+    @classmethod
+    def of(cls, config: DataConfig, parts: Mapping[str, VideoData], *, seed: int) -> Self:
+        """Combine data sets that were opened one by one, with their resolved configurations."""
+        first, *_ = parts.values()
+        others = {name: part.config for name, part in parts.items() if name != config.name}
+        settled = {"stereo": first.config.stereo, "sparse_depth": first.config.sparse_depth}
+        config = config.model_copy(update={**settled, "extra_datasets": others})
+        split = TrainValSplit(
+            *(
+                [frames for part in parts.values() for frames in getattr(part.split, which)]
+                for which in ("train", "val")
+            )
+        )
+        epochs = {name: one.epochs for name, one in config.sets.items()}
+        train = MixtureLoader({name: part.train for name, part in parts.items()}, epochs, order=config.order, seed=seed)
+        validate = {name: part.val for name, part in parts.items() if part.val is not None}
+        return cls(config, split, train, SequentialLoader(validate) if validate else None, parts)
+
+    @property
+    def each(self) -> Mapping[str, VideoData]:
+        return self.parts
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Return the facts of the first data set as if it were alone, and those of the others in `others`."""
+        (name, first), *others = self.parts.items()
+        return {**first.facts, "name": name, "extra_datasets": {other: part.facts for other, part in others}}
+
+    def summary_lines(self) -> list[str]:
+        """Return one line for each data set: size, and share of the batches."""
+        batches = self.train.batches
+        return [
+            f"data set {name}: {len(part.train.samples)} samples train, {len(part.val.samples) if part.val else 0}"
+            f" validate, {part.config.width}x{part.config.height}, {'stereo' if part.config.stereo else 'one camera'},"
+            f" {batches[name]} of {sum(batches.values())} batches an epoch"
+            for name, part in self.parts.items()
+        ]
+
+
+def open_data_sets(config: DataConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
+    """Open the one data set of a configuration, or each of several. Raises DataError, ConfigError."""
+    if not config.extra_datasets:
+        return open_video(config, training, seed=seed, console=console)
+    parts = {name: open_video(_single(one), training, seed=seed, console=console) for name, one in config.sets.items()}
+    data = MultiVideoData.of(config, parts, seed=seed)
+    for line in data.summary_lines():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return data
+
+
+def _single(one: DatasetConfig) -> DatasetConfig:
+    """Return a data set's configuration without the others."""
+    values: dict[str, Any] = {name: getattr(one, name) for name in DatasetConfig.model_fields}
+    return DatasetConfig.model_construct(**values)

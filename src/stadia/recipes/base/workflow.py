@@ -1,0 +1,296 @@
+"""The workflow of a training: open and check the data, check the losses, train, score. Also its dry run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from rich.console import Console
+
+from stadia.core import random_state
+from stadia.core.config import list_renamed_keys
+from stadia.core.errors import CheckpointError, RunError
+from stadia.core.types import Batch, Predictor
+from stadia.diagnostics.finding import Finding, OnStop, Severity, append_finding, write_findings
+from stadia.diagnostics.loss_checks.loss_check_runner import (
+    check_losses,
+    check_training_start,
+    collect_findings,
+    stop_at,
+)
+from stadia.diagnostics.loss_checks.training_start import TrainingStart
+from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_training_findings
+from stadia.recipes import CONFIGS, RECIPES
+from stadia.recipes.base.config import RecipeConfig, without_pretrained
+from stadia.recipes.base.dry_run import DryRunResult, measure_steps
+from stadia.recipes.base.init_weights import build_task as build_task
+from stadia.recipes.base.init_weights import check_init_weights, create_task
+from stadia.recipes.base.progressive_resizing import check_stages, keep_batch_sizes, prepare_data, prepare_stages
+from stadia.recipes.base.recipe import TrainingData
+from stadia.training.batches import TrainingPlan, select_device
+from stadia.training.checkpoint import Checkpoint, load_weights
+from stadia.training.fit import FEW_STEPS, check_precision, fit
+from stadia.training.recipe import AnyRecipe
+from stadia.training.run_folder import Run, is_main_process
+
+# -- Run the loss checks before the first step: each loss on loss cases, and a copy of the task on its first batch.
+
+SECONDS = 20.0
+"""Time limit of all checks."""
+
+RESERVE = 2.0
+"""Seconds kept for what cannot be interrupted: one law of a loss, or the loss and the optimizer of a step."""
+
+OF_LOSSES = 0.5
+"""Share of the time for the laws of the losses, so that slow machines check the first step too."""
+
+
+def run_loss_checks(
+    task: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console, *, seconds: float = SECONDS
+) -> list[Finding]:
+    """Return the findings of the loss checks. Changes neither the task nor the random number generators.
+
+    task: about to be trained, with its initial weights.
+    """
+    started = time.monotonic()
+    until = started + seconds - RESERVE
+    training = config.training
+    if training.threads is not None:
+        torch.set_num_threads(training.threads)
+    with random_state.preserve_generators():
+        data.train.set_position(0, 0)
+        batch = next(iter(data.train))
+        start = TrainingStart.of(
+            task,
+            batch,
+            select_device(training.accelerator),
+            precision=training.precision,
+            depth_range_m=task.depth_range_m,
+        )
+        start.task.plan = TrainingPlan.of(data.train, training)
+        found = collect_findings(
+            "laws of the losses", "", lambda: _check_loss_laws(start, batch, started + OF_LOSSES * (until - started))
+        )
+        found += check_training_start(start, until - time.monotonic())
+    notes = [one.measured.partition(":")[0] for one in found if one.code == "N01"]
+    unchecked = f"; not checked: {', '.join(dict.fromkeys(notes))}" if notes else ""
+    console.print(
+        f"loss checks: {time.monotonic() - started:.0f} s, {len(found) - len(notes)} findings{unchecked}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return found
+
+
+def _check_loss_laws(start: TrainingStart, batch: Batch[Any, Any], until: float) -> list[Finding]:
+    with stop_at(until):  # a recipe may run its networks
+        losses = start.task.loss_cases(batch)
+    return check_losses(losses, until)
+
+
+# -- The workflow of a training: open the data, check it, train, score the validation data.
+
+LOSS_CHECKS = "loss checks of the training"
+
+NOT_CHECKED_NOTE = "N02"
+"""Code of the note about data that were not checked in time."""
+
+
+def train(
+    config: RecipeConfig,
+    *,
+    out: Path = Path("runs"),
+    resume: Path | None = None,
+    on_stop: OnStop = OnStop.HALT,
+    ended: Callable[[Run], object] = lambda run: None,
+) -> Run:
+    """Check the data, train, and score the validation data with the best checkpoint.
+
+    Args:
+        config: of a recipe, from `stadia.recipes.configure`.
+        out: folder that gets a new folder for this run.
+        resume: a run's folder to resume; its configuration must be equal.
+        on_stop: what to do on a finding with severity stop, of the data or during training.
+        ended: called with the run when it ends, also after an error; builds the report.
+
+    Raises RunError on a finding with severity stop, and the errors of opening the data and of `fit`.
+    """
+    console = Console(stderr=True)
+    recipe: type[AnyRecipe] = RECIPES.load(config.recipe)
+    check_stages(recipe, config)
+    check_precision(config.training)
+    if resume:
+        config = keep_batch_sizes(config, Run.open(resume).config)
+    else:
+        check_init_weights(recipe, config)  # before anything is decoded
+    if not is_main_process():
+        logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all
+    config, data = prepare_data(recipe, config, console)
+    findings = report_findings(data.findings(), console, on_stop)
+    if resume:
+        run = Run.open(resume)
+        run.check_config(config, free=("start_from", *data_location_keys(config)))
+        run.check_data(data.facts)
+    else:
+        run = Run.create(out, config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
+    with run.held():
+        if run.writes:
+            write_findings(run.folder / "findings.jsonl", [*findings, *read_training_findings(run.folder)])
+        task = create_task(recipe, config, data, run)
+        if resume is None and run.writes and TrainingPlan.of(data.train, config.training).total_steps >= FEW_STEPS:
+            _check_losses(task, config, data, run, console, on_stop)
+
+        @torch.no_grad()
+        def score() -> None:
+            load_task(run.folder).score(data, run, console)
+
+        try:
+            fit(
+                task,
+                data.train,
+                data.val,
+                config.training,
+                run,
+                resume=resume is not None,
+                callbacks=[TrainingMonitor(run, console, on_stop)],
+                console=console,
+                finish=score,
+            )
+        except BaseException:
+            with contextlib.suppress(Exception):  # nothing may hide why it ended
+                ended(run)
+            raise
+        ended(run)
+    return run
+
+
+def _check_losses(
+    task: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop
+) -> None:
+    """Run the loss checks and add their findings to the run. A finding with severity stop fails the run."""
+    found = run_loss_checks(task, config, data, console)
+    for finding in found:
+        append_finding(run.folder / "findings.jsonl", finding)
+    try:
+        report_findings(found, console, on_stop, of=LOSS_CHECKS)
+    except RunError as error:
+        run.failed(error)
+        raise
+
+
+def data_location_keys(config: RecipeConfig) -> list[str]:
+    """Return the keys of data paths and caches in every group of `data`; a resumed run may change them."""
+    return list(_location_keys("data", config.model_dump(include={"data"}).get("data", {})))
+
+
+def _location_keys(group: str, values: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
+        if key == "cache" or (key == "path" and not isinstance(value, Mapping)):
+            yield f"{group}.{key}"
+        elif isinstance(value, Mapping):
+            yield from _location_keys(f"{group}.{key}", value)
+
+
+def report_findings(
+    findings: list[Finding], console: Console, on_stop: OnStop, of: str = "checks of the data"
+) -> list[Finding]:
+    """Print findings above severity note, and notes of data that were not checked in time.
+
+    Raises RunError on severity stop, unless `on_stop` is not HALT.
+    """
+    for finding in findings:
+        if finding.severity is not Severity.NOTE or finding.code == NOT_CHECKED_NOTE:
+            console.print(
+                f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}", markup=False, soft_wrap=True
+            )
+    stops = [finding for finding in findings if finding.severity is Severity.STOP]
+    if stops and on_stop is OnStop.HALT:
+        raise RunError(
+            of,
+            found=", ".join(f"{finding.code} ({finding.measured})" for finding in stops),
+            expected="none with severity stop",
+            fix=(
+                "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence; --on-stop warn"
+                " trains all the same"
+            ),
+        )
+    return findings
+
+
+def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None) -> Predictor:
+    """Return a predictor of a trained recipe: depth, and motion if it was trained.
+
+    size: (height, width) of the network; default: the training's.
+    Raises the errors of `load_task`, CheckpointError without depth, ConfigError for an unsupported size.
+    """
+    task = load_task(checkpoint)
+    predictor = task.predictor(size)
+    if predictor is None:
+        raise CheckpointError(
+            checkpoint,
+            found=f"a checkpoint of '{task.recipe}', which predicts no depth",
+            expected="a recipe that does",
+            fix="pass another checkpoint",
+        )
+    return predictor
+
+
+def load_task(checkpoint: Path) -> AnyRecipe:
+    """Load a trained recipe from a checkpoint or a run's folder (its best checkpoint, else its last).
+
+    Raises CheckpointError if it is missing, damaged, of an unknown recipe, or does not fit its own configuration.
+    """
+    opened = Checkpoint.open(Path(checkpoint))
+    recipe = opened.header.recipe
+    if recipe not in RECIPES:
+        raise CheckpointError(
+            opened.path,
+            found=f"a checkpoint of '{recipe}'",
+            expected=f"one of {', '.join(RECIPES)}",
+            fix="update stadia, or pass another",
+        )
+    try:
+        config = CONFIGS.load(recipe).model_validate(opened.header.config)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise CheckpointError(
+            opened.path,
+            found="; ".join(list_renamed_keys(opened.header.config)) or f"a configuration with a wrong '{key}'",
+            expected="one of this version",
+            fix="train again",
+        ) from error
+    task: AnyRecipe = RECIPES.load(recipe)(without_pretrained(config))
+    load_weights(opened, task, recipe=recipe)
+    return task.eval()
+
+
+# -- The dry run: check a training and measure three full steps. Nothing is kept.
+
+
+def dry_run(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> DryRunResult:
+    """Open and check the data, build the networks, check the losses, and train three steps in a temporary folder.
+
+    Each data set and each stage trains that many steps. Raises what `workflow.train` raises before training, and
+    RunError if memory does not suffice, with the step.
+    """
+    console = Console(stderr=True)
+    recipe: type[AnyRecipe] = RECIPES.load(config.recipe)
+    check_stages(recipe, config)
+    config, data = prepare_data(recipe, config, console)
+    report_findings(data.findings(), console, on_stop)
+    task = build_task(recipe, config, resumed=False)
+    task.save_data_stats(data)
+    report_findings(run_loss_checks(task, config, data, console), console, on_stop, of=LOSS_CHECKS)
+    del task  # the steps' peak of memory is without it
+    if not config.training.stages:
+        return measure_steps(recipe, config, data)
+    each = [measure_steps(recipe, *prepared) for prepared in prepare_stages(recipe, config)]
+    peaks, seconds = ([number for one in each for number in getattr(one, name)] for name in ("peak_bytes", "seconds"))
+    return DryRunResult(each[-1].device, tuple(peaks), tuple(seconds))

@@ -1,0 +1,1 @@
+"""Depth with a vision transformer from ground truth."""

@@ -1,0 +1,1 @@
+"""Depth in metres from unlabelled mono road video."""

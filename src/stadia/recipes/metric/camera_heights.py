@@ -1,0 +1,427 @@
+"""Learn the camera height of each group of cameras over the epochs of a training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.errors import RunError
+from stadia.evaluation.plots.image_overlays import EpochHeight
+from stadia.recipes.metric.config import CameraHeightsConfig
+from stadia.training.validation_scores import gather_from_processes
+
+# -- Learn the camera height above the road over the epochs of a training, for each group of cameras mounted alike.
+#
+# Each inlier object of a frame gives a camera height. The median over a frame's objects is the height of the frame, the
+# median over an epoch's frames that of the epoch. Epochs are averaged, later ones with a larger weight.
+#
+# An object is an inlier where its size against the horizon agrees with the other objects. Unlike a comparison with the
+# last height (`test=absolute`), a wrong start cannot mislead this test. An epoch counts where its objects agree with each
+# other and with the horizon.
+
+Floats = NDArray[np.float64]
+MIN_FRAMES = 5
+"""Of a group or a recording, for meaningful quartiles and medians."""
+
+MIN_MOUNT_RATIO, MIN_MOUNT_SHARE = 1.2, 0.1
+"""A group has several mounts where its recordings split at a gap of this factor, with this share on each side."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeightObservations:
+    """The observations of an epoch: F frames, M objects.
+
+    group, recording: (F,) of each frame.
+    road_m: (F,) the camera height over the road in the depth of the frame; NaN without a road.
+    height_mismatch: (F,) the logarithm of the ratio of two estimates of that height; NaN without a road.
+    frame: (M,) the frame of each object.
+    camera_m: (M,) the camera height from the size of the object and its depth; NaN for none.
+    horizon_m: (M,) from its size against the horizon, without depth; NaN for none, not positive above the horizon.
+    """
+
+    group: NDArray[np.int64]
+    recording: NDArray[np.str_]
+    road_m: Floats
+    height_mismatch: Floats
+    frame: NDArray[np.int64]
+    camera_m: Floats
+    horizon_m: Floats
+
+    def of_group(self, group: int) -> HeightObservations:
+        """Return the observations of one group."""
+        mine = self.group == group
+        number = np.cumsum(mine) - 1
+        objects = mine[self.frame]
+        of_frames = self.group[mine], self.recording[mine], self.road_m[mine], self.height_mismatch[mine]
+        return HeightObservations(
+            *of_frames, number[self.frame[objects]], self.camera_m[objects], self.horizon_m[objects]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEstimate:
+    """The estimate of an epoch for a group.
+
+    camera_m: the median over frames.  frames: with an inlier object, of `frames_seen`.
+    kept: share of inlier objects.  low_m, high_m: the quartiles of the frames.  spread: between these, over the median.
+    horizon_m: the median over all objects of the height from the horizon, without depth; by nature about 3 % too low.
+        NaN where too few objects agree on it to test the others.
+    road_m: the median over frames of the camera height over the road in their own depth; NaN where no frame has a road.
+    height_mismatch: the median over frames of the absolute logarithm of the ratio of two estimates of that height; NaN
+        where no frame has one.
+    refused: why it is not used; empty where it is.
+    locked_height: the height at which the absolute test keeps only objects that confirm it, against the median of all
+        objects; empty where it does not.
+    apart: why the cameras of the group cannot have one height; empty where they can. The learnt height is dropped then,
+        except one that no later epoch changes (`last_epoch`).
+    """
+
+    camera_m: float
+    frames: int
+    frames_seen: int
+    kept: float
+    spread: float
+    horizon_m: float
+    low_m: float = math.nan
+    high_m: float = math.nan
+    road_m: float = math.nan
+    height_mismatch: float = math.nan
+    refused: str = ""
+    locked_height: str = ""
+    apart: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AverageHeight:
+    """The height of a group.
+
+    metres: NaN for none.  epochs: that it is averaged over; 0 for none.  horizon_m: from the horizon; NaN for none.
+    """
+
+    metres: float = math.nan
+    epochs: int = 0
+    horizon_m: float = math.nan
+
+
+def update_average(before: float, epochs: int, estimate: float, *, step: float = 1.0) -> float:
+    """Return the mean over epochs with weights 1, 2, 3, ...: before + 2 / (k + 1) (estimate - before) at the k-th.
+
+    before: over `epochs` epochs; ignored for none.  step: factor on the change.
+    """
+    return estimate if epochs == 0 else before + step * 2 / (epochs + 2) * (estimate - before)
+
+
+def compute_frame_medians(frame: NDArray[np.int64], values: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Return the frames that have values, ascending, and the median of each."""
+    order = np.lexsort((values, frame))
+    frames, first, count = np.unique(frame[order], return_index=True, return_counts=True)
+    ordered = values[order]
+    return frames, (ordered[first + (count - 1) // 2] + ordered[first + count // 2]) / 2
+
+
+def estimate_epoch_height(
+    observed: HeightObservations, epoch: int, config: CameraHeightsConfig, known_m: float = math.nan
+) -> EpochEstimate:
+    """Estimate the height of one group from an epoch. Raises RunError where its recordings have several heights.
+
+    known_m: the height of the group before, for the absolute test; NaN for none.
+    """
+    has_height = np.isfinite(observed.camera_m) & (observed.camera_m > 0)
+    by_horizon = np.isfinite(observed.horizon_m) & (observed.horizon_m > 0)
+    horizon_m = float(np.exp(np.median(np.log(observed.horizon_m[by_horizon])))) if by_horizon.any() else math.nan
+    absolute = config.test == "absolute"
+    tested = epoch >= config.test_from_epoch and not (absolute and math.isnan(known_m))
+    comparable_m = np.where(has_height & by_horizon, observed.horizon_m, np.nan)  # NaN agrees with nothing
+    agree = np.abs(np.log(comparable_m / horizon_m)) < config.tolerance
+    keep = has_height
+    if tested:
+        keep = np.abs(np.log(comparable_m / known_m)) < config.tolerance if absolute else agree
+    if agree.sum() <= config.min_inlier_share * has_height.sum():
+        horizon_m = math.nan  # they agree on no horizon: depth has learnt none yet
+    if epoch >= config.first_epoch:
+        frames, medians = compute_frame_medians(observed.frame[has_height], observed.camera_m[has_height])
+        # Without a plane, the objects on the road have no meaning. NaN counts as flat.
+        flat = ~(np.abs(observed.height_mismatch[frames]) >= config.max_height_mismatch)
+        _check_one_mount(observed.recording[frames[flat]], np.log(medians[flat]), known_m)
+    _, heights = compute_frame_medians(observed.frame[keep], observed.camera_m[keep])
+    low, camera_m, high = np.quantile(heights, (0.25, 0.5, 0.75)) if len(heights) else [math.nan] * 3
+    found = EpochEstimate(
+        camera_m=float(camera_m),
+        frames=len(heights),
+        frames_seen=len(observed.group),
+        kept=float(keep.sum() / max(has_height.sum(), 1)),
+        spread=float((high - low) / camera_m),
+        horizon_m=horizon_m,
+        low_m=float(low),
+        high_m=float(high),
+        road_m=_median(observed.road_m),
+        height_mismatch=_median(np.abs(observed.height_mismatch)),
+    )
+    locked_height = _describe_lock(found, known_m, config) if absolute and tested else ""
+    return replace(found, refused=_find_refusal(found, config, tested=tested), locked_height=locked_height)
+
+
+def _describe_lock(found: EpochEstimate, known_m: float, config: CameraHeightsConfig) -> str:
+    """Return at which height, where the objects agree on another one by the horizon, which needs no height before."""
+    if not abs(math.log(found.horizon_m / known_m)) >= config.tolerance:  # NaN neither
+        return ""
+    return (
+        f"{found.kept:.0%} of the objects agree with the known {known_m:.2f} m, and the median of all is"
+        f" {found.horizon_m:.2f} m"
+    )
+
+
+def _median(values: Floats) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else math.nan
+
+
+def _find_refusal(found: EpochEstimate, config: CameraHeightsConfig, *, tested: bool) -> str:
+    """Return why the estimate of an epoch is rejected; empty where it is not."""
+    fewest = max(min(config.min_frames, config.min_frame_share * found.frames_seen), MIN_FRAMES)
+    if found.frames < fewest:
+        return (
+            f"a height needs {fewest:g} frames with inlier objects, found {found.frames} of {found.frames_seen} frames"
+        )
+    if found.kept <= config.min_inlier_share:
+        return f"{found.kept:.0%} of the objects agree against the horizon, not more than {config.min_inlier_share:.0%}"
+    if found.spread >= config.max_spread:
+        return f"the quartiles of the frames differ by {found.spread:.2f} of the median, at most {config.max_spread:g}"
+    if found.height_mismatch >= config.max_height_mismatch:
+        apart = math.expm1(found.height_mismatch)
+        return f"the heights over a plane and over the road pixels differ by {apart:.0%}: not a road yet"
+    if tested and abs(found.camera_m / found.horizon_m - 1) >= config.max_horizon_disagreement:
+        return (
+            f"{found.camera_m:.2f} m by depth and {found.horizon_m:.2f} m by the horizon differ by"
+            f" {config.max_horizon_disagreement:.0%} or more"
+        )
+    return ""
+
+
+def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: float) -> None:
+    """Raise RunError where the medians of the recordings of a group have a wide gap: several camera heights.
+
+    The average height of two mounts lies between theirs. Where it lies above or below both, depth has not converged on
+    these drives yet, and nothing is raised.
+    """
+    names, counts = np.unique(recording, return_counts=True)
+    names, counts = names[counts >= MIN_FRAMES], counts[counts >= MIN_FRAMES]
+    if len(names) < 2:
+        return
+    medians = np.array([np.median(log_heights[recording == name]) for name in names])
+    order = np.argsort(medians)
+    names, counts, medians = names[order], counts[order], medians[order]
+    share = np.cumsum(counts)[:-1] / counts.sum()
+    gaps = np.where(np.minimum(share, 1 - share) >= MIN_MOUNT_SHARE, np.diff(medians), 0)
+    widest = int(np.argmax(gaps))
+    if gaps[widest] > math.log(MIN_MOUNT_RATIO):
+        low, high = (float(np.exp(np.median(side))) for side in (medians[: widest + 1], medians[widest + 1 :]))
+        if low > MIN_MOUNT_RATIO * known_m or high < known_m / MIN_MOUNT_RATIO:
+            return
+        raise RunError(
+            "a group of cameras",
+            found=(
+                f"{low:.2f} m above the road in {widest + 1} recordings ('{names[widest]}'), "
+                f"{high:.2f} m in {len(names) - widest - 1} ('{names[widest + 1]}')"
+            ),
+            expected="one height in a group",
+            fix="put cameras that are mounted at different heights into different groups",
+        )
+
+
+class CameraHeights:
+    """The heights of all groups, and the observations of the present epoch. The heights are equal in all processes."""
+
+    def __init__(self, config: CameraHeightsConfig | None = None) -> None:
+        self.config = config or CameraHeightsConfig()
+        self.epoch = 0
+        self.heights = {group: AverageHeight(metres, 1) for group, metres in self.config.known_m.items()}
+        self._observed: list[dict[str, Any]] = []  # batches of this epoch, on their device
+
+    def begin(self, epoch: int) -> dict[int, EpochEstimate]:
+        """Set the epoch, from 0, before each step. At a new one, return the estimates of the last, by group.
+
+        Called by all processes at the same step.
+        """
+        if epoch == self.epoch:
+            return {}
+        ended, self.epoch = self.epoch, epoch
+        observed, self._observed = _join_batches(gather_from_processes(self._on_cpu())), []
+        estimates = {
+            int(group): self._estimate(observed.of_group(int(group)), ended) for group in np.unique(observed.group)
+        }
+        for group, found in estimates.items():
+            self.heights[group] = self._after(self.heights.get(group, AverageHeight()), found, ended)
+        return estimates
+
+    def add(
+        self,
+        recordings: Sequence[str],
+        group: Tensor,
+        road_m: Tensor,
+        height_mismatch: Tensor,
+        image: Tensor,
+        camera_m: Tensor,
+        horizon_m: Tensor,
+    ) -> None:
+        """Add the observations of a training batch.
+
+        Args:
+            recordings: B names, of the recording of each image.
+            group: (B,) whole numbers.
+            road_m, height_mismatch: (B,), see `Said`.
+            image: (M,) the image in this batch of each object.
+            camera_m, horizon_m: (M,), see `Said`.
+        """
+        observed = {"group": group, "road_m": road_m, "height_mismatch": height_mismatch}
+        observed |= {"image": image, "camera_m": camera_m, "horizon_m": horizon_m}
+        self._observed.append(
+            {"recordings": list(recordings), **{name: value.detach() for name, value in observed.items()}}
+        )
+
+    def known(self, group: Tensor) -> Tensor:
+        """Return the camera heights (B,) in metres of groups (B,), NaN for none."""
+        return _look_up_groups(group, {number: height.metres for number, height in self.heights.items()})
+
+    def by_horizon(self, group: Tensor) -> Tensor:
+        """Return the heights (B,) in metres that the test compares objects with; NaN before `test_from_epoch`."""
+        if self.epoch < self.config.test_from_epoch:
+            return _look_up_groups(group, {})
+        absolute = self.config.test == "absolute"
+        return _look_up_groups(
+            group, {number: height.metres if absolute else height.horizon_m for number, height in self.heights.items()}
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, with the observations of all processes. Called by all processes."""
+        observed = _join_batches(gather_from_processes(self._on_cpu()))
+        names, recording = np.unique(observed.recording, return_inverse=True)
+        return {
+            "epoch": self.epoch,
+            "heights": [{"group": group, **asdict(height)} for group, height in self.heights.items()],
+            "recordings": names.tolist(),
+            "observations": {
+                "recording": torch.from_numpy(recording.astype(np.int64)),
+                "group": torch.from_numpy(observed.group),
+                "road_m": torch.from_numpy(observed.road_m),
+                "height_mismatch": torch.from_numpy(observed.height_mismatch),
+                "image": torch.from_numpy(observed.frame),
+                "camera_m": torch.from_numpy(observed.camera_m),
+                "horizon_m": torch.from_numpy(observed.horizon_m),
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], *, rank: int = 0) -> None:
+        """Restore a state. The first process gets all observations, so the number of processes may change."""
+        self.epoch = state["epoch"]
+        self.heights = {
+            height["group"]: AverageHeight(height["metres"], height["epochs"], height["horizon_m"])
+            for height in state["heights"]
+        }
+        observed = dict(state["observations"])
+        recordings = [state["recordings"][number] for number in observed.pop("recording").tolist()]
+        self._observed = [{"recordings": recordings, **observed}] if rank == 0 else []
+
+    def _estimate(self, observed: HeightObservations, epoch: int) -> EpochEstimate:
+        try:
+            found = estimate_epoch_height(
+                observed, epoch, self.config, self.heights.get(int(observed.group[0]), AverageHeight()).metres
+            )
+        except RunError as error:
+            nothing = math.nan
+            return EpochEstimate(
+                nothing, 0, len(observed.group), 0.0, nothing, nothing, refused=error.found, apart=str(error)
+            )
+        low, high = self.config.between_m.get(int(observed.group[0]), (0.0, math.inf))
+        if found.refused or low <= found.camera_m <= high:
+            return found
+        return replace(
+            found, refused=f"{found.camera_m:.2f} m by depth, and {low:.2f} to {high:.2f} m by silhouettes alone"
+        )
+
+    def _after(self, height: AverageHeight, found: EpochEstimate, epoch: int) -> AverageHeight:
+        config = self.config
+        last = math.inf if config.last_epoch is None else config.last_epoch
+        if found.apart:
+            return AverageHeight() if epoch <= last else height
+        height = replace(height, horizon_m=height.horizon_m if math.isnan(found.horizon_m) else found.horizon_m)
+        if found.refused or not config.first_epoch <= epoch <= last:
+            return height
+        jumps = height.epochs > 0 and abs(math.log(found.camera_m / height.metres)) > math.log(config.max_change)
+        metres = update_average(height.metres, height.epochs, found.camera_m, step=0.5 if jumps else 1.0)
+        return replace(height, metres=metres, epochs=height.epochs + 1)
+
+    def _on_cpu(self) -> list[dict[str, Any]]:
+        return [
+            {name: value.cpu() if isinstance(value, Tensor) else value for name, value in batch.items()}
+            for batch in self._observed
+        ]
+
+
+def _join_batches(parts: Sequence[Sequence[Mapping[str, Any]]]) -> HeightObservations:
+    batches = [batch for part in parts for batch in part]
+    first = np.cumsum([0, *(len(batch["group"]) for batch in batches)])
+
+    def column(name: str, dtype: type) -> NDArray[Any]:
+        return np.concatenate([np.zeros(0, dtype), *(batch[name].numpy().astype(dtype) for batch in batches)])
+
+    frame = [batch["image"].numpy() + start for batch, start in zip(batches, first, strict=False)]
+    recordings = [name for batch in batches for name in batch["recordings"]]
+    return HeightObservations(
+        group=column("group", np.int64),
+        recording=np.array(recordings, dtype=np.str_),
+        road_m=column("road_m", np.float64),
+        height_mismatch=column("height_mismatch", np.float64),
+        frame=np.concatenate([np.zeros(0, np.int64), *frame]),
+        camera_m=column("camera_m", np.float64),
+        horizon_m=column("horizon_m", np.float64),
+    )
+
+
+def _look_up_groups(group: Tensor, values: Mapping[int, float]) -> Tensor:
+    """Return (B,) the values of groups (B,), NaN for those without. Waits for no device."""
+    found = torch.full(group.shape, math.nan, device=group.device)
+    for number, value in values.items():
+        found = found.masked_fill(group == number, value)
+    return found
+
+
+# -- The history of the camera heights of a training: the estimate of each epoch, and the height that was kept.
+
+
+class HeightHistory:
+    """The epochs of each group of cameras, in their order.
+
+    groups: their names, by number.
+    """
+
+    def __init__(self, groups: Sequence[str]) -> None:
+        self.of: dict[str, list[EpochHeight]] = {name: [] for name in groups}
+
+    def add(self, epoch: int, estimates: Mapping[int, EpochEstimate], kept_m: Sequence[float]) -> None:
+        """Add the estimates of an epoch.
+
+        Args:
+            epoch: its number.
+            estimates: by the number of the group; without groups that had no frame.
+            kept_m: of each group, NaN for none.
+        """
+        for group, (of_group, kept) in enumerate(zip(self.of.values(), kept_m, strict=True)):
+            if group in estimates:
+                found = estimates[group]
+                of_group.append(EpochHeight(epoch, found.camera_m, found.low_m, found.high_m, kept, found.refused))
+            else:
+                of_group.append(EpochHeight(epoch, math.nan, math.nan, math.nan, kept))
+
+    def state_dict(self) -> dict[str, list[dict[str, Any]]]:
+        return {name: [asdict(one) for one in of_group] for name, of_group in self.of.items()}
+
+    def load_state_dict(self, state: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        self.of = {name: [EpochHeight(**one) for one in state.get(name, ())] for name in self.of}

@@ -1,0 +1,114 @@
+"""Configuration of the recipe `metric`. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from stadia.core.config import StrictModel
+from stadia.datasets.masks.height_priors import RoadConfig
+from stadia.losses.config import MetricScaleConfig
+from stadia.recipes.base.config import SelfSupervisedConfig
+
+
+class CameraHeightsConfig(StrictModel):
+    """The learnt camera height above the road, one for each group of cameras mounted alike.
+
+    known_m: known heights in metres, by group. They supervise from the first step on, and start the average.
+    between_m: lowest and highest height that depth may give, by group, known without depth (`first_height`).
+    first_epoch: the first height is estimated at the end of this epoch, from 0, and then at the end of each one.
+    last_epoch: the last epoch with an estimate; -1: none, so that known_m stays. None: every epoch.
+    test_from_epoch: outliers against the horizon are left out from this epoch on; a horizon has to be learnt first.
+    test: the reference of the test. centered: the median over all objects of the group. absolute: the average height
+        (eq. 2 of Scale Field, CVPR 2023), all objects before there is one. absolute is more robust where more than half
+        of the objects are wrong, but a wrong height keeps only the objects that confirm it, which H17 reports.
+    tolerance: an object is an outlier where the logarithm of its camera height differs by more from the reference.
+    outlier_sigma: null: an object has full weight within the tolerance and none beyond. Else its weight is
+        exp(-d^2 / (2 spread^2)) at a difference d of the logarithm. Estimates of an epoch use the tolerance either way.
+    min_frames, min_frame_share: an epoch has no estimate with fewer frames than either of these, and never with fewer
+        than 5.
+    min_inlier_share: nor where the share of inlier objects is not larger.
+    max_spread: nor where the quartiles of the frames differ by this much, over their median.
+    max_horizon_disagreement: nor where the height differs by this share from that by the horizon, which needs no depth.
+    max_height_mismatch: nor where the median over frames of the log ratio of two heights, over a plane through the road and over
+        the road pixels, is this large: a curved road has no height.
+    max_change: a height that changes by a larger factor counts half.
+    """
+
+    known_m: dict[int, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    between_m: dict[int, tuple[float, float]] = Field(default_factory=dict)
+    first_epoch: int = Field(default=1, ge=0)
+    last_epoch: int | None = Field(default=None, ge=-1)
+    test_from_epoch: int = Field(default=2, ge=0)
+    test: Literal["centered", "absolute"] = "centered"
+    tolerance: float = Field(default=0.2, gt=0)
+    outlier_sigma: float | None = Field(default=None, gt=0)
+    min_frames: int = Field(default=200, ge=1)
+    min_frame_share: float = Field(default=0.02, ge=0, le=1)
+    min_inlier_share: float = Field(default=0.4, ge=0, lt=1)
+    max_spread: float = Field(default=0.5, gt=0)
+    max_horizon_disagreement: float = Field(default=0.15, gt=0)
+    max_height_mismatch: float = Field(default=0.05, gt=0)
+    max_change: float = Field(default=1.3, gt=1)
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if not self.known_m and self.last_epoch is not None and self.last_epoch < self.first_epoch:
+            epochs = f"last_epoch={self.last_epoch} is before first_epoch={self.first_epoch}"
+            raise ValueError(f"{epochs} and known_m is empty: there is never a height")
+        return self
+
+
+class MetricConfig(SelfSupervisedConfig):
+    """Depth in metres and camera motion from unlabeled mono road video (FUMET, arXiv 2312.04530): docs/metric.md.
+
+    Data: KITTI or your own video, with masks of road and cars (`stadia prepare VIDEO --masks`); RoadWorld has them.
+    Command: `stadia train metric --data PATH`.
+    Measured time and scores: docs/results.md.
+
+    recipe: name of this recipe.
+    camera_groups: mounts of the cameras, or recordings, that each have one height; set from the data by road.cameras.
+    first_height: initial height of a camera group. "silhouettes" estimates it from masks of objects of known height
+        alone, if precise enough (docs/metric.md); it supervises from the first step. "depth" waits for
+        `heights.first_epoch`.
+    max_height_epochs: maximum epochs here and in `heights`. With more epochs of the data several count as one, because one
+        pass through few data changes depth too little to estimate a height.
+    scale_schedule_epochs: epochs in which the loss weight moves from objects to the camera height. "auto": a third of the
+        training, at least 4.
+    unmask_road: the auto-mask ignores the moving road.
+    reinitialize_at_epoch: epoch, from 0, at whose start networks and optimizer are reinitialized and camera heights
+        stay;
+        null: never. For trainings that converge to depth without scale before a height is estimated.
+    """
+
+    validation: ClassVar[tuple[str, ...]] = (*SelfSupervisedConfig.validation, "abs_rel_scaled", "camera_height_m")
+
+    recipe: Literal["metric"] = "metric"
+    name: str = "metric"
+    road: RoadConfig = RoadConfig()
+    heights: CameraHeightsConfig = CameraHeightsConfig()
+    scale: MetricScaleConfig = MetricScaleConfig()
+    camera_groups: tuple[str, ...] | Literal["auto"] = "auto"
+    first_height: Literal["silhouettes", "depth"] = "silhouettes"
+    max_height_epochs: Annotated[int, Field(ge=3)] = 12
+    scale_schedule_epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    unmask_road: bool = True
+    reinitialize_at_epoch: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _of_one_camera(self) -> Self:
+        mistakes = []
+        for name, one in self.data.sets.items():
+            if one.stereo is True:
+                mistakes.append(f"{self.data.key_of(name)}.stereo is true: use selfsup, whose baseline gives metres")
+        if not self.data.offsets:
+            mistakes.append("data.offsets is empty: a single camera learns from its neighbors in time")
+        if not self.road.objects:
+            mistakes.append("road.objects is empty: nothing has a height")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
+
+
+# -- Configuration of the camera heights that a training learns. Imports no torch.

@@ -1,0 +1,307 @@
+"""Road video with masks: data sets, camera groups, and initial camera heights from silhouettes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from stadia.core.errors import DataError, GeometryError
+from stadia.core.recording import LEFT, Recording
+from stadia.core.types import Batch, Inputs, RoadTargets
+from stadia.dataloading.loader import Loader
+from stadia.dataloading.mixture import MixtureLoader, SequentialLoader
+from stadia.dataloading.road_samples import (
+    PackedRoad,
+    RoadSamples,
+    find_camera_group,
+    find_object_height_m,
+    number_camera_groups,
+)
+from stadia.datasets.masks.height_priors import RoadConfig
+from stadia.datasets.masks.mask_files import attach_masks
+from stadia.datasets.masks.mask_objects import find_mask_boxes
+from stadia.datasets.open_dataset import detect_format
+from stadia.datasets.surveys import survey_masks
+from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.preflight.mask_checks import check_masks
+from stadia.geometry.ground.drive_heights import DriveHeights, estimate_drive_heights, track_boxes, transform_box
+from stadia.recipes.base.video_data import MultiVideoData, VideoData, make_loaders, open_data_sets, unique_recordings
+from stadia.recipes.metric.config import MetricConfig
+
+# -- Road video of the recipe `metric`: recordings with masks, and cameras in groups.
+
+RoadLoader = Loader[PackedRoad, Batch[Inputs, RoadTargets]]
+
+
+@dataclass(frozen=True)
+class RoadData(VideoData):
+    """Batches of road video, road options, and the number of each camera group by name."""
+
+    train: RoadLoader  # type: ignore[assignment]
+    val: RoadLoader | None  # type: ignore[assignment]
+    road: RoadConfig
+    groups: Mapping[str, int]
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Return the facts of video data, and the identity of the masks."""
+        recordings = unique_recordings([*self.split.train, *self.split.val])
+        masks = {r.name: r.mask_reader.fingerprint("left") for r in recordings if r.mask_reader is not None}
+        return {**super().facts, "masks": masks}
+
+    def findings(self) -> list[Finding]:
+        """Check as any video, and the masks of the training recordings."""
+        return [*super().findings(), *self.road_mask_findings()]
+
+    def road_mask_findings(self) -> list[Finding]:
+        """Return findings about the masks of the training recordings."""
+        return check_masks(survey_masks(unique_recordings(self.split.train), self.road))
+
+
+@dataclass(frozen=True)
+class MultiRoadData(MultiVideoData):
+    """Several data sets of road video; camera groups are numbered through all of them."""
+
+    train: MixtureLoader[Batch[Inputs, RoadTargets]]  # type: ignore[assignment]
+    val: SequentialLoader[Batch[Inputs, RoadTargets]] | None  # type: ignore[assignment]
+    parts: Mapping[str, RoadData]
+
+    def findings(self) -> list[Finding]:
+        """Check as any data sets, and the masks of each one: one without cars is found beside others."""
+        return [
+            *super().findings(),
+            *(finding for part in self.parts.values() for finding in part.road_mask_findings()),
+        ]
+
+
+RoadVideo = RoadData | MultiRoadData
+
+
+def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadVideo]:
+    """Open the data of a configuration; return it with every "auto" of data and cameras resolved.
+
+    Raises DataError, ConfigError; ConfigError if a height was measured on a data set that validates.
+    """
+    config.road.check_scored_on(
+        [detect_format(Path(one.path).expanduser(), one.format) for one in config.data.sets.values()]
+    )
+    others = {name: one.model_copy(update={"stereo": False}) for name, one in config.data.extra_datasets.items()}
+    mono = config.data.model_copy(update={"stereo": False, "extra_datasets": others})
+    opened = open_data_sets(mono, config.training, seed=config.seed, console=console)
+    if config.road.masks is not None:
+        attach_masks(unique_recordings([*opened.split.train, *opened.split.val]), Path(config.road.masks).expanduser())
+    groups = _number_groups(opened, config.road)
+    count = sum(map(len, groups.values()))
+    parts = {name: _with_road(one, groups[name], config, unknown_from=count) for name, one in opened.each.items()}
+    names = {number: _group_name(name, group) for name, own in groups.items() for group, number in own.items()}
+    heights = config.heights
+    if config.first_height == "silhouettes":
+        first = _first_heights(parts)
+        _print_notes(first, {name: group for group, name in names.items()}, heights.known_m, console)
+        known = {
+            **{group: round(estimated.height_m, 4) for group, estimated in first.estimated.items()},
+            **heights.known_m,
+        }
+        between = {
+            **{group: (estimated.low_m, estimated.high_m) for group, estimated in first.estimated.items()},
+            **heights.between_m,
+        }
+        heights = heights.model_copy(update={"known_m": known, "between_m": between})
+    alone = parts.get("")
+    data = alone or MultiRoadData.of(mono, parts, seed=config.seed)
+    settled = {"data": data.config, "camera_groups": tuple(names.values()), "heights": heights}
+    return config.model_copy(update=settled), data
+
+
+def _number_groups(opened: VideoData, road: RoadConfig) -> dict[str, dict[str, int]]:
+    """Return for each data set the numbers of its training camera groups by name, unique over all data sets."""
+    groups: dict[str, dict[str, int]] = {}
+    for name, one in opened.each.items():
+        first, own = sum(map(len, groups.values())), number_camera_groups(unique_recordings(one.split.train), road)
+        groups[name] = {group: first + number for group, number in own.items()}
+    return groups
+
+
+def _group_name(data_set: str, group: str) -> str:
+    """Return the name of a camera group among all data sets; a single one has no name."""
+    return ": ".join(part for part in (data_set, group) if part)
+
+
+def _with_road(video: VideoData, groups: Mapping[str, int], config: MetricConfig, *, unknown_from: int) -> RoadData:
+    """Return a data set with masks and groups; cameras that only validate are numbered from `unknown_from` on."""
+    validating = sorted(number_camera_groups(unique_recordings(video.split.val), config.road).keys() - groups.keys())
+    numbers = {**groups, **{name: number for number, name in enumerate(validating, start=unknown_from)}}
+
+    def with_road(samples: object) -> RoadSamples:
+        return RoadSamples(samples, config.road, numbers, cache=video.config.cache)  # type: ignore[arg-type]
+
+    val = None if video.val is None else with_road(video.val.samples)
+    train, val_loader = make_loaders(with_road(video.train.samples), val, config.training, seed=config.seed)
+    return RoadData(video.config, video.split, train, val_loader, config.road, groups)
+
+
+def _first_heights(parts: Mapping[str, RoadData]) -> InitialHeights:
+    """Estimate initial heights of all groups, each data set at its image size."""
+    estimated: dict[int, DriveHeights] = {}
+    reasons: dict[int, str] = {}
+    for part in parts.values():
+        recordings = unique_recordings(part.split.train)
+        first = estimate_initial_heights(
+            recordings, part.groups, part.road, height=part.config.height, width=part.config.width
+        )
+        estimated |= first.estimated
+        reasons |= first.reasons
+    return InitialHeights(estimated, reasons)
+
+
+def _print_notes(
+    first: InitialHeights, groups: Mapping[str, int], known_m: Mapping[int, float], console: Console
+) -> None:
+    """Print a note for each group: the height from silhouettes, or why there is none; and disagreement with a known
+    one.
+    """
+    for name, group in groups.items():
+        of = f" of the cameras '{name}'" if name else ""
+        estimated = first.estimated.get(group)
+        interval = (
+            f"{estimated.height_m:.2f} m (95 %: {estimated.low_m:.2f} to {estimated.high_m:.2f})" if estimated else ""
+        )
+        if group in known_m:
+            if estimated is None or estimated.low_m <= known_m[group] <= estimated.high_m:
+                continue
+            note = (
+                f"heights.known_m gives a height{of} of {known_m[group]:.2f} m, silhouettes alone {interval}: one of"
+                " them is wrong"
+            )
+        elif estimated is not None:
+            note = f"silhouettes alone give a height{of} of {interval}, which supervises from the first step"
+        else:
+            reason = first.reasons[group]
+            note = f"silhouettes alone give no height{of}: {reason}. Depth gives the first one after some epochs"
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+# -- Estimate an initial height of each camera group from silhouettes alone, before training.
+#
+# Self-supervised depth has a wrong minimum: a tilted road with matching motion explains images nearly as well as a level
+# road, and its height is wrong (docs/metric.md). Objects of known height avoid it, since they need no depth.
+
+MAX_HEIGHT_FRAMES = 1000
+"""Maximum frames of a group, evenly spaced: takes seconds for data of any size."""
+
+MAX_LOG_INTERVAL = math.log(1.3)
+"""Maximum log ratio between the ends of the 95 % interval; a wider one is not used."""
+
+
+@dataclass(frozen=True, slots=True)
+class InitialHeights:
+    """By group number: estimates of the height, or reasons why there is none."""
+
+    estimated: Mapping[int, DriveHeights]
+    reasons: Mapping[int, str]
+
+
+def estimate_initial_heights(
+    recordings: Sequence[Recording], groups: Mapping[str, int], config: RoadConfig, *, height: int, width: int
+) -> InitialHeights:
+    """Estimate the height of each camera group from silhouettes.
+
+    recordings: of the training, with masks.
+    groups: their numbers by name (`dataloading.road_samples.number_camera_groups`).
+    height, width: network image size, the unit of `config.border_px`.
+    """
+    estimated, reasons = {}, {}
+    for name, number in groups.items():
+        mine = [recording for recording in recordings if find_camera_group(recording, config) == name]
+        sightings = _collect_sightings(mine, config, height, width)
+        try:
+            found = _fit_height(sightings, float(mine[0].K(0)[1, 1]))
+        except GeometryError as error:
+            reasons[number] = f"{error.found}, {error.expected} are needed{sightings.unread_note}"
+            continue
+        if math.log(found.high_m / found.low_m) < MAX_LOG_INTERVAL:
+            estimated[number] = found
+        else:
+            reasons[number] = f"the interval is {found.low_m:.2f} to {found.high_m:.2f} m{sightings.unread_note}"
+    return InitialHeights(estimated, reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sightings:
+    """Boxes of objects with known height.
+
+    rows: drive, frame, box edges from the first camera's principal point (pixels), object height (metres).
+    frames: number of frames that were read.
+    unread: error of each frame without masks.
+    """
+
+    rows: Sequence[tuple[float, ...]]
+    frames: int
+    unread: Sequence[str]
+
+    @property
+    def unread_note(self) -> str:
+        """Return a note about unreadable masks."""
+        if not self.unread:
+            return ""
+        return f"; masks of {len(self.unread)} of {self.frames} frames cannot be read, such as: {self.unread[0]}"
+
+
+def _collect_sightings(recordings: Sequence[Recording], config: RoadConfig, height: int, width: int) -> _Sightings:
+    every = [(drive, index) for drive, recording in enumerate(recordings) for index in range(len(recording))]
+    chosen = [
+        every[at] for at in np.linspace(0, len(every) - 1, min(len(every), MAX_HEIGHT_FRAMES)).round().astype(int)
+    ]
+    rows: list[tuple[float, ...]] = []
+    unread = []
+    for drive, index in chosen:
+        recording = recordings[drive]
+        camera = recording.camera(index)
+        margin_px = config.border_px * max(camera.height / height, camera.width / width)
+        try:
+            found = _read_frame(recording, index, recordings[0].K(0), config, margin_px)
+        except DataError as error:
+            unread.append(str(error))
+            continue
+        rows += [(drive, index, *sighting) for sighting in found]
+    return _Sightings(rows, len(chosen), unread)
+
+
+def _fit_height(sightings: _Sightings, focal_px: float) -> DriveHeights:
+    drive, frame, left, top, right, bottom, height_m = (
+        torch.tensor(sightings.rows, dtype=torch.float64).reshape(-1, 7).unbind(-1)
+    )
+    box_px, drive, frame = torch.stack((left, top, right, bottom), -1), drive.long(), frame.long()
+    track = torch.zeros_like(drive)
+    for number in torch.unique(drive):  # instance numbers differ between images, so boxes are tracked
+        mine = drive == number
+        track[mine] = track_boxes(frame[mine], box_px[mine])
+    return estimate_drive_heights(drive, track, bottom, bottom - top, height_m, focal_px=focal_px)
+
+
+def _read_frame(
+    recording: Recording, index: int, K: NDArray[np.float64], config: RoadConfig, margin_px: float
+) -> list[tuple[float, ...]]:
+    """Return box edges and known height (metres) of each whole object.
+
+    Edges are in pixels of a camera with matrix K, from its principal point. Raises DataError without readable masks.
+    """
+    masks = recording.masks(index, LEFT)
+    if masks is None or recording.mask_reader is None:
+        raise DataError(
+            f"masks of {recording.name}, frame {index}", found="none", expected="a file", fix="stadia prepare --masks"
+        )
+    found = []
+    for box in find_mask_boxes(masks, recording.mask_reader.classes, margin_px=margin_px):
+        metres = find_object_height_m(recording, index, LEFT, box.number, box.class_name, config)
+        if math.isfinite(metres) and not box.hidden and not box.cut:
+            edges = transform_box(torch.tensor(box.box_px, dtype=torch.float64), recording.K(index), K)
+            found.append((*(edges - torch.tensor([K[0, 2], K[1, 2]] * 2)).tolist(), metres))
+    return found

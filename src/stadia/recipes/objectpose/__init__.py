@@ -1,0 +1,1 @@
+"""Class, mask, rotation, translation and size of objects."""

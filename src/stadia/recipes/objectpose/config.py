@@ -1,0 +1,138 @@
+"""Configuration of the recipe `objectpose`. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import ConfigError
+from stadia.dataloading.config import ColorConfig, NetworkPixels
+from stadia.datasets.config import CacheConfig
+from stadia.losses.config import RotationLossConfig
+from stadia.models.config import ObjectPoseNetConfig
+from stadia.recipes.base.config import RecipeConfig
+from stadia.synthetic.tableworld.config import find_tableworld_preset
+from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class ObjectDataConfig(StrictModel):
+    """Single images of objects with known poses.
+
+    path: of a data set; null renders TableWorld into the cache, or reads it from there.
+    format: "objects" (the stadia layout, also TableWorld), "bop", "nocs", or "auto" to detect it.
+    tableworld: preset that is rendered without a path.
+    train_split, val_split: as the data set names them; val_split=null holds out images of train_split.
+    val_share: share of held-out images, the last ones.
+    height, width: network size, multiples of 32; every image and its camera are resized to it.
+    pixel_ratio: fx / fy of the training images at this size; null = from the data set. In prediction, an image of
+        another aspect ratio is padded, so that it is not squeezed more than these.
+    classes: names, background first; null = from the data set.
+    """
+
+    path: str | None = None
+    format: Literal["auto", "objects", "bop", "nocs"] = "auto"
+    tableworld: str = "demo"
+    train_split: str = "train"
+    val_split: str | None = "val"
+    val_share: float = Field(default=0.25, gt=0, lt=1)
+    height: NetworkPixels = 128
+    width: NetworkPixels = 160
+    pixel_ratio: float | None = Field(default=None, gt=0)
+    classes: tuple[str, ...] | None = None
+    color: ColorConfig = ColorConfig()
+    cache: CacheConfig = CacheConfig()
+
+    @field_validator("tableworld")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            find_tableworld_preset(name)
+        except ConfigError as error:
+            raise ValueError(f"expected {error.expected}; {error.fix}") from error
+        return name
+
+
+class ObjectLossConfig(StrictModel):
+    """Terms of the loss and their weights. All but the mask terms are means over objects of any size.
+
+    cross_entropy, focal, dice: of the mask.
+    focal_gamma: how little correct pixels count, 1 or more.
+    rotation: name of the rotation loss, and its penalty on quaternion length.
+    rotation_weight: of it.
+    rotation_of: "object" compares the mean over the object's pixels, which has length 1; "pixel" compares each pixel
+        with its predicted length, which squared_error needs to train the length.
+    center: of the direction to the center at each pixel.
+    depth: of the logarithm of z.
+    size: relative to the true diagonal.
+    """
+
+    cross_entropy: Weight = 2.0
+    focal: Weight = 0.0
+    focal_gamma: float = Field(default=2.0, ge=1)
+    dice: Weight = 1.0
+    rotation: RotationLossConfig = RotationLossConfig()
+    rotation_weight: Weight = 1.0
+    rotation_of: Literal["object", "pixel"] = "object"
+    center: Weight = 1.0
+    depth: Weight = 1.0
+    size: Weight = 1.0
+
+
+class DetectionConfig(StrictModel):
+    """From maps to objects in prediction.
+
+    fewest_px: minimum pixels of an object in the network image.
+    hypotheses: crossings of two pixels' lines that are tried for each center; 0 fits all lines at once.
+    pixels: number of pixels of each object that vote, evenly spaced; some hundred are as accurate as thousands.
+    """
+
+    fewest_px: int = Field(default=12, ge=1)
+    hypotheses: int = Field(default=32, ge=0)
+    pixels: int = Field(default=128, ge=2)
+
+
+class ObjectPoseConfig(RecipeConfig):
+    """Class, mask, rotation, translation and size of objects from one image (FastPoseCNN, arXiv 2406.11063).
+
+    Data: none required, TableWorld is rendered; or images with known poses: BOP, NOCS, or your own
+        (docs/objectpose.md). The defaults train on two cores in 15 minutes. Command: `stadia train objectpose`.
+    Measured scores: docs/results.md.
+
+    recipe: name of this recipe.
+    """
+
+    evaluation_keys: ClassVar[tuple[str, ...]] = tuple(
+        f"data.{key}"
+        for key in (
+            "path",
+            "format",
+            "tableworld",
+            "train_split",
+            "val_split",
+            "val_share",
+            "height",
+            "width",
+            "classes",
+        )
+    )
+    validation: ClassVar[tuple[str, ...]] = (
+        *("mask_iou", "objects", "found", "false_alarms", "recall", "precision", "iou_3d", "ap_*", "recall_*deg_*cm"),
+        *("rotation_error_deg", "rotation_error_deg_median", "rotation_error_deg_of_all"),
+        *("translation_error_cm", "translation_error_cm_median"),
+    )
+
+    recipe: Literal["objectpose"] = "objectpose"
+    name: str = "objectpose"
+    data: ObjectDataConfig = ObjectDataConfig()
+    model: ObjectPoseNetConfig = ObjectPoseNetConfig()
+    loss: ObjectLossConfig = ObjectLossConfig()
+    finding: DetectionConfig = DetectionConfig()
+    optimizer: OptimizerConfig = OptimizerConfig(lr=4e-3)
+    schedule: ScheduleConfig = ScheduleConfig(warmup_steps=100)
+    training: TrainingConfig = TrainingConfig(
+        max_epochs=None, max_steps=2500, batch_size=16, clip_norm=5.0, validate_every=500
+    )

@@ -1,0 +1,200 @@
+"""The loss of `objectpose`, and its loss case: the ground truth as maps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.core.types import Camera
+from stadia.dataloading.object_samples import ObjectTargets
+from stadia.diagnostics.loss_checks.loss_case import ErrorAxis, LossCase, Outputs
+from stadia.geometry.camera import inverse_intrinsics
+from stadia.geometry.objects.instances import center_from_translation, unit_directions
+from stadia.geometry.se3 import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
+from stadia.geometry.segments import Segments, segment_means, segments_from_instances
+from stadia.losses import ROTATION_LOSSES, mask_loss
+from stadia.losses.loss_report import LossReport, average_count_over_processes, divide_sum
+from stadia.losses.object_pose_loss import center_error, log_depth_error, norm_penalty, size_error
+from stadia.models.object_pose_net import ObjectMaps, ObjectPoseNet, average_object_pixels
+from stadia.recipes.objectpose.config import ObjectLossConfig
+from stadia.recipes.objectpose.object_detection import ground_truth_objects
+
+# -- The loss of `objectpose`: predictions at the pixels of each true object against its ground truth.
+
+
+class ObjectPoseLoss:
+    """Terms by name, weighted by the configuration. An image without objects trains the mask only.
+
+    Terms are means over pixels, images or objects of all processes (`losses.loss_report.average_count_over_processes`): every process must
+    call it. Accumulated batches have equal weight, since the object count of the next batches is unknown.
+    """
+
+    def __init__(self, config: ObjectLossConfig) -> None:
+        self.config = config
+        self.rotation = ROTATION_LOSSES.load(config.rotation.name)
+
+    def __call__(self, network: ObjectPoseNet, maps: ObjectMaps, targets: ObjectTargets) -> LossReport:
+        segments, known = segments_from_instances(targets.instance), mask_loss.labeled_pixels(targets.class_map)
+        shown = (targets.class_map > 0).flatten(1).any(1)
+        count = known.new_full((), segments.count, dtype=torch.float32)
+        pixels, images, objects = average_count_over_processes(
+            torch.stack((known.sum().float(), shown.sum().float(), count))
+        )
+        terms = self._mask_terms(maps.class_logits, targets.class_map, pixels, images)
+        terms |= {
+            name: divide_sum(values, objects)
+            for name, values in self._object_terms(network, maps, targets, segments).items()
+        }
+        weighted = {name: self._weight(name) * value for name, value in terms.items()}
+        total = torch.stack([*weighted.values(), _zero_term(maps)]).sum()
+        terms = {name: value.detach() for name, value in weighted.items()}
+        return LossReport(total, terms, {}, least=dict.fromkeys(terms, 0.0))
+
+    def _weight(self, term: str) -> float:
+        of_rotation = {"rotation": self.config.rotation_weight, "norm": self.config.rotation.norm_penalty}
+        return of_rotation[term] if term in of_rotation else float(getattr(self.config, term))
+
+    def _mask_terms(self, logits: Tensor, classes: Tensor, pixels: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """Return the mask terms, means over labeled pixels and over images with objects."""
+        config, terms = self.config, {}
+        if config.cross_entropy:
+            terms["cross_entropy"] = divide_sum(mask_loss.cross_entropy(logits, classes), pixels)
+        if config.focal:
+            terms["focal"] = divide_sum(mask_loss.focal_loss(logits, classes, config.focal_gamma), pixels)
+        if config.dice:
+            terms["dice"] = divide_sum(mask_loss.dice_loss(logits, classes), images)  # 0 of an image without an object
+        return terms
+
+    def _object_terms(
+        self, network: ObjectPoseNet, maps: ObjectMaps, targets: ObjectTargets, segments: Segments
+    ) -> dict[str, Tensor]:
+        """Return the terms of each object, (M,)."""
+        if not segments.count:
+            return dict.fromkeys(("rotation", "norm", "center", "depth", "size"), maps.class_logits.new_zeros(0))
+        true, row = ground_truth_objects(targets, segments), (segments.image, segments.instance - 1)
+        predicted = network.pixels(maps, segments, true.class_id, targets.camera)
+        found = average_object_pixels(predicted, segments)
+        of_pixel, count = segments.segment, segments.count
+        quaternion_true = targets.quaternion_wxyz[row]
+        if self.config.rotation_of == "object":
+            rotation = self.rotation(found.quaternion_wxyz, quaternion_true, true.symmetry)
+        else:
+            each = self.rotation(predicted.quaternion, quaternion_true[of_pixel], true.symmetry[of_pixel])
+            rotation = segment_means(each, of_pixel, count)
+        camera, t_m = targets.camera, true.T_camera_object[:, :3, 3]
+        center = center_from_translation(t_m, Camera(camera.K[segments.image], camera.height, camera.width))
+        direction = unit_directions(center[of_pixel], predicted.place)
+        return {
+            "rotation": rotation,
+            "norm": segment_means(norm_penalty(predicted.quaternion), of_pixel, count),
+            "center": segment_means(center_error(predicted.to_center, direction), of_pixel, count),
+            "depth": log_depth_error(found.log_depth, t_m[:, 2]),
+            "size": size_error(found.size_m, true.size_m),
+        }
+
+
+def _zero_term(maps: ObjectMaps) -> Tensor:
+    """Return 0 with a zero gradient for every map: DDP requires a gradient for each weight."""
+    outputs = (maps.class_logits, maps.quaternion, maps.to_center, maps.log_pixel_m, maps.log_size)
+    return torch.stack([output[:0].sum() for output in outputs]).sum()
+
+
+# -- The loss case of `objectpose`: the true objects of images as network maps.
+
+
+SURE = 20.0
+TIMES = (0.5, 0.8, 1.0, 1.25, 2.0)
+TURNS_DEG = (0.0, 10.0, 30.0, 60.0, 90.0)
+LOGITS = (-1.0, -0.2, 0.0, 0.2, 1.0)
+
+
+def ground_truth_maps(targets: ObjectTargets, classes: int) -> ObjectMaps:
+    """Return the maps of a perfect network. Each class has the same values; the background those of the first object.
+
+    classes: number of classes with the background.
+    """
+    images, height, width = targets.instance.shape
+    K = targets.camera.K
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    place = torch.stack((x, y), -1).to(K).expand(images, -1, -1, -1)
+    rays = (
+        torch.cat((place, torch.ones_like(place[..., :1])), -1)[..., None, :]
+        .mul(inverse_intrinsics(K)[:, None, None])
+        .sum(-1)
+    )
+
+    def per_pixel(values: Tensor) -> Tensor:
+        """(B, N, k) to (B, H, W, k)."""
+        at = (targets.instance - 1).clamp(min=0).flatten(1)[..., None].expand(-1, -1, values.shape[-1])
+        return values.gather(1, at).reshape(images, height, width, -1)
+
+    t = targets.T_camera_object[..., :3, 3]
+    center = center_from_translation(t, Camera(K[:, None], height, width))
+    quaternion = quaternion_multiply(
+        quaternion_conjugate(quaternion_from_ray(rays)), per_pixel(targets.quaternion_wxyz)
+    )
+    pixel_m = per_pixel(t[..., 2:]) / K[:, 0, 0, None, None, None]
+    outputs = (quaternion, unit_directions(per_pixel(center), place), pixel_m.log(), per_pixel(targets.size_m).log())
+    expanded = (x.movedim(-1, 1)[:, None].expand(-1, classes - 1, -1, -1, -1).contiguous() for x in outputs)
+    logits = SURE * F.one_hot(targets.class_map.clamp(0, classes - 1), classes).movedim(-1, 1).to(K)
+    return ObjectMaps(logits, *expanded)
+
+
+def object_loss_case(loss: ObjectPoseLoss, network: ObjectPoseNet, targets: ObjectTargets, classes: int) -> LossCase:
+    """Return the loss case: the ground truth, and wrong classes, rotations, depths and sizes. In float64, on the CPU.
+
+    network: gives the channel of each class; its weights are not used.
+    """
+    true = ground_truth_maps(replace(targets, camera=targets.camera.to(torch.float64)), classes)
+    right = {name: getattr(true, name).double() for name in true.__dataclass_fields__}
+
+    def evaluate(maps: Outputs) -> Any:
+        return loss(network, ObjectMaps(**maps), targets)
+
+    def turned(degrees: float) -> Tensor:
+        """About the object's x axis, which no symmetry of a body of revolution about y forgives."""
+        half = math.radians(degrees) / 2
+        turn = torch.tensor([math.cos(half), math.sin(half), 0, 0], dtype=torch.float64)
+        return quaternion_multiply(right["quaternion"].movedim(2, -1), turn).movedim(-1, 2)
+
+    def scaled(name: str) -> dict[float, Outputs]:
+        return {x: {**right, name: right[name] + math.log(x)} for x in TIMES}
+
+    axes = [
+        ErrorAxis(
+            "class logits, times the right ones",
+            "L17",
+            1.0,
+            {x: {**right, "class_logits": right["class_logits"] * x} for x in LOGITS},
+        )
+    ]
+    config = loss.config
+    if config.rotation_weight:
+        axes.append(
+            ErrorAxis(
+                "degrees from the true rotation", "L17", 0.0, {x: {**right, "quaternion": turned(x)} for x in TURNS_DEG}
+            )
+        )
+    if config.depth:
+        axes.append(ErrorAxis("depth, times the true one", "L01", 1.0, scaled("log_pixel_m")))
+    if config.size:
+        axes.append(ErrorAxis("size, times the true one", "L17", 1.0, scaled("log_size")))
+    off = {
+        "class_logits": right["class_logits"] / 10,
+        "quaternion": turned(20.0),
+        "to_center": right["to_center"] + 0.3,
+        "log_pixel_m": right["log_pixel_m"] + 0.1,
+        "log_size": right["log_size"] - 0.1,
+    }
+    return LossCase(
+        evaluate,
+        right,
+        off,
+        tuple(axes),
+        {"targets.quaternion_wxyz": targets.quaternion_wxyz, "targets.size_m": targets.size_m},
+    )

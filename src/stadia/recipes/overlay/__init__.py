@@ -1,0 +1,1 @@
+"""Depth and mask of a composite image."""

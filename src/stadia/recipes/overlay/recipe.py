@@ -1,0 +1,218 @@
+"""The recipe `overlay`: depth and foreground mask of a composite image, from it and its background image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from stadia.core.types import DepthScale, Meta, OverlayInputs, OverlayTargets
+from stadia.datasets.frame_store import ReportProgress
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Severity
+from stadia.diagnostics.loss_checks.labeled_cases import make_overlay_case
+from stadia.diagnostics.loss_checks.loss_case import LossCase
+from stadia.evaluation.plots.colormaps import color_inverse_depth, to_uint8
+from stadia.evaluation.progress import TrackProgress
+from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
+from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.losses.loss_report import LossReport
+from stadia.losses.overlay_loss import OverlayLoss
+from stadia.models.config import check_overlay_size
+from stadia.models.overlay_net import OverlayMaps, OverlayNet
+from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
+from stadia.recipes.overlay import commands
+from stadia.recipes.overlay.config import OverlayConfig
+from stadia.recipes.overlay.data import OverlayBatch, OverlayData, open_overlay_data
+from stadia.recipes.overlay.gradient_balance import GradientBalance
+from stadia.training.recipe import Recipe
+from stadia.training.run_folder import Run
+from stadia.training.validation_scores import gather_from_processes
+
+MAX_LR_FACTOR = 2.0
+"""Maximum mean loss weight (or its inverse) before SGD has another learning rate than configured."""
+
+
+class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTargets]):
+    """Network, loss and validation.
+
+    Args:
+        config: with every "auto" resolved, the depth label too.
+    """
+
+    recipe = "overlay"
+    best_metrics = ("val/depth_and_mask_error",)
+    supports_stages = True
+
+    def __init__(self, config: OverlayConfig) -> None:
+        super().__init__(config)
+        self.network = OverlayNet(config.model)
+        self.loss = OverlayLoss(config.loss)
+        self.balance = GradientBalance(config.loss.balance_every)
+        self.scored_as = self.claim
+        self._sums: dict[Meta, dict[str, float]] = {}  # of the validation that runs
+
+    @classmethod
+    def prepare(cls, config: OverlayConfig, console: Console) -> tuple[OverlayConfig, OverlayData]:
+        """Open the data; RoadWorld and TableWorld by default. Raises DataError, ConfigError."""
+        check_overlay_size(config.data.height, config.data.width)
+        data = open_overlay_data(config, console)
+        label = data.overlays.label
+        return config.model_copy(update={"depth_source": label.source, "depth_claim": label.claim}), data
+
+    @property
+    def claim(self) -> DepthScale:
+        """Return the scale of its depth: that of its labels."""
+        return self.config.depth_claim or DepthScale.METRES
+
+    @property
+    def run_metadata(self) -> Mapping[str, object]:
+        """Return the claim, the origin of the labels, and the effective learning rate of SGD."""
+        source = self.config.depth_source or "exact"
+        factor = {"effective_lr": self._effective_lr(self.loss.weights)} if self._plain else {}
+        return {
+            "claim": str(self.claim),
+            "scale_from": f"the depth that it was taught ({source})",
+            "depth_source": source,
+            **factor,
+        }
+
+    @property
+    def _plain(self) -> bool:
+        """Return whether the optimizer is SGD, where a factor on the loss is one on the step."""
+        return self.config.optimizer.name == "sgd"
+
+    def _effective_lr(self, entering: Mapping[str, float]) -> float:
+        """Return the learning rate times the sum of the loss weights; `train/effective_lr` logs it with balanced
+        weights.
+        """
+        return self.config.optimizer.lr * sum(entering.values())
+
+    def save_data_stats(self, data: OverlayData) -> None:
+        """Keep the scale that the labels allow to score; check the effective learning rate of SGD."""
+        self.scored_as = weaker_scale(self.claim, data.overlays.label.claim)
+        weights, config = self.loss.weights, self.config
+        times = sum(weights.values()) / len(weights)
+        if self._plain and not 1 / MAX_LR_FACTOR <= times <= MAX_LR_FACTOR:
+            self.found.append(
+                make_finding(
+                    "C13",
+                    Severity.WARN,
+                    measured=(
+                        f"the weights of the loss add up to {sum(weights.values()):g}: an effective learning rate of "
+                        f"{self.run_metadata['effective_lr']:g} where optimizer.lr is {config.optimizer.lr:g}"
+                    ),
+                    expected=f"mean weight 1, within {MAX_LR_FACTOR:g} times",
+                    evidence={"weights": sum(weights.values()), "effective_lr": self.run_metadata["effective_lr"]},
+                )
+            )
+
+    def maps(self, inputs: OverlayInputs) -> OverlayMaps:
+        """Predict the maps of B images and their backgrounds."""
+        predicted: OverlayMaps = self.network(torch.cat((inputs.background, inputs.image), dim=1))
+        return predicted
+
+    def loss_cases(self, batch: OverlayBatch) -> Mapping[str, LossCase]:
+        """Return the loss case of depth and mask of a synthetic plane, within the depth range of the loss."""
+        nearest, farthest = self.config.loss.min_depth, self.config.loss.max_depth
+        unit = 1.0 if nearest < 3 and farthest > 20 else (nearest + farthest) / 20
+        return {"loss": make_overlay_case(self.loss, self.loss.weights, unit)}
+
+    # -- training step
+
+    def training_step(self, batch: OverlayBatch) -> LossReport:
+        predicted, targets, weights = self.maps(batch.inputs), batch.targets, self.loss.weights
+        assert targets.depth_m is not None, "composed images have depth"
+        terms = self.loss.terms(predicted.log_depth, predicted.mask_logits, targets.depth_m, targets.mask)
+        if self.training and predicted.shared.requires_grad:
+            self.balance.measure(self.global_step, terms, predicted.shared)
+        factors = self.balance.factors() if self.config.loss.balance else {}
+        report = self.loss.report(terms, factors)
+        entering = {name: weight * factors.get(name, 1.0) for name, weight in weights.items()}
+        logged = {f"weight/{name}": weight for name, weight in entering.items()}
+        logged |= {f"balance/{name}": factor for name, factor in factors.items()}
+        if self._plain:
+            logged["effective_lr"] = self._effective_lr(entering)
+        logged |= {f"gradient_share/{name}": share for name, share in self.balance.shares(entering).items()}
+        return replace(report, seen={name: report.total.new_tensor(value) for name, value in logged.items()})
+
+    def training_state(self) -> dict[str, Any]:
+        return {"gradient_balance": self.balance.state_dict()}
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        self.balance.load_state_dict(state["gradient_balance"])
+
+    # -- validation
+
+    def on_validation_start(self) -> None:
+        self._sums = {}
+
+    def validation_step(self, batch: OverlayBatch) -> Mapping[str, Tensor | float]:
+        """Collect sums of each image; `validation_summary` computes scores over all pixels."""
+        assert batch.targets.depth_m is not None
+        predicted, loss = self.maps(batch.inputs), self.config.loss
+        scored = (loss.min_depth, loss.max_depth)
+        sums = compute_image_sums(
+            predicted.log_depth.exp(),
+            predicted.mask_logits,
+            batch.targets.depth_m,
+            batch.targets.mask,
+            self.scored_as,
+            scored,
+        )
+        self._sums |= dict(zip(batch.meta, sums, strict=True))
+        return {}
+
+    def validation_summary(self) -> Mapping[str, float]:
+        """Return depth errors and mask scores over all pixels; an image in two processes counts once."""
+        images: dict[Meta, dict[str, float]] = {}
+        for part in gather_from_processes(self._sums):
+            images |= part
+        return compute_overlay_scores(images.values())
+
+    @torch.no_grad()
+    def images(self, batch: OverlayBatch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
+        """Draw the first sample: background, image, predicted and true mask and depth."""
+        was_training = self.training
+        first = OverlayInputs(
+            image=batch.inputs.image[:1],
+            sources=batch.inputs.sources[:1],
+            camera=batch.inputs.camera,
+            T_source_target_rig=batch.inputs.T_source_target_rig[:1],
+            background=batch.inputs.background[:1],
+        )
+        predicted = self.eval().maps(first)
+        self.train(was_training)
+        assert batch.targets.depth_m is not None
+        true = inverse_from_depth(batch.targets.depth_m[0, 0]).cpu()
+        return {
+            "background": to_uint8(first.background[0].cpu()),
+            "image": to_uint8(first.image[0].cpu()),
+            "mask": to_uint8(predicted.mask_logits[0].sigmoid().expand(3, -1, -1).cpu()),
+            "true mask": to_uint8(batch.targets.mask[0].float().expand(3, -1, -1).cpu()),
+            "inverse depth": color_inverse_depth((-predicted.log_depth[0, 0]).exp().cpu()),
+            "true inverse depth": color_inverse_depth(true),
+        }
+
+    # -- the commands
+
+    def predict(self, request: PredictRequest, watch: TrackProgress) -> Iterator[str]:
+        """Predict depth and mask of an image and its background, or of folders; see `recipes.overlay.commands`."""
+        return commands.predict(self, request, watch)
+
+    def evaluate(
+        self, request: EvaluateRequest, run: Path, watch: TrackProgress, progress: ReportProgress
+    ) -> tuple[dict[str, Any], list[Path]]:
+        """Score depth and mask of composite images, from disk; see `recipes.overlay.commands`."""
+        return commands.evaluate(self, request, run, watch, progress)
+
+    def score(self, data: OverlayData, run: Run, console: Console) -> None:
+        """Score the validation images from disk, beside two baselines."""
+        commands.score_validation(self, data, run, console)

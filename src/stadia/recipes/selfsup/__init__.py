@@ -1,0 +1,1 @@
+"""Depth and camera motion from unlabelled video."""

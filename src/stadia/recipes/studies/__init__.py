@@ -1,1 +1,0 @@
-"""Several trainings for one question: ablations over seeds (`stadia ablate`) and searches (`stadia sweep`)."""

@@ -1,0 +1,197 @@
+"""Format an ablation: a sentence for each change, a table, a plot. Reads STUDY/verdicts.json and results.jsonl."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stadia.core.errors import DataError
+from stadia.core.files import atomic_write, read_json, write_text
+from stadia.report import metric_labels
+
+Verdict = Mapping[str, Any]
+
+
+def write_ablation_report(folder: Path) -> list[Path]:
+    """Write table.md, plot.svg and plot.png from a study's verdicts.json. Raises DataError where it has none that can
+    be read.
+    """
+    study = read_verdicts(folder)
+    paths = [folder / name for name in ("table.md", "plot.svg", "plot.png")]
+    write_text(paths[0], format_markdown(study))
+    for path in paths[1:]:
+        draw_ablation_plot(study, read_results(folder), path)
+    return paths
+
+
+def read_verdicts(folder: Path) -> dict[str, Any]:
+    """Read verdicts.json."""
+    study = read_json(Path(folder) / "verdicts.json")
+    if not isinstance(study, dict) or not isinstance(study.get("verdicts"), list):
+        raise DataError(
+            folder,
+            found="no verdicts in verdicts.json",
+            expected="a study's",
+            fix="run `stadia ablate` again, it writes the file",
+        )
+    return study
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """Read results.jsonl, one mapping a run."""
+    path = Path(folder) / "results.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def describe_verdict(study: Mapping[str, Any], verdict: Verdict) -> str:
+    """Describe what the data support about one change, with the numbers."""
+    metric, d = str(study["metric"]), verdict["difference"]
+    of = f"'{verdict['change']}'"
+    if d is None:
+        return (
+            f"Undecided: {of} and the base share {len(verdict['seeds'])} seeds with a value; at least three are needed."
+        )
+    shown, percent = verdict["shown"], f"{1 - study['alpha']:.0%}"
+    chance = format_p_value(verdict["p_holm"])
+    chance = f"p {chance}" if chance.startswith("<") else f"p = {chance}"
+    interval = f"{format_signed(d['mean'])}, {percent} interval {format_signed(d['low'])} to {format_signed(d['high'])}, {d['n']} seeds, {chance}"
+    if shown == "identical":
+        text = (
+            f"with {of} {metric} is the same but for rounding in all {d['n']} seeds: it changes nothing that this"
+            " training does"
+        )
+    elif shown:
+        text = f"{of} makes {metric} {shown} ({interval})"
+        if verdict["within_margin"]:
+            text += f", yet by less than the margin of {metric_labels.format_number(study['margin'])} that matters"
+    elif verdict["within_margin"]:
+        text = (
+            f"{of} leaves {metric} the same within {metric_labels.format_number(study['margin'])} ({interval}; p of the margin ="
+            f" {format_p_value(verdict['p_same'])})"
+        )
+    else:
+        text = f"{of} may leave {metric} as it is or change it ({interval}). {_describe_power(study, verdict)}"
+    if not shown and (d["low"] > 0 or d["high"] < 0):
+        text += (
+            f" Its own interval leaves 0 out; of {len(study['verdicts'])} changes tried, one does so by chance more"
+            " often (Holm)"
+        )
+    return f"{verdict['decision'].capitalize()}: {text.rstrip('.')}."
+
+
+def _describe_power(study: Mapping[str, Any], verdict: Verdict) -> str:
+    """Describe the difference that a study of this size can detect."""
+    if not verdict["difference"]["sd"]:
+        least = math.ceil(math.log2(2 * len(study["verdicts"]) / study["alpha"]))
+        return f"One number in all seeds leaves no spread to measure chance by; signs alone take {least} seeds"
+    found = f"So many seeds find a difference of {metric_labels.format_number(verdict['detectable'])} in four studies of five"
+    if study["margin"] is None:
+        return found
+    needed = f"takes {verdict['needed']}" if verdict["needed"] else "takes more than 10,000"
+    return f"{found}; one of the margin, {metric_labels.format_number(study['margin'])}, {needed}"
+
+
+def format_signed(value: float) -> str:
+    """Format three digits with the sign."""
+    return f"{'+' if value > 0 else '−' if value < 0 else ''}{metric_labels.format_number(abs(value))}"
+
+
+def format_p_value(value: float | None) -> str:
+    """Format a p value with two digits, or as below a thousandth."""
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
+TABLE_HEAD = ("change", "mean", "difference", "interval", "p (t, Holm)", "p (signs)", "seeds", "expected", "verdict")
+
+
+def make_table_cells(study: Mapping[str, Any]) -> list[list[str]]:
+    """Return a row for the base and each change, in the columns of HEAD."""
+    verdicts = study["verdicts"]
+    base = next((v["base"] for v in verdicts if v["base"] is not None), None)
+    found = [["base", metric_labels.format_number(base), "", "", "", "", "", "", ""]]
+    for v in verdicts:
+        d = v["difference"]
+        tested = (
+            [
+                format_signed(d["mean"]),
+                f"{format_signed(d['low'])} … {format_signed(d['high'])}",
+                format_p_value(v["p_holm"]),
+                format_p_value(d["p_signs"]),
+            ]
+            if d
+            else ["–"] * 4
+        )
+        found.append(
+            [
+                v["change"],
+                metric_labels.format_number(v["changed"]),
+                *tested,
+                str(len(v["seeds"])),
+                v["expected"],
+                v["decision"],
+            ]
+        )
+    return found
+
+
+def format_markdown(study: Mapping[str, Any]) -> str:
+    """Format table.md: the metric, the table, a sentence for each change, and the cautions."""
+    good = {"lower": "lower is better", "higher": "higher is better"}[study["better"]]
+    lines = [
+        f"# {study['study']}",
+        "",
+        (
+            f"`{study['metric']}` ({good}) of `{study['recipe']}`, the {study['at']} validation, seeds"
+            f" {', '.join(map(str, study['seeds']))}; {study['runs']} of {study['planned']} runs. Differences are of"
+            " the change minus the base, seed by seed."
+        ),
+        "",
+        *_format_table(TABLE_HEAD, make_table_cells(study)),
+        "",
+    ]
+    for verdict in study["verdicts"]:
+        claim = f"*{verdict['claim']}* " if verdict["claim"] else ""
+        lines.append(f"- {claim}{describe_verdict(study, verdict)} Changed: `{'`, `'.join(verdict['keys'])}`.")
+        lines += [f"  - {note}" for note in verdict["notes"]]
+    notes = [f"- {note}" for note in study["notes"]]
+    return "\n".join([*lines, *(["", "What stands against all of it:", "", *notes] if notes else [])]) + "\n"
+
+
+def _format_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    def line(row: Sequence[str]) -> str:
+        escaped = (cell.replace("|", "\\|") for cell in row)
+        return f"| {' | '.join(escaped)} |"
+
+    return [line(head), f"|{' --- |' * len(head)}", *map(line, body)]
+
+
+def draw_ablation_plot(study: Mapping[str, Any], results: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the difference of each change as SVG or PNG: a dot a seed, mean and interval, the margin as a band."""
+    from matplotlib.figure import Figure
+
+    verdicts = study["verdicts"]
+    figure = Figure(figsize=(7.5, 1.3 + 0.45 * len(verdicts)), layout="constrained")
+    axes = figure.subplots()
+    if study["margin"] is not None:
+        axes.axvspan(-study["margin"], study["margin"], color="0.92", label="margin")
+    axes.axvline(0, color="0.5", linewidth=1)
+    value = {(row["change"], row["seed"]): row["value"] for row in results}
+    colors = {"confirmed": "#1a7f4b", "refuted": "#b3261e", "undecided": "0.35"}
+    for y, verdict in enumerate(verdicts):
+        each = [
+            value[verdict["change"], seed] - value["base", seed] for seed in verdict["seeds"] if ("base", seed) in value
+        ]
+        axes.plot(each, [y] * len(each), "o", color="0.7", markersize=4)
+        if d := verdict["difference"]:
+            spread = [[d["mean"] - d["low"]], [d["high"] - d["mean"]]]
+            axes.errorbar([d["mean"]], [y], xerr=spread, fmt="s", capsize=4, color=colors[verdict["decision"]])
+    axes.set_yticks(range(len(verdicts)), [f"{v['change']} ({v['decision']})" for v in verdicts])
+    axes.set_ylim(len(verdicts) - 0.5, -0.5)
+    axes.set_xlabel(
+        f"{study['metric']}, change minus base ({study['better']} is better); bar: {1 - study['alpha']:.0%} interval"
+    )
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)

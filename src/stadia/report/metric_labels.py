@@ -1,0 +1,273 @@
+"""Define names, units and directions of metrics, and format numbers and evidence."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+# -- Names, units and good directions of metrics, and descriptions of depth scales.
+
+Better = Literal["lower", "higher", "one", "neither"]
+
+
+@dataclass(frozen=True)
+class MetricLabel:
+    """How a metric is shown: name, unit, good direction, and whether it is a key number of the report."""
+
+    label: str
+    unit: str = ""
+    better: Better = "lower"
+    key: bool = False
+
+
+SCORES: dict[str, MetricLabel] = {
+    "loss": MetricLabel("Loss"),
+    "abs_rel": MetricLabel("AbsRel", key=True),
+    "sq_rel": MetricLabel("SqRel", "m"),
+    "rmse": MetricLabel("RMSE", "m", key=True),
+    "rmse_m": MetricLabel("RMSE", "m"),
+    "rmse_log": MetricLabel("RMSE log"),
+    "silog": MetricLabel("SILog"),
+    "log10": MetricLabel("log10"),
+    "mae": MetricLabel("MAE", "m"),
+    "mae_m": MetricLabel("MAE", "m"),
+    "d1": MetricLabel("δ < 1.25", "", "higher", key=True),
+    "d2": MetricLabel("δ < 1.25²", "", "higher"),
+    "d3": MetricLabel("δ < 1.25³", "", "higher"),
+    "sq_error_rel_percent": MetricLabel("sqErrorRel", "%"),
+    "abs_error_rel_percent": MetricLabel("absErrorRel", "%"),
+    "irmse_per_km": MetricLabel("iRMSE", "1/km"),
+    "scale_ratio_median": MetricLabel("Scale ratio, median", "", "one", key=True),
+    "scale_ratio_spread": MetricLabel("Scale ratio, spread"),
+    "residual": MetricLabel("Photometric residual"),
+    "residual_unwarped": MetricLabel("Photometric residual", "", "neither"),
+    "ause": MetricLabel("AUSE, of AbsRel"),
+    "ause_of_random": MetricLabel("AUSE, of AbsRel", "", "neither"),
+    "residual_over_sigma": MetricLabel("Residual over Sigma", "", "one"),
+    "residual_spearman": MetricLabel("Spearman of Sigma and residual", "", "higher"),
+    "ate_rmse_m": MetricLabel("ATE", "m", key=True),
+    "ate_m": MetricLabel("ATE", "m", key=True),
+    "path_m": MetricLabel("Path", "m", "neither"),
+    "t_err_percent": MetricLabel("t_err", "%"),
+    "r_err_deg_per_100m": MetricLabel("r_err", "°/100 m"),
+    "rpe_trans_m": MetricLabel("RPE, translation", "m"),
+    "rpe_rot_deg": MetricLabel("RPE, rotation", "°"),
+    "rotation_error_deg": MetricLabel("Rotation error, mean", "°"),
+    "rotation_error_deg_median": MetricLabel("Rotation error, median", "°", key=True),
+    "rotation_error_deg_of_all": MetricLabel("Rotation error, mean, a missed object 180°", "°"),
+    "mse": MetricLabel("MSE", "m²"),
+    "mask_iou": MetricLabel("Mask IoU", "", "higher", key=True),
+    "mask_dice": MetricLabel("Mask Dice", "", "higher"),
+    "mask_boundary_f": MetricLabel("Mask boundary F", "", "higher"),
+    "mask_mae": MetricLabel("Mask MAE"),
+    "mask_bce": MetricLabel("Mask cross-entropy"),
+    "depth_and_mask_error": MetricLabel("AbsRel + 1 - IoU"),
+    "translation_error_cm": MetricLabel("Translation error, mean", "cm"),
+    "translation_error_cm_median": MetricLabel("Translation error, median", "cm", key=True),
+    "iou_3d": MetricLabel("3D IoU", "", "higher"),
+    "iou_3d_hull": MetricLabel("3D IoU of hulls", "", "higher"),
+    "recall": MetricLabel("Objects found", "", "higher", key=True),
+    "precision": MetricLabel("Detections that are objects", "", "higher"),
+    "false_alarms": MetricLabel("False alarms"),
+}
+SCORES |= {f"ap_iou{percent}": MetricLabel(f"AP, 3D IoU {percent} %", "", "higher") for percent in (25, 50, 75)}
+SCORES |= {
+    f"{kind}_{degrees}deg_{cm}cm": MetricLabel(f"{name}, {degrees}° {cm} cm", "", "higher")
+    for kind, name in (("ap", "AP"), ("recall", "Recall"))
+    for degrees, cm in ((5, 2), (5, 5), (10, 2), (10, 5), (10, 10))
+}
+"""A new metric is a line here; without one it is shown by its own name, neither good nor bad."""
+
+METRES, UP_TO_SCALE = "metres", "up-to-scale"
+CLAIMS: dict[str, tuple[str, str]] = {
+    METRES: (
+        "Metres",
+        (
+            "{mean} metres, as far as they are right: the scale comes from {source}, and nothing is fitted to the truth"
+            " when they are scored."
+        ),
+    ),
+    UP_TO_SCALE: (
+        "Up to scale",
+        (
+            "Shapes and proportions mean something, as far as they are right; sizes do not. {share} one unknown factor,"
+            " which one camera alone cannot measure: scores of {of} are those after a fit to the truth's size."
+        ),
+    ),
+    "affine-inverse": (
+        "Inverse depth up to scale and shift",
+        "The order of near and far means something, as far as it is right. Distances, proportions and sizes do not.",
+    ),
+}
+UNKNOWN_CLAIM = ("No claim yet", "Nothing has been predicted yet.")
+
+STATUSES: dict[str, tuple[str, str]] = {  # run.json's status: (what is shown, the tone it is shown in)
+    "finished": ("finished", "good"),
+    "running": ("not finished when this was written", "warn"),
+    "interrupted": ("interrupted", "warn"),
+    "stopped": ("stopped by a finding", "stop"),
+    "failed": ("failed", "stop"),
+}
+
+
+def find_metric_label(name: str) -> MetricLabel | None:
+    """Return the label of a score by the last part of its name ("val/abs_rel"); None for other scalars
+    ("train/weight/mask_bce").
+    """
+    if name.startswith("train/") and name.count("/") > 1:
+        return None
+    return SCORES.get(re.split(r"[./]", name)[-1])
+
+
+def metric_label(name: str) -> MetricLabel:
+    """Return how a score is shown; others by their own name without a good direction."""
+    return find_metric_label(name) or MetricLabel(name, better="neither")
+
+
+def direction_arrow(name: str, *, scale_known: bool = True) -> str:
+    """Return the good direction: ↓, ↑, or the target value where the scale is known."""
+    return {"lower": "↓", "higher": "↑", "one": "→ 1" if scale_known else "", "neither": ""}[metric_label(name).better]
+
+
+def format_number(value: Any, unit: str = "") -> str:
+    """Format three significant digits with the unit; text and booleans as they are, – for None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    if not math.isfinite(value):
+        return "not finite"
+    if isinstance(value, int):
+        text = f"{value}" if abs(value) < 10_000 else f"{value:,}".replace(",", " ")
+    elif abs(value) >= 100:
+        text = f"{value:.0f}"
+    elif value == 0:
+        text = "0"
+    elif abs(value) >= 1e-3:
+        text = f"{value:.{2 - math.floor(math.log10(abs(value)))}f}"
+    else:
+        text = f"{value:.2e}"
+    return f"{text}{unit}" if unit == "°" else f"{text} {unit}".rstrip()
+
+
+def format_metric(name: str, value: Any) -> str:
+    """Format a score with its unit."""
+    return format_number(value, metric_label(name).unit)
+
+
+def format_duration(seconds: float) -> str:
+    """Format seconds: `48 s`, `6 min 10 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+    return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 // 60 else "")
+
+
+def format_memory(megabytes: float) -> str:
+    """Format megabytes: `812 MB`, `2.4 GB`."""
+    return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
+
+
+_DEPTH_WORDS = {"mean": "Depths mean", "share": "All depths share", "of": "depth"}
+_DEPTH_AND_PATH_WORDS = {
+    "mean": "Depth and path mean",
+    "share": "All depths and the path share",
+    "of": "depth and path",
+}
+
+
+def describe_depth_scale(name: Any, scale_from: Any = None, *, path: bool = False) -> tuple[str, str]:
+    """Return the name of a depth scale and the meaning of its numbers.
+
+    scale_from: where the recipe has its metres from.  path: whether there is one of the camera, beside depth.
+    """
+    label, meaning = CLAIMS.get(
+        str(name), UNKNOWN_CLAIM if name is None else (str(name), "This claim is not known to the report.")
+    )
+    return label, meaning.format(
+        source=scale_from or "a length known beforehand", **(_DEPTH_AND_PATH_WORDS if path else _DEPTH_WORDS)
+    )
+
+
+def describe_scale_source(claim: Any, rests_on: Any, no_metres: Any) -> str:
+    """Describe the source of metric scale after `claim`; "" where there is nothing to add.
+
+    rests_on: known lengths, of a recipe that learns metres from such.  no_metres: why it claims none nevertheless.
+    """
+    if rests_on and claim == METRES:
+        return f"The metres rest on {rests_on}."
+    if rests_on:
+        return f"Metres learnt by this recipe rest on {rests_on}; none are claimed here" + (
+            f": {no_metres}." if no_metres else "."
+        )
+    if claim == UP_TO_SCALE:
+        return "Metres need a stereo pair with its baseline, or a camera's height over its road (recipe metric)."
+    return ""
+
+
+def describe_status(name: Any) -> tuple[str, str]:
+    """Return how a run's status is shown, and its tone: good, warn or stop."""
+    return STATUSES.get(str(name), (str(name or "unknown"), "warn"))
+
+
+# -- Arrange a finding's evidence for report and terminal: numbers by name, and small tables.
+
+
+@dataclass(frozen=True)
+class EvidenceLayout:
+    """numbers: (name, value) as text.  tables: those of a hypothesis a row, or of a frame a row; matrices.  image:
+    path, or empty.
+    """
+
+    numbers: list[tuple[str, str]]
+    tables: list[EvidenceTable]
+    image: str
+
+
+@dataclass(frozen=True)
+class EvidenceTable:
+    """title, and head, may be empty (a matrix has no head).  rows: text, a cell for each column."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+def arrange_evidence(evidence: Mapping[str, Any]) -> EvidenceLayout:
+    """Arrange evidence: lists of one length become columns of a table, nested lists a matrix, and a mapping's key its
+    title.
+    """
+    numbers: list[tuple[str, str]] = []
+    tables: list[EvidenceTable] = []
+    named = {name: value for name, value in evidence.items() if isinstance(value, Mapping)}
+    beside = {name: value for name, value in evidence.items() if name not in named and name != "image"}
+    for title, group in (("", beside), *named.items()):
+        columns: dict[int, dict[str, list[Any]]] = {}
+        for name, value in group.items():
+            if isinstance(value, list | tuple) and value and all(isinstance(row, list | tuple) for row in value):
+                tables.append(EvidenceTable(str(name), [], [list(map(format_evidence_value, row)) for row in value]))
+            elif isinstance(value, list | tuple):
+                columns.setdefault(len(value), {})[str(name)] = list(value)
+            else:
+                numbers.append((f"{title} {name}".strip(), format_evidence_value(value)))
+        for same in columns.values():
+            if len(same) > 1:
+                tables.append(
+                    EvidenceTable(
+                        str(title),
+                        list(same),
+                        [list(map(format_evidence_value, row)) for row in zip(*same.values(), strict=True)],
+                    )
+                )
+            else:
+                numbers += [(f"{title} {name}".strip(), format_evidence_value(values)) for name, values in same.items()]
+    image = evidence.get("image")
+    return EvidenceLayout(numbers, tables, image if isinstance(image, str) else "")
+
+
+def format_evidence_value(value: Any) -> str:
+    """Format numbers to three digits, lists on one line."""
+    return "  ".join(map(format_number, value)) if isinstance(value, list | tuple) else format_number(value)

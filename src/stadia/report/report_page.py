@@ -1,0 +1,133 @@
+"""Write report.html: one self-contained file from a run's folder."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from stadia import __version__
+from stadia.core.files import write_text
+from stadia.report import figures, metric_labels, sections
+from stadia.report.outcomes import compare_runs, flatten_mapping
+from stadia.report.quality_summary import describe_quality
+from stadia.report.report_images import embed_drawn_predictions, embed_predicted_depth, load_point_clouds
+from stadia.report.run_files import RunFiles, find_previous_run, read_run
+from stadia.report.training_plots import (
+    is_calibration,
+    make_calibration_plot,
+    make_layer_plots,
+    make_sparsification_plots,
+    summarize_time,
+)
+
+TEMPLATE_FOLDER = Path(__file__).parent / "templates"
+SCRIPTS = ("report.js", "cloud.js")
+SEVERITIES = ("stop", "warn", "note")
+MAX_PATCH_LINES = 400
+PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")
+"""Scores of a camera's path."""
+
+
+def write_report_page(folder: Path, out: Path | None = None) -> Path:
+    """Read a run's folder and write its report (RUN/report.html by default). Raises DataError where it is no run."""
+    run = read_run(folder)
+    path = out if out is not None else run.folder / "report.html"
+    write_text(path, render_report_page(run, find_previous_run(run)))
+    return path
+
+
+def render_report_page(run: RunFiles, before: RunFiles | None = None) -> str:
+    """Render the report as HTML. Everything from files is escaped, and the page cannot load anything."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = metric_labels.format_number
+    environment.globals["figures"] = figures
+    claim, findings = _describe_claim(run), sections.list_findings(run)
+    script = "".join((TEMPLATE_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return environment.get_template("report.html").render(
+        name=run.folder.resolve().name,
+        run=run,
+        stadia_version=__version__,
+        model=str(run.run.get("model") or ""),
+        status=metric_labels.describe_status(run.run.get("status")),
+        facts=_list_run_facts(run),
+        error=run.run.get("error"),
+        claim=claim,
+        quality=describe_quality(run, claimed=claim is not None),
+        tiles=sections.make_tiles(run),
+        findings=findings,
+        not_checked=sections.list_unchecked(run),
+        severities={s: count for s in SEVERITIES if (count := sum(f.severity == s for f in findings))},
+        logged_once=sections.list_single_values([series for series in run.series if not is_calibration(series)]),
+        curves=sections.make_curves(
+            [series for series in run.series if not is_calibration(series)], sections.list_stages(run)
+        ),
+        layers=make_layer_plots(run.spreads),
+        time_spent=summarize_time(run.run.get("time")),
+        uncertainty=[*make_sparsification_plots(run.scores), *filter(None, [make_calibration_plot(run.series)])],
+        sheets=sections.embed_image_sheets(run),
+        of_validation=sections.embed_validation_images(run),
+        predicted=embed_predicted_depth(run),
+        drawn=embed_drawn_predictions(run),
+        clouds=load_point_clouds(run),
+        score_tables=sections.make_score_tables(run.scores),
+        image_scores=sections.make_image_scores(run.scores),
+        odometry=sections.make_path_figures(run.scores),
+        changes=compare_runs(before, run) if before is not None else None,
+        config=json.dumps(run.config, indent=2),
+        environment=flatten_mapping(run.run.get("environment", {})),
+        provenance={k: v for k, v in flatten_mapping(run.run).items() if not k.startswith(("environment", "time."))},
+        patch="\n".join(run.patch.splitlines()[:MAX_PATCH_LINES]),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _describe_claim(run: RunFiles) -> tuple[str, str] | None:
+    """Describe the depth scale of the result, the run or the first score file; None for a finished run without one."""
+    holders = (run.result, run.run, *run.scores.values())
+    claim = next((holder["claim"] for holder in holders if holder.get("claim")), None)
+    if claim is None and run.run.get("status") == "finished":
+        return None
+    path = any(
+        key.rsplit(".", 1)[-1] in PATH_METRICS
+        for holder in (run.result, *run.scores.values())
+        for key in flatten_mapping(holder)
+    )
+    label, meaning = metric_labels.describe_depth_scale(claim, run.run.get("scale_from"), path=path)
+    return (
+        label,
+        f"{meaning} {metric_labels.describe_scale_source(claim, run.run.get('rests_on'), run.run.get('no_metres'))}".rstrip(),
+    )
+
+
+def _list_run_facts(run: RunFiles) -> list[str]:
+    """Describe when the run started, how long it took, and its initial weights."""
+    started, finished = (_parse_time(run.run.get(key)) for key in ("started", "finished"))
+    facts = [f"{started.day} {started:%B %Y, %H:%M}"] if started else []
+    if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
+        facts.append(f"took {metric_labels.format_duration(seconds)} to train and validate")
+    if run.series:
+        steps = max(s.steps[-1] for s in run.series)
+        facts.append(f"{metric_labels.format_number(steps)} step{'s' * (steps != 1)}")
+    if isinstance(weights := run.run.get("weights"), dict) and weights:
+        facts.append(", ".join(f"{name.replace('_', ' ')} {origin}" for name, origin in weights.items()))
+    return facts
+
+
+def _parse_time(text: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        return None

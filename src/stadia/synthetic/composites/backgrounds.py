@@ -1,0 +1,331 @@
+"""Read background images with their depth: true depth, or predictions of a teacher network."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.files import read_json, safe_join
+from stadia.core.recording import LEFT, Recording
+from stadia.core.types import Camera, DepthScale
+from stadia.datasets.config import SourceOptions
+from stadia.datasets.frame_store import ReportProgress, resize_depth, resize_image
+from stadia.datasets.image_files import hash_files, join_hashes
+from stadia.datasets.open_dataset import open_recordings, read_named_splits
+from stadia.datasets.splits import TargetFrames, all_frames, split_blocks
+from stadia.geometry.numpy_camera import crop_K, resize_K
+from stadia.synthetic.composites.config import BackgroundConfig
+
+# -- Source and scale of the depth of composite images. Imports no torch.
+
+EXACT_SOURCE = "exact"
+
+DEPTH_ARRAY_KEYS: Mapping[DepthScale, str] = {DepthScale.METRES: "depth_m", DepthScale.UP_TO_SCALE: "depth"}
+"""What a map of depth is called in its .npz: a name with a unit only where there is one. Affine inverse depth is none:
+nothing can be placed at it, since its distance is unknown even up to scale.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DepthLabel:
+    """Source and scale of the depth of a set of images.
+
+    source: "exact" (a renderer, a depth camera), or "teacher: NAME" (a network's opinion, pasted things and all it got
+        wrong).
+    """
+
+    source: str = EXACT_SOURCE
+    claim: DepthScale = DepthScale.METRES
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the label as it is stored in files."""
+        return {"source": self.source, "claim": self.claim.value}
+
+    @classmethod
+    def from_dict(cls, values: Any, path: Path) -> DepthLabel:
+        """Read a label that `to_dict` made. Raises DataError with the file."""
+        try:
+            return cls(str(values["source"]), DepthScale(values["claim"]))
+        except (KeyError, TypeError, ValueError) as error:
+            expected = "a label with its source and its claim"
+            raise DataError(
+                path, found=f"{type(error).__name__}: {error}", expected=expected, fix="write the set again"
+            ) from error
+
+
+# -- Depth that `stadia predict` wrote, as the label of images without true depth. Imports no torch.
+
+PREDICTIONS_RECORD = "predictions.json"
+
+
+class TeacherDepthRecording(Recording):
+    """A recording with a teacher's depth. `label` has the teacher's name and the scale."""
+
+    def __init__(self, recording: Recording, folder: Path) -> None:
+        self.recording, self.folder = recording, folder
+        self.name, self.mount = recording.name, recording.mount
+        self.label, self._entries = read_teacher_label(folder)
+        missing = [stem for index in range(len(recording)) if (stem := recording.stem(index)) not in self._entries]
+        if missing:
+            raise DataError(
+                folder,
+                found=f"no depth of {len(missing)} of {len(recording)} images of {recording.name}, as '{missing[0]}'",
+                expected="one of each",
+                fix="predict these images: stadia predict CHECKPOINT IMAGES --out FOLDER",
+            )
+
+    def __len__(self) -> int:
+        return len(self.recording)
+
+    @property
+    def session(self) -> str:
+        return self.recording.session
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        return self.recording.image(index, side)
+
+    def camera(self, index: int, side: str = LEFT) -> Camera:
+        return self.recording.camera(index, side)
+
+    def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
+        return self.recording.K(index, side)
+
+    def number(self, index: int) -> int:
+        return self.recording.number(index)
+
+    def file(self, index: int, side: str = LEFT) -> Path | None:
+        return self.recording.file(index, side)
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32]:
+        """Return predicted depth: in metres or up to scale, see `label.claim`."""
+        camera = self.recording.camera(index, side)
+        return resize_depth(
+            read_depth_array(self._map(index, side), DEPTH_ARRAY_KEYS[self.label.claim]), camera.height, camera.width
+        )
+
+    def fingerprint(self) -> str:
+        """Hash the recording and the predicted maps: two teachers of one recipe and step have one name."""
+        maps = hash_files({index: self._map(index) for index in range(len(self))})
+        digest = hashlib.blake2b(join_hashes(list(maps.values())).encode(), digest_size=16)
+        return f"{self.recording.fingerprint()} {self.label.source} {digest.hexdigest()}"
+
+    def _map(self, index: int, side: str = LEFT) -> Path:
+        return safe_join(self.folder, f"depth/{self.recording.stem(index, side)}.npz")
+
+
+def read_depth_array(path: Path, key: str) -> NDArray[np.float32]:
+    """Read (h, w) depth, 0 = none, from an array of an .npz. Raises DataError with the file."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            depth = np.asarray(arrays[key], np.float32)
+    except FileNotFoundError as error:
+        raise DataError(path, found="no such file", expected="a map of depth", fix="write the set again") from error
+    except (KeyError, ValueError, EOFError, OSError) as error:
+        raise DataError(path, found=f"{error}", expected=f"an .npz with '{key}'", fix="write it again") from error
+    if depth.ndim != 2 or not np.isfinite(depth).all() or (depth < 0).any():
+        found = f"shape {depth.shape}, or values below 0 or not finite"
+        raise DataError(path, found=found, expected="(H, W), 0 where there is none", fix="write it again")
+    return depth
+
+
+def read_teacher_label(folder: Path) -> tuple[DepthLabel, frozenset[str]]:
+    """Read source and scale of a teacher's depth, and the names of its maps.
+
+    Raises DataError for an invalid record.
+    """
+    path = folder / PREDICTIONS_RECORD
+    record: Any = read_json(path)
+    try:
+        claim, entries, who = (
+            DepthScale(record["claim"]),
+            frozenset(map(str, record["entries"])),
+            f"{record['recipe']}, {record['checkpoint']}",
+        )
+        finished, crop = record["finished"], record.get("crop", "none")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            path, found=f"no predictions ({error})", expected="what stadia predict wrote", fix="predict again"
+        ) from error
+    if finished is not True:
+        raise DataError(
+            path, found="an unfinished prediction", expected="all entries", fix="remove it and predict again"
+        )
+    if crop != "none":
+        raise DataError(
+            path, found=f"depth of the crop '{crop}'", expected="depth of whole images", fix="take another teacher"
+        )
+    if claim not in DEPTH_ARRAY_KEYS:
+        fix = "take a teacher that claims metres, or depth up to scale"
+        raise DataError(path, found=f"the claim {claim}", expected="depth, for something to stand at", fix=fix)
+    return DepthLabel(f"teacher: {who}", claim), entries
+
+
+def attach_teacher_depth(recordings: list[Recording], folder: Path) -> list[TeacherDepthRecording]:
+    """Attach a teacher's depth to recordings: FOLDER for one, FOLDER/NAME for several.
+
+    Raises DataError for mixed teachers.
+    """
+    folder = folder.expanduser()
+    if len(recordings) == 1 and (folder / PREDICTIONS_RECORD).is_file():
+        return [TeacherDepthRecording(recordings[0], folder)]
+    found = [TeacherDepthRecording(recording, safe_join(folder, recording.name)) for recording in recordings]
+    first = found[0].label
+    if other := next((one for one in found if one.label != first), None):
+        raise DataError(
+            other.folder,
+            found=f"depth of '{other.label.source}', {other.label.claim}",
+            expected=f"that of '{first.source}', {first.claim}, as of {found[0].name}",
+            fix="predict all recordings by one checkpoint: a set has one label",
+        )
+    return found
+
+
+# -- Backgrounds: images of recordings with their depth, and their splits.
+
+KEY = re.compile(rf"\bdata\.(?=(?:{'|'.join(SourceOptions.model_fields)})\b)")
+_CHECKED_FRAMES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundImage:
+    """A background at the network's size: (H, W, 3) uint8 RGB, (H, W) depth, 0 = none, and K (3, 3)."""
+
+    image: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    K: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """An image of a recording."""
+
+    recording: Recording
+    index: int
+    side: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.recording.name}/{self.side}/{self.recording.stem(self.index, self.side)}"
+
+    @property
+    def file(self) -> Path | None:
+        return self.recording.file(self.index, self.side)
+
+    def scenery(self, height: int, width: int) -> BackgroundImage:
+        """Return the largest centered window of this aspect ratio, resized, with its camera and depth.
+
+        Raises DataError where there is no depth.
+        """
+        image, depth = self.recording.image(self.index, self.side), self.recording.depth_m(self.index, self.side)
+        if depth is None or not (depth > 0).any():
+            raise DataError(
+                self.file or self.name,
+                found="no depth",
+                expected="depth of the background",
+                fix="leave the image out, or set data.backgrounds.teacher to predictions",
+            )
+        H, W = image.shape[:2]
+        h, w = min(H, max(1, round(W * height / width))), min(W, max(1, round(H * width / height)))
+        top, left = (H - h) // 2, (W - w) // 2
+        window = slice(top, top + h), slice(left, left + w)
+        K = resize_K(crop_K(self.recording.K(self.index, self.side), left, top), (h, w), height, width)
+        depth = resize_depth(np.ascontiguousarray(depth[window]), height, width)
+        return BackgroundImage(resize_image(np.ascontiguousarray(image[window]), height, width), depth, K)
+
+
+def open_backgrounds(
+    path: Path, config: BackgroundConfig, height: int, width: int, progress: ReportProgress | None = None
+) -> tuple[dict[str, list[Background]], DepthLabel]:
+    """Open the backgrounds of each split. Returns them with the source of their depth.
+
+    A data set that names splits is taken at its word, its test worlds too; of another one whole recordings validate
+    where `split_by.val_recordings` names them, else blocks of frames. Raises DataError where images have no depth.
+    """
+    options = config.model_dump(include=set(SourceOptions.model_fields)) | {
+        "size": config.size or (max(height, 32), max(width, 32))
+    }
+    with _rename_keys_in_errors():
+        recordings, label = open_recordings(path, config.format, progress=progress, **options), DepthLabel()
+    if config.teacher is not None:
+        predicted = attach_teacher_depth(recordings, Path(config.teacher))
+        recordings, label = [*predicted], predicted[0].label
+    _check_depth(recordings)
+    how, own = config.split_by, read_named_splits(path, config.format)
+    by_split: dict[str, list[TargetFrames]]
+    if "train" in own and not how.val_recordings and config.split is None:
+        by_split = {
+            s: [f for r in recordings if _matches_name(r, names) for f in all_frames(r, config.sides)]
+            for s, names in own.items()
+        }
+    elif how.val_recordings:
+        val = [r for r in recordings if _matches_name(r, how.val_recordings)]
+        rest = [r for r in recordings if r not in val]
+        by_split = {
+            s: [f for r in some for f in all_frames(r, config.sides)] for s, some in (("train", rest), ("val", val))
+        }
+    else:
+        blocks = split_blocks(recordings, how, config.sides)
+        by_split = {"train": blocks.train, "val": blocks.val}
+    found = {
+        split: [Background(part.recording, index, part.side) for part in parts for index in part.indices]
+        for split, parts in by_split.items()
+    }
+    if not found.get("train"):
+        raise DataError(
+            path, found="no background to train on", expected="one at least", fix="see data.backgrounds.split_by"
+        )
+    return found, label
+
+
+@contextmanager
+def _rename_keys_in_errors() -> Iterator[None]:
+    """Rename keys in errors to those of the backgrounds: "data.camera" is `data.backgrounds.camera` here."""
+    try:
+        yield
+    except DataError as error:
+        what, found, expected, fix = (
+            KEY.sub("data.backgrounds.", text) for text in (error.what, error.found, error.expected, error.fix)
+        )
+        raise DataError(what, found=found, expected=expected, fix=fix) from error
+
+
+def _matches_name(recording: Recording, names: Sequence[str]) -> bool:
+    return any(recording.name == name or recording.name.endswith(f"/{name}") for name in names)
+
+
+def _check_depth(recordings: Sequence[Recording]) -> None:
+    """Raise DataError where a recording has no depth in any of a few frames, before anything is composed."""
+    bare = [
+        recording.name
+        for recording in recordings
+        if all(
+            recording.depth_m(int(i)) is None
+            for i in np.unique(np.linspace(0, len(recording) - 1, _CHECKED_FRAMES).astype(int))
+        )
+    ]
+    if bare:
+        raise DataError(
+            f"depth of {', '.join(bare[:3])}" + f" and {len(bare) - 3} more" * (len(bare) > 3),
+            found=f"none in {_CHECKED_FRAMES} frames",
+            expected="depth",
+            fix="run stadia predict CHECKPOINT IMAGES --out FOLDER, and set data.backgrounds.teacher=FOLDER",
+        )
+
+
+def fingerprint_backgrounds(backgrounds: Sequence[Background]) -> str:
+    """Return a hash of the names of backgrounds and the contents of their recordings."""
+    digest = hashlib.blake2b(digest_size=16)
+    for recording in {id(one.recording): one.recording for one in backgrounds}.values():
+        digest.update(recording.fingerprint().encode())
+    for one in backgrounds:
+        digest.update(f"{one.name}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,64 @@
+"""Configuration of composite images. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from stadia.core.config import StrictModel
+from stadia.datasets.config import Share, SourceOptions, SplitConfig
+
+
+class BackgroundConfig(SourceOptions):
+    """Images with depth onto which cut-outs are pasted: true depth, or a teacher's.
+
+    path, format: see `open_recordings`; null takes RoadWorld's demo worlds from the cache, rendered once.
+    split_by: which of them validate. Worlds that a data set itself names for a split stay there.
+    sides: whose images.
+    teacher: a folder that `stadia predict` wrote for these images; its depth replaces true depth, and the label names
+        it.
+    """
+
+    path: str | None = None
+    format: str = "auto"
+    split_by: SplitConfig = SplitConfig()
+    sides: Annotated[tuple[Literal["left", "right"], ...], Field(min_length=1)] = ("left",)
+    teacher: str | None = None
+
+
+class ForegroundConfig(StrictModel):
+    """Cut-outs: PNG files with an alpha channel.
+
+    path: FOLDER/NAME.png, or FOLDER/OBJECT/VIEW.png, or either in FOLDER/train, FOLDER/val (and test); null renders
+        objects of TableWorld.
+    val_share: of the objects, where the folder names no splits. All views of an object are on one side.
+    """
+
+    path: str | None = None
+    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
+class PlacementConfig(StrictModel):
+    """Position and size of cut-outs.
+
+    rule: "random", or "grid": 4 rows (smaller and higher is farther) of 5 places, each as it is and mirrored.
+    size: random alone: least and largest longer side, as a share of the image's shorter one.
+    foot: random alone: where the lower edge may lie, as a share of the height from above.
+    """
+
+    rule: Literal["random", "grid"] = "random"
+    size: tuple[Annotated[float, Field(gt=0)], float] = (0.3, 0.6)
+    foot: tuple[Share, Share] = (0.7, 1.0)
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> Self:
+        if self.size[1] > 1:
+            raise ValueError(
+                f"size: a foreground of {self.size[1]:g} times its background is larger than it; expected at most 1"
+            )
+        for name in ("size", "foot"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be (low, high) with low <= high")
+        return self

@@ -1,0 +1,193 @@
+"""Triangle meshes from a few primitives, mostly rectangular grids of points bent into shape.
+
+A mesh is a list of parts, each of one material. Frames: x right, y down, z forward, metres. Texture coordinates are
+metres on the surface, so that a texture keeps its true size whatever it is put on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Points = NDArray[np.floating]
+Color = tuple[float, float, float]
+WHITE: Color = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class MeshPart:
+    """Triangles of one material.
+
+    vertices: (N, 3) metres.  triangles: (M, 3) indices.  uv: (N, 2) metres on the surface.
+    material: a texture's name.  tint: linear RGB, multiplied with the texture.
+    """
+
+    vertices: Points
+    triangles: NDArray[np.int32]
+    uv: Points
+    material: str
+    tint: Color = WHITE
+
+
+Mesh = list[MeshPart]
+
+
+@cache
+def _grid_triangles(rows: int, columns: int) -> NDArray[np.int32]:
+    """Return (2 (rows - 1) (columns - 1), 3) triangles of a grid of points."""
+    first = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)[None]).ravel()
+    right, below, across = first + 1, first + columns, first + columns + 1
+    return np.concatenate([np.stack([first, right, across], 1), np.stack([first, across, below], 1)]).astype(np.int32)
+
+
+def make_sheet(points: ArrayLike, uv: ArrayLike, material: str, tint: Color = WHITE) -> MeshPart:
+    """Make a grid of points, two triangles a cell. points: (R, C, 3); uv: (R, C, 2)."""
+    grid = np.asarray(points, float)
+    triangles = _grid_triangles(grid.shape[0], grid.shape[1])
+    return MeshPart(grid.reshape(-1, 3), triangles, np.asarray(uv, float).reshape(-1, 2), material, tint)
+
+
+def make_loft(rings: ArrayLike, material: str, tint: Color = WHITE) -> MeshPart:
+    """Make a skin over rings of points (R, C, 3), with arc lengths across (u) and along (v) as texture coordinates."""
+    points = np.asarray(rings, float)
+    uv = np.zeros((*points.shape[:2], 2))
+    steps_u, steps_v = points[:, 1:] - points[:, :-1], points[1:] - points[:-1]
+    uv[:, 1:, 0] = np.sqrt((steps_u * steps_u).sum(-1)).cumsum(1)
+    uv[1:, :, 1] = np.sqrt((steps_v * steps_v).sum(-1)).cumsum(0)
+    return make_sheet(points, uv, material, tint)
+
+
+def make_quad(
+    corner: ArrayLike,
+    edge_u: ArrayLike,
+    edge_v: ArrayLike,
+    material: str,
+    tint: Color = WHITE,
+    uv: Sequence[float] = (0, 0),
+) -> MeshPart:
+    """Make the parallelogram corner + a edge_u + b edge_v; `uv` is the texture coordinate at its corner."""
+    c, a, b = (np.asarray(q, float) for q in (corner, edge_u, edge_v))
+    part = make_loft([[c, c + a], [c + b, c + a + b]], material, tint)
+    part.uv[:] += uv
+    return part
+
+
+def make_patch(corners: ArrayLike, material: str, tint: Color = WHITE) -> MeshPart:
+    """Make a quadrilateral from four corners (4, 3) in order round it."""
+    return make_loft(np.asarray(corners, float)[[[0, 1], [3, 2]]], material, tint)
+
+
+def make_fan(rim: ArrayLike, material: str, tint: Color = WHITE) -> MeshPart:
+    """Make triangles from the center of a rim of points (N, 3) to its edges: the lid of a ring."""
+    points = np.asarray(rim, float)
+    vertices = np.vstack([points, points.mean(0)])
+    index = np.arange(len(points))
+    triangles = np.stack([index, np.roll(index, -1), np.full_like(index, len(points))], 1).astype(np.int32)
+    extent = vertices.max(0) - vertices.min(0)
+    keep = np.sort(np.argsort(extent, kind="stable")[1:])  # the two axes along which the lid extends most
+    return MeshPart(vertices, triangles, vertices[:, keep], material, tint)
+
+
+_BOX_FACES = np.array(
+    [[0, 1, 3, 2], [4, 5, 7, 6], [0, 4, 6, 2], [1, 5, 7, 3], [0, 1, 5, 4], [2, 3, 7, 6]]
+)  # corners by their bits x, y, z
+_BOX_PLANES = np.array([[0, 1], [0, 1], [2, 1], [2, 1], [0, 2], [0, 2]])  # the two axes of each face, for its texture
+
+
+def make_box(low: ArrayLike, high: ArrayLike, material: str, tint: Color = WHITE) -> Mesh:
+    """Make an axis-aligned box between two corners."""
+    a, b = np.minimum(low, high), np.maximum(low, high)
+    bits = np.stack([np.arange(8) & 1, np.arange(8) >> 1 & 1, np.arange(8) >> 2], 1)
+    faces = (a + bits * (b - a))[_BOX_FACES]  # (6, 4, 3)
+    uv = np.take_along_axis(faces, _BOX_PLANES[:, None].repeat(4, 1), -1)
+    halves = np.array([[0, 1, 2], [0, 2, 3]])
+    triangles = (4 * np.arange(6)[:, None, None] + halves).reshape(-1, 3).astype(np.int32)
+    return [MeshPart(faces.reshape(-1, 3), triangles, uv.reshape(-1, 2), material, tint)]
+
+
+def make_tube(
+    start: ArrayLike,
+    end: ArrayLike,
+    radius: float | tuple[float, float],
+    material: str,
+    tint: Color = WHITE,
+    *,
+    sides: int = 10,
+    closed: bool = False,
+) -> Mesh:
+    """Make a straight tube or cone frustum between two points, with lids where `closed`."""
+    a, b = np.asarray(start, float), np.asarray(end, float)
+    x, y, z = (b - a) / np.linalg.norm(b - a)
+    across = np.array([0.0, z, -y] if abs(x) < 0.9 else [y, -x, 0.0]) / np.hypot(z if abs(x) < 0.9 else x, y)
+    other = np.array([y * across[2] - z * across[1], z * across[0] - x * across[2], x * across[1] - y * across[0]])
+    angle = np.linspace(0, 2 * np.pi, sides + 1)[:, None]
+    circle = np.cos(angle) * across + np.sin(angle) * other
+    first, last = radius if isinstance(radius, tuple) else (radius, radius)
+    rings = np.stack([a + first * circle, b + last * circle])
+    parts = [make_loft(rings, material, tint)]
+    if closed:
+        parts += [make_fan(rings[0, :-1], material, tint), make_fan(rings[1, :-1], material, tint)]
+    return parts
+
+
+@cache
+def _sphere(around: int, along: int) -> tuple[Points, Points]:
+    """Return (along + 1, around + 1, 3) points of the unit sphere, and their (longitude, latitude) in radians."""
+    longitude, latitude = np.meshgrid(np.linspace(0, 2 * np.pi, around + 1), np.linspace(0, np.pi, along + 1))
+    unit = np.stack([np.cos(longitude) * np.sin(latitude), -np.cos(latitude), np.sin(longitude) * np.sin(latitude)], -1)
+    return unit, np.stack([longitude, latitude], -1)
+
+
+def make_ellipsoid(
+    center: ArrayLike,
+    radii: ArrayLike,
+    material: str,
+    tint: Color = WHITE,
+    *,
+    around: int = 10,
+    along: int = 7,
+    swell: ArrayLike = 1.0,
+) -> MeshPart:
+    """Make an ellipsoid. `swell`: (along + 1, around + 1) factors on its radius, to make it lumpy."""
+    unit, angles = _sphere(around, along)
+    scale = np.asarray(radii, float)
+    points = unit * np.asarray(swell)[..., None] * scale + np.asarray(center, float)
+    return make_sheet(points, angles * scale.mean(), material, tint)
+
+
+def join_parts(mesh: Iterable[MeshPart]) -> Mesh:
+    """Join triangles into one part for each material and tint."""
+    groups: dict[tuple[str, Color], list[MeshPart]] = {}
+    for part in mesh:
+        groups.setdefault((part.material, part.tint), []).append(part)
+    result = []
+    for (material, tint), parts in groups.items():
+        first = np.cumsum([0, *(len(p.vertices) for p in parts[:-1])])
+        triangles = np.concatenate([p.triangles + np.int32(n) for p, n in zip(parts, first, strict=True)])
+        vertices, uv = np.concatenate([p.vertices for p in parts]), np.concatenate([p.uv for p in parts])
+        result.append(MeshPart(vertices, triangles, uv, material, tint))
+    return result
+
+
+def transform_mesh(mesh: Iterable[MeshPart], T: Points) -> Mesh:
+    """Transform the mesh by T (4, 4)."""
+    return [replace(part, vertices=part.vertices @ T[:3, :3].T + T[:3, 3]) for part in mesh]
+
+
+def compute_bounds(mesh: Iterable[MeshPart]) -> tuple[Points, Points]:
+    """Return the lowest and the highest x, y, z, each (3,)."""
+    vertices = np.concatenate([part.vertices for part in mesh])
+    return vertices.min(0), vertices.max(0)
+
+
+def fit_mesh_to_size(mesh: Mesh, size_hwl_m: tuple[float, float, float]) -> Mesh:
+    """Scale the mesh to exactly this height, width and length, standing on y = 0 and centered over the origin."""
+    low, high = compute_bounds(mesh)
+    height, width, length = size_hwl_m
+    scale = np.array([width, height, length]) / (high - low)
+    foot = np.array([(low[0] + high[0]) / 2, high[1], (low[2] + high[2]) / 2])
+    return [replace(part, vertices=(part.vertices - foot) * scale) for part in mesh]

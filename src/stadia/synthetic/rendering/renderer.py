@@ -1,0 +1,426 @@
+"""Shade rasterized samples: filtered texture, sun, sky light, shadows, haze.
+
+Nothing here depends on the viewing direction but the haze: two images of one surface agree, as view synthesis assumes.
+Everything is linear light until `develop` makes the 8-bit image.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.numba_jit import compile_loops
+from stadia.geometry.rasterizer import RasterCamera, draw, transform_vertices
+from stadia.synthetic.rendering.mesh import Points
+
+GAMMA = 2.2
+Vector = tuple[float, float, float]
+
+
+class SurfaceTable(NamedTuple):
+    """Per triangle (M): texture coordinates affine in the body's frame, appearance, and body.
+
+    uv: (M, 9) float64: u0, du/dp (3), v0, dv/dp (3), log2 of texels per metre.
+    normal: (M, 3) in the body's frame.  tint: (M, 3) linear RGB.  texture, body: (M,) indices.
+    ground: how many of the triangles, the first ones, are the ground.
+    """
+
+    uv: NDArray
+    normal: NDArray
+    tint: NDArray
+    texture: NDArray
+    body: NDArray
+    ground: int
+
+
+class TextureAtlas(NamedTuple):
+    """All textures and their half-size copies in one array.
+
+    texels: (T, 4) uint8, square root of linear RGB (and 0).  start: (N, L) first texel of each level of detail.
+    log2_height, log2_width: (N,) of the finest level.
+    """
+
+    texels: NDArray
+    start: NDArray
+    log2_height: NDArray
+    log2_width: NDArray
+
+
+class SceneLight(NamedTuple):
+    """The light of one frame. Directions and matrices are per body (B): a surface is lit in the frame of its body.
+
+    towards_sun, up: (B, 3) unit.  sun, sky, haze: (3,) linear RGB.  haze_per_m: extinction.
+    fixed, moving: shadow maps, depth along the light in metres (moving: (0, 0) for none).
+    fixed_map, moving_map: (B, 3, 4) from a body's frame to (column, row, depth).
+    shadow_bias_m: what a point is moved along its surface's normal and against the light, lest it lie in its own
+        shadow.
+    contact: (R, C) float32, share of the sky's light that is missing on the ground close to what stands on it.
+    contact_map: (3,) world x and z of its first texel, and texels per metre.
+    """
+
+    towards_sun: NDArray
+    up: NDArray
+    sun: NDArray
+    sky: NDArray
+    haze: NDArray
+    haze_per_m: float
+    fixed: NDArray
+    fixed_map: NDArray
+    moving: NDArray
+    moving_map: NDArray
+    shadow_bias_m: float
+    contact: NDArray
+    contact_map: NDArray
+
+
+@compile_loops
+def _sample_texture(texels: NDArray, start: int, height: int, width: int, u: float, v: float) -> Vector:
+    """Sample a periodic texture bilinearly at u, v in tiles: square root of linear RGB, of 255.
+
+    Sides are powers of two.
+    """
+    x = u * width - 0.5
+    y = v * height - 0.5
+    i, j = math.floor(x), math.floor(y)
+    fx, fy = np.float32(x - i), np.float32(y - j)
+    left, right = i & (width - 1), (i + 1) & (width - 1)
+    top, bottom = start + (j & (height - 1)) * width, start + ((j + 1) & (height - 1)) * width
+    one = np.float32(1)
+    a, b, c, d = top + left, top + right, bottom + left, bottom + right
+    wa, wb, wc, wd = (one - fx) * (one - fy), fx * (one - fy), (one - fx) * fy, fx * fy
+    return (
+        wa * texels[a, 0] + wb * texels[b, 0] + wc * texels[c, 0] + wd * texels[d, 0],
+        wa * texels[a, 1] + wb * texels[b, 1] + wc * texels[c, 1] + wd * texels[d, 1],
+        wa * texels[a, 2] + wb * texels[b, 2] + wc * texels[c, 2] + wd * texels[d, 2],
+    )
+
+
+@compile_loops
+def _sample_shadow_map(depth: NDArray, column: float, row: float, along: float) -> float:
+    """Return 1 in the sun, 0 in shadow: four texels of a shadow map, compared and then interpolated."""
+    i, j = math.floor(column), math.floor(row)
+    if i < 0 or j < 0 or i >= depth.shape[1] - 1 or j >= depth.shape[0] - 1:
+        return 1.0
+    fx, fy = column - i, row - j
+    lit = 0.0
+    if depth[j, i] >= along:
+        lit += (1 - fx) * (1 - fy)
+    if depth[j, i + 1] >= along:
+        lit += fx * (1 - fy)
+    if depth[j + 1, i] >= along:
+        lit += (1 - fx) * fy
+    if depth[j + 1, i + 1] >= along:
+        lit += fx * fy
+    return lit
+
+
+@compile_loops
+def add_contact_shadow(
+    contact: NDArray,
+    contact_map: NDArray,
+    T_world_thing: NDArray,
+    half_width: float,
+    half_length: float,
+    depth: float,
+    fade_m: float,
+) -> None:
+    """Enter one thing into a contact map: `depth` below it, fading to 1/e of that `fade_m` from its outline.
+
+    T_world_thing: (4, 4), its origin on the ground.  contact: (R, C), rows along z and columns along x; the darker of
+        two wins.
+    """
+    x0, z0, per_metre = contact_map[0], contact_map[1], contact_map[2]
+    x, z = T_world_thing[0, 3], T_world_thing[2, 3]
+    reach = math.sqrt(half_width**2 + half_length**2) + 3 * fade_m
+    top, bottom = math.ceil((z - reach - z0) * per_metre), math.floor((z + reach - z0) * per_metre)
+    left, right = math.ceil((x - reach - x0) * per_metre), math.floor((x + reach - x0) * per_metre)
+    for row in range(max(0, top), min(contact.shape[0] - 1, bottom) + 1):
+        for column in range(max(0, left), min(contact.shape[1] - 1, right) + 1):
+            dx, dz = x0 + column / per_metre - x, z0 + row / per_metre - z
+            across = max(0.0, abs(T_world_thing[0, 0] * dx + T_world_thing[2, 0] * dz) - half_width)
+            along = max(0.0, abs(T_world_thing[0, 2] * dx + T_world_thing[2, 2] * dz) - half_length)
+            value = depth * math.exp(-(across * across + along * along) / fade_m**2)
+            contact[row, column] = max(contact[row, column], value)
+
+
+@compile_loops
+def _sample_contact_map(contact: NDArray, column: float, row: float) -> float:
+    """Sample a contact map bilinearly; 0 outside it."""
+    i, j = math.floor(column), math.floor(row)
+    if i < 0 or j < 0 or i >= contact.shape[1] - 1 or j >= contact.shape[0] - 1:
+        return 0.0
+    fx, fy = column - i, row - j
+    top = (1 - fx) * contact[j, i] + fx * contact[j, i + 1]
+    return (1 - fy) * top + fy * ((1 - fx) * contact[j + 1, i] + fx * contact[j + 1, i + 1])
+
+
+@compile_loops
+def _level_of_detail(log2_texels_per_m: float, z: float, cosine: float, log2_samples: float, coarsest: int) -> float:
+    """Return the level of detail whose texels have the size of a sample; `cosine` is between surface normal and ray."""
+    level = log2_texels_per_m + math.log2(z) - log2_samples - 0.5 * math.log2(max(cosine, 0.003))
+    return min(max(level, 0.0), float(coarsest))
+
+
+@compile_loops
+def shade_samples(
+    inverse_depth: NDArray,
+    index: NDArray,
+    lens: RasterCamera,
+    T_body_camera: NDArray,
+    surfaces: SurfaceTable,
+    textures: TextureAtlas,
+    sky_texture: int,
+    light: SceneLight,
+    image: NDArray,
+) -> None:
+    """Average the samples of each pixel in linear light.
+
+    T_body_camera: (B, 4, 4), body 0 is the world.  image: (H, W, 3) float32, overwritten.
+
+    One long loop on purpose: arrays are indexed down to scalars in it, for a view or a structure handed to a helper
+        costs more than the helper's work.
+    """
+    S = lens.samples
+    log2_samples = math.log2(lens.fx * S) + 0.25  # per radian; a quarter level sharper than one texel a sample
+    step_x, step_y = 1.0 / (S * lens.fx), 1.0 / (S * lens.fy)
+    first_x, first_y = (0.5 / S - 0.5 - lens.cx) / lens.fx, (0.5 / S - 0.5 - lens.cy) / lens.fy
+    T, uv, normal, tint = T_body_camera, surfaces.uv, surfaces.normal, surfaces.tint
+    texels, start, log2_height, log2_width = textures.texels, textures.start, textures.log2_height, textures.log2_width
+    fixed, moving, F, M, bias = light.fixed, light.moving, light.fixed_map, light.moving_map, light.shadow_bias_m
+    contact, contact_x, contact_z, per_metre = (
+        light.contact,
+        light.contact_map[0],
+        light.contact_map[1],
+        light.contact_map[2],
+    )
+    sky_start, sky_height, sky_width = (
+        start[sky_texture, 0],
+        1 << log2_height[sky_texture],
+        1 << log2_width[sky_texture],
+    )
+    share = 1.0 / (S * S)
+    full_scale = share / 255.0**2
+    for y in range(lens.height):
+        for x in range(lens.width):
+            red = green = blue = 0.0
+            last = -2  # what varies slowly over a triangle is computed once a pixel
+            body = texture = finest = height = width = 0
+            blend = lambert = ambient = clear = lift = 0.0
+            for row in range(y * S, (y + 1) * S):
+                for column in range(x * S, (x + 1) * S):
+                    t = index[row, column]
+                    dx, dy = first_x + column * step_x, first_y + row * step_y
+                    if t < 0:  # the texture spans the circle, and from the horizon (v = 1) up
+                        rx = T[0, 0, 0] * dx + T[0, 0, 1] * dy + T[0, 0, 2]
+                        ry = T[0, 1, 0] * dx + T[0, 1, 1] * dy + T[0, 1, 2]
+                        rz = T[0, 2, 0] * dx + T[0, 2, 1] * dy + T[0, 2, 2]
+                        u = math.atan2(rx, rz) / (2 * math.pi)
+                        v = min(0.99, max(0.01, 1 + ry / math.sqrt(rx * rx + rz * rz)))
+                        r, g, b = _sample_texture(texels, sky_start, sky_height, sky_width, u, v)
+                        red, green, blue = (
+                            red + r * r * full_scale,
+                            green + g * g * full_scale,
+                            blue + b * b * full_scale,
+                        )
+                        continue
+                    z = 1.0 / inverse_depth[row, column]
+                    if t != last:
+                        body = surfaces.body[t]
+                    rx = (
+                        T[body, 0, 0] * dx + T[body, 0, 1] * dy + T[body, 0, 2]
+                    )  # the ray at z = 1, in the body's frame
+                    ry = T[body, 1, 0] * dx + T[body, 1, 1] * dy + T[body, 1, 2]
+                    rz = T[body, 2, 0] * dx + T[body, 2, 1] * dy + T[body, 2, 2]
+                    px, py, pz = z * rx + T[body, 0, 3], z * ry + T[body, 1, 3], z * rz + T[body, 2, 3]
+                    nx, ny, nz = normal[t, 0], normal[t, 1], normal[t, 2]
+                    if t != last:
+                        last = t
+                        cosine = -(nx * rx + ny * ry + nz * rz) / math.sqrt(rx * rx + ry * ry + rz * rz)
+                        side = 1.0 if cosine >= 0 else -1.0
+                        texture = surfaces.texture[t]
+                        coarsest = min(log2_height[texture], log2_width[texture])
+                        level = _level_of_detail(uv[t, 8], z, abs(cosine), log2_samples, coarsest)
+                        finest = int(level)
+                        blend = level - finest
+                        height, width = 1 << (log2_height[texture] - finest), 1 << (log2_width[texture] - finest)
+                        sun = (
+                            nx * light.towards_sun[body, 0]
+                            + ny * light.towards_sun[body, 1]
+                            + nz * light.towards_sun[body, 2]
+                        )
+                        up = nx * light.up[body, 0] + ny * light.up[body, 1] + nz * light.up[body, 2]
+                        lambert, ambient, lift = max(0.0, side * sun), 0.75 + 0.25 * side * up, side * bias
+                        clear = math.exp(-z * light.haze_per_m)
+                        if t < surfaces.ground:
+                            ambient *= 1 - _sample_contact_map(
+                                contact, (px - contact_x) * per_metre, (pz - contact_z) * per_metre
+                            )
+                    direct = lambert
+                    if direct > 0:
+                        sx, sy, sz = px + lift * nx, py + lift * ny, pz + lift * nz
+                        at_column = F[body, 0, 0] * sx + F[body, 0, 1] * sy + F[body, 0, 2] * sz + F[body, 0, 3]
+                        at_row = F[body, 1, 0] * sx + F[body, 1, 1] * sy + F[body, 1, 2] * sz + F[body, 1, 3]
+                        along = F[body, 2, 0] * sx + F[body, 2, 1] * sy + F[body, 2, 2] * sz + F[body, 2, 3] - bias
+                        direct *= _sample_shadow_map(fixed, at_column, at_row, along)
+                        if direct > 0:
+                            at_column = M[body, 0, 0] * sx + M[body, 0, 1] * sy + M[body, 0, 2] * sz + M[body, 0, 3]
+                            at_row = M[body, 1, 0] * sx + M[body, 1, 1] * sy + M[body, 1, 2] * sz + M[body, 1, 3]
+                            direct *= _sample_shadow_map(moving, at_column, at_row, along)
+                    u = uv[t, 0] + uv[t, 1] * px + uv[t, 2] * py + uv[t, 3] * pz
+                    v = uv[t, 4] + uv[t, 5] * px + uv[t, 6] * py + uv[t, 7] * pz
+                    r, g, b = _sample_texture(texels, start[texture, finest], height, width, u, v)
+                    if blend > 0:
+                        r2, g2, b2 = _sample_texture(texels, start[texture, finest + 1], height >> 1, width >> 1, u, v)
+                        r, g, b = r + blend * (r2 - r), g + blend * (g2 - g), b + blend * (b2 - b)
+                    seen, hazy = clear * full_scale, (1 - clear) * share
+                    red += (
+                        seen * r * r * tint[t, 0] * (ambient * light.sky[0] + direct * light.sun[0])
+                        + hazy * light.haze[0]
+                    )
+                    green += (
+                        seen * g * g * tint[t, 1] * (ambient * light.sky[1] + direct * light.sun[1])
+                        + hazy * light.haze[1]
+                    )
+                    blue += (
+                        seen * b * b * tint[t, 2] * (ambient * light.sky[2] + direct * light.sun[2])
+                        + hazy * light.haze[2]
+                    )
+            image[y, x, 0], image[y, x, 1], image[y, x, 2] = red, green, blue
+
+
+@compile_loops
+def apply_lens_blur(image: NDArray, spread: float, out: NDArray) -> None:
+    """Blur as a lens does: each pixel gives the share `spread` of its light to each neighbor along each axis.
+
+    image, out: (H, W, 3) float32.
+    """
+    height, width = image.shape[:2]
+    line = np.empty((width, 3), np.float32)
+    middle, beside = np.float32(1 - 2 * spread), np.float32(spread)
+    for y in range(height):
+        above, below = max(y - 1, 0), min(y + 1, height - 1)
+        for x in range(width):
+            for k in range(3):
+                line[x, k] = middle * image[y, x, k] + beside * (image[above, x, k] + image[below, x, k])
+        for x in range(width):
+            left, right = max(x - 1, 0), min(x + 1, width - 1)
+            for k in range(3):
+                out[y, x, k] = middle * line[x, k] + beside * (line[left, k] + line[right, k])
+
+
+@compile_loops
+def develop_image(image: NDArray, gain: float, noise: NDArray, shot: float, read: float, picture: NDArray) -> None:
+    """Convert linear light to an 8-bit image: exposure, sensor noise, saturation, gamma.
+
+    image: (H, W, 3) float32.  noise: (H, W, 3) standard normal, or an empty array for none; its deviation at a signal
+        s is sqrt(shot^2 s + read^2).  image: (H, W, 3) uint8, overwritten.
+    """
+    noisy = noise.shape[0] > 0
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            for k in range(3):
+                signal = gain * image[y, x, k]
+                if noisy:
+                    signal += math.sqrt(shot * shot * max(signal, 0.0) + read * read) * noise[y, x, k]
+                signal = min(max(signal, 0.0), 1.0)
+                picture[y, x, k] = np.uint8(255.0 * signal ** (1 / GAMMA) + 0.5)
+
+
+# -- The frame of the sun's rays, and projections to shadow maps.
+
+
+def make_sun_frame(towards_sun: Points) -> Points:
+    """Return the (4, 4) rotation T_sun_world, whose z is the direction of sunlight.
+
+    towards_sun: (3,) unit, not vertical.
+    """
+    along = -towards_sun
+    across = np.cross(along, (0.0, 1.0, 0.0))
+    across /= np.linalg.norm(across)
+    T = np.eye(4)
+    T[:3, :3] = np.stack([across, np.cross(along, across), along])
+    return T
+
+
+def make_shadow_projection(T_sun_world: Points, corner: Points, texel_m: float) -> Points:
+    """Return (3, 4) from the world to (column, row, depth in metres) of a shadow map that begins at `corner` (2,) of
+    the sun's frame.
+    """
+    T = T_sun_world[:3].copy()
+    T[:2] /= texel_m
+    T[:2, 3] = -corner / texel_m
+    return T
+
+
+# -- Render one image of triangles: rasterize, shade, blur, develop; with the ground truth at pixel centers.
+
+
+_LENS_BLUR = 0.08  # share of a pixel's light that each neighbor along an axis gets
+_SHOT, _READ = 0.025, 0.004  # noise of the sensor, in units of full scale
+
+
+@dataclass(frozen=True, slots=True)
+class RenderScene:
+    """Everything that can be rendered.
+
+    vertices: (N, 3) in the frame of their body (N,).  triangles: (M, 3).  sky_texture: what is seen past them.
+    """
+
+    vertices: Points
+    body: NDArray[np.int32]
+    triangles: NDArray[np.int32]
+    surfaces: SurfaceTable
+    textures: TextureAtlas
+    sky_texture: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedImage:
+    """An image (H, W, 3) uint8 RGB, and of each pixel's center (H, W) 1/z and the triangle shown, as `rasterize` gives
+    them.
+    """
+
+    image: NDArray[np.uint8]
+    inverse_depth: NDArray[np.float64]
+    index: NDArray[np.int32]
+
+
+def transform_to_frame(vertices: Points, body: NDArray[np.int32], T_target_body: Points) -> Points:
+    """Transform all vertices (N, 3) by (B, 4, 4). Not by BLAS, whose rounding may depend on its number of threads."""
+    out = np.empty_like(vertices)
+    transform_vertices(vertices, body, np.ascontiguousarray(T_target_body), out)
+    return out
+
+
+def render_image(
+    scene: RenderScene,
+    T_camera_body: Points,
+    lens: RasterCamera,
+    light: SceneLight,
+    *,
+    gain: float,
+    noise: np.random.Generator | None = None,
+) -> RenderedImage:
+    """Take an image. The truth at a pixel is that of its center and is never averaged; so `lens.samples` is odd.
+
+    Args:
+        T_camera_body: (B, 4, 4).
+        gain: exposure, a factor on linear light.
+        noise: of the sensor, drawn from here; None for none.
+    """
+    inverse_depth, index = draw(transform_to_frame(scene.vertices, scene.body, T_camera_body), scene.triangles, lens)
+    linear = np.empty((lens.height, lens.width, 3), np.float32)
+    T_body_camera = np.linalg.inv(T_camera_body)
+    shade_samples(
+        inverse_depth, index, lens, T_body_camera, scene.surfaces, scene.textures, scene.sky_texture, light, linear
+    )
+    focused, image = np.empty_like(linear), np.empty(linear.shape, np.uint8)
+    apply_lens_blur(linear, _LENS_BLUR, focused)
+    grain = np.empty((0, 0, 0), np.float32) if noise is None else noise.standard_normal(linear.shape, np.float32)
+    develop_image(focused, gain, grain, _SHOT, _READ, image)
+    center = slice(lens.samples // 2, None, lens.samples)
+    return RenderedImage(image, inverse_depth[center, center], index[center, center])

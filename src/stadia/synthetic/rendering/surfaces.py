@@ -1,0 +1,208 @@
+"""Make periodic textures from fractal noise, and assemble the triangles of many parts with their surfaces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.numba_jit import compile_loops
+from stadia.synthetic.rendering.mesh import Mesh, Points
+from stadia.synthetic.rendering.renderer import SurfaceTable, TextureAtlas
+
+# -- Assemble the triangles of many parts for rasterizer and shader.
+
+
+class Assembly(NamedTuple):
+    """vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32, those of parts in order;
+    part: (M,) whose.
+
+    Empty triangles are left out.
+    """
+
+    vertices: Points
+    body: NDArray[np.int32]
+    triangles: NDArray[np.int32]
+    part: NDArray[np.int64]
+    surfaces: SurfaceTable
+
+
+def _fit_affine_texture(corners: Points, uv: Points, texels_per_tile: Points) -> Points:
+    """Return (M, 9) affine texture coordinates of each triangle, and log2 of texels per metre.
+
+    corners: (M, 3, 3); uv: (M, 3, 2) in tiles; texels_per_tile: (M,) geometric mean of the texture's sides.
+    """
+    first = corners[:, 0]
+    e1, e2 = corners[:, 1] - first, corners[:, 2] - first
+    a, b, c = (e1 * e1).sum(1), (e1 * e2).sum(1), (e2 * e2).sum(1)
+    determinant = a * c - b * b
+    dual1 = (c[:, None] * e1 - b[:, None] * e2) / determinant[:, None]
+    dual2 = (a[:, None] * e2 - b[:, None] * e1) / determinant[:, None]
+    out = np.empty((len(corners), 9))
+    d1, d2 = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
+    for k in (0, 1):
+        gradient = dual1 * d1[:, None, k] + dual2 * d2[:, None, k]
+        out[:, 4 * k + 1 : 4 * k + 4] = gradient
+        out[:, 4 * k] = uv[:, 0, k] - (gradient * first).sum(1)
+    tiles_per_metre = np.sqrt(np.abs(d1[:, 0] * d2[:, 1] - d2[:, 0] * d1[:, 1]) / np.sqrt(determinant))
+    out[:, 8] = np.log2(np.maximum(tiles_per_metre * texels_per_tile, 1e-6))
+    return out
+
+
+def _find_nonempty_triangles(vertices: Points, triangles: NDArray[np.int32]) -> tuple[NDArray[np.bool_], Points]:
+    """Return which triangles have an area, and their normals (M, 3): poles of balls and ends of gables make empty
+    ones.
+    """
+    a, b, c = (vertices[triangles[:, k]] for k in range(3))
+    normal = np.cross(b - a, c - a)
+    area = np.sqrt((normal * normal).sum(1))
+    sound = area > 1e-9
+    return sound, normal[sound] / area[sound, None]
+
+
+def assemble_parts(parts: Mesh, body: NDArray[np.int32], ground: int, textures: dict[str, Texture]) -> Assembly:
+    """Put parts together.
+
+    Args:
+        body: (P,) whose frame each part is in.
+        ground: how many of the parts, the first ones, are the ground (see `Surfaces`).
+        textures: by the names that the parts' materials have; the shader's `Textures` are packed in this order.
+    """
+    names = {name: i for i, name in enumerate(textures)}
+    texture = np.array([names[part.material] for part in parts], np.int32)
+    tiles = np.array([t.size_m[::-1] for t in textures.values()])
+    vertex_counts, counts = (
+        np.array([len(getattr(part, name)) for part in parts]) for name in ("vertices", "triangles")
+    )
+    first = np.cumsum(vertex_counts) - vertex_counts
+    vertices = np.concatenate([part.vertices for part in parts])
+    triangles = np.concatenate([part.triangles for part in parts]) + np.repeat(first, counts)[:, None].astype(np.int32)
+    uv = np.concatenate([part.uv for part in parts]) / np.repeat(tiles[texture], vertex_counts, axis=0)
+    sound, normal = _find_nonempty_triangles(vertices, triangles)
+    triangles = np.ascontiguousarray(triangles[sound], dtype=np.int32)
+    part_of = np.repeat(np.arange(len(parts)), counts)[sound]
+    side = np.array([np.sqrt(t.image.shape[0] * t.image.shape[1]) for t in textures.values()])
+    surfaces = SurfaceTable(
+        uv=_fit_affine_texture(vertices[triangles], uv[triangles], side[texture][part_of]),
+        normal=normal,
+        tint=np.array([part.tint for part in parts], np.float32)[part_of],
+        texture=texture[part_of],
+        body=body[part_of],
+        ground=int((part_of < ground).sum()),
+    )
+    return Assembly(vertices, np.repeat(body, vertex_counts), triangles, part_of, surfaces)
+
+
+# -- Periodic value noise summed over octaves (fractal Brownian motion), fast enough to make for each world.
+
+Map = NDArray[np.float32]
+
+
+@compile_loops
+def _add_octave(out: Map, grid: Map, amplitude: np.float32) -> None:
+    """Add `amplitude` times the smooth interpolation of a periodic grid (R, C) to out (H, W)."""
+    height, width = out.shape
+    rows, columns = grid.shape
+    left = np.empty(width, np.int32)
+    part = np.empty(width, np.float32)
+    for x in range(width):
+        at = x * columns / width
+        left[x] = int(at)
+        f = at - int(at)
+        part[x] = f * f * (3 - 2 * f)
+    line = np.empty(columns + 1, np.float32)
+    for y in range(height):
+        at = y * rows / height
+        above = int(at)
+        f = at - above
+        f = f * f * (3 - 2 * f)
+        below = (above + 1) % rows
+        for c in range(columns):
+            line[c] = amplitude * ((1 - f) * grid[above, c] + f * grid[below, c])
+        line[columns] = line[0]
+        for x in range(width):
+            i = left[x]
+            out[y, x] += line[i] + part[x] * (line[i + 1] - line[i])
+
+
+def make_fractal_noise(
+    random: np.random.Generator,
+    height: int,
+    width: int,
+    *,
+    cells: tuple[int, int] = (4, 4),
+    octaves: int = 8,
+    persistence: float = 0.6,
+) -> Map:
+    """Make (height, width) periodic noise with mean about 0 and standard deviation 1.
+
+    Args:
+        cells: rows and columns of the coarsest grid; each octave doubles both, up to the size of the map.
+        persistence: ratio of an octave's amplitude to the one before: low is soft, high is gritty.
+    """
+    out = np.zeros((height, width), np.float32)
+    amplitude = 1.0
+    for _ in range(octaves):
+        grid = random.random(cells, np.float32) - np.float32(0.5)
+        _add_octave(out, grid, np.float32(amplitude))
+        amplitude *= persistence
+        cells = (min(2 * cells[0], height), min(2 * cells[1], width))
+    out -= out.mean(dtype=np.float64).astype(np.float32)
+    out /= np.float32(out.std(dtype=np.float64))
+    return out
+
+
+# -- Periodic textures with a true size, packed with their half-size copies for the shader.
+
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Texture:
+    """image: (H, W, 3) linear RGB, sides powers of two.  size_m: (height, width) that one tile covers."""
+
+    image: Image
+    size_m: tuple[float, float]
+
+
+def as_linear_rgb(*rgb: float) -> Image:
+    """Return (3,) linear RGB as float32."""
+    return np.asarray(rgb, np.float32)
+
+
+def make_texel_grid(height: int, width: int, size_m: tuple[float, float]) -> tuple[Map, Map]:
+    """Return metres down (H, 1) and across (1, W) of each texel's center."""
+    down = ((np.arange(height) + 0.5) * size_m[0] / height).astype(np.float32)[:, None]
+    across = ((np.arange(width) + 0.5) * size_m[1] / width).astype(np.float32)[None]
+    return down, across
+
+
+def make_plain_texture(
+    random: np.random.Generator, rgb: tuple[float, float, float], contrast: float, size_m: float
+) -> Texture:
+    """Make one color with blotches: paint, rubber, metal, wood, skin."""
+    value = 1 + contrast * make_fractal_noise(random, 128, 128, cells=(4, 4), octaves=6, persistence=0.75)
+    return Texture(value[..., None] * as_linear_rgb(*rgb), (size_m, size_m))
+
+
+def pack_textures(textures: dict[str, Texture]) -> TextureAtlas:
+    """Pack all textures with their half-size copies (means of 2 x 2 in linear light) for the shader."""
+    texels, log2_height, log2_width = [], [], []
+    start = np.zeros((len(textures), 16), np.int64)
+    total = 0
+    for number, texture in enumerate(textures.values()):
+        level = np.clip(texture.image, 0, 1).astype(np.float32)
+        log2_height.append(level.shape[0].bit_length() - 1)
+        log2_width.append(level.shape[1].bit_length() - 1)
+        for detail in range(start.shape[1]):
+            start[number, detail] = total
+            encoded = np.zeros((level.shape[0] * level.shape[1], 4), np.uint8)
+            encoded[:, :3] = (np.sqrt(level) * 255 + 0.5).reshape(-1, 3)
+            texels.append(encoded)
+            total += len(encoded)
+            if min(level.shape[:2]) == 1:
+                break
+            level = 0.25 * (level[::2, ::2] + level[1::2, ::2] + level[::2, 1::2] + level[1::2, 1::2])
+    return TextureAtlas(np.concatenate(texels), start, np.array(log2_height), np.array(log2_width))

@@ -1,0 +1,244 @@
+"""The road's course, its cross-section, and the ground beside it.
+
+The center line is a curve in space, by arc length s; d is metres to its right. Curvature changes linearly (clothoids),
+and so does the grade. World: x right, y down, z forward at s = 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.spatial import cKDTree
+
+from stadia.core.seeds import make_generator
+from stadia.synthetic.rendering.mesh import Mesh, Points, make_sheet
+
+STEP_M = 0.5
+_BEHIND_M = 30.0
+_MAX_TURN_RAD = np.radians(115)  # the road never comes back to itself
+MIN_RADIUS_M = 17.0
+
+
+@dataclass(frozen=True, slots=True)
+class StreetSection:
+    """Cross-section of a street, the same on both sides of its center line.
+
+    lane_m: width of each of the two lanes.  half_width_m: to the kerb (parking included).  kerb_m: height of the kerb
+        and of all that lies behind it.  sidewalk_m: width.  verge_m: width of the grass that joins the terrain.
+    """
+
+    lane_m: float
+    half_width_m: float
+    kerb_m: float
+    sidewalk_m: float
+    verge_m: float = 7.0
+
+    @property
+    def sidewalk_edge_m(self) -> float:
+        return self.half_width_m + self.sidewalk_m
+
+    @property
+    def edge_m(self) -> float:
+        return self.sidewalk_edge_m + self.verge_m
+
+
+@dataclass(frozen=True, slots=True)
+class RoadCourse:
+    """The center line, sampled every half metre. s, heading_rad, grade, curvature_per_m: (N,); position: (N, 3).
+
+    heading_rad: positive to the right.  grade: metres up per metre; position y is down.
+    """
+
+    s: Points
+    position: Points
+    heading_rad: Points
+    grade: Points
+    curvature_per_m: Points
+
+    def axes(self, s: float | Points) -> tuple[Points, Points, Points]:
+        """Return unit vectors (..., 3) at s: right, down (into the road), forward."""
+        heading, slope = np.interp(s, self.s, self.heading_rad), np.arctan(np.interp(s, self.s, self.grade))
+        forward = np.stack([np.sin(heading) * np.cos(slope), -np.sin(slope), np.cos(heading) * np.cos(slope)], -1)
+        right = np.stack([np.cos(heading), np.zeros_like(heading), -np.sin(heading)], -1)
+        return right, np.cross(forward, right), forward
+
+    def point(self, s: ArrayLike, d: ArrayLike, up: ArrayLike = 0.0) -> Points:
+        """Return the (..., 3) world point at s, `d` to the right of the center line, `up` vertically above the road."""
+        s, d, up = np.broadcast_arrays(*(np.asarray(q, float) for q in (s, d, up)))
+        center = np.stack([np.interp(s, self.s, self.position[:, k]) for k in range(3)], -1)
+        center = center + d[..., None] * self.axes(s)[0]
+        center[..., 1] -= up
+        return center
+
+    def frame(self, s: float, d: float, up: float = 0.0, yaw_rad: float = 0.0, *, upright: bool = False) -> Points:
+        """Return (4, 4) T_world_object on the road, facing along it, turned right by `yaw_rad`; `upright` ignores a
+        slope.
+        """
+        right, down, forward = self.axes(s)
+        if upright:
+            forward = np.cross(right, (0.0, 1.0, 0.0))
+            down = np.array([0.0, 1.0, 0.0])
+        c, w = np.cos(yaw_rad), np.sin(yaw_rad)
+        T = np.eye(4)
+        T[:3, 0], T[:3, 1], T[:3, 2] = c * right - w * forward, down, w * right + c * forward
+        T[:3, 3] = self.point(s, d, up)
+        return T
+
+    def beside(self, points_xz: Points) -> tuple[Points, Points]:
+        """Return distance (N,) from the center line and s (N,) of its nearest sample, for points (N, 2) x, z."""
+        distance, index = cKDTree(self.position[:, [0, 2]]).query(points_xz)
+        return distance, self.s[index]
+
+
+def _smooth_events(length: int, events: list[tuple[float, float, float]]) -> Points:
+    """Return (N,) the sum of smoothed boxes (start, end, height) over samples every STEP_M from -_BEHIND_M on."""
+    s = np.arange(length) * STEP_M - _BEHIND_M
+    values = np.zeros(length)
+    for start, end, height in events:
+        values += np.where((s >= start) & (s < end), height, 0.0)
+    kernel = np.ones(int(8.0 / STEP_M)) / int(8.0 / STEP_M)  # 8 m to go from straight to curved
+    return np.convolve(np.pad(values, len(kernel), mode="edge"), kernel, mode="same")[len(kernel) : -len(kernel)]
+
+
+def _draw_bends(random: np.random.Generator, length_m: float) -> list[tuple[float, float, float]]:
+    """Draw curves and turns along a road: (start, end, curvature to the right)."""
+    events: list[tuple[float, float, float]] = []
+    at, heading = random.uniform(2.0, 30.0), 0.0
+    while at < length_m:
+        sharp = random.random() < 0.3
+        angle = np.radians(random.uniform(50, 90) if sharp else random.uniform(6, 40)) * random.choice([-1, 1])
+        if abs(heading + angle) > _MAX_TURN_RAD:
+            angle = -angle
+        if abs(heading + angle) > _MAX_TURN_RAD:
+            continue
+        radius = random.uniform(MIN_RADIUS_M, 24.0) if sharp else random.uniform(45.0, 220.0)
+        arc = max(radius * abs(angle), 8.0)
+        events.append((at, at + arc, angle / arc))
+        heading += angle
+        at += arc + random.uniform(5.0, 60.0)
+    return events
+
+
+def _midpoints(samples: Points) -> Points:
+    """Return (N - 1, ...) means of neighbors."""
+    return 0.5 * (samples[1:] + samples[:-1])
+
+
+def make_course(seed: int, length_m: float, *, flat: bool = False, straight: bool = False) -> RoadCourse:
+    """Make a road from 30 m behind s = 0 to `length_m`, with curves, turns and grades of at most 5 %."""
+    count = int(np.ceil((length_m + _BEHIND_M) / STEP_M)) + 1
+    s = np.arange(count) * STEP_M - _BEHIND_M
+    curvature: Points = np.zeros(count)
+    if not straight:
+        curvature = _smooth_events(count, _draw_bends(make_generator(seed, "course", "bends"), length_m))
+    grade = np.zeros(count)
+    if not flat:
+        random = make_generator(seed, "course", "grades")
+        knots = np.arange(-_BEHIND_M - 100.0, length_m + 100.0, random.uniform(35.0, 70.0))
+        steepness = np.cumsum(random.uniform(-0.035, 0.035, len(knots)))
+        grade = np.interp(s, knots, np.clip(0.7 * steepness, -0.05, 0.05))
+    heading = np.concatenate([[0.0], np.cumsum(_midpoints(curvature) * STEP_M)])
+    slope = np.arctan(grade)
+    steps = np.stack([np.sin(heading) * np.cos(slope), -np.sin(slope), np.cos(heading) * np.cos(slope)], 1)
+    position = np.concatenate([np.zeros((1, 3)), np.cumsum(_midpoints(steps) * STEP_M, axis=0)])
+    origin = round(_BEHIND_M / STEP_M)
+    turn = heading[origin]
+    heading = heading - turn
+    position = position - position[origin]
+    x, z = position[:, 0].copy(), position[:, 2].copy()
+    position[:, 0], position[:, 2] = np.cos(turn) * x - np.sin(turn) * z, np.sin(turn) * x + np.cos(turn) * z
+    return RoadCourse(s, position, heading, grade, curvature)
+
+
+def _make_strip(
+    course: RoadCourse,
+    s: Points,
+    near: tuple[float, float],
+    far: tuple[float, float],
+    material: str,
+    *,
+    crosswise: bool = False,
+) -> Mesh:
+    """Make a ribbon along the road between (d, up) and (d, up); its texture runs along s, or x, z for ground."""
+    points = np.stack([course.point(s, *near), course.point(s, *far)], 1)
+    if crosswise:
+        return [make_sheet(points, points[..., [0, 2]], material)]
+    width = np.hypot(far[0] - near[0], far[1] - near[1])
+    uv = np.stack(np.broadcast_arrays(np.array([0.0, width])[None], s[:, None]), -1)
+    return [make_sheet(points, uv, material)]
+
+
+def make_pavement(course: RoadCourse, section: StreetSection, crossings_s: list[float]) -> Mesh:
+    """Make the road surface with zebra crossings of 3 m at the given places."""
+    cuts = [course.s[0]]
+    for at in sorted(crossings_s):
+        cuts += [at, at + 3.0]
+    cuts.append(course.s[-1])
+    parts: Mesh = []
+    edges = np.linspace(-section.half_width_m, section.half_width_m, 5)
+    for index, (start, end) in enumerate(pairwise(cuts)):
+        inner = np.arange(np.ceil(start) + 1, end, 1.0)
+        s = np.concatenate([[start], inner, [end]])
+        grid = np.stack([course.point(s, edge) for edge in edges], 1)
+        uv = np.stack(np.broadcast_arrays((edges + section.half_width_m)[None], s[:, None]), -1)
+        parts.append(make_sheet(grid, uv, "zebra" if index % 2 else "asphalt"))
+    return parts
+
+
+def make_roadside(course: RoadCourse, section: StreetSection) -> tuple[Mesh, Mesh]:
+    """Make (kerbs and sidewalks, verges) on both sides."""
+    s = np.arange(course.s[0], course.s[-1], 1.0)
+    k, hw, stone = section.kerb_m, section.half_width_m, 0.16
+    walks: Mesh = []
+    verges: Mesh = []
+    for side in (-1, 1):
+        walks += _make_strip(course, s, (side * hw, 0.0), (side * hw, k), "concrete")
+        walks += _make_strip(course, s, (side * hw, k), (side * (hw + stone), k), "concrete")
+        walks += _make_strip(course, s, (side * (hw + stone), k), (side * section.sidewalk_edge_m, k), "paving")
+        outer = section.edge_m - 4.0
+        verges += _make_strip(
+            course, s, (side * section.sidewalk_edge_m, k), (side * outer, k), "grass", crosswise=True
+        )
+        verges += _make_strip(course, s, (side * outer, k), (side * section.edge_m, k - 0.5), "grass", crosswise=True)
+    return walks, verges
+
+
+def compute_terrain_height_m(distance: Points, section: StreetSection) -> Points:
+    """Compute the height (N,) of the terrain over the road beside it: lower near the road, equal at the verge's edge,
+    rising far away.
+    """
+    near = np.clip((distance - (section.edge_m - 4.0)) / 4.0, 0, 1)
+    rise = 0.04 * np.maximum(distance - 70.0, 0.0)
+    return section.kerb_m - 0.8 * (1 - near) + rise
+
+
+def make_terrain(course: RoadCourse, section: StreetSection, margin_m: float = 160.0, cell_m: float = 5.0) -> Mesh:
+    """Make the ground beyond the verges: a grid that follows the road's height, undulating far from it."""
+    low, high = course.position.min(0) - margin_m, course.position.max(0) + margin_m
+    x, z = np.arange(low[0], high[0] + cell_m, cell_m), np.arange(low[2], high[2] + cell_m, cell_m)
+    grid = np.stack(np.meshgrid(x, z), -1)
+    distance, s = course.beside(grid.reshape(-1, 2))
+    height = -np.interp(s, course.s, course.position[:, 1]) + compute_terrain_height_m(distance, section)
+    wave = np.sin(grid[..., 0] * 0.031 + 1.0) * np.sin(grid[..., 1] * 0.027)
+    height = height.reshape(grid.shape[:2]) + np.clip((distance.reshape(grid.shape[:2]) - 50) / 60, 0, 1) * 2.0 * wave
+    points = np.stack([grid[..., 0], -height, grid[..., 1]], -1)
+    return [make_sheet(points, grid, "grass")]
+
+
+def make_hills(course: RoadCourse, random: np.random.Generator) -> Mesh:
+    """Make a wooded ridge around the world, so that it has no visible edge."""
+    angle = np.linspace(0, 2 * np.pi, 97)
+    center = 0.5 * (course.position.min(0) + course.position.max(0))
+    radius = 150.0 + 0.5 * np.ptp(course.position[:, [0, 2]], axis=0).max()
+    bumps = sum(
+        random.uniform(0.3, 1.0) / k * np.sin(k * angle + random.uniform(0, 6.28)) for k in (2, 3, 5, 9, 17, 31)
+    )
+    top = center[1] - random.uniform(6.0, 16.0) - 5.0 * np.asarray(bumps)
+    ring = np.stack([center[0] + radius * np.cos(angle), np.zeros_like(angle), center[2] + radius * np.sin(angle)], -1)
+    points = np.stack([ring, ring * [1.06, 1, 1.06]])
+    points[0, :, 1], points[1, :, 1] = center[1] + 25.0, top
+    uv = np.stack(np.broadcast_arrays((angle * radius / 8)[None], np.array([0.0, 5.0])[:, None]), -1)
+    return [make_sheet(points, uv, "foliage0")]

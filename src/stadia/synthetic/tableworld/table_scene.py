@@ -1,0 +1,226 @@
+"""Make a table from a seed: surroundings, light, objects and camera views.
+
+World: x right, y down, z forward; the top of the table is y = 0, its middle the origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.seeds import derive_seed, make_generator
+from stadia.geometry.rasterizer import make_intrinsics
+from stadia.synthetic.rendering.mesh import Mesh, MeshPart, Points, make_box, make_quad, transform_mesh
+from stadia.synthetic.rendering.renderer import TextureAtlas
+from stadia.synthetic.rendering.surfaces import Assembly, assemble_parts, pack_textures
+from stadia.synthetic.tableworld.config import CLASSES, TableWorldConfig
+from stadia.synthetic.tableworld.table_objects import (
+    SHAPES,
+    ObjectShape,
+    compute_footprint,
+    has_overlap,
+    is_outside,
+    make_table_textures,
+)
+
+_TRIES = 60
+_GAP_M = 0.004  # between two objects, at least
+_CLEAR_M = 0.25  # of the camera from every object
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedObject:
+    """An object on the table. number: from 1, as in instance maps.  T_world_object: (4, 4)."""
+
+    number: int
+    shape: ObjectShape
+    T_world_object: Points
+
+    @property
+    def class_id(self) -> int:
+        return CLASSES.index(self.shape.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class TableLamp:
+    """The light. direction: towards it, in the world. direct, ambient: (3,) linear RGB."""
+
+    direction: Points
+    direct: Points
+    ambient: Points
+
+
+@dataclass(frozen=True, slots=True)
+class TableScene:
+    """A table scene: everything needed to render it.
+
+    T_world_camera: (V, 4, 4) of each view.  gains: (V,) exposure.  K: (3, 3) pixels.
+    object_of_part, is_handle: (P,) of the parts of the assembly; 0 is no object.
+    """
+
+    seed: int
+    objects: tuple[PlacedObject, ...]
+    lamp: TableLamp
+    T_world_camera: Points
+    gains: Points
+    K: Points
+    assembly: Assembly
+    textures: TextureAtlas
+    sky_texture: int
+    object_of_part: NDArray[np.int32]
+    is_handle: NDArray[np.bool_]
+
+
+def derive_table_seed(seed: int, split: str, index: int) -> int:
+    """Derive the seed of a table. It contains the split's name, so that no two splits share a table or a shape."""
+    return derive_seed(seed, "tableworld", split, index)
+
+
+def draw_shapes(seed: int, config: TableWorldConfig) -> list[ObjectShape]:
+    """Draw the shapes of a table, the largest first, with at most one laptop, which would hide the rest."""
+    random = make_generator(seed, "kinds")
+    kinds = list(CLASSES[1:])
+    chosen: list[str] = []
+    for _ in range(random.integers(config.objects[0], config.objects[1] + 1)):
+        chosen.append(kinds[random.integers(len(kinds))])
+        if chosen[-1] == "laptop":
+            kinds.remove("laptop")
+    shapes = [SHAPES[kind](make_generator(seed, "shape", number)) for number, kind in enumerate(chosen)]
+    return sorted(shapes, key=lambda shape: -float(shape.size_m[0] * shape.size_m[2]))
+
+
+def make_upright_pose(yaw: float, x: float, z: float, height_m: float) -> Points:
+    """Return (4, 4) T_world_object, from y up to y down, standing on the table and turned by `yaw`."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    return np.array([[c, 0, -s, x], [0, -1.0, 0, -height_m / 2], [-s, 0, -c, z], [0, 0, 0, 1]])
+
+
+def place_shapes(seed: int, shapes: Sequence[ObjectShape], half: Points) -> list[PlacedObject]:
+    """Place objects on a table of half sizes (2,) close together without overlap.
+
+    Objects without free space are left out.
+    """
+    placed: list[PlacedObject] = []
+    taken: list[Points] = []
+    for number, shape in enumerate(shapes):
+        random = make_generator(seed, "place", number)
+        for attempt in range(_TRIES):
+            reach = 0.12 + 0.2 * attempt / _TRIES  # first close to the middle, then farther out
+            x, z = random.uniform(-reach, reach, 2) * (1.25, 0.9)
+            T = make_upright_pose(random.uniform(0, 2 * np.pi), x, z, float(shape.size_m[1]))
+            corners = compute_footprint(shape, _GAP_M / 2) @ T[[0, 2]][:, [0, 2]].T + T[[0, 2], 3]
+            if not is_outside(corners, half) and not any(has_overlap(corners, other) for other in taken):
+                placed.append(PlacedObject(len(placed) + 1, shape, T))
+                taken.append(corners)
+                break
+    return placed
+
+
+def make_camera_pose(eye: Points, target: Points, roll: float) -> Points:
+    """Return (4, 4) T_world_camera at `eye`, aimed at `target`, turned about its axis by `roll` radians."""
+    z = (target - eye) / np.linalg.norm(target - eye)
+    x = np.cross((0.0, 1.0, 0.0), z)
+    x /= np.linalg.norm(x)
+    y = np.cross(z, x)
+    T = np.eye(4)
+    T[:3, :3] = np.stack([np.cos(roll) * x + np.sin(roll) * y, np.cos(roll) * y - np.sin(roll) * x, z], 1)
+    T[:3, 3] = eye
+    return T
+
+
+def _is_clear_view(T_world_camera: Points, one: PlacedObject) -> bool:
+    """Return whether an object lies well in front of the camera and not too near."""
+    eye, radius = T_world_camera[:3, 3], float(np.linalg.norm(one.shape.size_m) / 2)
+    away = one.T_world_object[:3, 3] - eye
+    return bool(T_world_camera[:3, 2] @ away > radius + 0.1 and np.linalg.norm(away) > radius + _CLEAR_M)
+
+
+def draw_view(random: np.random.Generator, objects: Sequence[PlacedObject], config: TableWorldConfig) -> Points:
+    """Draw (4, 4) T_world_camera, aimed at an object or near their middle, at a distance from all of them."""
+    middle = np.mean([one.T_world_object[:3, 3] for one in objects], 0)
+    while True:
+        elevation, azimuth = np.radians(random.uniform(*config.elevation_deg)), random.uniform(0, 2 * np.pi)
+        share = random.uniform(0.0, 0.6)
+        target = middle + share * (objects[int(random.integers(len(objects)))].T_world_object[:3, 3] - middle)
+        away = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
+        eye = target + random.uniform(*config.distance_m) * away
+        T = make_camera_pose(eye, target, random.normal(0, np.radians(5)))
+        if all(_is_clear_view(T, one) for one in objects):
+            return T
+
+
+def make_lamp(seed: int) -> TableLamp:
+    """Draw direction, hardness and color of the light."""
+    random = make_generator(seed, "light")
+    azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(30, 75))
+    direction = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
+    hard, warm, bright = random.uniform(0.15, 0.75), random.uniform(-0.12, 0.22), random.uniform(0.8, 1.3)
+    color = np.array([1 + warm, 1.0, 1 - warm])
+    return TableLamp(
+        direction, bright * hard * 1.5 * color, bright * (1 - 0.75 * hard) * (1 + random.uniform(-0.06, 0.06, 3))
+    )
+
+
+def _make_surroundings(random: np.random.Generator, half: Points) -> tuple[Mesh, Mesh]:
+    """Make the parts that cast no shadow (table top, floor, walls), and the rest of the table."""
+    floor, wall = random.uniform(0.65, 0.8), random.uniform(1.9, 3.0)
+    top = -2.2
+    a, b = -half, half
+    ground: Mesh = [
+        make_quad((a[0], 0, a[1]), (2 * b[0], 0, 0), (0, 0, 2 * b[1]), "table"),
+        make_quad((-wall, floor, -wall), (2 * wall, 0, 0), (0, 0, 2 * wall), "floor"),
+        make_quad((-wall, top, wall), (2 * wall, 0, 0), (0, floor - top, 0), "wall"),
+        make_quad((-wall, top, -wall), (2 * wall, 0, 0), (0, floor - top, 0), "wall"),
+        make_quad((-wall, top, -wall), (0, 0, 2 * wall), (0, floor - top, 0), "wall"),
+        make_quad((wall, top, -wall), (0, 0, 2 * wall), (0, floor - top, 0), "wall"),
+    ]
+    board: Mesh = [*make_box((a[0], 5e-4, a[1]), (b[0], 0.03, b[1]), "table", (0.8, 0.8, 0.8))]
+    for x in (a[0] + 0.05, b[0] - 0.05):
+        for z in (a[1] + 0.05, b[1] - 0.05):
+            board += make_box((x - 0.025, 0.03, z - 0.025), (x + 0.025, floor, z + 0.025), "table", (0.7, 0.7, 0.7))
+    return ground, board
+
+
+def name_object_textures(mesh: Mesh, number: int) -> Mesh:
+    """Return the parts with the textures of one object."""
+    return [
+        replace(part, material=f"{part.material}{number}" if part.material in ("label", "paint") else part.material)
+        for part in mesh
+    ]
+
+
+def make_table(seed: int, config: TableWorldConfig) -> TableScene:
+    """Make the table of this seed.
+
+    Each subsystem has its own random stream, so that another lamp changes nothing else.
+    """
+    random = make_generator(seed, "room")
+    half = random.uniform((0.45, 0.38), (0.85, 0.6))
+    objects = place_shapes(seed, draw_shapes(seed, config), half)
+    ground, board = _make_surroundings(random, half)
+    parts: list[MeshPart] = [*ground, *board]
+    owners, handles = [0] * len(parts), [False] * len(parts)
+    for one in objects:
+        for mesh, is_handle in ((one.shape.mesh, False), (one.shape.handle, True)):
+            parts += transform_mesh(name_object_textures(mesh, one.number - 1), one.T_world_object)
+            owners += [one.number] * len(mesh)
+            handles += [is_handle] * len(mesh)
+    textures = make_table_textures(seed, len(objects))
+    views = make_generator(seed, "views")
+    field_of_view = make_generator(seed, "lens").uniform(*config.field_of_view_deg)
+    return TableScene(
+        seed=seed,
+        objects=tuple(objects),
+        lamp=make_lamp(seed),
+        T_world_camera=np.stack([draw_view(views, objects, config) for _ in range(config.views)]),
+        gains=np.exp(make_generator(seed, "exposure").normal(0.0, 0.12, config.views)),
+        K=make_intrinsics(field_of_view, config.height, config.width),
+        assembly=assemble_parts(parts, np.zeros(len(parts), np.int32), len(ground), textures),
+        textures=pack_textures(textures),
+        sky_texture=list(textures).index("sky"),
+        object_of_part=np.array(owners, np.int32),
+        is_handle=np.array(handles),
+    )

@@ -1,0 +1,365 @@
+"""The batches of a whole training: its length in steps, its position, its data sets, stages and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+
+from stadia.core import random_state
+from stadia.core.errors import ConfigError, RunError
+from stadia.core.types import Batch
+from stadia.training.config import StageConfig, TrainingConfig
+
+# -- The batches of a whole training as one stream: its length, its position, its processes.
+#
+# A position in the stream is one number: the batches trained.
+
+
+class BatchLoader(Protocol):
+    """An iterable of batches with a length; a list of batches is one."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch[Any, Any]]: ...
+
+
+class EpochLoader(BatchLoader, Protocol):
+    """A loader whose batches are a pure function of (seed, epoch, batch): no state, no global random number.
+
+    Its order and augmentation depend on these alone, whatever the number of its workers. So a resumed training gets the
+    same batches as an undisturbed one. `len` is the number of batches of an epoch.
+    """
+
+    def set_position(self, epoch: int, batch: int) -> None:
+        """Let the next `iter` yield the batches of this epoch from number `batch` (from 0) to its last."""
+        ...
+
+
+@runtime_checkable
+class Shardable(Protocol):
+    """A loader that several processes can share; needed for more than one device."""
+
+    def shard(self, rank: int, world_size: int) -> None:
+        """Keep the batches of one of `world_size` processes: the same number for each, none in two. Can be repeated."""
+        ...
+
+
+@runtime_checkable
+class MultiDatasetLoader(Protocol):
+    """A loader of several data sets: each end of one is a validation."""
+
+    @property
+    def pass_ends(self) -> tuple[int, ...]:
+        """Numbers of batches, rising, after which a data set ends within an epoch; the last is the epoch's length."""
+        ...
+
+
+def shard_loaders(loaders: Iterable[object], rank: int, world_size: int) -> None:
+    """Share loaders between processes. Raises RunError for a training loader without `shard`.
+
+    A validation loader without it stays whole: each process validates all of it, and the mean is the same.
+    """
+    for loader in loaders:
+        if isinstance(loader, Shardable):
+            loader.shard(rank, world_size)
+        elif world_size > 1 and hasattr(loader, "set_position"):
+            raise RunError(
+                "training data",
+                found=f"a {type(loader).__name__} without shard()",
+                expected="a loader that processes can share",
+                fix="train on one device",
+            )
+
+
+@dataclass(frozen=True)
+class TrainingPhase:
+    """A part of a training whose batches have one size.
+
+    steps: updates of the weights.  batches_per_epoch: of one process.  lr_factor: on the scheduled learning rate.
+    """
+
+    steps: int
+    batches_per_epoch: int
+    lr_factor: float = 1.0
+
+
+@runtime_checkable
+class StagedLoader(Protocol):
+    """A loader whose batches change their size during a training. Epochs are counted through; each stage begins one."""
+
+    def stretches(self, config: TrainingConfig) -> tuple[TrainingPhase, ...]:
+        """Return the stages, in their order, for one process."""
+        ...
+
+
+class BatchPosition(NamedTuple):
+    """The position of a batch in a training.
+
+    epoch, batch: its epoch, and its number in it, from 0.  batches: of the epoch.
+    phase: the number of its `Stretch`.  end: the position behind that.
+    """
+
+    epoch: int
+    batch: int
+    batches: int
+    phase: int
+    end: int
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The length of a training in batches, steps and epochs.
+
+    batches_per_epoch: of one process.  accumulate: batches of one step.  total_steps: updates of the weights.
+    pass_ends: see `OfSeveral`.
+    stretches: its parts, where it has several; batches_per_epoch is that of the last one.
+    """
+
+    batches_per_epoch: int
+    accumulate: int
+    total_steps: int
+    pass_ends: tuple[int, ...] = ()
+    stretches: tuple[TrainingPhase, ...] = ()
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return self.batches_per_epoch / self.accumulate
+
+    @property
+    def total_batches(self) -> int:
+        return self.total_steps * self.accumulate
+
+    @property
+    def validates_by_pass(self) -> bool:
+        """Whether to validate after each pass: through one of several data sets, or through an epoch of a stage."""
+        return len(self.pass_ends) > 1 or len(self.stretches) > 1
+
+    def place(self, position: int) -> BatchPosition:
+        """Return the position of batch number `position` of the training; behind its end, the last part goes on."""
+        epoch, start = 0, 0
+        parts = self.stretches or (TrainingPhase(self.total_steps, self.batches_per_epoch),)
+        for number, part in enumerate(parts):
+            end = start + part.steps * self.accumulate
+            if position < end or number == len(parts) - 1:
+                passed, batch = divmod(position - start, part.batches_per_epoch)
+                return BatchPosition(epoch + passed, batch, part.batches_per_epoch, number, end)
+            epoch, start = epoch - (start - end) // part.batches_per_epoch, end  # an unfinished epoch ends
+        raise AssertionError("a plan has at least one part")
+
+    def lr_factor(self, step: int) -> float:
+        """Return the factor on the learning rate of update number `step` (from 0)."""
+        return self.stretches[self.place(step * self.accumulate).phase].lr_factor if self.stretches else 1.0
+
+    def is_pass_end(self, step: int) -> bool:
+        """Return whether a pass ends in update number `step` (from 1), see `validates_by_pass`."""
+        first, last = (step - 1) * self.accumulate, step * self.accumulate  # batches before and behind it
+        if len(self.stretches) > 1:
+            return self.place(first).epoch < self.place(last).epoch
+        return any(
+            (last - end) // self.batches_per_epoch > (first - end) // self.batches_per_epoch for end in self.pass_ends
+        )
+
+    def epoch_of(self, step: int) -> int:
+        """Return the epoch, from 0, in which update number `step` (from 1) ends."""
+        return self.place(max(step * self.accumulate - 1, 0)).epoch
+
+    @classmethod
+    def of(cls, loader: EpochLoader, config: TrainingConfig) -> TrainingPlan:
+        """Count the batches of a loader. Raises RunError where it has none.
+
+        A step may cross the end of an epoch; batches short of a whole last step are left out.
+        """
+        batches = len(loader)
+        if batches == 0:
+            raise RunError(
+                "training data",
+                found="no whole batch",
+                expected=f"at least {config.batch_size} samples (training.batch_size)",
+                fix="record more, or lower training.batch_size",
+            )
+        if isinstance(loader, StagedLoader):
+            stretches = loader.stretches(config)
+            return cls(batches, config.accumulate, sum(part.steps for part in stretches), (), stretches)
+        limits = [] if config.max_steps is None else [config.max_steps]
+        if config.max_epochs is not None:
+            limits.append(max(config.max_epochs * batches // config.accumulate, 1))
+        return cls(
+            batches, config.accumulate, min(limits), loader.pass_ends if isinstance(loader, MultiDatasetLoader) else ()
+        )
+
+
+class BatchStream(Iterable[Batch[Any, Any]]):
+    """Every batch of a training from a position on, epoch after epoch.
+
+    position: batches handed out; set it to resume.
+
+    mark: called with "other" before, and "loading" after each wait for a batch; see `phase_clock.PhaseClock`.
+    """
+
+    def __init__(
+        self, loader: EpochLoader, plan: TrainingPlan, mark: Callable[[str], object] = lambda phase: None
+    ) -> None:
+        self.loader, self.plan, self.mark = loader, plan, mark
+        self.position = 0
+
+    def __len__(self) -> int:
+        return self.plan.total_batches
+
+    def __iter__(self) -> Iterator[Batch[Any, Any]]:
+        while self.position < self.plan.total_batches:
+            first, place = self.position, self.plan.place(self.position)
+            self.loader.set_position(place.epoch, place.batch)
+            batches = self._timed(iter, self.loader)
+            while self.position < place.end:
+                loaded = self._timed(next, batches, None)
+                if loaded is None:
+                    break
+                self.position += 1
+                yield loaded
+            self._check_epoch_length(place, place.batch + self.position - first)
+
+    def _timed(self, load: Any, *arguments: Any) -> Any:
+        """Call, mark the time, and keep the random generators (a DataLoader draws the seed of its workers)."""
+        self.mark("other")
+        with random_state.preserve_generators():
+            loaded = load(*arguments)
+        self.mark("loading")
+        return loaded
+
+    def _check_epoch_length(self, start: BatchPosition, given: int) -> None:
+        if self.position != start.end and given != start.batches:
+            expected = f"{start.batches}, its length"
+            raise RunError(
+                "training data",
+                found=f"{given} batches in epoch {start.epoch}",
+                expected=expected,
+                fix="correct len() or the iteration of the loader",
+            )
+
+
+# -- Progressive resizing: loaders of several image sizes, one after the other, as one loader.
+
+
+LR_EXPONENTS = {"root": 0.5, "linear": 1.0, "constant": 0.0}
+"""Exponent of the batch size relative to the last stage, by `training.stage_lr_scaling`: root for adam (Malladi et al., arXiv
+2205.10287), linear for gradient descent (Goyal et al., arXiv 1706.02677).
+"""
+
+
+@runtime_checkable
+class RestingLoader(Protocol):
+    """A loader that can stop its processes."""
+
+    def rest(self) -> None:
+        """Stop the processes until the next iteration."""
+        ...
+
+
+class StagedBatches:
+    """The loaders of the stages of a training as one `EpochLoader`.
+
+    Epochs are counted through. Each stage begins a new epoch, so no order and no augmentation repeats. Where the share
+    of a stage ends within an epoch, the rest of that epoch is left out.
+
+    Args:
+        loaders: of each stage, at its size, in batches of its size.
+        config: with `stages`, every batch_size resolved.
+    """
+
+    def __init__(self, loaders: Sequence[EpochLoader], config: TrainingConfig) -> None:
+        self.loaders, self.config = tuple(loaders), config
+        self.sizes = batch_sizes(config)
+        self.now = len(self.loaders) - 1
+
+    @property
+    def samples(self) -> Any:
+        """The samples of the last stage, which stand for the data of the training."""
+        return self.loaders[-1].samples  # type: ignore[attr-defined]
+
+    def stretches(self, config: TrainingConfig) -> tuple[TrainingPhase, ...]:
+        """Return the updates that each stage makes from its share of the samples, and its learning rate."""
+        power, found = LR_EXPONENTS[self.config.stage_lr_scaling], []
+        for stage, loader, size in zip(self.config.stages, self.loaders, self.sizes, strict=True):
+            steps = []
+            if config.max_steps is not None:
+                steps.append(round(stage.share * config.max_steps * self.sizes[-1] / size))
+            if config.max_epochs is not None:
+                steps.append(int(stage.share * config.max_epochs * len(loader) / config.accumulate + 1e-9))
+            found.append(TrainingPhase(max(min(steps), 1), len(loader), (size / self.sizes[-1]) ** power))
+        return tuple(found)
+
+    def __len__(self) -> int:
+        """Return the batches of an epoch of the last stage; 0 where any stage has none."""
+        return min(map(len, self.loaders)) and len(self.loaders[-1])
+
+    def set_position(self, epoch: int, batch: int) -> None:
+        """Let the next `iter` yield this epoch of the whole training, from this batch to its last."""
+        first = 0
+        for number, (stretch, loader) in enumerate(zip(self.stretches(self.config), self.loaders, strict=True)):
+            epochs = -(-stretch.steps * self.config.accumulate // stretch.batches_per_epoch)
+            if epoch < first + epochs or number == len(self.loaders) - 1:
+                if number != self.now and isinstance(before := self.loaders[self.now], RestingLoader):
+                    before.rest()
+                self.now = number
+                loader.set_position(epoch, batch)
+                return
+            first += epochs
+
+    def shard(self, rank: int, world_size: int) -> None:
+        """Keep the batches of one of `world_size` processes."""
+        shard_loaders(self.loaders, rank, world_size)
+
+    def __iter__(self) -> Iterator[Batch[Any, Any]]:
+        return iter(self.loaders[self.now])
+
+
+def batch_sizes(config: TrainingConfig) -> list[int]:
+    """Return the batch size of each stage. Raises ConfigError where one is still "auto"."""
+    sizes = [stage.batch_size for stage in config.stages]
+    if "auto" in sizes:
+        fix = "train by stadia.recipes.train, which probes the memory"
+        raise ConfigError("training.stages", found="batch_size 'auto', unresolved", expected="a number", fix=fix)
+    return [int(size) for size in sizes]
+
+
+def describe_stages(stages: Sequence[StageConfig], stretches: Sequence[TrainingPhase], lr: float) -> list[str]:
+    """Return a line for each stage."""
+    firsts = find_first_steps(stretches)
+    return [
+        f"stage {number}: {stage.width}x{stage.height}, batches of {stage.batch_size}, steps {first} to"
+        f" {first + part.steps - 1}, learning rate {part.lr_factor * lr:.3g} at the top of the schedule"
+        for number, (stage, part, first) in enumerate(zip(stages, stretches, firsts, strict=True), start=1)
+    ]
+
+
+def stages_to_json(stages: Sequence[StageConfig], stretches: Sequence[TrainingPhase]) -> list[dict[str, Any]]:
+    """Return each stage for run.json, with its first step (from 1)."""
+    return [
+        {**stage.model_dump(mode="json"), "first_step": first, "steps": part.steps, "lr_factor": part.lr_factor}
+        for stage, part, first in zip(stages, stretches, find_first_steps(stretches), strict=True)
+    ]
+
+
+def find_first_steps(stretches: Sequence[TrainingPhase]) -> list[int]:
+    """Return the first step of each part, from 1."""
+    firsts = [1]
+    for before, _ in pairwise(stretches):
+        firsts.append(firsts[-1] + before.steps)
+    return firsts
+
+
+def scale_batch_size(stage: StageConfig, last: StageConfig, batch_size: int) -> int:
+    """Return the batch size of a stage whose batches have as many pixels as those of the last stage."""
+    return max(batch_size * last.height * last.width // (stage.height * stage.width), 1)
+
+
+# -- Select the device of a process.
+
+
+def select_device(accelerator: str = "auto") -> torch.device:
+    """Return the GPU of this process where there is one and `training.accelerator` allows it, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda") else "cpu")

@@ -1,0 +1,321 @@
+"""Write and read checkpoints as safetensors, with checksums and a readable header."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import CheckpointError
+from stadia.core.files import atomic_write, write_json
+
+FORMAT, VERSION = "stadia-checkpoint", 2
+READABLE = (1, 2)
+"""Versions with readable weights. Version 1 holds the training state of Lightning's Trainer: it cannot be resumed."""
+
+_METADATA_KEY = "stadia"
+_WEIGHTS = "state_dict/"
+
+
+class CheckpointHeader(StrictModel):
+    """The header of a checkpoint.
+
+    recipe, config: of the weights; the configuration as resolved.
+    kind: "training" can be resumed; "weights" can predict, and start another training.
+    step, epoch: updates made, and the epoch of the last one (from 0).
+    metrics: of the latest validation, by name.
+    """
+
+    recipe: str
+    config: dict[str, Any]
+    kind: Literal["training", "weights"]
+    step: int
+    epoch: int
+    metrics: dict[str, float]
+
+
+def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, Any]) -> None:
+    """Write PATH.safetensors and the copy of its header, PATH.json; the previous file stays until the new one is whole.
+
+    Args:
+        path: ends in .safetensors.
+        state: nested dicts, lists, tuples, numbers, strings and tensors; TypeError for anything else.
+    """
+    tensors: dict[str, Tensor] = {}
+    nest = _encode(state, "", tensors)
+    _separate(tensors)
+    described = {"format": FORMAT, "version": VERSION, **header.model_dump()}
+    checksums = {key: _checksum(tensor) for key, tensor in tensors.items()}
+    metadata = {_METADATA_KEY: json.dumps({**described, "state": nest, "checksums": checksums}, allow_nan=False)}
+    with atomic_write(path) as temporary, _as_os_error(path):
+        safetensors.torch.save_file(tensors, temporary, metadata=metadata)
+    write_json(path.with_suffix(".json"), described)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk, its header read and checked. Tensors are read on demand."""
+
+    path: Path
+    header: CheckpointHeader
+    nest: Any
+    checksums: dict[str, int]
+    version: int = VERSION
+
+    @classmethod
+    def open(cls, path: Path) -> Checkpoint:
+        """Open a .safetensors file, the .json beside it, or a run folder (its best, else its last).
+
+        Raises CheckpointError where it is missing, truncated, or no checkpoint of stadia.
+        """
+        path = _locate(Path(path))
+        with _reading(path) as file:
+            text = (file.metadata() or {}).get(_METADATA_KEY)
+            names = set(file.keys())
+        if text is None:
+            raise CheckpointError(
+                path,
+                found="a safetensors file without a stadia header",
+                expected="a checkpoint of stadia",
+                fix="pass one of a run",
+            )
+        try:
+            values = json.loads(text)
+            if values["format"] != FORMAT or values["version"] not in READABLE:
+                raise CheckpointError(
+                    path,
+                    found=f"{values['format']} version {values['version']}",
+                    expected=f"{FORMAT} version {VERSION}",
+                    fix="read it with the version of stadia that wrote it",
+                )
+            header = CheckpointHeader.model_validate({name: values[name] for name in CheckpointHeader.model_fields})
+            nest, checksums = values["state"], dict(values["checksums"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise _damaged(path, f"an unreadable header ({type(error).__name__})") from error
+        if set(checksums) != names:
+            raise _damaged(path, f"{len(names)} tensors where the header lists {len(checksums)}")
+        return cls(path, header, nest, checksums, values["version"])
+
+    def check_resumable(self) -> None:
+        """Raise CheckpointError where its training state is of an earlier version."""
+        if self.version != VERSION:
+            raise CheckpointError(
+                self.path,
+                found=f"the training state of version {self.version}",
+                expected=f"version {VERSION}",
+                fix=f"set start_from={self.path} in a new training, or resume with the version that wrote it",
+            )
+
+    def state(self) -> dict[str, Any]:
+        """Return the whole nest, each tensor compared with its checksum."""
+        tensors = self._read(list(self.checksums))
+        try:
+            return dict(_decode(self.nest, tensors))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise _damaged(self.path, f"an unreadable state ({type(error).__name__}: {error})") from error
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights, by their names in the state_dict of the model."""
+        keys = [key for key in self.checksums if key.startswith(_WEIGHTS)]
+        return {key.removeprefix(_WEIGHTS): tensor for key, tensor in self._read(keys).items()}
+
+    def _read(self, keys: list[str]) -> dict[str, Tensor]:
+        with _reading(self.path) as file:
+            tensors = {key: file.get_tensor(key) for key in keys}
+        for key, tensor in tensors.items():
+            if _checksum(tensor) != self.checksums[key]:
+                raise _damaged(self.path, f"tensor '{key}' with changed bytes")
+        return tensors
+
+
+def load_weights(
+    checkpoint: Checkpoint, module: nn.Module, *, recipe: str | Sequence[str], without: Collection[str] = ()
+) -> None:
+    """Copy the weights of a checkpoint into a module.
+
+    Args:
+        checkpoint: from `Checkpoint.open`.
+        module: a recipe.
+        recipe: the checkpoint must be of this one, or of one of these.
+        without: names that stay as the module has them, and may be missing in the checkpoint.
+
+    Raises CheckpointError where the recipe, a name or a shape differs; the module stays unchanged then.
+    """
+    check_recipe(checkpoint, recipe)
+    weights = {name: tensor for name, tensor in checkpoint.weights().items() if name not in without}
+    check_weights(checkpoint, weights, module, without=without)
+    module.load_state_dict(weights, strict=False)
+
+
+def check_recipe(checkpoint: Checkpoint, recipe: str | Sequence[str]) -> None:
+    """Raise CheckpointError where the checkpoint is of another recipe, or of none of these."""
+    recipes = (recipe,) if isinstance(recipe, str) else recipe
+    if checkpoint.header.recipe not in recipes:
+        raise CheckpointError(
+            checkpoint.path,
+            found=f"a checkpoint of '{checkpoint.header.recipe}'",
+            expected=f"one of {' or '.join(repr(name) for name in recipes)}",
+            fix="pass one of this recipe" if len(recipes) == 1 else "pass one of these recipes",
+        )
+
+
+def check_weights(
+    checkpoint: Checkpoint, weights: Mapping[str, Tensor], module: nn.Module, *, without: Collection[str] = ()
+) -> None:
+    """Raise CheckpointError where names or shapes of weights differ from the module, except those of `without`."""
+    if mistakes := compare_weights(weights, module, without=without):
+        raise CheckpointError(
+            checkpoint.path,
+            found=(
+                f"{len(mistakes)} tensors that do not fit"
+                f" ({'; '.join(mistakes[:3])}{'; ...' if len(mistakes) > 3 else ''})"
+            ),
+            expected=f"the weights of this '{checkpoint.header.recipe}'",
+            fix="build the model from the checkpoint's own config",
+        )
+
+
+def compare_weights(weights: Mapping[str, Tensor], module: nn.Module, *, without: Collection[str] = ()) -> list[str]:
+    """Return the differences between saved weights and a module, a line for each name that is not in `without`."""
+    own = {name: tensor for name, tensor in module.state_dict().items() if name not in without}
+    lines = [f"'{name}' is missing" for name in own if name not in weights]
+    lines += [f"'{name}' is not in the model" for name in weights if name not in own]
+    lines += [
+        f"'{name}' is {tuple(tensor.shape)}, the model has {tuple(own[name].shape)}"
+        for name, tensor in weights.items()
+        if name in own and own[name].shape != tensor.shape
+    ]
+    return lines
+
+
+def _separate(tensors: dict[str, Tensor]) -> None:
+    """Copy tied weights: a checkpoint holds values, and safetensors refuses shared memory."""
+    storages: set[int] = set()
+    for key, tensor in tensors.items():
+        pointer = tensor.untyped_storage().data_ptr()
+        if pointer in storages:
+            tensors[key] = tensor.clone()
+        storages.add(pointer)
+
+
+def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """Return the JSON form of a nest; put its tensors into `tensors` under their paths."""
+    if isinstance(value, Tensor):
+        tensors[path] = value.detach().cpu().contiguous()
+        return {"$tensor": path}
+    if isinstance(value, Mapping):
+        items = {key: _encode(entry, f"{path}/{key}".lstrip("/"), tensors) for key, entry in value.items()}
+        if all(isinstance(key, str) and not key.startswith("$") for key in items):
+            return items
+        return {"$items": [[key, entry] for key, entry in items.items()]}
+    if isinstance(value, list | tuple):
+        entries = [_encode(entry, f"{path}/{index}".lstrip("/"), tensors) for index, entry in enumerate(value)]
+        return {"$tuple": entries} if isinstance(value, tuple) else entries
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": str(value)}
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise TypeError(f"a checkpoint cannot hold {path}: {type(value).__name__}")
+
+
+def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Invert `_encode`."""
+    if isinstance(value, list):
+        return [_decode(entry, tensors) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    if "$tensor" in value:
+        return tensors[value["$tensor"]]
+    if "$items" in value:
+        return {key: _decode(entry, tensors) for key, entry in value["$items"]}
+    if "$tuple" in value:
+        return tuple(_decode(entry, tensors) for entry in value["$tuple"])
+    if "$float" in value:
+        return float(value["$float"])
+    return {key: _decode(entry, tensors) for key, entry in value.items()}
+
+
+def _checksum(tensor: Tensor) -> int:
+    """Return the CRC-32 of the bytes, which finds damage, not manipulation."""
+    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data) if tensor.numel() else 0
+
+
+def _locate(path: Path) -> Path:
+    """Return the .safetensors file of a path."""
+    if path.is_dir():
+        folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        found = next(
+            (folder / f"{name}.safetensors" for name in ("best", "last") if (folder / f"{name}.safetensors").is_file()),
+            None,
+        )
+        if found is None:
+            raise CheckpointError(
+                path, found="no best or last checkpoint", expected="a run's folder", fix="pass a .safetensors file"
+            )
+        return found
+    beside = path.with_suffix(".safetensors")
+    return beside if path.suffix == ".json" and beside.is_file() else path
+
+
+def _damaged(path: Path, found: str) -> CheckpointError:
+    return CheckpointError(
+        path, found=found, expected="a whole checkpoint", fix="use another one of the run (last, best), or train again"
+    )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """Open a file with safetensors; turn its errors into CheckpointError."""
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            path, found="no such file", expected="a .safetensors checkpoint", fix="check the path"
+        ) from error
+    except safetensors.SafetensorError as error:
+        if not _is_safetensors(path):
+            raise CheckpointError(
+                path,
+                found="a file that is no safetensors",
+                expected="a checkpoint of stadia: a run folder, or its checkpoints/best.safetensors",
+                fix=_EXPORTED if path.suffix in (".onnx", ".pt2") else "check the path",
+            ) from error
+        raise _damaged(path, f"a truncated or damaged file ({error})") from error
+
+
+_EXPORTED = (
+    "an exported network is run by `stadia predict FILE.onnx INPUT --out DIR`, and scored by `stadia evaluate --depth"
+    " DIR`"
+)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Return whether the file begins like a safetensors file: 8 bytes of length, then JSON."""
+    with path.open("rb") as stream:
+        head = stream.read(10)
+    return (path.suffix == ".safetensors" and len(head) < 10) or head[8:] == b'{"'
+
+
+@contextmanager
+def _as_os_error(path: Path) -> Iterator[None]:
+    """Turn the text of a SafetensorError (full disk) into the OSError that `core.files.atomic_write` reports."""
+    try:
+        yield
+    except safetensors.SafetensorError as error:
+        if number := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+        raise

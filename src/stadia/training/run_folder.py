@@ -1,0 +1,311 @@
+"""The folder of a run: configuration, code version, environment, status. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import stadia
+from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_relevant_changes
+from stadia.core.errors import DataError, RunError
+from stadia.core.files import read_json, write_json, write_text
+
+Status = Literal["running", "finished", "interrupted", "failed"]
+
+_PACKAGES = ("torch", "lightning", "timm", "numpy", "opencv-python-headless", "safetensors", "scipy", "av", "pydantic")
+_LARGEST_DIFF = 16 << 20  # bytes; a larger one is somebody's data, not code
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder. Make one with `Run.create`, come back to one with `Run.open`.
+
+    folder: runs/<date-time>-<name>.
+    recipe, config, seed: what is run, as resolved when the run was made.
+    writes: False in the further processes of a distributed training, which leave the folder alone.
+    """
+
+    folder: Path
+    recipe: str
+    config: dict[str, Any]
+    seed: int
+    writes: bool = True
+
+    @classmethod
+    def create(
+        cls,
+        root: Path,
+        name: str,
+        config: StrictModel | Mapping[str, Any],
+        *,
+        recipe: str,
+        seed: int,
+        command: str | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Make a new folder, and write what is about to be run.
+
+        Args:
+            root: the folder that holds runs.
+            name: what to call it: letters, digits, ".", "_" and "-".
+            config: as resolved.
+            recipe: whose config it is.
+            seed: of everything random.
+            command: that started it; this process's own by default.
+            data: what identifies the data, for instance {"fingerprint": ..., "samples": 4000}.
+
+        Raises RunError for a name that cannot be a folder's, or a root that cannot be written to.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise RunError(
+                "run name", found=repr(name), expected="letters, digits, '.', '_' and '-'", fix="choose another name"
+            )
+        started = datetime.now().astimezone()
+        wanted = Path(root) / f"{started:%Y-%m-%d-%H%M%S}-{name}"
+        values = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
+        if not is_main_process():
+            return cls(wanted, recipe, values, seed, writes=False)
+        run = cls(_new_folder(wanted), recipe, values, seed)
+        code, difference = _code_version()
+        if difference:
+            write_text(run.folder / "diff.patch", difference)
+        write_json(run.folder / "config.json", values)
+        write_json(
+            run.folder / "run.json",
+            {
+                "name": name,
+                "recipe": recipe,
+                "command": command if command is not None else " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+                "version": stadia.__version__,
+                "code": code,
+                "environment": _environment(),
+                "data": dict(data or {}),
+                "seed": seed,
+                "started": started.isoformat(timespec="seconds"),
+                "resumed": [],
+                "finished": None,
+                "status": "running",
+                "error": None,
+            },
+        )
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """A run made before. Raises RunError where the folder is not a run's."""
+        folder = Path(folder)
+        if not (folder / "run.json").is_file() or not (folder / "config.json").is_file():
+            raise RunError(
+                folder, found="no run.json and config.json", expected="a run's folder", fix="pass runs/<date>-<name>"
+            )
+        facts, config = _object(folder / "run.json"), _object(folder / "config.json")
+        try:
+            return cls(folder, str(facts["recipe"]), config, int(facts["seed"]), writes=is_main_process())
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                folder / "run.json", found=f"no {error}", expected="the facts of a run", fix="restore the file"
+            ) from error
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json holds."""
+        return _object(self.folder / "run.json")
+
+    @property
+    def metrics_csv(self) -> Path:
+        return self.folder / "metrics.csv"
+
+    @property
+    def histograms_csv(self) -> Path:
+        return self.folder / "histograms.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def images(self) -> Path:
+        return self.folder / "images"
+
+    def check_config(
+        self, config: StrictModel | Mapping[str, Any], within: str | None = None, free: Collection[str] = ()
+    ) -> None:
+        """Raise RunError, naming each key, where a configuration is not the one that the run was made with.
+
+        Args:
+            config: the whole configuration, or one group of it.
+            within: that group's key ("training").
+            free: keys, or groups of them, that may differ, besides those of a training that change no loss: workers,
+                loggers, and how often checkpoints and images are written.
+        """
+        after = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
+        before = self.config if within is None else self.config.get(within, after)
+        self._refuse(
+            "configuration", select_relevant_changes(diff_mappings(before, after, f"{within}." if within else ""), free)
+        )
+
+    def check_data(self, data: Mapping[str, Any]) -> None:
+        """Raise RunError where the data is not what the run was made with; its path may differ (see `create`).
+
+        What follows from the configuration and the fingerprints is not compared, since earlier runs do not have it.
+        """
+        keys = ("path", "train_frames", "train_images", "train_sessions")
+        free = {
+            prefix + key
+            for key in keys
+            for prefix in ("", *(f"extra_datasets.{name}." for name in data.get("extra_datasets", {})))
+        }
+        changes = diff_mappings(self.facts["data"], json.loads(json.dumps(data)))
+        self._refuse("data", [change for change in changes if not change.under(free)])
+
+    def _refuse(self, what: str, changes: list[ValueChange]) -> None:
+        if changes:
+            raise RunError(
+                self.folder,
+                found=f"other {what} ({'; '.join(map(str, changes))})",
+                expected="what the run was made with",
+                fix="resume without these changes, or start a new run",
+            )
+
+    def note(self, **facts: Any) -> None:
+        """Write facts into run.json, over those of the same name."""
+        if self.writes:
+            write_json(self.folder / "run.json", {**self.facts, **facts})
+
+    def end(self, status: Status, error: str | None = None) -> None:
+        """Write how and when it ended."""
+        self.note(status=status, finished=_now(), error=error)
+
+    def failed(self, error: BaseException) -> None:
+        """Write that it failed, and why."""
+        self.end("failed", " ".join(f"{type(error).__name__}: {error}".split()))
+
+    def resume(self) -> None:
+        """Write that it goes on."""
+        self.note(status="running", finished=None, error=None, resumed=[*self.facts.get("resumed", []), _now()])
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run, so that no second process trains in its folder; let go even by kill -9. Raises RunError where
+        it is held.
+        """
+        if not self.writes:
+            yield
+            return
+        with (self.folder / ".lock").open("w") as handle:
+            if not _lock(handle.fileno()):
+                raise RunError(
+                    self.folder,
+                    found="a training that runs in it",
+                    expected="a run that has stopped",
+                    fix="wait, or stop it first",
+                )
+            yield
+
+
+def is_main_process() -> bool:
+    """True but in the further processes of a distributed training (the variables that Lightning, torchrun and SLURM
+    set).
+    """
+    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return next((rank for rank in ranks if rank is not None), "0") == "0"
+
+
+def _new_folder(wanted: Path) -> Path:
+    """Make `wanted`, or `wanted-2` and so on where a run of the same second has it."""
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1000):
+            folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        raise RunError(
+            wanted.parent,
+            found=error.strerror or "no access",
+            expected="a folder that can be written to",
+            fix="choose another --out",
+        ) from error
+    raise RunError(wanted, found="1000 runs of one second", expected="a free name", fix="choose another name")
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(path, found=type(value).__name__, expected="a JSON object", fix="restore the file")
+    return value
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the file's lock without waiting. False where another process has it; True also where there are no locks
+    (Windows).
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks
+    return True
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says about the folder of this package; None where it has nothing to say."""
+    command = ["git", "-C", str(Path(stadia.__file__).parent), *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=20, check=True, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", errors="replace")
+
+
+def _code_version() -> tuple[dict[str, Any], str]:
+    """{"commit", "dirty"} of the checkout that this package runs from, and its difference to that commit.
+
+    An installed package is no checkout, even where it lies inside somebody's repository: commit and dirty are null
+    then.
+    """
+    commit = _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", "__init__.py") else None
+    if commit is None:
+        return {"commit": None, "dirty": None}, ""
+    changes = _git("status", "--porcelain", "--", ".")
+    difference = _git("diff", "HEAD", "--", ".") or ""
+    if len(difference) > _LARGEST_DIFF:
+        difference = difference[:_LARGEST_DIFF] + "\n... cut here\n"
+    return {"commit": commit.strip(), "dirty": bool(changes)}, difference
+
+
+def _environment() -> dict[str, Any]:
+    """Python, platform, cores, and the versions of what the numbers depend on."""
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "packages": versions,
+    }

@@ -1,0 +1,215 @@
+"""Which package may import which: the table of docs/architecture.md, held against every import of every file."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import stadia
+
+PACKAGE = Path(stadia.__file__).parent
+DOCUMENT = Path(__file__).parents[1] / "docs" / "architecture.md"
+WITHOUT_TORCH = ("report",)
+FREE_FOR_CLI = {"stadia.core.errors", "stadia.core.registry", "stadia.core.renamed"}
+"""What a file of the command line may import outside its functions: it costs nothing, so `--help` stays fast."""
+HEAVY = {"torch", "pydantic", "numpy", "cv2", "lightning", "timm", "matplotlib", "scipy", "numba", "jinja2", "av"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def read_table() -> dict[str, set[str]]:
+    """Package -> packages that it may import, from the document."""
+    lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if re.match(r"\| \d \|", line)]
+    return {row[1]: set() if row[3] == "nothing" else set(row[3].split(", ")) for row in rows}
+
+
+ALLOWED = read_table()
+
+
+def package_of(path: Path) -> str:
+    """The top-level package of a file; "" for those beside the packages (`stadia/__init__.py`, `__main__.py`)."""
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(("stadia", *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+def find_imports(path: Path) -> Iterator[tuple[int, str, bool]]:
+    """(line, module, at the top) of every import and of every "module:attribute" string of a table.
+
+    `from stadia.apps import demo` may import the module stadia.apps.demo, so it counts as that one.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    late = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
+        for inner in ast.walk(node)
+    }
+    package = ".".join(("stadia", *path.relative_to(PACKAGE).parent.parts))
+    for node in ast.walk(tree):
+        top = id(node) not in late
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name, top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            relative = "." * node.level + (node.module or "")
+            base = importlib.util.resolve_name(relative, package) if node.level else node.module or ""
+            yield from ((node.lineno, f"{base}.{alias.name}", top) for alias in node.names)
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and re.fullmatch(r"stadia(\.\w+)+:\w+", node.value)
+        ):
+            yield node.lineno, node.value.replace(":", "."), False
+
+
+def imported_package(module: str) -> str | None:
+    """The top-level package of a module, None for other libraries and for `stadia` itself."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "stadia" and len(parts) > 1 and (PACKAGE / parts[1]).is_dir() else None
+
+
+def find_wrong_imports(path: Path) -> list[str]:
+    package = package_of(path)
+    if not package:
+        return []
+    found = ((line, module, imported_package(module)) for line, module, _ in find_imports(path))
+    return [
+        f"{path.relative_to(PACKAGE)}:{line} imports {module}"
+        for line, module, other in found
+        if other and other not in ALLOWED[package] | {package}
+    ]
+
+
+def find_cycle(edges: dict[str, set[str]]) -> list[str]:
+    """One cycle of a directed graph, as the nodes along it; empty where there is none."""
+    done: set[str] = set()
+
+    def visit(node: str, path: list[str]) -> list[str]:
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node in done:
+            return []
+        for following in sorted(edges.get(node, ())):
+            if cycle := visit(following, [*path, node]):
+                return cycle
+        done.add(node)
+        return []
+
+    return next((cycle for node in sorted(edges) if (cycle := visit(node, []))), [])
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Module -> modules that it imports at its top. `__init__` files export names lazily and are left out."""
+    modules = {module_of(path) for path in FILES if path.name != "__init__.py"}
+    edges: dict[str, set[str]] = {}
+    for path in FILES:
+        if path.name == "__init__.py":
+            continue
+        imported = {
+            candidate
+            for _, module, top in find_imports(path)
+            if top
+            for candidate in (module, module.rpartition(".")[0])
+            if candidate in modules
+        }
+        edges[module_of(path)] = imported - {module_of(path)}
+    return edges
+
+
+def test_packages_import_what_the_table_allows() -> None:
+    assert [wrong for path in FILES for wrong in find_wrong_imports(path)] == []
+
+
+def test_the_table_has_every_package() -> None:
+    packages = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert packages == set(ALLOWED)
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
+    assert not [path for path in FILES if path.stem in {"utils", "util", "helpers", "common", "misc"}]
+
+
+def test_the_table_has_no_cycle() -> None:
+    assert find_cycle(ALLOWED) == []
+
+
+def test_modules_import_without_cycles() -> None:
+    assert find_cycle(module_graph()) == []
+
+
+def test_a_cycle_is_found() -> None:
+    assert find_cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert find_cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_recipes_do_not_import_each_other() -> None:
+    recipes = {path.parent.name for path in (PACKAGE / "recipes").glob("*/__init__.py")}
+    assert {"base", "selfsup", "metric", "dpt", "objectpose", "overlay"} <= recipes
+    wrong = [
+        f"{path.relative_to(PACKAGE)}:{line} imports {module}"
+        for recipe in sorted(recipes)
+        for path in (PACKAGE / "recipes" / recipe).rglob("*.py")
+        for line, module, _ in find_imports(path)
+        if (other := (module.split(".") + [""] * 3)[2]) in recipes - {recipe, "base"}
+        and module.startswith("stadia.recipes.")
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("package", WITHOUT_TORCH)
+def test_packages_without_torch(package: str) -> None:
+    heavy = {"torch", "lightning", "timm", "torchmetrics", "torchvision", "safetensors"}
+    for path in (PACKAGE / package).rglob("*.py"):
+        for line, module, _ in find_imports(path):
+            assert module.partition(".")[0] not in heavy, f"{path.name}:{line}"
+            assert module.rpartition(".")[0] != "stadia.core.types", f"{path.name}:{line} imports tensors' types"
+
+
+def test_the_command_line_imports_inside_its_functions() -> None:
+    for path in (PACKAGE / "cli").glob("*.py"):
+        for line, module, top in find_imports(path):
+            parent = module.rpartition(".")[0]
+            if top and module.startswith("stadia.") and not module.startswith(("stadia.cli", "stadia.__version__")):
+                assert parent in FREE_FOR_CLI, f"{path.name}:{line} imports {module} outside a function"
+
+
+def test_importing_a_package_is_light() -> None:
+    """Names are listed and checked without anything heavy."""
+    packages = [module_of(path) for path in PACKAGE.rglob("__init__.py")]
+    program = f"import sys, {', '.join(packages)}; print(sorted({HEAVY} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("source", "package"),
+    [
+        ("from stadia.models import MODELS", "losses"),
+        ("def f():\n    import stadia.datasets.video", "models"),
+        ("def f():\n    from stadia import recipes", "training"),
+        ("from ..datasets import video", "models"),
+        ('X = {"a": "stadia.losses.selfsup:Loss"}', "models"),
+        ("import stadia.geometry.se3", "core"),
+        ("if TYPE_CHECKING:\n    from stadia.training.run import Run", "report"),
+    ],
+)
+def test_every_form_of_import_is_found(
+    source: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the top, inside a function, relative, in a table, for types only."""
+    for name in ALLOWED:
+        (tmp_path / name).mkdir()
+    path = tmp_path / package / "wrong.py"
+    path.write_text(source, encoding="utf-8")
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
+    assert find_wrong_imports(path)
