@@ -32,7 +32,7 @@ from stadia.recipes.overlay.commands import fit_network_size
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.recipes.overlay.recipe import OverlayRecipe
 from stadia.synthetic.composites.composite_files import write_composites
-from stadia.training.callbacks.images import compose_image_sheet
+from stadia.training.loggers import compose_image_sheet
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.run_folder import Run
 

@@ -27,7 +27,7 @@ from stadia.training import LOGGERS, batches
 from stadia.training.batches import BatchLoader, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
 from stadia.training.callbacks.histograms import Histograms
 from stadia.training.callbacks.images import Images
-from stadia.training.callbacks.progress import ProgressBar
+from stadia.training.callbacks.progress_bar import ProgressBar
 from stadia.training.callbacks.scalars import Scalars
 from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights
 from stadia.training.config import TrainingConfig
