@@ -66,7 +66,7 @@ def prepared(config: MetricConfig) -> tuple[MetricRecipe, Any]:
     settled, data = MetricRecipe.prepare(config, Console(quiet=True))
     task = MetricRecipe(settled)
     task.save_data_stats(data)
-    task.plan = TrainingPlan(batches_per_epoch=3, accumulate=1, total_steps=60)
+    task.plan = TrainingPlan(batches_per_epoch=3, grad_accumulation_steps=1, total_steps=60)
     return task.train(), data
 
 

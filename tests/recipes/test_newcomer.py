@@ -28,7 +28,7 @@ from stadia.recipes.base import workflow
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.base.video_data import make_loaders
-from stadia.training.batches import BatchLoader, EpochLoader
+from stadia.training.batches import BatchIterable, EpochLoader
 from stadia.training.recipe import Recipe
 from stadia.training.run_folder import Run
 
@@ -78,7 +78,7 @@ class Mugs:
 @dataclass
 class MugData:
     train: EpochLoader
-    val: BatchLoader | None
+    val: BatchIterable | None
     facts: dict[str, object] = field(default_factory=lambda: {"path": "mugs"})
 
     def findings(self) -> list[Finding]:

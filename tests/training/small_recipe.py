@@ -25,7 +25,7 @@ from stadia.core.seeds import derive_seed, make_generator
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.losses.loss_report import LossReport
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
-from stadia.training.fit import Fitted, fit
+from stadia.training.fit import TrainingResult, fit
 from stadia.training.recipe import Recipe
 from stadia.training.run_folder import Run
 
@@ -150,7 +150,7 @@ def train(
     callbacks: Sequence[Any] = (),
     console: Console | None = None,
     **training: Any,
-) -> tuple[Run, Fitted]:
+) -> tuple[Run, TrainingResult]:
     """Train the small recipe in a new run under `root`, or go on with one."""
     config = TrainingConfig(
         **{"max_steps": 20, "batch_size": 3, "log_every": 1, "checkpoint_every": 5, "images_every": 0, "workers": 0}

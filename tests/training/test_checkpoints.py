@@ -248,7 +248,7 @@ def test_another_recipe_is_refused(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path / "a.safetensors", nn.Linear(2, 3), recipe="dpt")
     with pytest.raises(CheckpointError, match=r"a.safetensors: found a checkpoint of 'dpt'; expected one of 'small'"):
         load_weights(checkpoint, nn.Linear(2, 3), recipe="small")
-    with pytest.raises(CheckpointError, match="expected one of 'small' or 'large'. Fix: pass one of these"):
+    with pytest.raises(CheckpointError, match=r"expected one of 'small' or 'large'\. Fix: pass one of these"):
         load_weights(checkpoint, nn.Linear(2, 3), recipe=("small", "large"))
     load_weights(checkpoint, nn.Linear(2, 3), recipe=("small", "dpt"))
 

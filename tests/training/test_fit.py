@@ -20,6 +20,7 @@ from rich.console import Console
 from small_recipe import SmallLoader, SmallRecipe
 
 from stadia.core.errors import RunError, StadiaError
+from stadia.core.seeds import derive_seed
 from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
 from stadia.training import checkpoint
@@ -124,7 +125,7 @@ def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:
     tables = []
     for loader, accumulate in ((SmallLoader(batch_size=3), 2), (single, 1)):
         run = Run.create(tmp_path, "small", {}, recipe="small", seed=0)
-        fit(Plain(), loader, None, TrainingConfig(**values, accumulate=accumulate), run)
+        fit(Plain(), loader, None, TrainingConfig(**values, grad_accumulation_steps=accumulate), run)
         tables.append([(float(row["train/loss"]), float(row["train/gradient_norm"])) for row in rows(run)])
     assert np.allclose(*tables, rtol=1e-5)
 
@@ -219,7 +220,7 @@ class BreaksAt(SmallRecipe):
 
 
 def test_a_loss_that_is_not_finite_names_its_term_and_its_sample(tmp_path: Path) -> None:
-    loader = SmallLoader(small_recipe.derive(1, "data"))
+    loader = SmallLoader(derive_seed(1, "data"))
     loader.set_position(0, 4)
     second = next(iter(loader)).meta[1]
     with pytest.raises(
@@ -280,7 +281,7 @@ def test_a_recipe_s_own_error_is_recorded_and_passed_on(tmp_path: Path) -> None:
 
 def test_a_plan_counts_steps_batches_and_epochs() -> None:
     loader = SmallLoader(batch_size=3)  # 7 batches
-    plan = TrainingPlan.of(loader, TrainingConfig(max_epochs=3, accumulate=2))
+    plan = TrainingPlan.of(loader, TrainingConfig(max_epochs=3, grad_accumulation_steps=2))
     assert (plan.total_steps, plan.total_batches, plan.steps_per_epoch) == (10, 20, 3.5)
     assert [plan.epoch_of(step) for step in (0, 1, 3, 4, 7, 8, 10)] == [0, 0, 0, 1, 1, 2, 2]
     assert TrainingPlan.of(loader, TrainingConfig(max_epochs=3, max_steps=4)).total_steps == 4

@@ -33,7 +33,7 @@ LOSSES: dict[str, str] = {
         1.13173938 0.345335931 0.65916425 0.0756224021 0.658061504 0.480067313 0.337016821 0.661631763
         0.0976678878 0.251552522 0.0884644836 0.44031328
     """,
-    "accumulate": """
+    "accumulation": """
         0.780436933 0.547628641 0.3081007 0.372186691 0.167220861 0.173836112 0.368173629 0.0879458413
         0.217460394 0.0728157312 0.0867015049 0.102341801
     """,
@@ -54,7 +54,7 @@ LOSSES: dict[str, str] = {
 
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "accumulate": {"accumulate": 2, "clip_norm": 0.5},
+    "accumulation": {"grad_accumulation_steps": 2, "clip_norm": 0.5},
     "bf16": {"precision": "bf16"},
 }
 
@@ -89,9 +89,11 @@ def test_losses_of_two_processes_are_those_of_the_loop_before(tmp_path: Path) ->
     assert logged_losses(Run.open(folder)) == pytest.approx(pinned_losses("ddp"), rel=1e-6)
 
 
-@pytest.mark.parametrize(("accumulate", "clip_norm"), [(1, None), (2, None), (3, 0.5)])
-def test_the_loop_equals_a_plain_loop_bit_for_bit(tmp_path: Path, accumulate: int, clip_norm: float | None) -> None:
-    values = {"max_steps": 8, "accumulate": accumulate, "clip_norm": clip_norm}
+@pytest.mark.parametrize(("grad_accumulation_steps", "clip_norm"), [(1, None), (2, None), (3, 0.5)])
+def test_the_loop_equals_a_plain_loop_bit_for_bit(
+    tmp_path: Path, grad_accumulation_steps: int, clip_norm: float | None
+) -> None:
+    values = {"max_steps": 8, "grad_accumulation_steps": grad_accumulation_steps, "clip_norm": clip_norm}
     run, _ = small_recipe.train(tmp_path, **values)
 
     recipe, training = SmallRecipe(), TrainingConfig(batch_size=3, **values)
@@ -109,10 +111,10 @@ def test_the_loop_equals_a_plain_loop_bit_for_bit(tmp_path: Path, accumulate: in
     for _ in range(plan.total_steps):
         optimizer.zero_grad()
         loss = torch.zeros(())
-        for _ in range(accumulate):
+        for _ in range(grad_accumulation_steps):
             report = recipe.training_step(next(batches))
-            (report.total / accumulate).backward()
-            loss = loss + report.total.detach() / accumulate
+            (report.total / grad_accumulation_steps).backward()
+            loss = loss + report.total.detach() / grad_accumulation_steps
         if clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(recipe.parameters(), clip_norm)
         optimizer.step()
@@ -154,7 +156,7 @@ class Calls(Callback):
 
 def test_hooks_are_called_in_the_order_of_a_step(tmp_path: Path) -> None:
     calls = Calls()
-    small_recipe.train(tmp_path, callbacks=[calls], max_steps=2, accumulate=2, validate_every=2)
+    small_recipe.train(tmp_path, callbacks=[calls], max_steps=2, grad_accumulation_steps=2, validate_every=2)
     step = ["batch", "batch end", "last batch", "before update {0}", "batch end", "step {0}"]
     one, two = ([name.format(number) for name in step] for number in (1, 2))
     assert calls.names == ["train start", *one, *two, "validation", "val/error", "train end"]

@@ -67,10 +67,12 @@ class Unweighted(SmallRecipe):
         (Unweighted, r"the sum of its terms"),
     ],
 )
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_it_is_asked_where_a_row_is_logged(tmp_path: Path, task: type[SmallRecipe], told: str, accumulate: int) -> None:
+@pytest.mark.parametrize("grad_accumulation_steps", [1, 2])
+def test_it_is_asked_where_a_row_is_logged(
+    tmp_path: Path, task: type[SmallRecipe], told: str, grad_accumulation_steps: int
+) -> None:
     with pytest.raises(RunError, match=told):
-        small_recipe.train(tmp_path, task=task(), accumulate=accumulate, log_every=2)
+        small_recipe.train(tmp_path, task=task(), grad_accumulation_steps=grad_accumulation_steps, log_every=2)
     (run,) = tmp_path.iterdir()
     last = read_rows(run / "metrics.csv")[-1]
     assert re.fullmatch("[26]", last["step"]), "what was logged is there to be looked at"

@@ -54,7 +54,9 @@ class Gpu:
                 return 1e3 * (other.at_s - self.at_s)
 
         monkeypatch.setattr(torch.cuda, "Event", Event)
-        monkeypatch.setattr(phase_clock, "wait_for", lambda device: setattr(gpu, "host_s", max(gpu.host_s, gpu.done_s)))
+        monkeypatch.setattr(
+            phase_clock, "synchronize", lambda device: setattr(gpu, "host_s", max(gpu.host_s, gpu.done_s))
+        )
 
     def launch(self, seconds: float, launching_s: float = 0.001) -> None:
         self.host_s += launching_s
@@ -267,7 +269,7 @@ def test_more_operations_than_the_machine_can_do_are_found(
         return peak
 
     monkeypatch.setattr(phase_clock, "PEAK_FROM_S", 0.0)
-    monkeypatch.setattr(phase_clock, "matmul_peak", measured)
+    monkeypatch.setattr(phase_clock, "measure_matmul_peak", measured)
     before = torch.get_rng_state()
     run, said = train(tmp_path, SmallRecipe(), watched=True)
     assert codes(run) == expected

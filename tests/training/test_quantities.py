@@ -96,5 +96,5 @@ def test_no_hook_stands_at_a_step_that_logs_nothing(tmp_path: Path, monkeypatch:
     kept: list[int] = []
     keep = OutputGradients._keep
     monkeypatch.setattr(OutputGradients, "_keep", lambda self, *about: (kept.append(1), keep(self, *about))[1])
-    small_recipe.train(tmp_path, max_steps=9, log_every=4, accumulate=2)
+    small_recipe.train(tmp_path, max_steps=9, log_every=4, grad_accumulation_steps=2)
     assert len(kept) == 3  # steps 4, 8 and 9: of each the last batch, of none a validation

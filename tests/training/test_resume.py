@@ -74,7 +74,7 @@ def kill_after(root: Path, step: int, **values: Any) -> Path:
 
 def test_killed_in_mid_epoch_with_workers_accumulation_and_a_validation_between(tmp_path: Path) -> None:
     """7 batches an epoch, 2 a step: step 9 lies in mid-epoch, and the checkpoint of step 8 is two steps old by then."""
-    values = {"accumulate": 2, "checkpoint_every": 4, "validate_every": 3, "workers": 2, "clip_norm": 1.0}
+    values = {"grad_accumulation_steps": 2, "checkpoint_every": 4, "validate_every": 3, "workers": 2, "clip_norm": 1.0}
     undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
     killed = kill_after(tmp_path / "killed", 11, pause_s=0.03, **values)
     assert int(table(killed)[1][-1]["step"]) < 20, "killed too late to show anything"
@@ -90,7 +90,7 @@ CASES: dict[str, dict[str, Any]] = {
     "right after a validation": {"checkpoint_every": 100, "validate_every": 9},
     "before any checkpoint": {"checkpoint_every": 100, "validate_every": 100},
     "at the end of an epoch": {"checkpoint_every": 7, "validate_every": 100},
-    "accumulated": {"checkpoint_every": 3, "accumulate": 3},
+    "accumulated": {"checkpoint_every": 3, "grad_accumulation_steps": 3},
     "bf16": {"checkpoint_every": 4, "precision": "bf16"},
     "sparse rows": {"checkpoint_every": 3, "log_every": 4, "validate_every": 100},
 }
@@ -123,7 +123,7 @@ def test_the_comparison_can_fail(tmp_path: Path) -> None:
 def test_a_signal_saves_tells_how_to_go_on_and_loses_nothing(
     tmp_path: Path, number: signal.Signals, validate_every: int
 ) -> None:
-    values = {"checkpoint_every": 100, "validate_every": validate_every, "accumulate": 2}
+    values = {"checkpoint_every": 100, "validate_every": validate_every, "grad_accumulation_steps": 2}
     undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
     output = io.StringIO()
     before = signal.getsignal(number)

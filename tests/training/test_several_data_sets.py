@@ -50,7 +50,7 @@ def train(root: Path, order: Any, resume: Path | None = None, callbacks: Any = (
 @pytest.mark.parametrize("order", ["mixed", "sequential"])
 def test_crashed_in_mid_epoch_it_sees_what_it_would_have_seen(tmp_path: Path, order: Any) -> None:
     """Over the end of an epoch of the mixture, with steps of two batches."""
-    values = {"max_steps": 16, "accumulate": 2}
+    values = {"max_steps": 16, "grad_accumulation_steps": 2}
     undisturbed = train(tmp_path / "undisturbed", order, **values)
     for step in (8, 13):
         with pytest.raises(Crash):
@@ -60,9 +60,11 @@ def test_crashed_in_mid_epoch_it_sees_what_it_would_have_seen(tmp_path: Path, or
         assert table(folder) == table(undisturbed.folder)
 
 
-@pytest.mark.parametrize(("accumulate", "steps"), [(1, [7, 14, 21, 28, 35, 42]), (2, [4, 7, 11, 14, 18, 21])])
-def test_sequential_order_validates_each_pass(tmp_path: Path, accumulate: int, steps: list[int]) -> None:
-    run = train(tmp_path, "sequential", max_epochs=2, accumulate=accumulate, log_every=100)
+@pytest.mark.parametrize(
+    ("grad_accumulation_steps", "steps"), [(1, [7, 14, 21, 28, 35, 42]), (2, [4, 7, 11, 14, 18, 21])]
+)
+def test_sequential_order_validates_each_pass(tmp_path: Path, grad_accumulation_steps: int, steps: list[int]) -> None:
+    run = train(tmp_path, "sequential", max_epochs=2, grad_accumulation_steps=grad_accumulation_steps, log_every=100)
     rows = [row for row in table(run.folder)[1] if row["val/error"]]
     assert [int(row["step"]) for row in rows] == steps
     for row in rows:
@@ -82,7 +84,7 @@ def test_mixed_is_validated_once_an_epoch(tmp_path: Path) -> None:
 
 
 def test_a_step_that_ends_a_pass_is_known() -> None:
-    plan = TrainingPlan.of(mixture("sequential"), TrainingConfig(max_epochs=2, batch_size=3, accumulate=4))
+    plan = TrainingPlan.of(mixture("sequential"), TrainingConfig(max_epochs=2, batch_size=3, grad_accumulation_steps=4))
     assert plan.pass_ends == (7, 14, 21)
     assert [step for step in range(1, 11) if plan.is_pass_end(step)] == [2, 4, 6, 7, 9]
     assert not TrainingPlan(21, 1, 42).is_pass_end(21), "of one data set nothing else is asked"

@@ -72,7 +72,8 @@ def train(
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"accumulate": 2}, {"max_steps": None, "max_epochs": 3}, {"max_epochs": 2, "validate_every": 3}]
+    "values",
+    [{}, {"grad_accumulation_steps": 2}, {"max_steps": None, "max_epochs": 3}, {"max_epochs": 2, "validate_every": 3}],
 )
 def test_one_stage_of_the_full_size_is_none_bit_for_bit(tmp_path: Path, values: dict[str, Any]) -> None:
     plain, before = train(tmp_path / "plain", config(**values))
@@ -91,7 +92,7 @@ def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -
     assert task.seen[:5] == [6] * 5
     plan = task.plan
     assert plan is not None
-    assert (plan.total_steps, [part.steps for part in plan.stretches]) == (15, [5, 10])
+    assert (plan.total_steps, [part.steps for part in plan.phases]) == (15, [5, 10])
     assert [plan.epoch_of(step) for step in (1, 3, 4, 5, 6, 12, 13, 15)] == [0, 0, 1, 1, 2, 2, 3, 3]
     rates = [float(row["train/lr"]) for row in table(run.folder)[1] if row["train/lr"]]
     _, alone = train(tmp_path / "constant", config(HALF, WHOLE, stage_lr_scaling="constant"))
@@ -142,7 +143,7 @@ def test_no_sample_is_drawn_alike_in_two_stages_and_a_position_says_which_batch(
     training = config(HALF, WHOLE, max_steps=None, max_epochs=3)
     loader = staged(training)
     plan = TrainingPlan.of(loader, training)
-    assert [part.steps for part in plan.stretches] == [4, 10], "1.5 epochs of 3 batches, 1.5 of 7"
+    assert [part.steps for part in plan.phases] == [4, 10], "1.5 epochs of 3 batches, 1.5 of 7"
 
     def stream(position: int) -> Iterator[list[float]]:
         batches = BatchStream(staged(training), plan)

@@ -101,8 +101,8 @@ def divide_sum(values: Tensor, count: Tensor) -> Tensor:
 
 # -- Check logged losses: the total is the sum of its terms, and no term lies below its minimum.
 #
-# A term below its minimum is computed wrongly, whatever the network predicts (SILog falls below 0 where its two means are
-# not over the same pixels). A total that is not the sum of its terms trains something that no curve shows.
+# A term below its minimum is computed wrongly, whatever the network predicts (SILog falls below 0 where its two means
+# are not over the same pixels). A total that is not the sum of its terms trains something that no curve shows.
 
 ROUNDING_TOLERANCE = 1e-5
 """Relative to the terms, in float32: a hundred times the rounding of a sum of terms, or of means over accumulation."""

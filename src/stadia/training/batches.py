@@ -1,4 +1,7 @@
-"""The batches of a whole training: its length in steps, its position, its data sets, stages and processes."""
+"""The batches of a whole training as one stream: its length, its position, its data sets, stages and processes.
+
+A position in the stream is one number: the batches trained.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,8 @@ from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import Batch
 from stadia.training.config import StageConfig, TrainingConfig
 
-# -- The batches of a whole training as one stream: its length, its position, its processes.
-#
-# A position in the stream is one number: the batches trained.
 
-
-class BatchLoader(Protocol):
+class BatchIterable(Protocol):
     """An iterable of batches with a length; a list of batches is one."""
 
     def __len__(self) -> int: ...
@@ -27,7 +26,7 @@ class BatchLoader(Protocol):
     def __iter__(self) -> Iterator[Batch[Any, Any]]: ...
 
 
-class EpochLoader(BatchLoader, Protocol):
+class EpochLoader(BatchIterable, Protocol):
     """A loader whose batches are a pure function of (seed, epoch, batch): no state, no global random number.
 
     Its order and augmentation depend on these alone, whatever the number of its workers. So a resumed training gets the
@@ -91,7 +90,7 @@ class TrainingPhase:
 class StagedLoader(Protocol):
     """A loader whose batches change their size during a training. Epochs are counted through; each stage begins one."""
 
-    def stretches(self, config: TrainingConfig) -> tuple[TrainingPhase, ...]:
+    def phases(self, config: TrainingConfig) -> tuple[TrainingPhase, ...]:
         """Return the stages, in their order, for one process."""
         ...
 
@@ -114,36 +113,36 @@ class BatchPosition(NamedTuple):
 class TrainingPlan:
     """The length of a training in batches, steps and epochs.
 
-    batches_per_epoch: of one process.  accumulate: batches of one step.  total_steps: updates of the weights.
-    pass_ends: see `OfSeveral`.
-    stretches: its parts, where it has several; batches_per_epoch is that of the last one.
+    batches_per_epoch: of one process.  grad_accumulation_steps: batches of one step.
+    total_steps: updates of the weights.  pass_ends: see `MultiDatasetLoader`.
+    phases: its parts, where it has several; batches_per_epoch is that of the last one.
     """
 
     batches_per_epoch: int
-    accumulate: int
+    grad_accumulation_steps: int
     total_steps: int
     pass_ends: tuple[int, ...] = ()
-    stretches: tuple[TrainingPhase, ...] = ()
+    phases: tuple[TrainingPhase, ...] = ()
 
     @property
     def steps_per_epoch(self) -> float:
-        return self.batches_per_epoch / self.accumulate
+        return self.batches_per_epoch / self.grad_accumulation_steps
 
     @property
     def total_batches(self) -> int:
-        return self.total_steps * self.accumulate
+        return self.total_steps * self.grad_accumulation_steps
 
     @property
     def validates_by_pass(self) -> bool:
         """Whether to validate after each pass: through one of several data sets, or through an epoch of a stage."""
-        return len(self.pass_ends) > 1 or len(self.stretches) > 1
+        return len(self.pass_ends) > 1 or len(self.phases) > 1
 
     def place(self, position: int) -> BatchPosition:
         """Return the position of batch number `position` of the training; behind its end, the last part goes on."""
         epoch, start = 0, 0
-        parts = self.stretches or (TrainingPhase(self.total_steps, self.batches_per_epoch),)
+        parts = self.phases or (TrainingPhase(self.total_steps, self.batches_per_epoch),)
         for number, part in enumerate(parts):
-            end = start + part.steps * self.accumulate
+            end = start + part.steps * self.grad_accumulation_steps
             if position < end or number == len(parts) - 1:
                 passed, batch = divmod(position - start, part.batches_per_epoch)
                 return BatchPosition(epoch + passed, batch, part.batches_per_epoch, number, end)
@@ -152,12 +151,15 @@ class TrainingPlan:
 
     def lr_factor(self, step: int) -> float:
         """Return the factor on the learning rate of update number `step` (from 0)."""
-        return self.stretches[self.place(step * self.accumulate).phase].lr_factor if self.stretches else 1.0
+        return self.phases[self.place(step * self.grad_accumulation_steps).phase].lr_factor if self.phases else 1.0
 
     def is_pass_end(self, step: int) -> bool:
         """Return whether a pass ends in update number `step` (from 1), see `validates_by_pass`."""
-        first, last = (step - 1) * self.accumulate, step * self.accumulate  # batches before and behind it
-        if len(self.stretches) > 1:
+        first, last = (
+            (step - 1) * self.grad_accumulation_steps,
+            step * self.grad_accumulation_steps,
+        )  # batches before and behind it
+        if len(self.phases) > 1:
             return self.place(first).epoch < self.place(last).epoch
         return any(
             (last - end) // self.batches_per_epoch > (first - end) // self.batches_per_epoch for end in self.pass_ends
@@ -165,7 +167,7 @@ class TrainingPlan:
 
     def epoch_of(self, step: int) -> int:
         """Return the epoch, from 0, in which update number `step` (from 1) ends."""
-        return self.place(max(step * self.accumulate - 1, 0)).epoch
+        return self.place(max(step * self.grad_accumulation_steps - 1, 0)).epoch
 
     @classmethod
     def of(cls, loader: EpochLoader, config: TrainingConfig) -> TrainingPlan:
@@ -182,13 +184,16 @@ class TrainingPlan:
                 fix="record more, or lower training.batch_size",
             )
         if isinstance(loader, StagedLoader):
-            stretches = loader.stretches(config)
-            return cls(batches, config.accumulate, sum(part.steps for part in stretches), (), stretches)
+            phases = loader.phases(config)
+            return cls(batches, config.grad_accumulation_steps, sum(part.steps for part in phases), (), phases)
         limits = [] if config.max_steps is None else [config.max_steps]
         if config.max_epochs is not None:
-            limits.append(max(config.max_epochs * batches // config.accumulate, 1))
+            limits.append(max(config.max_epochs * batches // config.grad_accumulation_steps, 1))
         return cls(
-            batches, config.accumulate, min(limits), loader.pass_ends if isinstance(loader, MultiDatasetLoader) else ()
+            batches,
+            config.grad_accumulation_steps,
+            min(limits),
+            loader.pass_ends if isinstance(loader, MultiDatasetLoader) else (),
         )
 
 
@@ -241,12 +246,11 @@ class BatchStream(Iterable[Batch[Any, Any]]):
             )
 
 
-# -- Progressive resizing: loaders of several image sizes, one after the other, as one loader.
-
+# -- progressive resizing ----------------------------------------------------------------------------------------------
 
 LR_EXPONENTS = {"root": 0.5, "linear": 1.0, "constant": 0.0}
-"""Exponent of the batch size relative to the last stage, by `training.stage_lr_scaling`: root for adam (Malladi et al., arXiv
-2205.10287), linear for gradient descent (Goyal et al., arXiv 1706.02677).
+"""Exponent of the batch size relative to the last stage, by `training.stage_lr_scaling`: root for adam (Malladi et al.,
+arXiv 2205.10287), linear for gradient descent (Goyal et al., arXiv 1706.02677).
 """
 
 
@@ -280,7 +284,7 @@ class StagedBatches:
         """The samples of the last stage, which stand for the data of the training."""
         return self.loaders[-1].samples  # type: ignore[attr-defined]
 
-    def stretches(self, config: TrainingConfig) -> tuple[TrainingPhase, ...]:
+    def phases(self, config: TrainingConfig) -> tuple[TrainingPhase, ...]:
         """Return the updates that each stage makes from its share of the samples, and its learning rate."""
         power, found = LR_EXPONENTS[self.config.stage_lr_scaling], []
         for stage, loader, size in zip(self.config.stages, self.loaders, self.sizes, strict=True):
@@ -288,7 +292,7 @@ class StagedBatches:
             if config.max_steps is not None:
                 steps.append(round(stage.share * config.max_steps * self.sizes[-1] / size))
             if config.max_epochs is not None:
-                steps.append(int(stage.share * config.max_epochs * len(loader) / config.accumulate + 1e-9))
+                steps.append(int(stage.share * config.max_epochs * len(loader) / config.grad_accumulation_steps + 1e-9))
             found.append(TrainingPhase(max(min(steps), 1), len(loader), (size / self.sizes[-1]) ** power))
         return tuple(found)
 
@@ -299,8 +303,8 @@ class StagedBatches:
     def set_position(self, epoch: int, batch: int) -> None:
         """Let the next `iter` yield this epoch of the whole training, from this batch to its last."""
         first = 0
-        for number, (stretch, loader) in enumerate(zip(self.stretches(self.config), self.loaders, strict=True)):
-            epochs = -(-stretch.steps * self.config.accumulate // stretch.batches_per_epoch)
+        for number, (phase, loader) in enumerate(zip(self.phases(self.config), self.loaders, strict=True)):
+            epochs = -(-phase.steps * self.config.grad_accumulation_steps // phase.batches_per_epoch)
             if epoch < first + epochs or number == len(self.loaders) - 1:
                 if number != self.now and isinstance(before := self.loaders[self.now], RestingLoader):
                     before.rest()
@@ -326,28 +330,28 @@ def batch_sizes(config: TrainingConfig) -> list[int]:
     return [int(size) for size in sizes]
 
 
-def describe_stages(stages: Sequence[StageConfig], stretches: Sequence[TrainingPhase], lr: float) -> list[str]:
+def describe_stages(stages: Sequence[StageConfig], phases: Sequence[TrainingPhase], lr: float) -> list[str]:
     """Return a line for each stage."""
-    firsts = find_first_steps(stretches)
+    firsts = find_first_steps(phases)
     return [
         f"stage {number}: {stage.width}x{stage.height}, batches of {stage.batch_size}, steps {first} to"
         f" {first + part.steps - 1}, learning rate {part.lr_factor * lr:.3g} at the top of the schedule"
-        for number, (stage, part, first) in enumerate(zip(stages, stretches, firsts, strict=True), start=1)
+        for number, (stage, part, first) in enumerate(zip(stages, phases, firsts, strict=True), start=1)
     ]
 
 
-def stages_to_json(stages: Sequence[StageConfig], stretches: Sequence[TrainingPhase]) -> list[dict[str, Any]]:
+def stages_to_json(stages: Sequence[StageConfig], phases: Sequence[TrainingPhase]) -> list[dict[str, Any]]:
     """Return each stage for run.json, with its first step (from 1)."""
     return [
         {**stage.model_dump(mode="json"), "first_step": first, "steps": part.steps, "lr_factor": part.lr_factor}
-        for stage, part, first in zip(stages, stretches, find_first_steps(stretches), strict=True)
+        for stage, part, first in zip(stages, phases, find_first_steps(phases), strict=True)
     ]
 
 
-def find_first_steps(stretches: Sequence[TrainingPhase]) -> list[int]:
+def find_first_steps(phases: Sequence[TrainingPhase]) -> list[int]:
     """Return the first step of each part, from 1."""
     firsts = [1]
-    for before, _ in pairwise(stretches):
+    for before, _ in pairwise(phases):
         firsts.append(firsts[-1] + before.steps)
     return firsts
 
@@ -355,9 +359,6 @@ def find_first_steps(stretches: Sequence[TrainingPhase]) -> list[int]:
 def scale_batch_size(stage: StageConfig, last: StageConfig, batch_size: int) -> int:
     """Return the batch size of a stage whose batches have as many pixels as those of the last stage."""
     return max(batch_size * last.height * last.width // (stage.height * stage.width), 1)
-
-
-# -- Select the device of a process.
 
 
 def select_device(accelerator: str = "auto") -> torch.device:

@@ -81,7 +81,7 @@ class TrainingConfig(StrictModel):
     max_minutes: the training also ends after the first step at whose end all steps took this long, without validations
         and checkpoints. It is validated, scored and finished then; the schedule has not reached its end.
     batch_size: samples of one forward and backward on one device.
-    accumulate: batches of a step.
+    grad_accumulation_steps: batches of a step.
     clip_norm: the largest norm of the gradient; null = any.
     precision: "bf16" runs the networks in bfloat16; what a recipe keeps in float32 stays so. "fp16" runs them in
         float16 with a gradient scaler, on CUDA GPUs.
@@ -92,8 +92,8 @@ class TrainingConfig(StrictModel):
     validate_every: in steps; null = once an epoch. The last step is always validated.
     stages: image sizes for progressive resizing, usually the smallest first. The length is then counted in samples:
         max_steps * batch_size of them, or max_epochs.
-    stage_lr_scaling: factor on the learning rate of a stage whose batches are k times as large as those of the last one: "root"
-        (k ** 0.5, for adam), "linear" (k, for sgd), "constant" (1).
+    stage_lr_scaling: factor on the learning rate of a stage whose batches are k times as large as those of the last
+        one: "root" (k ** 0.5, for adam), "linear" (k, for sgd), "constant" (1).
     memory_limit_gb: the peak memory of a stage whose batch_size is "auto", in 10^9 bytes; its batches are the largest
         below it. null: batches with as many pixels as those of the last stage, fewer where the memory is too small.
     loggers: rows of LOGGERS; each gets every scalar, image and histogram.
@@ -104,7 +104,7 @@ class TrainingConfig(StrictModel):
     max_steps: int | None = Field(default=None, ge=1)
     max_minutes: float | None = Field(default=None, gt=0)
     batch_size: int = Field(default=8, ge=1)
-    accumulate: int = Field(default=1, ge=1)
+    grad_accumulation_steps: int = Field(default=1, ge=1)
     clip_norm: float | None = Field(default=None, gt=0)
     precision: Literal["32", "bf16", "fp16"] = "32"
     workers: int = Field(default=1, ge=0)

@@ -24,7 +24,7 @@ from rich.console import Console
 
 from stadia.core.errors import ConfigError, RunError, StadiaError
 from stadia.training import LOGGERS, batches
-from stadia.training.batches import BatchLoader, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
+from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
 from stadia.training.callbacks.histograms import Histograms
 from stadia.training.callbacks.images import Images
 from stadia.training.callbacks.progress_bar import ProgressBar
@@ -64,7 +64,7 @@ class StopNow(BaseException):
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainingResult:
     """The result of a training.
 
     steps: updates made in all.  wall_s: of this call.
@@ -81,7 +81,7 @@ class Fitted:
 def fit(
     recipe: AnyRecipe,
     train_loader: EpochLoader,
-    val_loader: BatchLoader | None,
+    val_loader: BatchIterable | None,
     config: TrainingConfig,
     run: Run,
     *,
@@ -89,7 +89,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     console: Console | None = None,
     finish: Callable[[], None] = lambda: None,
-) -> Fitted:
+) -> TrainingResult:
     """Train, and keep everything in the run folder.
 
     Args:
@@ -123,7 +123,7 @@ def fit(
                 shard_loaders((train_loader, val_loader), 0, fabric.world_size)
                 recipe.plan = plan = TrainingPlan.of(train_loader, config)
                 if step == 0:
-                    staged = {"stages": batches.stages_to_json(config.stages, plan.stretches)} if plan.stretches else {}
+                    staged = {"stages": batches.stages_to_json(config.stages, plan.phases)} if plan.phases else {}
                     run.note(weights=_weights(recipe), **staged)
                 _print(console, _start_lines(recipe, fabric, config, run, plan, step))
                 steps = run.facts.get("ended_by_time_at", plan.total_steps) if checkpoint else plan.total_steps
@@ -146,7 +146,7 @@ def fit(
                             Histograms(loggers, config.histograms_every),
                             ProgressBar(console),
                         ],
-                        stop_requested=lambda: signals.wanted,
+                        stop_requested=lambda: signals.requested,
                     )
                     if checkpoint is not None:
                         loop.load_state_dict(checkpoint.state())
@@ -161,7 +161,7 @@ def fit(
             if run.writes:
                 finish()
     best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
-    return Fitted(steps, time.perf_counter() - started, best if best.exists() else last, metrics)
+    return TrainingResult(steps, time.perf_counter() - started, best if best.exists() else last, metrics)
 
 
 def make_fabric(config: TrainingConfig) -> Fabric:
@@ -186,11 +186,11 @@ def check_precision(config: TrainingConfig) -> None:
 
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM sets `wanted`; the second raises StopNow."""
+    """While entered, the first SIGINT or SIGTERM sets `requested`; the second raises StopNow."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.wanted = False
+        self.requested = False
         self._owner = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
 
@@ -206,9 +206,9 @@ class StopSignals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
             return  # a forked process of a loader: its parent decides
-        if self.wanted:
+        if self.requested:
             raise StopNow
-        self.wanted = True
+        self.requested = True
         self.console.print("stopping at the end of this step; once more to stop at once")
 
 
@@ -254,7 +254,7 @@ def _recorded(run: Run, signals: StopSignals, console: Console) -> Iterator[None
     except BaseException as error:
         # The same Ctrl-C may have ended a process of the loader: only an error of this package is reported then.
         interrupted = isinstance(error, StopRequest | StopNow | KeyboardInterrupt) or (
-            signals.wanted and not isinstance(error, StadiaError)
+            signals.requested and not isinstance(error, StadiaError)
         )
         with contextlib.suppress(StadiaError):  # a full disk must not hide why the training ended
             run.end("interrupted") if interrupted else run.failed(error)
@@ -298,9 +298,7 @@ def _start_lines(
     else:
         parts = _describe_weights(recipe, step), _describe_place(fabric), _describe_length(fabric, config, plan, step)
         yield "{} on {}, {}".format(*parts) + f", in {run.folder}"
-    yield from (
-        batches.describe_stages(config.stages, plan.stretches, recipe.config.optimizer.lr) if plan.stretches else ()
-    )
+    yield from (batches.describe_stages(config.stages, plan.phases, recipe.config.optimizer.lr) if plan.phases else ())
     if step == 0 and steps < FEW_STEPS:
         yield _FEW.format(steps)
     if step == 0 and warmup > LONGEST_WARMUP * steps:
@@ -323,7 +321,7 @@ def _describe_place(fabric: Fabric) -> str:
 
 def _describe_length(fabric: Fabric, config: TrainingConfig, plan: TrainingPlan, step: int) -> str:
     sizes = batches.batch_sizes(config) or [config.batch_size]
-    of_step = config.accumulate * fabric.world_size
+    of_step = config.grad_accumulation_steps * fabric.world_size
     samples = " to ".join(str(size * of_step) for size in dict.fromkeys((sizes[0], sizes[-1])))
     steps = f"steps {step + 1} to {plan.total_steps}" if step else f"{plan.total_steps} steps"
     return f"{steps} of {samples} samples"

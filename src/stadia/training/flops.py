@@ -1,11 +1,14 @@
-"""Count floating point operations, and measure the peak of the machine."""
+"""Count the floating point operations of convolutions and matrix products, and check timings against the peak.
+
+Large matrix products are the fastest operations of a network. A time that needs a higher rate is wrong: the clock was
+read before the work was done, as happens on a GPU without synchronization.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,14 +17,12 @@ from torch.utils.flop_counter import flop_registry
 
 from stadia.core.errors import RunError
 
-# -- Count the floating point operations of convolutions and matrix products.
-
 _paused = False
 
 
 @contextlib.contextmanager
 def pause_flop_counters() -> Iterator[None]:
-    """Pause every `FlopCount`: what is computed within is no part of a step (an occasional measurement)."""
+    """Pause every `FlopCounter`: what is computed within is no part of a step (an occasional measurement)."""
     global _paused
     before, _paused = _paused, True
     try:
@@ -51,11 +52,6 @@ class FlopCounter(TorchDispatchMode):
                 self.flops += int(formula(*args, **kwargs, out_val=out))
         return out
 
-
-# -- Check timings against the measured peak of the machine, in operations per second.
-#
-# Large matrix products are the fastest operations of a network. A time that needs a higher rate is wrong: the clock was
-# read before the work was done, as happens on a GPU without synchronization.
 
 MATMUL_SIZES = {"cpu": ((384, 40), (1536, 5)), "cuda": ((8192, 7),)}
 """Sides of the matrices, and repeats. On a busy processor each long product is interrupted, but only some short ones:
@@ -129,7 +125,7 @@ def synchronize(device: torch.device | str) -> None:
         torch.mps.synchronize()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _tf32() -> Iterator[None]:
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True

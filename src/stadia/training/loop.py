@@ -18,7 +18,7 @@ from stadia.core import random_state
 from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
 from stadia.training import checkpoint, optim
-from stadia.training.batches import BatchLoader, BatchStream
+from stadia.training.batches import BatchIterable, BatchStream
 from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import PhaseClock, TimeLimit
 from stadia.training.recipe import AnyRecipe
@@ -109,7 +109,7 @@ class TrainingLoop:
         run: Run,
         recipe: AnyRecipe,
         batches: BatchStream,
-        val_batches: BatchLoader | None,
+        val_batches: BatchIterable | None,
         config: TrainingConfig,
         *,
         clock: PhaseClock,
@@ -167,10 +167,10 @@ class TrainingLoop:
             random_state.restore_generators(self.generators)
 
     def train_step(self, stream: Iterator[Batch[Any, Any]]) -> None:
-        """Update the weights once, by the gradients of `accumulate` batches."""
+        """Update the weights once, by the gradients of `grad_accumulation_steps` batches."""
         self.optimizer.zero_grad()
-        for number in range(1, self.plan.accumulate + 1):
-            is_last = number == self.plan.accumulate
+        for number in range(1, self.plan.grad_accumulation_steps + 1):
+            is_last = number == self.plan.grad_accumulation_steps
             self.batch = next(stream).to(self.fabric.device, non_blocking=True)
             self.clock.begin_batch(self.step)
             self.recipe.on_batch_start()
@@ -179,7 +179,7 @@ class TrainingLoop:
             with self.fabric.no_backward_sync(self.model, enabled=not is_last):  # gradients are averaged once a step
                 self.report = self.forward("training_step", self.batch)
                 self.clock.mark("loss")
-                self.fabric.backward(self.report.total / self.plan.accumulate)
+                self.fabric.backward(self.report.total / self.plan.grad_accumulation_steps)
                 self.clock.end_backward()
 
             self.check_gradients(is_last)
@@ -345,7 +345,7 @@ class TrainingLoop:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step = self.recipe.global_step = state["step"]
         self.learning_rate.set(self.step)
-        self.batches.position = self.step * self.plan.accumulate
+        self.batches.position = self.step * self.plan.grad_accumulation_steps
         self.time_limit.spent_s, self.best, self.metrics = state["spent_s"], state["best"], state["metrics"]
         self.generators = {name: states[self.fabric.global_rank] for name, states in state["random"].items()}
 

@@ -150,7 +150,7 @@ class PhaseClock:
         step: updates made before it.
         """
         self.mark("loading")
-        stage = self.plan.place(step * self.plan.accumulate).phase
+        stage = self.plan.place(step * self.plan.grad_accumulation_steps).phase
         if stage != self.stage:
             self.stage, self.steps_of_stage, self.flops = stage, 0, {}
             self.stopwatch.forget_steps()  # of another image size or batch size than the one counted from here on
@@ -227,7 +227,9 @@ class PhaseClock:
             "step_s": step_s,
             "flops": dict(self.flops),
         }
-        of_batch = {name: seconds / self.plan.accumulate for name, seconds in step_s.items() if seconds > 0}
+        of_batch = {
+            name: seconds / self.plan.grad_accumulation_steps for name, seconds in step_s.items() if seconds > 0
+        }
         rates = {name: flops / of_batch[name] for name, flops in self.flops.items() if flops and name in of_batch}
         if sum(of_batch.values()) and self.flops:
             rates["step"] = sum(self.flops.values()) / sum(of_batch.values())

@@ -43,9 +43,9 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     recipe: its name, written into checkpoints; a checkpoint of another recipe is refused.
     best_metrics: the first of these that validation returns chooses the best checkpoint, lower is better. None may
         depend on the weights of the loss, which could be lowered. Without any, the last checkpoint counts.
-    supports_stages: whether `training.batches` may train it at several sizes, by `data.height` and `data.width`.
+    supports_stages: whether `training.stages` may train it at several sizes, by `data.height` and `data.width`.
     compatible_recipes: other recipes whose checkpoints `start_from` accepts, since their networks are the same.
-    data_buffers: buffers that describe the data of a training. They are not copied from the checkpoint that it starts from.
+    data_buffers: buffers that describe the data of a training; not copied from the checkpoint that it starts from.
 
     Args:
         config: with every "auto" resolved, as `prepare` returns it.

@@ -157,7 +157,7 @@ def measure_steps(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingD
     if memory does not suffice, with the step.
     """
     train = (
-        take_batches_of_each(data.train.loaders, PROBE_STEPS * config.training.accumulate)
+        take_batches_of_each(data.train.loaders, PROBE_STEPS * config.training.grad_accumulation_steps)
         if isinstance(data.train, MixtureLoader)
         else data.train
     )
@@ -212,5 +212,5 @@ def out_of_memory_error(step: int, peaks: Sequence[int], error: BaseException) -
         f"memory of step {step}",
         found=f"none left{before} ({' '.join(str(error).split())[:200]})",
         expected="memory for every step",
-        fix="lower training.batch_size (and raise training.accumulate as much), or data.height and data.width",
+        fix="lower training.batch_size (and raise training.grad_accumulation_steps as much), or data.height and data.width",
     )

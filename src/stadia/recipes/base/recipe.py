@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from stadia.diagnostics.finding import Finding
-from stadia.training.batches import BatchLoader, EpochLoader
+from stadia.training.batches import BatchIterable, EpochLoader
 from stadia.training.recipe import AnyRecipe as AnyRecipe
 from stadia.training.recipe import ConfigT as ConfigT
 from stadia.training.recipe import Recipe as Recipe
@@ -21,7 +21,7 @@ class TrainingData(Protocol):
     @property
     def train(self) -> EpochLoader: ...
     @property
-    def val(self) -> BatchLoader | None: ...
+    def val(self) -> BatchIterable | None: ...
     @property
     def facts(self) -> dict[str, object]: ...
 

@@ -1,4 +1,12 @@
-"""Learn the camera height of each group of cameras over the epochs of a training."""
+"""Learn the camera height above the road over the epochs of a training, for each group of cameras mounted alike.
+
+Each inlier object of a frame gives a camera height. The median over a frame's objects is the height of the frame, the
+median over an epoch's frames that of the epoch. Epochs are averaged, later ones with a larger weight.
+
+An object is an inlier where its size against the horizon agrees with the other objects. Unlike a comparison with the
+last height (`test=absolute`), a wrong start cannot mislead this test. An epoch counts where its objects agree with each
+other and with the horizon.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +24,6 @@ from stadia.core.errors import RunError
 from stadia.evaluation.plots.image_overlays import EpochHeight
 from stadia.recipes.metric.config import CameraHeightsConfig
 from stadia.training.validation_scores import gather_from_processes
-
-# -- Learn the camera height above the road over the epochs of a training, for each group of cameras mounted alike.
-#
-# Each inlier object of a frame gives a camera height. The median over a frame's objects is the height of the frame, the
-# median over an epoch's frames that of the epoch. Epochs are averaged, later ones with a larger weight.
-#
-# An object is an inlier where its size against the horizon agrees with the other objects. Unlike a comparison with the
-# last height (`test=absolute`), a wrong start cannot mislead this test. An epoch counts where its objects agree with each
-# other and with the horizon.
 
 Floats = NDArray[np.float64]
 MIN_FRAMES = 5
@@ -391,9 +390,6 @@ def _look_up_groups(group: Tensor, values: Mapping[int, float]) -> Tensor:
     for number, value in values.items():
         found = found.masked_fill(group == number, value)
     return found
-
-
-# -- The history of the camera heights of a training: the estimate of each epoch, and the height that was kept.
 
 
 class HeightHistory:

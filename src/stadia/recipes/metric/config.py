@@ -31,8 +31,8 @@ class CameraHeightsConfig(StrictModel):
     min_inlier_share: nor where the share of inlier objects is not larger.
     max_spread: nor where the quartiles of the frames differ by this much, over their median.
     max_horizon_disagreement: nor where the height differs by this share from that by the horizon, which needs no depth.
-    max_height_mismatch: nor where the median over frames of the log ratio of two heights, over a plane through the road and over
-        the road pixels, is this large: a curved road has no height.
+    max_height_mismatch: nor where the median over frames of the log ratio of two heights, over a plane through the road
+        and over the road pixels, is this large: a curved road has no height.
     max_change: a height that changes by a larger factor counts half.
     """
 
@@ -72,10 +72,10 @@ class MetricConfig(SelfSupervisedConfig):
     first_height: initial height of a camera group. "silhouettes" estimates it from masks of objects of known height
         alone, if precise enough (docs/metric.md); it supervises from the first step. "depth" waits for
         `heights.first_epoch`.
-    max_height_epochs: maximum epochs here and in `heights`. With more epochs of the data several count as one, because one
-        pass through few data changes depth too little to estimate a height.
-    scale_schedule_epochs: epochs in which the loss weight moves from objects to the camera height. "auto": a third of the
-        training, at least 4.
+    max_height_epochs: maximum epochs here and in `heights`. With more epochs of the data several count as one, because
+        one pass through few data changes depth too little to estimate a height.
+    scale_schedule_epochs: epochs in which the loss weight moves from objects to the camera height. "auto": a third of
+        the training, at least 4.
     unmask_road: the auto-mask ignores the moving road.
     reinitialize_at_epoch: epoch, from 0, at whose start networks and optimizer are reinitialized and camera heights
         stay;
@@ -109,6 +109,3 @@ class MetricConfig(SelfSupervisedConfig):
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self
-
-
-# -- Configuration of the camera heights that a training learns. Imports no torch.

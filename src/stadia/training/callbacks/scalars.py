@@ -52,7 +52,7 @@ class Scalars(Callback):
         assert report is not None
         values = {"train/loss": report.total} | {f"{TERM}{name}": term for name, term in report.terms.items()}
         for name, value in (values | {f"train/{name}": value for name, value in report.seen.items()}).items():
-            value = value.detach().float() / loop.plan.accumulate
+            value = value.detach().float() / loop.plan.grad_accumulation_steps
             self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     def on_step_end(self, loop: TrainingLoop) -> None:
@@ -67,7 +67,7 @@ class Scalars(Callback):
         if (ratio := self.update_ratio.after()) is not None:
             same_everywhere["train/update_ratio"] = ratio
         sizes = self.output_gradients.sizes(getattr(loop.batch, "source_names", ()))
-        of_process = {f"gradient/{name}": loop.plan.accumulate * size for name, size in sizes.items()}
+        of_process = {f"gradient/{name}": loop.plan.grad_accumulation_steps * size for name, size in sizes.items()}
         others = torch.stack([value.float() for value in (same_everywhere | of_process).values()])
         values = torch.cat([means, others]).tolist()  # one transfer from the device
         row = dict(zip((*sums, *same_everywhere, *of_process), values, strict=True)) | {"train/lr": loop.lr}
