@@ -94,7 +94,7 @@ def fit(
 
     Args:
         recipe: its weights are trained in place.
-        train_loader: the batches of an epoch from a position on (see `stream.EpochLoader`).
+        train_loader: the batches of an epoch from a position on (see `EpochLoader`).
         val_loader: batches to validate on, or None.
         config: the same as in run.config where the run is resumed.
         run: from `Run.create`, or from `Run.open` to resume; the caller holds it (`Run.held`).
@@ -117,11 +117,7 @@ def fit(
         with _recorded(run, signals, console):
             with signals, _open_loggers(config, run, step) as loggers:
                 fabric = make_fabric(config)
-                if val_loader is not None and len(val_loader) == 0:
-                    fix = "give it a recording, or train without"
-                    raise RunError("validation data", found="no batch", expected="at least one", fix=fix)
-                shard_loaders((train_loader, val_loader), 0, fabric.world_size)
-                recipe.plan = plan = TrainingPlan.of(train_loader, config)
+                recipe.plan = plan = _make_plan(fabric, train_loader, val_loader, config)
                 if step == 0:
                     staged = {"stages": batches.stages_to_json(config.stages, plan.phases)} if plan.phases else {}
                     run.note(weights=_weights(recipe), **staged)
@@ -131,22 +127,10 @@ def fit(
                     fabric.launch()
                     shard_loaders((train_loader, val_loader), fabric.global_rank, fabric.world_size)
                     clock = PhaseClock(run, plan, config.precision)
+                    stream = BatchStream(train_loader, plan, clock.mark)
+                    own = _make_callbacks(run, loggers, config, console)
                     loop = TrainingLoop(
-                        fabric,
-                        run,
-                        recipe,
-                        BatchStream(train_loader, plan, clock.mark),
-                        val_loader,
-                        config,
-                        clock=clock,
-                        callbacks=[
-                            *callbacks,
-                            Scalars(loggers, config.log_every),
-                            Images(run, loggers, config.images_every),
-                            Histograms(loggers, config.histograms_every),
-                            ProgressBar(console),
-                        ],
-                        stop_requested=lambda: signals.requested,
+                        fabric, run, recipe, stream, val_loader, config, clock, [*callbacks, *own], signals.is_requested
                     )
                     if checkpoint is not None:
                         loop.load_state_dict(checkpoint.state())
@@ -185,12 +169,32 @@ def check_precision(config: TrainingConfig) -> None:
         raise ConfigError("training.precision", found=f"fp16 on {device.type}", expected="fp16 on a CUDA GPU", fix=fix)
 
 
+def _make_plan(
+    fabric: Fabric, train_loader: EpochLoader, val_loader: BatchIterable | None, config: TrainingConfig
+) -> TrainingPlan:
+    """Return the length of the training. Raises RunError for data without a batch."""
+    if val_loader is not None and len(val_loader) == 0:
+        fix = "give it a recording, or train without"
+        raise RunError("validation data", found="no batch", expected="at least one", fix=fix)
+    shard_loaders((train_loader, val_loader), 0, fabric.world_size)  # the batches of each process are equally many
+    return TrainingPlan.of(train_loader, config)
+
+
+def _make_callbacks(run: Run, loggers: Sequence[Logger], config: TrainingConfig, console: Console) -> list[Callback]:
+    return [
+        Scalars(loggers, config.log_every),
+        Images(run, loggers, config.images_every),
+        Histograms(loggers, config.histograms_every),
+        ProgressBar(console),
+    ]
+
+
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM sets `requested`; the second raises StopNow."""
+    """While entered, the first SIGINT or SIGTERM requests a stop; the second raises StopNow."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.requested = False
+        self._requested = False
         self._owner = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
 
@@ -203,12 +207,16 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def is_requested(self) -> bool:
+        """Return whether this process received a signal."""
+        return self._requested
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
             return  # a forked process of a loader: its parent decides
-        if self.requested:
+        if self._requested:
             raise StopNow
-        self.requested = True
+        self._requested = True
         self.console.print("stopping at the end of this step; once more to stop at once")
 
 
@@ -254,7 +262,7 @@ def _recorded(run: Run, signals: StopSignals, console: Console) -> Iterator[None
     except BaseException as error:
         # The same Ctrl-C may have ended a process of the loader: only an error of this package is reported then.
         interrupted = isinstance(error, StopRequest | StopNow | KeyboardInterrupt) or (
-            signals.requested and not isinstance(error, StadiaError)
+            signals.is_requested() and not isinstance(error, StadiaError)
         )
         with contextlib.suppress(StadiaError):  # a full disk must not hide why the training ended
             run.end("interrupted") if interrupted else run.failed(error)

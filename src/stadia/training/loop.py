@@ -111,7 +111,6 @@ class TrainingLoop:
         batches: BatchStream,
         val_batches: BatchIterable | None,
         config: TrainingConfig,
-        *,
         clock: PhaseClock,
         callbacks: Sequence[Callback] = (),
         stop_requested: Callable[[], bool] = lambda: False,
