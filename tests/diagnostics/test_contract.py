@@ -332,7 +332,7 @@ def test_steps_that_were_taken_in_time_count() -> None:
 def test_weights_that_have_learnt_need_not_fall_further() -> None:
     """Those that have not are told of by the mutation with a learning rate of nothing."""
     task, batch = starts.of(lr=1e-2), starts.batch()
-    optimizer = optim.build(task, task.config.optimizer, task.parameter_groups())
+    optimizer = optim.build_optimizer(task, task.config.optimizer, task.parameter_groups())
     for _ in range(40):
         optimizer.zero_grad()
         task.training_step(batch).total.backward()

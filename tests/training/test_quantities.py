@@ -35,9 +35,9 @@ class Says(nn.Module):
 
 def sizes_of(loss: object, network: nn.Module, names: tuple[str, ...] = NAMES) -> dict[str, float]:
     recipe, gradients = nn.ModuleDict({"network": network, "loss": nn.ReLU()}), OutputGradients()
-    gradients.watch(recipe)
+    gradients.attach(recipe)
     loss(recipe["network"]()).backward()  # type: ignore[operator]
-    found = {name: float(size) for name, size in gradients.sizes(names).items()}
+    found = {name: float(size) for name, size in gradients.collect(names).items()}
     assert not recipe["network"]._forward_hooks
     return found
 
@@ -87,7 +87,7 @@ def test_it_is_logged_of_any_recipe_with_the_other_scalars_and_changes_none(
     rows = read_rows(run.metrics_csv)
     assert [row["step"] for row in rows if row["gradient/output"]] == ["2", "4"]
     assert all(float(row["gradient/output"]) > 0 for row in rows if row["gradient/output"])
-    monkeypatch.setattr(OutputGradients, "watch", lambda self, recipe: None)
+    monkeypatch.setattr(OutputGradients, "attach", lambda self, recipe: None)
     without, _ = small_recipe.train(tmp_path / "unseen", max_steps=4, log_every=2, validate_every=3)
     assert [row["train/loss"] for row in read_rows(without.metrics_csv)] == [row["train/loss"] for row in rows]
 

@@ -14,7 +14,7 @@ from stadia.core.types import is_temporal
 
 
 class OutputGradients:
-    """Measure the gradients of one backward: call `watch` before the forward, `sizes` after the backward.
+    """Measure the gradients of one backward: call `attach` before the forward, `collect` after the backward.
 
     Outputs are the fields of the dataclass that a network returns (`core.types.Prediction`), or a tensor.
     """
@@ -23,7 +23,7 @@ class OutputGradients:
         self._outputs: list[tuple[str, Tensor]] = []
         self._hooks: list[RemovableHandle] = []
 
-    def watch(self, recipe: nn.Module) -> None:
+    def attach(self, recipe: nn.Module) -> None:
         """Keep the outputs of the networks of a recipe: its children with trainable weights."""
         networks = [child for child in recipe.children() if any(p.requires_grad for p in child.parameters())]
         self._hooks = [network.register_forward_hook(self._keep) for network in networks]
@@ -33,7 +33,7 @@ class OutputGradients:
             value.retain_grad()
             self._outputs.append((name, value))
 
-    def sizes(self, source_names: Sequence[str] = ()) -> dict[str, Tensor]:
+    def collect(self, source_names: Sequence[str] = ()) -> dict[str, Tensor]:
         """Return the sum of |d loss / d value| of each output, () each. Waits for no device.
 
         To first order the loss falls by it if every value moves by one unit. It depends on neither the size of the

@@ -119,7 +119,7 @@ class TrainingLoop:
         self.batches, self.plan, self.val_batches = batches, batches.plan, val_batches
         self.clock, self.callbacks, self.stop_requested = clock, callbacks, stop_requested
         self.time_limit = TimeLimit(config.max_minutes)
-        optimizer = optim.build(recipe, recipe.config.optimizer, recipe.parameter_groups())
+        optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
         self.learning_rate = optim.LearningRate(optimizer, recipe.config.schedule, self.plan)
         self.model, self.optimizer = fabric.setup(StepForward(recipe), optimizer)
         self.scaler = getattr(fabric.strategy.precision, "scaler", None)  # of gradients, in fp16 alone
@@ -208,10 +208,10 @@ class TrainingLoop:
         both = torch.complex(self.report.total.detach().float(), self.gradient_norm.float()).item()
         self.batch_loss = both.real
         if not math.isfinite(both.real):
-            raise optim.loss_not_finite(self.report, self.batch.meta, step=self.step + 1)
+            raise optim.explain_loss(self.report, self.batch.meta, step=self.step + 1)
         overflows = self.scaler is not None and (not is_last or self.scaler.get_scale() > 1)
         if not math.isfinite(both.imag) and not overflows:
-            raise optim.gradient_not_finite(self.recipe, both.imag, step=self.step + 1)
+            raise optim.explain_gradient(self.recipe, both.imag, step=self.step + 1)
 
     def update_weights(self) -> None:
         """Clip the gradient, update the weights, and set the learning rate of the next update."""

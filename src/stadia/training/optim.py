@@ -19,7 +19,7 @@ from stadia.training.config import OptimizerConfig, ScheduleConfig
 
 Groups = list[dict[str, Any]]
 
-SAMPLED = 4096
+SAMPLE_SIZE = 4096
 """Values of each weight that the size of an update is measured by. A copy of all would take the memory of a batch."""
 
 
@@ -41,12 +41,12 @@ def sgd(groups: Groups, config: OptimizerConfig) -> Optimizer:
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> Groups:
-    """Return every trainable parameter of a module in groups, see `grouped`."""
-    return grouped(module.parameters(), weight_decay)
+def make_parameter_groups(module: nn.Module, weight_decay: float) -> Groups:
+    """Return every trainable parameter of a module in groups, see `group_parameters`."""
+    return group_parameters(module.parameters(), weight_decay)
 
 
-def grouped(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:
+def group_parameters(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:
     """Return two groups: weights with decay, and biases and normalization layers (one axis or none) without."""
     trainable = [p for p in parameters if p.requires_grad]
     groups = [
@@ -75,15 +75,15 @@ def check_groups(module: nn.Module, groups: Groups) -> None:
         )
 
 
-def build(module: nn.Module, config: OptimizerConfig, groups: Groups | None = None) -> Optimizer:
+def build_optimizer(module: nn.Module, config: OptimizerConfig, groups: Groups | None = None) -> Optimizer:
     """Return the optimizer of a module.
 
     Args:
         module: whose trainable parameters to optimize.
         config: name, learning rate, decay.
-        groups: of the recipe; `parameter_groups` by default.
+        groups: of the recipe; `make_parameter_groups` by default.
     """
-    groups = parameter_groups(module, config.weight_decay) if groups is None else groups
+    groups = make_parameter_groups(module, config.weight_decay) if groups is None else groups
     check_groups(module, groups)
     optimizer: Optimizer = OPTIMIZERS.load(config.name)(groups, config)
     return optimizer
@@ -123,7 +123,7 @@ def cosine(update: int, *, config: ScheduleConfig, total_steps: int, milestone_s
     return config.final_factor + (1 - config.final_factor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def factor(step: int, config: ScheduleConfig, *, total_steps: int, steps_per_epoch: float) -> float:
+def compute_lr_factor(step: int, config: ScheduleConfig, *, total_steps: int, steps_per_epoch: float) -> float:
     """Return the factor on `optimizer.lr` for update number `step` (from 0): the warm-up, then the schedule.
 
     The warm-up gives 1/n, 2/n, ... 1 for its n steps, so that no update has a rate of zero. Milestones count from the
@@ -156,7 +156,7 @@ class LearningRate:
 
     def set(self, step: int) -> None:
         """Set the rate of update number `step`, from 0."""
-        scheduled = factor(
+        scheduled = compute_lr_factor(
             step, self.config, total_steps=self.plan.total_steps, steps_per_epoch=self.plan.steps_per_epoch
         )
         for group, lr in zip(self.optimizer.param_groups, self.of_groups, strict=True):
@@ -167,7 +167,7 @@ class LearningRate:
 
 
 class UpdateRatio:
-    """|update| / |weight| of one update: call `before` it, then `after` it. About 1e-3 in a healthy training.
+    """Measure |update| / |weight| of one update: `measure_before`, `measure_after`. About 1e-3 in a healthy training.
 
     Of weights with two axes or more: biases and normalization layers start at 0 or 1, so their size means little.
     """
@@ -175,33 +175,33 @@ class UpdateRatio:
     def __init__(self) -> None:
         self._kept: list[tuple[nn.Parameter, Tensor]] = []
 
-    def before(self, parameters: Iterable[nn.Parameter]) -> None:
+    def measure_before(self, parameters: Iterable[nn.Parameter]) -> None:
         """Keep a sample of the weights that have a gradient."""
-        self._kept = [(p, sample(p).clone()) for p in parameters if p.ndim > 1 and p.grad is not None]
+        self._kept = [(p, sample_values(p).clone()) for p in parameters if p.ndim > 1 and p.grad is not None]
 
-    def after(self) -> Tensor | None:
+    def measure_after(self) -> Tensor | None:
         """Return (), the ratio over all samples together; None where nothing was kept. Waits for no device."""
         kept, self._kept = self._kept, []
         if not kept:
             return None
-        moved = torch.stack([(sample(p) - was).float().norm() for p, was in kept]).norm()
+        moved = torch.stack([(sample_values(p) - was).float().norm() for p, was in kept]).norm()
         size = torch.stack([was.float().norm() for _, was in kept]).norm()
         return moved / size.clamp(min=torch.finfo(torch.float32).tiny)
 
 
-def sample(weight: Tensor) -> Tensor:
-    """Return (n,) values of a weight, about SAMPLED of them where it has more.
+def sample_values(weight: Tensor) -> Tensor:
+    """Return (n,) values of a weight, about SAMPLE_SIZE of them where it has more.
 
     Their distance and their number have no common divisor: otherwise one corner of each 3x3 kernel might be the sample.
     """
     flat = weight.detach().flatten()
-    distance = max(flat.numel() // SAMPLED, 1)
+    distance = max(flat.numel() // SAMPLE_SIZE, 1)
     while math.gcd(distance, flat.numel()) > 1:
         distance -= 1
     return flat[::distance]
 
 
-def loss_not_finite(report: LossReport, meta: tuple[Meta, ...], step: int) -> NotFiniteError:
+def explain_loss(report: LossReport, meta: tuple[Meta, ...], step: int) -> NotFiniteError:
     """Return an error that names the terms, and the samples where the maps show them."""
     terms = [name for name, value in report.terms.items() if not torch.isfinite(value).all()]
     culprits: set[int] = set()
@@ -215,7 +215,7 @@ def loss_not_finite(report: LossReport, meta: tuple[Meta, ...], step: int) -> No
     return NotFiniteError(f"loss of step {step}", found=found, expected="a finite loss", fix=fix)
 
 
-def gradient_not_finite(module: nn.Module, norm: float, step: int) -> NotFiniteError:
+def explain_gradient(module: nn.Module, norm: float, step: int) -> NotFiniteError:
     """Return an error that names the parameters."""
     broken = [name for name, p in module.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
     found = f"{norm} in {len(broken)} parameters, first '{broken[0] if broken else 'none alone'}'"

@@ -220,7 +220,7 @@ def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
             expected="parameters that train",
         )
     if not missing and not twice:
-        optim.build(task, task.config.optimizer, groups)  # raises where it cannot be had
+        optim.build_optimizer(task, task.config.optimizer, groups)  # raises where it cannot be had
 
 
 def check_parameter_gradients(start: TrainingStart) -> Iterator[Finding]:

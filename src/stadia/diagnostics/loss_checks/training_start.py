@@ -173,7 +173,7 @@ def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
     """
     task, batch = start.task, start.batch
     shuffled = 0.0
-    optimizer = optim.build(task, task.config.optimizer, task.parameter_groups())
+    optimizer = optim.build_optimizer(task, task.config.optimizer, task.parameter_groups())
     losses: list[float] = []
     held: list[int] = []
     with contextlib.suppress(TimeLimitReached):

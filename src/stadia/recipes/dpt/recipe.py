@@ -136,8 +136,8 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         Biases and normalization layers have no weight decay.
         """
         lr, decay = self.config.optimizer.lr, self.config.optimizer.weight_decay
-        head = optim.grouped(self.network.head_parameters(), decay)
-        backbone = optim.grouped(self.network.backbone_parameters(), decay)
+        head = optim.group_parameters(self.network.head_parameters(), decay)
+        backbone = optim.group_parameters(self.network.backbone_parameters(), decay)
         return [*head, *({**group, "lr": lr * self.backbone_lr_factor} for group in backbone)]
 
     def save_data_stats(self, data: VideoData) -> None:

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from stadia.training.loggers import Logger
 from stadia.training.loop import Callback, TrainingLoop
-from stadia.training.optim import sample
+from stadia.training.optim import sample_values
 
 MAX_GROUPS, MAX_WEIGHTS, PARTS = 24, 12, 3
 WRAPPERS = ("backbone",)
 """Parts of a name without information on the position of a layer."""
 
 
-def groups_of(names: Iterable[str]) -> dict[str, str]:
+def group_layers(names: Iterable[str]) -> dict[str, str]:
     """Return the group of each weight by name: the first PARTS parts of its path, or fewer, for MAX_GROUPS at most.
 
     The common start of all paths is left out: `model.depth.encoder.backbone.layer1.0.conv1.weight` belongs to
@@ -60,7 +60,7 @@ def _group_by_prefix(
     return groups
 
 
-def spread(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def sample_distributions(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield `weights/GROUP` and `gradients/GROUP` with a sample of the values, (n,) float32 on the CPU.
 
     Of weights with two axes or more, as in the update ratio. Frozen weights have no gradient; a gradient that is None
@@ -68,15 +68,15 @@ def spread(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """
     weights = {name: weight for name, weight in network.named_parameters() if weight.ndim > 1}
     groups: dict[str, list[nn.Parameter]] = {}
-    for name, group in groups_of(weights).items():
+    for name, group in group_layers(weights).items():
         groups.setdefault(group, []).append(weights[name])
     for group, parameters in groups.items():
-        yield f"weights/{group}", _concatenate([sample(weight) for weight in parameters])
+        yield f"weights/{group}", _concatenate([sample_values(weight) for weight in parameters])
         trained = [weight for weight in parameters if weight.requires_grad]
         if trained:
             yield (
                 f"gradients/{group}",
-                _concatenate([sample(torch.zeros_like(w) if w.grad is None else w.grad) for w in trained]),
+                _concatenate([sample_values(torch.zeros_like(w) if w.grad is None else w.grad) for w in trained]),
             )
 
 
@@ -94,7 +94,7 @@ class Histograms(Callback):
         step = loop.step + 1
         if not self.every or not self.loggers or (step % self.every and step not in (1, loop.plan.total_steps)):
             return
-        for name, values in spread(loop.recipe):
+        for name, values in sample_distributions(loop.recipe):
             numbers = values.numpy()
             for logger in self.loggers:
                 logger.histogram(step, name, numbers)

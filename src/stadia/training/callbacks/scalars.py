@@ -41,11 +41,11 @@ class Scalars(Callback):
 
     def on_batch_start(self, loop: TrainingLoop, is_last: bool) -> None:
         if is_last and self._is_due(loop, loop.step + 1):
-            self.output_gradients.watch(loop.recipe)
+            self.output_gradients.attach(loop.recipe)
 
     def on_before_update(self, loop: TrainingLoop) -> None:
         if self._is_due(loop, loop.step + 1):
-            self.update_ratio.before(loop.recipe.parameters())
+            self.update_ratio.measure_before(loop.recipe.parameters())
 
     def on_batch_end(self, loop: TrainingLoop) -> None:
         report = loop.report
@@ -64,9 +64,9 @@ class Scalars(Callback):
         if loop.fabric.world_size > 1:
             means = loop.fabric.all_reduce(means, reduce_op="mean")
         same_everywhere = {"train/gradient_norm": loop.gradient_norm}
-        if (ratio := self.update_ratio.after()) is not None:
+        if (ratio := self.update_ratio.measure_after()) is not None:
             same_everywhere["train/update_ratio"] = ratio
-        sizes = self.output_gradients.sizes(getattr(loop.batch, "source_names", ()))
+        sizes = self.output_gradients.collect(getattr(loop.batch, "source_names", ()))
         of_process = {f"gradient/{name}": loop.plan.grad_accumulation_steps * size for name, size in sizes.items()}
         others = torch.stack([value.float() for value in (same_everywhere | of_process).values()])
         values = torch.cat([means, others]).tolist()  # one transfer from the device
