@@ -101,10 +101,10 @@ def test_step_has_both_losses_and_keeps_object_heights(metric):
     report = task.training_step(batch)
     assert {"selfsup/photometric", "metric/object_height", "metric/camera_height"} <= set(report.terms)
     assert float(report.terms["metric/camera_height"]) == 0, "no height is known yet"
-    assert len(task.heights._said) == 1
+    assert len(task.heights._observed) == 1
     with torch.no_grad():
         task.eval().validation_step(batch)
-    assert len(task.heights._said) == 1, "validation teaches nothing"
+    assert len(task.heights._observed) == 1, "validation teaches nothing"
 
 
 def test_an_epochs_end_gives_the_height_and_the_claim(metric):
@@ -294,7 +294,7 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric):
 @pytest.fixture
 def quick(metric, monkeypatch) -> MetricConfig:
     """A height from the three frames of an epoch, and no time for what is not the recipe's own: scores and images."""
-    monkeypatch.setattr(camera_heights, "FEWEST_FRAMES", 1)
+    monkeypatch.setattr(camera_heights, "MIN_FRAMES", 1)
     monkeypatch.setattr(DepthRecipe, "score", lambda self, data, run, console: None)
     return changed(
         metric,

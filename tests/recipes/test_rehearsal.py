@@ -43,7 +43,9 @@ def test_dry_run_reports_peak_memory_of_three_steps_for_every_recipe(
     monkeypatch.setattr(
         torch.optim.AdamW, "step", lambda self, **given: updates.append(len(self.state)) or step(self, **given)
     )
-    long = small.model_copy(update={"training": small.training.model_copy(update={"max_steps": 5000, "grad_accumulation_steps": 2})})
+    long = small.model_copy(
+        update={"training": small.training.model_copy(update={"max_steps": 5000, "grad_accumulation_steps": 2})}
+    )
     found = recipes.dry_run(long)
     assert len(updates) == 3
     assert updates[0] == 0 < updates[1] == updates[2]

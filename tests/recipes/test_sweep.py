@@ -195,7 +195,11 @@ def test_ranges(tmp_path):
         " null]}\n"
     )
     space = read_space(path)
-    assert (space["optimizer.lr"].log, space["training.grad_accumulation_steps"].high, space["x"].choices) == (True, 4, ("a", None))
+    assert (space["optimizer.lr"].log, space["training.grad_accumulation_steps"].high, space["x"].choices) == (
+        True,
+        4,
+        ("a", None),
+    )
 
 
 @pytest.mark.parametrize(

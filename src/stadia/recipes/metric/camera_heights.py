@@ -287,14 +287,14 @@ class CameraHeights:
 
     def known(self, group: Tensor) -> Tensor:
         """Return the camera heights (B,) in metres of groups (B,), NaN for none."""
-        return _look_up_groups(group, {number: height.metres for number, height in self.heights.items()})
+        return _select_heights(group, {number: height.metres for number, height in self.heights.items()})
 
     def by_horizon(self, group: Tensor) -> Tensor:
         """Return the heights (B,) in metres that the test compares objects with; NaN before `test_from_epoch`."""
         if self.epoch < self.config.test_from_epoch:
-            return _look_up_groups(group, {})
+            return _select_heights(group, {})
         absolute = self.config.test == "absolute"
-        return _look_up_groups(
+        return _select_heights(
             group, {number: height.metres if absolute else height.horizon_m for number, height in self.heights.items()}
         )
 
@@ -384,7 +384,7 @@ def _join_batches(parts: Sequence[Sequence[Mapping[str, Any]]]) -> HeightObserva
     )
 
 
-def _look_up_groups(group: Tensor, values: Mapping[int, float]) -> Tensor:
+def _select_heights(group: Tensor, values: Mapping[int, float]) -> Tensor:
     """Return (B,) the values of groups (B,), NaN for those without. Waits for no device."""
     found = torch.full(group.shape, math.nan, device=group.device)
     for number, value in values.items():
