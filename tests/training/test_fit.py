@@ -163,7 +163,7 @@ def test_bf16_runs_the_network_in_bfloat16(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------
 
 
-def test_it_says_how_it_starts_and_ends_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_console_gets_start_and_end_lines_only(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     output = io.StringIO()
     run, _ = small_recipe.train(
         tmp_path, console=Console(file=output, width=300), images_every=5, loggers=("csv", "tensorboard")
@@ -184,7 +184,7 @@ def test_what_is_frozen_is_counted_beside_what_trains(tmp_path: Path) -> None:
     assert re.match(r"small: [\d.]+ M parameters and [\d.]+ M frozen on 1 thread", output.getvalue())
 
 
-def test_a_run_that_hardly_leaves_its_warm_up_is_told(tmp_path: Path) -> None:
+def test_long_warm_up_prints_a_note(tmp_path: Path) -> None:
     for warmup, told in ((15, True), (2, False)):
         output = io.StringIO()
         small_recipe.train(
@@ -247,7 +247,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_
     assert all(p.isfinite().all() for p in task.parameters())
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from test_checkpoints import full
 
     real = checkpoint.safetensors.torch.save_file
@@ -287,12 +287,12 @@ def test_a_plan_counts_steps_batches_and_epochs() -> None:
     assert TrainingPlan.of(loader, TrainingConfig(max_epochs=3, max_steps=4)).total_steps == 4
 
 
-def test_too_little_data_is_said() -> None:
+def test_too_little_data_is_refused() -> None:
     with pytest.raises(RunError, match="at least 40 samples"):
         TrainingPlan.of(SmallLoader(batch_size=40), TrainingConfig(batch_size=40))
 
 
-def test_an_empty_validation_is_said(tmp_path: Path) -> None:
+def test_empty_validation_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="validation data: found no batch"):
         fit(
             SmallRecipe(),
@@ -328,7 +328,7 @@ def test_a_stream_draws_no_global_random_number() -> None:
     assert drawn == torch.rand(())
 
 
-def test_a_loader_that_ends_early_is_said() -> None:
+def test_loader_that_ends_early_is_refused() -> None:
     class Short(SmallLoader):
         def __len__(self) -> int:
             return 9

@@ -34,7 +34,7 @@ def test_groups_are_stages_parts_and_heads() -> None:
     assert len(set(groups.values())) == 12
 
 
-def test_many_layers_of_one_kind_are_seen_one_by_one_while_there_are_not_too_many() -> None:
+def test_layers_of_one_kind_have_groups_of_their_own_up_to_the_maximum() -> None:
     layers = [
         f"dpt.encoder.layer.{layer}.{weight}.weight"
         for layer in range(12)
@@ -48,7 +48,7 @@ def test_many_layers_of_one_kind_are_seen_one_by_one_while_there_are_not_too_man
     assert len(set(group_layers([*layers, *more]).values())) <= MAX_GROUPS
 
 
-def test_a_small_network_is_seen_layer_by_layer_and_a_single_one_by_its_name() -> None:
+def test_small_network_has_a_group_per_layer() -> None:
     assert group_layers(["network.0.weight", "network.5.weight"]) == {"network.0.weight": "0", "network.5.weight": "5"}
     assert group_layers(["network.0.weight"]) == {"network.0.weight": "network.0"}
     assert group_layers([]) == {}

@@ -16,14 +16,14 @@ from stadia.losses.loss_report import LossReport, find_loss_errors
 from stadia.training.loggers import read_rows
 
 
-def test_a_term_below_its_least_value_is_told_with_both_numbers() -> None:
+def test_term_below_its_minimum_is_reported_with_both_numbers() -> None:
     terms = {"silog": -0.14, "uncertainty": -6.9}
     assert find_loss_errors(-7.04, terms, {"silog": 0.0}) == ["term 'silog' is -0.14, below its minimum 0"]
     assert find_loss_errors(-7.04, terms, {}) == [], "a logarithm has no least value unless its loss declares one"
     assert find_loss_errors(-7.04, terms, {"silog": -1.0, "uncertainty": -7.0}) == []
 
 
-def test_a_total_that_is_not_the_sum_of_its_terms_is_told() -> None:
+def test_total_that_is_not_the_sum_of_its_terms_is_reported() -> None:
     assert find_loss_errors(1.0, {"a": 0.7, "b": 0.299}, {}) == ["the total is 1, the sum of its terms 0.999"]
     assert find_loss_errors(1.0, {"a": 0.7, "b": 0.3}, {}) == []
     assert find_loss_errors(1.0, {}, {}) == [], "a loss of one piece needs no terms"
@@ -68,7 +68,7 @@ class Unweighted(SmallRecipe):
     ],
 )
 @pytest.mark.parametrize("grad_accumulation_steps", [1, 2])
-def test_it_is_asked_where_a_row_is_logged(
+def test_loss_is_checked_where_a_row_is_logged(
     tmp_path: Path, task: type[SmallRecipe], told: str, grad_accumulation_steps: int
 ) -> None:
     with pytest.raises(RunError, match=told):

@@ -59,6 +59,6 @@ def test_a_recipe_s_own_groups_are_checked(groups, message: str) -> None:
         build_optimizer(module, OptimizerConfig(), groups(module))
 
 
-def test_nothing_to_train_is_said() -> None:
+def test_module_without_trainable_weights_is_refused() -> None:
     with pytest.raises(RunError, match="no trainable parameter"):
         build_optimizer(nn.Sequential(nn.ReLU()), OptimizerConfig())

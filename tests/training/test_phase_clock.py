@@ -63,9 +63,7 @@ class Gpu:
         self.done_s = max(self.done_s, self.host_s) + seconds
 
 
-def test_on_a_gpu_time_is_counted_where_it_is_spent_and_not_where_the_program_waits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_gpu_time_is_booked_where_the_gpu_spends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The forward and the backward are launched in no time; the program waits for both when the norm is read."""
     gpu = Gpu(monkeypatch)
     watch = Stopwatch("cuda")

@@ -42,7 +42,7 @@ def sizes_of(loss: object, network: nn.Module, names: tuple[str, ...] = NAMES) -
     return found
 
 
-def test_a_mean_has_the_same_gradient_at_every_scale_and_what_is_not_asked_none() -> None:
+def test_mean_has_the_same_gradient_at_every_scale_and_unused_outputs_none() -> None:
     def loss(said: Prediction) -> Tensor:
         return (
             3 * said.inverse_depth[0].mean() + 3 * said.inverse_depth[1].mean() + said.T_source_target[:, :, 2, 3].sum()

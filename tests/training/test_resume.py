@@ -120,7 +120,7 @@ def test_the_comparison_can_fail(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("validate_every", [11, 100])
-def test_a_signal_saves_tells_how_to_go_on_and_loses_nothing(
+def test_signal_saves_a_checkpoint_and_resume_is_exact(
     tmp_path: Path, number: signal.Signals, validate_every: int
 ) -> None:
     values = {"checkpoint_every": 100, "validate_every": validate_every, "grad_accumulation_steps": 2}

@@ -48,7 +48,7 @@ def train(root: Path, order: Any, resume: Path | None = None, callbacks: Any = (
 
 
 @pytest.mark.parametrize("order", ["mixed", "sequential"])
-def test_crashed_in_mid_epoch_it_sees_what_it_would_have_seen(tmp_path: Path, order: Any) -> None:
+def test_resume_in_mid_epoch_continues_the_order_of_data_sets(tmp_path: Path, order: Any) -> None:
     """Over the end of an epoch of the mixture, with steps of two batches."""
     values = {"max_steps": 16, "grad_accumulation_steps": 2}
     undisturbed = train(tmp_path / "undisturbed", order, **values)
@@ -73,7 +73,7 @@ def test_sequential_order_validates_each_pass(tmp_path: Path, grad_accumulation_
     assert Checkpoint.open(run.folder).header.metrics["val/error"] == best, "the best is chosen by the mean over both"
 
 
-def test_how_often_one_validates_may_be_said(tmp_path: Path) -> None:
+def test_validate_every_overrides_the_passes(tmp_path: Path) -> None:
     run = train(tmp_path, "sequential", max_epochs=1, validate_every=9, log_every=100)
     assert [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]] == [9, 18, 21]
 
@@ -83,7 +83,7 @@ def test_mixed_is_validated_once_an_epoch(tmp_path: Path) -> None:
     assert [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]] == [21, 42]
 
 
-def test_a_step_that_ends_a_pass_is_known() -> None:
+def test_is_pass_end() -> None:
     plan = TrainingPlan.of(mixture("sequential"), TrainingConfig(max_epochs=2, batch_size=3, grad_accumulation_steps=4))
     assert plan.pass_ends == (7, 14, 21)
     assert [step for step in range(1, 11) if plan.is_pass_end(step)] == [2, 4, 6, 7, 9]

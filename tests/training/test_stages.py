@@ -139,7 +139,7 @@ def test_a_crash_within_or_between_stages_changes_nothing(tmp_path: Path, step: 
     assert all(torch.equal(weight, resumed.state_dict()[name]) for name, weight in whole.state_dict().items())
 
 
-def test_no_sample_is_drawn_alike_in_two_stages_and_a_position_says_which_batch() -> None:
+def test_stages_repeat_no_sample_and_resume_at_any_position() -> None:
     training = config(HALF, WHOLE, max_steps=None, max_epochs=3)
     loader = staged(training)
     plan = TrainingPlan.of(loader, training)
@@ -194,6 +194,6 @@ def test_stages_that_make_no_training(stages: list[dict[str, Any]], message: str
         config(*stages)
 
 
-def test_batches_that_nobody_settled() -> None:
+def test_unresolved_batch_sizes_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"training.stages: found batch_size 'auto', unresolved"):
         StagedBatches([SmallLoader()], config({"height": 4, "width": 6, "share": 1.0}))
