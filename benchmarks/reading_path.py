@@ -1,10 +1,10 @@
-"""List the files that a reader opens to follow a command: `stadia train` to the gradient, `stadia predict` to the files.
+"""List the files that a reader opens to follow `stadia train` to the gradient, and `stadia predict` to the files.
 
     python benchmarks/reading_path.py [--depth 2]
 
 Two tiny runs on a small RoadWorld are traced. The path of a training is the call stack when `backward` is called, and
-every function that the training step calls, down to `--depth` calls below it. The path of a prediction is the call stack
-at the moment when a depth map is written, and every function that the loop over frames calls, down to the same depth.
+every function that the training step calls, down to `--depth` calls below it. The path of a prediction is the call
+stack when a depth map is written, and every function that the loop over frames calls, down to the same depth.
 Prints the files with their lines, in the order in which they are entered, and one JSON object.
 """
 
