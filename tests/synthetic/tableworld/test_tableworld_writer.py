@@ -1,4 +1,4 @@
-"""TableWorld on disk and back, the same bytes always; the command; and labels from outside that are refused by name."""
+"""TableWorld on disk and back: equal bytes for equal seeds, the command, and invalid labels that are refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def dataset(written: Path, tmp_path: Path) -> Path:
-    """A copy that may be spoilt."""
+    """A copy that a test may change."""
     for name, data in contents(written).items():
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / name).write_bytes(data)
@@ -70,21 +70,33 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(written: Path, 
     assert contents(tmp_path / "one") == contents(written)
 
 
-def test_an_interrupted_one_goes_on(dataset: Path, written: Path) -> None:
+def test_an_interrupted_rendering_resumes(dataset: Path, written: Path) -> None:
     for path in (dataset / "val-00000").rglob("*.*"):
         path.unlink()
     for kind in ("image", "instance", "depth"):
         (dataset / "val-00000" / kind).rmdir()
     (dataset / "val-00000").rename(dataset / ".val-00000.partial")
-    told: list[int] = []
-    write_tableworld(SMALL, dataset, seed=5, advance=told.append)
-    assert sum(told) == 8
+    done: list[int] = []
+    write_tableworld(SMALL, dataset, seed=5, advance=done.append)
+    assert sum(done) == 8
     assert contents(dataset) == contents(written)
 
 
 def test_a_table_of_other_settings_is_not_overwritten(dataset: Path) -> None:
     with pytest.raises(DataError, match="made with other settings"):
         write_tableworld(SMALL.model_copy(update={"noise": False}), dataset, seed=5)
+
+
+def test_a_set_of_the_version_before_images_is_refused_with_what_to_do(dataset: Path) -> None:
+    """Version 1 called the list `pictures`."""
+    path = dataset / "train-00000" / "scene.json"
+    scene = json.loads(path.read_text())
+    scene = {"pictures": scene["images"], "tableworld": scene["tableworld"] | {"version": 1}}
+    path.write_text(json.dumps(scene))
+    with pytest.raises(DataError, match=r"scene\.json: found .*'pictures'.*Fix: .*render the set again"):
+        ObjectFolder.open(dataset, "train")
+    with pytest.raises(DataError, match=r"made with other settings.*Fix: choose another --out, or delete it"):
+        write_tableworld(SMALL, dataset, seed=5)
 
 
 def test_the_command_renders(tmp_path: Path) -> None:
