@@ -76,7 +76,7 @@ def test_recall_and_precision_are_described(make_run, recall, precision, expecte
     text = report.build_report(folder).read_text(encoding="utf-8")
     assert expected in text
     assert "Depth was not scored" not in text
-    assert ("course; how good it is stands at the top" in text) == (tone == "warn")
+    assert ("the quality of the predictions is described at the top" in text) == (tone == "warn")
     assert "Rotation error of each object" in text
     assert "Rotation error, mean, val" not in text
 

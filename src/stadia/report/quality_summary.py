@@ -158,6 +158,6 @@ def _describe_residual(run: RunFiles) -> Iterator[QualitySentence]:
     explained = 1 - own / unwarped
     text = f"Depth and motion explain {max(explained, 0):.0%} of what changes between the images that validated"
     if explained <= LOW_EXPLAINED_SHARE:
-        yield QualitySentence(f"{text}, which networks reach that have hardly learnt.", "warn")
+        yield QualitySentence(f"{text}, as after a few dozen training steps.", "warn")
     else:
         yield QualitySentence(f"{text} (the residual of the warp beside that of the unwarped image).")

@@ -233,7 +233,7 @@ def _make_score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
     cells = [[format_metric(name, score[name]) if name in score else "" for score in metrics] for name in names]
     notes = _merge_similar_notes([str(note) for score in kind.values() for note in _as_list(score.get("notes"))])
     baselines = {name: score["baseline"] for name, score in kind.items() if score.get("baseline")}
-    notes += [f"{name}: {baseline}; what is learnt has to be better." for name, baseline in baselines.items()]
+    notes += [f"{name}: {baseline}; a trained network has to be better." for name, baseline in baselines.items()]
     if len(files) > len(labels):
         rows = [(*file, [row[k] for row in cells]) for k, file in enumerate(files)]
         return ScoreTable(", ".join(shared), notes, labels, rows, files_down=True)

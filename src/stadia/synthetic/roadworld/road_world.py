@@ -11,17 +11,9 @@ from stadia.geometry.rasterizer import make_intrinsics
 from stadia.synthetic.rendering.mesh import Points, make_direction
 from stadia.synthetic.rendering.renderer import TextureAtlas
 from stadia.synthetic.rendering.surfaces import pack_textures
-from stadia.synthetic.roadworld import street_scene
+from stadia.synthetic.roadworld import road_course, street_scene
 from stadia.synthetic.roadworld.config import RoadWorldConfig
-from stadia.synthetic.roadworld.road_course import (
-    RoadCourse,
-    StreetSection,
-    make_course,
-    make_hills,
-    make_pavement,
-    make_roadside,
-    make_terrain,
-)
+from stadia.synthetic.roadworld.road_course import RoadCourse, StreetSection
 from stadia.synthetic.roadworld.road_textures import make_road_textures
 from stadia.synthetic.roadworld.street_scene import SceneObject, SemanticClass, WorldGeometry, assemble_world
 
@@ -210,12 +202,12 @@ def draw_rig(seed: int, config: RoadWorldConfig) -> tuple[float, float]:
 def _make_ground(seed: int, course: RoadCourse, section: StreetSection) -> list[SceneObject]:
     random = make_generator(seed, "ground")
     crossings_s = np.arange(random.uniform(5.0, 50.0), course.s[-1] - 5.0, random.uniform(45.0, 110.0)).tolist()
-    walks, verges = make_roadside(course, section)
+    walks, verges = road_course.make_roadside(course, section)
     meshes = (
-        (make_pavement(course, section, crossings_s), SemanticClass.ROAD),
+        (road_course.make_pavement(course, section, crossings_s), SemanticClass.ROAD),
         (walks, SemanticClass.SIDEWALK),
-        (verges + make_terrain(course, section), SemanticClass.TERRAIN),
-        (make_hills(course, make_generator(seed, "hills")), SemanticClass.TERRAIN),
+        (verges + road_course.make_terrain(course, section), SemanticClass.TERRAIN),
+        (road_course.make_hills(course, make_generator(seed, "hills")), SemanticClass.TERRAIN),
     )
     return [SceneObject(mesh, semantic, np.eye(4), casts_shadow=False) for mesh, semantic in meshes]
 
@@ -229,9 +221,9 @@ def make_world(
     """
     style, section = make_style(seed), make_section(seed)
     longest = config.frames * config.speed_m_per_frame[1] * 1.3
-    course = make_course(seed, longest + VIEW_M, flat=flat, straight=straight)
+    course = road_course.make_course(seed, longest + VIEW_M, flat=flat, straight=straight)
     s = compute_drive_s(seed, course, config.frames, config.speed_m_per_frame, config.frame_rate_hz)
-    course = make_course(seed, float(s[-1]) + VIEW_M, flat=flat, straight=straight)
+    course = road_course.make_course(seed, float(s[-1]) + VIEW_M, flat=flat, straight=straight)
     height_m, field_of_view_deg = draw_rig(seed, config)
     street, rate_hz = (seed, course, section), config.frame_rate_hz
     objects = _make_ground(*street)

@@ -13,18 +13,8 @@ from stadia.core.seeds import make_generator
 from stadia.synthetic.rendering.mesh import Mesh, Points, compute_bounds, transform_mesh
 from stadia.synthetic.rendering.renderer import SurfaceTable
 from stadia.synthetic.rendering.surfaces import Texture, assemble_parts
+from stadia.synthetic.roadworld import roadside_models
 from stadia.synthetic.roadworld.road_course import RoadCourse, StreetSection, compute_terrain_height_m
-from stadia.synthetic.roadworld.roadside_models import (
-    make_block,
-    make_bollard,
-    make_broadleaf,
-    make_conifer,
-    make_fence,
-    make_hedge,
-    make_house,
-    make_lamp_post,
-    make_sign,
-)
 from stadia.synthetic.roadworld.traffic_models import make_car, make_person
 
 Size = tuple[float, float, float]
@@ -178,7 +168,7 @@ def place_buildings(
             wide = random.uniform(10.0, 24.0) if town else random.uniform(7.0, 13.0)
             deep = random.uniform(9.0, 14.0) if town else random.uniform(6.0, 9.0)
             setback = random.uniform(0.2, 1.0) if town else random.uniform(3.0, 7.5)
-            mesh = (make_block if town else make_house)(random, wide, deep)
+            mesh = (roadside_models.make_block if town else roadside_models.make_house)(random, wide, deep)
             d = section.sidewalk_edge_m + setback
             T = course.frame(at + 0.5 * wide, side * d, section.kerb_m, 0.0 if side > 0 else np.pi, upright=True)
             if random.random() < share and _is_off_road(course, T, deep, wide, section.sidewalk_edge_m - 0.3):
@@ -198,11 +188,11 @@ def place_trees(
         while at < course.s[-1] - 2.0:
             tall = random.random() < conifers
             if town:
-                mesh, out = make_broadleaf(random, 2.9, 1.5), section.half_width_m + 0.75
+                mesh, out = roadside_models.make_broadleaf(random, 2.9, 1.5), section.half_width_m + 0.75
             elif tall:
-                mesh, out = make_conifer(random), section.sidewalk_edge_m + random.uniform(2.0, 3.0)
+                mesh, out = roadside_models.make_conifer(random), section.sidewalk_edge_m + random.uniform(2.0, 3.0)
             else:
-                mesh, out = make_broadleaf(random), section.sidewalk_edge_m + random.uniform(0.3, 1.6)
+                mesh, out = roadside_models.make_broadleaf(random), section.sidewalk_edge_m + random.uniform(0.3, 1.6)
             d = side * out
             T = course.frame(at, d, section.kerb_m, random.uniform(0, 2 * np.pi), upright=True)
             if course.beside(T[None, [0, 2], 3])[0][0] > section.half_width_m + 0.6:
@@ -216,7 +206,7 @@ def place_woods(seed: int, course: RoadCourse, section: StreetSection, count: in
     random = make_generator(seed, "trees", "wood")
     placed = []
     for _ in range(count):
-        mesh = make_conifer(random) if random.random() < 0.4 else make_broadleaf(random)
+        mesh = roadside_models.make_conifer(random) if random.random() < 0.4 else roadside_models.make_broadleaf(random)
         s, d = random.uniform(course.s[0], course.s[-1]), random.choice([-1, 1]) * random.uniform(22.0, 48.0)
         T = course.frame(s, d, 0.0, random.uniform(0, 2 * np.pi), upright=True)
         distance, nearest = course.beside(T[None, [0, 2], 3])
@@ -238,9 +228,9 @@ def place_gardens(seed: int, course: RoadCourse, section: StreetSection, share: 
             tint = (random.uniform(0.7, 1.3),) * 3
             leafy = random.random() < 0.55
             if leafy:
-                mesh = make_hedge(random, length, random.uniform(0.7, 1.6), tint)
+                mesh = roadside_models.make_hedge(random, length, random.uniform(0.7, 1.6), tint)
             else:
-                mesh = make_fence(random, length, tint)
+                mesh = roadside_models.make_fence(random, length, tint)
             d = side * (section.sidewalk_edge_m + 2.1)
             T = course.frame(at + 0.5 * length, d, section.kerb_m, 0.0 if side > 0 else np.pi)
             if random.random() < share and _is_off_road(course, T, 0.5, length, section.sidewalk_edge_m):
@@ -259,15 +249,15 @@ def place_furniture(seed: int, course: RoadCourse, section: StreetSection) -> li
         spacing = random.uniform(18.0, 32.0)
         for at in np.arange(course.s[0] + random.uniform(2, spacing), course.s[-1], spacing):
             T = course.frame(float(at), side * d, section.kerb_m, facing, upright=True)
-            placed.append(_make_instance(make_lamp_post(random), SemanticClass.POLE, T))
+            placed.append(_make_instance(roadside_models.make_lamp_post(random), SemanticClass.POLE, T))
         at = course.s[0] + random.uniform(5.0, 30.0)
         while at < course.s[-1] - 2.0:
             T = course.frame(at, side * d, section.kerb_m, facing + random.normal(0, 0.08), upright=True)
-            placed.append(_make_instance(make_sign(random), SemanticClass.SIGN, T))
+            placed.append(_make_instance(roadside_models.make_sign(random), SemanticClass.SIGN, T))
             if random.random() < 0.5:
                 for offset in np.arange(1.5, random.uniform(3.0, 12.0), 1.6):
                     T = course.frame(min(at + offset, course.s[-1]), side * d, section.kerb_m, upright=True)
-                    placed.append(_make_instance(make_bollard(random), SemanticClass.POLE, T))
+                    placed.append(_make_instance(roadside_models.make_bollard(random), SemanticClass.POLE, T))
             at += random.uniform(14.0, 55.0)
     return placed
 
