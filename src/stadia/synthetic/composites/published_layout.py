@@ -41,8 +41,9 @@ def unravel_index(index: int) -> tuple[int, int, int]:
     """Return background, foreground and file (from 1) of an index from 0. Raises IndexError beyond the last."""
     if not 0 <= index < IMAGE_COUNT:
         raise IndexError(index)
-    background, foreground, file = np.unravel_index(index, _SHAPE)
-    return int(background) + 1, int(foreground) + 1, int(file) + 1
+    rest, file = divmod(index, PLACEMENT_COUNT)
+    background, foreground = divmod(rest, FOREGROUND_COUNT)
+    return background + 1, foreground + 1, file + 1
 
 
 def ravel_index(background: int, foreground: int, file: int) -> int:
