@@ -30,7 +30,6 @@ OCCLUDER_DEPTH_RATIO = 0.97
 has. Without this margin, slightly sloping ground would cut off its foot.
 """
 
-
 GRID_SIZES = (90 / 150, 80 / 150, 70 / 150, 60 / 150)
 """Of the published images, nearest row first: pixels of a canvas of 150."""
 
@@ -40,7 +39,6 @@ GRID_FEET = (1.0, 0.9, 0.8, 0.7)
 GRID_COLUMNS = 5
 POSITIONS = 2 * len(GRID_SIZES) * GRID_COLUMNS
 """40: each place as it is, then mirrored."""
-
 
 MIN_VISIBLE_SHARE, MAX_PLACEMENT_TRIES = 0.25, 8
 """Random places that show less than this share of the cut-out are drawn again, at most so many times."""
