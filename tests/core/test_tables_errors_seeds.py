@@ -29,7 +29,7 @@ def test_unknown_part_error_gives_the_nearest_name():
         match=r"loss: found 'photometrc'; expected one of photometric, smoothness. Fix: did you mean 'photometric'\?",
     ):
         TABLE.load("photometrc")
-    with pytest.raises(ConfigError, match="see `stadia parts`"):
+    with pytest.raises(ConfigError, match="see `stadia list`"):
         TABLE.check("zzz")
 
 

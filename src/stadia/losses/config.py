@@ -18,7 +18,7 @@ class SelfSupervisedLossConfig(StrictModel):
     ssim_weight: share of SSIM in a residual; the rest is the absolute difference.
     smoothness: weight of edge-aware smoothness at full resolution, halved with each coarser scale (the lambda of D3VO,
         arXiv 2003.01060, and Monodepth2).
-    smoothness_type: slope_over_mean, slope, log_slope or bend (`stadia parts smoothness`).
+    smoothness_type: slope_over_mean, slope, log_slope or bend (`stadia list smoothness`).
     auto_mask: train a pixel only if a warped source explains it better than the unwarped ones.
     residual_threshold: residuals above it are clamped and train nothing, as outliers. None: no clamp.
     pyramid: number of image sizes, each half the one before, at which every depth map is compared; 1 is full size only.
@@ -77,7 +77,7 @@ TermWeight = Annotated[float, Field(ge=0)]
 
 
 class OverlayLossConfig(StrictModel):
-    """Depth and mask of composite images: a weighted sum of terms (`stadia parts overlay-losses`).
+    """Depth and mask of composite images: a weighted sum of terms (`stadia list overlay-losses`).
 
     Depth is compared as ln z, scaled to 0 at min_depth and 1 at max_depth. So errors are relative in any unit, and SSIM
     has a known range.
@@ -139,7 +139,7 @@ def _of(what: str) -> list[str]:
 class RotationLossConfig(StrictModel):
     """The loss between predicted and true quaternion.
 
-    name: see `stadia parts rotation-losses`.
+    name: see `stadia list rotation-losses`.
     norm_penalty: weight of (|q| - 1)^2.
     """
 
