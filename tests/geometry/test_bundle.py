@@ -121,7 +121,7 @@ def test_where_images_are_read_exactly_the_truth_is_the_optimum(monkeypatch: pyt
         inside = (pixels >= 0).all(-1) & (pixels <= torch.tensor([WIDTH - 1.0, HEIGHT - 1.0], dtype=F64)).all(-1)
         return shown(path()[frame], pixels)[0], along[0], along[1], inside
 
-    monkeypatch.setattr(direct, "read", exact)
+    monkeypatch.setattr(direct, "sample_frames", exact)
     monkeypatch.setattr(bundles, "_MIN_GAIN", 0.0)
     true = world()
     start = disturbed(true, metres=0.01, radians=0.002, depth=0.02)

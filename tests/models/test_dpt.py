@@ -20,6 +20,7 @@ from stadia.models.config import DPT_SCALE_SHIFT_KITTI, DPT_SCALE_SHIFT_NYU, Dpt
 from stadia.models.dpt import architectures, dpt_net
 from stadia.models.dpt.architectures import DptArchitecture
 from stadia.models.dpt.dpt_net import MIN_INVERSE_DEPTH, DptNet, check_dpt_network
+from stadia.models.dpt.pretrained_weights import rename_to_transformers
 from stadia.models.dpt.vit_blocks import SelfAttention, embed_image, make_sincos_positions, resize_position_embeddings
 
 
@@ -186,8 +187,15 @@ def build(arch: Callable[[], DptArchitecture], **config: Any) -> DptNet:
     """A network of these sizes under the name of the default one."""
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dpt_net, "NETWORKS", SimpleNamespace(load=lambda name: arch))
+        patch.setattr(dpt_net, "DPT_NETWORKS", SimpleNamespace(load=lambda name: arch))
         return DptNet(DptConfig(**{"pretrained": False, **config})).eval()
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Copy in order: transformers before 5 has other names for DINOv2's projections."""
+    with torch.no_grad():
+        for ours, theirs in zip(source.state_dict().values(), target.state_dict().values(), strict=True):
+            theirs.copy_(ours)
 
 
 @pytest.mark.parametrize("arch", SHRUNKEN)
@@ -196,7 +204,7 @@ def test_output_equals_that_of_transformers_own_network(arch: Callable[[], DptAr
     run by us.
     """
     ours, theirs = build(arch), arch().build().eval()
-    theirs.load_state_dict(ours.network.state_dict())
+    copy_weights(ours.network, theirs)
     side = 56 if ours.stride == 14 else 384
     image = torch.rand(1, 3, side, side)
     with torch.no_grad():
@@ -208,7 +216,7 @@ def test_output_equals_that_of_transformers_own_network(arch: Callable[[], DptAr
 @pytest.mark.parametrize("arch", SHRUNKEN)
 def test_tokens_of_another_size_are_those_of_transformers(arch: Callable[[], DptArchitecture]) -> None:
     ours, theirs = build(arch), arch().build().eval()
-    theirs.load_state_dict(ours.network.state_dict())
+    copy_weights(ours.network, theirs)
     image = torch.rand(2, 3, 70, 98) if ours.stride == 14 else torch.rand(2, 3, 64, 96)
     with torch.no_grad():
         tokens, grid, _ = embed_image(ours._body.embeddings, image, ours.arch.positions)
@@ -271,7 +279,7 @@ def test_the_grid_reaches_the_attention_and_projections_stay(arch: Callable[[], 
         network(torch.rand(2, 3, 2 * network.stride, 4 * network.stride))
     height, width = (2, 4) if network.stride == 14 else (4, 8)
     assert seen == [((2, 4, 1 + height * width, 8), (height, width))] * 4
-    assert before == network.arch.build().state_dict().keys()
+    assert before == rename_to_transformers(network.arch.build().state_dict(), before).keys()
 
 
 class Nothing(nn.Module):
@@ -396,19 +404,19 @@ def test_the_small_ones_never_lose_their_slope(tiny: DptNet) -> None:
 
 
 def test_a_small_one_learns(tiny: DptNet) -> None:
-    """A slanted street, from 4 m to 60 m: the log error is half of its start's after 15 steps."""
+    """A slanted street, from 4 m to 60 m: the log error falls to a quarter in 25 steps, with any draw of weights."""
     network = copy.deepcopy(tiny).train()
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     true = torch.linspace(1 / 60, 1 / 4, 64).view(1, 1, 64, 1)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     errors = []
-    for _ in range(15):
+    for _ in range(25):
         error = (network(image).log() - true.log()).abs().mean()
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
         errors.append(float(error.detach()))
-    assert errors[-1] < errors[0] / 2
+    assert errors[-1] < errors[0] / 4
 
 
 # -- what is refused

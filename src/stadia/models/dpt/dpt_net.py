@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from stadia.models.dpt.pretrained_weights import (
     load_pretrained,
     resolve_weights_file,
 )
-from stadia.models.dpt.vit_blocks import embed_image, init_random_weights, install_attention, use_constant_padding
+from stadia.models.dpt.vit_blocks import TransformerBlock, embed_image, init_random_weights, use_constant_padding
 
 MIN_INVERSE_DEPTH = 1e-8
 """Lower bound of the prediction in 1/m (isl-org/DPT)."""
@@ -54,11 +55,9 @@ class DptNet(nn.Module):
         self.config = config
         self.arch: DptArchitecture = DPT_NETWORKS.load(config.network)()
         self.network = self.arch.build()
-        install_attention(
-            self._body.encoder.layer,
-            self.arch.heads,
-            lambda head_dim: ATTENTIONS.load(config.attention.name)(config.attention, self.arch.heads, head_dim),
-        )
+        make_core = partial(ATTENTIONS.load(config.attention.name), config.attention, self.arch.heads)
+        blocks = self._body.encoder.layer
+        self._body.encoder.layer = nn.ModuleList(TransformerBlock(b, self.arch.heads, make_core) for b in blocks)
         use_constant_padding(self.network)
         if self.arch.hub is None:
             self.network.head.head[-1] = nn.Softplus()
@@ -87,7 +86,7 @@ class DptNet(nn.Module):
         check_image_size(self.config.network, self.stride, height=height, width=width)
         tokens, grid, features = embed_image(self._body.embeddings, (image - self.mean) / self.std, self.arch.positions)
         for index, block in enumerate(self._body.encoder.layer[: self.arch.hooks[-1] + 1]):
-            tokens = block(tokens, grid=grid)
+            tokens = block(tokens, grid)
             if index in self.arch.hooks:
                 features.append(tokens if self.arch.family == "dpt" else self._body.layernorm(tokens))
         finest = self.network.neck(features, *grid)[-1]
