@@ -291,8 +291,8 @@ def umeyama_ransac(
     if not len(drawn):
         found, fix = "a source of one point", "check the coordinates"
         raise GeometryError("robust alignment", found=found, expected="distinct points", fix=fix)
-    found = umeyama(source[drawn], target[drawn], kind)
-    each = zip(found.scale, found.R, found.t, strict=True)  # one by one: N may be large
+    sampled = umeyama(source[drawn], target[drawn], kind)
+    each = zip(sampled.scale, sampled.R, sampled.t, strict=True)  # one by one: N may be large
     inliers = (_find_inliers(SimilarityTransform(*one), source, target, inlier_distance) for one in each)
     inlier = max(inliers, key=lambda agree: int(agree.sum()))
 

@@ -77,6 +77,8 @@ def init_depth_bias(init_depth_m: float, min_depth_m: float, max_depth_m: float)
     share = (1 / init_depth_m - 1 / max_depth_m) / (1 / min_depth_m - 1 / max_depth_m)
     return math.log(share / (1 - share))
 
+
+def depth_to_points(depth_m: Tensor, camera: Camera, T_world_camera: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return every pixel as a point, row by row.
 
     Args:

@@ -79,9 +79,7 @@ def _fill(
     inverse_depth: NDArray,
     index: NDArray,
 ) -> None:
-    """Write the samples inside a triangle on the sample grid whose inverse depth plane[0] + plane[1] column + plane[2]
-    row is greater.
-    """
+    """Write the samples of a triangle where its inverse depth plane . (1, column, row) is the greatest so far."""
     if (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0) < 0:
         x1, y1, x2, y2 = x2, y2, x1, y1
     rows, columns = index.shape
@@ -195,14 +193,8 @@ def rasterize_depth_along_light(vertices: NDArray, triangles: NDArray, depth: ND
     rows, columns = depth.shape
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        x0, y0, x1, y1, x2, y2 = (
-            vertices[a, 0],
-            vertices[a, 1],
-            vertices[b, 0],
-            vertices[b, 1],
-            vertices[c, 0],
-            vertices[c, 1],
-        )
+        x0, y0, x1, y1 = vertices[a, 0], vertices[a, 1], vertices[b, 0], vertices[b, 1]
+        x2, y2 = vertices[c, 0], vertices[c, 1]
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if abs(area) < 1e-9:
             continue
@@ -275,13 +267,8 @@ class Silhouette:
     def windows(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Return the overlap of image and window: rows and columns of the image, then those of the window."""
         h, w = self.inverse_depth.shape
-        top, left, bottom, right = (
-            max(self.top, 0),
-            max(self.left, 0),
-            min(self.top + h, height),
-            min(self.left + w, width),
-        )
-        bottom, right = max(bottom, top), max(right, left)
+        top, left = max(self.top, 0), max(self.left, 0)
+        bottom, right = max(min(self.top + h, height), top), max(min(self.left + w, width), left)
         there = slice(top - self.top, bottom - self.top), slice(left - self.left, right - self.left)
         return (slice(top, bottom), slice(left, right)), there
 
@@ -294,9 +281,7 @@ class Silhouette:
 
 
 def draw_silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, height: int, width: int) -> Silhouette:
-    """Draw a mesh, (N, 3) in the camera's frame in metres, where it falls: up to an image's size beyond each edge of
-    the image.
-    """
+    """Draw a mesh, (N, 3) in the camera's frame in metres, also up to an image's size beyond each edge."""
     low, high = np.array([-width, -height]), np.array([2 * width, 2 * height]) - 1
     if (vertices[:, 2] > NEAR_M).all():  # else it extends behind the camera, and its projection is unbounded
         pixels = (vertices[:, :2] / vertices[:, 2:]) * (K[0, 0], K[1, 1]) + K[:2, 2]
