@@ -17,10 +17,10 @@ from stadia.geometry.objects.instances import center_from_translation, unit_dire
 from stadia.geometry.se3 import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
 from stadia.geometry.segments import Segments, interpolate_at, segments_from_instances
 from stadia.models.config import ObjectPoseNetConfig
-from stadia.models.feature_pyramid import PyramidNet
 from stadia.models.object_pose_net import (
     ObjectMaps,
     ObjectPoseNet,
+    PyramidNet,
     aggregate_objects,
     predict_object_class,
     score_classes,

@@ -12,11 +12,8 @@ from stadia.core.config import StrictModel, check_registered
 from stadia.models import ACTIVATIONS, ATTENTIONS, DPT_NETWORKS, OVERLAY_NETWORKS, POSE_HEADS, POSE_NETS, ROTATIONS
 from stadia.models.dpt.architectures import check_image_size
 
-# -- Configuration of the depth and pose networks. Imports no torch.
-
-DecoderChannels = Annotated[
-    tuple[int, int, int, int, int], Field(description="decoder channels at 1/1, 1/2, 1/4, 1/8, 1/16 of the image")
-]
+_FIVE_SCALES = Field(description="decoder channels at 1/1, 1/2, 1/4, 1/8, 1/16 of the image")
+DecoderChannels = Annotated[tuple[int, int, int, int, int], _FIVE_SCALES]
 
 
 class DepthPoseNetConfig(StrictModel):
@@ -73,9 +70,6 @@ class DepthPoseNetConfig(StrictModel):
         return self
 
 
-# -- Configuration of attention. Imports no torch.
-
-
 class AttentionConfig(StrictModel):
     """The attention of a transformer. Fields of other attentions than `name` are ignored.
 
@@ -107,9 +101,6 @@ class AttentionConfig(StrictModel):
         """Return how many of a grid's tokens token_merging merges, in integers that an export can trace."""
         share = Fraction(str(self.merge))
         return places * share.numerator // share.denominator
-
-
-# -- Configuration of the dense prediction transformer. Imports no torch.
 
 
 DPT_SCALE_SHIFT_KITTI, DPT_SCALE_SHIFT_NYU = (0.00006016, 0.00579), (0.000305, 0.1378)
@@ -148,9 +139,6 @@ class DptConfig(StrictModel):
         return self
 
 
-# -- Configuration of the object pose network. Imports no torch.
-
-
 def _in_fours(channels: int) -> int:
     if channels % 4:
         raise ValueError("expected a multiple of 4: each group of normalization has 4 channels")
@@ -180,8 +168,6 @@ class ObjectPoseNetConfig(StrictModel):
     rotation_frame: Literal["ray", "camera"] = "ray"
 
 
-# -- Configuration of the networks of the recipe `overlay`. Imports no torch.
-
 OVERLAY_STRIDE = 8
 """Image sides are multiples of it: both networks halve the image three times and add skip connections."""
 
@@ -200,5 +186,5 @@ class OverlayNetConfig(StrictModel):
 
 
 def check_overlay_size(height: int, width: int) -> None:
-    """Raise ConfigError with the nearest valid size if the image's sides are no multiples of STRIDE."""
+    """Raise ConfigError with the nearest valid size if the image's sides are no multiples of OVERLAY_STRIDE."""
     check_image_size("overlay", OVERLAY_STRIDE, height=height, width=width)

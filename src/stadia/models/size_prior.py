@@ -63,7 +63,7 @@ class SizePrior(nn.Module):
 
     @torch.no_grad()
     def predict_heights(self, crops: Sequence[ImageArray]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Predict mean and deviation in meters, (N,) each, of crops (side, side, 3) RGB (`masked_crop`)."""
+        """Predict mean and deviation in meters, (N,) each, of crops (side, side, 3) RGB of masked objects."""
         was_training = self.training
         self.eval()
         means, spreads = [np.zeros(0)], [np.zeros(0)]
@@ -98,10 +98,6 @@ def load_size_prior(path: Path) -> SizePrior:
         prior = SizePrior(about["mean_m"], side=about["side"], encoder=about["encoder"])
         prior.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        raise CheckpointError(
-            path,
-            found=str(error).split("\n")[0],
-            expected="a learnt size prior",
-            fix="train one: experiments/size_prior.py",
-        ) from error
+        found, fix = str(error).split("\n")[0], "train one: experiments/size_prior.py"
+        raise CheckpointError(path, found=found, expected="a learnt size prior", fix=fix) from error
     return prior.eval()

@@ -122,10 +122,9 @@ class DptNet(nn.Module):
 
     def attention_cost(self, height: int, width: int) -> str:
         """Describe the attention cost per layer at this image size in one line."""
-        arch = self.arch
-        return describe_attention_cost(
-            self.config.attention, (height // arch.patch, width // arch.patch), arch.heads, arch.head_dim
-        )
+        arch, patch = self.arch, self.arch.patch
+        grid = height // patch, width // patch
+        return describe_attention_cost(self.config.attention, grid, arch.heads, arch.head_dim)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters of the transformer, its convolutions and its attention."""
@@ -147,12 +146,11 @@ class DptNet(nn.Module):
 
     def _init_random_weights(self, output: float) -> None:
         """Initialize the network so that the head's output is about `output` everywhere."""
-        head = self.network.head
+        head, embeddings = self.network.head, self._body.embeddings
         if self.arch.hub is None:
             output += math.log(-math.expm1(-output))  # inverse of softplus
-        init_random_weights(
-            self.network, self._body.embeddings, head.head[-2] if self.arch.family == "dpt" else head.conv3, output
-        )
+        last = head.head[-2] if self.arch.family == "dpt" else head.conv3
+        init_random_weights(self.network, embeddings, last, output)
 
 
 def find_weights_file(config: DptConfig) -> Path | None:
@@ -171,12 +169,10 @@ def find_weights_file(config: DptConfig) -> Path | None:
         with hub.offline_if_unreachable():
             return hub.download_first_file(repository, WEIGHT_FILE_NAMES)
     except OSError as error:
-        raise CheckpointError(
-            f"weights of '{config.network}'",
-            found=f"none in the cache, and {repository} is unreachable on the hub ({type(error).__name__})",
-            expected="the published weights",
-            fix=f"{hub.describe_manual_copy(repository)}; or model.weights=FILE; or model.pretrained=false",
-        ) from error
+        found = f"none in the cache, and {repository} is unreachable on the hub ({type(error).__name__})"
+        fix = f"{hub.describe_manual_copy(repository)}; or model.weights=FILE; or model.pretrained=false"
+        what, expected = f"weights of '{config.network}'", "the published weights"
+        raise CheckpointError(what, found=found, expected=expected, fix=fix) from error
 
 
 def check_dpt_network(name: str, *, height: int, width: int) -> None:

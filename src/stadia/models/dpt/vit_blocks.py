@@ -109,9 +109,8 @@ def embed_image(
     else:
         features = embeddings.patch_embeddings.projection(image)
     grid = features.shape[-2], features.shape[-1]
-    tokens = torch.cat(
-        (embeddings.cls_token.expand(image.shape[0], -1, -1), features.flatten(2).transpose(1, 2)), dim=1
-    )
+    token, places = embeddings.cls_token.expand(image.shape[0], -1, -1), features.flatten(2).transpose(1, 2)
+    tokens = torch.cat((token, places), dim=1)
     return tokens + resize_position_embeddings(embeddings.position_embeddings, grid, mode), grid, early
 
 
