@@ -11,8 +11,6 @@ from torch import Tensor
 
 from stadia.core.errors import RunError
 
-# -- The result of every loss: the total, its terms, and maps for plots.
-
 
 @dataclass(frozen=True, slots=True)
 class LossReport:
@@ -95,31 +93,27 @@ def average_count_over_processes(counts: Tensor) -> Tensor:
 
 
 def divide_sum(values: Tensor, count: Tensor) -> Tensor:
-    """Divide the sum of values, a scalar, by `mean_count`; 0 for a count of 0, still in the graph."""
+    """Divide the sum of values, a scalar, by `average_count_over_processes`; 0 for a count of 0, still in the graph."""
     return values.sum() / count.where(count > 0, 1.0)
 
 
-# -- What holds of every loss, asked of the numbers that are logged anyway: it is the sum of its terms, and none lies
-# below its least value.
+# -- checks of every loss: the total is the sum of its terms, and no term lies below its lower bound
 #
-# A term that is below its least value is computed wrongly, whatever the network answers (SILog falls below 0 where its
-# two means are not over the same pixels); a total that is not the sum of its terms trains something that no curve shows.
+# A term below its bound is computed wrongly, whatever the network predicts (SILog falls below 0 where its two means are
+# not over the same pixels). A total that is not the sum of its terms trains something that no curve shows.
 
 ROUNDING_TOLERANCE = 1e-5
-"""Of the terms' sizes, in float32: a hundred times what adding up a few terms, or means over accumulated batches,
-loses.
-"""
+"""Of the terms' sizes, in float32: a hundred times what adding up a few terms or means loses."""
 
 
 def find_loss_errors(
     total: float, terms: Mapping[str, float], least: Mapping[str, float], dtype: torch.dtype = torch.float32
 ) -> list[str]:
-    """What is wrong, in words with the numbers; nothing where all is well.
+    """Return what is wrong, with the numbers; nothing where all is well, or where the total is not finite.
 
     Args:
-        total: what is minimized.
-        terms: its parts by name, as they enter.
-        least: the smallest value that a term can have, by name; a term that is not in it has none (a logarithm's, say).
+        total: what is minimized, the sum of the terms.
+        least: the smallest value of each term by name; one that is not in it has none, such as a logarithm.
         dtype: of the loss: in half precision sums agree less.
     """
     rounding = max(ROUNDING_TOLERANCE, 8 * torch.finfo(dtype).eps)
@@ -131,17 +125,14 @@ def find_loss_errors(
     size, added = sum(map(abs, terms.values())), sum(terms.values())
     if terms and abs(total - added) > rounding * max(size, abs(total)) + torch.finfo(dtype).tiny:
         broken.append(f"the total is {total:.6g}, the sum of its terms {added:.6g}")
-    return [] if not math.isfinite(total) else broken  # what is not finite is told by its own error
+    return broken if math.isfinite(total) else []  # a total that is not finite has an error of its own
 
 
 def check_loss(
     step: int, total: float, terms: Mapping[str, float], least: Mapping[str, float], dtype: torch.dtype = torch.float32
 ) -> None:
-    """Raise RunError where a law is broken; see `broken_laws`."""
+    """Raise RunError where `find_loss_errors` finds something."""
     if broken := find_loss_errors(total, terms, least, dtype):
-        raise RunError(
-            f"loss of step {step}",
-            found="; ".join(broken),
-            expected="the sum of its terms, each at its least value or above",
-            fix="correct the loss: means over the same pixels with one count, and every term weighted as it enters",
-        )
+        what, expected = f"loss of step {step}", "the sum of its terms, each at its least value or above"
+        fix = "correct the loss: means over the same pixels with one count, and every term weighted as it enters"
+        raise RunError(what, found="; ".join(broken), expected=expected, fix=fix)

@@ -1,4 +1,9 @@
-"""Metric scale for monocular depth, from objects of known height and the constant height of the camera (FUMET, arXiv 2312.04530)."""
+"""Metric scale from objects of known height and the constant height of the camera (FUMET, arXiv 2312.04530).
+
+Each object is weak evidence. All objects of all frames determine the camera's height, which then supervises every
+frame with a road. Both errors are absolute and per pixel. A Gaussian likelihood with the spread of a mean over
+thousands of frames, millimeters, would explode. The mean depth of a mask could be fitted by its window panes alone.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +29,7 @@ from stadia.geometry.segments import Segments, segment_means, segment_quantiles
 from stadia.losses.config import MetricScaleConfig
 from stadia.losses.loss_report import LossReport
 
-# -- Estimate the camera height from objects of known height, and weight the objects. No gradients.
+# -- the camera height by each object, and the weights of objects; no gradients
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ def estimate_camera_heights(
     Args:
         depth: (B, 1, H, W) z in any unit, which may differ between images.
         camera: K (3, 3) or (B, 3, 3).
-        road: of the same depth (`road_pixels`).
+        road: of the same depth (`road_pixel_heights`).
         objects: of (B, H, W).
         height_m: (M,) known heights, NaN for none.
     """
@@ -69,24 +74,20 @@ def weight_objects(
     """Return the weight of each object, (M,) from 0 to 1.
 
     Args:
-        horizon_m: (M,) from `object_evidence`.
+        horizon_m: (M,) from `estimate_camera_heights`.
         reference_m: (M,) camera height of its group; NaN while unknown, which gives weight 1.
         spread: None: weight 1 up to the tolerance and 0 beyond. Else exp(-odd^2 / (2 spread^2)), in the logarithm.
         tolerance: largest accepted oddness.
     """
     odd = log_height_ratio(horizon_m, reference_m)
-    weight = (
-        (odd.abs() < tolerance).to(odd.dtype) if spread is None else (-0.5 * (odd / spread).square()).exp().nan_to_num()
-    )
+    if spread is None:
+        weight = (odd.abs() < tolerance).to(odd.dtype)
+    else:
+        weight = (-0.5 * (odd / spread).square()).exp().nan_to_num()
     return weight.where(reference_m.isfinite(), torch.ones_like(weight))
 
 
-# -- Metric scale for monocular depth, from objects of known height and the constant height of the camera.
-#
-# Each object is weak evidence. All objects of all frames determine the camera's height, which then supervises every
-# frame with a road (FUMET, arXiv 2312.04530). Both errors are absolute and per pixel. A Gaussian likelihood with the
-# spread of a mean over thousands of frames, millimeters, would explode. The mean depth of a mask could be fitted by its
-# window panes alone.
+# -- the loss
 
 
 def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, height_m: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, heig
     Args:
         depth_m: (B, 1, H, W) z in meters.
         camera: K (3, 3) or (B, 3, 3).
-        objects: of (B, H, W), `segments_of`.
+        objects: of (B, H, W).
         height_m: (M,) known heights, constant; NaN gives 0.
 
     h is the mask's height, from the upper edge of its first row to the lower edge of its last. Per pixel, so that
@@ -152,9 +153,9 @@ def camera_height_loss(error: Tensor, counted: Tensor) -> Tensor:
 class KnownHeights:
     """Known heights of a batch in meters.
 
-    objects: of (B, H, W), `segments_of`.
+    objects: of (B, H, W).
     object_m: (M,) their heights, NaN if unknown.
-    weight: (M,) bool or float; 0 excludes an object (`object_weights`).
+    weight: (M,) bool or float; 0 excludes an object (`weight_objects`).
     camera_m: (B,) the camera's height, NaN while unknown (`recipes.metric.camera_heights`).
     """
 
@@ -185,7 +186,7 @@ class MetricScaleLoss:
         Args:
             inverse_depth: one map per scale, finest first, (B, 1, H / 2^s, W / 2^s) in 1/m.
             camera: of the image, K (B, 3, 3).
-            road: (B, 1, H, W) bool; its border pixels are excluded (`inner`).
+            road: (B, 1, H, W) bool; its border pixels are excluded (`erode_road_mask`).
             known: heights in meters.
             object_share, camera_share: factors of the weights in this epoch (`recipes.metric.scale_loss_schedule`).
 
@@ -233,9 +234,7 @@ def _check_known(known: KnownHeights, images: int) -> None:
     found = (*known.object_m.shape, *known.weight.shape, *known.camera_m.shape)
     expected = (known.objects.count, known.objects.count, images)
     if found != expected:
-        raise GeometryError(
-            "known heights",
-            found="{} of objects, {} weights, {} of cameras".format(*found) if len(found) == 3 else f"shapes {found}",
-            expected="{}, {} and {}".format(*expected),
-            fix="pass a height and a weight per object, and a camera height per image",
-        )
+        counts = "{} of objects, {} weights, {} of cameras"
+        given = counts.format(*found) if len(found) == 3 else f"shapes {found}"
+        fix = "pass a height and a weight per object, and a camera height per image"
+        raise GeometryError("known heights", found=given, expected="{}, {} and {}".format(*expected), fix=fix)

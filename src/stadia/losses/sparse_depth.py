@@ -1,4 +1,7 @@
-"""Supervised loss: inverse depth against sparse or dense ground truth, by SILog, affine-invariant and log L1 terms. SILog: Eigen et al., arXiv 1406.2283, eq. 4; its root: Lee et al., arXiv 1907.10326, eq. 4; affine-invariant: Ranftl et al., arXiv 1907.01341, eq. 5 to 8 and 11. Pixels that are not `known` are never read."""
+"""Supervised loss: inverse depth against sparse or dense ground truth, by SILog, affine-invariant and log L1 terms.
+
+Pixels that are not `known` are never read. An image without labels gives 0.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,11 @@ from stadia.losses import SPARSE_DEPTH_LOSSES
 from stadia.losses.config import SparseDepthConfig
 from stadia.losses.loss_report import LossReport
 
-# -- Scale-invariant logarithmic error (SILog): a global factor of depth is partly ignored.
+# -- scale-invariant logarithmic error (SILog): a global factor of depth is partly ignored
 #
-# All functions take d = ln z - ln z_true and `known`, both (B, ...), and never read d where it is not known. With the
-# mean m over the known pixels,
-#
+# All functions take d = ln z - ln z_true and `known`, both (B, ...). With the mean m over the known pixels,
 # mean(d^2) - lam mean(d)^2 = mean((d - m)^2) + (1 - lam) m^2,
-#
-# and the right side is computed, because rounding cannot make it negative for lam <= 1. An image without labels gives 0.
+# and the right side is computed, because rounding cannot make it negative for lam <= 1.
 #
 # Source: Eigen et al., "Depth map prediction from a single image using a multi-scale deep network", NeurIPS 2014,
 # arXiv 1406.2283, eq. 4; the root is from Lee et al., "From big to small", arXiv 1907.10326, eq. 4.
@@ -137,7 +137,7 @@ def gradient_matching_error(difference: Tensor, known: Tensor, scales: int = 4) 
     return total / known.flatten(1).sum(1).clamp(min=1)
 
 
-# -- Supervised loss: inverse depth against sparse or dense ground truth.
+# -- the loss and its terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +151,8 @@ class LabeledDepth:
     """ln z - ln z_true, 0 where not known."""
 
     def affine_residual(self) -> Tensor:
-        return affine_invariant_residual(
-            self.inverse_depth, inverse_from_depth(self.true_m.where(self.known, 0.0)), self.known
-        )
+        true_inverse_depth = inverse_from_depth(self.true_m.where(self.known, 0.0))
+        return affine_invariant_residual(self.inverse_depth, true_inverse_depth, self.known)
 
 
 def _silog(d: Tensor, known: Tensor, config: SparseDepthConfig) -> Tensor:
@@ -228,9 +227,6 @@ class SparseDepthLoss:
 
 def _check_sizes(inverse_depth: Tensor, true_m: Tensor) -> None:
     if inverse_depth.ndim != 4 or inverse_depth.shape[1] != 1 or inverse_depth.shape != true_m.shape:
-        raise GeometryError(
-            "depth and ground truth",
-            found=f"{tuple(inverse_depth.shape)} and {tuple(true_m.shape)}",
-            expected="two maps (B, 1, H, W) of one size",
-            fix="read the ground truth at the network's size; one that is sparse cannot be resized after",
-        )
+        found, expected = f"{tuple(inverse_depth.shape)} and {tuple(true_m.shape)}", "two maps (B, 1, H, W) of one size"
+        fix = "read the ground truth at the network's size; one that is sparse cannot be resized after"
+        raise GeometryError("depth and ground truth", found=found, expected=expected, fix=fix)

@@ -200,17 +200,15 @@ class LinearHead(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         if (size := tuple(x.shape[-2:])) != self.grid:
-            expected = f"{self.grid[1]}x{self.grid[0]}, the training's"
-            found, fix = (
-                f"a map of {size[1]}x{size[0]}",
-                "keep the training's size, or train with 'pool' or 'convolution'",
-            )
+            expected = f"{self.grid[1]}x{self.grid[0]}, that of the training's images"
+            found = f"a map of {size[1]}x{size[0]}"
+            fix = "keep the training's size, or train with 'pool' or 'convolution'"
             raise ConfigError("image size for pose_head 'linear'", found=found, expected=expected, fix=fix)
         output: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return output
 
 
-# -- Affine brightness between two images: gain a and offset b, a * first + b matches the second (D3VO, arXiv 2003.01060).
+# -- affine brightness between two images: gain a and offset b, a * first + b matches the second (D3VO, arXiv 2003.01060)
 #
 # Predictions are bounded, so neither image can be faded out. They are closed under inversion: swapping the images
 # negates the logits. With b = sqrt(a) c, the inverse (1/a, -b/a) has -log a and -c.
