@@ -56,7 +56,7 @@ OVERLAY_LOSSES = Registry(
 )
 """Terms of the overlay loss by the key of their weight: (Compared, OverlayLossConfig) to a scalar, 0 without labels."""
 
-_NEGATED_LOG = "a negated logarithm is least at 180 degrees and turns rotations away from the truth; use 'bounded_log'"
+_NEGATED_LOG = "a negated logarithm is minimal at 180 degrees and turns rotations away from the truth; use 'bounded_log'"
 
 ROTATION_LOSSES = Registry(
     "rotation loss",

@@ -1,4 +1,4 @@
-"""The gradient of the loss with respect to each output of the networks, for logs."""
+"""The gradient of the loss with respect to each output of the networks."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from stadia.core.types import is_temporal
 
 
 class OutputGradients:
-    """Gradients of one backward pass: call `watch` before the forward pass and `sizes` after the backward pass.
+    """Measure the gradients of one backward: call `attach` before the forward, `collect` after the backward.
 
-    The outputs are those that a recipe can name: the fields of a dataclass such as `Prediction`, or a tensor.
+    Outputs are the fields of the dataclass that a network returns (`core.types.Prediction`), or a tensor.
     """
 
     def __init__(self) -> None:
         self._outputs: list[tuple[str, Tensor]] = []
         self._hooks: list[RemovableHandle] = []
 
-    def watch(self, recipe: nn.Module) -> None:
-        """Keep the next outputs of its networks, the children that can learn."""
+    def attach(self, recipe: nn.Module) -> None:
+        """Keep the outputs of the networks of a recipe: its children with trainable weights."""
         networks = [child for child in recipe.children() if any(p.requires_grad for p in child.parameters())]
         self._hooks = [network.register_forward_hook(self._keep) for network in networks]
 
     def _keep(self, network: nn.Module, arguments: Any, output: Any) -> None:
-        for name, value in _named(output):
+        for name, value in _named_tensors(output):
             value.retain_grad()
             self._outputs.append((name, value))
 
-    def sizes(self, source_names: Sequence[str] = ()) -> dict[str, Tensor]:
-        """Return the sum of |d loss / d value| of each quantity, (): how far the loss falls, to first order, per unit.
+    def collect(self, source_names: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Return the sum of |d loss / d value| of each output, () each. Waits for no device.
 
-        So it depends on neither the batch's nor a map's size. An output without a gradient (brightness that is held)
-        has 0. Nothing is read from the device.
+        To first order the loss falls by it if every value moves by one unit. It depends on neither the size of the
+        batch nor of a map. An output that the loss does not use (brightness that is held) has 0.
 
-        Of transforms, (B, N, 4, 4) and those of neighbors in time alone: `translation` (by their unit of length) and
-        `rotation` (by radians, of the source's axes). Of brightness: `gain` and `offset`.
+        Of transforms (B, N, 4, 4) between neighbors in time: `translation` (per unit of length) and `rotation` (per
+        radian, axes of the source). Of brightness: `gain` and `offset`.
 
         source_names: N names, where there are sources.
         """
@@ -57,21 +57,21 @@ class OutputGradients:
         return found
 
 
-def _named(output: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of an output that have a gradient, by field of the dataclass and by number in a tuple."""
+def _named_tensors(output: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors with a gradient, named by the field of the dataclass, numbered in a sequence."""
     if isinstance(output, Tensor):
         if output.requires_grad:
             yield name, output
     elif is_dataclass(output):
         for field in fields(output):
-            yield from _named(getattr(output, field.name), field.name)
+            yield from _named_tensors(getattr(output, field.name), field.name)
     elif isinstance(output, tuple | list):
         for number, one in enumerate(output):
-            yield from _named(one, f"{name}/{number}")
+            yield from _named_tensors(one, f"{name}/{number}")
 
 
 def _parts(name: str, value: Tensor, gradient: Tensor, temporal: list[int]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the quantities of a field of `Prediction`; any other field is one quantity."""
+    """Split the gradient of a field of `Prediction` into its quantities."""
     if name == "T_source_target":
         if temporal:
             yield "translation", gradient[:, temporal, :3, 3]
@@ -84,6 +84,6 @@ def _parts(name: str, value: Tensor, gradient: Tensor, temporal: list[int]) -> I
 
 
 def compute_rotation_gradient(R: Tensor, gradient: Tensor) -> Tensor:
-    """Return d loss / d w (..., 3) at w = 0 of exp(w) R, from R and d loss / d R, (..., 3, 3) each."""
+    """Return (..., 3) d loss / d w at w = 0 of exp(w) R, from R (..., 3, 3) and d loss / d R (..., 3, 3)."""
     turning = gradient @ R.transpose(-1, -2)
     return torch.stack([turning[..., j, i] - turning[..., i, j] for i, j in ((1, 2), (2, 0), (0, 1))], dim=-1)
