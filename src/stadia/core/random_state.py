@@ -37,11 +37,7 @@ def capture_generators() -> dict[str, Tensor]:
 
 
 def restore_generators(states: Mapping[str, Tensor]) -> None:
-<<<<<<< HEAD
     """Put the generators back to what `capture_generators` returned."""
-=======
-    """Restore the states that `capture` returned."""
->>>>>>> main
     torch.set_rng_state(states["torch"].cpu().clone())  # torch reads a view from its storage's start
     *keys, position, has_gauss = states["numpy"].tolist()
     gauss = states["numpy_gauss"].item()

@@ -24,6 +24,7 @@ RENAMED_KEYS: Mapping[str, str] = {
     "loss.smoothness_kind": "loss.smoothness_type",
     "most_epochs": "max_height_epochs",
     "hand_over_epochs": "scale_schedule_epochs",
+    "training.accumulate": "training.grad_accumulation_steps",
     "training.stage_lr": "training.stage_lr_scaling",
     "heights.fewest_frames": "heights.min_frames",
     "heights.fewest_share": "heights.min_frame_share",

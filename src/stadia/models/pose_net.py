@@ -208,7 +208,7 @@ class LinearHead(nn.Sequential):
         return output
 
 
-# -- affine brightness between two images: gain a and offset b, a * first + b matches the second (D3VO, arXiv 2003.01060)
+# -- affine brightness between two images: gain a and offset b, a * first + b matches the second (D3VO, eq. 3)
 #
 # Predictions are bounded, so neither image can be faded out. They are closed under inversion: swapping the images
 # negates the logits. With b = sqrt(a) c, the inverse (1/a, -b/a) has -log a and -c.
