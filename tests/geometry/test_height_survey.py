@@ -71,6 +71,7 @@ def test_pitch_up_lowers_the_horizon_and_roll_rotates_it():
     assert right < left  # the world turns the other way
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_and_narrows_with_frames():
     horizon, held, widths = horizon_from_angles(CAMERA, pitch_deg=-1), 0, []
     for seed in range(10):

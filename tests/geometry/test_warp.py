@@ -225,6 +225,7 @@ def test_the_frame_ends_half_a_pixel_outside_the_last_centers(small):
 # gradients
 
 
+@pytest.mark.slow
 def test_gradcheck_of_depth_pose_intrinsics_and_image(poses):
     camera = cameras.intrinsics(8.0, 7.0, 3.3, 2.6, height=6, width=7)
     source = torch.rand(1, 2, 2, 6, 7, dtype=F64, requires_grad=True)

@@ -267,6 +267,7 @@ def test_uniform_depth_is_a_zero_of_the_camera_height_so_its_weight_stays_small(
 # -- a small training
 
 
+@pytest.mark.slow
 def test_v15_metres_are_learnt_from_objects_and_then_from_the_camera():
     """Depth known up to a factor for each image and a smooth field: objects bring metres and go flat, the camera's
     height keeps them.

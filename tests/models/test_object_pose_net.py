@@ -217,6 +217,7 @@ def test_the_class_of_an_object_is_the_most_probable_to_all_its_pixels_and_its_s
     assert int(predict_object_class(logits, scene.segments)[0]) == 5
 
 
+@pytest.mark.slow
 def test_the_direction_of_any_class_is_that_of_the_probable_ones() -> None:
     maps = Scene().maps
     images, _, _, rows, columns = maps.to_center.shape

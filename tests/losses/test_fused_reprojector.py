@@ -185,6 +185,7 @@ def test_gradient_reaches_the_intrinsics() -> None:
     assert gradients[0].any()
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_no_digit() -> None:
     scene = disorder(2, 3, 70, 40, dtype=torch.float32)
     threads, results = torch.get_num_threads(), []

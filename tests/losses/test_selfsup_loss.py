@@ -381,6 +381,7 @@ def test_no_tensor_is_made_on_another_device(make_scene: MakeScene, monkeypatch:
     assert {x.device.type for x in (result.total, *result.terms.values(), *result.maps.values())} == {"meta"}
 
 
+@pytest.mark.slow
 def test_the_readable_twin_compiles_to_one_graph(make_scene: MakeScene) -> None:
     """`torch.compile` captures the whole loss. (Generating the code would take a minute.)"""
     scene, names = make_scene(), ("-1", "+1", "stereo")

@@ -35,6 +35,7 @@ def on_meta(name: str) -> DptNet:
         return DptNet(DptConfig(network=name, pretrained=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "parameters"), [("dpt-hybrid", 122_377_985), ("dpt-tiny", 1_824_065)])
 def test_the_number_of_parameters(name: str, parameters: int) -> None:
     assert sum(p.numel() for p in on_meta(name).parameters()) == parameters
@@ -403,6 +404,7 @@ def test_the_small_ones_never_lose_their_slope(tiny: DptNet) -> None:
     assert isinstance(build(hybrid).network.head.head[-1], nn.ReLU)
 
 
+@pytest.mark.slow
 def test_a_small_one_learns(tiny: DptNet) -> None:
     """A slanted street, from 4 m to 60 m: the log error falls to a quarter in 25 steps, with any draw of weights."""
     network = copy.deepcopy(tiny).train()

@@ -65,6 +65,7 @@ def test_decisions(by, better, expected, decision, shown):
     assert (verdict.decision, verdict.shown) == (decision, shown)
 
 
+@pytest.mark.slow
 def test_a_wide_interval_is_never_no_effect():
     """Nothing is the same without a margin, nor within one that the interval leaves."""
     wide = only(shifted(0.0, spread=20))

@@ -115,6 +115,7 @@ def test_a_resnet_with_three_channels_has_the_parameters_of_the_paper() -> None:
 # ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pose_head", POSE_HEADS)
 @pytest.mark.parametrize("pose_net", POSE_NETS)
 def test_brightness_starts_at_exactly_one_and_zero(pose_net: str, pose_head: str) -> None:
