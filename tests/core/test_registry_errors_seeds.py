@@ -45,7 +45,7 @@ def test_a_known_mistake_is_refused_with_its_reason():
 
 
 def test_contains_does_not_raise():
-    """Mapping's own answer rests on KeyError, and an unknown part raises ConfigError."""
+    """Mapping's own `in` relies on KeyError, and an unknown part raises ConfigError."""
     assert "photometric" in TABLE
     assert "photometrc" not in TABLE
 

@@ -354,7 +354,7 @@ def test_a_source_too_many_is_refused_in_one_line(make_scene: MakeScene) -> None
         SelfSupervisedLoss()(scene.targets, scene.prediction(), scene.source_names[:2])
 
 
-def test_every_line_of_the_table_loads() -> None:
+def test_every_line_of_table_loads() -> None:
     loaded = {name: LOSSES.load(name).__name__ for name in LOSSES}
     assert loaded == {"selfsup": "SelfSupervisedLoss", "sparse_depth": "SparseDepthLoss", "overlay": "OverlayLoss"}
 

@@ -252,7 +252,7 @@ def test_uncertainty_waits_for_its_step(make_scene: MakeScene) -> None:
     assert after.terms["photometric"] < 0 < before.terms["photometric"]  # below 0 is no error: Sigma is 0.14
 
 
-def test_uncertainty_of_the_full_size_alone(make_scene: MakeScene) -> None:
+def test_uncertainty_of_full_size_alone(make_scene: MakeScene) -> None:
     scene = make_scene().exposed()
     pred = scene.d3vo_prediction(depth_times=1.1)
     without_uncertainty = replace(pred, log_uncertainty=None)
@@ -427,7 +427,7 @@ def test_brightness_may_be_let_through_by_its_step() -> None:
     assert gate(Prediction((torch.ones(1, 1, 2, 2),), torch.eye(4)), 0).brightness is None
 
 
-def test_the_gate_goes_on_where_it_was_saved() -> None:
+def test_the_gate_goes_on_if_it_was_saved() -> None:
     gate, other, ratios = BrightnessGate(), BrightnessGate(), torch.linspace(0.9, 0.3, 300)
     for ratio in ratios[:120]:
         gate.watch(ratio)

@@ -1,4 +1,4 @@
-"""What an ablation may say, on studies whose truth is known."""
+"""Verdicts of ablations, on studies whose truth is known."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_differences_of_rounding_are_none():
     assert (verdict.shown, verdict.decision) == ("identical", "refuted")
 
 
-def test_seeds_noise_is_drawn_beside_that_of_the_runs():
+def test_seeds_noise_is_drawn_beside_that_of_runs():
     shared, normal = (null_studies.NOISES[name](np.random.default_rng(0), (2, 5)) for name in ("shared", "normal"))
     assert not np.allclose(np.diff(shared, axis=0), np.diff(normal, axis=0))
 

@@ -83,7 +83,7 @@ def test_without_compression_it_is_exact(name: str, settings: dict[str, float]) 
     equals_exact_attention(build(name, heads=3, **settings))
 
 
-def test_the_law_sees_a_temperature_of_the_whole_width(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_law_sees_a_temperature_of_whole_width(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mistake of a known library: scale 1 / sqrt(heads * d). Its error on smooth tokens is 0.5."""
     whole = functional.scaled_dot_product_attention
 

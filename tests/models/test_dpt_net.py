@@ -41,7 +41,7 @@ def test_the_number_of_parameters(name: str, parameters: int) -> None:
     assert sum(p.numel() for p in on_meta(name).parameters()) == parameters
 
 
-def test_parts_of_the_hybrid_have_the_published_sizes() -> None:
+def test_parts_of_hybrid_have_the_published_sizes() -> None:
     network = on_meta("dpt-hybrid").network
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
     assert sizes == {"dpt": 98_181_952, "neck": 23_864_064, "head": 331_969}
@@ -92,7 +92,7 @@ def test_no_network_has_batch_norm_and_no_decoder_has_any(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 96), (96, 64), (32, 160)])
-def test_a_image_of_any_multiple_of_the_stride_comes_back_in_its_size(tiny: DptNet, size: tuple[int, int]) -> None:
+def test_a_image_of_any_multiple_of_stride_comes_back_in_its_size(tiny: DptNet, size: tuple[int, int]) -> None:
     with torch.no_grad():
         output = tiny(torch.rand(2, 3, *size))
     assert output.shape == (2, 1, *size)
@@ -291,7 +291,7 @@ class Nothing(nn.Module):
 
 
 def attentive(network: DptNet) -> DptNet:
-    """The same network with larger projections: as drawn, so little comes of attention that no answer would show its
+    """The same network with larger projections: as drawn, so little comes of attention that no output would show its
     absence.
     """
     for module in network.modules():
@@ -309,7 +309,7 @@ def without_attention(network: DptNet) -> DptNet:
     return network
 
 
-def seen_in(network: DptNet) -> Tensor:
+def visible_in(network: DptNet) -> Tensor:
     """Return the output for an image minus its mean, which does not depend on the image."""
     image = torch.rand(1, 3, 2 * network.stride, 4 * network.stride, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -328,19 +328,19 @@ MOST_OFF = {"sdpa": 1e-4, "explicit": 1e-4, "memory_compressed": 0.1, "token_mer
 def test_every_attention_fits(name: str) -> None:
     exact, network = build(plain), build(plain, attention={"name": name})
     network.network.load_state_dict(exact.network.state_dict(), strict=False)
-    expected = seen_in(attentive(exact))
-    assert off(seen_in(attentive(network)), expected) < MOST_OFF[name]
-    assert off(seen_in(without_attention(network)), expected) > 0.3
+    expected = visible_in(attentive(exact))
+    assert off(visible_in(attentive(network)), expected) < MOST_OFF[name]
+    assert off(visible_in(without_attention(network)), expected) > 0.3
 
 
 @pytest.mark.parametrize("arch", [architectures.dpt_tiny, depth_anything])
 def test_bfloat16_output_matches_float32(arch: Callable[[], DptArchitecture]) -> None:
     network = attentive(build(arch))
-    exact = seen_in(network)
+    exact = visible_in(network)
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = seen_in(network)
+        rounded = visible_in(network)
         assert network(torch.rand(1, 3, network.stride, network.stride)).dtype == torch.float32
-        assert off(seen_in(without_attention(network)), exact) > 0.3
+        assert off(visible_in(without_attention(network)), exact) > 0.3
     assert 0 < off(rounded, exact) < 0.2
 
 
@@ -393,7 +393,7 @@ def test_a_random_network_starts_at_street_depth_with_gradients_everywhere(arch:
 
 
 def test_the_small_ones_never_lose_their_slope(tiny: DptNet) -> None:
-    """Far behind what a ReLU can answer there is a slope still; published networks keep the ReLU that they were trained
+    """Far below the range of a ReLU there is still a slope; published networks keep the ReLU that they were trained
     with.
     """
     last = tiny.network.head.head[-1]
@@ -431,9 +431,9 @@ def test_check_network_raises_before_anything_is_built(monkeypatch: pytest.Monke
     check_dpt_network("depth-anything-small", height=224, width=672)
     with pytest.raises(ConfigError, match="did you mean 'dpt-hybrid'"):
         check_dpt_network("dpt-hybrd", height=352, width=1216)
-    with pytest.raises(ConfigError, match="found 1242x375; expected multiples of 32. Fix: take 1248x384"):
+    with pytest.raises(ConfigError, match=r"found 1242x375; expected multiples of 32. Fix: take 1248x384"):
         check_dpt_network("dpt-hybrid", height=375, width=1242)
-    with pytest.raises(ConfigError, match="found 640x192; expected multiples of 14. Fix: take 644x196"):
+    with pytest.raises(ConfigError, match=r"found 640x192; expected multiples of 14. Fix: take 644x196"):
         check_dpt_network("depth-anything-base", height=192, width=640)
 
 

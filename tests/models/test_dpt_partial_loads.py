@@ -28,7 +28,7 @@ from stadia.models.dpt.pretrained_weights import LoadReport
 # ---------------------------------------------------------------------------------------------------
 
 
-def test_query_and_key_that_changed_places_change_the_answer(tmp_path: Path) -> None:
+def test_swapped_query_and_key_change_the_output(tmp_path: Path) -> None:
     """Mistake: swapped queries and keys change the output, so the comparison above detects them."""
     source = drawn(plain)
     with torch.no_grad():
@@ -119,7 +119,7 @@ def test_allowed_names_may_be_missing_mismatched_or_unexpected(tmp_path: Path) -
             build(plain, path, **{key: value for key, value in allowed.items() if key != name})
 
 
-def test_one_attention_saved_for_every_block_is_seen(tmp_path: Path) -> None:
+def test_one_attention_saved_for_every_block_is_detected(tmp_path: Path) -> None:
     weights = originals(drawn(plain))
     for block in range(4):
         for kind in ("weight", "bias"):

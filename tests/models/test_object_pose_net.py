@@ -179,7 +179,7 @@ def test_nothing_else_is_read() -> None:
         assert torch.equal(getattr(first, name), getattr(again, name)), name
 
 
-def test_gradients_are_finite_and_reach_every_answer() -> None:
+def test_gradients_are_finite_and_reach_every_output() -> None:
     scene = Scene()
     leaf_maps = replace(
         scene.maps,
@@ -218,7 +218,7 @@ def test_the_class_of_an_object_is_the_most_probable_to_all_its_pixels_and_its_s
 
 
 @pytest.mark.slow
-def test_the_direction_of_any_class_is_that_of_the_probable_ones() -> None:
+def test_the_direction_of_any_class_is_that_of_probable_ones() -> None:
     maps = Scene().maps
     images, _, _, rows, columns = maps.to_center.shape
     to_center = torch.zeros_like(maps.to_center)
