@@ -96,7 +96,7 @@ def test_a_finite_set_is_the_least_of_its_members():
 
 
 def test_a_turn_is_of_true_object_not_back():
-    """the object turned by 90 degrees appears the same, by -90 it does
+    """The object turned by 90 degrees appears the same, by -90 it does
     not.
     """
     quarter = turn(torch.tensor([0.0, 0, 1], dtype=F64), 90.0)

@@ -11,7 +11,7 @@ LOSSES = Registry(
     },
 )
 
-_METRIC_DEPTH = "slopes in meters are largest for far, uncertain depth and grow with the unit; use 'slope_over_mean'"
+_METRIC_DEPTH = "slopes in metres are largest for far, uncertain depth and grow with the unit; use 'slope_over_mean'"
 _SUMMED = "a sum over pixels outweighs the residual a hundred times and flattens depth; use the mean 'slope_over_mean'"
 
 SMOOTHNESS = Registry(

@@ -34,7 +34,7 @@ from stadia.losses.loss_report import LossReport
 
 @dataclass(frozen=True, slots=True)
 class CameraHeightEvidence:
-    """Camera height in meters by each object, (M,); NaN without a known height, or in an image without road.
+    """Camera height in metres by each object, (M,); NaN without a known height, or in an image without road.
 
     camera_m: from the object's silhouette in depth: its scale times the camera's height in that depth.
     horizon_m: from its mask and the horizon only; 0 for an object above the horizon.
@@ -91,10 +91,10 @@ def weight_objects(
 
 
 def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, height_m: Tensor) -> Tensor:
-    """Compute |H - h D / f_y| in meters at each object pixel, (P,): the height error of a box at this depth.
+    """Compute |H - h D / f_y| in metres at each object pixel, (P,): the height error of a box at this depth.
 
     Args:
-        depth_m: (B, 1, H, W) z in meters.
+        depth_m: (B, 1, H, W) z in metres.
         camera: K (3, 3) or (B, 3, 3).
         objects: of (B, H, W).
         height_m: (M,) known heights, constant; NaN gives 0.
@@ -127,7 +127,7 @@ def erode_road_mask(road: Tensor) -> Tensor:
 
 
 def camera_height_error(road: RoadPixelHeights, camera_height_m: Tensor) -> Tensor:
-    """Compute |camera height - known height| at each road pixel, (B, 1, H, W) in meters; 0 elsewhere or if unknown.
+    """Compute |camera height - known height| at each road pixel, (B, 1, H, W) in metres; 0 elsewhere or if unknown.
 
     camera_height_m: (B,) constants, NaN if unknown. Each pixel has its own normal with a gradient. A plane fitted to
         the
@@ -151,7 +151,7 @@ def camera_height_loss(error: Tensor, counted: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class KnownHeights:
-    """Known heights of a batch in meters.
+    """Known heights of a batch in metres.
 
     objects: of (B, H, W).
     object_m: (M,) their heights, NaN if unknown.
@@ -187,11 +187,11 @@ class MetricScaleLoss:
             inverse_depth: one map per scale, finest first, (B, 1, H / 2^s, W / 2^s) in 1/m.
             camera: of the image, K (B, 3, 3).
             road: (B, 1, H, W) bool; its border pixels are excluded (`erode_road_mask`).
-            known: heights in meters.
+            known: heights in metres.
             object_share, camera_share: factors of the weights in this epoch (`recipes.metric.scale_loss_schedule`).
 
         Returns: terms "object_height" and "camera_height"; maps "object_height_error" and "camera_height_error" (B, 1,
-        H, W) in meters, of the finest scale; `seen` "camera_height_m", the median over the images, NaN without a road.
+        H, W) in metres, of the finest scale; `seen` "camera_height_m", the median over the images, NaN without a road.
         Raises GeometryError if the number of heights differs from that of objects or images.
         """
         _check_known(known, len(road))

@@ -312,5 +312,5 @@ def _check_sources(targets: Targets, prediction: Prediction, source_names: Seque
 def _check_road(road: Tensor | None, source_names: Sequence[str]) -> None:
     if road is not None and not all(map(is_temporal, source_names)):
         found, expected = f"the sources {', '.join(source_names)}", "temporal neighbors only"
-        fix = "set data.stereo=false: a known baseline gives meters without it"
+        fix = "set data.stereo=false: a known baseline gives metres without it"
         raise GeometryError("auto-mask of the road", found=found, expected=expected, fix=fix)

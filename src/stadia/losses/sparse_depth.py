@@ -37,7 +37,7 @@ ROOT_EPS = 1e-6
 def log_ratio(inverse_depth: Tensor, true_m: Tensor, known: Tensor) -> Tensor:
     """Compute d = ln z - ln z_true, 0 where not known.
 
-    All are (B, 1, H, W): inverse depth in 1/m, truth in meters and positive where known.
+    All are (B, 1, H, W): inverse depth in 1/m, truth in metres and positive where known.
 
     Predictions are not clamped, since a clamped one has no gradient. Below FAR_INVERSE_DEPTH the logarithm is continued
     by its tangent, so that inverse depth of 0 and less has a finite error and a gradient.
@@ -203,7 +203,7 @@ class SparseDepthLoss:
 
         Args:
             inverse_depth: (B, 1, H, W) in 1/m (affine_invariant and gradient_matching: up to scale and shift).
-            true_m: (B, 1, H, W) meters, 0 = none.
+            true_m: (B, 1, H, W) metres, 0 = none.
 
         Returns: the total; weighted `terms` by name; the map "log_error" (B, 1, H, W), |ln z - ln z_true| at labels,
         else 0. Raises GeometryError if the sizes differ.
@@ -221,7 +221,7 @@ class SparseDepthLoss:
         return LossReport(total, detached, maps, least=dict.fromkeys(terms, 0.0))
 
     def known(self, true_m: Tensor) -> Tensor:
-        """Return the mask of labels, of the shape of `true_m` in meters."""
+        """Return the mask of labels, of the shape of `true_m` in metres."""
         return (true_m > self.config.min_depth_m) & (true_m < self.config.max_depth_m)
 
 

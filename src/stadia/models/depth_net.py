@@ -126,7 +126,7 @@ def bound_log_uncertainty(logit: Tensor) -> Tensor:
 class DepthNet(nn.Module):
     """Encoder, decoder, and the map from logits to inverse depth.
 
-    The heads' bias makes an untrained network predict `init_depth_m` everywhere. With the true baseline in meters, a
+    The heads' bias makes an untrained network predict `init_depth_m` everywhere. With the true baseline in metres, a
     much nearer start would project a hundred pixels away from the match, where the photometric loss has no slope.
     Log uncertainty starts at exactly 0, as if there were none.
     """

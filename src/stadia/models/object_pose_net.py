@@ -137,8 +137,8 @@ class ObjectMaps(TensorDataclass):
     class_logits: (B, C, H, W), of each pixel.
     quaternion: (B, C - 1, 4, h, w) w, x, y, z of any length, in the frame of `rotation_frame`.
     to_center: (B, C - 1, 2, h, w) x, y towards the object's center, of any length.
-    log_pixel_m: (B, C - 1, 1, h, w), ln(z / fx): meters per pixel at the object. The image shows it, unlike z alone.
-    log_size: (B, C - 1, 3, h, w), logarithms of meters.
+    log_pixel_m: (B, C - 1, 1, h, w), ln(z / fx): metres per pixel at the object. The image shows it, unlike z alone.
+    log_size: (B, C - 1, 3, h, w), logarithms of metres.
     """
 
     class_logits: Tensor
@@ -169,7 +169,7 @@ class ObjectPixels:
     place: (P, 2) x, y.
     quaternion: (P, 4) in the camera frame, not normalized.
     to_center: (P, 2).
-    log_depth: (P,) ln z in meters.
+    log_depth: (P,) ln z in metres.
     log_size: (P, 3).
     """
 
@@ -247,7 +247,7 @@ class ObjectPoses(TensorDataclass):
     """Poses of M objects.
 
     quaternion_wxyz: (M, 4) unit, w >= 0.
-    T_camera_object: (M, 4, 4) meters.
+    T_camera_object: (M, 4, 4) metres.
     size_m: (M, 3).
     center_px: (M, 2) x, y.
     log_depth: (M,).

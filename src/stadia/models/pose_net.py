@@ -267,7 +267,7 @@ class PoseNet(nn.Module):
     """Encoder of image pairs and a motion head; with `config.brightness` also heads for a and b, which start at (1, 0).
 
     Args:
-        config: its `pose_net`, `pose_head`, `rotation` and scales. Rotations are in radians, translations in meters or
+        config: its `pose_net`, `pose_head`, `rotation` and scales. Rotations are in radians, translations in metres or
             the unit of depth.
         depth_encoder: of the depth network, which a `pose_net` may share.
         size: (height, width) of the training images, for a head that requires them.
