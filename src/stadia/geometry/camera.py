@@ -12,27 +12,6 @@ from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
 from stadia.geometry.numpy_camera import NEAR, focal_px_from_fov, focal_px_from_lens
 
-__all__ = [
-    "NEAR",
-    "Camera",
-    "apply_to_pixels",
-    "backproject",
-    "crop",
-    "crop_camera",
-    "from_field_of_view",
-    "from_focal_mm",
-    "intrinsics",
-    "inverse_intrinsics",
-    "mirror",
-    "mirror_camera",
-    "pad",
-    "pad_camera",
-    "pixel_grid",
-    "project",
-    "resize",
-    "resize_camera",
-]
-
 # -- making one
 
 

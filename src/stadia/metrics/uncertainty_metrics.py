@@ -25,26 +25,10 @@ class DepthError:
     of_mean: Callable[[Tensor], Tensor]
 
 
-def _identity(mean: Tensor) -> Tensor:
-    return mean
-
-
-def _relative_error(predicted_m: Tensor, true_m: Tensor) -> Tensor:
-    return (predicted_m - true_m).abs() / true_m
-
-
-def _squared_error(predicted_m: Tensor, true_m: Tensor) -> Tensor:
-    return (predicted_m - true_m).square()
-
-
-def _is_beyond_d1(predicted_m: Tensor, true_m: Tensor) -> Tensor:
-    return (torch.maximum(predicted_m / true_m, true_m / predicted_m) >= 1.25).to(true_m.dtype)
-
-
 DEPTH_ERRORS: Mapping[str, DepthError] = {
-    "abs_rel": DepthError(_relative_error, _identity),
-    "rmse": DepthError(_squared_error, torch.sqrt),
-    "d1": DepthError(_is_beyond_d1, _identity),
+    "abs_rel": DepthError(lambda p, g: (p - g).abs() / g, lambda mean: mean),
+    "rmse": DepthError(lambda p, g: (p - g).square(), torch.sqrt),
+    "d1": DepthError(lambda p, g: (torch.maximum(p / g, g / p) >= 1.25).to(g.dtype), lambda mean: mean),
 }
 """By the metric's name. `d1` is 1 - d1, the share of pixels off by a factor of 1.25: less is better in all."""
 

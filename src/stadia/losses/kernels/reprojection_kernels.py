@@ -126,19 +126,9 @@ def residual_rows(
     sums, slopes = np.empty((3, width + 2), images.dtype), np.empty((12, width), images.dtype)
     for y in range(first, last):
         for n in range(count):
+            row = residuals[n, y]
             _residual_row(
-                y,
-                n,
-                images[n],
-                target,
-                target_mean,
-                target_variance,
-                brightened,
-                weights,
-                column,
-                sums,
-                residuals[n, y],
-                slopes,
+                y, n, images[n], target, target_mean, target_variance, brightened, weights, column, sums, row, slopes
             )
 
 
@@ -173,30 +163,13 @@ def compare_rows(
     residuals, slopes_of = np.empty((count, width), views.dtype), np.empty((count, kinds, width), views.dtype)
     for y in range(first, last):
         for n in range(count):
+            row, own = residuals[n], slopes_of[n]
             _residual_row(
-                y,
-                n,
-                views[n],
-                target,
-                target_mean,
-                target_variance,
-                brightened,
-                weights,
-                column,
-                sums,
-                residuals[n],
-                slopes_of[n],
+                y, n, views[n], target, target_mean, target_variance, brightened, weights, column, sums, row, own
             )
+        unwarped, identity = identity_residual[:, y], identity_winner[y]
         _minimum_row(
-            residuals,
-            seen[:, y],
-            identity_residual[:, y],
-            identity_winner[y],
-            auto_mask,
-            residual[y],
-            winner[y],
-            nearest[y],
-            unmasked[y],
+            residuals, seen[:, y], unwarped, identity, auto_mask, residual[y], winner[y], nearest[y], unmasked[y]
         )
         if slopes.shape[1]:
             for x in range(width):
@@ -387,31 +360,14 @@ def backward_rows(
                     grad_view[c, x] = (
                         gathered[3 * c, x] + two * w * gathered[3 * c + 1, x] + t * gathered[3 * c + 2, x] + own
                     )
+            out, out_transform = grad_inverse_depth[y], grad_transform[y, n]
             _backward_sampling(
-                y,
-                grad_view,
-                sources[n],
-                inverse_depth[y],
-                transform[n],
-                column,
-                near,
-                grad_inverse_depth[y],
-                grad_transform[y, n],
+                y, grad_view, sources[n], inverse_depth[y], transform[n], column, near, out, out_transform
             )
             if grad_brightness is not None and changed is not None:
+                view, changed_row, out_brightness = views[n], changed[n, y], grad_brightness[y, n]
                 _backward_brightness(
-                    y,
-                    n,
-                    grad,
-                    winner,
-                    views[n],
-                    compared,
-                    target,
-                    changed[n, y],
-                    gathered,
-                    weights,
-                    column,
-                    grad_brightness[y, n],
+                    y, n, grad, winner, view, compared, target, changed_row, gathered, weights, column, out_brightness
                 )
 
 
