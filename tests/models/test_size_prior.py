@@ -22,6 +22,7 @@ from stadia.datasets.stadia_folder import StadiaFolder
 from stadia.models.size_prior import SizePrior, load_size_prior, log_height_loss, save_size_prior
 
 
+@pytest.mark.slow
 def test_size_prior_starts_at_the_mean_and_learns_visible_heights():
     torch.manual_seed(0)
     prior = SizePrior(1.5, side=32)

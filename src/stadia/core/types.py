@@ -41,19 +41,11 @@ class Camera:
 
     def __post_init__(self) -> None:
         if self.K.shape[-2:] != (3, 3) or not self.K.is_floating_point():
-            raise GeometryError(
-                "camera K",
-                found=f"shape {tuple(self.K.shape)} of {self.K.dtype}",
-                expected="(..., 3, 3) of a float type",
-                fix="pass [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels",
-            )
+            found, fix = f"shape {tuple(self.K.shape)} of {self.K.dtype}", "pass [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
+            raise GeometryError("camera K", found=found, expected="(..., 3, 3) of a float type", fix=fix)
         if self.height < 1 or self.width < 1:
-            raise GeometryError(
-                "camera size",
-                found=f"{self.width}x{self.height}",
-                expected="a positive size",
-                fix="pass the image's size",
-            )
+            found, fix = f"{self.width}x{self.height}", "pass the image's size"
+            raise GeometryError("camera size", found=found, expected="a positive size", fix=fix)
 
     def to(self, *args: Any, **kwargs: Any) -> Camera:
         return Camera(self.K.to(*args, **kwargs), self.height, self.width)
@@ -83,7 +75,8 @@ class TensorDataclass:
     """Base of dataclasses of tensors: `.to(...)` moves every tensor and camera in it."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        moved = {f.name: v.to(*args, **kwargs) for f in fields(self) if hasattr(v := getattr(self, f.name), "to")}  # type: ignore[arg-type]
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        moved = {name: value.to(*args, **kwargs) for name, value in values.items() if hasattr(value, "to")}
         return replace(self, **moved)  # type: ignore[type-var]
 
 
@@ -197,7 +190,7 @@ class Batch(TensorDataclass, Generic[InputsT, TargetsT]):
     """inputs (for networks), targets (for losses and metrics), meta (one per sample), and the names of the sources.
 
     `Batch` alone holds video. Other data (masks, boxes, poses of objects) define their inputs and targets as
-    dataclasses derived from Movable: `Batch[ObjectInputs, ObjectTargets]`.
+    dataclasses derived from TensorDataclass: `Batch[ObjectInputs, ObjectTargets]`.
 
     source_names: N names, "-1" and "+1" for neighbors in time, "stereo" for the other image of the same instant.
     """
@@ -234,21 +227,16 @@ class Prediction(TensorDataclass):
 
     def to(self, *args: Any, **kwargs: Any) -> Prediction:
         def moved(value: Any) -> Any:
-            return (
-                tuple(map(moved, value))
-                if isinstance(value, tuple)
-                else None
-                if value is None
-                else value.to(*args, **kwargs)
-            )
+            if isinstance(value, tuple):
+                return tuple(map(moved, value))
+            return None if value is None else value.to(*args, **kwargs)
 
         return replace(self, **{field.name: moved(getattr(self, field.name)) for field in fields(self)})
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedMaps(TensorDataclass):
-    """All maps that a network predicts for images at their size, (B, 1, H, W) each, like the finest maps of a
-    Prediction.
+    """All maps that a network predicts for images, (B, 1, H, W) each, at the size of the images.
 
     T_right_left: (4, 4) of the training rig of `inverse_depth_right`, in the unit of depth; None where unknown.
     """
@@ -283,8 +271,7 @@ class Predictor(Protocol):
         ...
 
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        """Return (B, 4, 4), which takes points of the first camera to the next, in the unit of depth; None without
-        motion.
+        """Return (B, 4, 4) from the first camera to the next, in the unit of depth; None without motion.
 
         now, following: (B, 3, height, width) RGB in [0, 1], neighbors in time with their cameras.
         """

@@ -39,7 +39,7 @@ def test_by_hand():
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 800.0])
 @pytest.mark.parametrize("shift", [-0.3, 0.0, 40.0])
-def test_scale_and_shift_of_the_prediction_do_not_matter(scale, shift):
+def test_scale_and_shift_of_prediction_do_not_matter(scale, shift):
     prediction, truth, known = maps()
     expected = affine_invariant_residual(prediction, truth, known)
     torch.testing.assert_close(
@@ -57,7 +57,7 @@ def test_a_mirrored_prediction_is_not_forgiven():
     assert trimmed_mean(affine_invariant_residual(truth, truth, known), known).max() < 1e-12
 
 
-def test_a_fifth_of_wrong_labels_has_no_say():
+def test_a_fifth_of_wrong_labels_changes_nothing():
     """However wrong they are; a quarter has."""
     generator = torch.Generator().manual_seed(3)
     difference = 0.1 * torch.randn(1, 1, 10, 10, generator=generator, dtype=F64)
@@ -76,7 +76,7 @@ def test_a_fifth_of_wrong_labels_has_no_say():
     assert values[3] > 2 * values[2] > 2 * values[0]
 
 
-def test_wrong_labels_leave_most_of_the_fit_as_it_was():
+def test_wrong_labels_leave_most_of_fit_as_it_was():
     """The truth with a fifth of its labels taken from elsewhere is far nearer to the truth than to another map."""
     prediction, truth, known = maps(share=1.1)
     wrong = torch.rand(truth.shape, generator=torch.Generator().manual_seed(5)) < 0.2

@@ -159,7 +159,7 @@ def test_parameters_without_effect_on_the_output_may_be_missing(tmp_path: Path) 
     ]
 
 
-def test_parameters_of_the_attention_core_stay_random_and_are_listed(tmp_path: Path) -> None:
+def test_parameters_of_attention_core_stay_random_and_are_listed(tmp_path: Path) -> None:
     path = saved(tmp_path, originals(drawn(plain)))
     report = build(plain, path, attention={"name": "memory_compressed"}).load_report
     assert report is not None

@@ -127,6 +127,7 @@ def random_image(rng: np.random.Generator, most: int = 5) -> ImageComparison:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rules", "sets"), [(NOCS_COMPAT_RULES, 1000), (ORIENTED_BOX_RULES, 200)], ids=["nocs", "exact"]
 )

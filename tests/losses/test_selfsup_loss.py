@@ -354,7 +354,7 @@ def test_a_source_too_many_is_refused_in_one_line(make_scene: MakeScene) -> None
         SelfSupervisedLoss()(scene.targets, scene.prediction(), scene.source_names[:2])
 
 
-def test_every_line_of_the_table_loads() -> None:
+def test_every_line_of_table_loads() -> None:
     loaded = {name: LOSSES.load(name).__name__ for name in LOSSES}
     assert loaded == {"selfsup": "SelfSupervisedLoss", "sparse_depth": "SparseDepthLoss", "overlay": "OverlayLoss"}
 
@@ -381,6 +381,7 @@ def test_no_tensor_is_made_on_another_device(make_scene: MakeScene, monkeypatch:
     assert {x.device.type for x in (result.total, *result.terms.values(), *result.maps.values())} == {"meta"}
 
 
+@pytest.mark.slow
 def test_the_readable_twin_compiles_to_one_graph(make_scene: MakeScene) -> None:
     """`torch.compile` captures the whole loss. (Generating the code would take a minute.)"""
     scene, names = make_scene(), ("-1", "+1", "stereo")

@@ -20,6 +20,7 @@ from stadia.models.config import DPT_SCALE_SHIFT_KITTI, DPT_SCALE_SHIFT_NYU, Dpt
 from stadia.models.dpt import architectures, dpt_net
 from stadia.models.dpt.architectures import DptArchitecture
 from stadia.models.dpt.dpt_net import MIN_INVERSE_DEPTH, DptNet, check_dpt_network
+from stadia.models.dpt.pretrained_weights import rename_to_transformers
 from stadia.models.dpt.vit_blocks import SelfAttention, embed_image, make_sincos_positions, resize_position_embeddings
 
 
@@ -34,12 +35,13 @@ def on_meta(name: str) -> DptNet:
         return DptNet(DptConfig(network=name, pretrained=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "parameters"), [("dpt-hybrid", 122_377_985), ("dpt-tiny", 1_824_065)])
 def test_the_number_of_parameters(name: str, parameters: int) -> None:
     assert sum(p.numel() for p in on_meta(name).parameters()) == parameters
 
 
-def test_parts_of_the_hybrid_have_the_published_sizes() -> None:
+def test_parts_of_hybrid_have_the_published_sizes() -> None:
     network = on_meta("dpt-hybrid").network
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
     assert sizes == {"dpt": 98_181_952, "neck": 23_864_064, "head": 331_969}
@@ -90,7 +92,7 @@ def test_no_network_has_batch_norm_and_no_decoder_has_any(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 96), (96, 64), (32, 160)])
-def test_a_image_of_any_multiple_of_the_stride_comes_back_in_its_size(tiny: DptNet, size: tuple[int, int]) -> None:
+def test_a_image_of_any_multiple_of_stride_comes_back_in_its_size(tiny: DptNet, size: tuple[int, int]) -> None:
     with torch.no_grad():
         output = tiny(torch.rand(2, 3, *size))
     assert output.shape == (2, 1, *size)
@@ -186,8 +188,15 @@ def build(arch: Callable[[], DptArchitecture], **config: Any) -> DptNet:
     """A network of these sizes under the name of the default one."""
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dpt_net, "NETWORKS", SimpleNamespace(load=lambda name: arch))
+        patch.setattr(dpt_net, "DPT_NETWORKS", SimpleNamespace(load=lambda name: arch))
         return DptNet(DptConfig(**{"pretrained": False, **config})).eval()
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Copy in order: transformers before 5 has other names for DINOv2's projections."""
+    with torch.no_grad():
+        for ours, theirs in zip(source.state_dict().values(), target.state_dict().values(), strict=True):
+            theirs.copy_(ours)
 
 
 @pytest.mark.parametrize("arch", SHRUNKEN)
@@ -196,7 +205,7 @@ def test_output_equals_that_of_transformers_own_network(arch: Callable[[], DptAr
     run by us.
     """
     ours, theirs = build(arch), arch().build().eval()
-    theirs.load_state_dict(ours.network.state_dict())
+    copy_weights(ours.network, theirs)
     side = 56 if ours.stride == 14 else 384
     image = torch.rand(1, 3, side, side)
     with torch.no_grad():
@@ -208,7 +217,7 @@ def test_output_equals_that_of_transformers_own_network(arch: Callable[[], DptAr
 @pytest.mark.parametrize("arch", SHRUNKEN)
 def test_tokens_of_another_size_are_those_of_transformers(arch: Callable[[], DptArchitecture]) -> None:
     ours, theirs = build(arch), arch().build().eval()
-    theirs.load_state_dict(ours.network.state_dict())
+    copy_weights(ours.network, theirs)
     image = torch.rand(2, 3, 70, 98) if ours.stride == 14 else torch.rand(2, 3, 64, 96)
     with torch.no_grad():
         tokens, grid, _ = embed_image(ours._body.embeddings, image, ours.arch.positions)
@@ -271,7 +280,7 @@ def test_the_grid_reaches_the_attention_and_projections_stay(arch: Callable[[], 
         network(torch.rand(2, 3, 2 * network.stride, 4 * network.stride))
     height, width = (2, 4) if network.stride == 14 else (4, 8)
     assert seen == [((2, 4, 1 + height * width, 8), (height, width))] * 4
-    assert before == network.arch.build().state_dict().keys()
+    assert before == rename_to_transformers(network.arch.build().state_dict(), before).keys()
 
 
 class Nothing(nn.Module):
@@ -282,7 +291,7 @@ class Nothing(nn.Module):
 
 
 def attentive(network: DptNet) -> DptNet:
-    """The same network with larger projections: as drawn, so little comes of attention that no answer would show its
+    """The same network with larger projections: as drawn, so little comes of attention that no output would show its
     absence.
     """
     for module in network.modules():
@@ -300,7 +309,7 @@ def without_attention(network: DptNet) -> DptNet:
     return network
 
 
-def seen_in(network: DptNet) -> Tensor:
+def visible_in(network: DptNet) -> Tensor:
     """Return the output for an image minus its mean, which does not depend on the image."""
     image = torch.rand(1, 3, 2 * network.stride, 4 * network.stride, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -319,19 +328,19 @@ MOST_OFF = {"sdpa": 1e-4, "explicit": 1e-4, "memory_compressed": 0.1, "token_mer
 def test_every_attention_fits(name: str) -> None:
     exact, network = build(plain), build(plain, attention={"name": name})
     network.network.load_state_dict(exact.network.state_dict(), strict=False)
-    expected = seen_in(attentive(exact))
-    assert off(seen_in(attentive(network)), expected) < MOST_OFF[name]
-    assert off(seen_in(without_attention(network)), expected) > 0.3
+    expected = visible_in(attentive(exact))
+    assert off(visible_in(attentive(network)), expected) < MOST_OFF[name]
+    assert off(visible_in(without_attention(network)), expected) > 0.3
 
 
 @pytest.mark.parametrize("arch", [architectures.dpt_tiny, depth_anything])
 def test_bfloat16_output_matches_float32(arch: Callable[[], DptArchitecture]) -> None:
     network = attentive(build(arch))
-    exact = seen_in(network)
+    exact = visible_in(network)
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = seen_in(network)
+        rounded = visible_in(network)
         assert network(torch.rand(1, 3, network.stride, network.stride)).dtype == torch.float32
-        assert off(seen_in(without_attention(network)), exact) > 0.3
+        assert off(visible_in(without_attention(network)), exact) > 0.3
     assert 0 < off(rounded, exact) < 0.2
 
 
@@ -384,7 +393,7 @@ def test_a_random_network_starts_at_street_depth_with_gradients_everywhere(arch:
 
 
 def test_the_small_ones_never_lose_their_slope(tiny: DptNet) -> None:
-    """Far behind what a ReLU can answer there is a slope still; published networks keep the ReLU that they were trained
+    """Far below the range of a ReLU there is still a slope; published networks keep the ReLU that they were trained
     with.
     """
     last = tiny.network.head.head[-1]
@@ -395,20 +404,21 @@ def test_the_small_ones_never_lose_their_slope(tiny: DptNet) -> None:
     assert isinstance(build(hybrid).network.head.head[-1], nn.ReLU)
 
 
+@pytest.mark.slow
 def test_a_small_one_learns(tiny: DptNet) -> None:
-    """A slanted street, from 4 m to 60 m: the log error is half of its start's after 15 steps."""
+    """A slanted street, from 4 m to 60 m: the log error falls to a quarter in 25 steps, with any draw of weights."""
     network = copy.deepcopy(tiny).train()
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     true = torch.linspace(1 / 60, 1 / 4, 64).view(1, 1, 64, 1)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     errors = []
-    for _ in range(15):
+    for _ in range(25):
         error = (network(image).log() - true.log()).abs().mean()
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
         errors.append(float(error.detach()))
-    assert errors[-1] < errors[0] / 2
+    assert errors[-1] < errors[0] / 4
 
 
 # -- what is refused
@@ -421,9 +431,9 @@ def test_check_network_raises_before_anything_is_built(monkeypatch: pytest.Monke
     check_dpt_network("depth-anything-small", height=224, width=672)
     with pytest.raises(ConfigError, match="did you mean 'dpt-hybrid'"):
         check_dpt_network("dpt-hybrd", height=352, width=1216)
-    with pytest.raises(ConfigError, match="found 1242x375; expected multiples of 32. Fix: take 1248x384"):
+    with pytest.raises(ConfigError, match=r"found 1242x375; expected multiples of 32. Fix: take 1248x384"):
         check_dpt_network("dpt-hybrid", height=375, width=1242)
-    with pytest.raises(ConfigError, match="found 640x192; expected multiples of 14. Fix: take 644x196"):
+    with pytest.raises(ConfigError, match=r"found 640x192; expected multiples of 14. Fix: take 644x196"):
         check_dpt_network("depth-anything-base", height=192, width=640)
 
 

@@ -121,7 +121,7 @@ def test_where_images_are_read_exactly_the_truth_is_the_optimum(monkeypatch: pyt
         inside = (pixels >= 0).all(-1) & (pixels <= torch.tensor([WIDTH - 1.0, HEIGHT - 1.0], dtype=F64)).all(-1)
         return shown(path()[frame], pixels)[0], along[0], along[1], inside
 
-    monkeypatch.setattr(direct, "read", exact)
+    monkeypatch.setattr(direct, "sample_frames", exact)
     monkeypatch.setattr(bundles, "_MIN_GAIN", 0.0)
     true = world()
     start = disturbed(true, metres=0.01, radians=0.002, depth=0.02)
@@ -147,7 +147,7 @@ def test_what_is_off_comes_back_and_the_cost_never_rises():
     assert off < 0.02
 
 
-def test_the_scale_is_that_of_the_predicted_depth():
+def test_the_scale_is_that_of_predicted_depth():
     true = world()
     wrong = true.points.inverse_depth * 0.9
     start = replace(true, points=replace(true.points, inverse_depth=wrong), expected=wrong, deviation=0.2 * wrong)
@@ -200,14 +200,17 @@ def test_where_the_world_is_changes_nothing(poses):
 def test_brightness_is_found():
     """One frame exposed longer, one darker."""
     true = world()
-    told = torch.tensor([[0.0, 0.0], [0.25, 0.03], [0.0, 0.0], [-0.2, -0.04]], dtype=F64)
-    gray = told[:, 0].exp()[:, None, None] * true.frames.gray + told[:, 1, None, None]
-    value = told[:, 0].exp()[true.points.host][:, None] * true.points.value + told[:, 1][true.points.host][:, None]
+    predicted_motion = torch.tensor([[0.0, 0.0], [0.25, 0.03], [0.0, 0.0], [-0.2, -0.04]], dtype=F64)
+    gray = predicted_motion[:, 0].exp()[:, None, None] * true.frames.gray + predicted_motion[:, 1, None, None]
+    value = (
+        predicted_motion[:, 0].exp()[true.points.host][:, None] * true.points.value
+        + predicted_motion[:, 1][true.points.host][:, None]
+    )
     points = replace(true.points, value=value)
     start = disturbed(replace(true, frames=replace(true.frames, gray=gray), points=points), metres=0.02, radians=0.004)
-    near = told * 0.8  # as an alignment of pairs would say it
+    near = predicted_motion * 0.8  # as an alignment of pairs would have it
     found, _ = bundles.solve_window(replace(start, frames=replace(start.frames, brightness=near)), steps=20)
-    assert_close(found.frames.brightness, told, atol=0.006, rtol=0)
+    assert_close(found.frames.brightness, predicted_motion, atol=0.006, rtol=0)
     assert errors(found, true)[0] < 0.01
 
 
@@ -239,7 +242,7 @@ def test_what_moves_by_itself_does_not_pull():
 
 
 def test_a_predicted_motion_pulls_by_its_deviation():
-    """Without images the window goes where it says; its slopes are autograd's."""
+    """Without images the window moves to the prediction; its slopes are autograd's."""
     true = world()
     T = true.frames.T_camera_world
     said = se3.compose(
@@ -260,14 +263,14 @@ def test_a_predicted_motion_pulls_by_its_deviation():
     assert_close(analytic[0], torch.cat((slope[0, :, 0, :6], slope[0, :, 1, :6]), -1), atol=1e-6, rtol=0)
 
 
-def only_of_the_oldest(bundle: WindowProblem) -> WindowProblem:
+def only_oldest(bundle: WindowProblem) -> WindowProblem:
     mine = bundle.points.host[bundle.sightings.point] == 0
     return replace(bundle, sightings=Observations(bundle.sightings.point[mine], bundle.sightings.frame[mine]))
 
 
 def test_marginalization_keeps_the_full_solution():
     """To second order the others' best step is that of all unknowns together, by a dense solve."""
-    start = only_of_the_oldest(disturbed(world(), metres=0.01, radians=0.002))
+    start = only_oldest(disturbed(world(), metres=0.01, radians=0.002))
     evaluation = bundles._evaluate(start)
     built = bundles.build_normal_equations(start, evaluation.found, evaluation.inliers, brightness_of=(0,))
     P = len(start.points)
@@ -289,7 +292,7 @@ def test_marginalizing_twice_is_marginalizing_both_at_once():
     once = bundles.schur_complement(H, g, 16)
     twice = bundles.schur_complement(*bundles.schur_complement(H, g, 8), 8)
     assert_close(once, twice)
-    start = only_of_the_oldest(disturbed(world(), metres=0.01, radians=0.002))
+    start = only_oldest(disturbed(world(), metres=0.01, radians=0.002))
     prior = bundles.marginalize_oldest_frame(start)
     away = direct.apply_step(start.frames, 0.02 * torch.randn(4, 8, dtype=F64))
     window = replace(

@@ -1,4 +1,4 @@
-"""Points, normals, planes and the camera's height, on surfaces whose answer is known."""
+"""Points, normals, planes and the camera's height, on known surfaces."""
 
 from __future__ import annotations
 

@@ -53,6 +53,7 @@ def descend(pyramid: int, start_px: float) -> float:
     return float(disparity_px.detach())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start_px", [18.3, 30.3])
 def test_a_match_six_pixels_away_is_found_with_a_pyramid_and_not_without(start_px: float) -> None:
     assert abs(descend(4, start_px) - DISPARITY_PX) < 1

@@ -29,7 +29,7 @@ def test_unknown_part_error_gives_the_nearest_name():
         match=r"loss: found 'photometrc'; expected one of photometric, smoothness. Fix: did you mean 'photometric'\?",
     ):
         TABLE.load("photometrc")
-    with pytest.raises(ConfigError, match="see `stadia parts`"):
+    with pytest.raises(ConfigError, match="see `stadia list`"):
         TABLE.check("zzz")
 
 
@@ -45,7 +45,7 @@ def test_a_known_mistake_is_refused_with_its_reason():
 
 
 def test_contains_does_not_raise():
-    """Mapping's own answer rests on KeyError, and an unknown part raises ConfigError."""
+    """Mapping's own `in` relies on KeyError, and an unknown part raises ConfigError."""
     assert "photometric" in TABLE
     assert "photometrc" not in TABLE
 

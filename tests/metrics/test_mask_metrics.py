@@ -55,13 +55,13 @@ def test_scores_by_hand(given):
 
 
 def test_shuffling_and_batch_size_change_nothing(given):
-    """M-03, M-02 and D-12: to the last bit, where 1e-6 is asked for."""
+    """M-03, M-02 and D-12: to the last bit, where 1e-6 is required."""
     found = scores(*given, order=list(range(7)), size=7)
     for order, size in (([6, 2, 0, 4, 1, 5, 3], 7), (list(range(7)), 1), ([3, 1, 0, 6, 5, 2, 4], 3)):
         assert scores(*given, order=order, size=size) == pytest.approx(found, rel=1e-14)
 
 
-def test_rmse_is_the_root_of_the_mse(given):
+def test_rmse_is_the_root_of_mse(given):
     """M-04; and not the mean of the images' roots, which is less."""
     found = scores(*given, order=list(range(7)), size=2)
     each = [scores(*given, order=[row], size=1) for row in range(7)]
@@ -70,7 +70,7 @@ def test_rmse_is_the_root_of_the_mse(given):
 
 
 def test_nothing_is_nan(given):
-    """M-01: empty masks, all labels 0, no image, an answer that is not finite."""
+    """M-01: empty masks, all labels 0, no image, a prediction that is not finite."""
     logits, mask, depth, true = given
     nothing = torch.zeros_like(mask)
     empty = scores(-logits.abs(), nothing, depth, 0 * true, order=[0, 1], size=1)
@@ -94,7 +94,7 @@ def test_scores_of_perfect_and_constant_predictions(given):
     assert constant["mask_iou"] == pytest.approx(float(mask.double().mean()))
 
 
-def test_a_boundary_is_inside_the_mask_and_not_at_the_edge_of_the_image():
+def test_a_boundary_is_inside_the_mask_and_not_at_the_edge_of_image():
     mask = torch.zeros(1, 1, 6, 7, dtype=torch.bool)
     mask[..., :4, :3] = True
     expected = torch.zeros_like(mask)

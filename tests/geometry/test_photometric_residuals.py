@@ -34,7 +34,7 @@ def waves(frames: int) -> Tensor:
 
 @pytest.fixture
 def window(poses) -> tuple[WindowFrames, HostPoints, Observations]:
-    """Three frames of different brightness, each host of 20 points, all looked for in the others."""
+    """Three frames of different brightness, each host of 20 points, all projected to the others."""
     gray = waves(3)
     brightness = torch.tensor([[0.0, 0.0], [0.2, 0.03], [-0.1, -0.02]], dtype=F64)
     frames = WindowFrames(gray, K.expand(3, 3, 3), poses(3, reach=0.2, turn=0.03), brightness)
@@ -122,7 +122,7 @@ def test_brightness_of_both_frames_is_undone(window):
     assert found.value.abs().max() < 1e-12
 
 
-def test_a_pattern_that_leaves_the_image_or_lies_behind_is_not_seen(window):
+def test_a_pattern_that_leaves_the_image_or_lies_behind_is_not_visible(window):
     frames, points, _ = window
     T = torch.eye(4, dtype=F64).repeat(3, 1, 1)
     T[1, 2, 3], T[2, 0, 3] = -100.0, 100.0

@@ -54,14 +54,14 @@ def test_four_in_ten_with_a_wrong_height_are_found():
     foot, height_px, height_m = boxes(60)
     wrong = torch.arange(60) % 5 < 2
     noisy = height_px * (1 + 0.03 * torch.randn(60, dtype=F64))
-    said = torch.where(wrong, height_m * torch.tensor([2.0, 0.55, 1.5]).repeat(20), height_m)
-    found = fit_object_horizon(foot, noisy, said, generator=chance())
+    labeled_m = torch.where(wrong, height_m * torch.tensor([2.0, 0.55, 1.5]).repeat(20), height_m)
+    found = fit_object_horizon(foot, noisy, labeled_m, generator=chance())
     assert torch.equal(found.inlier_mask, ~wrong)
     assert_close(found.camera_height_m.item(), CAMERA_M, rtol=0.03, atol=0)
     edges = torch.tensor([[0.0, 90.0], [640.0, 90.0]], dtype=F64)
     assert (edges @ (found.horizon - HORIZON)[:2] + (found.horizon - HORIZON)[2]).abs().max() < 4
-    assert found.log_height_ratio[said > height_m].min() > 0.2  # it looks too low for what is said of it
-    again = fit_object_horizon(foot, noisy, said, generator=chance())
+    assert found.log_height_ratio[labeled_m > height_m].min() > 0.2  # it is too low for its labeled height
+    again = fit_object_horizon(foot, noisy, labeled_m, generator=chance())
     assert_close(again.horizon, found.horizon, rtol=1e-12, atol=1e-12)
 
 

@@ -18,7 +18,7 @@ def road() -> tuple[Tensor, Tensor]:
     return (1.65 * 50 / below)[:, None].expand(1, 1, H, W).clone(), (torch.arange(H) > 10)[:, None].expand(1, 1, H, W)
 
 
-def test_a_road_seen_from_above_is_in_order_and_one_that_bends_up_is_not() -> None:
+def test_a_road_viewed_from_above_is_in_order_and_one_that_bends_up_is_not() -> None:
     depth, where = road()
     assert rows_out_of_order(depth, where).tolist() == [0]
     depth[:, :, 11:17] = torch.linspace(4, 12, 6, dtype=torch.float64)[

@@ -155,7 +155,7 @@ def test_same_in_float32() -> None:
     torch.testing.assert_close(fused_T, T, rtol=1e-3, atol=1e-3 * T.abs().max().item())
 
 
-def test_gradient_of_the_compiled_loops() -> None:
+def test_gradient_of_compiled_loops() -> None:
     scene, inverse_depth, T_source_target = disorder(1, 2, 5, 6, spread=0.3)
     reprojector = FusedReprojector(scene, ssim_weight=0.85, auto_mask=True)
     inputs = ((inverse_depth + 0.01).requires_grad_(), T_source_target.requires_grad_())
@@ -185,6 +185,7 @@ def test_gradient_reaches_the_intrinsics() -> None:
     assert gradients[0].any()
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_no_digit() -> None:
     scene = disorder(2, 3, 70, 40, dtype=torch.float32)
     threads, results = torch.get_num_threads(), []

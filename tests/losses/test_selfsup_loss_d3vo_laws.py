@@ -87,7 +87,7 @@ def alone_with(scene: Any, pred: Prediction, source: int) -> tuple[Any, Predicti
     return alone, Prediction(pred.inverse_depth, pred.T_source_target[:, one], brightness=pairs)
 
 
-def residual_is_the_least_of_the_candidates(scene: Any) -> None:
+def residual_is_the_least_candidate(scene: Any) -> None:
     """Each source by itself, channels averaged, the target as bright as it; then per pixel the least of those that see
     the pixel.
     """
@@ -246,7 +246,7 @@ def saturation_is_of_all_channels(_: Any) -> None:
 
 LAWS: list[Callable[[Any], None]] = [
     brightness_is_least_at_the_truth,
-    residual_is_the_least_of_the_candidates,
+    residual_is_the_least_candidate,
     uncertainty_is_least_at_the_residual,
     uncertainty_weighs_the_minimum,
     right_view_is_a_loss_of_its_own,
@@ -352,9 +352,9 @@ MISTAKES: dict[str, tuple[Any, str, Any, Callable[[Any], None]]] = {
         vars(reprojection),
         "minimum_reprojection",
         minimum_of_image_averages,
-        residual_is_the_least_of_the_candidates,
+        residual_is_the_least_candidate,
     ),
-    "A7 min over channels": (HERE, "REPROJECTOR", MinimumOverChannels, residual_is_the_least_of_the_candidates),
+    "A7 min over channels": (HERE, "REPROJECTOR", MinimumOverChannels, residual_is_the_least_candidate),
     "A8 superscript as exponent": (vars(selfsup_loss), "_Terms", Powers, scales_are_averaged),
     "A11 smooth metric depth": (vars(selfsup_loss), "SMOOTHNESS", OfMetres, smoothness_has_no_unit),
     "A15 right view in the left minimum": (HERE, "LOSS", RightViewInTheMinimum, right_view_is_a_loss_of_its_own),

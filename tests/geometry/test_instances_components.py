@@ -41,7 +41,7 @@ def test_an_image_of_nothing_has_none() -> None:
     assert not label_components(torch.zeros(1, 4, 4, dtype=torch.long)).any()
 
 
-def test_thinned_objects_keep_their_rows_and_are_still_seen_all_over() -> None:
+def test_thinned_objects_keep_their_rows_and_are_still_visible_all_over() -> None:
     instances = torch.zeros(2, 40, 50, dtype=torch.long)
     instances[0, 2:38, 3:45], instances[1, 5:9, 6:9] = 4, 2
     whole = segments_from_instances(instances)

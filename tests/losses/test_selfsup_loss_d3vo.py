@@ -38,6 +38,7 @@ def report(scene: Any, prediction: Prediction, *, reprojector: Any = None, step:
     )
 
 
+@pytest.mark.slow
 def test_least_at_the_true_depth_of_either_view_and_rising_away_from_it(make_scene: MakeScene) -> None:
     scene = make_scene(height=48, width=80).exposed()
     for changed in ("depth_times", "right_times"):
@@ -58,6 +59,7 @@ def test_least_at_the_true_motion(make_scene: MakeScene, coordinate: int) -> Non
     assert at(-2) > at(-1) > at(0) < at(1) < at(2)
 
 
+@pytest.mark.slow
 def test_without_brightness_the_exposures_cost_and_depth_is_explained_worse(make_scene: MakeScene) -> None:
     scene = make_scene(height=48, width=80).exposed()
     pred = scene.d3vo_prediction(right=False)
@@ -81,6 +83,7 @@ def test_the_ratio_of_wrong_depth_is_near_one_and_of_equal_images_one(make_scene
     assert right < 0.35
 
 
+@pytest.mark.slow
 @REPROJECTORS
 def test_finite_differences(make_scene: MakeScene, reprojector: Any) -> None:
     """Depth, motion, brightness, Sigma, and the right view. Without auto-mask, and seen from behind: everything is
@@ -207,6 +210,7 @@ def test_repeating_the_batch_changes_nothing(make_scene: MakeScene) -> None:
     )
 
 
+@pytest.mark.slow
 def test_twice_the_resolution_changes_little(make_scene: MakeScene) -> None:
     """Noise has equal statistics at any resolution, so only a sum instead of a mean would differ."""
     terms = []
@@ -222,6 +226,7 @@ def test_twice_the_resolution_changes_little(make_scene: MakeScene) -> None:
         assert float(terms[1][name]) == pytest.approx(float(terms[0][name]), rel=0.1), name
 
 
+@pytest.mark.slow
 def test_a_residual_above_the_threshold_stands_there_and_trains_nothing(make_scene: MakeScene) -> None:
     scene = make_scene()
     inverse_depth = (scene.inverse_depth * 0.8).requires_grad_()
@@ -247,7 +252,7 @@ def test_uncertainty_waits_for_its_step(make_scene: MakeScene) -> None:
     assert after.terms["photometric"] < 0 < before.terms["photometric"]  # below 0 is no error: Sigma is 0.14
 
 
-def test_uncertainty_of_the_full_size_alone(make_scene: MakeScene) -> None:
+def test_uncertainty_of_full_size_alone(make_scene: MakeScene) -> None:
     scene = make_scene().exposed()
     pred = scene.d3vo_prediction(depth_times=1.1)
     without_uncertainty = replace(pred, log_uncertainty=None)
@@ -299,6 +304,7 @@ def test_non_finite_values_reach_the_total(make_scene: MakeScene, field: str) ->
     ).total.isfinite()
 
 
+@pytest.mark.slow
 def test_the_readable_twin_compiles_to_one_graph(make_scene: MakeScene) -> None:
     scene, names = make_scene().exposed(), ("-1", "+1", "stereo")
     loss, pred = SelfSupervisedLoss(reprojector=TorchReprojector), scene.d3vo_prediction(depth_times=1.1)
@@ -421,7 +427,7 @@ def test_brightness_may_be_let_through_by_its_step() -> None:
     assert gate(Prediction((torch.ones(1, 1, 2, 2),), torch.eye(4)), 0).brightness is None
 
 
-def test_the_gate_goes_on_where_it_was_saved() -> None:
+def test_the_gate_goes_on_if_it_was_saved() -> None:
     gate, other, ratios = BrightnessGate(), BrightnessGate(), torch.linspace(0.9, 0.3, 300)
     for ratio in ratios[:120]:
         gate.watch(ratio)

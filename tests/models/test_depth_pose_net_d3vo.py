@@ -102,7 +102,7 @@ def test_log_uncertainty_is_bounded_and_keeps_a_slope() -> None:
     torch.testing.assert_close(slope[2:5], torch.ones(3, dtype=torch.float64), rtol=1e-6, atol=0)
 
 
-def test_a_resnet_with_three_channels_has_the_parameters_of_the_paper() -> None:
+def test_a_resnet_with_three_channels_has_the_parameters_of_paper() -> None:
     """14.85 million are reported, of which 513,000 are the classifier of ImageNet, which no depth network has."""
     with torch.device("meta"):
         depth = DepthNet(DepthPoseNetConfig(pretrained=False, right_view=True, uncertainty=True))
@@ -115,6 +115,7 @@ def test_a_resnet_with_three_channels_has_the_parameters_of_the_paper() -> None:
 # ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pose_head", POSE_HEADS)
 @pytest.mark.parametrize("pose_net", POSE_NETS)
 def test_brightness_starts_at_exactly_one_and_zero(pose_net: str, pose_head: str) -> None:
@@ -168,7 +169,7 @@ def test_an_image_of_one_color_gives_gain_one() -> None:
 
 
 @pytest.mark.parametrize("pose_net", POSE_NETS)
-def test_weights_of_a_tenth_predict_the_exposure_of_the_moments(pose_net: str) -> None:
+def test_weights_of_a_tenth_predict_the_exposure_of_moments(pose_net: str) -> None:
     model = built(brightness=True, pose_net=pose_net).eval()
     torch.nn.init.eye_(model.pose.from_moments.weight).data.div_(10)
     picture = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(0))
@@ -176,25 +177,25 @@ def test_weights_of_a_tenth_predict_the_exposure_of_the_moments(pose_net: str) -
     torch.testing.assert_close(motion.brightness, torch.tensor([[0.9, 0.02]]), atol=2e-3, rtol=0)
 
 
-def test_a_source_before_the_target_has_the_inverse_of_the_pair_in_order_of_time() -> None:
+def test_a_source_before_the_target_has_the_inverse_of_pair_in_order_of_time() -> None:
     model = built(brightness=True).eval()
     disturb(model)
     earlier, later = torch.rand(2, 2, 3, *SIZE, generator=torch.Generator().manual_seed(2))
 
-    def seen(target: Tensor, source: Tensor, name: str) -> Tensor:
+    def record_inputs(target: Tensor, source: Tensor, name: str) -> Tensor:
         batch = batch_of((name,))
         return model(replace(batch, inputs=replace(batch.inputs, image=target, sources=source[:, None]))).brightness[
             :, 0
         ]
 
-    forward, back = seen(earlier, later, "+1"), seen(later, earlier, "-1")
+    forward, back = record_inputs(earlier, later, "+1"), record_inputs(later, earlier, "-1")
     torch.testing.assert_close(forward, model.motion(earlier, later).brightness)
     torch.testing.assert_close(back, invert_brightness(forward))
     assert (forward - torch.tensor([1.0, 0.0])).abs().max() > 1e-3
-    torch.testing.assert_close(seen(earlier, later, "stereo"), forward, msg="of the rig the target is first")
+    torch.testing.assert_close(record_inputs(earlier, later, "stereo"), forward, msg="of the rig the target is first")
 
 
-def test_the_rig_transform_stays_when_brightness_of_the_stereo_pair_is_predicted() -> None:
+def test_the_rig_transform_stays_when_brightness_of_stereo_pair_is_predicted() -> None:
     batch = batch_of()
     with_brightness, without = built(brightness=True)(batch), built()(batch)
     assert torch.equal(with_brightness.T_source_target[:, 2], batch.inputs.T_source_target_rig[:, 2])

@@ -90,6 +90,7 @@ def test_an_untrained_pose_is_near_the_identity(model: DepthPoseNet) -> None:
     assert (model(batch_of(("-1", "+1"))).T_source_target - torch.eye(4)).abs().max() < 0.1
 
 
+@pytest.mark.slow
 def test_every_parameter_has_a_gradient() -> None:
     torch.manual_seed(0)
     model = DepthPoseNet(SMALL)

@@ -65,7 +65,7 @@ def test_five_centimetres_are_five_centimetres():
     )
 
 
-def test_the_symmetry_of_the_truth_counts():
+def test_the_symmetry_of_truth_counts():
     T = poses(3)
     spun = turned(T, (0.0, 1.0, 0.0), 180.0)
     true = objects(T, symmetry=["none", "revolution", [(0.0, 0.0, 1.0, 0.0)]])

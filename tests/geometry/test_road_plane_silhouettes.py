@@ -42,7 +42,7 @@ def test_objects_of_a_batch_have_their_heights(street):
     assert_close(found.top, found.height)
 
 
-def test_it_has_the_unit_of_the_depth(street):
+def test_it_has_the_unit_of_depth(street):
     depth, plane, objects = street
     scaled = plane * torch.tensor([1, 1, 1, 7.0], dtype=F64)
     found = road_plane.measure_silhouettes(7 * depth, CAMERA, scaled, segments_from_instances(objects))

@@ -1,4 +1,4 @@
-"""Centers voted by pixels: exact where they agree, the majority's where they do not, and said to be unknown where lines
+"""Centers voted by pixels: exact where they agree, the majority's where they do not, and unknown where lines
 never cross.
 """
 

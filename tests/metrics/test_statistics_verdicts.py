@@ -1,4 +1,4 @@
-"""What an ablation may say, on studies whose truth is known."""
+"""Verdicts of ablations, on studies whose truth is known."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ def test_decisions(by, better, expected, decision, shown):
     assert (verdict.decision, verdict.shown) == (decision, shown)
 
 
+@pytest.mark.slow
 def test_a_wide_interval_is_never_no_effect():
     """Nothing is the same without a margin, nor within one that the interval leaves."""
     wide = only(shifted(0.0, spread=20))
@@ -87,7 +88,7 @@ def test_differences_of_rounding_are_none():
     assert (verdict.shown, verdict.decision) == ("identical", "refuted")
 
 
-def test_seeds_noise_is_drawn_beside_that_of_the_runs():
+def test_seeds_noise_is_drawn_beside_that_of_runs():
     shared, normal = (null_studies.NOISES[name](np.random.default_rng(0), (2, 5)) for name in ("shared", "normal"))
     assert not np.allclose(np.diff(shared, axis=0), np.diff(normal, axis=0))
 

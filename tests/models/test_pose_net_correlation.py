@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from stadia.models.pose_encoders import CorrelationPoseEncoder, compute_correlation_volume, compute_expected_shift
+from stadia.models.pose_net import CorrelationPoseEncoder, compute_correlation_volume, compute_expected_shift
 
 
 def test_the_volume_is_that_of_plain_loops() -> None:

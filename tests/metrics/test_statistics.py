@@ -90,6 +90,7 @@ def test_holm_by_hand():
     assert adjust_holm([]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "n", "alpha"), [(0.5, 10, 0.05), (1, 5, 0.05), (2, 3, 0.05), (0.8, 20, 0.01), (0, 4, 0.05)]
 )
@@ -104,6 +105,7 @@ def test_power_of_a_large_effect_is_a_number_where_scipy_has_none():
     assert compute_power(31.1, 1, 3, alpha=0.017) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_what_is_detectable_and_how_many_it_takes():
     assert compute_power(detectable_difference(0.3, 6), 0.3, 6) == pytest.approx(0.8)
     n = pairs_needed(0.5, 1)
