@@ -22,6 +22,11 @@ class Severity(StrEnum):
     WARN = "warn"
     NOTE = "note"
 
+    @classmethod
+    def stop_if(cls, is_severe: bool) -> Severity:
+        """Return STOP where a measurement is beyond its second threshold, else WARN."""
+        return cls.STOP if is_severe else cls.WARN
+
 
 class Stage(StrEnum):
     """When it was found: in the data, in losses and networks before training, while training, or at evaluation."""

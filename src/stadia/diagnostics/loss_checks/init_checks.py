@@ -54,16 +54,10 @@ def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
     if outside <= MAX_OUTSIDE:
         return
     nearest, farthest = start.depth_range_m
-    yield make_finding(
-        "M03",
-        Severity.WARN,
-        measured=(
-            f"of {len(beyond)} matches of the pair {outside:.0%} lie outside of {nearest:g} to {farthest:g} m, which"
-            f" the depth can be: {too_near} are nearer, {too_far} farther"
-        ),
-        expected=f"at most {MAX_OUTSIDE:.0%}",
-        evidence={"matches": len(beyond), "nearer": int(too_near), "farther": int(too_far)},
-    )
+    measured = f"of {len(beyond)} matches of the pair {outside:.0%} lie outside of {nearest:g} to {farthest:g} m, "
+    measured += f"which the depth can be: {too_near} are nearer, {too_far} farther"
+    evidence = {"matches": len(beyond), "nearer": int(too_near), "farther": int(too_far)}
+    yield make_finding("M03", Severity.WARN, measured, f"at most {MAX_OUTSIDE:.0%}", evidence=evidence)
 
 
 def unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
@@ -135,12 +129,10 @@ def check_image_range(start: TrainingStart) -> Iterator[Finding]:
         return
     least, most = float(image.min()), float(image.max())
     if not (math.isfinite(least) and math.isfinite(most)) or least < -0.01 or most > 1.01 or 0 < most < 0.02:
-        yield make_finding(
-            "D40", Severity.STOP, measured=f"images from {least:.3g} to {most:.3g}", expected="RGB in [0, 1]"
-        )
+        yield make_finding("D40", Severity.STOP, f"images from {least:.3g} to {most:.3g}", "RGB in [0, 1]")
     if len(image) > 1 and bool((image == image[:1]).all()):
         measured = f"all {len(image)} images of the first batch are the same one"
-        yield make_finding("D41", Severity.STOP, measured=measured, expected="an image for each sample")
+        yield make_finding("D41", Severity.STOP, measured, "an image for each sample")
 
 
 def check_sources_differ(start: TrainingStart) -> Iterator[Finding]:
@@ -151,7 +143,7 @@ def check_sources_differ(start: TrainingStart) -> Iterator[Finding]:
     for index, name in enumerate(start.batch.source_names):
         if bool((targets.sources[:, index] == targets.image).all()):
             measured = f"source '{name}' is the target itself, in each of {start.batch.size} samples"
-            yield make_finding("D42", Severity.STOP, measured=measured, expected="another image")
+            yield make_finding("D42", Severity.STOP, measured, "another image")
 
 
 def check_camera(start: TrainingStart) -> Iterator[Finding]:
@@ -172,15 +164,11 @@ def check_camera(start: TrainingStart) -> Iterator[Finding]:
     ):
         measured = f"a principal point at {x:.2f} of the width and {y:.2f} of the height, outside of the image"
     elif focal < MIN_FOCAL_WIDTHS:
-        measured = (
-            f"a principal point at {x:.2f} of the width and {y:.2f} of the height, and a focal length of {focal:.2g}"
-            " widths at most"
-        )
+        measured = f"a principal point at {x:.2f} of the width and {y:.2f} of the height, and a focal length of "
+        measured += f"{focal:.2g} widths at most"
     else:
         return
-    yield make_finding(
-        "K20", Severity.STOP, measured=measured, expected=f"K of these images, {MIN_FOCAL_WIDTHS:g} widths at least"
-    )
+    yield make_finding("K20", Severity.STOP, measured, f"K of these images, {MIN_FOCAL_WIDTHS:g} widths at least")
 
 
 def _min_centered_size(middle: Tensor, size: int) -> Tensor:
@@ -198,26 +186,17 @@ def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
     missing = [names[key] for key in names if key in trainable and key not in held]
     if missing:
         yield make_finding(
-            "T20",
-            Severity.STOP,
-            measured=_list_names(missing, "in no group of the optimizer"),
-            expected="every parameter in one",
+            "T20", Severity.STOP, _list_names(missing, "in no group of the optimizer"), "every parameter in one"
         )
     twice = [names.get(key, "a parameter of no network") for key, count in held.items() if count > 1]
     if twice:
         yield make_finding(
-            "T21",
-            Severity.STOP,
-            measured=_list_names(twice, "more than once in the optimizer"),
-            expected="every parameter in one",
+            "T21", Severity.STOP, _list_names(twice, "more than once in the optimizer"), "every parameter in one"
         )
     frozen = [name for name, p in task.named_parameters() if not p.requires_grad]
     if len(frozen) == len(names):
         yield make_finding(
-            "T22",
-            Severity.STOP,
-            measured=f"none of {len(names)} parameters is trainable",
-            expected="parameters that train",
+            "T22", Severity.STOP, f"none of {len(names)} parameters is trainable", "parameters that train"
         )
     if not missing and not twice:
         optimizers.build(task, task.optimizer_config, groups)  # raises where it cannot be had
@@ -229,12 +208,7 @@ def check_parameter_gradients(start: TrainingStart) -> Iterator[Finding]:
     without = [name for name, p in start.task.named_parameters() if p.requires_grad and p.grad is None]
     if without:
         expected = "a gradient for each; processes that train together (DDP) stop without"
-        yield make_finding(
-            "T23",
-            Severity.WARN,
-            measured=_list_names(without, "without a gradient in the first step"),
-            expected=expected,
-        )
+        yield make_finding("T23", Severity.WARN, _list_names(without, "without a gradient in the first step"), expected)
 
 
 def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
@@ -245,10 +219,9 @@ def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
         nearest, farthest = start.depth_range_m
         outside = float(((known < nearest) | (known > farthest)).float().mean())
         if outside > MAX_BEYOND_RANGE:
-            measured = (
-                f"{outside:.0%} of the labeled pixels are outside of the depth range {nearest:g} to {farthest:g} m"
-            )
-            yield make_finding("M03", Severity.WARN, measured=measured, expected=f"at most {MAX_BEYOND_RANGE:.0%}")
+            measured = f"{outside:.0%} of the labeled pixels are outside of the depth range {nearest:g} to "
+            measured += f"{farthest:g} m"
+            yield make_finding("M03", Severity.WARN, measured, f"at most {MAX_BEYOND_RANGE:.0%}")
     initial = start.inverse_depth
     if initial is None:
         return
@@ -256,21 +229,15 @@ def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
     if ends > MAX_AT_BOUND and initial.numel() > 1:
         measured = f"{ends:.0%} of the pixels have the same depth, {1 / float(initial.flatten()[0]):.4g}"
         yield make_finding(
-            "M02",
-            Severity.WARN,
-            measured=measured,
-            expected=f"at most {MAX_AT_BOUND:.0%}: a saturated sigmoid or clamp has no gradient",
+            "M02", Severity.WARN, measured, f"at most {MAX_AT_BOUND:.0%}: a saturated sigmoid or clamp has no gradient"
         )
     claim = getattr(start.task, "claim", None)
     if claim is DepthScale.METRES and known is not None and len(known):
         ratio = float(1 / initial.median()) / float(known.median())
         if not 1 / MAX_DEPTH_RATIO < ratio < MAX_DEPTH_RATIO:
-            measured = (
-                f"the median depth at the start is {ratio:.3g} times the true one ({float(known.median()):.3g} m)"
-            )
-            yield make_finding(
-                "M01", Severity.WARN, measured=measured, expected=f"1/{MAX_DEPTH_RATIO:g} to {MAX_DEPTH_RATIO:g} times"
-            )
+            measured = f"the median depth at the start is {ratio:.3g} times the true one ({float(known.median()):.3g} "
+            measured += "m)"
+            yield make_finding("M01", Severity.WARN, measured, f"1/{MAX_DEPTH_RATIO:g} to {MAX_DEPTH_RATIO:g} times")
     yield from _check_initial_disparity(start, initial)
 
 
@@ -284,10 +251,7 @@ def _check_initial_disparity(start: TrainingStart, initial: Tensor) -> Iterator[
     if not MIN_DISPARITY_PX < apart < MAX_DISPARITY_SHARE * camera.width:
         measured = f"the disparity at the initial depth ({float(1 / initial.median()):.3g}) is {apart:.3g} pixels"
         yield make_finding(
-            "M01",
-            Severity.WARN,
-            measured=measured,
-            expected=f"{MIN_DISPARITY_PX:g} to a third of the width ({camera.width})",
+            "M01", Severity.WARN, measured, f"{MIN_DISPARITY_PX:g} to a third of the width ({camera.width})"
         )
 
 
@@ -304,12 +268,8 @@ def check_initial_motion(start: TrainingStart) -> Iterator[Finding]:
     turned = float(rotation_angle_deg(T[:, :3, :3]).median())
     if moved > MAX_INITIAL_MOTION or turned > MAX_INITIAL_ROTATION_DEG:
         measured = f"an initial translation of {moved:.2g} times the depth, and rotation of {turned:.2g} degrees"
-        yield make_finding(
-            "P02",
-            Severity.WARN,
-            measured=measured,
-            expected=f"at most {MAX_INITIAL_MOTION:g} times, and {MAX_INITIAL_ROTATION_DEG:g} degrees",
-        )
+        expected = f"at most {MAX_INITIAL_MOTION:g} times, and {MAX_INITIAL_ROTATION_DEG:g} degrees"
+        yield make_finding("P02", Severity.WARN, measured, expected)
 
 
 def check_initial_exposure(start: TrainingStart) -> Iterator[Finding]:
@@ -322,7 +282,7 @@ def check_initial_exposure(start: TrainingStart) -> Iterator[Finding]:
     }
     if away:
         listed = ", ".join(f"{name} {value:.3g}" for name, value in away.items())
-        yield make_finding("B02", Severity.WARN, measured=f"initially {listed}", expected="gain 1 and offset 0")
+        yield make_finding("B02", Severity.WARN, f"initially {listed}", "gain 1 and offset 0")
 
 
 def check_visibility(start: TrainingStart) -> Iterator[Finding]:
@@ -333,7 +293,7 @@ def check_visibility(start: TrainingStart) -> Iterator[Finding]:
     outside = float((winner < 0).float().mean())
     if outside > MAX_OUT_OF_VIEW:
         measured = f"{outside:.0%} of the pixels project into no source at the initial depth and motion"
-        yield make_finding("S01", Severity.WARN, measured=measured, expected=f"at most {MAX_OUT_OF_VIEW:.0%}")
+        yield make_finding("S01", Severity.WARN, measured, f"at most {MAX_OUT_OF_VIEW:.0%}")
 
 
 def check_smoothness(start: TrainingStart) -> Iterator[Finding]:
@@ -343,12 +303,8 @@ def check_smoothness(start: TrainingStart) -> Iterator[Finding]:
         return
     share = by_name["smoothness"] / by_name["photometric"]
     if share > MAX_INITIAL_SMOOTHNESS:
-        yield make_finding(
-            "R01",
-            Severity.WARN,
-            measured=f"smoothness is {share:.2g} times the photometric term",
-            expected=f"at most {MAX_INITIAL_SMOOTHNESS:g}",
-        )
+        measured = f"smoothness is {share:.2g} times the photometric term"
+        yield make_finding("R01", Severity.WARN, measured, f"at most {MAX_INITIAL_SMOOTHNESS:g}")
 
 
 def check_batch_independence(start: TrainingStart) -> Iterator[Finding]:
@@ -360,7 +316,7 @@ def check_batch_independence(start: TrainingStart) -> Iterator[Finding]:
     change = float((alone / initial[:1] - 1).abs().median())
     if change > MAX_BATCH_DEPENDENCE:
         measured = f"depth of an image alone differs by {change:.1%} from that in a batch of {len(initial)}"
-        yield make_finding("T28", Severity.WARN, measured=measured, expected=f"at most {MAX_BATCH_DEPENDENCE:.1%}")
+        yield make_finding("T28", Severity.WARN, measured, f"at most {MAX_BATCH_DEPENDENCE:.1%}")
 
 
 def check_batch_norm(start: TrainingStart) -> Iterator[Finding]:
@@ -373,7 +329,7 @@ def check_batch_norm(start: TrainingStart) -> Iterator[Finding]:
     if layers:
         measured = f"{_list_names(layers, 'normalize by the batch')}, and batches are of {start.batch_size}"
         expected = f"{MIN_BATCH_SAMPLES} samples, or 2 with {MIN_BATCH_VALUES} pixels in each of their maps"
-        yield make_finding("T33", Severity.WARN, measured=measured, expected=expected)
+        yield make_finding("T33", Severity.WARN, measured, expected)
 
 
 def _list_names(names: list[str], what: str) -> str:

@@ -93,7 +93,7 @@ def _run_check(check: PropertyCheck, case: LossCase, name: str, severity: Severi
         except LossRaised as error:
             measured = f"{_describe(check)}: {error}"
             expected = "a report of the loss for every scene and size"
-            yield make_finding("L11", severity, measured=measured, expected=expected, where=[name])
+            yield make_finding("L11", severity, measured, expected, where=name)
 
     return collect_findings(_describe(check), name, run)
 
@@ -117,4 +117,4 @@ def collect_findings(what: str, where: str, check: Callable[[], Iterable[Finding
 def make_not_checked(what: str, why: str, where: str = "") -> Finding:
     """Return N01: what could not be checked, and why."""
     measured, named = f"{what}: {why}", [where] if where else []
-    return make_finding("N01", Severity.NOTE, measured=measured, expected="something to compare with", where=named)
+    return make_finding("N01", Severity.NOTE, measured, "something to compare with", where=named)

@@ -40,9 +40,7 @@ def check_color_minimum(case: LossCase, where: str) -> Iterator[Finding]:
     if max(shares.values()) < MIN_COLOR_COST:
         listed = ", ".join(f"{share:.1%} where {color} is correct" for color, share in shares.items())
         measured = f"{listed}, of the cost of wrong sources"
-        yield make_finding(
-            "L19", Severity.WARN, measured=measured, expected=f"at least {MIN_COLOR_COST:.0%}", where=[where]
-        )
+        yield make_finding("L19", Severity.WARN, measured, f"at least {MIN_COLOR_COST:.0%}", where=where)
 
 
 def check_pixel_minimum(case: LossCase, where: str) -> Iterator[Finding]:
@@ -55,7 +53,7 @@ def check_pixel_minimum(case: LossCase, where: str) -> Iterator[Finding]:
         measured = f"sources wrong in one half each cost {halves:.0%} of wrong sources, "
         measured += f"either wrong everywhere {mean:.0%} (mean)"
         expected = f"at most {MAX_HALVES_COST:.0%} more than that mean"
-        yield make_finding("L16", Severity.WARN, measured=measured, expected=expected, where=[where])
+        yield make_finding("L16", Severity.WARN, measured, expected, where=where)
 
 
 def check_uncertainty_sign(case: LossCase, where: str) -> Iterator[Finding]:
@@ -65,11 +63,10 @@ def check_uncertainty_sign(case: LossCase, where: str) -> Iterator[Finding]:
     scene = case.forms["left half wrong"]()
     right, wrong = total_of(scene.report_at_truth), total_of(scene.report_at_wrong)
     if right > wrong + MIN_EFFECT * abs(wrong):
-        measured = (
-            f"{right:.4g} with Sigma high where sources are wrong, {wrong:.4g} with it high where they are correct"
-        )
+        measured = f"{right:.4g} with Sigma high where sources are wrong, {wrong:.4g} with it high where they are "
+        measured += "correct"
         expected = "less where it is high on wrong sources"
-        yield make_finding("U07", Severity.STOP, measured=measured, expected=expected, where=[where])
+        yield make_finding("U07", Severity.STOP, measured, expected, where=where)
 
 
 def check_relief(case: LossCase, where: str) -> Iterator[Finding]:
@@ -85,11 +82,11 @@ def check_relief(case: LossCase, where: str) -> Iterator[Finding]:
         measured = f"depth relief costs {larger / relief:.3g} times as much at twice the width and height, "
         measured += "where its gradient is half"
         expected = f"at most {MAX_RELIEF_GROWTH:g} times"
-        yield make_finding("L06", Severity.WARN, measured=measured, expected=expected, where=[where])
+        yield make_finding("L06", Severity.WARN, measured, expected, where=where)
     other = _relief_cost(case, "one that has not moved, in another unit")
     if abs(other - relief) > max(least, MAX_UNIT_CHANGE * relief):
         measured = f"depth relief costs {relief:.3g}, and {other:.3g} with every length doubled"
-        yield make_finding("L24", Severity.WARN, measured=measured, expected="the same", where=[where])
+        yield make_finding("L24", Severity.WARN, measured, "the same", where=where)
 
 
 def check_similarity_range(case: LossCase, where: str) -> Iterator[Finding]:
@@ -103,7 +100,7 @@ def check_similarity_range(case: LossCase, where: str) -> Iterator[Finding]:
         if share < MIN_HALF_NOISE:
             measured = f"{name} rises by {most:.3g} for noise, and by {share:.2g} of it for half noise"
             expected = f"at least {MIN_HALF_NOISE:g} of it"
-            yield make_finding("L25", Severity.WARN, measured=measured, expected=expected, where=[where])
+            yield make_finding("L25", Severity.WARN, measured, expected, where=where)
 
 
 def _ssim_terms(case: LossCase) -> dict[str, float]:
@@ -156,7 +153,7 @@ def check_output(case: LossCase, where: str) -> Iterator[Finding]:
     try:
         report = case.report(given)
     except LossRaised as error:
-        yield make_finding("L11", Severity.STOP, measured=str(error), expected="a report of the loss", where=[where])
+        yield make_finding("L11", Severity.STOP, str(error), "a report of the loss", where=where)
         return
     total = getattr(report, "total", None)
     if not isinstance(total, Tensor):
@@ -170,11 +167,7 @@ def check_output(case: LossCase, where: str) -> Iterator[Finding]:
     else:
         return
     yield make_finding(
-        "L12",
-        Severity.STOP,
-        measured=found,
-        expected="a LossReport whose total is one number with a gradient",
-        where=[where],
+        "L12", Severity.STOP, found, "a LossReport whose total is one number with a gradient", where=where
     )
 
 
@@ -184,13 +177,10 @@ def check_minimum(case: LossCase, where: str) -> Iterator[Finding]:
         values = _along(case, axis)
         best, span = min(values, key=values.__getitem__), _range(values)
         if values[best] < values[axis.right] - MAX_BELOW_TRUTH * span:
+            measured = f"least at {best:g} ({axis.name}), {values[best]:.4g}; {values[axis.right]:.4g} at the truth"
+            evidence = {"values": {axis.name: list(values), "loss": list(values.values())}}
             yield make_finding(
-                axis.code,
-                Severity.STOP,
-                measured=f"least at {best:g} ({axis.name}), {values[best]:.4g}; {values[axis.right]:.4g} at the truth",
-                expected=f"least at {axis.right:g}",
-                evidence={"values": {axis.name: list(values), "loss": list(values.values())}},
-                where=[where],
+                axis.code, Severity.STOP, measured, f"least at {axis.right:g}", where=where, evidence=evidence
             )
 
 
@@ -206,16 +196,11 @@ def check_monotonic(case: LossCase, where: str) -> Iterator[Finding]:
             falls = [(a, b) for a, b in pairwise(side) if values[b] < values[a] - slack]
             if falls and min(values, key=values.__getitem__) == axis.right:  # else `check_minimum` reports it
                 (near, far), *_ = falls
+                measured = f"{values[far]:.4g} at {far:g} ({axis.name}), {values[near]:.4g} at {near:g}, which is "
+                measured += "nearer to the truth"
+                evidence = {"values": {axis.name: list(values), "loss": list(values.values())}}
                 yield make_finding(
-                    "L02",
-                    Severity.WARN,
-                    measured=(
-                        f"{values[far]:.4g} at {far:g} ({axis.name}), {values[near]:.4g} at {near:g}, which is nearer"
-                        " to the truth"
-                    ),
-                    expected="more, the further from the truth",
-                    evidence={"values": {axis.name: list(values), "loss": list(values.values())}},
-                    where=[where],
+                    "L02", Severity.WARN, measured, "more, the further from the truth", where=where, evidence=evidence
                 )
 
 
@@ -231,13 +216,7 @@ def check_gradient_exists(case: LossCase, where: str) -> Iterator[Finding]:
     }
     flat = sorted(name for name in moved if not gradients[name].any())
     if flat:
-        yield make_finding(
-            "L10",
-            Severity.STOP,
-            measured=f"no gradient for {' and '.join(flat)}",
-            expected="one for each",
-            where=[where],
-        )
+        yield make_finding("L10", Severity.STOP, f"no gradient for {' and '.join(flat)}", "one for each", where=where)
 
 
 def check_gradient(case: LossCase, where: str) -> Iterator[Finding]:
@@ -253,16 +232,13 @@ def check_gradient(case: LossCase, where: str) -> Iterator[Finding]:
         measured = {step: _difference(case, name, direction, step) for step in EPSILONS}
         step, apart = min(measured, key=lambda e: abs(measured[e] - predicted)), case.loose.get(name, MAX_GRADIENT_GAP)
         if abs(measured[step] - predicted) > apart * max(abs(predicted), abs(measured[step])):
+            measured = f"the gradient of {name} is {predicted:.4g}, finite differences {measured[step]:.4g}"
+            evidence = {
+                "differences": {"step": list(measured), "slope": list(measured.values())},
+                "gradient": predicted,
+            }
             yield make_finding(
-                "L03",
-                Severity.WARN,
-                measured=f"the gradient of {name} is {predicted:.4g}, finite differences {measured[step]:.4g}",
-                expected=f"the same within {apart:.0%}",
-                evidence={
-                    "differences": {"step": list(measured), "slope": list(measured.values())},
-                    "gradient": predicted,
-                },
-                where=[where],
+                "L03", Severity.WARN, measured, f"the same within {apart:.0%}", where=where, evidence=evidence
             )
 
 
@@ -273,15 +249,9 @@ def check_sample_independence(case: LossCase, where: str) -> Iterator[Finding]:
     for name, gradient in alone.items():
         first, then = gradient[0], beside[name][0]
         if (change := _relative_change(first, then)) > MAX_COUPLING:
-            yield make_finding(
-                "L04",
-                Severity.WARN,
-                measured=(
-                    f"the gradient of a sample's {name} changes by {change:.0%} when another sample of the batch does"
-                ),
-                expected=f"at most {MAX_COUPLING:.0%}",
-                where=[where],
-            )
+            measured = f"the gradient of a sample's {name} changes by {change:.0%} when another sample of the batch "
+            measured += "does"
+            yield make_finding("L04", Severity.WARN, measured, f"at most {MAX_COUPLING:.0%}", where=where)
 
 
 def check_mean_reduction(case: LossCase, where: str) -> Iterator[Finding]:
@@ -290,25 +260,19 @@ def check_mean_reduction(case: LossCase, where: str) -> Iterator[Finding]:
     ratio = _ratio(case, "twice the batch", value)
     if ratio and abs(ratio - 1) > MAX_BATCH_CHANGE:
         yield make_finding(
-            "L05",
-            Severity.WARN,
-            measured=f"{ratio:.3g} times the loss for the same batch twice",
-            expected="1",
-            where=[where],
+            "L05", Severity.WARN, f"{ratio:.3g} times the loss for the same batch twice", "1", where=where
         )
     ratio = _ratio(case, "twice the size", value)
     if ratio and not 1 / MAX_SIZE_RATIO <= ratio <= MAX_SIZE_RATIO:
         measured = f"{ratio:.3g} times the loss for the same scene at twice the width and height"
-        yield make_finding(
-            "L06", Severity.WARN, measured=measured, expected=f"at most {MAX_SIZE_RATIO:g} times", where=[where]
-        )
+        yield make_finding("L06", Severity.WARN, measured, f"at most {MAX_SIZE_RATIO:g} times", where=where)
 
 
 def check_source_order(case: LossCase, where: str) -> Iterator[Finding]:
     """L07: the loss does not depend on the order of the sources."""
     ratio = _ratio(case, "sources in another order", total_of(case.report_at_wrong))
     if ratio and abs(ratio - 1) > MAX_CHANGE:
-        yield make_finding("L07", Severity.WARN, measured=f"{ratio:.4g} times the loss", expected="1", where=[where])
+        yield make_finding("L07", Severity.WARN, f"{ratio:.4g} times the loss", "1", where=where)
 
 
 def check_mirroring(case: LossCase, where: str) -> Iterator[Finding]:
@@ -316,11 +280,7 @@ def check_mirroring(case: LossCase, where: str) -> Iterator[Finding]:
     ratio = _ratio(case, "mirrored", total_of(case.report_at_wrong))
     if ratio and abs(ratio - 1) > MAX_MIRROR_CHANGE:
         yield make_finding(
-            "L08",
-            Severity.WARN,
-            measured=f"{ratio:.4g} times the loss",
-            expected=f"1 within {MAX_MIRROR_CHANGE:g}",
-            where=[where],
+            "L08", Severity.WARN, f"{ratio:.4g} times the loss", f"1 within {MAX_MIRROR_CHANGE:g}", where=where
         )
 
 
@@ -334,9 +294,7 @@ def check_extreme_inputs(case: LossCase, where: str) -> Iterator[Finding]:
         if wrong := _not_finite(total_of(other.report_at_wrong), other.gradients):
             broken_scenes.setdefault(wrong, []).append(name)
     for wrong, scenes in broken_scenes.items():
-        yield make_finding(
-            "L09", Severity.WARN, measured=f"{wrong} for {', '.join(scenes)}", expected="finite numbers", where=[where]
-        )
+        yield make_finding("L09", Severity.WARN, f"{wrong} for {', '.join(scenes)}", "finite numbers", where=where)
 
 
 def check_term_sum(case: LossCase, where: str) -> Iterator[Finding]:
@@ -345,7 +303,7 @@ def check_term_sum(case: LossCase, where: str) -> Iterator[Finding]:
         terms = {name: float(value) for name, value in getattr(report, "terms", {}).items()}
         if broken := find_loss_errors(total_of(report), terms, getattr(report, "least", {}), torch.float32):
             expected = "the sum of its terms, each at its least value or above"
-            yield make_finding("L13", Severity.STOP, measured="; ".join(broken), expected=expected, where=[where])
+            yield make_finding("L13", Severity.STOP, "; ".join(broken), expected, where=where)
             return
 
 
@@ -353,16 +311,14 @@ def check_finite(case: LossCase, where: str) -> Iterator[Finding]:
     """L09: loss and gradient are finite for usual images and moderately wrong outputs."""
     if wrong := _not_finite(total_of(case.report_at_wrong), case.gradients):
         measured = f"{wrong} for usual images and moderately wrong outputs"
-        yield make_finding("L09", Severity.STOP, measured=measured, expected="finite numbers", where=[where])
+        yield make_finding("L09", Severity.STOP, measured, "finite numbers", where=where)
 
 
 def check_determinism(case: LossCase, where: str) -> Iterator[Finding]:
     """L14: two calls return the same loss."""
     first, second = (total_of(case.report(case.off)) for _ in range(2))
     if abs(first - second) > MAX_CHANGE * max(abs(first), abs(second)):
-        yield make_finding(
-            "L14", Severity.WARN, measured=f"{first:.6g}, then {second:.6g}", expected="the same", where=[where]
-        )
+        yield make_finding("L14", Severity.WARN, f"{first:.6g}, then {second:.6g}", "the same", where=where)
 
 
 def check_inputs_unchanged(case: LossCase, where: str) -> Iterator[Finding]:
@@ -373,9 +329,7 @@ def check_inputs_unchanged(case: LossCase, where: str) -> Iterator[Finding]:
         case.loss(case.off)
     changed = [name for name, value in shown.items() if not torch.equal(value, before[name])]
     if changed:
-        yield make_finding(
-            "L15", Severity.STOP, measured=f"{', '.join(changed)} modified", expected="nothing changed", where=[where]
-        )
+        yield make_finding("L15", Severity.STOP, f"{', '.join(changed)} modified", "nothing changed", where=where)
 
 
 def check_locality(case: LossCase, where: str) -> Iterator[Finding]:
@@ -388,12 +342,9 @@ def check_locality(case: LossCase, where: str) -> Iterator[Finding]:
             continue
         half = here[name].shape[-1] // 2
         if (change := _relative_change(here[name][..., half:], there[name][..., half:])) > MAX_COUPLING:
-            measured = (
-                f"gradients of {name} change by {change:.0%} where nothing changed but the other end of the image"
-            )
-            yield make_finding(
-                "L16", Severity.WARN, measured=measured, expected=f"at most {MAX_COUPLING:.0%}", where=[where]
-            )
+            measured = f"gradients of {name} change by {change:.0%} where nothing changed but the other end of the "
+            measured += "image"
+            yield make_finding("L16", Severity.WARN, measured, f"at most {MAX_COUPLING:.0%}", where=where)
 
 
 def check_unlabeled(case: LossCase, where: str) -> Iterator[Finding]:
@@ -403,7 +354,7 @@ def check_unlabeled(case: LossCase, where: str) -> Iterator[Finding]:
         share = float(gradients[name][unknown].abs().sum() / gradients[name].abs().sum().clamp(min=1e-30))
         if share > 0:
             measured = f"{share:.0%} of the gradient of {name} is at pixels without a label"
-            yield make_finding("L18", Severity.STOP, measured=measured, expected="none", where=[where])
+            yield make_finding("L18", Severity.STOP, measured, "none", where=where)
 
 
 def _along(case: LossCase, axis: ErrorAxis) -> dict[float, float]:

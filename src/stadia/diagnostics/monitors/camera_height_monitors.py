@@ -82,25 +82,13 @@ def check_epoch(
         if one.apart:
             measured = f"epoch {epoch}{of}: {one.refused}; depth is not in metres"
             found.append(
-                make_finding(
-                    "H07",
-                    Severity.WARN,
-                    measured=measured,
-                    expected="one height of one group of cameras",
-                    where=[group],
-                )
+                make_finding("H07", Severity.WARN, measured, "one height of one group of cameras", where=group)
             )
             continue
         if one.locked_height:
             measured = f"epoch {epoch}{of}: {one.locked_height}"
             found.append(
-                make_finding(
-                    "H17",
-                    Severity.WARN,
-                    measured=measured,
-                    expected="a test that agrees with all objects",
-                    where=[group],
-                )
+                make_finding("H17", Severity.WARN, measured, "a test that agrees with all objects", where=group)
             )
         if one.refused and epoch > first_epoch:
             measured, teaches = (
@@ -110,11 +98,7 @@ def check_epoch(
             severity = Severity.WARN
             if math.isfinite(teaches):  # nothing is lost while another height is used
                 severity, measured = Severity.NOTE, f"{measured}; {teaches:.2f} m, known before, is used"
-            found.append(
-                make_finding(
-                    "H06", severity, measured=measured, expected="frames that agree on a height", where=[group]
-                )
-            )
+            found.append(make_finding("H06", severity, measured, "frames that agree on a height", where=group))
     return found
 
 
@@ -130,17 +114,11 @@ def check_drift(heights_m: Mapping[str, Sequence[float]]) -> list[Finding]:
             and abs(logs[-1] - logs[0]) > MAX_DRIFT * DRIFT_EPOCHS
         ):
             percent = math.expm1((logs[-1] - logs[0]) / DRIFT_EPOCHS)
-            measured = (
-                f"the camera's height went from {math.exp(logs[0]):.2f} m to {math.exp(logs[-1]):.2f} m, {percent:+.1%}"
-                " an epoch"
-            )
+            measured = f"the camera's height went from {math.exp(logs[0]):.2f} m to {math.exp(logs[-1]):.2f} m, "
+            measured += f"{percent:+.1%} an epoch"
             evidence = {"camera_height_m": list(heights)}
             expected = f"less than {MAX_DRIFT:.0%} an epoch"
-            found.append(
-                make_finding(
-                    "H08", Severity.WARN, measured=measured, expected=expected, evidence=evidence, where=[group]
-                )
-            )
+            found.append(make_finding("H08", Severity.WARN, measured, expected, where=group, evidence=evidence))
     return found
 
 

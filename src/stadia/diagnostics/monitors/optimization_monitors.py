@@ -92,7 +92,7 @@ class UpdateRatioMonitor:
         measured += f"and the loss of step {step} is {loss:.3g}, at first {first:.3g}"
         evidence = {"step": large[0], "update_ratio": large[1], "loss": loss, "first_loss": first}
         expected = f"at most {MAX_UPDATE_RATIO:.1%}, or a loss that falls"
-        return make_finding("T02", Severity.WARN, measured=measured, expected=expected, evidence=evidence)
+        return make_finding("T02", Severity.WARN, measured, expected, evidence=evidence)
 
 
 # -- T08: the first loss or gradient that is not finite.
@@ -102,9 +102,7 @@ def report_not_finite(step: int, error: NotFiniteError) -> Finding:
     """Return the error that ended the training as a finding: the term and samples, or the parameter of the gradient."""
     measured = f"{error.what}: {error.found}"
     evidence = {"step": step}
-    return make_finding(
-        "T08", Severity.STOP, measured=measured, expected=error.expected, fix=error.fix, evidence=evidence
-    )
+    return make_finding("T08", Severity.STOP, measured, error.expected, fix=error.fix, evidence=evidence)
 
 
 # -- T09 to T11 and T14 to T16: stalled training, tiny learning rate, constant weights, slow data loading.
@@ -237,9 +235,8 @@ class TimingMonitor:
         self.rows = self.rows + 1 if is_off else 0
         if self.rows < TIMING_ROWS:
             return None
-        measured = (
-            f"the parts of a step take {total:.3g} s, and the step takes {whole:.3g} s, as for {TIMING_ROWS} rows"
-        )
+        measured = f"the parts of a step take {total:.3g} s, and the step takes {whole:.3g} s, as for {TIMING_ROWS} "
+        measured += "rows"
         return warn_at(step, "T06", measured, f"the same within {MAX_TIME_GAP:.0%}", **{STEP_TIME: whole, **parts})
 
     def _check_peak(self, step: int, row: Mapping[str, float]) -> Finding | None:
@@ -247,12 +244,9 @@ class TimingMonitor:
         name = max(shares, key=lambda one: shares[one], default="")
         if not name or shares[name] <= MAX_PEAK_SHARE:
             return None
+        measured = f"the time of '{name}' would mean {shares[name]:.3g} times the machine's measured peak"
         return make_finding(
-            "T06",
-            Severity.WARN,
-            measured=f"the time of '{name}' would mean {shares[name]:.3g} times the machine's measured peak",
-            expected=f"at most {MAX_PEAK_SHARE:g} times",
-            evidence={"step": step, **shares},
+            "T06", Severity.WARN, measured, f"at most {MAX_PEAK_SHARE:g} times", evidence={"step": step, **shares}
         )
 
 

@@ -51,7 +51,7 @@ def warn_at(step: int, code: str, measured: str, expected: str, *, where: Any = 
     """Return a warning about a step of the training. where: names, typed Any since evidence may be an unpacked dict."""
     measured = f"at step {step} {measured}"
     evidence = {"step": step, **evidence}
-    return make_finding(code, Severity.WARN, measured=measured, expected=expected, evidence=evidence, where=where)
+    return make_finding(code, Severity.WARN, measured, expected, where=where, evidence=evidence)
 
 
 class StartFilter:

@@ -236,9 +236,8 @@ class MotionScaleMonitor:
         is_off = correlation > MIN_CORRELATION and off > math.log(MAX_MOTION_SCALE)
         if not self.persists(step, row, is_off and not off < IMPROVES * before):
             return None
-        measured = (
-            f"predicted motion along z is {slope:.2f} times the true one, with a correlation of {correlation:.2f}, "
-        )
+        measured = f"predicted motion along z is {slope:.2f} times the true one, with a correlation of "
+        measured += f"{correlation:.2f}, "
         measured += f"as in {self.persists.rows} validations"
         expected = f"within a factor of {MAX_MOTION_SCALE:g}"
         return warn_at(step, "P25", measured, expected, slope=slope, correlation=correlation)

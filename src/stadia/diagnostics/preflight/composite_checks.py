@@ -67,30 +67,20 @@ def check_composites(survey: CompositeSurveyResult) -> list[Finding]:
     factors = {factor.name: factor for factor in survey.factors}
     found = [*_check_shared(survey, factors), *_check_files(survey)]
     if survey.effective_backgrounds < MIN_BACKGROUNDS:
-        found.append(
-            make_finding(
-                "C06",
-                Severity.WARN,
-                measured=(
-                    f"{factors['background'].counts['train']} backgrounds train, as unevenly as"
-                    f" {survey.effective_backgrounds:.1f} of equal frequency, in {survey.images['train']} images"
-                ),
-                expected=f"{MIN_BACKGROUNDS} and more",
-            )
-        )
+        measured = f"{factors['background'].counts['train']} backgrounds train, as unevenly as "
+        measured += f"{survey.effective_backgrounds:.1f} of equal frequency, in {survey.images['train']} images"
+        found.append(make_finding("C06", Severity.WARN, measured, f"{MIN_BACKGROUNDS} and more"))
     if survey.source != "exact":
         measured = f"depth is of '{survey.source}', {survey.claim}"
-        found.append(
-            make_finding("C07", Severity.NOTE, measured=measured, expected="exact depth, or a name for its source")
-        )
+        found.append(make_finding("C07", Severity.NOTE, measured, "exact depth, or a name for its source"))
     if survey.alike:
         measured = f"of {survey.num_checked} images depth and mask both have {survey.alike}"
-        found.append(make_finding("C08", Severity.STOP, measured=measured, expected="depth that is not the mask"))
+        found.append(make_finding("C08", Severity.STOP, measured, "depth that is not the mask"))
     if survey.unscored > MAX_UNSCORED:
         low, high = survey.depths
         outside = f"{survey.unscored:.0%} of the depth labels lie outside of loss.min_depth to loss.max_depth"
         measured = f"{outside}; 99 % lie in {low:.3g} to {high:.3g}"
-        found.append(make_finding("C14", Severity.WARN, measured=measured, expected=f"at most {MAX_UNSCORED:.0%}"))
+        found.append(make_finding("C14", Severity.WARN, measured, f"at most {MAX_UNSCORED:.0%}"))
     return sort_findings(found)
 
 
@@ -106,11 +96,9 @@ def _check_shared(survey: CompositeSurveyResult, factors: Mapping[str, FactorCou
 
     def report(code: str, severity: Severity, name: str, expected: str) -> Finding:
         shared = factors[name].shared
-        measured = (
-            f"{len(shared)} {name}{'s' * (len(shared) > 1)} in two of the splits {', '.join(survey.images)}, such as"
-            f" {shared[0]}"
-        )
-        return make_finding(code, severity, measured=measured, expected=expected, evidence=table)
+        measured = f"{len(shared)} {name}{'s' * (len(shared) > 1)} in two of the splits {', '.join(survey.images)}, "
+        measured += f"such as {shared[0]}"
+        return make_finding(code, severity, measured, expected, evidence=table)
 
     found = []
     if factors["background"].shared:
@@ -133,15 +121,9 @@ def _check_files(survey: CompositeSurveyResult) -> list[Finding]:
             f" {', '.join(survey.missing[:MAX_PATHS])}" + " ..." * (len(survey.missing) > MAX_PATHS)
         )
         evidence = {"missing": {"path": list(survey.missing[:MAX_PATHS])}}
-        found.append(
-            make_finding(
-                "C03", Severity.WARN, measured=measured, expected="every file of the layout", evidence=evidence
-            )
-        )
+        found.append(make_finding("C03", Severity.WARN, measured, "every file of the layout", evidence=evidence))
     if survey.renamed:
-        found.append(
-            make_finding("C04", Severity.NOTE, measured="; ".join(survey.renamed), expected="the names of the layout")
-        )
+        found.append(make_finding("C04", Severity.NOTE, "; ".join(survey.renamed), "the names of the layout"))
     listed = (
         ("C05", Severity.WARN, survey.lossy, "label", "labels without loss", None),
         ("C09", Severity.STOP, survey.uncut, "foreground", "objects cut out", None),
@@ -159,5 +141,5 @@ def _check_files(survey: CompositeSurveyResult) -> list[Finding]:
             files, words = zip(*faults, strict=True)
             measured = f"{len(files)} {what}{'s' * (len(files) > 1)} of those checked, such as {files[0]}: {words[0]}"
             evidence = {"files": {"file": list(files[:MAX_PATHS]), "found": list(words[:MAX_PATHS])}}
-            found.append(make_finding(code, severity, measured=measured, expected=expected, fix=fix, evidence=evidence))
+            found.append(make_finding(code, severity, measured, expected, fix=fix, evidence=evidence))
     return found

@@ -74,16 +74,12 @@ def _check_repeated(survey: RecordingSurvey, repeated: list[tuple[int, int]], ch
     share = len(repeated) / checked
     if share < REPEATED_WARN:
         return
+    measured = f"{len(repeated)} of {checked} {'sampled ' if checked < survey.length else ''}frames show exactly what "
+    measured += "an earlier one shows"
+    expected = "distinct frames"
+    evidence = {"frame": [i for i, _ in repeated[:8]], "same as": [j for _, j in repeated[:8]]}
     yield make_finding(
-        "D02",
-        Severity.STOP if share >= REPEATED_STOP else Severity.WARN,
-        measured=(
-            f"{len(repeated)} of {checked} {'sampled ' if checked < survey.length else ''}frames show exactly what an"
-            " earlier one shows"
-        ),
-        expected="distinct frames",
-        evidence={"frame": [i for i, _ in repeated[:8]], "same as": [j for _, j in repeated[:8]]},
-        where=[survey.name],
+        "D02", Severity.stop_if(share >= REPEATED_STOP), measured, expected, where=survey.name, evidence=evidence
     )
 
 
@@ -95,24 +91,15 @@ def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[
     share = len(still) / len(flows)
     if share < STATIC_WARN:
         return
-    yield make_finding(
-        "D03",
-        Severity.STOP if share >= STATIC_STOP and not survey.stereo else Severity.WARN,
-        measured=(
-            f"{len(still)} of {len(flows)} neighboring pairs move less than {STATIC_FLOW_PX} px at {FLOW_WIDTH} px"
-            " width"
-        ),
-        expected=f"fewer than {STATIC_WARN:.0%}",
-        evidence={
-            "median_flow_px": float(np.median(list(flows.values()))),
-            "pairs": {
-                "first": [i - 1 for i in still[:8]],
-                "second": still[:8],
-                "flow_px": [flows[i] for i in still[:8]],
-            },
-        },
-        where=[survey.name],
-    )
+    severity = Severity.stop_if(share >= STATIC_STOP and not survey.stereo)
+    measured = f"{len(still)} of {len(flows)} neighboring pairs move less than {STATIC_FLOW_PX} px at {FLOW_WIDTH} px "
+    measured += "width"
+    expected = f"fewer than {STATIC_WARN:.0%}"
+    evidence = {
+        "median_flow_px": float(np.median(list(flows.values()))),
+        "pairs": {"first": [i - 1 for i in still[:8]], "second": still[:8], "flow_px": [flows[i] for i in still[:8]]},
+    }
+    yield make_finding("D03", severity, measured, expected, where=survey.name, evidence=evidence)
 
 
 def _check_same_sides(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -121,14 +108,9 @@ def _check_same_sides(survey: RecordingSurvey) -> Iterator[Finding]:
         return
     same = [i for i in survey.anchors if image_digest(survey.image(i, LEFT)) == image_digest(survey.image(i, RIGHT))]
     if same:
-        yield make_finding(
-            "D04",
-            Severity.STOP,
-            measured=f"left and right images are identical in {len(same)} of {len(survey.anchors)} sampled frames",
-            expected="two images, apart by the baseline",
-            evidence={"frame": same},
-            where=[survey.name],
-        )
+        measured = f"left and right images are identical in {len(same)} of {len(survey.anchors)} sampled frames"
+        expected = "two images, apart by the baseline"
+        yield make_finding("D04", Severity.STOP, measured, expected, where=survey.name, evidence={"frame": same})
 
 
 # -- Check that timestamps increase, and that their unit is seconds.
@@ -161,23 +143,19 @@ def _check_order(survey: RecordingSurvey, timed: Timed) -> list[Finding]:
     if not back:
         return []
     share = len(back) / len(timed)
-    found = make_finding(
-        "D15",
-        Severity.STOP if share >= STOP_SHARE else Severity.WARN,
-        measured=(
-            f"{len(back)} of {len(timed)} neighboring frames are not later than the one before, "
-            f"such as {back[0][1]}, by {back[0][2]:.3g} s"
-        ),
-        expected="times that rise from frame to frame",
-        evidence={
-            "median_step_s": float(np.median([after - before for _, _, before, after in timed])),
-            "pairs": {
-                "first": [i for i, _, _ in back[:8]],
-                "second": [j for _, j, _ in back[:8]],
-                "step_s": [s for *_, s in back[:8]],
-            },
+    measured = f"{len(back)} of {len(timed)} neighboring frames are not later than the one before, such as "
+    measured += f"{back[0][1]}, by {back[0][2]:.3g} s"
+    expected = "times that rise from frame to frame"
+    evidence = {
+        "median_step_s": float(np.median([after - before for _, _, before, after in timed])),
+        "pairs": {
+            "first": [i for i, _, _ in back[:8]],
+            "second": [j for _, j, _ in back[:8]],
+            "step_s": [s for *_, s in back[:8]],
         },
-        where=[survey.name],
+    }
+    found = make_finding(
+        "D15", Severity.stop_if(share >= STOP_SHARE), measured, expected, where=survey.name, evidence=evidence
     )
     return [found]
 
@@ -189,19 +167,17 @@ def _check_time_unit(survey: RecordingSurvey, timed: Timed) -> list[Finding]:
     likely = [(name, in_a_second) for name, in_a_second in UNITS.items() if MIN_INTERVAL_S <= step_s / in_a_second <= 1]
     names = " or ".join(f"{name}, {step_s / in_a_second:.3g} s apart then" for name, in_a_second in likely)
     divisors = " or ".join(f"{in_a_second:.0f}" for _, in_a_second in likely)
+    measured = f"frames are {step_s:.4g} s apart (the median of {len(timed)})"
+    expected = f"{MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g} s"
+    cause = (
+        f"times of another unit that are read as seconds ({names}), or images taken now and then instead of a video"
+        if likely
+        else None
+    )
+    fix = f"divide times of another unit by {divisors}; leave out what is no video" if likely else None
+    evidence = {"median_step_s": step_s}
     found = make_finding(
-        "D16",
-        Severity.WARN,
-        measured=f"frames are {step_s:.4g} s apart (the median of {len(timed)})",
-        expected=f"{MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g} s",
-        cause=(
-            f"times of another unit that are read as seconds ({names}), or images taken now and then instead of a video"
-            if likely
-            else None
-        ),
-        fix=f"divide times of another unit by {divisors}; leave out what is no video" if likely else None,
-        evidence={"median_step_s": step_s},
-        where=[survey.name],
+        "D16", Severity.WARN, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence
     )
     return [found]
 
@@ -226,17 +202,12 @@ def check_black_bars(survey: RecordingSurvey) -> Iterator[Finding]:
     wide = {name: count for name, count in px.items() if count >= max(2, MIN_BAR_SHARE * sides[name])}
     if not wide:
         return
+    measured = f"black bars in all of {len(images)} images: "
+    measured += f"{', '.join(f'{count} px {name}' for name, count in wide.items())}, of "
+    measured += f"{images.shape[2]}x{images.shape[1]}"
+    evidence = {f"{name}_px": count for name, count in px.items()}
     yield make_finding(
-        "D14",
-        Severity.WARN,
-        measured=(
-            f"black bars in all of {len(images)} images:"
-            f" {', '.join(f'{count} px {name}' for name, count in wide.items())}, of"
-            f" {images.shape[2]}x{images.shape[1]}"
-        ),
-        expected="a scene that fills the image",
-        evidence={f"{name}_px": count for name, count in px.items()},
-        where=[survey.name],
+        "D14", Severity.WARN, measured, "a scene that fills the image", where=survey.name, evidence=evidence
     )
 
 
@@ -277,14 +248,11 @@ def check_exposure(survey: RecordingSurvey) -> Iterator[Finding]:
     size, name = max((float(np.median(each)), name) for name, each in gains.items())
     if size <= NOTE_GAIN:
         return
-    yield make_finding(
-        "B03",
-        Severity.WARN if size > WARN_GAIN else Severity.NOTE,
-        measured=f"{name} brightness changes by {math.expm1(size):.0%} (the median of {len(gains[name])} pairs)",
-        expected=f"at most {math.expm1(NOTE_GAIN):.0%}",
-        evidence={"gains": {"pair": list(range(len(gains[name]))), "times": [math.exp(one) for one in gains[name]]}},
-        where=[survey.name],
-    )
+    severity = Severity.WARN if size > WARN_GAIN else Severity.NOTE
+    measured = f"{name} brightness changes by {math.expm1(size):.0%} (the median of {len(gains[name])} pairs)"
+    expected = f"at most {math.expm1(NOTE_GAIN):.0%}"
+    evidence = {"gains": {"pair": list(range(len(gains[name]))), "times": [math.exp(one) for one in gains[name]]}}
+    yield make_finding("B03", severity, measured, expected, where=survey.name, evidence=evidence)
 
 
 def brightness_gain(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:

@@ -108,28 +108,18 @@ def _check_count(survey: RecordingSurvey) -> Iterator[Finding]:
     checked = sorted(spread_order(survey.length)[:CHECKED_FRAMES])
     there = [i for i in checked if survey.recording.depth_m(i, LEFT) is not None]
     if 0 < len(there) < FEW_SHARE * len(checked):
-        yield make_finding(
-            "D12",
-            Severity.WARN,
-            measured=f"{len(there)} of {len(checked)} frames have ground truth",
-            expected="most of them",
-            evidence={"frames_with_ground_truth": there},
-            where=[survey.name],
-        )
+        measured = f"{len(there)} of {len(checked)} frames have ground truth"
+        evidence = {"frames_with_ground_truth": there}
+        yield make_finding("D12", Severity.WARN, measured, "most of them", where=survey.name, evidence=evidence)
 
 
 def _check_size(survey: RecordingSurvey) -> Finding | None:
     for i in survey.anchors:
         depth, size = survey.recording.depth_m(i, LEFT), survey.image(i).shape[:2]
         if depth is not None and depth.shape != size:
-            return make_finding(
-                "D11",
-                Severity.STOP,
-                measured=f"ground truth of {depth.shape[1]}x{depth.shape[0]} for an image of {size[1]}x{size[0]}",
-                expected="a value for each pixel of its image",
-                evidence={"frame": i},
-                where=[survey.name],
-            )
+            measured = f"ground truth of {depth.shape[1]}x{depth.shape[0]} for an image of {size[1]}x{size[0]}"
+            expected = "a value for each pixel of its image"
+            return make_finding("D11", Severity.STOP, measured, expected, where=survey.name, evidence={"frame": i})
     return None
 
 
@@ -139,14 +129,11 @@ def _check_empty(maps: list[NDArray[np.float32]], survey: RecordingSurvey) -> Fi
     if not any(useless):
         return None
     shares = [values.size / depth.size for values, depth in zip(filled, maps, strict=True)]
-    return make_finding(
-        "D05",
-        Severity.STOP if sum(useless) >= EMPTY_STOP_SHARE * len(maps) else Severity.WARN,
-        measured=f"{sum(useless)} of {len(maps)} sampled maps hold no depth, or one constant value",
-        expected="depth in every map (projected LiDAR: about 3 % of the pixels, dense ground truth: most)",
-        evidence={"frame": list(survey.anchors), "share_of_pixels_with_depth": shares},
-        where=[survey.name],
-    )
+    severity = Severity.stop_if(sum(useless) >= EMPTY_STOP_SHARE * len(maps))
+    measured = f"{sum(useless)} of {len(maps)} sampled maps hold no depth, or one constant value"
+    expected = "depth in every map (projected LiDAR: about 3 % of the pixels, dense ground truth: most)"
+    evidence = {"frame": list(survey.anchors), "share_of_pixels_with_depth": shares}
+    return make_finding("D05", severity, measured, expected, where=survey.name, evidence=evidence)
 
 
 def _check_levels(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -154,25 +141,20 @@ def _check_levels(survey: RecordingSurvey) -> Iterator[Finding]:
         depth = survey.depth(i)
         known = depth[depth > 0] if depth is not None else np.zeros(0, np.float32)
         if (whole := _share_of_whole_metres(known)) > WHOLE_SHARE:
+            measured = f"{whole:.0%} of {known.size} pixels are whole metres"
+            expected = f"at most {WHOLE_SHARE:.0%}"
+            cause = "16-bit ground truth (1/256 m) was read as 8 bits, or depth was rounded to integers"
+            fix = "read the original files with all of their bits (cv2.IMREAD_UNCHANGED), then divide"
+            evidence = {"frame": i, "share": whole}
             yield make_finding(
-                "D08",
-                Severity.STOP,
-                measured=f"{whole:.0%} of {known.size} pixels are whole metres",
-                expected=f"at most {WHOLE_SHARE:.0%}",
-                cause="16-bit ground truth (1/256 m) was read as 8 bits, or depth was rounded to integers",
-                fix="read the original files with all of their bits (cv2.IMREAD_UNCHANGED), then divide",
-                evidence={"frame": i, "share": whole},
-                where=[survey.name],
+                "D08", Severity.STOP, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence
             )
             return
         if known.size > LEVELS_FROM_PIXELS and (count := len(np.unique(known))) <= LEVELS:
+            measured = f"{count} distinct values among {known.size} pixels"
+            evidence = {"frame": i, "values": count}
             yield make_finding(
-                "D08",
-                Severity.WARN,
-                measured=f"{count} distinct values among {known.size} pixels",
-                expected=f"more than {LEVELS}",
-                evidence={"frame": i, "values": count},
-                where=[survey.name],
+                "D08", Severity.WARN, measured, f"more than {LEVELS}", where=survey.name, evidence=evidence
             )
             return
 
@@ -201,20 +183,14 @@ def _check_scale(survey: RecordingSurvey) -> Iterator[Finding]:
         low, high = scale_consistency.PLAUSIBLE[verdict.ruler]
         measured, expected = f"a median depth of {verdict.value:.4g} m", f"{low:g} to {high:g} m"
         if factor is not None:
-            measured = (
-                f"ground truth is {factor:.4g} times as long as {scale_consistency.name_other_sources(verdict)} give (its median is"
-                f" {verdict.value:.4g} m)"
-            )
+            measured = f"ground truth is {factor:.4g} times as long as {scale_consistency.name_other_sources(verdict)} "
+            measured += f"give (its median is {verdict.value:.4g} m)"
             expected = "1 within the noise"
+        severity = Severity.stop_if(verdict.severe)
+        fix = verdict.fix or (f"divide the ground truth by {factor:.4g}" if factor is not None else None)
+        evidence = {"median_m": verdict.value, **scale_consistency.scale_evidence(verdict)}
         yield make_finding(
-            "D06",
-            Severity.STOP if verdict.severe else Severity.WARN,
-            measured=measured,
-            expected=expected,
-            cause=verdict.cause,
-            fix=verdict.fix or (f"divide the ground truth by {factor:.4g}" if factor is not None else None),
-            evidence={"median_m": verdict.value, **scale_consistency.scale_evidence(verdict)},
-            where=[survey.name],
+            "D06", severity, measured, expected, where=survey.name, cause=verdict.cause, fix=fix, evidence=evidence
         )
 
 
@@ -229,19 +205,15 @@ def _check_camera_height(survey: RecordingSurvey) -> Iterator[Finding]:
     height_m = float(np.median(list(heights.values())))
     low, high = CAMERA_HEIGHT_M
     if not low <= height_m <= high:
+        measured = f"by the ground truth, the camera stands {height_m:.2f} m above the road"
+        fix = "if the camera is that of a car, " + (
+            "divide the ground truth by what makes this 1.2 to 2 m (millimetres read as 1/256 m: 3.9)"
+            if height_m > high
+            else "multiply the ground truth by what makes this 1.2 to 2 m (1/256 m read as millimetres: 3.9)"
+        )
+        evidence = {"frame": list(heights), "camera_height_m": list(heights.values())}
         yield make_finding(
-            "D06",
-            Severity.WARN,
-            measured=f"by the ground truth, the camera stands {height_m:.2f} m above the road",
-            expected=f"{low:g} to {high:g} m",
-            fix="if the camera is that of a car, "
-            + (
-                "divide the ground truth by what makes this 1.2 to 2 m (millimetres read as 1/256 m: 3.9)"
-                if height_m > high
-                else "multiply the ground truth by what makes this 1.2 to 2 m (1/256 m read as millimetres: 3.9)"
-            ),
-            evidence={"frame": list(heights), "camera_height_m": list(heights.values())},
-            where=[survey.name],
+            "D06", Severity.WARN, measured, f"{low:g} to {high:g} m", where=survey.name, fix=fix, evidence=evidence
         )
 
 
@@ -251,25 +223,19 @@ def _compare_with_rig(survey: RecordingSurvey) -> Finding | None:
     if proportion is None or proportion.straight:
         return None
     falling = proportion.rank < 0
+    measured = f"compared with the depth of the rig, ground truth has a rank correlation of {proportion.rank:.2f}, a "
+    measured += f"spread of {proportion.spread:.0%}, and near and far points differ by {abs(proportion.bend):.0%}"
+    expected = f"at least {scale_consistency.MIN_RANK}, at most {scale_consistency.MAX_SPREAD:.0%}, and at most {scale_consistency.MAX_BEND:.0%}"
+    cause = "the ground truth grows where depth falls: it is disparity or inverse depth" if falling else None
+    fix = "take its reciprocal, with the factor that makes it metres" if falling else None
+    evidence = {
+        "points": len(proportion.logs),
+        "rank_correlation": proportion.rank,
+        "spread": proportion.spread,
+        "near_less_far": proportion.bend,
+    }
     return make_finding(
-        "D07",
-        Severity.STOP,
-        measured=(
-            f"compared with the depth of the rig, ground truth has a rank correlation of {proportion.rank:.2f}, "
-            f"a spread of {proportion.spread:.0%}, and near and far points differ by {abs(proportion.bend):.0%}"
-        ),
-        expected=(
-            f"at least {scale_consistency.MIN_RANK}, at most {scale_consistency.MAX_SPREAD:.0%}, and at most {scale_consistency.MAX_BEND:.0%}"
-        ),
-        cause="the ground truth grows where depth falls: it is disparity or inverse depth" if falling else None,
-        fix="take its reciprocal, with the factor that makes it metres" if falling else None,
-        evidence={
-            "points": len(proportion.logs),
-            "rank_correlation": proportion.rank,
-            "spread": proportion.spread,
-            "near_less_far": proportion.bend,
-        },
-        where=[survey.name],
+        "D07", Severity.STOP, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence
     )
 
 
@@ -284,18 +250,13 @@ def _compare_adjacent_frames(survey: RecordingSurvey) -> Finding | None:
     best = min(others, key=lambda shift: others[shift].spread)
     if others[best].spread >= SHIFT_GAIN * own.spread:
         return None
+    measured = f"the rig's depth fits the ground truth of {abs(best)} frame(s) {'later' if best > 0 else 'earlier'} "
+    measured += f"better than its own: a spread of {others[best].spread:.1%} instead of {own.spread:.1%}"
+    cause = "the ground truth is counted from another first frame, or frames are missing in one of the two"
+    fix = "associate ground truth with images by the names of the files"
+    evidence = {"shift": [0, *others], "spread": [own.spread, *(fit.spread for fit in others.values())]}
     return make_finding(
-        "D07",
-        Severity.WARN,
-        measured=(
-            f"the rig's depth fits the ground truth of {abs(best)} frame(s) {'later' if best > 0 else 'earlier'} better"
-            f" than its own: a spread of {others[best].spread:.1%} instead of {own.spread:.1%}"
-        ),
-        expected="its own fits best",
-        cause="the ground truth is counted from another first frame, or frames are missing in one of the two",
-        fix="associate ground truth with images by the names of the files",
-        evidence={"shift": [0, *others], "spread": [own.spread, *(fit.spread for fit in others.values())]},
-        where=[survey.name],
+        "D07", Severity.WARN, measured, "its own fits best", where=survey.name, cause=cause, fix=fix, evidence=evidence
     )
 
 
@@ -307,19 +268,15 @@ def _compare_with_motion(survey: RecordingSurvey) -> Finding | None:
     share = float(np.median(explained))
     if share >= EXPLAINED_WARN:
         return None
+    measured = f"one motion of the camera and the ground truth explain {share:.0%} of the matches that agree among "
+    measured += "themselves"
+    expected = f"at least {EXPLAINED_WARN:.0%}"
+    evidence = {
+        "step": [f"{s.first} to {s.second}" for s in survey.steps if s.depth_explains is not None],
+        "share": explained,
+    }
     return make_finding(
-        "D07",
-        Severity.STOP if share < EXPLAINED_STOP else Severity.WARN,
-        measured=(
-            f"one motion of the camera and the ground truth explain {share:.0%} of the matches that agree among"
-            " themselves"
-        ),
-        expected=f"at least {EXPLAINED_WARN:.0%}",
-        evidence={
-            "step": [f"{s.first} to {s.second}" for s in survey.steps if s.depth_explains is not None],
-            "share": explained,
-        },
-        where=[survey.name],
+        "D07", Severity.stop_if(share < EXPLAINED_STOP), measured, expected, where=survey.name, evidence=evidence
     )
 
 
@@ -353,17 +310,14 @@ def _compare_with_plane(survey: RecordingSurvey) -> Finding | None:
     ratio = float(np.median([truth / plane for _, truth, plane in warps]))
     if ratio <= FLAT_WARN:
         return None
+    measured = f"a neighbor warped by the ground truth resembles the target {ratio:.2f} times as badly as by a flat "
+    measured += "plane"
+    expected = f"at most {FLAT_WARN} times"
+    evidence = {
+        "frame": [i for i, _, _ in warps],
+        "wir_ground_truth": [truth for _, truth, _ in warps],
+        "wir_flat": [plane for _, _, plane in warps],
+    }
     return make_finding(
-        "D07",
-        Severity.STOP if ratio > FLAT_STOP else Severity.WARN,
-        measured=(
-            f"a neighbor warped by the ground truth resembles the target {ratio:.2f} times as badly as by a flat plane"
-        ),
-        expected=f"at most {FLAT_WARN} times",
-        evidence={
-            "frame": [i for i, _, _ in warps],
-            "wir_ground_truth": [truth for _, truth, _ in warps],
-            "wir_flat": [plane for _, _, plane in warps],
-        },
-        where=[survey.name],
+        "D07", Severity.stop_if(ratio > FLAT_STOP), measured, expected, where=survey.name, evidence=evidence
     )

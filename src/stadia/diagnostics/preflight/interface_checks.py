@@ -125,14 +125,9 @@ def check_interface(survey: RecordingSurvey) -> Finding | None:
 
 
 def _report_invalid(check: InterfaceCheck, value: str, what: str, where: str) -> Finding:
+    cause = f"Recording.{check.name} returns another type or shape than the Recording interface"
     return make_finding(
-        "D01",
-        Severity.STOP,
-        measured=f"{what}: {value}",
-        expected=check.expected,
-        cause=f"Recording.{check.name} returns another type or shape than the Recording interface",
-        fix=check.fix,
-        where=[where],
+        "D01", Severity.STOP, f"{what}: {value}", check.expected, where=where, cause=cause, fix=check.fix
     )
 
 
@@ -154,28 +149,19 @@ def _check_size(survey: RecordingSurvey, index: int, side: str) -> Finding | Non
         return None
     x, y = width / camera.width, height / camera.height
     resized = abs(math.log(x / y)) < SAME_SHAPE
+    measured = f"the image of frame {index}, {side}, is {width}x{height}, and its camera is for "
+    measured += f"{camera.width}x{camera.height}"
+    expected = "one size: K counts the pixels of its own image"
+    cause = f"images were {'resized' if resized else 'cropped or stretched'}, and their camera was not"
+    fix = (
+        f"resize the camera with its image, by {x:.4f} (stadia.geometry.camera.resize_camera)"
+        if resized
+        else (
+            "crop the camera with its image (stadia.geometry.camera.crop_camera): cx and cy less what is cut off at the"
+            " left and at the top"
+        )
+    )
+    evidence = {"side": side, "frame": index, "image": f"{width}x{height}", "size_of_K": [camera.width, camera.height]}
     return make_finding(
-        "K04",
-        Severity.STOP,
-        measured=(
-            f"the image of frame {index}, {side}, is {width}x{height}, and its camera is for"
-            f" {camera.width}x{camera.height}"
-        ),
-        expected="one size: K counts the pixels of its own image",
-        cause=f"images were {'resized' if resized else 'cropped or stretched'}, and their camera was not",
-        fix=(
-            f"resize the camera with its image, by {x:.4f} (stadia.geometry.camera.resize_camera)"
-            if resized
-            else (
-                "crop the camera with its image (stadia.geometry.camera.crop_camera): cx and cy less what is cut off at the"
-                " left and at the top"
-            )
-        ),
-        evidence={
-            "side": side,
-            "frame": index,
-            "image": f"{width}x{height}",
-            "size_of_K": [camera.width, camera.height],
-        },
-        where=[survey.name],
+        "K04", Severity.STOP, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence
     )

@@ -126,13 +126,7 @@ def check_intrinsics(survey: RecordingSurvey) -> Iterator[Finding]:
             measured = f"camera({survey.anchors[0]}, '{side}') is {given!r:.80}"
             fix = "give a Camera from Recording.camera (geometry.camera.intrinsics makes one of focal lengths)"
             yield make_finding(
-                "K01",
-                Severity.STOP,
-                measured=measured,
-                expected="a Camera with K",
-                cause="K is not known",
-                fix=fix,
-                where=where,
+                "K01", Severity.STOP, measured, "a Camera with K", where=where, cause="K is not known", fix=fix
             )
             return
     for side, camera, K in _cameras(survey):
@@ -161,15 +155,12 @@ def _form(K: Array, where: list[str]) -> Finding | None:
     if not problems:
         return None
     transposed = np.isfinite(K).all() and np.allclose(K[:2, 2], 0) and np.any(K[2, :2] != 0)
+    expected = "[[fx, 0, cx], [0, fy, cy], [0, 0, 1]], finite, fx and fy above 0"
+    cause = "K is transposed" if transposed else None
+    fix = "transpose it" if transposed else None
+    evidence = {"K": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in K]}
     return make_finding(
-        "K01",
-        Severity.STOP,
-        measured="; ".join(problems),
-        expected="[[fx, 0, cx], [0, fy, cy], [0, 0, 1]], finite, fx and fy above 0",
-        cause="K is transposed" if transposed else None,
-        fix="transpose it" if transposed else None,
-        evidence={"K": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in K]},
-        where=where,
+        "K01", Severity.STOP, "; ".join(problems), expected, where=where, cause=cause, fix=fix, evidence=evidence
     )
 
 
@@ -177,14 +168,10 @@ def _normalized(K: Array, camera: Camera, where: list[str]) -> Finding | None:
     values = (K[0, 0], K[1, 1], K[0, 2], K[1, 2])
     if max(map(abs, values)) >= NORMALIZED_BELOW:
         return None
-    return make_finding(
-        "K02",
-        Severity.STOP,
-        measured="fx {:.3f}, fy {:.3f}, cx {:.3f}, cy {:.3f}".format(*values),
-        expected=f"pixels of a {camera.width}x{camera.height} image",
-        evidence={"fx_times_width": float(K[0, 0] * camera.width), "fy_times_height": float(K[1, 1] * camera.height)},
-        where=where,
-    )
+    measured = "fx {:.3f}, fy {:.3f}, cx {:.3f}, cy {:.3f}".format(*values)
+    expected = f"pixels of a {camera.width}x{camera.height} image"
+    evidence = {"fx_times_width": float(K[0, 0] * camera.width), "fy_times_height": float(K[1, 1] * camera.height)}
+    return make_finding("K02", Severity.STOP, measured, expected, where=where, evidence=evidence)
 
 
 def _outside(value: float, limits: tuple[float, float]) -> bool:
@@ -239,22 +226,17 @@ def _center(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding | None
     elif seen.severity is Severity.WARN:
         cause = f"a crop was not subtracted, K is of another camera, {CROPPED}"
         fix = "nothing where K was cropped with its images; else subtract the crop's offset from cx and cy"
-    return make_finding(
-        "K03",
-        Severity.STOP if impossible else seen.severity,
-        measured=f"cx / W {x:.3f}, cy / H {y:.3f}",
-        expected=f"both in {CENTER[0]} to {CENTER[1]}, or poses that confirm them",
-        cause=cause,
-        fix=fix,
-        evidence={
-            "cx": float(K[0, 2]),
-            "cy": float(K[1, 2]),
-            "width": camera.width,
-            "height": camera.height,
-            "lines": seen.evidence,
-        },
-        where=[survey.name],
-    )
+    severity = Severity.STOP if impossible else seen.severity
+    measured = f"cx / W {x:.3f}, cy / H {y:.3f}"
+    expected = f"both in {CENTER[0]} to {CENTER[1]}, or poses that confirm them"
+    evidence = {
+        "cx": float(K[0, 2]),
+        "cy": float(K[1, 2]),
+        "width": camera.width,
+        "height": camera.height,
+        "lines": seen.evidence,
+    }
+    return make_finding("K03", severity, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence)
 
 
 def _field_of_view(K: Array, camera: Camera, where: list[str]) -> Finding | None:
@@ -262,15 +244,11 @@ def _field_of_view(K: Array, camera: Camera, where: list[str]) -> Finding | None
     factors = size_factors(K, camera)
     if not _outside(share, FOCAL_WARN) or _of_another_size(factors):
         return None
+    measured = f"fx / W {share:.3f}: a horizontal field of view of {2 * np.degrees(np.arctan(0.5 / share)):.1f} degrees"
+    expected = f"fx / W in {FOCAL_WARN[0]} to {FOCAL_WARN[1]} (118 to 35 degrees)"
+    evidence = {"fx": float(K[0, 0]), "width": camera.width}
     return make_finding(
-        "K05",
-        Severity.STOP if _outside(share, FOCAL_STOP) else Severity.WARN,
-        measured=(
-            f"fx / W {share:.3f}: a horizontal field of view of {2 * np.degrees(np.arctan(0.5 / share)):.1f} degrees"
-        ),
-        expected=f"fx / W in {FOCAL_WARN[0]} to {FOCAL_WARN[1]} (118 to 35 degrees)",
-        evidence={"fx": float(K[0, 0]), "width": camera.width},
-        where=where,
+        "K05", Severity.stop_if(_outside(share, FOCAL_STOP)), measured, expected, where=where, evidence=evidence
     )
 
 
@@ -285,23 +263,16 @@ def _sides(survey: RecordingSurvey) -> Iterator[Finding]:
         return
     rows = rows_apart_px(survey)
     raw = rows > SIDES_SHARE * width
+    measured = (
+        f"left fx {left[0, 0]:.2f}, fy {left[1, 1]:.2f}, cy {left[1, 2]:.2f}; "
+        f"right fx {right[0, 0]:.2f}, fy {right[1, 1]:.2f}, cy {right[1, 2]:.2f}"
+    ) + (f"; matches lie in rows {rows:.1f} px apart" if raw else "")
+    expected = f"the same within {SIDES_SHARE * width:.2f} px: the rig has no rotation, so the pair is rectified"
+    cause = "images are not rectified, and T_right_left is that of a rectified pair" if raw else None
+    fix = "undistort and rectify both images (as stadia does with EuRoC): both sides then share one K" if raw else None
+    evidence = {"left_K": left.tolist(), "right_K": right.tolist()}
     yield make_finding(
-        "K07",
-        Severity.STOP,
-        measured=(
-            f"left fx {left[0, 0]:.2f}, fy {left[1, 1]:.2f}, cy {left[1, 2]:.2f}; "
-            f"right fx {right[0, 0]:.2f}, fy {right[1, 1]:.2f}, cy {right[1, 2]:.2f}"
-        )
-        + (f"; matches lie in rows {rows:.1f} px apart" if raw else ""),
-        expected=f"the same within {SIDES_SHARE * width:.2f} px: the rig has no rotation, so the pair is rectified",
-        cause="images are not rectified, and T_right_left is that of a rectified pair" if raw else None,
-        fix=(
-            "undistort and rectify both images (as stadia does with EuRoC): both sides then share one K"
-            if raw
-            else None
-        ),
-        evidence={"left_K": left.tolist(), "right_K": right.tolist()},
-        where=[survey.name],
+        "K07", Severity.STOP, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence
     )
 
 
@@ -324,48 +295,40 @@ def _resized(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding | Non
     seen = compare_epipolar_lines(survey, K, {"K rescaled": resize_K(K, (height, width), camera.height, camera.width)})
     if seen.severity is None:
         return None
-    return make_finding(
-        "K04",
-        seen.severity,
-        measured=f"K is that of an image about {width}x{height}, {x:.2f} times as wide and {y:.2f} times as high",
-        expected=(
-            f"K of the {camera.width}x{camera.height} image: cx / W and cy / H near 0.5, or poses that confirm them"
-        ),
-        cause=None if seen.severity is Severity.STOP else f"images were resized and K was not, {CROPPED}",
-        fix=(
-            f"rescale K from {width}x{height} to {camera.width}x{camera.height}, x by {1 / x:.4f} and y by {1 / y:.4f}:"
-            " f' = f s, c' = (c + 0.5) s - 0.5 (stadia.geometry.camera.resize does both)"
-        ),
-        evidence={
-            "image": f"{camera.width}x{camera.height}",
-            "size_of_K": [width, height],
-            "sizes": {
-                "hypothesis": ["K as given", "K rescaled"],
-                "fx": [float(K[0, 0]), float(K[0, 0] / x)],
-                "cx / W": [float(K[0, 2] / camera.width), float(((K[0, 2] + 0.5) / x - 0.5) / camera.width)],
-                "cy / H": [float(K[1, 2] / camera.height), float(((K[1, 2] + 0.5) / y - 0.5) / camera.height)],
-                "field of view, degrees": [
-                    2 * float(np.degrees(np.arctan(0.5 * camera.width * s / K[0, 0]))) for s in (1, x)
-                ],
-            },
-            "lines": seen.evidence,
+    measured = f"K is that of an image about {width}x{height}, {x:.2f} times as wide and {y:.2f} times as high"
+    expected = f"K of the {camera.width}x{camera.height} image: cx / W and cy / H near 0.5, or poses that confirm them"
+    cause = None if seen.severity is Severity.STOP else f"images were resized and K was not, {CROPPED}"
+    fix = f"rescale K from {width}x{height} to {camera.width}x{camera.height}, x by {1 / x:.4f} and y by {1 / y:.4f}: "
+    fix += "f' = f s, c' = (c + 0.5) s - 0.5 (stadia.geometry.camera.resize does both)"
+    evidence = {
+        "image": f"{camera.width}x{camera.height}",
+        "size_of_K": [width, height],
+        "sizes": {
+            "hypothesis": ["K as given", "K rescaled"],
+            "fx": [float(K[0, 0]), float(K[0, 0] / x)],
+            "cx / W": [float(K[0, 2] / camera.width), float(((K[0, 2] + 0.5) / x - 0.5) / camera.width)],
+            "cy / H": [float(K[1, 2] / camera.height), float(((K[1, 2] + 0.5) / y - 0.5) / camera.height)],
+            "field of view, degrees": [
+                2 * float(np.degrees(np.arctan(0.5 * camera.width * s / K[0, 0]))) for s in (1, x)
+            ],
         },
-        where=[survey.name],
+        "lines": seen.evidence,
+    }
+    return make_finding(
+        "K04", seen.severity, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence
     )
 
 
 def _known(K: Array, camera: Camera, where: list[str]) -> Finding | None:
     for known in KNOWN_CAMERAS:
         if (camera.width, camera.height) in known.sizes and _outside(float(K[0, 0]), known.focal_px):
+            measured = f"fx {K[0, 0]:.1f} for an image of {camera.width}x{camera.height}"
+            expected = f"{known.focal_px[0]:g} to {known.focal_px[1]:g}: that is the size of {known.name}"
+            cause = "K of the unrectified images (fx 960 to 985), or of images of another size"
+            fix = "take fx, fy, cx and cy from P_rect of the same day"
+            evidence = {"fx": float(K[0, 0]), "width": camera.width, "height": camera.height}
             return make_finding(
-                "K04",
-                Severity.WARN,
-                measured=f"fx {K[0, 0]:.1f} for an image of {camera.width}x{camera.height}",
-                expected=f"{known.focal_px[0]:g} to {known.focal_px[1]:g}: that is the size of {known.name}",
-                cause="K of the unrectified images (fx 960 to 985), or of images of another size",
-                fix="take fx, fy, cx and cy from P_rect of the same day",
-                evidence={"fx": float(K[0, 0]), "width": camera.width, "height": camera.height},
-                where=where,
+                "K04", Severity.WARN, measured, expected, where=where, cause=cause, fix=fix, evidence=evidence
             )
     return None
 
@@ -431,19 +394,14 @@ def _turns(survey: RecordingSurvey) -> Iterator[Finding]:
     factor, least = found.focal_factor, abs(math.log(found.focal_factor)) - ERRORS * found.log_error
     if least < math.log(TURNS_WARN):
         return
-    yield make_finding(
-        "K06",
-        Severity.WARN if least < math.log(TURNS_STOP) else Severity.STOP,
-        measured=(
-            f"rotations measured through K are {1 / factor:.2f} times those of the poses, within"
-            f" {ERRORS * found.log_error:.0%}, over {len(found.matches_deg)} steps"
-        ),
-        expected=f"1 within a factor of {TURNS_WARN}",
-        cause=f"fx and fy are about {factor:.2f} times too long",
-        fix=f"divide fx and fy by {factor:.2f} (and check that cx and cy belong to this image)",
-        evidence={
-            "matches_deg": np.linalg.norm(found.matches_deg, axis=1).tolist(),
-            "poses_deg": np.linalg.norm(found.poses_deg, axis=1).tolist(),
-        },
-        where=[survey.name],
-    )
+    severity = Severity.WARN if least < math.log(TURNS_STOP) else Severity.STOP
+    measured = f"rotations measured through K are {1 / factor:.2f} times those of the poses, within "
+    measured += f"{ERRORS * found.log_error:.0%}, over {len(found.matches_deg)} steps"
+    expected = f"1 within a factor of {TURNS_WARN}"
+    cause = f"fx and fy are about {factor:.2f} times too long"
+    fix = f"divide fx and fy by {factor:.2f} (and check that cx and cy belong to this image)"
+    evidence = {
+        "matches_deg": np.linalg.norm(found.matches_deg, axis=1).tolist(),
+        "poses_deg": np.linalg.norm(found.poses_deg, axis=1).tolist(),
+    }
+    yield make_finding("K06", severity, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence)

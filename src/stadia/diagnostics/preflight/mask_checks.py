@@ -68,9 +68,8 @@ def check_masks(surveys: Sequence[MaskSurveyResult]) -> list[Finding]:
             measured = f"masks of {len(bare)} of {one.frames} frames cannot be used, such as frame {bare[0]}: {why}"
             found.append(_make_finding(one, "H03", measured, "masks of every frame", bare))
         if len(one.without_road) > MAX_WITHOUT_ROAD * one.frames:
-            measured = (
-                f"{len(one.without_road)} of {one.frames} frames show no road, such as frame {one.without_road[0]}"
-            )
+            measured = f"{len(one.without_road)} of {one.frames} frames show no road, such as frame "
+            measured += f"{one.without_road[0]}"
             found.append(_make_finding(one, "H01", measured, "a road in most frames", one.without_road))
         if one.road_in_lower_half < MIN_IN_LOWER_HALF and len(one.without_road) + len(bare) < one.frames:
             such = f", of frame {one.upside_down[0]} less than half" if one.upside_down else ""
@@ -95,20 +94,22 @@ def check_masks(surveys: Sequence[MaskSurveyResult]) -> list[Finding]:
         beside = ", ".join(
             f"{times} of class {name or 'without a name'}" for name, times in others.most_common(MAX_OTHER_CLASSES)
         )
+        measured = (
+            f"{bare_frames} of {frames} frames show no object of known height ({count} objects){such}"
+            + f"; of other classes than road.objects: {beside}" * bool(beside)
+        )
+        expected = f"one in at least {1 - MAX_WITHOUT_OBJECT:.0%} of the frames"
+        evidence = {
+            "frames": {"recording": [worst.recording] * len(worst.without_object), "frame": list(worst.without_object)}
+        }
         found.append(
             make_finding(
                 "H02",
                 Severity.WARN,
-                measured=f"{bare_frames} of {frames} frames show no object of known height ({count} objects){such}"
-                + f"; of other classes than road.objects: {beside}" * bool(beside),
-                expected=f"one in at least {1 - MAX_WITHOUT_OBJECT:.0%} of the frames",
-                evidence={
-                    "frames": {
-                        "recording": [worst.recording] * len(worst.without_object),
-                        "frame": list(worst.without_object),
-                    }
-                },
+                measured,
+                expected,
                 where=[one.recording for one in surveys if _count_without_object(one)],
+                evidence=evidence,
             )
         )
     return sort_findings(found)
@@ -121,10 +122,8 @@ def _check_mirrored(one: MaskSurveyResult) -> list[Finding]:
     if count < MIN_OUTLINES or mirrored < MIN_MIRRORED * count or sum(fits) / count > -math.log(MIN_MIRRORED_GAIN):
         return []
     better = math.exp(-sum(fits) / count)
-    measured = (
-        f"in {mirrored} of {count} frames the image's edges fit the masks better mirrored, {better:.2f} times on the"
-        " whole"
-    )
+    measured = f"in {mirrored} of {count} frames the image's edges fit the masks better mirrored, {better:.2f} times "
+    measured += "on the whole"
     return [_make_finding(one, "H16", measured, "edges along the unmirrored masks", ())]
 
 
@@ -135,6 +134,4 @@ def _count_without_object(one: MaskSurveyResult) -> int:
 
 def _make_finding(one: MaskSurveyResult, code: str, measured: str, expected: str, frames: Sequence[int]) -> Finding:
     evidence = {"frames": {"frame": list(frames)}} if frames else {}
-    return make_finding(
-        code, Severity.WARN, measured=measured, expected=expected, evidence=evidence, where=[one.recording]
-    )
+    return make_finding(code, Severity.WARN, measured, expected, where=one.recording, evidence=evidence)

@@ -69,10 +69,7 @@ def check_object_labels(surveys: Mapping[str, ObjectSurveyResult]) -> list[Findi
     if not train.objects and not train.unreadable:
         found.append(
             make_finding(
-                "O02",
-                Severity.STOP,
-                measured=f"no visible object in {train.images} training images",
-                expected="objects to learn from",
+                "O02", Severity.STOP, f"no visible object in {train.images} training images", "objects to learn from"
             )
         )
     for split, one in surveys.items():
@@ -82,14 +79,8 @@ def check_object_labels(surveys: Mapping[str, ObjectSurveyResult]) -> list[Findi
             found.append(_report_hidden(split, one))
         unknown = sorted(one.objects.keys() - train.objects.keys())
         if unknown and train.objects:
-            found.append(
-                make_finding(
-                    "O03",
-                    Severity.WARN,
-                    measured=f"'{split}' shows {', '.join(unknown)}; none in {train.images} training images",
-                    expected="each class in training",
-                )
-            )
+            measured = f"'{split}' shows {', '.join(unknown)}; none in {train.images} training images"
+            found.append(make_finding("O03", Severity.WARN, measured, "each class in training"))
         if one.left_out:
             found.append(_report_unlabeled(split, one))
         found += _check_boxes(split, one)
@@ -98,42 +89,26 @@ def check_object_labels(surveys: Mapping[str, ObjectSurveyResult]) -> list[Findi
 
 def _report_unreadable(split: str, one: ObjectSurveyResult) -> Finding:
     files, faults = zip(*one.unreadable, strict=True)
-    return make_finding(
-        "D01",
-        Severity.STOP,
-        measured=f"{len(files)} of {one.whole} images of '{split}' cannot be read, such as {files[0]}: {faults[0]}",
-        expected="whole images",
-        fix="fetch or write them again, or take out their entries",
-        evidence={"unreadable": {"file": list(files[:10]), "found": list(faults[:10])}},
-    )
+    measured = f"{len(files)} of {one.whole} images of '{split}' cannot be read, such as {files[0]}: {faults[0]}"
+    fix = "fetch or write them again, or take out their entries"
+    evidence = {"unreadable": {"file": list(files[:10]), "found": list(faults[:10])}}
+    return make_finding("D01", Severity.STOP, measured, "whole images", fix=fix, evidence=evidence)
 
 
 def _report_hidden(split: str, one: ObjectSurveyResult) -> Finding:
     files, objects = zip(*one.hidden, strict=True)
-    return make_finding(
-        "O01",
-        Severity.NOTE,
-        measured=(
-            f"{len(files)} labeled objects in {len(set(files))} of {one.images} images of '{split}' have no pixel, "
-            f"such as number {objects[0]} of {files[0]}"
-        ),
-        expected="objects that can be seen",
-        evidence={"hidden": {"file": list(files[:10]), "object": list(objects[:10])}},
-    )
+    measured = f"{len(files)} labeled objects in {len(set(files))} of {one.images} images of '{split}' have no pixel, "
+    measured += f"such as number {objects[0]} of {files[0]}"
+    evidence = {"hidden": {"file": list(files[:10]), "object": list(objects[:10])}}
+    return make_finding("O01", Severity.NOTE, measured, "objects that can be seen", evidence=evidence)
 
 
 def _report_unlabeled(split: str, one: ObjectSurveyResult) -> Finding:
     files, objects, reasons = zip(*one.left_out, strict=True)
-    return make_finding(
-        "O04",
-        Severity.WARN,
-        measured=(
-            f"{len(objects)} visible objects in {len(set(files))} of {one.images} images of '{split}' have no pose, "
-            f"such as number {objects[0]} of {files[0]}: {reasons[0]}"
-        ),
-        expected="a pose of each object that can be seen",
-        evidence={"left_out": {"file": list(files[:10]), "object": list(objects[:10]), "reason": list(reasons[:10])}},
-    )
+    measured = f"{len(objects)} visible objects in {len(set(files))} of {one.images} images of '{split}' have no pose, "
+    measured += f"such as number {objects[0]} of {files[0]}: {reasons[0]}"
+    evidence = {"left_out": {"file": list(files[:10]), "object": list(objects[:10]), "reason": list(reasons[:10])}}
+    return make_finding("O04", Severity.WARN, measured, "a pose of each object that can be seen", evidence=evidence)
 
 
 def _check_boxes(split: str, one: ObjectSurveyResult) -> list[Finding]:
@@ -149,24 +124,20 @@ def _check_boxes(split: str, one: ObjectSurveyResult) -> list[Finding]:
         measured = f"of {len(beyond)} of {len(one.fits)} objects of '{split}' the mask is not in the projected box, "
         measured += f"such as number {worst.object} of {worst.file} ({worst.inside:.0%} of it is)"
     else:
-        measured = (
-            f"projected boxes of '{split}' are much larger than their masks (rectangles about both have a median IoU of"
-            f" {overlap:.2g})"
-        )
+        measured = f"projected boxes of '{split}' are much larger than their masks (rectangles about both have a "
+        measured += f"median IoU of {overlap:.2g})"
     worst_fits = (beyond or sorted(one.fits, key=lambda fit: fit.overlap))[:10]
+    expected = "each mask in its object's projected box, and about as large"
+    evidence = {
+        "worst": {
+            "file": [fit.file for fit in worst_fits],
+            "object": [fit.object for fit in worst_fits],
+            "inside": [round(fit.inside, 3) for fit in worst_fits],
+            "overlap": [round(fit.overlap, 3) for fit in worst_fits],
+        }
+    }
     found = make_finding(
-        "O05",
-        Severity.STOP if share >= STOP_BEYOND or overlap < MIN_OVERLAP else Severity.WARN,
-        measured=measured,
-        expected="each mask in its object's projected box, and about as large",
-        evidence={
-            "worst": {
-                "file": [fit.file for fit in worst_fits],
-                "object": [fit.object for fit in worst_fits],
-                "inside": [round(fit.inside, 3) for fit in worst_fits],
-                "overlap": [round(fit.overlap, 3) for fit in worst_fits],
-            }
-        },
+        "O05", Severity.stop_if(share >= STOP_BEYOND or overlap < MIN_OVERLAP), measured, expected, evidence=evidence
     )
     return [found]
 
@@ -175,16 +146,9 @@ def _report_sampling(surveys: Mapping[str, ObjectSurveyResult]) -> list[Finding]
     checked, whole = sum(one.images for one in surveys.values()), sum(one.whole for one in surveys.values())
     if checked >= whole:
         return []
+    measured = f"{checked} of {whole} images were checked, with their labels; of the others only the first and last "
+    measured += "bytes"
+    fix = "nothing to do: they are spread evenly over each split"
     return [
-        make_finding(
-            "N02",
-            Severity.NOTE,
-            measured=(
-                f"{checked} of {whole} images were checked, with their labels; of the others only the first and"
-                " last bytes"
-            ),
-            expected="all",
-            cause="more images than fit the time for checking",
-            fix="nothing to do: they are spread evenly over each split",
-        )
+        make_finding("N02", Severity.NOTE, measured, "all", cause="more images than fit the time for checking", fix=fix)
     ]

@@ -192,13 +192,10 @@ def _check_rigid(given: Mapping[int, Array], survey: RecordingSurvey) -> Finding
     if not broken:
         return None
     frame, why = next(iter(broken.items()))
+    measured = f"{len(broken)} of {len(given)} poses, such as that of frame {frame}: {why}"
+    evidence = {"T_world_camera": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in given[frame]]}
     return make_finding(
-        "E05",
-        Severity.STOP,
-        measured=f"{len(broken)} of {len(given)} poses, such as that of frame {frame}: {why}",
-        expected="a rotation and a translation",
-        evidence={"T_world_camera": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in given[frame]]},
-        where=[survey.name],
+        "E05", Severity.STOP, measured, "a rotation and a translation", where=survey.name, evidence=evidence
     )
 
 
@@ -257,23 +254,14 @@ def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | No
         ]
         code, fix = best.code, best.fix
         cause = best.name + (f" (it could also be: {', or '.join(alike)})" if alike else "")
-    return make_finding(
-        code,
-        Severity.STOP
-        if as_given.direction_deg > DIRECTION_STOP_DEG or as_given.turn > STOP_ROTATION_ERROR
-        else Severity.WARN,
-        measured=f"motion by the poses is {as_given.direction_deg:.0f} degrees off the motion in the images"
-        + (
-            f", and rotations are off by {as_given.turn:.1f} times their size"
-            if as_given.turn > STOP_ROTATION_ERROR
-            else ""
-        ),
-        expected=f"below {DIRECTION_WARN_DEG:.0f} degrees (median of {len(seen)} steps)",
-        cause=cause,
-        fix=fix,
-        evidence=evidence,
-        where=[survey.name],
+    severity = Severity.stop_if(as_given.direction_deg > DIRECTION_STOP_DEG or as_given.turn > STOP_ROTATION_ERROR)
+    measured = f"motion by the poses is {as_given.direction_deg:.0f} degrees off the motion in the images" + (
+        f", and rotations are off by {as_given.turn:.1f} times their size"
+        if as_given.turn > STOP_ROTATION_ERROR
+        else ""
     )
+    expected = f"below {DIRECTION_WARN_DEG:.0f} degrees (median of {len(seen)} steps)"
+    return make_finding(code, severity, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence)
 
 
 def _check_unit(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -288,15 +276,11 @@ def _check_unit(survey: RecordingSurvey) -> Iterator[Finding]:
         if factor is not None:
             measured = f"motion by the poses is {factor:.4g} times as long as by {scale_consistency.name_other_sources(verdict)}"
             expected = "1 within the noise"
+        severity = Severity.stop_if(verdict.severe)
+        fix = verdict.fix or (f"divide the translations by {factor:.4g}" if factor is not None else None)
+        evidence = {"median_speed_m_per_s": verdict.value, **scale_consistency.scale_evidence(verdict)}
         yield make_finding(
-            "E08",
-            Severity.STOP if verdict.severe else Severity.WARN,
-            measured=measured,
-            expected=expected,
-            cause=verdict.cause,
-            fix=verdict.fix or (f"divide the translations by {factor:.4g}" if factor is not None else None),
-            evidence={"median_speed_m_per_s": verdict.value, **scale_consistency.scale_evidence(verdict)},
-            where=[survey.name],
+            "E08", severity, measured, expected, where=survey.name, cause=verdict.cause, fix=fix, evidence=evidence
         )
     if not any(
         scale_consistency.ScaleSource.POSES in (c.first, c.second) for c in scale_consistency.compare_scales(survey)

@@ -127,36 +127,23 @@ def _add_image(one: Finding, draw: Callable[[], bytes]) -> Finding:
 
 
 def _not_checked(name: str, why: str, where: str, *, hides: str = "") -> Finding:
+    evidence = {"hides": hides} if hides else {}
     return make_finding(
-        "N01",
-        Severity.NOTE,
-        measured=f"{name}: {why}",
-        expected="something to compare with",
-        evidence={"hides": hides} if hides else {},
-        where=[where] if where else [],
+        "N01", Severity.NOTE, f"{name}: {why}", "something to compare with", where=where, evidence=evidence
     )
 
 
 def make_unreadable_finding(where: str, error: StadiaError) -> Finding:
     """Return D01: a recording that cannot be read."""
     return make_finding(
-        "D01",
-        Severity.STOP,
-        measured=f"{error.what}: {error.found}",
-        expected=error.expected,
-        fix=error.fix,
-        where=[where] if where else [],
+        "D01", Severity.STOP, f"{error.what}: {error.found}", error.expected, where=where, fix=error.fix
     )
 
 
 def _out_of_time(left: int, total: int, seconds: float) -> Finding:
-    return make_finding(
-        "N02",
-        Severity.NOTE,
-        measured=f"sampled: {total - left} of {total} recordings were checked within {seconds:g} s",
-        expected="all of them",
-        cause="the data has more recordings than fit the time for checking",
-    )
+    measured = f"sampled: {total - left} of {total} recordings were checked within {seconds:g} s"
+    cause = "the data has more recordings than fit the time for checking"
+    return make_finding("N02", Severity.NOTE, measured, "all of them", cause=cause)
 
 
 def _merged(found: Sequence[Finding]) -> list[Finding]:

@@ -96,35 +96,27 @@ class SharedFrames:
 
 
 def _share_frames(name: str, held_name: str, shared: SharedFrames) -> Finding:
+    severity = Severity.stop_if(len(shared.pairs) >= SHARED_STOP * shared.compared)
+    measured = f"{len(shared.pairs)} of the {shared.compared} "
+    measured += f"{'sampled ' if shared.compared < shared.total else ''}frames of '{held_name}' are identical to "
+    measured += f"frames of '{name}' show"
+    evidence = {held_name: [first for first, _ in shared.pairs[:8]], name: [second for _, second in shared.pairs[:8]]}
     return make_finding(
         "D09",
-        Severity.STOP if len(shared.pairs) >= SHARED_STOP * shared.compared else Severity.WARN,
-        measured=(
-            f"{len(shared.pairs)} of the {shared.compared} {'sampled ' if shared.compared < shared.total else ''}"
-            f"frames of"
-            f" '{held_name}' are identical to frames of '{name}' show"
-        ),
-        expected="none",
-        evidence={
-            held_name: [first for first, _ in shared.pairs[:8]],
-            name: [second for _, second in shared.pairs[:8]],
-        },
+        severity,
+        measured,
+        "none",
         where=sorted({first.rpartition(" ")[0] for first, _ in shared.pairs}),
+        evidence=evidence,
     )
 
 
 def _sampled(name: str, held_name: str, shared: SharedFrames) -> Finding:
-    return make_finding(
-        "N02",
-        Severity.NOTE,
-        measured=(
-            f"splits, sampled: {shared.compared} of {shared.total} frames of '{held_name}' were compared with "
-            f"{shared.trained_compared} of {shared.trained_total} of '{name}'"
-        ),
-        expected="all of them",
-        cause="the splits have more frames than fit the time for checking",
-        fix="nothing to do, unless the splits were made by hand: then compare their lists as well",
-    )
+    measured = f"splits, sampled: {shared.compared} of {shared.total} frames of '{held_name}' were compared with "
+    measured += f"{shared.trained_compared} of {shared.trained_total} of '{name}'"
+    cause = "the splits have more frames than fit the time for checking"
+    fix = "nothing to do, unless the splits were made by hand: then compare their lists as well"
+    return make_finding("N02", Severity.NOTE, measured, "all of them", cause=cause, fix=fix)
 
 
 def _shared(train: Sequence[SplitFrames], held: Sequence[SplitFrames], until: float) -> SharedFrames:
@@ -236,16 +228,17 @@ def _neighbors(
             near.append((_label(recording, index), _label(*candidate)))
     if len(near) < max(2, NEIGHBORS_WARN * chosen):
         return
+    measured = f"{len(near)} of {chosen} sampled frames of '{held_name}' have a frame of '{name}' nearer than the next "
+    measured += "of their own"
+    expected = f"fewer than {NEIGHBORS_WARN:.0%}"
+    evidence = {held_name: [first for first, _ in near], name: [second for _, second in near]}
     yield make_finding(
         "D10",
         Severity.WARN,
-        measured=(
-            f"{len(near)} of {chosen} sampled frames of '{held_name}' have a frame of '{name}' nearer than the next of"
-            " their own"
-        ),
-        expected=f"fewer than {NEIGHBORS_WARN:.0%}",
-        evidence={held_name: [first for first, _ in near], name: [second for _, second in near]},
+        measured,
+        expected,
         where=sorted({first.rpartition(" ")[0] for first, _ in near}),
+        evidence=evidence,
     )
 
 
@@ -268,16 +261,14 @@ def _drives(name: str, held_name: str, train: Sequence[SplitFrames], held: Seque
     cut_twice = {first: second for first, second in shared.items() if first != second}
     other = next(iter(cut_twice.items()), None)
     of = f"{len(shared)} of the {total} recordings of '{held_name}' are of drives that '{name}' holds other frames of"
+    measured = of + (f", under another name: '{other[0]}' and '{other[1]}'" if other else "")
+    expected = "none, for scores of places outside the training split"
+    evidence = {
+        held_name: [_label(*frame) for frame, _ in beside[:8]],
+        name: [_label(*frame) for _, frame in beside[:8]],
+    }
     yield make_finding(
-        "D13",
-        Severity.WARN if other else Severity.NOTE,
-        measured=of + (f", under another name: '{other[0]}' and '{other[1]}'" if other else ""),
-        expected="none, for scores of places outside the training split",
-        evidence={
-            held_name: [_label(*frame) for frame, _ in beside[:8]],
-            name: [_label(*frame) for _, frame in beside[:8]],
-        },
-        where=sorted(shared),
+        "D13", Severity.WARN if other else Severity.NOTE, measured, expected, where=sorted(shared), evidence=evidence
     )
 
 

@@ -116,19 +116,16 @@ def check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
     if seen.sign > 0 or abs(t[0]) < MIN_SIDEWAYS * np.linalg.norm(t):
         return
     consistent = t[0] > 0
-    yield make_finding(
-        "E02",
-        Severity.WARN if consistent else Severity.STOP,
-        measured=f"{1 - seen.positive:.0%} of {seen.matches} matches lie further to the right in the right image",
-        expected="further to the left: x_left - x_right = fx baseline / z is above 0",
-        cause=(
-            "the left camera is named right and the right one left, in the images and in T_right_left"
-            if consistent
-            else None
-        ),
-        evidence=seen.evidence(float(t[0])),
-        where=[survey.name],
+    severity = Severity.WARN if consistent else Severity.STOP
+    measured = f"{1 - seen.positive:.0%} of {seen.matches} matches lie further to the right in the right image"
+    expected = "further to the left: x_left - x_right = fx baseline / z is above 0"
+    cause = (
+        "the left camera is named right and the right one left, in the images and in T_right_left"
+        if consistent
+        else None
     )
+    evidence = seen.evidence(float(t[0]))
+    yield make_finding("E02", severity, measured, expected, where=survey.name, cause=cause, evidence=evidence)
 
 
 def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -149,16 +146,11 @@ def _check_sign(survey: RecordingSurvey) -> Finding | None:
     seen = measure_sides(survey)
     if seen.sign < 0:
         return None  # consistent: `sides` reports it
+    measured = f"t_x of T_right_left is {t[0]:+.4f} m, while {seen.positive:.0%} of {seen.matches} matches lie further "
+    measured += "to the left in the right image"
+    expected = f"t_x = -baseline = {-t[0]:.4f} m"
     return make_finding(
-        "E01",
-        Severity.STOP,
-        measured=(
-            f"t_x of T_right_left is {t[0]:+.4f} m, while {seen.positive:.0%} of {seen.matches} matches lie further to"
-            " the left in the right image"
-        ),
-        expected=f"t_x = -baseline = {-t[0]:.4f} m",
-        evidence=seen.evidence(float(t[0])),
-        where=[survey.name],
+        "E01", Severity.STOP, measured, expected, where=survey.name, evidence=seen.evidence(float(t[0]))
     )
 
 
@@ -179,23 +171,16 @@ def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
     offset = float(
         np.median(np.concatenate([p.matches.first_px[:, 1] - p.matches.second_px[:, 1] for p in survey.pairs]))
     )
-    return make_finding(
-        "E04",
-        Severity.WARN if median < stop_px and along_x else Severity.STOP,
-        measured=(
-            f"matches lie {median:.2f} px from their epipolar lines (median of"
-            f" {sum(len(pair.matches) for pair in survey.pairs)})"
-        ),
-        expected=f"below {warn_px:.2f} px",
-        cause=cause,
-        fix=fix,
-        evidence={
-            "median_y_left_minus_y_right_px": offset,
-            "rigs": {"hypothesis": list(distances), "distance to the line, px": list(distances.values())},
-            "T_right_left": T[:3].tolist(),
-        },
-        where=[survey.name],
-    )
+    severity = Severity.WARN if median < stop_px and along_x else Severity.STOP
+    measured = f"matches lie {median:.2f} px from their epipolar lines (median of "
+    measured += f"{sum(len(pair.matches) for pair in survey.pairs)})"
+    expected = f"below {warn_px:.2f} px"
+    evidence = {
+        "median_y_left_minus_y_right_px": offset,
+        "rigs": {"hypothesis": list(distances), "distance to the line, px": list(distances.values())},
+        "T_right_left": T[:3].tolist(),
+    }
+    return make_finding("E04", severity, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence)
 
 
 def _distance_px(survey: RecordingSurvey, T_right_left: Array) -> float:
@@ -263,10 +248,8 @@ def _form(survey: RecordingSurvey, fitting: list[str]) -> tuple[str | None, str 
             )
     if _turn_deg(T) < MIN_RIG_ROTATION_DEG:
         rows = f"T_right_left is that of a rectified pair, and matches lie in rows {rows_apart_px(survey):.1f} px apart"
-        fix = (
-            "undistort and rectify both images (as stadia does with EuRoC), or give the K and T_right_left of the raw"
-            " cameras"
-        )
+        fix = "undistort and rectify both images (as stadia does with EuRoC), or give the K and T_right_left of the "
+        fix += "raw cameras"
         return f"images are not rectified, or not of one moment: {rows}", fix
     return None, None
 
@@ -295,21 +278,15 @@ def _check_length(survey: RecordingSurvey) -> Iterator[Finding]:
 def _wrong_length(verdict: scale_consistency.ScaleError, survey: RecordingSurvey) -> Finding:
     length, factor = verdict.value, verdict.factor
     measured = f"the baseline is {length:.4g} m"
-    expected = (
-        f"{scale_consistency.PLAUSIBLE[verdict.ruler][0]:g} to {scale_consistency.PLAUSIBLE[verdict.ruler][1]:g} m"
-    )
+    expected = f"{scale_consistency.PLAUSIBLE[verdict.ruler][0]:g} to "
+    expected += f"{scale_consistency.PLAUSIBLE[verdict.ruler][1]:g} m"
     fix = verdict.fix
     if factor is not None:
         measured = f"fx times baseline is {factor:.3f} times what {scale_consistency.name_other_sources(verdict)} give"
         expected = f"1 within {scale_consistency.WARN_FROM:.0%}: a baseline of {length / factor:.4g} m, if fx is right"
         fix = fix or f"make the baseline {length / factor:.4g} m (it is {length:.4g} m), or correct fx"
+    severity = Severity.stop_if(verdict.severe)
+    evidence = {"baseline_m": length, **scale_consistency.scale_evidence(verdict)}
     return make_finding(
-        "E03",
-        Severity.STOP if verdict.severe else Severity.WARN,
-        measured=measured,
-        expected=expected,
-        cause=verdict.cause,
-        fix=fix,
-        evidence={"baseline_m": length, **scale_consistency.scale_evidence(verdict)},
-        where=[survey.name],
+        "E03", severity, measured, expected, where=survey.name, cause=verdict.cause, fix=fix, evidence=evidence
     )
