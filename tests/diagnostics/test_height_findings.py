@@ -10,13 +10,8 @@ import pytest
 from mutations.masks import MUTATIONS, a_bus, drive, of_masks
 
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.monitors.camera_height_monitors import (
-    HEIGHT_RULES,
-    CameraHeightMonitor,
-    check_drift,
-    check_epoch,
-)
 from stadia.diagnostics.monitors.persistence import FROM_STEP, ROWS, PersistentRule, Rule
+from stadia.diagnostics.monitors.prediction_monitors import HEIGHT_RULES, CameraHeightMonitor, check_drift, check_epoch
 from stadia.recipes.metric.camera_heights import EpochEstimate
 
 

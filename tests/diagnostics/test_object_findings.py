@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stadia.datasets.surveys import BoxMaskFit, ObjectSurvey
-from stadia.diagnostics.preflight.object_label_checks import check_object_labels
+from stadia.diagnostics.preflight.label_checks import check_object_labels
 
 
 def test_findings_tell_what_no_pixel_shows_and_what_does_not_train() -> None:

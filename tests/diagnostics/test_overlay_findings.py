@@ -13,7 +13,7 @@ from mutations.composed import composed, cut
 from stadia.dataloading.composite_survey import CompositeSurvey, survey_composites
 from stadia.dataloading.composites import open_composites
 from stadia.dataloading.config import OverlayDataConfig
-from stadia.diagnostics.preflight.composite_checks import MIN_BACKGROUNDS, check_composites
+from stadia.diagnostics.preflight.label_checks import MIN_BACKGROUNDS, check_composites
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from rich.console import Console
 
 from stadia.core.types import Prediction
 from stadia.diagnostics.finding import Finding, OnStop, Stage, read_findings
-from stadia.diagnostics.monitors.camera_height_monitors import check_drift, check_epoch
 from stadia.diagnostics.monitors.persistence import FROM_STEP
+from stadia.diagnostics.monitors.prediction_monitors import check_drift, check_epoch
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor
 from stadia.losses.config import OverlayLossConfig
 from stadia.losses.overlay_loss import OverlayLoss

@@ -19,7 +19,7 @@ from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.masks.mask_files import MaskFiles
 from stadia.datasets.surveys import survey_masks
 from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.preflight.mask_checks import check_masks
+from stadia.diagnostics.preflight.label_checks import check_masks
 from stadia.geometry.camera import intrinsics
 
 HEIGHT, WIDTH, FRAMES = 48, 80, 8

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stadia.datasets.objects.object_folder import ObjectFolder
 from stadia.datasets.surveys import survey_objects
 from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.preflight.object_label_checks import check_object_labels
+from stadia.diagnostics.preflight.label_checks import check_object_labels
 from stadia.synthetic.tableworld.config import TINY
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 

@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -56,7 +57,7 @@ def stop_at(deadline: float) -> Iterator[None]:
 
 # -- Run the checks of losses and of a training start within a time limit, and without changing the training.
 
-PropertyCheck = Callable[[LossCase, str], Iterable[Finding]]
+PropertyCheck = Callable[[LossCase], Iterable[Finding]]
 
 
 def check_losses(losses: Mapping[str, LossCase], until: float = math.inf) -> list[Finding]:
@@ -89,7 +90,7 @@ def _run_check(check: PropertyCheck, case: LossCase, name: str, severity: Severi
 
     def run() -> Iterator[Finding]:
         try:
-            yield from check(case, name)
+            yield from (replace(one, where=(name,)) for one in check(case))
         except LossRaised as error:
             measured = f"{_describe(check)}: {error}"
             expected = "a report of the loss for every scene and size"

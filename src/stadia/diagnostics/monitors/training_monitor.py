@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,70 +14,35 @@ from rich.console import Console
 
 from stadia.core.errors import DataError, NotFiniteError, RunError
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, append_finding, read_findings
-from stadia.diagnostics.monitors.camera_height_monitors import HEIGHT_RULES, CameraHeightMonitor
-from stadia.diagnostics.monitors.optimization_monitors import (
-    TERM_RULES,
-    ConstantTermMonitor,
-    DataLoadingMonitor,
-    LearningRateMonitor,
-    LossSpikeMonitor,
-    ProportionalTermsMonitor,
-    StallMonitor,
-    TermSumMonitor,
-    TimingMonitor,
-    UpdateRatioMonitor,
-    WeightChangeMonitor,
-    report_not_finite,
-)
-from stadia.diagnostics.monitors.persistence import PersistentPartRule, PersistentRule, ValidationRule
-from stadia.diagnostics.monitors.prediction_monitors import (
-    GEOMETRY_RULES,
-    OUTPUT_RULES,
-    SOURCE_RULES,
-    ConstantUncertaintyMonitor,
-    DepthScaleMonitor,
-    ExposureMonitor,
-    GradientBalanceMonitor,
-    MotionScaleMonitor,
-    SmoothnessMonitor,
-    UncertaintyBoundsMonitor,
-    UncertaintyOnlyMonitor,
-    ValidationWarpMonitor,
-)
-from stadia.diagnostics.monitors.score_monitors import (
-    VALIDATION_RULES,
-    DataSetScaleMonitor,
-    DetectionMonitor,
-    ForgettingMonitor,
-    FrozenScoresMonitor,
-    MetricScaleMonitor,
-    NanScoreMonitor,
-    OverfittingMonitor,
-    RmseMonitor,
-    RotationMonitor,
-    ScoreRangeMonitor,
-)
+from stadia.diagnostics.monitors import optimization_monitors as optimization
+from stadia.diagnostics.monitors import prediction_monitors as prediction
+from stadia.diagnostics.monitors import score_monitors as score
+from stadia.diagnostics.monitors.persistence import PersistentPartRule, PersistentRule, Row, ValidationRule
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run
 from stadia.training.step_callback import StepCallback
 from stadia.training.task import Task
 
+MONITORS: tuple[type, ...] = (
+    *(optimization.LossSpikeMonitor, optimization.UpdateRatioMonitor, optimization.StallMonitor),
+    *(optimization.TimingMonitor, optimization.LearningRateMonitor, optimization.WeightChangeMonitor),
+    *(optimization.DataLoadingMonitor, optimization.ProportionalTermsMonitor, optimization.ConstantTermMonitor),
+    *(optimization.TermSumMonitor, prediction.ExposureMonitor, prediction.GradientBalanceMonitor),
+    *(prediction.SmoothnessMonitor, prediction.ValidationWarpMonitor, prediction.DepthScaleMonitor),
+    *(prediction.MotionScaleMonitor, prediction.ConstantUncertaintyMonitor, prediction.UncertaintyOnlyMonitor),
+    *(prediction.UncertaintyBoundsMonitor, score.RmseMonitor, score.FrozenScoresMonitor, score.ScoreRangeMonitor),
+    *(score.NanScoreMonitor, score.OverfittingMonitor, score.RotationMonitor, score.DetectionMonitor),
+    *(prediction.CameraHeightMonitor, score.MetricScaleMonitor, score.ForgettingMonitor, score.DataSetScaleMonitor),
+)
 
-def make_monitors() -> tuple[object, ...]:
+
+def make_monitors() -> tuple[Any, ...]:
     """Return new instances of all monitors: their state is that of one run."""
     return (
-        *(LossSpikeMonitor(), UpdateRatioMonitor(), StallMonitor(), TimingMonitor()),
-        *(LearningRateMonitor(), WeightChangeMonitor(), DataLoadingMonitor()),
-        *(ProportionalTermsMonitor(), ConstantTermMonitor(), TermSumMonitor()),
-        *(ExposureMonitor(), GradientBalanceMonitor(), SmoothnessMonitor(), ValidationWarpMonitor()),
-        *(DepthScaleMonitor(), MotionScaleMonitor()),
-        *(ConstantUncertaintyMonitor(), UncertaintyOnlyMonitor(), UncertaintyBoundsMonitor()),
-        *(RmseMonitor(), FrozenScoresMonitor(), ScoreRangeMonitor(), NanScoreMonitor()),
-        *(OverfittingMonitor(), RotationMonitor(), DetectionMonitor()),
-        *(CameraHeightMonitor(), MetricScaleMonitor(), ForgettingMonitor(), DataSetScaleMonitor()),
-        *map(PersistentRule, (*GEOMETRY_RULES, *HEIGHT_RULES, *OUTPUT_RULES)),
-        *map(PersistentPartRule, (*TERM_RULES, *SOURCE_RULES)),
-        *map(ValidationRule, VALIDATION_RULES),
+        *(monitor() for monitor in MONITORS),
+        *map(PersistentRule, (*prediction.GEOMETRY_RULES, *prediction.HEIGHT_RULES, *prediction.OUTPUT_RULES)),
+        *map(PersistentPartRule, (*optimization.TERM_RULES, *prediction.SOURCE_RULES)),
+        *map(ValidationRule, score.VALIDATION_RULES),
     )
 
 
@@ -86,12 +50,12 @@ class TrainingMonitor(StepCallback):
     """Calls every monitor, and writes its findings to findings.jsonl, each code once per run.
 
     A monitor is a class with `on_batch(step, loss, samples)` or `on_row(step, row)`, or both, that return a Finding or
-    None: a class in `watching/` and one line in `instruments`. It reads nothing from the device.
+    None. It reads nothing from the device. A new one is added to MONITORS, or as a `Rule` to a table of rules.
     """
 
     def __init__(self, run: Run, console: Console, on_stop: OnStop = OnStop.HALT) -> None:
         self.run, self.console, self.on_stop = run, console, on_stop
-        self.instruments = make_monitors()
+        self.monitors = make_monitors()
         self.reported = {found.code for found in read_training_findings(run.folder)}
 
     def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
@@ -99,9 +63,9 @@ class TrainingMonitor(StepCallback):
         log = self.run.metrics_csv
         for cells in read_rows(log) if trainer.global_step and log.exists() else ():
             row = {name: float(cell) for name, cell in cells.items() if cell}
-            for instrument in self.instruments:
-                if hasattr(instrument, "on_row"):
-                    instrument.on_row(int(row["step"]), row)
+            for monitor in self.monitors:
+                if hasattr(monitor, "on_row"):
+                    monitor.on_row(int(row["step"]), row)
 
     def on_batch(self, trainer: pl.Trainer, task: Task) -> None:
         found, task.found = task.found, []
@@ -110,18 +74,18 @@ class TrainingMonitor(StepCallback):
         samples = tuple(f"{one.recording} {one.index}" for one in task.meta)
         self._notify("on_batch", trainer.global_step, task.batch_loss, samples)
 
-    def on_row(self, trainer: pl.Trainer, task: Task, step: int, row: Mapping[str, float]) -> None:
+    def on_row(self, trainer: pl.Trainer, task: Task, step: int, row: Row) -> None:
         self._notify("on_row", step, row)
 
     def _notify(self, when: str, *values: Any) -> None:
-        for instrument in self.instruments:
-            found = getattr(instrument, when)(*values) if hasattr(instrument, when) else None
+        for monitor in self.monitors:
+            found = getattr(monitor, when)(*values) if hasattr(monitor, when) else None
             if found is not None:
                 self._report(found)
 
     def on_exception(self, trainer: pl.Trainer, task: Task, exception: BaseException) -> None:
         if isinstance(exception, NotFiniteError):  # which ends the training by itself
-            self._report(report_not_finite(trainer.global_step + 1, exception), halts=False)
+            self._report(optimization.report_not_finite(trainer.global_step + 1, exception), halts=False)
 
     def _report(self, found: Finding, *, halts: bool = True) -> None:
         """Write a finding once per run. Raises RunError for a stop that halts."""

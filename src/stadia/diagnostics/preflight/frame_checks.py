@@ -78,9 +78,7 @@ def _check_repeated(survey: RecordingSurvey, repeated: list[tuple[int, int]], ch
     measured += "an earlier one shows"
     expected = "distinct frames"
     evidence = {"frame": [i for i, _ in repeated[:8]], "same as": [j for _, j in repeated[:8]]}
-    yield make_finding(
-        "D02", Severity.stop_if(share >= REPEATED_STOP), measured, expected, where=survey.name, evidence=evidence
-    )
+    yield make_finding("D02", Severity.stop_if(share >= REPEATED_STOP), measured, expected, evidence=evidence)
 
 
 def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[Finding]:
@@ -99,7 +97,7 @@ def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[
         "median_flow_px": float(np.median(list(flows.values()))),
         "pairs": {"first": [i - 1 for i in still[:8]], "second": still[:8], "flow_px": [flows[i] for i in still[:8]]},
     }
-    yield make_finding("D03", severity, measured, expected, where=survey.name, evidence=evidence)
+    yield make_finding("D03", severity, measured, expected, evidence=evidence)
 
 
 def _check_same_sides(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -110,7 +108,7 @@ def _check_same_sides(survey: RecordingSurvey) -> Iterator[Finding]:
     if same:
         measured = f"left and right images are identical in {len(same)} of {len(survey.anchors)} sampled frames"
         expected = "two images, apart by the baseline"
-        yield make_finding("D04", Severity.STOP, measured, expected, where=survey.name, evidence={"frame": same})
+        yield make_finding("D04", Severity.STOP, measured, expected, evidence={"frame": same})
 
 
 # -- Check that timestamps increase, and that their unit is seconds.
@@ -154,9 +152,7 @@ def _check_order(survey: RecordingSurvey, timed: Timed) -> list[Finding]:
             "step_s": [s for *_, s in back[:8]],
         },
     }
-    found = make_finding(
-        "D15", Severity.stop_if(share >= STOP_SHARE), measured, expected, where=survey.name, evidence=evidence
-    )
+    found = make_finding("D15", Severity.stop_if(share >= STOP_SHARE), measured, expected, evidence=evidence)
     return [found]
 
 
@@ -176,9 +172,7 @@ def _check_time_unit(survey: RecordingSurvey, timed: Timed) -> list[Finding]:
     )
     fix = f"divide times of another unit by {divisors}; leave out what is no video" if likely else None
     evidence = {"median_step_s": step_s}
-    found = make_finding(
-        "D16", Severity.WARN, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence
-    )
+    found = make_finding("D16", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)
     return [found]
 
 
@@ -206,9 +200,7 @@ def check_black_bars(survey: RecordingSurvey) -> Iterator[Finding]:
     measured += f"{', '.join(f'{count} px {name}' for name, count in wide.items())}, of "
     measured += f"{images.shape[2]}x{images.shape[1]}"
     evidence = {f"{name}_px": count for name, count in px.items()}
-    yield make_finding(
-        "D14", Severity.WARN, measured, "a scene that fills the image", where=survey.name, evidence=evidence
-    )
+    yield make_finding("D14", Severity.WARN, measured, "a scene that fills the image", evidence=evidence)
 
 
 def _measure_bars(images: NDArray[np.uint8], axis: int) -> tuple[int, int]:
@@ -252,7 +244,7 @@ def check_exposure(survey: RecordingSurvey) -> Iterator[Finding]:
     measured = f"{name} brightness changes by {math.expm1(size):.0%} (the median of {len(gains[name])} pairs)"
     expected = f"at most {math.expm1(NOTE_GAIN):.0%}"
     evidence = {"gains": {"pair": list(range(len(gains[name]))), "times": [math.exp(one) for one in gains[name]]}}
-    yield make_finding("B03", severity, measured, expected, where=survey.name, evidence=evidence)
+    yield make_finding("B03", severity, measured, expected, evidence=evidence)
 
 
 def brightness_gain(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:

@@ -11,9 +11,21 @@ from numpy.typing import NDArray
 from stadia.core.recording import LEFT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight import scale_consistency
 from stadia.diagnostics.preflight.feature_matching import gray
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, spread_order
+from stadia.diagnostics.preflight.scale_consistency import (
+    MAX_BEND,
+    MAX_SPREAD,
+    MIN_RANK,
+    PLAUSIBLE,
+    ScaleSource,
+    compare_depth_with_rig,
+    compare_scales,
+    find_scale_errors,
+    has_same_direction,
+    name_other_sources,
+    scale_evidence,
+)
 from stadia.diagnostics.preflight.two_view_geometry import Array, warp_identity_ratio
 from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_plane
 
@@ -92,13 +104,13 @@ def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:
             return
     yield from _check_levels(survey)
     mismatch = _compare_with_rig(survey) or _compare_adjacent_frames(survey) or _compare_with_motion(survey)
-    if mismatch is None and not scale_consistency.find_scale_errors(survey):
+    if mismatch is None and not find_scale_errors(survey):
         mismatch = _compare_with_plane(survey)
     if mismatch is not None:
         yield mismatch
     else:
         yield from _check_scale(survey)
-    if scale_consistency.compare_depth_with_rig(survey) is None and len(compare_warps_with_plane(survey)) < MIN_WARPS:
+    if compare_depth_with_rig(survey) is None and len(compare_warps_with_plane(survey)) < MIN_WARPS:
         raise NotChecked(
             "whether the ground truth belongs to these frames: no rig, and no motion known well enough to warp along"
         )
@@ -110,7 +122,7 @@ def _check_count(survey: RecordingSurvey) -> Iterator[Finding]:
     if 0 < len(there) < FEW_SHARE * len(checked):
         measured = f"{len(there)} of {len(checked)} frames have ground truth"
         evidence = {"frames_with_ground_truth": there}
-        yield make_finding("D12", Severity.WARN, measured, "most of them", where=survey.name, evidence=evidence)
+        yield make_finding("D12", Severity.WARN, measured, "most of them", evidence=evidence)
 
 
 def _check_size(survey: RecordingSurvey) -> Finding | None:
@@ -119,7 +131,7 @@ def _check_size(survey: RecordingSurvey) -> Finding | None:
         if depth is not None and depth.shape != size:
             measured = f"ground truth of {depth.shape[1]}x{depth.shape[0]} for an image of {size[1]}x{size[0]}"
             expected = "a value for each pixel of its image"
-            return make_finding("D11", Severity.STOP, measured, expected, where=survey.name, evidence={"frame": i})
+            return make_finding("D11", Severity.STOP, measured, expected, evidence={"frame": i})
     return None
 
 
@@ -133,7 +145,7 @@ def _check_empty(maps: list[NDArray[np.float32]], survey: RecordingSurvey) -> Fi
     measured = f"{sum(useless)} of {len(maps)} sampled maps hold no depth, or one constant value"
     expected = "depth in every map (projected LiDAR: about 3 % of the pixels, dense ground truth: most)"
     evidence = {"frame": list(survey.anchors), "share_of_pixels_with_depth": shares}
-    return make_finding("D05", severity, measured, expected, where=survey.name, evidence=evidence)
+    return make_finding("D05", severity, measured, expected, evidence=evidence)
 
 
 def _check_levels(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -146,52 +158,40 @@ def _check_levels(survey: RecordingSurvey) -> Iterator[Finding]:
             cause = "16-bit ground truth (1/256 m) was read as 8 bits, or depth was rounded to integers"
             fix = "read the original files with all of their bits (cv2.IMREAD_UNCHANGED), then divide"
             evidence = {"frame": i, "share": whole}
-            yield make_finding(
-                "D08", Severity.STOP, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence
-            )
+            yield make_finding("D08", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
             return
         if known.size > LEVELS_FROM_PIXELS and (count := len(np.unique(known))) <= LEVELS:
             measured = f"{count} distinct values among {known.size} pixels"
             evidence = {"frame": i, "values": count}
-            yield make_finding(
-                "D08", Severity.WARN, measured, f"more than {LEVELS}", where=survey.name, evidence=evidence
-            )
+            yield make_finding("D08", Severity.WARN, measured, f"more than {LEVELS}", evidence=evidence)
             return
 
 
 def _share_of_whole_metres(known: NDArray[np.float32]) -> float:
     """Return the share of depths that are whole metres; 0 for few distinct ones, or for another unit."""
-    if known.size == 0 or np.median(known) > scale_consistency.PLAUSIBLE[scale_consistency.ScaleSource.DEPTH][1]:
+    if known.size == 0 or np.median(known) > PLAUSIBLE[ScaleSource.DEPTH][1]:
         return 0.0
     whole = known[known == np.rint(known)]
     return whole.size / known.size if len(np.unique(whole)) >= WHOLE_LEVELS else 0.0
 
 
 def _check_scale(survey: RecordingSurvey) -> Iterator[Finding]:
-    wrong = [
-        verdict
-        for verdict in scale_consistency.find_scale_errors(survey)
-        if verdict.ruler is scale_consistency.ScaleSource.DEPTH
-    ]
-    compared = any(
-        scale_consistency.ScaleSource.DEPTH in (c.first, c.second) for c in scale_consistency.compare_scales(survey)
-    )
+    wrong = [verdict for verdict in find_scale_errors(survey) if verdict.ruler is ScaleSource.DEPTH]
+    compared = any(ScaleSource.DEPTH in (c.first, c.second) for c in compare_scales(survey))
     if not wrong and not compared:
         yield from _check_camera_height(survey)
     for verdict in wrong:
         factor = verdict.factor
-        low, high = scale_consistency.PLAUSIBLE[verdict.ruler]
+        low, high = PLAUSIBLE[verdict.ruler]
         measured, expected = f"a median depth of {verdict.value:.4g} m", f"{low:g} to {high:g} m"
         if factor is not None:
-            measured = f"ground truth is {factor:.4g} times as long as {scale_consistency.name_other_sources(verdict)} "
+            measured = f"ground truth is {factor:.4g} times as long as {name_other_sources(verdict)} "
             measured += f"give (its median is {verdict.value:.4g} m)"
             expected = "1 within the noise"
         severity = Severity.stop_if(verdict.severe)
         fix = verdict.fix or (f"divide the ground truth by {factor:.4g}" if factor is not None else None)
-        evidence = {"median_m": verdict.value, **scale_consistency.scale_evidence(verdict)}
-        yield make_finding(
-            "D06", severity, measured, expected, where=survey.name, cause=verdict.cause, fix=fix, evidence=evidence
-        )
+        evidence = {"median_m": verdict.value, **scale_evidence(verdict)}
+        yield make_finding("D06", severity, measured, expected, cause=verdict.cause, fix=fix, evidence=evidence)
 
 
 def _check_camera_height(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -212,20 +212,18 @@ def _check_camera_height(survey: RecordingSurvey) -> Iterator[Finding]:
             else "multiply the ground truth by what makes this 1.2 to 2 m (1/256 m read as millimetres: 3.9)"
         )
         evidence = {"frame": list(heights), "camera_height_m": list(heights.values())}
-        yield make_finding(
-            "D06", Severity.WARN, measured, f"{low:g} to {high:g} m", where=survey.name, fix=fix, evidence=evidence
-        )
+        yield make_finding("D06", Severity.WARN, measured, f"{low:g} to {high:g} m", fix=fix, evidence=evidence)
 
 
 def _compare_with_rig(survey: RecordingSurvey) -> Finding | None:
     """D07: compare with the depth of the rig at each point."""
-    proportion = scale_consistency.compare_depth_with_rig(survey)
+    proportion = compare_depth_with_rig(survey)
     if proportion is None or proportion.straight:
         return None
     falling = proportion.rank < 0
     measured = f"compared with the depth of the rig, ground truth has a rank correlation of {proportion.rank:.2f}, a "
     measured += f"spread of {proportion.spread:.0%}, and near and far points differ by {abs(proportion.bend):.0%}"
-    expected = f"at least {scale_consistency.MIN_RANK}, at most {scale_consistency.MAX_SPREAD:.0%}, and at most {scale_consistency.MAX_BEND:.0%}"
+    expected = f"at least {MIN_RANK}, at most {MAX_SPREAD:.0%}, and at most {MAX_BEND:.0%}"
     cause = "the ground truth grows where depth falls: it is disparity or inverse depth" if falling else None
     fix = "take its reciprocal, with the factor that makes it metres" if falling else None
     evidence = {
@@ -234,17 +232,13 @@ def _compare_with_rig(survey: RecordingSurvey) -> Finding | None:
         "spread": proportion.spread,
         "near_less_far": proportion.bend,
     }
-    return make_finding(
-        "D07", Severity.STOP, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence
-    )
+    return make_finding("D07", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
 def _compare_adjacent_frames(survey: RecordingSurvey) -> Finding | None:
     """D07 where the depth of the rig fits the ground truth of another frame clearly better than that of its own."""
-    own = scale_consistency.compare_depth_with_rig(survey)
-    others = {
-        shift: fit for shift in SHIFTS if (fit := scale_consistency.compare_depth_with_rig(survey, shift)) is not None
-    }
+    own = compare_depth_with_rig(survey)
+    others = {shift: fit for shift in SHIFTS if (fit := compare_depth_with_rig(survey, shift)) is not None}
     if own is None or not others:
         return None
     best = min(others, key=lambda shift: others[shift].spread)
@@ -255,9 +249,7 @@ def _compare_adjacent_frames(survey: RecordingSurvey) -> Finding | None:
     cause = "the ground truth is counted from another first frame, or frames are missing in one of the two"
     fix = "associate ground truth with images by the names of the files"
     evidence = {"shift": [0, *others], "spread": [own.spread, *(fit.spread for fit in others.values())]}
-    return make_finding(
-        "D07", Severity.WARN, measured, "its own fits best", where=survey.name, cause=cause, fix=fix, evidence=evidence
-    )
+    return make_finding("D07", Severity.WARN, measured, "its own fits best", cause=cause, fix=fix, evidence=evidence)
 
 
 def _compare_with_motion(survey: RecordingSurvey) -> Finding | None:
@@ -275,9 +267,7 @@ def _compare_with_motion(survey: RecordingSurvey) -> Finding | None:
         "step": [f"{s.first} to {s.second}" for s in survey.steps if s.depth_explains is not None],
         "share": explained,
     }
-    return make_finding(
-        "D07", Severity.stop_if(share < EXPLAINED_STOP), measured, expected, where=survey.name, evidence=evidence
-    )
+    return make_finding("D07", Severity.stop_if(share < EXPLAINED_STOP), measured, expected, evidence=evidence)
 
 
 def compare_warps_with_plane(survey: RecordingSurvey) -> list[tuple[int, float, float]]:
@@ -285,11 +275,7 @@ def compare_warps_with_plane(survey: RecordingSurvey) -> list[tuple[int, float, 
     found = []
     for step in survey.steps:
         depth, T = survey.depth(step.first), step.T_second_first
-        if (
-            depth is None
-            or T is None
-            or not any(scale_consistency.has_same_direction(T, motion) for motion in step.motions)
-        ):
+        if depth is None or T is None or not any(has_same_direction(T, motion) for motion in step.motions):
             continue
         flat = np.where(depth > 0, np.float32(np.median(depth[depth > 0])) if (depth > 0).any() else 0, 0).astype(
             np.float32
@@ -318,6 +304,4 @@ def _compare_with_plane(survey: RecordingSurvey) -> Finding | None:
         "wir_ground_truth": [truth for _, truth, _ in warps],
         "wir_flat": [plane for _, _, plane in warps],
     }
-    return make_finding(
-        "D07", Severity.stop_if(ratio > FLAT_STOP), measured, expected, where=survey.name, evidence=evidence
-    )
+    return make_finding("D07", Severity.stop_if(ratio > FLAT_STOP), measured, expected, evidence=evidence)

@@ -126,9 +126,7 @@ def check_interface(survey: RecordingSurvey) -> Finding | None:
 
 def _report_invalid(check: InterfaceCheck, value: str, what: str, where: str) -> Finding:
     cause = f"Recording.{check.name} returns another type or shape than the Recording interface"
-    return make_finding(
-        "D01", Severity.STOP, f"{what}: {value}", check.expected, where=where, cause=cause, fix=check.fix
-    )
+    return make_finding("D01", Severity.STOP, f"{what}: {value}", check.expected, cause=cause, fix=check.fix)
 
 
 def _describe(value: object) -> str:
@@ -162,6 +160,4 @@ def _check_size(survey: RecordingSurvey, index: int, side: str) -> Finding | Non
         )
     )
     evidence = {"side": side, "frame": index, "image": f"{width}x{height}", "size_of_K": [camera.width, camera.height]}
-    return make_finding(
-        "K04", Severity.STOP, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence
-    )
+    return make_finding("K04", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)

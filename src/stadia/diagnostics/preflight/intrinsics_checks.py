@@ -125,9 +125,7 @@ def check_intrinsics(survey: RecordingSurvey) -> Iterator[Finding]:
         if not isinstance(given, Camera):
             measured = f"camera({survey.anchors[0]}, '{side}') is {given!r:.80}"
             fix = "give a Camera from Recording.camera (geometry.camera.intrinsics makes one of focal lengths)"
-            yield make_finding(
-                "K01", Severity.STOP, measured, "a Camera with K", where=where, cause="K is not known", fix=fix
-            )
+            yield make_finding("K01", Severity.STOP, measured, "a Camera with K", cause="K is not known", fix=fix)
             return
     for side, camera, K in _cameras(survey):
         wrong = (
@@ -159,9 +157,7 @@ def _form(K: Array, where: list[str]) -> Finding | None:
     cause = "K is transposed" if transposed else None
     fix = "transpose it" if transposed else None
     evidence = {"K": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in K]}
-    return make_finding(
-        "K01", Severity.STOP, "; ".join(problems), expected, where=where, cause=cause, fix=fix, evidence=evidence
-    )
+    return make_finding("K01", Severity.STOP, "; ".join(problems), expected, cause=cause, fix=fix, evidence=evidence)
 
 
 def _normalized(K: Array, camera: Camera, where: list[str]) -> Finding | None:
@@ -171,7 +167,7 @@ def _normalized(K: Array, camera: Camera, where: list[str]) -> Finding | None:
     measured = "fx {:.3f}, fy {:.3f}, cx {:.3f}, cy {:.3f}".format(*values)
     expected = f"pixels of a {camera.width}x{camera.height} image"
     evidence = {"fx_times_width": float(K[0, 0] * camera.width), "fy_times_height": float(K[1, 1] * camera.height)}
-    return make_finding("K02", Severity.STOP, measured, expected, where=where, evidence=evidence)
+    return make_finding("K02", Severity.STOP, measured, expected, evidence=evidence)
 
 
 def _outside(value: float, limits: tuple[float, float]) -> bool:
@@ -236,7 +232,7 @@ def _center(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding | None
         "height": camera.height,
         "lines": seen.evidence,
     }
-    return make_finding("K03", severity, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence)
+    return make_finding("K03", severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
 def _field_of_view(K: Array, camera: Camera, where: list[str]) -> Finding | None:
@@ -247,9 +243,7 @@ def _field_of_view(K: Array, camera: Camera, where: list[str]) -> Finding | None
     measured = f"fx / W {share:.3f}: a horizontal field of view of {2 * np.degrees(np.arctan(0.5 / share)):.1f} degrees"
     expected = f"fx / W in {FOCAL_WARN[0]} to {FOCAL_WARN[1]} (118 to 35 degrees)"
     evidence = {"fx": float(K[0, 0]), "width": camera.width}
-    return make_finding(
-        "K05", Severity.stop_if(_outside(share, FOCAL_STOP)), measured, expected, where=where, evidence=evidence
-    )
+    return make_finding("K05", Severity.stop_if(_outside(share, FOCAL_STOP)), measured, expected, evidence=evidence)
 
 
 def _sides(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -271,9 +265,7 @@ def _sides(survey: RecordingSurvey) -> Iterator[Finding]:
     cause = "images are not rectified, and T_right_left is that of a rectified pair" if raw else None
     fix = "undistort and rectify both images (as stadia does with EuRoC): both sides then share one K" if raw else None
     evidence = {"left_K": left.tolist(), "right_K": right.tolist()}
-    yield make_finding(
-        "K07", Severity.STOP, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence
-    )
+    yield make_finding("K07", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
 def check_image_size(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -314,9 +306,7 @@ def _resized(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding | Non
         },
         "lines": seen.evidence,
     }
-    return make_finding(
-        "K04", seen.severity, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence
-    )
+    return make_finding("K04", seen.severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
 def _known(K: Array, camera: Camera, where: list[str]) -> Finding | None:
@@ -327,9 +317,7 @@ def _known(K: Array, camera: Camera, where: list[str]) -> Finding | None:
             cause = "K of the unrectified images (fx 960 to 985), or of images of another size"
             fix = "take fx, fy, cx and cy from P_rect of the same day"
             evidence = {"fx": float(K[0, 0]), "width": camera.width, "height": camera.height}
-            return make_finding(
-                "K04", Severity.WARN, measured, expected, where=where, cause=cause, fix=fix, evidence=evidence
-            )
+            return make_finding("K04", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)
     return None
 
 
@@ -404,4 +392,4 @@ def _turns(survey: RecordingSurvey) -> Iterator[Finding]:
         "matches_deg": np.linalg.norm(found.matches_deg, axis=1).tolist(),
         "poses_deg": np.linalg.norm(found.poses_deg, axis=1).tolist(),
     }
-    yield make_finding("K06", severity, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence)
+    yield make_finding("K06", severity, measured, expected, cause=cause, fix=fix, evidence=evidence)

@@ -11,8 +11,15 @@ import numpy as np
 from stadia.core.recording import LEFT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight import scale_consistency
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, Step
+from stadia.diagnostics.preflight.scale_consistency import (
+    PLAUSIBLE,
+    ScaleSource,
+    compare_scales,
+    find_scale_errors,
+    name_other_sources,
+    scale_evidence,
+)
 from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg, rotation_vector_deg
 
 DIRECTION_WARN_DEG, DIRECTION_STOP_DEG = 30.0, 60.0
@@ -194,9 +201,7 @@ def _check_rigid(given: Mapping[int, Array], survey: RecordingSurvey) -> Finding
     frame, why = next(iter(broken.items()))
     measured = f"{len(broken)} of {len(given)} poses, such as that of frame {frame}: {why}"
     evidence = {"T_world_camera": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in given[frame]]}
-    return make_finding(
-        "E05", Severity.STOP, measured, "a rotation and a translation", where=survey.name, evidence=evidence
-    )
+    return make_finding("E05", Severity.STOP, measured, "a rotation and a translation", evidence=evidence)
 
 
 def _why_not_rigid(T: Array) -> str:
@@ -261,28 +266,24 @@ def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | No
         else ""
     )
     expected = f"below {DIRECTION_WARN_DEG:.0f} degrees (median of {len(seen)} steps)"
-    return make_finding(code, severity, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence)
+    return make_finding(code, severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
 def _check_unit(survey: RecordingSurvey) -> Iterator[Finding]:
-    for verdict in scale_consistency.find_scale_errors(survey):
-        if verdict.ruler is not scale_consistency.ScaleSource.POSES:
+    for verdict in find_scale_errors(survey):
+        if verdict.ruler is not ScaleSource.POSES:
             continue
         factor = verdict.factor
         measured, expected = (
             f"a median speed of {verdict.value:.3g} m/s",
-            f"up to {scale_consistency.PLAUSIBLE[verdict.ruler][1]:g} m/s",
+            f"up to {PLAUSIBLE[verdict.ruler][1]:g} m/s",
         )
         if factor is not None:
-            measured = f"motion by the poses is {factor:.4g} times as long as by {scale_consistency.name_other_sources(verdict)}"
+            measured = f"motion by the poses is {factor:.4g} times as long as by {name_other_sources(verdict)}"
             expected = "1 within the noise"
         severity = Severity.stop_if(verdict.severe)
         fix = verdict.fix or (f"divide the translations by {factor:.4g}" if factor is not None else None)
-        evidence = {"median_speed_m_per_s": verdict.value, **scale_consistency.scale_evidence(verdict)}
-        yield make_finding(
-            "E08", severity, measured, expected, where=survey.name, cause=verdict.cause, fix=fix, evidence=evidence
-        )
-    if not any(
-        scale_consistency.ScaleSource.POSES in (c.first, c.second) for c in scale_consistency.compare_scales(survey)
-    ):
+        evidence = {"median_speed_m_per_s": verdict.value, **scale_evidence(verdict)}
+        yield make_finding("E08", severity, measured, expected, cause=verdict.cause, fix=fix, evidence=evidence)
+    if not any(ScaleSource.POSES in (c.first, c.second) for c in compare_scales(survey)):
         raise NotChecked("the unit of the poses beyond a plausible speed: no rig and no ground truth to compare with")

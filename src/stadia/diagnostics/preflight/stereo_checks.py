@@ -12,9 +12,18 @@ from scipy.spatial.transform import Rotation
 from stadia.core.recording import RIGHT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight import scale_consistency
 from stadia.diagnostics.preflight.feature_matching import gray
 from stadia.diagnostics.preflight.recording_survey import NotChecked, PairMatches, RecordingSurvey
+from stadia.diagnostics.preflight.scale_consistency import (
+    PLAUSIBLE,
+    WARN_FROM,
+    ScaleError,
+    ScaleSource,
+    compare_scales,
+    find_scale_errors,
+    name_other_sources,
+    scale_evidence,
+)
 from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, plane_sweep, rotation_vector_deg
 
 MIN_MATCHES = 60
@@ -125,7 +134,7 @@ def check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
         else None
     )
     evidence = seen.evidence(float(t[0]))
-    yield make_finding("E02", severity, measured, expected, where=survey.name, cause=cause, evidence=evidence)
+    yield make_finding("E02", severity, measured, expected, cause=cause, evidence=evidence)
 
 
 def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -149,9 +158,7 @@ def _check_sign(survey: RecordingSurvey) -> Finding | None:
     measured = f"t_x of T_right_left is {t[0]:+.4f} m, while {seen.positive:.0%} of {seen.matches} matches lie further "
     measured += "to the left in the right image"
     expected = f"t_x = -baseline = {-t[0]:.4f} m"
-    return make_finding(
-        "E01", Severity.STOP, measured, expected, where=survey.name, evidence=seen.evidence(float(t[0]))
-    )
+    return make_finding("E01", Severity.STOP, measured, expected, evidence=seen.evidence(float(t[0])))
 
 
 def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
@@ -180,7 +187,7 @@ def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
         "rigs": {"hypothesis": list(distances), "distance to the line, px": list(distances.values())},
         "T_right_left": T[:3].tolist(),
     }
-    return make_finding("E04", severity, measured, expected, where=survey.name, cause=cause, fix=fix, evidence=evidence)
+    return make_finding("E04", severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
 def _distance_px(survey: RecordingSurvey, T_right_left: Array) -> float:
@@ -263,30 +270,26 @@ def rows_apart_px(survey: RecordingSurvey) -> float:
 
 
 def _check_length(survey: RecordingSurvey) -> Iterator[Finding]:
-    for verdict in scale_consistency.find_scale_errors(survey):
-        if verdict.ruler is scale_consistency.ScaleSource.RIG:
+    for verdict in find_scale_errors(survey):
+        if verdict.ruler is ScaleSource.RIG:
             yield _wrong_length(verdict, survey)
-    if not any(
-        scale_consistency.ScaleSource.RIG in (c.first, c.second) for c in scale_consistency.compare_scales(survey)
-    ):
+    if not any(ScaleSource.RIG in (c.first, c.second) for c in compare_scales(survey)):
         raise NotChecked(
             "the baseline's length: no poses and no ground truth that it could be compared with",
             hides="a wrong baseline",
         )
 
 
-def _wrong_length(verdict: scale_consistency.ScaleError, survey: RecordingSurvey) -> Finding:
+def _wrong_length(verdict: ScaleError, survey: RecordingSurvey) -> Finding:
     length, factor = verdict.value, verdict.factor
     measured = f"the baseline is {length:.4g} m"
-    expected = f"{scale_consistency.PLAUSIBLE[verdict.ruler][0]:g} to "
-    expected += f"{scale_consistency.PLAUSIBLE[verdict.ruler][1]:g} m"
+    expected = f"{PLAUSIBLE[verdict.ruler][0]:g} to "
+    expected += f"{PLAUSIBLE[verdict.ruler][1]:g} m"
     fix = verdict.fix
     if factor is not None:
-        measured = f"fx times baseline is {factor:.3f} times what {scale_consistency.name_other_sources(verdict)} give"
-        expected = f"1 within {scale_consistency.WARN_FROM:.0%}: a baseline of {length / factor:.4g} m, if fx is right"
+        measured = f"fx times baseline is {factor:.3f} times what {name_other_sources(verdict)} give"
+        expected = f"1 within {WARN_FROM:.0%}: a baseline of {length / factor:.4g} m, if fx is right"
         fix = fix or f"make the baseline {length / factor:.4g} m (it is {length:.4g} m), or correct fx"
     severity = Severity.stop_if(verdict.severe)
-    evidence = {"baseline_m": length, **scale_consistency.scale_evidence(verdict)}
-    return make_finding(
-        "E03", severity, measured, expected, where=survey.name, cause=verdict.cause, fix=fix, evidence=evidence
-    )
+    evidence = {"baseline_m": length, **scale_evidence(verdict)}
+    return make_finding("E03", severity, measured, expected, cause=verdict.cause, fix=fix, evidence=evidence)
