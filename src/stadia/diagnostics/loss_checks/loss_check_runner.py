@@ -92,9 +92,8 @@ def _run_check(check: PropertyCheck, case: LossCase, name: str, severity: Severi
         try:
             yield from (replace(one, where=(name,)) for one in check(case))
         except LossRaised as error:
-            measured = f"{_describe(check)}: {error}"
             expected = "a report of the loss for every scene and size"
-            yield make_finding("L11", severity, measured, expected, where=name)
+            yield make_finding("L11", severity, f"{_describe(check)}: {error}", expected, where=name)
 
     return collect_findings(_describe(check), name, run)
 

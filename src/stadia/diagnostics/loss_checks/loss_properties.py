@@ -1,5 +1,6 @@
-"""Properties that a loss must have: minimum at the truth, correct gradient, invariances; and, of a photometric loss, how
-it combines sources, colors, uncertainty and smoothness.
+"""Properties that a loss must have: minimum at the truth, correct gradient, invariances.
+
+Of a photometric loss also: how it combines sources, colors, uncertainty and smoothness.
 
 Each compares losses by order or by ratio, so that losses of any unit pass. Each checks a LossCase and yields findings,
 to which the runner adds the name of the loss.
@@ -254,8 +255,7 @@ def check_pixel_minimum(case: LossCase) -> Iterator[Finding]:
     if halves > mean + MAX_HALVES_COST:
         measured = f"sources wrong in one half each cost {halves:.0%} of wrong sources, "
         measured += f"either wrong everywhere {mean:.0%} (mean)"
-        expected = f"at most {MAX_HALVES_COST:.0%} more than that mean"
-        yield make_finding("L16", Severity.WARN, measured, expected)
+        yield make_finding("L16", Severity.WARN, measured, f"at most {MAX_HALVES_COST:.0%} more than that mean")
 
 
 def check_uncertainty_sign(case: LossCase) -> Iterator[Finding]:
@@ -281,8 +281,7 @@ def check_relief(case: LossCase) -> Iterator[Finding]:
     if larger > MAX_RELIEF_GROWTH * relief:
         measured = f"depth relief costs {larger / relief:.3g} times as much at twice the width and height, "
         measured += "where its gradient is half"
-        expected = f"at most {MAX_RELIEF_GROWTH:g} times"
-        yield make_finding("L06", Severity.WARN, measured, expected)
+        yield make_finding("L06", Severity.WARN, measured, f"at most {MAX_RELIEF_GROWTH:g} times")
     other = _relief_cost(case, "one that has not moved, in another unit")
     if abs(other - relief) > max(least, MAX_UNIT_CHANGE * relief):
         measured = f"depth relief costs {relief:.3g}, and {other:.3g} with every length doubled"
@@ -299,8 +298,7 @@ def check_similarity_range(case: LossCase) -> Iterator[Finding]:
         share = (half[name] - none[name]) / most if most > 0 else 1.0
         if share < MIN_HALF_NOISE:
             measured = f"{name} rises by {most:.3g} for noise, and by {share:.2g} of it for half noise"
-            expected = f"at least {MIN_HALF_NOISE:g} of it"
-            yield make_finding("L25", Severity.WARN, measured, expected)
+            yield make_finding("L25", Severity.WARN, measured, f"at least {MIN_HALF_NOISE:g} of it")
 
 
 def _along(case: LossCase, axis: ErrorAxis) -> dict[float, float]:

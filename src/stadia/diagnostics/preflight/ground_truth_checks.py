@@ -121,8 +121,7 @@ def _check_count(survey: RecordingSurvey) -> Iterator[Finding]:
     there = [i for i in checked if survey.recording.depth_m(i, LEFT) is not None]
     if 0 < len(there) < FEW_SHARE * len(checked):
         measured = f"{len(there)} of {len(checked)} frames have ground truth"
-        evidence = {"frames_with_ground_truth": there}
-        yield make_finding("D12", Severity.WARN, measured, "most of them", evidence=evidence)
+        yield make_finding("D12", Severity.WARN, measured, "most of them", evidence={"frames_with_ground_truth": there})
 
 
 def _check_size(survey: RecordingSurvey) -> Finding | None:

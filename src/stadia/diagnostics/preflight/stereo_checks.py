@@ -133,8 +133,7 @@ def check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
         if consistent
         else None
     )
-    evidence = seen.evidence(float(t[0]))
-    yield make_finding("E02", severity, measured, expected, cause=cause, evidence=evidence)
+    yield make_finding("E02", severity, measured, expected, cause=cause, evidence=seen.evidence(float(t[0])))
 
 
 def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
