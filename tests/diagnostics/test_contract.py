@@ -21,8 +21,7 @@ from stadia.core.types import Batch, Prediction, Targets
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.loss_checks import loss_check_runner
 from stadia.diagnostics.loss_checks.init_checks import check_camera, check_stereo_depth_range
-from stadia.diagnostics.loss_checks.labeled_cases import make_depth_case
-from stadia.diagnostics.loss_checks.loss_case import FORMS
+from stadia.diagnostics.loss_checks.loss_case import FORMS, make_depth_case
 from stadia.diagnostics.loss_checks.loss_check_runner import (
     TimeLimitReached,
     check_losses,
@@ -100,7 +99,7 @@ def test_a_loss_of_a_pair_alone_is_asked_about_no_motion() -> None:
 def test_slopes_of_exposures_and_of_a_rectified_pair_are_those_of_the_loss(
     sources: tuple[str, ...], said: OutputSpec
 ) -> None:
-    assert list(check_gradient(make_video_case(losses.house_at(said.sizes), sources, said), "")) == []
+    assert list(check_gradient(make_video_case(losses.house_at(said.sizes), sources, said))) == []
 
 
 def of_measured_depth(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
@@ -144,7 +143,7 @@ def test_half_a_slope_of_exposures_is_told() -> None:
         brightness = (prediction.brightness + prediction.brightness.detach()) / 2
         return losses.house(targets, replace(prediction, brightness=brightness), source_names)
 
-    (found,) = check_gradient(make_video_case(half, losses.VIDEO, losses.EXPOSED), "")
+    (found,) = check_gradient(make_video_case(half, losses.VIDEO, losses.EXPOSED))
     assert found.code == "L03"
     assert "brightness" in found.measured
 

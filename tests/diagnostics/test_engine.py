@@ -206,7 +206,7 @@ def test_a_image_that_fails_loses_no_finding(
     def fails(*_: object) -> bytes:
         raise failure
 
-    monkeypatch.setattr(preflight_runner, "evidence_image", fails)
+    monkeypatch.setattr(preflight_runner, "draw_finding", fails)
     stops = [f for f in run_preflight([Mutated(recording, rig=np.linalg.inv)]) if f.severity is Severity.STOP]
     assert [(f.code, f.image) for f in stops] == [("E01", b"")]
     assert f"E01 has no image ({type(failure).__name__}" in caplog.text
@@ -270,7 +270,7 @@ def test_splits_keep_their_time_where_images_are_slow() -> None:
 
 
 def test_repeats_are_sought_within_a_time(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_checks, "SECONDS", 0.0)
+    monkeypatch.setattr(frame_checks, "MAX_FRAME_SECONDS", 0.0)
     copies = Mutated(recording, frame=lambda i: 0)
     monkeypatch.setattr(Mutated, "__len__", lambda _: 400)
     (found,) = [f for f in frame_checks.check_frames(RecordingSurvey(copies)) if f.code == "D02"]

@@ -21,7 +21,7 @@ def told(spreads: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> str | No
         shift: scale_consistency.DepthProportionality(np.zeros(100), 0.97, spread, 0.0)
         for shift, spread in spreads.items()
     }
-    monkeypatch.setattr(scale_consistency, "proportion", lambda survey, shift=0: fits.get(shift))
+    monkeypatch.setattr(ground_truth_checks, "compare_depth_with_rig", lambda survey, shift=0: fits.get(shift))
     found = ground_truth_checks._compare_adjacent_frames(Named())  # type: ignore[arg-type]
     return found.measured if found is not None else None
 

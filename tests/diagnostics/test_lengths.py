@@ -19,8 +19,8 @@ def judge(
     log_error: float = 0.002,
 ):
     comparisons = [ScaleComparison(first, second, ratio, log_error, 6) for (first, second), ratio in pairs.items()]
-    monkeypatch.setattr(scale_consistency, "says", lambda survey: says)
-    monkeypatch.setattr(scale_consistency, "compare", lambda survey: comparisons)
+    monkeypatch.setattr(scale_consistency, "measure_scales", lambda survey: says)
+    monkeypatch.setattr(scale_consistency, "compare_scales", lambda survey: comparisons)
     return scale_consistency.find_scale_errors(None)  # type: ignore[arg-type]
 
 

@@ -17,8 +17,7 @@ from torch.nn import functional
 
 from stadia.core.types import Camera, Prediction, Targets
 from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.loss_checks.labeled_cases import make_depth_case, make_overlay_case
-from stadia.diagnostics.loss_checks.loss_case import LossCase
+from stadia.diagnostics.loss_checks.loss_case import LossCase, make_depth_case, make_overlay_case
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.loss_checks.video_cases import OutputSpec, VideoLoss, make_video_case
 from stadia.geometry.se3 import inverse

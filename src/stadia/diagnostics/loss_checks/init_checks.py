@@ -1,4 +1,7 @@
-"""Check the first batch, the optimizer and the initial outputs."""
+"""Check a training before its first step: the batch, the optimizer, and the initial outputs of the networks.
+
+Each check takes a TrainingStart and yields findings; INIT_CHECKS has their order.
+"""
 
 from __future__ import annotations
 
@@ -22,89 +25,19 @@ from stadia.diagnostics.loss_checks.thresholds import (
     MIN_FOCAL_WIDTHS,
 )
 from stadia.diagnostics.loss_checks.training_start import PredictsMotion, TrainingStart
-from stadia.diagnostics.preflight import two_view_geometry
 from stadia.diagnostics.preflight.feature_matching import detect_features, match_features
 from stadia.diagnostics.preflight.recording_survey import NotChecked
+from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, triangulate_inverse_depth
 from stadia.geometry.se3 import rotation_angle_deg
 from stadia.training import optimizers
 
-# -- Check whether the depth range of the model contains the depth of a stereo pair, by its matches and without labels.
-
 MAX_PAIRS, ENOUGH = 4, 30
-"""Pairs that are matched, and the number of matches that are needed."""
+"""Stereo pairs that are matched, and the number of matches that are needed."""
 
 MAX_EPIPOLAR_PX, OUT_OF_REACH_PX, MAX_OUTSIDE = 1.0, 1.0, 0.25
 """Distance from the epipolar line; pixels beyond the range, so that far points are not outside; and the share of
 matches that may be outside, for instance mountains.
 """
-
-Array = NDArray[np.float64]
-
-
-def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
-    """M03: disparities of a stereo pair lie in the depth range. Labeled samples use `check_initial_depth`."""
-    pairs = unlabeled_pairs(start)
-    if not pairs or start.depth_range_m is None:
-        return
-    beyond = measure_range_excess_px(start)
-    if len(beyond) < ENOUGH:
-        raise NotChecked(f"{len(beyond)} matches between the images of {len(pairs)} pairs, and {ENOUGH} are needed")
-    too_near, too_far = (beyond > OUT_OF_REACH_PX).sum(0)
-    outside = (too_near + too_far) / len(beyond)
-    if outside <= MAX_OUTSIDE:
-        return
-    nearest, farthest = start.depth_range_m
-    measured = f"of {len(beyond)} matches of the pair {outside:.0%} lie outside of {nearest:g} to {farthest:g} m, "
-    measured += f"which the depth can be: {too_near} are nearer, {too_far} farther"
-    evidence = {"matches": len(beyond), "nearer": int(too_near), "farther": int(too_far)}
-    yield make_finding("M03", Severity.WARN, measured, f"at most {MAX_OUTSIDE:.0%}", evidence=evidence)
-
-
-def unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
-    """Return (sample, source) of the first MAX_PAIRS pairs with a known rig and without depth labels."""
-    rig = getattr(start.batch.inputs, "T_source_target_rig", None)
-    if rig is None:
-        return []
-    labels = getattr(start.batch.targets, "depth_m", None)
-    known = torch.zeros(len(rig), dtype=torch.bool) if labels is None else (labels > 0).flatten(1).any(1).cpu()
-    chosen = rig.isfinite().all(-1).all(-1).cpu() & ~known[:, None]
-    return [(sample, source) for sample, source in chosen.nonzero().tolist()][:MAX_PAIRS]
-
-
-def measure_range_excess_px(start: TrainingStart) -> Array:
-    """Return (M, 2) pixels by which matches of `unlabeled_pairs` exceed the disparity of the nearest depth, and fall
-    below that of the farthest, at the focal length of the source. Negative inside the range.
-    """
-    assert start.depth_range_m is not None
-    targets, found = start.batch.targets, [np.zeros((0, 2))]
-    for sample, source in unlabeled_pairs(start):
-        matches = match_features(
-            detect_features(_image(targets.image[sample])), detect_features(_image(targets.sources[sample, source]))
-        )
-        K, K_source = _numbers(targets.camera.K[sample]), _numbers(targets.source_camera.K[sample, source])
-        way = K, K_source, _numbers(start.batch.inputs.T_source_target_rig[sample, source])
-        matches = matches.where(
-            two_view_geometry.epipolar_distance_px(matches.first_px, matches.second_px, *way) < MAX_EPIPOLAR_PX
-        )
-        per_inverse_metre = K_source[0, 0] * np.linalg.norm(way[2][:3, 3])
-        apart_px = per_inverse_metre * two_view_geometry.triangulate_inverse_depth(
-            matches.first_px, matches.second_px, *way
-        )
-        most_px, least_px = (per_inverse_metre / metres for metres in start.depth_range_m)
-        found.append(np.column_stack([apart_px - most_px, least_px - apart_px]))
-    return np.concatenate(found)
-
-
-def _image(image: Tensor) -> NDArray[np.uint8]:
-    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8."""
-    return np.asarray((255 * image.clamp(0, 1)).round().byte().permute(1, 2, 0).cpu().numpy())
-
-
-def _numbers(matrix: Tensor) -> Array:
-    return np.asarray(matrix.double().cpu().numpy())
-
-
-# -- Check a training before its first step: the batch, the optimizer, and the initial outputs of the networks.
 
 MAX_DEPTH_RATIO = 5.0
 """Initial median depth over that of the labels, or the reverse."""
@@ -154,26 +87,19 @@ def check_camera(start: TrainingStart) -> Iterator[Finding]:
     if camera is None:
         return
     x, y = float((camera.cx / camera.width).median()), float((camera.cy / camera.height).median())
-    focal = float((camera.fx / _min_centered_size(camera.cx, camera.width)).median())
+    min_centered_width = 2 * torch.maximum(camera.cx, camera.width - camera.cx)
+    focal = float((camera.fx / min_centered_width).median())
     height, width = start.batch.inputs.image.shape[-2:]
+    measured = f"a principal point at {x:.2f} of the width and {y:.2f} of the height, "
     if (height, width) != (camera.height, camera.width):
         measured = f"a camera of {camera.width}x{camera.height} for images of {width}x{height}"
-    elif not (
-        -MAX_PRINCIPAL_POINT_OUTSIDE <= x <= 1 + MAX_PRINCIPAL_POINT_OUTSIDE
-        and -MAX_PRINCIPAL_POINT_OUTSIDE <= y <= 1 + MAX_PRINCIPAL_POINT_OUTSIDE
-    ):
-        measured = f"a principal point at {x:.2f} of the width and {y:.2f} of the height, outside of the image"
+    elif max(abs(x - 0.5), abs(y - 0.5)) > 0.5 + MAX_PRINCIPAL_POINT_OUTSIDE:
+        measured += "outside of the image"
     elif focal < MIN_FOCAL_WIDTHS:
-        measured = f"a principal point at {x:.2f} of the width and {y:.2f} of the height, and a focal length of "
-        measured += f"{focal:.2g} widths at most"
+        measured += f"and a focal length of {focal:.2g} widths at most"
     else:
         return
     yield make_finding("K20", Severity.STOP, measured, f"K of these images, {MIN_FOCAL_WIDTHS:g} widths at least")
-
-
-def _min_centered_size(middle: Tensor, size: int) -> Tensor:
-    """Return (B,) sizes of the smallest images that are centered on `middle` and contain these."""
-    return 2 * torch.maximum(middle, size - middle)
 
 
 def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
@@ -253,6 +179,64 @@ def _check_initial_disparity(start: TrainingStart, initial: Tensor) -> Iterator[
         yield make_finding(
             "M01", Severity.WARN, measured, f"{MIN_DISPARITY_PX:g} to a third of the width ({camera.width})"
         )
+
+
+def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
+    """M03: disparities of a stereo pair lie in the depth range. Labeled samples use `check_initial_depth`."""
+    pairs = unlabeled_pairs(start)
+    if not pairs or start.depth_range_m is None:
+        return
+    beyond = measure_range_excess_px(start)
+    if len(beyond) < ENOUGH:
+        raise NotChecked(f"{len(beyond)} matches between the images of {len(pairs)} pairs, and {ENOUGH} are needed")
+    too_near, too_far = (beyond > OUT_OF_REACH_PX).sum(0)
+    outside = (too_near + too_far) / len(beyond)
+    if outside > MAX_OUTSIDE:
+        nearest, farthest = start.depth_range_m
+        measured = f"of {len(beyond)} matches of the pair {outside:.0%} lie outside of {nearest:g} to {farthest:g} m, "
+        measured += f"which the depth can be: {too_near} are nearer, {too_far} farther"
+        evidence = {"matches": len(beyond), "nearer": int(too_near), "farther": int(too_far)}
+        yield make_finding("M03", Severity.WARN, measured, f"at most {MAX_OUTSIDE:.0%}", evidence=evidence)
+
+
+def unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
+    """Return (sample, source) of the first MAX_PAIRS pairs with a known rig and without depth labels."""
+    rig = getattr(start.batch.inputs, "T_source_target_rig", None)
+    if rig is None:
+        return []
+    labels = getattr(start.batch.targets, "depth_m", None)
+    known = torch.zeros(len(rig), dtype=torch.bool) if labels is None else (labels > 0).flatten(1).any(1).cpu()
+    chosen = rig.isfinite().all(-1).all(-1).cpu() & ~known[:, None]
+    return [(sample, source) for sample, source in chosen.nonzero().tolist()][:MAX_PAIRS]
+
+
+def measure_range_excess_px(start: TrainingStart) -> Array:
+    """Return (M, 2) pixels by which matches of `unlabeled_pairs` exceed the disparity of the nearest depth, and fall
+    below that of the farthest. They count at the focal length of the source, and are negative inside the range.
+    """
+    assert start.depth_range_m is not None
+    targets, found = start.batch.targets, [np.zeros((0, 2))]
+    for sample, source in unlabeled_pairs(start):
+        images = targets.image[sample], targets.sources[sample, source]
+        matches = match_features(*(detect_features(_to_uint8(image)) for image in images))
+        K, K_source = _to_numpy(targets.camera.K[sample]), _to_numpy(targets.source_camera.K[sample, source])
+        geometry = K, K_source, _to_numpy(start.batch.inputs.T_source_target_rig[sample, source])
+        distance_px = epipolar_distance_px(matches.first_px, matches.second_px, *geometry)
+        matches = matches.where(distance_px < MAX_EPIPOLAR_PX)
+        px_metres = K_source[0, 0] * np.linalg.norm(geometry[2][:3, 3])
+        disparity_px = px_metres * triangulate_inverse_depth(matches.first_px, matches.second_px, *geometry)
+        most_px, least_px = (px_metres / metres for metres in start.depth_range_m)
+        found.append(np.column_stack([disparity_px - most_px, least_px - disparity_px]))
+    return np.concatenate(found)
+
+
+def _to_uint8(image: Tensor) -> NDArray[np.uint8]:
+    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8."""
+    return np.asarray((255 * image.clamp(0, 1)).round().byte().permute(1, 2, 0).cpu().numpy())
+
+
+def _to_numpy(matrix: Tensor) -> Array:
+    return np.asarray(matrix.double().cpu().numpy())
 
 
 def check_initial_motion(start: TrainingStart) -> Iterator[Finding]:

@@ -27,36 +27,6 @@ from stadia.diagnostics.loss_checks.training_start import (
 )
 from stadia.diagnostics.preflight.recording_survey import NotChecked
 
-# -- Stop networks at a time limit: a pass that has begun ends at its next layer.
-
-
-@contextlib.contextmanager
-def stop_at(deadline: float) -> Iterator[None]:
-    """Make every layer raise TimeLimitReached once time.monotonic() is past the deadline, forward and backward.
-
-    One pass through a large network can take minutes on a CPU, and its time is not known before. Weights and statistics
-    are then left in the middle of a step, so use copies. Code outside of layers (a loss) is not interrupted.
-    """
-
-    def check_time(*_: object) -> None:
-        if time.monotonic() > deadline:
-            raise TimeLimitReached
-
-    def check_time_backward(module: object, inputs: object, output: Any) -> None:
-        for one in output if isinstance(output, tuple | list) else (output,):
-            if isinstance(one, Tensor) and one.requires_grad:
-                one.register_hook(check_time)  # type: ignore[no-untyped-call]
-
-    hooks = register_module_forward_pre_hook(check_time), register_module_forward_hook(check_time_backward)
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-# -- Run the checks of losses and of a training start within a time limit, and without changing the training.
-
 PropertyCheck = Callable[[LossCase], Iterable[Finding]]
 
 
@@ -83,6 +53,31 @@ def check_training_start(start: TrainingStart, seconds: float) -> list[Finding]:
         for check in (*INIT_CHECKS, check_precision, check_one_batch):
             found += collect_findings(_describe(check), "", partial(check, start))
     return sort_findings(found)
+
+
+@contextlib.contextmanager
+def stop_at(deadline: float) -> Iterator[None]:
+    """Make every layer raise TimeLimitReached once time.monotonic() is past the deadline, forward and backward.
+
+    One pass through a large network can take minutes on a CPU, and its time is not known before. Weights and statistics
+    are then left in the middle of a step, so use copies. Code outside of layers (a loss) is not interrupted.
+    """
+
+    def check_time(*_: object) -> None:
+        if time.monotonic() > deadline:
+            raise TimeLimitReached
+
+    def check_time_backward(module: object, inputs: object, output: Any) -> None:
+        for one in output if isinstance(output, tuple | list) else (output,):
+            if isinstance(one, Tensor) and one.requires_grad:
+                one.register_hook(check_time)  # type: ignore[no-untyped-call]
+
+    hooks = register_module_forward_pre_hook(check_time), register_module_forward_hook(check_time_backward)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _run_check(check: PropertyCheck, case: LossCase, name: str, severity: Severity) -> list[Finding]:

@@ -1,4 +1,7 @@
-"""Render a textured plane whose images, depth and motion are known in closed form."""
+"""Render a textured slanted plane whose images, depth and motion are known in closed form, and variants of it.
+
+Each variant with altered or noisy images is for one property of a photometric loss.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,9 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera, Targets, is_temporal
-from stadia.diagnostics.loss_checks.loss_case import COLORS
+from stadia.diagnostics.loss_checks.loss_case import COLORS, map_tensors
 from stadia.geometry import camera as cameras
 from stadia.geometry.se3 import inverse, mirror_x, se3_exp, se3_log
-
-# -- Render a textured slanted plane whose images, depth and camera motion are known in closed form.
 
 NORMAL, DISTANCE_M = (0.25, -0.15, 1.0), 8.0  # the plane: normal . p = distance, in the target's frame
 MOTIONS = {  # p_source = exp(v, w) p_target
@@ -24,11 +25,13 @@ MOTIONS = {  # p_source = exp(v, w) p_target
 FURTHEST = 3
 """Steps beyond which motion stops growing: further on the camera would reach the plane."""
 
-EXPOSURES = {
-    "-1": (0.8, 0.05),
-    "+1": (1.05, -0.05),
-    "stereo": (0.9, 0.02),
-}  # gain and offset; images stay within [0, 1]
+EXPOSURES = {"-1": (0.8, 0.05), "+1": (1.05, -0.05), "stereo": (0.9, 0.02)}
+"""Gain and offset by source; images stay within [0, 1]."""
+
+Part = tuple[int | slice | list[int], ...]
+"""Index into (B, N, 3, H, W): sources, colors, rows and columns."""
+
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,9 @@ class PlaneScene:
 
     @property
     def brightness(self) -> Tensor:
-        """(B, N, 2) gain and offset of the sources, as `exposed` applies them."""
-        exposures = torch.tensor(
-            [EXPOSURES[_alike(name)] for name in self.source_names], dtype=self.targets.image.dtype
-        )
+        """(B, N, 2) gain and offset of the sources, as `apply_exposures` applies them."""
+        gains = [EXPOSURES[_kind_of(name)] for name in self.source_names]
+        exposures = torch.tensor(gains, dtype=self.targets.image.dtype)
         return exposures.expand(len(self.targets.image), -1, 2)
 
 
@@ -113,56 +115,34 @@ def replace_images(scene: PlaneScene, image: Tensor, sources: Tensor) -> PlaneSc
     return replace(scene, targets=replace(scene.targets, image=image, sources=sources))
 
 
-def _labeled(height: int, width: int) -> Tensor:
-    """Return (H, W) 1 where depth is labeled, sparsely: a loss that reads unlabeled pixels then has a wrong minimum."""
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return ((x + y) % 3 == 0).double()
+def repeat_batch(scene: PlaneScene) -> PlaneScene:
+    """Return the scene with every sample twice."""
+    twice: PlaneScene = map_tensors(scene, lambda tensor: torch.cat((tensor, tensor)))
+    return twice
 
 
-def _alike(name: str) -> str:
-    """Return the nearest key of MOTIONS: "-3" moves like "-1", only further."""
-    return f"{name[0]}1" if is_temporal(name) else "stereo"
-
-
-def _motion(name: str) -> tuple[float, ...]:
-    steps = min(abs(int(name)), FURTHEST) if is_temporal(name) else 1
-    return tuple(steps * value for value in MOTIONS[_alike(name)])
-
-
-def _texture(points: Tensor, phase: Tensor) -> Tensor:
-    """Map (B, H, W, 3) points to (B, 3, H, W) colors: sine waves, with other weights for each color and sample."""
-    x, y = points[..., 0], points[..., 1]
-    waves = [
-        torch.sin(a * x + b * y + c + phase)
-        for a, b, c in ((3.1, 0.7, 0.0), (1.3, 2.9, 1.0), (4.7, -2.1, 2.0), (-2.3, 4.3, 0.5))
-    ]
-    mixture = ((0.2, 0.1, 0.1, 0.05), (0.1, 0.2, 0.05, 0.1), (0.05, 0.1, 0.2, 0.1))
-    return torch.stack(
-        [0.5 + torch.stack([m * wave for m, wave in zip(row, waves, strict=True)]).sum(0) for row in mixture], dim=1
+def reverse_sources(scene: PlaneScene) -> PlaneScene:
+    """Return the scene with its sources in reverse order."""
+    targets = scene.targets
+    camera = replace(targets.source_camera, K=targets.source_camera.K.flip(1))
+    T_source_target_true = targets.T_source_target_true.flip(1)
+    return replace(
+        scene,
+        targets=replace(
+            targets, sources=targets.sources.flip(1), source_camera=camera, T_source_target_true=T_source_target_true
+        ),
+        twist=scene.twist.flip(1),
+        source_names=scene.source_names[::-1],
+        inverse_depth_of_sources=scene.inverse_depth_of_sources.flip(1),
     )
 
 
-def _image(
-    K: Tensor, T_camera_target: Tensor, height: int, width: int, phase: Tensor, finer: float
-) -> tuple[Tensor, Tensor]:
-    """Intersect the ray of each pixel with the plane. Return the image (B, 3, H, W) and z (B, 1, H, W)."""
-    y, x = torch.meshgrid(torch.arange(height, dtype=K.dtype), torch.arange(width, dtype=K.dtype), indexing="ij")
-    rays = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(K).T  # (H, W, 3), z = 1
-    T_target_camera = inverse(T_camera_target)
-    directions = torch.einsum("bij,hwj->bhwi", T_target_camera[:, :3, :3], rays)
-    origin = T_target_camera[:, None, None, :3, 3]
-    normal = torch.tensor(NORMAL, dtype=K.dtype)
-    z = (DISTANCE_M - (origin * normal).sum(-1)) / (directions * normal).sum(-1)
-    return _texture(finer * (origin + z[..., None] * directions), phase), z[:, None]
-
-
-# -- Variants of the synthetic plane with altered or noisy images, for one property of a photometric loss each.
-
-
-Part = tuple[int | slice | list[int], ...]
-"""Index into (B, N, 3, H, W): sources, colors, rows and columns."""
-
-ALL = slice(None)
+def flip_first_tenth(scene: PlaneScene) -> PlaneScene:
+    """Return the scene with the first columns of the target upside down."""
+    image = scene.targets.image.clone()
+    columns = image.shape[-1] // 10
+    image[..., :columns] = image[..., :columns].flip(-2)
+    return replace_images(scene, image, scene.targets.sources)
 
 
 def invert_parts(scene: PlaneScene, *parts: Part) -> PlaneScene:
@@ -204,10 +184,12 @@ def scale_lengths(scene: PlaneScene, metres: float) -> PlaneScene:
     assert targets.depth_m is not None
     T_source_target = targets.T_source_target_true.clone()
     T_source_target[..., :3, 3] *= metres
-    scaled: Targets = replace(targets, T_source_target_true=T_source_target, depth_m=metres * targets.depth_m)
-    twist = torch.cat((metres * scene.twist[..., :3], scene.twist[..., 3:]), -1)
-    return PlaneScene(
-        scaled, scene.inverse_depth / metres, twist, scene.source_names, scene.inverse_depth_of_sources / metres
+    return replace(
+        scene,
+        targets=replace(targets, T_source_target_true=T_source_target, depth_m=metres * targets.depth_m),
+        inverse_depth=scene.inverse_depth / metres,
+        twist=torch.cat((metres * scene.twist[..., :3], scene.twist[..., 3:]), -1),
+        inverse_depth_of_sources=scene.inverse_depth_of_sources / metres,
     )
 
 
@@ -227,3 +209,46 @@ def raise_left_half(log_uncertainty: Tensor, by: float) -> Tensor:
     """Raise (B, 1, H, W) log Sigma in the left half by this much, and lower it in the right half."""
     half = log_uncertainty.shape[-1] // 2
     return torch.cat((log_uncertainty[..., :half] + by, log_uncertainty[..., half:] - by), -1)
+
+
+def _labeled(height: int, width: int) -> Tensor:
+    """Return (H, W) 1 where depth is labeled, sparsely: a loss that reads unlabeled pixels then has a wrong minimum."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return ((x + y) % 3 == 0).double()
+
+
+def _kind_of(name: str) -> str:
+    """Return the nearest key of MOTIONS: "-3" moves like "-1", only further."""
+    return f"{name[0]}1" if is_temporal(name) else "stereo"
+
+
+def _motion(name: str) -> tuple[float, ...]:
+    steps = min(abs(int(name)), FURTHEST) if is_temporal(name) else 1
+    return tuple(steps * value for value in MOTIONS[_kind_of(name)])
+
+
+def _texture(points: Tensor, phase: Tensor) -> Tensor:
+    """Map (B, H, W, 3) points to (B, 3, H, W) colors: sine waves, with other weights for each color and sample."""
+    x, y = points[..., 0], points[..., 1]
+    waves = [
+        torch.sin(a * x + b * y + c + phase)
+        for a, b, c in ((3.1, 0.7, 0.0), (1.3, 2.9, 1.0), (4.7, -2.1, 2.0), (-2.3, 4.3, 0.5))
+    ]
+    mixture = ((0.2, 0.1, 0.1, 0.05), (0.1, 0.2, 0.05, 0.1), (0.05, 0.1, 0.2, 0.1))
+    return torch.stack(
+        [0.5 + torch.stack([m * wave for m, wave in zip(row, waves, strict=True)]).sum(0) for row in mixture], dim=1
+    )
+
+
+def _image(
+    K: Tensor, T_camera_target: Tensor, height: int, width: int, phase: Tensor, finer: float
+) -> tuple[Tensor, Tensor]:
+    """Intersect the ray of each pixel with the plane. Return the image (B, 3, H, W) and z (B, 1, H, W)."""
+    y, x = torch.meshgrid(torch.arange(height, dtype=K.dtype), torch.arange(width, dtype=K.dtype), indexing="ij")
+    rays = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(K).T  # (H, W, 3), z = 1
+    T_target_camera = inverse(T_camera_target)
+    directions = torch.einsum("bij,hwj->bhwi", T_target_camera[:, :3, :3], rays)
+    origin = T_target_camera[:, None, None, :3, 3]
+    normal = torch.tensor(NORMAL, dtype=K.dtype)
+    z = (DISTANCE_M - (origin * normal).sum(-1)) / (directions * normal).sum(-1)
+    return _texture(finer * (origin + z[..., None] * directions), phase), z[:, None]
