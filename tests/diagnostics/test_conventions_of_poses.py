@@ -40,21 +40,21 @@ SEEN = [
     )
     for first, second in pairwise(WORLD_CAMERA)
 ]
-CONVENTIONS = pose_checks._conventions()
+CONVENTIONS = pose_checks.make_conventions()
 
 
 def fit(convention: pose_checks.Convention, written: list[np.ndarray]) -> pose_checks.PoseFit:
-    return pose_checks._fit([convention.motion(a, b) for a, b in pairwise(written)], SEEN)
+    return pose_checks.fit_poses([convention.motion(a, b) for a, b in pairwise(written)], SEEN)
 
 
 def test_poses_as_they_must_be_fit() -> None:
-    motions = [pose_checks._relative(a, b) for a, b in pairwise(WORLD_CAMERA)]
-    assert pose_checks._fit(motions, SEEN).good
+    motions = [pose_checks.relative_pose(a, b) for a, b in pairwise(WORLD_CAMERA)]
+    assert pose_checks.fit_poses(motions, SEEN).is_good
     assert not any(fit(convention, WORLD_CAMERA).score < 1 for convention in CONVENTIONS)
 
 
 def test_there_are_48_axes_less_the_right_ones_each_once() -> None:
-    axes = pose_checks._all_axes()
+    axes = pose_checks.list_axes()
     assert len({a.astype(int).tobytes() for a in axes}) == len(axes) == 47
     assert not any(np.array_equal(a, np.eye(3)) for a in axes)
     assert all(np.allclose(a @ a.T, np.eye(3)) for a in axes)
@@ -68,13 +68,13 @@ def test_inverted_poses_are_recognized() -> None:
 @pytest.mark.parametrize("number", [0, 1, 2, 20, 30, 46])
 def test_turned_axes_are_recognized_by_name(number: int) -> None:
     axes = np.eye(4)
-    axes[:3, :3] = pose_checks._all_axes()[number]
+    axes[:3, :3] = pose_checks.list_axes()[number]
     written = [T @ axes.T for T in WORLD_CAMERA]
     (convention,) = [c for c in CONVENTIONS if fit(c, written).score < 1]
-    assert convention.name == f"axes of the poses: {pose_checks._in_words(axes[:3, :3])}"
+    assert convention.name == f"axes of the poses: {pose_checks.describe_axes(axes[:3, :3])}"
 
 
 def test_axes_are_told_in_words() -> None:
     body = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # of the camera's z, -x and -y
-    assert pose_checks._in_words(body) == "x forward, y left, z up"
-    assert pose_checks._in_words(np.diag([1.0, -1, -1])) == "x right, y up, z back"
+    assert pose_checks.describe_axes(body) == "x forward, y left, z up"
+    assert pose_checks.describe_axes(np.diag([1.0, -1, -1])) == "x right, y up, z back"

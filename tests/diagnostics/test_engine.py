@@ -16,7 +16,7 @@ from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight import frame_checks, preflight_runner, recording_survey
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
-from stadia.diagnostics.preflight.split_checks import MAX_HELD, MAX_OF_A_SIZE, MAX_THUMBNAILS, check_splits
+from stadia.diagnostics.preflight.split_checks import MAX_HELD_OUT, MAX_OF_A_SIZE, MAX_THUMBNAILS, check_splits
 
 
 class Few(Recording):
@@ -248,7 +248,7 @@ def test_splits_of_any_size_are_compared_by_samples_and_say_so() -> None:
     train, held = Long("train", 50_000), Long("held", 3000, film=1)
     found = list(check_splits({"train": [(train, range(50_000))], "val": [(held, range(3000))]}))
     assert train.read <= MAX_OF_A_SIZE + MAX_THUMBNAILS + 6
-    assert held.read <= MAX_HELD + 20
+    assert held.read <= MAX_HELD_OUT + 20
     (note,) = found
     assert note.code == "N02"
     assert note.measured == "splits, sampled: 1000 of 3000 frames of 'val' were compared with 400 of 50000 of 'train'"

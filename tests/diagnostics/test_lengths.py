@@ -51,7 +51,7 @@ def test_third_ruler_decides(
     name = {RIG: "rig", POSES: "poses", DEPTH: "depth"}[wrong]
     says = {**SAYS, POSES: 0.5} if wrong is POSES else SAYS  # 50 m/s in centimetres is not absurd by itself
     (verdict,) = judge(monkeypatch, says, all_pairs(**{name: factor}))
-    assert (verdict.ruler, verdict.severe, verdict.sure) == (wrong, True, True)
+    assert (verdict.source, verdict.severe, verdict.sure) == (wrong, True, True)
     assert verdict.factor == pytest.approx(factor)
     assert (word in (verdict.cause or "")) if word else verdict.cause is None
 
@@ -77,7 +77,7 @@ def test_two_rulers_are_told_apart_by_the_factor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (verdict,) = judge(monkeypatch, {ruler: SAYS[ruler] for ruler in pair}, {pair: ratio})
-    assert (verdict.ruler, verdict.sure) == (blamed, False)
+    assert (verdict.source, verdict.sure) == (blamed, False)
     assert (word in (verdict.cause or "")) if word else verdict.cause is None
 
 
@@ -86,7 +86,7 @@ def test_two_rulers_are_told_apart_by_the_factor(
 )
 def test_absurd_ruler_is_wrong_by_itself(ruler: ScaleSource, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     (verdict,) = judge(monkeypatch, {ruler: value}, {})
-    assert (verdict.ruler, verdict.factor, verdict.sure) == (ruler, None, True)
+    assert (verdict.source, verdict.factor, verdict.sure) == (ruler, None, True)
 
 
 def test_noise_is_no_disagreement_and_a_small_one_warns(monkeypatch: pytest.MonkeyPatch) -> None:

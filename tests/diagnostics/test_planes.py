@@ -12,7 +12,7 @@ from stadia.core.recording import Recording
 from stadia.core.types import Camera
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.preflight import two_view_geometry
-from stadia.diagnostics.preflight.pose_checks import _fit
+from stadia.diagnostics.preflight.pose_checks import fit_poses
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.geometry.camera import intrinsics
 
@@ -112,7 +112,7 @@ def test_one_step_that_was_seen_wrongly_is_no_wrong_pose() -> None:
     seen = [two_view_geometry.TwoViewMotion(T[:3, :3], T[:3, 3], False, np.ones(1, bool), 10.0) for T in given]
     turned = cv2.Rodrigues(np.radians((0.0, 3.0, 0.0)))[0]
     seen[2] = two_view_geometry.TwoViewMotion(turned, given[2][:3, 3], False, np.ones(1, bool), 10.0)
-    assert _fit(given, seen).good
-    assert not _fit(
+    assert fit_poses(given, seen).is_good
+    assert not fit_poses(
         given, [two_view_geometry.TwoViewMotion(turned, T[:3, 3], False, np.ones(1, bool), 10.0) for T in given]
-    ).good
+    ).is_good

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.intrinsics_checks import _turns
+from stadia.diagnostics.preflight.intrinsics_checks import _check_rotations
 
 Pairs = list[
     tuple[tuple[float, float], tuple[float, float]]
@@ -53,7 +53,7 @@ def asked(pairs: Pairs) -> list[Finding]:
         return moved
 
     steps = [SimpleNamespace(measured=SimpleNamespace(R=R(seen)), T_second_first=T(told)) for told, seen in pairs]
-    return list(_turns(SimpleNamespace(name="drive", steps=steps)))  # type: ignore[arg-type]
+    return list(_check_rotations(SimpleNamespace(name="drive", steps=steps)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("pairs", RIGHT.values(), ids=RIGHT)

@@ -245,7 +245,7 @@ class Refusing:
 def test_what_says_stop_while_it_trains_halts_or_warns(tmp_path: Path, on_stop: OnStop) -> None:
     run = Run.create(tmp_path, "small", {}, recipe="small", seed=0)
     watch = TrainingMonitor(run, Console(file=(said := io.StringIO()), width=500), on_stop)
-    watch.instruments = (Refusing(),)  # type: ignore[assignment]
+    watch.monitors = (Refusing(),)  # type: ignore[assignment]
     reported = pytest.raises(RunError, match=r"X01, while training: found left is right.*--on-stop warn")
     with reported if on_stop is OnStop.HALT else nullcontext():
         for step in range(4):

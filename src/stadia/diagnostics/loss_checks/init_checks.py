@@ -93,7 +93,7 @@ def check_camera(start: TrainingStart) -> Iterator[Finding]:
     measured = f"a principal point at {x:.2f} of the width and {y:.2f} of the height, "
     if (height, width) != (camera.height, camera.width):
         measured = f"a camera of {camera.width}x{camera.height} for images of {width}x{height}"
-    elif max(abs(x - 0.5), abs(y - 0.5)) > 0.5 + MAX_PRINCIPAL_POINT_OUTSIDE:
+    elif not all(-MAX_PRINCIPAL_POINT_OUTSIDE <= share <= 1 + MAX_PRINCIPAL_POINT_OUTSIDE for share in (x, y)):
         measured += "outside of the image"
     elif focal < MIN_FOCAL_WIDTHS:
         measured += f"and a focal length of {focal:.2g} widths at most"

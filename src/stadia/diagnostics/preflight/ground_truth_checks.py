@@ -19,50 +19,19 @@ from stadia.diagnostics.preflight.scale_consistency import (
     MIN_RANK,
     PLAUSIBLE,
     ScaleSource,
+    check_scale,
     compare_depth_with_rig,
-    compare_scales,
     find_scale_errors,
+    has_comparison,
     has_same_direction,
-    name_other_sources,
-    scale_evidence,
 )
 from stadia.diagnostics.preflight.two_view_geometry import Array, warp_identity_ratio
 from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_plane
 
-# -- Fit the height of the camera above the road from its ground-truth depth.
+MIN_POINTS, MAX_TILT_DEG = 200, 15.0
 
-MIN_POINTS = 200
-MAX_TILT_DEG = 15.0
 TOLERANCE, MIN_SHARE = 0.03, 0.35
-"""A point is on the road within this share of the camera's height; of the points that are looked at so many must be."""
-
-
-def fit_camera_height(depth: NDArray[np.float32], K: Array) -> float | None:
-    """Return the distance of the camera from the plane in the middle of the lower 40 % of the image, in units of depth.
-
-    None where there is no level plane, as always in 7-Scenes (a hand-held camera indoors, tilted by 30 degrees).
-    KITTI's LiDAR gives 1.62 to 1.69 m with at least 41 % of the points on the plane, RoadWorld 1.60 to 1.72 m with 75
-    %.
-
-    Args:
-        depth: (H, W), 0 = none.
-        K: (3, 3).
-    """
-    height, width = depth.shape
-    top, left = int(0.6 * height), width // 4
-    rows, columns = np.nonzero(depth[top:, left : width - left] > 0)
-    if len(rows) < MIN_POINTS:
-        return None
-    y, x = rows + top, columns + left
-    z = depth[y, x].astype(np.float64)
-    points = torch.from_numpy(np.stack([(x - K[0, 2]) / K[0, 0] * z, (y - K[1, 2]) / K[1, 1] * z, z], 1))
-    plane = fit_plane_ransac(points, tolerance=TOLERANCE)
-    share = float((height_above_plane(plane, points).abs() < TOLERANCE * plane[3]).double().mean())
-    level = -float(plane[1]) > np.cos(np.radians(MAX_TILT_DEG))  # the normal points up, which is -y
-    return float(plane[3]) if level and share >= MIN_SHARE else None
-
-
-# -- Check ground-truth depth: is it there, in metres, and of these images?
+"""A point is on the road within this share of the camera's height; so many of the points in view must be."""
 
 CHECKED_FRAMES, FEW_SHARE = 24, 0.5
 EMPTY_STOP_SHARE = 0.5
@@ -109,7 +78,8 @@ def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:
     if mismatch is not None:
         yield mismatch
     else:
-        yield from _check_scale(survey)
+        wrong = check_scale(survey, ScaleSource.DEPTH)
+        yield from wrong if wrong or has_comparison(survey, ScaleSource.DEPTH) else _check_camera_height(survey)
     if compare_depth_with_rig(survey) is None and len(compare_warps_with_plane(survey)) < MIN_WARPS:
         raise NotChecked(
             "whether the ground truth belongs to these frames: no rig, and no motion known well enough to warp along"
@@ -174,25 +144,6 @@ def _share_of_whole_metres(known: NDArray[np.float32]) -> float:
     return whole.size / known.size if len(np.unique(whole)) >= WHOLE_LEVELS else 0.0
 
 
-def _check_scale(survey: RecordingSurvey) -> Iterator[Finding]:
-    wrong = [verdict for verdict in find_scale_errors(survey) if verdict.ruler is ScaleSource.DEPTH]
-    compared = any(ScaleSource.DEPTH in (c.first, c.second) for c in compare_scales(survey))
-    if not wrong and not compared:
-        yield from _check_camera_height(survey)
-    for verdict in wrong:
-        factor = verdict.factor
-        low, high = PLAUSIBLE[verdict.ruler]
-        measured, expected = f"a median depth of {verdict.value:.4g} m", f"{low:g} to {high:g} m"
-        if factor is not None:
-            measured = f"ground truth is {factor:.4g} times as long as {name_other_sources(verdict)} "
-            measured += f"give (its median is {verdict.value:.4g} m)"
-            expected = "1 within the noise"
-        severity = Severity.stop_if(verdict.severe)
-        fix = verdict.fix or (f"divide the ground truth by {factor:.4g}" if factor is not None else None)
-        evidence = {"median_m": verdict.value, **scale_evidence(verdict)}
-        yield make_finding("D06", severity, measured, expected, cause=verdict.cause, fix=fix, evidence=evidence)
-
-
 def _check_camera_height(survey: RecordingSurvey) -> Iterator[Finding]:
     """D06 where nothing else measures metres: the height of the camera above the road."""
     seen = [
@@ -205,13 +156,37 @@ def _check_camera_height(survey: RecordingSurvey) -> Iterator[Finding]:
     low, high = CAMERA_HEIGHT_M
     if not low <= height_m <= high:
         measured = f"by the ground truth, the camera stands {height_m:.2f} m above the road"
-        fix = "if the camera is that of a car, " + (
-            "divide the ground truth by what makes this 1.2 to 2 m (millimetres read as 1/256 m: 3.9)"
-            if height_m > high
-            else "multiply the ground truth by what makes this 1.2 to 2 m (1/256 m read as millimetres: 3.9)"
-        )
+        fix = "multiply the ground truth by what makes this 1.2 to 2 m (1/256 m read as millimetres: 3.9)"
+        if height_m > high:
+            fix = "divide the ground truth by what makes this 1.2 to 2 m (millimetres read as 1/256 m: 3.9)"
+        fix = f"if the camera is that of a car, {fix}"
         evidence = {"frame": list(heights), "camera_height_m": list(heights.values())}
         yield make_finding("D06", Severity.WARN, measured, f"{low:g} to {high:g} m", fix=fix, evidence=evidence)
+
+
+def fit_camera_height(depth: NDArray[np.float32], K: Array) -> float | None:
+    """Return the distance of the camera from the plane in the middle of the lower 40 % of the image, in units of depth.
+
+    None where there is no level plane, as always in 7-Scenes (a hand-held camera indoors, tilted by 30 degrees).
+    KITTI's LiDAR gives 1.62 to 1.69 m with at least 41 % of the points on the plane, RoadWorld 1.60 to 1.72 m with 75
+    %.
+
+    Args:
+        depth: (H, W), 0 = none.
+        K: (3, 3).
+    """
+    height, width = depth.shape
+    top, left = int(0.6 * height), width // 4
+    rows, columns = np.nonzero(depth[top:, left : width - left] > 0)
+    if len(rows) < MIN_POINTS:
+        return None
+    y, x = rows + top, columns + left
+    z = depth[y, x].astype(np.float64)
+    points = torch.from_numpy(np.stack([(x - K[0, 2]) / K[0, 0] * z, (y - K[1, 2]) / K[1, 1] * z, z], 1))
+    plane = fit_plane_ransac(points, tolerance=TOLERANCE)
+    share = float((height_above_plane(plane, points).abs() < TOLERANCE * plane[3]).double().mean())
+    level = -float(plane[1]) > np.cos(np.radians(MAX_TILT_DEG))  # the normal points up, which is -y
+    return float(plane[3]) if level and share >= MIN_SHARE else None
 
 
 def _compare_with_rig(survey: RecordingSurvey) -> Finding | None:
@@ -225,12 +200,8 @@ def _compare_with_rig(survey: RecordingSurvey) -> Finding | None:
     expected = f"at least {MIN_RANK}, at most {MAX_SPREAD:.0%}, and at most {MAX_BEND:.0%}"
     cause = "the ground truth grows where depth falls: it is disparity or inverse depth" if falling else None
     fix = "take its reciprocal, with the factor that makes it metres" if falling else None
-    evidence = {
-        "points": len(proportion.logs),
-        "rank_correlation": proportion.rank,
-        "spread": proportion.spread,
-        "near_less_far": proportion.bend,
-    }
+    evidence = {"points": len(proportion.logs), "rank_correlation": proportion.rank}
+    evidence |= {"spread": proportion.spread, "near_less_far": proportion.bend}
     return make_finding("D07", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
@@ -262,10 +233,8 @@ def _compare_with_motion(survey: RecordingSurvey) -> Finding | None:
     measured = f"one motion of the camera and the ground truth explain {share:.0%} of the matches that agree among "
     measured += "themselves"
     expected = f"at least {EXPLAINED_WARN:.0%}"
-    evidence = {
-        "step": [f"{s.first} to {s.second}" for s in survey.steps if s.depth_explains is not None],
-        "share": explained,
-    }
+    names = [f"{s.first} to {s.second}" for s in survey.steps if s.depth_explains is not None]
+    evidence = {"step": names, "share": explained}
     return make_finding("D07", Severity.stop_if(share < EXPLAINED_STOP), measured, expected, evidence=evidence)
 
 
@@ -276,9 +245,8 @@ def compare_warps_with_plane(survey: RecordingSurvey) -> list[tuple[int, float, 
         depth, T = survey.depth(step.first), step.T_second_first
         if depth is None or T is None or not any(has_same_direction(T, motion) for motion in step.motions):
             continue
-        flat = np.where(depth > 0, np.float32(np.median(depth[depth > 0])) if (depth > 0).any() else 0, 0).astype(
-            np.float32
-        )
+        median = np.median(depth[depth > 0]) if (depth > 0).any() else 0
+        flat = np.where(depth > 0, median, 0).astype(np.float32)
         images = gray(survey.image(step.first)), gray(survey.image(step.second))
         cameras = survey.K(step.first), survey.K(step.second)
         by_truth = warp_identity_ratio(*images, depth, *cameras, T)
@@ -298,9 +266,6 @@ def _compare_with_plane(survey: RecordingSurvey) -> Finding | None:
     measured = f"a neighbor warped by the ground truth resembles the target {ratio:.2f} times as badly as by a flat "
     measured += "plane"
     expected = f"at most {FLAT_WARN} times"
-    evidence = {
-        "frame": [i for i, _, _ in warps],
-        "wir_ground_truth": [truth for _, truth, _ in warps],
-        "wir_flat": [plane for _, _, plane in warps],
-    }
+    columns = (list(column) for column in zip(*warps, strict=True))
+    evidence = dict(zip(("frame", "wir_ground_truth", "wir_flat"), columns, strict=True))
     return make_finding("D07", Severity.stop_if(ratio > FLAT_STOP), measured, expected, evidence=evidence)
