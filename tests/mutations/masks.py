@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mutations.table import Row
+from mutations.mutation import MutationCase
 from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, Recording
@@ -68,7 +68,7 @@ def drive(
     return recording
 
 
-def of_masks(recording: Recording, **config: object) -> list[Finding]:
+def check_masks_of(recording: Recording, **config: object) -> list[Finding]:
     return check_masks(survey_masks([recording], RoadConfig(priors="kitti", **config)))
 
 
@@ -121,15 +121,15 @@ MUTATIONS: dict[str, tuple[Change, range, set[str], str]] = {
 }
 
 
-def _row(name: str) -> Row:
+def _case(name: str) -> MutationCase:
     change, frames, codes, _ = MUTATIONS[name]
-    return Row(
+    return MutationCase(
         name,
         tuple(sorted(codes)),
         Stage.DATA,
-        broken=lambda folder: of_masks(drive(folder, change, frames=frames), objects=("car", "bus")),
-        sound=lambda folder: of_masks(drive(folder), objects=("car", "bus")),
+        broken=lambda folder: check_masks_of(drive(folder, change, frames=frames), objects=("car", "bus")),
+        correct=lambda folder: check_masks_of(drive(folder), objects=("car", "bus")),
     )
 
 
-ROWS = tuple(map(_row, MUTATIONS))
+ROWS = tuple(map(_case, MUTATIONS))

@@ -9,8 +9,16 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from mutations.mutated import Alone, Exposed, Image, Map, Matrix, Mutated
-from mutations.rigs import IN_BODY_AXES, LARGE_TURN, SMALL_TURN, T_RIGHT_LEFT, Unrectified, euroc_rig, other_order
+from mutations.mutated_recording import Alone, Exposed, Image, Map, Matrix, Mutated
+from mutations.stereo_rigs import (
+    IN_BODY_AXES,
+    LARGE_TURN,
+    SMALL_TURN,
+    T_RIGHT_LEFT,
+    Unrectified,
+    euroc_rig,
+    other_order,
+)
 from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording

@@ -3,7 +3,7 @@
 Each table is an entry (what a finding means) with its trace: the lines of the project's specifications that ask for it
 ("4.1 A5" of the self-supervised one, "F-09" of metric scale, "D-09", "P-20", "M-14" of DPT, pose and mask), or the bug
 of this project that it comes from, and the test that proves it. docs/lines-without-a-finding.md lists the other lines;
-tests/diagnostics/test_catalog.py checks both.
+tests/diagnostics/catalog/test_entries.py checks both.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ TRACES = {
 class CalibrationReading:
     """A measurement of the preflight checks: its ranges on clean and on broken data, from which thresholds come."""
 
-    instrument: str
+    measurement: str
     codes: str
     roadworld: str
     real: str
