@@ -1,18 +1,16 @@
-"""Silent on what is right: what preflight, contract and watch say of sound data, and of trainings that learn. About 20
-minutes on one core.
+"""Find false alarms: findings of preflight, loss checks and monitors on correct data and on trainings that learn.
 
-    python benchmarks/silence.py [--data FOLDER_OF_REAL_SAMPLES] [--only TEXT] [--out TABLE.md]
-    python benchmarks/silence.py --run RUN                what a training of your own, which has ended, was told
+    python benchmarks/false_alarms.py [--data FOLDER_OF_REAL_SAMPLES] [--only TEXT] [--out TABLE.md]
+    python benchmarks/false_alarms.py --run RUN           the findings of a finished training of your own
 
-Data: RoadWorld of three seeds and two heights of the camera, KITTI odometry 06, KITTI raw, EuRoC, 7-Scenes, TableWorld,
-Linemod-Occluded
-and composed images; the real ones where they are. Trainings: the five recipes, small and on one thread, contract and
-watch on. Each has to beat its own untrained networks in what validates, or its silence would mean nothing. Worlds are
-rendered into the cache, once.
+Data: RoadWorld of three seeds and two camera heights, KITTI odometry 06, KITTI raw, EuRoC, 7-Scenes, TableWorld,
+Linemod-Occluded and composites; the real ones where they are available. Trainings: the five recipes, small and on one
+thread. Each must improve on its untrained networks in validation. Takes about 20 minutes on one core; worlds are
+rendered into the cache once.
 
-Prints a row for each: its findings by severity, and all that was told. What is told and true stands in RIGHT with the
-reason why; anything
-else is a false alarm, and the exit status is 1, as where a training did not learn. Ends with a line of JSON.
+Prints a row for each: its findings by severity, and what they report. Findings that are true are in TRUE_FINDINGS with
+the reason. Any other finding is a false alarm: the exit status is then 1, as for a training that did not learn. Ends
+with a line of JSON.
 """
 
 from __future__ import annotations
@@ -59,48 +57,53 @@ from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run
 
 HEIGHTS_M = (1.2, 1.65)
-MOST_S = 600.0
-"""For the checks of a recording: all of it is looked at, however busy the machine is."""
+MAX_SECONDS = 600.0
+"""For the checks of a recording, so that all of it is checked also on a busy machine."""
 
-FEW_TURNS = "the camera goes straight on, and fx shows in its turns alone"
+LITTLE_ROTATION = "the camera drives straight, and only rotation shows fx"
 ONE_CAMERA = "it has one camera, and these compare two"
-EXPOSES = "its cameras expose each for itself, as D3VO says"
+TWO_EXPOSURES = "its cameras have separate exposures, see D3VO"
 NO_DEPTH = "it has no ground-truth depth"
-STANDS = "its camera stands: the first three seconds of a flight"
-SPEED = "of one drive the unit of its poses shows in its speed alone"
-COMES = "the height that silhouettes say teaches, until depth says one"
-TILTED = (
-    "its road still leans by two degrees against the true one, and what stands on it looks too low; longer trainings"
-    " are not told"
+STATIC = "its camera is static: the first three seconds of a flight"
+ONE_SPEED = "only its speed shows the unit of the poses of one drive"
+HEIGHT_LATER = "the height from silhouettes is used until depth gives one"
+TILTED_ROAD = (
+    "its road is still tilted by two degrees, and objects on it appear too low; longer trainings have no finding"
 )
-OWN = "its drives have no more"
-SOME = "there is more of it than is looked at before a training"
-BUSY = "the contract's twenty seconds were over: a slow processor, or a busy one"
+NO_MORE_DATA = "its drives have no more data"
+SAMPLED = "it has more data than is checked before a training"
+OUT_OF_TIME = "the 20 s of the loss checks were over: a slow or busy processor"
 
-RIGHT: dict[str, dict[str, str]] = {
-    "RoadWorld": {"N01 resize": FEW_TURNS},
-    "kitti_odometry/06": {"N01 resize": FEW_TURNS, "N01 ground_truth": NO_DEPTH},
-    "kitti_raw": {"N01 resize": FEW_TURNS, "N01 sides": ONE_CAMERA, "N01 baseline": ONE_CAMERA},
+TRUE_FINDINGS: dict[str, dict[str, str]] = {
+    "RoadWorld": {"N01 resize": LITTLE_ROTATION},
+    "kitti_odometry/06": {"N01 resize": LITTLE_ROTATION, "N01 ground_truth": NO_DEPTH},
+    "kitti_raw": {"N01 resize": LITTLE_ROTATION, "N01 sides": ONE_CAMERA, "N01 baseline": ONE_CAMERA},
     "euroc": {
-        "D03": STANDS,
-        "B03": EXPOSES,
-        **dict.fromkeys(("N01 resize", "N01 baseline", "N01 poses"), STANDS),
+        "D03": STATIC,
+        "B03": TWO_EXPOSURES,
+        **dict.fromkeys(("N01 resize", "N01 baseline", "N01 poses"), STATIC),
         "N01 ground_truth": NO_DEPTH,
     },
     "sevenscenes": {"N01 sides": ONE_CAMERA, "N01 baseline": ONE_CAMERA},
-    "TableWorld": {"N02": SOME},
+    "TableWorld": {"N02": SAMPLED},
     "Linemod-Occluded": {"O01": "one of its objects is hidden behind the others"},
-    "selfsup": {"N01 resize": FEW_TURNS, "N02": SOME},
-    "selfsup, one camera": {"N01 poses": SPEED},
-    "metric": {"N01 resize": FEW_TURNS, "N01 poses": SPEED, "N02": SOME, "H06": COMES, "H11": TILTED},
+    "selfsup": {"N01 resize": LITTLE_ROTATION, "N02": SAMPLED},
+    "selfsup, one camera": {"N01 poses": ONE_SPEED},
+    "metric": {
+        "N01 resize": LITTLE_ROTATION,
+        "N01 poses": ONE_SPEED,
+        "N02": SAMPLED,
+        "H06": HEIGHT_LATER,
+        "H11": TILTED_ROAD,
+    },
     "run": (
-        {f"N01 {what}": OWN for what in ("sides", "baseline", "resize", "poses", "ground_truth")}
-        | {"N02": SOME, "H06": COMES}
+        {f"N01 {what}": NO_MORE_DATA for what in ("sides", "baseline", "resize", "poses", "ground_truth")}
+        | {"N02": SAMPLED, "H06": HEIGHT_LATER}
     ),
-    "dpt": {"N01 resize": FEW_TURNS, "N02": SOME},
-    "objectpose": {"N02": SOME},
+    "dpt": {"N01 resize": LITTLE_ROTATION, "N02": SAMPLED},
+    "objectpose": {"N02": SAMPLED},
 }
-"""What is told and true, and why, by the name of the row or how it begins. N01 with what could not be checked."""
+"""True findings and their reasons, by the name of the row or its beginning. N01 with what could not be checked."""
 
 SHORT = (
     *("training.max_steps=300", "training.batch_size=4", "training.validate_every=60", "schedule.warmup_steps=50"),
@@ -108,22 +111,20 @@ SHORT = (
 )
 SMALL = ("data.height=64", "data.width=192")
 LONGER = ("training.max_steps=500", "training.batch_size=6", "training.validate_every=100")
-"""Where nothing but motion tells depth, and nothing but cars the scale: after 300 steps of 4 cars are still nearer than
-their road.
-"""
+"""For depth from motion only, or scale from cars only: after 300 steps of 4 images cars are nearer than their road."""
 
 ON_ROADS, MONO = ("selfsup", "metric", "dpt"), "selfsup, one camera"
 
 
 @dataclass(frozen=True)
 class Training:
-    """recipe: whose.  score: of its validation, lower is better.  words: of its configuration.  after: the training
+    """A training: its recipe, the validation score (lower is better), overrides of its configuration, and the training
     whose weights it starts from, by name.
     """
 
     recipe: str
     score: str
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     after: str | None = None
 
 
@@ -164,69 +165,70 @@ TRAININGS: dict[str, Training] = {
         ),
     ),
 }
-"""Of roads as the demos train, with smaller images and fewer steps; without metres first, as there."""
+"""Trainings as in the demos, with smaller images and fewer steps."""
 
-LEAST = 0.9
-"""Of the score of untrained networks, to have learnt something."""
+MAX_SCORE_RATIO = 0.9
+"""Largest score over that of untrained networks, for a training that has learned something."""
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """The score of what validates before the first step and after the last, lower is better."""
+class Improvement:
+    """The validation score before the first step and after the last, lower is better."""
 
     score: str
     before: float
     after: float
 
     @property
-    def enough(self) -> bool:
-        return self.after < LEAST * self.before
+    def is_enough(self) -> bool:
+        return self.after < MAX_SCORE_RATIO * self.before
 
     def __str__(self) -> str:
-        return f"{self.score} {self.before:.3f} to {self.after:.3f}" + ("" if self.enough else ", **did not learn**")
+        return f"{self.score} {self.before:.3f} to {self.after:.3f}" + ("" if self.is_enough else ", **did not learn**")
 
 
 @dataclass(frozen=True)
 class Row:
-    """name: of what is right.  found: all that is told of it.  learnt: None of data."""
+    """Findings of correct data, or of a training with its improvement."""
 
     name: str
     found: list[Finding]
     seconds: float
-    learnt: Learnt | None = None
+    improvement: Improvement | None = None
 
     @property
-    def told(self) -> dict[str, str | None]:
-        """Code, and of N01 what was not checked, with why it is true; None where nobody says so."""
+    def reported(self) -> dict[str, str | None]:
+        """Why each finding is true, by its code; None for a false alarm."""
         reasons = {
-            told: why for name, each in RIGHT.items() if self.name.startswith(name) for told, why in each.items()
+            reported: why
+            for name, each in TRUE_FINDINGS.items()
+            if self.name.startswith(name)
+            for reported, why in each.items()
         }
         return {
-            _told(one): BUSY if str(TimeLimitReached()) in one.measured else reasons.get(_told(one))
+            _describe(one): OUT_OF_TIME if str(TimeLimitReached()) in one.measured else reasons.get(_describe(one))
             for one in self.found
         }
 
     @property
     def passed(self) -> bool:
-        return None not in self.told.values() and (self.learnt is None or self.learnt.enough)
+        return None not in self.reported.values() and (self.improvement is None or self.improvement.is_enough)
 
     def __str__(self) -> str:
         counts = Counter(one.severity for one in self.found)
-        told = "; ".join(f"{told}: {why or '**false alarm**'}" for told, why in self.told.items()) or "nothing"
+        reported = (
+            "; ".join(f"{reported}: {why or '**false alarm**'}" for reported, why in self.reported.items()) or "nothing"
+        )
         numbers = " | ".join(str(counts[severity]) for severity in Severity)
-        return f"| {self.name} | {numbers} | {told} | {self.learnt or ''} | {self.seconds:.0f} s |"
+        return f"| {self.name} | {numbers} | {reported} | {self.improvement or ''} | {self.seconds:.0f} s |"
 
 
-def _told(one: Finding) -> str:
+def _describe(one: Finding) -> str:
     return f"N01 {one.measured.partition(':')[0]}" if one.code == "N01" else one.code
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# data
-
-
-def of_roadworld(seed: int, height_m: float) -> list[Finding]:
-    """Three worlds of six pairs, each of a split."""
+def check_roadworld(seed: int, height_m: float) -> list[Finding]:
+    """Check three worlds of six pairs, one for each split."""
     folder = render_cached_worlds(
         "tiny", TINY.model_copy(update={"camera_height_m": (height_m,)}), CacheConfig(), seed=seed
     )
@@ -235,92 +237,93 @@ def of_roadworld(seed: int, height_m: float) -> list[Finding]:
         split: [(recording, range(len(recording))) for recording in recordings] for split, recordings in splits.items()
     }
     return run_preflight(
-        [recording for recordings in splits.values() for recording in recordings], each, seconds=MOST_S
+        [recording for recordings in splits.values() for recording in recordings], each, seconds=MAX_SECONDS
     )
 
 
-def of_sample(recording: Recording) -> list[Finding]:
-    """A recording, some frames of which train and some are held out."""
-    return run_preflight([recording], clean_splits(recording), seconds=MOST_S)
+def check_sample(recording: Recording) -> list[Finding]:
+    """Check a recording and its splits."""
+    return run_preflight([recording], clean_splits(recording), seconds=MAX_SECONDS)
 
 
-def of_recipe(recipe: str, *words: str) -> list[Finding]:
-    """What a recipe says of its data before it trains on them."""
-    _, data = RECIPES.load(recipe).prepare(recipes.configure(recipe, words), Console(quiet=True))
+def check_recipe(recipe: str, *overrides: str) -> list[Finding]:
+    """Return the findings of a recipe about its data before training."""
+    _, data = RECIPES.load(recipe).prepare(recipes.configure(recipe, overrides), Console(quiet=True))
     found: list[Finding] = data.findings()
     return found
 
 
 def data_rows(real: Path) -> Iterator[tuple[str, Callable[[], list[Finding]]]]:
-    """Each name, and how it is looked at."""
+    """Yield each name with the function that checks it."""
     for seed in SEEDS:
         for height_m in HEIGHTS_M:
-            yield f"RoadWorld, seed {seed}, camera at {height_m:g} m", partial(of_roadworld, seed, height_m)
+            yield f"RoadWorld, seed {seed}, camera at {height_m:g} m", partial(check_roadworld, seed, height_m)
     for recording in real_recordings(real):
-        yield recording.name, partial(of_sample, recording)
-    yield "TableWorld", partial(of_recipe, "objectpose")
+        yield recording.name, partial(check_sample, recording)
+    yield "TableWorld", partial(check_recipe, "objectpose")
     if (lmo := real / "bop" / "lmo").is_dir():
-        words = (f"data.path={json.dumps(str(lmo))}", "data.format=bop", "data.train_split=test", "data.val_split=null")
-        yield "Linemod-Occluded", partial(of_recipe, "objectpose", *words)
-    yield "composed images", partial(of_recipe, "overlay")
-
-
-# -----------------------------------------------------------------------------------------------------------------
-# trainings
+        overrides = (
+            f"data.path={json.dumps(str(lmo))}",
+            "data.format=bop",
+            "data.train_split=test",
+            "data.val_split=null",
+        )
+        yield "Linemod-Occluded", partial(check_recipe, "objectpose", *overrides)
+    yield "composed images", partial(check_recipe, "overlay")
 
 
 class Trainings:
-    """Trainings in a folder, each once: what another one starts from is trained for it."""
+    """Trainings in a folder. Each runs once; a training that another one starts from runs first."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.runs: dict[str, Run] = {}
 
-    def configured(self, name: str) -> RecipeConfig:
-        """On the demo's worlds, where the recipe renders none by itself."""
+    def make_config(self, name: str) -> RecipeConfig:
+        """Return the configuration, on the worlds of the demo where the recipe renders none by itself."""
         one = TRAININGS[name]
         start = () if one.after is None else (f"start_from={json.dumps(str(self.run(one.after).folder))}",)
         data = {"data": {"path": str(render_demo_worlds(CacheConfig()))}} if one.recipe in ON_ROADS else {}
-        return recipes.configure(one.recipe, (*one.words, *start), **data)
+        return recipes.configure(one.recipe, (*one.overrides, *start), **data)
 
     def run(self, name: str) -> Run:
-        """To its end, whatever is found."""
+        """Train to the end, whatever is found."""
         if name not in self.runs:
-            self.runs[name] = recipes.train(self.configured(name), out=self.folder, on_stop=OnStop.WARN)
+            self.runs[name] = recipes.train(self.make_config(name), out=self.folder, on_stop=OnStop.WARN)
         return self.runs[name]
 
     def row(self, name: str) -> Row:
         score = f"val/{TRAININGS[name].score}"
-        before = before_training(self.configured(name))[score]
+        before = validate_untrained(self.make_config(name))[score]
         began = time.monotonic()
         run = self.run(name)
-        return of_run(name, run.folder, before, score, time.monotonic() - began)
+        return read_run(name, run.folder, before, score, time.monotonic() - began)
 
 
-def of_run(name: str, folder: Path, before: float, score: str, seconds: float) -> Row:
-    """What a training was told, and whether it learnt."""
+def read_run(name: str, folder: Path, before: float, score: str, seconds: float) -> Row:
+    """Return the findings of a training, and its improvement."""
     after = [float(row[score]) for row in read_rows(folder / "metrics.csv") if row.get(score)][-1]
     return Row(
-        name, read_findings(folder / "findings.jsonl"), seconds, Learnt(score.removeprefix("val/"), before, after)
+        name, read_findings(folder / "findings.jsonl"), seconds, Improvement(score.removeprefix("val/"), before, after)
     )
 
 
-def ended(folder: Path) -> Row:
-    """Of a training that was done elsewhere, by the score of its recipe's row."""
+def read_finished_run(folder: Path) -> Row:
+    """Return the row of a training that is finished, by the score of its recipe."""
     run = Run.open(folder)
     score = next(f"val/{one.score}" for one in TRAININGS.values() if one.recipe == run.recipe)
     untrained = {
         **run.config,
         "start_from": None,
     }  # else a training that goes on from another would have to learn it all again
-    before = before_training(resolve_config(CONFIGS.load(run.recipe), untrained))[score]
+    before = validate_untrained(resolve_config(CONFIGS.load(run.recipe), untrained))[score]
     began, finished = (datetime.fromisoformat(run.facts[when]) for when in ("started", "finished"))
-    return of_run(f"run {folder.name}", folder, before, score, (finished - began).total_seconds())
+    return read_run(f"run {folder.name}", folder, before, score, (finished - began).total_seconds())
 
 
 @torch.no_grad()
-def before_training(config: RecipeConfig) -> dict[str, float]:
-    """What validates, of the weights that a training starts from."""
+def validate_untrained(config: RecipeConfig) -> dict[str, float]:
+    """Return the validation scores of the weights that a training starts from."""
     recipe = RECIPES.load(config.recipe)
     config, data = recipe.prepare(config, Console(quiet=True))
     random_state.seed_generators(config.seed, "training")
@@ -334,49 +337,45 @@ def before_training(config: RecipeConfig) -> dict[str, float]:
     return task.validated
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# table
-
-
-def num_checked(name: str, look: Callable[[], list[Finding]]) -> Row:
+def run_checks(name: str, check: Callable[[], list[Finding]]) -> Row:
     began = time.monotonic()
-    return Row(name, look(), time.monotonic() - began)
+    return Row(name, check(), time.monotonic() - began)
 
 
 def rows(real: Path, only: str, folder: Path) -> Iterator[Row]:
-    """Those whose name holds `only`."""
+    """Yield rows whose name contains `only`."""
     trainings = Trainings(folder)
-    for name, look in data_rows(real):
+    for name, check in data_rows(real):
         if only in name:
-            yield num_checked(name, look)
+            yield run_checks(name, check)
     for name in TRAININGS:
         if only in name:
             yield trainings.row(name)
 
 
-def summary(row: Row) -> dict[str, Any]:
-    """JSON-ready."""
-    learnt = None if row.learnt is None else asdict(row.learnt)
+def summarize(row: Row) -> dict[str, Any]:
+    """Return JSON-ready values."""
+    improvement = None if row.improvement is None else asdict(row.improvement)
     severities = Counter(str(one.severity) for one in row.found)
     return {
         "passed": row.passed,
         "severities": severities,
-        "told": row.told,
-        "learnt": learnt,
+        "findings": row.reported,
+        "learnt": improvement,
         "seconds": round(row.seconds, 1),
     }
 
 
 def main(real: Path, only: str, run: Path | None, out: Path | None) -> int:
-    """Print the table and a line of JSON; the exit status."""
+    """Print the table and a line of JSON. Return the exit status."""
     lines = [
-        f"| right | {' | '.join(Severity)} | told, and why it is true | learnt | time |",
+        f"| data or training | {' | '.join(Severity)} | reported, and why it is true | improvement | time |",
         "|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines))
     each: dict[str, Row] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for row in rows(real, only, Path(folder)) if run is None else [ended(run)]:
+        for row in rows(real, only, Path(folder)) if run is None else [read_finished_run(run)]:
             each[row.name] = row
             lines.append(str(row))
             print(row, flush=True)
@@ -386,7 +385,7 @@ def main(real: Path, only: str, run: Path | None, out: Path | None) -> int:
     passed = all(row.passed for row in each.values())
     lines.append(
         json.dumps(
-            {"passed": passed, "threads": torch.get_num_threads(), "rows": {n: summary(r) for n, r in each.items()}}
+            {"passed": passed, "threads": torch.get_num_threads(), "rows": {n: summarize(r) for n, r in each.items()}}
         )
     )
     print(lines[-1])
@@ -400,8 +399,8 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, default=REAL_DATA, help="the folder of real samples")
     parser.add_argument("--only", default="", metavar="TEXT", help="what has this in its name")
     parser.add_argument(
-        "--run", type=Path, metavar="RUN", help="the folder of a training that has ended, and nothing else"
+        "--run", type=Path, metavar="RUN", help="the folder of a training that has read_finished_run, and nothing else"
     )
     parser.add_argument("--out", type=Path, help="write the table there as well")
-    asked = parser.parse_args()
-    sys.exit(main(asked.data, asked.only, asked.run, asked.out))
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.data, arguments.only, arguments.run, arguments.out))

@@ -83,10 +83,8 @@ def main() -> None:
         write_roadworld(TINY, worlds, seed=0)
         for name in arguments.only:
             results[name] = measure_loss_checks(*set_up(name, worlds, *arguments.size))
-            print(
-                f"{name:<14} {results[name]['seconds']:5.1f} s   {'; '.join(results[name]['found']) or 'nothing found'}",
-                flush=True,
-            )
+            found = "; ".join(results[name]["found"]) or "no findings"
+            print(f"{name:<14} {results[name]['seconds']:5.1f} s   {found}", flush=True)
             for line in results[name]["not checked"]:
                 print(f"{'':<24} not checked: {line}")
     reached = all(one["seconds"] <= MAX_SECONDS and not one["found"] for one in results.values())

@@ -3,8 +3,8 @@
     python benchmarks/mutation_table.py [--only TEXT] [--out TABLE.md]
 
 Each mutation has the code that must name it, and the stage. "caught": this code is reported first, at this stage;
-"another": another one is; "missed": none is; "false alarm": the unbroken original has findings. Exits with 1 where fewer
-than 95 % are caught.
+"another": another one is; "missed": none is; "false alarm": the unbroken original has findings. Exits with 1 where
+fewer than 95 % are caught.
 """
 
 from __future__ import annotations

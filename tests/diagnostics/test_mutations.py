@@ -19,6 +19,7 @@ from stadia.diagnostics.finding import Finding, Severity, Stage
 OF_RECORDINGS = {mutation.name for mutation in recordings.MUTATIONS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [row for row in ROWS if row.name not in OF_RECORDINGS], ids=lambda row: row.name)
 def test_a_mutation_is_named(row: MutationCase, tmp_path: Path) -> None:
     one = run_mutation(row, tmp_path)

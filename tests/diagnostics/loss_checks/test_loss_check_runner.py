@@ -43,6 +43,7 @@ from stadia.training import optimizers
 from stadia.training.config import OptimizerConfig
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", losses.SOUND)
 def test_correct_losses_have_no_findings(name: str) -> None:
     assert losses._of_sound(name) == []
@@ -92,6 +93,7 @@ def test_stereo_only_loss_has_no_motion_axis() -> None:
     assert codes == ["L01", "B01", "B01", "L01"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sources", "outputs"),
     [(losses.VIDEO, OutputSpec(4, 4, brightness=True)), (losses.WITH_PAIR, OutputSpec(4, right_view=True))],
@@ -326,6 +328,7 @@ def test_steps_that_were_taken_in_time_count() -> None:
     assert len(found.evidence["losses"]["loss"]) == 12
 
 
+@pytest.mark.slow
 def test_weights_that_have_learnt_need_not_fall_further() -> None:
     """Those that have not are told of by the mutation with a learning rate of nothing."""
     task, batch = training_starts.of(lr=1e-2), training_starts.batch()

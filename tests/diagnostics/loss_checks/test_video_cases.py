@@ -12,6 +12,7 @@ from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [1, 2, 3, 4])
 @pytest.mark.parametrize("sources", [("+1",), ("-1", "+1", "stereo")])
 @pytest.mark.parametrize("ssim_weight", [0.85, 0.5])

@@ -37,6 +37,7 @@ def broken(roadworld: Path, tmp_path: Path) -> Callable[[Callable[[dict], None]]
     return make
 
 
+@pytest.mark.slow
 def test_clean_data_is_good(roadworld: Path) -> None:
     result = run(roadworld)
     assert result.exit_code == 0
@@ -66,6 +67,7 @@ def test_verdict_names_hidden_mistakes(roadworld: Path, tmp_path: Path) -> None:
     assert run(images, fov, "--json").output.startswith("[")
 
 
+@pytest.mark.slow
 def test_wrong_sign_of_the_baseline_stops(broken: Callable[..., Path]) -> None:
     def flip(described: dict) -> None:
         described["T_right_left"][0][3] *= -1
@@ -82,6 +84,7 @@ def test_wrong_sign_of_the_baseline_stops(broken: Callable[..., Path]) -> None:
     assert "stop: 1 to fix before training" in reported
 
 
+@pytest.mark.slow
 def test_images_are_written_with_out_only(
     broken: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +162,7 @@ def test_mistakes_are_one_line(tmp_path: Path, roadworld: Path) -> None:
     assert isinstance(run(roadworld, "data.strid=3").exception, ConfigError)
 
 
+@pytest.mark.slow
 def test_sampling_of_a_video_is_reported(roadworld: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     images = sorted((roadworld / "train-000" / "left").iterdir())

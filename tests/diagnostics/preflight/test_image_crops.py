@@ -53,6 +53,7 @@ def without_notes(recording: Recording) -> list[Finding]:
     return [one for one in run_preflight([recording]) if one.severity is not Severity.NOTE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shares", CROPS.values(), ids=CROPS)
 def test_correct_crop_is_confirmed_by_poses(shares: tuple[float, ...], recording: Recording) -> None:
     assert without_notes(Mutated(recording, **cropped(shares))) == []

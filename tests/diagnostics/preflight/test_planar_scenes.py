@@ -72,6 +72,7 @@ def path(step: tuple[float, float, float], height_m: float, turns_deg: float, se
     return poses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     ("step", "height_m", "turns_deg", "per_m"),

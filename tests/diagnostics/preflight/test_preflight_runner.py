@@ -124,6 +124,7 @@ def test_symptoms_of_a_stop_are_not_measured(recording: Recording) -> None:
     assert sum("K04 must be fixed first" in f.measured for f in findings) == 4
 
 
+@pytest.mark.slow
 def test_same_finding_of_several_recordings_is_merged(recording: Recording) -> None:
     broken = [Mutated(recording, rig=np.linalg.inv) for _ in range(3)]
     for number, one in enumerate(broken):
@@ -244,6 +245,7 @@ class Long(Recording):
         raise NotImplementedError
 
 
+@pytest.mark.slow
 def test_large_splits_are_sampled_and_reported_as_such() -> None:
     train, held = Long("train", 50_000), Long("held", 3000, film=1)
     found = list(check_splits({"train": [(train, range(50_000))], "val": [(held, range(3000))]}))

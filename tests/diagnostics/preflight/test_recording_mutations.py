@@ -77,6 +77,7 @@ def test_roadworld_mutation_is_named(mutation: Mutation, recording: Recording) -
     assert_caught(mutation, recording)
 
 
+@pytest.mark.slow
 def test_clean_roadworld_has_no_findings(roadworld: Path) -> None:
     train, val = open_recordings(roadworld)
     splits = {"train": [(train, range(len(train)))], "val": [(val, range(len(val)))]}

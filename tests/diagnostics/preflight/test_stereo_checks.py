@@ -63,6 +63,7 @@ def assert_caught(finding: Finding, scales: tuple[str, ...]) -> None:
         assert words in f"{finding.cause} {finding.fix}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutation", CHOSEN, ids=lambda m: m.name)
 def test_a_wrong_form_is_named(mutation: Mutation, recording: Recording) -> None:
     assert_caught(first(mutation.apply(recording)), TRUE_SCALES[mutation.name])

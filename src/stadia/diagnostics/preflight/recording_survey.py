@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TypeVar
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,9 +55,6 @@ DEPTH_EXPLAINS = 0.45
 
 IMAGES_KEPT = 12
 """Of images, and of depth maps: both are read as they are needed, whatever their size."""
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 
 class NotChecked(Exception):
@@ -144,13 +139,10 @@ class RecordingSurvey:
         self.name = recording.name
         self.length = len(recording)
         count = min(anchors, self.length)
-        self.anchors = (
-            tuple(sorted({int(i) for i in np.linspace(0, self.length - 1, count + 2)[1:-1]}))
-            if count > 2
-            else tuple(range(count))
-        )
-        self._images: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
-        self._depths: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
+        spread = np.linspace(0, self.length - 1, count + 2)[1:-1] if count > 2 else range(count)
+        self.anchors = tuple(sorted({int(i) for i in spread}))
+        self._read_image = lru_cache(IMAGES_KEPT)(recording.image)
+        self._read_valid_depth = lru_cache(IMAGES_KEPT)(self._clean_depth)
         self._features: dict[tuple[int, str], SiftFeatures] = {}
 
     @property
@@ -164,10 +156,7 @@ class RecordingSurvey:
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         """Return (H, W, 3) uint8; the last few are kept."""
-        key = (index, side)
-        if key not in self._images:
-            _keep(self._images, key, self.recording.image(index, side))
-        return self._images[key]
+        return self._read_image(index, side)
 
     def K(self, index: int, side: str = LEFT) -> Array:
         """(3, 3) float64."""
@@ -182,14 +171,15 @@ class RecordingSurvey:
         """Return (H, W) ground truth of the left camera, 0 where invalid and 0 everywhere if constant; None without a
         map.
         """
-        if index not in self._depths:
-            depth = self.recording.depth_m(index, LEFT)
-            if depth is None:
-                return None
-            known = np.isfinite(depth) & (depth > 0)
-            is_valid = known.any() and float(np.ptp(depth[known])) > 0
-            _keep(self._depths, index, np.where(known & is_valid, depth, 0).astype(np.float32))
-        return self._depths[index]
+        return self._read_valid_depth(index)
+
+    def _clean_depth(self, index: int) -> NDArray[np.float32] | None:
+        depth = self.recording.depth_m(index, LEFT)
+        if depth is None:
+            return None
+        known = np.isfinite(depth) & (depth > 0)
+        is_valid = known.any() and float(np.ptp(depth[known])) > 0
+        return np.where(known & is_valid, depth, 0).astype(np.float32)
 
     def features(self, index: int, side: str = LEFT) -> SiftFeatures:
         key = (index, side)
@@ -278,13 +268,6 @@ class RecordingSurvey:
                     )
             gap //= 2
         return None, nothing
-
-
-def _keep(kept: OrderedDict[Key, Value], key: Key, value: Value) -> None:
-    """Add an entry, and remove the oldest beyond IMAGES_KEPT."""
-    kept[key] = value
-    while len(kept) > IMAGES_KEPT:
-        kept.popitem(last=False)
 
 
 def depth_at(depth: NDArray[np.float32], pixels: Array, radius: int = 2) -> Array:

@@ -37,6 +37,9 @@ size of file.
 MAX_SPLIT_SECONDS = 8.0
 """Time limit of all pairs of splits; what is left out is reported."""
 
+MAX_SHOWN = 8
+"""Pairs of frames in the evidence."""
+
 PROBES = 6
 NEIGHBORS_WARN = 0.25
 MAX_THUMBNAILS = 400
@@ -51,6 +54,31 @@ of a static camera are alike: below MIN_MOVED_PX nothing is reported.
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Split:
+    name: str
+    recordings: Sequence[SplitFrames]
+
+    @property
+    def frames(self) -> list[Frame]:
+        return [(recording, index) for recording, indices in self.recordings for index in indices]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFrames:
+    """Pairs of (held-out frame, training frame) of the same content, and how many frames of how many were compared."""
+
+    pairs: list[tuple[Frame, Frame]]
+    compared: int
+    total: int
+    trained_compared: int
+    trained_total: int
+
+    @property
+    def is_sampled(self) -> bool:
+        return self.compared < self.total or self.trained_compared < self.trained_total
+
+
 def check_splits(
     named: Mapping[str, Sequence[SplitFrames]], *, seconds: float = MAX_SPLIT_SECONDS
 ) -> Iterator[Finding]:
@@ -59,72 +87,54 @@ def check_splits(
 
     Only the first finding of a pair is reported: splits that share frames share drives, too.
     """
-    filled = {name: frames for name, frames in named.items() if any(len(indices) for _, indices in frames)}
-    if len(filled) < 2:
+    splits = [Split(name, recordings) for name, recordings in named.items() if any(len(one) for _, one in recordings)]
+    if len(splits) < 2:
         raise NotChecked("the data names no splits that could be compared")
-    pairs = list(combinations(filled.items(), 2))
+    pairs = list(combinations(splits, 2))
     began = time.monotonic()
-    for number, ((name, train), (held_out_name, held_out)) in enumerate(pairs):
+    for number, (train, held_out) in enumerate(pairs):
         start, end = (began + seconds * (number + done) / len(pairs) for done in (0, 1))
         shared = _find_shared_frames(train, held_out, (start + end) / 2)
         if shared.pairs:
-            yield _report_shared_frames(name, held_out_name, shared)
+            severity = Severity.stop_if(len(shared.pairs) >= SHARED_STOP * shared.compared)
+            sampled = "sampled " if shared.compared < shared.total else ""
+            measured = f"{len(shared.pairs)} of the {shared.compared} {sampled}frames of '{held_out.name}' are "
+            measured += f"identical to frames of '{train.name}'"
+            yield _report_pairs("D09", severity, measured, "none", train, held_out, shared.pairs)
         else:
-            near = list(_check_adjacent_frames(name, held_out_name, train, held_out, end))
-            yield from near or _check_shared_drives(name, held_out_name, train, held_out)
-        if shared.sampled:
-            yield _report_sampling(name, held_out_name, shared)
+            adjacent = list(_check_adjacent_frames(train, held_out, end))
+            yield from adjacent or _check_shared_drives(train, held_out)
+        if shared.is_sampled:
+            measured = f"splits, sampled: {shared.compared} of {shared.total} frames of '{held_out.name}' were "
+            measured += f"compared with {shared.trained_compared} of {shared.trained_total} of '{train.name}'"
+            cause = "the splits have more frames than fit the time for checking"
+            fix = "nothing to do, unless the splits were made by hand: then compare their lists as well"
+            yield make_finding("N02", Severity.NOTE, measured, "all of them", cause=cause, fix=fix)
 
 
-@dataclass(frozen=True, slots=True)
-class SharedFrames:
-    """Pairs of (held-out frame, training frame) of the same content, and how many frames of how many were compared."""
-
-    pairs: list[tuple[str, str]]
-    compared: int
-    total: int
-    trained_compared: int
-    trained_total: int
-
-    @property
-    def sampled(self) -> bool:
-        return self.compared < self.total or self.trained_compared < self.trained_total
-
-
-def _report_shared_frames(name: str, held_out_name: str, shared: SharedFrames) -> Finding:
-    severity = Severity.stop_if(len(shared.pairs) >= SHARED_STOP * shared.compared)
-    measured = f"{len(shared.pairs)} of the {shared.compared} "
-    measured += f"{'sampled ' if shared.compared < shared.total else ''}frames of '{held_out_name}' are identical to "
-    measured += f"frames of '{name}' show"
-    evidence = {
-        held_out_name: [first for first, _ in shared.pairs[:8]],
-        name: [second for _, second in shared.pairs[:8]],
-    }
-    return make_finding(
-        "D09",
-        severity,
-        measured,
-        "none",
-        where=sorted({first.rpartition(" ")[0] for first, _ in shared.pairs}),
-        evidence=evidence,
-    )
+def _report_pairs(
+    code: str,
+    severity: Severity,
+    measured: str,
+    expected: str,
+    train: Split,
+    held_out: Split,
+    pairs: Sequence[tuple[Frame, Frame]],
+) -> Finding:
+    """Return a finding about pairs of a held-out and a training frame, with the first of them as evidence."""
+    held_out_names, names = ([f"{frame[0].name} {frame[1]}" for frame in column] for column in zip(*pairs, strict=True))
+    where = sorted({frame[0].name for frame, _ in pairs})
+    evidence = {held_out.name: held_out_names[:MAX_SHOWN], train.name: names[:MAX_SHOWN]}
+    return make_finding(code, severity, measured, expected, where=where, evidence=evidence)
 
 
-def _report_sampling(name: str, held_out_name: str, shared: SharedFrames) -> Finding:
-    measured = f"splits, sampled: {shared.compared} of {shared.total} frames of '{held_out_name}' were compared with "
-    measured += f"{shared.trained_compared} of {shared.trained_total} of '{name}'"
-    cause = "the splits have more frames than fit the time for checking"
-    fix = "nothing to do, unless the splits were made by hand: then compare their lists as well"
-    return make_finding("N02", Severity.NOTE, measured, "all of them", cause=cause, fix=fix)
-
-
-def _find_shared_frames(train: Sequence[SplitFrames], held_out: Sequence[SplitFrames], until: float) -> SharedFrames:
+def _find_shared_frames(train: Split, held_out: Split, until: float) -> SharedFrames:
     """Find frames of the same content: of the same recording and index, else of the same file size and bytes.
 
     Frames of a video have no file, and are compared by pixels.
     """
-    trained, probed = _list_frames(train), _list_frames(held_out)
-    known = _identify_recordings([recording for recording, _ in (*train, *held_out)])
+    trained, probed = train.frames, held_out.frames
+    known = _identify_recordings([recording for recording, _ in (*train.recordings, *held_out.recordings)])
     own = {(known[id(recording)], index) for recording, index in trained}
     same_index = [frame for frame in probed if (known[id(frame[0])], frame[1]) in own]
     others = [frame for frame in probed if (known[id(frame[0])], frame[1]) not in own]
@@ -140,11 +150,8 @@ def _find_shared_frames(train: Sequence[SplitFrames], held_out: Sequence[SplitFr
     same = {content: frame for frame, content in read}
     alone = [frame for frame, size in sizes if not by_size[size]]
     compared = _measure_within_time([frame for frame, size in sizes if by_size[size]], _hash_content, until)
-    pairs = [(frame, frame) for frame in same_index] + [
-        (frame, same[content]) for frame, content in compared if content in same
-    ]
     return SharedFrames(
-        pairs=[(_frame_name(*held_out_frame), _frame_name(*trained_frame)) for held_out_frame, trained_frame in pairs],
+        pairs=[(frame, frame) for frame in same_index] + [(one, same[key]) for one, key in compared if key in same],
         compared=len(same_index) + len(alone) + len(compared),
         total=len(probed),
         trained_compared=len(listed) - sum(map(len, by_size.values())) + len(read),
@@ -171,20 +178,12 @@ def _measure_within_time(
     return [(frames[position], measured[position]) for position in sorted(measured)]
 
 
-def _list_frames(split: Sequence[SplitFrames]) -> list[Frame]:
-    return [(recording, index) for recording, indices in split for index in indices]
-
-
 def _hash_content(recording: Recording, index: int) -> bytes:
     """Return 16 bytes of the file of a frame, or of its pixels where it has none."""
     file = recording.file(index)
     if file is not None and file.is_file():
         return hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
     return image_digest(recording.image(index))
-
-
-def _frame_name(recording: Recording, index: int) -> str:
-    return f"{recording.name} {index}"
 
 
 def _file_size(recording: Recording, index: int) -> int:
@@ -204,13 +203,11 @@ def _thumbnail(recording: Recording, index: int) -> Array:
     return np.asarray(small / max(float(np.linalg.norm(small)), 1e-9))
 
 
-def _check_adjacent_frames(
-    name: str, held_out_name: str, train: Sequence[SplitFrames], held_out: Sequence[SplitFrames], until: float
-) -> Iterator[Finding]:
+def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Iterator[Finding]:
     """D10: count held-out frames with a training frame nearer than the next frame of their own split."""
-    probes = [(recording, indices, k) for recording, indices in held_out for k in range(len(indices))]
+    probes = [(recording, indices, k) for recording, indices in held_out.recordings for k in range(len(indices))]
     now = time.monotonic()
-    read = _measure_within_time(_sample(_list_frames(train), MAX_THUMBNAILS), _thumbnail, now + (until - now) / 2)
+    read = _measure_within_time(_sample(train.frames, MAX_THUMBNAILS), _thumbnail, now + (until - now) / 2)
     compared, thumbnails = [frame for frame, _ in read], np.stack([thumbnail for _, thumbnail in read])
     chosen, near = 0, []
     sample = _sample(probes, PROBES)
@@ -224,66 +221,45 @@ def _check_adjacent_frames(
             candidate = compared[int(likeness.argmax())]
         following = indices[k + 1] if k + 1 < len(indices) else indices[k - 1]
         if candidate is not None and following != index and _is_nearer(recording, index, candidate, following):
-            near.append((_frame_name(recording, index), _frame_name(*candidate)))
-    if len(near) < max(2, NEIGHBORS_WARN * chosen):
-        return
-    measured = (
-        f"{len(near)} of {chosen} sampled frames of '{held_out_name}' have a frame of '{name}' nearer than the next "
-    )
-    measured += "of their own"
-    expected = f"fewer than {NEIGHBORS_WARN:.0%}"
-    evidence = {held_out_name: [first for first, _ in near], name: [second for _, second in near]}
-    yield make_finding(
-        "D10",
-        Severity.WARN,
-        measured,
-        expected,
-        where=sorted({first.rpartition(" ")[0] for first, _ in near}),
-        evidence=evidence,
-    )
+            near.append(((recording, index), candidate))
+    if len(near) >= max(2, NEIGHBORS_WARN * chosen):
+        measured = f"{len(near)} of {chosen} sampled frames of '{held_out.name}' have a frame of '{train.name}' "
+        measured += "nearer than the next of their own"
+        expected = f"fewer than {NEIGHBORS_WARN:.0%}"
+        yield _report_pairs("D10", Severity.WARN, measured, expected, train, held_out, near)
 
 
-def _check_shared_drives(
-    name: str, held_out_name: str, train: Sequence[SplitFrames], held_out: Sequence[SplitFrames]
-) -> Iterator[Finding]:
+def _check_shared_drives(train: Split, held_out: Split) -> Iterator[Finding]:
     """D13: other frames of held-out recordings are in training. A note where blocks are held out on purpose.
 
     A single recording cannot be split otherwise, and is not reported.
     """
-    trained = [(recording, indices[0]) for recording, indices in train if len(indices)]
-    beside: list[tuple[Frame, Frame]] = []
-    for recording, indices in held_out:
-        cuts = [frame for frame in trained if frame[0].session == recording.session]
-        if len(indices) and cuts:
-            another = next((frame for frame in cuts if frame[0].name != recording.name), cuts[0])
-            beside.append(((recording, indices[0]), _nearest_trained_frame(another[0], indices[0], train) or another))
-    if not beside or len({recording.name for recording, _ in (*train, *held_out)}) == 1:
+    trained = [(recording, indices[0]) for recording, indices in train.recordings if len(indices)]
+    pairs: list[tuple[Frame, Frame]] = []
+    for recording, indices in held_out.recordings:
+        of_drive = [frame for frame in trained if frame[0].session == recording.session]
+        if len(indices) and of_drive:
+            another = next((frame for frame in of_drive if frame[0].name != recording.name), of_drive[0])
+            pairs.append(((recording, indices[0]), _nearest_trained_frame(another[0], indices[0], train) or another))
+    if not pairs or len({recording.name for recording, _ in (*train.recordings, *held_out.recordings)}) == 1:
         return
-    shared = {frame[0].name: other[0].name for frame, other in beside}
-    total = len({recording.name for recording, indices in held_out if len(indices)})
-    cut_twice = {first: second for first, second in shared.items() if first != second}
-    other = next(iter(cut_twice.items()), None)
-    measured = f"{len(shared)} of the {total} recordings of '{held_out_name}' are of drives that '{name}' holds other "
-    measured += "frames of" + (f", under another name: '{other[0]}' and '{other[1]}'" if other else "")
+    shared = {frame[0].name: other[0].name for frame, other in pairs}
+    total = len({recording.name for recording, indices in held_out.recordings if len(indices)})
+    renamed = next(((first, second) for first, second in shared.items() if first != second), None)
+    measured = f"{len(shared)} of the {total} recordings of '{held_out.name}' are of drives that '{train.name}' holds "
+    measured += "other frames of" + (f", under another name: '{renamed[0]}' and '{renamed[1]}'" if renamed else "")
+    severity = Severity.WARN if renamed else Severity.NOTE
     expected = "none, for scores of places outside the training split"
-    evidence = {
-        held_out_name: [_frame_name(*frame) for frame, _ in beside[:8]],
-        name: [_frame_name(*frame) for _, frame in beside[:8]],
-    }
-    yield make_finding(
-        "D13", Severity.WARN if other else Severity.NOTE, measured, expected, where=sorted(shared), evidence=evidence
-    )
+    yield _report_pairs("D13", severity, measured, expected, train, held_out, pairs)
 
 
-def _nearest_trained_frame(
-    recording: Recording, index: int, train: Sequence[SplitFrames]
-) -> tuple[Recording, int] | None:
+def _nearest_trained_frame(recording: Recording, index: int, train: Split) -> Frame | None:
     """Return the nearest training frame of the same recording."""
-    own = [i for other, indices in train if other.name == recording.name for i in indices]
+    own = [i for other, indices in train.recordings if other.name == recording.name for i in indices]
     return (recording, min(own, key=lambda i: abs(i - index))) if own else None
 
 
-def _is_nearer(recording: Recording, index: int, candidate: tuple[Recording, int], following: int) -> bool:
+def _is_nearer(recording: Recording, index: int, candidate: Frame, following: int) -> bool:
     """Return whether the candidate shows the same place from nearer than the next frame of the same split."""
     here = detect_features(recording.image(index))
     there = match_features(here, detect_features(candidate[0].image(candidate[1])))
