@@ -29,7 +29,7 @@ from stadia.diagnostics.preflight.feature_matching import detect_features, match
 from stadia.diagnostics.preflight.recording_survey import NotChecked
 from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, triangulate_inverse_depth
 from stadia.geometry.se3 import rotation_angle_deg
-from stadia.training import optimizers
+from stadia.training import optim
 
 MAX_PAIRS, ENOUGH = 4, 30
 """Stereo pairs that are matched, and the number of matches that are needed."""
@@ -125,7 +125,7 @@ def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
             "T22", Severity.STOP, f"none of {len(names)} parameters is trainable", "parameters that train"
         )
     if not missing and not twice:
-        optimizers.build(task, task.optimizer_config, groups)  # raises where it cannot be had
+        optim.build_optimizer(task, task.config.optimizer, groups)  # raises where it cannot be had
 
 
 def check_parameter_gradients(start: TrainingStart) -> Iterator[Finding]:

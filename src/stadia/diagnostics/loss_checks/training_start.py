@@ -19,8 +19,9 @@ from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.loss_checks.loss_case import map_tensors
 from stadia.diagnostics.preflight.recording_survey import NotChecked
-from stadia.training import optimizers
-from stadia.training.task import Report, Task
+from stadia.losses.loss_report import LossReport
+from stadia.training import optim
+from stadia.training.recipe import AnyRecipe
 
 SAMPLES, MIN_SAMPLES, CPU_PIXELS = 8, 2, 80_000
 """Samples of the batch; on the CPU, at least MIN_SAMPLES and about CPU_PIXELS pixels in all."""
@@ -85,7 +86,7 @@ class TrainingStart:
     @classmethod
     def of(
         cls,
-        task: Task[Any, Any],
+        task: AnyRecipe,
         batch: Batch[Any, Any],
         device: torch.device | str = "cpu",
         *,
@@ -105,10 +106,10 @@ class TrainingStart:
         )
 
     @cached_property
-    def report(self) -> Report:
+    def report(self) -> LossReport:
         """Report of the first step after backward: the parameters of the copy hold their gradients."""
         self.task.zero_grad(set_to_none=True)
-        report = self.task.step(self.batch)
+        report = self.task.training_step(self.batch)
         report.total.backward()
         return report
 
@@ -138,7 +139,7 @@ class TrainingStart:
         hooks = [self.task.get_submodule(name).register_forward_pre_hook(partial(count, name)) for name in layers]
         try:
             if hooks:
-                self.task.step(self.batch)
+                self.task.training_step(self.batch)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -164,21 +165,21 @@ def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
     """
     task, batch = start.task, start.batch
     shuffled_loss = 0.0
-    optimizer = optimizers.build(task, task.optimizer_config, task.parameter_groups())
+    optimizer = optim.build_optimizer(task, task.config.optimizer, task.parameter_groups())
     losses: list[float] = []
     memory_bytes: list[int] = []
     with contextlib.suppress(TimeLimitReached):
         shuffled_loss = _loss_of_shuffled_weights(task, batch)
         for _ in range(STEPS):
             optimizer.zero_grad(set_to_none=True)
-            report = task.step(batch)
+            report = task.training_step(batch)
             report.total.backward()
             optimizer.step()
             losses.append(float(report.total.detach()))
             del report
             memory_bytes.append(_memory_bytes(batch.inputs.image.device))
         with torch.no_grad():
-            losses.append(float(task.step(batch).total))
+            losses.append(float(task.training_step(batch).total))
     if len(memory_bytes) < MIN_STEPS:
         raise NotChecked(f"{len(memory_bytes)} steps until the time limit of the checks, and {MIN_STEPS} are needed")
     fell = losses[0] - sum(sorted(losses[-3:])[:2]) / 2
@@ -201,7 +202,7 @@ def grows_steadily(memory_bytes: Sequence[int]) -> bool:
     return growth > GROWTH_BYTES and min(after - before for before, after in pairwise(ends)) > STEADY * growth / 3
 
 
-def _loss_of_shuffled_weights(task: Task[Any, Any], batch: Batch[Any, Any]) -> float:
+def _loss_of_shuffled_weights(task: AnyRecipe, batch: Batch[Any, Any]) -> float:
     """Return the loss with shuffled weights: as large, but untrained."""
     generator = torch.Generator().manual_seed(0)
     given_weights = {name: value.clone() for name, value in task.state_dict().items()}
@@ -210,7 +211,7 @@ def _loss_of_shuffled_weights(task: Task[Any, Any], batch: Batch[Any, Any]) -> f
             for weights in task.parameters():
                 order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
                 weights.copy_(weights.flatten()[order].view_as(weights))
-            return float(task.step(batch).total)
+            return float(task.training_step(batch).total)
     finally:
         task.load_state_dict(given_weights)
 
@@ -220,9 +221,9 @@ def check_precision(start: TrainingStart) -> Iterator[Finding]:
     if start.precision != "bf16":
         return
     with torch.no_grad():
-        exact = float(start.task.step(start.batch).total)
+        exact = float(start.task.training_step(start.batch).total)
         with torch.autocast(start.batch.inputs.image.device.type, dtype=torch.bfloat16):
-            half = float(start.task.step(start.batch).total)
+            half = float(start.task.training_step(start.batch).total)
     if not abs(half - exact) <= PARITY * abs(exact):
         measured = f"the loss is {half:.4g} in bfloat16, {exact:.4g} in float32"
         yield make_finding("T27", Severity.WARN, measured, f"the same within {PARITY:.0%}")
