@@ -1,5 +1,6 @@
-"""Losses that a training could have, each with one thing wrong; asked by the contract on scenes whose right answer is
-known.
+"""Losses with one mistake each, checked on scenes whose correct outputs are known.
+
+The loss of the package is the correct one.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ PACKAGE_LOSS = SelfSupervisedLoss(SelfSupervisedLossConfig(), reprojector=TorchR
 
 
 def package_loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
-    """The photometric loss of the house, in plain torch."""
+    """Return the photometric loss of the package, in plain torch."""
     return PACKAGE_LOSS(targets, prediction, source_names)
 
 
@@ -229,7 +230,7 @@ def by_all_sources(targets: Targets, prediction: Prediction, source_names: Seque
 
 
 def of_each(change: Callable[[Tensor], Tensor]) -> Callable[..., LossReport]:
-    """The house's loss of each sample, put together in another way."""
+    """Return the loss of the package for each sample, combined in another way."""
 
     def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
         return report(change(least(targets, prediction)))

@@ -28,7 +28,7 @@ Change = Callable[[NDArray[np.uint8], NDArray[np.uint8]], Masks | None]
 
 
 class Drive(Recording):
-    """A recording of which only its masks are asked for; its first frame is number 100 of the video."""
+    """A recording with masks only; its first frame is number 100 of the video."""
 
     name = "drive"
 

@@ -1,4 +1,4 @@
-"""A recording some of whose answers are changed."""
+"""Recordings that change what another recording returns."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Image, Map, Matrix = NDArray[np.uint8], NDArray[np.float32], NDArray[np.float64]
 
 
 class Mutated(Recording):
-    """A recording with some of its answers changed. A function left out changes nothing.
+    """A recording that changes what another one returns. A function that is left out changes nothing.
 
-    frame: of an index, the index whose image is shown instead.  side: of a side, the side whose image is shown instead.
-    depth_frame: of an index, the index whose ground truth is shown instead, None for none.
-    image, camera, depth, pose: of the original answer.  time: of an index, its timestamp in seconds.
+    frame, side: index and side of the image that is returned instead.
+    depth_frame: index of the ground truth that is returned instead, None for none.
+    image, camera, depth, pose: from the original value to the changed one.  time: timestamp in seconds of an index.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Mutated(Recording):
 
 
 class Exposed(Mutated):
-    """A recording whose images are so many times as bright, by their index and side."""
+    """A recording whose images have their brightness multiplied, by index and side."""
 
     def __init__(self, recording: Recording, times: Callable[[int, str], float]) -> None:
         super().__init__(recording)
@@ -82,7 +82,7 @@ class Exposed(Mutated):
 
 
 class Alone(Mutated):
-    """One camera and its ground truth: neither a second camera nor poses tell metres."""
+    """One camera with ground truth, without a second camera and poses, so that nothing else measures metres."""
 
     def __init__(self, recording: Recording, **changes: Callable) -> None:
         super().__init__(recording, **changes)

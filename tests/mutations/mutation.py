@@ -1,4 +1,4 @@
-"""A mutation: what is right, the same with one thing broken, and which finding must name it, at which stage."""
+"""A mutation: correct data or code, the same with one thing broken, and the finding that must name it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from stadia.diagnostics.finding import Finding, Severity, Stage
 
 RunChecks = Callable[[Path], list[Finding]]
-"""From an empty folder to write into, to what is found."""
+"""From an empty folder to findings."""
 
 
 class Outcome(StrEnum):
-    """What came of a mutation.
+    """The outcome of a mutation.
 
-    caught: named by its code at its stage.  another: something else is told first.  missed: nothing is.
-    alarm: what is right is not silent.
+    caught: named by its code at its stage.  another: another finding is first.  missed: no finding.
+    alarm: the unbroken original has findings.
     """
 
     CAUGHT = "caught"
@@ -28,11 +28,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class MutationCase:
-    """name: in words.  codes: one of them must be told first.  stage: when.  broken, sound: what is found with it, and
-    without.
+    """One of `codes` must be the first finding of `broken`, at this stage; `correct` must have none.
 
-    A code whose findings are notes is sought among the notes too; else these say what could not be checked, and are let
-    be.
+    Notes count only for codes whose findings are notes; else they are about what could not be checked.
     """
 
     name: str
@@ -44,14 +42,14 @@ class MutationCase:
 
 @dataclass(frozen=True)
 class MutationResult:
-    """outcome, and what was told: of what is broken, or in a false alarm of what is right."""
+    """The outcome, and the codes that were reported: for the broken case, or for the original in a false alarm."""
 
     outcome: Outcome
     reported: tuple[str, ...]
 
 
 def run_mutation(row: MutationCase, folder: Path) -> MutationResult:
-    """Run both in folders of their own."""
+    """Run the original and the broken case, each in its own folder."""
     alarms, found = (
         _relevant(run(_new(folder / name)), row.codes) for name, run in (("sound", row.correct), ("broken", row.broken))
     )

@@ -1,8 +1,7 @@
-"""What a training says of its own answers, row for row, of one that learns and of one in which something is broken; see
-`courses`.
+"""Logged statistics of predictions and validations, of trainings that learn and of trainings with one failure each.
 
-The collapsed video is a mono training from random weights at ten times its rate, every number of it measured: all depth
-at 100 m from step 60 on, translations of .0026 of it, a residual of 1.15 times that without depth and motion.
+The collapsed video is a mono training from random weights at ten times its rate, with measured numbers: all depth at
+100 m from step 60 on, translations of .0026 of it, a residual of 1.15 times that without depth and motion.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def validated(**courses: Sequence[float]) -> LogRows:
 
 
 def alternate(term: str, falls: Iterable[float], score: str, errors: Iterable[float]) -> LogRows:
-    """A training's row and a validation, time and again."""
+    """Return rows of a training step and a validation in turn."""
     rows = [
         row
         for one, error in zip(falls, errors, strict=True)
@@ -59,7 +58,7 @@ def of_sum(loss: float) -> LogRows:
 
 
 def logged(**values: float) -> LogRows:
-    """One row time and again; two underscores are a slash."""
+    """Return the same row many times; two underscores are a slash."""
     return each(
         [{name.replace("__", "/"): value for name, value in values.items()}] * NUM_ROWS, first=FROM_STEP, every=10
     )

@@ -119,7 +119,7 @@ def _other_side(side: str) -> str:
 
 
 def _inverse_depth(depth: Map) -> Map:
-    """Inverse depth, with the median of the depth, so that no range can tell."""
+    """Return inverse depth with the median of the depth, so that its range is plausible."""
     inverse = np.where(depth > 0, 1 / np.maximum(depth, 0.1), 0)
     return (inverse * np.median(depth[depth > 0]) / np.median(inverse[depth > 0])).astype(np.float32)
 

@@ -1,8 +1,6 @@
-"""Courses of a training: what it logs, row for row, of one that learns and of one in which something is broken; through
-the whole watch.
+"""Logged rows of trainings that learn and of trainings with one failure each, for all monitors together.
 
-Rows of the healthy and of the broken trainings that were measured are named so; the others say what the failure itself
-makes of a row.
+Rows that were measured are marked; the others follow from the failure.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ LogRows = Sequence[tuple[int, Mapping[str, float]]]
 
 
 def run_monitors(folder: Path, course: LogRows = (), losses: Iterable[float] = ()) -> list[Finding]:
-    """What the watch of a training tells of these rows, and of the losses of its batches from step 1 on."""
+    """Return the findings of all monitors for these rows, and for losses of batches from step 1 on."""
     run = Run.create(folder, "course", {}, recipe="selfsup", seed=0)
     monitor = TrainingMonitor(run, Console(file=io.StringIO()), OnStop.WARN)
     for step, loss in enumerate(losses, start=1):
@@ -51,7 +49,7 @@ def each(rows: Iterable[Mapping[str, float]], first: int = 1, every: int = 1) ->
 
 
 def persistent_value(name: str, value: float, rows: int = 40) -> LogRows:
-    """Nearly the same for so many rows, after the start."""
+    """Return rows with a nearly constant value after the start."""
     return each([{name: value * (1 + number / 1e4)} for number in range(rows)], first=FROM_STEP, every=10)
 
 

@@ -1,6 +1,4 @@
-"""Trainings before their first step, each with one thing wrong: its batch, its optimizer, or what its networks say at
-first.
-"""
+"""Trainings before their first step, with one mistake each: in the batch, the optimizer, or the initial predictions."""
 
 from __future__ import annotations
 
@@ -28,11 +26,11 @@ from stadia.training.config import OptimizerConfig, ScheduleConfig
 from stadia.training.recipe import AnyRecipe, Recipe
 
 SECONDS = 60.0
-"""For all that is looked at: an idle processor takes one."""
+"""Time limit of all checks; an idle processor takes 1 s."""
 
 
 class Toy(Recipe[Any, Any]):
-    """Depth and motion by two layers each, of the wall: what a training is made of, and nothing else."""
+    """A minimal recipe: depth and motion of the plane by two layers each."""
 
     recipe = "toy"
     claim = DepthScale.METRES
@@ -120,7 +118,7 @@ def far_labels() -> Batch:
 
 
 def unlabeled_pair() -> Batch:
-    """A wall from 6.7 to 9.7 m, fine enough for matches, seen by a pair alone."""
+    """A plane from 6.7 to 9.7 m, textured finely enough for matches, as a stereo pair only."""
     scene = render_plane(height=96, width=192, names=("stereo",), batch=2, finer=2.0, dtype=torch.float32)
     targets = scene.targets
     inputs = Inputs(targets.image, targets.sources, targets.camera, targets.T_source_target_true)

@@ -1,5 +1,6 @@
-"""The contract: what it says of a user's own loss, what it leaves as it was, and what it does where time is over. Its
-findings are proven by the mutations of tests/mutations/losses.py and training_starts.py.
+"""Loss checks of custom losses, of correct losses, and at the time limit. They change neither task nor random numbers.
+
+The findings are proven by the mutations of tests/mutations/losses.py and training_starts.py.
 """
 
 from __future__ import annotations
@@ -51,9 +52,7 @@ def test_correct_losses_have_no_findings(name: str) -> None:
 
 @pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
 def test_every_labeled_loss_has_the_properties(part: str) -> None:
-    """But for the one that is pooled over the batch by its name: its samples teach each other, and the contract says
-    so.
-    """
+    """All but the loss that is pooled over the batch by its name: its samples are coupled, which is reported."""
     weights = {**dict.fromkeys(SPARSE_DEPTH_LOSSES, 0.0), part: 1.0}
     forgives = part in ("affine_invariant", "gradient_matching")
     found = check_losses(
@@ -170,7 +169,7 @@ def batches_of_two(targets: Targets, prediction: Prediction, names: Sequence[str
 
 
 class Counting:
-    """Answers as often as it was told to, and then no more."""
+    """Works for a number of calls, and raises after that."""
 
     def __init__(self, calls: int) -> None:
         self.left = calls
@@ -330,7 +329,7 @@ def test_steps_that_were_taken_in_time_count() -> None:
 
 @pytest.mark.slow
 def test_weights_that_have_learnt_need_not_fall_further() -> None:
-    """Those that have not are told of by the mutation with a learning rate of nothing."""
+    """Weights that have not learned are covered by the mutation with a learning rate of 0."""
     task, batch = training_starts.of(lr=1e-2), training_starts.batch()
     optimizer = optim.build_optimizer(task, task.config.optimizer, task.parameter_groups())
     for _ in range(40):

@@ -1,5 +1,5 @@
-"""The house's loss keeps the laws at every number of sizes, whatever the sources: small images blur what is read
-between pixels.
+"""The loss of the package has the checked properties at every number of scales, for all sources: small images blur
+interpolation.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Scale from heights: what masks cannot teach (H01 to H05, H16), what a training says of it (H06 to H15, T07), each
-broken on purpose.
+"""Metric scale from heights: findings of masks (H01 to H05, H16) and of a training (H06 to H15, T07), with correct and
+broken data.
 """
 
 from __future__ import annotations

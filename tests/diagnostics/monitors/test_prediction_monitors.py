@@ -1,4 +1,4 @@
-"""The instruments of the networks' answers, at the edges that the mutations leave out."""
+"""Monitors of predictions and scores at the edge cases that the mutations leave out."""
 
 from __future__ import annotations
 

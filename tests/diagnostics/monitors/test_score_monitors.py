@@ -1,4 +1,4 @@
-"""C10 to C12: each silent on what the recipe `overlay` says, and found where it is broken in that way."""
+"""C10 to C12: no finding for what the recipe `overlay` logs, one where it is broken."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_smooth_l1_that_is_half_of_mse_is_found() -> None:
 
 
 def test_rmse_is_compared_with_the_mse() -> None:
-    """M-04: right of the sums, found of a mean of roots; what is not finite is told elsewhere."""
+    """M-04: correct for sums, reported for a mean of roots; values that are not finite have another code."""
     sums = {"depth_pixels": 4.0, "mse": 100.0, **dict.fromkeys(("abs_rel", "mae", "log10", "d1", "d2", "d3"), 1.0)}
     other = sums | {"mse": 1.0}
     right = compute_overlay_scores([{**one, "mask_pixels": 0.0} for one in (sums, other)] + [MASK])

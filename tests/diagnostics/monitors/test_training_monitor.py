@@ -1,4 +1,4 @@
-"""The watch: what is told while a run trains, and silence on a run that learns."""
+"""Monitors during training: findings are written once, and a training that learns has none."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_the_first_loss_that_is_not_finite_is_kept_with_its_term_and_samples(tmp
 
 
 class Refusing:
-    """An instrument that says stop at step 2."""
+    """A monitor that reports a stop at step 2."""
 
     def on_batch(self, step: int, loss: float, samples: tuple[str, ...]) -> Finding | None:
         return (

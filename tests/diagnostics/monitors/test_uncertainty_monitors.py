@@ -1,6 +1,4 @@
-"""What the watch says of an uncertainty (U01 to U03): silence on trainings that learn, and a word on those broken on
-purpose.
-"""
+"""Monitors of uncertainty (U01 to U03): no finding for trainings that learn, one for each that is broken on purpose."""
 
 from __future__ import annotations
 

@@ -48,9 +48,7 @@ def test_clean_data_is_good(roadworld: Path) -> None:
 
 
 def test_verdict_names_hidden_mistakes(roadworld: Path, tmp_path: Path) -> None:
-    """Images alone do not tell the angle of view; one image is nothing to learn motion from; and no line is empty at
-    the top.
-    """
+    """The verdict names what images alone cannot show, and no line is empty."""
     images = tmp_path / "drive"
     images.mkdir()
     first, *rest = sorted((roadworld / "train-000" / "left").glob("*.png"))

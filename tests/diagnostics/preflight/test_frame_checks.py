@@ -1,4 +1,4 @@
-"""Answers that no recording may give are told once, by their frame and what they are; none of them kills a check."""
+"""Invalid values of a recording are reported once, with their frame; none of them breaks a check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tells the unit of ground truth: known factors, whole metres, and the camera's height above the road."""
+"""Unit of ground truth: known factors, whole metres, and the camera height above the road."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_share_of_whole_metres() -> None:
 
 
 def road(height_m: float, tilt_deg: float = 0.0) -> NDArray[np.float32]:
-    """(96, 160) depth of an endless plane below a camera that looks down by `tilt_deg`; 0 above the horizon."""
+    """Return (96, 160) depth of an endless plane below a camera tilted down by `tilt_deg`; 0 above the horizon."""
     y = (np.arange(96)[:, None] - K[1, 2]) / K[1, 1] + 0 * np.arange(160)
     down = np.cos(np.radians(tilt_deg)) * y + np.sin(np.radians(tilt_deg))
     return np.where(down > 0.01, height_m / np.maximum(down, 0.01), 0).astype(np.float32)

@@ -1,6 +1,4 @@
-"""A principal point off the middle is that of a sound crop, or of a wrong K: the poses tell which, and without them
-nothing stops.
-"""
+"""A principal point off the center belongs to a crop or a wrong K: poses decide, and without them it is a warning."""
 
 from __future__ import annotations
 

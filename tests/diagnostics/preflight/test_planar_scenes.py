@@ -34,7 +34,7 @@ def texture(seed: int, side: int = 1200) -> np.ndarray:
 
 
 class Plane(Recording):
-    """Flat ground or a wall: the plane z = 0 of the world, `per_m` pixels of texture to a metre, with exact poses."""
+    """A planar scene: z = 0 of the world, `per_m` pixels of texture to a metre, with exact poses."""
 
     def __init__(self, poses: list[np.ndarray], seed: int, per_m: float) -> None:
         self.name, self.poses, self.texture = "plane", poses, texture(seed)
@@ -62,7 +62,7 @@ class Plane(Recording):
 
 
 def path(step: tuple[float, float, float], height_m: float, turns_deg: float, seed: int) -> list[np.ndarray]:
-    """T_world_camera of a camera that looks down at the plane, and shakes."""
+    """Return T_world_camera of a camera above the plane that shakes."""
     random, poses = np.random.default_rng(seed), []
     for i in range(FRAMES):
         T = np.eye(4)

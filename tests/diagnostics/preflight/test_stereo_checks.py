@@ -70,7 +70,7 @@ def test_a_wrong_form_is_named(mutation: Mutation, recording: Recording) -> None
 
 
 def test_images_that_are_not_rectified_have_two_Ks(recording: Recording) -> None:
-    """K07 does not say that the rectified K is to be taken where it is the images that are not rectified."""
+    """K07 names unrectified images, and does not recommend the rectified K."""
 
     class TwoCameras(Unrectified):
         def camera(self, index: int, side: str = LEFT) -> Camera:

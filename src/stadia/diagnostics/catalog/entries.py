@@ -1,8 +1,8 @@
 """Read the catalog of findings from the TOML files beside this module, and check them. Imports no torch.
 
-Each table is an entry (what a finding means) with its trace: the lines of the project's specifications that ask for it
-("4.1 A5" of the self-supervised one, "F-09" of metric scale, "D-09", "P-20", "M-14" of DPT, pose and mask), or the bug
-of this project that it comes from, and the test that proves it. docs/lines-without-a-finding.md lists the other lines;
+Each table is an entry (what a finding means) with its trace: the lines of the project's specifications behind it, or a
+bug of this project, and the test that proves it. Lines are "4.1 A5" (self-supervised), "F-09" (metric scale), "D-09",
+"P-20" or "M-14" (DPT, pose, mask). docs/lines-without-a-finding.md lists the other lines, and
 tests/diagnostics/catalog/test_entries.py checks both.
 """
 

@@ -145,8 +145,8 @@ def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
         nearest, farthest = start.depth_range_m
         outside = float(((known < nearest) | (known > farthest)).float().mean())
         if outside > MAX_BEYOND_RANGE:
-            measured = f"{outside:.0%} of the labeled pixels are outside of the depth range {nearest:g} to "
-            measured += f"{farthest:g} m"
+            measured = f"{outside:.0%} of the labeled pixels are outside "
+            measured += f"of the depth range {nearest:g} to {farthest:g} m"
             yield make_finding("M03", Severity.WARN, measured, f"at most {MAX_BEYOND_RANGE:.0%}")
     initial = start.inverse_depth
     if initial is None:
@@ -161,8 +161,8 @@ def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
     if claim is DepthScale.METRES and known is not None and len(known):
         ratio = float(1 / initial.median()) / float(known.median())
         if not 1 / MAX_DEPTH_RATIO < ratio < MAX_DEPTH_RATIO:
-            measured = f"the median depth at the start is {ratio:.3g} times the true one ({float(known.median()):.3g} "
-            measured += "m)"
+            measured = f"the median depth at the start is {ratio:.3g} "
+            measured += f"times the true one ({float(known.median()):.3g} m)"
             yield make_finding("M01", Severity.WARN, measured, f"1/{MAX_DEPTH_RATIO:g} to {MAX_DEPTH_RATIO:g} times")
     yield from _check_initial_disparity(start, initial)
 

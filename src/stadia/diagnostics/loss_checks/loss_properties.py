@@ -85,8 +85,8 @@ def check_monotonic(case: LossCase) -> Iterator[Finding]:
             falls = [(a, b) for a, b in pairwise(side) if values[b] < values[a] - slack]
             if falls and min(values, key=values.__getitem__) == axis.right:  # else `check_minimum` reports it
                 (near, far), *_ = falls
-                measured = f"{values[far]:.4g} at {far:g} ({axis.name}), {values[near]:.4g} at {near:g}, which is "
-                measured += "nearer to the truth"
+                measured = f"{values[far]:.4g} at {far:g} ({axis.name}), "
+                measured += f"{values[near]:.4g} at {near:g}, which is nearer to the truth"
                 expected = "more, the further from the truth"
                 yield make_finding("L02", Severity.WARN, measured, expected, evidence=_table_of(axis, values))
 
@@ -279,8 +279,8 @@ def check_relief(case: LossCase) -> Iterator[Finding]:
         return
     larger = _relief_cost(case, "one that has not moved, twice the size")
     if larger > MAX_RELIEF_GROWTH * relief:
-        measured = f"depth relief costs {larger / relief:.3g} times as much at twice the width and height, "
-        measured += "where its gradient is half"
+        measured = f"depth relief costs {larger / relief:.3g} times as much "
+        measured += "at twice the width and height, where its gradient is half"
         yield make_finding("L06", Severity.WARN, measured, f"at most {MAX_RELIEF_GROWTH:g} times")
     other = _relief_cost(case, "one that has not moved, in another unit")
     if abs(other - relief) > max(least, MAX_UNIT_CHANGE * relief):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -162,7 +163,7 @@ def invert_sources(scene: PlaneScene) -> Mapping[str, Callable[[], PlaneScene]]:
     forms: dict[str, Callable[[], PlaneScene]] = {"every source wrong": lambda: invert_parts(scene, (ALL,))}
     for index, name in enumerate(COLORS):
         others = [other for other in range(len(COLORS)) if other != index]
-        forms[f"every source wrong but for {name}"] = lambda others=others: invert_parts(scene, (ALL, others))  # type: ignore[misc]
+        forms[f"every source wrong but for {name}"] = partial(invert_parts, scene, (ALL, others))
     if len(scene.source_names) > 1:
         forms["the first source wrong"] = lambda: invert_parts(scene, (0,))
         forms["the other sources wrong"] = lambda: invert_parts(scene, (slice(1, None),))

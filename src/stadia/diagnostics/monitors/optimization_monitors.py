@@ -235,8 +235,8 @@ class TimingMonitor:
         self.rows = self.rows + 1 if is_off else 0
         if self.rows < TIMING_ROWS:
             return None
-        measured = f"the parts of a step take {total:.3g} s, and the step takes {whole:.3g} s, as for "
-        measured += f"{TIMING_ROWS} rows"
+        measured = f"the parts of a step take {total:.3g} s, "
+        measured += f"and the step takes {whole:.3g} s, as for {TIMING_ROWS} rows"
         return warn_at(step, "T06", measured, f"the same within {MAX_TIME_GAP:.0%}", **{STEP_TIME: whole, **parts})
 
     def _check_peak(self, step: int, row: Row) -> Finding | None:

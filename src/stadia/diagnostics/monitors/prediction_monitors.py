@@ -270,8 +270,8 @@ class MotionScaleMonitor(ValidationMonitor):
         off = abs(math.log(slope)) if slope > 0 else math.inf
         before, self.before = self.before, off
         is_off = correlation > MIN_CORRELATION and off > math.log(MAX_MOTION_SCALE)
-        measured = f"predicted motion along z is {slope:.2f} times the true one, with a correlation of "
-        measured += f"{correlation:.2f}"
+        measured = f"predicted motion along z is {slope:.2f} times the true one, "
+        measured += f"with a correlation of {correlation:.2f}"
         expected, evidence = f"within a factor of {MAX_MOTION_SCALE:g}", {"slope": slope, "correlation": correlation}
         return Reading("P25", is_off and not off < IMPROVES * before, measured, expected, evidence)
 
@@ -311,8 +311,8 @@ class UncertaintyOnlyMonitor:
         start, now = statistics.median(self.start), statistics.median(self.last)
         if not self.persists(step, row, now > MIN_UNTRAINED_FIT and now > MAX_FIT_CHANGE * start):
             return None
-        measured = f"log Sigma has fallen to {middle:.2f}, and the residual is {now:.2f} times that of the unwarped "
-        measured += f"images, {start:.2f} at the start"
+        measured = f"log Sigma has fallen to {middle:.2f}, and the residual is {now:.2f} "
+        measured += f"times that of the unwarped images, {start:.2f} at the start"
         evidence = {"log_uncertainty": middle, "warped_over_unwarped": now, "at_the_start": start}
         return warn_at(step, "U02", measured, f"at most {MAX_FIT_CHANGE:g} times the value at the start", **evidence)
 

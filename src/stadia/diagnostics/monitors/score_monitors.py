@@ -152,8 +152,8 @@ class OverfittingMonitor:
         if error <= MIN_OVERFIT * least or not self.course.diverges:
             return None
         measured = f"val/{name} is {error:.4g}, {error / least:.2f} times its minimum, and has risen in "
-        measured += f"{RISING_VALIDATIONS} validations, while train/loss has fallen from {last[0][0]:.4g} to "
-        measured += f"{last[-1][0]:.4g}"
+        measured += f"{RISING_VALIDATIONS} validations, "
+        measured += f"while train/loss has fallen from {last[0][0]:.4g} to {last[-1][0]:.4g}"
         course = {"train/loss": [one for one, _ in last], f"val/{name}": [error for _, error in last]}
         return warn_at(step, "T13", measured, f"at most {MIN_OVERFIT:g} times", course=course)
 
@@ -174,8 +174,8 @@ class RotationMonitor:
         if not self.course.diverges:
             return None
         last = self.course.last
-        measured = f"rotations of detected objects are {angle:.0f} degrees off, before {last[0][1]:.0f}, while the "
-        measured += "term "
+        measured = f"rotations of detected objects are {angle:.0f} degrees off, "
+        measured += f"before {last[0][1]:.0f}, while the term "
         measured += f"'rotation' has fallen from {last[0][0]:.3g} to {last[-1][0]:.3g}"
         course = {"term": [one for one, _ in last], "degrees": [angle for _, angle in last]}
         return warn_at(step, "O20", measured, "an angle that falls with the term", course=course)

@@ -178,12 +178,12 @@ def _check_size(survey: RecordingSurvey, index: int, side: str) -> Finding | Non
         return None
     x, y = width / camera.width, height / camera.height
     resized = abs(math.log(x / y)) < SAME_SHAPE
-    measured = f"the image of frame {index}, {side}, is {width}x{height}, and its camera is for "
-    measured += f"{camera.width}x{camera.height}"
+    measured = f"the image of frame {index}, {side}, is {width}x{height}, "
+    measured += f"and its camera is for {camera.width}x{camera.height}"
     expected = "one size: K counts the pixels of its own image"
     cause = f"images were {'resized' if resized else 'cropped or stretched'}, and their camera was not"
-    fix = "crop the camera with its image (stadia.geometry.camera.crop_camera): cx and cy less what is cut off at the "
-    fix += "left and at the top"
+    fix = "crop the camera with its image (stadia.geometry.camera.crop_camera): "
+    fix += "cx and cy less what is cut off at the left and at the top"
     if resized:
         fix = f"resize the camera with its image, by {x:.4f} (stadia.geometry.camera.resize_camera)"
     evidence = {"side": side, "frame": index, "image": f"{width}x{height}", "size_of_K": [camera.width, camera.height]}
@@ -230,8 +230,8 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
             seen.setdefault(key, i)
             before = picture
     if (share := len(repeated) / checked) >= REPEATED_WARN:
-        measured = f"{len(repeated)} of {checked} {'sampled ' if checked < survey.length else ''}frames show exactly "
-        measured += "what an earlier one shows"
+        measured = f"{len(repeated)} of {checked} {'sampled ' if checked < survey.length else ''}frames "
+        measured += "show exactly what an earlier one shows"
         frames, originals = (list(column) for column in zip(*repeated[:MAX_SHOWN], strict=True))
         evidence = {"frame": frames, "same as": originals}
         yield make_finding(
@@ -249,8 +249,8 @@ def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[
     if share < STATIC_WARN:
         return
     severity = Severity.stop_if(share >= STATIC_STOP and not survey.stereo)
-    measured = f"{len(still)} of {len(flows)} neighboring pairs move less than {STATIC_FLOW_PX} px at {FLOW_WIDTH} px "
-    measured += "width"
+    measured = f"{len(still)} of {len(flows)} neighboring pairs move "
+    measured += f"less than {STATIC_FLOW_PX} px at {FLOW_WIDTH} px width"
     expected, shown = f"fewer than {STATIC_WARN:.0%}", still[:MAX_SHOWN]
     pairs = {"first": [i - 1 for i in shown], "second": shown, "flow_px": [flows[i] for i in shown]}
     evidence = {"median_flow_px": float(np.median(list(flows.values()))), "pairs": pairs}
@@ -307,8 +307,8 @@ def _check_time_unit(timed: Timed) -> list[Finding]:
     expected = f"{MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g} s"
     cause = fix = None
     if likely:
-        cause = f"times of another unit that are read as seconds ({names}), or images taken now and then instead of a "
-        cause += "video"
+        cause = f"times of another unit that are read as seconds ({names}), "
+        cause += "or images taken now and then instead of a video"
         fix = f"divide times of another unit by {divisors}; leave out what is no video"
     evidence = {"median_step_s": step_s}
     return [make_finding("D16", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)]
@@ -367,7 +367,6 @@ def brightness_gain(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     """Return the brightness factor between two (H, W, 3) images of nearly the same view: the median over their
     quantiles.
     """
-    quantiles = (
-        np.quantile(gray(picture), QUANTILES) + 1 for picture in (other, one)
-    )  # + 1: black is as bright as black
+    # + 1: black is as bright as black.
+    quantiles = (np.quantile(gray(picture), QUANTILES) + 1 for picture in (other, one))
     return float(np.exp(np.median(np.log(np.divide(*quantiles)))))

@@ -230,8 +230,8 @@ def _compare_with_motion(survey: RecordingSurvey) -> Finding | None:
     share = float(np.median(explained))
     if share >= EXPLAINED_WARN:
         return None
-    measured = f"one motion of the camera and the ground truth explain {share:.0%} of the matches that agree among "
-    measured += "themselves"
+    measured = "one motion of the camera and the ground truth explain "
+    measured += f"{share:.0%} of the matches that agree among themselves"
     expected = f"at least {EXPLAINED_WARN:.0%}"
     names = [f"{s.first} to {s.second}" for s in survey.steps if s.depth_explains is not None]
     evidence = {"step": names, "share": explained}
@@ -263,8 +263,8 @@ def _compare_with_plane(survey: RecordingSurvey) -> Finding | None:
     ratio = float(np.median([truth / plane for _, truth, plane in warps]))
     if ratio <= FLAT_WARN:
         return None
-    measured = f"a neighbor warped by the ground truth resembles the target {ratio:.2f} times as badly as by a flat "
-    measured += "plane"
+    measured = "a neighbor warped by the ground truth resembles the "
+    measured += f"target {ratio:.2f} times as badly as by a flat plane"
     expected = f"at most {FLAT_WARN} times"
     columns = (list(column) for column in zip(*warps, strict=True))
     evidence = dict(zip(("frame", "wir_ground_truth", "wir_flat"), columns, strict=True))

@@ -177,8 +177,8 @@ def _check_objects(surveys: Mapping[str, ObjectSurveyResult]) -> Iterator[Findin
         yield from _check_boxes(split, survey)
     checked, whole = sum(one.images for one in surveys.values()), sum(one.whole for one in surveys.values())
     if checked < whole:
-        measured = f"{checked} of {whole} images were checked, with their labels; of the others only the first and "
-        measured += "last bytes"
+        measured = f"{checked} of {whole} images were checked, with their labels; "
+        measured += "of the others only the first and last bytes"
         cause = "more images than fit the time for checking"
         fix = "nothing to do: they are spread evenly over each split"
         yield make_finding("N02", Severity.NOTE, measured, "all", cause=cause, fix=fix)
@@ -219,8 +219,8 @@ def _check_boxes(split: str, survey: ObjectSurveyResult) -> Iterator[Finding]:
         measured = f"of {len(beyond)} of {len(survey.fits)} objects of '{split}' the mask is not in the projected box, "
         measured += f"such as number {worst.object} of {worst.file} ({worst.inside:.0%} of it is)"
     elif overlap < MIN_OVERLAP:
-        measured = f"projected boxes of '{split}' are much larger than their masks (rectangles about both have a "
-        measured += f"median IoU of {overlap:.2g})"
+        measured = f"projected boxes of '{split}' are much larger than their masks "
+        measured += f"(rectangles about both have a median IoU of {overlap:.2g})"
     else:
         return
     worst_fits = (beyond or sorted(survey.fits, key=lambda fit: fit.overlap))[:MAX_LISTED]
@@ -318,8 +318,8 @@ def _check_shared(survey: CompositeSurveyResult, factors: Mapping[str, FactorCou
 
     def report(code: str, severity: Severity, name: str, expected: str) -> Finding:
         shared = factors[name].shared
-        measured = f"{len(shared)} {name}{'s' * (len(shared) > 1)} in two of the splits {', '.join(survey.images)}, "
-        measured += f"such as {shared[0]}"
+        measured = f"{len(shared)} {name}{'s' * (len(shared) > 1)} in two of "
+        measured += f"the splits {', '.join(survey.images)}, such as {shared[0]}"
         return make_finding(code, severity, measured, expected, evidence={"splits": table})
 
     if factors["background"].shared:
@@ -340,8 +340,8 @@ def _check_composite_labels(survey: CompositeSurveyResult) -> Iterator[Finding]:
         yield make_finding("C08", Severity.STOP, measured, "depth that is not the mask")
     if survey.unscored > MAX_UNSCORED:
         low, high = survey.depths
-        measured = f"{survey.unscored:.0%} of the depth labels lie outside of loss.min_depth to loss.max_depth; 99 % "
-        measured += f"lie in {low:.3g} to {high:.3g}"
+        measured = f"{survey.unscored:.0%} of the depth labels lie outside of "
+        measured += f"loss.min_depth to loss.max_depth; 99 % lie in {low:.3g} to {high:.3g}"
         yield make_finding("C14", Severity.WARN, measured, f"at most {MAX_UNSCORED:.0%}")
 
 

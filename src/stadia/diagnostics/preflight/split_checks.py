@@ -223,8 +223,8 @@ def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Itera
         if candidate is not None and following != index and _is_nearer(recording, index, candidate, following):
             near.append(((recording, index), candidate))
     if len(near) >= max(2, NEIGHBORS_WARN * chosen):
-        measured = f"{len(near)} of {chosen} sampled frames of '{held_out.name}' have a frame of '{train.name}' "
-        measured += "nearer than the next of their own"
+        measured = f"{len(near)} of {chosen} sampled frames of '{held_out.name}' "
+        measured += f"have a frame of '{train.name}' nearer than the next of their own"
         expected = f"fewer than {NEIGHBORS_WARN:.0%}"
         yield _report_pairs("D10", Severity.WARN, measured, expected, train, held_out, near)
 

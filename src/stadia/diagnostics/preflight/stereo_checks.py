@@ -156,10 +156,8 @@ def _check_sign(survey: RecordingSurvey) -> Finding | None:
     sides = measure_sides(survey)
     if sides.sign < 0:
         return None  # consistent: `sides` reports it
-    measured = (
-        f"t_x of T_right_left is {t[0]:+.4f} m, while {sides.positive:.0%} of {sides.matches} matches lie further "
-    )
-    measured += "to the left in the right image"
+    measured = f"t_x of T_right_left is {t[0]:+.4f} m, "
+    measured += f"while {sides.positive:.0%} of {sides.matches} matches lie further to the left in the right image"
     expected = f"t_x = -baseline = {-t[0]:.4f} m"
     return make_finding("E01", Severity.STOP, measured, expected, evidence=sides.evidence(float(t[0])))
 
@@ -238,8 +236,8 @@ def _diagnose_rig(survey: RecordingSurvey, fitting: list[str]) -> tuple[str | No
     if _rotation_deg(T) < MIN_RIG_ROTATION_DEG:
         rows = "T_right_left is that of a rectified pair, and matches lie in rows "
         rows += f"{median_row_offset_px(survey):.1f} px apart"
-        fix = "undistort and rectify both images (as stadia does with EuRoC), or give the K and T_right_left of the "
-        fix += "raw cameras"
+        fix = "undistort and rectify both images (as stadia does with EuRoC), "
+        fix += "or give the K and T_right_left of the raw cameras"
         return f"images are not rectified, or not of one moment: {rows}", fix
     return None, None
 
