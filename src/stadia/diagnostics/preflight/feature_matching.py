@@ -99,9 +99,9 @@ def match_features(first: SiftFeatures, second: SiftFeatures) -> FeatureMatches:
     pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(first.descriptors, second.descriptors, k=2)
     good = [best for best, other in pairs if best.distance < RATIO * other.distance]
     best_of: dict[int, cv2.DMatch] = {}
-    for candidate in good:  # two features may claim the same partner: the nearer one has it
-        held = best_of.get(candidate.trainIdx)
-        if held is None or candidate.distance < held.distance:
+    for candidate in good:  # two features may have the same partner: the nearer one is kept
+        best = best_of.get(candidate.trainIdx)
+        if best is None or candidate.distance < best.distance:
             best_of[candidate.trainIdx] = candidate
     rows = np.array(sorted((m.queryIdx, m.trainIdx) for m in best_of.values()), dtype=np.intp).reshape(-1, 2)
     return FeatureMatches(rows[:, 0], first.pixels[rows[:, 0]], second.pixels[rows[:, 1]])

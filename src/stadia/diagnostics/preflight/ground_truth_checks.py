@@ -146,11 +146,11 @@ def _share_of_whole_metres(known: NDArray[np.float32]) -> float:
 
 def _check_camera_height(survey: RecordingSurvey) -> Iterator[Finding]:
     """D06 where nothing else measures metres: the height of the camera above the road."""
-    seen = [
+    fits = [
         (i, fit_camera_height(depth, survey.K(i))) for i in survey.anchors if (depth := survey.depth(i)) is not None
     ]
-    heights = {i: height for i, height in seen if height is not None}
-    if len(heights) < EMPTY_STOP_SHARE * len(seen) or not heights:
+    heights = {i: height for i, height in fits if height is not None}
+    if len(heights) < EMPTY_STOP_SHARE * len(fits) or not heights:
         return
     height_m = float(np.median(list(heights.values())))
     low, high = CAMERA_HEIGHT_M

@@ -244,8 +244,8 @@ def _check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
         return
     left, right = (survey.K(survey.anchors[0], side) for side in ("left", "right"))
     width = survey.recording.camera(survey.anchors[0]).width
-    apart = [abs(float(left[r, c] - right[r, c])) for r, c in ((0, 0), (1, 1), (1, 2))]
-    if max(apart) <= SIDES_SHARE * width:
+    differences = [abs(float(left[r, c] - right[r, c])) for r, c in ((0, 0), (1, 1), (1, 2))]
+    if max(differences) <= SIDES_SHARE * width:
         return
     rows = median_row_offset_px(survey)
     measured = f"left fx {left[0, 0]:.2f}, fy {left[1, 1]:.2f}, cy {left[1, 2]:.2f}; "

@@ -55,12 +55,12 @@ def run_preflight(
     total = len(order) + 1
     for done, position in enumerate(order):
         if done and time.monotonic() - began > seconds:
-            found.append(_out_of_time(len(order) - done, len(order), seconds))
+            found.append(_report_out_of_time(len(order) - done, len(order), seconds))
             break
         recording = recordings[position]
         if progress is not None:
             progress(recording.name, done, total)
-        found = _merged([*found, *_check_recording(recording, [name for name in CHECKS if name in wanted])])
+        found = _merge_findings([*found, *_check_recording(recording, [name for name in CHECKS if name in wanted])])
     if progress is not None:
         progress("splits", total - 1, total)
     for name in (name for name in SPLIT_CHECKS if name in wanted):
@@ -135,21 +135,21 @@ def make_unreadable_finding(where: str, error: StadiaError) -> Finding:
     return make_finding("D01", Severity.STOP, measured, error.expected, where=where, fix=error.fix)
 
 
-def _out_of_time(left: int, total: int, seconds: float) -> Finding:
+def _report_out_of_time(left: int, total: int, seconds: float) -> Finding:
     measured = f"sampled: {total - left} of {total} recordings were checked within {seconds:g} s"
     cause = "the data has more recordings than fit the time for checking"
     return make_finding("N02", Severity.NOTE, measured, "all of them", cause=cause)
 
 
-def _merged(found: Sequence[Finding]) -> list[Finding]:
+def _merge_findings(found: Sequence[Finding]) -> list[Finding]:
     """Merge the same finding of several recordings: the numbers of the first one, and all names."""
     merged: dict[tuple[str, ...], Finding] = {}
     for one in found:
         distinct = one.measured if one.code in ("N01", "D01") else ""
         key = (one.code, one.severity.value, one.cause, distinct)
         if key in merged:
-            held = merged[key]
-            merged[key] = replace(held, where=tuple(dict.fromkeys((*held.where, *one.where))))
+            first = merged[key]
+            merged[key] = replace(first, where=tuple(dict.fromkeys((*first.where, *one.where))))
         else:
             merged[key] = one
     return list(merged.values())

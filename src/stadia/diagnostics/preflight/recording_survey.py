@@ -201,9 +201,9 @@ class RecordingSurvey:
         px = (pair.matches.first_px, pair.matches.second_px)
         cameras = (self.K(pair.index), self.K(pair.index, RIGHT))
         z, z_right = triangulate(*px, *cameras, self.T_right_left)
-        apart = epipolar_distance_px(*px, *cameras, self.T_right_left)
+        distances_px = epipolar_distance_px(*px, *cameras, self.T_right_left)
         clear = np.abs(pair.disparity_px) > MIN_DISPARITY_PX * self.grain_px
-        good = (apart < MAX_EPIPOLAR_PX * self.grain_px) & (z > 0) & (z_right > 0) & clear
+        good = (distances_px < MAX_EPIPOLAR_PX * self.grain_px) & (z > 0) & (z_right > 0) & clear
         return np.where(good, z, 0.0)
 
     @cached_property

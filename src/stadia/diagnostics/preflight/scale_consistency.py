@@ -321,15 +321,17 @@ def find_scale_errors(survey: RecordingSurvey) -> list[ScaleError]:
     absurd = [source for source, value in values.items() if not PLAUSIBLE[source][0] <= value <= PLAUSIBLE[source][1]]
     found = [_make_error(source, comparisons, values, severe=True, sure=True) for source in absurd]
     sound = [c for c in comparisons if c.first not in absurd and c.second not in absurd]
-    apart = [c for c in sound if c.deviation > _thresholds(c)[0]]
-    if not apart:
+    differing = [c for c in sound if c.deviation > _thresholds(c)[0]]
+    if not differing:
         return found
-    severe = any(c.deviation > _thresholds(c)[1] for c in apart)
-    agreeing = {source for c in sound if c not in apart for source in (c.first, c.second)}
-    odd = [s for s in ScaleSource if agreeing and s not in agreeing and any(s in (c.first, c.second) for c in apart)]
+    severe = any(c.deviation > _thresholds(c)[1] for c in differing)
+    agreeing = {source for c in sound if c not in differing for source in (c.first, c.second)}
+    odd = [
+        s for s in ScaleSource if agreeing and s not in agreeing and any(s in (c.first, c.second) for c in differing)
+    ]
     if odd:
         return found + [_make_error(source, sound, values, severe=severe, sure=True) for source in odd]
-    return [*found, _find_likeliest(apart, values, severe=severe)]
+    return [*found, _find_likeliest(differing, values, severe=severe)]
 
 
 def _thresholds(comparison: ScaleComparison) -> tuple[float, float]:
@@ -366,13 +368,15 @@ def _find_known_mistake(source: ScaleSource, factor: float | None) -> tuple[str 
     return cause, fix
 
 
-def _find_likeliest(apart: Sequence[ScaleComparison], values: dict[ScaleSource, float], *, severe: bool) -> ScaleError:
+def _find_likeliest(
+    differing: Sequence[ScaleComparison], values: dict[ScaleSource, float], *, severe: bool
+) -> ScaleError:
     """Choose between two sources that disagree: the one with a known mistake, else the most error-prone."""
     order = ScaleSource.POSES, ScaleSource.DEPTH, ScaleSource.RIG
-    involved = [source for source in order if any(source in (c.first, c.second) for c in apart)]
-    errors = {source: _make_error(source, apart, values, severe=severe, sure=False) for source in involved}
+    involved = [source for source in order if any(source in (c.first, c.second) for c in differing)]
+    errors = {source: _make_error(source, differing, values, severe=severe, sure=False) for source in involved}
     known = next((error for error in errors.values() if error.cause is not None), None)
     if known is not None:
         return known
-    far_off = max(c.deviation for c in apart) > np.log(MAX_CALIBRATION_ERROR)
+    far_off = max(c.deviation for c in differing) > np.log(MAX_CALIBRATION_ERROR)
     return errors[involved[0] if far_off or ScaleSource.RIG not in involved else ScaleSource.RIG]

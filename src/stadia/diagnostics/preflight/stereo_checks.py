@@ -244,7 +244,7 @@ def _diagnose_rig(survey: RecordingSurvey, fitting: list[str]) -> tuple[str | No
 
 def median_row_offset_px(survey: RecordingSurvey) -> float:
     """Return the median |y_left - y_right| of the matches: 0 for a rectified pair, NaN without matches."""
-    apart = np.concatenate(
+    offsets_px = np.concatenate(
         [np.abs(pair.matches.first_px[:, 1] - pair.matches.second_px[:, 1]) for pair in survey.pairs]
     )
-    return float(np.median(apart)) if len(apart) else float("nan")
+    return float(np.median(offsets_px)) if len(offsets_px) else float("nan")
