@@ -323,3 +323,18 @@ def _max_ratio(values: Iterable[float]) -> float:
     """Return the largest over the smallest value."""
     each = list(values)
     return max(each) / min(each)
+
+
+OPTIMIZATION_MONITORS: tuple[type, ...] = (
+    LossSpikeMonitor,
+    UpdateRatioMonitor,
+    StallMonitor,
+    TimingMonitor,
+    LearningRateMonitor,
+    WeightChangeMonitor,
+    DataLoadingMonitor,
+    ProportionalTermsMonitor,
+    ConstantTermMonitor,
+    TermSumMonitor,
+)
+"""One instance of each per run, beside TERM_RULES."""

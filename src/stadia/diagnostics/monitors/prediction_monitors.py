@@ -398,3 +398,18 @@ def check_drift(heights_m: Mapping[str, Sequence[float]]) -> list[Finding]:
         expected, evidence = f"less than {MAX_DRIFT:.0%} an epoch", {"camera_height_m": list(heights)}
         found.append(make_finding("H08", Severity.WARN, measured, expected, where=[group], evidence=evidence))
     return found
+
+
+PREDICTION_MONITORS: tuple[type, ...] = (
+    ExposureMonitor,
+    GradientBalanceMonitor,
+    SmoothnessMonitor,
+    ValidationWarpMonitor,
+    DepthScaleMonitor,
+    MotionScaleMonitor,
+    ConstantUncertaintyMonitor,
+    UncertaintyOnlyMonitor,
+    UncertaintyBoundsMonitor,
+    CameraHeightMonitor,
+)
+"""One instance of each per run, beside GEOMETRY_RULES, OUTPUT_RULES, HEIGHT_RULES and SOURCE_RULES."""

@@ -284,3 +284,18 @@ def scores_by_data_set(row: Row, score: str) -> dict[str, float]:
         for name, words in parts.items()
         if len(words) == 3 and words[0] == "val" and words[2] == score
     }
+
+
+SCORE_MONITORS: tuple[type, ...] = (
+    RmseMonitor,
+    FrozenScoresMonitor,
+    ScoreRangeMonitor,
+    NanScoreMonitor,
+    OverfittingMonitor,
+    RotationMonitor,
+    DetectionMonitor,
+    MetricScaleMonitor,
+    ForgettingMonitor,
+    DataSetScaleMonitor,
+)
+"""One instance of each per run, beside VALIDATION_RULES."""

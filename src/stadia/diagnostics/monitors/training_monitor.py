@@ -10,34 +10,29 @@ from rich.console import Console
 
 from stadia.core.errors import DataError, NotFiniteError, RunError
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, append_finding, read_findings
-from stadia.diagnostics.monitors import optimization_monitors as optimization
-from stadia.diagnostics.monitors import prediction_monitors as prediction
-from stadia.diagnostics.monitors import score_monitors as score
+from stadia.diagnostics.monitors.optimization_monitors import OPTIMIZATION_MONITORS, TERM_RULES, report_not_finite
 from stadia.diagnostics.monitors.persistence import PersistentPartRule, PersistentRule, Row, ValidationRule
+from stadia.diagnostics.monitors.prediction_monitors import (
+    GEOMETRY_RULES,
+    HEIGHT_RULES,
+    OUTPUT_RULES,
+    PREDICTION_MONITORS,
+    SOURCE_RULES,
+)
+from stadia.diagnostics.monitors.score_monitors import SCORE_MONITORS, VALIDATION_RULES
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run_folder import Run
 
-MONITORS: tuple[type, ...] = (
-    *(optimization.LossSpikeMonitor, optimization.UpdateRatioMonitor, optimization.StallMonitor),
-    *(optimization.TimingMonitor, optimization.LearningRateMonitor, optimization.WeightChangeMonitor),
-    *(optimization.DataLoadingMonitor, optimization.ProportionalTermsMonitor, optimization.ConstantTermMonitor),
-    *(optimization.TermSumMonitor, prediction.ExposureMonitor, prediction.GradientBalanceMonitor),
-    *(prediction.SmoothnessMonitor, prediction.ValidationWarpMonitor, prediction.DepthScaleMonitor),
-    *(prediction.MotionScaleMonitor, prediction.ConstantUncertaintyMonitor, prediction.UncertaintyOnlyMonitor),
-    *(prediction.UncertaintyBoundsMonitor, score.RmseMonitor, score.FrozenScoresMonitor, score.ScoreRangeMonitor),
-    *(score.NanScoreMonitor, score.OverfittingMonitor, score.RotationMonitor, score.DetectionMonitor),
-    *(prediction.CameraHeightMonitor, score.MetricScaleMonitor, score.ForgettingMonitor, score.DataSetScaleMonitor),
-)
-
 
 def make_monitors() -> tuple[Any, ...]:
     """Return new instances of all monitors: their state is that of one run."""
+    classes = (*OPTIMIZATION_MONITORS, *PREDICTION_MONITORS, *SCORE_MONITORS)
     return (
-        *(monitor() for monitor in MONITORS),
-        *map(PersistentRule, (*prediction.GEOMETRY_RULES, *prediction.HEIGHT_RULES, *prediction.OUTPUT_RULES)),
-        *map(PersistentPartRule, (*optimization.TERM_RULES, *prediction.SOURCE_RULES)),
-        *map(ValidationRule, score.VALIDATION_RULES),
+        *(monitor() for monitor in classes),
+        *map(PersistentRule, (*GEOMETRY_RULES, *HEIGHT_RULES, *OUTPUT_RULES)),
+        *map(PersistentPartRule, (*TERM_RULES, *SOURCE_RULES)),
+        *map(ValidationRule, VALIDATION_RULES),
     )
 
 
@@ -45,7 +40,7 @@ class TrainingMonitor(Callback):
     """Calls every monitor, and writes its findings to findings.jsonl, each code once per run.
 
     A monitor is a class with `on_batch(step, loss, samples)` or `on_row(step, row)`, or both, that return a Finding or
-    None. It reads nothing from the device. A new one is added to MONITORS, or as a `Rule` to a table of rules.
+    None. It reads nothing from the device. A new one is added to the table of its file, as a class or as a `Rule`.
     """
 
     def __init__(self, run: Run, console: Console, on_stop: OnStop = OnStop.HALT) -> None:
@@ -81,7 +76,7 @@ class TrainingMonitor(Callback):
 
     def on_exception(self, loop: TrainingLoop, error: BaseException) -> None:
         if isinstance(error, NotFiniteError):  # which ends the training by itself
-            self._report(optimization.report_not_finite(loop.step + 1, error), halts=False)
+            self._report(report_not_finite(loop.step + 1, error), halts=False)
 
     def _report(self, found: Finding, *, halts: bool = True) -> None:
         """Write a finding once per run. Raises RunError for a stop that halts."""
