@@ -16,7 +16,7 @@ from stadia.datasets.objects.bop import BopImages, read_instance_info, read_targ
 from stadia.datasets.objects.bop_models import read_bop_model, read_ply
 from stadia.datasets.objects.bop_results import BopResult, ground_truth_results, read_results, write_results
 from stadia.datasets.surveys import survey_objects
-from stadia.diagnostics.preflight.object_label_checks import check_object_labels
+from stadia.diagnostics.preflight.label_checks import check_object_labels
 from stadia.geometry.rasterizer import compute_visible_masks, draw_silhouette
 
 

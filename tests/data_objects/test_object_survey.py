@@ -20,7 +20,7 @@ from stadia.datasets.objects.bop import BopImages
 from stadia.datasets.objects.object_folder import ObjectFolder
 from stadia.datasets.objects.object_labels import CachedLabels, ObjectImages, ObjectLabels
 from stadia.datasets.surveys import ObjectSurvey, survey_objects
-from stadia.diagnostics.preflight.object_label_checks import check_object_labels
+from stadia.diagnostics.preflight.label_checks import check_object_labels
 from stadia.synthetic.tableworld.config import TINY
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 

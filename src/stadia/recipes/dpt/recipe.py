@@ -19,8 +19,7 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Batch, DepthScale
-from stadia.diagnostics.loss_checks.labeled_cases import make_depth_case
-from stadia.diagnostics.loss_checks.loss_case import LossCase
+from stadia.diagnostics.loss_checks.loss_case import LossCase, make_depth_case
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth
 from stadia.evaluation.validation_metrics import compute_depth_scores
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator, fit_scale_median

@@ -17,7 +17,7 @@ from stadia.core import random_state
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, Prediction, RoadTargets
 from stadia.datasets.masks.height_priors import find_prior
 from stadia.diagnostics.loss_checks.loss_case import ErrorAxis, LossCase, Outputs
-from stadia.diagnostics.monitors.camera_height_monitors import check_drift, check_epoch
+from stadia.diagnostics.monitors.prediction_monitors import check_drift, check_epoch
 from stadia.evaluation.plots.charts import draw_heights_over_epochs
 from stadia.evaluation.validation_metrics import compute_depth_scores
 from stadia.geometry.depth_maps import depth_from_inverse

@@ -18,7 +18,7 @@ from stadia.dataloading.config import OverlayDataConfig
 from stadia.dataloading.loader import Loader
 from stadia.datasets.frame_store import ReportProgress
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.composite_checks import check_composites
+from stadia.diagnostics.preflight.label_checks import check_composites
 from stadia.recipes.base.video_data import make_loaders
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.synthetic.composites.composite_files import write_composites, write_composites_preview
