@@ -267,11 +267,10 @@ def open_composites(config: OverlayDataConfig, *, seed: int, progress: ReportPro
             for split, indices in split_published_layout(found, config.val_share).items()
         }
         return CompositeSplits(config, _require_train(path, dict(parts)), seed, found)
+    expected = "dataset.json of composed images, or bg/ and bg1/fg_1/overlay"
+    fix = "write one (stadia data overlay --out FOLDER), or leave data.path out to compose during training"
     raise DataError(
-        path,
-        found="neither a set of stadia data overlay nor the published layout",
-        expected="dataset.json of composed images, or bg/ and bg1/fg_1/overlay",
-        fix="write one (stadia data overlay --out FOLDER), or leave data.path out to compose during training",
+        path, found="neither a set of stadia data overlay nor the published layout", expected=expected, fix=fix
     )
 
 

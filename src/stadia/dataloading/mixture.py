@@ -55,10 +55,8 @@ class MixtureLoader(Generic[BatchT]):
         """Batches of each dataset in an epoch, for one process. Raises DataError for one without a whole batch."""
         for name, loader in self.loaders.items():
             if len(loader) == 0:
-                fix = "record more, or lower training.batch_size"
-                raise DataError(
-                    f"dataset '{name}'", found="no whole batch", expected="one at least for each process", fix=fix
-                )
+                found, fix = "no whole batch", "record more, or lower training.batch_size"
+                raise DataError(f"dataset '{name}'", found=found, expected="one at least for each process", fix=fix)
         return {name: max(round(self.epochs[name] * len(loader)), 1) for name, loader in self.loaders.items()}
 
     def __len__(self) -> int:

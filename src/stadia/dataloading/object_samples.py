@@ -153,9 +153,8 @@ class ObjectSamples(Dataset[PackedObjects]):
     ) -> None:
         if len({one.classes for one in sets}) != 1 or not any(len(one) for one in sets):
             named = "; ".join(f"{one.name}: {len(one)} of {', '.join(one.classes)}" for one in sets)
-            raise DataError(
-                "images of objects", found=named or "none", expected="images of the same classes", fix="check the paths"
-            )
+            expected = "images of the same classes"
+            raise DataError("images of objects", found=named or "none", expected=expected, fix="check the paths")
         self.sets, self.classes = list(sets), sets[0].classes
         self.height, self.width, self.seed = height, width, seed
         self._augmentation = AugmentationConfig(mirror=0.0, color=color)

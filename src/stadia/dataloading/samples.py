@@ -341,8 +341,7 @@ class VideoSamples(Dataset[Batch]):
 def _resolve_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recording]) -> bool:
     mono = [recording.name for recording in recordings if RIGHT not in recording.sides]
     if stereo is True and mono:
-        found = f"true, but {mono[0]} has one side"
-        expected = "a right image for each left one"
+        found, expected = f"true, but {mono[0]} has one side", "a right image for each left one"
         raise ConfigError("data.stereo", found=found, expected=expected, fix="set data.stereo=false")
     return not mono if stereo == "auto" else stereo
 

@@ -43,18 +43,16 @@ def list_images(folder: Path, pattern: str = "*") -> list[Path]:
         state = (
             "no such folder" if not folder.is_dir() else "an empty folder" if not any(folder.iterdir()) else "no image"
         )
-        raise DataError(
-            folder, found=state, expected=f"images ({', '.join(IMAGE_SUFFIXES)})", fix="check the path or the download"
-        )
+        expected = f"images ({', '.join(IMAGE_SUFFIXES)})"
+        raise DataError(folder, found=state, expected=expected, fix="check the path or the download")
     return found
 
 
 def parse_frame_number(image: Path) -> int:
     """Return the number that is the image's whole name. Raises DataError for another name."""
     if not image.stem.isdigit():
-        raise DataError(
-            image, found=f"the name '{image.stem}'", expected="a frame number (000000.png)", fix="rename the file"
-        )
+        found = f"the name '{image.stem}'"
+        raise DataError(image, found=found, expected="a frame number (000000.png)", fix="rename the file")
     return int(image.stem)
 
 
@@ -62,14 +60,12 @@ def _read_bytes(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > MAX_IMAGE_BYTES:
-            raise DataError(
-                path, found=f"{size} bytes", expected=f"at most {MAX_IMAGE_BYTES}", fix="check that this is an image"
-            )
+            found = f"{size} bytes"
+            raise DataError(path, found=found, expected=f"at most {MAX_IMAGE_BYTES}", fix="check that this is an image")
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(
-            path, found="no such file", expected="an image", fix="copy it again or remove its frame"
-        ) from error
+        found = "no such file"
+        raise DataError(path, found=found, expected="an image", fix="copy it again or remove its frame") from error
 
 
 def _png_fault(data: bytes) -> str | None:
@@ -190,8 +186,7 @@ def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int]
     if data.startswith(_JPEG_SIGNATURE):
         raise _make_jpeg_depth_error(path)
     if stored.dtype != np.uint16 or stored.ndim != 2:
-        found = f"{stored.dtype} of shape {stored.shape}"
-        expected = "a one-channel 16-bit PNG"
+        found, expected = f"{stored.dtype} of shape {stored.shape}", "a one-channel 16-bit PNG"
         raise DataError(path, found=found, expected=expected, fix="write depth as uint16 (8 bits cannot hold it)")
     depth_m = stored.astype(np.float32) / np.float32(units_per_metre)
     depth_m[np.isin(stored, list(invalid))] = 0
@@ -221,10 +216,8 @@ def read_raw_depth_png(path: Path) -> NDArray:
         stored.ndim == 3 and stored.shape[2] == 3 and stored.dtype == np.uint8
     )
     if not fits or not data.startswith(_PNG_SIGNATURE):
-        found = f"{stored.dtype} of shape {stored.shape}"
-        raise DataError(
-            path, found=found, expected="16 bits of one channel, or 8 bits of three", fix="copy the file again"
-        )
+        found, expected = f"{stored.dtype} of shape {stored.shape}", "16 bits of one channel, or 8 bits of three"
+        raise DataError(path, found=found, expected=expected, fix="copy the file again")
     return stored
 
 
@@ -249,22 +242,23 @@ def read_npy(path: Path, *, shape: tuple[int, ...]) -> NDArray:
     except FileNotFoundError as error:
         raise DataError(path, found="no such file", expected="an .npy array", fix="copy it again") from error
     except (ValueError, EOFError, OSError) as error:
-        raise DataError(
-            path, found=f"a damaged file ({error})", expected="an .npy array", fix="write or copy it again"
-        ) from error
+        found = f"a damaged file ({error})"
+        raise DataError(path, found=found, expected="an .npy array", fix="write or copy it again") from error
     if mapped.shape != shape:
-        raise DataError(
-            path, found=f"shape {mapped.shape}", expected=f"shape {shape}", fix="one value for each pixel of the image"
-        )
+        found = f"shape {mapped.shape}"
+        raise DataError(path, found=found, expected=f"shape {shape}", fix="one value for each pixel of the image")
     return np.array(mapped)
+
+
+def check_image_size(path: object, image: NDArray, height: int, width: int, *, like: str, fix: str) -> None:
+    """Raise DataError where an image (h, w, ...) has another size; `like` ends the message's expected size."""
+    if image.shape[:2] != (height, width):
+        raise DataError(path, found=f"{image.shape[1]}x{image.shape[0]}", expected=f"{width}x{height}{like}", fix=fix)
 
 
 def check_depth_map(path: Path, depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Return the depth, or raise DataError where its size is wrong, or where it is negative or not finite."""
-    if depth_m.shape != (height, width):
-        found = f"{depth_m.shape[1]}x{depth_m.shape[0]}"
-        expected = f"the image's size {width}x{height}"
-        raise DataError(path, found=found, expected=expected, fix="store depth at full size")
+    check_image_size(path, depth_m, height, width, like=", the image's size", fix="store depth at full size")
     wrong = ~np.isfinite(depth_m) | (depth_m < 0)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.recording import LEFT, RIGHT, MaskReader, Recording, RoadMasks
 from stadia.core.types import Camera
-from stadia.datasets.image_files import read_rgb
+from stadia.datasets.image_files import check_depth_map, check_image_size, read_rgb
 from stadia.geometry.numpy_camera import CropWindow, crop_window
 
 # -- Share intrinsics, poses, times and image files among recordings on disk.
@@ -36,6 +36,10 @@ class Intrinsics:
         import torch  # here, since exported networks run on recordings without torch
 
         return Camera(torch.from_numpy(self.K_of(index)), self.height, self.width)
+
+    def check_depth(self, path: Path, depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a depth map of this size. Raises DataError as `image_files.check_depth_map`."""
+        return check_depth_map(path, depth_m, self.height, self.width)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -103,8 +107,7 @@ class ImageRecording(CalibratedRecording):
         super().__post_init__()
         for left, right in zip_longest(self.images[LEFT], self.images.get(RIGHT, self.images[LEFT])):
             if left is None or right is None or left.stem != right.stem:
-                found = "no image of the same name on the other side"
-                fix = "copy the missing image or remove this one"
+                found, fix = "no image of the same name on the other side", "copy the missing image or remove this one"
                 raise DataError(left or right, found=found, expected="pairs", fix=fix)
 
     def __len__(self) -> int:
@@ -113,15 +116,10 @@ class ImageRecording(CalibratedRecording):
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         """Return (H, W, 3) RGB of the recording's size. Raises DataError for another size."""
         path = self.images[side][index]
-        image = read_rgb(path)
-        expected = self.intrinsics[side]
-        if image.shape[:2] != (expected.height, expected.width):
-            raise DataError(
-                path,
-                found=f"{image.shape[1]}x{image.shape[0]}",
-                expected=f"{expected.width}x{expected.height} like the camera of its recording",
-                fix="split the recording where the size changes, or correct the camera's size",
-            )
+        image, size = read_rgb(path), self.intrinsics[side]
+        like = " like the camera of its recording"
+        fix = "split the recording where the size changes, or correct the camera's size"
+        check_image_size(path, image, size.height, size.width, like=like, fix=fix)
         return image
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
@@ -146,9 +144,8 @@ def _size_of(path: Path) -> int:
     try:
         return path.stat().st_size
     except FileNotFoundError as error:
-        raise DataError(
-            path, found="no such file", expected="an image", fix="copy it again or remove its frame"
-        ) from error
+        found = "no such file"
+        raise DataError(path, found=found, expected="an image", fix="copy it again or remove its frame") from error
 
 
 def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -234,10 +231,8 @@ class FrameRange(RecordingView):
     def between(cls, recording: Recording, start: int, stop: int) -> FrameRange:
         """Select [start, stop), which must be inside the recording."""
         if stop > len(recording):
-            expected = f"frames {start} to {stop}"
-            raise DataError(
-                recording.name, found=f"{len(recording)} frames", expected=expected, fix="correct data.frames"
-            )
+            found, expected = f"{len(recording)} frames", f"frames {start} to {stop}"
+            raise DataError(recording.name, found=found, expected=expected, fix="correct data.frames")
         return cls(recording, start, stop)
 
     def __len__(self) -> int:

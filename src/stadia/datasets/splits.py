@@ -89,10 +89,8 @@ def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetF
     for number, line in enumerate(read_lines(path, "a list of frames"), start=1):
         words = _LINE.fullmatch(line)
         if words is None:
-            expected = "`recording frame l|r` or `recording frame`"
-            raise DataError(
-                path, found=f"'{line[:80]}' in line {number}", expected=expected, fix="correct or remove the line"
-            )
+            expected, fix = "`recording frame l|r` or `recording frame`", "correct or remove the line"
+            raise DataError(path, found=f"'{line[:80]}' in line {number}", expected=expected, fix=fix)
         name, frame, side = words[1], int(words[2]), _SIDES[words[3] or "l"]
         if name not in known:
             found = _find_recording(name, list(by_name.values()), f"{path}, line {number}")
@@ -105,11 +103,10 @@ def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetF
         else:
             indices.setdefault((recording.name, side), []).append(numbers[frame])
     if absent:
+        expected = f"images of {', '.join(list(by_name)[:4])}{' ...' * (len(by_name) > 4)}"
+        fix = "download them or remove their lines"
         raise DataError(
-            path,
-            found=f"{absent[0]}, which does not exist ({len(absent)} such lines)",
-            expected=f"images of {', '.join(list(by_name)[:4])}{' ...' * (len(by_name) > 4)}",
-            fix="download them or remove their lines",
+            path, found=f"{absent[0]}, which does not exist ({len(absent)} such lines)", expected=expected, fix=fix
         )
     return [TargetFrames(by_name[name], tuple(frames), side) for (name, side), frames in indices.items()]
 
@@ -120,9 +117,8 @@ def _find_recording(name: str, recordings: Sequence[Recording], where: str) -> R
     found = exact or [recording for recording in recordings if recording.name.endswith("/" + name)]
     if len(found) > 1:
         names = ", ".join(recording.name for recording in found[:4])
-        raise DataError(
-            where, found=f"'{name}', which is the end of {names}", expected="one of them", fix="write its whole name"
-        )
+        fix = "write its whole name"
+        raise DataError(where, found=f"'{name}', which is the end of {names}", expected="one of them", fix=fix)
     return found[0] if found else None
 
 

@@ -21,9 +21,9 @@ from stadia.core.files import safe_join
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import Matrix, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.image_files import check_depth_map, list_images, read_depth_png, read_npy, refuse_jpeg_depth
+from stadia.datasets.image_files import list_images, read_depth_png, read_npy, refuse_jpeg_depth
 from stadia.datasets.masks.mask_files import MaskFiles
-from stadia.datasets.open_dataset import select_names
+from stadia.datasets.open_dataset import DatasetFormat, select_names
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
 from stadia.datasets.text_files import FileEntry, parse_json, read_kitti_poses, read_times
 
@@ -58,11 +58,10 @@ def _parse(model: type[Any], path: Path) -> Any:
     return parse_json(path, model, expected="the stadia layout", fix="see docs/own-data.md")
 
 
-class StadiaFolder:
+class StadiaFolder(DatasetFormat):
     """A dataset in the stadia layout."""
 
     layout = "dataset.json or recording.json of the stadia layout"
-    options: frozenset[str] = frozenset()
 
     @classmethod
     def recognizes(cls, path: Path) -> bool:
@@ -102,10 +101,10 @@ class FolderRecording(ImageRecording):
         array = self.folder / "depth" / side / f"{stem}.npy"
         if array.exists():
             depth = read_npy(array, shape=(size.height, size.width)).astype(np.float32, copy=False)
-            return check_depth_map(array, depth, size.height, size.width)
+            return size.check_depth(array, depth)
         image = array.with_suffix(".png")
         if image.exists():
-            return check_depth_map(image, read_depth_png(image, units_per_metre=256), size.height, size.width)
+            return size.check_depth(image, read_depth_png(image, units_per_metre=256))
         refuse_jpeg_depth(image)
         return None
 
@@ -124,9 +123,8 @@ def _open_recording(folder: Path, name: str) -> Recording:
     described: _RecordingFile = _parse(_RecordingFile, path)
     sides = tuple(described.cameras)
     if sides not in (("left",), ("left", "right")):
-        raise DataError(
-            path, found=f"cameras {', '.join(sides)}", expected="left, or left and right", fix="name the cameras so"
-        )
+        found = f"cameras {', '.join(sides)}"
+        raise DataError(path, found=found, expected="left, or left and right", fix="name the cameras so")
     if (len(sides) == 2) != (described.T_right_left is not None):
         found = f"{len(sides)} camera(s) and T_right_left {described.T_right_left}"
         raise DataError(path, found=found, expected="T_right_left for a pair", fix="add or remove it")

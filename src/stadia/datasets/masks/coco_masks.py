@@ -65,9 +65,8 @@ class CocoMasks:
         self._number = {category.id: number for number, category in enumerate(file.categories, start=1)}
         self.classes: Mapping[int, str] = {self._number[one.id]: one.name.strip().lower() for one in file.categories}
         if len(file.categories) > 255:
-            raise DataError(
-                self.path, found=f"{len(file.categories)} categories", expected="at most 255", fix="leave some out"
-            )
+            found = f"{len(file.categories)} categories"
+            raise DataError(self.path, found=found, expected="at most 255", fix="leave some out")
         self._images = {Path(image.file_name).stem: image for image in file.images}
         self._of_image: dict[int, list[_Annotation]] = defaultdict(list)
         for annotation in file.annotations:
@@ -83,8 +82,7 @@ class CocoMasks:
             abs(image.width * height / (image.height * width) - 1) > SHAPE_TOLERANCE
             or image.height * image.width > _MAX_PX
         ):
-            found = f"{image.width}x{image.height}"
-            expected = f"the shape of the image's {width}x{height}"
+            found, expected = f"{image.width}x{image.height}", f"the shape of the image's {width}x{height}"
             raise DataError(what, found=found, expected=expected, fix="annotate the images as they are")
         semantic, instance = (
             np.zeros((image.height, image.width), np.uint8),

@@ -110,12 +110,10 @@ def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str])
     for scored in scored_on:
         for name, prior in priors.items():
             if any(scored == measured or scored.startswith(f"{measured}_") for measured in prior.datasets):
-                raise ConfigError(
-                    f"height of a {name}",
-                    found=f"{prior.mean_m:g} m from {prior.source}",
-                    expected=f"a source other than {scored}, which is scored on",
-                    fix="train with other priors, or with your own heights and their source",
-                )
+                found = f"{prior.mean_m:g} m from {prior.source}"
+                expected = f"a source other than {scored}, which is scored on"
+                fix = "train with other priors, or with your own heights and their source"
+                raise ConfigError(f"height of a {name}", found=found, expected=expected, fix=fix)
 
 
 # -- Configure masks, object heights and cameras of road video. Imports no torch.

@@ -271,9 +271,8 @@ def crop_object(image: Image, mask: NDArray[np.bool_], side: int) -> Image:
     """Return (side, side, 3) RGB: the object (H, W) centered undistorted on gray. Raises DataError for empty masks."""
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     if not width:
-        raise DataError(
-            "a crop of an object", found="an empty mask", expected="pixels of the object", fix="leave it out"
-        )
+        found = "an empty mask"
+        raise DataError("a crop of an object", found=found, expected="pixels of the object", fix="leave it out")
     part, inside_it = image[top : top + height, left : left + width], mask[top : top + height, left : left + width]
     scale = side * (1 - 2 * _MARGIN) / max(width, height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -294,9 +293,8 @@ def crop_recording_objects(
     try:
         height = {int(one["id"]): float(one["size_hwl_m"][0]) for one in described["instances"]}
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DataError(
-            path, found=f"{error!r}", expected="id and size_hwl_m of each instance", fix="write it as RoadWorld does"
-        ) from error
+        expected = "id and size_hwl_m of each instance"
+        raise DataError(path, found=f"{error!r}", expected=expected, fix="write it as RoadWorld does") from error
     crops = []
     for index in range(0, len(recording), every):
         masks = recording.masks(index, LEFT)
@@ -336,9 +334,8 @@ def _read_dvm_heights(folder: Path) -> dict[str, float]:
     """Return metres by model."""
     table = next(iter(sorted(folder.rglob(DVM_TABLE))), None)
     if table is None:
-        raise DataError(
-            folder, found=f"no {DVM_TABLE}", expected="the table of DVM-CAR with heights", fix="unpack its tables there"
-        )
+        expected = "the table of DVM-CAR with heights"
+        raise DataError(folder, found=f"no {DVM_TABLE}", expected=expected, fix="unpack its tables there")
     rows: dict[str, list[float]] = {}
     with table.open(encoding="utf-8", newline="") as stream:
         names, *lines = [[word.strip() for word in row] for row in csv.reader(stream)] or [

@@ -111,8 +111,7 @@ def _images(scene: Path) -> list[_Image]:
     found = []
     for im_id in sorted(poses):
         if im_id not in cameras:
-            expected = "each of scene_gt.json"
-            fix = "copy it again"
+            expected, fix = "each of scene_gt.json", "copy it again"
             raise DataError(scene / "scene_camera.json", found=f"no image {im_id}", expected=expected, fix=fix)
         if f"{im_id:06d}" not in files:
             missing = folder / f"{im_id:06d}.png"
@@ -135,9 +134,8 @@ def _read_masks(files: list[Path], camera: Camera, drawn: NDArray[np.bool_]) -> 
         read = read_label_png(path)
         if read.shape != mask.shape:
             found, expected = (f"{shape[1]}x{shape[0]}" for shape in (read.shape, mask.shape))
-            raise DataError(
-                path, found=found, expected=f"{expected} as its image", fix="copy both again, or remove mask_visib/"
-            )
+            fix = "copy both again, or remove mask_visib/"
+            raise DataError(path, found=found, expected=f"{expected} as its image", fix=fix)
         mask[:] = read > 0
     masks[:, masks.sum(0) > 1] &= drawn[:, masks.sum(0) > 1]
     return masks
@@ -255,9 +253,8 @@ class BopImages(ObjectImages):
         requested = self.targets.get(self.ids[index], {})
         if absent := requested.keys() - {pose.obj_id for pose in poses}:
             what = f"{TARGETS_FILE}: scene, image {self.ids[index]}"
-            raise DataError(
-                what, found=f"object {min(absent)}", expected="those of scene_gt.json", fix="copy both again"
-            )
+            found = f"object {min(absent)}"
+            raise DataError(what, found=found, expected="those of scene_gt.json", fix="copy both again")
         return requested
 
     def silhouettes(self, index: int) -> list[Silhouette]:

@@ -225,9 +225,8 @@ def _symmetry(what: str, entry: _ModelEntry, R_object_model: Points) -> Symmetry
     if not entry.symmetries_continuous:
         return tuple(turns) or "none"
     if any(np.hypot(x, z) > 0.01 and np.hypot(x, z) < 0.9999 for _, x, _, z in turns):
-        raise DataError(
-            what, found="turns of a body of revolution", expected="flips at most", fix="leave out this object"
-        )
+        found = "turns of a body of revolution"
+        raise DataError(what, found=found, expected="flips at most", fix="leave out this object")
     flips = tuple(turn for turn in turns if np.hypot(turn[1], turn[3]) > 0.01)  # what is left turns about the axis
     return ("revolution", *flips) if flips else "revolution"
 
@@ -240,8 +239,7 @@ def read_bop_model(folder: Path, obj_id: int) -> BopModel:
     """Read an object of models_eval. Raises DataError, also where the mesh size contradicts models_info.json."""
     infos: dict[int, _ModelEntry] = read_bop_json(folder / "models_info.json", dict[int, _ModelEntry])
     if obj_id not in infos:
-        found = f"no object {obj_id}"
-        expected = "each object of scene_gt.json"
+        found, expected = f"no object {obj_id}", "each object of scene_gt.json"
         raise DataError(folder / "models_info.json", found=found, expected=expected, fix="copy it again")
     path, entry = folder / f"obj_{obj_id:06d}.ply", infos[obj_id]
     what = f"{folder / 'models_info.json'}: {obj_id}"
@@ -261,12 +259,10 @@ def read_bop_model(folder: Path, obj_id: int) -> BopModel:
         not 0.9 * entry.diameter <= diagonal <= 1.8 * entry.diameter
     ):  # a box's diagonal is 1 to sqrt(3) times the diameter inside it
         metres = 0.9 * entry.diameter <= 1000 * diagonal <= 1.8 * entry.diameter
-        raise DataError(
-            path,
-            found=f"a box of diagonal {diagonal:.4g}" + (", probably in metres" if metres else ""),
-            expected=f"millimetres, as the diameter {entry.diameter:.4g} of models_info.json",
-            fix="multiply its vertices by 1000" if metres else "use mesh and models_info.json of one data set",
-        )
+        found = f"a box of diagonal {diagonal:.4g}" + (", probably in metres" if metres else "")
+        expected = f"millimetres, as the diameter {entry.diameter:.4g} of models_info.json"
+        fix = "multiply its vertices by 1000" if metres else "use mesh and models_info.json of one data set"
+        raise DataError(path, found=found, expected=expected, fix=fix)
     _check_axis(what, entry, (vertices.min(0) + vertices.max(0)) / 2)
     R = _turn_to_y(path, entry)
     turned = vertices / 1000 @ R.T

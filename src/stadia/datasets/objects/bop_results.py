@@ -112,10 +112,8 @@ def _check_times(path: Path, results: Iterable[BopResult]) -> None:
         first = times.setdefault((one.scene_id, one.im_id), one.time_s)
         if not math.isclose(first, one.time_s, abs_tol=1e-3):
             where = f"{path}: scene {one.scene_id}, image {one.im_id}"
-            found = f"time {one.time_s} beside {first}"
-            raise DataError(
-                where, found=found, expected="one time an image", fix="write the time of the whole image in each row"
-            )
+            fix = "write the time of the whole image in each row"
+            raise DataError(where, found=f"time {one.time_s} beside {first}", expected="one time an image", fix=fix)
 
 
 def _check_score(what: str, score: float) -> float:
@@ -136,13 +134,11 @@ def _result(what: str, line: str) -> BopResult:
         if len(R) != 9 or len(t_mm) != 3:
             raise ValueError(f"{len(R)} and {len(t_mm)} numbers of a pose")
     except ValueError as error:
-        raise DataError(
-            what, found=f"{error}", expected=f"{HEADER} with 9 and 3 numbers", fix="write the file again"
-        ) from error
+        expected = f"{HEADER} with 9 and 3 numbers"
+        raise DataError(what, found=f"{error}", expected=expected, fix="write the file again") from error
     if not math.isfinite(time_s):
-        raise DataError(
-            what, found=f"time {time_s}", expected="seconds, or -1 where it was not measured", fix="correct it"
-        )
+        found = f"time {time_s}"
+        raise DataError(what, found=found, expected="seconds, or -1 where it was not measured", fix="correct it")
     _check_score(what, score)
     return BopResult(
         scene_id, im_id, obj_id, score, check_pose(what, check_rotation(what, R.reshape(3, 3)), t_mm / 1000), time_s

@@ -80,9 +80,8 @@ def recover_pose(coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_],
     """
     rows, columns = np.nonzero(mask & (depth_m > 0))
     if len(rows) < _MIN_PX:
-        raise GeometryError(
-            "object", found=f"{len(rows)} pixels with depth", expected=f"at least {_MIN_PX}", fix="leave it out"
-        )
+        expected = f"at least {_MIN_PX}"
+        raise GeometryError("object", found=f"{len(rows)} pixels with depth", expected=expected, fix="leave it out")
     if len(rows) > _MAX_POINTS:
         chosen = np.linspace(0, len(rows) - 1, _MAX_POINTS).astype(int)
         rows, columns = rows[chosen], columns[chosen]
@@ -98,9 +97,8 @@ def recover_pose(coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_],
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = found.similarity.R.numpy(), found.similarity.t.numpy()
     if not T[2, 3] > 0 or not float(found.similarity.scale) > 0:
-        raise GeometryError(
-            "object", found=f"its center at z = {T[2, 3]:.3g} m", expected="in front of the camera", fix="leave it out"
-        )
+        expected = "in front of the camera"
+        raise GeometryError("object", found=f"its center at z = {T[2, 3]:.3g} m", expected=expected, fix="leave it out")
     return RecoveredPose(T, float(found.similarity.scale), float(found.inlier.double().mean()))
 
 
@@ -110,13 +108,11 @@ def read_meta(path: Path) -> tuple[dict[int, int], bool]:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         found = {int(words[0]): int(words[1]) for words in lines}
     except FileNotFoundError as error:
-        raise DataError(
-            path, found="no such file", expected="a line for each object", fix="copy it from the data set"
-        ) from error
+        expected = "a line for each object"
+        raise DataError(path, found="no such file", expected=expected, fix="copy it from the data set") from error
     except (ValueError, IndexError) as error:
-        raise DataError(
-            path, found=f"a damaged file ({error})", expected="lines of number, class, model", fix="copy it again"
-        ) from error
+        expected = "lines of number, class, model"
+        raise DataError(path, found=f"a damaged file ({error})", expected=expected, fix="copy it again") from error
     columns = {len(words) for words in lines}
     wrong = [
         number for number, kind in found.items() if not 0 <= kind < len(CLASSES) or not 0 <= number < _BACKGROUND_NUMBER
@@ -153,9 +149,8 @@ class NocsImages(ObjectImages):
             for ending in ("_coord.png", "_depth.png", "_mask.png", "_meta.txt"):
                 path = stem.with_name(stem.name + ending)
                 if not path.exists():
-                    raise DataError(
-                        path, found="no such file", expected="five files an image", fix="copy it, or remove the others"
-                    )
+                    expected = "five files an image"
+                    raise DataError(path, found="no such file", expected=expected, fix="copy it, or remove the others")
         return cls(folder.name, stems)
 
     def __len__(self) -> int:

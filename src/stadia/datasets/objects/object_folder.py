@@ -111,9 +111,8 @@ def read_object_dataset(dataset: Path) -> _ObjectDatasetFile:
     except ValidationError as error:
         raise _make_key_error(path, error, raw, "a data set of objects") from error
     if found.classes[:1] != (BACKGROUND,) or len(set(found.classes)) != len(found.classes):
-        raise DataError(
-            path, found=f"classes {', '.join(found.classes)}", expected=f"'{BACKGROUND}', then each once", fix=_FIX
-        )
+        expected = f"'{BACKGROUND}', then each once"
+        raise DataError(path, found=f"classes {', '.join(found.classes)}", expected=expected, fix=_FIX)
     return found
 
 
@@ -174,8 +173,7 @@ class ObjectFolder(ObjectImages):
     def _check_size(self, index: int, path: Path, image: NDArray) -> None:
         entry = self._entries[index][2]
         if image.shape[:2] != (entry.height, entry.width):
-            found = f"{image.shape[1]}x{image.shape[0]}"
-            expected = f"{entry.width}x{entry.height} as in scene.json"
+            found, expected = f"{image.shape[1]}x{image.shape[0]}", f"{entry.width}x{entry.height} as in scene.json"
             raise DataError(path, found=found, expected=expected, fix="correct one of both")
 
     def camera(self, index: int) -> Camera:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
+from stadia.datasets.image_files import read_rgb
 from stadia.geometry import se3
 
 BACKGROUND = "background"
@@ -100,9 +101,17 @@ class ObjectImages(ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
-    @abstractmethod
     def image(self, index: int) -> NDArray[np.uint8]:
         """Return (H, W, 3) RGB. Raises DataError that names a missing or truncated file."""
+        return read_rgb(self.file(index))
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Return height and width, for formats whose size is in the image file only; cached."""
+        sizes: dict[int, tuple[int, int]] = self.__dict__.setdefault("_sizes", {})
+        if index not in sizes:
+            height, width = self.image(index).shape[:2]
+            sizes[index] = height, width
+        return sizes[index]
 
     @abstractmethod
     def camera(self, index: int) -> Camera:
@@ -245,9 +254,8 @@ def check_quaternion(what: object, quaternion_wxyz: ArrayLike) -> Points:
     quaternion = np.asarray(quaternion_wxyz, np.float64)
     if quaternion.shape != (4,) or not np.isfinite(quaternion).all():
         numbers = f"{quaternion.size} numbers" if quaternion.shape != (4,) else f"{quaternion.tolist()}"
-        raise DataError(
-            what, found=numbers, expected="a quaternion of four finite numbers w, x, y, z", fix="correct the entry"
-        )
+        expected = "a quaternion of four finite numbers w, x, y, z"
+        raise DataError(what, found=numbers, expected=expected, fix="correct the entry")
     length = float(np.linalg.norm(quaternion))
     if not abs(length - 1) <= _LENGTH_TOLERANCE:
         found = (
@@ -288,9 +296,8 @@ def check_visible_size(what: object, T_camera_object: Points, size_m: Points, K:
     t, half_diagonal = T_camera_object[:3, 3], float(np.linalg.norm(size_m)) / 2
     box = f"a box of {np.round(size_m, 3).tolist()} m, its center {np.linalg.norm(t):.3g} m away"
     if (np.abs(T_camera_object[:3, :3].T @ t) < size_m / 2).all():
-        raise DataError(
-            what, found=f"{box}: the camera would be in it", expected="both in metres", fix="check their units"
-        )
+        found = f"{box}: the camera would be in it"
+        raise DataError(what, found=found, expected="both in metres", fix="check their units")
     if (nearest := t[2] - half_diagonal) <= 0:
         return
     stretched = (np.linalg.norm(t) / t[2]) ** 3  # objects far from the optical axis cover more pixels
@@ -323,7 +330,6 @@ def check_labels(what: object, labels: ObjectLabels) -> ObjectLabels:
     """Return the labels, or raise DataError where the map holds numbers without an object."""
     highest, objects = int(labels.instance.max(initial=0)), len(labels.objects)
     if highest > objects:
-        raise DataError(
-            what, found=f"instance {highest}", expected=f"at most {objects}, one for each object", fix="write it again"
-        )
+        found = f"instance {highest}"
+        raise DataError(what, found=found, expected=f"at most {objects}, one for each object", fix="write it again")
     return labels

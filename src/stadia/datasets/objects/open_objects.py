@@ -23,7 +23,7 @@ OBJECT_FORMATS = Registry(
         "objects": "stadia.datasets.objects.object_folder:ObjectFolder",
         "bop": "stadia.datasets.objects.bop:BopImages",
         "nocs": "stadia.datasets.objects.nocs:NocsImages",
-        "kitti": "stadia.datasets.kitti.object_boxes:KittiObjectImages",
+        "kitti": "stadia.datasets.objects.kitti_objects:KittiObjectImages",
     },
 )
 """Stadia's own layout (TableWorld and users, docs/tableworld.md), BOP's, NOCS's, KITTI's."""

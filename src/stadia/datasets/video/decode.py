@@ -182,8 +182,7 @@ def _decode_frames(path: Path, container: Any, stream: Any, *, by_time: bool = F
         time_s = count / rate if frame.time is None else frame.time - start
         index = round(time_s * rate) if by_time else count
         if image.shape != size:
-            found = f"{image.shape[1]}x{image.shape[0]}"
-            fix = "split the video where its size changes"
+            found, fix = f"{image.shape[1]}x{image.shape[0]}", "split the video where its size changes"
             raise DataError(f"{path}, frame {index}", found=found, expected=f"{size[1]}x{size[0]} as before", fix=fix)
         yield VideoFrame(index, time_s, image)
 

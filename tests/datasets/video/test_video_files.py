@@ -225,7 +225,7 @@ def test_wrong_camera_is_refused_before_decoding(
     tmp_path: Path, drive_frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "drive.mp4", drive_frames)
-    monkeypatch.setattr(video_files, "write_store", lambda *args: pytest.fail("decoded"))
+    monkeypatch.setattr(video_files, "write_frame_store", lambda *args: pytest.fail("decoded"))
     with pytest.raises(DataError, match="no camera"):
         open_recordings(path)
 

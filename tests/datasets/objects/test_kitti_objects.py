@@ -15,7 +15,7 @@ import torch
 
 from stadia.cli.main import run
 from stadia.core.errors import DataError
-from stadia.datasets.kitti.object_boxes import KittiObjectImages, read_boxes
+from stadia.datasets.objects.kitti_objects import KittiObjectImages, read_boxes
 from stadia.datasets.objects.open_objects import detect_object_format, open_object_images
 from stadia.evaluation.plots.image_overlays import draw_objects
 from stadia.geometry.objects import boxes
@@ -154,9 +154,7 @@ def test_a_missing_file_is_named(kitti: Path, missing: str, message: str) -> Non
 
 
 def test_split_without_labels_is_refused_with_alternatives(kitti: Path) -> None:
-    with pytest.raises(
-        DataError, match="found no train/label_2; expected a split with labels. Fix: available: training"
-    ):
+    with pytest.raises(DataError, match="found no train/label_2; expected a split with labels; available: training"):
         KittiObjectImages.open(kitti, "train")
 
 

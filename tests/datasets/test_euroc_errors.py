@@ -107,7 +107,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "YAML of a list": (lambda m: (m / "cam0" / "sensor.yaml").write_text("[1, 2]"), ("cam0/sensor.yaml", "the file")),
     "YAML of bytes": (
         lambda m: (m / "cam0" / "sensor.yaml").write_bytes(b"\xff\xfe\x00"),
-        ("cam0/sensor.yaml", "invalid YAML"),
+        ("cam0/sensor.yaml", "bytes that are not text"),
     ),
     "YAML too large": (
         lambda m: (m / "cam0" / "sensor.yaml").write_text("#" * 20_000),

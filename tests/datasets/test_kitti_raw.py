@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.datasets.kitti.lidar import project_scan, read_scan
-from stadia.datasets.kitti.raw import compute_camera_poses, compute_imu_poses
+from stadia.datasets.kitti import compute_camera_poses, compute_imu_poses, project_scan, read_scan
 from stadia.datasets.open_dataset import open_recordings
 
 OneLine = Callable[..., None]

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.datasets.image_files import list_images, read_rgb
-from stadia.datasets.kitti.lidar import KittiCalibration
+from stadia.datasets.image_files import list_images
+from stadia.datasets.kitti import KittiCalibration
 from stadia.datasets.objects.object_labels import (
     BACKGROUND,
     EstimatedBox,
@@ -33,6 +32,7 @@ from stadia.datasets.objects.object_labels import (
     check_size,
     make_no_masks_error,
 )
+from stadia.datasets.text_files import read_text
 
 KITTI_CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
 DONT_CARE = "DontCare"
@@ -42,9 +42,8 @@ LABEL_COLUMNS = 15
 """Columns of a label; a result has its score in one more."""
 
 _ROUNDED = 0.01  # angles are written with two digits
-_R_KITTI_OBJECT = np.array(
-    [[0.0, 0, 1], [0, -1, 0], [1, 0, 0]]
-)  # from stadia's object axes to KITTI's: x front, y down
+# From stadia's object axes to KITTI's: x front, y down.
+_R_KITTI_OBJECT = np.array([[0.0, 0, 1], [0, -1, 0], [1, 0, 0]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +85,8 @@ class KittiBox:
 def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
     """Read the objects of a label file, or of a result file with scores, without DontCare. Raises DataError."""
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        fix = "write an empty file where nothing was found" if scored else "copy it from the data set"
-        raise DataError(path, found="no such file", expected="a file of boxes for each image", fix=fix) from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            path, found="bytes that are not text", expected="KITTI's labels", fix="copy it again"
-        ) from error
+    fix = "write an empty file where nothing was found" if scored else "copy it from the data set"
+    lines = read_text(path, "a file of boxes for each image", fix=fix).splitlines()
     numbered = [(f"{path}: line {number}", line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
     return [_parse_box(what, words, scored) for what, words in numbered if words[0] != DONT_CARE]
 
@@ -102,32 +94,24 @@ def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
 def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox:
     kind, columns = words[0], LABEL_COLUMNS + scored
     if kind not in KITTI_CLASSES:
-        raise DataError(
-            what,
-            found=f"class '{kind}'",
-            expected=f"one of {', '.join((*KITTI_CLASSES, DONT_CARE))}",
-            fix="correct the line",
-        )
+        expected = f"one of {', '.join((*KITTI_CLASSES, DONT_CARE))}"
+        raise DataError(what, found=f"class '{kind}'", expected=expected, fix="correct the line")
     try:
         numbers = [float(word) for word in words[1:]]
     except ValueError as error:
-        raise DataError(
-            what, found=f"{error}", expected=f"a class and {columns - 1} numbers", fix="copy the file again"
-        ) from error
+        expected = f"a class and {columns - 1} numbers"
+        raise DataError(what, found=f"{error}", expected=expected, fix="copy the file again") from error
     if len(words) != columns or not np.isfinite(numbers).all():
         found = f"{len(words)} columns" if len(words) != columns else "a number that is not finite"
-        hint = {
-            LABEL_COLUMNS: "these are labels: a result has a score",
-            LABEL_COLUMNS + 1: "these are results: a label has no score",
-        }
+        hint = {15: "these are labels: a result has a score", 16: "these are results: a label has no score"}
         expected = f"{columns}: a class, 14 numbers{', a score' if scored else ''}"
         raise DataError(what, found=found, expected=expected, fix=hint.get(len(words), "copy the file again"))
     truncated, occluded, alpha, left, top, right, bottom = numbers[:7]
     size_hwl_m, rotation_y = check_size(f"{what}, height width length", numbers[7:10]), numbers[13]
     if abs(rotation_y) > math.pi + _ROUNDED:
         degrees = " (degrees?)" if abs(rotation_y) > 2 * math.pi else ""
-        found = f"rotation_y {rotation_y:g}{degrees}"
-        raise DataError(what, found=found, expected="radians from -pi to pi", fix="convert it, and add or take 2 pi")
+        found, fix = f"rotation_y {rotation_y:g}{degrees}", "convert it, and add or take 2 pi"
+        raise DataError(what, found=found, expected="radians from -pi to pi", fix=fix)
     if numbers[12] + math.hypot(*size_hwl_m[1:]) / 2 <= 0:  # the middle of a tram beside the camera may be behind it
         found = f"a bottom at z = {numbers[12]:g} m, all of it behind the camera"
         raise DataError(what, found=found, expected="x, y, z with z forward, metres", fix="check axes and unit")
@@ -143,7 +127,6 @@ class KittiObjectImages(ObjectImages):
 
     def __init__(self, name: str, files: list[Path]) -> None:
         self.name, self._files = name, files
-        self._sizes: dict[int, tuple[int, int]] = {}
 
     @classmethod
     def open(cls, dataset: Path, split: str = "training") -> KittiObjectImages:
@@ -152,10 +135,8 @@ class KittiObjectImages(ObjectImages):
         folder = dataset / split
         if not (folder / "label_2").is_dir():
             there = ", ".join(sorted(path.parent.name for path in dataset.glob("*/label_2"))) or "none"
-            found = f"no {split}/label_2"
-            raise DataError(
-                dataset, found=found, expected=f"a split with labels; available: {there}", fix="pass another split"
-            )
+            found, expected = f"no {split}/label_2", f"a split with labels; available: {there}"
+            raise DataError(dataset, found=found, expected=expected, fix="pass another split")
         files = list_images(folder / "image_2")
         images, labels = {path.stem for path in files}, {path.stem for path in (folder / "label_2").glob("*.txt")}
         if odd := sorted(images ^ labels):
@@ -170,9 +151,6 @@ class KittiObjectImages(ObjectImages):
     def file(self, index: int) -> Path:
         return self._files[index]
 
-    def image(self, index: int) -> NDArray[np.uint8]:
-        return read_rgb(self.file(index))
-
     def _projection(self, index: int) -> tuple[Points, Points]:
         """Return K (3, 3) of the left color camera, and T_camera_rectified (4, 4)."""
         return KittiCalibration(self._label_path(index, "calib")).projection("P2")
@@ -182,10 +160,7 @@ class KittiObjectImages(ObjectImages):
         return file.parent.parent / kind / f"{file.stem}.txt"
 
     def camera(self, index: int) -> Camera:
-        if index not in self._sizes:  # the size is only in the image file
-            height, width = self.image(index).shape[:2]
-            self._sizes[index] = (height, width)
-        return Camera(torch.from_numpy(self._projection(index)[0]), *self._sizes[index])
+        return Camera(torch.from_numpy(self._projection(index)[0]), *self.image_size(index))
 
     def boxes(self, index: int) -> list[ObjectBox]:
         return [box for box, _ in self._in_camera(index, self.written(index))]
@@ -206,18 +181,13 @@ class KittiObjectImages(ObjectImages):
         if odd := sorted({path.stem for path in folder.glob("*.txt")} - set(stems)):
             fix = "check both folders"
             raise DataError(folder / f"{odd[0]}.txt", found="no such image", expected=f"those of {self.name}", fix=fix)
-        return [
-            self._in_camera(index, read_boxes(folder / f"{stem}.txt", scored=True)) for index, stem in enumerate(stems)
-        ]
+        files = [folder / f"{stem}.txt" for stem in stems]
+        return [self._in_camera(index, read_boxes(file, scored=True)) for index, file in enumerate(files)]
 
     def _in_camera(self, index: int, boxes: list[KittiBox]) -> list[EstimatedBox]:
         _, T_camera_rectified = self._projection(index)
-        return [
-            (
-                ObjectBox(
-                    self.classes.index(one.kind), T_camera_rectified @ one.T_rectified_object, one.size_m, "none"
-                ),
-                one.score,
-            )
-            for one in boxes
-        ]
+        found = []
+        for one in boxes:
+            T_camera_object = T_camera_rectified @ one.T_rectified_object
+            found.append((ObjectBox(self.classes.index(one.kind), T_camera_object, one.size_m, "none"), one.score))
+        return found

@@ -1,9 +1,8 @@
-"""A small world of two textured planes, rendered exactly, and writers of every layout that the room reads."""
+"""Render a small world of two textured planes exactly, and write it in every layout that is read."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,6 @@ import pytest
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-
-sys.path.insert(0, str(Path(__file__).parent))  # euroc_layout, which the importlib mode of pytest does not find
 
 HEIGHT, WIDTH = 96, 160
 FOCAL = 120.0

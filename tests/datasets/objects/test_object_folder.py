@@ -63,7 +63,7 @@ def test_a_quaternion_of_three_numbers_has_three_and_no_length() -> None:
 
 def test_missing_split_is_refused_with_alternatives(tmp_path: Path, bop: Path) -> None:
     with pytest.raises(
-        DataError, match=r"no image in 'val', expected one of its splits: train. Fix: .*data.val_split=null"
+        DataError, match=r"no image in 'val'; expected one of its splits: train. Fix: .*data.val_split=null"
     ):
         open_object_images(dataset(tmp_path / "objects"), "val")
     with pytest.raises(DataError, match=r"found no scene; .*splits that have some: test\. Fix: .*data.val_split=null"):

@@ -35,14 +35,14 @@ def drive(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_files, "KEPT", 6)
-    monkeypatch.setattr(video_files, "DECODED", 10)
+    monkeypatch.setattr(video_files, "MAX_KEPT", 6)
+    monkeypatch.setattr(video_files, "MAX_DECODED", 10)
 
 
 def test_a_long_video_is_looked_at_in_stretches_and_nothing_is_stored(
     drive: Path, world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frame_store, "write_store", lambda *args: pytest.fail("stored"))
+    monkeypatch.setattr(frame_store, "write_frame_store", lambda *args: pytest.fail("stored"))
     stretches = sample_recordings(drive, camera=FOCAL)
     assert [stretch.numbers for stretch in stretches] == [list(range(start, start + 6)) for start in (0, 50, 100, 150)]
     assert [stretch.name for stretch in stretches] == [f"video/drive from {seconds} s" for seconds in (0, 5, 10, 15)]
@@ -57,7 +57,7 @@ def test_a_long_video_is_looked_at_in_stretches_and_nothing_is_stored(
 def test_large_frames_are_reduced_and_the_camera_with_them(
     drive: Path, world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(video_files, "LONGEST_SIDE", 80)
+    monkeypatch.setattr(video_files, "MAX_SIDE_PX", 80)
     stretch = sample_recordings(drive, camera={"K": world.K.tolist()})[1]
     assert stretch.image(0).shape == (48, 80, 3)
     np.testing.assert_allclose(stretch.camera(0).K.numpy(), [[60, 0, 38.25], [0, 60, 20.25], [0, 0, 1]])
