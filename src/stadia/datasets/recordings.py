@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.recording import LEFT, RIGHT, MaskReader, Recording, RoadMasks
 from stadia.core.types import Camera
-from stadia.datasets.image_files import check_depth_map, check_image_size, read_rgb
+from stadia.datasets.image_files import check_depth_map, check_image_size, count_image_bytes, read_rgb
 from stadia.geometry.numpy_camera import CropWindow, crop_window
-
-# -- Share intrinsics, poses, times and image files among recordings on disk.
 
 
 @dataclass(frozen=True)
@@ -42,17 +40,30 @@ class Intrinsics:
         return check_depth_map(path, depth_m, self.height, self.width)
 
 
+def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the matrix, or raise DataError where it cannot be intrinsics in pixels. Preflight checks plausibility."""
+    fault = None
+    if K.shape != (3, 3):
+        fault = f"shape {K.shape}"
+    elif not np.isfinite(K).all():
+        fault = "a value that is not finite"
+    elif min(K[0, 0], K[1, 1]) < 2:  # 2 px at 240 px are a field of view of 179 degrees: K is normalized or invalid
+        fault = f"fx {K[0, 0]:g}, fy {K[1, 1]:g}"
+    elif not np.allclose(K[2], (0, 0, 1)) or K[1, 0] != 0:
+        fault = f"lower rows {K[1].tolist()} and {K[2].tolist()}"
+    if fault:
+        fix = "correct K (where it is normalized, multiply by the image's width and height)"
+        raise DataError(what, found=fault, expected="K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels", fix=fix)
+    return K
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class CalibratedRecording(Recording):
     """A recording with cameras, and optional poses and times. Subclasses add images and depth.
 
-    Args:
-        name: unique and stable, "kitti_odometry/06".
-        intrinsics: of each side.
-        T_right_left: (4, 4), see Recording.
-        numbers: the source's own number of each frame, where frames are missing or left out.
-        poses: (N, 4, 4) T_world_camera of the left side, NaN for frames without; None without any.
-        times_s: (N,) seconds.
+    name: unique and stable, "kitti_odometry/06".
+    numbers: the source's own number of each frame, where frames are missing or left out.
+    poses: (N, 4, 4) T_world_camera of the left side, NaN for frames without; None without any.
     """
 
     name: str
@@ -70,7 +81,6 @@ class CalibratedRecording(Recording):
         return f"{type(self).__name__}({self.name!r}, {len(self)} frames, {' and '.join(self.sides)})"
 
     def camera(self, index: int, side: str = LEFT) -> Camera:
-        """Return K in pixels of the stored image."""
         return self.intrinsics[side].of(index)
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
@@ -78,7 +88,7 @@ class CalibratedRecording(Recording):
         return self.intrinsics[side].K_of(index)
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
-        """Return camera-to-world; the right camera's follows from the left one's and the rig."""
+        """Return the pose, which for the right camera follows from the left one's and the rig."""
         if self.poses is None or not np.isfinite(self.poses[index]).all():
             return None
         if side == RIGHT and self.T_right_left is not None:
@@ -86,11 +96,9 @@ class CalibratedRecording(Recording):
         return self.poses[index]
 
     def number(self, index: int) -> int:
-        """Return the source's own number of a frame."""
         return index if self.numbers is None else self.numbers[index]
 
     def timestamp_s(self, index: int) -> float | None:
-        """Return seconds as in the source."""
         return None if self.times_s is None else float(self.times_s[index])
 
 
@@ -123,7 +131,6 @@ class ImageRecording(CalibratedRecording):
         return image
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
-        """Return the image's file."""
         return self.images[side][index]
 
     def fingerprint(self) -> str:
@@ -131,41 +138,13 @@ class ImageRecording(CalibratedRecording):
         digest = hashlib.blake2b(digest_size=16)
         for side, files in self.images.items():
             for path in files:
-                digest.update(f"{side}/{path.name}:{_size_of(path)}\n".encode())
+                digest.update(f"{side}/{path.name}:{count_image_bytes(path)}\n".encode())
             for index in sorted({0, len(files) // 2, len(files) - 1}):
                 digest.update(files[index].read_bytes())
             digest.update(self.intrinsics[side].K.tobytes())
         if self.T_right_left is not None:
             digest.update(self.T_right_left.tobytes())
         return digest.hexdigest()
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError as error:
-        found = "no such file"
-        raise DataError(path, found=found, expected="an image", fix="copy it again or remove its frame") from error
-
-
-def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the matrix, or raise DataError where it cannot be intrinsics in pixels. Preflight checks plausibility."""
-    fault = None
-    if K.shape != (3, 3):
-        fault = f"shape {K.shape}"
-    elif not np.isfinite(K).all():
-        fault = "a value that is not finite"
-    elif min(K[0, 0], K[1, 1]) < 2:  # 2 px at 240 px are a field of view of 179 degrees: K is normalized or invalid
-        fault = f"fx {K[0, 0]:g}, fy {K[1, 1]:g}"
-    elif not np.allclose(K[2], (0, 0, 1)) or K[1, 0] != 0:
-        fault = f"lower rows {K[1].tolist()} and {K[2].tolist()}"
-    if fault:
-        fix = "correct K (where it is normalized, multiply by the image's width and height)"
-        raise DataError(what, found=fault, expected="K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels", fix=fix)
-    return K
-
-
-# -- Views of recordings: ranges of frames, and cropped images with their cameras and ground truth.
 
 
 class RecordingView(Recording):

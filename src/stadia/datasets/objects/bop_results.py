@@ -74,10 +74,9 @@ def _check_known(what: object, of: str, numbers: set[int], known: Sequence[int],
     """Raise DataError where results name numbers that the dataset does not have."""
     if unknown := sorted(numbers.difference(known)):
         own = "write the data set's numbers"
+        found = f"{of} {format_numbers(unknown)}"
         fix = own if of == "object" else "pass the split of these results, or leave these rows out"
-        raise DataError(
-            what, found=f"{of} {format_numbers(unknown)}", expected=f"{meaning}: {format_numbers(known)}", fix=fix
-        )
+        raise DataError(what, found=found, expected=f"{meaning}: {format_numbers(known)}", fix=fix)
 
 
 def format_numbers(numbers: Sequence[int], most: int = 12) -> str:

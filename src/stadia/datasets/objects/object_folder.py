@@ -41,6 +41,9 @@ from stadia.datasets.text_files import FileEntry
 _FIX = "see docs/tableworld.md for the layout"
 
 
+_Row = Annotated[list[float], Field(min_length=4, max_length=4)]
+
+
 class _ObjectDatasetFile(FileEntry):
     """dataset.json."""
 
@@ -61,10 +64,7 @@ class _ObjectEntry(FileEntry):
 
 class _ImageEntry(FileEntry):
     K: Matrix
-    T_world_camera: (
-        Annotated[list[Annotated[list[float], Field(min_length=4, max_length=4)]], Field(min_length=4, max_length=4)]
-        | None
-    ) = None
+    T_world_camera: Annotated[list[_Row], Field(min_length=4, max_length=4)] | None = None
     height: int = Field(ge=1)
     width: int = Field(ge=1)
     objects: tuple[_ObjectEntry, ...]

@@ -23,15 +23,13 @@ from stadia.geometry import se3
 
 BACKGROUND = "background"
 UNLABELED = -1
-"""In an instance map: a pixel of an object without label, which is neither background nor trained on, see `LeftOut`."""
+"""In an instance map: a pixel of an `UnlabeledObject`, which is neither background nor trained on."""
 
 Points = NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
 SymmetryLabel = Literal["none", "revolution"] | tuple[Literal["revolution"] | Quaternion, ...]
-"""Rotations that leave the object's appearance unchanged: none, all about its y axis, or these quaternions w, x, y, z
-(without the identity).
-
-A tuple may hold both: ("revolution", (0, 1, 0, 0)) is a can with equal ends.
+"""Rotations that leave the object's appearance unchanged: none, all about its y axis, or quaternions w, x, y, z (without
+the identity). A tuple may hold both: ("revolution", (0, 1, 0, 0)) is a can with equal ends.
 """
 
 _LENGTH_TOLERANCE = 1e-3  # of quaternions written with four digits
@@ -60,8 +58,7 @@ EstimatedBox = tuple[ObjectBox, float]
 class ObjectLabel(ObjectBox):
     """One object of an image, and its visibility.
 
-    visible_px: number of visible pixels.  full_px: number without occlusion, including pixels beyond the image border;
-        0 where unknown.
+    full_px: number of pixels without occlusion, including those beyond the image border; 0 where unknown.
     """
 
     visible_px: int
@@ -220,15 +217,9 @@ def merge_masks(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
     if (covered > 1).any():
         row, column = np.argwhere(covered > 1)[0]
         first, second = np.flatnonzero(masks[:, row, column])[:2] + 1
-        raise DataError(
-            what,
-            found=(
-                f"masks {first} and {second} overlap ({int((covered > 1).sum())} pixels, the first at row {row}, column"
-                f" {column})"
-            ),
-            expected="at most one object a pixel",
-            fix="use the masks of what is visible, not those of whole objects",
-        )
+        count, fix = int((covered > 1).sum()), "use the masks of what is visible, not those of whole objects"
+        found = f"masks {first} and {second} overlap ({count} pixels, the first at row {row}, column {column})"
+        raise DataError(what, found=found, expected="at most one object a pixel", fix=fix)
     return np.where(covered > 0, masks.argmax(0) + 1, 0).astype(np.int32) if len(masks) else covered.astype(np.int32)
 
 
@@ -258,11 +249,7 @@ def check_quaternion(what: object, quaternion_wxyz: ArrayLike) -> Points:
         raise DataError(what, found=numbers, expected=expected, fix="correct the entry")
     length = float(np.linalg.norm(quaternion))
     if not abs(length - 1) <= _LENGTH_TOLERANCE:
-        found = (
-            "the zero quaternion, which is no rotation"
-            if length == 0
-            else f"{quaternion.tolist()} of length {length:.4g}"
-        )
+        found = f"{quaternion.tolist()} of length {length:.4g}" if length else "the zero quaternion, no rotation"
         expected = "a quaternion w, x, y, z of length 1"
         raise DataError(what, found=found, expected=expected, fix="normalize it, or leave the object out")
     R: Points = se3.matrix_from_quaternion_wxyz(torch.from_numpy(quaternion)).numpy()
@@ -310,15 +297,10 @@ def check_visible_size(what: object, T_camera_object: Points, size_m: Points, K:
 
 def make_no_masks_error(what: object) -> DataError:
     """Return the error for labels that are boxes, where masks are needed."""
-    return DataError(
-        what,
-        found="boxes without masks",
-        expected="a mask of every object, for training and scoring",
-        fix=(
-            "add masks in stadia's layout (docs/tableworld.md); `stadia data show` draws boxes, `stadia evaluate"
-            " --objects` scores them"
-        ),
-    )
+    expected = "a mask of every object, for training and scoring"
+    layout = "add masks in stadia's layout (docs/tableworld.md)"
+    fix = f"{layout}; `stadia data show` draws boxes, `stadia evaluate --objects` scores them"
+    return DataError(what, found="boxes without masks", expected=expected, fix=fix)
 
 
 def count_pixels(instance: NDArray[np.int32], objects: int) -> NDArray[np.int64]:
