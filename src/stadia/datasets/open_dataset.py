@@ -193,9 +193,7 @@ def select_names(available: Sequence[str], selected: Sequence[str], where: Path)
         return list(available)
     chosen = []
     for wanted in selected:
-        found = [
-            name for name in available if name == wanted or name.endswith(f"/{wanted}") or wanted.endswith(f"/{name}")
-        ]
+        found = [name for name in available if f"/{name}".endswith(f"/{wanted}") or wanted.endswith(f"/{name}")]
         if not found:
             near = find_nearest_name(wanted, list(available))
             expected = f"one of {', '.join(available[:8])}{' ...' * (len(available) > 8)}"

@@ -47,7 +47,7 @@ def split_blocks(recordings: Sequence[Recording], how: SplitConfig, sides: Seque
     """Use blocks of consecutive frames of every recording to validate, without the frames within `gap` of them.
 
     Neighboring frames are similar: a split frame by frame would measure memory. The position of a block depends on the
-        seed and the recording's name. The gap is at most a tenth of a recording, so that short ones keep frames.
+    seed and the recording's name. The gap is at most a tenth of a recording, so that short ones keep frames.
     """
     split = TrainValSplit([], [])
     for recording in recordings:
@@ -76,8 +76,7 @@ def _shares(frames: int, total: int) -> list[range]:
 
 
 def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetFrames]:
-    """Read targets from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`), in the file's
-    order.
+    """Read targets, in order, from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`).
 
     The frame is the number in the image's name; without a side it is the left one. Raises DataError for a line that
     does not parse, or for missing frames with their count.
@@ -105,9 +104,8 @@ def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetF
     if absent:
         expected = f"images of {', '.join(list(by_name)[:4])}{' ...' * (len(by_name) > 4)}"
         fix = "download them or remove their lines"
-        raise DataError(
-            path, found=f"{absent[0]}, which does not exist ({len(absent)} such lines)", expected=expected, fix=fix
-        )
+        missing = f"{absent[0]}, which does not exist ({len(absent)} such lines)"
+        raise DataError(path, found=missing, expected=expected, fix=fix)
     return [TargetFrames(by_name[name], tuple(frames), side) for (name, side), frames in indices.items()]
 
 
@@ -125,7 +123,5 @@ def _find_recording(name: str, recordings: Sequence[Recording], where: str) -> R
 def map_frame_numbers(recording: Recording) -> dict[int, int]:
     """Map the number in the image's name, or the frame's number in its video, to the index."""
     files = [recording.file(index) for index in range(len(recording))]
-    return {
-        int(f.stem) if f is not None and f.stem.isdigit() else recording.number(index): index
-        for index, f in enumerate(files)
-    }
+    named = [None if file is None or not file.stem.isdigit() else int(file.stem) for file in files]
+    return {recording.number(index) if n is None else n: index for index, n in enumerate(named)}

@@ -7,7 +7,6 @@ opens too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,15 +108,6 @@ class FolderRecording(ImageRecording):
         return None
 
 
-def _intrinsics(path: Path, cameras: Mapping[str, _FolderCameraEntry]) -> dict[str, Intrinsics]:
-    return {
-        side: Intrinsics(
-            check_K(f"{path} cameras.{side}", np.array(camera.K, dtype=np.float64)), camera.height, camera.width
-        )
-        for side, camera in cameras.items()
-    }
-
-
 def _open_recording(folder: Path, name: str) -> Recording:
     path = folder / "recording.json"
     described: _RecordingFile = _parse(_RecordingFile, path)
@@ -134,18 +124,21 @@ def _open_recording(folder: Path, name: str) -> Recording:
     times_s = read_times(folder / "times.txt", frames)
     if times_s is None and described.frame_rate_hz:
         times_s = np.arange(frames) / described.frame_rate_hz
+    intrinsics = {}
+    for side, camera in described.cameras.items():
+        K = check_K(f"{path} cameras.{side}", np.array(camera.K, dtype=np.float64))
+        intrinsics[side] = Intrinsics(K, camera.height, camera.width)
+    height_m = described.camera_height_m
     recording = FolderRecording(
         name=name,
         folder=folder,
         images=images,
-        intrinsics=_intrinsics(path, described.cameras),
+        intrinsics=intrinsics,
         T_right_left=None if described.T_right_left is None else np.array(described.T_right_left, dtype=np.float64),
         poses=read_kitti_poses(poses, frames) if poses.exists() else None,
         times_s=times_s,
-        camera_height_m=described.camera_height_m,
+        camera_height_m=height_m,
     )
     recording.mask_reader = MaskFiles.beside(folder)
-    recording.mount = described.mount or (
-        "" if described.camera_height_m is None else f"{described.camera_height_m:g} m"
-    )
+    recording.mount = described.mount or ("" if height_m is None else f"{height_m:g} m")
     return recording

@@ -213,7 +213,7 @@ def survey_objects(images: ObjectImages, at_most: int = 200, shown: ProgressWrap
 
 
 def compare_box_with_mask(box: ObjectBox, mask: NDArray[np.bool_], K: Points) -> tuple[float, float] | None:
-    """Return (inside, overlap) as in `BoxMaskFit` for a nonempty mask (H, W); None for a box partly behind the camera."""
+    """Return (inside, overlap) of `BoxMaskFit` for a nonempty mask (H, W); None for a box partly behind the camera."""
     corners = (np.array(CORNERS) * box.size_m) @ box.T_camera_object[:3, :3].T + box.T_camera_object[:3, 3]
     if corners[:, 2].min() <= 0:
         return None

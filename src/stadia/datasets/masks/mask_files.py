@@ -121,8 +121,8 @@ def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
         recording.mask_reader = None if found is None else MaskFiles(found)
     if bare and all(recording.mask_reader is None for recording in bare):
         own = "" if len(recordings) == 1 else f"a folder {bare[0].name} with "
-        found, fix = f"no masks of {bare[0].name}", "create them: stadia prepare VIDEO --masks"
-        raise DataError(folder, found=found, expected=f"{own}semantic/left/ in it", fix=fix)
+        missing, fix = f"no masks of {bare[0].name}", "create them: stadia prepare VIDEO --masks"
+        raise DataError(folder, found=missing, expected=f"{own}semantic/left/ in it", fix=fix)
 
 
 def _check_classes(path: Path, numbers: Iterable[int]) -> None:

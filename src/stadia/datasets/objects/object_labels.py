@@ -28,8 +28,8 @@ UNLABELED = -1
 Points = NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
 SymmetryLabel = Literal["none", "revolution"] | tuple[Literal["revolution"] | Quaternion, ...]
-"""Rotations that leave the object's appearance unchanged: none, all about its y axis, or quaternions w, x, y, z (without
-the identity). A tuple may hold both: ("revolution", (0, 1, 0, 0)) is a can with equal ends.
+"""Rotations that leave the object's appearance unchanged: none, all about its y axis, or quaternions w, x, y, z
+(without the identity). A tuple may hold both: ("revolution", (0, 1, 0, 0)) is a can with equal ends.
 """
 
 _LENGTH_TOLERANCE = 1e-3  # of quaternions written with four digits
