@@ -15,7 +15,7 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import Batch, Meta, TensorDataclass
 from stadia.dataloading.config import DataConfig
 from stadia.dataloading.loader import Loader
-from stadia.dataloading.mixture import MixtureLoader, SequentialLoader, take_batches_of_each
+from stadia.dataloading.loader import MixtureLoader, SequentialLoader, take_batches_of_each
 from stadia.recipes import configure
 
 Order = Literal["mixed", "sequential"]
