@@ -93,7 +93,7 @@ def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (
     scored: labels of depth strictly between are trained and scored.
     """
     images = overlays.images
-    counts_of = {split: overlays.asked(split) for split in images}
+    counts_of = {split: overlays.count_images(split) for split in images}
     kept = {split: _identify_parts(one, counts_of[split]) for split, one in images.items()}
     unreadable: list[tuple[str, str]] = []
     lossy: list[tuple[str, str]] = []

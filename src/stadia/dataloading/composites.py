@@ -155,7 +155,7 @@ class CompositeSplits:
         """Return the source and scale of the depth."""
         return self.images["train"].label
 
-    def asked(self, split: str) -> int:
+    def count_images(self, split: str) -> int:
         """Return the number of images in an epoch of this split."""
         there = self.images[split].count
         wanted = self.config.samples if split == "train" else self.config.val_samples
@@ -171,7 +171,7 @@ class CompositeSplits:
             split,
             height=config.height,
             width=config.width,
-            count=self.asked(split),
+            count=self.count_images(split),
             fresh=training and config.fresh,
             augmentation=AugmentationConfig(mirror=config.mirror, color=config.color) if training else NO_AUGMENTATION,
             seed=self.seed,
@@ -184,8 +184,8 @@ class CompositeSplits:
             "path": self.config.path,
             "label": self.label.to_dict(),
             "splits": {split: one.facts() for split, one in self.images.items()},
-            "train_samples": self.asked("train"),
-            "val_samples": self.asked("val") if "val" in self.images else 0,
+            "train_samples": self.count_images("train"),
+            "val_samples": self.count_images("val") if "val" in self.images else 0,
         }
 
 
