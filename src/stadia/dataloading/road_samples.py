@@ -20,15 +20,7 @@ from stadia.dataloading.loader import PackedTensors, stack_packed
 from stadia.dataloading.samples import PackedSample, VideoSamples, stack_samples, unpack_batch
 from stadia.dataloading.transforms import AugmentationDraw, zoom_depth
 from stadia.datasets.config import CacheConfig
-from stadia.datasets.frame_store import (
-    FrameStore,
-    ReportProgress,
-    find_cache_folder,
-    lock_beside,
-    make_store_stem,
-    remove_partial_files,
-    write_frame_store,
-)
+from stadia.datasets.frame_store import FrameStore, ReportProgress, fill_frame_store, find_cache_folder, make_store_stem
 from stadia.datasets.masks.height_priors import RoadConfig, find_prior
 from stadia.datasets.masks.mask_files import ROAD, clean_masks, find_edge_objects, resize_masks, select_classes
 
@@ -166,7 +158,6 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         how = (MASK_STORE_VERSION, self.config.min_object_share, self.config.max_occlusion)
         contents = (recording.fingerprint(), recording.mask_reader.fingerprint(side), side, height, width)
         stem = make_store_stem(f"{recording.name}-{side}-masks-{width}x{height}", *contents, *how)
-        path, needed = find_cache_folder(cache) / f"{stem}.rgb", len(recording) * 3 * height * width
 
         def frames() -> Iterator[bytes]:
             for index in range(len(recording)):
@@ -174,11 +165,7 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
                 if progress is not None:
                     progress(f"{recording.name} masks", index + 1, len(recording))
 
-        with lock_beside(path):
-            if not path.exists() or path.stat().st_size != needed:
-                remove_partial_files(path)
-                write_frame_store(path, frames(), needed)
-        return FrameStore(path, height, width)
+        return fill_frame_store(find_cache_folder(cache) / f"{stem}.rgb", height, width, len(recording), frames())
 
 
 def find_camera_group(recording: Recording, config: RoadConfig) -> str:

@@ -102,12 +102,8 @@ def draw_augmentation(
 
 
 def _make_color(config: ColorConfig, factors: NDArray[np.float64]) -> Tensor:
-    brightness, contrast, saturation, hue = factors * (
-        config.brightness,
-        config.contrast,
-        config.saturation,
-        config.hue,
-    )
+    ranges = config.brightness, config.contrast, config.saturation, config.hue
+    brightness, contrast, saturation, hue = factors * ranges
     return make_color_matrix(1 + brightness, 1 + contrast, 1 + saturation, hue)
 
 

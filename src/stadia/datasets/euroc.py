@@ -9,7 +9,7 @@ are compared as integers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -119,29 +119,13 @@ class Euroc(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class EurocRecording(ImageRecording):
-    """One rectified sequence. Gray images are repeated to three channels.
-
-    undistorted: the remapping of each side.
-    selection: the dropped frames; None where every frame is kept.
-    """
+    """One rectified sequence. Gray images are repeated to three channels.  undistorted: the remapping of each side."""
 
     undistorted: Mapping[str, Undistortion]
-    selection: FrameSelection | None = None
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         """Return (H, W, 3) RGB, rectified."""
         return self.undistorted[side](super().image(index, side))
-
-    def only(self, indices: Sequence[int]) -> EurocRecording:
-        """Return a recording of these frames."""
-        kept = list(indices)
-        return replace(
-            self,
-            images={side: [files[index] for index in kept] for side, files in self.images.items()},
-            numbers=[self.number(index) for index in kept],
-            poses=None if self.poses is None else self.poses[kept],
-            times_s=None if self.times_s is None else self.times_s[kept],
-        )
 
     def fingerprint(self) -> str:
         """Return a hash of the files and the remapping."""
@@ -157,9 +141,8 @@ def _drop_standing(
     """Drop frames of a standing camera if requested, and record the dropped frames."""
     every = FrameSelection(list(range(len(recording))))
     chosen = select_images(recording, "auto", options.cache, progress) if options.standing == "drop" else every
-    kept = recording.only(chosen.kept)
     selection = replace(chosen, kept=[recording.number(index) for index in chosen.kept], unpaired=unpaired)
-    return replace(kept, selection=selection) if selection.total > len(kept) else kept
+    return recording.only(chosen.kept, selection if selection.total > len(chosen.kept) else None)
 
 
 def _check_sizes(cameras: Mapping[str, CameraFile], images: Mapping[str, Path]) -> None:

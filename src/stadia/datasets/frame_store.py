@@ -221,11 +221,15 @@ def open_frame_store(
         return recording.store
     folder = find_cache_folder(config or CacheConfig())
     stem = make_store_stem(f"{recording.name}-{side}-{width}x{height}", recording.fingerprint(), side, height, width)
-    path = folder / f"{stem}.rgb"
+    frames = _resize_frames(recording, side, height, width, progress)
+    return fill_frame_store(folder / f"{stem}.rgb", height, width, len(recording), frames)
+
+
+def fill_frame_store(path: Path, height: int, width: int, count: int, frames: Iterable[bytes]) -> FrameStore:
+    """Open a store of `count` frames; write it first if it is missing. Other processes wait for the first writer."""
+    needed = count * 3 * height * width
     with lock_beside(path):
-        needed = len(recording) * 3 * height * width
         if not path.exists() or path.stat().st_size != needed:
             remove_partial_files(path)
-            frames = _resize_frames(recording, side, height, width, progress)
             write_frame_store(path, frames, needed)
     return FrameStore(path, height, width)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ from stadia.core.errors import DataError, GeometryError
 from stadia.core.recording import LEFT, RIGHT, MaskReader, Recording, RoadMasks
 from stadia.core.types import Camera
 from stadia.datasets.image_files import check_depth_map, check_image_size, count_image_bytes, read_rgb
-from stadia.geometry.numpy_camera import CropWindow, crop_window
+from stadia.datasets.video.frame_selection import FrameSelection
+from stadia.geometry.numpy_camera import CropWindow, crop_window, resize_K
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,14 @@ class Intrinsics:
     def K_of(self, index: int) -> NDArray[np.float64]:
         """Return (3, 3), a copy."""
         return (self.K if self.K.ndim == 2 else self.K[index]).copy()
+
+    def only(self, kept: Sequence[int]) -> Intrinsics:
+        """Return the intrinsics of these frames, if each frame has its own."""
+        return self if self.K.ndim == 2 else replace(self, K=self.K[list(kept)])
+
+    def resized(self, height: int, width: int) -> Intrinsics:
+        """Return the intrinsics of images resized to this size."""
+        return Intrinsics(resize_K(self.K, (self.height, self.width), height, width), height, width)
 
     def of(self, index: int) -> Camera:
         import torch  # here, since exported networks run on recordings without torch
@@ -64,6 +74,7 @@ class CalibratedRecording(Recording):
     name: unique and stable, "kitti_odometry/06".
     numbers: the source's own number of each frame, where frames are missing or left out.
     poses: (N, 4, 4) T_world_camera of the left side, NaN for frames without; None without any.
+    selection: the kept frames of the source and why others were dropped; None where every frame is kept.
     """
 
     name: str
@@ -72,6 +83,7 @@ class CalibratedRecording(Recording):
     numbers: Sequence[int] | None = None
     poses: NDArray[np.float64] | None = None
     times_s: NDArray[np.float64] | None = None
+    selection: FrameSelection | None = None
     sides: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -132,6 +144,18 @@ class ImageRecording(CalibratedRecording):
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
         return self.images[side][index]
+
+    def only(self, kept: Sequence[int], selection: FrameSelection | None = None) -> Self:
+        """Return a recording of these frames."""
+        return replace(
+            self,
+            images={side: [files[index] for index in kept] for side, files in self.images.items()},
+            intrinsics={side: intrinsics.only(kept) for side, intrinsics in self.intrinsics.items()},
+            numbers=[self.number(index) for index in kept],
+            poses=None if self.poses is None else self.poses[list(kept)],
+            times_s=None if self.times_s is None else self.times_s[list(kept)],
+            selection=selection,
+        )
 
     def fingerprint(self) -> str:
         """Return a hash of every image's name and size, the content of three, and the cameras."""

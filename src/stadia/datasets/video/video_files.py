@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
@@ -46,7 +46,6 @@ from stadia.datasets.video.decode import (
 )
 from stadia.datasets.video.frame_selection import FrameSelection, FrameSelector
 from stadia.datasets.video.user_camera import read_user_intrinsics
-from stadia.geometry.numpy_camera import resize_K
 
 _SAMPLED_BYTES = 1 << 20
 
@@ -84,20 +83,12 @@ class OwnVideo(DatasetFormat):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class FolderVideo(ImageRecording):
-    """A folder of images."""
-
-    selection: FrameSelection
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
 class FileVideo(StoredRecording):
     """A video file, decoded into the cache.
 
     filmed_size: height and width of its frames before resizing to the stored size, which may change the aspect ratio.
     """
 
-    selection: FrameSelection
     filmed_size: tuple[int, int]
 
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
@@ -115,17 +106,10 @@ def _open_folder(path: Path, options: SourceOptions, progress: ReportProgress | 
     height, width = read_rgb(images[0]).shape[:2]
     name = f"video/{path.resolve().name}"
     camera = read_user_intrinsics(options.camera, path, height, width, frames)
-    every = ImageRecording(name=name, images={LEFT: images}, intrinsics={LEFT: camera})
+    times_s = np.arange(frames) / options.frame_rate_hz if options.frame_rate_hz else None
+    every = ImageRecording(name=name, images={LEFT: images}, intrinsics={LEFT: camera}, times_s=times_s)
     selection = select_images(every, options.stride, options.cache, progress)
-    kept = selection.kept
-    return FolderVideo(
-        name=name,
-        images={LEFT: [images[number] for number in kept]},
-        intrinsics={LEFT: select_intrinsics(camera, kept)},
-        numbers=kept,
-        times_s=np.array(kept) / options.frame_rate_hz if options.frame_rate_hz else None,
-        selection=selection,
-    )
+    return every.only(selection.kept, selection)
 
 
 def select_images(
@@ -169,10 +153,10 @@ def _open_file(path: Path, options: SourceOptions, progress: ReportProgress | No
         found, fix = f"{len(store)} frames", "delete the file; it will be written again"
         raise DataError(stored, found=found, expected=f"{len(kept)}", fix=fix)
     height, width = info["decoded_size"]
-    camera = select_intrinsics(read_user_intrinsics(options.camera, path, height, width, selection.total), kept)
+    camera = read_user_intrinsics(options.camera, path, height, width, selection.total).only(kept)
     return FileVideo(
         name=name,
-        intrinsics={LEFT: resize_intrinsics(camera, *info["stored_size"])},
+        intrinsics={LEFT: camera.resized(*info["stored_size"])},
         numbers=kept,
         times_s=np.array(info["times_s"]),
         store=store,
@@ -215,16 +199,6 @@ def _decode(
 def _selection_key(stride: int | Literal["auto"]) -> tuple[object, ...]:
     """Return the parameters that determine the kept frames."""
     return (stride, frame_selection.MAX_STANDING_MOTION, frame_selection.MIN_MOTION)
-
-
-def select_intrinsics(camera: Intrinsics, kept: list[int]) -> Intrinsics:
-    """Return the intrinsics of these frames only, if each frame has its own."""
-    return camera if camera.K.ndim == 2 else replace(camera, K=camera.K[kept])
-
-
-def resize_intrinsics(camera: Intrinsics, height: int, width: int) -> Intrinsics:
-    """Return the intrinsics of images resized to this size."""
-    return Intrinsics(resize_K(camera.K, (camera.height, camera.width), height, width), height, width)
 
 
 def _hash_video(path: Path) -> str:
@@ -293,7 +267,8 @@ def _read_segment(
 ) -> VideoSegment:
     """Select the next frames as in training; `longer` times as many as usual."""
     chooser, kept = FrameSelector(options.stride), list[tuple[NDArray[np.uint8], int, float]]()
-    size = options.size or _limit_size(camera.height, camera.width)
+    scale = min(1.0, MAX_SIDE_PX / max(camera.height, camera.width))
+    size = options.size or (round(camera.height * scale), round(camera.width * scale))
     most = MAX_DECODED if options.stride == "auto" else MAX_KEPT * options.stride
     for frame in islice(frames, longer * most):
         if chooser.keep(frame.image):
@@ -304,14 +279,9 @@ def _read_segment(
     images, numbers, times_s = (list(column) for column in zip(*kept, strict=True))
     return VideoSegment(
         name=name,
-        intrinsics={LEFT: resize_intrinsics(select_intrinsics(camera, numbers), *size)},
+        intrinsics={LEFT: camera.only(numbers).resized(*size)},
         numbers=numbers,
         times_s=np.array(times_s),
         images=images,
         last_decoded=last,
     )
-
-
-def _limit_size(height: int, width: int) -> tuple[int, int]:
-    scale = min(1.0, MAX_SIDE_PX / max(height, width))
-    return round(height * scale), round(width * scale)
