@@ -108,7 +108,7 @@ def test_color_is_one_draw_for_image_and_background(given) -> None:
     )
 
 
-def test_a_mirrored_sample_is_the_sample_in_a_mirror_with_its_camera(given) -> None:
+def test_mirroring_changes_image_and_camera_together(given) -> None:
     def first(probability: float) -> Batch:
         samples = open_composites(given.model_copy(update={"mirror": probability}), seed=0).samples("train")
         return next(iter(Loader(samples, batch_size=4, shuffle=False)))

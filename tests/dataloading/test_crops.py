@@ -65,7 +65,7 @@ def test_no_crop_is_the_recording_itself() -> None:
     assert crop_recording(whole, "none") is whole
 
 
-def test_samples_see_the_crop_and_keep_it_apart_from_the_whole(tmp_path: Path) -> None:
+def test_samples_are_cropped_and_cached_separately(tmp_path: Path) -> None:
     cache = CacheConfig(folder=str(tmp_path))
     whole, crop = (
         VideoSamples(

@@ -4,6 +4,7 @@ processes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from stadia.core.errors import DataError
 from stadia.core.types import Batch, Meta, TensorDataclass
 from stadia.dataloading.config import AugmentationConfig
 from stadia.dataloading.loader import EpochSampler, Loader
@@ -108,7 +110,7 @@ def test_processes_share_the_epoch(drop_last: bool, world_size: int) -> None:
         assert together == {index for _, index in list(alone)[start : start + 6]}
 
 
-def test_the_loader_shards(samples: VideoSamples) -> None:
+def test_loader_shards_batches_between_processes(samples: VideoSamples) -> None:
     loaders = [Loader(samples, batch_size=2, shuffle=True) for _ in range(2)]
     for rank, loader in enumerate(loaders):
         loader.shard(rank, 2)
@@ -178,3 +180,22 @@ def test_any_dataset_of_packed_samples_is_loaded(workers: int) -> None:
     assert resumed.inputs.image[:, 0, 0, 0].mul(255).round().tolist() == [20 + meta.index for meta in resumed.meta]
     assert resumed.targets.mask.shape == (3, 1, 4, 6)
     assert resumed.source_names == ()
+
+
+class Unreadable:
+    """Samples of which none can be read."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def packed(self, key: tuple[int, int]) -> None:
+        raise DataError(f"frame {key[1]}", found="a truncated image", expected="a PNG", fix="copy it again")
+
+    def stack(self, samples: Sequence[None]) -> None: ...
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_error_of_a_sample_reaches_the_trainer_as_it_is(workers):
+    loader = Loader(Unreadable(), batch_size=2, shuffle=False, workers=workers)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"^frame 0: found a truncated image; expected a PNG. Fix: copy it again\.$"):
+        next(iter(loader))

@@ -14,8 +14,7 @@ import torch
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import Batch, Meta, TensorDataclass
 from stadia.dataloading.config import DataConfig
-from stadia.dataloading.loader import Loader
-from stadia.dataloading.loader import MixtureLoader, SequentialLoader, take_batches_of_each
+from stadia.dataloading.loader import Loader, MixtureLoader, SequentialLoader, take_batches_of_each
 from stadia.recipes import configure
 
 Order = Literal["mixed", "sequential"]
@@ -70,6 +69,7 @@ def batch_keys(mixture: Any) -> list[tuple[str, int, list[int]]]:
     return found
 
 
+@pytest.mark.slow
 def test_batches_have_one_dataset_each_at_the_configured_rate() -> None:
     mixed = mixture()
     first = batch_keys(mixed)

@@ -102,7 +102,7 @@ def test_a_batch_holds_every_object_in_its_place() -> None:
     assert [meta.index for meta in batch.meta] == [0, 1, 2]
 
 
-def test_pixels_of_an_object_without_a_label_are_of_no_class() -> None:
+def test_pixels_of_unlabeled_objects_are_ignored() -> None:
     """The last rows, drawn twice as large: neither background nor any object; every place and count as without them."""
 
     class Unlabeled(Drawn):
@@ -120,7 +120,7 @@ def test_pixels_of_an_object_without_a_label_are_of_no_class() -> None:
     assert targets.visible_px.tolist() == [[144, 32], [32, 0]]
 
 
-def test_what_no_pixel_shows_at_the_networks_size_alone_keeps_its_place() -> None:
+def test_object_lost_by_resizing_keeps_its_place() -> None:
     """The third object covers rows 0 to 3 and columns 6 and 7 of 12: at two columns no pixel center is on it, and the
     image shows it.
     """
@@ -160,7 +160,7 @@ def test_colors_change_only_the_input_and_depend_on_the_key() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_loader_loads_them(workers: int) -> None:
+def test_loader_gives_batches_of_objects(workers: int) -> None:
     loader = Loader(
         ObjectSamples([Drawn(), Drawn(name="other")], height=8, width=12), batch_size=3, shuffle=False, workers=workers
     )
@@ -199,7 +199,7 @@ def test_a_quaternion_that_is_no_rotation_is_refused(quaternion: list[float], fo
         check_quaternion("object 4", quaternion)
 
 
-def test_sizes_places_and_numbers_that_cannot_be_are_refused() -> None:
+def test_impossible_sizes_positions_and_numbers_are_refused() -> None:
     with pytest.raises(DataError, match="three extents in metres"):
         check_size("object 4", [0.1, 0.0, 0.2])
     with pytest.raises(DataError, match="three extents in metres"):
@@ -223,7 +223,7 @@ class Counted(Drawn):
         )
 
 
-def test_a_survey_counts_what_is_there_and_what_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_survey_counts_visible_and_hidden_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for index in range(3):
         cv2.imwrite(str(Drawn().file(index)), Drawn().image(index))

@@ -130,7 +130,7 @@ def test_masks_mirror_zoom_and_resize_with_the_image(recording, size, tmp_path, 
             assert wrong.float().mean() < 0.03, f"epoch {epoch}, {('road', 'objects')[channel]}"
 
 
-def test_a_zoomed_sample_has_edges_of_its_own(recording):
+def test_objects_at_the_border_of_a_zoomed_sample_are_left_out(recording):
     """Zoomed until an object is cut, that object is none; its pixels are no road either."""
     change = AugmentationConfig(mirror=0, color=NO_COLOR, zoom=2.0)
     made = samples(recording, augmentation=change)
@@ -257,7 +257,7 @@ def test_a_road_that_panoptic_masks_number_hides_no_car(tmp_path):
     assert set(np.unique(clean_masks(masks, RoadConfig()).instance)) == {0, 3, 5, 700}
 
 
-def test_masks_can_lie_elsewhere(tmp_path, world, one_line):
+def test_masks_are_read_from_another_folder(tmp_path, world, one_line):
     opened = [open_recordings(world.recording(tmp_path / name, 3))[0] for name in "ab"]
     root = tmp_path / "made"
     for name in "ab":
@@ -289,7 +289,7 @@ def test_a_cropped_recordings_masks_are_cropped(recording):
     assert cropped.mask_reader is recording.mask_reader
 
 
-def test_an_excerpts_masks_are_those_of_its_frames(recording, tmp_path):
+def test_masks_of_a_frame_range_are_those_of_its_frames(recording, tmp_path):
     semantic, instance = numbers()
     write_masks(tmp_path / "a" / "masks", 0 * semantic, 0 * instance, ("000003",))
     part = open_recordings(tmp_path / "a", frames=(2, 5))[0]
@@ -299,7 +299,7 @@ def test_an_excerpts_masks_are_those_of_its_frames(recording, tmp_path):
     assert part.masks(0) is None
 
 
-def test_the_largest_piece_of_an_object_is_kept_and_small_ones_go():
+def test_largest_component_is_kept_and_small_objects_are_removed():
     semantic, instance = numbers()
     instance[80:84, 140:144] = 3  # a fragment far away
     instance[70:72, 60:64], semantic[70:72, 60:64] = 9, 26

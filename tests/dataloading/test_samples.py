@@ -107,7 +107,7 @@ def test_mirroring_one_camera_keeps_its_side(recording: Any, world: Any) -> None
     assert float(mirrored.targets.camera.cx) == world.width - 1 - float(plain.targets.camera.cx)
 
 
-def test_color_is_for_the_network_alone_and_the_same_for_all_frames(recording: Any) -> None:
+def test_color_augmentation_changes_inputs_only_and_all_frames_alike(recording: Any) -> None:
     plain = samples(recording)[1]
     colored = samples(recording, augmentation=AugmentationConfig(mirror=0, color=ALWAYS))[1]
     assert torch.equal(colored.targets.image, plain.targets.image)
@@ -124,7 +124,7 @@ def test_color_is_for_the_network_alone_and_the_same_for_all_frames(recording: A
         torch.testing.assert_close(other, maps[0], atol=1e-3, rtol=0)
 
 
-def test_contrast_turns_about_the_target_in_every_image(recording: Any) -> None:
+def test_contrast_pivots_about_the_target_in_every_image(recording: Any) -> None:
     """Sources that are brighter all over, but for one pixel: what is the same before is the same after."""
     packed = samples(recording).packed(0)
     images = packed.images // 2
@@ -136,7 +136,7 @@ def test_contrast_turns_about_the_target_in_every_image(recording: Any) -> None:
         assert torch.equal(source[:, 0, 0], sample.inputs.image[:, 0, 0])
 
 
-def test_nothing_is_copied_that_is_the_same(recording: Any) -> None:
+def test_inputs_share_memory_with_targets_without_color(recording: Any) -> None:
     sample = samples(recording)[0]
     assert sample.inputs.image.data_ptr() == sample.targets.image.data_ptr()
 
@@ -155,7 +155,7 @@ def test_a_sample_is_a_function_of_seed_epoch_and_index(recording: Any) -> None:
         assert not torch.equal(other.inputs.image, reference)
 
 
-def test_the_cache_changes_nothing(recording: Any) -> None:
+def test_cached_samples_are_equal(recording: Any) -> None:
     cached, read = samples(recording, height=64, width=96), samples(recording, height=64, width=96, cache=None)
     assert torch.equal(cached[1].targets.sources, read[1].targets.sources)
     assert torch.equal(cached[1].targets.image, read[1].targets.image)
@@ -198,7 +198,7 @@ def test_sparse_depth_keeps_single_returns(recording: Any, monkeypatch: pytest.M
     )
 
 
-def test_offsets_of_any_kind(recording: Any) -> None:
+def test_any_temporal_offsets_are_loaded(recording: Any) -> None:
     only = samples(recording, offsets=(2,), stereo=False)
     assert len(only) == 3
     assert only.without_neighbors == 2
@@ -257,7 +257,7 @@ def test_missing_stereo_is_refused(tmp_path: Path, world: Any, one_line: OneLine
     one_line(caught.value, "mono", "data.stereo=false")
 
 
-def test_too_few_frames(recording: Any, one_line: OneLine) -> None:
+def test_too_few_frames_are_refused(recording: Any, one_line: OneLine) -> None:
     with pytest.raises(DataError) as caught:
         samples(recording, offsets=(-5, 5))
     one_line(caught.value, "a", "at least 11 frames")
@@ -274,7 +274,7 @@ def test_only_selected_frames_are_targets(recording: Any) -> None:
     ]
 
 
-def test_from_a_configuration(tmp_path: Path, world: Any) -> None:
+def test_samples_follow_the_configuration(tmp_path: Path, world: Any) -> None:
     world.dataset(tmp_path / "own", {"train": ["a"], "val": ["b"], "test": ["c"]}, frames=3)
     config = DataConfig(path=str(tmp_path / "own"), height=64, width=96, augmentation=AugmentationConfig(mirror=1))
     split = open_split(config)

@@ -35,7 +35,7 @@ def changed_by(images: torch.Tensor, *factors: float) -> torch.Tensor:
     return apply_color(images, make_color_matrix(*factors), compute_mean_gray(images[0]))
 
 
-def test_no_change_is_no_change() -> None:
+def test_identity_color_changes_nothing() -> None:
     torch.testing.assert_close(changed_by(IMAGES, 1, 1, 1, 0), IMAGES)
 
 
@@ -48,7 +48,7 @@ def test_brightness_contrast_and_saturation_are_torchvisions_blends() -> None:
     torch.testing.assert_close(both, 0.8 * 1.2 * IMAGES + 0.2 * 1.2 * mean)
 
 
-def test_hue_turns_red_towards_green_and_keeps_gray() -> None:
+def test_hue_rotates_red_towards_green_and_keeps_gray() -> None:
     red = torch.tensor([0.8, 0.2, 0.2]).view(1, 3, 1, 1)
     turned = changed_by(red, 1, 1, 1, 1 / 12).flatten().tolist()
     assert colorsys.rgb_to_hsv(*turned)[0] == pytest.approx(1 / 12, abs=0.05)
@@ -73,7 +73,7 @@ def test_the_result_stays_in_range() -> None:
     assert changed.max() <= 1
 
 
-def test_draws_stay_in_their_ranges_and_do_not_move_each_other() -> None:
+def test_draws_stay_in_their_ranges_and_are_independent() -> None:
     config = AugmentationConfig(mirror=0.5, color=ColorConfig(probability=1), zoom=1.2)
     drawn = [draw_augmentation(config, 96, 160, np.random.default_rng(seed)) for seed in range(400)]
     assert 0.4 < np.mean([d.mirror for d in drawn]) < 0.6
@@ -113,7 +113,7 @@ def test_resizing_to_the_same_size_changes_nothing() -> None:
     assert np.array_equal(resize_image(image, 10, 12), image)
 
 
-def test_depths_are_not_mixed() -> None:
+def test_depth_is_resized_by_the_nearest_pixel() -> None:
     depth = np.random.default_rng(0).choice([0, 5, 50], (60, 80)).astype(np.float32)
     small = resize_depth(depth, 20, 40)
     assert set(np.unique(small)) <= {0, 5, 50}
@@ -143,7 +143,7 @@ def test_sparse_returns_agree_with_the_resized_camera_and_keep_the_nearest(size:
         )
 
 
-def test_mirroring() -> None:
+def test_mirroring_flips_columns() -> None:
     image = np.random.default_rng(0).integers(0, 255, (3, 10, 12), dtype=np.uint8)
     assert np.array_equal(mirror_planar(image), image[:, :, ::-1])
 

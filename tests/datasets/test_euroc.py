@@ -87,7 +87,7 @@ def test_images_are_rectified(world: Any, tmp_path: Path, rendered: Path, model:
             assert apart.mean() < 1.0
 
 
-def test_the_published_calibration(tmp_path: Path) -> None:
+def test_rectification_equals_the_published_calibration(tmp_path: Path) -> None:
     """The numbers that everybody who rectified EuRoC has: f = 435.2047, cx = 367.4517, cy = 252.2009, bf = 47.9064."""
     left, right = (read_camera(camera.write(tmp_path / name)) for name, camera in (("cam0", CAM0), ("cam1", CAM1)))
     T_right_left = np.linalg.inv(right.T_body_lens) @ left.T_body_lens
@@ -143,7 +143,7 @@ def test_sequences_are_found_below_any_folder(rendered: Path) -> None:
     assert names == {"euroc/V1_01_easy"}
 
 
-def test_times_and_numbers(rendered: Path) -> None:
+def test_times_and_frame_numbers_are_read(rendered: Path) -> None:
     (recording,) = open_recordings(rendered)
     assert recording.timestamp_s(2) == pytest.approx((START_NS + 2 * FRAME_NS) / 1e9, abs=1e-6)
     assert [recording.number(i) for i in range(3)] == [0, 1, 2]
@@ -265,7 +265,7 @@ def test_every_sequence_is_in_one_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_the_real_sample(real_data: Path) -> None:
+def test_real_euroc_sample_is_read(real_data: Path) -> None:
     """Published numbers, from the dataset's own sensor.yaml; the body's path moved to the camera."""
     (recording,) = open_recordings(real_data / "euroc")
     assert recording.name == "euroc/V1_01_easy"

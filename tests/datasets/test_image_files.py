@@ -48,7 +48,7 @@ def test_gray_and_16_bit_become_rgb(tmp_path: Path) -> None:
         ("header.png", encoded(".png")[:8] + encoded(".png")[-12:], "cannot be decoded"),
     ],
 )
-def test_damaged_images_are_named(
+def test_damaged_images_are_refused(
     tmp_path: Path, one_line: OneLine, capfd: pytest.CaptureFixture[str], name: str, data: bytes, fault: str
 ) -> None:
     path = tmp_path / name
@@ -66,7 +66,7 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
         read_rgb(tmp_path / "a.png")
 
 
-def test_a_thumbnail_does_not_hide_a_cut(tmp_path: Path) -> None:
+def test_truncated_jpeg_with_a_thumbnail_is_refused(tmp_path: Path) -> None:
     """Cameras put a small JPEG, with its own end marker, into the header of the large one."""
     thumbnail = encoded(".jpg", IMAGE[:8, :8])
     whole = encoded(".jpg")
@@ -85,19 +85,19 @@ def test_image_ending_in_black_is_accepted(tmp_path: Path) -> None:
     assert read_rgb(tmp_path / "dark.jpg")[40:].max() < 10
 
 
-def test_missing_image(tmp_path: Path, one_line: OneLine) -> None:
+def test_missing_image_is_refused(tmp_path: Path, one_line: OneLine) -> None:
     with pytest.raises(DataError) as caught:
         read_rgb(tmp_path / "none.png")
     one_line(caught.value, tmp_path / "none.png", "no such file")
 
 
-def test_natural_order(tmp_path: Path) -> None:
+def test_images_are_listed_in_natural_order(tmp_path: Path) -> None:
     for name in ("f10.png", "f9.PNG", "f100.jpg", "f1.jpeg", "notes.txt"):
         (tmp_path / name).touch()
     assert [p.name for p in list_images(tmp_path)] == ["f1.jpeg", "f9.PNG", "f10.png", "f100.jpg"]
 
 
-def test_no_images(tmp_path: Path, one_line: OneLine) -> None:
+def test_folder_without_images_is_refused(tmp_path: Path, one_line: OneLine) -> None:
     for folder, found in (
         (tmp_path / "none", "no such folder"),
         (tmp_path / "empty", "an empty folder"),
@@ -124,7 +124,7 @@ def test_depth_png(tmp_path: Path, one_line: OneLine) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
-def test_depth_that_is_no_depth(value: float, one_line: OneLine) -> None:
+def test_depth_of_8_bits_or_three_channels_is_refused(value: float, one_line: OneLine) -> None:
     depth = np.ones((4, 5), np.float32)
     depth[2, 3] = value
     with pytest.raises(DataError) as caught:

@@ -16,7 +16,7 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import FrameRange, crop_recording
 
 
-def test_a_copy_is_the_same_and_another_image_is_not(tmp_path: Path) -> None:
+def test_hash_identifies_copies_and_separates_images(tmp_path: Path) -> None:
     """Frames of one view that differ by the camera's noise alone."""
     digits = set()
     for number in range(4):
@@ -47,13 +47,13 @@ def test_hashes_of_selected_frames(tmp_path: Path, world: Any) -> None:
     assert split_hashes(join_hashes(list(found.values()))) == list(found.values())
 
 
-def test_a_video_has_no_files(tmp_path: Path, world: Any) -> None:
+def test_video_frames_have_no_hashes(tmp_path: Path, world: Any) -> None:
     (recording,) = open_recordings(world.recording(tmp_path / "a", 4))
     recording.file = lambda index, side="left": None
     assert hash_frames(recording, [0, 1]) == {}
 
 
-def test_sessions(tmp_path: Path, world: Any) -> None:
+def test_recordings_of_one_drive_share_a_session(tmp_path: Path, world: Any) -> None:
     """Odometry's sequences are cut out of raw drives; a part of a recording is of its session."""
     (sequence,) = open_recordings(world.kitti_odometry(tmp_path / "odometry", 4, sequence="07"))
     assert sequence.session == "2011_09_30_drive_0027"

@@ -15,7 +15,7 @@ from stadia.datasets.open_dataset import open_recordings
 OneLine = Callable[..., None]
 
 
-def test_the_gray_pair(tmp_path: Path, world: Any) -> None:
+def test_gray_pair_is_read(tmp_path: Path, world: Any) -> None:
     (recording,) = open_recordings(world.kitti_odometry(tmp_path, frames=3))
     assert len(recording) == 3
     np.testing.assert_allclose(recording.T_right_left, world.T_right_left, atol=1e-9)
@@ -24,7 +24,7 @@ def test_the_gray_pair(tmp_path: Path, world: Any) -> None:
     assert recording.timestamp_s(2) == pytest.approx(0.2)
 
 
-def test_the_color_pair_stands_beside_camera_0(tmp_path: Path, world: Any) -> None:
+def test_color_pair_is_offset_from_camera_0(tmp_path: Path, world: Any) -> None:
     """P3 alone would give 0.44 m; camera 2's poses are those of camera 0, moved by its place beside it."""
     world.kitti_odometry(tmp_path, frames=3, cameras=(0, 1, 2, 3))
     (color,) = open_recordings(tmp_path)
@@ -37,20 +37,20 @@ def test_the_color_pair_stands_beside_camera_0(tmp_path: Path, world: Any) -> No
     assert gray.file(0).parent.name == "image_0"
 
 
-def test_one_camera_alone(tmp_path: Path, world: Any) -> None:
+def test_single_camera_is_read(tmp_path: Path, world: Any) -> None:
     (recording,) = open_recordings(world.kitti_odometry(tmp_path, frames=2, cameras=(0,)))
     assert recording.sides == ("left",)
     assert recording.T_right_left is None
 
 
-def test_a_part_of_a_sequence_takes_its_own_rows(tmp_path: Path, world: Any) -> None:
+def test_partial_sequence_selects_its_rows_of_poses_and_times(tmp_path: Path, world: Any) -> None:
     """Images 3 to 5 beside the official files of the whole sequence."""
     (recording,) = open_recordings(world.kitti_odometry(tmp_path, frames=3, first=3))
     np.testing.assert_allclose(recording.T_world_camera(1), world.pose(1), atol=1e-9)
     assert recording.timestamp_s(0) == pytest.approx(0.3)
 
 
-def test_lidar_beside_the_images(tmp_path: Path, world: Any) -> None:
+def test_lidar_scans_give_depth(tmp_path: Path, world: Any) -> None:
     world.kitti_odometry(tmp_path, frames=2)
     folder = tmp_path / "sequences" / "06"
     axes = "0 -1 0 0 0 0 -1 0 1 0 0 0"  # the scanner's x forward, y left, z up
@@ -87,7 +87,7 @@ def test_wrong_calibration_is_named(
     one_line(caught.value, path, *parts)
 
 
-def test_what_is_missing_is_named(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+def test_missing_files_are_refused(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     world.kitti_odometry(tmp_path, frames=3)
     poses = tmp_path / "poses" / "06.txt"
     poses.write_text(world.rows([world.pose(0)] * 2))

@@ -80,7 +80,7 @@ def test_a_scan_becomes_the_nearest_depth_at_the_devkits_pixel(world: Any) -> No
     assert of_eigen[of_eigen > 0].min() == 10
 
 
-def test_kinds_of_ground_truth(drive: Path, tmp_path: Path, world: Any, one_line: OneLine) -> None:
+def test_each_kind_of_ground_truth_is_read(drive: Path, tmp_path: Path, world: Any, one_line: OneLine) -> None:
     def write(folder: Path, kind: str, metres: int) -> None:
         path = folder / "proj_depth" / kind / "image_02" / "0000000000.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -51,7 +51,7 @@ def test_recordings_without_their_dataset_are_not_taken_for_images(
     assert open_recordings(path / "a")[0].name == "a"
 
 
-def test_nothing_readable(tmp_path: Path, one_line: OneLine) -> None:
+def test_path_without_readable_data_is_refused(tmp_path: Path, one_line: OneLine) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     for name in "abcdef":
@@ -77,7 +77,7 @@ def test_wrong_explicit_format_is_refused(tmp_path: Path, one_line: OneLine, nam
     one_line(caught.value, tmp_path, "no recording", DATASETS.load(name).layout)
 
 
-def test_wrong_names(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+def test_unknown_names_are_refused_with_the_nearest(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     world.kitti_odometry(tmp_path, frames=1)
     with pytest.raises(ConfigError) as caught:
         open_recordings(tmp_path, "kiti_odometry")
@@ -106,7 +106,7 @@ def test_other_kitti_layouts_are_no_sequences(tmp_path: Path, world: Any) -> Non
     assert not DATASETS.load("kitti_odometry").recognizes(tmp_path)
 
 
-def test_frames_of_a_recording(tmp_path: Path, world: Any) -> None:
+def test_frame_range_is_selected(tmp_path: Path, world: Any) -> None:
     world.kitti_odometry(tmp_path, frames=5)
     (whole,) = open_recordings(tmp_path)
     (part,) = open_recordings(tmp_path, frames=(1, 4))
@@ -125,7 +125,7 @@ def test_frames_of_a_recording(tmp_path: Path, world: Any) -> None:
         open_recordings(tmp_path, frames=(1, 6))
 
 
-def test_poses_from_a_file(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+def test_poses_are_replaced_from_a_file(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     world.dataset(tmp_path / "own", {"train": ["a"]}, frames=3)
     shifted = [world.pose(i + 1) for i in range(3)]
     file = tmp_path / "poses.txt"
@@ -147,7 +147,7 @@ def test_poses_from_a_file(tmp_path: Path, world: Any, one_line: OneLine) -> Non
 @pytest.mark.parametrize(
     "text", ["1 2 3\n", "1 0 0 0 0 1 0 0 0 0 one 0\n", "nan 0 0 0 0 1 0 0 0 0 1 0\n", "2 0 0 0 0 1 0 0 0 0 1 0\n"]
 )
-def test_poses_that_are_none(tmp_path: Path, world: Any, one_line: OneLine, text: str) -> None:
+def test_invalid_poses_are_refused(tmp_path: Path, world: Any, one_line: OneLine, text: str) -> None:
     world.recording(tmp_path / "a", 1)
     (tmp_path / "a" / "poses.txt").write_text(text)
     with pytest.raises(DataError) as caught:
@@ -156,10 +156,11 @@ def test_poses_that_are_none(tmp_path: Path, world: Any, one_line: OneLine, text
 
 
 def test_the_configuration_needs_no_torch() -> None:
-    code = "import sys, stadia.dataloading.config, stadia.datasets; assert 'torch' not in sys.modules and 'cv2' not in sys.modules"
+    code = "import sys, stadia.dataloading.config, stadia.datasets; assert not {'torch', 'cv2'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_recordings_open_without_torch(tmp_path: Path, world: Any) -> None:
     """An exported network is run where no torch is: images, cameras and frames chosen of every format's recordings come
     without it.

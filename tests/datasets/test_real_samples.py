@@ -34,7 +34,7 @@ def test_kitti_odometry_06(real_data: Path) -> None:
     assert recording.timestamp_s(50) == pytest.approx(5.196, abs=1e-3)
 
 
-def test_the_right_camera_is_right(real_data: Path) -> None:
+def test_right_camera_lies_to_the_right(real_data: Path) -> None:
     """Matches are further left in the right image: x_left - x_right = f b / Z > 0."""
     (recording,) = open_recordings(real_data / "kitti_odometry")
     left, right = (cv2.cvtColor(recording.image(10, side), cv2.COLOR_RGB2GRAY) for side in recording.sides)
@@ -86,7 +86,7 @@ def test_seven_scenes(real_data: Path) -> None:
     np.testing.assert_allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=3e-4)
 
 
-def test_ones_own_video_as_a_file_and_as_a_folder(
+def test_video_file_and_image_folder_give_equal_frames(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The 78 frames of KITTI raw: the car drives for 5 seconds and then stands."""

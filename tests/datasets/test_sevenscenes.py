@@ -44,7 +44,7 @@ def test_everything_is_read(scene: Path) -> None:
     assert one.image(1).max() == 40
 
 
-def test_its_own_splits(scene: Path, one_line: OneLine) -> None:
+def test_official_splits_are_read(scene: Path, one_line: OneLine) -> None:
     (scene / "TrainSplit.txt").write_text("sequence1\n")
     (scene / "TestSplit.txt").write_text("sequence2\n")
     assert [r.name for r in open_recordings(scene, split="test")] == ["sevenscenes/kitchen/seq-02"]
@@ -57,7 +57,7 @@ def test_its_own_splits(scene: Path, one_line: OneLine) -> None:
     one_line(caught.value, "TestSplit.txt", "'2'")
 
 
-def test_wrong_or_missing_files(scene: Path, one_line: OneLine) -> None:
+def test_wrong_or_missing_files_are_refused(scene: Path, one_line: OneLine) -> None:
     frame = scene / "seq-01" / "frame-000001"
     Path(f"{frame}.depth.png").unlink()
     pose = Path(f"{frame}.pose.txt")

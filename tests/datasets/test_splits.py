@@ -36,7 +36,7 @@ def blocks(frames: int = 2000, **how: Any) -> TrainValSplit:
     return split_blocks([Long("a", frames)], SplitConfig(**how))  # type: ignore[list-item]
 
 
-def test_blocks_and_their_gaps() -> None:
+def test_validation_blocks_are_separated_by_gaps() -> None:
     split = blocks(val_share=0.1, gap=10)
     (train,), (val,) = split.train, split.val
     assert len(val.indices) == 200
@@ -65,12 +65,12 @@ def test_both_sides_of_a_block_validate() -> None:
     assert split.val[0].indices == split.val[1].indices
 
 
-def test_the_datasets_own_split(tmp_path: Path, world: Any) -> None:
+def test_splits_of_the_dataset_are_used(tmp_path: Path, world: Any) -> None:
     world.dataset(tmp_path, {"train": ["a", "b"], "val": ["c"], "test": ["d"]}, frames=3, depth=False)
 
     def names(**options: Any) -> tuple[list[str], list[str]]:
         split = open_split(resolve_config(DataConfig, {"path": str(tmp_path), **options}))
-        return tuple([f.recording.name.split("/")[1] for f in part] for part in (split.train, split.val))  # type: ignore[return-value]
+        return tuple([f.recording.name.split("/")[1] for f in part] for part in (split.train, split.val))  # type: ignore
 
     assert names() == (["a", "b"], ["c"])
     assert names(split_by={"val_recordings": ["a"]}) == (["b", "c"], ["a"]), "the test split stays out"
@@ -85,7 +85,7 @@ def test_a_dataset_without_a_validation_split_gives_blocks_of_its_training_split
     assert len(split.val[0].indices) == 3
 
 
-def test_split_files(tmp_path: Path, world: Any) -> None:
+def test_split_files_select_frames(tmp_path: Path, world: Any) -> None:
     world.kitti_odometry(tmp_path, frames=4, first=7)
     (tmp_path / "train.txt").write_text("06 8 l\n06 0000000009 l\n\n06 8 r\n")
     (tmp_path / "val.txt").write_text("kitti_odometry/06 10\n")
@@ -120,14 +120,14 @@ def test_a_wrong_line_is_named(
     one_line(caught.value, file, *parts)
 
 
-def test_a_side_that_is_not_there(tmp_path: Path, world: Any) -> None:
+def test_split_file_with_a_missing_side_is_refused(tmp_path: Path, world: Any) -> None:
     world.kitti_odometry(tmp_path, frames=2, cameras=(0,))
     (tmp_path / "split.txt").write_text("06 1 r\n")
     with pytest.raises(DataError, match="frame 1 right"):
         read_split_file(tmp_path / "split.txt", open_recordings(tmp_path))
 
 
-def test_a_name_that_several_recordings_end_in(tmp_path: Path, one_line: OneLine) -> None:
+def test_ambiguous_recording_name_is_refused(tmp_path: Path, one_line: OneLine) -> None:
     (tmp_path / "split.txt").write_text("seq-01 5\n")
     recordings: Any = [Long("chess/seq-01", 9), Long("fire/seq-01", 9), Long("seq-02", 9)]
     with pytest.raises(DataError) as caught:
@@ -135,7 +135,7 @@ def test_a_name_that_several_recordings_end_in(tmp_path: Path, one_line: OneLine
     one_line(caught.value, "split.txt, line 1", "chess/seq-01, fire/seq-01", "whole name")
 
 
-def test_contradictions_are_refused(one_line: OneLine) -> None:
+def test_contradicting_split_options_are_refused(one_line: OneLine) -> None:
     for given in ({"val_file": "v"}, {"train_file": "t", "val_recordings": ["a"]}):
         with pytest.raises(ConfigError) as caught:
             resolve_config(DataConfig, {"path": "x", "split_by": given})

@@ -50,7 +50,7 @@ def test_all_but_images_and_camera_is_optional(tmp_path: Path, world: Any) -> No
     assert recording.T_world_camera(0) is None
 
 
-def test_depth_as_16_bit_png(tmp_path: Path, world: Any) -> None:
+def test_depth_png_of_16_bits_is_read(tmp_path: Path, world: Any) -> None:
     world.recording(tmp_path / "a", 1)
     array = tmp_path / "a" / "depth" / "left" / "000000.npy"
     depth = np.load(array)
@@ -59,7 +59,7 @@ def test_depth_as_16_bit_png(tmp_path: Path, world: Any) -> None:
     np.testing.assert_allclose(open_recordings(tmp_path / "a")[0].depth_m(0), depth, atol=1 / 256)
 
 
-def test_splits(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+def test_splits_of_dataset_json_are_read(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     world.dataset(tmp_path, {"train": ["a", "b"], "test": ["c"]}, frames=1)
     assert [r.name.split("/")[-1] for r in open_recordings(tmp_path)] == ["a", "b", "c"]
     assert [r.name.split("/")[-1] for r in open_recordings(tmp_path, split="test")] == ["c"]
@@ -189,7 +189,7 @@ def test_wrong_content_is_named(tmp_path: Path, world: Any, one_line: OneLine) -
         open_recordings(folder)
 
 
-def test_no_recording_listed(tmp_path: Path, world: Any) -> None:
+def test_dataset_without_recordings_is_refused(tmp_path: Path, world: Any) -> None:
     world.dataset(tmp_path, {"train": []}, frames=1)
     with pytest.raises(DataError, match="no recording"):
         open_recordings(tmp_path)

@@ -25,7 +25,7 @@ KITTI = PRIORS["kitti"]
         ("train", 3.531),
     ],
 )
-def test_a_class_is_known_by_the_names_of_coco_cityscapes_and_kitti(name, mean_m):
+def test_class_aliases_of_coco_cityscapes_and_kitti_are_resolved(name, mean_m):
     assert find_prior(name, KITTI).mean_m == mean_m
 
 
@@ -35,7 +35,7 @@ def test_a_class_without_a_prior_has_none():
     assert set(CLASS_ALIASES.values()) <= set(KITTI)
 
 
-def test_a_users_own_name_comes_first():
+def test_own_priors_take_precedence():
     own = {"rider": HeightPrior(mean_m=1.8, spread_m=0.1, source="a tape measure"), "cyclist": KITTI["cyclist"]}
     assert find_prior("rider", own).mean_m == 1.8
 

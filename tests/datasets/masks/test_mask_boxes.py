@@ -18,14 +18,14 @@ def masks(*objects: tuple[int, int, int, int, int, int]) -> RoadMasks:
     return RoadMasks(semantic, instance)
 
 
-def test_a_box_reaches_from_edge_to_edge_and_has_the_class_of_most_pixels():
+def test_box_spans_the_mask_and_has_the_commonest_class():
     seen = masks((3, 9, 20, 30, 60, 50))
     seen.semantic[30:35, 20:60] = 8
     (found,) = find_mask_boxes(seen, CLASSES)
     assert (found.number, found.class_name, found.box_px, found.hidden) == (3, "car", (19.5, 29.5, 59.5, 49.5), False)
 
 
-def test_a_stray_fragment_does_not_widen_it_and_a_small_object_is_none():
+def test_box_ignores_fragments_and_small_objects():
     found = find_mask_boxes(masks((3, 9, 20, 30, 60, 50), (3, 9, 150, 90, 155, 95), (4, 8, 100, 10, 105, 20)), CLASSES)
     assert [one.box_px for one in found] == [(19.5, 29.5, 59.5, 49.5)]
 

@@ -91,7 +91,7 @@ def test_discrete_symmetries_are_quaternions(bop: Path) -> None:
     np.testing.assert_allclose(np.abs(turn), [0, 0, 0, 1], atol=1e-7)
 
 
-def test_masks_lie_where_the_boxes_are_and_the_nearer_hides_the_farther(bop: Path) -> None:
+def test_rendered_masks_match_boxes_and_nearer_objects_occlude(bop: Path) -> None:
     """By hand: object 1's front face, 100 x 60 mm at 480 mm, covers columns from 90 (5 - 50) / 482 + 40 on, counted
     from the corner.
     """
@@ -230,7 +230,7 @@ def behind(poses: Any) -> None:
         (behind, "instance 2: found the object's center at .* in front of the camera"),
     ],
 )
-def test_a_pose_that_is_none_is_refused_by_name(bop: Path, change: Callable[[Any], None], message: str) -> None:
+def test_invalid_pose_is_refused(bop: Path, change: Callable[[Any], None], message: str) -> None:
     edit(bop / "test/000001/scene_gt.json", change)
     with pytest.raises(DataError, match=message):
         BopImages.open(bop).labels(0)
@@ -269,7 +269,7 @@ def test_a_file_of_another_layout_is_refused(bop: Path) -> None:
         BopImages.open(bop)
 
 
-def test_a_mesh_cut_off_or_of_quadrangles_is_refused(bop: Path) -> None:
+def test_truncated_or_quad_mesh_is_refused(bop: Path) -> None:
     path = bop / "models_eval" / "obj_000001.ply"
     data = path.read_bytes()
     path.write_bytes(data[:-5])
@@ -285,7 +285,7 @@ def test_a_mesh_cut_off_or_of_quadrangles_is_refused(bop: Path) -> None:
         read_ply(path)
 
 
-def test_a_text_mesh_is_the_binary_one(bop: Path, tmp_path: Path) -> None:
+def test_ascii_and_binary_ply_are_equal(bop: Path, tmp_path: Path) -> None:
     vertices, triangles = read_ply(bop / "models_eval" / "obj_000001.ply")
     lines = ["ply", "format ascii 1.0", "element vertex 8", "property float z", "property float x", "property float y"]
     lines += ["element face 12", "property list uchar int vertex_index", "end_header"]
@@ -296,7 +296,7 @@ def test_a_text_mesh_is_the_binary_one(bop: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again[1], triangles)
 
 
-def test_results_come_back(bop: Path, tmp_path: Path) -> None:
+def test_written_results_are_read_back(bop: Path, tmp_path: Path) -> None:
     images = BopImages.open(bop)
     results = ground_truth_results(images)
     assert len(results) == 4
@@ -339,7 +339,7 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
         read_results(path)
 
 
-def test_what_would_be_refused_is_not_written(tmp_path: Path) -> None:
+def test_invalid_results_are_not_written(tmp_path: Path) -> None:
     T = np.diag([1.0, 1.0, -1.0, 1.0])
     T[2, 3] = 1
     with pytest.raises(DataError, match="mirrored"):

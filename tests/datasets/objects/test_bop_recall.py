@@ -65,7 +65,7 @@ def test_limit_is_a_tenth_of_diameter(bop: Path) -> None:
     assert of_classes(found) == {"obj_000001": 1, "obj_000002": 1, "obj_000005": 0}, "the can is the smallest"
 
 
-def test_a_half_turn_is_wrong_but_for_what_does_not_show_it(bop: Path) -> None:
+def test_half_turn_is_wrong_except_for_symmetric_objects(bop: Path) -> None:
     images = BopImages.open(bop)
     found = add_recall(images, changed(truth(images), np.diag([-1.0, -1.0, 1.0, 1.0])))  # the symmetry of object 2
     assert (of_classes(found)["obj_000001"], of_classes(found)["obj_000002"]) == (0, 1)
@@ -82,7 +82,7 @@ def test_estimate_with_higher_score_replaces_the_correct_one(bop: Path) -> None:
     assert add_recall(images, unsure)["add_recall"] == 1
 
 
-def test_what_is_missing_is_missed(bop: Path) -> None:
+def test_missing_estimates_lower_recall(bop: Path) -> None:
     images = BopImages.open(bop)
     found = add_recall(images, [[one for one in of if one[0].class_id != 2] for of in truth(images)])
     assert found["add_recall"] == pytest.approx(2 / 3)

@@ -75,7 +75,8 @@ def test_lengths_in_another_unit_are_refused(bop: Path, tmp_path: Path) -> None:
         ),
         (
             lambda path: csv(path, *(f"1,3,{n},1,{R},0 0 500,-1" for n in (5, 4, 3))),
-            "results.csv: found object 3, 4; expected the data set's own obj_id: 1, 2, 5. Fix: write the data set's numbers",
+            "results.csv: found object 3, 4; expected the data set's own obj_id: 1, 2, 5."
+            " Fix: write the data set's numbers",
         ),
     ],
 )
@@ -88,14 +89,14 @@ def test_file_that_cannot_be_scored_is_named(
         read_estimates(BopImages.open(bop), path)
 
 
-def test_a_score_that_is_no_number_is_not_written_and_blames_no_time(tmp_path: Path) -> None:
+def test_score_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
     T = np.eye(4)
     T[2, 3] = 1
     with pytest.raises(DataError, match=r"scene 1, image 1, object 1: found score nan; expected a finite number"):
         write_results(tmp_path / "results.csv", [BopResult(1, 1, 1, float("nan"), T)])
 
 
-def test_the_labels_own_poses_score_1_whether_a_pixel_shows_each_or_not(bop: Path) -> None:
+def test_ground_truth_poses_score_1_with_hidden_objects(bop: Path) -> None:
     """A small copy of object 5 that object 1 hides: scene_gt.json has its pose, but no pixel shows it."""
     (bop / "test_targets_bop19.json").unlink()
     file = bop / "test" / "000001" / "scene_gt.json"

@@ -76,6 +76,7 @@ def flat(scores: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_the_csv_of_held_out_images_is_scored_on_these(run: Path, bop: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (bop / "test_targets_bop19.json").unlink()
     printed = command(capfd, "evaluate", run, bop, "--held-out")
@@ -91,6 +92,7 @@ def test_the_csv_of_held_out_images_is_scored_on_these(run: Path, bop: Path, cap
     assert (whole["objects"], whole["add_recall"]) == (4, 0.25), "without it, what the other image shows is missed"
 
 
+@pytest.mark.slow
 def test_rows_of_other_images_are_left_out_and_counted(run: Path, bop: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (bop / "test_targets_bop19.json").unlink()
     printed = command(capfd, "evaluate", run, bop)

@@ -83,14 +83,14 @@ def test_box_is_centered_with_front_z_in_the_image_camera(kitti: Path) -> None:
     assert (float(camera.fx[()] if camera.fx.ndim else camera.fx), camera.height, camera.width) == (700, 180, 600)
 
 
-def test_a_positive_turn_brings_the_front_towards_the_camera(kitti: Path) -> None:
+def test_positive_rotation_y_turns_the_front_towards_the_camera(kitti: Path) -> None:
     """About y, which points down: from x towards -z."""
     (kitti / "training/label_2/000000.txt").write_text(car(turn=math.pi / 2) + "\n")
     (box,) = KittiObjectImages.open(kitti).boxes(0)
     np.testing.assert_allclose(box.T_camera_object[:3, :3] @ [0, 0, 1], [0, 0, -1], atol=1e-3)
 
 
-def test_it_is_a_source_of_boxes_without_masks(kitti: Path) -> None:
+def test_kitti_objects_are_boxes_without_masks(kitti: Path) -> None:
     assert detect_object_format(kitti) == "kitti"
     images = open_object_images(kitti, "training")
     assert (len(images), [len(images.boxes(index)) for index in range(2)]) == (2, [2, 0])
@@ -130,7 +130,7 @@ def test_a_wrong_line_is_named(kitti: Path, line: str, message: str) -> None:
         KittiObjectImages.open(kitti).boxes(0)
 
 
-def test_a_long_one_beside_the_camera_may_have_its_middle_behind_it(kitti: Path) -> None:
+def test_long_object_beside_the_camera_may_have_its_center_behind_it(kitti: Path) -> None:
     (kitti / "training/label_2/000000.txt").write_text(car(z=-1.5, turn=1.57).replace("4.00", "30.0") + "\n")
     images = KittiObjectImages.open(kitti)
     objects = boxes_to_objects(images.boxes(0))
@@ -162,7 +162,7 @@ def test_split_without_labels_is_refused_with_alternatives(kitti: Path) -> None:
 # ----------------------------------------------------------------------------------------------------------------
 
 
-def test_labels_as_results_score_full_marks_and_a_shifted_box_what_it_should(kitti: Path, tmp_path: Path) -> None:
+def test_labels_as_results_have_full_ap_and_a_shifted_box_the_expected_one(kitti: Path, tmp_path: Path) -> None:
     images = KittiObjectImages.open(kitti)
     lines = (kitti / "training/label_2/000000.txt").read_text().splitlines()
     truth = results(tmp_path / "truth", {"000000": [f"{line} 0.7" for line in lines], "000001": []})
@@ -224,7 +224,7 @@ def test_the_command_scores_results_and_draws_labels(
 
 
 @pytest.mark.real
-def test_the_samples_boxes_fall_on_their_boxes_in_the_image(real_data: Path, tmp_path: Path) -> None:
+def test_projected_boxes_equal_the_2d_boxes(real_data: Path, tmp_path: Path) -> None:
     """What is labeled in the image and in space was labeled separately: the corners' hull is the 2D box to a few
     pixels.
     """

@@ -75,7 +75,7 @@ def known(view: TableView) -> list[int]:
     return [place for place, one in enumerate(view.objects) if one.placed.shape.kind in NAMES]
 
 
-def test_poses_come_back(folder: Path, view: TableView) -> None:
+def test_rendered_poses_are_recovered(folder: Path, view: TableView) -> None:
     """Within what 8 bits of coordinates and millimetres of depth leave."""
     images = NocsImages.open(folder)
     assert len(images) == 1
@@ -112,7 +112,7 @@ def test_depth_of_three_channels_is_the_same(folder: Path) -> None:
     np.testing.assert_array_equal(read_depth(path), depth)
 
 
-def test_z_is_turned_round_and_colors_are_in_order(tmp_path: Path) -> None:
+def test_coordinate_map_inverts_z_and_keeps_channel_order(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.full((2, 2, 3), (51, 102, 204), np.uint8))  # blue, green, red
     np.testing.assert_allclose(read_coordinates(tmp_path / "a.png")[0, 0], [0.8, 0.4, 0.8])
 
@@ -149,7 +149,7 @@ def test_object_without_a_pose_is_left_out_with_reason(folder: Path, view: Table
     )
 
 
-def test_what_was_left_out_is_a_finding(folder: Path, view: TableView) -> None:
+def test_objects_without_pose_are_a_finding(folder: Path, view: TableView) -> None:
     """One object without depth, one of _meta.txt that no pixel shows, through what a training wraps its images in."""
     scene, number = folder / "scene_1", known(view)[0] + 1
     spoilt(scene / "0000_depth.png", lambda depth: depth.__setitem__(view.instance == number, 0))
@@ -163,7 +163,7 @@ def test_what_was_left_out_is_a_finding(folder: Path, view: TableView) -> None:
     assert [one.code for one in check_object_labels({"train": found})] == ["O04", "O01"]
 
 
-def test_an_object_behind_the_camera_is_corrupt() -> None:
+def test_object_behind_the_camera_is_refused() -> None:
     rows, columns = np.mgrid[:40, :40]
     depth = 0.3 + 0.1 * np.random.default_rng(0).random((40, 40))
     K = np.array([[40.0, 0, 20], [0, 40, 20], [0, 0, 1]])

@@ -51,12 +51,12 @@ def dataset(root: Path, **changed: object) -> Path:
         ),
     ],
 )
-def test_wrong_label_has_a_plain_message(tmp_path: Path, key: str, value: object, message: str) -> None:
+def test_wrong_label_is_refused_with_its_value(tmp_path: Path, key: str, value: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         ObjectFolder.open(dataset(tmp_path / "objects", **{key: value}), "train")
 
 
-def test_a_quaternion_of_three_numbers_has_three_and_no_length() -> None:
+def test_quaternion_of_three_numbers_is_refused() -> None:
     with pytest.raises(DataError, match="found 3 numbers; expected a quaternion of four finite numbers"):
         check_quaternion("object 1", [1, 0, 0])
 

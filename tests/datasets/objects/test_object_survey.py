@@ -70,7 +70,7 @@ def scaled(key: str, factor: float) -> Callable[[list[Entry]], None]:
     return each(lambda one: one.update({key: [value * factor for value in one[key]]}))
 
 
-def test_right_labels_lie_on_their_masks(tables: Path) -> None:
+def test_correct_labels_pass_the_mask_check(tables: Path) -> None:
     found = surveyed(tables)
     assert (found.images, found.whole, found.unreadable) == (16, 16, ())
     assert len(found.fits) > 40
@@ -82,7 +82,7 @@ def test_right_labels_lie_on_their_masks(tables: Path) -> None:
 @pytest.mark.parametrize(
     "change", [each(xyzw), reverse, scaled("size_m", 0.5), scaled("size_m", 2.5), scaled("t_camera_object_m", 1.6)]
 )
-def test_wrong_labels_stop(tables: Path, change: Callable[[list[Entry]], None]) -> None:
+def test_wrong_labels_are_stop_findings(tables: Path, change: Callable[[list[Entry]], None]) -> None:
     mutated(tables, change)
     found = [one for one in check_object_labels({"train": surveyed(tables)}) if one.code == "O05"]
     assert [one.severity for one in found] == ["stop"]

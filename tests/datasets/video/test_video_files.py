@@ -130,7 +130,7 @@ def test_a_file_is_decoded_once(
     assert first.fingerprint() != again.fingerprint(), "another camera"
 
 
-def test_a_files_masks_are_of_its_frames_as_filmed_and_stretch_with_them(
+def test_masks_of_a_video_file_are_resized_with_its_frames(
     tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine
 ) -> None:
     height, width = drive_frames[0].shape[:2]
@@ -153,7 +153,7 @@ def test_a_files_masks_are_of_its_frames_as_filmed_and_stretch_with_them(
     one_line(caught.value, "semantic/left/000004.png", f"{width}x{height // 2}", f"{width}x{height}")
 
 
-def test_the_camera_in_every_way(tmp_path: Path, images: Path, world: Any) -> None:
+def test_camera_is_read_in_every_way(tmp_path: Path, images: Path, world: Any) -> None:
     def K(camera: dict[str, Any]) -> np.ndarray:
         return open_recordings(images, camera=camera, stride=1)[0].camera(0).K.numpy()
 
@@ -174,14 +174,14 @@ def test_the_camera_in_every_way(tmp_path: Path, images: Path, world: Any) -> No
     assert K({})[0, 0] == 99
 
 
-def test_a_matrix_by_another_key(tmp_path: Path, images: Path, one_line: OneLine) -> None:
+def test_json_without_key_K_is_refused(tmp_path: Path, images: Path, one_line: OneLine) -> None:
     (tmp_path / "K.json").write_text('{"k": 3}')
     with pytest.raises(DataError) as caught:
         open_recordings(images, camera={"K_file": str(tmp_path / "K.json")})
     one_line(caught.value, "K.json", "found keys 'k'; expected a key 'K'")
 
 
-def test_a_camera_for_each_frame(tmp_path: Path, images: Path, drive_frames: list[np.ndarray]) -> None:
+def test_K_file_with_one_matrix_a_frame_is_read(tmp_path: Path, images: Path, drive_frames: list[np.ndarray]) -> None:
     file = tmp_path / "K.txt"
     file.write_text("".join(f"{100 + i} 0 77 0 {100 + i} 41 0 0 1\n" for i in range(8)))
     path = write_video(tmp_path / "drive.mp4", drive_frames)
@@ -210,7 +210,7 @@ def test_a_wrong_K_file_is_named(
     one_line(caught.value, file, *parts)
 
 
-def test_no_camera_or_two(images: Path, one_line: OneLine) -> None:
+def test_missing_or_duplicate_camera_is_refused(images: Path, one_line: OneLine) -> None:
     with pytest.raises(DataError) as caught:
         open_recordings(images)
     one_line(caught.value, images, "no camera", "K.txt", "horizontal_fov_deg")
@@ -239,14 +239,14 @@ def test_a_damaged_store_is_named(tmp_path: Path, drive_frames: list[np.ndarray]
     one_line(caught.value, store, "2 frames", "delete the file")
 
 
-def test_a_folder_of_mixed_sizes(images: Path, world: Any, one_line: OneLine) -> None:
+def test_folder_of_mixed_image_sizes_is_refused(images: Path, world: Any, one_line: OneLine) -> None:
     world.save(images / "frame5.png", np.zeros((50, 60, 3), np.uint8))
     with pytest.raises(DataError) as caught:
         open_recordings(images, camera=FOCAL)
     one_line(caught.value, images / "frame5.png", "60x50", "160x96")
 
 
-def test_a_video_that_cannot_be_decoded(tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine) -> None:
+def test_undecodable_video_is_refused(tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine) -> None:
     whole = write_video(tmp_path / "whole.mp4", drive_frames).read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.mp4").write_bytes(b"not a video" * 50)
@@ -325,7 +325,7 @@ def test_an_index_that_promises_too_much_is_refused_before_decoding(
         next(stream_video(cut_off(tmp_path / "cut.mp4", drive_frames, 0.3)))
 
 
-def test_a_video_without_room_for_it_is_refused_before_it_is_decoded(
+def test_full_disk_is_reported_before_decoding(
     tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "drive.mp4", drive_frames)
@@ -352,7 +352,7 @@ def turned(path: Path, frames: list[np.ndarray]) -> Path:
     return path
 
 
-def test_a_turned_telephone_gives_upright_frames(tmp_path: Path, drive_frames: list[np.ndarray]) -> None:
+def test_rotated_video_gives_upright_frames(tmp_path: Path, drive_frames: list[np.ndarray]) -> None:
     first = next(stream_video(turned(tmp_path / "upright.mp4", drive_frames)))
     assert np.array_equal(first.image, np.rot90(drive_frames[0], -1))
 

@@ -39,7 +39,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_files, "MAX_DECODED", 10)
 
 
-def test_a_long_video_is_looked_at_in_stretches_and_nothing_is_stored(
+def test_long_video_is_sampled_in_segments_without_storing(
     drive: Path, world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frame_store, "write_frame_store", lambda *args: pytest.fail("stored"))
@@ -64,7 +64,7 @@ def test_large_frames_are_reduced_and_the_camera_with_them(
     assert (stretch.camera(0).height, stretch.camera(0).width) == (48, 80)
 
 
-def test_what_belongs_to_each_frame_is_read_from_the_start(drive: Path, world: Any, tmp_path: Path) -> None:
+def test_video_with_per_frame_K_or_poses_is_sampled_from_the_start(drive: Path, world: Any, tmp_path: Path) -> None:
     poses = tmp_path / "poses.txt"
     poses.write_text(world.rows([world.pose(index) for index in range(FRAMES)]))
     (stretch,) = sample_recordings(drive, camera=FOCAL, poses=str(poses))
@@ -83,7 +83,7 @@ def test_truncated_segment_is_logged(drive: Path, tmp_path: Path, caplog: pytest
     assert f"{cut}: no frames after 75 % of it" in caplog.text
 
 
-def test_a_short_video_is_one_stretch_and_other_data_is_opened_whole(drive: Path, world: Any, tmp_path: Path) -> None:
+def test_short_video_is_one_segment_and_other_data_is_opened_whole(drive: Path, world: Any, tmp_path: Path) -> None:
     video_files.MAX_DECODED = 50  # undone with the fixture's patch
     (stretch,) = sample_recordings(drive, camera=FOCAL)
     assert (stretch.name, stretch.numbers) == ("video/drive", list(range(24)))

@@ -34,7 +34,7 @@ def wall(gray: int = 100) -> np.ndarray:
     return np.full((H, W, 3), gray, np.uint8)
 
 
-def test_a_image_is_the_mean_of_both_by_alpha_and_the_mask_starts_at_half() -> None:
+def test_alpha_blends_image_and_thresholds_the_mask_at_half() -> None:
     for alpha in (1, 64, 127, 128, 200, 255):
         rgba = np.full((8, 6, 4), (200, 40, 0, alpha), np.uint8)
         rgba[-1] = (200, 40, 0, 255)  # what it stands on
@@ -57,7 +57,7 @@ def test_a_resized_cutout_has_no_fringe_of_its_transparent_pixels() -> None:
     assert premultiply_alpha(rgba).shape == (48, 48, 4), "the empty margin is cut off"
 
 
-def test_all_of_it_has_the_depth_of_the_ground_under_its_foot() -> None:
+def test_cutout_has_the_depth_of_the_ground_at_its_foot() -> None:
     pasted = paste_cutout(wall(), ROAD, solid(10, 6, (255, 0, 0)), 15, 20)
     assert pasted.mask.sum() == 60
     assert np.unique(pasted.depth[pasted.mask]).tolist() == [ROAD[24, 0]], "its lowest row is 24"
@@ -65,7 +65,7 @@ def test_all_of_it_has_the_depth_of_the_ground_under_its_foot() -> None:
     assert pasted.depth.dtype == np.float32
 
 
-def test_the_foot_is_the_middle_of_the_lowest_row_that_is_covered() -> None:
+def test_foot_is_the_center_of_the_lowest_covered_row() -> None:
     rgba = np.zeros((10, 9, 4), np.uint8)
     rgba[:8] = 255
     rgba[8, 2:5] = 255  # one leg

@@ -1,6 +1,4 @@
-"""Interface checks of models: contract(name, part, a folder to write to), as in test_tables.py; and what each is given
-with.
-"""
+"""Interface checks of models with their inputs, for test_tables.py."""
 
 from __future__ import annotations
 
@@ -169,7 +167,7 @@ def activation(name: str, part: Any, folder: Path) -> None:
     assert torch.equal(layer.eval()(x), layer(x))
 
 
-CONTRACTS = (model, network, attention, overlay_network, pose_network, pose_head, rotation, activation)
+INTERFACE_CHECKS = (model, network, attention, overlay_network, pose_network, pose_head, rotation, activation)
 
 
 def _small(**values: Any) -> DepthPoseNetConfig:

@@ -1,4 +1,4 @@
-"""What recipes and their demos promise: contract(name, part, a folder to write to), as those of test_tables.py."""
+"""Interface checks of recipes and their demos, for test_tables.py."""
 
 from __future__ import annotations
 
@@ -29,4 +29,4 @@ def demo(name: str, part: Any, folder: Path) -> None:
     assert list(inspect.signature(part).parameters) == ["out", "overrides"]
 
 
-CONTRACTS = (recipe, demo)
+INTERFACE_CHECKS = (recipe, demo)

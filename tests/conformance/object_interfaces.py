@@ -1,4 +1,4 @@
-"""What parts for single objects promise: contract(name, part, a folder to write to), as those of test_tables.py."""
+"""Interface checks of the parts for single objects, for test_tables.py."""
 
 from __future__ import annotations
 

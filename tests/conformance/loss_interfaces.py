@@ -1,4 +1,4 @@
-"""What a part of a loss promises: contract(name, part, a folder to write to), as those of test_tables.py."""
+"""Interface checks of the parts of losses, for test_tables.py."""
 
 from __future__ import annotations
 
