@@ -157,11 +157,11 @@ class CompositeSplits:
 
     def count_images(self, split: str) -> int:
         """Return the number of images in an epoch of this split."""
-        there = self.images[split].count
+        available = self.images[split].count
         wanted = self.config.samples if split == "train" else self.config.val_samples
-        if there is None:
+        if available is None:
             return wanted
-        return there if self.config.path is not None and split != "train" else min(there, wanted)
+        return available if self.config.path is not None and split != "train" else min(available, wanted)
 
     def samples(self, split: str) -> CompositeSamples:
         """Return the samples of a split; only "train" is augmented and continues with new images in each epoch."""

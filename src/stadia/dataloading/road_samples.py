@@ -155,9 +155,9 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
     ) -> FrameStore:
         assert recording.mask_reader is not None
         height, width = self.samples.height, self.samples.width
-        how = (MASK_STORE_VERSION, self.config.min_object_share, self.config.max_occlusion)
+        settings = (MASK_STORE_VERSION, self.config.min_object_share, self.config.max_occlusion)
         contents = (recording.fingerprint(), recording.mask_reader.fingerprint(side), side, height, width)
-        stem = make_store_stem(f"{recording.name}-{side}-masks-{width}x{height}", *contents, *how)
+        stem = make_store_stem(f"{recording.name}-{side}-masks-{width}x{height}", *contents, *settings)
 
         def frames() -> Iterator[bytes]:
             for index in range(len(recording)):

@@ -309,21 +309,21 @@ def open_split(config: DatasetConfig, progress: ReportProgress | None = None) ->
 
     A video file is decoded to the network's size, unless `config.size` is set. Every recording is cut to `config.crop`.
     """
-    how, path = config.split_by, Path(config.path).expanduser()
+    split_by, path = config.split_by, Path(config.path).expanduser()
     size = config.size or (config.height, config.width)
     options = config.model_dump(include=set(SourceOptions.model_fields)) | {"size": size}
     opened = open_recordings(path, config.format, progress=progress, **options)
     recordings = [crop_recording(recording, config.crop) for recording in opened]
-    if how.train_file:
-        files = (how.train_file, how.val_file)
+    if split_by.train_file:
+        files = (split_by.train_file, split_by.val_file)
         return TrainValSplit(*(read_split_file(Path(file).expanduser(), recordings) if file else [] for file in files))
-    val_names: Sequence[str] = how.val_recordings
+    val_names: Sequence[str] = split_by.val_recordings
     splits = read_named_splits(path, config.format)
     if "train" in splits and config.split is None and not config.recordings:
         val_names = val_names or splits.get("val", [])
         recordings = _select_recordings(recordings, [*splits["train"], *splits.get("val", [])], path)
     if not val_names:
-        return split_blocks(recordings, how, config.target_sides)
+        return split_blocks(recordings, split_by, config.target_sides)
     val = _select_recordings(recordings, val_names, path)
     train = [recording for recording in recordings if recording not in val]
     sides = config.target_sides

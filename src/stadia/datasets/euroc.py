@@ -27,7 +27,7 @@ from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_image_size, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
-from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
+from stadia.datasets.recordings import ImageRecording, check_K
 from stadia.datasets.rectification import DISTORTION_MODELS, DistortedCamera, RectifiedPair, Undistortion, rectify_pair
 from stadia.datasets.text_files import FileEntry, read_lines, read_text, validate_content
 from stadia.datasets.video.frame_selection import FrameSelection
@@ -97,7 +97,7 @@ class Euroc(DatasetFormat):
         recording = EurocRecording(
             name=f"euroc/{name}",
             images={side: [images[stamp] for stamp in stamps] for side, images in listed.items()},
-            intrinsics={s: Intrinsics(how.new_K, how.lens.height, how.lens.width) for s, how in undistorted.items()},
+            intrinsics={side: one.intrinsics for side, one in undistorted.items()},
             T_right_left=pair.T_right_left,
             numbers=numbers,
             poses=_read_poses(folder, np.array(stamps), cameras[LEFT], pair),
@@ -113,7 +113,7 @@ class Euroc(DatasetFormat):
             return {}
         names = list(cls.find_recordings(path))
         lists = {"train": D3VO_TRAIN, "test": D3VO_TEST}
-        found = {part: [name for name in names if name.startswith(some)] for part, some in lists.items()}
+        found = {part: [name for name in names if name.startswith(starts)] for part, starts in lists.items()}
         return {part: names for part, names in found.items() if names}
 
 
@@ -261,20 +261,20 @@ def list_camera_images(folder: Path) -> dict[int, Path]:
     """
     path = folder / "data.csv"
     stamps, rows = _read_csv(path, 2, "timestamp, filename")
-    there = {p.name for p in (folder / "data").glob("*") if p.stem.isdigit()}
+    existing = {p.name for p in (folder / "data").glob("*") if p.stem.isdigit()}
     found: dict[int, Path] = {}
     for stamp, (name,) in zip(stamps.tolist(), rows, strict=True):
         image = safe_join(folder / "data", name)
         if image.stem != str(stamp):
             raise DataError(path, found=f"'{name}' at {stamp}", expected=f"'{stamp}.png'", fix=_COPY)
-        if image.name not in there:
+        if image.name not in existing:
             raise DataError(image, found="no such file", expected=f"an image that {path} lists", fix="copy it again")
         found[stamp] = image
-    if len(there) > len(found):
-        unlisted = min(there - {image.name for image in found.values()})
-        some = f"{len(found)} of {len(there)} images listed, {unlisted} is not"
+    if len(existing) > len(found):
+        unlisted = min(existing - {image.name for image in found.values()})
+        listed = f"{len(found)} of {len(existing)} images listed, {unlisted} is not"
         fix = "the file was cut off: copy it again (or remove the images that it does not list)"
-        raise DataError(path, found=some, expected="all of them", fix=fix)
+        raise DataError(path, found=listed, expected="all of them", fix=fix)
     return found
 
 

@@ -296,7 +296,7 @@ class KittiRig:
         if T_rectified_velo is None:
             return None
         T = {side: (T_camera @ T_rectified_velo)[:3] for side, T_camera in self.T_camera_rectified.items()}
-        return LidarScans(folder, {side: of.K @ T[side] for side, of in self.intrinsics.items()})
+        return LidarScans(folder, {side: one.K @ T[side] for side, one in self.intrinsics.items()})
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.datasets.recordings import Intrinsics
 
 Array = NDArray[np.float64]
 
@@ -90,6 +91,11 @@ class Undistortion:
         lens, model = self.lens, DISTORTION_MODELS[self.lens.model]
         size = lens.width, lens.height
         return model.maps(lens.K, lens.coefficients, self.R_new_lens, self.new_K, size, cv2.CV_32FC1)
+
+    @property
+    def intrinsics(self) -> Intrinsics:
+        """The new K with the size of the images."""
+        return Intrinsics(self.new_K, self.lens.height, self.lens.width)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_maps"}

@@ -43,7 +43,7 @@ def all_frames(recording: Recording, sides: Sequence[str]) -> list[TargetFrames]
     return [TargetFrames(recording, range(len(recording)), side) for side in sides if side in recording.sides]
 
 
-def split_blocks(recordings: Sequence[Recording], how: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
+def split_blocks(recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
     """Use blocks of consecutive frames of every recording to validate, without the frames within `gap` of them.
 
     Neighboring frames are similar: a split frame by frame would measure memory. The position of a block depends on the
@@ -52,10 +52,10 @@ def split_blocks(recordings: Sequence[Recording], how: SplitConfig, sides: Seque
     split = TrainValSplit([], [])
     for recording in recordings:
         frames = len(recording)
-        count = round(how.val_share * frames)
+        count = round(config.val_share * frames)
         use = np.zeros(frames, np.int8)  # 0 trains, 1 validates, 2 neither
-        gap = min(how.gap, frames // 10)
-        random = make_generator(how.seed, "split", recording.name)
+        gap = min(config.gap, frames // 10)
+        random = make_generator(config.seed, "split", recording.name)
         for segment, wanted in zip(_shares(frames, frames), _shares(frames, count), strict=True):
             start = segment.start + int(random.integers(0, len(segment) - len(wanted) + 1))
             stop = start + len(wanted)

@@ -231,11 +231,11 @@ def crop_object(image: Image, mask: NDArray[np.bool_], side: int) -> Image:
     if not width:
         found = "an empty mask"
         raise DataError("a crop of an object", found=found, expected="pixels of the object", fix="leave it out")
-    part, inside_it = image[top : top + height, left : left + width], mask[top : top + height, left : left + width]
+    part, part_mask = image[top : top + height, left : left + width], mask[top : top + height, left : left + width]
     scale = side * (1 - 2 * _CROP_MARGIN) / max(width, height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(np.where(inside_it[..., None], part, GRAY).astype(np.uint8), size, interpolation=how)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(np.where(part_mask[..., None], part, GRAY).astype(np.uint8), size, interpolation=interpolation)
     crop = np.full((side, side, 3), GRAY, np.uint8)
     x, y = (side - size[0]) // 2, (side - size[1]) // 2
     crop[y : y + size[1], x : x + size[0]] = small

@@ -58,9 +58,9 @@ def to_boxes(results: Iterable[BopResult], images: BopImages, what: object = "re
     scenes = sorted({scene for scene, _ in found})
     _check_known(what, "scene", {one.scene_id for one in results}, scenes, f"those of {images.name}")
     for scene in scenes:
-        there = [image for of, image in found if of == scene]
+        known = [im_id for scene_id, im_id in found if scene_id == scene]
         image_ids = {one.im_id for one in results if one.scene_id == scene}
-        _check_known(what, f"scene {scene}, image", image_ids, there, f"the annotated ones of {images.name}")
+        _check_known(what, f"scene {scene}, image", image_ids, known, f"the annotated ones of {images.name}")
     _check_known(what, "object", {one.obj_id for one in results}, sorted(images.models), "the data set's own obj_id")
     for one in results:
         model = images.models[one.obj_id]

@@ -134,8 +134,8 @@ class KittiObjectImages(ObjectImages):
         dataset = Path(dataset).expanduser()
         folder = dataset / split
         if not (folder / "label_2").is_dir():
-            there = ", ".join(sorted(path.parent.name for path in dataset.glob("*/label_2"))) or "none"
-            found, expected = f"no {split}/label_2", f"a split with labels; available: {there}"
+            splits = ", ".join(sorted(path.parent.name for path in dataset.glob("*/label_2"))) or "none"
+            found, expected = f"no {split}/label_2", f"a split with labels; available: {splits}"
             raise DataError(dataset, found=found, expected=expected, fix="pass another split")
         files = list_images(folder / "image_2")
         images, labels = {path.stem for path in files}, {path.stem for path in (folder / "label_2").glob("*.txt")}

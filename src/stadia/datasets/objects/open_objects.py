@@ -102,9 +102,9 @@ def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectIm
     reader = OBJECT_FORMATS.load(format)
     found: ObjectImages = reader.open(path / split) if format == "nocs" else reader.open(path, split)
     if not len(found):
-        there = ", ".join(list_object_splits(path, "objects") if format == "objects" else ()) or "none"
+        splits = ", ".join(list_object_splits(path, "objects") if format == "objects" else ()) or "none"
         fix = "pass one of these; to train with one alone, data.val_split=null holds the last of its images out"
-        raise DataError(path, found=f"no image in '{split}'", expected=f"one of its splits: {there}", fix=fix)
+        raise DataError(path, found=f"no image in '{split}'", expected=f"one of its splits: {splits}", fix=fix)
     return found
 
 
