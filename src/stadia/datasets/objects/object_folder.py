@@ -92,6 +92,9 @@ def _make_key_error(path: Path, error: ValidationError, raw: object, expected: s
     key = next((place for place in places if place in _EXPECTED), None)
     expected = _EXPECTED.get(str(key), expected)
     if one["type"] == "missing" and isinstance(places[-1], str):  # a list that is too short misses a number
+        if places == ["images"] and isinstance(raw, dict) and "pictures" in raw:
+            fix = "rename the key, or render the set again"
+            return DataError(path, found="its older name 'pictures' for 'images'", expected=expected, fix=fix)
         problem = " missing"
     elif key is None:
         problem = f": {one['msg']}"
