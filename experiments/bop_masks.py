@@ -98,7 +98,7 @@ def origin_shares(images: BopImages, infos: list[list[BopInstanceInfo]], shift: 
 def drawn(images: BopImages, infos: list[list[BopInstanceInfo]]) -> Iterable[Drawn]:
     """Every instance that is asked for."""
     for index, info in enumerate(infos):
-        camera, shapes, asked = images.camera(index), images.silhouettes(index), images.asked(index)
+        camera, shapes, asked = images.camera(index), images.silhouettes(index), images.requested_counts(index)
         inverse = np.stack([one.within(camera.height, camera.width) for one in shapes])
         depth = np.where(inverse > 0, 1 / np.maximum(inverse, 1e-9), 1e9)
         nearest = depth.min(0)

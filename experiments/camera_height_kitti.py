@@ -26,7 +26,7 @@ from stadia.apps.camera_height.estimate import estimate_camera_height
 from stadia.apps.camera_height.road_objects import read_road_frames
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
-from stadia.datasets.kitti.lidar import KittiCalibration
+from stadia.datasets.kitti import KittiCalibration
 from stadia.datasets.masks.mask_files import attach_masks
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.progress import no_progress

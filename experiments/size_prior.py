@@ -27,8 +27,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from height_crops import HeightCrop, augment_crop, crop_recording_objects
 
-from stadia.datasets.masks.mask_objects import HeightCrop, augment_crop, crop_recording_objects
 from stadia.datasets.open_dataset import open_recordings
 from stadia.models.size_prior import SizePrior, log_height_loss, save_size_prior
 from stadia.synthetic.roadworld.config import RoadWorldConfig

@@ -13,7 +13,7 @@ import small_recipe
 from small_recipe import SmallLoader
 from test_resume import At, Crash, crash, table
 
-from stadia.dataloading.mixture import MixtureLoader, SequentialLoader
+from stadia.dataloading.loader import MixtureLoader, SequentialLoader
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.config import TrainingConfig

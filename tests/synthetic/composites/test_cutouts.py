@@ -27,6 +27,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_set_is_written_whole_continued_and_the_same_for_any_number_of_threads(tmp_path: Path) -> None:
     path = write_cutouts(SMALL, tmp_path / "a", seed=1, workers=1)
     about = json.loads(path.read_text())

@@ -64,7 +64,7 @@ def test_a_cutout_has_the_depth_of_the_ground_under_its_foot() -> None:
     assert pasted.depth.dtype == np.float32
 
 
-def test_the_foot_is_the_middle_of_the_lowest_row_that_is_covered() -> None:
+def test_foot_is_the_center_of_the_lowest_covered_row() -> None:
     rgba = np.zeros((10, 9, 4), np.uint8)
     rgba[:8] = 255
     rgba[8, 2:5] = 255  # one leg

@@ -25,6 +25,7 @@ from stadia.synthetic.composites.published_layout import (
 )
 
 
+@pytest.mark.slow
 def test_the_index_is_a_bijection_of_all_400_000() -> None:
     places = [unravel_index(index) for index in range(IMAGE_COUNT)]
     assert len(set(places)) == IMAGE_COUNT == 400_000
@@ -87,7 +88,7 @@ def test_both_names_of_mask_folders_are_read(layout: Path) -> None:
     assert images.label.source.startswith("teacher: DenseDepth")
 
 
-def test_a_part_of_the_images_has_all_backgrounds(layout: Path) -> None:
+def test_subset_has_all_backgrounds(layout: Path) -> None:
     images = PublishedComposites(layout, scan_published_layout(layout).whole, "train")
     assert {images.pair(number).background for number in range(12)} == {"bg1", "bg2"}
 

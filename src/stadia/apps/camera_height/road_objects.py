@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightRequest
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
-from stadia.datasets.kitti.object_boxes import KittiObjectImages
+from stadia.datasets.objects.kitti_objects import KittiObjectImages
 from stadia.datasets.masks.height_priors import find_prior, normalize_class
 from stadia.datasets.masks.mask_files import ROAD, attach_masks, has_road
 from stadia.datasets.masks.mask_objects import find_mask_boxes, is_cut_by_edge

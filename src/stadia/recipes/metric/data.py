@@ -16,7 +16,7 @@ from stadia.core.errors import DataError, GeometryError
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Batch, Inputs, RoadTargets
 from stadia.dataloading.loader import Loader
-from stadia.dataloading.mixture import MixtureLoader, SequentialLoader
+from stadia.dataloading.loader import MixtureLoader, SequentialLoader
 from stadia.dataloading.road_samples import (
     PackedRoad,
     RoadSamples,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.files import safe_join
 from stadia.core.types import Meta
-from stadia.datasets.kitti.object_boxes import KittiObjectImages
+from stadia.datasets.objects.kitti_objects import KittiObjectImages
 from stadia.datasets.objects.bop import TARGETS_FILE, BopImages
 from stadia.datasets.objects.bop_models import BopModel
 from stadia.datasets.objects.bop_results import read_results, to_boxes

@@ -224,7 +224,7 @@ def score_validation(task: TrainedOverlay, data: OverlayData, run: Run, console:
     write_score(
         run.folder / "scores" / "val.json", {**about, **score_folder(task, predictions, samples, numbers, shown)}
     )
-    taught = range(min(MEAN_OF, overlays.asked("train")))
+    taught = range(min(MEAN_OF, overlays.count_images("train")))
     for name, score in (("mean-depth", score_mean_depth), ("difference", score_difference_mask)):
         write_score(
             run.folder / "scores" / f"val-{name}.json",
