@@ -232,7 +232,7 @@ def motion(name: str, part: Any, folder: Path) -> None:
     """Between equal images that the recipe has without motion there is none, as a rigid (4, 4) of float64."""
     picture = model_contracts.batch().inputs.image[:1]
     view = FrameTensors(picture, OneGrayImage().camera(0), torch.full((1, 1, 64, 96), 0.1))
-    predictor = SimpleNamespace(claim=DepthScale.METRES, T_next_now=lambda *_: torch.eye(4)[None])
+    predictor = SimpleNamespace(depth_scale=DepthScale.METRES, T_next_now=lambda *_: torch.eye(4)[None])
     T_next_now = part(predictor, view, view, None)
     assert T_next_now.dtype == torch.float64
     torch.testing.assert_close(T_next_now, torch.eye(4, dtype=torch.float64), atol=1e-6, rtol=0)
@@ -242,7 +242,7 @@ def way_to_follow_a_path(name: str, part: Any, folder: Path) -> None:
     """Of a camera that stands still, by its images and by the recipe, every pose is the identity (4, 4) of float64."""
     picture, camera = model_contracts.batch().inputs.image[:1], OneGrayImage().camera(0)
     predictor = SimpleNamespace(
-        claim=DepthScale.METRES,
+        depth_scale=DepthScale.METRES,
         T_next_now=lambda *_: torch.eye(4)[None],
         inverse_depth=lambda image, camera: torch.full((1, 1, 64, 96), 0.1),
     )

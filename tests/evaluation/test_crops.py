@@ -50,7 +50,7 @@ def kitti_drive(drive: Make) -> object:
 class Seer:
     """A network of the KB crop at half its size; keeps what it was shown. It knows the law of Drive's world."""
 
-    claim, height, width, crop = DepthScale.METRES, 176, 608, "kb"
+    depth_scale, height, width, crop = DepthScale.METRES, 176, 608, "kb"
 
     def __init__(self) -> None:
         self.shown: list[tuple[torch.Tensor, Camera]] = []

@@ -102,10 +102,10 @@ class TestRecordings:
         (note,) = [note for note in result.summary()["notes"] if "path" in note]
         assert note.startswith("no path is scored of drive: ")
 
-    def test_a_claim_is_refused_before_anything_is_predicted(
+    def test_a_depth_scale_is_refused_before_anything_is_predicted(
         self, tmp_path: Path, drive: Make, red_reader: Make
     ) -> None:
-        with pytest.raises(ProtocolError, match="claim up-to-scale"):
+        with pytest.raises(ProtocolError, match="depth scale up-to-scale"):
             self.evaluate(red_reader(DepthScale.UP_TO_SCALE), [drive()], tmp_path)
         assert not list(tmp_path.iterdir())
 

@@ -38,9 +38,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrameTensors, FrameT
     return views[0], views[1], torch.from_numpy(np.linalg.inv(following) @ now)
 
 
-def saying(T_next_now: Tensor | None, claim: DepthScale = DepthScale.METRES) -> SimpleNamespace:
+def saying(T_next_now: Tensor | None, depth_scale: DepthScale = DepthScale.METRES) -> SimpleNamespace:
     """A predictor whose pose network says this."""
-    return SimpleNamespace(claim=claim, T_next_now=lambda *_: None if T_next_now is None else T_next_now[None])
+    return SimpleNamespace(
+        depth_scale=depth_scale, T_next_now=lambda *_: None if T_next_now is None else T_next_now[None]
+    )
 
 
 def forward(metres: float) -> Tensor:

@@ -41,7 +41,7 @@ class TestPredict:
         }
         assert {path.name for path in out.iterdir()} == names
         assert "12 frames" in text
-        assert text.splitlines()[-1].startswith("claim: metres")
+        assert text.splitlines()[-1].startswith("depth scale: metres")
         with av.open(str(out / "side_by_side.mp4")) as container:
             assert sum(1 for _ in container.decode(video=0)) == 12
             assert container.streams.video[0].average_rate == pytest.approx(24, rel=0.01)

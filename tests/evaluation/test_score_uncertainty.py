@@ -38,9 +38,11 @@ def said(truth_m: Maps, tmp_path: Path) -> tuple[Path, Maps, Maps]:
     return tmp_path / "said", depth, doubt
 
 
-def score(predictions: Path, reference: Path, protocol: str = "metric", claim: DepthScale | None = None) -> DepthScore:
+def score(
+    predictions: Path, reference: Path, protocol: str = "metric", depth_scale: DepthScale | None = None
+) -> DepthScore:
     return score_depth(
-        Predictions.open(predictions, claim),
+        Predictions.open(predictions, depth_scale),
         open_ground_truth_folder(reference, PROTOCOLS[protocol]),
         PROTOCOLS[protocol],
     )

@@ -34,7 +34,7 @@ class Toy(Task):
     """Depth and motion by two layers each, of the wall: what a training is made of, and nothing else."""
 
     recipe = "toy"
-    claim = DepthScale.METRES
+    depth_scale = DepthScale.METRES
     start_m, motion_scale, smoothness, lr = 8.0, 0.01, 1e-3, 1e-3
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from stadia.evaluation.score.trajectory_score import score_trajectory
 from stadia.recipes.base.dry_run import PeakMemory
 
 DEPTH = SimpleNamespace(
-    claim="metres",
+    depth_scale="metres",
     protocol="metric",
     metrics={"abs_rel": 0.2, "rmse": 4.0, "d1": 0.7},
     scale_ratio_median=1.0,

@@ -66,11 +66,13 @@ def scored(recall: float, precision: float) -> dict:
     ],
 )
 def test_recall_and_precision_are_described(make_run, recall, precision, said, tone):
-    folder = make_run(without=("scores", "result.json", "findings.jsonl"), run={"status": "finished", "claim": None})
+    folder = make_run(
+        without=("scores", "result.json", "findings.jsonl"), run={"status": "finished", "depth_scale": None}
+    )
     (folder / "scores").mkdir()
     (folder / "scores" / "val.json").write_text(json.dumps(scored(recall, precision)), encoding="utf-8")
     run = read_run(folder)
-    (sentence,) = [one for one in describe_quality(run, claimed=False) if "labeled" in one.text]
+    (sentence,) = [one for one in describe_quality(run, predicts_depth=False) if "labeled" in one.text]
     assert said in sentence.text
     assert sentence.tone == tone
     text = report.build_report(folder).read_text(encoding="utf-8")

@@ -98,13 +98,13 @@ RECIPE_SETTINGS: Mapping[str, tuple[str, ...]] = {
 class ScoredDepth:
     """Scores of depth of unseen worlds.
 
-    claim: of the predictions.
-    as_metres: scored as metres, whatever the claim.
+    depth_scale: of the predictions.
+    as_metres: scored as metres, whatever the depth scale.
     median_scaled: each image scaled by the ratio of medians.
     camera_m: camera height in predicted depth, metres, median over images; NaN if no image shows a road.
     """
 
-    claim: DepthScale
+    depth_scale: DepthScale
     as_metres: DepthScore
     median_scaled: DepthScore
     camera_m: float
@@ -166,7 +166,7 @@ def score_predictions(folder: Path, recordings: Sequence[Recording]) -> ScoredDe
             )
             heights.append(measure_camera_height(depth, recording, index))
     return ScoredDepth(
-        claim=predictions.claim,
+        depth_scale=predictions.depth_scale,
         as_metres=collect_scores(as_metres, DepthScale.METRES, PROTOCOLS["metric"]),
         median_scaled=collect_scores(median_scaled, DepthScale.UP_TO_SCALE, PROTOCOLS["relative"]),
         camera_m=float(np.nanmedian(heights)),
@@ -227,7 +227,7 @@ def summarize_metric_demo(
         peak_rss_mb: of all processes together.
     """
     return {
-        "claim": str(metres.claim),
+        "depth_scale": str(metres.depth_scale),
         "protocol": metres.as_metres.protocol,
         "depth": {
             **_score_numbers(metres.as_metres),

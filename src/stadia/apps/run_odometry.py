@@ -65,7 +65,7 @@ def run_odometry(request: OdometryRequest, watch: TrackProgress) -> Iterator[str
             {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint},
             watch,
         )
-    yield f"claim: {SCALE_DESCRIPTIONS[predictor.claim]}"
+    yield f"depth scale: {SCALE_DESCRIPTIONS[predictor.depth_scale]}"
 
 
 def _default_folder(request: OdometryRequest) -> Path:
@@ -113,13 +113,13 @@ def _write(
     """Estimate one recording into its folder; yield lines for people."""
     with _remove_on_error(folder):
         path, points = _estimate_path(given, predictor, folder, method, watch)
-        score, notes = _score(given, path, predictor.claim, folder / TRAJECTORY)
+        score, notes = _score(given, path, predictor.depth_scale, folder / TRAJECTORY)
         if points == 0:
             notes.append(f"{POINTS} is empty: the camera moved too little to estimate the depth of a point to 5 %")
-        _write_path(folder, path, method, predictor.claim, score)
+        _write_path(folder, path, method, predictor.depth_scale, score)
         record: dict[str, Any] = {
             **about,
-            "claim": str(predictor.claim),
+            "depth_scale": str(predictor.depth_scale),
             "method": method,
             "source": given.name,
             "network_size": [predictor.height, predictor.width],
@@ -154,7 +154,7 @@ def _estimate_path(
     frames = watch(given.frames, given.count, f"following {given.name}")
     if method != "refined":
         return track_camera(predictor, frames, method, source=given.name), None
-    unit = "metres" if predictor.claim is DepthScale.METRES else "up to scale, no metres"
+    unit = "metres" if predictor.depth_scale is DepthScale.METRES else "up to scale, no metres"
     with atomic_write(folder / POINTS) as temporary, temporary.open("wb") as stream:
         writer = PlyWriter(stream, unit)
 
@@ -166,21 +166,23 @@ def _estimate_path(
     return path, writer.count
 
 
-def _write_path(folder: Path, path: CameraPath, method: str, claim: DepthScale, score: TrajectoryScore | None) -> None:
+def _write_path(
+    folder: Path, path: CameraPath, method: str, depth_scale: DepthScale, score: TrajectoryScore | None
+) -> None:
     """Write the trajectory as rows and as a drawing, with the true one if there is one."""
     write_kitti_trajectory(folder / TRAJECTORY, Trajectory(path.T_world_camera))
     known = [time_s for time_s in path.times_s if time_s is not None]
     if len(known) == len(path.names):
         write_tum_trajectory(folder / TRAJECTORY_TUM, Trajectory(path.T_world_camera, np.array(known)))
     if score is None:
-        draw_paths(folder / DRAWING, {method: path.T_world_camera}, claim)
+        draw_paths(folder / DRAWING, {method: path.T_world_camera}, depth_scale)
     else:
         seen = score.paths_from_start
         draw_paths(folder / DRAWING, {method: seen["estimated"], "measured": seen["true"]}, DepthScale.METRES)
 
 
 def _score(
-    given: PredictionInput, path: CameraPath, claim: DepthScale, file: Path
+    given: PredictionInput, path: CameraPath, depth_scale: DepthScale, file: Path
 ) -> tuple[TrajectoryScore | None, list[str]]:
     """Score against the recording's poses as `stadia evaluate` does; None if there are too few. Also return notes."""
     truth, ends = dict[int, Any](), [path.ends] if path.ends else []
@@ -195,6 +197,6 @@ def _score(
     rows = sorted(truth)
     estimated = Trajectory(path.T_world_camera[rows])
     reference = Trajectory(np.stack([truth[k] for k in rows]), name=given.name)
-    score = score_trajectory(estimated, reference, PATH_ALIGNMENT.get(claim, PathAlignment.SIM3))
+    score = score_trajectory(estimated, reference, PATH_ALIGNMENT.get(depth_scale, PathAlignment.SIM3))
     measured = [f"{len(rows)} of {len(path.names)} poses are measured: the score and {DRAWING} are of these"]
     return score, [*(measured if len(rows) < len(path.names) else []), *score.notes, *ends]

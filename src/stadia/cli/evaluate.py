@@ -18,7 +18,7 @@ _OBJECTS = "--objects RESULTS --reference DATA"
 _FORMS_OF = {
     "reference": (_DEPTH, _TRAJECTORY, _OBJECTS),
     "protocol": (_CHECKPOINT, _DEPTH),
-    "claim": (_DEPTH,),
+    "depth_scale": (_DEPTH,),
     "crop": (_DEPTH,),
     "format": (_TRAJECTORY,),
     "align": (_TRAJECTORY,),
@@ -73,9 +73,9 @@ def evaluate(
     protocol: Annotated[
         str, typer.Option("--protocol", help="Depth protocol; `stadia list protocols` lists them.")
     ] = "metric",
-    claim: Annotated[
+    depth_scale: Annotated[
         str | None,
-        typer.Option("--claim", help="Scale of other programs' maps; metres by default.", show_default=False),
+        typer.Option("--depth-scale", help="Scale of other programs' maps; metres by default.", show_default=False),
     ] = None,
     crop: Annotated[
         str | None,
@@ -124,7 +124,7 @@ def evaluate(
     forms = {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)}
     truth = _truth_of_one_form(context, {**forms, _OBJECTS: (objects, reference)})
     if depth is not None:
-        summary = _score_depth(depth, truth, protocol, claim, crop, scores)
+        summary = _score_depth(depth, truth, protocol, depth_scale, crop, scores)
     elif trajectory is not None:
         summary = _score_trajectory(trajectory, truth, format, align, max_difference_s, scores)
     elif objects is not None:
@@ -191,7 +191,7 @@ def _chosen(option: str, text: str, choices: Sequence[str]) -> str:
 
 
 def _score_depth(
-    depth: Path, reference: Path, protocol: str, claim: str | None, crop: str | None, scores: Path | None
+    depth: Path, reference: Path, protocol: str, depth_scale: str | None, crop: str | None, scores: Path | None
 ) -> dict[str, Any]:
     from stadia.cli.progress_display import show_progress
     from stadia.core.types import DepthScale
@@ -201,11 +201,11 @@ def _score_depth(
     from stadia.geometry.numpy_camera import IMAGE_CROPS
 
     rules = find_protocol(protocol)
-    claimed = None if claim is None else DepthScale(_chosen("--claim", claim, [*DepthScale]))
+    scale = None if depth_scale is None else DepthScale(_chosen("--depth-scale", depth_scale, [*DepthScale]))
     shown = None if crop is None else _chosen("--crop", crop, [*IMAGE_CROPS])
     with show_progress() as bars:
         score = score_depth(
-            Predictions.open(depth, claimed, shown), open_ground_truth_folder(reference, rules), rules, watch=bars.watch
+            Predictions.open(depth, scale, shown), open_ground_truth_folder(reference, rules), rules, watch=bars.watch
         )
     if scores is not None:
         score.write(scores)

@@ -97,17 +97,17 @@ def read_first_line(where: str) -> str:
 
 
 def protocols() -> Rows:
-    """List every protocol: its alignment for each claim, and its ground truth."""
+    """List every protocol: its alignment for each depth scale, and its ground truth."""
     from stadia.evaluation.protocols import PROTOCOLS, Alignment
 
     def fitted(kind: Alignment) -> str:
         return "as they are" if kind is Alignment.NONE else f"fitted by {kind}"
 
-    claims = {
-        name: ", ".join(f"{claim} {fitted(kind)}" for claim, kind in rules.alignments.items())
+    alignments = {
+        name: ", ".join(f"{depth_scale} {fitted(kind)}" for depth_scale, kind in rules.alignments.items())
         for name, rules in PROTOCOLS.items()
     }
-    return [(name, f"{claims[name]}; truth: {rules.ground_truth}") for name, rules in PROTOCOLS.items()]
+    return [(name, f"{alignments[name]}; truth: {rules.ground_truth}") for name, rules in PROTOCOLS.items()]
 
 
 def encoders() -> Rows:

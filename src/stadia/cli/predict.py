@@ -126,7 +126,7 @@ def _predict_exported(
         predict_to = partial(
             predict_exported, network, provenance=network.provenance(request), video=video, watch=bars.watch
         )
-        _print_lines(predict_inputs(inputs, out, predict_to, network.claim))
+        _print_lines(predict_inputs(inputs, out, predict_to, network.depth_scale))
 
 
 # -- `stadia odometry`: estimate the path of a camera with a trained network.
@@ -224,4 +224,4 @@ def export(
         typer.echo(f"  {comparison}")
     if out.suffix == ".onnx":
         typer.echo(f"run it: stadia predict {out} INPUT --out DIR")
-    typer.echo(f"claim: {SCALE_DESCRIPTIONS[about.claim]}")
+    typer.echo(f"depth scale: {SCALE_DESCRIPTIONS[about.depth_scale]}")

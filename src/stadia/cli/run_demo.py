@@ -42,7 +42,7 @@ def _print_table(result: dict[str, Any]) -> None:
 
     depth, odometry = result["depth"], result["odometry"]
     table = Table(
-        title=f"{depth['images']} images of worlds never seen in training, in {result['claim']}, no alignment",
+        title=f"{depth['images']} images of worlds never seen in training, in {result['depth_scale']}, no alignment",
         min_width=78,
     )
     for column in ("", "AbsRel", "RMSE (m)", "d1", "scale ratio"):
@@ -93,7 +93,7 @@ def _print_scales(result: dict[str, Any]) -> None:
         "AbsRel of depth as it is, and of each image by the ratio of its medians first", highlight=False, soft_wrap=True
     )
     console.print(_camera_line(camera), highlight=False, soft_wrap=True)
-    if result["claim"] != "metres":
+    if result["depth_scale"] != "metres":
         note = "depth is not in metres: see the notes above; longer trainings (training.max_steps=3000) help"
         console.print(note, highlight=False, soft_wrap=True)
     console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together")

@@ -47,7 +47,8 @@ class CompositeSurvey:
     images: of an epoch, by split.  looked_at: how many of these.  factors: the table of what splits share.
     effective_backgrounds: exp of the entropy of the backgrounds in an epoch of training: as many equally frequent ones
         would have it.
-    source, claim: the label's.  unreadable, uncut: (file, fault) of images that cannot be read, of foregrounds that
+    source, depth_scale: of the labels.
+    unreadable, uncut: (file, fault) of images that cannot be read, of foregrounds that
         cannot be pasted.
     lossy: (file, what) of labels stored with loss.  alike: what equal statistics of depth and mask are; empty where
         they differ.
@@ -63,7 +64,7 @@ class CompositeSurvey:
     factors: tuple[SharedFactor, ...]
     effective_backgrounds: float
     source: str
-    claim: str
+    depth_scale: str
     unreadable: tuple[tuple[str, str], ...] = ()
     uncut: tuple[tuple[str, str], ...] = ()
     lossy: tuple[tuple[str, str], ...] = ()
@@ -87,7 +88,7 @@ class CompositeSurvey:
         ]
         counted = ", ".join(f"{count} of '{split}'" for split, count in self.images.items())
         what = f"images: {counted}; backgrounds of an epoch, evened out: {self.effective_backgrounds:.1f}"
-        return [head, *rows, what, f"depth: {self.source}, {self.claim}", *([self.pasted] if self.pasted else [])]
+        return [head, *rows, what, f"depth: {self.source}, {self.depth_scale}", *([self.pasted] if self.pasted else [])]
 
 
 def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (0.0, math.inf)) -> CompositeSurvey:
@@ -120,7 +121,7 @@ def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (
         ),
         effective_backgrounds=_count_effective_backgrounds(images["train"], counts_of["train"]),
         source=overlays.label.source,
-        claim=overlays.label.claim.value,
+        depth_scale=overlays.label.depth_scale.value,
         unreadable=tuple(fault for fault in dict.fromkeys(unreadable) if fault not in uncut),
         uncut=tuple(dict.fromkeys(uncut)),
         lossy=tuple(lossy),

@@ -23,7 +23,7 @@ class MeanDepthPredictor:
     """
 
     def __init__(self, depth_m: Tensor) -> None:
-        self.depth_m, self.claim, self.crop = depth_m, DepthScale.METRES, "none"
+        self.depth_m, self.depth_scale, self.crop = depth_m, DepthScale.METRES, "none"
         self.height, self.width = depth_m.shape
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:

@@ -55,7 +55,7 @@ ALIGNMENT_BY_SCALE: Mapping[DepthScale, Alignment] = {
     DepthScale.UP_TO_SCALE: Alignment.MEDIAN,
     DepthScale.AFFINE_INVERSE: Alignment.SCALE_SHIFT,
 }
-"""Alignment of exactly what the claim leaves open."""
+"""Alignment of exactly what the depth scale leaves open."""
 
 EIGEN_METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10", "mae", "d1", "d2", "d3")
 """Metrics that papers report: Eigen et al. 2014, with SILog, log10 and MAE."""
@@ -69,7 +69,7 @@ class Protocol:
     crop: a row of CROPS.
     scored_m: ground truth strictly between the two is scored, metres.
     clamp_m: the aligned prediction is clamped to this, metres.
-    alignments: what is fitted to the truth, by the prediction's claim. Missing claims are refused.
+    alignments: what is fitted to the truth, by the prediction's depth scale. Missing scales are refused.
     ground_truth: description of the ground truth of the published numbers.
     images: number of images of the published means; None where the protocol belongs to no benchmark.
     metrics: rows of `stadia.metrics.METRICS`.
@@ -90,16 +90,16 @@ class Protocol:
     png_per_metre: float = 256.0
     min_labeled: float = 0.0
 
-    def alignment(self, claim: DepthScale) -> Alignment:
-        """Return what is fitted for this claim. Raise ProtocolError where the protocol refuses it."""
-        if claim not in self.alignments:
+    def alignment(self, depth_scale: DepthScale) -> Alignment:
+        """Return what is fitted for this depth scale. Raise ProtocolError where the protocol refuses it."""
+        if depth_scale not in self.alignments:
             raise ProtocolError(
                 f"protocol '{self.name}'",
-                found=f"predictions that claim {claim}",
+                found=f"depth scale {depth_scale}",
                 expected=" or ".join(self.alignments),
                 fix="score them by a protocol that fits their scale, such as 'relative'",
             )
-        return self.alignments[claim]
+        return self.alignments[depth_scale]
 
     def mask(self, true_m: Tensor) -> Tensor:
         """Return the scored pixels, (H, W) bool, of depth (H, W) in metres, 0 = none."""

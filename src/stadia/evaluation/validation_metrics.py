@@ -35,7 +35,7 @@ INTERVAL_PERCENTS = tuple(range(10, 100, 10))
 
 
 def compute_depth_scores(
-    inverse_depth: Tensor, true_m: Tensor, claim: DepthScale, log_uncertainty: Tensor | None = None
+    inverse_depth: Tensor, true_m: Tensor, depth_scale: DepthScale, log_uncertainty: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Compute `abs_rel`, `rmse` and `d1` of each sample, (B,), and `ause` and `ause_of_random` of an uncertainty.
 
@@ -44,19 +44,19 @@ def compute_depth_scores(
     infinite errors.
 
     Args:
-        inverse_depth: (B, 1, H, W), with the scale of `claim`.
+        inverse_depth: (B, 1, H, W), with the scale of `depth_scale`.
         true_m: (B, 1, H, W) metres, 0 = none; scored below CAP_M.
-        claim: scale of the prediction.
+        depth_scale: scale of the prediction.
         log_uncertainty: (B, 1, H, W), larger for less certain depth.
     """
     mask = (true_m > 0) & (true_m < MAX_DEPTH_M)
-    if claim is DepthScale.AFFINE_INVERSE:
+    if depth_scale is DepthScale.AFFINE_INVERSE:
         scale, shift = fit_scale_and_shift(
             inverse_depth.flatten(1), inverse_from_depth(true_m).flatten(1), mask.flatten(1)
         )
         inverse_depth = (scale.view(-1, 1, 1, 1) * inverse_depth + shift.view(-1, 1, 1, 1)).clamp(min=1 / MAX_DEPTH_M)
     depth = depth_from_inverse(inverse_depth)
-    if claim is DepthScale.UP_TO_SCALE:
+    if depth_scale is DepthScale.UP_TO_SCALE:
         depth = depth * fit_scale_median(depth.flatten(1), true_m.flatten(1), mask.flatten(1))[:, None, None, None]
     errors = {
         name: metric(depth[:, 0], true_m[:, 0], mask[:, 0]) for name, metric in (("abs_rel", abs_rel), ("rmse", rmse))
@@ -105,10 +105,10 @@ class MotionPairs:
     Pairs are stored forward in time. With both directions the truth would form two clusters, and a constant prediction
     would correlate with it. Each pair counts once, in however many processes it occurs.
 
-    claim: translations up to scale are scaled to the truth by one factor for all, or for each of several data sets.
+    depth_scale: translations up to scale are scaled to the truth by one factor for all, or for each of several data sets.
     """
 
-    claim: DepthScale
+    depth_scale: DepthScale
     pairs: dict[_Pair, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
 
     def add(self, meta: Sequence[Meta], source_names: Sequence[str], predicted: Tensor, true: Tensor) -> None:
@@ -123,12 +123,12 @@ class MotionPairs:
             }
 
     def of_all(self) -> tuple[Tensor, Tensor]:
-        """Return (N, 6) predicted and true motions of all processes, the predicted ones scaled as `claim` requires.
+        """Return (N, 6) predicted and true motions of all processes, the predicted ones scaled as `depth_scale` requires.
 
         Every process has to call it.
         """
         parts = self._parts()
-        if self.claim is not DepthScale.METRES:
+        if self.depth_scale is not DepthScale.METRES:
             parts = {
                 name: (
                     torch.cat([predicted[:, :3] * median_length_ratio(predicted, true), predicted[:, 3:]], dim=1),
@@ -182,13 +182,13 @@ Range = tuple[float, float]
 
 
 def weaker_scale(predicted: DepthScale, labeled: DepthScale) -> DepthScale:
-    """Return the weaker of two claims: the scale at which both can be compared."""
+    """Return the weaker of two depth scales: the one at which both can be compared."""
     order = list(DepthScale)
     return max(predicted, labeled, key=order.index)
 
 
 def compute_image_sums(
-    depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, claim: DepthScale, scored: Range
+    depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, depth_scale: DepthScale, scored: Range
 ) -> list[dict[str, float]]:
     """Compute the sums of each image that add up over a set.
 
@@ -196,11 +196,11 @@ def compute_image_sums(
         depth, mask_logits: (B, 1, H, W) as predicted.
         true: (B, 1, H, W) z, 0 = none.
         mask: (B, 1, H, W) bool.
-        claim: the weaker of both claims. Depth up to scale is scaled by the ratio of medians of each image.
+        depth_scale: the weaker of both scales. Depth up to scale is scaled by the ratio of medians of each image.
         scored: labels strictly between these are scored. Predictions are clamped to it, in the unit of the labels.
     """
     known = (true > scored[0]) & (true < scored[1])
-    if claim is not DepthScale.METRES:
+    if depth_scale is not DepthScale.METRES:
         scale = fit_scale_median(depth.flatten(1), true.flatten(1), known.flatten(1))
         depth = depth * torch.where(known.flatten(1).any(1), scale, 1.0)[:, None, None, None]
     depth = torch.where(depth.isfinite(), depth.clamp(*scored), depth)

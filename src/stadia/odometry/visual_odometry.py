@@ -87,7 +87,7 @@ class SlidingWindowOdometry:
     before: FrameTensors | None = None
 
     def __post_init__(self) -> None:
-        if self.predictor.claim is DepthScale.AFFINE_INVERSE:
+        if self.predictor.depth_scale is DepthScale.AFFINE_INVERSE:
             raise StadiaError(
                 "--method refined",
                 found="inverse depth up to scale and shift",

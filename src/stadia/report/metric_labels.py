@@ -82,7 +82,7 @@ SCORES |= {
 """A new metric is a line here; without one it is shown by its own name, neither good nor bad."""
 
 METRES, UP_TO_SCALE = "metres", "up-to-scale"
-CLAIMS: dict[str, tuple[str, str]] = {
+DEPTH_SCALES: dict[str, tuple[str, str]] = {
     METRES: (
         "Metres",
         (
@@ -102,7 +102,7 @@ CLAIMS: dict[str, tuple[str, str]] = {
         "The order of near and far means something, as far as it is right. Distances, proportions and sizes do not.",
     ),
 }
-UNKNOWN_CLAIM = ("No claim yet", "Nothing has been predicted yet.")
+UNKNOWN_DEPTH_SCALE = ("No depth scale yet", "Nothing has been predicted yet.")
 
 STATUSES: dict[str, tuple[str, str]] = {  # run.json's status: (what is shown, the tone it is shown in)
     "finished": ("finished", "good"),
@@ -184,26 +184,26 @@ def describe_depth_scale(name: Any, scale_from: Any = None, *, path: bool = Fals
 
     scale_from: where the recipe has its metres from.  path: whether there is one of the camera, beside depth.
     """
-    label, meaning = CLAIMS.get(
-        str(name), UNKNOWN_CLAIM if name is None else (str(name), "This claim is not known to the report.")
+    label, meaning = DEPTH_SCALES.get(
+        str(name), UNKNOWN_DEPTH_SCALE if name is None else (str(name), "This depth scale is not known to the report.")
     )
     return label, meaning.format(
         source=scale_from or "a length known beforehand", **(_DEPTH_AND_PATH_WORDS if path else _DEPTH_WORDS)
     )
 
 
-def describe_scale_source(claim: Any, rests_on: Any, no_metres: Any) -> str:
-    """Describe the source of metric scale after `claim`; "" where there is nothing to add.
+def describe_scale_source(depth_scale: Any, rests_on: Any, no_metres: Any) -> str:
+    """Describe the source of metric scale after `depth_scale`; "" where there is nothing to add.
 
-    rests_on: known lengths, of a recipe that learns metres from such.  no_metres: why it claims none nevertheless.
+    rests_on: known lengths, of a recipe that learns metres from such.  no_metres: why there are none nevertheless.
     """
-    if rests_on and claim == METRES:
+    if rests_on and depth_scale == METRES:
         return f"The metres rest on {rests_on}."
     if rests_on:
-        return f"Metres learnt by this recipe rest on {rests_on}; none are claimed here" + (
+        return f"Metres learnt by this recipe rest on {rests_on}; depth here is up to scale" + (
             f": {no_metres}." if no_metres else "."
         )
-    if claim == UP_TO_SCALE:
+    if depth_scale == UP_TO_SCALE:
         return "Metres need a stereo pair with its baseline, or a camera's height over its road (recipe metric)."
     return ""
 

@@ -1,4 +1,4 @@
-"""Describe the quality of predictions in words, from their scores. `wording.CLAIMS` describes their unit."""
+"""Describe the quality of predictions in words, from their scores."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class QualitySentence:
     tone: str = ""
 
 
-def describe_quality(run: RunFiles, *, claimed: bool = True) -> list[QualitySentence]:
-    """Describe the scores. Where depth is `claimed` but was not scored, state that its quality is unknown."""
+def describe_quality(run: RunFiles, *, predicts_depth: bool = True) -> list[QualitySentence]:
+    """Describe the scores. Where depth is predicted but was not scored, state that its quality is unknown."""
     depth = [
         (name, score)
         for name, score in run.scores.items()
@@ -54,7 +54,7 @@ def describe_quality(run: RunFiles, *, claimed: bool = True) -> list[QualitySent
         for sentence in (*_describe_mask(name, score), *_describe_objects(name, score))
     ]
     sentences += _compare_with_baselines(run)
-    if not depth and not sentences and claimed:
+    if not depth and not sentences and predicts_depth:
         sentences.append(QualitySentence("Depth was not scored against ground truth: its quality is unknown.", "warn"))
         sentences += _describe_path(run)
     return [*sentences, *_describe_residual(run), *_describe_convergence(run)]
@@ -130,7 +130,7 @@ def _describe_depth(name: str, score: dict[str, Any]) -> Iterator[QualitySentenc
     else:
         yield QualitySentence(f"{text}.")
     if (
-        score.get("claim") == metric_labels.METRES
+        score.get("depth_scale") == metric_labels.METRES
         and isinstance(ratio, int | float)
         and ratio > 0
         and abs(math.log(ratio)) > SIZE_TOLERANCE

@@ -53,7 +53,7 @@ def render_report_page(run: RunFiles, before: RunFiles | None = None) -> str:
     )
     environment.filters["number"] = metric_labels.format_number
     environment.globals["figures"] = figures
-    claim, findings = _describe_claim(run), sections.list_findings(run)
+    depth_scale, findings = _describe_depth_scale(run), sections.list_findings(run)
     script = "".join((TEMPLATE_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return environment.get_template("report.html").render(
         name=run.folder.resolve().name,
@@ -63,8 +63,8 @@ def render_report_page(run: RunFiles, before: RunFiles | None = None) -> str:
         status=metric_labels.describe_status(run.run.get("status")),
         facts=_list_run_facts(run),
         error=run.run.get("error"),
-        claim=claim,
-        quality=describe_quality(run, claimed=claim is not None),
+        depth_scale=depth_scale,
+        quality=describe_quality(run, predicts_depth=depth_scale is not None),
         tiles=sections.make_tiles(run),
         findings=findings,
         not_checked=sections.list_unchecked(run),
@@ -94,22 +94,20 @@ def render_report_page(run: RunFiles, before: RunFiles | None = None) -> str:
     )
 
 
-def _describe_claim(run: RunFiles) -> tuple[str, str] | None:
+def _describe_depth_scale(run: RunFiles) -> tuple[str, str] | None:
     """Describe the depth scale of the result, the run or the first score file; None for a finished run without one."""
     holders = (run.result, run.run, *run.scores.values())
-    claim = next((holder["claim"] for holder in holders if holder.get("claim")), None)
-    if claim is None and run.run.get("status") == "finished":
+    depth_scale = next((holder["depth_scale"] for holder in holders if holder.get("depth_scale")), None)
+    if depth_scale is None and run.run.get("status") == "finished":
         return None
     path = any(
         key.rsplit(".", 1)[-1] in PATH_METRICS
         for holder in (run.result, *run.scores.values())
         for key in flatten_mapping(holder)
     )
-    label, meaning = metric_labels.describe_depth_scale(claim, run.run.get("scale_from"), path=path)
-    return (
-        label,
-        f"{meaning} {metric_labels.describe_scale_source(claim, run.run.get('rests_on'), run.run.get('no_metres'))}".rstrip(),
-    )
+    label, meaning = metric_labels.describe_depth_scale(depth_scale, run.run.get("scale_from"), path=path)
+    source = metric_labels.describe_scale_source(depth_scale, run.run.get("rests_on"), run.run.get("no_metres"))
+    return label, f"{meaning} {source}".rstrip()
 
 
 def _list_run_facts(run: RunFiles) -> list[str]:

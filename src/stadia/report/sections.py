@@ -45,7 +45,7 @@ class KeyTile:
 class ScoreTable:
     """Score files of one kind side by side.
 
-    about: what all files share of protocol, claim, alignment and number of images, in words.
+    about: what all files share of protocol, depth scale, alignment and number of images, in words.
     head: of the columns, (name, what is below it): the files, each with what it does not share; or the scores, where
         there are more files.
     rows: (name, what is beside it, cells).  notes: of the files; those that differ by their numbers alone once.
@@ -111,7 +111,7 @@ def make_tiles(run: RunFiles) -> list[KeyTile]:
         name = key.rsplit(".", 1)[-1]
         if (metric_labels.metric_label(name).key or name in RUN_NUMBERS) and _is_finite(value):
             shown.append(_make_tile(key, value, result))
-    if result.get("claim") not in (
+    if result.get("depth_scale") not in (
         None,
         metric_labels.METRES,
     ):  # a scale that is not predicted is neither right nor wrong
@@ -238,7 +238,7 @@ def make_score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
 def _make_score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
     about = [_describe_score_file(score) for score in kind.values()]
     shared = [part for part in about[0] if all(part in parts for parts in about)]
-    scale_known = all(score.get("claim", metric_labels.METRES) == metric_labels.METRES for score in kind.values())
+    scale_known = all(score.get("depth_scale", metric_labels.METRES) == metric_labels.METRES for score in kind.values())
     files = [
         (name, ", ".join(part for part in parts if part not in shared)) for name, parts in zip(kind, about, strict=True)
     ]
@@ -286,9 +286,9 @@ def _merge_similar_notes(notes: list[str]) -> list[str]:
 
 def _describe_score_file(score: dict[str, Any]) -> list[str]:
     """Describe a score file's protocol, depth scale, alignment and number of images or poses."""
-    claim, aligned = score.get("claim"), score.get("alignment", score.get("align"))
+    depth_scale, aligned = score.get("depth_scale"), score.get("alignment", score.get("align"))
     parts = [f"protocol {score['protocol']}"] if score.get("protocol") else []
-    parts += [metric_labels.describe_depth_scale(claim)[0].lower()] if claim else []
+    parts += [metric_labels.describe_depth_scale(depth_scale)[0].lower()] if depth_scale else []
     parts += ["not aligned" if aligned == "none" else f"aligned by {aligned}"] if aligned else []
     return parts + [
         f"{metric_labels.format_number(score[what])} {what}"

@@ -43,7 +43,7 @@ class CompositeSurveyResult(Protocol):
     @property
     def source(self) -> str: ...
     @property
-    def claim(self) -> str: ...
+    def depth_scale(self) -> str: ...
     @property
     def unreadable(self) -> Sequence[tuple[str, str]]: ...
     @property
@@ -79,7 +79,7 @@ def check_composites(survey: CompositeSurveyResult) -> list[Finding]:
             )
         )
     if survey.source != "exact":
-        measured = f"depth is of '{survey.source}', {survey.claim}"
+        measured = f"depth is of '{survey.source}', {survey.depth_scale}"
         found.append(
             make_finding("C07", Severity.NOTE, measured=measured, expected="exact depth, or a name for its source")
         )

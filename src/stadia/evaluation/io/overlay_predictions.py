@@ -32,13 +32,17 @@ class OverlayPredictionsWriter:
         out: a new or empty folder; else StadiaError.
     """
 
-    def __init__(self, out: Path, claim: DepthScale, provenance: Provenance, *, source: str) -> None:
-        self.out, self.claim, self.names = Path(out), claim, list[str]()
+    def __init__(self, out: Path, depth_scale: DepthScale, provenance: Provenance, *, source: str) -> None:
+        self.out, self.depth_scale, self.names = Path(out), depth_scale, list[str]()
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
             fix = "choose another --out: nothing is overwritten"
             raise StadiaError(self.out, found="something there already", expected="a new or an empty folder", fix=fix)
         self.record = PredictionsRecord(
-            claim=claim, trust=SCALE_DESCRIPTIONS[claim], source=source, network_size=None, **provenance.model_dump()
+            depth_scale=depth_scale,
+            trust=SCALE_DESCRIPTIONS[depth_scale],
+            source=source,
+            network_size=None,
+            **provenance.model_dump(),
         )
         self.sizes: set[tuple[int, int]] = set()
         self.network_sizes: set[tuple[int, int]] = set()
@@ -47,7 +51,7 @@ class OverlayPredictionsWriter:
     def add(self, name: str, depth: NDArray[np.float32], logits: NDArray[np.float32], size: tuple[int, int]) -> None:
         """Write depth and logits (h, w) as predicted, for an image of `size` (height, width)."""
         stem = safe_join(self.out, f"depth/{name}")
-        write_depth_map(stem.with_name(f"{name}.npz"), **{DEPTH_KEYS[self.claim]: depth, LOGITS_KEY: logits})
+        write_depth_map(stem.with_name(f"{name}.npz"), **{DEPTH_KEYS[self.depth_scale]: depth, LOGITS_KEY: logits})
         write_depth_png(stem.with_name(f"{name}.png"), 1 / _at(np.float32(1) / depth, size))
         self._image(f"mask/{name}.png", np.where(_at(logits, size) > 0, 255, 0).astype(np.uint8))
         self.names.append(name)

@@ -76,18 +76,18 @@ def color_points(predicted: PredictedFrame, limit: int) -> tuple[NDArray[np.floa
 
 
 @contextmanager
-def open_point_cloud_file(path: Path, claim: DepthScale, frames: int | None) -> Iterator[Listener]:
+def open_point_cloud_file(path: Path, depth_scale: DepthScale, frames: int | None) -> Iterator[Listener]:
     """Open a PLY file and return a listener that adds points of up to MAX_FRAMES frames, evenly spread.
 
     Args:
         path: of the .ply, which holds up to MAX_POINTS points and appears only when the block ends without an error.
-        claim: names the unit in the header. Inverse depth up to scale and shift has no points.
+        depth_scale: names the unit in the header. Inverse depth up to scale and shift has no points.
         frames: number of frames; if None, each hundredth is taken until the file is full. Frames without a pose cannot
             be joined, so only the first of them is taken.
     """
     every = 100 if frames is None else max(1, -(-frames // MAX_FRAMES))
     limit = MAX_POINTS // (MAX_FRAMES if frames is None else -(-frames // every))
-    unit = "metres" if claim is DepthScale.METRES else "up to scale, no metres"
+    unit = "metres" if depth_scale is DepthScale.METRES else "up to scale, no metres"
     count = due = 0
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         writer = PlyWriter(stream, unit)
@@ -107,7 +107,7 @@ def open_point_cloud_file(path: Path, claim: DepthScale, frames: int | None) -> 
 # -- Keep one scored frame as points for the report: image, depth and camera.
 #
 # ```
-# FOLDER/camera.json    frame, claim, K of the kept pixels, and the depth of one count of depth.png
+# FOLDER/camera.json    frame, depth_scale, K of the kept pixels, and the depth of one count of depth.png
 # FOLDER/image.png      RGB
 # FOLDER/depth.png      uint16, 0 = none; pixels beyond FAR times the median depth are left out
 # ```
@@ -122,7 +122,7 @@ _COUNTS = 65535
 def write_cloud_sample(
     folder: Path,
     name: str,
-    claim: DepthScale,
+    depth_scale: DepthScale,
     image: NDArray[np.uint8],
     depth: NDArray[np.floating],
     K: NDArray[np.float64],
@@ -132,7 +132,7 @@ def write_cloud_sample(
     Args:
         folder: of the files; those of another frame are overwritten.
         name: of the frame, for people.
-        claim: scale of the depth. Inverse depth up to scale and shift has no points.
+        depth_scale: scale of the depth. Inverse depth up to scale and shift has no points.
         image: (h, w, 3) RGB, at the depth's size.
         depth: (h, w) z, positive, in metres or up to scale.
         K: (3, 3) of that size.
@@ -152,5 +152,5 @@ def write_cloud_sample(
             raise OSError(f"{folder / 'image.png'} could not be written")
     write_json(
         folder / "camera.json",
-        {"frame": name, "claim": str(claim), "K": of_kept.tolist(), "depth_per_count": per_count},
+        {"frame": name, "depth_scale": str(depth_scale), "K": of_kept.tolist(), "depth_per_count": per_count},
     )

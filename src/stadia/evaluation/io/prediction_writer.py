@@ -54,8 +54,8 @@ def write_predictions(
     times: list[float | None] = []
     sizes: set[tuple[int, int]] = set()
     record = PredictionsRecord(
-        claim=network.claim,
-        trust=SCALE_DESCRIPTIONS[network.claim],
+        depth_scale=network.depth_scale,
+        trust=SCALE_DESCRIPTIONS[network.depth_scale],
         source=source,
         fingerprint=fingerprint,
         network_size=(network.height, network.width),
@@ -109,9 +109,9 @@ def _why_no_path(names: Sequence[str], start: str, ends: str) -> str:
 def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
     """Write the map as predicted with its K, and a PNG at the image's size for people and other programs."""
     stem = folder / "depth" / predicted.frame.name
-    affine = predicted.claim is DepthScale.AFFINE_INVERSE
+    affine = predicted.depth_scale is DepthScale.AFFINE_INVERSE
     arrays: dict[str, NDArray] = {
-        DEPTH_KEYS[predicted.claim]: predicted.inverse_depth if affine else predicted.depth(),
+        DEPTH_KEYS[predicted.depth_scale]: predicted.inverse_depth if affine else predicted.depth(),
         "K": predicted.K,
     }
     if predicted.log_uncertainty is not None:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError
 from stadia.core.files import read_json, write_json
+from stadia.core.renamed import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.io.depth_files import PNG_PER_METRE, find_depth_files, list_arrays, read_depth_map
@@ -90,7 +91,7 @@ class PredictionsRecord(StrictModel):
 
     format: Literal["stadia-predictions"] = "stadia-predictions"
     version: Literal[1] = 1
-    claim: DepthScale
+    depth_scale: DepthScale
     trust: str
     recipe: str
     config_hash: str
@@ -117,8 +118,10 @@ def read_record(folder: Path) -> PredictionsRecord | None:
     path = Path(folder) / RECORD
     if not path.exists():
         return None
+    values = read_json(path)
+    check_file_keys(path, values)
     try:
-        return PredictionsRecord.model_validate(read_json(path))
+        return PredictionsRecord.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         problem = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
@@ -133,35 +136,35 @@ class Predictions:
 
     folder: Path
     files: Mapping[str, Path]
-    claim: DepthScale
+    depth_scale: DepthScale
     record: PredictionsRecord | None
     crop: str = "none"
 
     @classmethod
-    def open(cls, folder: Path, claim: DepthScale | None = None, crop: str | None = None) -> Predictions:
+    def open(cls, folder: Path, depth_scale: DepthScale | None = None, crop: str | None = None) -> Predictions:
         """Open a folder of stadia or of any other program.
 
         Args:
             folder: with predictions.json, or just maps.
-            claim: scale of predictions without predictions.json; metres by default.
+            depth_scale: scale of predictions without predictions.json; metres by default.
             crop: row of `geometry.numpy_camera.IMAGE_CROPS` for predictions without predictions.json; none by default.
 
-        Raises DataError where the folder is empty, unfinished, or lacks an entry; ProtocolError where `claim` or `crop`
+        Raises DataError where the folder is empty, unfinished, or lacks an entry; ProtocolError where `depth_scale` or `crop`
         contradicts the record.
         """
         folder = Path(folder)
         if folder.name == "depth" and (folder.resolve().parent / RECORD).exists():
-            folder = folder.resolve().parent  # its record has the claim; maps alone would be taken as metres
+            folder = folder.resolve().parent  # its record has the depth scale; maps alone would be taken as metres
         files, record = find_depth_files(folder), read_record(folder)
         if record is None:
-            return cls(folder, files, claim or DepthScale.METRES, None, crop or "none")
-        for what, requested, found in (("claim", claim, record.claim), ("crop", crop, record.crop)):
+            return cls(folder, files, depth_scale or DepthScale.METRES, None, crop or "none")
+        for what, requested, found in (("depth scale", depth_scale, record.depth_scale), ("crop", crop, record.crop)):
             if requested not in (None, found):
                 raise ProtocolError(
                     folder / RECORD,
                     found=f"the {what} {found}",
                     expected=f"{requested}, as requested",
-                    fix=f"leave --{what} out",
+                    fix=f"leave --{what.replace(' ', '-')} out",
                 )
         if not record.finished:
             raise DataError(
@@ -177,15 +180,15 @@ class Predictions:
                 expected="every entry of predictions.json",
                 fix="predict again",
             )
-        return cls(folder, {name: files[name] for name in record.entries}, record.claim, record, record.crop)
+        return cls(folder, {name: files[name] for name in record.entries}, record.depth_scale, record, record.crop)
 
     def read(self, name: str, *, png_per_metre: float = PNG_PER_METRE) -> NDArray[np.floating]:
-        """Read (h, w): depth in metres, depth up to scale, or inverse depth, by the claim.
+        """Read (h, w): depth in metres, depth up to scale, or inverse depth, by the depth scale.
 
         png_per_metre: for PNG of another program.
         """
         unit = png_per_metre if self.record is None else PNG_PER_METRE
-        return read_depth_map(self.files[name], key=DEPTH_KEYS[self.claim], png_per_metre=unit)
+        return read_depth_map(self.files[name], key=DEPTH_KEYS[self.depth_scale], png_per_metre=unit)
 
     def log_uncertainty(self, name: str) -> NDArray[np.floating] | None:
         """Read (h, w) log uncertainty of an entry; None where the network predicts none. Raise

@@ -32,15 +32,15 @@ def render_figure(figure: Figure) -> NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], claim: DepthScale) -> None:
+def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], depth_scale: DepthScale) -> None:
     """Plot camera paths from above, x to the right and z upwards, with equal scales. A dot marks each start.
 
     Args:
         path: of the image (.png or .svg).
         paths: name to T_world_camera (N, 4, 4), in one world and one unit.
-        claim: names the unit on the axes.
+        depth_scale: names the unit on the axes.
     """
-    unit = "m" if claim is DepthScale.METRES else "up to scale: no metres"
+    unit = "m" if depth_scale is DepthScale.METRES else "up to scale: no metres"
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.add_subplot()
     for (name, T), color in zip(paths.items(), _COLORS, strict=False):
@@ -100,7 +100,7 @@ def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: 
     return render_figure(figure)
 
 
-def draw_motions(predicted: Tensor, true: Tensor, claim: DepthScale) -> NDArray[np.uint8]:
+def draw_motions(predicted: Tensor, true: Tensor, depth_scale: DepthScale) -> NDArray[np.uint8]:
     """Plot predicted over true motion of each axis, with the line of equality, as (H, W, 3) RGB."""
     figure = Figure(figsize=(10, 7), dpi=100)  # a constrained layout costs more time than the plot
     figure.subplots_adjust(left=0.07, right=0.98, bottom=0.07, top=0.89, wspace=0.25, hspace=0.3)
@@ -123,7 +123,7 @@ def draw_motions(predicted: Tensor, true: Tensor, claim: DepthScale) -> NDArray[
         axes.tick_params(labelsize=7)
         axes.locator_params(nbins=5)
         axes.grid(visible=True, linewidth=0.4, alpha=0.6)
-    scaled = "" if claim is DepthScale.METRES else "; translations scaled to the truth by one factor"
+    scaled = "" if depth_scale is DepthScale.METRES else "; translations scaled to the truth by one factor"
     figure.suptitle(f"predicted over true motion to the next frame, {len(true)} pairs{scaled}", fontsize=10)
     return render_figure(figure)
 

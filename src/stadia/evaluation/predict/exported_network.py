@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from stadia import __version__
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.renamed import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.predict.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
@@ -35,7 +36,7 @@ class ExportDescription(StrictModel):
     """Description of an exported network, stored as texts in ONNX's metadata_props. It replaces the checkpoint.
 
     input, unit: of the graph's `image` and `inverse_depth`, as text.
-    claim: scale of the latter.
+    depth_scale: scale of the latter.
     recipe, config_hash, checkpoint: as in predictions.json.
     height, width: of the training images.
     crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the part of an image that they showed.
@@ -49,7 +50,7 @@ class ExportDescription(StrictModel):
     version: int = Field(default=1, ge=1, le=1)
     input: str = "(B, 3, H, W) float32 RGB in [0, 1], not normalized"
     unit: str
-    claim: DepthScale
+    depth_scale: DepthScale
     recipe: str
     config_hash: str
     checkpoint: str
@@ -61,10 +62,10 @@ class ExportDescription(StrictModel):
     stadia: str = __version__
 
     @classmethod
-    def of(cls, provenance: Provenance, claim: DepthScale, **values: Any) -> Self:
+    def of(cls, provenance: Provenance, depth_scale: DepthScale, **values: Any) -> Self:
         """Build it from a provenance; `values` are the fields from `height` to `focal`."""
         made_by = provenance.model_dump(include={"recipe", "config_hash", "checkpoint"})
-        return cls(claim=claim, unit=UNITS[claim], **made_by, **values)
+        return cls(depth_scale=depth_scale, unit=UNITS[depth_scale], **made_by, **values)
 
     def texts(self) -> dict[str, str]:
         """Return all fields as text."""
@@ -80,6 +81,7 @@ class ExportDescription(StrictModel):
                 expected="one that `stadia export` wrote",
                 fix="run it by onnxruntime itself, and score its maps by `stadia evaluate --depth`",
             )
+        check_file_keys(path, texts)
         try:
             described = cls.model_validate({name: texts[name] for name in cls.model_fields if name in texts})
         except ValidationError as error:
@@ -114,7 +116,7 @@ class ExportedNetwork:
         size: (height, width) of its input; the training size by default.
         threads: number of cores; None takes all.
 
-    `claim`, `height`, `width` and `crop` are as of `core.types.Predictor`; `about` is the file's description.
+    `depth_scale`, `height`, `width` and `crop` are as of `core.types.Predictor`; `about` is the file's description.
     Raises ConfigError where onnxruntime is missing or the size does not fit, DataError for a damaged or foreign file.
     """
 
@@ -123,7 +125,7 @@ class ExportedNetwork:
         self._session = _session(self.path, threads)
         self.about = ExportDescription.read(self.path, self._session.get_modelmeta().custom_metadata_map)
         self._check_graph()
-        self.claim, self.crop = self.about.claim, self.about.crop
+        self.depth_scale, self.crop = self.about.depth_scale, self.about.crop
         self.height, self.width = size or (self.about.height, self.about.width)
         self._check_size(self.height, self.width)
 
@@ -199,4 +201,4 @@ def stream_exported_predictions(network: ExportedNetwork, frames: Iterable[Frame
         shown = PreparedFrame.to(network, picture)
         inverse_depth = network.inverse_depth(shown.image[None])[0, 0]
         ratio = lens.ratio(shown.K, network.height, network.width)
-        yield shown.predicted(network.claim, inverse_depth / np.float32(ratio), None)
+        yield shown.predicted(network.depth_scale, inverse_depth / np.float32(ratio), None)

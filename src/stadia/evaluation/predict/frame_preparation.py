@@ -44,8 +44,8 @@ class PredictedFrame:
     """A frame with the network's prediction.
 
     frame: cropped as for the network.
-    claim: scale of the depth.
-    inverse_depth: (h, w) float32 at the network's size, in 1/m, up to scale, or up to scale and shift, by `claim`.
+    depth_scale: scale of the depth.
+    inverse_depth: (h, w) float32 at the network's size, in 1/m, up to scale, or up to scale and shift, by `depth_scale`.
     K: (3, 3) of that size.
     T_world_camera: (4, 4), the world is the first camera, in the unit of depth; None off the path and after an unknown
     motion.
@@ -55,7 +55,7 @@ class PredictedFrame:
     """
 
     frame: Frame
-    claim: DepthScale
+    depth_scale: DepthScale
     inverse_depth: NDArray[np.float32]
     K: NDArray[np.float64]
     T_world_camera: NDArray[np.float64] | None
@@ -88,7 +88,7 @@ Listener = Callable[[PredictedFrame], None]
 class Network(Protocol):
     """What a frame is prepared for: `core.types.Predictor`, or an exported network. Size and crop as there."""
 
-    claim: DepthScale
+    depth_scale: DepthScale
     height: int
     width: int
     crop: str
@@ -121,14 +121,14 @@ class PreparedFrame:
         return cls(frame, resize_to_planar(frame.image, network.height, network.width), K, size, box)
 
     def predicted(
-        self, claim: DepthScale, inverse_depth: NDArray[np.float32], T_world_camera: NDArray[np.float64] | None
+        self, depth_scale: DepthScale, inverse_depth: NDArray[np.float32], T_world_camera: NDArray[np.float64] | None
     ) -> PredictedFrame:
         """Return the frame with its prediction (h, w).
 
         Raises StadiaError where inverse depth is not finite or, unless affine, not positive.
         """
         if not np.isfinite(inverse_depth).all() or (
-            claim is not DepthScale.AFFINE_INVERSE and inverse_depth.min() <= 0
+            depth_scale is not DepthScale.AFFINE_INVERSE and inverse_depth.min() <= 0
         ):
             raise StadiaError(
                 f"prediction of '{self.frame.name}'",
@@ -136,7 +136,7 @@ class PreparedFrame:
                 expected="finite and positive values",
                 fix="the network diverged or is damaged: use another checkpoint",
             )
-        return PredictedFrame(self.frame, claim, inverse_depth, self.K, T_world_camera, self.image_size, self.box)
+        return PredictedFrame(self.frame, depth_scale, inverse_depth, self.K, T_world_camera, self.image_size, self.box)
 
 
 def frame_name(recording: Recording, index: int) -> str:

@@ -55,7 +55,7 @@ def align_motion(
     (LEAST_SEEN) and for different images (GAINS). It is also kept for inverse depth up to an unknown shift.
     """
     predicted = predict_motion(predictor, now, following, T_before)
-    if predictor.claim is DepthScale.AFFINE_INVERSE:
+    if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
         return predicted
     assert now.inverse_depth is not None
     start = next((T for T in (predicted, T_before) if T is not None), torch.eye(4, dtype=torch.float64))

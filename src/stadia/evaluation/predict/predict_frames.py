@@ -36,7 +36,7 @@ def stream_predictions(
         )
         maps = predict_maps(predictor, image, camera)
         inverse_depth = maps.inverse_depth
-        predicted = shown.predicted(predictor.claim, inverse_depth[0, 0].float().cpu().numpy(), None)
+        predicted = shown.predicted(predictor.depth_scale, inverse_depth[0, 0].float().cpu().numpy(), None)
         if maps.log_uncertainty is not None:
             predicted = replace(predicted, log_uncertainty=maps.log_uncertainty[0, 0].float().cpu().numpy())
         if not picture.on_path:

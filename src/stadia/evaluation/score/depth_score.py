@@ -98,7 +98,7 @@ class DepthScore:
     """
 
     protocol: str
-    claim: DepthScale
+    depth_scale: DepthScale
     alignment: Alignment
     per_image: tuple[ImageScore, ...]
     without_truth: tuple[str, ...] = ()
@@ -140,7 +140,7 @@ class DepthScore:
         missing = sum(image.uncertainty is None for image in self.per_image)
         return {
             "protocol": self.protocol,
-            "claim": str(self.claim),
+            "depth_scale": str(self.depth_scale),
             "alignment": str(self.alignment),
             **self.metrics,
             "scale_ratio_median": self.scale_ratio_median,
@@ -196,20 +196,20 @@ def resize_depth(depth: Tensor, height: int, width: int) -> Tensor:
     return 1 / resize_map((1 / depth)[None, None], height, width)[0, 0]
 
 
-def _predicted_at(name: str, values: Tensor, mask: Tensor, claim: DepthScale) -> Tensor:
+def _predicted_at(name: str, values: Tensor, mask: Tensor, depth_scale: DepthScale) -> Tensor:
     """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for missing
     values.
 
     Infinite metres are clamped like any far depth, unless at least half of the scored pixels are infinite. Depth up to
     scale must be finite.
     """
-    if claim is DepthScale.AFFINE_INVERSE:  # may be negative: only its order counts
+    if depth_scale is DepthScale.AFFINE_INVERSE:  # may be negative: only its order counts
         scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
         complete = scored.isfinite()
     else:
         scored = resize_depth(values.clamp(min=0), *mask.shape)[mask]
         beyond = scored.isposinf()
-        complete = (scored > 0) & ~(beyond & (claim is not DepthScale.METRES or 2 * beyond.sum() >= len(scored)))
+        complete = (scored > 0) & ~(beyond & (depth_scale is not DepthScale.METRES or 2 * beyond.sum() >= len(scored)))
     if holes := int((~complete).sum()):
         raise ProtocolError(
             name,
@@ -220,12 +220,14 @@ def _predicted_at(name: str, values: Tensor, mask: Tensor, claim: DepthScale) ->
     return scored[None]
 
 
-def _aligned(predicted: Tensor, true_m: Tensor, claim: DepthScale, protocol: Protocol) -> tuple[Tensor, float | None]:
+def _aligned(
+    predicted: Tensor, true_m: Tensor, depth_scale: DepthScale, protocol: Protocol
+) -> tuple[Tensor, float | None]:
     """Align and clamp (1, N) scored pixels by the protocol. Return depth in metres and the scale ratio before
     alignment.
     """
     near, far = protocol.clamp_m
-    alignment = protocol.alignment(claim)
+    alignment = protocol.alignment(depth_scale)
     if alignment is Alignment.SCALE_SHIFT:
         scale, shift = fit_scale_and_shift(predicted, 1 / true_m)
         return 1 / (scale[..., None] * predicted + shift[..., None]).clamp(1 / far, 1 / near), None
@@ -238,7 +240,7 @@ def score_image(
     name: str,
     predicted: NDArray[np.floating],
     true_m: NDArray[np.floating],
-    claim: DepthScale,
+    depth_scale: DepthScale,
     protocol: Protocol,
     crop: str = "none",
     log_uncertainty: NDArray[np.floating] | None = None,
@@ -247,9 +249,9 @@ def score_image(
 
     Args:
         name: for the score and for errors.
-        predicted: (h, w), of any size: depth or inverse depth, by `claim`.
+        predicted: (h, w), of any size: depth or inverse depth, by `depth_scale`.
         true_m: (H, W) z in metres, 0 = none.
-        claim: scale of the prediction.
+        depth_scale: scale of the prediction.
         protocol: crop, caps and alignment.
         crop: row of `geometry.numpy_camera.IMAGE_CROPS`: the window of the image that the prediction covers. The prediction is
             resized to this window and scored where the protocol's mask and the window overlap.
@@ -264,9 +266,9 @@ def score_image(
     if not mask.any():
         return None
     scored = true[mask][None]  # (1, N): on KITTI 3 to 20 % of the pixels
-    found = _predicted_at(name, values, mask, claim)
-    order = rank_correlation(found[0], 1 / scored[0] if claim is DepthScale.AFFINE_INVERSE else scored[0])
-    depth, ratio = _aligned(found, scored, claim, protocol)
+    found = _predicted_at(name, values, mask, depth_scale)
+    order = rank_correlation(found[0], 1 / scored[0] if depth_scale is DepthScale.AFFINE_INVERSE else scored[0])
+    depth, ratio = _aligned(found, scored, depth_scale, protocol)
     every = torch.ones_like(scored, dtype=torch.bool)
     metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
     near, far = protocol.clamp_m
@@ -329,13 +331,13 @@ def score_depth(
         notes.append(f"not scored, no ground truth: {extra} of {len(predictions.files)} predictions")
     if predictions.record is None:
         cut = "" if predictions.crop == "none" else f", of the crop '{predictions.crop}'"
-        notes.append(f"no predictions.json in {predictions.folder}: taken as {predictions.claim}{cut}")
+        notes.append(f"no predictions.json in {predictions.folder}: taken as {predictions.depth_scale}{cut}")
         if protocol.png_per_metre != PNG_PER_METRE and any(
             file.suffix.lower() == ".png" for file in predictions.files.values()
         ):
             notes.append(f"predicted PNG read as value / {protocol.png_per_metre:g} m, as {protocol.name} has it")
     scores = watch(score_images(predictions, truth, protocol), len(truth), "scoring")
-    return collect_scores(scores, predictions.claim, protocol, notes)
+    return collect_scores(scores, predictions.depth_scale, protocol, notes)
 
 
 def score_images(
@@ -345,7 +347,7 @@ def score_images(
 
     Raises as `score_depth`; the scale and missing predictions are checked before the first file is read.
     """
-    protocol.alignment(predictions.claim)
+    protocol.alignment(predictions.depth_scale)
     if missing := [name for name in truth if name not in predictions.files]:
         existing = next(iter(predictions.files))
         count = f"{len(missing)} of {len(truth)} ground truths"
@@ -363,13 +365,22 @@ def score_images(
         predicted, file = predictions.read(name, png_per_metre=protocol.png_per_metre), str(predictions.files[name])
         _check_view(file, predicted.shape, true_m.shape, predictions)
         score = score_image(
-            file, predicted, true_m, predictions.claim, protocol, predictions.crop, predictions.log_uncertainty(name)
+            file,
+            predicted,
+            true_m,
+            predictions.depth_scale,
+            protocol,
+            predictions.crop,
+            predictions.log_uncertainty(name),
         )
         yield name, score and score.named(name)
 
 
 def collect_scores(
-    scores: Iterable[tuple[str, ImageScore | None]], claim: DepthScale, protocol: Protocol, notes: Sequence[str] = ()
+    scores: Iterable[tuple[str, ImageScore | None]],
+    depth_scale: DepthScale,
+    protocol: Protocol,
+    notes: Sequence[str] = (),
 ) -> DepthScore:
     """Gather scored images and their notes. Raise ProtocolError where no image is scored."""
     every, notes = list(scores), list(notes)
@@ -384,9 +395,11 @@ def collect_scores(
     if without:
         count = f"{len(without)} of {len(every)} images"
         notes.append(f"no pixel to score in {count}, which enter no mean (the first '{without[0]}')")
-    alignment = protocol.alignment(claim)
+    alignment = protocol.alignment(depth_scale)
     if alignment is not Alignment.NONE:
-        notes.append(f"not scored in metres: {alignment} of every image fitted to the truth first (claim: {claim})")
+        notes.append(
+            f"not scored in metres: {alignment} of every image fitted to the truth first (depth scale: {depth_scale})"
+        )
     images = tuple(score for _, score in every if score is not None)
     if outside := sum(image.outside_crop for image in images):
         share = outside / (outside + sum(image.pixels for image in images))
@@ -397,12 +410,12 @@ def collect_scores(
         notes.append(f"not comparable with published figures: of {len(images)} images, where {expected}")
     notes += note_of_truth(float(np.median([image.labeled for image in images])), protocol)
     notes += note_of_clamp({image.name: image.at_clamp for image in images})
-    notes += note_of_order([image.order for image in images if image.order is not None], claim)
-    score = DepthScore(protocol.name, claim, alignment, images, without)
+    notes += note_of_order([image.order for image in images if image.order is not None], depth_scale)
+    score = DepthScore(protocol.name, depth_scale, alignment, images, without)
     notes += note_of_bounds(score.metrics)
     ratio, spread = score.scale_ratio_median, score.scale_ratio_spread
     # The spread needs several images.
-    if claim is DepthScale.METRES and ratio is not None and spread is not None and len(images) > 1:
+    if depth_scale is DepthScale.METRES and ratio is not None and spread is not None and len(images) > 1:
         notes += note_of_unit(ratio, spread)
     return replace(score, notes=tuple(notes))
 

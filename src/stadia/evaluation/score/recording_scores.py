@@ -39,7 +39,7 @@ def write_score(path: Path, score: dict[str, Any]) -> None:
 
 
 PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {DepthScale.METRES: PathAlignment.SE3}
-"""The world frame is always aligned, since a network cannot choose it. The scale is aligned only for other claims
+"""The world frame is always aligned, since a network cannot choose it. The scale is aligned only for other depth scales
 (sim3).
 """
 
@@ -114,7 +114,7 @@ def evaluate_recordings(
     Raises ProtocolError, before anything is predicted, where the protocol refuses the scale or there is nothing to
     score, and where `out` holds other predictions; StadiaError where `out` is in use.
     """
-    protocol.alignment(predictor.claim)
+    protocol.alignment(predictor.depth_scale)
     frames = {recording.name: range(len(recording)) for recording in recordings} if indices is None else indices
     scorable = [recording for recording in recordings if has_ground_truth(recording, frames.get(recording.name, ()))]
     if not scorable:
@@ -135,7 +135,7 @@ def evaluate_recordings(
         path = _path_score(predictions, recording, chosen)
         if path is not None:
             odometry[recording.name] = path
-    depth = collect_scores(scores, predictor.claim, protocol) if any(score for _, score in scores) else None
+    depth = collect_scores(scores, predictor.depth_scale, protocol) if any(score for _, score in scores) else None
     if depth is None and not odometry:
         raise _nothing_to_score(recordings, frames)
     notes = [] if depth is not None else ["no ground-truth depth here: only the path is scored"]
@@ -195,7 +195,7 @@ def _predictions(
     fingerprint = recording.fingerprint()
     there = read_record(folder)
     if reuse and there is not None and there.finished:
-        found = Predictions.open(folder, predictor.claim)
+        found = Predictions.open(folder, predictor.depth_scale)
         found.check_made_by(provenance, fingerprint, [frame_name(recording, index) for index in indices])
         return found
     frames = watch(read_frames(recording, indices), len(indices), f"predicting {recording.name}")
@@ -227,5 +227,5 @@ def _path_score(predictions: Predictions, recording: Recording, indices: Sequenc
         return None
     estimated = read_kitti_trajectory(predictions.folder / TRAJECTORY).rows(np.array(list(known), dtype=np.intp))
     reference = Trajectory(np.stack(list(known.values())), name=recording.name)
-    score = score_trajectory(estimated, reference, PATH_ALIGNMENT.get(predictions.claim, PathAlignment.SIM3))
+    score = score_trajectory(estimated, reference, PATH_ALIGNMENT.get(predictions.depth_scale, PathAlignment.SIM3))
     return replace(score, notes=(*score.notes, record.path_ends)) if record.path_ends else score

@@ -77,15 +77,21 @@ def note_of_unit(ratio: float, spread: float) -> list[str]:
     ]
 
 
-def note_of_order(orders: Sequence[float], claim: DepthScale) -> list[str]:
+def note_of_order(orders: Sequence[float], depth_scale: DepthScale) -> list[str]:
     """Note predictions that grow where the truth falls: inverse depth scored as depth, or depth as inverse depth.
 
     orders: rank correlation of prediction and truth, for every image.
     """
     if not orders or (middle := median(orders)) >= TURNED_BELOW:
         return []
-    assumed, likely = ("inverse depth", "depth") if claim is DepthScale.AFFINE_INVERSE else ("depth", "inverse depth")
-    fix = "set --claim" if claim is DepthScale.AFFINE_INVERSE else f"if so, use --claim {DepthScale.AFFINE_INVERSE}"
+    assumed, likely = (
+        ("inverse depth", "depth") if depth_scale is DepthScale.AFFINE_INVERSE else ("depth", "inverse depth")
+    )
+    fix = (
+        "set --depth-scale"
+        if depth_scale is DepthScale.AFFINE_INVERSE
+        else f"if so, use --depth-scale {DepthScale.AFFINE_INVERSE}"
+    )
     found = f"predictions taken as {assumed} are far where the truth is near (median rank correlation {middle:.2f})"
     return [f"{found}: are they {likely}? {fix}"]
 

@@ -87,7 +87,7 @@ def predict_depth(
     predict_to = partial(
         predict_input, predictor, provenance=provenance, video=request.video, cloud=request.cloud, watch=watch
     )
-    yield from predict_inputs(inputs, request.out, predict_to, predictor.claim)
+    yield from predict_inputs(inputs, request.out, predict_to, predictor.depth_scale)
 
 
 def predict_input(
@@ -117,13 +117,17 @@ def predict_input(
     with ExitStack() as files:
         if video:
             listeners.append(files.enter_context(side_by_side_writer(given, out)))
-        if cloud and predictor.claim is not DepthScale.AFFINE_INVERSE:
-            listeners.append(files.enter_context(open_point_cloud_file(out / CLOUD, predictor.claim, given.count)))
+        if cloud and predictor.depth_scale is not DepthScale.AFFINE_INVERSE:
+            listeners.append(
+                files.enter_context(open_point_cloud_file(out / CLOUD, predictor.depth_scale, given.count))
+            )
         frames = watch(given.frames, given.count, f"predicting {given.name}")
         predictions = predict_to_folder(predictor, frames, out, provenance, source=given.name, listeners=listeners)
     if predictions.record is not None and predictions.record.path:
         draw_paths(
-            out / PATH_DRAWING, {given.name: read_kitti_trajectory(out / TRAJECTORY).T_world_camera}, predictor.claim
+            out / PATH_DRAWING,
+            {given.name: read_kitti_trajectory(out / TRAJECTORY).T_world_camera},
+            predictor.depth_scale,
         )
     return predictions
 
@@ -223,7 +227,7 @@ def _listed_frames(recordings: Sequence[Recording], frames: Path, about: dict[st
 T = TypeVar("T")
 MAX_SCORED_FRAMES = 1000
 """Maximum number of scored frames of a split."""
-PROTOCOL_BY_CLAIM = {
+PROTOCOL_BY_SCALE = {
     DepthScale.METRES: "metric",
     DepthScale.UP_TO_SCALE: "relative",
     DepthScale.AFFINE_INVERSE: "relative",
@@ -252,7 +256,7 @@ def score_recordings(
     *,
     indices: Mapping[str, Sequence[int]] | None = None,
 ) -> RecordingScores | None:
-    """Score recordings by the protocol that fits the predictor's claim.
+    """Score recordings by the protocol that fits the predictor's depth scale.
 
     Writes predictions/NAME/, scores/NAME.json and scores/NAME-RECORDING.json into the run's folder; of a checkpoint
     also clouds/NAME/, the middle frame of the first recording as points. Notes list frames or drives that trained the
@@ -282,12 +286,12 @@ def score_recordings(
     def watch(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         return track(items, what, total=count, console=console, transient=True, disable=not console.is_terminal)
 
-    protocol = PROTOCOLS[PROTOCOL_BY_CLAIM[predictor.claim]]
+    protocol = PROTOCOLS[PROTOCOL_BY_SCALE[predictor.depth_scale]]
     evaluation = evaluate_recordings(predictor, known, protocol, folder, provenance, indices=chosen, watch=watch)
     notes = (*_crop_notes(predictor.crop), *TrainingOverlap.on(run.folder, known, chosen).notes(chosen))
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     evaluation.write(run.folder / "scores", name, {"checkpoint": provenance.checkpoint})
-    if provenance.checkpoint and predictor.claim is not DepthScale.AFFINE_INVERSE:
+    if provenance.checkpoint and predictor.depth_scale is not DepthScale.AFFINE_INVERSE:
         frames = chosen[known[0].name]
         _write_cloud(predictor, known[0], frames[len(frames) // 2], folder, run.folder / "clouds" / name)
     return evaluation
@@ -298,7 +302,7 @@ def _write_cloud(predictor: Predictor, recording: Recording, index: int, predict
     name = frame_name(recording, index)
     shown = PreparedFrame.to(predictor, next(read_frames(recording, [index])))
     depth = Predictions.open(safe_join(predicted, recording.name)).read(name)
-    write_cloud_sample(folder, f"{recording.name}/{name}", predictor.claim, to_uint8(shown.image), depth, shown.K)
+    write_cloud_sample(folder, f"{recording.name}/{name}", predictor.depth_scale, to_uint8(shown.image), depth, shown.K)
 
 
 def _crop_notes(crop: str) -> list[str]:

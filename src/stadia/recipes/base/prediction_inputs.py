@@ -152,7 +152,7 @@ def predict_inputs(
     inputs: Sequence[PredictionInput],
     out: Path,
     predict_to: Callable[[PredictionInput, Path], Predictions],
-    claim: DepthScale,
+    depth_scale: DepthScale,
 ) -> Iterator[str]:
     """Predict depth of each input into its folder; yield lines about the files, and the scale of depth last."""
     folders = [out] if len(inputs) == 1 else [safe_join(out, given.name) for given in inputs]
@@ -166,7 +166,7 @@ def predict_inputs(
         if predictions.record and predictions.record.path_ends:
             yield f"note: {predictions.record.path_ends}"
         yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(folder.iterdir()))
-    yield f"claim: {SCALE_DESCRIPTIONS[claim]}"
+    yield f"depth scale: {SCALE_DESCRIPTIONS[depth_scale]}"
 
 
 # -- Predict opened inputs with a network in an ONNX file. Imports no torch.

@@ -89,7 +89,7 @@ class Recipe(Task[InputsT, TargetsT], Generic[ConfigT, DataT, InputsT, TargetsT]
 
     @property
     def depth_range_m(self) -> tuple[float, float] | None:
-        """Return the nearest and farthest depth, in metres or in the unit of `claim`; None if unbounded."""
+        """Return the nearest and farthest depth, in metres or in the unit of `depth_scale`; None if unbounded."""
         return None
 
     def loss_cases(self, batch: Batch[InputsT, TargetsT]) -> Mapping[str, LossCase]:

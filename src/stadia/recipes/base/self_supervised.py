@@ -167,7 +167,7 @@ class SelfSupervisedRecipe(
     @property
     def scored_as(self) -> DepthScale:
         """Return the scale that validation assumes, the same from first to last step so that scores compare."""
-        return self.claim
+        return self.depth_scale
 
     def batch_depth_scale(self, batch: Batch[Inputs, VideoTargetsT]) -> DepthScale:
         """Return the scale that depth of this batch is scored with; data sets may differ."""

@@ -57,7 +57,7 @@ class TrainedOverlay(Protocol):
     network: OverlayNet
 
     @property
-    def claim(self) -> DepthScale: ...
+    def depth_scale(self) -> DepthScale: ...
 
     def parameters(self) -> Iterator[Tensor]: ...
 
@@ -107,7 +107,7 @@ def predict(task: TrainedOverlay, request: PredictRequest, watch: TrackProgress)
     refuse_unused_options(request)
     pairs = find_pairs(request.source, request.background)
     folder = OverlayPredictionsWriter(
-        request.out, task.claim, Provenance.of(request.checkpoint), source=str(request.source)
+        request.out, task.depth_scale, Provenance.of(request.checkpoint), source=str(request.source)
     )
     for image_file, background_file in watch(pairs, len(pairs), "predicting"):
         image, background = read_rgb(image_file), read_rgb(background_file)
@@ -144,7 +144,7 @@ def _output_lines(out: Path, images: int, record: PredictionsRecord) -> Iterator
     yield f"{out}: depth and mask of {images} image{'s' * (images != 1)}"
     yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(out.iterdir()))
     yield f"depth: {record.trust}"
-    if record.claim is DepthScale.METRES:
+    if record.depth_scale is DepthScale.METRES:
         yield (
             "note: metres hold for a camera like the training's; another focal length scales every "
             "distance by one factor"
@@ -290,7 +290,7 @@ def _predict_samples(
     watch: TrackProgress,
 ) -> Predictions:
     """Predict samples under their numbers; draw some of them, evenly spaced."""
-    folder = OverlayPredictionsWriter(out, task.claim, provenance, source=source)
+    folder = OverlayPredictionsWriter(out, task.depth_scale, provenance, source=source)
     drawn = set(numbers[:: max(len(numbers) // DRAWN, 1)])
     for number in watch(numbers, len(numbers), "predicting composed images"):
         one = samples.images.composed(number).resized(samples.height, samples.width)
@@ -390,16 +390,20 @@ def _image_sums(
 ) -> dict[str, float]:
     one = samples.images.composed(number).resized(samples.height, samples.width)
     true, mask, loss = _to_tensor(one.depth), torch.from_numpy(one.mask)[None, None], task.config.loss
-    claim = weaker_scale(task.claim, samples.images.label.claim)
-    return compute_image_sums(depth, logits, true, mask, claim, (loss.min_depth, loss.max_depth))[0]
+    depth_scale = weaker_scale(task.depth_scale, samples.images.label.depth_scale)
+    return compute_image_sums(depth, logits, true, mask, depth_scale, (loss.min_depth, loss.max_depth))[0]
 
 
 def _summarize(
     task: TrainedOverlay, samples: CompositeSamples, found: Sequence[tuple[str, dict[str, float]]]
 ) -> dict[str, Any]:
     """Return scores over all pixels and of each image, by the weaker scale of predictions and labels."""
-    scored_as = weaker_scale(task.claim, samples.images.label.claim)
+    scored_as = weaker_scale(task.depth_scale, samples.images.label.depth_scale)
     metrics = compute_overlay_scores(sums for _, sums in found)
     each = [{"name": name, **compute_overlay_scores([sums])} for name, sums in found]
-    about = {"claim": str(task.claim), "scored_as": str(scored_as), "alignment": str(ALIGNMENT_BY_SCALE[scored_as])}
+    about = {
+        "depth_scale": str(task.depth_scale),
+        "scored_as": str(scored_as),
+        "alignment": str(ALIGNMENT_BY_SCALE[scored_as]),
+    }
     return {**about, "images": len(found), "metrics": metrics, "per_image": each}

@@ -18,7 +18,7 @@ from stadia.recipes.selfsup.config import SelfsupConfig
 
 PARTLY_MONO_NOTE = (
     "note: {} has no scale: metres come from the stereo pairs of the other data sets alone, and hold for"
-    " images like theirs. What is claimed is depth up to scale"
+    " images like theirs. The depth is up to scale"
 )
 
 
@@ -53,7 +53,7 @@ class SelfsupRecipe(SelfSupervisedRecipe[SelfsupConfig]):
         return config.model_copy(update={"data": data.config}), data
 
     @property
-    def claim(self) -> DepthScale:
+    def depth_scale(self) -> DepthScale:
         """Return metres if every data set has a stereo rig, else depth up to one unknown scale."""
         return DepthScale.UP_TO_SCALE if self.config.data.mono else DepthScale.METRES
 

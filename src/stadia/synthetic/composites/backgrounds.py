@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.files import read_json, safe_join
 from stadia.core.recording import LEFT, Recording
+from stadia.core.renamed import check_file_keys
 from stadia.core.types import Camera, DepthScale
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress, resize_depth, resize_image
@@ -44,19 +45,20 @@ class DepthLabel:
     """
 
     source: str = EXACT_SOURCE
-    claim: DepthScale = DepthScale.METRES
+    depth_scale: DepthScale = DepthScale.METRES
 
     def to_dict(self) -> dict[str, str]:
         """Return the label as it is stored in files."""
-        return {"source": self.source, "claim": self.claim.value}
+        return {"source": self.source, "depth_scale": self.depth_scale.value}
 
     @classmethod
     def from_dict(cls, values: Any, path: Path) -> DepthLabel:
         """Read a label that `to_dict` made. Raises DataError with the file."""
+        check_file_keys(path, values)
         try:
-            return cls(str(values["source"]), DepthScale(values["claim"]))
+            return cls(str(values["source"]), DepthScale(values["depth_scale"]))
         except (KeyError, TypeError, ValueError) as error:
-            expected = "a label with its source and its claim"
+            expected = "a label with its source and its depth scale"
             raise DataError(
                 path, found=f"{type(error).__name__}: {error}", expected=expected, fix="write the set again"
             ) from error
@@ -106,10 +108,12 @@ class TeacherDepthRecording(Recording):
         return self.recording.file(index, side)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32]:
-        """Return predicted depth: in metres or up to scale, see `label.claim`."""
+        """Return predicted depth: in metres or up to scale, see `label.depth_scale`."""
         camera = self.recording.camera(index, side)
         return resize_depth(
-            read_depth_array(self._map(index, side), DEPTH_ARRAY_KEYS[self.label.claim]), camera.height, camera.width
+            read_depth_array(self._map(index, side), DEPTH_ARRAY_KEYS[self.label.depth_scale]),
+            camera.height,
+            camera.width,
         )
 
     def fingerprint(self) -> str:
@@ -144,9 +148,10 @@ def read_teacher_label(folder: Path) -> tuple[DepthLabel, frozenset[str]]:
     """
     path = folder / PREDICTIONS_RECORD
     record: Any = read_json(path)
+    check_file_keys(path, record)
     try:
-        claim, entries, who = (
-            DepthScale(record["claim"]),
+        depth_scale, entries, who = (
+            DepthScale(record["depth_scale"]),
             frozenset(map(str, record["entries"])),
             f"{record['recipe']}, {record['checkpoint']}",
         )
@@ -163,10 +168,12 @@ def read_teacher_label(folder: Path) -> tuple[DepthLabel, frozenset[str]]:
         raise DataError(
             path, found=f"depth of the crop '{crop}'", expected="depth of whole images", fix="take another teacher"
         )
-    if claim not in DEPTH_ARRAY_KEYS:
-        fix = "take a teacher that claims metres, or depth up to scale"
-        raise DataError(path, found=f"the claim {claim}", expected="depth, for something to stand at", fix=fix)
-    return DepthLabel(f"teacher: {who}", claim), entries
+    if depth_scale not in DEPTH_ARRAY_KEYS:
+        fix = "take a teacher that predicts metres, or depth up to scale"
+        raise DataError(
+            path, found=f"the depth scale {depth_scale}", expected="depth, for something to stand at", fix=fix
+        )
+    return DepthLabel(f"teacher: {who}", depth_scale), entries
 
 
 def attach_teacher_depth(recordings: list[Recording], folder: Path) -> list[TeacherDepthRecording]:
@@ -182,8 +189,8 @@ def attach_teacher_depth(recordings: list[Recording], folder: Path) -> list[Teac
     if other := next((one for one in found if one.label != first), None):
         raise DataError(
             other.folder,
-            found=f"depth of '{other.label.source}', {other.label.claim}",
-            expected=f"that of '{first.source}', {first.claim}, as of {found[0].name}",
+            found=f"depth of '{other.label.source}', {other.label.depth_scale}",
+            expected=f"that of '{first.source}', {first.depth_scale}, as of {found[0].name}",
             fix="predict all recordings by one checkpoint: a set has one label",
         )
     return found

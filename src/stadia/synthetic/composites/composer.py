@@ -47,7 +47,7 @@ class CompositePair:
 class CompositeSample:
     """A composite image with its ground truth, all (H, W).
 
-    image, background: (H, W, 3) uint8 RGB.  depth: float32, 0 = none, in what the set's label claims.  mask: bool.  K:
+    image, background: (H, W, 3) uint8 RGB.  depth: float32, 0 = none, in the unit of the set's label.   mask: bool.  K:
         (3, 3) pixels.
     """
 
