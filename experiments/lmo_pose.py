@@ -23,10 +23,10 @@ from typing import Any
 
 from stadia import recipes, report
 from stadia.core import random_state
+from stadia.core.types import no_progress
 from stadia.datasets.objects.bop import BopImages
 from stadia.datasets.objects.bop_results import to_boxes, write_results
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.progress import no_progress
 from stadia.recipes.base.init_weights import build_task
 from stadia.recipes.base.workflow import load_task
 from stadia.recipes.objectpose.commands import CSV, score_images

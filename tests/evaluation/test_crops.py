@@ -170,7 +170,7 @@ class TestOtherPrograms:
 
 def test_contradicting_crop_is_refused(tmp_path: Path, kitti_drive: object) -> None:
     predict_to_folder(Seer(), read_frames(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
-    with pytest.raises(ProtocolError, match="found the crop kb; expected none, as requested. Fix: leave --crop out"):
+    with pytest.raises(ProtocolError, match=r"found the crop kb; expected none, as requested. Fix: leave --crop out"):
         Predictions.open(tmp_path / "out", crop="none")
 
 

@@ -160,7 +160,7 @@ for line in {lines!r}:
         code, _, err = stadia("predict", model, video, *words)
         assert (code, err.splitlines()[-1]) == (
             2,
-            "stadia: image size for model.onnx: found 50x30; expected multiples of 15. Fix: take 45x30",
+            "stadia: image size for model.onnx: found 50x30; expected multiples of 15. Fix: take 45x30.",
         )
         assert not (tmp_path / "out").exists()
         with pytest.raises(ConfigError, match="multiples of 15"):

@@ -146,8 +146,8 @@ def test_another_exposure_moves_nothing():
 
 
 def test_the_window_is_bounded_and_the_map_lies_on_the_walls(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(refining, "FLOW", 0.04)
-    monkeypatch.setattr(refining, "WINDOW", 3)
+    monkeypatch.setattr(refining, "KEYFRAME_FLOW", 0.04)
+    monkeypatch.setattr(refining, "WINDOW_KEYFRAMES", 3)
     held, mapped = [], list[refining.MapPoints]()
     room = Room()
     joined = refining.SlidingWindow._join
@@ -193,14 +193,15 @@ def test_path_ends_without_motion_estimate():
     assert len(found.names) == 4
     assert found.ends == "the path ends at 000003: the motion to cut is unknown"
     with pytest.raises(
-        DataError, match="motion to 000001 is unknown, expected a motion between two frames; use --method aligned"
+        DataError,
+        match=r"motion to 000001 is unknown; expected a motion between two frames\. Fix: use --method aligned",
     ):
         track_camera(room, room.frames, "network", source="room")
 
 
 def test_fewer_than_two_frames_are_no_path():
     room = Room()
-    with pytest.raises(DataError, match="room: found 1 frame; expected two that follow each other. Fix: pass a video"):
+    with pytest.raises(DataError, match=r"room: found 1 frame; expected two that follow each other. Fix: pass a video"):
         track_camera(room, room.frames[:1], source="room")
     standing = [replace(frame, on_path=index == 0) for index, frame in enumerate(room.frames)]
     with pytest.raises(
@@ -281,7 +282,7 @@ def test_unknown_method_names_the_nearest(stadia, checkpoint, drive_folder, tmp_
     assert "did you mean 'refined'?" in err
 
 
-@pytest.mark.parametrize(("where", "way"), [("follow", ()), ("draw_paths", ("--method", "network"))])
+@pytest.mark.parametrize(("where", "way"), [("track_camera", ()), ("draw_paths", ("--method", "network"))])
 def test_an_interrupted_path_leaves_nothing(
     stadia, checkpoint, drive_folder, tmp_path, monkeypatch: pytest.MonkeyPatch, where: str, way: tuple[str, ...]
 ):

@@ -279,7 +279,7 @@ def test_each_motion_gets_the_previous_one(drive: Make, red_reader: Make, monkey
         T[0, 3] = len(told)
         return T
 
-    monkeypatch.setattr("stadia.evaluation.predict.frame_to_frame.align_motion", counting)
+    monkeypatch.setattr("stadia.evaluation.predict.predict_frames.align_motion", counting)
     list(stream_predictions(red_reader(), read_frames(drive(4))))
     assert told == [None, 1, 2]
 

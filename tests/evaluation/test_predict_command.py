@@ -205,7 +205,7 @@ IDLE = {
 )
 def test_an_option_that_would_do_nothing(suffix: str, option: str, video: Path, drive_folder: Path) -> None:
     path = video if suffix == "mp4" else drive_folder / "a" / "left" / "000002.png"
-    with pytest.raises(ConfigError, match=rf"data\.{option}: found given; expected nothing"):
+    with pytest.raises(ConfigError, match=rf"data\.{option}: found given; expected no such option"):
         open_inputs(path, camera={"focal_px": 50}, **{option: IDLE.get(option, (0, 1))})
 
 

@@ -19,9 +19,8 @@ from stadia import recipes, report
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import CheckpointError
 from stadia.core.registry import Registry
-from stadia.core.types import Batch, Meta, TensorDataclass
+from stadia.core.types import Batch, Meta, TensorDataclass, no_progress
 from stadia.diagnostics.finding import Finding
-from stadia.evaluation.progress import no_progress
 from stadia.evaluation.score.recording_scores import write_score
 from stadia.losses.loss_report import LossReport
 from stadia.recipes.base import workflow

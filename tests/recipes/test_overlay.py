@@ -20,10 +20,9 @@ from stadia.cli.train import make_paths_absolute
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.files import read_json, write_json
-from stadia.core.types import DepthScale
+from stadia.core.types import DepthScale, no_progress
 from stadia.dataloading.composites import make_composers
 from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.progress import no_progress
 from stadia.evaluation.validation_metrics import compute_overlay_scores
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.base.workflow import load_task

@@ -216,7 +216,7 @@ def _score_trajectory(
     trajectory: Path, reference: Path, format: str, align: str, max_difference_s: float, scores: Path | None
 ) -> dict[str, Any]:
     from stadia.evaluation.io.trajectory_files import TrajectoryFormat, read_trajectory
-    from stadia.evaluation.score.trajectory_score import score_trajectory
+    from stadia.evaluation.score.recording_scores import score_trajectory
     from stadia.metrics.trajectory_metrics import PathAlignment
 
     kind = TrajectoryFormat(_chosen("--format", format, [*TrajectoryFormat]))

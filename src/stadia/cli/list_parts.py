@@ -45,7 +45,7 @@ PART_KINDS = Registry(
         "object-metrics": "stadia.metrics:OBJECT_METRICS",
         "protocols": "stadia.cli.list_parts:protocols",
         "motions": "stadia.evaluation:MOTIONS",
-        "followers": "stadia.odometry:ODOMETRY_METHODS",
+        "odometry-methods": "stadia.odometry:ODOMETRY_METHODS",
         "checks": "stadia.diagnostics.preflight:CHECKS",
         "split-checks": "stadia.diagnostics.preflight:SPLIT_CHECKS",
     },

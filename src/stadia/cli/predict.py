@@ -140,7 +140,7 @@ def odometry(
         Path | None, typer.Option("--out", help="A new folder; in CHECKPOINT's run by default.", show_default=False)
     ] = None,
     method: Annotated[
-        str, typer.Option("--method", help="Method: refined, aligned or network; see `stadia list followers`.")
+        str, typer.Option("--method", help="Method: refined, aligned or network; see `stadia list odometry-methods`.")
     ] = "refined",
     size: Annotated[
         str | None,
@@ -175,7 +175,7 @@ def activations(
     """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
     from stadia.cli.progress_display import show_progress
     from stadia.core.errors import CheckpointError, ConfigError
-    from stadia.evaluation.plots.videos import write_activation_video
+    from stadia.evaluation.plots.activations import write_activation_video
     from stadia.recipes.base.depth_commands import add_training_options
     from stadia.recipes.base.prediction_inputs import open_inputs
     from stadia.recipes.base.requests import parse_source_options

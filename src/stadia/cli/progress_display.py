@@ -29,7 +29,7 @@ class ProgressBars:
     tasks: dict[str, TaskID] = field(default_factory=dict)
 
     def watch(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        """A `stadia.evaluation.progress.TrackProgress`."""
+        """A `stadia.core.types.TrackProgress`."""
         bar = self.display.add_task(what, total=count)
         try:
             yield from self.display.track(items, task_id=bar)
@@ -50,7 +50,7 @@ class ProgressLines:
         self.last_line_s = time.monotonic()
 
     def watch(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        """A `stadia.evaluation.progress.TrackProgress`."""
+        """A `stadia.core.types.TrackProgress`."""
         for done, item in enumerate(items):
             self.progress(what, done, count)
             yield item

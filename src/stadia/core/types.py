@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -298,3 +299,17 @@ class MapsPredictor(Predictor, Protocol):
     def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
         """Return all maps of images as for `inverse_depth`, in one pass."""
         ...
+
+
+T = TypeVar("T")
+
+
+class TrackProgress(Protocol):
+    """Pass items through and show the progress of `what` over `count` items, if known."""
+
+    def __call__(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]: ...
+
+
+def no_progress(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
+    """Show nothing."""
+    return items

@@ -17,8 +17,7 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera, DepthScale, Predictor
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.predict.frame_preparation import Frame, PreparedFrame
-from stadia.evaluation.predict.frame_to_frame import predict_motion
-from stadia.evaluation.predict.predict_frames import FrameTensors, predict_maps
+from stadia.evaluation.predict.predict_frames import FrameTensors, predict_maps, predict_motion
 from stadia.geometry.se3 import compose, inverse
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import IncomingFrame, MapPoints, SlidingWindow

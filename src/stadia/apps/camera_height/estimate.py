@@ -20,7 +20,7 @@ from stadia.apps.camera_height.road_horizon import RoadHorizons, find_road_horiz
 from stadia.apps.camera_height.road_objects import RoadFrame, check_classes, class_notes, read_road_frames
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.files import atomic_write, write_json
-from stadia.core.types import Camera
+from stadia.core.types import Camera, TrackProgress, no_progress
 from stadia.datasets.masks.height_priors import find_prior
 from stadia.evaluation.plots.charts import draw_heights_over_frames
 from stadia.evaluation.plots.image_overlays import (
@@ -35,7 +35,6 @@ from stadia.evaluation.plots.image_overlays import (
     draw_plane,
     draw_text,
 )
-from stadia.evaluation.progress import TrackProgress, no_progress
 from stadia.geometry.ground.drive_heights import MountSplit, find_mount_split, track_boxes, transform_box
 from stadia.geometry.ground.height_survey import (
     BoxedObjects,

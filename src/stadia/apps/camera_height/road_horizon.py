@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.apps.camera_height.road_objects import RoadFrame
-from stadia.core.types import Camera
-from stadia.evaluation.progress import TrackProgress, no_progress
+from stadia.core.types import Camera, TrackProgress, no_progress
 from stadia.geometry.ground.horizon import find_vanishing_point
 
 Image = NDArray[np.uint8]

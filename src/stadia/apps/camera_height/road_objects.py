@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightRequest
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
+from stadia.core.types import TrackProgress
 from stadia.datasets.kitti.object_boxes import KittiObjectImages
 from stadia.datasets.masks.height_priors import find_prior, normalize_class
 from stadia.datasets.masks.mask_files import ROAD, attach_masks, has_road
 from stadia.datasets.masks.mask_objects import find_mask_boxes, is_cut_by_edge
 from stadia.datasets.objects.open_objects import detect_object_layout, list_object_splits
 from stadia.datasets.open_dataset import open_recordings
-from stadia.evaluation.progress import TrackProgress
 
 # -- Read boxes of road objects from masks of a recording, or from the labels of a data set.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,11 +18,12 @@ from torch import Tensor
 
 from stadia.core.files import atomic_write
 from stadia.core.types import DepthScale
-from stadia.evaluation.plots.image_overlays import _MAX_SHOWN, BAD, GOOD, EpochHeight, Image, _label
+from stadia.evaluation.plots.image_overlays import BAD, GOOD, Image
 from stadia.metrics.trajectory_metrics import AXES, fit_motion_axes
 
-# -- Plot camera paths from above.
+MAX_MOTIONS_DRAWN = 2000
 
+_MAX_SHOWN = 1.6  # heights above this multiple of the estimate are not shown
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
 
 
@@ -128,9 +130,6 @@ def draw_motions(predicted: Tensor, true: Tensor, depth_scale: DepthScale) -> ND
     return render_figure(figure)
 
 
-MAX_MOTIONS_DRAWN = 2000
-
-
 def draw_heights_over_frames(
     frame: ArrayLike,
     height_m: ArrayLike,
@@ -176,6 +175,23 @@ def draw_heights_over_frames(
     return render_figure(figure)
 
 
+@dataclass(frozen=True, slots=True)
+class EpochHeight:
+    """Of one group. Metres, NaN where there is none.
+
+    epoch: that has ended, from 0.  said_m, low_m, high_m: the median over its frames, and their quartiles.
+    kept_m: the height known from then on.  refused: why the epoch was not believed; empty where it was, or said
+        nothing.
+    """
+
+    epoch: int
+    said_m: float
+    low_m: float
+    high_m: float
+    kept_m: float
+    refused: str = ""
+
+
 def draw_heights_over_epochs(
     courses: Mapping[str, Sequence[EpochHeight]],
     *,
@@ -218,3 +234,10 @@ def draw_heights_over_epochs(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _label(axes, "epoch", "camera height (m)")
     return render_figure(figure)
+
+
+def _label(axes: Any, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(visible=True, linewidth=0.4, alpha=0.6)
+    axes.legend(loc="best", frameon=False, fontsize="small")

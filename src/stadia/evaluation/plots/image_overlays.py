@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -156,7 +155,6 @@ GOOD, BAD, HORIZON, PLANE = (0, 158, 115), (213, 94, 0), (240, 228, 66), (86, 18
 """RGB, Okabe and Ito: green for inliers, red for outliers, yellow for the horizon, blue for the plane."""
 
 _SHIFT_BITS, _MIN_AHEAD_M = 4, 0.5
-_MAX_SHOWN = 1.6  # heights above this multiple of the estimate are not shown
 
 
 def draw_horizon(image: Image, horizon: ArrayLike) -> Image:
@@ -250,13 +248,6 @@ def compose_image_rows(images: Sequence[Image], columns: int, width: int = 640) 
     return np.concatenate(rows) if rows else np.full((4, columns * (width + 4), 3), 255, np.uint8)
 
 
-def _label(axes: object, x: str, y: str) -> None:
-    axes.set_xlabel(x)  # type: ignore[attr-defined]
-    axes.set_ylabel(y)  # type: ignore[attr-defined]
-    axes.grid(visible=True, linewidth=0.4, alpha=0.6)  # type: ignore[attr-defined]
-    axes.legend(loc="best", frameon=False, fontsize="small")  # type: ignore[attr-defined]
-
-
 def _thickness(width: int) -> int:
     return max(1, round(width / 700))
 
@@ -270,20 +261,3 @@ def _draw_line(image: Image, start: Array, end: Array, color: tuple[int, int, in
     meets, a, b = cv2.clipLine((-width, -height, 3 * width, 3 * height), a, b)
     if meets:
         cv2.line(image, a, b, color, thickness, cv2.LINE_AA, _SHIFT_BITS)
-
-
-@dataclass(frozen=True, slots=True)
-class EpochHeight:
-    """Of one group. Metres, NaN where there is none.
-
-    epoch: that has ended, from 0.  said_m, low_m, high_m: the median over its frames, and their quartiles.
-    kept_m: the height known from then on.  refused: why the epoch was not believed; empty where it was, or said
-        nothing.
-    """
-
-    epoch: int
-    said_m: float
-    low_m: float
-    high_m: float
-    kept_m: float
-    refused: str = ""

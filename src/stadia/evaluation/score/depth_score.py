@@ -16,10 +16,9 @@ from torch import Tensor
 
 from stadia.core.errors import DataError, ProtocolError
 from stadia.core.files import write_json
-from stadia.core.types import DepthScale
+from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.evaluation.io.depth_files import PNG_PER_METRE, find_depth_files, read_depth_map
 from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.progress import TrackProgress, no_progress
 from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.score.score_notes import (
     note_of_bounds,

@@ -15,12 +15,11 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import Batch, Camera, DepthScale, Inputs, PredictedMaps, Predictor, Targets
+from stadia.core.types import Batch, Camera, DepthScale, Inputs, PredictedMaps, Predictor, Targets, TrackProgress
 from stadia.dataloading.config import STRIDE
 from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, to_uint8
 from stadia.evaluation.predict.frame_preparation import TrainingLens
-from stadia.evaluation.progress import TrackProgress
 from stadia.recipes.base.depth_commands import evaluate_depth, predict_depth, score_validation
 from stadia.recipes.base.recipe import ConfigT, Recipe
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest

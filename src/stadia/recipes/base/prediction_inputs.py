@@ -13,7 +13,7 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
 from stadia.core.files import safe_join
 from stadia.core.recording import Recording
-from stadia.core.types import DepthScale
+from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.datasets import DATASETS
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
@@ -21,8 +21,7 @@ from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
 from stadia.datasets.video.decode import VIDEO_SUFFIXES, count_indexed_frames, stream_video
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.user_camera import read_user_intrinsics
-from stadia.evaluation.io.prediction_writer import write_predictions
-from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, Provenance
+from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, Provenance, write_predictions
 from stadia.evaluation.plots.videos import (
     DEFAULT_RATE_HZ,
     estimate_frame_rate_hz,
@@ -31,7 +30,6 @@ from stadia.evaluation.plots.videos import (
 )
 from stadia.evaluation.predict.exported_network import ExportedNetwork, stream_exported_predictions
 from stadia.evaluation.predict.frame_preparation import Frame, Listener, read_frames
-from stadia.evaluation.progress import TrackProgress, no_progress
 
 # -- Open an image, a folder of images, a video or a data set for prediction. Decodes lazily. Imports no torch.
 

@@ -10,11 +10,10 @@ from rich.console import Console
 from typing_extensions import TypeVar
 
 from stadia.core.errors import CheckpointError
-from stadia.core.types import Batch, InputsT, Predictor, TargetsT
+from stadia.core.types import Batch, InputsT, Predictor, TargetsT, TrackProgress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.loss_checks.loss_case import LossCase
-from stadia.evaluation.progress import TrackProgress
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.training.batches import BatchLoader, EpochLoader

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError
 from stadia.core.files import safe_join
-from stadia.core.types import Camera, Meta
+from stadia.core.types import Camera, Meta, TrackProgress
 from stadia.dataloading.loader import Loader
 from stadia.dataloading.object_samples import ObjectSamples
 from stadia.datasets.frame_store import resize_image
@@ -27,7 +27,6 @@ from stadia.datasets.objects.open_objects import open_object_images, unwrap_bop
 from stadia.evaluation.io.object_predictions import ObjectPredictions, ObjectPredictionsWriter, resize_instances
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.predict.frame_preparation import Frame, needs_padding, pad_to_aspect
-from stadia.evaluation.progress import TrackProgress
 from stadia.geometry.numpy_camera import resize_K
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects, match_hungarian
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest

@@ -18,14 +18,13 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import Camera
+from stadia.core.types import Camera, TrackProgress
 from stadia.dataloading.object_samples import ObjectInputs, ObjectTargets
 from stadia.datasets.frame_store import ReportProgress
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.loss_checks.training_start import take_samples
 from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.evaluation.plots.image_overlays import draw_masks, draw_objects
-from stadia.evaluation.progress import TrackProgress
 from stadia.geometry.segments import segments_from_instances
 from stadia.losses.loss_report import LossReport
 from stadia.metrics.object_metrics import (

@@ -15,7 +15,7 @@ from rich.progress import track
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.types import DepthScale
+from stadia.core.types import DepthScale, TrackProgress
 from stadia.dataloading.composites import CompositeSamples, open_composites
 from stadia.datasets.frame_store import ReportProgress, resize_image
 from stadia.datasets.image_files import list_images, read_rgb
@@ -23,7 +23,6 @@ from stadia.evaluation.baselines import average_depths, find_best_threshold, max
 from stadia.evaluation.io.overlay_predictions import OverlayPredictionsWriter, read_mask_logits
 from stadia.evaluation.io.predictions_folder import Predictions, PredictionsRecord, Provenance
 from stadia.evaluation.plots.colormaps import color_inverse_depth
-from stadia.evaluation.progress import TrackProgress
 from stadia.evaluation.protocols import ALIGNMENT_BY_SCALE
 from stadia.evaluation.score.recording_scores import write_score
 from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale

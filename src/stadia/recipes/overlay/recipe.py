@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from stadia.core.types import DepthScale, Meta, OverlayInputs, OverlayTargets
+from stadia.core.types import DepthScale, Meta, OverlayInputs, OverlayTargets, TrackProgress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.loss_checks.labeled_cases import make_overlay_case
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.evaluation.plots.colormaps import color_inverse_depth, to_uint8
-from stadia.evaluation.progress import TrackProgress
 from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses.loss_report import LossReport
