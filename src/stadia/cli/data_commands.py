@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from stadia.cli.arguments import argument, option
+
 app = typer.Typer(help="Make and draw data sets.", no_args_is_help=True)
 
 
@@ -149,12 +151,8 @@ def foregrounds(
 
 @app.command()
 def overlay(
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write to; an interrupted one is continued.", show_default=False)
-    ] = None,
-    sheet: Annotated[
-        Path | None, typer.Option(help="Write only a PNG overview of any set (path=FOLDER).", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, option("--out", "Folder to write to; an interrupted one is continued.")] = None,
+    sheet: Annotated[Path | None, option("--sheet", "Write only a PNG overview of any set (path=FOLDER).")] = None,
     count: Annotated[int, typer.Option(min=1, help="Images to train on.")] = 10_000,
     val: Annotated[
         int, typer.Option(min=0, help="Images to validate on, and as many to test, where there is a split for it.")
@@ -198,10 +196,8 @@ def overlay(
 
 @app.command()
 def show(
-    data: Annotated[
-        Path, typer.Argument(help="Images of objects: stadia's own layout, BOP, NOCS, KITTI.", show_default=False)
-    ],
-    split: Annotated[str, typer.Argument(help="Split of DATA, such as train, test, training.", show_default=False)],
+    data: Annotated[Path, argument("Images of objects: stadia's own layout, BOP, NOCS, KITTI.")],
+    split: Annotated[str, argument("Split of DATA, such as train, test, training.")],
     out: Annotated[Path, typer.Option(help="Folder of the drawings.")],
     images: Annotated[int, typer.Option(min=1, help="Largest number of images, evenly spread over the split.")] = 16,
     format: Annotated[str, typer.Option("--format", help="Format of DATA: objects, bop, nocs or kitti.")] = "auto",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stadia.cli.arguments import argument, option
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 if TYPE_CHECKING:
@@ -38,50 +40,27 @@ _FORMS_OF = {
 
 def evaluate(
     context: typer.Context,
-    checkpoint: Annotated[
-        Path | None, typer.Argument(help="A checkpoint or a run's folder.", show_default=False)
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Argument(help="Recordings with ground truth, or labeled objects.", show_default=False)
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="How to open DATA: data.split=test", show_default=False),
-    ] = None,
-    depth: Annotated[
-        Path | None, typer.Option("--depth", help="A folder of depth maps: uint16 png, npz, npy.", show_default=False)
-    ] = None,
-    trajectory: Annotated[
-        Path | None, typer.Option("--trajectory", help="A file of camera-to-world poses.", show_default=False)
-    ] = None,
+    checkpoint: Annotated[Path | None, argument("A checkpoint or a run's folder.")] = None,
+    data: Annotated[Path | None, argument("Recordings with ground truth, or labeled objects.")] = None,
+    overrides: Annotated[list[str] | None, argument("How to open DATA: data.split=test", metavar="KEY=VALUE")] = None,
+    depth: Annotated[Path | None, option("--depth", "A folder of depth maps: uint16 png, npz, npy.")] = None,
+    trajectory: Annotated[Path | None, option("--trajectory", "A file of camera-to-world poses.")] = None,
     objects: Annotated[
-        Path | None,
-        typer.Option(
-            "--objects", help="Predicted boxes: a BOP csv, or a folder of KITTI label files.", show_default=False
-        ),
+        Path | None, option("--objects", "Predicted boxes: a BOP csv, or a folder of KITTI label files.")
     ] = None,
-    reference: Annotated[
-        Path | None, typer.Option("--reference", help="The ground truth: a folder, or a file.", show_default=False)
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option("--split", help="Split of the objects in --reference; test by default.", show_default=False),
-    ] = None,
+    reference: Annotated[Path | None, option("--reference", "The ground truth: a folder, or a file.")] = None,
+    split: Annotated[str | None, option("--split", "Split of the objects in --reference; test by default.")] = None,
     held_out_of: Annotated[
-        Path | None, typer.Option(help="A run whose held-out part of --reference is scored.", show_default=False)
+        Path | None, option("--held-out-of", "A run whose held-out part of --reference is scored.")
     ] = None,
     protocol: Annotated[
         str, typer.Option("--protocol", help="Depth protocol; `stadia list protocols` lists them.")
     ] = "metric",
     depth_scale: Annotated[
-        str | None,
-        typer.Option("--depth-scale", help="Scale of other programs' maps; metres by default.", show_default=False),
+        str | None, option("--depth-scale", "Scale of other programs' maps; metres by default.")
     ] = None,
     crop: Annotated[
-        str | None,
-        typer.Option(
-            "--crop", help="Part of the image in other programs' maps: kb; all by default.", show_default=False
-        ),
+        str | None, option("--crop", "Part of the image in other programs' maps: kb; all by default.")
     ] = None,
     format: Annotated[str, typer.Option("--format", help="Format of trajectories: kitti or tum.")] = "kitti",
     align: Annotated[
@@ -91,10 +70,7 @@ def evaluate(
         float, typer.Option("--max-difference", help="Largest time difference of associated poses, in seconds.")
     ] = 0.01,
     frames: Annotated[
-        Path | None,
-        typer.Option(
-            "--frames", help="A file with the frames of DATA: `recording frame l` a line.", show_default=False
-        ),
+        Path | None, option("--frames", "A file with the frames of DATA: `recording frame l` a line.")
     ] = None,
     every: Annotated[int, typer.Option("--every", min=1, help="Use each n-th frame of DATA.")] = 1,
     held_out: Annotated[
@@ -104,18 +80,10 @@ def evaluate(
         str, typer.Option("--motion", help="How to estimate the path: aligned (direct alignment) or network.")
     ] = "aligned",
     size: Annotated[
-        str | None,
-        typer.Option(
-            "--size", help="Run CHECKPOINT at another size than in training, such as 1216x352.", show_default=False
-        ),
+        str | None, option("--size", "Run CHECKPOINT at another size than in training, such as 1216x352.")
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder for predictions of CHECKPOINT; in its run by default.", show_default=False),
-    ] = None,
-    scores: Annotated[
-        Path | None, typer.Option("--scores", help="Also write a score file with every image.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, option("--out", "Folder for predictions of CHECKPOINT; in its run by default.")] = None,
+    scores: Annotated[Path | None, option("--scores", "Also write a score file with every image.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print only JSON.")] = False,
 ) -> None:
     """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects, by a protocol and from
@@ -170,12 +138,8 @@ def _refuse_other_forms(context: typer.Context, form: str) -> None:
         forms = _FORMS_OF.get(option.name or "", (form,))
         source = context.get_parameter_source(option.name or "")
         if form not in forms and source is not None and source.name == "COMMANDLINE":
-            raise ConfigError(
-                option.opts[0],
-                found=f"given with {form}",
-                expected=f"it with {' or '.join(forms)} alone",
-                fix="leave it out",
-            )
+            expected = f"it with {' or '.join(forms)} alone"
+            raise ConfigError(option.opts[0], found=f"given with {form}", expected=expected, fix="leave it out")
 
 
 def _chosen(option: str, text: str, choices: Sequence[str]) -> str:
@@ -279,12 +243,8 @@ def evaluate_checkpoint(request: EvaluateRequest) -> dict[str, Any]:
     from stadia.evaluation.protocols import find_protocol
 
     if request.frames is not None and request.every != 1:
-        raise ConfigError(
-            "--every",
-            found="given with --frames",
-            expected="one of the two",
-            fix="leave it out: the list names the frames",
-        )
+        fix = "leave it out: the list names the frames"
+        raise ConfigError("--every", found="given with --frames", expected="one of the two", fix=fix)
     find_protocol(request.protocol)
 
     from stadia.cli.progress_display import show_progress

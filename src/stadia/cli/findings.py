@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stadia.cli.arguments import argument
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -81,9 +83,7 @@ STOPPED = 1
 
 
 def diagnose(
-    run: Annotated[
-        Path, typer.Argument(help="A run's folder, also of a failed or unfinished run.", show_default=False)
-    ],
+    run: Annotated[Path, argument("A run's folder, also of a failed or unfinished run.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print only the findings in this order, as JSON.")] = False,
 ) -> None:
     """Print which finding to fix first, which may follow from it, and which have another cause. Exits with 1 for a
@@ -166,10 +166,7 @@ def _print_rest(console: Console, title: str, findings: Sequence[Finding]) -> No
 
 
 def explain(
-    code: Annotated[
-        str | None,
-        typer.Argument(help="Code of a finding, such as U01; a letter lists its family.", show_default=False),
-    ] = None,
+    code: Annotated[str | None, argument("Code of a finding, such as U01; a letter lists its family.")] = None,
 ) -> None:
     """Explain a finding: symptom, cause, fix, measurement, origin, and the test that proves it; or
     list all findings.

@@ -9,8 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from stadia.cli.arguments import argument, option
 from stadia.core.registry import Registry
 
 Rows = Iterable[tuple[str, str]]  # name and one line
@@ -53,12 +52,8 @@ PART_KINDS = Registry(
 
 
 def parts(
-    kind: Annotated[
-        str | None, typer.Argument(help="One kind, and those whose names end in it: losses.", show_default=False)
-    ] = None,
-    pattern: Annotated[
-        str, typer.Option("--filter", help="Names that hold this text; * and ? are wildcards.", show_default=False)
-    ] = "",
+    kind: Annotated[str | None, argument("One kind, and those whose names end in it: losses.")] = None,
+    pattern: Annotated[str, option("--filter", "Names that hold this text; * and ? are wildcards.")] = "",
 ) -> None:
     """List the parts that a configuration may name: recipes, datasets, encoders, losses, protocols and others."""
     from rich.console import Console

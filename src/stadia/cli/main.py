@@ -120,12 +120,10 @@ def _mistake_of_words(error: Any) -> StadiaError:
         None if "=" in word else find_new_option(word) or find_nearest_name(word, valid)
     )  # a setting is not a misspelled command
     usage = " ".join([path, *command.collect_usage_pieces(context)]) if command else "a line as the help shows it"
-    return StadiaError(
-        path.removeprefix("stadia").strip() or "command line",
-        found=found[:1].lower() + found[1:],
-        expected=f"one of {', '.join(valid)}" if valid else usage,
-        fix=f"did you mean '{near}'?" if near else f"see `{path} --help`",
-    )
+    fix = f"did you mean '{near}'?" if near else f"see `{path} --help`"
+    expected = f"one of {', '.join(valid)}" if valid else usage
+    found = found[:1].lower() + found[1:]
+    return StadiaError(path.removeprefix("stadia").strip() or "command line", found=found, expected=expected, fix=fix)
 
 
 def _one_line(error: BaseException) -> tuple[str, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import CheckpointArgument, EveryOption, InputArgument, InputSettings
+from stadia.cli.arguments import CheckpointArgument, EveryOption, InputArgument, InputSettings, argument, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,37 +18,21 @@ if TYPE_CHECKING:
 
 
 def predict(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A checkpoint, a run's folder, or a model.onnx.", show_default=False)
-    ],
+    checkpoint: Annotated[Path, argument("A checkpoint, a run's folder, or a model.onnx.")],
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[Path, typer.Option("--out", help="A new folder for the predictions.", show_default=False)] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("--out", "A new folder for the predictions.")] = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
     motion: Annotated[
-        str | None,
-        typer.Option(
-            "--motion",
-            help="How to estimate the path: aligned (direct alignment, default) or network.",
-            show_default=False,
-        ),
+        str | None, option("--motion", "How to estimate the path: aligned (direct alignment, default) or network.")
     ] = None,
     size: Annotated[
-        str | None,
-        typer.Option(
-            "--size", help="Run CHECKPOINT at another size than in training, such as 1216x352.", show_default=False
-        ),
+        str | None, option("--size", "Run CHECKPOINT at another size than in training, such as 1216x352.")
     ] = None,
     video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
-    cloud: Annotated[
-        bool | None,
-        typer.Option("--cloud/--no-cloud", help="Write the point cloud (default: yes).", show_default=False),
-    ] = None,
+    cloud: Annotated[bool | None, option("--cloud/--no-cloud", "Write the point cloud (default: yes).")] = None,
     background: Annotated[
-        Path | None,
-        typer.Option(
-            "--background", help="Of overlay: INPUT without what was pasted, an image or a folder.", show_default=False
-        ),
+        Path | None, option("--background", "Of overlay: INPUT without what was pasted, an image or a folder.")
     ] = None,
 ) -> None:
     """Predict depth and camera motion, objects, or composite depth and mask, depending on the recipe of CHECKPOINT.
@@ -88,12 +72,9 @@ def _refuse_idle(given: Mapping[str, bool]) -> None:
     from stadia.core.errors import ConfigError
 
     if idle := [option for option, was_given in given.items() if was_given]:
-        raise ConfigError(
-            " and ".join(idle),
-            found="given with an exported network",
-            expected="a checkpoint: an exported network knows depth alone",
-            fix="leave it out, or predict by the checkpoint",
-        )
+        fix = "leave it out, or predict by the checkpoint"
+        expected = "a checkpoint: an exported network knows depth alone"
+        raise ConfigError(" and ".join(idle), found="given with an exported network", expected=expected, fix=fix)
 
 
 def _print_lines(lines: Iterable[str]) -> None:
@@ -136,17 +117,12 @@ def odometry(
     checkpoint: CheckpointArgument,
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="A new folder; in CHECKPOINT's run by default.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, option("--out", "A new folder; in CHECKPOINT's run by default.")] = None,
     method: Annotated[
         str, typer.Option("--method", help="Method: refined, aligned or network; see `stadia list odometry-methods`.")
     ] = "refined",
     size: Annotated[
-        str | None,
-        typer.Option(
-            "--size", help="Run CHECKPOINT at another size than in training, such as 512x256.", show_default=False
-        ),
+        str | None, option("--size", "Run CHECKPOINT at another size than in training, such as 512x256.")
     ] = None,
 ) -> None:
     """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it against measured
@@ -169,7 +145,7 @@ def activations(
     checkpoint: CheckpointArgument,
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[Path, typer.Option("--out", help="The new .mp4 file.", show_default=False)] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("--out", "The new .mp4 file.")] = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
 ) -> None:
     """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
@@ -209,9 +185,7 @@ def activations(
 
 def export(
     checkpoint: CheckpointArgument,
-    out: Annotated[
-        Path, typer.Option("--out", help="A new file: model.onnx, or model.pt2 for torch.export.", show_default=False)
-    ] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("--out", "A new file: model.onnx, or model.pt2 for torch.export.")] = ...,  # type: ignore[assignment]
 ) -> None:
     """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
     from stadia.apps.export_checkpoint import export_checkpoint

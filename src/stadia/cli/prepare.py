@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stadia.cli.arguments import EveryOption, InputArgument, InputSettings
+from stadia.cli.arguments import EveryOption, InputArgument, InputSettings, argument, option
 
 # -- `stadia prepare`: prepare masks for a training on your own video.
 
@@ -24,14 +24,9 @@ def prepare(
             "--by", help="What makes them: a .tflite, a COCO .json, a folder of masks, a network of transformers."
         ),
     ] = DEFAULT,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="A folder; INPUT's name with -masks by default.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, option("--out", "A folder; INPUT's name with -masks by default.")] = None,
     heights: Annotated[
-        Path | None,
-        typer.Option(
-            "--heights", help="A learned size prior that predicts the height of each car.", show_default=False
-        ),
+        Path | None, option("--heights", "A learned size prior that predicts the height of each car.")
     ] = None,
     every: EveryOption = 1,
 ) -> None:
@@ -59,23 +54,12 @@ def prepare(
 
 
 def camera_height(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="INPUT", help="A video, images or a dataset with masks; KITTI boxes.", show_default=False
-        ),
-    ],
+    source: Annotated[Path, argument("A video, images or a dataset with masks; KITTI boxes.", metavar="INPUT")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE",
-            help="masks=FOLDER, priors=mixed, horizon=edges: docs/camera-height.md",
-            show_default=False,
-        ),
+        argument("masks=FOLDER, priors=mixed, horizon=edges: docs/camera-height.md", metavar="KEY=VALUE"),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="A folder for the result and its images.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, option("--out", "A folder for the result and its images.")] = None,
     every: EveryOption = 1,
 ) -> None:
     """Estimate the camera's height without a network, from the horizon and cars and people of known height

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
+from stadia.cli.arguments import argument, option
+
 # -- `stadia report RUN`: write one file with everything about a run.
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run's folder, runs/<date>-<name>.", show_default=False)],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="The output file; RUN/report.html by default.", show_default=False)
-    ] = None,
+    run: Annotated[Path, argument("A run's folder, runs/<date>-<name>.")],
+    out: Annotated[Path | None, option("--out", "The output file; RUN/report.html by default.")] = None,
 ) -> None:
     """Write a run's report.html: curves, images, scores, findings, and what changed against the run before."""
     from stadia.report import build_report
@@ -26,11 +26,8 @@ def report(
 
 
 def journal(
-    runs: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Folders of runs, or ones that hold runs; `runs` by default.", show_default=False),
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write to this file instead.", show_default=False)] = None,
+    runs: Annotated[list[Path] | None, argument("Folders of runs, or ones that hold runs; `runs` by default.")] = None,
+    out: Annotated[Path | None, option("--out", "Write to this file instead.")] = None,
 ) -> None:
     """Print the journal of runs: changes against the run before, events and findings."""
     from stadia.core.files import write_text
@@ -45,11 +42,9 @@ def journal(
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
-    second: Annotated[Path, typer.Argument(help="Another run's folder.", show_default=False)],
-    image: Annotated[
-        Path | None, typer.Option("--image", help="Draw their curves: a .svg or .png.", show_default=False)
-    ] = None,
+    first: Annotated[Path, argument("A run's folder.")],
+    second: Annotated[Path, argument("Another run's folder.")],
+    image: Annotated[Path | None, option("--image", "Draw their curves: a .svg or .png.")] = None,
 ) -> None:
     """Compare two runs: their differences, then their scores."""
     from stadia.core.errors import DataError

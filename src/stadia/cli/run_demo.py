@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from stadia.cli.arguments import argument
+
 
 def demo(
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Dotted keys: training.max_steps=200", show_default=False),
-    ] = None,
+    overrides: Annotated[list[str] | None, argument("Dotted keys: training.max_steps=200", metavar="KEY=VALUE")] = None,
     out: Annotated[Path, typer.Option("--out", help="The folder for runs; this run gets a new folder in it.")] = Path(
         "runs"
     ),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from stadia.cli.arguments import argument, option
+
 if TYPE_CHECKING:
     from stadia.apps.studies.config import PlannedRun, StudyConfig
     from stadia.apps.studies.launch import Job, Launcher
@@ -17,44 +19,23 @@ if TYPE_CHECKING:
 
 
 def ablate(
-    study: Annotated[
-        Path | None, typer.Argument(help="A study as YAML, see docs/experiments.md.", show_default=False)
-    ] = None,
-    base: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="A setting of every run.", show_default=False)
-    ] = None,
-    change: Annotated[
-        list[str] | None,
-        typer.Option("--change", help='A change as "NAME: KEY=VALUE ..."; repeatable.', show_default=False),
-    ] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="The recipe to train.", show_default=False)] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Short for data.path=PATH.", show_default=False)] = None,
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", help="Seeds of every change, such as 0,1,2,3,4.", show_default=False)
-    ] = None,
-    metric: Annotated[str | None, typer.Option("--metric", help="The metric to compare.", show_default=False)] = None,
-    better: Annotated[
-        str | None, typer.Option("--better", help="Whether lower or higher values are better.", show_default=False)
-    ] = None,
-    margin: Annotated[
-        float | None, typer.Option("--margin", help="The smallest relevant difference.", show_default=False)
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="Name of the study and its folder.", show_default=False)
-    ] = None,
+    study: Annotated[Path | None, argument("A study as YAML, see docs/experiments.md.")] = None,
+    base: Annotated[list[str] | None, argument("A setting of every run.", metavar="KEY=VALUE")] = None,
+    change: Annotated[list[str] | None, option("--change", 'A change as "NAME: KEY=VALUE ..."; repeatable.')] = None,
+    recipe: Annotated[str | None, option("--recipe", "The recipe to train.")] = None,
+    data: Annotated[Path | None, option("--data", "Short for data.path=PATH.")] = None,
+    seeds: Annotated[str | None, option("--seeds", "Seeds of every change, such as 0,1,2,3,4.")] = None,
+    metric: Annotated[str | None, option("--metric", "The metric to compare.")] = None,
+    better: Annotated[str | None, option("--better", "Whether lower or higher values are better.")] = None,
+    margin: Annotated[float | None, option("--margin", "The smallest relevant difference.")] = None,
+    name: Annotated[str | None, option("--name", "Name of the study and its folder.")] = None,
     out: Annotated[Path, typer.Option("--out", help="The folder for studies.")] = Path("studies"),
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of parallel runs, which share the cores.")] = 1,
     slurm: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--slurm", metavar="KEY=VALUE", help="Parameters of submitit, to train on SLURM.", show_default=False
-        ),
+        list[str] | None, option("--slurm", "Parameters of submitit, to train on SLURM.", metavar="KEY=VALUE")
     ] = None,
     reuse: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--reuse", metavar="STUDY", help="A study's folder whose equal runs are reused.", show_default=False
-        ),
+        list[Path] | None, option("--reuse", "A study's folder whose equal runs are reused.", metavar="STUDY")
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the planned runs and stop.")] = False,
@@ -137,12 +118,8 @@ def _metric(study: StudyConfig) -> tuple[tuple[str, ...], Better]:
     check_metric(study.recipe, study.metric)
     direction = study.better or metric_label(study.metric).better
     if direction not in ("lower", "higher"):
-        raise ConfigError(
-            "better",
-            found=f"a metric '{study.metric}' that is not known",
-            expected="lower or higher",
-            fix="set --better",
-        )
+        found = f"a metric '{study.metric}' that is not known"
+        raise ConfigError("better", found=found, expected="lower or higher", fix="set --better")
     return (study.metric,), direction
 
 
@@ -282,23 +259,16 @@ def _judge(
 
 
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="The recipe to train.", show_default=False)],
-    base: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="A setting of every trial.", show_default=False)
-    ] = None,
+    recipe: Annotated[str, argument("The recipe to train.")],
+    base: Annotated[list[str] | None, argument("A setting of every trial.", metavar="KEY=VALUE")] = None,
     space: Annotated[Path, typer.Option("--space", help="Ranges as YAML, see docs/experiments.md.")] = Path(
         "space.yaml"
     ),
-    data: Annotated[Path | None, typer.Option("--data", help="Short for data.path=PATH.", show_default=False)] = None,
+    data: Annotated[Path | None, option("--data", "Short for data.path=PATH.")] = None,
     metric: Annotated[
-        str | None,
-        typer.Option(
-            "--metric", help="A column of metrics.csv; the recipe's best metric by default.", show_default=False
-        ),
+        str | None, option("--metric", "A column of metrics.csv; the recipe's best metric by default.")
     ] = None,
-    better: Annotated[
-        str | None, typer.Option("--better", help="Whether lower or higher values are better.", show_default=False)
-    ] = None,
+    better: Annotated[str | None, option("--better", "Whether lower or higher values are better.")] = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Total number of trials.")] = 30,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the search.")] = 0,
     out: Annotated[Path, typer.Option("--out", help="The folder of the sweep.")] = Path("studies/sweep"),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from stadia.cli.arguments import argument, option
+
 if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
     from stadia.recipes.base.config import RecipeConfig
@@ -34,27 +36,15 @@ EXAMPLE = "PATH"
 
 def train(
     recipe: Annotated[
-        str | None,
-        typer.Argument(
-            help="The recipe; `stadia list recipes` lists them. Not needed with --resume.", show_default=False
-        ),
+        str | None, argument("The recipe; `stadia list recipes` lists them. Not needed with --resume.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Dotted keys: optimizer.lr=2e-4", show_default=False)
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="The data: short for data.path=PATH.", show_default=False)
-    ] = None,
+    overrides: Annotated[list[str] | None, argument("Dotted keys: optimizer.lr=2e-4", metavar="KEY=VALUE")] = None,
+    data: Annotated[Path | None, option("--data", "The data: short for data.path=PATH.")] = None,
     out: Annotated[Path, typer.Option("--out", help="The folder for runs; this run gets a new folder in it.")] = Path(
         "runs"
     ),
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="A config.json of a run or of --dry-run to start from.", show_default=False),
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option("--resume", help="A run's folder to resume.", show_default=False)
-    ] = None,
+    config: Annotated[Path | None, option("--config", "A config.json of a run or of --dry-run to start from.")] = None,
+    resume: Annotated[Path | None, option("--resume", "A run's folder to resume.")] = None,
     on_stop: Annotated[
         Literal["halt", "warn"],
         typer.Option("--on-stop", help="What to do at a finding of severity stop: halt, or warn and continue."),

@@ -93,12 +93,9 @@ class Protocol:
     def alignment(self, depth_scale: DepthScale) -> Alignment:
         """Return what is fitted for this depth scale. Raise ProtocolError where the protocol refuses it."""
         if depth_scale not in self.alignments:
-            raise ProtocolError(
-                f"protocol '{self.name}'",
-                found=f"depth scale {depth_scale}",
-                expected=" or ".join(self.alignments),
-                fix="score them by a protocol that fits their scale, such as 'relative'",
-            )
+            fix = "score them by a protocol that fits their scale, such as 'relative'"
+            found = f"depth scale {depth_scale}"
+            raise ProtocolError(f"protocol '{self.name}'", found=found, expected=" or ".join(self.alignments), fix=fix)
         return self.alignments[depth_scale]
 
     def mask(self, true_m: Tensor) -> Tensor:

@@ -87,12 +87,9 @@ class SlidingWindowOdometry:
 
     def __post_init__(self) -> None:
         if self.predictor.depth_scale is DepthScale.AFFINE_INVERSE:
-            raise StadiaError(
-                "--method refined",
-                found="inverse depth up to scale and shift",
-                expected="depth, or depth up to scale",
-                fix="use a recipe that predicts depth, or --method network",
-            )
+            fix = "use a recipe that predicts depth, or --method network"
+            found = "inverse depth up to scale and shift"
+            raise StadiaError("--method refined", found=found, expected="depth, or depth up to scale", fix=fix)
         self.refinement = SlidingWindow(self.take_points)
 
     @property

@@ -79,19 +79,12 @@ def read_depth_map(path: Path, *, key: str = "depth_m", png_per_metre: float = P
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.squeeze(0 if values.shape[0] == 1 else 2)
     if values.ndim != 2 or values.size == 0 or values.dtype.kind != "f":
-        raise DataError(
-            path,
-            found=f"{values.dtype} of shape {values.shape}",
-            expected="one map of floating-point values, (H, W)",
-            fix="store metres as float32, one map a file",
-        )
+        fix = "store metres as float32, one map a file"
+        expected = "one map of floating-point values, (H, W)"
+        raise DataError(path, found=f"{values.dtype} of shape {values.shape}", expected=expected, fix=fix)
     if wrong := int(np.isnan(values).sum()):
-        raise DataError(
-            path,
-            found=f"NaN at {wrong} of {values.size} pixels",
-            expected="numbers",
-            fix="write 0 where there is no depth",
-        )
+        fix = "write 0 where there is no depth"
+        raise DataError(path, found=f"NaN at {wrong} of {values.size} pixels", expected="numbers", fix=fix)
     return values
 
 
@@ -109,15 +102,8 @@ def list_arrays(path: Path) -> tuple[str, ...]:
 
 
 def _jpeg_depth(path: Path) -> DataError:
-    return DataError(
-        path,
-        found="depth as a JPEG",
-        expected="uint16 .png, .npz or .npy",
-        fix=(
-            "use the files that it was made of: a JPEG is lossy and has 8 bits, so that converting it back mends"
-            " nothing"
-        ),
-    )
+    fix = "use the files that it was made of: a JPEG is lossy and has 8 bits, so that converting it back mends nothing"
+    return DataError(path, found="depth as a JPEG", expected="uint16 .png, .npz or .npy", fix=fix)
 
 
 def _read_png(path: Path) -> NDArray[np.uint16]:
@@ -128,12 +114,8 @@ def _read_png(path: Path) -> NDArray[np.uint16]:
         )
     bits = data[24] if len(data) > 24 else 0  # of a channel, in the header
     if bits and bits < 16:
-        raise DataError(
-            path,
-            found=f"an {bits}-bit image",
-            expected="a 16-bit PNG of depth",
-            fix="that is an image for looking at; store depth",
-        )
+        fix = "that is an image for looking at; store depth"
+        raise DataError(path, found=f"an {bits}-bit image", expected="a 16-bit PNG of depth", fix=fix)
     stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if _png_is_whole(data) else None
     if stored is None:
         raise DataError(path, found="a truncated or damaged PNG", expected="a whole file", fix="write or copy it again")

@@ -172,26 +172,15 @@ class Predictions:
             return cls(folder, files, depth_scale or DepthScale.METRES, None, crop or "none")
         for what, requested, found in (("depth scale", depth_scale, record.depth_scale), ("crop", crop, record.crop)):
             if requested not in (None, found):
-                raise ProtocolError(
-                    folder / RECORD,
-                    found=f"the {what} {found}",
-                    expected=f"{requested}, as requested",
-                    fix=f"leave --{what.replace(' ', '-')} out",
-                )
+                fix = f"leave --{what.replace(' ', '-')} out"
+                expected = f"{requested}, as requested"
+                raise ProtocolError(folder / RECORD, found=f"the {what} {found}", expected=expected, fix=fix)
         if not record.finished:
-            raise DataError(
-                Path(folder) / RECORD,
-                found="an unfinished prediction",
-                expected="all entries",
-                fix="remove it and predict again",
-            )
+            fix = "remove it and predict again"
+            raise DataError(Path(folder) / RECORD, found="an unfinished prediction", expected="all entries", fix=fix)
         if missing := [name for name in record.entries if name not in files]:
-            raise DataError(
-                folder,
-                found=f"no map for {len(missing)} of {len(record.entries)} entries, the first '{missing[0]}'",
-                expected="every entry of predictions.json",
-                fix="predict again",
-            )
+            found = f"no map for {len(missing)} of {len(record.entries)} entries, the first '{missing[0]}'"
+            raise DataError(folder, found=found, expected="every entry of predictions.json", fix="predict again")
         return cls(folder, {name: files[name] for name in record.entries}, record.depth_scale, record, record.crop)
 
     def read(self, name: str, *, png_per_metre: float = PNG_PER_METRE) -> NDArray[np.floating]:
@@ -216,12 +205,10 @@ class Predictions:
         expected = {**provenance.model_dump(), "fingerprint": fingerprint}
         if record is None or found != expected or list(record.entries) != list(entries):
             differing = [key for key, value in expected.items() if found.get(key) != value] or ["entries"]
-            raise ProtocolError(
-                Path(self.folder) / RECORD,
-                found=f"predictions with another {' and '.join(differing)}",
-                expected="those of this checkpoint and these images, or none",
-                fix="choose another --out, or remove the folder",
-            )
+            fix = "choose another --out, or remove the folder"
+            expected = "those of this checkpoint and these images, or none"
+            found = f"predictions with another {' and '.join(differing)}"
+            raise ProtocolError(Path(self.folder) / RECORD, found=found, expected=expected, fix=fix)
 
 
 def write_predictions(
@@ -337,12 +324,8 @@ def _make_room(out: Path, record: PredictionsRecord) -> None:
         if there.finished
         else "an unfinished prediction of something else"
     )
-    raise StadiaError(
-        out,
-        found=f"{kind} in it",
-        expected="a new or an empty folder",
-        fix="choose another --out: nothing is overwritten",
-    )
+    fix = "choose another --out: nothing is overwritten"
+    raise StadiaError(out, found=f"{kind} in it", expected="a new or an empty folder", fix=fix)
 
 
 def _write_path(out: Path, poses: NDArray[np.float64], times: list[float | None]) -> None:

@@ -188,12 +188,8 @@ def write_activation_video(
         run_frame = _FrameRunner(predictor)
         channels = select_blocks(select_channels(dict(maps) for frame in first if run_frame(frame) is not None))
         if not channels:
-            raise StadiaError(
-                "activations",
-                found="no layer whose output is a map of the image",
-                expected="one",
-                fix="use a network of convolutions",
-            )
+            found = "no layer whose output is a map of the image"
+            raise StadiaError("activations", found=found, expected="one", fix="use a network of convolutions")
         run_frame = _FrameRunner(predictor)
         for frame in itertools.chain(first, frames):
             image, inverse_depth = run_frame(frame)

@@ -75,12 +75,9 @@ class ExportDescription(StrictModel):
     def read(cls, path: Path, texts: Mapping[str, str]) -> Self:
         """Read it from a file's metadata, which may have other entries. Raise DataError where it is not stadia's."""
         if texts.get("format") != cls.model_fields["format"].default:
-            raise DataError(
-                path,
-                found="an ONNX file without stadia's description",
-                expected="one that `stadia export` wrote",
-                fix="run it by onnxruntime itself, and score its maps by `stadia evaluate --depth`",
-            )
+            fix = "run it by onnxruntime itself, and score its maps by `stadia evaluate --depth`"
+            expected = "one that `stadia export` wrote"
+            raise DataError(path, found="an ONNX file without stadia's description", expected=expected, fix=fix)
         check_file_keys(path, texts)
         try:
             described = cls.model_validate({name: texts[name] for name in cls.model_fields if name in texts})
@@ -91,12 +88,8 @@ class ExportDescription(StrictModel):
                 path, found=problem, expected="what `stadia export` writes", fix="export it again"
             ) from error
         if described.crop not in IMAGE_CROPS:
-            raise DataError(
-                path,
-                found=f"the crop '{described.crop}'",
-                expected=f"one of {', '.join(IMAGE_CROPS)}",
-                fix="update stadia",
-            )
+            expected = f"one of {', '.join(IMAGE_CROPS)}"
+            raise DataError(path, found=f"the crop '{described.crop}'", expected=expected, fix="update stadia")
         return described
 
 
@@ -159,12 +152,9 @@ class ExportedNetwork:
         stride = self.about.stride
         if height % stride or width % stride:
             near = f"{max(round(width / stride), 2) * stride}x{max(round(height / stride), 2) * stride}"
-            raise ConfigError(
-                f"image size for {self.path.name}",
-                found=f"{width}x{height}",
-                expected=f"multiples of {stride}",
-                fix=f"take {near}",
-            )
+            fix = f"take {near}"
+            expected = f"multiples of {stride}"
+            raise ConfigError(f"image size for {self.path.name}", found=f"{width}x{height}", expected=expected, fix=fix)
 
 
 def _session(path: Path, threads: int | None) -> Any:
@@ -186,12 +176,9 @@ def _session(path: Path, threads: int | None) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # its errors have no common base class
-        raise DataError(
-            path,
-            found=f"a file that onnxruntime cannot load ({str(error)[:200]})",
-            expected="an ONNX file that `stadia export` wrote",
-            fix="copy it again, or export it again",
-        ) from error
+        fix = "copy it again, or export it again"
+        found = f"a file that onnxruntime cannot load ({str(error)[:200]})"
+        raise DataError(path, found=found, expected="an ONNX file that `stadia export` wrote", fix=fix) from error
 
 
 def stream_exported_predictions(network: ExportedNetwork, frames: Iterable[Frame]) -> Iterator[PredictedFrame]:

@@ -130,12 +130,10 @@ class PreparedFrame:
         if not np.isfinite(inverse_depth).all() or (
             depth_scale is not DepthScale.AFFINE_INVERSE and inverse_depth.min() <= 0
         ):
-            raise StadiaError(
-                f"prediction of '{self.frame.name}'",
-                found=f"inverse depth from {inverse_depth.min()} to {inverse_depth.max()}",
-                expected="finite and positive values",
-                fix="the network diverged or is damaged: use another checkpoint",
-            )
+            fix = "the network diverged or is damaged: use another checkpoint"
+            expected = "finite and positive values"
+            found = f"inverse depth from {inverse_depth.min()} to {inverse_depth.max()}"
+            raise StadiaError(f"prediction of '{self.frame.name}'", found=found, expected=expected, fix=fix)
         return PredictedFrame(self.frame, depth_scale, inverse_depth, self.K, T_world_camera, self.image_size, self.box)
 
 

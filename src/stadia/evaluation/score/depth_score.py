@@ -174,12 +174,9 @@ def _read_truth(path: Path, png_per_metre: float) -> NDArray[np.floating]:
     wrong = ~np.isfinite(true_m) | (true_m < 0)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
-        raise DataError(
-            path,
-            found=f"depth {true_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)",
-            expected="metres, 0 where there is none",
-            fix="write 0 where depth is unknown",
-        )
+        fix = "write 0 where depth is unknown"
+        found = f"depth {true_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)"
+        raise DataError(path, found=found, expected="metres, 0 where there is none", fix=fix)
     return true_m
 
 
@@ -210,12 +207,9 @@ def _predicted_at(name: str, values: Tensor, mask: Tensor, depth_scale: DepthSca
         beyond = scored.isposinf()
         complete = (scored > 0) & ~(beyond & (depth_scale is not DepthScale.METRES or 2 * beyond.sum() >= len(scored)))
     if holes := int((~complete).sum()):
-        raise ProtocolError(
-            name,
-            found=f"no finite positive depth at {holes} of {len(scored)} scored pixels",
-            expected="a prediction at every scored pixel",
-            fix="fill the holes of the prediction",
-        )
+        fix = "fill the holes of the prediction"
+        found = f"no finite positive depth at {holes} of {len(scored)} scored pixels"
+        raise ProtocolError(name, found=found, expected="a prediction at every scored pixel", fix=fix)
     return scored[None]
 
 
@@ -288,27 +282,21 @@ def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predi
     image_size = record.image_size if record else None
     if record is not None and crop != "none":  # a stadia network may resize the crop to any shape
         if image_size not in (None, truth):
-            raise ProtocolError(
-                name,
-                found=f"crop '{crop}' of an image of {record.image_size}, for ground truth of {truth} (height, width)",
-                expected="equal sizes, since a crop is defined in pixels",
-                fix="use ground truth at the image's size",
-            )
+            fix = "use ground truth at the image's size"
+            found = f"crop '{crop}' of an image of {record.image_size}, for ground truth of {truth} (height, width)"
+            raise ProtocolError(name, found=found, expected="equal sizes, since a crop is defined in pixels", fix=fix)
         return
     window, (height, width) = crop_window(crop, *truth), image_size or shape
     if abs((width / height) / (window.width / window.height) - 1) > ASPECT_TOLERANCE:
         part = "" if crop == "none" else f", of which crop '{crop}' is {window.width}x{window.height}"
         like = [name for name, size in IMAGE_CROPS.items() if size == (height, width)]
-        raise ProtocolError(
-            name,
-            found=f"a prediction of {width}x{height} for ground truth of {truth[1]}x{truth[0]}{part}",
-            expected=f"aspect ratios within {ASPECT_TOLERANCE:.0%}",
-            fix=(
-                f"pass --crop {like[0]} if it shows this part of the image"
-                if like and crop == "none"
-                else "bring it to the size of the ground truth: undo the crop, or resize it in inverse depth"
-            ),
+        fix = (
+            f"pass --crop {like[0]} if it shows this part of the image"
+            if like and crop == "none"
+            else "bring it to the size of the ground truth: undo the crop, or resize it in inverse depth"
         )
+        found = f"a prediction of {width}x{height} for ground truth of {truth[1]}x{truth[0]}{part}"
+        raise ProtocolError(name, found=found, expected=f"aspect ratios within {ASPECT_TOLERANCE:.0%}", fix=fix)
 
 
 def score_depth(
@@ -350,12 +338,9 @@ def score_images(
     if missing := [name for name in truth if name not in predictions.files]:
         existing = next(iter(predictions.files))
         count = f"{len(missing)} of {len(truth)} ground truths"
-        raise DataError(
-            predictions.folder,
-            found=f"no prediction for {count}, the first '{missing[0]}' (there is '{existing}')",
-            expected="a prediction with the same stem for each",
-            fix="rename the files, or predict the missing ones",
-        )
+        fix = "rename the files, or predict the missing ones"
+        found = f"no prediction for {count}, the first '{missing[0]}' (there is '{existing}')"
+        raise DataError(predictions.folder, found=found, expected="a prediction with the same stem for each", fix=fix)
     for name, read_truth in truth.items():
         true_m = read_truth()
         if true_m is None:
@@ -385,12 +370,9 @@ def collect_scores(
     every, notes = list(scores), list(notes)
     without = tuple(name for name, score in every if score is None)
     if len(without) == len(every):
-        raise ProtocolError(
-            f"protocol '{protocol.name}'",
-            found="no ground truth between {:g} and {:g} m in {} images".format(*protocol.scored_m, len(every)),
-            expected="at least one such pixel",
-            fix="check the folder and the unit of its ground truth",
-        )
+        fix = "check the folder and the unit of its ground truth"
+        found = "no ground truth between {:g} and {:g} m in {} images".format(*protocol.scored_m, len(every))
+        raise ProtocolError(f"protocol '{protocol.name}'", found=found, expected="at least one such pixel", fix=fix)
     if without:
         count = f"{len(without)} of {len(every)} images"
         notes.append(f"no pixel to score in {count}, which enter no mean (the first '{without[0]}')")

@@ -154,18 +154,12 @@ def _poses_in_a_row(recording: Recording, indices: Sequence[int]) -> int:
 def _nothing_to_score(recordings: Sequence[Recording], indices: Mapping[str, Sequence[int]]) -> ProtocolError:
     what = _listed([recording.name for recording in recordings]) or "no recording"
     if any(_poses_in_a_row(recording, indices.get(recording.name, ())) for recording in recordings):
-        return ProtocolError(
-            what,
-            found=f"no ground truth depth, and poses of fewer than {MIN_POSES} neighboring frames",
-            expected="frame after frame, since the path alone can be scored here",
-            fix="leave --every out, or list frames that are neighbors",
-        )
-    return ProtocolError(
-        what,
-        found="neither ground truth depth nor poses",
-        expected="one of them",
-        fix="evaluate on recordings with ground truth, or use stadia predict",
-    )
+        fix = "leave --every out, or list frames that are neighbors"
+        expected = "frame after frame, since the path alone can be scored here"
+        found = f"no ground truth depth, and poses of fewer than {MIN_POSES} neighboring frames"
+        return ProtocolError(what, found=found, expected=expected, fix=fix)
+    fix = "evaluate on recordings with ground truth, or use stadia predict"
+    return ProtocolError(what, found="neither ground truth depth nor poses", expected="one of them", fix=fix)
 
 
 def _listed(names: Sequence[str]) -> str:

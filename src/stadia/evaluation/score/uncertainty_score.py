@@ -62,21 +62,13 @@ def sample_uncertainty(
     Raises ProtocolError where the shapes differ, or a scored pixel has no finite value.
     """
     if log_uncertainty.shape != shape:
-        raise ProtocolError(
-            name,
-            found=f"log uncertainty of shape {log_uncertainty.shape}",
-            expected=f"that of depth, {shape}",
-            fix="predict again",
-        )
+        found = f"log uncertainty of shape {log_uncertainty.shape}"
+        raise ProtocolError(name, found=found, expected=f"that of depth, {shape}", fix="predict again")
     values = torch.from_numpy(np.asarray(log_uncertainty, np.float64))
     scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
     if wrong := int((~scored.isfinite()).sum()):
-        raise ProtocolError(
-            name,
-            found=f"log uncertainty that is not finite at {wrong} of {len(scored)} scored pixels",
-            expected="a finite number at every one",
-            fix="predict again",
-        )
+        found = f"log uncertainty that is not finite at {wrong} of {len(scored)} scored pixels"
+        raise ProtocolError(name, found=found, expected="a finite number at every one", fix="predict again")
     return scored[None]
 
 
