@@ -24,3 +24,9 @@ InputSettings = Annotated[
     list[str] | None, argument("How to open INPUT: data.camera.horizontal_fov_deg=69", metavar="KEY=VALUE")
 ]
 EveryOption = Annotated[int, typer.Option("--every", min=1, help="Use each n-th frame.")]
+
+RUNS = Path("runs")
+RunsOption = Annotated[Path, typer.Option("--out", help="The folder for runs; this run gets a new folder in it.")]
+SizeOption = Annotated[
+    str | None, option("--size", "Run CHECKPOINT at another size than in training, such as 1216x352.")
+]

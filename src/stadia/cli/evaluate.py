@@ -12,7 +12,7 @@ from stadia.cli.arguments import argument, option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-if TYPE_CHECKING:
+
     from stadia.recipes.base.requests import EvaluateRequest
 
 _CHECKPOINT, _DEPTH, _TRAJECTORY = "CHECKPOINT DATA", "--depth DIR --reference DIR", "--trajectory EST --reference REF"

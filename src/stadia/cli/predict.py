@@ -11,7 +11,7 @@ import typer
 from stadia.cli.arguments import CheckpointArgument, EveryOption, InputArgument, InputSettings, argument, option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 
 # -- `stadia predict`: predict depth and motion, or objects, of an image, a folder, a video or a dataset.
@@ -50,7 +50,7 @@ def predict(
         _predict_exported(checkpoint, source, options, out, every=every, size=size, video=video)
         return
 
-    from stadia.cli.progress_display import show_progress
+    from stadia.cli.progress_display import print_lines, show_progress
     from stadia.core.errors import ConfigError
     from stadia.recipes.base.requests import PredictRequest
     from stadia.recipes.base.workflow import load_task
@@ -64,7 +64,7 @@ def predict(
         checkpoint, source, options, out, every, motion or "aligned", size, video, cloud is not False, background
     )
     with show_progress() as bars:
-        _print_lines(task.predict(request, bars.watch))
+        print_lines(task.predict(request, bars.watch))
 
 
 def _refuse_idle(given: Mapping[str, bool]) -> None:
@@ -77,17 +77,11 @@ def _refuse_idle(given: Mapping[str, bool]) -> None:
         raise ConfigError(" and ".join(idle), found="given with an exported network", expected=expected, fix=fix)
 
 
-def _print_lines(lines: Iterable[str]) -> None:
-    """Print results on stdout, notes on stderr."""
-    for line in lines:
-        typer.echo(line, err=line.startswith("note: "))
-
-
 def _predict_exported(
     model: Path, source: Path, options: Mapping[str, Any], out: Path, *, every: int, size: str | None, video: bool
 ) -> None:
     """Predict by an exported network. It needs no torch."""
-    from stadia.cli.progress_display import show_progress
+    from stadia.cli.progress_display import print_lines, show_progress
     from stadia.evaluation.predict.exported_network import ExportedNetwork
     from stadia.recipes.base.prediction_inputs import is_own_video, open_inputs, predict_exported, predict_inputs
     from stadia.recipes.base.requests import network_size_notes, parse_size, requested_size
@@ -107,7 +101,7 @@ def _predict_exported(
         predict_to = partial(
             predict_exported, network, provenance=network.provenance(request), video=video, watch=bars.watch
         )
-        _print_lines(predict_inputs(inputs, out, predict_to, network.depth_scale))
+        print_lines(predict_inputs(inputs, out, predict_to, network.depth_scale))
 
 
 # -- `stadia odometry`: estimate the path of a camera with a trained network.
@@ -129,13 +123,12 @@ def odometry(
     poses.
     """
     from stadia.apps.run_odometry import run_odometry
-    from stadia.cli.progress_display import show_progress
+    from stadia.cli.progress_display import print_lines, show_progress
     from stadia.recipes.base.requests import OdometryRequest, parse_source_options
 
     request = OdometryRequest(checkpoint, source, parse_source_options(overrides or []), method, size, out)
     with show_progress() as bars:
-        for line in run_odometry(request, bars.watch):
-            typer.echo(line, err=line.startswith("note: "))
+        print_lines(run_odometry(request, bars.watch))
 
 
 # -- `stadia activations`: write the activations of a network for a video, as a video.

@@ -1,4 +1,4 @@
-"""Show progress bars on a terminal and progress lines in a log."""
+"""Show progress bars on a terminal and progress lines in a log; print results and notes."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def show_progress() -> Iterator[ProgressBars | ProgressLines]:
     if not console.is_terminal:
         yield ProgressLines()
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("frames"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as display:
+    bar = BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn()
+    with Progress(TextColumn("{task.description}"), *bar, console=console, transient=True) as display:
         yield ProgressBars(display)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print results on stdout, notes on stderr."""
+    for line in lines:
+        typer.echo(line, err=line.startswith("note: "))

@@ -1,4 +1,4 @@
-"""`stadia ablate STUDY.yaml`: compare changes with one base over seeds, with equal budgets."""
+"""`stadia ablate STUDY.yaml`: compare changes with one base over seeds. `stadia sweep`: search hyperparameters."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from stadia.apps.studies.launch import Job, Launcher
     from stadia.apps.studies.study_folder import StudyFolder
     from stadia.metrics.statistics import Better
+
+
+SPACE = Path("space.yaml")
 
 
 def ablate(
@@ -50,17 +53,8 @@ def ablate(
     words = list(base or [])
     if study is not None and "=" in str(study):  # STUDY is left out: the first word is a setting
         words, study = [str(study), *words], None
-    given: dict[str, Any] = {
-        "recipe": recipe,
-        "metric": metric,
-        "better": better,
-        "margin": margin,
-        "name": name or (None if study else "study"),
-    }
-    given |= {
-        "seeds": _numbers(seeds),
-        "base": [*([f"data.path={data.expanduser().absolute()}"] if data else []), *words],
-    }
+    given: dict[str, Any] = {"recipe": recipe, "metric": metric, "better": better, "margin": margin}
+    given |= {"name": name or (None if study else "study"), "seeds": _numbers(seeds), "base": _settings(data, words)}
     config = read_study(study, given, change or [])
     runs = plan_runs(config, _resolve)
     if dry_run:
@@ -76,6 +70,11 @@ def ablate(
     todo = [job for run in runs if (job := folder.job(run, config.recipe, retry_failed=retry_failed))]
     _train(folder, config, runs, names, direction, _launcher(folder, jobs, slurm), todo)
     _judge(folder, config, runs, names, direction)
+
+
+def _settings(data: Path | None, words: Sequence[str]) -> list[str]:
+    """Return settings of every run, with `--data` as a setting."""
+    return [*([f"data.path={data.expanduser().absolute()}"] if data else []), *words]
 
 
 def _numbers(text: str | None) -> list[Any] | None:
@@ -110,10 +109,9 @@ def _metric(study: StudyConfig) -> tuple[tuple[str, ...], Better]:
 
         names = RECIPES.load(study.recipe).best_metrics
         if not names:
+            found = f"'{study.recipe}', which no metric chooses the best of"
             fix = "name one with --metric: a column of metrics.csv, for example val/abs_rel"
-            raise ConfigError(
-                "metric", found=f"'{study.recipe}', which no metric chooses the best of", expected="a metric", fix=fix
-            )
+            raise ConfigError("metric", found=found, expected="a metric", fix=fix)
         return names, "lower"  # the best metric of every recipe is an error
     check_metric(study.recipe, study.metric)
     direction = study.better or metric_label(study.metric).better
@@ -126,28 +124,19 @@ def _metric(study: StudyConfig) -> tuple[tuple[str, ...], Better]:
 def _print_plan(study: StudyConfig, runs: list[PlannedRun], metric: str) -> None:
     from stadia.apps.studies.config import changed_keys, count_samples
     from stadia.apps.studies.study_verdicts import evaluation_notes
+    from stadia.metrics.statistics import detectable_difference
 
     size, several = count_samples(runs[0].config), "s" * (len(study.changes) > 1)
-    typer.echo(
-        f"{len(runs)} runs of {f'{size:,} samples each' if size else 'as many epochs each'}: base and"
-        f" {len(study.changes)} change{several}"
-    )
+    length = f"{size:,} samples each" if size else "as many epochs each"
+    typer.echo(f"{len(runs)} runs of {length}: base and {len(study.changes)} change{several}")
     for run in runs[1 : 1 + len(study.changes)]:
         keys = changed_keys(runs[0].config, run.config)
         typer.echo(f"  {run.change}: {'; '.join(map(str, keys))}")
         for note in evaluation_notes(study.recipe, metric, keys):
             typer.echo(f"    {note}")
     n = len(study.seeds)
-    typer.echo(
-        f"{n} seeds: a difference of {_detectable(n, study):.2g} standard deviations of it is found in four studies of"
-        " five"
-    )
-
-
-def _detectable(n: int, study: StudyConfig) -> float:
-    from stadia.metrics.statistics import detectable_difference
-
-    return detectable_difference(1.0, n, alpha=study.alpha / len(study.changes))
+    found = detectable_difference(1.0, n, alpha=study.alpha / len(study.changes))
+    typer.echo(f"{n} seeds: a difference of {found:.2g} standard deviations of it is found in four studies of five")
 
 
 def _train(
@@ -174,11 +163,8 @@ def _train(
         left -= 1
         row = _row(folder, planned[job.name], names, better)
         if row is None:  # it ended before it made its folder
-            last = (
-                job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-                if job.log.exists()
-                else []
-            )
+            log = job.log.read_text(encoding="utf-8", errors="replace") if job.log.exists() else ""
+            last = log.strip().splitlines()[-1:]
             found = last[0].removeprefix("stadia: ") if last else f"exit code {code}"
             raise RunError(job.name, found=f"no end ({found})", expected="a training that ended", fix=f"see {job.log}")
         value = "no value" if row["value"] is None else f"{row['metric']} {row['value']:.5g}"
@@ -212,34 +198,25 @@ def _row(folder: StudyFolder, run: PlannedRun, names: tuple[str, ...], better: B
     return {"name": run.name, "change": run.change, "seed": run.seed, **of_run}
 
 
-def _rows(folder: StudyFolder, runs: list[PlannedRun], names: tuple[str, ...], better: Better) -> list[dict[str, Any]]:
-    """Return a row for each run that has ended, and write them to results.jsonl."""
-    from stadia.apps.studies.study_folder import write_lines
-
-    rows = [row for run in runs if (row := _row(folder, run, names, better)) is not None]
-    write_lines(folder.root / "results.jsonl", rows)
-    return rows
-
-
 def _judge(
     folder: StudyFolder, study: StudyConfig, runs: list[PlannedRun], names: tuple[str, ...], better: Better
 ) -> None:
-    """Write verdicts to verdicts.json, and print them."""
+    """Write a row of each ended run to results.jsonl and the verdicts to verdicts.json, and print them."""
     from rich.console import Console
     from rich.table import Table
 
-    from stadia.apps.studies.study_folder import LATE_CHOICES
+    from stadia.apps.studies.study_folder import LATE_CHOICES, write_lines
     from stadia.apps.studies.study_verdicts import judge_study
     from stadia.core.files import write_json
     from stadia.report import ablation_report as shown
 
-    rows = _rows(folder, runs, names, better)
+    rows = [row for run in runs if (row := _row(folder, run, names, better)) is not None]
+    write_lines(folder.root / "results.jsonl", rows)
     metric = next((row["metric"] for row in rows if row["metric"]), names[0])
     verdicts = judge_study(study, better, metric, runs, rows)
     if after := folder.study.get(LATE_CHOICES):
-        verdicts["notes"].append(
-            f"Chosen when results were there ({'; '.join(after)}): p and intervals hold for what was fixed before."
-        )
+        late = f"Chosen when results were there ({'; '.join(after)})"
+        verdicts["notes"].append(f"{late}: p and intervals hold for what was fixed before.")
     write_json(folder.root / "verdicts.json", verdicts)
     files = shown.write_ablation_report(folder.root)
     table = Table(*shown.TABLE_HEAD, title=f"{study.name}: {metric}, {better} is better")
@@ -255,15 +232,10 @@ def _judge(
     typer.echo(", ".join(map(str, files)))
 
 
-# -- `stadia sweep RECIPE --space SPACE.yaml`: search hyperparameters with Optuna. The same command resumes.
-
-
 def sweep(
     recipe: Annotated[str, argument("The recipe to train.")],
     base: Annotated[list[str] | None, argument("A setting of every trial.", metavar="KEY=VALUE")] = None,
-    space: Annotated[Path, typer.Option("--space", help="Ranges as YAML, see docs/experiments.md.")] = Path(
-        "space.yaml"
-    ),
+    space: Annotated[Path, typer.Option("--space", help="Ranges as YAML, see docs/experiments.md.")] = SPACE,
     data: Annotated[Path | None, option("--data", "Short for data.path=PATH.")] = None,
     metric: Annotated[
         str | None, option("--metric", "A column of metrics.csv; the recipe's best metric by default.")
@@ -277,15 +249,12 @@ def sweep(
     from stadia.apps.studies.sweep import Sweep, confirm_command, rank_keys, read_space
     from stadia.core.files import check_writable
 
-    metric, direction = _search_metric(recipe, metric, better)
-    words = [*([f"data.path={data.expanduser().absolute()}"] if data else []), *(base or [])]
-    search = Sweep(out, recipe, words, read_space(space), metric, direction, seed)
+    metric, direction = choose_search_metric(recipe, metric, better)
+    search = Sweep(out, recipe, _settings(data, base or []), read_space(space), metric, direction, seed)
     check_writable(out)
 
     def resolved(given: Sequence[str]) -> Mapping[str, Any]:
-        from stadia.cli.train import make_paths_absolute, resolve_recipe
-
-        return make_paths_absolute(resolve_recipe(recipe, None, list(given), example={})).model_dump(mode="json")
+        return _resolve(recipe, list(given)).model_dump(mode="json")
 
     try:
         study = search.run(trials, resolved, lambda trial: typer.echo(_trial_line(trial, metric), err=True))
@@ -297,14 +266,11 @@ def sweep(
         typer.echo(f"importance of {key}: {share:.0%}")
     if any(trial.value is not None for trial in study.trials):
         tried = f"{len(study.trials)} trial{'s' * (len(study.trials) > 1)}"
-        typer.echo(
-            f"The best of {tried} of one seed is a choice, no proof. To see whether it holds, from seeds that did not"
-            " choose it:"
-        )
+        typer.echo(f"The best of {tried} of one seed is a choice, no proof. To see whether it holds, from other seeds:")
         typer.echo(f"  {shlex.join(confirm_command(search, study.best_trial))}")
 
 
-def _search_metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, Literal["lower", "higher"]]:
+def choose_search_metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, Literal["lower", "higher"]]:
     """Return the metric and its better direction; by default the recipe's best metric. Raise ConfigError."""
     from stadia.apps.studies.config import check_metric
     from stadia.core.errors import ConfigError
@@ -315,33 +281,27 @@ def _search_metric(recipe: str, metric: str | None, better: str | None) -> tuple
 
         best = RECIPES.load(recipe).best_metrics
         if not best:
-            found, fix = (
-                f"'{recipe}', which no metric chooses the best of",
-                "name one: a column of metrics.csv, for example val/abs_rel",
-            )
+            found = f"'{recipe}', which no metric chooses the best of"
+            fix = "name one: a column of metrics.csv, for example val/abs_rel"
             raise ConfigError("--metric", found=found, expected="a metric", fix=fix)
         metric, better = best[0], better or "lower"  # the best metric of every recipe is an error
     if not metric.startswith("val/"):
-        raise ConfigError(
-            "--metric", found=repr(metric), expected="one of validation", fix="name a column of metrics.csv, val/..."
-        )
+        fix = "name a column of metrics.csv, val/..."
+        raise ConfigError("--metric", found=repr(metric), expected="one of validation", fix=fix)
     check_metric(recipe, metric)
     known = metric_label(metric).better
     if (better or known) not in ("lower", "higher") or (better and known in ("lower", "higher") and better != known):
         expected = known if known in ("lower", "higher") else "lower or higher"
-        raise ConfigError(
-            "--better", found=f"{better or 'nothing'} of '{metric}'", expected=expected, fix="set --better"
-        )
+        found = f"{better or 'nothing'} of '{metric}'"
+        raise ConfigError("--better", found=found, expected=expected, fix="set --better")
     return metric, "lower" if (better or known) == "lower" else "higher"
 
 
 def _trial_line(trial: Any, metric: str) -> str:
     value = f", {metric} {trial.value:.5g}" if trial.value is not None else ""
     why = f" ({trial.user_attrs['why']})" if "why" in trial.user_attrs else ""
-    return (
-        f"trial {trial.number}: {trial.state.name.lower()}{value}{why},"
-        f" {', '.join(f'{k}={v}' for k, v in trial.params.items())}"
-    )
+    settings = ", ".join(f"{key}={setting}" for key, setting in trial.params.items())
+    return f"trial {trial.number}: {trial.state.name.lower()}{value}{why}, {settings}"
 
 
 def _print_trials(study: Any, metric: str, better: str) -> None:
@@ -354,7 +314,6 @@ def _print_trials(study: Any, metric: str, better: str) -> None:
     sign = 1 if better == "lower" else -1
     for trial in sorted(study.trials, key=lambda one: (one.value is None, sign * (one.value or 0))):
         value = "–" if trial.value is None else f"{trial.value:.5g}"
-        table.add_row(
-            str(trial.number), value, *(f"{trial.params.get(key, '–')}" for key in keys), trial.state.name.lower()
-        )
+        settings = (f"{trial.params.get(key, '–')}" for key in keys)
+        table.add_row(str(trial.number), value, *settings, trial.state.name.lower())
     Console(width=140).print(table)

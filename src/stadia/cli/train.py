@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stadia.cli.arguments import argument, option
+from stadia.cli.arguments import RUNS, RunsOption, argument, option
 
 if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
@@ -16,17 +16,8 @@ if TYPE_CHECKING:
     from stadia.training.run_folder import Run
 
 _PATHS = {
-    "path",
-    "poses",
-    "ground_truth_path",
-    "K_file",
-    "train_file",
-    "val_file",
-    "folder",
-    "start_from",
-    "teacher",
-    "masks",
-    "weights",
+    *("path", "poses", "ground_truth_path", "K_file", "train_file", "val_file"),
+    *("folder", "start_from", "teacher", "masks", "weights"),
 }
 """Keys, in any group, whose text is a path."""
 
@@ -40,9 +31,7 @@ def train(
     ] = None,
     overrides: Annotated[list[str] | None, argument("Dotted keys: optimizer.lr=2e-4", metavar="KEY=VALUE")] = None,
     data: Annotated[Path | None, option("--data", "The data: short for data.path=PATH.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="The folder for runs; this run gets a new folder in it.")] = Path(
-        "runs"
-    ),
+    out: RunsOption = RUNS,
     config: Annotated[Path | None, option("--config", "A config.json of a run or of --dry-run to start from.")] = None,
     resume: Annotated[Path | None, option("--resume", "A run's folder to resume.")] = None,
     on_stop: Annotated[
@@ -71,10 +60,9 @@ def train(
         _check_data(resolved)
         _check_encoders(resolved)
         Console().print_json(resolved.model_dump_json())
-        steps = _rehearsed(resolved, OnStop(on_stop))
-        typer.echo(
-            f"dry run: {steps}'{recipe}' would train with this configuration, in a folder of its own in {out}", err=True
-        )
+        steps = _dry_run_report(resolved, OnStop(on_stop))
+        summary = f"'{recipe}' would train with this configuration, in a folder of its own in {out}"
+        typer.echo(f"dry run: {steps}{summary}", err=True)
         return
 
     from stadia.core.files import check_writable
@@ -132,7 +120,7 @@ def _check_data(config: RecipeConfig) -> None:
             check_path_exists(Path(path).expanduser())
 
 
-def _rehearsed(config: RecipeConfig, on_stop: OnStop) -> str:
+def _dry_run_report(config: RecipeConfig, on_stop: OnStop) -> str:
     """Return the report of three full steps, "...; "; nothing without data."""
     if config.model_dump().get("data", {}).get("path") == EXAMPLE:
         return ""
@@ -158,11 +146,8 @@ def _check_encoders(config: RecipeConfig) -> None:
 def resolve_recipe(recipe: str, base: Path | None, overrides: list[str], *, example: dict[str, str]) -> RecipeConfig:
     """Resolve the recipe's configuration from a JSON file (or its defaults) and dotted overrides. Imports no torch.
 
-    Args:
-        recipe: its name.
-        base: the file.
-        overrides: `dotted.key=value`, later ones win.
-        example: defaults of `data` if it is not given.
+    overrides: `dotted.key=value`, later ones win.
+    example: defaults of `data` if it is not given.
 
     Raises ConfigError with all mistakes, DataError where the file cannot be read.
     """
@@ -174,13 +159,8 @@ def resolve_recipe(recipe: str, base: Path | None, overrides: list[str], *, exam
     config: type[RecipeConfig] = CONFIGS.load(recipe)
     values = read_json(base) if base is not None else {}
     if not isinstance(values, dict):
-        raise ConfigError(
-            base, found=type(values).__name__, expected="a JSON object of keys", fix="--dry-run prints one"
-        )
+        found, fix = type(values).__name__, "--dry-run prints one"
+        raise ConfigError(base, found=found, expected="a JSON object of keys", fix=fix)
     given = values.get("data", {})
-    return resolve_config(
-        config,
-        values | {"data": example | given if isinstance(given, dict) else given},
-        overrides,
-        fix="--dry-run prints every key",
-    )
+    values = values | {"data": example | given if isinstance(given, dict) else given}
+    return resolve_config(config, values, overrides, fix="--dry-run prints every key")

@@ -205,10 +205,12 @@ class Predictions:
         expected = {**provenance.model_dump(), "fingerprint": fingerprint}
         if record is None or found != expected or list(record.entries) != list(entries):
             differing = [key for key, value in expected.items() if found.get(key) != value] or ["entries"]
-            fix = "choose another --out, or remove the folder"
-            expected = "those of this checkpoint and these images, or none"
-            found = f"predictions with another {' and '.join(differing)}"
-            raise ProtocolError(Path(self.folder) / RECORD, found=found, expected=expected, fix=fix)
+            raise ProtocolError(
+                self.folder / RECORD,
+                found=f"predictions with another {' and '.join(differing)}",
+                expected="those of this checkpoint and these images, or none",
+                fix="choose another --out, or remove the folder",
+            )
 
 
 def write_predictions(
