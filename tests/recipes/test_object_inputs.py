@@ -91,7 +91,7 @@ def test_a_data_set_of_objects_is_predicted_with_its_cameras(
     scene = json.loads((tables / "test-00000" / "scene.json").read_text())
     assert np.allclose(entry["K"], scene["images"][0]["K"])
     (given,) = open_object_inputs(tables, split="train", every=2)
-    assert [frame.name for frame in given.given.frames] == ["train-00000-000"]
+    assert [frame.name for frame in given.frames] == ["train-00000-000"]
     assert "score: the mean probability of an object's class over its pixels" in text
     assert "nothing compares an image with those of the training" in err
 

@@ -37,6 +37,16 @@ CONFIGS = Registry(
 )
 """The same names; these modules import no torch, so that a misspelt key is found before anything heavy is imported."""
 
+COMMANDS = Registry(
+    "recipe",
+    {
+        **dict.fromkeys(("selfsup", "metric", "dpt"), "stadia.recipes.base.depth_commands:DepthCommands"),
+        "objectpose": "stadia.recipes.objectpose.commands:ObjectPoseCommands",
+        "overlay": "stadia.recipes.overlay.commands:OverlayCommands",
+    },
+)
+"""What `stadia predict` and `stadia evaluate` do with each recipe: hooks of `recipes.base.runner`."""
+
 _LAZY = (
     "stadia.recipes.base.workflow:train",
     "stadia.recipes.base.workflow:load_predictor",
