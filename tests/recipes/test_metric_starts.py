@@ -38,7 +38,7 @@ def set_silhouette_heights(monkeypatch, *heights_m: float, reasons: dict[int, st
     """Let silhouettes give these heights of groups 0, 1, ...; and reasons for other groups."""
     nothing = torch.zeros(0)
     found = {group: DriveHeights(high, 0.95 * high, 1.04 * high, nothing, 20) for group, high in enumerate(heights_m)}
-    monkeypatch.setattr(data, "first_heights", lambda *_, **__: InitialHeights(found, reasons or {}))
+    monkeypatch.setattr(data, "estimate_initial_heights", lambda *_, **__: InitialHeights(found, reasons or {}))
 
 
 def test_silhouette_height_supervises_from_the_first_step_and_bounds_later_heights(metric, monkeypatch, capsys):

@@ -254,7 +254,7 @@ def test_a_written_set_brings_its_backgrounds(trained: Run, config: OverlayConfi
     asked = PredictRequest(trained.folder, tmp_path / "set", {}, tmp_path / "out")
     said = list(run_predict(asked, no_progress))
     assert said[0].endswith("depth and mask of 3 images")
-    assert "of its split 'val'" in said[-1]
+    assert "of its split 'val'" in said[1]
     assert len(Predictions.open(tmp_path / "out").files) == 3
 
 
