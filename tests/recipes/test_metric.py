@@ -220,7 +220,7 @@ def test_a_camera_that_was_moved_is_found_and_depth_is_up_to_scale(metric):
     assert found.code == "H07"
     assert "1.20 m above the road in 4 recordings ('drive, frames " in found.measured
     assert "1.65 m in 4 ('drive, frames 2" in found.measured
-    assert "no metres are claimed" in found.measured
+    assert "depth is not in metres" in found.measured
     assert task.depth_scale is DepthScale.UP_TO_SCALE
     assert task.shares().objects == 1
 

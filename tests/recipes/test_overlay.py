@@ -25,6 +25,7 @@ from stadia.dataloading.composites import make_composers
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.validation_metrics import compute_overlay_scores
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
+from stadia.recipes.base.runner import run_evaluate, run_predict
 from stadia.recipes.base.workflow import load_task
 from stadia.recipes.overlay import commands
 from stadia.recipes.overlay.commands import fit_network_size
@@ -250,9 +251,9 @@ def test_a_written_set_brings_its_backgrounds(trained: Run, config: OverlayConfi
         {split: made[split] for split in ("train", "val")}, {"train": 2, "val": 3}, tmp_path / "set", workers=1
     )
     asked = PredictRequest(trained.folder, tmp_path / "set", {}, tmp_path / "out")
-    said = list(load_task(trained.folder).predict(asked, no_progress))
+    said = list(run_predict(asked, no_progress))
     assert said[0].endswith("depth and mask of 3 images")
-    assert "of its split 'val'" in said[-1]
+    assert "of its split 'val'" in said[1]
     assert len(Predictions.open(tmp_path / "out").files) == 3
 
 
@@ -272,7 +273,7 @@ def test_a_pair_of_images_becomes_depth_and_mask_at_its_size(
 ) -> None:
     image, background = pair
     asked = PredictRequest(trained.folder, image, {}, tmp_path / "out", background=background)
-    said = list(load_task(trained.folder).predict(asked, no_progress))
+    said = list(run_predict(asked, no_progress))
     assert "depth and mask of 1 image" in said[0]
     assert cv2.imread(str(tmp_path / "out" / "mask" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
     assert cv2.imread(str(tmp_path / "out" / "depth" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
@@ -284,18 +285,18 @@ def test_a_pair_of_images_becomes_depth_and_mask_at_its_size(
     sheet = compose_image_sheet(dict.fromkeys(("background", "image", "mask", "inverse depth"), cv2.imread(str(image))))
     assert cv2.imread(str(tmp_path / "out" / "drawn" / "image.png")).shape == sheet.shape
     with pytest.raises(StadiaError, match="something there already"):
-        list(load_task(trained.folder).predict(asked, no_progress))
+        list(run_predict(asked, no_progress))
 
 
 @pytest.mark.parametrize("depth_scale", [DepthScale.METRES, DepthScale.UP_TO_SCALE])
-def test_metres_are_printed_where_depth_is_metric(
-    trained: Run, pair: tuple[Path, Path], tmp_path: Path, depth_scale: DepthScale
+def test_metres_are_noted_where_they_are_claimed(
+    trained: Run, pair: tuple[Path, Path], tmp_path: Path, depth_scale: DepthScale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = load_task(trained.folder)
     task.config = task.config.model_copy(update={"depth_scale": depth_scale})
-    said = list(
-        task.predict(PredictRequest(trained.folder, pair[0], {}, tmp_path / "out", background=pair[1]), no_progress)
-    )
+    monkeypatch.setattr("stadia.recipes.base.workflow.load_task", lambda path: task)
+    request = PredictRequest(trained.folder, pair[0], {}, tmp_path / "out", background=pair[1])
+    said = list(run_predict(request, no_progress))
     assert any("metres hold for a camera like the training's" in line for line in said) == (
         depth_scale is DepthScale.METRES
     )
@@ -310,7 +311,6 @@ def test_the_command_takes_a_background(stadia, trained: Run, pair: tuple[Path, 
 
 def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
     image, background = pair
-    task = load_task(trained.folder)
 
     def make_request(**values: object) -> PredictRequest:
         return PredictRequest(
@@ -318,23 +318,23 @@ def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path],
         )
 
     with pytest.raises(ConfigError, match="pass --background, an image or a folder of them"):
-        list(task.predict(make_request(), no_progress))
-    with pytest.raises(ConfigError, match=r"--every and data\.stride: found given for a recipe of composed images"):
-        list(task.predict(make_request(every=2, background=background, options={"stride": 2}), no_progress))
+        list(run_predict(make_request(), no_progress))
+    with pytest.raises(ConfigError, match=r"--every and data\.stride: found given with recipe 'overlay'"):
+        list(run_predict(make_request(every=2, background=background, options={"stride": 2}), no_progress))
     (tmp_path / "others").mkdir()
     cv2.imwrite(str(tmp_path / "others" / "image.png"), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(DataError, match=r"found 8x8 pixels; expected 50x60, as image\.png"):
-        list(task.predict(make_request(background=tmp_path / "others", out=tmp_path / "out2"), no_progress))
+        list(run_predict(make_request(background=tmp_path / "others", out=tmp_path / "out2"), no_progress))
     with pytest.raises(DataError, match=r"none called as background\.png"):
         list(
-            task.predict(
+            run_predict(
                 make_request(source=tmp_path, background=tmp_path / "others", out=tmp_path / "out3"), no_progress
             )
         )
     cv2.imwrite(str(tmp_path / "others" / "image.jpg"), np.zeros((60, 50, 3), np.uint8))
     for both in ({"source": tmp_path / "others", "background": background}, {"background": tmp_path / "others"}):
         with pytest.raises(DataError, match=r"found image\.jpg and image\.png; expected one image called image"):
-            list(task.predict(make_request(**both, out=tmp_path / "out4"), no_progress))
+            list(run_predict(make_request(**both, out=tmp_path / "out4"), no_progress))
     assert not (tmp_path / "out4").exists()
 
 
@@ -392,7 +392,7 @@ def test_metres_are_scored_up_to_scale_where_the_labels_are(
     assert isinstance(task, OverlayRecipe)
     for factor in (1.0, 0.5):
         asked = EvaluateRequest(trained.folder, of_a_teacher(written, tmp_path / f"times-{factor}", factor), {})
-        summary, _ = task.evaluate(asked, trained.folder, no_progress, lambda *_: None)
+        summary, _ = run_evaluate(asked, no_progress, lambda *_: None)
         assert (summary["depth_scale"], summary["label_depth_scale"], summary["scored_as"]) == (
             "metres",
             "up-to-scale",

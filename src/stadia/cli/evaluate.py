@@ -248,13 +248,10 @@ def evaluate_checkpoint(request: EvaluateRequest) -> dict[str, Any]:
     find_protocol(request.protocol)
 
     from stadia.cli.progress_display import show_progress
-    from stadia.recipes.base.workflow import load_task
-    from stadia.training.checkpoint import Checkpoint
+    from stadia.recipes.base.runner import run_evaluate
 
-    run = Checkpoint.open(request.checkpoint).path.parent.parent
-    task = load_task(request.checkpoint)
     with show_progress() as bars:
-        summary, written = task.evaluate(request, run, bars.watch, bars.progress)
+        summary, written = run_evaluate(request, bars.watch, bars.progress)
     for path in written:
         typer.echo(f"note: wrote {path}", err=True)
     return summary

@@ -19,6 +19,7 @@ PART_KINDS = Registry(
     "kind of part",
     {
         "recipes": "stadia.recipes:RECIPES",
+        "presets": "stadia.recipes.presets:list_presets",
         "demos": "stadia.apps:DEMOS",
         "datasets": "stadia.datasets:DATASETS",
         "object-datasets": "stadia.datasets.objects.open_objects:OBJECT_FORMATS",

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from stadia.cli.arguments import CheckpointArgument, EveryOption, InputArgument, InputSettings, argument, option
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 # -- `stadia predict`: predict depth and motion, or objects, of an image, a folder, a video or a dataset.
 
@@ -41,67 +36,17 @@ def predict(
     overlay: depth and foreground mask of an image with its --background.
     Other recipes: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
     """
-    from stadia.recipes.base.requests import parse_source_options
+    from stadia.cli.progress_display import print_lines, show_progress
+    from stadia.recipes.base.requests import PredictRequest, parse_source_options
 
     options = parse_source_options(overrides or [])
-
-    if checkpoint.suffix.lower() == ".onnx":
-        _refuse_idle({"--motion": motion is not None, "--cloud": cloud is True, "--background": background is not None})
-        _predict_exported(checkpoint, source, options, out, every=every, size=size, video=video)
-        return
-
-    from stadia.cli.progress_display import print_lines, show_progress
-    from stadia.core.errors import ConfigError
-    from stadia.recipes.base.requests import PredictRequest
-    from stadia.recipes.base.workflow import load_task
-
-    task = load_task(checkpoint)
-    if background is not None and task.recipe != "overlay":
-        raise ConfigError(
-            "--background", found=f"given for '{task.recipe}'", expected="it for overlay alone", fix="leave it out"
-        )
-    request = PredictRequest(
-        checkpoint, source, options, out, every, motion or "aligned", size, video, cloud is not False, background
-    )
+    request = PredictRequest(checkpoint, source, options, out, every, motion, size, video, cloud, background)
+    if checkpoint.suffix.lower() == ".onnx":  # needs no torch
+        from stadia.recipes.base.prediction_inputs import run_predict_exported as run_predict
+    else:
+        from stadia.recipes.base.runner import run_predict
     with show_progress() as bars:
-        print_lines(task.predict(request, bars.watch))
-
-
-def _refuse_idle(given: Mapping[str, bool]) -> None:
-    """Raise ConfigError for options that an exported network does not use, since it predicts only depth."""
-    from stadia.core.errors import ConfigError
-
-    if idle := [option for option, was_given in given.items() if was_given]:
-        fix = "leave it out, or predict by the checkpoint"
-        expected = "a checkpoint: an exported network knows depth alone"
-        raise ConfigError(" and ".join(idle), found="given with an exported network", expected=expected, fix=fix)
-
-
-def _predict_exported(
-    model: Path, source: Path, options: Mapping[str, Any], out: Path, *, every: int, size: str | None, video: bool
-) -> None:
-    """Predict by an exported network. It needs no torch."""
-    from stadia.cli.progress_display import print_lines, show_progress
-    from stadia.evaluation.predict.exported_network import ExportedNetwork
-    from stadia.recipes.base.prediction_inputs import is_own_video, open_inputs, predict_exported, predict_inputs
-    from stadia.recipes.base.requests import network_size_notes, parse_size, requested_size
-
-    network = ExportedNetwork(model, None if size is None else parse_size(size))
-    trained = {"data": network.about.model_dump(include={"height", "width"})}
-    request = requested_size(size, trained)
-    for note in network_size_notes(request, trained):
-        typer.echo(f"note: {note}", err=True)
-    every_frame = (
-        {"stride": 1} if is_own_video(source, options.get("format", "auto")) else {}
-    )  # no frame selection without a path
-    inputs = open_inputs(source, every=every, **(every_frame | dict(options)))
-    several_frames = any(given.count != 1 for given in inputs)
-    typer.echo(f"note: an exported network knows depth alone: {'no path, ' * several_frames}no point cloud", err=True)
-    with show_progress() as bars:
-        predict_to = partial(
-            predict_exported, network, provenance=network.provenance(request), video=video, watch=bars.watch
-        )
-        print_lines(predict_inputs(inputs, out, predict_to, network.depth_scale))
+        print_lines(run_predict(request, bars.watch))
 
 
 # -- `stadia odometry`: estimate the path of a camera with a trained network.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stadia.core.registry import Registry
@@ -37,6 +38,16 @@ CONFIGS = Registry(
 )
 """The same names; these modules import no torch, so that a misspelt key is found before anything heavy is imported."""
 
+COMMANDS = Registry(
+    "recipe",
+    {
+        **dict.fromkeys(("selfsup", "metric", "dpt"), "stadia.recipes.base.depth_commands:DepthCommands"),
+        "objectpose": "stadia.recipes.objectpose.commands:ObjectPoseCommands",
+        "overlay": "stadia.recipes.overlay.commands:OverlayCommands",
+    },
+)
+"""What `stadia predict` and `stadia evaluate` do with each recipe: hooks of `recipes.base.runner`."""
+
 _LAZY = (
     "stadia.recipes.base.workflow:train",
     "stadia.recipes.base.workflow:load_predictor",
@@ -44,14 +55,21 @@ _LAZY = (
 )
 
 
-def configure(recipe: str, overrides: Iterable[str] = (), **values: Any) -> RecipeConfig:
-    """Return a recipe's configuration from nested values and `dotted.key=value` overrides.
+def configure(
+    recipe: str, overrides: Iterable[str] = (), *, preset: str | Path | None = None, **values: Any
+) -> RecipeConfig:
+    """Return a recipe's configuration: defaults, then a preset, then nested values, then `dotted.key=value` overrides.
 
-    Raises ConfigError with every mistake at once.
+    preset: a name of `stadia list presets`, or the path of a YAML file.
+
+    Raises ConfigError with every mistake at once, and for a preset of another recipe.
     """
     from stadia.core.config import resolve_config
+    from stadia.recipes.presets import merge_values, read_preset_for
 
-    config: RecipeConfig = resolve_config(CONFIGS.load(recipe), values, overrides)
+    config_class = CONFIGS.load(recipe)
+    base = read_preset_for(recipe, preset) if preset is not None else {}
+    config: RecipeConfig = resolve_config(config_class, merge_values(base, values), overrides)
     return config
 
 

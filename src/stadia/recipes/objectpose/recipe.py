@@ -7,9 +7,7 @@ prediction, pixels that point at one center form an object.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -18,9 +16,8 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import Camera, TrackProgress
+from stadia.core.types import Camera
 from stadia.dataloading.object_samples import ObjectInputs, ObjectTargets
-from stadia.datasets.frame_store import ReportProgress
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.loss_checks.training_start import take_samples
 from stadia.evaluation.plots.colormaps import to_uint8
@@ -37,8 +34,6 @@ from stadia.metrics.object_metrics import (
 from stadia.models.encoders import check_encoder
 from stadia.models.object_pose_net import ObjectPoseNet
 from stadia.recipes.base.recipe import Recipe
-from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
-from stadia.recipes.objectpose import commands
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import ObjectBatch, ObjectData, open_objects
 from stadia.recipes.objectpose.object_detection import FoundObjects, compare_images, find_objects, ground_truth_objects
@@ -114,19 +109,11 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         images = merge_comparisons(gather_from_processes(self._comparisons))
         return matched_scores(images) | mean_average_precisions(images, range(1, len(self.classes)))
 
-    def predict(self, request: PredictRequest, watch: TrackProgress) -> Iterator[str]:
-        """Write boxes, axes and masks, drawn and as numbers, see `recipes.objectpose.commands`."""
-        return commands.predict(self, request, watch)
-
-    def evaluate(
-        self, request: EvaluateRequest, run: Path, watch: TrackProgress, progress: ReportProgress
-    ) -> tuple[dict[str, Any], list[Path]]:
-        """Score objects found in a labeled data set, see `recipes.objectpose.commands`."""
-        return commands.evaluate(self, request, run, watch)
-
     def score(self, data: ObjectData, run: Run, console: Console) -> None:
         """Score objects found in the validation images."""
-        commands.score_validation(self, data.images["val"], run, console)
+        from stadia.recipes.base.runner import score_validation
+
+        score_validation(self, data, run, console)
 
     @torch.no_grad()
     def images(self, batch: ObjectBatch, report: Report) -> Mapping[str, NDArray[np.uint8]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from stadia.core.types import DepthScale, Meta, OverlayInputs, OverlayTargets, TrackProgress
-from stadia.datasets.frame_store import ReportProgress
+from stadia.core.types import DepthScale, Meta, OverlayInputs, OverlayTargets
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.loss_checks.labeled_cases import make_overlay_case
@@ -27,8 +25,6 @@ from stadia.losses.overlay_loss import OverlayLoss
 from stadia.models.config import check_overlay_size
 from stadia.models.overlay_net import OverlayMaps, OverlayNet
 from stadia.recipes.base.recipe import Recipe
-from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
-from stadia.recipes.overlay import commands
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.recipes.overlay.data import OverlayBatch, OverlayData, open_overlay_data
 from stadia.recipes.overlay.gradient_balance import GradientBalance
@@ -202,18 +198,8 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
             "true inverse depth": color_inverse_depth(true),
         }
 
-    # -- the commands
-
-    def predict(self, request: PredictRequest, watch: TrackProgress) -> Iterator[str]:
-        """Predict depth and mask of an image and its background, or of folders; see `recipes.overlay.commands`."""
-        return commands.predict(self, request, watch)
-
-    def evaluate(
-        self, request: EvaluateRequest, run: Path, watch: TrackProgress, progress: ReportProgress
-    ) -> tuple[dict[str, Any], list[Path]]:
-        """Score depth and mask of composite images, from disk; see `recipes.overlay.commands`."""
-        return commands.evaluate(self, request, run, watch, progress)
-
     def score(self, data: OverlayData, run: Run, console: Console) -> None:
         """Score the validation images from disk, beside two baselines."""
-        commands.score_validation(self, data, run, console)
+        from stadia.recipes.base.runner import score_validation
+
+        score_validation(self, data, run, console)
