@@ -158,6 +158,7 @@ def _score_depth(
     depth: Path, reference: Path, protocol: str, depth_scale: str | None, crop: str | None, scores: Path | None
 ) -> dict[str, Any]:
     from stadia.cli.progress_display import show_progress
+    from stadia.core.files import write_json
     from stadia.core.types import DepthScale
     from stadia.evaluation.io.predictions_folder import Predictions
     from stadia.evaluation.protocols import find_protocol
@@ -172,13 +173,14 @@ def _score_depth(
             Predictions.open(depth, scale, shown), open_ground_truth_folder(reference, rules), rules, watch=bars.watch
         )
     if scores is not None:
-        score.write(scores)
+        write_json(scores, score.to_json())
     return score.summary()
 
 
 def _score_trajectory(
     trajectory: Path, reference: Path, format: str, align: str, max_difference_s: float, scores: Path | None
 ) -> dict[str, Any]:
+    from stadia.core.files import write_json
     from stadia.evaluation.io.trajectory_files import TrajectoryFormat, read_trajectory
     from stadia.evaluation.score.recording_scores import score_trajectory
     from stadia.metrics.trajectory_metrics import PathAlignment
@@ -188,7 +190,7 @@ def _score_trajectory(
     estimated, truth = read_trajectory(trajectory, kind), read_trajectory(reference, kind, is_reference=True)
     score = score_trajectory(estimated, truth, alignment, max_difference_s)
     if scores is not None:
-        score.write(scores)
+        write_json(scores, score.to_json())
     return score.summary()
 
 

@@ -142,9 +142,7 @@ def read_record(folder: Path) -> PredictionsRecord | None:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Maps by stem, their scale and the part of the image that they cover. `record` is None for other
-    programs' maps.
-    """
+    """Maps by stem, their scale and the crop that they cover. `record` is None for maps of other programs."""
 
     folder: Path
     files: Mapping[str, Path]
@@ -156,13 +154,11 @@ class Predictions:
     def open(cls, folder: Path, depth_scale: DepthScale | None = None, crop: str | None = None) -> Predictions:
         """Open a folder of stadia or of any other program.
 
-        Args:
-            folder: with predictions.json, or just maps.
-            depth_scale: scale of predictions without predictions.json; metres by default.
-            crop: row of `geometry.numpy_camera.IMAGE_CROPS` for predictions without predictions.json; none by default.
+        depth_scale: of maps without predictions.json; metres by default.
+        crop: row of `geometry.numpy_camera.IMAGE_CROPS`, of maps without predictions.json; none by default.
 
-        Raises DataError where the folder is empty, unfinished, or lacks an entry; ProtocolError where `depth_scale` or `crop`
-        contradicts the record.
+        Raises DataError where the folder is empty, unfinished, or lacks an entry; ProtocolError where `depth_scale` or
+        `crop` contradicts the record.
         """
         folder = Path(folder)
         if folder.name == "depth" and (folder.resolve().parent / RECORD).exists():
@@ -192,9 +188,7 @@ class Predictions:
         return read_depth_map(self.files[name], key=DEPTH_KEYS[self.depth_scale], png_per_metre=unit)
 
     def log_uncertainty(self, name: str) -> NDArray[np.floating] | None:
-        """Read (h, w) log uncertainty of an entry; None where the network predicts none. Raise
-        DataError as `read_map`.
-        """
+        """Read (h, w) log uncertainty of an entry; None where the network predicts none."""
         path = self.files[name]
         return read_depth_map(path, key=UNCERTAINTY_KEY) if UNCERTAINTY_KEY in list_arrays(path) else None
 
@@ -223,20 +217,20 @@ def write_predictions(
     fingerprint: str = "",
     listeners: Sequence[Listener] = (),
 ) -> Predictions:
-    """Write predicted frames into a new folder (layout: `stadia.evaluation.io.predictions_folder`).
+    """Write predicted frames into a folder: predictions.json, depth/, and the path as KITTI and TUM rows.
 
     Args:
         frames: an iterable that predicts; it is consumed once the folder is checked.
         network: that predicted them.
-        out, provenance, source, fingerprint, listeners: as of `stadia.evaluation.predict.predict_frames.predict_to_folder`, with the same
-            errors.
+        out: a new or empty folder, or one with the same unfinished prediction, which starts again.
+        source: name of the input, for people.
+        fingerprint: of the input, for `Predictions.check_made_by`.
+        listeners: functions that take every predicted frame.
+
+    Raises StadiaError where `out` is in use, DataError where there is no frame, or two frames have one name.
     """
-    out = Path(out)
-    names: dict[str, None] = {}
-    poses: dict[str, NDArray[np.float64]] = {}
-    ends = ""
-    times: list[float | None] = []
-    sizes: set[tuple[int, int]] = set()
+    out, names, path_ends = Path(out), dict[str, None](), ""
+    poses, times, sizes = dict[str, NDArray[np.float64]](), list[float | None](), set[tuple[int, int]]()
     record = PredictionsRecord(
         depth_scale=network.depth_scale,
         trust=SCALE_DESCRIPTIONS[network.depth_scale],
@@ -246,14 +240,13 @@ def write_predictions(
         crop=network.crop,
         **provenance.model_dump(),
     )
-    _make_room(out, record)
+    _check_writable(out, record)
     record.write(out)
     for predicted in frames:
         name = predicted.frame.name
         if name in names:
-            raise DataError(
-                source, found=f"two frames called '{name}'", expected="one name a frame", fix="rename the images"
-            )
+            found = f"two frames called '{name}'"
+            raise DataError(source, found=found, expected="one name a frame", fix="rename the images")
         _write_maps(out, predicted)
         for listener in listeners:
             listener(predicted)
@@ -262,42 +255,27 @@ def write_predictions(
         if predicted.T_world_camera is not None:
             poses[name] = predicted.T_world_camera
             times.append(predicted.frame.time_s)
-        elif predicted.frame.on_path and poses and not ends:
-            ends = f"the path ends at {next(reversed(poses))}: the motion to {name} is unknown"
+        elif predicted.frame.on_path and poses and not path_ends:
+            path_ends = f"the path ends at {next(reversed(poses))}: the motion to {name} is unknown"
     if not names:
         raise DataError(source, found="no frame", expected="at least one image", fix="check the input")
     path = tuple(poses) if len(poses) > 1 else ()
-    if poses and not path:
-        ends = _why_no_path(list(names), next(iter(poses)), ends)
     if path:
         _write_path(out, np.stack(list(poses.values())), times)
-    found = {"entries": tuple(names), "path": path, "path_ends": ends}
-    record.model_copy(update={**found, "finished": True, "image_size": sizes.pop() if len(sizes) == 1 else None}).write(
-        out
-    )
+    elif poses and len(names) > 1:  # only the first frame has a pose
+        still = f"no frame shows that the camera has moved since {next(iter(poses))} (data.stride=1 takes each frame)"
+        path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
+    found = {"entries": tuple(names), "path": path, "path_ends": path_ends, "finished": True}
+    record.model_copy(update={**found, "image_size": sizes.pop() if len(sizes) == 1 else None}).write(out)
     return Predictions.open(out)
-
-
-def _why_no_path(names: Sequence[str], start: str, ends: str) -> str:
-    """Explain why only the first frame has a pose; empty for a single frame.
-
-    ends: the reason, if there is one; empty where the camera stands still, so that no later frame is on the path
-    (`datasets.video.frame_selection.FrameSelector`).
-    """
-    if len(names) == 1:
-        return ""
-    stood = f"no frame shows that the camera has moved since {start} (data.stride=1 takes each frame)"
-    return f"no path: {ends.partition(': ')[2] or stood}"
 
 
 def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
     """Write the map as predicted with its K, and a PNG at the image's size for people and other programs."""
     stem = folder / "depth" / predicted.frame.name
     affine = predicted.depth_scale is DepthScale.AFFINE_INVERSE
-    arrays: dict[str, NDArray] = {
-        DEPTH_KEYS[predicted.depth_scale]: predicted.inverse_depth if affine else predicted.depth(),
-        "K": predicted.K,
-    }
+    values = predicted.inverse_depth if affine else predicted.depth()
+    arrays: dict[str, NDArray] = {DEPTH_KEYS[predicted.depth_scale]: values, "K": predicted.K}
     if predicted.log_uncertainty is not None:
         arrays[UNCERTAINTY_KEY] = predicted.log_uncertainty
     # Suffixes are appended, not replaced: a stem may hold a dot ("frame-000000.color").
@@ -306,12 +284,10 @@ def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
         write_depth_png(stem.with_name(f"{stem.name}.png"), predicted.depth_at_image())
 
 
-def _make_room(out: Path, record: PredictionsRecord) -> None:
-    """Remove an unfinished prediction of the same input by the same network. Raise StadiaError for any
-    other content.
-    """
+def _check_writable(out: Path, record: PredictionsRecord) -> None:
+    """Remove an unfinished prediction of the same input by the same network. Refuse any other content."""
     visible = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
-    if not visible and not (out.exists() and not out.is_dir()):
+    if not visible and (out.is_dir() or not out.exists()):
         return
     there = read_record(out) if RECORD in visible else None
     if there == record and visible <= {RECORD, "depth", TRAJECTORY, TRAJECTORY_TUM}:
@@ -319,26 +295,16 @@ def _make_room(out: Path, record: PredictionsRecord) -> None:
         for path in (*out.glob("depth/*.npz"), *out.glob("depth/*.png"), *out.glob("trajectory*.txt"), out / RECORD):
             path.unlink()
         return
-    kind = (
-        "something"
-        if there is None
-        else "a finished prediction"
-        if there.finished
-        else "an unfinished prediction of something else"
-    )
+    kinds = {True: "a finished prediction", False: "an unfinished prediction of something else"}
+    found = f"{kinds[there.finished] if there else 'something'} in it"
     fix = "choose another --out: nothing is overwritten"
-    raise StadiaError(out, found=f"{kind} in it", expected="a new or an empty folder", fix=fix)
+    raise StadiaError(out, found=found, expected="a new or an empty folder", fix=fix)
 
 
 def _write_path(out: Path, poses: NDArray[np.float64], times: list[float | None]) -> None:
     """Write KITTI rows, and TUM rows where every frame has a time."""
-    from stadia.evaluation.io.trajectory_files import (  # imports torch
-        Trajectory,
-        write_kitti_trajectory,
-        write_tum_trajectory,
-    )
+    from stadia.evaluation.io import trajectory_files as files  # imports torch
 
-    write_kitti_trajectory(out / TRAJECTORY, Trajectory(poses))
-    known = [time for time in times if time is not None]
-    if len(known) == len(poses):
-        write_tum_trajectory(out / TRAJECTORY_TUM, Trajectory(poses, np.array(known)))
+    files.write_kitti_trajectory(out / TRAJECTORY, files.Trajectory(poses))
+    if None not in times:
+        files.write_tum_trajectory(out / TRAJECTORY_TUM, files.Trajectory(poses, np.array(times, np.float64)))

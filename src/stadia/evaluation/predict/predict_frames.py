@@ -35,12 +35,7 @@ and pairs across a cut 0 to .08.
 
 @dataclass(frozen=True, slots=True)
 class FrameTensors:
-    """A frame at the network's size.
-
-    image: (1, 3, H, W).
-    camera: K (3, 3).
-    inverse_depth: (1, 1, H, W), predicted; None where only the pose network is used.
-    """
+    """A frame (1, 3, H, W) at the network's size, K (3, 3), and its predicted inverse depth (1, 1, H, W) if used."""
 
     image: Tensor
     camera: Camera
@@ -67,10 +62,8 @@ def stream_predictions(
     T_world_camera: Tensor | None = torch.eye(4, dtype=torch.float64)
     for picture in frames:
         shown = PreparedFrame.to(predictor, picture)
-        image, camera = (
-            torch.from_numpy(shown.image)[None],
-            Camera(torch.from_numpy(shown.K), predictor.height, predictor.width),
-        )
+        image = torch.from_numpy(shown.image)[None]
+        camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
         maps = predict_maps(predictor, image, camera)
         inverse_depth = maps.inverse_depth
         predicted = shown.predicted(predictor.depth_scale, inverse_depth[0, 0].float().cpu().numpy(), None)
@@ -97,42 +90,28 @@ def predict_to_folder(
     fingerprint: str = "",
     listeners: Sequence[Listener] = (),
 ) -> Predictions:
-    """Predict every frame into a new folder (layout: `stadia.evaluation.io.predictions_folder`).
+    """Predict frames, in order and one by one, into a folder.
 
-    Args:
-        predictor: from `stadia.recipes.load_predictor`.
-        frames: in order, neighbors in time; consumed one by one.
-        out: a new or empty folder, or one with the same unfinished prediction, which starts again.
-        provenance: origin of the predictions.
-        source: name of the input, for people.
-        fingerprint: of the input, for `Predictions.check_made_by`.
-        listeners: functions that take every predicted frame.
-
-    Raises StadiaError where `out` is in use, there is no frame, two frames have one name, or depth is not finite.
+    Other arguments and errors are those of `stadia.evaluation.io.predictions_folder.write_predictions`.
     """
-    predicted = stream_predictions(predictor, frames, provenance.motion)
-    return write_predictions(
-        predicted, predictor, out, provenance, source=source, fingerprint=fingerprint, listeners=listeners
-    )
+    predicted, about = stream_predictions(predictor, frames, provenance.motion), {"source": source}
+    about |= {"fingerprint": fingerprint}
+    return write_predictions(predicted, predictor, out, provenance, listeners=listeners, **about)
 
 
 def is_reliable(found: DirectAlignment) -> bool:
-    """Return whether an alignment of one pair is reliable, by LEAST_SEEN and GAINS."""
+    """Return whether an alignment of one pair is reliable, by MIN_OVERLAP and GAIN_RANGE."""
     return float(found.seen) >= MIN_OVERLAP and GAIN_RANGE[0] <= float(found.gain) <= GAIN_RANGE[1]
 
 
 def predict_motion(
     predictor: Predictor, now: FrameTensors, following: FrameTensors, T_before: Tensor | None
 ) -> Tensor | None:
-    """Predict the motion by the recipe's pose network.
+    """Predict T_next_now, (4, 4) float64, by the recipe's pose network; None without one.
 
-    Args:
-        predictor: of both views.
-        now, following: neighbors in time.
-        T_before: (4, 4) float64 motion of the pair before, None for the first.
+    T_before: (4, 4) float64 motion of the pair before, None for the first.
 
-    Returns T_next_now (4, 4) float64, None without a pose network. Its rotation is exact to float64, since thousands
-    are chained.
+    The rotation is exact to float64, since thousands are chained.
     """
     T_next_now = predictor.T_next_now(now.image, now.camera, following.image, following.camera)
     if T_next_now is None:
@@ -146,17 +125,15 @@ def align_motion(
 ) -> Tensor | None:
     """Refine the motion of the pose network, or else the motion before, by direct alignment with the predicted depth.
 
-    Arguments and result are those of `network_motion`. The network's motion is kept for too small an overlap
-    (LEAST_SEEN) and for different images (GAINS). It is also kept for inverse depth up to an unknown shift.
+    Arguments and result are those of `predict_motion`. The network's motion is kept for unreliable alignments, and for
+    inverse depth up to an unknown shift.
     """
     predicted = predict_motion(predictor, now, following, T_before)
     if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
         return predicted
     assert now.inverse_depth is not None
     start = next((T for T in (predicted, T_before) if T is not None), torch.eye(4, dtype=torch.float64))
-    camera, next_camera = (
-        Camera(v.camera.K[None].to(v.image.device), v.camera.height, v.camera.width) for v in (now, following)
-    )
-    start = start[None].to(now.image.device)
-    found = align_direct(now.image, following.image, depth_from_inverse(now.inverse_depth), camera, next_camera, start)
+    cameras = [Camera(v.camera.K[None].to(v.image.device), v.camera.height, v.camera.width) for v in (now, following)]
+    depth, start = depth_from_inverse(now.inverse_depth), start[None].to(now.image.device)
+    found = align_direct(now.image, following.image, depth, *cameras, start)
     return found.T_source_target[0].cpu() if is_reliable(found) else predicted

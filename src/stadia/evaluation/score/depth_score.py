@@ -15,7 +15,6 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from stadia.core.errors import DataError, ProtocolError
-from stadia.core.files import write_json
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.evaluation.io.depth_files import PNG_PER_METRE, find_depth_files, read_depth_map
 from stadia.evaluation.io.predictions_folder import Predictions
@@ -39,12 +38,11 @@ from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
 from stadia.metrics import METRICS
 from stadia.metrics.depth_metrics import scale_ratio
 
-# -- Score depth maps from disk. No network is needed.
-
 GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
-"""Functions that read the ground truth of each name: (H, W) z in metres, 0 = none; None for a frame without ground
-truth.
-"""
+"""Readers of ground truth by name: (H, W) z in metres, 0 = none; None for a frame without ground truth."""
+
+MAX_RANKED_PIXELS = 4096
+"""Number of pixels of an image that are ranked, evenly spread over the scored ones."""
 
 ASPECT_TOLERANCE = 0.04
 """Largest relative difference between two aspect ratios. 1024x320 for 1242x375 (3.4 %) is a resized whole image;
@@ -76,16 +74,12 @@ class ImageScore:
     order: float | None = None
     uncertainty: UncertaintyScores | None = None
 
-    def named(self, name: str) -> ImageScore:
-        """Return the same score under another name."""
-        return replace(self, name=name)
-
     def to_json(self) -> dict[str, Any]:
         """Return all fields side by side, and `uncertainty` by error where there is one."""
         names = ("scale_ratio", "pixels", "outside_crop", "at_clamp", "labeled", "order")
-        fields = {name: getattr(self, name) for name in names}
-        scores = {} if self.uncertainty is None else {name: order.numbers() for name, order in self.uncertainty.items()}
-        return {"name": self.name, **self.metrics, **fields, **({"uncertainty": scores} if scores else {})}
+        scores = {name: order.numbers() for name, order in (self.uncertainty or {}).items()}
+        fields = {name: getattr(self, name) for name in names} | ({"uncertainty": scores} if scores else {})
+        return {"name": self.name, **self.metrics, **fields}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,23 +106,24 @@ class DepthScore:
         }
 
     @property
+    def _scale_ratios(self) -> list[float]:
+        return [image.scale_ratio for image in self.per_image if image.scale_ratio is not None]
+
+    @property
     def scale_ratio_median(self) -> float | None:
         """Median over images of median(truth) / median(prediction)."""
-        ratios = [image.scale_ratio for image in self.per_image if image.scale_ratio is not None]
-        return float(np.median(ratios)) if ratios else None
+        return float(np.median(self._scale_ratios)) if self._scale_ratios else None
 
     @property
     def scale_ratio_spread(self) -> float | None:
         """Standard deviation of the ratio over images, divided by its median."""
-        ratios = [image.scale_ratio for image in self.per_image if image.scale_ratio is not None]
+        ratios = self._scale_ratios
         return float(np.std(np.divide(ratios, np.median(ratios)))) if ratios else None
 
     @property
     def uncertainty(self) -> UncertaintyScores:
         """Uncertainty scores by error: means over the images that have one; empty without any."""
-        return average_uncertainty_scores(
-            [image.uncertainty for image in self.per_image if image.uncertainty is not None]
-        )
+        return average_uncertainty_scores([image.uncertainty for image in self.per_image if image.uncertainty])
 
     def summary(self) -> dict[str, Any]:
         """Return the metrics, the number of images, the scale ratio, the protocol and `notes` as one JSON object.
@@ -159,10 +154,6 @@ class DepthScore:
         images = [image.to_json() for image in self.per_image]
         return {**head, "metrics": metrics, "without_truth": list(self.without_truth), "per_image": images}
 
-    def write(self, path: Path) -> None:
-        """Write a score file."""
-        write_json(path, self.to_json())
-
 
 def open_ground_truth_folder(folder: Path, protocol: Protocol) -> GroundTruthReaders:
     """Open a folder of ground truth: uint16 PNG in the protocol's unit, .npz (`depth_m`, or the only array), .npy."""
@@ -181,11 +172,10 @@ def _read_truth(path: Path, png_per_metre: float) -> NDArray[np.floating]:
 
 
 def resize_depth(depth: Tensor, height: int, width: int) -> Tensor:
-    """Resize (h, w) depth to (H, W), bilinearly in inverse depth (align_corners=False), as Monodepth2's evaluation
-    does.
+    """Resize (h, w) depth to (H, W), bilinearly in inverse depth (align_corners=False), as Monodepth2's evaluation.
 
-    Interpolating depth itself would create a surface far behind the middle of an edge. A pixel that only gets values of
-    a hole (0) or of infinity becomes 0, infinity or NaN, never a number between.
+    Interpolated depth would create a surface far behind the middle of an edge. A pixel of a hole (0) or of infinity
+    alone becomes 0, infinity or NaN, never a number between.
     """
     if depth.shape == (height, width):
         return depth
@@ -193,11 +183,9 @@ def resize_depth(depth: Tensor, height: int, width: int) -> Tensor:
 
 
 def _predicted_at(name: str, values: Tensor, mask: Tensor, depth_scale: DepthScale) -> Tensor:
-    """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for missing
-    values.
+    """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for holes.
 
-    Infinite metres are clamped like any far depth, unless at least half of the scored pixels are infinite. Depth up to
-    scale must be finite.
+    Infinite metres are clamped as far depth, unless half of the scored pixels are. Depth up to scale must be finite.
     """
     if depth_scale is DepthScale.AFFINE_INVERSE:  # may be negative: only its order counts
         scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
@@ -216,9 +204,7 @@ def _predicted_at(name: str, values: Tensor, mask: Tensor, depth_scale: DepthSca
 def _aligned(
     predicted: Tensor, true_m: Tensor, depth_scale: DepthScale, protocol: Protocol
 ) -> tuple[Tensor, float | None]:
-    """Align and clamp (1, N) scored pixels by the protocol. Return depth in metres and the scale ratio before
-    alignment.
-    """
+    """Align and clamp (1, N) pixels by the protocol. Return depth in metres, and the scale ratio before alignment."""
     near, far = protocol.clamp_m
     alignment = protocol.alignment(depth_scale)
     if alignment is Alignment.SCALE_SHIFT:
@@ -241,14 +227,11 @@ def score_image(
     """Score one image in float64. Return None where the protocol scores none of its pixels.
 
     Args:
-        name: for the score and for errors.
         predicted: (h, w), of any size: depth or inverse depth, by `depth_scale`.
         true_m: (H, W) z in metres, 0 = none.
-        depth_scale: scale of the prediction.
-        protocol: crop, caps and alignment.
-        crop: row of `geometry.numpy_camera.IMAGE_CROPS`: the window of the image that the prediction covers. The prediction is
-            resized to this window and scored where the protocol's mask and the window overlap.
-        log_uncertainty: (h, w) as `predicted`, larger for less certain pixels; None without one.
+        crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the window of the image that the prediction covers. The
+            prediction is resized to it, and scored where the protocol's mask and the window overlap.
+        log_uncertainty: (h, w) as `predicted`, larger for less certain pixels.
 
     Raises ProtocolError where a scored pixel has no prediction.
     """
@@ -275,9 +258,7 @@ def score_image(
 
 
 def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predictions: Predictions) -> None:
-    """Check that a map of this shape can cover the truth, or its crop. Otherwise pixels would be compared at wrong
-    places.
-    """
+    """Refuse a map whose shape cannot cover the truth, or its crop: pixels would be compared at wrong places."""
     crop, record = predictions.crop, predictions.record
     image_size = record.image_size if record else None
     if record is not None and crop != "none":  # a stadia network may resize the crop to any shape
@@ -302,13 +283,7 @@ def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predi
 def score_depth(
     predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol, *, watch: TrackProgress = no_progress
 ) -> DepthScore:
-    """Score a folder of predictions.
-
-    Args:
-        predictions: `Predictions.open(folder)`.
-        truth: by the same names, for example `folder_truth(folder, protocol)`.
-        protocol: row of PROTOCOLS.
-        watch: shows progress.
+    """Score a folder of predictions. truth: by the same names, for example from `open_ground_truth_folder`.
 
     Raises ProtocolError where the protocol refuses the scale, two shapes differ in view, or nothing can be scored;
     DataError with the name of a missing or wrong file.
@@ -319,9 +294,8 @@ def score_depth(
     if predictions.record is None:
         cut = "" if predictions.crop == "none" else f", of the crop '{predictions.crop}'"
         notes.append(f"no predictions.json in {predictions.folder}: taken as {predictions.depth_scale}{cut}")
-        if protocol.png_per_metre != PNG_PER_METRE and any(
-            file.suffix.lower() == ".png" for file in predictions.files.values()
-        ):
+        has_png = any(file.suffix.lower() == ".png" for file in predictions.files.values())
+        if protocol.png_per_metre != PNG_PER_METRE and has_png:
             notes.append(f"predicted PNG read as value / {protocol.png_per_metre:g} m, as {protocol.name} has it")
     scores = watch(score_images(predictions, truth, protocol), len(truth), "scoring")
     return collect_scores(scores, predictions.depth_scale, protocol, notes)
@@ -348,16 +322,9 @@ def score_images(
             continue
         predicted, file = predictions.read(name, png_per_metre=protocol.png_per_metre), str(predictions.files[name])
         _check_view(file, predicted.shape, true_m.shape, predictions)
-        score = score_image(
-            file,
-            predicted,
-            true_m,
-            predictions.depth_scale,
-            protocol,
-            predictions.crop,
-            predictions.log_uncertainty(name),
-        )
-        yield name, score and score.named(name)
+        view, uncertainty = (predictions.depth_scale, protocol, predictions.crop), predictions.log_uncertainty(name)
+        score = score_image(file, predicted, true_m, *view, uncertainty)
+        yield name, score and replace(score, name=name)
 
 
 def collect_scores(
@@ -378,9 +345,8 @@ def collect_scores(
         notes.append(f"no pixel to score in {count}, which enter no mean (the first '{without[0]}')")
     alignment = protocol.alignment(depth_scale)
     if alignment is not Alignment.NONE:
-        notes.append(
-            f"not scored in metres: {alignment} of every image fitted to the truth first (depth scale: {depth_scale})"
-        )
+        fitted = f"{alignment} of every image fitted to the truth first (depth scale: {depth_scale})"
+        notes.append(f"not scored in metres: {fitted}")
     images = tuple(score for _, score in every if score is not None)
     if outside := sum(image.outside_crop for image in images):
         share = outside / (outside + sum(image.pixels for image in images))
@@ -395,21 +361,15 @@ def collect_scores(
     score = DepthScore(protocol.name, depth_scale, alignment, images, without)
     notes += note_of_bounds(score.metrics)
     ratio, spread = score.scale_ratio_median, score.scale_ratio_spread
-    # The spread needs several images.
     if depth_scale is DepthScale.METRES and ratio is not None and spread is not None and len(images) > 1:
         notes += note_of_unit(ratio, spread)
     return replace(score, notes=tuple(notes))
 
 
-# -- Measure whether predictions rank near and far as the truth does. No scale or shift changes this.
-
-MAX_RANKED_PIXELS = 4096
-"""Number of pixels of an image that are ranked, evenly spread over the scored ones."""
-
-
 def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
-    """Return Spearman's correlation of (N,) pixels: 1 for the same order, -1 for the reverse; None where one is
-    constant.
+    """Return Spearman's correlation of (N,) pixels: 1 for the same order of near and far, -1 for the reverse.
+
+    No scale or shift changes it. None where one of the two is constant.
     """
     step = max(len(true) // MAX_RANKED_PIXELS, 1)
     a, b = predicted[::step], true[::step]

@@ -29,9 +29,7 @@ from stadia.metrics.trajectory_metrics import SEGMENT_LENGTHS_M, PathAlignment, 
 MAX_POSES_DRAWN = 2000
 
 PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {DepthScale.METRES: PathAlignment.SE3}
-"""The world frame is always aligned, since a network cannot choose it. The scale is aligned only for other depth scales
-(sim3).
-"""
+"""The world frame is always aligned, since a network cannot choose it; the scale too where depth is not in metres."""
 
 MIN_POSES = 3
 """With fewer poses, a path is correct after alignment alone."""
@@ -57,15 +55,12 @@ class RecordingScores:
         return {**depth, "notes": notes, "odometry": {name: score.summary() for name, score in self.odometry.items()}}
 
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
-        """Write score files by `write_score`: NAME.json for depth, NAME-RECORDING.json for each path. Return their
-        paths.
+        """Write score files: NAME.json for depth, NAME-RECORDING.json for each path. Return their paths.
 
         A slash in a recording's name becomes a dash. The second of two equal file names gets `-2`.
 
-        Args:
-            folder: of the files.
-            name: of what was scored.
-            about: metadata for every file: `checkpoint`, `data`, `frames`.
+        name: of what was scored.
+        about: metadata for every file: `checkpoint`, `data`, `frames`.
         """
         scores = {f"{name}.json": self.depth.to_json()} if self.depth is not None else {}
         for recording, path in self.odometry.items():
@@ -91,15 +86,12 @@ def evaluate_recordings(
     """Predict each recording into a folder of its own in `out`, then score what is on disk.
 
     Args:
-        predictor: from `stadia.recipes.load_predictor`.
         recordings: with ground truth depth, poses, or both, for some frames at least.
         protocol: of depth. Paths are aligned by PATH_ALIGNMENT.
         out: a folder. The folder of each recording in it must be new or empty, except with `reuse`.
-        provenance: origin of the predictions.
         indices: rising frame indices to predict and score, by the recording's name; by default all frames.
         reuse: score finished predictions on disk if `provenance` and frames match; refuse others. Unfinished ones are
             predicted again.
-        watch: shows progress.
 
     Raises ProtocolError, before anything is predicted, where the protocol refuses the scale or there is nothing to
     score, and where `out` holds other predictions; StadiaError where `out` is in use.
@@ -116,12 +108,10 @@ def evaluate_recordings(
         if recording not in scorable:  # such as a benchmark's test sequences
             scores += [(f"{recording.name}/{frame_name(recording, index)}", None) for index in chosen]
             continue
-        predictions = _predictions(
-            predictor, recording, chosen, safe_join(out, recording.name), provenance, reuse, watch
-        )
-        scores += watch(
-            _depth_scores(predictions, recording, chosen, protocol), len(chosen), f"scoring {recording.name}"
-        )
+        folder = safe_join(out, recording.name)
+        predictions = _predictions(predictor, recording, chosen, folder, provenance, reuse, watch)
+        depth_scores = _depth_scores(predictions, recording, chosen, protocol)
+        scores += watch(depth_scores, len(chosen), f"scoring {recording.name}")
         path = _path_score(predictions, recording, chosen)
         if path is not None:
             odometry[recording.name] = path
@@ -129,11 +119,9 @@ def evaluate_recordings(
     if depth is None and not odometry:
         raise _nothing_to_score(recordings, frames)
     notes = [] if depth is not None else ["no ground-truth depth here: only the path is scored"]
-    if alone := [
-        recording.name for recording in scorable if 0 < _poses_in_a_row(recording, frames[recording.name]) < MIN_POSES
-    ]:
+    if short := [one.name for one in scorable if 0 < _poses_in_a_row(one, frames[one.name]) < MIN_POSES]:
         notes.append(
-            f"no path is scored of {_listed(alone)}: it takes neighboring frames, {MIN_POSES} of them with a pose"
+            f"no path is scored of {_listed(short)}: it takes neighboring frames, {MIN_POSES} of them with a pose"
         )
     return RecordingScores(depth, odometry, tuple(notes))
 
@@ -192,7 +180,7 @@ def _depth_scores(
     """Yield scores of one recording, named RECORDING/STEM."""
     truth = {name: partial(recording.depth_m, index) for name, index in zip(predictions.files, indices, strict=True)}
     for name, score in score_images(predictions, truth, protocol):
-        yield f"{recording.name}/{name}", score and score.named(f"{recording.name}/{name}")
+        yield f"{recording.name}/{name}", score and replace(score, name=f"{recording.name}/{name}")
 
 
 def _path_score(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> TrajectoryScore | None:
@@ -201,11 +189,8 @@ def _path_score(predictions: Predictions, recording: Recording, indices: Sequenc
     if record is None or not record.path:
         return None
     row = {name: k for k, name in enumerate(record.path)}
-    truth = {
-        row[name]: recording.T_world_camera(index)
-        for name, index in zip(record.entries, indices, strict=True)
-        if name in row
-    }
+    frames = zip(record.entries, indices, strict=True)
+    truth = {row[name]: recording.T_world_camera(index) for name, index in frames if name in row}
     known = {k: pose for k, pose in truth.items() if pose is not None}
     if len(known) < MIN_POSES:
         return None
@@ -239,9 +224,7 @@ class TrajectoryScore:
 
     @property
     def paths_from_start(self) -> dict[str, NDArray[np.float64]]:
-        """Both paths (N, 4, 4) in the frame of the reference's first camera. Worlds have different axes: EuRoC's z
-        points up.
-        """
+        """Both paths (N, 4, 4) in the frame of the reference's first camera, since worlds have different axes."""
         T_start_world = np.linalg.inv(self.reference[0])
         return {"estimated": T_start_world @ self.estimated, "true": T_start_world @ self.reference}
 
@@ -251,19 +234,12 @@ class TrajectoryScore:
         return {**self.metrics, **setup, "notes": list(self.notes)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of a score file: the numbers, and both paths from above.
-
-        Paths are (x, z) in metres from the start, of at most MAX_DRAWN poses.
-        """
+        """Return the content of a score file: the numbers, and both paths as (x, z) in metres from the start."""
         head = self.summary()
         metrics = {name: head.pop(name) for name in self.metrics}
         step = -(-len(self.reference) // MAX_POSES_DRAWN)
         drawn = {f"path_{name}_m": T[::step, [0, 2], 3].round(3).tolist() for name, T in self.paths_from_start.items()}
         return {**head, "metrics": metrics, **drawn}
-
-    def write(self, path: Path) -> None:
-        """Write a score file."""
-        write_json(path, self.to_json())
 
 
 def score_trajectory(
@@ -274,33 +250,28 @@ def score_trajectory(
 ) -> TrajectoryScore:
     """Associate two trajectories, align them and compute the metrics.
 
-    Args:
-        estimated, reference: camera-to-world; with times, or row by row.
-        alignment: what is fitted to the reference. An estimate up to scale needs scale or sim3.
-        max_difference_s: largest time difference of associated poses, seconds.
+    estimated, reference: camera-to-world; with times, or row by row.
+    alignment: what is fitted to the reference. An estimate up to scale needs scale or sim3.
+    max_difference_s: largest time difference of associated poses.
 
     Raises DataError where fewer than two poses can be associated, GeometryError where a path cannot be aligned.
     """
     P, Q = associate_trajectories(estimated, reference, max_difference_s)
     if len(P) < 2:
-        raise DataError(
-            P.name, found="one pose", expected="at least two poses with a reference", fix="check both files"
-        )
+        expected = "at least two poses with a reference"
+        raise DataError(P.name, found="one pose", expected=expected, fix="check both files")
     notes = [*estimated.notes, *reference.notes]
-    if P.times_s is not None and len(P) < min(len(estimated), len(reference)):
-        notes.append(
-            f"{len(P)} of {min(len(estimated), len(reference))} poses have a partner within {max_difference_s} s"
-        )
+    shorter = min(len(estimated), len(reference))
+    if P.times_s is not None and len(P) < shorter:
+        notes.append(f"{len(P)} of {shorter} poses have a partner within {max_difference_s} s")
     truth = torch.from_numpy(Q.T_world_camera)
     fitted = align_path(torch.from_numpy(P.T_world_camera), truth, alignment)
     metrics = {name: TRAJECTORY_METRICS.load(name)(fitted.T_world_camera, truth) for name in TRAJECTORY_METRICS}
     if metrics["t_err_percent"] is None:
-        notes.append(
-            f"t_err and r_err need a path longer than {SEGMENT_LENGTHS_M[0]} m; the reference has {path_length_m(truth):.1f} m"
-        )
-    return TrajectoryScore(
-        metrics, alignment, fitted.scale, fitted.T_world_camera.numpy(), Q.T_world_camera, tuple(notes)
-    )
+        needed = f"t_err and r_err need a path longer than {SEGMENT_LENGTHS_M[0]} m"
+        notes.append(f"{needed}; the reference has {path_length_m(truth):.1f} m")
+    aligned = fitted.T_world_camera.numpy()
+    return TrajectoryScore(metrics, alignment, fitted.scale, aligned, Q.T_world_camera, tuple(notes))
 
 
 def write_score(path: Path, score: dict[str, Any]) -> None:
