@@ -112,12 +112,12 @@ class TestRecordings:
     def test_chosen_frames_and_watch(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         seen = []
 
-        def watch(items: Iterator, count: int, what: str) -> Iterator:
+        def track(items: Iterator, count: int, what: str) -> Iterator:
             seen.append((count, what))
             return items
 
         recordings = [drive(7), drive(name="other")]
-        result = self.evaluate(red_reader(), recordings, tmp_path, indices={"drive": [0, 3, 6]}, watch=watch)
+        result = self.evaluate(red_reader(), recordings, tmp_path, indices={"drive": [0, 3, 6]}, track=track)
         assert seen == [(3, "predicting drive"), (3, "scoring drive")]
         assert [image.name for image in result.depth.per_image] == ["drive/000000", "drive/000003", "drive/000006"]
         assert not result.odometry, "motion is predicted between neighbors alone"

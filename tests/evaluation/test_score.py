@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, ProtocolError, StadiaError
+from stadia.core.files import write_json
 from stadia.core.types import DepthScale
 from stadia.evaluation.io.depth_files import write_depth_map, write_depth_png
 from stadia.evaluation.io.predictions_folder import DEPTH_KEYS, Predictions, PredictionsRecord, Provenance
@@ -398,7 +399,7 @@ class TestBadInput:
 
 def test_the_score_file(tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
     result = score(write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth"))
-    result.write(tmp_path / "scores" / "metric.json")
+    write_json(tmp_path / "scores" / "metric.json", result.to_json())
     stored = json.loads((tmp_path / "scores" / "metric.json").read_text())
     assert stored["protocol"] == "metric"
     assert stored["depth_scale"] == "metres"

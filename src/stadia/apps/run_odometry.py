@@ -35,7 +35,7 @@ POINTS = "points.ply"
 RECORD = "odometry.json"
 
 
-def run_odometry(request: OdometryRequest, watch: TrackProgress) -> Iterator[str]:
+def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str]:
     """Estimate the trajectory of every recording of an input; yield lines for people.
 
     Raises StadiaError if a folder is not empty: nothing is overwritten.
@@ -60,7 +60,7 @@ def run_odometry(request: OdometryRequest, watch: TrackProgress) -> Iterator[str
             folder,
             request.method,
             {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint},
-            watch,
+            track,
         )
     yield f"depth scale: {SCALE_DESCRIPTIONS[predictor.depth_scale]}"
 
@@ -105,11 +105,11 @@ def _remove_on_error(folder: Path) -> Iterator[None]:
 
 
 def _write(
-    given: PredictionInput, predictor: Predictor, folder: Path, method: str, about: dict[str, str], watch: TrackProgress
+    given: PredictionInput, predictor: Predictor, folder: Path, method: str, about: dict[str, str], track: TrackProgress
 ) -> Iterator[str]:
     """Estimate one recording into its folder; yield lines for people."""
     with _remove_on_error(folder):
-        path, points = _estimate_path(given, predictor, folder, method, watch)
+        path, points = _estimate_path(given, predictor, folder, method, track)
         score, notes = _score(given, path, predictor.depth_scale, folder / TRAJECTORY)
         if points == 0:
             notes.append(f"{POINTS} is empty: the camera moved too little to estimate the depth of a point to 5 %")
@@ -145,10 +145,10 @@ def _write(
 
 
 def _estimate_path(
-    given: PredictionInput, predictor: Predictor, folder: Path, method: str, watch: TrackProgress
+    given: PredictionInput, predictor: Predictor, folder: Path, method: str, track: TrackProgress
 ) -> tuple[CameraPath, int | None]:
     """Return the trajectory, and the number of map points written; None if the method has no map."""
-    frames = watch(given.frames, given.count, f"following {given.name}")
+    frames = track(given.frames, given.count, f"following {given.name}")
     if method != "refined":
         return track_camera(predictor, frames, method, source=given.name), None
     unit = "metres" if predictor.depth_scale is DepthScale.METRES else "up to scale, no metres"

@@ -233,7 +233,7 @@ def prepare(
 
     request = MasksRequest(source, by, out or Path(f"{source.stem}-masks"), options, every, heights)
     with show_progress() as bars:
-        print_lines(prepare_masks(request, bars.watch))
+        print_lines(prepare_masks(request, bars.track))
 
 
 def camera_height(
@@ -256,4 +256,4 @@ def camera_height(
     from stadia.cli.progress_display import print_lines, show_progress
 
     with show_progress() as bars:
-        print_lines(run_camera_height(CameraHeightRequest(source, config, every, out), bars.watch))
+        print_lines(run_camera_height(CameraHeightRequest(source, config, every, out), bars.track))

@@ -170,7 +170,7 @@ def _score_depth(
     shown = None if crop is None else _chosen("--crop", crop, [*IMAGE_CROPS])
     with show_progress() as bars:
         score = score_depth(
-            Predictions.open(depth, scale, shown), open_ground_truth_folder(reference, rules), rules, watch=bars.watch
+            Predictions.open(depth, scale, shown), open_ground_truth_folder(reference, rules), rules, track=bars.track
         )
     if scores is not None:
         write_json(scores, score.to_json())
@@ -253,7 +253,7 @@ def evaluate_checkpoint(request: EvaluateRequest) -> dict[str, Any]:
     from stadia.recipes.base.runner import run_evaluate
 
     with show_progress() as bars:
-        summary, written = run_evaluate(request, bars.watch, bars.progress)
+        summary, written = run_evaluate(request, bars.track, bars.progress)
     for path in written:
         typer.echo(f"note: wrote {path}", err=True)
     return summary

@@ -46,7 +46,7 @@ def predict(
     else:
         from stadia.recipes.base.runner import run_predict
     with show_progress() as bars:
-        print_lines(run_predict(request, bars.watch))
+        print_lines(run_predict(request, bars.track))
 
 
 # -- `stadia odometry`: estimate the path of a camera with a trained network.
@@ -73,7 +73,7 @@ def odometry(
 
     request = OdometryRequest(checkpoint, source, parse_source_options(overrides or []), method, size, out)
     with show_progress() as bars:
-        print_lines(run_odometry(request, bars.watch))
+        print_lines(run_odometry(request, bars.track))
 
 
 # -- `stadia activations`: write the activations of a network for a video, as a video.
@@ -113,7 +113,7 @@ def activations(
         )
     with show_progress() as bars:
         count = write_activation_video(
-            task, predictor, bars.watch(given.frames, given.count, f"running {given.name}"), out, given.rate_hz
+            task, predictor, bars.track(given.frames, given.count, f"running {given.name}"), out, given.rate_hz
         )
     typer.echo(f"{out}: {count} frames")
 

@@ -28,7 +28,7 @@ class ProgressBars:
     display: Progress
     tasks: dict[str, TaskID] = field(default_factory=dict)
 
-    def watch(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
+    def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         """A `stadia.core.types.TrackProgress`."""
         bar = self.display.add_task(what, total=count)
         try:
@@ -49,7 +49,7 @@ class ProgressLines:
     def __init__(self) -> None:
         self.last_line_s = time.monotonic()
 
-    def watch(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
+    def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         """A `stadia.core.types.TrackProgress`."""
         for done, item in enumerate(items):
             self.progress(what, done, count)

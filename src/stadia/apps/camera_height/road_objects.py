@@ -55,7 +55,7 @@ class RoadFrame:
     road: bool | None = None
 
 
-def read_road_frames(request: CameraHeightRequest, watch: TrackProgress) -> list[RoadFrame]:
+def read_road_frames(request: CameraHeightRequest, track: TrackProgress) -> list[RoadFrame]:
     """Return every frame with masks or labels, in order. Raises DataError without any."""
     if request.config.data.format == "auto" and detect_object_layout(request.source) == "kitti":
         return list(_labeled(request))
@@ -65,7 +65,7 @@ def read_road_frames(request: CameraHeightRequest, watch: TrackProgress) -> list
         attach_masks(recordings, Path(request.config.masks).expanduser())
     frames = [(one, index) for one in recordings for index in range(0, len(one), request.every)]
     found = [
-        frame for one, index in watch(frames, len(frames), "reading masks") if (frame := _masked(one, index, request))
+        frame for one, index in track(frames, len(frames), "reading masks") if (frame := _masked(one, index, request))
     ]
     if not found:
         raise DataError(

@@ -265,8 +265,9 @@ def write_predictions(
     elif poses and len(names) > 1:  # only the first frame has a pose
         still = f"no frame shows that the camera has moved since {next(iter(poses))} (data.stride=1 takes each frame)"
         path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
-    found = {"entries": tuple(names), "path": path, "path_ends": path_ends, "finished": True}
-    record.model_copy(update={**found, "image_size": sizes.pop() if len(sizes) == 1 else None}).write(out)
+    image_size = sizes.pop() if len(sizes) == 1 else None
+    ended = {"entries": tuple(names), "path": path, "path_ends": path_ends, "image_size": image_size}
+    record.model_copy(update={**ended, "finished": True}).write(out)
     return Predictions.open(out)
 
 

@@ -21,10 +21,8 @@ ROTATION_TOLERANCE = 1e-2  # files keep at least 6 digits, so larger errors are 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """Poses of one camera.
+    """Poses T_world_camera (N, 4, 4) of one camera, at rising times (N,), or None where rows are frames.
 
-    T_world_camera: (N, 4, 4) float64, metres.
-    times_s: (N,) rising, or None where rows are frames.
     notes: what its reader left out.
     """
 
@@ -50,31 +48,26 @@ def _numbers(path: Path, columns: int, row_is: str) -> Iterator[tuple[int, list[
     """Yield (line number, values) of every row. Raise DataError with file and line."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise DataError(
-                path, found=f"{path.stat().st_size} bytes", expected=f"at most {MAX_BYTES}", fix="is this a trajectory?"
-            )
+            found, fix = f"{path.stat().st_size} bytes", "is this a trajectory?"
+            raise DataError(path, found=found, expected=f"at most {MAX_BYTES}", fix=fix)
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise DataError(path, found="no such file", expected="a trajectory", fix="check the path") from error
     except UnicodeDecodeError as error:
         raise DataError(path, found="bytes that are not text", expected=row_is, fix="is this a trajectory?") from error
     for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].replace(",", " ").split()
+        where, words = f"{path}, line {number}", line.partition("#")[0].replace(",", " ").split()
         if not words:
             continue
         if len(words) != columns:
-            raise DataError(
-                f"{path}, line {number}", found=f"{len(words)} columns", expected=row_is, fix="check --format kitti|tum"
-            )
+            raise DataError(where, found=f"{len(words)} columns", expected=row_is, fix="check --format kitti|tum")
         try:
             values = [float(word) for word in words]
         except ValueError as error:
-            raise DataError(
-                f"{path}, line {number}", found=str(error), expected=row_is, fix="correct the line"
-            ) from error
+            raise DataError(where, found=str(error), expected=row_is, fix="correct the line") from error
         if not np.isfinite(values).all():
             fix = "remove the row or correct it"
-            raise DataError(f"{path}, line {number}", found="a value that is not finite", expected=row_is, fix=fix)
+            raise DataError(where, found="a value that is not finite", expected=row_is, fix=fix)
         yield number, values
 
 
@@ -158,12 +151,10 @@ class TrajectoryFormat(StrEnum):
 
 
 def read_trajectory(path: Path, format: TrajectoryFormat, *, is_reference: bool = False) -> Trajectory:
-    """Read a file of this format; `is_reference` as in `read_tum`."""
-    return (
-        read_kitti_trajectory(path)
-        if format is TrajectoryFormat.KITTI
-        else read_tum_trajectory(path, is_reference=is_reference)
-    )
+    """Read a file of this format; `is_reference` as in `read_tum_trajectory`."""
+    if format is TrajectoryFormat.KITTI:
+        return read_kitti_trajectory(path)
+    return read_tum_trajectory(path, is_reference=is_reference)
 
 
 def associate_trajectories(

@@ -29,9 +29,7 @@ GRID = 2
 """Channels along either side of a stage's tile."""
 
 MOST_BLOCKS, EXTRA_TOKENS = 4, 8
-"""Largest number of a transformer's blocks that are drawn, evenly with the last; and of tokens before
-the image tokens.
-"""
+"""Largest number of a transformer's blocks that are drawn, and of tokens before the image tokens."""
 
 FEWEST_CHANNELS = 4
 """A map with fewer channels is an output, not a stage."""
@@ -65,14 +63,9 @@ def record_activations(network: nn.Module, height: int, width: int) -> Iterator[
                     if rest == 0 and width == stride * each.shape[-1] and len(each) >= FEWEST_CHANNELS:
                         maps[f"{part} 1/{stride}"] = each.detach()
                         return
-            tokens = (
-                block
-                and isinstance(output, Tensor)
-                and output.ndim == 3
-                and len(output) == 1
-                and output.shape[-1] >= FEWEST_CHANNELS
-            )
-            if tokens and (patch := _stride_of(output.shape[1], height, width)):
+            is_single = isinstance(output, Tensor) and output.ndim == 3 and len(output) == 1
+            has_tokens = block and is_single and output.shape[-1] >= FEWEST_CHANNELS
+            if has_tokens and (patch := _stride_of(output.shape[1], height, width)):
                 h, w = height // patch, width // patch
                 maps[f"{block} tokens 1/{patch}"] = output[0, -h * w :].detach().T.unflatten(1, (h, w))
 
@@ -106,13 +99,10 @@ def select_blocks(stages: Mapping[str, SelectedChannels]) -> dict[str, SelectedC
     for stage in stages:
         if " tokens " in stage:
             rows.setdefault(stage.partition(" tokens ")[0].rpartition(".")[0], []).append(stage)
-    kept = {
-        row[round((i + 1) * len(row) / MOST_BLOCKS) - 1]
-        for row in rows.values()
-        for i in range(MOST_BLOCKS)
-        if len(row) > MOST_BLOCKS
-    }
-    kept |= {stage for row in rows.values() if len(row) <= MOST_BLOCKS for stage in row}
+    kept = set[str]()
+    for row in rows.values():
+        count = min(len(row), MOST_BLOCKS)
+        kept |= {row[round((i + 1) * len(row) / count) - 1] for i in range(count)}
     return {stage: channels for stage, channels in stages.items() if " tokens " not in stage or stage in kept}
 
 
@@ -126,9 +116,7 @@ class SelectedChannels:
 
 
 def select_channels(frames: Iterable[Maps]) -> dict[str, SelectedChannels]:
-    """Choose GRID x GRID channels of each stage with the largest variance over pixels and frames, in the network's
-    order.
-    """
+    """Choose GRID x GRID channels of each stage with the largest variance over pixels and frames."""
     moments_by_stage: dict[str, list[Tensor]] = {}  # of each frame (4, C): means of value and square, minimum, maximum
     for maps in frames:
         for stage, activation in maps.items():
@@ -147,19 +135,15 @@ def select_channels(frames: Iterable[Maps]) -> dict[str, SelectedChannels]:
 
 
 def draw_stage(activation: Tensor, channels: SelectedChannels, height: int, width: int) -> NDArray[np.uint8]:
-    """Draw the chosen channels of (C, h, w) in a grid (height, width, 3), each with its own colors and
-    enlarged pixels.
-    """
+    """Draw the chosen channels of (C, h, w) in a grid (height, width, 3), each with its own colors."""
     span = (channels.high - channels.low).clamp(min=torch.finfo(torch.float32).tiny)
     shown = (activation[channels.numbers].float() - channels.low[:, None, None]) / span[:, None, None]
     tile = np.zeros((height, width, 3), np.uint8)
     h, w = height // GRID, width // GRID
     for place, values in enumerate(shown.cpu().numpy()):
         row, column = divmod(place, GRID)
-        colors = color_heat(values, top=1.0)
-        tile[row * h : (row + 1) * h, column * w : (column + 1) * w] = cv2.resize(
-            colors, (w, h), interpolation=cv2.INTER_NEAREST
-        )
+        colors = cv2.resize(color_heat(values, top=1.0), (w, h), interpolation=cv2.INTER_NEAREST)
+        tile[row * h : (row + 1) * h, column * w : (column + 1) * w] = colors
     return tile
 
 
@@ -170,18 +154,16 @@ def write_activation_video(
 
     A network that compares two images gets each frame with the one before it, the first one with itself.
 
-    Args:
-        network: whose layers are recorded while `predictor` runs it.
-        frames: in order. The first ones are run twice, to choose the channels before anything is drawn.
+    network: whose layers are recorded while `predictor` runs it.
+    frames: in order. The first ones are run twice, to choose the channels before anything is drawn.
 
     Raises DataError without a frame, StadiaError where the network has no stage that is a map.
     """
     frames = iter(frames)
     first, count = list(itertools.islice(frames, FIRST_FRAMES)), 0
     if not first:
-        raise DataError(
-            "input", found="no frame", expected="an image or more", fix="pass a video, a folder or a data set"
-        )
+        fix = "pass a video, a folder or a data set"
+        raise DataError("input", found="no frame", expected="an image or more", fix=fix)
     enlarged = -(-TILE_WIDTH // predictor.width)
     height, width = enlarged * predictor.height, enlarged * predictor.width
     with record_activations(network, predictor.height, predictor.width) as maps, open_video_file(out, rate_hz) as add:
@@ -212,10 +194,8 @@ class _FrameRunner:
     def __call__(self, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the network's input (3, H, W) and its inverse depth (H, W)."""
         shown = PreparedFrame.to(self.predictor, frame)
-        now = (
-            torch.from_numpy(shown.image)[None],
-            Camera(torch.from_numpy(shown.K), self.predictor.height, self.predictor.width),
-        )
+        camera = Camera(torch.from_numpy(shown.K), self.predictor.height, self.predictor.width)
+        now = torch.from_numpy(shown.image)[None], camera
         inverse_depth = self.predictor.inverse_depth(*now)[0, 0].float().cpu().numpy()
         self.predictor.T_next_now(*(self.before or now), *now)
         self.before = now
@@ -225,6 +205,5 @@ class _FrameRunner:
 def _at_most(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     if picture.shape[1] <= width:
         return picture
-    return np.asarray(
-        cv2.resize(picture, (width, round(picture.shape[0] * width / picture.shape[1])), interpolation=cv2.INTER_AREA)
-    )
+    size = width, round(picture.shape[0] * width / picture.shape[1])
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))

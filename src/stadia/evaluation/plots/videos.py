@@ -26,11 +26,8 @@ def estimate_frame_rate_hz(recording: Recording, every: int = 1) -> float:
     """Return the frame rate, from the median of the first hundred intervals; 10 where times are unknown."""
     times = [recording.timestamp_s(index) for index in range(0, min(len(recording), 100 * every + 1), every)]
     intervals = np.diff([time for time in times if time is not None])
-    return (
-        float(np.clip(1 / np.median(intervals), 1, 240))
-        if len(intervals) and np.median(intervals) > 0
-        else DEFAULT_RATE_HZ
-    )
+    is_known = len(intervals) > 0 and np.median(intervals) > 0
+    return float(np.clip(1 / np.median(intervals), 1, 240)) if is_known else DEFAULT_RATE_HZ
 
 
 def _even(length: float) -> int:
@@ -63,9 +60,8 @@ def side_by_side_image_writer(path: Path) -> Listener:
     """Return a listener that writes one frame as a PNG."""
 
     def add(predicted: PredictedFrame) -> None:
-        picture = draw_side_by_side(
-            predicted.frame.image, predicted.inverse_depth, _near(predicted), *_half_size(predicted)
-        )
+        size = _half_size(predicted)
+        picture = draw_side_by_side(predicted.frame.image, predicted.inverse_depth, _near(predicted), *size)
         with atomic_write(path) as temporary:
             cv2.imwrite(str(temporary), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 

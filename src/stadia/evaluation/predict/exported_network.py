@@ -36,13 +36,11 @@ class ExportDescription(StrictModel):
     """Description of an exported network, stored as texts in ONNX's metadata_props. It replaces the checkpoint.
 
     input, unit: of the graph's `image` and `inverse_depth`, as text.
-    depth_scale: scale of the latter.
     recipe, config_hash, checkpoint: as in predictions.json.
     height, width: of the training images.
     crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the part of an image that they showed.
     stride: other sizes are multiples of it, in a .pt2 three times it or more.
-    focal: fx / width of the training cameras. For another focal length inverse depth is divided by the ratio of the
-    two.
+    focal: fx / width of the training cameras; for another one inverse depth is divided by the ratio of the two.
     stadia: the version that exported it.
     """
 
@@ -104,10 +102,8 @@ def check_installed(*packages: str) -> None:
 class ExportedNetwork:
     """A depth network that onnxruntime runs: on a GPU if its build supports one, else on all cores.
 
-    Args:
-        path: of an ONNX file that `stadia export` wrote.
-        size: (height, width) of its input; the training size by default.
-        threads: number of cores; None takes all.
+    size: (height, width) of its input; the training size by default.
+    threads: number of cores; None takes all.
 
     `depth_scale`, `height`, `width` and `crop` are as of `core.types.Predictor`; `about` is the file's description.
     Raises ConfigError where onnxruntime is missing or the size does not fit, DataError for a damaged or foreign file.
@@ -123,8 +119,7 @@ class ExportedNetwork:
         self._check_size(self.height, self.width)
 
     def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Predict (B, 1, H, W) in the unit of `about`, at the training focal length, from (B, 3, H, W) float32 RGB in
-        [0, 1].
+        """Predict (B, 3, H, W) float32 RGB in [0, 1] to (B, 1, H, W), in the unit of `about`, at the training focal length.
 
         Raises ConfigError where the sides are no multiples of the stride.
         """
@@ -135,15 +130,12 @@ class ExportedNetwork:
     def provenance(self, size: tuple[int, int] | None = None) -> Provenance:
         """Return the provenance for predictions.json; `size` where it is not the training size."""
         made_by = self.about.model_dump(include={"recipe", "config_hash"})
-        return Provenance(
-            **made_by, checkpoint=f"{self.about.checkpoint}, as {self.path.name}", motion="none", requested_size=size
-        )
+        checkpoint = f"{self.about.checkpoint}, as {self.path.name}"
+        return Provenance(**made_by, checkpoint=checkpoint, motion="none", requested_size=size)
 
     def _check_graph(self) -> None:
-        sides = [
-            (tensor.name, len(tensor.shape), tensor.type)
-            for tensor in (*self._session.get_inputs(), *self._session.get_outputs())
-        ]
+        tensors = (*self._session.get_inputs(), *self._session.get_outputs())
+        sides = [(tensor.name, len(tensor.shape), tensor.type) for tensor in tensors]
         expected = [(IMAGE, 4, "tensor(float)"), (INVERSE_DEPTH, 4, "tensor(float)")]
         if sides != expected:
             raise DataError(self.path, found=f"a graph with {sides}", expected=f"{expected}", fix="export it again")
@@ -182,7 +174,7 @@ def _session(path: Path, threads: int | None) -> Any:
 
 
 def stream_exported_predictions(network: ExportedNetwork, frames: Iterable[Frame]) -> Iterator[PredictedFrame]:
-    """Predict depth frame by frame, at any focal length, as `evaluation.predict.predict_frames.stream_predictions` does; without motion."""
+    """Predict depth frame by frame, at any focal length; without motion."""
     lens = TrainingLens(network.about.focal, "depth is scaled by it")
     for picture in frames:
         shown = PreparedFrame.to(network, picture)

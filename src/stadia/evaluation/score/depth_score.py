@@ -281,7 +281,7 @@ def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predi
 
 
 def score_depth(
-    predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol, *, watch: TrackProgress = no_progress
+    predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol, *, track: TrackProgress = no_progress
 ) -> DepthScore:
     """Score a folder of predictions. truth: by the same names, for example from `open_ground_truth_folder`.
 
@@ -297,7 +297,7 @@ def score_depth(
         has_png = any(file.suffix.lower() == ".png" for file in predictions.files.values())
         if protocol.png_per_metre != PNG_PER_METRE and has_png:
             notes.append(f"predicted PNG read as value / {protocol.png_per_metre:g} m, as {protocol.name} has it")
-    scores = watch(score_images(predictions, truth, protocol), len(truth), "scoring")
+    scores = track(score_images(predictions, truth, protocol), len(truth), "scoring")
     return collect_scores(scores, predictions.depth_scale, protocol, notes)
 
 

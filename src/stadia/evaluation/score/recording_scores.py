@@ -81,7 +81,7 @@ def evaluate_recordings(
     *,
     indices: Mapping[str, Sequence[int]] | None = None,
     reuse: bool = False,
-    watch: TrackProgress = no_progress,
+    track: TrackProgress = no_progress,
 ) -> RecordingScores:
     """Predict each recording into a folder of its own in `out`, then score what is on disk.
 
@@ -109,9 +109,9 @@ def evaluate_recordings(
             scores += [(f"{recording.name}/{frame_name(recording, index)}", None) for index in chosen]
             continue
         folder = safe_join(out, recording.name)
-        predictions = _predictions(predictor, recording, chosen, folder, provenance, reuse, watch)
+        predictions = _predictions(predictor, recording, chosen, folder, provenance, reuse, track)
         depth_scores = _depth_scores(predictions, recording, chosen, protocol)
-        scores += watch(depth_scores, len(chosen), f"scoring {recording.name}")
+        scores += track(depth_scores, len(chosen), f"scoring {recording.name}")
         path = _path_score(predictions, recording, chosen)
         if path is not None:
             odometry[recording.name] = path
@@ -161,7 +161,7 @@ def _predictions(
     folder: Path,
     provenance: Provenance,
     reuse: bool,
-    watch: TrackProgress,
+    track: TrackProgress,
 ) -> Predictions:
     """Return matching predictions from disk if `reuse` is set; otherwise predict now."""
     fingerprint = recording.fingerprint()
@@ -170,7 +170,7 @@ def _predictions(
         found = Predictions.open(folder, predictor.depth_scale)
         found.check_made_by(provenance, fingerprint, [frame_name(recording, index) for index in indices])
         return found
-    frames = watch(read_frames(recording, indices), len(indices), f"predicting {recording.name}")
+    frames = track(read_frames(recording, indices), len(indices), f"predicting {recording.name}")
     return predict_to_folder(predictor, frames, folder, provenance, source=recording.name, fingerprint=fingerprint)
 
 

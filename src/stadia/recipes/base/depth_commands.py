@@ -102,7 +102,7 @@ class DepthCommands(Commands["AnyDepthRecipe", PredictionInput, LabeledRecording
     ) -> Iterator[str]:
         cloud = request.cloud is not False
         predictions = predict_input(
-            self.predictor, given, folder, provenance, video=request.video, cloud=cloud, watch=track
+            self.predictor, given, folder, provenance, video=request.video, cloud=cloud, track=track
         )
         yield from prediction_lines(folder, predictions)
 
@@ -205,7 +205,7 @@ def predict_input(
     *,
     video: bool = True,
     cloud: bool = True,
-    watch: TrackProgress = no_progress,
+    track: TrackProgress = no_progress,
 ) -> Predictions:
     """Predict into a new folder, with video, point cloud and drawing of the trajectory.
 
@@ -216,7 +216,7 @@ def predict_input(
         provenance: `Provenance.of(checkpoint)`.
         video: write side_by_side.mp4 (side_by_side.png for one image).
         cloud: write cloud.ply; not for inverse depth up to scale and shift, which defines no points.
-        watch: shows progress.
+        track: shows progress.
 
     Writes and raises what `predict_to_folder` does; also trajectory.png if there is a trajectory.
     """
@@ -228,7 +228,7 @@ def predict_input(
             listeners.append(
                 files.enter_context(open_point_cloud_file(out / CLOUD, predictor.depth_scale, given.count))
             )
-        frames = watch(given.frames, given.count, f"predicting {given.name}")
+        frames = track(given.frames, given.count, f"predicting {given.name}")
         predictions = predict_to_folder(predictor, frames, out, provenance, source=given.name, listeners=listeners)
     if predictions.record is not None and predictions.record.path:
         draw_paths(
@@ -263,7 +263,7 @@ def score_labeled_recordings(labeled: LabeledRecordings, out: ScoreOutput, track
         out.provenance,
         indices=labeled.indices,
         reuse=labeled.reuse,
-        watch=track,
+        track=track,
     )
     notes = list(labeled.notes)
     if labeled.about.get("size") and scores.depth is not None and out.reference is not None:

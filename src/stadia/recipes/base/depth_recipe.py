@@ -114,15 +114,15 @@ class DepthRecipe(
             self.check_size(*size)
         return DepthPredictor(self, size)
 
-    def predict(self, request: PredictRequest, watch: TrackProgress) -> Iterator[str]:
+    def predict(self, request: PredictRequest, track: TrackProgress) -> Iterator[str]:
         """Predict depth and motion of each frame, see `recipes.base.depth_commands`."""
-        return predict_depth(self.predictor, request, watch)
+        return predict_depth(self.predictor, request, track)
 
     def evaluate(
-        self, request: EvaluateRequest, run: Path, watch: TrackProgress, progress: ReportProgress
+        self, request: EvaluateRequest, run: Path, track: TrackProgress, progress: ReportProgress
     ) -> tuple[dict[str, Any], list[Path]]:
         """Score depth and trajectories of recordings by a protocol, see `recipes.base.depth_commands`."""
-        return evaluate_depth(self.predictor, request, run, watch, progress)
+        return evaluate_depth(self.predictor, request, run, track, progress)
 
     def score(self, data: VideoDataT, run: Run, console: Console) -> None:
         """Score depth and trajectories of the validation frames, each data set at its own size."""

@@ -105,7 +105,7 @@ class Recipe(Task[InputsT, TargetsT], Generic[ConfigT, DataT, InputsT, TargetsT]
         """
         return None
 
-    def predict(self, request: PredictRequest, watch: TrackProgress) -> Iterator[str]:
+    def predict(self, request: PredictRequest, track: TrackProgress) -> Iterator[str]:
         """Predict an input into a new folder; yield lines for people, notes start with "note: ".
 
         Raises CheckpointError if the recipe predicts nothing.
@@ -113,7 +113,7 @@ class Recipe(Task[InputsT, TargetsT], Generic[ConfigT, DataT, InputsT, TargetsT]
         raise self._unsupported(request.checkpoint, "predicts nothing of an image")
 
     def evaluate(
-        self, request: EvaluateRequest, run: Path, watch: TrackProgress, progress: ReportProgress
+        self, request: EvaluateRequest, run: Path, track: TrackProgress, progress: ReportProgress
     ) -> tuple[dict[str, Any], list[Path]]:
         """Score predictions on a labeled data set (`stadia evaluate CHECKPOINT DATA`).
 
