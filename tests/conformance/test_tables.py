@@ -238,7 +238,7 @@ def motion(name: str, part: Any, folder: Path) -> None:
     torch.testing.assert_close(T_next_now, torch.eye(4, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
-def way_to_follow_a_path(name: str, part: Any, folder: Path) -> None:
+def odometry_method(name: str, part: Any, folder: Path) -> None:
     """Of a camera that stands still, by its images and by the recipe, every pose is the identity (4, 4) of float64."""
     picture, camera = model_contracts.batch().inputs.image[:1], OneGrayImage().camera(0)
     predictor = SimpleNamespace(
@@ -246,10 +246,10 @@ def way_to_follow_a_path(name: str, part: Any, folder: Path) -> None:
         T_next_now=lambda *_: torch.eye(4)[None],
         inverse_depth=lambda image, camera: torch.full((1, 1, 64, 96), 0.1),
     )
-    follower = part(predictor, lambda points: None)
-    assert follower.add(picture, camera)
-    assert follower.add(picture, camera)
-    path = follower.path()
+    odometry = part(predictor, lambda points: None)
+    assert odometry.add(picture, camera)
+    assert odometry.add(picture, camera)
+    path = odometry.path()
     assert path.dtype == torch.float64
     torch.testing.assert_close(path, torch.eye(4, dtype=torch.float64).expand(2, 4, 4), atol=1e-6, rtol=0)
 
@@ -310,7 +310,7 @@ CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
         object_contracts.object_metric,
         object_contracts.format_of_object_data,
         motion,
-        way_to_follow_a_path,
+        odometry_method,
         check,
         check_of_splits,
         *recipe_contracts.CONTRACTS,
