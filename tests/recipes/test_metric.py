@@ -295,7 +295,7 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric, monke
 @pytest.fixture
 def quick(metric, monkeypatch) -> MetricConfig:
     """A height from the three frames of an epoch, and no time for what is not the recipe's own: scores and images."""
-    monkeypatch.setattr(camera_heights, "FEWEST_FRAMES", 1)
+    monkeypatch.setattr(camera_heights, "MIN_FRAMES", 1)
     monkeypatch.setattr(DepthRecipe, "score", lambda self, data, run, console: None)
     return changed(
         metric,

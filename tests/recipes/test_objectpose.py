@@ -431,7 +431,7 @@ def test_scores_of_two_processes_are_those_of_one(
     task.validate(batch)
     alone, mine = task.validation_summary(), dict(task._comparisons)
     halves = [dict(list(mine.items())[:3]), dict(list(mine.items())[2:])]  # an image in both
-    monkeypatch.setattr(objectpose, "of_all_processes", lambda _: halves)
+    monkeypatch.setattr(objectpose, "gather_from_processes", lambda _: halves)
     task._comparisons = halves[0]
     assert task.validation_summary() == pytest.approx(alone, nan_ok=True)
     assert not math.isnan(alone["objects"])

@@ -83,7 +83,7 @@ def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, wo
 
 
 def test_stop_finding_refuses_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_data, "preflight", lambda *_, **__: [STOP])
+    monkeypatch.setattr(video_data, "run_preflight", lambda *_, **__: [STOP])
     with pytest.raises(RunError, match=r"X01 \(left is right\).*--on-stop warn"):
         recipes.train(small, out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
