@@ -158,12 +158,12 @@ def test_a_fit_that_cannot_be_made_fails_the_run(
             return super().raw(image).flip(-2)
 
     monkeypatch.setattr("stadia.recipes.dpt.recipe.DptNet", Higher)
-    with pytest.raises(GeometryError, match="is it depth"):
+    with pytest.raises(GeometryError, match="a prediction that falls where inverse depth grows"):
         recipes.train(small_dpt, out=tmp_path / "runs")
     (folder,) = (tmp_path / "runs").iterdir()
     told = json.loads((folder / "run.json").read_text())
     assert told["status"] == "failed"
-    assert "is it depth" in told["error"]
+    assert "pass the reciprocal if the prediction is depth" in told["error"]
 
 
 def test_a_head_that_may_stay_random_is_brought_to_the_truth_whatever_its_sign(

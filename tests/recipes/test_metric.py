@@ -101,10 +101,10 @@ def test_step_has_both_losses_and_keeps_object_heights(metric):
     report = task.step(batch)
     assert {"selfsup/photometric", "metric/object_height", "metric/camera_height"} <= set(report.terms)
     assert float(report.terms["metric/camera_height"]) == 0, "no height is known yet"
-    assert len(task.heights._said) == 1
+    assert len(task.heights._batches) == 1
     with torch.no_grad():
         task.eval().validate(batch)
-    assert len(task.heights._said) == 1, "validation teaches nothing"
+    assert len(task.heights._batches) == 1, "validation teaches nothing"
 
 
 def test_an_epochs_end_gives_the_height_and_the_claim(metric):
@@ -139,7 +139,7 @@ def test_reason_without_metres_is_given(metric):
     add_height_frames(task, 0, 1.6, count=3)
     task.start_epoch(1)
     assert (
-        "no height of the cameras '1.65 m' is known: a height needs 5 frames that say something, and 3 of 3"
+        "no height of the cameras '1.65 m' is known: a height needs 5 frames with accepted objects, and 3 of 3"
         in task._reason_without_metres()
     )
 
@@ -220,7 +220,7 @@ def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
     assert found.code == "H07"
     assert "1.20 m above the road in 4 recordings ('drive, frames " in found.measured
     assert "1.65 m in 4 ('drive, frames 2" in found.measured
-    assert "no metres are claimed" in found.measured
+    assert "depth is not in metres" in found.measured
     assert task.claim is DepthScale.UP_TO_SCALE
     assert task.shares().objects == 1
 
@@ -266,7 +266,7 @@ def test_epoch_without_heights_is_a_finding(metric):
     add_height_frames(task, 0, 1.6, count=3)
     task.start_epoch(2)
     assert [one.code for one in task.found] == ["H06"]
-    assert "needs 5 frames that say something, and 3 of 3 frames do" in task.found[0].measured
+    assert "needs 5 frames with accepted objects, and 3 of 3 frames have some" in task.found[0].measured
 
 
 def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric, monkeypatch):
@@ -406,7 +406,7 @@ def test_the_cameras_height_keeps_its_laws_and_a_road_of_twice_the_depth_is_name
     batch = next(iter(data.train))
     losses = task.loss_cases(batch)
     assert check_losses({"height of the camera": losses["height of the camera"]}) == []
-    real = MetricScaleLoss._at
-    task.scale_loss._at = lambda inverse_depth, *given: real(task.scale_loss, inverse_depth / 2, *given)
+    real = MetricScaleLoss._compare_scale
+    task.scale_loss._compare_scale = lambda inverse_depth, *given: real(task.scale_loss, inverse_depth / 2, *given)
     found = check_losses({"height of the camera": task.loss_cases(batch)["height of the camera"]})
     assert "L01" in {one.code for one in found}

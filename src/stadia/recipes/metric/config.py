@@ -13,34 +13,27 @@ from stadia.recipes.base.config import SelfSupervisedConfig
 
 
 class CameraHeightsConfig(StrictModel):
-    """The camera's height above the road, one of each group of cameras mounted alike, from all objects of an epoch
-    together.
+    """Estimate the camera height above the road of each group of cameras, from all objects of an epoch together.
 
-    known_m: heights in metres, by group, that are known before: they teach from the first step on, and are the first of
-        the average.
-    between_m: lowest and highest, by group, that depth may say: what is known without it leaves no more open
-        (`first_height`).
-    first_epoch: at the end of this epoch, from 0, the first height is taken; and at the end of each later one.
-    last_epoch: the last at whose end a height is taken; -1: none, so that known_m stays. None: every epoch.
-    test_from_epoch: objects that are odd against the horizon are left out from this epoch on; a horizon has to be
-        learnt first.
-    test: what it is odd against. centered: the median of what all objects of the group say. absolute: the height that is
-        known (eq. 2 of
-        Scale Field, CVPR 2023), none being left out before one is: surer where more than half of the objects are wrong,
-            and a wrong height
-        believes those alone that agree with it and stays, which is told (H17).
-    tolerance: an object is odd where the camera height that it stands for is by this much, in its logarithm, off that.
-    outlier_sigma: null: an object teaches in full up to the tolerance and not at all beyond. Else by exp(-odd^2 / (2
-        spread^2)), odd being
-        that logarithm: the odder the less. What an epoch says of a height goes by the tolerance either way.
-    min_frames, min_frame_share: an epoch says nothing of a group in fewer frames than either of these, and never in
-        fewer than 5.
-    min_inlier_share: nor where not more than this share of the objects is left.
-    max_spread: nor where the frames' quartiles are this far apart, over their median.
-    max_horizon_disagreement: nor where the height is by this share off what the horizon says without any depth.
-    max_height_mismatch: nor where a plane through the road and the road's pixels say heights of a frame's camera that are by
-        this much apart, in
-        the logarithm and the median: a road that still bends has no height.
+    known_m: heights in metres by group that are known before. They supervise from the first step, and start the
+        average.
+    between_m: lowest and highest height by group that an epoch may give, known without depth (`first_height`).
+    first_epoch: epoch, from 0, at whose end the first height is estimated, and at the end of each later one.
+    last_epoch: last epoch at whose end a height is estimated; -1: none, so that known_m stays; null: every epoch.
+    test_from_epoch: objects that disagree with the horizon are left out from this epoch on; depth learns a horizon
+        first.
+    test: reference of that test. "centered": the median over all objects of the group. "absolute": the known height
+        (eq. 2 of Scale Field, CVPR 2023), without a test before one is known. It is more robust if more than half of
+        the objects are wrong, but a wrong height accepts only what agrees with it (finding H17).
+    tolerance: maximum absolute log ratio between an object's camera height and the reference.
+    outlier_sigma: null: an object within the tolerance has full weight in the loss, others none. Else weight
+        exp(-r^2 / (2 sigma^2)) of that log ratio r. Estimates use the tolerance in both cases.
+    min_frames, min_frame_share: an epoch with fewer frames than either, or than 5, gives no height of a group.
+    min_inlier_share: nor if at most this share of the objects is accepted.
+    max_spread: nor if the frames' quartiles differ by this much, relative to their median.
+    max_horizon_disagreement: nor if the height differs by this share from that by the horizon.
+    max_height_mismatch: nor if heights by a plane through the road and by the road's pixels differ by this median
+        absolute log ratio: a road that still bends has no height.
     max_change: a height that changes by a larger factor counts half.
     """
 
@@ -79,17 +72,16 @@ class MetricConfig(SelfSupervisedConfig):
 
     recipe: name of this recipe.
     camera_groups: mounts of the cameras, or recordings, that each have one height; set from the data by road.cameras.
-    first_height: initial height of a camera group. "silhouettes" estimates it from masks of objects of known height
-        alone, if precise enough (docs/metric.md); it supervises from the first step. "depth" waits for
+    first_height: initial height of a camera group. "silhouettes" estimates it from masks of objects of known height,
+        if precise enough (docs/metric.md), and it supervises from the first step. "depth" waits for
         `heights.first_epoch`.
-    max_height_epochs: maximum epochs here and in `heights`. With more epochs of the data several count as one, because one
+    max_height_epochs: maximum epochs here and in `heights`. With more epochs of the data, several count as one: one
         pass through few data changes depth too little to estimate a height.
-    scale_schedule_epochs: epochs in which the loss weight moves from objects to the camera height. "auto": a third of the
-        training, at least 4.
+    scale_schedule_epochs: epochs in which the loss weight moves from objects to the camera height. "auto": a third of
+        the training, at least 4.
     unmask_road: the auto-mask ignores the moving road.
-    reinitialize_at_epoch: epoch, from 0, at whose start networks and optimizer are reinitialized and camera heights
-        stay;
-        null: never. For trainings that converge to depth without scale before a height is estimated.
+    reinitialize_at_epoch: epoch, from 0, at whose start networks and optimizer are reinitialized while camera heights
+        stay; null: never. For trainings that converge to depth without scale before a height is estimated.
     """
 
     validation: ClassVar[tuple[str, ...]] = (*SelfSupervisedConfig.validation, "abs_rel_scaled", "camera_height_m")
@@ -119,6 +111,3 @@ class MetricConfig(SelfSupervisedConfig):
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self
-
-
-# -- Configuration of the camera heights that a training learns. Imports no torch.
