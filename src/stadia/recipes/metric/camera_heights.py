@@ -1,12 +1,11 @@
-"""The camera's height above the road, estimated over the epochs of a training: one height per group of cameras.
+"""Learn the camera height above the road over the epochs of a training, for each group of cameras mounted alike.
 
-Each accepted object of a frame implies a camera height. Their median is the frame's height, the median over an epoch's
-frames is the epoch's, and epochs are averaged, later ones with more weight. Cameras mounted alike form a group with one
-height, the one number in metres that supervises every frame.
+Each inlier object of a frame gives a camera height. The median over a frame's objects is the height of the frame, the
+median over an epoch's frames that of the epoch. Epochs are averaged, later ones with a larger weight.
 
-An object is accepted if its size against the horizon agrees with the others'. No wrong start can mislead this test,
-unlike a comparison with the last height (`test=absolute`). An epoch is accepted if its objects agree with each other
-and with the horizon.
+An object is an inlier where its size against the horizon agrees with the other objects. Unlike a comparison with the
+last height (`test=absolute`), a wrong start cannot mislead this test. An epoch counts where its objects agree with each
+other and with the horizon.
 """
 
 from __future__ import annotations
@@ -28,25 +27,22 @@ from stadia.training.validation_scores import gather_from_processes
 
 Floats = NDArray[np.float64]
 MIN_FRAMES = 5
-"""Minimum frames of a group or a recording for a median and quartiles."""
+"""Of a group or a recording, for meaningful quartiles and medians."""
 
 MIN_MOUNT_RATIO, MIN_MOUNT_SHARE = 1.2, 0.1
-"""A group has several mounts if a gap between its recordings' heights exceeds this factor, with at least this share of
-the frames on each side.
-"""
+"""A group has several mounts where its recordings split at a gap of this factor, with this share on each side."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeightObservations:
-    """Camera heights that the frames of an epoch imply.
+    """The observations of an epoch: F frames, M objects.
 
     group, recording: (F,) of each frame.
-    road_m: (F,) camera height over the road in each frame's own depth; NaN without a road.
-    height_mismatch: (F,) log ratio of two estimates of a frame's own camera height; NaN without a road.
-    frame: (M,) frame of each object.
-    camera_m: (M,) camera height by the object's size in depth; NaN if unknown.
-    horizon_m: (M,) camera height by its size against the horizon, without depth; NaN if unknown, and not positive above
-        the horizon.
+    road_m: (F,) the camera height over the road in the depth of the frame; NaN without a road.
+    height_mismatch: (F,) the logarithm of the ratio of two estimates of that height; NaN without a road.
+    frame: (M,) the frame of each object.
+    camera_m: (M,) the camera height from the size of the object and its depth; NaN for none.
+    horizon_m: (M,) from its size against the horizon, without depth; NaN for none, not positive above the horizon.
     """
 
     group: NDArray[np.int64]
@@ -70,20 +66,20 @@ class HeightObservations:
 
 @dataclass(frozen=True, slots=True)
 class EpochEstimate:
-    """Camera height of a group from one epoch.
+    """The estimate of an epoch for a group.
 
-    camera_m: median over frames.
-    frames: number of frames with accepted objects, of `frames_seen`.
-    kept: share of accepted objects.
-    spread: difference of the frames' quartiles low_m and high_m over the median.
-    horizon_m: median over all objects by the horizon, without depth; about 3 % too low by construction. NaN if too few
-        objects agree on it to test the others.
-    road_m: median camera height over the road in the frames' own depth; NaN without a road.
-    height_mismatch: median absolute log ratio of two estimates of that height; NaN if unknown.
-    refused: reason why the estimate is not used; empty if it is.
-    locked_height: how the absolute test accepts only a height that all objects together contradict; empty otherwise.
-    apart: why the cameras of the group cannot have one height; empty otherwise. The group's average is then reset,
-        unless epochs no longer change it (`last_epoch`).
+    camera_m: the median over frames.  frames: with an inlier object, of `frames_seen`.
+    kept: share of inlier objects.  low_m, high_m: the quartiles of the frames.  spread: between these, over the median.
+    horizon_m: the median over all objects of the height from the horizon, without depth; by nature about 3 % too low.
+        NaN where too few objects agree on it to test the others.
+    road_m: the median over frames of the camera height over the road in their own depth; NaN where no frame has a road.
+    height_mismatch: the median over frames of the absolute logarithm of the ratio of two estimates of that height; NaN
+        where no frame has one.
+    refused: why it is not used; empty where it is.
+    locked_height: the height at which the absolute test keeps only objects that confirm it, against the median of all
+        objects; empty where it does not.
+    apart: why the cameras of the group cannot have one height; empty where they can. The learnt height is dropped then,
+        except one that no later epoch changes (`last_epoch`).
     """
 
     camera_m: float
@@ -103,7 +99,10 @@ class EpochEstimate:
 
 @dataclass(frozen=True, slots=True)
 class AverageHeight:
-    """Height of a group: metres averaged over `epochs` epochs (0: unknown, NaN), and the horizon's, NaN if unknown."""
+    """The height of a group.
+
+    metres: NaN for none.  epochs: that it is averaged over; 0 for none.  horizon_m: from the horizon; NaN for none.
+    """
 
     metres: float = math.nan
     epochs: int = 0
@@ -113,8 +112,7 @@ class AverageHeight:
 def update_average(before: float, epochs: int, estimate: float, *, step: float = 1.0) -> float:
     """Return the mean over epochs with weights 1, 2, 3, ...: before + 2 / (k + 1) (estimate - before) at the k-th.
 
-    before: mean over `epochs` epochs; not read if there are none.
-    step: share of the update.
+    before: over `epochs` epochs; ignored for none.  step: factor on the change.
     """
     return estimate if epochs == 0 else before + step * 2 / (epochs + 2) * (estimate - before)
 
@@ -130,88 +128,87 @@ def compute_frame_medians(frame: NDArray[np.int64], values: Floats) -> tuple[NDA
 def estimate_epoch_height(
     observed: HeightObservations, epoch: int, config: CameraHeightsConfig, known_m: float = math.nan
 ) -> EpochEstimate:
-    """Return the height of one group from an epoch. Raises RunError if its recordings are of several mounts.
+    """Estimate the height of one group from an epoch. Raises RunError where its recordings have several heights.
 
-    known_m: height of the group before, for the absolute test; NaN if unknown.
+    known_m: the height of the group before, for the absolute test; NaN for none.
     """
-    by_depth = np.isfinite(observed.camera_m) & (observed.camera_m > 0)
+    has_height = np.isfinite(observed.camera_m) & (observed.camera_m > 0)
     by_horizon = np.isfinite(observed.horizon_m) & (observed.horizon_m > 0)
     horizon_m = float(np.exp(np.median(np.log(observed.horizon_m[by_horizon])))) if by_horizon.any() else math.nan
     absolute = config.test == "absolute"
     tested = epoch >= config.test_from_epoch and not (absolute and math.isnan(known_m))
-    by_both = np.where(by_depth & by_horizon, observed.horizon_m, np.nan)  # NaN agrees with nothing
-    agree = np.abs(np.log(by_both / horizon_m)) < config.tolerance
-    keep = by_depth
+    comparable_m = np.where(has_height & by_horizon, observed.horizon_m, np.nan)  # NaN agrees with nothing
+    agree = np.abs(np.log(comparable_m / horizon_m)) < config.tolerance
+    keep = has_height
     if tested:
-        keep = np.abs(np.log(by_both / known_m)) < config.tolerance if absolute else agree
-    if agree.sum() <= config.min_inlier_share * by_depth.sum():
-        horizon_m = math.nan  # they agree on no horizon: depth has not learnt one yet
+        keep = np.abs(np.log(comparable_m / known_m)) < config.tolerance if absolute else agree
+    if agree.sum() <= config.min_inlier_share * has_height.sum():
+        horizon_m = math.nan  # they agree on no horizon: depth has learnt none yet
     if epoch >= config.first_epoch:
-        frames, medians = compute_frame_medians(observed.frame[by_depth], observed.camera_m[by_depth])
-        # A road that is no plane yet does not constrain what stands on it. NaN counts as a plane.
-        is_plane = ~(np.abs(observed.height_mismatch[frames]) >= config.max_height_mismatch)
-        _check_one_mount(observed.recording[frames[is_plane]], np.log(medians[is_plane]), known_m)
+        frames, medians = compute_frame_medians(observed.frame[has_height], observed.camera_m[has_height])
+        # Without a plane, the objects on the road have no meaning. NaN counts as flat.
+        flat = ~(np.abs(observed.height_mismatch[frames]) >= config.max_height_mismatch)
+        _check_one_mount(observed.recording[frames[flat]], np.log(medians[flat]), known_m)
     _, heights = compute_frame_medians(observed.frame[keep], observed.camera_m[keep])
     low, camera_m, high = np.quantile(heights, (0.25, 0.5, 0.75)) if len(heights) else [math.nan] * 3
     found = EpochEstimate(
         camera_m=float(camera_m),
         frames=len(heights),
         frames_seen=len(observed.group),
-        kept=float(keep.sum() / max(by_depth.sum(), 1)),
+        kept=float(keep.sum() / max(has_height.sum(), 1)),
         spread=float((high - low) / camera_m),
         horizon_m=horizon_m,
         low_m=float(low),
         high_m=float(high),
-        road_m=_finite_median(observed.road_m),
-        height_mismatch=_finite_median(np.abs(observed.height_mismatch)),
+        road_m=_median(observed.road_m),
+        height_mismatch=_median(np.abs(observed.height_mismatch)),
     )
-    locked_height = _describe_locked_height(found, known_m, config) if absolute and tested else ""
-    return replace(found, refused=_find_reason_to_refuse(found, config, tested=tested), locked_height=locked_height)
+    locked_height = _describe_lock(found, known_m, config) if absolute and tested else ""
+    return replace(found, refused=_find_refusal(found, config, tested=tested), locked_height=locked_height)
 
 
-def _describe_locked_height(found: EpochEstimate, known_m: float, config: CameraHeightsConfig) -> str:
-    """Return how the known height and the horizon, which does not depend on it, disagree; empty if they agree."""
+def _describe_lock(found: EpochEstimate, known_m: float, config: CameraHeightsConfig) -> str:
+    """Return at which height, where the objects agree on another one by the horizon, which needs no height before."""
     if not abs(math.log(found.horizon_m / known_m)) >= config.tolerance:  # NaN neither
         return ""
     return (
-        f"{found.kept:.0%} of the objects agree with the known {known_m:.2f} m, and all together say"
+        f"{found.kept:.0%} of the objects agree with the known {known_m:.2f} m, and the median of all is"
         f" {found.horizon_m:.2f} m"
     )
 
 
-def _finite_median(values: Floats) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if len(finite) else math.nan
+def _median(values: Floats) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else math.nan
 
 
-def _find_reason_to_refuse(found: EpochEstimate, config: CameraHeightsConfig, *, tested: bool) -> str:
-    """Return why an estimate is not used; empty if it is."""
+def _find_refusal(found: EpochEstimate, config: CameraHeightsConfig, *, tested: bool) -> str:
+    """Return why the estimate of an epoch is rejected; empty where it is not."""
     fewest = max(min(config.min_frames, config.min_frame_share * found.frames_seen), MIN_FRAMES)
     if found.frames < fewest:
-        have = f"{found.frames} of {found.frames_seen} frames have some"
-        return f"a height needs {fewest:g} frames with accepted objects, and {have}"
+        return (
+            f"a height needs {fewest:g} frames with inlier objects, found {found.frames} of {found.frames_seen} frames"
+        )
     if found.kept <= config.min_inlier_share:
         return f"{found.kept:.0%} of the objects agree against the horizon, not more than {config.min_inlier_share:.0%}"
     if found.spread >= config.max_spread:
-        return (
-            f"the frames' quartiles are {found.spread:.2f} of their median apart, not less than {config.max_spread:g}"
-        )
+        return f"the quartiles of the frames differ by {found.spread:.2f} of the median, at most {config.max_spread:g}"
     if found.height_mismatch >= config.max_height_mismatch:
         apart = math.expm1(found.height_mismatch)
-        return f"heights by a plane through the road and by the road's pixels are {apart:.0%} apart: not a road yet"
+        return f"the heights over a plane and over the road pixels differ by {apart:.0%}: not a road yet"
     if tested and abs(found.camera_m / found.horizon_m - 1) >= config.max_horizon_disagreement:
         return (
-            f"{found.camera_m:.2f} m by depth and {found.horizon_m:.2f} m by the horizon,"
-            f" {config.max_horizon_disagreement:.0%} apart or more"
+            f"{found.camera_m:.2f} m by depth and {found.horizon_m:.2f} m by the horizon differ by"
+            f" {config.max_horizon_disagreement:.0%} or more"
         )
     return ""
 
 
 def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: float) -> None:
-    """Raise RunError if a group's recordings, ordered by their median heights, have a wide gap.
+    """Raise RunError where the medians of the recordings of a group have a wide gap: several camera heights.
 
-    The known height of two mounts lies between theirs. If it lies above or below both, depth has not learnt these
-    drives alike yet, and nothing is raised.
+    The average height of two mounts lies between theirs. Where it lies above or below both, depth has not converged on
+    these drives yet, and nothing is raised.
     """
     names, counts = np.unique(recording, return_counts=True)
     names, counts = names[counts >= MIN_FRAMES], counts[counts >= MIN_FRAMES]
@@ -234,32 +231,33 @@ def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: 
                 f"{high:.2f} m in {len(names) - widest - 1} ('{names[widest + 1]}')"
             ),
             expected="one height in a group",
-            fix="give cameras that are mounted at different heights groups of their own",
+            fix="put cameras that are mounted at different heights into different groups",
         )
 
 
 class CameraHeights:
-    """The heights of all groups, and the observations of the running epoch. Equal heights in every process."""
+    """The heights of all groups, and the observations of the present epoch. The heights are equal in all processes."""
 
     def __init__(self, config: CameraHeightsConfig | None = None) -> None:
         self.config = config or CameraHeightsConfig()
         self.epoch = 0
         self.heights = {group: AverageHeight(metres, 1) for group, metres in self.config.known_m.items()}
-        self._batches: list[dict[str, Any]] = []  # of this epoch, on the batch's device, so that nothing waits
+        self._observed: list[dict[str, Any]] = []  # batches of this epoch, on their device
 
     def begin(self, epoch: int) -> dict[int, EpochEstimate]:
-        """Set the epoch, from 0, before each step. A new epoch evaluates the last one: its estimates by group, else {}.
+        """Set the epoch, from 0, before each step. At a new one, return the estimates of the last, by group.
 
         Called by all processes at the same step.
         """
         if epoch == self.epoch:
             return {}
         ended, self.epoch = self.epoch, epoch
-        observed, self._batches = _join_batches(gather_from_processes(self._batches_on_cpu())), []
-        groups = map(int, np.unique(observed.group))
-        estimates = {group: self._estimate(observed.of_group(group), group, ended) for group in groups}
+        observed, self._observed = _join_batches(gather_from_processes(self._on_cpu())), []
+        estimates = {
+            int(group): self._estimate(observed.of_group(int(group)), ended) for group in np.unique(observed.group)
+        }
         for group, found in estimates.items():
-            self.heights[group] = self._update(self.heights.get(group, AverageHeight()), found, ended)
+            self.heights[group] = self._after(self.heights.get(group, AverageHeight()), found, ended)
         return estimates
 
     def add(
@@ -276,76 +274,78 @@ class CameraHeights:
 
         Args:
             recordings: B names, of the recording of each image.
-            group: (B,) group of each image.
-            road_m, height_mismatch: (B,), see `HeightObservations`.
-            image: (M,) image in this batch of each object.
-            camera_m, horizon_m: (M,), see `HeightObservations`.
+            group: (B,) whole numbers.
+            road_m, height_mismatch: (B,), see `Said`.
+            image: (M,) the image in this batch of each object.
+            camera_m, horizon_m: (M,), see `Said`.
         """
-        values = {"group": group, "road_m": road_m, "height_mismatch": height_mismatch}
-        values |= {"image": image, "camera_m": camera_m, "horizon_m": horizon_m}
-        detached = {name: value.detach() for name, value in values.items()}
-        self._batches.append({"recordings": list(recordings), **detached})
+        observed = {"group": group, "road_m": road_m, "height_mismatch": height_mismatch}
+        observed |= {"image": image, "camera_m": camera_m, "horizon_m": horizon_m}
+        self._observed.append(
+            {"recordings": list(recordings), **{name: value.detach() for name, value in observed.items()}}
+        )
 
     def known(self, group: Tensor) -> Tensor:
-        """Return the camera heights (B,) in metres of groups (B,), NaN if unknown."""
-        return _select(group, {number: height.metres for number, height in self.heights.items()})
+        """Return the camera heights (B,) in metres of groups (B,), NaN for none."""
+        return _select_heights(group, {number: height.metres for number, height in self.heights.items()})
 
     def by_horizon(self, group: Tensor) -> Tensor:
-        """Return the heights (B,) in metres that objects are tested against (`geometry.ground.horizon`), NaN before the
-        first tested epoch.
-        """
+        """Return the heights (B,) in metres that the test compares objects with; NaN before `test_from_epoch`."""
         if self.epoch < self.config.test_from_epoch:
-            return _select(group, {})
+            return _select_heights(group, {})
         absolute = self.config.test == "absolute"
-        return _select(
+        return _select_heights(
             group, {number: height.metres if absolute else height.horizon_m for number, height in self.heights.items()}
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the heights, and the observations of all processes in the running epoch. Called by all processes."""
-        observed = _join_batches(gather_from_processes(self._batches_on_cpu()))
+        """Return the state, with the observations of all processes. Called by all processes."""
+        observed = _join_batches(gather_from_processes(self._on_cpu()))
         names, recording = np.unique(observed.recording, return_inverse=True)
-        arrays = {
-            "recording": recording.astype(np.int64),
-            "group": observed.group,
-            "road_m": observed.road_m,
-            "height_mismatch": observed.height_mismatch,
-            "image": observed.frame,
-            "camera_m": observed.camera_m,
-            "horizon_m": observed.horizon_m,
-        }
         return {
             "epoch": self.epoch,
             "heights": [{"group": group, **asdict(height)} for group, height in self.heights.items()],
             "recordings": names.tolist(),
-            "said": {name: torch.from_numpy(values) for name, values in arrays.items()},
+            "observations": {
+                "recording": torch.from_numpy(recording.astype(np.int64)),
+                "group": torch.from_numpy(observed.group),
+                "road_m": torch.from_numpy(observed.road_m),
+                "height_mismatch": torch.from_numpy(observed.height_mismatch),
+                "image": torch.from_numpy(observed.frame),
+                "camera_m": torch.from_numpy(observed.camera_m),
+                "horizon_m": torch.from_numpy(observed.horizon_m),
+            },
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, rank: int = 0) -> None:
-        """Restore a state. The first process takes the observations of all, so the number of processes may change."""
+        """Restore a state. The first process gets all observations, so the number of processes may change."""
         self.epoch = state["epoch"]
         self.heights = {
             height["group"]: AverageHeight(height["metres"], height["epochs"], height["horizon_m"])
             for height in state["heights"]
         }
-        batch = dict(state["said"])
-        recordings = [state["recordings"][number] for number in batch.pop("recording").tolist()]
-        self._batches = [{"recordings": recordings, **batch}] if rank == 0 else []
+        observed = dict(state["observations"])
+        recordings = [state["recordings"][number] for number in observed.pop("recording").tolist()]
+        self._observed = [{"recordings": recordings, **observed}] if rank == 0 else []
 
-    def _estimate(self, observed: HeightObservations, group: int, epoch: int) -> EpochEstimate:
-        known_m, nothing = self.heights.get(group, AverageHeight()).metres, math.nan
+    def _estimate(self, observed: HeightObservations, epoch: int) -> EpochEstimate:
         try:
-            found = estimate_epoch_height(observed, epoch, self.config, known_m)
+            found = estimate_epoch_height(
+                observed, epoch, self.config, self.heights.get(int(observed.group[0]), AverageHeight()).metres
+            )
         except RunError as error:
-            frames = len(observed.group)
-            return EpochEstimate(nothing, 0, frames, 0.0, nothing, nothing, refused=error.found, apart=str(error))
-        low, high = self.config.between_m.get(group, (0.0, math.inf))
+            nothing = math.nan
+            return EpochEstimate(
+                nothing, 0, len(observed.group), 0.0, nothing, nothing, refused=error.found, apart=str(error)
+            )
+        low, high = self.config.between_m.get(int(observed.group[0]), (0.0, math.inf))
         if found.refused or low <= found.camera_m <= high:
             return found
-        refused = f"{found.camera_m:.2f} m by depth, and {low:.2f} to {high:.2f} m by silhouettes alone"
-        return replace(found, refused=refused)
+        return replace(
+            found, refused=f"{found.camera_m:.2f} m by depth, and {low:.2f} to {high:.2f} m by silhouettes alone"
+        )
 
-    def _update(self, height: AverageHeight, found: EpochEstimate, epoch: int) -> AverageHeight:
+    def _after(self, height: AverageHeight, found: EpochEstimate, epoch: int) -> AverageHeight:
         config = self.config
         last = math.inf if config.last_epoch is None else config.last_epoch
         if found.apart:
@@ -357,15 +357,14 @@ class CameraHeights:
         metres = update_average(height.metres, height.epochs, found.camera_m, step=0.5 if jumps else 1.0)
         return replace(height, metres=metres, epochs=height.epochs + 1)
 
-    def _batches_on_cpu(self) -> list[dict[str, Any]]:
+    def _on_cpu(self) -> list[dict[str, Any]]:
         return [
             {name: value.cpu() if isinstance(value, Tensor) else value for name, value in batch.items()}
-            for batch in self._batches
+            for batch in self._observed
         ]
 
 
 def _join_batches(parts: Sequence[Sequence[Mapping[str, Any]]]) -> HeightObservations:
-    """Return the observations of all batches of all processes, with frames numbered through."""
     batches = [batch for part in parts for batch in part]
     first = np.cumsum([0, *(len(batch["group"]) for batch in batches)])
 
@@ -385,8 +384,8 @@ def _join_batches(parts: Sequence[Sequence[Mapping[str, Any]]]) -> HeightObserva
     )
 
 
-def _select(group: Tensor, values: Mapping[int, float]) -> Tensor:
-    """Return the values (B,) of groups (B,), NaN for groups without one; waits for no device."""
+def _select_heights(group: Tensor, values: Mapping[int, float]) -> Tensor:
+    """Return (B,) the values of groups (B,), NaN for those without. Waits for no device."""
     found = torch.full(group.shape, math.nan, device=group.device)
     for number, value in values.items():
         found = found.masked_fill(group == number, value)
@@ -394,21 +393,21 @@ def _select(group: Tensor, values: Mapping[int, float]) -> Tensor:
 
 
 class HeightHistory:
-    """Estimates and averages of past epochs, by group name, for drawings and notes.
+    """The epochs of each group of cameras, in their order.
 
-    groups: names, by number.
+    groups: their names, by number.
     """
 
     def __init__(self, groups: Sequence[str]) -> None:
         self.of: dict[str, list[EpochHeight]] = {name: [] for name in groups}
 
     def add(self, epoch: int, estimates: Mapping[int, EpochEstimate], kept_m: Sequence[float]) -> None:
-        """Add an epoch that has ended.
+        """Add the estimates of an epoch.
 
         Args:
             epoch: its number.
-            estimates: by group number; groups without frames are left out.
-            kept_m: average of each group after the epoch, NaN if unknown.
+            estimates: by the number of the group; without groups that had no frame.
+            kept_m: of each group, NaN for none.
         """
         for group, (of_group, kept) in enumerate(zip(self.of.values(), kept_m, strict=True)):
             if group in estimates:

@@ -13,27 +13,26 @@ from stadia.recipes.base.config import SelfSupervisedConfig
 
 
 class CameraHeightsConfig(StrictModel):
-    """Estimate the camera height above the road of each group of cameras, from all objects of an epoch together.
+    """The learnt camera height above the road, one for each group of cameras mounted alike.
 
-    known_m: heights in metres by group that are known before. They supervise from the first step, and start the
-        average.
-    between_m: lowest and highest height by group that an epoch may give, known without depth (`first_height`).
-    first_epoch: epoch, from 0, at whose end the first height is estimated, and at the end of each later one.
-    last_epoch: last epoch at whose end a height is estimated; -1: none, so that known_m stays; null: every epoch.
-    test_from_epoch: objects that disagree with the horizon are left out from this epoch on; depth learns a horizon
-        first.
-    test: reference of that test. "centered": the median over all objects of the group. "absolute": the known height
-        (eq. 2 of Scale Field, CVPR 2023), without a test before one is known. It is more robust if more than half of
-        the objects are wrong, but a wrong height accepts only what agrees with it (finding H17).
-    tolerance: maximum absolute log ratio between an object's camera height and the reference.
-    outlier_sigma: null: an object within the tolerance has full weight in the loss, others none. Else weight
-        exp(-r^2 / (2 sigma^2)) of that log ratio r. Estimates use the tolerance in both cases.
-    min_frames, min_frame_share: an epoch with fewer frames than either, or than 5, gives no height of a group.
-    min_inlier_share: nor if at most this share of the objects is accepted.
-    max_spread: nor if the frames' quartiles differ by this much, relative to their median.
-    max_horizon_disagreement: nor if the height differs by this share from that by the horizon.
-    max_height_mismatch: nor if heights by a plane through the road and by the road's pixels differ by this median
-        absolute log ratio: a road that still bends has no height.
+    known_m: known heights in metres, by group. They supervise from the first step on, and start the average.
+    between_m: lowest and highest height that depth may give, by group, known without depth (`first_height`).
+    first_epoch: the first height is estimated at the end of this epoch, from 0, and then at the end of each one.
+    last_epoch: the last epoch with an estimate; -1: none, so that known_m stays. None: every epoch.
+    test_from_epoch: outliers against the horizon are left out from this epoch on; a horizon has to be learnt first.
+    test: the reference of the test. centered: the median over all objects of the group. absolute: the average height
+        (eq. 2 of Scale Field, CVPR 2023), all objects before there is one. absolute is more robust where more than half
+        of the objects are wrong, but a wrong height keeps only the objects that confirm it, which H17 reports.
+    tolerance: an object is an outlier where the logarithm of its camera height differs by more from the reference.
+    outlier_sigma: null: an object has full weight within the tolerance and none beyond. Else its weight is
+        exp(-d^2 / (2 spread^2)) at a difference d of the logarithm. Estimates of an epoch use the tolerance either way.
+    min_frames, min_frame_share: an epoch has no estimate with fewer frames than either of these, and never with fewer
+        than 5.
+    min_inlier_share: nor where the share of inlier objects is not larger.
+    max_spread: nor where the quartiles of the frames differ by this much, over their median.
+    max_horizon_disagreement: nor where the height differs by this share from that by the horizon, which needs no depth.
+    max_height_mismatch: nor where the median over frames of the log ratio of two heights, over a plane through the road
+        and over the road pixels, is this large: a curved road has no height.
     max_change: a height that changes by a larger factor counts half.
     """
 
@@ -54,12 +53,10 @@ class CameraHeightsConfig(StrictModel):
     max_change: float = Field(default=1.3, gt=1)
 
     @model_validator(mode="after")
-    def _learns_or_knows(self) -> Self:
+    def _check_source(self) -> Self:
         if not self.known_m and self.last_epoch is not None and self.last_epoch < self.first_epoch:
-            raise ValueError(
-                f"last_epoch={self.last_epoch} is before first_epoch={self.first_epoch} and known_m is empty: no height"
-                " ever"
-            )
+            epochs = f"last_epoch={self.last_epoch} is before first_epoch={self.first_epoch}"
+            raise ValueError(f"{epochs} and known_m is empty: there is never a height")
         return self
 
 
@@ -72,16 +69,17 @@ class MetricConfig(SelfSupervisedConfig):
 
     recipe: name of this recipe.
     camera_groups: mounts of the cameras, or recordings, that each have one height; set from the data by road.cameras.
-    first_height: initial height of a camera group. "silhouettes" estimates it from masks of objects of known height,
-        if precise enough (docs/metric.md), and it supervises from the first step. "depth" waits for
+    first_height: initial height of a camera group. "silhouettes" estimates it from masks of objects of known height
+        alone, if precise enough (docs/metric.md); it supervises from the first step. "depth" waits for
         `heights.first_epoch`.
-    max_height_epochs: maximum epochs here and in `heights`. With more epochs of the data, several count as one: one
-        pass through few data changes depth too little to estimate a height.
+    max_height_epochs: maximum epochs here and in `heights`. With more epochs of the data several count as one, because
+        one pass through few data changes depth too little to estimate a height.
     scale_schedule_epochs: epochs in which the loss weight moves from objects to the camera height. "auto": a third of
         the training, at least 4.
     unmask_road: the auto-mask ignores the moving road.
-    reinitialize_at_epoch: epoch, from 0, at whose start networks and optimizer are reinitialized while camera heights
-        stay; null: never. For trainings that converge to depth without scale before a height is estimated.
+    reinitialize_at_epoch: epoch, from 0, at whose start networks and optimizer are reinitialized and camera heights
+        stay;
+        null: never. For trainings that converge to depth without scale before a height is estimated.
     """
 
     validation: ClassVar[tuple[str, ...]] = (*SelfSupervisedConfig.validation, "abs_rel_scaled", "camera_height_m")
