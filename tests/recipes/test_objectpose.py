@@ -29,7 +29,7 @@ from stadia.geometry.se3 import quaternion_multiply
 from stadia.losses.object_pose_loss import one_minus_dot_squared
 from stadia.metrics.object_metrics import matched_scores, mean_average_precisions
 from stadia.models.object_pose_net import POSE_CHANNELS, ObjectMaps
-from stadia.recipes.base.workflow import load_task
+from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.objectpose import data as object_data
 from stadia.recipes.objectpose import objectpose_loss
 from stadia.recipes.objectpose import recipe as objectpose

@@ -25,16 +25,16 @@ from stadia.dataloading.composites import make_composers
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.progress import no_progress
 from stadia.evaluation.validation_metrics import compute_overlay_scores
+from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.base.runner import run_evaluate, run_predict
-from stadia.recipes.base.workflow import load_task
 from stadia.recipes.overlay import commands
 from stadia.recipes.overlay.commands import fit_network_size
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.recipes.overlay.recipe import OverlayRecipe
 from stadia.synthetic.composites.composite_files import write_composites
-from stadia.training.loggers import compose_image_sheet
 from stadia.training.checkpoint import Checkpoint
+from stadia.training.loggers import compose_image_sheet
 from stadia.training.run_folder import Run
 
 PINNED_LOSSES = [0.525358, 0.517458, 0.498347]  # of the three steps of `config`, seed 0
@@ -295,7 +295,7 @@ def test_metres_are_noted_where_they_are_claimed(
 ) -> None:
     task = load_task(trained.folder)
     task.config = task.config.model_copy(update={"depth_claim": claim})
-    monkeypatch.setattr("stadia.recipes.base.workflow.load_task", lambda path: task)
+    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_task", lambda path: task)
     request = PredictRequest(trained.folder, pair[0], {}, tmp_path / "out", background=pair[1])
     said = list(run_predict(request, no_progress))
     assert any("metres hold for a camera like the training's" in line for line in said) == (claim is DepthScale.METRES)

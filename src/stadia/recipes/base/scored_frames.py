@@ -181,6 +181,7 @@ def _whole(fingerprint: str) -> str:
 
 # -- lists of frames to score, in the format of KITTI's Eigen split
 
+
 @dataclass(frozen=True)
 class FrameList:
     """Frames to score.

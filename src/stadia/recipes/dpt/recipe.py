@@ -62,7 +62,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
     supports_stages = True
 
     def __init__(self, config: DptRecipeConfig) -> None:
-        super().__init__(config, height=config.data.height, width=config.data.width, crop=config.data.crop)
+        super().__init__(config)
         self.network = DptNet(config.model)
         self.loss = SparseDepthLoss(config.loss)
         self.fitted: ScaleShift | None = None  # to the training's ground truth, before the first step

@@ -38,7 +38,6 @@ from stadia.recipes.objectpose.data import ObjectBatch, ObjectData, open_objects
 from stadia.recipes.objectpose.object_detection import FoundObjects, compare_images, find_objects, ground_truth_objects
 from stadia.recipes.objectpose.objectpose_loss import ObjectPoseLoss, object_loss_case
 from stadia.training.recipe import Recipe
-from stadia.training.run_folder import Run
 from stadia.training.validation_scores import gather_from_processes
 
 
@@ -106,12 +105,6 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         """Return median errors, recalls and average precisions over all objects."""
         images = merge_comparisons(gather_from_processes(self._comparisons))
         return matched_scores(images) | mean_average_precisions(images, range(1, len(self.classes)))
-
-    def score(self, data: ObjectData, run: Run, console: Console) -> None:
-        """Score objects found in the validation images."""
-        from stadia.recipes.base.runner import score_validation
-
-        score_validation(self, data, run, console)
 
     @torch.no_grad()
     def images(self, batch: ObjectBatch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:

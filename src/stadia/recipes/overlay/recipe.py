@@ -28,7 +28,6 @@ from stadia.recipes.overlay.config import OverlayConfig
 from stadia.recipes.overlay.data import OverlayBatch, OverlayData, open_overlay_data
 from stadia.recipes.overlay.gradient_balance import GradientBalance
 from stadia.training.recipe import Recipe
-from stadia.training.run_folder import Run
 from stadia.training.validation_scores import gather_from_processes
 
 MAX_LR_FACTOR = 2.0
@@ -195,9 +194,3 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
             "inverse depth": color_inverse_depth((-predicted.log_depth[0, 0]).exp().cpu()),
             "true inverse depth": color_inverse_depth(true),
         }
-
-    def score(self, data: OverlayData, run: Run, console: Console) -> None:
-        """Score the validation images from disk, beside two baselines."""
-        from stadia.recipes.base.runner import score_validation
-
-        score_validation(self, data, run, console)
