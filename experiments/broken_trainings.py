@@ -74,14 +74,16 @@ class Broken:
 
 def batches(change: Callable[[Batch], Batch]) -> Patch:
     """Every batch that is trained on is another one."""
-    step = SelfsupRecipe.step
-    return lambda: mock.patch.object(SelfsupRecipe, "step", lambda task, batch: step(task, change(batch)))
+    step = SelfsupRecipe.training_step
+    return lambda: mock.patch.object(SelfsupRecipe, "training_step", lambda task, batch: step(task, change(batch)))
 
 
 def validations(change: Callable[[Batch], Batch]) -> Patch:
     """Every batch that validates is another one."""
-    validate = SelfsupRecipe.validate
-    return lambda: mock.patch.object(SelfsupRecipe, "validate", lambda task, batch: validate(task, change(batch)))
+    validate = SelfsupRecipe.validation_step
+    return lambda: mock.patch.object(
+        SelfsupRecipe, "validation_step", lambda task, batch: validate(task, change(batch))
+    )
 
 
 def answers(change: Callable[[Batch, Prediction], Prediction]) -> Patch:
@@ -92,8 +94,8 @@ def answers(change: Callable[[Batch, Prediction], Prediction]) -> Patch:
 
 def reports(change: Callable[[LossReport], LossReport]) -> Patch:
     """The loss says another thing."""
-    step = SelfsupRecipe.step
-    return lambda: mock.patch.object(SelfsupRecipe, "step", lambda task, batch: change(step(task, batch)))
+    step = SelfsupRecipe.training_step
+    return lambda: mock.patch.object(SelfsupRecipe, "training_step", lambda task, batch: change(step(task, batch)))
 
 
 def with_sources(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:

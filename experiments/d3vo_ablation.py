@@ -45,7 +45,7 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry import camera as cameras
 from stadia.losses.reprojection import ReprojectionInputs, TorchReprojector
 from stadia.metrics.uncertainty_metrics import sparsification, spearman
-from stadia.recipes.base.workflow import load_task
+from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.presets import preset_overrides
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera, DepthScale
 from stadia.geometry.camera import intrinsics
-from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 Maps = Mapping[str, NDArray]
@@ -139,8 +138,6 @@ class RedTask:
         height, width = size or (15, 45)
         return RedReader(self.depth_scale, height=height, width=width)
 
-    predict, evaluate = DepthRecipe.predict, DepthRecipe.evaluate
-
 
 @pytest.fixture
 def red_task() -> Callable[..., RedTask]:
@@ -202,7 +199,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     write_checkpoint(run / "checkpoints" / "best.safetensors", header, {"state_dict": {"weight": torch.zeros(1)}})
     (run / "run.json").write_text("{}")
-    monkeypatch.setattr("stadia.recipes.base.workflow.load_task", lambda path: RedTask())
+    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_task", lambda path: RedTask())
     return run / "checkpoints" / "best.safetensors"
 
 

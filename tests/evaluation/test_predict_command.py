@@ -95,7 +95,9 @@ class TestPredict:
         red_task: Callable,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("stadia.recipes.base.workflow.load_task", lambda path: red_task(DepthScale.AFFINE_INVERSE))
+        monkeypatch.setattr(
+            "stadia.recipes.base.build_recipe.load_task", lambda path: red_task(DepthScale.AFFINE_INVERSE)
+        )
         code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", "data.camera.focal_px=50")
         assert code == 0, err
         assert "no metres" in text.splitlines()[-1]

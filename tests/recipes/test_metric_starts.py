@@ -13,7 +13,7 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import no_progress
 from stadia.geometry.ground.drive_heights import DriveHeights
-from stadia.recipes.base.init_weights import build_task, check_init_weights
+from stadia.recipes.base.build_recipe import build_task, check_init_weights
 from stadia.recipes.base.requests import EvaluateRequest
 from stadia.recipes.base.runner import run_evaluate
 from stadia.recipes.metric import data
@@ -48,7 +48,7 @@ def test_silhouette_height_supervises_from_the_first_step_and_bounds_later_heigh
     assert settled.heights.between_m[0] == pytest.approx((1.615, 1.768))
     assert "1.70 m (95 %: 1.61 to 1.77)" in capsys.readouterr().err
     task = MetricRecipe(settled)
-    task.plan = TrainingPlan(batches_per_epoch=3, accumulate=1, total_steps=60)
+    task.plan = TrainingPlan(batches_per_epoch=3, grad_accumulation_steps=1, total_steps=60)
     assert task.shares().camera == 1.0
     assert (
         MetricRecipe.prepare(settled, Console(quiet=True))[0].heights == settled.heights
@@ -118,7 +118,7 @@ def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path, mo
         def predictor(self, size: object = None) -> None:
             raise LookupError("requested")
 
-    monkeypatch.setattr("stadia.recipes.base.workflow.load_task", lambda path: Reached())
+    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_task", lambda path: Reached())
 
     with pytest.raises(ConfigError if priors == "kitti" else LookupError) as caught:
         run_evaluate(asked, no_progress, lambda *_: None)

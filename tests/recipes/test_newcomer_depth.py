@@ -14,18 +14,16 @@ from torch import Tensor, nn
 
 from stadia import recipes
 from stadia.core.config import resolve_config
-from stadia.core.registry import Registry
 from stadia.core.types import Batch, DepthScale
 from stadia.dataloading.config import DataConfig
 from stadia.evaluation.validation_metrics import compute_depth_scores
 from stadia.geometry.camera import intrinsics
 from stadia.losses.loss_report import LossReport, combine_losses
-from stadia.recipes.base import workflow
+from stadia.recipes.base import build_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.video_data import VideoData, open_video
 from stadia.training.run_folder import Run
-from stadia.training.task import Report
 
 
 class SupervisedConfig(RecipeConfig):
@@ -42,7 +40,7 @@ class Supervised(DepthRecipe[SupervisedConfig]):
     best_metrics = ("val/abs_rel",)
 
     def __init__(self, config: SupervisedConfig) -> None:
-        super().__init__(config, height=config.data.height, width=config.data.width, crop=config.data.crop)
+        super().__init__(config)
         self.log_depth = nn.Parameter(torch.zeros(()))
 
     @classmethod
@@ -57,7 +55,7 @@ class Supervised(DepthRecipe[SupervisedConfig]):
     def inverse_depth(self, image: Tensor) -> Tensor:
         return (-self.log_depth).exp() * torch.ones_like(image[:, :1])
 
-    def step(self, batch: Batch) -> Report:
+    def training_step(self, batch: Batch) -> LossReport:
         assert batch.source_names == ()
         true_m = batch.targets.depth_m
         assert true_m is not None, "training data have ground truth if requested"
@@ -65,15 +63,19 @@ class Supervised(DepthRecipe[SupervisedConfig]):
         error = (self.log_depth - true_m.where(known, 1.0).log()).abs().where(known, 0.0).sum() / known.sum()
         return combine_losses({"depth": (2.0, LossReport(error, {"log": error.detach()}, {}))})
 
-    def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
+    def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
         assert batch.targets.depth_m is not None
         return compute_depth_scores(self.inverse_depth(batch.inputs.image), batch.targets.depth_m, self.depth_scale)
 
 
 @pytest.fixture
 def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(workflow, "RECIPES", Registry("recipe", {"supervised": f"{__name__}:Supervised"}))
-    monkeypatch.setattr(workflow, "CONFIGS", Registry("recipe", {"supervised": f"{__name__}:SupervisedConfig"}))
+    for table, part in (
+        (recipes.RECIPES, f"{__name__}:Supervised"),
+        (recipes.CONFIGS, f"{__name__}:SupervisedConfig"),
+        (recipes.COMMANDS, "stadia.recipes.base.depth_commands:DepthCommands"),
+    ):
+        monkeypatch.setitem(table._parts, "supervised", part)
     words = [
         "optimizer.lr=0.1",
         "training.max_steps=40",
@@ -97,7 +99,7 @@ def test_from_sparse_ground_truth_to_scores_in_metres(trained: Run) -> None:
 def test_its_predictor_knows_the_lens_and_no_motion(trained: Run) -> None:
     predictor = recipes.load_predictor(trained.folder)
     image = torch.rand(1, 3, predictor.height, predictor.width)
-    fx = float(workflow.load_task(trained.folder).focal) * predictor.width
+    fx = float(build_recipe.load_task(trained.folder).focal) * predictor.width
     own, longer = (intrinsics(factor * fx, factor * fx, 47.5, 15.5, height=32, width=96) for factor in (1, 2))
     torch.testing.assert_close(predictor.inverse_depth(image, longer), predictor.inverse_depth(image, own) / 2)
     assert predictor.T_next_now(image, own, image, own) is None

@@ -26,7 +26,7 @@ from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry import se3
 from stadia.geometry.objects.symmetry import Symmetry
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects
-from stadia.recipes.base.workflow import load_task
+from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.objectpose import commands
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import training_image_facts

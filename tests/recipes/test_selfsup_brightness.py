@@ -50,13 +50,13 @@ def test_brightness_is_held_until_the_gate_opens(bright: SelfsupConfig, monkeypa
     assert task.gate is not None
     set_brightness(task, monkeypatch, 1.2, 0.1)
     task.train()
-    held = task.step(batch)
+    held = task.training_step(batch)
     assert held.terms["brightness"] == 0
     assert float(task.gate.ratio) == pytest.approx(0.99 + 0.01 * float(held.seen["warped_over_unwarped"]), rel=1e-6)
     task.gate.is_open.fill_(True)
     task.eval()
     ratio = task.gate.ratio.clone()
-    let_through = task.step(batch)
+    let_through = task.training_step(batch)
     assert float(let_through.terms["brightness"]) > 0
     assert let_through.terms["photometric"] != held.terms["photometric"]
     assert torch.equal(task.gate.ratio, ratio), "what is not trained on opens no gate"
@@ -105,7 +105,7 @@ def test_without_brightness_nothing_is_held_or_kept(small: SelfsupConfig, bright
     [
         ("loss.scale_weights=[1,0.5]", "2 weights for the 4 of model.scales"),
         ("loss.left_right_consistency=0.1", "model.right_view is false"),
-        ("loss.smoothness_type=depth", "least known"),
+        ("loss.smoothness_type=depth", "largest for far, uncertain depth"),
     ],
 )
 def test_what_cannot_be_is_refused(small: SelfsupConfig, override: str, message: str) -> None:

@@ -23,9 +23,10 @@ from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.score.recording_scores import RecordingScores
 from stadia.recipes import configure
+from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.base.depth_commands import score_recordings
 from stadia.recipes.base.dry_run import PeakMemory
-from stadia.recipes.base.workflow import load_predictor, train
+from stadia.recipes.base.workflow import train
 from stadia.synthetic.roadworld.config import DEMO
 from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
 from stadia.training.run_folder import Run

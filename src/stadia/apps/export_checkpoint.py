@@ -13,8 +13,8 @@ from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.files import check_writable
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.predict.exported_network import ExportDescription
+from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.base.depth_recipe import DepthRecipe
-from stadia.recipes.base.workflow import load_task
 
 FORMATS = {".onnx": export_onnx, ".pt2": export_torch}
 

@@ -37,9 +37,10 @@ from stadia.geometry.camera import resize_camera
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
 from stadia.recipes import CONFIGS, configure
+from stadia.recipes.base.build_recipe import load_predictor, load_task
 from stadia.recipes.base.depth_commands import score_recordings
 from stadia.recipes.base.dry_run import PeakMemory
-from stadia.recipes.base.workflow import load_predictor, load_task, train
+from stadia.recipes.base.workflow import train
 from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.synthetic.roadworld.config import DEMO
 from stadia.training.run_folder import Run

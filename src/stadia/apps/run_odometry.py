@@ -24,7 +24,7 @@ from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
-from stadia.recipes.base import workflow
+from stadia.recipes.base import build_recipe
 from stadia.recipes.base.depth_commands import add_training_options
 from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
 from stadia.recipes.base.requests import OdometryRequest, network_size_notes, requested_size
@@ -45,7 +45,7 @@ def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str
     size = requested_size(request.size, opened.header.config)
     provenance, predictor = (
         Provenance.of(request.checkpoint, requested_size=size),
-        workflow.load_predictor(request.checkpoint, size),
+        build_recipe.load_predictor(request.checkpoint, size),
     )
     yield from (f"note: {note}" for note in network_size_notes(size, opened.header.config))
     inputs = open_inputs(request.source, **add_training_options(request.checkpoint, request.source, request.options))

@@ -90,10 +90,10 @@ def activations(
     from stadia.cli.progress_display import show_progress
     from stadia.core.errors import CheckpointError, ConfigError
     from stadia.evaluation.plots.activations import write_activation_video
+    from stadia.recipes.base.build_recipe import load_task
     from stadia.recipes.base.depth_commands import add_training_options
     from stadia.recipes.base.prediction_inputs import open_inputs
     from stadia.recipes.base.requests import parse_source_options
-    from stadia.recipes.base.workflow import load_task
 
     options = parse_source_options(overrides or [])
     if out.suffix.lower() != ".mp4" or out.exists():

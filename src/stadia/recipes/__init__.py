@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from stadia.core.registry import Registry
 
 if TYPE_CHECKING:
+    from stadia.recipes.base.build_recipe import load_predictor as load_predictor
     from stadia.recipes.base.config import RecipeConfig
     from stadia.recipes.base.workflow import dry_run as dry_run
-    from stadia.recipes.base.workflow import load_predictor as load_predictor
     from stadia.recipes.base.workflow import train as train
 
 RECIPES = Registry(
@@ -50,7 +50,7 @@ COMMANDS = Registry(
 
 _LAZY = (
     "stadia.recipes.base.workflow:train",
-    "stadia.recipes.base.workflow:load_predictor",
+    "stadia.recipes.base.build_recipe:load_predictor",
     "stadia.recipes.base.workflow:dry_run",
 )
 

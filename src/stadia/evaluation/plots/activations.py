@@ -20,7 +20,7 @@ from stadia.core.types import Camera, Predictor
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, to_uint8
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.evaluation.predict.frame_preparation import Frame, PreparedFrame
-from stadia.training.callbacks.images import compose_image_sheet
+from stadia.training.loggers import compose_image_sheet
 
 FIRST_FRAMES = 8
 """Number of frames that channels and their colors are chosen from."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -26,6 +26,7 @@ from stadia.evaluation.predict.frame_preparation import Listener, PreparedFrame,
 from stadia.evaluation.predict.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.score.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth
+from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
 from stadia.recipes.base.prediction_inputs import (
     PredictionInput,
     is_own_video,
@@ -45,11 +46,6 @@ from stadia.recipes.base.scored_frames import TrainingOverlap, read_frame_list
 from stadia.recipes.base.video_data import VideoData, frame_indices, unique_recordings
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.run_folder import Run
-
-if TYPE_CHECKING:
-    from stadia.recipes.base.depth_recipe import DepthRecipe
-
-    AnyDepthRecipe = DepthRecipe[Any, Any, Any, Any]
 
 CLOUD = "cloud.ply"
 PATH_DRAWING = "trajectory.png"
@@ -79,7 +75,7 @@ class LabeledRecordings(LabeledSet):
     reuse: bool = False
 
 
-class DepthCommands(Commands["AnyDepthRecipe", PredictionInput, LabeledRecordings, RecordingScores]):
+class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, LabeledRecordings, RecordingScores]):
     """Depth, and motion if the network predicts it: maps, trajectory, side-by-side video and point cloud."""
 
     reuse_predictions = True
@@ -157,8 +153,6 @@ class DepthCommands(Commands["AnyDepthRecipe", PredictionInput, LabeledRecording
 
     def open_validation(self, data: VideoData, run: Run) -> list[LabeledRecordings]:
         """Return the validation frames of each data set, predicted at its own size and crop."""
-        from stadia.recipes.base.depth_recipe import DepthPredictor
-
         labeled = []
         for name, one in data.each.items():
             own = ((one.config.height, one.config.width), one.config.crop) if name else (None, None)
@@ -172,14 +166,10 @@ class DepthCommands(Commands["AnyDepthRecipe", PredictionInput, LabeledRecording
 
     def finish_validation(self, labeled: LabeledRecordings, score: RecordingScores, run: Run, console: Console) -> None:
         """Write a point cloud, and print the notes."""
-        _finish(labeled, score, run, console)
-
-
-def _finish(labeled: LabeledRecordings, score: RecordingScores, run: Run, console: Console) -> None:
-    _write_middle_cloud(labeled, run)
-    split = labeled.name.replace("val", "validation", 1)
-    for note in score.notes:
-        console.print(f"note: {split}: {note}", markup=False, highlight=False, soft_wrap=True)
+        _write_middle_cloud(labeled, run)
+        split = labeled.name.replace("val", "validation", 1)
+        for note in score.notes:
+            console.print(f"note: {split}: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 # -- predict
@@ -352,20 +342,6 @@ def _crop_notes(crop: str) -> list[str]:
         f"only the crop '{crop}' of each image is scored, since the data were cut to it: `stadia evaluate` scores"
         " what lies outside"
     ]
-
-
-def predict_depth(*_: Any) -> Any: ...
-
-
-def evaluate_depth(*_: Any) -> Any: ...
-
-
-def score_validation(predictor: Predictor, data: VideoData, run: Run, console: Console, *, name: str = "val") -> None:
-    recordings, indices = unique_recordings(data.split.val), frame_indices(data.split.val)
-    labeled = _label_split(predictor, recordings, run, name, indices)
-    if labeled is not None:
-        scores = score_split(score_labeled_recordings, labeled, run, Provenance.of(run.folder), console)
-        _finish(labeled, scores, run, console)
 
 
 def thin_frames(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, list[int]]:

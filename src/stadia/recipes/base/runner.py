@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-import torch
 from rich.console import Console
 from rich.progress import track as show_bar
 
@@ -22,7 +21,7 @@ from stadia.core.types import TrackProgress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.recipes import COMMANDS
-from stadia.recipes.base import workflow
+from stadia.recipes.base import build_recipe
 from stadia.recipes.base.prediction_inputs import list_files
 from stadia.recipes.base.requests import (
     EvaluateRequest,
@@ -34,6 +33,7 @@ from stadia.recipes.base.requests import (
     size_text,
 )
 from stadia.training.checkpoint import Checkpoint
+from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 
 T = TypeVar("T")
@@ -88,14 +88,14 @@ class Score(Protocol):
         ...
 
 
-RecipeT = TypeVar("RecipeT")
+RecipeT = TypeVar("RecipeT", bound=AnyRecipe)
 InputT = TypeVar("InputT", bound=NamedInput)
 LabeledT = TypeVar("LabeledT", bound=LabeledSet)
 ScoreT = TypeVar("ScoreT", bound=Score)
 
 
 class Commands(Generic[RecipeT, InputT, LabeledT, ScoreT]):
-    """What the commands need of one kind of prediction: depth, objects, or depth and mask.
+    """What the commands need of one kind of prediction: depth, objects, or depth and mask. The default does nothing.
 
     reuse_predictions: whether finished predictions of an earlier evaluation are scored again instead of replaced.
 
@@ -111,12 +111,12 @@ class Commands(Generic[RecipeT, InputT, LabeledT, ScoreT]):
         self.recipe, self.trained_with, self.size = recipe, trained_with, size
 
     def used_options(self, request: PredictRequest | EvaluateRequest) -> Collection[str]:
-        """Return the fields of the request that are used; all others are refused if they are given."""
-        raise NotImplementedError
+        """Return the fields of the request that are used; all others are refused if they are given. Default: all."""
+        return [one.name for one in fields(request)]
 
     def open_inputs(self, request: PredictRequest) -> Sequence[InputT]:
-        """Open the images to predict."""
-        raise NotImplementedError
+        """Open the images to predict. Default: raises CheckpointError."""
+        raise self._unsupported(request.checkpoint, "predicts nothing of an image")
 
     def predict_input(
         self, given: InputT, folder: Path, request: PredictRequest, provenance: Provenance, track: TrackProgress
@@ -132,12 +132,14 @@ class Commands(Generic[RecipeT, InputT, LabeledT, ScoreT]):
         """Open labeled data, without the frames that trained if the request excludes them.
 
         run: folder of the run that the checkpoint is of.
+
+        Default: raises CheckpointError.
         """
-        raise NotImplementedError
+        raise self._unsupported(request.checkpoint, "scores nothing")
 
     def open_validation(self, data: Any, run: Run) -> Sequence[LabeledT]:
         """Return the validation data of a training, one labeled set for each of its data sets that has some."""
-        raise NotImplementedError
+        return []
 
     def score(self, labeled: LabeledT, out: ScoreOutput, track: TrackProgress) -> ScoreT:
         """Predict to disk, and score from there."""
@@ -146,13 +148,17 @@ class Commands(Generic[RecipeT, InputT, LabeledT, ScoreT]):
     def finish_validation(self, labeled: LabeledT, score: ScoreT, run: Run, console: Console) -> None:
         """Write what a training keeps beside its scores, such as baselines and point clouds. Default: nothing."""
 
+    def _unsupported(self, checkpoint: Path, what: str) -> CheckpointError:
+        found = f"a checkpoint of '{self.recipe.recipe}', which {what}"
+        return CheckpointError(checkpoint, found=found, expected="a recipe that does", fix="pass another checkpoint")
+
 
 def run_predict(request: PredictRequest, track: TrackProgress) -> Iterator[str]:
     """Predict an input into a new folder, or one folder for each of several; yield lines for people.
 
     Raises CheckpointError if the recipe has no commands, and the errors of opening the input.
     """
-    commands, provenance = _open_commands(request, "predicts nothing of an image")
+    commands, provenance = _open_commands(request)
     yield from (f"note: {note}" for note in network_size_notes(commands.size, commands.trained_with))
     inputs = commands.open_inputs(request)
     for given in inputs:
@@ -174,7 +180,7 @@ def run_evaluate(
     Returns the summary to print, with its "notes", and the written files. Raises CheckpointError if the recipe has no
     commands, ConfigError without a folder to write into, and the errors of opening the data.
     """
-    commands, provenance = _open_commands(request, "scores nothing")
+    commands, provenance = _open_commands(request)
     checkpoint = Checkpoint.open(request.checkpoint)
     run = checkpoint.path.parent.parent
     is_run = (run / "run.json").is_file()
@@ -196,14 +202,13 @@ def run_evaluate(
     return {**labeled.summary, **score.summary()}, [folder, *score.write(scores, name, about)]
 
 
-def score_validation(recipe: Any, data: Any, run: Run, console: Console) -> None:
+def score_validation(recipe: AnyRecipe, data: Any, run: Run, console: Console) -> None:
     """Score the validation data of a training into its run; nothing without validation data or commands.
 
     recipe: with the best weights, in evaluation mode and without gradients.
     """
-    if recipe.recipe not in COMMANDS:
-        return
-    commands: Commands[Any, Any, Any, Any] = COMMANDS.load(recipe.recipe)(recipe, run.config)
+    recipe.finish_training(run, console)
+    commands = _find_commands(recipe.recipe)(recipe, run.config)
     for labeled in commands.open_validation(data, run):
         score = score_split(commands.score, labeled, run, Provenance.of(run.folder), console)
         commands.finish_validation(labeled, score, run, console)
@@ -224,21 +229,17 @@ def score_split(
     return found
 
 
-def _open_commands(
-    request: PredictRequest | EvaluateRequest, lacking: str
-) -> tuple[Commands[Any, Any, Any, Any], Provenance]:
+def _find_commands(recipe: str) -> type[Commands[Any, Any, Any, Any]]:
+    """Return the hooks of a recipe; the default ones if the table has none."""
+    return COMMANDS.load(recipe) if recipe in COMMANDS else Commands
+
+
+def _open_commands(request: PredictRequest | EvaluateRequest) -> tuple[Commands[Any, Any, Any, Any], Provenance]:
     """Load the recipe and its commands; refuse options that it does not use."""
-    recipe = workflow.load_task(request.checkpoint)
+    recipe = build_recipe.load_task(request.checkpoint)
     header = Checkpoint.open(request.checkpoint).header
-    if header.recipe not in COMMANDS:
-        raise CheckpointError(
-            request.checkpoint,
-            found=f"a checkpoint of '{header.recipe}', which {lacking}",
-            expected="a recipe that does",
-            fix="pass another checkpoint",
-        )
     size = requested_size(request.size, header.config)
-    commands: Commands[Any, Any, Any, Any] = COMMANDS.load(header.recipe)(recipe, header.config, size)
+    commands = _find_commands(header.recipe)(recipe, header.config, size)
     refuse_unused(request, commands.used_options(request), f"recipe '{header.recipe}'")
     return commands, Provenance.of(request.checkpoint, request.motion or "aligned", size)
 
@@ -250,8 +251,3 @@ def _console_track(console: Console) -> TrackProgress:
         return show_bar(items, what, total=count, console=console, transient=True, disable=not console.is_terminal)
 
     return track
-
-
-def network_device(recipe: torch.nn.Module) -> torch.device:
-    """Return the device of a recipe's weights."""
-    return next(recipe.parameters()).device

@@ -24,9 +24,9 @@ from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.predict.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.geometry.numpy_camera import resize_K
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects, match_hungarian
+from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.base.runner import Commands, LabeledSet, ScoreOutput
-from stadia.recipes.base.workflow import load_task
 from stadia.recipes.objectpose.data import (
     ObjectData,
     ObjectInput,
