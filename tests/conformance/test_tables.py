@@ -288,7 +288,7 @@ class OneGrayImage(Recording):
 
 
 def kind_of_part(name: str, part: Any, folder: Path) -> None:
-    """A table of its own, or rows of name and line (tests/cli/test_parts.py checks each)."""
+    """A table of its own, or rows of name and line (tests/cli/test_list_parts.py checks each)."""
     assert isinstance(part, Registry) or callable(part)
 
 
