@@ -193,7 +193,8 @@ class TestLaws:
 class TestOurOwnFolder:
     def record(self, depth_scale: DepthScale, **changes: object) -> PredictionsRecord:
         values = {
-            "depth_scale": depth_scale, "trust": "-", "recipe": "r", "config_hash": "abc", "checkpoint": "c", "source": "s",
+            "depth_scale": depth_scale, "trust": "-", "recipe": "r", "config_hash": "abc", "checkpoint": "c",
+            "source": "s",
             "network_size": (40, 120), "finished": True, "entries": ("000000", "000001", "000002"),
         }  # fmt: skip
         return PredictionsRecord.model_validate(values | changes)

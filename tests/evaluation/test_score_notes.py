@@ -173,7 +173,8 @@ def test_reversed_depth_order_is_noted(truth_m: Maps, write_maps: Write, depth_s
     scored = score_depth(Predictions.open(write_maps(wrong, "wrong"), depth_scale), truth, rules)
     (note,) = [note for note in scored.notes if "is near" in note]
     assert note.startswith(
-        f"predictions taken as {'inverse ' * (depth_scale is DepthScale.AFFINE_INVERSE)}depth are far where the truth is near"
+        f"predictions taken as {'inverse ' * (depth_scale is DepthScale.AFFINE_INVERSE)}depth are far"
+        " where the truth is near"
     )
     assert scored.to_json()["per_image"][0]["order"] < -0.5
 

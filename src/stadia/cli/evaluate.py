@@ -134,12 +134,12 @@ def _refuse_other_forms(context: typer.Context, form: str) -> None:
     """Refuse an option that this form does not use."""
     from stadia.core.errors import ConfigError
 
-    for option in context.command.params:
-        forms = _FORMS_OF.get(option.name or "", (form,))
-        source = context.get_parameter_source(option.name or "")
+    for parameter in context.command.params:
+        forms = _FORMS_OF.get(parameter.name or "", (form,))
+        source = context.get_parameter_source(parameter.name or "")
         if form not in forms and source is not None and source.name == "COMMANDLINE":
             expected = f"it with {' or '.join(forms)} alone"
-            raise ConfigError(option.opts[0], found=f"given with {form}", expected=expected, fix="leave it out")
+            raise ConfigError(parameter.opts[0], found=f"given with {form}", expected=expected, fix="leave it out")
 
 
 def _chosen(option: str, text: str, choices: Sequence[str]) -> str:

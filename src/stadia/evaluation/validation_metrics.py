@@ -66,7 +66,7 @@ def compute_depth_scores(
 
 
 def compute_uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dict[str, Tensor]:
-    """Compute the calibration (B,) of Sigma as the scale of its photometric residuals, over every fourth row and column.
+    """Compute the calibration (B,) of Sigma as the scale of its residuals, at every fourth row and column.
 
     r / Sigma + log Sigma is the likelihood of a Laplace distribution of scale Sigma.
     `inside_10` to `inside_90`: share of residuals in the interval about 0 that holds this percentage of it.
@@ -110,7 +110,7 @@ class MotionPairs:
             }
 
     def of_all(self) -> tuple[Tensor, Tensor]:
-        """Return (N, 6) predicted (scaled, unless in metres) and true motions of all processes. Every process calls it."""
+        """Return (N, 6) predicted (scaled) and true motions of all processes, each of which has to call it."""
         predicted, true = [torch.empty(0, 6, dtype=torch.float64)], [torch.empty(0, 6, dtype=torch.float64)]
         for part, true_part in self._parts().values():
             scale = 1.0 if self.depth_scale is DepthScale.METRES else median_length_ratio(part, true_part)
@@ -119,7 +119,7 @@ class MotionPairs:
         return torch.cat(predicted), torch.cat(true)
 
     def scales(self) -> dict[str, float]:
-        """Return the factor from predicted to true translation by data set; empty for a single one. Every process calls it."""
+        """Return the factor from predicted to true translation by data set; empty for one. Every process calls it."""
         parts = self._parts().items()
         return {name: float(median_length_ratio(predicted, true)) for name, (predicted, true) in parts if name}
 

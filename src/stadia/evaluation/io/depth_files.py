@@ -119,7 +119,7 @@ def _read_png(path: Path) -> NDArray[np.uint16]:
 
 
 def _png_is_whole(data: bytes) -> bool:
-    """Return whether every chunk up to the end has its checksum. Decoding a damaged one would print libpng's messages."""
+    """Return whether every chunk up to the end has its checksum. libpng prints messages for damage."""
     at = len(_PNG_SIGNATURE)
     while at + 12 <= len(data):
         end = at + 12 + struct.unpack_from(">I", data, at)[0]

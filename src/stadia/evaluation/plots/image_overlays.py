@@ -136,7 +136,7 @@ def _draw_clipped(image: Image, start: Array, end: Array, color: tuple[int, ...]
 
 
 def draw_horizon(image: Image, horizon: ArrayLike) -> Image:
-    """Draw the line a x + b y + c = 0 of a horizon (3,) on a copy of (H, W, 3) RGB. Nothing for NaN or an upright one."""
+    """Draw the line a x + b y + c = 0 of a horizon (3,) on a copy of (H, W, 3) RGB. None for NaN or an upright one."""
     drawn, (a, b, c) = image.copy(), np.asarray(horizon, np.float64)
     width = image.shape[1]
     if abs(b) > 1e-6:

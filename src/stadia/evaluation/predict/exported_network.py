@@ -119,7 +119,7 @@ class ExportedNetwork:
         self._check_size(self.height, self.width)
 
     def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Predict (B, 3, H, W) float32 RGB in [0, 1] to (B, 1, H, W), in the unit of `about`, at the training focal length.
+        """Predict (B, 3, H, W) float32 RGB in [0, 1] to (B, 1, H, W), in the unit of `about`, at its focal length.
 
         Raises ConfigError where the sides are no multiples of the stride.
         """

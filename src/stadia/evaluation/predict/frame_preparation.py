@@ -119,7 +119,7 @@ class PreparedFrame:
     def predicted(
         self, depth_scale: DepthScale, inverse_depth: NDArray[np.float32], T_world_camera: NDArray[np.float64] | None
     ) -> PredictedFrame:
-        """Return the frame with its prediction (h, w). Refuse values that are not finite or, unless affine, not positive."""
+        """Return the frame with its prediction (h, w). Refuse values not finite or, unless affine, not positive."""
         is_affine = depth_scale is DepthScale.AFFINE_INVERSE
         if not np.isfinite(inverse_depth).all() or (not is_affine and inverse_depth.min() <= 0):
             fix = "the network diverged or is damaged: use another checkpoint"
