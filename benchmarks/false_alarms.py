@@ -36,7 +36,6 @@ from preflight import REAL_DATA, SEEDS, clean_splits, real_recordings
 from rich.console import Console
 
 from stadia import recipes
-from stadia.apps import demo, metric_demo
 from stadia.core import random_state
 from stadia.core.config import resolve_config
 from stadia.core.files import write_text
@@ -48,7 +47,8 @@ from stadia.diagnostics.loss_checks.loss_check_runner import TimeLimitReached
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.base.init_weights import build_task
+from stadia.recipes.base.build_recipe import build_task
+from stadia.recipes.presets import preset_overrides
 from stadia.synthetic.rendering.dataset_files import SPLITS
 from stadia.synthetic.roadworld.config import TINY
 from stadia.synthetic.roadworld.roadworld_writer import render_cached_worlds, render_demo_worlds
@@ -130,16 +130,9 @@ class Training:
 
 
 TRAININGS: dict[str, Training] = {
-    "selfsup, stereo": Training("selfsup", "abs_rel", (*demo.SETTINGS, *SMALL, *SHORT)),
-    MONO: Training(
-        "selfsup", "residual", (*metric_demo.SETTINGS, *metric_demo.RECIPE_SETTINGS["selfsup"], *SHORT, *LONGER)
-    ),
-    "metric": Training(
-        "metric",
-        "abs_rel",
-        (*metric_demo.SETTINGS, *metric_demo.RECIPE_SETTINGS["metric"], *SHORT, *LONGER),
-        after=MONO,
-    ),
+    "selfsup, stereo": Training("selfsup", "abs_rel", (*preset_overrides("demo"), *SMALL, *SHORT)),
+    MONO: Training("selfsup", "residual", (*preset_overrides("metric-demo-start"), *SHORT, *LONGER)),
+    "metric": Training("metric", "abs_rel", (*preset_overrides("metric-demo"), *SHORT, *LONGER), after=MONO),
     "dpt": Training("dpt", "abs_rel", ("model.network=dpt-tiny", "optimizer.lr=1e-3", *SMALL, *SHORT)),
     "objectpose": Training(
         "objectpose",

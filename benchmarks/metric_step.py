@@ -47,7 +47,7 @@ def main() -> None:
     batch = next(iter(data.train))
 
     def selfsup() -> torch.Tensor:
-        return task.photometric_loss(batch, task.model(batch)).total
+        return task.view_synthesis(batch, task.model(batch), task.global_step).total
 
     def metric() -> torch.Tensor:
         return task.training_step(batch).total

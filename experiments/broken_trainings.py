@@ -36,7 +36,6 @@ import stadia.core.torchvision_shim  # noqa: F401
 from torch import Tensor
 
 from stadia import recipes
-from stadia.apps import demo
 from stadia.core.files import write_text
 from stadia.core.types import Batch, Camera, Prediction
 from stadia.datasets.config import CacheConfig
@@ -45,6 +44,7 @@ from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_fi
 from stadia.geometry.se3 import inverse
 from stadia.losses.loss_report import LossReport
 from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.recipes.presets import preset_overrides
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 
@@ -168,7 +168,9 @@ def broken_by(patch: Patch | None) -> Iterator[None]:
 def told_of(one: Broken, folder: Path) -> list[Finding]:
     """All that is found while it trains, in the order in which it was."""
     config = recipes.configure(
-        "selfsup", (*demo.SETTINGS, *SMALL, *one.words), data={"path": str(render_demo_worlds(CacheConfig()))}
+        "selfsup",
+        (*preset_overrides("demo"), *SMALL, *one.words),
+        data={"path": str(render_demo_worlds(CacheConfig()))},
     )
     with broken_by(one.patch):
         try:

@@ -25,11 +25,10 @@ from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_h
 from stadia.apps.camera_height.estimate import estimate_camera_height
 from stadia.apps.camera_height.road_objects import read_road_frames
 from stadia.core.errors import GeometryError
-from stadia.core.types import Camera
+from stadia.core.types import Camera, no_progress
 from stadia.datasets.kitti import KittiCalibration
 from stadia.datasets.masks.mask_files import attach_masks
 from stadia.datasets.open_dataset import open_recordings
-from stadia.evaluation.progress import no_progress
 from stadia.geometry.camera import backproject
 from stadia.geometry.ground.horizon import horizon_from_normal
 from stadia.geometry.ground.road_plane import fit_plane_ransac

@@ -36,7 +36,7 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia import recipes
-from stadia.apps.demo import SETTINGS, render_worlds
+from stadia.apps.demo import render_worlds
 from stadia.core.files import write_json
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, MapsPredictor
@@ -45,7 +45,8 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry import camera as cameras
 from stadia.losses.reprojection import ReprojectionInputs, TorchReprojector
 from stadia.metrics.uncertainty_metrics import sparsification, spearman
-from stadia.recipes.base.workflow import load_task
+from stadia.recipes.base.build_recipe import load_task
+from stadia.recipes.presets import preset_overrides
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
 SMALL = (
@@ -175,7 +176,7 @@ def trained(name: str, seed: int, worlds: Path, arguments: argparse.Namespace) -
     """Train one configuration from one seed."""
     given = [f"training.max_steps={arguments.steps}", f"seed={seed}", f"name=d3vo-{name}-{seed}", *arguments.overrides]
     began = time.monotonic()
-    words = (*SETTINGS, *SMALL, *PLAIN, *CONFIGURATIONS[name], *given)
+    words = (*preset_overrides("demo"), *SMALL, *PLAIN, *CONFIGURATIONS[name], *given)
     run = recipes.train(recipes.configure("selfsup", words, data={"path": str(worlds)}), out=arguments.out)
     return {"run": run.folder.name, "train_s": round(time.monotonic() - began)}
 

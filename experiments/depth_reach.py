@@ -17,7 +17,6 @@ from pathlib import Path
 from rich.console import Console
 
 from stadia import recipes
-from stadia.apps import demo
 from stadia.datasets.config import CacheConfig
 from stadia.diagnostics.loss_checks.init_checks import (
     OUT_OF_REACH_PX,
@@ -25,6 +24,7 @@ from stadia.diagnostics.loss_checks.init_checks import (
     measure_range_excess_px,
 )
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
+from stadia.recipes.presets import preset_overrides
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 
@@ -53,7 +53,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("STADIA_REAL_DATA", "../shared/data")))
     real = parser.parse_args().data
     sets = {
-        "RoadWorld": (render_demo_worlds(CacheConfig()), demo.SETTINGS),
+        "RoadWorld": (render_demo_worlds(CacheConfig()), preset_overrides("demo")),
         "KITTI odometry 06": (real / "kitti_odometry", ("data.height=192", "data.width=640")),
         "EuRoC": (real / "euroc", ("data.height=256", "data.width=384")),
     }

@@ -158,7 +158,7 @@ def run(case: str, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "camera_m": learnt,
         "camera_error": {name: metres / true[name] - 1 for name, metres in learnt.items()},
         **scores(predictor, data),
-        "claim": str(task.claim),
+        "depth_scale": str(task.depth_scale),
         "first_camera_m": dict(task.config.heights.known_m),
         "steps": arguments.steps,
         "start": None if arguments.start is None else str(arguments.start.name),

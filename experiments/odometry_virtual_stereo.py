@@ -30,7 +30,7 @@ from stadia.core.types import Camera, DepthScale, MapsPredictor, PredictedMaps
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.io.trajectory_files import Trajectory
 from stadia.evaluation.predict.frame_preparation import read_frames
-from stadia.evaluation.score.trajectory_score import score_trajectory
+from stadia.evaluation.score.recording_scores import score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.odometry.visual_odometry import track_camera
 
@@ -42,7 +42,7 @@ class Altered:
     """
 
     predictor: MapsPredictor
-    claim: DepthScale
+    depth_scale: DepthScale
     height: int
     width: int
     crop: str
@@ -63,7 +63,7 @@ class Altered:
 
 def followed(predictor: MapsPredictor, recording: Recording, factor: float, *, right_view: bool) -> dict[str, object]:
     """A path's figures against the measured one."""
-    kept = (predictor.claim, predictor.height, predictor.width, predictor.crop)
+    kept = (predictor.depth_scale, predictor.height, predictor.width, predictor.crop)
     altered = Altered(predictor, *kept, factor=factor, right_view=right_view)
     path = track_camera(altered, read_frames(recording), "refined", source=recording.name)
     poses = [recording.T_world_camera(index) for index in range(len(path.names))]

@@ -4,8 +4,8 @@
     python experiments/real_mono.py
 
 Each is trained from random weights for a few minutes, predicted, and reported. Prints one JSON object a line: what was
-kept of the video, what the predictions claim, how often the warped neighbor explains an image better than the unwarped
-one does, and where there is ground truth, the scores that a claim without scale allows.
+kept of the video, the depth scale of the predictions, how often the warped neighbor explains an image better than the
+unwarped one does, and where there is ground truth, the scores that depth up to scale allows.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def end_to_end(name: str, path: Path, data: dict[str, Any], steps: int, out: Pat
         "samples": run.facts["data"]["train_samples"],
         "photometric_first": float(rows[0]["train/term/photometric"]),
         "photometric_last": float(rows[-1]["train/term/photometric"]),
-        "claim": str(record.claim),
+        "depth_scale": str(record.depth_scale),
         "trust": record.trust,
         "frames_predicted": len(record.entries),
         "scores": scores,

@@ -31,7 +31,7 @@ from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
-from stadia.recipes.base.workflow import load_predictor
+from stadia.recipes.base.build_recipe import load_predictor
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 
 EVERY = 3

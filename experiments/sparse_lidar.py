@@ -28,9 +28,9 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import FrameRange
 from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.recipes.base.build_recipe import build_task
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.depth_commands import score_recordings
-from stadia.recipes.base.init_weights import build_task
 from stadia.recipes.dpt.recipe import DptRecipe
 from stadia.training.run_folder import Run
 

@@ -47,7 +47,7 @@ from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.geometry.objects.symmetry import Symmetry, symmetric_angle_deg
 from stadia.geometry.se3 import quaternion_conjugate, quaternion_mean, quaternion_multiply, quaternion_wxyz_from_matrix
 from stadia.metrics.object_metrics import ImageComparison, match_hungarian
-from stadia.recipes.base.workflow import load_task
+from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.object_detection import compare_images, image_objects
 from stadia.recipes.objectpose.object_pose_scores import ObjectScore, boxes_to_objects

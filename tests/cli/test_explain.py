@@ -28,7 +28,12 @@ def test_each_finding_has_a_line_or_a_bug_and_a_proof(code: str) -> None:
 
 
 def test_recording_findings_are_proven_on_recordings() -> None:
-    assert {code[0] for code, trace in TRACES.items() if trace.proof == "tests/mutations/recordings.py"} == {"D", "K", "E", "B"}
+    assert {code[0] for code, trace in TRACES.items() if trace.proof == "tests/mutations/recordings.py"} == {
+        "D",
+        "K",
+        "E",
+        "B",
+    }
 
 
 def test_a_code_is_explained_in_all_its_parts(stadia) -> None:

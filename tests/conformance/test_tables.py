@@ -231,7 +231,7 @@ def motion(name: str, part: Any, folder: Path) -> None:
     """Between equal images that the recipe has without motion there is none, as a rigid (4, 4) of float64."""
     picture = model_interfaces.batch().inputs.image[:1]
     view = FrameTensors(picture, OneGrayImage().camera(0), torch.full((1, 1, 64, 96), 0.1))
-    predictor = SimpleNamespace(claim=DepthScale.METRES, T_next_now=lambda *_: torch.eye(4)[None])
+    predictor = SimpleNamespace(depth_scale=DepthScale.METRES, T_next_now=lambda *_: torch.eye(4)[None])
     T_next_now = part(predictor, view, view, None)
     assert T_next_now.dtype == torch.float64
     torch.testing.assert_close(T_next_now, torch.eye(4, dtype=torch.float64), atol=1e-6, rtol=0)
@@ -241,14 +241,14 @@ def odometry_method(name: str, part: Any, folder: Path) -> None:
     """Of a camera that stands still, by its images and by the recipe, every pose is the identity (4, 4) of float64."""
     picture, camera = model_interfaces.batch().inputs.image[:1], OneGrayImage().camera(0)
     predictor = SimpleNamespace(
-        claim=DepthScale.METRES,
+        depth_scale=DepthScale.METRES,
         T_next_now=lambda *_: torch.eye(4)[None],
         inverse_depth=lambda image, camera: torch.full((1, 1, 64, 96), 0.1),
     )
-    follower = part(predictor, lambda points: None)
-    assert follower.add(picture, camera)
-    assert follower.add(picture, camera)
-    path = follower.path()
+    odometry = part(predictor, lambda points: None)
+    assert odometry.add(picture, camera)
+    assert odometry.add(picture, camera)
+    path = odometry.path()
     assert path.dtype == torch.float64
     torch.testing.assert_close(path, torch.eye(4, dtype=torch.float64).expand(2, 4, 4), atol=1e-6, rtol=0)
 
@@ -287,7 +287,7 @@ class OneGrayImage(Recording):
 
 
 def kind_of_part(name: str, part: Any, folder: Path) -> None:
-    """A table of its own, or rows of name and line (tests/cli/test_parts.py checks each)."""
+    """A table of its own, or rows of name and line (tests/cli/test_list_parts.py checks each)."""
     assert isinstance(part, Registry) or callable(part)
 
 

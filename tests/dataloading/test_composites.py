@@ -200,10 +200,10 @@ def test_labels_on_disk_are_lossless_and_have_a_source(given, tmp_path: Path) ->
     with np.load(shard / "depth" / "000.npz", allow_pickle=False) as arrays:
         assert arrays["depth_m"].dtype == np.float32
         assert str(arrays["source"]) == "exact"
-    assert json.loads((shard / "samples.json").read_text())["label"] == {"source": "exact", "claim": "metres"}
+    assert json.loads((shard / "samples.json").read_text())["label"] == {"source": "exact", "depth_scale": "metres"}
     assert json.loads((tmp_path / "out" / "dataset.json").read_text())["label"] == {
         "source": "exact",
-        "claim": "metres",
+        "depth_scale": "metres",
     }
 
 
@@ -271,7 +271,7 @@ def test_images_without_depth_need_a_teacher_whose_scale_is_kept(given, world, t
             depth = np.linspace(9, 1, 24, dtype=np.float32)[:, None].repeat(40, 1)
             np.savez(folder / "depth" / f"{index:06d}.npz", depth=depth)
         record = {
-            "claim": "up-to-scale",
+            "depth_scale": "up-to-scale",
             "recipe": "selfsup",
             "checkpoint": "best.safetensors, step 7",
             "finished": True,
@@ -281,7 +281,7 @@ def test_images_without_depth_need_a_teacher_whose_scale_is_kept(given, world, t
     config = bare.model_copy(update={"backgrounds": bare.backgrounds.model_copy(update={"teacher": str(teacher)})})
     opened = open_composites(config, seed=0)
     assert opened.label.source == "teacher: selfsup, best.safetensors, step 7"
-    assert opened.label.claim is DepthScale.UP_TO_SCALE
+    assert opened.label.depth_scale is DepthScale.UP_TO_SCALE
     assert 0 < opened.images["train"].composed(0).depth.max() <= 9
     opened_facts = opened.images["train"].facts()
     disk = written(config, tmp_path / "out")
@@ -296,7 +296,7 @@ def test_images_without_depth_need_a_teacher_whose_scale_is_kept(given, world, t
     with pytest.raises(DataError, match="made with other settings"):
         written(config, tmp_path / "out")
     (teacher / "bare" / "e" / "predictions.json").write_text(
-        json.dumps({**record, "claim": "metres", "entries": entries})
+        json.dumps({**record, "depth_scale": "metres", "entries": entries})
     )
     with pytest.raises(
         DataError,
@@ -308,24 +308,27 @@ def test_images_without_depth_need_a_teacher_whose_scale_is_kept(given, world, t
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ({"claim": "affine-inverse"}, "the claim affine-inverse"),
+        ({"depth_scale": "affine-inverse"}, "the depth scale affine-inverse"),
         ({"finished": False}, "an unfinished prediction"),
         ({"crop": "kb"}, "depth of the crop 'kb'"),
         ({"entries": ["000000"]}, "no depth of 2 of 3 images"),
-        ({"claim": "feet"}, "no predictions"),
+        ({"depth_scale": "feet"}, "no predictions"),
+        ({"claim": "metres", "depth_scale": None}, "'claim', a key of an earlier version; expected 'depth_scale'"),
     ],
 )
 def test_invalid_teachers_are_refused(given, world, tmp_path: Path, change: dict, found: str) -> None:
     world.recording(tmp_path / "bare", 3, stereo=False, depth=False)
     record = {
-        "claim": "metres",
+        "depth_scale": "metres",
         "recipe": "dpt",
         "checkpoint": "x",
         "finished": True,
         "entries": [f"{index:06d}" for index in range(3)],
     }
     (tmp_path / "teacher").mkdir()
-    (tmp_path / "teacher" / "predictions.json").write_text(json.dumps(record | change))
+    (tmp_path / "teacher" / "predictions.json").write_text(
+        json.dumps({key: value for key, value in (record | change).items() if value is not None})
+    )
     bare = given.backgrounds.model_copy(update={"path": str(tmp_path / "bare"), "teacher": str(tmp_path / "teacher")})
     with pytest.raises(DataError, match=found):
         open_composites(given.model_copy(update={"backgrounds": bare}), seed=0)

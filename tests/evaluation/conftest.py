@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera, DepthScale
 from stadia.geometry.camera import intrinsics
-from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 Maps = Mapping[str, NDArray]
@@ -101,15 +100,15 @@ class RedReader:
 
     def __init__(
         self,
-        claim: DepthScale = DepthScale.METRES,
+        depth_scale: DepthScale = DepthScale.METRES,
         *,
         height: int = 15,
         width: int = 45,
         scale: float = 1.0,
         step_m: float = 0.5,
     ) -> None:
-        self.claim, self.height, self.width, self.scale, self.step_m, self.crop = (
-            claim,
+        self.depth_scale, self.height, self.width, self.scale, self.step_m, self.crop = (
+            depth_scale,
             height,
             width,
             scale,
@@ -132,14 +131,12 @@ class RedReader:
 class RedTask:
     """A trained recipe of depth, as the commands see it: its predictor is a RedReader, by default of 45x15."""
 
-    def __init__(self, claim: DepthScale = DepthScale.METRES) -> None:
-        self.claim = claim
+    def __init__(self, depth_scale: DepthScale = DepthScale.METRES) -> None:
+        self.depth_scale = depth_scale
 
     def predictor(self, size: tuple[int, int] | None = None) -> RedReader:
         height, width = size or (15, 45)
-        return RedReader(self.claim, height=height, width=width)
-
-    predict, evaluate = DepthRecipe.predict, DepthRecipe.evaluate
+        return RedReader(self.depth_scale, height=height, width=width)
 
 
 @pytest.fixture
@@ -202,7 +199,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     write_checkpoint(run / "checkpoints" / "best.safetensors", header, {"state_dict": {"weight": torch.zeros(1)}})
     (run / "run.json").write_text("{}")
-    monkeypatch.setattr("stadia.recipes.base.workflow.load_task", lambda path: RedTask())
+    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_task", lambda path: RedTask())
     return run / "checkpoints" / "best.safetensors"
 
 

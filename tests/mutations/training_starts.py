@@ -33,7 +33,7 @@ class Toy(Recipe[Any, Any]):
     """A minimal recipe: depth and motion of the plane by two layers each."""
 
     recipe = "toy"
-    claim = DepthScale.METRES
+    depth_scale = DepthScale.METRES
     start_m, motion_scale, smoothness, lr = 8.0, 0.01, 1e-3, 1e-3
 
     def __init__(self) -> None:

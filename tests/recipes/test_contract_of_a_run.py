@@ -11,7 +11,6 @@ import torch
 from rich.console import Console
 
 from stadia import recipes
-from stadia.apps import demo
 from stadia.core.errors import RunError
 from stadia.core.types import Prediction, Targets
 from stadia.diagnostics.finding import OnStop, Severity, Stage, read_findings
@@ -78,7 +77,7 @@ def test_a_dry_run_is_held_to_it_too(small: SelfsupConfig, monkeypatch: pytest.M
 @pytest.mark.parametrize("neighbors_teach_depth", [False, True])
 def test_the_demos_loss_keeps_the_laws(worlds: Path, word: str, neighbors_teach_depth: bool) -> None:
     from_step = "loss.temporal_from_step=" + ("0" if neighbors_teach_depth else "null")
-    config = configure("selfsup", [*demo.SETTINGS, "training.workers=0", from_step, word], data={"path": str(worlds)})
+    config = configure("selfsup", ["training.workers=0", from_step, word], preset="demo", data={"path": str(worlds)})
     config, data = SelfsupRecipe.prepare(config, Console(quiet=True))
     torch.manual_seed(0)
     task = SelfsupRecipe(config)

@@ -70,7 +70,7 @@ def test_a_training_step_waits_once_for_the_device(
 
     monkeypatch.setattr(SelfsupRecipe, "on_batch_start", start)
     monkeypatch.setattr(TrainingLoop, "save_checkpoints", end)
-    monkeypatch.setattr(selfsup_loss, "fastest_reprojector", lambda _: TorchReprojector)  # as on a GPU
+    monkeypatch.setattr(selfsup_loss, "choose_reprojector", lambda _: TorchReprojector)  # as on a GPU
     rarely = (
         "training.log_every=100",
         "training.checkpoint_every=100",

@@ -118,7 +118,7 @@ def test_group_with_few_objects_has_a_reason_instead_of_a_height(monkeypatch):
     assert found.estimated == {}
     assert found.reasons[0] == "2 objects that agree, at least 12 are needed"
     assert found.reasons[1] == "0 objects that agree, at least 12 are needed"
-    monkeypatch.setattr(first_heights_of_groups, "WIDEST", 0.01)
+    monkeypatch.setattr(first_heights_of_groups, "MAX_LOG_INTERVAL", 0.01)
     found = predict_heights(Street("wide", 1.65, frames=9))
     assert found.estimated == {}
     assert re.fullmatch(r"the interval is 1\.\d\d to 1\.\d\d m", found.reasons[0])

@@ -11,11 +11,11 @@ from rich.console import Console
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
-from stadia.evaluation.progress import no_progress
+from stadia.core.types import no_progress
 from stadia.geometry.ground.drive_heights import DriveHeights
-from stadia.recipes.base.depth_commands import evaluate_depth
-from stadia.recipes.base.init_weights import build_task, check_init_weights
+from stadia.recipes.base.build_recipe import build_task, check_init_weights
 from stadia.recipes.base.requests import EvaluateRequest
+from stadia.recipes.base.runner import run_evaluate
 from stadia.recipes.metric import data
 from stadia.recipes.metric.config import MetricConfig
 from stadia.recipes.metric.data import InitialHeights
@@ -38,7 +38,7 @@ def set_silhouette_heights(monkeypatch, *heights_m: float, reasons: dict[int, st
     """Let silhouettes give these heights of groups 0, 1, ...; and reasons for other groups."""
     nothing = torch.zeros(0)
     found = {group: DriveHeights(high, 0.95 * high, 1.04 * high, nothing, 20) for group, high in enumerate(heights_m)}
-    monkeypatch.setattr(data, "first_heights", lambda *_, **__: InitialHeights(found, reasons or {}))
+    monkeypatch.setattr(data, "estimate_initial_heights", lambda *_, **__: InitialHeights(found, reasons or {}))
 
 
 def test_silhouette_height_supervises_from_the_first_step_and_bounds_later_heights(metric, monkeypatch, capsys):
@@ -101,7 +101,7 @@ def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_alon
 
 
 @pytest.mark.parametrize("priors", ["kitti", "mixed"])
-def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path):
+def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path, monkeypatch):
     path = tmp_path / "last.safetensors"
     write_checkpoint(
         path,
@@ -112,11 +112,16 @@ def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path):
     )
     asked = EvaluateRequest(path, tmp_path, {"format": "kitti_raw"}, out=tmp_path / "out")
 
-    def predictor_at(size: object) -> None:
-        raise LookupError("requested")
+    class Reached(MetricRecipe):
+        def __init__(self) -> None: ...
+
+        def predictor(self, size: object = None) -> None:
+            raise LookupError("requested")
+
+    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_task", lambda path: Reached())
 
     with pytest.raises(ConfigError if priors == "kitti" else LookupError) as caught:
-        evaluate_depth(predictor_at, asked, tmp_path, no_progress, lambda *_: None)
+        run_evaluate(asked, no_progress, lambda *_: None)
     if priors == "kitti":
         assert re.search(
             r"^height of a car: found 1.526 m .* other than kitti_raw, .*\. Fix: train with other priors",

@@ -78,7 +78,7 @@ def test_a_few_odd_values_are_no_mount():
 def test_command_reports_moved_camera_and_frames_without_horizon(monkeypatch):
     frames = [frame for n in range(4) for frame in drive(f"{n}", [(1.2, 1.65)[n % 2]] * 8, seed=n)]
     lines = torch.tensor([[0.0, -1, 89.5]] * 31 + [[torch.nan] * 3], dtype=torch.float64)
-    monkeypatch.setattr(estimate, "seen_frames", lambda *_: frames)
+    monkeypatch.setattr(estimate, "read_road_frames", lambda *_: frames)
     monkeypatch.setattr(estimate, "_choose_horizons", lambda *_: RoadHorizons(lines, 0.3, "travel"))
     said = "\n".join(run_camera_height(CameraHeightRequest(Path("drives"), CONFIG)))
     assert "in '0', '2', " in said

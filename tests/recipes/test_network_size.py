@@ -51,7 +51,7 @@ def test_a_score_is_compared_with_that_at_the_trainings_size(tmp_path: Path) -> 
     (worse,), (alike,) = (compare_with_trained_size(silog, trained, about) for silog in (12.0, 9.0))
     assert (
         worse
-        == "SILog is 1.50 times that at the training's size, 8 in drive-metric.json: above 1.3 the size is at fault,"
+        == "SILog is 1.50 times that at the training's size, 8 in drive-metric.json: above 1.3 the cause is the size,"
         " not the images"
     )
     assert alike == "SILog is 1.12 times that at the training's size, 8 in drive-metric.json"

@@ -1,4 +1,4 @@
-"""A recipe of another kind, objects in single images: no video, no depth, no claim. It meets no wall from data to
+"""A recipe of another kind, objects in single images: no video, no depth, no depth scale. It meets no wall from data to
 report.
 """
 
@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -18,15 +18,14 @@ from torch import Tensor, nn
 from stadia import recipes, report
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import CheckpointError
-from stadia.core.registry import Registry
-from stadia.core.types import Batch, Meta, TensorDataclass
+from stadia.core.types import Batch, Meta, TensorDataclass, TrackProgress, no_progress
 from stadia.diagnostics.finding import Finding
-from stadia.evaluation.progress import no_progress
 from stadia.evaluation.score.recording_scores import write_score
 from stadia.losses.loss_report import LossReport
-from stadia.recipes.base import workflow
+from stadia.recipes.base import build_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
+from stadia.recipes.base.runner import Commands, LabeledSet, ScoreOutput, run_evaluate, run_predict
 from stadia.recipes.base.video_data import make_loaders
 from stadia.training.batches import BatchIterable, EpochLoader
 from stadia.training.recipe import Recipe
@@ -126,18 +125,43 @@ class MugRecipe(Recipe[MugsConfig, MugData, Crop, Pose]):
     def validation_step(self, batch: Batch[Crop, Pose]) -> Mapping[str, Tensor]:
         return {"size_error_m": (self.size_m(batch) - batch.targets.size_m).abs()[:, 0]}
 
-    def score(self, data: MugData, run: Run, console: Console) -> None:
-        assert data.val is not None
-        errors = torch.cat([self.validation_step(batch)["size_error_m"] for batch in data.val])
-        write_score(
-            run.folder / "scores" / "val.json", {"metrics": {"size_error_m": float(errors.mean())}, "images": 4}
-        )
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledMugs(LabeledSet):
+    batches: BatchIterable
+
+
+@dataclass(frozen=True)
+class MugScore:
+    size_error_m: float
+
+    def summary(self) -> dict[str, Any]:
+        return {"size_error_m": self.size_error_m}
+
+    def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
+        write_score(folder / f"{name}.json", {**about, "metrics": self.summary(), "images": 4})
+        return [folder / f"{name}.json"]
+
+
+class MugCommands(Commands[MugRecipe, Any, LabeledMugs, MugScore]):
+    """Scores of the validation; it predicts and evaluates nothing."""
+
+    def open_validation(self, data: MugData, run: Run) -> list[LabeledMugs]:
+        return [LabeledMugs(name="val", batches=data.val)] if data.val is not None else []
+
+    def score(self, labeled: LabeledMugs, out: ScoreOutput, track: TrackProgress) -> MugScore:
+        errors = torch.cat([self.recipe.validation_step(batch)["size_error_m"] for batch in labeled.batches])
+        return MugScore(float(errors.mean()))
 
 
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(workflow, "RECIPES", Registry("recipe", {"mugs": f"{__name__}:MugRecipe"}))
-    monkeypatch.setattr(workflow, "CONFIGS", Registry("recipe", {"mugs": f"{__name__}:MugsConfig"}))
+    for table, name in (
+        (recipes.RECIPES, "MugRecipe"),
+        (recipes.CONFIGS, "MugsConfig"),
+        (recipes.COMMANDS, "MugCommands"),
+    ):
+        monkeypatch.setitem(table._parts, "mugs", f"{__name__}:{name}")
     monkeypatch.setattr(MugRecipe, "fetched", [])
     words = [
         "training.max_epochs=null",
@@ -152,16 +176,16 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_from_data_to_report(trained: Run) -> None:
     assert trained.facts["status"] == "finished"
-    assert "claim" not in trained.facts
+    assert "depth_scale" not in trained.facts
     assert (trained.checkpoints / "best.safetensors").exists()
     assert json.loads((trained.folder / "scores" / "val.json").read_text())["metrics"]["size_error_m"] < 0.05
     page = report.build_report(trained.folder).read_text()
     assert "size_error_m" in page
-    assert '<div class="claim">' not in page, "without a claim there is no text on depth"
+    assert '<div class="depth-scale">' not in page, "without a depth scale there is no text on depth"
 
 
 def test_loading_a_checkpoint_needs_no_hub(trained: Run) -> None:
-    assert isinstance(workflow.load_task(trained.folder), MugRecipe)
+    assert isinstance(build_recipe.load_task(trained.folder), MugRecipe)
     assert MugRecipe.fetched == [True, False, False]
 
 
@@ -175,8 +199,8 @@ def test_it_is_resumed(trained: Run) -> None:
 def test_commands_report_missing_capabilities(trained: Run) -> None:
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts no depth"):
         recipes.load_predictor(trained.folder)
-    task, folder = workflow.load_task(trained.folder), trained.folder
+    folder = trained.folder
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts nothing of an image"):
-        task.predict(PredictRequest(folder, folder, {}, folder / "out"), no_progress)
+        list(run_predict(PredictRequest(folder, folder, {}, folder / "out"), no_progress))
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which scores nothing"):
-        task.evaluate(EvaluateRequest(folder, folder, {}), folder, no_progress, lambda *_: None)
+        run_evaluate(EvaluateRequest(folder, folder, {}), no_progress, lambda *_: None)

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 
 from stadia import recipes
 from stadia.core.config import resolve_config
-from stadia.core.registry import Registry
 from stadia.core.types import Batch, DepthScale
 from stadia.dataloading.config import DataConfig
 from stadia.evaluation.validation_metrics import compute_depth_scores
 from stadia.geometry.camera import intrinsics
 from stadia.losses.loss_report import LossReport, combine_losses
-from stadia.recipes.base import workflow
+from stadia.recipes.base import build_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.video_data import VideoData, open_video
@@ -41,7 +40,7 @@ class Supervised(DepthRecipe[SupervisedConfig]):
     best_metrics = ("val/abs_rel",)
 
     def __init__(self, config: SupervisedConfig) -> None:
-        super().__init__(config, height=config.data.height, width=config.data.width, crop=config.data.crop)
+        super().__init__(config)
         self.log_depth = nn.Parameter(torch.zeros(()))
 
     @classmethod
@@ -50,7 +49,7 @@ class Supervised(DepthRecipe[SupervisedConfig]):
         return config.model_copy(update={"data": data.config}), data
 
     @property
-    def claim(self) -> DepthScale:
+    def depth_scale(self) -> DepthScale:
         return DepthScale.METRES
 
     def inverse_depth(self, image: Tensor) -> Tensor:
@@ -66,13 +65,17 @@ class Supervised(DepthRecipe[SupervisedConfig]):
 
     def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
         assert batch.targets.depth_m is not None
-        return compute_depth_scores(self.inverse_depth(batch.inputs.image), batch.targets.depth_m, self.claim)
+        return compute_depth_scores(self.inverse_depth(batch.inputs.image), batch.targets.depth_m, self.depth_scale)
 
 
 @pytest.fixture
 def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(workflow, "RECIPES", Registry("recipe", {"supervised": f"{__name__}:Supervised"}))
-    monkeypatch.setattr(workflow, "CONFIGS", Registry("recipe", {"supervised": f"{__name__}:SupervisedConfig"}))
+    for table, part in (
+        (recipes.RECIPES, f"{__name__}:Supervised"),
+        (recipes.CONFIGS, f"{__name__}:SupervisedConfig"),
+        (recipes.COMMANDS, "stadia.recipes.base.depth_commands:DepthCommands"),
+    ):
+        monkeypatch.setitem(table._parts, "supervised", part)
     words = [
         "optimizer.lr=0.1",
         "training.max_steps=40",
@@ -86,7 +89,7 @@ def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def test_from_sparse_ground_truth_to_scores_in_metres(trained: Run) -> None:
-    assert trained.facts["claim"] == "metres"
+    assert trained.facts["depth_scale"] == "metres"
     score = json.loads((trained.folder / "scores" / "val.json").read_text())
     assert (score["protocol"], score["images"]) == ("metric", 5)
     assert 0.5 < score["scale_ratio_median"] < 2
@@ -96,7 +99,7 @@ def test_from_sparse_ground_truth_to_scores_in_metres(trained: Run) -> None:
 def test_its_predictor_knows_the_lens_and_no_motion(trained: Run) -> None:
     predictor = recipes.load_predictor(trained.folder)
     image = torch.rand(1, 3, predictor.height, predictor.width)
-    fx = float(workflow.load_task(trained.folder).focal) * predictor.width
+    fx = float(build_recipe.load_task(trained.folder).focal) * predictor.width
     own, longer = (intrinsics(factor * fx, factor * fx, 47.5, 15.5, height=32, width=96) for factor in (1, 2))
     torch.testing.assert_close(predictor.inverse_depth(image, longer), predictor.inverse_depth(image, own) / 2)
     assert predictor.T_next_now(image, own, image, own) is None

@@ -91,7 +91,7 @@ def test_a_data_set_of_objects_is_predicted_with_its_cameras(
     scene = json.loads((tables / "test-00000" / "scene.json").read_text())
     assert np.allclose(entry["K"], scene["images"][0]["K"])
     (given,) = open_object_inputs(tables, split="train", every=2)
-    assert [frame.name for frame in given.given.frames] == ["train-00000-000"]
+    assert [frame.name for frame in given.frames] == ["train-00000-000"]
     assert "score: the mean probability of an object's class over its pixels" in text
     assert "nothing compares an image with those of the training" in err
 
@@ -102,7 +102,7 @@ def test_a_split_is_chosen_by_its_name(run: Path, tables: Path, tmp_path: Path, 
     assert "splits train, val, test; expected a split 'tain'" in err
     code, _, err = stadia("predict", run, tables, "data.camera.focal_px=300", "--out", tmp_path / "out")
     assert code != 0
-    assert "data.camera: found given; expected nothing" in err
+    assert "data.camera: found given; expected no such option" in err
     assert not (tmp_path / "out").exists()
 
 
@@ -220,7 +220,7 @@ def test_drawings_of_labels_are_not_written_over(tables: Path, tmp_path: Path, s
     picture.write_bytes(b"mine")
     code, _, err = stadia("data", "show", tables, "test", "--out", out)
     assert code != 0
-    assert "files in it, expected a new folder; choose another --out" in err
+    assert "files in it; expected a new folder. Fix: choose another --out" in err
     assert picture.read_bytes() == b"mine"
 
 

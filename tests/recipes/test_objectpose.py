@@ -29,7 +29,7 @@ from stadia.geometry.se3 import quaternion_multiply
 from stadia.losses.object_pose_loss import one_minus_dot_squared
 from stadia.metrics.object_metrics import matched_scores, mean_average_precisions
 from stadia.models.object_pose_net import POSE_CHANNELS, ObjectMaps
-from stadia.recipes.base.workflow import load_task
+from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.objectpose import data as object_data
 from stadia.recipes.objectpose import objectpose_loss
 from stadia.recipes.objectpose import recipe as objectpose
@@ -114,8 +114,8 @@ def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> Non
     assert isinstance(task, ObjectPoseRecipe)
     page = report.build_report(run.folder).read_text()
     (verdict,) = re.findall(
-        r'<div class="claim">(.*?)</div>', page, re.S
-    )  # of objects alone, not what a depth claims to be
+        r'<div class="depth-scale">(.*?)</div>', page, re.S
+    )  # of objects alone, without a depth scale
     assert "Less than half is found" in verdict
 
 
@@ -431,7 +431,7 @@ def test_scores_of_two_processes_are_those_of_one(
     task.validation_step(batch)
     alone, mine = task.validation_summary(), dict(task._comparisons)
     halves = [dict(list(mine.items())[:3]), dict(list(mine.items())[2:])]  # an image in both
-    monkeypatch.setattr(objectpose, "of_all_processes", lambda _: halves)
+    monkeypatch.setattr(objectpose, "gather_from_processes", lambda _: halves)
     task._comparisons = halves[0]
     assert task.validation_summary() == pytest.approx(alone, nan_ok=True)
     assert not math.isnan(alone["objects"])

@@ -26,7 +26,7 @@ from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry import se3
 from stadia.geometry.objects.symmetry import Symmetry
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects
-from stadia.recipes.base.workflow import load_task
+from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.objectpose import commands
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import training_image_facts
@@ -168,10 +168,10 @@ def test_images_whose_objects_were_missed_are_the_worst(
     compared = [of(3, 4), of(170, 5), of(), of(2), of(90, 80), of(objects=0)]
     score = collect_score(presets.CLASSES, [(Meta("tables", index), one) for index, one in enumerate(compared)])
     drawn: list[str] = []
-    monkeypatch.setattr(commands, "found_in", lambda task, frame: _nothing(frame))
+    monkeypatch.setattr(commands, "find_objects_in_frame", lambda recipe, frame: _nothing(frame))
     monkeypatch.setattr(ObjectPredictionsWriter, "add", lambda self, picture: drawn.append(picture.name))
     monkeypatch.setattr(ObjectPredictionsWriter, "finish", lambda self: None)
-    monkeypatch.setattr(commands, "WORST", 5)
+    monkeypatch.setattr(commands, "WORST_DRAWN", 5)
     task, whole = load_task(run), ObjectFolder.open(tables, "test")
     commands._draw_worst(task, ObjectSubset(whole, [0] * 6), score, tmp_path, Provenance.of(run))
     assert drawn == ["tables 2", "tables 3", "tables 1", "tables 4", "tables 0"]
@@ -283,7 +283,7 @@ def test_damaged_test_split_is_an_error(run: Path, tables: Path, tmp_path: Path,
 def test_options_of_depth_are_refused(run: Path, tables: Path, stadia: Stadia, words: tuple[str, str]) -> None:
     code, _, err = stadia("evaluate", run, tables, *words)
     assert code == 2
-    assert f"{words[0]}: found given for a recipe of objects" in err
+    assert f"{words[0]}: found given with recipe 'objectpose'" in err
 
 
 def test_data_are_checked_as_the_recipe_would_train_on_them(tables: Path, stadia: Stadia) -> None:

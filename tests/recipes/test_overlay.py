@@ -20,20 +20,20 @@ from stadia.cli.train import make_paths_absolute
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.files import read_json, write_json
-from stadia.core.types import DepthScale
+from stadia.core.types import DepthScale, no_progress
 from stadia.dataloading.composites import make_composers
 from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.progress import no_progress
 from stadia.evaluation.validation_metrics import compute_overlay_scores
+from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
-from stadia.recipes.base.workflow import load_task
+from stadia.recipes.base.runner import run_evaluate, run_predict
 from stadia.recipes.overlay import commands
 from stadia.recipes.overlay.commands import fit_network_size
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.recipes.overlay.recipe import OverlayRecipe
 from stadia.synthetic.composites.composite_files import write_composites
-from stadia.training.loggers import compose_image_sheet
 from stadia.training.checkpoint import Checkpoint
+from stadia.training.loggers import compose_image_sheet
 from stadia.training.run_folder import Run
 
 PINNED_LOSSES = [0.525358, 0.517458, 0.498347]  # of the three steps of `config`, seed 0
@@ -105,9 +105,9 @@ def test_the_curve_is_the_pinned_one(trained: Run) -> None:
 
 
 def test_run_records_depth_scale_and_label_source(trained: Run) -> None:
-    assert trained.facts["claim"] == "metres"
+    assert trained.facts["depth_scale"] == "metres"
     assert trained.facts["depth_source"] == "exact"
-    assert trained.facts["data"]["label"] == {"source": "exact", "claim": "metres"}
+    assert trained.facts["data"]["label"] == {"source": "exact", "depth_scale": "metres"}
     assert "effective_lr" not in trained.facts
 
 
@@ -251,9 +251,9 @@ def test_a_written_set_brings_its_backgrounds(trained: Run, config: OverlayConfi
         {split: made[split] for split in ("train", "val")}, {"train": 2, "val": 3}, tmp_path / "set", workers=1
     )
     asked = PredictRequest(trained.folder, tmp_path / "set", {}, tmp_path / "out")
-    said = list(load_task(trained.folder).predict(asked, no_progress))
+    said = list(run_predict(asked, no_progress))
     assert said[0].endswith("depth and mask of 3 images")
-    assert "of its split 'val'" in said[-1]
+    assert "of its split 'val'" in said[1]
     assert len(Predictions.open(tmp_path / "out").files) == 3
 
 
@@ -273,7 +273,7 @@ def test_a_pair_of_images_becomes_depth_and_mask_at_its_size(
 ) -> None:
     image, background = pair
     asked = PredictRequest(trained.folder, image, {}, tmp_path / "out", background=background)
-    said = list(load_task(trained.folder).predict(asked, no_progress))
+    said = list(run_predict(asked, no_progress))
     assert "depth and mask of 1 image" in said[0]
     assert cv2.imread(str(tmp_path / "out" / "mask" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
     assert cv2.imread(str(tmp_path / "out" / "depth" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
@@ -285,20 +285,22 @@ def test_a_pair_of_images_becomes_depth_and_mask_at_its_size(
     sheet = compose_image_sheet(dict.fromkeys(("background", "image", "mask", "inverse depth"), cv2.imread(str(image))))
     assert cv2.imread(str(tmp_path / "out" / "drawn" / "image.png")).shape == sheet.shape
     with pytest.raises(StadiaError, match="something there already"):
-        list(load_task(trained.folder).predict(asked, no_progress))
+        list(run_predict(asked, no_progress))
 
 
-@pytest.mark.parametrize("claim", [DepthScale.METRES, DepthScale.UP_TO_SCALE])
-def test_metres_are_spoken_of_where_they_are_claimed(
-    trained: Run, pair: tuple[Path, Path], tmp_path: Path, claim: DepthScale
+@pytest.mark.parametrize("depth_scale", [DepthScale.METRES, DepthScale.UP_TO_SCALE])
+def test_metres_are_noted_where_they_are_claimed(
+    trained: Run, pair: tuple[Path, Path], tmp_path: Path, depth_scale: DepthScale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = load_task(trained.folder)
-    task.config = task.config.model_copy(update={"depth_claim": claim})
-    said = list(
-        task.predict(PredictRequest(trained.folder, pair[0], {}, tmp_path / "out", background=pair[1]), no_progress)
+    task.config = task.config.model_copy(update={"depth_scale": depth_scale})
+    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_task", lambda path: task)
+    request = PredictRequest(trained.folder, pair[0], {}, tmp_path / "out", background=pair[1])
+    said = list(run_predict(request, no_progress))
+    assert any("metres hold for a camera like the training's" in line for line in said) == (
+        depth_scale is DepthScale.METRES
     )
-    assert any("metres hold for a camera like the training's" in line for line in said) == (claim is DepthScale.METRES)
-    assert Predictions.open(tmp_path / "out").record.claim is claim
+    assert Predictions.open(tmp_path / "out").record.depth_scale is depth_scale
 
 
 def test_the_command_takes_a_background(stadia, trained: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -309,7 +311,6 @@ def test_the_command_takes_a_background(stadia, trained: Run, pair: tuple[Path, 
 
 def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
     image, background = pair
-    task = load_task(trained.folder)
 
     def make_request(**values: object) -> PredictRequest:
         return PredictRequest(
@@ -317,23 +318,23 @@ def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path],
         )
 
     with pytest.raises(ConfigError, match="pass --background, an image or a folder of them"):
-        list(task.predict(make_request(), no_progress))
-    with pytest.raises(ConfigError, match=r"--every and data\.stride: found given for a recipe of composed images"):
-        list(task.predict(make_request(every=2, background=background, options={"stride": 2}), no_progress))
+        list(run_predict(make_request(), no_progress))
+    with pytest.raises(ConfigError, match=r"--every and data\.stride: found given with recipe 'overlay'"):
+        list(run_predict(make_request(every=2, background=background, options={"stride": 2}), no_progress))
     (tmp_path / "others").mkdir()
     cv2.imwrite(str(tmp_path / "others" / "image.png"), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(DataError, match=r"found 8x8 pixels; expected 50x60, as image\.png"):
-        list(task.predict(make_request(background=tmp_path / "others", out=tmp_path / "out2"), no_progress))
+        list(run_predict(make_request(background=tmp_path / "others", out=tmp_path / "out2"), no_progress))
     with pytest.raises(DataError, match=r"none called as background\.png"):
         list(
-            task.predict(
+            run_predict(
                 make_request(source=tmp_path, background=tmp_path / "others", out=tmp_path / "out3"), no_progress
             )
         )
     cv2.imwrite(str(tmp_path / "others" / "image.jpg"), np.zeros((60, 50, 3), np.uint8))
     for both in ({"source": tmp_path / "others", "background": background}, {"background": tmp_path / "others"}):
         with pytest.raises(DataError, match=r"found image\.jpg and image\.png; expected one image called image"):
-            list(task.predict(make_request(**both, out=tmp_path / "out4"), no_progress))
+            list(run_predict(make_request(**both, out=tmp_path / "out4"), no_progress))
     assert not (tmp_path / "out4").exists()
 
 
@@ -360,7 +361,7 @@ def test_a_written_set_is_scored_from_the_command_line(stadia, trained: Run, wri
     code, said, error = stadia("evaluate", trained.folder, written, "--json")
     assert code == 0, error
     summary = json.loads(said)
-    assert (summary["split"], summary["images"], summary["label_source"], summary["label_claim"]) == (
+    assert (summary["split"], summary["images"], summary["label_source"], summary["label_depth_scale"]) == (
         "val",
         3,
         "exact",
@@ -372,9 +373,9 @@ def test_a_written_set_is_scored_from_the_command_line(stadia, trained: Run, wri
 
 
 def of_a_teacher(written: Path, out: Path, factor: float) -> Path:
-    """The same set, whose depth is so many times as large and claims no unit."""
+    """The same set, whose depth is so many times as large and without a unit."""
     shutil.copytree(written, out)
-    label = {"source": "teacher: other", "claim": "up-to-scale"}
+    label = {"source": "teacher: other", "depth_scale": "up-to-scale"}
     for path in (out / "dataset.json", *out.glob("*/00000/samples.json")):
         write_json(path, {**read_json(path), "label": label})
     for path in out.glob("*/00000/depth/*.npz"):
@@ -383,7 +384,7 @@ def of_a_teacher(written: Path, out: Path, factor: float) -> Path:
     return out
 
 
-def test_metres_are_scored_as_less_where_the_labels_claim_less(
+def test_metres_are_scored_up_to_scale_where_the_labels_are(
     trained: Run, written: Path, config: OverlayConfig, tmp_path: Path
 ) -> None:
     """What a teacher's depth is measured in is nobody's fault: the score is the same in any unit."""
@@ -391,8 +392,8 @@ def test_metres_are_scored_as_less_where_the_labels_claim_less(
     assert isinstance(task, OverlayRecipe)
     for factor in (1.0, 0.5):
         asked = EvaluateRequest(trained.folder, of_a_teacher(written, tmp_path / f"times-{factor}", factor), {})
-        summary, _ = task.evaluate(asked, trained.folder, no_progress, lambda *_: None)
-        assert (summary["claim"], summary["label_claim"], summary["scored_as"]) == (
+        summary, _ = run_evaluate(asked, no_progress, lambda *_: None)
+        assert (summary["depth_scale"], summary["label_depth_scale"], summary["scored_as"]) == (
             "metres",
             "up-to-scale",
             "up-to-scale",

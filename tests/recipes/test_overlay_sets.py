@@ -115,7 +115,7 @@ def test_requested_camera_option_is_accepted_as_printed(stadia, tmp_path: Path) 
     (asked,) = re.findall(r"data\.backgrounds\.camera\.horizontal_fov_deg=\d+", error)
     code, _, error = stadia(*line, asked)
     assert (code, "found none in 5 frames" in error) == (2, True), "depth is what is missing next"
-    assert "name FOLDER by data.backgrounds.teacher" in error
+    assert "set data.backgrounds.teacher=FOLDER" in error
 
 
 def test_line_has_file_and_problem(stadia, tmp_path: Path) -> None:

@@ -49,7 +49,9 @@ class Counting:
 
 
 def by(monkeypatch, network: Counting, identity: str = "seen 1") -> None:
-    monkeypatch.setattr(module, "tflite", lambda path: TiledSegmenter(network, 40, ("road", "car"), 1, identity))
+    monkeypatch.setattr(
+        module, "load_tflite_model", lambda path: TiledSegmenter(network, 40, ("road", "car"), 1, identity)
+    )
 
 
 def test_a_video_gets_its_masks_a_sheet_and_a_reader_that_finds_them(video, tmp_path, monkeypatch):

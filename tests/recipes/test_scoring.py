@@ -24,6 +24,7 @@ from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.recipes.base import depth_commands
 from stadia.recipes.base.depth_commands import thin_frames
+from stadia.recipes.base.runner import score_validation
 from stadia.recipes.base.scored_frames import TrainingOverlap, index_spans
 from stadia.recipes.base.video_data import frame_indices, open_video
 from stadia.recipes.selfsup.config import SelfsupConfig
@@ -94,7 +95,9 @@ def test_score_notes_crop_and_trained_drives(
     assert "only the crop 'kb' of each image is scored" in cut
     assert rest[0] == note
     monkeypatch.setattr(Provenance, "of", lambda *_: MADE_BY)
-    depth_commands.score_validation(predictor, data, run, console)
+    monkeypatch.setattr(depth_commands, "DepthPredictor", lambda *_: predictor)
+    recipe = SimpleNamespace(recipe="selfsup", finish_training=lambda *_: None)
+    score_validation(recipe, data, run, console)  # type: ignore[arg-type]
     assert console.file.getvalue().startswith(f"note: validation: {cut}\nnote: validation: {note}\n")
 
 
@@ -108,7 +111,7 @@ def test_the_middle_frame_of_what_a_checkpoint_predicted_is_kept_as_points(
         depth_commands.score_recordings(predictor, known, run, name, made_by, Console(quiet=True))
     (kept,) = (run.folder / "clouds").iterdir()
     about = json.loads((kept / "camera.json").read_text())
-    assert (kept.name, about["frame"], about["claim"]) == ("test", f"{known[0].name}/000002", "metres")
+    assert (kept.name, about["frame"], about["depth_scale"]) == ("test", f"{known[0].name}/000002", "metres")
     assert about["K"][0][0] == pytest.approx(known[0].K(2)[0, 0] / 2)
     depth = cv2.imread(str(kept / "depth.png"), cv2.IMREAD_UNCHANGED) * about["depth_per_count"]
     near = depth > 0

@@ -105,7 +105,7 @@ def test_without_brightness_nothing_is_held_or_kept(small: SelfsupConfig, bright
     [
         ("loss.scale_weights=[1,0.5]", "2 weights for the 4 of model.scales"),
         ("loss.left_right_consistency=0.1", "model.right_view is false"),
-        ("loss.smoothness_type=depth", "least known"),
+        ("loss.smoothness_type=depth", "largest for far, uncertain depth"),
     ],
 )
 def test_what_cannot_be_is_refused(small: SelfsupConfig, override: str, message: str) -> None:

@@ -19,7 +19,7 @@ from stadia.core.types import DepthScale
 from stadia.dataloading.samples import open_split
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.recipes.base import depth_commands, video_data, workflow
+from stadia.recipes.base import build_recipe, depth_commands, video_data
 from stadia.recipes.base.workflow import report_findings
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -49,7 +49,7 @@ def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path) -> None:
     assert len(json.loads(odometry.read_text())["path_true_m"]) == 5
     assert run.facts["status"] == "finished"
     assert run.facts["weights"] == {"encoder": "random", "pose_encoder": "random"}
-    assert recipes.load_predictor(run.folder).claim is DepthScale.METRES
+    assert recipes.load_predictor(run.folder).depth_scale is DepthScale.METRES
     assert report.build_report(run.folder).stat().st_size > 10_000
 
 
@@ -63,12 +63,12 @@ def test_initial_encoder_weights_are_recorded(
     assert "encoder pretrained, pose encoder random" in report.build_report(run.folder).read_text()
 
 
-def test_mono_claims_no_metres_and_is_scored_by_shape(small: SelfsupConfig, tmp_path: Path) -> None:
+def test_mono_is_up_to_scale_and_is_scored_by_shape(small: SelfsupConfig, tmp_path: Path) -> None:
     mono = resolve_config(SelfsupConfig, small.model_dump(mode="json"), ["data.stereo=false"])
     run = recipes.train(mono, out=tmp_path / "runs")
     assert json.loads((run.folder / "scores" / "val.json").read_text())["protocol"] == "relative"
-    assert recipes.load_predictor(run.folder).claim is DepthScale.UP_TO_SCALE
-    assert run.facts["claim"] == "up-to-scale"
+    assert recipes.load_predictor(run.folder).depth_scale is DepthScale.UP_TO_SCALE
+    assert run.facts["depth_scale"] == "up-to-scale"
 
 
 def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, wo
 
 
 def test_stop_finding_refuses_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_data, "preflight", lambda *_, **__: [STOP])
+    monkeypatch.setattr(video_data, "run_preflight", lambda *_, **__: [STOP])
     with pytest.raises(RunError, match=r"X01 \(left is right\).*--on-stop warn"):
         recipes.train(small, out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
@@ -126,14 +126,14 @@ def test_a_training_starts_from_the_weights_of_another(small: SelfsupConfig, tmp
     first = recipes.train(small, out=tmp_path / "runs")
     more = small.model_copy(update={"start_from": str(first.folder / "checkpoints" / "last.safetensors")})
     trained = Checkpoint.open(first.folder / "checkpoints" / "last.safetensors").weights()
-    task = workflow.build_task(SelfsupRecipe, more, resumed=False)
+    task = build_recipe.build_task(SelfsupRecipe, more, resumed=False)
     assert all(torch.equal(tensor, trained[name]) for name, tensor in task.state_dict().items())
     second = recipes.train(more, out=tmp_path / "runs")
     assert second.facts["weights"] == {"weights of": f"{more.start_from}, step 3"}
     recipes.train(more.model_copy(update={"start_from": None}), resume=second.folder)  # it has its own weights by now
     other = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.decoder_channels=[4,4,8,8,16]"])
     with pytest.raises(CheckpointError, match="tensors that do not fit"):
-        workflow.build_task(SelfsupRecipe, other, resumed=False)
+        build_recipe.build_task(SelfsupRecipe, other, resumed=False)
 
 
 def test_resumed_training_needs_no_pretrained_weights(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,7 @@ def test_resumed_training_needs_no_pretrained_weights(small: SelfsupConfig, monk
     monkeypatch.setattr(SelfsupRecipe, "__init__", lambda self, config: asked.append(config.model.pretrained))
     wanted = resolve_config(SelfsupConfig, small.model_dump(mode="json"), ["model.pretrained=true"])
     for resumed in (False, True):
-        workflow.build_task(SelfsupRecipe, wanted, resumed=resumed)
+        build_recipe.build_task(SelfsupRecipe, wanted, resumed=resumed)
     assert asked == [True, False]
 
 
@@ -159,7 +159,7 @@ def test_a_checkpoint_of_no_known_recipe_is_refused(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = recipes.train(small, out=tmp_path / "runs")
-    monkeypatch.setattr(workflow, "RECIPES", {})
+    monkeypatch.setattr(build_recipe, "RECIPES", {})
     with pytest.raises(CheckpointError, match="a checkpoint of 'selfsup'"):
         recipes.load_predictor(run.folder)
 

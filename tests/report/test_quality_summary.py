@@ -39,10 +39,10 @@ def words(folder: Path) -> str:
     ],
 )
 def test_quality_is_described_by_scores(make_run, metrics, about, expected):
-    folder = make_run(without=("scores", "result.json"), run={"claim": "metres"})
+    folder = make_run(without=("scores", "result.json"), run={"depth_scale": "metres"})
     (folder / "scores").mkdir()
     score = {
-        "claim": "metres",
+        "depth_scale": "metres",
         "alignment": "none",
         "checkpoint": "best.safetensors, step 60",
         "metrics": metrics,
@@ -61,7 +61,7 @@ def test_quality_is_compared_with_mean_depth(make_run):
 
 
 def test_unscored_depth_has_unknown_quality(make_run):
-    folder = make_run(without=("scores", "result.json", "metrics.csv"), run={"claim": "up-to-scale"})
+    folder = make_run(without=("scores", "result.json", "metrics.csv"), run={"depth_scale": "up-to-scale"})
     (folder / "metrics.csv").write_text(
         "step,epoch,val/residual,val/residual_unwarped\n60,1,0.046,0.048\n", encoding="utf-8"
     )
@@ -73,7 +73,7 @@ def test_unscored_depth_has_unknown_quality(make_run):
 
 
 def test_masks_and_baselines_are_described(make_run):
-    folder = make_run(without=("scores", "result.json", "metrics.csv"), run={"claim": "metres"})
+    folder = make_run(without=("scores", "result.json", "metrics.csv"), run={"depth_scale": "metres"})
     (folder / "scores").mkdir()
     scores = {
         "val": {"checkpoint": "best", "metrics": {"abs_rel": 0.16, "d1": 0.73, "mask_iou": 0.88}},
@@ -81,7 +81,9 @@ def test_masks_and_baselines_are_described(make_run):
         "val-difference": {"baseline": "where they differ", "metrics": {"mask_iou": 0.91}},
     }
     for name, score in scores.items():
-        (folder / "scores" / f"{name}.json").write_text(json.dumps({"claim": "metres", **score}), encoding="utf-8")
+        (folder / "scores" / f"{name}.json").write_text(
+            json.dumps({"depth_scale": "metres", **score}), encoding="utf-8"
+        )
     expected = words(folder)
     assert "Depths mean metres, as far as they are right" in expected, "no path was scored"
     assert "val: of the union of true and predicted mask, 88% is in both." in expected

@@ -25,13 +25,13 @@ RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
 NODE = shutil.which("node")
 
 
-def keep(run: Path, *, name: str = "drive/000012", claim: DepthScale = DepthScale.METRES) -> Path:
+def keep(run: Path, *, name: str = "drive/000012", depth_scale: DepthScale = DepthScale.METRES) -> Path:
     """A green floor 1.5 m below the camera, before a red wall at 12 m, under a sky at 900 m."""
     row = np.arange(48.0)[:, None].repeat(96, axis=1)
     depth = np.where(row > 31.5, 1.5 * 60 / np.maximum(row - 23.5, 1e-3), 12.0)
     image = np.where((row > 31.5)[..., None], GREEN, RED).astype(np.uint8)
     depth[:8], image[:8] = 900.0, BLUE
-    write_cloud_sample(run / "clouds" / "val", name, claim, image, depth, K)
+    write_cloud_sample(run / "clouds" / "val", name, depth_scale, image, depth, K)
     return run / "clouds" / "val"
 
 
@@ -74,7 +74,7 @@ def test_the_page_holds_the_points_and_says_their_unit(make_run) -> None:
         "val: drive/000012: 3840 points with predicted depth. The axes are its camera's, each 2.00 m long."
         in " ".join(text.split())
     )
-    keep(run, claim=DepthScale.UP_TO_SCALE)
+    keep(run, depth_scale=DepthScale.UP_TO_SCALE)
     assert "no metre" in only(run).axis
 
 

@@ -109,7 +109,7 @@ def test_hostile_strings_are_text(make_run):
         name="2026-03-02-101500-<b>bold",
         run={"recipe": HOSTILE, "status": HOSTILE, "command": HOSTILE, "environment": {HOSTILE: HOSTILE}},
         config={HOSTILE: HOSTILE},
-        result={HOSTILE: 1.0, "claim": HOSTILE},
+        result={HOSTILE: 1.0, "depth_scale": HOSTILE},
         findings=[
             dict.fromkeys(("code", "severity", "stage", "measured", "expected", "cause", "fix"), HOSTILE)
             | {"evidence": {HOSTILE: HOSTILE}}
@@ -117,7 +117,7 @@ def test_hostile_strings_are_text(make_run):
     )
     score = {
         "protocol": HOSTILE,
-        "claim": HOSTILE,
+        "depth_scale": HOSTILE,
         "metrics": {HOSTILE: 0.5},
         "images": HOSTILE,
         "per_image": [{"name": HOSTILE, HOSTILE: 0.5}],
@@ -149,7 +149,7 @@ def test_run_that_was_killed_at_once(make_run):
     )
     words = visible(build(folder)[0])
     assert "not finished when this was written" in words
-    assert "No claim yet." in words
+    assert "No depth scale yet." in words
 
 
 def test_a_new_metric_is_one_line_of_the_table(make_run, monkeypatch):
@@ -178,7 +178,7 @@ def test_score_files_of_every_form(make_run):
     (folder / "scores" / "val-odometry.json").write_text(json.dumps(flat), encoding="utf-8")
     grouped = {
         "protocol": "relative",
-        "claim": "up-to-scale",
+        "depth_scale": "up-to-scale",
         "alignment": "median",
         "metrics": {"abs_rel": 0.1},
         "scale_ratio_median": 30.1,
@@ -195,7 +195,7 @@ def test_score_files_of_every_form(make_run):
 
 
 def test_up_to_scale_is_described(make_run):
-    words = visible(build(make_run(result={"claim": "up-to-scale"}))[0])
+    words = visible(build(make_run(result={"depth_scale": "up-to-scale"}))[0])
     assert "Up to scale." in words
     assert "sizes do not" in words
 
@@ -377,9 +377,9 @@ def test_many_score_files_are_rows_with_merged_notes(make_run):
 def test_source_of_scale_comes_from_the_recipe(make_run):
     source = "the ground truth that it was trained on"
     assert f"the scale comes from {source}, and nothing" in visible(
-        build(make_run(run={"claim": "metres", "scale_from": source}))[0]
+        build(make_run(run={"depth_scale": "metres", "scale_from": source}))[0]
     )
-    hostile = make_run("2026-03-02-101700-hostile", run={"claim": "metres", "scale_from": HOSTILE})
+    hostile = make_run("2026-03-02-101700-hostile", run={"depth_scale": "metres", "scale_from": HOSTILE})
     assert "the scale comes from" in visible(build(hostile)[0])
     assert HOSTILE not in build(hostile)[0]
 
@@ -388,39 +388,39 @@ def test_scale_ratio_is_not_judged_for_up_to_scale_depth(make_run):
     """Up to scale: a fit stands beside each score, and the scale ratio is neither right nor wrong."""
     score = {
         "protocol": "relative",
-        "claim": "up-to-scale",
+        "depth_scale": "up-to-scale",
         "alignment": "median",
         "metrics": {"abs_rel": 0.2},
         "scale_ratio_median": 30.1,
     }
-    folder = make_run(without=("scores", "result.json"), run={"claim": "up-to-scale"})
+    folder = make_run(without=("scores", "result.json"), run={"depth_scale": "up-to-scale"})
     (folder / "scores").mkdir()
     (folder / "scores" / "val.json").write_text(json.dumps(score), encoding="utf-8")
     words = visible(build(folder)[0])
     assert "Meaning of the numbers Up to scale." in words
     assert "val · AbsRel 0.200 after a fit to the truth (median)" in words
     assert "Scale ratio, median 30.1" in words
-    other = make_run("2026-03-02-101600-learnt-before", result={"claim": "up-to-scale"})
+    other = make_run("2026-03-02-101600-learnt-before", result={"depth_scale": "up-to-scale"})
     assert "1 is true size" not in visible(build(other)[0])
 
 
 def test_missing_source_of_scale_is_described(make_run):
     rests_on = "heights of classes: car 1.71 m"
     missed = make_run(
-        "2026-03-02-101601-missed", run={"claim": "up-to-scale", "rests_on": rests_on}, without=("result.json",)
+        "2026-03-02-101601-missed", run={"depth_scale": "up-to-scale", "rests_on": rests_on}, without=("result.json",)
     )
     words = visible(build(missed)[0])
-    assert f"by this recipe rest on {rests_on}; none are claimed here." in words
+    assert f"by this recipe rest on {rests_on}; depth here is up to scale." in words
     assert "recipe metric" not in words, "it is that recipe"
-    reason = {"claim": "up-to-scale", "rests_on": rests_on, "no_metres": "no height is known"}
+    reason = {"depth_scale": "up-to-scale", "rests_on": rests_on, "no_metres": "no height is known"}
     assert "none are claimed here: no height is known." in visible(
         build(make_run("2026-03-02-101603-learnt-before", run=reason))[0]
     )
-    learnt = {"claim": "metres", "rests_on": rests_on, "scale_from": "the camera's height"}
+    learnt = {"depth_scale": "metres", "rests_on": rests_on, "scale_from": "the camera's height"}
     words = visible(build(make_run("2026-03-02-101602-learnt", run=learnt, without=("result.json",)))[0])
     assert "the scale comes from the camera's height, and nothing" in words
     assert f"The metres rest on {rests_on}." in words
-    assert "none are claimed" not in words
+    assert "depth here is up to scale" not in words
 
 
 def test_score_names_have_no_repeated_words(make_run):

@@ -66,7 +66,9 @@ def scored(recall: float, precision: float) -> dict:
     ],
 )
 def test_recall_and_precision_are_described(make_run, recall, precision, expected, tone):
-    folder = make_run(without=("scores", "result.json", "findings.jsonl"), run={"status": "finished", "claim": None})
+    folder = make_run(
+        without=("scores", "result.json", "findings.jsonl"), run={"status": "finished", "depth_scale": None}
+    )
     (folder / "scores").mkdir()
     (folder / "scores" / "val.json").write_text(json.dumps(scored(recall, precision)), encoding="utf-8")
     run = read_run(folder)

@@ -23,42 +23,13 @@ from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.score.recording_scores import RecordingScores
 from stadia.recipes import configure
+from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.base.depth_commands import score_recordings
 from stadia.recipes.base.dry_run import PeakMemory
-from stadia.recipes.base.workflow import load_predictor, train
+from stadia.recipes.base.workflow import train
 from stadia.synthetic.roadworld.config import DEMO
 from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
 from stadia.training.run_folder import Run
-
-SETTINGS = (
-    "name=demo",
-    "data.height=96",
-    "data.width=320",
-    "data.offsets=[1]",
-    "model.encoder=mobilenetv3_small_100",
-    "model.pose_encoder=mobilenetv3_small_050",
-    "model.pretrained=false",
-    "model.decoder_channels=[8,16,24,32,64]",
-    "model.scales=1",
-    "model.translation_scale=0.2",
-    "loss.pyramid=4",
-    "loss.temporal_from_step=null",
-    "optimizer.lr=1e-3",
-    "schedule.warmup_steps=50",
-    "training.max_epochs=null",
-    "training.max_steps=700",
-    "training.batch_size=6",
-    "training.workers=1",
-    "training.clip_norm=1.0",
-    "training.log_every=10",
-    "training.images_every=300",
-    "training.checkpoint_every=500",
-    "training.validate_every=500",
-)
-"""Small networks and images, random weights. Depth learns from the stereo pair alone, without moving objects and
-unknown motion; the pose network learns in the same steps with that depth. The pyramid finds matches that are far
-apart.
-"""
 
 
 @dataclass(frozen=True)
@@ -70,14 +41,15 @@ class DemoResult:
 
 
 def run_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
-    """Render, train, score, and write result.json into the run's folder in `out`. overrides: `dotted.key=value` over
-    SETTINGS.
+    """Render, train, score, and write result.json into the run's folder in `out`.
+
+    overrides: `dotted.key=value` over the preset "demo".
     """
     started = time.monotonic()
     console = Console(stderr=True)
     with PeakMemory() as memory:
         worlds = render_worlds(console)
-        config = configure("selfsup", (*SETTINGS, *overrides), data={"path": str(worlds)})
+        config = configure("selfsup", overrides, preset="demo", data={"path": str(worlds)})
         trained = train(config, out=out)
         test = open_recordings(worlds, split="test")
         predictor = load_predictor(trained.folder)
@@ -137,7 +109,7 @@ def summarize_demo(
     path = scores.odometry[worst].summary() if worst else {}
     ways = {"": scores, "_network": network, "_mean_baseline": baseline}
     return {
-        "claim": str(scores.depth.claim),
+        "depth_scale": str(scores.depth.depth_scale),
         "protocol": scores.depth.protocol,
         "depth": {
             **scores.depth.metrics,

@@ -13,8 +13,8 @@ from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.files import check_writable
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.predict.exported_network import ExportDescription
+from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.base.depth_recipe import DepthRecipe
-from stadia.recipes.base.workflow import load_task
 
 FORMATS = {".onnx": export_onnx, ".pt2": export_torch}
 
@@ -64,7 +64,7 @@ def export_checkpoint(
     on_step(
         f"tracing {parameters / 1e6:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes"
     )
-    about = ExportDescription.of(made_by, task.claim, focal=focal, **size)
+    about = ExportDescription.of(made_by, task.depth_scale, focal=focal, **size)
     return about, FORMATS[out.suffix](_InverseDepth(task).eval(), out, about)
 
 

@@ -8,7 +8,7 @@ Hardware and time: no GPU, MINUTES. Measured scores: docs/results.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,10 @@ from stadia.geometry.camera import resize_camera
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
 from stadia.recipes import CONFIGS, configure
+from stadia.recipes.base.build_recipe import load_predictor, load_task
 from stadia.recipes.base.depth_commands import score_recordings
 from stadia.recipes.base.dry_run import PeakMemory
-from stadia.recipes.base.workflow import load_predictor, load_task, train
+from stadia.recipes.base.workflow import train
 from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.synthetic.roadworld.config import DEMO
 from stadia.training.run_folder import Run
@@ -53,58 +54,20 @@ IMAGE = Path("predictions", "with-and-without-metres", "drawn", "unseen-worlds.p
 MAX_ROWS = 3
 """Maximum rows of the image: the middle frame of each world."""
 
-SETTINGS = (
-    "data.height=64",
-    "data.width=224",
-    "data.offsets=[-1,1]",
-    "data.stereo=false",
-    "model.encoder=mobilenetv3_small_100",
-    "model.pose_net=correlation",
-    "model.pretrained=false",
-    "model.decoder_channels=[8,16,24,32,64]",
-    "model.scales=1",
-    "model.init_depth_m=5",
-    "model.translation_scale=0.083",
-    "optimizer.lr=1e-3",
-    "schedule.warmup_steps=50",
-    "training.max_epochs=null",
-    "training.batch_size=6",
-    "training.workers=1",
-    "training.clip_norm=1.0",
-    "training.log_every=10",
-    "training.images_every=200",
-    "training.validate_every=200",
-)
-"""Of both trainings: small networks and images, random weights. Images of one camera do not depend on the scale of
-depth and motion. Both start with depths 2.4 times smaller than `stadia train`, so that only metric scale reaches
-metres.
-"""
-
-RECIPE_SETTINGS: Mapping[str, tuple[str, ...]] = {
-    UNSCALED: ("name=demo-no-metres", "training.max_steps=1000", "loss.pyramid=4"),
-    METRIC: (
-        "name=demo-metres",
-        "training.max_steps=800",
-        "loss.pyramid=2",
-        "road.priors=roadworld",
-        "road.border_px=2",
-        "scale.object_height=0.02",
-        "max_height_epochs=6",
-    ),
-}
+PRESETS = {UNSCALED: "metric-demo-start", METRIC: "metric-demo"}
 
 
 @dataclass(frozen=True)
 class ScoredDepth:
     """Scores of depth of unseen worlds.
 
-    claim: of the predictions.
-    as_metres: scored as metres, whatever the claim.
+    depth_scale: of the predictions.
+    as_metres: scored as metres, whatever the depth scale.
     median_scaled: each image scaled by the ratio of medians.
     camera_m: camera height in predicted depth, metres, median over images; NaN if no image shows a road.
     """
 
-    claim: DepthScale
+    depth_scale: DepthScale
     as_metres: DepthScore
     median_scaled: DepthScore
     camera_m: float
@@ -113,7 +76,7 @@ class ScoredDepth:
 def run_metric_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
     """Render, train twice, score, draw, and write result.json into the second run's folder in `out`.
 
-    overrides: `dotted.key=value` over the settings, of both trainings if both have the key.
+    overrides: `dotted.key=value` over the presets, of both trainings if both have the key.
     """
     started = time.monotonic()
     console = Console(stderr=True)
@@ -136,9 +99,9 @@ def run_metric_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
 
 def _make_config(recipe: str, overrides: Sequence[str], worlds: Path) -> Any:
     known = CONFIGS.load(recipe).model_fields
-    every = {field for name in RECIPE_SETTINGS for field in CONFIGS.load(name).model_fields}
+    every = {field for name in PRESETS for field in CONFIGS.load(name).model_fields}
     mine = [one for one in overrides if (key := one.partition("=")[0].partition(".")[0]) in known or key not in every]
-    return configure(recipe, (*SETTINGS, *RECIPE_SETTINGS[recipe], *mine), data={"path": str(worlds)})
+    return configure(recipe, mine, preset=PRESETS[recipe], data={"path": str(worlds)})
 
 
 def _predict_and_score(trained: Run, test: Sequence[Recording], console: Console) -> ScoredDepth:
@@ -166,7 +129,7 @@ def score_predictions(folder: Path, recordings: Sequence[Recording]) -> ScoredDe
             )
             heights.append(measure_camera_height(depth, recording, index))
     return ScoredDepth(
-        claim=predictions.claim,
+        depth_scale=predictions.depth_scale,
         as_metres=collect_scores(as_metres, DepthScale.METRES, PROTOCOLS["metric"]),
         median_scaled=collect_scores(median_scaled, DepthScale.UP_TO_SCALE, PROTOCOLS["relative"]),
         camera_m=float(np.nanmedian(heights)),
@@ -227,7 +190,7 @@ def summarize_metric_demo(
         peak_rss_mb: of all processes together.
     """
     return {
-        "claim": str(metres.claim),
+        "depth_scale": str(metres.depth_scale),
         "protocol": metres.as_metres.protocol,
         "depth": {
             **_score_numbers(metres.as_metres),

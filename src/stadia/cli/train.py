@@ -8,23 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from stadia.cli.arguments import RUNS, RunsOption, argument, option
+
 if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
     from stadia.recipes.base.config import RecipeConfig
     from stadia.training.run_folder import Run
 
 _PATHS = {
-    "path",
-    "poses",
-    "ground_truth_path",
-    "K_file",
-    "train_file",
-    "val_file",
-    "folder",
-    "start_from",
-    "teacher",
-    "masks",
-    "weights",
+    *("path", "poses", "ground_truth_path", "K_file", "train_file", "val_file"),
+    *("folder", "start_from", "teacher", "masks", "weights"),
 }
 """Keys, in any group, whose text is a path."""
 
@@ -34,27 +27,16 @@ EXAMPLE = "PATH"
 
 def train(
     recipe: Annotated[
-        str | None,
-        typer.Argument(
-            help="The recipe; `stadia list recipes` lists them. Not needed with --resume.", show_default=False
-        ),
+        str | None, argument("The recipe; `stadia list recipes` lists them. Not needed with --resume.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Dotted keys: optimizer.lr=2e-4", show_default=False)
+    overrides: Annotated[list[str] | None, argument("Dotted keys: optimizer.lr=2e-4", metavar="KEY=VALUE")] = None,
+    data: Annotated[Path | None, option("--data", "The data: short for data.path=PATH.")] = None,
+    out: RunsOption = RUNS,
+    preset: Annotated[
+        str | None, option("--preset", "A name of `stadia list presets`, or a YAML file; options change it.")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="The data: short for data.path=PATH.", show_default=False)
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="The folder for runs; this run gets a new folder in it.")] = Path(
-        "runs"
-    ),
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="A config.json of a run or of --dry-run to start from.", show_default=False),
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option("--resume", help="A run's folder to resume.", show_default=False)
-    ] = None,
+    config: Annotated[Path | None, option("--config", "A config.json of a run or of --dry-run to start from.")] = None,
+    resume: Annotated[Path | None, option("--resume", "A run's folder to resume.")] = None,
     on_stop: Annotated[
         Literal["halt", "warn"],
         typer.Option("--on-stop", help="What to do at a finding of severity stop: halt, or warn and continue."),
@@ -69,22 +51,27 @@ def train(
     """Train a recipe: check the data, train, and write the run's report."""
     from stadia.diagnostics.finding import OnStop
 
+    if resume is not None and preset is not None:
+        from stadia.core.errors import ConfigError
+
+        found, expected = "given with --resume", "one of the two: a resumed run has its configuration"
+        raise ConfigError("--preset", found=found, expected=expected, fix="leave it out")
     words = list(overrides or [])
     if recipe is None or "=" in recipe:  # RECIPE is left out: the first word is a setting
-        words, recipe = ([recipe] if recipe else []) + words, _recipe_of(resume)
+        words, recipe = ([recipe] if recipe else []) + words, _recipe_of(resume, preset)
     base = config if config is not None or resume is None else resume / "config.json"
     given = [f"data.path={json.dumps(str(data))}"] if data is not None else []
-    resolved = resolve_recipe(recipe, base, given + words, example=_example(recipe) if dry_run else {})
+    example = _example(recipe) if dry_run else {}
+    resolved = resolve_recipe(recipe, base, given + words, example=example, preset=preset)
     if dry_run:
         from rich.console import Console
 
         _check_data(resolved)
         _check_encoders(resolved)
         Console().print_json(resolved.model_dump_json())
-        steps = _rehearsed(resolved, OnStop(on_stop))
-        typer.echo(
-            f"dry run: {steps}'{recipe}' would train with this configuration, in a folder of its own in {out}", err=True
-        )
+        steps = _dry_run_report(resolved, OnStop(on_stop))
+        summary = f"'{recipe}' would train with this configuration, in a folder of its own in {out}"
+        typer.echo(f"dry run: {steps}{summary}", err=True)
         return
 
     from stadia.core.files import check_writable
@@ -101,13 +88,16 @@ def train(
     recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), ended=build_report)
 
 
-def _recipe_of(resume: Path | None) -> str:
-    """Return the recipe of a run. Raise ConfigError without a run."""
+def _recipe_of(resume: Path | None, preset: str | None) -> str:
+    """Return the recipe of a run or a preset. Raise ConfigError without both."""
     from stadia.core.errors import ConfigError
+    from stadia.recipes.presets import read_preset
     from stadia.training.run_folder import Run
 
+    if resume is None and preset is not None:
+        return str(read_preset(preset)["recipe"])
     if resume is None:
-        expected = "stadia train RECIPE [KEY=VALUE]..., or --resume RUN"
+        expected = "stadia train RECIPE [KEY=VALUE]..., --preset NAME, or --resume RUN"
         raise ConfigError("train", found="no recipe", expected=expected, fix="`stadia list recipes` lists them")
     return Run.open(resume).recipe
 
@@ -142,7 +132,7 @@ def _check_data(config: RecipeConfig) -> None:
             check_path_exists(Path(path).expanduser())
 
 
-def _rehearsed(config: RecipeConfig, on_stop: OnStop) -> str:
+def _dry_run_report(config: RecipeConfig, on_stop: OnStop) -> str:
     """Return the report of three full steps, "...; "; nothing without data."""
     if config.model_dump().get("data", {}).get("path") == EXAMPLE:
         return ""
@@ -165,14 +155,14 @@ def _check_encoders(config: RecipeConfig) -> None:
             check_encoder(name, height=data.height, width=data.width)
 
 
-def resolve_recipe(recipe: str, base: Path | None, overrides: list[str], *, example: dict[str, str]) -> RecipeConfig:
-    """Resolve the recipe's configuration from a JSON file (or its defaults) and dotted overrides. Imports no torch.
+def resolve_recipe(
+    recipe: str, base: Path | None, overrides: list[str], *, example: dict[str, str], preset: str | None = None
+) -> RecipeConfig:
+    """Resolve the configuration: defaults, then a preset, then a JSON file, then dotted overrides. Imports no torch.
 
-    Args:
-        recipe: its name.
-        base: the file.
-        overrides: `dotted.key=value`, later ones win.
-        example: defaults of `data` if it is not given.
+    overrides: `dotted.key=value`, later ones win.
+    example: defaults of `data` if it is not given.
+    preset: a name, or a YAML file.
 
     Raises ConfigError with all mistakes, DataError where the file cannot be read.
     """
@@ -180,17 +170,14 @@ def resolve_recipe(recipe: str, base: Path | None, overrides: list[str], *, exam
     from stadia.core.errors import ConfigError
     from stadia.core.files import read_json
     from stadia.recipes import CONFIGS
+    from stadia.recipes.presets import merge_values, read_preset_for
 
     config: type[RecipeConfig] = CONFIGS.load(recipe)
     values = read_json(base) if base is not None else {}
     if not isinstance(values, dict):
-        raise ConfigError(
-            base, found=type(values).__name__, expected="a JSON object of keys", fix="--dry-run prints one"
-        )
+        found, fix = type(values).__name__, "--dry-run prints one"
+        raise ConfigError(base, found=found, expected="a JSON object of keys", fix=fix)
+    values = merge_values(read_preset_for(recipe, preset), values) if preset is not None else values
     given = values.get("data", {})
-    return resolve_config(
-        config,
-        values | {"data": example | given if isinstance(given, dict) else given},
-        overrides,
-        fix="--dry-run prints every key",
-    )
+    values = values | {"data": example | given if isinstance(given, dict) else given}
+    return resolve_config(config, values, overrides, fix="--dry-run prints every key")

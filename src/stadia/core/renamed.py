@@ -1,8 +1,12 @@
-"""Refuse old configuration keys and options, and give the new names."""
+"""Refuse old configuration keys, options and keys of files, and give the new names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stadia.core.errors import DataError
 
 RENAMED_KEYS: Mapping[str, str] = {
     "optimiser.*": "optimizer.*",
@@ -34,11 +38,23 @@ RENAMED_KEYS: Mapping[str, str] = {
     "heights.most_apart": "heights.max_height_mismatch",
     "heights.most_change": "heights.max_change",
     "heights.oddness_spread": "heights.outlier_sigma",
+    "depth_claim": "depth_scale",
 }
 """Old dotted key to new one. NAME is a part that the user chose; `.*` marks a group whose keys move with it."""
 
-RENAMED_OPTIONS: Mapping[str, str] = {"--picture": "--image"}
+RENAMED_OPTIONS: Mapping[str, str] = {"--picture": "--image", "--claim": "--depth-scale"}
 """Old option or command of the command line to the new one."""
+
+RENAMED_FILE_KEYS: Mapping[str, str] = {"claim": "depth_scale"}
+"""Old key of predictions.json, dataset.json, run.json and score files to the new one."""
+
+
+def check_file_keys(path: Path, values: Any) -> None:
+    """Raise DataError for the object of a JSON file that has an old key."""
+    for old, new in RENAMED_FILE_KEYS.items():
+        if isinstance(values, Mapping) and old in values and new not in values:
+            fix = f"rename the key to '{new}' in this file, or write the file again"
+            raise DataError(path, found=f"'{old}', a key of an earlier version", expected=f"'{new}'", fix=fix)
 
 
 def find_new_key(key: str) -> str | None:

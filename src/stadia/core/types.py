@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -250,19 +251,19 @@ class PredictedMaps(TensorDataclass):
 class Predictor(Protocol):
     """Interface of a trained recipe for evaluation and `stadia predict`.
 
-    claim: the scale of its inverse depth and translations.
+    depth_scale: the scale of its inverse depth and translations.
     height, width: of the images for its networks; `geometry.camera.resize` brings an image and its camera there.
     crop: a row of `geometry.numpy_camera.IMAGE_CROPS`: the part of an image that networks were trained on, cut before
         resizing.
     """
 
-    claim: DepthScale
+    depth_scale: DepthScale
     height: int
     width: int
     crop: str
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """Return inverse depth (B, 1, height, width) on the predictor's device: 1/m where `claim` is metres.
+        """Return inverse depth (B, 1, height, width) on the predictor's device: 1/m where `depth_scale` is metres.
 
         Args:
             image: (B, 3, height, width) RGB in [0, 1].
@@ -285,3 +286,17 @@ class MapsPredictor(Predictor, Protocol):
     def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
         """Return all maps of images as for `inverse_depth`, in one pass."""
         ...
+
+
+T = TypeVar("T")
+
+
+class TrackProgress(Protocol):
+    """Pass items through and show the progress of `what` over `count` items, if known."""
+
+    def __call__(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]: ...
+
+
+def no_progress(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
+    """Show nothing."""
+    return items

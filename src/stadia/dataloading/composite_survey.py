@@ -45,7 +45,7 @@ class CompositeSurvey:
 
     images: number of an epoch, by split.  num_checked: how many of these were read.  factors: what the splits share.
     effective_backgrounds: exp of the entropy of the backgrounds in an epoch of training.
-    source, claim: of the depth.
+    source, depth_scale: of the depth.
     unreadable: (file, fault) of images that cannot be read.  uncut: of foregrounds that cannot be pasted.
     lossy: (file, what) of labels stored with loss.
     alike: the statistics of depth and mask where they are equal, else empty.
@@ -59,7 +59,7 @@ class CompositeSurvey:
     factors: tuple[SharedFactor, ...]
     effective_backgrounds: float
     source: str
-    claim: str
+    depth_scale: str
     unreadable: tuple[tuple[str, str], ...] = ()
     uncut: tuple[tuple[str, str], ...] = ()
     lossy: tuple[tuple[str, str], ...] = ()
@@ -83,7 +83,7 @@ class CompositeSurvey:
         ]
         counted = ", ".join(f"{count} of '{split}'" for split, count in self.images.items())
         what = f"images: {counted}; backgrounds of an epoch, evened out: {self.effective_backgrounds:.1f}"
-        return [head, *rows, what, f"depth: {self.source}, {self.claim}", *([self.pasted] if self.pasted else [])]
+        return [head, *rows, what, f"depth: {self.source}, {self.depth_scale}", *([self.pasted] if self.pasted else [])]
 
 
 def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (0.0, math.inf)) -> CompositeSurvey:
@@ -113,7 +113,7 @@ def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (
         factors=tuple(_compare_splits(name, {s: found[name] for s, found in kept.items()}) for name in SHARED_FACTORS),
         effective_backgrounds=_count_effective_backgrounds(images["train"], counts_of["train"]),
         source=overlays.label.source,
-        claim=overlays.label.claim.value,
+        depth_scale=overlays.label.depth_scale.value,
         unreadable=tuple(fault for fault in dict.fromkeys(unreadable) if fault not in uncut),
         uncut=tuple(dict.fromkeys(uncut)),
         lossy=tuple(lossy),

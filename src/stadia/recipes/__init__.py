@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stadia.core.registry import Registry
 
 if TYPE_CHECKING:
+    from stadia.recipes.base.build_recipe import load_predictor as load_predictor
     from stadia.recipes.base.config import RecipeConfig
     from stadia.recipes.base.workflow import dry_run as dry_run
-    from stadia.recipes.base.workflow import load_predictor as load_predictor
     from stadia.recipes.base.workflow import train as train
 
 RECIPES = Registry(
@@ -37,21 +38,38 @@ CONFIGS = Registry(
 )
 """The same names; these modules import no torch, so that a misspelt key is found before anything heavy is imported."""
 
+COMMANDS = Registry(
+    "recipe",
+    {
+        **dict.fromkeys(("selfsup", "metric", "dpt"), "stadia.recipes.base.depth_commands:DepthCommands"),
+        "objectpose": "stadia.recipes.objectpose.commands:ObjectPoseCommands",
+        "overlay": "stadia.recipes.overlay.commands:OverlayCommands",
+    },
+)
+"""What `stadia predict` and `stadia evaluate` do with each recipe: hooks of `recipes.base.runner`."""
+
 _LAZY = (
     "stadia.recipes.base.workflow:train",
-    "stadia.recipes.base.workflow:load_predictor",
+    "stadia.recipes.base.build_recipe:load_predictor",
     "stadia.recipes.base.workflow:dry_run",
 )
 
 
-def configure(recipe: str, overrides: Iterable[str] = (), **values: Any) -> RecipeConfig:
-    """Return a recipe's configuration from nested values and `dotted.key=value` overrides.
+def configure(
+    recipe: str, overrides: Iterable[str] = (), *, preset: str | Path | None = None, **values: Any
+) -> RecipeConfig:
+    """Return a recipe's configuration: defaults, then a preset, then nested values, then `dotted.key=value` overrides.
 
-    Raises ConfigError with every mistake at once.
+    preset: a name of `stadia list presets`, or the path of a YAML file.
+
+    Raises ConfigError with every mistake at once, and for a preset of another recipe.
     """
     from stadia.core.config import resolve_config
+    from stadia.recipes.presets import merge_values, read_preset_for
 
-    config: RecipeConfig = resolve_config(CONFIGS.load(recipe), values, overrides)
+    config_class = CONFIGS.load(recipe)
+    base = read_preset_for(recipe, preset) if preset is not None else {}
+    config: RecipeConfig = resolve_config(config_class, merge_values(base, values), overrides)
     return config
 
 

@@ -80,7 +80,7 @@ SCORES |= {
 """A new metric is a line here. A metric without a line is shown by its own name, neither good nor bad."""
 
 METRES, UP_TO_SCALE = "metres", "up-to-scale"
-CLAIMS: dict[str, tuple[str, str]] = {
+DEPTH_SCALES: dict[str, tuple[str, str]] = {
     METRES: (
         "Metres",
         "{mean} metres, as far as they are right: the scale comes from {source}, and nothing is fitted to the truth"
@@ -96,7 +96,7 @@ CLAIMS: dict[str, tuple[str, str]] = {
         "The order of near and far means something, as far as it is right. Distances, proportions and sizes do not.",
     ),
 }
-UNKNOWN_CLAIM = ("No claim yet", "Nothing has been predicted yet.")
+UNKNOWN_DEPTH_SCALE = ("No depth scale yet", "Nothing has been predicted yet.")
 
 STATUSES: dict[str, tuple[str, str]] = {  # status in run.json: (text, tone)
     "finished": ("finished", "good"),
@@ -181,23 +181,23 @@ def describe_depth_scale(name: Any, scale_from: Any = None, *, path: bool = Fals
 
     scale_from: source of the metric scale.  path: whether there is a camera path beside depth.
     """
-    unknown = UNKNOWN_CLAIM if name is None else (str(name), "This claim is not known to the report.")
-    label, meaning = CLAIMS.get(str(name), unknown)
+    unknown = UNKNOWN_DEPTH_SCALE if name is None else (str(name), "This depth scale is not known to the report.")
+    label, meaning = DEPTH_SCALES.get(str(name), unknown)
     words = _DEPTH_AND_PATH_WORDS if path else _DEPTH_WORDS
     return label, meaning.format(source=scale_from or "a length known beforehand", **words)
 
 
-def describe_scale_source(claim: Any, rests_on: Any, no_metres: Any) -> str:
-    """Describe the source of metric scale after `claim`; "" where there is nothing to add.
+def describe_scale_source(depth_scale: Any, rests_on: Any, no_metres: Any) -> str:
+    """Describe the source of metric scale after `depth_scale`; "" where there is nothing to add.
 
-    rests_on: known lengths from which the recipe learns metres.  no_metres: why it claims none nevertheless.
+    rests_on: known lengths from which the recipe learns metres.  no_metres: why it depth_scales none nevertheless.
     """
-    if rests_on and claim == METRES:
+    if rests_on and depth_scale == METRES:
         return f"The metres rest on {rests_on}."
     if rests_on:
         reason = f": {no_metres}" if no_metres else ""
-        return f"Metres learnt by this recipe rest on {rests_on}; none are claimed here{reason}."
-    if claim == UP_TO_SCALE:
+        return f"Metres learnt by this recipe rest on {rests_on}; depth here is up to scale{reason}."
+    if depth_scale == UP_TO_SCALE:
         return "Metres need a stereo pair with its baseline, or a camera's height over its road (recipe metric)."
     return ""
 

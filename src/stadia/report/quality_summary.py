@@ -30,8 +30,8 @@ class QualitySentence:
     tone: str = ""
 
 
-def describe_quality(run: RunFiles, *, claimed: bool = True) -> list[QualitySentence]:
-    """Describe the scores. Where depth is `claimed` but was not scored, state that its quality is unknown."""
+def describe_quality(run: RunFiles, *, predicts_depth: bool = True) -> list[QualitySentence]:
+    """Describe the scores. Where depth is predicted but was not scored, state that its quality is unknown."""
     learnt = {n: s for n, s in run.scores.items() if s.get("checkpoint") != "" and not s.get("baseline")}
     depth = sorted((_finite_metrics(s)["d1"], n) for n, s in learnt.items() if "d1" in _finite_metrics(s))
     sentences = [*_compare_with_mean_depth(run)]
@@ -44,7 +44,7 @@ def describe_quality(run: RunFiles, *, claimed: bool = True) -> list[QualitySent
     for name, score in run.scores.items():
         sentences += [*_describe_mask(name, score), *_describe_objects(name, score)]
     sentences += _compare_with_baselines(run)
-    if not depth and not sentences and claimed:
+    if not depth and not sentences and predicts_depth:
         sentences.append(QualitySentence("Depth was not scored against ground truth: its quality is unknown.", "warn"))
         sentences += _describe_path(run)
     return [*sentences, *_describe_residual(run), *_describe_convergence(run)]
@@ -111,7 +111,7 @@ def _describe_depth(name: str, score: dict[str, Any]) -> Iterator[QualitySentenc
         yield QualitySentence(f"{text}, about what a map of mean depths reaches without the image, or less.", "warn")
     else:
         yield QualitySentence(f"{text}.")
-    ratio = ratio if score.get("claim") == METRES and isinstance(ratio, int | float) and ratio > 0 else 1.0
+    ratio = ratio if score.get("depth_scale") == METRES and isinstance(ratio, int | float) and ratio > 0 else 1.0
     if abs(math.log(ratio)) > SIZE_TOLERANCE:
         text = f"{name}: sizes are wrong, true depth is {format_number(float(ratio))} times the predicted (median)."
         yield QualitySentence(text, "warn")

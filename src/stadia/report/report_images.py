@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.core.files import read_json, safe_join
+from stadia.core.renamed import check_file_keys
 from stadia.report.figures import round_down
 from stadia.report.metric_labels import METRES, format_number
 from stadia.report.run_files import RunFiles
@@ -199,8 +200,9 @@ def load_point_clouds(run: RunFiles) -> list[PointCloudFigure]:
 
 def _load_point_cloud(camera: Path) -> PointCloudFigure:
     about = read_json(camera)
+    check_file_keys(camera, about)
     points = _read_points(camera.parent, about)
-    metres = about["claim"] == METRES
+    metres = about["depth_scale"] == METRES
     view, count = points.view, int((points.depth > 0).sum())
     packed = points.depth.astype("<u2").tobytes() + points.image.tobytes()
     return PointCloudFigure(

@@ -55,7 +55,7 @@ def render_report_page(run: RunFiles, before: RunFiles | None = None) -> str:
     environment = Environment(loader=FileSystemLoader(TEMPLATE_FOLDER), **options)
     environment.filters["number"] = format_number
     environment.globals["figures"] = figures
-    claim, findings = _describe_claim(run), sections.list_findings(run)
+    depth_scale, findings = _describe_depth_scale(run), sections.list_findings(run)
     script = "".join((TEMPLATE_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     series = [one for one in run.series if not is_calibration(one)]
     return environment.get_template("report.html").render(
@@ -66,8 +66,8 @@ def render_report_page(run: RunFiles, before: RunFiles | None = None) -> str:
         status=describe_status(run.run.get("status")),
         facts=_list_run_facts(run),
         error=run.run.get("error"),
-        claim=claim,
-        quality=describe_quality(run, claimed=claim is not None),
+        depth_scale=depth_scale,
+        quality=describe_quality(run, predicts_depth=depth_scale is not None),
         tiles=sections.make_tiles(run),
         findings=findings,
         not_checked=sections.list_unchecked(run),
@@ -95,16 +95,16 @@ def render_report_page(run: RunFiles, before: RunFiles | None = None) -> str:
     )
 
 
-def _describe_claim(run: RunFiles) -> tuple[str, str] | None:
+def _describe_depth_scale(run: RunFiles) -> tuple[str, str] | None:
     """Describe the depth scale of the result, the run or the first score file; None for a finished run without one."""
-    claims = (values.get("claim") for values in (run.result, run.run, *run.scores.values()))
-    claim = next(filter(None, claims), None)
-    if claim is None and run.run.get("status") == "finished":
+    depth_scales = (values.get("depth_scale") for values in (run.result, run.run, *run.scores.values()))
+    depth_scale = next(filter(None, depth_scales), None)
+    if depth_scale is None and run.run.get("status") == "finished":
         return None
     keys = (key for values in (run.result, *run.scores.values()) for key in flatten_mapping(values))
     has_path = any(key.rsplit(".", 1)[-1] in PATH_METRICS for key in keys)
-    label, meaning = describe_depth_scale(claim, run.run.get("scale_from"), path=has_path)
-    source = describe_scale_source(claim, run.run.get("rests_on"), run.run.get("no_metres"))
+    label, meaning = describe_depth_scale(depth_scale, run.run.get("scale_from"), path=has_path)
+    source = describe_scale_source(depth_scale, run.run.get("rests_on"), run.run.get("no_metres"))
     return label, f"{meaning} {source}".rstrip()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.files import read_json
+from stadia.core.renamed import RENAMED_FILE_KEYS
 
 MAX_BYTES = 256 << 20
 MAX_FINDINGS = 1000
@@ -163,7 +164,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):
         raise ValueError(f"a {type(value).__name__} where an object was expected")
-    return value
+    return {RENAMED_FILE_KEYS.get(key, key): entry for key, entry in value.items()}  # of any version
 
 
 def _read_text(path: Path) -> str:

@@ -57,7 +57,7 @@ class KeyTile:
 class ScoreTable:
     """Score files of one kind side by side.
 
-    about: protocol, claim, alignment and number of images that all files share.
+    about: protocol, depth_scale, alignment and number of images that all files share.
     head: (name, text below it) of each column: a file with its own protocol etc.; or a score, where files are rows.
     rows: (name, text beside it, cells).  notes: of the files; notes that differ by their numbers alone are one.
     """
@@ -108,7 +108,7 @@ def make_tiles(run: RunFiles) -> list[KeyTile]:
         name = key.rsplit(".", 1)[-1]
         if (metric_label(name).key or name in RUN_NUMBERS) and is_finite(value):
             tiles.append(_make_tile(key, value, result))
-    if result.get("claim") not in (None, METRES):  # a scale that is not predicted is neither right nor wrong
+    if result.get("depth_scale") not in (None, METRES):  # a scale that is not predicted is neither right nor wrong
         tiles = [replace(tile, note="unknown by nature", tone="") if tile.note == TRUE_SIZE else tile for tile in tiles]
     return tiles
 
@@ -225,7 +225,7 @@ def make_score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
 def _make_score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
     about = [_describe_score_file(score) for score in kind.values()]
     shared = [part for part in about[0] if all(part in parts for parts in about)]
-    scale_known = all(score.get("claim", METRES) == METRES for score in kind.values())
+    scale_known = all(score.get("depth_scale", METRES) == METRES for score in kind.values())
     own = (", ".join(part for part in parts if part not in shared) for parts in about)
     files = list(zip(kind, own, strict=True))
     names, metrics = _list_shown_metrics(kind), [_collect_metrics(score) for score in kind.values()]
@@ -260,9 +260,9 @@ def _merge_similar_notes(notes: list[str]) -> list[str]:
 
 def _describe_score_file(score: dict[str, Any]) -> list[str]:
     """Describe a score file's protocol, depth scale, alignment and number of images or poses."""
-    claim, aligned = score.get("claim"), score.get("alignment", score.get("align"))
+    depth_scale, aligned = score.get("depth_scale"), score.get("alignment", score.get("align"))
     parts = [f"protocol {score['protocol']}"] if score.get("protocol") else []
-    parts += [describe_depth_scale(claim)[0].lower()] if claim else []
+    parts += [describe_depth_scale(depth_scale)[0].lower()] if depth_scale else []
     parts += ["not aligned" if aligned == "none" else f"aligned by {aligned}"] if aligned else []
     counts = (unit for unit in ("images", "pictures", "poses") if score.get(unit) is not None)
     return parts + [f"{format_number(score[unit])} {unit}" for unit in counts]

@@ -1,9 +1,8 @@
-"""The base class of every recipe: networks, loss, data, commands."""
+"""The base class of every recipe: networks, loss, data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Protocol
 
 import numpy as np
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import TypeVar
 
-from stadia.core.errors import CheckpointError
 from stadia.core.types import Batch, InputsT, Predictor, TargetsT
 from stadia.losses.loss_report import LossReport
 from stadia.training import optim
@@ -67,6 +65,11 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         self.optimizer: Optimizer | None = None
         self.global_step = 0  # updates made
         self.rank = 0  # of this process
+
+    @property
+    def last_step(self) -> int:
+        """Return the last step of the training; 0 without one."""
+        return self.plan.total_steps if self.plan else 0
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -165,35 +168,8 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         """
         return None
 
-    def predict(self, request: Any, progress: Any) -> Iterator[str]:
-        """Run `stadia predict`: write predictions into a new folder; yield lines that describe them ("note: ...").
-
-        Raises CheckpointError where the recipe predicts nothing.
-        """
-        raise self._unsupported(request.checkpoint, "predicts nothing of an image")
-
-    def evaluate(self, request: Any, run: Path, watch: Any, progress: Any) -> tuple[dict[str, Any], list[Path]]:
-        """Run `stadia evaluate CHECKPOINT DATA`: score predictions on a labelled data set.
-
-        run: the folder of the checkpoint.  progress: of images that are decoded first.
-        Returns the summary to print, with its "notes", and the files written. Raises CheckpointError where nothing can
-        be scored.
-        """
-        raise self._unsupported(request.checkpoint, "scores nothing")
-
-    def _unsupported(self, checkpoint: Path, what: str) -> CheckpointError:
-        return CheckpointError(
-            checkpoint,
-            found=f"a checkpoint of '{self.recipe}', which {what}",
-            expected="one that does",
-            fix="pass another",
-        )
-
-    def score(self, data: DataT, run: Run, console: Console) -> None:
-        """Predict and score the validation data into the run folder.
-
-        Called after training, on the recipe with its best weights, in evaluation mode and without gradients.
-        """
+    def finish_training(self, run: Run, console: Console) -> None:
+        """Record facts of the trained recipe. Called with its best weights, before validation data are scored."""
 
 
 AnyRecipe = Recipe[Any, Any, Any, Any]

@@ -124,7 +124,7 @@ def test_other_file_layout_is_reported(good) -> None:
     one = replace(
         seen(good),
         source="teacher: DenseDepth",
-        claim="up-to-scale",
+        depth_scale="up-to-scale",
         lossy=(("bg1/fg_1/mask_/3.jpg", "a mask with values between 0 and 255 at 7.0% of its pixels"),),
         missing=tuple(f"bg1/fg_1/depth/{number}.jpg" for number in range(1, 13)),
         renamed=("99 folders 'mask_' for 'mask'",),

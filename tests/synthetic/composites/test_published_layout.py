@@ -84,7 +84,7 @@ def test_both_names_of_mask_folders_are_read(layout: Path) -> None:
         assert 0.25 < one.depth[20, 8 + file % 30] < 0.45
         assert 80 < one.mask.sum() < 150, "cut at one half"
     assert len(seen) == 240
-    assert images.label.claim is DepthScale.UP_TO_SCALE
+    assert images.label.depth_scale is DepthScale.UP_TO_SCALE
     assert images.label.source.startswith("teacher: DenseDepth")
 
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightRequest
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
+from stadia.core.types import TrackProgress
 from stadia.datasets.objects.kitti_objects import KittiObjectImages
 from stadia.datasets.masks.height_priors import find_prior, normalize_class
 from stadia.datasets.masks.mask_files import ROAD, attach_masks, has_road
 from stadia.datasets.masks.mask_objects import find_mask_boxes, is_cut_by_edge
 from stadia.datasets.objects.open_objects import detect_object_layout, list_object_splits
 from stadia.datasets.open_dataset import open_recordings
-from stadia.evaluation.progress import TrackProgress
 
 # -- Read boxes of road objects from masks of a recording, or from the labels of a data set.
 
@@ -55,7 +55,7 @@ class RoadFrame:
     road: bool | None = None
 
 
-def read_road_frames(request: CameraHeightRequest, watch: TrackProgress) -> list[RoadFrame]:
+def read_road_frames(request: CameraHeightRequest, track: TrackProgress) -> list[RoadFrame]:
     """Return every frame with masks or labels, in order. Raises DataError without any."""
     if request.config.data.format == "auto" and detect_object_layout(request.source) == "kitti":
         return list(_labeled(request))
@@ -65,7 +65,7 @@ def read_road_frames(request: CameraHeightRequest, watch: TrackProgress) -> list
         attach_masks(recordings, Path(request.config.masks).expanduser())
     frames = [(one, index) for one in recordings for index in range(0, len(one), request.every)]
     found = [
-        frame for one, index in watch(frames, len(frames), "reading masks") if (frame := _masked(one, index, request))
+        frame for one, index in track(frames, len(frames), "reading masks") if (frame := _masked(one, index, request))
     ]
     if not found:
         raise DataError(

@@ -157,8 +157,8 @@ def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
         yield make_finding(
             "M02", Severity.WARN, measured, f"at most {MAX_AT_BOUND:.0%}: a saturated sigmoid or clamp has no gradient"
         )
-    claim = getattr(start.task, "claim", None)
-    if claim is DepthScale.METRES and known is not None and len(known):
+    depth_scale = getattr(start.task, "depth_scale", None)
+    if depth_scale is DepthScale.METRES and known is not None and len(known):
         ratio = float(1 / initial.median()) / float(known.median())
         if not 1 / MAX_DEPTH_RATIO < ratio < MAX_DEPTH_RATIO:
             measured = f"the median depth at the start is {ratio:.3g} "

@@ -135,7 +135,7 @@ class CompositeSurveyResult(Protocol):
     @property
     def source(self) -> str: ...
     @property
-    def claim(self) -> str: ...
+    def depth_scale(self) -> str: ...
     @property
     def unreadable(self) -> Sequence[tuple[str, str]]: ...
     @property
@@ -333,7 +333,7 @@ def _check_shared(survey: CompositeSurveyResult, factors: Mapping[str, FactorCou
 def _check_composite_labels(survey: CompositeSurveyResult) -> Iterator[Finding]:
     """Yield C07, C08 and C14: depth of another source, equal to the mask, or outside of the scored range."""
     if survey.source != "exact":
-        measured = f"depth is of '{survey.source}', {survey.claim}"
+        measured = f"depth is of '{survey.source}', {survey.depth_scale}"
         yield make_finding("C07", Severity.NOTE, measured, "exact depth, or a name for its source")
     if survey.alike:
         measured = f"of {survey.num_checked} images depth and mask both have {survey.alike}"

@@ -2,70 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from torch import Tensor
 from typing_extensions import TypeVar
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, PredictedMaps, Predictor, Targets
-from stadia.dataloading.config import STRIDE
-from stadia.datasets.frame_store import ReportProgress
+from stadia.dataloading.config import STRIDE, DataConfig
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, to_uint8
 from stadia.evaluation.predict.frame_preparation import TrainingLens
-from stadia.evaluation.progress import TrackProgress
 from stadia.losses.loss_report import LossReport
-from stadia.recipes.base.depth_commands import evaluate_depth, predict_depth, score_validation
-from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.base.video_data import VideoData
 from stadia.training.batches import select_device
-from stadia.training.recipe import ConfigT, Recipe
-from stadia.training.run_folder import Run
+from stadia.training.recipe import HasOptimizer, Recipe
 
 VideoDataT = TypeVar("VideoDataT", bound=VideoData, default=VideoData)
 VideoInputsT = TypeVar("VideoInputsT", bound=Inputs, default=Inputs)
 VideoTargetsT = TypeVar("VideoTargetsT", bound=Targets, default=Targets)
 
 
+class HasVideo(HasOptimizer, Protocol):
+    """Configuration of a recipe that learns from video."""
+
+    @property
+    def data(self) -> DataConfig: ...
+
+
+VideoConfigT = TypeVar("VideoConfigT", bound=HasVideo)
+
+
 class DepthRecipe(
-    Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Generic[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT]
+    Recipe[VideoConfigT, VideoDataT, VideoInputsT, VideoTargetsT],
+    Generic[VideoConfigT, VideoDataT, VideoInputsT, VideoTargetsT],
 ):
     """Learns from frames of recordings, with or without source frames (`data.offsets=[]`); predicts depth of an image.
 
-    A recipe defines its `claim` and its network outputs; focal length correction, predictor and scores are shared.
+    A recipe defines its `depth_scale` and its network outputs; focal length correction and predictor are shared.
 
     Args:
-        config: with every "auto" resolved.
-        height, width: network image size, pixels.
-        crop: `config.data.crop`, the part of each image that the network gets; predictions have the same crop.
-        data_sets: number of data sets; each has its own training focal length.
+        config: with every "auto" resolved. `data.height` and `data.width` are the size of the network's images,
+            `data.crop` the part of each image that the network gets; predictions have the same crop.
     """
 
-    focal: (
-        Tensor  # () fx / width of the cameras that trained, of several data sets (n,) one for each; 0 before training
-    )
+    focal: Tensor
+    """() fx / width of the cameras that trained, with several data sets (n,) one for each; 0 before training."""
 
-    def __init__(self, config: ConfigT, *, height: int, width: int, crop: str, data_sets: int = 1) -> None:
+    def __init__(self, config: VideoConfigT) -> None:
         super().__init__(config)
-        self.height, self.width, self.crop = height, width, crop
-        self.register_buffer("focal", torch.zeros(()) if data_sets == 1 else torch.zeros(data_sets))
+        data = config.data
+        self.height, self.width, self.crop = data.height, data.width, data.crop
+        sets = len(data.sets)
+        self.register_buffer("focal", torch.zeros(()) if sets == 1 else torch.zeros(sets))
 
     # -- defined by a recipe
 
     @property
-    def claim(self) -> DepthScale:
+    def depth_scale(self) -> DepthScale:
         """Return the scale of its depth: metres, or less. Report, predictions and protocols use it."""
         raise NotImplementedError(f"{type(self).__name__} claims nothing")
 
     def inverse_depth(self, image: Tensor) -> Tensor:
-        """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), for the training camera, in 1/m or less by `claim`."""
+        """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), for the training camera, in 1/m or less by `depth_scale`."""
         raise NotImplementedError(f"{type(self).__name__} predicts no depth")
 
     def maps(self, image: Tensor) -> PredictedMaps:
@@ -107,31 +110,13 @@ class DepthRecipe(
 
     @property
     def run_metadata(self) -> Mapping[str, object]:
-        """Return its claim, which the report shows even without scores."""
-        return {"claim": str(self.claim)}
+        """Return its depth scale, which the report shows even without scores."""
+        return {"depth_scale": str(self.depth_scale)}
 
     def predictor(self, size: tuple[int, int] | None = None) -> Predictor:
         if size is not None:
             self.check_size(*size)
         return DepthPredictor(self, size)
-
-    def predict(self, request: PredictRequest, watch: TrackProgress) -> Iterator[str]:
-        """Predict depth and motion of each frame, see `recipes.base.depth_commands`."""
-        return predict_depth(self.predictor, request, watch)
-
-    def evaluate(
-        self, request: EvaluateRequest, run: Path, watch: TrackProgress, progress: ReportProgress
-    ) -> tuple[dict[str, Any], list[Path]]:
-        """Score depth and trajectories of recordings by a protocol, see `recipes.base.depth_commands`."""
-        return evaluate_depth(self.predictor, request, run, watch, progress)
-
-    def score(self, data: VideoDataT, run: Run, console: Console) -> None:
-        """Score depth and trajectories of the validation frames, each data set at its own size."""
-        for name, one in data.each.items():
-            predictor = DepthPredictor(
-                self, (one.config.height, one.config.width) if name else None, one.config.crop if name else None
-            )
-            score_validation(predictor, one, run, console, name=f"val-{name}" if name else "val")
 
     @torch.no_grad()
     def images(self, batch: Batch[VideoInputsT, VideoTargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
@@ -163,12 +148,12 @@ class DepthPredictor:
     ) -> None:
         self.device = select_device()
         self.task = task.eval().to(self.device)
-        self.claim, self.crop = task.claim, crop or task.crop
+        self.depth_scale, self.crop = task.depth_scale, crop or task.crop
         self.height, self.width = size or (task.height, task.width)
         self.lens = TrainingLens(task.focal.tolist(), "depth is scaled by it, and the pose network is not used")
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """Predict (B, 3, H, W) to (B, 1, H, W), in 1/m or less by `claim`."""
+        """Predict (B, 3, H, W) to (B, 1, H, W), in 1/m or less by `depth_scale`."""
         return self.maps(image, camera).inverse_depth
 
     @torch.inference_mode()

@@ -1,9 +1,12 @@
-"""Open an image, a folder, a video or a data set for prediction; predict it by a function or an ONNX network. Imports no torch."""
+"""Open an image, a folder, a video or a data set for prediction, and predict it with an exported network.
+
+Images are decoded when they are predicted. Imports no torch.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +16,7 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
 from stadia.core.files import safe_join
 from stadia.core.recording import Recording
-from stadia.core.types import DepthScale
+from stadia.core.types import TrackProgress
 from stadia.datasets import DATASETS
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
@@ -21,8 +24,7 @@ from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
 from stadia.datasets.video.decode import VIDEO_SUFFIXES, count_indexed_frames, stream_video
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.user_camera import read_user_intrinsics
-from stadia.evaluation.io.prediction_writer import write_predictions
-from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, Provenance
+from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, write_predictions
 from stadia.evaluation.plots.videos import (
     DEFAULT_RATE_HZ,
     estimate_frame_rate_hz,
@@ -31,9 +33,7 @@ from stadia.evaluation.plots.videos import (
 )
 from stadia.evaluation.predict.exported_network import ExportedNetwork, stream_exported_predictions
 from stadia.evaluation.predict.frame_preparation import Frame, Listener, read_frames
-from stadia.evaluation.progress import TrackProgress, no_progress
-
-# -- Open an image, a folder of images, a video or a data set for prediction. Decodes lazily. Imports no torch.
+from stadia.recipes.base.requests import PredictRequest, network_size_notes, parse_size, refuse_unused, requested_size
 
 VIDEO = "side_by_side.mp4"
 IMAGE = "side_by_side.png"
@@ -61,8 +61,8 @@ def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: 
         path: of it.
         every: take each `every`-th frame.
         format: a name of `stadia.datasets.DATASETS`, or "auto".
-        options: fields of `stadia.datasets.config.SourceOptions`. An image uses `camera`; a video file `camera`, `frames`
-            and `stride`.
+        options: fields of `datasets.config.SourceOptions`. An image uses `camera`; a video file `camera`, `frames` and
+            `stride`.
 
     A video file is streamed instead of decoded into the cache, since prediction reads it once. Every frame of your own
     video or images gets depth. The trajectory uses only the frames that a training with the same `stride` selects,
@@ -148,45 +148,49 @@ def side_by_side_writer(given: PredictionInput, out: Path) -> AbstractContextMan
     )
 
 
-def predict_inputs(
-    inputs: Sequence[PredictionInput],
-    out: Path,
-    predict_to: Callable[[PredictionInput, Path], Predictions],
-    claim: DepthScale,
-) -> Iterator[str]:
-    """Predict depth of each input into its folder; yield lines about the files, and the scale of depth last."""
-    folders = [out] if len(inputs) == 1 else [safe_join(out, given.name) for given in inputs]
-    for given, folder in zip(inputs, folders, strict=True):
-        predictions = predict_to(given, folder)
-        posed = len(predictions.record.path) if predictions.record else 0
-        yield (
-            f"{folder}: {len(predictions.files)} frames, {posed or 'none'} of them with a pose (`path` of"
-            " predictions.json)"
-        )
-        if predictions.record and predictions.record.path_ends:
-            yield f"note: {predictions.record.path_ends}"
-        yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(folder.iterdir()))
-    yield f"claim: {SCALE_DESCRIPTIONS[claim]}"
+def list_files(folder: Path) -> Iterator[str]:
+    """Yield one line for each file and folder in it."""
+    yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(folder.iterdir()))
 
 
-# -- Predict opened inputs with a network in an ONNX file. Imports no torch.
+def prediction_lines(folder: Path, predictions: Predictions) -> Iterator[str]:
+    """Yield how many frames were predicted, and a note if the trajectory ends early."""
+    posed = len(predictions.record.path) if predictions.record else 0
+    frames = len(predictions.files)
+    yield f"{folder}: {frames} frames, {posed or 'none'} of them with a pose (`path` of predictions.json)"
+    if predictions.record and predictions.record.path_ends:
+        yield f"note: {predictions.record.path_ends}"
 
 
-def predict_exported(
-    network: ExportedNetwork,
-    given: PredictionInput,
-    out: Path,
-    provenance: Provenance,
-    *,
-    video: bool = True,
-    watch: TrackProgress = no_progress,
-) -> Predictions:
-    """Predict as `recipes.base.depth_commands.predict_input`, without trajectory and point cloud: an exported network has depth
-    only.
+# -- Predict with a network in an ONNX file.
+
+EXPORTED_OPTIONS = ("options", "every", "size", "video")
+
+
+def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Iterator[str]:
+    """Predict an input with an exported network, as `recipes.base.runner.run_predict` does with a checkpoint.
+
+    An exported network predicts depth alone: no trajectory, no point cloud.
     """
-    listeners: list[Listener] = []
-    with ExitStack() as files:
-        if video:
-            listeners.append(files.enter_context(side_by_side_writer(given, out)))
-        frames = stream_exported_predictions(network, watch(given.frames, given.count, f"predicting {given.name}"))
-        return write_predictions(frames, network, out, provenance, source=given.name, listeners=listeners)
+    refuse_unused(request, EXPORTED_OPTIONS, "an exported network")
+    network = ExportedNetwork(request.checkpoint, None if request.size is None else parse_size(request.size))
+    trained = {"data": network.about.model_dump(include={"height", "width"})}
+    size = requested_size(request.size, trained)
+    yield from (f"note: {note}" for note in network_size_notes(size, trained))
+    own = is_own_video(request.source, request.options.get("format", "auto"))
+    every_frame = {"stride": 1} if own else {}  # no frame selection without a trajectory
+    inputs = open_inputs(request.source, every=request.every, **(every_frame | dict(request.options)))
+    no_path = "no path, " if any(given.count != 1 for given in inputs) else ""
+    yield f"note: an exported network knows depth alone: {no_path}no point cloud"
+    for given in inputs:
+        folder = request.out if len(inputs) == 1 else safe_join(request.out, given.name)
+        listeners: list[Listener] = []
+        with ExitStack() as files:
+            if request.video:
+                listeners.append(files.enter_context(side_by_side_writer(given, folder)))
+            shown = track(given.frames, given.count, f"predicting {given.name}")
+            frames, provenance = stream_exported_predictions(network, shown), network.provenance(size)
+            written = write_predictions(frames, network, folder, provenance, source=given.name, listeners=listeners)
+        yield from prediction_lines(folder, written)
+        yield from list_files(folder)
+    yield f"depth scale: {SCALE_DESCRIPTIONS[network.depth_scale]}"

@@ -1,11 +1,11 @@
-"""Options of `stadia predict`, `evaluate` and `odometry`: requests, data options and network size. Imports no torch."""
+"""Requests of `stadia predict`, `evaluate` and `odometry`, and what their options mean. Imports no torch."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,6 @@ from stadia.core.files import read_json
 from stadia.dataloading.config import DataConfig
 from stadia.datasets.config import SourceOptions
 
-# -- Options of the commands that run a trained recipe. Imports no torch.
-
 
 @dataclass(frozen=True)
 class PredictRequest:
@@ -24,9 +22,10 @@ class PredictRequest:
 
     options: how to open `source`, from `recipes.base.requests.parse_source_options`.
     every: each n-th frame.
-    motion: method of the trajectory.
+    motion: method of the trajectory; None = aligned.
     size: "1216x352", if it is not the training's.
-    video, cloud: whether to write them.
+    video: whether to write it.
+    cloud: whether to write it; None = where the recipe predicts points.
     background: of a composite image, the same image without the foreground; or a folder of such images.
     """
 
@@ -35,10 +34,10 @@ class PredictRequest:
     options: Mapping[str, Any]
     out: Path
     every: int = 1
-    motion: str = "aligned"
+    motion: str | None = None
     size: str | None = None
     video: bool = True
-    cloud: bool = True
+    cloud: bool | None = None
     background: Path | None = None
 
 
@@ -92,7 +91,25 @@ class OdometryRequest:
     out: Path | None = None
 
 
-# -- Parse the `data.` options of predict and evaluate, the same keys as in a training. Imports no torch.
+def refuse_unused(request: PredictRequest | EvaluateRequest, used: Collection[str], what: str) -> None:
+    """Raise ConfigError for options that were given and have no effect. An option that is switched off is allowed.
+
+    Args:
+        used: fields of the request that have an effect.
+        what: the recipe or network that runs.
+    """
+    optional = [one for one in fields(request) if one.name not in {"checkpoint", "source", "data", "options", "out"}]
+    given = [one.name for one in optional if getattr(request, one.name) not in (one.default, False)]
+    names = [f"--{name.replace('_', '-')}" for name in given if name not in used]
+    if "options" not in used:
+        names += [f"data.{name}" for name in request.options]
+    if names:
+        usable = ", ".join(f"--{one.name.replace('_', '-')}" for one in optional if one.name in used)
+        expected = f"options that it uses ({usable})" if usable else "no options"
+        raise ConfigError(" and ".join(names), found=f"given with {what}", expected=expected, fix="leave it out")
+
+
+# -- `data.` options, the same keys as in a training.
 
 
 class FormatOptions(SourceOptions):
@@ -119,7 +136,7 @@ def parse_data_config(path: str, format: str, overrides: Sequence[str]) -> DataC
     return resolve_config(_DataKeys, {"data": {"path": path, "format": format}}, overrides).data
 
 
-# -- Run a checkpoint at another image size than in training: parse the size, write notes. Imports no torch.
+# -- Network images of another size than in the training.
 
 Size = tuple[int, int]
 """Height and width, pixels."""
@@ -132,8 +149,9 @@ MAX_SILOG_RATIO = 1.3
 
 
 def parse_size(text: str) -> Size:
-    """Return height and width of "1216x352" (width first). Raises ConfigError. The recipe checks what its network
-    supports.
+    """Return height and width of "1216x352", width first; the recipe checks what its network supports.
+
+    Raises ConfigError.
     """
     found = _SIZE.fullmatch(text.strip())
     width, height = (int(found[1]), int(found[2])) if found else (0, 0)
@@ -142,6 +160,11 @@ def parse_size(text: str) -> Size:
             "--size", found=f"'{text}'", expected="WIDTHxHEIGHT in pixels", fix="for example --size 1216x352"
         )
     return height, width
+
+
+def size_text(size: Size) -> str:
+    """Return "WIDTHxHEIGHT"."""
+    return f"{size[1]}x{size[0]}"
 
 
 def trained_size(config: Mapping[str, Any]) -> Size | None:
@@ -161,7 +184,7 @@ def network_size_notes(size: Size | None, config: Mapping[str, Any]) -> list[str
     trained = trained_size(config)
     if size is None or trained is None:
         return []
-    here, there = (f"{width}x{height}" for height, width in (size, trained))
+    here, there = size_text(size), size_text(trained)
     return [
         f"run at {here}, trained at {there}: a network depends on the size of objects in pixels; "
         f"compare with the score at {there} (no --size)"

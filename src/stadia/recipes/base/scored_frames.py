@@ -15,8 +15,6 @@ from stadia.core.recording import LEFT, Recording
 from stadia.datasets.image_files import hash_files, hash_frames, split_hashes
 from stadia.datasets.splits import read_split_file
 
-# -- Find which scored frames trained the network: the frames themselves, or other frames of the same drive.
-
 Indices = Mapping[str, Sequence[int]]
 """Frames, rising, by the recording's name."""
 
@@ -177,11 +175,11 @@ def index_spans(numbers: Iterable[int]) -> list[list[int]]:
 
 
 def _whole(fingerprint: str) -> str:
-    """Return the fingerprint of the whole recording, of an excerpt or a crop (`datasets.open_dataset.Excerpt`, `datasets.recordings`)."""
+    """Return the fingerprint of the whole recording that an excerpt or a crop is of."""
     return fingerprint.partition("[")[0]
 
 
-# -- Read a list of frames to score, in the format of KITTI's Eigen split.
+# -- lists of frames to score, in the format of KITTI's Eigen split
 
 
 @dataclass(frozen=True)
@@ -204,9 +202,8 @@ class FrameList:
 def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
     """Read lines `recording frame l` or `recording frame`: `2011_09_26/2011_09_26_drive_0002_sync 0000000069 l`.
 
-    Raises DataError for a line that does not parse, for frames that `recordings` lack (the first, and their number),
-    for
-    repeated frames, and for right images: only left images are predicted and scored.
+    Raises DataError for a line that does not parse, for missing or repeated frames, and for right images: only left
+    images are predicted and scored.
     """
     indices: dict[str, Sequence[int]] = {}
     for frames in read_split_file(path, recordings):

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from rich.console import Console
 
 from stadia.core import random_state
-from stadia.core.config import list_renamed_keys
-from stadia.core.errors import CheckpointError, RunError
-from stadia.core.types import Batch, Predictor
+from stadia.core.errors import RunError
+from stadia.core.types import Batch
 from stadia.diagnostics.finding import Finding, OnStop, Severity, append_finding, write_findings
 from stadia.diagnostics.loss_checks.loss_check_runner import (
     check_losses,
@@ -26,15 +24,14 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
 )
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_training_findings
-from stadia.recipes import CONFIGS, RECIPES
-from stadia.recipes.base.config import RecipeConfig, without_pretrained
+from stadia.recipes import RECIPES
+from stadia.recipes.base.build_recipe import build_task, check_init_weights, create_task, load_task
+from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.dry_run import DryRunResult, measure_steps
-from stadia.recipes.base.init_weights import build_task as build_task
-from stadia.recipes.base.init_weights import check_init_weights, create_task
 from stadia.recipes.base.progressive_resizing import check_stages, keep_batch_sizes, prepare_data, prepare_stages
 from stadia.recipes.base.recipe import TrainingData
+from stadia.recipes.base.runner import score_validation
 from stadia.training.batches import TrainingPlan, select_device
-from stadia.training.checkpoint import Checkpoint, load_weights
 from stadia.training.fit import FEW_STEPS, check_precision, fit
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
@@ -149,7 +146,7 @@ def train(
 
         @torch.no_grad()
         def score() -> None:
-            load_task(run.folder).score(data, run, console)
+            score_validation(load_task(run.folder), data, run, console)
 
         try:
             fit(
@@ -222,53 +219,6 @@ def report_findings(
             ),
         )
     return findings
-
-
-def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None) -> Predictor:
-    """Return a predictor of a trained recipe: depth, and motion if it was trained.
-
-    size: (height, width) of the network; default: the training's.
-    Raises the errors of `load_task`, CheckpointError without depth, ConfigError for an unsupported size.
-    """
-    task = load_task(checkpoint)
-    predictor = task.predictor(size)
-    if predictor is None:
-        raise CheckpointError(
-            checkpoint,
-            found=f"a checkpoint of '{task.recipe}', which predicts no depth",
-            expected="a recipe that does",
-            fix="pass another checkpoint",
-        )
-    return predictor
-
-
-def load_task(checkpoint: Path) -> AnyRecipe:
-    """Load a trained recipe from a checkpoint or a run's folder (its best checkpoint, else its last).
-
-    Raises CheckpointError if it is missing, damaged, of an unknown recipe, or does not fit its own configuration.
-    """
-    opened = Checkpoint.open(Path(checkpoint))
-    recipe = opened.header.recipe
-    if recipe not in RECIPES:
-        raise CheckpointError(
-            opened.path,
-            found=f"a checkpoint of '{recipe}'",
-            expected=f"one of {', '.join(RECIPES)}",
-            fix="update stadia, or pass another",
-        )
-    try:
-        config = CONFIGS.load(recipe).model_validate(opened.header.config)
-    except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise CheckpointError(
-            opened.path,
-            found="; ".join(list_renamed_keys(opened.header.config)) or f"a configuration with a wrong '{key}'",
-            expected="one of this version",
-            fix="train again",
-        ) from error
-    task: AnyRecipe = RECIPES.load(recipe)(without_pretrained(config))
-    load_weights(opened, task, recipe=recipe)
-    return task.eval()
 
 
 # -- The dry run: check a training and measure three full steps. Nothing is kept.

@@ -1,4 +1,8 @@
-"""The recipe `metric`: self-supervised depth with metres from objects of known height and the camera height."""
+"""The recipe `metric`: self-supervised depth of mono road video, in metres by objects of known height.
+
+Each object implies a camera height. Their median over frames and epochs is precise, and it then supervises every frame
+with a road (FUMET, arXiv 2312.04530). Prediction needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia.core import random_state
-from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, Prediction, RoadTargets
+from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, PredictedMaps, Prediction, RoadTargets
 from stadia.datasets.masks.height_priors import find_prior
 from stadia.diagnostics.loss_checks.loss_case import ErrorAxis, LossCase, Outputs
 from stadia.diagnostics.monitors.prediction_monitors import check_drift, check_epoch
@@ -32,19 +36,14 @@ from stadia.losses.metric_scale import (
     weight_objects,
 )
 from stadia.metrics.depth_metrics import object_extent, rows_out_of_order, share_at_max_depth
-from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.logged_stats import compute_auto_mask
-from stadia.recipes.base.self_supervised import SelfSupervisedRecipe
+from stadia.recipes.base.self_supervised import ViewSynthesis, check_encoders, make_networks
 from stadia.recipes.metric.camera_heights import CameraHeights, HeightHistory
 from stadia.recipes.metric.config import MetricConfig
 from stadia.recipes.metric.data import RoadVideo, open_road_video
 from stadia.recipes.metric.scale_loss_schedule import ScaleLossShares, compute_scale_loss_shares
 from stadia.training.run_folder import Run
-
-# -- The recipe `metric`: `selfsup` on mono road video, with metres from objects of known height and the camera height.
-#
-# Each object implies a camera height. Their median over frames and epochs is precise, and it then supervises every frame
-# with a road (FUMET, arXiv 2312.04530). Prediction needs none of it.
 
 MIN_SCHEDULE_EPOCHS = 4
 """Minimum epochs of the scale schedule: the first height is estimated in the third epoch."""
@@ -56,12 +55,12 @@ MIN_PART_FRAMES = 25
 """Minimum frames of a part."""
 
 MAX_HEIGHT_LOG_ERROR = 0.1
-"""Maximum log ratio between the estimated height and the height in predicted depth for a claim of metres."""
+"""Maximum log ratio between the estimated height and the height in predicted depth for depth in metres."""
 
 RoadBatch = Batch[Inputs, RoadTargets]
 
 
-class MetricRecipe(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
+class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
     """Self-supervised depth with metres from mono road video: object heights and camera heights give the scale.
 
     Args:
@@ -78,6 +77,9 @@ class MetricRecipe(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
 
     def __init__(self, config: MetricConfig) -> None:
         super().__init__(config)
+        self.model = make_networks(config)
+        self.view_synthesis = ViewSynthesis(config)
+        self.gate = self.view_synthesis.gate  # its buffers belong to checkpoints
         self.scale_loss, self.heights = MetricScaleLoss(config.scale), CameraHeights(config.heights)
         self.groups = config.camera_groups if isinstance(config.camera_groups, tuple) else ("",)
         self.register_buffer("camera_m", torch.full((len(self.groups),), math.nan))
@@ -91,7 +93,7 @@ class MetricRecipe(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
     @classmethod
     def prepare(cls, config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadVideo]:
         """Open the data with masks; return the configuration with every "auto" resolved, and the data."""
-        cls.check_encoders(config)
+        check_encoders(config)
         return open_road_video(config, console)
 
     def save_data_stats(self, data: RoadVideo) -> None:
@@ -101,20 +103,41 @@ class MetricRecipe(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         }
 
     @property
-    def claim(self) -> DepthScale:
+    def depth_scale(self) -> DepthScale:
         """Return metres if every camera group has a height and depth agrees with it, else depth up to one unknown
         scale.
         """
         follows = (self.said_m / self.camera_m).log().abs() < MAX_HEIGHT_LOG_ERROR  # NaN does not
         return DepthScale.METRES if bool(follows.all()) else DepthScale.UP_TO_SCALE
 
+    def maps(self, image: Tensor) -> PredictedMaps:
+        left, _, log_uncertainty = self.model.depth(image)
+        return PredictedMaps(left[0], None, log_uncertainty and log_uncertainty[0])
+
+    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
+        motion = self.model.motion(now, following)
+        return None if motion is None else motion.T_later_earlier
+
+    def check_size(self, height: int, width: int) -> None:
+        """Allow any size that suits the encoders. A linear pose head supports only the training size."""
+        if self.config.data.offsets and self.config.model.pose_head == "linear":
+            super().check_size(height, width)
+        check_encoders(self.config, [(height, width)])
+
     @property
-    def scored_as(self) -> DepthScale:
-        return DepthScale.METRES
+    def weights(self) -> Mapping[str, str]:
+        return self.model.weights
+
+    @property
+    def depth_range_m(self) -> tuple[float, float]:
+        return self.config.model.min_depth_m, self.config.model.max_depth_m
+
+    def inverse_depth(self, image: Tensor) -> Tensor:
+        return self.maps(image).inverse_depth
 
     @property
     def run_metadata(self) -> Mapping[str, object]:
-        """Return the claim, and the heights that it rests on."""
+        """Return the depth scale, and the heights that it rests on."""
         known = [(name, find_prior(name, self.config.road.height_priors)) for name in self.config.road.objects]
         rests = [
             f"{name} {prior.mean_m:g} m, spread {prior.spread_m:g} m ({prior.source})"
@@ -123,23 +146,22 @@ class MetricRecipe(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         ]
         each = "heights of single objects, else " * (self.config.road.heights == "each")
         rests_on = f"{each}heights of classes: {'; '.join(rests)}. A mean that is 5 % off makes all lengths 5 % off"
-        if self.claim is not DepthScale.METRES:
+        if self.depth_scale is not DepthScale.METRES:
             return {**super().run_metadata, "rests_on": rests_on, "scale_from": None}
         heights = {name: round(float(metres), 4) for name, metres in zip(self.groups, self.camera_m, strict=True)}
         listed = ", ".join(f"{metres:.2f} m" + f" of '{name}'" * bool(name) for name, metres in heights.items())
         scale_from = f"the camera's height over the road ({listed}), estimated from objects of known height"
         return {**super().run_metadata, "rests_on": rests_on, "scale_from": scale_from, "camera_height_m": heights}
 
-    def score(self, data: RoadVideo, run: Run, console: Console) -> None:
-        """Record the claim of the trained weights, or why there are no metres; then score as any depth."""
-        why = None if self.claim is DepthScale.METRES else self._reason_without_metres()
+    def finish_training(self, run: Run, console: Console) -> None:
+        """Record the depth scale of the trained weights, or why there are no metres."""
+        why = None if self.depth_scale is DepthScale.METRES else self._reason_without_metres()
         run.note(**self.run_metadata, no_metres=why)
         if why is not None:
-            console.print(f"note: no metres are claimed: {why}", markup=False, highlight=False, soft_wrap=True)
-        super().score(data, run, console)
+            console.print(f"note: depth is up to scale: {why}", markup=False, highlight=False, soft_wrap=True)
 
     def _reason_without_metres(self) -> str:
-        """Return why no metres are claimed."""
+        """Return why depth is not in metres."""
         if not any(self.course.of.values()):
             return "the best weights are from before the first camera height was estimated; train longer"
         return "; ".join(filter(None, map(self._missing_of_group, range(len(self.groups)))))
@@ -199,24 +221,19 @@ class MetricRecipe(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
     def _reinitialize(self) -> None:
         with random_state.preserve_generators():
             random_state.seed_generators(self.config.seed, "anew")
-            config = self.config
-            fresh = DepthPoseNet(
-                config.model, motion=bool(config.data.offsets), size=(config.data.height, config.data.width)
-            )
+            fresh = make_networks(self.config)
         self.model.load_state_dict(fresh.state_dict())
         assert self.optimizer is not None
         self.optimizer.state.clear()
 
     def training_step(self, batch: RoadBatch) -> LossReport:
-        prediction = self.model(batch)
-        photometric = self.photometric_loss(
-            batch, prediction, road=batch.targets.road if self.config.unmask_road else None
-        )
-        report = combine_losses(
-            {"selfsup": (1.0, photometric), "metric": (1.0, self.metric_scale_loss(batch, prediction))}
-        )
-        masked = compute_auto_mask(photometric.maps["winner"], len(batch.source_names))
         road = batch.targets.road
+        prediction = self.model(batch)  # depth at several scales, motion to each source
+        unmasked = road if self.config.unmask_road else None
+        photometric = self.view_synthesis(batch, prediction, self.global_step, road=unmasked)  # warp, compare
+        metric_scale = self.metric_scale_loss(batch, prediction)  # object heights, camera height
+        report = combine_losses({"selfsup": (1.0, photometric), "metric": (1.0, metric_scale)})
+        masked = compute_auto_mask(photometric.maps["winner"], len(batch.source_names))
         return replace(report, seen={**report.seen, "metric/road_masked": (masked & road).sum() / road.sum()})
 
     def metric_scale_loss(self, batch: RoadBatch, prediction: Prediction) -> LossReport:
@@ -272,7 +289,10 @@ class MetricRecipe(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
             if self.scale_loss.config.camera_height
             else {}
         )
-        return {**super().loss_cases(batch), **heights}
+        return {**self.view_synthesis.loss_cases(batch.source_names, self.last_step), **heights}
+
+    def images(self, batch: RoadBatch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
+        return {**super().images(batch, report), **self.view_synthesis.draw_sources(batch.source_names, report)}
 
     def shares(self) -> ScaleLossShares:
         """Return the weights of the object loss and the camera-height loss in this epoch.
@@ -322,9 +342,13 @@ class MetricRecipe(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
 
     # -- validation and checkpoint
 
-    def scored(self, batch: RoadBatch, predicted: Prediction) -> dict[str, Tensor | float]:
+    def on_validation_start(self) -> None:
+        self.view_synthesis.start_validation(DepthScale.METRES)  # from first to last step, so that scores compare
+
+    def validation_step(self, batch: RoadBatch) -> Mapping[str, Tensor | float]:
         """Return the scores of `selfsup` as metres, plus `abs_rel_scaled` (median-scaled) and `camera_height_m`."""
-        scores = super().scored(batch, predicted)
+        predicted = self.model(batch)
+        scores = self.view_synthesis.score(batch, predicted, self.global_step, self.last_step, DepthScale.METRES)
         targets = batch.targets
         if targets.depth_m is not None:
             scores["abs_rel_scaled"] = compute_depth_scores(
@@ -336,15 +360,19 @@ class MetricRecipe(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         ).median_height
         return scores
 
+    def validation_summary(self) -> Mapping[str, float]:
+        return self.view_synthesis.motion_scores()
+
     def validation_images(self) -> Mapping[str, NDArray[np.uint8]]:
-        """Add the camera heights of the past epochs."""
+        """Draw the motions of a validation, and the camera heights of the past epochs."""
+        motion = self.view_synthesis.draw_motion()
         if not any(self.course.of.values()):
-            return super().validation_images()
+            return motion
         names, heights = dict(enumerate(self.groups)), self.config.heights
         known = {names[group]: metres for group, metres in heights.known_m.items() if group in names}
         between = {names[group]: ends for group, ends in heights.between_m.items() if group in names}
         drawn = draw_heights_over_epochs(self.course.of, before_m=known, between_m=between)
-        return {**super().validation_images(), "camera height": drawn}
+        return {**motion, "camera height": drawn}
 
     def training_state(self) -> dict[str, Any]:
         return {

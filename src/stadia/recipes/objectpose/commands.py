@@ -1,25 +1,20 @@
-"""`stadia predict` and `stadia evaluate` of a trained `objectpose`, and scores of other programs on its held-out images."""
+"""`stadia predict` and `stadia evaluate` with `objectpose`, and scores of other programs on its held-out images."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor
 
 from stadia.core.errors import ConfigError
-from stadia.core.files import safe_join
-from stadia.core.types import Camera, Meta
+from stadia.core.types import Camera, Meta, TrackProgress
 from stadia.dataloading.loader import Loader
 from stadia.dataloading.object_samples import ObjectSamples
-from stadia.datasets.frame_store import resize_image
+from stadia.datasets.frame_store import ReportProgress, resize_image
 from stadia.datasets.objects.bop import BopImages
 from stadia.datasets.objects.bop_results import BopResult, to_boxes, write_results
 from stadia.datasets.objects.object_labels import EstimatedBox, ObjectImages
@@ -27,14 +22,19 @@ from stadia.datasets.objects.open_objects import open_object_images, unwrap_bop
 from stadia.evaluation.io.object_predictions import ObjectPredictions, ObjectPredictionsWriter, resize_instances
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.predict.frame_preparation import Frame, needs_padding, pad_to_aspect
-from stadia.evaluation.progress import TrackProgress
 from stadia.geometry.numpy_camera import resize_K
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects, match_hungarian
+from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
-from stadia.recipes.base.workflow import load_task
-from stadia.recipes.objectpose.config import ObjectPoseConfig
-from stadia.recipes.objectpose.data import ScoredImages, open_object_inputs, select_scored_images
-from stadia.recipes.objectpose.object_detection import FoundObjects, compare_images
+from stadia.recipes.base.runner import Commands, LabeledSet, ScoreOutput
+from stadia.recipes.objectpose.data import (
+    ObjectData,
+    ObjectInput,
+    ScoredImages,
+    open_object_inputs,
+    select_scored_images,
+)
+from stadia.recipes.objectpose.object_detection import compare_images
 from stadia.recipes.objectpose.object_pose_scores import (
     COUNTED_OBJECTS,
     ObjectScore,
@@ -44,50 +44,119 @@ from stadia.recipes.objectpose.object_pose_scores import (
     read_estimates,
     score_estimates,
 )
+from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.run_folder import Run
 
-# -- `stadia predict` and `stadia evaluate` of a trained `objectpose`.
-
-T = TypeVar("T")
 CSV = "bop.csv"
 WORST_DRAWN = 8
 """Number of drawn images: those with the largest rotation errors; a missed object counts 180 degrees."""
 
-_ONLY_DEPTH = {"motion": "aligned", "size": None, "protocol": "metric", "frames": None}
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledObjects(LabeledSet):
+    """Images of objects to score.
+
+    write_csv: whether the estimates for BOP data are also written and scored as a csv.
+    """
+
+    images: ObjectImages
+    write_csv: bool = True
 
 
-class TrainedObjectPose(Protocol):
-    """What the commands need of a trained recipe: `ObjectPoseRecipe` imports this module, not the reverse."""
+@dataclass(frozen=True)
+class EvaluatedObjects:
+    """Scores of objects; `csv_scores` are those of the BOP csv, empty without one."""
 
-    config: ObjectPoseConfig
-    classes: tuple[str, ...]
+    score: ObjectScore
+    csv_scores: Mapping[str, Any] = field(default_factory=dict)
 
-    def find(self, image: Tensor, camera: Camera) -> FoundObjects: ...
+    def summary(self) -> dict[str, Any]:
+        scores = self.score.summary()
+        shown = {"images": scores["images"], "objects counted": COUNTED_OBJECTS, **scores["metrics"]}
+        if self.csv_scores:
+            numbers = {key: value for key, value in self.csv_scores.items() if not isinstance(value, dict)}
+            shown |= {CSV: {"as --objects scores it": numbers}}
+        return {**shown, "class": scores["per_class"], "as published": {"nocs_compat": scores["nocs_compat"]}}
 
-    def parameters(self) -> Iterator[Tensor]: ...
+    def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
+        of_csv = {"bop_csv": self.csv_scores} if self.csv_scores else {}
+        return [self.score.write(folder / f"{name}.json", {**about, **of_csv})]
 
 
-def refuse_depth_options(request: PredictRequest | EvaluateRequest) -> None:
-    """Raise ConfigError for options that were given and have no effect."""
-    for name, unset in _ONLY_DEPTH.items():
-        if getattr(request, name, unset) != unset:
-            raise ConfigError(
-                f"--{name}", found="given for a recipe of objects", expected="it for depth alone", fix="leave it out"
+class ObjectPoseCommands(Commands[ObjectPoseRecipe, ObjectInput, LabeledObjects, EvaluatedObjects]):
+    """Boxes, masks and poses of objects, as drawings, json and csv."""
+
+    def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
+        return {"options", "every", "held_out"}
+
+    def open_inputs(self, request: PredictRequest) -> Sequence[ObjectInput]:
+        return open_object_inputs(request.source, every=request.every, **request.options)
+
+    def predict_input(
+        self, given: ObjectInput, folder: Path, request: PredictRequest, provenance: Provenance, track: TrackProgress
+    ) -> Iterator[str]:
+        recipe, data = self.recipe, self.recipe.config.data
+        writer = ObjectPredictionsWriter(folder, recipe.classes, provenance)
+        rows: list[BopResult] = []
+        bop = unwrap_bop(given.images) if given.images is not None else None
+        has_meshes = bop is not None and bop.classes == recipe.classes
+        padded = 0
+        with writer:
+            for number, frame in enumerate(track(given.frames, given.count, f"finding objects in {given.name}")):
+                predicted = find_objects_in_frame(recipe, frame)
+                writer.add(predicted)
+                scene_id, im_id = bop.ids[number * given.every] if bop is not None else (0, number)
+                rows += _rows(predicted.objects, scene_id, im_id, bop if has_meshes else None, recipe.classes)
+                padded += needs_padding(frame, data.height, data.width, data.pixel_ratio or 1.0)
+            write_results(folder / CSV, rows)
+            writer.finish()
+        objects = sum(len(entry["objects"]) for entry in writer.entries)
+        yield f"{folder}: {_plural(objects, 'object')} in {_plural(len(writer.entries), 'image')} of {given.name}"
+        if bop is not None and not has_meshes:
+            yield (
+                "note: the data set's classes are not the run's: obj_id is the run's number of a class, the frame ours"
             )
+        if padded:
+            yield f"note: {_plural(padded, 'image')} of another shape than the training's: padded to it, not squeezed"
+
+    def closing_lines(self) -> Iterator[str]:
+        yield "score: the mean probability of an object's class over its pixels; not how good its pose is"
+        yield "metres by the camera that was given; a wrong focal length makes every distance wrong by the same factor"
+        yield "note: nothing compares an image with those of the training: in one unlike them, what is found means little"
+
+    def open_labeled(self, request: EvaluateRequest, run: Path, progress: ReportProgress) -> LabeledObjects:
+        chosen = select_scored_images(self.recipe.classes, self.recipe.config.data, request, run)
+        about = {"split": chosen.split, "trained_on": chosen.trained_on, "of_trained_scenes": chosen.of_trained_scenes}
+        name = f"{request.data.resolve().name}-{chosen.split}"
+        return LabeledObjects(
+            name=name, about=about, summary={**about, "notes": list(chosen.notes)}, images=chosen.images
+        )
+
+    def open_validation(self, data: ObjectData, run: Run) -> list[LabeledObjects]:
+        return [LabeledObjects(name="val", images=data.images["val"], write_csv=False)]
+
+    def score(self, labeled: LabeledObjects, out: ScoreOutput, track: TrackProgress) -> EvaluatedObjects:
+        score, rows = score_images(self.recipe, labeled.images, out.predictions, out.provenance, track)
+        if not labeled.write_csv:
+            return EvaluatedObjects(score)
+        if rows:
+            write_results(out.predictions / CSV, rows)
+        bop = unwrap_bop(labeled.images)
+        return EvaluatedObjects(score, {} if bop is None else score_estimates(bop, to_boxes(rows, bop)))
 
 
 @torch.inference_mode()
-def find_objects_in_frame(task: TrainedObjectPose, frame: Frame) -> ObjectPredictions:
+def find_objects_in_frame(recipe: ObjectPoseRecipe, frame: Frame) -> ObjectPredictions:
     """Find objects in one image of any size, in metres by its K. An image of another aspect ratio is padded."""
-    data = task.config.data
+    data = recipe.config.data
     padding = pad_to_aspect(frame, data.height, data.width, data.pixel_ratio or 1.0)
     image, K = padding.image, padding.K
     size = image.shape[0], image.shape[1]
-    device = next(task.parameters()).device
+    device = next(recipe.parameters()).device
     seen = torch.from_numpy(resize_image(image, data.height, data.width)).to(device).permute(2, 0, 1)[None] / 255
     seen_K = torch.from_numpy(resize_K(K, size, data.height, data.width)).float().to(device)[None]
-    found = task.find(seen, Camera(seen_K, data.height, data.width))
+    found = recipe.find(seen, Camera(seen_K, data.height, data.width))
     instance = padding.cut(resize_instances(found.instance[0], *size))
     return ObjectPredictions(
         frame.name,
@@ -97,46 +166,6 @@ def find_objects_in_frame(task: TrainedObjectPose, frame: Frame) -> ObjectPredic
         found.objects.to("cpu"),
         center_known=found.center_known.cpu().numpy(),
     )
-
-
-def predict(task: TrainedObjectPose, request: PredictRequest, watch: TrackProgress) -> Iterator[str]:
-    """Write the objects found in each image of an input; yield lines for people."""
-    refuse_depth_options(request)
-    data = task.config.data
-    provenance, inputs = (
-        Provenance.of(request.checkpoint),
-        open_object_inputs(request.source, every=request.every, **request.options),
-    )
-    for one in inputs:
-        given = one.given
-        folder = ObjectPredictionsWriter(
-            request.out if len(inputs) == 1 else safe_join(request.out, given.name), task.classes, provenance
-        )
-        results: list[BopResult] = []
-        bop = unwrap_bop(one.images) if one.images is not None else None
-        own = bop if bop is not None and bop.classes == task.classes else None
-        padded = 0
-        with folder:
-            for number, frame in enumerate(watch(given.frames, given.count, f"finding objects in {given.name}")):
-                picture = find_objects_in_frame(task, frame)
-                folder.add(picture)
-                scene_id, im_id = bop.ids[number * one.every] if bop is not None else (0, number)
-                results += _rows(picture.objects, scene_id, im_id, images=own, classes=task.classes)
-                padded += needs_padding(frame, data.height, data.width, data.pixel_ratio or 1.0)
-            write_results(folder.out / CSV, results)
-            folder.finish()
-        objects = sum(len(entry["objects"]) for entry in folder.entries)
-        yield f"{folder.out}: {_plural(objects, 'object')} in {_plural(len(folder.entries), 'image')} of {given.name}"
-        yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(folder.out.iterdir()))
-        if bop is not own:
-            yield (
-                "note: the data set's classes are not the run's: obj_id is the run's number of a class, the frame ours"
-            )
-        if padded:
-            yield f"note: {_plural(padded, 'image')} of another shape than the training's: padded to it, not squeezed"
-    yield "score: the mean probability of an object's class over its pixels; not how good its pose is"
-    yield "metres by the camera that was given; a wrong focal length makes every distance wrong by the same factor"
-    yield "note: nothing compares an image with those of the training: in one unlike them, what is found means little"
 
 
 def _plural(count: int, what: str) -> str:
@@ -158,100 +187,40 @@ def _rows(
     return rows
 
 
-# -- scores
-
-
-def score_validation(task: TrainedObjectPose, images: ObjectImages, run: Run, console: Console) -> None:
-    """Score the validation images after training: scores/val.json and predictions/val/."""
-
-    def shown(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        return track(items, what, total=count, console=console, transient=True, disable=not console.is_terminal)
-
-    folder, provenance = run.folder / "predictions" / "val", Provenance.of(run.folder)
-    shutil.rmtree(folder, ignore_errors=True)  # of this run before it was resumed
-    score, _ = score_images(task, images, folder, provenance, shown)
-    score.write(run.folder / "scores" / "val.json", {"checkpoint": provenance.checkpoint})
-
-
-def evaluate(
-    task: TrainedObjectPose, request: EvaluateRequest, run: Path, watch: TrackProgress
-) -> tuple[dict[str, Any], list[Path]]:
-    """Score the objects found in a data set. Returns the summary to print, and the written files."""
-    refuse_depth_options(request)
-    chosen = select_scored_images(task.classes, task.config.data, request, run)
-    split, images = chosen.split, chosen.images
-    in_run = (run / "run.json").is_file()
-    if request.out is None and not in_run:
-        found, expected = "a checkpoint outside a run's folder", "a folder for its predictions"
-        raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
-    name = f"{request.data.resolve().name}-{split}{request.suffix}"
-    folder = request.out or run / "predictions" / name
-    if request.out is None:
-        shutil.rmtree(folder, ignore_errors=True)  # of the same images, by an earlier evaluation
-    provenance = Provenance.of(request.checkpoint)
-    score, results = score_images(task, images, folder, provenance, watch)
-    written = [folder]
-    if results:
-        write_results(folder / CSV, results)
-    about: dict[str, Any] = {"checkpoint": provenance.checkpoint, "data": str(request.data.resolve()), "split": split}
-    bop = unwrap_bop(images)
-    of_csv = {} if bop is None else score_estimates(bop, to_boxes(results, bop))
-    about |= {"bop_csv": of_csv} if of_csv else {}
-    about |= {"trained_on": chosen.trained_on, "of_trained_scenes": chosen.of_trained_scenes}
-    scores = (run if in_run else folder) / "scores"
-    written.append(score.write(scores / f"{name}.json", about))
-    said = score.summary()
-    known = {key: about[key] for key in ("split", "trained_on", "of_trained_scenes")}
-    shown = {
-        **known,
-        "notes": list(chosen.notes),
-        "images": said["images"],
-        "objects counted": COUNTED_OBJECTS,
-        **said["metrics"],
-    }
-    if of_csv:
-        shown |= {
-            CSV: {
-                "as --objects scores it": {key: value for key, value in of_csv.items() if not isinstance(value, dict)}
-            }
-        }
-    return {**shown, "class": said["per_class"], "as published": {"nocs_compat": said["nocs_compat"]}}, written
-
-
 @torch.inference_mode()
 def score_images(
-    task: TrainedObjectPose, images: ObjectImages, folder: Path, provenance: Provenance, watch: TrackProgress
+    recipe: ObjectPoseRecipe, images: ObjectImages, folder: Path, provenance: Provenance, track: TrackProgress
 ) -> tuple[ObjectScore, list[BopResult]]:
     """Find and compare objects; for BOP data also return csv rows. Draw the worst images with true and found boxes."""
-    data = task.config.data
+    data = recipe.config.data
     samples = ObjectSamples([images], height=data.height, width=data.width)
-    device = next(task.parameters()).device
+    device = next(recipe.parameters()).device
     loader = Loader(samples, batch_size=8, shuffle=False, device=device)
     compared: list[tuple[Meta, ImageComparison]] = []
     results: list[BopResult] = []
     bop = unwrap_bop(images)
-    for batch in watch(loader, len(loader), f"finding objects in {images.name}"):
-        found = task.find(batch.inputs.image, batch.inputs.camera)
+    for batch in track(loader, len(loader), f"finding objects in {images.name}"):
+        found = recipe.find(batch.inputs.image, batch.inputs.camera)
         compared += zip(batch.meta, compare_images(found, batch.targets), strict=True)
         if bop is not None:
             for row, meta in enumerate(batch.meta):
                 objects = found.of_image(row).to("cpu")
-                results += _rows(objects, *bop.ids[meta.index], images=bop, classes=task.classes)
-    score = collect_score(task.classes, compared)
-    _draw_worst(task, images, score, folder, provenance)
+                results += _rows(objects, *bop.ids[meta.index], images=bop, classes=recipe.classes)
+    score = collect_score(recipe.classes, compared)
+    _draw_worst(recipe, images, score, folder, provenance)
     return score, results
 
 
 def _draw_worst(
-    task: TrainedObjectPose, images: ObjectImages, score: ObjectScore, folder: Path, provenance: Provenance
+    recipe: ObjectPoseRecipe, images: ObjectImages, score: ObjectScore, folder: Path, provenance: Provenance
 ) -> None:
     """Draw the images with the largest rotation errors: found objects, and true ones below."""
     worst = sorted(score.images, key=lambda one: _largest_and_mean_error(one[1]), reverse=True)[:WORST_DRAWN]
-    out = ObjectPredictionsWriter(folder / "worst", task.classes, provenance)
+    out = ObjectPredictionsWriter(folder / "worst", recipe.classes, provenance)
     for meta, _ in worst:
         image = images.image(meta.index)
         name = image_name(meta).replace("/", "-")
-        found = find_objects_in_frame(task, Frame(name, image, images.camera(meta.index).K.double().numpy()))
+        found = find_objects_in_frame(recipe, Frame(name, image, images.camera(meta.index).K.double().numpy()))
         out.add(replace(found, true=boxes_to_objects(images.boxes(meta.index))))
     out.finish()
 
@@ -300,12 +269,12 @@ def score_chosen(images: ObjectImages, found: list[list[EstimatedBox]]) -> dict[
 
 
 def _held_out(reference: Path, split: str | None, run: Path) -> ScoredImages:
-    task = load_task(run)
-    if task.recipe != "objectpose":
+    recipe = load_task(run)
+    if recipe.recipe != "objectpose":
         raise ConfigError(
-            "--held-out-of", found=f"a run of '{task.recipe}'", expected="one of objectpose", fix="name another run"
+            "--held-out-of", found=f"a run of '{recipe.recipe}'", expected="one of objectpose", fix="name another run"
         )
     options = {} if split is None else {"split": split}
     folder = Checkpoint.open(run).path.parent.parent
     request = EvaluateRequest(run, reference, options, held_out=True)
-    return select_scored_images(task.config.data.classes, task.config.data, request, folder)
+    return select_scored_images(recipe.config.data.classes, recipe.config.data, request, folder)

@@ -212,10 +212,9 @@ _PREFERRED = ("test", "val")
 
 
 @dataclass(frozen=True)
-class ObjectInput:
-    """An input; `images` is the data set of objects behind it (each `every`-th image), else None."""
+class ObjectInput(PredictionInput):
+    """Frames to predict; `images` is the data set of objects that they are of (each `every`-th image), else None."""
 
-    given: PredictionInput
     images: ObjectImages | None = None
     every: int = 1
 
@@ -229,18 +228,15 @@ def open_object_inputs(path: Path, *, every: int = 1, format: str = "auto", **op
     path = Path(path).expanduser()
     layout = detect_object_layout(path) if format == "auto" else format if format in OBJECT_FORMATS else None
     if layout is None:
-        return [ObjectInput(given) for given in open_inputs(path, every=every, format=format, **options)]
+        return [ObjectInput(**vars(given)) for given in open_inputs(path, every=every, format=format, **options)]
     chosen = resolve_config(SourceOptions, options)
     refuse_idle_options(
         chosen, SourceOptions.model_fields.keys() - {"split"}, "a data set of objects, which contains its cameras,"
     )
     images = open_object_images(path, _choose_split(path, layout, chosen.split), layout)
     indices = range(0, len(images), every)
-    return [
-        ObjectInput(
-            PredictionInput(images.name, _frames(images, indices), len(indices), DEFAULT_RATE_HZ), images, every
-        )
-    ]
+    frames = _frames(images, indices)
+    return [ObjectInput(images.name, frames, len(indices), DEFAULT_RATE_HZ, images=images, every=every)]
 
 
 def _choose_split(path: Path, layout: str, requested: str | None) -> str:

@@ -7,9 +7,7 @@ prediction, pixels that point at one center form an object.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -20,12 +18,10 @@ from torch import Tensor
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera
 from stadia.dataloading.object_samples import ObjectInputs, ObjectTargets
-from stadia.datasets.frame_store import ReportProgress
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.loss_checks.training_start import take_samples
 from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.evaluation.plots.image_overlays import draw_masks, draw_objects
-from stadia.evaluation.progress import TrackProgress
 from stadia.geometry.segments import segments_from_instances
 from stadia.losses.loss_report import LossReport
 from stadia.metrics.object_metrics import (
@@ -37,14 +33,11 @@ from stadia.metrics.object_metrics import (
 )
 from stadia.models.encoders import check_encoder
 from stadia.models.object_pose_net import ObjectPoseNet
-from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
-from stadia.recipes.objectpose import commands
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import ObjectBatch, ObjectData, open_objects
 from stadia.recipes.objectpose.object_detection import FoundObjects, compare_images, find_objects, ground_truth_objects
 from stadia.recipes.objectpose.objectpose_loss import ObjectPoseLoss, object_loss_case
 from stadia.training.recipe import Recipe
-from stadia.training.run_folder import Run
 from stadia.training.validation_scores import gather_from_processes
 
 
@@ -112,20 +105,6 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         """Return median errors, recalls and average precisions over all objects."""
         images = merge_comparisons(gather_from_processes(self._comparisons))
         return matched_scores(images) | mean_average_precisions(images, range(1, len(self.classes)))
-
-    def predict(self, request: PredictRequest, watch: TrackProgress) -> Iterator[str]:
-        """Write boxes, axes and masks, drawn and as numbers, see `recipes.objectpose.commands`."""
-        return commands.predict(self, request, watch)
-
-    def evaluate(
-        self, request: EvaluateRequest, run: Path, watch: TrackProgress, progress: ReportProgress
-    ) -> tuple[dict[str, Any], list[Path]]:
-        """Score objects found in a labeled data set, see `recipes.objectpose.commands`."""
-        return commands.evaluate(self, request, run, watch)
-
-    def score(self, data: ObjectData, run: Run, console: Console) -> None:
-        """Score objects found in the validation images."""
-        commands.score_validation(self, data.images["val"], run, console)
 
     @torch.no_grad()
     def images(self, batch: ObjectBatch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:

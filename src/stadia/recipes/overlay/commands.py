@@ -1,115 +1,187 @@
-"""`stadia predict` and `stadia evaluate` of a trained `overlay`: predictions to disk, scores from there."""
+"""`stadia predict` and `stadia evaluate` with `overlay`: depth and mask to disk, scores from there."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.types import DepthScale
+from stadia.core.types import DepthScale, TrackProgress
 from stadia.dataloading.composites import CompositeSamples, open_composites
 from stadia.datasets.frame_store import ReportProgress, resize_image
 from stadia.datasets.image_files import list_images, read_rgb
 from stadia.evaluation.baselines import average_depths, find_best_threshold, max_channel_difference
 from stadia.evaluation.io.overlay_predictions import OverlayPredictionsWriter, read_mask_logits
-from stadia.evaluation.io.predictions_folder import Predictions, PredictionsRecord, Provenance
+from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, Provenance
 from stadia.evaluation.plots.colormaps import color_inverse_depth
-from stadia.evaluation.progress import TrackProgress
 from stadia.evaluation.protocols import ALIGNMENT_BY_SCALE
 from stadia.evaluation.score.recording_scores import write_score
 from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.models.config import OVERLAY_STRIDE
-from stadia.models.overlay_net import OverlayNet
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
-from stadia.recipes.overlay.config import OverlayConfig
+from stadia.recipes.base.runner import Commands, LabeledSet, ScoreOutput
 from stadia.recipes.overlay.data import OverlayData
+from stadia.recipes.overlay.recipe import OverlayRecipe
 from stadia.synthetic.composites.backgrounds import DepthLabel
 from stadia.synthetic.composites.composer import CompositeSource
 from stadia.synthetic.composites.composite_files import is_composite_set
 from stadia.training.run_folder import Run
 
-T = TypeVar("T")
-MOST_IMAGES = 1000
+MAX_VALIDATION_IMAGES = 1000
 """Maximum number of scored validation images."""
 
-MEAN_OF = 500
+MAX_BASELINE_IMAGES = 500
 """Maximum number of training images for the baselines."""
 
 DRAWN = 8
-"""Number of drawn images, of those that were scored."""
-
-_IDLE = {"every": 1, "motion": "aligned", "size": None, "protocol": "metric", "frames": None, "held_out": False}
+"""Number of drawn images, of those that are scored."""
 
 
-class TrainedOverlay(Protocol):
-    """What the commands need of a trained recipe: `OverlayRecipe` imports this module, not the reverse."""
+@dataclass(frozen=True)
+class CompositeInput:
+    """Images to predict, each with its background: files in pairs, or samples of a composite set."""
 
-    config: OverlayConfig
-    network: OverlayNet
-
-    @property
-    def claim(self) -> DepthScale: ...
-
-    def parameters(self) -> Iterator[Tensor]: ...
+    name: str
+    pairs: Sequence[tuple[Path, Path]] = ()
+    samples: CompositeSamples | None = None
+    split: str = ""
 
 
-def refuse_unused_options(request: PredictRequest | EvaluateRequest, *but: str) -> None:
-    """Raise ConfigError for options that were given and have no effect."""
-    given = [name for name, unset in _IDLE.items() if name not in but and getattr(request, name, unset) != unset]
-    given += [f"data.{name}" for name in request.options]
-    if given:
-        what = " and ".join(f"--{name.replace('_', '-')}" if not name.startswith("data.") else name for name in given)
-        raise ConfigError(
-            what, found="given for a recipe of composed images", expected="none of it", fix="leave it out"
+@dataclass(frozen=True, kw_only=True)
+class LabeledComposites(LabeledSet):
+    """Samples to score, by their numbers.
+
+    source: of the images, for the record of the predictions.
+    training: images and numbers that the baselines are computed from; None without baselines.
+    """
+
+    samples: CompositeSamples
+    numbers: Sequence[int]
+    source: str
+    training: tuple[CompositeSource, Sequence[int]] | None = None
+
+
+@dataclass(frozen=True)
+class CompositeScore:
+    """Scores as in the score file: "metrics" over all pixels, "per_image", and what they mean."""
+
+    values: Mapping[str, Any]
+
+    def summary(self) -> dict[str, Any]:
+        shown = {key: value for key, value in self.values.items() if key not in ("per_image", "metrics")}
+        return {**shown, **self.values["metrics"]}
+
+    def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
+        write_score(folder / f"{name}.json", {**about, **self.values})
+        return [folder / f"{name}.json"]
+
+
+class OverlayCommands(Commands[OverlayRecipe, CompositeInput, LabeledComposites, CompositeScore]):
+    """Depth and foreground mask of a composite image, from it and its background."""
+
+    def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
+        is_set = isinstance(request, EvaluateRequest) or _is_set(request)
+        return {"every"} if is_set else {"background"}
+
+    def open_inputs(self, request: PredictRequest) -> list[CompositeInput]:
+        if not _is_set(request):
+            return [CompositeInput(str(request.source), find_pairs(request.source, request.background))]
+        samples, split, _ = _open_samples(self.recipe, request.source)
+        return [CompositeInput(str(request.source), samples=samples, split=split)]
+
+    def predict_input(
+        self, given: CompositeInput, folder: Path, request: PredictRequest, provenance: Provenance, track: TrackProgress
+    ) -> Iterator[str]:
+        if given.samples is None:
+            count = len(given.pairs)
+            _predict_pairs(self.recipe, given, folder, provenance, track)
+        else:
+            numbers = range(0, len(given.samples), request.every)
+            count = len(numbers)
+            _predict_samples(self.recipe, given.samples, numbers, folder, provenance, given.name, track)
+        yield f"{folder}: depth and mask of {count} image{'s' * (count != 1)}"
+        if given.samples is not None:
+            yield f"note: of its split '{given.split}'; `stadia evaluate` scores it"
+
+    def closing_lines(self) -> Iterator[str]:
+        yield f"depth: {SCALE_DESCRIPTIONS[self.recipe.depth_scale]}"
+        if self.recipe.depth_scale is DepthScale.METRES:
+            yield (
+                "note: metres hold for a camera like the training's; another focal length scales every "
+                "distance by one factor"
+            )
+
+    def open_labeled(self, request: EvaluateRequest, run: Path, progress: ReportProgress) -> LabeledComposites:
+        """Open a composite set: its split "test", else "val", else what exists."""
+        samples, split, label = _open_samples(self.recipe, request.data, progress)
+        about = {"split": split, **_label_facts(label)}
+        return LabeledComposites(
+            name=f"{request.data.resolve().name}-{split}",
+            about=about,
+            summary=about,
+            samples=samples,
+            numbers=range(0, len(samples), request.every),
+            source=str(request.data),
         )
 
+    def open_validation(self, data: OverlayData, run: Run) -> list[LabeledComposites]:
+        if data.val is None:
+            return []
+        overlays = data.overlays
+        samples = overlays.samples("val")
+        count = min(MAX_VALIDATION_IMAGES, len(samples))
+        numbers = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)).tolist()
+        training = overlays.images["train"], range(min(MAX_BASELINE_IMAGES, overlays.count_images("train")))
+        about = {"split": "val", **_label_facts(overlays.label)}
+        return [
+            LabeledComposites(
+                name="val", about=about, samples=samples, numbers=numbers, source="val", training=training
+            )
+        ]
 
-# -- predictions
+    def score(self, labeled: LabeledComposites, out: ScoreOutput, track: TrackProgress) -> CompositeScore:
+        samples, numbers = labeled.samples, labeled.numbers
+        predictions = _predict_samples(
+            self.recipe, samples, numbers, out.predictions, out.provenance, labeled.source, track
+        )
+        found: list[tuple[str, dict[str, float]]] = []
+        for number in track(numbers, len(numbers), "scoring"):
+            depth, logits = predictions.read(_stem(number)), read_mask_logits(predictions, _stem(number))
+            sums = _image_sums(self.recipe, _to_tensor(depth), _to_tensor(logits), samples, number)
+            found.append((_stem(number), sums))
+        return CompositeScore({"checkpoint": out.provenance.checkpoint, **_summarize(self.recipe, samples, found)})
+
+    def finish_validation(self, labeled: LabeledComposites, score: CompositeScore, run: Run, console: Console) -> None:
+        """Score two baselines: scores/val-mean-depth.json and scores/val-difference.json."""
+        assert labeled.training is not None
+        images, numbers = labeled.training
+        for name, compute in (("mean-depth", score_mean_depth), ("difference", score_difference_mask)):
+            values = compute(self.recipe, images, numbers, labeled.samples, labeled.numbers)
+            CompositeScore(values).write(run.folder / "scores", f"{labeled.name}-{name}", labeled.about)
 
 
-@torch.inference_mode()
-def predict_pair(
-    task: TrainedOverlay, background: NDArray[np.uint8], image: NDArray[np.uint8]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Predict depth and mask logits, (h, w) each, of a background and an image (H, W, 3) RGB of one size.
-
-    The network gets about as many pixels as in training, in the shape of the image, sides rounded to its stride.
-    """
-    height, width = fit_network_size(image.shape[0], image.shape[1], task.config.data.height, task.config.data.width)
-    both = np.concatenate([resize_image(one, height, width) for one in (background, image)], axis=2)
-    images = torch.from_numpy(both).to(next(task.parameters()).device).permute(2, 0, 1)[None] / 255
-    predicted = task.network(images)
-    return predicted.log_depth.exp()[0, 0].cpu().numpy(), predicted.mask_logits[0, 0].cpu().numpy()
+def _is_set(request: PredictRequest) -> bool:
+    """Return whether the input is a set written by `stadia data overlay`, which has its backgrounds."""
+    return request.background is None and is_composite_set(request.source)
 
 
-def fit_network_size(height: int, width: int, trained_height: int, trained_width: int) -> tuple[int, int]:
-    """Return (h, w), multiples of STRIDE: the shape of a height x width image with the pixels of the training."""
-    scale = (trained_height * trained_width / (height * width)) ** 0.5
-    return max(round(height * scale / OVERLAY_STRIDE), 1) * OVERLAY_STRIDE, max(
-        round(width * scale / OVERLAY_STRIDE), 1
-    ) * OVERLAY_STRIDE
+# -- predict
 
 
-def predict(task: TrainedOverlay, request: PredictRequest, watch: TrackProgress) -> Iterator[str]:
-    """Write depth and mask of each pair into a new folder; yield lines for people."""
-    if request.background is None and is_composite_set(request.source):
-        yield from _predict_set(task, request, watch)
-        return
-    refuse_unused_options(request)
-    pairs = find_pairs(request.source, request.background)
-    folder = OverlayPredictionsWriter(
-        request.out, task.claim, Provenance.of(request.checkpoint), source=str(request.source)
-    )
-    for image_file, background_file in watch(pairs, len(pairs), "predicting"):
+def _predict_pairs(
+    recipe: OverlayRecipe, given: CompositeInput, folder: Path, provenance: Provenance, track: TrackProgress
+) -> None:
+    """Predict image files with their backgrounds, and draw each."""
+    writer = OverlayPredictionsWriter(folder, recipe.depth_scale, provenance, source=given.name)
+    for image_file, background_file in track(given.pairs, len(given.pairs), "predicting"):
         image, background = read_rgb(image_file), read_rgb(background_file)
         if image.shape != background.shape:
             raise DataError(
@@ -118,37 +190,65 @@ def predict(task: TrainedOverlay, request: PredictRequest, watch: TrackProgress)
                 expected=f"{image.shape[1]}x{image.shape[0]}, as {image_file.name}",
                 fix="give the image that the same camera took without the object",
             )
-        depth, logits = predict_pair(task, background, image)
-        folder.add(image_file.stem, depth, logits, (image.shape[0], image.shape[1]))
-        folder.draw(
-            image_file.stem, {"background": background, "image": image, **_draw_maps(depth, logits, image.shape[:2])}
-        )
-    folder.finish()
-    yield from _output_lines(request.out, len(pairs), folder.record)
+        depth, logits = predict_pair(recipe, background, image)
+        size = image.shape[0], image.shape[1]
+        writer.add(image_file.stem, depth, logits, size)
+        shown = {"background": background, "image": image, **_draw_maps(depth, logits, size)}
+        writer.draw(image_file.stem, shown)
+    writer.finish()
 
 
-def _predict_set(task: TrainedOverlay, request: PredictRequest, watch: TrackProgress) -> Iterator[str]:
-    """Predict a set written by `stadia data overlay`, which has its backgrounds."""
-    refuse_unused_options(request, "every")
-    samples, split, _ = _open_samples(task, request.source)
-    numbers = list(range(0, len(samples), request.every))
-    predictions = _predict_samples(
-        task, samples, numbers, request.out, Provenance.of(request.checkpoint), str(request.source), watch
+@torch.inference_mode()
+def _predict_samples(
+    recipe: OverlayRecipe,
+    samples: CompositeSamples,
+    numbers: Sequence[int],
+    out: Path,
+    provenance: Provenance,
+    source: str,
+    track: TrackProgress,
+) -> Predictions:
+    """Predict samples under their numbers; draw some of them, evenly spaced."""
+    writer = OverlayPredictionsWriter(out, recipe.depth_scale, provenance, source=source)
+    drawn = set(numbers[:: max(len(numbers) // DRAWN, 1)])
+    for number in track(numbers, len(numbers), "predicting composed images"):
+        one = samples.images.composed(number).resized(samples.height, samples.width)
+        depth, logits = predict_pair(recipe, one.background, one.image)
+        writer.add(_stem(number), depth, logits, (samples.height, samples.width))
+        if number in drawn:
+            predicted = {"background": one.background, "image": one.image, **_draw_maps(depth, logits, one.mask.shape)}
+            known = np.divide(1, one.depth, out=np.zeros_like(one.depth), where=one.depth > 0)
+            true = {"true mask": _black_and_white(one.mask), "true inverse depth": color_inverse_depth(known)}
+            writer.draw(_stem(number), {**predicted, **true})
+    return writer.finish()
+
+
+def _stem(number: int) -> str:
+    return f"{number:06d}"
+
+
+@torch.inference_mode()
+def predict_pair(
+    recipe: OverlayRecipe, background: NDArray[np.uint8], image: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Predict depth and mask logits, (h, w) each, of a background and an image (H, W, 3) RGB of one size.
+
+    The network gets about as many pixels as in training, in the shape of the image, sides rounded to its stride.
+    """
+    height, width = fit_network_size(
+        image.shape[0], image.shape[1], recipe.config.data.height, recipe.config.data.width
     )
-    yield from _output_lines(request.out, len(numbers), predictions.record)
-    yield f"note: of its split '{split}'; `stadia evaluate` scores it"
+    both = np.concatenate([resize_image(one, height, width) for one in (background, image)], axis=2)
+    images = torch.from_numpy(both).to(next(recipe.parameters()).device).permute(2, 0, 1)[None] / 255
+    predicted = recipe.network(images)
+    return predicted.log_depth.exp()[0, 0].cpu().numpy(), predicted.mask_logits[0, 0].cpu().numpy()
 
 
-def _output_lines(out: Path, images: int, record: PredictionsRecord) -> Iterator[str]:
-    """Yield lines about the files of a prediction."""
-    yield f"{out}: depth and mask of {images} image{'s' * (images != 1)}"
-    yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(out.iterdir()))
-    yield f"depth: {record.trust}"
-    if record.claim is DepthScale.METRES:
-        yield (
-            "note: metres hold for a camera like the training's; another focal length scales every "
-            "distance by one factor"
-        )
+def fit_network_size(height: int, width: int, trained_height: int, trained_width: int) -> tuple[int, int]:
+    """Return (h, w), multiples of OVERLAY_STRIDE: the shape of a height x width image with the pixels of the training."""
+    scale = (trained_height * trained_width / (height * width)) ** 0.5
+    rows, columns = (max(round(side * scale / OVERLAY_STRIDE), 1) for side in (height, width))
+    return rows * OVERLAY_STRIDE, columns * OVERLAY_STRIDE
 
 
 def find_pairs(source: Path, background: Path | None) -> list[tuple[Path, Path]]:
@@ -199,78 +299,15 @@ def _black_and_white(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.where(mask[..., None], 255, 0).astype(np.uint8).repeat(3, axis=2)
 
 
-# -- scores
-
-
-def score_validation(task: TrainedOverlay, data: OverlayData, run: Run, console: Console) -> None:
-    """Score the validation images after training: predictions/val/ and scores/val.json.
-
-    Also the baselines scores/val-mean-depth.json and scores/val-difference.json.
-    """
-    overlays = data.overlays
-    if data.val is None:
-        return
-
-    def shown(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        return track(items, what, total=count, console=console, transient=True, disable=not console.is_terminal)
-
-    samples = overlays.samples("val")
-    folder = run.folder / "predictions" / "val"
-    shutil.rmtree(folder, ignore_errors=True)  # of this run before it was resumed
-    numbers = np.unique(np.linspace(0, len(samples) - 1, min(MOST_IMAGES, len(samples))).round().astype(int)).tolist()
-    provenance = Provenance.of(run.folder)
-    predictions = _predict_samples(task, samples, numbers, folder, provenance, "val", shown)
-    about = {"checkpoint": provenance.checkpoint, "split": "val", **_label_facts(overlays.label)}
-    write_score(
-        run.folder / "scores" / "val.json", {**about, **score_folder(task, predictions, samples, numbers, shown)}
-    )
-    taught = range(min(MEAN_OF, overlays.count_images("train")))
-    for name, score in (("mean-depth", score_mean_depth), ("difference", score_difference_mask)):
-        write_score(
-            run.folder / "scores" / f"val-{name}.json",
-            {**about, **score(task, overlays.images["train"], taught, samples, numbers)},
-        )
-
-
-def evaluate(
-    task: TrainedOverlay, request: EvaluateRequest, run: Path, watch: TrackProgress, progress: ReportProgress
-) -> tuple[dict[str, Any], list[Path]]:
-    """Score a set of composite images: its split "test", else "val", else what exists.
-
-    Returns the summary, and the written files.
-    """
-    refuse_unused_options(request, "every")
-    in_run = (run / "run.json").is_file()
-    if request.out is None and not in_run:
-        found, expected = "a checkpoint outside a run's folder", "a folder for its predictions"
-        raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
-    samples, split, label = _open_samples(task, request.data, progress)
-    numbers = list(range(0, len(samples), request.every))
-    name = f"{request.data.resolve().name}-{split}{request.suffix}"
-    folder = request.out or run / "predictions" / name
-    if request.out is None:
-        shutil.rmtree(folder, ignore_errors=True)  # of the same images, by an earlier evaluation
-    provenance = Provenance.of(request.checkpoint)
-    predictions = _predict_samples(task, samples, numbers, folder, provenance, str(request.data), watch)
-    about = {
-        "checkpoint": provenance.checkpoint,
-        "data": str(request.data.resolve()),
-        "split": split,
-        **_label_facts(label),
-    }
-    score = {**about, **score_folder(task, predictions, samples, numbers, watch)}
-    path = (run if in_run else folder) / "scores" / f"{name}.json"
-    write_score(path, score)
-    shown = {key: value for key, value in score.items() if key not in ("per_image", "metrics", "data")}
-    return {**shown, **score["metrics"]}, [folder, path]
+# -- evaluate
 
 
 def _open_samples(
-    task: TrainedOverlay, data: Path, progress: ReportProgress | None = None
+    recipe: OverlayRecipe, data: Path, progress: ReportProgress | None = None
 ) -> tuple[CompositeSamples, str, DepthLabel]:
     """Return all samples of split "test", else "val", else what exists; the split, and the label of the set."""
-    config = task.config.data.model_copy(update={"path": str(data), "val_samples": 1 << 30, "samples": 1 << 30})
-    overlays = open_composites(config, seed=task.config.seed, progress=progress)
+    config = recipe.config.data.model_copy(update={"path": str(data), "val_samples": 1 << 30, "samples": 1 << 30})
+    overlays = open_composites(config, seed=recipe.config.seed, progress=progress)
     split = next(name for name in ("test", "val", "train") if name in overlays.images)
     return overlays.samples(split), split, overlays.label
 
@@ -279,74 +316,30 @@ def _label_facts(label: DepthLabel) -> dict[str, str]:
     return {f"label_{name}": value for name, value in label.to_dict().items()}
 
 
-@torch.inference_mode()
-def _predict_samples(
-    task: TrainedOverlay,
-    samples: CompositeSamples,
-    numbers: Sequence[int],
-    out: Path,
-    provenance: Provenance,
-    source: str,
-    watch: TrackProgress,
-) -> Predictions:
-    """Predict samples under their numbers; draw some of them, evenly spaced."""
-    folder = OverlayPredictionsWriter(out, task.claim, provenance, source=source)
-    drawn = set(numbers[:: max(len(numbers) // DRAWN, 1)])
-    for number in watch(numbers, len(numbers), "predicting composed images"):
-        one = samples.images.composed(number).resized(samples.height, samples.width)
-        depth, logits = predict_pair(task, one.background, one.image)
-        folder.add(_stem(number), depth, logits, (samples.height, samples.width))
-        if number in drawn:
-            predicted = {"background": one.background, "image": one.image, **_draw_maps(depth, logits, one.mask.shape)}
-            known = np.divide(1, one.depth, out=np.zeros_like(one.depth), where=one.depth > 0)
-            true = {"true mask": _black_and_white(one.mask), "true inverse depth": color_inverse_depth(known)}
-            folder.draw(_stem(number), {**predicted, **true})
-    return folder.finish()
-
-
-def _stem(number: int) -> str:
-    return f"{number:06d}"
-
-
-def score_folder(
-    task: TrainedOverlay,
-    predictions: Predictions,
-    samples: CompositeSamples,
-    numbers: Sequence[int],
-    watch: TrackProgress,
-) -> dict[str, Any]:
-    """Score a folder of predictions of these samples, from disk."""
-    found: list[tuple[str, dict[str, float]]] = []
-    for number in watch(numbers, len(numbers), "scoring"):
-        depth, logits = predictions.read(_stem(number)), read_mask_logits(predictions, _stem(number))
-        found.append((_stem(number), _image_sums(task, _to_tensor(depth), _to_tensor(logits), samples, number)))
-    return _summarize(task, samples, found)
-
-
 def score_mean_depth(
-    task: TrainedOverlay,
+    recipe: OverlayRecipe,
     training: CompositeSource,
-    taught: Sequence[int],
+    numbers_trained: Sequence[int],
     samples: CompositeSamples,
     numbers: Sequence[int],
 ) -> dict[str, Any]:
     """Score the mean depth of training images, a baseline without mask."""
-    low, high = task.config.loss.min_depth, task.config.loss.max_depth
-    depths = (training.composed(number).depth for number in taught)
+    low, high = recipe.config.loss.min_depth, recipe.config.loss.max_depth
+    depths = (training.composed(number).depth for number in numbers_trained)
     scored = (np.where((depth > low) & (depth < high), depth, 0) for depth in depths)
     depth = average_depths(scored, samples.height, samples.width).depth_m[None, None]
-    found = [(_stem(n), _image_sums(task, depth, torch.full_like(depth, -1.0), samples, n)) for n in numbers]
+    found = [(_stem(n), _image_sums(recipe, depth, torch.full_like(depth, -1.0), samples, n)) for n in numbers]
     return _baseline(
-        _summarize(task, samples, found),
-        f"the mean depth of {len(taught)} training images",
+        _summarize(recipe, samples, found),
+        f"the mean depth of {len(numbers_trained)} training images",
         lambda name: "mask" not in name,
     )
 
 
 def score_difference_mask(
-    task: TrainedOverlay,
+    recipe: OverlayRecipe,
     training: CompositeSource,
-    taught: Sequence[int],
+    numbers_trained: Sequence[int],
     samples: CompositeSamples,
     numbers: Sequence[int],
 ) -> dict[str, Any]:
@@ -355,18 +348,20 @@ def score_difference_mask(
     The threshold is the best one on training images.
     """
 
-    def seen(images: CompositeSource, number: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def difference_and_mask(images: CompositeSource, number: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         one = images.composed(number).resized(samples.height, samples.width)
         return max_channel_difference(one.image, one.background), one.mask
 
-    threshold = find_best_threshold(seen(training, number) for number in taught)
+    threshold = find_best_threshold(difference_and_mask(training, number) for number in numbers_trained)
     found = []
     for number in numbers:
-        logits = _to_tensor(np.where(seen(samples.images, number)[0] > threshold, 1, -1))
-        found.append((_stem(number), _image_sums(task, torch.ones_like(logits), logits, samples, number)))
-    what = f"image and background differ by more than {threshold} of 255, best of {len(taught)} training images"
+        logits = _to_tensor(np.where(difference_and_mask(samples.images, number)[0] > threshold, 1, -1))
+        found.append((_stem(number), _image_sums(recipe, torch.ones_like(logits), logits, samples, number)))
+    what = (
+        f"image and background differ by more than {threshold} of 255, best of {len(numbers_trained)} training images"
+    )
     return _baseline(
-        _summarize(task, samples, found), what, lambda name: name in ("mask_iou", "mask_dice", "mask_boundary_f")
+        _summarize(recipe, samples, found), what, lambda name: name in ("mask_iou", "mask_dice", "mask_boundary_f")
     )
 
 
@@ -386,20 +381,24 @@ def _to_tensor(values: NDArray[np.floating]) -> Tensor:
 
 
 def _image_sums(
-    task: TrainedOverlay, depth: Tensor, logits: Tensor, samples: CompositeSamples, number: int
+    recipe: OverlayRecipe, depth: Tensor, logits: Tensor, samples: CompositeSamples, number: int
 ) -> dict[str, float]:
     one = samples.images.composed(number).resized(samples.height, samples.width)
-    true, mask, loss = _to_tensor(one.depth), torch.from_numpy(one.mask)[None, None], task.config.loss
-    claim = weaker_scale(task.claim, samples.images.label.claim)
-    return compute_image_sums(depth, logits, true, mask, claim, (loss.min_depth, loss.max_depth))[0]
+    true, mask, loss = _to_tensor(one.depth), torch.from_numpy(one.mask)[None, None], recipe.config.loss
+    depth_scale = weaker_scale(recipe.depth_scale, samples.images.label.depth_scale)
+    return compute_image_sums(depth, logits, true, mask, depth_scale, (loss.min_depth, loss.max_depth))[0]
 
 
 def _summarize(
-    task: TrainedOverlay, samples: CompositeSamples, found: Sequence[tuple[str, dict[str, float]]]
+    recipe: OverlayRecipe, samples: CompositeSamples, found: Sequence[tuple[str, dict[str, float]]]
 ) -> dict[str, Any]:
     """Return scores over all pixels and of each image, by the weaker scale of predictions and labels."""
-    scored_as = weaker_scale(task.claim, samples.images.label.claim)
+    scored_as = weaker_scale(recipe.depth_scale, samples.images.label.depth_scale)
     metrics = compute_overlay_scores(sums for _, sums in found)
     each = [{"name": name, **compute_overlay_scores([sums])} for name, sums in found]
-    about = {"claim": str(task.claim), "scored_as": str(scored_as), "alignment": str(ALIGNMENT_BY_SCALE[scored_as])}
+    about = {
+        "depth_scale": str(recipe.depth_scale),
+        "scored_as": str(scored_as),
+        "alignment": str(ALIGNMENT_BY_SCALE[scored_as]),
+    }
     return {**about, "images": len(found), "metrics": metrics, "per_image": each}

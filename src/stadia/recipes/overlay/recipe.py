@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,25 +13,20 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia.core.types import DepthScale, Meta, OverlayInputs, OverlayTargets
-from stadia.datasets.frame_store import ReportProgress
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.loss_checks.loss_case import LossCase, make_overlay_case
 from stadia.evaluation.plots.colormaps import color_inverse_depth, to_uint8
-from stadia.evaluation.progress import TrackProgress
 from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses.loss_report import LossReport
 from stadia.losses.overlay_loss import OverlayLoss
 from stadia.models.config import check_overlay_size
 from stadia.models.overlay_net import OverlayMaps, OverlayNet
-from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
-from stadia.recipes.overlay import commands
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.recipes.overlay.data import OverlayBatch, OverlayData, open_overlay_data
 from stadia.recipes.overlay.gradient_balance import GradientBalance
 from stadia.training.recipe import Recipe
-from stadia.training.run_folder import Run
 from stadia.training.validation_scores import gather_from_processes
 
 MAX_LR_FACTOR = 2.0
@@ -55,7 +49,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         self.network = OverlayNet(config.model)
         self.loss = OverlayLoss(config.loss)
         self.balance = GradientBalance(config.loss.balance_every)
-        self.scored_as = self.claim
+        self.scored_as = self.depth_scale
         self._sums: dict[Meta, dict[str, float]] = {}  # of the validation that runs
 
     @classmethod
@@ -64,20 +58,20 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         check_overlay_size(config.data.height, config.data.width)
         data = open_overlay_data(config, console)
         label = data.overlays.label
-        return config.model_copy(update={"depth_source": label.source, "depth_claim": label.claim}), data
+        return config.model_copy(update={"depth_source": label.source, "depth_scale": label.depth_scale}), data
 
     @property
-    def claim(self) -> DepthScale:
+    def depth_scale(self) -> DepthScale:
         """Return the scale of its depth: that of its labels."""
-        return self.config.depth_claim or DepthScale.METRES
+        return self.config.depth_scale or DepthScale.METRES
 
     @property
     def run_metadata(self) -> Mapping[str, object]:
-        """Return the claim, the origin of the labels, and the effective learning rate of SGD."""
+        """Return the depth scale, the origin of the labels, and the effective learning rate of SGD."""
         source = self.config.depth_source or "exact"
         factor = {"effective_lr": self._effective_lr(self.loss.weights)} if self._plain else {}
         return {
-            "claim": str(self.claim),
+            "depth_scale": str(self.depth_scale),
             "scale_from": f"the depth that it was taught ({source})",
             "depth_source": source,
             **factor,
@@ -96,7 +90,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
 
     def save_data_stats(self, data: OverlayData) -> None:
         """Keep the scale that the labels allow to score; check the effective learning rate of SGD."""
-        self.scored_as = weaker_scale(self.claim, data.overlays.label.claim)
+        self.scored_as = weaker_scale(self.depth_scale, data.overlays.label.depth_scale)
         weights, config = self.loss.weights, self.config
         times = sum(weights.values()) / len(weights)
         if self._plain and not 1 / MAX_LR_FACTOR <= times <= MAX_LR_FACTOR:
@@ -199,19 +193,3 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
             "inverse depth": color_inverse_depth((-predicted.log_depth[0, 0]).exp().cpu()),
             "true inverse depth": color_inverse_depth(true),
         }
-
-    # -- the commands
-
-    def predict(self, request: PredictRequest, watch: TrackProgress) -> Iterator[str]:
-        """Predict depth and mask of an image and its background, or of folders; see `recipes.overlay.commands`."""
-        return commands.predict(self, request, watch)
-
-    def evaluate(
-        self, request: EvaluateRequest, run: Path, watch: TrackProgress, progress: ReportProgress
-    ) -> tuple[dict[str, Any], list[Path]]:
-        """Score depth and mask of composite images, from disk; see `recipes.overlay.commands`."""
-        return commands.evaluate(self, request, run, watch, progress)
-
-    def score(self, data: OverlayData, run: Run, console: Console) -> None:
-        """Score the validation images from disk, beside two baselines."""
-        commands.score_validation(self, data, run, console)

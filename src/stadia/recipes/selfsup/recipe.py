@@ -7,23 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from rich.console import Console
+from torch import Tensor
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import Batch, DepthScale
+from stadia.core.types import Batch, DepthScale, PredictedMaps
+from stadia.diagnostics.loss_checks.loss_case import LossCase
+from stadia.losses.loss_report import LossReport
 from stadia.losses.reprojection import STEREO_SOURCE
-from stadia.recipes.base.self_supervised import SelfSupervisedRecipe
+from stadia.recipes.base.depth_recipe import DepthRecipe
+from stadia.recipes.base.self_supervised import ViewSynthesis, check_encoders, make_networks
 from stadia.recipes.base.video_data import VideoData, open_data_sets
 from stadia.recipes.selfsup.config import SelfsupConfig
 
 PARTLY_MONO_NOTE = (
     "note: {} has no scale: metres come from the stereo pairs of the other data sets alone, and hold for"
-    " images like theirs. What is claimed is depth up to scale"
+    " images like theirs. The depth is up to scale"
 )
 
+RIG_TOLERANCE = 0.01
+"""Share of the baseline: rigs that differ by less count as one."""
 
-class SelfsupRecipe(SelfSupervisedRecipe[SelfsupConfig]):
-    """`SelfSupervisedRecipe` on recordings as they are.
+
+class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
+    """Depth and pose networks, trained by view synthesis.
 
     Args:
         config: with `data.stereo` resolved to true or false.
@@ -33,6 +43,84 @@ class SelfsupRecipe(SelfSupervisedRecipe[SelfsupConfig]):
     best_metrics = ("val/abs_rel", "val/residual")
     supports_stages = True
 
+    T_right_left: Tensor
+    """(4, 4) of the pairs that trained the right view, NaN if unknown; only with a right view."""
+
+    def __init__(self, config: SelfsupConfig) -> None:
+        super().__init__(config)
+        self.model = make_networks(config)
+        self.view_synthesis = ViewSynthesis(config)
+        self.gate = self.view_synthesis.gate  # its buffers belong to checkpoints
+        if config.model.right_view:
+            self.register_buffer("T_right_left", torch.full((4, 4), torch.nan))
+
+    # -- training
+
+    def training_step(self, batch: Batch) -> LossReport:
+        prediction = self.model(batch)  # depth at several scales, motion to each source
+        return self.view_synthesis(batch, prediction, self.global_step)  # warp the sources, compare
+
+    def loss_cases(self, batch: Batch) -> Mapping[str, LossCase]:
+        return self.view_synthesis.loss_cases(batch.source_names, self.last_step)
+
+    def images(self, batch: Batch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
+        return {**super().images(batch, report), **self.view_synthesis.draw_sources(batch.source_names, report)}
+
+    # -- validation
+
+    def on_validation_start(self) -> None:
+        self.view_synthesis.start_validation(self.depth_scale)
+
+    def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
+        """Return the scores of `ViewSynthesis.score`."""
+        scale = self.batch_depth_scale(batch)
+        return self.view_synthesis.score(batch, self.model(batch), self.global_step, self.last_step, scale)
+
+    def batch_depth_scale(self, batch: Batch) -> DepthScale:
+        """Return metres for data sets with a rig, even beside data sets without: this shows a drift of the scale."""
+        return DepthScale.METRES if STEREO_SOURCE in batch.source_names else self.depth_scale
+
+    def validation_summary(self) -> Mapping[str, float]:
+        return self.view_synthesis.motion_scores()
+
+    def validation_images(self) -> Mapping[str, NDArray[np.uint8]]:
+        return self.view_synthesis.draw_motion()
+
+    # -- prediction
+
+    @property
+    def depth_scale(self) -> DepthScale:
+        """Return metres if every data set has a stereo rig, else depth up to one unknown scale."""
+        return DepthScale.UP_TO_SCALE if self.config.data.mono else DepthScale.METRES
+
+    def maps(self, image: Tensor) -> PredictedMaps:
+        left, right, log_uncertainty = self.model.depth(image)
+        rig = None if right is None or self.T_right_left.isnan().any() else self.T_right_left
+        return PredictedMaps(left[0], right and right[0], log_uncertainty and log_uncertainty[0], rig)
+
+    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
+        motion = self.model.motion(now, following)
+        return None if motion is None else motion.T_later_earlier
+
+    def check_size(self, height: int, width: int) -> None:
+        """Allow any size that suits the encoders. A linear pose head supports only the training size."""
+        if self.config.data.offsets and self.config.model.pose_head == "linear":
+            super().check_size(height, width)
+        check_encoders(self.config, [(height, width)])
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        return self.model.weights
+
+    @property
+    def depth_range_m(self) -> tuple[float, float]:
+        return self.config.model.min_depth_m, self.config.model.max_depth_m
+
+    def inverse_depth(self, image: Tensor) -> Tensor:
+        return self.maps(image).inverse_depth
+
+    # -- data
+
     @classmethod
     def prepare(cls, config: SelfsupConfig, console: Console) -> tuple[SelfsupConfig, VideoData]:
         """Open the data; return the configuration with every "auto" resolved, and the data.
@@ -40,7 +128,7 @@ class SelfsupRecipe(SelfSupervisedRecipe[SelfsupConfig]):
         An encoder that is unknown to timm or unfit for the image size is refused before images are decoded. A right
         view without stereo data is refused once the data are open.
         """
-        cls.check_encoders(config)
+        check_encoders(config)
         data = open_data_sets(config.data, config.training, seed=config.seed, console=console)
         mono = [name for name, one in data.each.items() if not one.config.stereo]
         if config.model.right_view and mono:
@@ -52,24 +140,22 @@ class SelfsupRecipe(SelfSupervisedRecipe[SelfsupConfig]):
             console.print(PARTLY_MONO_NOTE.format(", ".join(mono)), markup=False, highlight=False, soft_wrap=True)
         return config.model_copy(update={"data": data.config}), data
 
-    @property
-    def claim(self) -> DepthScale:
-        """Return metres if every data set has a stereo rig, else depth up to one unknown scale."""
-        return DepthScale.UP_TO_SCALE if self.config.data.mono else DepthScale.METRES
-
-    def batch_depth_scale(self, batch: Batch) -> DepthScale:
-        """Return metres for data sets with a rig, even beside data sets without: this shows a drift of the scale."""
-        return DepthScale.METRES if STEREO_SOURCE in batch.source_names else super().batch_depth_scale(batch)
+    def save_data_stats(self, data: VideoData) -> None:
+        """Keep the focal length, and the stereo rig of the right view if all pairs share one."""
+        super().save_data_stats(data)
+        if not self.config.model.right_view:
+            return
+        recordings = data.recordings["train"]
+        rigs = np.stack([one.T_right_left for one in recordings if one.T_right_left is not None])
+        if np.ptp(rigs, axis=0).max() < RIG_TOLERANCE * np.linalg.norm(rigs[0, :3, 3]):
+            self.T_right_left.copy_(torch.from_numpy(rigs[0]))
 
     @property
     def run_metadata(self) -> Mapping[str, object]:
         sets, mono = self.config.data.sets, self.config.data.mono
         if not mono:
-            pair = (
-                "the baseline of the stereo pair"
-                if len(sets) == 1
-                else f"the baselines of the stereo pairs of {', '.join(sets)}"
-            )
+            several = f"the baselines of the stereo pairs of {', '.join(sets)}"
+            pair = "the baseline of the stereo pair" if len(sets) == 1 else several
             return {**super().run_metadata, "scale_from": pair}
         partly = {"without_scale": mono} if len(mono) < len(sets) else {}
         return {**super().run_metadata, **partly}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.files import read_json, safe_join
 from stadia.core.recording import LEFT, Recording
+from stadia.core.renamed import check_file_keys
 from stadia.core.types import Camera, DepthScale
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress, resize_depth, resize_image
@@ -45,19 +46,20 @@ class DepthLabel:
     """
 
     source: str = EXACT_SOURCE
-    claim: DepthScale = DepthScale.METRES
+    depth_scale: DepthScale = DepthScale.METRES
 
     def to_dict(self) -> dict[str, str]:
         """Return the label as it is stored in files."""
-        return {"source": self.source, "claim": self.claim.value}
+        return {"source": self.source, "depth_scale": self.depth_scale.value}
 
     @classmethod
     def from_dict(cls, values: Any, path: Path) -> DepthLabel:
         """Read a label that `to_dict` made. Raises DataError with the file."""
+        check_file_keys(path, values)
         try:
-            return cls(str(values["source"]), DepthScale(values["claim"]))
+            return cls(str(values["source"]), DepthScale(values["depth_scale"]))
         except (KeyError, TypeError, ValueError) as error:
-            found, expected = f"{type(error).__name__}: {error}", "a label with its source and its claim"
+            found, expected = f"{type(error).__name__}: {error}", "a label with its source and its depth scale"
             raise DataError(path, found=found, expected=expected, fix="write the set again") from error
 
 
@@ -100,9 +102,9 @@ class TeacherDepthRecording(Recording):
         return self.recording.file(index, side)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32]:
-        """Return predicted depth: in metres or up to scale, see `label.claim`."""
+        """Return predicted depth: in metres or up to scale, see `label.depth_scale`."""
         camera = self.recording.camera(index, side)
-        depth = read_depth_array(self._map(index, side), DEPTH_ARRAY_KEYS[self.label.claim])
+        depth = read_depth_array(self._map(index, side), DEPTH_ARRAY_KEYS[self.label.depth_scale])
         return resize_depth(depth, camera.height, camera.width)
 
     def fingerprint(self) -> str:
@@ -134,8 +136,9 @@ def read_teacher_label(folder: Path) -> tuple[DepthLabel, frozenset[str]]:
     """Read source and scale of a teacher's depth, and the names of its maps. Raises DataError for an invalid record."""
     path = folder / PREDICTIONS_RECORD
     record: Any = read_json(path)
+    check_file_keys(path, record)
     try:
-        claim, entries = DepthScale(record["claim"]), frozenset(map(str, record["entries"]))
+        depth_scale, entries = DepthScale(record["depth_scale"]), frozenset(map(str, record["entries"]))
         teacher = f"{record['recipe']}, {record['checkpoint']}"
         finished, crop = record["finished"], record.get("crop", "none")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -145,11 +148,11 @@ def read_teacher_label(folder: Path) -> tuple[DepthLabel, frozenset[str]]:
         found, expected, fix = "an unfinished prediction", "all entries", "remove it and predict again"
     elif crop != "none":
         found, expected, fix = f"depth of the crop '{crop}'", "depth of whole images", "take another teacher"
-    elif claim not in DEPTH_ARRAY_KEYS:
-        found, expected = f"the claim {claim}", "depth at which an object can be placed"
-        fix = "take a teacher that claims metres, or depth up to scale"
+    elif depth_scale not in DEPTH_ARRAY_KEYS:
+        found, expected = f"the depth scale {depth_scale}", "depth at which an object can be placed"
+        fix = "take a teacher that depth_scales metres, or depth up to scale"
     else:
-        return DepthLabel(f"teacher: {teacher}", claim), entries
+        return DepthLabel(f"teacher: {teacher}", depth_scale), entries
     raise DataError(path, found=found, expected=expected, fix=fix)
 
 
@@ -165,8 +168,8 @@ def attach_teacher_depth(recordings: list[Recording], folder: Path) -> list[Teac
     first = found[0].label
     for one in found:
         if one.label != first:
-            state = f"depth of '{one.label.source}', {one.label.claim}"
-            expected = f"that of '{first.source}', {first.claim}, as of {found[0].name}"
+            state = f"depth of '{one.label.source}', {one.label.depth_scale}"
+            expected = f"that of '{first.source}', {first.depth_scale}, as of {found[0].name}"
             fix = "predict all recordings by one checkpoint: a set has one label"
             raise DataError(one.folder, found=state, expected=expected, fix=fix)
     return found

@@ -121,7 +121,7 @@ def _write_background(composer: CompositeComposer, out: Path, index: int) -> Non
 
 def _write_shard(composer: CompositeComposer, origin: Mapping[str, Any], out: Path, numbers: range) -> int:
     samples = []
-    key = DEPTH_ARRAY_KEYS[composer.label.claim]
+    key = DEPTH_ARRAY_KEYS[composer.label.depth_scale]
     with atomic_folder(_shard_folder(out, composer.split, numbers)) as folder:
         for kind in ("image", "mask", "depth"):
             (folder / kind).mkdir()
@@ -199,8 +199,8 @@ class CompositeFiles:
                 raise DataError(path, found="no samples", expected=OWN_FILE, fix="remove the folder; write it again")
             label = DepthLabel.from_dict(record.get("label"), path)
             if label != self.label:
-                found = f"the label {label.source}, {label.claim}"
-                expected = f"{self.label.source}, {self.label.claim}, as dataset.json"
+                found = f"the label {label.source}, {label.depth_scale}"
+                expected = f"{self.label.source}, {self.label.depth_scale}, as dataset.json"
                 raise DataError(path, found=found, expected=expected, fix=REWRITE)
             self._records[shard] = record["samples"]
         samples = self._records[shard]
@@ -229,7 +229,10 @@ class CompositeFiles:
         mask = read_label_png(mask_file)
         if set(np.unique(mask).tolist()) - {0, 255}:
             raise DataError(mask_file, found=f"values as {int(mask.max())}", expected="0 and 255 alone", fix=REWRITE)
-        depth, background = read_depth_array(depth_file, DEPTH_ARRAY_KEYS[self.label.claim]), read_rgb(background_file)
+        depth, background = (
+            read_depth_array(depth_file, DEPTH_ARRAY_KEYS[self.label.depth_scale]),
+            read_rgb(background_file),
+        )
         for path, one in ((mask_file, mask), (depth_file, depth), (background_file, background)):
             if one.shape[:2] != image.shape[:2]:
                 found, expected = f"{one.shape[1]}x{one.shape[0]}", f"{image.shape[1]}x{image.shape[0]}, as its image"
@@ -255,12 +258,12 @@ def write_composites_preview(
     bands = []
     for split, one in images.items():
         numbers = np.linspace(0, counts[split] - 1, min(rows * columns, counts[split])).round().astype(int).tolist()
-        bands += _draw_split(split, [one.composed(number) for number in numbers], columns, one.label.claim)
+        bands += _draw_split(split, [one.composed(number) for number in numbers], columns, one.label.depth_scale)
     width = max(band.shape[1] for band in bands)
     return write_contact_sheet(path, np.vstack([_pad_white(band, band.shape[0] + 6, width) for band in bands]))
 
 
-def _draw_split(split: str, samples: list[CompositeSample], columns: int, claim: DepthScale) -> list[Image]:
+def _draw_split(split: str, samples: list[CompositeSample], columns: int, depth_scale: DepthScale) -> list[Image]:
     """Draw the samples of a split in rows under a caption, with one depth scale for all."""
     valid = np.concatenate([one.depth[one.depth > 0] for one in samples])
     near, far = np.percentile(valid, (2, 98)) if valid.size else (1.0, 2.0)
@@ -268,7 +271,7 @@ def _draw_split(split: str, samples: list[CompositeSample], columns: int, claim:
     height, width = max(tile.shape[0] for tile in tiles), max(tile.shape[1] for tile in tiles)
     tiles = [_pad_white(tile, height, width + 4) for tile in tiles]
     rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
-    scale = f"{near:.3g} (bright) to {far:.3g}{' m' * (claim is DepthScale.METRES)}"
+    scale = f"{near:.3g} (bright) to {far:.3g}{' m' * (depth_scale is DepthScale.METRES)}"
     return [draw_caption(f"{split}: background, image, depth {scale}, mask", rows[0].shape[1]), *rows]
 
 

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.evaluation.plots.charts import draw_heights_over_epochs, draw_heights_over_frames
+from stadia.evaluation.plots.charts import EpochHeight, draw_heights_over_epochs, draw_heights_over_frames
 from stadia.evaluation.plots.image_overlays import (
     BAD,
     GOOD,
     HORIZON,
     PLANE,
-    EpochHeight,
     add_legend,
     compose_image_rows,
     draw_box_verdicts,

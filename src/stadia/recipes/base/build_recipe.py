@@ -1,12 +1,17 @@
-"""Build a recipe with its initial weights: random, pretrained, or of another checkpoint."""
+"""Build a recipe: with initial weights (random, pretrained, or of another checkpoint), or trained from its checkpoint."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from stadia.core import random_state
-from stadia.core.errors import StadiaError
+from stadia.core.config import list_renamed_keys
+from stadia.core.errors import CheckpointError, StadiaError
+from stadia.core.types import Predictor
+from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.base.config import RecipeConfig, without_pretrained
 from stadia.recipes.base.recipe import TrainingData
 from stadia.training.checkpoint import Checkpoint, check_recipe, load_weights
@@ -51,3 +56,50 @@ def build_task(recipe: type[AnyRecipe], config: RecipeConfig, *, resumed: bool) 
     load_weights(checkpoint, task, recipe=(recipe.recipe, *recipe.compatible_recipes), without=recipe.data_buffers)
     task.started_from = f"{checkpoint.path}, step {checkpoint.header.step}"
     return task
+
+
+def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None) -> Predictor:
+    """Return a predictor of a trained recipe: depth, and motion if it was trained.
+
+    size: (height, width) of the network; default: the training's.
+    Raises the errors of `load_task`, CheckpointError without depth, ConfigError for an unsupported size.
+    """
+    task = load_task(checkpoint)
+    predictor = task.predictor(size)
+    if predictor is None:
+        raise CheckpointError(
+            checkpoint,
+            found=f"a checkpoint of '{task.recipe}', which predicts no depth",
+            expected="a recipe that does",
+            fix="pass another checkpoint",
+        )
+    return predictor
+
+
+def load_task(checkpoint: Path) -> AnyRecipe:
+    """Load a trained recipe from a checkpoint or a run's folder (its best checkpoint, else its last).
+
+    Raises CheckpointError if it is missing, damaged, of an unknown recipe, or does not fit its own configuration.
+    """
+    opened = Checkpoint.open(Path(checkpoint))
+    recipe = opened.header.recipe
+    if recipe not in RECIPES:
+        raise CheckpointError(
+            opened.path,
+            found=f"a checkpoint of '{recipe}'",
+            expected=f"one of {', '.join(RECIPES)}",
+            fix="update stadia, or pass another",
+        )
+    try:
+        config = CONFIGS.load(recipe).model_validate(opened.header.config)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise CheckpointError(
+            opened.path,
+            found="; ".join(list_renamed_keys(opened.header.config)) or f"a configuration with a wrong '{key}'",
+            expected="one of this version",
+            fix="train again",
+        ) from error
+    task: AnyRecipe = RECIPES.load(recipe)(without_pretrained(config))
+    load_weights(opened, task, recipe=recipe)
+    return task.eval()

@@ -41,7 +41,7 @@ class TestPredict:
         }
         assert {path.name for path in out.iterdir()} == names
         assert "12 frames" in text
-        assert text.splitlines()[-1].startswith("claim: metres")
+        assert text.splitlines()[-1].startswith("depth scale: metres")
         with av.open(str(out / "side_by_side.mp4")) as container:
             assert sum(1 for _ in container.decode(video=0)) == 12
             assert container.streams.video[0].average_rate == pytest.approx(24, rel=0.01)
@@ -95,7 +95,9 @@ class TestPredict:
         red_task: Callable,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("stadia.recipes.base.workflow.load_task", lambda path: red_task(DepthScale.AFFINE_INVERSE))
+        monkeypatch.setattr(
+            "stadia.recipes.base.build_recipe.load_task", lambda path: red_task(DepthScale.AFFINE_INVERSE)
+        )
         code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", "data.camera.focal_px=50")
         assert code == 0, err
         assert "no metres" in text.splitlines()[-1]
@@ -205,7 +207,7 @@ IDLE = {
 )
 def test_an_option_that_would_do_nothing(suffix: str, option: str, video: Path, drive_folder: Path) -> None:
     path = video if suffix == "mp4" else drive_folder / "a" / "left" / "000002.png"
-    with pytest.raises(ConfigError, match=rf"data\.{option}: found given; expected nothing"):
+    with pytest.raises(ConfigError, match=rf"data\.{option}: found given; expected no such option"):
         open_inputs(path, camera={"focal_px": 50}, **{option: IDLE.get(option, (0, 1))})
 
 

@@ -60,7 +60,7 @@ def test_maps_are_those_of_torch(model: Path, drive: Make, red_reader: Make) -> 
     for ours, theirs in zip(by_onnx, by_torch, strict=True):
         np.testing.assert_allclose(ours.inverse_depth, theirs.inverse_depth, rtol=1e-5)
         np.testing.assert_array_equal(ours.K, theirs.K)
-        assert (ours.T_world_camera, ours.claim, ours.image_size) == (None, DepthScale.METRES, (30, 90))
+        assert (ours.T_world_camera, ours.depth_scale, ours.image_size) == (None, DepthScale.METRES, (30, 90))
 
 
 def test_other_focal_length_scales_depth_with_one_warning(
@@ -81,7 +81,7 @@ def test_other_focal_length_scales_depth_with_one_warning(
 def test_file_contains_its_description(model: Path) -> None:
     network = ExportedNetwork(model)
     assert network.about == ABOUT
-    assert (network.claim, network.height, network.width, network.crop) == (DepthScale.METRES, 15, 45, "none")
+    assert (network.depth_scale, network.height, network.width, network.crop) == (DepthScale.METRES, 15, 45, "none")
     assert ABOUT.texts()["unit"] == "1/m"
     red_reader_onnx(model, {**ABOUT.texts(), "quantized by": "another program"})
     assert ExportedNetwork(model).about == ABOUT, "others may add to it"
@@ -160,7 +160,7 @@ for line in {lines!r}:
         code, _, err = stadia("predict", model, video, *words)
         assert (code, err.splitlines()[-1]) == (
             2,
-            "stadia: image size for model.onnx: found 50x30; expected multiples of 15. Fix: take 45x30",
+            "stadia: image size for model.onnx: found 50x30; expected multiples of 15. Fix: take 45x30.",
         )
         assert not (tmp_path / "out").exists()
         with pytest.raises(ConfigError, match="multiples of 15"):
@@ -198,8 +198,8 @@ def _written(content: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
         (lambda path: red_reader_onnx(path, {**ABOUT.texts(), "focal": "nan"}), "focal in its metadata"),
         (lambda path: red_reader_onnx(path, {**ABOUT.texts(), "crop": "all"}), "the crop 'all'"),
         (
-            lambda path: red_reader_onnx(path, {k: v for k, v in ABOUT.texts().items() if k != "claim"}),
-            "claim in its metadata",
+            lambda path: red_reader_onnx(path, {k: v for k, v in ABOUT.texts().items() if k != "depth_scale"}),
+            "depth_scale in its metadata",
         ),
         (lambda path: red_reader_onnx(path, ABOUT.texts(), image="input"), "a graph with [('input'"),
         (_outside, "External data path"),
@@ -214,7 +214,7 @@ def _written(content: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
         "size",
         "lens",
         "crop",
-        "claim",
+        "depth_scale",
         "graph",
         "weights elsewhere",
     ],

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale
 from stadia.datasets.open_dataset import open_recordings
-from stadia.evaluation.predict.frame_to_frame import align_motion, predict_motion
-from stadia.evaluation.predict.predict_frames import FrameTensors
+from stadia.evaluation.predict.predict_frames import FrameTensors, align_motion, predict_motion
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.synthetic.roadworld.config import TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
@@ -38,9 +37,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrameTensors, FrameT
     return views[0], views[1], torch.from_numpy(np.linalg.inv(following) @ now)
 
 
-def saying(T_next_now: Tensor | None, claim: DepthScale = DepthScale.METRES) -> SimpleNamespace:
+def saying(T_next_now: Tensor | None, depth_scale: DepthScale = DepthScale.METRES) -> SimpleNamespace:
     """A predictor whose pose network says this."""
-    return SimpleNamespace(claim=claim, T_next_now=lambda *_: None if T_next_now is None else T_next_now[None])
+    return SimpleNamespace(
+        depth_scale=depth_scale, T_next_now=lambda *_: None if T_next_now is None else T_next_now[None]
+    )
 
 
 def forward(metres: float) -> Tensor:

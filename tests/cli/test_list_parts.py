@@ -56,8 +56,8 @@ def test_unknown_kind_names_the_nearest(stadia):
 
 def test_lines_are_read_without_importing(python):
     done = python(
-        "import sys; sys.modules['torch'] = None; from stadia.cli.list_parts import rows_of;"
-        " print(dict(rows_of('optimizers'))['sgd'])"
+        "import sys; sys.modules['torch'] = None; from stadia.cli.list_parts import list_rows;"
+        " print(dict(list_rows('optimizers'))['sgd'])"
     )
     assert (done.returncode, done.stdout.strip()) == (0, read_first_line("stadia.training.optim:sgd"))
     assert "Gradient descent" in done.stdout
@@ -76,4 +76,4 @@ def test_formats_of_objects_are_listed_with_the_datasets(stadia):
     assert code == 0
     assert "object-datasets" in out
     assert all(name in out for name in ("objects", "bop", "nocs", "kitti "))
-    assert "Objects of a BOP data set" in out
+    assert "Annotated images of one split of a BOP dataset" in " ".join(out.split())

@@ -102,22 +102,22 @@ class TestRecordings:
         (note,) = [note for note in result.summary()["notes"] if "path" in note]
         assert note.startswith("no path is scored of drive: ")
 
-    def test_a_claim_is_refused_before_anything_is_predicted(
+    def test_a_depth_scale_is_refused_before_anything_is_predicted(
         self, tmp_path: Path, drive: Make, red_reader: Make
     ) -> None:
-        with pytest.raises(ProtocolError, match="claim up-to-scale"):
+        with pytest.raises(ProtocolError, match="depth scale up-to-scale"):
             self.evaluate(red_reader(DepthScale.UP_TO_SCALE), [drive()], tmp_path)
         assert not list(tmp_path.iterdir())
 
     def test_chosen_frames_and_watch(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         seen = []
 
-        def watch(items: Iterator, count: int, what: str) -> Iterator:
+        def track(items: Iterator, count: int, what: str) -> Iterator:
             seen.append((count, what))
             return items
 
         recordings = [drive(7), drive(name="other")]
-        result = self.evaluate(red_reader(), recordings, tmp_path, indices={"drive": [0, 3, 6]}, watch=watch)
+        result = self.evaluate(red_reader(), recordings, tmp_path, indices={"drive": [0, 3, 6]}, track=track)
         assert seen == [(3, "predicting drive"), (3, "scoring drive")]
         assert [image.name for image in result.depth.per_image] == ["drive/000000", "drive/000003", "drive/000006"]
         assert not result.odometry, "motion is predicted between neighbors alone"

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, ProtocolError, StadiaError
+from stadia.core.files import write_json
 from stadia.core.types import DepthScale
 from stadia.evaluation.io.depth_files import write_depth_map, write_depth_png
 from stadia.evaluation.io.predictions_folder import DEPTH_KEYS, Predictions, PredictionsRecord, Provenance
@@ -24,9 +25,11 @@ Maps = dict[str, Array]
 Write = Callable[..., Path]
 
 
-def score(predictions: Path, reference: Path, protocol: str = "metric", claim: DepthScale | None = None) -> DepthScore:
+def score(
+    predictions: Path, reference: Path, protocol: str = "metric", depth_scale: DepthScale | None = None
+) -> DepthScore:
     return score_depth(
-        Predictions.open(predictions, claim),
+        Predictions.open(predictions, depth_scale),
         open_ground_truth_folder(reference, PROTOCOLS[protocol]),
         PROTOCOLS[protocol],
     )
@@ -188,39 +191,46 @@ class TestLaws:
 
 
 class TestOurOwnFolder:
-    def record(self, claim: DepthScale, **changes: object) -> PredictionsRecord:
+    def record(self, depth_scale: DepthScale, **changes: object) -> PredictionsRecord:
         values = {
-            "claim": claim, "trust": "-", "recipe": "r", "config_hash": "abc", "checkpoint": "c", "source": "s",
+            "depth_scale": depth_scale, "trust": "-", "recipe": "r", "config_hash": "abc", "checkpoint": "c",
+            "source": "s",
             "network_size": (40, 120), "finished": True, "entries": ("000000", "000001", "000002"),
         }  # fmt: skip
         return PredictionsRecord.model_validate(values | changes)
 
-    def folder(self, tmp_path: Path, truth: Maps, claim: DepthScale, **changes: object) -> Path:
+    def folder(self, tmp_path: Path, truth: Maps, depth_scale: DepthScale, **changes: object) -> Path:
         out = tmp_path / "ours"
         for name, p in predicted(truth).items():
-            write_depth_map(out / "depth" / f"{name}.npz", **{DEPTH_KEYS[claim]: p.astype(np.float32), "K": np.eye(3)})
+            write_depth_map(
+                out / "depth" / f"{name}.npz", **{DEPTH_KEYS[depth_scale]: p.astype(np.float32), "K": np.eye(3)}
+            )
             write_depth_png(out / "depth" / f"{name}.png", p * 9)  # must not be what is read
-        self.record(claim, **changes).write(out)
+        self.record(depth_scale, **changes).write(out)
         return out
 
-    def test_the_claim_is_read_and_the_finer_file_taken(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
+    def test_the_depth_scale_is_read_and_the_finer_file_taken(
+        self, tmp_path: Path, truth_m: Maps, write_maps: Write
+    ) -> None:
         result = score(self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE), write_maps(truth_m, "truth"), "relative")
-        assert result.claim is DepthScale.UP_TO_SCALE
+        assert result.depth_scale is DepthScale.UP_TO_SCALE
         assert result.metrics == pytest.approx(numpy_scores(predicted(truth_m), truth_m, scale=True), rel=1e-5)
         assert result.notes == (
-            "not scored in metres: median of every image fitted to the truth first (claim: up-to-scale)",
+            "not scored in metres: median of every image fitted to the truth first (depth scale: up-to-scale)",
         )
 
-    def test_a_claim_that_the_protocol_refuses(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
-        with pytest.raises(ProtocolError, match="claim up-to-scale; expected metres"):
+    def test_a_depth_scale_that_the_protocol_refuses(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
+        with pytest.raises(ProtocolError, match="depth scale up-to-scale; expected metres"):
             score(self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE), write_maps(truth_m, "truth"), "metric")
 
-    def test_the_claim_holds_for_the_maps_subfolder_too(self, tmp_path: Path, truth_m: Maps) -> None:
+    def test_the_depth_scale_holds_for_the_maps_subfolder_too(self, tmp_path: Path, truth_m: Maps) -> None:
         folder = self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE)
-        assert Predictions.open(folder / "depth").claim is DepthScale.UP_TO_SCALE
+        assert Predictions.open(folder / "depth").depth_scale is DepthScale.UP_TO_SCALE
 
-    def test_contradicting_claim_is_refused(self, tmp_path: Path, truth_m: Maps) -> None:
-        with pytest.raises(ProtocolError, match=r"predictions.json: found the claim up-to-scale; expected metres"):
+    def test_contradicting_depth_scale_is_refused(self, tmp_path: Path, truth_m: Maps) -> None:
+        with pytest.raises(
+            ProtocolError, match=r"predictions.json: found the depth scale up-to-scale; expected metres"
+        ):
             Predictions.open(self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE), DepthScale.METRES)
 
     def test_predictions_of_something_else(self, tmp_path: Path, truth_m: Maps) -> None:
@@ -249,7 +259,15 @@ class TestOurOwnFolder:
         with pytest.raises(DataError, match="no map for 1 of 2 entries, the first 'x'"):
             Predictions.open(self.folder(tmp_path, truth_m, DepthScale.METRES, entries=("000000", "x")))
 
-    @pytest.mark.parametrize("text", ["{", "[]", '{"format": "stadia-predictions", "claim": "furlongs"}'])
+    def test_a_record_with_the_old_name_of_depth_scale_is_refused_with_a_fix(
+        self, tmp_path: Path, truth_m: Maps
+    ) -> None:
+        record = self.folder(tmp_path, truth_m, DepthScale.METRES) / "predictions.json"
+        record.write_text(record.read_text().replace('"depth_scale"', '"claim"'), encoding="utf-8")
+        with pytest.raises(DataError, match=r"found 'claim', a key of .*; expected 'depth_scale'. Fix: rename the key"):
+            Predictions.open(record.parent)
+
+    @pytest.mark.parametrize("text", ["{", "[]", '{"format": "stadia-predictions", "depth_scale": "furlongs"}'])
     def test_a_damaged_record(self, text: str, tmp_path: Path, truth_m: Maps) -> None:
         folder = self.folder(tmp_path, truth_m, DepthScale.METRES)
         (folder / "predictions.json").write_text(text)
@@ -382,10 +400,10 @@ class TestBadInput:
 
 def test_the_score_file(tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
     result = score(write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth"))
-    result.write(tmp_path / "scores" / "metric.json")
+    write_json(tmp_path / "scores" / "metric.json", result.to_json())
     stored = json.loads((tmp_path / "scores" / "metric.json").read_text())
     assert stored["protocol"] == "metric"
-    assert stored["claim"] == "metres"
+    assert stored["depth_scale"] == "metres"
     assert stored["images"] == 3
     assert stored["metrics"] == result.metrics
     assert [image["name"] for image in stored["per_image"]] == list(truth_m)

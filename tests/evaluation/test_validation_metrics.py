@@ -1,4 +1,4 @@
-"""What validates a depth network: each sample by itself, scaled only where it claims no metres."""
+"""What validates a depth network: each sample by itself, scaled only where it predicts no metres."""
 
 from __future__ import annotations
 
@@ -56,26 +56,26 @@ def test_an_affine_fit_that_falls_below_zero_is_held_at_the_cap_and_a_sample_wit
     assert all(bool(value[1].isnan()) for value in scores.values())
 
 
-@pytest.mark.parametrize("claim", [DepthScale.METRES, DepthScale.UP_TO_SCALE])
-def test_the_truth_has_no_error_at_all(claim: DepthScale) -> None:
+@pytest.mark.parametrize("depth_scale", [DepthScale.METRES, DepthScale.UP_TO_SCALE])
+def test_the_truth_has_no_error_at_all(depth_scale: DepthScale) -> None:
     """D-10, where training is validated: exactly 0 where 1 / (1 / z) is z, and by rounding alone elsewhere."""
     exact = torch.tensor([[1.0, 2, 4], [0, 16, 64]]).view(1, 1, 2, 3)
-    scores = compute_depth_scores(inverse_from_depth(exact), exact, claim)
+    scores = compute_depth_scores(inverse_from_depth(exact), exact, depth_scale)
     assert {name: value.item() for name, value in scores.items()} == {"abs_rel": 0, "rmse": 0, "d1": 1}
     any_m = torch.rand(3, 1, 40, 60, generator=torch.Generator().manual_seed(0)) * 78 + 1
-    assert compute_depth_scores(inverse_from_depth(any_m), any_m, claim)["abs_rel"].max() < 1e-7
+    assert compute_depth_scores(inverse_from_depth(any_m), any_m, depth_scale)["abs_rel"].max() < 1e-7
 
 
-@pytest.mark.parametrize("claim", list(DepthScale))
-def test_a_sample_scores_the_same_in_any_batch(claim: DepthScale) -> None:
+@pytest.mark.parametrize("depth_scale", list(DepthScale))
+def test_a_sample_scores_the_same_in_any_batch(depth_scale: DepthScale) -> None:
     """D-12, sparse truth of different density: nothing of one sample enters another's score."""
     draw = torch.Generator().manual_seed(0)
     true_m = torch.rand(4, 1, 20, 30, dtype=torch.float64, generator=draw) * 70 + 2
     true_m[torch.rand(true_m.shape, generator=draw) > torch.tensor([0.9, 0.05, 0.3, 0.0]).view(4, 1, 1, 1)] = 0
     answer = 1 / (torch.rand(true_m.shape, dtype=torch.float64, generator=draw) * 70 + 2)
-    together = compute_depth_scores(answer, true_m, claim)
+    together = compute_depth_scores(answer, true_m, depth_scale)
     for name, scores in together.items():
-        alone = [compute_depth_scores(answer[k : k + 1], true_m[k : k + 1], claim)[name].item() for k in range(4)]
+        alone = [compute_depth_scores(answer[k : k + 1], true_m[k : k + 1], depth_scale)[name].item() for k in range(4)]
         assert scores.tolist() == pytest.approx(alone, abs=1e-12, nan_ok=True)
         assert bool(scores[3].isnan()), "nothing to score is no score"
 

@@ -95,8 +95,8 @@ def test_inverted_motion_at_one_speed_goes_backwards_and_correlates_with_nothing
 def test_up_to_scale_one_factor_brings_translation_to_size_and_leaves_rotation(true: Tensor) -> None:
     said = transforms(true * torch.tensor([0.1, 0.1, 0.1, 1, 1, 1], dtype=torch.float64))
     slopes = []
-    for claim in (DepthScale.UP_TO_SCALE, DepthScale.METRES):
-        motions = MotionPairs(claim)
+    for depth_scale in (DepthScale.UP_TO_SCALE, DepthScale.METRES):
+        motions = MotionPairs(depth_scale)
         motions.add(META, ("+1",), said[:, None].float(), transforms(true)[:, None])
         scores = compute_motion_scores(*motions.of_all())
         slopes.append([scores[f"motion_slope/{axis}"] for axis in ("tz", "ry")])

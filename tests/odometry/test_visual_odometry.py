@@ -46,7 +46,7 @@ def view(T_world_camera: Tensor) -> tuple[Tensor, Tensor]:
 class Room:
     """Frames of a walk, and a predictor whose depth is off by a factor a frame and whose motion is short by a third."""
 
-    claim, height, width, crop = DepthScale.METRES, HEIGHT, WIDTH, "none"
+    depth_scale, height, width, crop = DepthScale.METRES, HEIGHT, WIDTH, "none"
 
     def __init__(self, *, wrong: float = 0.0, motion: bool = True, exposure: float = 0.0) -> None:
         k = torch.arange(COUNT, dtype=F64)[:, None]
@@ -146,8 +146,8 @@ def test_another_exposure_moves_nothing():
 
 
 def test_the_window_is_bounded_and_the_map_lies_on_the_walls(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(refining, "FLOW", 0.04)
-    monkeypatch.setattr(refining, "WINDOW", 3)
+    monkeypatch.setattr(refining, "KEYFRAME_FLOW", 0.04)
+    monkeypatch.setattr(refining, "WINDOW_KEYFRAMES", 3)
     held, mapped = [], list[refining.MapPoints]()
     room = Room()
     joined = refining.SlidingWindow._join
@@ -193,14 +193,15 @@ def test_path_ends_without_motion_estimate():
     assert len(found.names) == 4
     assert found.ends == "the path ends at 000003: the motion to cut is unknown"
     with pytest.raises(
-        DataError, match="motion to 000001 is unknown, expected a motion between two frames; use --method aligned"
+        DataError,
+        match=r"motion to 000001 is unknown; expected a motion between two frames\. Fix: use --method aligned",
     ):
         track_camera(room, room.frames, "network", source="room")
 
 
 def test_fewer_than_two_frames_are_no_path():
     room = Room()
-    with pytest.raises(DataError, match="room: found 1 frame; expected two that follow each other. Fix: pass a video"):
+    with pytest.raises(DataError, match=r"room: found 1 frame; expected two that follow each other. Fix: pass a video"):
         track_camera(room, room.frames[:1], source="room")
     standing = [replace(frame, on_path=index == 0) for index, frame in enumerate(room.frames)]
     with pytest.raises(
@@ -211,7 +212,7 @@ def test_fewer_than_two_frames_are_no_path():
 
 def test_inverse_depth_up_to_a_shift_is_not_refined():
     room = Room()
-    room.claim = DepthScale.AFFINE_INVERSE
+    room.depth_scale = DepthScale.AFFINE_INVERSE
     with pytest.raises(StadiaError, match="--method network"):
         track_camera(room, room.frames, "refined", source="room")
 
@@ -229,7 +230,7 @@ def test_the_command_writes_a_path_and_scores_it(stadia, checkpoint, drive_folde
         "trajectory_tum.txt",
     }
     record = json.loads((tmp_path / "o" / "odometry.json").read_text())
-    assert (record["claim"], record["method"], len(record["frames"])) == ("metres", "network", 6)
+    assert (record["depth_scale"], record["method"], len(record["frames"])) == ("metres", "network", 6)
     assert record["score"]["metrics"]["ate_rmse_m"] == pytest.approx(0, abs=1e-3)
     assert len(read_kitti_trajectory(tmp_path / "o" / "trajectory.txt")) == 6
     assert "frames/s" in out
@@ -250,7 +251,7 @@ def test_paths_are_drawn_from_the_first_camera_whatever_the_world(
     up = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
     np.savetxt(drive_folder / "a" / "poses.txt", (up @ rows).reshape(-1, 12))
     drawn = {}
-    monkeypatch.setattr("stadia.apps.run_odometry.draw_paths", lambda path, paths, claim: drawn.update(paths))
+    monkeypatch.setattr("stadia.apps.run_odometry.draw_paths", lambda path, paths, depth_scale: drawn.update(paths))
     code, _, err = stadia("odometry", checkpoint, drive_folder, "data.split=test", "--out", tmp_path / "o")
     assert code == 0, err
     assert drawn.keys() == {"refined", "measured"}
@@ -281,7 +282,7 @@ def test_unknown_method_names_the_nearest(stadia, checkpoint, drive_folder, tmp_
     assert "did you mean 'refined'?" in err
 
 
-@pytest.mark.parametrize(("where", "way"), [("follow", ()), ("draw_paths", ("--method", "network"))])
+@pytest.mark.parametrize(("where", "way"), [("track_camera", ()), ("draw_paths", ("--method", "network"))])
 def test_an_interrupted_path_leaves_nothing(
     stadia, checkpoint, drive_folder, tmp_path, monkeypatch: pytest.MonkeyPatch, where: str, way: tuple[str, ...]
 ):

@@ -13,7 +13,7 @@ def test_a_log_gets_a_line_now_and_then_and_quick_work_none(
     now = [0.0]
     monkeypatch.setattr(progress_display.time, "monotonic", lambda: now[0])
     with progress_display.show_progress() as lines:
-        for _ in lines.watch(range(10), 10, "predicting"):
+        for _ in lines.track(range(10), 10, "predicting"):
             now[0] += 12
         lines.progress("reading", 3, None)
     out, err = capsys.readouterr()

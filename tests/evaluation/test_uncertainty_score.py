@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from stadia.core.errors import ProtocolError
+from stadia.core.files import write_json
 from stadia.core.types import DepthScale
 from stadia.evaluation.io.depth_files import write_depth_map
 from stadia.evaluation.io.predictions_folder import Predictions
@@ -38,9 +39,11 @@ def said(truth_m: Maps, tmp_path: Path) -> tuple[Path, Maps, Maps]:
     return tmp_path / "said", depth, doubt
 
 
-def score(predictions: Path, reference: Path, protocol: str = "metric", claim: DepthScale | None = None) -> DepthScore:
+def score(
+    predictions: Path, reference: Path, protocol: str = "metric", depth_scale: DepthScale | None = None
+) -> DepthScore:
     return score_depth(
-        Predictions.open(predictions, claim),
+        Predictions.open(predictions, depth_scale),
         open_ground_truth_folder(reference, PROTOCOLS[protocol]),
         PROTOCOLS[protocol],
     )
@@ -137,7 +140,7 @@ def test_constant_uncertainty_has_no_rank_correlation(truth_m: Maps, tmp_path: P
             tmp_path / "flat" / f"{name}.npz", depth_m=np.where(g > 0, 1.1 * g, 9), log_uncertainty=np.zeros_like(g)
         )
     found = score(tmp_path / "flat", write_maps(truth_m, "truth"))
-    found.write(tmp_path / "score.json")
+    write_json(tmp_path / "score.json", found.to_json())
     written = json.loads((tmp_path / "score.json").read_text())["uncertainty"]
     assert written["rmse"]["spearman"] is None
     assert written["rmse"]["below_random"] == pytest.approx(0, abs=1e-9)

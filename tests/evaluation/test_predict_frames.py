@@ -41,7 +41,7 @@ class TestFolder:
     def test_maps_record_and_path(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         predictions = run(drive(), red_reader(), tmp_path / "out")
         record = json.loads((tmp_path / "out" / "predictions.json").read_text())
-        assert record["claim"] == "metres"
+        assert record["depth_scale"] == "metres"
         assert "metres" in record["trust"]
         assert (record["recipe"], record["config_hash"]) == ("selfsup", "0123456789abcdef")
         assert record["entries"] == [f"{k:06d}" for k in range(6)]
@@ -71,16 +71,16 @@ class TestFolder:
         np.testing.assert_allclose(tum.times_s, 100 + np.arange(6) / 20)
 
     @pytest.mark.parametrize(
-        ("claim", "key"), [(DepthScale.UP_TO_SCALE, "depth"), (DepthScale.AFFINE_INVERSE, "inverse_depth")]
+        ("depth_scale", "key"), [(DepthScale.UP_TO_SCALE, "depth"), (DepthScale.AFFINE_INVERSE, "inverse_depth")]
     )
     def test_only_metres_are_called_metres(
-        self, claim: DepthScale, key: str, tmp_path: Path, drive: Make, red_reader: Make
+        self, depth_scale: DepthScale, key: str, tmp_path: Path, drive: Make, red_reader: Make
     ) -> None:
-        run(drive(), red_reader(claim), tmp_path / "out")
+        run(drive(), red_reader(depth_scale), tmp_path / "out")
         with np.load(tmp_path / "out" / "depth" / "000000.npz") as arrays:
             assert sorted(arrays) == ["K", key]
         assert "no metres" in json.loads((tmp_path / "out" / "predictions.json").read_text())["trust"]
-        assert (tmp_path / "out" / "depth" / "000000.png").exists() == (claim is DepthScale.UP_TO_SCALE)
+        assert (tmp_path / "out" / "depth" / "000000.png").exists() == (depth_scale is DepthScale.UP_TO_SCALE)
 
     def test_a_still_image_has_no_path(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         assert run(drive(1), red_reader(), tmp_path / "out").record.path == ()
@@ -279,17 +279,17 @@ def test_each_motion_gets_the_previous_one(drive: Make, red_reader: Make, monkey
         T[0, 3] = len(told)
         return T
 
-    monkeypatch.setattr("stadia.evaluation.predict.frame_to_frame.align_motion", counting)
+    monkeypatch.setattr("stadia.evaluation.predict.predict_frames.align_motion", counting)
     list(stream_predictions(red_reader(), read_frames(drive(4))))
     assert told == [None, 1, 2]
 
 
 def test_a_path_is_drawn_with_its_unit(tmp_path: Path, drive: Make) -> None:
     T = np.stack([drive().T_world_camera(0)] * 3)
-    for claim in (DepthScale.METRES, DepthScale.UP_TO_SCALE):
-        draw_paths(tmp_path / f"{claim}.png", {"estimate": T, "reference": T}, claim)
+    for depth_scale in (DepthScale.METRES, DepthScale.UP_TO_SCALE):
+        draw_paths(tmp_path / f"{depth_scale}.png", {"estimate": T, "reference": T}, depth_scale)
     metres, scaled = (
-        cv2.imread(str(tmp_path / f"{claim}.png")) for claim in (DepthScale.METRES, DepthScale.UP_TO_SCALE)
+        cv2.imread(str(tmp_path / f"{depth_scale}.png")) for depth_scale in (DepthScale.METRES, DepthScale.UP_TO_SCALE)
     )
     assert metres.shape == scaled.shape == (720, 720, 3)
     assert (metres != scaled).any()

@@ -113,10 +113,10 @@ class TestDepth:
         assert (scores["images"], scores["abs_rel"], scores["d1"]) == (3, 0, 1)
         assert "taken as metres" in err
 
-    def test_a_claim_refused(self, truth_m: Maps, write_maps: Callable[..., Path], stadia: Stadia) -> None:
+    def test_depth_scale_refused(self, truth_m: Maps, write_maps: Callable[..., Path], stadia: Stadia) -> None:
         truth = write_maps(truth_m, "truth")
-        words = ("evaluate", "--depth", truth, "--reference", truth, "--claim", "up-to-scale")
-        mistake(stadia(*words, "--protocol", "metric", "--json"), "claim up-to-scale", "expected metres")
+        words = ("evaluate", "--depth", truth, "--reference", truth, "--depth-scale", "up-to-scale")
+        mistake(stadia(*words, "--protocol", "metric", "--json"), "depth scale up-to-scale", "expected metres")
         code, out, err = stadia(*words, "--protocol", "relative", "--json")
         assert code == 0
         assert json.loads(out)["alignment"] == "median"
@@ -125,7 +125,7 @@ class TestDepth:
     def test_misspelt(self, tmp_path: Path, stadia: Stadia) -> None:
         words = ("--depth", tmp_path, "--reference", tmp_path)
         mistake(stadia("evaluate", *words, "--protocol", "metrik"), "did you mean 'metric'")
-        mistake(stadia("evaluate", *words, "--claim", "meters"), "did you mean 'metres'")
+        mistake(stadia("evaluate", *words, "--depth-scale", "meters"), "did you mean 'metres'")
 
     def test_score_file(self, tmp_path: Path, truth_m: Maps, write_maps: Callable[..., Path], stadia: Stadia) -> None:
         truth = write_maps(truth_m, "truth")
@@ -155,7 +155,7 @@ FORMS = {
 @pytest.mark.parametrize(
     ("form", "option", "value"),
     [
-        *(("checkpoint", *given) for given in (("--reference", "r"), ("--claim", "metres"), ("--scores", "s"))),
+        *(("checkpoint", *given) for given in (("--reference", "r"), ("--depth-scale", "metres"), ("--scores", "s"))),
         *((form, *given) for form in ("checkpoint", "depth") for given in (("--format", "kitti"), ("--align", "none"))),
         *((form, "--max-difference", "0.01") for form in ("checkpoint", "depth")),
         *(
@@ -163,7 +163,7 @@ FORMS = {
             for form in ("depth", "trajectory")
             for given in (("--frames", "f"), ("--every", "1"), ("--out", "o"))
         ),
-        *(("trajectory", *given) for given in (("--protocol", "metric"), ("--claim", "metres"))),
+        *(("trajectory", *given) for given in (("--protocol", "metric"), ("--depth-scale", "metres"))),
     ],
 )
 def test_an_option_of_another_form(form: str, option: str, value: str, stadia: Stadia) -> None:
@@ -188,7 +188,7 @@ class TestCheckpoint:
         code, out, err = stadia("evaluate", checkpoint, drive_folder, "--protocol", "metric", *words)
         scores = json.loads(out)
         assert code == 0
-        assert (scores["images"], scores["claim"]) == (6, "metres")
+        assert (scores["images"], scores["depth_scale"]) == (6, "metres")
         assert scores["abs_rel"] < 0.01
         assert scores["odometry"]["world/a"]["ate_rmse_m"] == pytest.approx(0, abs=1e-5)
         assert (run / "predictions" / "best-step7-network" / "world" / "a" / "depth" / "000000.npz").exists()

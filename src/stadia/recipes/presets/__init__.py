@@ -1,0 +1,104 @@
+"""Presets: YAML files with the configuration of a training, and data, hardware, time and expected score in a comment.
+
+`stadia list presets` lists them; copy one to change it, and pass the copy by its path. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stadia.core.errors import ConfigError
+from stadia.core.registry import find_nearest_name
+
+FOLDER = Path(__file__).parent
+SUFFIXES = (".yaml", ".yml")
+
+
+def preset_names() -> list[str]:
+    """Return the names of all presets, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def list_presets() -> list[tuple[str, str]]:
+    """Return each preset's name, and its recipe with the first line of its comment."""
+    rows = []
+    for name in preset_names():
+        first_line = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+        rows.append((name, f"{read_preset(name)['recipe']}: {first_line.removeprefix('# ')}"))
+    return rows
+
+
+def read_preset(preset: str | Path) -> dict[str, Any]:
+    """Return the nested values of a preset, with its "recipe".
+
+    preset: a name, or the path of a YAML file. Raises ConfigError for an unknown name and for a file without a recipe.
+    """
+    path = _find_file(str(preset))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise _make_error(path, " ".join(str(error).split())[:200]) from error
+    if not isinstance(values, dict) or not isinstance(values.get("recipe"), str):
+        raise _make_error(path, "no key 'recipe'")
+    return values
+
+
+def read_preset_for(recipe: str, preset: str | Path) -> dict[str, Any]:
+    """Return the values of a preset of this recipe. Raises ConfigError for a preset of another recipe."""
+    values = read_preset(preset)
+    if values["recipe"] != recipe:
+        raise ConfigError(
+            "--preset",
+            found=f"'{preset}', a preset of recipe '{values['recipe']}'",
+            expected=f"one of recipe '{recipe}'",
+            fix=f"run stadia train {values['recipe']} --preset {preset}",
+        )
+    return values
+
+
+def preset_overrides(preset: str | Path) -> tuple[str, ...]:
+    """Return a preset as `dotted.key=value` overrides, without its recipe."""
+    values = {key: value for key, value in read_preset(preset).items() if key != "recipe"}
+    return tuple(_flatten(values))
+
+
+def merge_values(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values with those of `over` in place of those of `base`, key by key."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        is_group = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge_values(below, value) if is_group else value  # type: ignore[arg-type]
+    return merged
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}={json.dumps(value)}"
+
+
+def _find_file(preset: str) -> Path:
+    if preset.endswith(SUFFIXES):
+        path = Path(preset).expanduser()
+        if not path.is_file():
+            raise ConfigError("--preset", found=f"no file {path}", expected="a YAML file", fix="check the path")
+        return path
+    names = preset_names()
+    if preset not in names:
+        near = find_nearest_name(preset, names)
+        fix = f"did you mean '{near}'?" if near else "see `stadia list presets`, or pass the path of a .yaml file"
+        raise ConfigError("--preset", found=f"'{preset}'", expected=f"one of {', '.join(names)}", fix=fix)
+    return FOLDER / f"{preset}.yaml"
+
+
+def _make_error(path: Path, found: str) -> ConfigError:
+    expected = "a mapping of keys as YAML, with a key 'recipe'"
+    return ConfigError(str(path), found=found, expected=expected, fix="copy a preset of `stadia list presets`")

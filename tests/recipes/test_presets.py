@@ -1,0 +1,110 @@
+"""Presets: each one resolves without torch, and options of the command line change it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stadia.core.errors import ConfigError
+from stadia.recipes import CONFIGS, configure
+from stadia.recipes.presets import FOLDER, list_presets, preset_names, preset_overrides, read_preset
+
+Stadia = Callable[..., tuple[int, str, str]]
+
+RESOLVE_ALL = """
+import sys
+from stadia.recipes import configure
+from stadia.recipes.presets import preset_names, read_preset
+for name in preset_names():
+    recipe = read_preset(name)["recipe"]
+    data = {} if recipe in ("objectpose", "overlay") else {"path": "DATA"}
+    assert configure(recipe, preset=name, data=data).recipe == recipe, name
+heavy = {"torch", "timm", "lightning", "transformers"} & sys.modules.keys()
+assert not heavy, heavy
+"""
+
+
+def test_every_preset_resolves_without_torch() -> None:
+    done = subprocess.run([sys.executable, "-c", RESOLVE_ALL], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_the_header_of_a_preset_has_data_hardware_time_and_expected_score(name: str) -> None:
+    comment = "".join(
+        line for line in (FOLDER / f"{name}.yaml").read_text().splitlines(keepends=True) if line[0] == "#"
+    )
+    for heading in ("Data", "Hardware", "Time", "Expected"):
+        assert re.search(rf"^# {heading}[:,]", comment, re.MULTILINE), heading
+
+
+def test_every_recipe_has_a_preset() -> None:
+    assert {read_preset(name)["recipe"] for name in preset_names()} == set(CONFIGS)
+
+
+def test_a_preset_is_over_the_defaults_and_under_what_is_given() -> None:
+    config = configure(
+        "selfsup", ["training.batch_size=3"], preset="monodepth2-kitti", data={"path": "DATA", "height": 64}
+    )
+    data, training = config.data, config.training  # type: ignore[attr-defined]
+    assert (data.height, data.width, data.stereo) == (64, 640, False)
+    assert (training.batch_size, training.max_epochs) == (3, 20)
+    assert config.schedule.milestones == (15,)
+
+
+def test_a_preset_as_overrides_is_the_preset() -> None:
+    words = preset_overrides("metric-demo")
+    assert configure("metric", words, data={"path": "DATA"}) == configure(
+        "metric", preset="metric-demo", data={"path": "DATA"}
+    )
+
+
+def test_a_copy_of_a_preset_is_passed_by_its_path(tmp_path: Path) -> None:
+    copy = tmp_path / "mine.yaml"
+    copy.write_text((FOLDER / "tiny-laptop.yaml").read_text().replace("max_steps: 1000", "max_steps: 7"))
+    assert configure("selfsup", preset=copy, data={"path": "DATA"}).training.max_steps == 7
+
+
+def test_what_is_no_preset_of_the_recipe_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'demo', a preset of recipe 'selfsup'; expected one of recipe 'metric'"):
+        configure("metric", preset="demo")
+    with pytest.raises(ConfigError, match=r"--preset: found 'monodepth-kitti'.* did you mean 'monodepth2-kitti'"):
+        configure("selfsup", preset="monodepth-kitti")
+    with pytest.raises(ConfigError, match="no file"):
+        configure("selfsup", preset="none.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ConfigError, match="no key 'recipe'"):
+        configure("selfsup", preset=tmp_path / "list.yaml")
+
+
+def test_the_command_line_changes_a_preset(stadia: Stadia, tmp_path: Path) -> None:
+    code, out, err = stadia("train", "--preset", "overlay-roadworld", "data.path=null", "--dry-run", "--help")
+    assert code == 0, err
+    assert "--preset" in out
+    code, _, err = stadia("train", "metric", "--preset", "demo", "--data", tmp_path)
+    assert (code, err.count("\n")) == (2, 1)
+    code, _, err = stadia("train", "--preset", "demo", "--resume", tmp_path)
+    assert (code, "--preset: found given with --resume" in err) == (2, True)
+
+
+def test_presets_are_listed_with_their_recipe(stadia: Stadia) -> None:
+    code, out, err = stadia("list", "presets")
+    assert code == 0, err
+    rows = dict(list_presets())
+    assert all(name in out for name in rows)
+    assert rows["monodepth2-kitti"].startswith("selfsup: Monodepth2, one camera")
+
+
+def test_a_resolved_configuration_takes_the_place_of_a_preset(tmp_path: Path) -> None:
+    from stadia.cli.train import resolve_recipe
+
+    given = tmp_path / "config.json"
+    given.write_text(json.dumps({"data": {"path": "DATA"}, "optimizer": {"lr": 0.5}}))
+    config = resolve_recipe("selfsup", given, ["seed=4"], example={}, preset="demo")
+    assert (config.optimizer.lr, config.seed, config.schedule.warmup_steps) == (0.5, 4, 50)
