@@ -17,9 +17,8 @@ from rich.console import Console
 
 from stadia.core.errors import RunError
 from stadia.dataloading.mixture import MixtureLoader, take_batches_of_each
-from stadia.recipes.base.build_recipe import create_task
+from stadia.recipes.base.build_recipe import TrainingData, create_task
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.base.recipe import TrainingData
 from stadia.training.fit import Interrupted, fit
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.recipe import AnyRecipe

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from stadia.core.errors import ConfigError, RunError
+from stadia.recipes.base.build_recipe import TrainingData
 from stadia.recipes.base.config import RecipeConfig, without_pretrained
 from stadia.recipes.base.dry_run import find_largest_batch, measure_steps, resident_bytes
-from stadia.recipes.base.recipe import TrainingData
 from stadia.training.batches import StagedBatches, scale_batch_size, select_device
 from stadia.training.config import StageConfig, TrainingConfig
 from stadia.training.recipe import AnyRecipe

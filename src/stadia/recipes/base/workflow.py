@@ -25,11 +25,10 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_training_findings
 from stadia.recipes import RECIPES
-from stadia.recipes.base.build_recipe import build_task, check_init_weights, create_task, load_task
+from stadia.recipes.base.build_recipe import TrainingData, build_task, check_init_weights, create_task, load_task
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.dry_run import DryRunResult, measure_steps
 from stadia.recipes.base.progressive_resizing import check_stages, keep_batch_sizes, prepare_data, prepare_stages
-from stadia.recipes.base.recipe import TrainingData
 from stadia.recipes.base.runner import score_validation
 from stadia.training.batches import TrainingPlan, select_device
 from stadia.training.fit import FEW_STEPS, check_precision, fit
