@@ -391,7 +391,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         self.course.load_state_dict(state["course"])
 
 
-# -- The loss case of the camera-height loss: the depth of a flat road under a camera of that height.
+# -- the loss case of the camera-height loss: a flat road
 
 HEIGHT_M = 1.65
 FARTHEST_M = 60.0
