@@ -121,7 +121,9 @@ BAD = {
         r"training.stages\[0\]: found 96x32 \(loss.pyramid=5 halves",
     ),
     "several data sets": (
-        lambda c: grown(c, SMALL, LARGE).model_copy(update={"data": c.data.model_copy(update={"extra_datasets": {"b": 1}})}),
+        lambda c: grown(c, SMALL, LARGE).model_copy(
+            update={"data": c.data.model_copy(update={"extra_datasets": {"b": 1}})}
+        ),
         "several data sets; expected one",
     ),
     "epochs": (

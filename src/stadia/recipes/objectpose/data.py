@@ -220,8 +220,8 @@ class ObjectInput(PredictionInput):
 def open_object_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[ObjectInput]:
     """Open one split of a data set of objects, or what `open_input` opens; labels are not read.
 
-    options: fields of `datasets.config.SourceOptions`. A data set of objects uses `split` only; default: test, else val,
-        else the only one.
+    options: fields of `datasets.config.SourceOptions`. A data set of objects uses `split` only; default: test, else
+        val, else the only one.
 
     Raises ConfigError for a wrong option, DataError without images or split.
     """
