@@ -30,7 +30,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from stadia.apps.export_network import export_onnx
+from stadia.apps.export import export_onnx
 from stadia.core.types import DepthScale
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.predict.exported_network import ExportDescription, ExportedNetwork

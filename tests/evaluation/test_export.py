@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stadia.apps.export_network import DESCRIPTION, _comparison, export_onnx, export_torch
+from stadia.apps.export import DESCRIPTION, _comparison, export_onnx, export_torch
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation.io.predictions_folder import Provenance
@@ -136,7 +136,7 @@ def test_data_dependent_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_more_than_one_file_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.apps.export_network._MOST_BYTES", 3000)
+    monkeypatch.setattr("stadia.apps.export._MOST_BYTES", 3000)
     with pytest.raises(StadiaError, match=r"toy.onnx: found 0.0 GiB of weights.*export a .pt2 instead"):
         export_onnx(Toy().eval(), tmp_path / "toy.onnx", ABOUT)
 

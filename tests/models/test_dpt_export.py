@@ -12,7 +12,7 @@ import torch
 from dpt_files import drawn
 from torch import Tensor
 
-from stadia.apps.export_network import export_onnx, export_torch
+from stadia.apps.export import export_onnx, export_torch
 from stadia.core.types import DepthScale
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.predict.exported_network import ExportDescription, ExportedNetwork

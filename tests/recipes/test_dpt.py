@@ -199,7 +199,7 @@ def test_images_have_the_size_that_the_network_takes(small_dpt: DptRecipeConfig)
     assert changed(small_dpt, "model.network=depth-anything-small", "data.height=42", "data.width=98").data.height == 42
     task = DptRecipe(small_dpt)
     task.predictor((64, 160))
-    with pytest.raises(ConfigError, match="multiples of 32. Fix: take 160x64"):
+    with pytest.raises(ConfigError, match=r"multiples of 32\. Fix: take 160x64"):
         task.predictor((60, 160))
 
 

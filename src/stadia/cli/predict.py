@@ -126,7 +126,7 @@ def export(
     out: Annotated[Path, option("--out", "A new file: model.onnx, or model.pt2 for torch.export.")] = ...,  # type: ignore[assignment]
 ) -> None:
     """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
-    from stadia.apps.export_checkpoint import export_checkpoint
+    from stadia.apps.export import export_checkpoint
     from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
 
     about, compared = export_checkpoint(checkpoint, out, lambda step: typer.echo(step, err=True))

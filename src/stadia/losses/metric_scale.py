@@ -188,7 +188,7 @@ class MetricScaleLoss:
             camera: of the image, K (B, 3, 3).
             road: (B, 1, H, W) bool; its border pixels are excluded (`erode_road_mask`).
             known: heights in metres.
-            object_share, camera_share: factors of the weights in this epoch (`recipes.metric.scale_loss_schedule`).
+            object_share, camera_share: factors of the weights in this epoch (`recipes.metric.camera_heights`).
 
         Returns: terms "object_height" and "camera_height"; maps "object_height_error" and "camera_height_error" (B, 1,
         H, W) in metres, of the finest scale; `seen` "camera_height_m", the median over the images, NaN without a road.

@@ -22,7 +22,7 @@ class CameraHeightConfig(StrictModel):
     data: how to open the source, as in a training.
     masks: a folder of `stadia prepare --masks`, if there are no masks beside the images.
     objects: classes that stand on the road; empty = all with a prior. People stand on kerbs.
-    priors: heights of the classes: "mixed", "kitti", "roadworld" (`datasets.masks.height_priors`), or your own by class.
+    priors: heights of the classes: "mixed", "kitti", "roadworld" (`datasets.masks.height_priors`), or your own.
     horizon: "edges" = vanishing point of straight edges in each image; "travel" = direction of travel of a drive;
         "auto" = both, else "objects"; "objects" = fitted to all objects, which needs near and far objects and a fixed
         camera; "given" = `pitch_deg`, `roll_deg`. All but "objects" are corrected by objects within `horizon_deg`.

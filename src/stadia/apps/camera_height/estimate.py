@@ -1,4 +1,7 @@
-"""Estimate the camera height, detect a moved camera, and write the result."""
+"""Estimate the camera height above the road from objects of known height and a horizon, without a network.
+
+Also detects a camera that was moved, and writes and draws the result.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +49,6 @@ from stadia.geometry.ground.height_survey import (
 )
 from stadia.geometry.ground.horizon import normal_from_horizon
 
-# -- Estimate the camera height above the road without a network, from objects of known height and a horizon.
-
 RESULT = "camera_height.json"
 IMAGE = "objects.png"
 OVER_FRAMES = "heights.png"
@@ -59,6 +60,7 @@ _FEW_OBJECTS = 20  # below, for a note
 _MIN_AGREEING_SHARE = 0.25  # of objects with a height
 _MIN_AGREEING = 3  # unless they are the majority
 _INK = (20, 20, 20)
+_MAX_NAMED = 6  # recordings in a note
 _CODES = {
     ObjectStatus.NO_HEIGHT: "N",
     ObjectStatus.BORDER: "B",
@@ -66,6 +68,13 @@ _CODES = {
     ObjectStatus.HIDDEN: "H",
     ObjectStatus.ABOVE: "A",
 }
+
+
+DRIVE_PARTS = 8
+"""Number of parts of a drive: a camera may be moved during it."""
+
+MIN_PART_FRAMES = 25
+"""Minimum frames of a part."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ def estimate_camera_height(
         horizons: (F, 3) in each frame's pixels, if known.
         track: shows progress while images are read.
 
-    Raises DataError if no frame has an edge horizon, GeometryError as `geometry.ground.height_survey.survey_camera_height`.
+    Raises DataError if no frame has an edge horizon, GeometryError as `survey_camera_height`.
     """
     seen = (
         _choose_horizons(frames, config, track)
@@ -411,15 +420,7 @@ def _write_image(path: Path, picture: NDArray[np.uint8]) -> None:
         cv2.imwrite(str(temporary), np.ascontiguousarray(picture[..., ::-1]))
 
 
-# -- Detect a camera that was moved between drives or during one, from the camera heights that objects imply.
-
-PARTS = 8
-"""Number of parts of a drive: a camera may be moved during it."""
-
-FEWEST_OF_PART = 25
-"""Minimum frames of a part."""
-
-_NAMED = 6
+# -- a moved camera
 
 
 def detect_moved_camera(frames: Sequence[RoadFrame], objects: BoxedObjects, found: HeightSurvey) -> MountSplit | None:
@@ -448,7 +449,7 @@ def _drive_parts(frames: Sequence[RoadFrame]) -> list[str]:
     places = []
     for drive, group in groupby(frames, lambda frame: frame.drive):
         stems = [Path(frame.name).name for frame in group]
-        length = max(math.ceil(len(stems) / PARTS), FEWEST_OF_PART)
+        length = max(math.ceil(len(stems) / DRIVE_PARTS), MIN_PART_FRAMES)
         for start in range(0, len(stems), length):
             part = stems[start : start + length]
             places += [drive if len(part) == len(stems) else f"{drive}, frames {part[0]} to {part[-1]}"] * len(part)
@@ -465,5 +466,5 @@ def moved_camera_note(apart: MountSplit) -> str:
 
 
 def _join_names(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in sorted(names)[:_NAMED])
-    return shown + f" and {len(names) - _NAMED} more" * (len(names) > _NAMED)
+    shown = ", ".join(f"'{name}'" for name in sorted(names)[:_MAX_NAMED])
+    return shown + f" and {len(names) - _MAX_NAMED} more" * (len(names) > _MAX_NAMED)

@@ -14,19 +14,27 @@ from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightReq
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import TrackProgress
-from stadia.datasets.objects.kitti_objects import KittiObjectImages
 from stadia.datasets.masks.height_priors import find_prior, normalize_class
 from stadia.datasets.masks.mask_files import ROAD, attach_masks, has_road
 from stadia.datasets.masks.mask_objects import find_mask_boxes, is_cut_by_edge
+from stadia.datasets.objects.kitti_objects import KittiObjectImages
 from stadia.datasets.objects.open_objects import detect_object_layout, list_object_splits
 from stadia.datasets.open_dataset import open_recordings
 
-# -- Read boxes of road objects from masks of a recording, or from the labels of a data set.
+MAX_SHARE_WITHOUT_ROAD = 0.5
+"""Maximum share of frames without road, of those whose masks have a road class."""
+
+_MAX_NAMED = 5  # classes in a message
 
 
 @dataclass(frozen=True)
 class RoadObject:
-    """class_name: as in the priors.  box_px: left, top, right, bottom.  hidden, cut: see `geometry.ground.height_survey`."""
+    """An object in an image.
+
+    class_name: as in the priors.
+    box_px: left, top, right, bottom.
+    hidden, cut: see `geometry.ground.height_survey`.
+    """
 
     class_name: str
     box_px: tuple[float, float, float, float]
@@ -122,13 +130,7 @@ def _reader(images: KittiObjectImages, index: int) -> Callable[[], NDArray[np.ui
     return lambda: images.image(index)
 
 
-# -- Check that the classes requested from `stadia camera-height` occur, have heights, and stand on a road.
-
-
-MAX_SHARE_WITHOUT_ROAD = 0.5
-"""Maximum share of frames without road, of those whose masks have a road class."""
-
-_NAMED = 5
+# -- check that requested classes occur, have heights, and stand on a road
 
 
 def check_classes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> None:
@@ -139,7 +141,7 @@ def check_classes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> No
     bare = [name for name in config.classes if name in counts]
     requested = ", ".join(config.classes or config.height_priors) or "any class"
     there = ", ".join(
-        f"{count} of class {name}, as in {_first_frame(frames, name)}" for name, count in counts.most_common(_NAMED)
+        f"{count} of class {name}, as in {_first_frame(frames, name)}" for name, count in counts.most_common(_MAX_NAMED)
     )
     without = f"no height of class {', '.join(bare)}" if bare else f"no object of class {requested}"
     is_there = ", and ".join(part for part in (there or "no objects at all", _missing_road(frames)) if part)

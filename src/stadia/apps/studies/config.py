@@ -19,8 +19,6 @@ from stadia.metrics.statistics import MIN_SEEDS, Better, Expected
 from stadia.recipes import CONFIGS
 from stadia.recipes.base.config import RecipeConfig
 
-# -- Configuration of an ablation: base, changes, seeds and metric, from YAML or the command line. Imports no torch.
-
 BASE = "base"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_BYTES = 1 << 20
@@ -61,7 +59,8 @@ class StudyConfig(StrictModel):
     at: the value of the last validation, or the best one of the run (which improves with the number of validations).
     margin: smallest relevant difference, in the metric's unit; null = no change is called equal.
     alpha: family-wise error rate over all changes.
-    budget: "samples": steps x batch x grad_accumulation_steps x devices are equal; "seconds": training time is equal within 5 %.
+    budget: "samples": steps x batch x grad_accumulation_steps x devices are equal; "seconds": training time is equal
+        within 5 %.
     """
 
     name: Name
@@ -180,7 +179,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-# -- Plan the runs of an ablation: one change at a time against the base, each seed, equal budget. Imports no torch.
+# -- plan the runs: one change at a time against the base, each seed, equal budget
 
 
 LENGTH_KEYS = ("max_epochs", "max_steps", "stages")

@@ -1,9 +1,10 @@
-"""Build a recipe: with initial weights (random, pretrained, or of another checkpoint), or trained from its checkpoint."""
+"""Build a recipe with initial weights (random, pretrained, or of another checkpoint), or load a trained one."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -11,12 +12,32 @@ from stadia.core import random_state
 from stadia.core.config import list_renamed_keys
 from stadia.core.errors import CheckpointError, StadiaError
 from stadia.core.types import Predictor
+from stadia.diagnostics.finding import Finding
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.base.config import RecipeConfig, without_pretrained
-from stadia.recipes.base.recipe import TrainingData
+from stadia.training.batches import BatchIterable, EpochLoader
 from stadia.training.checkpoint import Checkpoint, check_recipe, load_weights
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
+
+
+class TrainingData(Protocol):
+    """Data of a training (`recipes.base.video_data.VideoData` for video).
+
+    train, val: loaders of batches; val is None without validation data.
+    facts: identity of the data for run.json; a resumed run must have the same.
+    """
+
+    @property
+    def train(self) -> EpochLoader: ...
+    @property
+    def val(self) -> BatchIterable | None: ...
+    @property
+    def facts(self) -> dict[str, object]: ...
+
+    def findings(self) -> list[Finding]:
+        """Return the findings of the checks that run before training."""
+        ...
 
 
 def check_init_weights(recipe: type[AnyRecipe], config: RecipeConfig) -> None:

@@ -13,8 +13,6 @@ from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.models.config import DepthPoseNetConfig
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
-# -- Configuration that every recipe shares. Imports no torch.
-
 
 class RecipeConfig(StrictModel):
     """Configuration of a recipe; a subclass adds data, model and loss.
@@ -52,9 +50,6 @@ def without_pretrained(config: _M) -> _M:
     if "pretrained" in type(config).model_fields:
         changes["pretrained"] = False
     return config.model_copy(update=changes)
-
-
-# -- Configuration that `selfsup` and `metric` share: learning from video without labels. Imports no torch.
 
 
 class SelfSupervisedConfig(RecipeConfig):

@@ -1,4 +1,4 @@
-"""Measure three training steps (time, peak memory), and search the largest batch that fits into memory."""
+"""Train three steps to measure their time and peak memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,15 +17,12 @@ from rich.console import Console
 
 from stadia.core.errors import RunError
 from stadia.dataloading.loader import MixtureLoader, take_batches_of_each
-from stadia.recipes.base.build_recipe import create_task
+from stadia.recipes.base.build_recipe import TrainingData, create_task
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.base.recipe import TrainingData
 from stadia.training.fit import Interrupted, fit
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
-
-# -- Measure the memory of a job and all its child processes.
 
 
 class PeakMemory:
@@ -76,54 +73,7 @@ def resident_bytes() -> int:
     return total
 
 
-# -- Search the largest batch that fits into memory.
-
-MAX_TRIES = 8
-MIN_GAIN = 1 / 16
-"""A larger batch that gains less than this share is not tried."""
-
-
-def find_largest_batch(peak_of: Callable[[int], int | None], *, limit: int, guess: int, most: int) -> int:
-    """Return the largest batch whose peak memory is within a limit, by a few tries; 0 if one sample does not fit.
-
-    Memory is linear in the batch, so each try extrapolates the last two peaks. It never exceeds twice a batch that
-    fitted: some systems kill a process that allocates too much.
-
-    Args:
-        peak_of: bytes that training with this batch size uses; None if it ran out of memory.
-        limit: bytes.
-        guess: first batch to try.
-        most: largest batch to try.
-    """
-    fits, too_large = 0, most + 1
-    peaks: dict[int, int] = {}
-    batch = min(max(guess, 1), most)
-    for _ in range(MAX_TRIES):
-        peak = peak_of(batch)
-        if peak is not None:
-            peaks[batch] = peak
-        if peak is not None and peak <= limit:
-            fits = batch
-        else:
-            too_large = batch
-        if fits == 0 and too_large == 1:
-            return 0
-        middle = (fits + too_large) // 2
-        batch = max(middle, 1) if fits == 0 else min(_extrapolate(peaks, limit, middle), 2 * fits, too_large - 1)
-        if fits and batch - fits <= MIN_GAIN * fits:
-            break
-    return fits
-
-
-def _extrapolate(peaks: dict[int, int], limit: int, otherwise: int) -> int:
-    """Return where the line through the two largest batches reaches the limit; `otherwise` if it does not rise."""
-    if len(peaks) < 2:
-        return otherwise
-    (small, low), (large, high) = sorted(peaks.items())[-2:]
-    return small + (limit - low) * (large - small) // (high - low) if high > low else otherwise
-
-
-# -- Train three full steps and measure time and peak memory. Nothing is kept.
+# -- three full steps, of which nothing is kept
 
 PROBE_STEPS = 3
 """The second step adds the optimizer's state; the third shows that memory stays constant."""
@@ -212,5 +162,8 @@ def out_of_memory_error(step: int, peaks: Sequence[int], error: BaseException) -
         f"memory of step {step}",
         found=f"none left{before} ({' '.join(str(error).split())[:200]})",
         expected="memory for every step",
-        fix="lower training.batch_size (and raise training.grad_accumulation_steps as much), or data.height and data.width",
+        fix=(
+            "lower training.batch_size (and raise training.grad_accumulation_steps as much),"
+            " or data.height and data.width"
+        ),
     )

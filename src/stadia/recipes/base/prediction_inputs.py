@@ -162,7 +162,7 @@ def prediction_lines(folder: Path, predictions: Predictions) -> Iterator[str]:
         yield f"note: {predictions.record.path_ends}"
 
 
-# -- Predict with a network in an ONNX file.
+# -- predict with an exported network
 
 EXPORTED_OPTIONS = ("options", "every", "size", "video")
 

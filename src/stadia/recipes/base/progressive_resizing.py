@@ -1,9 +1,9 @@
-"""Progressive resizing (`training.batches`): open the data of each stage, and find its batch size."""
+"""Progressive resizing (`training.stages`): open the data of each stage, and search its batch size."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from stadia.core.errors import ConfigError, RunError
+from stadia.recipes.base.build_recipe import TrainingData
 from stadia.recipes.base.config import RecipeConfig, without_pretrained
-from stadia.recipes.base.dry_run import find_largest_batch, measure_steps, resident_bytes
-from stadia.recipes.base.recipe import TrainingData
+from stadia.recipes.base.dry_run import measure_steps, resident_bytes
 from stadia.training.batches import StagedBatches, scale_batch_size, select_device
 from stadia.training.config import StageConfig, TrainingConfig
 from stadia.training.recipe import AnyRecipe
@@ -27,6 +27,10 @@ FREE_MEMORY_SHARE = 0.1
 """Share of the device memory that stays free by default, for validation, images and other processes."""
 
 SIZE_KEYS = frozenset({"height", "width"})
+
+MAX_TRIES = 8
+MIN_GAIN = 1 / 16
+"""A larger batch that gains less than this share is not tried."""
 
 
 def check_stages(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
@@ -216,3 +220,46 @@ def _memory_limit(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1] * (1 - FREE_MEMORY_SHARE))
     return int(psutil.virtual_memory().available * (1 - FREE_MEMORY_SHARE)) + resident_bytes()
+
+
+# -- the largest batch that fits into memory
+
+
+def find_largest_batch(peak_of: Callable[[int], int | None], *, limit: int, guess: int, most: int) -> int:
+    """Return the largest batch whose peak memory is within a limit, by a few tries; 0 if one sample does not fit.
+
+    Memory is linear in the batch, so each try extrapolates the last two peaks. It never exceeds twice a batch that
+    fitted: some systems kill a process that allocates too much.
+
+    Args:
+        peak_of: bytes that training with this batch size uses; None if it ran out of memory.
+        limit: bytes.
+        guess: first batch to try.
+        most: largest batch to try.
+    """
+    fits, too_large = 0, most + 1
+    peaks: dict[int, int] = {}
+    batch = min(max(guess, 1), most)
+    for _ in range(MAX_TRIES):
+        peak = peak_of(batch)
+        if peak is not None:
+            peaks[batch] = peak
+        if peak is not None and peak <= limit:
+            fits = batch
+        else:
+            too_large = batch
+        if fits == 0 and too_large == 1:
+            return 0
+        middle = (fits + too_large) // 2
+        batch = max(middle, 1) if fits == 0 else min(_extrapolate(peaks, limit, middle), 2 * fits, too_large - 1)
+        if fits and batch - fits <= MIN_GAIN * fits:
+            break
+    return fits
+
+
+def _extrapolate(peaks: dict[int, int], limit: int, otherwise: int) -> int:
+    """Return where the line through the two largest batches reaches the limit; `otherwise` if it does not rise."""
+    if len(peaks) < 2:
+        return otherwise
+    (small, low), (large, high) = sorted(peaks.items())[-2:]
+    return small + (limit - low) * (large - small) // (high - low) if high > low else otherwise

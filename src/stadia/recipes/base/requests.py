@@ -109,7 +109,7 @@ def refuse_unused(request: PredictRequest | EvaluateRequest, used: Collection[st
         raise ConfigError(" and ".join(names), found=f"given with {what}", expected=expected, fix="leave it out")
 
 
-# -- `data.` options, the same keys as in a training.
+# -- `data.` options, the same keys as in a training
 
 
 class FormatOptions(SourceOptions):
@@ -136,7 +136,7 @@ def parse_data_config(path: str, format: str, overrides: Sequence[str]) -> DataC
     return resolve_config(_DataKeys, {"data": {"path": path, "format": format}}, overrides).data
 
 
-# -- Network images of another size than in the training.
+# -- network images of another size than in the training
 
 Size = tuple[int, int]
 """Height and width, pixels."""

@@ -15,8 +15,7 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
 from stadia.core.types import Batch
 from stadia.dataloading.config import DataConfig, DatasetConfig
-from stadia.dataloading.loader import Loader, PackedSamples
-from stadia.dataloading.loader import MixtureLoader, SequentialLoader
+from stadia.dataloading.loader import Loader, MixtureLoader, PackedSamples, SequentialLoader
 from stadia.dataloading.samples import PackedSample, VideoSamples, open_split
 from stadia.datasets.image_files import hash_frames, join_hashes
 from stadia.datasets.splits import TargetFrames, TrainValSplit
@@ -25,8 +24,6 @@ from stadia.diagnostics.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS,
 from stadia.recipes.base.scored_frames import index_spans
 from stadia.training.batches import select_device
 from stadia.training.config import TrainingConfig
-
-# -- Make the training and validation loaders of any recipe.
 
 PackedT = TypeVar("PackedT")
 BatchT = TypeVar("BatchT", bound=Batch[Any, Any])
@@ -45,9 +42,6 @@ def make_loaders(
         Loader[PackedT, BatchT], batch_size=training.batch_size, workers=training.workers, seed=seed, device=device
     )
     return load(train, shuffle=True), None if val is None else load(val, shuffle=False)
-
-
-# -- Video data of a training: open, split, decode once, batch.
 
 
 @dataclass(frozen=True)
@@ -205,7 +199,7 @@ def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, co
     return VideoData(config, split, *make_loaders(train, val, training, seed=seed))
 
 
-# -- Several data sets of video in one training: each opened alone, their batches alternate.
+# -- several data sets: each opened alone, their batches alternate
 
 
 @dataclass(frozen=True)

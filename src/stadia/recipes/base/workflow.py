@@ -25,79 +25,29 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_training_findings
 from stadia.recipes import RECIPES
-from stadia.recipes.base.build_recipe import build_task, check_init_weights, create_task, load_task
+from stadia.recipes.base.build_recipe import TrainingData, build_task, check_init_weights, create_task, load_task
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.dry_run import DryRunResult, measure_steps
 from stadia.recipes.base.progressive_resizing import check_stages, keep_batch_sizes, prepare_data, prepare_stages
-from stadia.recipes.base.recipe import TrainingData
 from stadia.recipes.base.runner import score_validation
 from stadia.training.batches import TrainingPlan, select_device
 from stadia.training.fit import FEW_STEPS, check_precision, fit
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
 
-# -- Run the loss checks before the first step: each loss on loss cases, and a copy of the task on its first batch.
-
-SECONDS = 20.0
-"""Time limit of all checks."""
-
-RESERVE = 2.0
-"""Seconds kept for what cannot be interrupted: one law of a loss, or the loss and the optimizer of a step."""
-
-OF_LOSSES = 0.5
-"""Share of the time for the laws of the losses, so that slow machines check the first step too."""
-
-
-def run_loss_checks(
-    task: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console, *, seconds: float = SECONDS
-) -> list[Finding]:
-    """Return the findings of the loss checks. Changes neither the task nor the random number generators.
-
-    task: about to be trained, with its initial weights.
-    """
-    started = time.monotonic()
-    until = started + seconds - RESERVE
-    training = config.training
-    if training.threads is not None:
-        torch.set_num_threads(training.threads)
-    with random_state.preserve_generators():
-        data.train.set_position(0, 0)
-        batch = next(iter(data.train))
-        start = TrainingStart.of(
-            task,
-            batch,
-            select_device(training.accelerator),
-            precision=training.precision,
-            depth_range_m=task.depth_range_m,
-        )
-        start.task.plan = TrainingPlan.of(data.train, training)
-        found = collect_findings(
-            "laws of the losses", "", lambda: _check_loss_laws(start, batch, started + OF_LOSSES * (until - started))
-        )
-        found += check_training_start(start, until - time.monotonic())
-    notes = [one.measured.partition(":")[0] for one in found if one.code == "N01"]
-    unchecked = f"; not checked: {', '.join(dict.fromkeys(notes))}" if notes else ""
-    console.print(
-        f"loss checks: {time.monotonic() - started:.0f} s, {len(found) - len(notes)} findings{unchecked}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-    return found
-
-
-def _check_loss_laws(start: TrainingStart, batch: Batch[Any, Any], until: float) -> list[Finding]:
-    with stop_at(until):  # a recipe may run its networks
-        losses = start.task.loss_cases(batch)
-    return check_losses(losses, until)
-
-
-# -- The workflow of a training: open the data, check it, train, score the validation data.
-
 LOSS_CHECKS = "loss checks of the training"
 
 NOT_CHECKED_NOTE = "N02"
 """Code of the note about data that were not checked in time."""
+
+LOSS_CHECK_SECONDS = 20.0
+"""Time limit of all loss checks."""
+
+RESERVED_SECONDS = 2.0
+"""Kept for what cannot be interrupted: one law of a loss, or the loss and the optimizer of a step."""
+
+LOSS_LAW_SHARE = 0.5
+"""Share of the time for the laws of the losses, so that slow machines check the first step too."""
 
 
 def train(
@@ -168,31 +118,29 @@ def train(
     return run
 
 
-def _check_losses(
-    task: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop
-) -> None:
-    """Run the loss checks and add their findings to the run. A finding with severity stop fails the run."""
-    found = run_loss_checks(task, config, data, console)
-    for finding in found:
-        append_finding(run.folder / "findings.jsonl", finding)
-    try:
-        report_findings(found, console, on_stop, of=LOSS_CHECKS)
-    except RunError as error:
-        run.failed(error)
-        raise
+def dry_run(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> DryRunResult:
+    """Open and check the data, build the networks, check the losses, and train three steps in a temporary folder.
+
+    Each data set and each stage trains that many steps. Raises what `workflow.train` raises before training, and
+    RunError if memory does not suffice, with the step.
+    """
+    console = Console(stderr=True)
+    recipe: type[AnyRecipe] = RECIPES.load(config.recipe)
+    check_stages(recipe, config)
+    config, data = prepare_data(recipe, config, console)
+    report_findings(data.findings(), console, on_stop)
+    task = build_task(recipe, config, resumed=False)
+    task.save_data_stats(data)
+    report_findings(run_loss_checks(task, config, data, console), console, on_stop, of=LOSS_CHECKS)
+    del task  # the steps' peak of memory is without it
+    if not config.training.stages:
+        return measure_steps(recipe, config, data)
+    each = [measure_steps(recipe, *prepared) for prepared in prepare_stages(recipe, config)]
+    peaks, seconds = ([number for one in each for number in getattr(one, name)] for name in ("peak_bytes", "seconds"))
+    return DryRunResult(each[-1].device, tuple(peaks), tuple(seconds))
 
 
-def data_location_keys(config: RecipeConfig) -> list[str]:
-    """Return the keys of data paths and caches in every group of `data`; a resumed run may change them."""
-    return list(_location_keys("data", config.model_dump(include={"data"}).get("data", {})))
-
-
-def _location_keys(group: str, values: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in values.items():
-        if key == "cache" or (key == "path" and not isinstance(value, Mapping)):
-            yield f"{group}.{key}"
-        elif isinstance(value, Mapping):
-            yield from _location_keys(f"{group}.{key}", value)
+# -- findings
 
 
 def report_findings(
@@ -221,26 +169,77 @@ def report_findings(
     return findings
 
 
-# -- The dry run: check a training and measure three full steps. Nothing is kept.
+def data_location_keys(config: RecipeConfig) -> list[str]:
+    """Return the keys of data paths and caches in every group of `data`; a resumed run may change them."""
+    return list(_location_keys("data", config.model_dump(include={"data"}).get("data", {})))
 
 
-def dry_run(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> DryRunResult:
-    """Open and check the data, build the networks, check the losses, and train three steps in a temporary folder.
+def _location_keys(group: str, values: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
+        if key == "cache" or (key == "path" and not isinstance(value, Mapping)):
+            yield f"{group}.{key}"
+        elif isinstance(value, Mapping):
+            yield from _location_keys(f"{group}.{key}", value)
 
-    Each data set and each stage trains that many steps. Raises what `workflow.train` raises before training, and
-    RunError if memory does not suffice, with the step.
+
+# -- loss checks before the first step
+
+
+def _check_losses(
+    task: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop
+) -> None:
+    """Run the loss checks and add their findings to the run. A finding with severity stop fails the run."""
+    found = run_loss_checks(task, config, data, console)
+    for finding in found:
+        append_finding(run.folder / "findings.jsonl", finding)
+    try:
+        report_findings(found, console, on_stop, of=LOSS_CHECKS)
+    except RunError as error:
+        run.failed(error)
+        raise
+
+
+def run_loss_checks(
+    task: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console, *, seconds: float = LOSS_CHECK_SECONDS
+) -> list[Finding]:
+    """Return the findings of the loss checks. Changes neither the task nor the random number generators.
+
+    task: about to be trained, with its initial weights.
     """
-    console = Console(stderr=True)
-    recipe: type[AnyRecipe] = RECIPES.load(config.recipe)
-    check_stages(recipe, config)
-    config, data = prepare_data(recipe, config, console)
-    report_findings(data.findings(), console, on_stop)
-    task = build_task(recipe, config, resumed=False)
-    task.save_data_stats(data)
-    report_findings(run_loss_checks(task, config, data, console), console, on_stop, of=LOSS_CHECKS)
-    del task  # the steps' peak of memory is without it
-    if not config.training.stages:
-        return measure_steps(recipe, config, data)
-    each = [measure_steps(recipe, *prepared) for prepared in prepare_stages(recipe, config)]
-    peaks, seconds = ([number for one in each for number in getattr(one, name)] for name in ("peak_bytes", "seconds"))
-    return DryRunResult(each[-1].device, tuple(peaks), tuple(seconds))
+    started = time.monotonic()
+    until = started + seconds - RESERVED_SECONDS
+    training = config.training
+    if training.threads is not None:
+        torch.set_num_threads(training.threads)
+    with random_state.preserve_generators():
+        data.train.set_position(0, 0)
+        batch = next(iter(data.train))
+        start = TrainingStart.of(
+            task,
+            batch,
+            select_device(training.accelerator),
+            precision=training.precision,
+            depth_range_m=task.depth_range_m,
+        )
+        start.task.plan = TrainingPlan.of(data.train, training)
+        found = collect_findings(
+            "laws of the losses",
+            "",
+            lambda: _check_loss_laws(start, batch, started + LOSS_LAW_SHARE * (until - started)),
+        )
+        found += check_training_start(start, until - time.monotonic())
+    notes = [one.measured.partition(":")[0] for one in found if one.code == "N01"]
+    unchecked = f"; not checked: {', '.join(dict.fromkeys(notes))}" if notes else ""
+    console.print(
+        f"loss checks: {time.monotonic() - started:.0f} s, {len(found) - len(notes)} findings{unchecked}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return found
+
+
+def _check_loss_laws(start: TrainingStart, batch: Batch[Any, Any], until: float) -> list[Finding]:
+    with stop_at(until):  # a recipe may run its networks
+        losses = start.task.loss_cases(batch)
+    return check_losses(losses, until)

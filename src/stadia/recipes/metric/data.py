@@ -15,8 +15,7 @@ from rich.console import Console
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Batch, Inputs, RoadTargets
-from stadia.dataloading.loader import Loader
-from stadia.dataloading.loader import MixtureLoader, SequentialLoader
+from stadia.dataloading.loader import Loader, MixtureLoader, SequentialLoader
 from stadia.dataloading.road_samples import (
     PackedRoad,
     RoadSamples,
@@ -34,8 +33,6 @@ from stadia.diagnostics.preflight.label_checks import check_masks
 from stadia.geometry.ground.drive_heights import DriveHeights, estimate_drive_heights, track_boxes, transform_box
 from stadia.recipes.base.video_data import MultiVideoData, VideoData, make_loaders, open_data_sets, unique_recordings
 from stadia.recipes.metric.config import MetricConfig
-
-# -- Road video of the recipe `metric`: recordings with masks, and cameras in groups.
 
 RoadLoader = Loader[PackedRoad, Batch[Inputs, RoadTargets]]
 
@@ -188,10 +185,10 @@ def _print_notes(
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
-# -- Estimate an initial height of each camera group from silhouettes alone, before training.
+# -- initial heights from silhouettes alone
 #
-# Self-supervised depth has a wrong minimum: a tilted road with matching motion explains images nearly as well as a level
-# road, and its height is wrong (docs/metric.md). Objects of known height avoid it, since they need no depth.
+# Self-supervised depth has a wrong minimum: a tilted road with matching motion explains images nearly as well as a
+# level road, and its height is wrong (docs/metric.md). Objects of known height avoid it, since they need no depth.
 
 MAX_HEIGHT_FRAMES = 1000
 """Maximum frames of a group, evenly spaced: takes seconds for data of any size."""

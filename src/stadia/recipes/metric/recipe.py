@@ -39,10 +39,14 @@ from stadia.metrics.depth_metrics import object_extent, rows_out_of_order, share
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.logged_stats import compute_auto_mask
 from stadia.recipes.base.self_supervised import ViewSynthesis, check_encoders, make_networks
-from stadia.recipes.metric.camera_heights import CameraHeights, HeightHistory
+from stadia.recipes.metric.camera_heights import (
+    CameraHeights,
+    HeightHistory,
+    ScaleLossShares,
+    compute_scale_loss_shares,
+)
 from stadia.recipes.metric.config import MetricConfig
 from stadia.recipes.metric.data import RoadVideo, open_road_video
-from stadia.recipes.metric.scale_loss_schedule import ScaleLossShares, compute_scale_loss_shares
 from stadia.training.run_folder import Run
 
 MIN_SCHEDULE_EPOCHS = 4
@@ -387,7 +391,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         self.course.load_state_dict(state["course"])
 
 
-# -- The loss case of the camera-height loss: the depth of a flat road under a camera of that height.
+# -- the loss case of the camera-height loss: a flat road
 
 HEIGHT_M = 1.65
 FARTHEST_M = 60.0

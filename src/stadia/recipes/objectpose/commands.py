@@ -123,7 +123,9 @@ class ObjectPoseCommands(Commands[ObjectPoseRecipe, ObjectInput, LabeledObjects,
     def closing_lines(self) -> Iterator[str]:
         yield "score: the mean probability of an object's class over its pixels; not how good its pose is"
         yield "metres by the camera that was given; a wrong focal length makes every distance wrong by the same factor"
-        yield "note: nothing compares an image with those of the training: in one unlike them, what is found means little"
+        yield (
+            "note: nothing compares an image with those of the training: in one unlike them, what is found means little"
+        )
 
     def open_labeled(self, request: EvaluateRequest, run: Path, progress: ReportProgress) -> LabeledObjects:
         chosen = select_scored_images(self.recipe.classes, self.recipe.config.data, request, run)
@@ -235,7 +237,7 @@ def _largest_and_mean_error(comparison: ImageComparison) -> tuple[float, float]:
     return (max(errors), fmean(errors)) if errors else (-1.0, -1.0)
 
 
-# -- `stadia evaluate --objects`: score the estimates of any program on a split, or on the held-out images of a run.
+# -- `stadia evaluate --objects`: scores of any program
 
 
 def score_results(results: Path, reference: Path, split: str | None, held_out_of: Path | None = None) -> dict[str, Any]:

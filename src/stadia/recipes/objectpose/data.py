@@ -50,8 +50,6 @@ from stadia.synthetic.tableworld.config import TableWorldConfig, find_tableworld
 from stadia.synthetic.tableworld.tableworld_writer import TABLEWORLD_VERSION, write_tableworld
 from stadia.training.config import TrainingConfig
 
-# -- Images of objects for a training: opened or rendered (TableWorld), split, surveyed, batched.
-
 SURVEYED_IMAGES = 100
 """Number of images of each split whose labels are checked before training."""
 
@@ -206,7 +204,7 @@ def _render(config: TableWorldConfig, folder: Path, console: Console) -> None:
         write_tableworld(config, folder, advance=lambda images: progress.advance(bar, images))
 
 
-# -- Open inputs of an objectpose prediction: a data set of objects, or anything that `open_input` opens.
+# -- images to predict
 
 _PREFERRED = ("test", "val")
 
@@ -222,8 +220,10 @@ class ObjectInput(PredictionInput):
 def open_object_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[ObjectInput]:
     """Open one split of a data set of objects, or what `open_input` opens; labels are not read.
 
-    options: fields of `stadia.datasets.config.SourceOptions`. A data set of objects uses `split` only; default: test, else
-        val, else the only one. Raises ConfigError for a wrong option, DataError without images or split.
+    options: fields of `datasets.config.SourceOptions`. A data set of objects uses `split` only; default: test, else
+        val, else the only one.
+
+    Raises ConfigError for a wrong option, DataError without images or split.
     """
     path = Path(path).expanduser()
     layout = detect_object_layout(path) if format == "auto" else format if format in OBJECT_FORMATS else None
@@ -262,7 +262,7 @@ def _frames(images: ObjectImages, indices: range) -> Iterator[Frame]:
         yield Frame(name, images.image(index), images.camera(index).K.double().numpy())
 
 
-# -- Select the images of objects to score, and find those that trained the network.
+# -- images to score
 
 
 @dataclass(frozen=True)

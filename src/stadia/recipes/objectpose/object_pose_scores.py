@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.files import safe_join
 from stadia.core.types import Meta
-from stadia.datasets.objects.kitti_objects import KittiObjectImages
 from stadia.datasets.objects.bop import TARGETS_FILE, BopImages
 from stadia.datasets.objects.bop_models import BopModel
 from stadia.datasets.objects.bop_results import read_results, to_boxes
+from stadia.datasets.objects.kitti_objects import KittiObjectImages
 from stadia.datasets.objects.object_labels import EstimatedBox, ObjectBox, ObjectImages, Points
 from stadia.datasets.objects.open_objects import BOX_FORMATS, detect_object_format, open_object_images
 from stadia.evaluation.io.object_predictions import ObjectPredictions, write_image
@@ -40,7 +40,7 @@ from stadia.metrics.object_metrics import (
     mean_average_precisions,
 )
 
-# -- Recall of poses by the distance of model points (ADD, ADD-S) over the targets of a BOP benchmark.
+# -- recall by the distance of model points (ADD, ADD-S)
 
 ADD_THRESHOLD = 0.1
 """Threshold as a share of the diameter (Hinterstoisser et al., ACCV 2012)."""
@@ -90,7 +90,7 @@ def _distances(model: BopModel, estimated: Sequence[Points], true: Sequence[Poin
     )
 
 
-# -- Scores of objects found in images with known poses.
+# -- scores of predicted objects
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def replace_nan(part: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# -- Labels of objects without a network: draw them, and score the estimates of other programs against them.
+# -- labels of objects: draw them, and score the estimates of other programs
 
 
 def boxes_to_objects(boxes: Sequence[ObjectBox], scores: Sequence[float] | None = None) -> PosedObjects:

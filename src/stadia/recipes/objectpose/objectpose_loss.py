@@ -24,14 +24,20 @@ from stadia.models.object_pose_net import ObjectMaps, ObjectPoseNet, average_obj
 from stadia.recipes.objectpose.config import ObjectLossConfig
 from stadia.recipes.objectpose.object_detection import ground_truth_objects
 
-# -- The loss of `objectpose`: predictions at the pixels of each true object against its ground truth.
+CERTAIN_LOGIT = 20.0
+"""Logit of the true class in the maps of a perfect network."""
+
+# Errors of the loss case: factors of depth and size, turns, and factors of the logits.
+TIMES = (0.5, 0.8, 1.0, 1.25, 2.0)
+TURNS_DEG = (0.0, 10.0, 30.0, 60.0, 90.0)
+LOGITS = (-1.0, -0.2, 0.0, 0.2, 1.0)
 
 
 class ObjectPoseLoss:
     """Terms by name, weighted by the configuration. An image without objects trains the mask only.
 
-    Terms are means over pixels, images or objects of all processes (`losses.loss_report.average_count_over_processes`): every process must
-    call it. Accumulated batches have equal weight, since the object count of the next batches is unknown.
+    Terms are means over pixels, images or objects of all processes, so every process must call it. Accumulated batches
+    have equal weight, since the object count of the next batches is unknown.
     """
 
     def __init__(self, config: ObjectLossConfig) -> None:
@@ -104,13 +110,7 @@ def _zero_term(maps: ObjectMaps) -> Tensor:
     return torch.stack([output[:0].sum() for output in outputs]).sum()
 
 
-# -- The loss case of `objectpose`: the true objects of images as network maps.
-
-
-SURE = 20.0
-TIMES = (0.5, 0.8, 1.0, 1.25, 2.0)
-TURNS_DEG = (0.0, 10.0, 30.0, 60.0, 90.0)
-LOGITS = (-1.0, -0.2, 0.0, 0.2, 1.0)
+# -- the loss case: the true objects of images as network maps
 
 
 def ground_truth_maps(targets: ObjectTargets, classes: int) -> ObjectMaps:
@@ -141,7 +141,7 @@ def ground_truth_maps(targets: ObjectTargets, classes: int) -> ObjectMaps:
     pixel_m = per_pixel(t[..., 2:]) / K[:, 0, 0, None, None, None]
     outputs = (quaternion, unit_directions(per_pixel(center), place), pixel_m.log(), per_pixel(targets.size_m).log())
     expanded = (x.movedim(-1, 1)[:, None].expand(-1, classes - 1, -1, -1, -1).contiguous() for x in outputs)
-    logits = SURE * F.one_hot(targets.class_map.clamp(0, classes - 1), classes).movedim(-1, 1).to(K)
+    logits = CERTAIN_LOGIT * F.one_hot(targets.class_map.clamp(0, classes - 1), classes).movedim(-1, 1).to(K)
     return ObjectMaps(logits, *expanded)
 
 

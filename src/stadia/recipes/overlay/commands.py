@@ -245,7 +245,7 @@ def predict_pair(
 
 
 def fit_network_size(height: int, width: int, trained_height: int, trained_width: int) -> tuple[int, int]:
-    """Return (h, w), multiples of OVERLAY_STRIDE: the shape of a height x width image with the pixels of the training."""
+    """Return (h, w), multiples of OVERLAY_STRIDE: the image's shape with about as many pixels as in training."""
     scale = (trained_height * trained_width / (height * width)) ** 0.5
     rows, columns = (max(round(side * scale / OVERLAY_STRIDE), 1) for side in (height, width))
     return rows * OVERLAY_STRIDE, columns * OVERLAY_STRIDE

@@ -23,8 +23,6 @@ from stadia.recipes.base.video_data import make_loaders
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.synthetic.composites.composite_files import write_composites, write_composites_preview
 
-# -- Composite images of a training: opened or composed on demand, surveyed, batched.
-
 PAUSE_S = 30.0
 """Seconds between progress lines if the output is no terminal."""
 
@@ -77,7 +75,7 @@ def open_overlay_data(config: OverlayConfig, console: Console) -> OverlayData:
     return OverlayData(overlays, train, val_batches, (config.loss.min_depth, config.loss.max_depth))
 
 
-# -- `stadia data overlay`: write or draw composite images, with the findings of their survey.
+# -- `stadia data overlay`: write or draw composite images
 
 PREVIEW = "preview.png"
 

@@ -79,7 +79,7 @@ def test_a_convolutional_network_runs_at_any_multiple_of_its_stride(task: Selfsu
     assert (predictor.height, predictor.width) == (96, 160)
     camera = intrinsics(96, 96, 79.5, 47.5, height=96, width=160)
     assert predictor.inverse_depth(torch.rand(1, 3, 96, 160), camera).shape == (1, 1, 96, 160)
-    with pytest.raises(ConfigError, match="found 150x96; expected multiples of 32. Fix: for example 160x96"):
+    with pytest.raises(ConfigError, match=r"found 150x96; expected multiples of 32\. Fix: for example 160x96"):
         task.predictor((96, 150))
     own = task.predictor()
     assert (own.height, own.width) == (task.height, task.width)

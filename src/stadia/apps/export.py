@@ -1,4 +1,4 @@
-"""Export a depth network to ONNX or torch.export, and compare the file with the network."""
+"""Export a trained depth recipe to one file, ONNX or torch.export, and compare the file with the recipe."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from stadia.core.errors import StadiaError
-from stadia.core.files import atomic_write
+from stadia.core.errors import CheckpointError, ConfigError, StadiaError
+from stadia.core.files import atomic_write, check_writable
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.predict.exported_network import (
     IMAGE,
     INVERSE_DEPTH,
@@ -24,6 +25,8 @@ from stadia.evaluation.predict.exported_network import (
     ExportedNetwork,
     check_installed,
 )
+from stadia.recipes.base.build_recipe import load_task
+from stadia.recipes.base.depth_recipe import DepthRecipe
 
 TOLERANCE = 1e-3
 """Largest difference between the network and its file, relative to the output and to the spread of the maps. The
@@ -59,6 +62,63 @@ class ExportComparison:
         images = f"{self.images} image{'s' * (self.images > 1)}"
         differences = f"{self.relative:.1e} relative, {self.of_spread:.1e} of the spread, {self.absolute:.1e} absolute"
         return f"{images} of {self.width}x{self.height}: largest difference {differences}"
+
+
+def export_checkpoint(
+    checkpoint: Path, out: Path, on_step: Callable[[str], object] = lambda step: None
+) -> tuple[ExportDescription, list[ExportComparison]]:
+    """Export a checkpoint, or the best one of a run, and compare the file with it before it is kept.
+
+    Args:
+        checkpoint: of a recipe that predicts depth.
+        out: new file: .onnx, or .pt2 for torch.export.
+        on_step: called with a line before each slow step.
+
+    Returns the description in the file, and its differences from the checkpoint at two sizes.
+    Raises ConfigError for another suffix or a missing extra; CheckpointError as `load_task`, and for a recipe without
+    depth; StadiaError if `out` exists or cannot be written, or the file differs.
+    """
+    out, formats = Path(out), {".onnx": export_onnx, ".pt2": export_torch}
+    if out.suffix not in formats:
+        found = f"the suffix '{out.suffix}'" if out.suffix else "a name without a suffix"
+        raise ConfigError("--out", found=found, expected=" or ".join(formats), fix="for example --out model.onnx")
+    if out.exists():
+        fix = "choose another --out: nothing is overwritten"
+        raise StadiaError(out, found="something there already", expected="a new file", fix=fix)
+    check_writable(out.parent)
+    on_step(f"reading {checkpoint}")
+    task, made_by = load_task(checkpoint), Provenance.of(checkpoint)
+    if not isinstance(task, DepthRecipe):
+        raise CheckpointError(
+            checkpoint,
+            found=f"a checkpoint of '{made_by.recipe}', which predicts no depth",
+            expected="a recipe that does",
+            fix="pass another checkpoint",
+        )
+    focal = float(task.focal.flatten()[0])  # of several data sets the first's, whose size it has
+    if not focal > 0:
+        raise CheckpointError(
+            checkpoint, found="a network that was never trained", expected="the lens of its training", fix="train it"
+        )
+    size = {"height": task.height, "width": task.width, "crop": task.crop, "stride": task.stride}
+    parameters = sum(parameter.numel() for parameter in task.parameters())
+    on_step(
+        f"tracing {parameters / 1e6:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes"
+    )
+    about = ExportDescription.of(made_by, task.depth_scale, focal=focal, **size)
+    return about, formats[out.suffix](_InverseDepth(task).eval(), out, about)
+
+
+class _InverseDepth(nn.Module):
+    """The inverse depth of a recipe as a network."""
+
+    def __init__(self, task: DepthRecipe[Any, Any, Any, Any]) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Predict (B, 3, H, W) to (B, 1, H, W)."""
+        return self.task.inverse_depth(image)
 
 
 def export_onnx(network: nn.Module, path: Path, about: ExportDescription) -> list[ExportComparison]:

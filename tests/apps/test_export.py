@@ -174,7 +174,7 @@ def test_mistakes(trained: Path, tmp_path: Path, stadia: Stadia, monkeypatch: py
         errors = [line for line in err.splitlines() if line.startswith("stadia: ")]  # beside what it was at
         assert (code, text, len(errors)) == (2, "", 1)
         assert said in errors[0]
-    monkeypatch.setattr("stadia.apps.export_checkpoint.load_task", lambda checkpoint: torch.nn.Identity())
+    monkeypatch.setattr("stadia.apps.export.load_task", lambda checkpoint: torch.nn.Identity())
     code, _, err = stadia("export", trained, "--out", out)
     assert (code, "a checkpoint of 'selfsup', which predicts no depth" in err) == (2, True)
     assert not out.exists()

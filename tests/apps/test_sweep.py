@@ -191,7 +191,8 @@ def test_importance_is_of_enough_trials(sweep):
 def test_ranges(tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text(
-        "optimizer.lr: {low: 1.0e-5, high: 1.0e-2, log: true}\ntraining.grad_accumulation_steps: {low: 1, high: 4}\nx: {choices: [a,"
+        "optimizer.lr: {low: 1.0e-5, high: 1.0e-2, log: true}\n"
+        "training.grad_accumulation_steps: {low: 1, high: 4}\nx: {choices: [a,"
         " null]}\n"
     )
     space = read_space(path)

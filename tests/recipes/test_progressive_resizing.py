@@ -17,8 +17,13 @@ from stadia import recipes
 from stadia.core.errors import ConfigError, RunError
 from stadia.recipes.base import progressive_resizing as module
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.base.dry_run import MAX_TRIES, find_largest_batch
-from stadia.recipes.base.progressive_resizing import check_stages, keep_batch_sizes, prepare_data
+from stadia.recipes.base.progressive_resizing import (
+    MAX_TRIES,
+    check_stages,
+    find_largest_batch,
+    keep_batch_sizes,
+    prepare_data,
+)
 from stadia.recipes.dpt.recipe import DptRecipe
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -116,7 +121,9 @@ BAD = {
         r"training.stages\[0\]: found 96x32 \(loss.pyramid=5 halves",
     ),
     "several data sets": (
-        lambda c: grown(c, SMALL, LARGE).model_copy(update={"data": c.data.model_copy(update={"extra_datasets": {"b": 1}})}),
+        lambda c: grown(c, SMALL, LARGE).model_copy(
+            update={"data": c.data.model_copy(update={"extra_datasets": {"b": 1}})}
+        ),
         "several data sets; expected one",
     ),
     "epochs": (

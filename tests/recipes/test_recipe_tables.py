@@ -1,0 +1,29 @@
+"""The tables of recipes: equal names, flat classes, a configuration that imports no torch."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from stadia.recipes import COMMANDS, CONFIGS, RECIPES
+from stadia.recipes.base.runner import Commands
+from stadia.training.recipe import Recipe
+
+
+def test_every_recipe_has_a_configuration_and_commands() -> None:
+    assert set(RECIPES) == set(CONFIGS) == set(COMMANDS)
+    assert all(issubclass(COMMANDS.load(name), Commands) for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_has_at_most_one_class_between_itself_and_the_base(name: str) -> None:
+    ours = [one for one in inspect.getmro(RECIPES.load(name)) if one.__module__.startswith("stadia.")]
+    assert ours[-1] is Recipe
+    assert len(ours) <= 3, [one.__name__ for one in ours]
+
+
+@pytest.mark.parametrize("name", ["selfsup", "metric", "dpt"])
+def test_the_training_step_fits_on_one_screen(name: str) -> None:
+    source = inspect.getsource(RECIPES.load(name).training_step)
+    assert source.count("\n") <= 25
