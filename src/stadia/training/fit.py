@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import signal
@@ -36,6 +37,7 @@ from stadia.training.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.phase_clock import PhaseClock, describe_times
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
+from stadia.training.sharding import ShardedStrategy
 
 FEW_STEPS = 300
 _FEW = (
@@ -129,8 +131,17 @@ def fit(
                     clock = PhaseClock(run, plan, config.precision)
                     stream = BatchStream(train_loader, plan, clock.mark)
                     own = _make_callbacks(run, loggers, config, console)
+                    trained = copy.deepcopy(recipe) if config.strategy == "fsdp" else recipe  # shards stay shards
                     loop = TrainingLoop(
-                        fabric, run, recipe, stream, val_loader, config, clock, [*callbacks, *own], signals.is_requested
+                        fabric,
+                        run,
+                        trained,
+                        stream,
+                        val_loader,
+                        config,
+                        clock,
+                        [*callbacks, *own],
+                        signals.is_requested,
                     )
                     if checkpoint is not None:
                         loop.load_state_dict(checkpoint.state())
@@ -138,6 +149,9 @@ def fit(
                         loop.train()
                     finally:
                         recipe.cpu()  # the memory of the device is free for scores
+                    if trained is not recipe:
+                        recipe.load_state_dict(trained.state_dict())
+                        recipe.load_training_state(trained.training_state())
                     steps, metrics = loop.step, loop.metrics
                     _print(console, _end_lines(run, plan, config, clock, steps))
                 elif checkpoint is not None:  # it had finished
@@ -156,17 +170,18 @@ def make_fabric(config: TrainingConfig) -> Fabric:
     return Fabric(
         accelerator=config.accelerator,
         devices=config.devices,
-        strategy=config.strategy,
+        strategy=ShardedStrategy() if config.strategy == "fsdp" else config.strategy,
         precision=_PRECISION[config.precision],
     )
 
 
 def check_precision(config: TrainingConfig) -> None:
-    """Raise ConfigError for fp16 without a GPU: its gradients need a scaler, which only CUDA supports."""
-    device = select_device(config.accelerator)
-    if config.precision == "fp16" and device.type != "cuda":
-        fix = "set training.precision=bf16 or 32"
-        raise ConfigError("training.precision", found=f"fp16 on {device.type}", expected="fp16 on a CUDA GPU", fix=fix)
+    """Raise ConfigError for fp16 where its gradients have no scaler: without a CUDA GPU, or sharded."""
+    place = select_device(config.accelerator).type
+    if config.precision == "fp16" and (place != "cuda" or config.strategy == "fsdp"):
+        found = "fp16 with training.strategy=fsdp" if config.strategy == "fsdp" else f"fp16 on {place}"
+        expected, fix = "fp16 on a CUDA GPU, with another strategy than fsdp", "set training.precision=bf16 or 32"
+        raise ConfigError("training.precision", found=found, expected=expected, fix=fix)
 
 
 def _make_plan(

@@ -119,9 +119,10 @@ class TrainingLoop:
         self.batches, self.plan, self.val_batches = batches, batches.plan, val_batches
         self.clock, self.callbacks, self.stop_requested = clock, callbacks, stop_requested
         self.time_limit = TimeLimit(config.max_minutes)
+        self.model = fabric.setup_module(StepForward(recipe))  # before the optimizer: it may replace the weights
         optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
         self.learning_rate = optim.LearningRate(optimizer, recipe.config.schedule, self.plan)
-        self.model, self.optimizer = fabric.setup(StepForward(recipe), optimizer)
+        self.optimizer = fabric.setup_optimizers(optimizer)
         self.scaler = getattr(fabric.strategy.precision, "scaler", None)  # of gradients, in fp16 alone
         recipe.plan, recipe.optimizer, recipe.rank = self.plan, optimizer, fabric.global_rank
         self.step, self.lr, self.batch_loss, self.gradient_norm = 0, 0.0, math.nan, torch.zeros(())
@@ -175,7 +176,8 @@ class TrainingLoop:
             self.recipe.on_batch_start()
             self.call("on_batch_start", is_last)
 
-            with self.fabric.no_backward_sync(self.model, enabled=not is_last):  # gradients are averaged once a step
+            averages = is_last or self.config.strategy == "fsdp"  # which keeps no whole gradients between batches
+            with self.fabric.no_backward_sync(self.model, enabled=not averages):
                 self.report = self.forward("training_step", self.batch)
                 self.clock.mark("loss")
                 self.fabric.backward(self.report.total / self.plan.grad_accumulation_steps)
@@ -202,9 +204,8 @@ class TrainingLoop:
         assert self.batch is not None
         if self.scaler is not None and is_last:
             self.scaler.unscale_(self.optimizer.optimizer)
-        self.gradient_norm = torch.nn.utils.get_total_norm(
-            [p.grad for p in self.recipe.parameters() if p.grad is not None]
-        )
+        gradients = [p.grad for p in self.recipe.parameters() if p.grad is not None]
+        self.gradient_norm = optim.gather_shards(torch.nn.utils.get_total_norm(gradients))
         both = torch.complex(self.report.total.detach().float(), self.gradient_norm.float()).item()
         self.batch_loss = both.real
         if not math.isfinite(both.real):

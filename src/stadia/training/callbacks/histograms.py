@@ -92,7 +92,8 @@ class Histograms(Callback):
 
     def on_before_update(self, loop: TrainingLoop) -> None:
         step = loop.step + 1
-        if not self.every or not self.loggers or (step % self.every and step not in (1, loop.plan.total_steps)):
+        is_due = self.every and (step % self.every == 0 or step in (1, loop.plan.total_steps))
+        if not is_due or not (self.loggers or loop.config.strategy == "fsdp"):  # every process gathers the shards
             return
         for name, values in sample_distributions(loop.recipe):
             numbers = values.numpy()
