@@ -126,40 +126,58 @@ def fit(
                 _print(console, _start_lines(recipe, fabric, config, run, plan, step))
                 steps = run.facts.get("ended_by_time_at", plan.total_steps) if checkpoint else plan.total_steps
                 if step < steps:
-                    fabric.launch()
-                    shard_loaders((train_loader, val_loader), fabric.global_rank, fabric.world_size)
-                    clock = PhaseClock(run, plan, config.precision)
-                    stream = BatchStream(train_loader, plan, clock.mark)
                     own = _make_callbacks(run, loggers, config, console)
-                    trained = copy.deepcopy(recipe) if config.strategy == "fsdp" else recipe  # shards stay shards
-                    loop = TrainingLoop(
+                    loop = _train(
                         fabric,
-                        run,
-                        trained,
-                        stream,
+                        recipe,
+                        train_loader,
                         val_loader,
                         config,
-                        clock,
-                        [*callbacks, *own],
-                        signals.is_requested,
+                        run,
+                        checkpoint,
+                        callbacks=[*callbacks, *own],
+                        stop_requested=signals.is_requested,
                     )
-                    if checkpoint is not None:
-                        loop.load_state_dict(checkpoint.state())
-                    try:
-                        loop.train()
-                    finally:
-                        recipe.cpu()  # the memory of the device is free for scores
-                    if trained is not recipe:
-                        recipe.load_state_dict(trained.state_dict())
-                        recipe.load_training_state(trained.training_state())
                     steps, metrics = loop.step, loop.metrics
-                    _print(console, _end_lines(run, plan, config, clock, steps))
+                    _print(console, _end_lines(run, plan, config, loop.clock, steps))
                 elif checkpoint is not None:  # it had finished
                     load_weights(checkpoint, recipe, recipe=recipe.recipe)
             if run.writes:
                 finish()
     best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
     return TrainingResult(steps, time.perf_counter() - started, best if best.exists() else last, metrics)
+
+
+def _train(
+    fabric: Fabric,
+    recipe: AnyRecipe,
+    train_loader: EpochLoader,
+    val_loader: BatchIterable | None,
+    config: TrainingConfig,
+    run: Run,
+    checkpoint: Checkpoint | None,
+    *,
+    callbacks: Sequence[Callback],
+    stop_requested: Callable[[], bool],
+) -> TrainingLoop:
+    """Run the training loop in every process, from a checkpoint on where there is one. Return it, ended."""
+    assert recipe.plan is not None
+    fabric.launch()
+    shard_loaders((train_loader, val_loader), fabric.global_rank, fabric.world_size)
+    clock = PhaseClock(run, recipe.plan, config.precision)
+    stream = BatchStream(train_loader, recipe.plan, clock.mark)
+    trained = copy.deepcopy(recipe) if config.strategy == "fsdp" else recipe  # sharded weights stay sharded
+    loop = TrainingLoop(fabric, run, trained, stream, val_loader, config, clock, callbacks, stop_requested)
+    if checkpoint is not None:
+        loop.load_state_dict(checkpoint.state())
+    try:
+        loop.train()
+    finally:
+        recipe.cpu()  # the memory of the device is free for scores
+    if trained is not recipe:
+        recipe.load_state_dict(trained.state_dict())
+        recipe.load_training_state(trained.training_state())
+    return loop
 
 
 def make_fabric(config: TrainingConfig) -> Fabric:

@@ -1,106 +1,37 @@
-"""The training loop: batch, forward, backward, clip, update, validate, checkpoint, stop. And the callbacks' hooks."""
+"""The training loop: batch, forward, backward, clip, update, validate, checkpoint, stop. Below it, its callbacks."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import stadia.core.torchvision_shim  # noqa: F401
 
 # isort: split
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
 
 from stadia.core import random_state
 from stadia.core.types import Batch
-from stadia.losses.loss_report import LossReport
-from stadia.training import checkpoint, optim
+from stadia.training import optim
 from stadia.training.batches import BatchIterable, BatchStream
 from stadia.training.config import TrainingConfig
-from stadia.training.phase_clock import PhaseClock, TimeLimit
+from stadia.training.phase_clock import PhaseClock
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
+from stadia.training.training_state import TrainingState, evaluation_mode
 from stadia.training.validation_scores import ValidationScores
 
 
-class StopRequest(Exception):
-    """Raised after a step, once its checkpoint is written, where a stop was requested."""
-
-
-class Callback:
-    """Hooks of the training loop; by default they do nothing. `loop` holds the state of the training.
-
-    phase: what the phase clock books the time of the hooks as.
-    """
-
-    phase: ClassVar[str] = "metrics"
-
-    def on_train_start(self, loop: TrainingLoop) -> None:
-        """Before the first step; a resumed training has its state by now."""
-
-    def on_batch_start(self, loop: TrainingLoop, is_last: bool) -> None:
-        """Before the forward of a batch. `is_last`: the weights are updated after it."""
-
-    def on_before_update(self, loop: TrainingLoop) -> None:
-        """When the gradients are complete, before they are clipped."""
-
-    def on_batch_end(self, loop: TrainingLoop) -> None:
-        """After each batch, and after the update that follows the last one of a step."""
-
-    def on_step_end(self, loop: TrainingLoop) -> None:
-        """After update number `loop.step`, from 1."""
-
-    def on_validation_start(self, loop: TrainingLoop) -> None:
-        """Before a validation."""
-
-    def on_validation_end(self, loop: TrainingLoop) -> None:
-        """After a validation; `loop.metrics` holds its means."""
-
-    def on_row(self, loop: TrainingLoop, step: int, row: Mapping[str, float]) -> None:
-        """After scalars were logged: in every process, means over all."""
-
-    def on_train_end(self, loop: TrainingLoop) -> None:
-        """After the last step, or when an exception ends the training."""
-
-    def on_exception(self, loop: TrainingLoop, error: BaseException) -> None:
-        """Before `on_train_end`, when an exception ends the training."""
-
-
-class StepForward(nn.Module):
-    """Run a step of a recipe as the forward of a module, through which DistributedDataParallel synchronizes.
-
-    Batch and result are attributes, since Fabric would convert the precision of arguments and results.
-    """
-
-    def __init__(self, recipe: AnyRecipe) -> None:
-        super().__init__()
-        self.recipe = recipe
-        self.batch: Batch[Any, Any] | None = None
-        self.result: Any = None
-
-    def forward(self, step_name: str) -> Tensor | None:
-        self.result = getattr(self.recipe, step_name)(self.batch)
-        return self.result.total if step_name == "training_step" else None
-
-
-class TrainingLoop:
+class TrainingLoop(TrainingState):
     """Train a recipe for all steps of its plan. The attributes are the state of the training, for callbacks.
 
-    step: updates made.  batch, report: the latest training batch and its loss; report is None between batches.
-    batch_loss: of the latest batch.  gradient_norm, lr: of the latest update; () before clipping.
-    metrics: means of the latest validation by name, `val/NAME`, equal in all processes.  best: of the best validation.
-
     Args:
-        fabric: launched.
-        run: the folder for checkpoints, and the seed.
-        batches: the training stream.
-        val_batches: None where nothing validates.
         clock: measures the phases of each step.
         callbacks: called in this order.
         stop_requested: whether this process received a signal to stop.
+        The others: see `TrainingState`.
     """
 
     def __init__(
@@ -115,25 +46,9 @@ class TrainingLoop:
         callbacks: Sequence[Callback] = (),
         stop_requested: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.fabric, self.run, self.recipe, self.config = fabric, run, recipe, config
-        self.batches, self.plan, self.val_batches = batches, batches.plan, val_batches
-        self.clock, self.callbacks, self.stop_requested = clock, callbacks, stop_requested
-        self.time_limit = TimeLimit(config.max_minutes)
-        self.model = fabric.setup_module(StepForward(recipe))  # before the optimizer: it may replace the weights
-        optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
-        self.learning_rate = optim.LearningRate(optimizer, recipe.config.schedule, self.plan)
-        self.optimizer = fabric.setup_optimizers(optimizer)
-        self.scaler = getattr(fabric.strategy.precision, "scaler", None)  # of gradients, in fp16 alone
-        recipe.plan, recipe.optimizer, recipe.rank = self.plan, optimizer, fabric.global_rank
-        self.step, self.lr, self.batch_loss, self.gradient_norm = 0, 0.0, math.nan, torch.zeros(())
-        self.batch: Batch[Any, Any] | None = None
-        self.report: LossReport | None = None
-        self.metrics: dict[str, float] = {}
-        self.unscored: dict[str, tuple[int, int]] = {}  # of the latest validation: samples without a score, and all
-        self.best: float | None = None
-        self.generators: dict[str, Tensor] | None = None  # of a resumed training, until it starts
-
-    # -- the loop ------------------------------------------------------------------------------------------------------
+        super().__init__(fabric, run, recipe, batches, config)
+        self.val_batches, self.clock = val_batches, clock
+        self.callbacks, self.stop_requested = callbacks, stop_requested
 
     def train(self) -> None:
         """Train until all steps are made or the time is over. Raises StopRequest where a stop was requested."""
@@ -176,8 +91,8 @@ class TrainingLoop:
             self.recipe.on_batch_start()
             self.call("on_batch_start", is_last)
 
-            averages = is_last or self.config.strategy == "fsdp"  # which keeps no whole gradients between batches
-            with self.fabric.no_backward_sync(self.model, enabled=not averages):
+            averages_gradients = is_last or self.is_sharded  # over processes; sharded ones are never kept whole
+            with self.fabric.no_backward_sync(self.model, enabled=not averages_gradients):
                 self.report = self.forward("training_step", self.batch)
                 self.clock.mark("loss")
                 self.fabric.backward(self.report.total / self.plan.grad_accumulation_steps)
@@ -233,17 +148,17 @@ class TrainingLoop:
         assert self.val_batches is not None
         self.clock.mark("other")
         self.call("on_validation_start")
-        book = ValidationScores()
+        scores = ValidationScores()
         with random_state.preserve_generators(), evaluation_mode(self.recipe):
             self.recipe.on_validation_start()
             for batch in self.val_batches:
-                book.add(batch.meta, self.forward("validation_step", batch.to(self.fabric.device, non_blocking=True)))
-            means = book.means() | dict(self.recipe.validation_summary())
+                scores.add(batch.meta, self.forward("validation_step", batch.to(self.fabric.device, non_blocking=True)))
+            means = scores.means() | dict(self.recipe.validation_summary())
         self.metrics = {f"val/{name}": value for name, value in means.items()}
         self.clock.mark("validation")
-        if book.without != self.unscored and self.fabric.is_global_zero:
-            book.warn_of_unscored()
-        self.unscored = book.without
+        if scores.without != self.unscored and self.fabric.is_global_zero:
+            scores.warn_of_unscored()
+        self.unscored = scores.without
         self.call("on_validation_end")
         self.time_limit.restart()
 
@@ -253,14 +168,8 @@ class TrainingLoop:
         A checkpoint holds the moment after a step, and after its validation.
         """
         stops = self.any_process(self.stop_requested())
-        metric = next(
-            (
-                self.metrics[name]
-                for name in self.recipe.best_metrics
-                if math.isfinite(self.metrics.get(name, math.nan))
-            ),
-            None,
-        )
+        scores = [self.metrics.get(name, math.nan) for name in self.recipe.best_metrics]
+        metric = next(filter(math.isfinite, scores), None)
         if after_validation and metric is not None and (self.best is None or metric < self.best):
             self.best = metric
             self.save("best", "weights")
@@ -269,13 +178,6 @@ class TrainingLoop:
         self.clock.mark("checkpoints")
         if stops:
             raise StopRequest
-
-    # -- what it is made of --------------------------------------------------------------------------------------------
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether all steps are made, or the time is over."""
-        return self.step >= self.plan.total_steps or self.time_limit.is_over
 
     @property
     def is_validation_due(self) -> bool:
@@ -287,14 +189,6 @@ class TrainingLoop:
         every = self.config.validate_every or max(round(self.plan.steps_per_epoch), 1)
         return self.is_finished or self.step % every == 0
 
-    def forward(self, step_name: Literal["training_step", "validation_step"], batch: Batch[Any, Any]) -> Any:
-        """Return what a step of the recipe returns, run under autocast and as the forward of the distributed module."""
-        steps: StepForward = self.model.module
-        steps.batch = batch
-        self.model(step_name)
-        result, steps.result, steps.batch = steps.result, None, None
-        return result
-
     def call(self, hook: str, *arguments: Any) -> None:
         """Call a hook of every callback that overrides it, and book its time."""
         for callback in self.callbacks:
@@ -302,70 +196,45 @@ class TrainingLoop:
                 getattr(callback, hook)(self, *arguments)
                 self.clock.mark(callback.phase)
 
-    def any_process(self, flag: bool) -> bool:
-        """Return whether the flag is set in any process. Called by all."""
-        if self.fabric.world_size == 1:
-            return flag
-        return bool(self.fabric.all_reduce(torch.tensor(float(flag), device=self.fabric.device), reduce_op="sum"))
 
-    def save(self, name: str, kind: Literal["training", "weights"]) -> None:
-        """Save a checkpoint. Called by all processes."""
-        header = checkpoint.CheckpointHeader(
-            recipe=self.recipe.recipe,
-            config=self.run.config,
-            kind=kind,
-            step=self.step,
-            epoch=self.plan.epoch_of(self.step),
-            metrics={name: value for name, value in self.metrics.items() if math.isfinite(value)},
-        )
-        state = self.state_dict() if kind == "training" else {"state_dict": self.recipe.state_dict()}
-        if self.fabric.is_global_zero:
-            checkpoint.write_checkpoint(self.run.checkpoints / f"{name}.safetensors", header, state)
-        self.fabric.barrier()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what exact resume needs. Called by all processes."""
-        return {
-            "state_dict": self.recipe.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),  # of the gradient scaler
-            "step": self.step,
-            "spent_s": self.time_limit.spent_s,
-            "best": self.best,
-            "metrics": self.metrics,
-            "random": {name: self.gather(state) for name, state in random_state.capture_generators().items()},
-            "recipe": self.recipe.training_state(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, in all processes."""
-        self.recipe.load_state_dict(state["state_dict"])
-        self.recipe.load_training_state(state["recipe"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
-        self.step = self.recipe.global_step = state["step"]
-        self.learning_rate.set(self.step)
-        self.batches.position = self.step * self.plan.grad_accumulation_steps
-        self.time_limit.spent_s, self.best, self.metrics = state["spent_s"], state["best"], state["metrics"]
-        self.generators = {name: states[self.fabric.global_rank] for name, states in state["random"].items()}
-
-    def gather(self, state: Tensor) -> Tensor:
-        """Return (world_size, ...) the state of every process, by rank."""
-        if self.fabric.world_size == 1:
-            return state[None]
-        mine = state.to(self.fabric.device)
-        states = [torch.empty_like(mine) for _ in range(self.fabric.world_size)]
-        torch.distributed.all_gather(states, mine)
-        return torch.stack(states).cpu()
+class StopRequest(Exception):
+    """Raised after a step, once its checkpoint is written, where a stop was requested."""
 
 
-@contextlib.contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode; afterwards each of its modules has the mode that it had (some are frozen)."""
-    modes = [(one, one.training) for one in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for one, training in modes:
-            one.training = training
+class Callback:
+    """Hooks of the training loop; by default they do nothing. `loop` holds the state of the training.
+
+    phase: what the phase clock books the time of the hooks as.
+    """
+
+    phase: ClassVar[str] = "metrics"
+
+    def on_train_start(self, loop: TrainingLoop) -> None:
+        """Before the first step; a resumed training has its state by now."""
+
+    def on_batch_start(self, loop: TrainingLoop, is_last: bool) -> None:
+        """Before the forward of a batch. `is_last`: the weights are updated after it."""
+
+    def on_before_update(self, loop: TrainingLoop) -> None:
+        """When the gradients are complete, before they are clipped."""
+
+    def on_batch_end(self, loop: TrainingLoop) -> None:
+        """After each batch, and after the update that follows the last one of a step."""
+
+    def on_step_end(self, loop: TrainingLoop) -> None:
+        """After update number `loop.step`, from 1."""
+
+    def on_validation_start(self, loop: TrainingLoop) -> None:
+        """Before a validation."""
+
+    def on_validation_end(self, loop: TrainingLoop) -> None:
+        """After a validation; `loop.metrics` holds its means."""
+
+    def on_row(self, loop: TrainingLoop, step: int, row: Mapping[str, float]) -> None:
+        """After scalars were logged: in every process, means over all."""
+
+    def on_train_end(self, loop: TrainingLoop) -> None:
+        """After the last step, or when an exception ends the training."""
+
+    def on_exception(self, loop: TrainingLoop, error: BaseException) -> None:
+        """Before `on_train_end`, when an exception ends the training."""

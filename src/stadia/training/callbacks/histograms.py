@@ -93,7 +93,7 @@ class Histograms(Callback):
     def on_before_update(self, loop: TrainingLoop) -> None:
         step = loop.step + 1
         is_due = self.every and (step % self.every == 0 or step in (1, loop.plan.total_steps))
-        if not is_due or not (self.loggers or loop.config.strategy == "fsdp"):  # every process gathers the shards
+        if not is_due or not (self.loggers or loop.is_sharded):  # all processes take part in gathering the shards
             return
         for name, values in sample_distributions(loop.recipe):
             numbers = values.numpy()
