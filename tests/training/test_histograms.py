@@ -9,7 +9,7 @@ import small_recipe
 import torch
 from torch import nn
 
-from stadia.training.callbacks.histograms import MAX_GROUPS, group_layers, sample_distributions
+from stadia.training.callbacks import MAX_GROUPS, group_layers, sample_distributions
 from stadia.training.loggers import read_rows
 from stadia.training.optim import sample_values
 

@@ -26,10 +26,7 @@ from rich.console import Console
 from stadia.core.errors import ConfigError, RunError, StadiaError
 from stadia.training import LOGGERS, batches
 from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
-from stadia.training.callbacks.histograms import Histograms
-from stadia.training.callbacks.images import Images
-from stadia.training.callbacks.progress_bar import ProgressBar
-from stadia.training.callbacks.scalars import Scalars
+from stadia.training.callbacks import Histograms, Images, ProgressBar, Scalars
 from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights
 from stadia.training.config import TrainingConfig
 from stadia.training.loggers import Logger
@@ -126,18 +123,9 @@ def fit(
                 _print(console, _start_lines(recipe, fabric, config, run, plan, step))
                 steps = run.facts.get("ended_by_time_at", plan.total_steps) if checkpoint else plan.total_steps
                 if step < steps:
-                    own = _make_callbacks(run, loggers, config, console)
-                    loop = _train(
-                        fabric,
-                        recipe,
-                        train_loader,
-                        val_loader,
-                        config,
-                        run,
-                        checkpoint,
-                        callbacks=[*callbacks, *own],
-                        stop_requested=signals.is_requested,
-                    )
+                    hooks = [*callbacks, *_make_callbacks(run, loggers, config, console)]
+                    loaders = train_loader, val_loader
+                    loop = _train(fabric, recipe, loaders, config, run, checkpoint, hooks, signals.is_requested)
                     steps, metrics = loop.step, loop.metrics
                     _print(console, _end_lines(run, plan, config, loop.clock, steps))
                 elif checkpoint is not None:  # it had finished
@@ -151,23 +139,21 @@ def fit(
 def _train(
     fabric: Fabric,
     recipe: AnyRecipe,
-    train_loader: EpochLoader,
-    val_loader: BatchIterable | None,
+    loaders: tuple[EpochLoader, BatchIterable | None],
     config: TrainingConfig,
     run: Run,
     checkpoint: Checkpoint | None,
-    *,
     callbacks: Sequence[Callback],
     stop_requested: Callable[[], bool],
 ) -> TrainingLoop:
     """Run the training loop in every process, from a checkpoint on where there is one. Return it, ended."""
     assert recipe.plan is not None
     fabric.launch()
-    shard_loaders((train_loader, val_loader), fabric.global_rank, fabric.world_size)
+    shard_loaders(loaders, fabric.global_rank, fabric.world_size)
     clock = PhaseClock(run, recipe.plan, config.precision)
-    stream = BatchStream(train_loader, recipe.plan, clock.mark)
+    stream = BatchStream(loaders[0], recipe.plan, clock.mark)
     trained = copy.deepcopy(recipe) if config.strategy == "fsdp" else recipe  # sharded weights stay sharded
-    loop = TrainingLoop(fabric, run, trained, stream, val_loader, config, clock, callbacks, stop_requested)
+    loop = TrainingLoop(fabric, run, trained, stream, loaders[1], config, clock, callbacks, stop_requested)
     if checkpoint is not None:
         loop.load_state_dict(checkpoint.state())
     try:
