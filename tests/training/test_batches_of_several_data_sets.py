@@ -47,6 +47,7 @@ def train(root: Path, order: Any, resume: Path | None = None, callbacks: Any = (
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["mixed", "sequential"])
 def test_resume_in_mid_epoch_continues_the_order_of_data_sets(tmp_path: Path, order: Any) -> None:
     """Over the end of an epoch of the mixture, with steps of two batches."""

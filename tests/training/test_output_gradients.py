@@ -64,7 +64,7 @@ def test_brightness_is_gain_and_offset_and_a_rig_has_no_motion_to_learn() -> Non
     assert "gain" not in sizes_of(lambda said: said.inverse_depth[0].mean(), Says(brightness=False))
 
 
-def test_of_a_rotation_it_is_the_slope_over_radians() -> None:
+def test_rotation_gradient_is_per_radian() -> None:
     torch.manual_seed(0)
     R, weights = torch.matrix_exp(_hat(torch.randn(3, dtype=torch.float64))), torch.randn(3, 3, dtype=torch.float64)
     w = torch.zeros(3, dtype=torch.float64, requires_grad=True)
@@ -80,9 +80,7 @@ def _hat(w: Tensor) -> Tensor:
     return torch.einsum("i,ijk->jk", w, basis)
 
 
-def test_it_is_logged_of_any_recipe_with_the_other_scalars_and_changes_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_output_gradients_are_logged_and_change_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = small_recipe.train(tmp_path / "seen", max_steps=4, log_every=2, validate_every=3)
     rows = read_rows(run.metrics_csv)
     assert [row["step"] for row in rows if row["gradient/output"]] == ["2", "4"]
@@ -92,7 +90,7 @@ def test_it_is_logged_of_any_recipe_with_the_other_scalars_and_changes_none(
     assert [row["train/loss"] for row in read_rows(without.metrics_csv)] == [row["train/loss"] for row in rows]
 
 
-def test_no_hook_stands_at_a_step_that_logs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_hook_is_registered_at_steps_without_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[int] = []
     keep = OutputGradients._keep
     monkeypatch.setattr(OutputGradients, "_keep", lambda self, *about: (kept.append(1), keep(self, *about))[1])

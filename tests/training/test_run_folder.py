@@ -41,13 +41,13 @@ def test_run_json_holds_command_code_and_environment(tmp_path: Path) -> None:
     assert opened == run
 
 
-def test_runs_of_the_same_second_do_not_meet(tmp_path: Path) -> None:
+def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
     folders = [create(tmp_path).folder for _ in range(5)]
     assert len(set(folders)) == 5
     assert all((folder / "run.json").exists() for folder in folders)
 
 
-def test_a_run_ends_and_goes_on(tmp_path: Path) -> None:
+def test_status_follows_end_and_resume(tmp_path: Path) -> None:
     run = create(tmp_path)
     run.end("failed", "RunError: loss")
     assert (run.facts["status"], run.facts["error"]) == ("failed", "RunError: loss")
@@ -76,7 +76,7 @@ def test_installed_package_has_no_commit_inside_another_repository(
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "x" * 200])
-def test_names_that_are_no_folder_s_are_refused(tmp_path: Path, name: str) -> None:
+def test_invalid_run_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(RunError, match="run name"):
         create(tmp_path, name)
     assert not list(tmp_path.iterdir())
@@ -116,7 +116,7 @@ def test_keys_that_may_differ(tmp_path: Path) -> None:
         run.check_config({"data": {"path": "/b", "paths": 2}, "training": {"workers": 1}}, free=("data.path",))
 
 
-def test_other_data_is_refused_wherever_it_lies(tmp_path: Path) -> None:
+def test_other_data_is_refused(tmp_path: Path) -> None:
     run = create(tmp_path, data={"path": Path("/a").as_posix(), "fingerprints": {"drive": "abc"}, "size": (1, 2)})
     run.check_data({"path": "/b", "fingerprints": {"drive": "abc"}, "size": (1, 2)})
     run.check_data(
@@ -132,7 +132,7 @@ def hold(folder: Path) -> None:
         time.sleep(60)
 
 
-def test_kill_9_lets_a_run_go(tmp_path: Path) -> None:
+def test_killed_process_releases_the_run(tmp_path: Path) -> None:
     run = create(tmp_path)
     holder = multiprocessing.get_context("fork").Process(target=hold, args=(run.folder,))
     holder.start()

@@ -17,7 +17,7 @@ def test_defaults_are_valid_and_survive_json() -> None:
         assert resolve_config(model, model().model_dump(mode="json")) == model()
 
 
-def test_steps_stand_in_for_epochs_where_only_they_are_given() -> None:
+def test_max_steps_alone_sets_no_limit_of_epochs() -> None:
     assert resolve_config(TrainingConfig).max_epochs == 20
     config = resolve_config(TrainingConfig, overrides=["max_steps=100"])
     assert (config.max_steps, config.max_epochs) == (100, None)
@@ -40,7 +40,7 @@ def test_steps_stand_in_for_epochs_where_only_they_are_given() -> None:
         (TrainingConfig, "accelerator=gpux", "input should be 'auto', 'cpu', 'gpu'"),
     ],
 )
-def test_mistakes_are_named_with_their_fix(model: type, override: str, message: str) -> None:
+def test_invalid_values_are_refused_with_a_fix(model: type, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve_config(model, overrides=[override])
 
@@ -54,7 +54,7 @@ class Recipe(StrictModel):
     training: TrainingConfig = TrainingConfig(max_epochs=None, max_steps=2500, batch_size=16)
 
 
-def test_epochs_take_the_place_of_a_default_of_steps_and_the_rest_stays() -> None:
+def test_max_epochs_replaces_the_default_of_max_steps() -> None:
     epochs = resolve_config(Recipe, overrides=["training.max_epochs=10"]).training
     assert (epochs.max_epochs, epochs.max_steps, epochs.batch_size) == (10, None, 16)
     both = resolve_config(Recipe, overrides=["training.max_epochs=10", "training.max_steps=50"]).training

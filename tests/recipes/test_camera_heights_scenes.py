@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from traffic import kitti_camera, see, street
 
 from stadia.geometry.ground.road_plane import RoadPixelHeights, fit_inverse_depth_plane, road_pixel_heights
 from stadia.geometry.segments import segments_from_instances
 from stadia.losses.metric_scale import estimate_camera_heights, weight_objects
 from stadia.recipes.metric.camera_heights import CameraHeights
 from stadia.recipes.metric.config import CameraHeightsConfig
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "geometry"))
+
+from traffic import kitti_camera, see, street
 
 HALF = kitti_camera(0.5)
 F64 = torch.float64
@@ -83,6 +88,7 @@ def hear(
     heights.add([recording] * count, *of_frames, objects.image, seen.camera_m, seen.horizon_m)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [0.0, 0.3])
 def test_v9_the_camera_height_of_a_street(bad):
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0, test_from_epoch=0))
@@ -93,6 +99,7 @@ def test_v9_the_camera_height_of_a_street(bad):
     assert heights.heights[0].metres == pytest.approx(1.65, rel=0.02)
 
 
+@pytest.mark.slow
 def test_v16_two_mounts_apart_and_in_one_group():
     apart, merged = (CameraHeights(CameraHeightsConfig(first_epoch=0)) for _ in range(2))
     for camera_m in (1.2, 1.65):

@@ -71,6 +71,7 @@ def train(
     return run, task
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [{}, {"grad_accumulation_steps": 2}, {"max_steps": None, "max_epochs": 3}, {"max_epochs": 2, "validate_every": 3}],
@@ -108,6 +109,7 @@ def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -
     assert validated == [3, 5, 12, 15], "after each epoch of each, at its end, and last"
 
 
+@pytest.mark.slow
 def test_a_step_and_its_operations_are_of_the_last_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """7 steps of 6 samples take their time, 6 of 3 do not: of all 13 the median is the first stage's, beside operations
     of the last.
@@ -127,6 +129,7 @@ def test_a_step_and_its_operations_are_of_the_last_stage(tmp_path: Path, monkeyp
     assert found["flops_per_s"]["forward"] == pytest.approx(found["flops"]["forward"] / found["step_s"]["forward"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [3, 5, 6, 9])
 def test_a_crash_within_or_between_stages_changes_nothing(tmp_path: Path, step: int) -> None:
     training = config(HALF, WHOLE, checkpoint_every=1)

@@ -71,7 +71,7 @@ def nest() -> dict[str, Any]:
     }
 
 
-def test_a_nest_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_nested_state_is_read_back_exactly(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     value = nest()
     write_checkpoint(path, HEADER, value)
@@ -83,7 +83,7 @@ def test_a_nest_comes_back_as_it_was(tmp_path: Path) -> None:
     assert (description["recipe"], description["step"], description["metrics"]) == ("small", 12, {"val/error": 0.25})
 
 
-def test_an_optimizer_goes_on_as_if_it_had_not_been_saved(tmp_path: Path) -> None:
+def test_restored_optimizer_continues_exactly(tmp_path: Path) -> None:
     def steps(parameter: nn.Parameter, optimizer: torch.optim.Optimizer, count: int) -> None:
         for _ in range(count):
             optimizer.zero_grad()
@@ -103,12 +103,12 @@ def test_an_optimizer_goes_on_as_if_it_had_not_been_saved(tmp_path: Path) -> Non
     assert torch.equal(parameter, copy)
 
 
-def test_what_a_checkpoint_cannot_hold_is_named() -> None:
+def test_unsupported_types_are_named() -> None:
     with pytest.raises(TypeError, match="a checkpoint cannot hold callbacks/x: object"):
         write_checkpoint(Path("never.safetensors"), HEADER, {"callbacks": {"x": object()}})
 
 
-def test_the_json_is_a_copy_that_nothing_depends_on(tmp_path: Path) -> None:
+def test_json_beside_a_checkpoint_is_only_a_copy(tmp_path: Path) -> None:
     """Killed between the two, a run has a new .safetensors and an old .json: the first alone is read."""
     path = tmp_path / "last.safetensors"
     write_checkpoint(path, HEADER, nest())
@@ -132,7 +132,7 @@ def test_truncated_files_are_named(tmp_path: Path, keep: int) -> None:
         Checkpoint.open(path)
 
 
-def test_changed_bytes_are_noticed(tmp_path: Path) -> None:
+def test_changed_bytes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     write_checkpoint(path, HEADER, {"state_dict": {"w": torch.zeros(100)}})
     data = bytearray(path.read_bytes())
@@ -179,7 +179,7 @@ def test_weights_of_version_1_are_read_and_its_training_state_is_refused(tmp_pat
         before.check_resumable()
 
 
-def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.safetensors"
     safetensors.torch.save_file({"w": torch.zeros(2)}, foreign)
     with pytest.raises(CheckpointError, match="a safetensors file without a stadia header"):
@@ -197,7 +197,7 @@ def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
         Checkpoint.open(tmp_path / "nothing.safetensors")
 
 
-def test_a_run_s_folder_means_its_best_else_its_last(tmp_path: Path) -> None:
+def test_run_folder_opens_its_best_else_its_last(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no best or last checkpoint"):
         Checkpoint.open(tmp_path)
     folder = tmp_path / "checkpoints"
@@ -261,7 +261,9 @@ def test_another_recipe_is_refused(tmp_path: Path) -> None:
         (nn.Sequential(nn.Linear(2, 3)), "'0.weight' is missing"),
     ],
 )
-def test_other_models_are_refused_and_left_alone(tmp_path: Path, module: nn.Module, message: str) -> None:
+def test_weights_of_another_model_are_refused_and_change_nothing(
+    tmp_path: Path, module: nn.Module, message: str
+) -> None:
     checkpoint = saved(tmp_path / "a.safetensors", nn.Linear(2, 3))
     before = {name: value.clone() for name, value in module.state_dict().items()}
     with pytest.raises(CheckpointError, match=message):
@@ -269,7 +271,7 @@ def test_other_models_are_refused_and_left_alone(tmp_path: Path, module: nn.Modu
     assert same(dict(module.state_dict()), before)
 
 
-def test_what_a_training_has_of_its_own_data_stays_its_own(tmp_path: Path) -> None:
+def test_data_buffers_are_not_copied(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path / "a.safetensors", nn.Linear(2, 3))
     module = nn.Linear(2, 3)
     module.register_buffer("heights", torch.full((4,), 1.65))
@@ -281,6 +283,6 @@ def test_what_a_training_has_of_its_own_data_stays_its_own(tmp_path: Path) -> No
         load_weights(checkpoint, module, recipe="small", without=("bias",))
 
 
-def test_the_checksum_is_of_the_bytes() -> None:
+def test_checksum_is_of_the_bytes() -> None:
     assert checkpoints._checksum(torch.tensor([1.0, 2.0])) != checkpoints._checksum(torch.tensor([2.0, 1.0]))
     assert checkpoints._checksum(torch.tensor(0.0)) != checkpoints._checksum(torch.tensor(-0.0))

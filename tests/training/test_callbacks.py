@@ -9,7 +9,7 @@ import small_recipe
 import torch
 from torch import nn
 
-from stadia.training.callbacks.histograms import MAX_GROUPS, group_layers, sample_distributions
+from stadia.training.callbacks import MAX_GROUPS, group_layers, sample_distributions
 from stadia.training.loggers import read_rows
 from stadia.training.optim import sample_values
 
@@ -56,7 +56,7 @@ def test_small_network_has_a_group_per_layer() -> None:
     assert set(group_layers(many).values()) == {"encoder", "decoder"}
 
 
-def test_what_no_gradient_reaches_is_zero_and_what_is_frozen_has_none() -> None:
+def test_weights_without_a_gradient_count_as_zero_and_frozen_ones_have_none() -> None:
     network = nn.ModuleDict({"used": nn.Linear(3, 4), "unused": nn.Linear(3, 4), "frozen": nn.Linear(3, 4)})
     network["frozen"].requires_grad_(False)
     network["used"](torch.ones(1, 3)).sum().backward()
@@ -67,13 +67,13 @@ def test_what_no_gradient_reaches_is_zero_and_what_is_frozen_has_none() -> None:
     assert torch.equal(found["weights/used"], network["used"].weight.detach().flatten())
 
 
-def test_a_sample_sees_every_tap_of_a_kernel_alike() -> None:
+def test_sample_has_every_tap_of_a_kernel_equally_often() -> None:
     taps = torch.arange(9).expand(512, 512, 9).reshape(512, 512, 3, 3)
     counts = torch.bincount(sample_values(taps), minlength=9)
     assert counts.min() > 0.9 * counts.max()
 
 
-def test_they_are_logged_at_the_first_step_every_so_many_and_at_the_last(tmp_path: Path) -> None:
+def test_histograms_are_logged_at_the_first_step_every_n_steps_and_at_the_last(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path, max_steps=5, histograms_every=2, log_every=5, loggers=("csv", "tensorboard"))
     rows = read_rows(run.histograms_csv)
     assert [int(row["step"]) for row in rows if row["name"] == "gradients/0"] == [1, 2, 4, 5]
@@ -83,7 +83,7 @@ def test_they_are_logged_at_the_first_step_every_so_many_and_at_the_last(tmp_pat
     assert not run.histograms_csv.exists()
 
 
-def test_they_change_no_result(tmp_path: Path) -> None:
+def test_histograms_change_no_result(tmp_path: Path) -> None:
     seen, unseen = (
         small_recipe.train(tmp_path / str(every), max_steps=4, histograms_every=every)[0] for every in (1, 0)
     )
@@ -91,7 +91,7 @@ def test_they_change_no_result(tmp_path: Path) -> None:
     assert losses[0] == losses[1]
 
 
-def test_gradients_are_those_before_clipping(tmp_path: Path) -> None:
+def test_histograms_of_gradients_are_before_clipping(tmp_path: Path) -> None:
     wide, tight = (
         small_recipe.train(tmp_path / str(i), max_steps=1, histograms_every=1, clip_norm=n)[0]
         for i, n in enumerate((None, 1e-6))

@@ -33,7 +33,7 @@ def test_real_work_stays_below_the_peak_and_a_clock_that_does_not_wait_does_not(
         peak.share("a product", flops, flops / peak.flops_per_s / 400)
 
 
-def test_a_peak_that_others_work_lowered_is_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_that_was_too_low_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter([1e9, 8e9, 2e9])
     monkeypatch.setattr(peak_flops, "measure_matmul_peak", lambda *_: next(peaks))
     peak = PeakFlops()
@@ -51,7 +51,7 @@ def test_the_best_of_several_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> Non
     assert measure_matmul_peak("cpu") == 2 * 10**3 / 2.0
 
 
-def test_it_leaves_the_settings_of_products_alone() -> None:
+def test_measuring_the_peak_keeps_the_settings_of_torch() -> None:
     before = torch.backends.cuda.matmul.allow_tf32
     with peak_flops._tf32():
         assert torch.backends.cuda.matmul.allow_tf32

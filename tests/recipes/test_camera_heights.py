@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from test_distributed import needs_gloo, run_in_two_processes
 
 from stadia.recipes.metric.camera_heights import CameraHeights, compute_frame_medians, update_average
 from stadia.recipes.metric.config import CameraHeightsConfig
 from stadia.training import checkpoint
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+from test_distributed import needs_gloo, run_in_two_processes
 
 NAN = math.nan
 
