@@ -131,8 +131,13 @@ def test_python_compiles_and_its_imports_exist(block, tmp_path, monkeypatch):
     tree = ast.parse(block.body)
     if not block.is_run:
         tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    used = [node for node in ast.walk(ast.parse(block.body)) if isinstance(node, ast.Attribute)]
     monkeypatch.chdir(tmp_path)
-    exec(compile(tree, block.where, "exec"), {})
+    exec(compile(tree, block.where, "exec"), names := {})
+    for node in used:
+        owner = names.get(node.value.id) if isinstance(node.value, ast.Name) else None
+        if isinstance(owner, type(ast) | type):  # a module or a class that the block imports
+            assert hasattr(owner, node.attr), f"{block.where}: {ast.unparse(node)}"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -332,6 +337,30 @@ def test_links_lead_to_a_heading(path):
         titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
         slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
         assert anchor in slugs, f"{file}#{anchor}"
+
+
+# -- The glossary
+
+
+def read_glossary() -> list[list[str]]:
+    """Rows of docs/glossary.md: term, name in the code, meaning, source."""
+    lines = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
+
+
+def test_glossary_is_complete_and_alphabetical():
+    rows = read_glossary()
+    terms = [re.sub(r"[^a-z0-9 ]", "", row[0].lower()) for row in rows]
+    assert terms == sorted(set(terms))
+    assert 60 <= len(rows) <= 100
+    assert [row for row in rows if len(row) != 4 or not all(row)] == []
+
+
+def test_glossary_terms_are_used_in_the_code():
+    files = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.toml")]
+    words = {word for path in files for word in re.findall(r"[\w-]+", path.read_text(encoding="utf-8"))}
+    words |= {part for path in files for part in path.relative_to(PACKAGE).with_suffix("").parts}
+    assert [row[0] for row in read_glossary() if row[1].strip("`") not in words] == []
 
 
 @pytest.mark.parametrize(
