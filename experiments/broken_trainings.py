@@ -1,21 +1,18 @@
-"""Trainings that are broken on purpose, as people break them, and what the watch tells of each. Ten minutes on one
-core.
+"""Break trainings on purpose, as people break them, and list what the monitors report. Ten minutes on one core.
 
     python experiments/broken_trainings.py [--only TEXT] [--out TABLE.md]
 
-Each is `stadia demo`'s training of `selfsup` on small images for 280 steps, once sound and then with one thing wrong:
-in a setting, in what the loader gives, in the model, or in the loss. The numbers that the watch reads are those that
-the broken training makes. Preflight and contract have no say: what is broken is not in the data, or is put in behind
-them. K of twice the
-size for all cameras is not among them: a pair then says depth of twice the size, which fits as well, and the contract's
-K20 tells. Nor is
-a motion that is inverted as it leaves the networks: loss and validation are given the same, and find it right; nothing
-tells that odometry,
-which asks the pose network itself, runs backwards.
+Each is the training of `stadia demo` for `selfsup` on small images for 280 steps, once intact and then with one error:
+in a setting, in the loader's data, in the model, or in the loss. The monitors read the values of the broken training
+itself. Preflight and loss checks do not take part: the error is not in the data, or is inserted after them.
 
-Prints, for each, all that was told while it trained, by code and step, and what `stadia diagnose` names first.
-"caught": one of the codes that name this failure was told, and the first to mend is one of them. Exits with 1 where one
-is missed, or the sound one is told anything.
+Two errors are left out. K of twice the size for all cameras: a pair then gives depth of twice the size, which fits as
+well, and the loss checks report K20. A motion that is inverted as it leaves the networks: loss and validation get the
+same values and are correct, and no finding reports that odometry, which uses the pose network itself, runs backwards.
+
+Prints for each all findings of the training, by code and step, and what `stadia diagnose` names first. "caught": one
+of the codes of this failure was reported, and the first to fix is one of them. Exits with 1 if one is missed, or if
+the intact training has a finding.
 """
 
 from __future__ import annotations
@@ -63,8 +60,8 @@ Patch = Callable[[], "mock._patch[Callable]"]
 
 @dataclass(frozen=True)
 class Broken:
-    """codes: that name it; none for what is sound.  words: of its configuration.  patch: of the package, as a bug in it
-    would be.
+    """codes: that name it; none for the intact one.  words: of its configuration.  patch: of the package, like a bug
+    in it.
     """
 
     codes: tuple[str, ...]
@@ -73,25 +70,25 @@ class Broken:
 
 
 def batches(change: Callable[[Batch], Batch]) -> Patch:
-    """Every batch that is trained on is another one."""
+    """Change every training batch."""
     step = SelfsupRecipe.step
     return lambda: mock.patch.object(SelfsupRecipe, "step", lambda task, batch: step(task, change(batch)))
 
 
 def validations(change: Callable[[Batch], Batch]) -> Patch:
-    """Every batch that validates is another one."""
+    """Change every validation batch."""
     validate = SelfsupRecipe.validate
     return lambda: mock.patch.object(SelfsupRecipe, "validate", lambda task, batch: validate(task, change(batch)))
 
 
 def answers(change: Callable[[Batch, Prediction], Prediction]) -> Patch:
-    """What the networks say is passed on as another thing."""
+    """Change the predictions of the networks."""
     forward = DepthPoseNet.forward
     return lambda: mock.patch.object(DepthPoseNet, "forward", lambda model, batch: change(batch, forward(model, batch)))
 
 
 def reports(change: Callable[[LossReport], LossReport]) -> Patch:
-    """The loss says another thing."""
+    """Change the report of the loss."""
     step = SelfsupRecipe.step
     return lambda: mock.patch.object(SelfsupRecipe, "step", lambda task, batch: change(step(task, batch)))
 
@@ -164,7 +161,7 @@ def broken_by(patch: Patch | None) -> Iterator[None]:
 
 
 def told_of(one: Broken, folder: Path) -> list[Finding]:
-    """All that is found while it trains, in the order in which it was."""
+    """Return all findings of the training, in order."""
     config = recipes.configure(
         "selfsup", (*demo.SETTINGS, *SMALL, *one.words), data={"path": str(render_demo_worlds(CacheConfig()))}
     )
@@ -178,7 +175,7 @@ def told_of(one: Broken, folder: Path) -> list[Finding]:
 
 
 def judged(one: Broken, found: list[Finding]) -> tuple[str, str]:
-    """The verdict, and the first to mend."""
+    """Return the verdict, and the first finding to fix."""
     first = find_root_cause(found).first
     named = first.code if first else "nothing"
     if not one.codes:
@@ -189,7 +186,7 @@ def judged(one: Broken, found: list[Finding]) -> tuple[str, str]:
 
 
 def main(only: str, out: Path | None) -> int:
-    """Print the table and a line of JSON; the exit status."""
+    """Print the table and a line of JSON; return the exit status."""
     lines = ["| broken | names it | told, at step | first to mend | |", "|---|---|---|---|---|"]
     print("\n".join(lines), flush=True)
     verdicts = {}

@@ -1,13 +1,11 @@
-"""The camera's height above the road on KITTI, 1.65 m: by LiDAR, by labeled boxes without depth, by masks without
-depth.
+"""Estimate the camera height on KITTI (1.65 m): by LiDAR, by labeled boxes without depth, by masks without depth.
 
     python experiments/camera_height_kitti.py --data ../shared/data --masks kitti-masks
 
-Prints JSON lines. Labeled frames: the plane through the scan's points on the road ahead (4 to 15 m, 3 m to both sides),
-and what boxes say
-with classes' mean heights under that plane's horizon, and under one of edges. --masks: those of the raw frames by
-`stadia prepare`; there the plane is fitted to LiDAR returns on the masked road, and masks are asked
-under a horizon by edges and travel, a level one, and one fitted to them.
+Prints JSON lines. Labeled frames: the plane through the scan's points on the road ahead (4 to 15 m, 3 m to both
+sides), and the heights from boxes with class means, under that plane's horizon and under one of edges. --masks: those
+of the raw frames by `stadia prepare`. There the plane is fitted to LiDAR returns on the masked road. The masks are
+used under a horizon by edges and travel, a level one, and one fitted to them.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ def say(what: str, height_m: float, **more: Any) -> None:
 
 
 def scan_plane(training: Path, number: int) -> Tensor:
-    """(4,) the road ahead in the left color camera's frame."""
+    """Return the plane (4,) of the road ahead in the left color camera's frame."""
     points = (
         np.fromfile(training / "velodyne" / f"{number:06d}.bin", np.float32).reshape(-1, 4)[:, :3].astype(np.float64)
     )

@@ -1,11 +1,9 @@
-"""How much of what a pair shows lies outside of a range of depth: what M03 asks, of ranges that are right and of some
-that are not.
+"""Measure how much of a stereo pair lies outside a depth range: the measurement of M03, on correct and wrong ranges.
 
     python experiments/depth_reach.py [--data FOLDER_OF_REAL_SAMPLES]
 
-The first samples of a training of `selfsup` on the demo's RoadWorld, and on KITTI odometry 06 and EuRoC where they are;
-on the range that
-it has by default, and on others. Prints a table: matches, the share of them outside, and what is told.
+Uses the first samples of a training of `selfsup` on the demo's RoadWorld, and on KITTI odometry 06 and EuRoC if they
+exist, with the default range and with others. Prints a table: matches, the share of them outside, and the finding.
 """
 
 from __future__ import annotations

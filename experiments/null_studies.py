@@ -1,18 +1,20 @@
-"""How often an ablation calls something an effect that does nothing, and how often it finds one that does: simulated
-studies.
+"""Simulate studies: how often an ablation reports an effect where there is none, and how often it detects a real one.
 
     python experiments/null_studies.py
     python experiments/null_studies.py --studies 2000 --changes 1 --seeds 3 5 10
 
-No network: the metric of every run is drawn, and judged by the function that `stadia ablate` uses
-(`stadia.metrics.statistics.judge_changes`).
-Noise of a run is normal; heavy-tailed (Student's t with 2 degrees of freedom, infinite variance); skewed (log-normal:
-now and then a bad run); of two values (a metric that is counted); or normal beside what the seed does to the base and
-all changes alike, five times as large ("shared"). Each study has several changes against one base. It is wrong once if
-any of them is called better or worse: that may happen in 5 % of the studies. Of N studies with exactly that rate, 99 of
-100 times no more than the tolerance are wrong (binomial); the exact interval
-of the rate (Clopper-Pearson) stands beside the count. Power is that of one change, whose effect is --effect standard
-deviations of a run's own noise, the others doing nothing.
+No network is trained. The metric of every run is drawn at random, and the function of `stadia ablate` evaluates it
+(`stadia.metrics.statistics.judge_changes`). Noise of a run is one of
+- normal;
+- heavy-tailed: Student's t with 2 degrees of freedom, infinite variance;
+- skewed: log-normal, an occasional bad run;
+- two values: a metric that counts;
+- "shared": normal, beside an effect of the seed on the base and all changes alike, five times as large.
+
+Each study has several changes against one base. It is wrong if any of them is called better or worse, which may happen
+in 5 % of the studies. Of N studies with exactly that rate, at most the tolerance is wrong in 99 of 100 cases
+(binomial). The exact interval of the rate (Clopper-Pearson) stands beside the count. Power is that of one change,
+whose effect is --effect standard deviations of a run's own noise, while the others have none.
 """
 
 from __future__ import annotations
@@ -40,9 +42,10 @@ NOISES: dict[str, Draw] = {
 
 
 def called(noise: Draw, effect: float, *, studies: int, changes: int, seeds: int, start: int = 0) -> tuple[int, int]:
-    """Of simulated studies: how many call any change without effect one, and how many find the first change's effect.
+    """Return over simulated studies: how many call any change without effect one, and how many detect the first
+    change's effect.
 
-    effect: added to the metric of every run of the first change; 0 where it does nothing either.
+    effect: added to the metric of every run of the first change; 0 for none.
     """
     wrong = found = 0
     for study in range(studies):
@@ -56,7 +59,7 @@ def called(noise: Draw, effect: float, *, studies: int, changes: int, seeds: int
 
 
 def tolerance(studies: int, rate: float = 0.05, sure: float = 0.99) -> int:
-    """The most wrong studies that are still no sign of a rate above `rate`."""
+    """Return the largest number of wrong studies that is no sign of a rate above `rate`."""
     return int(stats.binom.ppf(sure, studies, rate))
 
 

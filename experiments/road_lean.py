@@ -1,13 +1,12 @@
-"""By how much the road of a training's depth leans against the true one: the reason why `metric` is told H11 while it
-is young.
+"""Measure how much the road in a training's depth leans against the true one: the cause of H11 early in `metric`
+trainings.
 
     python experiments/road_lean.py RUN [--data FOLDER] [--split val]
 
-RUN is the folder of a training, the data RoadWorld's: by default the demo's worlds, every third frame of the split. The
-lean of a road is the angle, in degrees, from the camera's y axis to the road's mean normal about the camera's x axis;
-positive where the road comes up ahead.
-Prints a line of JSON: medians over frames, of the predicted and of the true depth, and of the angle between both
-normals.
+RUN is the folder of a training. The data are RoadWorld's: by default the demo's worlds, every third frame of the
+split. The lean of a road is the angle, in degrees, from the camera's y axis to the road's mean normal about the
+camera's x axis; positive if the road rises ahead. Prints a line of JSON: medians over frames, of the predicted and of
+the true depth, and of the angle between both normals.
 """
 
 from __future__ import annotations
@@ -39,7 +38,9 @@ EVERY = 3
 
 @torch.no_grad()
 def normals(predictor: Predictor, recording: Recording) -> Iterator[Tensor]:
-    """(2, 3) of frames that show a road: its mean normal, towards the camera, by the predicted and by the true depth."""
+    """Return (2, 3) for frames that show a road: its mean normal, towards the camera, by the predicted and by the
+    true depth.
+    """
     for index in range(0, len(recording), EVERY):
         reader, masks, true_m = recording.mask_reader, recording.masks(index), recording.depth_m(index)
         if reader is None or masks is None or true_m is None:
@@ -58,7 +59,7 @@ def normals(predictor: Predictor, recording: Recording) -> Iterator[Tensor]:
 
 
 def lean_deg(normal: Tensor) -> Tensor:
-    """(..., 3) to (...)."""
+    """Return the lean, (..., 3) to (...)."""
     return torch.rad2deg(torch.atan2(-normal[..., 2], -normal[..., 1]))
 
 

@@ -1,20 +1,17 @@
-"""A learnt size prior against the class's mean, on RoadWorld's cars unseen: trains in ten to twenty minutes on one
-core.
+"""Compare a learned size prior with the class mean, on unseen cars of RoadWorld. Ten to twenty minutes on one core.
 
     python experiments/size_prior.py --data worlds/cars --out size_prior.safetensors
 
-Renders what is missing of --data first: many worlds of few images that are far apart, since what counts is how many
-cars it sees (in
-five to ten minutes). --data may also be worlds that are there, of any camera. Cars of the split test are unseen, as are
+Renders missing parts of --data first (five to ten minutes): many worlds with few images that are far apart, since the
+number of cars counts. --data may also be existing worlds of any camera. Cars of the split test are unseen, as are
 their worlds.
 
-What could be learnt: RoadWorld draws a body style (1.46 to 2.00 m), then height, width and length by 2.5, 2 and 3 % of
-their own. Whoever
-tells the styles apart errs by 0.031 m, where the class's mean errs by 0.129 m.
+The bound: RoadWorld draws a body style (1.46 to 2.00 m), then height, width and length by 2.5, 2 and 3 % of their own.
+A predictor that recognizes the styles has an error of 0.031 m, where the class mean has 0.129 m.
 
 Prints a JSON line: the mean absolute error of the height over cars of the test split (each car once, the median of its
-crops, and each crop
-by itself), that of the class's mean and median on the training split, and how often the truth is within two spreads.
+crops, and each crop by itself), that of the class's mean and median on the training split, and the share of true
+heights within two spreads.
 """
 
 from __future__ import annotations
@@ -47,7 +44,7 @@ def crops_of(data: Path, split: str, side: int, every: int) -> list[HeightCrop]:
 
 
 def train(prior: SizePrior, crops: list[HeightCrop], *, steps: int, batch: int, rate: float, seed: int) -> None:
-    """Cars as often as each other, however many crops they have."""
+    """Train with every car equally often, however many crops it has."""
     rng = np.random.default_rng(seed)
     of_car = defaultdict(list)
     for crop in crops:
