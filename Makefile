@@ -6,11 +6,12 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint format benchmarks clean
+.PHONY: help demo test test-fast lint format benchmarks clean
 
 help:
 	@echo "make demo        render a synthetic road world, train on it, score depth and path in metres, write a report"
-	@echo "make test        lint, types and the whole test suite"
+	@echo "make test-fast   the tests that take about a second or less: run it while you work"
+	@echo "make test        lint, types and the whole test suite: run it before a change lands"
 	@echo "make lint        ruff and mypy only"
 	@echo "make format      let ruff write the format"
 	@echo "make benchmarks  measure speed and memory"
@@ -20,6 +21,9 @@ help:
 
 demo: $(VENV)/.installed
 	$(BIN)/stadia demo --out $(OUT)
+
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/pytest -n $(WORKERS) -m "not slow and not real"
 
 test: lint
 	$(BIN)/pytest -n $(WORKERS)

@@ -39,7 +39,7 @@ def main() -> None:
         recipes.configure("metric", overrides, data={"path": str(arguments.data)}), Console(quiet=True)
     )
     task = MetricRecipe(config).train()
-    task.plan = TrainingPlan(batches_per_epoch=100, accumulate=1, total_steps=10_000)
+    task.plan = TrainingPlan(batches_per_epoch=100, grad_accumulation_steps=1, total_steps=10_000)
     task.heights.heights = {group: AverageHeight(1.65, 1, 1.6) for group in range(len(task.groups))}
     task.heights.epoch = 5
     batch = next(iter(data.train))
@@ -48,7 +48,7 @@ def main() -> None:
         return task.photometric_loss(batch, task.model(batch)).total
 
     def metric() -> torch.Tensor:
-        return task.step(batch).total
+        return task.training_step(batch).total
 
     took: dict[str, list[float]] = {"selfsup": [], "metric": []}
     for _ in range(arguments.rounds + 2):

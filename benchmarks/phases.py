@@ -3,7 +3,7 @@ trains.
 
     python benchmarks/phases.py [--threads 1] [--repeats 300]
 
-The clock's callbacks of one step are called without a training, so that what is measured is theirs alone: the
+The marks of one step are called without a training, so that what is measured is theirs alone: the
 difference of two trainings would be less than the noise of either. The step is one of `dpt-tiny` on two images of
 64x64. Prints microseconds a step, milliseconds of the step, the share (at most 1 %), and what counting the operations
 of one step costs once.
@@ -17,8 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import torch
 from torch import nn
@@ -28,13 +26,13 @@ from stadia.models.config import DptConfig
 from stadia.models.dpt.dpt_net import DptNet
 from stadia.training.batches import TrainingPlan
 from stadia.training.flops import FlopCounter
-from stadia.training.phases import Mark, PhaseClock
+from stadia.training.phase_clock import PhaseClock
 from stadia.training.run_folder import Run
 
 MOST = 0.01
 
 
-class Recipe(nn.Module):
+class TwoNetworks(nn.Module):
     """With two networks, as most recipes have."""
 
     def __init__(self) -> None:
@@ -57,32 +55,22 @@ def marks(device: torch.device) -> Callable[[], None]:
     """Everything that a step asks of the clock."""
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder), "phases", {}, recipe="phases", seed=0)
-    clock, recipe = PhaseClock(run, TrainingPlan(1000, 1, 1_000_000)), Recipe().to(device)
-    trainer: Any = SimpleNamespace(
-        strategy=SimpleNamespace(root_device=device), global_step=0, accumulate_grad_batches=1
-    )
-    clock.on_train_start(trainer, recipe)
-    behind = [
-        Mark(clock, "metrics"),
-        Mark(clock, "images"),
-        Mark(clock, "metrics", last=True),
-        Mark(clock, "checkpoints"),
-    ]
+    clock, recipe = PhaseClock(run, TrainingPlan(1000, 1, 1_000_000)), TwoNetworks().to(device)
+    clock.start(device, recipe)
     value = torch.zeros((), device=device)
 
     def step() -> None:
         clock.mark("other")
         clock.mark("loading")
-        clock.on_train_batch_start(trainer, recipe, None, 0)
+        clock.begin_batch(0)
         recipe.depth(value)
         recipe.pose(value)
-        clock.on_before_backward(trainer, recipe, value)
-        clock.on_after_backward(trainer, recipe)
-        clock.on_before_optimizer_step(trainer, recipe, None)
-        behind[2].on_before_optimizer_step(trainer, recipe, None)
-        clock.on_train_batch_end(trainer, recipe, None, None, 0)
-        for mark in behind:
-            mark.on_train_batch_end(trainer, recipe, None, None, 0)
+        clock.mark("loss")
+        clock.end_backward()
+        for phase in ("optimizer", "metrics", "optimizer", "metrics", "images", "metrics"):
+            clock.mark(phase)
+        clock.end_step()
+        clock.mark("checkpoints")
 
     return step
 

@@ -57,6 +57,7 @@ from stadia.synthetic.roadworld.roadworld_writer import render_cached_worlds, re
 from stadia.training.batches import TrainingPlan
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run
+from stadia.training.validation_scores import ValidationScores
 
 HEIGHTS_M = (1.2, 1.65)
 MOST_S = 600.0
@@ -327,11 +328,11 @@ def before_training(config: RecipeConfig) -> dict[str, float]:
     task = build_task(recipe, config, resumed=False)
     task.save_data_stats(data)
     task.plan = TrainingPlan.of(data.train, config.training)
-    task.eval().on_validation_epoch_start()
-    for number, batch in enumerate(data.val):
-        task.validation_step(batch, number)
-    task.on_validation_epoch_end()
-    return task.validated
+    task.eval().on_validation_start()
+    book = ValidationScores()
+    for batch in data.val:
+        book.add(batch.meta, task.validation_step(batch))
+    return {f"val/{name}": value for name, value in (book.means() | dict(task.validation_summary())).items()}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -71,14 +71,16 @@ class Broken:
 
 def batches(change: Callable[[Batch], Batch]) -> Patch:
     """Change every training batch."""
-    step = SelfsupRecipe.step
-    return lambda: mock.patch.object(SelfsupRecipe, "step", lambda task, batch: step(task, change(batch)))
+    step = SelfsupRecipe.training_step
+    return lambda: mock.patch.object(SelfsupRecipe, "training_step", lambda task, batch: step(task, change(batch)))
 
 
 def validations(change: Callable[[Batch], Batch]) -> Patch:
     """Change every validation batch."""
-    validate = SelfsupRecipe.validate
-    return lambda: mock.patch.object(SelfsupRecipe, "validate", lambda task, batch: validate(task, change(batch)))
+    validate = SelfsupRecipe.validation_step
+    return lambda: mock.patch.object(
+        SelfsupRecipe, "validation_step", lambda task, batch: validate(task, change(batch))
+    )
 
 
 def answers(change: Callable[[Batch, Prediction], Prediction]) -> Patch:
@@ -89,8 +91,8 @@ def answers(change: Callable[[Batch, Prediction], Prediction]) -> Patch:
 
 def reports(change: Callable[[LossReport], LossReport]) -> Patch:
     """Change the report of the loss."""
-    step = SelfsupRecipe.step
-    return lambda: mock.patch.object(SelfsupRecipe, "step", lambda task, batch: change(step(task, batch)))
+    step = SelfsupRecipe.training_step
+    return lambda: mock.patch.object(SelfsupRecipe, "training_step", lambda task, batch: change(step(task, batch)))
 
 
 def with_sources(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:

@@ -82,7 +82,7 @@ def steps_in(minutes: float, config: ObjectPoseConfig, tried: int = 12) -> int:
     times = []
     for number, batch in enumerate(data.train):
         started = time.perf_counter()
-        task.step(batch).total.backward()
+        task.training_step(batch).total.backward()
         optimizer.step()
         optimizer.zero_grad()
         times.append(time.perf_counter() - started)

@@ -59,7 +59,7 @@ def test_lines_are_read_without_importing(python):
         "import sys; sys.modules['torch'] = None; from stadia.cli.list_parts import rows_of;"
         " print(dict(rows_of('optimizers'))['sgd'])"
     )
-    assert (done.returncode, done.stdout.strip()) == (0, read_first_line("stadia.training.optimizers:sgd"))
+    assert (done.returncode, done.stdout.strip()) == (0, read_first_line("stadia.training.optim:sgd"))
     assert "Gradient descent" in done.stdout
 
 

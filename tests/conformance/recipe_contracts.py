@@ -8,7 +8,7 @@ from typing import Any
 
 from stadia.core.config import StrictModel
 from stadia.recipes import CONFIGS, RECIPES
-from stadia.recipes.base.recipe import Recipe
+from stadia.training.recipe import Recipe
 
 
 def recipe(name: str, part: Any, folder: Path) -> None:

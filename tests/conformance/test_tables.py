@@ -45,10 +45,10 @@ from stadia.losses.object_pose_loss import bounded_log
 from stadia.losses.sparse_depth import LabeledDepth
 from stadia.recipes import CONFIGS
 from stadia.report import metric_labels
-from stadia.training import schedules
+from stadia.training import optim
 from stadia.training.config import OptimizerConfig, ScheduleConfig
 from stadia.training.loggers import Logger
-from stadia.training.optimizers import build
+from stadia.training.optim import build_optimizer
 from stadia.training.run_folder import Run
 
 
@@ -102,7 +102,7 @@ def optimizer(name: str, part: Any, folder: Path) -> None:
     """Built from a configuration, it makes a quadratic smaller, and decays weights but no biases."""
     torch.manual_seed(0)
     layer = torch.nn.Linear(3, 2)
-    chosen = build(layer, OptimizerConfig(name=name, lr=1e-2, weight_decay=0.1))
+    chosen = build_optimizer(layer, OptimizerConfig(name=name, lr=1e-2, weight_decay=0.1))
     assert [group["weight_decay"] for group in chosen.param_groups] == [0.1, 0.0]
     before = sum(p.square().sum() for p in layer.parameters())
     for _ in range(20):
@@ -115,8 +115,8 @@ def optimizer(name: str, part: Any, folder: Path) -> None:
 def schedule(name: str, part: Any, folder: Path) -> None:
     """Gives a factor between 0 and 1 at every step, rises in the warm-up, and depends on the step alone."""
     config = ScheduleConfig(name=name, warmup_steps=5)
-    factors = [schedules.factor(step, config, total_steps=40, steps_per_epoch=10) for step in range(40)]
-    assert factors == [schedules.factor(step, config, total_steps=40, steps_per_epoch=10) for step in range(40)]
+    factors = [optim.compute_lr_factor(step, config, total_steps=40, steps_per_epoch=10) for step in range(40)]
+    assert factors == [optim.compute_lr_factor(step, config, total_steps=40, steps_per_epoch=10) for step in range(40)]
     assert all(0 <= factor <= 1 and math.isfinite(factor) for factor in factors)
     assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
 

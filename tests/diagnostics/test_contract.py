@@ -40,7 +40,7 @@ from stadia.losses import SPARSE_DEPTH_LOSSES
 from stadia.losses.config import SparseDepthConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.sparse_depth import SparseDepthLoss
-from stadia.training import optimizers
+from stadia.training import optim
 from stadia.training.config import OptimizerConfig
 
 
@@ -318,11 +318,11 @@ def test_steps_that_were_taken_in_time_count() -> None:
     class Ended(starts.Climbing):
         steps = 0
 
-        def step(self, batch: Batch) -> LossReport:
+        def training_step(self, batch: Batch) -> LossReport:
             self.steps += 1
             if self.steps > 13:  # the first is of redrawn weights
                 raise TimeLimitReached
-            return super().step(batch)
+            return super().training_step(batch)
 
     (found,) = check_one_batch(TrainingStart.of(Ended(), starts.batch()))
     assert found.code == "T26"
@@ -332,12 +332,12 @@ def test_steps_that_were_taken_in_time_count() -> None:
 def test_weights_that_have_learnt_need_not_fall_further() -> None:
     """Those that have not are told of by the mutation with a learning rate of nothing."""
     task, batch = starts.of(lr=1e-2), starts.batch()
-    optimizer = optimizers.build(task, task.optimizer_config, task.parameter_groups())
+    optimizer = optim.build_optimizer(task, task.config.optimizer, task.parameter_groups())
     for _ in range(40):
         optimizer.zero_grad()
-        task.step(batch).total.backward()
+        task.training_step(batch).total.backward()
         optimizer.step()
-    task.optimizer_config = OptimizerConfig(lr=1e-9)
+    task.config.optimizer = OptimizerConfig(lr=1e-9)
     assert list(check_one_batch(TrainingStart.of(task, batch))) == []
 
 

@@ -29,7 +29,9 @@ from stadia.training.run_folder import Run
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 import small_recipe
-from small_recipe import SmallReport, SmallTask
+from small_recipe import SmallRecipe
+
+from stadia.losses.loss_report import LossReport
 
 
 def test_a_spike_is_many_times_the_median_of_the_batches_before() -> None:
@@ -91,7 +93,7 @@ def test_a_run_that_goes_on_has_not_forgotten_its_start(tmp_path: Path) -> None:
 
     def reported(*losses: float, step: int) -> list[str]:
         watch = TrainingMonitor(run, Console(file=io.StringIO()))
-        watch.on_train_start(SimpleNamespace(global_step=step), SmallTask())
+        watch.on_train_start(SimpleNamespace(step=step))
         for number, loss in enumerate(losses, start=1):
             watch._notify("on_row", step + 10 * number, {"train/loss": loss, "train/update_ratio": 0.02})
         return [one.code for one in read_training_findings(run.folder)]
@@ -120,22 +122,22 @@ def test_a_loss_that_goes_through_nothing_has_no_spike() -> None:
     assert [found for step, loss in enumerate(through) if (found := spike.on_batch(step, loss, ()))] == []
 
 
-class Spiking(SmallTask):
+class Spiking(SmallRecipe):
     """Wrong labels in two batches, a loss that is thousands of times the usual."""
 
-    def step(self, batch: Batch) -> SmallReport:
-        report = super().step(batch)
+    def training_step(self, batch: Batch) -> LossReport:
+        report = super().training_step(batch)
         factor = 1e4 if self.global_step in (14, 17) else 1.0
-        return SmallReport(report.total * factor, {name: term * factor for name, term in report.terms.items()})
+        return LossReport(report.total * factor, {name: term * factor for name, term in report.terms.items()}, {})
 
 
-def watched(tmp_path: Path, task: SmallTask, **values: Any) -> tuple[Path, str]:
+def watched(tmp_path: Path, task: SmallRecipe, **values: Any) -> tuple[Path, str]:
     class Late(TrainingMonitor):
         """Made when the run is there."""
 
         def __init__(self) -> None: ...
 
-        def on_train_start(self, trainer: Any, task: Any) -> None:
+        def on_train_start(self, loop: Any) -> None:
             (folder,) = (path for path in tmp_path.iterdir() if path.name.endswith("-small"))
             super().__init__(Run.open(folder), Console(file=output, width=500))
 
@@ -212,13 +214,13 @@ def test_the_watch_asks_the_instruments_of_data_sets(tmp_path: Path) -> None:
     assert "T04" in said.getvalue()
 
 
-class Broken(SmallTask):
+class Broken(SmallRecipe):
     """A loss that is not a number from step 4 on."""
 
-    def step(self, batch: Batch) -> SmallReport:
-        report = super().step(batch)
+    def training_step(self, batch: Batch) -> LossReport:
+        report = super().training_step(batch)
         factor = math.nan if self.global_step == 3 else 1.0
-        return SmallReport(report.total * factor, {name: term * factor for name, term in report.terms.items()})
+        return LossReport(report.total * factor, {name: term * factor for name, term in report.terms.items()}, {})
 
 
 def test_the_first_loss_that_is_not_finite_is_kept_with_its_term_and_samples(tmp_path: Path) -> None:

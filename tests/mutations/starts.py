@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
@@ -23,14 +24,14 @@ from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
-from stadia.training.config import OptimizerConfig
-from stadia.training.task import Task
+from stadia.training.config import OptimizerConfig, ScheduleConfig
+from stadia.training.recipe import AnyRecipe, Recipe
 
 SECONDS = 60.0
 """For all that is looked at: an idle processor takes one."""
 
 
-class Toy(Task):
+class Toy(Recipe[Any, Any]):
     """Depth and motion by two layers each, of the wall: what a training is made of, and nothing else."""
 
     recipe = "toy"
@@ -38,7 +39,7 @@ class Toy(Task):
     start_m, motion_scale, smoothness, lr = 8.0, 0.01, 1e-3, 1e-3
 
     def __init__(self) -> None:
-        super().__init__(OptimizerConfig(lr=self.lr))
+        super().__init__(SimpleNamespace(optimizer=OptimizerConfig(lr=self.lr), schedule=ScheduleConfig()))
         torch.manual_seed(0)
         self.depth_net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ELU(), nn.Conv2d(8, 1, 3, padding=1))
         self.pose_net = nn.Sequential(nn.Conv2d(6, 8, 3, padding=1), nn.ELU(), nn.Conv2d(8, 6, 1))
@@ -52,7 +53,7 @@ class Toy(Task):
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor:
         return se3_exp(self.motion_scale * self.pose_net(torch.cat((now, following), 1)).mean((2, 3)))
 
-    def step(self, batch: Batch) -> LossReport:
+    def training_step(self, batch: Batch) -> LossReport:
         image, sources = batch.inputs.image, batch.inputs.sources
         T = torch.stack([self.T_next_now(image, sources[:, i]) for i in range(sources.shape[1])], 1)
         T = torch.where(batch.inputs.T_source_target_rig.isnan(), T, batch.inputs.T_source_target_rig)
@@ -69,7 +70,7 @@ def batch(names: tuple[str, ...] = ("-1", "+1", "stereo")) -> Batch:
     return Batch(inputs, targets, tuple(Meta("wall", index) for index in range(3)), scene.source_names)
 
 
-def look(task: Task, given: Batch | None = None, **facts: Any) -> list[Finding]:
+def look(task: AnyRecipe, given: Batch | None = None, **facts: Any) -> list[Finding]:
     return check_training_start(
         TrainingStart.of(task, given or batch(), **{"depth_range_m": (0.5, 100.0), **facts}), SECONDS
     )
@@ -136,8 +137,8 @@ class Exposing(Toy):
 
     gain = 1.0
 
-    def step(self, batch: Batch) -> LossReport:
-        report = super().step(batch)
+    def training_step(self, batch: Batch) -> LossReport:
+        report = super().training_step(batch)
         return replace(report, seen={"gain/-1": torch.tensor(self.gain), "offset/-1": torch.tensor(0.0)})
 
 
@@ -164,16 +165,16 @@ class Unused(Toy):
 
 
 class Climbing(Toy):
-    def step(self, batch: Batch) -> LossReport:
-        report = super().step(batch)
+    def training_step(self, batch: Batch) -> LossReport:
+        report = super().training_step(batch)
         return replace(report, total=2 * report.total.detach() - report.total)
 
 
 class Coarse(Toy):
     """Its loss is another one where the networks run in half precision."""
 
-    def step(self, batch: Batch) -> LossReport:
-        report = super().step(batch)
+    def training_step(self, batch: Batch) -> LossReport:
+        report = super().training_step(batch)
         return replace(report, total=report.total * (1.2 if torch.is_autocast_enabled("cpu") else 1.0))
 
 
@@ -191,8 +192,8 @@ class Keeping(Toy):
         super().__init__()
         self.kept: list[Any] = []
 
-    def step(self, batch: Batch) -> LossReport:
-        report = super().step(batch)
+    def training_step(self, batch: Batch) -> LossReport:
+        report = super().training_step(batch)
         self.kept.append((report, torch.ones(12 << 20)))
         return report
 

@@ -11,10 +11,10 @@ from stadia.apps.studies.config import check_metric
 from stadia.evaluation.plots.charts import draw_motions
 from stadia.recipes import CONFIGS, configure
 from stadia.recipes.base import self_supervised
-from stadia.recipes.base.recipe import AnyRecipe, Recipe
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.synthetic.roadworld.config import TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+from stadia.training.loop import TrainingLoop
 
 SMALL = (
     "data.height=32",
@@ -37,15 +37,15 @@ SMALL = (
 @pytest.fixture(scope="session", autouse=True)
 def validations_are_those_that_are_declared() -> Iterator[None]:
     """Every training in this folder logs only scores that its configuration lists in `validation`."""
-    ended = Recipe.on_validation_epoch_end
+    validate = TrainingLoop.validate
 
-    def held(task: AnyRecipe) -> None:
-        ended(task)
-        for name in task.validated if task.recipe in CONFIGS else ():
-            check_metric(task.recipe, name)
+    def check(loop: TrainingLoop) -> None:
+        validate(loop)
+        for name in loop.metrics if loop.recipe.recipe in CONFIGS else ():
+            check_metric(loop.recipe.recipe, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Recipe, "on_validation_epoch_end", held)
+        patch.setattr(TrainingLoop, "validate", check)
         yield
 
 

@@ -67,7 +67,7 @@ def set_predictions(task: SelfsupRecipe, monkeypatch: pytest.MonkeyPatch, **valu
 
 
 def test_step_logs_network_statistics(task: SelfsupRecipe, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = task.step(batch).seen
+    seen = task.training_step(batch).seen
     expected = {f"{what}/{name}" for what in ("gain", "offset") for name in ("-1", "+1", "stereo")}
     assert expected | {f"log_uncertainty/p{percent}" for percent in (10, 50, 90)} <= set(seen)
     assert all(seen[name] == name.startswith("gain") for name in expected)
@@ -79,7 +79,7 @@ def test_step_logs_network_statistics(task: SelfsupRecipe, batch: Batch, monkeyp
         brightness=brightness,
         log_uncertainty=(ramp, *[ramp[..., :: 2**s, :: 2**s] for s in (1, 2, 3)]),
     )
-    seen = task.step(batch).seen
+    seen = task.training_step(batch).seen
     assert float(seen["gain/+1"]) == pytest.approx(1.3)
     assert float(seen["offset/stereo"]) == pytest.approx(0.2)
     assert float(seen["log_uncertainty/p50"]) == pytest.approx(0, abs=0.15)
@@ -88,7 +88,7 @@ def test_step_logs_network_statistics(task: SelfsupRecipe, batch: Batch, monkeyp
 
 
 def test_the_plain_recipe_logs_nothing_of_it(small: SelfsupConfig, batch: Batch) -> None:
-    seen = SelfsupRecipe(changed(small, "data.stereo=true")).step(batch).seen
+    seen = SelfsupRecipe(changed(small, "data.stereo=true")).training_step(batch).seen
     assert not [name for name in seen if name.startswith(("gain", "offset", "log_uncertainty"))]
 
 
@@ -98,10 +98,10 @@ def test_validation_is_of_depth_and_motion_alone(
     """Neither a darkened target nor an uncertainty makes a residual smaller."""
     task.eval()
     with torch.no_grad():
-        before = task.validate(batch)
+        before = task.validation_step(batch)
         huge = tuple(torch.full((2, 1, 32 >> s, 96 >> s), 2.0) for s in range(4))
         set_predictions(task, monkeypatch, brightness=torch.tensor([0.5, 0.1]).expand(2, 3, 2), log_uncertainty=huge)
-        after = task.validate(batch)
+        after = task.validation_step(batch)
     assert before.keys() == after.keys()
     for name in before.keys() & {"residual", "residual_unwarped", "abs_rel", "rmse", "d1"}:
         torch.testing.assert_close(after[name], before[name], equal_nan=True)
@@ -120,10 +120,10 @@ def test_validation_scores_sigma_against_its_training_residual(
         batch, targets=replace(batch.targets, depth_m=torch.linspace(2, 40, 32)[:, None].expand(2, 1, 32, 96))
     )
     with torch.no_grad():
-        closed = task.validate(batch)
+        closed = task.validation_step(batch)
         assert task.gate is not None
         task.gate.is_open.fill_(True)
-        opened = task.validate(batch)
+        opened = task.validation_step(batch)
     assert (torch.as_tensor(closed["inside_90"]) == 1).all()
     assert (torch.as_tensor(closed["residual_spearman"]) == 0).all()
     torch.testing.assert_close(
@@ -138,9 +138,9 @@ def test_a_sigma_that_nothing_has_taught_has_no_score(task: SelfsupRecipe, batch
     """Before loss.uncertainty_from_step it is initial noise, and U05 and U06 would be found in any training."""
     late = task.config.loss.model_copy(update={"uncertainty_from_step": 1})
     with torch.no_grad():
-        taught = task.eval().validate(batch)
+        taught = task.eval().validation_step(batch)
         task.config = task.config.model_copy(update={"loss": late})
-        untaught = task.validate(batch)
+        untaught = task.validation_step(batch)
     assert untaught.keys() == {
         name for name in taught if name in ("residual", "residual_unwarped", "abs_rel", "rmse", "d1")
     }
@@ -148,7 +148,7 @@ def test_a_sigma_that_nothing_has_taught_has_no_score(task: SelfsupRecipe, batch
 
 
 def test_the_sheet_shows_the_right_view_and_the_uncertainty(task: SelfsupRecipe, batch: Batch) -> None:
-    images = task.images(batch, task.step(batch))
+    images = task.images(batch, task.training_step(batch))
     assert [*images][:4] == ["input", "inverse depth", "inverse depth of the right view", "uncertainty"]
     assert all(image.shape == (32, 96, 3) for image in images.values())
 
@@ -210,10 +210,12 @@ def test_it_trains_resumes_exactly_and_predicts_its_uncertainty(
 ) -> None:
     config = changed(d3vo, "training.max_steps=2", "training.checkpoint_every=1", "optimizer.lr=1e-2")
     whole = recipes.train(config, out=tmp_path / "whole")
-    step = SelfsupRecipe.step
+    step = SelfsupRecipe.training_step
     with monkeypatch.context() as crashing:
         crashing.setattr(
-            SelfsupRecipe, "step", lambda task, batch: step(task, batch) if task.global_step == 0 else {}["crash"]
+            SelfsupRecipe,
+            "training_step",
+            lambda task, batch: step(task, batch) if task.global_step == 0 else {}["crash"],
         )
         with pytest.raises(KeyError):
             recipes.train(config, out=tmp_path / "parts")

@@ -18,6 +18,7 @@ from stadia.losses import selfsup_loss
 from stadia.losses.reprojection import TorchReprojector
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.training.loop import TrainingLoop
 
 WAITING = {
     *("_local_scalar_dense", "equal"),  # item(), float(), bool(): reads a value
@@ -61,12 +62,14 @@ def test_a_training_step_waits_once_for_the_device(
         steps.append(Waits())
         steps[-1].__enter__()
 
-    def end(self: SelfsupRecipe, *_: object) -> None:  # called after every callback
-        steps[-1].__exit__(None, None, None)
-        self.report = None
+    save = TrainingLoop.save_checkpoints
 
-    monkeypatch.setattr(SelfsupRecipe, "on_train_batch_start", start, raising=False)
-    monkeypatch.setattr(SelfsupRecipe, "on_train_batch_end", end)
+    def end(loop: TrainingLoop, **when: bool) -> None:  # called after every callback
+        save(loop, **when)
+        steps[-1].__exit__(None, None, None)
+
+    monkeypatch.setattr(SelfsupRecipe, "on_batch_start", start)
+    monkeypatch.setattr(TrainingLoop, "save_checkpoints", end)
     monkeypatch.setattr(selfsup_loss, "fastest_reprojector", lambda _: TorchReprojector)  # as on a GPU
     rarely = (
         "training.log_every=100",
@@ -83,7 +86,7 @@ def test_a_training_step_waits_once_for_the_device(
     recipes.train(config, out=tmp_path / "runs")
     assert [step.counts for step in steps[1:-1]] == [Counter(_local_scalar_dense=1)] * 2
     assert steps[-1].counts["lift_fresh"], (
-        "the last step keeps the random numbers, in a callback: if that is not seen, nothing is"
+        "the last step keeps the random numbers, in the checkpoint: if that is not seen, nothing is"
     )
 
 

@@ -218,7 +218,7 @@ def test_a_network_is_refused_that_nobody_knows() -> None:
 def test_images_of_a_step(small_dpt: DptRecipeConfig) -> None:
     config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
     task, batch = DptRecipe(config), next(iter(data.val))
-    shown = task.images(batch, task.step(batch))
+    shown = task.images(batch, task.training_step(batch))
     assert list(shown) == ["input", "inverse depth", "ground truth", "|ln z - ln truth|"]
     assert {picture.shape for picture in shown.values()} == {(32, 96, 3)}
 
@@ -228,12 +228,12 @@ def test_what_has_no_slope_is_counted(small_dpt: DptRecipeConfig, monkeypatch: p
     config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
     task, batch = DptRecipe(config), next(iter(data.val))
     labeled = task.loss.known(batch.targets.depth_m)
-    assert task.step(batch).seen["at_floor"] == 0, "small networks end in a softplus"
+    assert task.training_step(batch).seen["at_floor"] == 0, "small networks end in a softplus"
     answers = torch.randn(labeled.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
     monkeypatch.setattr(task.network, "raw", lambda image: answers.relu())
     for shift in (0.01, -0.02):
         task.network.calibrate(0.1, shift)
-        report = task.step(batch)
+        report = task.training_step(batch)
         (slope,) = torch.autograd.grad(report.total, answers)
         share = float((slope[labeled] == 0).float().mean())
         assert 0.4 < share < 0.7

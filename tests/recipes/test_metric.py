@@ -7,6 +7,7 @@ import math
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,11 +31,10 @@ from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint
-from stadia.training.task import Task
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
-from test_distributed import both, needs_gloo
+from test_distributed import needs_gloo, run_in_two_processes
 from test_resume import Crash, crash, table
 
 EASY = (
@@ -66,7 +66,7 @@ def prepared(config: MetricConfig) -> tuple[MetricRecipe, Any]:
     settled, data = MetricRecipe.prepare(config, Console(quiet=True))
     task = MetricRecipe(settled)
     task.save_data_stats(data)
-    task.plan = TrainingPlan(batches_per_epoch=3, accumulate=1, total_steps=60)
+    task.plan = TrainingPlan(batches_per_epoch=3, grad_accumulation_steps=1, total_steps=60)
     return task.train(), data
 
 
@@ -98,13 +98,13 @@ def test_it_is_of_one_camera(metric):
 def test_step_has_both_losses_and_keeps_object_heights(metric):
     task, data = prepared(metric)
     batch = next(iter(data.train))
-    report = task.step(batch)
+    report = task.training_step(batch)
     assert {"selfsup/photometric", "metric/object_height", "metric/camera_height"} <= set(report.terms)
     assert float(report.terms["metric/camera_height"]) == 0, "no height is known yet"
-    assert len(task.heights._said) == 1
+    assert len(task.heights._observed) == 1
     with torch.no_grad():
-        task.eval().validate(batch)
-    assert len(task.heights._said) == 1, "validation teaches nothing"
+        task.eval().validation_step(batch)
+    assert len(task.heights._observed) == 1, "validation teaches nothing"
 
 
 def test_an_epochs_end_gives_the_height_and_the_claim(metric):
@@ -139,7 +139,7 @@ def test_reason_without_metres_is_given(metric):
     add_height_frames(task, 0, 1.6, count=3)
     task.start_epoch(1)
     assert (
-        "no height of the cameras '1.65 m' is known: a height needs 5 frames that say something, and 3 of 3"
+        "no height of the cameras '1.65 m' is known: a height needs 5 frames with inlier objects, found 3 of 3"
         in task._reason_without_metres()
     )
 
@@ -157,7 +157,7 @@ def test_the_known_height_teaches_and_is_logged(metric):
     task, data = prepared(metric)
     batch = next(iter(data.train))
     task.heights.heights[0], task.heights.epoch = AverageHeight(1.6, 1), 3
-    report = task.step(batch)
+    report = task.training_step(batch)
     assert float(report.terms["metric/camera_height"]) > 0
     assert float(report.seen["metric/camera_height_known_m/1.65 m"]) == pytest.approx(1.6)
     off = math.log(float(report.seen["metric/camera_height_m"]) / 1.6)
@@ -168,11 +168,11 @@ def test_objects_that_are_odd_teach_nothing(metric):
     task, data = prepared(metric)
     task.heights.epoch = 3
     batch = next(batch for batch in data.train if batch.targets.objects.any())
-    everything = task.step(batch).terms["metric/object_height"]
+    everything = task.training_step(batch).terms["metric/object_height"]
     task.heights.heights[0] = AverageHeight(1.6, 1, horizon_m=1e-3)
     task.config = changed(task.config, "scale_schedule_epochs=1000")
     assert float(everything) > 0
-    assert float(task.step(batch).terms["metric/object_height"]) == 0
+    assert float(task.training_step(batch).terms["metric/object_height"]) == 0
 
 
 def test_outlier_objects_are_downweighted_if_configured(metric):
@@ -183,7 +183,7 @@ def test_outlier_objects_are_downweighted_if_configured(metric):
     believed = []
     for spread in ("null", 5, 50):
         task.config = changed(task.config, "scale_schedule_epochs=1000", f"heights.outlier_sigma={spread}")
-        believed.append(float(task.step(batch).seen["metric/objects_believed"]))
+        believed.append(float(task.training_step(batch).seen["metric/objects_believed"]))
     assert 0 == believed[0] < believed[1] < believed[2] < 1
 
 
@@ -195,9 +195,9 @@ def test_road_is_unmasked_by_default(metric, monkeypatch):
     monkeypatch.setattr(
         SelfSupervisedLoss, "__call__", lambda *given, road=None: roads.append(road) or real(*given, road=road)
     )
-    task.step(batch)
+    task.training_step(batch)
     task.config = changed(task.config, "unmask_road=false")
-    task.step(batch)
+    task.training_step(batch)
     assert torch.equal(roads[0], batch.targets.road)
     assert roads[1] is None
 
@@ -229,7 +229,7 @@ def heard(task: MetricRecipe, batches: list[Any]) -> list[float]:
     """The camera's height after an epoch of these batches, that change no weight."""
     with torch.no_grad():
         for batch in batches:
-            task.step(batch)
+            task.training_step(batch)
     task.start_epoch(1)
     return task.camera_m.tolist()
 
@@ -247,7 +247,7 @@ def test_two_processes_have_one_height(quick, tmp_path):
     task, data = prepared(quick)
     whole = heard(task, list(data.train))
     assert math.isfinite(whole[0])
-    assert both(half, tmp_path, quick) == [0, 0]
+    assert run_in_two_processes(half, tmp_path, quick) == [0, 0]
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [whole, whole]
 
 
@@ -266,10 +266,10 @@ def test_epoch_without_heights_is_a_finding(metric):
     add_height_frames(task, 0, 1.6, count=3)
     task.start_epoch(2)
     assert [one.code for one in task.found] == ["H06"]
-    assert "needs 5 frames that say something, and 3 of 3 frames do" in task.found[0].measured
+    assert "needs 5 frames with inlier objects, found 3 of 3 frames" in task.found[0].measured
 
 
-def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric, monkeypatch):
+def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric):
     task, _ = prepared(changed(metric, "reinitialize_at_epoch=2"))
     emptied: list[bool] = []
 
@@ -277,8 +277,7 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric, monke
         def clear(self) -> None:
             emptied.append(True)
 
-    optimizer = type("O", (), {"optimizer": type("P", (), {"state": State()})()})()
-    monkeypatch.setattr(Task, "optimizers", lambda self: optimizer)
+    task.optimizer = SimpleNamespace(state=State())
     before = {name: weight.clone() for name, weight in task.model.named_parameters()}
     random = torch.get_rng_state()
     add_height_frames(task, 0, 1.6)
@@ -295,7 +294,7 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric, monke
 @pytest.fixture
 def quick(metric, monkeypatch) -> MetricConfig:
     """A height from the three frames of an epoch, and no time for what is not the recipe's own: scores and images."""
-    monkeypatch.setattr(camera_heights, "FEWEST_FRAMES", 1)
+    monkeypatch.setattr(camera_heights, "MIN_FRAMES", 1)
     monkeypatch.setattr(DepthRecipe, "score", lambda self, data, run, console: None)
     return changed(
         metric,
@@ -314,7 +313,7 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     undisturbed = recipes.train(quick, out=tmp_path / "undisturbed", on_stop=OnStop.WARN)
     facts = json.loads((undisturbed.folder / "run.json").read_text())
     last = undisturbed.folder / "checkpoints" / "last.safetensors"
-    kept = Checkpoint.open(last).state()["camera_heights"]
+    kept = Checkpoint.open(last).state()["recipe"]
     assert facts["rests_on"].startswith("heights of classes: car 1.504 m")
     assert facts["claim"] == "metres"
     assert kept["heights"]["epoch"] == 2, "of eight steps of three"
@@ -325,9 +324,11 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     assert all(row["train/term/metric/object_height"] for row in rows if row["train/loss"])
     assert any(row.get("val/abs_rel_scaled") for row in rows)
 
-    step = MetricRecipe.step
+    step = MetricRecipe.training_step
     with monkeypatch.context() as once:
-        once.setattr(MetricRecipe, "step", lambda self, batch: step(self, batch) if self.global_step < 6 else crash())
+        once.setattr(
+            MetricRecipe, "training_step", lambda self, batch: step(self, batch) if self.global_step < 6 else crash()
+        )
         with pytest.raises(Crash):
             recipes.train(quick, out=tmp_path / "crashed", on_stop=OnStop.WARN)
     (folder,) = (tmp_path / "crashed").iterdir()
@@ -335,7 +336,7 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     crashed = recipes.train(quick, out=tmp_path / "crashed", resume=folder, on_stop=OnStop.WARN)
     again = Checkpoint.open(crashed.folder / "checkpoints" / "last.safetensors")
     assert table(crashed.folder)[1] == rows
-    assert repr(again.state()["camera_heights"]) == repr(kept)
+    assert repr(again.state()["recipe"]) == repr(kept)
     before, after = (
         load_file(folder / "checkpoints" / "last.safetensors") for folder in (undisturbed.folder, crashed.folder)
     )
@@ -348,10 +349,8 @@ def test_heights_go_on_where_a_checkpoint_was_made(metric):
     add_height_frames(task, 0, 1.6)
     task.start_epoch(1)
     add_height_frames(task, 0, 1.7)
-    saved: dict[str, Any] = {}
-    task.on_save_checkpoint(saved)
     again, _ = prepared(metric)
-    again.on_load_checkpoint(saved)
+    again.load_training_state(task.training_state())
     for one in (task, again):
         one.start_epoch(2)
     assert task.heights.heights[0].metres > 1.6
@@ -391,14 +390,9 @@ def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_
     assert second.kept_m == task.heights.heights[0].metres == third.kept_m
     assert [bool(one.refused) for one in (first, second, third)] == [False, False, True]
     assert task.validation_images()["camera height"].ndim == 3
-    saved: dict[str, Any] = {}
-    task.on_save_checkpoint(saved)
     again, _ = prepared(metric)
-    again.on_load_checkpoint(saved)
+    again.load_training_state(task.training_state())
     assert again.course.of == task.course.of
-    del saved["camera_heights"]["course"]
-    again.on_load_checkpoint(saved)
-    assert again.course.of == {"1.65 m": []}
 
 
 def test_the_cameras_height_keeps_its_laws_and_a_road_of_twice_the_depth_is_named(metric):

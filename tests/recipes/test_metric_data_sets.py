@@ -99,7 +99,7 @@ def test_true_depth_gives_the_height_of_each_group(two: MetricConfig) -> None:
         resolve_config(MetricConfig, two.model_dump(mode="json"), (*easy, *size, *TRUE)), Console(quiet=True)
     )
     task = MetricRecipe(settled)
-    task.plan = TrainingPlan(batches_per_epoch=6, accumulate=1, total_steps=60)
+    task.plan = TrainingPlan(batches_per_epoch=6, grad_accumulation_steps=1, total_steps=60)
     task.train().start_epoch(0)
     for batch in data.train:
         assert batch.targets.depth_m is not None

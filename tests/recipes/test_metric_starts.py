@@ -48,7 +48,7 @@ def test_silhouette_height_supervises_from_the_first_step_and_bounds_later_heigh
     assert settled.heights.between_m[0] == pytest.approx((1.615, 1.768))
     assert "1.70 m (95 %: 1.61 to 1.77)" in capsys.readouterr().err
     task = MetricRecipe(settled)
-    task.plan = TrainingPlan(batches_per_epoch=3, accumulate=1, total_steps=60)
+    task.plan = TrainingPlan(batches_per_epoch=3, grad_accumulation_steps=1, total_steps=60)
     assert task.shares().camera == 1.0
     assert (
         MetricRecipe.prepare(settled, Console(quiet=True))[0].heights == settled.heights

@@ -26,10 +26,10 @@ from stadia.evaluation.score.recording_scores import write_score
 from stadia.losses.loss_report import LossReport
 from stadia.recipes.base import workflow
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.base.recipe import Recipe
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.base.video_data import make_loaders
-from stadia.training.batches import BatchLoader, EpochLoader
+from stadia.training.batches import BatchIterable, EpochLoader
+from stadia.training.recipe import Recipe
 from stadia.training.run_folder import Run
 
 
@@ -78,7 +78,7 @@ class Mugs:
 @dataclass
 class MugData:
     train: EpochLoader
-    val: BatchLoader | None
+    val: BatchIterable | None
     facts: dict[str, object] = field(default_factory=lambda: {"path": "mugs"})
 
     def findings(self) -> list[Finding]:
@@ -119,16 +119,16 @@ class MugRecipe(Recipe[MugsConfig, MugData, Crop, Pose]):
         size: Tensor = self.net(batch.inputs.image.mean(dim=(1, 2, 3))[:, None].sqrt())
         return size
 
-    def step(self, batch: Batch[Crop, Pose]) -> LossReport:
+    def training_step(self, batch: Batch[Crop, Pose]) -> LossReport:
         error = (self.size_m(batch) - batch.targets.size_m).abs().mean()
         return LossReport(error, {"size": error.detach()}, {})
 
-    def validate(self, batch: Batch[Crop, Pose]) -> Mapping[str, Tensor]:
+    def validation_step(self, batch: Batch[Crop, Pose]) -> Mapping[str, Tensor]:
         return {"size_error_m": (self.size_m(batch) - batch.targets.size_m).abs()[:, 0]}
 
     def score(self, data: MugData, run: Run, console: Console) -> None:
         assert data.val is not None
-        errors = torch.cat([self.validate(batch)["size_error_m"] for batch in data.val])
+        errors = torch.cat([self.validation_step(batch)["size_error_m"] for batch in data.val])
         write_score(
             run.folder / "scores" / "val.json", {"metrics": {"size_error_m": float(errors.mean())}, "images": 4}
         )

@@ -25,7 +25,6 @@ from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.video_data import VideoData, open_video
 from stadia.training.run_folder import Run
-from stadia.training.task import Report
 
 
 class SupervisedConfig(RecipeConfig):
@@ -57,7 +56,7 @@ class Supervised(DepthRecipe[SupervisedConfig]):
     def inverse_depth(self, image: Tensor) -> Tensor:
         return (-self.log_depth).exp() * torch.ones_like(image[:, :1])
 
-    def step(self, batch: Batch) -> Report:
+    def training_step(self, batch: Batch) -> LossReport:
         assert batch.source_names == ()
         true_m = batch.targets.depth_m
         assert true_m is not None, "training data have ground truth if requested"
@@ -65,7 +64,7 @@ class Supervised(DepthRecipe[SupervisedConfig]):
         error = (self.log_depth - true_m.where(known, 1.0).log()).abs().where(known, 0.0).sum() / known.sum()
         return combine_losses({"depth": (2.0, LossReport(error, {"log": error.detach()}, {}))})
 
-    def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
+    def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
         assert batch.targets.depth_m is not None
         return compute_depth_scores(self.inverse_depth(batch.inputs.image), batch.targets.depth_m, self.claim)
 

@@ -137,8 +137,8 @@ def test_what_chooses_the_best_checkpoint_knows_no_weight(small: ObjectPoseConfi
     scores = []
     for config in (small, heavier):
         task = recipe(config).eval()
-        task.on_validation_epoch_start()
-        task.validate(batch)
+        task.on_validation_start()
+        task.validation_step(batch)
         scores.append(task.validation_summary())
     assert scores[0] == pytest.approx(scores[1], nan_ok=True)
     assert ObjectPoseRecipe.best_metrics[0].removeprefix("val/") in scores[0]
@@ -150,7 +150,7 @@ def test_two_images_are_overfitted(small: ObjectPoseConfig, batch: ObjectBatch) 
     optimizer = torch.optim.Adam(task.parameters(), lr=5e-3)
     terms = []
     for _ in range(15):
-        said = task.step(batch)
+        said = task.training_step(batch)
         optimizer.zero_grad()
         said.total.backward()
         optimizer.step()
@@ -293,8 +293,8 @@ def test_a_image_without_objects_teaches_the_mask_alone(
     taught = {name for name, gradient in gradients.items() if gradient is not None and (gradient != 0).any()}
     assert bool(taught) == (not words)
     assert not [name for name in taught if any(answer in name for answer in POSE_CHANNELS)]
-    task.on_validation_epoch_start()
-    scores = task.eval().validate(replace(batch, targets=empty))
+    task.on_validation_start()
+    scores = task.eval().validation_step(replace(batch, targets=empty))
     assert scores["mask_iou"].isnan().all()  # type: ignore[union-attr]
 
 
@@ -302,13 +302,13 @@ def test_mask_weights_have_a_gradient_without_a_mask_loss(small: ObjectPoseConfi
     task = recipe(
         resolve_config(ObjectPoseConfig, small.model_dump(), ["loss.cross_entropy=0", "loss.focal=0", "loss.dice=0"])
     )
-    task.step(batch).total.backward()
+    task.training_step(batch).total.backward()
     assert not [name for name, weight in task.named_parameters() if weight.grad is None]
 
 
 def test_images_are_drawn_as_in_prediction(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     task = recipe(small).train()
-    report = task.step(batch)
+    report = task.training_step(batch)
     before = {name: value.clone() for name, value in task.named_buffers()}
     drawn = task.images(batch, report)
     assert all(torch.equal(value, before[name]) for name, value in task.named_buffers()), "no statistics were gathered"
@@ -406,10 +406,10 @@ def test_validation_is_repeatable_and_equals_evaluation(
     monkeypatch.setattr(task.network, "forward", nearly_true)
     said = []
     for size in (1, 3, 3):
-        task.on_validation_epoch_start()
+        task.on_validation_start()
         for first in range(0, len(images), size):
             with torch.inference_mode():
-                task.validate(
+                task.validation_step(
                     plain.unpack(plain.stack([plain[index] for index in range(len(plain))[first : first + size]]))
                 )
         said.append(dict(task.validation_summary()))
@@ -427,8 +427,8 @@ def test_scores_of_two_processes_are_those_of_one(
     small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = recipe(small).eval()
-    task.on_validation_epoch_start()
-    task.validate(batch)
+    task.on_validation_start()
+    task.validation_step(batch)
     alone, mine = task.validation_summary(), dict(task._comparisons)
     halves = [dict(list(mine.items())[:3]), dict(list(mine.items())[2:])]  # an image in both
     monkeypatch.setattr(objectpose, "of_all_processes", lambda _: halves)

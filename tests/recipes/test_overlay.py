@@ -32,7 +32,7 @@ from stadia.recipes.overlay.commands import fit_network_size
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.recipes.overlay.recipe import OverlayRecipe
 from stadia.synthetic.composites.composite_files import write_composites
-from stadia.training.callbacks.images import compose_image_sheet
+from stadia.training.loggers import compose_image_sheet
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.run_folder import Run
 
@@ -167,7 +167,7 @@ def test_validation_is_independent_of_order_and_batches(trained: Run, config: Ov
         for start in range(0, 5, size):
             packed = [samples.packed((0, number)) for number in order[start : start + size]]
             with torch.no_grad():
-                task.validate(samples.unpack(samples.stack(packed)))
+                task.validation_step(samples.unpack(samples.stack(packed)))
         found.append(task.validation_summary())
     for other in found[1:]:
         assert other == pytest.approx(found[0], rel=1e-6)
@@ -192,14 +192,14 @@ def test_resumed_it_goes_on_exactly(
     """Broken off in the third step, with what was measured of the gradients until then; what is pasted lies elsewhere
     by now.
     """
-    real = OverlayRecipe.step
+    real = OverlayRecipe.training_step
 
-    def step(self: OverlayRecipe, batch: Any) -> Any:
+    def training_step(self: OverlayRecipe, batch: Any) -> Any:
         if self.global_step == 2:
             raise RuntimeError("power cut")
         return real(self, batch)
 
-    monkeypatch.setattr(OverlayRecipe, "step", step)
+    monkeypatch.setattr(OverlayRecipe, "training_step", training_step)
     with pytest.raises(RuntimeError, match="power cut"):
         recipes.train(config, out=tmp_path / "runs")
     monkeypatch.undo()
@@ -238,7 +238,7 @@ def test_sgd_effective_learning_rate_is_reported(config: OverlayConfig) -> None:
         one.save_data_stats(data)
         assert [found.code for found in one.found] == ["C13"] * (one is task)
     descent = OverlayRecipe(changed(scaled, "loss.balance=true"))
-    seen = descent.train().step(data.overlays.samples("train")[0]).seen
+    seen = descent.train().training_step(data.overlays.samples("train")[0]).seen
     entering = sum(float(seen[f"weight/{name}"]) for name in ("depth_l1", "mask_bce"))
     assert float(seen["effective_lr"]) == pytest.approx(0.001 * entering)
     assert entering != pytest.approx(140), "balanced"

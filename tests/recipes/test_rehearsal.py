@@ -43,7 +43,9 @@ def test_dry_run_reports_peak_memory_of_three_steps_for_every_recipe(
     monkeypatch.setattr(
         torch.optim.AdamW, "step", lambda self, **given: updates.append(len(self.state)) or step(self, **given)
     )
-    long = small.model_copy(update={"training": small.training.model_copy(update={"max_steps": 5000, "accumulate": 2})})
+    long = small.model_copy(
+        update={"training": small.training.model_copy(update={"max_steps": 5000, "grad_accumulation_steps": 2})}
+    )
     found = recipes.dry_run(long)
     assert len(updates) == 3
     assert updates[0] == 0 < updates[1] == updates[2]
@@ -56,27 +58,27 @@ def test_dry_run_reports_peak_memory_of_three_steps_for_every_recipe(
 def test_peak_memory_is_measured_for_each_step(
     small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = SelfsupRecipe.step
+    step = SelfsupRecipe.training_step
 
     def with_ballast(self: SelfsupRecipe, batch: Any) -> Any:
         ballast = torch.ones(100 * MB) if self.global_step == 1 else torch.ones(1)  # 400 MB in the second step alone
         return step(self, batch) if ballast.sum() else None
 
-    monkeypatch.setattr(SelfsupRecipe, "step", with_ballast)
+    monkeypatch.setattr(SelfsupRecipe, "training_step", with_ballast)
     first, second, third = recipes.dry_run(small).peak_bytes
     assert second - first > 300 * MB
     assert second - third > 300 * MB
 
 
 def test_out_of_memory_error_names_the_step(small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = SelfsupRecipe.step
+    step = SelfsupRecipe.training_step
 
     def full(self: SelfsupRecipe, batch: Any) -> Any:
         if self.global_step == 1:
             raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
         return step(self, batch)
 
-    monkeypatch.setattr(SelfsupRecipe, "step", full)
+    monkeypatch.setattr(SelfsupRecipe, "training_step", full)
     with pytest.raises(
         RunError,
         match=(

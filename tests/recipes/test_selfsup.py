@@ -170,16 +170,16 @@ def test_validation_logs_identity_reprojection_residual(
     task.eval()
     with monkeypatch.context() as patch, torch.no_grad():
         patch.setattr(task.model, "_transforms", lambda *_: (still, None))
-        scores = task.validate(batch)
+        scores = task.validation_step(batch)
     torch.testing.assert_close(scores["residual_unwarped"], scores["residual"], rtol=1e-3, atol=1e-4)
     with torch.no_grad():
-        torch.testing.assert_close(task.validate(batch)["residual_unwarped"], scores["residual_unwarped"])
+        torch.testing.assert_close(task.validation_step(batch)["residual_unwarped"], scores["residual_unwarped"])
 
 
 def test_the_image_sheet_shows_each_stage(task: SelfsupRecipe, small: SelfsupConfig) -> None:
     batch = next(iter(SelfsupRecipe.prepare(small, Console(quiet=True))[1].train))
     task.train()
-    images = task.images(batch, task.step(batch))
+    images = task.images(batch, task.training_step(batch))
     assert [*images] == ["input", "inverse depth", "best warped source", "residual", "winner", "winner's colors"]
     colors = {tuple(color) for color in images["winner"].reshape(-1, 3)}
     assert colors <= {tuple(color) for color in images["winner's colors"].reshape(-1, 3)}

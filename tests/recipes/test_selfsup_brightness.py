@@ -50,13 +50,13 @@ def test_brightness_is_held_until_the_gate_opens(bright: SelfsupConfig, monkeypa
     assert task.gate is not None
     set_brightness(task, monkeypatch, 1.2, 0.1)
     task.train()
-    held = task.step(batch)
+    held = task.training_step(batch)
     assert held.terms["brightness"] == 0
     assert float(task.gate.ratio) == pytest.approx(0.99 + 0.01 * float(held.seen["warped_over_unwarped"]), rel=1e-6)
     task.gate.is_open.fill_(True)
     task.eval()
     ratio = task.gate.ratio.clone()
-    let_through = task.step(batch)
+    let_through = task.training_step(batch)
     assert float(let_through.terms["brightness"]) > 0
     assert let_through.terms["photometric"] != held.terms["photometric"]
     assert torch.equal(task.gate.ratio, ratio), "what is not trained on opens no gate"

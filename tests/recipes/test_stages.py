@@ -45,11 +45,11 @@ def test_selfsup_stages_end_with_a_full_size_checkpoint(small: SelfsupConfig, tm
     seen: list[tuple[int, ...]] = []
 
     class Seeing(SelfsupRecipe):
-        def step(self, batch: Any) -> Any:
+        def training_step(self, batch: Any) -> Any:
             camera = batch.inputs.camera
             assert (camera.height, camera.width) == batch.inputs.image.shape[-2:]
             relative = float(camera.K[0, 0, 0]) / camera.width
-            report = super().step(batch)
+            report = super().training_step(batch)
             seen.append((*batch.inputs.image.shape, *report.maps["residual"].shape[-2:], round(relative, 4)))
             return report
 
@@ -60,7 +60,7 @@ def test_selfsup_stages_end_with_a_full_size_checkpoint(small: SelfsupConfig, tm
     assert [(one["first_step"], one["steps"]) for one in run.facts["stages"]] == [(1, 2), (3, 3)]
     task = Seeing(settled)
     for batch in (*_first_batches(data.train.loaders),):
-        task.step(batch)
+        task.training_step(batch)
     assert [one[:6] for one in seen] == [(3, 3, 32, 96, 32, 96), (2, 3, 64, 192, 64, 192)]
     assert seen[0][-1] == seen[1][-1], "the camera is resized with its image: its angle of view stays"
     predictor = recipes.load_predictor(run.folder)

@@ -191,11 +191,15 @@ def test_importance_is_of_enough_trials(sweep):
 def test_ranges(tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text(
-        "optimizer.lr: {low: 1.0e-5, high: 1.0e-2, log: true}\ntraining.accumulate: {low: 1, high: 4}\nx: {choices: [a,"
+        "optimizer.lr: {low: 1.0e-5, high: 1.0e-2, log: true}\ntraining.grad_accumulation_steps: {low: 1, high: 4}\nx: {choices: [a,"
         " null]}\n"
     )
     space = read_space(path)
-    assert (space["optimizer.lr"].log, space["training.accumulate"].high, space["x"].choices) == (True, 4, ("a", None))
+    assert (space["optimizer.lr"].log, space["training.grad_accumulation_steps"].high, space["x"].choices) == (
+        True,
+        4,
+        ("a", None),
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +23,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from stadia.core import random_state
 from stadia.core.seeds import derive_seed, make_generator
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
+from stadia.losses.loss_report import LossReport
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
-from stadia.training.fit import Fitted, fit
+from stadia.training.fit import TrainingResult, fit
+from stadia.training.recipe import Recipe
 from stadia.training.run_folder import Run
-from stadia.training.task import Task
 
 HEIGHT, WIDTH, SAMPLES = 4, 6, 22
-
-
-@dataclass
-class SmallReport:
-    """As the losses' report."""
-
-    total: Tensor
-    terms: dict[str, Tensor] = field(default_factory=dict)
-    maps: dict[str, Tensor] = field(default_factory=dict)
-    least: dict[str, float] = field(default_factory=dict)
-    seen: dict[str, Tensor] = field(default_factory=dict)
 
 
 class SmallSamples(Dataset[tuple[Tensor, Meta]]):
@@ -112,7 +102,13 @@ class SmallLoader:
         return iter(self.loader)
 
 
-class SmallTask(Task):
+@dataclass
+class SmallConfig:
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+
+
+class SmallRecipe(Recipe[SmallConfig, Any]):
     """Finds the mean of an image."""
 
     recipe = "small"
@@ -121,7 +117,7 @@ class SmallTask(Task):
     def __init__(
         self, seed: int = 0, width: int = 8, lr: float = 0.02, warmup_steps: int = 4, pause_s: float = 0.0
     ) -> None:
-        super().__init__(OptimizerConfig(lr=lr), ScheduleConfig(name="cosine", warmup_steps=warmup_steps))
+        super().__init__(SmallConfig(OptimizerConfig(lr=lr), ScheduleConfig(name="cosine", warmup_steps=warmup_steps)))
         random_state.seed_generators(seed, "weights")
         self.network = nn.Sequential(
             nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.LazyLinear(1)
@@ -129,16 +125,16 @@ class SmallTask(Task):
         self.network(torch.zeros(2, 3, HEIGHT, WIDTH))
         self.pause_s = pause_s
 
-    def step(self, batch: Batch) -> SmallReport:
+    def training_step(self, batch: Batch) -> LossReport:
         time.sleep(self.pause_s)
         error = self.network(batch.inputs.image)[:, 0] - batch.targets.image.mean(dim=(1, 2, 3))
         square, size = error.square(), 1e-3 * self.network[0].weight.square().mean()
-        return SmallReport(
+        return LossReport(
             square.mean() + size, {"square": square.mean(), "size": size}, {"square": square[:, None, None]}
         )
 
-    def validate(self, batch: Batch) -> Mapping[str, Tensor]:
-        return {"error": self.step(batch).terms["square"], "draw": torch.rand(())}
+    def validation_step(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {"error": self.training_step(batch).terms["square"], "draw": torch.rand(())}
 
     def images(self, batch: Batch, report: Any) -> Mapping[str, NDArray[np.uint8]]:
         picture = (batch.inputs.image[0].permute(1, 2, 0) * 255).byte().numpy()
@@ -149,24 +145,24 @@ def train(
     root: Path,
     *,
     resume: Path | None = None,
-    task: SmallTask | None = None,
+    task: SmallRecipe | None = None,
     pause_s: float = 0.0,
     callbacks: Sequence[Any] = (),
     console: Console | None = None,
     **training: Any,
-) -> tuple[Run, Fitted]:
+) -> tuple[Run, TrainingResult]:
     """Train the small recipe in a new run under `root`, or go on with one."""
     config = TrainingConfig(
         **{"max_steps": 20, "batch_size": 3, "log_every": 1, "checkpoint_every": 5, "images_every": 0, "workers": 0}
         | {"loggers": ("csv",), "accelerator": "cpu", "threads": 1}
         | training
     )
-    task = task or SmallTask(pause_s=pause_s)
+    task = task or SmallRecipe(pause_s=pause_s)
     seed = derive_seed(1, "data")
     whole = {"training": config.model_dump(mode="json")}
     run = Run.open(resume) if resume else Run.create(root, "small", whole, recipe="small", seed=1)
     loaders = SmallLoader(seed, workers=config.workers), SmallLoader(seed + 1, shuffled=False)
-    return run, fit(task, *loaders, config, run, resume=resume is not None, extra_callbacks=callbacks, console=console)
+    return run, fit(task, *loaders, config, run, resume=resume is not None, callbacks=callbacks, console=console)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_distributed import both, needs_gloo
+from test_distributed import needs_gloo, run_in_two_processes
 
 from stadia.recipes.metric.camera_heights import CameraHeights, compute_frame_medians, update_average
 from stadia.recipes.metric.config import CameraHeightsConfig
@@ -108,14 +108,14 @@ def test_an_epoch_with_fewer_frames_forgets_the_last():
     assert heights.begin(2)[0].camera_m == pytest.approx(1.6)
 
 
-def test_known_heights_teach_from_the_start_and_may_stay():
+def test_known_heights_supervise_from_the_start():
     for last, expected in ((None, (1.2 + 2 * 1.3) / 3), (-1, 1.2)):
         heights = CameraHeights(CameraHeightsConfig(known_m={3: 1.2}, last_epoch=last, first_epoch=0))
         assert heights.known(torch.tensor([3])).item() == pytest.approx(1.2)
         epoch_of(heights, 1.3, group=3, spread=0)
         heights.begin(1)
         assert heights.known(torch.tensor([3])).item() == pytest.approx(expected)
-    with pytest.raises(ValueError, match="no height ever"):
+    with pytest.raises(ValueError, match="there is never a height"):
         CameraHeightsConfig(last_epoch=-1)
 
 
@@ -123,12 +123,12 @@ def test_known_heights_teach_from_the_start_and_may_stay():
     ("test", "known_m", "kept", "locked_height"),
     [
         ("absolute", 1.65, 0.8, ""),
-        ("absolute", 3.3, 0.2, "of the objects agree with the known 3.30 m, and all together say 1.6"),
+        ("absolute", 3.3, 0.2, "of the objects agree with the known 3.30 m, and the median of all is 1.6"),
         ("centered", 1.65, 0.8, ""),
         ("centered", 3.3, 0.8, ""),
     ],
 )
-def test_the_absolute_test_locks_itself_in(test, known_m, kept, locked_height):
+def test_absolute_test_confirms_a_wrong_height(test, known_m, kept, locked_height):
     """A fifth of the objects say twice the height: from there the absolute test holds to them, and the centered one
     comes back.
     """
@@ -147,7 +147,7 @@ def test_the_absolute_test_locks_itself_in(test, known_m, kept, locked_height):
     assert heights.heights[0].metres == pytest.approx(expected, rel=0.02)
 
 
-def test_the_absolute_test_leaves_none_out_before_a_height_is_known():
+def test_absolute_test_keeps_all_objects_without_a_height():
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0, test_from_epoch=0, test="absolute"))
     epoch_of(heights, bad=0.2, seed=4, frames=400)
     assert heights.begin(1)[0].kept == 1
@@ -155,7 +155,7 @@ def test_the_absolute_test_leaves_none_out_before_a_height_is_known():
     assert heights.begin(2)[0].kept == pytest.approx(0.8, abs=0.02)
 
 
-def test_frames_without_objects_are_seen_and_say_nothing():
+def test_frames_without_objects_count_without_a_height():
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
     none, nan = torch.zeros(0), torch.tensor([NAN])
     heights.add(
@@ -226,7 +226,7 @@ def test_a_height_that_jumps_goes_half_the_way():
 
 
 @pytest.mark.parametrize("start", [0.6, 1.6, 3.0])
-def test_a_wrong_start_locks_nobody_out(start):
+def test_wrong_start_rejects_no_object(start):
     """Objects are held against each other, not against the last height: it is the right one's share of the average."""
     heights = CameraHeights(CameraHeightsConfig(known_m={0: start * 1.65}, first_epoch=0))
     for epoch in range(30):
@@ -260,7 +260,7 @@ def test_v16_a_merged_group_fails_and_names_its_recordings(low, high):
         epoch_of(heights, 1.65, recording=f"high{number}", seed=number, bad=0.2)
     epoch_of(heights, 1.9, group=7)
     found = heights.begin(1)
-    assert re.search(r"1\.2\d m .*'low.*1\.6\d m .*'high.*groups of their own", found[0].apart)
+    assert re.search(r"1\.2\d m .*'low.*1\.6\d m .*'high.*into different groups", found[0].apart)
     assert found[7].apart == ""
     assert heights.known(torch.tensor([0, 7])).isnan().tolist() == [True, False], "the other group goes on"
 
@@ -296,7 +296,7 @@ def test_a_road_that_is_no_plane_yet_is_no_other_mount(height_mismatch, apart):
 
 
 @pytest.mark.parametrize(("known_m", "apart"), [(1.0, False), (1.7, True), (2.3, True), (3.3, True), (4.5, False)])
-def test_a_gap_beside_the_known_height_is_no_other_mount(known_m, apart):
+def test_gap_beside_the_known_height_is_no_second_mount(known_m, apart):
     """What is known of two mounts together lies between them."""
     heights = CameraHeights(CameraHeightsConfig(known_m={0: known_m}, first_epoch=0))
     epoch_of(heights)
@@ -332,8 +332,8 @@ def half(rank: int, root: Path) -> None:
 
 
 @needs_gloo
-def test_processes_agree_on_what_all_of_them_have_seen(tmp_path: Path):
-    assert both(half, tmp_path) == [0, 0]
+def test_processes_agree_on_the_heights_of_all_observations(tmp_path: Path):
+    assert run_in_two_processes(half, tmp_path) == [0, 0]
     alone = CameraHeights(CameraHeightsConfig(first_epoch=0))
     epoch_of(alone, 1.5, frames=20, seed=0)
     epoch_of(alone, 1.6, frames=32, seed=1)
@@ -351,7 +351,7 @@ def test_a_road_that_is_no_plane_yet_has_no_height(height_mismatch, refused):
     assert bool(found.refused) == refused
     assert heights.known(torch.tensor([0])).isnan().item() == refused
     if refused:
-        assert f"{np.expm1(abs(height_mismatch)):.0%} apart" in found.refused
+        assert f"differ by {np.expm1(abs(height_mismatch)):.0%}" in found.refused
 
 
 @pytest.mark.parametrize(("camera_m", "used"), [(1.65, True), (1.9, False), (1.4, False)])

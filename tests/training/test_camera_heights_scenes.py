@@ -1,4 +1,4 @@
-"""The camera's height from depth of unknown scale and cars of known height, end to end: V9 and V16 on ray-cast roads."""
+"""The camera height from depth of unknown scale and cars of known height, end to end: V9 and V16 on ray-cast roads."""
 
 from __future__ import annotations
 

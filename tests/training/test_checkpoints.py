@@ -145,7 +145,7 @@ def test_changed_bytes_are_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.update(version=2), "stadia-checkpoint version 2"),
+        (lambda v: v.update(version=3), "stadia-checkpoint version 3"),
         (lambda v: v.pop("recipe"), "an unreadable header"),
         (lambda v: v.update(step="many"), "an unreadable header"),
         (lambda v: v["checksums"].pop("w"), "tensors where the header lists"),
@@ -164,10 +164,25 @@ def test_headers_from_outside_are_checked(tmp_path: Path, change, message: str) 
         Checkpoint.open(path).state()
 
 
+def test_weights_of_version_1_are_read_and_its_training_state_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    write_checkpoint(path, HEADER, {"state_dict": {"w": torch.ones(2)}})
+    Checkpoint.open(path).check_resumable()
+    with safetensors.safe_open(path, framework="pt") as file:
+        values = json.loads(file.metadata()["stadia"]) | {"version": 1}
+    safetensors.torch.save_file({"state_dict/w": torch.ones(2)}, path, metadata={"stadia": json.dumps(values)})
+    before = Checkpoint.open(path)
+    assert before.weights()["w"].tolist() == [1, 1]
+    with pytest.raises(
+        CheckpointError, match=r"found the training state of version 1; .*Fix: set start_from=.*last.safet"
+    ):
+        before.check_resumable()
+
+
 def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.safetensors"
     safetensors.torch.save_file({"w": torch.zeros(2)}, foreign)
-    with pytest.raises(CheckpointError, match="a safetensors file without our header"):
+    with pytest.raises(CheckpointError, match="a safetensors file without a stadia header"):
         Checkpoint.open(foreign)
     torch.save({"w": torch.zeros(2)}, tmp_path / "pickled.ckpt")
     (tmp_path / "K.txt").write_text("700 0 320\n0 700 96\n0 0 1\n")
@@ -233,7 +248,7 @@ def test_another_recipe_is_refused(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path / "a.safetensors", nn.Linear(2, 3), recipe="dpt")
     with pytest.raises(CheckpointError, match=r"a.safetensors: found a checkpoint of 'dpt'; expected one of 'small'"):
         load_weights(checkpoint, nn.Linear(2, 3), recipe="small")
-    with pytest.raises(CheckpointError, match="expected one of 'small' or 'large'. Fix: pass one of these"):
+    with pytest.raises(CheckpointError, match=r"expected one of 'small' or 'large'\. Fix: pass one of these"):
         load_weights(checkpoint, nn.Linear(2, 3), recipe=("small", "large"))
     load_weights(checkpoint, nn.Linear(2, 3), recipe=("small", "dpt"))
 

@@ -28,7 +28,7 @@ from stadia.training.run_folder import Run
 VALUES: dict[str, Any] = {"strategy": "ddp", "devices": 2, "max_steps": 9, "checkpoint_every": 4, "validate_every": 5}
 
 
-def as_torchrun_starts_it(rank: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def start_like_torchrun(rank: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     os.environ |= {
         "LOCAL_RANK": str(rank),
         "NODE_RANK": "0",
@@ -39,7 +39,7 @@ def as_torchrun_starts_it(rank: int, port: int, work: Callable[..., None], argum
     work(rank, *arguments)
 
 
-def both(work: Callable[..., None], *arguments: Any) -> list[int | None]:
+def run_in_two_processes(work: Callable[..., None], *arguments: Any) -> list[int | None]:
     """Run `work(rank, *arguments)` in two processes; their exit codes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -50,7 +50,7 @@ def both(work: Callable[..., None], *arguments: Any) -> list[int | None]:
             "ignore", DeprecationWarning
         )  # Python 3.12 warns of forking beside threads; they do nothing here
         processes = [
-            context.Process(target=as_torchrun_starts_it, args=(rank, port, work, arguments)) for rank in range(2)
+            context.Process(target=start_like_torchrun, args=(rank, port, work, arguments)) for rank in range(2)
         ]
         for one in processes:
             one.start()
@@ -63,7 +63,7 @@ def both(work: Callable[..., None], *arguments: Any) -> list[int | None]:
 
 def train(rank: int, root: Path, resume: Path | None = None, crash_at: int | None = None) -> None:
     callbacks = [] if crash_at is None else [At(crash_at, crash)]
-    task = small_recipe.SmallTask()
+    task = small_recipe.SmallRecipe()
     small_recipe.train(root, resume=resume, task=task, callbacks=callbacks, **VALUES)
     safetensors.torch.save_file(dict(task.named_parameters()), root / f"weights-{rank}.safetensors")
 
@@ -73,7 +73,7 @@ needs_gloo = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reaso
 
 @needs_gloo
 def test_two_processes_are_one_training_and_resume_exactly(tmp_path: Path) -> None:
-    assert both(train, tmp_path / "undisturbed") == [0, 0]
+    assert run_in_two_processes(train, tmp_path / "undisturbed") == [0, 0]
     (undisturbed,) = (path for path in (tmp_path / "undisturbed").iterdir() if path.is_dir())
     weights = [
         safetensors.torch.load_file(tmp_path / "undisturbed" / f"weights-{rank}.safetensors") for rank in range(2)
@@ -83,10 +83,10 @@ def test_two_processes_are_one_training_and_resume_exactly(tmp_path: Path) -> No
     assert len(random) == 2, "each process has its own random numbers"
     assert not torch.equal(random[0], random[1])
 
-    assert 0 not in both(train, tmp_path / "crashed", None, 6)
+    assert 0 not in run_in_two_processes(train, tmp_path / "crashed", None, 6)
     (crashed,) = (path for path in (tmp_path / "crashed").iterdir() if path.is_dir())
     assert table(crashed)[1][-1]["step"] == "6"
-    assert both(train, tmp_path / "crashed", crashed) == [0, 0]
+    assert run_in_two_processes(train, tmp_path / "crashed", crashed) == [0, 0]
     assert table(crashed) == table(undisturbed)
 
 
@@ -111,10 +111,10 @@ class Shares:
         )
 
 
-class Scores(small_recipe.SmallTask):
+class Scores(small_recipe.SmallRecipe):
     """What a sample scores depends on its index; some have no ground truth, which is no name, or NaN."""
 
-    def validate(self, batch: Batch) -> Mapping[str, Tensor]:
+    def validation_step(self, batch: Batch) -> Mapping[str, Tensor]:
         index = torch.tensor([meta.index for meta in batch.meta], dtype=torch.float64)
         scores = (
             {"in_one_process_only": index.where(index >= 2, math.nan)}
@@ -139,14 +139,15 @@ def validate(rank: int, root: Path, devices: int) -> None:
         devices=devices,
         strategy="ddp" if devices > 1 else "auto",
     )
-    fit(task, small_recipe.SmallLoader(), Shares(), config, Run.create(root, "small", {}, recipe="small", seed=0))
-    (root / f"validated-{rank}.json").write_text(json.dumps(task.validated))
+    run = Run.create(root, "small", {}, recipe="small", seed=0)
+    metrics = fit(task, small_recipe.SmallLoader(), Shares(), config, run).metrics
+    (root / f"validated-{rank}.json").write_text(json.dumps(metrics))
 
 
 @needs_gloo
 def test_the_mean_of_a_validation_is_exact_over_two_processes_that_score_different_names(tmp_path: Path) -> None:
     validate(0, tmp_path / "alone", 1)
-    assert both(validate, tmp_path / "shared", 2) == [0, 0]
+    assert run_in_two_processes(validate, tmp_path / "shared", 2) == [0, 0]
     validated = [
         tmp_path / "alone" / "validated-0.json",
         *(tmp_path / "shared" / f"validated-{rank}.json" for rank in range(2)),

@@ -17,16 +17,19 @@ import pytest
 import small_recipe
 import torch
 from rich.console import Console
-from small_recipe import SmallLoader, SmallReport, SmallTask
+from small_recipe import SmallLoader, SmallRecipe
 
 from stadia.core.errors import RunError, StadiaError
+from stadia.core.seeds import derive_seed
 from stadia.core.types import Batch
+from stadia.losses.loss_report import LossReport
 from stadia.training import checkpoint
 from stadia.training.batches import BatchStream, TrainingPlan, shard_loaders
 from stadia.training.checkpoint import Checkpoint, load_weights
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import fit
 from stadia.training.loggers import read_rows
+from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run_folder import Run
 
 
@@ -66,10 +69,10 @@ def test_the_learning_rate_logged_is_the_one_used(tmp_path: Path) -> None:
 
 
 def test_the_best_is_chosen_by_the_metric_and_not_by_the_loss(tmp_path: Path) -> None:
-    class Rising(SmallTask):
+    class Rising(SmallRecipe):
         """Its metric is worst when its loss is best."""
 
-        def validate(self, batch: Batch) -> dict[str, float]:
+        def validation_step(self, batch: Batch) -> dict[str, float]:
             return {"error": float(self.global_step == 7) * -1.0, "loss": -float(self.global_step)}
 
     run, _ = small_recipe.train(tmp_path, task=Rising())
@@ -78,13 +81,13 @@ def test_the_best_is_chosen_by_the_metric_and_not_by_the_loss(tmp_path: Path) ->
     assert (best.header.kind, last.header.kind) == ("weights", "training")
     assert best.header.metrics == {"val/error": -1.0, "val/loss": -7.0}
     assert best.header.config == run.config
-    task = SmallTask(seed=9)
+    task = SmallRecipe(seed=9)
     load_weights(best, task, recipe="small")
 
 
 def test_validation_is_the_mean_over_samples_not_batches(tmp_path: Path) -> None:
-    class Sizes(SmallTask):
-        def validate(self, batch: Batch) -> dict[str, float]:
+    class Sizes(SmallRecipe):
+        def validation_step(self, batch: Batch) -> dict[str, float]:
             return {"error": float(batch.size)}
 
     batches = [small_recipe.collate([small_recipe.SmallSamples(0)[0, n] for n in range(size)]) for size in (1, 3)]
@@ -98,7 +101,9 @@ def test_a_sample_without_a_score_is_left_out_of_the_mean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(
-        SmallTask, "validate", lambda self, batch: {"error": torch.tensor([2.0] + [math.nan] * (batch.size - 1))}
+        SmallRecipe,
+        "validation_step",
+        lambda self, batch: {"error": torch.tensor([2.0] + [math.nan] * (batch.size - 1))},
     )
     run, _ = small_recipe.train(tmp_path)
     assert float(rows(run)[-1]["val/error"]) == 2.0
@@ -110,7 +115,7 @@ def test_a_sample_without_a_score_is_left_out_of_the_mean(
 def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:
     """Two batches of 3 give the gradient, and the loss, of one of 6 (no dropout, no batch norm)."""
 
-    class Plain(SmallTask):
+    class Plain(SmallRecipe):
         def __init__(self) -> None:
             super().__init__()
             self.network[1], self.network[3] = torch.nn.Identity(), torch.nn.Identity()
@@ -120,32 +125,32 @@ def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:
     tables = []
     for loader, accumulate in ((SmallLoader(batch_size=3), 2), (single, 1)):
         run = Run.create(tmp_path, "small", {}, recipe="small", seed=0)
-        fit(Plain(), loader, None, TrainingConfig(**values, accumulate=accumulate), run)
+        fit(Plain(), loader, None, TrainingConfig(**values, grad_accumulation_steps=accumulate), run)
         tables.append([(float(row["train/loss"]), float(row["train/gradient_norm"])) for row in rows(run)])
     assert np.allclose(*tables, rtol=1e-5)
 
 
 def test_clipping_bounds_the_step_and_logs_the_norm_before(tmp_path: Path) -> None:
-    class Norms(SmallTask):
+    class Norms(Callback):
         seen: list[float] = []  # noqa: RUF012
 
-        def on_before_zero_grad(self, optimizer: Any) -> None:
-            gradients = [p.grad for p in self.parameters() if p.grad is not None]
-            if gradients:
-                self.seen.append(float(torch.nn.utils.get_total_norm(gradients)))
+        def on_step_end(self, loop: TrainingLoop) -> None:
+            gradients = [p.grad for p in loop.recipe.parameters() if p.grad is not None]
+            self.seen.append(float(torch.nn.utils.get_total_norm(gradients)))
 
-    run, _ = small_recipe.train(tmp_path, task=Norms(), clip_norm=0.5, max_steps=4)
+    run, _ = small_recipe.train(tmp_path, callbacks=[Norms()], clip_norm=0.5, max_steps=4)
+    assert len(Norms.seen) == 4
     assert max(Norms.seen) <= 0.5 + 1e-6
     assert max(float(row["train/gradient_norm"]) for row in rows(run) if row["train/gradient_norm"]) > 0.5
 
 
 def test_bf16_runs_the_network_in_bfloat16(tmp_path: Path) -> None:
-    class Types(SmallTask):
+    class Types(SmallRecipe):
         seen: set[torch.dtype] = set()  # noqa: RUF012
 
-        def step(self, batch: Batch) -> SmallReport:
+        def training_step(self, batch: Batch) -> LossReport:
             self.seen.add(self.network[0](batch.inputs.image).dtype)
-            return super().step(batch)
+            return super().training_step(batch)
 
     small_recipe.train(tmp_path, task=Types(), precision="bf16", max_steps=2)
     assert Types.seen == {torch.bfloat16}
@@ -158,7 +163,7 @@ def test_bf16_runs_the_network_in_bfloat16(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------
 
 
-def test_it_says_how_it_starts_and_ends_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_console_gets_start_and_end_lines_only(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     output = io.StringIO()
     run, _ = small_recipe.train(
         tmp_path, console=Console(file=output, width=300), images_every=5, loggers=("csv", "tensorboard")
@@ -173,23 +178,20 @@ def test_it_says_how_it_starts_and_ends_and_nothing_else(tmp_path: Path, capfd: 
 
 
 def test_what_is_frozen_is_counted_beside_what_trains(tmp_path: Path) -> None:
-    task, output = SmallTask(), io.StringIO()
+    task, output = SmallRecipe(), io.StringIO()
     next(task.parameters()).requires_grad_(False)
     small_recipe.train(tmp_path, task=task, console=Console(file=output, width=300))
     assert re.match(r"small: [\d.]+ M parameters and [\d.]+ M frozen on 1 thread", output.getvalue())
 
 
-def test_a_run_that_hardly_leaves_its_warm_up_is_told(tmp_path: Path) -> None:
+def test_long_warm_up_prints_a_note(tmp_path: Path) -> None:
     for warmup, told in ((15, True), (2, False)):
         output = io.StringIO()
         small_recipe.train(
-            tmp_path / str(warmup), task=SmallTask(warmup_steps=warmup), console=Console(file=output, width=300)
+            tmp_path / str(warmup), task=SmallRecipe(warmup_steps=warmup), console=Console(file=output, width=300)
         )
-        said = (
-            "note: 15 of 20 steps are warm-up, in which the learning rate rises to its value; schedule.warmup_steps=1"
-            " makes them fewer"
-        )
-        assert (said in output.getvalue()) == told
+        note = "note: 15 of 20 steps are warm-up, in which the learning rate rises to its value. Fix: set schedule."
+        assert (f"{note}warmup_steps=1\n" in output.getvalue()) == told
 
 
 def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
@@ -203,22 +205,22 @@ def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------
 
 
-class BreaksAt(SmallTask):
+class BreaksAt(SmallRecipe):
     """Its fifth batch has one sample whose square is not a number."""
 
-    def step(self, batch: Batch) -> SmallReport:
-        report = super().step(batch)
+    def training_step(self, batch: Batch) -> LossReport:
+        report = super().training_step(batch)
         if self.training and self.global_step == 4:
             broken = report.maps["square"].clone()
             broken[1] = torch.nan
-            return SmallReport(
+            return LossReport(
                 broken.mean(), {"square": broken.mean(), "size": report.terms["size"]}, {"square": broken}
             )
         return report
 
 
 def test_a_loss_that_is_not_finite_names_its_term_and_its_sample(tmp_path: Path) -> None:
-    loader = SmallLoader(small_recipe.derive(1, "data"))
+    loader = SmallLoader(derive_seed(1, "data"))
     loader.set_position(0, 4)
     second = next(iter(loader)).meta[1]
     with pytest.raises(
@@ -233,9 +235,9 @@ def test_a_loss_that_is_not_finite_names_its_term_and_its_sample(tmp_path: Path)
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_path: Path) -> None:
-    class Root(SmallTask):
-        def step(self, batch: Batch) -> SmallReport:
-            report = super().step(batch)
+    class Root(SmallRecipe):
+        def training_step(self, batch: Batch) -> LossReport:
+            report = super().training_step(batch)
             root = (self.network[0].bias * 0).abs().sum().sqrt()  # 0, with an infinite slope
             return replace(report, total=report.total + root) if self.training else report
 
@@ -245,7 +247,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_
     assert all(p.isfinite().all() for p in task.parameters())
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from test_checkpoints import full
 
     real = checkpoint.safetensors.torch.save_file
@@ -263,8 +265,8 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path: Path, mo
 
 
 def test_a_recipe_s_own_error_is_recorded_and_passed_on(tmp_path: Path) -> None:
-    class Fails(SmallTask):
-        def step(self, batch: Batch) -> SmallReport:
+    class Fails(SmallRecipe):
+        def training_step(self, batch: Batch) -> LossReport:
             raise ValueError("two\nlines")
 
     with pytest.raises(ValueError, match="two"):
@@ -279,21 +281,21 @@ def test_a_recipe_s_own_error_is_recorded_and_passed_on(tmp_path: Path) -> None:
 
 def test_a_plan_counts_steps_batches_and_epochs() -> None:
     loader = SmallLoader(batch_size=3)  # 7 batches
-    plan = TrainingPlan.of(loader, TrainingConfig(max_epochs=3, accumulate=2))
+    plan = TrainingPlan.of(loader, TrainingConfig(max_epochs=3, grad_accumulation_steps=2))
     assert (plan.total_steps, plan.total_batches, plan.steps_per_epoch) == (10, 20, 3.5)
     assert [plan.epoch_of(step) for step in (0, 1, 3, 4, 7, 8, 10)] == [0, 0, 0, 1, 1, 2, 2]
     assert TrainingPlan.of(loader, TrainingConfig(max_epochs=3, max_steps=4)).total_steps == 4
 
 
-def test_too_little_data_is_said() -> None:
+def test_too_little_data_is_refused() -> None:
     with pytest.raises(RunError, match="at least 40 samples"):
         TrainingPlan.of(SmallLoader(batch_size=40), TrainingConfig(batch_size=40))
 
 
-def test_an_empty_validation_is_said(tmp_path: Path) -> None:
+def test_empty_validation_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="validation data: found no batch"):
         fit(
-            SmallTask(),
+            SmallRecipe(),
             SmallLoader(),
             [],
             TrainingConfig(accelerator="cpu"),
@@ -312,7 +314,7 @@ def test_a_stream_goes_on_from_its_position_over_epochs() -> None:
     assert whole[:7] != whole[7:14], "every epoch has its own order"
     for position in (0, 5, 7, 17, 18):
         rest = BatchStream(SmallLoader(workers=position % 2), plan)
-        rest.load_state_dict({"position": position})
+        rest.position = position
         assert keys(iter(rest)) == whole[position:]
 
 
@@ -326,7 +328,7 @@ def test_a_stream_draws_no_global_random_number() -> None:
     assert drawn == torch.rand(())
 
 
-def test_a_loader_that_ends_early_is_said() -> None:
+def test_loader_that_ends_early_is_refused() -> None:
     class Short(SmallLoader):
         def __len__(self) -> int:
             return 9
@@ -371,7 +373,7 @@ def test_the_epoch_s_end_is_no_gap_in_the_losses(tmp_path: Path) -> None:
 
 def test_images_of_a_validation_are_in_a_folder_of_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"motion": np.full((5, 7, 3), (255, 0, 0), np.uint8)}
-    monkeypatch.setattr(SmallTask, "validation_images", lambda self: said if self.validated else {})
+    monkeypatch.setattr(SmallRecipe, "validation_images", lambda self: said)
     run, _ = small_recipe.train(tmp_path, max_steps=4, images_every=9, validate_every=2, loggers=("csv", "tensorboard"))
     assert sorted(path.name for path in (run.images / "motion").iterdir()) == ["step-000002.png", "step-000004.png"]
     picture = cv2.imread(str(run.images / "motion" / "step-000004.png"))

@@ -9,9 +9,9 @@ import small_recipe
 import torch
 from torch import nn
 
-from stadia.training.histograms import MOST_GROUPS, groups_of, spread
+from stadia.training.callbacks.histograms import MAX_GROUPS, group_layers, sample_distributions
 from stadia.training.loggers import read_rows
-from stadia.training.update_ratio import sample
+from stadia.training.optim import sample_values
 
 
 def test_groups_are_stages_parts_and_heads() -> None:
@@ -27,40 +27,40 @@ def test_groups_are_stages_parts_and_heads() -> None:
         for part in ("before", "after", "heads")
         for stride in (16, 8, 4, 2, 1)
     ]
-    groups = groups_of([*stages, *decoder, *pose, "model.pose.head.0.weight"])
+    groups = group_layers([*stages, *decoder, *pose, "model.pose.head.0.weight"])
     assert groups["model.depth.encoder.backbone.layer1.0.conv1.weight"] == "depth.encoder.layer1"
     assert groups["model.depth.decoder.heads.4.weight"] == "depth.decoder.heads"
     assert groups["model.pose.head.0.weight"] == "pose.head.0"
     assert len(set(groups.values())) == 12
 
 
-def test_many_layers_of_one_kind_are_seen_one_by_one_while_there_are_not_too_many() -> None:
+def test_layers_of_one_kind_have_groups_of_their_own_up_to_the_maximum() -> None:
     layers = [
         f"dpt.encoder.layer.{layer}.{weight}.weight"
         for layer in range(12)
         for weight in ("query", "key", "value", "output")
     ]
-    groups = groups_of([*layers, "dpt.neck.convs.0.weight"])
+    groups = group_layers([*layers, "dpt.neck.convs.0.weight"])
     assert groups["dpt.encoder.layer.11.key.weight"] == "encoder.layer.11"
     assert len(set(groups.values())) == 13
     more = [name.replace("layer.", f"layer.{block}") for block in range(1, 5) for name in layers]
-    assert set(groups_of([*more, "dpt.neck.convs.0.weight"]).values()) == {"encoder.layer", "neck.convs"}
-    assert len(set(groups_of([*layers, *more]).values())) <= MOST_GROUPS
+    assert set(group_layers([*more, "dpt.neck.convs.0.weight"]).values()) == {"encoder.layer", "neck.convs"}
+    assert len(set(group_layers([*layers, *more]).values())) <= MAX_GROUPS
 
 
-def test_a_small_network_is_seen_layer_by_layer_and_a_single_one_by_its_name() -> None:
-    assert groups_of(["network.0.weight", "network.5.weight"]) == {"network.0.weight": "0", "network.5.weight": "5"}
-    assert groups_of(["network.0.weight"]) == {"network.0.weight": "network.0"}
-    assert groups_of([]) == {}
+def test_small_network_has_a_group_per_layer() -> None:
+    assert group_layers(["network.0.weight", "network.5.weight"]) == {"network.0.weight": "0", "network.5.weight": "5"}
+    assert group_layers(["network.0.weight"]) == {"network.0.weight": "network.0"}
+    assert group_layers([]) == {}
     many = [f"{part}.{number}.weight" for part in ("encoder", "decoder") for number in range(100)]
-    assert set(groups_of(many).values()) == {"encoder", "decoder"}
+    assert set(group_layers(many).values()) == {"encoder", "decoder"}
 
 
 def test_what_no_gradient_reaches_is_zero_and_what_is_frozen_has_none() -> None:
     network = nn.ModuleDict({"used": nn.Linear(3, 4), "unused": nn.Linear(3, 4), "frozen": nn.Linear(3, 4)})
     network["frozen"].requires_grad_(False)
     network["used"](torch.ones(1, 3)).sum().backward()
-    found = dict(spread(network))
+    found = dict(sample_distributions(network))
     assert list(found) == ["weights/used", "gradients/used", "weights/unused", "gradients/unused", "weights/frozen"]
     assert torch.equal(found["gradients/used"], torch.ones(12))
     assert not found["gradients/unused"].any()
@@ -69,7 +69,7 @@ def test_what_no_gradient_reaches_is_zero_and_what_is_frozen_has_none() -> None:
 
 def test_a_sample_sees_every_tap_of_a_kernel_alike() -> None:
     taps = torch.arange(9).expand(512, 512, 9).reshape(512, 512, 3, 3)
-    counts = torch.bincount(sample(taps), minlength=9)
+    counts = torch.bincount(sample_values(taps), minlength=9)
     assert counts.min() > 0.9 * counts.max()
 
 

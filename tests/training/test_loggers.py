@@ -55,7 +55,7 @@ def test_a_resumed_table_loses_what_came_after_the_checkpoint_and_half_a_row(run
     assert run.metrics_csv.read_text().splitlines()[1:] == ["1,0,1.0", "2,0,2.0", "3,0,9.0"]
 
 
-def test_a_full_disk_is_said(run: Run) -> None:
+def test_full_disk_is_reported(run: Run) -> None:
     full = Path("/dev/full")
     if not full.is_char_device():
         pytest.skip("no /dev/full here")
@@ -78,7 +78,7 @@ def test_tensorboard_holds_scalars_and_images_and_forgets_what_is_done_again(run
     logger = TensorBoardLogger(run, 0)
     for step in (1, 2, 3):
         logger.scalars(step, 0, {"train/loss": float(step)})
-    logger.picture(1, "images", np.zeros((4, 5, 3), np.uint8))
+    logger.image(1, "images", np.zeros((4, 5, 3), np.uint8))
     logger.close()
     logger = TensorBoardLogger(run, 2)
     logger.scalars(3, 0, {"train/loss": 9.0})
@@ -88,7 +88,7 @@ def test_tensorboard_holds_scalars_and_images_and_forgets_what_is_done_again(run
     assert shown.Images("images")[0].width == 5
 
 
-def test_wandb_that_is_not_installed_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_wandb_is_reported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RunError, match=r"pip install 'stadia\[wandb\]'"):
         WandbLogger(run, 0)
@@ -128,5 +128,5 @@ def test_wandb_gets_histograms_and_images(run: Run) -> None:
     logger.run = SimpleNamespace(log=lambda values, step: logged.append((values, step)))
     logger.wandb = SimpleNamespace(Image=lambda image: image.shape, Histogram=lambda values: ("histogram", len(values)))
     logger.histogram(4, "gradients/pose", np.zeros(9, np.float32))
-    logger.picture(4, "motion", np.zeros((2, 5, 3), np.uint8))
+    logger.image(4, "motion", np.zeros((2, 5, 3), np.uint8))
     assert logged == [({"gradients/pose": ("histogram", 9)}, 4), ({"motion": (2, 5, 3)}, 4)]

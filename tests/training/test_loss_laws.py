@@ -8,22 +8,22 @@ from pathlib import Path
 import pytest
 import small_recipe
 import torch
-from small_recipe import SmallReport, SmallTask
+from small_recipe import SmallRecipe
 
 from stadia.core.errors import RunError
 from stadia.core.types import Batch
-from stadia.losses.loss_report import find_loss_errors
+from stadia.losses.loss_report import LossReport, find_loss_errors
 from stadia.training.loggers import read_rows
 
 
-def test_a_term_below_its_least_value_is_told_with_both_numbers() -> None:
+def test_term_below_its_minimum_is_reported_with_both_numbers() -> None:
     terms = {"silog": -0.14, "uncertainty": -6.9}
-    assert find_loss_errors(-7.04, terms, {"silog": 0.0}) == ["term 'silog' is -0.14, below its least value 0"]
+    assert find_loss_errors(-7.04, terms, {"silog": 0.0}) == ["term 'silog' is -0.14, below its minimum 0"]
     assert find_loss_errors(-7.04, terms, {}) == [], "a logarithm has no least value unless its loss declares one"
     assert find_loss_errors(-7.04, terms, {"silog": -1.0, "uncertainty": -7.0}) == []
 
 
-def test_a_total_that_is_not_the_sum_of_its_terms_is_told() -> None:
+def test_total_that_is_not_the_sum_of_its_terms_is_reported() -> None:
     assert find_loss_errors(1.0, {"a": 0.7, "b": 0.299}, {}) == ["the total is 1, the sum of its terms 0.999"]
     assert find_loss_errors(1.0, {"a": 0.7, "b": 0.3}, {}) == []
     assert find_loss_errors(1.0, {}, {}) == [], "a loss of one piece needs no terms"
@@ -42,35 +42,37 @@ def test_rounding_breaks_nothing(dtype: torch.dtype) -> None:
     assert find_loss_errors(1e-9, {"a": -1e-8, "b": 1.1e-8}, {"a": 0.0}) == []
 
 
-class Wrong(SmallTask):
+class Wrong(SmallRecipe):
     """A loss whose first means are taken over other counts than its second (SILog of two images at once, say)."""
 
-    def step(self, batch: Batch) -> SmallReport:
-        report = super().step(batch)
+    def training_step(self, batch: Batch) -> LossReport:
+        report = super().training_step(batch)
         down = torch.where(torch.tensor(self.global_step >= 5), -1.0, 0.0)
         terms = {"square": report.terms["square"] + down, "size": report.terms["size"]}
-        return SmallReport(report.total + down, terms, least={"square": 0.0, "size": 0.0})
+        return LossReport(report.total + down, terms, {}, least={"square": 0.0, "size": 0.0})
 
 
-class Unweighted(SmallTask):
+class Unweighted(SmallRecipe):
     """Its total has one of its terms twice."""
 
-    def step(self, batch: Batch) -> SmallReport:
-        report = super().step(batch)
-        return SmallReport(report.total + report.terms["square"], report.terms)
+    def training_step(self, batch: Batch) -> LossReport:
+        report = super().training_step(batch)
+        return LossReport(report.total + report.terms["square"], report.terms, {})
 
 
 @pytest.mark.parametrize(
     ("task", "told"),
     [
-        (Wrong, r"loss of step 6: found term 'square' is -0\.\d+, below its least value 0"),
+        (Wrong, r"loss of step 6: found term 'square' is -0\.\d+, below its minimum 0"),
         (Unweighted, r"the sum of its terms"),
     ],
 )
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_it_is_asked_where_a_row_is_logged(tmp_path: Path, task: type[SmallTask], told: str, accumulate: int) -> None:
+@pytest.mark.parametrize("grad_accumulation_steps", [1, 2])
+def test_loss_is_checked_where_a_row_is_logged(
+    tmp_path: Path, task: type[SmallRecipe], told: str, grad_accumulation_steps: int
+) -> None:
     with pytest.raises(RunError, match=told):
-        small_recipe.train(tmp_path, task=task(), accumulate=accumulate, log_every=2)
+        small_recipe.train(tmp_path, task=task(), grad_accumulation_steps=grad_accumulation_steps, log_every=2)
     (run,) = tmp_path.iterdir()
     last = read_rows(run / "metrics.csv")[-1]
     assert re.fullmatch("[26]", last["step"]), "what was logged is there to be looked at"

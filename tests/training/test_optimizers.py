@@ -9,7 +9,7 @@ from torch import nn
 from stadia.core.errors import RunError
 from stadia.training import OPTIMIZERS
 from stadia.training.config import OptimizerConfig
-from stadia.training.optimizers import build, parameter_groups
+from stadia.training.optim import build_optimizer, make_parameter_groups
 
 
 def network() -> nn.Sequential:
@@ -19,7 +19,7 @@ def network() -> nn.Sequential:
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
 def test_every_optimizer_holds_each_parameter_once_and_moves_it(name: str) -> None:
     module = network()
-    optimizer = build(module, OptimizerConfig(name=name, lr=0.1))
+    optimizer = build_optimizer(module, OptimizerConfig(name=name, lr=0.1))
     held = [p for group in optimizer.param_groups for p in group["params"]]
     assert {id(p) for p in held} == {id(p) for p in module.parameters()}
     assert len(held) == len(list(module.parameters()))
@@ -31,7 +31,7 @@ def test_every_optimizer_holds_each_parameter_once_and_moves_it(name: str) -> No
 
 def test_biases_and_normalization_are_not_decayed() -> None:
     module = network()
-    decayed, plain = parameter_groups(module, weight_decay=0.1)
+    decayed, plain = make_parameter_groups(module, weight_decay=0.1)
     assert [id(p) for p in decayed["params"]] == [id(module[0].weight), id(module[3].weight)]
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
     assert len(plain["params"]) == 6
@@ -41,7 +41,7 @@ def test_frozen_parameters_stay_out_and_tied_ones_count_once() -> None:
     module = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
     module["b"].weight = module["a"].weight
     module["a"].bias.requires_grad_(False)
-    optimizer = build(module, OptimizerConfig())
+    optimizer = build_optimizer(module, OptimizerConfig())
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
 
 
@@ -56,9 +56,9 @@ def test_frozen_parameters_stay_out_and_tied_ones_count_once() -> None:
 def test_a_recipe_s_own_groups_are_checked(groups, message: str) -> None:
     module = nn.Sequential(nn.Linear(2, 2))
     with pytest.raises(RunError, match=message):
-        build(module, OptimizerConfig(), groups(module))
+        build_optimizer(module, OptimizerConfig(), groups(module))
 
 
-def test_nothing_to_train_is_said() -> None:
+def test_module_without_trainable_weights_is_refused() -> None:
     with pytest.raises(RunError, match="no trainable parameter"):
-        build(nn.Sequential(nn.ReLU()), OptimizerConfig())
+        build_optimizer(nn.Sequential(nn.ReLU()), OptimizerConfig())

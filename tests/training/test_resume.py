@@ -1,4 +1,4 @@
-"""A training that is killed, interrupted or crashed goes on with the losses of an undisturbed one, to the last digit."""
+"""A training that is killed, interrupted or crashed resumes with the losses of an undisturbed one, bit for bit."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import lightning.pytorch as pl
 import pytest
 import small_recipe
 import torch
 from rich.console import Console
 
 from stadia.core.errors import CheckpointError, RunError
+from stadia.training.fit import Interrupted
 from stadia.training.loggers import read_rows
+from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run_folder import Run
-from stadia.training.stopping import Interrupted
 
 
-class At(pl.Callback):
+class At(Callback):
     """Does something once, before the batch that follows update number `step`."""
 
     def __init__(self, step: int, what: Callable[[], object]) -> None:
         self.step, self.what, self.done = step, what, False
 
-    def on_train_batch_start(self, trainer: pl.Trainer, task: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step == self.step and not self.done:
+    def on_batch_start(self, loop: TrainingLoop, is_last: bool) -> None:
+        if loop.step == self.step and not self.done:
             self.done = True
             self.what()
 
@@ -53,7 +53,7 @@ def table(run: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def kill_after(root: Path, step: int, **values: Any) -> Path:
-    """Train in a process of its own, and kill it with SIGKILL once it has logged this step; returns the run's folder."""
+    """Train in a process of its own, and kill it with SIGKILL once it has logged this step; return the run folder."""
     arguments = [f"{name}={json.dumps(value)}" for name, value in values.items()]
     process = subprocess.Popen(
         [sys.executable, small_recipe.__file__, str(root), *arguments], stderr=subprocess.PIPE, text=True
@@ -73,8 +73,8 @@ def kill_after(root: Path, step: int, **values: Any) -> Path:
 
 
 def test_killed_in_mid_epoch_with_workers_accumulation_and_a_validation_between(tmp_path: Path) -> None:
-    """7 batches an epoch, 2 a step: step 9 lies in mid-epoch, and the checkpoint of step 8 is two steps back by then."""
-    values = {"accumulate": 2, "checkpoint_every": 4, "validate_every": 3, "workers": 2, "clip_norm": 1.0}
+    """7 batches an epoch, 2 a step: step 9 lies in mid-epoch, and the checkpoint of step 8 is two steps old by then."""
+    values = {"grad_accumulation_steps": 2, "checkpoint_every": 4, "validate_every": 3, "workers": 2, "clip_norm": 1.0}
     undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
     killed = kill_after(tmp_path / "killed", 11, pause_s=0.03, **values)
     assert int(table(killed)[1][-1]["step"]) < 20, "killed too late to show anything"
@@ -90,7 +90,7 @@ CASES: dict[str, dict[str, Any]] = {
     "right after a validation": {"checkpoint_every": 100, "validate_every": 9},
     "before any checkpoint": {"checkpoint_every": 100, "validate_every": 100},
     "at the end of an epoch": {"checkpoint_every": 7, "validate_every": 100},
-    "accumulated": {"checkpoint_every": 3, "accumulate": 3},
+    "accumulated": {"checkpoint_every": 3, "grad_accumulation_steps": 3},
     "bf16": {"checkpoint_every": 4, "precision": "bf16"},
     "sparse rows": {"checkpoint_every": 3, "log_every": 4, "validate_every": 100},
 }
@@ -120,10 +120,10 @@ def test_the_comparison_can_fail(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("validate_every", [11, 100])
-def test_a_signal_saves_tells_how_to_go_on_and_loses_nothing(
+def test_signal_saves_a_checkpoint_and_resume_is_exact(
     tmp_path: Path, number: signal.Signals, validate_every: int
 ) -> None:
-    values = {"checkpoint_every": 100, "validate_every": validate_every, "accumulate": 2}
+    values = {"checkpoint_every": 100, "validate_every": validate_every, "grad_accumulation_steps": 2}
     undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
     output = io.StringIO()
     before = signal.getsignal(number)
@@ -172,12 +172,12 @@ def test_nothing_pickled_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path)
     before = table(run.folder)
-    task = small_recipe.SmallTask(seed=3)
+    task = small_recipe.SmallRecipe(seed=3)
     output = io.StringIO()
     small_recipe.train(tmp_path, resume=run.folder, task=task, console=Console(file=output, width=300))
     assert output.getvalue() == f"small: all 20 steps are done already, in {run.folder}\n"
     assert table(run.folder) == before
-    assert task.network[0].weight.abs().sum() != small_recipe.SmallTask(seed=3).network[0].weight.abs().sum(), (
+    assert task.network[0].weight.abs().sum() != small_recipe.SmallRecipe(seed=3).network[0].weight.abs().sum(), (
         "the trained weights are loaded"
     )
 
@@ -200,7 +200,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
             r"last.safetensors: found \d+ tensors that do not fit \('network.0.weight' is \(8, 3, 3, 3\), the model has"
         ),
     ):
-        small_recipe.train(tmp_path, resume=run, task=small_recipe.SmallTask(width=4))
+        small_recipe.train(tmp_path, resume=run, task=small_recipe.SmallRecipe(width=4))
 
 
 def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path) -> None:

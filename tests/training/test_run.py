@@ -23,7 +23,7 @@ def create(root: Path, name: str = "demo", **facts: Any) -> Run:
     return Run.create(root, name, {"training": {"max_steps": 3}}, recipe="small", seed=7, **facts)
 
 
-def test_a_run_says_what_was_run(tmp_path: Path) -> None:
+def test_run_json_holds_command_code_and_environment(tmp_path: Path) -> None:
     run = create(tmp_path, command="stadia train small", data={"fingerprint": "abc"})
     facts = run.facts
     assert (
@@ -66,7 +66,7 @@ def test_code_version_and_difference(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (run.folder / "diff.patch").read_text() == "--- a\n+++ b\n"
 
 
-def test_an_installed_package_has_no_commit_even_inside_somebody_s_repository(
+def test_installed_package_has_no_commit_inside_another_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "_git", lambda *arguments: None if arguments[0] == "ls-files" else "theirs\n")
@@ -82,13 +82,13 @@ def test_names_that_are_no_folder_s_are_refused(tmp_path: Path, name: str) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_a_root_that_is_a_file_is_said(tmp_path: Path) -> None:
+def test_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(RunError, match="choose another --out"):
         create(tmp_path / "runs")
 
 
-def test_what_is_no_run_is_said(tmp_path: Path) -> None:
+def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no run.json and config.json"):
         Run.open(tmp_path)
     run = create(tmp_path)

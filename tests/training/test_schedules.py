@@ -9,12 +9,13 @@ import torch
 
 from stadia.training import SCHEDULES
 from stadia.training.config import ScheduleConfig
-from stadia.training.schedules import factor
+from stadia.training.optim import compute_lr_factor
 
 
 def factors(config: ScheduleConfig, total_steps: int = 100, steps_per_epoch: float = 10) -> list[float]:
     return [
-        factor(step, config, total_steps=total_steps, steps_per_epoch=steps_per_epoch) for step in range(total_steps)
+        compute_lr_factor(step, config, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+        for step in range(total_steps)
     ]
 
 
@@ -55,5 +56,5 @@ def test_cosine_equals_the_formula_and_torch() -> None:
 
 def test_cosine_ends_at_its_final_factor() -> None:
     config = ScheduleConfig(name="cosine", final_factor=0.2, warmup_steps=10)
-    assert factor(100, config, total_steps=100, steps_per_epoch=10) == pytest.approx(0.2)
-    assert factor(55, config, total_steps=100, steps_per_epoch=10) == pytest.approx(0.6)
+    assert compute_lr_factor(100, config, total_steps=100, steps_per_epoch=10) == pytest.approx(0.2)
+    assert compute_lr_factor(55, config, total_steps=100, steps_per_epoch=10) == pytest.approx(0.6)

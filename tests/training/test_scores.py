@@ -7,7 +7,7 @@ import math
 import torch
 
 from stadia.core.types import Meta
-from stadia.training.validation_scores import Sample, ValidationScores, _by_sample, compute_means
+from stadia.training.validation_scores import Sample, ValidationScores, _scores_by_sample, compute_means
 
 
 def meta(*indices: int) -> tuple[Meta, ...]:
@@ -70,7 +70,7 @@ def test_objects_of_one_image_are_samples_each() -> None:
     books = [ValidationScores(), ValidationScores()]
     for instance, book in enumerate(books):
         book.add((Meta("mugs", 0, instance=instance),), {"error": torch.tensor([1.0 + 2 * instance])})
-    assert compute_means([_by_sample(book._batches) for book in books]) == {"error": 2.0}
+    assert compute_means([_scores_by_sample(book._batches) for book in books]) == {"error": 2.0}
 
 
 def test_no_order_changes_a_mean() -> None:

@@ -43,16 +43,14 @@ def train(root: Path, order: Any, resume: Path | None = None, callbacks: Any = (
         else Run.create(root, "two", {"training": config.model_dump(mode="json")}, recipe="small", seed=1)
     )
     val = SequentialLoader({"a": SmallLoader(3, shuffled=False), "b": SmallLoader(4, shuffled=False)})
-    fit(
-        small_recipe.SmallTask(), mixture(order), val, config, run, resume=resume is not None, extra_callbacks=callbacks
-    )
+    fit(small_recipe.SmallRecipe(), mixture(order), val, config, run, resume=resume is not None, callbacks=callbacks)
     return run
 
 
 @pytest.mark.parametrize("order", ["mixed", "sequential"])
-def test_crashed_in_mid_epoch_it_sees_what_it_would_have_seen(tmp_path: Path, order: Any) -> None:
+def test_resume_in_mid_epoch_continues_the_order_of_data_sets(tmp_path: Path, order: Any) -> None:
     """Over the end of an epoch of the mixture, with steps of two batches."""
-    values = {"max_steps": 16, "accumulate": 2}
+    values = {"max_steps": 16, "grad_accumulation_steps": 2}
     undisturbed = train(tmp_path / "undisturbed", order, **values)
     for step in (8, 13):
         with pytest.raises(Crash):
@@ -62,9 +60,11 @@ def test_crashed_in_mid_epoch_it_sees_what_it_would_have_seen(tmp_path: Path, or
         assert table(folder) == table(undisturbed.folder)
 
 
-@pytest.mark.parametrize(("accumulate", "steps"), [(1, [7, 14, 21, 28, 35, 42]), (2, [4, 7, 11, 14, 18, 21])])
-def test_sequential_order_validates_each_pass(tmp_path: Path, accumulate: int, steps: list[int]) -> None:
-    run = train(tmp_path, "sequential", max_epochs=2, accumulate=accumulate, log_every=100)
+@pytest.mark.parametrize(
+    ("grad_accumulation_steps", "steps"), [(1, [7, 14, 21, 28, 35, 42]), (2, [4, 7, 11, 14, 18, 21])]
+)
+def test_sequential_order_validates_each_pass(tmp_path: Path, grad_accumulation_steps: int, steps: list[int]) -> None:
+    run = train(tmp_path, "sequential", max_epochs=2, grad_accumulation_steps=grad_accumulation_steps, log_every=100)
     rows = [row for row in table(run.folder)[1] if row["val/error"]]
     assert [int(row["step"]) for row in rows] == steps
     for row in rows:
@@ -73,7 +73,7 @@ def test_sequential_order_validates_each_pass(tmp_path: Path, accumulate: int, s
     assert Checkpoint.open(run.folder).header.metrics["val/error"] == best, "the best is chosen by the mean over both"
 
 
-def test_how_often_one_validates_may_be_said(tmp_path: Path) -> None:
+def test_validate_every_overrides_the_passes(tmp_path: Path) -> None:
     run = train(tmp_path, "sequential", max_epochs=1, validate_every=9, log_every=100)
     assert [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]] == [9, 18, 21]
 
@@ -83,8 +83,8 @@ def test_mixed_is_validated_once_an_epoch(tmp_path: Path) -> None:
     assert [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]] == [21, 42]
 
 
-def test_a_step_that_ends_a_pass_is_known() -> None:
-    plan = TrainingPlan.of(mixture("sequential"), TrainingConfig(max_epochs=2, batch_size=3, accumulate=4))
+def test_is_pass_end() -> None:
+    plan = TrainingPlan.of(mixture("sequential"), TrainingConfig(max_epochs=2, batch_size=3, grad_accumulation_steps=4))
     assert plan.pass_ends == (7, 14, 21)
     assert [step for step in range(1, 11) if plan.is_pass_end(step)] == [2, 4, 6, 7, 9]
     assert not TrainingPlan(21, 1, 42).is_pass_end(21), "of one data set nothing else is asked"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stadia.training.callbacks.images import compose_image_sheet
+from stadia.training.loggers import compose_image_sheet
 
 
 def image(value: int, height: int = 20, width: int = 60) -> np.ndarray:
@@ -61,7 +61,7 @@ def test_a_label_is_written_and_the_colors_are_rgb() -> None:
     assert (sheet[:24] > 200).all(axis=2).any()
 
 
-def test_what_is_no_image_is_said() -> None:
+def test_arrays_that_are_no_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8, found \(4, 4\) float64"):
         compose_image_sheet({"depth": np.zeros((4, 4))})
     with pytest.raises(ValueError, match="a sheet needs an image"):

@@ -15,7 +15,7 @@ import small_recipe
 import torch
 from pydantic import ValidationError
 from rich.console import Console
-from small_recipe import SmallLoader, SmallTask
+from small_recipe import SmallLoader, SmallRecipe
 from test_resume import At, Crash, crash, table
 
 from stadia.core.errors import ConfigError
@@ -49,12 +49,12 @@ def staged(training: TrainingConfig) -> StagedBatches:
     return StagedBatches([SmallLoader(0, batch_size=int(stage.batch_size)) for stage in training.stages], training)
 
 
-class AnySize(SmallTask):
+class AnySize(SmallRecipe):
     """Keeps how large the batches were that it trained on."""
 
-    def step(self, batch: Batch) -> Any:
+    def training_step(self, batch: Batch) -> Any:
         self.seen = [*getattr(self, "seen", []), *([len(batch.meta)] if self.training else [])]
-        return super().step(batch)
+        return super().training_step(batch)
 
 
 def train(
@@ -66,13 +66,14 @@ def train(
     console = Console(file=io.StringIO(), width=200)
     with run.held():
         fit(task, loader, SmallLoader(1, shuffled=False), training, run, resume=resume is not None, console=console,
-            extra_callbacks=[at] if at else [])  # fmt: skip
+            callbacks=[at] if at else [])  # fmt: skip
     task.said = console.file.getvalue()  # type: ignore[attr-defined]
     return run, task
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"accumulate": 2}, {"max_steps": None, "max_epochs": 3}, {"max_epochs": 2, "validate_every": 3}]
+    "values",
+    [{}, {"grad_accumulation_steps": 2}, {"max_steps": None, "max_epochs": 3}, {"max_epochs": 2, "validate_every": 3}],
 )
 def test_one_stage_of_the_full_size_is_none_bit_for_bit(tmp_path: Path, values: dict[str, Any]) -> None:
     plain, before = train(tmp_path / "plain", config(**values))
@@ -91,7 +92,7 @@ def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -
     assert task.seen[:5] == [6] * 5
     plan = task.plan
     assert plan is not None
-    assert (plan.total_steps, [part.steps for part in plan.stretches]) == (15, [5, 10])
+    assert (plan.total_steps, [part.steps for part in plan.phases]) == (15, [5, 10])
     assert [plan.epoch_of(step) for step in (1, 3, 4, 5, 6, 12, 13, 15)] == [0, 0, 1, 1, 2, 2, 3, 3]
     rates = [float(row["train/lr"]) for row in table(run.folder)[1] if row["train/lr"]]
     _, alone = train(tmp_path / "constant", config(HALF, WHOLE, stage_lr_scaling="constant"))
@@ -111,13 +112,13 @@ def test_a_step_and_its_operations_are_of_the_last_stage(tmp_path: Path, monkeyp
     """7 steps of 6 samples take their time, 6 of 3 do not: of all 13 the median is the first stage's, beside operations
     of the last.
     """
-    plain = AnySize.step
+    plain = AnySize.training_step
 
     def slow(task: AnySize, batch: Batch) -> Any:
         time.sleep(0.1 * (task.training and len(batch.meta) == 6))
         return plain(task, batch)
 
-    monkeypatch.setattr(AnySize, "step", slow)
+    monkeypatch.setattr(AnySize, "training_step", slow)
     run, task = train(tmp_path, config(HALF | {"share": 0.7}, WHOLE | {"share": 0.3}))
     assert task.seen == [6] * 7 + [3] * 6
     found = run.facts["time"]
@@ -138,15 +139,15 @@ def test_a_crash_within_or_between_stages_changes_nothing(tmp_path: Path, step: 
     assert all(torch.equal(weight, resumed.state_dict()[name]) for name, weight in whole.state_dict().items())
 
 
-def test_no_sample_is_drawn_alike_in_two_stages_and_a_position_says_which_batch() -> None:
+def test_stages_repeat_no_sample_and_resume_at_any_position() -> None:
     training = config(HALF, WHOLE, max_steps=None, max_epochs=3)
     loader = staged(training)
     plan = TrainingPlan.of(loader, training)
-    assert [part.steps for part in plan.stretches] == [4, 10], "1.5 epochs of 3 batches, 1.5 of 7"
+    assert [part.steps for part in plan.phases] == [4, 10], "1.5 epochs of 3 batches, 1.5 of 7"
 
     def stream(position: int) -> Iterator[list[float]]:
         batches = BatchStream(staged(training), plan)
-        batches.load_state_dict({"position": position})
+        batches.position = position
         return ([float(one.mean()) for one in batch.inputs.image] for batch in batches)
 
     whole = list(stream(0))
@@ -193,6 +194,6 @@ def test_stages_that_make_no_training(stages: list[dict[str, Any]], message: str
         config(*stages)
 
 
-def test_batches_that_nobody_settled() -> None:
-    with pytest.raises(ConfigError, match=r"training.stages: found batch_size 'auto', unsettled"):
+def test_unresolved_batch_sizes_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"training.stages: found batch_size 'auto', unresolved"):
         StagedBatches([SmallLoader()], config({"height": 4, "width": 6, "share": 1.0}))

@@ -36,7 +36,7 @@ def test_steps_stand_in_for_epochs_where_only_they_are_given() -> None:
         (ScheduleConfig, "milestones=[15]", "set milestones_in=epochs"),
         (TrainingConfig, "precison=bf16", "did you mean 'precision'"),
         (OptimizerConfig, "lr=0", "greater than 0"),
-        (TrainingConfig, "strategy=ddp_spawn", "take 'ddp'"),
+        (TrainingConfig, "strategy=ddp_spawn", "expected 'auto', 'ddp'"),
         (TrainingConfig, "accelerator=gpux", "input should be 'auto', 'cpu', 'gpu'"),
     ],
 )

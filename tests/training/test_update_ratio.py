@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import small_recipe
 import torch
-from small_recipe import SmallTask
+from small_recipe import SmallRecipe
 from torch import nn
 
 from stadia.training.loggers import read_rows
-from stadia.training.update_ratio import SAMPLED, UpdateRatio
+from stadia.training.optim import SAMPLE_SIZE, UpdateRatio
 
 
 def with_gradients(*shapes: tuple[int, ...]) -> list[nn.Parameter]:
@@ -26,18 +26,18 @@ def test_a_hundredth_is_a_hundredth_and_what_stays_lowers_it() -> None:
     bias = nn.Parameter(torch.zeros(5))
     bias.grad = torch.ones(5)
     ratio = UpdateRatio()
-    ratio.before([moved, bias])
+    ratio.measure_before([moved, bias])
     with torch.no_grad():
         moved *= 1.01
         bias += 1
-    assert ratio.after() == pytest.approx(0.01, rel=1e-3)
-    ratio.before([moved, still])
+    assert ratio.measure_after() == pytest.approx(0.01, rel=1e-3)
+    ratio.measure_before([moved, still])
     with torch.no_grad():
         moved *= 1.01
-    found = ratio.after()
+    found = ratio.measure_after()
     assert found is not None
     assert 0.005 < found < 0.01
-    assert ratio.after() is None
+    assert ratio.measure_after() is None
 
 
 def test_large_weights_are_sampled_all_over_in_any_memory_layout() -> None:
@@ -45,18 +45,18 @@ def test_large_weights_are_sampled_all_over_in_any_memory_layout() -> None:
     weight = nn.Parameter(weight.detach().contiguous(memory_format=torch.channels_last))
     weight.grad = torch.zeros_like(weight)
     ratio = UpdateRatio()
-    ratio.before([weight])
-    assert SAMPLED <= ratio._kept[0][1].numel() <= 2 * SAMPLED
+    ratio.measure_before([weight])
+    assert SAMPLE_SIZE <= ratio._kept[0][1].numel() <= 2 * SAMPLE_SIZE
     with torch.no_grad():
         weight[32:] *= 1.02
-    assert ratio.after() == pytest.approx(0.02 / 2**0.5, rel=0.05)
+    assert ratio.measure_after() == pytest.approx(0.02 / 2**0.5, rel=0.05)
 
 
 def test_it_is_logged_of_the_steps_own_update(tmp_path: Path) -> None:
     """Whatever is logged between; in the warm-up it rises with the rate."""
     ratios = []
     for every in (1, 2):
-        run, _ = small_recipe.train(tmp_path / str(every), task=SmallTask(lr=1e-3), max_steps=4, log_every=every)
+        run, _ = small_recipe.train(tmp_path / str(every), task=SmallRecipe(lr=1e-3), max_steps=4, log_every=every)
         ratios.append(
             {
                 row["step"]: float(row["train/update_ratio"])

@@ -14,14 +14,14 @@ from stadia.core.seeds import derive_seed
 
 
 def seed_generators(seed: int, *names: object) -> None:
-    """Seed every global generator with its own stream of the seed and the names."""
+    """Seed each global generator with its own stream of the seed and the names."""
     torch.manual_seed(derive_seed(seed, *names, "torch"))
     np.random.seed(derive_seed(seed, *names, "numpy") % 2**32)  # noqa: NPY002 - what other libraries draw from
     random.seed(derive_seed(seed, *names, "python"))
 
 
 def capture_generators() -> dict[str, Tensor]:
-    """The states as tensors of fixed shapes, so that those of many processes can be gathered."""
+    """Return the states as tensors of fixed shapes, which can be gathered over processes."""
     _, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
     version, internal, next_gauss = random.getstate()
     states = {
@@ -37,7 +37,7 @@ def capture_generators() -> dict[str, Tensor]:
 
 
 def restore_generators(states: Mapping[str, Tensor]) -> None:
-    """Put the generators back to what `capture` saw."""
+    """Restore the states that `capture` returned."""
     torch.set_rng_state(states["torch"].cpu().clone())  # torch reads a view from its storage's start
     *keys, position, has_gauss = states["numpy"].tolist()
     np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, states["numpy_gauss"].item()))  # noqa: NPY002
@@ -50,7 +50,7 @@ def restore_generators(states: Mapping[str, Tensor]) -> None:
 
 @contextlib.contextmanager
 def preserve_generators() -> Iterator[None]:
-    """Whatever happens inside draws nothing from the global generators, as seen from outside."""
+    """Restore the global generators at the end of the block."""
     states = capture_generators()
     try:
         yield

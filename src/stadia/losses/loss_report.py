@@ -99,39 +99,36 @@ def divide_sum(values: Tensor, count: Tensor) -> Tensor:
     return values.sum() / count.where(count > 0, 1.0)
 
 
-# -- What holds of every loss, asked of the numbers that are logged anyway: it is the sum of its terms, and none lies
-# below its least value.
+# -- Check logged losses: the total is the sum of its terms, and no term lies below its minimum.
 #
-# A term that is below its least value is computed wrongly, whatever the network answers (SILog falls below 0 where its
-# two means are not over the same pixels); a total that is not the sum of its terms trains something that no curve shows.
+# A term below its minimum is computed wrongly, whatever the network predicts (SILog falls below 0 where its two means
+# are not over the same pixels). A total that is not the sum of its terms trains something that no curve shows.
 
 ROUNDING_TOLERANCE = 1e-5
-"""Of the terms' sizes, in float32: a hundred times what adding up a few terms, or means over accumulated batches,
-loses.
-"""
+"""Relative to the terms, in float32: a hundred times the rounding of a sum of terms, or of means over accumulation."""
 
 
 def find_loss_errors(
     total: float, terms: Mapping[str, float], least: Mapping[str, float], dtype: torch.dtype = torch.float32
 ) -> list[str]:
-    """What is wrong, in words with the numbers; nothing where all is well.
+    """Return a line for each broken law, with the numbers.
 
     Args:
         total: what is minimized.
-        terms: its parts by name, as they enter.
-        least: the smallest value that a term can have, by name; a term that is not in it has none (a logarithm's, say).
+        terms: its parts by name, weighted as they enter.
+        least: the minimum of a term, by name; a term without one (a logarithm) is left out.
         dtype: of the loss: in half precision sums agree less.
     """
     rounding = max(ROUNDING_TOLERANCE, 8 * torch.finfo(dtype).eps)
     broken = [
-        f"term '{name}' is {terms[name]:.6g}, below its least value {bound:g}"
+        f"term '{name}' is {terms[name]:.6g}, below its minimum {bound:g}"
         for name, bound in least.items()
         if name in terms and terms[name] < bound - rounding * max(1.0, abs(bound))
     ]
     size, added = sum(map(abs, terms.values())), sum(terms.values())
     if terms and abs(total - added) > rounding * max(size, abs(total)) + torch.finfo(dtype).tiny:
         broken.append(f"the total is {total:.6g}, the sum of its terms {added:.6g}")
-    return [] if not math.isfinite(total) else broken  # what is not finite is told by its own error
+    return [] if not math.isfinite(total) else broken  # a loss that is not finite has its own error
 
 
 def check_loss(
@@ -142,6 +139,6 @@ def check_loss(
         raise RunError(
             f"loss of step {step}",
             found="; ".join(broken),
-            expected="the sum of its terms, each at its least value or above",
+            expected="the sum of its terms, each at its minimum or above",
             fix="correct the loss: means over the same pixels with one count, and every term weighted as it enters",
         )

@@ -14,43 +14,42 @@ from stadia.core.types import is_temporal
 
 
 class OutputGradients:
-    """Of one backward: `watch` before the forward, `sizes` after the backward. Between them the gradients of the
-    answers are kept.
+    """Measure the gradients of one backward: call `attach` before the forward, `collect` after the backward.
 
-    The answers are what the networks give that stand in a recipe by a name of their own: the fields of a dataclass
-    (core's `Prediction`), or a tensor.
+    Outputs are the fields of the dataclass that a network returns (`core.types.Prediction`), or a tensor.
     """
 
     def __init__(self) -> None:
-        self._answers: list[tuple[str, Tensor]] = []
+        self._outputs: list[tuple[str, Tensor]] = []
         self._hooks: list[RemovableHandle] = []
 
-    def watch(self, recipe: nn.Module) -> None:
-        """Keep what its networks, the children that can learn, are about to say."""
+    def attach(self, recipe: nn.Module) -> None:
+        """Keep the outputs of the networks of a recipe: its children with trainable weights."""
         networks = [child for child in recipe.children() if any(p.requires_grad for p in child.parameters())]
         self._hooks = [network.register_forward_hook(self._keep) for network in networks]
 
-    def _keep(self, network: nn.Module, arguments: Any, answer: Any) -> None:
-        for name, value in _named(answer):
+    def _keep(self, network: nn.Module, arguments: Any, output: Any) -> None:
+        for name, value in _named_tensors(output):
             value.retain_grad()
-            self._answers.append((name, value))
+            self._outputs.append((name, value))
 
-    def sizes(self, source_names: Sequence[str] = ()) -> dict[str, Tensor]:
-        """The sum of |d loss / d value| of each quantity, () each: by how much the loss would fall, to first order, if
-        every value moved by one unit in its favor. So it depends on neither the batch's nor a map's size. What nothing
-        asks of (brightness that is held) has 0. Nothing is read from the device.
+    def collect(self, source_names: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Return the sum of |d loss / d value| of each output, () each. Waits for no device.
 
-        Of transforms, (B, N, 4, 4) and those of neighbors in time alone: `translation` (by their unit of length) and
-        `rotation` (by radians, of the source's axes). Of brightness: `gain` and `offset`.
+        To first order the loss falls by it if every value moves by one unit. It depends on neither the size of the
+        batch nor of a map. An output that the loss does not use (brightness that is held) has 0.
+
+        Of transforms (B, N, 4, 4) between neighbors in time: `translation` (per unit of length) and `rotation` (per
+        radian, axes of the source). Of brightness: `gain` and `offset`.
 
         source_names: N names, where there are sources.
         """
-        answers, self._answers = self._answers, []
+        outputs, self._outputs = self._outputs, []
         while self._hooks:
             self._hooks.pop().remove()
         temporal = [i for i, name in enumerate(source_names) if is_temporal(name)]
         found: dict[str, Tensor] = {}
-        for name, value in answers:
+        for name, value in outputs:
             gradient = torch.zeros_like(value) if value.grad is None else value.grad.detach()
             for quantity, part in _parts(name, value.detach(), gradient, temporal):
                 size = part.abs().sum().float()
@@ -58,23 +57,21 @@ class OutputGradients:
         return found
 
 
-def _named(answer: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
-    """The tensors of an answer that have a gradient: by the dataclass's fields, and by their number where there are
-    several.
-    """
-    if isinstance(answer, Tensor):
-        if answer.requires_grad:
-            yield name, answer
-    elif is_dataclass(answer):
-        for field in fields(answer):
-            yield from _named(getattr(answer, field.name), field.name)
-    elif isinstance(answer, tuple | list):
-        for number, one in enumerate(answer):
-            yield from _named(one, f"{name}/{number}")
+def _named_tensors(output: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors with a gradient, named by the field of the dataclass, numbered in a sequence."""
+    if isinstance(output, Tensor):
+        if output.requires_grad:
+            yield name, output
+    elif is_dataclass(output):
+        for field in fields(output):
+            yield from _named_tensors(getattr(output, field.name), field.name)
+    elif isinstance(output, tuple | list):
+        for number, one in enumerate(output):
+            yield from _named_tensors(one, f"{name}/{number}")
 
 
 def _parts(name: str, value: Tensor, gradient: Tensor, temporal: list[int]) -> Iterator[tuple[str, Tensor]]:
-    """What stands behind a field of `Prediction`; any other is itself."""
+    """Split the gradient of a field of `Prediction` into its quantities."""
     if name == "T_source_target":
         if temporal:
             yield "translation", gradient[:, temporal, :3, 3]
@@ -87,8 +84,6 @@ def _parts(name: str, value: Tensor, gradient: Tensor, temporal: list[int]) -> I
 
 
 def compute_rotation_gradient(R: Tensor, gradient: Tensor) -> Tensor:
-    """(..., 3, 3) twice to (..., 3): d loss / d w at w = 0 of exp(w) R, from d loss / d R of its nine numbers by
-    themselves.
-    """
+    """Return (..., 3) d loss / d w at w = 0 of exp(w) R, from R (..., 3, 3) and d loss / d R (..., 3, 3)."""
     turning = gradient @ R.transpose(-1, -2)
     return torch.stack([turning[..., j, i] - turning[..., i, j] for i, j in ((1, 2), (2, 0), (0, 1))], dim=-1)

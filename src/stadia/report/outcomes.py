@@ -231,7 +231,7 @@ def describe_provenance(run: RunFiles) -> dict[str, str]:
 def _count_trained_samples(run: RunFiles, steps: int) -> int | None:
     """Return the number of trained samples; None where stages change the number a step."""
     training = run.config.get("training", {})
-    factors = [training.get(key, 1) for key in ("batch_size", "accumulate", "devices")]
+    factors = [training.get(key, 1) for key in ("batch_size", "grad_accumulation_steps", "devices")]
     if training.get("stages") or not all(isinstance(factor, int) for factor in factors):
         return None
     return steps * math.prod(factors)

@@ -4,19 +4,15 @@ from stadia.core.registry import Registry
 
 OPTIMIZERS = Registry(
     "optimizer",
-    {
-        "adam": "stadia.training.optimizers:adam",
-        "adamw": "stadia.training.optimizers:adamw",
-        "sgd": "stadia.training.optimizers:sgd",
-    },
+    {"adam": "stadia.training.optim:adam", "adamw": "stadia.training.optim:adamw", "sgd": "stadia.training.optim:sgd"},
 )
 
 SCHEDULES = Registry(
     "schedule",
     {
-        "constant": "stadia.training.schedules:constant",
-        "step": "stadia.training.schedules:step",
-        "cosine": "stadia.training.schedules:cosine",
+        "constant": "stadia.training.optim:constant",
+        "step": "stadia.training.optim:step",
+        "cosine": "stadia.training.optim:cosine",
     },
 )
 

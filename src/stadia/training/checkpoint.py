@@ -22,18 +22,21 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError
 from stadia.core.files import atomic_write, write_json
 
-FORMAT, VERSION = "stadia-checkpoint", 1
+FORMAT, VERSION = "stadia-checkpoint", 2
+READABLE = (1, 2)
+"""Versions with readable weights. Version 1 holds the training state of Lightning's Trainer: it cannot be resumed."""
+
 _METADATA_KEY = "stadia"
-_WEIGHTS = "state_dict/"  # where Lightning keeps a model's tensors
+_WEIGHTS = "state_dict/"
 
 
 class CheckpointHeader(StrictModel):
-    """What a checkpoint says of itself.
+    """The header of a checkpoint.
 
-    recipe, config: whose weights these are; the configuration as resolved.
+    recipe, config: of the weights; the configuration as resolved.
     kind: "training" can be resumed; "weights" can predict, and start another training.
-    step, epoch: updates made, and the pass over the data that the last one belongs to (from 0).
-    metrics: the latest validation, by name.
+    step, epoch: updates made, and the epoch of the last one (from 0).
+    metrics: of the latest validation, by name.
     """
 
     recipe: str
@@ -45,12 +48,11 @@ class CheckpointHeader(StrictModel):
 
 
 def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, Any]) -> None:
-    """Write PATH.safetensors and its readable copy PATH.json; until the moment it is whole, the previous one stays.
+    """Write PATH.safetensors and the copy of its header, PATH.json; the previous file stays until the new one is whole.
 
     Args:
         path: ends in .safetensors.
-        header: what it is.
-        state: nested dicts, lists, tuples, numbers, strings and tensors. Raises TypeError for anything else.
+        state: nested dicts, lists, tuples, numbers, strings and tensors; TypeError for anything else.
     """
     tensors: dict[str, Tensor] = {}
     nest = _encode(state, "", tensors)
@@ -65,18 +67,19 @@ def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, A
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on disk, its header read and checked; tensors are read when asked for."""
+    """A checkpoint on disk, its header read and checked. Tensors are read on demand."""
 
     path: Path
     header: CheckpointHeader
     nest: Any
     checksums: dict[str, int]
+    version: int = VERSION
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
-        """Open a .safetensors, the .json beside it, or a run's folder (its best, else its last).
+        """Open a .safetensors file, the .json beside it, or a run folder (its best, else its last).
 
-        Raises CheckpointError naming the file where it is missing, truncated, or not one of ours.
+        Raises CheckpointError where it is missing, truncated, or no checkpoint of stadia.
         """
         path = _locate(Path(path))
         with _reading(path) as file:
@@ -85,13 +88,13 @@ class Checkpoint:
         if text is None:
             raise CheckpointError(
                 path,
-                found="a safetensors file without our header",
+                found="a safetensors file without a stadia header",
                 expected="a checkpoint of stadia",
                 fix="pass one of a run",
             )
         try:
             values = json.loads(text)
-            if (values["format"], values["version"]) != (FORMAT, VERSION):
+            if values["format"] != FORMAT or values["version"] not in READABLE:
                 raise CheckpointError(
                     path,
                     found=f"{values['format']} version {values['version']}",
@@ -104,10 +107,20 @@ class Checkpoint:
             raise _damaged(path, f"an unreadable header ({type(error).__name__})") from error
         if set(checksums) != names:
             raise _damaged(path, f"{len(names)} tensors where the header lists {len(checksums)}")
-        return cls(path, header, nest, checksums)
+        return cls(path, header, nest, checksums, values["version"])
+
+    def check_resumable(self) -> None:
+        """Raise CheckpointError where its training state is of an earlier version."""
+        if self.version != VERSION:
+            raise CheckpointError(
+                self.path,
+                found=f"the training state of version {self.version}",
+                expected=f"version {VERSION}",
+                fix=f"set start_from={self.path} in a new training, or resume with the version that wrote it",
+            )
 
     def state(self) -> dict[str, Any]:
-        """The whole nest, each tensor compared with its checksum."""
+        """Return the whole nest, each tensor compared with its checksum."""
         tensors = self._read(list(self.checksums))
         try:
             return dict(_decode(self.nest, tensors))
@@ -115,7 +128,7 @@ class Checkpoint:
             raise _damaged(self.path, f"an unreadable state ({type(error).__name__}: {error})") from error
 
     def weights(self) -> dict[str, Tensor]:
-        """The model's tensors alone, by their names in its state_dict."""
+        """Return the weights, by their names in the state_dict of the model."""
         keys = [key for key in self.checksums if key.startswith(_WEIGHTS)]
         return {key.removeprefix(_WEIGHTS): tensor for key, tensor in self._read(keys).items()}
 
@@ -131,15 +144,15 @@ class Checkpoint:
 def load_weights(
     checkpoint: Checkpoint, module: nn.Module, *, recipe: str | Sequence[str], without: Collection[str] = ()
 ) -> None:
-    """Copy a checkpoint's weights into a module.
+    """Copy the weights of a checkpoint into a module.
 
     Args:
         checkpoint: from `Checkpoint.open`.
-        module: the one whose state_dict was saved (a recipe's Task).
-        recipe: what the caller is; the checkpoint must be of the same, or of one of these.
-        without: names that stay as the module has them, and need not be in the checkpoint.
+        module: a recipe.
+        recipe: the checkpoint must be of this one, or of one of these.
+        without: names that stay as the module has them, and may be missing in the checkpoint.
 
-    Raises CheckpointError where the recipe, a name or a shape differs; the module is as it was then.
+    Raises CheckpointError where the recipe, a name or a shape differs; the module stays unchanged then.
     """
     check_recipe(checkpoint, recipe)
     weights = {name: tensor for name, tensor in checkpoint.weights().items() if name not in without}
@@ -162,9 +175,7 @@ def check_recipe(checkpoint: Checkpoint, recipe: str | Sequence[str]) -> None:
 def check_weights(
     checkpoint: Checkpoint, weights: Mapping[str, Tensor], module: nn.Module, *, without: Collection[str] = ()
 ) -> None:
-    """Raise CheckpointError where the weights are not the module's, name by name and shape by shape, but for those of
-    `without`.
-    """
+    """Raise CheckpointError where names or shapes of weights differ from the module, except those of `without`."""
     if mistakes := compare_weights(weights, module, without=without):
         raise CheckpointError(
             checkpoint.path,
@@ -178,7 +189,7 @@ def check_weights(
 
 
 def compare_weights(weights: Mapping[str, Tensor], module: nn.Module, *, without: Collection[str] = ()) -> list[str]:
-    """What differs between saved weights and a module, a line for each name that is not in `without`."""
+    """Return the differences between saved weights and a module, a line for each name that is not in `without`."""
     own = {name: tensor for name, tensor in module.state_dict().items() if name not in without}
     lines = [f"'{name}' is missing" for name in own if name not in weights]
     lines += [f"'{name}' is not in the model" for name in weights if name not in own]
@@ -191,7 +202,7 @@ def compare_weights(weights: Mapping[str, Tensor], module: nn.Module, *, without
 
 
 def _separate(tensors: dict[str, Tensor]) -> None:
-    """Give tied weights memory of their own: a checkpoint holds values, and safetensors refuses shared memory."""
+    """Copy tied weights: a checkpoint holds values, and safetensors refuses shared memory."""
     storages: set[int] = set()
     for key, tensor in tensors.items():
         pointer = tensor.untyped_storage().data_ptr()
@@ -201,7 +212,7 @@ def _separate(tensors: dict[str, Tensor]) -> None:
 
 
 def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """The JSON form of a nest; its tensors are put into `tensors` under their paths."""
+    """Return the JSON form of a nest; put its tensors into `tensors` under their paths."""
     if isinstance(value, Tensor):
         tensors[path] = value.detach().cpu().contiguous()
         return {"$tensor": path}
@@ -221,7 +232,7 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The inverse of `_encode`."""
+    """Invert `_encode`."""
     if isinstance(value, list):
         return [_decode(entry, tensors) for entry in value]
     if not isinstance(value, dict):
@@ -238,12 +249,12 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _checksum(tensor: Tensor) -> int:
-    """CRC-32 of the bytes: against damage, not against an adversary."""
+    """Return the CRC-32 of the bytes, which finds damage, not manipulation."""
     return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data) if tensor.numel() else 0
 
 
 def _locate(path: Path) -> Path:
-    """The .safetensors that a path means."""
+    """Return the .safetensors file of a path."""
     if path.is_dir():
         folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
         found = next(
@@ -267,7 +278,7 @@ def _damaged(path: Path, found: str) -> CheckpointError:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
-    """The reader of safetensors; its errors become ours."""
+    """Open a file with safetensors; turn its errors into CheckpointError."""
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             yield file
@@ -276,11 +287,11 @@ def _reading(path: Path) -> Iterator[Any]:
             path, found="no such file", expected="a .safetensors checkpoint", fix="check the path"
         ) from error
     except safetensors.SafetensorError as error:
-        if not _begins_like_one(path):
+        if not _is_safetensors(path):
             raise CheckpointError(
                 path,
                 found="a file that is no safetensors",
-                expected="a checkpoint of stadia: a run's folder, or its checkpoints/best.safetensors",
+                expected="a checkpoint of stadia: a run folder, or its checkpoints/best.safetensors",
                 fix=_EXPORTED if path.suffix in (".onnx", ".pt2") else "check the path",
             ) from error
         raise _damaged(path, f"a truncated or damaged file ({error})") from error
@@ -292,8 +303,8 @@ _EXPORTED = (
 )
 
 
-def _begins_like_one(path: Path) -> bool:
-    """Whether the file begins as every safetensors does, as far as it goes: 8 bytes of length, then JSON."""
+def _is_safetensors(path: Path) -> bool:
+    """Return whether the file begins like a safetensors file: 8 bytes of length, then JSON."""
     with path.open("rb") as stream:
         head = stream.read(10)
     return (path.suffix == ".safetensors" and len(head) < 10) or head[8:] == b'{"'
@@ -301,7 +312,7 @@ def _begins_like_one(path: Path) -> bool:
 
 @contextmanager
 def _as_os_error(path: Path) -> Iterator[None]:
-    """A full disk is reported in words only; raise the OSError that `core.files.atomic_write` knows what to say about."""
+    """Turn the text of a SafetensorError (full disk) into the OSError that `core.files.atomic_write` reports."""
     try:
         yield
     except safetensors.SafetensorError as error:

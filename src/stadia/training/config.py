@@ -12,12 +12,10 @@ from stadia.core.config import StrictModel, check_registered
 from stadia.training import LOGGERS, OPTIMIZERS, SCHEDULES
 
 
-def _starts_processes_anew(strategy: str) -> str:
-    """Lightning hands the results of a forked or spawned training back through a file of its own, which is none of our
-    checkpoints.
-    """
-    if any(word in strategy for word in ("spawn", "fork", "notebook")):
-        raise ValueError("expected a strategy that starts its processes anew; take 'ddp'")
+def _is_supported(strategy: str) -> str:
+    """Refuse strategies that fork processes (their results are lost) or shard weights (checkpoints hold whole ones)."""
+    if strategy not in ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"):
+        raise ValueError("expected 'auto', 'ddp' or 'ddp_find_unused_parameters_true'")
     return strategy
 
 
@@ -37,13 +35,13 @@ class OptimizerConfig(StrictModel):
 
 
 class ScheduleConfig(StrictModel):
-    """How the learning rate goes: a factor on `optimizer.lr`, a function of the step alone.
+    """The learning-rate schedule: a factor on `optimizer.lr`, a function of the step alone.
 
     name: a row of SCHEDULES.
-    warmup_steps: a straight rise from nothing before the schedule proper.
-    milestones, gamma: `step` multiplies by gamma at each.
-    milestones_in: what milestones count: epochs, or fractions of the run.
-    final_factor: where `cosine` ends.
+    warmup_steps: of a linear warm-up before the schedule.
+    milestones, gamma: `step` multiplies by gamma at each milestone.
+    milestones_in: the unit of milestones: epochs, or fractions of the run.
+    final_factor: at the end of `cosine`.
     """
 
     name: Annotated[str, AfterValidator(check_registered(SCHEDULES))] = "cosine"
@@ -63,11 +61,11 @@ class ScheduleConfig(StrictModel):
 
 
 class StageConfig(StrictModel):
-    """One stage of a training whose images grow.
+    """One stage of progressive resizing.
 
-    height, width: of its images; the last stage's are the data's own.
-    share: of the samples that the training sees.
-    batch_size: of one forward and backward on one device; "auto" finds it, see `TrainingConfig.memory_limit_gb`.
+    height, width: of its images; those of the last stage are `data.height` and `data.width`.
+    share: of all samples of the training.
+    batch_size: of one forward and backward on one device; "auto" searches it, see `TrainingConfig.memory_limit_gb`.
     """
 
     height: int = Field(ge=1)
@@ -77,42 +75,38 @@ class StageConfig(StrictModel):
 
 
 class TrainingConfig(StrictModel):
-    """How long, how large, where, and what is kept. A step is one update of the weights: `accumulate` batches.
+    """Length, batch size, devices and logging of a training. A step is one update of the weights.
 
-    max_epochs, max_steps: the training ends with the first of the two that is reached. max_steps alone sets no limit of
-        epochs.
-    max_minutes: the training also ends with the first step at whose end all steps have taken so long, validations and
-        checkpoints' scores left out; it is validated, scored and finished then. The schedule is that of max_steps, and
-        has not come to its end.
+    max_epochs, max_steps: the training ends at the first of the two. max_steps alone sets no limit of epochs.
+    max_minutes: the training also ends after the first step at whose end all steps took this long, without validations
+        and checkpoints. It is validated, scored and finished then; the schedule has not reached its end.
     batch_size: samples of one forward and backward on one device.
-    clip_norm: the gradient's largest norm; null = any.
-    precision: "bf16" runs the networks in bfloat16; what a recipe keeps in float32 stays so.
+    grad_accumulation_steps: batches of a step.
+    clip_norm: the largest norm of the gradient; null = any.
+    precision: "bf16" runs the networks in bfloat16; what a recipe keeps in float32 stays so. "fp16" runs them in
+        float16 with a gradient scaler, on CUDA GPUs.
     workers: processes that load; 0 loads in the training process.
-    threads: of torch on the CPU; null leaves torch's choice.
-    log_every, images_every, checkpoint_every: in steps; images are drawn at the first and the last, too, and never with
-        images_every=0.
-    histograms_every: in steps; how weights and gradients are spread is logged at the first and the last, too, and never
-        with 0.
+    threads: of torch on the CPU; null leaves the default of torch.
+    log_every, images_every, histograms_every, checkpoint_every: in steps. Images, and histograms of weights and
+        gradients, are also logged at the first and the last step; 0 = never.
     validate_every: in steps; null = once an epoch. The last step is always validated.
-    stages: sizes that the images go through, the smallest first as a rule; none trains at one size. The length of the
-        training is
-        counted in samples then: max_steps * batch_size of them, or max_epochs.
-    stage_lr_scaling: by what the learning rate of a stage differs, whose batches are k times as large as the last one's: "root"
-        (k ** .5, for adam), "linear" (k, for sgd), "constant" (1).
-    memory_limit_gb: that a stage whose batch_size is "auto" may hold, in units of 10^9 bytes: its batches are the
-        largest that do. null takes batches of as many pixels as `batch_size` of the last stage's, less where the device
-        has no room for them.
+    stages: image sizes for progressive resizing, usually the smallest first. The length is then counted in samples:
+        max_steps * batch_size of them, or max_epochs.
+    stage_lr_scaling: factor on the learning rate of a stage whose batches are k times as large as those of the last
+        one: "root" (k ** 0.5, for adam), "linear" (k, for sgd), "constant" (1).
+    memory_limit_gb: the peak memory of a stage whose batch_size is "auto", in 10^9 bytes; its batches are the largest
+        below it. null: batches with as many pixels as those of the last stage, fewer where the memory is too small.
     loggers: rows of LOGGERS; each gets every scalar, image and histogram.
-    devices, accelerator, strategy: as Lightning takes them ("auto", 2, "gpu", "ddp").
+    devices, accelerator, strategy: of Lightning Fabric ("auto", 2, "gpu", "ddp").
     """
 
     max_epochs: int | None = Field(default=20, ge=1)
     max_steps: int | None = Field(default=None, ge=1)
     max_minutes: float | None = Field(default=None, gt=0)
     batch_size: int = Field(default=8, ge=1)
-    accumulate: int = Field(default=1, ge=1)
+    grad_accumulation_steps: int = Field(default=1, ge=1)
     clip_norm: float | None = Field(default=None, gt=0)
-    precision: Literal["32", "bf16"] = "32"
+    precision: Literal["32", "bf16", "fp16"] = "32"
     workers: int = Field(default=1, ge=0)
     threads: int | None = Field(default=None, ge=1)
     log_every: int = Field(default=10, ge=1)
@@ -122,7 +116,7 @@ class TrainingConfig(StrictModel):
     validate_every: int | None = Field(default=None, ge=1)
     devices: int | Literal["auto"] = 1
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
-    strategy: Annotated[str, AfterValidator(_starts_processes_anew)] = "auto"
+    strategy: Annotated[str, AfterValidator(_is_supported)] = "auto"
     stages: tuple[StageConfig, ...] = ()
     stage_lr_scaling: Literal["root", "linear", "constant"] = "root"
     memory_limit_gb: float | None = Field(default=None, gt=0)
@@ -136,24 +130,22 @@ class TrainingConfig(StrictModel):
         return values
 
     def under(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Epochs that are given take the place of a default's steps."""
+        """Replace the steps of a default by epochs, where the user set epochs."""
         values = super().under(given)
         return values if given.get("max_epochs") is None or "max_steps" in given else {**values, "max_steps": None}
 
     @model_validator(mode="after")
-    def _ends(self) -> TrainingConfig:
+    def _check_length(self) -> TrainingConfig:
         if self.max_epochs is None and self.max_steps is None:
-            raise ValueError("set max_epochs or max_steps, a training has to end")
+            raise ValueError("set max_epochs or max_steps: a training has to end")
         return self
 
     @model_validator(mode="after")
-    def _stages_make_one_training(self) -> TrainingConfig:
+    def _check_stages(self) -> TrainingConfig:
         if self.stages and not math.isclose(total := sum(stage.share for stage in self.stages), 1, abs_tol=1e-6):
             raise ValueError(f"the shares of training.stages add up to {total:g}, expected 1")
         if self.stages and self.stages[-1].batch_size not in ("auto", self.batch_size):
-            said = (
-                f"training.stages ends with batch_size={self.stages[-1].batch_size}, and training.batch_size is"
-                f" {self.batch_size}"
-            )
-            raise ValueError(f"{said}: the last stage's is the training's; set both alike, or leave the stage's out")
+            last = f"training.stages ends with batch_size={self.stages[-1].batch_size}"
+            fix = "set both to the same value, or leave out that of the last stage"
+            raise ValueError(f"{last}, and training.batch_size is {self.batch_size}: {fix}")
         return self

@@ -1,11 +1,14 @@
-"""Count floating point operations, and measure the peak of the machine."""
+"""Count the floating point operations of convolutions and matrix products, and check timings against the peak.
+
+Large matrix products are the fastest operations of a network. A time that needs a higher rate is wrong: the clock was
+read before the work was done, as happens on a GPU without synchronization.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,16 +17,12 @@ from torch.utils.flop_counter import flop_registry
 
 from stadia.core.errors import RunError
 
-# -- How many floating point operations a piece of a program takes at least: its convolutions and products of matrices.
-
 _paused = False
 
 
 @contextlib.contextmanager
 def pause_flop_counters() -> Iterator[None]:
-    """What is computed within is no part of a step, as a measurement that is made now and then: every `FlopCount` looks
-    away.
-    """
+    """Pause every `FlopCounter`: what is computed within is no part of a step (an occasional measurement)."""
     global _paused
     before, _paused = _paused, True
     try:
@@ -33,11 +32,9 @@ def pause_flop_counters() -> Iterator[None]:
 
 
 class FlopCounter(TorchDispatchMode):
-    """While entered, counts by torch's own formulas, two operations for each multiplication. What has no formula counts
-    nothing.
+    """While entered, count by the formulas of torch, two operations for each multiplication; without a formula, none.
 
-    It looks on alone, where torch's FlopCounterMode takes composed operations apart, so nothing that it counts is
-    computed otherwise.
+    Unlike torch's FlopCounterMode it does not decompose operations, so it changes no result.
     """
 
     def __init__(self) -> None:
@@ -51,35 +48,26 @@ class FlopCounter(TorchDispatchMode):
         out = func(*args, **kwargs)
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None and not _paused:
-            with contextlib.suppress(Exception):  # a shape that a formula does not know ends no training
+            with contextlib.suppress(Exception):  # a shape that a formula does not support must not end a training
                 self.flops += int(formula(*args, **kwargs, out_val=out))
         return out
 
 
-# -- Whether a timing can be true: operations a second against the best that this machine is seen to do.
-#
-# Everything that networks spend their time on is, or is slower than, large matrix products. A time that would need more
-# operations a second
-# than those reach was not measured: its clock was read before the work was done, as a GPU's is without waiting for it.
-
 MATMUL_SIZES = {"cpu": ((384, 40), (1536, 5)), "cuda": ((8192, 7),)}
-"""Sides of the matrices, and how often they are multiplied. A processor that others use as well is given away in the
-middle of each long
-product, and of some short ones: busy with three others it read 1 to 8 GFLOP/s of the large ones, and of the small ones
-96 as when idle.
+"""Sides of the matrices, and repeats. On a busy processor each long product is interrupted, but only some short ones:
+with three other processes the large ones reached 1 to 8 GFLOP/s, the small ones 96 as on an idle machine.
 """
 
 MAX_PEAK_SHARE = 1.5
-"""Of the measured peak. On a machine that many shared, exact attention read up to 1.24 times it; a clock that does not
-wait reads tens of times as much.
+"""Of the measured peak. On a busy machine, exact attention reached up to 1.24 of it; without synchronization a clock
+gives tens of times the peak.
 """
 
 
 def measure_matmul_peak(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> float:
-    """Floating point operations a second, two for each multiplication: the best of several products of square matrices.
+    """Measure floating point operations per second, two for each multiplication: the best of several matrix products.
 
-    At torch's present number of threads. On CUDA float32 may use TF32, as convolutions do by default: it is a bound,
-    not a promise.
+    At the present number of threads of torch. On CUDA, float32 may use TF32, as convolutions do by default.
     """
     device = torch.device(device)
     best = 0.0
@@ -97,10 +85,10 @@ def measure_matmul_peak(device: torch.device | str = "cpu", dtype: torch.dtype =
 
 
 class PeakFlops:
-    """The peak of a device, with which times are compared.
+    """The peak of a device, to compare times with.
 
-    flops_per_s: of `matmul_peak`, at torch's number of threads; measured anew, and the better one kept, before a time
-        is refused, since others may have worked on the machine.
+    flops_per_s: of `matmul_peak`. Before a time is refused it is measured again, and the higher one kept: the machine
+        may have been busy.
     """
 
     def __init__(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
@@ -108,12 +96,12 @@ class PeakFlops:
         self.flops_per_s = measure_matmul_peak(device, dtype)
 
     def share(self, what: str, flops: float, seconds: float) -> float:
-        """What `flops` in `seconds` are of the peak. Raises RunError where it is above what can be.
+        """Return the rate of `flops` in `seconds` over the peak. Raises RunError above MOST_OF_PEAK.
 
         Args:
             what: was timed, for the error.
-            flops: that it takes at least, two for each multiplication.
-            seconds: that it is said to have taken.
+            flops: at least needed, two for each multiplication.
+            seconds: measured.
         """
         if flops / seconds > MAX_PEAK_SHARE * self.flops_per_s:
             self.flops_per_s = max(self.flops_per_s, measure_matmul_peak(self.device, self.dtype))
@@ -124,23 +112,20 @@ class PeakFlops:
                 f"time of {what}",
                 found=f"{seconds * 1e3:.3g} ms for {flops / 1e9:.3g} GFLOP, {share:.3g} times {peak}",
                 expected=f"at most {MAX_PEAK_SHARE:g} times the peak",
-                fix=(
-                    "wait for the device before each look at the clock, and count the operations again; measure while"
-                    " nothing else runs"
-                ),
+                fix="synchronize the device before reading the clock; measure on an idle machine",
             )
         return share
 
 
 def synchronize(device: torch.device | str) -> None:
-    """Until the device has done what it was given; on a CPU there is nothing to wait for."""
+    """Wait until the device has finished its queue; a CPU has none."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
     elif torch.device(device).type == "mps":
         torch.mps.synchronize()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _tf32() -> Iterator[None]:
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True

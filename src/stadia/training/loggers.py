@@ -1,4 +1,7 @@
-"""Log scalars, images and histograms to CSV, TensorBoard and Weights & Biases."""
+"""Log scalars, images and histograms to CSV, TensorBoard and Weights & Biases; compose image sheets.
+
+A resumed training repeats no row. Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,14 +25,18 @@ PERCENTS = (5, 25, 50, 75, 95)
 HISTOGRAM = ["step", "name", "zero", *(f"p{percent:02}" for percent in PERCENTS)]
 """The columns of histograms.csv."""
 
+_BAR, _GAP = 20, 4  # pixels: the label's bar, the gap between tiles
+_BACKGROUND, _INK = 24, (235, 235, 235)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+_SHAPE = 1.5  # desired width over height of a sheet
+
 
 class Logger(ABC):
-    """Takes what the callbacks measure. Opened once a training, in its main process alone.
+    """Write what the callbacks measure. Opened once per training, in its main process.
 
     Args:
         run: whose folder to write into.
-        step: that the training starts behind: 0, or the checkpoint's when it is resumed; what was logged later is taken
-            back.
+        step: of the checkpoint that the training resumes from, else 0; later rows are removed.
     """
 
     @abstractmethod
@@ -43,20 +51,19 @@ class Logger(ABC):
         return
 
     def histogram(self, step: int, name: str, values: NDArray[np.float32]) -> None:
-        """Log how (N,) values of a step are spread."""
+        """Log the distribution of (N,) values of a step."""
         return
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
         return
 
 
 class CsvLogger(Logger):
-    """metrics.csv: `step`, `epoch`, then a column a scalar in the order of their first appearance; empty = not logged.
+    """Write metrics.csv: `step`, `epoch`, then a column per scalar in order of appearance; empty = not logged.
 
-    A row is flushed when it is logged. A new name widens the table: the file is written anew, whole or not at all.
-    Of histograms histograms.csv holds the percentiles of |value|, and the share of values that are exactly 0: a row
-    each.
+    Each row is flushed. A new name adds a column: the file is rewritten atomically. histograms.csv has a row per
+    histogram: percentiles of |value|, and the share of values that are exactly 0.
     """
 
     def __init__(self, run: Run, step: int) -> None:
@@ -95,7 +102,7 @@ class CsvLogger(Logger):
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv as text by column; a last row that was cut short is not one."""
+    """Return the rows of a metrics.csv as text by column, without an incomplete last row."""
     text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     return list(csv.DictReader(io.StringIO(whole)))
@@ -118,7 +125,7 @@ def _line(cells: list[str]) -> str:
 
 
 class TensorBoardLogger(Logger):
-    """Events in RUN/tensorboard; `tensorboard --logdir runs` shows every run."""
+    """Write events into RUN/tensorboard; `tensorboard --logdir runs` shows every run."""
 
     def __init__(self, run: Run, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -140,7 +147,7 @@ class TensorBoardLogger(Logger):
 
 
 class WandbLogger(Logger):
-    """Weights & Biases, where it is installed; a resumed training goes on in the same W&B run."""
+    """Log to Weights & Biases, where it is installed; a resumed training continues the same W&B run."""
 
     def __init__(self, run: Run, step: int) -> None:
         if importlib.util.find_spec("wandb") is None:
@@ -175,3 +182,43 @@ class WandbLogger(Logger):
 
     def close(self) -> None:
         self.run.finish()
+
+
+def compose_image_sheet(images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Lay labeled (H, W, 3) uint8 RGB images out on one sheet, in their order, row by row.
+
+    All tiles have the size of the largest image. Smaller ones are enlarged with nearest-neighbor sampling at their
+    aspect ratio. Where labels are wider than that, all are enlarged by an integer factor.
+    """
+    if not images:
+        raise ValueError("a sheet needs an image")
+    height = max(image.shape[0] for image in images.values())
+    width = max(image.shape[1] for image in images.values())
+    factor = -(-max(map(_label_width, images)) // width)
+    height, width = factor * height, factor * width
+    tile_height, tile_width = height + _BAR + _GAP, width + _GAP
+    columns = min(
+        range(1, len(images) + 1),
+        key=lambda n: abs(np.log(n * tile_width / (-(-len(images) // n) * tile_height) / _SHAPE)),
+    )
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * tile_height + _GAP, columns * tile_width + _GAP, 3), _BACKGROUND, np.uint8)
+    for number, (label, image) in enumerate(images.items()):
+        top, left = (number // columns) * tile_height + _GAP, (number % columns) * tile_width + _GAP
+        cv2.putText(sheet, label, (left + 2, top + _BAR - 6), *_FONT, _INK, 1, cv2.LINE_AA)
+        fitted = _enlarge(image, height, width)
+        sheet[top + _BAR : top + _BAR + fitted.shape[0], left : left + fitted.shape[1]] = fitted
+    return sheet
+
+
+def _label_width(label: str) -> int:
+    """Return the width of a label, with two pixels on either side."""
+    return int(cv2.getTextSize(label, *_FONT, 1)[0][0]) + 4
+
+
+def _enlarge(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"an image is (H, W, 3) uint8, found {image.shape} {image.dtype}")
+    factor = min(height / image.shape[0], width / image.shape[1])
+    size = max(round(image.shape[1] * factor), 1), max(round(image.shape[0] * factor), 1)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST), np.uint8)

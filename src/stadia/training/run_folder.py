@@ -29,11 +29,11 @@ _LARGEST_DIFF = 16 << 20  # bytes; a larger one is somebody's data, not code
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder. Make one with `Run.create`, come back to one with `Run.open`.
+    """The folder of a run. Make one with `Run.create`; return to one with `Run.open`.
 
     folder: runs/<date-time>-<name>.
-    recipe, config, seed: what is run, as resolved when the run was made.
-    writes: False in the further processes of a distributed training, which leave the folder alone.
+    recipe, config, seed: as resolved when the run was made.
+    writes: False in the further processes of a distributed training, which write nothing.
     """
 
     folder: Path
@@ -141,13 +141,13 @@ class Run:
     def check_config(
         self, config: StrictModel | Mapping[str, Any], within: str | None = None, free: Collection[str] = ()
     ) -> None:
-        """Raise RunError, naming each key, where a configuration is not the one that the run was made with.
+        """Raise RunError, naming each key, where a configuration differs from that of the run.
 
         Args:
             config: the whole configuration, or one group of it.
-            within: that group's key ("training").
+            within: the key of that group ("training").
             free: keys, or groups of them, that may differ, besides those of a training that change no loss: workers,
-                loggers, and how often checkpoints and images are written.
+                loggers, and the intervals of checkpoints and images.
         """
         after = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
         before = self.config if within is None else self.config.get(within, after)
@@ -156,9 +156,9 @@ class Run:
         )
 
     def check_data(self, data: Mapping[str, Any]) -> None:
-        """Raise RunError where the data is not what the run was made with; its path may differ (see `create`).
+        """Raise RunError where the data differs from that of the run; its path may differ (see `create`).
 
-        What follows from the configuration and the fingerprints is not compared, since earlier runs do not have it.
+        Values that follow from the configuration and the fingerprints are not compared: earlier runs lack them.
         """
         keys = ("path", "train_frames", "train_images", "train_sessions")
         free = {
@@ -184,21 +184,22 @@ class Run:
             write_json(self.folder / "run.json", {**self.facts, **facts})
 
     def end(self, status: Status, error: str | None = None) -> None:
-        """Write how and when it ended."""
+        """Write the final status and the time into run.json."""
         self.note(status=status, finished=_now(), error=error)
 
     def failed(self, error: BaseException) -> None:
-        """Write that it failed, and why."""
+        """Write that the run failed, and the error."""
         self.end("failed", " ".join(f"{type(error).__name__}: {error}".split()))
 
     def resume(self) -> None:
-        """Write that it goes on."""
+        """Write that the run was resumed."""
         self.note(status="running", finished=None, error=None, resumed=[*self.facts.get("resumed", []), _now()])
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the run, so that no second process trains in its folder; let go even by kill -9. Raises RunError where
-        it is held.
+        """Lock the run, so that no second process trains in its folder; kill -9 releases the lock.
+
+        Raises RunError where it is locked.
         """
         if not self.writes:
             yield
@@ -215,9 +216,7 @@ class Run:
 
 
 def is_main_process() -> bool:
-    """True but in the further processes of a distributed training (the variables that Lightning, torchrun and SLURM
-    set).
-    """
+    """Return False in the further processes of a distributed training (variables of Lightning, torchrun and SLURM)."""
     ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     return next((rank for rank in ranks if rank is not None), "0") == "0"
 
@@ -270,7 +269,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says about the folder of this package; None where it has nothing to say."""
+    """Return the output of git in the folder of this package; None where it fails."""
     command = ["git", "-C", str(Path(stadia.__file__).parent), *arguments]
     try:
         done = subprocess.run(
@@ -282,7 +281,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _code_version() -> tuple[dict[str, Any], str]:
-    """{"commit", "dirty"} of the checkout that this package runs from, and its difference to that commit.
+    """Return {"commit", "dirty"} of the checkout that this package runs from, and its difference to that commit.
 
     An installed package is no checkout, even where it lies inside somebody's repository: commit and dirty are null
     then.
@@ -298,7 +297,7 @@ def _code_version() -> tuple[dict[str, Any], str]:
 
 
 def _environment() -> dict[str, Any]:
-    """Python, platform, cores, and the versions of what the numbers depend on."""
+    """Return Python, platform, cores, and the versions of packages with an influence on the numbers."""
     versions = {}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

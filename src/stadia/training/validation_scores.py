@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,40 +14,45 @@ from torch import Tensor
 
 from stadia.core.types import Meta
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
-Sample = tuple[
-    str, str, int, str, bool, int, int
-]  # data, recording, index, side, mirrored, instance, which time this process sees it
+Sample = tuple[str, str, int, str, bool, int, int]
+"""Data set, recording, index, side, mirrored, instance, and how often this process had it before."""
+
 Scores = dict[str, dict[Sample, float]]
 
 
 class ValidationScores:
-    """What a process's validation batches scored. Values stay where they are until `means`, so that no batch waits for
-    them.
-    """
+    """The scores of the validation batches of a process. Values stay on their device until `means`."""
 
     def __init__(self) -> None:
         self._batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]] = []
-        self.without: dict[
-            str, tuple[int, int]
-        ] = {}  # set by `means`: how many samples of how many have no score of a name
+        self.without: dict[str, tuple[int, int]] = {}  # set by `means`: samples without a score, and all, by name
 
     def add(self, meta: tuple[Meta, ...], values: Mapping[str, Tensor | float]) -> None:
-        """Scores of a batch by name: (B,), or one number that each of its samples gets."""
+        """Add scores of a batch by name: (B,), or one number for each of its samples."""
         self._batches.append(
             (meta, {name: torch.as_tensor(value).detach().expand(len(meta)) for name, value in values.items()})
         )
 
     def means(self) -> dict[str, float]:
-        """`means_of` what every process has scored, the same in each of them. Called by all of them; empties the book."""
-        mine, self._batches = _by_sample(self._batches), []
+        """Return the means over all processes, see `means_of`, and empty the book. Called by all processes."""
+        mine, self._batches = _scores_by_sample(self._batches), []
         parts = gather_from_processes(mine)
         self.without = count_unscored(parts)
         return compute_means(parts)
 
+    def warn_of_unscored(self) -> None:
+        """Warn of the samples that `means` left out, a line for each number of them."""
+        for count, total in dict.fromkeys(self.without.values()):
+            names = ", ".join(name for name, of in self.without.items() if of == (count, total))
+            line = "validation: %d of %d samples have no %s (nothing to score it by) and are in no mean"
+            log.warning(line, count, total, names)
+
 
 def gather_from_processes(mine: T) -> list[T]:
-    """What each process has, the same list in all of them; they all have to call it."""
+    """Return the objects of all processes, by rank. Called by all processes."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [mine]
     parts = [mine] * torch.distributed.get_world_size()
@@ -55,15 +61,15 @@ def gather_from_processes(mine: T) -> list[T]:
 
 
 def compute_means(parts: Iterable[Scores]) -> dict[str, float]:
-    """The mean of each name over the samples that have it in any part; NaN is no score, and a name without any is NaN.
+    """Return the mean of each score over the samples that have it in any part, without NaN; NaN where none has it.
 
-    A sample in several parts counts once: processes get equally many, so that some may be given twice. Sums are exact
-    (`math.fsum`), so the order of samples and parts changes nothing.
+    A sample in several parts counts once: processes get the same number, so some samples repeat. Sums are exact
+    (`math.fsum`), so the order has no influence.
 
-    Of several data sets each has means of its own, "NAME/score". The mean of these has the plain name, where all of
-    them have the score: a small data set counts as much in it as a large one, and a network that forgets one is seen.
+    Several data sets have means of their own, "NAME/score". Where all have a score, the mean of their means has the
+    plain name: a small data set has the weight of a large one, so forgetting shows.
     """
-    joined = _joined(parts)
+    joined = _merge_parts(parts)
     data_sets = dict.fromkeys(sample[0] for of_sample in joined.values() for sample in of_sample)
     if not any(data_sets):
         return {name: _mean(of_sample.values()) for name, of_sample in joined.items()}
@@ -83,16 +89,15 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def count_unscored(parts: Iterable[Scores]) -> dict[str, tuple[int, int]]:
-    """Of each name that a sample has no score of (no ground truth there, or nothing that it is of): how many samples,
-    and of how many.
-    """
+    """Return the number of samples without a score (no ground truth there) and of all, by name, where there are any."""
     counts = {
-        name: (sum(map(math.isnan, of_sample.values())), len(of_sample)) for name, of_sample in _joined(parts).items()
+        name: (sum(map(math.isnan, of_sample.values())), len(of_sample))
+        for name, of_sample in _merge_parts(parts).items()
     }
     return {name: (without, total) for name, (without, total) in counts.items() if without}
 
 
-def _joined(parts: Iterable[Scores]) -> Scores:
+def _merge_parts(parts: Iterable[Scores]) -> Scores:
     scores: Scores = {}
     for part in parts:
         for name, of_sample in part.items():
@@ -100,7 +105,7 @@ def _joined(parts: Iterable[Scores]) -> Scores:
     return scores
 
 
-def _by_sample(batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]]) -> Scores:
+def _scores_by_sample(batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]]) -> Scores:
     scores: Scores = {}
     times: Counter[tuple[str, str, int, str, bool, int]] = Counter()
     for meta, values in batches:

@@ -61,7 +61,7 @@ class StudyConfig(StrictModel):
     at: the value of the last validation, or the best one of the run (which improves with the number of validations).
     margin: smallest relevant difference, in the metric's unit; null = no change is called equal.
     alpha: family-wise error rate over all changes.
-    budget: "samples": steps x batch x accumulate x devices are equal; "seconds": training time is equal within 5 %.
+    budget: "samples": steps x batch x grad_accumulation_steps x devices are equal; "seconds": training time is equal within 5 %.
     """
 
     name: Name
@@ -184,7 +184,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 LENGTH_KEYS = ("max_epochs", "max_steps", "stages")
-SAMPLE_KEYS = ("batch_size", "accumulate", "devices")
+SAMPLE_KEYS = ("batch_size", "grad_accumulation_steps", "devices")
 """Keys of `training` that define the budget: length, and samples per step."""
 
 SAME_COUNT_KEYS = (
@@ -326,7 +326,7 @@ def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: d
         raise ConfigError(
             f"change '{name}'",
             found=f"another budget than the base ({'; '.join(map(str, of_budget))}{sizes})",
-            expected="as many samples: steps x batch_size x accumulate x devices",
+            expected="as many samples: steps x batch_size x grad_accumulation_steps x devices",
             fix=(
                 "set training.max_steps (and max_epochs=null) so that they are equal, or compare at equal time with"
                 " `budget: seconds`"

@@ -26,7 +26,7 @@ from stadia.diagnostics.preflight import two_view_geometry
 from stadia.diagnostics.preflight.feature_matching import detect_features, match_features
 from stadia.diagnostics.preflight.recording_survey import NotChecked
 from stadia.geometry.se3 import rotation_angle_deg
-from stadia.training import optimizers
+from stadia.training import optim
 
 # -- Check whether the depth range of the model contains the depth of a stereo pair, by its matches and without labels.
 
@@ -220,7 +220,7 @@ def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
             expected="parameters that train",
         )
     if not missing and not twice:
-        optimizers.build(task, task.optimizer_config, groups)  # raises where it cannot be had
+        optim.build_optimizer(task, task.config.optimizer, groups)  # raises where it cannot be had
 
 
 def check_parameter_gradients(start: TrainingStart) -> Iterator[Finding]:

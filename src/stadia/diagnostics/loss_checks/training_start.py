@@ -18,8 +18,9 @@ from stadia.core.types import Batch, DepthScale
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import NotChecked
-from stadia.training import optimizers
-from stadia.training.task import Report, Task
+from stadia.losses.loss_report import LossReport
+from stadia.training import optim
+from stadia.training.recipe import AnyRecipe
 
 # -- A training before its first step: a copy of the recipe, a batch, and one backward pass.
 
@@ -71,7 +72,7 @@ class TrainingStart:
     @classmethod
     def of(
         cls,
-        task: Task[Any, Any],
+        task: AnyRecipe,
         batch: Batch[Any, Any],
         device: torch.device | str = "cpu",
         *,
@@ -91,10 +92,10 @@ class TrainingStart:
         )
 
     @cached_property
-    def report(self) -> Report:
+    def report(self) -> LossReport:
         """Report of the first step after backward: the parameters of the copy hold their gradients."""
         self.task.zero_grad(set_to_none=True)
-        report = self.task.step(self.batch)
+        report = self.task.training_step(self.batch)
         report.total.backward()
         return report
 
@@ -124,7 +125,7 @@ class TrainingStart:
         hooks = [self.task.get_submodule(name).register_forward_pre_hook(partial(count, name)) for name in layers]
         try:
             if hooks:
-                self.task.step(self.batch)
+                self.task.training_step(self.batch)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -172,21 +173,21 @@ def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
     """
     task, batch = start.task, start.batch
     shuffled = 0.0
-    optimizer = optimizers.build(task, task.optimizer_config, task.parameter_groups())
+    optimizer = optim.build_optimizer(task, task.config.optimizer, task.parameter_groups())
     losses: list[float] = []
     held: list[int] = []
     with contextlib.suppress(TimeLimitReached):
         shuffled = _loss_of_shuffled_weights(task, batch)
         for _ in range(STEPS):
             optimizer.zero_grad(set_to_none=True)
-            report = task.step(batch)
+            report = task.training_step(batch)
             report.total.backward()
             optimizer.step()
             losses.append(float(report.total.detach()))
             del report
             held.append(_memory_bytes(batch.inputs.image.device))
         with torch.no_grad():
-            losses.append(float(task.step(batch).total))
+            losses.append(float(task.training_step(batch).total))
     if len(held) < MIN_STEPS:
         raise NotChecked(f"{len(held)} steps until the time limit of the checks, and {MIN_STEPS} are needed")
     fell = losses[0] - sum(sorted(losses[-3:])[:2]) / 2
@@ -221,7 +222,7 @@ def grows_steadily(held: Sequence[int]) -> bool:
     return grown > GROWTH_BYTES and min(b - a for a, b in pairwise(ends)) > STEADY * grown / 3
 
 
-def _loss_of_shuffled_weights(task: Task[Any, Any], batch: Batch[Any, Any]) -> float:
+def _loss_of_shuffled_weights(task: AnyRecipe, batch: Batch[Any, Any]) -> float:
     """Return the loss with shuffled weights: as large, but untrained."""
     as_given, generator = (
         {name: value.clone() for name, value in task.state_dict().items()},
@@ -232,7 +233,7 @@ def _loss_of_shuffled_weights(task: Task[Any, Any], batch: Batch[Any, Any]) -> f
             for weights in task.parameters():
                 order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
                 weights.copy_(weights.flatten()[order].view_as(weights))
-            return float(task.step(batch).total)
+            return float(task.training_step(batch).total)
     finally:
         task.load_state_dict(as_given)
 
@@ -242,9 +243,9 @@ def check_precision(start: TrainingStart) -> Iterator[Finding]:
     if start.precision != "bf16":
         return
     with torch.no_grad():
-        exact = float(start.task.step(start.batch).total)
+        exact = float(start.task.training_step(start.batch).total)
         with torch.autocast(start.batch.inputs.image.device.type, dtype=torch.bfloat16):
-            half = float(start.task.step(start.batch).total)
+            half = float(start.task.training_step(start.batch).total)
     if not abs(half - exact) <= PARITY * abs(exact):
         measured = f"the loss is {half:.4g} in bfloat16, {exact:.4g} in float32"
         yield make_finding("T27", Severity.WARN, measured=measured, expected=f"the same within {PARITY:.0%}")

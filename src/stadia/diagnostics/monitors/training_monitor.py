@@ -7,10 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import stadia.core.torchvision_shim  # noqa: F401
-
-# isort: split
-import lightning.pytorch as pl
 from rich.console import Console
 
 from stadia.core.errors import DataError, NotFiniteError, RunError
@@ -59,9 +55,8 @@ from stadia.diagnostics.monitors.score_monitors import (
     ScoreRangeMonitor,
 )
 from stadia.training.loggers import read_rows
+from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run_folder import Run
-from stadia.training.step_callback import StepCallback
-from stadia.training.task import Task
 
 
 def make_monitors() -> tuple[object, ...]:
@@ -82,7 +77,7 @@ def make_monitors() -> tuple[object, ...]:
     )
 
 
-class TrainingMonitor(StepCallback):
+class TrainingMonitor(Callback):
     """Calls every monitor, and writes its findings to findings.jsonl, each code once per run.
 
     A monitor is a class with `on_batch(step, loss, samples)` or `on_row(step, row)`, or both, that return a Finding or
@@ -94,23 +89,24 @@ class TrainingMonitor(StepCallback):
         self.instruments = make_monitors()
         self.reported = {found.code for found in read_training_findings(run.folder)}
 
-    def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
+    def on_train_start(self, loop: TrainingLoop) -> None:
         """Replay the logged rows of a resumed run, so that monitors have the state of its start."""
         log = self.run.metrics_csv
-        for cells in read_rows(log) if trainer.global_step and log.exists() else ():
+        for cells in read_rows(log) if loop.step and log.exists() else ():
             row = {name: float(cell) for name, cell in cells.items() if cell}
             for instrument in self.instruments:
                 if hasattr(instrument, "on_row"):
                     instrument.on_row(int(row["step"]), row)
 
-    def on_batch(self, trainer: pl.Trainer, task: Task) -> None:
-        found, task.found = task.found, []
+    def on_batch_end(self, loop: TrainingLoop) -> None:
+        assert loop.batch is not None
+        found, loop.recipe.found = loop.recipe.found, []
         for one in found:
             self._report(one)
-        samples = tuple(f"{one.recording} {one.index}" for one in task.meta)
-        self._notify("on_batch", trainer.global_step, task.batch_loss, samples)
+        samples = tuple(f"{one.recording} {one.index}" for one in loop.batch.meta)
+        self._notify("on_batch", loop.step, loop.batch_loss, samples)
 
-    def on_row(self, trainer: pl.Trainer, task: Task, step: int, row: Mapping[str, float]) -> None:
+    def on_row(self, loop: TrainingLoop, step: int, row: Mapping[str, float]) -> None:
         self._notify("on_row", step, row)
 
     def _notify(self, when: str, *values: Any) -> None:
@@ -119,9 +115,9 @@ class TrainingMonitor(StepCallback):
             if found is not None:
                 self._report(found)
 
-    def on_exception(self, trainer: pl.Trainer, task: Task, exception: BaseException) -> None:
-        if isinstance(exception, NotFiniteError):  # which ends the training by itself
-            self._report(report_not_finite(trainer.global_step + 1, exception), halts=False)
+    def on_exception(self, loop: TrainingLoop, error: BaseException) -> None:
+        if isinstance(error, NotFiniteError):  # which ends the training by itself
+            self._report(report_not_finite(loop.step + 1, error), halts=False)
 
     def _report(self, found: Finding, *, halts: bool = True) -> None:
         """Write a finding once per run. Raises RunError for a stop that halts."""

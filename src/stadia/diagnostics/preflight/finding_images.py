@@ -13,7 +13,7 @@ from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.preflight.feature_matching import gray
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step
 from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, pixel_rays, plane_sweep, triangulate
-from stadia.training.callbacks.images import compose_image_sheet
+from stadia.training.loggers import compose_image_sheet
 
 Image = NDArray[np.uint8]
 Tiles = dict[str, Image]

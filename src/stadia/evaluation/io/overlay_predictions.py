@@ -20,7 +20,7 @@ from stadia.evaluation.io.predictions_folder import (
     PredictionsRecord,
     Provenance,
 )
-from stadia.training.callbacks.images import compose_image_sheet
+from stadia.training.loggers import compose_image_sheet
 
 LOGITS_KEY = "mask_logits"
 

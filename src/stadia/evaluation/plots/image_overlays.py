@@ -274,11 +274,10 @@ def _draw_line(image: Image, start: Array, end: Array, color: tuple[int, int, in
 
 @dataclass(frozen=True, slots=True)
 class EpochHeight:
-    """Of one group. Metres, NaN where there is none.
+    """The height of one group of cameras after an epoch. Metres, NaN where there is none.
 
-    epoch: that has ended, from 0.  said_m, low_m, high_m: the median over its frames, and their quartiles.
-    kept_m: the height known from then on.  refused: why the epoch was not believed; empty where it was, or said
-        nothing.
+    epoch: from 0.  said_m, low_m, high_m: the median over its frames, and their quartiles.
+    kept_m: the average height from then on.  refused: why the estimate was rejected; empty where it was not.
     """
 
     epoch: int

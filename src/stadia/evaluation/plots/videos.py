@@ -23,7 +23,7 @@ from stadia.core.recording import Recording
 from stadia.core.types import Camera, Predictor
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, to_uint8
 from stadia.evaluation.predict.frame_preparation import Frame, Listener, PredictedFrame, PreparedFrame
-from stadia.training.callbacks.images import compose_image_sheet
+from stadia.training.loggers import compose_image_sheet
 
 # -- Write videos: of images, and of an image beside its inverse depth in colors.
 

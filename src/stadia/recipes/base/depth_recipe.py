@@ -21,13 +21,13 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, to_uint8
 from stadia.evaluation.predict.frame_preparation import TrainingLens
 from stadia.evaluation.progress import TrackProgress
+from stadia.losses.loss_report import LossReport
 from stadia.recipes.base.depth_commands import evaluate_depth, predict_depth, score_validation
-from stadia.recipes.base.recipe import ConfigT, Recipe
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.base.video_data import VideoData
 from stadia.training.batches import select_device
+from stadia.training.recipe import ConfigT, Recipe
 from stadia.training.run_folder import Run
-from stadia.training.task import Report
 
 VideoDataT = TypeVar("VideoDataT", bound=VideoData, default=VideoData)
 VideoInputsT = TypeVar("VideoInputsT", bound=Inputs, default=Inputs)
@@ -134,7 +134,7 @@ class DepthRecipe(
             score_validation(predictor, one, run, console, name=f"val-{name}" if name else "val")
 
     @torch.no_grad()
-    def images(self, batch: Batch[VideoInputsT, VideoTargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
+    def images(self, batch: Batch[VideoInputsT, VideoTargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
         """Draw the first sample: input and predicted maps. Uncertainty has the colors of residuals."""
         was_training = self.training
         maps = self.eval().maps(batch.inputs.image[:1])

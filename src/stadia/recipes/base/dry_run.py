@@ -9,14 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import psutil
-
-import stadia.core.torchvision_shim  # noqa: F401
-
-# isort: split
-import lightning.pytorch as pl
 import torch
 from rich.console import Console
 
@@ -24,12 +19,11 @@ from stadia.core.errors import RunError
 from stadia.dataloading.mixture import MixtureLoader, take_batches_of_each
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.init_weights import create_task
-from stadia.recipes.base.recipe import AnyRecipe, TrainingData
-from stadia.training.fit import fit
+from stadia.recipes.base.recipe import TrainingData
+from stadia.training.fit import Interrupted, fit
+from stadia.training.loop import Callback, TrainingLoop
+from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
-from stadia.training.step_callback import StepCallback
-from stadia.training.stopping import Interrupted
-from stadia.training.task import Task
 
 # -- Measure the memory of a job and all its child processes.
 
@@ -163,7 +157,7 @@ def measure_steps(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingD
     if memory does not suffice, with the step.
     """
     train = (
-        take_batches_of_each(data.train.loaders, PROBE_STEPS * config.training.accumulate)
+        take_batches_of_each(data.train.loaders, PROBE_STEPS * config.training.grad_accumulation_steps)
         if isinstance(data.train, MixtureLoader)
         else data.train
     )
@@ -175,7 +169,7 @@ def measure_steps(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingD
         run = Run.create(Path(folder), config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
         task = create_task(recipe, config, data, run)
         try:
-            fit(task, train, None, training, run, extra_callbacks=[probe], console=Console(quiet=True))
+            fit(task, train, None, training, run, callbacks=[probe], console=Console(quiet=True))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise out_of_memory_error(len(probe.seconds) + 1, probe.peak_bytes, error) from error
         except Interrupted as error:
@@ -183,7 +177,7 @@ def measure_steps(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingD
     return DryRunResult(probe.device, tuple(probe.peak_bytes), tuple(probe.seconds))
 
 
-class MemoryProbe(StepCallback):
+class MemoryProbe(Callback):
     """Records the peak memory of every step."""
 
     def __init__(self) -> None:
@@ -193,11 +187,11 @@ class MemoryProbe(StepCallback):
         self.seconds: list[float] = []
         self.started = 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
-        self.device = trainer.strategy.root_device.type
+    def on_train_start(self, loop: TrainingLoop) -> None:
+        self.device = loop.fabric.device.type
         self._start()
 
-    def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
+    def on_step_end(self, loop: TrainingLoop) -> None:
         if self.device == "cuda":
             torch.cuda.synchronize()
         self.peak_bytes.append(torch.cuda.max_memory_allocated() if self.device == "cuda" else self.process.bytes)
@@ -218,5 +212,5 @@ def out_of_memory_error(step: int, peaks: Sequence[int], error: BaseException) -
         f"memory of step {step}",
         found=f"none left{before} ({' '.join(str(error).split())[:200]})",
         expected="memory for every step",
-        fix="lower training.batch_size (and raise training.accumulate as much), or data.height and data.width",
+        fix="lower training.batch_size (and raise training.grad_accumulation_steps as much), or data.height and data.width",
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 from stadia.core import random_state
 from stadia.core.errors import StadiaError
 from stadia.recipes.base.config import RecipeConfig, without_pretrained
-from stadia.recipes.base.recipe import AnyRecipe, TrainingData
+from stadia.recipes.base.recipe import TrainingData
 from stadia.training.checkpoint import Checkpoint, check_recipe, load_weights
+from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 
 

@@ -15,9 +15,10 @@ from rich.console import Console
 from stadia.core.errors import ConfigError, RunError
 from stadia.recipes.base.config import RecipeConfig, without_pretrained
 from stadia.recipes.base.dry_run import find_largest_batch, measure_steps, resident_bytes
-from stadia.recipes.base.recipe import AnyRecipe, TrainingData
+from stadia.recipes.base.recipe import TrainingData
 from stadia.training.batches import StagedBatches, scale_batch_size, select_device
 from stadia.training.config import StageConfig, TrainingConfig
+from stadia.training.recipe import AnyRecipe
 
 MIN_STEPS = 100
 """Minimum steps of a stage, if its share of the samples allows it: a larger batch makes fewer updates."""
@@ -148,7 +149,9 @@ def _search_batch_size(recipe: type[AnyRecipe], config: RecipeConfig, number: in
     limit = round(given * 1e9) if given is not None else _memory_limit(device)
     _, data = recipe.prepare(stage_config(config, number, 1), Console(quiet=True))
     samples = len(data.train.samples)
-    enough = max(_count_samples(training, stage, samples) // (training.accumulate * MIN_STEPS), training.batch_size)
+    enough = max(
+        _count_samples(training, stage, samples) // (training.grad_accumulation_steps * MIN_STEPS), training.batch_size
+    )
     guess = scale_batch_size(stage, training.stages[-1], training.batch_size)
     most = min(samples, enough, guess if given is None else samples)
     peaks: dict[int, int | None] = {}
@@ -185,7 +188,11 @@ def _search_batch_size(recipe: type[AnyRecipe], config: RecipeConfig, number: in
 
 def _count_samples(training: TrainingConfig, stage: StageConfig, samples: int) -> int:
     """Return the number of samples of a stage."""
-    limits = [] if training.max_steps is None else [training.max_steps * training.batch_size * training.accumulate]
+    limits = (
+        []
+        if training.max_steps is None
+        else [training.max_steps * training.batch_size * training.grad_accumulation_steps]
+    )
     limits += [] if training.max_epochs is None else [training.max_epochs * samples]
     return int(stage.share * min(limits))
 

@@ -36,7 +36,6 @@ from stadia.recipes.base.logged_stats import (
     min_reprojection_stats,
     motion_stats,
 )
-from stadia.training.task import Report
 
 SelfSupervisedConfigT = TypeVar("SelfSupervisedConfigT", bound=SelfSupervisedConfig)
 
@@ -115,7 +114,7 @@ class SelfSupervisedRecipe(
         motion = self.model.motion(now, following)
         return None if motion is None else motion.T_later_earlier
 
-    def step(self, batch: Batch[Inputs, VideoTargetsT]) -> LossReport:
+    def training_step(self, batch: Batch[Inputs, VideoTargetsT]) -> LossReport:
         return self.photometric_loss(batch, self.model(batch))
 
     def photometric_loss(
@@ -173,7 +172,7 @@ class SelfSupervisedRecipe(
         """Return the scale that depth of this batch is scored with; data sets may differ."""
         return self.scored_as
 
-    def validate(self, batch: Batch[Inputs, VideoTargetsT]) -> Mapping[str, Tensor | float]:
+    def validation_step(self, batch: Batch[Inputs, VideoTargetsT]) -> Mapping[str, Tensor | float]:
         """Return scores of a batch: `residual` and `residual_unwarped` at the finest scale, and depth scores.
 
         `residual_unwarped` is the identity reprojection: no depth, no motion. With ground truth: `abs_rel`, `rmse`,
@@ -208,8 +207,7 @@ class SelfSupervisedRecipe(
         self.motions.add(batch.meta, batch.source_names, predicted.T_source_target, batch.targets.T_source_target_true)
         return scores
 
-    def on_validation_epoch_start(self) -> None:
-        super().on_validation_epoch_start()
+    def on_validation_start(self) -> None:
         self.motions = MotionPairs(self.scored_as)
 
     def validation_summary(self) -> Mapping[str, float]:
@@ -226,7 +224,7 @@ class SelfSupervisedRecipe(
     def validation_images(self) -> Mapping[str, NDArray[np.uint8]]:
         return {"motion": draw_motions(*self.epoch_motions, self.scored_as)} if len(self.epoch_motions[1]) else {}
 
-    def images(self, batch: Batch[Inputs, VideoTargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
+    def images(self, batch: Batch[Inputs, VideoTargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
         """Draw the first sample: input, outputs, residual, and the source that explains each pixel best."""
         names = (*batch.source_names, *(f"{name} unwarped" for name in batch.source_names))
         return {

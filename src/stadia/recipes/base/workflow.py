@@ -32,10 +32,11 @@ from stadia.recipes.base.dry_run import DryRunResult, measure_steps
 from stadia.recipes.base.init_weights import build_task as build_task
 from stadia.recipes.base.init_weights import check_init_weights, create_task
 from stadia.recipes.base.progressive_resizing import check_stages, keep_batch_sizes, prepare_data, prepare_stages
-from stadia.recipes.base.recipe import AnyRecipe, TrainingData
+from stadia.recipes.base.recipe import TrainingData
 from stadia.training.batches import TrainingPlan, select_device
 from stadia.training.checkpoint import Checkpoint, load_weights
-from stadia.training.fit import FEW_STEPS, fit
+from stadia.training.fit import FEW_STEPS, check_precision, fit
+from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
 
 # -- Run the loss checks before the first step: each loss on loss cases, and a copy of the task on its first batch.
@@ -124,6 +125,7 @@ def train(
     console = Console(stderr=True)
     recipe: type[AnyRecipe] = RECIPES.load(config.recipe)
     check_stages(recipe, config)
+    check_precision(config.training)
     if resume:
         config = keep_batch_sizes(config, Run.open(resume).config)
     else:
@@ -157,7 +159,7 @@ def train(
                 config.training,
                 run,
                 resume=resume is not None,
-                extra_callbacks=[TrainingMonitor(run, console, on_stop)],
+                callbacks=[TrainingMonitor(run, console, on_stop)],
                 console=console,
                 finish=score,
             )

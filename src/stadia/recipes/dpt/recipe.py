@@ -32,9 +32,8 @@ from stadia.models.dpt.dpt_net import DptNet, find_weights_file
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.video_data import VideoData, open_video
 from stadia.recipes.dpt.config import DptRecipeConfig
-from stadia.training import optimizers
+from stadia.training import optim
 from stadia.training.batches import select_device
-from stadia.training.task import Report
 
 log = logging.getLogger(__name__)
 
@@ -131,14 +130,14 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         starts_from_weights = bool(self.started_from) or self.network.weights["network"] == "pretrained"
         return BACKBONE_LR_FACTOR if starts_from_weights else 1.0
 
-    def parameter_groups(self) -> optimizers.Groups:
+    def parameter_groups(self) -> optim.Groups:
         """Return groups: decoder and head at `optimizer.lr`, the backbone at a share of it.
 
         Biases and normalization layers have no weight decay.
         """
         lr, decay = self.config.optimizer.lr, self.config.optimizer.weight_decay
-        head = optimizers.grouped(self.network.head_parameters(), decay)
-        backbone = optimizers.grouped(self.network.backbone_parameters(), decay)
+        head = optim.group_parameters(self.network.head_parameters(), decay)
+        backbone = optim.group_parameters(self.network.backbone_parameters(), decay)
         return [*head, *({**group, "lr": lr * self.backbone_lr_factor} for group in backbone)]
 
     def save_data_stats(self, data: VideoData) -> None:
@@ -212,7 +211,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         unit = self.config.loss.max_depth_m / 20 if self.config.loss.max_depth_m < 20 else 1.0
         return {"loss": make_depth_case(self.loss, forgives_scale=self.claim is not DepthScale.METRES, unit=unit)}
 
-    def step(self, batch: Batch) -> LossReport:
+    def training_step(self, batch: Batch) -> LossReport:
         assert batch.targets.depth_m is not None, "training requires ground truth"
         inverse_depth = self.network(batch.inputs.image)
         report = self.loss(inverse_depth, batch.targets.depth_m)
@@ -221,7 +220,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         )
         return replace(report, seen={"at_floor": dead})
 
-    def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
+    def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
         """Return `abs_rel`, `rmse` and `d1` in metres, or after the alignment that the claim requires.
 
         NaN for an image without ground truth.
@@ -230,7 +229,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
             return {}
         return compute_depth_scores(self.network(batch.inputs.image), batch.targets.depth_m, self.claim)
 
-    def images(self, batch: Batch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
+    def images(self, batch: Batch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
         """Draw the first sample: input, prediction, ground truth and log error."""
         assert batch.targets.depth_m is not None
         return {

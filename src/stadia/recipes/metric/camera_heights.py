@@ -1,4 +1,12 @@
-"""Learn the camera height of each group of cameras over the epochs of a training."""
+"""Learn the camera height above the road over the epochs of a training, for each group of cameras mounted alike.
+
+Each inlier object of a frame gives a camera height. The median over a frame's objects is the height of the frame, the
+median over an epoch's frames that of the epoch. Epochs are averaged, later ones with a larger weight.
+
+An object is an inlier where its size against the horizon agrees with the other objects. Unlike a comparison with the
+last height (`test=absolute`), a wrong start cannot mislead this test. An epoch counts where its objects agree with each
+other and with the horizon.
+"""
 
 from __future__ import annotations
 
@@ -17,39 +25,24 @@ from stadia.evaluation.plots.image_overlays import EpochHeight
 from stadia.recipes.metric.config import CameraHeightsConfig
 from stadia.training.validation_scores import gather_from_processes
 
-# -- The camera's height above the road, learnt over frames and epochs: the one number in metres that every frame can be
-# held to.
-#
-# Every believed object of a frame says how high the camera is. Their median is the frame's, the median over an epoch's
-# frames is the epoch's, and epochs are averaged, later ones with more weight. Cameras mounted alike are a group, with one
-# height.
-#
-# An object is believed where its size against the horizon is that of the others (no start can mislead that, unlike a
-# comparison with the last height, `test=absolute`); and an epoch is, where its objects agree with each other and with the
-# horizon.
-
 Floats = NDArray[np.float64]
 MIN_FRAMES = 5
-"""Of a group or a recording, for quartiles and medians that mean something."""
+"""Of a group or a recording, for meaningful quartiles and medians."""
 
 MIN_MOUNT_RATIO, MIN_MOUNT_SHARE = 1.2, 0.1
-"""Recordings of one group are of several mounts where no height lies between two that differ by this factor, each side
-with this share.
-"""
+"""A group has several mounts where its recordings split at a gap of this factor, with this share on each side."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeightObservations:
-    """What an epoch's frames say.
+    """The observations of an epoch: F frames, M objects.
 
     group, recording: (F,) of each frame.
-    road_m: (F,) the camera's height over the road in each frame's own depth; NaN where it has no road.
-    height_mismatch: (F,) by what factor two ways to a frame's own camera height part, as a logarithm; NaN where it has no
-        road.
+    road_m: (F,) the camera height over the road in the depth of the frame; NaN without a road.
+    height_mismatch: (F,) the logarithm of the ratio of two estimates of that height; NaN without a road.
     frame: (M,) the frame of each object.
-    camera_m: (M,) the camera's height by its size in depth; NaN where it says none.
-    horizon_m: (M,) by its size against the horizon, without depth; NaN where it says none, and not positive above the
-        horizon.
+    camera_m: (M,) the camera height from the size of the object and its depth; NaN for none.
+    horizon_m: (M,) from its size against the horizon, without depth; NaN for none, not positive above the horizon.
     """
 
     group: NDArray[np.int64]
@@ -61,7 +54,7 @@ class HeightObservations:
     horizon_m: Floats
 
     def of_group(self, group: int) -> HeightObservations:
-        """That group's alone."""
+        """Return the observations of one group."""
         mine = self.group == group
         number = np.cumsum(mine) - 1
         objects = mine[self.frame]
@@ -73,21 +66,20 @@ class HeightObservations:
 
 @dataclass(frozen=True, slots=True)
 class EpochEstimate:
-    """What an epoch says of a group.
+    """The estimate of an epoch for a group.
 
-    camera_m: the median over frames.  frames: that say something, of `frames_seen`.
-    kept: share of the objects that were believed.  low_m, high_m: the frames' quartiles.  spread: between these, over
-        the median.
-    horizon_m: the median over all objects of what the horizon says without depth; about 3 % too low by its nature. NaN
-        where too few agree on it for a test of the others.
-    road_m: the camera's height over the road in the frames' own depth, their median; NaN where no frame has a road.
-    height_mismatch: by what factor two ways to that height part, as a logarithm without sign, in the median; NaN where no
-        frame says it.
+    camera_m: the median over frames.  frames: with an inlier object, of `frames_seen`.
+    kept: share of inlier objects.  low_m, high_m: the quartiles of the frames.  spread: between these, over the median.
+    horizon_m: the median over all objects of the height from the horizon, without depth; by nature about 3 % too low.
+        NaN where too few objects agree on it to test the others.
+    road_m: the median over frames of the camera height over the road in their own depth; NaN where no frame has a road.
+    height_mismatch: the median over frames of the absolute logarithm of the ratio of two estimates of that height; NaN
+        where no frame has one.
     refused: why it is not used; empty where it is.
-    locked_height: in which height the absolute test has locked itself, against what all objects say; empty where it has
-        not.
-    apart: why the group's cameras cannot have one height; empty where they can. What was learnt of its height is
-        forgotten then; one that no epoch changes any more (`last_epoch`) stays.
+    locked_height: the height at which the absolute test keeps only objects that confirm it, against the median of all
+        objects; empty where it does not.
+    apart: why the cameras of the group cannot have one height; empty where they can. The learnt height is dropped then,
+        except one that no later epoch changes (`last_epoch`).
     """
 
     camera_m: float
@@ -107,8 +99,9 @@ class EpochEstimate:
 
 @dataclass(frozen=True, slots=True)
 class AverageHeight:
-    """Of a group: the height in metres, over how many epochs it is averaged (0: none known, NaN), and the horizon's,
-    NaN where unknown.
+    """The height of a group.
+
+    metres: NaN for none.  epochs: that it is averaged over; 0 for none.  horizon_m: from the horizon; NaN for none.
     """
 
     metres: float = math.nan
@@ -117,15 +110,15 @@ class AverageHeight:
 
 
 def update_average(before: float, epochs: int, estimate: float, *, step: float = 1.0) -> float:
-    """The mean over epochs with weights 1, 2, 3, ...: before + 2 / (k + 1) (estimate - before) at the k-th.
+    """Return the mean over epochs with weights 1, 2, 3, ...: before + 2 / (k + 1) (estimate - before) at the k-th.
 
-    before: over `epochs` epochs; not read where there is none.  step: how much of the way is gone.
+    before: over `epochs` epochs; ignored for none.  step: factor on the change.
     """
     return estimate if epochs == 0 else before + step * 2 / (epochs + 2) * (estimate - before)
 
 
 def compute_frame_medians(frame: NDArray[np.int64], values: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """The frames that have values, ascending, and the median of each."""
+    """Return the frames that have values, ascending, and the median of each."""
     order = np.lexsort((values, frame))
     frames, first, count = np.unique(frame[order], return_index=True, return_counts=True)
     ordered = values[order]
@@ -133,55 +126,53 @@ def compute_frame_medians(frame: NDArray[np.int64], values: Floats) -> tuple[NDA
 
 
 def estimate_epoch_height(
-    said: HeightObservations, epoch: int, config: CameraHeightsConfig, known_m: float = math.nan
+    observed: HeightObservations, epoch: int, config: CameraHeightsConfig, known_m: float = math.nan
 ) -> EpochEstimate:
-    """What an epoch says of one group. Raises RunError where the group's recordings are of cameras with several
-    heights.
+    """Estimate the height of one group from an epoch. Raises RunError where its recordings have several heights.
 
-    known_m: the group's height before, which the absolute test holds objects against; NaN where there is none.
+    known_m: the height of the group before, for the absolute test; NaN for none.
     """
-    says = np.isfinite(said.camera_m) & (said.camera_m > 0)
-    by_horizon = np.isfinite(said.horizon_m) & (said.horizon_m > 0)
-    horizon_m = float(np.exp(np.median(np.log(said.horizon_m[by_horizon])))) if by_horizon.any() else math.nan
+    has_height = np.isfinite(observed.camera_m) & (observed.camera_m > 0)
+    by_horizon = np.isfinite(observed.horizon_m) & (observed.horizon_m > 0)
+    horizon_m = float(np.exp(np.median(np.log(observed.horizon_m[by_horizon])))) if by_horizon.any() else math.nan
     absolute = config.test == "absolute"
     tested = epoch >= config.test_from_epoch and not (absolute and math.isnan(known_m))
-    says_by_horizon = np.where(says & by_horizon, said.horizon_m, np.nan)  # NaN agrees with nothing
-    agree = np.abs(np.log(says_by_horizon / horizon_m)) < config.tolerance
-    keep = says
+    comparable_m = np.where(has_height & by_horizon, observed.horizon_m, np.nan)  # NaN agrees with nothing
+    agree = np.abs(np.log(comparable_m / horizon_m)) < config.tolerance
+    keep = has_height
     if tested:
-        keep = np.abs(np.log(says_by_horizon / known_m)) < config.tolerance if absolute else agree
-    if agree.sum() <= config.min_inlier_share * says.sum():
-        horizon_m = math.nan  # they agree on no horizon: depth has not learnt one yet
+        keep = np.abs(np.log(comparable_m / known_m)) < config.tolerance if absolute else agree
+    if agree.sum() <= config.min_inlier_share * has_height.sum():
+        horizon_m = math.nan  # they agree on no horizon: depth has learnt none yet
     if epoch >= config.first_epoch:
-        frames, medians = compute_frame_medians(said.frame[says], said.camera_m[says])
-        flat = ~(
-            np.abs(said.height_mismatch[frames]) >= config.max_height_mismatch
-        )  # what is no plane yet says nothing of what stands on it
-        _check_one_mount(said.recording[frames[flat]], np.log(medians[flat]), known_m)
-    _, heights = compute_frame_medians(said.frame[keep], said.camera_m[keep])
+        frames, medians = compute_frame_medians(observed.frame[has_height], observed.camera_m[has_height])
+        # Without a plane, the objects on the road have no meaning. NaN counts as flat.
+        flat = ~(np.abs(observed.height_mismatch[frames]) >= config.max_height_mismatch)
+        _check_one_mount(observed.recording[frames[flat]], np.log(medians[flat]), known_m)
+    _, heights = compute_frame_medians(observed.frame[keep], observed.camera_m[keep])
     low, camera_m, high = np.quantile(heights, (0.25, 0.5, 0.75)) if len(heights) else [math.nan] * 3
     found = EpochEstimate(
         camera_m=float(camera_m),
         frames=len(heights),
-        frames_seen=len(said.group),
-        kept=float(keep.sum() / max(says.sum(), 1)),
+        frames_seen=len(observed.group),
+        kept=float(keep.sum() / max(has_height.sum(), 1)),
         spread=float((high - low) / camera_m),
         horizon_m=horizon_m,
         low_m=float(low),
         high_m=float(high),
-        road_m=_median(said.road_m),
-        height_mismatch=_median(np.abs(said.height_mismatch)),
+        road_m=_median(observed.road_m),
+        height_mismatch=_median(np.abs(observed.height_mismatch)),
     )
-    locked_height = _locked_in(found, known_m, config) if absolute and tested else ""
-    return replace(found, refused=_refused(found, config, tested=tested), locked_height=locked_height)
+    locked_height = _describe_lock(found, known_m, config) if absolute and tested else ""
+    return replace(found, refused=_find_refusal(found, config, tested=tested), locked_height=locked_height)
 
 
-def _locked_in(found: EpochEstimate, known_m: float, config: CameraHeightsConfig) -> str:
-    """In which height, where objects agree on another by the horizon, which no height before has a say in."""
+def _describe_lock(found: EpochEstimate, known_m: float, config: CameraHeightsConfig) -> str:
+    """Return at which height, where the objects agree on another one by the horizon, which needs no height before."""
     if not abs(math.log(found.horizon_m / known_m)) >= config.tolerance:  # NaN neither
         return ""
     return (
-        f"{found.kept:.0%} of the objects agree with the known {known_m:.2f} m, and all together say"
+        f"{found.kept:.0%} of the objects agree with the known {known_m:.2f} m, and the median of all is"
         f" {found.horizon_m:.2f} m"
     )
 
@@ -191,35 +182,33 @@ def _median(values: Floats) -> float:
     return float(np.median(known)) if len(known) else math.nan
 
 
-def _refused(found: EpochEstimate, config: CameraHeightsConfig, *, tested: bool) -> str:
-    """Why an epoch is not to be believed; empty where it is."""
+def _find_refusal(found: EpochEstimate, config: CameraHeightsConfig, *, tested: bool) -> str:
+    """Return why the estimate of an epoch is rejected; empty where it is not."""
     fewest = max(min(config.min_frames, config.min_frame_share * found.frames_seen), MIN_FRAMES)
     if found.frames < fewest:
         return (
-            f"a height needs {fewest:g} frames that say something, and {found.frames} of {found.frames_seen} frames do"
+            f"a height needs {fewest:g} frames with inlier objects, found {found.frames} of {found.frames_seen} frames"
         )
     if found.kept <= config.min_inlier_share:
         return f"{found.kept:.0%} of the objects agree against the horizon, not more than {config.min_inlier_share:.0%}"
     if found.spread >= config.max_spread:
-        return (
-            f"the frames' quartiles are {found.spread:.2f} of their median apart, not less than {config.max_spread:g}"
-        )
+        return f"the quartiles of the frames differ by {found.spread:.2f} of the median, at most {config.max_spread:g}"
     if found.height_mismatch >= config.max_height_mismatch:
         apart = math.expm1(found.height_mismatch)
-        return f"a plane through the road and the road's pixels say heights that are {apart:.0%} apart: not a road yet"
+        return f"the heights over a plane and over the road pixels differ by {apart:.0%}: not a road yet"
     if tested and abs(found.camera_m / found.horizon_m - 1) >= config.max_horizon_disagreement:
         return (
-            f"{found.camera_m:.2f} m by depth and {found.horizon_m:.2f} m by the horizon,"
-            f" {config.max_horizon_disagreement:.0%} apart or more"
+            f"{found.camera_m:.2f} m by depth and {found.horizon_m:.2f} m by the horizon differ by"
+            f" {config.max_horizon_disagreement:.0%} or more"
         )
     return ""
 
 
 def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: float) -> None:
-    """The recordings of a group, in the order of their medians, have no wide gap: one camera height does not jump.
+    """Raise RunError where the medians of the recordings of a group have a wide gap: several camera heights.
 
-    The height known of two mounts lies between theirs. Where it lies above or below both, depth has not learnt these
-    drives alike yet.
+    The average height of two mounts lies between theirs. Where it lies above or below both, depth has not converged on
+    these drives yet, and nothing is raised.
     """
     names, counts = np.unique(recording, return_counts=True)
     names, counts = names[counts >= MIN_FRAMES], counts[counts >= MIN_FRAMES]
@@ -242,32 +231,31 @@ def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: 
                 f"{high:.2f} m in {len(names) - widest - 1} ('{names[widest + 1]}')"
             ),
             expected="one height in a group",
-            fix="give cameras that are mounted at different heights groups of their own",
+            fix="put cameras that are mounted at different heights into different groups",
         )
 
 
 class CameraHeights:
-    """The heights of all groups, and what the running epoch's frames have said. Every process has one, with the same
-    heights.
-    """
+    """The heights of all groups, and the observations of the present epoch. The heights are equal in all processes."""
 
     def __init__(self, config: CameraHeightsConfig | None = None) -> None:
         self.config = config or CameraHeightsConfig()
         self.epoch = 0
         self.heights = {group: AverageHeight(metres, 1) for group, metres in self.config.known_m.items()}
-        self._said: list[dict[str, Any]] = []  # a batch each, on its device, so that none waits; new with every epoch
+        self._observed: list[dict[str, Any]] = []  # batches of this epoch, on their device
 
     def begin(self, epoch: int) -> dict[int, EpochEstimate]:
-        """Tell the epoch, from 0, before each step. Where it is a new one, the last is evaluated: its estimates, by
-        group; else nothing.
+        """Set the epoch, from 0, before each step. At a new one, return the estimates of the last, by group.
 
         Called by all processes at the same step.
         """
         if epoch == self.epoch:
             return {}
         ended, self.epoch = self.epoch, epoch
-        said, self._said = _joined(gather_from_processes(self._on_cpu())), []
-        estimates = {int(group): self._estimate(said.of_group(int(group)), ended) for group in np.unique(said.group)}
+        observed, self._observed = _join_batches(gather_from_processes(self._on_cpu())), []
+        estimates = {
+            int(group): self._estimate(observed.of_group(int(group)), ended) for group in np.unique(observed.group)
+        }
         for group, found in estimates.items():
             self.heights[group] = self._after(self.heights.get(group, AverageHeight()), found, ended)
         return estimates
@@ -282,7 +270,7 @@ class CameraHeights:
         camera_m: Tensor,
         horizon_m: Tensor,
     ) -> None:
-        """Keep what a training batch says.
+        """Add the observations of a training batch.
 
         Args:
             recordings: B names, of the recording of each image.
@@ -291,66 +279,66 @@ class CameraHeights:
             image: (M,) the image in this batch of each object.
             camera_m, horizon_m: (M,), see `Said`.
         """
-        said = {"group": group, "road_m": road_m, "height_mismatch": height_mismatch}
-        said |= {"image": image, "camera_m": camera_m, "horizon_m": horizon_m}
-        self._said.append({"recordings": list(recordings), **{name: value.detach() for name, value in said.items()}})
+        observed = {"group": group, "road_m": road_m, "height_mismatch": height_mismatch}
+        observed |= {"image": image, "camera_m": camera_m, "horizon_m": horizon_m}
+        self._observed.append(
+            {"recordings": list(recordings), **{name: value.detach() for name, value in observed.items()}}
+        )
 
     def known(self, group: Tensor) -> Tensor:
-        """The camera heights (B,) in metres of images' groups (B,), NaN where none is known yet."""
-        return _looked_up(group, {number: height.metres for number, height in self.heights.items()})
+        """Return the camera heights (B,) in metres of groups (B,), NaN for none."""
+        return _select_heights(group, {number: height.metres for number, height in self.heights.items()})
 
     def by_horizon(self, group: Tensor) -> Tensor:
-        """What objects are held against, (B,) in metres (`geometry.ground.horizon.log_height_ratio`); NaN as long as none is
-        tested.
-        """
+        """Return the heights (B,) in metres that the test compares objects with; NaN before `test_from_epoch`."""
         if self.epoch < self.config.test_from_epoch:
-            return _looked_up(group, {})
+            return _select_heights(group, {})
         absolute = self.config.test == "absolute"
-        return _looked_up(
+        return _select_heights(
             group, {number: height.metres if absolute else height.horizon_m for number, height in self.heights.items()}
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All there is, what every process has heard of the running epoch included. Called by all processes."""
-        said = _joined(gather_from_processes(self._on_cpu()))
-        names, recording = np.unique(said.recording, return_inverse=True)
+        """Return the state, with the observations of all processes. Called by all processes."""
+        observed = _join_batches(gather_from_processes(self._on_cpu()))
+        names, recording = np.unique(observed.recording, return_inverse=True)
         return {
             "epoch": self.epoch,
             "heights": [{"group": group, **asdict(height)} for group, height in self.heights.items()],
             "recordings": names.tolist(),
-            "said": {
+            "observations": {
                 "recording": torch.from_numpy(recording.astype(np.int64)),
-                "group": torch.from_numpy(said.group),
-                "road_m": torch.from_numpy(said.road_m),
-                "height_mismatch": torch.from_numpy(said.height_mismatch),
-                "image": torch.from_numpy(said.frame),
-                "camera_m": torch.from_numpy(said.camera_m),
-                "horizon_m": torch.from_numpy(said.horizon_m),
+                "group": torch.from_numpy(observed.group),
+                "road_m": torch.from_numpy(observed.road_m),
+                "height_mismatch": torch.from_numpy(observed.height_mismatch),
+                "image": torch.from_numpy(observed.frame),
+                "camera_m": torch.from_numpy(observed.camera_m),
+                "horizon_m": torch.from_numpy(observed.horizon_m),
             },
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, rank: int = 0) -> None:
-        """Go on from there. The first process takes what all have heard, so their number may change."""
+        """Restore a state. The first process gets all observations, so the number of processes may change."""
         self.epoch = state["epoch"]
         self.heights = {
             height["group"]: AverageHeight(height["metres"], height["epochs"], height["horizon_m"])
             for height in state["heights"]
         }
-        said = dict(state["said"])
-        recordings = [state["recordings"][number] for number in said.pop("recording").tolist()]
-        self._said = [{"recordings": recordings, **said}] if rank == 0 else []
+        observed = dict(state["observations"])
+        recordings = [state["recordings"][number] for number in observed.pop("recording").tolist()]
+        self._observed = [{"recordings": recordings, **observed}] if rank == 0 else []
 
-    def _estimate(self, said: HeightObservations, epoch: int) -> EpochEstimate:
+    def _estimate(self, observed: HeightObservations, epoch: int) -> EpochEstimate:
         try:
             found = estimate_epoch_height(
-                said, epoch, self.config, self.heights.get(int(said.group[0]), AverageHeight()).metres
+                observed, epoch, self.config, self.heights.get(int(observed.group[0]), AverageHeight()).metres
             )
         except RunError as error:
             nothing = math.nan
             return EpochEstimate(
-                nothing, 0, len(said.group), 0.0, nothing, nothing, refused=error.found, apart=str(error)
+                nothing, 0, len(observed.group), 0.0, nothing, nothing, refused=error.found, apart=str(error)
             )
-        low, high = self.config.between_m.get(int(said.group[0]), (0.0, math.inf))
+        low, high = self.config.between_m.get(int(observed.group[0]), (0.0, math.inf))
         if found.refused or low <= found.camera_m <= high:
             return found
         return replace(
@@ -372,11 +360,11 @@ class CameraHeights:
     def _on_cpu(self) -> list[dict[str, Any]]:
         return [
             {name: value.cpu() if isinstance(value, Tensor) else value for name, value in batch.items()}
-            for batch in self._said
+            for batch in self._observed
         ]
 
 
-def _joined(parts: Sequence[Sequence[Mapping[str, Any]]]) -> HeightObservations:
+def _join_batches(parts: Sequence[Sequence[Mapping[str, Any]]]) -> HeightObservations:
     batches = [batch for part in parts for batch in part]
     first = np.cumsum([0, *(len(batch["group"]) for batch in batches)])
 
@@ -396,20 +384,16 @@ def _joined(parts: Sequence[Sequence[Mapping[str, Any]]]) -> HeightObservations:
     )
 
 
-def _looked_up(group: Tensor, values: Mapping[int, float]) -> Tensor:
-    """(B,) the values of groups (B,), NaN for those that have none; waits for no device."""
+def _select_heights(group: Tensor, values: Mapping[int, float]) -> Tensor:
+    """Return (B,) the values of groups (B,), NaN for those without. Waits for no device."""
     found = torch.full(group.shape, math.nan, device=group.device)
     for number, value in values.items():
         found = found.masked_fill(group == number, value)
     return found
 
 
-# -- How the camera heights of a training went, epoch by epoch: what each epoch's frames said of a group of cameras, and
-# what was kept.
-
-
 class HeightHistory:
-    """What epochs said of each group of cameras, in their order.
+    """The epochs of each group of cameras, in their order.
 
     groups: their names, by number.
     """
@@ -418,11 +402,11 @@ class HeightHistory:
         self.of: dict[str, list[EpochHeight]] = {name: [] for name in groups}
 
     def add(self, epoch: int, estimates: Mapping[int, EpochEstimate], kept_m: Sequence[float]) -> None:
-        """Keep what an epoch that has ended says.
+        """Add the estimates of an epoch.
 
         Args:
             epoch: its number.
-            estimates: by the number of the group; without those that had no frame.
+            estimates: by the number of the group; without groups that had no frame.
             kept_m: of each group, NaN for none.
         """
         for group, (of_group, kept) in enumerate(zip(self.of.values(), kept_m, strict=True)):
@@ -433,9 +417,7 @@ class HeightHistory:
                 of_group.append(EpochHeight(epoch, math.nan, math.nan, math.nan, kept))
 
     def state_dict(self) -> dict[str, list[dict[str, Any]]]:
-        """All of it."""
         return {name: [asdict(one) for one in of_group] for name, of_group in self.of.items()}
 
     def load_state_dict(self, state: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Go on from there."""
         self.of = {name: [EpochHeight(**one) for one in state.get(name, ())] for name in self.of}

@@ -13,34 +13,26 @@ from stadia.recipes.base.config import SelfSupervisedConfig
 
 
 class CameraHeightsConfig(StrictModel):
-    """The camera's height above the road, one of each group of cameras mounted alike, from all objects of an epoch
-    together.
+    """The learnt camera height above the road, one for each group of cameras mounted alike.
 
-    known_m: heights in metres, by group, that are known before: they teach from the first step on, and are the first of
-        the average.
-    between_m: lowest and highest, by group, that depth may say: what is known without it leaves no more open
-        (`first_height`).
-    first_epoch: at the end of this epoch, from 0, the first height is taken; and at the end of each later one.
-    last_epoch: the last at whose end a height is taken; -1: none, so that known_m stays. None: every epoch.
-    test_from_epoch: objects that are odd against the horizon are left out from this epoch on; a horizon has to be
-        learnt first.
-    test: what it is odd against. centered: the median of what all objects of the group say. absolute: the height that is
-        known (eq. 2 of
-        Scale Field, CVPR 2023), none being left out before one is: surer where more than half of the objects are wrong,
-            and a wrong height
-        believes those alone that agree with it and stays, which is told (H17).
-    tolerance: an object is odd where the camera height that it stands for is by this much, in its logarithm, off that.
-    outlier_sigma: null: an object teaches in full up to the tolerance and not at all beyond. Else by exp(-odd^2 / (2
-        spread^2)), odd being
-        that logarithm: the odder the less. What an epoch says of a height goes by the tolerance either way.
-    min_frames, min_frame_share: an epoch says nothing of a group in fewer frames than either of these, and never in
-        fewer than 5.
-    min_inlier_share: nor where not more than this share of the objects is left.
-    max_spread: nor where the frames' quartiles are this far apart, over their median.
-    max_horizon_disagreement: nor where the height is by this share off what the horizon says without any depth.
-    max_height_mismatch: nor where a plane through the road and the road's pixels say heights of a frame's camera that are by
-        this much apart, in
-        the logarithm and the median: a road that still bends has no height.
+    known_m: known heights in metres, by group. They supervise from the first step on, and start the average.
+    between_m: lowest and highest height that depth may give, by group, known without depth (`first_height`).
+    first_epoch: the first height is estimated at the end of this epoch, from 0, and then at the end of each one.
+    last_epoch: the last epoch with an estimate; -1: none, so that known_m stays. None: every epoch.
+    test_from_epoch: outliers against the horizon are left out from this epoch on; a horizon has to be learnt first.
+    test: the reference of the test. centered: the median over all objects of the group. absolute: the average height
+        (eq. 2 of Scale Field, CVPR 2023), all objects before there is one. absolute is more robust where more than half
+        of the objects are wrong, but a wrong height keeps only the objects that confirm it, which H17 reports.
+    tolerance: an object is an outlier where the logarithm of its camera height differs by more from the reference.
+    outlier_sigma: null: an object has full weight within the tolerance and none beyond. Else its weight is
+        exp(-d^2 / (2 spread^2)) at a difference d of the logarithm. Estimates of an epoch use the tolerance either way.
+    min_frames, min_frame_share: an epoch has no estimate with fewer frames than either of these, and never with fewer
+        than 5.
+    min_inlier_share: nor where the share of inlier objects is not larger.
+    max_spread: nor where the quartiles of the frames differ by this much, over their median.
+    max_horizon_disagreement: nor where the height differs by this share from that by the horizon, which needs no depth.
+    max_height_mismatch: nor where the median over frames of the log ratio of two heights, over a plane through the road
+        and over the road pixels, is this large: a curved road has no height.
     max_change: a height that changes by a larger factor counts half.
     """
 
@@ -61,12 +53,10 @@ class CameraHeightsConfig(StrictModel):
     max_change: float = Field(default=1.3, gt=1)
 
     @model_validator(mode="after")
-    def _learns_or_knows(self) -> Self:
+    def _check_source(self) -> Self:
         if not self.known_m and self.last_epoch is not None and self.last_epoch < self.first_epoch:
-            raise ValueError(
-                f"last_epoch={self.last_epoch} is before first_epoch={self.first_epoch} and known_m is empty: no height"
-                " ever"
-            )
+            epochs = f"last_epoch={self.last_epoch} is before first_epoch={self.first_epoch}"
+            raise ValueError(f"{epochs} and known_m is empty: there is never a height")
         return self
 
 
@@ -82,10 +72,10 @@ class MetricConfig(SelfSupervisedConfig):
     first_height: initial height of a camera group. "silhouettes" estimates it from masks of objects of known height
         alone, if precise enough (docs/metric.md); it supervises from the first step. "depth" waits for
         `heights.first_epoch`.
-    max_height_epochs: maximum epochs here and in `heights`. With more epochs of the data several count as one, because one
-        pass through few data changes depth too little to estimate a height.
-    scale_schedule_epochs: epochs in which the loss weight moves from objects to the camera height. "auto": a third of the
-        training, at least 4.
+    max_height_epochs: maximum epochs here and in `heights`. With more epochs of the data several count as one, because
+        one pass through few data changes depth too little to estimate a height.
+    scale_schedule_epochs: epochs in which the loss weight moves from objects to the camera height. "auto": a third of
+        the training, at least 4.
     unmask_road: the auto-mask ignores the moving road.
     reinitialize_at_epoch: epoch, from 0, at whose start networks and optimizer are reinitialized and camera heights
         stay;
@@ -119,6 +109,3 @@ class MetricConfig(SelfSupervisedConfig):
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self
-
-
-# -- Configuration of the camera heights that a training learns. Imports no torch.

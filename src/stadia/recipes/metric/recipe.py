@@ -162,9 +162,8 @@ class MetricRecipe(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
 
     # -- training step
 
-    def training_step(self, batch: RoadBatch, batch_idx: int) -> Tensor:
+    def on_batch_start(self) -> None:
         self.start_epoch(self._epoch_of(self.global_step + 1))
-        return super().training_step(batch, batch_idx)
 
     def _epoch_of(self, step: int) -> int:
         """Return the epoch of heights: several epochs of the data if there are more than `max_height_epochs`."""
@@ -205,9 +204,10 @@ class MetricRecipe(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
                 config.model, motion=bool(config.data.offsets), size=(config.data.height, config.data.width)
             )
         self.model.load_state_dict(fresh.state_dict())
-        self.optimizers().optimizer.state.clear()
+        assert self.optimizer is not None
+        self.optimizer.state.clear()
 
-    def step(self, batch: RoadBatch) -> LossReport:
+    def training_step(self, batch: RoadBatch) -> LossReport:
         prediction = self.model(batch)
         photometric = self.photometric_loss(
             batch, prediction, road=batch.targets.road if self.config.unmask_road else None
@@ -346,19 +346,17 @@ class MetricRecipe(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         drawn = draw_heights_over_epochs(self.course.of, before_m=known, between_m=between)
         return {**super().validation_images(), "camera height": drawn}
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        course = self.course.state_dict()
-        checkpoint["camera_heights"] = {
+    def training_state(self) -> dict[str, Any]:
+        return {
             "heights": self.heights.state_dict(),
             "after_epochs": self.after_epochs,
-            "course": course,
+            "course": self.course.state_dict(),
         }
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        state = checkpoint["camera_heights"]
-        self.heights.load_state_dict(state["heights"], rank=self.global_rank)
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        self.heights.load_state_dict(state["heights"], rank=self.rank)
         self.after_epochs = {name: list(heights) for name, heights in state["after_epochs"].items()}
-        self.course.load_state_dict(state.get("course", {}))  # checkpoints of before have none
+        self.course.load_state_dict(state["course"])
 
 
 # -- The loss case of the camera-height loss: the depth of a flat road under a camera of that height.

@@ -6,28 +6,24 @@ import math
 from typing import NamedTuple
 
 FINAL_OBJECT_SHARE = 0.005
-"""Of their weight once the handing over has ended."""
+"""Share of their weight that object heights keep at the end of the schedule."""
 
 
 class ScaleLossShares(NamedTuple):
-    """What the heights of objects, and the camera's height, have of their weights."""
+    """Shares of the weights of the object heights and of the camera height."""
 
     objects: float
     camera: float
 
 
 def compute_scale_loss_shares(epoch: int, *, epochs: int) -> ScaleLossShares:
-    """The shares of an epoch, counted from 0.
+    """Return the shares of an epoch, counted from 0.
 
-    Early depth says little of the road, so the camera's height comes in slowly, as the logarithm; heights of objects
-    make planes of them, so they fade.
+    Early depth of the road is poor, so the camera height enters slowly, as a logarithm. Object heights flatten the
+    objects, so they fade out. Before a camera height is known, the objects keep their weight.
 
     Args:
-        epochs: the handing over has ended at this one (FUMET, arXiv 2312.04530: 20 of 60 on KITTI, 12 of 35 on
-            Cityscapes).
-
-    Before a camera height is known nothing takes the place of the objects: the first epoch in which one is known can
-    stand for 0 or 1.
+        epochs: the schedule ends at this one (FUMET, arXiv 2312.04530: 20 of 60 on KITTI, 12 of 35 on Cityscapes).
     """
     if epoch >= epochs:
         return ScaleLossShares(FINAL_OBJECT_SHARE, 1.0)

@@ -37,15 +37,14 @@ from stadia.metrics.object_metrics import (
 )
 from stadia.models.encoders import check_encoder
 from stadia.models.object_pose_net import ObjectPoseNet
-from stadia.recipes.base.recipe import Recipe
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.objectpose import commands
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import ObjectBatch, ObjectData, open_objects
 from stadia.recipes.objectpose.object_detection import FoundObjects, compare_images, find_objects, ground_truth_objects
 from stadia.recipes.objectpose.objectpose_loss import ObjectPoseLoss, object_loss_case
+from stadia.training.recipe import Recipe
 from stadia.training.run_folder import Run
-from stadia.training.task import Report
 from stadia.training.validation_scores import gather_from_processes
 
 
@@ -88,7 +87,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         """Find the objects in images (B, 3, H, W) with K (B, 3, 3)."""
         return find_objects(self.network, image, camera, self.config.finding)
 
-    def step(self, batch: ObjectBatch) -> LossReport:
+    def training_step(self, batch: ObjectBatch) -> LossReport:
         return self.loss(self.network, self.network(batch.inputs.image), batch.targets)
 
     def loss_cases(self, batch: ObjectBatch) -> Mapping[str, LossCase]:
@@ -100,11 +99,10 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
             else {}
         )
 
-    def on_validation_epoch_start(self) -> None:
-        super().on_validation_epoch_start()
+    def on_validation_start(self) -> None:
         self._comparisons = {}
 
-    def validate(self, batch: ObjectBatch) -> Mapping[str, Tensor | float]:
+    def validation_step(self, batch: ObjectBatch) -> Mapping[str, Tensor | float]:
         """Return `mask_iou`; `validation_summary` computes the other scores over all images."""
         comparisons = compare_images(self.find(batch.inputs.image, batch.inputs.camera), batch.targets)
         self._comparisons |= dict(zip(batch.meta, comparisons, strict=True))
@@ -130,7 +128,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         commands.score_validation(self, data.images["val"], run, console)
 
     @torch.no_grad()
-    def images(self, batch: ObjectBatch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
+    def images(self, batch: ObjectBatch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
         """Draw the first sample: input, true boxes, found boxes and masks."""
         was_training = self.training
         first = Camera(batch.inputs.camera.K[:1], batch.inputs.camera.height, batch.inputs.camera.width)

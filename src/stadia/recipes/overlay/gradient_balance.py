@@ -14,22 +14,20 @@ from stadia.training.flops import pause_flop_counters
 from stadia.training.validation_scores import gather_from_processes
 
 MOMENTUM = 0.8
-"""Of the size that was known, at each measurement: one batch says little."""
+"""Momentum of the moving mean at each measurement: one batch is noisy."""
 
 MAX_FACTOR = 10.0
-"""The largest factor, and its inverse the least: a term that is learnt has next to no gradient, and is not to be blown
-up for it.
-"""
+"""The largest factor; its inverse is the smallest. A learnt term has almost no gradient and must not be amplified."""
 
 
 class GradientBalance:
-    """Sizes of the terms' gradients by what all heads read, a moving mean; part of a checkpoint (`state_dict`).
+    """Moving means of the gradients of each term with respect to the shared features; part of checkpoints.
 
-    A term whose gradient is 0, of a batch without its labels, is left as it was known. (Chen et al., GradNorm, arXiv
-    1711.02257, measure at the same place; here weights are set by what was measured, and are not learnt.)
+    A term with gradient 0 (a batch without its labels) keeps its mean. Chen et al. (GradNorm, arXiv 1711.02257) measure
+    at the same place; here the weights are computed from the means, and not learnt.
 
     Args:
-        every: so many steps between measurements.
+        every: steps between measurements.
     """
 
     def __init__(self, every: int) -> None:
@@ -38,9 +36,9 @@ class GradientBalance:
         self._measured_at = -1
 
     def measure(self, step: int, terms: Mapping[str, Tensor], shared: Tensor) -> None:
-        """Where a measurement is due: |d term / d shared| of each, unweighted. All processes call it at the same steps.
+        """Measure |d term / d shared| of each term, unweighted, where due. All processes call it at the same steps.
 
-        terms: scalars with their graph, which stays.  shared: (B, C, H, W), what they were all made of.
+        terms: scalars with their graph, which stays.  shared: (B, C, H, W), the features that all terms use.
         """
         if step == self._measured_at or (self.sizes and step % self.every):
             return
@@ -57,10 +55,9 @@ class GradientBalance:
                 self.sizes[name] = MOMENTUM * self.sizes[name] + (1 - MOMENTUM) * size if name in self.sizes else size
 
     def factors(self) -> dict[str, float]:
-        """What each term is multiplied by, so that all have one size: their geometric mean, which leaves the loss's own
-        as it was.
+        """Return a factor for each term that makes all gradients equal to their geometric mean.
 
-        Not beyond MOST, nor below its inverse: sizes that are farther apart stay so.
+        Clamped to [1 / MOST, MOST]: gradients that are farther apart stay so.
         """
         if not self.sizes:
             return {}
@@ -68,7 +65,7 @@ class GradientBalance:
         return {name: min(max(mean / size, 1 / MAX_FACTOR), MAX_FACTOR) for name, size in self.sizes.items()}
 
     def shares(self, weights: Mapping[str, float]) -> dict[str, float]:
-        """Of the gradient, by these weights as they enter: each term's size over the sum of all."""
+        """Return the share of each term in the sum of all gradients, with these weights."""
         sizes = {name: weights[name] * size for name, size in self.sizes.items() if name in weights}
         total = sum(sizes.values())
         return {name: size / total for name, size in sizes.items()} if total else {}

@@ -27,14 +27,13 @@ from stadia.losses.loss_report import LossReport
 from stadia.losses.overlay_loss import OverlayLoss
 from stadia.models.config import check_overlay_size
 from stadia.models.overlay_net import OverlayMaps, OverlayNet
-from stadia.recipes.base.recipe import Recipe
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.overlay import commands
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.recipes.overlay.data import OverlayBatch, OverlayData, open_overlay_data
 from stadia.recipes.overlay.gradient_balance import GradientBalance
+from stadia.training.recipe import Recipe
 from stadia.training.run_folder import Run
-from stadia.training.task import Report
 from stadia.training.validation_scores import gather_from_processes
 
 MAX_LR_FACTOR = 2.0
@@ -128,7 +127,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
 
     # -- training step
 
-    def step(self, batch: OverlayBatch) -> LossReport:
+    def training_step(self, batch: OverlayBatch) -> LossReport:
         predicted, targets, weights = self.maps(batch.inputs), batch.targets, self.loss.weights
         assert targets.depth_m is not None, "composed images have depth"
         terms = self.loss.terms(predicted.log_depth, predicted.mask_logits, targets.depth_m, targets.mask)
@@ -144,19 +143,18 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         logged |= {f"gradient_share/{name}": share for name, share in self.balance.shares(entering).items()}
         return replace(report, seen={name: report.total.new_tensor(value) for name, value in logged.items()})
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["gradient_balance"] = self.balance.state_dict()
+    def training_state(self) -> dict[str, Any]:
+        return {"gradient_balance": self.balance.state_dict()}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.balance.load_state_dict(checkpoint["gradient_balance"])
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        self.balance.load_state_dict(state["gradient_balance"])
 
     # -- validation
 
-    def on_validation_epoch_start(self) -> None:
-        super().on_validation_epoch_start()
+    def on_validation_start(self) -> None:
         self._sums = {}
 
-    def validate(self, batch: OverlayBatch) -> Mapping[str, Tensor | float]:
+    def validation_step(self, batch: OverlayBatch) -> Mapping[str, Tensor | float]:
         """Collect sums of each image; `validation_summary` computes scores over all pixels."""
         assert batch.targets.depth_m is not None
         predicted, loss = self.maps(batch.inputs), self.config.loss
@@ -180,7 +178,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         return compute_overlay_scores(images.values())
 
     @torch.no_grad()
-    def images(self, batch: OverlayBatch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
+    def images(self, batch: OverlayBatch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
         """Draw the first sample: background, image, predicted and true mask and depth."""
         was_training = self.training
         first = OverlayInputs(

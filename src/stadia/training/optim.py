@@ -1,0 +1,223 @@
+"""Optimizers and learning-rate schedules by name, and the size of an update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from stadia.core.errors import NotFiniteError, RunError
+from stadia.core.types import Meta
+from stadia.losses.loss_report import LossReport
+from stadia.training import OPTIMIZERS, SCHEDULES
+from stadia.training.batches import TrainingPlan
+from stadia.training.config import OptimizerConfig, ScheduleConfig
+
+Groups = list[dict[str, Any]]
+
+SAMPLE_SIZE = 4096
+"""Values of each weight that the size of an update is measured by. A copy of all would take the memory of a batch."""
+
+
+# -- optimizers --------------------------------------------------------------------------------------------------------
+
+
+def adam(groups: Groups, config: OptimizerConfig) -> Optimizer:
+    """Adam (arXiv 1412.6980); weight decay is added to the gradient."""
+    return torch.optim.Adam(groups, lr=config.lr, betas=config.betas)
+
+
+def adamw(groups: Groups, config: OptimizerConfig) -> Optimizer:
+    """Adam with decoupled weight decay (arXiv 1711.05101)."""
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+
+
+def sgd(groups: Groups, config: OptimizerConfig) -> Optimizer:
+    """Gradient descent, with Nesterov's momentum where it is not 0."""
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+
+
+def make_parameter_groups(module: nn.Module, weight_decay: float) -> Groups:
+    """Return every trainable parameter of a module in groups, see `group_parameters`."""
+    return group_parameters(module.parameters(), weight_decay)
+
+
+def group_parameters(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:
+    """Return two groups: weights with decay, and biases and normalization layers (one axis or none) without."""
+    trainable = [p for p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def check_groups(module: nn.Module, groups: Groups) -> None:
+    """Raise RunError unless every trainable parameter of the module is in exactly one group, and nothing else is."""
+    names = {id(p): name for name, p in module.named_parameters() if p.requires_grad}
+    keys = [id(p) for group in groups for p in group["params"]]
+    wrong = [f"'{name}' left out" for key, name in names.items() if key not in keys]
+    wrong += [
+        f"'{names[key]}' {keys.count(key)} times" for key in dict.fromkeys(keys) if key in names and keys.count(key) > 1
+    ]
+    wrong += ["a parameter of another module" for key in dict.fromkeys(keys) if key not in names]
+    if wrong or not names:
+        raise RunError(
+            "optimizer",
+            found=("; ".join(wrong[:3]) + f"; and {len(wrong) - 3} more" * (len(wrong) > 3))
+            or "no trainable parameter",
+            expected="each trainable parameter of the model exactly once",
+            fix="correct the recipe's parameter groups",
+        )
+
+
+def build_optimizer(module: nn.Module, config: OptimizerConfig, groups: Groups | None = None) -> Optimizer:
+    """Return the optimizer of a module.
+
+    Args:
+        module: whose trainable parameters to optimize.
+        config: name, learning rate, decay.
+        groups: of the recipe; `make_parameter_groups` by default.
+    """
+    groups = make_parameter_groups(module, config.weight_decay) if groups is None else groups
+    check_groups(module, groups)
+    optimizer: Optimizer = OPTIMIZERS.load(config.name)(groups, config)
+    return optimizer
+
+
+# -- learning rate -----------------------------------------------------------------------------------------------------
+
+
+class Schedule(Protocol):
+    """A factor on the learning rate of an update, counted from the end of the warm-up.
+
+    Args:
+        update: its number, from 0.
+        config: the schedule's numbers.
+        total_steps: of the run, without its warm-up.
+        milestone_steps: `config.milestones` in steps of the same count.
+    """
+
+    def __call__(
+        self, update: int, *, config: ScheduleConfig, total_steps: int, milestone_steps: tuple[float, ...]
+    ) -> float: ...
+
+
+def constant(update: int, *, config: ScheduleConfig, total_steps: int, milestone_steps: tuple[float, ...]) -> float:
+    """1 from the first step to the last."""
+    return 1.0
+
+
+def step(update: int, *, config: ScheduleConfig, total_steps: int, milestone_steps: tuple[float, ...]) -> float:
+    """`gamma` to the power of the milestones passed; the update after a milestone is the first with the new rate."""
+    return config.gamma ** sum(update >= milestone for milestone in milestone_steps)
+
+
+def cosine(update: int, *, config: ScheduleConfig, total_steps: int, milestone_steps: tuple[float, ...]) -> float:
+    """Half a cosine from 1 to final_factor (Loshchilov and Hutter, SGDR, arXiv 1608.03983, eq. 5, one period)."""
+    progress = min(update / max(total_steps, 1), 1.0)
+    return config.final_factor + (1 - config.final_factor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def compute_lr_factor(step: int, config: ScheduleConfig, *, total_steps: int, steps_per_epoch: float) -> float:
+    """Return the factor on `optimizer.lr` for update number `step` (from 0): the warm-up, then the schedule.
+
+    The warm-up gives 1/n, 2/n, ... 1 for its n steps, so that no update has a rate of zero. Milestones count from the
+    start of the run.
+    """
+    warmup = config.warmup_steps
+    if step < warmup:
+        return (step + 1) / warmup
+    unit = total_steps if config.milestones_in == "fractions" else steps_per_epoch
+    milestones = tuple(milestone * unit - warmup for milestone in config.milestones)
+    schedule: Schedule = SCHEDULES.load(config.name)
+    return schedule(step - warmup, config=config, total_steps=total_steps - warmup, milestone_steps=milestones)
+
+
+class LearningRate:
+    """Set the learning rate of each update: that of the parameter group, times schedule and stage.
+
+    A function of the step alone, so a checkpoint holds nothing of it.
+    """
+
+    def __init__(self, optimizer: Optimizer, config: ScheduleConfig, plan: TrainingPlan) -> None:
+        self.optimizer, self.config, self.plan = optimizer, config, plan
+        self.of_groups = [group["lr"] for group in optimizer.param_groups]
+        self.set(0)
+
+    @property
+    def value(self) -> float:
+        """Of the first parameter group."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def set(self, step: int) -> None:
+        """Set the rate of update number `step`, from 0."""
+        scheduled = compute_lr_factor(
+            step, self.config, total_steps=self.plan.total_steps, steps_per_epoch=self.plan.steps_per_epoch
+        )
+        for group, lr in zip(self.optimizer.param_groups, self.of_groups, strict=True):
+            group["lr"] = lr * (self.plan.lr_factor(step) * scheduled)
+
+
+# -- updates -----------------------------------------------------------------------------------------------------------
+
+
+class UpdateRatio:
+    """Measure |update| / |weight| of one update: `measure_before`, `measure_after`. About 1e-3 in a healthy training.
+
+    Of weights with two axes or more: biases and normalization layers start at 0 or 1, so their size means little.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[nn.Parameter, Tensor]] = []
+
+    def measure_before(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Keep a sample of the weights that have a gradient."""
+        self._kept = [(p, sample_values(p).clone()) for p in parameters if p.ndim > 1 and p.grad is not None]
+
+    def measure_after(self) -> Tensor | None:
+        """Return (), the ratio over all samples together; None where nothing was kept. Waits for no device."""
+        kept, self._kept = self._kept, []
+        if not kept:
+            return None
+        moved = torch.stack([(sample_values(p) - was).float().norm() for p, was in kept]).norm()
+        size = torch.stack([was.float().norm() for _, was in kept]).norm()
+        return moved / size.clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def sample_values(weight: Tensor) -> Tensor:
+    """Return (n,) values of a weight, about SAMPLE_SIZE of them where it has more.
+
+    Their distance and their number have no common divisor: otherwise one corner of each 3x3 kernel might be the sample.
+    """
+    flat = weight.detach().flatten()
+    distance = max(flat.numel() // SAMPLE_SIZE, 1)
+    while math.gcd(distance, flat.numel()) > 1:
+        distance -= 1
+    return flat[::distance]
+
+
+def explain_loss(report: LossReport, meta: tuple[Meta, ...], step: int) -> NotFiniteError:
+    """Return an error that names the terms, and the samples where the maps show them."""
+    terms = [name for name, value in report.terms.items() if not torch.isfinite(value).all()]
+    culprits: set[int] = set()
+    for values in report.maps.values():
+        if values.shape[:1] == (len(meta),):
+            broken = (~torch.isfinite(values.reshape(len(meta), -1))).any(dim=1)
+            culprits |= set(broken.nonzero().flatten().tolist())
+    samples = [f"{one.recording} {one.index}" for index, one in enumerate(meta) if not culprits or index in culprits]
+    found = f"{report.total.item()} (terms: {', '.join(terms) or 'all finite'}; samples: {', '.join(samples)})"
+    fix = "look at these samples with `stadia check`, or lower optimizer.lr"
+    return NotFiniteError(f"loss of step {step}", found=found, expected="a finite loss", fix=fix)
+
+
+def explain_gradient(module: nn.Module, norm: float, step: int) -> NotFiniteError:
+    """Return an error that names the parameters."""
+    broken = [name for name, p in module.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
+    found = f"{norm} in {len(broken)} parameters, first '{broken[0] if broken else 'none alone'}'"
+    fix = "lower optimizer.lr, or find the division or square root at 0 in the loss"
+    return NotFiniteError(f"gradient of step {step}", found=found, expected="a finite gradient", fix=fix)

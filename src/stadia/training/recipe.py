@@ -1,0 +1,199 @@
+"""The base class of every recipe: networks, loss, data, commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from typing_extensions import TypeVar
+
+from stadia.core.errors import CheckpointError
+from stadia.core.types import Batch, InputsT, Predictor, TargetsT
+from stadia.losses.loss_report import LossReport
+from stadia.training import optim
+from stadia.training.batches import TrainingPlan
+from stadia.training.config import OptimizerConfig, ScheduleConfig
+from stadia.training.run_folder import Run
+
+
+class HasOptimizer(Protocol):
+    """The part of a recipe's configuration that the training loop reads."""
+
+    @property
+    def optimizer(self) -> OptimizerConfig: ...
+    @property
+    def schedule(self) -> ScheduleConfig: ...
+
+
+ConfigT = TypeVar("ConfigT", bound=HasOptimizer)
+DataT = TypeVar("DataT")
+
+
+class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
+    """A module that opens its data, trains on it and predicts. Subclass it and define `training_step`.
+
+    `Recipe[MyConfig, MyData]` trains on batches of video; `Recipe[MyConfig, MyData, MyInputs, MyTargets]` on its own.
+
+    recipe: its name, written into checkpoints; a checkpoint of another recipe is refused.
+    best_metrics: the first of these that validation returns chooses the best checkpoint, lower is better. None may
+        depend on the weights of the loss, which could be lowered. Without any, the last checkpoint counts.
+    supports_stages: whether `training.stages` may train it at several sizes, by `data.height` and `data.width`.
+    compatible_recipes: other recipes whose checkpoints `start_from` accepts, since their networks are the same.
+    data_buffers: buffers that describe the data of a training; not copied from the checkpoint that it starts from.
+
+    Args:
+        config: with every "auto" resolved, as `prepare` returns it.
+    """
+
+    recipe: ClassVar[str]
+    best_metrics: ClassVar[tuple[str, ...]] = ()
+    supports_stages: ClassVar[bool] = False
+    compatible_recipes: ClassVar[tuple[str, ...]] = ()
+    data_buffers: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: ConfigT) -> None:
+        super().__init__()
+        self.config = config
+        self.started_from = ""  # the checkpoint whose weights it got before the training
+        self.found: list[Any] = []  # findings of the recipe; the training monitors collect them
+        # Set by the training loop:
+        self.plan: TrainingPlan | None = None
+        self.optimizer: Optimizer | None = None
+        self.global_step = 0  # updates made
+        self.rank = 0  # of this process
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch[InputsT, TargetsT]) -> LossReport:
+        """Return the loss of a batch: networks, geometry and losses. With "bf16" and "fp16", runs under autocast."""
+        raise NotImplementedError(f"{type(self).__name__} defines no training_step")
+
+    def on_batch_start(self) -> None:
+        """Called before each training batch, by all processes."""
+
+    def parameter_groups(self) -> optim.Groups:
+        """Return the groups for the optimizer, every trainable parameter once."""
+        return optim.make_parameter_groups(self, self.config.optimizer.weight_decay)
+
+    def images(self, batch: Batch[InputsT, TargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
+        """Return (H, W, 3) RGB images by label, for the image sheet of a step: input, depth, warped, residual."""
+        return {}
+
+    def training_state(self) -> dict[str, Any]:
+        """Return what exact resume needs beyond weights and buffers. Called by all processes."""
+        return {}
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `training_state` returned."""
+
+    # -- validation ----------------------------------------------------------------------------------------------------
+
+    def on_validation_start(self) -> None:
+        """Called before the first batch of a validation: reset what it accumulates."""
+
+    def validation_step(self, batch: Batch[InputsT, TargetsT]) -> Mapping[str, Tensor | float]:
+        """Return scores of a validation batch by name: (B,), NaN for a sample without a score, or () for a batch mean.
+
+        `val/NAME` is logged: the mean over the samples of the set and all processes, without NaN. Names may differ
+        between batches.
+        """
+        report = self.training_step(batch)
+        return {"loss": report.total, **{f"term/{name}": value for name, value in report.terms.items()}}
+
+    def validation_summary(self) -> Mapping[str, float]:
+        """Return scores of the whole validation set that are no means over samples: a median, an average precision.
+
+        Called after the last batch by all processes, which must return the same.
+        """
+        return {}
+
+    def validation_images(self) -> Mapping[str, NDArray[np.uint8]]:
+        """Return (H, W, 3) RGB images by name of a finished validation. Called in the main process alone."""
+        return {}
+
+    # -- data and weights before a training ----------------------------------------------------------------------------
+
+    @classmethod
+    def prepare(cls, config: ConfigT, console: Console) -> tuple[ConfigT, DataT]:
+        """Open the data; return the configuration with every "auto" of it resolved.
+
+        What cannot work (an unknown encoder) is refused before anything is decoded. Raises DataError, ConfigError.
+        """
+        raise NotImplementedError(f"{cls.__name__} opens no data")
+
+    @classmethod
+    def check_init_weights(cls, config: ConfigT) -> None:
+        """Raise CheckpointError where the initial weights of a new training are missing. Not called on resume."""
+
+    def save_data_stats(self, data: DataT) -> None:
+        """Store in buffers, and so in checkpoints, what prediction needs of the training data, before training."""
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """What each network started from, "pretrained" or "random", by name. Written into run.json."""
+        return {}
+
+    @property
+    def run_metadata(self) -> Mapping[str, object]:
+        """Facts of the recipe for run.json, written before training."""
+        return {}
+
+    @property
+    def depth_range_m(self) -> tuple[float, float] | None:
+        """Nearest and farthest depth that it can predict, in metres or the unit of its depth; None without bounds."""
+        return None
+
+    def loss_cases(self, batch: Batch[InputsT, TargetsT]) -> Mapping[str, Any]:
+        """Return its losses by name on scenes whose minimum is known (`LossCase`), for the loss checks. Default: none.
+
+        batch: one of the training, for its sources.
+        """
+        return {}
+
+    # -- a trained recipe ----------------------------------------------------------------------------------------------
+
+    def predictor(self, size: tuple[int, int] | None = None) -> Predictor | None:
+        """Return a predictor of depth and motion for `load_predictor`; None where the recipe predicts no depth.
+
+        size: (height, width) to run at; default: that of the training. Raises ConfigError where the networks cannot.
+        """
+        return None
+
+    def predict(self, request: Any, progress: Any) -> Iterator[str]:
+        """Run `stadia predict`: write predictions into a new folder; yield lines that describe them ("note: ...").
+
+        Raises CheckpointError where the recipe predicts nothing.
+        """
+        raise self._unsupported(request.checkpoint, "predicts nothing of an image")
+
+    def evaluate(self, request: Any, run: Path, watch: Any, progress: Any) -> tuple[dict[str, Any], list[Path]]:
+        """Run `stadia evaluate CHECKPOINT DATA`: score predictions on a labelled data set.
+
+        run: the folder of the checkpoint.  progress: of images that are decoded first.
+        Returns the summary to print, with its "notes", and the files written. Raises CheckpointError where nothing can
+        be scored.
+        """
+        raise self._unsupported(request.checkpoint, "scores nothing")
+
+    def _unsupported(self, checkpoint: Path, what: str) -> CheckpointError:
+        return CheckpointError(
+            checkpoint,
+            found=f"a checkpoint of '{self.recipe}', which {what}",
+            expected="one that does",
+            fix="pass another",
+        )
+
+    def score(self, data: DataT, run: Run, console: Console) -> None:
+        """Predict and score the validation data into the run folder.
+
+        Called after training, on the recipe with its best weights, in evaluation mode and without gradients.
+        """
+
+
+AnyRecipe = Recipe[Any, Any, Any, Any]
