@@ -219,7 +219,7 @@ def measure(arguments: argparse.Namespace) -> dict:
     }
 
 
-def tell(result: dict) -> None:
+def print_result(result: dict) -> None:
     print(f"products of matrices reach {result['matmul_peak_flops_per_s'] / 1e9:.0f} GFLOP/s")
     heads = (
         "tokens",
@@ -305,7 +305,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
     result = measure(arguments)
-    tell(result)
+    print_result(result)
     if arguments.out:
         draw(result, arguments.out)
     if arguments.json:

@@ -71,7 +71,7 @@ def spread_out(network: nn.Module, last: nn.Conv2d, image: Tensor) -> float:
         if of_mean >= 1:
             return of_mean
         last.weight.mul_(2)
-    raise SystemExit("no weights of the last convolution make the answer vary")
+    raise SystemExit("no weights of the last convolution make the output vary")
 
 
 def seconds(run: Callable[[], object]) -> float:

@@ -61,7 +61,7 @@ class Drawn:
     """
 
     obj_id: int
-    told: BopInstanceInfo
+    info_row: BopInstanceInfo
     beyond_px: int
     covered: int
     seen: int
@@ -85,10 +85,10 @@ def origin_shares(images: BopImages, infos: list[list[BopInstanceInfo]], shift: 
     for index, info in enumerate(infos):
         camera = images.camera(index)
         K = camera.K.numpy() + np.array([[0, 0, shift], [0, 0, shift], [0, 0, 0]])
-        for (model, T), told in zip(images.poses(index), info, strict=True):
+        for (model, T), info_row in zip(images.poses(index), info, strict=True):
             vertices = model.vertices_m @ T[:3, :3].T + T[:3, 3]
             shape = draw_silhouette(vertices, model.triangles, K, camera.height, camera.width)
-            same.append(np.equal(corner(shape), told.bbox_obj[:2]))
+            same.append(np.equal(corner(shape), info_row.bbox_obj[:2]))
     column, row = np.mean(same, 0)
     return {"column": round(float(column), 4), "row": round(float(row), 4)}
 
@@ -96,36 +96,36 @@ def origin_shares(images: BopImages, infos: list[list[BopInstanceInfo]], shift: 
 def drawn(images: BopImages, infos: list[list[BopInstanceInfo]]) -> Iterable[Drawn]:
     """Return every instance of the benchmark's targets."""
     for index, info in enumerate(infos):
-        camera, shapes, asked = images.camera(index), images.silhouettes(index), images.asked(index)
+        camera, shapes, targets = images.camera(index), images.silhouettes(index), images.asked(index)
         inverse = np.stack([one.within(camera.height, camera.width) for one in shapes])
         depth = np.where(inverse > 0, 1 / np.maximum(inverse, 1e-9), 1e9)
         nearest = depth.min(0)
-        for row, ((model, _), told) in enumerate(zip(images.poses(index), info, strict=True)):
-            if model.obj_id not in asked:
+        for row, ((model, _), info_row) in enumerate(zip(images.poses(index), info, strict=True)):
+            if model.obj_id not in targets:
                 continue
             covered, in_box = inverse[row] > 0, np.zeros(nearest.shape, bool)
-            x, y, width, height = told.bbox_visib
+            x, y, width, height = info_row.bbox_visib
             in_box[max(y, 0) : y + height, max(x, 0) : x + width] = True
             seen, close = covered & (depth[row] <= nearest), covered & (depth[row] - nearest <= TOLERANCE_M)
             shown = close & in_box
             yield Drawn(
                 model.obj_id,
-                told,
+                info_row,
                 shapes[row].full_px,
                 covered=int(covered.sum()),
                 seen=int(seen.sum()),
                 seen_15_mm=int(close.sum()),
                 seen_in_box=int(shown.sum()),
                 ring=int(shown.sum() - cv2.erode(shown.astype(np.uint8), np.ones((3, 3), np.uint8)).sum()),
-                same_box=same_box(seen, told),
+                same_box=same_box(seen, info_row),
             )
 
 
-def same_box(seen: NDArray[np.bool_], told: BopInstanceInfo) -> bool:
+def same_box(seen: NDArray[np.bool_], info_row: BopInstanceInfo) -> bool:
     """Return whether each side of the visible box is within a pixel of BOP's."""
     if not seen.any():
         return False
-    x, y, width, height = told.bbox_visib
+    x, y, width, height = info_row.bbox_visib
     rows, columns = np.nonzero(seen)
     ours = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     return bool(np.abs(ours - [x, y, x + width, y + height]).max() <= 1)
@@ -147,8 +147,12 @@ def compared(instances: list[Drawn]) -> dict[str, Any]:
     def column(of: Callable[[Drawn], float]) -> Numbers:
         return np.array([of(one) for one in instances], float)
 
-    every, valid = column(lambda o: o.told.px_count_all), column(lambda o: o.told.px_count_valid)
-    visib, full, seen = column(lambda o: o.told.px_count_visib), column(lambda o: o.beyond_px), column(lambda o: o.seen)
+    every, valid = column(lambda o: o.info_row.px_count_all), column(lambda o: o.info_row.px_count_valid)
+    visib, full, seen = (
+        column(lambda o: o.info_row.px_count_visib),
+        column(lambda o: o.beyond_px),
+        column(lambda o: o.seen),
+    )
     in_box, ring, number = column(lambda o: o.seen_in_box), column(lambda o: o.ring), column(lambda o: o.obj_id)
     per_object = in_box.copy()
     for obj_id in np.unique(number):

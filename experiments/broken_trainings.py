@@ -83,7 +83,7 @@ def validations(change: Callable[[Batch], Batch]) -> Patch:
     )
 
 
-def answers(change: Callable[[Batch, Prediction], Prediction]) -> Patch:
+def change_predictions(change: Callable[[Batch, Prediction], Prediction]) -> Patch:
     """Change the predictions of the networks."""
     forward = DepthPoseNet.forward
     return lambda: mock.patch.object(DepthPoseNet, "forward", lambda model, batch: change(batch, forward(model, batch)))
@@ -123,8 +123,8 @@ def with_K_of_sources(batch: Batch, times: float) -> Batch:
     return replace(batch, targets=replace(batch.targets, source_camera=larger(batch.targets.source_camera)))
 
 
-def depth_detached(batch: Batch, said: Prediction) -> Prediction:
-    return replace(said, inverse_depth=tuple(one.detach() for one in said.inverse_depth))
+def depth_detached(batch: Batch, prediction: Prediction) -> Prediction:
+    return replace(prediction, inverse_depth=tuple(one.detach() for one in prediction.inverse_depth))
 
 
 def times_nothing(report: LossReport) -> LossReport:
@@ -132,7 +132,7 @@ def times_nothing(report: LossReport) -> LossReport:
 
 
 TRAININGS: dict[str, Broken] = {
-    "sound": Broken(()),
+    "intact": Broken(()),
     "the sources are those of another sample": Broken(
         ("S20",), patch=batches(lambda b: with_sources(b, lambda x: x.roll(1, 0)))
     ),
@@ -140,7 +140,7 @@ TRAININGS: dict[str, Broken] = {
     "K of the sources is that of twice the size": Broken(
         ("S20", "S22", "S23"), patch=batches(lambda b: with_K_of_sources(b, 2.0))
     ),
-    "depth is detached": Broken(("L20", "T10"), patch=answers(depth_detached)),
+    "depth is detached": Broken(("L20", "T10"), patch=change_predictions(depth_detached)),
     "the true motion is inverted": Broken(("P20",), patch=validations(lambda b: with_true_motion(b, inverse))),
     "the loss is multiplied by 0": Broken(("T10",), patch=reports(times_nothing)),
     "the rate is 300 times too high": Broken(("T02", "T08", "T01"), ("optimizer.lr=0.3",)),
@@ -162,7 +162,7 @@ def broken_by(patch: Patch | None) -> Iterator[None]:
         yield
 
 
-def told_of(one: Broken, folder: Path) -> list[Finding]:
+def run_training(one: Broken, folder: Path) -> list[Finding]:
     """Return all findings of the training, in order."""
     config = recipes.configure(
         "selfsup", (*demo.SETTINGS, *SMALL, *one.words), data={"path": str(render_demo_worlds(CacheConfig()))}
@@ -181,25 +181,25 @@ def judged(one: Broken, found: list[Finding]) -> tuple[str, str]:
     first = find_root_cause(found).first
     named = first.code if first else "nothing"
     if not one.codes:
-        return ("false alarm" if any(each.severity is not Severity.NOTE for each in found) else "silent"), named
+        return ("false alarm" if any(each.severity is not Severity.NOTE for each in found) else "no finding"), named
     if not any(each.code in one.codes for each in found):
         return "missed", named
-    return ("caught" if named in one.codes else "told, another first"), named
+    return ("detected" if named in one.codes else "reported, another first"), named
 
 
 def main(only: str, out: Path | None) -> int:
     """Print the table and a line of JSON; return the exit status."""
-    lines = ["| broken | names it | told, at step | first to mend | |", "|---|---|---|---|---|"]
+    lines = ["| broken | names it | reported, at step | first to mend | |", "|---|---|---|---|---|"]
     print("\n".join(lines), flush=True)
     verdicts = {}
     for name, one in TRAININGS.items():
         if only not in name:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            found = told_of(one, Path(folder))
+            found = run_training(one, Path(folder))
         verdicts[name], first = judged(one, found)
-        told = ", ".join(f"{each.code} ({each.evidence.get('step', '')})" for each in found) or "nothing"
-        lines.append(f"| {name} | {' or '.join(one.codes) or '-'} | {told} | {first} | {verdicts[name]} |")
+        reported = ", ".join(f"{each.code} ({each.evidence.get('step', '')})" for each in found) or "nothing"
+        lines.append(f"| {name} | {' or '.join(one.codes) or '-'} | {reported} | {first} | {verdicts[name]} |")
         print(lines[-1], flush=True)
     passed = not {"missed", "false alarm"} & set(verdicts.values())
     lines.append(json.dumps({"passed": passed, "seed": 0, "threads": 1, "verdicts": verdicts}))
@@ -213,5 +213,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="TEXT", help="what has this in its name")
     parser.add_argument("--out", type=Path, help="write the table there as well")
-    asked = parser.parse_args()
-    sys.exit(main(asked.only, asked.out))
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.only, arguments.out))

@@ -35,7 +35,7 @@ from stadia.geometry.ground.road_plane import fit_plane_ransac
 TRUE_M = 1.65
 
 
-def say(what: str, height_m: float, **more: Any) -> None:
+def print_height(what: str, height_m: float, **more: Any) -> None:
     print(
         json.dumps({"what": what, "camera_height_m": round(height_m, 4), "off": round(height_m / TRUE_M - 1, 4)} | more)
     )
@@ -62,7 +62,7 @@ def labeled(data: Path) -> None:
     config = parse_camera_height_config(["priors=kitti", "objects=[]", "horizon=edges"])
     frames = read_road_frames(CameraHeightRequest(data, config), no_progress)
     planes = [scan_plane(data / "training", int(frame.name.rsplit("/", 1)[-1])) for frame in frames]
-    say(
+    print_height(
         "LiDAR, median of the labeled frames",
         float(torch.stack(planes)[:, 3].median()),
         each=[round(float(p[3]), 3) for p in planes],
@@ -75,7 +75,9 @@ def labeled(data: Path) -> None:
         found = estimate_camera_height(frames, config, horizons=known).found
         interval = [round(found.low_m, 3), round(found.high_m, 3)]
         verdicts = [str(verdict) for verdict in found.verdict]
-        say(f"labeled boxes, horizon of {horizon}", found.camera_height_m, interval_95_m=interval, verdicts=verdicts)
+        print_height(
+            f"labeled boxes, horizon of {horizon}", found.camera_height_m, interval_95_m=interval, verdicts=verdicts
+        )
 
 
 def masked(data: Path, masks: Path) -> None:
@@ -88,7 +90,9 @@ def masked(data: Path, masks: Path) -> None:
         on_road = torch.from_numpy(recording.masks(index).semantic == road)[None, None] & (depth_m > 1) & (depth_m < 15)
         points = backproject(depth_m, recording.camera(index)).flatten(2).transpose(1, 2)
         heights.append(float(fit_plane_ransac(points, on_road.flatten(1))[0, 3]))
-    say("LiDAR on the masked road, median of the raw frames", float(np.nanmedian(heights)), frames=len(heights))
+    print_height(
+        "LiDAR on the masked road, median of the raw frames", float(np.nanmedian(heights)), frames=len(heights)
+    )
     for horizon in ("auto", "given", "objects"):
         config = parse_camera_height_config(["priors=kitti", f"horizon={horizon}", f"masks={masks}"])
         try:
@@ -99,7 +103,7 @@ def masked(data: Path, masks: Path) -> None:
             print(json.dumps({"what": f"masks, horizon {horizon}", "error": str(error)}))
             continue
         counts = {str(verdict): found.verdict.count(verdict) for verdict in sorted(set(found.verdict))}
-        say(
+        print_height(
             f"masks, horizon {horizon}",
             found.camera_height_m,
             interval_95_m=[round(found.low_m, 3), round(found.high_m, 3)],
@@ -111,11 +115,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--masks", type=Path)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    labeled(asked.data / "kitti_object")
-    if asked.masks is not None:
-        masked(asked.data / "kitti_raw", asked.masks)
+    labeled(arguments.data / "kitti_object")
+    if arguments.masks is not None:
+        masked(arguments.data / "kitti_raw", arguments.masks)
 
 
 if __name__ == "__main__":

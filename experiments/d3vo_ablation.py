@@ -195,7 +195,7 @@ def scored(run: Path, worlds: Path, exposures: Exposures) -> dict[str, float]:
     return found
 
 
-def told(found: dict[str, dict[str, Any]]) -> list[str]:
+def summarize(found: dict[str, dict[str, Any]]) -> list[str]:
     """Return the table, and the differences from plain that are larger than the spread over seeds."""
     lines = []
     by_name = {
@@ -242,21 +242,21 @@ def main() -> None:
     exposures = Exposures(arguments.gain, arguments.offset)
     worlds = with_exposures(render_worlds(Console(stderr=True)), arguments.out / f"worlds-{exposures}", exposures)
     kept = arguments.out / f"d3vo-ablation-{exposures}.json"
-    asked = {"steps": arguments.steps, "overrides": arguments.overrides}
-    before = json.loads(kept.read_text()) if kept.exists() else {"asked": asked, "runs": {}}
-    found: dict[str, dict[str, Any]] = before["runs"] if before["asked"] == asked else {}
+    settings = {"steps": arguments.steps, "overrides": arguments.overrides}
+    before = json.loads(kept.read_text()) if kept.exists() else {"settings": settings, "runs": {}}
+    found: dict[str, dict[str, Any]] = before["runs"] if before.get("settings") == settings else {}
     for seed in arguments.seeds:
         for name in arguments.only:
             key = f"{name}/{seed}"
             found[key] = found.get(key) or trained(name, seed, worlds, arguments)
-            write_json(kept, {"asked": asked, "cores": os.cpu_count(), "runs": found})
-            said = scored(arguments.out / found[key]["run"], worlds, exposures)
+            write_json(kept, {"settings": settings, "cores": os.cpu_count(), "runs": found})
+            scores = scored(arguments.out / found[key]["run"], worlds, exposures)
             found[key] |= {
-                score: value for score, value in said.items() if math.isfinite(value)
+                score: value for score, value in scores.items() if math.isfinite(value)
             }  # Spearman of a constant Sigma is not
-            write_json(kept, {"asked": asked, "cores": os.cpu_count(), "runs": found})
+            write_json(kept, {"settings": settings, "cores": os.cpu_count(), "runs": found})
             print(name, f"seed {seed}", json.dumps(found[key]), flush=True)
-    print("\n".join(told(found)))
+    print("\n".join(summarize(found)))
 
 
 if __name__ == "__main__":

@@ -69,28 +69,28 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 5, 8])
     parser.add_argument("--effect", type=float, default=2.0, help="in standard deviations of a run's own noise")
-    asked = parser.parse_args()
-    sizes = {"studies": asked.studies, "changes": asked.changes}
-    most = tolerance(asked.studies)
+    arguments = parser.parse_args()
+    sizes = {"studies": arguments.studies, "changes": arguments.changes}
+    most = tolerance(arguments.studies)
     print(
-        f"{asked.studies} studies of {asked.changes} changes a row; up to {most} wrong ones are within 5 % (binomial,"
-        " 99 %)"
+        f"{arguments.studies} studies of {arguments.changes} changes a row;"
+        f" up to {most} wrong ones are within 5 % (binomial, 99 %)"
     )
     print(
         f"{'noise':12} {'seeds':>5} {'called an effect, of none':>27} {'':8}"
-        f" {'found, of ' + format(asked.effect, 'g') + ' sd':>18}"
+        f" {'found, of ' + format(arguments.effect, 'g') + ' sd':>18}"
     )
     for name, noise in NOISES.items():
-        for seeds in asked.seeds:
+        for seeds in arguments.seeds:
             wrong, _ = called(noise, 0.0, seeds=seeds, **sizes)
-            _, found = called(noise, asked.effect, seeds=seeds, start=1, **sizes)
-            interval = stats.binomtest(wrong, asked.studies).proportion_ci()
-            rate = f"{wrong:4} = {wrong / asked.studies:5.1%} [{interval.low:.1%}, {interval.high:.1%}]"
+            _, found = called(noise, arguments.effect, seeds=seeds, start=1, **sizes)
+            interval = stats.binomtest(wrong, arguments.studies).proportion_ci()
+            rate = f"{wrong:4} = {wrong / arguments.studies:5.1%} [{interval.low:.1%}, {interval.high:.1%}]"
             verdict = "within" if wrong <= most else "TOO MANY"
-            print(f"{name:12} {seeds:5} {rate:>27} {verdict:8} {found:6} = {found / asked.studies:6.1%}")
+            print(f"{name:12} {seeds:5} {rate:>27} {verdict:8} {found:6} = {found / arguments.studies:6.1%}")
     print()
-    for seeds in asked.seeds:  # two runs' noises make up a difference's
-        expected = compute_power(asked.effect, 2**0.5, seeds, alpha=0.05 / asked.changes)
+    for seeds in arguments.seeds:  # two runs' noises make up a difference's
+        expected = compute_power(arguments.effect, 2**0.5, seeds, alpha=0.05 / arguments.changes)
         print(f"power by theory (noncentral t), normal noise, {seeds} seeds, Holm's first step: {expected:.1%}")
 
 

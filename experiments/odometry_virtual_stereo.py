@@ -70,9 +70,9 @@ def followed(predictor: MapsPredictor, recording: Recording, factor: float, *, r
     longer = 100 * (1 / score_trajectory(estimate, truth, PathAlignment.SIM3).scale - 1)
     ate_m = score_trajectory(estimate, truth, PathAlignment.SE3).metrics["ate_rmse_m"]
     assert ate_m is not None
-    asked = {"depth_times": factor, "virtual_stereo": right_view}
+    settings = {"depth_times": factor, "virtual_stereo": right_view}
     return {
-        **asked,
+        **settings,
         "longer_percent": round(longer, 2),
         "ate_m": round(ate_m, 3),
         "poses": len(path.names),

@@ -73,5 +73,5 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--minutes", type=float, help="train as long as this; else training.max_steps")
-    asked = parser.parse_intermixed_args()
-    main(asked.out, asked.minutes, asked.overrides)
+    arguments = parser.parse_intermixed_args()
+    main(arguments.out, arguments.minutes, arguments.overrides)

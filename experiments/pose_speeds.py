@@ -68,8 +68,8 @@ def main() -> None:
     )
     spoken: list[Tensor] = []
     for batch in itertools.islice(batches(loader), arguments.steps):
-        said, true = motions(network, batch)
-        error = compose(inverse(said), true)
+        predicted, true = motions(network, batch)
+        error = compose(inverse(predicted), true)
         loss = error[:, :3, 3].abs().mean() + rotation_angle_deg(error[:, :3, :3]).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -82,11 +82,11 @@ def main() -> None:
     test = Loader(samples("test", augmented=False), batch_size=8, seed=0, shuffle=False, workers=0, device="cpu")
     with torch.inference_mode():
         pairs = [motions(network, batch) for batch in test]
-    said, true = (torch.cat(motion)[:, 2, 3] for motion in zip(*pairs, strict=True))
+    predicted, true = (torch.cat(motion)[:, 2, 3] for motion in zip(*pairs, strict=True))
     print(
         json.dumps(
             {
-                "error_m": float((said - true).abs().mean()),
+                "error_m": float((predicted - true).abs().mean()),
                 "error_of_the_mean_m": float((torch.cat(spoken).mean() - true).abs().mean()),
                 "true_m": [float(true.max()), float(true.min())],
                 "encoder": arguments.encoder,

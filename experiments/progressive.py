@@ -131,7 +131,7 @@ def main() -> None:
     share = statistics.median(one["share"] for one in found)
     verdict = "reached" if share <= GOAL else "not reached"
     print(f"the same quality in at most {GOAL:.0%} of the time: {verdict} (median of {len(found)}: {share:.0%})")
-    told = json.loads(json.dumps(found).replace("Infinity", "null"))
+    per_seed = json.loads(json.dumps(found).replace("Infinity", "null"))
     print(
         json.dumps(
             {
@@ -140,7 +140,7 @@ def main() -> None:
                 "goal": GOAL,
                 "reached": share <= GOAL,
                 "cores": os.cpu_count(),
-                "each": told,
+                "each": per_seed,
             }
         )
     )

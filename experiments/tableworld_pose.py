@@ -134,13 +134,13 @@ def medians(turned: Turned) -> dict[str, Any]:
     """Return medians of network and constant, over all found objects and over those without revolution; None without
     objects.
     """
-    told: dict[str, Any] = {}
+    scores: dict[str, Any] = {}
     for name, rows in (("", turned.revolution | True), ("_without_revolutions", ~turned.revolution)):
-        told[f"objects_found{name}"] = int(rows.sum())
+        scores[f"objects_found{name}"] = int(rows.sum())
         for of, errors in (("", turned.error_deg), ("_of_constant", turned.constant_error_deg)):
             key = f"rotation_error_deg_median{of}{name}"
-            told[key] = statistics.median(errors[rows].tolist()) if rows.any() else None
-    return told
+            scores[key] = statistics.median(errors[rows].tolist()) if rows.any() else None
+    return scores
 
 
 @torch.inference_mode()
@@ -166,7 +166,7 @@ def scored(run: Path, data_path: Path) -> dict[str, Any]:
         compared += zip(batch.meta, comparisons, strict=True)
     score = ObjectScore(task.classes, compared)
     metrics = score.metrics()
-    of_class = {name: told["rotation_error_deg_median"] for name, told in score.per_class().items()}
+    of_class = {name: scores["rotation_error_deg_median"] for name, scores in score.per_class().items()}
     found = {"run": run.name, "checkpoint": Provenance.of(run).checkpoint, **{name: metrics[name] for name in TOLD}}
     return (
         found | medians(Turned(*map(torch.cat, zip(*turned, strict=True)))) | {"rotation_error_deg_median_of": of_class}
