@@ -65,7 +65,7 @@ def rendered(seed: int, samples: int) -> Road:
         T_camera_body = np.linalg.inv(renderer.T_world_camera(frame, "left")) @ world.geometry.T_world_body[frame]
         found, index = draw(transform_to_frame(scene.vertices, scene.body, T_camera_body), scene.triangles, lens)
         linear = np.empty((CONFIG.height, CONFIG.width, 3), np.float32)
-        light = renderer._light(frame)
+        light = renderer.make_light(frame)
         shade_samples(
             found,
             index,

@@ -354,6 +354,18 @@ def test_foregrounds_that_cannot_be_pasted_are_named(given, tmp_path: Path, one_
         open_composites(given.model_copy(update={"foregrounds": config}), seed=0)
 
 
+def test_a_set_of_an_older_version_is_refused_with_what_to_do(given, tmp_path: Path, one_line) -> None:
+    """Version 1 called the number of images `pictures`."""
+    disk = written(given, tmp_path / "out")
+    about = tmp_path / "out" / "dataset.json"
+    record = json.loads(about.read_text())
+    splits = {split: {"pictures": one["images"]} for split, one in record["splits"].items()}
+    about.write_text(json.dumps(record | {"version": 1, "splits": splits}))
+    with pytest.raises(DataError, match=r"found version 1 .* expected version 2") as error:
+        open_composites(disk.config, seed=0)
+    one_line(error.value, "write the set again")
+
+
 def test_other_folders_are_refused(given, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither a set of stadia data overlay nor the published layout"):
         open_composites(given.model_copy(update={"path": str(tmp_path)}), seed=0)

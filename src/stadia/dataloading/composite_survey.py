@@ -17,10 +17,9 @@ from stadia.core.errors import DataError
 from stadia.dataloading.composites import CompositeSplits
 from stadia.dataloading.config import OverlayDataConfig
 from stadia.datasets.image_files import hash_file
-from stadia.synthetic.composites.composer import CompositeComposer, CompositePair, CompositeSource
+from stadia.synthetic.composites.composer import CompositeComposer, CompositePair, CompositeSource, placement_size_range
 from stadia.synthetic.composites.composite_files import CompositeFiles
 from stadia.synthetic.composites.foregrounds import check_foregrounds, hash_visible_pixels
-from stadia.synthetic.composites.pasting import placement_size_range
 from stadia.synthetic.composites.published_layout import LayoutScan, PublishedComposites
 
 SHARED_FACTORS = ("background", "world", "foreground", "object", "position")

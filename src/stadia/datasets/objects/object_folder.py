@@ -91,8 +91,10 @@ def _make_key_error(path: Path, error: ValidationError, raw: object, expected: s
     places = list(one["loc"])
     key = next((place for place in places if place in _EXPECTED), None)
     if one["type"] == "missing" and isinstance(places[-1], str):  # a list that is too short misses a number
-        what = _EXPECTED.get(str(key), expected)
-        return DataError(path, found=f"{'.'.join(map(str, places))} missing", expected=what, fix=_FIX)
+        what, found, fix = _EXPECTED.get(str(key), expected), f"{'.'.join(map(str, places))} missing", _FIX
+        if places == ["images"] and isinstance(raw, dict) and "pictures" in raw:
+            found, fix = "its older name 'pictures' for 'images'", "rename the key, or render the set again"
+        return DataError(path, found=found, expected=what, fix=fix)
     if key is None:
         return DataError(path, found=f"{'.'.join(map(str, places))}: {one['msg']}", expected=expected, fix=_FIX)
     places = places[: places.index(key) + 1]

@@ -1,4 +1,4 @@
-"""The diary of runs, on runs whose differences are known."""
+"""Journal and comparison of runs with known differences."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from stadia.core.errors import ConfigError
 ONE = ["roadworld", "--preset", "tiny", "--worlds", "0,1,0", "frames=1", "height=32", "width=96", "stereo=false"]
 
 
+@pytest.mark.slow
 def test_renders_a_preset_with_changes(tmp_path: Path) -> None:
     result = CliRunner().invoke(
         app, [*ONE, "--out", str(tmp_path / "data"), "--seed", "7", "--noise", "--workers", "1"]

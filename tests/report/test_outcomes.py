@@ -1,11 +1,11 @@
-"""What the course of a training says, on courses that are known."""
+"""Convergence on series with known decrease and noise."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from stadia.report.convergence import find_identical_terms, measure_late_decrease
+from stadia.report.outcomes import find_identical_terms, measure_late_decrease
 from stadia.report.run_files import Series
 
 STEPS = list(range(0, 2000, 20))
@@ -24,10 +24,10 @@ def test_decrease_of_an_unfinished_training_is_measured() -> None:
 
 def test_noise_is_no_decrease() -> None:
     random = np.random.default_rng(1)
-    told = sum(
+    significant = sum(
         measure_late_decrease(course(0.2 * np.exp(random.normal(0, 0.05, len(STEPS))))) is not None for _ in range(200)
     )
-    assert told <= 2
+    assert significant <= 2
 
 
 def test_no_decrease_for_rising_constant_or_short_series() -> None:

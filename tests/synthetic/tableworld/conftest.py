@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stadia.synthetic.tableworld.config import TINY, TableWorldConfig
-from stadia.synthetic.tableworld.table_renderer import TableRenderer, TableView
-from stadia.synthetic.tableworld.table_scene import TableScene, derive_table_seed, make_table
+from stadia.synthetic.tableworld.table_scene import TableRenderer, TableScene, TableView, derive_table_seed, make_table
 
 
 @pytest.fixture(scope="session")

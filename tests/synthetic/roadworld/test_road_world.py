@@ -83,6 +83,7 @@ def test_instances_have_their_size_and_stand_on_the_ground(drives: list[RoadWorl
             assert np.abs(foot[:, 1] - ground).min() < 0.03, instance
 
 
+@pytest.mark.slow
 def test_objects_keep_their_distance_from_the_camera(drives: list[RoadWorld]) -> None:
     for world in drives:
         for frame in range(0, LONG.frames, 3):
@@ -101,15 +102,15 @@ def test_cars_drive_both_ways_keep_to_their_lane_and_their_distance() -> None:
         course, section = make_course(seed, 170.0), make_section(seed)
         cars = place_driving_cars(seed, course, section, camera_s, 10.0)
         for thing in cars:
-            path = thing.T_world_thing[:, :3, 3]
+            path = thing.T_world_object[:, :3, 3]
             distance, s = course.beside(path[:, [0, 2]])
             direction = float(np.sign(s[-1] - s[0]))
             directions.add(direction)
             assert np.abs(distance - 0.5 * section.lane_m).max() < 0.3
-            assert (np.diff(path, axis=0) * thing.T_world_thing[:-1, :3, 2]).sum(1).min() > -1e-6  # a car's front leads
+            assert (np.diff(path, axis=0) * thing.T_world_object[:-1, :3, 2]).sum(1).min() > -1e-6  # front first
             if direction > 0:
                 assert (s - camera_s).min() > 10
-        oncoming = [t.T_world_thing[0, :3, 3] for t in cars if t.T_world_thing[0, :3, 2] @ course.axes(0.0)[2] < 0.5]
+        oncoming = [t.T_world_object[0, :3, 3] for t in cars if t.T_world_object[0, :3, 2] @ course.axes(0.0)[2] < 0.5]
         gaps = [np.linalg.norm(a - b) for i, a in enumerate(oncoming) for b in oncoming[:i]]
         assert min(gaps, default=99) > 9
     assert directions == {-1.0, 1.0}
@@ -147,6 +148,7 @@ def test_camera_height_on_a_flat_road(config: RoadWorldConfig) -> None:
     assert np.abs(world.drive.road_plane[:, 3] - world.camera_height_m).max() < 0.05
 
 
+@pytest.mark.slow
 def test_objects_obey_distance_from_height(drives: list[RoadWorld]) -> None:
     """H = D h / f: the true height of a fully visible car or person from its rows in the image and its depth."""
     ratios: dict[str, list[float]] = {"car": [], "person": []}

@@ -8,8 +8,17 @@ import pytest
 from stadia.core.seeds import make_generator
 from stadia.synthetic.tableworld.config import TableWorldConfig
 from stadia.synthetic.tableworld.table_objects import SHAPES
-from stadia.synthetic.tableworld.table_renderer import MIN_HANDLE_PX, TableRenderer, TableView, compute_nocs_map
-from stadia.synthetic.tableworld.table_scene import TableScene, draw_shapes, make_camera_pose, make_lamp, make_table
+from stadia.synthetic.tableworld.table_scene import (
+    MIN_HANDLE_PX,
+    TableRenderer,
+    TableScene,
+    TableView,
+    compute_nocs_map,
+    draw_shapes,
+    make_camera_pose,
+    make_lamp,
+    make_table,
+)
 
 
 def test_every_pixel_of_an_object_lies_in_its_box(views: list[TableView]) -> None:

@@ -111,3 +111,45 @@ def test_normals_belong_to_the_depth(frames: Frames, renderer: RoadRenderer) -> 
     cross /= np.maximum(np.linalg.norm(cross, axis=-1, keepdims=True), 1e-12)
     road = (view.semantic == 1)[:-1, :-1] & (view.depth_m < 15)[:-1, :-1]
     assert np.median(np.abs((cross * view.normals[:-1, :-1]).sum(-1)[road])) > 0.9999
+
+
+@pytest.mark.slow
+def test_a_world_agrees_with_embree(renderer: RoadRenderer, frames: list[dict[str, RoadView]]) -> None:
+    """Rays through the pixels' centers of every third row and column, cast by an independent program."""
+    trimesh = pytest.importorskip("trimesh", reason="needs trimesh (dev)")
+    pytest.importorskip("embreex", reason="needs embreex (dev)")
+    geometry, frame, view = renderer.world.geometry, 1, frames[1]["right"]
+    vertices = geometry.vertices.copy()
+    for body, T in enumerate(geometry.T_world_body[frame]):
+        chosen = geometry.body == body
+        vertices[chosen] = vertices[chosen] @ T[:3, :3].T + T[:3, 3]
+    T = renderer.T_world_camera(frame, "right")
+    local = (vertices - T[:3, 3]) @ T[:3, :3]  # Embree is float32: in the camera's frame numbers are small
+    rows, columns = np.mgrid[0 : view.depth_m.shape[0] : 3, 0 : view.depth_m.shape[1] : 3].reshape(2, -1)
+    ray = np.stack(
+        [
+            (columns - renderer.lens.cx) / renderer.lens.fx,
+            (rows - renderer.lens.cy) / renderer.lens.fy,
+            np.ones(len(rows)),
+        ],
+        1,
+    )
+    mesh = trimesh.Trimesh(local, geometry.triangles, process=False, validate=False)
+    caster = trimesh.ray.ray_pyembree.RayMeshIntersector(mesh)
+    index = caster.intersects_first(np.zeros_like(ray), ray)
+    corner, normal = (
+        local[geometry.triangles[index, 0]],
+        np.cross(
+            local[geometry.triangles[index, 1]] - local[geometry.triangles[index, 0]],
+            local[geometry.triangles[index, 2]] - local[geometry.triangles[index, 0]],
+        ),
+    )
+    z = (normal * corner).sum(1) / (normal * ray).sum(1)
+    expected = np.where(index >= 0, z, 0.0)
+    found = view.depth_m[rows, columns]
+    agree = np.isclose(found, expected, rtol=1e-5)
+    assert agree.mean() > 0.999, agree.mean()  # float32 rays slip past silhouettes now and then
+    instance = np.where(index >= 0, geometry.instance[index], 0)
+    assert (view.instance[rows, columns] == instance)[agree].mean() > 0.9995
+    semantic = np.where(index >= 0, geometry.semantic[index], 0)
+    assert (view.semantic[rows, columns] == semantic)[agree].mean() > 0.9995

@@ -1,4 +1,4 @@
-"""TableWorld on disk and back, the same bytes always; the command; and labels from outside that are refused by name."""
+"""TableWorld on disk and back: equal bytes for equal seeds, the command, and invalid labels that are refused."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from stadia.core.errors import DataError
 from stadia.dataloading.object_samples import ObjectSamples
 from stadia.datasets.objects.object_folder import ObjectFolder
 from stadia.synthetic.tableworld.config import CLASSES, TINY
-from stadia.synthetic.tableworld.table_renderer import TableRenderer
-from stadia.synthetic.tableworld.table_scene import derive_table_seed, make_table
+from stadia.synthetic.tableworld.table_scene import TableRenderer, derive_table_seed, make_table
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
 SMALL = TINY.model_copy(update={"train": 2, "val": 1, "test": 1, "height": 48, "width": 64})
@@ -35,7 +34,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def dataset(written: Path, tmp_path: Path) -> Path:
-    """A copy that may be spoilt."""
+    """A copy that a test may change."""
     for name, data in contents(written).items():
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / name).write_bytes(data)
@@ -71,21 +70,33 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(written: Path, 
     assert contents(tmp_path / "one") == contents(written)
 
 
-def test_an_interrupted_one_goes_on(dataset: Path, written: Path) -> None:
+def test_an_interrupted_rendering_resumes(dataset: Path, written: Path) -> None:
     for path in (dataset / "val-00000").rglob("*.*"):
         path.unlink()
     for kind in ("image", "instance", "depth"):
         (dataset / "val-00000" / kind).rmdir()
     (dataset / "val-00000").rename(dataset / ".val-00000.partial")
-    told: list[int] = []
-    write_tableworld(SMALL, dataset, seed=5, advance=told.append)
-    assert sum(told) == 8
+    done: list[int] = []
+    write_tableworld(SMALL, dataset, seed=5, advance=done.append)
+    assert sum(done) == 8
     assert contents(dataset) == contents(written)
 
 
 def test_a_table_of_other_settings_is_not_overwritten(dataset: Path) -> None:
     with pytest.raises(DataError, match="made with other settings"):
         write_tableworld(SMALL.model_copy(update={"noise": False}), dataset, seed=5)
+
+
+def test_a_set_of_the_version_before_images_is_refused_with_what_to_do(dataset: Path) -> None:
+    """Version 1 called the list `pictures`."""
+    path = dataset / "train-00000" / "scene.json"
+    scene = json.loads(path.read_text())
+    scene = {"pictures": scene["images"], "tableworld": scene["tableworld"] | {"version": 1}}
+    path.write_text(json.dumps(scene))
+    with pytest.raises(DataError, match=r"scene\.json: found .*'pictures'.*Fix: .*render the set again"):
+        ObjectFolder.open(dataset, "train")
+    with pytest.raises(DataError, match=r"made with other settings.*Fix: choose another --out, or delete it"):
+        write_tableworld(SMALL, dataset, seed=5)
 
 
 def test_the_command_renders(tmp_path: Path) -> None:
@@ -132,7 +143,7 @@ def objects(scene: Any) -> Any:
         ),
         (
             lambda s: objects(s)[0].update(t_camera_object_m=[10, 20, 800]),
-            r"object 1: found \d+ pixels of a box .* that covers \d at most",
+            r"object 1: found \d+ pixels of a box .* which covers \d at most",
         ),
         (lambda s: objects(s).pop(), r"instance/000.png: found instance \d+; expected at most"),
         (lambda s: s["images"][0].update(width=65), "expected 65x48 as in scene.json"),

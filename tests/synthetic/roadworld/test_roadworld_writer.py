@@ -91,11 +91,13 @@ def test_dataset_opens_as_recordings(dataset: Path) -> None:
     assert (np.linalg.inv(T[2]) @ T[0])[2, 3] < 0  # driving forward
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_in_another_process_and_on_one_thread(dataset: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from stadia.synthetic.roadworld.config import RoadWorldConfig; from"
-        " stadia.synthetic.roadworld.roadworld_writer import *; write_roadworld(RoadWorldConfig.model_validate_json(sys.argv[1]),"
-        " pathlib.Path(sys.argv[2]), workers=1); assert 'torch' not in sys.modules"
+        "import sys, pathlib; from stadia.synthetic.roadworld.config import RoadWorldConfig;"
+        " from stadia.synthetic.roadworld.roadworld_writer import *;"
+        " config = RoadWorldConfig.model_validate_json(sys.argv[1]);"
+        " write_roadworld(config, pathlib.Path(sys.argv[2]), workers=1); assert 'torch' not in sys.modules"
     )
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     arguments = [sys.executable, "-c", code, SMALL.model_dump_json(), str(tmp_path / "again")]
@@ -110,7 +112,8 @@ def test_another_seed_gives_other_worlds(dataset: Path, tmp_path: Path) -> None:
     ).read_bytes()
 
 
-def test_an_interrupted_rendering_goes_on(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_an_interrupted_rendering_resumes(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, render, calls = tmp_path / "data", RoadRenderer.render, []
 
     def interrupted(self: RoadRenderer, frame: int) -> dict[str, RoadView]:
@@ -149,6 +152,7 @@ def test_mono_has_one_camera(tmp_path: Path) -> None:
     assert roadworld_writer.ROADWORLD_VERSION >= 1
 
 
+@pytest.mark.slow
 def test_full_disk_is_a_one_line_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, image: np.ndarray) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))

@@ -53,7 +53,7 @@ def scored(recall: float, precision: float) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("recall", "precision", "said", "tone"),
+    ("recall", "precision", "expected", "tone"),
     [
         (
             0.018,
@@ -65,18 +65,18 @@ def scored(recall: float, precision: float) -> dict:
         (0.9, 0.9, "90.0% of 167 labeled objects were found, and 90.0% of what was found is one.", ""),
     ],
 )
-def test_recall_and_precision_are_described(make_run, recall, precision, said, tone):
+def test_recall_and_precision_are_described(make_run, recall, precision, expected, tone):
     folder = make_run(without=("scores", "result.json", "findings.jsonl"), run={"status": "finished", "claim": None})
     (folder / "scores").mkdir()
     (folder / "scores" / "val.json").write_text(json.dumps(scored(recall, precision)), encoding="utf-8")
     run = read_run(folder)
     (sentence,) = [one for one in describe_quality(run, claimed=False) if "labeled" in one.text]
-    assert said in sentence.text
+    assert expected in sentence.text
     assert sentence.tone == tone
     text = report.build_report(folder).read_text(encoding="utf-8")
-    assert said in text
+    assert expected in text
     assert "Depth was not scored" not in text
-    assert ("course; how good it is stands at the top" in text) == (tone == "warn")
+    assert ("the quality of the predictions is described at the top" in text) == (tone == "warn")
     assert "Rotation error of each object" in text
     assert "Rotation error, mean, val" not in text
 

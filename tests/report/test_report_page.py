@@ -212,6 +212,17 @@ def test_broken_files_are_listed_and_the_rest_is_shown(make_run):
     assert "ATE" in words
 
 
+def test_images_of_older_runs_are_shown(make_run):
+    """They lie in `pictures`, and score files count `pictures`."""
+    folder = make_run()
+    (folder / "images").rename(folder / "pictures")
+    score = folder / "scores" / "depth-test.json"
+    score.write_text(score.read_text().replace('"images": 200', '"pictures": 200'), encoding="utf-8")
+    text, page = build(folder)
+    assert len(page.named("img")) == 6
+    assert "200 pictures" in visible(text)
+
+
 def test_image_of_absurd_size_is_not_decoded(make_run, monkeypatch):
     monkeypatch.delattr("cv2.imdecode")
     folder = make_run(without=("images",))
@@ -291,7 +302,7 @@ def test_out_sets_the_path(make_run, tmp_path):
 def test_report_builds_where_torch_cannot_be_imported(make_run):
     program = (
         "import sys; sys.modules['torch'] = None; from pathlib import Path; from stadia import report;"
-        " report.build(Path(sys.argv[1]))"
+        " report.build_report(Path(sys.argv[1]))"
     )
     done = subprocess.run([sys.executable, "-c", program, str(make_run())], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -314,8 +325,8 @@ def test_evidence_is_shown_as_images_and_tables(make_run):
     text, page = build(folder)
     words = visible(text)
     assert "hypothesis residual as given 0.147 the other way round 0.0320" in words
-    for said in ("T_right_left 1.00 0 0 1.00", "matches 1186", "stadia explain CODE describes symptoms"):
-        assert said in words
+    for text_part in ("T_right_left 1.00 0 0 1.00", "matches 1186", "stadia explain CODE describes symptoms"):
+        assert text_part in words
     assert any(
         image["alt"] == "image of finding E01" and image["src"].startswith("data:image/jpeg")
         for image in page.named("img")
@@ -389,8 +400,8 @@ def test_scale_ratio_is_not_judged_for_up_to_scale_depth(make_run):
     assert "Meaning of the numbers Up to scale." in words
     assert "val · AbsRel 0.200 after a fit to the truth (median)" in words
     assert "Scale ratio, median 30.1" in words
-    told = make_run("2026-03-02-101600-told", result={"claim": "up-to-scale"})
-    assert "1 is true size" not in visible(build(told)[0])
+    other = make_run("2026-03-02-101600-learnt-before", result={"claim": "up-to-scale"})
+    assert "1 is true size" not in visible(build(other)[0])
 
 
 def test_missing_source_of_scale_is_described(make_run):
@@ -401,9 +412,9 @@ def test_missing_source_of_scale_is_described(make_run):
     words = visible(build(missed)[0])
     assert f"by this recipe rest on {rests_on}; none are claimed here." in words
     assert "recipe metric" not in words, "it is that recipe"
-    said = {"claim": "up-to-scale", "rests_on": rests_on, "no_metres": "no height is known"}
+    reason = {"claim": "up-to-scale", "rests_on": rests_on, "no_metres": "no height is known"}
     assert "none are claimed here: no height is known." in visible(
-        build(make_run("2026-03-02-101603-told", run=said))[0]
+        build(make_run("2026-03-02-101603-learnt-before", run=reason))[0]
     )
     learnt = {"claim": "metres", "rests_on": rests_on, "scale_from": "the camera's height"}
     words = visible(build(make_run("2026-03-02-101602-learnt", run=learnt, without=("result.json",)))[0])

@@ -8,8 +8,7 @@ from pydantic import ValidationError
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.dataloading.config import OverlayDataConfig
-from stadia.synthetic.composites.config import PlacementConfig
-from stadia.synthetic.composites.pasting import (
+from stadia.synthetic.composites.composer import (
     GRID_SIZES,
     OCCLUDER_DEPTH_RATIO,
     POSITIONS,
@@ -18,9 +17,9 @@ from stadia.synthetic.composites.pasting import (
     find_foot_pixel,
     make_grid_placement,
     paste_cutout,
-    premultiply_alpha,
-    resize_cutout,
 )
+from stadia.synthetic.composites.config import PlacementConfig
+from stadia.synthetic.composites.foregrounds import premultiply_alpha, resize_cutout
 
 H, W = 40, 60
 ROAD = np.repeat(np.linspace(42, 3, H, dtype=np.float32)[:, None], W, 1)  # lower is nearer, as of a road
@@ -34,7 +33,7 @@ def wall(gray: int = 100) -> np.ndarray:
     return np.full((H, W, 3), gray, np.uint8)
 
 
-def test_a_image_is_the_mean_of_both_by_alpha_and_the_mask_starts_at_half() -> None:
+def test_alpha_blends_both_images_and_the_mask_starts_at_half() -> None:
     for alpha in (1, 64, 127, 128, 200, 255):
         rgba = np.full((8, 6, 4), (200, 40, 0, alpha), np.uint8)
         rgba[-1] = (200, 40, 0, 255)  # what it stands on
@@ -57,7 +56,7 @@ def test_a_resized_cutout_has_no_fringe_of_its_transparent_pixels() -> None:
     assert premultiply_alpha(rgba).shape == (48, 48, 4), "the empty margin is cut off"
 
 
-def test_all_of_it_has_the_depth_of_the_ground_under_its_foot() -> None:
+def test_a_cutout_has_the_depth_of_the_ground_under_its_foot() -> None:
     pasted = paste_cutout(wall(), ROAD, solid(10, 6, (255, 0, 0)), 15, 20)
     assert pasted.mask.sum() == 60
     assert np.unique(pasted.depth[pasted.mask]).tolist() == [ROAD[24, 0]], "its lowest row is 24"
