@@ -46,8 +46,8 @@ from stadia.diagnostics.finding import Finding, OnStop, Severity, read_findings
 from stadia.diagnostics.loss_checks.loss_check_runner import TimeLimitReached
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.recipes import CONFIGS, RECIPES
-from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.build_recipe import build_task
+from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.presets import preset_overrides
 from stadia.synthetic.rendering.dataset_files import SPLITS
 from stadia.synthetic.roadworld.config import TINY

@@ -26,8 +26,13 @@ from stadia.datasets.surveys import survey_objects
 from stadia.diagnostics.preflight.label_checks import check_object_labels
 from stadia.geometry.se3 import rotation_angle_deg
 from stadia.synthetic.tableworld.config import TINY
-from stadia.synthetic.tableworld.table_scene import TableRenderer, TableView, compute_nocs_map
-from stadia.synthetic.tableworld.table_scene import derive_table_seed, make_table
+from stadia.synthetic.tableworld.table_scene import (
+    TableRenderer,
+    TableView,
+    compute_nocs_map,
+    derive_table_seed,
+    make_table,
+)
 
 NAMES = {
     "bottle": "bottle",
