@@ -139,7 +139,7 @@ def test_a_sigma_that_nothing_has_taught_has_no_score(task: SelfsupRecipe, batch
     late = task.config.loss.model_copy(update={"uncertainty_from_step": 1})
     with torch.no_grad():
         taught = task.eval().validation_step(batch)
-        task.config = task.config.model_copy(update={"loss": late})
+        task.view_synthesis.config = task.config.model_copy(update={"loss": late})
         untaught = task.validation_step(batch)
     assert untaught.keys() == {
         name for name in taught if name in ("residual", "residual_unwarped", "abs_rel", "rmse", "d1")
