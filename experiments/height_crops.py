@@ -1,4 +1,4 @@
-"""Crops of single objects with known heights, to train a size prior: from RoadWorld or the DVM-CAR layout, augmented."""
+"""Crop single objects with known heights to train a size prior: from RoadWorld or the DVM-CAR layout, augmented."""
 
 from __future__ import annotations
 

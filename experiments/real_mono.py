@@ -4,7 +4,8 @@
     python experiments/real_mono.py
 
 Each is trained from random weights for a few minutes, predicted, and reported. Prints one JSON object per line: the
-kept frames, the depth scale of the predictions, and how often the warped neighbor explains an image better than the unwarped
+kept frames, the depth scale of the predictions, and how often the warped neighbor explains an image better
+than the unwarped
 one. With ground truth it also prints the scores that depth up to scale allows.
 """
 

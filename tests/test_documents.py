@@ -290,7 +290,7 @@ def find_wrong_names(span: str) -> list[str]:
             wrong.append(f"name or key {name}")
     path = span.partition("::")[0]
     if re.fullmatch(r"[\w./-]+/[\w.-]+\.(py|md|yaml|toml)|[a-z]\w*(/[\w-]+)*/", path):
-        roots = (ROOT, PACKAGE, ROOT / "tests", PACKAGE / "recipes", ROOT / "docs")
+        roots = (ROOT, PACKAGE, ROOT / "tests", PACKAGE / "recipes", PACKAGE / "diagnostics", ROOT / "docs")
         is_ours = path.endswith(".py") or any((root / path.partition("/")[0]).is_dir() for root in roots[:3])
         if is_ours and not any((root / path).exists() for root in roots):
             wrong.append(f"path {path}")

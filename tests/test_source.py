@@ -174,7 +174,7 @@ def test_every_public_function_and_class_has_a_docstring():
 
 
 def test_what_is_imported_is_declared():
-    """Every library that the package imports stands in pyproject.toml; one that came along with another may go with it."""
+    """Every library that the package imports stands in pyproject.toml; a transitive one may disappear."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {name: wanted for name, wanted in project["optional-dependencies"].items() if name != "dev"}
     requirements = [*project["dependencies"], *(requirement for wanted in extras.values() for requirement in wanted)]

@@ -39,7 +39,7 @@ CONFIGS = Registry(
 """The same names; these modules import no torch, so that a misspelt key is found before anything heavy is imported."""
 
 COMMANDS = Registry(
-    "recipe",
+    "commands",
     {
         **dict.fromkeys(("selfsup", "metric", "dpt"), "stadia.recipes.base.depth_commands:DepthCommands"),
         "objectpose": "stadia.recipes.objectpose.commands:ObjectPoseCommands",

@@ -46,6 +46,7 @@ class Convention:
 
 
 def relative_pose(T_world_first: Array, T_world_second: Array) -> Array:
+    """Return (4, 4) T_second_first from two camera-to-world poses."""
     return np.asarray(np.linalg.solve(T_world_second, T_world_first), dtype=np.float64)
 
 

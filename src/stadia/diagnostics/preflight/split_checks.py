@@ -56,6 +56,8 @@ of a static camera are alike: below MIN_MOVED_PX nothing is reported.
 
 @dataclass(frozen=True, slots=True)
 class Split:
+    """A named split: recordings, each with the indices of its frames."""
+
     name: str
     recordings: Sequence[SplitFrames]
 

@@ -68,7 +68,7 @@ class DepthRecipe(
         raise NotImplementedError(f"{type(self).__name__} claims nothing")
 
     def inverse_depth(self, image: Tensor) -> Tensor:
-        """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), for the training camera, in 1/m or less by `depth_scale`."""
+        """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), for the training camera in 1/m, see `depth_scale`."""
         raise NotImplementedError(f"{type(self).__name__} predicts no depth")
 
     def maps(self, image: Tensor) -> PredictedMaps:
