@@ -1,6 +1,12 @@
 """Read dataset formats as recordings, and prepare samples of them."""
 
+from __future__ import annotations
+
+import lazy_loader
+
 from stadia.core.registry import Registry
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 # `open_recordings(format="auto")` tries them in this order: the most specific layout first, any folder of images last.
 DATASETS = Registry(

@@ -1,6 +1,12 @@
 """Networks and their weights. Imports core and geometry."""
 
+from __future__ import annotations
+
+import lazy_loader
+
 from stadia.core.registry import Registry
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 MODELS = Registry(
     "model",

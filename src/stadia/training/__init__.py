@@ -1,6 +1,12 @@
 """The training loop on Lightning Fabric, and what a run keeps: folder, checkpoints, logs, images."""
 
+from __future__ import annotations
+
+import lazy_loader
+
 from stadia.core.registry import Registry
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 OPTIMIZERS = Registry(
     "optimizer",

@@ -1,0 +1,34 @@
+"""Public names; `__init__.py` loads a module when one of its names is used."""
+
+from .composite_survey import CompositeSurvey as CompositeSurvey
+from .composite_survey import survey_composites as survey_composites
+from .composites import CompositeSamples as CompositeSamples
+from .composites import CompositeSplits as CompositeSplits
+from .composites import PackedComposite as PackedComposite
+from .composites import make_composers as make_composers
+from .composites import open_composites as open_composites
+from .config import AugmentationConfig as AugmentationConfig
+from .config import ColorConfig as ColorConfig
+from .config import DataConfig as DataConfig
+from .config import DatasetConfig as DatasetConfig
+from .config import NetworkPixels as NetworkPixels
+from .config import OverlayDataConfig as OverlayDataConfig
+from .loader import EpochSampler as EpochSampler
+from .loader import Loader as Loader
+from .loader import MixtureLoader as MixtureLoader
+from .loader import PackedSamples as PackedSamples
+from .loader import SequentialLoader as SequentialLoader
+from .loader import take_batches_of_each as take_batches_of_each
+from .object_samples import ObjectInputs as ObjectInputs
+from .object_samples import ObjectSamples as ObjectSamples
+from .object_samples import ObjectTargets as ObjectTargets
+from .object_samples import PackedObjects as PackedObjects
+from .road_samples import PackedRoad as PackedRoad
+from .road_samples import RoadSamples as RoadSamples
+from .road_samples import find_camera_group as find_camera_group
+from .road_samples import find_object_height_m as find_object_height_m
+from .road_samples import number_camera_groups as number_camera_groups
+from .samples import PackedSample as PackedSample
+from .samples import VideoSamples as VideoSamples
+from .samples import open_split as open_split
+from .transforms import ZoomWindow as ZoomWindow

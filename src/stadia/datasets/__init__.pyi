@@ -1,0 +1,76 @@
+"""Public names; `__init__.py` loads a module when one of its names is used."""
+
+import stadia.core.registry
+
+from .config import CacheConfig as CacheConfig
+from .config import CameraConfig as CameraConfig
+from .config import Matrix as Matrix
+from .config import Pixels as Pixels
+from .config import Share as Share
+from .config import SourceOptions as SourceOptions
+from .config import SplitConfig as SplitConfig
+from .frame_store import FrameStore as FrameStore
+from .frame_store import ReportProgress as ReportProgress
+from .frame_store import StoredRecording as StoredRecording
+from .frame_store import fill_frame_store as fill_frame_store
+from .frame_store import find_cache_folder as find_cache_folder
+from .frame_store import lock_beside as lock_beside
+from .frame_store import make_store_stem as make_store_stem
+from .frame_store import open_frame_store as open_frame_store
+from .frame_store import read_resized_frame as read_resized_frame
+from .frame_store import remove_partial_files as remove_partial_files
+from .frame_store import resize_depth as resize_depth
+from .frame_store import resize_image as resize_image
+from .frame_store import resize_sparse_depth as resize_sparse_depth
+from .frame_store import to_planar_bytes as to_planar_bytes
+from .frame_store import write_frame_store as write_frame_store
+from .image_files import check_depth_map as check_depth_map
+from .image_files import check_image_size as check_image_size
+from .image_files import hash_file as hash_file
+from .image_files import hash_files as hash_files
+from .image_files import hash_frames as hash_frames
+from .image_files import join_hashes as join_hashes
+from .image_files import list_images as list_images
+from .image_files import natural_sort_key as natural_sort_key
+from .image_files import read_label_png as read_label_png
+from .image_files import read_npy as read_npy
+from .image_files import read_raw_depth_png as read_raw_depth_png
+from .image_files import read_rgb as read_rgb
+from .image_files import read_rgba as read_rgba
+from .image_files import split_hashes as split_hashes
+from .kitti import KittiCalibration as KittiCalibration
+from .open_dataset import DatasetFormat as DatasetFormat
+from .open_dataset import check_path_exists as check_path_exists
+from .open_dataset import detect_format as detect_format
+from .open_dataset import find_held_out_split as find_held_out_split
+from .open_dataset import open_recordings as open_recordings
+from .open_dataset import read_named_splits as read_named_splits
+from .open_dataset import refuse_idle_options as refuse_idle_options
+from .open_dataset import sample_recordings as sample_recordings
+from .open_dataset import select_names as select_names
+from .recordings import CalibratedRecording as CalibratedRecording
+from .recordings import CroppedRecording as CroppedRecording
+from .recordings import FrameRange as FrameRange
+from .recordings import ImageRecording as ImageRecording
+from .recordings import Intrinsics as Intrinsics
+from .recordings import check_K as check_K
+from .recordings import crop_recording as crop_recording
+from .splits import TargetFrames as TargetFrames
+from .splits import TrainValSplit as TrainValSplit
+from .splits import all_frames as all_frames
+from .splits import read_split_file as read_split_file
+from .splits import split_blocks as split_blocks
+from .stadia_folder import FolderRecording as FolderRecording
+from .stadia_folder import StadiaFolder as StadiaFolder
+from .surveys import BoxMaskFit as BoxMaskFit
+from .surveys import ObjectSurvey as ObjectSurvey
+from .surveys import survey_masks as survey_masks
+from .surveys import survey_objects as survey_objects
+from .text_files import FileEntry as FileEntry
+from .text_files import check_file_bytes as check_file_bytes
+from .text_files import parse_json as parse_json
+from .text_files import read_lines as read_lines
+from .text_files import read_rows as read_rows
+from .text_files import read_text as read_text
+
+DATASETS: stadia.core.registry.Registry

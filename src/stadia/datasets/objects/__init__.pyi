@@ -1,0 +1,32 @@
+"""Public names; `__init__.py` loads a module when one of its names is used."""
+
+from .bop import BopImages as BopImages
+from .bop import BopInstanceInfo as BopInstanceInfo
+from .bop_models import BopModel as BopModel
+from .bop_results import BopResult as BopResult
+from .bop_results import read_results as read_results
+from .bop_results import to_boxes as to_boxes
+from .bop_results import write_results as write_results
+from .kitti_objects import KittiBox as KittiBox
+from .kitti_objects import KittiObjectImages as KittiObjectImages
+from .nocs import NocsImages as NocsImages
+from .object_folder import ObjectFolder as ObjectFolder
+from .object_labels import CachedLabels as CachedLabels
+from .object_labels import EstimatedBox as EstimatedBox
+from .object_labels import ObjectBox as ObjectBox
+from .object_labels import ObjectImages as ObjectImages
+from .object_labels import ObjectLabel as ObjectLabel
+from .object_labels import ObjectLabels as ObjectLabels
+from .object_labels import ObjectSubset as ObjectSubset
+from .object_labels import Points as Points
+from .object_labels import SymmetryLabel as SymmetryLabel
+from .object_labels import count_pixels as count_pixels
+from .object_labels import make_no_masks_error as make_no_masks_error
+from .open_objects import detect_object_format as detect_object_format
+from .open_objects import detect_object_layout as detect_object_layout
+from .open_objects import has_split as has_split
+from .open_objects import list_object_splits as list_object_splits
+from .open_objects import open_object_images as open_object_images
+from .open_objects import refuse_objects as refuse_objects
+from .open_objects import split_train_val as split_train_val
+from .open_objects import unwrap_bop as unwrap_bop

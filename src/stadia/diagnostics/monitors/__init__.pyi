@@ -1,0 +1,34 @@
+"""Public names; `__init__.py` loads a module when one of its names is used."""
+
+from .optimization_monitors import ConstantTermMonitor as ConstantTermMonitor
+from .optimization_monitors import DataLoadingMonitor as DataLoadingMonitor
+from .optimization_monitors import LearningRateMonitor as LearningRateMonitor
+from .optimization_monitors import LossSpikeMonitor as LossSpikeMonitor
+from .optimization_monitors import ProportionalTermsMonitor as ProportionalTermsMonitor
+from .optimization_monitors import TermSumMonitor as TermSumMonitor
+from .optimization_monitors import TimingMonitor as TimingMonitor
+from .optimization_monitors import UpdateRatioMonitor as UpdateRatioMonitor
+from .optimization_monitors import WeightChangeMonitor as WeightChangeMonitor
+from .persistence import PersistentPartRule as PersistentPartRule
+from .persistence import PersistentRule as PersistentRule
+from .persistence import Rule as Rule
+from .persistence import ValidationRule as ValidationRule
+from .prediction_monitors import CameraHeightMonitor as CameraHeightMonitor
+from .prediction_monitors import ConstantUncertaintyMonitor as ConstantUncertaintyMonitor
+from .prediction_monitors import DepthScaleMonitor as DepthScaleMonitor
+from .prediction_monitors import MotionScaleMonitor as MotionScaleMonitor
+from .prediction_monitors import UncertaintyBoundsMonitor as UncertaintyBoundsMonitor
+from .prediction_monitors import UncertaintyOnlyMonitor as UncertaintyOnlyMonitor
+from .prediction_monitors import ValidationWarpMonitor as ValidationWarpMonitor
+from .prediction_monitors import check_drift as check_drift
+from .prediction_monitors import check_epoch as check_epoch
+from .score_monitors import DataSetScaleMonitor as DataSetScaleMonitor
+from .score_monitors import ForgettingMonitor as ForgettingMonitor
+from .score_monitors import FrozenScoresMonitor as FrozenScoresMonitor
+from .score_monitors import MetricScaleMonitor as MetricScaleMonitor
+from .score_monitors import NanScoreMonitor as NanScoreMonitor
+from .score_monitors import OverfittingMonitor as OverfittingMonitor
+from .score_monitors import RmseMonitor as RmseMonitor
+from .score_monitors import RotationMonitor as RotationMonitor
+from .training_monitor import TrainingMonitor as TrainingMonitor
+from .training_monitor import read_training_findings as read_training_findings

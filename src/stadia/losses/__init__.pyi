@@ -1,0 +1,45 @@
+"""Public names; `__init__.py` loads a module when one of its names is used."""
+
+import stadia.core.registry
+
+from .affine_brightness import BrightnessGate as BrightnessGate
+from .config import MetricScaleConfig as MetricScaleConfig
+from .config import OverlayLossConfig as OverlayLossConfig
+from .config import RotationLossConfig as RotationLossConfig
+from .config import SelfSupervisedLossConfig as SelfSupervisedLossConfig
+from .config import SparseDepthConfig as SparseDepthConfig
+from .loss_report import LossReport as LossReport
+from .loss_report import average_count_over_processes as average_count_over_processes
+from .loss_report import check_loss as check_loss
+from .loss_report import combine_losses as combine_losses
+from .loss_report import divide_sum as divide_sum
+from .loss_report import find_loss_errors as find_loss_errors
+from .loss_report import masked_mean as masked_mean
+from .metric_scale import KnownHeights as KnownHeights
+from .metric_scale import MetricScaleLoss as MetricScaleLoss
+from .metric_scale import erode_road_mask as erode_road_mask
+from .metric_scale import estimate_camera_heights as estimate_camera_heights
+from .metric_scale import weight_objects as weight_objects
+from .object_pose_loss import center_error as center_error
+from .object_pose_loss import log_depth_error as log_depth_error
+from .object_pose_loss import norm_penalty as norm_penalty
+from .object_pose_loss import size_error as size_error
+from .output_gradients import OutputGradients as OutputGradients
+from .overlay_loss import OverlayComparison as OverlayComparison
+from .overlay_loss import OverlayLoss as OverlayLoss
+from .photometric import MinimumReprojection as MinimumReprojection
+from .photometric import identity_reprojection as identity_reprojection
+from .photometric import window_statistics as window_statistics
+from .reprojection import Reprojection as Reprojection
+from .reprojection import ReprojectionInputs as ReprojectionInputs
+from .reprojection import Reprojector as Reprojector
+from .reprojection import TorchReprojector as TorchReprojector
+from .selfsup_loss import SelfSupervisedLoss as SelfSupervisedLoss
+from .sparse_depth import LabeledDepth as LabeledDepth
+from .sparse_depth import SparseDepthLoss as SparseDepthLoss
+
+LOSSES: stadia.core.registry.Registry
+SMOOTHNESS: stadia.core.registry.Registry
+SPARSE_DEPTH_LOSSES: stadia.core.registry.Registry
+OVERLAY_LOSSES: stadia.core.registry.Registry
+ROTATION_LOSSES: stadia.core.registry.Registry

@@ -1,0 +1,48 @@
+"""Public names; `__init__.py` loads a module when one of its names is used."""
+
+import stadia.core.registry
+
+from .depth_metrics import abs_rel as abs_rel
+from .depth_metrics import d1 as d1
+from .depth_metrics import depth_error_sums as depth_error_sums
+from .depth_metrics import object_extent as object_extent
+from .depth_metrics import pooled_depth_scores as pooled_depth_scores
+from .depth_metrics import rmse as rmse
+from .depth_metrics import rows_out_of_order as rows_out_of_order
+from .depth_metrics import scale_ratio as scale_ratio
+from .depth_metrics import share_at_max_depth as share_at_max_depth
+from .depth_metrics import sum_over_images as sum_over_images
+from .mask_metrics import mask_counts as mask_counts
+from .mask_metrics import mask_scores as mask_scores
+from .object_metrics import ApRules as ApRules
+from .object_metrics import BoolArray as BoolArray
+from .object_metrics import ImageComparison as ImageComparison
+from .object_metrics import PosedObjects as PosedObjects
+from .object_metrics import add_m as add_m
+from .object_metrics import add_s_m as add_s_m
+from .object_metrics import compare_objects as compare_objects
+from .object_metrics import instance_mask_iou as instance_mask_iou
+from .object_metrics import match_greedy as match_greedy
+from .object_metrics import match_hungarian as match_hungarian
+from .object_metrics import matched_scores as matched_scores
+from .object_metrics import mean_average_precisions as mean_average_precisions
+from .object_metrics import merge_comparisons as merge_comparisons
+from .statistics import Better as Better
+from .statistics import Expected as Expected
+from .statistics import detectable_difference as detectable_difference
+from .statistics import judge_changes as judge_changes
+from .trajectory_metrics import PathAlignment as PathAlignment
+from .trajectory_metrics import align_path as align_path
+from .trajectory_metrics import fit_motion_axes as fit_motion_axes
+from .trajectory_metrics import median_length_ratio as median_length_ratio
+from .trajectory_metrics import median_translation_ratio as median_translation_ratio
+from .trajectory_metrics import motion_components as motion_components
+from .trajectory_metrics import path_length_m as path_length_m
+from .uncertainty_metrics import Sparsification as Sparsification
+from .uncertainty_metrics import calibration_curve as calibration_curve
+from .uncertainty_metrics import sparsification as sparsification
+from .uncertainty_metrics import spearman as spearman
+
+METRICS: stadia.core.registry.Registry
+TRAJECTORY_METRICS: stadia.core.registry.Registry
+OBJECT_METRICS: stadia.core.registry.Registry

@@ -1,0 +1,44 @@
+"""Public names; `__init__.py` loads a module when one of its names is used."""
+
+import stadia.core.registry
+
+from .attention import MemoryCompressedAttention as MemoryCompressedAttention
+from .attention import PerformerAttention as PerformerAttention
+from .attention import TokenMergingAttention as TokenMergingAttention
+from .attention_cost import describe_attention_cost as describe_attention_cost
+from .config import AttentionConfig as AttentionConfig
+from .config import DepthPoseNetConfig as DepthPoseNetConfig
+from .config import DptConfig as DptConfig
+from .config import ObjectPoseNetConfig as ObjectPoseNetConfig
+from .config import OverlayNetConfig as OverlayNetConfig
+from .config import check_overlay_size as check_overlay_size
+from .depth_net import DepthNet as DepthNet
+from .depth_pose_net import DepthPoseNet as DepthPoseNet
+from .encoders import Encoder as Encoder
+from .encoders import check_encoder as check_encoder
+from .object_pose_net import ObjectMaps as ObjectMaps
+from .object_pose_net import ObjectPoseNet as ObjectPoseNet
+from .object_pose_net import PyramidNet as PyramidNet
+from .object_pose_net import aggregate_objects as aggregate_objects
+from .object_pose_net import average_object_pixels as average_object_pixels
+from .object_pose_net import predict_object_class as predict_object_class
+from .object_pose_net import score_classes as score_classes
+from .overlay_net import OverlayMaps as OverlayMaps
+from .overlay_net import OverlayNet as OverlayNet
+from .pose_net import CorrelationPoseEncoder as CorrelationPoseEncoder
+from .pose_net import PoseNet as PoseNet
+from .segmentation import Segmenter as Segmenter
+from .segmentation import TiledSegmenter as TiledSegmenter
+from .segmentation import load_panoptic_model as load_panoptic_model
+from .segmentation import load_tflite_model as load_tflite_model
+from .size_prior import SizePrior as SizePrior
+from .size_prior import load_size_prior as load_size_prior
+
+MODELS: stadia.core.registry.Registry
+ATTENTIONS: stadia.core.registry.Registry
+DPT_NETWORKS: stadia.core.registry.Registry
+OVERLAY_NETWORKS: stadia.core.registry.Registry
+POSE_NETS: stadia.core.registry.Registry
+POSE_HEADS: stadia.core.registry.Registry
+ROTATIONS: stadia.core.registry.Registry
+ACTIVATIONS: stadia.core.registry.Registry

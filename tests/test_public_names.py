@@ -1,0 +1,48 @@
+"""Every package exports its public names, without importing what they need before they are used."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+import stadia
+
+PACKAGE = Path(stadia.__file__).parent
+STUBS = sorted(PACKAGE.rglob("__init__.pyi"))
+
+
+def package_name(stub: Path) -> str:
+    return ".".join(("stadia", *stub.relative_to(PACKAGE).parts[:-1]))
+
+
+@pytest.mark.parametrize("stub", STUBS, ids=package_name)
+def test_exported_names_exist(stub: Path) -> None:
+    package = importlib.import_module(package_name(stub))
+    tree = ast.parse(stub.read_text(encoding="utf-8"))
+    names = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert names
+    assert names == set(package.__all__)
+    assert [name for name in sorted(names) if getattr(package, name, None) is None] == []
+
+
+@pytest.mark.parametrize("stub", STUBS, ids=package_name)
+def test_stub_declares_the_tables_of_the_package(stub: Path) -> None:
+    def assigned(path: Path) -> set[str]:
+        targets: list[ast.expr] = []
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            targets += node.targets if isinstance(node, ast.Assign) else []
+            targets += [node.target] if isinstance(node, ast.AnnAssign) else []
+        return {target.id for target in targets if isinstance(target, ast.Name) and not target.id.startswith("_")}
+
+    assert assigned(stub.with_suffix(".py")) <= assigned(stub)
+
+
+def test_packages_with_modules_have_a_stub() -> None:
+    lazy = {stub.parent for stub in STUBS}
+    own = {PACKAGE / "cli", PACKAGE / "recipes", PACKAGE / "report", PACKAGE / "diagnostics" / "catalog"}
+    packages = {path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE}
+    with_modules = {folder for folder in packages if any(p.name != "__init__.py" for p in folder.glob("*.py"))}
+    assert with_modules - lazy - own == set()
