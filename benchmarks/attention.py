@@ -1,19 +1,20 @@
-"""What each attention takes against the number of tokens: time, memory, and how far it is from exact attention, in one
-run.
+"""Measure each attention against the number of tokens: time, memory, and error against exact attention, in one run.
 
     python benchmarks/attention.py [--out attention.png] [--json FILE] [--repeats 5] [--threads 2] [--device cpu]
 
-The core alone (from queries, keys and values to the answer), 12 heads of 64, float32, one image. Grids with a class
+The core alone (from queries, keys and values to the output), 12 heads of 64, float32, one image. Grids with a class
 token: those of 640x192, 384x384, 640x480 and 1216x352 images in patches of 16, and a longer one.
 
 time:    of the forward pass, calls interleaved, medians, as a ratio to SDPA. Break-even is where the ratio first falls
-         below 1, on a straight line between its neighbors over the logarithm of the tokens; beside it what
-         multiplications alone would say. A time is compared with the best that products of matrices reach here
-         (`training.flops`): one that would need more stops the run, since the clock did not wait.
-memory:  the peak of what lies above queries, keys and values: on a CPU the largest sum of the allocator's records, on
-         CUDA `max_memory_allocated`. The forward pass alone (of evaluation), and with the backward pass.
-error:   |answer - exact| / |exact|, of random projections of tokens that are smooth over the grid (noise on a cell
-         every 2.5 tokens, |q| about 8), and, as performer's depends on little else, of random tokens by |q|.
+         below 1, on a straight line between its neighbors over the logarithm of the tokens; beside it the break-even
+by
+         multiplications alone. A time is compared with the peak of matrix products here (`training.flops`): a
+         faster one stops the run, since the clock did not wait. memory:  the peak above queries, keys and values: on a
+CPU the largest sum of the allocator's records, on CUDA
+         `max_memory_allocated`. The forward pass alone (of evaluation), and with the backward pass. error:   |output -
+exact| / |exact|, of random projections of tokens that are smooth over the grid (noise on a cell
+         every 2.5 tokens, |q| about 8). Performer's depends mostly on |q|, so its error on random tokens is listed
+         by |q|.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells of every start
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler logs every start
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ Tokens = tuple[Tensor, Tensor, Tensor]
 
 
 def smooth_tokens(grid: Grid, device: str) -> Tokens:
-    """q, k, v (1, heads, N, d) of tokens that change smoothly over the grid, and of a class token that has nothing of
+    """Return q, k, v (1, heads, N, d) of tokens that change smoothly over the grid, and of a class token without
     them.
     """
     generator, width = torch.Generator().manual_seed(0), HEADS * HEAD_DIM
@@ -73,7 +74,7 @@ def smooth_tokens(grid: Grid, device: str) -> Tokens:
 
 
 def random_tokens(grid: Grid, norm: float, device: str) -> Tokens:
-    """Random directions, queries and keys of one length."""
+    """Return random directions, queries and keys of one length."""
     q, k, v = torch.randn(3, 1, HEADS, grid[0] * grid[1] + 1, HEAD_DIM, generator=torch.Generator().manual_seed(0)).to(
         device
     )
@@ -91,7 +92,7 @@ def errors(attentions: dict[str, nn.Module], tokens: Tokens, grid: Grid) -> dict
 
 
 class MeanOfValues(nn.Module):
-    """What an attention is worth that looks nowhere: each approximation should be nearer than this."""
+    """The value of an attention without weights: each approximation should be nearer than this."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
         return v.mean(-2, keepdim=True).expand_as(v)
@@ -107,7 +108,7 @@ def seconds(attention: nn.Module, tokens: Tokens, grid: Grid) -> float:
 
 
 def peak_bytes(call: Callable[[], object], device: str) -> int:
-    """The most that a call holds above what was there before it."""
+    """Return the largest memory of a call above that before it."""
     if device != "cpu":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -129,7 +130,7 @@ def peak_bytes(call: Callable[[], object], device: str) -> int:
 
 
 def memory(attention: nn.Module, tokens: Tokens, grid: Grid, device: str) -> tuple[int, int]:
-    """Peaks of the forward pass, and of it with the backward pass."""
+    """Return peaks of the forward pass, and with the backward pass."""
     inputs = [x.clone().requires_grad_() for x in tokens]
     slope = torch.ones_like(tokens[2])
     with torch.no_grad():
@@ -139,7 +140,7 @@ def memory(attention: nn.Module, tokens: Tokens, grid: Grid, device: str) -> tup
 
 
 def break_even(tokens: list[int], ratios: list[float]) -> float | None:
-    """Where a ratio first falls below 1; None where it never does, the shortest length where it always is."""
+    """Return where a ratio first falls below 1; None if it never does, the shortest length if it always is."""
     for index, ratio in enumerate(ratios):
         if ratio < 1:
             if index == 0:
@@ -152,7 +153,7 @@ def break_even(tokens: list[int], ratios: list[float]) -> float | None:
 def rows_of(
     grid: Grid, image: str, attentions: dict[str, nn.Module], repeats: int, device: str, peak: PeakFlops
 ) -> list[dict[str, object]]:
-    """One row for each attention on one grid. peak: of the device, what no time may need more than."""
+    """Return one row for each attention on one grid. peak: of the device, an upper bound of the speed."""
     tokens = smooth_tokens(grid, device)
     times: dict[str, list[float]] = {name: [] for name in attentions}
     for _ in range(repeats + 1):
@@ -218,7 +219,7 @@ def measure(arguments: argparse.Namespace) -> dict:
     }
 
 
-def tell(result: dict) -> None:
+def print_result(result: dict) -> None:
     print(f"products of matrices reach {result['matmul_peak_flops_per_s'] / 1e9:.0f} GFLOP/s")
     heads = (
         "tokens",
@@ -252,7 +253,7 @@ def tell(result: dict) -> None:
 
 
 def draw(result: dict, path: Path) -> None:
-    """Three panels over the number of tokens: time to SDPA, peak memory, error."""
+    """Draw three panels over the number of tokens: time to SDPA, peak memory, error."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -304,7 +305,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
     result = measure(arguments)
-    tell(result)
+    print_result(result)
     if arguments.out:
         draw(result, arguments.out)
     if arguments.json:

@@ -1,17 +1,15 @@
-"""What an exported network costs: onnxruntime against torch eager, and what exporting takes.
+r"""Measure an exported network: onnxruntime against torch eager, and the time of the export.
 
-    python benchmarks/export.py [--networks selfsup dpt-tiny] [--height 192] [--width 640] [--threads 1] [--repeats 15]
-    [--json FILE]
+    python benchmarks/export.py [--networks selfsup dpt-tiny] [--height 192] [--width 640] [--threads 1] \
+        [--repeats 15] [--json FILE]
 
-Each network is built at random, exported as `stadia export` does (which compares it with torch at two sizes), and run
-on one image of
-noise: torch eager and onnxruntime by turns, with the same number of threads. `speed` is the median over the turns of
-torch's time
-divided by onnxruntime's: above 1 onnxruntime is faster. Turns, so that another program on the machine slows both alike.
-`selfsup` is the depth network of the recipe with a ResNet-18; the others are of the recipe `dpt` (`stadia parts
-networks`).
+Each network is built at random, exported as by `stadia export` (which compares it with torch at two sizes), and run on
+one image of noise: torch eager and onnxruntime alternate, with the same number of threads. `speed` is the median of
+torch's time divided by onnxruntime's: above 1 onnxruntime is faster. Alternation makes other programs on the machine
+slow both alike. `selfsup` is the depth network of the recipe with a ResNet-18; the others are of the recipe `dpt`
+(`stadia list networks`).
 
-A network starts by answering nearly the same everywhere, so whatever an export got wrong would hardly show. Therefore
+An untrained network predicts nearly the same value everywhere, so an error of the export would hardly show. Therefore
 the weights of the last convolution are doubled until the map's spread, its largest minus its smallest, is at least its
 mean.
 """
@@ -37,7 +35,7 @@ from stadia.evaluation.predict.exported_network import ExportDescription, Export
 
 
 class Finest(nn.Module):
-    """The finest of the maps that a network gives."""
+    """Return the finest of a network's maps."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -48,7 +46,7 @@ class Finest(nn.Module):
 
 
 def network_of(name: str) -> tuple[nn.Module, nn.Conv2d, int]:
-    """At random, in evaluation mode; its last convolution, and its stride."""
+    """Return it at random, in evaluation mode, with its last convolution and its stride."""
     torch.manual_seed(0)
     if name == "selfsup":
         from stadia.models.config import DepthPoseNetConfig
@@ -66,25 +64,25 @@ def network_of(name: str) -> tuple[nn.Module, nn.Conv2d, int]:
 
 @torch.inference_mode()
 def spread_out(network: nn.Module, last: nn.Conv2d, image: Tensor) -> float:
-    """Double the weights of the last convolution until the map's spread is at least its mean; gives spread / mean."""
+    """Double the weights of the last convolution until the map's spread is at least its mean; return spread / mean."""
     for _ in range(30):
         inverse_depth = network(image)
         of_mean = float((inverse_depth.max() - inverse_depth.min()) / inverse_depth.mean())
         if of_mean >= 1:
             return of_mean
         last.weight.mul_(2)
-    raise SystemExit("no weights of the last convolution make the answer vary")
+    raise SystemExit("no weights of the last convolution make the output vary")
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """Wall-clock time of one call."""
+    """Return the wall-clock time of one call."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
 def measure(name: str, height: int, width: int, threads: int, repeats: int) -> dict[str, object]:
-    """Times in seconds, the speed of onnxruntime in terms of torch's, and the largest differences."""
+    """Return times in seconds, the speed of onnxruntime relative to torch, and the largest differences."""
     network, last, stride = network_of(name)
     image = torch.rand(1, 3, height, width)
     spread_of_mean = spread_out(network, last, image)

@@ -1,4 +1,4 @@
-"""How long `stadia --help`, and that of each command, takes in a fresh process.
+"""Measure the time of `stadia --help`, and that of each command, in a fresh process.
 
     python benchmarks/help.py [--repeats 7] [--json FILE]
 
@@ -21,7 +21,7 @@ GOAL_S = 0.3
 
 
 def commands() -> list[str]:
-    """The names of all commands and groups."""
+    """Return the names of all commands and groups."""
     named = [
         command.name or command.callback.__name__.replace("_", "-")
         for command in app.registered_commands
@@ -31,7 +31,7 @@ def commands() -> list[str]:
 
 
 def seconds(words: list[str]) -> float:
-    """Wall-clock time of one process."""
+    """Return the wall-clock time of one process."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "stadia", *words, "--help"], stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - start

@@ -1,10 +1,10 @@
-"""How long a training sample takes to load, against the plain way of the field's reference code, in one run on one
+"""Measure the loading of a training sample against the plain method of the field's reference code, in one run on one
 core.
 
 A sample is four 1242x375 PNG images (t, t - 1, t + 1 and the stereo partner) for a network at 640x192, with color
-jitter always on. The reference way decodes each image with PIL, makes a pyramid of four sizes by Lanczos, jitters each
-size of each image, and converts all to tensors. The images are made here, of noise that compresses like KITTI's. Times
-are of the processor, so that other programs on the machine do not count; with a worker, of both processes.
+jitter always on. The reference method decodes each image with PIL, makes a pyramid of four sizes by Lanczos, jitters
+each size of each image, and converts all to tensors. The images are made here, of noise that compresses like KITTI's.
+Times are processor times, so that other programs on the machine do not count; with a worker, of both processes.
 
     python benchmarks/loading.py
 """
@@ -35,7 +35,7 @@ AUGMENTATION = AugmentationConfig(color=ColorConfig(probability=1.0))
 
 
 def write_recording(folder: Path, frames: int) -> None:
-    """A stereo recording of KITTI's size in the stadia layout; about 0.7 MB an image, as KITTI's are."""
+    """Write a stereo recording of KITTI's size in the stadia layout; about 0.7 MB an image, as KITTI's are."""
     random = np.random.default_rng(0)
     for side in ("left", "right"):
         (folder / side).mkdir(parents=True)
@@ -51,7 +51,7 @@ def write_recording(folder: Path, frames: int) -> None:
 
 
 def reference_sample(folder: Path, index: int, random: np.random.Generator) -> list[torch.Tensor]:
-    """Both the plain and the jittered tensors of every image and size."""
+    """Return both the plain and the jittered tensors of every image and size."""
     brightness, contrast, saturation = random.uniform(0.8, 1.2, 3)
     hue = int(random.uniform(-0.1, 0.1) * 255)
     files = [folder / "left" / f"{index + offset:06d}.png" for offset in (0, -1, 1)] + [
@@ -76,7 +76,7 @@ def reference_sample(folder: Path, index: int, random: np.random.Generator) -> l
 
 
 def median_ms(load: Callable[[int], object], frames: int) -> float:
-    """The median processor time over every sample, after one that warms up."""
+    """Return the median processor time over every sample, after one that warms up."""
     load(1)
     times = []
     for index in range(1, frames - 1):
@@ -125,7 +125,9 @@ def main() -> None:
 
 
 def loader_ms(samples: VideoSamples) -> float:
-    """Processor time a sample of this process and a worker: loading, stacking, and the way through shared memory."""
+    """Return the processor time per sample of this process and a worker: loading, stacking, and transfer by shared
+    memory.
+    """
 
     def spent_s() -> float:
         worker = resource.getrusage(resource.RUSAGE_CHILDREN)  # counts once the worker has ended

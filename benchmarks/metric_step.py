@@ -1,11 +1,9 @@
-"""What the recipe `metric` adds to a training step of `selfsup`: forward and backward of both on the same batches, in
-processor seconds.
+"""Measure the cost of the recipe `metric` over a training step of `selfsup`: forward and backward on the same batches.
 
     python benchmarks/metric_step.py DATA [--rounds 12] [--size 96 320]
 
 DATA is a data set with masks (RoadWorld). Processor time of one thread, so that other work on the machine does not
-count; rounds alternate,
-and the medians are compared. Loading is not in it: masks are read from the cache as images are.
+count. Rounds alternate, and the medians are compared. Loading is left out: masks are read from the cache like images.
 """
 
 from __future__ import annotations
@@ -34,9 +32,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     overrides = (
-        f"data.height={arguments.size[0]}", f"data.width={arguments.size[1]}", "model.pretrained=false", "road.priors=roadworld",
-        "training.workers=0", f"training.batch_size={arguments.batch}",
-    )  # fmt: skip
+        *(f"data.height={arguments.size[0]}", f"data.width={arguments.size[1]}", "road.priors=roadworld"),
+        *("model.pretrained=false", "training.workers=0", f"training.batch_size={arguments.batch}"),
+    )
     config, data = MetricRecipe.prepare(
         recipes.configure("metric", overrides, data={"path": str(arguments.data)}), Console(quiet=True)
     )

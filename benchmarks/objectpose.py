@@ -1,12 +1,12 @@
-"""What it costs to make objects of a network's answer, beside the network itself.
+"""Measure the aggregation of a network's output into objects, beside the network itself.
 
     python benchmarks/objectpose.py
     python benchmarks/objectpose.py --threads 2 --out objectpose.json
 
-Images of TableWorld (its preset `tiny`, rendered into the cache), the masks as they are in truth (an untrained network
-finds nothing), answers of an untrained network; the default network at its size and both references, the larger one at
-the published 640x480. Medians of --repeats, the two sides in turns. `share` is (instances + aggregation) over the
-forward pass; at most 15 % at batch 8.
+Images of TableWorld (its preset `tiny`, rendered into the cache), with true masks, since an untrained network finds
+nothing, and the other outputs of an untrained network. The default network at its size and both references, the larger
+one at the published 640x480. Medians of --repeats, both sides alternating. `share` is (instances + aggregation) over
+the forward pass; at most 15 % at batch 8.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], int, int]] = {
 
 
 def seconds(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """The median of each over so many rounds of all, after one that is not counted."""
+    """Return the median of each over so many rounds of all, after one that is not counted."""
     rounds = []
     for _ in range(repeats + 1):
         times = []
@@ -61,7 +61,7 @@ def seconds(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
 def measure(
     images: ObjectImages, config: dict[str, Any], height: int, width: int, batch: int, repeats: int
 ) -> dict[str, float]:
-    """Of one network at one size."""
+    """Measure one network at one size."""
     samples = ObjectSamples([images], height=height, width=width)
     given = samples.unpack(samples.stack([samples[index % len(samples)] for index in range(batch)]), "cpu")
     network = ObjectPoseNet(ObjectPoseNetConfig(**config), len(samples.classes)).eval()
@@ -81,7 +81,7 @@ def measure(
 
 
 def main() -> None:
-    """Print a row a network, and write all of them."""
+    """Print a row per network, and write all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a TableWorld data set of your own")
     parser.add_argument("--out", type=Path, help="a JSON file")

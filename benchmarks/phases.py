@@ -1,12 +1,11 @@
-"""What it costs to know where the time goes: the marks of a step by themselves, against the shortest step that anybody
-trains.
+"""Measure the cost of the phase clock: its marks of one step, against the shortest useful step.
 
     python benchmarks/phases.py [--threads 1] [--repeats 300]
 
-The marks of one step are called without a training, so that what is measured is theirs alone: the
-difference of two trainings would be less than the noise of either. The step is one of `dpt-tiny` on two images of
-64x64. Prints microseconds a step, milliseconds of the step, the share (at most 1 %), and what counting the operations
-of one step costs once.
+The marks of one step are called without a training, so that their cost alone is measured: the difference of two
+trainings would be less than the noise of either. The step is one of `dpt-tiny` on two images of
+64x64. Prints microseconds per step, milliseconds of the step, the share (at most 1 %), and the
+single cost of counting the operations of one step.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def seconds_of(work: Callable[[], object], repeats: int) -> float:
 
 
 def marks(device: torch.device) -> Callable[[], None]:
-    """Everything that a step asks of the clock."""
+    """Return all calls to the clock in one step."""
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder), "phases", {}, recipe="phases", seed=0)
     clock, recipe = PhaseClock(run, TrainingPlan(1000, 1, 1_000_000)), TwoNetworks().to(device)

@@ -1,12 +1,10 @@
-"""The checks of `stadia check`, measured: silent on clean data, and each mutation caught. Prints Markdown for
-docs/results.md.
+"""Measure the checks of `stadia check`: no finding on clean data, and every mutation caught. Prints Markdown.
 
     python benchmarks/preflight.py [--data FOLDER_OF_REAL_SAMPLES] [--only TEXT]
 
-Clean: three RoadWorld seeds rendered here (a stereo pair, exact ground truth), and the real samples where they are:
-KITTI odometry 06
-(stereo), KITTI raw (mono, projected LiDAR, LiDAR odometry), EuRoC (stereo, rectified here; its camera stands, which is
-told), 7-Scenes (RGB-D). The mutations are those of tests/mutations.
+Clean: three RoadWorld seeds rendered here (stereo, exact ground truth), and the real samples where they are available:
+KITTI odometry 06 (stereo), KITTI raw (mono, projected LiDAR, LiDAR odometry), EuRoC (stereo, rectified here; its camera
+is static, which is reported), 7-Scenes (RGB-D). The mutations are those of tests/mutations.
 """
 
 from __future__ import annotations
@@ -45,14 +43,14 @@ from stadia.synthetic.roadworld.roadworld_writer import write_roadworld  # noqa:
 SEEDS = (0, 1, 2)
 REAL_DATA = Path(os.environ.get("STADIA_REAL_DATA", ROOT.parent / "shared" / "data"))
 MISSED = "**missed**"
-STANDING = {"euroc/V1_01_easy"}
-"""Samples of a camera that stands (three seconds before its start): D03 is true of them, and what needs motion cannot
-be seen there: a rig's wrong form, and poses that are no poses, can.
+STATIC = {"euroc/V1_01_easy"}
+"""Samples of a static camera (three seconds before its start). D03 is true there, and checks that need motion cannot
+run; those of the rig and of invalid poses can.
 """
 
 
 def real_recordings(folder: Path) -> Iterator[Recording]:
-    """The real samples that are there."""
+    """Yield the real samples that are available."""
     drive = folder / "kitti_raw" / "2011_09_26" / "2011_09_26_drive_0000_sync"
     if (folder / "kitti_odometry").is_dir():
         yield from open_recordings(folder / "kitti_odometry")
@@ -64,9 +62,9 @@ def real_recordings(folder: Path) -> Iterator[Recording]:
         yield from open_recordings(folder / "sevenscenes" / "kitchen")
 
 
-def spoken(findings: list[Finding]) -> list[Finding]:
-    """What is neither a mere note nor known to be true."""
-    known = {name: {"D03"} for name in STANDING}
+def select_relevant(findings: list[Finding]) -> list[Finding]:
+    """Return findings that are neither notes nor known to be true."""
+    known = {name: {"D03"} for name in STATIC}
     return [
         f
         for f in findings
@@ -74,14 +72,14 @@ def spoken(findings: list[Finding]) -> list[Finding]:
     ]
 
 
-def fitting(recording: Recording) -> list[Mutation]:
-    """The mutations of what a recording has, without a camera that stands for one that stands."""
+def applicable_mutations(recording: Recording) -> list[Mutation]:
+    """Return the mutations that a recording can have."""
     able = abilities(recording)
-    return [m for m in MUTATIONS if m.needs <= able and not (recording.name in STANDING and m.codes == ("D03",))]
+    return [m for m in MUTATIONS if m.needs <= able and not (recording.name in STATIC and m.codes == ("D03",))]
 
 
-def first(findings: list[Finding]) -> str:
-    """The first finding in a cell of a table."""
+def describe_first(findings: list[Finding]) -> str:
+    """Return the first finding as a cell of a table."""
     return (
         f"{findings[0].severity} {findings[0].code}: {findings[0].measured}".replace("|", "\\|")
         if findings
@@ -89,8 +87,8 @@ def first(findings: list[Finding]) -> str:
     )
 
 
-def readings(recording: Recording) -> dict[str, str]:
-    """What the instruments read on clean data, beside the thresholds."""
+def measure(recording: Recording) -> dict[str, str]:
+    """Return measurements on clean data, which are compared with the thresholds."""
     survey = RecordingSurvey(recording)
     camera = recording.camera(0)
     read = {"cx / W, cy / H": f"{float(camera.cx) / camera.width:.3f}, {float(camera.cy) / camera.height:.3f}"}
@@ -120,8 +118,8 @@ def readings(recording: Recording) -> dict[str, str]:
     explained = [step.depth_explains for step in survey.steps if step.depth_explains is not None]
     if explained:
         read["depth explains"] = f"{np.median(explained):.2f}"
-    if (turned := compare_rotations(survey)) is not None:
-        read["fx by the turns"] = f"{turned.focal_factor:.2f}"
+    if (rotations := compare_rotations(survey)) is not None:
+        read["fx by the camera rotation"] = f"{rotations.focal_factor:.2f}"
     if warped := compare_warps_with_plane(survey):
         read["WIR (over flat)"] = (
             f"{np.median([w for _, w, _ in warped]):.2f} ({np.median([w / flat for _, w, flat in warped]):.2f})"
@@ -131,27 +129,28 @@ def readings(recording: Recording) -> dict[str, str]:
     return read
 
 
-def judged(name: str, found: list[Finding], codes: Collection[str], *, moving: bool) -> str:
-    """The last cell of a row. moving: seen in motion alone; that nothing is told where there is none, and no other
-    thing, is right.
-    """
+def assess(name: str, found: list[Finding], codes: Collection[str], *, moving: bool) -> str:
+    """Return the last cell of a row. moving: whether it needs motion: no finding is right for a static camera then."""
     if found and found[0].code in codes:
         return "caught"
-    return "its camera stands" if moving and not found and name in STANDING else MISSED
+    return "its camera is static" if moving and not found and name in STATIC else MISSED
 
 
 def run_one(name: str, recording: Recording, mutation: Mutation) -> tuple[bool, float]:
-    """Check a broken recording, print its row; whether what can be seen was told first, and the seconds."""
+    """Check a broken recording and print its row. Return whether it was caught, and the seconds."""
     began = time.perf_counter()
-    found = spoken(run_preflight([mutation.apply(recording)]))
+    found = select_relevant(run_preflight([mutation.apply(recording)]))
     seconds = time.perf_counter() - began
-    verdict = judged(name, found, mutation.codes, moving="poses" in mutation.needs)
-    print(f"| {name} | {mutation.check} | {mutation.name} | {first(found)} | {seconds:.1f} s | {verdict} |", flush=True)
+    verdict = assess(name, found, mutation.codes, moving="poses" in mutation.needs)
+    print(
+        f"| {name} | {mutation.check} | {mutation.name} | {describe_first(found)} | {seconds:.1f} s | {verdict} |",
+        flush=True,
+    )
     return verdict != MISSED, seconds
 
 
 def main() -> None:
-    """Print the tables; exits with 1 where clean data was not silent or a mutation was missed."""
+    """Print the tables; exits with 1 where clean data has findings or a mutation was missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=REAL_DATA)
     parser.add_argument("--only", default="", help="mutations whose name holds this text")
@@ -167,30 +166,32 @@ def main() -> None:
         print("| clean recording | findings | time | readings |\n|---|---|---|---|")
         for recording in clean:
             began = time.perf_counter()
-            found = spoken(run_preflight([recording], clean_splits(recording)))
+            found = select_relevant(run_preflight([recording], clean_splits(recording)))
             seconds = time.perf_counter() - began
             slowest = max(slowest, seconds)
             failures += [f"{recording.name}: {finding.code}" for finding in found]
-            told = "; ".join(f"{name} {value}" for name, value in readings(recording).items())
+            values = "; ".join(f"{name} {value}" for name, value in measure(recording).items())
             print(
-                f"| {recording.name} | {', '.join(f.code for f in found) or 'silent'} | {seconds:.1f} s | {told} |",
+                f"| {recording.name} | {', '.join(f.code for f in found) or 'none'} | {seconds:.1f} s | {values} |",
                 flush=True,
             )
 
         print("\n| data | check | mutation | first finding | time | |\n|---|---|---|---|---|---|")
         for recording in (clean[0], *real):
-            for mutation in fitting(recording):
+            for mutation in applicable_mutations(recording):
                 if arguments.only in mutation.name:
                     caught, seconds = run_one(recording.name, recording, mutation)
                     slowest = max(slowest, seconds)
                     failures += [] if caught else [f"{recording.name}: {mutation.name}"]
             for name, code, broken in SPLIT_MUTATIONS:
                 began = time.perf_counter()
-                found = spoken(run_preflight([], broken(recording), checks=["splits"]))
-                verdict = judged(recording.name, found, {code}, moving=code == "D10")
+                found = select_relevant(run_preflight([], broken(recording), checks=["splits"]))
+                verdict = assess(recording.name, found, {code}, moving=code == "D10")
                 failures += [] if verdict != MISSED else [f"{recording.name}: {name}"]
                 took = f"{time.perf_counter() - began:.1f} s"
-                print(f"| {recording.name} | splits | {name} | {first(found)} | {took} | {verdict} |", flush=True)
+                print(
+                    f"| {recording.name} | splits | {name} | {describe_first(found)} | {took} | {verdict} |", flush=True
+                )
     print(f"\nslowest run: {slowest:.1f} s; failures: {', '.join(failures) or 'none'}")
     sys.exit(bool(failures))
 

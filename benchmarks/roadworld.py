@@ -1,15 +1,15 @@
-"""RoadWorld's speed and exactness, in one run.
+"""Measure RoadWorld's speed and accuracy, in one run.
 
     python benchmarks/roadworld.py [--height 192] [--width 640] [--worlds 5] [--workers 2] [--json FILE]
 
-speed:    images per second, written to disk with all ground truth, the worlds' making included; compilation apart.
-views:    L1 between an image and its neighbor (the next frame; the right one), as it is and warped by exact depth and
-pose.
-matching: how often the exact depth is the photometric best of nine depth factors from .6 to 1.7 (5x5 windows, nearer
-than 40 m).
-embree:   pixels whose depth differs by more than 1e-5 from a ray through the pixel's center, and the largest difference
-of the rest.
-stadia:   H = D h / f over fully visible cars and people: median and deviation of the estimated over the true height.
+speed:    images per second, written to disk with all ground truth and the making of worlds, without compilation.
+views:    L1 between an image and its neighbor (the next frame; the right one), unwarped and warped by exact depth and
+          pose. matching: how often the exact depth is the photometric best of nine depth factors from .6 to 1.7 (5x5
+windows, nearer
+          than 40 m). embree:   pixels whose depth differs by more than 1e-5 from a ray through the pixel's center, and
+the largest difference
+          of the rest. stadia:   H = D h / f over fully visible cars and people: median and deviation of the estimated
+over the true height.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FACTORS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.7)
 def warp(
     source: RoadView, target: RoadView, K: NDArray, T_source_target: NDArray, factor: float = 1.0
 ) -> tuple[NDArray, NDArray]:
-    """The source image seen from the target, and where the target's surface is in it and not hidden."""
+    """Return the source image warped to the target, and where the target's surface is in it and not hidden."""
     height, width = target.depth_m.shape
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     points = (
@@ -68,7 +68,7 @@ def warp(
 def compare(
     target: RoadView, source: RoadView, K: NDArray, T_source_target: NDArray, still: NDArray
 ) -> dict[str, float]:
-    """Residuals of one pair of images, and how well depth can be found from them."""
+    """Return residuals of one pair of images, and how well they determine depth."""
     truth = target.image.astype(np.float32) / 255
     image, valid = warp(source, target, K, T_source_target)
     valid &= still
@@ -86,14 +86,16 @@ def compare(
 
 
 def posed_vertices(renderer: RoadRenderer, frame: int) -> NDArray:
-    """(N, 3) all vertices in the left camera's frame."""
+    """Return (N, 3) all vertices in the left camera's frame."""
     geometry = renderer.world.geometry
     T = np.linalg.inv(renderer.T_world_camera(frame, "left")) @ geometry.T_world_body[frame][geometry.body]
     return np.einsum("nij,nj->ni", T[:, :3, :3], geometry.vertices) + T[:, :3, 3]
 
 
 def against_embree(renderer: RoadRenderer, frame: int, view: RoadView, vertices: NDArray) -> tuple[int, int, float]:
-    """Pixels compared, pixels that differ, and the largest relative difference of the others."""
+    """Return the number of compared pixels, of pixels that differ, and the largest relative difference of the
+    others.
+    """
     triangles, lens = renderer.world.geometry.triangles, renderer.lens
     rows, columns = np.mgrid[0 : lens.height : 2, 0 : lens.width : 2].reshape(2, -1)
     ray = np.stack([(columns - lens.cx) / lens.fx, (rows - lens.cy) / lens.fy, np.ones(len(rows))], 1)
@@ -108,7 +110,7 @@ def against_embree(renderer: RoadRenderer, frame: int, view: RoadView, vertices:
 
 
 def height_ratios(renderer: RoadRenderer, view: RoadView, vertices: NDArray) -> list[tuple[str, float]]:
-    """(class, estimated over true height) of the fully visible cars and people at least 20 pixels high."""
+    """Return (class, estimated over true height) of the fully visible cars and people at least 20 pixels high."""
     geometry, lens, found = renderer.world.geometry, renderer.lens, []
     for instance in geometry.instances:
         mask = view.instance == instance.number
@@ -132,7 +134,7 @@ def height_ratios(renderer: RoadRenderer, view: RoadView, vertices: NDArray) -> 
 
 
 def exactness(config: RoadWorldConfig, worlds: int) -> dict[str, Any]:
-    """All measures but speed, over frames of several worlds."""
+    """Return all measures but speed, over frames of several worlds."""
     temporal, stereo, cast, ratios = [], [], [], []
     for index in range(worlds):
         renderer = RoadRenderer(make_world(derive_world_seed(0, "train", index), config), config)
@@ -165,7 +167,7 @@ def exactness(config: RoadWorldConfig, worlds: int) -> dict[str, Any]:
 
 
 def speed(config: RoadWorldConfig, worlds: int, workers: int) -> dict[str, float]:
-    """Writes `worlds` worlds of 12 stereo frames to a temporary folder."""
+    """Write `worlds` worlds of 12 stereo frames to a temporary folder, and return the speed."""
     small = config.model_copy(update={"train": worlds, "val": 0, "test": 0, "frames": 12})
     with tempfile.TemporaryDirectory() as folder:
         started, used = time.perf_counter(), time.process_time()

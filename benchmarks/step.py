@@ -1,23 +1,22 @@
-"""What the self-supervised loss costs: a training step against the bare networks, in one run.
+r"""Measure the cost of the self-supervised loss: a training step against the bare networks, in one run.
 
-    python benchmarks/step.py [--encoder resnet18] [--batch 2] [--height 192] [--width 640] [--repeats 7] [--threads 2]
-    [--json FILE]
+    python benchmarks/step.py [--encoder resnet18] [--batch 2] [--height 192] [--width 640] [--repeats 7] \
+        [--threads 2] [--json FILE]
 
 Five kinds of step, interleaved, medians:
 
 bare:       forward, backward and optimizer of the depth and pose networks, with the mean of their outputs as the loss.
-fast:       the whole step as training runs it on this machine.
-d3vo:       the same with all of D3VO's losses (arXiv 2003.01060): brightness, uncertainty, right view, consistency. The
-networks are the
-            same: what D3VO's would say beside depth and motion is made up, so that the losses alone are counted.
-readable:   the same with the plain torch twin of the photometric operation.
-reference:  the structure of the field's reference code (Monodepth2), rebuilt here: every scale computes the unwarped
+fast:       the whole step as training runs it on this machine. d3vo:       the same with all of D3VO's losses (arXiv
+2003.01060): brightness, uncertainty, right view, consistency. The
+            networks are the same: D3VO's additional outputs are synthetic, so that the losses alone are measured.
+readable:   the same with the plain torch version of the photometric operation. reference:  the structure of the
+field's reference code (Monodepth2), rebuilt here: every scale computes the unwarped
             residuals again and every candidate the target's window statistics, one source after the other.
 
-Beside its time what each step reaches of the best that products of matrices do here (`training.flops`): the
-networks' convolutions and products alone are counted, as the loss has none. A share that cannot be stops the run.
+Each step is also compared with the peak of matrix products here (`training.flops`). The networks' convolutions and
+products alone are counted, as the loss has none. An impossible share stops the run.
 
-Sources -1, +1 and stereo, four scales brought to full resolution, float32.
+Sources -1, +1 and stereo, four scales upsampled to full resolution, float32.
 """
 
 from __future__ import annotations
@@ -54,7 +53,9 @@ SOURCES = ("-1", "+1", "stereo")
 
 
 def made_up_batch(size: int, height: int, width: int) -> Batch:
-    """A textured slope, driven along and seen by a rig, so that warped sources win where they do in training."""
+    """Return a textured slope, with forward motion and a stereo rig, so that warped sources win where they do in
+    training.
+    """
     generator = torch.Generator().manual_seed(0)
     texture = torch.rand(size, 3, height // 8, width // 8, generator=generator)
     target = functional.interpolate(texture, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
@@ -66,7 +67,7 @@ def made_up_batch(size: int, height: int, width: int) -> Batch:
     depth_m = torch.linspace(25, 6, height).view(1, 1, height, 1).expand(size, 1, height, width)
     motion = torch.tensor([[0, 0, 0.3, 0, 0, 0], [0, 0, -0.3, 0, 0, 0], [-0.5, 0, 0, 0, 0, 0]])
     T_source_target = se3_exp(motion).expand(size, 3, 4, 4)
-    # A source is what the target would look like from there: the inverse warp, exact enough for a benchmark.
+    # A source is the target, warped to its view: the inverse warp, exact enough for a benchmark.
     sources = synthesize_views(
         target[:, None].expand(size, 3, 3, height, width), depth_m, camera, source_camera, T_source_target.inverse()
     ).image
@@ -81,7 +82,7 @@ def made_up_batch(size: int, height: int, width: int) -> Batch:
 
 
 def reference_loss(targets: Targets, prediction: Prediction) -> Tensor:
-    """One scale after the other, one source after the other, nothing kept."""
+    """Compute one scale after the other, one source after the other, without caching."""
     total = torch.zeros(())
     for scale, inverse_depth in enumerate(prediction.inverse_depth):
         depth_m = depth_from_inverse(resize_map(inverse_depth, *targets.image.shape[-2:]))
@@ -108,8 +109,8 @@ def bare_loss(prediction: Prediction) -> Tensor:
 
 
 def d3vo_prediction(prediction: Prediction) -> Prediction:
-    """What D3VO's networks would say, each with a slope: the right view as the left, every residual trusted alike, a
-    little brighter.
+    """Return synthetic outputs of D3VO's networks, each with a gradient: the right view as the left, equal
+    uncertainty, a little brighter.
     """
     maps = prediction.inverse_depth
     exposure = torch.tensor([1.02, 0.01]).expand(*prediction.T_source_target.shape[:2], 2)
@@ -193,9 +194,8 @@ def main() -> None:
     print(f"{'step':<12}{'seconds':>9}{'to bare':>9}{'GFLOP/s':>9}{'of peak':>9}")
     for name, seconds in result["seconds"].items():
         rate = result["flops"] / seconds / 1e9
-        print(
-            f"{name:<12}{seconds:>9.3f}{result['ratio_to_bare'][name]:>9.2f}{rate:>9.0f}{result['share_of_peak'][name]:>9.0%}"
-        )
+        ratio, share = result["ratio_to_bare"][name], result["share_of_peak"][name]
+        print(f"{name:<12}{seconds:>9.3f}{ratio:>9.2f}{rate:>9.0f}{share:>9.0%}")
     print(f"products of matrices reach {result['matmul_peak_flops_per_s'] / 1e9:.0f} GFLOP/s")
     print(f"all of D3VO's losses over the plain step: {result['d3vo_over_plain']:.2f}")
     print(f"pixels that train: {result['share_of_pixels_that_train']:.0%}")

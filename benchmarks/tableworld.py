@@ -1,9 +1,8 @@
-"""TableWorld's speed.
+"""Measure TableWorld's speed.
 
     python benchmarks/tableworld.py [--height 128] [--width 160] [--tables 60] [--workers 2] [--json FILE]
 
-Images per second, written to disk with all ground truth, the tables' making and the preview included; compilation
-apart.
+Images per second, written to disk with all ground truth, the making of tables and the preview, without compilation.
 """
 
 from __future__ import annotations

@@ -1,27 +1,24 @@
-"""How the masks that our rasterizer draws of a BOP data set compare with what BOP says of them, and why what is visible
-does not agree.
+"""Compare the masks that our rasterizer draws of a BOP data set with BOP's pixel counts, and explain the differences.
 
     python experiments/bop_masks.py
     python experiments/bop_masks.py --csv results
     stadia evaluate --objects results/ground-truth.csv --reference ../shared/data/bop/lmo
 
-Prints one JSON object. BOP's own counts are in scene_gt_info.json: `px_count_all` of an object drawn alone, a matter of
-meshes and poses; `px_count_visib` of those pixels where the depth camera measured nothing nearer than 15 mm before the
-object (bop_toolkit, visibility.py). Without depth images only what the annotated objects hide of each other can be
-drawn. What is left is taken apart:
+Prints one JSON object. BOP's own counts are in scene_gt_info.json. `px_count_all` counts an object drawn alone, from
+meshes and poses. `px_count_visib` counts those of its pixels where the depth camera measured nothing nearer than 15 mm
+before the object (bop_toolkit, visibility.py). Without depth images only occlusion between the annotated objects can
+be drawn. The rest is split into:
 
-    z_buffer                 the nearest annotated object is seen
-    15_mm                    BOP's tolerance: what lies less than 15 mm behind another is seen as well
-    within_box               ... within BOP's own box of what is visible: what nobody annotated hides the rest
-    ring, factor             ... less a ring along the outline, or times a number for each object, both fitted to the
-    very counts
+    z_buffer                 the nearest annotated object is visible
+    15_mm                    BOP's tolerance: a surface less than 15 mm behind another is visible as well
+    within_box               ... within BOP's own box of the visible part: unannotated objects hide the rest
+    ring, factor             ... less a ring along the outline, or times a factor per object, both fitted to the counts
 
-`unhidden` are the instances that neither an annotated object hides nor any other cut by more than a pixel (their
-visible box is the one
-that is drawn): what is missing there is the sensor's and the pose's.
+`unhidden` are the instances without occlusion: no annotated object hides them, and no other cuts them by more than a
+pixel, since their visible box is the drawn one. Their missing pixels come from sensor and pose.
 
---csv writes the ground truth in BOP's csv, and two that are wrong: every object turned half about its z axis, and moved
-5 cm aside.
+--csv writes the ground truth in BOP's csv, and two wrong ones: every object turned half about its z axis, and moved 5
+cm aside.
 """
 
 from __future__ import annotations
@@ -57,15 +54,14 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Drawn:
-    """An instance that the benchmark asks for: pixels that we draw of it, and what BOP says.
+    """An instance of the benchmark's targets: our pixels and BOP's counts.
 
     beyond_px: covered, those beyond the image's edge too.  covered, seen, seen_15_mm, seen_in_box: within the image.
-    ring: pixels of `seen_in_box` beside its outline.  same_box: whether BOP's box of what is visible is ours to a
-        pixel.
+    ring: pixels of `seen_in_box` beside its outline.  same_box: whether BOP's visible box equals ours to a pixel.
     """
 
     obj_id: int
-    told: BopInstanceInfo
+    info_row: BopInstanceInfo
     beyond_px: int
     covered: int
     seen: int
@@ -76,81 +72,87 @@ class Drawn:
 
 
 def corner(shape: Silhouette) -> tuple[int, int]:
-    """Column and row of the top-left of what is covered."""
+    """Return column and row of the top-left of the covered pixels."""
     rows, columns = np.nonzero(shape.inverse_depth)
     return int(columns.min()) + shape.left, int(rows.min()) + shape.top
 
 
 def origin_shares(images: BopImages, infos: list[list[BopInstanceInfo]], shift: float) -> dict[str, float]:
-    """Shares of boxes that start in BOP's very column, and row, with the principal point moved by `shift` pixels."""
+    """Return the shares of boxes that start in exactly BOP's column, and row, with the principal point moved by
+    `shift` pixels.
+    """
     same = []
     for index, info in enumerate(infos):
         camera = images.camera(index)
         K = camera.K.numpy() + np.array([[0, 0, shift], [0, 0, shift], [0, 0, 0]])
-        for (model, T), told in zip(images.poses(index), info, strict=True):
+        for (model, T), info_row in zip(images.poses(index), info, strict=True):
             vertices = model.vertices_m @ T[:3, :3].T + T[:3, 3]
             shape = draw_silhouette(vertices, model.triangles, K, camera.height, camera.width)
-            same.append(np.equal(corner(shape), told.bbox_obj[:2]))
+            same.append(np.equal(corner(shape), info_row.bbox_obj[:2]))
     column, row = np.mean(same, 0)
     return {"column": round(float(column), 4), "row": round(float(row), 4)}
 
 
 def drawn(images: BopImages, infos: list[list[BopInstanceInfo]]) -> Iterable[Drawn]:
-    """Every instance that is asked for."""
+    """Return every instance of the benchmark's targets."""
     for index, info in enumerate(infos):
-        camera, shapes, asked = images.camera(index), images.silhouettes(index), images.asked(index)
+        camera, shapes, targets = images.camera(index), images.silhouettes(index), images.requested_counts(index)
         inverse = np.stack([one.within(camera.height, camera.width) for one in shapes])
         depth = np.where(inverse > 0, 1 / np.maximum(inverse, 1e-9), 1e9)
         nearest = depth.min(0)
-        for row, ((model, _), told) in enumerate(zip(images.poses(index), info, strict=True)):
-            if model.obj_id not in asked:
+        for row, ((model, _), info_row) in enumerate(zip(images.poses(index), info, strict=True)):
+            if model.obj_id not in targets:
                 continue
             covered, in_box = inverse[row] > 0, np.zeros(nearest.shape, bool)
-            x, y, width, height = told.bbox_visib
+            x, y, width, height = info_row.bbox_visib
             in_box[max(y, 0) : y + height, max(x, 0) : x + width] = True
             seen, close = covered & (depth[row] <= nearest), covered & (depth[row] - nearest <= TOLERANCE_M)
             shown = close & in_box
             yield Drawn(
                 model.obj_id,
-                told,
+                info_row,
                 shapes[row].full_px,
                 covered=int(covered.sum()),
                 seen=int(seen.sum()),
                 seen_15_mm=int(close.sum()),
                 seen_in_box=int(shown.sum()),
                 ring=int(shown.sum() - cv2.erode(shown.astype(np.uint8), np.ones((3, 3), np.uint8)).sum()),
-                same_box=same_box(seen, told),
+                same_box=same_box(seen, info_row),
             )
 
 
-def same_box(seen: NDArray[np.bool_], told: BopInstanceInfo) -> bool:
-    """Whether each side of the box of what is seen is within a pixel of BOP's."""
+def same_box(seen: NDArray[np.bool_], info_row: BopInstanceInfo) -> bool:
+    """Return whether each side of the visible box is within a pixel of BOP's."""
     if not seen.any():
         return False
-    x, y, width, height = told.bbox_visib
+    x, y, width, height = info_row.bbox_visib
     rows, columns = np.nonzero(seen)
     ours = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     return bool(np.abs(ours - [x, y, x + width, y + height]).max() <= 1)
 
 
 def share(ours: Numbers, theirs: Numbers) -> float:
-    """Of counts within 2 % of BOP's."""
+    """Return the share of counts within 2 % of BOP's."""
     return round(float((np.abs(ours - theirs) <= WITHIN * theirs).mean()), 4)
 
 
 def best(candidates: Iterable[Numbers], theirs: Numbers) -> Numbers:
-    """The counts of which most are within 2 % of BOP's."""
+    """Return the counts of which most are within 2 % of BOP's."""
     return max(candidates, key=lambda ours: share(ours, theirs))
 
 
 def compared(instances: list[Drawn]) -> dict[str, Any]:
-    """Ours against BOP's."""
+    """Compare our counts with BOP's."""
 
     def column(of: Callable[[Drawn], float]) -> Numbers:
         return np.array([of(one) for one in instances], float)
 
-    every, valid = column(lambda o: o.told.px_count_all), column(lambda o: o.told.px_count_valid)
-    visib, full, seen = column(lambda o: o.told.px_count_visib), column(lambda o: o.beyond_px), column(lambda o: o.seen)
+    every, valid = column(lambda o: o.info_row.px_count_all), column(lambda o: o.info_row.px_count_valid)
+    visib, full, seen = (
+        column(lambda o: o.info_row.px_count_visib),
+        column(lambda o: o.beyond_px),
+        column(lambda o: o.seen),
+    )
     in_box, ring, number = column(lambda o: o.seen_in_box), column(lambda o: o.ring), column(lambda o: o.obj_id)
     per_object = in_box.copy()
     for obj_id in np.unique(number):
@@ -180,7 +182,7 @@ def compared(instances: list[Drawn]) -> dict[str, Any]:
 
 
 def write_csvs(images: BopImages, out: Path) -> None:
-    """The truth, and what is wrong in a known way."""
+    """Write the ground truth, and two versions that are wrong in a known way."""
     out.mkdir(parents=True, exist_ok=True)
     truth = ground_truth_results(images)
     write_results(out / "ground-truth.csv", truth)

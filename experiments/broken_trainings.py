@@ -1,21 +1,18 @@
-"""Trainings that are broken on purpose, as people break them, and what the watch tells of each. Ten minutes on one
-core.
+"""Break trainings on purpose, as people break them, and list what the monitors report. Ten minutes on one core.
 
     python experiments/broken_trainings.py [--only TEXT] [--out TABLE.md]
 
-Each is `stadia demo`'s training of `selfsup` on small images for 280 steps, once sound and then with one thing wrong:
-in a setting, in what the loader gives, in the model, or in the loss. The numbers that the watch reads are those that
-the broken training makes. Preflight and contract have no say: what is broken is not in the data, or is put in behind
-them. K of twice the
-size for all cameras is not among them: a pair then says depth of twice the size, which fits as well, and the contract's
-K20 tells. Nor is
-a motion that is inverted as it leaves the networks: loss and validation are given the same, and find it right; nothing
-tells that odometry,
-which asks the pose network itself, runs backwards.
+Each is the training of `stadia demo` for `selfsup` on small images for 280 steps, once intact and then with one error:
+in a setting, in the loader's data, in the model, or in the loss. The monitors read the values of the broken training
+itself. Preflight and loss checks do not take part: the error is not in the data, or is inserted after them.
 
-Prints, for each, all that was told while it trained, by code and step, and what `stadia diagnose` names first.
-"caught": one of the codes that name this failure was told, and the first to mend is one of them. Exits with 1 where one
-is missed, or the sound one is told anything.
+Two errors are left out. K of twice the size for all cameras: a pair then gives depth of twice the size, which fits as
+well, and the loss checks report K20. A motion that is inverted as it leaves the networks: loss and validation get the
+same values and are correct, and no finding reports that odometry, which uses the pose network itself, runs backwards.
+
+Prints for each all findings of the training, by code and step, and what `stadia diagnose` names first. "caught": one
+of the codes of this failure was reported, and the first to fix is one of them. Exits with 1 if one is missed, or if
+the intact training has a finding.
 """
 
 from __future__ import annotations
@@ -63,8 +60,8 @@ Patch = Callable[[], "mock._patch[Callable]"]
 
 @dataclass(frozen=True)
 class Broken:
-    """codes: that name it; none for what is sound.  words: of its configuration.  patch: of the package, as a bug in it
-    would be.
+    """codes: that name it; none for the intact one.  words: of its configuration.  patch: of the package, like a bug
+    in it.
     """
 
     codes: tuple[str, ...]
@@ -73,27 +70,27 @@ class Broken:
 
 
 def batches(change: Callable[[Batch], Batch]) -> Patch:
-    """Every batch that is trained on is another one."""
+    """Change every training batch."""
     step = SelfsupRecipe.training_step
     return lambda: mock.patch.object(SelfsupRecipe, "training_step", lambda task, batch: step(task, change(batch)))
 
 
 def validations(change: Callable[[Batch], Batch]) -> Patch:
-    """Every batch that validates is another one."""
+    """Change every validation batch."""
     validate = SelfsupRecipe.validation_step
     return lambda: mock.patch.object(
         SelfsupRecipe, "validation_step", lambda task, batch: validate(task, change(batch))
     )
 
 
-def answers(change: Callable[[Batch, Prediction], Prediction]) -> Patch:
-    """What the networks say is passed on as another thing."""
+def change_predictions(change: Callable[[Batch, Prediction], Prediction]) -> Patch:
+    """Change the predictions of the networks."""
     forward = DepthPoseNet.forward
     return lambda: mock.patch.object(DepthPoseNet, "forward", lambda model, batch: change(batch, forward(model, batch)))
 
 
 def reports(change: Callable[[LossReport], LossReport]) -> Patch:
-    """The loss says another thing."""
+    """Change the report of the loss."""
     step = SelfsupRecipe.training_step
     return lambda: mock.patch.object(SelfsupRecipe, "training_step", lambda task, batch: change(step(task, batch)))
 
@@ -126,8 +123,8 @@ def with_K_of_sources(batch: Batch, times: float) -> Batch:
     return replace(batch, targets=replace(batch.targets, source_camera=larger(batch.targets.source_camera)))
 
 
-def depth_detached(batch: Batch, said: Prediction) -> Prediction:
-    return replace(said, inverse_depth=tuple(one.detach() for one in said.inverse_depth))
+def depth_detached(batch: Batch, prediction: Prediction) -> Prediction:
+    return replace(prediction, inverse_depth=tuple(one.detach() for one in prediction.inverse_depth))
 
 
 def times_nothing(report: LossReport) -> LossReport:
@@ -135,7 +132,7 @@ def times_nothing(report: LossReport) -> LossReport:
 
 
 TRAININGS: dict[str, Broken] = {
-    "sound": Broken(()),
+    "intact": Broken(()),
     "the sources are those of another sample": Broken(
         ("S20",), patch=batches(lambda b: with_sources(b, lambda x: x.roll(1, 0)))
     ),
@@ -143,7 +140,7 @@ TRAININGS: dict[str, Broken] = {
     "K of the sources is that of twice the size": Broken(
         ("S20", "S22", "S23"), patch=batches(lambda b: with_K_of_sources(b, 2.0))
     ),
-    "depth is detached": Broken(("L20", "T10"), patch=answers(depth_detached)),
+    "depth is detached": Broken(("L20", "T10"), patch=change_predictions(depth_detached)),
     "the true motion is inverted": Broken(("P20",), patch=validations(lambda b: with_true_motion(b, inverse))),
     "the loss is multiplied by 0": Broken(("T10",), patch=reports(times_nothing)),
     "the rate is 300 times too high": Broken(("T02", "T08", "T01"), ("optimizer.lr=0.3",)),
@@ -165,8 +162,8 @@ def broken_by(patch: Patch | None) -> Iterator[None]:
         yield
 
 
-def told_of(one: Broken, folder: Path) -> list[Finding]:
-    """All that is found while it trains, in the order in which it was."""
+def run_training(one: Broken, folder: Path) -> list[Finding]:
+    """Return all findings of the training, in order."""
     config = recipes.configure(
         "selfsup",
         (*preset_overrides("demo"), *SMALL, *one.words),
@@ -182,29 +179,29 @@ def told_of(one: Broken, folder: Path) -> list[Finding]:
 
 
 def judged(one: Broken, found: list[Finding]) -> tuple[str, str]:
-    """The verdict, and the first to mend."""
+    """Return the verdict, and the first finding to fix."""
     first = find_root_cause(found).first
     named = first.code if first else "nothing"
     if not one.codes:
-        return ("false alarm" if any(each.severity is not Severity.NOTE for each in found) else "silent"), named
+        return ("false alarm" if any(each.severity is not Severity.NOTE for each in found) else "no finding"), named
     if not any(each.code in one.codes for each in found):
         return "missed", named
-    return ("caught" if named in one.codes else "told, another first"), named
+    return ("detected" if named in one.codes else "reported, another first"), named
 
 
 def main(only: str, out: Path | None) -> int:
-    """Print the table and a line of JSON; the exit status."""
-    lines = ["| broken | names it | told, at step | first to mend | |", "|---|---|---|---|---|"]
+    """Print the table and a line of JSON; return the exit status."""
+    lines = ["| broken | names it | reported, at step | first to mend | |", "|---|---|---|---|---|"]
     print("\n".join(lines), flush=True)
     verdicts = {}
     for name, one in TRAININGS.items():
         if only not in name:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            found = told_of(one, Path(folder))
+            found = run_training(one, Path(folder))
         verdicts[name], first = judged(one, found)
-        told = ", ".join(f"{each.code} ({each.evidence.get('step', '')})" for each in found) or "nothing"
-        lines.append(f"| {name} | {' or '.join(one.codes) or '-'} | {told} | {first} | {verdicts[name]} |")
+        reported = ", ".join(f"{each.code} ({each.evidence.get('step', '')})" for each in found) or "nothing"
+        lines.append(f"| {name} | {' or '.join(one.codes) or '-'} | {reported} | {first} | {verdicts[name]} |")
         print(lines[-1], flush=True)
     passed = not {"missed", "false alarm"} & set(verdicts.values())
     lines.append(json.dumps({"passed": passed, "seed": 0, "threads": 1, "verdicts": verdicts}))
@@ -218,5 +215,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="TEXT", help="what has this in its name")
     parser.add_argument("--out", type=Path, help="write the table there as well")
-    asked = parser.parse_args()
-    sys.exit(main(asked.only, asked.out))
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.only, arguments.out))

@@ -1,13 +1,11 @@
-"""The camera's height above the road on KITTI, 1.65 m: by LiDAR, by labeled boxes without depth, by masks without
-depth.
+"""Estimate the camera height on KITTI (1.65 m): by LiDAR, by labeled boxes without depth, by masks without depth.
 
     python experiments/camera_height_kitti.py --data ../shared/data --masks kitti-masks
 
-Prints JSON lines. Labeled frames: the plane through the scan's points on the road ahead (4 to 15 m, 3 m to both sides),
-and what boxes say
-with classes' mean heights under that plane's horizon, and under one of edges. --masks: those of the raw frames by
-`stadia prepare`; there the plane is fitted to LiDAR returns on the masked road, and masks are asked
-under a horizon by edges and travel, a level one, and one fitted to them.
+Prints JSON lines. Labeled frames: the plane through the scan's points on the road ahead (4 to 15 m, 3 m to both
+sides), and the heights from boxes with class means, under that plane's horizon and under one of edges. --masks: those
+of the raw frames by `stadia prepare`. There the plane is fitted to LiDAR returns on the masked road. The masks are
+used under a horizon by edges and travel, a level one, and one fitted to them.
 """
 
 from __future__ import annotations
@@ -25,11 +23,10 @@ from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_h
 from stadia.apps.camera_height.estimate import estimate_camera_height
 from stadia.apps.camera_height.road_objects import read_road_frames
 from stadia.core.errors import GeometryError
-from stadia.core.types import Camera
-from stadia.datasets.kitti.lidar import KittiCalibration
+from stadia.core.types import Camera, no_progress
+from stadia.datasets.kitti import KittiCalibration
 from stadia.datasets.masks.mask_files import attach_masks
 from stadia.datasets.open_dataset import open_recordings
-from stadia.evaluation.progress import no_progress
 from stadia.geometry.camera import backproject
 from stadia.geometry.ground.horizon import horizon_from_normal
 from stadia.geometry.ground.road_plane import fit_plane_ransac
@@ -37,14 +34,14 @@ from stadia.geometry.ground.road_plane import fit_plane_ransac
 TRUE_M = 1.65
 
 
-def say(what: str, height_m: float, **more: Any) -> None:
+def print_height(what: str, height_m: float, **more: Any) -> None:
     print(
         json.dumps({"what": what, "camera_height_m": round(height_m, 4), "off": round(height_m / TRUE_M - 1, 4)} | more)
     )
 
 
 def scan_plane(training: Path, number: int) -> Tensor:
-    """(4,) the road ahead in the left color camera's frame."""
+    """Return the plane (4,) of the road ahead in the left color camera's frame."""
     points = (
         np.fromfile(training / "velodyne" / f"{number:06d}.bin", np.float32).reshape(-1, 4)[:, :3].astype(np.float64)
     )
@@ -64,7 +61,7 @@ def labeled(data: Path) -> None:
     config = parse_camera_height_config(["priors=kitti", "objects=[]", "horizon=edges"])
     frames = read_road_frames(CameraHeightRequest(data, config), no_progress)
     planes = [scan_plane(data / "training", int(frame.name.rsplit("/", 1)[-1])) for frame in frames]
-    say(
+    print_height(
         "LiDAR, median of the labeled frames",
         float(torch.stack(planes)[:, 3].median()),
         each=[round(float(p[3]), 3) for p in planes],
@@ -77,7 +74,9 @@ def labeled(data: Path) -> None:
         found = estimate_camera_height(frames, config, horizons=known).found
         interval = [round(found.low_m, 3), round(found.high_m, 3)]
         verdicts = [str(verdict) for verdict in found.verdict]
-        say(f"labeled boxes, horizon of {horizon}", found.camera_height_m, interval_95_m=interval, verdicts=verdicts)
+        print_height(
+            f"labeled boxes, horizon of {horizon}", found.camera_height_m, interval_95_m=interval, verdicts=verdicts
+        )
 
 
 def masked(data: Path, masks: Path) -> None:
@@ -90,7 +89,9 @@ def masked(data: Path, masks: Path) -> None:
         on_road = torch.from_numpy(recording.masks(index).semantic == road)[None, None] & (depth_m > 1) & (depth_m < 15)
         points = backproject(depth_m, recording.camera(index)).flatten(2).transpose(1, 2)
         heights.append(float(fit_plane_ransac(points, on_road.flatten(1))[0, 3]))
-    say("LiDAR on the masked road, median of the raw frames", float(np.nanmedian(heights)), frames=len(heights))
+    print_height(
+        "LiDAR on the masked road, median of the raw frames", float(np.nanmedian(heights)), frames=len(heights)
+    )
     for horizon in ("auto", "given", "objects"):
         config = parse_camera_height_config(["priors=kitti", f"horizon={horizon}", f"masks={masks}"])
         try:
@@ -101,7 +102,7 @@ def masked(data: Path, masks: Path) -> None:
             print(json.dumps({"what": f"masks, horizon {horizon}", "error": str(error)}))
             continue
         counts = {str(verdict): found.verdict.count(verdict) for verdict in sorted(set(found.verdict))}
-        say(
+        print_height(
             f"masks, horizon {horizon}",
             found.camera_height_m,
             interval_95_m=[round(found.low_m, 3), round(found.high_m, 3)],
@@ -113,11 +114,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--masks", type=Path)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    labeled(asked.data / "kitti_object")
-    if asked.masks is not None:
-        masked(asked.data / "kitti_raw", asked.masks)
+    labeled(arguments.data / "kitti_object")
+    if arguments.masks is not None:
+        masked(arguments.data / "kitti_raw", arguments.masks)
 
 
 if __name__ == "__main__":

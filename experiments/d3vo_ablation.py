@@ -1,17 +1,20 @@
-"""D3VO's ablation on RoadWorld with injected exposure changes: plain, with brightness, with uncertainty, with all; over
+"""Ablate D3VO on RoadWorld with injected exposure changes: plain, with brightness, with uncertainty, with all; over
 seeds.
 
     python experiments/d3vo_ablation.py
     python experiments/d3vo_ablation.py --steps 700 --seeds 0 1 2 data.height=96 data.width=320
     python experiments/d3vo_ablation.py --gain 0.25 --offset 0.05
 
-Every image of the demo's worlds, left and right, gets a gain and an offset of its own, drawn by its file's name: log
-gain and offset are normal, with the standard deviations --gain and --offset; the images lie in a folder of OUT named by
-both. Each configuration trains for the same steps from each seed. Prints, over four unseen worlds in metres with
-nothing fitted: AbsRel by configuration with its spread over the seeds, which differences are larger than it, how the
-gains and offsets that were learnt correlate with the injected ones,
-and what Sigma is worth (AUSE against a random ordering, Spearman with the error of depth, and of the residual that it
-is to tell). Writes OUT/d3vo-ablation-EXPOSURES.json after each run, and goes on from it when the same is asked again.
+Every image of the demo's worlds, left and right, gets its own gain and offset, drawn by its file's name. Log gain and
+offset are normal, with the standard deviations --gain and --offset. The images lie in a folder of OUT named by both.
+Each configuration trains for the same steps from each seed.
+
+Prints, over four unseen worlds in metres without a fit:
+- AbsRel by configuration with its spread over the seeds, and the differences that are larger than it;
+- the correlation of learned with injected gains and offsets;
+- the value of Sigma: AUSE against random order, Spearman with the error of depth and of the residual that it predicts.
+
+Writes OUT/d3vo-ablation-EXPOSURES.json after each run, and continues from it when the same command runs again.
 """
 
 from __future__ import annotations
@@ -71,23 +74,23 @@ it can exceed for long; and Sigma with the residual.
 
 @dataclass(frozen=True, slots=True)
 class Exposures:
-    """How far the exposures of images are spread: standard deviations of log gain, and of the offset (1 is white)."""
+    """Spread of the exposures: standard deviations of log gain, and of the offset (1 is white)."""
 
     log_gain: float
     offset: float
 
     def __str__(self) -> str:
-        """As part of a file's name."""
+        """Return it as part of a file's name."""
         return f"gain{self.log_gain:g}-offset{self.offset:g}"
 
     def of(self, path: Path) -> tuple[float, float]:
-        """Gain and offset of an image, by the name of its file below its data set."""
+        """Return gain and offset of an image, by the name of its file below its data set."""
         random = np.random.default_rng(zlib.crc32("/".join(path.parts[-3:]).encode()))
         return float(np.exp(random.normal(0, self.log_gain))), float(random.normal(0, self.offset))
 
 
 def with_exposures(worlds: Path, out: Path, exposures: Exposures) -> Path:
-    """The worlds with every image a * I + b, rounded and cut to what eight bits hold."""
+    """Return the worlds with every image as a * I + b, rounded and clipped to eight bits."""
     if (out / "done").exists():
         return out
     shutil.rmtree(out, ignore_errors=True)
@@ -103,7 +106,7 @@ def with_exposures(worlds: Path, out: Path, exposures: Exposures) -> Path:
 
 
 def picture(recording: Recording, index: int, side: str, task: SelfsupRecipe) -> tuple[Tensor, Camera]:
-    """(1, 3, height, width) at the network's size, and its camera."""
+    """Return (1, 3, height, width) at the network's size, and its camera."""
     image = torch.from_numpy(recording.image(index, side)).permute(2, 0, 1)[None].float() / 255
     return cameras.resize(image, recording.camera(index, side).to(torch.float32), task.height, task.width)
 
@@ -112,8 +115,8 @@ def picture(recording: Recording, index: int, side: str, task: SelfsupRecipe) ->
 def learnt_exposures(
     task: SelfsupRecipe, worlds: list[Recording], exposures: Exposures
 ) -> dict[str, list[tuple[float, float]]]:
-    """Pairs (injected, learnt) of gain and offset, for each frame and the next one, and for each left image and the
-    right one.
+    """Return pairs (injected, learned) of gain and offset, for each frame and the next, and for each left and right
+    image.
     """
     pairs: dict[str, list[tuple[float, float]]] = {"gain": [], "offset": []}
     for world in worlds:
@@ -132,8 +135,8 @@ def learnt_exposures(
 
 
 def residual_to_the_right(task: SelfsupRecipe, world: Recording, index: int, inverse_depth: Tensor) -> Tensor:
-    """(height, width): what the predicted depth leaves of the difference to the right image, which Sigma is to tell
-    beforehand.
+    """Return (height, width): the difference to the right image after the warp by predicted depth, which Sigma
+    should predict.
     """
     image, camera = picture(world, index, "left", task)
     right, right_camera = picture(world, index, "right", task)
@@ -146,8 +149,8 @@ def residual_to_the_right(task: SelfsupRecipe, world: Recording, index: int, inv
 
 
 def errors_of_depth(task: SelfsupRecipe, worlds: list[Recording]) -> dict[str, float]:
-    """Means over every fifth image, metres, nothing fitted, within 80 m: AbsRel, and what Sigma is worth where it is
-    said.
+    """Return means over every fifth image, metres, without a fit, within 80 m: AbsRel, and the value of Sigma if
+    predicted.
     """
     predictor, found = cast(MapsPredictor, task.predictor()), defaultdict[str, list[float]](list)
     for world in worlds:
@@ -182,7 +185,7 @@ def trained(name: str, seed: int, worlds: Path, arguments: argparse.Namespace) -
 
 
 def scored(run: Path, worlds: Path, exposures: Exposures) -> dict[str, float]:
-    """A run on the unseen worlds."""
+    """Score a run on the unseen worlds."""
     task = load_task(run)
     assert isinstance(task, SelfsupRecipe)
     unseen = open_recordings(worlds, split="test")
@@ -193,8 +196,8 @@ def scored(run: Path, worlds: Path, exposures: Exposures) -> dict[str, float]:
     return found
 
 
-def told(found: dict[str, dict[str, Any]]) -> list[str]:
-    """The table, and which differences from plain are larger than the spread over seeds."""
+def summarize(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the table, and the differences from plain that are larger than the spread over seeds."""
     lines = []
     by_name = {
         name: {k.split("/")[1]: v for k, v in found.items() if k.startswith(f"{name}/")} for name in CONFIGURATIONS
@@ -218,7 +221,7 @@ def told(found: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def spread(text: str) -> float:
-    """A standard deviation of the command line."""
+    """Parse a standard deviation of the command line."""
     value = float(text)
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"found {text}, expected 0 or more")
@@ -240,21 +243,21 @@ def main() -> None:
     exposures = Exposures(arguments.gain, arguments.offset)
     worlds = with_exposures(render_worlds(Console(stderr=True)), arguments.out / f"worlds-{exposures}", exposures)
     kept = arguments.out / f"d3vo-ablation-{exposures}.json"
-    asked = {"steps": arguments.steps, "overrides": arguments.overrides}
-    before = json.loads(kept.read_text()) if kept.exists() else {"asked": asked, "runs": {}}
-    found: dict[str, dict[str, Any]] = before["runs"] if before["asked"] == asked else {}
+    settings = {"steps": arguments.steps, "overrides": arguments.overrides}
+    before = json.loads(kept.read_text()) if kept.exists() else {"settings": settings, "runs": {}}
+    found: dict[str, dict[str, Any]] = before["runs"] if before.get("settings") == settings else {}
     for seed in arguments.seeds:
         for name in arguments.only:
             key = f"{name}/{seed}"
             found[key] = found.get(key) or trained(name, seed, worlds, arguments)
-            write_json(kept, {"asked": asked, "cores": os.cpu_count(), "runs": found})
-            said = scored(arguments.out / found[key]["run"], worlds, exposures)
+            write_json(kept, {"settings": settings, "cores": os.cpu_count(), "runs": found})
+            scores = scored(arguments.out / found[key]["run"], worlds, exposures)
             found[key] |= {
-                score: value for score, value in said.items() if math.isfinite(value)
+                score: value for score, value in scores.items() if math.isfinite(value)
             }  # Spearman of a constant Sigma is not
-            write_json(kept, {"asked": asked, "cores": os.cpu_count(), "runs": found})
+            write_json(kept, {"settings": settings, "cores": os.cpu_count(), "runs": found})
             print(name, f"seed {seed}", json.dumps(found[key]), flush=True)
-    print("\n".join(told(found)))
+    print("\n".join(summarize(found)))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
-"""How much of what a pair shows lies outside of a range of depth: what M03 asks, of ranges that are right and of some
-that are not.
+"""Measure how much of a stereo pair lies outside a depth range: the measurement of M03, on correct and wrong ranges.
 
     python experiments/depth_reach.py [--data FOLDER_OF_REAL_SAMPLES]
 
-The first samples of a training of `selfsup` on the demo's RoadWorld, and on KITTI odometry 06 and EuRoC where they are;
-on the range that
-it has by default, and on others. Prints a table: matches, the share of them outside, and what is told.
+Uses the first samples of a training of `selfsup` on the demo's RoadWorld, and on KITTI odometry 06 and EuRoC if they
+exist, with the default range and with others. Prints a table: matches, the share of them outside, and the finding.
 """
 
 from __future__ import annotations
@@ -44,8 +42,8 @@ def row(name: str, path: Path, words: tuple[str, ...], reach: str) -> str:
     data.train.set_position(0, 0)
     start = TrainingStart.of(task, next(iter(data.train)), depth_range_m=task.depth_range_m)
     outside = (measure_range_excess_px(start) > OUT_OF_REACH_PX).any(1)
-    told = ", ".join(found.code for found in check_stereo_depth_range(start)) or "nothing"
-    return f"| {name} | {reach} | {len(outside)} | {outside.mean():.1%} | {told} |"
+    codes = ", ".join(found.code for found in check_stereo_depth_range(start)) or "nothing"
+    return f"| {name} | {reach} | {len(outside)} | {outside.mean():.1%} | {codes} |"
 
 
 if __name__ == "__main__":
@@ -57,7 +55,7 @@ if __name__ == "__main__":
         "KITTI odometry 06": (real / "kitti_odometry", ("data.height=192", "data.width=640")),
         "EuRoC": (real / "euroc", ("data.height=256", "data.width=384")),
     }
-    print("| pair | range | matches | outside | told |\n|---|---|---|---|---|")
+    print("| pair | range | matches | outside | finding |\n|---|---|---|---|---|")
     for name, (path, words) in sets.items():
         for reach in RANGES_M if path.exists() else ():
             print(row(name, path, words, reach), flush=True)

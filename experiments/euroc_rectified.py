@@ -1,12 +1,15 @@
-"""EuRoC as it is read: do the rows of the rectified pair agree, and does its rig explain the images?
+"""Check EuRoC after rectification: whether the rows of the pair agree, and whether its rig explains the images.
 
     python experiments/euroc_rectified.py [--data FOLDER_OF_REAL_SAMPLES] [--out pair.png]
 
-Prints one JSON object, over pairs spread along the first sequence: the median distance of matched features from each
-other's row; the same of the raw images; WIR, the mean residual (0.85 SSIM + 0.15 L1) of left and warped right image
-over that of left and right, with depth by OpenCV's semi-global matching where it is confident; the same of gray levels
-alone, which see that the sides are exposed differently, and of gray levels once a gain and an offset are fitted. Draws
-one pair with a line every 32 rows: what one shows on a line, the other shows on it too.
+Prints one JSON object, over pairs spread along the first sequence:
+- the median distance of matched features from each other's row, rectified and raw;
+- WIR, the mean residual (0.85 SSIM + 0.15 L1) of left and warped right image over that of left and right, with depth
+  by OpenCV's semi-global matching where it is confident;
+- the same of gray levels alone, which depend on the exposures of the sides;
+- the same of gray levels after a fit of gain and offset.
+
+Draws one pair with a line every 32 rows: both images show the same point on a line.
 """
 
 from __future__ import annotations
@@ -37,14 +40,14 @@ LINES_EVERY = 32
 
 
 def rows_apart_px(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(M,) |y_left - y_right| of matched features."""
+    """Return (M,) |y_left - y_right| of matched features."""
     matches = match_features(detect_features(left), detect_features(right))
     return np.abs(matches.first_px[:, 1] - matches.second_px[:, 1])
 
 
 def wir(recording: Recording, index: int) -> dict[str, float]:
-    """Of one pair, with depth by semi-global matching: by the residual that trains, by gray levels, by those with
-    exposure undone.
+    """Return WIR of one pair, with depth by semi-global matching: by the training's residual, by gray levels, and by
+    gray levels without exposure.
     """
     left, right, K = recording.image(index), recording.image(index, RIGHT), recording.K(index)
     disparity_px = semi_global_matching(left, right)
@@ -73,12 +76,12 @@ def wir(recording: Recording, index: int) -> dict[str, float]:
 
 
 def gray_residual(first: Tensor, second: Tensor) -> Tensor:
-    """(B, 1, H, W) mean absolute difference."""
+    """Return the (B, 1, H, W) mean absolute difference."""
     return (first - second).abs().mean(1, keepdim=True)
 
 
 def drawn(recording: Recording, index: int) -> NDArray[np.uint8]:
-    """(H, 2 W, 3) RGB, the pair with lines across both."""
+    """Return (H, 2 W, 3) RGB, the pair with lines across both."""
     pair = np.hstack([recording.image(index, side) for side in (LEFT, RIGHT)])
     pair[LINES_EVERY // 2 :: LINES_EVERY] = (255, 70, 60)
     return pair

@@ -1,11 +1,11 @@
-"""How much depth needs labels: a small DPT on RoadWorld with 3 % of the pixels labeled, and with all of them.
+"""Measure how many labels depth needs: a small DPT on RoadWorld with 3 % of the pixels labeled, and with all of them.
 
     python experiments/few_labels.py
     python experiments/few_labels.py --share 0.01 training.max_steps=300
 
-The same worlds, network, seed and steps twice; the labeled pixels are drawn once a frame. Prints one JSON object:
-AbsRel on four unseen worlds, every pixel scored, metres, nothing fitted, the ratio of the two, and which share of the
-labels was kept (`labeled`).
+Trains on the same worlds with the same network, seed and steps twice. The labeled pixels are drawn once per frame.
+Prints one JSON object: AbsRel on four unseen worlds (every pixel scored, metres, no fit), the ratio of the two, and
+the share of the labels that was kept (`labeled`).
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ SETTINGS = (
 
 
 def with_labels_at(share: float, worlds: Path, out: Path) -> float:
-    """Copies the worlds to `out`, ground truth kept at a random share of the pixels, drawn by the file's name.
+    """Copy the worlds to `out` with ground truth at a random share of the pixels, drawn by the file's name.
 
-    Returns what share of the pixels that had ground truth have it still.
+    Returns the share of the pixels with ground truth that still have it.
     """
     shutil.copytree(worlds, out, dirs_exist_ok=True)
     maps = sorted(out.glob("*/depth/*/*.npy"))
@@ -60,7 +60,7 @@ def with_labels_at(share: float, worlds: Path, out: Path) -> float:
 
 
 def trained_on(worlds: Path, name: str, truth: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    """AbsRel and RMSE on the test worlds of `truth`, metres, every pixel."""
+    """Train, and return AbsRel and RMSE on the test worlds of `truth`, metres, every pixel."""
     settings = (*SETTINGS, f"name={name}", f"training.max_steps={arguments.steps}", *arguments.overrides)
     began = time.monotonic()
     run = recipes.train(recipes.configure("dpt", settings, data={"path": str(worlds)}), out=arguments.out)

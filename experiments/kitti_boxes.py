@@ -1,13 +1,12 @@
-"""KITTI's labeled boxes: read, drawn, and overlapped with themselves and with boxes that are off, beside an independent
-computation.
+"""Compare the 3D IoU of KITTI's labeled boxes, also with shifted boxes, with an independent computation; draw the
+boxes.
 
     python experiments/kitti_boxes.py --data ../shared/data/kitti_object --out /tmp/kitti
 
-A row a box and a change: the 3D IoU by the code that scores every object here, and the same by other means. KITTI's
-boxes stand upright,
-so that two of them share the area that their footprints share (OpenCV) times the height that both have. Also how far
-the corners' hull in the image is from the 2D box, which was labeled separately; and what the labels score as results,
-written and read back.
+Prints a row per box and change: the 3D IoU by the code that scores every object here, and an independent value.
+KITTI's boxes stand upright. So the intersection of two is the area that their footprints share (OpenCV) times their
+common height. Also prints the distance between the hull of the corners in the image and the separately labeled 2D box,
+and the scores of the labels as results, written and read back.
 
 Writes the images with boxes and axes (x red, y green, z blue: the front), and the results.
 """
@@ -25,7 +24,7 @@ import cv2
 import numpy as np
 import torch
 
-from stadia.datasets.kitti.object_boxes import KittiBox, KittiObjectImages, read_boxes
+from stadia.datasets.objects.kitti_objects import KittiBox, KittiObjectImages, read_boxes
 from stadia.geometry.objects.boxes import box_iou, compute_box_corners
 from stadia.recipes.objectpose.object_pose_scores import draw_labels, score_estimates
 
@@ -56,7 +55,7 @@ def ours(a: KittiBox, b: KittiBox) -> float:
 
 
 def independent(a: KittiBox, b: KittiBox) -> float:
-    """From the numbers as they are written, without a pose."""
+    """Compute it from the numbers as written, without a pose."""
     middle = a.bottom_m[[0, 2]]  # OpenCV computes in 32 bits
     rectangles = [
         ((box.bottom_m[[0, 2]] - middle).tolist(), box.size_hwl_m[[2, 1]].tolist(), -math.degrees(box.rotation_y))
@@ -70,7 +69,7 @@ def independent(a: KittiBox, b: KittiBox) -> float:
 
 
 def off_px(images: KittiObjectImages, index: int, written: list[KittiBox]) -> list[float]:
-    """Of each box the largest distance of a side of its corners' hull from that side of the 2D box."""
+    """Return for each box the largest distance between a side of its corners' hull and that side of the 2D box."""
     K, found = images.camera(index).K, []
     for box, label in zip(images.boxes(index), written, strict=True):
         seen = compute_box_corners(torch.from_numpy(box.T_camera_object), torch.from_numpy(box.size_m)) @ K.T
@@ -80,7 +79,7 @@ def off_px(images: KittiObjectImages, index: int, written: list[KittiBox]) -> li
 
 
 def line(box: KittiBox) -> str:
-    """As a result."""
+    """Return it as a line of results."""
     numbers = (*box.box_px, *box.size_hwl_m, *box.bottom_m, box.rotation_y, box.score)
     return f"{box.kind} -1 -1 -10 " + " ".join(f"{number:.4f}" for number in numbers)
 

@@ -1,15 +1,15 @@
-"""Object pose from 30 real images: a small network learns the eight objects of Linemod-Occluded, and is scored on ten
+"""Learn object pose from 30 real images: a small network on the eight objects of Linemod-Occluded, scored on ten
 others.
 
     python experiments/lmo_pose.py
     python experiments/lmo_pose.py --steps 300
     python experiments/lmo_pose.py start_from=runs/2026-03-01-142530-bounded_log-seed0 data.height=128 data.width=160
 
-The first 30 of the sample's 40 images train, from random weights; the last ten are scored, and what is found there is
-in the run's predictions as images and as BOP's csv. Prints one JSON object: the scores of the ten before the first step
-and after the last, and those of the 30 that trained. The last checkpoint is scored, since the best one is chosen on the
-very ten (they validate); so are the scores of the run's own scores/val.json. 30 images of eight objects are few: the
-way is tested, not the quality.
+The first 30 of the sample's 40 images train, from random weights; the last ten are scored. The run's predictions hold
+the found objects as images and as BOP's csv. Prints one JSON object: the scores of the ten before the first step and
+after the last, and those of the 30 that trained. The last checkpoint is scored, as in the run's own scores/val.json,
+since the ten images choose the best one (they validate). 30 images of eight objects are few: this tests the pipeline,
+not the quality.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from typing import Any
 
 from stadia import recipes, report
 from stadia.core import random_state
+from stadia.core.types import no_progress
 from stadia.datasets.objects.bop import BopImages
 from stadia.datasets.objects.bop_results import to_boxes, write_results
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.progress import no_progress
-from stadia.recipes.base.build_recipe import build_task
-from stadia.recipes.base.build_recipe import load_task
+from stadia.recipes.base.build_recipe import build_task, load_task
 from stadia.recipes.objectpose.commands import CSV, score_images
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.object_pose_scores import add_recall, replace_nan
@@ -64,7 +63,7 @@ TOLD = (
 
 
 def scores(task: ObjectPoseRecipe, images: BopImages, run: Run, name: str, made_by: Provenance) -> dict[str, Any]:
-    """Of what is found in these images, which is written as BOP's csv; the worst of them are drawn."""
+    """Score the objects found in these images, write them as BOP's csv, and draw the worst images."""
     folder = run.folder / "predictions" / name
     score, results = score_images(task.eval(), images, folder, made_by, no_progress)
     write_results(folder / CSV, results)

@@ -1,21 +1,18 @@
-"""What the recipe `metric` learns of scale, from mono video of RoadWorld alone: a training a case, scored on worlds of
-the test split.
+r"""Measure the scale that the recipe `metric` learns from mono video of RoadWorld: one training per case, on test
+worlds.
 
     python experiments/metric_roadworld.py OUT --cases off --steps 3000 --overrides loss.pyramid=4
-    python experiments/metric_roadworld.py OUT --cases plain bad prior --cameras 1.65 1.2 2.1 1.2,1.65,2.1 --start
-    OUT/runs/THAT_RUN
+    python experiments/metric_roadworld.py OUT --cases plain bad prior --cameras 1.65 1.2 2.1 1.2,1.65,2.1 \
+        --start OUT/runs/THAT_RUN
 
-From random weights depth and motion have to be learnt first: every case starts from one training without a scale, the
+From random weights depth and motion must be learned first, so every case starts from one training without a scale: the
 first line.
 
-Cases: `plain`; `off`, the recipe's part switched off (both weights 0); `bad`, 30 % of the objects with a wrong height
-(half of them half,
-half twice as high, by masks/heights.json); `prior`, a prior that is 5 % too high. Several cameras, with commas, are
-worlds of each in one
-data set. A line of JSON a training: the error of the camera's height, learnt and as the predicted depth of unseen
-worlds has it, abs_rel
-as it is and by the ratio of medians, with steps, seed and cores. Masks and classes' heights are RoadWorld's; its depth
-only scores.
+Cases: `plain`; `off`, without the recipe's part (both weights 0); `bad`, 30 % of the objects with a wrong height (half
+or twice as high, by masks/heights.json); `prior`, a prior that is 5 % too high. Several cameras, with commas, are
+worlds of each in one data set. Prints a line of JSON per training: the error of the camera height, learned and in the
+predicted depth of unseen worlds, abs_rel without scaling and by the ratio of medians, with steps, seed and cores.
+Masks and class heights are RoadWorld's. Its depth is used for scores alone.
 """
 
 from __future__ import annotations
@@ -47,17 +44,18 @@ from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 CAP_M, WRONG = 80.0, 0.3
 SMALL = (
-    "data.height=64", "data.width=224", "model.encoder=mobilenetv3_small_100",
-    "model.pose_net=correlation", "model.pretrained=false", "model.decoder_channels=[8,16,24,32,64]", "model.translation_scale=0.2",
-    "model.scales=1", "loss.pyramid=2", "scale.object_height=0.02", "max_height_epochs=6",
-    "road.border_px=2", "optimizer.lr=1e-3", "schedule.warmup_steps=50", "training.max_epochs=null", "training.batch_size=6",
-    "training.clip_norm=1.0", "training.threads=1", "training.workers=0", "training.log_every=50", "training.validate_every=500",
-    "training.images_every=0", 'training.loggers=["csv"]',
-)  # fmt: skip
+    *("data.height=64", "data.width=224", "model.encoder=mobilenetv3_small_100"),
+    *("model.pose_net=correlation", "model.pretrained=false", "model.decoder_channels=[8,16,24,32,64]"),
+    *("model.translation_scale=0.2", "model.scales=1", "loss.pyramid=2", "scale.object_height=0.02"),
+    *("max_height_epochs=6", "road.border_px=2", "optimizer.lr=1e-3", "schedule.warmup_steps=50"),
+    *("training.max_epochs=null", "training.batch_size=6", "training.clip_norm=1.0", "training.threads=1"),
+    *("training.workers=0", "training.log_every=50", "training.validate_every=500"),
+    *("training.images_every=0", 'training.loggers=["csv"]'),
+)
 
 
 def worlds(out: Path, cameras_m: tuple[float, ...], count: int, seed: int) -> Path:
-    """RoadWorld with one camera, each world with one of these heights."""
+    """Write RoadWorld with one camera, each world with one of these heights."""
     config = RoadWorldConfig(
         train=count,
         val=2,
@@ -72,8 +70,8 @@ def worlds(out: Path, cameras_m: tuple[float, ...], count: int, seed: int) -> Pa
 
 
 def spoil(data: Path, seed: int) -> None:
-    """heights.json beside the masks: 30 % of the objects half or twice as high as their class, the others as their
-    class.
+    """Write heights.json beside the masks: 30 % of the objects half or twice as high as their class, the others as
+    their class.
     """
     random = np.random.default_rng(seed)
     for folder in sorted(path.parent for path in data.glob("*/instances.json")):
@@ -89,7 +87,7 @@ def spoil(data: Path, seed: int) -> None:
 
 
 def words(case: str) -> tuple[str, ...]:
-    """The overrides of a case."""
+    """Return the overrides of a case."""
     car = PRIORS["roadworld"]["car"]
     higher = {
         "car": {"mean_m": 1.05 * car.mean_m, "spread_m": car.spread_m, "source": "5 % too high, to see what it does"}
@@ -104,7 +102,7 @@ def words(case: str) -> tuple[str, ...]:
 
 @torch.no_grad()
 def scores(predictor: Predictor, data: Path) -> dict[str, float]:
-    """Of the test split: abs_rel as it is and median-scaled, and the camera's height of the predicted depth, over the
+    """Return test scores: abs_rel unscaled and median-scaled, and the camera height in the predicted depth over the
     true one.
     """
     plain, scaled, ratios = [], [], []
@@ -135,7 +133,7 @@ def scores(predictor: Predictor, data: Path) -> dict[str, float]:
 
 
 def run(case: str, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One training."""
+    """Run one training."""
     start = () if arguments.start is None else (f"start_from={arguments.start}",)
     overrides = (
         *SMALL,
@@ -158,7 +156,7 @@ def run(case: str, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "camera_m": learnt,
         "camera_error": {name: metres / true[name] - 1 for name, metres in learnt.items()},
         **scores(predictor, data),
-        "claim": str(task.claim),
+        "depth_scale": str(task.depth_scale),
         "first_camera_m": dict(task.config.heights.known_m),
         "steps": arguments.steps,
         "start": None if arguments.start is None else str(arguments.start.name),

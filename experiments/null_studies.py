@@ -1,18 +1,20 @@
-"""How often an ablation calls something an effect that does nothing, and how often it finds one that does: simulated
-studies.
+"""Simulate studies: how often an ablation reports an effect where there is none, and how often it detects a real one.
 
     python experiments/null_studies.py
     python experiments/null_studies.py --studies 2000 --changes 1 --seeds 3 5 10
 
-No network: the metric of every run is drawn, and judged by the function that `stadia ablate` uses
-(`stadia.metrics.statistics.judge_changes`).
-Noise of a run is normal; heavy-tailed (Student's t with 2 degrees of freedom, infinite variance); skewed (log-normal:
-now and then a bad run); of two values (a metric that is counted); or normal beside what the seed does to the base and
-all changes alike, five times as large ("shared"). Each study has several changes against one base. It is wrong once if
-any of them is called better or worse: that may happen in 5 % of the studies. Of N studies with exactly that rate, 99 of
-100 times no more than the tolerance are wrong (binomial); the exact interval
-of the rate (Clopper-Pearson) stands beside the count. Power is that of one change, whose effect is --effect standard
-deviations of a run's own noise, the others doing nothing.
+No network is trained. The metric of every run is drawn at random, and the function of `stadia ablate` evaluates it
+(`stadia.metrics.statistics.judge_changes`). Noise of a run is one of
+- normal;
+- heavy-tailed: Student's t with 2 degrees of freedom, infinite variance;
+- skewed: log-normal, an occasional bad run;
+- two values: a metric that counts;
+- "shared": normal, beside an effect of the seed on the base and all changes alike, five times as large.
+
+Each study has several changes against one base. It is wrong if any of them is called better or worse, which may happen
+in 5 % of the studies. Of N studies with exactly that rate, at most the tolerance is wrong in 99 of 100 cases
+(binomial). The exact interval of the rate (Clopper-Pearson) stands beside the count. Power is that of one change,
+whose effect is --effect standard deviations of a run's own noise, while the others have none.
 """
 
 from __future__ import annotations
@@ -40,9 +42,10 @@ NOISES: dict[str, Draw] = {
 
 
 def called(noise: Draw, effect: float, *, studies: int, changes: int, seeds: int, start: int = 0) -> tuple[int, int]:
-    """Of simulated studies: how many call any change without effect one, and how many find the first change's effect.
+    """Return over simulated studies: how many call any change without effect one, and how many detect the first
+    change's effect.
 
-    effect: added to the metric of every run of the first change; 0 where it does nothing either.
+    effect: added to the metric of every run of the first change; 0 for none.
     """
     wrong = found = 0
     for study in range(studies):
@@ -56,7 +59,7 @@ def called(noise: Draw, effect: float, *, studies: int, changes: int, seeds: int
 
 
 def tolerance(studies: int, rate: float = 0.05, sure: float = 0.99) -> int:
-    """The most wrong studies that are still no sign of a rate above `rate`."""
+    """Return the largest number of wrong studies that is no sign of a rate above `rate`."""
     return int(stats.binom.ppf(sure, studies, rate))
 
 
@@ -66,28 +69,28 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 5, 8])
     parser.add_argument("--effect", type=float, default=2.0, help="in standard deviations of a run's own noise")
-    asked = parser.parse_args()
-    sizes = {"studies": asked.studies, "changes": asked.changes}
-    most = tolerance(asked.studies)
+    arguments = parser.parse_args()
+    sizes = {"studies": arguments.studies, "changes": arguments.changes}
+    most = tolerance(arguments.studies)
     print(
-        f"{asked.studies} studies of {asked.changes} changes a row; up to {most} wrong ones are within 5 % (binomial,"
-        " 99 %)"
+        f"{arguments.studies} studies of {arguments.changes} changes a row;"
+        f" up to {most} wrong ones are within 5 % (binomial, 99 %)"
     )
     print(
         f"{'noise':12} {'seeds':>5} {'called an effect, of none':>27} {'':8}"
-        f" {'found, of ' + format(asked.effect, 'g') + ' sd':>18}"
+        f" {'found, of ' + format(arguments.effect, 'g') + ' sd':>18}"
     )
     for name, noise in NOISES.items():
-        for seeds in asked.seeds:
+        for seeds in arguments.seeds:
             wrong, _ = called(noise, 0.0, seeds=seeds, **sizes)
-            _, found = called(noise, asked.effect, seeds=seeds, start=1, **sizes)
-            interval = stats.binomtest(wrong, asked.studies).proportion_ci()
-            rate = f"{wrong:4} = {wrong / asked.studies:5.1%} [{interval.low:.1%}, {interval.high:.1%}]"
+            _, found = called(noise, arguments.effect, seeds=seeds, start=1, **sizes)
+            interval = stats.binomtest(wrong, arguments.studies).proportion_ci()
+            rate = f"{wrong:4} = {wrong / arguments.studies:5.1%} [{interval.low:.1%}, {interval.high:.1%}]"
             verdict = "within" if wrong <= most else "TOO MANY"
-            print(f"{name:12} {seeds:5} {rate:>27} {verdict:8} {found:6} = {found / asked.studies:6.1%}")
+            print(f"{name:12} {seeds:5} {rate:>27} {verdict:8} {found:6} = {found / arguments.studies:6.1%}")
     print()
-    for seeds in asked.seeds:  # two runs' noises make up a difference's
-        expected = compute_power(asked.effect, 2**0.5, seeds, alpha=0.05 / asked.changes)
+    for seeds in arguments.seeds:  # two runs' noises make up a difference's
+        expected = compute_power(arguments.effect, 2**0.5, seeds, alpha=0.05 / arguments.changes)
         print(f"power by theory (noncentral t), normal noise, {seeds} seeds, Holm's first step: {expected:.1%}")
 
 

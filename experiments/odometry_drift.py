@@ -1,14 +1,13 @@
-"""How far a window drifts that starts at the truth, and what makes it: RoadWorld's poses and depths, its images made
-ever more exact.
+"""Measure the drift of a window that starts at the ground truth, and its causes, on ever more exact images of
+RoadWorld.
 
     python experiments/odometry_drift.py
 
-Five frames (4 m) of each of six roads at 512x256, adjusted until nothing changes, with the predicted depth as a factor
-(15 %) that is the truth. Prints for each row the largest error of a pose in each road, and their root mean square, in
-millimetres; takes some minutes. "Painted" is the same road under a smooth light pattern thrown on it from behind:
-nothing in it is finer than a pixel, so that two images show the same at every point. A sighting is "clean" where
-neither image has an edge of depth, something that moves, or something nearer within its pattern's reach; "plane" where
-both see one plane there.
+Five frames (4 m) of each of six roads at 512x256 are adjusted until nothing changes, with the true depth as a factor
+of 15 %. Prints for each row the largest error of a pose in each road, and their root mean square, in millimetres.
+Takes some minutes. "Painted" is the same road under a smooth light pattern projected from behind: nothing in it is
+finer than a pixel, so that two images show the same at every point. An observation is "clean" if neither image has a
+depth edge, a moving object, or a nearer object within its pattern; it is "plane" if both show one plane there.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class Road:
 
 
 def rendered(seed: int, samples: int) -> Road:
-    """As RoadWorld does it, before it is rounded to 8 bits."""
+    """Render as RoadWorld does, before rounding to 8 bits."""
     world = make_world(derive_world_seed(seed, "test", 0), CONFIG)
     renderer = RoadRenderer(world, CONFIG)
     lens, scene = renderer.lens._replace(samples=samples), renderer._scene
@@ -66,7 +65,7 @@ def rendered(seed: int, samples: int) -> Road:
         T_camera_body = np.linalg.inv(renderer.T_world_camera(frame, "left")) @ world.geometry.T_world_body[frame]
         found, index = draw(transform_to_frame(scene.vertices, scene.body, T_camera_body), scene.triangles, lens)
         linear = np.empty((CONFIG.height, CONFIG.width, 3), np.float32)
-        light = renderer._light(frame)
+        light = renderer.make_light(frame)
         shade_samples(
             found,
             index,
@@ -97,7 +96,7 @@ def rendered(seed: int, samples: int) -> Road:
 
 
 def painted(road: Road) -> Road:
-    """The same road under waves of 10 to 25 px, thrown on it from 3 m behind the third frame."""
+    """Render the same road under waves of 10 to 25 px, projected from 3 m behind the third frame."""
     random = np.random.default_rng(0)
     waves = [
         (2 * np.pi / random.uniform(10, 25), random.uniform(0, 2 * np.pi), random.uniform(0, 2 * np.pi))
@@ -123,7 +122,7 @@ def rounded(road: Road) -> Road:
 
 
 def cubic(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As `direct_points.read`, by the cubic B-spline through the pixels."""
+    """Sample as `direct_points.read`, by the cubic B-spline through the pixels."""
     height, width = gray.shape[-2:]
     x, y = pixels.nan_to_num().unbind(-1)
     inside = (x >= 1) & (x <= width - 2) & (y >= 1) & (y <= height - 2)
@@ -149,7 +148,7 @@ def _weights(t: Tensor) -> tuple[Tensor, Tensor]:
 
 @lru_cache(maxsize=1)
 def _spline(gray: Tensor) -> Tensor:
-    """Coefficients of the spline through the pixels: the banded system, along each axis."""
+    """Return coefficients of the spline through the pixels: the banded system, along each axis."""
     for _ in range(2):
         size = gray.shape[-1]
         system = torch.diag(torch.full((size,), 4.0).double()) + torch.diag(torch.ones(size - 1).double(), 1)
@@ -160,7 +159,7 @@ def _spline(gray: Tensor) -> Tensor:
 
 
 def around(values: Tensor) -> Tensor:
-    """(F, H, W): the largest within a pattern's reach."""
+    """Return (F, H, W): the largest value within a pattern."""
     return max_pool2d(values[:, None].double(), REACH, 1, REACH // 2)[:, 0]
 
 
@@ -172,7 +171,7 @@ def creased(inverse_depth: Tensor, most: float) -> Tensor:
 
 
 def window(road: Road, *, depth_deviation: float, left_out: Tensor | None = None) -> WindowProblem:
-    """As the refinement builds it, all of it true; without points on what is left out (F, H, W)."""
+    """Build the window as the refinement does, with true values; without points on excluded pixels (F, H, W)."""
     frames = WindowFrames(
         road.gray, road.K.expand(FRAMES, 3, 3), road.T_camera_world, torch.zeros(FRAMES, 2, dtype=torch.float64)
     )
@@ -193,7 +192,7 @@ def window(road: Road, *, depth_deviation: float, left_out: Tensor | None = None
 
 
 def in_sight(bundle: WindowProblem, road: Road, left_out: Tensor | None = None) -> WindowProblem:
-    """Without sightings of what something nearer hides, and of what is left out (F, H, W)."""
+    """Remove observations of occluded points and of excluded pixels (F, H, W)."""
     points, sightings = bundle.points, bundle.sightings
     pairs = road.T_camera_world[sightings.frame] @ inverse(road.T_camera_world)[points.host[sightings.point]]
     inverse_depth = points.inverse_depth[sightings.point][:, None] * points.relief[sightings.point]

@@ -1,14 +1,13 @@
-"""Odometry: chained network poses, pairwise alignment and the windowed refinement, on real and on rendered frames.
+"""Compare odometry: chained network poses, pairwise alignment and the windowed refinement, on real and rendered
+frames.
 
     python experiments/odometry_refined.py --kitti runs/KITTI06 --demo runs/DEMO
 
-KITTI: a run of `experiments/real_stereo.py "data.offsets=[-1,1]"`, so that it has a pose network; its 51 frames are 60
-m, too short for
-t_err. DEMO: a run of `stadia demo`, on a road of 150 frames that it never saw, rendered here. Prints one JSON object a
-sequence: t_err,
-r_err and ATE (SE(3)-aligned) by method, what ATE loses against the chained one, milliseconds a frame, and the memory
-held after each
-third. What a window drifts that starts at the truth: `odometry_drift.py`.
+KITTI: a run of `experiments/real_stereo.py "data.offsets=[-1,1]"`, so that it has a pose network. Its 51 frames are 60
+m, too short for t_err. DEMO: a run of `stadia demo`, on an unseen road of 150 frames, rendered here. Prints one JSON
+object per sequence: t_err, r_err and ATE (SE(3)-aligned) by method, the reduction of ATE against the chained one,
+milliseconds per frame, and the memory after each third. `odometry_drift.py` measures a window that starts at the
+ground truth.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from stadia.core.types import Predictor
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.io.trajectory_files import Trajectory
 from stadia.evaluation.predict.frame_preparation import Frame, read_frames
-from stadia.evaluation.score.trajectory_score import score_trajectory
+from stadia.evaluation.score.recording_scores import score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.visual_odometry import track_camera
@@ -47,7 +46,7 @@ def truth(recording: Recording, count: int) -> Trajectory:
 
 
 def watched(recording: Recording, held_mb: list[int]) -> Iterator[Frame]:
-    """Frames, and the peak of memory at each third of them."""
+    """Yield the frames, and record the peak of memory at each third of them."""
     for index, frame in enumerate(read_frames(recording)):
         if (index + 1) % (len(recording) // 3) == 0:
             held_mb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
@@ -55,7 +54,7 @@ def watched(recording: Recording, held_mb: list[int]) -> Iterator[Frame]:
 
 
 def compare(predictor: Predictor, recording: Recording) -> dict[str, object]:
-    """Every way to follow the path, against the measured one."""
+    """Compare every odometry method with the measured path."""
     found: dict[str, dict[str, object]] = {}
     for method in reversed(list(ODOMETRY_METHODS)):
         held_mb: list[int] = []
@@ -73,7 +72,8 @@ def compare(predictor: Predictor, recording: Recording) -> dict[str, object]:
         length_m = score.path_m
     chained = found["network"]["ate_rmse_m"]
     for method in ("aligned", "refined"):
-        found[method]["ate_less_percent"] = round(100 * (1 - found[method]["ate_rmse_m"] / chained), 1)  # type: ignore[operator]
+        ratio = found[method]["ate_rmse_m"] / chained  # type: ignore[operator]
+        found[method]["ate_less_percent"] = round(100 * (1 - ratio), 1)
     return {"recording": recording.name, "frames": len(recording), "path_m": round(length_m, 1), **found}
 
 

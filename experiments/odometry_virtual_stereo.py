@@ -1,15 +1,13 @@
-"""Does virtual stereo hold the scale of a real path? KITTI odometry 06, refined with and without the right view that a
-network says.
+"""Test whether virtual stereo holds the scale of a real path: KITTI odometry 06, with and without the predicted
+right view.
 
     python experiments/real_stereo.py --steps 1200 model.right_view=true
     python experiments/odometry_virtual_stereo.py runs/THAT_RUN
 
-The run has seen these 51 pairs, and has no pose network: besides the images there is depth alone, and the rig's
-baseline. Each way is
-followed with depth as predicted, and as of a network that is off by a factor, the right view being left as it is.
-Prints one JSON
-object a path: how much longer than the measured one it is (Sim(3); a path that keeps the factor is off by it), and ATE
-(SE(3)).
+The run was trained on these 51 pairs and has no pose network: besides the images there is depth alone, and the rig's
+baseline. Each method runs with the predicted depth, and with depth that is wrong by a factor, while the right view
+stays unchanged. Prints one JSON object per path: its length relative to the measured one (Sim(3); a path that keeps
+the factor is off by it), and ATE (SE(3)).
 """
 
 from __future__ import annotations
@@ -30,19 +28,17 @@ from stadia.core.types import Camera, DepthScale, MapsPredictor, PredictedMaps
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.io.trajectory_files import Trajectory
 from stadia.evaluation.predict.frame_preparation import read_frames
-from stadia.evaluation.score.trajectory_score import score_trajectory
+from stadia.evaluation.score.recording_scores import score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.odometry.visual_odometry import track_camera
 
 
 @dataclass(frozen=True)
 class Altered:
-    """A predictor whose depth of the left view is `factor` times what it is, and which may keep the right view to
-    itself.
-    """
+    """A predictor whose depth of the left view is multiplied by `factor`, with or without the right view."""
 
     predictor: MapsPredictor
-    claim: DepthScale
+    depth_scale: DepthScale
     height: int
     width: int
     crop: str
@@ -62,8 +58,8 @@ class Altered:
 
 
 def followed(predictor: MapsPredictor, recording: Recording, factor: float, *, right_view: bool) -> dict[str, object]:
-    """A path's figures against the measured one."""
-    kept = (predictor.claim, predictor.height, predictor.width, predictor.crop)
+    """Return a path's figures against the measured one."""
+    kept = (predictor.depth_scale, predictor.height, predictor.width, predictor.crop)
     altered = Altered(predictor, *kept, factor=factor, right_view=right_view)
     path = track_camera(altered, read_frames(recording), "refined", source=recording.name)
     poses = [recording.T_world_camera(index) for index in range(len(path.names))]
@@ -74,9 +70,9 @@ def followed(predictor: MapsPredictor, recording: Recording, factor: float, *, r
     longer = 100 * (1 / score_trajectory(estimate, truth, PathAlignment.SIM3).scale - 1)
     ate_m = score_trajectory(estimate, truth, PathAlignment.SE3).metrics["ate_rmse_m"]
     assert ate_m is not None
-    asked = {"depth_times": factor, "virtual_stereo": right_view}
+    settings = {"depth_times": factor, "virtual_stereo": right_view}
     return {
-        **asked,
+        **settings,
         "longer_percent": round(longer, 2),
         "ate_m": round(ate_m, 3),
         "poses": len(path.names),

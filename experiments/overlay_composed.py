@@ -1,14 +1,16 @@
-"""Depth and mask of composed images of unseen backgrounds and foregrounds, at 64x64, in minutes on two cores.
+"""Predict depth and mask of composite images with unseen backgrounds and foregrounds, at 64x64, in minutes on two
+cores.
 
     python experiments/overlay_composed.py OUT [--minutes 10] [key=value ...]
 
-Trains `overlay` with its defaults, or for as many steps as a short trial says that the minutes hold, and prints of the
-validation's
-images: the mask's IoU (goal: .95 at least) beside that of where image and background differ, depth RMSE beside that of
-the mean depth
-(goal: half of it at most), and how long it took (goal: ten minutes). Worlds, objects and their images of the validation
-are none of the
-training's: findings C01 and C02 stop the training otherwise.
+Trains `overlay` with its defaults, for the number of steps that fits into the minutes by a short trial. Prints for the
+validation's images:
+- the mask's IoU (goal: at least .95) beside that of the difference between image and background;
+- depth RMSE beside that of the mean depth (goal: at most half of it);
+- the time (goal: ten minutes).
+
+Worlds, objects and images of the validation are separate from the training's. Otherwise findings C01 and C02 stop the
+training.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ TRIED, OF_STEPS = 300, 0.85
 
 
 def steps_in(minutes: float, out: Path, overrides: list[str]) -> int:
-    """Steps that so many minutes hold on this machine as it is now, by the median step of a short training; renders
-    what is missing.
+    """Return the number of steps in so many minutes on this machine, by the median step of a short training; render
+    first.
     """
     tried = [f"training.max_steps={TRIED}", "training.validate_every=null", "data.val_samples=16"]
     run = recipes.train(recipes.configure("overlay", ["training.threads=2", *overrides, *tried]), out=out / "trial")
@@ -62,7 +64,7 @@ def main(out: Path, minutes: float | None, overrides: list[str]) -> None:
 
 
 def verdict(reached: bool, goal: str) -> str:
-    """In words."""
+    """Return it in words."""
     return f"(goal {goal}: {'reached' if reached else 'missed'})"
 
 
@@ -71,5 +73,5 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--minutes", type=float, help="train as long as this; else training.max_steps")
-    asked = parser.parse_intermixed_args()
-    main(asked.out, asked.minutes, asked.overrides)
+    arguments = parser.parse_intermixed_args()
+    main(arguments.out, arguments.minutes, arguments.overrides)

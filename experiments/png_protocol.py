@@ -1,12 +1,10 @@
-"""The protocol of PNG folders once more: `stadia evaluate` against a loop in NumPy that shares no line with it.
+"""Check the protocol of PNG folders: `stadia evaluate` against an independent loop in NumPy.
 
     python experiments/png_protocol.py
 
-Ground truth: the single LiDAR scans of the 78 real KITTI frames. Predictions: synthetic uint16 PNG of the KB crop, some
-of them beyond
-80 m. Prints one JSON object: for each crop the means by the loop, and how far `stadia evaluate --crop kb` is from them
-at most, over
-the means and over every image.
+Ground truth: the single LiDAR scans of the 78 real KITTI frames. Predictions: synthetic uint16 PNG of the KB crop,
+some of them beyond 80 m. Prints one JSON object: for each crop the means by the loop, and the largest difference of
+`stadia evaluate --crop kb`, over the means and over every image.
 """
 
 from __future__ import annotations
@@ -36,11 +34,11 @@ Array = NDArray[np.float64]
 def loop(
     predicted_m: dict[str, Array], true_m: dict[str, Array], crop: str, *, kb_crop: bool
 ) -> dict[str, dict[str, float]]:
-    """Every image's metrics, as scripts that read folders of PNG compute them: clamp, paste, mask, and the formulas of
-    Eigen et al.
+    """Compute every image's metrics, as scripts for folders of PNG do: clamp, paste, mask, and the formulas of Eigen
+    et al.
 
     Args:
-        predicted_m: (352, 1216) where they are KB crops, else of the truth's size. Infinity is far, NaN near.
+        predicted_m: (352, 1216) for KB crops, else of the ground truth's size. Infinity is far, NaN near.
         true_m: (H, W), by the same names; infinity and NaN are none.
         crop: "garg", "eigen" or "none".
     """
@@ -76,7 +74,7 @@ def loop(
 
 
 def formulas(p: Array, g: Array) -> dict[str, float]:
-    """The metrics of one image's N valid pixels, in metres."""
+    """Return the metrics of one image's N valid pixels, in metres."""
     worse = np.maximum(g / p, p / g)
     log_error = np.log(p) - np.log(g)
     return {
@@ -93,13 +91,13 @@ def formulas(p: Array, g: Array) -> dict[str, float]:
 
 
 def means(rows: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Over images, each alike."""
+    """Return means over images, each with equal weight."""
     return {metric: float(np.mean([row[metric] for row in rows.values()])) for metric in next(iter(rows.values()))}
 
 
 def write_predictions(folder: Path, truth: Path) -> None:
-    """Of each scan a KB crop: the median of the scan's rows, 5 % too far, with noise of a quarter in blocks; some
-    pixels beyond 80 m.
+    """Write for each scan a KB crop: the median of the scan's rows, 5 % too far, with noise of a quarter in blocks;
+    some pixels are beyond 80 m.
     """
     folder.mkdir(parents=True)
     noise = np.exp(np.random.default_rng(0).normal(0.05, 0.25, (44, 152)).repeat(8, axis=0).repeat(8, axis=1))
@@ -113,14 +111,14 @@ def write_predictions(folder: Path, truth: Path) -> None:
 
 
 def read_png(path: Path) -> Array:
-    """Metres of a uint16 PNG."""
+    """Return metres of a uint16 PNG."""
     stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert stored.dtype == np.uint16
     return stored.astype(np.float64) / 256
 
 
 def compare(predictions: Path, truth: Path, crop: str) -> tuple[dict[str, float], float, float]:
-    """The loop's means, and the largest difference of ours from it: of the means, and of any image's metric."""
+    """Return the loop's means, and our largest difference from it: of the means, and of any image's metric."""
     files = sorted(truth.glob("*.png"))
     rows = loop(
         {f.stem: read_png(predictions / f.name) for f in files},

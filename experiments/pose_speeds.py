@@ -1,11 +1,10 @@
-"""What a pose network learns of speeds from the demo's worlds when it is told the true motion.
+"""Measure what a pose network learns of speed from the demo's worlds when it is trained on the true motion.
 
     python experiments/pose_speeds.py --encoder mobilenetv3_small_050 --steps 1000
 
-The upper bound of what it can learn there from images alone. Prints one JSON object: the mean absolute error of the
-forward motion on the test worlds, in metres a frame, beside that of always saying the training worlds' mean. Where the
-first is no lower than the second, the network knows its worlds by sight and has learnt nothing of speed, whatever the
-loss.
+This is the upper bound of learning from images alone. Prints one JSON object: the mean absolute error of the forward
+motion on the test worlds, in metres per frame, beside that of a constant, the training worlds' mean. If the first is
+not lower than the second, the network has memorized its worlds and has learned nothing of speed, whatever the loss.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from stadia.synthetic.roadworld.config import DEMO
 
 
 def samples(split: str, *, augmented: bool) -> VideoSamples:
-    """Pairs of neighbors; the augmentation is the training's own (mirroring and color) or none."""
+    """Return pairs of neighbors; the augmentation is the training's own (mirroring and color) or none."""
     recordings = open_recordings(render_worlds(Console(stderr=True)), split=split)
     augmentation = AugmentationConfig() if augmented else NO_AUGMENTATION
     return VideoSamples(
@@ -42,14 +41,14 @@ def samples(split: str, *, augmented: bool) -> VideoSamples:
 
 
 def batches(loader: Loader) -> Iterator[Batch]:
-    """Epoch after epoch."""
+    """Yield batches, epoch after epoch."""
     for epoch in itertools.count():
         loader.set_position(epoch)
         yield from loader
 
 
 def motions(network: PoseNet, batch: Batch) -> tuple[Tensor, Tensor]:
-    """T_next_now (B, 4, 4), said and true."""
+    """Return T_next_now (B, 4, 4), predicted and true."""
     return network(batch.inputs.image, batch.inputs.sources[:, 0]), batch.targets.T_source_target_true[:, 0]
 
 
@@ -69,8 +68,8 @@ def main() -> None:
     )
     spoken: list[Tensor] = []
     for batch in itertools.islice(batches(loader), arguments.steps):
-        said, true = motions(network, batch)
-        error = compose(inverse(said), true)
+        predicted, true = motions(network, batch)
+        error = compose(inverse(predicted), true)
         loss = error[:, :3, 3].abs().mean() + rotation_angle_deg(error[:, :3, :3]).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -83,11 +82,11 @@ def main() -> None:
     test = Loader(samples("test", augmented=False), batch_size=8, seed=0, shuffle=False, workers=0, device="cpu")
     with torch.inference_mode():
         pairs = [motions(network, batch) for batch in test]
-    said, true = (torch.cat(motion)[:, 2, 3] for motion in zip(*pairs, strict=True))
+    predicted, true = (torch.cat(motion)[:, 2, 3] for motion in zip(*pairs, strict=True))
     print(
         json.dumps(
             {
-                "error_m": float((said - true).abs().mean()),
+                "error_m": float((predicted - true).abs().mean()),
                 "error_of_the_mean_m": float((torch.cat(spoken).mean() - true).abs().mean()),
                 "true_m": [float(true.max()), float(true.min())],
                 "encoder": arguments.encoder,

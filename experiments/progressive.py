@@ -1,16 +1,16 @@
-"""Progressive resizing: 32, 64, 128 pixels against 128 alone, on the same samples, by the time to the same quality.
+r"""Compare progressive resizing (32, 64, 128 pixels) with 128 alone, on the same samples, by the time to the same
+quality.
 
     python experiments/progressive.py
-    python experiments/progressive.py --recipe dpt --sizes 32x96 64x192 96x320 --shares 0.4 0.3 0.3 data.path=WORLDS
-    model.network=dpt-tiny python experiments/progressive.py --seeds 0 1 2 --memory-limit-gb 4
+    python experiments/progressive.py --recipe dpt --sizes 32x96 64x192 96x320 --shares 0.4 0.3 0.3 data.path=WORLDS \
+        model.network=dpt-tiny
+    python experiments/progressive.py --seeds 0 1 2 --memory-limit-gb 4
     python experiments/progressive.py --batch-size 16
 
 Each seed trains twice: at the last size alone, `--steps` steps of `training.batch_size`; and in stages, which share as
-many samples. Time
-is that of the steps, by metrics.csv: loading, computing and logging, no validation. Quality is the recipe's best
-metric, lower is better,
-on images of the last size. Prints a table and one JSON object: what each reached, after how long the stages were as
-good as the other was at its best, and whether that is at most 60 % of the time that the other took to get there.
+many samples. Time is that of the steps, by metrics.csv: loading, computing and logging, no validation. Quality is the
+recipe's best metric, lower is better, on images of the last size. Prints a table and one JSON object: both qualities,
+the time after which the stages reached the other's best, and whether that is at most 60 % of the other's time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SAME = 1.01
 
 
 def course(run: Run, metric: str) -> list[tuple[float, float]]:
-    """(seconds of training, value) of each validation."""
+    """Return (seconds of training, value) of each validation."""
     seconds, before, found = 0.0, 0, []
     for row in read_rows(run.metrics_csv):
         step = int(row["step"])
@@ -48,7 +48,7 @@ def course(run: Run, metric: str) -> list[tuple[float, float]]:
 
 
 def reached(found: list[tuple[float, float]], value: float) -> float:
-    """After how many seconds it was as good; infinite where it never was."""
+    """Return the seconds after which it was as good; infinite if it never was."""
     return next((seconds for seconds, reached in found if reached <= value * SAME), math.inf)
 
 
@@ -72,7 +72,7 @@ def trained(arguments: argparse.Namespace, seed: int, stages: list[dict[str, Any
 
 
 def size(text: str) -> tuple[int, int]:
-    """Of "64" and of "64x192": (height, width)."""
+    """Return (height, width) of "64" or of "64x192"."""
     height, _, width = text.partition("x")
     return int(height), int(width or height)
 
@@ -131,7 +131,7 @@ def main() -> None:
     share = statistics.median(one["share"] for one in found)
     verdict = "reached" if share <= GOAL else "not reached"
     print(f"the same quality in at most {GOAL:.0%} of the time: {verdict} (median of {len(found)}: {share:.0%})")
-    told = json.loads(json.dumps(found).replace("Infinity", "null"))
+    per_seed = json.loads(json.dumps(found).replace("Infinity", "null"))
     print(
         json.dumps(
             {
@@ -140,7 +140,7 @@ def main() -> None:
                 "goal": GOAL,
                 "reached": share <= GOAL,
                 "cores": os.cpu_count(),
-                "each": told,
+                "each": per_seed,
             }
         )
     )

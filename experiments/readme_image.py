@@ -1,4 +1,4 @@
-"""The README's image: what the demo's run predicted of worlds that it never saw, beside the truth.
+"""Draw the README's image: the predictions of the demo's run for unseen worlds, beside the ground truth.
 
 make demo
 python experiments/readme_image.py runs/<date>-demo docs/images/demo.png
@@ -24,7 +24,7 @@ GAP = 6
 def row(
     picture: NDArray[np.uint8], predicted_m: NDArray[np.floating], true_m: NDArray[np.floating]
 ) -> NDArray[np.uint8]:
-    """Image, predicted and true inverse depth on one scale, side by side."""
+    """Return image, predicted and true inverse depth on one scale, side by side."""
     size = picture.shape[1], picture.shape[0]
     inverse = (
         cv2.resize(1 / predicted_m.astype(np.float32), size),

@@ -1,11 +1,11 @@
-"""Real mono video by the way that anybody's own video takes: KITTI raw as an mp4 and as a folder of images, and
+"""Run real mono video through the pipeline of your own video: KITTI raw as an mp4 and as a folder of images, and
 7-Scenes.
 
     python experiments/real_mono.py
 
-Each is trained from random weights for a few minutes, predicted, and reported. Prints one JSON object a line: what was
-kept of the video, what the predictions claim, how often the warped neighbor explains an image better than the unwarped
-one does, and where there is ground truth, the scores that a claim without scale allows.
+Each is trained from random weights for a few minutes, predicted, and reported. Prints one JSON object per line: the
+kept frames, the depth scale of the predictions, and how often the warped neighbor explains an image better than the unwarped
+one. With ground truth it also prints the scores that depth up to scale allows.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SETTINGS = (
 
 
 def write_mp4(images: list[Path], path: Path) -> None:
-    """H.264 at 10 Hz, of even size (the codec's rule: an odd last row or column is left out)."""
+    """Write H.264 at 10 Hz, of even size (the codec's rule: an odd last row or column is left out)."""
     first = cv2.imread(str(images[0]))
     height, width = first.shape[0] // 2 * 2, first.shape[1] // 2 * 2
     with av.open(str(path), "w") as container:
@@ -56,7 +56,7 @@ def write_mp4(images: list[Path], path: Path) -> None:
 
 
 def end_to_end(name: str, path: Path, data: dict[str, Any], steps: int, out: Path) -> dict[str, Any]:
-    """Train, predict, report, and say what came out."""
+    """Train, predict, report, and return the result."""
     values = {"path": str(path), **data}
     run = recipes.train(
         recipes.configure("selfsup", (*SETTINGS, f"name={name}", f"training.max_steps={steps}"), data=values), out=out
@@ -76,7 +76,7 @@ def end_to_end(name: str, path: Path, data: dict[str, Any], steps: int, out: Pat
         "samples": run.facts["data"]["train_samples"],
         "photometric_first": float(rows[0]["train/term/photometric"]),
         "photometric_last": float(rows[-1]["train/term/photometric"]),
-        "claim": str(record.claim),
+        "depth_scale": str(record.depth_scale),
         "trust": record.trust,
         "frames_predicted": len(record.entries),
         "scores": scores,

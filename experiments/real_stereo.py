@@ -1,16 +1,16 @@
-"""Real stereo: learn depth in metres from the 51 gray pairs of KITTI odometry 06, and compare with semi-global
-matching.
+"""Learn depth in metres from the 51 gray stereo pairs of KITTI odometry 06, and compare it with semi-global matching.
 
     python experiments/real_stereo.py             trained and scored on all pairs
     python experiments/real_stereo.py --held-out  trained on the first 40 pairs, scored on the last 8
     python experiments/real_stereo.py model.right_view=true   with D3VO's right view, and its own WIR
 
-Random weights, no label. Prints one JSON object: the median relative difference to OpenCV's matcher where it is
-confident and
-nearer than 50 m; WIR, the residual of the warped right image over that of the unwarped one; and the path that is
-aligned by this depth alone, since nothing trained a pose network, against the measured one. A right view's WIR is that
-of the left image in the right camera, seen through the inverse depth that the network said of the right image without
-being shown it.
+Random weights, no label. Prints one JSON object:
+- the median relative difference to OpenCV's matcher where it is confident and nearer than 50 m;
+- WIR, the residual of the warped right image over that of the unwarped one;
+- the path aligned by this depth alone, since no pose network was trained, against the measured one.
+
+A right view's WIR is that of the left image in the right camera, warped by the inverse depth that the network
+predicted for the right image without having it as input.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ SETTINGS = (
 
 
 def semi_global_matching(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(H, W) RGB pair to (H, W) disparity in pixels, 0 where the matcher is not confident (unique, the same both ways,
-    no speckle).
+    """Return (H, W) disparity in pixels of an RGB pair, 0 where the matcher is not confident (unique, consistent, no
+    speckle).
     """
     gray = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (left, right)]
     matcher = cv2.StereoSGBM_create(
@@ -87,8 +87,8 @@ def semi_global_matching(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> N
 def residual_of_warp(
     source: Tensor, target: Tensor, inverse_depth: Tensor, camera: Camera, T_source_target: Tensor
 ) -> tuple[float, float]:
-    """Sums over the pixels that the source sees: the residual of the source warped to the target, and of the source as
-    it is.
+    """Return sums over the visible pixels: the residual of the source warped to the target, and of the unwarped
+    source.
     """
     view, valid = warp_image(source, depth_from_inverse(inverse_depth), camera, camera, T_source_target.double())
     warped, unwarped = (photometric_residual(picture, target)[valid].sum() for picture in (view, source))
@@ -96,7 +96,7 @@ def residual_of_warp(
 
 
 def compare(predictor: MapsPredictor, recording: Recording, indices: range) -> dict[str, float]:
-    """The two figures over these pairs."""
+    """Return the two figures over these pairs."""
     assert recording.T_right_left is not None
     baseline_m = -float(recording.T_right_left[0, 3])
     T_right_left = torch.from_numpy(recording.T_right_left).float()[None]
@@ -132,7 +132,7 @@ def compare(predictor: MapsPredictor, recording: Recording, indices: range) -> d
 
 
 def path_figures(predictor: Predictor, recording: Recording, run: Run) -> dict[str, float | None]:
-    """ATE (SE(3)-aligned, metres as predicted) and its share of the path's length."""
+    """Return ATE (SE(3)-aligned, metres as predicted) and its share of the path's length."""
     scored = score_recordings(predictor, [recording], run, "scored", Provenance.of(run.folder), Console(stderr=True))
     assert scored is not None
     (path,) = scored.odometry.values()

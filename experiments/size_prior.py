@@ -1,20 +1,17 @@
-"""A learnt size prior against the class's mean, on RoadWorld's cars unseen: trains in ten to twenty minutes on one
-core.
+"""Compare a learned size prior with the class mean, on unseen cars of RoadWorld. Ten to twenty minutes on one core.
 
     python experiments/size_prior.py --data worlds/cars --out size_prior.safetensors
 
-Renders what is missing of --data first: many worlds of few images that are far apart, since what counts is how many
-cars it sees (in
-five to ten minutes). --data may also be worlds that are there, of any camera. Cars of the split test are unseen, as are
+Renders missing parts of --data first (five to ten minutes): many worlds with few images that are far apart, since the
+number of cars counts. --data may also be existing worlds of any camera. Cars of the split test are unseen, as are
 their worlds.
 
-What could be learnt: RoadWorld draws a body style (1.46 to 2.00 m), then height, width and length by 2.5, 2 and 3 % of
-their own. Whoever
-tells the styles apart errs by 0.031 m, where the class's mean errs by 0.129 m.
+The bound: RoadWorld draws a body style (1.46 to 2.00 m), then height, width and length by 2.5, 2 and 3 % of their own.
+A predictor that recognizes the styles has an error of 0.031 m, where the class mean has 0.129 m.
 
 Prints a JSON line: the mean absolute error of the height over cars of the test split (each car once, the median of its
-crops, and each crop
-by itself), that of the class's mean and median on the training split, and how often the truth is within two spreads.
+crops, and each crop by itself), that of the class's mean and median on the training split, and the share of true
+heights within two spreads.
 """
 
 from __future__ import annotations
@@ -27,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from height_crops import HeightCrop, augment_crop, crop_recording_objects
 
-from stadia.datasets.masks.mask_objects import HeightCrop, augment_crop, crop_recording_objects
 from stadia.datasets.open_dataset import open_recordings
 from stadia.models.size_prior import SizePrior, log_height_loss, save_size_prior
 from stadia.synthetic.roadworld.config import RoadWorldConfig
@@ -47,7 +44,7 @@ def crops_of(data: Path, split: str, side: int, every: int) -> list[HeightCrop]:
 
 
 def train(prior: SizePrior, crops: list[HeightCrop], *, steps: int, batch: int, rate: float, seed: int) -> None:
-    """Cars as often as each other, however many crops they have."""
+    """Train with every car equally often, however many crops it has."""
     rng = np.random.default_rng(seed)
     of_car = defaultdict(list)
     for crop in crops:
@@ -72,22 +69,22 @@ def train(prior: SizePrior, crops: list[HeightCrop], *, steps: int, batch: int, 
 
 def scores(prior: SizePrior, crops: list[HeightCrop], trained: list[HeightCrop]) -> dict[str, float]:
     true = np.array([crop.height_m for crop in crops])
-    said, spread = prior.predict_heights([crop.image for crop in crops])
+    predicted, spread = prior.predict_heights([crop.image for crop in crops])
     rows = defaultdict(list)
     for row, crop in enumerate(crops):
         rows[crop.instance].append(row)
-    of_car = np.array([np.median(said[own]) for own in rows.values()])
+    of_car = np.array([np.median(predicted[own]) for own in rows.values()])
     true_of_car = np.array([true[own[0]] for own in rows.values()])
     heights = np.array(list({crop.instance: crop.height_m for crop in trained}.values()))
     return {
         "cars": len(rows),
         "crops": len(crops),
         "mae_m": float(np.abs(of_car - true_of_car).mean()),
-        "mae_crop_m": float(np.abs(said - true).mean()),
+        "mae_crop_m": float(np.abs(predicted - true).mean()),
         "mae_class_mean_m": float(np.abs(heights.mean() - true_of_car).mean()),
         "mae_over_class_mean": float(np.abs(of_car - true_of_car).mean() / np.abs(heights.mean() - true_of_car).mean()),
         "mae_class_median_m": float(np.abs(np.median(heights) - true_of_car).mean()),
-        "within_two_spreads": float((np.abs(said - true) < 2 * spread).mean()),
+        "within_two_spreads": float((np.abs(predicted - true) < 2 * spread).mean()),
     }
 
 
@@ -102,27 +99,27 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(asked.seed)
-    if not (asked.data / "dataset.json").exists():
-        write_roadworld(CARS, asked.data, seed=SEED_OF_CARS, workers=1)
-    crops = crops_of(asked.data, "train", asked.side, asked.every)
-    unseen = crops_of(asked.data, "test", asked.side, asked.every)
-    prior = SizePrior(float(np.mean([crop.height_m for crop in crops])), side=asked.side, encoder=asked.encoder)
+    torch.manual_seed(arguments.seed)
+    if not (arguments.data / "dataset.json").exists():
+        write_roadworld(CARS, arguments.data, seed=SEED_OF_CARS, workers=1)
+    crops = crops_of(arguments.data, "train", arguments.side, arguments.every)
+    unseen = crops_of(arguments.data, "test", arguments.side, arguments.every)
+    prior = SizePrior(float(np.mean([crop.height_m for crop in crops])), side=arguments.side, encoder=arguments.encoder)
     start = time.perf_counter()
-    train(prior, crops, steps=asked.steps, batch=asked.batch, rate=asked.rate, seed=asked.seed)
+    train(prior, crops, steps=arguments.steps, batch=arguments.batch, rate=arguments.rate, seed=arguments.seed)
     found = scores(prior, unseen, crops)
     settings = {
-        "seed": asked.seed,
-        "encoder": asked.encoder,
-        "steps": asked.steps,
+        "seed": arguments.seed,
+        "encoder": arguments.encoder,
+        "steps": arguments.steps,
         "train_cars": len({crop.instance for crop in crops}),
         "train_crops": len(crops),
     }
     print(json.dumps(settings | {"seconds": round(time.perf_counter() - start), "cores": 1} | found))
-    if asked.out is not None:
-        save_size_prior(prior, asked.out)
+    if arguments.out is not None:
+        save_size_prior(prior, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Sparse ground truth: a small DPT learns depth in metres from 60 of the 78 KITTI frames with LiDAR, and is scored on
-the last 15.
+"""Learn depth in metres from sparse ground truth: a small DPT on 60 of the 78 KITTI frames with LiDAR, scored on the
+last 15.
 
     python experiments/sparse_lidar.py
     python experiments/sparse_lidar.py training.max_steps=200
     python experiments/sparse_lidar.py start_from=runs/2026-03-01-142530-dpt
 
-The last 15 frames are scored and the three before them left out. Prints one JSON object: AbsRel and RMSE in metres,
-nothing fitted to the truth (protocol `metric`), of the network before its first step, of the trained one, and of the
-mean depth of each pixel over the same 60 frames.
+The last 15 frames are scored and the three before them left out. Prints one JSON object: AbsRel and RMSE in metres
+without a fit (protocol `metric`), of the network before its first step, of the trained one, and of the mean depth of
+each pixel over the same 60 frames.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import FrameRange
 from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.recipes.base.build_recipe import build_task
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.depth_commands import score_recordings
-from stadia.recipes.base.build_recipe import build_task
 from stadia.recipes.dpt.recipe import DptRecipe
 from stadia.training.run_folder import Run
 
@@ -51,7 +51,7 @@ SETTINGS = (
 
 
 def start(config: RecipeConfig) -> Predictor:
-    """The network before its first step, its scale fitted to the training's ground truth."""
+    """Return the network before its first step, its scale fitted to the training's ground truth."""
     config, data = DptRecipe.prepare(config, Console(stderr=True))
     random_state.seed_generators(config.seed, "training")
     task = build_task(DptRecipe, config, resumed=False)
@@ -60,7 +60,7 @@ def start(config: RecipeConfig) -> Predictor:
 
 
 def scores(predictor: Predictor, recording: Recording, run: Run, name: str) -> dict[str, float]:
-    """In metres, on the frames that are left to score."""
+    """Return the scores in metres, on the frames that are scored."""
     indices = {recording.name: range(TRAINED + GAP, len(recording))}
     provenance = Provenance.of(run.folder)
     scored = score_recordings(predictor, [recording], run, name, provenance, Console(stderr=True), indices=indices)

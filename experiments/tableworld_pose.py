@@ -1,22 +1,22 @@
-"""Object pose from random weights on TableWorld, shapes never seen; and rotation losses against each other over seeds.
+r"""Learn object pose on TableWorld from random weights, with unseen test shapes; compare rotation losses over seeds.
 
     python experiments/tableworld_pose.py --out runs/tableworld-pose
     python experiments/tableworld_pose.py --score runs/tableworld-pose/RUN
-    python experiments/tableworld_pose.py --out runs/rotation-losses --losses bounded_log squared_error:pixel --seeds 0
-    1 2 --steps 1200
+    python experiments/tableworld_pose.py --out runs/rotation-losses --losses bounded_log squared_error:pixel \
+        --seeds 0 1 2 --steps 1200
 
 The first is the default of `stadia train objectpose`: --minutes of training (its steps are measured first, so that the
-learning rate
-ends where the time does), then the test tables, none of whose shapes was seen. The second scores a run that there is,
-and writes nothing. The third trains each loss from each seed for the same --steps; NAME:pixel compares each pixel
-(`loss.rotation_of`), NAME the mean of an object. Only at a pixel is squared_error the baseline |q - q_true|^2: a mean
-has length 1, and 2 - 2 |q . q_true| is left.
+learning rate ends with the time), then the test tables with unseen shapes. The second scores an existing run, and
+writes nothing. The third trains each loss from each seed for the same --steps. NAME:pixel compares each pixel
+(`loss.rotation_of`), NAME the mean of an object. Only per pixel is squared_error the baseline |q - q_true|^2: a mean
+has length 1, which leaves 2 - 2 |q . q_true|.
 
 Prints the scores of each run, then each loss over its seeds and, seed by seed, its difference to the first one.
 
-More than half of what stands on a table is a body of revolution, of which the direction of one axis counts, and that is
-mostly up. So beside the median of all objects found stand that without revolutions, and both of one constant rotation a
-class for the same objects: the mean of the training's labels. A network has learnt what it is better by.
+More than half of the objects on a table are bodies of revolution, of which the direction of one axis counts, and that
+is mostly up. So beside the median of all found objects stand that without revolutions, and both for one constant
+rotation per class on the same objects: the mean of the training's labels. The improvement over it is what the network
+has learned.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ TOLD = (
 
 
 def steps_in(minutes: float, config: ObjectPoseConfig, tried: int = 12) -> int:
-    """How many steps this machine does in that time, loading and validating left out of a tenth of it."""
+    """Return the number of steps in that time on this machine, without a tenth for loading and validation."""
     console = Console(stderr=True)
     settled, data = ObjectPoseRecipe.prepare(config, console)
     torch.manual_seed(0)
@@ -96,7 +96,7 @@ def steps_in(minutes: float, config: ObjectPoseConfig, tried: int = 12) -> int:
 
 @dataclass(frozen=True)
 class Turned:
-    """Objects that were found, of which network and constant guess are compared: (M,) each, errors in degrees."""
+    """Found objects on which network and constant rotation are compared: (M,) each, errors in degrees."""
 
     revolution: Tensor
     error_deg: Tensor
@@ -104,8 +104,8 @@ class Turned:
 
 
 def mean_rotation(quaternion: Tensor, symmetry: Symmetry, rounds: int = 10) -> Tensor:
-    """The mean (4,) of labels (M, 4) of one class, each first turned by what its symmetry does not show to be nearest
-    to the mean.
+    """Return the mean (4,) of labels (M, 4) of one class, each first turned by its symmetry to be nearest to the
+    mean.
     """
     mean = quaternion_mean(quaternion)
     for _ in range(rounds):
@@ -120,7 +120,7 @@ def mean_rotation(quaternion: Tensor, symmetry: Symmetry, rounds: int = 10) -> T
 
 
 def constant_rotations(images: ObjectImages) -> Tensor:
-    """One rotation a class, (C, 4), of the labels of a training; the identity for a class without any."""
+    """Return one rotation per class, (C, 4), of the labels of a training; the identity for a class without any."""
     objects = boxes_to_objects([box for index in range(len(images)) for box in images.boxes(index)])
     quaternion = quaternion_wxyz_from_matrix(objects.T_camera_object[:, :3, :3].double())
     constant = torch.tensor([[1.0, 0, 0, 0]], dtype=torch.float64).repeat(len(images.classes), 1)
@@ -131,19 +131,21 @@ def constant_rotations(images: ObjectImages) -> Tensor:
 
 
 def medians(turned: Turned) -> dict[str, Any]:
-    """Of network and constant guess, over all objects found and over those that are no revolutions; None over nothing."""
-    told: dict[str, Any] = {}
+    """Return medians of network and constant, over all found objects and over those without revolution; None without
+    objects.
+    """
+    scores: dict[str, Any] = {}
     for name, rows in (("", turned.revolution | True), ("_without_revolutions", ~turned.revolution)):
-        told[f"objects_found{name}"] = int(rows.sum())
+        scores[f"objects_found{name}"] = int(rows.sum())
         for of, errors in (("", turned.error_deg), ("_of_constant", turned.constant_error_deg)):
             key = f"rotation_error_deg_median{of}{name}"
-            told[key] = statistics.median(errors[rows].tolist()) if rows.any() else None
-    return told
+            scores[key] = statistics.median(errors[rows].tolist()) if rows.any() else None
+    return scores
 
 
 @torch.inference_mode()
 def scored(run: Path, data_path: Path) -> dict[str, Any]:
-    """What a trained run finds on the test tables, compared with them and with a constant guess. Writes nothing."""
+    """Score a trained run on the test tables, with a constant rotation beside it. Writes nothing."""
     task = load_task(run)
     assert isinstance(task, ObjectPoseRecipe)
     task.eval()
@@ -164,7 +166,7 @@ def scored(run: Path, data_path: Path) -> dict[str, Any]:
         compared += zip(batch.meta, comparisons, strict=True)
     score = ObjectScore(task.classes, compared)
     metrics = score.metrics()
-    of_class = {name: told["rotation_error_deg_median"] for name, told in score.per_class().items()}
+    of_class = {name: scores["rotation_error_deg_median"] for name, scores in score.per_class().items()}
     found = {"run": run.name, "checkpoint": Provenance.of(run).checkpoint, **{name: metrics[name] for name in TOLD}}
     return (
         found | medians(Turned(*map(torch.cat, zip(*turned, strict=True)))) | {"rotation_error_deg_median_of": of_class}
@@ -175,14 +177,14 @@ def scored(run: Path, data_path: Path) -> dict[str, Any]:
 
 
 def words_of(loss: str) -> list[str]:
-    """NAME or NAME:pixel, NAME:object, as words of the configuration."""
+    """Return NAME or NAME:pixel, NAME:object, as words of the configuration."""
     name, _, of = loss.partition(":")
     return [f"loss.rotation.name={name}", f"loss.rotation_of={of or 'object'}", f"name={loss.replace(':', '-')}"]
 
 
 def verdict(first: Sequence[float | None], other: Sequence[float | None]) -> str:
-    """Of the differences other - first, seed by seed: their mean, their spread (standard deviation), and whether it is
-    larger.
+    """Return for the differences other - first, seed by seed: their mean, their standard deviation, and whether it
+    is larger.
     """
     pairs = [
         (a, b) for a, b in zip(first, other, strict=True) if a is not None and b is not None and math.isfinite(a + b)
@@ -199,7 +201,7 @@ def verdict(first: Sequence[float | None], other: Sequence[float | None]) -> str
 
 
 def told_of(found: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """Lines: each loss over its seeds, then each against the first."""
+    """Return lines: each loss over its seeds, then each against the first."""
     lines = []
     for loss, runs in found.items():
         for name in COMPARED:
@@ -228,7 +230,7 @@ def one(config: ObjectPoseConfig, out: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print a line a run, then each loss over its seeds; all of it into result.json."""
+    """Print a line per run, then each loss over its seeds; write all of it into result.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--out", type=Path)

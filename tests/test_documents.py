@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import re
 import shlex
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import typer
 
 from stadia.cli.main import app, run
 
@@ -66,7 +68,7 @@ def commands(block: Block) -> list[str]:
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """Every command of the app only notes that it was reached, with the options it would have been given; train is dry."""
+    """Record the commands that are reached, instead of running them; `train` becomes a dry run."""
     reached: list[str] = []
     monkeypatch.setattr("stadia.recipes.dry_run", lambda *_, **__: "", raising=False)
     monkeypatch.setattr(
@@ -129,8 +131,13 @@ def test_python_compiles_and_its_imports_exist(block, tmp_path, monkeypatch):
     tree = ast.parse(block.body)
     if not block.is_run:
         tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    used = [node for node in ast.walk(ast.parse(block.body)) if isinstance(node, ast.Attribute)]
     monkeypatch.chdir(tmp_path)
-    exec(compile(tree, block.where, "exec"), {})
+    exec(compile(tree, block.where, "exec"), names := {})
+    for node in used:
+        owner = names.get(node.value.id) if isinstance(node.value, ast.Name) else None
+        if isinstance(owner, type(ast) | type):  # a module or a class that the block imports
+            assert hasattr(owner, node.attr), f"{block.where}: {ast.unparse(node)}"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -142,11 +149,14 @@ def test_links_lead_somewhere(path):
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_tests_that_are_named_exist(path):
-    for file, name in re.findall(r"`([\w/]+\.py)::(\w+)`", path.read_text()):
-        assert re.search(rf"def {name}\(", (ROOT / "tests" / file).read_text()), f"{file}::{name}"
+    """Of `FOLDER/FILE.py::TEST`, from tests/ on."""
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", path.read_text(encoding="utf-8"))
+    files = {file: ROOT / "tests" / file for file, _ in named}
+    texts = {file: place.read_text(encoding="utf-8") if place.exists() else "" for file, place in files.items()}
+    assert [f"{file}::{name}" for file, name in named if f"def {name}(" not in texts[file]] == []
 
 
-def test_the_first_screen_is_looked_at():
+def test_readme_has_the_two_commands():
     """The README has the two commands, and something in the documents is really run."""
     readme = [
         line
@@ -172,3 +182,213 @@ def test_the_first_screen_is_looked_at():
 def test_the_guard_sees_wrong_commands(line, parsed, capsys):
     with pytest.raises(AssertionError):
         check(line, parsed)
+
+
+# -- Names in the text: `stadia.x.y`, paths, configuration keys, options and commands must exist.
+
+SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+PACKAGE = ROOT / "src" / "stadia"
+OUTPUT_SUFFIX = re.compile(
+    r"\.(json|jsonl|csv|png|jpg|jpeg|npz|npy|txt|mp4|pt|pt2|ply|md|yaml|py|js|log|svg|patch|html|safetensors|onnx|tflite)$"
+)
+NOT_CONFIGURATION = {"align_corners", "least"}
+"""Keyword arguments that the documents name as `key=value`."""
+
+
+@functools.cache
+def configuration_keys() -> tuple[re.Pattern[str], frozenset[str]]:
+    """A pattern of every dotted key of every configuration, and the last words of all of them."""
+    from stadia.apps.camera_height.config import CameraHeightConfig
+    from stadia.apps.studies.config import StudyConfig
+    from stadia.core.config import list_keys
+    from stadia.dataloading.config import OverlayDataConfig
+    from stadia.datasets.config import SourceOptions
+    from stadia.recipes import CONFIGS
+    from stadia.synthetic.roadworld.config import RoadWorldConfig
+    from stadia.synthetic.tableworld.config import CutoutConfig, TableWorldConfig
+
+    commands = (CameraHeightConfig, StudyConfig, OverlayDataConfig, RoadWorldConfig, TableWorldConfig, CutoutConfig)
+    keys = {key for name in CONFIGS for key in list_keys(CONFIGS.load(name))}
+    keys |= {key for model in commands for key in list_keys(model)}
+    keys |= {f"data.{key}" for key in list_keys(SourceOptions)}
+    patterns = (re.escape(key).replace("NAME", r"\w+") for key in sorted(keys))
+    return re.compile("|".join(patterns)), frozenset(key.rpartition(".")[2] for key in keys)
+
+
+@functools.cache
+def groups() -> frozenset[str]:
+    """First words of the dotted configuration keys: data, model, loss, training, ..."""
+    return frozenset(key.partition("\\.")[0] for key in configuration_keys()[0].pattern.split("|") if "\\." in key)
+
+
+@functools.cache
+def modules() -> dict[str, str]:
+    """Module or package by its dotted name without `stadia.`, and by its last word where that is unique."""
+    paths = [path.relative_to(PACKAGE).with_suffix("").parts for path in PACKAGE.rglob("*.py")]
+    names = {".".join(part for part in parts if part != "__init__") for parts in paths} - {""}
+    last = [name.rpartition(".")[2] for name in names]
+    unique = {name.rpartition(".")[2]: name for name in names if last.count(name.rpartition(".")[2]) == 1}
+    return unique | {name: name for name in names}
+
+
+def has_attribute(name: str) -> bool:
+    """Whether `package.module.Class.member` exists, by import; fields of dataclasses and configurations count."""
+    words = name.split(".")
+    head = next((".".join(words[:n]) for n in range(len(words), 0, -1) if ".".join(words[:n]) in modules()), None)
+    if head is None:
+        return False
+    owner: Any = importlib.import_module(f"stadia.{modules()[head]}")
+    for word in words[head.count(".") + 1 :]:
+        fields = {**getattr(owner, "__dataclass_fields__", {}), **getattr(owner, "model_fields", {})}
+        annotated = {key for base in getattr(owner, "__mro__", ()) for key in getattr(base, "__annotations__", {})}
+        if not hasattr(owner, word):
+            return word in fields or word in annotated
+        owner = getattr(owner, word)
+    return True
+
+
+def command_names() -> dict[str, set[str]]:
+    """Command (or "data overlay") -> its options."""
+    root = typer.main.get_command(app)
+    found: dict[str, set[str]] = {}
+
+    def collect(command: Any, name: str) -> None:
+        found[name] = {
+            option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        for sub, inner in getattr(command, "commands", {}).items():
+            collect(inner, f"{name} {sub}".strip())
+
+    collect(root, "")
+    return found
+
+
+@functools.cache
+def options() -> frozenset[str]:
+    """Every option of `stadia`, and of the programs in experiments/ and benchmarks/."""
+    programs = [*(ROOT / "experiments").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    theirs = {name for path in programs for name in re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8"))}
+    return frozenset(theirs.union(*command_names().values()))
+
+
+def find_wrong_names(span: str) -> list[str]:
+    """What a backticked span names and the code does not have."""
+    wrong: list[str] = []
+    if re.search(r"\.[A-Z]{3,}\b", span):  # a placeholder such as loss.NAME
+        return wrong
+    pattern, last_words = configuration_keys()
+    for key in re.findall(r"""(?:^|[\s'"])([a-z][A-Za-z_]*(?:\.\w+)*)=""", span):
+        if key not in NOT_CONFIGURATION and not (pattern.fullmatch(key) or ("." not in key and key in last_words)):
+            wrong.append(f"key {key}")
+    if re.fullmatch(r"[a-z_]\w*(\.\w+)+([(\[].*[)\]])?", span) and not OUTPUT_SUFFIX.search(span):
+        name = re.sub(r"[(\[].*", "", span)
+        first = name.partition(".")[0]
+        is_key = first in groups() and pattern.fullmatch(name)
+        if first == "stadia" and not has_attribute(name.removeprefix("stadia.")):
+            wrong.append(f"name {name}")
+        elif first in groups() | set(modules()) and not is_key and not has_attribute(name):
+            wrong.append(f"name or key {name}")
+    path = span.partition("::")[0]
+    if re.fullmatch(r"[\w./-]+/[\w.-]+\.(py|md|yaml|toml)|[a-z]\w*(/[\w-]+)*/", path):
+        roots = (ROOT, PACKAGE, ROOT / "tests", PACKAGE / "recipes", ROOT / "docs")
+        is_ours = path.endswith(".py") or any((root / path.partition("/")[0]).is_dir() for root in roots[:3])
+        if is_ours and not any((root / path).exists() for root in roots):
+            wrong.append(f"path {path}")
+    if words := re.fullmatch(r"stadia ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?.*", span):
+        first = words[1]
+        if first not in command_names() or (first == "data" and words[2] and f"data {words[2]}" not in command_names()):
+            wrong.append(f"command stadia {first}")
+    if span.startswith(("--", "stadia ")):
+        given = re.findall(r"(?:^|\s)(--[a-z][a-z-]*)", span)
+        wrong += [f"option {option}" for option in given if option not in options()]
+    return wrong
+
+
+NAMING = [*DOCUMENTS, ROOT / "CHANGELOG.md"]
+
+
+@pytest.mark.parametrize("path", NAMING, ids=lambda path: path.name)
+def test_names_in_the_text_exist(path):
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    text = (
+        re.sub(r"^- .*renamed.*?(?=^- |\n\n|\Z)", "", text, flags=re.M | re.S) if path.name == "CHANGELOG.md" else text
+    )
+    wrong = {f"`{span}`: no {what}" for span in SPAN.findall(text) for what in find_wrong_names(span)}
+    assert sorted(wrong) == []
+
+
+@pytest.mark.parametrize("block", SHELL, ids=lambda block: block.where)
+def test_programs_and_their_options_exist(block):
+    """Of lines such as `python experiments/few_labels.py --steps 100 training.threads=1`."""
+    for line in commands(block):
+        program = re.match(r"(?:\S*/)?python (\S+\.py)", line)
+        if program is None:
+            continue
+        source = (ROOT / program[1]).read_text(encoding="utf-8")
+        taken = re.findall(r"(?:^|\s)(--[a-z][a-z-]*)", line)
+        assert [option for option in taken if f'"{option}"' not in source] == [], line
+        keys = re.findall(r"""[\s'"]([a-z]\w*(?:\.\w+)+)=""", line)
+        assert [key for key in keys if not configuration_keys()[0].fullmatch(key)] == [], line
+
+
+@pytest.mark.parametrize("path", NAMING, ids=lambda path: path.name)
+def test_links_lead_to_a_heading(path):
+    for file, anchor in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if "://" in file:
+            continue
+        text = ((path.parent / file) if file else path).read_text(encoding="utf-8")
+        titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+        slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+        assert anchor in slugs, f"{file}#{anchor}"
+
+
+# -- The glossary
+
+
+def read_glossary() -> list[list[str]]:
+    """Rows of docs/glossary.md: term, name in the code, meaning, source."""
+    lines = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
+
+
+def test_glossary_is_complete_and_alphabetical():
+    rows = read_glossary()
+    terms = [re.sub(r"[^a-z0-9 ]", "", row[0].lower()) for row in rows]
+    assert terms == sorted(set(terms))
+    assert 60 <= len(rows) <= 100
+    assert [row for row in rows if len(row) != 4 or not all(row)] == []
+
+
+def test_glossary_terms_are_used_in_the_code():
+    files = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.toml")]
+    words = {word for path in files for word in re.findall(r"[\w-]+", path.read_text(encoding="utf-8"))}
+    words |= {part for path in files for part in path.relative_to(PACKAGE).with_suffix("").parts}
+    assert [row[0] for row in read_glossary() if row[1].strip("`") not in words] == []
+
+
+@pytest.mark.parametrize(
+    ("span", "found"),
+    [
+        ("training.max_stepz", "name or key training.max_stepz"),
+        ("optimiser.lr=1e-3", "key optimiser.lr"),
+        ("stadia.geometry.camera.resized", "name stadia.geometry.camera.resized"),
+        ("geometry/cameras.py", "path geometry/cameras.py"),
+        ("src/stadia/data/", "path src/stadia/data/"),
+        ("stadia parts", "command stadia parts"),
+        ("--picture", "option --picture"),
+    ],
+)
+def test_the_guard_finds_wrong_names(span, found):
+    assert find_wrong_names(span) == [found]
+
+
+@pytest.mark.parametrize(
+    "span",
+    [
+        *("training.max_steps", "optimizer.lr=1e-3", "data.extra_datasets.euroc.path=EUROC", "stadia list losses"),
+        *("stadia.geometry.camera.resize", "camera.resize", "core.types.Batch.inputs", "geometry/camera.py"),
+        *("src/stadia/datasets/", "tests/conformance/", "run.json", "val/abs_rel", "--held-out", "depth/STEM.npz"),
+    ],
+)
+def test_the_guard_accepts_right_names(span):
+    assert find_wrong_names(span) == []

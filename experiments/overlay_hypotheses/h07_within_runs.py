@@ -1,13 +1,11 @@
-"""H7, within one run: whether the mask converges before depth. Reads the runs of a study that validated often, and
-trains nothing.
+"""Test H7 within one run: whether the mask converges before depth. Reads runs that validated often, and trains
+nothing.
 
     stadia ablate experiments/overlay_hypotheses/h07.yaml
     python experiments/overlay_hypotheses/h07_within_runs.py studies/h07
 
-Of each run: the step from which on an error (the mask's mean error; AbsRel of depth) stays nearer to its last value
-than a tenth of the way
-that it came, from the first validation to the last. The two steps are compared seed by seed, by what `stadia ablate`
-decides with.
+For each run: the step after which an error (the mask's mean error; AbsRel of depth) stays within a tenth of its total
+decrease from its last value. The two steps are compared seed by seed, by the test of `stadia ablate`.
 """
 
 from __future__ import annotations
@@ -26,14 +24,16 @@ LEFT = 0.1
 
 
 def arrived(steps: list[int], errors: list[float]) -> int:
-    """The step from which on no error is further above the last one than LEFT of the first one's distance to it."""
+    """Return the step after which no error is further above the last one than LEFT of the first one's distance
+    to it.
+    """
     values = np.asarray(errors)
     away = np.flatnonzero(values - values[-1] > LEFT * (values[0] - values[-1]))
     return steps[away[-1] + 1] if len(away) else steps[0]
 
 
 def main(root: Path) -> None:
-    """A line a change of the study."""
+    """Print a line per change of the study."""
     folder = StudyFolder(root)
     for change in (BASE, *folder.study["changes"]):
         mask, depth = {}, {}

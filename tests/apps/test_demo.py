@@ -18,12 +18,11 @@ from stadia.apps.demo import summarize_demo
 from stadia.cli.run_demo import _print_table
 from stadia.evaluation.io.trajectory_files import Trajectory
 from stadia.evaluation.score.depth_score import DepthScore
-from stadia.evaluation.score.recording_scores import RecordingScores
-from stadia.evaluation.score.trajectory_score import score_trajectory
+from stadia.evaluation.score.recording_scores import RecordingScores, score_trajectory
 from stadia.recipes.base.dry_run import PeakMemory
 
 DEPTH = SimpleNamespace(
-    claim="metres",
+    depth_scale="metres",
     protocol="metric",
     metrics={"abs_rel": 0.2, "rmse": 4.0, "d1": 0.7},
     scale_ratio_median=1.0,

@@ -116,7 +116,7 @@ def test_an_onnx_file_stands_alone(exported: Path) -> None:
     assert image.shape == ["images", 3, "32*rows_of_strides", "32*columns_of_strides"]
     said = session.get_modelmeta().custom_metadata_map
     wanted = {
-        "claim": "metres",
+        "depth_scale": "metres",
         "unit": "1/m",
         "recipe": "selfsup",
         "height": "64",
@@ -154,7 +154,7 @@ def test_command_output(export_output: tuple[Path, str, str], trained: Path) -> 
     assert lines[2].startswith("  1 image of 96x64: largest difference ")
     assert lines[3].startswith("  2 images of 160x96: largest difference ")
     assert lines[4] == f"run it: stadia predict {path} INPUT --out DIR"
-    assert lines[5].startswith("claim: metres")
+    assert lines[5].startswith("depth scale: metres")
 
 
 def test_mistakes(trained: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch) -> None:

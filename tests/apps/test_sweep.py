@@ -9,7 +9,7 @@ import pytest
 
 from stadia.apps.studies.launch import Job
 from stadia.apps.studies.sweep import SearchRange, Sweep, confirm_command, rank_keys, read_space
-from stadia.cli.studies import _search_metric
+from stadia.cli.studies import choose_search_metric
 from stadia.core.errors import ConfigError, ConfigMistakes, RunError
 
 pytest.importorskip("optuna")
@@ -149,8 +149,8 @@ def test_another_space_is_another_sweep(sweep):
 def test_what_is_searched_for_is_known_before_the_first_trial(monkeypatch):
     best = {"dpt": ("val/abs_rel",), "metric": ()}
     monkeypatch.setattr("stadia.recipes.RECIPES.load", lambda name: SimpleNamespace(best_metrics=best[name]))
-    assert _search_metric("dpt", None, None) == ("val/abs_rel", "lower")
-    assert _search_metric("dpt", "val/d1", None) == ("val/d1", "higher")
+    assert choose_search_metric("dpt", None, None) == ("val/abs_rel", "lower")
+    assert choose_search_metric("dpt", "val/d1", None) == ("val/d1", "higher")
     for wrong in (
         ("metric", None, None),
         ("dpt", "train/loss", "lower"),
@@ -158,7 +158,7 @@ def test_what_is_searched_for_is_known_before_the_first_trial(monkeypatch):
         ("dpt", "val/rmsee", "lower"),
     ):
         with pytest.raises(ConfigError):
-            _search_metric(*wrong)
+            choose_search_metric(*wrong)
 
 
 def test_the_best_is_proven_from_seeds_that_did_not_choose_it(sweep):

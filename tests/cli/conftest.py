@@ -1,4 +1,4 @@
-"""Running the command line in this process and in a fresh one."""
+"""The command line in a fresh interpreter, and the fixtures of the evaluation."""
 
 from __future__ import annotations
 
@@ -7,23 +7,14 @@ import sys
 from collections.abc import Callable
 
 import pytest
-
-from stadia.cli.main import run
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def stadia(capsys: pytest.CaptureFixture[str]) -> Run:
-    """`stadia("list", "losses")` in this process -> exit code, stdout, stderr."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ending:
-            run(words)
-        out, err = capsys.readouterr()
-        return int(ending.value.code or 0), out, err
-
-    return call
+from tests.evaluation.conftest import checkpoint as checkpoint
+from tests.evaluation.conftest import drive as drive
+from tests.evaluation.conftest import drive_folder as drive_folder
+from tests.evaluation.conftest import red_reader as red_reader
+from tests.evaluation.conftest import red_task as red_task
+from tests.evaluation.conftest import truth_m as truth_m
+from tests.evaluation.conftest import video as video
+from tests.evaluation.conftest import write_maps as write_maps
 
 
 @pytest.fixture

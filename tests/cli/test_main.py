@@ -87,7 +87,7 @@ def test_interrupted(stadia, monkeypatch):
         (
             "evaluate --protcol x",
             "evaluate: found option '--protcol'",
-            "--protocol, --claim,",
+            "--protocol, --depth-scale,",
             "did you mean '--protocol'?",
         ),
         ("report x -q", "report: found option '-q'", "one of --out, --help, --traceback", "see `stadia report --help`"),

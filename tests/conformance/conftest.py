@@ -1,4 +1,4 @@
-"""Lets the contracts of this folder import each other, as the importlib mode of pytest does not."""
+"""Let the modules of this folder import each other, as the importlib mode of pytest does not."""
 
 from __future__ import annotations
 

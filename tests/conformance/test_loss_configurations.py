@@ -1,6 +1,4 @@
-"""The contract of a loss (test_tables.loss) for the self-supervised one, a line for each way to configure it; plain,
-and all of D3VO.
-"""
+"""The interface check of losses (test_tables.loss) for every self-supervised loss, plain and D3VO."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("reprojector", [TorchReprojector, FusedReprojector])
+@pytest.mark.parametrize("reprojector", [TorchReprojector, pytest.param(FusedReprojector, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("d3vo", [False, True], ids=["plain", "d3vo"])
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 def test_loss_conforms_to_its_interface(

@@ -1,6 +1,6 @@
-"""Every line of every table of parts: it loads, has a docstring, and conforms to its kind's contract.
+"""Every line of every table of parts: it loads, has a docstring, and conforms to the interface of its kind.
 
-A part is tested by standing in its table. A new kind of part needs a contract here.
+A part is tested by standing in its table. A new kind of part needs an interface check here.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import loss_contracts
-import model_contracts
+import loss_interfaces
+import model_interfaces
 import numpy as np
-import object_contracts
+import object_interfaces
 import pytest
-import recipe_contracts
+import recipe_interfaces
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -95,8 +95,7 @@ def test_part_loads_and_has_a_docstring(table, name):
     assert documented.strip()
 
 
-# -- what each kind promises: contract(name, part, a folder to write to)
-# -------------------------------------------------------
+# Interface checks by kind, each called with (name, part, a folder to write to).
 
 
 def optimizer(name: str, part: Any, folder: Path) -> None:
@@ -231,26 +230,26 @@ def trajectory_metric(name: str, part: Any, folder: Path) -> None:
 
 def motion(name: str, part: Any, folder: Path) -> None:
     """Between equal images that the recipe has without motion there is none, as a rigid (4, 4) of float64."""
-    picture = model_contracts.batch().inputs.image[:1]
+    picture = model_interfaces.batch().inputs.image[:1]
     view = FrameTensors(picture, OneGrayImage().camera(0), torch.full((1, 1, 64, 96), 0.1))
-    predictor = SimpleNamespace(claim=DepthScale.METRES, T_next_now=lambda *_: torch.eye(4)[None])
+    predictor = SimpleNamespace(depth_scale=DepthScale.METRES, T_next_now=lambda *_: torch.eye(4)[None])
     T_next_now = part(predictor, view, view, None)
     assert T_next_now.dtype == torch.float64
     torch.testing.assert_close(T_next_now, torch.eye(4, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
-def way_to_follow_a_path(name: str, part: Any, folder: Path) -> None:
+def odometry_method(name: str, part: Any, folder: Path) -> None:
     """Of a camera that stands still, by its images and by the recipe, every pose is the identity (4, 4) of float64."""
-    picture, camera = model_contracts.batch().inputs.image[:1], OneGrayImage().camera(0)
+    picture, camera = model_interfaces.batch().inputs.image[:1], OneGrayImage().camera(0)
     predictor = SimpleNamespace(
-        claim=DepthScale.METRES,
+        depth_scale=DepthScale.METRES,
         T_next_now=lambda *_: torch.eye(4)[None],
         inverse_depth=lambda image, camera: torch.full((1, 1, 64, 96), 0.1),
     )
-    follower = part(predictor, lambda points: None)
-    assert follower.add(picture, camera)
-    assert follower.add(picture, camera)
-    path = follower.path()
+    odometry = part(predictor, lambda points: None)
+    assert odometry.add(picture, camera)
+    assert odometry.add(picture, camera)
+    path = odometry.path()
     assert path.dtype == torch.float64
     torch.testing.assert_close(path, torch.eye(4, dtype=torch.float64).expand(2, 4, 4), atol=1e-6, rtol=0)
 
@@ -289,32 +288,32 @@ class OneGrayImage(Recording):
 
 
 def kind_of_part(name: str, part: Any, folder: Path) -> None:
-    """A table of its own, or rows of name and line (tests/cli/test_parts.py checks each)."""
+    """A table of its own, or rows of name and line (tests/cli/test_list_parts.py checks each)."""
     assert isinstance(part, Registry) or callable(part)
 
 
-CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
-    contract.__name__.replace("_", " "): contract
-    for contract in (
+INTERFACE_CHECKS: dict[str, Callable[[str, Any, Path], None]] = {
+    interface.__name__.replace("_", " "): interface
+    for interface in (
         optimizer,
         schedule,
         logger,
         dataset,
-        *model_contracts.CONTRACTS,
+        *model_interfaces.INTERFACE_CHECKS,
         loss,
-        loss_contracts.smoothness,
-        loss_contracts.overlay_loss,
+        loss_interfaces.smoothness,
+        loss_interfaces.overlay_loss,
         part_of_sparse_depth,
-        object_contracts.rotation_loss,
+        object_interfaces.rotation_loss,
         metric,
         trajectory_metric,
-        object_contracts.object_metric,
-        object_contracts.format_of_object_data,
+        object_interfaces.object_metric,
+        object_interfaces.format_of_object_data,
         motion,
-        way_to_follow_a_path,
+        odometry_method,
         check,
         check_of_splits,
-        *recipe_contracts.CONTRACTS,
+        *recipe_interfaces.INTERFACE_CHECKS,
         kind_of_part,
     )
 }
@@ -322,11 +321,11 @@ CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
 
 @pytest.mark.parametrize(("table", "name"), PARTS)
 def test_part_conforms_to_its_interface(table, name, tmp_path):
-    assert table.kind in CONTRACTS, f"a new kind of part, '{table.kind}', needs a contract"
-    CONTRACTS[table.kind](name, table.load(name), tmp_path)
+    assert table.kind in INTERFACE_CHECKS, f"a new kind of part, '{table.kind}', needs an interface check"
+    INTERFACE_CHECKS[table.kind](name, table.load(name), tmp_path)
 
 
-def test_the_loss_that_the_docs_add_keeps_the_contract_and_turned_around_it_does_not(tmp_path):
+def test_documented_loss_conforms_and_its_negative_does_not(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "add-a-loss.md").read_text(encoding="utf-8")
     for sign in ("", "-"):
         names: dict[str, Any] = {}
@@ -338,10 +337,10 @@ def test_the_loss_that_the_docs_add_keeps_the_contract_and_turned_around_it_does
             loss("log_depth", names["LogDepthLoss"], tmp_path)
 
 
-def test_a_rotation_loss_turned_around_does_not_keep_the_contract(tmp_path):
+def test_negative_rotation_loss_does_not_conform(tmp_path):
     """-log(eps + 1 - |q . q_true|^2), made 0 at the truth: all but its direction is as it should be."""
     with pytest.raises(AssertionError):
-        object_contracts.rotation_loss("-log", lambda *of: -bounded_log(*of), tmp_path)
+        object_interfaces.rotation_loss("-log", lambda *of: -bounded_log(*of), tmp_path)
 
 
 def test_unknown_name_gets_the_nearest_suggestion():
@@ -362,7 +361,7 @@ def wall() -> LossExample:
 
     Returns: a call of a loss with an inverse depth, the true one, wrong ones, and the size of maps.
     """
-    given = model_contracts.batch()
+    given = model_interfaces.batch()
     true_m = torch.full((2, 1, 64, 96), 5.0)
     motion = given.inputs.T_source_target_rig.nan_to_num().clone()
     motion[:, :2] = torch.eye(4)
@@ -392,7 +391,7 @@ def labels() -> LossExample:
     return report, 1 / true_m, (1.5 / true_m, 0.7 / true_m, 0.1 + 0 / true_m), (64, 96)
 
 
-LOSS_EXAMPLES: dict[str, Callable[[], LossExample]] = {"sparse_depth": labels, "overlay": loss_contracts.composed}
+LOSS_EXAMPLES: dict[str, Callable[[], LossExample]] = {"sparse_depth": labels, "overlay": loss_interfaces.composed}
 """By name, of a loss that is not called as those of video are."""
 
 
@@ -401,7 +400,7 @@ LOSS_EXAMPLES: dict[str, Callable[[], LossExample]] = {"sparse_depth": labels, "
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_protocol(name):
+def test_protocol_conforms_to_its_interface(name):
     protocol = PROTOCOLS[name]
     assert protocol.name == name
     assert protocol.crop in CROPS

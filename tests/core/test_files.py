@@ -1,4 +1,4 @@
-"""A file appears whole under its name, or not at all; what comes from outside is looked at before it is used."""
+"""A file appears whole under its name, or not at all; files from outside are checked before use."""
 
 from __future__ import annotations
 

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from stadia.core import renamed
-from stadia.core.config import StrictModel, list_renamed_keys, resolve_config
+from stadia.core.config import StrictModel, list_keys, list_renamed_keys, resolve_config
 from stadia.core.errors import ConfigError
+from stadia.recipes import CONFIGS
 
 
 class RenamedOptimizer(StrictModel):
@@ -30,6 +31,8 @@ class RenamedRun(StrictModel):
         ("training.pictures_every", "training.images_every"),
         ("data.colour", "data.color"),
         ("data.augmentation.colour.hue", "data.augmentation.color.hue"),
+        ("data.others.euroc.path", "data.extra_datasets.euroc.path"),
+        ("data.others.euroc.colour.hue", "data.extra_datasets.euroc.color.hue"),
         ("optimizer.lr", None),
         ("optimisers.lr", None),
         ("data.colours", None),
@@ -43,16 +46,16 @@ def test_find_new_key(old, new):
 def test_chosen_names_groups_and_chains(monkeypatch):
     """The longest old name counts first, and renamed keys are renamed again."""
     table = {
-        "data.extra_datasets.*": "data.extra_datasets.*",
-        "data.extra_datasets.NAME.colour": "data.extra_datasets.NAME.color",
+        "data.others.*": "data.extra_datasets.*",
+        "data.others.NAME.colour": "data.others.NAME.color",
         "data.extra_datasets.NAME.order.*": "data.extra_datasets.NAME.sampling.*",
-        "data.extra_datasets.NAME.pair.NAME": "data.extra_datasets.NAME.NAME",
+        "data.others.NAME.pair.NAME": "data.others.NAME.NAME",
     }
     monkeypatch.setattr(renamed, "RENAMED_KEYS", table)
-    assert renamed.find_new_key("data.extra_datasets.euroc.path") == "data.extra_datasets.euroc.path"
-    assert renamed.find_new_key("data.extra_datasets.euroc.colour") == "data.extra_datasets.euroc.color"
-    assert renamed.find_new_key("data.extra_datasets.euroc.order.seed") == "data.extra_datasets.euroc.sampling.seed"
-    assert renamed.find_new_key("data.extra_datasets.euroc.pair.left") == "data.extra_datasets.euroc.left"
+    assert renamed.find_new_key("data.others.euroc.path") == "data.extra_datasets.euroc.path"
+    assert renamed.find_new_key("data.others.euroc.colour") == "data.extra_datasets.euroc.color"
+    assert renamed.find_new_key("data.others.euroc.order.seed") == "data.extra_datasets.euroc.sampling.seed"
+    assert renamed.find_new_key("data.others.euroc.pair.left") == "data.extra_datasets.euroc.left"
 
 
 @pytest.mark.parametrize("old", renamed.RENAMED_KEYS)
@@ -62,6 +65,14 @@ def test_no_new_key_leads_back_to_an_old_one(old):
     assert new != old.removesuffix(".*")
     assert renamed.find_new_key(new) is None
     assert old.count("NAME") == renamed.RENAMED_KEYS[old].count("NAME")
+
+
+@pytest.mark.parametrize("old", renamed.RENAMED_KEYS)
+def test_every_new_key_exists_in_a_recipe(old):
+    keys = {key for recipe in CONFIGS for key in list_keys(CONFIGS.load(recipe))}
+    new = renamed.RENAMED_KEYS[old].removesuffix(".*")
+    assert new in keys
+    assert old.removesuffix(".*") not in keys
 
 
 def test_an_old_option_has_a_new_name():

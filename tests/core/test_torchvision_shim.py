@@ -5,16 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 
 def python(program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_libraries_load_after_the_shim():
     done = python("import stadia.core.torchvision_shim\nimport timm, lightning.pytorch, torchmetrics")
     assert done.returncode == 0, done.stderr[-500:]
 
 
+@pytest.mark.slow
 def test_missing_operators_are_declared_where_the_compiled_part_cannot_load():
     """As if torchvision's library could not be loaded: both schemas are there, torchvision imports, nothing is declared
     twice.

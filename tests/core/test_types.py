@@ -93,6 +93,6 @@ def test_prediction_moves_as_a_whole():
     assert {m.dtype for m in (*prediction.inverse_depth, prediction.T_source_target)} == {torch.float64}
 
 
-@pytest.mark.parametrize(("name", "answer"), [("-1", True), ("+2", True), ("stereo", False), ("", False)])
-def test_neighbors_in_time(name, answer):
-    assert is_temporal(name) is answer
+@pytest.mark.parametrize(("name", "expected"), [("-1", True), ("+2", True), ("stereo", False), ("", False)])
+def test_neighbors_in_time(name, expected):
+    assert is_temporal(name) is expected

@@ -50,5 +50,5 @@ def _detect_once() -> Callable[[NDArray[np.uint8]], feature_matching.SiftFeature
 @pytest.fixture(autouse=True)
 def _features_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most mutations leave the images alone, and detection is most of the time of a check."""
-    monkeypatch.setattr(recording_survey, "detect", _detect_once())
-    monkeypatch.setattr(split_checks, "detect", _detect_once())
+    monkeypatch.setattr(recording_survey, "detect_features", _detect_once())
+    monkeypatch.setattr(split_checks, "detect_features", _detect_once())

@@ -1,5 +1,7 @@
-"""Every check is silent on clean data and names each thing that is broken on purpose: on RoadWorld, and on the real
-samples.
+"""Every mutation of the table is named by its code at its stage, and what it breaks is silent before; see
+benchmarks/mutation_table.py.
+
+Those of recordings are tested in preflight/test_recording_mutations.py, of a RoadWorld and of the real samples.
 """
 
 from __future__ import annotations
@@ -7,130 +9,51 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Alone, Mutation, abilities, clean_splits
+from mutations import recordings
+from mutations.all_mutations import PROVEN_ELSEWHERE, ROWS
+from mutations.mutation import MutationCase, Outcome, run_mutation
 
-from stadia.core.recording import Recording
-from stadia.datasets.open_dataset import open_recordings
-from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight import CHECKS
-from stadia.diagnostics.preflight.finding_images import DRAWN
-from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.diagnostics.catalog import CATALOG
+from stadia.diagnostics.finding import Finding, Severity, Stage
 
-PNG = b"\x89PNG"
-REAL = {  # the rest of MUTATIONS is measured on the real samples by benchmarks/preflight.py
-    "every frame twice",
-    "K normalized",
-    "images halved, K not",
-    "right is left",
-    "left and right swapped",
-    "sign of the baseline",
-    "baseline of P3 alone (0.883)",
-    "poses inverted",
-    "poses of a body (x forward, z up)",
-    "poses in centimetres",
-    "ground truth zero",
-    "millimetres read as 1/256 m, one camera alone",
-    "ground truth at half the size of its images",
-    "ground truth of whole metres",
-    "uint16 not divided by 256",
-    "factor 5.4 not undone",
-}
-REAL_SAMPLES = {
-    "kitti_odometry": {"stereo", "poses", "rulers"},
-    "kitti_raw": {"poses", "depth", "rulers", "road"},
-    "sevenscenes/kitchen": set(),
-}
-"""Real samples, and the abilities that mutations are tested with there."""
-
-_OPENED: dict[str, Recording] = {}
+OF_RECORDINGS = {mutation.name for mutation in recordings.MUTATIONS}
 
 
-def spoken(findings: list[Finding]) -> list[Finding]:
-    return [finding for finding in findings if finding.severity is not Severity.NOTE]
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [row for row in ROWS if row.name not in OF_RECORDINGS], ids=lambda row: row.name)
+def test_a_mutation_is_named(row: MutationCase, tmp_path: Path) -> None:
+    one = run_mutation(row, tmp_path)
+    assert one.outcome is Outcome.CAUGHT, one.reported
 
 
-def demand(mutation: Mutation, recording: Recording) -> None:
-    """The first finding is the mutation's, as severe as it must be, with an image where its code has one."""
-    assert mutation.needs <= abilities(recording)
-    found = spoken(run_preflight([mutation.apply(recording)]))
-    codes = [finding.code for finding in found]
-    assert codes, f"{mutation.name} was not noticed"
-    assert codes[0] in mutation.codes, found[0].measured
-    assert found[0].image.startswith(PNG) == (codes[0] in DRAWN)
-    if not mutation.warns:
-        assert any(finding.code in mutation.codes and finding.severity is Severity.STOP for finding in found)
+def test_every_code_has_a_mutation_or_another_proof() -> None:
+    of_rows = {code for row in ROWS for code in row.codes}
+    assert not of_rows & PROVEN_ELSEWHERE.keys()
+    assert of_rows | PROVEN_ELSEWHERE.keys() == CATALOG.keys()
+    root = Path(__file__).parents[1]
+    for code, file in PROVEN_ELSEWHERE.items():
+        assert f'"{code}"' in (root / file).read_text(), f"{file} does not ask for {code}"
 
 
-def real(name: str, folder: Path) -> Recording:
-    if name not in _OPENED:
-        options = {"poses": str(next((folder / name).rglob("lidar_odometry_cam2.txt")))} if name == "kitti_raw" else {}
-        _OPENED[name] = open_recordings(folder / name, **options)[0]
-    return _OPENED[name]
+def test_mutation_names_are_unique() -> None:
+    names = [row.name for row in ROWS]
+    assert sorted(set(names)) == sorted(names)
 
 
-def test_every_check_has_a_mutation() -> None:
-    assert {mutation.check for mutation in MUTATIONS} == set(CHECKS)
+FOUND = Finding("D03", Severity.WARN, Stage.DATA, "measured", "expected", "cause", "fix")
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
-def test_roadworld_mutation_is_named(mutation: Mutation, recording: Recording) -> None:
-    demand(mutation, recording)
-
-
-def test_roadworld_is_silent(roadworld: Path) -> None:
-    train, val = open_recordings(roadworld)
-    splits = {"train": [(train, range(len(train)))], "val": [(val, range(len(val)))]}
-    assert spoken(run_preflight([train, val], splits)) == []
-
-
-def test_roadworld_is_silent_without_a_second_camera_and_poses(recording: Recording) -> None:
-    assert spoken(run_preflight([Alone(recording)])) == []
-
-
-@pytest.mark.parametrize(("name", "code", "broken"), SPLIT_MUTATIONS, ids=[name for name, *_ in SPLIT_MUTATIONS])
-def test_roadworld_splits_are_named(name: str, code: str, broken, recording: Recording) -> None:
-    (found,) = run_preflight([], broken(recording))
-    assert found.code == code
-    assert found.image.startswith(PNG)
-
-
-@pytest.mark.real
-@pytest.mark.parametrize("sample", REAL_SAMPLES)
-def test_real_samples_are_silent(sample: str, real_data: Path) -> None:
-    recording = real(sample, real_data)
-    assert spoken(run_preflight([recording], clean_splits(recording))) == []
-
-
-@pytest.mark.real
-@pytest.mark.parametrize("sample", ["kitti_raw", "sevenscenes/kitchen"])
-def test_real_samples_are_silent_without_a_second_camera_and_poses(sample: str, real_data: Path) -> None:
-    assert spoken(run_preflight([Alone(real(sample, real_data))], checks=["ground_truth"])) == []
-
-
-@pytest.mark.real
 @pytest.mark.parametrize(
-    ("sample", "mutation"),
+    ("broken", "correct", "outcome"),
     [
-        pytest.param(sample, mutation, id=f"{sample}-{mutation.name}")
-        for sample, able in REAL_SAMPLES.items()
-        for mutation in MUTATIONS
-        if able and mutation.name in REAL and mutation.needs <= able
+        ([FOUND], [], Outcome.CAUGHT),
+        ([], [], Outcome.MISSED),
+        ([FOUND], [FOUND], Outcome.ALARM),
+        ([Finding("D04", Severity.STOP, Stage.DATA, "m", "e", "c", "c"), FOUND], [], Outcome.ANOTHER),
+        ([Finding("D03", Severity.WARN, Stage.TRAINING, "m", "e", "c", "c")], [], Outcome.ANOTHER),
+        ([Finding("N01", Severity.NOTE, Stage.DATA, "m", "e", "c", "c")], [], Outcome.MISSED),
     ],
 )
-def test_real_mutation_is_named(sample: str, mutation: Mutation, real_data: Path) -> None:
-    demand(mutation, real(sample, real_data))
-
-
-@pytest.mark.real
-def test_real_splits_are_named(real_data: Path) -> None:
-    recording = real("kitti_odometry", real_data)
-    for _, code, broken in SPLIT_MUTATIONS:
-        assert [finding.code for finding in run_preflight([], broken(recording))] == [code]
-
-
-@pytest.mark.real
-def test_poses_are_not_blamed_for_crooked_ground_truth(real_data: Path) -> None:
-    """Motion by a ground truth that explains few matches is not motion: poses are then judged by matches alone."""
-    (inverse,) = [mutation for mutation in MUTATIONS if mutation.name == "inverse depth for depth"]
-    found = spoken(run_preflight([inverse.apply(real("kitti_raw", real_data))]))
-    assert {finding.code for finding in found} == {"D07"}
+def test_outcome_of_a_mutation(broken: list[Finding], correct: list[Finding], outcome: Outcome, tmp_path: Path) -> None:
+    row = MutationCase("made up", ("D03",), Stage.DATA, lambda folder: broken, lambda folder: correct)
+    assert run_mutation(row, tmp_path).outcome is outcome

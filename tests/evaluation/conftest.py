@@ -100,15 +100,15 @@ class RedReader:
 
     def __init__(
         self,
-        claim: DepthScale = DepthScale.METRES,
+        depth_scale: DepthScale = DepthScale.METRES,
         *,
         height: int = 15,
         width: int = 45,
         scale: float = 1.0,
         step_m: float = 0.5,
     ) -> None:
-        self.claim, self.height, self.width, self.scale, self.step_m, self.crop = (
-            claim,
+        self.depth_scale, self.height, self.width, self.scale, self.step_m, self.crop = (
+            depth_scale,
             height,
             width,
             scale,
@@ -131,13 +131,12 @@ class RedReader:
 class RedTask:
     """A trained recipe of depth, as the commands see it: its predictor is a RedReader, by default of 45x15."""
 
-    def __init__(self, claim: DepthScale = DepthScale.METRES) -> None:
-        self.claim = claim
+    def __init__(self, depth_scale: DepthScale = DepthScale.METRES) -> None:
+        self.depth_scale = depth_scale
 
     def predictor(self, size: tuple[int, int] | None = None) -> RedReader:
         height, width = size or (15, 45)
-        return RedReader(self.claim, height=height, width=width)
-
+        return RedReader(self.depth_scale, height=height, width=width)
 
 
 @pytest.fixture

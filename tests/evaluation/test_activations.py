@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera
-from stadia.evaluation.plots.videos import (
+from stadia.evaluation.plots.activations import (
     FIRST_FRAMES,
     SelectedChannels,
     draw_stage,
@@ -128,7 +128,7 @@ def test_what_compares_two_images_is_shown_each_with_the_one_before(
 ) -> None:
     titles: list[list[str]] = []
     monkeypatch.setattr(
-        "stadia.evaluation.plots.videos.compose_image_sheet",
+        "stadia.evaluation.plots.activations.compose_image_sheet",
         lambda tiles: titles.append([*tiles]) or np.zeros((64, 64, 3), np.uint8),
     )
     write_activation_video(predictor.network, predictor, frames(3), tmp_path / "a.mp4", 12.0)  # type: ignore[arg-type]

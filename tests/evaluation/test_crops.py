@@ -50,7 +50,7 @@ def kitti_drive(drive: Make) -> object:
 class Seer:
     """A network of the KB crop at half its size; keeps what it was shown. It knows the law of Drive's world."""
 
-    claim, height, width, crop = DepthScale.METRES, 176, 608, "kb"
+    depth_scale, height, width, crop = DepthScale.METRES, 176, 608, "kb"
 
     def __init__(self) -> None:
         self.shown: list[tuple[torch.Tensor, Camera]] = []
@@ -170,7 +170,7 @@ class TestOtherPrograms:
 
 def test_contradicting_crop_is_refused(tmp_path: Path, kitti_drive: object) -> None:
     predict_to_folder(Seer(), read_frames(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
-    with pytest.raises(ProtocolError, match="found the crop kb; expected none, as requested. Fix: leave --crop out"):
+    with pytest.raises(ProtocolError, match=r"found the crop kb; expected none, as requested. Fix: leave --crop out"):
         Predictions.open(tmp_path / "out", crop="none")
 
 

@@ -21,7 +21,7 @@ MADE_BY = Provenance(recipe="none", config_hash="0", motion="network")
 class DepthAlone:
     """Says 1 m everywhere."""
 
-    claim, height, width, crop = DepthScale.METRES, 4, 6, "none"
+    depth_scale, height, width, crop = DepthScale.METRES, 4, 6, "none"
 
     def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
         return torch.ones(1, 1, 4, 6)

@@ -1,4 +1,4 @@
-"""Protocols: crops to the pixel, caps, claims refused, and a page that cannot drift from the table."""
+"""Protocols: crops to the pixel, caps, scales refused, and a page that cannot drift from the table."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_mask_is_crop_and_cap() -> None:
     ]
 
 
-def test_what_each_claim_leaves_open() -> None:
+def test_what_each_depth_scale_leaves_open() -> None:
     for protocol in PROTOCOLS.values():
         if protocol.name in ("metric", "kitti-benchmark"):
             assert dict(protocol.alignments) == {DepthScale.METRES: Alignment.NONE}
@@ -76,12 +76,12 @@ def test_what_each_claim_leaves_open() -> None:
         assert protocol.alignment(DepthScale.AFFINE_INVERSE) is Alignment.SCALE_SHIFT
 
 
-@pytest.mark.parametrize("claim", [DepthScale.UP_TO_SCALE, DepthScale.AFFINE_INVERSE])
-def test_metric_refuses_what_are_no_metres(claim: DepthScale) -> None:
+@pytest.mark.parametrize("depth_scale", [DepthScale.UP_TO_SCALE, DepthScale.AFFINE_INVERSE])
+def test_metric_refuses_what_are_no_metres(depth_scale: DepthScale) -> None:
     with pytest.raises(
-        ProtocolError, match=f"'metric': found predictions that claim {claim}; expected metres. Fix: .*relative"
+        ProtocolError, match=f"'metric': found depth scale {depth_scale}; expected metres. Fix: .*relative"
     ):
-        PROTOCOLS["metric"].alignment(claim)
+        PROTOCOLS["metric"].alignment(depth_scale)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
@@ -123,7 +123,7 @@ def _row(protocol: Protocol) -> str:
     near, far = protocol.scored_m
     cap = f"{near:g} to {far:g} m" if math.isfinite(far) else "all"
     clamp = f"{protocol.clamp_m[0]:g} to {protocol.clamp_m[1]:g} m"
-    fitted = [str(protocol.alignments.get(claim, "refused")) for claim in DepthScale]
+    fitted = [str(protocol.alignments.get(depth_scale, "refused")) for depth_scale in DepthScale]
     images = str(protocol.images or "any")
     cells = (f"`{protocol.name}`", protocol.crop, cap, clamp, *fitted, images, protocol.ground_truth, protocol.source)
     return f"| {' | '.join(cells)} |"

@@ -58,13 +58,19 @@ def test_clamped_pixels_are_counted_after_every_alignment(protocol: str) -> None
     true_m[:, 60] = 0.99 * far
     predicted_m = np.where(np.arange(120) == 60, 1.1 * far, true_m)
     scored = rules.mask(torch.from_numpy(true_m))
-    for claim in rules.alignments:
+    for depth_scale in rules.alignments:
         found = score_image(
-            "a", 1 / predicted_m if claim is DepthScale.AFFINE_INVERSE else predicted_m, true_m, claim, rules
+            "a",
+            1 / predicted_m if depth_scale is DepthScale.AFFINE_INVERSE else predicted_m,
+            true_m,
+            depth_scale,
+            rules,
         )
         assert found is not None
         assert found.at_clamp == pytest.approx(float(scored[:, 60].sum() / scored.sum()))
-        exact = score_image("a", 1 / true_m if claim is DepthScale.AFFINE_INVERSE else true_m, true_m, claim, rules)
+        exact = score_image(
+            "a", 1 / true_m if depth_scale is DepthScale.AFFINE_INVERSE else true_m, true_m, depth_scale, rules
+        )
         assert exact is not None
         assert exact.at_clamp == 0
 
@@ -151,23 +157,24 @@ def test_single_scans_are_not_taken_for_the_improved_ground_truth(truth_m: Maps,
     )
 
 
-@pytest.mark.parametrize("claim", [DepthScale.METRES, DepthScale.UP_TO_SCALE, DepthScale.AFFINE_INVERSE])
-def test_reversed_depth_order_is_noted(truth_m: Maps, write_maps: Write, claim: DepthScale) -> None:
+@pytest.mark.parametrize("depth_scale", [DepthScale.METRES, DepthScale.UP_TO_SCALE, DepthScale.AFFINE_INVERSE])
+def test_reversed_depth_order_is_noted(truth_m: Maps, write_maps: Write, depth_scale: DepthScale) -> None:
     """As of an affine-invariant network whose maps were scored as they were: 17 % of the pixels within 25 %, and nobody
     wondered.
     """
-    rules = PROTOCOLS["metric" if claim is DepthScale.METRES else "relative"]
+    rules = PROTOCOLS["metric" if depth_scale is DepthScale.METRES else "relative"]
     truth = open_ground_truth_folder(write_maps(truth_m, "truth"), rules)
     depth = predicted(truth_m)
     inverse = {name: 40 / z for name, z in depth.items()}
-    right, wrong = (inverse, depth) if claim is DepthScale.AFFINE_INVERSE else (depth, inverse)
-    scored = score_depth(Predictions.open(write_maps(right, "right"), claim), truth, rules)
+    right, wrong = (inverse, depth) if depth_scale is DepthScale.AFFINE_INVERSE else (depth, inverse)
+    scored = score_depth(Predictions.open(write_maps(right, "right"), depth_scale), truth, rules)
     assert min(image.order or 0 for image in scored.per_image) > 0.5
     assert not any("is near" in note for note in scored.notes)
-    scored = score_depth(Predictions.open(write_maps(wrong, "wrong"), claim), truth, rules)
+    scored = score_depth(Predictions.open(write_maps(wrong, "wrong"), depth_scale), truth, rules)
     (note,) = [note for note in scored.notes if "is near" in note]
     assert note.startswith(
-        f"predictions taken as {'inverse ' * (claim is DepthScale.AFFINE_INVERSE)}depth are far where the truth is near"
+        f"predictions taken as {'inverse ' * (depth_scale is DepthScale.AFFINE_INVERSE)}depth are far"
+        " where the truth is near"
     )
     assert scored.to_json()["per_image"][0]["order"] < -0.5
 

@@ -15,6 +15,13 @@ from stadia.geometry import align, se3
 F64 = torch.float64
 
 
+def fit_scale_shift(images):
+    fit = align.ScaleShiftEstimator()
+    for prediction, target, known in images:
+        fit.add(prediction, target, known)
+    return fit.result()
+
+
 @pytest.fixture
 def noisy(poses) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """A source (4, 30, 3), target (4, 30, 3) = scale T source + noise, scale (4,), T (4, 4, 4)."""
@@ -218,12 +225,9 @@ def images(count: int = 6, pixels: int = 200) -> tuple[torch.Tensor, torch.Tenso
 
 def test_the_scale_and_shift_of_a_set_are_the_means_of_its_images():
     prediction, target, known = images()
-    found = align.fit_scale_shift_over_images([(prediction.float(), target.float(), known)])
+    found = fit_scale_shift([(prediction.float(), target.float(), known)])
     assert [found.scale, found.shift] == pytest.approx([2.0, 0.15], rel=1e-5)
-    each = [
-        align.fit_scale_shift_over_images([(prediction[i : i + 1], target[i : i + 1], known[i : i + 1])])
-        for i in range(6)
-    ]
+    each = [fit_scale_shift([(prediction[i : i + 1], target[i : i + 1], known[i : i + 1])]) for i in range(6)]
     assert [found.scale_spread, found.shift_spread] == pytest.approx(
         [np.std([one.scale for one in each]), np.std([one.shift for one in each])], rel=1e-5
     )
@@ -235,31 +239,26 @@ def test_a_set_that_streams_by_is_the_set_at_once():
     fit = align.ScaleShiftEstimator()
     for part in (slice(0, 1), slice(1, 4), slice(4, 6)):
         fit.add(prediction[part], target[part], known[part])
-    assert fit.result() == align.fit_scale_shift_over_images([(prediction, target, known)])
+    assert fit.result() == fit_scale_shift([(prediction, target, known)])
 
 
 def test_what_is_not_known_is_not_read():
     prediction, target, known = images()
-    expected = align.fit_scale_shift_over_images([(prediction, target, known)])
+    expected = fit_scale_shift([(prediction, target, known)])
     for anything in (1e9, torch.inf, torch.nan):
-        assert (
-            align.fit_scale_shift_over_images(
-                [(prediction.where(known, anything), target.where(known, anything), known)]
-            )
-            == expected
-        )
+        assert fit_scale_shift([(prediction.where(known, anything), target.where(known, anything), known)]) == expected
 
 
 def test_unusable_images_are_counted_and_left_out():
     prediction, target, known = images()
-    expected = align.fit_scale_shift_over_images([(prediction[3:], target[3:], known[3:])])
+    expected = fit_scale_shift([(prediction[3:], target[3:], known[3:])])
     known[0] = False
     known[1] = torch.arange(200) < 9
     prediction[2] = 0.3
-    found = align.fit_scale_shift_over_images([(prediction, target, known)])
+    found = fit_scale_shift([(prediction, target, known)])
     assert (found.scale, found.shift, found.images, found.unlabeled) == (expected.scale, expected.shift, 3, 3)
     target[3] = -target[3]
-    found = align.fit_scale_shift_over_images([(prediction, target, known)])
+    found = fit_scale_shift([(prediction, target, known)])
     assert (found.images, found.falling) == (2, 1)
 
 
@@ -269,10 +268,10 @@ def test_depth_instead_of_inverse_depth_is_refused():
     with pytest.raises(
         GeometryError, match=r"falls where inverse depth grows \(median correlation -0\.\d\d\).*pass the reciprocal"
     ):
-        align.fit_scale_shift_over_images([(1 / prediction.clamp(min=0.1), target, known)])
+        fit_scale_shift([(1 / prediction.clamp(min=0.1), target, known)])
     prediction[:4] *= -1
     with pytest.raises(GeometryError, match="pass the reciprocal"):
-        align.fit_scale_shift_over_images([(prediction, target, known)])
+        fit_scale_shift([(prediction, target, known)])
 
 
 def test_a_set_without_labels_is_refused():
@@ -283,13 +282,13 @@ def test_a_set_without_labels_is_refused():
         (prediction, target * 0, known),
     ):
         with pytest.raises(GeometryError, match="6 images, none with 10 labels"):
-            align.fit_scale_shift_over_images([mistaken])
+            fit_scale_shift([mistaken])
     with pytest.raises(GeometryError, match=r"\(6, 1, 10, 20\).*flatten"):
-        align.fit_scale_shift_over_images([tuple(x.view(6, 1, 10, 20) for x in (prediction, target, known))])
+        fit_scale_shift([tuple(x.view(6, 1, 10, 20) for x in (prediction, target, known))])
     with pytest.raises(GeometryError, match="0 images"):
-        align.fit_scale_shift_over_images([])
+        fit_scale_shift([])
     with pytest.raises(GeometryError, match="not finite"):
-        align.fit_scale_shift_over_images([(prediction.where(prediction > 0.1, torch.nan), target, known)])
+        fit_scale_shift([(prediction.where(prediction > 0.1, torch.nan), target, known)])
 
 
 @pytest.mark.parametrize(

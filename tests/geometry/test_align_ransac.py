@@ -1,4 +1,4 @@
-"""Umeyama among wrong correspondences: exact, repeatable, and no answer where there is none."""
+"""Umeyama among wrong correspondences: exact, repeatable, and an error where there is no fit."""
 
 from __future__ import annotations
 

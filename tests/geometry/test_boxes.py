@@ -66,6 +66,7 @@ def test_corners_edges_and_faces():
         assert_close(a + c, b + d)
 
 
+@pytest.mark.slow
 def test_a_thousand_pairs_against_qhull():
     (T_a, size_a), (T_b, size_b) = random_boxes(1000), random_boxes(1000)
     expected = torch.tensor([volume_by_qhull(*pair) for pair in zip(T_a, size_a, T_b, size_b, strict=True)], dtype=F64)

@@ -148,7 +148,7 @@ def rendered(camera: Camera) -> torch.Tensor:
 def test_resize_shows_what_the_resized_camera_sees(height, width):
     camera = cameras.from_field_of_view(80, height=120, width=180)
     picture, resized = cameras.resize(rendered(camera), camera, height, width)
-    inner = (..., slice(3, -3), slice(3, -3))  # a low-pass looks past the edge
+    inner = (..., slice(3, -3), slice(3, -3))  # a low-pass filter reads past the edge
     assert (picture - rendered(resized))[inner].abs().max() < 3e-3
     # The mistake: c' = c s. Its image is off by half a pixel's worth of change, which this test would see.
     wrong = Camera(

@@ -119,7 +119,7 @@ def test_a_camera_that_stands_is_not_moved_by_what_passes(columns: slice, contra
     assert degrees < 0.15
 
 
-def test_a_step_is_taken_only_where_it_lowers_the_cost(motions, monkeypatch: pytest.MonkeyPatch):
+def test_a_step_is_taken_only_if_it_lowers_the_cost(motions, monkeypatch: pytest.MonkeyPatch):
     bad = torch.full((6, 8), 0.05, dtype=F64)
     monkeypatch.setattr(_Linearization, "step", lambda state, scale, damping: bad)
     assert_close(aligned(*scene(motions), motions), motions)
@@ -141,7 +141,7 @@ def test_what_a_step_hides_is_no_gain(monkeypatch: pytest.MonkeyPatch):
     assert_close(pair.align(start.T_source_target, start.brightness).T_source_target, identities(1))
 
 
-def test_the_scale_is_that_of_the_distribution():
+def test_the_scale_is_that_of_distribution():
     """Residuals drawn from Student's t with 5 degrees of freedom and scale 0.07 (SciPy)."""
     drawn = torch.from_numpy(stats.t(5, scale=0.07).rvs(4 * 48 * 96, random_state=0).reshape(4, 1, 48, 96))
     seen = torch.rand(drawn.shape, generator=torch.Generator().manual_seed(0)) < 0.8
@@ -154,7 +154,7 @@ def test_the_scale_is_that_of_the_distribution():
 def test_pixels_without_depth_are_left_out(motions):
     target, source, depth = scene(motions)
     sparse = torch.where(torch.rand(depth.shape) < 0.3, depth, torch.zeros_like(depth))
-    target = torch.where(sparse > 0, target, torch.rand_like(target))  # what they show says nothing at full size
+    target = torch.where(sparse > 0, target, torch.rand_like(target))  # random images do not agree at full size
     metres, _ = errors(aligned(target, source, sparse, motions), motions)
     assert metres < 0.02
 
@@ -203,7 +203,7 @@ def test_the_slope_is_the_residuals_derivative(poses):
         assert_close(slope[inner], state.slope[:, k : k + 1][inner], atol=1e-5, rtol=1e-4)
 
 
-def test_where_nothing_is_seen_the_start_is_kept():
+def test_where_nothing_is_detected_the_start_is_kept():
     target, source, depth = scene(identities(1))
     away = identities(1)
     away[:, 0, 3] = 1000.0

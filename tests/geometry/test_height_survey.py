@@ -71,6 +71,7 @@ def test_pitch_up_lowers_the_horizon_and_roll_rotates_it():
     assert right < left  # the world turns the other way
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_and_narrows_with_frames():
     horizon, held, widths = horizon_from_angles(CAMERA, pitch_deg=-1), 0, []
     for seed in range(10):
@@ -80,7 +81,7 @@ def test_the_interval_holds_the_truth_and_narrows_with_frames():
         widths.append(found.high_m - found.low_m)
     assert held >= 8
     one = survey_camera_height(objects.of(torch.tensor([0])), 700.0, FRAMES, horizons=horizon, draws=20)
-    assert sorted(widths)[5] < 0.5 * (one.high_m - one.low_m)  # a single object does not know it all
+    assert sorted(widths)[5] < 0.5 * (one.high_m - one.low_m)  # a single object has a wider interval
 
 
 def test_three_in_ten_wrong_are_named_and_change_little():
@@ -177,7 +178,7 @@ def test_no_object_is_an_error_that_counts_the_reasons():
         survey_camera_height(objects, 700.0, FRAMES)
 
 
-def test_edges_along_a_road_meet_where_it_vanishes():
+def test_edges_along_a_road_meet_at_its_vanishing_point():
     true = torch.tensor([600.0, 195.0], dtype=F64)
     generator = chance()
     starts = torch.rand(60, 2, generator=generator, dtype=F64) * torch.tensor([1242.0, 375.0], dtype=F64)

@@ -27,7 +27,7 @@ def test_a_level_camera_has_it_at_cy(small):
     )
 
 
-def test_far_points_of_the_road_lie_on_it_and_nearer_ones_below(small):
+def test_far_points_of_road_lie_on_it_and_nearer_ones_below(small):
     normal = torch.stack([up(), up(0.1, 0.2), up(-0.2, -0.4)])
     line = horizon.horizon_from_normal(normal, small)
     ahead = torch.tensor([0.0, 0, 1], dtype=F64) - normal * normal[:, 2:]  # along the road

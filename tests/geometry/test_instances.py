@@ -39,9 +39,9 @@ def logits(class_map: Tensor, firmness: float = 10) -> Tensor:
     """(1, C, H, W) of which the class's own is larger by `firmness`, and the background's far below at an object's
     pixels.
     """
-    said = firmness * F.one_hot(class_map, CLASSES).movedim(-1, 1).float()
-    said[:, 0] += torch.where(class_map == 0, 20.0, -20.0)
-    return said
+    class_logits = firmness * F.one_hot(class_map, CLASSES).movedim(-1, 1).float()
+    class_logits[:, 0] += torch.where(class_map == 0, 20.0, -20.0)
+    return class_logits
 
 
 def same_partition(found: Tensor, true: Tensor, share: float = 0.97) -> bool:
@@ -89,7 +89,7 @@ def test_an_object_whose_pixels_do_not_quite_agree_on_a_center_is_one() -> None:
 
 @STRIDES
 def test_one_that_another_cuts_in_two_is_one(stride: int) -> None:
-    """Its center is hidden: both of its parts are led into the one that hides it, and say firmly that they are of
+    """Its center is hidden: both of its parts are led into the one that hides it, and are firmly of
     another class.
     """
     boxes = [(4, 20, 60, 32), (28, 4, 36, 44)]

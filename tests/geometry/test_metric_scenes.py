@@ -181,7 +181,7 @@ def test_v8_good_objects_that_a_wrong_horizon_makes_odd(cars, pitch_deg, least, 
 
 
 def middle(implied_height_m: Tensor) -> Tensor:
-    """Their median over the logarithms; what says nothing does not count."""
+    """Their median over the logarithms; objects without a height do not count."""
     return implied_height_m[implied_height_m > 0].log().median().exp()
 
 
@@ -192,7 +192,7 @@ def test_camera_height_without_any_depth(cars):
 
 @dataclass(frozen=True)
 class Pooled:
-    """Images of unknown scale with some bad objects, and the camera height that the objects believed in give together.
+    """Images of unknown scale with some bad objects, and the camera height that the accepted objects give together.
 
     ratio, silhouette, said_m, bad: (M,).  camera: (M,) the camera's height in the unit of its image, as `silhouette`
         is.
@@ -216,7 +216,7 @@ class Pooled:
         return hr.inlier_mask(hr.log_height_ratio(implied_height_m, middle(implied_height_m)))
 
     def absolute_from(self, start_m: float) -> tuple[Tensor, Tensor]:
-        """The camera height that believing by the last one comes to rest at, and who is believed then."""
+        """The camera height that accepting objects by the last one converges to, and the accepted objects."""
         reference, implied_height_m = (
             torch.tensor(start_m, dtype=F64),
             hr.implied_camera_height(self.said_m, self.ratio),
@@ -294,7 +294,7 @@ def test_v18_a_rolling_camera(roll_deg):
 
 @pytest.mark.parametrize("roll_deg", [0.0, 3.0])
 def test_boxes_alone_give_the_horizon_to_a_fifth_of_a_degree(roll_deg):
-    """Cross ratios, over images of a camera that looks one way, with three in ten heights wrong."""
+    """Cross ratios, over images of a camera with one orientation, with three in ten heights wrong."""
     cars = traffic(24, tilt_deg=0.0, roll_deg=roll_deg)
     rng = np.random.default_rng(4)
     bad = torch.from_numpy(rng.random(cars.cars.count) < 0.3)

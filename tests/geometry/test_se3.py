@@ -115,7 +115,7 @@ def test_angles_between_rotations_are_scipys():
 
 
 def test_tiny_angles_keep_their_digits():
-    """arccos((trace - 1) / 2) says 0 for all of these in float32."""
+    """arccos((trace - 1) / 2) is 0 for all of these in float32."""
     for angle in (1e-5, 1e-4, 1e-3):
         R = se3.so3_exp(of_angle(angle).float())
         assert_close(se3.rotation_angle_deg(R).item(), math.degrees(angle), rtol=1e-5, atol=0)

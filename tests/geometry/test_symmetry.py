@@ -76,7 +76,7 @@ def test_revolution_is_the_angle_between_the_y_axes_and_the_least_over_all_turns
     assert (tried.amin(1) - found < 0.51).all()
 
 
-def test_a_turn_of_the_object_is_not_seen_where_it_is_a_symmetry():
+def test_a_symmetric_turn_of_an_object_has_no_angle():
     q, true, angle = unit(50), unit(50), 360 * torch.rand(50, dtype=F64)
     spun = quaternion_multiply(true, turn(torch.tensor([0.0, 1, 0], dtype=F64).expand(50, 3), angle))
     revolution, none, finite = (Symmetry.of([one] * 50) for one in ("revolution", "none", [HALF_TURN_Y]))
@@ -95,8 +95,8 @@ def test_a_finite_set_is_the_least_of_its_members():
     assert found.max() < 62.8  # no two orientations of a cube are farther apart
 
 
-def test_a_turn_is_of_the_true_object_not_back():
-    """A list that lacks the inverses is taken as it is: the object turned by 90 degrees looks the same, by -90 it does
+def test_a_turn_is_of_true_object_not_back():
+    """The object turned by 90 degrees appears the same, by -90 it does
     not.
     """
     quarter = turn(torch.tensor([0.0, 0, 1], dtype=F64), 90.0)

@@ -71,7 +71,7 @@ def test_where_both_depths_agree_there_is_no_residual():
     assert nearer.value.abs().mean() > 0.02
 
 
-def test_what_leaves_the_right_image_is_not_seen():
+def test_what_leaves_the_right_image_is_not_visible():
     near = torch.full((48, 96), 1.0, dtype=F64)  # 30 px of disparity
     window = points(near)
     found = compute_stereo_residuals(waves(), K.expand(2, 3, 3), window, VirtualStereo(near.expand(2, -1, -1), RIG))

@@ -1,6 +1,4 @@
-"""View synthesis: against the three steps written out and OpenCV, on scenes whose answer is known, and where there is
-no answer.
-"""
+"""View synthesis: against the three steps written out and OpenCV, on known scenes, and where nothing is visible."""
 
 from __future__ import annotations
 
@@ -103,13 +101,13 @@ def test_several_maps_stacked_are_read_in_one_call():
     assert_close(together, torch.cat((warp.sample_image(image, first), warp.sample_image(image, second)), 2))
 
 
-# -- scenes with an answer
+# -- known scenes
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (F64, 1e-12)])
 @pytest.mark.parametrize("disparity", [1, 5, 13])
 def test_a_wall_shifts_by_focal_times_baseline_over_depth(dtype, tolerance, disparity):
-    """right(x) = left(x + f b / Z), so painting left out of right looks f b / Z pixels to the left."""
+    """right(x) = left(x + f b / Z), so painting left from right samples f b / Z pixels to the left."""
     camera = cameras.intrinsics(100.0, 100.0, 31.5, 11.5, height=24, width=64)
     baseline_m = 0.5
     texture = torch.rand(1, 3, 24, 64 + disparity, dtype=dtype)
@@ -163,7 +161,7 @@ def test_motion_there_and_back_is_no_motion(small, poses):
     assert_close(cameras.project(back, small)[0], cameras.pixel_grid(24, 36, dtype=F64)[None], atol=1e-10, rtol=0)
 
 
-# -- where there is no answer
+# -- where nothing is visible
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
@@ -225,6 +223,7 @@ def test_the_frame_ends_half_a_pixel_outside_the_last_centers(small):
 # gradients
 
 
+@pytest.mark.slow
 def test_gradcheck_of_depth_pose_intrinsics_and_image(poses):
     camera = cameras.intrinsics(8.0, 7.0, 3.3, 2.6, height=6, width=7)
     source = torch.rand(1, 2, 2, 6, 7, dtype=F64, requires_grad=True)

@@ -43,7 +43,7 @@ def test_mirror(scene):
     assert (forgotten - image.flip(-1)).abs().max() > 0.1
 
 
-def test_crop_of_the_target(scene):
+def test_crop_of_target(scene):
     source, depth, camera, source_camera, T = scene
     image, valid = warp.warp_image(source, depth, camera, source_camera, T)
     window = (..., slice(4, 20), slice(7, 38))
@@ -52,7 +52,7 @@ def test_crop_of_the_target(scene):
     assert_close(cropped_valid, valid[window])
 
 
-def test_crop_of_the_source(scene):
+def test_crop_of_source(scene):
     """Where the window is seen, nothing changes; elsewhere it is invalid."""
     source, depth, camera, source_camera, T = scene
     image, valid = warp.warp_image(source, depth, camera, source_camera, T)
@@ -92,7 +92,7 @@ def test_pad_of_source_and_target(scene):
 
 
 def test_resize(scene):
-    """A third of the size keeps every third center: there, the same place in the source, told in its new pixels."""
+    """A third of the size keeps every third center: there, the same place in the source, in its new pixels."""
     _, depth, camera, source_camera, T = scene
     pixels, nearness = warp.reproject(depth, camera, source_camera, T)
     third = warp.reproject(
@@ -113,7 +113,7 @@ def test_resize(scene):
 
 
 def test_unit_of_length(scene):
-    """Depth and translation in another unit: the same image. So an image pair alone tells no metres."""
+    """Depth and translation in another unit: the same image. So an image pair alone has no metres."""
     source, depth, camera, source_camera, T = scene
     longer = T.clone()
     longer[:, :3, 3] *= 5.4

@@ -78,7 +78,7 @@ def half_pixel_forgotten(image: Tensor, pixels: Tensor) -> Tensor:
 @pytest.mark.parametrize("mistake", [classic_mistake, half_pixel_forgotten])
 @pytest.mark.parametrize(("height", "width"), SIZES[:5])
 def test_a_wrong_sampler_breaks_the_law(monkeypatch, mistake, height, width):
-    monkeypatch.setattr(warp, "sample", mistake)
+    monkeypatch.setattr(warp, "sample_image", mistake)
     assert deviation(height, width) > 0.1
 
 

@@ -163,7 +163,7 @@ def test_the_report_adds_up_over_scales_weights_and_shares():
     assert ((report.maps["object_height_error"] > 0).squeeze(1) <= (numbers > 0)).all()
 
 
-def test_nothing_known_costs_nothing_and_is_still_part_of_the_graph():
+def test_nothing_known_costs_nothing_and_is_still_part_of_graph():
     depth, road, _ = visible_road()
     inverse = (1 / depth.clamp(0.1, 100)).requires_grad_()
     report = MetricScaleLoss()(
@@ -206,8 +206,8 @@ def test_a_window_at_infinity_makes_up_for_the_rest_only_in_the_mean(error, free
     assert (loss < 1e-9) == free
 
 
-def test_a_likelihood_with_the_spread_of_the_mean_explodes():
-    """F-06: 39 810 frames of 0.3 m each, 0.1 m off: the absolute error says 0.1 with a slope of 1, the likelihood
+def test_a_likelihood_with_the_spread_of_mean_explodes():
+    """F-06: 39 810 frames of 0.3 m each, 0.1 m off: the absolute error is 0.1 with a slope of 1, the likelihood
     thousands.
     """
     spread = 0.3 / math.sqrt(39_810)
@@ -252,7 +252,7 @@ def test_a_plane_fitted_to_little_road_is_arbitrary(detached):
     assert losses[1] > 10
 
 
-def test_uniform_depth_is_a_zero_of_the_camera_height_so_its_weight_stays_small():
+def test_uniform_depth_is_a_zero_of_camera_height_so_its_weight_stays_small():
     """F-07: a wall at the camera's height away, called road: the normal is the viewing direction, and every pixel is at
     the height.
     """
@@ -267,6 +267,7 @@ def test_uniform_depth_is_a_zero_of_the_camera_height_so_its_weight_stays_small(
 # -- a small training
 
 
+@pytest.mark.slow
 def test_v15_metres_are_learnt_from_objects_and_then_from_the_camera():
     """Depth known up to a factor for each image and a smooth field: objects bring metres and go flat, the camera's
     height keeps them.

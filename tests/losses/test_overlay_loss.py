@@ -96,9 +96,9 @@ def test_ssim_uses_the_range_of_its_inputs():
     assert terms["depth_ssim"] > 0.5
 
 
-def test_ssim_of_the_range_of_bytes_is_a_share_of_mse():
+def test_ssim_of_range_of_bytes_is_a_share_of_mse():
     """M-06, H2: on values in [0, 1] its constants, 6.5 and 58.5, outweigh what they are added to. Then 1 - SSIM is the
-    squared difference of the windows' means over 6.5 to 8.5, and asks for what MSE asks for. With the range 1 it
+    squared difference of the windows' means over 6.5 to 8.5, and is minimized as MSE is. With the range 1 it
     depends on the image.
     """
     generator = torch.Generator().manual_seed(0)

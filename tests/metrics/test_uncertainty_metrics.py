@@ -100,7 +100,7 @@ def test_calibration_equal_to_scipy(width, law, maps: Maps) -> None:  # type: ig
 @pytest.mark.parametrize(
     ("width", "law"), [(laplace_width, stats.laplace), (normal_width, stats.norm), (laplace_width, stats.expon)]
 )
-def test_what_is_drawn_from_the_law_is_calibrated_and_what_is_not_is_seen(width, law) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_drawn_from_the_law_is_calibrated_and_what_is_not_is_detected(width, law) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(0)
     sigma = torch.from_numpy(np.exp(rng.normal(size=(2, 200, 200))))
     residual, mask = (
@@ -169,7 +169,7 @@ def test_only_the_order_counts_and_each_image_by_itself(name: str, maps: Maps) -
 
 
 def test_random_order_lies_between(maps: Maps) -> None:
-    """An uncertainty that knows something of the error: AUSE and AURG share what is between the oracle and random
+    """An uncertainty that correlates with the error: AUSE and AURG share what is between the oracle and random
     order.
     """
     for name in DEPTH_ERRORS:

@@ -57,7 +57,7 @@ def build(arch: Callable[[], DptArchitecture], weights: Path | None = None, *, s
     """A network of these sizes, drawn by the seed, and then loaded where there are weights."""
     torch.manual_seed(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dpt_net, "NETWORKS", SimpleNamespace(load=lambda name: arch))
+        patch.setattr(dpt_net, "DPT_NETWORKS", SimpleNamespace(load=lambda name: arch))
         return DptNet(DptConfig(pretrained=weights is not None, weights=weights and str(weights), **config)).eval()
 
 

@@ -83,7 +83,7 @@ def test_without_compression_it_is_exact(name: str, settings: dict[str, float]) 
     equals_exact_attention(build(name, heads=3, **settings))
 
 
-def test_the_law_sees_a_temperature_of_the_whole_width(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_law_sees_a_temperature_of_whole_width(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mistake of a known library: scale 1 / sqrt(heads * d). Its error on smooth tokens is 0.5."""
     whole = functional.scaled_dot_product_attention
 
@@ -178,6 +178,7 @@ def test_performer_errs_more_the_longer_queries_and_keys_are(norm: float, betwee
     assert between[0] < error(build("performer"), *random_tokens(norm)) < between[1]
 
 
+@pytest.mark.slow
 def test_performer_is_uninformative_for_heads_with_gaussian_norms() -> None:
     """At |q| = sqrt(d) = 8 the mean of all values is nearer to exact attention than the estimate is; no more features
     help.
@@ -189,6 +190,7 @@ def test_performer_is_uninformative_for_heads_with_gaussian_norms() -> None:
     assert error(build("performer", features=2048), q, k, v) > of_the_mean
 
 
+@pytest.mark.slow
 def test_performer_is_right_on_average() -> None:
     """The mean over draws of phi(q) . phi(k) is exp(q . k / sqrt(d)), within four of its standard errors."""
     torch.manual_seed(0)
@@ -263,6 +265,7 @@ def test_the_joint_stabiliser_is_finite_in_half_precision(norm: float) -> None:
     assert finite_in_half_precision(favor_attention, norm) == 1
 
 
+@pytest.mark.slow
 def test_the_check_detects_the_stabilizer_of_a_known_library() -> None:
     """Mistake: the maximum of W x' alone is subtracted, so that only the floor is left in the denominator."""
 
@@ -416,6 +419,7 @@ class Block(nn.Module):
         return {name: attention(q, k, v, (x.shape[-2], x.shape[-1])) for name, attention in self.attentions.items()}
 
 
+@pytest.mark.slow
 def test_every_attention_can_be_exported_for_any_size() -> None:
     """Exported on one grid, it is right on others, odd ones too."""
     block = Block().eval()

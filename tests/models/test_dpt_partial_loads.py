@@ -28,7 +28,7 @@ from stadia.models.dpt.pretrained_weights import LoadReport
 # ---------------------------------------------------------------------------------------------------
 
 
-def test_query_and_key_that_changed_places_change_the_answer(tmp_path: Path) -> None:
+def test_swapped_query_and_key_change_the_output(tmp_path: Path) -> None:
     """Mistake: swapped queries and keys change the output, so the comparison above detects them."""
     source = drawn(plain)
     with torch.no_grad():
@@ -119,7 +119,7 @@ def test_allowed_names_may_be_missing_mismatched_or_unexpected(tmp_path: Path) -
             build(plain, path, **{key: value for key, value in allowed.items() if key != name})
 
 
-def test_one_attention_saved_for_every_block_is_seen(tmp_path: Path) -> None:
+def test_one_attention_saved_for_every_block_is_detected(tmp_path: Path) -> None:
     weights = originals(drawn(plain))
     for block in range(4):
         for kind in ("weight", "bias"):
@@ -205,9 +205,9 @@ def test_the_report_has_a_table_and_a_json_summary() -> None:
 def test_published_weights_come_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source, requests = drawn(plain), []
     path = as_safetensors(tmp_path, source.network.state_dict())
-    monkeypatch.setattr(hub, "fetch", lambda *what: requests.append(what) or path)
+    monkeypatch.setattr(hub, "download_first_file", lambda *what: requests.append(what) or path)
     monkeypatch.setattr(hub, "is_reachable", lambda: True)
-    monkeypatch.setattr(dpt_net, "NETWORKS", SimpleNamespace(load=lambda name: plain))
+    monkeypatch.setattr(dpt_net, "DPT_NETWORKS", SimpleNamespace(load=lambda name: plain))
     assert torch.equal(predict(DptNet(DptConfig()).eval()), predict(source))
     assert requests == [("nobody/nothing", ("model.safetensors", "pytorch_model.bin"))]
 
@@ -219,7 +219,7 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
     huggingface_error = hub.huggingface_hub.errors.LocalEntryNotFoundError
     monkeypatch.setattr(hub.huggingface_hub, "hf_hub_download", no_hub)
     monkeypatch.setattr(hub, "is_reachable", lambda: False)
-    monkeypatch.setattr(dpt_net, "NETWORKS", SimpleNamespace(load=lambda name: plain))
+    monkeypatch.setattr(dpt_net, "DPT_NETWORKS", SimpleNamespace(load=lambda name: plain))
     with pytest.raises(CheckpointError, match="nobody/nothing is unreachable on the hub") as refused:
         DptNet(DptConfig())
     for fix in ("copy models--nobody--nothing ", "model.weights=FILE", "model.pretrained=false"):
@@ -229,7 +229,7 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
 
 
 def test_small_networks_need_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "fetch", None)
+    monkeypatch.setattr(hub, "download_first_file", None)
     monkeypatch.setattr(hub, "is_reachable", None)
     assert DptNet(DptConfig(network="dpt-tiny")).weights == {"network": "random"}
 

@@ -17,10 +17,10 @@ from stadia.geometry.objects.instances import center_from_translation, unit_dire
 from stadia.geometry.se3 import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
 from stadia.geometry.segments import Segments, interpolate_at, segments_from_instances
 from stadia.models.config import ObjectPoseNetConfig
-from stadia.models.feature_pyramid import PyramidNet
 from stadia.models.object_pose_net import (
     ObjectMaps,
     ObjectPoseNet,
+    PyramidNet,
     aggregate_objects,
     predict_object_class,
     score_classes,
@@ -179,7 +179,7 @@ def test_nothing_else_is_read() -> None:
         assert torch.equal(getattr(first, name), getattr(again, name)), name
 
 
-def test_gradients_are_finite_and_reach_every_answer() -> None:
+def test_gradients_are_finite_and_reach_every_output() -> None:
     scene = Scene()
     leaf_maps = replace(
         scene.maps,
@@ -217,7 +217,8 @@ def test_the_class_of_an_object_is_the_most_probable_to_all_its_pixels_and_its_s
     assert int(predict_object_class(logits, scene.segments)[0]) == 5
 
 
-def test_the_direction_of_any_class_is_that_of_the_probable_ones() -> None:
+@pytest.mark.slow
+def test_the_direction_of_any_class_is_that_of_probable_ones() -> None:
     maps = Scene().maps
     images, _, _, rows, columns = maps.to_center.shape
     to_center = torch.zeros_like(maps.to_center)

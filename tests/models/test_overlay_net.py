@@ -64,7 +64,7 @@ def test_the_published_network_has_its_parameters_and_tensors(full):
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (16, 40)])
-def test_every_layer_has_the_size_of_the_table(full, height, width):
+def test_every_layer_has_the_size_of_table(full, height, width):
     with torch.no_grad():
         nodes = full.trunk.nodes(torch.rand(1, 6, height, width))
         output = full(torch.rand(1, 6, height, width))
@@ -74,7 +74,7 @@ def test_every_layer_has_the_size_of_the_table(full, height, width):
     assert output.log_depth.shape == output.mask_logits.shape == (1, 1, height, width)
 
 
-def test_every_layer_reads_its_inputs_in_the_order_of_the_published_table(full):
+def test_every_layer_reads_its_inputs_in_the_order_of_published_table(full):
     modules = dict(full.trunk.named_modules())
     for name, channels in INPUTS.items():
         layer = modules[f"layers.{name}" if name.startswith("x") else name]
@@ -119,7 +119,7 @@ def test_receptive_fields_by_what_has_a_slope(full, monkeypatch):
 @pytest.mark.parametrize("network", ["light", "full"])
 def test_other_sizes_are_refused_with_the_nearest_that_fits(network):
     net = OverlayNet(OverlayNetConfig(network=network))
-    with pytest.raises(ConfigError, match="found 225x64; expected multiples of 8. Fix: take 224x64"):
+    with pytest.raises(ConfigError, match=r"found 225x64; expected multiples of 8. Fix: take 224x64"):
         net(torch.rand(1, 6, 64, 225))
     check_overlay_size(64, 224)
 

@@ -50,6 +50,7 @@ def test_segments_become_classes_from_one_and_objects():
     assert instance.tolist() == [[0, 0, 1], [2, 2, 1]]
 
 
+@pytest.mark.slow
 def test_a_mask2former_with_random_weights_classifies_every_pixel(tmp_path):
     from transformers import (
         Mask2FormerConfig,

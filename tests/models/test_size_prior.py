@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,17 +12,16 @@ import pytest
 import torch
 
 from stadia.core.errors import CheckpointError, DataError
-from stadia.datasets.masks.mask_objects import (
-    GRAY,
-    augment_crop,
-    crop_object,
-    crop_recording_objects,
-    read_dvm_car_crops,
-)
+from stadia.datasets.masks.mask_objects import GRAY, crop_object
 from stadia.datasets.stadia_folder import StadiaFolder
 from stadia.models.size_prior import SizePrior, load_size_prior, log_height_loss, save_size_prior
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
+from height_crops import augment_crop, crop_recording_objects, read_dvm_car_crops
+
+
+@pytest.mark.slow
 def test_size_prior_starts_at_the_mean_and_learns_visible_heights():
     torch.manual_seed(0)
     prior = SizePrior(1.5, side=32)

@@ -1,5 +1,6 @@
-"""Losses that a training could have, each with one thing wrong; asked by the contract on scenes whose right answer is
-known.
+"""Losses with one mistake each, checked on scenes whose correct outputs are known.
+
+The loss of the package is the correct one.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mutations.table import Row
+from mutations.mutation import MutationCase
 from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.types import Camera, Prediction, Targets
 from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.loss_checks.labeled_cases import make_depth_case, make_overlay_case
-from stadia.diagnostics.loss_checks.loss_case import LossCase
+from stadia.diagnostics.loss_checks.loss_case import LossCase, make_depth_case, make_overlay_case
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.loss_checks.video_cases import OutputSpec, VideoLoss, make_video_case
 from stadia.geometry.se3 import inverse
@@ -30,15 +30,15 @@ from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.sparse_depth import SparseDepthLoss
 
-HOUSE = SelfSupervisedLoss(SelfSupervisedLossConfig(), reprojector=TorchReprojector)
+PACKAGE_LOSS = SelfSupervisedLoss(SelfSupervisedLossConfig(), reprojector=TorchReprojector)
 
 
-def house(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
-    """The photometric loss of the house, in plain torch."""
-    return HOUSE(targets, prediction, source_names)
+def package_loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    """Return the photometric loss of the package, in plain torch."""
+    return PACKAGE_LOSS(targets, prediction, source_names)
 
 
-def house_at(sizes: int) -> VideoLoss:
+def package_loss_at(sizes: int) -> VideoLoss:
     """The same, compared at so many image sizes."""
     return SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=sizes), reprojector=TorchReprojector)
 
@@ -83,12 +83,12 @@ def least(targets: Targets, prediction: Prediction) -> Tensor:
     return residuals(targets, prediction).amin(1)
 
 
-def near_is_cheap(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+def favors_near_depth(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
     depth = 1 / prediction.inverse_depth[0]
     return report(least(targets, prediction).mean() + 8 * depth.diff(dim=-1).abs().mean())
 
 
-def errors_left_out(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+def missing_errors(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
     each = least(targets, prediction)
     return report(each.where(each < 0.03, 0.0).mean())
 
@@ -121,15 +121,15 @@ def one_sample(targets: Targets, prediction: Prediction, source_names: Sequence[
     return report(least(targets, prediction).view(1, *targets.image.shape[-2:]).mean())
 
 
-def a_map(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+def map_total(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
     return report(least(targets, prediction))
 
 
-def a_number(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+def float_total(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
     return report(torch.tensor(least(targets, prediction).mean().item()))
 
 
-def a_term_left_out(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+def missing_term(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
     value = least(targets, prediction).mean()
     return report(value + 0.1 * prediction.inverse_depth[0].diff(dim=-1).abs().mean(), term=value)
 
@@ -139,12 +139,12 @@ def random_pixels(targets: Targets, prediction: Prediction, source_names: Sequen
     return report(each[:, torch.randperm(each.shape[1])[: each.shape[1] // 2]].mean())
 
 
-def writes(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+def modifies_input(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
     targets.image.clamp_(max=0.7)
     return simple(targets, prediction, source_names)
 
 
-def by_its_mean(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+def normalized_by_mean(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
     return report(least(targets, prediction).mean(dim=(1, 2)).square().mean())
 
 
@@ -152,13 +152,13 @@ def inverted(targets: Targets, prediction: Prediction, source_names: Sequence[st
     return simple(targets, replace(prediction, T_source_target=inverse(prediction.T_source_target)), source_names)
 
 
-def held_still(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+def static_camera(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
     return report(least(targets, prediction).mean() + prediction.T_source_target[..., :3, 3].norm(dim=-1).mean())
 
 
 def on_the_source(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
     assert prediction.brightness is not None
-    return house(targets, replace(prediction, brightness=invert_brightness(prediction.brightness)), source_names)
+    return package_loss(targets, replace(prediction, brightness=invert_brightness(prediction.brightness)), source_names)
 
 
 def least_of_nine(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
@@ -169,7 +169,7 @@ def least_of_means(targets: Targets, prediction: Prediction, source_names: Seque
     return report(residuals(targets, prediction).mean((2, 3)).amin(1).mean())
 
 
-def doubted(weigh: Callable[[Tensor, Tensor], Tensor]) -> VideoLoss:
+def uncertainty_loss(weigh: Callable[[Tensor, Tensor], Tensor]) -> VideoLoss:
     """A loss of residual and Sigma, (B, 1, H, W) each, with log Sigma added."""
 
     def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
@@ -230,7 +230,7 @@ def by_all_sources(targets: Targets, prediction: Prediction, source_names: Seque
 
 
 def of_each(change: Callable[[Tensor], Tensor]) -> Callable[..., LossReport]:
-    """The house's loss of each sample, put together in another way."""
+    """Return the loss of the package for each sample, combined in another way."""
 
     def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
         return report(change(least(targets, prediction)))
@@ -263,12 +263,12 @@ VIDEO, WITH_PAIR, EXPOSED, DOUBTING = (
 )
 
 SOUND: dict[str, Callable[[], LossCase]] = {
-    "the house's": lambda: make_video_case(house, VIDEO),
+    "the house's": lambda: make_video_case(package_loss, VIDEO),
     "a simple one": lambda: make_video_case(simple, VIDEO),
-    "the house's, at four sizes": lambda: make_video_case(house_at(4), WITH_PAIR, OutputSpec(sizes=4)),
-    "the house's, at six sizes": lambda: make_video_case(house_at(6), ("stereo",), OutputSpec(sizes=6)),
-    "the house's, exposed": lambda: make_video_case(house, VIDEO, EXPOSED),
-    "one with uncertainty": lambda: make_video_case(doubted(lambda r, sigma: r / sigma), VIDEO, DOUBTING),
+    "the house's, at four sizes": lambda: make_video_case(package_loss_at(4), WITH_PAIR, OutputSpec(sizes=4)),
+    "the house's, at six sizes": lambda: make_video_case(package_loss_at(6), ("stereo",), OutputSpec(sizes=6)),
+    "the house's, exposed": lambda: make_video_case(package_loss, VIDEO, EXPOSED),
+    "one with uncertainty": lambda: make_video_case(uncertainty_loss(lambda r, sigma: r / sigma), VIDEO, DOUBTING),
     "one that smooths": lambda: make_video_case(smoothed(over_its_mean), WITH_PAIR),
     "one of similarity": lambda: make_video_case(similar(1.0), VIDEO),
     "one without a minimum": lambda: make_video_case(by_all_sources, VIDEO),
@@ -281,7 +281,7 @@ TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], LossCase]]] = [
         "a loss that rewards near depth, by smoothness of metres",
         ("L01",),
         "a simple one",
-        lambda: make_video_case(near_is_cheap, VIDEO),
+        lambda: make_video_case(favors_near_depth, VIDEO),
     ),
     (
         "a loss of labels that are metres as inverse depth",
@@ -289,7 +289,7 @@ TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], LossCase]]] = [
         "labels",
         lambda: make_depth_case(metres_as_inverse),
     ),
-    ("a loss that leaves out large errors", ("L02",), "a simple one", lambda: make_video_case(errors_left_out, VIDEO)),
+    ("a loss that leaves out large errors", ("L02",), "a simple one", lambda: make_video_case(missing_errors, VIDEO)),
     (
         "a loss with half of its slope detached",
         ("L03",),
@@ -313,7 +313,7 @@ TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], LossCase]]] = [
         "a loss of four sizes, summed over pixels",
         ("L06",),
         "the house's, at four sizes",
-        lambda: make_video_case(summed(house_at(4)), WITH_PAIR, OutputSpec(sizes=4)),
+        lambda: make_video_case(summed(package_loss_at(4)), WITH_PAIR, OutputSpec(sizes=4)),
     ),
     (
         "a loss with a source that counts twice",
@@ -330,12 +330,17 @@ TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], LossCase]]] = [
     ),
     ("a loss with depth detached", ("L10",), "a simple one", lambda: make_video_case(detached, VIDEO)),
     ("a loss for batches of one", ("L11",), "a simple one", lambda: make_video_case(one_sample, VIDEO)),
-    ("a loss that is a map", ("L12",), "a simple one", lambda: make_video_case(a_map, VIDEO)),
-    ("a loss that is a number", ("L12",), "a simple one", lambda: make_video_case(a_number, VIDEO)),
-    ("a loss with a term that is not told", ("L13",), "a simple one", lambda: make_video_case(a_term_left_out, VIDEO)),
+    ("a loss that is a map", ("L12",), "a simple one", lambda: make_video_case(map_total, VIDEO)),
+    ("a loss that is a number", ("L12",), "a simple one", lambda: make_video_case(float_total, VIDEO)),
+    ("a loss with a term that is not told", ("L13",), "a simple one", lambda: make_video_case(missing_term, VIDEO)),
     ("a loss of random pixels", ("L14",), "a simple one", lambda: make_video_case(random_pixels, VIDEO)),
-    ("a loss that writes to its images", ("L15",), "a simple one", lambda: make_video_case(writes, VIDEO)),
-    ("a loss with a square of image means", ("L16",), "a simple one", lambda: make_video_case(by_its_mean, VIDEO)),
+    ("a loss that writes to its images", ("L15",), "a simple one", lambda: make_video_case(modifies_input, VIDEO)),
+    (
+        "a loss with a square of image means",
+        ("L16",),
+        "a simple one",
+        lambda: make_video_case(normalized_by_mean, VIDEO),
+    ),
     ("a loss with the mask turned", ("L17",), "composed", lambda: make_overlay_case(mask_turned, OVERLAY.weights)),
     ("a loss that reads what has no label", ("L18",), "labels", lambda: make_depth_case(labels_everywhere)),
     ("a minimum over colors and sources", ("L19",), "a simple one", lambda: make_video_case(least_of_nine, VIDEO)),
@@ -344,19 +349,21 @@ TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], LossCase]]] = [
         "the mean of an image over its map of uncertainty",
         ("L16",),
         "one with uncertainty",
-        lambda: make_video_case(doubted(lambda r, sigma: r.mean((1, 2, 3), keepdim=True) / sigma), VIDEO, DOUBTING),
+        lambda: make_video_case(
+            uncertainty_loss(lambda r, sigma: r.mean((1, 2, 3), keepdim=True) / sigma), VIDEO, DOUBTING
+        ),
     ),
     (
         "residuals without an axis of channels over a map with one: every sample over every other's Sigma",
         ("L04",),
         "one with uncertainty",
-        lambda: make_video_case(doubted(lambda r, sigma: r[:, 0] / sigma), VIDEO, DOUBTING),
+        lambda: make_video_case(uncertainty_loss(lambda r, sigma: r[:, 0] / sigma), VIDEO, DOUBTING),
     ),
     (
         "residuals times uncertainty",
         ("U07",),
         "one with uncertainty",
-        lambda: make_video_case(doubted(lambda r, sigma: r * sigma), VIDEO, DOUBTING),
+        lambda: make_video_case(uncertainty_loss(lambda r, sigma: r * sigma), VIDEO, DOUBTING),
     ),
     (
         "smoothness of metres",
@@ -377,7 +384,7 @@ TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], LossCase]]] = [
         lambda: make_video_case(similar(255.0), VIDEO),
     ),
     ("a loss that inverts motion", ("L01", "P01"), "a simple one", lambda: make_video_case(inverted, VIDEO)),
-    ("a loss that holds motion still", ("P01",), "a simple one", lambda: make_video_case(held_still, VIDEO)),
+    ("a loss that holds motion still", ("P01",), "a simple one", lambda: make_video_case(static_camera, VIDEO)),
     (
         "a loss with brightness on the source",
         ("B01",),
@@ -392,12 +399,12 @@ def _of_sound(name: str) -> list[Finding]:
     return check_losses({name: SOUND[name]()})
 
 
-def _row(name: str, codes: tuple[str, ...], sound: str, broken: Callable[[], Any]) -> Row:
+def _case(name: str, codes: tuple[str, ...], correct: str, broken: Callable[[], Any]) -> MutationCase:
     def found(folder: Path) -> list[Finding]:
         torch.manual_seed(0)
         return check_losses({name: broken()})
 
-    return Row(name, codes, Stage.BEFORE_TRAINING, found, lambda folder: _of_sound(sound))
+    return MutationCase(name, codes, Stage.BEFORE_TRAINING, found, lambda folder: _of_sound(correct))
 
 
-ROWS = tuple(_row(*one) for one in TABLE)
+ROWS = tuple(_case(*one) for one in TABLE)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mutations.table import Row
+from mutations.mutation import MutationCase
 from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, Recording
@@ -19,7 +19,7 @@ from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.masks.mask_files import MaskFiles
 from stadia.datasets.surveys import survey_masks
 from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.preflight.mask_checks import check_masks
+from stadia.diagnostics.preflight.label_checks import check_masks
 from stadia.geometry.camera import intrinsics
 
 HEIGHT, WIDTH, FRAMES = 48, 80, 8
@@ -28,7 +28,7 @@ Change = Callable[[NDArray[np.uint8], NDArray[np.uint8]], Masks | None]
 
 
 class Drive(Recording):
-    """A recording of which only its masks are asked for; its first frame is number 100 of the video."""
+    """A recording with masks only; its first frame is number 100 of the video."""
 
     name = "drive"
 
@@ -68,7 +68,7 @@ def drive(
     return recording
 
 
-def of_masks(recording: Recording, **config: object) -> list[Finding]:
+def check_masks_of(recording: Recording, **config: object) -> list[Finding]:
     return check_masks(survey_masks([recording], RoadConfig(priors="kitti", **config)))
 
 
@@ -121,15 +121,15 @@ MUTATIONS: dict[str, tuple[Change, range, set[str], str]] = {
 }
 
 
-def _row(name: str) -> Row:
+def _case(name: str) -> MutationCase:
     change, frames, codes, _ = MUTATIONS[name]
-    return Row(
+    return MutationCase(
         name,
         tuple(sorted(codes)),
         Stage.DATA,
-        broken=lambda folder: of_masks(drive(folder, change, frames=frames), objects=("car", "bus")),
-        sound=lambda folder: of_masks(drive(folder), objects=("car", "bus")),
+        broken=lambda folder: check_masks_of(drive(folder, change, frames=frames), objects=("car", "bus")),
+        correct=lambda folder: check_masks_of(drive(folder), objects=("car", "bus")),
     )
 
 
-ROWS = tuple(map(_row, MUTATIONS))
+ROWS = tuple(map(_case, MUTATIONS))

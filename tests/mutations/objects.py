@@ -12,13 +12,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from mutations.table import Row
+from mutations.mutation import MutationCase
 from numpy.typing import NDArray
 
 from stadia.datasets.objects.object_folder import ObjectFolder
 from stadia.datasets.surveys import survey_objects
 from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.preflight.object_label_checks import check_object_labels
+from stadia.diagnostics.preflight.label_checks import check_object_labels
 from stadia.synthetic.tableworld.config import TINY
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
@@ -112,34 +112,34 @@ def _without(name: str) -> Change:
     return lambda objects, instance: _kept(objects, instance, [one["class"] != name for one in objects])
 
 
-def _row(name: str, code: str, change: Change, splits: str = "*") -> Row:
+def _case(name: str, code: str, change: Change, splits: str = "*") -> MutationCase:
     def broken(folder: Path) -> list[Finding]:
         dataset = tables(folder)
         _each_image(dataset, change, splits)
         return found(dataset)
 
-    return Row(name, (code,), Stage.DATA, broken, sound=lambda folder: found(tables(folder)))
+    return MutationCase(name, (code,), Stage.DATA, broken, correct=lambda folder: found(tables(folder)))
 
 
-def _spoilt(name: str, spoil: Callable[[Path], object]) -> Row:
+def _spoiled(name: str, spoil: Callable[[Path], object]) -> MutationCase:
     def broken(folder: Path) -> list[Finding]:
         dataset = tables(folder)
         spoil(next(iter(sorted(dataset.glob("train-*/image/000.png")))))
         return found(dataset)
 
-    return Row(name, ("D01",), Stage.DATA, broken, sound=lambda folder: found(tables(folder)))
+    return MutationCase(name, ("D01",), Stage.DATA, broken, correct=lambda folder: found(tables(folder)))
 
 
 ROWS = (
-    _row("labeled objects that no pixel shows", "O01", _first_hidden),
-    _row("no object in training", "O02", _nothing, "train"),
-    _row("a class that is held out alone", "O03", _without("can"), "train"),
-    _row("quaternions x, y, z, w", "O05", _labels(_xyzw)),
-    _row("objects numbered in reverse", "O05", _reversed, "train"),
-    _row("half the size for the size", "O05", _times("size_m", 0.5)),
-    _row("sizes of another unit", "O05", _times("size_m", 2.5)),
-    _row("translations of another scale", "O05", _times("t_camera_object_m", 1.6)),
-    _spoilt("an image that is gone", Path.unlink),
-    _spoilt("an image that is cut off", lambda file: file.write_bytes(file.read_bytes()[:-40])),
-    _spoilt("a text for an image", lambda file: file.write_text("a table")),
+    _case("labeled objects that no pixel shows", "O01", _first_hidden),
+    _case("no object in training", "O02", _nothing, "train"),
+    _case("a class that is held out alone", "O03", _without("can"), "train"),
+    _case("quaternions x, y, z, w", "O05", _labels(_xyzw)),
+    _case("objects numbered in reverse", "O05", _reversed, "train"),
+    _case("half the size for the size", "O05", _times("size_m", 0.5)),
+    _case("sizes of another unit", "O05", _times("size_m", 2.5)),
+    _case("translations of another scale", "O05", _times("t_camera_object_m", 1.6)),
+    _spoiled("an image that is gone", Path.unlink),
+    _spoiled("an image that is cut off", lambda file: file.write_bytes(file.read_bytes()[:-40])),
+    _spoiled("a text for an image", lambda file: file.write_text("a table")),
 )

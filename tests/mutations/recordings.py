@@ -9,8 +9,16 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from mutations.mutated import Alone, Exposed, Image, Map, Matrix, Mutated
-from mutations.rigs import IN_BODY_AXES, LARGE_TURN, SMALL_TURN, T_RIGHT_LEFT, Unrectified, euroc_rig, other_order
+from mutations.mutated_recording import Alone, Exposed, Image, Map, Matrix, Mutated
+from mutations.stereo_rigs import (
+    IN_BODY_AXES,
+    LARGE_TURN,
+    SMALL_TURN,
+    T_RIGHT_LEFT,
+    Unrectified,
+    euroc_rig,
+    other_order,
+)
 from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
@@ -111,7 +119,7 @@ def _other_side(side: str) -> str:
 
 
 def _inverse_depth(depth: Map) -> Map:
-    """Inverse depth, with the median of the depth, so that no range can tell."""
+    """Return inverse depth with the median of the depth, so that its range is plausible."""
     inverse = np.where(depth > 0, 1 / np.maximum(depth, 0.1), 0)
     return (inverse * np.median(depth[depth > 0]) / np.median(inverse[depth > 0])).astype(np.float32)
 

@@ -51,7 +51,7 @@ def validations_are_those_that_are_declared() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def motions_are_drawn_once() -> Iterator[None]:
-    """Every validation draws what tests/evaluation/test_motions.py checks; here one image is enough."""
+    """Every validation draws what tests/evaluation/test_validation_motions.py checks; here one image is enough."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             self_supervised,

@@ -1,4 +1,4 @@
-"""The recipe `dpt`: its claim, its learning rates, the fit of scale and shift, and a pinned loss curve."""
+"""The recipe `dpt`: its depth scale, its learning rates, the fit of scale and shift, and a pinned loss curve."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Lower(DptNet):
 
 def test_a_training_ends_in_metres_and_a_score(small_dpt: DptRecipeConfig, tmp_path: Path) -> None:
     run = recipes.train(small_dpt, out=tmp_path / "runs")
-    assert run.facts["claim"] == "metres"
+    assert run.facts["depth_scale"] == "metres"
     assert run.facts["model"] == "dpt-tiny, attention sdpa"
     assert (run.folder / "scores" / "val.json").is_file()
     with (run.folder / "metrics.csv").open() as file:
@@ -66,10 +66,10 @@ def test_a_training_ends_in_metres_and_a_score(small_dpt: DptRecipeConfig, tmp_p
     assert predictor.T_next_now(image, lens, image, lens) is None
 
 
-def test_metres_are_claimed_only_with_a_metric_loss(small_dpt: DptRecipeConfig) -> None:
-    assert DptRecipe(small_dpt).claim is DepthScale.METRES
+def test_depth_is_in_metres_only_with_a_metric_loss(small_dpt: DptRecipeConfig) -> None:
+    assert DptRecipe(small_dpt).depth_scale is DepthScale.METRES
     affine = changed(small_dpt, "loss.silog_per_image=0", "loss.affine_invariant=1", "loss.gradient_matching=0.5")
-    assert DptRecipe(affine).claim is DepthScale.AFFINE_INVERSE
+    assert DptRecipe(affine).depth_scale is DepthScale.AFFINE_INVERSE
     assert DptRecipe(small_dpt).run_metadata["scale_from"] == "the ground truth that it was trained on"
     assert "scale_from" not in DptRecipe(affine).run_metadata
 

@@ -1,4 +1,4 @@
-"""The recipe `metric`: its checkpoint state, its claims, and its reasons without metres."""
+"""The recipe `metric`: its checkpoint state, its depth scale, and its reasons without metres."""
 
 from __future__ import annotations
 
@@ -107,15 +107,15 @@ def test_step_has_both_losses_and_keeps_object_heights(metric):
     assert len(task.heights._observed) == 1, "validation teaches nothing"
 
 
-def test_an_epochs_end_gives_the_height_and_the_claim(metric):
+def test_an_epochs_end_gives_the_height_and_the_depth_scale(metric):
     task, _ = prepared(metric)
-    assert task.claim is DepthScale.UP_TO_SCALE
+    assert task.depth_scale is DepthScale.UP_TO_SCALE
     assert task.run_metadata["scale_from"] is None
     task.start_epoch(0)
     add_height_frames(task, 0, 1.6)
     task.start_epoch(1)
     assert task.camera_m.tolist() == pytest.approx([1.6])
-    assert task.claim is DepthScale.METRES
+    assert task.depth_scale is DepthScale.METRES
     assert task.run_metadata["camera_height_m"] == {"1.65 m": pytest.approx(1.6)}
     for part in ("car 1.504 m, spread 0.169 m", "RoadWorld draws", "5 % off"):
         assert part in str(task.run_metadata["rests_on"])
@@ -128,7 +128,7 @@ def test_no_metres_are_claimed_if_depth_disagrees_with_the_height(metric):
     add_height_frames(task, 0, 1.6, road_m=2.0)
     task.start_epoch(1)
     assert task.camera_m.tolist() == pytest.approx([1.6])
-    assert task.claim is DepthScale.UP_TO_SCALE
+    assert task.depth_scale is DepthScale.UP_TO_SCALE
     assert "of the cameras '1.65 m' of 2.00 m instead of 1.60 m" in task._reason_without_metres()
 
 
@@ -221,7 +221,7 @@ def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
     assert "1.20 m above the road in 4 recordings ('drive, frames " in found.measured
     assert "1.65 m in 4 ('drive, frames 2" in found.measured
     assert "depth is not in metres" in found.measured
-    assert task.claim is DepthScale.UP_TO_SCALE
+    assert task.depth_scale is DepthScale.UP_TO_SCALE
     assert task.shares().objects == 1
 
 
@@ -288,7 +288,7 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric):
     assert emptied == [True]
     assert torch.equal(torch.get_rng_state(), random), "nothing else is random in another way"
     assert task.camera_m.tolist() == pytest.approx([1.6])
-    assert task.claim is DepthScale.UP_TO_SCALE  # of the new networks' depth nothing is known yet
+    assert task.depth_scale is DepthScale.UP_TO_SCALE  # of the new networks' depth nothing is known yet
 
 
 @pytest.fixture
@@ -315,11 +315,11 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     last = undisturbed.folder / "checkpoints" / "last.safetensors"
     kept = Checkpoint.open(last).state()["recipe"]
     assert facts["rests_on"].startswith("heights of classes: car 1.504 m")
-    assert facts["claim"] == "metres"
+    assert facts["depth_scale"] == "metres"
     assert kept["heights"]["epoch"] == 2, "of eight steps of three"
     assert kept["after_epochs"]["1.65 m"][-1] == kept["heights"]["heights"][0]["metres"]
     assert facts["camera_height_m"]["1.65 m"] == pytest.approx(kept["after_epochs"]["1.65 m"][-1], abs=1e-4)
-    assert recipes.load_predictor(last).claim is DepthScale.METRES
+    assert recipes.load_predictor(last).depth_scale is DepthScale.METRES
     _, rows = table(undisturbed.folder)
     assert all(row["train/term/metric/object_height"] for row in rows if row["train/loss"])
     assert any(row.get("val/abs_rel_scaled") for row in rows)
@@ -373,7 +373,7 @@ def test_training_without_masks_is_noted_and_claims_no_metres(quick, tmp_path, w
     )
     codes = {one.code for one in read_findings(run.folder / "findings.jsonl")}
     assert {"H02", "H03"} <= codes
-    assert json.loads((run.folder / "run.json").read_text())["claim"] == "up-to-scale"
+    assert json.loads((run.folder / "run.json").read_text())["depth_scale"] == "up-to-scale"
 
 
 def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_made(metric):

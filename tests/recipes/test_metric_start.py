@@ -11,7 +11,7 @@ from rich.console import Console
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
-from stadia.evaluation.progress import no_progress
+from stadia.core.types import no_progress
 from stadia.geometry.ground.drive_heights import DriveHeights
 from stadia.recipes.base.build_recipe import build_task, check_init_weights
 from stadia.recipes.base.requests import EvaluateRequest

@@ -49,7 +49,7 @@ class Supervised(DepthRecipe[SupervisedConfig]):
         return config.model_copy(update={"data": data.config}), data
 
     @property
-    def claim(self) -> DepthScale:
+    def depth_scale(self) -> DepthScale:
         return DepthScale.METRES
 
     def inverse_depth(self, image: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class Supervised(DepthRecipe[SupervisedConfig]):
 
     def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
         assert batch.targets.depth_m is not None
-        return compute_depth_scores(self.inverse_depth(batch.inputs.image), batch.targets.depth_m, self.claim)
+        return compute_depth_scores(self.inverse_depth(batch.inputs.image), batch.targets.depth_m, self.depth_scale)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def test_from_sparse_ground_truth_to_scores_in_metres(trained: Run) -> None:
-    assert trained.facts["claim"] == "metres"
+    assert trained.facts["depth_scale"] == "metres"
     score = json.loads((trained.folder / "scores" / "val.json").read_text())
     assert (score["protocol"], score["images"]) == ("metric", 5)
     assert 0.5 < score["scale_ratio_median"] < 2

@@ -1,4 +1,4 @@
-"""A recipe of another kind, objects in single images: no video, no depth, no claim. It meets no wall from data to
+"""A recipe of another kind, objects in single images: no video, no depth, no depth scale. It meets no wall from data to
 report.
 """
 
@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from stadia import recipes, report
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import CheckpointError
-from stadia.core.types import Batch, Meta, TensorDataclass
+from stadia.core.types import Batch, Meta, TensorDataclass, TrackProgress, no_progress
 from stadia.diagnostics.finding import Finding
-from stadia.evaluation.progress import TrackProgress, no_progress
 from stadia.evaluation.score.recording_scores import write_score
 from stadia.losses.loss_report import LossReport
 from stadia.recipes.base import build_recipe
@@ -177,12 +176,12 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_from_data_to_report(trained: Run) -> None:
     assert trained.facts["status"] == "finished"
-    assert "claim" not in trained.facts
+    assert "depth_scale" not in trained.facts
     assert (trained.checkpoints / "best.safetensors").exists()
     assert json.loads((trained.folder / "scores" / "val.json").read_text())["metrics"]["size_error_m"] < 0.05
     page = report.build_report(trained.folder).read_text()
     assert "size_error_m" in page
-    assert '<div class="claim">' not in page, "without a claim there is no text on depth"
+    assert '<div class="depth-scale">' not in page, "without a depth scale there is no text on depth"
 
 
 def test_loading_a_checkpoint_needs_no_hub(trained: Run) -> None:

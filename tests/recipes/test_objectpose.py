@@ -114,8 +114,8 @@ def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> Non
     assert isinstance(task, ObjectPoseRecipe)
     page = report.build_report(run.folder).read_text()
     (verdict,) = re.findall(
-        r'<div class="claim">(.*?)</div>', page, re.S
-    )  # of objects alone, not what a depth claims to be
+        r'<div class="depth-scale">(.*?)</div>', page, re.S
+    )  # of objects alone, without a depth scale
     assert "Less than half is found" in verdict
 
 

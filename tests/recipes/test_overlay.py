@@ -20,10 +20,9 @@ from stadia.cli.train import make_paths_absolute
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.files import read_json, write_json
-from stadia.core.types import DepthScale
+from stadia.core.types import DepthScale, no_progress
 from stadia.dataloading.composites import make_composers
 from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.progress import no_progress
 from stadia.evaluation.validation_metrics import compute_overlay_scores
 from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
@@ -106,9 +105,9 @@ def test_the_curve_is_the_pinned_one(trained: Run) -> None:
 
 
 def test_run_records_depth_scale_and_label_source(trained: Run) -> None:
-    assert trained.facts["claim"] == "metres"
+    assert trained.facts["depth_scale"] == "metres"
     assert trained.facts["depth_source"] == "exact"
-    assert trained.facts["data"]["label"] == {"source": "exact", "claim": "metres"}
+    assert trained.facts["data"]["label"] == {"source": "exact", "depth_scale": "metres"}
     assert "effective_lr" not in trained.facts
 
 
@@ -289,17 +288,19 @@ def test_a_pair_of_images_becomes_depth_and_mask_at_its_size(
         list(run_predict(asked, no_progress))
 
 
-@pytest.mark.parametrize("claim", [DepthScale.METRES, DepthScale.UP_TO_SCALE])
+@pytest.mark.parametrize("depth_scale", [DepthScale.METRES, DepthScale.UP_TO_SCALE])
 def test_metres_are_noted_where_they_are_claimed(
-    trained: Run, pair: tuple[Path, Path], tmp_path: Path, claim: DepthScale, monkeypatch: pytest.MonkeyPatch
+    trained: Run, pair: tuple[Path, Path], tmp_path: Path, depth_scale: DepthScale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = load_task(trained.folder)
-    task.config = task.config.model_copy(update={"depth_claim": claim})
+    task.config = task.config.model_copy(update={"depth_scale": depth_scale})
     monkeypatch.setattr("stadia.recipes.base.build_recipe.load_task", lambda path: task)
     request = PredictRequest(trained.folder, pair[0], {}, tmp_path / "out", background=pair[1])
     said = list(run_predict(request, no_progress))
-    assert any("metres hold for a camera like the training's" in line for line in said) == (claim is DepthScale.METRES)
-    assert Predictions.open(tmp_path / "out").record.claim is claim
+    assert any("metres hold for a camera like the training's" in line for line in said) == (
+        depth_scale is DepthScale.METRES
+    )
+    assert Predictions.open(tmp_path / "out").record.depth_scale is depth_scale
 
 
 def test_the_command_takes_a_background(stadia, trained: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -360,7 +361,7 @@ def test_a_written_set_is_scored_from_the_command_line(stadia, trained: Run, wri
     code, said, error = stadia("evaluate", trained.folder, written, "--json")
     assert code == 0, error
     summary = json.loads(said)
-    assert (summary["split"], summary["images"], summary["label_source"], summary["label_claim"]) == (
+    assert (summary["split"], summary["images"], summary["label_source"], summary["label_depth_scale"]) == (
         "val",
         3,
         "exact",
@@ -372,9 +373,9 @@ def test_a_written_set_is_scored_from_the_command_line(stadia, trained: Run, wri
 
 
 def of_a_teacher(written: Path, out: Path, factor: float) -> Path:
-    """The same set, whose depth is so many times as large and claims no unit."""
+    """The same set, whose depth is so many times as large and without a unit."""
     shutil.copytree(written, out)
-    label = {"source": "teacher: other", "claim": "up-to-scale"}
+    label = {"source": "teacher: other", "depth_scale": "up-to-scale"}
     for path in (out / "dataset.json", *out.glob("*/00000/samples.json")):
         write_json(path, {**read_json(path), "label": label})
     for path in out.glob("*/00000/depth/*.npz"):
@@ -383,7 +384,7 @@ def of_a_teacher(written: Path, out: Path, factor: float) -> Path:
     return out
 
 
-def test_metres_are_scored_as_less_where_the_labels_claim_less(
+def test_metres_are_scored_up_to_scale_where_the_labels_are(
     trained: Run, written: Path, config: OverlayConfig, tmp_path: Path
 ) -> None:
     """What a teacher's depth is measured in is nobody's fault: the score is the same in any unit."""
@@ -392,7 +393,7 @@ def test_metres_are_scored_as_less_where_the_labels_claim_less(
     for factor in (1.0, 0.5):
         asked = EvaluateRequest(trained.folder, of_a_teacher(written, tmp_path / f"times-{factor}", factor), {})
         summary, _ = run_evaluate(asked, no_progress, lambda *_: None)
-        assert (summary["claim"], summary["label_claim"], summary["scored_as"]) == (
+        assert (summary["depth_scale"], summary["label_depth_scale"], summary["scored_as"]) == (
             "metres",
             "up-to-scale",
             "up-to-scale",

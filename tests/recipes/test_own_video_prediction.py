@@ -30,7 +30,7 @@ CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four th
 class Watcher:
     """A predictor that records which frames it compares, by their mean gray value."""
 
-    claim, height, width, crop = DepthScale.AFFINE_INVERSE, 32, 64, "none"
+    depth_scale, height, width, crop = DepthScale.AFFINE_INVERSE, 32, 64, "none"
 
     def __init__(self) -> None:
         self.compared: list[tuple[float, float]] = []

@@ -111,7 +111,7 @@ def test_the_middle_frame_of_what_a_checkpoint_predicted_is_kept_as_points(
         depth_commands.score_recordings(predictor, known, run, name, made_by, Console(quiet=True))
     (kept,) = (run.folder / "clouds").iterdir()
     about = json.loads((kept / "camera.json").read_text())
-    assert (kept.name, about["frame"], about["claim"]) == ("test", f"{known[0].name}/000002", "metres")
+    assert (kept.name, about["frame"], about["depth_scale"]) == ("test", f"{known[0].name}/000002", "metres")
     assert about["K"][0][0] == pytest.approx(known[0].K(2)[0, 0] / 2)
     depth = cv2.imread(str(kept / "depth.png"), cv2.IMREAD_UNCHANGED) * about["depth_per_count"]
     near = depth > 0

@@ -1,4 +1,4 @@
-"""The recipe `selfsup`: its claim, its predictor, its images, and a pinned loss curve."""
+"""The recipe `selfsup`: its depth scale, its predictor, its images, and a pinned loss curve."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def camera(fx: float, width: int = 96) -> Camera:
     return intrinsics(fx, fx, (width - 1) / 2, 15.5, height=32, width=width, dtype=torch.float32)
 
 
-def test_metres_are_claimed_with_a_baseline_only(small: SelfsupConfig) -> None:
+def test_depth_is_in_metres_with_a_baseline_only(small: SelfsupConfig) -> None:
     stereo, mono = (SelfsupRecipe(changed(small, f"data.stereo={stereo}")) for stereo in ("true", "false"))
-    assert stereo.claim is DepthScale.METRES
-    assert mono.claim is DepthScale.UP_TO_SCALE
-    assert stereo.run_metadata == {"claim": "metres", "scale_from": "the baseline of the stereo pair"}
-    assert mono.run_metadata == {"claim": "up-to-scale"}
+    assert stereo.depth_scale is DepthScale.METRES
+    assert mono.depth_scale is DepthScale.UP_TO_SCALE
+    assert stereo.run_metadata == {"depth_scale": "metres", "scale_from": "the baseline of the stereo pair"}
+    assert mono.run_metadata == {"depth_scale": "up-to-scale"}
 
 
 def test_preparing_settles_auto_stereo(small: SelfsupConfig) -> None:

@@ -49,7 +49,7 @@ def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path) -> None:
     assert len(json.loads(odometry.read_text())["path_true_m"]) == 5
     assert run.facts["status"] == "finished"
     assert run.facts["weights"] == {"encoder": "random", "pose_encoder": "random"}
-    assert recipes.load_predictor(run.folder).claim is DepthScale.METRES
+    assert recipes.load_predictor(run.folder).depth_scale is DepthScale.METRES
     assert report.build_report(run.folder).stat().st_size > 10_000
 
 
@@ -63,12 +63,12 @@ def test_initial_encoder_weights_are_recorded(
     assert "encoder pretrained, pose encoder random" in report.build_report(run.folder).read_text()
 
 
-def test_mono_claims_no_metres_and_is_scored_by_shape(small: SelfsupConfig, tmp_path: Path) -> None:
+def test_mono_is_up_to_scale_and_is_scored_by_shape(small: SelfsupConfig, tmp_path: Path) -> None:
     mono = resolve_config(SelfsupConfig, small.model_dump(mode="json"), ["data.stereo=false"])
     run = recipes.train(mono, out=tmp_path / "runs")
     assert json.loads((run.folder / "scores" / "val.json").read_text())["protocol"] == "relative"
-    assert recipes.load_predictor(run.folder).claim is DepthScale.UP_TO_SCALE
-    assert run.facts["claim"] == "up-to-scale"
+    assert recipes.load_predictor(run.folder).depth_scale is DepthScale.UP_TO_SCALE
+    assert run.facts["depth_scale"] == "up-to-scale"
 
 
 def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:

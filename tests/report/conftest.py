@@ -104,7 +104,7 @@ def write_run(folder: Path, *, steps: int = 300, without: tuple[str, ...] = (), 
         ),
         "scores/depth-test.json": {
             "protocol": "metric",
-            "claim": "metres",
+            "depth_scale": "metres",
             "metrics": {
                 "abs_rel": 0.128,
                 "sq_rel": 0.71,
@@ -120,7 +120,7 @@ def write_run(folder: Path, *, steps: int = 300, without: tuple[str, ...] = (), 
         },
         "scores/mean-map.json": {
             "protocol": "metric",
-            "claim": "metres",
+            "depth_scale": "metres",
             "metrics": {
                 "abs_rel": 0.306,
                 "sq_rel": 2.9,
@@ -135,7 +135,7 @@ def write_run(folder: Path, *, steps: int = 300, without: tuple[str, ...] = (), 
         },
         "scores/odometry.json": {
             "protocol": "odometry",
-            "claim": "metres",
+            "depth_scale": "metres",
             "metrics": {"ate_rmse_m": 2.31, "t_err_percent": 3.1, "r_err_deg_per_100m": 1.4},
             "images": 120,
             "path_estimated_m": estimated.tolist(),

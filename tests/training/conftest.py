@@ -8,4 +8,3 @@ from pathlib import Path
 import stadia.core.torchvision_shim  # noqa: F401 - before any test imports lightning
 
 sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "geometry"))  # traffic: ray-cast roads

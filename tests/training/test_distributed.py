@@ -71,6 +71,7 @@ def train(rank: int, root: Path, resume: Path | None = None, crash_at: int | Non
 needs_gloo = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch was built without gloo")
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_two_processes_are_one_training_and_resume_exactly(tmp_path: Path) -> None:
     assert run_in_two_processes(train, tmp_path / "undisturbed") == [0, 0]
@@ -144,6 +145,7 @@ def validate(rank: int, root: Path, devices: int) -> None:
     (root / f"validated-{rank}.json").write_text(json.dumps(metrics))
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_the_mean_of_a_validation_is_exact_over_two_processes_that_score_different_names(tmp_path: Path) -> None:
     validate(0, tmp_path / "alone", 1)

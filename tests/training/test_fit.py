@@ -6,7 +6,6 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from stadia.core.seeds import derive_seed
 from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
 from stadia.training import checkpoint
-from stadia.training.batches import BatchStream, TrainingPlan, shard_loaders
 from stadia.training.checkpoint import Checkpoint, load_weights
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import fit
@@ -37,7 +35,7 @@ def rows(run: Run) -> list[dict[str, str]]:
     return read_rows(run.metrics_csv)
 
 
-def test_a_run_holds_what_a_report_needs(tmp_path: Path) -> None:
+def test_run_folder_holds_losses_images_and_checkpoints(tmp_path: Path) -> None:
     run, fitted = small_recipe.train(tmp_path, images_every=15, log_every=5, loggers=("csv", "tensorboard"))
     assert [row["step"] for row in rows(run)] == ["5", "7", "10", "14", "15", "20", "20"]
     assert [row["epoch"] for row in rows(run)] == ["0", "0", "1", "1", "2", "2", "2"]
@@ -177,7 +175,7 @@ def test_console_gets_start_and_end_lines_only(tmp_path: Path, capfd: pytest.Cap
     assert re.fullmatch(r"step 20/20  loss [\d.]+  [\d.]+ steps/s  \d+ s in all", ended)
 
 
-def test_what_is_frozen_is_counted_beside_what_trains(tmp_path: Path) -> None:
+def test_frozen_parameters_are_counted_apart(tmp_path: Path) -> None:
     task, output = SmallRecipe(), io.StringIO()
     next(task.parameters()).requires_grad_(False)
     small_recipe.train(tmp_path, task=task, console=Console(file=output, width=300))
@@ -248,7 +246,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_
 
 
 def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from test_checkpoints import full
+    from test_checkpoint import full
 
     real = checkpoint.safetensors.torch.save_file
 
@@ -275,23 +273,6 @@ def test_a_recipe_s_own_error_is_recorded_and_passed_on(tmp_path: Path) -> None:
     assert Run.open(folder).facts["error"] == "ValueError: two lines"
 
 
-# -- the stream
-# -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_plan_counts_steps_batches_and_epochs() -> None:
-    loader = SmallLoader(batch_size=3)  # 7 batches
-    plan = TrainingPlan.of(loader, TrainingConfig(max_epochs=3, grad_accumulation_steps=2))
-    assert (plan.total_steps, plan.total_batches, plan.steps_per_epoch) == (10, 20, 3.5)
-    assert [plan.epoch_of(step) for step in (0, 1, 3, 4, 7, 8, 10)] == [0, 0, 0, 1, 1, 2, 2]
-    assert TrainingPlan.of(loader, TrainingConfig(max_epochs=3, max_steps=4)).total_steps == 4
-
-
-def test_too_little_data_is_refused() -> None:
-    with pytest.raises(RunError, match="at least 40 samples"):
-        TrainingPlan.of(SmallLoader(batch_size=40), TrainingConfig(batch_size=40))
-
-
 def test_empty_validation_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="validation data: found no batch"):
         fit(
@@ -301,68 +282,6 @@ def test_empty_validation_set_is_refused(tmp_path: Path) -> None:
             TrainingConfig(accelerator="cpu"),
             Run.create(tmp_path, "a", {}, recipe="small", seed=0),
         )
-
-
-def keys(batches: Iterator[Batch]) -> list[tuple[int, ...]]:
-    return [tuple(meta.index for meta in batch.meta) for batch in batches]
-
-
-def test_a_stream_goes_on_from_its_position_over_epochs() -> None:
-    plan = TrainingPlan.of(SmallLoader(), TrainingConfig(max_steps=18))
-    whole = keys(iter(BatchStream(SmallLoader(), plan)))
-    assert len(whole) == 18
-    assert whole[:7] != whole[7:14], "every epoch has its own order"
-    for position in (0, 5, 7, 17, 18):
-        rest = BatchStream(SmallLoader(workers=position % 2), plan)
-        rest.position = position
-        assert keys(iter(rest)) == whole[position:]
-
-
-def test_a_stream_draws_no_global_random_number() -> None:
-    torch.manual_seed(0)
-    stream = iter(BatchStream(SmallLoader(workers=1), TrainingPlan.of(SmallLoader(), TrainingConfig(max_steps=18))))
-    for _ in range(9):
-        next(stream)
-    drawn = torch.rand(())
-    torch.manual_seed(0)
-    assert drawn == torch.rand(())
-
-
-def test_loader_that_ends_early_is_refused() -> None:
-    class Short(SmallLoader):
-        def __len__(self) -> int:
-            return 9
-
-    with pytest.raises(RunError, match="found 7 batches in epoch 0; expected 9"):
-        list(BatchStream(Short(), TrainingPlan(9, 1, 30)))
-
-
-def test_processes_share_the_batches() -> None:
-    plan = TrainingPlan(3, 1, 3)
-    seen = []
-    for rank in range(2):
-        loader = SmallLoader()
-        shard_loaders([loader, None], rank, 2)
-        assert len(loader) == 3
-        seen += keys(iter(BatchStream(loader, plan)))
-    indices = [index for batch in seen for index in batch]
-    assert len(indices) == len(set(indices)) == 18
-
-
-def test_a_loader_that_cannot_be_shared_is_refused_for_training_alone() -> None:
-    class Alone:
-        def __len__(self) -> int:
-            return 1
-
-        def set_position(self, epoch: int, batch: int) -> None: ...
-
-        def __iter__(self) -> Iterator[Batch]:
-            return iter(())
-
-    shard_loaders([Alone()], 0, 1)
-    shard_loaders([[]], 0, 2)
-    with pytest.raises(RunError, match=r"a Alone without shard\(\)"):
-        shard_loaders([Alone()], 0, 2)
 
 
 def test_the_epoch_s_end_is_no_gap_in_the_losses(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision
 from small_recipe import SmallLoader, SmallRecipe
 from test_distributed import VALUES, needs_gloo, run_in_two_processes
+from test_progressive_resizing import HALF, WHOLE, config
+from test_progressive_resizing import train as train_in_stages
 from test_resume import At, Crash, crash, table
-from test_stages import HALF, WHOLE, config
-from test_stages import train as train_in_stages
 
 from stadia.core import random_state
 from stadia.core.errors import ConfigError, RunError
@@ -68,12 +68,12 @@ def logged_losses(run: Run) -> list[float]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_losses_are_those_of_the_loop_before(tmp_path: Path, name: str) -> None:
+def test_losses_are_pinned(tmp_path: Path, name: str) -> None:
     run, _ = small_recipe.train(tmp_path, max_steps=12, validate_every=5, **CASES[name])
     assert logged_losses(run) == pytest.approx(pinned_losses(name), rel=1e-6)
 
 
-def test_losses_in_stages_are_those_of_the_loop_before(tmp_path: Path) -> None:
+def test_losses_in_stages_are_pinned(tmp_path: Path) -> None:
     run, _ = train_in_stages(tmp_path, config(HALF, WHOLE))
     assert logged_losses(run) == pytest.approx(pinned_losses("stages"), rel=1e-6)
 
@@ -82,8 +82,9 @@ def train_as_one_of_two(rank: int, root: Path) -> None:
     small_recipe.train(root, task=SmallRecipe(), **VALUES)
 
 
+@pytest.mark.slow
 @needs_gloo
-def test_losses_of_two_processes_are_those_of_the_loop_before(tmp_path: Path) -> None:
+def test_losses_of_two_processes_are_pinned(tmp_path: Path) -> None:
     assert run_in_two_processes(train_as_one_of_two, tmp_path) == [0, 0]
     (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
     assert logged_losses(Run.open(folder)) == pytest.approx(pinned_losses("ddp"), rel=1e-6)
@@ -214,6 +215,7 @@ def test_fp16_skips_updates_that_overflow_and_trains_on(tmp_path: Path, monkeypa
     assert logged_losses(run)[0] == pytest.approx(logged_losses(plain)[0], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_fp16_resumes_with_the_scale_of_its_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_fp16_on_cpu(monkeypatch, 2.0**18)
     undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", precision="fp16", checkpoint_every=3)

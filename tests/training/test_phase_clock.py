@@ -85,7 +85,7 @@ def test_gpu_time_is_booked_where_the_gpu_spends_it(monkeypatch: pytest.MonkeyPa
     )
 
 
-def test_a_lap_is_what_has_been_since_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lap_returns_the_time_since_the_last_lap(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 1.0, 3.0, 3.5, 7.5])
     monkeypatch.setattr(phase_clock.time, "perf_counter", lambda: next(now))
     watch = Stopwatch()
@@ -241,6 +241,7 @@ def codes(run: Run) -> list[str]:
     return [found.code for found in read_findings(path) if found.code == "T06"] if path.exists() else []
 
 
+@pytest.mark.slow
 def test_a_phase_that_is_not_counted_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutation: the clock forgets the loss."""
     healthy, _ = train(tmp_path / "healthy", SlowTask(), watched=True)
@@ -282,7 +283,7 @@ def test_a_short_training_measures_no_peak(tmp_path: Path) -> None:
     assert "peak_flops_per_s" not in run.facts["time"]
 
 
-def test_parts_below_nothing_and_one_odd_row() -> None:
+def test_negative_phases_are_found_and_one_odd_row_is_not() -> None:
     """Somebody else's work between two looks at two clocks is no mistake; a negative part is."""
     sound = {"time/step_s": 0.1, "time/forward_s": 0.06, "time/rest_s": 0.041}
     odd = sound | {"time/step_s": 0.3}

@@ -72,6 +72,7 @@ def kill_after(root: Path, step: int, **values: Any) -> Path:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_killed_in_mid_epoch_with_workers_accumulation_and_a_validation_between(tmp_path: Path) -> None:
     """7 batches an epoch, 2 a step: step 9 lies in mid-epoch, and the checkpoint of step 8 is two steps old by then."""
     values = {"grad_accumulation_steps": 2, "checkpoint_every": 4, "validate_every": 3, "workers": 2, "clip_norm": 1.0}
@@ -96,8 +97,9 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", CASES.values(), ids=CASES.keys())
-def test_crashed(tmp_path: Path, values: dict[str, Any]) -> None:
+def test_crashed_training_resumes_exactly(tmp_path: Path, values: dict[str, Any]) -> None:
     undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
     run = None
     with pytest.raises(Crash):
@@ -108,8 +110,9 @@ def test_crashed(tmp_path: Path, values: dict[str, Any]) -> None:
     assert table(run) == table(undisturbed.folder)
 
 
-def test_the_comparison_can_fail(tmp_path: Path) -> None:
-    """The guard of the guard: a generator that is not restored shows."""
+@pytest.mark.slow
+def test_comparison_finds_one_random_number_more(tmp_path: Path) -> None:
+    """A random generator that is not restored would be found."""
     undisturbed, _ = small_recipe.train(tmp_path / "undisturbed")
     with pytest.raises(Crash):
         small_recipe.train(tmp_path / "crashed", callbacks=[At(10, crash)])
@@ -217,6 +220,7 @@ def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_validation_changes_nothing_in_the_training(tmp_path: Path) -> None:
     def losses(**values: Any) -> list[str]:
         run, _ = small_recipe.train(tmp_path, **values)

@@ -109,7 +109,7 @@ def summarize_demo(
     path = scores.odometry[worst].summary() if worst else {}
     ways = {"": scores, "_network": network, "_mean_baseline": baseline}
     return {
-        "claim": str(scores.depth.claim),
+        "depth_scale": str(scores.depth.depth_scale),
         "protocol": scores.depth.protocol,
         "depth": {
             **scores.depth.metrics,

@@ -105,7 +105,7 @@ def export_checkpoint(
     on_step(
         f"tracing {parameters / 1e6:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes"
     )
-    about = ExportDescription.of(made_by, task.claim, focal=focal, **size)
+    about = ExportDescription.of(made_by, task.depth_scale, focal=focal, **size)
     return about, formats[out.suffix](_InverseDepth(task).eval(), out, about)
 
 

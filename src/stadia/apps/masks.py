@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.files import atomic_write, check_writable, read_json, safe_join, write_json
 from stadia.core.recording import LEFT, Recording, RoadMasks
+from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.masks.coco_masks import CocoMasks
 from stadia.datasets.masks.mask_files import OBJECT_CLASSES, ROAD, MaskFiles
 from stadia.datasets.masks.mask_objects import crop_object, find_mask_boxes
 from stadia.datasets.open_dataset import check_path_exists, detect_format, open_recordings
 from stadia.evaluation.plots.colormaps import color_categories
 from stadia.evaluation.plots.image_overlays import add_legend, compose_image_rows, draw_masks
-from stadia.evaluation.progress import TrackProgress, no_progress
 from stadia.models.segmentation import Segmenter, load_panoptic_model, load_tflite_model
 from stadia.models.size_prior import SizePrior, load_size_prior
 
@@ -132,7 +132,7 @@ def create_mask_maker(by: str) -> MaskMaker:
     return SegmenterMasks(load_panoptic_model(by))
 
 
-def prepare_masks(request: MasksRequest, watch: TrackProgress = no_progress) -> Iterator[str]:
+def prepare_masks(request: MasksRequest, track: TrackProgress = no_progress) -> Iterator[str]:
     """Make the masks of every frame that has none; yield lines for people."""
     check_writable(request.out)
     check_path_exists(request.source)
@@ -140,7 +140,7 @@ def prepare_masks(request: MasksRequest, watch: TrackProgress = no_progress) -> 
     recordings = open_recordings(request.source, **_without_camera(request))
     for recording in recordings:
         folder = request.out if len(recordings) == 1 else safe_join(request.out, recording.name)
-        yield from _prepare(recording, folder, maker, request, watch)
+        yield from _prepare(recording, folder, maker, request, track)
 
 
 def _without_camera(request: MasksRequest) -> dict[str, Any]:
@@ -152,12 +152,12 @@ def _without_camera(request: MasksRequest) -> dict[str, Any]:
 
 
 def _prepare(
-    recording: Recording, folder: Path, maker: MaskMaker, request: MasksRequest, watch: TrackProgress
+    recording: Recording, folder: Path, maker: MaskMaker, request: MasksRequest, track: TrackProgress
 ) -> Iterator[str]:
     _start_folder(folder, {"by": maker.identity, "of": recording.fingerprint()}, maker.classes)
     made = unknown = 0
     indices = range(0, len(recording), request.every)
-    for index in watch(indices, len(indices), f"masks of {recording.name}"):
+    for index in track(indices, len(indices), f"masks of {recording.name}"):
         done = _file(folder, "semantic", recording.stem(index))
         if done.exists():
             continue
@@ -180,7 +180,7 @@ def _prepare(
         )
     recording.mask_reader = MaskFiles(folder)
     if request.heights is not None:
-        write_json(folder / HEIGHTS, estimate_car_heights(recording, indices, load_size_prior(request.heights), watch))
+        write_json(folder / HEIGHTS, estimate_car_heights(recording, indices, load_size_prior(request.heights), track))
         recording.mask_reader = MaskFiles(folder)
     yield f"{folder}: masks of {len(indices) - unknown} frames, {made} of them new, by {maker.identity}"
     selection = getattr(recording, "selection", None)
@@ -232,12 +232,12 @@ def _summarize_masks(recording: Recording, indices: range, folder: Path) -> Iter
 
 
 def estimate_car_heights(
-    recording: Recording, indices: range, prior: SizePrior, watch: TrackProgress = no_progress
+    recording: Recording, indices: range, prior: SizePrior, track: TrackProgress = no_progress
 ) -> dict[str, dict[str, list[float]]]:
     """Return mean and spread of the height of every whole car, metres, by image and object, as in heights.json."""
     heights: dict[str, dict[str, list[float]]] = {}
     reader = recording.mask_reader
-    for index in watch(indices, len(indices), f"heights of {recording.name}"):
+    for index in track(indices, len(indices), f"heights of {recording.name}"):
         masks = recording.masks(index)
         if masks is None or reader is None:
             continue

@@ -61,13 +61,13 @@ PRESETS = {UNSCALED: "metric-demo-start", METRIC: "metric-demo"}
 class ScoredDepth:
     """Scores of depth of unseen worlds.
 
-    claim: of the predictions.
-    as_metres: scored as metres, whatever the claim.
+    depth_scale: of the predictions.
+    as_metres: scored as metres, whatever the depth scale.
     median_scaled: each image scaled by the ratio of medians.
     camera_m: camera height in predicted depth, metres, median over images; NaN if no image shows a road.
     """
 
-    claim: DepthScale
+    depth_scale: DepthScale
     as_metres: DepthScore
     median_scaled: DepthScore
     camera_m: float
@@ -129,7 +129,7 @@ def score_predictions(folder: Path, recordings: Sequence[Recording]) -> ScoredDe
             )
             heights.append(measure_camera_height(depth, recording, index))
     return ScoredDepth(
-        claim=predictions.claim,
+        depth_scale=predictions.depth_scale,
         as_metres=collect_scores(as_metres, DepthScale.METRES, PROTOCOLS["metric"]),
         median_scaled=collect_scores(median_scaled, DepthScale.UP_TO_SCALE, PROTOCOLS["relative"]),
         camera_m=float(np.nanmedian(heights)),
@@ -190,7 +190,7 @@ def summarize_metric_demo(
         peak_rss_mb: of all processes together.
     """
     return {
-        "claim": str(metres.claim),
+        "depth_scale": str(metres.depth_scale),
         "protocol": metres.as_metres.protocol,
         "depth": {
             **_score_numbers(metres.as_metres),

@@ -13,16 +13,13 @@ import numpy as np
 
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.files import atomic_write, check_writable, safe_join, write_json
-from stadia.core.types import DepthScale, Predictor
+from stadia.core.types import DepthScale, Predictor, TrackProgress
 from stadia.evaluation.io.point_clouds import PlyWriter
-from stadia.evaluation.io.prediction_writer import TRAJECTORY, TRAJECTORY_TUM
-from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Provenance
+from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, TRAJECTORY, TRAJECTORY_TUM, Provenance
 from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.predict.frame_preparation import frame_name
-from stadia.evaluation.progress import TrackProgress
-from stadia.evaluation.score.recording_scores import MIN_POSES, PATH_ALIGNMENT
-from stadia.evaluation.score.trajectory_score import TrajectoryScore, score_trajectory
+from stadia.evaluation.score.recording_scores import MIN_POSES, PATH_ALIGNMENT, TrajectoryScore, score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints
@@ -38,7 +35,7 @@ POINTS = "points.ply"
 RECORD = "odometry.json"
 
 
-def run_odometry(request: OdometryRequest, watch: TrackProgress) -> Iterator[str]:
+def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str]:
     """Estimate the trajectory of every recording of an input; yield lines for people.
 
     Raises StadiaError if a folder is not empty: nothing is overwritten.
@@ -63,9 +60,9 @@ def run_odometry(request: OdometryRequest, watch: TrackProgress) -> Iterator[str
             folder,
             request.method,
             {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint},
-            watch,
+            track,
         )
-    yield f"claim: {SCALE_DESCRIPTIONS[predictor.claim]}"
+    yield f"depth scale: {SCALE_DESCRIPTIONS[predictor.depth_scale]}"
 
 
 def _default_folder(request: OdometryRequest) -> Path:
@@ -108,18 +105,18 @@ def _remove_on_error(folder: Path) -> Iterator[None]:
 
 
 def _write(
-    given: PredictionInput, predictor: Predictor, folder: Path, method: str, about: dict[str, str], watch: TrackProgress
+    given: PredictionInput, predictor: Predictor, folder: Path, method: str, about: dict[str, str], track: TrackProgress
 ) -> Iterator[str]:
     """Estimate one recording into its folder; yield lines for people."""
     with _remove_on_error(folder):
-        path, points = _estimate_path(given, predictor, folder, method, watch)
-        score, notes = _score(given, path, predictor.claim, folder / TRAJECTORY)
+        path, points = _estimate_path(given, predictor, folder, method, track)
+        score, notes = _score(given, path, predictor.depth_scale, folder / TRAJECTORY)
         if points == 0:
             notes.append(f"{POINTS} is empty: the camera moved too little to estimate the depth of a point to 5 %")
-        _write_path(folder, path, method, predictor.claim, score)
+        _write_path(folder, path, method, predictor.depth_scale, score)
         record: dict[str, Any] = {
             **about,
-            "claim": str(predictor.claim),
+            "depth_scale": str(predictor.depth_scale),
             "method": method,
             "source": given.name,
             "network_size": [predictor.height, predictor.width],
@@ -148,13 +145,13 @@ def _write(
 
 
 def _estimate_path(
-    given: PredictionInput, predictor: Predictor, folder: Path, method: str, watch: TrackProgress
+    given: PredictionInput, predictor: Predictor, folder: Path, method: str, track: TrackProgress
 ) -> tuple[CameraPath, int | None]:
     """Return the trajectory, and the number of map points written; None if the method has no map."""
-    frames = watch(given.frames, given.count, f"following {given.name}")
+    frames = track(given.frames, given.count, f"following {given.name}")
     if method != "refined":
         return track_camera(predictor, frames, method, source=given.name), None
-    unit = "metres" if predictor.claim is DepthScale.METRES else "up to scale, no metres"
+    unit = "metres" if predictor.depth_scale is DepthScale.METRES else "up to scale, no metres"
     with atomic_write(folder / POINTS) as temporary, temporary.open("wb") as stream:
         writer = PlyWriter(stream, unit)
 
@@ -166,21 +163,23 @@ def _estimate_path(
     return path, writer.count
 
 
-def _write_path(folder: Path, path: CameraPath, method: str, claim: DepthScale, score: TrajectoryScore | None) -> None:
+def _write_path(
+    folder: Path, path: CameraPath, method: str, depth_scale: DepthScale, score: TrajectoryScore | None
+) -> None:
     """Write the trajectory as rows and as a drawing, with the true one if there is one."""
     write_kitti_trajectory(folder / TRAJECTORY, Trajectory(path.T_world_camera))
     known = [time_s for time_s in path.times_s if time_s is not None]
     if len(known) == len(path.names):
         write_tum_trajectory(folder / TRAJECTORY_TUM, Trajectory(path.T_world_camera, np.array(known)))
     if score is None:
-        draw_paths(folder / DRAWING, {method: path.T_world_camera}, claim)
+        draw_paths(folder / DRAWING, {method: path.T_world_camera}, depth_scale)
     else:
         seen = score.paths_from_start
         draw_paths(folder / DRAWING, {method: seen["estimated"], "measured": seen["true"]}, DepthScale.METRES)
 
 
 def _score(
-    given: PredictionInput, path: CameraPath, claim: DepthScale, file: Path
+    given: PredictionInput, path: CameraPath, depth_scale: DepthScale, file: Path
 ) -> tuple[TrajectoryScore | None, list[str]]:
     """Score against the recording's poses as `stadia evaluate` does; None if there are too few. Also return notes."""
     truth, ends = dict[int, Any](), [path.ends] if path.ends else []
@@ -195,6 +194,6 @@ def _score(
     rows = sorted(truth)
     estimated = Trajectory(path.T_world_camera[rows])
     reference = Trajectory(np.stack([truth[k] for k in rows]), name=given.name)
-    score = score_trajectory(estimated, reference, PATH_ALIGNMENT.get(claim, PathAlignment.SIM3))
+    score = score_trajectory(estimated, reference, PATH_ALIGNMENT.get(depth_scale, PathAlignment.SIM3))
     measured = [f"{len(rows)} of {len(path.names)} poses are measured: the score and {DRAWING} are of these"]
     return score, [*(measured if len(rows) < len(path.names) else []), *score.notes, *ends]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stadia.cli.arguments import argument, option
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -22,30 +24,20 @@ STOPPED = 1
 
 
 def check(
-    data: Annotated[Path, typer.Argument(help="A dataset, a video, or a folder of images.", show_default=False)],
+    data: Annotated[Path, argument("A dataset, a video, or a folder of images.")],
     overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE", help="How to open DATA: data.camera.focal_px=700, data.poses=FILE", show_default=False
-        ),
+        list[str] | None, argument("How to open DATA: data.camera.focal_px=700, data.poses=FILE", metavar="KEY=VALUE")
     ] = None,
     format: Annotated[
         str, typer.Option("--format", help="Format of DATA; `stadia list datasets` lists them.")
     ] = "auto",
     only: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--only", help="Run only this check; repeatable. `stadia list checks` lists them.", show_default=False
-        ),
+        list[str] | None, option("--only", "Run only this check; repeatable. `stadia list checks` lists them.")
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0, help="Start no recording after this time.")] = 20.0,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="A folder for findings.jsonl and an image of each finding.", show_default=False),
-    ] = None,
+    out: Annotated[Path | None, option("--out", "A folder for findings.jsonl and an image of each finding.")] = None,
     recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", help="Check DATA as input of this recipe: objectpose, overlay.", show_default=False),
+        str | None, option("--recipe", "Check DATA as input of this recipe: objectpose, overlay.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON list of findings.")] = False,
 ) -> None:
@@ -114,12 +106,8 @@ def _recipe_findings(
     from stadia.recipes import RECIPES
 
     if only:
-        raise ConfigError(
-            "--only",
-            found="given with --recipe",
-            expected="one of the two",
-            fix="leave it out: a recipe has checks of its own",
-        )
+        fix = "leave it out: a recipe has checks of its own"
+        raise ConfigError("--only", found="given with --recipe", expected="one of the two", fix=fix)
     given = [f"data.path={json.dumps(str(data))}"] + ([f"data.format={format}"] if format != "auto" else [])
     config = resolve_recipe(recipe, None, given + overrides, example={})
     _, opened = RECIPES.load(recipe).prepare(config, Console(stderr=True))

@@ -1,16 +1,25 @@
-"""`stadia data`: make and draw data sets."""
+"""`stadia data`, `prepare` and `camera-height`: make data sets, masks of your own video, and the camera's height."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from stadia.cli.arguments import EveryOption, InputArgument, InputSettings, argument, option
+
 app = typer.Typer(help="Make and draw data sets.", no_args_is_help=True)
+
+OutFolder = Annotated[Path, typer.Option(help="Folder of the data set; an interrupted one is continued.")]
+Preset = Annotated[str, typer.Option(help="tiny, demo or full.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same bytes.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")]
+
+DEFAULT_MASK_NETWORK = "facebook/mask2former-swin-tiny-cityscapes-panoptic"
 
 
 @app.callback()
@@ -18,21 +27,17 @@ def _data() -> None:
     """Make and draw data sets."""
 
 
-def _numbers(option: str, value: str | None, splits: Sequence[str]) -> list[str]:
+def _split_settings(option: str, value: str | None) -> list[str]:
     """Convert numbers such as "10,1,2" to settings of the splits."""
     from stadia.core.errors import ConfigError
+    from stadia.synthetic.rendering.dataset_files import SPLITS
 
     if value is None:
         return []
     numbers = value.split(",")
-    if len(numbers) != len(splits) or not all(n.strip().isdigit() for n in numbers):
+    if len(numbers) != len(SPLITS) or not all(n.strip().isdigit() for n in numbers):
         raise ConfigError(option, found=value, expected="three numbers", fix=f"for example {option} 10,1,2")
-    return [f"{split}={int(n)}" for split, n in zip(splits, numbers, strict=True)]
-
-
-def _without_group(words: Sequence[str]) -> list[str]:
-    """Strip `data.` from settings, so that keys of `stadia train` work here too."""
-    return [word.removeprefix("data.") for word in words]
+    return [f"{split}={int(n)}" for split, n in zip(SPLITS, numbers, strict=True)]
 
 
 @contextmanager
@@ -41,95 +46,89 @@ def _progress(title: str, unit: str, total: int, images: int = 1) -> Iterator[Ca
 
     images: number of images in each item.
     """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress
     from rich.text import Text
 
-    class Speed(ProgressColumn):
-        def render(self, task: Task) -> Text:
+    class Speed(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> Text:
             return Text(f"{task.speed * images:.1f} images/s" if task.speed else "", style="cyan")
 
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn(unit), Speed(), TimeRemainingColumn())
-    with Progress(*columns, disable=not sys.stdout.isatty()) as progress:
-        bar = progress.add_task("", total=total)
-        yield lambda count: progress.advance(bar, count)
+    columns = (
+        *(progress.TextColumn(title), progress.BarColumn(), progress.MofNCompleteColumn(), progress.TextColumn(unit)),
+        *(Speed(), progress.TimeRemainingColumn()),
+    )
+    with progress.Progress(*columns, disable=not sys.stdout.isatty()) as display:
+        bar = display.add_task("", total=total)
+        yield lambda count: display.advance(bar, count)
+
+
+def _print_written(path: Path) -> None:
+    typer.echo(f"{path}  (preview: {path.parent / 'preview.png'})")
 
 
 @app.command()
 def roadworld(
-    out: Annotated[Path, typer.Option(help="Folder of the data set; an interrupted one is continued.")],
-    preset: Annotated[str, typer.Option(help="tiny, demo or full.")] = "demo",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    out: OutFolder,
+    preset: Preset = "demo",
+    seed: Seed = 0,
     worlds: Annotated[
         str | None, typer.Option(metavar="TRAIN,VAL,TEST", help="Numbers of worlds, instead of the preset's.")
     ] = None,
     exposure: Annotated[bool, typer.Option("--exposure", help="Let the exposure drift.")] = False,
     noise: Annotated[bool, typer.Option("--noise", help="Add a sensor's noise.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
+    workers: Workers = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Any other setting, as frames=20 or stereo=false.")
     ] = None,
 ) -> None:
     """Render a synthetic road world: stereo video with exact depth, normals, classes, instances and poses."""
     from stadia.core.config import resolve_config
-    from stadia.synthetic.rendering.dataset_files import SPLITS
-    from stadia.synthetic.roadworld.config import RoadWorldConfig
-    from stadia.synthetic.roadworld.config import find_roadworld_preset as find_preset
+    from stadia.synthetic.roadworld.config import RoadWorldConfig, find_roadworld_preset
 
-    extra = _numbers("--worlds", worlds, SPLITS) + list(overrides or [])
+    extra = _split_settings("--worlds", worlds) + list(overrides or [])
     extra += [f"{name}=true" for name, wanted in (("exposure", exposure), ("noise", noise)) if wanted]
-    config = resolve_config(RoadWorldConfig, find_preset(preset).model_dump(mode="json"), extra)
+    config = resolve_config(RoadWorldConfig, find_roadworld_preset(preset).model_dump(mode="json"), extra)
 
     from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
-    with _progress(
-        "RoadWorld", "frames", sum(config.worlds.values()) * config.frames, images=1 + config.stereo
-    ) as advance:
+    frames = sum(config.worlds.values()) * config.frames
+    with _progress("RoadWorld", "frames", frames, images=1 + config.stereo) as advance:
         path = write_roadworld(config, out, seed=seed, workers=workers, advance=advance)
-    typer.echo(f"{path}  (preview: {path.parent / 'preview.png'})")
+    _print_written(path)
 
 
 @app.command()
 def tableworld(
-    out: Annotated[Path, typer.Option(help="Folder of the data set; an interrupted one is continued.")],
-    preset: Annotated[str, typer.Option(help="tiny, demo or full.")] = "demo",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    out: OutFolder,
+    preset: Preset = "demo",
+    seed: Seed = 0,
     tables: Annotated[
         str | None, typer.Option(metavar="TRAIN,VAL,TEST", help="Numbers of tables, instead of the preset's.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
+    workers: Workers = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Any other setting, as views=8 or noise=false.")
     ] = None,
 ) -> None:
     """Render objects on tables: images with exact masks, depth, poses and sizes."""
     from stadia.core.config import resolve_config
-    from stadia.synthetic.rendering.dataset_files import SPLITS
-    from stadia.synthetic.tableworld.config import TableWorldConfig
-    from stadia.synthetic.tableworld.config import find_tableworld_preset as find_preset
+    from stadia.synthetic.tableworld.config import TableWorldConfig, find_tableworld_preset
 
-    extra = _numbers("--tables", tables, SPLITS) + list(overrides or [])
-    config = resolve_config(TableWorldConfig, find_preset(preset).model_dump(mode="json"), extra)
+    extra = _split_settings("--tables", tables) + list(overrides or [])
+    config = resolve_config(TableWorldConfig, find_tableworld_preset(preset).model_dump(mode="json"), extra)
 
     from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
     with _progress("TableWorld", "images", sum(config.tables.values()) * config.views) as advance:
         path = write_tableworld(config, out, seed=seed, workers=workers, advance=advance)
-    typer.echo(f"{path}  (preview: {path.parent / 'preview.png'})")
+    _print_written(path)
 
 
 @app.command()
 def foregrounds(
     out: Annotated[Path, typer.Option(help="Folder of the cut-outs; an interrupted one is continued.")],
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
+    seed: Seed = 0,
+    workers: Workers = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As train=500, val=50, views=4 or side=256.")
     ] = None,
@@ -144,17 +143,13 @@ def foregrounds(
 
     with _progress("objects", "images", sum(config.objects.values()) * config.views) as advance:
         path = write_cutouts(config, out, seed=seed, workers=workers, advance=advance)
-    typer.echo(f"{path}  (preview: {path.parent / 'preview.png'})")
+    _print_written(path)
 
 
 @app.command()
 def overlay(
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write to; an interrupted one is continued.", show_default=False)
-    ] = None,
-    sheet: Annotated[
-        Path | None, typer.Option(help="Write only a PNG overview of any set (path=FOLDER).", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, option("--out", "Folder to write to; an interrupted one is continued.")] = None,
+    sheet: Annotated[Path | None, option("--sheet", "Write only a PNG overview of any set (path=FOLDER).")] = None,
     count: Annotated[int, typer.Option(min=1, help="Images to train on.")] = 10_000,
     val: Annotated[
         int, typer.Option(min=0, help="Images to validate on, and as many to test, where there is a split for it.")
@@ -162,7 +157,7 @@ def overlay(
     seed: Annotated[
         int, typer.Option(help="The same seed gives the same bytes, written or composed while it trains.")
     ] = 0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
+    workers: Workers = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -176,32 +171,25 @@ def overlay(
     from stadia.dataloading.config import OverlayDataConfig
 
     if (out is None) == (sheet is None):
-        raise ConfigError(
-            "overlay", found="both" if out else "neither", expected="--out or --sheet", fix="pass one of them"
-        )
-    config = resolve_config(
-        OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *_without_group(overrides or [])]
-    )
+        found = "both" if out else "neither"
+        raise ConfigError("overlay", found=found, expected="--out or --sheet", fix="pass one of them")
+    settings = [word.removeprefix("data.") for word in overrides or []]  # keys of `stadia train` work here too
+    config = resolve_config(OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *settings])
 
-    from stadia.cli.progress_display import show_progress
+    from stadia.cli.progress_display import print_lines, show_progress
     from stadia.recipes.overlay.data import draw_overlays, write_overlay_set
 
     with show_progress() as bars:
         if sheet is not None:
-            lines = draw_overlays(config, sheet, seed, bars.progress)
-        else:
-            assert out is not None
-            lines = write_overlay_set(config, out, seed, workers, bars.progress)
-        for line in lines:
-            typer.echo(line)
+            print_lines(draw_overlays(config, sheet, seed, bars.progress))
+        elif out is not None:
+            print_lines(write_overlay_set(config, out, seed, workers, bars.progress))
 
 
 @app.command()
 def show(
-    data: Annotated[
-        Path, typer.Argument(help="Images of objects: stadia's own layout, BOP, NOCS, KITTI.", show_default=False)
-    ],
-    split: Annotated[str, typer.Argument(help="Split of DATA, such as train, test, training.", show_default=False)],
+    data: Annotated[Path, argument("Images of objects: stadia's own layout, BOP, NOCS, KITTI.")],
+    split: Annotated[str, argument("Split of DATA, such as train, test, training.")],
     out: Annotated[Path, typer.Option(help="Folder of the drawings.")],
     images: Annotated[int, typer.Option(min=1, help="Largest number of images, evenly spread over the split.")] = 16,
     format: Annotated[str, typer.Option("--format", help="Format of DATA: objects, bop, nocs or kitti.")] = "auto",
@@ -212,6 +200,60 @@ def show(
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StadiaError(out, found="files in it", expected="a new folder", fix="choose another --out")
-
     for file in draw_labels(data, split, out, images, format):
         typer.echo(file)
+
+
+def prepare(
+    source: InputArgument,
+    overrides: InputSettings = None,
+    masks: Annotated[bool, typer.Option("--masks", help="Make masks of road and objects of every frame.")] = False,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by", help="What makes them: a .tflite, a COCO .json, a folder of masks, a network of transformers."
+        ),
+    ] = DEFAULT_MASK_NETWORK,
+    out: Annotated[Path | None, option("--out", "A folder; INPUT's name with -masks by default.")] = None,
+    heights: Annotated[
+        Path | None, option("--heights", "A learned size prior that predicts the height of each car.")
+    ] = None,
+    every: EveryOption = 1,
+) -> None:
+    """Make masks of road and objects for your own video. The same command resumes. Check its sheet before training."""
+    from stadia.core.errors import ConfigError
+    from stadia.recipes.base.requests import parse_source_options
+
+    if not masks:
+        raise ConfigError("prepare", found="nothing to prepare", expected="--masks", fix="see `stadia prepare --help`")
+    options = parse_source_options(overrides or [])
+
+    from stadia.apps.masks import MasksRequest, prepare_masks
+    from stadia.cli.progress_display import print_lines, show_progress
+
+    request = MasksRequest(source, by, out or Path(f"{source.stem}-masks"), options, every, heights)
+    with show_progress() as bars:
+        print_lines(prepare_masks(request, bars.track))
+
+
+def camera_height(
+    source: Annotated[Path, argument("A video, images or a dataset with masks; KITTI boxes.", metavar="INPUT")],
+    overrides: Annotated[
+        list[str] | None,
+        argument("masks=FOLDER, priors=mixed, horizon=edges: docs/camera-height.md", metavar="KEY=VALUE"),
+    ] = None,
+    out: Annotated[Path | None, option("--out", "A folder for the result and its images.")] = None,
+    every: EveryOption = 1,
+) -> None:
+    """Estimate the camera's height without a network, from the horizon and cars and people of known height
+    distribution.
+    """
+    from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
+
+    config = parse_camera_height_config(overrides or [])
+
+    from stadia.apps.camera_height.estimate import run_camera_height
+    from stadia.cli.progress_display import print_lines, show_progress
+
+    with show_progress() as bars:
+        print_lines(run_camera_height(CameraHeightRequest(source, config, every, out), bars.track))

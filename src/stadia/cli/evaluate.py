@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stadia.cli.arguments import argument, option
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-if TYPE_CHECKING:
+
     from stadia.recipes.base.requests import EvaluateRequest
 
 _CHECKPOINT, _DEPTH, _TRAJECTORY = "CHECKPOINT DATA", "--depth DIR --reference DIR", "--trajectory EST --reference REF"
@@ -18,7 +20,7 @@ _OBJECTS = "--objects RESULTS --reference DATA"
 _FORMS_OF = {
     "reference": (_DEPTH, _TRAJECTORY, _OBJECTS),
     "protocol": (_CHECKPOINT, _DEPTH),
-    "claim": (_DEPTH,),
+    "depth_scale": (_DEPTH,),
     "crop": (_DEPTH,),
     "format": (_TRAJECTORY,),
     "align": (_TRAJECTORY,),
@@ -38,50 +40,27 @@ _FORMS_OF = {
 
 def evaluate(
     context: typer.Context,
-    checkpoint: Annotated[
-        Path | None, typer.Argument(help="A checkpoint or a run's folder.", show_default=False)
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Argument(help="Recordings with ground truth, or labeled objects.", show_default=False)
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="How to open DATA: data.split=test", show_default=False),
-    ] = None,
-    depth: Annotated[
-        Path | None, typer.Option("--depth", help="A folder of depth maps: uint16 png, npz, npy.", show_default=False)
-    ] = None,
-    trajectory: Annotated[
-        Path | None, typer.Option("--trajectory", help="A file of camera-to-world poses.", show_default=False)
-    ] = None,
+    checkpoint: Annotated[Path | None, argument("A checkpoint or a run's folder.")] = None,
+    data: Annotated[Path | None, argument("Recordings with ground truth, or labeled objects.")] = None,
+    overrides: Annotated[list[str] | None, argument("How to open DATA: data.split=test", metavar="KEY=VALUE")] = None,
+    depth: Annotated[Path | None, option("--depth", "A folder of depth maps: uint16 png, npz, npy.")] = None,
+    trajectory: Annotated[Path | None, option("--trajectory", "A file of camera-to-world poses.")] = None,
     objects: Annotated[
-        Path | None,
-        typer.Option(
-            "--objects", help="Predicted boxes: a BOP csv, or a folder of KITTI label files.", show_default=False
-        ),
+        Path | None, option("--objects", "Predicted boxes: a BOP csv, or a folder of KITTI label files.")
     ] = None,
-    reference: Annotated[
-        Path | None, typer.Option("--reference", help="The ground truth: a folder, or a file.", show_default=False)
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option("--split", help="Split of the objects in --reference; test by default.", show_default=False),
-    ] = None,
+    reference: Annotated[Path | None, option("--reference", "The ground truth: a folder, or a file.")] = None,
+    split: Annotated[str | None, option("--split", "Split of the objects in --reference; test by default.")] = None,
     held_out_of: Annotated[
-        Path | None, typer.Option(help="A run whose held-out part of --reference is scored.", show_default=False)
+        Path | None, option("--held-out-of", "A run whose held-out part of --reference is scored.")
     ] = None,
     protocol: Annotated[
         str, typer.Option("--protocol", help="Depth protocol; `stadia list protocols` lists them.")
     ] = "metric",
-    claim: Annotated[
-        str | None,
-        typer.Option("--claim", help="Scale of other programs' maps; metres by default.", show_default=False),
+    depth_scale: Annotated[
+        str | None, option("--depth-scale", "Scale of other programs' maps; metres by default.")
     ] = None,
     crop: Annotated[
-        str | None,
-        typer.Option(
-            "--crop", help="Part of the image in other programs' maps: kb; all by default.", show_default=False
-        ),
+        str | None, option("--crop", "Part of the image in other programs' maps: kb; all by default.")
     ] = None,
     format: Annotated[str, typer.Option("--format", help="Format of trajectories: kitti or tum.")] = "kitti",
     align: Annotated[
@@ -91,10 +70,7 @@ def evaluate(
         float, typer.Option("--max-difference", help="Largest time difference of associated poses, in seconds.")
     ] = 0.01,
     frames: Annotated[
-        Path | None,
-        typer.Option(
-            "--frames", help="A file with the frames of DATA: `recording frame l` a line.", show_default=False
-        ),
+        Path | None, option("--frames", "A file with the frames of DATA: `recording frame l` a line.")
     ] = None,
     every: Annotated[int, typer.Option("--every", min=1, help="Use each n-th frame of DATA.")] = 1,
     held_out: Annotated[
@@ -104,18 +80,10 @@ def evaluate(
         str, typer.Option("--motion", help="How to estimate the path: aligned (direct alignment) or network.")
     ] = "aligned",
     size: Annotated[
-        str | None,
-        typer.Option(
-            "--size", help="Run CHECKPOINT at another size than in training, such as 1216x352.", show_default=False
-        ),
+        str | None, option("--size", "Run CHECKPOINT at another size than in training, such as 1216x352.")
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder for predictions of CHECKPOINT; in its run by default.", show_default=False),
-    ] = None,
-    scores: Annotated[
-        Path | None, typer.Option("--scores", help="Also write a score file with every image.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, option("--out", "Folder for predictions of CHECKPOINT; in its run by default.")] = None,
+    scores: Annotated[Path | None, option("--scores", "Also write a score file with every image.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print only JSON.")] = False,
 ) -> None:
     """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects, by a protocol and from
@@ -124,7 +92,7 @@ def evaluate(
     forms = {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)}
     truth = _truth_of_one_form(context, {**forms, _OBJECTS: (objects, reference)})
     if depth is not None:
-        summary = _score_depth(depth, truth, protocol, claim, crop, scores)
+        summary = _score_depth(depth, truth, protocol, depth_scale, crop, scores)
     elif trajectory is not None:
         summary = _score_trajectory(trajectory, truth, format, align, max_difference_s, scores)
     elif objects is not None:
@@ -166,16 +134,12 @@ def _refuse_other_forms(context: typer.Context, form: str) -> None:
     """Refuse an option that this form does not use."""
     from stadia.core.errors import ConfigError
 
-    for option in context.command.params:
-        forms = _FORMS_OF.get(option.name or "", (form,))
-        source = context.get_parameter_source(option.name or "")
+    for parameter in context.command.params:
+        forms = _FORMS_OF.get(parameter.name or "", (form,))
+        source = context.get_parameter_source(parameter.name or "")
         if form not in forms and source is not None and source.name == "COMMANDLINE":
-            raise ConfigError(
-                option.opts[0],
-                found=f"given with {form}",
-                expected=f"it with {' or '.join(forms)} alone",
-                fix="leave it out",
-            )
+            expected = f"it with {' or '.join(forms)} alone"
+            raise ConfigError(parameter.opts[0], found=f"given with {form}", expected=expected, fix="leave it out")
 
 
 def _chosen(option: str, text: str, choices: Sequence[str]) -> str:
@@ -191,9 +155,10 @@ def _chosen(option: str, text: str, choices: Sequence[str]) -> str:
 
 
 def _score_depth(
-    depth: Path, reference: Path, protocol: str, claim: str | None, crop: str | None, scores: Path | None
+    depth: Path, reference: Path, protocol: str, depth_scale: str | None, crop: str | None, scores: Path | None
 ) -> dict[str, Any]:
     from stadia.cli.progress_display import show_progress
+    from stadia.core.files import write_json
     from stadia.core.types import DepthScale
     from stadia.evaluation.io.predictions_folder import Predictions
     from stadia.evaluation.protocols import find_protocol
@@ -201,22 +166,23 @@ def _score_depth(
     from stadia.geometry.numpy_camera import IMAGE_CROPS
 
     rules = find_protocol(protocol)
-    claimed = None if claim is None else DepthScale(_chosen("--claim", claim, [*DepthScale]))
+    scale = None if depth_scale is None else DepthScale(_chosen("--depth-scale", depth_scale, [*DepthScale]))
     shown = None if crop is None else _chosen("--crop", crop, [*IMAGE_CROPS])
     with show_progress() as bars:
         score = score_depth(
-            Predictions.open(depth, claimed, shown), open_ground_truth_folder(reference, rules), rules, watch=bars.watch
+            Predictions.open(depth, scale, shown), open_ground_truth_folder(reference, rules), rules, track=bars.track
         )
     if scores is not None:
-        score.write(scores)
+        write_json(scores, score.to_json())
     return score.summary()
 
 
 def _score_trajectory(
     trajectory: Path, reference: Path, format: str, align: str, max_difference_s: float, scores: Path | None
 ) -> dict[str, Any]:
+    from stadia.core.files import write_json
     from stadia.evaluation.io.trajectory_files import TrajectoryFormat, read_trajectory
-    from stadia.evaluation.score.trajectory_score import score_trajectory
+    from stadia.evaluation.score.recording_scores import score_trajectory
     from stadia.metrics.trajectory_metrics import PathAlignment
 
     kind = TrajectoryFormat(_chosen("--format", format, [*TrajectoryFormat]))
@@ -224,7 +190,7 @@ def _score_trajectory(
     estimated, truth = read_trajectory(trajectory, kind), read_trajectory(reference, kind, is_reference=True)
     score = score_trajectory(estimated, truth, alignment, max_difference_s)
     if scores is not None:
-        score.write(scores)
+        write_json(scores, score.to_json())
     return score.summary()
 
 
@@ -279,19 +245,15 @@ def evaluate_checkpoint(request: EvaluateRequest) -> dict[str, Any]:
     from stadia.evaluation.protocols import find_protocol
 
     if request.frames is not None and request.every != 1:
-        raise ConfigError(
-            "--every",
-            found="given with --frames",
-            expected="one of the two",
-            fix="leave it out: the list names the frames",
-        )
+        fix = "leave it out: the list names the frames"
+        raise ConfigError("--every", found="given with --frames", expected="one of the two", fix=fix)
     find_protocol(request.protocol)
 
     from stadia.cli.progress_display import show_progress
     from stadia.recipes.base.runner import run_evaluate
 
     with show_progress() as bars:
-        summary, written = run_evaluate(request, bars.watch, bars.progress)
+        summary, written = run_evaluate(request, bars.track, bars.progress)
     for path in written:
         typer.echo(f"note: wrote {path}", err=True)
     return summary

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from stadia.cli.arguments import argument
 
-    from stadia.diagnostics.finding import Finding
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,8 +18,7 @@ if TYPE_CHECKING:
     from stadia.diagnostics.finding import Finding
     from stadia.training.run_folder import Run
 
-
-# -- Print a finding in a terminal. Imports neither torch nor rich before it prints.
+STOPPED = 1  # exit code
 
 COLORS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
@@ -51,9 +48,8 @@ def print_finding(console: Console, finding: Finding, folder: Path | None) -> No
     if folder is not None and evidence.image:
         console.print(f"  [dim]image[/dim]  {escape(str(folder / evidence.image))}", soft_wrap=True)
     for table in evidence.tables:
-        drawn = Table(
-            *map(escape, table.head), box=None, padding=(0, 3, 0, 0), header_style="dim", show_header=bool(table.head)
-        )
+        style: dict[str, Any] = {"box": None, "padding": (0, 3, 0, 0), "header_style": "dim"}
+        drawn = Table(*map(escape, table.head), show_header=bool(table.head), **style)
         for row in table.rows:
             drawn.add_row(*map(escape, row))
         console.print(Padding(drawn, (0, 0, 0, 4)))
@@ -75,15 +71,8 @@ def where_of(finding: Finding) -> str:
     return f" ({', '.join(finding.where[:3])}{' ...' if len(finding.where) > 3 else ''})" if finding.where else ""
 
 
-# -- `stadia diagnose RUN`: print the findings of a run from cause to effect.
-
-STOPPED = 1
-
-
 def diagnose(
-    run: Annotated[
-        Path, typer.Argument(help="A run's folder, also of a failed or unfinished run.", show_default=False)
-    ],
+    run: Annotated[Path, argument("A run's folder, also of a failed or unfinished run.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print only the findings in this order, as JSON.")] = False,
 ) -> None:
     """Print which finding to fix first, which may follow from it, and which have another cause. Exits with 1 for a
@@ -105,27 +94,19 @@ def diagnose(
         typer.echo(f"note: left out: {error}", err=True)
     found = find_root_cause(findings)
     if as_json:
-        parts = {
-            "first": (found.first,) if found.first else (),
-            "follows": found.follows,
-            "apart": found.apart,
-            "unchecked": found.unchecked,
-        }
-        typer.echo(
-            json.dumps(
-                {name: [one.to_dict() for one in some] for name, some in parts.items()}, indent=2, allow_nan=False
-            )
-        )
+        parts = {"first": (found.first,) if found.first else ()}
+        parts |= {name: getattr(found, name) for name in ("follows", "apart", "unchecked")}
+        listed = {name: [finding.to_dict() for finding in some] for name, some in parts.items()}
+        typer.echo(json.dumps(listed, indent=2, allow_nan=False))
     else:
         console = Console(highlight=False)
         console.print(_how_it_went(opened), markup=False, soft_wrap=True)
         if found.first is None:
-            nothing = (
-                "nothing was found" if written else "no findings.jsonl: the run ended before its data were checked"
-            )
-            console.print(f"[green]{nothing}[/green]" if written else nothing, soft_wrap=True)
+            missing = "no findings.jsonl: the run ended before its data were checked"
+            console.print("[green]nothing was found[/green]" if written else missing, soft_wrap=True)
         else:
-            _print_first(console, found.first, opened.folder)
+            console.print("\n[bold]fix first[/bold]")
+            print_finding(console, found.first, opened.folder)
         _print_rest(console, "may follow from it; check again after the fix", found.follows)
         _print_rest(console, "other causes", found.apart)
         if found.unchecked:
@@ -143,15 +124,6 @@ def _how_it_went(run: Run) -> str:
     return f"{run.folder}: {run.recipe}, {ended}"
 
 
-def _print_first(console: Console, first: Finding, folder: Path) -> None:
-
-    console.print(
-        "\
-[bold]fix first[/bold]"
-    )
-    print_finding(console, first, folder)
-
-
 def _print_rest(console: Console, title: str, findings: Sequence[Finding]) -> None:
     from rich.markup import escape
 
@@ -162,14 +134,8 @@ def _print_rest(console: Console, title: str, findings: Sequence[Finding]) -> No
         console.print(f"    [dim]fix[/dim] {escape(one.fix)}", soft_wrap=True)
 
 
-# -- `stadia explain`: explain a finding, how it is measured, and what to do.
-
-
 def explain(
-    code: Annotated[
-        str | None,
-        typer.Argument(help="Code of a finding, such as U01; a letter lists its family.", show_default=False),
-    ] = None,
+    code: Annotated[str | None, argument("Code of a finding, such as U01; a letter lists its family.")] = None,
 ) -> None:
     """Explain a finding: symptom, cause, fix, measurement, origin, and the test that proves it; or
     list all findings.
@@ -190,10 +156,8 @@ def explain(
         console.print(f"{entry.code} {entry.title}", style="bold", markup=False)
         lines = {"family": f"{FAMILIES[wanted[0]]}, checked at stage '{entry.stage}'"}
         lines |= {name: getattr(entry, name) for name in ("symptom", "cause", "fix", "measured", "seen")}
-        lines |= {
-            "from": f"{', '.join(trace.lines)} of the specifications" if trace.lines else trace.here,
-            "proof": trace.proof,
-        }
+        lines["from"] = f"{', '.join(trace.lines)} of the specifications" if trace.lines else trace.here
+        lines["proof"] = trace.proof
         for name, text in lines.items():
             console.print(f"  {name + ':':<10}{text}", markup=False, soft_wrap=True)
         return

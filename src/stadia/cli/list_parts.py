@@ -9,8 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from stadia.cli.arguments import argument, option
 from stadia.core.registry import Registry
 
 Rows = Iterable[tuple[str, str]]  # name and one line
@@ -46,7 +45,7 @@ PART_KINDS = Registry(
         "object-metrics": "stadia.metrics:OBJECT_METRICS",
         "protocols": "stadia.cli.list_parts:protocols",
         "motions": "stadia.evaluation:MOTIONS",
-        "followers": "stadia.odometry:ODOMETRY_METHODS",
+        "odometry-methods": "stadia.odometry:ODOMETRY_METHODS",
         "checks": "stadia.diagnostics.preflight:CHECKS",
         "split-checks": "stadia.diagnostics.preflight:SPLIT_CHECKS",
     },
@@ -54,12 +53,8 @@ PART_KINDS = Registry(
 
 
 def parts(
-    kind: Annotated[
-        str | None, typer.Argument(help="One kind, and those whose names end in it: losses.", show_default=False)
-    ] = None,
-    pattern: Annotated[
-        str, typer.Option("--filter", help="Names that hold this text; * and ? are wildcards.", show_default=False)
-    ] = "",
+    kind: Annotated[str | None, argument("One kind, and those whose names end in it: losses.")] = None,
+    pattern: Annotated[str, option("--filter", "Names that hold this text; * and ? are wildcards.")] = "",
 ) -> None:
     """List the parts that a configuration may name: recipes, datasets, encoders, losses, protocols and others."""
     from rich.console import Console
@@ -98,17 +93,17 @@ def read_first_line(where: str) -> str:
 
 
 def protocols() -> Rows:
-    """List every protocol: its alignment for each claim, and its ground truth."""
+    """List every protocol: its alignment for each depth scale, and its ground truth."""
     from stadia.evaluation.protocols import PROTOCOLS, Alignment
 
     def fitted(kind: Alignment) -> str:
         return "as they are" if kind is Alignment.NONE else f"fitted by {kind}"
 
-    claims = {
-        name: ", ".join(f"{claim} {fitted(kind)}" for claim, kind in rules.alignments.items())
+    alignments = {
+        name: ", ".join(f"{depth_scale} {fitted(kind)}" for depth_scale, kind in rules.alignments.items())
         for name, rules in PROTOCOLS.items()
     }
-    return [(name, f"{claims[name]}; truth: {rules.ground_truth}") for name, rules in PROTOCOLS.items()]
+    return [(name, f"{alignments[name]}; truth: {rules.ground_truth}") for name, rules in PROTOCOLS.items()]
 
 
 def encoders() -> Rows:

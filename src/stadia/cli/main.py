@@ -16,11 +16,11 @@ import typer
 from stadia import __version__
 from stadia.cli.check import check
 from stadia.cli.data_commands import app as data
+from stadia.cli.data_commands import camera_height, prepare
 from stadia.cli.evaluate import evaluate
 from stadia.cli.findings import diagnose, explain
 from stadia.cli.list_parts import parts
 from stadia.cli.predict import activations, export, odometry, predict
-from stadia.cli.prepare import camera_height, prepare
 from stadia.cli.report import compare, journal, report
 from stadia.cli.run_demo import demo
 from stadia.cli.studies import ablate, sweep
@@ -95,8 +95,7 @@ _PLAINER = (
 def _mistake_of_words(error: Any) -> StadiaError:
     """Convert a usage error to one line.
 
-    Args:
-        error: a click.UsageError, of click or of the copy in newer versions of typer.
+    error: a click.UsageError, of click or of the copy in newer versions of typer.
     """
     context = getattr(error, "ctx", None)  # None where an option lacks its value
     command, path = (context.command, context.command_path) if context else (None, "stadia")
@@ -106,26 +105,21 @@ def _mistake_of_words(error: Any) -> StadiaError:
         options = (option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts))
         valid = list(dict.fromkeys(option for option in (*options, "--help", "--traceback") if option.startswith("--")))
     elif found.startswith("No such command"):
-        found, valid = (
-            found.partition(". Did you mean")[0].replace("No such command", "command"),
-            list(getattr(command, "commands", ())),
-        )
+        found = found.partition(". Did you mean")[0].replace("No such command", "command")
+        valid = list(getattr(command, "commands", ()))
     for words, plainer in _PLAINER:
         found = found.replace(words, plainer)
     word = found.split("'")[1] if valid else "="
     if word in RENAMED_COMMANDS:
         fix = f"use `stadia {RENAMED_COMMANDS[word]}`"
         return StadiaError("command line", found=found, expected=f"one of {', '.join(valid)}", fix=fix)
-    near = (
-        None if "=" in word else find_new_option(word) or find_nearest_name(word, valid)
-    )  # a setting is not a misspelled command
+    is_setting = "=" in word  # and no misspelled command
+    near = None if is_setting else find_new_option(word) or find_nearest_name(word, valid)
     usage = " ".join([path, *command.collect_usage_pieces(context)]) if command else "a line as the help shows it"
-    return StadiaError(
-        path.removeprefix("stadia").strip() or "command line",
-        found=found[:1].lower() + found[1:],
-        expected=f"one of {', '.join(valid)}" if valid else usage,
-        fix=f"did you mean '{near}'?" if near else f"see `{path} --help`",
-    )
+    fix = f"did you mean '{near}'?" if near else f"see `{path} --help`"
+    expected = f"one of {', '.join(valid)}" if valid else usage
+    found = found[:1].lower() + found[1:]
+    return StadiaError(path.removeprefix("stadia").strip() or "command line", found=found, expected=expected, fix=fix)
 
 
 def _one_line(error: BaseException) -> tuple[str, int]:
@@ -139,30 +133,20 @@ def _one_line(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
     if isinstance(error, OSError) and error.filename is not None:
-        problem = StadiaError(
-            error.filename,
-            found=error.strerror or type(error).__name__,
-            expected="a usable file or folder",
-            fix="check the path, its permissions and the space on the disk",
-        )
-        return str(problem), MISTAKE
-    text = " ".join(str(error).split())
-    return (
-        f"internal error, {type(error).__name__}: {text}; run with --traceback to see where, and please report it",
-        INTERNAL,
-    )
+        found, fix = error.strerror or type(error).__name__, "check the path, its permissions and the space on the disk"
+        return str(StadiaError(error.filename, found=found, expected="a usable file or folder", fix=fix)), MISTAKE
+    text = f"internal error, {type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{text}; run with --traceback to see where, and please report it", INTERNAL
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 2 a mistake of the user, 70 a bug of stadia, 130 interrupted.
 
-    Args:
-        arguments: the words after `stadia`; those of this process by default.
+    arguments: the words after `stadia`; those of this process by default.
     """
     line = list(sys.argv[1:] if arguments is None else arguments)
-    # Read by torch's OpenMP when it loads. Its threads otherwise spin while they wait for each other, and where another
-    # program
-    # has one of the cores they spin for most of the time: a training step of 0.5 s then takes 4.
+    # Torch's OpenMP reads this when it loads. Threads that wait otherwise spin: where another program has one of the
+    # cores, a training step of 0.5 s takes 4 s.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app([word for word in line if word != "--traceback"], prog_name="stadia", standalone_mode=False) or DONE

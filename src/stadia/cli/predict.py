@@ -7,43 +7,27 @@ from typing import Annotated
 
 import typer
 
-from stadia.cli.arguments import CheckpointArgument, EveryOption, InputArgument, InputSettings
+from stadia.cli.arguments import CheckpointArgument, EveryOption, InputArgument, InputSettings, argument, option
 
 # -- `stadia predict`: predict depth and motion, or objects, of an image, a folder, a video or a dataset.
 
 
 def predict(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A checkpoint, a run's folder, or a model.onnx.", show_default=False)
-    ],
+    checkpoint: Annotated[Path, argument("A checkpoint, a run's folder, or a model.onnx.")],
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[Path, typer.Option("--out", help="A new folder for the predictions.", show_default=False)] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("--out", "A new folder for the predictions.")] = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
     motion: Annotated[
-        str | None,
-        typer.Option(
-            "--motion",
-            help="How to estimate the path: aligned (direct alignment, default) or network.",
-            show_default=False,
-        ),
+        str | None, option("--motion", "How to estimate the path: aligned (direct alignment, default) or network.")
     ] = None,
     size: Annotated[
-        str | None,
-        typer.Option(
-            "--size", help="Run CHECKPOINT at another size than in training, such as 1216x352.", show_default=False
-        ),
+        str | None, option("--size", "Run CHECKPOINT at another size than in training, such as 1216x352.")
     ] = None,
     video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
-    cloud: Annotated[
-        bool | None,
-        typer.Option("--cloud/--no-cloud", help="Write the point cloud (default: yes).", show_default=False),
-    ] = None,
+    cloud: Annotated[bool | None, option("--cloud/--no-cloud", "Write the point cloud (default: yes).")] = None,
     background: Annotated[
-        Path | None,
-        typer.Option(
-            "--background", help="Of overlay: INPUT without what was pasted, an image or a folder.", show_default=False
-        ),
+        Path | None, option("--background", "Of overlay: INPUT without what was pasted, an image or a folder.")
     ] = None,
 ) -> None:
     """Predict depth and camera motion, objects, or composite depth and mask, depending on the recipe of CHECKPOINT.
@@ -52,7 +36,7 @@ def predict(
     overlay: depth and foreground mask of an image with its --background.
     Other recipes: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
     """
-    from stadia.cli.progress_display import show_progress
+    from stadia.cli.progress_display import print_lines, show_progress
     from stadia.recipes.base.requests import PredictRequest, parse_source_options
 
     options = parse_source_options(overrides or [])
@@ -62,8 +46,7 @@ def predict(
     else:
         from stadia.recipes.base.runner import run_predict
     with show_progress() as bars:
-        for line in run_predict(request, bars.watch):
-            typer.echo(line, err=line.startswith("note: "))
+        print_lines(run_predict(request, bars.track))
 
 
 # -- `stadia odometry`: estimate the path of a camera with a trained network.
@@ -73,30 +56,24 @@ def odometry(
     checkpoint: CheckpointArgument,
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="A new folder; in CHECKPOINT's run by default.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, option("--out", "A new folder; in CHECKPOINT's run by default.")] = None,
     method: Annotated[
-        str, typer.Option("--method", help="Method: refined, aligned or network; see `stadia list followers`.")
+        str, typer.Option("--method", help="Method: refined, aligned or network; see `stadia list odometry-methods`.")
     ] = "refined",
     size: Annotated[
-        str | None,
-        typer.Option(
-            "--size", help="Run CHECKPOINT at another size than in training, such as 512x256.", show_default=False
-        ),
+        str | None, option("--size", "Run CHECKPOINT at another size than in training, such as 512x256.")
     ] = None,
 ) -> None:
     """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it against measured
     poses.
     """
     from stadia.apps.run_odometry import run_odometry
-    from stadia.cli.progress_display import show_progress
+    from stadia.cli.progress_display import print_lines, show_progress
     from stadia.recipes.base.requests import OdometryRequest, parse_source_options
 
     request = OdometryRequest(checkpoint, source, parse_source_options(overrides or []), method, size, out)
     with show_progress() as bars:
-        for line in run_odometry(request, bars.watch):
-            typer.echo(line, err=line.startswith("note: "))
+        print_lines(run_odometry(request, bars.track))
 
 
 # -- `stadia activations`: write the activations of a network for a video, as a video.
@@ -106,13 +83,13 @@ def activations(
     checkpoint: CheckpointArgument,
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[Path, typer.Option("--out", help="The new .mp4 file.", show_default=False)] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("--out", "The new .mp4 file.")] = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
 ) -> None:
     """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
     from stadia.cli.progress_display import show_progress
     from stadia.core.errors import CheckpointError, ConfigError
-    from stadia.evaluation.plots.videos import write_activation_video
+    from stadia.evaluation.plots.activations import write_activation_video
     from stadia.recipes.base.build_recipe import load_task
     from stadia.recipes.base.depth_commands import add_training_options
     from stadia.recipes.base.prediction_inputs import open_inputs
@@ -136,7 +113,7 @@ def activations(
         )
     with show_progress() as bars:
         count = write_activation_video(
-            task, predictor, bars.watch(given.frames, given.count, f"running {given.name}"), out, given.rate_hz
+            task, predictor, bars.track(given.frames, given.count, f"running {given.name}"), out, given.rate_hz
         )
     typer.echo(f"{out}: {count} frames")
 
@@ -146,9 +123,7 @@ def activations(
 
 def export(
     checkpoint: CheckpointArgument,
-    out: Annotated[
-        Path, typer.Option("--out", help="A new file: model.onnx, or model.pt2 for torch.export.", show_default=False)
-    ] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("--out", "A new file: model.onnx, or model.pt2 for torch.export.")] = ...,  # type: ignore[assignment]
 ) -> None:
     """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
     from stadia.apps.export import export_checkpoint
@@ -161,4 +136,4 @@ def export(
         typer.echo(f"  {comparison}")
     if out.suffix == ".onnx":
         typer.echo(f"run it: stadia predict {out} INPUT --out DIR")
-    typer.echo(f"claim: {SCALE_DESCRIPTIONS[about.claim]}")
+    typer.echo(f"depth scale: {SCALE_DESCRIPTIONS[about.depth_scale]}")

@@ -1,4 +1,4 @@
-"""Show progress bars on a terminal and progress lines in a log."""
+"""Show progress bars on a terminal and progress lines in a log; print results and notes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class ProgressBars:
     display: Progress
     tasks: dict[str, TaskID] = field(default_factory=dict)
 
-    def watch(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        """A `stadia.evaluation.progress.TrackProgress`."""
+    def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
+        """A `stadia.core.types.TrackProgress`."""
         bar = self.display.add_task(what, total=count)
         try:
             yield from self.display.track(items, task_id=bar)
@@ -49,8 +49,8 @@ class ProgressLines:
     def __init__(self) -> None:
         self.last_line_s = time.monotonic()
 
-    def watch(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        """A `stadia.evaluation.progress.TrackProgress`."""
+    def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
+        """A `stadia.core.types.TrackProgress`."""
         for done, item in enumerate(items):
             self.progress(what, done, count)
             yield item
@@ -72,12 +72,12 @@ def show_progress() -> Iterator[ProgressBars | ProgressLines]:
     if not console.is_terminal:
         yield ProgressLines()
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("frames"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as display:
+    bar = BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn()
+    with Progress(TextColumn("{task.description}"), *bar, console=console, transient=True) as display:
         yield ProgressBars(display)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print results on stdout, notes on stderr."""
+    for line in lines:
+        typer.echo(line, err=line.startswith("note: "))

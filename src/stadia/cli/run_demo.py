@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from stadia.cli.arguments import RUNS, RunsOption, argument
+
 
 def demo(
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Dotted keys: training.max_steps=200", show_default=False),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="The folder for runs; this run gets a new folder in it.")] = Path(
-        "runs"
-    ),
+    overrides: Annotated[list[str] | None, argument("Dotted keys: training.max_steps=200", metavar="KEY=VALUE")] = None,
+    out: RunsOption = RUNS,
     recipe: Annotated[
         str, typer.Option("--recipe", help="selfsup: metres from stereo video. metric: from one camera's.")
     ] = "selfsup",
@@ -41,10 +37,8 @@ def _print_table(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     depth, odometry = result["depth"], result["odometry"]
-    table = Table(
-        title=f"{depth['images']} images of worlds never seen in training, in {result['claim']}, no alignment",
-        min_width=78,
-    )
+    unseen = f"{depth['images']} images of worlds never seen in training"
+    table = Table(title=f"{unseen}, in {result['depth_scale']}, no alignment", min_width=78)
     for column in ("", "AbsRel", "RMSE (m)", "d1", "scale ratio"):
         table.add_column(column, justify="left" if column == "" else "right")
     ratio = f"{depth['scale_ratio_median']:.3f}"
@@ -79,30 +73,20 @@ def _print_scales(result: dict[str, Any]) -> None:
         ("metric on top of it", with_metres, result["median_scaled"]["abs_rel"], camera["in_depth_m"]),
     )
     for name, scores, scaled, camera_m in rows:
-        table.add_row(
-            name,
-            f"{scores['abs_rel']:.3f}",
-            f"{scaled:.3f}",
-            f"{scores['scale_ratio_median']:.3f}",
-            f"{camera_m:.2f} m",
-        )
+        numbers = (f"{value:.3f}" for value in (scores["abs_rel"], scaled, scores["scale_ratio_median"]))
+        table.add_row(name, *numbers, f"{camera_m:.2f} m")
     table.add_row("mean depth of each pixel", f"{with_metres['abs_rel_mean_baseline']:.3f}", "", "", "")
+    lines = ["AbsRel of depth as it is, and of each image by the ratio of its medians first", _camera_line(camera)]
+    if result["depth_scale"] != "metres":
+        lines.append("depth is not in metres: see the notes above; longer trainings (training.max_steps=3000) help")
     console = Console()
     console.print(table)
-    console.print(
-        "AbsRel of depth as it is, and of each image by the ratio of its medians first", highlight=False, soft_wrap=True
-    )
-    console.print(_camera_line(camera), highlight=False, soft_wrap=True)
-    if result["claim"] != "metres":
-        note = "depth is not in metres: see the notes above; longer trainings (training.max_steps=3000) help"
-        console.print(note, highlight=False, soft_wrap=True)
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
     console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together")
 
 
 def _camera_line(camera: dict[str, Any]) -> str:
     true_m, learnt_m = camera["true_m"], camera["learnt_m"]
     learnt = "not learnt" if learnt_m is None else f"{learnt_m:.2f} m learnt, {learnt_m / true_m - 1:+.1%}"
-    return (
-        f"camera's height: {learnt}; true {true_m:.2f} m; in the depth of unseen worlds"
-        f" {camera['in_depth_m'] / true_m - 1:+.1%}"
-    )
+    in_depth = f"in the depth of unseen worlds {camera['in_depth_m'] / true_m - 1:+.1%}"
+    return f"camera's height: {learnt}; true {true_m:.2f} m; {in_depth}"

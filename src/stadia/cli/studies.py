@@ -1,4 +1,4 @@
-"""`stadia ablate STUDY.yaml`: compare changes with one base over seeds, with equal budgets."""
+"""`stadia ablate STUDY.yaml`: compare changes with one base over seeds. `stadia sweep`: search hyperparameters."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from stadia.cli.arguments import argument, option
+
 if TYPE_CHECKING:
     from stadia.apps.studies.config import PlannedRun, StudyConfig
     from stadia.apps.studies.launch import Job, Launcher
@@ -16,45 +18,27 @@ if TYPE_CHECKING:
     from stadia.metrics.statistics import Better
 
 
+SPACE = Path("space.yaml")
+
+
 def ablate(
-    study: Annotated[
-        Path | None, typer.Argument(help="A study as YAML, see docs/experiments.md.", show_default=False)
-    ] = None,
-    base: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="A setting of every run.", show_default=False)
-    ] = None,
-    change: Annotated[
-        list[str] | None,
-        typer.Option("--change", help='A change as "NAME: KEY=VALUE ..."; repeatable.', show_default=False),
-    ] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="The recipe to train.", show_default=False)] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Short for data.path=PATH.", show_default=False)] = None,
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", help="Seeds of every change, such as 0,1,2,3,4.", show_default=False)
-    ] = None,
-    metric: Annotated[str | None, typer.Option("--metric", help="The metric to compare.", show_default=False)] = None,
-    better: Annotated[
-        str | None, typer.Option("--better", help="Whether lower or higher values are better.", show_default=False)
-    ] = None,
-    margin: Annotated[
-        float | None, typer.Option("--margin", help="The smallest relevant difference.", show_default=False)
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="Name of the study and its folder.", show_default=False)
-    ] = None,
+    study: Annotated[Path | None, argument("A study as YAML, see docs/experiments.md.")] = None,
+    base: Annotated[list[str] | None, argument("A setting of every run.", metavar="KEY=VALUE")] = None,
+    change: Annotated[list[str] | None, option("--change", 'A change as "NAME: KEY=VALUE ..."; repeatable.')] = None,
+    recipe: Annotated[str | None, option("--recipe", "The recipe to train.")] = None,
+    data: Annotated[Path | None, option("--data", "Short for data.path=PATH.")] = None,
+    seeds: Annotated[str | None, option("--seeds", "Seeds of every change, such as 0,1,2,3,4.")] = None,
+    metric: Annotated[str | None, option("--metric", "The metric to compare.")] = None,
+    better: Annotated[str | None, option("--better", "Whether lower or higher values are better.")] = None,
+    margin: Annotated[float | None, option("--margin", "The smallest relevant difference.")] = None,
+    name: Annotated[str | None, option("--name", "Name of the study and its folder.")] = None,
     out: Annotated[Path, typer.Option("--out", help="The folder for studies.")] = Path("studies"),
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of parallel runs, which share the cores.")] = 1,
     slurm: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--slurm", metavar="KEY=VALUE", help="Parameters of submitit, to train on SLURM.", show_default=False
-        ),
+        list[str] | None, option("--slurm", "Parameters of submitit, to train on SLURM.", metavar="KEY=VALUE")
     ] = None,
     reuse: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--reuse", metavar="STUDY", help="A study's folder whose equal runs are reused.", show_default=False
-        ),
+        list[Path] | None, option("--reuse", "A study's folder whose equal runs are reused.", metavar="STUDY")
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the planned runs and stop.")] = False,
@@ -69,17 +53,8 @@ def ablate(
     words = list(base or [])
     if study is not None and "=" in str(study):  # STUDY is left out: the first word is a setting
         words, study = [str(study), *words], None
-    given: dict[str, Any] = {
-        "recipe": recipe,
-        "metric": metric,
-        "better": better,
-        "margin": margin,
-        "name": name or (None if study else "study"),
-    }
-    given |= {
-        "seeds": _numbers(seeds),
-        "base": [*([f"data.path={data.expanduser().absolute()}"] if data else []), *words],
-    }
+    given: dict[str, Any] = {"recipe": recipe, "metric": metric, "better": better, "margin": margin}
+    given |= {"name": name or (None if study else "study"), "seeds": _numbers(seeds), "base": _settings(data, words)}
     config = read_study(study, given, change or [])
     runs = plan_runs(config, _resolve)
     if dry_run:
@@ -95,6 +70,11 @@ def ablate(
     todo = [job for run in runs if (job := folder.job(run, config.recipe, retry_failed=retry_failed))]
     _train(folder, config, runs, names, direction, _launcher(folder, jobs, slurm), todo)
     _judge(folder, config, runs, names, direction)
+
+
+def _settings(data: Path | None, words: Sequence[str]) -> list[str]:
+    """Return settings of every run, with `--data` as a setting."""
+    return [*([f"data.path={data.expanduser().absolute()}"] if data else []), *words]
 
 
 def _numbers(text: str | None) -> list[Any] | None:
@@ -129,48 +109,34 @@ def _metric(study: StudyConfig) -> tuple[tuple[str, ...], Better]:
 
         names = RECIPES.load(study.recipe).best_metrics
         if not names:
+            found = f"'{study.recipe}', which no metric chooses the best of"
             fix = "name one with --metric: a column of metrics.csv, for example val/abs_rel"
-            raise ConfigError(
-                "metric", found=f"'{study.recipe}', which no metric chooses the best of", expected="a metric", fix=fix
-            )
+            raise ConfigError("metric", found=found, expected="a metric", fix=fix)
         return names, "lower"  # the best metric of every recipe is an error
     check_metric(study.recipe, study.metric)
     direction = study.better or metric_label(study.metric).better
     if direction not in ("lower", "higher"):
-        raise ConfigError(
-            "better",
-            found=f"a metric '{study.metric}' that is not known",
-            expected="lower or higher",
-            fix="set --better",
-        )
+        found = f"a metric '{study.metric}' that is not known"
+        raise ConfigError("better", found=found, expected="lower or higher", fix="set --better")
     return (study.metric,), direction
 
 
 def _print_plan(study: StudyConfig, runs: list[PlannedRun], metric: str) -> None:
     from stadia.apps.studies.config import changed_keys, count_samples
     from stadia.apps.studies.study_verdicts import evaluation_notes
+    from stadia.metrics.statistics import detectable_difference
 
     size, several = count_samples(runs[0].config), "s" * (len(study.changes) > 1)
-    typer.echo(
-        f"{len(runs)} runs of {f'{size:,} samples each' if size else 'as many epochs each'}: base and"
-        f" {len(study.changes)} change{several}"
-    )
+    length = f"{size:,} samples each" if size else "as many epochs each"
+    typer.echo(f"{len(runs)} runs of {length}: base and {len(study.changes)} change{several}")
     for run in runs[1 : 1 + len(study.changes)]:
         keys = changed_keys(runs[0].config, run.config)
         typer.echo(f"  {run.change}: {'; '.join(map(str, keys))}")
         for note in evaluation_notes(study.recipe, metric, keys):
             typer.echo(f"    {note}")
     n = len(study.seeds)
-    typer.echo(
-        f"{n} seeds: a difference of {_detectable(n, study):.2g} standard deviations of it is found in four studies of"
-        " five"
-    )
-
-
-def _detectable(n: int, study: StudyConfig) -> float:
-    from stadia.metrics.statistics import detectable_difference
-
-    return detectable_difference(1.0, n, alpha=study.alpha / len(study.changes))
+    found = detectable_difference(1.0, n, alpha=study.alpha / len(study.changes))
+    typer.echo(f"{n} seeds: a difference of {found:.2g} standard deviations of it is found in four studies of five")
 
 
 def _train(
@@ -197,11 +163,8 @@ def _train(
         left -= 1
         row = _row(folder, planned[job.name], names, better)
         if row is None:  # it ended before it made its folder
-            last = (
-                job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-                if job.log.exists()
-                else []
-            )
+            log = job.log.read_text(encoding="utf-8", errors="replace") if job.log.exists() else ""
+            last = log.strip().splitlines()[-1:]
             found = last[0].removeprefix("stadia: ") if last else f"exit code {code}"
             raise RunError(job.name, found=f"no end ({found})", expected="a training that ended", fix=f"see {job.log}")
         value = "no value" if row["value"] is None else f"{row['metric']} {row['value']:.5g}"
@@ -235,34 +198,25 @@ def _row(folder: StudyFolder, run: PlannedRun, names: tuple[str, ...], better: B
     return {"name": run.name, "change": run.change, "seed": run.seed, **of_run}
 
 
-def _rows(folder: StudyFolder, runs: list[PlannedRun], names: tuple[str, ...], better: Better) -> list[dict[str, Any]]:
-    """Return a row for each run that has ended, and write them to results.jsonl."""
-    from stadia.apps.studies.study_folder import write_lines
-
-    rows = [row for run in runs if (row := _row(folder, run, names, better)) is not None]
-    write_lines(folder.root / "results.jsonl", rows)
-    return rows
-
-
 def _judge(
     folder: StudyFolder, study: StudyConfig, runs: list[PlannedRun], names: tuple[str, ...], better: Better
 ) -> None:
-    """Write verdicts to verdicts.json, and print them."""
+    """Write a row of each ended run to results.jsonl and the verdicts to verdicts.json, and print them."""
     from rich.console import Console
     from rich.table import Table
 
-    from stadia.apps.studies.study_folder import LATE_CHOICES
+    from stadia.apps.studies.study_folder import LATE_CHOICES, write_lines
     from stadia.apps.studies.study_verdicts import judge_study
     from stadia.core.files import write_json
     from stadia.report import ablation_report as shown
 
-    rows = _rows(folder, runs, names, better)
+    rows = [row for run in runs if (row := _row(folder, run, names, better)) is not None]
+    write_lines(folder.root / "results.jsonl", rows)
     metric = next((row["metric"] for row in rows if row["metric"]), names[0])
     verdicts = judge_study(study, better, metric, runs, rows)
     if after := folder.study.get(LATE_CHOICES):
-        verdicts["notes"].append(
-            f"Chosen when results were there ({'; '.join(after)}): p and intervals hold for what was fixed before."
-        )
+        late = f"Chosen when results were there ({'; '.join(after)})"
+        verdicts["notes"].append(f"{late}: p and intervals hold for what was fixed before.")
     write_json(folder.root / "verdicts.json", verdicts)
     files = shown.write_ablation_report(folder.root)
     table = Table(*shown.TABLE_HEAD, title=f"{study.name}: {metric}, {better} is better")
@@ -278,27 +232,15 @@ def _judge(
     typer.echo(", ".join(map(str, files)))
 
 
-# -- `stadia sweep RECIPE --space SPACE.yaml`: search hyperparameters with Optuna. The same command resumes.
-
-
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="The recipe to train.", show_default=False)],
-    base: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="A setting of every trial.", show_default=False)
-    ] = None,
-    space: Annotated[Path, typer.Option("--space", help="Ranges as YAML, see docs/experiments.md.")] = Path(
-        "space.yaml"
-    ),
-    data: Annotated[Path | None, typer.Option("--data", help="Short for data.path=PATH.", show_default=False)] = None,
+    recipe: Annotated[str, argument("The recipe to train.")],
+    base: Annotated[list[str] | None, argument("A setting of every trial.", metavar="KEY=VALUE")] = None,
+    space: Annotated[Path, typer.Option("--space", help="Ranges as YAML, see docs/experiments.md.")] = SPACE,
+    data: Annotated[Path | None, option("--data", "Short for data.path=PATH.")] = None,
     metric: Annotated[
-        str | None,
-        typer.Option(
-            "--metric", help="A column of metrics.csv; the recipe's best metric by default.", show_default=False
-        ),
+        str | None, option("--metric", "A column of metrics.csv; the recipe's best metric by default.")
     ] = None,
-    better: Annotated[
-        str | None, typer.Option("--better", help="Whether lower or higher values are better.", show_default=False)
-    ] = None,
+    better: Annotated[str | None, option("--better", "Whether lower or higher values are better.")] = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Total number of trials.")] = 30,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the search.")] = 0,
     out: Annotated[Path, typer.Option("--out", help="The folder of the sweep.")] = Path("studies/sweep"),
@@ -307,15 +249,12 @@ def sweep(
     from stadia.apps.studies.sweep import Sweep, confirm_command, rank_keys, read_space
     from stadia.core.files import check_writable
 
-    metric, direction = _search_metric(recipe, metric, better)
-    words = [*([f"data.path={data.expanduser().absolute()}"] if data else []), *(base or [])]
-    search = Sweep(out, recipe, words, read_space(space), metric, direction, seed)
+    metric, direction = choose_search_metric(recipe, metric, better)
+    search = Sweep(out, recipe, _settings(data, base or []), read_space(space), metric, direction, seed)
     check_writable(out)
 
     def resolved(given: Sequence[str]) -> Mapping[str, Any]:
-        from stadia.cli.train import make_paths_absolute, resolve_recipe
-
-        return make_paths_absolute(resolve_recipe(recipe, None, list(given), example={})).model_dump(mode="json")
+        return _resolve(recipe, list(given)).model_dump(mode="json")
 
     try:
         study = search.run(trials, resolved, lambda trial: typer.echo(_trial_line(trial, metric), err=True))
@@ -327,14 +266,11 @@ def sweep(
         typer.echo(f"importance of {key}: {share:.0%}")
     if any(trial.value is not None for trial in study.trials):
         tried = f"{len(study.trials)} trial{'s' * (len(study.trials) > 1)}"
-        typer.echo(
-            f"The best of {tried} of one seed is a choice, no proof. To see whether it holds, from seeds that did not"
-            " choose it:"
-        )
+        typer.echo(f"The best of {tried} of one seed is a choice, no proof. To see whether it holds, from other seeds:")
         typer.echo(f"  {shlex.join(confirm_command(search, study.best_trial))}")
 
 
-def _search_metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, Literal["lower", "higher"]]:
+def choose_search_metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, Literal["lower", "higher"]]:
     """Return the metric and its better direction; by default the recipe's best metric. Raise ConfigError."""
     from stadia.apps.studies.config import check_metric
     from stadia.core.errors import ConfigError
@@ -345,33 +281,27 @@ def _search_metric(recipe: str, metric: str | None, better: str | None) -> tuple
 
         best = RECIPES.load(recipe).best_metrics
         if not best:
-            found, fix = (
-                f"'{recipe}', which no metric chooses the best of",
-                "name one: a column of metrics.csv, for example val/abs_rel",
-            )
+            found = f"'{recipe}', which no metric chooses the best of"
+            fix = "name one: a column of metrics.csv, for example val/abs_rel"
             raise ConfigError("--metric", found=found, expected="a metric", fix=fix)
         metric, better = best[0], better or "lower"  # the best metric of every recipe is an error
     if not metric.startswith("val/"):
-        raise ConfigError(
-            "--metric", found=repr(metric), expected="one of validation", fix="name a column of metrics.csv, val/..."
-        )
+        fix = "name a column of metrics.csv, val/..."
+        raise ConfigError("--metric", found=repr(metric), expected="one of validation", fix=fix)
     check_metric(recipe, metric)
     known = metric_label(metric).better
     if (better or known) not in ("lower", "higher") or (better and known in ("lower", "higher") and better != known):
         expected = known if known in ("lower", "higher") else "lower or higher"
-        raise ConfigError(
-            "--better", found=f"{better or 'nothing'} of '{metric}'", expected=expected, fix="set --better"
-        )
+        found = f"{better or 'nothing'} of '{metric}'"
+        raise ConfigError("--better", found=found, expected=expected, fix="set --better")
     return metric, "lower" if (better or known) == "lower" else "higher"
 
 
 def _trial_line(trial: Any, metric: str) -> str:
     value = f", {metric} {trial.value:.5g}" if trial.value is not None else ""
     why = f" ({trial.user_attrs['why']})" if "why" in trial.user_attrs else ""
-    return (
-        f"trial {trial.number}: {trial.state.name.lower()}{value}{why},"
-        f" {', '.join(f'{k}={v}' for k, v in trial.params.items())}"
-    )
+    settings = ", ".join(f"{key}={setting}" for key, setting in trial.params.items())
+    return f"trial {trial.number}: {trial.state.name.lower()}{value}{why}, {settings}"
 
 
 def _print_trials(study: Any, metric: str, better: str) -> None:
@@ -384,7 +314,6 @@ def _print_trials(study: Any, metric: str, better: str) -> None:
     sign = 1 if better == "lower" else -1
     for trial in sorted(study.trials, key=lambda one: (one.value is None, sign * (one.value or 0))):
         value = "–" if trial.value is None else f"{trial.value:.5g}"
-        table.add_row(
-            str(trial.number), value, *(f"{trial.params.get(key, '–')}" for key in keys), trial.state.name.lower()
-        )
+        settings = (f"{trial.params.get(key, '–')}" for key in keys)
+        table.add_row(str(trial.number), value, *settings, trial.state.name.lower())
     Console(width=140).print(table)

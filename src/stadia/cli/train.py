@@ -8,23 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from stadia.cli.arguments import RUNS, RunsOption, argument, option
+
 if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
     from stadia.recipes.base.config import RecipeConfig
     from stadia.training.run_folder import Run
 
 _PATHS = {
-    "path",
-    "poses",
-    "ground_truth_path",
-    "K_file",
-    "train_file",
-    "val_file",
-    "folder",
-    "start_from",
-    "teacher",
-    "masks",
-    "weights",
+    *("path", "poses", "ground_truth_path", "K_file", "train_file", "val_file"),
+    *("folder", "start_from", "teacher", "masks", "weights"),
 }
 """Keys, in any group, whose text is a path."""
 
@@ -34,33 +27,16 @@ EXAMPLE = "PATH"
 
 def train(
     recipe: Annotated[
-        str | None,
-        typer.Argument(
-            help="The recipe; `stadia list recipes` lists them. Not needed with --resume.", show_default=False
-        ),
+        str | None, argument("The recipe; `stadia list recipes` lists them. Not needed with --resume.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Dotted keys: optimizer.lr=2e-4", show_default=False)
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="The data: short for data.path=PATH.", show_default=False)
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="The folder for runs; this run gets a new folder in it.")] = Path(
-        "runs"
-    ),
+    overrides: Annotated[list[str] | None, argument("Dotted keys: optimizer.lr=2e-4", metavar="KEY=VALUE")] = None,
+    data: Annotated[Path | None, option("--data", "The data: short for data.path=PATH.")] = None,
+    out: RunsOption = RUNS,
     preset: Annotated[
-        str | None,
-        typer.Option(
-            "--preset", help="A name of `stadia list presets`, or a YAML file; options change it.", show_default=False
-        ),
+        str | None, option("--preset", "A name of `stadia list presets`, or a YAML file; options change it.")
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="A config.json of a run or of --dry-run to start from.", show_default=False),
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option("--resume", help="A run's folder to resume.", show_default=False)
-    ] = None,
+    config: Annotated[Path | None, option("--config", "A config.json of a run or of --dry-run to start from.")] = None,
+    resume: Annotated[Path | None, option("--resume", "A run's folder to resume.")] = None,
     on_stop: Annotated[
         Literal["halt", "warn"],
         typer.Option("--on-stop", help="What to do at a finding of severity stop: halt, or warn and continue."),
@@ -93,10 +69,9 @@ def train(
         _check_data(resolved)
         _check_encoders(resolved)
         Console().print_json(resolved.model_dump_json())
-        steps = _rehearsed(resolved, OnStop(on_stop))
-        typer.echo(
-            f"dry run: {steps}'{recipe}' would train with this configuration, in a folder of its own in {out}", err=True
-        )
+        steps = _dry_run_report(resolved, OnStop(on_stop))
+        summary = f"'{recipe}' would train with this configuration, in a folder of its own in {out}"
+        typer.echo(f"dry run: {steps}{summary}", err=True)
         return
 
     from stadia.core.files import check_writable
@@ -157,7 +132,7 @@ def _check_data(config: RecipeConfig) -> None:
             check_path_exists(Path(path).expanduser())
 
 
-def _rehearsed(config: RecipeConfig, on_stop: OnStop) -> str:
+def _dry_run_report(config: RecipeConfig, on_stop: OnStop) -> str:
     """Return the report of three full steps, "...; "; nothing without data."""
     if config.model_dump().get("data", {}).get("path") == EXAMPLE:
         return ""
@@ -185,12 +160,9 @@ def resolve_recipe(
 ) -> RecipeConfig:
     """Resolve the configuration: defaults, then a preset, then a JSON file, then dotted overrides. Imports no torch.
 
-    Args:
-        recipe: its name.
-        base: the file.
-        overrides: `dotted.key=value`, later ones win.
-        example: defaults of `data` if it is not given.
-        preset: a name, or a YAML file.
+    overrides: `dotted.key=value`, later ones win.
+    example: defaults of `data` if it is not given.
+    preset: a name, or a YAML file.
 
     Raises ConfigError with all mistakes, DataError where the file cannot be read.
     """
@@ -203,14 +175,9 @@ def resolve_recipe(
     config: type[RecipeConfig] = CONFIGS.load(recipe)
     values = read_json(base) if base is not None else {}
     if not isinstance(values, dict):
-        raise ConfigError(
-            base, found=type(values).__name__, expected="a JSON object of keys", fix="--dry-run prints one"
-        )
+        found, fix = type(values).__name__, "--dry-run prints one"
+        raise ConfigError(base, found=found, expected="a JSON object of keys", fix=fix)
     values = merge_values(read_preset_for(recipe, preset), values) if preset is not None else values
     given = values.get("data", {})
-    return resolve_config(
-        config,
-        values | {"data": example | given if isinstance(given, dict) else given},
-        overrides,
-        fix="--dry-run prints every key",
-    )
+    values = values | {"data": example | given if isinstance(given, dict) else given}
+    return resolve_config(config, values, overrides, fix="--dry-run prints every key")

@@ -1,3 +1,1 @@
-"""Define types, errors, configuration rules and tables of parts. Imports no other package of stadia, and torch nowhere
-at run time but in `torchvision_shim`.
-"""
+"""Types, errors, configuration and tables of parts: imported by all other packages, imports none of them."""

@@ -14,8 +14,6 @@ from stadia.core.errors import ConfigError, ConfigMistakes
 from stadia.core.registry import Registry, find_nearest_name
 from stadia.core.renamed import find_new_key
 
-# -- Strict configuration: dotted overrides, all mistakes at once, the nearest valid name for each. Imports no torch.
-
 
 class StrictModel(BaseModel):
     """A configuration: unknown keys are errors, defaults are validated, and a resolved one cannot be changed.
@@ -31,32 +29,24 @@ class StrictModel(BaseModel):
     def _over_defaults(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        groups = {
-            name: given for name, given in values.items() if isinstance(given, Mapping) and name in cls.model_fields
-        }
-        defaults = {
-            name: default for name in groups if isinstance(default := cls.model_fields[name].default, StrictModel)
-        }
-        return {**values, **{name: default.under(groups[name]) for name, default in defaults.items()}}
+        given = {name: value for name, value in values.items() if isinstance(value, Mapping)}
+        defaults = {name: cls.model_fields[name].default for name in given if name in cls.model_fields}
+        groups = {name: default for name, default in defaults.items() if isinstance(default, StrictModel)}
+        return {**values, **{name: default.under(given[name]) for name, default in groups.items()}}
 
     def under(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the given values over those that were set explicitly when this configuration was made."""
         explicit = {name: getattr(self, name) for name in self.model_fields_set}
-        groups = {
-            name: value
-            for name, value in explicit.items()
-            if isinstance(value, StrictModel) and isinstance(given.get(name), Mapping)
-        }
-        return {**explicit, **given, **{name: value.under(given[name]) for name, value in groups.items()}}
+        groups = {name: value for name, value in explicit.items() if isinstance(given.get(name), Mapping)}
+        merged = {name: value.under(given[name]) for name, value in groups.items() if isinstance(value, StrictModel)}
+        return {**explicit, **given, **merged}
 
 
 _M = TypeVar("_M", bound=StrictModel)
 
 
 def check_registered(table: Registry) -> Callable[[str], str]:
-    """Return a check for `AfterValidator` that a name is in a table; a ValueError lets pydantic list all mistakes at
-    once.
-    """
+    """Return a check of a name for `AfterValidator`; it raises ValueError, so that pydantic lists all mistakes."""
 
     def check(name: str) -> str:
         try:
@@ -108,16 +98,13 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
                 lines += renamed
                 continue
             every = list_keys(model, prefix)
-            near = next((k for k in every if k.rsplit(".", 1)[-1] == name), None) or find_nearest_name(
-                prefix + name, every
-            )
+            same_leaf = (key for key in every if key.rsplit(".", 1)[-1] == name)
+            near = next(same_leaf, None) or find_nearest_name(prefix + name, every)
             lines.append(f"unknown key '{prefix}{name}'" + (f", did you mean '{near}'?" if near else ""))
         elif (sub := _submodel(field.annotation)) and isinstance(value, Mapping):
-            groups = (
-                {f"{name}.{chosen}": group for chosen, group in value.items()}
-                if _named_groups(field.annotation)
-                else {name: value}
-            )
+            groups = {name: value}
+            if _named_groups(field.annotation):
+                groups = {f"{name}.{chosen}": group for chosen, group in value.items()}
             for group, given in groups.items():
                 lines += _unknown(sub, given, f"{prefix}{group}.") if isinstance(given, Mapping) else []
     return lines
@@ -198,25 +185,18 @@ def resolve_config(
                 )
                 continue
             message = problem["msg"].removeprefix("Value error, ")
-            is_group = problem["type"] == "missing" or isinstance(
-                problem["input"], Mapping
-            )  # several keys are wrong together
+            # Several keys are wrong together where the input is a group.
+            is_group = problem["type"] == "missing" or isinstance(problem["input"], Mapping)
             given = "" if is_group else f" (found {problem['input']!r})"
             mistakes.append((f"'{key}': " if key else "") + f"{message[0].lower()}{message[1:]}{given}")
         raise ConfigMistakes(mistakes, fix=fix) from error
     return config
 
 
-# -- Compare two nested mappings (configurations, facts of runs) key by key. Imports no torch.
-
 ABSENT = "not there"
 
-KEYS_WITHOUT_EFFECT = frozenset(
-    {
-        "name",
-        *(f"training.{key}" for key in ("workers", "loggers", "checkpoint_every", "images_every", "histograms_every")),
-    }
-)
+_UNTRAINED = ("workers", "loggers", "checkpoint_every", "images_every", "histograms_every")
+KEYS_WITHOUT_EFFECT = frozenset({"name", *(f"training.{key}" for key in _UNTRAINED)})
 """Keys of a configuration that change no loss and no weight."""
 
 
@@ -237,9 +217,7 @@ class ValueChange:
 
 
 def diff_mappings(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[ValueChange]:
-    """Return each dotted key that differs. A group that only one side has is one change; so is a list, or `null` for a
-    group.
-    """
+    """Return each dotted key that differs; a list, or a group that only one side has, is one change."""
     changes = []
     for key in dict.fromkeys([*before, *now]):
         old, new = before.get(key, ABSENT), now.get(key, ABSENT)

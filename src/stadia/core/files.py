@@ -22,25 +22,16 @@ def _explain(error: OSError, path: Path) -> None:
             path, found="a full disk", expected="free space for the file", fix="free some space"
         ) from error
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        found = (
-            "a file where a folder should be"
-            if isinstance(error, NotADirectoryError | FileExistsError)
-            else error.strerror
-        )
-        raise StadiaError(
-            path,
-            found=found or "no access",
-            expected="a folder that can be written to",
-            fix="choose another place to write to",
-        ) from error
+        is_file = isinstance(error, NotADirectoryError | FileExistsError)
+        found = "a file where a folder should be" if is_file else error.strerror or "no access"
+        expected, fix = "a folder that can be written to", "choose another place to write to"
+        raise StadiaError(path, found=found, expected=expected, fix=fix) from error
     if error.errno == errno.EISDIR:
         raise StadiaError(path, found="a folder", expected="a file's name", fix="add one to it") from error
 
 
 def check_writable(folder: Path) -> None:
-    """Raise StadiaError where `folder` cannot be created or written to, before any work is done for it. Creates
-    nothing.
-    """
+    """Raise StadiaError where `folder` cannot be created or written to. Creates nothing."""
     folder = Path(folder).expanduser()
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
@@ -126,9 +117,7 @@ def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
 
 
 def safe_join(folder: Path, name: str) -> Path:
-    """Return `folder / name`. Raises DataError where it would leave the folder, because names from outside may be
-    hostile.
-    """
+    """Return `folder / name`. Raises DataError where that leaves the folder: names from outside may be hostile."""
     path = (Path(folder) / name).resolve()
     if not path.is_relative_to(Path(folder).resolve()):
         raise DataError(

@@ -11,8 +11,7 @@ _F = TypeVar("_F", bound=Callable[..., object])
 
 
 def compile_loops(function: _F, *, fastmath: Collection[str] = ()) -> _F:
-    """Compile a function at its first call; cache the result beside the source, in the user's cache folder, or in
-    memory.
+    """Compile a function at its first call, and cache the result on disk where that is possible.
 
     The kernel releases Python's global lock and is serial; callers may run it in several threads. So results do not
     depend on the number of threads, and a later fork is safe.

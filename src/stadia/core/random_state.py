@@ -37,10 +37,11 @@ def capture_generators() -> dict[str, Tensor]:
 
 
 def restore_generators(states: Mapping[str, Tensor]) -> None:
-    """Restore the states that `capture` returned."""
+    """Put the generators back to what `capture_generators` returned."""
     torch.set_rng_state(states["torch"].cpu().clone())  # torch reads a view from its storage's start
     *keys, position, has_gauss = states["numpy"].tolist()
-    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, states["numpy_gauss"].item()))  # noqa: NPY002
+    gauss = states["numpy_gauss"].item()
+    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, gauss))  # noqa: NPY002
     version, *internal = states["python"].tolist()
     gauss = states["python_gauss"].item()
     random.setstate((version, tuple(internal), None if np.isnan(gauss) else gauss))

@@ -38,15 +38,11 @@ class MaskReader(Protocol):
     def classes(self) -> Mapping[int, str]: ...
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """Return the masks at this size, or None where there are none. Raises DataError where they are damaged or of
-        another shape.
-        """
+        """Return the masks at this size, None without any. Raises DataError where they are damaged."""
         ...
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
-        """Return mean and standard deviation in metres of objects with individual heights, by object number; may be
-        empty.
-        """
+        """Return mean and standard deviation in metres of objects with heights of their own, by object number."""
         ...
 
     def fingerprint(self, side: str) -> str:
@@ -76,9 +72,7 @@ class Recording(ABC):
 
     @property
     def session(self) -> str:
-        """Return what was filmed in one go: recordings of one session show the same places, whatever data set they are
-        in.
-        """
+        """Return the session: recordings of one session show the same places, whatever data set they are in."""
         return self.name
 
     @abstractmethod

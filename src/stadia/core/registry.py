@@ -47,7 +47,7 @@ class Registry(Mapping[str, str]):
         """Return the name itself. Raises ConfigError with the nearest valid one. Imports nothing."""
         if name in self._refused or name not in self._parts:
             near = find_nearest_name(name, self._parts)
-            fix = self._refused.get(name) or (f"did you mean '{near}'?" if near else "see `stadia parts`")
+            fix = self._refused.get(name) or (f"did you mean '{near}'?" if near else "see `stadia list`")
             raise ConfigError(self.kind, found=f"'{name}'", expected=f"one of {', '.join(self._parts)}", fix=fix)
         return name
 

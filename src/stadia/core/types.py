@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -41,19 +42,11 @@ class Camera:
 
     def __post_init__(self) -> None:
         if self.K.shape[-2:] != (3, 3) or not self.K.is_floating_point():
-            raise GeometryError(
-                "camera K",
-                found=f"shape {tuple(self.K.shape)} of {self.K.dtype}",
-                expected="(..., 3, 3) of a float type",
-                fix="pass [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels",
-            )
+            found, fix = f"shape {tuple(self.K.shape)} of {self.K.dtype}", "pass [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
+            raise GeometryError("camera K", found=found, expected="(..., 3, 3) of a float type", fix=fix)
         if self.height < 1 or self.width < 1:
-            raise GeometryError(
-                "camera size",
-                found=f"{self.width}x{self.height}",
-                expected="a positive size",
-                fix="pass the image's size",
-            )
+            found, fix = f"{self.width}x{self.height}", "pass the image's size"
+            raise GeometryError("camera size", found=found, expected="a positive size", fix=fix)
 
     def to(self, *args: Any, **kwargs: Any) -> Camera:
         return Camera(self.K.to(*args, **kwargs), self.height, self.width)
@@ -83,7 +76,8 @@ class TensorDataclass:
     """Base of dataclasses of tensors: `.to(...)` moves every tensor and camera in it."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        moved = {f.name: v.to(*args, **kwargs) for f in fields(self) if hasattr(v := getattr(self, f.name), "to")}  # type: ignore[arg-type]
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        moved = {name: value.to(*args, **kwargs) for name, value in values.items() if hasattr(value, "to")}
         return replace(self, **moved)  # type: ignore[type-var]
 
 
@@ -197,7 +191,7 @@ class Batch(TensorDataclass, Generic[InputsT, TargetsT]):
     """inputs (for networks), targets (for losses and metrics), meta (one per sample), and the names of the sources.
 
     `Batch` alone holds video. Other data (masks, boxes, poses of objects) define their inputs and targets as
-    dataclasses derived from Movable: `Batch[ObjectInputs, ObjectTargets]`.
+    dataclasses derived from TensorDataclass: `Batch[ObjectInputs, ObjectTargets]`.
 
     source_names: N names, "-1" and "+1" for neighbors in time, "stereo" for the other image of the same instant.
     """
@@ -234,21 +228,16 @@ class Prediction(TensorDataclass):
 
     def to(self, *args: Any, **kwargs: Any) -> Prediction:
         def moved(value: Any) -> Any:
-            return (
-                tuple(map(moved, value))
-                if isinstance(value, tuple)
-                else None
-                if value is None
-                else value.to(*args, **kwargs)
-            )
+            if isinstance(value, tuple):
+                return tuple(map(moved, value))
+            return None if value is None else value.to(*args, **kwargs)
 
         return replace(self, **{field.name: moved(getattr(self, field.name)) for field in fields(self)})
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedMaps(TensorDataclass):
-    """All maps that a network predicts for images at their size, (B, 1, H, W) each, like the finest maps of a
-    Prediction.
+    """All maps that a network predicts for images, (B, 1, H, W) each, at the size of the images.
 
     T_right_left: (4, 4) of the training rig of `inverse_depth_right`, in the unit of depth; None where unknown.
     """
@@ -262,19 +251,19 @@ class PredictedMaps(TensorDataclass):
 class Predictor(Protocol):
     """Interface of a trained recipe for evaluation and `stadia predict`.
 
-    claim: the scale of its inverse depth and translations.
+    depth_scale: the scale of its inverse depth and translations.
     height, width: of the images for its networks; `geometry.camera.resize` brings an image and its camera there.
     crop: a row of `geometry.numpy_camera.IMAGE_CROPS`: the part of an image that networks were trained on, cut before
         resizing.
     """
 
-    claim: DepthScale
+    depth_scale: DepthScale
     height: int
     width: int
     crop: str
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """Return inverse depth (B, 1, height, width) on the predictor's device: 1/m where `claim` is metres.
+        """Return inverse depth (B, 1, height, width) on the predictor's device: 1/m where `depth_scale` is metres.
 
         Args:
             image: (B, 3, height, width) RGB in [0, 1].
@@ -283,8 +272,7 @@ class Predictor(Protocol):
         ...
 
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        """Return (B, 4, 4), which takes points of the first camera to the next, in the unit of depth; None without
-        motion.
+        """Return (B, 4, 4) from the first camera to the next, in the unit of depth; None without motion.
 
         now, following: (B, 3, height, width) RGB in [0, 1], neighbors in time with their cameras.
         """
@@ -298,3 +286,17 @@ class MapsPredictor(Predictor, Protocol):
     def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
         """Return all maps of images as for `inverse_depth`, in one pass."""
         ...
+
+
+T = TypeVar("T")
+
+
+class TrackProgress(Protocol):
+    """Pass items through and show the progress of `what` over `count` items, if known."""
+
+    def __call__(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]: ...
+
+
+def no_progress(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
+    """Show nothing."""
+    return items

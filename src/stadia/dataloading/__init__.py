@@ -1,1 +1,1 @@
-"""TODO package"""
+"""Load recordings and object images as batches: samples, augmentation, loaders."""

@@ -17,10 +17,9 @@ from stadia.core.errors import DataError
 from stadia.dataloading.composites import CompositeSplits
 from stadia.dataloading.config import OverlayDataConfig
 from stadia.datasets.image_files import hash_file
-from stadia.synthetic.composites.composer import CompositeComposer, CompositePair, CompositeSource
+from stadia.synthetic.composites.composer import CompositeComposer, CompositePair, CompositeSource, placement_size_range
 from stadia.synthetic.composites.composite_files import CompositeFiles
 from stadia.synthetic.composites.foregrounds import check_foregrounds, hash_visible_pixels
-from stadia.synthetic.composites.pasting import placement_size_range
 from stadia.synthetic.composites.published_layout import LayoutScan, PublishedComposites
 
 SHARED_FACTORS = ("background", "world", "foreground", "object", "position")
@@ -33,7 +32,7 @@ DEPTHS = 4096
 
 @dataclass(frozen=True, slots=True)
 class SharedFactor:
-    """One of FACTORS: its count in each split, and the names that two splits share."""
+    """One of SHARED_FACTORS: its count in each split, and the names that two splits share."""
 
     name: str
     counts: Mapping[str, int]
@@ -44,18 +43,15 @@ class SharedFactor:
 class CompositeSurvey:
     """The result of a survey of composite images.
 
-    images: of an epoch, by split.  looked_at: how many of these.  factors: the table of what splits share.
-    effective_backgrounds: exp of the entropy of the backgrounds in an epoch of training: as many equally frequent ones
-        would have it.
-    source, claim: the label's.  unreadable, uncut: (file, fault) of images that cannot be read, of foregrounds that
-        cannot be pasted.
-    lossy: (file, what) of labels stored with loss.  alike: what equal statistics of depth and mask are; empty where
-        they differ.
-    missing: paths of the published layout that are not there.  renamed: in words, what has another name than in the
-        layout.
-    unscored: of the depth labels, the share that lies outside of what is trained and scored.  depths: what holds 99 %
-        of them all.
-    pasted: in words, how large cut-outs are and become; empty where none is pasted.
+    images: number of an epoch, by split.  num_checked: how many of these were read.  factors: what the splits share.
+    effective_backgrounds: exp of the entropy of the backgrounds in an epoch of training.
+    source, depth_scale: of the depth.
+    unreadable: (file, fault) of images that cannot be read.  uncut: of foregrounds that cannot be pasted.
+    lossy: (file, what) of labels stored with loss.
+    alike: the statistics of depth and mask where they are equal, else empty.
+    missing: paths of the published layout that are not there.  renamed: folders with other names than in the layout.
+    unscored: share of the depth labels outside of the scored range.  depths: the range that holds 99 % of all.
+    pasted: how large cut-outs are and become; empty where none is pasted.
     """
 
     images: Mapping[str, int]
@@ -63,7 +59,7 @@ class CompositeSurvey:
     factors: tuple[SharedFactor, ...]
     effective_backgrounds: float
     source: str
-    claim: str
+    depth_scale: str
     unreadable: tuple[tuple[str, str], ...] = ()
     uncut: tuple[tuple[str, str], ...] = ()
     lossy: tuple[tuple[str, str], ...] = ()
@@ -87,7 +83,7 @@ class CompositeSurvey:
         ]
         counted = ", ".join(f"{count} of '{split}'" for split, count in self.images.items())
         what = f"images: {counted}; backgrounds of an epoch, evened out: {self.effective_backgrounds:.1f}"
-        return [head, *rows, what, f"depth: {self.source}, {self.claim}", *([self.pasted] if self.pasted else [])]
+        return [head, *rows, what, f"depth: {self.source}, {self.depth_scale}", *([self.pasted] if self.pasted else [])]
 
 
 def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (0.0, math.inf)) -> CompositeSurvey:
@@ -96,7 +92,7 @@ def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (
     scored: labels of depth strictly between are trained and scored.
     """
     images = overlays.images
-    counts_of = {split: overlays.asked(split) for split in images}
+    counts_of = {split: overlays.count_images(split) for split in images}
     kept = {split: _identify_parts(one, counts_of[split]) for split, one in images.items()}
     unreadable: list[tuple[str, str]] = []
     lossy: list[tuple[str, str]] = []
@@ -104,9 +100,8 @@ def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (
     labels: list[NDArray[np.float32]] = []
     num_checked = 0
     for split, one in images.items():
-        for number in np.unique(
-            np.linspace(0, counts_of[split] - 1, min(CHECKED_IMAGES, counts_of[split])).round().astype(int)
-        ).tolist():
+        sampled = np.linspace(0, counts_of[split] - 1, min(CHECKED_IMAGES, counts_of[split]))
+        for number in np.unique(sampled.round().astype(int)).tolist():
             num_checked += 1
             _check_image(one, number, unreadable, lossy, sums, labels)
     composed = [one for one in images.values() if isinstance(one, CompositeComposer)]
@@ -115,12 +110,10 @@ def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (
     return CompositeSurvey(
         images=counts_of,
         num_checked=num_checked,
-        factors=tuple(
-            _compare_splits(name, {split: found[name] for split, found in kept.items()}) for name in SHARED_FACTORS
-        ),
+        factors=tuple(_compare_splits(name, {s: found[name] for s, found in kept.items()}) for name in SHARED_FACTORS),
         effective_backgrounds=_count_effective_backgrounds(images["train"], counts_of["train"]),
         source=overlays.label.source,
-        claim=overlays.label.claim.value,
+        depth_scale=overlays.label.depth_scale.value,
         unreadable=tuple(fault for fault in dict.fromkeys(unreadable) if fault not in uncut),
         uncut=tuple(dict.fromkeys(uncut)),
         lossy=tuple(lossy),
@@ -153,9 +146,8 @@ def _check_image(
         depth_file, mask_file = images.label_files(number)
         soft = float(((raw > 0) & (raw < 255)).mean())
         if soft:
-            lossy.append(
-                (_shorten_path(mask_file), f"a mask with values between 0 and 255 at {soft:.1%} of its pixels")
-            )
+            what = f"a mask with values between 0 and 255 at {soft:.1%} of its pixels"
+            lossy.append((_shorten_path(mask_file), what))
         if depth_file.suffix.lower() != ".png":
             lossy.append((_shorten_path(depth_file), "depth as a JPEG of 8 bits"))
     sums["depth"].append((float(one.depth.mean()), float(one.depth.std())))
@@ -178,16 +170,11 @@ def _shorten_path(file: Path) -> str:
 
 def _describe_equal_statistics(sums: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Describe mean and deviation where depth and mask have the same, to 6 digits; else return ""."""
-    depth, mask = (
-        (np.array(sums[kind]).reshape(-1, 2).mean(0) for kind in ("depth", "mask"))
-        if sums["depth"]
-        else (np.zeros(2), np.ones(2))
-    )
-    return (
-        f"mean {depth[0]:.6g}, deviation {depth[1]:.6g}"
-        if np.allclose(depth, mask, rtol=1e-6, atol=1e-9) and depth.any()
-        else ""
-    )
+    if not sums["depth"]:
+        return ""
+    depth, mask = (np.array(sums[kind]).mean(0) for kind in ("depth", "mask"))
+    is_equal = depth.any() and np.allclose(depth, mask, rtol=1e-6, atol=1e-9)
+    return f"mean {depth[0]:.6g}, deviation {depth[1]:.6g}" if is_equal else ""
 
 
 def _identify_parts(images: CompositeSource, count: int) -> dict[str, dict[str, str]]:
@@ -227,17 +214,11 @@ def _identify_by_content(images: CompositeFiles, pairs: Sequence[CompositePair])
 
 
 def _compare_splits(name: str, splits: Mapping[str, Mapping[str, str]]) -> SharedFactor:
-    shared = {
-        _join_names(one[key], other[key]): None
-        for one, other in combinations(splits.values(), 2)
-        for key in one
-        if key in other
-    }
+    shared: dict[str, None] = {}
+    for one, other in combinations(splits.values(), 2):
+        for key in [key for key in one if key in other]:
+            shared[one[key] if one[key] == other[key] else f"{one[key]} (there {other[key]})"] = None
     return SharedFactor(name, {split: len(one) for split, one in splits.items()}, tuple(shared))
-
-
-def _join_names(here: str, there: str) -> str:
-    return here if here == there else f"{here} (there {there})"
 
 
 def _count_effective_backgrounds(images: CompositeSource, count: int) -> float:
@@ -254,8 +235,7 @@ def _describe_pasted_sizes(config: OverlayDataConfig, longest: int) -> str:
 def _describe_renamed_folders(scan: LayoutScan | None) -> tuple[str, ...]:
     if scan is None:
         return ()
-    other = [f"{count} folders '{name}' for 'mask'" for name, count in scan.masks.items() if name != "mask"]
-    return (
-        *other,
-        *([f"{scan.beyond} folders fg_101 and on, which have no index and are left out"] if scan.beyond else []),
-    )
+    renamed = [f"{count} folders '{name}' for 'mask'" for name, count in scan.masks.items() if name != "mask"]
+    if scan.beyond:
+        renamed.append(f"{scan.beyond} folders fg_101 and on, which have no index and are left out")
+    return tuple(renamed)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Meta, OverlayInputs, OverlayTargets
 from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig, OverlayDataConfig
-from stadia.dataloading.transforms import IDENTITY_COLOR, apply_color, compute_mean_gray, draw_augmentation
+from stadia.dataloading.loader import PackedTensors, stack_packed
+from stadia.dataloading.transforms import apply_color, compute_mean_gray, draw_augmentation
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.frame_store import ReportProgress, find_cache_folder, lock_beside
 from stadia.geometry.camera import mirror_camera
@@ -36,16 +37,14 @@ from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo
 from stadia.synthetic.tableworld.config import CutoutConfig
 from stadia.synthetic.tableworld.tableworld_writer import CUTOUTS_VERSION, write_cutouts
 
-# -- Load composite images as training samples.
-
 
 @dataclass(frozen=True, slots=True)
-class PackedComposite:
-    """A sample as a worker sends it, or a batch with one more axis in front.
+class PackedComposite(PackedTensors):
+    """A sample of a composite image.
 
-    images: (2, 3, H, W) uint8, the composed one and its background.  K: (3, 3).  depth: (1, H, W) float32.  mask: (1,
-        H, W) bool.
-    color: (3, 4) map for what the network sees, see `transforms.colored`; None for none.
+    images: (2, 3, H, W) uint8, the composed one and its background.  K: (3, 3).
+    depth: (1, H, W) float32.  mask: (1, H, W) bool.
+    color: (3, 4) map for the network's input, see `transforms.make_color_matrix`; None for none.
     """
 
     images: Tensor
@@ -55,24 +54,14 @@ class PackedComposite:
     color: Tensor | None
     meta: tuple[Meta, ...]
 
-    def pin_memory(self) -> PackedComposite:
-        """Copy all tensors to pinned memory, see `dataloading.samples.PackedSample`."""
-        tensors: dict[str, Any] = {
-            f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
-        }
-        return replace(self, **tensors)
-
 
 class CompositeSamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
     """Composed images as samples. A sample is a function of (seed, epoch, index), whatever the workers.
 
-    Args:
-        images: the images to load.
-        split: part of the samples' names.
-        height, width: of the samples.
-        count: of an epoch; of images on disk all of them, by default.
-        fresh: of images that are composed, each epoch goes on where the last one ended.
-        augmentation: none by default.  seed: of it; composed images have their own.
+    split: part of the samples' names.
+    count: of an epoch; of images on disk all of them, by default.
+    fresh: of images that are composed, each epoch goes on where the last one ended.
+    seed: of the augmentation; composed images have their own.
     """
 
     def __init__(
@@ -88,9 +77,8 @@ class CompositeSamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
         seed: int = 0,
     ) -> None:
         self.images, self.split, self.height, self.width, self.seed = images, split, height, width, seed
-        there = images.count
-        self.count = min(x for x in (count, there) if x is not None)
-        self.fresh = fresh and there is None
+        self.count = min(x for x in (count, images.count) if x is not None)
+        self.fresh = fresh and images.count is None
         self._augmentation = augmentation
 
     def __len__(self) -> int:
@@ -105,104 +93,56 @@ class CompositeSamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
         """Return the sample of a key (epoch, index)."""
         number = self.number(key)
         one = self.images.composed(number).resized(self.height, self.width)
-        random = make_generator(
-            self.seed, "overlay", "colour", *key
-        )  # the name of the stream stays, so that draws stay equal
+        # The name of the stream stays, so that draws stay equal.
+        random = make_generator(self.seed, "overlay", "colour", *key)
         change = draw_augmentation(self._augmentation, self.height, self.width, random)
         both = np.stack([one.image, one.background]).transpose(0, 3, 1, 2)
         camera, depth, mask = Camera(torch.from_numpy(one.K), self.height, self.width), one.depth, one.mask
         if change.mirror:
-            both, camera, depth, mask = (
-                both[..., ::-1],
-                mirror_camera(camera),
-                depth[:, ::-1].copy(),
-                mask[:, ::-1].copy(),
-            )
+            both, camera = both[..., ::-1], mirror_camera(camera)
+            depth, mask = depth[:, ::-1].copy(), mask[:, ::-1].copy()
+        name = f"{self.split}: {one.pair.foreground} on {one.pair.background}"
         return PackedComposite(
             images=torch.from_numpy(np.ascontiguousarray(both)),
             K=camera.K.float(),
             depth=torch.from_numpy(depth)[None],
             mask=torch.from_numpy(mask)[None],
             color=change.color,
-            meta=(
-                Meta(f"{self.split}: {one.pair.foreground} on {one.pair.background}", number, mirrored=change.mirror),
-            ),
+            meta=(Meta(name, number, mirrored=change.mirror),),
         )
 
     def __getitem__(self, index: int) -> Batch[OverlayInputs, OverlayTargets]:
         """Return the sample of the first epoch as a batch of one."""
-        return unpack_composites(stack_composites([self.packed((0, index))]))
+        return self.unpack(self.stack([self.packed((0, index))]))
 
-    def stack(self, samples: Sequence[PackedComposite]) -> PackedComposite:
-        """Stack samples to a batch."""
-        return stack_composites(samples)
+    stack = staticmethod(stack_packed)
 
     def unpack(
         self, packed: PackedComposite, device: torch.device | str = "cpu"
     ) -> Batch[OverlayInputs, OverlayTargets]:
-        """Convert a stacked batch to floats on the device."""
-        return unpack_composites(packed, device)
-
-
-def stack_composites(samples: Sequence[PackedComposite]) -> PackedComposite:
-    """Stack samples to a batch; samples without a color map get the identity where others have one."""
-    color = None
-    if any(one.color is not None for one in samples):
-        color = torch.stack([IDENTITY_COLOR if one.color is None else one.color for one in samples])
-    return PackedComposite(
-        images=torch.stack([one.images for one in samples]),
-        K=torch.stack([one.K for one in samples]),
-        depth=torch.stack([one.depth for one in samples]),
-        mask=torch.stack([one.mask for one in samples]),
-        color=color,
-        meta=tuple(meta for one in samples for meta in one.meta),
-    )
-
-
-def unpack_composites(
-    packed: PackedComposite, device: torch.device | str = "cpu"
-) -> Batch[OverlayInputs, OverlayTargets]:
-    """Convert a stacked batch to floats on the device.
-
-    Inputs without color augmentation share memory with the targets.
-    """
-
-    def there(tensor: Tensor) -> Tensor:
-        return tensor.to(device, non_blocking=True)
-
-    images = there(packed.images).mul(1 / 255)
-    image, seen = images[:, 0], images
-    if packed.color is not None:
-        seen = apply_color(images, there(packed.color), compute_mean_gray(images[:, 1]))
-    size, height, width = len(packed.meta), *images.shape[-2:]
-    camera = Camera(there(packed.K), height, width)
-    none, no_motion = images.new_zeros(size, 0, 3, height, width), images.new_zeros(size, 0, 4, 4)
-    return Batch(
-        inputs=OverlayInputs(
-            image=seen[:, 0], sources=none, camera=camera, T_source_target_rig=no_motion, background=seen[:, 1]
-        ),
-        targets=OverlayTargets(
-            image=image,
-            sources=none,
-            camera=camera,
-            source_camera=Camera(camera.K[:, None].expand(-1, 0, -1, -1), height, width),
-            T_source_target_true=no_motion,
-            depth_m=there(packed.depth),
-            mask=there(packed.mask),
-        ),
-        meta=packed.meta,
-    )
-
-
-# -- Open composite images: composed on demand, read from disk, or in the published layout.
+        """Convert a batch to floats on the device. Without color augmentation, inputs share memory with targets."""
+        packed = packed.to(device)
+        images = packed.images.mul(1 / 255)
+        image, inputs = images[:, 0], images
+        if packed.color is not None:
+            inputs = apply_color(images, packed.color, compute_mean_gray(images[:, 1]))
+        size, height, width = len(packed.meta), *images.shape[-2:]
+        camera = Camera(packed.K, height, width)
+        none, no_motion = images.new_zeros(size, 0, 3, height, width), images.new_zeros(size, 0, 4, 4)
+        no_camera = Camera(camera.K[:, None].expand(-1, 0, -1, -1), height, width)
+        return Batch(
+            OverlayInputs(inputs[:, 0], none, camera, no_motion, background=inputs[:, 1]),
+            OverlayTargets(image, none, camera, no_camera, no_motion, packed.depth, mask=packed.mask),
+            packed.meta,
+        )
 
 
 @dataclass(frozen=True)
 class CompositeSplits:
     """The splits of composite images.
 
-    images: by split, "train" and mostly "val" among them, perhaps "test".  scan: of the published layout, what of it
-        is there.
+    images: by split, "train" and mostly "val" among them, perhaps "test".
+    scan: of the published layout, what of it is there.
     """
 
     config: OverlayDataConfig
@@ -215,13 +155,13 @@ class CompositeSplits:
         """Return the source and scale of the depth."""
         return self.images["train"].label
 
-    def asked(self, split: str) -> int:
+    def count_images(self, split: str) -> int:
         """Return the number of images in an epoch of this split."""
-        there = self.images[split].count
+        available = self.images[split].count
         wanted = self.config.samples if split == "train" else self.config.val_samples
-        if there is None:
+        if available is None:
             return wanted
-        return there if self.config.path is not None and split != "train" else min(there, wanted)
+        return available if self.config.path is not None and split != "train" else min(available, wanted)
 
     def samples(self, split: str) -> CompositeSamples:
         """Return the samples of a split; only "train" is augmented and continues with new images in each epoch."""
@@ -231,7 +171,7 @@ class CompositeSplits:
             split,
             height=config.height,
             width=config.width,
-            count=self.asked(split),
+            count=self.count_images(split),
             fresh=training and config.fresh,
             augmentation=AugmentationConfig(mirror=config.mirror, color=config.color) if training else NO_AUGMENTATION,
             seed=self.seed,
@@ -244,16 +184,15 @@ class CompositeSplits:
             "path": self.config.path,
             "label": self.label.to_dict(),
             "splits": {split: one.facts() for split, one in self.images.items()},
-            "train_samples": self.asked("train"),
-            "val_samples": self.asked("val") if "val" in self.images else 0,
+            "train_samples": self.count_images("train"),
+            "val_samples": self.count_images("val") if "val" in self.images else 0,
         }
 
 
 def open_composites(config: OverlayDataConfig, *, seed: int, progress: ReportProgress | None = None) -> CompositeSplits:
-    """Open what a configuration names; what it leaves out is rendered into the cache first. Raises DataError,
-    ConfigError.
+    """Open what a configuration names; what it leaves out is rendered into the cache first.
 
-    seed: of the composition.  progress: called while data are rendered or decoded.
+    seed: of the composition.  Raises DataError, ConfigError.
     """
     if config.path is None:
         return CompositeSplits(config, dict(make_composers(config, seed=seed, progress=progress)), seed)
@@ -262,16 +201,13 @@ def open_composites(config: OverlayDataConfig, *, seed: int, progress: ReportPro
         return CompositeSplits(config, _require_train(path, dict(open_composite_files(path))), seed)
     if is_published(path):
         found = scan_published_layout(path)
-        parts = {
-            split: PublishedComposites(path, indices, split)
-            for split, indices in split_published_layout(found, config.val_share).items()
-        }
+        splits = split_published_layout(found, config.val_share)
+        parts = {split: PublishedComposites(path, indices, split) for split, indices in splits.items()}
         return CompositeSplits(config, _require_train(path, dict(parts)), seed, found)
+    expected = "dataset.json of composed images, or bg/ and bg1/fg_1/overlay"
+    fix = "write one (stadia data overlay --out FOLDER), or leave data.path out to compose during training"
     raise DataError(
-        path,
-        found="neither a set of stadia data overlay nor the published layout",
-        expected="dataset.json of composed images, or bg/ and bg1/fg_1/overlay",
-        fix="write one (stadia data overlay --out FOLDER), or leave data.path out to compose during training",
+        path, found="neither a set of stadia data overlay nor the published layout", expected=expected, fix=fix
     )
 
 
@@ -285,12 +221,10 @@ def make_composers(
     config: OverlayDataConfig, *, seed: int, progress: ReportProgress | None = None
 ) -> dict[str, CompositeComposer]:
     """Return a composer for each split that has both backgrounds and foregrounds."""
-    given = config.backgrounds.path
-    path = (
-        render_demo_worlds(config.cache, _count_progress(progress, "rendering RoadWorld", DEMO_FRAMES))
-        if given is None
-        else Path(given).expanduser()
-    )
+    if config.backgrounds.path is None:
+        path = render_demo_worlds(config.cache, _count_progress(progress, "rendering RoadWorld", DEMO_FRAMES))
+    else:
+        path = Path(config.backgrounds.path).expanduser()
     cut = config.foregrounds.path
     folder = render_cached_cutouts(config.cache, progress) if cut is None else Path(cut).expanduser()
     foregrounds = open_foregrounds(folder, config.foregrounds.val_share)
@@ -321,11 +255,8 @@ def render_cached_cutouts(cache: CacheConfig, progress: ReportProgress | None = 
         return folder
     with lock_beside(folder):
         if not (folder / "foregrounds.json").exists():  # another process may have written it meanwhile
-            write_cutouts(
-                config,
-                folder,
-                advance=_count_progress(progress, "rendering objects", sum(config.objects.values()) * config.views),
-            )
+            count = sum(config.objects.values()) * config.views
+            write_cutouts(config, folder, advance=_count_progress(progress, "rendering objects", count))
     return folder
 
 

@@ -15,18 +15,22 @@ from stadia.datasets.config import CacheConfig, Pixels, Share, SourceOptions, Sp
 from stadia.synthetic.composites.config import BackgroundConfig, ForegroundConfig, PlacementConfig
 
 STRIDE = 32
+COMPOSITE_STRIDE = 8
 
 
-def _check_stride(side: int) -> int:
-    """Raise ValueError for a side that encoders, which halve an image five times, cannot divide."""
-    if side % STRIDE:
-        raise ValueError(
-            f"expected a multiple of {STRIDE}, the coarsest stride of an encoder; take {round(side / STRIDE) * STRIDE}"
-        )
-    return side
+def _require_multiple(stride: int, reason: str) -> AfterValidator:
+    def check(side: int) -> int:
+        if side % stride:
+            raise ValueError(f"expected a multiple of {stride}, {reason}; take {round(side / stride) * stride}")
+        return side
+
+    return AfterValidator(check)
 
 
-NetworkPixels = Annotated[Pixels, AfterValidator(_check_stride)]
+NetworkPixels = Annotated[Pixels, _require_multiple(STRIDE, "the coarsest stride of an encoder")]
+CompositePixels = Annotated[
+    int, Field(ge=16, le=4096), _require_multiple(COMPOSITE_STRIDE, "by which the networks divide an image")
+]
 
 
 class ColorConfig(StrictModel):
@@ -116,31 +120,9 @@ SHARED_KEYS = ("height", "width", "crop", "offsets", "target_sides", "ground_tru
 """Keys that a further dataset takes from the first unless it sets them. What is opened is its own."""
 
 VALIDATION_KEYS = (
-    *(
-        "path",
-        "format",
-        "recordings",
-        "frames",
-        "split",
-        "split_by",
-        "color",
-        "ground_truth",
-        "ground_truth_path",
-        "poses",
-        "size",
-    ),
-    *(
-        "stride",
-        "standing",
-        "height",
-        "width",
-        "crop",
-        "offsets",
-        "stereo",
-        "target_sides",
-        "sparse_depth",
-        "extra_datasets",
-    ),
+    *("path", "format", "recordings", "frames", "split", "split_by", "color", "ground_truth", "ground_truth_path"),
+    *("poses", "size", "stride", "standing", "height", "width", "crop", "offsets", "stereo", "target_sides"),
+    *("sparse_depth", "extra_datasets"),
 )
 """Keys that decide which images and which ground truth a validation has, and their size."""
 
@@ -151,8 +133,8 @@ class DataConfig(DatasetConfig):
     """One dataset, or several that train together, each with its own camera, size and number of epochs.
 
     name: of the first dataset, in scores and messages.
-    extra_datasets: further datasets by name, with the keys of the first: `data.extra_datasets.euroc.path=EUROC`. Size, crop, offsets,
-        sides, ground truth, augmentation and cache default to the first's.
+    extra_datasets: further datasets by name, with the keys of the first: `data.extra_datasets.euroc.path=EUROC`.
+        `SHARED_KEYS` default to the first's.
     order: "mixed" draws batches of one dataset each in an order that changes with the epoch; "sequential" goes
         through them in the given order.
     """
@@ -195,25 +177,9 @@ class DataConfig(DatasetConfig):
         if not self.extra_datasets and (self.name, self.order) != ("first", "mixed"):
             raise ValueError("data.name and data.order belong to several datasets, and data.extra_datasets names none")
         if not self.extra_datasets and not math.isclose(self.epochs, 1):
-            raise ValueError(
-                "data.epochs belongs to several datasets, and data.extra_datasets names none; training.max_epochs trains longer"
-            )
+            one = "data.epochs belongs to several datasets, and data.extra_datasets names none"
+            raise ValueError(f"{one}; training.max_epochs trains longer")
         return self
-
-
-COMPOSITE_STRIDE = 8
-
-
-def _check_composite_stride(side: int) -> int:
-    if side % COMPOSITE_STRIDE:
-        raise ValueError(
-            f"expected a multiple of {COMPOSITE_STRIDE}, by which the networks divide an image; take"
-            f" {round(side / COMPOSITE_STRIDE) * COMPOSITE_STRIDE}"
-        )
-    return side
-
-
-CompositePixels = Annotated[int, Field(ge=16, le=4096), AfterValidator(_check_composite_stride)]
 
 
 class OverlayDataConfig(StrictModel):
@@ -225,9 +191,8 @@ class OverlayDataConfig(StrictModel):
     samples, val_samples: composed for an epoch, and for validation.
     per_background: so many training images of one background follow one another (the published set: 4000).
     fresh: each epoch has new ones. Else the same again, as of a set that was written.
-    val_share: of the published layout: of its backgrounds, and of its foregrounds. Neither is on both sides; mixed
-        pairs are left out.
-    mirror: probability of a training sample seen in a mirror, with its background, camera, depth and mask.
+    val_share: of the published layout's backgrounds and foregrounds. None is on both sides; mixed pairs are left out.
+    mirror: probability of mirroring a training sample with its background, camera, depth and mask.
     color: one draw a sample, for image and background together.
     """
 

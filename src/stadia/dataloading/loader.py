@@ -1,30 +1,84 @@
-"""Load batches in an order that depends only on (seed, epoch), so that resumed runs continue with the same batches."""
+"""Load batches of one dataset, or of several, in an order that depends only on (seed, epoch).
+
+A resumed run continues with the same batches. Workers send samples packed as bytes, which are a sixth of the size of a
+batch of floats; the training process converts them once, on its device.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from stadia.core.errors import StadiaError
+from stadia.core.errors import DataError, StadiaError
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch
+from stadia.dataloading.transforms import IDENTITY_COLOR
 
 PackedT = TypeVar("PackedT")
 BatchT = TypeVar("BatchT", bound=Batch[Any, Any])
 BatchT_co = TypeVar("BatchT_co", bound=Batch[Any, Any], covariant=True)
+PackedTensorsT = TypeVar("PackedTensorsT", bound="PackedTensors")
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTensors:
+    """Base of packed samples: tensors of one sample as a worker sends it, or of a batch with a leading axis."""
+
+    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Return the same with every tensor changed."""
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, PackedTensors):
+                changed[field.name] = value.map_tensors(function)
+            elif isinstance(value, Tensor):
+                changed[field.name] = function(value)
+        return replace(self, **changed)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the tensors to a device."""
+        return self.map_tensors(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Self:
+        """Pin the tensors, so that transfers to a GPU overlap with its work. Called by torch's DataLoader."""
+        return self.map_tensors(Tensor.pin_memory)
+
+
+def stack_packed(samples: Sequence[PackedTensorsT], **stacked: Any) -> PackedTensorsT:
+    """Stack the tensors of samples along a new first axis, and join `meta`; `stacked` are fields stacked otherwise."""
+    for field in fields(samples[0]):
+        values = [getattr(sample, field.name) for sample in samples]
+        if field.name in stacked:
+            continue
+        if field.name == "meta":
+            stacked["meta"] = tuple(meta for value in values for meta in value)
+        elif field.name == "color":
+            stacked["color"] = stack_or_default(values, IDENTITY_COLOR)
+        elif isinstance(values[0], Tensor):
+            stacked[field.name] = torch.stack(values)
+    return replace(samples[0], **stacked)
+
+
+def stack_or_default(values: Sequence[Tensor | None], default: Tensor) -> Tensor | None:
+    """Stack tensors, with the default for samples without one; None where no sample has one."""
+    if all(value is None for value in values):
+        return None
+    return torch.stack([default if value is None else value for value in values])
 
 
 class PackedSamples(Protocol[PackedT, BatchT_co]):
     """A dataset for a Loader: workers pack and stack samples, the training process unpacks them to a batch.
 
-    `dataloading.samples.VideoSamples` is the one of video. Packed samples should be small (images as bytes, see `dataloading.samples`).
-    With a method `pin_memory` that returns a pinned copy, transfers to a GPU overlap with its work.
+    Packed samples should be small, with images as bytes; most are `PackedTensors`.
     """
 
     def __len__(self) -> int: ...
@@ -47,22 +101,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     Batch n over all processes holds the same samples for any number of processes, if the total batch size is the same.
 
-    Args:
-        length: number of samples.
-        batch_size: of one process.
-        shuffle: a permutation drawn from (seed, epoch); else in order.
-        drop_last: leave out last samples that do not fill a batch of every process; else repeat the first ones until
-            each process has equally many.
+    batch_size: of one process.
+    shuffle: a permutation drawn from (seed, epoch); else in order.
+    drop_last: leave out last samples that do not fill a batch of every process; else repeat the first ones until each
+        process has equally many.
     """
 
     def __init__(self, length: int, *, batch_size: int, shuffle: bool, drop_last: bool, seed: int = 0) -> None:
-        self.length, self.batch_size, self.shuffle, self.drop_last, self.seed = (
-            length,
-            batch_size,
-            shuffle,
-            drop_last,
-            seed,
-        )
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.shuffle, self.drop_last = shuffle, drop_last
         self.rank, self.world_size = 0, 1
         self.epoch, self.first_batch = 0, 0
 
@@ -72,11 +119,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self.length // total_batch * self.batch_size if self.drop_last else -(-self.length // self.world_size)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = (
-            make_generator(self.seed, "order", self.epoch).permutation(self.length)
-            if self.shuffle
-            else np.arange(self.length)
-        )
+        order = np.arange(self.length)
+        if self.shuffle:
+            order = make_generator(self.seed, "order", self.epoch).permutation(self.length)
         order = np.resize(order, len(self) * self.world_size)  # cut off, or repeated from the start
         total_batch = self.batch_size * self.world_size
         for start in range(self.first_batch * total_batch, len(order), total_batch):
@@ -100,8 +145,9 @@ class _SamplesOrErrors(Dataset[PackedT | StadiaError]):
 def _stack_or_error(
     stack: Callable[[Sequence[PackedT]], PackedT], samples: list[PackedT | StadiaError]
 ) -> PackedT | StadiaError:
-    error = next((s for s in samples if isinstance(s, StadiaError)), None)
-    return error or stack([s for s in samples if not isinstance(s, StadiaError)])
+    """Stack samples, or return the first error."""
+    whole = [sample for sample in samples if not isinstance(sample, StadiaError)]
+    return stack(whole) if len(whole) == len(samples) else next(s for s in samples if isinstance(s, StadiaError))
 
 
 def start_worker(_: int) -> None:
@@ -112,14 +158,11 @@ def start_worker(_: int) -> None:
 class Loader(Generic[PackedT, BatchT]):
     """Batches of samples, epoch after epoch, from any position.
 
-    Args:
-        samples: `Samples` of video or any other PackedSamples.
-        batch_size: of one process.
-        shuffle: for training.
-        workers: loading processes, which live as long as the loader. 0 loads in this process.
-        seed: of the order; the samples have their own.
-        drop_last: leave out an incomplete last batch; by default where shuffled and a batch can be filled.
-        device: where images become floats ("cuda" is the process's own), so a quarter of the bytes are transferred.
+    batch_size: of one process.
+    workers: loading processes, which live as long as the loader. 0 loads in this process.
+    seed: of the order; the samples have their own.
+    drop_last: leave out an incomplete last batch; by default where shuffled and a batch can be filled.
+    device: where images become floats ("cuda" is the process's own), so a quarter of the bytes are transferred.
     """
 
     def __init__(
@@ -173,3 +216,122 @@ class Loader(Generic[PackedT, BatchT]):
             if isinstance(packed, StadiaError):
                 raise packed
             yield self.samples.unpack(packed, self.device)
+
+
+class BatchLoader(Protocol[BatchT_co]):
+    """The methods of a `Loader` that a mixture uses."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[BatchT_co]: ...
+    def set_position(self, epoch: int, batch: int = 0) -> None: ...
+    def shard(self, rank: int, world_size: int) -> None: ...
+
+
+class MixtureLoader(Generic[BatchT]):
+    """The loaders of several datasets as one; `meta` of a batch names its dataset.
+
+    Each dataset has its own order and epochs, independent of the mixture's epochs. Positions follow from the mixture's
+    position, so a resumed mixture continues with the same batches.
+
+    loaders: by the name of their dataset. Each has its own workers.
+    epochs: of each dataset in one epoch of the mixture, by name; at least one whole batch.
+    order: "mixed", another draw every epoch, or "sequential" in the given order.
+    """
+
+    def __init__(
+        self,
+        loaders: Mapping[str, BatchLoader[BatchT]],
+        epochs: Mapping[str, float],
+        *,
+        order: Literal["mixed", "sequential"] = "mixed",
+        seed: int = 0,
+    ) -> None:
+        self.loaders, self.epochs, self.kind, self.seed = dict(loaders), dict(epochs), order, seed
+        self.epoch, self.first_batch = 0, 0
+
+    @property
+    def batches(self) -> dict[str, int]:
+        """Batches of each dataset in an epoch, for one process. Raises DataError for one without a whole batch."""
+        for name, loader in self.loaders.items():
+            if len(loader) == 0:
+                found, fix = "no whole batch", "record more, or lower training.batch_size"
+                raise DataError(f"dataset '{name}'", found=found, expected="one at least for each process", fix=fix)
+        return {name: max(round(self.epochs[name] * len(loader)), 1) for name, loader in self.loaders.items()}
+
+    def __len__(self) -> int:
+        """Return the number of batches in a whole epoch."""
+        return sum(self.batches.values())
+
+    def set_position(self, epoch: int, batch: int = 0) -> None:
+        """Start the next iteration at this batch of this epoch."""
+        self.epoch, self.first_batch = epoch, batch
+
+    def shard(self, rank: int, world_size: int) -> None:
+        """Keep one process's part of the batches; in each step all processes load the same dataset."""
+        for loader in self.loaders.values():
+            loader.shard(rank, world_size)
+
+    @property
+    def pass_ends(self) -> tuple[int, ...]:
+        """Numbers of batches after which a dataset is complete; where all are mixed, only the end of the epoch."""
+        if self.kind == "mixed":
+            return (len(self),)
+        ends: list[int] = []
+        for name, count in self.batches.items():
+            start, whole = (ends[-1] if ends else 0), len(self.loaders[name])
+            ends += [start + end for end in (*range(whole, count, whole), count)]
+        return tuple(ends)
+
+    def order(self, epoch: int) -> NDArray[np.intp]:
+        """Return (len,) the dataset number of each batch in an epoch."""
+        each = np.repeat(np.arange(len(self.loaders)), list(self.batches.values()))
+        return make_generator(self.seed, "mixture", epoch).permutation(each) if self.kind == "mixed" else each
+
+    def __iter__(self) -> Iterator[BatchT]:
+        """Yield batches. Raises the errors of the loaders."""
+        order, names, counts = self.order(self.epoch), list(self.loaders), list(self.batches.values())
+        before = np.bincount(order[: self.first_batch], minlength=len(names))
+        starts = [self.epoch * count + done for count, done in zip(counts, before.tolist(), strict=True)]
+        streams = [_iterate_from(self.loaders[name], start) for name, start in zip(names, starts, strict=True)]
+        for number in order[self.first_batch :]:
+            yield add_dataset_name(next(streams[number]), names[number])
+
+
+def _iterate_from(loader: BatchLoader[BatchT], position: int) -> Iterator[BatchT]:
+    """Yield batches from a position that counts from the start of the first epoch; nothing is loaded in advance."""
+    while True:
+        epoch, batch = divmod(position, len(loader))
+        loader.set_position(epoch, batch)
+        yield from loader
+        position += len(loader) - batch
+
+
+class SequentialLoader(Generic[BatchT]):
+    """All batches of several datasets, by their names, for validation: one dataset after the other."""
+
+    def __init__(self, loaders: Mapping[str, BatchLoader[BatchT]]) -> None:
+        self.loaders = dict(loaders)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.loaders.values()))
+
+    def shard(self, rank: int, world_size: int) -> None:
+        """Keep one process's part, see `MixtureLoader`."""
+        for loader in self.loaders.values():
+            loader.shard(rank, world_size)
+
+    def __iter__(self) -> Iterator[BatchT]:
+        for name, loader in self.loaders.items():
+            for batch in loader:
+                yield add_dataset_name(batch, name)
+
+
+def add_dataset_name(batch: BatchT, name: str) -> BatchT:
+    """Return the batch with the name of its dataset in its meta."""
+    return replace(batch, meta=tuple(replace(one, data=name) for one in batch.meta))
+
+
+def take_batches_of_each(loaders: Mapping[str, BatchLoader[BatchT]], batches: int) -> MixtureLoader[BatchT]:
+    """Load so many batches of each dataset, one dataset after the other, to examine all of them."""
+    epochs = {name: batches / max(len(one), 1) for name, one in loaders.items()}
+    return MixtureLoader(loaders, epochs, order="sequential")

@@ -8,8 +8,7 @@ either. That would change R, and a rotated object has another appearance than a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -22,7 +21,8 @@ from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Meta, TensorDataclass
 from stadia.dataloading.config import AugmentationConfig, ColorConfig
-from stadia.dataloading.transforms import IDENTITY_COLOR, apply_color, compute_mean_gray, draw_augmentation
+from stadia.dataloading.loader import PackedTensors, stack_packed
+from stadia.dataloading.transforms import apply_color, compute_mean_gray, draw_augmentation
 from stadia.datasets.frame_store import resize_image
 from stadia.datasets.objects.object_labels import UNLABELED, ObjectImages, ObjectLabel, count_pixels
 from stadia.geometry.camera import resize_camera
@@ -32,6 +32,12 @@ from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 NO_COLOR_AUGMENTATION = ColorConfig(probability=0.0)
 IGNORED_CLASS = -1
 """Ignored pixels of a class map; `losses.mask_loss` uses the same number."""
+
+_PLACEHOLDERS = {  # of the places without an object, by field
+    **dict.fromkeys(("known", "class_id", "revolution", "visible_px", "full_px"), torch.zeros(())),
+    "T_camera_object": torch.eye(4),
+    "size_m": torch.ones(()),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +57,7 @@ class ObjectTargets(TensorDataclass):
 
     image: (B, 3, H, W) as recorded.  camera: K (B, 3, 3).
     instance: (B, H, W) int64, 0 = none, n = the object in place n - 1, which may have no pixel left at this size.
-    class_map: (B, H, W) int64, 0 = background, UNKNOWN = ignored: an object without label
-        (`datasets.objects.object_labels.UNLABELED`).
+    class_map: (B, H, W) int64, 0 = background, IGNORED_CLASS: an object without label (UNLABELED).
     known: (B, N) bool; other places hold a placeholder (class 0, the identity, size 1).
     class_id: (B, N) int64.  quaternion_wxyz: (B, N, 4) unit, w >= 0.  T_camera_object: (B, N, 4, 4) metres.
     size_m: (B, N, 3) extents along the object's x, y, z.  symmetry: its leading axes are (B, N).
@@ -75,11 +80,10 @@ class ObjectTargets(TensorDataclass):
 
 
 @dataclass(frozen=True, slots=True)
-class PackedObjects:
-    """A sample as a worker sends it, or a batch with a leading axis. N objects, K symmetry rotations each; see
-    ObjectTargets.
+class PackedObjects(PackedTensors):
+    """A sample of an image with N objects, K symmetry rotations each; see ObjectTargets.
 
-    image: (3, H, W) uint8.  K: (3, 3).  color: (3, 4), see `transforms.colored`; None for none.
+    image: (3, H, W) uint8.  K: (3, 3).  color: (3, 4), see `transforms.make_color_matrix`; None for none.
     instance: (H, W) int16 or more, including UNLABELED.
     """
 
@@ -96,13 +100,6 @@ class PackedObjects:
     visible_px: Tensor
     full_px: Tensor
     meta: tuple[Meta, ...]
-
-    def pin_memory(self) -> PackedObjects:
-        """Pin the tensors, so that transfers to a GPU overlap with its work. Called by torch's DataLoader."""
-        tensors: dict[str, Any] = {
-            f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
-        }
-        return replace(self, **tensors)
 
 
 def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tensor]:
@@ -123,9 +120,7 @@ def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tens
 
 def resize_instances(instance: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:
     """Resize (h, w) to (height, width) by the nearest pixel center, so that numbers are not mixed."""
-    return cv2.resize(instance.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(
-        np.int32
-    )
+    return cv2.resize(instance.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 class ObjectSamples(Dataset[PackedObjects]):
@@ -134,11 +129,7 @@ class ObjectSamples(Dataset[PackedObjects]):
     Objects without a visible pixel in the image are left out. An object that is visible in the image but not at this
     size keeps its place: it cannot be learned, and counts as missed. So every size is scored on the same objects.
 
-    Args:
-        sets: of images, all with the same classes.
-        height, width: the network's size; the camera changes with the image.
-        color: augmentation; none by default.
-
+    sets: of images, all with the same classes.  height, width: the network's size; the camera changes with the image.
     Raises DataError where there is no image, or where the sets have different classes.
     """
 
@@ -153,9 +144,8 @@ class ObjectSamples(Dataset[PackedObjects]):
     ) -> None:
         if len({one.classes for one in sets}) != 1 or not any(len(one) for one in sets):
             named = "; ".join(f"{one.name}: {len(one)} of {', '.join(one.classes)}" for one in sets)
-            raise DataError(
-                "images of objects", found=named or "none", expected="images of the same classes", fix="check the paths"
-            )
+            expected = "images of the same classes"
+            raise DataError("images of objects", found=named or "none", expected=expected, fix="check the paths")
         self.sets, self.classes = list(sets), sets[0].classes
         self.height, self.width, self.seed = height, width, seed
         self._augmentation = AugmentationConfig(mirror=0.0, color=color)
@@ -173,21 +163,15 @@ class ObjectSamples(Dataset[PackedObjects]):
         instance = resize_instances(labels.instance, self.height, self.width)
         visible = count_pixels(instance, len(labels.objects))
         shown = np.array([one.visible_px > 0 for one in labels.objects], bool)
-        places = np.concatenate(
-            ([0], np.where(shown, shown.cumsum(), 0), [UNLABELED])
-        )  # from 1; -1 indexes the last entry, UNLABELED
-        objects = [
-            replace(one, visible_px=int(count))
-            for one, count in zip(labels.objects, visible, strict=True)
-            if one.visible_px
-        ]
-        random = draw_augmentation(
-            self._augmentation, self.height, self.width, make_generator(self.seed, "objects", epoch, number)
-        )
+        # From 1; UNLABELED, -1, is the index of the last entry.
+        places = np.concatenate(([0], np.where(shown, shown.cumsum(), 0), [UNLABELED]))
+        counted = zip(labels.objects, visible, strict=True)
+        objects = [replace(one, visible_px=int(count)) for one, count in counted if one.visible_px]
+        generator = make_generator(self.seed, "objects", epoch, number)
+        random = draw_augmentation(self._augmentation, self.height, self.width, generator)
+        planar = np.ascontiguousarray(resize_image(image, self.height, self.width).transpose(2, 0, 1))
         return PackedObjects(
-            image=torch.from_numpy(
-                np.ascontiguousarray(resize_image(image, self.height, self.width).transpose(2, 0, 1))
-            ),
+            image=torch.from_numpy(planar),
             K=resize_camera(camera, self.height, self.width).K.float(),
             color=random.color,
             instance=torch.from_numpy(places[instance].astype(np.int16 if len(objects) < 1 << 15 else np.int32)),
@@ -201,11 +185,46 @@ class ObjectSamples(Dataset[PackedObjects]):
 
     def stack(self, samples: Sequence[PackedObjects]) -> PackedObjects:
         """Stack samples to a batch with the largest number of objects and of symmetry rotations among them."""
-        return stack_objects(samples)
+        places = max(len(one.known) for one in samples)
+        most = max(one.turns.shape[1] for one in samples)
+        turns = [
+            torch.cat((one.turns, one.turns[:, :1].expand(-1, most - one.turns.shape[1], -1)), 1) for one in samples
+        ]
+        padded = {
+            name: _pad([getattr(one, name) for one in samples], places, placeholder)
+            for name, placeholder in _PLACEHOLDERS.items()
+        }
+        identity = torch.tensor([1.0, 0.0, 0.0, 0.0])
+        instance = torch.stack([one.instance.int() for one in samples])
+        return stack_packed(samples, **padded, turns=_pad(turns, places, identity), instance=instance)
 
     def unpack(self, packed: PackedObjects, device: torch.device | str = "cpu") -> Batch[ObjectInputs, ObjectTargets]:
-        """Convert to a batch of floats on the device."""
-        return unpack_objects(packed, device)
+        """Convert a batch to floats on the device. Without color augmentation, inputs share memory with targets."""
+        packed = packed.to(device)
+        image = packed.image.mul(1 / 255)
+        input_image = image
+        if packed.color is not None:
+            input_image = apply_color(image[:, None], packed.color, compute_mean_gray(image))[:, 0]
+        camera = Camera(packed.K, *image.shape[-2:])
+        numbers, class_id = packed.instance.long(), packed.class_id
+        instance = numbers.clamp(min=0)
+        by_number = torch.cat((class_id.new_zeros(len(class_id), 1), class_id), 1)
+        shown = by_number.gather(1, instance.flatten(1)).view_as(instance)
+        targets = ObjectTargets(
+            image=image,
+            camera=camera,
+            instance=instance,
+            class_map=shown.where(numbers != UNLABELED, IGNORED_CLASS),
+            known=packed.known,
+            class_id=class_id,
+            quaternion_wxyz=quaternion_wxyz_from_matrix(packed.T_camera_object[..., :3, :3]),
+            T_camera_object=packed.T_camera_object,
+            size_m=packed.size_m,
+            symmetry=Symmetry(packed.revolution, packed.turns),
+            visible_px=packed.visible_px,
+            full_px=packed.full_px,
+        )
+        return Batch(ObjectInputs(input_image, camera), targets, packed.meta)
 
 
 def _pad(tensors: Sequence[Tensor], places: int, placeholder: Tensor) -> Tensor:
@@ -213,71 +232,3 @@ def _pad(tensors: Sequence[Tensor], places: int, placeholder: Tensor) -> Tensor:
     return torch.stack(
         [torch.cat((one, placeholder.to(one.dtype).expand(places - len(one), *one.shape[1:]))) for one in tensors]
     )
-
-
-def stack_objects(samples: Sequence[PackedObjects]) -> PackedObjects:
-    """Stack samples to a batch, see `ObjectSamples.stack`."""
-    places = max(len(one.known) for one in samples)
-    most_turns = max(one.turns.shape[1] for one in samples)
-    turns = [
-        torch.cat((one.turns, one.turns[:, :1].expand(-1, most_turns - one.turns.shape[1], -1)), 1) for one in samples
-    ]
-    zero, identity = torch.zeros(()), torch.tensor([1.0, 0.0, 0.0, 0.0])
-    color = None
-    if any(one.color is not None for one in samples):
-        color = torch.stack([IDENTITY_COLOR if one.color is None else one.color for one in samples])
-
-    def pad_field(name: str, placeholder: Tensor) -> Tensor:
-        return _pad([getattr(one, name) for one in samples], places, placeholder)
-
-    return PackedObjects(
-        image=torch.stack([one.image for one in samples]),
-        K=torch.stack([one.K for one in samples]),
-        color=color,
-        instance=torch.stack([one.instance.int() for one in samples]),
-        known=pad_field("known", zero),
-        class_id=pad_field("class_id", zero),
-        T_camera_object=pad_field("T_camera_object", torch.eye(4)),
-        size_m=pad_field("size_m", torch.ones(())),
-        revolution=pad_field("revolution", zero),
-        turns=_pad(turns, places, identity),
-        visible_px=pad_field("visible_px", zero),
-        full_px=pad_field("full_px", zero),
-        meta=tuple(meta for one in samples for meta in one.meta),
-    )
-
-
-def unpack_objects(packed: PackedObjects, device: torch.device | str = "cpu") -> Batch[ObjectInputs, ObjectTargets]:
-    """Convert a stacked batch to floats on the device. Without color augmentation, inputs share memory with targets."""
-
-    def to_device(tensor: Tensor) -> Tensor:
-        return tensor.to(device, non_blocking=True)
-
-    image = to_device(packed.image).mul(1 / 255)
-    input_image = image
-    if packed.color is not None:
-        input_image = apply_color(image[:, None], to_device(packed.color), compute_mean_gray(image))[:, 0]
-    camera = Camera(to_device(packed.K), *image.shape[-2:])
-    numbers, class_id, T = (
-        to_device(packed.instance).long(),
-        to_device(packed.class_id),
-        to_device(packed.T_camera_object),
-    )
-    instance = numbers.clamp(min=0)
-    by_number = torch.cat((class_id.new_zeros(len(class_id), 1), class_id), 1)
-    shown = by_number.gather(1, instance.flatten(1)).view_as(instance)
-    targets = ObjectTargets(
-        image=image,
-        camera=camera,
-        instance=instance,
-        class_map=shown.where(numbers != UNLABELED, IGNORED_CLASS),
-        known=to_device(packed.known),
-        class_id=class_id,
-        quaternion_wxyz=quaternion_wxyz_from_matrix(T[..., :3, :3]),
-        T_camera_object=T,
-        size_m=to_device(packed.size_m),
-        symmetry=Symmetry(to_device(packed.revolution), to_device(packed.turns)),
-        visible_px=to_device(packed.visible_px),
-        full_px=to_device(packed.full_px),
-    )
-    return Batch(ObjectInputs(input_image, camera), targets, packed.meta)

@@ -1,12 +1,11 @@
-"""Make samples of road video: those of `dataloading.samples` with masks of road and objects, changed by the same draw."""
+"""Make samples of road video: those of `samples.py` with masks of road and objects, changed by the same draw."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -17,18 +16,11 @@ from torch.utils.data import Dataset
 from stadia.core.errors import DataError
 from stadia.core.recording import Recording, RoadMasks
 from stadia.core.types import Batch, Inputs, RoadTargets
+from stadia.dataloading.loader import PackedTensors, stack_packed
 from stadia.dataloading.samples import PackedSample, VideoSamples, stack_samples, unpack_batch
 from stadia.dataloading.transforms import AugmentationDraw, zoom_depth
 from stadia.datasets.config import CacheConfig
-from stadia.datasets.frame_store import (
-    FrameStore,
-    ReportProgress,
-    find_cache_folder,
-    lock_beside,
-    make_store_stem,
-    remove_partial_files,
-    write_frame_store,
-)
+from stadia.datasets.frame_store import FrameStore, ReportProgress, fill_frame_store, find_cache_folder, make_store_stem
 from stadia.datasets.masks.height_priors import RoadConfig, find_prior
 from stadia.datasets.masks.mask_files import ROAD, clean_masks, find_edge_objects, resize_masks, select_classes
 
@@ -39,11 +31,8 @@ MASK_STORE_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
-class PackedRoad:
-    """A sample as a worker sends it, or a batch with a leading axis; fields as in RoadTargets.
-
-    road: (1, H, W) uint8.  camera_group: ().
-    """
+class PackedRoad(PackedTensors):
+    """A sample of video with its masks; fields as in RoadTargets, but `road` is (1, H, W) uint8."""
 
     frames: PackedSample
     road: Tensor
@@ -52,26 +41,16 @@ class PackedRoad:
     object_height_m: Tensor
     camera_group: Tensor
 
-    def pin_memory(self) -> PackedRoad:
-        """Pin the tensors, see `dataloading.samples.PackedSample`."""
-        return replace(self, **{name: value.pin_memory() for name, value in _tensor_fields(self).items()})
-
-
-def _tensor_fields(packed: PackedRoad) -> dict[str, Any]:
-    return {field.name: getattr(packed, field.name) for field in fields(packed)}
-
 
 class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
     """Samples with masks; an image without masks has no road and no object.
 
     `classes` are the names for RoadTargets.object_class.
 
-    Args:
-        samples: the images.
-        config: which objects, their heights, and what is left out.
-        groups: the number of each mount, or of each recording (`camera_groups`).
-        cache: where cleaned masks are kept; None reads them for every sample.
-        progress: called while the cache is filled.
+    config: which objects, their heights, and what is left out.
+    groups: the number of each mount, or of each recording (`number_camera_groups`).
+    cache: where cleaned masks are kept; None reads them for every sample.
+    progress: called while the cache is filled.
     """
 
     def __init__(
@@ -104,26 +83,25 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         (meta,) = frames.meta
         recording = self.recordings[meta.recording]
         group = torch.tensor(self.groups[find_camera_group(recording, self.config)])
-        masks = self._masks(recording, meta.index, meta.side)
-        masks = _apply_draw(masks, self.samples.change(key))
-        instance = np.where(
-            np.isin(masks.instance, find_edge_objects(masks.instance, self.config.border_px)), 0, masks.instance
-        )
+        store = self._stores.get((recording.name, meta.side))
+        planes = self._make_planes(recording, meta.index, meta.side) if store is None else store.planar(meta.index)
+        masks = _apply_draw(_decode_planes(planes), self.samples.change(key))
+        at_edge = np.isin(masks.instance, find_edge_objects(masks.instance, self.config.border_px))
+        instance = np.where(at_edge, 0, masks.instance)
         names = {} if recording.mask_reader is None else recording.mask_reader.classes
         road = select_classes(masks.semantic, names, {ROAD})
         kept, objects = np.unique(instance, return_inverse=True)  # 0 comes first
         objects = objects.reshape(instance.shape) + (0 if kept[0] == 0 else 1)
         kept = kept[kept > 0]
         class_names = [names.get(int(masks.semantic[instance == number][0]), "") for number in kept]
-        frame = recording, meta.index, meta.side
-        known = [
-            find_object_height_m(*frame, int(n), name, self.config) for n, name in zip(kept, class_names, strict=True)
-        ]
+        frame, named = (recording, meta.index, meta.side), zip(kept.tolist(), class_names, strict=True)
+        known = [find_object_height_m(*frame, number, name, self.config) for number, name in named]
+        class_ids = [self.classes.index(name) if name in self.classes else -1 for name in class_names]
         return PackedRoad(
             frames=frames,
             road=torch.from_numpy(road.astype(np.uint8))[None],
             objects=torch.from_numpy(objects.astype(np.int16))[None],
-            object_class=torch.tensor([self._class(name) for name in class_names], dtype=torch.int64),
+            object_class=torch.tensor(class_ids, dtype=torch.int64),
             object_height_m=torch.tensor(known, dtype=torch.float32),
             camera_group=group,
         )
@@ -136,39 +114,27 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
             values = [getattr(sample, name) for sample in samples]
             return torch.stack([torch.cat([v, v.new_full((places - len(v),), missing)]) for v in values])
 
-        return PackedRoad(
+        return stack_packed(
+            samples,
             frames=stack_samples([sample.frames for sample in samples]),
-            road=torch.stack([sample.road for sample in samples]),
-            objects=torch.stack([sample.objects for sample in samples]),
             object_class=pad_field("object_class", -1),
             object_height_m=pad_field("object_height_m", math.nan),
-            camera_group=torch.stack([sample.camera_group for sample in samples]),
         )
 
     def unpack(self, packed: PackedRoad, device: torch.device | str = "cpu") -> Batch[Inputs, RoadTargets]:
         """Convert to floats on the device."""
+        packed = packed.to(device)
         batch = unpack_batch(packed.frames, device)
-
-        def to_device(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
-
         frame_targets = {field.name: getattr(batch.targets, field.name) for field in fields(batch.targets)}
         targets = RoadTargets(
             **frame_targets,
-            road=to_device(packed.road) > 0,
-            objects=to_device(packed.objects),
-            object_class=to_device(packed.object_class),
-            object_height_m=to_device(packed.object_height_m),
-            camera_group=to_device(packed.camera_group),
+            road=packed.road > 0,
+            objects=packed.objects,
+            object_class=packed.object_class,
+            object_height_m=packed.object_height_m,
+            camera_group=packed.camera_group,
         )
         return Batch(inputs=batch.inputs, targets=targets, meta=batch.meta, source_names=batch.source_names)
-
-    def _class(self, name: str) -> int:
-        return self.classes.index(name) if name in self.classes else -1
-
-    def _masks(self, recording: Recording, index: int, side: str) -> RoadMasks:
-        store = self._stores.get((recording.name, side))
-        return _decode_planes(self._make_planes(recording, index, side) if store is None else store.planar(index))
 
     def _make_planes(self, recording: Recording, index: int, side: str) -> NDArray[np.uint8]:
         """Return (3, H, W): classes, low and high byte of the object number; all 0 where masks are invalid."""
@@ -181,19 +147,17 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         if masks is None:
             return np.zeros((3, *size), np.uint8)
         masks = clean_masks(resize_masks(masks, *size), self.config)
-        return np.stack(
-            [masks.semantic, (masks.instance & 255).astype(np.uint8), (masks.instance >> 8).astype(np.uint8)]
-        )
+        low, high = (masks.instance & 255).astype(np.uint8), (masks.instance >> 8).astype(np.uint8)
+        return np.stack([masks.semantic, low, high])
 
     def _store(
         self, recording: Recording, side: str, cache: CacheConfig, progress: ReportProgress | None
     ) -> FrameStore:
         assert recording.mask_reader is not None
         height, width = self.samples.height, self.samples.width
-        how = (MASK_STORE_VERSION, self.config.min_object_share, self.config.max_occlusion)
+        settings = (MASK_STORE_VERSION, self.config.min_object_share, self.config.max_occlusion)
         contents = (recording.fingerprint(), recording.mask_reader.fingerprint(side), side, height, width)
-        stem = make_store_stem(f"{recording.name}-{side}-masks-{width}x{height}", *contents, *how)
-        path, needed = find_cache_folder(cache) / f"{stem}.rgb", len(recording) * 3 * height * width
+        stem = make_store_stem(f"{recording.name}-{side}-masks-{width}x{height}", *contents, *settings)
 
         def frames() -> Iterator[bytes]:
             for index in range(len(recording)):
@@ -201,11 +165,7 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
                 if progress is not None:
                     progress(f"{recording.name} masks", index + 1, len(recording))
 
-        with lock_beside(path):
-            if not path.exists() or path.stat().st_size != needed:
-                remove_partial_files(path)
-                write_frame_store(path, frames(), needed)
-        return FrameStore(path, height, width)
+        return fill_frame_store(find_cache_folder(cache) / f"{stem}.rgb", height, width, len(recording), frames())
 
 
 def find_camera_group(recording: Recording, config: RoadConfig) -> str:
@@ -215,10 +175,8 @@ def find_camera_group(recording: Recording, config: RoadConfig) -> str:
 
 def number_camera_groups(recordings: Sequence[Recording], config: RoadConfig) -> dict[str, int]:
     """Number the groups of these recordings in the order of their names."""
-    return {
-        name: number
-        for number, name in enumerate(sorted({find_camera_group(recording, config) for recording in recordings}))
-    }
+    names = sorted({find_camera_group(recording, config) for recording in recordings})
+    return {name: number for number, name in enumerate(names)}
 
 
 def find_object_height_m(

@@ -1,11 +1,11 @@
-"""Make samples: a target frame, its temporal neighbors and its stereo partner, packed as bytes for transfer."""
+"""Make samples of video: a target frame, its temporal neighbors and its stereo partner, packed as bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig, DatasetConfig
+from stadia.dataloading.loader import PackedTensors, stack_or_default, stack_packed
 from stadia.dataloading.transforms import (
-    IDENTITY_COLOR,
     AugmentationDraw,
     apply_color,
     compute_mean_gray,
@@ -43,19 +43,16 @@ from stadia.datasets.splits import TargetFrames, TrainValSplit, all_frames, read
 from stadia.geometry.camera import mirror_camera, resize_camera
 from stadia.geometry.se3 import inverse, mirror_x
 
-# -- Pack samples for transfer from workers: images stay bytes, a sixth of the size of the batch.
-#
-# Allocating a batch of floats and moving it through shared memory costs several times more than loading it. So workers
-# send bytes and the drawn color map, and the training process converts once, on its device.
+_OTHER_SIDE = {LEFT: RIGHT, RIGHT: LEFT}
+_UNKNOWN = torch.full((4, 4), float("nan"), dtype=torch.float64)
 
 
 @dataclass(frozen=True, slots=True)
-class PackedSample:
-    """A sample, or a batch with a leading axis. The first image is the target.
+class PackedSample(PackedTensors):
+    """A sample of video. The first image is the target.
 
-    images: (N + 1, 3, H, W) uint8, resized, mirrored and zoomed.
-    K: (N + 1, 3, 3) of each image.
-    color: (3, 4) map for the network's input, see `transforms.colored`; None for none.
+    images: (N + 1, 3, H, W) uint8, resized, mirrored and zoomed.  K: (N + 1, 3, 3) of each image.
+    color: (3, 4) map for the network's input, see `transforms.make_color_matrix`; None for none.
     T_source_target_rig, T_source_target_true: (N, 4, 4), see Inputs and Targets.
     depth_m: (1, H, W) of the target, 0 = none; None without ground truth.
     """
@@ -69,80 +66,32 @@ class PackedSample:
     meta: tuple[Meta, ...]
     source_names: tuple[str, ...]
 
-    def pin_memory(self) -> PackedSample:
-        """Pin the tensors, so that transfers to a GPU overlap with its work. Called by torch's DataLoader."""
-        tensors: dict[str, Any] = {
-            f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
-        }
-        return replace(self, **tensors)
-
 
 def stack_samples(samples: Sequence[PackedSample]) -> PackedSample:
     """Stack samples to a batch. Samples without depth or color map get 0 or the identity, if others have one."""
     names = {sample.source_names for sample in samples}
     if len(names) > 1:
-        found = f"sources {sorted(names)}"
-        raise GeometryError("batch", found=found, expected="the same in each sample", fix="load mono and stereo apart")
-    depths = _stack_or_default([sample.depth_m for sample in samples], torch.zeros(1, *samples[0].images.shape[-2:]))
-    colors = _stack_or_default([sample.color for sample in samples], IDENTITY_COLOR)
-    return PackedSample(
-        images=torch.stack([sample.images for sample in samples]),
-        K=torch.stack([sample.K for sample in samples]),
-        color=colors,
-        T_source_target_rig=torch.stack([sample.T_source_target_rig for sample in samples]),
-        T_source_target_true=torch.stack([sample.T_source_target_true for sample in samples]),
-        depth_m=depths,
-        meta=tuple(meta for sample in samples for meta in sample.meta),
-        source_names=samples[0].source_names,
-    )
-
-
-def _stack_or_default(values: Sequence[Tensor | None], default: Tensor) -> Tensor | None:
-    if all(value is None for value in values):
-        return None
-    return torch.stack([default if value is None else value for value in values])
+        found, expected = f"sources {sorted(names)}", "the same in each sample"
+        raise GeometryError("batch", found=found, expected=expected, fix="load mono and stereo apart")
+    no_depth = torch.zeros(1, *samples[0].images.shape[-2:])
+    return stack_packed(samples, depth_m=stack_or_default([sample.depth_m for sample in samples], no_depth))
 
 
 def unpack_batch(packed: PackedSample, device: torch.device | str = "cpu") -> Batch:
     """Convert to floats on the device. Without color augmentation, inputs share memory with targets."""
-
-    def to_device(tensor: Tensor) -> Tensor:
-        return tensor.to(device, non_blocking=True)
-
-    images = to_device(packed.images)
+    packed = packed.to(device)
+    images, K = packed.images, packed.K
     image, sources = images[..., 0, :, :, :].mul(1 / 255), images[..., 1:, :, :, :].mul(1 / 255)
     input_image, input_sources = image, sources
     if packed.color is not None:
-        color, gray = to_device(packed.color), compute_mean_gray(image)
-        input_image = apply_color(image[..., None, :, :, :], color, gray)[..., 0, :, :, :]
-        input_sources = apply_color(sources, color, gray)
+        gray = compute_mean_gray(image)
+        input_image = apply_color(image[..., None, :, :, :], packed.color, gray)[..., 0, :, :, :]
+        input_sources = apply_color(sources, packed.color, gray)
     height, width = images.shape[-2:]
-    K = to_device(packed.K)
-    camera = Camera(K[..., 0, :, :], height, width)
-    return Batch(
-        inputs=Inputs(
-            image=input_image,
-            sources=input_sources,
-            camera=camera,
-            T_source_target_rig=to_device(packed.T_source_target_rig),
-        ),
-        targets=Targets(
-            image=image,
-            sources=sources,
-            camera=camera,
-            source_camera=Camera(K[..., 1:, :, :], height, width),
-            T_source_target_true=to_device(packed.T_source_target_true),
-            depth_m=None if packed.depth_m is None else to_device(packed.depth_m),
-        ),
-        meta=packed.meta,
-        source_names=packed.source_names,
-    )
-
-
-# -- Make samples: a target frame, its neighbors in time and its stereo partner, as a `Batch` without its first axis.
-
-_OTHER_SIDE = {LEFT: RIGHT, RIGHT: LEFT}
-_UNKNOWN = torch.full((4, 4), float("nan"), dtype=torch.float64)
+    camera, source_camera = Camera(K[..., 0, :, :], height, width), Camera(K[..., 1:, :, :], height, width)
+    inputs = Inputs(input_image, input_sources, camera, packed.T_source_target_rig)
+    targets = Targets(image, sources, camera, source_camera, packed.T_source_target_true, packed.depth_m)
+    return Batch(inputs=inputs, targets=targets, meta=packed.meta, source_names=packed.source_names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +112,10 @@ class _View:
 class VideoSamples(Dataset[Batch]):
     """A map-style dataset of samples. A sample depends only on (seed, epoch, index), for any number of workers.
 
-    Args:
+    Args (others as in `DatasetConfig`):
         parts: recordings, or frames of recordings that may be targets (`stadia.datasets.splits`).
-        height, width: the network's size.
         offsets: temporal neighbors; sources are named "-1", "+1" in this order, then "stereo".
-        stereo: whether the stereo partner is a source; "auto" where every recording has one.
         target_sides: sides whose images become targets, for parts given as whole recordings.
-        augmentation: none by default.
-        ground_truth_depth: whether `targets.depth_m` is filled.
-        sparse_depth: depth is single returns, which are all kept where depth is shrunk.
         cache: where decoded images are kept; None reads and resizes the files for every sample.
         progress: called while the cache is filled.
 
@@ -195,9 +139,9 @@ class VideoSamples(Dataset[Batch]):
         cache: CacheConfig | None = None,
         progress: ReportProgress | None = None,
     ) -> None:
-        frames = [
-            f for part in parts for f in ([part] if isinstance(part, TargetFrames) else all_frames(part, target_sides))
-        ]
+        frames: list[TargetFrames] = []
+        for part in parts:
+            frames += [part] if isinstance(part, TargetFrames) else all_frames(part, target_sides)
         self.recordings = list({id(f.recording): f.recording for f in frames}.values())
         self.height, self.width, self.offsets, self.seed = height, width, tuple(offsets), seed
         self.augmentation, self.ground_truth_depth = augmentation, ground_truth_depth
@@ -207,10 +151,9 @@ class VideoSamples(Dataset[Batch]):
         self._targets, self.without_neighbors = self._list_targets(frames)
         self._stores: dict[tuple[int, str], FrameStore] = {}
         if cache is not None and cache.enabled:
-            sides = {
-                (t.recording, side) for t in self._targets for side in (LEFT, RIGHT) if self.stereo or side == t.side
-            }
-            for number, side in sorted(sides):
+            both = (LEFT, RIGHT)
+            used = {(t.recording, side) for t in self._targets for side in (both if self.stereo else (t.side,))}
+            for number, side in sorted(used):
                 self._stores[number, side] = open_frame_store(
                     self.recordings[number], height, width, side=side, config=cache, progress=progress
                 )
@@ -251,18 +194,17 @@ class VideoSamples(Dataset[Batch]):
     def _list_targets(self, frames: Sequence[TargetFrames]) -> tuple[list[_Target], int]:
         numbers = {id(recording): number for number, recording in enumerate(self.recordings)}
         before, after = min((0, *self.offsets)), max((0, *self.offsets))
-        requested = [
-            (f.recording, _Target(numbers[id(f.recording)], index, f.side)) for f in frames for index in f.indices
-        ]
-        targets = [t for recording, t in requested if t.index + before >= 0 and t.index + after < len(recording)]
+        targets, count = [], 0
+        for part in frames:
+            number, count = numbers[id(part.recording)], count + len(part.indices)
+            inside = [i for i in part.indices if i + before >= 0 and i + after < len(part.recording)]
+            targets += [_Target(number, index, part.side) for index in inside]
         if not targets:
-            raise DataError(
-                ", ".join(r.name for r in self.recordings[:3]) or "data",
-                found=f"{len(requested)} frames, none with neighbors {', '.join(self.source_names)}",
-                expected=f"recordings of at least {after - before + 1} frames",
-                fix="record more frames, or choose smaller data.offsets",
-            )
-        return targets, len(requested) - len(targets)
+            names = ", ".join(r.name for r in self.recordings[:3]) or "data"
+            found = f"{count} frames, none with neighbors {', '.join(self.source_names)}"
+            expected = f"recordings of at least {after - before + 1} frames"
+            raise DataError(names, found=found, expected=expected, fix="record more, or choose smaller data.offsets")
+        return targets, count - len(targets)
 
     stack, unpack = staticmethod(stack_samples), staticmethod(unpack_batch)  # the interface of a Loader
 
@@ -286,9 +228,8 @@ class VideoSamples(Dataset[Batch]):
     def change(self, key: tuple[int, int]) -> AugmentationDraw:
         """Return the random draw of a key (epoch, index), for other data of its target."""
         epoch, index = key
-        return draw_augmentation(
-            self.augmentation, self.height, self.width, make_generator(self.seed, "sample", epoch, index)
-        )
+        random = make_generator(self.seed, "sample", epoch, index)
+        return draw_augmentation(self.augmentation, self.height, self.width, random)
 
     def _apply_draw(self, number: int, views: list[_View], change: AugmentationDraw) -> PackedSample:
         """Return the views with their cameras, depth and poses, all changed by the same draw."""
@@ -307,6 +248,8 @@ class VideoSamples(Dataset[Batch]):
         if change.window is not None:
             images, cameras = zoom_images(images, cameras, change.window)
             depth_m = None if depth_m is None else zoom_depth(depth_m, change.window)
+        file = recording.file(first.index, first.side)
+        meta = Meta(recording.name, first.index, first.side, change.mirror, file)
         return PackedSample(
             images=images,
             K=cameras.K.float(),
@@ -314,9 +257,7 @@ class VideoSamples(Dataset[Batch]):
             T_source_target_rig=rig.float(),
             T_source_target_true=true.float(),
             depth_m=depth_m,
-            meta=(
-                Meta(recording.name, first.index, first.side, change.mirror, recording.file(first.index, first.side)),
-            ),
+            meta=(meta,),
             source_names=self.source_names,
         )
 
@@ -341,8 +282,7 @@ class VideoSamples(Dataset[Batch]):
 def _resolve_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recording]) -> bool:
     mono = [recording.name for recording in recordings if RIGHT not in recording.sides]
     if stereo is True and mono:
-        found = f"true, but {mono[0]} has one side"
-        expected = "a right image for each left one"
+        found, expected = f"true, but {mono[0]} has one side", "a right image for each left one"
         raise ConfigError("data.stereo", found=found, expected=expected, fix="set data.stereo=false")
     return not mono if stereo == "auto" else stereo
 
@@ -369,28 +309,25 @@ def open_split(config: DatasetConfig, progress: ReportProgress | None = None) ->
 
     A video file is decoded to the network's size, unless `config.size` is set. Every recording is cut to `config.crop`.
     """
-    how, path = config.split_by, Path(config.path).expanduser()
-    options = config.model_dump(include=set(SourceOptions.model_fields)) | {
-        "size": config.size or (config.height, config.width)
-    }
+    split_by, path = config.split_by, Path(config.path).expanduser()
+    size = config.size or (config.height, config.width)
+    options = config.model_dump(include=set(SourceOptions.model_fields)) | {"size": size}
     opened = open_recordings(path, config.format, progress=progress, **options)
     recordings = [crop_recording(recording, config.crop) for recording in opened]
-    if how.train_file:
-        files = (how.train_file, how.val_file)
+    if split_by.train_file:
+        files = (split_by.train_file, split_by.val_file)
         return TrainValSplit(*(read_split_file(Path(file).expanduser(), recordings) if file else [] for file in files))
-    val_names: Sequence[str] = how.val_recordings
+    val_names: Sequence[str] = split_by.val_recordings
     splits = read_named_splits(path, config.format)
     if "train" in splits and config.split is None and not config.recordings:
         val_names = val_names or splits.get("val", [])
         recordings = _select_recordings(recordings, [*splits["train"], *splits.get("val", [])], path)
     if not val_names:
-        return split_blocks(recordings, how, config.target_sides)
+        return split_blocks(recordings, split_by, config.target_sides)
     val = _select_recordings(recordings, val_names, path)
     train = [recording for recording in recordings if recording not in val]
     sides = config.target_sides
-    return TrainValSplit(
-        [f for r in train for f in all_frames(r, sides)], [f for r in val for f in all_frames(r, sides)]
-    )
+    return TrainValSplit(*([f for r in part for f in all_frames(r, sides)] for part in (train, val)))
 
 
 def _select_recordings(recordings: Sequence[Recording], names: Sequence[str], path: Path) -> list[Recording]:

@@ -56,8 +56,8 @@ def compute_mean_gray(image: Tensor) -> Tensor:
 def apply_color(images: Tensor, color: Tensor, target_gray: Tensor) -> Tensor:
     """Apply maps (..., 3, 4), one for all N images of a sample, to (..., N, 3, H, W) in [0, 1].
 
-    target_gray (...) is the mean gray of the sample's target, the pivot of contrast in every image, so that all images
-    change by the same map.
+    target_gray (...): the mean gray of the sample's target. It is the pivot of contrast in every image, so that all
+    images change by the same map.
     """
     flat = images.flatten(-2)  # (..., N, 3, HW)
     each = flat.shape[:-2]  # (..., N)
@@ -80,7 +80,7 @@ class ZoomWindow:
 class AugmentationDraw:
     """The random draw of one sample; its images, cameras and targets change by the same draw.
 
-    color: (3, 4), see `color_map`.
+    color: (3, 4), see `make_color_matrix`.
     """
 
     mirror: bool = False
@@ -102,12 +102,8 @@ def draw_augmentation(
 
 
 def _make_color(config: ColorConfig, factors: NDArray[np.float64]) -> Tensor:
-    brightness, contrast, saturation, hue = factors * (
-        config.brightness,
-        config.contrast,
-        config.saturation,
-        config.hue,
-    )
+    ranges = config.brightness, config.contrast, config.saturation, config.hue
+    brightness, contrast, saturation, hue = factors * ranges
     return make_color_matrix(1 + brightness, 1 + contrast, 1 + saturation, hue)
 
 

@@ -7,8 +7,8 @@ DATASETS = Registry(
     "dataset",
     {
         "stadia": "stadia.datasets.stadia_folder:StadiaFolder",
-        "kitti_odometry": "stadia.datasets.kitti.odometry_sequences:KittiOdometry",
-        "kitti_raw": "stadia.datasets.kitti.raw:KittiRaw",
+        "kitti_odometry": "stadia.datasets.kitti:KittiOdometry",
+        "kitti_raw": "stadia.datasets.kitti:KittiRaw",
         "euroc": "stadia.datasets.euroc:Euroc",
         "sevenscenes": "stadia.datasets.sevenscenes:SevenScenes",
         "video": "stadia.datasets.video.video_files:OwnVideo",

@@ -2,42 +2,49 @@
 2016).
 
 Its images are distorted, and its cameras have different K. They are rectified when read: one K, and T_right_left =
-(-baseline, 0, 0) without rotation.
+(-baseline, 0, 0) without rotation. Timestamps are whole nanoseconds, which float64 cannot represent exactly, so they
+are compared as integers.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
+from pydantic import Field
+from scipy.spatial.transform import Rotation, Slerp
 
 from stadia.core.errors import DataError
+from stadia.core.files import safe_join
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.datasets.config import SourceOptions
-from stadia.datasets.euroc_files import (
-    NS_PER_S,
-    Array,
-    CameraFile,
-    Timestamps,
-    list_camera_images,
-    read_camera,
-    read_states,
-    read_T_body_sensor,
-)
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.image_files import read_rgb
-from stadia.datasets.open_dataset import select_folders
-from stadia.datasets.recordings import ImageRecording, Intrinsics
-from stadia.datasets.rectification import RectifiedPair, Undistortion, rectify_pair
+from stadia.datasets.image_files import check_image_size, read_rgb
+from stadia.datasets.open_dataset import DatasetFormat
+from stadia.datasets.recordings import ImageRecording, check_K
+from stadia.datasets.rectification import DISTORTION_MODELS, DistortedCamera, RectifiedPair, Undistortion, rectify_pair
+from stadia.datasets.text_files import FileEntry, read_lines, read_text, validate_content
 from stadia.datasets.video.frame_selection import FrameSelection
 from stadia.datasets.video.video_files import select_images
 
+Array = NDArray[np.float64]
+Timestamps = NDArray[np.int64]
+
 CAMERAS = {LEFT: "cam0", RIGHT: "cam1"}
 GROUND_TRUTH = "state_groundtruth_estimate0"
+MAX_YAML_BYTES = 16 << 10
+MAX_GAP_NS = 100_000_000
+"""Poses are not interpolated between states further apart than this: two images at 20 Hz."""
+
+NS_PER_S = 1_000_000_000
+_STATE_COLUMNS = 8  # timestamp, position, quaternion; velocity and biases follow
+_COPY = "copy it from the dataset"
 
 D3VO_TRAIN = ("MH_01", "MH_02", "MH_04", "V1_01", "V1_02")
 D3VO_TEST = ("MH_03", "MH_05", "V1_03", "V2_01", "V2_02", "V2_03")
@@ -48,76 +55,84 @@ the paper has both statements.
 """
 
 
-class Euroc:
+class Euroc(DatasetFormat):
     """Sequences of EuRoC; the path is the folder of sequences (or groups), one sequence, or its mav0."""
 
     layout = "SEQUENCE/mav0 with cam0 and cam1"
-    options: frozenset[str] = frozenset({"standing"})
+    options = frozenset({"standing"})
 
     @classmethod
-    def recognizes(cls, path: Path) -> bool:
-        return bool(_find_sequences(path))
+    def find_recordings(cls, path: Path) -> dict[str, Path]:
+        """Return the mav0 folder of every sequence by its name."""
+        if path.resolve().name == "mav0":
+            candidates = [path]
+        elif (path / "mav0").is_dir():
+            candidates = [path / "mav0"]
+        else:
+            candidates = sorted({*path.glob("*/mav0"), *path.glob("*/*/mav0")})
+        return {p.resolve().parent.name: p for p in candidates if any((p / one).is_dir() for one in CAMERAS.values())}
 
     @classmethod
-    def open(cls, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
-        chosen = select_folders(_find_sequences(path), options.recordings, path, cls.layout)
-        return [_open_sequence(name, mav0, options, progress) for name, mav0 in chosen.items()]
+    def open_recording(
+        cls, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+    ) -> Recording:
+        for camera in CAMERAS.values():
+            if not (folder / camera / "data").is_dir():
+                found = "no images" if (folder / camera).is_dir() else "no such folder"
+                expected, fix = "cameras cam0 (left) and cam1 (right)", f"{_COPY}: rectifying needs both"
+                raise DataError(folder / camera, found=found, expected=expected, fix=fix)
+        cameras = {side: read_camera(folder / camera / "sensor.yaml") for side, camera in CAMERAS.items()}
+        listed = {side: list_camera_images(folder / camera) for side, camera in CAMERAS.items()}
+        _check_sizes(cameras, {side: next(iter(images.values())) for side, images in listed.items()})
+        T_right_left = np.linalg.inv(cameras[RIGHT].T_body_lens) @ cameras[LEFT].T_body_lens
+        pair = rectify_pair(cameras[LEFT].lens, cameras[RIGHT].lens, T_right_left, folder)
+
+        pairs = [(number, stamp) for number, stamp in enumerate(listed[LEFT]) if stamp in listed[RIGHT]]
+        if not pairs:
+            found, expected = "no timestamp of the left camera", "images of the same times"
+            path, fix = folder / CAMERAS[RIGHT] / "data.csv", "copy both cameras of one sequence"
+            raise DataError(path, found=found, expected=expected, fix=fix)
+        numbers, stamps = (list(column) for column in zip(*pairs, strict=True))
+        undistorted = {LEFT: pair.left, RIGHT: pair.right}
+        recording = EurocRecording(
+            name=f"euroc/{name}",
+            images={side: [images[stamp] for stamp in stamps] for side, images in listed.items()},
+            intrinsics={side: one.intrinsics for side, one in undistorted.items()},
+            T_right_left=pair.T_right_left,
+            numbers=numbers,
+            poses=_read_poses(folder, np.array(stamps), cameras[LEFT], pair),
+            times_s=np.array([stamp / NS_PER_S for stamp in stamps]),
+            undistorted=undistorted,
+        )
+        return _drop_standing(recording, len(listed[LEFT]) - len(pairs), options, progress)
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, list[str]]:
         """Return D3VO's lists, as far as their sequences exist; none for one sequence."""
-        if path.resolve().name == "mav0" or (path / "mav0").is_dir():
+        if path.resolve().name == "mav0" or (path / "mav0").is_dir() or not path.is_dir():
             return {}
-        found = {
-            part: [n for n in _find_sequences(path) if n.startswith(names)]
-            for part, names in (("train", D3VO_TRAIN), ("test", D3VO_TEST))
-        }
+        names = list(cls.find_recordings(path))
+        lists = {"train": D3VO_TRAIN, "test": D3VO_TEST}
+        found = {part: [name for name in names if name.startswith(starts)] for part, starts in lists.items()}
         return {part: names for part, names in found.items() if names}
 
 
-def _find_sequences(path: Path) -> dict[str, Path]:
-    """Return the mav0 folder of every sequence at the path, by name."""
-    if not path.is_dir():
-        return {}
-    if path.resolve().name == "mav0":
-        candidates = [path]
-    elif (path / "mav0").is_dir():
-        candidates = [path / "mav0"]
-    else:
-        candidates = sorted({*path.glob("*/mav0"), *path.glob("*/*/mav0")})
-    return {p.resolve().parent.name: p for p in candidates if any((p / camera).is_dir() for camera in CAMERAS.values())}
+@dataclass(kw_only=True, eq=False, repr=False)
+class EurocRecording(ImageRecording):
+    """One rectified sequence. Gray images are repeated to three channels.  undistorted: the remapping of each side."""
 
+    undistorted: Mapping[str, Undistortion]
 
-def _open_sequence(name: str, mav0: Path, options: SourceOptions, progress: ReportProgress | None) -> Recording:
-    for camera in CAMERAS.values():
-        if not (mav0 / camera / "data").is_dir():
-            found = "no images" if (mav0 / camera).is_dir() else "no such folder"
-            fix = "copy it from the dataset: rectifying needs both"
-            raise DataError(mav0 / camera, found=found, expected="cameras cam0 (left) and cam1 (right)", fix=fix)
-    cameras = {side: read_camera(mav0 / camera / "sensor.yaml") for side, camera in CAMERAS.items()}
-    listed = {side: list_camera_images(mav0 / camera) for side, camera in CAMERAS.items()}
-    _check_sizes(cameras, {side: next(iter(images.values())) for side, images in listed.items()})
-    T_right_left = np.linalg.inv(cameras[RIGHT].T_body_lens) @ cameras[LEFT].T_body_lens
-    pair = rectify_pair(cameras[LEFT].lens, cameras[RIGHT].lens, T_right_left, mav0)
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """Return (H, W, 3) RGB, rectified."""
+        return self.undistorted[side](super().image(index, side))
 
-    pairs = [(number, stamp) for number, stamp in enumerate(listed[LEFT]) if stamp in listed[RIGHT]]
-    if not pairs:
-        found = "no timestamp of the left camera"
-        fix = "copy both cameras of one sequence"
-        raise DataError(mav0 / CAMERAS[RIGHT] / "data.csv", found=found, expected="images of the same times", fix=fix)
-    numbers, stamps = (list(column) for column in zip(*pairs, strict=True))
-    undistorted = {LEFT: pair.left, RIGHT: pair.right}
-    recording = EurocRecording(
-        name=f"euroc/{name}",
-        images={side: [images[stamp] for stamp in stamps] for side, images in listed.items()},
-        intrinsics={side: Intrinsics(how.new_K, how.lens.height, how.lens.width) for side, how in undistorted.items()},
-        T_right_left=pair.T_right_left,
-        numbers=numbers,
-        poses=_read_poses(mav0, np.array(stamps), cameras[LEFT], pair),
-        times_s=np.array([stamp / NS_PER_S for stamp in stamps]),
-        undistorted=undistorted,
-    )
-    return _drop_standing(recording, len(listed[LEFT]) - len(pairs), options, progress)
+    def fingerprint(self) -> str:
+        """Return a hash of the files and the remapping."""
+        digest = hashlib.blake2b(super().fingerprint().encode(), digest_size=16)
+        for undistorted in self.undistorted.values():
+            digest.update(undistorted.parameters())
+        return digest.hexdigest()
 
 
 def _drop_standing(
@@ -126,24 +141,20 @@ def _drop_standing(
     """Drop frames of a standing camera if requested, and record the dropped frames."""
     every = FrameSelection(list(range(len(recording))))
     chosen = select_images(recording, "auto", options.cache, progress) if options.standing == "drop" else every
-    kept = recording.only(chosen.kept)
     selection = replace(chosen, kept=[recording.number(index) for index in chosen.kept], unpaired=unpaired)
-    return replace(kept, selection=selection) if selection.total > len(kept) else kept
+    return recording.only(chosen.kept, selection if selection.total > len(chosen.kept) else None)
 
 
 def _check_sizes(cameras: Mapping[str, CameraFile], images: Mapping[str, Path]) -> None:
     lenses = [camera.lens for camera in cameras.values()]
     if len({(lens.height, lens.width) for lens in lenses}) > 1:
-        sizes = " and ".join(f"{lens.width}x{lens.height}" for lens in lenses)
-        raise DataError(
-            cameras[RIGHT].path, found=f"cameras of {sizes}", expected="one size", fix="resize one of them with its K"
-        )
+        found = f"cameras of {' and '.join(f'{lens.width}x{lens.height}' for lens in lenses)}"
+        raise DataError(cameras[RIGHT].path, found=found, expected="one size", fix="resize one of them with its K")
     for side, camera in cameras.items():
-        height, width = read_rgb(images[side]).shape[:2]
-        if (height, width) != (camera.lens.height, camera.lens.width):
-            expected = f"{camera.lens.width}x{camera.lens.height}, the resolution of {camera.path}"
-            fix = "use the original images, or write a sensor.yaml of theirs"
-            raise DataError(images[side], found=f"{width}x{height}", expected=expected, fix=fix)
+        like, fix = f", the resolution of {camera.path}", "use the original images, or write a sensor.yaml of theirs"
+        check_image_size(
+            images[side], read_rgb(images[side]), camera.lens.height, camera.lens.width, like=like, fix=fix
+        )
 
 
 def _read_poses(mav0: Path, stamps: Timestamps, left: CameraFile, pair: RectifiedPair) -> Array | None:
@@ -155,15 +166,9 @@ def _read_poses(mav0: Path, stamps: Timestamps, left: CameraFile, pair: Rectifie
     T_world_sensor = states.at(stamps)
     if np.isnan(T_world_sensor).all():
         spans = [f"{s[0] / NS_PER_S:.3f} to {s[-1] / NS_PER_S:.3f} s" for s in (states.stamps, stamps)]
-        raise DataError(
-            folder / "data.csv",
-            found=f"ground truth from {spans[0]}",
-            expected=f"of the images' time, {spans[1]}",
-            fix=(
-                "use the ground truth of this sequence, with timestamps of the same clock in nanoseconds, or remove its"
-                " folder"
-            ),
-        )
+        found, expected = f"ground truth from {spans[0]}", f"of the images' time, {spans[1]}"
+        fix = "use the ground truth of this sequence, with nanoseconds of the same clock, or remove its folder"
+        raise DataError(folder / "data.csv", found=found, expected=expected, fix=fix)
     T_sensor_body = np.linalg.inv(read_T_body_sensor(folder / "sensor.yaml"))
     T_lens_camera = np.eye(4)
     T_lens_camera[:3, :3] = pair.left.R_new_lens.T
@@ -171,35 +176,169 @@ def _read_poses(mav0: Path, stamps: Timestamps, left: CameraFile, pair: Rectifie
     return poses
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class EurocRecording(ImageRecording):
-    """One rectified sequence. Gray images are repeated to three channels.
+class _Matrix(FileEntry):
+    rows: int = Field(ge=4, le=4)
+    cols: int = Field(ge=4, le=4)
+    data: tuple[float, ...] = Field(min_length=16, max_length=16)
 
-    undistorted: the remapping of each side.
-    selection: the dropped frames; None where every frame is kept.
+
+class _SensorYaml(FileEntry):
+    T_BS: _Matrix
+
+
+class _CameraYaml(_SensorYaml):
+    camera_model: str
+    intrinsics: tuple[float, float, float, float]
+    distortion_model: str
+    distortion_coefficients: tuple[float, ...]
+    resolution: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CameraFile:
+    """One camera's sensor.yaml. T_body_lens: (4, 4), its T_BS, from the sensor to the body (the IMU)."""
+
+    path: Path
+    lens: DistortedCamera
+    T_body_lens: Array
+
+
+def read_camera(path: Path) -> CameraFile:
+    """Read a pinhole camera with a distortion of `rectification.MODELS`. Raises DataError with file and key."""
+    camera: _CameraYaml = _parse(_CameraYaml, path)
+    if camera.camera_model != "pinhole":
+        found = f"camera_model '{camera.camera_model}'"
+        raise DataError(path, found=found, expected="pinhole", fix="calibrate it as one")
+    model = DISTORTION_MODELS.get(camera.distortion_model)
+    if model is None:
+        expected = f"one of {', '.join(DISTORTION_MODELS)}"
+        fix = "calibrate with one of these, or undistort the images and write the stadia layout (docs/own-data.md)"
+        raise DataError(path, found=f"distortion_model '{camera.distortion_model}'", expected=expected, fix=fix)
+    if len(camera.distortion_coefficients) != model.coefficients:
+        found = f"{len(camera.distortion_coefficients)} distortion_coefficients"
+        raise DataError(path, found=found, expected=f"{model.coefficients} of {camera.distortion_model}", fix=_COPY)
+    width, height = camera.resolution
+    if not (0 < width <= 65536 and 0 < height <= 65536):
+        raise DataError(path, found=f"resolution {width}x{height}", expected="the size of the images", fix="correct it")
+    fx, fy, cx, cy = camera.intrinsics
+    K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+    lens = DistortedCamera(K, camera.distortion_model, np.array(camera.distortion_coefficients), height, width)
+    return CameraFile(path, lens, _rigid(camera.T_BS, path))
+
+
+def read_T_body_sensor(path: Path) -> Array:
+    """Return (4, 4) T_BS of a sensor.yaml."""
+    camera: _SensorYaml = _parse(_SensorYaml, path)
+    return _rigid(camera.T_BS, path)
+
+
+def _rigid(matrix: _Matrix, path: Path) -> Array:
+    T = np.array(matrix.data).reshape(4, 4)
+    R = T[:3, :3]
+    if not (np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0 and np.allclose(T[3], (0, 0, 0, 1))):
+        found = "a T_BS that is no rigid motion"
+        raise DataError(path, found=found, expected="[R | t] by rows, then 0 0 0 1", fix=_COPY)
+    return T
+
+
+def _parse(model: type[FileEntry], path: Path) -> Any:
+    """Parse YAML as a model, without constructing objects from tags. Raises DataError with the first wrong key."""
+    expected = "a sensor.yaml of EuRoC"
+    text = read_text(path, expected, fix=_COPY, max_bytes=MAX_YAML_BYTES)
+    first, _, rest = text.partition("\n")
+    try:
+        content = yaml.safe_load(rest if first.startswith("%YAML:") else text)  # OpenCV writes `%YAML:1.0`
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        why = getattr(error, "problem", None) or type(error).__name__
+        raise DataError(path, found=f"invalid YAML ({why})", expected=expected, fix=_COPY) from error
+    return validate_content(path, content, model, expected=expected, fix=_COPY)
+
+
+def list_camera_images(folder: Path) -> dict[int, Path]:
+    """Return a camera's images by timestamp, in order, as data.csv lists them.
+
+    Raises DataError that names the wrong line, or an image that is missing or not listed.
     """
+    path = folder / "data.csv"
+    stamps, rows = _read_csv(path, 2, "timestamp, filename")
+    existing = {p.name for p in (folder / "data").glob("*") if p.stem.isdigit()}
+    found: dict[int, Path] = {}
+    for stamp, (name,) in zip(stamps.tolist(), rows, strict=True):
+        image = safe_join(folder / "data", name)
+        if image.stem != str(stamp):
+            raise DataError(path, found=f"'{name}' at {stamp}", expected=f"'{stamp}.png'", fix=_COPY)
+        if image.name not in existing:
+            raise DataError(image, found="no such file", expected=f"an image that {path} lists", fix="copy it again")
+        found[stamp] = image
+    if len(existing) > len(found):
+        unlisted = min(existing - {image.name for image in found.values()})
+        listed = f"{len(found)} of {len(existing)} images listed, {unlisted} is not"
+        fix = "the file was cut off: copy it again (or remove the images that it does not list)"
+        raise DataError(path, found=listed, expected="all of them", fix=fix)
+    return found
 
-    undistorted: Mapping[str, Undistortion]
-    selection: FrameSelection | None = None
 
-    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """Return (H, W, 3) RGB, rectified."""
-        return self.undistorted[side](super().image(index, side))
+@dataclass(frozen=True, slots=True, eq=False)
+class GroundTruthStates:
+    """Ground truth: stamps (N,) ns, and T_world_sensor as position (N, 3) metres and orientation."""
 
-    def only(self, indices: Sequence[int]) -> EurocRecording:
-        """Return a recording of these frames."""
-        kept = list(indices)
-        return replace(
-            self,
-            images={side: [files[index] for index in kept] for side, files in self.images.items()},
-            numbers=[self.number(index) for index in kept],
-            poses=None if self.poses is None else self.poses[kept],
-            times_s=None if self.times_s is None else self.times_s[kept],
-        )
+    stamps: Timestamps
+    position: Array
+    orientation: Rotation
 
-    def fingerprint(self) -> str:
-        """Return a hash of the files and the remapping."""
-        digest = hashlib.blake2b(super().fingerprint().encode(), digest_size=16)
-        for undistorted in self.undistorted.values():
-            digest.update(undistorted.parameters())
-        return digest.hexdigest()
+    def at(self, stamps: Timestamps) -> Array:
+        """Return (M, 4, 4) T_world_sensor at other times: positions by linear interpolation, orientations by slerp.
+
+        NaN outside the time of the states, and in gaps of more than MAX_GAP_NS.
+        """
+        before = np.searchsorted(self.stamps, stamps, side="right") - 1
+        after = np.searchsorted(self.stamps, stamps, side="left")
+        during = (before >= 0) & (after < len(self.stamps))
+        before, after = np.clip(before, 0, None), np.clip(after, None, len(self.stamps) - 1)
+        known = during & (self.stamps[after] - self.stamps[before] <= MAX_GAP_NS)
+        poses = np.full((len(stamps), 4, 4), np.nan)
+        if known.any():
+            own, seconds = ((s - self.stamps[0]) / NS_PER_S for s in (self.stamps, stamps[known]))
+            poses[known] = np.eye(4)
+            poses[known, :3, 3] = np.column_stack([np.interp(seconds, own, axis) for axis in self.position.T])
+            turned = Slerp(own, self.orientation)(seconds) if len(own) > 1 else self.orientation
+            poses[known, :3, :3] = turned.as_matrix()
+        return poses
+
+
+def read_states(path: Path) -> GroundTruthStates:
+    """Read state_groundtruth_estimate0/data.csv: timestamp, position, quaternion w x y z. Raises DataError."""
+    stamps, words = _read_csv(path, _STATE_COLUMNS, "timestamp, position x y z, quaternion w x y z")
+    rows = np.empty((len(words), _STATE_COLUMNS - 1))
+    for number, row in enumerate(words):
+        try:
+            rows[number] = [float(word) for word in row[: _STATE_COLUMNS - 1]]
+        except ValueError:
+            rows[number] = np.nan
+        if not np.isfinite(rows[number]).all() or abs(np.linalg.norm(rows[number, 3:]) - 1) > 1e-2:
+            found, expected = f"'{','.join(row)[:60]}' at {stamps[number]}", "position x y z, unit quaternion w x y z"
+            raise DataError(path, found=found, expected=expected, fix="copy the file again")
+    return GroundTruthStates(stamps, rows[:, :3], Rotation.from_quat(rows[:, [4, 5, 6, 3]]))  # SciPy's order is x y z w
+
+
+def _read_csv(path: Path, columns: int, what: str) -> tuple[Timestamps, list[list[str]]]:
+    """Return increasing timestamps and the other words of each row. Rows are equally long, at least `columns`."""
+    numbered = enumerate(read_lines(path, what), start=1)
+    lines = [(number, line) for number, line in numbered if not line.lstrip().startswith("#")]
+    stamps, rows = np.empty(len(lines), np.int64), list[list[str]]()
+    for at, (number, line) in enumerate(lines):
+        stamp, *words = (word.strip() for word in line.split(","))
+        is_time = stamp.isdecimal() and len(stamp) <= 19
+        if not is_time or len(words) + 1 < columns or (rows and len(words) != len(rows[0])):
+            expected = f"{len(rows[0]) + 1 if rows else columns} columns: {what}"
+            raise DataError(path, found=f"'{line[:60]}' in line {number}", expected=expected, fix="copy the file again")
+        stamps[at] = min(int(stamp), np.iinfo(np.int64).max)
+        rows.append(words)
+        if at and stamps[at] <= stamps[at - 1]:
+            fault = "again" if stamps[at] == stamps[at - 1] else f"after {stamps[at - 1]}"
+            found = f"timestamp {stamps[at]} {fault} in line {number}"
+            fix = "copy the file again, or sort it and remove what is there twice"
+            raise DataError(path, found=found, expected="timestamps that rise from line to line", fix=fix)
+    if not rows:
+        raise DataError(path, found="no rows", expected=what, fix="copy the file again")
+    return stamps, rows

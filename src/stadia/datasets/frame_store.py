@@ -1,4 +1,9 @@
-"""Decode and resize images once into a file store, and read it through a memory map."""
+"""Resize images and depth to the network's size, and keep resized images in a file that is read by a memory map.
+
+A store is raw planar uint8, one file for each side of a recording. Its name holds a hash of the recording's content,
+the side, the size and `STORE_VERSION`. So a store is never stale: changed content has another name. A store is written
+atomically, and other processes wait for the first writer. Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +27,14 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.files import atomic_write
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import CacheConfig
+from stadia.datasets.image_files import check_image_size
 from stadia.datasets.recordings import CalibratedRecording
 
-# -- Resize images and depth to the network's size. Imports no torch.
+STORE_VERSION = 1
+ReportProgress = Callable[[str, int, int | None], None]
+"""Called with the current activity, the number of finished frames, and their total (None: unknown)."""
+
+_CHUNK = 32  # images decoded at a time: bounds the memory for recordings of any length
 
 
 def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -34,13 +44,10 @@ def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[n
     """
     if image.shape[:2] == (height, width):
         return image
-    smaller = (
-        min(width, image.shape[1]),
-        min(height, image.shape[0]),
-    )  # OpenCV's area mode averages only if both axes shrink
-    return cv2.resize(
-        cv2.resize(image, smaller, interpolation=cv2.INTER_AREA), (width, height), interpolation=cv2.INTER_LINEAR
-    )
+    # OpenCV's area mode averages only if both axes shrink.
+    smaller = min(width, image.shape[1]), min(height, image.shape[0])
+    averaged = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+    return cv2.resize(averaged, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def resize_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
@@ -58,39 +65,19 @@ def resize_sparse_depth(depth_m: NDArray[np.float32], height: int, width: int) -
     h, w = depth_m.shape
     nearest = np.full((height, width), np.inf, np.float32)
     # Pixel x covers [x - 0.5, x + 0.5); its center goes to (x + 0.5) s - 0.5, which lies in pixel floor((x + 0.5) s).
-    np.minimum.at(
-        nearest, ((2 * rows + 1) * height // (2 * h), (2 * columns + 1) * width // (2 * w)), depth_m[rows, columns]
-    )
+    pixels = (2 * rows + 1) * height // (2 * h), (2 * columns + 1) * width // (2 * w)
+    np.minimum.at(nearest, pixels, depth_m[rows, columns])
     nearest[np.isinf(nearest)] = 0
     return nearest
-
-
-# -- Read one image of a recording at the network's size.
 
 
 def read_resized_frame(recording: Recording, index: int, side: str, height: int, width: int) -> NDArray[np.uint8]:
     """Return (height, width, 3) RGB. Raises DataError where image and camera differ in size: K would be wrong."""
     image, camera = recording.image(index, side), recording.camera(index, side)
-    if image.shape[:2] != (camera.height, camera.width):
-        raise DataError(
-            recording.file(index, side) or f"{recording.name}, frame {index}, {side}",
-            found=f"an image of {image.shape[1]}x{image.shape[0]}",
-            expected=f"{camera.width}x{camera.height}, the size that its camera is of",
-            fix="give the camera of this image (geometry.camera.resized and cropped make it of the other)",
-        )
+    what = recording.file(index, side) or f"{recording.name}, frame {index}, {side}"
+    fix = "give the camera of this image (geometry.camera.resize_camera and crop_camera make it of the other)"
+    check_image_size(what, image, camera.height, camera.width, like=", the size that its camera is of", fix=fix)
     return resize_image(image, height, width)
-
-
-# -- Store images decoded and resized once, and read them through a memory map: raw planar uint8, one file for each side.
-#
-# A store's name holds a hash of the recording's content, the side, the size and `VERSION`. So a store is never stale:
-# changed content has another name. A store is written atomically, and other processes wait for the first writer.
-
-STORE_VERSION = 1
-ReportProgress = Callable[[str, int, int | None], None]
-"""Called with the current activity, the number of finished frames, and their total (None: unknown)."""
-
-_CHUNK = 32  # images decoded at a time: bounds the memory for recordings of any length
 
 
 def find_cache_folder(config: CacheConfig) -> Path:
@@ -159,7 +146,9 @@ def to_planar_bytes(image: NDArray[np.uint8]) -> bytes:
     return np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes()
 
 
-def _resize_frames(recording: Recording, side: str, height: int, width: int) -> Iterator[bytes]:
+def _resize_frames(
+    recording: Recording, side: str, height: int, width: int, progress: ReportProgress | None
+) -> Iterator[bytes]:
     """Yield every frame in order. OpenCV decodes outside Python's lock, so threads use all cores."""
 
     def load(index: int) -> bytes:
@@ -167,7 +156,11 @@ def _resize_frames(recording: Recording, side: str, height: int, width: int) -> 
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for start in range(0, len(recording), _CHUNK):
-            yield from threads.map(load, range(start, min(start + _CHUNK, len(recording))))
+            indices = range(start, min(start + _CHUNK, len(recording)))
+            for index, frame in zip(indices, threads.map(load, indices), strict=True):
+                yield frame
+                if progress is not None:
+                    progress(f"{recording.name} {side}", index + 1, len(recording))
 
 
 def write_frame_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> None:
@@ -209,9 +202,8 @@ def check_disk_space(folder: Path, needed_bytes: int) -> None:
 
 
 def _format_bytes(count: int) -> str:
-    size, unit = next(
-        ((size, unit) for size, unit in ((2**30, "GiB"), (2**20, "MiB")) if count >= size), (2**10, "KiB")
-    )
+    units = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+    size, unit = next((one for one in units if count >= one[0]), units[-1])
     return f"{count / size:.1f} {unit}"
 
 
@@ -229,22 +221,15 @@ def open_frame_store(
         return recording.store
     folder = find_cache_folder(config or CacheConfig())
     stem = make_store_stem(f"{recording.name}-{side}-{width}x{height}", recording.fingerprint(), side, height, width)
-    path = folder / f"{stem}.rgb"
+    frames = _resize_frames(recording, side, height, width, progress)
+    return fill_frame_store(folder / f"{stem}.rgb", height, width, len(recording), frames)
+
+
+def fill_frame_store(path: Path, height: int, width: int, count: int, frames: Iterable[bytes]) -> FrameStore:
+    """Open a store of `count` frames; write it first if it is missing. Other processes wait for the first writer."""
+    needed = count * 3 * height * width
     with lock_beside(path):
-        needed = len(recording) * 3 * height * width
         if not path.exists() or path.stat().st_size != needed:
             remove_partial_files(path)
-            frames = _resize_frames(recording, side, height, width)
-            write_frame_store(
-                path, _report_progress(frames, f"{recording.name} {side}", len(recording), progress), needed
-            )
+            write_frame_store(path, frames, needed)
     return FrameStore(path, height, width)
-
-
-def _report_progress(
-    frames: Iterable[bytes], what: str, total: int | None, progress: ReportProgress | None
-) -> Iterator[bytes]:
-    for done, frame in enumerate(frames, start=1):
-        yield frame
-        if progress is not None:
-            progress(what, done, total)

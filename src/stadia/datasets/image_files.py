@@ -1,4 +1,7 @@
-"""Read image and depth files from outside, refuse damaged ones by name, and hash files to find copies."""
+"""Read image and depth files from outside: listed in natural order, read whole or refused by name.
+
+Files are hashed to a few digits, so that copies of an image are found under any name in any dataset.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,11 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
 
-# -- Read image and depth files from outside: listed in natural order, read whole or refused by name.
-
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_IMAGE_BYTES = 256 << 20
+HASH_DIGITS = 12
+_HASHED_BYTES = 4096  # of the middle and the end of a file
+_THREADS = 16  # disks serve many small reads in parallel
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _JPEG_SIGNATURE = b"\xff\xd8"
@@ -36,40 +40,31 @@ def natural_sort_key(path: Path) -> tuple[tuple[int, int | str], ...]:
 
 def list_images(folder: Path, pattern: str = "*") -> list[Path]:
     """Return the matching PNG and JPEG files of a folder in natural order. Raises DataError where there is none."""
-    found = sorted(
-        (p for p in folder.glob(pattern) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=natural_sort_key
-    )
-    if not found:
-        state = (
-            "no such folder" if not folder.is_dir() else "an empty folder" if not any(folder.iterdir()) else "no image"
-        )
-        raise DataError(
-            folder, found=state, expected=f"images ({', '.join(IMAGE_SUFFIXES)})", fix="check the path or the download"
-        )
-    return found
+    files = [p for p in folder.glob(pattern) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+    if not files:
+        state = "no image"
+        if not folder.is_dir() or not any(folder.iterdir()):
+            state = "an empty folder" if folder.is_dir() else "no such folder"
+        expected = f"images ({', '.join(IMAGE_SUFFIXES)})"
+        raise DataError(folder, found=state, expected=expected, fix="check the path or the download")
+    return sorted(files, key=natural_sort_key)
 
 
 def parse_frame_number(image: Path) -> int:
     """Return the number that is the image's whole name. Raises DataError for another name."""
     if not image.stem.isdigit():
-        raise DataError(
-            image, found=f"the name '{image.stem}'", expected="a frame number (000000.png)", fix="rename the file"
-        )
+        found = f"the name '{image.stem}'"
+        raise DataError(image, found=found, expected="a frame number (000000.png)", fix="rename the file")
     return int(image.stem)
 
 
-def _read_bytes(path: Path) -> bytes:
+def count_image_bytes(path: Path) -> int:
+    """Return the size of an image file. Raises DataError where it is missing."""
     try:
-        size = path.stat().st_size
-        if size > MAX_IMAGE_BYTES:
-            raise DataError(
-                path, found=f"{size} bytes", expected=f"at most {MAX_IMAGE_BYTES}", fix="check that this is an image"
-            )
-        return path.read_bytes()
+        return path.stat().st_size
     except FileNotFoundError as error:
-        raise DataError(
-            path, found="no such file", expected="an image", fix="copy it again or remove its frame"
-        ) from error
+        fix = "copy it again or remove its frame"
+        raise DataError(path, found="no such file", expected="an image", fix=fix) from error
 
 
 def _png_fault(data: bytes) -> str | None:
@@ -129,7 +124,10 @@ def _make_error(path: Path, fault: str) -> DataError:
 
 
 def _decode(path: Path, flags: int) -> tuple[bytes, NDArray]:
-    data = _read_bytes(path)
+    if (size := count_image_bytes(path)) > MAX_IMAGE_BYTES:
+        expected, fix = f"at most {MAX_IMAGE_BYTES}", "check that this is an image"
+        raise DataError(path, found=f"{size} bytes", expected=expected, fix=fix)
+    data = path.read_bytes()
     if data.startswith(_PNG_SIGNATURE):
         fault = _png_fault(data)
     elif data.startswith(_JPEG_SIGNATURE):
@@ -177,9 +175,8 @@ def check_image_ends(path: Path) -> None:
             head = stream.read(len(_PNG_SIGNATURE))
             stream.seek(max(path.stat().st_size - len(_PNG_END), 0))
             end = stream.read()
-        if (head == _PNG_SIGNATURE and end == _PNG_END) or (
-            head.startswith(_JPEG_SIGNATURE) and end.endswith(_JPEG_END)
-        ):
+        is_whole_jpeg = head.startswith(_JPEG_SIGNATURE) and end.endswith(_JPEG_END)
+        if is_whole_jpeg or (head == _PNG_SIGNATURE and end == _PNG_END):
             return
     read_rgb(path)
 
@@ -190,8 +187,7 @@ def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int]
     if data.startswith(_JPEG_SIGNATURE):
         raise _make_jpeg_depth_error(path)
     if stored.dtype != np.uint16 or stored.ndim != 2:
-        found = f"{stored.dtype} of shape {stored.shape}"
-        expected = "a one-channel 16-bit PNG"
+        found, expected = f"{stored.dtype} of shape {stored.shape}", "a one-channel 16-bit PNG"
         raise DataError(path, found=found, expected=expected, fix="write depth as uint16 (8 bits cannot hold it)")
     depth_m = stored.astype(np.float32) / np.float32(units_per_metre)
     depth_m[np.isin(stored, list(invalid))] = 0
@@ -217,14 +213,10 @@ def _make_jpeg_depth_error(path: Path) -> DataError:
 def read_raw_depth_png(path: Path) -> NDArray:
     """Return the stored values of a depth PNG: (H, W) uint16, or (H, W, 3) uint8 in blue, green, red."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
-    fits = (stored.ndim == 2 and stored.dtype == np.uint16) or (
-        stored.ndim == 3 and stored.shape[2] == 3 and stored.dtype == np.uint8
-    )
-    if not fits or not data.startswith(_PNG_SIGNATURE):
-        found = f"{stored.dtype} of shape {stored.shape}"
-        raise DataError(
-            path, found=found, expected="16 bits of one channel, or 8 bits of three", fix="copy the file again"
-        )
+    kind = stored.dtype.name, *stored.shape[2:]
+    if kind not in (("uint16",), ("uint8", 3)) or not data.startswith(_PNG_SIGNATURE):
+        found, expected = f"{stored.dtype} of shape {stored.shape}", "16 bits of one channel, or 8 bits of three"
+        raise DataError(path, found=found, expected=expected, fix="copy the file again")
     return stored
 
 
@@ -249,22 +241,23 @@ def read_npy(path: Path, *, shape: tuple[int, ...]) -> NDArray:
     except FileNotFoundError as error:
         raise DataError(path, found="no such file", expected="an .npy array", fix="copy it again") from error
     except (ValueError, EOFError, OSError) as error:
-        raise DataError(
-            path, found=f"a damaged file ({error})", expected="an .npy array", fix="write or copy it again"
-        ) from error
+        found = f"a damaged file ({error})"
+        raise DataError(path, found=found, expected="an .npy array", fix="write or copy it again") from error
     if mapped.shape != shape:
-        raise DataError(
-            path, found=f"shape {mapped.shape}", expected=f"shape {shape}", fix="one value for each pixel of the image"
-        )
+        found = f"shape {mapped.shape}"
+        raise DataError(path, found=found, expected=f"shape {shape}", fix="one value for each pixel of the image")
     return np.array(mapped)
+
+
+def check_image_size(path: object, image: NDArray, height: int, width: int, *, like: str, fix: str) -> None:
+    """Raise DataError where an image (h, w, ...) has another size; `like` ends the message's expected size."""
+    if image.shape[:2] != (height, width):
+        raise DataError(path, found=f"{image.shape[1]}x{image.shape[0]}", expected=f"{width}x{height}{like}", fix=fix)
 
 
 def check_depth_map(path: Path, depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Return the depth, or raise DataError where its size is wrong, or where it is negative or not finite."""
-    if depth_m.shape != (height, width):
-        found = f"{depth_m.shape[1]}x{depth_m.shape[0]}"
-        expected = f"the image's size {width}x{height}"
-        raise DataError(path, found=found, expected=expected, fix="store depth at full size")
+    check_image_size(path, depth_m, height, width, like=", the image's size", fix="store depth at full size")
     wrong = ~np.isfinite(depth_m) | (depth_m < 0)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
@@ -274,27 +267,18 @@ def check_depth_map(path: Path, depth_m: NDArray[np.float32], height: int, width
     return depth_m
 
 
-# -- Hash image files by a few digits, so that copies are found under any name in any dataset.
-
-HASH_DIGITS = 12
-_PIECE = 4096  # bytes
-_THREADS = 16  # disks serve many small reads in parallel
-
-
 def hash_file(file: Path) -> str:
-    """Return DIGITS hexadecimal digits of a file's size, middle and end.
+    """Return HASH_DIGITS hexadecimal digits of a file's size, middle and end.
 
     Frames of one camera differ everywhere by sensor noise, and a PNG ends in a checksum. For 44 000 trained and 697
     other images, the probability of any chance match is 1e-7. Raises DataError where the file is missing.
     """
-    if not file.is_file():
-        raise DataError(file, found="no such file", expected="an image", fix="copy it again or remove its frame")
-    size = file.stat().st_size
+    size = count_image_bytes(file)
     digest = hashlib.blake2b(str(size).encode(), digest_size=HASH_DIGITS // 2)
     with file.open("rb") as stream:
-        for start in (size // 2, max(size - _PIECE, 0)):
+        for start in (size // 2, max(size - _HASHED_BYTES, 0)):
             stream.seek(start)
-            digest.update(stream.read(_PIECE))
+            digest.update(stream.read(_HASHED_BYTES))
     return digest.hexdigest()
 
 
@@ -315,5 +299,5 @@ def join_hashes(digits: Sequence[str]) -> str:
 
 
 def split_hashes(digits: str) -> list[str]:
-    """Split a string of `joined` into hashes."""
+    """Split a string of `join_hashes` into hashes."""
     return [digits[start : start + HASH_DIGITS] for start in range(0, len(digits), HASH_DIGITS)]

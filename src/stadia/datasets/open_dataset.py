@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
@@ -16,33 +16,53 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.objects.open_objects import refuse_objects
 from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.text_files import read_kitti_poses
-from stadia.datasets.video.video_files import sample_video
 
 
-class DatasetFormat(Protocol):
-    """A dataset's layout, one class a file, listed in `stadia.datasets.DATASETS`.
+class DatasetFormat:
+    """The layout of a dataset as folders of recordings; each format is a line of `stadia.datasets.DATASETS`.
 
     layout: the expected files, for error messages.
     options: the fields of SourceOptions that only this format uses.
     """
 
-    layout: str
-    options: frozenset[str]
+    layout: ClassVar[str]
+    options: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def find_recordings(cls, path: Path) -> dict[str, Path]:
+        """Return the folder of each recording at a folder, by the recording's name; reads file names only."""
+        raise NotImplementedError
+
+    @classmethod
+    def open_recording(
+        cls, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+    ) -> Recording:
+        """Open one of the found recordings."""
+        raise NotImplementedError
 
     @classmethod
     def recognizes(cls, path: Path) -> bool:
         """Return whether the path has this layout, by file names only."""
-        ...
+        return path.is_dir() and bool(cls.find_recordings(path))
 
     @classmethod
     def open(cls, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
         """Return the selected recordings. `progress` is called during long work (a video is decoded once)."""
-        ...
+        found = cls.find_recordings(path) if path.is_dir() else {}
+        if not found:
+            raise DataError(path, found="no recording", expected=cls.layout, fix="pass the folder that holds it")
+        names = select_names(list(found), options.recordings, path)
+        return [cls.open_recording(name, found[name], options, progress) for name in names]
+
+    @classmethod
+    def sample(cls, path: Path, options: SourceOptions) -> list[Recording]:
+        """Return recordings to examine the data by: the selected ones, or segments of a video file."""
+        return cls.open(path, options)
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, list[str]]:
         """Return recording names of each split that the dataset itself names; empty without any."""
-        ...
+        return {}
 
 
 def open_recordings(
@@ -58,39 +78,32 @@ def open_recordings(
 
     Raises ConfigError for a wrong option, DataError where nothing readable is found (with the expected layouts).
     """
-    return _open(
-        Path(path).expanduser(), format, options, lambda reader, path, chosen: reader.open(path, chosen, progress)
-    )
+    return _open(path, format, options, lambda reader, path, chosen: reader.open(path, chosen, progress))
 
 
 def sample_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
     """Open as `open_recordings`, to examine the data: of a video file only segments are decoded, into memory."""
-
-    def sample(reader: DatasetFormat, path: Path, chosen: SourceOptions) -> list[Recording]:
-        own_file = reader is DATASETS.load("video") and path.is_file()
-        return sample_video(path, chosen) if own_file else reader.open(path, chosen)
-
-    return _open(Path(path).expanduser(), format, options, sample)
+    return _open(path, format, options, lambda reader, path, chosen: reader.sample(path, chosen))
 
 
 def _open(
-    path: Path,
+    path: str | Path,
     format: str,
     options: dict[str, Any],
-    open_with: Callable[[DatasetFormat, Path, SourceOptions], list[Recording]],
+    open_with: Callable[[type[DatasetFormat], Path, SourceOptions], list[Recording]],
 ) -> list[Recording]:
+    path = Path(path).expanduser()
     chosen = resolve_config(SourceOptions, options)
     name, reader = _find_reader(path, format)
-    particular = frozenset[str]().union(*(DATASETS.load(other).options for other in DATASETS))
-    refuse_idle_options(chosen, particular - reader.options, f"'{name}'")
+    of_formats = frozenset[str]().union(*(DATASETS.load(other).options for other in DATASETS))
+    refuse_idle_options(chosen, of_formats - reader.options, f"'{name}'")
     if chosen.split is not None:
         splits = reader.splits(path)
         if not splits.get(chosen.split):
             named = f"splits {', '.join(filter(splits.get, splits))}" if splits else "a dataset that names no split"
             raise DataError(path, found=named, expected=f"a split '{chosen.split}'", fix="correct data.split")
-        chosen = chosen.model_copy(
-            update={"recordings": tuple(select_names(splits[chosen.split], chosen.recordings, path))}
-        )
+        names = tuple(select_names(splits[chosen.split], chosen.recordings, path))
+        chosen = chosen.model_copy(update={"recordings": names})
     recordings = open_with(reader, path, chosen)
     if chosen.poses is not None:
         _replace_poses(recordings, Path(chosen.poses).expanduser())
@@ -122,7 +135,7 @@ def detect_format(path: Path, format: str = "auto") -> str:
     return _find_reader(path, format)[0]
 
 
-def _find_reader(path: Path, format: str) -> tuple[str, DatasetFormat]:
+def _find_reader(path: Path, format: str) -> tuple[str, type[DatasetFormat]]:
     check_path_exists(path)
     name = _detect_format(path) if format == "auto" else DATASETS.check(format)
     return name, DATASETS.load(name)
@@ -174,22 +187,13 @@ def _describe_contents(path: Path) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def select_folders(found: Mapping[str, Path], selected: Sequence[str], where: Path, layout: str) -> dict[str, Path]:
-    """Return the folders of the selected recordings by name. Raises DataError where there is none."""
-    if not found:
-        raise DataError(where, found="no recording", expected=layout, fix="pass the folder that holds it")
-    return {name: found[name] for name in select_names(list(found), selected, where)}
-
-
 def select_names(available: Sequence[str], selected: Sequence[str], where: Path) -> list[str]:
     """Return the selected names (given in full or by their end), in that order; all of them without a selection."""
     if not selected:
         return list(available)
     chosen = []
     for wanted in selected:
-        found = [
-            name for name in available if name == wanted or name.endswith(f"/{wanted}") or wanted.endswith(f"/{name}")
-        ]
+        found = [name for name in available if f"/{name}".endswith(f"/{wanted}") or wanted.endswith(f"/{name}")]
         if not found:
             near = find_nearest_name(wanted, list(available))
             expected = f"one of {', '.join(available[:8])}{' ...' * (len(available) > 8)}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,9 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.recording import LEFT, RIGHT, MaskReader, Recording, RoadMasks
 from stadia.core.types import Camera
-from stadia.datasets.image_files import read_rgb
-from stadia.geometry.numpy_camera import CropWindow, crop_window
-
-# -- Share intrinsics, poses, times and image files among recordings on disk.
+from stadia.datasets.image_files import check_depth_map, check_image_size, count_image_bytes, read_rgb
+from stadia.datasets.video.frame_selection import FrameSelection
+from stadia.geometry.numpy_camera import CropWindow, crop_window, resize_K
 
 
 @dataclass(frozen=True)
@@ -32,123 +32,22 @@ class Intrinsics:
         """Return (3, 3), a copy."""
         return (self.K if self.K.ndim == 2 else self.K[index]).copy()
 
+    def only(self, kept: Sequence[int]) -> Intrinsics:
+        """Return the intrinsics of these frames, if each frame has its own."""
+        return self if self.K.ndim == 2 else replace(self, K=self.K[list(kept)])
+
+    def resized(self, height: int, width: int) -> Intrinsics:
+        """Return the intrinsics of images resized to this size."""
+        return Intrinsics(resize_K(self.K, (self.height, self.width), height, width), height, width)
+
     def of(self, index: int) -> Camera:
         import torch  # here, since exported networks run on recordings without torch
 
         return Camera(torch.from_numpy(self.K_of(index)), self.height, self.width)
 
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class CalibratedRecording(Recording):
-    """A recording with cameras, and optional poses and times. Subclasses add images and depth.
-
-    Args:
-        name: unique and stable, "kitti_odometry/06".
-        intrinsics: of each side.
-        T_right_left: (4, 4), see Recording.
-        numbers: the source's own number of each frame, where frames are missing or left out.
-        poses: (N, 4, 4) T_world_camera of the left side, NaN for frames without; None without any.
-        times_s: (N,) seconds.
-    """
-
-    name: str
-    intrinsics: Mapping[str, Intrinsics]
-    T_right_left: NDArray[np.float64] | None = None
-    numbers: Sequence[int] | None = None
-    poses: NDArray[np.float64] | None = None
-    times_s: NDArray[np.float64] | None = None
-    sides: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.sides = tuple(self.intrinsics)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r}, {len(self)} frames, {' and '.join(self.sides)})"
-
-    def camera(self, index: int, side: str = LEFT) -> Camera:
-        """Return K in pixels of the stored image."""
-        return self.intrinsics[side].of(index)
-
-    def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
-        """Return K of `camera` without torch."""
-        return self.intrinsics[side].K_of(index)
-
-    def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
-        """Return camera-to-world; the right camera's follows from the left one's and the rig."""
-        if self.poses is None or not np.isfinite(self.poses[index]).all():
-            return None
-        if side == RIGHT and self.T_right_left is not None:
-            return self.poses[index] @ np.linalg.inv(self.T_right_left)
-        return self.poses[index]
-
-    def number(self, index: int) -> int:
-        """Return the source's own number of a frame."""
-        return index if self.numbers is None else self.numbers[index]
-
-    def timestamp_s(self, index: int) -> float | None:
-        """Return seconds as in the source."""
-        return None if self.times_s is None else float(self.times_s[index])
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class ImageRecording(CalibratedRecording):
-    """Frames as image files. Readers with depth derive from it.
-
-    images: the files of each side; a pair has the same name on both.
-    """
-
-    images: Mapping[str, Sequence[Path]]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for left, right in zip_longest(self.images[LEFT], self.images.get(RIGHT, self.images[LEFT])):
-            if left is None or right is None or left.stem != right.stem:
-                found = "no image of the same name on the other side"
-                fix = "copy the missing image or remove this one"
-                raise DataError(left or right, found=found, expected="pairs", fix=fix)
-
-    def __len__(self) -> int:
-        return len(self.images[LEFT])
-
-    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """Return (H, W, 3) RGB of the recording's size. Raises DataError for another size."""
-        path = self.images[side][index]
-        image = read_rgb(path)
-        expected = self.intrinsics[side]
-        if image.shape[:2] != (expected.height, expected.width):
-            raise DataError(
-                path,
-                found=f"{image.shape[1]}x{image.shape[0]}",
-                expected=f"{expected.width}x{expected.height} like the camera of its recording",
-                fix="split the recording where the size changes, or correct the camera's size",
-            )
-        return image
-
-    def file(self, index: int, side: str = LEFT) -> Path | None:
-        """Return the image's file."""
-        return self.images[side][index]
-
-    def fingerprint(self) -> str:
-        """Return a hash of every image's name and size, the content of three, and the cameras."""
-        digest = hashlib.blake2b(digest_size=16)
-        for side, files in self.images.items():
-            for path in files:
-                digest.update(f"{side}/{path.name}:{_size_of(path)}\n".encode())
-            for index in sorted({0, len(files) // 2, len(files) - 1}):
-                digest.update(files[index].read_bytes())
-            digest.update(self.intrinsics[side].K.tobytes())
-        if self.T_right_left is not None:
-            digest.update(self.T_right_left.tobytes())
-        return digest.hexdigest()
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError as error:
-        raise DataError(
-            path, found="no such file", expected="an image", fix="copy it again or remove its frame"
-        ) from error
+    def check_depth(self, path: Path, depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a depth map of this size. Raises DataError as `image_files.check_depth_map`."""
+        return check_depth_map(path, depth_m, self.height, self.width)
 
 
 def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -168,7 +67,108 @@ def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
     return K
 
 
-# -- Views of recordings: ranges of frames, and cropped images with their cameras and ground truth.
+@dataclass(kw_only=True, eq=False, repr=False)
+class CalibratedRecording(Recording):
+    """A recording with cameras, and optional poses and times. Subclasses add images and depth.
+
+    name: unique and stable, "kitti_odometry/06".
+    numbers: the source's own number of each frame, where frames are missing or left out.
+    poses: (N, 4, 4) T_world_camera of the left side, NaN for frames without; None without any.
+    selection: the kept frames of the source and why others were dropped; None where every frame is kept.
+    """
+
+    name: str
+    intrinsics: Mapping[str, Intrinsics]
+    T_right_left: NDArray[np.float64] | None = None
+    numbers: Sequence[int] | None = None
+    poses: NDArray[np.float64] | None = None
+    times_s: NDArray[np.float64] | None = None
+    selection: FrameSelection | None = None
+    sides: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sides = tuple(self.intrinsics)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {len(self)} frames, {' and '.join(self.sides)})"
+
+    def camera(self, index: int, side: str = LEFT) -> Camera:
+        return self.intrinsics[side].of(index)
+
+    def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
+        """Return K of `camera` without torch."""
+        return self.intrinsics[side].K_of(index)
+
+    def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
+        """Return the pose, which for the right camera follows from the left one's and the rig."""
+        if self.poses is None or not np.isfinite(self.poses[index]).all():
+            return None
+        if side == RIGHT and self.T_right_left is not None:
+            return self.poses[index] @ np.linalg.inv(self.T_right_left)
+        return self.poses[index]
+
+    def number(self, index: int) -> int:
+        return index if self.numbers is None else self.numbers[index]
+
+    def timestamp_s(self, index: int) -> float | None:
+        return None if self.times_s is None else float(self.times_s[index])
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ImageRecording(CalibratedRecording):
+    """Frames as image files. Readers with depth derive from it.
+
+    images: the files of each side; a pair has the same name on both.
+    """
+
+    images: Mapping[str, Sequence[Path]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for left, right in zip_longest(self.images[LEFT], self.images.get(RIGHT, self.images[LEFT])):
+            if left is None or right is None or left.stem != right.stem:
+                found, fix = "no image of the same name on the other side", "copy the missing image or remove this one"
+                raise DataError(left or right, found=found, expected="pairs", fix=fix)
+
+    def __len__(self) -> int:
+        return len(self.images[LEFT])
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """Return (H, W, 3) RGB of the recording's size. Raises DataError for another size."""
+        path = self.images[side][index]
+        image, size = read_rgb(path), self.intrinsics[side]
+        like = " like the camera of its recording"
+        fix = "split the recording where the size changes, or correct the camera's size"
+        check_image_size(path, image, size.height, size.width, like=like, fix=fix)
+        return image
+
+    def file(self, index: int, side: str = LEFT) -> Path | None:
+        return self.images[side][index]
+
+    def only(self, kept: Sequence[int], selection: FrameSelection | None = None) -> Self:
+        """Return a recording of these frames."""
+        return replace(
+            self,
+            images={side: [files[index] for index in kept] for side, files in self.images.items()},
+            intrinsics={side: intrinsics.only(kept) for side, intrinsics in self.intrinsics.items()},
+            numbers=[self.number(index) for index in kept],
+            poses=None if self.poses is None else self.poses[list(kept)],
+            times_s=None if self.times_s is None else self.times_s[list(kept)],
+            selection=selection,
+        )
+
+    def fingerprint(self) -> str:
+        """Return a hash of every image's name and size, the content of three, and the cameras."""
+        digest = hashlib.blake2b(digest_size=16)
+        for side, files in self.images.items():
+            for path in files:
+                digest.update(f"{side}/{path.name}:{count_image_bytes(path)}\n".encode())
+            for index in sorted({0, len(files) // 2, len(files) - 1}):
+                digest.update(files[index].read_bytes())
+            digest.update(self.intrinsics[side].K.tobytes())
+        if self.T_right_left is not None:
+            digest.update(self.T_right_left.tobytes())
+        return digest.hexdigest()
 
 
 class RecordingView(Recording):
@@ -234,10 +234,8 @@ class FrameRange(RecordingView):
     def between(cls, recording: Recording, start: int, stop: int) -> FrameRange:
         """Select [start, stop), which must be inside the recording."""
         if stop > len(recording):
-            expected = f"frames {start} to {stop}"
-            raise DataError(
-                recording.name, found=f"{len(recording)} frames", expected=expected, fix="correct data.frames"
-            )
+            found, expected = f"{len(recording)} frames", f"frames {start} to {stop}"
+            raise DataError(recording.name, found=found, expected=expected, fix="correct data.frames")
         return cls(recording, start, stop)
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.datasets.recordings import Intrinsics
 
 Array = NDArray[np.float64]
 
@@ -25,16 +26,16 @@ _ANGLES = np.linspace(0, np.radians(MAX_ANGLE_DEG), 4096)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistortionModel:
-    """OpenCV's functions of a distortion model. Each model is one line in `MODELS`.
+    """OpenCV's functions of a distortion model. Each model is one line in `DISTORTION_MODELS`.
 
     coefficients: their number.
-    rays: (N, 2) pixels, K, coefficients to (N, 2) x / z and y / z; beyond WIDEST_DEG only the direction is kept.
-    maps: K, coefficients, R, new K, (width, height) to the maps of `cv2.remap`.
+    rays: (N, 2) pixels, K, coefficients to (N, 2) x / z and y / z; beyond `MAX_ANGLE_DEG` only the direction is kept.
+    maps: K, coefficients, R, new K, (width, height), type to the maps of `cv2.remap`.
     """
 
     coefficients: int
     rays: Callable[[Array, Array, Array], Array]
-    maps: Callable[[Array, Array, Array, Array, tuple[int, int]], tuple[Any, Any]]
+    maps: Callable[..., tuple[Any, Any]]
 
 
 def _radtan_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
@@ -54,21 +55,15 @@ def _equidistant_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
     return np.asarray(distorted / np.maximum(radius, 1e-12) * np.tan(np.interp(radius, radii, _ANGLES)))
 
 
-_RADTAN = DistortionModel(
-    4, _radtan_rays, lambda K, D, R, new_K, size: cv2.initUndistortRectifyMap(K, D, R, new_K, size, cv2.CV_32FC1)
-)
-_EQUIDISTANT = DistortionModel(
-    4,
-    _equidistant_rays,
-    lambda K, D, R, new_K, size: cv2.fisheye.initUndistortRectifyMap(K, D, R, new_K, size, cv2.CV_32FC1),
-)
+_RADTAN = DistortionModel(4, _radtan_rays, cv2.initUndistortRectifyMap)
+_EQUIDISTANT = DistortionModel(4, _equidistant_rays, cv2.fisheye.initUndistortRectifyMap)
 DISTORTION_MODELS = {"radial-tangential": _RADTAN, "radtan": _RADTAN, "equidistant": _EQUIDISTANT}
 """Models by the names in EuRoC's sensor.yaml; Kalibr calls the first one radtan."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistortedCamera:
-    """A real camera: K (3, 3) in pixels of its raw image, a name of MODELS with coefficients, and the image size."""
+    """A real camera: K (3, 3) in pixels of its raw image, a name of `DISTORTION_MODELS`, and the image size."""
 
     K: Array
     model: str
@@ -78,13 +73,9 @@ class DistortedCamera:
 
     def rays(self, pixels: Array, R: Array) -> Array:
         """Convert (N, 2) raw pixels to (N, 2) x / z and y / z in axes rotated by R (3, 3)."""
-        rays = (
-            np.column_stack(
-                [DISTORTION_MODELS[self.model].rays(pixels, self.K, self.coefficients), np.ones(len(pixels))]
-            )
-            @ R.T
-        )
-        return np.asarray(rays[:, :2] / rays[:, 2:])
+        rays = DISTORTION_MODELS[self.model].rays(pixels, self.K, self.coefficients)
+        turned = np.column_stack([rays, np.ones(len(pixels))]) @ R.T
+        return np.asarray(turned[:, :2] / turned[:, 2:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,19 +88,22 @@ class Undistortion:
 
     @cached_property
     def _maps(self) -> tuple[Any, Any]:
-        size = (self.lens.width, self.lens.height)
-        return DISTORTION_MODELS[self.lens.model].maps(
-            self.lens.K, self.lens.coefficients, self.R_new_lens, self.new_K, size
-        )
+        lens, model = self.lens, DISTORTION_MODELS[self.lens.model]
+        size = lens.width, lens.height
+        return model.maps(lens.K, lens.coefficients, self.R_new_lens, self.new_K, size, cv2.CV_32FC1)
+
+    @property
+    def intrinsics(self) -> Intrinsics:
+        """The new K with the size of the images."""
+        return Intrinsics(self.new_K, self.lens.height, self.lens.width)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_maps"}
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Undistort (H, W, 3) bilinearly at the same size; the border is repeated half a pixel outwards."""
-        return np.asarray(
-            cv2.remap(image, *self._maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.uint8
-        )
+        remapped = cv2.remap(image, *self._maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(remapped, dtype=np.uint8)
 
     def parameters(self) -> bytes:
         """Return the parameters that determine the result, as bytes."""
@@ -134,31 +128,24 @@ class RectifiedPair:
 
 
 def rectify_pair(left: DistortedCamera, right: DistortedCamera, T_right_left: Array, where: object) -> RectifiedPair:
-    """Rotate each camera by half of their relative rotation, then both until the baseline is x (Bouguet, as OpenCV
-    does).
+    """Rotate each camera by half of their relative rotation, then both until the baseline is x (Bouguet, as in OpenCV).
 
     The new focal length is the smallest without empty pixels, about the principal point that centers the four corners.
     Versions of OpenCV choose different ones; this one is the published one of EuRoC (f = 435.2 px).
 
-    Args:
-        T_right_left: (4, 4) points of the left lens to the right one, metres.
-        where: a name for messages.
-
+    T_right_left: (4, 4) points of the left lens to the right one, metres.  where: a name for messages.
     Raises DataError where the second lens is not to the right of the first one (both facing forward).
     """
     R, t = T_right_left[:3, :3], T_right_left[:3, 3]
     half = cv2.Rodrigues(cv2.Rodrigues(R)[0] / 2)[0]
     x, y, z = half.T @ t
     if not (x < 0 and abs(x) > max(abs(y), abs(z)) and np.trace(R) > 1):
-        raise DataError(
-            where,
-            found=(
-                f"a right camera at ({-x:+.4f}, {-y:+.4f}, {-z:+.4f}) m (right, down, ahead), "
-                f"turned by {np.degrees(np.linalg.norm(cv2.Rodrigues(R)[0])):.1f} degrees"
-            ),
-            expected="one to the right of the left camera, facing the same direction",
-            fix="T_BS maps the sensor to the body: T_right_left = inv(T_BS1) T_BS0; check that cam0 is the left camera",
-        )
+        turned_deg = np.degrees(np.linalg.norm(cv2.Rodrigues(R)[0]))
+        place = f"({-x:+.4f}, {-y:+.4f}, {-z:+.4f}) m (right, down, ahead)"
+        found = f"a right camera at {place}, turned by {turned_deg:.1f} degrees"
+        expected = "one to the right of the left camera, facing the same direction"
+        fix = "T_BS maps the sensor to the body: T_right_left = inv(T_BS1) T_BS0; check that cam0 is the left camera"
+        raise DataError(where, found=found, expected=expected, fix=fix)
     baseline_m = float(np.linalg.norm(t))
     level = _rotate_onto_x(np.array([x, y, z]) / -baseline_m)
     R_left, R_right = level @ half, level @ half.T
@@ -174,21 +161,18 @@ def _rotate_onto_x(axis: Array) -> Array:
 
 
 def _compute_shared_K(views: tuple[tuple[DistortedCamera, Array], ...]) -> Array:
-    """Return (3, 3), see `rectify`."""
+    """Return (3, 3), see `rectify_pair`."""
     height, width = views[0][0].height, views[0][0].width
     last = np.array([width - 1.0, height - 1.0])
     rough = min(_estimate_focal(lens) for lens, _ in views)
     corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * last
     cx, cy = np.mean([last / 2 - rough * lens.rays(corners, R).mean(0) for lens, R in views], axis=0)
     columns, rows = np.linspace(0, width, _SIDE_POINTS), np.linspace(0, height, _SIDE_POINTS)
+    ones, zero = np.ones(_SIDE_POINTS), np.zeros(_SIDE_POINTS)
     needed: list[float] = []
     for lens, R in views:
-        left, right = (
-            lens.rays(np.column_stack([np.full(_SIDE_POINTS, edge), rows]), R)[:, 0] for edge in (0.0, width)
-        )
-        top, bottom = (
-            lens.rays(np.column_stack([columns, np.full(_SIDE_POINTS, edge)]), R)[:, 1] for edge in (0.0, height)
-        )
+        left, right = (lens.rays(np.column_stack([x, rows]), R)[:, 0] for x in (zero, width * ones))
+        top, bottom = (lens.rays(np.column_stack([columns, y]), R)[:, 1] for y in (zero, height * ones))
         needed += [cx / -left.max(), (width - cx) / right.min(), cy / -top.max(), (height - cy) / bottom.min()]
     focal = max(needed)
     return np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1]])

@@ -13,91 +13,52 @@ from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.image_files import check_depth_map, list_images, read_depth_png, read_rgb, refuse_jpeg_depth
-from stadia.datasets.open_dataset import select_folders
+from stadia.datasets.image_files import check_image_size, list_images, read_depth_png, read_rgb, refuse_jpeg_depth
+from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics
 from stadia.datasets.text_files import read_lines, read_rows
 
-SEVENSCENES_K = np.array(
-    [[585.0, 0, 320], [0, 585, 240], [0, 0, 1]]
-)  # the dataset's default; no other calibration exists
+SEVENSCENES_K = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])
+"""The dataset's default; no other calibration exists."""
+
 _NO_DEPTH = (0, 65535)
 
 
-class SevenScenes:
+class SevenScenes(DatasetFormat):
     """Sequences of one scene, of several, or one sequence's folder."""
 
     layout = "SCENE/seq-NN with frame-*.color.png"
-    options: frozenset[str] = frozenset()
 
     @classmethod
-    def recognizes(cls, path: Path) -> bool:
-        return bool(_find_sequences(path))
+    def find_recordings(cls, path: Path) -> dict[str, Path]:
+        alone = path.resolve().name.startswith("seq-")
+        folders = [path] if alone else sorted({*path.glob("seq-*"), *path.glob("*/seq-*")})
+        return {
+            f"{p.resolve().parent.name}/{p.resolve().name}": p for p in folders if next(p.glob("frame-*.color.*"), None)
+        }
 
     @classmethod
-    def open(cls, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
-        chosen = select_folders(_find_sequences(path), options.recordings, path, cls.layout)
-        return [_open_sequence(name, folder) for name, folder in chosen.items()]
+    def open_recording(
+        cls, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+    ) -> Recording:
+        images = list_images(folder, "frame-*.color.*")
+        like, fix = ", which the scene's K is of", "use the original images"
+        check_image_size(images[0], read_rgb(images[0]), 480, 640, like=like, fix=fix)
+        poses = np.stack([_read_pose(_frame_file(image, "pose.txt")) for image in images])
+        intrinsics = Intrinsics(SEVENSCENES_K, 480, 640)
+        return SceneRecording(
+            name=f"sevenscenes/{name}", images={LEFT: images}, intrinsics={LEFT: intrinsics}, poses=poses
+        )
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, list[str]]:
         """Return TrainSplit.txt and TestSplit.txt (lines `sequence1`) if all scenes have them; none of a sequence."""
         parts = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
-        sequences = _find_sequences(path)
-        scenes = sorted({folder.resolve().parent for folder in sequences.values()} - {path.resolve().parent})
+        folders = cls.find_recordings(path).values() if path.is_dir() else ()
+        scenes = sorted({folder.resolve().parent for folder in folders} - {path.resolve().parent})
         if not scenes or not all((scene / file).is_file() for scene in scenes for file in parts.values()):
             return {}
         return {part: [name for scene in scenes for name in _read_split(scene / file)] for part, file in parts.items()}
-
-
-def _read_split(path: Path) -> list[str]:
-    names = []
-    for line in read_lines(path, "lines like sequence1"):
-        number = re.fullmatch(r"\s*sequence(\d+)\s*", line)
-        if number is None:
-            raise DataError(path, found=f"'{line[:60]}'", expected="lines like sequence1", fix="copy the official file")
-        names.append(f"{path.parent.name}/seq-{int(number[1]):02d}")
-    return names
-
-
-def _find_sequences(path: Path) -> dict[str, Path]:
-    """Return the folder of every sequence at the path, by `SCENE/seq-NN`."""
-    if not path.is_dir():
-        return {}
-    folders = [path] if path.resolve().name.startswith("seq-") else sorted({*path.glob("seq-*"), *path.glob("*/seq-*")})
-    return {
-        f"{p.resolve().parent.name}/{p.resolve().name}": p for p in folders if next(p.glob("frame-*.color.*"), None)
-    }
-
-
-def _open_sequence(name: str, folder: Path) -> Recording:
-    images = list_images(folder, "frame-*.color.*")
-    height, width = read_rgb(images[0]).shape[:2]
-    if (height, width) != (480, 640):
-        expected = "640x480, which the scene's K is of"
-        raise DataError(images[0], found=f"{width}x{height}", expected=expected, fix="use the original images")
-    return SceneRecording(
-        name=f"sevenscenes/{name}",
-        images={LEFT: images},
-        intrinsics={LEFT: Intrinsics(SEVENSCENES_K, height, width)},
-        poses=np.stack([_read_pose(_frame_file(image, "pose.txt")) for image in images]),
-    )
-
-
-def _frame_file(image: Path, ending: str) -> Path:
-    return image.with_name(f"{image.name.split('.')[0]}.{ending}")
-
-
-def _read_pose(path: Path) -> NDArray[np.float64]:
-    """Return (4, 4) camera-to-world; NaN where the frame has none."""
-    if not path.exists():
-        return np.full((4, 4), np.nan)
-    rows = read_rows(path, 4, "a 4x4 camera-to-world matrix")
-    if rows.shape != (4, 4) or not np.allclose(rows[3], (0, 0, 0, 1)):
-        raise DataError(
-            path, found=f"{len(rows)} rows", expected="a 4x4 camera-to-world matrix", fix="copy the file again"
-        )
-    return rows
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -106,10 +67,32 @@ class SceneRecording(ImageRecording):
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         """Return depth from uint16 millimetres, where 0 and 65535 mean none."""
-        path, size = _frame_file(self.images[side][index], "depth.png"), self.intrinsics[side]
+        path = _frame_file(self.images[side][index], "depth.png")
         if not path.exists():
             refuse_jpeg_depth(path)
             return None
-        return check_depth_map(
-            path, read_depth_png(path, units_per_metre=1000, invalid=_NO_DEPTH), size.height, size.width
-        )
+        return self.intrinsics[side].check_depth(path, read_depth_png(path, units_per_metre=1000, invalid=_NO_DEPTH))
+
+
+def _frame_file(image: Path, ending: str) -> Path:
+    return image.with_name(f"{image.name.split('.')[0]}.{ending}")
+
+
+def _read_split(path: Path) -> list[str]:
+    names, expected = [], "lines like sequence1"
+    for line in read_lines(path, expected):
+        number = re.fullmatch(r"\s*sequence(\d+)\s*", line)
+        if number is None:
+            raise DataError(path, found=f"'{line[:60]}'", expected=expected, fix="copy the official file")
+        names.append(f"{path.parent.name}/seq-{int(number[1]):02d}")
+    return names
+
+
+def _read_pose(path: Path) -> NDArray[np.float64]:
+    """Return (4, 4) camera-to-world; NaN where the frame has none."""
+    if not path.exists():
+        return np.full((4, 4), np.nan)
+    rows = read_rows(path, 4, expected := "a 4x4 camera-to-world matrix")
+    if rows.shape != (4, 4) or not np.allclose(rows[3], (0, 0, 0, 1)):
+        raise DataError(path, found=f"{len(rows)} rows", expected=expected, fix="copy the file again")
+    return rows

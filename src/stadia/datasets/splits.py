@@ -43,19 +43,19 @@ def all_frames(recording: Recording, sides: Sequence[str]) -> list[TargetFrames]
     return [TargetFrames(recording, range(len(recording)), side) for side in sides if side in recording.sides]
 
 
-def split_blocks(recordings: Sequence[Recording], how: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
+def split_blocks(recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
     """Use blocks of consecutive frames of every recording to validate, without the frames within `gap` of them.
 
     Neighboring frames are similar: a split frame by frame would measure memory. The position of a block depends on the
-        seed and the recording's name. The gap is at most a tenth of a recording, so that short ones keep frames.
+    seed and the recording's name. The gap is at most a tenth of a recording, so that short ones keep frames.
     """
     split = TrainValSplit([], [])
     for recording in recordings:
         frames = len(recording)
-        count = round(how.val_share * frames)
+        count = round(config.val_share * frames)
         use = np.zeros(frames, np.int8)  # 0 trains, 1 validates, 2 neither
-        gap = min(how.gap, frames // 10)
-        random = make_generator(how.seed, "split", recording.name)
+        gap = min(config.gap, frames // 10)
+        random = make_generator(config.seed, "split", recording.name)
         for segment, wanted in zip(_shares(frames, frames), _shares(frames, count), strict=True):
             start = segment.start + int(random.integers(0, len(segment) - len(wanted) + 1))
             stop = start + len(wanted)
@@ -76,8 +76,7 @@ def _shares(frames: int, total: int) -> list[range]:
 
 
 def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetFrames]:
-    """Read targets from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`), in the file's
-    order.
+    """Read targets, in order, from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`).
 
     The frame is the number in the image's name; without a side it is the left one. Raises DataError for a line that
     does not parse, or for missing frames with their count.
@@ -89,10 +88,8 @@ def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetF
     for number, line in enumerate(read_lines(path, "a list of frames"), start=1):
         words = _LINE.fullmatch(line)
         if words is None:
-            expected = "`recording frame l|r` or `recording frame`"
-            raise DataError(
-                path, found=f"'{line[:80]}' in line {number}", expected=expected, fix="correct or remove the line"
-            )
+            expected, fix = "`recording frame l|r` or `recording frame`", "correct or remove the line"
+            raise DataError(path, found=f"'{line[:80]}' in line {number}", expected=expected, fix=fix)
         name, frame, side = words[1], int(words[2]), _SIDES[words[3] or "l"]
         if name not in known:
             found = _find_recording(name, list(by_name.values()), f"{path}, line {number}")
@@ -105,12 +102,10 @@ def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetF
         else:
             indices.setdefault((recording.name, side), []).append(numbers[frame])
     if absent:
-        raise DataError(
-            path,
-            found=f"{absent[0]}, which does not exist ({len(absent)} such lines)",
-            expected=f"images of {', '.join(list(by_name)[:4])}{' ...' * (len(by_name) > 4)}",
-            fix="download them or remove their lines",
-        )
+        expected = f"images of {', '.join(list(by_name)[:4])}{' ...' * (len(by_name) > 4)}"
+        fix = "download them or remove their lines"
+        missing = f"{absent[0]}, which does not exist ({len(absent)} such lines)"
+        raise DataError(path, found=missing, expected=expected, fix=fix)
     return [TargetFrames(by_name[name], tuple(frames), side) for (name, side), frames in indices.items()]
 
 
@@ -120,16 +115,13 @@ def _find_recording(name: str, recordings: Sequence[Recording], where: str) -> R
     found = exact or [recording for recording in recordings if recording.name.endswith("/" + name)]
     if len(found) > 1:
         names = ", ".join(recording.name for recording in found[:4])
-        raise DataError(
-            where, found=f"'{name}', which is the end of {names}", expected="one of them", fix="write its whole name"
-        )
+        fix = "write its whole name"
+        raise DataError(where, found=f"'{name}', which is the end of {names}", expected="one of them", fix=fix)
     return found[0] if found else None
 
 
 def map_frame_numbers(recording: Recording) -> dict[int, int]:
     """Map the number in the image's name, or the frame's number in its video, to the index."""
     files = [recording.file(index) for index in range(len(recording))]
-    return {
-        int(f.stem) if f is not None and f.stem.isdigit() else recording.number(index): index
-        for index, f in enumerate(files)
-    }
+    named = [None if file is None or not file.stem.isdigit() else int(file.stem) for file in files]
+    return {recording.number(index) if n is None else n: index for index, n in enumerate(named)}

@@ -7,7 +7,6 @@ opens too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ from stadia.core.files import safe_join
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import Matrix, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.image_files import check_depth_map, list_images, read_depth_png, read_npy, refuse_jpeg_depth
+from stadia.datasets.image_files import list_images, read_depth_png, read_npy, refuse_jpeg_depth
 from stadia.datasets.masks.mask_files import MaskFiles
-from stadia.datasets.open_dataset import select_names
+from stadia.datasets.open_dataset import DatasetFormat, select_names
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
 from stadia.datasets.text_files import FileEntry, parse_json, read_kitti_poses, read_times
 
@@ -58,11 +57,10 @@ def _parse(model: type[Any], path: Path) -> Any:
     return parse_json(path, model, expected="the stadia layout", fix="see docs/own-data.md")
 
 
-class StadiaFolder:
+class StadiaFolder(DatasetFormat):
     """A dataset in the stadia layout."""
 
     layout = "dataset.json or recording.json of the stadia layout"
-    options: frozenset[str] = frozenset()
 
     @classmethod
     def recognizes(cls, path: Path) -> bool:
@@ -102,21 +100,12 @@ class FolderRecording(ImageRecording):
         array = self.folder / "depth" / side / f"{stem}.npy"
         if array.exists():
             depth = read_npy(array, shape=(size.height, size.width)).astype(np.float32, copy=False)
-            return check_depth_map(array, depth, size.height, size.width)
+            return size.check_depth(array, depth)
         image = array.with_suffix(".png")
         if image.exists():
-            return check_depth_map(image, read_depth_png(image, units_per_metre=256), size.height, size.width)
+            return size.check_depth(image, read_depth_png(image, units_per_metre=256))
         refuse_jpeg_depth(image)
         return None
-
-
-def _intrinsics(path: Path, cameras: Mapping[str, _FolderCameraEntry]) -> dict[str, Intrinsics]:
-    return {
-        side: Intrinsics(
-            check_K(f"{path} cameras.{side}", np.array(camera.K, dtype=np.float64)), camera.height, camera.width
-        )
-        for side, camera in cameras.items()
-    }
 
 
 def _open_recording(folder: Path, name: str) -> Recording:
@@ -124,9 +113,8 @@ def _open_recording(folder: Path, name: str) -> Recording:
     described: _RecordingFile = _parse(_RecordingFile, path)
     sides = tuple(described.cameras)
     if sides not in (("left",), ("left", "right")):
-        raise DataError(
-            path, found=f"cameras {', '.join(sides)}", expected="left, or left and right", fix="name the cameras so"
-        )
+        found = f"cameras {', '.join(sides)}"
+        raise DataError(path, found=found, expected="left, or left and right", fix="name the cameras so")
     if (len(sides) == 2) != (described.T_right_left is not None):
         found = f"{len(sides)} camera(s) and T_right_left {described.T_right_left}"
         raise DataError(path, found=found, expected="T_right_left for a pair", fix="add or remove it")
@@ -136,18 +124,21 @@ def _open_recording(folder: Path, name: str) -> Recording:
     times_s = read_times(folder / "times.txt", frames)
     if times_s is None and described.frame_rate_hz:
         times_s = np.arange(frames) / described.frame_rate_hz
+    intrinsics = {}
+    for side, camera in described.cameras.items():
+        K = check_K(f"{path} cameras.{side}", np.array(camera.K, dtype=np.float64))
+        intrinsics[side] = Intrinsics(K, camera.height, camera.width)
+    height_m = described.camera_height_m
     recording = FolderRecording(
         name=name,
         folder=folder,
         images=images,
-        intrinsics=_intrinsics(path, described.cameras),
+        intrinsics=intrinsics,
         T_right_left=None if described.T_right_left is None else np.array(described.T_right_left, dtype=np.float64),
         poses=read_kitti_poses(poses, frames) if poses.exists() else None,
         times_s=times_s,
-        camera_height_m=described.camera_height_m,
+        camera_height_m=height_m,
     )
     recording.mask_reader = MaskFiles.beside(folder)
-    recording.mount = described.mount or (
-        "" if described.camera_height_m is None else f"{described.camera_height_m:g} m"
-    )
+    recording.mount = described.mount or ("" if height_m is None else f"{height_m:g} m")
     return recording

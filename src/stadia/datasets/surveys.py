@@ -1,4 +1,4 @@
-"""Survey object labels and road masks on sampled images, for findings before training."""
+"""Survey road masks and object labels on sampled images, for findings before training."""
 
 from __future__ import annotations
 
@@ -22,13 +22,18 @@ from stadia.datasets.masks.mask_files import ROAD, clean_masks, find_edge_object
 from stadia.datasets.objects.object_labels import ObjectBox, ObjectImages, Points
 from stadia.geometry.objects.boxes import CORNERS
 
-# -- Survey masks of road and objects on sampled frames, for findings before training.
-
 MIN_OUTLINE_PX = 20
 """Minimum pixels of a frame's vertical outlines for a comparison with the image."""
 
 MAX_FRAMES, MAX_FRAMES_IN_ALL = 24, 400
 """Sampled frames of a recording, and in total."""
+
+MIN_MASK_PX = 20
+"""Smallest mask that is compared with its box."""
+
+ProgressWrapper = Callable[[Sequence[int]], Iterable[int]]
+_THREADS = 16  # disks serve many small reads in parallel
+_FAR_PX = 1e5  # beyond any image, and within OpenCV's 32-bit coordinates
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +43,9 @@ class MaskSurvey:
     frames: number of sampled frames.  without_masks: numbers of frames without masks.
     unusable: frames with invalid masks, and the reason.  without_road: frames with too little road.
     road_in_lower_half: share of all road pixels.  upside_down: frames with less than half of their road there.
-    without_object: frames with a road and without an object of known height.
-    as_they_are: log ratio of image gradients along the mask outlines and along the mirrored outlines, for each frame
-        with enough outline.
-    objects: number with known height.  no_prior: frames with objects of configured classes without a prior, by class.
+    without_object: frames with a road and without an object of known height.  objects: number with known height.
+    no_prior: frames with objects of configured classes without a prior, by class.
+    as_they_are: log ratio of image gradients along mask outlines and their mirror image, of frames with enough outline.
     others: number of objects of other classes, by class.
     """
 
@@ -62,10 +66,10 @@ class MaskSurvey:
 def survey_masks(recordings: Sequence[Recording], config: RoadConfig) -> list[MaskSurvey]:
     """Survey some frames of each recording."""
     frames = max(min(MAX_FRAMES, MAX_FRAMES_IN_ALL // max(len(recordings), 1)), 2)
-    return [_survey(recording, config, frames) for recording in recordings]
+    return [_survey_recording(recording, config, frames) for recording in recordings]
 
 
-def _survey(recording: Recording, config: RoadConfig, frames: int) -> MaskSurvey:
+def _survey_recording(recording: Recording, config: RoadConfig, frames: int) -> MaskSurvey:
     names = {} if recording.mask_reader is None else recording.mask_reader.classes
     without_masks, without_road, without_object, upside_down = [], [], [], []
     unusable: dict[int, str] = {}
@@ -92,12 +96,9 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> MaskSurvey
         if 2 * lower < road_count:
             upside_down.append(recording.number(index))
         clean = clean_masks(masks, config)
-        if not math.isnan(
-            fits := _compare_with_mirrored(
-                recording.image(index), np.where(road | (clean.instance > 0), masks.semantic, 0)
-            )
-        ):
-            as_they_are.append(fits)
+        outlined = np.where(road | (clean.instance > 0), masks.semantic, 0)
+        ratio = _compare_with_mirrored(recording.image(index), outlined)
+        as_they_are += [] if ratio is None else [ratio]
         edge = find_edge_objects(clean.instance, config.border_px)
         known = 0
         for number in set(np.unique(clean.instance).tolist()) - {0, *edge.tolist()}:
@@ -127,38 +128,27 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> MaskSurvey
     )
 
 
-def _compare_with_mirrored(image: NDArray[np.uint8], semantic: NDArray[np.integer]) -> float:
-    """Return the log ratio of mean gradients along vertical mask outlines and the mirrored ones; NaN for too few."""
+def _compare_with_mirrored(image: NDArray[np.uint8], semantic: NDArray[np.integer]) -> float | None:
+    """Return the log ratio of mean gradients along vertical mask outlines and the mirrored ones; None for too few."""
     size = (semantic.shape[1], semantic.shape[0])
     gray = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA).astype(np.float32)
     strength = np.abs(cv2.Sobel(gray, cv2.CV_32F, 1, 0))
     outline = np.zeros(semantic.shape, bool)
     outline[:, 1:] = semantic[:, 1:] != semantic[:, :-1]
     if outline.sum() < MIN_OUTLINE_PX:
-        return math.nan
-    along, mirrored = (
-        1 + float(strength[one].mean()) for one in (outline, outline[:, ::-1])
-    )  # 1 gray level added: a blank image gives a ratio of 1
+        return None
+    # One gray level is added: a blank image gives a ratio of 1.
+    along, mirrored = (1 + float(strength[one].mean()) for one in (outline, outline[:, ::-1]))
     return math.log(along / mirrored)
-
-
-# -- Survey images of objects before training: unreadable files, number of objects by class, missing labels.
-
-MIN_MASK_PX = 20
-"""Smallest mask that is compared with its box."""
-
-_THREADS = 16  # disks serve many small reads in parallel
-_FAR_PX = 1e5  # beyond any image, and within OpenCV's 32-bit coordinates
-
-ProgressWrapper = Callable[[Sequence[int]], Iterable[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class BoxMaskFit:
     """Agreement of a labeled box, projected, with the mask of its object.
 
-    file: of the image.  object: its place, from 1.  inside: share of the mask's pixels inside the projected box, with a
-        margin of one pixel.  overlap: IoU of the axis-aligned rectangles about both, in the image.
+    object: its place in the image, from 1.
+    inside: share of the mask's pixels inside the projected box, with a margin of one pixel.
+    overlap: IoU of the axis-aligned rectangles about both, in the image.
     """
 
     file: str
@@ -173,11 +163,10 @@ class ObjectSurvey:
 
     images: number of images read with their labels.  whole: number of all images; the ends of each file were read.
     objects: number of visible objects by class, in the images that were read.
-    hidden: (file, object) of each object without visible pixel: its place from 1, or its number in the files without
-        label.
+    hidden: (file, object) without visible pixel: the place from 1, or for one without label the number in the files.
     left_out: (file, number in the files, reason) of each visible object without label.
     unreadable: (file, fault) of each image that cannot be read.
-    fits: of each object of FEWEST_PX and more whose box is in front of the camera.
+    fits: of each object of `MIN_MASK_PX` and more whose box is in front of the camera.
     """
 
     images: int
@@ -196,7 +185,8 @@ def survey_objects(images: ObjectImages, at_most: int = 200, shown: ProgressWrap
     """
     files = [images.file(index) for index in range(len(images))]
     with ThreadPoolExecutor(_THREADS) as threads:
-        faults = {index: fault for index, fault in enumerate(threads.map(_find_ends_error, files)) if fault}
+        ends = threads.map(lambda file: _find_fault(lambda: check_image_ends(file)), files)
+        faults = {index: fault for index, fault in enumerate(ends) if fault}
     sampled = np.unique(np.linspace(0, len(files) - 1, min(at_most, len(files))).round().astype(int)).tolist()
     objects = Counter[str]()
     hidden: list[tuple[str, int]] = []
@@ -223,7 +213,7 @@ def survey_objects(images: ObjectImages, at_most: int = 200, shown: ProgressWrap
 
 
 def compare_box_with_mask(box: ObjectBox, mask: NDArray[np.bool_], K: Points) -> tuple[float, float] | None:
-    """Return (inside, overlap) as in `Fit` for a nonempty mask (H, W); None for a box partly behind the camera."""
+    """Return (inside, overlap) of `BoxMaskFit` for a nonempty mask (H, W); None for a box partly behind the camera."""
     corners = (np.array(CORNERS) * box.size_m) @ box.T_camera_object[:3, :3].T + box.T_camera_object[:3, 3]
     if corners[:, 2].min() <= 0:
         return None
@@ -239,10 +229,6 @@ def compare_box_with_mask(box: ObjectBox, mask: NDArray[np.bool_], K: Points) ->
     shared = float((np.minimum(box_high, high) - np.maximum(box_low, low) + 1).clip(min=0).prod())
     joint = float((box_high - box_low + 1).prod() + (high - low + 1).prod()) - shared
     return float(covered[rows, columns].mean()), shared / joint
-
-
-def _find_ends_error(file: Path) -> str | None:
-    return _find_fault(partial(check_image_ends, file))
 
 
 def _find_fault(read: Callable[[], object]) -> str | None:

@@ -22,6 +22,11 @@ class Severity(StrEnum):
     WARN = "warn"
     NOTE = "note"
 
+    @classmethod
+    def stop_if(cls, is_severe: bool) -> Severity:
+        """Return STOP where a measurement is beyond its second threshold, else WARN."""
+        return cls.STOP if is_severe else cls.WARN
+
 
 class Stage(StrEnum):
     """When it was found: in the data, in losses and networks before training, while training, or at evaluation."""
@@ -69,48 +74,30 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values, in reading order."""
-        return {
-            "code": self.code,
-            "severity": self.severity.value,
-            "stage": self.stage.value,
-            "where": list(self.where),
-            "measured": self.measured,
-            "expected": self.expected,
-            "cause": self.cause,
-            "fix": self.fix,
-            "evidence": _plain(self.evidence),
-        }
+        values = {name: getattr(self, name) for name in ("measured", "expected", "cause", "fix")}
+        kind = {"code": self.code, "severity": self.severity.value, "stage": self.stage.value}
+        return {**kind, "where": list(self.where), **values, "evidence": _to_json(self.evidence)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Finding:
         """Return the inverse of `to_dict`. Raises DataError where a field is missing or invalid."""
         try:
-            return cls(
-                code=str(values["code"]),
-                severity=Severity(values["severity"]),
-                stage=Stage(FORMER_STAGES.get(values["stage"], values["stage"])),
-                measured=str(values["measured"]),
-                expected=str(values["expected"]),
-                cause=str(values["cause"]),
-                fix=str(values["fix"]),
-                evidence=dict(values.get("evidence", {})),
-                where=tuple(map(str, values.get("where", ()))),
-            )
+            severity = Severity(values["severity"])
+            stage = Stage(FORMER_STAGES.get(values["stage"], values["stage"]))
+            measured, expected, cause, fix = (str(values[name]) for name in ("measured", "expected", "cause", "fix"))
+            evidence, where = dict(values.get("evidence", {})), tuple(map(str, values.get("where", ())))
+            return cls(str(values["code"]), severity, stage, measured, expected, cause, fix, evidence, where)
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                "finding",
-                found=f"{type(error).__name__}: {error}",
-                expected="the fields of a finding",
-                fix="write it with stadia check",
-            ) from error
+            found, expected = f"{type(error).__name__}: {error}", "the fields of a finding"
+            raise DataError("finding", found=found, expected=expected, fix="write it with stadia check") from error
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """Return values that JSON has: numbers that are not finite become None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_to_json(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

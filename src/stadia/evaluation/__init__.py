@@ -7,7 +7,7 @@ from stadia.core.registry import Registry
 MOTIONS = Registry(
     "motion",
     {
-        "aligned": "stadia.evaluation.predict.frame_to_frame:align_motion",
-        "network": "stadia.evaluation.predict.frame_to_frame:predict_motion",
+        "aligned": "stadia.evaluation.predict.predict_frames:align_motion",
+        "network": "stadia.evaluation.predict.predict_frames:predict_motion",
     },
 )

@@ -14,16 +14,14 @@ from stadia.core.errors import DataError
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, DepthScale
 
-# -- Mean-depth baseline: the mean depth of every pixel over a training set, whatever the image shows.
+NUM_THRESHOLDS = 256
 
 
 class MeanDepthPredictor:
-    """A Predictor that returns the same depth for every image, in metres. depth_m: (H, W) float32,
-    positive everywhere.
-    """
+    """A Predictor that returns the same depth (H, W) in metres, positive everywhere, for every image."""
 
     def __init__(self, depth_m: Tensor) -> None:
-        self.depth_m, self.claim, self.crop = depth_m, DepthScale.METRES, "none"
+        self.depth_m, self.depth_scale, self.crop = depth_m, DepthScale.METRES, "none"
         self.height, self.width = depth_m.shape
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
@@ -35,16 +33,10 @@ class MeanDepthPredictor:
 
 
 def average_depths(depths_m: Iterable[NDArray[np.floating]], height: int, width: int) -> MeanDepthPredictor:
-    """Compute the mean depth of each pixel over all valid depths.
+    """Compute the mean depth of each pixel over maps (h, w) of any size, z in metres, 0 = none; consumed one by one.
 
     A map of another size is averaged by area, without its holes. A pixel without any depth (sky) gets the mean of its
-    row, or else the mean of all.
-
-    Args:
-        depths_m: maps (h, w) of any size, z in metres, 0 = none; consumed one by one.
-        height, width: of the mean map.
-
-    Raises DataError where no map has a depth.
+    row, or else the mean of all. Raises DataError where no map has a depth.
     """
     total, weight = np.zeros((height, width)), np.zeros((height, width))
     for depth_m in depths_m:
@@ -52,9 +44,8 @@ def average_depths(depths_m: Iterable[NDArray[np.floating]], height: int, width:
         total += _by_area(depth_m * valid, height, width)
         weight += _by_area(valid, height, width)
     if not weight.any():
-        raise DataError(
-            "mean depth", found="no ground truth", expected="a depth somewhere", fix="use recordings with ground truth"
-        )
+        fix = "use recordings with ground truth"
+        raise DataError("mean depth", found="no ground truth", expected="a depth somewhere", fix=fix)
     row_total, row_weight = total.sum(1, keepdims=True), weight.sum(1, keepdims=True)
     row = np.where(row_weight > 0, row_total / np.maximum(row_weight, 1e-12), total.sum() / weight.sum())
     mean = np.where(weight > 1e-9, total / np.maximum(weight, 1e-9), row)
@@ -64,23 +55,17 @@ def average_depths(depths_m: Iterable[NDArray[np.floating]], height: int, width:
 def average_recordings(
     recordings: Iterable[Recording], height: int, width: int, *, every: int = 1
 ) -> MeanDepthPredictor:
-    """Compute `mean_depth` of each `every`-th frame of recordings. Frames without ground truth are skipped."""
+    """Average each `every`-th frame of recordings. Frames without ground truth are skipped."""
     maps = (recording.depth_m(index) for recording in recordings for index in range(0, len(recording), every))
     return average_depths((depth_m for depth_m in maps if depth_m is not None), height, width)
 
 
 def _by_area(values: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
     """Resize (h, w) to (height, width) by area averaging."""
+    exact = np.asarray(values, np.float64)
     if values.shape == (height, width):
-        return np.asarray(values, np.float64)
-    return np.asarray(
-        cv2.resize(np.asarray(values, np.float64), (width, height), interpolation=cv2.INTER_AREA), np.float64
-    )
-
-
-# -- Mask baseline: a threshold on the difference between image and background.
-
-NUM_THRESHOLDS = 256
+        return exact
+    return np.asarray(cv2.resize(exact, (width, height), interpolation=cv2.INTER_AREA), np.float64)
 
 
 def max_channel_difference(image: NDArray[np.uint8], background: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -89,8 +74,7 @@ def max_channel_difference(image: NDArray[np.uint8], background: NDArray[np.uint
 
 
 def find_best_threshold(examples: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]]) -> int:
-    """Return the threshold t of 0 to 255 at which `difference > t` has the best IoU over all pixels; the smallest of
-    equals.
+    """Return the smallest threshold t of 0 to 255 at which `difference > t` has the best IoU over all pixels.
 
     examples: differences (H, W) with their masks (H, W); consumed one by one.
     """

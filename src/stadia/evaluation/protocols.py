@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import torch
@@ -36,18 +36,15 @@ class Crop:
         """Return rows and columns of an image of this size: for 375x1242, Garg's crop gives rows 153:371, columns
         44:1197.
         """
-        return slice(int(self.top * height), int(self.bottom * height)), slice(
-            int(self.left * width), int(self.right * width)
-        )
+        rows = slice(int(self.top * height), int(self.bottom * height))
+        return rows, slice(int(self.left * width), int(self.right * width))
 
 
 CROPS: Mapping[str, Crop] = {
     "none": Crop(0, 1, 0, 1),
     "garg": Crop(0.40810811, 0.99189189, 0.03594771, 0.96405229),  # Garg et al., ECCV 2016, arXiv 1603.04992
     "eigen": Crop(0.3324324, 0.91351351, 0.0359477, 0.96405229),  # Eigen et al., NeurIPS 2014, arXiv 1406.2283
-    "nyu": Crop(
-        45 / 480, 471 / 480, 41 / 640, 601 / 640
-    ),  # of 480x640: the same authors' toolbox, inside the frame's white border
+    "nyu": Crop(45 / 480, 471 / 480, 41 / 640, 601 / 640),  # the same toolbox, inside the white border of 480x640
 }
 
 ALIGNMENT_BY_SCALE: Mapping[DepthScale, Alignment] = {
@@ -55,21 +52,25 @@ ALIGNMENT_BY_SCALE: Mapping[DepthScale, Alignment] = {
     DepthScale.UP_TO_SCALE: Alignment.MEDIAN,
     DepthScale.AFFINE_INVERSE: Alignment.SCALE_SHIFT,
 }
-"""Alignment of exactly what the claim leaves open."""
+"""Alignment of exactly what the depth scale leaves open."""
 
 EIGEN_METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10", "mae", "d1", "d2", "d3")
 """Metrics that papers report: Eigen et al. 2014, with SILog, log10 and MAE."""
+
+
+_KITTI_CAP = (1e-3, 80.0)
+_KITTI_IMPROVED_SHARE = 0.08
+"""Between one LiDAR scan (.03 to .05 of the pixels) and the annotated depth of eleven scans (about .16)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
     """How depth is scored.
 
-    name: as on the command line.
     crop: a row of CROPS.
     scored_m: ground truth strictly between the two is scored, metres.
     clamp_m: the aligned prediction is clamped to this, metres.
-    alignments: what is fitted to the truth, by the prediction's claim. Missing claims are refused.
+    alignments: what is fitted to the truth, by the prediction's depth scale. Missing scales are refused.
     ground_truth: description of the ground truth of the published numbers.
     images: number of images of the published means; None where the protocol belongs to no benchmark.
     metrics: rows of `stadia.metrics.METRICS`.
@@ -79,27 +80,24 @@ class Protocol:
     """
 
     name: str
-    crop: str
-    scored_m: tuple[float, float]
-    clamp_m: tuple[float, float]
-    alignments: Mapping[DepthScale, Alignment]
     ground_truth: str
     source: str
+    crop: str = "none"
+    scored_m: tuple[float, float] = _KITTI_CAP
+    clamp_m: tuple[float, float] = _KITTI_CAP
+    alignments: Mapping[DepthScale, Alignment] = field(default_factory=lambda: ALIGNMENT_BY_SCALE)
     images: int | None = None
     metrics: tuple[str, ...] = EIGEN_METRICS
     png_per_metre: float = 256.0
     min_labeled: float = 0.0
 
-    def alignment(self, claim: DepthScale) -> Alignment:
-        """Return what is fitted for this claim. Raise ProtocolError where the protocol refuses it."""
-        if claim not in self.alignments:
-            raise ProtocolError(
-                f"protocol '{self.name}'",
-                found=f"predictions that claim {claim}",
-                expected=" or ".join(self.alignments),
-                fix="score them by a protocol that fits their scale, such as 'relative'",
-            )
-        return self.alignments[claim]
+    def alignment(self, depth_scale: DepthScale) -> Alignment:
+        """Return what is fitted for this depth scale. Raise ProtocolError where the protocol refuses it."""
+        if depth_scale not in self.alignments:
+            fix = "score them by a protocol that fits their scale, such as 'relative'"
+            found = f"depth scale {depth_scale}"
+            raise ProtocolError(f"protocol '{self.name}'", found=found, expected=" or ".join(self.alignments), fix=fix)
+        return self.alignments[depth_scale]
 
     def mask(self, true_m: Tensor) -> Tensor:
         """Return the scored pixels, (H, W) bool, of depth (H, W) in metres, 0 = none."""
@@ -109,127 +107,92 @@ class Protocol:
         return inside & (true_m > near) & (true_m < far)
 
 
-_KITTI_CAP = (1e-3, 80.0)
-_LIDAR = "single LiDAR scans projected into camera 2, camera z (scripts that store the scanner's x are .27 m too far)"
-_EIGEN_IMAGES = 697  # the lines of Eigen's list of test frames
-_IMPROVED = "the annotated depth of Uhrig et al., uint16 PNG / 256"
-_ACCUMULATED = 0.08
-"""Between one LiDAR scan (.03 to .05 of the pixels) and the annotated depth of eleven scans (about .16)."""
-_IMPROVED_IMAGES = 652  # of the 697, those that have it
+_EIGEN = "Eigen et al., NeurIPS 2014, arXiv 1406.2283"
 _MONODEPTH2 = "Godard et al., ICCV 2019, arXiv 1806.01260"
 _UHRIG = "Uhrig et al., 3DV 2017, arXiv 1708.06500"
+_ADABINS = "Bhat et al., CVPR 2021, arXiv 2011.14141"
+_IMPROVED = "the annotated depth of Uhrig et al., uint16 PNG / 256"
+_METRES = {DepthScale.METRES: Alignment.NONE}
+
+_KITTI_EIGEN = Protocol(
+    name="kitti-eigen",
+    crop="garg",
+    ground_truth=(
+        "single LiDAR scans projected into camera 2, camera z (scripts that store the scanner's x are .27 m too far)"
+    ),
+    images=697,  # the lines of Eigen's list of test frames
+    source=_MONODEPTH2,
+)
+_KITTI_IMPROVED = Protocol(
+    name="kitti-eigen-improved",
+    scored_m=(0.0, math.inf),
+    ground_truth=_IMPROVED,
+    min_labeled=_KITTI_IMPROVED_SHARE,
+    images=652,  # of the 697, those that have annotated depth
+    source=f"{_MONODEPTH2}; {_UHRIG}",
+)
+_SENSOR = Protocol(
+    name="sevenscenes",
+    scored_m=(1e-3, 10.0),
+    clamp_m=(1e-3, 10.0),
+    ground_truth="the sensor's depth, uint16 PNG in millimetres, 0 and 65535 none",
+    source="stadia: Shotton et al., CVPR 2013, publish no depth protocol; the cap is the sensor's range",
+    png_per_metre=1000.0,
+)
 
 _ALL = (
     Protocol(
         name="metric",
-        crop="none",
-        scored_m=_KITTI_CAP,
-        clamp_m=_KITTI_CAP,
-        alignments={DepthScale.METRES: Alignment.NONE},
+        alignments=_METRES,
         ground_truth="any in metres",
         source="stadia: metres without alignment; other scales are refused",
     ),
     Protocol(
         name="relative",
-        crop="none",
-        scored_m=_KITTI_CAP,
-        clamp_m=_KITTI_CAP,
         alignments={**ALIGNMENT_BY_SCALE, DepthScale.METRES: Alignment.MEDIAN},
         ground_truth="any in metres",
         source="stadia: relative depth; metres are scaled by the median too",
     ),
-    Protocol(
-        name="kitti-eigen",
-        crop="garg",
-        scored_m=_KITTI_CAP,
-        clamp_m=_KITTI_CAP,
-        alignments=ALIGNMENT_BY_SCALE,
-        ground_truth=_LIDAR,
-        images=_EIGEN_IMAGES,
-        source=_MONODEPTH2,
-    ),
-    Protocol(
-        name="kitti-eigen-eigen-crop",
-        crop="eigen",
-        scored_m=_KITTI_CAP,
-        clamp_m=_KITTI_CAP,
-        alignments=ALIGNMENT_BY_SCALE,
-        ground_truth=_LIDAR,
-        images=_EIGEN_IMAGES,
-        source="Eigen et al., NeurIPS 2014, arXiv 1406.2283",
-    ),
-    Protocol(
-        name="kitti-eigen-improved",
-        crop="none",
-        scored_m=(0.0, math.inf),
-        clamp_m=_KITTI_CAP,
-        alignments=ALIGNMENT_BY_SCALE,
-        ground_truth=_IMPROVED,
-        min_labeled=_ACCUMULATED,
-        images=_IMPROVED_IMAGES,
-        source=f"{_MONODEPTH2}; {_UHRIG}",
-    ),
-    Protocol(
+    _KITTI_EIGEN,
+    replace(_KITTI_EIGEN, name="kitti-eigen-eigen-crop", crop="eigen", source=_EIGEN),
+    _KITTI_IMPROVED,
+    replace(
+        _KITTI_IMPROVED,
         name="kitti-eigen-improved-garg",
         crop="garg",
         scored_m=_KITTI_CAP,
-        clamp_m=_KITTI_CAP,
-        alignments=ALIGNMENT_BY_SCALE,
-        ground_truth=_IMPROVED,
-        min_labeled=_ACCUMULATED,
-        images=_IMPROVED_IMAGES,
-        source="as supervised methods report it: Bhat et al., CVPR 2021, arXiv 2011.14141",
+        source=f"as supervised methods report it: {_ADABINS}",
     ),
-    Protocol(
+    replace(
+        _KITTI_IMPROVED,
         name="kitti-eigen-improved-eigen-crop",
         crop="eigen",
         scored_m=_KITTI_CAP,
-        clamp_m=_KITTI_CAP,
-        alignments=ALIGNMENT_BY_SCALE,
-        ground_truth=_IMPROVED,
-        min_labeled=_ACCUMULATED,
-        images=_IMPROVED_IMAGES,
-        source="the same with the crop of Eigen et al., NeurIPS 2014, arXiv 1406.2283",
+        source=f"the same with the crop of {_EIGEN}",
     ),
     Protocol(
         name="kitti-benchmark",
-        crop="none",
         scored_m=(0.0, math.inf),
         clamp_m=(1 / 256, 65535 / 256),  # what the uint16 PNG of a submission can hold
-        alignments={DepthScale.METRES: Alignment.NONE},
+        alignments=_METRES,
         ground_truth=(
             f"{_IMPROVED}, such as the 1000 of val_selection_cropped; that of the benchmark's own images is the"
             " server's alone"
         ),
-        min_labeled=_ACCUMULATED,
+        min_labeled=_KITTI_IMPROVED_SHARE,
         images=500,
         metrics=("silog", "sq_error_rel_percent", "abs_error_rel_percent", "irmse_per_km"),
         source=f"{_UHRIG}; the development kit of cvlibs.net/datasets/kitti/eval_depth.php?benchmark=depth_prediction",
     ),
-    Protocol(
+    replace(
+        _SENSOR,
         name="nyu",
         crop="nyu",
-        scored_m=(1e-3, 10.0),
-        clamp_m=(1e-3, 10.0),
-        alignments=ALIGNMENT_BY_SCALE,
         ground_truth="the sensor's depth of NYU Depth v2's test images, uint16 PNG in millimetres, 0 none",
         images=654,
-        source=(
-            "Eigen et al., NeurIPS 2014, arXiv 1406.2283, as supervised methods report it: Bhat et al., CVPR 2021,"
-            " arXiv 2011.14141"
-        ),
-        png_per_metre=1000.0,
+        source=f"{_EIGEN}, as supervised methods report it: {_ADABINS}",
     ),
-    Protocol(
-        name="sevenscenes",
-        crop="none",
-        scored_m=(1e-3, 10.0),
-        clamp_m=(1e-3, 10.0),
-        alignments=ALIGNMENT_BY_SCALE,
-        ground_truth="the sensor's depth, uint16 PNG in millimetres, 0 and 65535 none",
-        source="stadia: Shotton et al., CVPR 2013, publish no depth protocol; the cap is the sensor's range",
-        png_per_metre=1000.0,
-    ),
+    _SENSOR,
 )
 
 PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _ALL}

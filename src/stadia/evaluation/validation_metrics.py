@@ -26,7 +26,8 @@ from stadia.metrics.trajectory_metrics import (
 from stadia.metrics.uncertainty_metrics import calibration_curve, sparsification, spearman
 from stadia.training.validation_scores import gather_from_processes
 
-# -- Compute validation metrics of a depth network: a few scores of a batch, without the rules of a benchmark.
+Range = tuple[float, float]
+_Pair = tuple[Meta, str]
 
 MAX_DEPTH_M = 80.0
 
@@ -35,53 +36,44 @@ INTERVAL_PERCENTS = tuple(range(10, 100, 10))
 
 
 def compute_depth_scores(
-    inverse_depth: Tensor, true_m: Tensor, claim: DepthScale, log_uncertainty: Tensor | None = None
+    inverse_depth: Tensor, true_m: Tensor, depth_scale: DepthScale, log_uncertainty: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Compute `abs_rel`, `rmse` and `d1` of each sample, (B,), and `ause` and `ause_of_random` of an uncertainty.
 
     Metres are scored as they are, depth up to scale by the ratio of medians, affine-inverse depth by least squares in
-    inverse depth. Depth is capped at CAP_M. A sample without ground truth has NaN. A prediction that is not finite has
-    infinite errors.
+    inverse depth. A sample without ground truth has NaN. A prediction that is not finite has infinite errors.
 
-    Args:
-        inverse_depth: (B, 1, H, W), with the scale of `claim`.
-        true_m: (B, 1, H, W) metres, 0 = none; scored below CAP_M.
-        claim: scale of the prediction.
-        log_uncertainty: (B, 1, H, W), larger for less certain depth.
+    inverse_depth: (B, 1, H, W), with the scale of `depth_scale`.
+    true_m: (B, 1, H, W) metres, 0 = none; scored below MAX_DEPTH_M.
+    log_uncertainty: (B, 1, H, W), larger for less certain depth.
     """
     mask = (true_m > 0) & (true_m < MAX_DEPTH_M)
-    if claim is DepthScale.AFFINE_INVERSE:
-        scale, shift = fit_scale_and_shift(
-            inverse_depth.flatten(1), inverse_from_depth(true_m).flatten(1), mask.flatten(1)
-        )
+    if depth_scale is DepthScale.AFFINE_INVERSE:
+        true = inverse_from_depth(true_m).flatten(1)
+        scale, shift = fit_scale_and_shift(inverse_depth.flatten(1), true, mask.flatten(1))
         inverse_depth = (scale.view(-1, 1, 1, 1) * inverse_depth + shift.view(-1, 1, 1, 1)).clamp(min=1 / MAX_DEPTH_M)
     depth = depth_from_inverse(inverse_depth)
-    if claim is DepthScale.UP_TO_SCALE:
+    if depth_scale is DepthScale.UP_TO_SCALE:
         depth = depth * fit_scale_median(depth.flatten(1), true_m.flatten(1), mask.flatten(1))[:, None, None, None]
-    errors = {
-        name: metric(depth[:, 0], true_m[:, 0], mask[:, 0]) for name, metric in (("abs_rel", abs_rel), ("rmse", rmse))
-    }
+    scored = depth[:, 0], true_m[:, 0], mask[:, 0]
+    errors = {"abs_rel": abs_rel(*scored), "rmse": rmse(*scored)}
     if log_uncertainty is not None:
         order = sparsification(depth[:, 0], true_m[:, 0], log_uncertainty[:, 0], mask[:, 0])
         errors |= {"ause": order.ause, "ause_of_random": order.ause_of_random}
     broken = (mask & ~inverse_depth.isfinite()).flatten(1).any(1)  # a NaN depth would count as 0
     worst = {name: value.where(~broken, math.inf) for name, value in errors.items()}
-    return {**worst, "d1": d1(depth[:, 0], true_m[:, 0], mask[:, 0])}
+    return {**worst, "d1": d1(*scored)}
 
 
 def compute_uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dict[str, Tensor]:
-    """Compute the calibration of Sigma as the scale of its residuals, (B,) per sample, over every fourth row and
-    column.
+    """Compute the calibration (B,) of Sigma as the scale of its residuals, at every fourth row and column.
 
     r / Sigma + log Sigma is the likelihood of a Laplace distribution of scale Sigma.
-    `inside_10` to `inside_90`: share of residuals in the interval about 0 that holds this percentage of the
-    distribution.
+    `inside_10` to `inside_90`: share of residuals in the interval about 0 that holds this percentage of it.
     `residual_over_sigma`: mean ratio, 1 for a calibrated Sigma.
     `residual_spearman`: rank correlation of Sigma and residual, 0 where one of them is constant.
 
-    Args:
-        residual: (B, 1, H, W), photometric.
-        log_uncertainty: (B, 1, H, W).
+    residual, log_uncertainty: (B, 1, H, W).
     """
     r, log_sigma = residual[:, 0, ::4, ::4], log_uncertainty[:, 0, ::4, ::4]
     sigma, every = log_sigma.exp(), torch.ones_like(r, dtype=torch.bool)
@@ -93,11 +85,6 @@ def compute_uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dic
     }
 
 
-# -- Compare predicted and true motion over a validation: scores of each axis, and a plot.
-
-_Pair = tuple[Meta, str]
-
-
 @dataclass
 class MotionPairs:
     """Motions between neighboring frames of one validation, in order of time.
@@ -105,10 +92,10 @@ class MotionPairs:
     Pairs are stored forward in time. With both directions the truth would form two clusters, and a constant prediction
     would correlate with it. Each pair counts once, in however many processes it occurs.
 
-    claim: translations up to scale are scaled to the truth by one factor for all, or for each of several data sets.
+    depth_scale: translations up to scale are scaled to the truth by one factor for each data set.
     """
 
-    claim: DepthScale
+    depth_scale: DepthScale
     pairs: dict[_Pair, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
 
     def add(self, meta: Sequence[Meta], source_names: Sequence[str], predicted: Tensor, true: Tensor) -> None:
@@ -123,84 +110,54 @@ class MotionPairs:
             }
 
     def of_all(self) -> tuple[Tensor, Tensor]:
-        """Return (N, 6) predicted and true motions of all processes, the predicted ones scaled as `claim` requires.
-
-        Every process has to call it.
-        """
-        parts = self._parts()
-        if self.claim is not DepthScale.METRES:
-            parts = {
-                name: (
-                    torch.cat([predicted[:, :3] * median_length_ratio(predicted, true), predicted[:, 3:]], dim=1),
-                    true,
-                )
-                for name, (predicted, true) in parts.items()
-            }
-        empty = torch.empty(0, 6, dtype=torch.float64)
-        predicted, true = (
-            (torch.cat([empty, *each]) for each in zip(*parts.values(), strict=True)) if parts else (empty, empty)
-        )
-        return predicted, true
+        """Return (N, 6) predicted (scaled) and true motions of all processes, each of which has to call it."""
+        predicted, true = [torch.empty(0, 6, dtype=torch.float64)], [torch.empty(0, 6, dtype=torch.float64)]
+        for part, true_part in self._parts().values():
+            scale = 1.0 if self.depth_scale is DepthScale.METRES else median_length_ratio(part, true_part)
+            predicted.append(torch.cat([part[:, :3] * scale, part[:, 3:]], dim=1))
+            true.append(true_part)
+        return torch.cat(predicted), torch.cat(true)
 
     def scales(self) -> dict[str, float]:
-        """Return the factor from predicted to true translation by data set; empty for a single data set. Call it as
-        `of_all`.
-        """
-        return {
-            name: float(median_length_ratio(predicted, true))
-            for name, (predicted, true) in self._parts().items()
-            if name
-        }
+        """Return the factor from predicted to true translation by data set; empty for one. Every process calls it."""
+        parts = self._parts().items()
+        return {name: float(median_length_ratio(predicted, true)) for name, (predicted, true) in parts if name}
 
     def _parts(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return (N, 6) predicted and true motions by data set, of all processes."""
+        pairs = {key: pair for part in gather_from_processes(self.pairs) for key, pair in part.items()}
         parts: dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
-        for (meta, _), pair in {
-            key: pair for part in gather_from_processes(self.pairs) for key, pair in part.items()
-        }.items():
+        for (meta, _), pair in pairs.items():
             parts.setdefault(meta.data, []).append(pair)
-        predicted, true = 0, 1
-        both = {name: torch.tensor(np.array(pairs)) for name, pairs in parts.items()}
-        return {name: (pairs[:, predicted], pairs[:, true]) for name, pairs in both.items()}
+        both = {name: torch.tensor(np.array(of_name)) for name, of_name in parts.items()}
+        return {name: (motions[:, 0], motions[:, 1]) for name, motions in both.items()}
 
 
 def compute_motion_scores(predicted: Tensor, true: Tensor) -> dict[str, float]:
-    """Return `motion_slope/AXIS`, `motion_correlation/AXIS` (`metrics.trajectory_metrics.fit_motion_axes`) and `motion_along`
-    (`along_the_true`).
-
-    The result is empty where no true motion is known.
-    """
+    """Return `motion_slope/AXIS`, `motion_correlation/AXIS` and `motion_along`; empty where no true motion is known."""
     axes, along = fit_motion_axes(predicted, true), median_translation_ratio(predicted, true)
     slopes = {f"motion_slope/{axis}": slope for axis, (slope, _) in axes.items()}
     correlations = {f"motion_correlation/{axis}": correlation for axis, (_, correlation) in axes.items()}
     return slopes | correlations | ({} if along is None else {"motion_along": along})
 
 
-# -- Score depth and masks of composite images: sums of each image, and scores over a set with equal weight per pixel.
-
-Range = tuple[float, float]
-
-
 def weaker_scale(predicted: DepthScale, labeled: DepthScale) -> DepthScale:
-    """Return the weaker of two claims: the scale at which both can be compared."""
+    """Return the weaker of two depth scales: the one at which both can be compared."""
     order = list(DepthScale)
     return max(predicted, labeled, key=order.index)
 
 
 def compute_image_sums(
-    depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, claim: DepthScale, scored: Range
+    depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, depth_scale: DepthScale, scored: Range
 ) -> list[dict[str, float]]:
     """Compute the sums of each image that add up over a set.
 
-    Args:
-        depth, mask_logits: (B, 1, H, W) as predicted.
-        true: (B, 1, H, W) z, 0 = none.
-        mask: (B, 1, H, W) bool.
-        claim: the weaker of both claims. Depth up to scale is scaled by the ratio of medians of each image.
-        scored: labels strictly between these are scored. Predictions are clamped to it, in the unit of the labels.
+    depth, mask_logits, true, mask: (B, 1, H, W); true is z, 0 = none.
+    depth_scale: the weaker of both scales. Depth up to scale is scaled by the ratio of medians of each image.
+    scored: labels strictly between these are scored. Predictions are clamped to it, in the unit of the labels.
     """
     known = (true > scored[0]) & (true < scored[1])
-    if claim is not DepthScale.METRES:
+    if depth_scale is not DepthScale.METRES:
         scale = fit_scale_median(depth.flatten(1), true.flatten(1), known.flatten(1))
         depth = depth * torch.where(known.flatten(1).any(1), scale, 1.0)[:, None, None, None]
     depth = torch.where(depth.isfinite(), depth.clamp(*scored), depth)
@@ -210,10 +167,9 @@ def compute_image_sums(
 
 
 def compute_overlay_scores(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Compute depth errors and mask scores of several images, and `depth_and_mask_error`, the sum of AbsRel and 1 -
-    IoU.
+    """Compute depth errors and mask scores over the pixels of several images; those without labels are left out.
 
-    Scores without labels are left out, so no score is NaN.
+    `depth_and_mask_error` is the sum of AbsRel and 1 - IoU.
     """
     sums = sum_over_images(images)
     scores = mask_scores(sums) | pooled_depth_scores(sums)

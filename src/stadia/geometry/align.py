@@ -1,8 +1,10 @@
-"""Fit rigid, similarity and scale-shift transforms in closed form, also with RANSAC."""
+"""Fit rigid, similarity and scale-shift transforms in closed form, also with RANSAC.
+
+Each removes from a score what the prediction leaves undetermined: frame, scale or shift. Aligned scores are marked so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean, median, pstdev
 from typing import Literal
@@ -12,13 +14,6 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 from stadia.geometry.se3 import matmul
-
-# -- Alignment in closed form: rigid and similarity transforms of points; scale, and scale and shift, of values.
-#
-# Each removes from a score what the prediction leaves undetermined (frame, scale or shift); aligned scores are marked as
-# such.
-
-# -- points
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +48,16 @@ def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3"
     On a straight line the rotation about that line is not determined; any of the best ones is returned.
     """
     if source.shape != target.shape or source.shape[-1] != 3 or source.shape[-2] < 3:
-        raise GeometryError(
-            "alignment",
-            found=f"{tuple(source.shape)} and {tuple(target.shape)}",
-            expected="two of (..., N, 3) with N at least 3",
-            fix="associate the trajectories by time first",
-        )
+        found, fix = f"{tuple(source.shape)} and {tuple(target.shape)}", "associate the trajectories by time first"
+        raise GeometryError("alignment", found=found, expected="two of (..., N, 3) with N at least 3", fix=fix)
     if kind not in ("se3", "sim3"):
         raise GeometryError("alignment kind", found=repr(kind), expected="'se3' or 'sim3'", fix="choose one of them")
     source_mean, target_mean = source.mean(-2), target.mean(-2)
     a, b = source - source_mean[..., None, :], target - target_mean[..., None, :]
     variance = (a * a).sum(-1).mean(-1)
     if not bool((variance > 0).all()):
-        raise GeometryError(
-            "alignment", found="a source that never moves", expected="distinct points", fix="check the estimate"
-        )
+        found, fix = "a source that never moves", "check the estimate"
+        raise GeometryError("alignment", found=found, expected="distinct points", fix=fix)
     U, D, Vh = torch.linalg.svd((b[..., :, None] * a[..., None, :]).mean(-3))  # eq. 38
     proper = torch.ones_like(D)
     proper[..., 2] = torch.where(torch.linalg.det(U) * torch.linalg.det(Vh) < 0, -1.0, 1.0)  # eq. 43: no reflection
@@ -81,9 +71,7 @@ def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3"
 
 
 def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return the median (...) of (..., N) over `known`, the mean of the two middle values for an even count; NaN where
-    none is known.
-    """
+    """Return the median (...) of (..., N) over `known`, as the mean of the two middle values; NaN for none."""
     known = torch.ones_like(values, dtype=torch.bool) if known is None else known.expand_as(values)
     ordered = torch.where(known, values, torch.full_like(values, torch.inf)).sort(-1).values
     count = known.sum(-1, keepdim=True)
@@ -107,18 +95,12 @@ def _mask_unknown(prediction: Tensor, target: Tensor, known: Tensor | None) -> t
     """Return both with 0 where unknown (the values there may be infinite or NaN), and weights of 1 and 0."""
     if known is None:
         return prediction, target, torch.ones_like(prediction)
-    zero = torch.zeros_like(prediction)
-    return (
-        torch.where(known, prediction, zero),
-        torch.where(known, target, zero),
-        known.to(prediction.dtype).expand_as(prediction),
-    )
+    known_prediction, known_target = (torch.where(known, values, 0.0) for values in (prediction, target))
+    return known_prediction, known_target, known.to(prediction.dtype).expand_as(prediction)
 
 
 def fit_scale_median(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return the ratio of medians (...), median(target) / median(prediction), of known values (..., N) (Zhou et al.,
-    CVPR 2017).
-    """
+    """Return median(target) / median(prediction) (...) over known values (..., N) (Zhou et al., CVPR 2017)."""
     return masked_median(target, known) / masked_median(prediction, known)
 
 
@@ -137,15 +119,12 @@ def _weighted_scale_shift(prediction: Tensor, target: Tensor, weights: Tensor) -
     # A constant prediction has no scale: the best is then 0, and the shift the target's mean.
     varied = spread > total[..., 0] * (torch.finfo(spread.dtype).eps * prediction_mean[..., 0]) ** 2
     covariance = (centered * (target - target_mean)).sum(-1)
-    scale = torch.where(
-        varied, covariance / torch.where(varied, spread, torch.ones_like(spread)), torch.zeros_like(spread)
-    )
+    scale = torch.where(varied, covariance / torch.where(varied, spread, 1.0), 0.0)
     return scale, target_mean[..., 0] - scale * prediction_mean[..., 0]
 
 
 def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return scale (...) and shift (...) that minimize sum (scale prediction + shift - target)^2 over known values
-    (..., N).
+    """Return scale and shift (...) that minimize sum (scale prediction + shift - target)^2 over known (..., N).
 
     For inverse depth up to scale and shift, with target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
     """
@@ -155,7 +134,7 @@ def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None
 def fit_scale_and_shift_robust(
     prediction: Tensor, target: Tensor, known: Tensor | None = None, *, iterations: int = 20
 ) -> tuple[Tensor, Tensor]:
-    """Return scale and shift by Huber's M-estimator, for targets with outliers; else as `scale_shift`.
+    """Return scale and shift by Huber's M-estimator, for targets with outliers; else as `fit_scale_and_shift`.
 
     Iteratively reweighted least squares. A residual counts fully up to 1.345 sigma and less beyond (95 % of the
     efficiency of least squares on Gaussian noise); sigma = 1.4826 median |residual|. The weights carry no gradient.
@@ -166,9 +145,7 @@ def fit_scale_and_shift_robust(
         for _ in range(iterations):
             residual = (scale[..., None] * prediction + shift[..., None] - target).abs()
             limit = 1.345 * 1.4826 * masked_median(residual, known)[..., None]
-            weights = base * torch.where(
-                residual <= limit, torch.ones_like(residual), limit / residual.clamp(min=1e-30)
-            )
+            weights = base * torch.where(residual <= limit, 1.0, limit / residual.clamp(min=1e-30))
             scale, shift = _weighted_scale_shift(prediction, target, weights)
     return _weighted_scale_shift(prediction, target, weights)
 
@@ -218,28 +195,19 @@ class ScaleShiftEstimator:
         Raises GeometryError for other shapes, and for a prediction that is not finite where the target is known.
         """
         if prediction.ndim != 2 or not prediction.shape == target.shape == known.shape:
-            raise GeometryError(
-                "scale and shift",
-                found=", ".join(str(tuple(x.shape)) for x in (prediction, target, known)),
-                expected="three of (B, N), a row for each image",
-                fix="flatten the maps: map.flatten(1)",
-            )
+            found = ", ".join(str(tuple(x.shape)) for x in (prediction, target, known))
+            expected, fix = "three of (B, N), a row for each image", "flatten the maps: map.flatten(1)"
+            raise GeometryError("scale and shift", found=found, expected=expected, fix=fix)
         if not bool(prediction[known].isfinite().all()):
-            raise GeometryError(
-                "prediction",
-                found="values that are not finite",
-                expected="numbers",
-                fix="check the weights, and the dtype it runs in",
-            )
+            found, fix = "values that are not finite", "check the weights, and the dtype it runs in"
+            raise GeometryError("prediction", found=found, expected="numbers", fix=fix)
         prediction, target = prediction.detach().double(), target.detach().double()
-        (t_prediction, s_prediction), (t_target, s_target) = (
-            median_and_deviation(x, known) for x in (prediction, target)
-        )
+        t_prediction, s_prediction = median_and_deviation(prediction, known)
+        t_target, s_target = median_and_deviation(target, known)
         a = s_target / s_prediction
         slope = fit_scale_and_shift(prediction, target, known)[0]
-        correlation = (
-            slope.sign() * (slope * fit_scale_and_shift(target, prediction, known)[0]).sqrt()
-        )  # 0: one of them is constant
+        slope_back = fit_scale_and_shift(target, prediction, known)[0]
+        correlation = slope.sign() * (slope * slope_back).sqrt()  # 0: one of them is constant
         usable = (known.sum(-1) >= self.MIN_VALUES) & (correlation != 0) & correlation.isfinite()
         self._unlabeled += int((~usable).sum())
         self._correlations += correlation[usable].tolist()
@@ -249,40 +217,22 @@ class ScaleShiftEstimator:
     def result(self) -> ScaleShift:
         """Return the fit so far. Raises GeometryError where no image had labels, and for a prediction that is depth."""
         if not self._correlations:
-            raise GeometryError(
-                "scale and shift",
-                found=(
-                    f"{self._unlabeled} images, none with {self.MIN_VALUES} labels and a prediction that varies over"
-                    " them"
-                ),
-                expected="images with ground-truth depth",
-                fix="check that the data set has depth, and that the prediction is no constant",
+            found = (
+                f"{self._unlabeled} images, none with {self.MIN_VALUES} labels and a prediction that varies over them"
             )
+            fix = "check that the data set has depth, and that the prediction is no constant"
+            raise GeometryError("scale and shift", found=found, expected="images with ground-truth depth", fix=fix)
         correlation = median(self._correlations)
         if correlation < self.MIN_CORRELATION or not self._found:
-            raise GeometryError(
-                "scale and shift",
-                found=f"a prediction that falls where inverse depth grows (median correlation {correlation:.2f})",
-                expected="inverse depth up to scale and shift",
-                fix="pass the reciprocal if the prediction is depth",
-            )
+            found = f"a prediction that falls where inverse depth grows (median correlation {correlation:.2f})"
+            expected, fix = "inverse depth up to scale and shift", "pass the reciprocal if the prediction is depth"
+            raise GeometryError("scale and shift", found=found, expected=expected, fix=fix)
         scales, shifts = zip(*self._found, strict=True)
-        falling = len(self._correlations) - len(scales)
-        return ScaleShift(
-            fmean(scales), fmean(shifts), pstdev(scales), pstdev(shifts), len(scales), self._unlabeled, falling
-        )
+        falling, unlabeled = len(self._correlations) - len(scales), self._unlabeled
+        return ScaleShift(fmean(scales), fmean(shifts), pstdev(scales), pstdev(shifts), len(scales), unlabeled, falling)
 
 
-def fit_scale_shift_over_images(images: Iterable[tuple[Tensor, Tensor, Tensor]]) -> ScaleShift:
-    """Return `ScaleShiftFit` over batches of (prediction, target, known), each (B, N)."""
-    fit = ScaleShiftEstimator()
-    for prediction, target, known in images:
-        fit.add(prediction, target, known)
-    return fit.result()
-
-
-# -- Fit the rigid or similarity transform of corresponding points with many outliers: RANSAC, then Umeyama on the
-# inliers.
+# -- rigid or similarity transforms of corresponding points with many outliers
 
 
 _REFITS = 50  # at most, until the inliers of a fit are those that it was fitted to
@@ -326,53 +276,39 @@ def umeyama_ransac(
     finite, or where too few are inliers: wrong correspondences, a distance in another unit, or mirrored axes.
     """
     if source.shape != target.shape or source.ndim != 2 or source.shape[-1] != 3 or len(source) < max(3, sample):
-        raise GeometryError(
-            "robust alignment",
-            found=f"{tuple(source.shape)} and {tuple(target.shape)}",
-            expected=f"two of (N, 3) with N at least {max(3, sample)}",
-            fix="leave out objects with so few pixels",
-        )
+        found, fix = f"{tuple(source.shape)} and {tuple(target.shape)}", "leave out objects with so few pixels"
+        expected = f"two of (N, 3) with N at least {max(3, sample)}"
+        raise GeometryError("robust alignment", found=found, expected=expected, fix=fix)
     source, target = source.detach().double(), target.detach().double()
     if not bool((source.isfinite() & target.isfinite()).all()):
-        raise GeometryError(
-            "robust alignment", found="NaN or infinity", expected="finite points", fix="leave out pixels without depth"
-        )
+        found, fix = "NaN or infinity", "leave out pixels without depth"
+        raise GeometryError("robust alignment", found=found, expected="finite points", fix=fix)
 
-    drawn = (
-        torch.rand(iterations, len(source), generator=generator, dtype=torch.float64)
-        .topk(sample, dim=1)
-        .indices.to(source.device)
-    )
+    chance = torch.rand(iterations, len(source), generator=generator, dtype=torch.float64)
+    drawn = chance.topk(sample, dim=1).indices.to(source.device)
     samples = source[drawn]  # (iterations, sample, 3)
     drawn = drawn[(samples - samples.mean(1, keepdim=True)).square().sum((1, 2)) > 0]  # all one point: no transform
     if not len(drawn):
-        raise GeometryError(
-            "robust alignment", found="a source of one point", expected="distinct points", fix="check the coordinates"
-        )
-    found = umeyama(source[drawn], target[drawn], kind)
-    candidates = (
-        SimilarityTransform(*one) for one in zip(found.scale, found.R, found.t, strict=True)
-    )  # one by one: N may be large
-    inlier = max(
-        (_agreeing(candidate, source, target, inlier_distance) for candidate in candidates),
-        key=lambda agree: int(agree.sum()),
-    )
+        found, fix = "a source of one point", "check the coordinates"
+        raise GeometryError("robust alignment", found=found, expected="distinct points", fix=fix)
+    sampled = umeyama(source[drawn], target[drawn], kind)
+    each = zip(sampled.scale, sampled.R, sampled.t, strict=True)  # one by one: N may be large
+    inliers = (_find_inliers(SimilarityTransform(*one), source, target, inlier_distance) for one in each)
+    inlier = max(inliers, key=lambda agree: int(agree.sum()))
 
     needed = max(3, sample, min_inlier_share * len(source))
     for _ in range(_REFITS):
         if int(inlier.sum()) < needed:
             break
         fitted = umeyama(source[inlier], target[inlier], kind)
-        before, inlier = inlier, _agreeing(fitted, source, target, inlier_distance)
+        before, inlier = inlier, _find_inliers(fitted, source, target, inlier_distance)
         if bool((inlier == before).all()):
             return RobustAlignment(fitted, inlier)
-    raise GeometryError(
-        "robust alignment",
-        found=f"{int(inlier.sum())} of {len(source)} points within {inlier_distance:g} of their targets",
-        expected=f"at least {needed:g}, the same ones after a fit",
-        fix="check units and signs of the axes of both, or allow a larger distance",
-    )
+    counts = f"{int(inlier.sum())} of {len(source)} points within {inlier_distance:g} of their targets"
+    expected = f"at least {needed:g}, the same ones after a fit"
+    fix = "check units and signs of the axes of both, or allow a larger distance"
+    raise GeometryError("robust alignment", found=counts, expected=expected, fix=fix)
 
 
-def _agreeing(similarity: SimilarityTransform, source: Tensor, target: Tensor, distance: float) -> Tensor:
+def _find_inliers(similarity: SimilarityTransform, source: Tensor, target: Tensor, distance: float) -> Tensor:
     return (similarity.apply(source) - target).norm(dim=-1) <= distance

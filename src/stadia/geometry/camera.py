@@ -12,27 +12,6 @@ from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
 from stadia.geometry.numpy_camera import NEAR, focal_px_from_fov, focal_px_from_lens
 
-__all__ = [
-    "NEAR",
-    "Camera",
-    "apply_to_pixels",
-    "backproject",
-    "crop",
-    "crop_camera",
-    "from_field_of_view",
-    "from_focal_mm",
-    "intrinsics",
-    "inverse_intrinsics",
-    "mirror",
-    "mirror_camera",
-    "pad",
-    "pad_camera",
-    "pixel_grid",
-    "project",
-    "resize",
-    "resize_camera",
-]
-
 # -- making one
 
 
@@ -44,19 +23,13 @@ def intrinsics(
     Raises GeometryError where a number is not finite or a focal length is not positive.
     """
     if not all(map(math.isfinite, (fx, fy, cx, cy))) or min(fx, fy) <= 0:
-        raise GeometryError(
-            "intrinsics",
-            found=f"fx {fx}, fy {fy}, cx {cx}, cy {cy}",
-            expected="finite, fx and fy above 0",
-            fix="pass pixels",
-        )
+        found, expected = f"fx {fx}, fy {fy}, cx {cx}, cy {cy}", "finite, fx and fy above 0"
+        raise GeometryError("intrinsics", found=found, expected=expected, fix="pass pixels")
     return Camera(torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=dtype), height, width)
 
 
 def from_field_of_view(horizontal_deg: float, *, height: int, width: int, dtype: torch.dtype = torch.float64) -> Camera:
-    """Return a camera with square pixels and a centered axis, from the angle between the left and right edge of its
-    image.
-    """
+    """Return a camera with square pixels and a centered axis, from its horizontal field of view."""
     focal = focal_px_from_fov(horizontal_deg, width)
     return intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, dtype=dtype)
 
@@ -64,9 +37,7 @@ def from_field_of_view(horizontal_deg: float, *, height: int, width: int, dtype:
 def from_focal_mm(
     focal_mm: float, sensor_width_mm: float, *, height: int, width: int, dtype: torch.dtype = torch.float64
 ) -> Camera:
-    """Return a camera with square pixels and a centered axis, from a lens. A "35 mm equivalent" has a sensor 36 mm
-    wide.
-    """
+    """Return a camera with square pixels and a centered axis, from a lens; a "35 mm equivalent" sensor is 36 mm."""
     focal = focal_px_from_lens(focal_mm, sensor_width_mm, width)
     return intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, dtype=dtype)
 
@@ -98,19 +69,13 @@ def crop_camera(camera: Camera, left: int, top: int, height: int, width: int) ->
     Raises GeometryError where the window is not inside the image.
     """
     if left < 0 or top < 0 or left + width > camera.width or top + height > camera.height:
-        raise GeometryError(
-            "crop",
-            found=f"{width}x{height} at ({left}, {top})",
-            expected=f"a window inside {camera.width}x{camera.height}",
-            fix="shrink the window, or pad first",
-        )
+        found, expected = f"{width}x{height} at ({left}, {top})", f"a window inside {camera.width}x{camera.height}"
+        raise GeometryError("crop", found=found, expected=expected, fix="shrink the window, or pad first")
     return _moved(camera, 1, 1, -left, -top, height, width)
 
 
 def mirror_camera(camera: Camera) -> Camera:
-    """Return the camera of the mirrored image (left to right): cx' = (W - 1) - cx; the world is mirrored with it
-    (`se3.mirror_x`).
-    """
+    """Return the camera of the mirrored image: cx' = (W - 1) - cx; `se3.mirror_x` mirrors the world with it."""
     sign = camera.K.new_tensor([[1, -1, -1], [-1, 1, 1], [-1, 1, 1]])
     shift = camera.K.new_tensor([[0, 0, camera.width - 1], [0, 0, 0], [0, 0, 0]])
     return Camera(camera.K * sign + shift, camera.height, camera.width)
@@ -119,9 +84,8 @@ def mirror_camera(camera: Camera) -> Camera:
 def pad_camera(camera: Camera, left: int, top: int, right: int, bottom: int) -> Camera:
     """Return the camera of the image with pixels added on each side: left and top are added to c."""
     if min(left, top, right, bottom) < 0:
-        raise GeometryError(
-            "padding", found=f"{(left, top, right, bottom)}", expected="none below 0", fix="use crop to cut"
-        )
+        found, fix = f"{(left, top, right, bottom)}", "use crop to cut"
+        raise GeometryError("padding", found=found, expected="none below 0", fix=fix)
     return _moved(camera, 1, 1, left, top, camera.height + top + bottom, camera.width + left + right)
 
 
@@ -130,12 +94,9 @@ def pad_camera(camera: Camera, left: int, top: int, right: int, bottom: int) -> 
 
 def _check_size(image: Tensor, camera: Camera) -> None:
     if image.shape[-2:] != (camera.height, camera.width):
-        raise GeometryError(
-            "camera size",
-            found=f"{camera.width}x{camera.height} for an image of {image.shape[-1]}x{image.shape[-2]}",
-            expected="the image's own size",
-            fix="resize, crop, mirror and pad image and camera together",
-        )
+        found = f"{camera.width}x{camera.height} for an image of {image.shape[-1]}x{image.shape[-2]}"
+        fix = "resize, crop, mirror and pad image and camera together"
+        raise GeometryError("camera size", found=found, expected="the image's own size", fix=fix)
 
 
 def resize(image: Tensor, camera: Camera, height: int, width: int) -> tuple[Tensor, Camera]:
@@ -172,9 +133,8 @@ def pixel_grid(
     height: int, width: int, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Return (2, H, W): x, then y, of every pixel's center."""
-    y, x = torch.meshgrid(
-        torch.arange(height, device=device, dtype=dtype), torch.arange(width, device=device, dtype=dtype), indexing="ij"
-    )
+    x, y = (torch.arange(size, device=device, dtype=dtype) for size in (width, height))
+    y, x = torch.meshgrid(y, x, indexing="ij")
     return torch.stack((x, y))
 
 
@@ -200,8 +160,7 @@ def inverse_intrinsics(K: Tensor) -> Tensor:
 
 
 def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
-    """Back-project depth (..., 1, H, W) to points (..., 3, H, W) in the camera's frame, in the unit of depth: z K^-1
-    (x, y, 1).
+    """Back-project depth (..., 1, H, W) to points (..., 3, H, W) of the camera's frame, in the unit of depth.
 
     Where depth is 0 (none) the point is the camera's center. camera.K is (3, 3) or has the depth's leading axes.
     """
@@ -217,8 +176,7 @@ def project(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     """
     z = points[..., 2:3, :, :]
     normalized = points[..., :2, :, :] / torch.where(z > NEAR, z, torch.ones_like(z))
+    x, y = normalized[..., 0:1, :, :], normalized[..., 1:2, :, :]
     K = camera.K.to(points.dtype)[..., :2, :, None, None]  # (..., 2, 3, 1, 1)
-    pixels = (
-        K[..., 0, :, :] * normalized[..., 0:1, :, :] + K[..., 1, :, :] * normalized[..., 1:2, :, :] + K[..., 2, :, :]
-    )
+    pixels = K[..., 0, :, :] * x + K[..., 1, :, :] * y + K[..., 2, :, :]
     return pixels, z

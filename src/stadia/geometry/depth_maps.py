@@ -1,4 +1,7 @@
-"""Convert between depth, inverse depth, disparity and points."""
+"""Convert between depth, inverse depth, disparity and points.
+
+0 means none in every map; so an infinite depth, whose inverse is 0, is none too.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,6 @@ from stadia.core.types import Camera
 from stadia.geometry.camera import backproject
 from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.se3 import transform
-
-# -- Depth, inverse depth and disparity maps, and how a network's output becomes one.
-#
-# 0 means none in all of them; so an infinite depth, whose inverse is 0, is none too.
 
 
 def _reciprocal(values: Tensor, numerator: Tensor | float = 1.0) -> Tensor:
@@ -36,9 +35,7 @@ def inverse_from_depth(depth_m: Tensor) -> Tensor:
 
 
 def disparity_px_from_depth(depth_m: Tensor, fx: Tensor | float, baseline_m: Tensor | float) -> Tensor:
-    """Return disparity x_left - x_right = fx b / z in pixels of a rectified pair; 0 stays 0 = none. fx and baseline
-    broadcast.
-    """
+    """Return disparity x_left - x_right = fx b / z in pixels of a rectified pair; 0 stays 0 = none."""
     return _reciprocal(depth_m, fx * baseline_m)
 
 
@@ -58,18 +55,12 @@ def resize_map(values: Tensor, height: int, width: int) -> Tensor:
 
 def _check_range(min_depth_m: float, max_depth_m: float) -> None:
     if not 0 < min_depth_m < max_depth_m:
-        raise GeometryError(
-            "depth range",
-            found=f"{min_depth_m} to {max_depth_m} m",
-            expected="0 < min < max",
-            fix="pass metres, the nearer first",
-        )
+        found, fix = f"{min_depth_m} to {max_depth_m} m", "pass metres, the nearer first"
+        raise GeometryError("depth range", found=found, expected="0 < min < max", fix=fix)
 
 
 def sigmoid_to_inverse_depth(logit: Tensor, min_depth_m: float, max_depth_m: float) -> Tensor:
-    """Return 1/max + (1/min - 1/max) sigmoid(logit), in 1/m (Godard et al., Digging into self-supervised depth, ICCV
-    2019).
-    """
+    """Return 1/max + (1/min - 1/max) sigmoid(logit), in 1/m (Monodepth2, arXiv 1806.01260, section 3.3)."""
     _check_range(min_depth_m, max_depth_m)
     return 1 / max_depth_m + (1 / min_depth_m - 1 / max_depth_m) * torch.sigmoid(logit)
 
@@ -81,17 +72,10 @@ def init_depth_bias(init_depth_m: float, min_depth_m: float, max_depth_m: float)
     """
     _check_range(min_depth_m, max_depth_m)
     if not min_depth_m < init_depth_m < max_depth_m:
-        raise GeometryError(
-            "start depth",
-            found=f"{init_depth_m} m",
-            expected=f"between {min_depth_m} and {max_depth_m} m",
-            fix="pass a depth inside the range",
-        )
+        found, expected = f"{init_depth_m} m", f"between {min_depth_m} and {max_depth_m} m"
+        raise GeometryError("start depth", found=found, expected=expected, fix="pass a depth inside the range")
     share = (1 / init_depth_m - 1 / max_depth_m) / (1 / min_depth_m - 1 / max_depth_m)
     return math.log(share / (1 - share))
-
-
-# -- Point clouds from depth maps.
 
 
 def depth_to_points(depth_m: Tensor, camera: Camera, T_world_camera: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Resize and crop images with their intrinsics in NumPy, without torch."""
+"""Resize and crop images with their intrinsics in NumPy, without torch: the numbers of `geometry.camera`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,15 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, GeometryError
 
-# -- Camera functions without torch for prediction: focal length from a lens, and resizing of an image with its K.
-#
-# The numbers equal those of `geometry.camera`, where the conventions are described.
-
 NEAR = 1e-6
 """Points at or below this z (metres, or a ratio of depths) are behind the camera; depths at or below it are none."""
 
 
 def focal_px_from_fov(horizontal_deg: float, width: int) -> float:
-    """Return the focal length from the angle between the left and right edge of an image. Raises GeometryError if it is
-    invalid.
-    """
+    """Return the focal length from the angle between the left and right edge of an image, above 0 and below 180."""
     if not 0 < horizontal_deg < 180:
-        raise GeometryError(
-            "field of view", found=f"{horizontal_deg} deg", expected="between 0 and 180", fix="pass degrees"
-        )
+        found, expected = f"{horizontal_deg} deg", "between 0 and 180"
+        raise GeometryError("field of view", found=found, expected=expected, fix="pass degrees")
     return width / 2 / math.tan(math.radians(horizontal_deg) / 2)
 
 
@@ -37,12 +30,8 @@ def focal_px_from_lens(focal_mm: float, sensor_width_mm: float, width: int) -> f
     Raises GeometryError where a number is not positive.
     """
     if not (0 < focal_mm < math.inf and 0 < sensor_width_mm < math.inf):
-        raise GeometryError(
-            "lens",
-            found=f"{focal_mm} mm on {sensor_width_mm} mm",
-            expected="both above 0",
-            fix="pass focal length and sensor width",
-        )
+        found, fix = f"{focal_mm} mm on {sensor_width_mm} mm", "pass focal length and sensor width"
+        raise GeometryError("lens", found=found, expected="both above 0", fix=fix)
     return focal_mm / sensor_width_mm * width
 
 
@@ -68,20 +57,16 @@ def resize_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: 
 
 
 def resize_to_planar(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
-    """Resize (H, W, C) of 0 to 255 to (C, height, width) of 0 to 1: bilinear, low-passed where it shrinks, outer edges
-    on outer edges.
-    """
+    """Resize (H, W, C) of 0 to 255 to (C, height, width) of 0 to 1: bilinear, low-passed, outer edges aligned."""
     rows, columns, channels = image.shape
     across = _triangle_weights(rows, height) @ image.reshape(rows, -1) / np.float32(255)  # (height, W C)
     upright = across.reshape(height, columns, channels).transpose(1, 2, 0).reshape(columns, -1)  # (W, C height)
-    return np.ascontiguousarray(
-        (_triangle_weights(columns, width) @ upright).reshape(width, channels, height).transpose(1, 2, 0)
-    )
+    resized = (_triangle_weights(columns, width) @ upright).reshape(width, channels, height)
+    return np.ascontiguousarray(resized.transpose(1, 2, 0))
 
 
 def _triangle_weights(before: int, after: int) -> Any:
-    """Return (after, before) weights of a line's pixels: triangles two pixels of the coarser line wide, rows summing to
-    1.
+    """Return (after, before) weights of a line's pixels: triangles two coarse pixels wide, rows summing to 1.
 
     Their centers are rounded to float32 as in torch: for 1242 pixels that is 6e-5 of a pixel, which is visible in the
         result.
@@ -99,10 +84,7 @@ def _triangle_weights(before: int, after: int) -> Any:
     return csr_array((weights.ravel(), neighbors.clip(0, before - 1).ravel(), ends), shape=(after, before))
 
 
-# -- The part of an image that networks see: one definition for training, predicting, scoring and exporting. Imports no
-# torch.
-#
-# The crops of evaluation protocols (Garg, Eigen) are in `stadia.evaluation.protocols`.
+# -- the part of an image that networks see (`stadia.evaluation.protocols` has the crops of protocols)
 
 IMAGE_CROPS: Mapping[str, tuple[int, int] | None] = {"none": None, "kb": (352, 1216)}
 """Height and width in pixels, at the bottom and in the middle of the image; None is the whole.
@@ -141,15 +123,11 @@ def crop_window(crop: str, height: int, width: int) -> CropWindow:
     Raises GeometryError where the image is smaller, ConfigError for an unknown crop.
     """
     if crop not in IMAGE_CROPS:
-        raise ConfigError(
-            "crop", found=f"'{crop}'", expected=f"one of {', '.join(IMAGE_CROPS)}", fix="choose one of them"
-        )
+        expected = f"one of {', '.join(IMAGE_CROPS)}"
+        raise ConfigError("crop", found=f"'{crop}'", expected=expected, fix="choose one of them")
     h, w = IMAGE_CROPS[crop] or (height, width)
     if height < h or width < w:
-        raise GeometryError(
-            f"crop '{crop}'",
-            found=f"an image of {width}x{height}",
-            expected=f"at least {w}x{h} pixels, which this crop keeps",
-            fix="use images at KITTI's own size, or crop=none (a video file is decoded to data.size)",
-        )
+        found, expected = f"an image of {width}x{height}", f"at least {w}x{h} pixels, which this crop keeps"
+        fix = "use images at KITTI's own size, or crop=none (a video file is decoded to data.size)"
+        raise GeometryError(f"crop '{crop}'", found=found, expected=expected, fix=fix)
     return CropWindow(height - h, (width - w) // 2, h, w)

@@ -1,7 +1,7 @@
-"""Z-buffer rasterizer: the triangle that each sample shows, and its exact inverse depth.
+"""Z-buffer rasterizer: the triangle and the exact inverse depth of each sample, shadow maps, and masks of objects.
 
-On a plane n . X = d seen by a pinhole camera, 1/z = n . (x, y, 1) / d is affine in the pixel, so that every sample
-gets its depth from its triangle's plane and not by interpolation between rounded vertices. Depth is z; a sample
+In a pinhole camera, the inverse depth of a plane n . X = d is affine in the pixel: 1/z = n . (x, y, 1) / d. Each sample
+gets its depth from the plane of its triangle; nothing is interpolated between rounded vertices. Depth is z. A sample
 without a triangle is sky.
 """
 
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from stadia.core.numba_jit import compile_loops
 
-NEAR_M = 0.05
+Points = NDArray[np.floating]
+
+NEAR_M = 0.05  # of the near plane
 NO_TRIANGLE = -1
 
 
@@ -55,33 +57,30 @@ def _clip_near(triangle: NDArray, polygon: NDArray) -> int:
     corners = 0
     for i in range(3):
         j = (i + 1) % 3
-        here, there = triangle[i, 2], triangle[j, 2]
-        if here >= NEAR_M:
+        start_z, end_z = triangle[i, 2], triangle[j, 2]
+        if start_z >= NEAR_M:
             polygon[corners] = triangle[i]
             corners += 1
-        if (here >= NEAR_M) != (there >= NEAR_M):
-            part = (NEAR_M - here) / (there - here)
-            polygon[corners] = triangle[i] + part * (triangle[j] - triangle[i])
+        if (start_z >= NEAR_M) != (end_z >= NEAR_M):
+            share = (NEAR_M - start_z) / (end_z - start_z)
+            polygon[corners] = triangle[i] + share * (triangle[j] - triangle[i])
             corners += 1
     return corners
 
 
 @compile_loops
 def _fill(
-    x0: float,
-    y0: float,
-    x1: float,
-    y1: float,
-    x2: float,
-    y2: float,
+    corners: tuple[float, float, float, float, float, float],
     plane: NDArray,
     triangle: int,
     inverse_depth: NDArray,
     index: NDArray,
 ) -> None:
-    """Write the samples inside a triangle on the sample grid whose inverse depth plane[0] + plane[1] column + plane[2]
-    row is greater.
+    """Write the samples inside a triangle that are nearer than what was drawn before.
+
+    corners: x0, y0, x1, y1, x2, y2 on the sample grid. The inverse depth is plane[0] + plane[1] column + plane[2] row.
     """
+    x0, y0, x1, y1, x2, y2 = corners
     if (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0) < 0:
         x1, y1, x2, y2 = x2, y2, x1, y1
     rows, columns = index.shape
@@ -121,7 +120,7 @@ def rasterize_triangles(
 ) -> None:
     """Draw triangles (M, 3) of camera-frame vertices (N, 3), both faces of each.
 
-    inverse_depth, index: (H S, W S), overwritten: 1/z in 1/m (0 where nothing is), and the triangle shown (NONE).
+    inverse_depth, index: (H S, W S), overwritten: 1/z in 1/m (0 = none), and the triangle (NO_TRIANGLE = none).
     Sample (row, column) lies at the pixel ((column + 0.5) / S - 0.5, (row + 0.5) / S - 0.5).
     """
     inverse_depth[:] = 0.0
@@ -157,13 +156,13 @@ def rasterize_triangles(
         nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
         d = nx * corners[0, 0] + ny * corners[0, 1] + nz * corners[0, 2]
         if abs(d) < 1e-12:
-            continue  # seen edge on
+            continue  # the camera lies in the triangle's plane
         plane[1] = nx / (d * lens.fx * S)
         plane[2] = ny / (d * lens.fy * S)
         origin = 0.5 / S - 0.5
         plane[0] = nz / d + nx / d * (origin - lens.cx) / lens.fx + ny / d * (origin - lens.cy) / lens.fy
         if nearest >= NEAR_M:
-            _fill(x0, y0, x1, y1, x2, y2, plane, t, inverse_depth, index)
+            _fill((x0, y0, x1, y1, x2, y2), plane, t, inverse_depth, index)
             continue
         count = _clip_near(corners, polygon)
         for i in range(count):
@@ -172,7 +171,8 @@ def rasterize_triangles(
             polygon[i, 1] = (lens.fy * polygon[i, 1] / z + lens.cy + 0.5) * S - 0.5
         for i in range(1, count - 1):
             p = polygon
-            _fill(p[0, 0], p[0, 1], p[i, 0], p[i, 1], p[i + 1, 0], p[i + 1, 1], plane, t, inverse_depth, index)
+            fan = (p[0, 0], p[0, 1], p[i, 0], p[i, 1], p[i + 1, 0], p[i + 1, 1])
+            _fill(fan, plane, t, inverse_depth, index)
 
 
 def draw(
@@ -189,20 +189,14 @@ def draw(
 def rasterize_depth_along_light(vertices: NDArray, triangles: NDArray, depth: NDArray) -> None:
     """Rasterize the depth of triangles (M, 3) in a parallel projection along the sun's rays, for shadow maps.
 
-    vertices: (N, 3): column, row, and depth along the light.  depth: (R, C) float32, lowered where a triangle is
-        nearer to the sun.
+    vertices: (N, 3) column, row and depth along the light.
+    depth: (R, C) float32, lowered where a triangle is nearer to the sun.
     """
     rows, columns = depth.shape
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        x0, y0, x1, y1, x2, y2 = (
-            vertices[a, 0],
-            vertices[a, 1],
-            vertices[b, 0],
-            vertices[b, 1],
-            vertices[c, 0],
-            vertices[c, 1],
-        )
+        x0, y0, x1, y1 = vertices[a, 0], vertices[a, 1], vertices[b, 0], vertices[b, 1]
+        x2, y2 = vertices[c, 0], vertices[c, 1]
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if abs(area) < 1e-9:
             continue
@@ -250,12 +244,6 @@ def compute_depth_and_normals(
             out[row, column, 0], out[row, column, 1], out[row, column, 2] = sign * x, sign * y, sign * z
 
 
-# -- Masks of objects from meshes and poses: whole, and with occlusion.
-
-
-Points = NDArray[np.floating]
-
-
 @dataclass(frozen=True, slots=True)
 class Silhouette:
     """The pixels that one object covers, in a window that may exceed the image.
@@ -275,28 +263,21 @@ class Silhouette:
     def windows(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Return the overlap of image and window: rows and columns of the image, then those of the window."""
         h, w = self.inverse_depth.shape
-        top, left, bottom, right = (
-            max(self.top, 0),
-            max(self.left, 0),
-            min(self.top + h, height),
-            min(self.left + w, width),
-        )
-        bottom, right = max(bottom, top), max(right, left)
-        there = slice(top - self.top, bottom - self.top), slice(left - self.left, right - self.left)
-        return (slice(top, bottom), slice(left, right)), there
+        top, left = max(self.top, 0), max(self.left, 0)
+        bottom, right = max(min(self.top + h, height), top), max(min(self.left + w, width), left)
+        window = slice(top - self.top, bottom - self.top), slice(left - self.left, right - self.left)
+        return (slice(top, bottom), slice(left, right)), window
 
     def within(self, height: int, width: int) -> NDArray[np.float64]:
         """Return (height, width) 1/z within the image, 0 = none."""
-        out = np.zeros((height, width))
-        here, there = self.windows(height, width)
-        out[here] = self.inverse_depth[there]
-        return out
+        inverse_depth = np.zeros((height, width))
+        inside, window = self.windows(height, width)
+        inverse_depth[inside] = self.inverse_depth[window]
+        return inverse_depth
 
 
 def draw_silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, height: int, width: int) -> Silhouette:
-    """Draw a mesh, (N, 3) in the camera's frame in metres, where it falls: up to an image's size beyond each edge of
-    the image.
-    """
+    """Draw a mesh, (N, 3) in the camera's frame in metres; the window ends one image's size beyond each edge."""
     low, high = np.array([-width, -height]), np.array([2 * width, 2 * height]) - 1
     if (vertices[:, 2] > NEAR_M).all():  # else it extends behind the camera, and its projection is unbounded
         pixels = (vertices[:, :2] / vertices[:, 2:]) * (K[0, 0], K[1, 1]) + K[:2, 2]
@@ -310,9 +291,10 @@ def draw_silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, h
 def compute_visible_masks(silhouettes: Sequence[Silhouette], height: int, width: int) -> NDArray[np.bool_]:
     """Return (N, height, width) masks of where each silhouette is the nearest."""
     nearest, owner = np.zeros((height, width)), np.full((height, width), -1)
-    for number, one in enumerate(silhouettes):
-        here, there = one.windows(height, width)
-        nearer = one.inverse_depth[there] > nearest[here]
-        nearest[here][nearer] = one.inverse_depth[there][nearer]
-        owner[here][nearer] = number
+    for number, silhouette in enumerate(silhouettes):
+        inside, window = silhouette.windows(height, width)
+        inverse_depth = silhouette.inverse_depth[window]
+        nearer = inverse_depth > nearest[inside]
+        nearest[inside][nearer] = inverse_depth[nearer]
+        owner[inside][nearer] = number
     return owner == np.arange(len(silhouettes))[:, None, None]

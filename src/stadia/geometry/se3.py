@@ -1,4 +1,8 @@
-"""Represent and average rotations and rigid motions."""
+"""Rotations SO(3) and rigid motions SE(3): `T_b_a` takes points of frame a to frame b, p_b = T_b_a p_a.
+
+All functions are batched over leading axes and differentiable, with finite and exact gradients at the identity.
+Axis-angle in radians; quaternions w, x, y, z; Euler angles by SciPy's names (lower case: fixed axes).
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,6 @@ from torch.nn import functional as F
 from stadia.core.errors import GeometryError
 from stadia.geometry.segments import segment_sums
 
-# -- Rotations SO(3) and rigid motions SE(3): `T_b_a` takes points of frame a to frame b, p_b = T_b_a p_a.
-#
-# All functions are batched over leading axes and differentiable, with finite and exact gradients at the identity.
-# Axis-angle in radians; quaternions w, x, y, z; Euler angles by SciPy's names (lower case extrinsic, upper case
-# intrinsic).
-
 _SMALL_SQUARED = 0.25
 """Squared angle below which the power series (smooth at 0) is used; its error is below 1e-15."""
 
@@ -27,15 +25,8 @@ _AXES = {"x": 0, "y": 1, "z": 2}
 _SIN_BY_ANGLE = tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(7))  # sin(a) / a
 _ONE_MINUS_COS = tuple((-1) ** n / math.factorial(2 * n + 2) for n in range(7))  # (1 - cos a) / a^2
 _ANGLE_MINUS_SIN = tuple((-1) ** n / math.factorial(2 * n + 3) for n in range(7))  # (a - sin a) / a^3
-_INVERSE_V = (
-    1 / 12,
-    1 / 720,
-    1 / 30240,
-    1 / 1209600,
-    1 / 47900160,
-    691 / 1307674368000,
-    1 / 74724249600,
-)  # |B_2n| / (2n)!
+# |B_2n| / (2n)!
+_INVERSE_V = (1 / 12, 1 / 720, 1 / 30240, 1 / 1209600, 1 / 47900160, 691 / 1307674368000, 1 / 74724249600)
 
 
 def _series(squared: Tensor, coefficients: Sequence[float]) -> Tensor:
@@ -52,7 +43,7 @@ def _split(squared: Tensor) -> tuple[Tensor, Tensor]:
     return small, torch.where(small, torch.ones_like(squared), squared).sqrt()
 
 
-def _at_least_float32(values: Tensor) -> Tensor:
+def at_least_float32(values: Tensor) -> Tensor:
     """Promote half precision to float32: its 3 digits would be errors of pixels."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
@@ -74,7 +65,7 @@ def hat(w: Tensor) -> Tensor:
 
 def so3_exp(w: Tensor) -> Tensor:
     """Convert axis-angle (..., 3) in radians to rotations (..., 3, 3) (Rodrigues)."""
-    w = _at_least_float32(w)
+    w = at_least_float32(w)
     squared = (w * w).sum(-1)
     small, angle = _split(squared)
     a = torch.where(small, _series(squared, _SIN_BY_ANGLE), torch.sin(angle) / angle)
@@ -91,15 +82,13 @@ def so3_log(R: Tensor) -> Tensor:
     small = squared < 1e-4
     sine = torch.where(small, torch.ones_like(squared), squared).sqrt()
     tangent_squared = squared / torch.where(small, cosine * cosine, torch.ones_like(cosine))
-    near_zero = _series(-tangent_squared, (1, 1 / 3, 1 / 5, 1 / 7)) / torch.where(
-        small, cosine, torch.ones_like(cosine)
-    )
+    near_zero = _series(-tangent_squared, (1, 1 / 3, 1 / 5, 1 / 7)) / torch.where(small, cosine, 1.0)
     return 2 * axis * torch.where(small, near_zero, torch.atan2(sine, cosine) / sine)
 
 
 def se3_exp(twist: Tensor) -> Tensor:
     """Convert twists (..., 6), v then w, to motions (..., 4, 4): R = exp([w]x), t = V v (so t = v only where w = 0)."""
-    twist = _at_least_float32(twist)
+    twist = at_least_float32(twist)
     v, w = twist[..., :3], twist[..., 3:]
     squared = (w * w).sum(-1)
     small, angle = _split(squared)
@@ -112,7 +101,7 @@ def se3_exp(twist: Tensor) -> Tensor:
 
 def se3_log(T: Tensor) -> Tensor:
     """Convert motions (..., 4, 4) to twists (..., 6), v then w; the inverse of `se3_exp` for angles up to pi."""
-    w, t = so3_log(T[..., :3, :3]), _at_least_float32(T[..., :3, 3])
+    w, t = so3_log(T[..., :3, :3]), at_least_float32(T[..., :3, 3])
     squared = (w * w).sum(-1)
     small, angle = _split(squared)
     exact = (1 - angle / 2 * torch.cos(angle / 2) / torch.sin(angle / 2)) / angle**2
@@ -165,7 +154,7 @@ def quaternion_wxyz_from_matrix(R: Tensor) -> Tensor:
 
     4 q q^T is linear in R, so each of its rows is a multiple of q; the longest one is read (Shepperd 1978).
     """
-    R = _at_least_float32(R)
+    R = at_least_float32(R)
     (a, b, c), (d, e, f), (g, h, i) = (row.unbind(-1) for row in R.unbind(-2))
     rows = (
         (1 + a + e + i, h - f, c - g, d - b),
@@ -182,7 +171,7 @@ def quaternion_wxyz_from_matrix(R: Tensor) -> Tensor:
 
 def matrix_from_quaternion_wxyz(quaternion: Tensor) -> Tensor:
     """Convert quaternions (..., 4) in the order w, x, y, z, of any length above 0, to rotations (..., 3, 3)."""
-    w, x, y, z = F.normalize(_at_least_float32(quaternion), dim=-1).unbind(-1)
+    w, x, y, z = F.normalize(at_least_float32(quaternion), dim=-1).unbind(-1)
     rows = (
         (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
         (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
@@ -208,7 +197,7 @@ def rotation_angle_deg(R: Tensor) -> Tensor:
 
 def matrix_from_6d(values: Tensor) -> Tensor:
     """Convert (..., 6) to rotations (..., 3, 3): the first two columns, made orthonormal (Zhou et al., CVPR 2019)."""
-    values = _at_least_float32(values)
+    values = at_least_float32(values)
     first = F.normalize(values[..., :3], dim=-1)
     second = values[..., 3:] - (first * values[..., 3:]).sum(-1, keepdim=True) * first
     second = F.normalize(second, dim=-1)
@@ -223,19 +212,10 @@ def matrix_to_6d(R: Tensor) -> Tensor:
 def _euler_axes(order: str) -> tuple[list[int], bool]:
     """Return the three axes, and whether the rotations are about the moving (intrinsic) axes."""
     axes = [_AXES.get(letter, -1) for letter in order.lower()]
-    if (
-        len(order) != 3
-        or -1 in axes
-        or axes[0] == axes[1]
-        or axes[1] == axes[2]
-        or order not in (order.lower(), order.upper())
-    ):
-        raise GeometryError(
-            "Euler order",
-            found=f"'{order}'",
-            expected="three axes such as 'xyz' or 'ZYX'",
-            fix="lower case: fixed axes; upper: moving",
-        )
+    is_repeated = len(order) != 3 or axes[0] == axes[1] or axes[1] == axes[2]
+    if is_repeated or -1 in axes or order not in (order.lower(), order.upper()):
+        expected, fix = "three axes such as 'xyz' or 'ZYX'", "lower case: fixed axes; upper: moving"
+        raise GeometryError("Euler order", found=f"'{order}'", expected=expected, fix=fix)
     return axes, order.isupper()
 
 
@@ -293,9 +273,7 @@ def euler_from_matrix(R: Tensor, order: str) -> Tensor:
     return torch.remainder(angles + math.pi, 2 * math.pi) - math.pi
 
 
-# -- Quaternions w, x, y, z: products and averages.
-#
-# A quaternion of any length above 0 is a rotation, q and -q the same one; the zero quaternion is none.
+# -- quaternion products and averages: of any length above 0 it is a rotation, q and -q the same; the zero one is none
 
 
 def quaternion_conjugate(quaternion: Tensor) -> Tensor:
@@ -324,8 +302,8 @@ def quaternion_from_ray(ray: Tensor) -> Tensor:
     An object's appearance depends on the rotation relative to the ray to it, not to the camera's axes (Kundu et al.,
     "3D-RCNN", CVPR 2018, section 3.3): q_camera = quaternion_of_ray * q_ray.
     """
-    x, y, z = torch.nn.functional.normalize(ray, dim=-1).unbind(-1)
-    return torch.nn.functional.normalize(torch.stack((1 + z, -y, x, torch.zeros_like(z)), -1), dim=-1)
+    x, y, z = F.normalize(ray, dim=-1).unbind(-1)
+    return F.normalize(torch.stack((1 + z, -y, x, torch.zeros_like(z)), -1), dim=-1)
 
 
 # -- averages
@@ -346,7 +324,7 @@ def quaternion_mean(quaternions: Tensor, weights: Tensor | None = None, known: T
     a turn apart and equally heavy) every mix of both is as near: one of them is returned, and the gradient leaves that
     direction out.
     """
-    quaternions = quaternions.to(torch.promote_types(quaternions.dtype, torch.float32))
+    quaternions = at_least_float32(quaternions)
     if known is not None:
         quaternions = quaternions.where(known[..., None], 0.0)
     weighted = quaternions if weights is None else quaternions * weights[..., None]
@@ -358,19 +336,17 @@ def quaternion_mean(quaternions: Tensor, weights: Tensor | None = None, known: T
 def quaternion_mean_by_segment(
     quaternions: Tensor, segment: Tensor, count: int, weights: Tensor | None = None
 ) -> Tensor:
-    """Return `quaternion_mean` of all objects of a batch: pixels (P, 4), each of the object `segment` (P,), to (count,
-    4).
+    """Return `quaternion_mean` (count, 4) of pixels (P, 4), each of the object `segment` (P,).
 
     weights: (P,). An object without a pixel has the zero quaternion.
     """
-    quaternions = quaternions.to(torch.promote_types(quaternions.dtype, torch.float32))
+    quaternions = at_least_float32(quaternions)
     weighted = quaternions if weights is None else quaternions * weights[:, None].to(quaternions.dtype)
     return _principal(segment_sums(weighted[:, :, None] * quaternions[:, None, :], segment, count))
 
 
 def _principal(outer: Tensor) -> Tensor:
-    """Return the eigenvector (..., 4) of the largest eigenvalue of symmetric (..., 4, 4), w >= 0; zero for the zero
-    matrix.
+    """Return the eigenvector (..., 4) of the largest eigenvalue of (..., 4, 4), w >= 0; zero for the zero matrix.
 
     torch's gradient of `eigh` divides by the differences of all eigenvalues. It is NaN where any two are equal, as the
     three smallest of quaternions that agree are. One eigenvector needs only its own: dv = sum_j v_j v_j^T dA v / (l -

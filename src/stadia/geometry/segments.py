@@ -48,7 +48,7 @@ def segments_from_instances(instances: Tensor) -> Segments:
 
 
 def subsample_segments(segments: Segments, max_pixels: int) -> Segments:
-    """Return the same objects with at max_pixels `max_pixels` pixels each, evenly spaced; all of one that has fewer."""
+    """Return the same objects with at most `max_pixels` pixels each, evenly spaced."""
     chosen = subsample_evenly(segments.segment, segments.count, max_pixels)
     return Segments(segments.pixel[chosen], segments.segment[chosen], segments.image, segments.instance)
 
@@ -76,8 +76,7 @@ def segment_means(values: Tensor, segment: Tensor, count: int, weights: Tensor |
 
 
 def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Sequence[float]) -> Tensor:
-    """Return quantiles (len(quantiles), count) of values (P,) over each segment; NaN for one without a pixel, or with a
-    NaN.
+    """Return quantiles (len(quantiles), count) of values (P,) over each segment; NaN without a pixel, or with a NaN.
 
     0 is the minimum, 0.5 the median, 1 the maximum; between two values they are interpolated, as in `torch.quantile`.
     Each carries the gradient of the one or two values that it comes from.
@@ -91,9 +90,8 @@ def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Se
     place = torch.tensor(quantiles, dtype=torch.float64, device=values.device)[:, None] * (size - 1).clamp(min=0)
     step = place.floor().long()
     first = last - (size - 1).clamp(min=0)
-    below, above = (
-        ordered[(first + at).clamp(0, len(ordered) - 1)] for at in (step, torch.minimum(step + 1, size - 1))
-    )
+    step_above = torch.minimum(step + 1, size - 1)
+    below, above = (ordered[(first + at).clamp(0, len(ordered) - 1)] for at in (step, step_above))
     share = (place - step).to(values.dtype)
     found = torch.where((share > 0) & (above > below), below + share * (above - below), below)
     return torch.where((size > 0) & ~ordered[last.clamp(min=0)].isnan(), found, torch.nan)

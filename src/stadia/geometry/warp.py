@@ -1,4 +1,7 @@
-"""Synthesize the target image from source images, depth and motion."""
+"""Synthesize the target image from source images, depth and motion.
+
+Law: warping an image by the identity pose at any depth returns that image at every pixel, edges included.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,6 @@ from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.se3 import matmul
 
-# -- View synthesis: the target's image from other images, its depth and the motion between them.
-#
-# Law: warping an image by the identity pose at any depth returns that image at every pixel, edges included.
-
 
 @dataclass(frozen=True, slots=True)
 class SynthesizedViews:
@@ -33,8 +32,7 @@ class SynthesizedViews:
 
 
 def sample_image(image: Tensor, pixels: Tensor) -> Tensor:
-    """Sample image (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y: (B, C, h, w). Outside, the nearest edge
-    pixel.
+    """Sample image (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y; outside, take the nearest edge pixel.
 
     `align_corners=False` maps pixel x to (2x + 1) / W - 1. (2x / (W - 1) - 1 belongs to True; mixing the two moves the
     image by half a pixel at its edges.) h and w are free: maps of several scales, stacked along h, need one call.
@@ -58,9 +56,7 @@ def _to_powers_of_two(image: Tensor) -> Tensor:
 
 
 def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
-    """Return (..., 1, H, W) bool: pixels (..., 2, H, W) inside the image's area, outer pixels' edges included, and z >
-    0.
-    """
+    """Return (..., 1, H, W) bool: pixels (..., 2, H, W) inside the image, its outer edges included, and z > 0."""
     x, y = pixels[..., 0:1, :, :], pixels[..., 1:2, :, :]
     in_x = (x >= -0.5) & (x <= camera.width - 0.5)
     in_y = (y >= -0.5) & (y <= camera.height - 0.5)
@@ -68,8 +64,7 @@ def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
 
 
 def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return K_s R K_t^-1 (..., 3, 3) and K_s t (..., 3): x_source ~ the first times x, plus the second times inverse
-    depth.
+    """Return K_s R K_t^-1 (..., 3, 3) and K_s t (..., 3): x_source ~ the first times x, plus the second / depth.
 
     In float64 where the device has it: rounding here would move whole images.
     """
@@ -144,37 +139,25 @@ def synthesize_views(
     """
     check_sizes(sources, depth_m, camera, source_camera)
     if source_camera.K.dim() > 2 and source_camera.K.shape[:-2] != sources.shape[:2]:
-        raise GeometryError(
-            "camera of the sources",
-            found=f"K {tuple(source_camera.K.shape)}",
-            expected=f"(3, 3) or {(*sources.shape[:2], 3, 3)}",
-            fix="expand K over the sources",
-        )
+        found, expected = f"K {tuple(source_camera.K.shape)}", f"(3, 3) or {(*sources.shape[:2], 3, 3)}"
+        raise GeometryError("camera of the sources", found=found, expected=expected, fix="expand K over the sources")
     each = Camera(camera.K[..., None, :, :], camera.height, camera.width)  # one target for N sources
     pixels, nearness = reproject(depth_m[:, None], each, source_camera, T_source_target)
     image = sample_image(sources.flatten(0, 1), pixels.flatten(0, 1))
-    return SynthesizedViews(
-        image.reshape(*sources.shape[:3], *image.shape[-2:]), inside_frame(pixels, nearness, source_camera)
-    )
+    image = image.reshape(*sources.shape[:3], *image.shape[-2:])
+    return SynthesizedViews(image, inside_frame(pixels, nearness, source_camera))
 
 
 def check_sizes(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera) -> None:
     """Raise GeometryError where depth or a source image is not of its camera's size."""
-    for name, picture, its_camera in (("depth", depth_m, camera), ("source", source, source_camera)):
-        if picture.shape[-2:] != (its_camera.height, its_camera.width):
-            raise GeometryError(
-                f"camera of the {name}",
-                found=f"{its_camera.width}x{its_camera.height} for {picture.shape[-1]}x{picture.shape[-2]}",
-                expected="the image's own size",
-                fix="resize image and camera together (geometry.camera.resize)",
-            )
-
-
-# -- Brightness between two images: gain a and offset b; a * first + b is as bright as the second (D3VO, arXiv 2003.01060,
-# eq. 3).
+    for name, image, its_camera in (("depth", depth_m, camera), ("source", source, source_camera)):
+        if image.shape[-2:] != (its_camera.height, its_camera.width):
+            found = f"{its_camera.width}x{its_camera.height} for {image.shape[-1]}x{image.shape[-2]}"
+            fix = "resize image and camera together (geometry.camera.resize)"
+            raise GeometryError(f"camera of the {name}", found=found, expected="the image's own size", fix=fix)
 
 
 def invert_brightness(brightness: Tensor) -> Tensor:
-    """Return (..., 2) of the pair in the other order: y = a x + b gives x = y / a - b / a."""
+    """Return gain and offset (..., 2) of the pair in the other order: y = a x + b gives x = y / a - b / a."""
     gain, offset = brightness.unbind(-1)
     return torch.stack((1 / gain, -offset / gain), dim=-1)

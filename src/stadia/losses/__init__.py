@@ -11,7 +11,7 @@ LOSSES = Registry(
     },
 )
 
-_METRIC_DEPTH = "slopes in meters are largest for far, uncertain depth and grow with the unit; use 'slope_over_mean'"
+_METRIC_DEPTH = "slopes in metres are largest for far, uncertain depth and grow with the unit; use 'slope_over_mean'"
 _SUMMED = "a sum over pixels outweighs the residual a hundred times and flattens depth; use the mean 'slope_over_mean'"
 
 SMOOTHNESS = Registry(
@@ -56,9 +56,7 @@ OVERLAY_LOSSES = Registry(
 )
 """Terms of the overlay loss by the key of their weight: (Compared, OverlayLossConfig) to a scalar, 0 without labels."""
 
-_NEGATED_LOG = (
-    "a negated logarithm is minimal at 180 degrees and turns rotations away from the truth; use 'bounded_log'"
-)
+_NEG_LOG = "a negated logarithm is minimal at 180 degrees and turns rotations away from the truth; use 'bounded_log'"
 
 ROTATION_LOSSES = Registry(
     "rotation loss",
@@ -68,6 +66,6 @@ ROTATION_LOSSES = Registry(
         "one_minus_dot_squared": "stadia.losses.object_pose_loss:one_minus_dot_squared",
         "squared_error": "stadia.losses.object_pose_loss:squared_error",
     },
-    refused=dict.fromkeys(("-log", "neg_log", "negative_log", "minus_log"), _NEGATED_LOG),
+    refused=dict.fromkeys(("-log", "neg_log", "negative_log", "minus_log"), _NEG_LOG),
 )
 """Rotation losses: (quaternions w, x, y, z (M, 4), true (M, 4), Symmetry of M objects or None) to (M,)."""

@@ -9,8 +9,6 @@ from pydantic import AfterValidator, Field, model_validator
 from stadia.core.config import StrictModel, check_registered
 from stadia.losses import OVERLAY_LOSSES, ROTATION_LOSSES, SMOOTHNESS
 
-# -- Configuration of the self-supervised loss. Imports no torch.
-
 
 class SelfSupervisedLossConfig(StrictModel):
     """The self-supervised loss. Outputs that the networks do not predict are ignored; `model` switches on D3VO's parts.
@@ -18,7 +16,7 @@ class SelfSupervisedLossConfig(StrictModel):
     ssim_weight: share of SSIM in a residual; the rest is the absolute difference.
     smoothness: weight of edge-aware smoothness at full resolution, halved with each coarser scale (the lambda of D3VO,
         arXiv 2003.01060, and Monodepth2).
-    smoothness_type: slope_over_mean, slope, log_slope or bend (`stadia parts smoothness`).
+    smoothness_type: slope_over_mean, slope, log_slope or bend (`stadia list smoothness`).
     auto_mask: train a pixel only if a warped source explains it better than the unwarped ones.
     residual_threshold: residuals above it are clamped and train nothing, as outliers. None: no clamp.
     pyramid: number of image sizes, each half the one before, at which every depth map is compared; 1 is full size only.
@@ -29,8 +27,8 @@ class SelfSupervisedLossConfig(StrictModel):
         the stereo source trains depth. None: never. Without a stereo source they train depth from the start.
     uncertainty_from_step: a predicted uncertainty weights the residual from this step on; Sigma is 1 before. Earlier,
         it would explain residuals that depth has not had time to learn.
-    num_uncertainty_sizes: number of pyramid sizes that it weights, the full one first; Sigma is 1 at the others, so that
-        distant matches still train depth. None: all.
+    num_uncertainty_sizes: number of pyramid sizes that it weights, the full one first; Sigma is 1 at the others, so
+        that distant matches still train depth. None: all.
     brightness: beta, weight of (a - 1)^2 + b^2 summed over the sources, relative to `smoothness` at each scale (D3VO:
         1e-2, so 1e-5).
     brightness_from_step: a predicted brightness stays at (1, 0) until the warped sources' residual is below 0.8 times
@@ -56,9 +54,6 @@ class SelfSupervisedLossConfig(StrictModel):
     left_right_consistency: float = Field(default=0.0, ge=0)
 
 
-# -- Configuration of the metric scale loss. Imports no torch.
-
-
 class MetricScaleConfig(StrictModel):
     """Metric scale from objects of known height and from the constant camera height. Weights vary over the epochs.
 
@@ -71,13 +66,11 @@ class MetricScaleConfig(StrictModel):
     camera_height: float = Field(default=0.01, ge=0, lt=0.1)
 
 
-# -- Configuration of the overlay loss. Imports no torch.
-
 TermWeight = Annotated[float, Field(ge=0)]
 
 
 class OverlayLossConfig(StrictModel):
-    """Depth and mask of composite images: a weighted sum of terms (`stadia parts overlay-losses`).
+    """Depth and mask of composite images: a weighted sum of terms (`stadia list overlay-losses`).
 
     Depth is compared as ln z, scaled to 0 at min_depth and 1 at max_depth. So errors are relative in any unit, and SSIM
     has a known range.
@@ -89,7 +82,7 @@ class OverlayLossConfig(StrictModel):
     smooth_l1_beta: beta of smooth L1; at 1 all errors are below it, and smooth L1 is half of MSE.
     balance: weights are shares of the gradient: every `balance_every` steps each term's gradient at the layer that both
         heads share is measured, and all are scaled to their mean. If false, weights are plain factors.
-    min_depth, max_depth: range of valid labels, in their unit (meters, if the labels are metric).
+    min_depth, max_depth: range of valid labels, in their unit (metres, if the labels are metric).
     """
 
     depth_mse: TermWeight = 0.0
@@ -108,46 +101,37 @@ class OverlayLossConfig(StrictModel):
 
     @property
     def weights(self) -> dict[str, float]:
-        """Of the terms that count, by their names in the table."""
+        """Return the weights above 0 by the name of the term."""
         weights = {name: float(getattr(self, name)) for name in OVERLAY_LOSSES}
         return {name: weight for name, weight in weights.items() if weight}
 
     @model_validator(mode="after")
     def _can_train(self) -> Self:
         if self.min_depth >= self.max_depth:
-            raise ValueError(
-                f"min_depth={self.min_depth:g} is not below max_depth={self.max_depth:g}: no label is left"
-            )
-        for what, anchors in (
-            ("depth", ("depth_mse", "depth_l1", "depth_smooth_l1", "depth_ssim")),
-            ("mask", ("mask_",)),
-        ):
+            raise ValueError(_describe_empty_range("depth", self.min_depth, self.max_depth))
+        depth_errors = ("depth_mse", "depth_l1", "depth_smooth_l1", "depth_ssim")
+        for what, anchors in (("depth", depth_errors), ("mask", ("mask_",))):
             if not any(name.startswith(anchors) for name in self.weights):
                 only_gradient = "depth_gradient" in self.weights and what == "depth"
                 alone = "depth_gradient alone leaves a constant open; " if only_gradient else ""
-                raise ValueError(f"{alone}no term measures the error of the {what}: set one of {', '.join(_of(what))}")
+                terms = [name for name in OVERLAY_LOSSES if name.startswith(what) and name != "depth_gradient"]
+                raise ValueError(f"{alone}no term measures the error of the {what}: set one of {', '.join(terms)}")
         return self
 
 
-def _of(what: str) -> list[str]:
-    return [name for name in OVERLAY_LOSSES if name.startswith(what) and name != "depth_gradient"]
-
-
-# -- Configuration of the rotation loss. Imports no torch.
+def _describe_empty_range(name: str, least: float, most: float, unit: str = "") -> str:
+    return f"min_{name}{unit}={least:g} is not below max_{name}{unit}={most:g}: no label is left"
 
 
 class RotationLossConfig(StrictModel):
     """The loss between predicted and true quaternion.
 
-    name: see `stadia parts rotation-losses`.
+    name: see `stadia list rotation-losses`.
     norm_penalty: weight of (|q| - 1)^2.
     """
 
     name: Annotated[str, AfterValidator(check_registered(ROTATION_LOSSES))] = "bounded_log"
     norm_penalty: float = Field(default=0.1, ge=0)
-
-
-# -- Configuration of the supervised depth loss. Imports no torch.
 
 
 class SparseDepthConfig(StrictModel):
@@ -179,14 +163,8 @@ class SparseDepthConfig(StrictModel):
     @model_validator(mode="after")
     def _can_train(self) -> Self:
         if self.min_depth_m >= self.max_depth_m:
-            raise ValueError(
-                f"min_depth_m={self.min_depth_m:g} is not below max_depth_m={self.max_depth_m:g}: no label is left"
-            )
-        if not any(
-            (self.silog_per_image, self.silog_pooled, self.affine_invariant, self.gradient_matching, self.log_l1)
-        ):
-            raise ValueError(
-                "every part weighs 0: set one of silog_per_image, silog_pooled, affine_invariant, gradient_matching,"
-                " log_l1"
-            )
+            raise ValueError(_describe_empty_range("depth", self.min_depth_m, self.max_depth_m, "_m"))
+        parts = ("silog_per_image", "silog_pooled", "affine_invariant", "gradient_matching", "log_l1")
+        if not any(getattr(self, part) for part in parts):
+            raise ValueError(f"every part weighs 0: set one of {', '.join(parts)}")
         return self

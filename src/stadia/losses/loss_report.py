@@ -11,8 +11,6 @@ from torch import Tensor
 
 from stadia.core.errors import RunError
 
-# -- The result of every loss: the total, its terms, and maps for plots.
-
 
 @dataclass(frozen=True, slots=True)
 class LossReport:
@@ -95,7 +93,7 @@ def average_count_over_processes(counts: Tensor) -> Tensor:
 
 
 def divide_sum(values: Tensor, count: Tensor) -> Tensor:
-    """Divide the sum of values, a scalar, by `mean_count`; 0 for a count of 0, still in the graph."""
+    """Divide the sum of values, a scalar, by `average_count_over_processes`; 0 for a count of 0, still in the graph."""
     return values.sum() / count.where(count > 0, 1.0)
 
 
@@ -134,11 +132,8 @@ def find_loss_errors(
 def check_loss(
     step: int, total: float, terms: Mapping[str, float], least: Mapping[str, float], dtype: torch.dtype = torch.float32
 ) -> None:
-    """Raise RunError where a law is broken; see `broken_laws`."""
+    """Raise RunError where `find_loss_errors` finds something."""
     if broken := find_loss_errors(total, terms, least, dtype):
-        raise RunError(
-            f"loss of step {step}",
-            found="; ".join(broken),
-            expected="the sum of its terms, each at its minimum or above",
-            fix="correct the loss: means over the same pixels with one count, and every term weighted as it enters",
-        )
+        what, expected = f"loss of step {step}", "the sum of its terms, each at its minimum or above"
+        fix = "correct the loss: means over the same pixels with one count, and every term weighted as it enters"
+        raise RunError(what, found="; ".join(broken), expected=expected, fix=fix)

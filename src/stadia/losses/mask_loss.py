@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stadia.geometry.se3 import at_least_float32
+
 IGNORE_INDEX = -1
 
 
@@ -20,9 +22,8 @@ def labeled_pixels(classes: Tensor) -> Tensor:
 
 def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
     """Compute -log p of the true class at each pixel, (B, 1, H, W)."""
-    return F.cross_entropy(_at_least_float32(logits), classes.long(), reduction="none", ignore_index=IGNORE_INDEX)[
-        :, None
-    ]
+    values = F.cross_entropy(at_least_float32(logits), classes.long(), reduction="none", ignore_index=IGNORE_INDEX)
+    return values[:, None]
 
 
 def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0) -> Tensor:
@@ -43,12 +44,8 @@ def dice_loss(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Tensor:
     et al., "V-Net", 3DV 2016). Small classes count as much as large ones, and the background not at all. An image
     without objects gives 0 (exclude it from the mean), so a pixel loss has to penalize its false positives.
     """
-    p = (_at_least_float32(logits).softmax(1)[:, 1:] * labeled_pixels(classes)).flatten(2)
+    p = (at_least_float32(logits).softmax(1)[:, 1:] * labeled_pixels(classes)).flatten(2)
     t = F.one_hot(classes.long().clamp(min=0), logits.shape[1]).movedim(-1, 1)[:, 1:].flatten(2).to(p.dtype)
     share = (2 * (p * t).sum(2) + smooth) / (p.sum(2) + t.sum(2) + smooth)
     shown = t.any(2)
     return (1 - share).where(shown, 0.0).sum(1) / shown.sum(1).clamp(min=1)
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,4 +1,9 @@
-"""Metric scale for monocular depth, from objects of known height and the constant height of the camera (FUMET, arXiv 2312.04530)."""
+"""Metric scale from objects of known height and the constant height of the camera (FUMET, arXiv 2312.04530).
+
+Each object is weak evidence. All objects of all frames determine the camera's height, which then supervises every
+frame with a road. Both errors are absolute and per pixel. A Gaussian likelihood with the spread of a mean over
+thousands of frames, millimeters, would explode. The mean depth of a mask could be fitted by its window panes alone.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +29,12 @@ from stadia.geometry.segments import Segments, segment_means, segment_quantiles
 from stadia.losses.config import MetricScaleConfig
 from stadia.losses.loss_report import LossReport
 
-# -- Estimate the camera height from objects of known height, and weight the objects. No gradients.
+# -- the camera height by each object, and the weights of objects; no gradients
 
 
 @dataclass(frozen=True, slots=True)
 class CameraHeightEvidence:
-    """Camera height in meters by each object, (M,); NaN without a known height, or in an image without road.
+    """Camera height in metres by each object, (M,); NaN without a known height, or in an image without road.
 
     camera_m: from the object's silhouette in depth: its scale times the camera's height in that depth.
     horizon_m: from its mask and the horizon only; 0 for an object above the horizon.
@@ -48,7 +53,7 @@ def estimate_camera_heights(
     Args:
         depth: (B, 1, H, W) z in any unit, which may differ between images.
         camera: K (3, 3) or (B, 3, 3).
-        road: of the same depth (`road_pixels`).
+        road: of the same depth (`road_pixel_heights`).
         objects: of (B, H, W).
         height_m: (M,) known heights, NaN for none.
     """
@@ -69,33 +74,29 @@ def weight_objects(
     """Return the weight of each object, (M,) from 0 to 1.
 
     Args:
-        horizon_m: (M,) from `object_evidence`.
+        horizon_m: (M,) from `estimate_camera_heights`.
         reference_m: (M,) camera height of its group; NaN while unknown, which gives weight 1.
         spread: None: weight 1 up to the tolerance and 0 beyond. Else exp(-odd^2 / (2 spread^2)), in the logarithm.
         tolerance: largest accepted oddness.
     """
     odd = log_height_ratio(horizon_m, reference_m)
-    weight = (
-        (odd.abs() < tolerance).to(odd.dtype) if spread is None else (-0.5 * (odd / spread).square()).exp().nan_to_num()
-    )
+    if spread is None:
+        weight = (odd.abs() < tolerance).to(odd.dtype)
+    else:
+        weight = (-0.5 * (odd / spread).square()).exp().nan_to_num()
     return weight.where(reference_m.isfinite(), torch.ones_like(weight))
 
 
-# -- Metric scale for monocular depth, from objects of known height and the constant height of the camera.
-#
-# Each object is weak evidence. All objects of all frames determine the camera's height, which then supervises every
-# frame with a road (FUMET, arXiv 2312.04530). Both errors are absolute and per pixel. A Gaussian likelihood with the
-# spread of a mean over thousands of frames, millimeters, would explode. The mean depth of a mask could be fitted by its
-# window panes alone.
+# -- the loss
 
 
 def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, height_m: Tensor) -> Tensor:
-    """Compute |H - h D / f_y| in meters at each object pixel, (P,): the height error of a box at this depth.
+    """Compute |H - h D / f_y| in metres at each object pixel, (P,): the height error of a box at this depth.
 
     Args:
-        depth_m: (B, 1, H, W) z in meters.
+        depth_m: (B, 1, H, W) z in metres.
         camera: K (3, 3) or (B, 3, 3).
-        objects: of (B, H, W), `segments_of`.
+        objects: of (B, H, W).
         height_m: (M,) known heights, constant; NaN gives 0.
 
     h is the mask's height, from the upper edge of its first row to the lower edge of its last. Per pixel, so that
@@ -126,7 +127,7 @@ def erode_road_mask(road: Tensor) -> Tensor:
 
 
 def camera_height_error(road: RoadPixelHeights, camera_height_m: Tensor) -> Tensor:
-    """Compute |camera height - known height| at each road pixel, (B, 1, H, W) in meters; 0 elsewhere or if unknown.
+    """Compute |camera height - known height| at each road pixel, (B, 1, H, W) in metres; 0 elsewhere or if unknown.
 
     camera_height_m: (B,) constants, NaN if unknown. Each pixel has its own normal with a gradient. A plane fitted to
         the
@@ -150,11 +151,11 @@ def camera_height_loss(error: Tensor, counted: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class KnownHeights:
-    """Known heights of a batch in meters.
+    """Known heights of a batch in metres.
 
-    objects: of (B, H, W), `segments_of`.
+    objects: of (B, H, W).
     object_m: (M,) their heights, NaN if unknown.
-    weight: (M,) bool or float; 0 excludes an object (`object_weights`).
+    weight: (M,) bool or float; 0 excludes an object (`weight_objects`).
     camera_m: (B,) the camera's height, NaN while unknown (`recipes.metric.camera_heights`).
     """
 
@@ -185,12 +186,12 @@ class MetricScaleLoss:
         Args:
             inverse_depth: one map per scale, finest first, (B, 1, H / 2^s, W / 2^s) in 1/m.
             camera: of the image, K (B, 3, 3).
-            road: (B, 1, H, W) bool; its border pixels are excluded (`inner`).
-            known: heights in meters.
+            road: (B, 1, H, W) bool; its border pixels are excluded (`erode_road_mask`).
+            known: heights in metres.
             object_share, camera_share: factors of the weights in this epoch (`recipes.metric.camera_heights`).
 
         Returns: terms "object_height" and "camera_height"; maps "object_height_error" and "camera_height_error" (B, 1,
-        H, W) in meters, of the finest scale; `seen` "camera_height_m", the median over the images, NaN without a road.
+        H, W) in metres, of the finest scale; `seen` "camera_height_m", the median over the images, NaN without a road.
         Raises GeometryError if the number of heights differs from that of objects or images.
         """
         _check_known(known, len(road))
@@ -233,9 +234,7 @@ def _check_known(known: KnownHeights, images: int) -> None:
     found = (*known.object_m.shape, *known.weight.shape, *known.camera_m.shape)
     expected = (known.objects.count, known.objects.count, images)
     if found != expected:
-        raise GeometryError(
-            "known heights",
-            found="{} of objects, {} weights, {} of cameras".format(*found) if len(found) == 3 else f"shapes {found}",
-            expected="{}, {} and {}".format(*expected),
-            fix="pass a height and a weight per object, and a camera height per image",
-        )
+        counts = "{} of objects, {} weights, {} of cameras"
+        given = counts.format(*found) if len(found) == 3 else f"shapes {found}"
+        fix = "pass a height and a weight per object, and a camera height per image"
+        raise GeometryError("known heights", found=given, expected="{}, {} and {}".format(*expected), fix=fix)

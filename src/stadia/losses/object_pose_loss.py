@@ -1,4 +1,10 @@
-"""Losses of object rotation (ROTATION_LOSSES), direction to the center, log depth and size."""
+"""Losses of object rotation (ROTATION_LOSSES), direction to the center, log depth and size, one value each.
+
+Rotation losses take `quaternion` (..., 4) w, x, y, z of any length, `true` (..., 4) of length 1, and the objects'
+`Symmetry` or None, and return (...). Each is minimal at the truth and its symmetric equivalents, and rises up to the
+farthest orientation; q and -q have equal loss. (A negated logarithm falls towards 180 degrees and is refused.)
+Gradients are finite everywhere: at the truth, at 180 degrees, and for the zero quaternion, which counts as 180 degrees.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.geometry.objects.symmetry import Symmetry, half_angle_sin_cos
-
-# -- Losses between predicted quaternions and the true object rotation, one value each (ROTATION_LOSSES).
-#
-# All take `quaternion` (..., 4) w, x, y, z of any length, `true` (..., 4) of length 1, and the objects' `Symmetry` or
-# None, and return (...). Each is minimal at the truth and its symmetric equivalents, and rises up to the farthest
-# orientation; q and -q have equal loss. (A negated logarithm, -log(eps + 1 - |q . q_true|), falls towards 180 degrees;
-# ROTATION_LOSSES refuses it.)
-#
-# Gradients are finite everywhere: at the truth, at 180 degrees, and for the zero quaternion, which counts as 180
-# degrees. `reduction.masked_mean` averages them per object or per labeled pixel.
 
 BOUNDED_LOG_EPS = 0.1
 """The slope of `bounded_log` in 1 - a^2 is 1 / EPS at the truth and 1 / (1 + EPS) at 180 degrees."""
@@ -27,7 +23,7 @@ MIN_QUATERNION_NORM = 1e-18
 
 
 def _some_angle(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) -> tuple[Tensor, Tensor]:
-    """Return `half_angle`, or 180 degrees without a gradient for a zero quaternion."""
+    """Return `half_angle_sin_cos`, or 180 degrees without a gradient for a zero quaternion."""
     sine, cosine = half_angle_sin_cos(quaternion, true, symmetry)
     return sine.where(torch.maximum(sine, cosine) > MIN_QUATERNION_NORM, 1.0), cosine
 
@@ -73,14 +69,11 @@ def norm_penalty(quaternion: Tensor) -> Tensor:
     return (torch.linalg.vector_norm(quaternion.to(dtype), dim=-1) - 1).square()
 
 
-# -- Losses of object position and size: direction to the center, log depth, size.
-
-
 def center_error(predicted: Tensor, true: Tensor) -> Tensor:
     """Compute smooth L1 of the direction to the center, (..., 2) x, y to (...) (Peng et al., "PVNet", CVPR 2019).
 
-    true: unit vectors (`geometry.objects.instances.unit_directions`). The prediction is not normalized: its length is trained to 1,
-    and the opposite direction still has a gradient.
+    true: unit vectors (`unit_directions`). The prediction is not normalized: its length is trained to 1, and the
+    opposite direction still has a gradient.
     """
     dtype = torch.promote_types(predicted.dtype, torch.float32)
     return F.smooth_l1_loss(predicted.to(dtype), true.to(dtype), reduction="none").sum(-1)

@@ -17,8 +17,6 @@ from stadia.losses.config import OverlayLossConfig
 from stadia.losses.loss_report import LossReport, average_count_over_processes, divide_sum
 from stadia.losses.photometric import ssim_distance
 
-# -- Terms of the overlay loss (OVERLAY_LOSSES): means over labeled pixels, 0 without labels.
-
 
 @dataclass(frozen=True, slots=True)
 class OverlayComparison:
@@ -71,9 +69,8 @@ def depth_l1(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
 
 def depth_smooth_l1(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
     """Mean of smooth L1: d^2 / 2 beta up to |d| = beta, then |d| - beta / 2."""
-    return _mean_over(
-        F.smooth_l1_loss(given.depth, given.true, reduction="none", beta=config.smooth_l1_beta), given.known
-    )
+    values = F.smooth_l1_loss(given.depth, given.true, reduction="none", beta=config.smooth_l1_beta)
+    return _mean_over(values, given.known)
 
 
 def depth_ssim(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
@@ -109,9 +106,6 @@ def mask_dice(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
     return _mean_over(masks.dice_loss(logits, given.mask[:, 0]), shown)
 
 
-# -- Loss of composite images: depth and mask, by named and weighted terms.
-
-
 class OverlayLoss:
     """The weighted sum of OVERLAY_LOSSES. Depth needs labels; the mask trains on every image.
 
@@ -140,12 +134,9 @@ class OverlayLoss:
         """
         shapes = [tuple(x.shape) for x in (log_depth, mask_logits, true, mask)]
         if len(set(shapes)) > 1 or len(shapes[0]) != 4 or shapes[0][1] != 1:
-            raise GeometryError(
-                "depth, mask and their labels",
-                found=", ".join(map(str, shapes)),
-                expected="four maps (B, 1, H, W) of one size",
-                fix="resize the prediction to the labels' size",
-            )
+            found, expected = ", ".join(map(str, shapes)), "four maps (B, 1, H, W) of one size"
+            fix = "resize the prediction to the labels' size"
+            raise GeometryError("depth, mask and their labels", found=found, expected=expected, fix=fix)
         with torch.autocast(log_depth.device.type, enabled=False):
             given = OverlayComparison.of(log_depth, true, mask_logits, mask, self.config)
             return {name: row(given, self.config) for name, row in self._rows.items()}

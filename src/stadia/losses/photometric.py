@@ -1,4 +1,8 @@
-"""Photometric residual, minimum reprojection, auto-mask and uncertainty weighting (Monodepth2, arXiv 1806.01260, section 3; D3VO, arXiv 2003.01060)."""
+"""Photometric residual, minimum reprojection, auto-mask and uncertainty weighting.
+
+Godard et al., "Digging into self-supervised monocular depth estimation" (Monodepth2, arXiv 1806.01260), section 3;
+D3VO, arXiv 2003.01060.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,6 @@ from torch.nn import functional
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import is_temporal
-
-# -- Photometric residual per pixel, minimum reprojection and auto-mask.
-#
-# Godard et al., "Digging into self-supervised monocular depth estimation" (Monodepth2, arXiv 1806.01260), section 3.
 
 # Keep SSIM finite in flat, dark windows; for images in [0, 1] (Wang et al. 2004, eq. 13).
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
@@ -136,11 +136,10 @@ def minimum_reprojection(
     )
 
 
-# -- Auto-mask exception for the road: while the camera moves, road pixels always train.
+# -- auto-mask exception for the road: while the camera moves, road pixels always train
 #
 # A road has little texture. Where its depth is wrong, the unwarped image explains it better, the auto-mask removes it,
 # and nothing corrects it (FUMET, arXiv 2312.04530; its code unmasks the road unless 3/4 of the image are masked).
-
 
 MIN_MASKED_SHARE_AT_REST = 0.75
 """Share of masked pixels from which the camera is at rest; the road is then masked too."""
@@ -167,9 +166,6 @@ def lift_auto_mask_from_road(
     return replace(minimum, residual=torch.where(masked_out, identity_residual, minimum.residual), winner=winner)
 
 
-# -- Uncertainty weighting of the photometric residual.
-
-
 def weight_by_uncertainty(residual: Tensor, log_uncertainty: Tensor) -> Tensor:
     """Compute r / Sigma + log Sigma at each pixel (D3VO, arXiv 2003.01060, eq. 7; Kendall and Gal, arXiv 1703.04977).
 
@@ -184,10 +180,7 @@ def weight_by_uncertainty(residual: Tensor, log_uncertainty: Tensor) -> Tensor:
     Returns: (B, 1, H, W). Raises GeometryError if the shapes differ, since (B, H, W) would broadcast over sample pairs.
     """
     if residual.shape != log_uncertainty.shape:
-        raise GeometryError(
-            "log uncertainty",
-            found=f"shape {tuple(log_uncertainty.shape)}",
-            expected=f"{tuple(residual.shape)}, the residual's",
-            fix="pass one map of one channel for each sample",
-        )
+        found, expected = f"shape {tuple(log_uncertainty.shape)}", f"{tuple(residual.shape)}, the residual's"
+        fix = "pass one map of one channel for each sample"
+        raise GeometryError("log uncertainty", found=found, expected=expected, fix=fix)
     return residual * (-log_uncertainty).exp() + log_uncertainty

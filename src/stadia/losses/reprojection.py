@@ -1,4 +1,4 @@
-"""Warp the sources by depth and motion and compare them with the target, at one scale, in torch; left-right consistency of a stereo pair."""
+"""Warp the sources by depth and motion and compare them with the target; the right view of a stereo pair."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from stadia.losses.photometric import (
     minimum_reprojection,
     photometric_residual,
 )
-
-# -- Warp the sources by depth and motion and compare them with the target, at one scale, in torch.
 
 
 def select_sources(values: Tensor, indices: Sequence[int]) -> Tensor:
@@ -118,18 +116,11 @@ class TorchReprojector:
             self.best_identity = self.unwarped.shape[1] + self.unwarped.argmin(dim=1, keepdim=True)
 
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
-        seen_from = self.images
-        views = synthesize_views(
-            seen_from.sources,
-            depth_from_inverse(inverse_depth),
-            seen_from.camera,
-            seen_from.source_camera,
-            T_source_target,
-        )
-        residuals = self._residuals(views.image)
-        minimum = minimum_reprojection(
-            residuals, views.valid[:, :, 0], self.unwarped, self.identity_residual, auto_mask=self.auto_mask
-        )
+        images, depth_m = self.images, depth_from_inverse(inverse_depth)
+        views = synthesize_views(images.sources, depth_m, images.camera, images.source_camera, T_source_target)
+        residuals, visible, unwarped = self._residuals(views.image), views.valid[:, :, 0], self.unwarped
+        auto_mask = self.auto_mask
+        minimum = minimum_reprojection(residuals, visible, unwarped, self.identity_residual, auto_mask=auto_mask)
         return Reprojection(minimum, views.image.detach(), self.identity_residual.amax(dim=1, keepdim=True))
 
     def _residuals(self, images: Tensor) -> Tensor:
@@ -143,11 +134,10 @@ class TorchReprojector:
         return residuals.view(*images.shape[:2], *images.shape[3:])
 
 
-# -- Right view of a stereo pair: its inverse depth, predicted from the left image alone.
+# -- the right view of a stereo pair: its inverse depth, predicted from the left image alone
 #
 # D3VO (arXiv 2003.01060), section 3.1, after Monodepth (arXiv 1609.03677). It is a separate loss: it neither enters the
 # left image's minimum nor is weighted by the left image's uncertainty.
-
 
 STEREO_SOURCE = "stereo"
 """Name of the rig's other camera among the sources."""
@@ -183,7 +173,6 @@ def left_right_consistency(
     pixels, nearness = reproject(depth_from_inverse(inverse_depth), camera, camera_other, T_other_camera)
     seen = inside_frame(pixels, nearness, camera_other)
     there = inverse_depth / torch.where(seen, nearness, 1.0)
-    relative = (sample_image(inverse_depth_other, pixels) - there).abs() / inverse_depth.mean(
-        dim=(1, 2, 3), keepdim=True
-    )
+    mean = inverse_depth.mean(dim=(1, 2, 3), keepdim=True)
+    relative = (sample_image(inverse_depth_other, pixels) - there).abs() / mean
     return torch.where(seen, relative, 0.0).mean()

@@ -38,16 +38,16 @@ class SelfSupervisedLoss:
     `loss(targets, prediction, source_names, step)` synthesizes the views itself, since each scale's depth is first
     resized to full resolution (Monodepth2, arXiv 1806.01260, section 3.2).
 
-    *Range*: with `LossConfig.pyramid` every depth map is also compared at smaller image sizes, where distant matches
+    *Range*: with `config.pyramid` every depth map is also compared at smaller image sizes, where distant matches
     are close (as with Monodepth's coarser maps, arXiv 1609.03677). Random weights need it; pretrained ones do not.
 
-    *Sources*: which of them train depth may change by step (`LossConfig.temporal_from_step`). Those that do compete in
+    *Sources*: which of them train depth may change by step (`config.temporal_from_step`). Those that do compete in
     one minimum. The others have a separate minimum with constant depth, the term "motion" without auto-mask, so that
     they train the pose network without taking pixels from the first.
 
     *Optional outputs* (D3VO, arXiv 2003.01060): the brightness of each source changes the target before the comparison
-    (`losses.affine_brightness`), and the term "brightness" regularizes it to (1, 0). The log uncertainty weights the minimum
-    (`losses.photometric`), so "photometric" may be negative. The right view has its own term (`losses.reprojection`).
+    (`losses.affine_brightness`), and the term "brightness" regularizes it to (1, 0). The log uncertainty weights the
+    minimum (`losses.photometric`), so "photometric" may be negative. The right view has its own term.
 
     Runs in float32 at least: at half precision a projection is wrong by whole pixels.
 
@@ -94,9 +94,8 @@ class SelfSupervisedLoss:
         with torch.autocast(targets.image.device.type, enabled=False):
             targets = targets.to(torch.promote_types(targets.image.dtype, torch.float32))
             prediction = prediction.to(torch.promote_types(prediction.inverse_depth[0].dtype, torch.float32))
-            images = ReprojectionInputs(
-                targets.image, targets.camera, targets.sources, targets.source_camera, tuple(source_names)
-            )
+            cameras, names = (targets.camera, targets.source_camera), tuple(source_names)
+            images = ReprojectionInputs(targets.image, cameras[0], targets.sources, cameras[1], names)
             return self._report(images, prediction, step, road if self.config.auto_mask else None)
 
     def _report(self, images: ReprojectionInputs, prediction: Prediction, step: int, road: Tensor | None) -> LossReport:
@@ -271,12 +270,8 @@ def _make_maps(reprojection: Reprojection, indices: list[int], count: int) -> di
     winner = torch.full_like(minimum.winner, -1, dtype=torch.int64)
     for own, number in enumerate([*indices, *(count + i for i in indices)]):
         winner = winner.masked_fill(minimum.winner == own, number)
-    return {
-        "residual": minimum.residual.detach(),
-        "winner": winner,
-        "warped": reprojection.nearest_view(),
-        "unwarped": reprojection.unwarped,
-    }
+    maps = {"residual": minimum.residual.detach(), "winner": winner}
+    return {**maps, "warped": reprojection.nearest_view(), "unwarped": reprojection.unwarped}
 
 
 def _warped_over_unwarped(reprojection: Reprojection) -> Tensor:
@@ -288,24 +283,17 @@ def _warped_over_unwarped(reprojection: Reprojection) -> Tensor:
 def _find_stereo_source(images: ReprojectionInputs) -> int:
     """Return the index of the source that the right view belongs to."""
     if STEREO_SOURCE not in images.source_names:
-        raise GeometryError(
-            "right view",
-            found=f"the sources {', '.join(images.source_names)}",
-            expected=f"one named '{STEREO_SOURCE}'",
-            fix="train on a stereo pair (data.stereo), or set model.right_view=false",
-        )
+        found, expected = f"the sources {', '.join(images.source_names)}", f"one named '{STEREO_SOURCE}'"
+        fix = "train on a stereo pair (data.stereo), or set model.right_view=false"
+        raise GeometryError("right view", found=found, expected=expected, fix=fix)
     return images.source_names.index(STEREO_SOURCE)
 
 
 def _scale_weights(prediction: Prediction, weights: Sequence[float] | None) -> Sequence[float]:
     """Return one weight per scale; every kind of map must have all scales."""
     scales = len(prediction.inverse_depth)
-    maps = {
-        "right view": prediction.inverse_depth_right,
-        "log uncertainty": prediction.log_uncertainty,
-        "loss.scale_weights": weights,
-    }
-    for name, each in maps.items():
+    maps = {"right view": prediction.inverse_depth_right, "log uncertainty": prediction.log_uncertainty}
+    for name, each in {**maps, "loss.scale_weights": weights}.items():
         if each is not None and len(each) != scales:
             expected = f"{scales}, as for inverse depth"
             raise GeometryError(name, found=f"{len(each)} scales", expected=expected, fix="pass one per scale")
@@ -316,19 +304,13 @@ def _check_sources(targets: Targets, prediction: Prediction, source_names: Seque
     tensors = (targets.sources, targets.source_camera.K, prediction.T_source_target)
     counts = (*(tensor.shape[1] for tensor in tensors), len(source_names))
     if len(set(counts)) > 1:
-        raise GeometryError(
-            "sources",
-            found="{} images, {} cameras, {} transforms, {} names".format(*counts),
-            expected="one of each per source",
-            fix="pass the batch's own source_names and the prediction for this batch",
-        )
+        found = "{} images, {} cameras, {} transforms, {} names".format(*counts)
+        fix = "pass the batch's own source_names and the prediction for this batch"
+        raise GeometryError("sources", found=found, expected="one of each per source", fix=fix)
 
 
 def _check_road(road: Tensor | None, source_names: Sequence[str]) -> None:
     if road is not None and not all(map(is_temporal, source_names)):
-        raise GeometryError(
-            "auto-mask of the road",
-            found=f"the sources {', '.join(source_names)}",
-            expected="temporal neighbors only",
-            fix="set data.stereo=false: a known baseline gives meters without it",
-        )
+        found, expected = f"the sources {', '.join(source_names)}", "temporal neighbors only"
+        fix = "set data.stereo=false: a known baseline gives metres without it"
+        raise GeometryError("auto-mask of the road", found=found, expected=expected, fix=fix)

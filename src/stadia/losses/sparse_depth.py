@@ -1,4 +1,7 @@
-"""Supervised loss: inverse depth against sparse or dense ground truth, by SILog, affine-invariant and log L1 terms. SILog: Eigen et al., arXiv 1406.2283, eq. 4; its root: Lee et al., arXiv 1907.10326, eq. 4; affine-invariant: Ranftl et al., arXiv 1907.01341, eq. 5 to 8 and 11. Pixels that are not `known` are never read."""
+"""Supervised loss: inverse depth against sparse or dense ground truth, by SILog, affine-invariant and log L1 terms.
+
+Pixels that are not `known` are never read. An image without labels gives 0.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,11 @@ from stadia.losses import SPARSE_DEPTH_LOSSES
 from stadia.losses.config import SparseDepthConfig
 from stadia.losses.loss_report import LossReport
 
-# -- Scale-invariant logarithmic error (SILog): a global factor of depth is partly ignored.
+# -- scale-invariant logarithmic error (SILog): a global factor of depth is partly ignored
 #
-# All functions take d = ln z - ln z_true and `known`, both (B, ...), and never read d where it is not known. With the
-# mean m over the known pixels,
-#
+# All functions take d = ln z - ln z_true and `known`, both (B, ...). With the mean m over the known pixels,
 # mean(d^2) - lam mean(d)^2 = mean((d - m)^2) + (1 - lam) m^2,
-#
-# and the right side is computed, because rounding cannot make it negative for lam <= 1. An image without labels gives 0.
+# and the right side is computed, because rounding cannot make it negative for lam <= 1.
 #
 # Source: Eigen et al., "Depth map prediction from a single image using a multi-scale deep network", NeurIPS 2014,
 # arXiv 1406.2283, eq. 4; the root is from Lee et al., "From big to small", arXiv 1907.10326, eq. 4.
@@ -37,7 +37,7 @@ ROOT_EPS = 1e-6
 def log_ratio(inverse_depth: Tensor, true_m: Tensor, known: Tensor) -> Tensor:
     """Compute d = ln z - ln z_true, 0 where not known.
 
-    All are (B, 1, H, W): inverse depth in 1/m, truth in meters and positive where known.
+    All are (B, 1, H, W): inverse depth in 1/m, truth in metres and positive where known.
 
     Predictions are not clamped, since a clamped one has no gradient. Below FAR_INVERSE_DEPTH the logarithm is continued
     by its tangent, so that inverse depth of 0 and less has a finite error and a gradient.
@@ -137,7 +137,7 @@ def gradient_matching_error(difference: Tensor, known: Tensor, scales: int = 4) 
     return total / known.flatten(1).sum(1).clamp(min=1)
 
 
-# -- Supervised loss: inverse depth against sparse or dense ground truth.
+# -- the loss and its terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +151,8 @@ class LabeledDepth:
     """ln z - ln z_true, 0 where not known."""
 
     def affine_residual(self) -> Tensor:
-        return affine_invariant_residual(
-            self.inverse_depth, inverse_from_depth(self.true_m.where(self.known, 0.0)), self.known
-        )
+        true_inverse_depth = inverse_from_depth(self.true_m.where(self.known, 0.0))
+        return affine_invariant_residual(self.inverse_depth, true_inverse_depth, self.known)
 
 
 def _silog(d: Tensor, known: Tensor, config: SparseDepthConfig) -> Tensor:
@@ -204,7 +203,7 @@ class SparseDepthLoss:
 
         Args:
             inverse_depth: (B, 1, H, W) in 1/m (affine_invariant and gradient_matching: up to scale and shift).
-            true_m: (B, 1, H, W) meters, 0 = none.
+            true_m: (B, 1, H, W) metres, 0 = none.
 
         Returns: the total; weighted `terms` by name; the map "log_error" (B, 1, H, W), |ln z - ln z_true| at labels,
         else 0. Raises GeometryError if the sizes differ.
@@ -222,15 +221,12 @@ class SparseDepthLoss:
         return LossReport(total, detached, maps, least=dict.fromkeys(terms, 0.0))
 
     def known(self, true_m: Tensor) -> Tensor:
-        """Return the mask of labels, of the shape of `true_m` in meters."""
+        """Return the mask of labels, of the shape of `true_m` in metres."""
         return (true_m > self.config.min_depth_m) & (true_m < self.config.max_depth_m)
 
 
 def _check_sizes(inverse_depth: Tensor, true_m: Tensor) -> None:
     if inverse_depth.ndim != 4 or inverse_depth.shape[1] != 1 or inverse_depth.shape != true_m.shape:
-        raise GeometryError(
-            "depth and ground truth",
-            found=f"{tuple(inverse_depth.shape)} and {tuple(true_m.shape)}",
-            expected="two maps (B, 1, H, W) of one size",
-            fix="read the ground truth at the network's size; one that is sparse cannot be resized after",
-        )
+        found, expected = f"{tuple(inverse_depth.shape)} and {tuple(true_m.shape)}", "two maps (B, 1, H, W) of one size"
+        fix = "read the ground truth at the network's size; one that is sparse cannot be resized after"
+        raise GeometryError("depth and ground truth", found=found, expected=expected, fix=fix)

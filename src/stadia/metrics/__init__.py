@@ -32,9 +32,7 @@ TRAJECTORY_METRICS = Registry(
         "rpe_rot_deg": "stadia.metrics.trajectory_metrics:rpe_rot_deg",
     },
 )
-"""Trajectory metrics: (estimated, reference) camera-to-world, each (N, 4, 4), to a number, or None for too short a
-path.
-"""
+"""Trajectory metrics: (estimated, reference) camera-to-world (N, 4, 4) to a number; None for too short a path."""
 
 OBJECT_METRICS = Registry(
     "object metric",
@@ -45,6 +43,4 @@ OBJECT_METRICS = Registry(
         "iou_3d_hull": "stadia.metrics.object_metrics:iou_3d_hull",
     },
 )
-"""Object metrics: (predicted, true), `object_pose.Objects` of M rows each, matched row by row, to one value per object,
-(M,).
-"""
+"""Object metrics: (predicted, true) `object_metrics.PosedObjects` of M rows each, matched, to (M,)."""

@@ -1,4 +1,13 @@
-"""Compute depth errors of images, of pooled pixels and of road video."""
+"""Depth errors of images, of the pooled pixels of a set, and signs of failed depth of road video.
+
+Every metric takes `predicted_m` and `true_m`, (..., H, W) z in metres, and `mask`, (..., H, W) bool, true where the
+pixel is scored, and returns (...). Both depths must be positive under the mask; other values are not read. An image
+without a scored pixel gives NaN, so that it cannot pass for a perfect one: leave it out of the mean.
+
+The metrics are those of Eigen et al., "Depth map prediction from a single image using a multi-scale deep network",
+NeurIPS 2014, arXiv 1406.2283, section 4.2. SILog and the metrics in other units are those of the KITTI depth benchmark
+(Uhrig et al. 2017, arXiv 1708.06500, and its development kit).
+"""
 
 from __future__ import annotations
 
@@ -10,17 +19,6 @@ from torch import Tensor
 
 from stadia.geometry.align import fit_scale_median
 from stadia.geometry.segments import Segments, segment_quantiles
-
-# -- Errors of a depth map against ground truth, one value per image.
-#
-# Every function takes `predicted_m` and `true_m`, (..., H, W) z in metres, and `mask`, (..., H, W) bool, true where the
-# pixel is scored, and returns (...). Both depths must be positive under the mask; other values (0, NaN, infinity) are not
-# read. An image without a scored pixel gives NaN, so that it cannot pass for a perfect one: count it, and leave it out of
-# the mean.
-#
-# The metrics are those of Eigen et al., "Depth map prediction from a single image using a multi-scale deep network",
-# NeurIPS 2014, arXiv 1406.2283, section 4.2. SILog and the metrics in other units are those of the KITTI depth benchmark
-# (Uhrig et al. 2017, arXiv 1708.06500, and its development kit).
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -127,8 +125,7 @@ _MEANS = {"abs_rel": abs_rel, "mae": mae, "log10": log10, "d1": d1, "d2": d2, "d
 
 
 def depth_error_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Return sums over the scored pixels of each image, (B,) float64: `depth_pixels`, `mse`, and the other errors by
-    name.
+    """Return sums over the scored pixels of each image, (B,) float64: `depth_pixels`, `mse` and others by name.
 
     predicted, true: (B, H, W), positive where `mask` (B, H, W) is true. A prediction that is not finite has an infinite
         error.
@@ -153,10 +150,8 @@ def pooled_depth_scores(sums: Mapping[str, float]) -> dict[str, float]:
 def sum_over_images(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """Return the sums of each name over images; exact, so that their order does not matter."""
     each = list(images)
-    return {
-        name: fsum(one[name] for one in each if name in one)
-        for name in dict.fromkeys(name for one in each for name in one)
-    }
+    names = dict.fromkeys(name for one in each for name in one)
+    return {name: fsum(one[name] for one in each if name in one) for name in names}
 
 
 # -- Signs of failed depth of road video that no loss shows: ratios that need no ground truth.
@@ -202,7 +197,5 @@ def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
 
 
 def share_at_max_depth(depth: Tensor, pixels: Tensor, max_depth: float) -> Tensor:
-    """Return () the share of `pixels` (B, 1, H, W) bool with depth (B, 1, H, W) near the largest possible; NaN without
-    pixels.
-    """
+    """Return () the share of `pixels` (B, 1, H, W) with depth (B, 1, H, W) near the largest; NaN without pixels."""
     return ((depth > LIMIT_SHARE * max_depth) & pixels).sum() / pixels.sum()

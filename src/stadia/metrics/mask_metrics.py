@@ -10,9 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 TOLERANCE = 0.008
-"""Largest distance of a boundary from the true one, as a share of the image's diagonal, rounded up (Perazzi et al.,
-DAVIS, CVPR 2016).
-"""
+"""Largest boundary distance over the image's diagonal, rounded up (Perazzi et al., DAVIS, CVPR 2016)."""
 
 
 def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
@@ -53,24 +51,21 @@ def mask_boundary(mask: Tensor) -> Tensor:
     return mask & (F.max_pool2d((~mask).float(), 3, stride=1, padding=1) > 0)
 
 
-def dilate_boundary(boundary_: Tensor) -> Tensor:
+def dilate_boundary(boundary: Tensor) -> Tensor:
     """Return the pixels within TOLERANCE of a boundary pixel, (B, 1, H, W) bool, along rows, columns and diagonals."""
-    height, width = boundary_.shape[-2:]
+    height, width = boundary.shape[-2:]
     reach = math.ceil(TOLERANCE * math.hypot(height, width))
-    return F.max_pool2d(boundary_.float(), 2 * reach + 1, stride=1, padding=reach) > 0
+    return F.max_pool2d(boundary.float(), 2 * reach + 1, stride=1, padding=reach) > 0
 
 
 def mask_scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """Return `mask_iou`, `mask_dice`, `mask_boundary_f`, `mask_mae` and `mask_bce` of summed counts; empty without
-    images.
-    """
+    """Return the IoU, Dice, boundary F, mean error and cross-entropy of summed counts; empty without images."""
     if not sums.get("mask_pixels"):
         return {}
     both, either = sums["mask_both"], sums["mask_predicted"] + sums["mask_true"]
-    precision = _share(
-        sums["boundary_predicted_near"], sums["boundary_predicted"], empty=float(not sums["boundary_true"])
-    )
-    recall = _share(sums["boundary_true_near"], sums["boundary_true"], empty=float(not sums["boundary_predicted"]))
+    here, there = sums["boundary_predicted"], sums["boundary_true"]
+    precision = _share(sums["boundary_predicted_near"], here, empty=float(not there))
+    recall = _share(sums["boundary_true_near"], there, empty=float(not here))
     return {
         "mask_iou": _share(both, either - both, empty=1.0),
         "mask_dice": _share(2 * both, either, empty=1.0),

@@ -41,9 +41,8 @@ class Matches:
 def instance_mask_iou(predicted: Tensor, true: Tensor, predicted_count: int, true_count: int) -> FloatArray:
     """Return IoU (P, G) of instance maps (H, W) of one image: 0 = none, n = the n-th object from 1."""
     seen = (true_count + 1) * predicted.long().flatten() + true.long().flatten()
-    pixels = torch.bincount(seen, minlength=(predicted_count + 1) * (true_count + 1)).view(
-        predicted_count + 1, true_count + 1
-    )
+    shape = predicted_count + 1, true_count + 1
+    pixels = torch.bincount(seen, minlength=shape[0] * shape[1]).view(shape)
     shared = pixels[1:, 1:].double()
     joint = pixels[1:].sum(1, keepdim=True) + pixels[:, 1:].sum(0, keepdim=True) - shared
     found: FloatArray = (shared / joint.clamp(min=1)).cpu().numpy()
@@ -82,9 +81,8 @@ def _match_cheapest(cost: FloatArray, allowed: BoolArray) -> tuple[IndexArray, I
         columns = np.flatnonzero(allowed[0])
         return np.zeros(min(len(columns), 1), dtype=np.int64), columns[cost[0, columns].argsort(kind="stable")[:1]]
     least, span = cost.min(initial=np.inf, where=allowed), np.ptp(cost[allowed]) if allowed.any() else 0.0
-    worth = np.where(
-        allowed, len(cost) + 1 - (np.where(allowed, cost, least) - least) / (span or 1.0), 0.0
-    )  # one pair more outweighs all
+    relative = (np.where(allowed, cost, least) - least) / (span or 1.0)
+    worth = np.where(allowed, len(cost) + 1 - relative, 0.0)  # one pair more outweighs all
     rows, columns = linear_sum_assignment(worth, maximize=True)
     paired = allowed[rows, columns]
     return rows[paired], columns[paired]
@@ -95,10 +93,7 @@ def _make_matches(predicted: IndexArray, true: IndexArray, shape: tuple[int, ...
     return Matches(predicted, true, *left)
 
 
-# -- Errors of object poses and sizes, one value per object; prediction and truth are already matched row by row.
-#
-# `OBJECT_METRICS` take two `Objects` of M rows and return (M,), float64. The truth's symmetry counts. Lengths are in
-# metres; names with cm hold 100 times that.
+# -- errors of poses and sizes (M,) float64, of predictions and objects that are matched row by row
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +117,8 @@ class PosedObjects(TensorDataclass):
         return len(self.class_id)
 
     def __getitem__(self, index: Tensor) -> PosedObjects:
-        return PosedObjects(
-            self.class_id[index],
-            self.T_camera_object[index],
-            self.size_m[index],
-            self.symmetry[index],
-            self.score[index],
-        )
+        T, size_m, symmetry = self.T_camera_object[index], self.size_m[index], self.symmetry[index]
+        return PosedObjects(self.class_id[index], T, size_m, symmetry, self.score[index])
 
 
 def rotation_error_deg(predicted: PosedObjects, true: PosedObjects) -> Tensor:
@@ -139,16 +129,14 @@ def rotation_error_deg(predicted: PosedObjects, true: PosedObjects) -> Tensor:
 
 def translation_error_cm(predicted: PosedObjects, true: PosedObjects) -> Tensor:
     """Return the distance between predicted and true center, centimetres."""
-    return 100 * (predicted.T_camera_object[..., :3, 3].double() - true.T_camera_object[..., :3, 3].double()).norm(
-        dim=-1
-    )
+    predicted_m, true_m = (x.T_camera_object[..., :3, 3].double() for x in (predicted, true))
+    return 100 * (predicted_m - true_m).norm(dim=-1)
 
 
 def iou_3d(predicted: PosedObjects, true: PosedObjects) -> Tensor:
     """Return the exact IoU of the oriented boxes, 0 to 1, the best over the truth's symmetry."""
-    return boxes.symmetric_box_iou(
-        predicted.T_camera_object, predicted.size_m, true.T_camera_object, true.size_m, true.symmetry
-    )
+    given = (predicted.T_camera_object, predicted.size_m, true.T_camera_object, true.size_m)
+    return boxes.symmetric_box_iou(*given, true.symmetry)
 
 
 def iou_3d_hull(predicted: PosedObjects, true: PosedObjects) -> Tensor:
@@ -175,9 +163,8 @@ def add_s_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> float:
 
     For symmetric objects. Points (N, 3) of the model; it is at most ADD, and small for any pose of a ball.
     """
-    predicted, true = (
-        transform(T.detach().double().cpu(), points.detach().double().cpu()).numpy() for T in (T_predicted, T_true)
-    )
+    points = points.detach().double().cpu()
+    predicted, true = (transform(T.detach().double().cpu(), points).numpy() for T in (T_predicted, T_true))
     distance: NDArray[np.float64] = KDTree(predicted).query(true)[0]
     return float(distance.mean())
 
@@ -223,9 +210,7 @@ class ImageComparison:
 
 
 def compare_objects(predicted: PosedObjects, true: PosedObjects, mask_iou: FloatArray | None = None) -> ImageComparison:
-    """Compare every prediction of one image with every object of its class. mask_iou: (P, G), `matching.mask_iou`, or
-    None.
-    """
+    """Compare every prediction of one image with every object of its class. mask_iou: (P, G), or None."""
     pairs = (predicted.class_id[:, None] == true.class_id[None]).nonzero()
     shape = (len(predicted), len(true))
     p, g = predicted[pairs[:, 0]], true[pairs[:, 1]]
@@ -267,17 +252,14 @@ ORIENTED_BOX_RULES = ApRules(hull=False, gate=None)
 """Oriented boxes, and missed objects count."""
 
 NOCS_COMPAT_RULES = ApRules(hull=True, gate=0.1)
-"""Rules of published scores on REAL275 (Wang et al., "Normalized object coordinate space", CVPR 2019, and its
-evaluation code): pose scores cover only objects that were found.
-"""
+"""Rules of published scores on REAL275 (Wang et al., CVPR 2019): pose scores cover only objects that were found."""
 
 
 def average_precision(score: FloatArray, right: BoolArray, objects: int) -> float:
-    """Return the area under precision over recall, precision made falling first (PASCAL VOC from 2010 on); NaN without
-    objects.
+    """Return the area under precision over recall, precision made falling first (PASCAL VOC from 2010 on).
 
     score: (N,) of all predictions of a class.  right: (N,) whether it is an object.  objects: how many there are.
-    Predictions of equal score count together, so that their order does not matter.
+    Predictions of equal score count together, so that their order does not matter. NaN without objects.
     """
     if objects == 0:
         return math.nan
@@ -293,12 +275,11 @@ def average_precision(score: FloatArray, right: BoolArray, objects: int) -> floa
 def mean_average_precisions(
     images: Iterable[ImageComparison], classes: Sequence[int], rules: ApRules = ORIENTED_BOX_RULES
 ) -> dict[str, float]:
-    """Return average precision by threshold, 0 to 1, averaged over classes with an object: "ap_iou50", "ap_5deg_5cm",
-    ...
+    """Return average precision by threshold, 0 to 1, over classes with an object: "ap_iou50", "ap_5deg_5cm", ...
 
     Every prediction takes an object of its image and class, in order of score: the largest overlap above the threshold,
     or the least sum of degrees and centimetres within the limits. Predictions of equal score choose together
-    (`matching.greedy_pairs`). NaN where no class has an object.
+    (`match_greedy`). NaN where no class has an object.
     """
     images = list(images)
     of_class = [_average_precisions([_select_class(image, one) for image in images], rules) for one in classes]
@@ -307,7 +288,7 @@ def mean_average_precisions(
 
 
 def score_names() -> list[str]:
-    """Return the names of `average_precisions`."""
+    """Return the names of `mean_average_precisions`."""
     return [_iou_name(t) for t in IOU_THRESHOLDS] + [_pose_name(*t) for t in POSE_THRESHOLDS]
 
 
@@ -361,7 +342,7 @@ def _select_gated(image: ImageComparison, gate: float, rules: ApRules) -> ImageC
 
 
 def matched_scores(images: Iterable[ImageComparison], min_mask_iou: float = 0.5) -> dict[str, float]:
-    """Return errors of the objects with matched masks (`matching.best_pairs`), and their number.
+    """Return errors of the objects with matched masks (`match_hungarian`), and their number.
 
     By name: "objects", "found", "false_alarms" (counts over all images); "recall" and "precision", 0 to 1;
     "rotation_error_deg", "translation_error_cm", "iou_3d": means over found objects; "rotation_error_deg_median" and
@@ -377,11 +358,8 @@ def matched_scores(images: Iterable[ImageComparison], min_mask_iou: float = 0.5)
         pairs = match_hungarian(image.mask_iou, image.same_class, min_mask_iou)
         objects += len(image.true_class_id)
         predictions += len(image.class_id)
-        for values, of_pairs in (
-            (rotation, image.rotation_deg),
-            (translation, image.translation_cm),
-            (overlap, image.iou),
-        ):
+        pairs_of = ((rotation, image.rotation_deg), (translation, image.translation_cm), (overlap, image.iou))
+        for values, of_pairs in pairs_of:
             values += of_pairs[pairs.predicted, pairs.true].tolist()
     found = len(rotation)
     scores: dict[str, float] = {"objects": objects, "found": found, "false_alarms": predictions - found}

@@ -1,9 +1,12 @@
-"""Test whether a change differs from its base over seeds."""
+"""Compare trainings over seeds: paired tests, power, and verdicts on the changes of an ablation.
+
+Runs of one seed share initial weights and data order, so they are compared in pairs, which removes the seed's effect.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -12,11 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 from scipy.optimize import brentq
-
-# -- Compare two trainings over seeds: mean difference with interval, exact and t tests, equivalence, power.
-#
-# Runs of one seed share initial weights and data order, so they are compared in pairs, which removes the seed's effect.
-# NumPy and SciPy.
 
 MAX_EXACT_PAIRS = 16
 """Number of pairs up to which every choice of signs is tried (65,536); above it, as many are drawn."""
@@ -44,9 +42,7 @@ class PairedDifference:
 
 
 def paired_t_test(differences: Sequence[float], *, confidence: float = 0.95) -> PairedDifference:
-    """Return Student's interval and tests of the mean of (n,) finite differences, n >= 2 (W. S. Gosset, 1908); else
-    ValueError.
-    """
+    """Return Student's interval and tests of the mean of (n,) finite differences, n >= 2 (W. S. Gosset, 1908)."""
     d = _finite(differences)
     n, mean, sd = len(d), float(d.mean()), float(d.std(ddof=1))
     if sd <= NO_SPREAD * abs(mean):
@@ -58,10 +54,9 @@ def paired_t_test(differences: Sequence[float], *, confidence: float = 0.95) -> 
 
 
 def sign_flip_p(differences: Sequence[float], *, seed: int = 0) -> float:
-    """Return the two-sided p of the mean when each of (n,) differences may equally have the other sign (R. A. Fisher,
-    1935).
+    """Return the two-sided p of the mean if the sign of each difference were random (R. A. Fisher, 1935).
 
-    Exact up to EXACT pairs; above it, 2^EXACT choices of signs drawn from `seed`, and the observed one.
+    Exact up to MAX_EXACT_PAIRS; above it, 2^MAX_EXACT_PAIRS choices of signs drawn from `seed`, and the observed one.
     """
     d = _finite(differences)
     observed = abs(d.sum()) * (1 - 1e-12)  # the same sum in another order is as large
@@ -111,9 +106,7 @@ def compute_power(difference: float, sd: float, n: int, *, alpha: float = 0.05) 
 
 @lru_cache
 def _spreads(freedom: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (K,) sample over true standard deviations, and their probabilities: Gauss-Legendre over quantiles of chi
-    square.
-    """
+    """Return (K,) sample over true standard deviations, and their probabilities (Gauss-Legendre over chi square)."""
     nodes, weights = np.polynomial.legendre.leggauss(400)
     return np.sqrt(stats.chi2.ppf((nodes + 1) / 2, freedom) / freedom), weights / 2
 
@@ -140,14 +133,13 @@ def pairs_needed(
         low, high = high, min(2 * high, max_pairs)
     while high - low > 1:  # power rises with the number of pairs
         middle = (low + high) // 2
-        low, high = (
-            (low, middle) if compute_power(difference, sd, middle, alpha=alpha) >= target_power else (middle, high)
-        )
+        has_power = compute_power(difference, sd, middle, alpha=alpha) >= target_power
+        low, high = (low, middle) if has_power else (middle, high)
     return high
 
 
 def _one_sided_p(d: NDArray[np.float64], bound: float) -> float:
-    """Return the one-sided p of "the mean is at max_pairs `bound`"."""
+    """Return the one-sided p of "the mean is at most `bound`"."""
     mean, error = float(d.mean()), float(d.std(ddof=1)) / math.sqrt(len(d))
     if error <= NO_SPREAD * abs(mean):
         return 0.0 if mean > bound else 1.0
@@ -180,7 +172,7 @@ MIN_SEEDS = 3
 class ChangeVerdict:
     """One change against the base, over the seeds where both have a value.
 
-    base, changed: their means.  difference: of changed minus base; None where fewer than LEAST_SEEDS pairs are left.
+    base, changed: their means.  difference: of changed minus base; None where fewer than MIN_SEEDS pairs are left.
     p_holm: of the paired t test, adjusted for the number of changes.
     p_same, p_beyond: that the mean difference lies outside the margin, and that it lies within it; adjusted likewise.
         None without a margin.
@@ -236,28 +228,22 @@ def judge_changes(
     if margin is not None and not (margin > 0 and math.isfinite(margin)):
         raise ValueError(f"margin {margin}, must be positive")
     if margin is None and "same" in expectations.values():
-        raise ValueError(
-            "'same' is expected without a margin: set the largest difference that still counts as the same"
-        )
+        raise ValueError("'same' is expected without a margin: set the largest difference that counts as the same")
     pairs = {name: sorted(base.keys() & values.keys()) for name, values in changes.items()}
     usable = {
         name: [seed for seed in seeds if math.isfinite(base[seed]) and math.isfinite(changes[name][seed])]
         for name, seeds in pairs.items()
     }
-    differences = {
-        name: [_difference(changes[name][seed], base[seed]) for seed in seeds] for name, seeds in usable.items()
-    }
+    differences = {n: [_difference(changes[n][seed], base[seed]) for seed in seeds] for n, seeds in usable.items()}
     enough = [name for name in changes if len(usable[name]) >= MIN_SEEDS]
     tested = {name: paired_t_test(differences[name], confidence=1 - alpha) for name in enough}
-    p_holm = dict(zip(enough, adjust_holm([tested[name].p for name in enough]), strict=True))
-    p_same, p_beyond = (
-        ({}, {})
-        if margin is None
-        else (
-            dict(zip(enough, adjust_holm([test(differences[name], margin) for name in enough]), strict=True))
-            for test in (equivalence_p, beyond_p)
-        )
-    )
+
+    def adjust(p_values: Iterable[float]) -> dict[str, float]:
+        return dict(zip(enough, adjust_holm(list(p_values)), strict=True))
+
+    p_holm = adjust(tested[name].p for name in enough)
+    p_same = {} if margin is None else adjust(equivalence_p(differences[name], margin) for name in enough)
+    p_beyond = {} if margin is None else adjust(beyond_p(differences[name], margin) for name in enough)
     first = alpha / max(1, len(enough))  # Holm's hardest step, so that neither number below promises too much
     found = []
     for name in changes:

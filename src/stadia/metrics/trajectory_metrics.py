@@ -1,4 +1,8 @@
-"""Compute trajectory errors and the agreement of predicted motions."""
+"""Trajectory errors (KITTI's t_err and r_err, ATE, RPE) and the agreement of predicted motions.
+
+Trajectories are (N, 4, 4) float64 camera-to-world poses, metres, row k of both at the same instant. Errors between
+poses are E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j) with the reference Q and the estimate P: no world frame enters.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,6 @@ from torch import Tensor
 from stadia.core.errors import GeometryError
 from stadia.geometry.align import fit_scale_least_squares, umeyama
 from stadia.geometry.se3 import compose, inverse, rotation_angle_deg, so3_log
-
-# -- Errors of a camera's path against a reference: KITTI's t_err and r_err, ATE, RPE.
-#
-# Trajectories are (N, 4, 4) float64 camera-to-world poses, metres, row k of both at the same instant. Errors between
-# poses are E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j) with the reference Q and the estimate P: they do not depend on either world
-# frame.
 
 SEGMENT_LENGTHS_M = (100, 200, 300, 400, 500, 600, 700, 800)
 SEGMENT_STEP = 10  # a segment starts at every tenth frame: one a second in KITTI
@@ -46,12 +44,9 @@ def _fit_scale(estimated: Tensor, reference: Tensor) -> AlignedPath:
     moved, target = estimated[:, :3, 3] - start, reference[:, :3, 3] - start
     scale = float(fit_scale_least_squares(moved.flatten(), target.flatten()))
     if not scale > 0:  # NaN where the estimate stands still
-        raise GeometryError(
-            "trajectory",
-            found=f"a best scale of {scale:.3g}",
-            expected="a path that moves as the reference does",
-            fix="check its axes and the direction of its poses (camera-to-world), or align by se3 or sim3",
-        )
+        found, expected = f"a best scale of {scale:.3g}", "a path that moves as the reference does"
+        fix = "check its axes and the direction of its poses (camera-to-world), or align by se3 or sim3"
+        raise GeometryError("trajectory", found=found, expected=expected, fix=fix)
     scaled = estimated.clone()
     scaled[:, :3, 3] = start + scale * moved
     return AlignedPath(scaled, scale)
@@ -97,17 +92,13 @@ def _motion_errors(estimated: Tensor, reference: Tensor, first: Tensor, last: Te
 
 
 def rpe_trans_m(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return the relative pose error between frames, translation: root mean square, metres. None for fewer than two
-    poses.
-    """
+    """Return the relative pose error between frames: root mean square translation, metres; None below two poses."""
     errors = _frame_errors(estimated, reference)
     return float(errors[:, :3, 3].square().sum(-1).mean().sqrt()) if len(errors) else None
 
 
 def rpe_rot_deg(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return the relative pose error between frames, rotation: root mean square, degrees. None for fewer than two
-    poses.
-    """
+    """Return the relative pose error between frames: root mean square rotation, degrees; None below two poses."""
     errors = _frame_errors(estimated, reference)
     return float(rotation_angle_deg(errors[:, :3, :3]).square().mean().sqrt()) if len(errors) else None
 
@@ -157,17 +148,14 @@ MIN_LENGTH_SHARE, LENGTH_QUANTILE = 0.1, 0.9
 
 
 def motion_components(T_b_a: Tensor) -> Tensor:
-    """Convert (..., 4, 4) to (..., 6): translation along x, y, z, and the rotation vector in degrees; in the order of
-    AXES.
-    """
+    """Convert (..., 4, 4) to (..., 6) in the order of AXES: translation, and the rotation vector in degrees."""
     return torch.cat([T_b_a[..., :3, 3], torch.rad2deg(so3_log(T_b_a[..., :3, :3]))], dim=-1)
 
 
 def median_length_ratio(predicted: Tensor, true: Tensor) -> Tensor:
     """Return the factor () from predicted to true translations (N, 6): the ratio of the median lengths."""
-    return true[:, :3].norm(dim=-1).median() / predicted[:, :3].norm(dim=-1).median().clamp(
-        min=torch.finfo(predicted.dtype).tiny
-    )
+    true_m, predicted_m = (motions[:, :3].norm(dim=-1).median() for motions in (true, predicted))
+    return true_m / predicted_m.clamp(min=torch.finfo(predicted.dtype).tiny)
 
 
 def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:
@@ -193,9 +181,5 @@ def fit_motion_axes(predicted: Tensor, true: Tensor) -> dict[str, tuple[float, f
     x, y = true - true.mean(0), predicted - predicted.mean(0)
     spread_x, spread_y, both = (x * x).mean(0), (y * y).mean(0), (x * y).mean(0)
     correlation = torch.where(spread_y > MIN_SPREAD**2, both / (spread_x * spread_y).sqrt(), 0)
-    found = {
-        name: (float(both[i] / spread_x[i]), float(correlation[i]))
-        for i, name in enumerate(AXES)
-        if spread_x[i] > MIN_SPREAD**2
-    }
-    return found if len(true) > 2 else {}
+    moving = [i for i in range(len(AXES)) if spread_x[i] > MIN_SPREAD**2 and len(true) > 2]
+    return {AXES[i]: (float(both[i] / spread_x[i]), float(correlation[i])) for i in moving}

@@ -25,36 +25,17 @@ class DepthError:
     of_mean: Callable[[Tensor], Tensor]
 
 
-def _identity(mean: Tensor) -> Tensor:
-    return mean
-
-
-def _relative_error(predicted_m: Tensor, true_m: Tensor) -> Tensor:
-    return (predicted_m - true_m).abs() / true_m
-
-
-def _squared_error(predicted_m: Tensor, true_m: Tensor) -> Tensor:
-    return (predicted_m - true_m).square()
-
-
-def _is_beyond_d1(predicted_m: Tensor, true_m: Tensor) -> Tensor:
-    return (torch.maximum(predicted_m / true_m, true_m / predicted_m) >= 1.25).to(true_m.dtype)
-
-
 DEPTH_ERRORS: Mapping[str, DepthError] = {
-    "abs_rel": DepthError(_relative_error, _identity),
-    "rmse": DepthError(_squared_error, torch.sqrt),
-    "d1": DepthError(_is_beyond_d1, _identity),
+    "abs_rel": DepthError(lambda p, g: (p - g).abs() / g, lambda mean: mean),
+    "rmse": DepthError(lambda p, g: (p - g).square(), torch.sqrt),
+    "d1": DepthError(lambda p, g: (torch.maximum(p / g, g / p) >= 1.25).to(g.dtype), lambda mean: mean),
 }
-"""By the metric's name. `d1` is 1 - d1, the share of pixels off by a factor of 1.25 or more, so that less is better in
-all.
-"""
+"""By the metric's name. `d1` is 1 - d1, the share of pixels off by a factor of 1.25: less is better in all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sparsification:
-    """The error of the remaining pixels while the most uncertain ones are removed, (..., 51) each: none, 2 %, ... 98 %,
-    all.
+    """Errors of the remaining pixels while the most uncertain ones are removed, (..., 51): none, 2 %, ... all.
 
     by_uncertainty: in the order of the uncertainty.  oracle: in that of the error itself, the best possible.
     random: in any order: the expected error, that of all pixels. With all pixels removed an error is 0.
@@ -81,9 +62,7 @@ class Sparsification:
 
     @property
     def below_random(self) -> Tensor:
-        """Return the share by which AUSE is below that of random order: 1 oracle, 0 random; NaN where all errors are
-        equal.
-        """
+        """Return the share by which AUSE is below that of random order: 1 oracle, 0 random; NaN for equal errors."""
         return self.aurg / self.ause_of_random
 
 
@@ -99,16 +78,14 @@ def sparsification(
 
 
 def sparsification_curve(error: Tensor, uncertainty: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean error of the pixels that remain without the k / 50 most uncertain, k from 0 to 50: (..., 51), the
-    last 0.
+    """Return the mean error (..., 51) without the k / 50 most uncertain pixels, k from 0 to 50; the last is 0.
 
     Of n pixels ceil(k (n - 1) / 50) are removed, as in Poggi et al. whose thresholds are percentiles. Pixels of equal
     uncertainty are removed in any order: each has the mean error of them all, so that a constant uncertainty equals
     random order exactly.
     """
-    by, order = (
-        uncertainty.double().masked_fill(~mask, torch.inf).flatten(-2).sort(dim=-1)
-    )  # what is not scored comes last
+    scored = uncertainty.double().masked_fill(~mask, torch.inf)  # other pixels come last
+    by, order = scored.flatten(-2).sort(dim=-1)
     each = torch.where(mask, error.double(), 0.0).flatten(-2).gather(-1, order)
     count = mask.flatten(-2).sum(dim=-1, keepdim=True)
     step = torch.arange(INTERVALS, device=mask.device)
@@ -139,9 +116,7 @@ def _ranks(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def spearman(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
-    """Return Spearman's rank correlation of two maps: 1 in the same order, -1 in the opposite one; NaN where one is
-    constant.
-    """
+    """Return Spearman's rank correlation of two maps, -1 to 1; NaN where one is constant."""
     scored = mask.flatten(-2)
     count = scored.sum(dim=-1, keepdim=True)
 
@@ -154,9 +129,7 @@ def spearman(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
 
 
 def laplace_width(share: float) -> float:
-    """Return half the interval about 0 with this share of a Laplace distribution of scale 1; of an exponential one, all
-    of it.
-    """
+    """Return half the interval about 0 with this share of a Laplace distribution of scale 1."""
     return -math.log1p(-share)
 
 
@@ -176,8 +149,7 @@ def calibration_curve(
     width: Callable[[float], float] = laplace_width,
     levels: Sequence[float] = LEVELS,
 ) -> Tensor:
-    """Return the share of residuals inside the predicted interval of each level, (..., L): equal to the level where
-    sigma is right.
+    """Return the share of residuals inside the interval of each level, (..., L): the level where sigma is right.
 
     Args:
         residual: of either sign. The loss r / Sigma + log Sigma is the likelihood of `laplace_width` with scale Sigma.
@@ -187,14 +159,11 @@ def calibration_curve(
     """
     widths = residual.new_tensor([width(level) for level in levels], dtype=torch.float64)
     ratio = torch.where(mask, residual.double().abs() / sigma.double(), torch.inf).flatten(-2)
-    inside = torch.searchsorted(
-        ratio.sort(dim=-1).values, widths.expand(*ratio.shape[:-1], -1).contiguous(), right=True
-    )
+    widths = widths.expand(*ratio.shape[:-1], -1).contiguous()
+    inside = torch.searchsorted(ratio.sort(dim=-1).values, widths, right=True)
     return inside.double() / mask.flatten(-2).sum(dim=-1, keepdim=True)
 
 
 def calibration_error(curve: Tensor, levels: Sequence[float] = LEVELS) -> Tensor:
-    """Return the mean distance (...) of the shares (..., L) from their levels: 0 calibrated; 0.5 all or none inside
-    (even levels).
-    """
+    """Return the mean distance (...) of the shares (..., L) from their levels: 0 is calibrated."""
     return (curve - curve.new_tensor(levels)).abs().mean(dim=-1)

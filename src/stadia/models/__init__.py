@@ -44,10 +44,10 @@ OVERLAY_NETWORKS = Registry(
 POSE_NETS = Registry(
     "pose network",
     {
-        "resnet": "stadia.models.pose_encoders:make_resnet_encoder",
-        "d3vo": "stadia.models.pose_encoders:make_d3vo_encoder",
-        "shared": "stadia.models.pose_encoders:make_shared_encoder",
-        "correlation": "stadia.models.pose_encoders:make_correlation_encoder",
+        "resnet": "stadia.models.pose_net:make_resnet_encoder",
+        "d3vo": "stadia.models.pose_net:make_d3vo_encoder",
+        "shared": "stadia.models.pose_net:make_shared_encoder",
+        "correlation": "stadia.models.pose_net:make_correlation_encoder",
     },
 )
 

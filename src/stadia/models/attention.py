@@ -1,4 +1,10 @@
-"""Attention cores of `models.ATTENTIONS`: exact, memory-compressed, Performer and token merging. A core is created by `(config: AttentionConfig, heads, head_dim)` for one block and maps queries, keys and values (B, heads, N, d) to (B, heads, N, d). `grid` is the (height, width) of the last height * width tokens, in row order; the tokens before them (the class token) have no position. The network owns the projections, so pretrained ones fit every core."""
+"""Attention cores of `models.ATTENTIONS`: exact ones and approximations.
+
+A core is created by `(config: AttentionConfig, heads, head_dim)` for one block. It maps queries, keys and values
+(B, heads, N, d) to (B, heads, N, d). `grid` is the (height, width) of the last height * width tokens, in row order.
+The tokens before them (the class token) have no position. The network owns the projections, so pretrained ones fit
+every core.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stadia.models.config import AttentionConfig
-
-# -- Attention cores of `models.ATTENTIONS`: exact ones and approximations.
-#
-# A core is created by `(config: AttentionConfig, heads, head_dim)` for one block. It maps queries, keys and values
-# (B, heads, N, d) to (B, heads, N, d). `grid` is the (height, width) of the last height * width tokens, in row order.
-# The tokens before them (the class token) have no position. The network owns the projections, so pretrained ones fit
-# every core.
 
 
 class SdpaAttention(nn.Module):
@@ -87,10 +86,9 @@ class MemoryCompressedAttention(nn.Module):
 
 def count_window_tokens(grid: tuple[int, int], window: tuple[int, int]) -> Tensor:
     """Count the grid's tokens in each window, in row order; windows at the edges hold fewer."""
-    rows, columns = (
-        (length - step * torch.arange((length + step - 1) // step)).clamp(max=step)
-        for length, step in zip(grid, window, strict=True)
-    )
+    count = torch.arange
+    sizes = zip(grid, window, strict=True)
+    rows, columns = ((length - step * count((length + step - 1) // step)).clamp(max=step) for length, step in sizes)
     return (rows[:, None] * columns).flatten()
 
 

@@ -62,12 +62,7 @@ def describe_attention_cost(
     line = f"attention {config.name} on {tokens} tokens: {core / 1e9:.3g} GMAC a layer, {share:.0%} of the block"
     if config.name in ("sdpa", "explicit"):
         return line
-    return (
-        f"{line}, {core / exact:.2f} times exact attention; {_fewer(find_break_even_tokens(config, heads, head_dim))}"
-    )
-
-
-def _fewer(even: int | None) -> str:
-    if even is None:
-        return "never fewer multiplications"
-    return f"fewer multiplications {'at every length' if even == 1 else f'above {even} tokens'}"
+    even = find_break_even_tokens(config, heads, head_dim)
+    fewer = "fewer multiplications at every length" if even == 1 else f"fewer multiplications above {even} tokens"
+    fewer = "never fewer multiplications" if even is None else fewer
+    return f"{line}, {core / exact:.2f} times exact attention; {fewer}"

@@ -12,17 +12,14 @@ from stadia.core.config import StrictModel, check_registered
 from stadia.models import ACTIVATIONS, ATTENTIONS, DPT_NETWORKS, OVERLAY_NETWORKS, POSE_HEADS, POSE_NETS, ROTATIONS
 from stadia.models.dpt.architectures import check_image_size
 
-# -- Configuration of the depth and pose networks. Imports no torch.
-
-DecoderChannels = Annotated[
-    tuple[int, int, int, int, int], Field(description="decoder channels at 1/1, 1/2, 1/4, 1/8, 1/16 of the image")
-]
+_FIVE_SCALES = Field(description="decoder channels at 1/1, 1/2, 1/4, 1/8, 1/16 of the image")
+DecoderChannels = Annotated[tuple[int, int, int, int, int], _FIVE_SCALES]
 
 
 class DepthPoseNetConfig(StrictModel):
     """The depth network and the pose network.
 
-    encoder, pose_encoder: timm models (`stadia parts encoders`); pose_encoder applies to the pose network `resnet`.
+    encoder, pose_encoder: timm models (`stadia list encoders`); pose_encoder applies to the pose network `resnet`.
     pretrained: start the encoders from timm's weights where available; otherwise one line warns.
     decoder_channels: at 1/1, 1/2, 1/4, 1/8 and 1/16 of the image size.
     min_depth_m, max_depth_m: range of the sigmoid, linear in inverse depth (Monodepth2, arXiv 1806.01260, section 3.3).
@@ -34,11 +31,11 @@ class DepthPoseNetConfig(StrictModel):
     uncertainty: also predict log Sigma of each pixel's photometric residual (D3VO).
     brightness: also predict gain and offset between two images, for the stereo pair too (D3VO).
     brightness_scale: multiplies the heads of gain and offset.
-    pose_net: encoder of image pairs (`stadia parts pose-nets`): `resnet`, `d3vo`, `shared` (the depth network's own
+    pose_net: encoder of image pairs (`stadia list pose-nets`): `resnet`, `d3vo`, `shared` (the depth network's own
         encoder), or `correlation`, which needs little data.
-    pose_head: maps its features to numbers (`stadia parts pose-heads`); `linear` requires the training image size.
-    rotation: parametrization, axis_angle or euler (`stadia parts rotations`).
-    activation, decoder_activation: of the pose network's own layers, and of the depth decoder (`stadia parts
+    pose_head: maps its features to numbers (`stadia list pose-heads`); `linear` requires the training image size.
+    rotation: parametrization, axis_angle or euler (`stadia list rotations`).
+    activation, decoder_activation: of the pose network's own layers, and of the depth decoder (`stadia list
         activations`).
     """
 
@@ -71,9 +68,6 @@ class DepthPoseNetConfig(StrictModel):
         if not self.min_depth_m < self.init_depth_m < self.max_depth_m:
             raise ValueError("min_depth_m < init_depth_m < max_depth_m must hold")
         return self
-
-
-# -- Configuration of attention. Imports no torch.
 
 
 class AttentionConfig(StrictModel):
@@ -109,9 +103,6 @@ class AttentionConfig(StrictModel):
         return places * share.numerator // share.denominator
 
 
-# -- Configuration of the dense prediction transformer. Imports no torch.
-
-
 DPT_SCALE_SHIFT_KITTI, DPT_SCALE_SHIFT_NYU = (0.00006016, 0.00579), (0.000305, 0.1378)
 """Scale and shift of DPT-Hybrid's output in 1/m (isl-org/DPT); depth is at most 172.7 m and 7.257 m."""
 
@@ -119,7 +110,7 @@ DPT_SCALE_SHIFT_KITTI, DPT_SCALE_SHIFT_NYU = (0.00006016, 0.00579), (0.000305, 0
 class DptConfig(StrictModel):
     """A dense prediction transformer (DPT, arXiv 2103.13413) and its initial weights.
 
-    network: name (`stadia parts networks`). `dpt-tiny` and `dpt-small` train on two cores and have no published
+    network: name (`stadia list networks`). `dpt-tiny` and `dpt-small` train on two cores and have no published
         weights.
     pretrained: load the file `weights`, or else the published weights from the hub; missing weights are an error.
         false starts at random.
@@ -148,9 +139,6 @@ class DptConfig(StrictModel):
         return self
 
 
-# -- Configuration of the object pose network. Imports no torch.
-
-
 def _in_fours(channels: int) -> int:
     if channels % 4:
         raise ValueError("expected a multiple of 4: each group of normalization has 4 channels")
@@ -163,7 +151,7 @@ class ObjectPoseNetConfig(StrictModel):
     The decoder is the semantic branch of Panoptic FPN (arXiv 1901.02446). The defaults train in minutes on two cores.
     The reference networks are `resnet18` and `resnext50_32x4d` with 256 and 128 channels.
 
-    encoder: any timm model (`stadia parts encoders`).
+    encoder: any timm model (`stadia list encoders`).
     pretrained: start the encoder from timm's weights where available; otherwise one line warns.
     pyramid_channels: of each level of the pyramid.
     segmentation_channels: of each level after upsampling to the finest size.
@@ -180,8 +168,6 @@ class ObjectPoseNetConfig(StrictModel):
     rotation_frame: Literal["ray", "camera"] = "ray"
 
 
-# -- Configuration of the networks of the recipe `overlay`. Imports no torch.
-
 OVERLAY_STRIDE = 8
 """Image sides are multiples of it: both networks halve the image three times and add skip connections."""
 
@@ -189,7 +175,7 @@ OVERLAY_STRIDE = 8
 class OverlayNetConfig(StrictModel):
     """The network of the recipe `overlay`.
 
-    network: see `stadia parts overlay-networks`: `light`, or `full` with 24,019,618 parameters.
+    network: see `stadia list overlay-networks`: `light`, or `full` with 24,019,618 parameters.
     output_stride: predict at 1/output_stride of the image size and upsample bilinearly: smoother, at the same cost.
     init_depth_m: depth that an untrained network predicts, in the unit of the labels.
     """
@@ -200,5 +186,5 @@ class OverlayNetConfig(StrictModel):
 
 
 def check_overlay_size(height: int, width: int) -> None:
-    """Raise ConfigError with the nearest valid size if the image's sides are no multiples of STRIDE."""
+    """Raise ConfigError with the nearest valid size if the image's sides are no multiples of OVERLAY_STRIDE."""
     check_image_size("overlay", OVERLAY_STRIDE, height=height, width=width)

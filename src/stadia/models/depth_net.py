@@ -1,4 +1,7 @@
-"""Depth network: an image to inverse depth at several scales (Monodepth2, arXiv 1806.01260), with activations by name."""
+"""Depth network: an image to inverse depth at several scales (Monodepth2, arXiv 1806.01260, supplement table 6).
+
+Optional head channels predict the right view's inverse depth and the residual's uncertainty (D3VO, arXiv 2003.01060).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from stadia.models import ACTIVATIONS
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.encoders import Encoder
 
-# -- Activation functions of `models.ACTIVATIONS`. Each keeps the shape and has no weights.
+# -- activation functions of `models.ACTIVATIONS`; each keeps the shape and has no weights
 
 
 def relu() -> nn.Module:
@@ -44,10 +47,7 @@ class Snake(nn.Module):
         return x + x.sin().square()
 
 
-# -- Depth network: an image to inverse depth at several scales (Monodepth2, arXiv 1806.01260, supplement table 6).
-#
-# Optional head channels predict the right view's inverse depth and the residual's uncertainty (D3VO,
-# arXiv 2003.01060, supplement).
+# -- the network
 
 
 def _make_conv(inputs: int, outputs: int) -> nn.Conv2d:
@@ -117,7 +117,7 @@ LOG_UNCERTAINTY_RANGE = (-6.0, 2.0)
 
 
 def bound_log_uncertainty(logit: Tensor) -> Tensor:
-    """Bound the logit to `LOG_UNCERTAINTY` by tanh, whose slope is nonzero everywhere; the identity near 0."""
+    """Bound the logit to `LOG_UNCERTAINTY_RANGE` by tanh, whose slope is nonzero everywhere; the identity near 0."""
     least, largest = LOG_UNCERTAINTY_RANGE
     bound = torch.where(logit > 0, largest, -least)
     return bound * torch.tanh(logit / bound)
@@ -126,7 +126,7 @@ def bound_log_uncertainty(logit: Tensor) -> Tensor:
 class DepthNet(nn.Module):
     """Encoder, decoder, and the map from logits to inverse depth.
 
-    The heads' bias makes an untrained network predict `init_depth_m` everywhere. With the true baseline in meters, a
+    The heads' bias makes an untrained network predict `init_depth_m` everywhere. With the true baseline in metres, a
     much nearer start would project a hundred pixels away from the match, where the photometric loss has no slope.
     Log uncertainty starts at exactly 0, as if there were none.
     """
@@ -161,9 +161,8 @@ class DepthNet(nn.Module):
         logits = [x.float() for x in self.decoder(features)]  # left view; optional right view and uncertainty
 
         def inverse_depth(view: int) -> tuple[Tensor, ...]:
-            return tuple(
-                sigmoid_to_inverse_depth(x[:, view : view + 1], self.min_depth_m, self.max_depth_m) for x in logits
-            )
+            maps = (x[:, view : view + 1] for x in logits)
+            return tuple(sigmoid_to_inverse_depth(x, self.min_depth_m, self.max_depth_m) for x in maps)
 
         uncertainty = tuple(bound_log_uncertainty(x[:, -1:]) for x in logits) if self.uncertainty else None
         return DepthMaps(inverse_depth(0), inverse_depth(1) if self.right_view else None, uncertainty)

@@ -12,8 +12,7 @@ from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth_net import DepthNet
 from stadia.models.encoders import Encoder
 from stadia.models.hub import InitialWeights
-from stadia.models.pose_encoders import SharedPoseEncoder
-from stadia.models.pose_net import PairMotion, PoseNet, compare_image_moments
+from stadia.models.pose_net import PairMotion, PoseNet, SharedPoseEncoder, compare_image_moments
 
 
 class DepthPoseNet(nn.Module):
@@ -44,9 +43,8 @@ class DepthPoseNet(nn.Module):
         features = self.depth.encoder(batch.inputs.image)
         maps = self.depth.decode(features)
         T_source_target, brightness = self._transforms(batch, features)
-        return Prediction(
-            maps.inverse_depth, T_source_target, maps.inverse_depth_right, maps.log_uncertainty, brightness
-        )
+        right, log_uncertainty = maps.inverse_depth_right, maps.log_uncertainty
+        return Prediction(maps.inverse_depth, T_source_target, right, log_uncertainty, brightness)
 
     def motion(self, earlier: Tensor, later: Tensor) -> PairMotion | None:
         """Predict the motion between (B, 3, H, W) images in temporal order; None without a pose network."""
@@ -68,8 +66,9 @@ class DepthPoseNet(nn.Module):
             images = _sort_by_time(batch.inputs.image, [batch.inputs.sources[:, i] for i in indices], before)
             moments = compare_image_moments(*images) if self.brightness else None
             inputs = images
-            if isinstance(self.pose.encoder, SharedPoseEncoder):
-                inputs = _sort_by_time(*self._features(batch, features, indices), before)
+            if isinstance(self.pose.encoder, SharedPoseEncoder):  # the depth network's coarsest features
+                sources = self.depth.encoder(torch.cat([batch.inputs.sources[:, i] for i in indices]))[-1]
+                inputs = _sort_by_time(features[-1], list(sources.chunk(len(indices))), before)
             T_later_earlier, pair_brightness = self.pose(*inputs, moments)
             for i, b, T in zip(indices, before, T_later_earlier.chunk(len(indices)), strict=True):
                 if is_temporal(batch.source_names[i]):
@@ -78,11 +77,6 @@ class DepthPoseNet(nn.Module):
                 pairs = zip(before, pair_brightness.chunk(len(indices)), strict=True)
                 brightness = [invert_brightness(pair) if b else pair for b, pair in pairs]
         return torch.stack(transforms, dim=1), torch.stack(brightness, dim=1) if brightness else None
-
-    def _features(self, batch: Batch, features: list[Tensor], indices: list[int]) -> tuple[Tensor, list[Tensor]]:
-        """Return the depth network's coarsest features of the target and of each source in `indices`."""
-        sources = torch.cat([batch.inputs.sources[:, i] for i in indices])
-        return features[-1], list(self.depth.encoder(sources)[-1].chunk(len(indices)))
 
 
 def _sort_by_time(target: Tensor, sources: list[Tensor], before: list[bool]) -> tuple[Tensor, Tensor]:

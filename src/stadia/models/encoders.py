@@ -82,7 +82,7 @@ def _create_backbone(name: str, channels: int, pretrained: bool) -> tuple[nn.Mod
     """Create the timm feature extractor for any image size, and return its kind of initial weights."""
     if not timm.is_model(name.split(".")[0]):
         near = find_nearest_name(name, timm.list_models())
-        fix = f"did you mean '{near}'?" if near else "see `stadia parts encoders`"
+        fix = f"did you mean '{near}'?" if near else "see `stadia list encoders`"
         raise ConfigError("encoder", found=f"'{name}'", expected="a timm model", fix=fix)
     for options in _ANY_SIZE:
         create = partial(timm.create_model, name, features_only=True, in_chans=channels, **options)

@@ -42,10 +42,8 @@ def warn_missing_weights(name: str, why: str, repository: str) -> None:
 def describe_manual_copy(repository: str) -> str:
     """Describe how to copy a repository's files to a machine without access to the hub."""
     folder = f"models--{repository.replace('/', '--')}"
-    return (
-        f"copy {folder} from the cache of a machine that is online into {huggingface_hub.constants.HF_HUB_CACHE}"
-        " (HF_HOME sets it)"
-    )
+    cache = huggingface_hub.constants.HF_HUB_CACHE
+    return f"copy {folder} from the cache of a machine that is online into {cache} (HF_HOME sets it)"
 
 
 def download_first_file(repository: str, names: tuple[str, ...]) -> Path:

@@ -1,9 +1,13 @@
-"""Dense class, rotation, center, depth and size of objects (FastPoseCNN, arXiv 2406.11063), and their combination to objects."""
+"""Dense class, rotation, center, depth and size of objects, and their combination to poses (FastPoseCNN, section 3).
+
+FastPoseCNN is arXiv 2406.11063. The decoder is the semantic branch of Panoptic FPN (Kirillov et al., arXiv 1901.02446):
+each level of the pyramid is upsampled to the finest size, and all are summed.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +21,103 @@ from stadia.geometry.objects.instances import VotedCenters, translation_from_cen
 from stadia.geometry.se3 import quaternion_from_ray, quaternion_mean_by_segment, quaternion_multiply
 from stadia.geometry.segments import Segments, interpolate_at, segment_means, segment_sums
 from stadia.models.config import ObjectPoseNetConfig
-from stadia.models.feature_pyramid import PyramidNet
+from stadia.models.encoders import Encoder
 
-# -- Dense class, rotation, center, depth and size of objects (FastPoseCNN, arXiv 2406.11063, section 3).
-#
-# Each class has its own channels for all outputs but the mask. `models.object_pose_net` combines pixels to objects.
+# -- feature pyramid with one decoder per output: images to maps at a quarter of their size
+
+MIN_STRIDE = 4
+"""Encoder levels of a finer stride are not used."""
+
+
+def _level(inputs: int, outputs: int, doublings: int) -> nn.Sequential:
+    """Create convolutions, each followed by upsampling by 2; a single one if `doublings` is 0.
+
+    Group norm of four channels: batches of eight images are too small for batch statistics.
+    """
+    layers: list[nn.Module] = []
+    for number in range(max(doublings, 1)):
+        layers.append(nn.Conv2d(outputs if number else inputs, outputs, 3, padding=1, bias=False))
+        layers += [nn.GroupNorm(outputs // 4, outputs), nn.ReLU()]
+        if doublings:
+            layers.append(nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False))
+    return nn.Sequential(*layers)
+
+
+class PyramidDecoder(nn.Module):
+    """Features of an encoder to one map at the finest of their strides.
+
+    Args:
+        channels: of the features, finest first.
+        strides: of the features, each a power of two.
+        pyramid, segmentation: channels before and after the first convolution of each level.
+        dropout: of whole output channels.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], strides: Sequence[int], *, pyramid: int, segmentation: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, pyramid, 1) for c in channels)
+        doublings = [(stride // strides[0]).bit_length() - 1 for stride in strides]
+        self.levels = nn.ModuleList(_level(pyramid, segmentation, n) for n in doublings)
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Map features (B, C, H / stride, W / stride), finest first, to (B, segmentation, H / finest, W / finest)."""
+        pyramid: list[Tensor] = []
+        for lateral, feature in zip(reversed(self.lateral), reversed(features), strict=True):
+            level = lateral(feature)
+            coarser = F.interpolate(pyramid[-1], level.shape[-2:], mode="nearest") if pyramid else 0.0
+            pyramid.append(level + coarser)
+        total: Tensor | None = None
+        for level, blocks in zip(reversed(pyramid), self.levels, strict=True):
+            level = blocks(level)
+            total = level if total is None else total + level
+        result: Tensor = self.dropout(total)
+        return result
+
+
+class PyramidNet(nn.Module):
+    """An encoder, and for each output a decoder and a 1x1 convolution.
+
+    Args:
+        encoder: timm model; levels finer than MIN_STRIDE are not used.
+        outputs: channels of each output by its name.
+        pretrained, pyramid, segmentation, dropout: see `Encoder` and `PyramidDecoder`.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        outputs: Mapping[str, int],
+        *,
+        pretrained: bool = True,
+        pyramid: int = 256,
+        segmentation: int = 128,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(encoder, pretrained=pretrained)
+        all_strides = self.encoder.strides
+        self._first = next(i for i, s in enumerate(all_strides) if s >= MIN_STRIDE or s == all_strides[-1])
+        channels, strides = self.encoder.channels[self._first :], self.encoder.strides[self._first :]
+        sizes = {"pyramid": pyramid, "segmentation": segmentation}
+        decoders = {name: PyramidDecoder(channels, strides, dropout=dropout, **sizes) for name in outputs}
+        self.decoders = nn.ModuleDict(decoders)
+        self.heads = nn.ModuleDict({name: nn.Conv2d(segmentation, count, 1) for name, count in outputs.items()})
+
+    @property
+    def stride(self) -> int:
+        """Return the stride of the output maps."""
+        return self.encoder.strides[self._first]
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Map (B, 3, H, W) RGB in [0, 1] to (B, channels, H / stride, W / stride) float32 by name."""
+        features = self.encoder(image)[self._first :]
+        return {name: self.heads[name](decoder(features)).float() for name, decoder in self.decoders.items()}
+
+
+# -- the network
 
 INIT_PIXEL_SIZE_M = 0.005
 """Initial size of a pixel at the object: an image 160 pixels wide at a distance of 0.8 m. Logarithms cover the rest."""
@@ -41,8 +137,8 @@ class ObjectMaps(TensorDataclass):
     class_logits: (B, C, H, W), of each pixel.
     quaternion: (B, C - 1, 4, h, w) w, x, y, z of any length, in the frame of `rotation_frame`.
     to_center: (B, C - 1, 2, h, w) x, y towards the object's center, of any length.
-    log_pixel_m: (B, C - 1, 1, h, w), ln(z / fx): meters per pixel at the object. The image shows it, unlike z alone.
-    log_size: (B, C - 1, 3, h, w), logarithms of meters.
+    log_pixel_m: (B, C - 1, 1, h, w), ln(z / fx): metres per pixel at the object. The image shows it, unlike z alone.
+    log_size: (B, C - 1, 3, h, w), logarithms of metres.
     """
 
     class_logits: Tensor
@@ -73,7 +169,7 @@ class ObjectPixels:
     place: (P, 2) x, y.
     quaternion: (P, 4) in the camera frame, not normalized.
     to_center: (P, 2).
-    log_depth: (P,) ln z in meters.
+    log_depth: (P,) ln z in metres.
     log_size: (P, 3).
     """
 
@@ -112,9 +208,8 @@ class ObjectPoseNet(nn.Module):
     def forward(self, image: Tensor) -> ObjectMaps:
         """Map (B, 3, H, W) RGB in [0, 1] to maps; H and W are multiples of `stride`."""
         output = self.net(image)
-        class_maps = {
-            name: output[name].unflatten(1, (self.classes - 1, channels)) for name, channels in POSE_CHANNELS.items()
-        }
+        kinds = self.classes - 1  # each class has its own channels for all outputs but the mask
+        class_maps = {name: output[name].unflatten(1, (kinds, count)) for name, count in POSE_CHANNELS.items()}
         return ObjectMaps(
             F.interpolate(output["mask"], image.shape[-2:], mode="bilinear", align_corners=False),
             class_maps["quaternion"],
@@ -141,11 +236,10 @@ class ObjectPoseNet(nn.Module):
         return ObjectPixels(place, quaternion, to_center, log_depth, log_size)
 
 
-# -- Combine pixel predictions to objects, for all objects of a batch at once.
-
+# -- pixel predictions to objects, for all objects of a batch at once
 
 CenterVote = Callable[[Tensor, Tensor, Tensor, int], VotedCenters]
-"""Positions (P, 2), directions (P, 2), segment (P,), count: `geometry.objects.instances.vote_center` or `vote_center_ransac`."""
+"""Positions (P, 2), directions (P, 2), segment (P,), count, such as `vote_center` of `geometry.objects.instances`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +247,7 @@ class ObjectPoses(TensorDataclass):
     """Poses of M objects.
 
     quaternion_wxyz: (M, 4) unit, w >= 0.
-    T_camera_object: (M, 4, 4) meters.
+    T_camera_object: (M, 4, 4) metres.
     size_m: (M, 3).
     center_px: (M, 2) x, y.
     log_depth: (M,).
@@ -193,7 +287,7 @@ def average_object_pixels(pixels: ObjectPixels, segments: Segments) -> ObjectMea
 def aggregate_objects(
     pixels: ObjectPixels, segments: Segments, camera: Camera, vote: CenterVote = vote_center
 ) -> ObjectPoses:
-    """Combine `means_of` with the center that the pixels vote for. camera: K (B, 3, 3).
+    """Combine `average_object_pixels` with the center that the pixels vote for. camera: K (B, 3, 3).
 
     Differentiable; the center too with `vote_center`.
     """

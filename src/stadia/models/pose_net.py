@@ -1,4 +1,12 @@
-"""Pose network with its heads: two images in temporal order to the camera motion and the brightness change between them."""
+"""Pose network: two images in temporal order to the camera motion and the brightness change between them.
+
+Entries of `models.POSE_NETS` are called with (configuration, the depth network's encoder). They return a module like
+`Encoder`: an image pair, concatenated along the channels, to features with `channels` and `strides`.
+
+Entries of `models.POSE_HEADS` are called with (channels, outputs, activation, grid). They return an `nn.Sequential`
+whose last layer holds the outputs' weights and bias, so that an output can start at 0. `activation` creates the
+layers between convolutions. `grid` is (h, w) at the training size, or None; only `LinearHead` requires it.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +16,143 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from stadia.core.errors import ConfigError
 from stadia.geometry.se3 import from_rotation_translation, matrix_from_euler
 from stadia.models import ACTIVATIONS, POSE_HEADS, POSE_NETS, ROTATIONS
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.encoders import Encoder
-from stadia.models.pose_encoders import Activation
 
-# -- Heads of the pose network: features of an image pair (B, C, h, w) to numbers (B, outputs).
-#
-# Entries of `models.POSE_HEADS` are called with (channels, outputs, activation, grid). They return an `nn.Sequential`
-# whose last layer holds the outputs' weights and bias, so that an output can start at 0. `activation` creates the
-# layers between convolutions. `grid` is (h, w) at the training size, or None; only `LinearHead` requires it.
+Activation = Callable[[], nn.Module]
 Grid = tuple[int, int]
+
+
+# -- encoders of image pairs: ResNet, D3VO, shared with depth, correlation
+
+
+def compute_correlation_volume(one: Tensor, other: Tensor, reach: int) -> Tensor:
+    """Correlate features (B, C, h, w) of two images within `reach` pixels: (B, (2 reach + 1)^2, h, w).
+
+    Row by row, dx fastest: channel (dy + reach) (2 reach + 1) + dx + reach is one(x, y) . other(x + dx, y + dy), and 0
+    outside the image (the correlation layer of FlowNet, arXiv 1504.06852, eq. 1, with a neighborhood of one pixel).
+    """
+    height, width = one.shape[-2:]
+    around = F.pad(other, (reach, reach, reach, reach))
+    shifts = [(dy, dx) for dy in range(2 * reach + 1) for dx in range(2 * reach + 1)]
+    return torch.stack([(one * around[..., dy : dy + height, dx : dx + width]).sum(1) for dy, dx in shifts], dim=1)
+
+
+def compute_expected_shift(alike: Tensor, reach: int) -> Tensor:
+    """Return the mean shift (B, 2, h, w), dx and dy in pixels, of likelihoods (B, (2 reach + 1)^2, h, w)."""
+    steps = torch.arange(-reach, reach + 1, dtype=alike.dtype, device=alike.device)
+    dy, dx = torch.meshgrid(steps, steps, indexing="ij")
+    return torch.einsum("bnhw,cn->bchw", alike, torch.stack([dx.flatten(), dy.flatten()]))
+
+
+class CorrelationPoseEncoder(nn.Module):
+    """Map (B, 6, H, W) RGB in [0, 1] to (B, 128, H / 32, W / 32), sides rounded up; normalizes inside.
+
+    Features at 1/4 size are correlated within 4 of their pixels, which are 16 of the image. The next layers receive the
+    correlations, the expected shift, the image coordinates, and the features of the first image.
+    """
+
+    REACH, FEATURES = 4, 16
+    MEAN, STD = 0.45, 0.225
+    SHARPNESS = 10.0
+    """Initial softmax sharpness: equal features weigh exp(10) times as much as orthogonal ones."""
+
+    def __init__(self, activation: Activation) -> None:
+        super().__init__()
+        few, shifts = self.FEATURES, (2 * self.REACH + 1) ** 2
+        self.features = nn.Sequential(
+            nn.Conv2d(3, few, 5, stride=2, padding=2),
+            activation(),
+            nn.Conv2d(few, few, 3, stride=2, padding=1),
+            activation(),
+            nn.Conv2d(few, few, 3, padding=1),
+        )
+        self.sharpness = nn.Parameter(torch.tensor(self.SHARPNESS))
+        layers: list[nn.Module] = [nn.Conv2d(shifts + 4 + few, 64, 1), activation()]
+        for inputs, outputs in ((64, 64), (64, 128), (128, 128)):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), activation()]
+        self.layers = nn.Sequential(*layers)
+        self.channels, self.strides = [128], [32]
+
+    def forward(self, pair: Tensor) -> list[Tensor]:
+        earlier, later = (self._directions((image - self.MEAN) / self.STD) for image in (pair[:, :3], pair[:, 3:]))
+        alike = compute_correlation_volume(earlier, later, self.REACH)
+        shift = compute_expected_shift((self.sharpness * alike).softmax(1), self.REACH)
+        return [self.layers(torch.cat([alike, shift, _places(earlier), earlier], dim=1))]
+
+    def _directions(self, image: Tensor) -> Tensor:
+        """Return unit features (B, C, h, w) minus the image mean, so that brightness alone is no match."""
+        features = self.features(image)
+        return F.normalize(features - features.mean((-2, -1), keepdim=True), dim=1)
+
+
+def _places(like: Tensor) -> Tensor:
+    """Return (B, 2, h, w): x and y from -1 to 1 over the image."""
+    height, width = like.shape[-2:]
+    x = torch.linspace(-1, 1, width, dtype=like.dtype, device=like.device).expand(height, width)
+    y = torch.linspace(-1, 1, height, dtype=like.dtype, device=like.device)[:, None].expand(height, width)
+    return torch.stack([x, y]).expand(len(like), 2, height, width)
+
+
+def make_resnet_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder) -> Encoder:
+    """A separate encoder, ResNet-18 or any timm model by `pose_encoder` (Monodepth2, arXiv 1806.01260)."""
+    return Encoder(config.pose_encoder, images=2, pretrained=config.pretrained)
+
+
+def make_d3vo_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder) -> D3voPoseEncoder:
+    """Seven convolutions of stride 2 on the image pair, from random weights (D3VO, arXiv 2003.01060, supplement)."""
+    return D3voPoseEncoder(ACTIVATIONS.load(config.activation))
+
+
+def make_shared_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder) -> SharedPoseEncoder:
+    """The depth network's encoder on each image: only the head has weights of its own."""
+    return SharedPoseEncoder(depth_encoder)
+
+
+def make_correlation_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder) -> CorrelationPoseEncoder:
+    """Small networks on feature correlations of the image pair: from random weights the best choice for little data."""
+    return CorrelationPoseEncoder(ACTIVATIONS.load(config.activation))
+
+
+class D3voPoseEncoder(nn.Module):
+    """Map (B, 6, H, W) RGB in [0, 1] to (B, 1024, H / 128, W / 128), sides rounded up; normalizes inside.
+
+    SfMLearner's pose network (arXiv 1704.07813) widened to D3VO's 1024 channels; the first kernels are 7 and 5 wide.
+    """
+
+    CHANNELS = (16, 32, 64, 128, 256, 512, 1024)
+    KERNELS = (7, 5, 3, 3, 3, 3, 3)
+    MEAN, STD = 0.45, 0.225
+
+    def __init__(self, activation: Activation) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs, outputs, kernel in zip((6, *self.CHANNELS), self.CHANNELS, self.KERNELS, strict=False):
+            layers += [nn.Conv2d(inputs, outputs, kernel, stride=2, padding=kernel // 2), activation()]
+        self.layers = nn.Sequential(*layers)
+        self.channels, self.strides = [self.CHANNELS[-1]], [2 ** len(self.CHANNELS)]
+
+    def forward(self, pair: Tensor) -> list[Tensor]:
+        return [self.layers((pair - self.MEAN) / self.STD)]
+
+
+class SharedPoseEncoder(nn.Module):
+    """Return the coarsest features of both images unchanged: (B, 2 C, h, w)."""
+
+    def __init__(self, depth_encoder: Encoder) -> None:
+        super().__init__()
+        self.channels, self.strides = [2 * depth_encoder.channels[-1]], depth_encoder.strides[-1:]
+
+    def forward(self, pair: Tensor) -> list[Tensor]:
+        return [pair]
+
+
+# -- heads
 
 
 class PoolHead(nn.Sequential):
@@ -62,28 +193,22 @@ class LinearHead(nn.Sequential):
 
     def __init__(self, channels: int, outputs: int, activation: Activation, grid: Grid | None = None) -> None:
         if grid is None:
-            raise ConfigError(
-                "pose_head 'linear'",
-                found="no image size",
-                expected="the training's",
-                fix="pass it, or take 'pool' or 'convolution'",
-            )
+            fix = "pass it, or take 'pool' or 'convolution'"
+            raise ConfigError("pose_head 'linear'", found="no image size", expected="the training's", fix=fix)
         super().__init__(nn.Flatten(), nn.Linear(channels * grid[0] * grid[1], outputs))
         self.grid = grid
 
     def forward(self, x: Tensor) -> Tensor:
-        if (found := tuple(x.shape[-2:])) != self.grid:
-            raise ConfigError(
-                "image size for pose_head 'linear'",
-                found=f"a map of {found[1]}x{found[0]}",
-                expected=f"{self.grid[1]}x{self.grid[0]}, that of the training's images",
-                fix="keep the training's size, or train with 'pool' or 'convolution'",
-            )
+        if (size := tuple(x.shape[-2:])) != self.grid:
+            expected = f"{self.grid[1]}x{self.grid[0]}, that of the training's images"
+            found = f"a map of {size[1]}x{size[0]}"
+            fix = "keep the training's size, or train with 'pool' or 'convolution'"
+            raise ConfigError("image size for pose_head 'linear'", found=found, expected=expected, fix=fix)
         output: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return output
 
 
-# -- Affine brightness between two images: gain a and offset b, a * first + b matches the second (D3VO, arXiv 2003.01060).
+# -- affine brightness between two images: gain a and offset b, a * first + b matches the second (D3VO, eq. 3)
 #
 # Predictions are bounded, so neither image can be faded out. They are closed under inversion: swapping the images
 # negates the logits. With b = sqrt(a) c, the inverse (1/a, -b/a) has -log a and -c.
@@ -105,9 +230,8 @@ def compare_image_moments(earlier: Tensor, later: Tensor) -> Tensor:
     is only evidence, because new content also changes both. Swapping the images negates it. Uniform images have no
     contrast to compare: their gain is 1.
     """
-    (mean, spread), (mean_later, spread_later) = (
-        (x.mean(dim=(1, 2, 3)), x.std(dim=(1, 2, 3))) for x in (earlier.float(), later.float())
-    )
+    dims, earlier, later = (1, 2, 3), earlier.float(), later.float()
+    (mean, spread), (mean_later, spread_later) = ((x.mean(dim=dims), x.std(dim=dims)) for x in (earlier, later))
     flat = torch.minimum(spread, spread_later) < MIN_IMAGE_STD
     log_gain = (spread_later.clamp(min=MIN_IMAGE_STD) / spread.clamp(min=MIN_IMAGE_STD)).log().masked_fill(flat, 0)
     half = (log_gain / 2).exp()
@@ -119,17 +243,9 @@ def decode_brightness(logits: Tensor, scale: float) -> Tensor:
 
     scale: slope of log a, and of b, at logit 0.
     """
-    log_gain, offset = (
-        bound * torch.tanh(logits[..., i] * (scale / bound))
-        for i, bound in enumerate((math.log(MAX_GAIN), MAX_OFFSET / math.sqrt(MAX_GAIN)))
-    )
+    bounds = (math.log(MAX_GAIN), MAX_OFFSET / math.sqrt(MAX_GAIN))
+    log_gain, offset = (bound * torch.tanh(logits[..., i] * (scale / bound)) for i, bound in enumerate(bounds))
     return torch.stack((log_gain.exp(), (log_gain / 2).exp() * offset), dim=-1)
-
-
-# -- Pose network: two images in temporal order to the camera motion and the brightness change between them.
-#
-# Entries of `models.POSE_NETS` are called with (configuration, the depth network's encoder). They return a module like
-# `Encoder`: an image pair, concatenated along the channels, to features with `channels` and `strides`.
 
 
 class PairMotion(NamedTuple):
@@ -151,7 +267,7 @@ class PoseNet(nn.Module):
     """Encoder of image pairs and a motion head; with `config.brightness` also heads for a and b, which start at (1, 0).
 
     Args:
-        config: its `pose_net`, `pose_head`, `rotation` and scales. Rotations are in radians, translations in meters or
+        config: its `pose_net`, `pose_head`, `rotation` and scales. Rotations are in radians, translations in metres or
             the unit of depth.
         depth_encoder: of the depth network, which a `pose_net` may share.
         size: (height, width) of the training images, for a head that requires them.
@@ -164,11 +280,9 @@ class PoseNet(nn.Module):
         self.encoder = POSE_NETS.load(config.pose_net)(config, depth_encoder)
         head, stride = POSE_HEADS.load(config.pose_head), self.encoder.strides[-1]
         grid = size and (-(-size[0] // stride), -(-size[1] // stride))
-        like = (ACTIVATIONS.load(config.activation), grid)
-        self.head = head(self.encoder.channels[-1], 6, *like)
-        self.gain, self.offset = (
-            head(self.encoder.channels[-1], 1, *like) if config.brightness else None for _ in range(2)
-        )
+        channels, like = self.encoder.channels[-1], (ACTIVATIONS.load(config.activation), grid)
+        self.head = head(channels, 6, *like)
+        self.gain, self.offset = (head(channels, 1, *like) if config.brightness else None for _ in range(2))
         for each in filter(None, (self.gain, self.offset)):
             nn.init.zeros_(each[-1].weight)
             nn.init.zeros_(each[-1].bias)

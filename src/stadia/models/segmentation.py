@@ -67,9 +67,8 @@ class PanopticSegmenter:
         inputs = self.processor(images=image, return_tensors="pt", **task_inputs)
         outputs = self.network(**inputs)
         found = self.processor.post_process_panoptic_segmentation(outputs, target_sizes=[image.shape[:2]])[0]
-        return split_panoptic_segments(
-            found["segmentation"].cpu().numpy(), {one["id"]: one["label_id"] for one in found["segments_info"]}
-        )
+        labels = {one["id"]: one["label_id"] for one in found["segments_info"]}
+        return split_panoptic_segments(found["segmentation"].cpu().numpy(), labels)
 
 
 def split_panoptic_segments(
@@ -94,17 +93,11 @@ def load_panoptic_model(name: str) -> PanopticSegmenter:
             processor = (OneFormerProcessor if one_former else AutoImageProcessor).from_pretrained(name)
             network = AutoModelForUniversalSegmentation.from_pretrained(name)
     except (OSError, ValueError) as error:
-        local = Path(name).expanduser().exists()
-        raise CheckpointError(
-            name,
-            found=str(error).strip().split("\n")[0],
-            expected=("a Mask2Former or OneFormer: a folder (config.json, model.safetensors) or hub name"),
-            fix=(
-                "save it there with save_pretrained"
-                if local
-                else f"{describe_manual_copy(name)}; or pass --by model.tflite, or a COCO file"
-            ),
-        ) from error
+        found, fix = str(error).strip().split("\n")[0], "save it there with save_pretrained"
+        if not Path(name).expanduser().exists():
+            fix = f"{describe_manual_copy(name)}; or pass --by model.tflite, or a COCO file"
+        expected = "a Mask2Former or OneFormer: a folder (config.json, model.safetensors) or hub name"
+        raise CheckpointError(name, found=found, expected=expected, fix=fix) from error
     weights = hashlib.blake2b(digest_size=8)
     for key, value in sorted(network.state_dict().items()):
         weights.update(key.encode())
@@ -144,9 +137,8 @@ class TiledSegmenter:
             scaled = np.asarray(cv2.resize(tile, (self.side, self.side), interpolation=interpolation))
             classes = np.asarray(self.run(scaled.astype(np.uint8))).astype(np.int32) - self.first
             classes = np.where((classes >= 0) & (classes < len(self.names)), classes + 1, 0).astype(np.uint8)
-            classes = np.asarray(
-                cv2.resize(classes, (tile.shape[1], tile.shape[0]), interpolation=cv2.INTER_NEAREST_EXACT)
-            )
+            size = (tile.shape[1], tile.shape[0])
+            classes = np.asarray(cv2.resize(classes, size, interpolation=cv2.INTER_NEAREST_EXACT))
             mine = long[nearest == number]
             if horizontal:
                 semantic[:, mine] = classes[:, mine - start]
@@ -185,13 +177,8 @@ def load_tflite_model(path: Path, names: tuple[str, ...] = CITYSCAPES_CLASSES) -
     except (ValueError, RuntimeError) as error:
         raise CheckpointError(path, found=str(error).split("\n")[0], expected=expected, fix="check the file") from error
     shape, out = tuple(int(n) for n in inputs["shape"]), tuple(int(n) for n in outputs["shape"])
-    if (
-        len(shape) != 4
-        or shape[1] != shape[2]
-        or shape[3] != 3
-        or inputs["dtype"] is not np.uint8
-        or out[1:3] != shape[1:3]
-    ):
+    is_square = len(shape) == 4 and shape[1] == shape[2] and shape[3] == 3
+    if not is_square or inputs["dtype"] is not np.uint8 or out[1:3] != shape[1:3]:
         found = f"{shape} {np.dtype(inputs['dtype']).name} to {out}"
         fix = "export it with these shapes, or pass a COCO file from another program"
         raise CheckpointError(path, found=found, expected=expected, fix=fix)

@@ -1,4 +1,4 @@
-"""Learned size prior: object height in meters from appearance, not the class mean (FUMET, arXiv 2312.04530)."""
+"""Learned size prior: object height in metres from appearance, not the class mean (FUMET, arXiv 2312.04530)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class SizePrior(nn.Module):
         self.register_buffer("_std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (B, 3, side, side) RGB in [0, 1] to ln of the height in meters (B,) and its standard deviation (B,)."""
+        """Map (B, 3, side, side) RGB in [0, 1] to ln of the height in metres (B,) and its standard deviation (B,)."""
         output = self.head(self.encoder((crops - self._mean) / self._std))
         reach = float(np.log(_MAX_FACTOR))
         deviation = _MIN_DEVIATION + 0.1 * nn.functional.softplus(output[:, 1])
@@ -63,7 +63,7 @@ class SizePrior(nn.Module):
 
     @torch.no_grad()
     def predict_heights(self, crops: Sequence[ImageArray]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Predict mean and deviation in meters, (N,) each, of crops (side, side, 3) RGB (`masked_crop`)."""
+        """Predict mean and deviation in metres, (N,) each, of crops (side, side, 3) RGB of masked objects."""
         was_training = self.training
         self.eval()
         means, spreads = [np.zeros(0)], [np.zeros(0)]
@@ -98,10 +98,6 @@ def load_size_prior(path: Path) -> SizePrior:
         prior = SizePrior(about["mean_m"], side=about["side"], encoder=about["encoder"])
         prior.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        raise CheckpointError(
-            path,
-            found=str(error).split("\n")[0],
-            expected="a learnt size prior",
-            fix="train one: experiments/size_prior.py",
-        ) from error
+        found, fix = str(error).split("\n")[0], "train one: experiments/size_prior.py"
+        raise CheckpointError(path, found=found, expected="a learnt size prior", fix=fix) from error
     return prior.eval()

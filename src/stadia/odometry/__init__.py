@@ -1,4 +1,4 @@
-"""Estimate the path of a camera with a trained network. Imports core, geometry, metrics, evaluation."""
+"""Estimate the path of a camera with a trained network."""
 
 from __future__ import annotations
 

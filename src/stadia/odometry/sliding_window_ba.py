@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from stadia.core.types import Camera, PredictedMaps
-from stadia.evaluation.predict.frame_to_frame import is_reliable
+from stadia.evaluation.predict.predict_frames import is_reliable
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment, align_direct
 from stadia.geometry.bundle_adjustment.photometric_residuals import (
     HostPoints,
@@ -64,14 +65,12 @@ MAX_MAP_DEVIATION = 0.05
 """Largest relative standard deviation of inverse depth, from the images alone, of well-constrained points."""
 
 
+ColumnsT = TypeVar("ColumnsT", WindowFrames, HostPoints, MotionFactors)
+
+
 @dataclass(frozen=True, slots=True)
 class IncomingFrame:
-    """An incoming frame.
-
-    image: (1, 3, H, W).
-    camera: K (3, 3).
-    maps: function that predicts its maps, called for keyframes only.
-    """
+    """An incoming frame (1, 3, H, W) with K (3, 3). maps: predicts its maps, called for keyframes only."""
 
     image: Tensor
     camera: Camera
@@ -80,11 +79,7 @@ class IncomingFrame:
 
 @dataclass(frozen=True, slots=True)
 class MapPoints:
-    """Well-constrained points of a keyframe that has left the window.
-
-    position: (P, 3) in the first camera.
-    color: (P, 3) in [0, 1].
-    """
+    """Well-constrained points (P, 3) of a keyframe in the first camera, and their colors (P, 3) in [0, 1]."""
 
     position: Tensor
     color: Tensor
@@ -92,9 +87,8 @@ class MapPoints:
 
 @dataclass(slots=True)
 class _Keyframe:
-    """number: of the frame. small: image, depth and camera that others are aligned to."""
+    """image: (1, 3, H, W). small: image, depth and camera that other frames are aligned to."""
 
-    number: int
     image: Tensor
     small: tuple[Tensor, Tensor, Camera]
 
@@ -134,11 +128,9 @@ class SlidingWindow:
             return False
         T = found.T_source_target[0].cpu() if trusted else compose(moved, before)
         self.step = compose(T, inverse(before))
-        start = (
-            torch.eye(4, dtype=torch.float64)
-            if self.links[-1][0] != self.numbers[-1] or self.predicted is None
-            else self.predicted
-        )
+        start = torch.eye(4, dtype=torch.float64)
+        if self.links[-1][0] == self.numbers[-1] and self.predicted is not None:
+            start = self.predicted
         self.predicted = None if predicted is None else compose(predicted, start)
         self.links.append((self.numbers[-1], T))
         if not trusted or float(found.seen) < MIN_KEYFRAME_OVERLAP or self._flow(T) > KEYFRAME_FLOW:
@@ -177,11 +169,10 @@ class SlidingWindow:
             self.take_points(self._map_points(position))
 
     def _aligned(self, frame: IncomingFrame, start: Tensor) -> DirectAlignment:
-        image, depth_m, camera = self.keyframes[-1].small
-        small, small_camera = _small(frame.image, frame.camera)
-        return align_direct(
-            image, small, depth_m, _batched(camera), _batched(small_camera), start[None].to(image.device)
-        )
+        image, depth, camera = self.keyframes[-1].small
+        small, small_camera = _shrink(frame.image, frame.camera)
+        cameras = [Camera(one.K[None], one.height, one.width) for one in (camera, small_camera)]
+        return align_direct(image, small, depth, *cameras, start[None].to(image.device))
 
     def _flow(self, T: Tensor) -> float:
         assert self.bundle is not None
@@ -197,13 +188,12 @@ class SlidingWindow:
         maps = frame.maps()
         inverse_depth = maps.inverse_depth.float().cpu()
         image, camera = frame.image.cpu(), frame.camera
-        small, small_camera = _small(image, camera)
+        small, small_camera = _shrink(image, camera)
         small_depth = depth_from_inverse(resize_map(inverse_depth, small_camera.height, small_camera.width))
-        self.keyframes.append(_Keyframe(number, image, (small, small_depth, small_camera)))
+        self.keyframes.append(_Keyframe(image, (small, small_depth, small_camera)))
         self.numbers.append(number)
-        frames = _with_frame(
-            None if self.bundle is None else self.bundle.frames, image.mean(1), camera.K, T_camera_world, brightness
-        )
+        newest = WindowFrames(image.mean(1), camera.K[None].double(), T_camera_world[None], brightness[None])
+        frames = newest if self.bundle is None else _concatenate(self.bundle.frames, newest)
         uncertainty = None if maps.log_uncertainty is None else maps.log_uncertainty[0, 0].float().cpu()
         points = _chosen_points(frames, inverse_depth[0, 0], uncertainty)
         if self.bundle is None:
@@ -212,12 +202,11 @@ class SlidingWindow:
             self.bundle = _bundle(frames, points, points.inverse_depth, None, prior, _with_stereo(None, maps))
             return
         motions = _with_motion(self.bundle.motions, len(frames) - 1, predicted, number - self.numbers[-2])
-        together = _joined(self.bundle.points, points)
+        together = _concatenate(self.bundle.points, points)
         expected = torch.cat((self.bundle.expected, points.inverse_depth))
         stereo = _with_stereo(self.bundle.stereo, maps)
-        self.bundle, _ = solve_window(
-            _bundle(frames, together, expected, motions, self.bundle.prior, stereo), ADJUSTMENT_STEPS
-        )
+        problem = _bundle(frames, together, expected, motions, self.bundle.prior, stereo)
+        self.bundle, _ = solve_window(problem, ADJUSTMENT_STEPS)
         if len(self.keyframes) > WINDOW_KEYFRAMES:
             self._leave()
 
@@ -232,9 +221,8 @@ class SlidingWindow:
         stays = bundle.points.host > 0
         points = bundle.points.chosen(stays)
         points = replace(points, host=points.host - 1)
-        frames = WindowFrames(
-            *(getattr(bundle.frames, name)[1:] for name in ("gray", "K", "T_camera_world", "brightness"))
-        )
+        old = bundle.frames
+        frames = WindowFrames(old.gray[1:], old.K[1:], old.T_camera_world[1:], old.brightness[1:])
         stereo = bundle.stereo and VirtualStereo(bundle.stereo.inverse_depth_right[1:], bundle.stereo.T_right_left)
         self.bundle = _bundle(frames, points, bundle.expected[stays], _without_oldest(bundle.motions), prior, stereo)
 
@@ -261,28 +249,16 @@ def relative_flow(points: HostPoints, K: Tensor, height: int, width: int, T: Ten
     return float(distance.median()) / ((height + width) / 2) if len(distance) else 1.0
 
 
-def _batched(camera: Camera) -> Camera:
-    return Camera(camera.K[None], camera.height, camera.width)
-
-
-def _small(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
+def _shrink(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
     """Shrink an image to about ALIGNED_ROWS rows."""
     shrink = max(1, round(camera.height / ALIGNED_ROWS))
     return resize(image, camera, camera.height // shrink, camera.width // shrink) if shrink > 1 else (image, camera)
 
 
-def _with_frame(
-    frames: WindowFrames | None, gray: Tensor, K: Tensor, T_camera_world: Tensor, brightness: Tensor
-) -> WindowFrames:
-    new = (gray, K[None].double(), T_camera_world[None], brightness[None])
-    if frames is None:
-        return WindowFrames(*new)
-    return WindowFrames(
-        *(
-            torch.cat(pair)
-            for pair in zip((frames.gray, frames.K, frames.T_camera_world, frames.brightness), new, strict=True)
-        )
-    )
+def _concatenate(first: ColumnsT, second: ColumnsT) -> ColumnsT:
+    """Append the rows of all tensors of a dataclass. Frames keep no T_first, which only a solver has."""
+    names = [column.name for column in fields(first) if column.name != "T_first"]
+    return type(first)(*(torch.cat((getattr(first, name), getattr(second, name))) for name in names))
 
 
 def _chosen_points(frames: WindowFrames, inverse_depth: Tensor, log_uncertainty: Tensor | None) -> HostPoints:
@@ -292,13 +268,8 @@ def _chosen_points(frames: WindowFrames, inverse_depth: Tensor, log_uncertainty:
         allowed, weight = torch.ones_like(gray, dtype=torch.bool), gradient_weight(squared_gradient(gray))
     else:
         allowed, weight = log_uncertainty <= log_uncertainty.quantile(0.8), uncertainty_weight(log_uncertainty)
-    return make_host_points(
-        gray, frames.K[-1], len(frames) - 1, select_pixels(gray, allowed, POINTS_PER_KEYFRAME), inverse_depth, weight
-    )
-
-
-def _joined(points: HostPoints, others: HostPoints) -> HostPoints:
-    return HostPoints(*(torch.cat((getattr(points, name), getattr(others, name))) for name in HostPoints.__slots__))
+    pixels = select_pixels(gray, allowed, POINTS_PER_KEYFRAME)
+    return make_host_points(gray, frames.K[-1], len(frames) - 1, pixels, inverse_depth, weight)
 
 
 def _bundle(
@@ -312,16 +283,8 @@ def _bundle(
     """Build the problem in which every point is observed by every other frame of the window."""
     point, frame = torch.cartesian_prod(torch.arange(len(points)), torch.arange(len(frames))).unbind(-1)
     others = frame != points.host[point]
-    return WindowProblem(
-        frames,
-        points,
-        expected,
-        DEPTH_DEVIATION * expected,
-        Observations(point[others], frame[others]),
-        motions,
-        prior,
-        stereo,
-    )
+    observations = Observations(point[others], frame[others])
+    return WindowProblem(frames, points, expected, DEPTH_DEVIATION * expected, observations, motions, prior, stereo)
 
 
 def _with_stereo(stereo: VirtualStereo | None, maps: PredictedMaps) -> VirtualStereo | None:
@@ -329,31 +292,25 @@ def _with_stereo(stereo: VirtualStereo | None, maps: PredictedMaps) -> VirtualSt
     if maps.inverse_depth_right is None or maps.T_right_left is None:
         return None
     right = maps.inverse_depth_right[:, 0].float().cpu()
-    return VirtualStereo(
-        right if stereo is None else torch.cat((stereo.inverse_depth_right, right)), maps.T_right_left.double().cpu()
-    )
+    together = right if stereo is None else torch.cat((stereo.inverse_depth_right, right))
+    return VirtualStereo(together, maps.T_right_left.double().cpu())
 
 
 def _with_motion(
     motions: MotionFactors | None, newest: int, predicted: Tensor | None, frames: int
 ) -> MotionFactors | None:
-    """Append the motion from the keyframe before. Its variance is that of one frame times the number
-    of frames between.
-    """
+    """Append the motion from the keyframe before, with the variance of one frame times the number of frames between."""
     if predicted is None:
         return motions
     length = MOTION_DEVIATION[0] * float(predicted[:3, 3].norm()) / frames
     one = torch.tensor([max(length, 1e-6)] * 3 + [MOTION_DEVIATION[1]] * 3, dtype=torch.float64) * frames**0.5
     new = MotionFactors(torch.tensor([newest - 1]), torch.tensor([newest]), predicted[None], one[None])
-    if motions is None:
-        return new
-    return MotionFactors(*(torch.cat((getattr(motions, name), getattr(new, name))) for name in MotionFactors.__slots__))
+    return new if motions is None else _concatenate(motions, new)
 
 
 def _without_oldest(motions: MotionFactors | None) -> MotionFactors | None:
     if motions is None:
         return None
     stay = motions.earlier > 0
-    return MotionFactors(
-        motions.earlier[stay] - 1, motions.later[stay] - 1, motions.T_later_earlier[stay], motions.deviation[stay]
-    )
+    earlier, later = motions.earlier[stay] - 1, motions.later[stay] - 1
+    return MotionFactors(earlier, later, motions.T_later_earlier[stay], motions.deviation[stay])

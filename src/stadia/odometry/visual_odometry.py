@@ -17,8 +17,7 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera, DepthScale, Predictor
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.predict.frame_preparation import Frame, PreparedFrame
-from stadia.evaluation.predict.frame_to_frame import predict_motion
-from stadia.evaluation.predict.predict_frames import FrameTensors, predict_maps
+from stadia.evaluation.predict.predict_frames import FrameTensors, predict_maps, predict_motion
 from stadia.geometry.se3 import compose, inverse
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import IncomingFrame, MapPoints, SlidingWindow
@@ -33,9 +32,7 @@ class OdometryMethod(Protocol):
     def keyframes(self) -> int: ...
 
     def add(self, image: Tensor, camera: Camera) -> bool:
-        """Place (1, 3, H, W) with K (3, 3). Return False where the motion is unknown: the path ends
-        before this frame.
-        """
+        """Place (1, 3, H, W) with K (3, 3). Return False where the motion is unknown: the path ends before it."""
         ...
 
     def path(self) -> Tensor:
@@ -77,40 +74,34 @@ class FrameToFrameOdometry:
 
 @dataclass(slots=True)
 class SlidingWindowOdometry:
-    """Sliding-window refinement (`stadia.odometry.sliding_window_ba`), initialized by the pose network
-    where there is one.
-    """
+    """Bundle adjustment over a sliding window, initialized by the pose network where there is one."""
 
     predictor: Predictor
     take_points: TakePoints
-    refinement: SlidingWindow = field(init=False)
+    window: SlidingWindow = field(init=False)
     before: FrameTensors | None = None
 
     def __post_init__(self) -> None:
-        if self.predictor.claim is DepthScale.AFFINE_INVERSE:
-            raise StadiaError(
-                "--method refined",
-                found="inverse depth up to scale and shift",
-                expected="depth, or depth up to scale",
-                fix="use a recipe that predicts depth, or --method network",
-            )
-        self.refinement = SlidingWindow(self.take_points)
+        if self.predictor.depth_scale is DepthScale.AFFINE_INVERSE:
+            fix = "use a recipe that predicts depth, or --method network"
+            found = "inverse depth up to scale and shift"
+            raise StadiaError("--method refined", found=found, expected="depth, or depth up to scale", fix=fix)
+        self.window = SlidingWindow(self.take_points)
 
     @property
     def keyframes(self) -> int:
-        return len(self.refinement.numbers)
+        return len(self.window.numbers)
 
     def add(self, image: Tensor, camera: Camera) -> bool:
         now = FrameTensors(image, camera)
         motion = None if self.before is None else predict_motion(self.predictor, self.before, now, None)
         self.before = now
-        return self.refinement.add(
-            IncomingFrame(image, camera, partial(predict_maps, self.predictor, image, camera)), motion
-        )
+        maps = partial(predict_maps, self.predictor, image, camera)
+        return self.window.add(IncomingFrame(image, camera, maps), motion)
 
     def path(self) -> Tensor:
-        self.refinement.finish()
-        return self.refinement.path()
+        self.window.finish()
+        return self.window.path()
 
 
 def create_sliding_window(predictor: Predictor, take_points: TakePoints) -> OdometryMethod:
@@ -130,9 +121,8 @@ def create_network(predictor: Predictor, take_points: TakePoints) -> OdometryMet
 
 @dataclass(frozen=True, slots=True)
 class CameraPath:
-    """A camera path.
+    """A camera path T_world_camera (N, 4, 4), whose world is the first frame.
 
-    T_world_camera: (N, 4, 4), the world is the first frame.
     names, times_s: of the N frames, a time None where unknown.
     ends: where and why the path stops before the last frame; else empty.
     keyframes: number of keyframes.
@@ -157,45 +147,42 @@ def track_camera(
 ) -> CameraPath:
     """Track the camera through frames, read one by one.
 
-    Args:
-        predictor: from `stadia.recipes.load_predictor`.
-        frames: in order; those off the path are skipped.
-        method: row of `stadia.odometry.ODOMETRY_METHODS`.
-        source: name of the input, for people.
-        take_points: receives the map, part by part, if the method makes one.
+    frames: in order; those off the path are skipped.
+    method: row of `stadia.odometry.ODOMETRY_METHODS`.
+    source: name of the input, for people.
+    take_points: receives the map, part by part, if the method makes one.
 
     Raises DataError where fewer than two frames can be placed.
     """
-    follower: OdometryMethod = ODOMETRY_METHODS.load(method)(predictor, take_points)
-    names, times, took, ends, passed = list[str](), list[float | None](), list[float](), "", 0
-    for picture in frames:
-        if not picture.on_path:
-            passed += 1
+    odometry: OdometryMethod = ODOMETRY_METHODS.load(method)(predictor, take_points)
+    names, times, frame_ms, ends, skipped = list[str](), list[float | None](), list[float](), "", 0
+    for frame in frames:
+        if not frame.on_path:
+            skipped += 1
             continue
         started = time.perf_counter()
-        shown = PreparedFrame.to(predictor, picture)
-        camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
-        placed = (picture.is_neighbor or not names) and follower.add(torch.from_numpy(shown.image)[None], camera)
-        if not placed:
-            ends = f"the path ends at {names[-1]}: the motion to {picture.name} is unknown"
+        prepared = PreparedFrame.to(predictor, frame)
+        camera = Camera(torch.from_numpy(prepared.K), predictor.height, predictor.width)
+        is_placed = (frame.is_neighbor or not names) and odometry.add(torch.from_numpy(prepared.image)[None], camera)
+        if not is_placed:
+            ends = f"the path ends at {names[-1]}: the motion to {frame.name} is unknown"
             break
-        names.append(picture.name)
-        times.append(picture.time_s)
-        took.append(1e3 * (time.perf_counter() - started))
+        names.append(frame.name)
+        times.append(frame.time_s)
+        frame_ms.append(1e3 * (time.perf_counter() - started))
     if len(names) < 2:
-        raise _no_path(source, len(names), passed, ends)
-    return CameraPath(follower.path().numpy(), tuple(names), tuple(times), ends, follower.keyframes, np.array(took))
+        raise _no_path(source, len(names), skipped, ends)
+    T_world_camera = odometry.path().numpy()
+    return CameraPath(T_world_camera, tuple(names), tuple(times), ends, odometry.keyframes, np.array(frame_ms))
 
 
-def _no_path(source: str, placed: int, passed: int, ends: str) -> DataError:
+def _no_path(source: str, placed: int, skipped: int, ends: str) -> DataError:
     """Explain why fewer than two frames are placed."""
     if ends:
         fix = "use --method aligned or refined where the recipe has no pose network, and images that follow each other"
         return DataError(source, found=ends, expected="a motion between two frames", fix=fix)
-    if passed:
-        found = f"{placed + passed} frames, and none that shows that the camera has moved since the first"
+    if skipped:
+        found = f"{placed + skipped} frames, and none that shows that the camera has moved since the first"
         return DataError(source, found=found, expected="two that do", fix="data.stride=1 takes each frame")
-    found = f"{placed} frame{'s' * (placed != 1)}"
-    return DataError(
-        source, found=found, expected="two that follow each other", fix="pass a video, or a folder of its images"
-    )
+    found, fix = f"{placed} frame{'s' * (placed != 1)}", "pass a video, or a folder of its images"
+    return DataError(source, found=found, expected="two that follow each other", fix=fix)

@@ -1,4 +1,4 @@
-"""Format an ablation: a sentence for each change, a table, a plot. Reads STUDY/verdicts.json and results.jsonl."""
+"""Format an ablation from verdicts.json and results.jsonl: a sentence for each change, a table, a plot."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from typing import Any
 
 from stadia.core.errors import DataError
 from stadia.core.files import atomic_write, read_json, write_text
-from stadia.report import metric_labels
+from stadia.report.metric_labels import format_number
 
 Verdict = Mapping[str, Any]
 
 
 def write_ablation_report(folder: Path) -> list[Path]:
-    """Write table.md, plot.svg and plot.png from a study's verdicts.json. Raises DataError where it has none that can
-    be read.
-    """
+    """Write table.md, plot.svg and plot.png from a study's verdicts.json. Raises DataError where that is invalid."""
     study = read_verdicts(folder)
     paths = [folder / name for name in ("table.md", "plot.svg", "plot.png")]
     write_text(paths[0], format_markdown(study))
@@ -31,12 +29,8 @@ def read_verdicts(folder: Path) -> dict[str, Any]:
     """Read verdicts.json."""
     study = read_json(Path(folder) / "verdicts.json")
     if not isinstance(study, dict) or not isinstance(study.get("verdicts"), list):
-        raise DataError(
-            folder,
-            found="no verdicts in verdicts.json",
-            expected="a study's",
-            fix="run `stadia ablate` again, it writes the file",
-        )
+        fix = "run `stadia ablate` again, it writes the file"
+        raise DataError(folder, found="no verdicts in verdicts.json", expected="those of a study", fix=fix)
     return study
 
 
@@ -48,37 +42,30 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 
 def describe_verdict(study: Mapping[str, Any], verdict: Verdict) -> str:
     """Describe what the data support about one change, with the numbers."""
-    metric, d = str(study["metric"]), verdict["difference"]
-    of = f"'{verdict['change']}'"
+    metric, d, change = str(study["metric"]), verdict["difference"], f"'{verdict['change']}'"
     if d is None:
-        return (
-            f"Undecided: {of} and the base share {len(verdict['seeds'])} seeds with a value; at least three are needed."
-        )
+        shared = f"{change} and the base share {len(verdict['seeds'])} seeds with a value"
+        return f"Undecided: {shared}; at least three are needed."
     shown, percent = verdict["shown"], f"{1 - study['alpha']:.0%}"
     chance = format_p_value(verdict["p_holm"])
     chance = f"p {chance}" if chance.startswith("<") else f"p = {chance}"
-    interval = f"{format_signed(d['mean'])}, {percent} interval {format_signed(d['low'])} to {format_signed(d['high'])}, {d['n']} seeds, {chance}"
+    span = f"{format_signed(d['low'])} to {format_signed(d['high'])}"
+    interval = f"{format_signed(d['mean'])}, {percent} interval {span}, {d['n']} seeds, {chance}"
     if shown == "identical":
-        text = (
-            f"with {of} {metric} is the same but for rounding in all {d['n']} seeds: it changes nothing that this"
-            " training does"
-        )
+        text = f"with {change} {metric} is the same but for rounding in all {d['n']} seeds"
+        text += ": it changes nothing that this training does"
     elif shown:
-        text = f"{of} makes {metric} {shown} ({interval})"
+        text = f"{change} makes {metric} {shown} ({interval})"
         if verdict["within_margin"]:
-            text += f", yet by less than the margin of {metric_labels.format_number(study['margin'])} that matters"
+            text += f", yet by less than the margin of {format_number(study['margin'])} that matters"
     elif verdict["within_margin"]:
-        text = (
-            f"{of} leaves {metric} the same within {metric_labels.format_number(study['margin'])} ({interval}; p of the margin ="
-            f" {format_p_value(verdict['p_same'])})"
-        )
+        p_same = f"p of the margin = {format_p_value(verdict['p_same'])}"
+        text = f"{change} leaves {metric} the same within {format_number(study['margin'])} ({interval}; {p_same})"
     else:
-        text = f"{of} may leave {metric} as it is or change it ({interval}). {_describe_power(study, verdict)}"
+        text = f"{change} may leave {metric} as it is or change it ({interval}). {_describe_power(study, verdict)}"
     if not shown and (d["low"] > 0 or d["high"] < 0):
-        text += (
-            f" Its own interval leaves 0 out; of {len(study['verdicts'])} changes tried, one does so by chance more"
-            " often (Holm)"
-        )
+        tried = f"of {len(study['verdicts'])} changes tried, one does so by chance more often (Holm)"
+        text += f" Its own interval leaves 0 out; {tried}"
     return f"{verdict['decision'].capitalize()}: {text.rstrip('.')}."
 
 
@@ -87,16 +74,17 @@ def _describe_power(study: Mapping[str, Any], verdict: Verdict) -> str:
     if not verdict["difference"]["sd"]:
         least = math.ceil(math.log2(2 * len(study["verdicts"]) / study["alpha"]))
         return f"One number in all seeds leaves no spread to measure chance by; signs alone take {least} seeds"
-    found = f"So many seeds find a difference of {metric_labels.format_number(verdict['detectable'])} in four studies of five"
+    detectable, margin = format_number(verdict["detectable"]), format_number(study["margin"])
+    found = f"So many seeds find a difference of {detectable} in four studies of five"
     if study["margin"] is None:
         return found
     needed = f"takes {verdict['needed']}" if verdict["needed"] else "takes more than 10,000"
-    return f"{found}; one of the margin, {metric_labels.format_number(study['margin'])}, {needed}"
+    return f"{found}; one of the margin, {margin}, {needed}"
 
 
 def format_signed(value: float) -> str:
     """Format three digits with the sign."""
-    return f"{'+' if value > 0 else '−' if value < 0 else ''}{metric_labels.format_number(abs(value))}"
+    return f"{'+' if value > 0 else '−' if value < 0 else ''}{format_number(abs(value))}"
 
 
 def format_p_value(value: float | None) -> str:
@@ -108,50 +96,27 @@ TABLE_HEAD = ("change", "mean", "difference", "interval", "p (t, Holm)", "p (sig
 
 
 def make_table_cells(study: Mapping[str, Any]) -> list[list[str]]:
-    """Return a row for the base and each change, in the columns of HEAD."""
+    """Return a row for the base and each change, in the columns of TABLE_HEAD."""
     verdicts = study["verdicts"]
     base = next((v["base"] for v in verdicts if v["base"] is not None), None)
-    found = [["base", metric_labels.format_number(base), "", "", "", "", "", "", ""]]
+    rows = [["base", format_number(base), "", "", "", "", "", "", ""]]
     for v in verdicts:
-        d = v["difference"]
-        tested = (
-            [
-                format_signed(d["mean"]),
-                f"{format_signed(d['low'])} … {format_signed(d['high'])}",
-                format_p_value(v["p_holm"]),
-                format_p_value(d["p_signs"]),
-            ]
-            if d
-            else ["–"] * 4
-        )
-        found.append(
-            [
-                v["change"],
-                metric_labels.format_number(v["changed"]),
-                *tested,
-                str(len(v["seeds"])),
-                v["expected"],
-                v["decision"],
-            ]
-        )
-    return found
+        tested = ["–"] * 4
+        if d := v["difference"]:
+            interval = f"{format_signed(d['low'])} … {format_signed(d['high'])}"
+            p_values = format_p_value(v["p_holm"]), format_p_value(d["p_signs"])
+            tested = [format_signed(d["mean"]), interval, *p_values]
+        seeds = str(len(v["seeds"]))
+        rows.append([v["change"], format_number(v["changed"]), *tested, seeds, v["expected"], v["decision"]])
+    return rows
 
 
 def format_markdown(study: Mapping[str, Any]) -> str:
     """Format table.md: the metric, the table, a sentence for each change, and the cautions."""
-    good = {"lower": "lower is better", "higher": "higher is better"}[study["better"]]
-    lines = [
-        f"# {study['study']}",
-        "",
-        (
-            f"`{study['metric']}` ({good}) of `{study['recipe']}`, the {study['at']} validation, seeds"
-            f" {', '.join(map(str, study['seeds']))}; {study['runs']} of {study['planned']} runs. Differences are of"
-            " the change minus the base, seed by seed."
-        ),
-        "",
-        *_format_table(TABLE_HEAD, make_table_cells(study)),
-        "",
-    ]
+    metric = f"`{study['metric']}` ({study['better']} is better) of `{study['recipe']}`, the {study['at']} validation"
+    runs = f"seeds {', '.join(map(str, study['seeds']))}; {study['runs']} of {study['planned']} runs"
+    about = f"{metric}, {runs}. Differences are of the change minus the base, seed by seed."
+    lines = [f"# {study['study']}", "", about, "", *_format_table(TABLE_HEAD, make_table_cells(study)), ""]
     for verdict in study["verdicts"]:
         claim = f"*{verdict['claim']}* " if verdict["claim"] else ""
         lines.append(f"- {claim}{describe_verdict(study, verdict)} Changed: `{'`, `'.join(verdict['keys'])}`.")
@@ -181,17 +146,15 @@ def draw_ablation_plot(study: Mapping[str, Any], results: Sequence[Mapping[str, 
     value = {(row["change"], row["seed"]): row["value"] for row in results}
     colors = {"confirmed": "#1a7f4b", "refuted": "#b3261e", "undecided": "0.35"}
     for y, verdict in enumerate(verdicts):
-        each = [
-            value[verdict["change"], seed] - value["base", seed] for seed in verdict["seeds"] if ("base", seed) in value
-        ]
-        axes.plot(each, [y] * len(each), "o", color="0.7", markersize=4)
+        seeds = [seed for seed in verdict["seeds"] if ("base", seed) in value]
+        differences = [value[verdict["change"], seed] - value["base", seed] for seed in seeds]
+        axes.plot(differences, [y] * len(seeds), "o", color="0.7", markersize=4)
         if d := verdict["difference"]:
             spread = [[d["mean"] - d["low"]], [d["high"] - d["mean"]]]
             axes.errorbar([d["mean"]], [y], xerr=spread, fmt="s", capsize=4, color=colors[verdict["decision"]])
     axes.set_yticks(range(len(verdicts)), [f"{v['change']} ({v['decision']})" for v in verdicts])
     axes.set_ylim(len(verdicts) - 0.5, -0.5)
-    axes.set_xlabel(
-        f"{study['metric']}, change minus base ({study['better']} is better); bar: {1 - study['alpha']:.0%} interval"
-    )
+    about = f"change minus base ({study['better']} is better); bar: {1 - study['alpha']:.0%} interval"
+    axes.set_xlabel(f"{study['metric']}, {about}")
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -19,9 +19,10 @@ LEFT, RIGHT, TOP, BOTTOM = 50.0, 18.0, 10.0, 28.0
 MAX_POINTS, MAX_DOTS = 800, 20
 LOG_RATIO = 50.0
 MIN_AXIS_SPAN = 1e-3
-"""Of a curve's size, what its axis shows at least: a value that stands still does not fill the panel with its rounding.
-"""
+"""Least span of an axis, as a share of the values, so that the rounding of a constant does not fill the panel."""
 PALETTE_SIZE = 8  # the template's palette
+
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,13 @@ class AxisTick:
 
 @dataclass(frozen=True)
 class CurveLine:
-    """One curve. `path` and `raw_path` are SVG path data; `raw_path` is empty where nothing was smoothed, `dots` where
-    there are many.
-    """
+    """One curve. `path` and `raw_path` are SVG path data; `raw_path` is empty where nothing was smoothed."""
 
     name: str
     color: int
     path: str
     raw_path: str
-    dots: list[tuple[float, float]]
+    dots: list[Point]
     last: float
     best: float
     best_step: int
@@ -78,7 +77,7 @@ class PathFigure:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Bars (x, y, width, height) of per-image values, the median's place, and the axis."""
+    """Bars (x, y, width, height) of per-image values, position of the median, and the axis."""
 
     bars: list[tuple[float, float, float, float]]
     median_at: float
@@ -86,16 +85,14 @@ class Histogram:
 
 
 def smooth_values(values: Sequence[float], window: int) -> NDArray[np.float64]:
-    """Return the centered running mean (N,) of finite values in a window (odd, shrunk at both ends); NaN where there
-    are none.
-    """
+    """Return the running mean (N,) of finite values in a centered window (odd, shrunk at both ends), or NaN."""
     array = np.asarray(values, dtype=np.float64)
     finite = np.isfinite(array)
     total = np.concatenate([[0.0], np.cumsum(np.where(finite, array, 0.0))])
     count = np.concatenate([[0], np.cumsum(finite)])
-    index, half = np.arange(len(array)), window // 2
-    half_here = np.minimum(half, np.minimum(index, len(array) - 1 - index))
-    low, high = index - half_here, index + half_here + 1
+    index = np.arange(len(array))
+    half = np.minimum(window // 2, np.minimum(index, len(array) - 1 - index))
+    low, high = index - half, index + half + 1
     number = count[high] - count[low]
     return np.divide(total[high] - total[low], number, out=np.full(len(array), np.nan), where=number > 0)
 
@@ -113,10 +110,10 @@ def choose_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 def format_tick_labels(values: Sequence[float]) -> list[str]:
     """Format ticks with three digits, or as many as make neighbors differ: 0.9995 and 1 are two labels."""
-    apart = min((abs(b - a) for a, b in itertools.pairwise(values)), default=math.inf)
+    spacing = min((abs(b - a) for a, b in itertools.pairwise(values)), default=math.inf)
     for digits in range(3, 17):
         labels = [f"{value:.{digits}g}" for value in values]
-        if all(abs(float(label) - value) <= 0.01 * apart for label, value in zip(labels, values, strict=True)):
+        if all(abs(float(label) - value) <= 0.01 * spacing for label, value in zip(labels, values, strict=True)):
             break
     return labels
 
@@ -141,39 +138,33 @@ class FigureAxes:
             share = (value - self.low) / (self.high - self.low)
         return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
-    def points(
-        self, steps: Sequence[int], values: Sequence[float] | NDArray[np.float64]
-    ) -> list[tuple[float, float] | None]:
+    def points(self, steps: Sequence[int], values: Sequence[float] | NDArray[np.float64]) -> list[Point | None]:
         """Return at most `MAX_POINTS` points of a curve; None where a value cannot be drawn on the axis."""
-        found: list[tuple[float, float] | None] = []
-        for i in np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_POINTS)).astype(int)):
-            drawable = math.isfinite(values[i]) and (not self.log or values[i] > 0)
-            found.append(
-                (self.x(steps[i]), float(np.clip(self.y(values[i]), -HEIGHT, 2 * HEIGHT))) if drawable else None
-            )
+        found: list[Point | None] = []
+        for i in _thin(len(steps)):
+            if math.isfinite(values[i]) and (not self.log or values[i] > 0):
+                found.append((self.x(steps[i]), float(np.clip(self.y(values[i]), -HEIGHT, 2 * HEIGHT))))
+            else:
+                found.append(None)
         return found
 
     def y_ticks(self) -> list[AxisTick]:
         if not self.log:
-            return _place_ticks(choose_ticks(self.low, self.high), self.y)
+            return place_ticks(choose_ticks(self.low, self.high), self.y)
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         values = [m * 10.0**e for e in powers for m in ((1, 3) if len(powers) < 4 else (1,))]
-        return _place_ticks([v for v in values if self.low <= v <= self.high], self.y)
+        return place_ticks([v for v in values if self.low <= v <= self.high], self.y)
 
 
 def make_plot(
-    title: str,
-    series: Sequence[Series],
-    *,
-    better: Better = "lower",
-    noisy: bool = True,
+    title: str, series: Sequence[Series], *, better: Better = "lower", noisy: bool = True,
     marks: Sequence[tuple[int, str]] = (),
-) -> CurvePlot | None:
-    """Make the curves of one panel, or None where no value is finite. marks: (step, label of what begins there).
+) -> CurvePlot | None:  # fmt: skip
+    """Make the curves of one panel, or None where no value is finite. marks: (first step, label) of each stage.
 
-    Many points are drawn as a running mean over the raw ones, where they are `noisy`. The axis is logarithmic where
-    the values span more than a factor of 50, and leaves out the wildest hundredth of the raw values, so that a first
-    spike does not flatten the rest. It shows LEAST_SPAN of the values' size at least.
+    Many `noisy` points are drawn as a running mean over the raw ones. The axis is logarithmic where the values span
+    more than LOG_RATIO. It leaves out the outermost hundredth of the raw values, so that a first spike does not flatten
+    the rest.
     """
     smoothed = {s.name: smooth_values(s.values, _smoothing_window(len(s.values)) if noisy else 1) for s in series}
     drawn = np.concatenate([values for s in series for values in (smoothed[s.name], _trim_outliers(s.values))])
@@ -183,13 +174,12 @@ def make_plot(
     low, high = float(drawn.min()), float(drawn.max())
     log = low > 0 and high / low > LOG_RATIO
     if not log:
-        size = max(abs(low), abs(high))
-        margin = (
-            max(0.05 * (high - low), (MIN_AXIS_SPAN * size - (high - low)) / 2) if low < high else 0.1 * size or 1.0
-        )
+        size, span = max(abs(low), abs(high)), high - low
+        margin = max(0.05 * span, (MIN_AXIS_SPAN * size - span) / 2) if low < high else 0.1 * size or 1.0
         low, high = (0.0 if 0 <= low < 0.3 * high or low == high == 0 else low - margin), high + margin
     first, last = min(s.steps[0] for s in series), max(s.steps[-1] for s in series)
-    axes = FigureAxes(first, last, low, high, log) if first < last else FigureAxes(first - 1, last + 1, low, high, log)
+    pad = int(first == last)
+    axes = FigureAxes(first - pad, last + pad, low, high, log)
     return CurvePlot(
         title=title,
         lines=[_make_curve(s, color, axes, smoothed[s.name], better) for color, s in enumerate(series)],
@@ -206,8 +196,14 @@ def make_step_ticks(axes: FigureAxes) -> list[AxisTick]:
     return [AxisTick(axes.x(value), _format_step(value)) for value in choose_ticks(axes.first, axes.last, 4)]
 
 
-def _place_ticks(values: Sequence[float], place: Callable[[float], float]) -> list[AxisTick]:
+def place_ticks(values: Sequence[float], place: Callable[[float], float]) -> list[AxisTick]:
+    """Label values, and place each in SVG units."""
     return [AxisTick(place(value), label) for value, label in zip(values, format_tick_labels(values), strict=True)]
+
+
+def _thin(count: int) -> NDArray[np.int64]:
+    """Return at most MAX_POINTS indices spread evenly."""
+    return np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).astype(int))
 
 
 def _smoothing_window(count: int) -> int:
@@ -231,8 +227,7 @@ def _make_curve(s: Series, color: int, axes: FigureAxes, smoothed: NDArray[np.fl
     best = int(np.argmax(ranked) if better == "higher" else np.argmin(ranked))
     broken = [step for step, value in zip(s.steps, s.values, strict=True) if not math.isfinite(value)]
     points = axes.points(s.steps, smoothed)
-    path = make_path_data(points)
-    raw_path = make_path_data(axes.points(s.steps, s.values))
+    path, raw_path = make_path_data(points), make_path_data(axes.points(s.steps, s.values))
     return CurveLine(
         name=s.name.removeprefix("train/term/").removeprefix("time/").removeprefix("gradient/"),
         color=color % PALETTE_SIZE,
@@ -247,7 +242,7 @@ def _make_curve(s: Series, color: int, axes: FigureAxes, smoothed: NDArray[np.fl
     )
 
 
-def make_path_data(points: Sequence[tuple[float, float] | None]) -> str:
+def make_path_data(points: Sequence[Point | None]) -> str:
     """Format SVG path data; None lifts the pen."""
     parts, pen_down = [], False
     for point in points:
@@ -269,20 +264,19 @@ def draw_camera_path(estimated_m: Any, true_m: Any) -> PathFigure | None:
     every = estimated if true is None else np.concatenate([estimated, true])
     low, high = every.min(axis=0), every.max(axis=0)
     extent = np.maximum(high - low, 0.05 * max(float((high - low).max()), 1e-6))
-    pad, longest = 16.0, WIDTH
-    scale = float(min((longest - 2 * pad) / extent[0], (HEIGHT - 2 * pad) / extent[1]))
-    bar_m = round_down(0.25 * longest / scale)
+    pad = 16.0
+    scale = float(min((WIDTH - 2 * pad) / extent[0], (HEIGHT - 2 * pad) / extent[1]))
+    bar_m = round_down(0.25 * WIDTH / scale)
 
-    def path(points: NDArray[np.float64]) -> str:
-        return make_path_data([(pad + (px - low[0]) * scale, pad + (high[1] - pz) * scale) for px, pz in points])
+    def draw(points: NDArray[np.float64]) -> list[Point]:
+        return [(pad + float(x - low[0]) * scale, pad + float(high[1] - z) * scale) for x, z in points]
 
-    start = (estimated if true is None else true)[0]
     return PathFigure(
         width=float(extent[0]) * scale + 2 * pad,
         height=float(extent[1]) * scale + 2 * pad + 24,
-        estimated=path(estimated),
-        true=path(true) if true is not None else "",
-        start=(pad + float(start[0] - low[0]) * scale, pad + float(high[1] - start[1]) * scale),
+        estimated=make_path_data(draw(estimated)),
+        true=make_path_data(draw(true)) if true is not None else "",
+        start=draw(estimated if true is None else true)[0],
         bar_px=bar_m * scale,
         bar_m=bar_m,
     )
@@ -302,7 +296,7 @@ def _as_path_points(points: Any) -> NDArray[np.float64] | None:
         return None
     if array.ndim != 2 or array.shape[1] != 2 or len(array) < 2 or not np.isfinite(array).all():
         return None
-    return array[np.unique(np.linspace(0, len(array) - 1, min(len(array), MAX_POINTS)).astype(int))]
+    return array[_thin(len(array))]
 
 
 def make_histogram(values: Sequence[float], bins: int = 24) -> Histogram:
@@ -322,4 +316,4 @@ def make_histogram(values: Sequence[float], bins: int = 24) -> Histogram:
         for i, c in enumerate(counts)
     ]
     median = float(np.clip(np.median(array), low, high))
-    return Histogram(bars, x(median), _place_ticks(choose_ticks(low, high, 4), x))
+    return Histogram(bars, x(median), place_ticks(choose_ticks(low, high, 4), x))

@@ -1,4 +1,4 @@
-"""Define names, units and directions of metrics, and format numbers and evidence."""
+"""Names, units and directions of metrics, descriptions of depth scales, and the format of numbers and evidence."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-# -- Names, units and good directions of metrics, and descriptions of depth scales.
+from typing import Any, Literal, TypeGuard
 
 Better = Literal["lower", "higher", "one", "neither"]
 
@@ -79,32 +77,28 @@ SCORES |= {
     for kind, name in (("ap", "AP"), ("recall", "Recall"))
     for degrees, cm in ((5, 2), (5, 5), (10, 2), (10, 5), (10, 10))
 }
-"""A new metric is a line here; without one it is shown by its own name, neither good nor bad."""
+"""A new metric is a line here. A metric without a line is shown by its own name, neither good nor bad."""
 
 METRES, UP_TO_SCALE = "metres", "up-to-scale"
-CLAIMS: dict[str, tuple[str, str]] = {
+DEPTH_SCALES: dict[str, tuple[str, str]] = {
     METRES: (
         "Metres",
-        (
-            "{mean} metres, as far as they are right: the scale comes from {source}, and nothing is fitted to the truth"
-            " when they are scored."
-        ),
+        "{mean} metres, as far as they are right: the scale comes from {source}, and nothing is fitted to the truth"
+        " when they are scored.",
     ),
     UP_TO_SCALE: (
         "Up to scale",
-        (
-            "Shapes and proportions mean something, as far as they are right; sizes do not. {share} one unknown factor,"
-            " which one camera alone cannot measure: scores of {of} are those after a fit to the truth's size."
-        ),
+        "Shapes and proportions mean something, as far as they are right; sizes do not. {share} one unknown factor,"
+        " which one camera alone cannot measure: scores of {of} are those after a fit to the truth's size.",
     ),
     "affine-inverse": (
         "Inverse depth up to scale and shift",
         "The order of near and far means something, as far as it is right. Distances, proportions and sizes do not.",
     ),
 }
-UNKNOWN_CLAIM = ("No claim yet", "Nothing has been predicted yet.")
+UNKNOWN_DEPTH_SCALE = ("No depth scale yet", "Nothing has been predicted yet.")
 
-STATUSES: dict[str, tuple[str, str]] = {  # run.json's status: (what is shown, the tone it is shown in)
+STATUSES: dict[str, tuple[str, str]] = {  # status in run.json: (text, tone)
     "finished": ("finished", "good"),
     "running": ("not finished when this was written", "warn"),
     "interrupted": ("interrupted", "warn"),
@@ -114,9 +108,7 @@ STATUSES: dict[str, tuple[str, str]] = {  # run.json's status: (what is shown, t
 
 
 def find_metric_label(name: str) -> MetricLabel | None:
-    """Return the label of a score by the last part of its name ("val/abs_rel"); None for other scalars
-    ("train/weight/mask_bce").
-    """
+    """Return the label of a score by the last part of its name ("val/abs_rel"); None for other scalars."""
     if name.startswith("train/") and name.count("/") > 1:
         return None
     return SCORES.get(re.split(r"[./]", name)[-1])
@@ -151,6 +143,11 @@ def format_number(value: Any, unit: str = "") -> str:
     return f"{text}{unit}" if unit == "°" else f"{text} {unit}".rstrip()
 
 
+def is_finite(value: Any) -> TypeGuard[float]:
+    """Return whether a value from a file is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def format_metric(name: str, value: Any) -> str:
     """Format a score with its unit."""
     return format_number(value, metric_label(name).unit)
@@ -182,28 +179,25 @@ _DEPTH_AND_PATH_WORDS = {
 def describe_depth_scale(name: Any, scale_from: Any = None, *, path: bool = False) -> tuple[str, str]:
     """Return the name of a depth scale and the meaning of its numbers.
 
-    scale_from: where the recipe has its metres from.  path: whether there is one of the camera, beside depth.
+    scale_from: source of the metric scale.  path: whether there is a camera path beside depth.
     """
-    label, meaning = CLAIMS.get(
-        str(name), UNKNOWN_CLAIM if name is None else (str(name), "This claim is not known to the report.")
-    )
-    return label, meaning.format(
-        source=scale_from or "a length known beforehand", **(_DEPTH_AND_PATH_WORDS if path else _DEPTH_WORDS)
-    )
+    unknown = UNKNOWN_DEPTH_SCALE if name is None else (str(name), "This depth scale is not known to the report.")
+    label, meaning = DEPTH_SCALES.get(str(name), unknown)
+    words = _DEPTH_AND_PATH_WORDS if path else _DEPTH_WORDS
+    return label, meaning.format(source=scale_from or "a length known beforehand", **words)
 
 
-def describe_scale_source(claim: Any, rests_on: Any, no_metres: Any) -> str:
-    """Describe the source of metric scale after `claim`; "" where there is nothing to add.
+def describe_scale_source(depth_scale: Any, rests_on: Any, no_metres: Any) -> str:
+    """Describe the source of metric scale after `depth_scale`; "" where there is nothing to add.
 
-    rests_on: known lengths, of a recipe that learns metres from such.  no_metres: why it claims none nevertheless.
+    rests_on: known lengths from which the recipe learns metres.  no_metres: why it depth_scales none nevertheless.
     """
-    if rests_on and claim == METRES:
+    if rests_on and depth_scale == METRES:
         return f"The metres rest on {rests_on}."
     if rests_on:
-        return f"Metres learnt by this recipe rest on {rests_on}; none are claimed here" + (
-            f": {no_metres}." if no_metres else "."
-        )
-    if claim == UP_TO_SCALE:
+        reason = f": {no_metres}" if no_metres else ""
+        return f"Metres learnt by this recipe rest on {rests_on}; depth here is up to scale{reason}."
+    if depth_scale == UP_TO_SCALE:
         return "Metres need a stereo pair with its baseline, or a camera's height over its road (recipe metric)."
     return ""
 
@@ -218,9 +212,7 @@ def describe_status(name: Any) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class EvidenceLayout:
-    """numbers: (name, value) as text.  tables: those of a hypothesis a row, or of a frame a row; matrices.  image:
-    path, or empty.
-    """
+    """numbers: (name, value) as text.  tables: lists of one length, and matrices.  image: path, or empty."""
 
     numbers: list[tuple[str, str]]
     tables: list[EvidenceTable]
@@ -229,7 +221,7 @@ class EvidenceLayout:
 
 @dataclass(frozen=True)
 class EvidenceTable:
-    """title, and head, may be empty (a matrix has no head).  rows: text, a cell for each column."""
+    """rows: text, a cell for each column. title and head may be empty: a matrix has no head."""
 
     title: str
     head: list[str]
@@ -237,9 +229,7 @@ class EvidenceTable:
 
 
 def arrange_evidence(evidence: Mapping[str, Any]) -> EvidenceLayout:
-    """Arrange evidence: lists of one length become columns of a table, nested lists a matrix, and a mapping's key its
-    title.
-    """
+    """Arrange evidence: lists of one length become a table, nested lists a matrix, and the key of a mapping a title."""
     numbers: list[tuple[str, str]] = []
     tables: list[EvidenceTable] = []
     named = {name: value for name, value in evidence.items() if isinstance(value, Mapping)}
@@ -255,13 +245,8 @@ def arrange_evidence(evidence: Mapping[str, Any]) -> EvidenceLayout:
                 numbers.append((f"{title} {name}".strip(), format_evidence_value(value)))
         for same in columns.values():
             if len(same) > 1:
-                tables.append(
-                    EvidenceTable(
-                        str(title),
-                        list(same),
-                        [list(map(format_evidence_value, row)) for row in zip(*same.values(), strict=True)],
-                    )
-                )
+                rows = [list(map(format_evidence_value, row)) for row in zip(*same.values(), strict=True)]
+                tables.append(EvidenceTable(str(title), list(same), rows))
             else:
                 numbers += [(f"{title} {name}".strip(), format_evidence_value(values)) for name, values in same.items()]
     image = evidence.get("image")

@@ -1,4 +1,4 @@
-"""Describe the quality of predictions in words, from their scores. `wording.CLAIMS` describes their unit."""
+"""Describe the quality of predictions in sentences, from their scores."""
 
 from __future__ import annotations
 
@@ -7,23 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stadia.report import metric_labels
-from stadia.report.convergence import find_identical_terms, measure_late_decrease
-from stadia.report.outcomes import flatten_mapping
+from stadia.report.metric_labels import METRES, format_number, is_finite, metric_label
+from stadia.report.outcomes import find_identical_terms, flatten_mapping, measure_late_decrease
 from stadia.report.run_files import RunFiles
 
 MAX_SCORE_FILES = 3  # described score files, the worst first
 MEAN_DEPTH_D1 = 0.5
 """δ < 1.25 that a map of mean depths reaches on roads: 0.47 on RoadWorld."""
-LOW_RECALL = 0.5
-"""Of the labeled objects, and of what was found."""
+LOW_RECALL = 0.5  # of recall and of precision
 BASELINE_METRICS = ("abs_rel", "mask_iou")
 """Metrics in which a baseline is compared."""
 SIZE_TOLERANCE = 0.1  # of the logarithm of the scale ratio
 LOW_EXPLAINED_SHARE = 0.5
-"""Of the unwarped residual: 35 to 50 % after 30 to 60 steps on KITTI and RoadWorld, when depth is still a blob; 70 %
-after the demo.
-"""
+"""Of the unwarped residual: 35 to 50 % after 30 to 60 steps on KITTI and RoadWorld, 70 % after the demo."""
 
 
 @dataclass(frozen=True)
@@ -34,27 +30,21 @@ class QualitySentence:
     tone: str = ""
 
 
-def describe_quality(run: RunFiles, *, claimed: bool = True) -> list[QualitySentence]:
-    """Describe the scores. Where depth is `claimed` but was not scored, state that its quality is unknown."""
-    depth = [
-        (name, score)
-        for name, score in run.scores.items()
-        if "d1" in _finite_metrics(score) and score.get("checkpoint") != "" and not score.get("baseline")
-    ]
-    depth.sort(key=lambda one: (_finite_metrics(one[1])["d1"], one[0]))
+def describe_quality(run: RunFiles, *, predicts_depth: bool = True) -> list[QualitySentence]:
+    """Describe the scores. Where depth is predicted but was not scored, state that its quality is unknown."""
+    learnt = {n: s for n, s in run.scores.items() if s.get("checkpoint") != "" and not s.get("baseline")}
+    depth = sorted((_finite_metrics(s)["d1"], n) for n, s in learnt.items() if "d1" in _finite_metrics(s))
     sentences = [*_compare_with_mean_depth(run)]
-    described: list[dict[str, float]] = []  # two ways to make the path share their depth
-    for name, score in depth:
-        if len(described) < MAX_SCORE_FILES and _finite_metrics(score) not in described:
-            described.append(_finite_metrics(score))
-            sentences += _describe_depth(name, score)
-    sentences += [
-        sentence
-        for name, score in run.scores.items()
-        for sentence in (*_describe_mask(name, score), *_describe_objects(name, score))
-    ]
+    described: list[dict[str, float]] = []  # two odometry methods of one checkpoint have the same depth
+    for _, name in depth:
+        metrics = _finite_metrics(run.scores[name])
+        if len(described) < MAX_SCORE_FILES and metrics not in described:
+            described.append(metrics)
+            sentences += _describe_depth(name, run.scores[name])
+    for name, score in run.scores.items():
+        sentences += [*_describe_mask(name, score), *_describe_objects(name, score)]
     sentences += _compare_with_baselines(run)
-    if not depth and not sentences and claimed:
+    if not depth and not sentences and predicts_depth:
         sentences.append(QualitySentence("Depth was not scored against ground truth: its quality is unknown.", "warn"))
         sentences += _describe_path(run)
     return [*sentences, *_describe_residual(run), *_describe_convergence(run)]
@@ -64,23 +54,16 @@ def _describe_convergence(run: RunFiles) -> Iterator[QualitySentence]:
     """Yield warnings about convergence and identical loss terms."""
     for series in run.series:
         if series.name == "val/abs_rel" and (fell := measure_late_decrease(series)) is not None:
-            yield QualitySentence(
-                f"Validation was still falling, by {fell:.0%} over the last fifth: train longer before you compare.",
-                "warn",
-            )
+            text = f"Validation was still falling, by {fell:.0%} over the last fifth: train longer before you compare."
+            yield QualitySentence(text, "warn")
     for first, second in find_identical_terms(run.series):
-        yield QualitySentence(
-            f"Two terms of the loss are one, {first} and {second}: they only ever change together.", "warn"
-        )
+        text = f"Two terms of the loss are one, {first} and {second}: they only ever change together."
+        yield QualitySentence(text, "warn")
 
 
 def _finite_metrics(score: dict[str, Any]) -> dict[str, float]:
-    inner = score.get("metrics")
-    return (
-        {k: v for k, v in inner.items() if isinstance(v, int | float) and math.isfinite(v)}
-        if isinstance(inner, dict)
-        else {}
-    )
+    metrics = score.get("metrics")
+    return {name: v for name, v in metrics.items() if is_finite(v)} if isinstance(metrics, dict) else {}
 
 
 def _compare_with_mean_depth(run: RunFiles) -> Iterator[QualitySentence]:
@@ -88,30 +71,29 @@ def _compare_with_mean_depth(run: RunFiles) -> Iterator[QualitySentence]:
     own, mean = result.get("depth.abs_rel"), result.get("depth.abs_rel_mean_baseline")
     if not isinstance(own, int | float) or not isinstance(mean, int | float):
         return
-    figures = f"(AbsRel {metric_labels.format_number(own)} against {metric_labels.format_number(mean)})"
+    baseline = "a map of mean depths, which ignores the image"
+    values = f"(AbsRel {format_number(own)} against {format_number(mean)})"
     if own < mean:
-        yield QualitySentence(f"Depth is better than a map of mean depths, which ignores the image {figures}.", "good")
+        yield QualitySentence(f"Depth is better than {baseline} {values}.", "good")
     else:
-        yield QualitySentence(
-            f"Depth is worse than a map of mean depths, which ignores the image {figures}: no use yet.", "warn"
-        )
+        yield QualitySentence(f"Depth is worse than {baseline} {values}: no use yet.", "warn")
 
 
 def _compare_with_baselines(run: RunFiles) -> Iterator[QualitySentence]:
-    """Compare each score file NAME with its baseline NAME-of-what, in the first of BESIDE that both have."""
+    """Compare each score file NAME with its baseline NAME-..., in the first of BASELINE_METRICS that both have."""
     for name, score in run.scores.items():
         own = next((n for n in run.scores if name.startswith(f"{n}-") and not run.scores[n].get("baseline")), None)
         if not score.get("baseline") or own is None:
             continue
         base, own_metrics = _finite_metrics(score), _finite_metrics(run.scores[own])
-        for metric in [metric for metric in BASELINE_METRICS if metric in base and metric in own_metrics][:1]:
-            label, a, b = metric_labels.metric_label(metric).label, own_metrics[metric], base[metric]
-            better = a < b if metric_labels.metric_label(metric).better == "lower" else a > b
-            values = f"{label} {metric_labels.format_number(a)} against {metric_labels.format_number(b)}"
-            verdict = ("better", "good") if better else ("no better", "warn")
-            yield QualitySentence(
-                f"{own}: {verdict[0]} than a baseline that learns nothing ({values}): {score['baseline']}.", verdict[1]
+        if metric := next((one for one in BASELINE_METRICS if one in base and one in own_metrics), None):
+            shown, a, b = metric_label(metric), own_metrics[metric], base[metric]
+            verdict, tone = (
+                ("better", "good") if (a < b if shown.better == "lower" else a > b) else ("no better", "warn")
             )
+            values = f"{shown.label} {format_number(a)} against {format_number(b)}"
+            text = f"{own}: {verdict} than a baseline that learns nothing ({values}): {score['baseline']}."
+            yield QualitySentence(text, tone)
 
 
 def _describe_mask(name: str, score: dict[str, Any]) -> Iterator[QualitySentence]:
@@ -129,16 +111,10 @@ def _describe_depth(name: str, score: dict[str, Any]) -> Iterator[QualitySentenc
         yield QualitySentence(f"{text}, about what a map of mean depths reaches without the image, or less.", "warn")
     else:
         yield QualitySentence(f"{text}.")
-    if (
-        score.get("claim") == metric_labels.METRES
-        and isinstance(ratio, int | float)
-        and ratio > 0
-        and abs(math.log(ratio)) > SIZE_TOLERANCE
-    ):
-        yield QualitySentence(
-            f"{name}: sizes are wrong, true depth is {metric_labels.format_number(float(ratio))} times the predicted (median).",
-            "warn",
-        )
+    ratio = ratio if score.get("depth_scale") == METRES and isinstance(ratio, int | float) and ratio > 0 else 1.0
+    if abs(math.log(ratio)) > SIZE_TOLERANCE:
+        text = f"{name}: sizes are wrong, true depth is {format_number(float(ratio))} times the predicted (median)."
+        yield QualitySentence(text, "warn")
 
 
 def _describe_objects(name: str, score: dict[str, Any]) -> Iterator[QualitySentence]:
@@ -152,9 +128,8 @@ def _describe_objects(name: str, score: dict[str, Any]) -> Iterator[QualitySente
     if precision is not None:
         text += f", and {precision:.1%} of what was found is one"
     if recall < LOW_RECALL:
-        yield QualitySentence(
-            f"{text}. Less than half is found, and the errors are of that alone: train longer, or on more data.", "warn"
-        )
+        text += ". Less than half is found, and the errors are of that alone: train longer, or on more data."
+        yield QualitySentence(text, "warn")
     elif precision is not None and precision < LOW_RECALL:
         yield QualitySentence(f"{text}: most of what it finds is no object.", "warn")
     else:
@@ -163,18 +138,14 @@ def _describe_objects(name: str, score: dict[str, Any]) -> Iterator[QualitySente
 
 def _describe_path(run: RunFiles) -> Iterator[QualitySentence]:
     """Describe the worst scored path as a share of its length."""
-    paths = [
-        (name, score, _finite_metrics(score).get("ate_rmse_m"), score.get("path_m"))
-        for name, score in run.scores.items()
-    ]
-    off = [
-        (ate / path, name, score)
-        for name, score, ate, path in paths
-        if ate is not None and isinstance(path, int | float) and path > 0
-    ]
-    if off:
-        share, name, score = max(off, key=lambda one: one[0])
-        fitted = " after a fit to the truth" if score.get("align", "none") != "none" else ""
+    errors = {}
+    for name, score in run.scores.items():
+        ate, path = _finite_metrics(score).get("ate_rmse_m"), score.get("path_m")
+        if ate is not None and isinstance(path, int | float) and path > 0:
+            errors[name] = ate / path
+    if errors:
+        name, share = max(errors.items(), key=lambda one: one[1])
+        fitted = " after a fit to the truth" if run.scores[name].get("align", "none") != "none" else ""
         yield QualitySentence(f"{name}: the path is off by {share:.1%} of its length{fitted}.")
 
 
@@ -187,6 +158,6 @@ def _describe_residual(run: RunFiles) -> Iterator[QualitySentence]:
     explained = 1 - own / unwarped
     text = f"Depth and motion explain {max(explained, 0):.0%} of what changes between the images that validated"
     if explained <= LOW_EXPLAINED_SHARE:
-        yield QualitySentence(f"{text}, which networks reach that have hardly learnt.", "warn")
+        yield QualitySentence(f"{text}, as after a few dozen training steps.", "warn")
     else:
         yield QualitySentence(f"{text} (the residual of the warp beside that of the unwarped image).")

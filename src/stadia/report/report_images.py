@@ -1,4 +1,4 @@
-"""Embed images and point clouds of a run in the report."""
+"""Embed images and point clouds of a run in the report: base64 of JPEGs, and of points for the page's script."""
 
 from __future__ import annotations
 
@@ -15,15 +15,31 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.core.files import read_json, safe_join
-from stadia.report import figures, metric_labels
+from stadia.core.renamed import check_file_keys
+from stadia.report.figures import round_down
+from stadia.report.metric_labels import METRES, format_number
 from stadia.report.run_files import RunFiles
-
-# -- Embed images of a run as JPEGs: sheets, evidence, and predicted depth.
 
 SHEET_WIDTH, MAP_WIDTH, JPEG_QUALITY = 1280, 640, 88
 MAX_BYTES, MAX_PIXELS = 64 << 20, 64 << 20
 MAX_MAPS, MAX_DRAWN = 6, 3
 BASELINES = ("mean-depth",)  # recipes without training
+
+WIDTH, HEIGHT = 960, 480  # of a drawn point cloud
+MAX_CLOUDS, MAX_CLOUD_PIXELS = 2, 65_536
+CLOUD_BACKGROUND = (20, 21, 23)
+YAW_DEG, PITCH_DEG = 20.0, 20.0
+"""Of the first view: from behind the camera, to its left and above."""
+EYE_DISTANCE = 1.9
+"""Distance of the eye from the middle of the cloud, in distances of the camera from it."""
+EYE_FOCAL = 1.3  # in HEIGHT
+MAX_POINT_PX = 6  # side of a drawn point
+AXES = (
+    ("x right", (1, 0, 0), (255, 120, 100)),
+    ("y down", (0, 1, 0), (120, 210, 120)),
+    ("z forward", (0, 0, 1), (120, 170, 255)),
+)
+"""Axes of the camera: label, direction, RGB."""
 
 
 @dataclass(frozen=True)
@@ -47,27 +63,29 @@ def embed_image_file(path: Path, name: str, unreadable: list[str]) -> EmbeddedIm
 def embed_predicted_depth(run: RunFiles) -> list[tuple[str, EmbeddedImage]]:
     """Return (recording/frame, colored depth) of the middle frame of each scored prediction, at most `MAX_MAPS`."""
     found: dict[str, EmbeddedImage] = {}
-    for record in sorted(run.folder.glob("predictions/**/predictions.json")):
+    for path in sorted(run.folder.glob("predictions/**/predictions.json")):
         try:
-            record_values = read_json(record)
-            if not record_values["finished"] or record_values["recipe"] in BASELINES or len(found) == MAX_MAPS:
+            record = read_json(path)
+            if not record["finished"] or record["recipe"] in BASELINES or len(found) == MAX_MAPS:
                 continue
-            if (record.parent / "drawn").is_dir():  # the same beside its image, see `drawn`
+            if (path.parent / "drawn").is_dir():  # shown by `embed_drawn_predictions`
                 continue
-            name = str(record_values["entries"][len(record_values["entries"]) // 2])
-            depth = decode_png(safe_join(record.parent / "depth", f"{name}.png"), cv2.IMREAD_UNCHANGED)
-        except (StadiaError, OSError, ValueError, LookupError, TypeError) as error:
-            run.unreadable.append(
-                f"{record.relative_to(run.folder)}: {error.found if isinstance(error, StadiaError) else error!r}"
-            )
+            name = str(record["entries"][len(record["entries"]) // 2])
+            depth = decode_png(safe_join(path.parent / "depth", f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        except _UNREADABLE as error:
+            _list_unreadable(path, error, run)
             continue
-        if (
-            depth is not None and depth.ndim == 2 and depth.dtype == np.uint16
-        ):  # else inverse depth, which has no such image
-            found.setdefault(
-                f"{record_values['source']}/{name}", encode_jpeg(_colorize_inverse_depth(depth), MAP_WIDTH)
-            )
+        if depth is not None and depth.ndim == 2 and depth.dtype == np.uint16:  # inverse depth has no such image
+            found.setdefault(f"{record['source']}/{name}", encode_jpeg(_colorize_inverse_depth(depth), MAP_WIDTH))
     return list(found.items())
+
+
+_UNREADABLE = (StadiaError, OSError, ValueError, LookupError, TypeError)
+
+
+def _list_unreadable(path: Path, error: Exception, run: RunFiles) -> None:
+    reason = error.found if isinstance(error, StadiaError) else repr(error)
+    run.unreadable.append(f"{path.relative_to(run.folder)}: {reason}")
 
 
 def embed_drawn_predictions(run: RunFiles) -> list[tuple[str, EmbeddedImage]]:
@@ -77,8 +95,8 @@ def embed_drawn_predictions(run: RunFiles) -> list[tuple[str, EmbeddedImage]]:
         files = sorted(folder.glob("*.png"))
         for file in files[:: -(-len(files) // MAX_DRAWN) or 1]:
             name = str(file.relative_to(run.folder / "predictions").with_suffix(""))
-            if len(found) < MAX_MAPS and (picture := embed_image_file(file, name, run.unreadable)) is not None:
-                found.append((name.replace("/drawn/", "/"), picture))
+            if len(found) < MAX_MAPS and (image := embed_image_file(file, name, run.unreadable)) is not None:
+                found.append((name.replace("/drawn/", "/"), image))
     return found
 
 
@@ -86,26 +104,23 @@ def _colorize_inverse_depth(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Color depth (H, W), 0 = none, as (H, W, 3) BGR: inverse depth up to its 95th percentile, black for none."""
     inverse = np.divide(1.0, depth, out=np.zeros(depth.shape), where=depth > 0)
     top = float(np.percentile(inverse[depth > 0], 95)) if depth.any() else 1.0
-    return np.asarray(
-        cv2.applyColorMap((np.clip(inverse / top, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_MAGMA), np.uint8
-    )
+    gray = (np.clip(inverse / top, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(gray, cv2.COLORMAP_MAGMA), np.uint8)
 
 
 def decode_png(path: Path, flags: int) -> NDArray[Any] | None:
     """Decode a PNG; None where it is missing, truncated or too large."""
     data = path.read_bytes() if path.is_file() and path.stat().st_size <= MAX_BYTES else b""
-    pixels = int.from_bytes(data[16:20], "big") * int.from_bytes(
-        data[20:24], "big"
-    )  # of the PNG header, before anything is decoded
+    pixels = int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")  # of the header, before decoding
     whole = 0 < pixels <= MAX_PIXELS and data[-8:-4] == b"IEND"
     return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if whole else None
 
 
-def encode_jpeg(image: NDArray[Any], most: int) -> EmbeddedImage:
+def encode_jpeg(image: NDArray[Any], max_width: int) -> EmbeddedImage:
     """Encode (H, W, 3) BGR as a JPEG of limited width."""
     height, width = image.shape[:2]
-    if width > most:
-        height, width = max(1, round(height * most / width)), most
+    if width > max_width:
+        height, width = max(1, round(height * max_width / width)), max_width
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return EmbeddedImage("data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode(), width, height)
@@ -113,33 +128,14 @@ def encode_jpeg(image: NDArray[Any], most: int) -> EmbeddedImage:
 
 # -- Point clouds of scored frames: data for the page's script, and a still image for print and without script.
 
-WIDTH, HEIGHT = 960, 480
-"""Pixels of what is drawn."""
-MAX_CLOUDS, MAX_CLOUD_PIXELS = 2, 65_536
-CLOUD_BACKGROUND = (20, 21, 23)
-YAW_DEG, PITCH_DEG = 20.0, 20.0
-"""Of the first view: from behind the camera, to its left and above."""
-EYE_DISTANCE = 1.9
-"""How far the eye is from the cloud's middle, of how far the camera is."""
-EYE_FOCAL = 1.3
-"""The eye's focal length, of HEIGHT."""
-MAX_POINT_PX = 6
-"""Pixels that a point is drawn with at most."""
-AXES = (
-    ("x right", (1, 0, 0), (255, 120, 100)),
-    ("y down", (0, 1, 0), (120, 210, 120)),
-    ("z forward", (0, 0, 1), (120, 170, 255)),
-)
-"""Of the camera, x right, y down, z forward: words, direction, RGB."""
-
 
 @dataclass(frozen=True)
 class PointCloudFigure:
-    """name: what was scored, and its frame.  count: of its points.  axis: length of the axes drawn, with its unit, in
-    words.
+    """A point cloud of the page.
+
+    name: score file and frame.  count: of its points.  axis: length of the drawn axes with its unit.
     points: base64 of depth (h, w) in little-endian uint16 counts, 0 = none, then of RGB (h, w, 3).
-    view: what the script needs beside them, as JSON.
-    still: the first view.
+    view: parameters of the script, as JSON.  still: the first view.
     """
 
     name: str
@@ -152,9 +148,7 @@ class PointCloudFigure:
 
 @dataclass(frozen=True)
 class CloudPoints:
-    """depth: (h, w) uint16 counts, 0 = none.  image: (h, w, 3) RGB.  fx, fy, cx, cy: in pixels.  per_count: depth of a
-    count.
-    """
+    """depth: (h, w) uint16 counts, 0 = none.  image: (h, w, 3) RGB.  fx to cy: pixels.  per_count: depth of a count."""
 
     depth: NDArray[np.uint16]
     image: NDArray[np.uint8]
@@ -187,7 +181,7 @@ class CloudPoints:
             "pitch": math.radians(PITCH_DEG),
             "focal": EYE_FOCAL * HEIGHT,
             "largest": MAX_POINT_PX,
-            "axis": figures.round_down(away / 5),
+            "axis": round_down(away / 5),
             "axes": [{"name": name, "to": to, "color": f"rgb{color}"} for name, to, color in AXES],
             "background": CLOUD_BACKGROUND,
         }
@@ -199,22 +193,22 @@ def load_point_clouds(run: RunFiles) -> list[PointCloudFigure]:
     for camera in sorted(run.folder.glob("clouds/*/camera.json"))[:MAX_CLOUDS]:
         try:
             found.append(_load_point_cloud(camera))
-        except (StadiaError, OSError, ValueError, LookupError, TypeError) as error:
-            why = error.found if isinstance(error, StadiaError) else repr(error)
-            run.unreadable.append(f"{camera.parent.relative_to(run.folder)}: {why}")
+        except _UNREADABLE as error:
+            _list_unreadable(camera.parent, error, run)
     return found
 
 
 def _load_point_cloud(camera: Path) -> PointCloudFigure:
     about = read_json(camera)
+    check_file_keys(camera, about)
     points = _read_points(camera.parent, about)
-    metres = about["claim"] == metric_labels.METRES
+    metres = about["depth_scale"] == METRES
     view, count = points.view, int((points.depth > 0).sum())
     packed = points.depth.astype("<u2").tobytes() + points.image.tobytes()
     return PointCloudFigure(
         name=f"{camera.parent.name}: {about['frame']}",
         count=count,
-        axis=metric_labels.format_number(view["axis"], "m" if metres else "of depth's own unit, which is no metre,"),
+        axis=format_number(view["axis"], "m" if metres else "of depth's own unit, which is no metre,"),
         points=base64.b64encode(packed).decode(),
         view=json.dumps(view),
         still=encode_jpeg(draw_point_cloud(points)[..., ::-1], WIDTH),
@@ -222,23 +216,15 @@ def _load_point_cloud(camera: Path) -> PointCloudFigure:
 
 
 def _read_points(folder: Path, about: dict[str, Any]) -> CloudPoints:
-    """Raises ValueError where the files are of no such cloud."""
-    depth, image = (
-        decode_png(folder / "depth.png", cv2.IMREAD_UNCHANGED),
-        decode_png(folder / "image.png", cv2.IMREAD_COLOR),
-    )
-    if (
-        depth is None
-        or image is None
-        or depth.dtype != np.uint16
-        or depth.ndim != 2
-        or image.shape != (*depth.shape, 3)
-    ):
+    """Read depth, image and camera. Raises ValueError where they are invalid."""
+    depth = decode_png(folder / "depth.png", cv2.IMREAD_UNCHANGED)
+    image = decode_png(folder / "image.png", cv2.IMREAD_COLOR)
+    is_depth = depth is not None and depth.dtype == np.uint16 and depth.ndim == 2
+    if depth is None or image is None or not is_depth or image.shape != (*depth.shape, 3):
         raise ValueError("no depth.png of 16 bits with an image.png of its size")
     if depth.size > MAX_CLOUD_PIXELS or not depth.any():
-        raise ValueError(
-            f"{depth.size} pixels with {np.count_nonzero(depth)} points, where 1 to {MAX_CLOUD_PIXELS} are drawn"
-        )
+        counts = f"{depth.size} pixels with {np.count_nonzero(depth)} points"
+        raise ValueError(f"{counts}, where 1 to {MAX_CLOUD_PIXELS} are drawn")
     (fx, _, cx), (_, fy, cy), _ = np.asarray(about["K"], np.float64).tolist()
     numbers = fx, fy, cx, cy, float(about["depth_per_count"])
     if not all(map(math.isfinite, numbers)) or min(fx, fy, numbers[-1]) <= 0:
@@ -250,21 +236,20 @@ def draw_point_cloud(points: CloudPoints) -> NDArray[np.uint8]:
     """Draw the first view (HEIGHT, WIDTH, 3) RGB with the camera's axes, with the arithmetic of cloud.js."""
     view, canvas = points.view, np.full((HEIGHT * WIDTH, 3), CLOUD_BACKGROUND, np.uint8)
     u, v, z = _project_points(points.xyz, view)
-    size = np.clip(np.ceil(view["focal"] * points.xyz[:, 2] / points.fx / np.maximum(z, 1e-9)), 1, MAX_POINT_PX).astype(
-        int
-    )
+    side = np.ceil(view["focal"] * points.xyz[:, 2] / points.fx / np.maximum(z, 1e-9))
+    size = np.clip(side, 1, MAX_POINT_PX).astype(int)
     colors = points.image[points.depth > 0]
     order = np.argsort(-z, kind="stable")  # the far ones first, so that the near ones cover them
     order = order[z[order] > 0]
-    at, which = [], []
+    pixels, sources = [], []
     for dy in range(MAX_POINT_PX):
         for dx in range(MAX_POINT_PX):
-            mine = order[np.maximum(dx, dy) < size[order]]
-            x, y = (np.floor(side[mine] - size[mine] / 2).astype(int) + step for side, step in ((u, dx), (v, dy)))
+            large = order[np.maximum(dx, dy) < size[order]]
+            x, y = (np.floor(q[large] - size[large] / 2).astype(int) + step for q, step in ((u, dx), (v, dy)))
             inside = (x >= 0) & (x < WIDTH) & (y >= 0) & (y < HEIGHT)
-            at.append((y * WIDTH + x)[inside])
-            which.append(mine[inside])
-    pixel, point = np.concatenate(at), np.concatenate(which)
+            pixels.append((y * WIDTH + x)[inside])
+            sources.append(large[inside])
+    pixel, point = np.concatenate(pixels), np.concatenate(sources)
     last = np.argsort(-z[point], kind="stable")
     canvas[pixel[last]] = colors[point[last]]
     image = canvas.reshape(HEIGHT, WIDTH, 3)
@@ -277,11 +262,10 @@ def _project_points(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Project points (N, 3) to pixels u, v and distance z before the eye; z <= 0 is behind it."""
     x, y, z = (xyz - view["middle"]).T
-    x, z = math.cos(view["yaw"]) * x - math.sin(view["yaw"]) * z, math.sin(view["yaw"]) * x + math.cos(view["yaw"]) * z
-    y, z = (
-        math.cos(view["pitch"]) * y - math.sin(view["pitch"]) * z,
-        math.cos(view["pitch"]) * z + math.sin(view["pitch"]) * y,
-    )
+    cos, sin = math.cos(view["yaw"]), math.sin(view["yaw"])
+    x, z = cos * x - sin * z, sin * x + cos * z
+    cos, sin = math.cos(view["pitch"]), math.sin(view["pitch"])
+    y, z = cos * y - sin * z, cos * z + sin * y
     z = z + view["distance"]
     ahead = np.where(z > 0, z, np.inf)
     return WIDTH / 2 + view["focal"] * x / ahead, HEIGHT / 2 + view["focal"] * y / ahead, z

@@ -13,7 +13,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stadia import __version__
 from stadia.core.files import write_text
-from stadia.report import figures, metric_labels, sections
+from stadia.report import figures, sections
+from stadia.report.metric_labels import (
+    describe_depth_scale,
+    describe_scale_source,
+    describe_status,
+    format_duration,
+    format_number,
+)
 from stadia.report.outcomes import compare_runs, flatten_mapping
 from stadia.report.quality_summary import describe_quality
 from stadia.report.report_images import embed_drawn_predictions, embed_predicted_depth, load_point_clouds
@@ -44,35 +51,29 @@ def write_report_page(folder: Path, out: Path | None = None) -> Path:
 
 def render_report_page(run: RunFiles, before: RunFiles | None = None) -> str:
     """Render the report as HTML. Everything from files is escaped, and the page cannot load anything."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = metric_labels.format_number
+    options: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=FileSystemLoader(TEMPLATE_FOLDER), **options)
+    environment.filters["number"] = format_number
     environment.globals["figures"] = figures
-    claim, findings = _describe_claim(run), sections.list_findings(run)
+    depth_scale, findings = _describe_depth_scale(run), sections.list_findings(run)
     script = "".join((TEMPLATE_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    series = [one for one in run.series if not is_calibration(one)]
     return environment.get_template("report.html").render(
         name=run.folder.resolve().name,
         run=run,
         stadia_version=__version__,
         model=str(run.run.get("model") or ""),
-        status=metric_labels.describe_status(run.run.get("status")),
+        status=describe_status(run.run.get("status")),
         facts=_list_run_facts(run),
         error=run.run.get("error"),
-        claim=claim,
-        quality=describe_quality(run, claimed=claim is not None),
+        depth_scale=depth_scale,
+        quality=describe_quality(run, predicts_depth=depth_scale is not None),
         tiles=sections.make_tiles(run),
         findings=findings,
         not_checked=sections.list_unchecked(run),
         severities={s: count for s in SEVERITIES if (count := sum(f.severity == s for f in findings))},
-        logged_once=sections.list_single_values([series for series in run.series if not is_calibration(series)]),
-        curves=sections.make_curves(
-            [series for series in run.series if not is_calibration(series)], sections.list_stages(run)
-        ),
+        logged_once=sections.list_single_values(series),
+        curves=sections.make_curves(series, sections.list_stages(run)),
         layers=make_layer_plots(run.spreads),
         time_spent=summarize_time(run.run.get("time")),
         uncertainty=[*make_sparsification_plots(run.scores), *filter(None, [make_calibration_plot(run.series)])],
@@ -94,22 +95,17 @@ def render_report_page(run: RunFiles, before: RunFiles | None = None) -> str:
     )
 
 
-def _describe_claim(run: RunFiles) -> tuple[str, str] | None:
+def _describe_depth_scale(run: RunFiles) -> tuple[str, str] | None:
     """Describe the depth scale of the result, the run or the first score file; None for a finished run without one."""
-    holders = (run.result, run.run, *run.scores.values())
-    claim = next((holder["claim"] for holder in holders if holder.get("claim")), None)
-    if claim is None and run.run.get("status") == "finished":
+    depth_scales = (values.get("depth_scale") for values in (run.result, run.run, *run.scores.values()))
+    depth_scale = next(filter(None, depth_scales), None)
+    if depth_scale is None and run.run.get("status") == "finished":
         return None
-    path = any(
-        key.rsplit(".", 1)[-1] in PATH_METRICS
-        for holder in (run.result, *run.scores.values())
-        for key in flatten_mapping(holder)
-    )
-    label, meaning = metric_labels.describe_depth_scale(claim, run.run.get("scale_from"), path=path)
-    return (
-        label,
-        f"{meaning} {metric_labels.describe_scale_source(claim, run.run.get('rests_on'), run.run.get('no_metres'))}".rstrip(),
-    )
+    keys = (key for values in (run.result, *run.scores.values()) for key in flatten_mapping(values))
+    has_path = any(key.rsplit(".", 1)[-1] in PATH_METRICS for key in keys)
+    label, meaning = describe_depth_scale(depth_scale, run.run.get("scale_from"), path=has_path)
+    source = describe_scale_source(depth_scale, run.run.get("rests_on"), run.run.get("no_metres"))
+    return label, f"{meaning} {source}".rstrip()
 
 
 def _list_run_facts(run: RunFiles) -> list[str]:
@@ -117,10 +113,10 @@ def _list_run_facts(run: RunFiles) -> list[str]:
     started, finished = (_parse_time(run.run.get(key)) for key in ("started", "finished"))
     facts = [f"{started.day} {started:%B %Y, %H:%M}"] if started else []
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
-        facts.append(f"took {metric_labels.format_duration(seconds)} to train and validate")
+        facts.append(f"took {format_duration(seconds)} to train and validate")
     if run.series:
         steps = max(s.steps[-1] for s in run.series)
-        facts.append(f"{metric_labels.format_number(steps)} step{'s' * (steps != 1)}")
+        facts.append(f"{format_number(steps)} step{'s' * (steps != 1)}")
     if isinstance(weights := run.run.get("weights"), dict) and weights:
         facts.append(", ".join(f"{name.replace('_', ' ')} {origin}" for name, origin in weights.items()))
     return facts

@@ -1,6 +1,6 @@
 """Read a run's folder: all files that exist, and a line for each that cannot be read.
 
-A report must come out of a run that was killed, too, so only a folder that is no run at all is an error.
+A run that was killed has a report, too. So only a folder that is no run is an error.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.files import read_json
+from stadia.core.renamed import RENAMED_FILE_KEYS
 
 MAX_BYTES = 256 << 20
 MAX_FINDINGS = 1000
@@ -24,9 +25,7 @@ _STEP = re.compile(r"(\d+)\D*$")
 
 @dataclass(frozen=True)
 class Series:
-    """One scalar over the run: steps and values of the same length, in the order logged; a value may be NaN or
-    infinite.
-    """
+    """One scalar over the run, in logged order. A value may be NaN or infinite."""
 
     name: str
     steps: list[int]
@@ -51,7 +50,7 @@ class RunFiles:
     series: the columns of metrics.csv.  spreads: the names of histograms.csv.
     scores: scores/<name>.json by name without repeated words.
     findings: one mapping a line of findings.jsonl.  images: (step, file), first step first.
-    patch: the uncommitted changes of the code (diff.patch).
+    patch: uncommitted changes of the code (diff.patch).
     unreadable: a line for each file that could not be read.
     """
 
@@ -76,11 +75,17 @@ class RunFiles:
         """Return the name of the run without the date."""
         return str(self.run.get("name", ""))
 
+    @property
+    def image_folder(self) -> Path:
+        """Return the folder of logged images; older runs call it `pictures`."""
+        old = self.folder / "pictures"
+        return old if old.is_dir() else self.folder / "images"
+
 
 def read_run(folder: Path) -> RunFiles:
     """Read a run's folder. Raises DataError where it is none (neither run.json nor config.json)."""
     folder = Path(folder)
-    if not (folder / "run.json").is_file() and not (folder / "config.json").is_file():
+    if not is_run_folder(folder):
         found = "neither run.json nor config.json" if folder.is_dir() else "no such folder"
         is_study = (folder / "study.yaml").is_file()
         fix = "read its table.md, or pass one of its runs/" if is_study else "pass runs/<date>-<name>"
@@ -111,10 +116,15 @@ def read_run(folder: Path) -> RunFiles:
         spreads=attempt("histograms.csv", _read_spreads, []),
         scores=dict(zip(_shorten_names(list(scores)), scores.values(), strict=True)),
         findings=attempt("findings.jsonl", _read_lines, []),
-        images=sorted((step_from_filename(path), path) for path in folder.glob("images/*.png")),
+        images=sorted((step_from_filename(path), path) for path in RunFiles(folder).image_folder.glob("*.png")),
         patch=attempt("diff.patch", _read_text, ""),
         unreadable=unreadable,
     )
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Return whether a folder is that of a run."""
+    return (folder / "run.json").is_file() or (folder / "config.json").is_file()
 
 
 def find_previous_run(run: RunFiles) -> RunFiles | None:
@@ -126,26 +136,21 @@ def find_previous_run(run: RunFiles) -> RunFiles | None:
             other = RunFiles(path.parent, run=_read_object(path))
         except (StadiaError, OSError, ValueError):
             continue
-        if (
-            path.parent != folder
-            and (other.recipe, other.name) == (run.recipe, run.name)
-            and _start_order(other) < _start_order(run)
-        ):
-            earlier.append((_start_order(other), path.parent))
+        is_same_kind = path.parent != folder and (other.recipe, other.name) == (run.recipe, run.name)
+        if is_same_kind and start_order(other) < start_order(run):
+            earlier.append((start_order(other), path.parent))
     return read_run(max(earlier)[1]) if earlier else None
 
 
-def _start_order(run: RunFiles) -> tuple[str, str]:
+def start_order(run: RunFiles) -> tuple[str, str]:
     """Return the sort key of runs: start time, then name, which begins with the date."""
     return str(run.run.get("started", "")), run.folder.resolve().name
 
 
 def _shorten_names(names: list[str]) -> list[str]:
     """Shorten names of score files by repeated words ("kitti-metric-kitti-06") where they stay unique."""
-    short = [
-        "-".join(w for i, w in enumerate(words) if w.isdigit() or w not in words[:i])
-        for words in (n.split("-") for n in names)
-    ]
+    split = [name.split("-") for name in names]
+    short = ["-".join(w for i, w in enumerate(words) if w.isdigit() or w not in words[:i]) for words in split]
     return [brief if short.count(brief) == 1 else name for brief, name in zip(short, names, strict=True)]
 
 
@@ -159,7 +164,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):
         raise ValueError(f"a {type(value).__name__} where an object was expected")
-    return value
+    return {RENAMED_FILE_KEYS.get(key, key): entry for key, entry in value.items()}  # of any version
 
 
 def _read_text(path: Path) -> str:
@@ -187,9 +192,8 @@ def _read_series(path: Path) -> list[Series]:
     A resumed run logs some steps a second time; the last one counts.
     """
     rows = csv.DictReader(_read_text(path).splitlines())
-    columns: dict[str, dict[int, float]] = {
-        name: {} for name in rows.fieldnames or [] if name not in ("step", "epoch", "")
-    }
+    names = [name for name in rows.fieldnames or [] if name not in ("step", "epoch", "")]
+    columns: dict[str, dict[int, float]] = {name: {} for name in names}
     for row in rows:
         step = _parse_number(row.get("step"))
         if step is None or not math.isfinite(step):
@@ -197,11 +201,8 @@ def _read_series(path: Path) -> list[Series]:
         for name, values in columns.items():
             if (value := _parse_number(row.get(name))) is not None:
                 values[int(step)] = value
-    return [
-        Series(name, sorted(values), [values[step] for step in sorted(values)])
-        for name, values in columns.items()
-        if values
-    ]
+    ordered = {name: dict(sorted(values.items())) for name, values in columns.items() if values}
+    return [Series(name, list(values), list(values.values())) for name, values in ordered.items()]
 
 
 def _read_spreads(path: Path) -> list[ValueSpread]:
@@ -212,14 +213,10 @@ def _read_spreads(path: Path) -> list[ValueSpread]:
         sizes = [number for number in numbers if number is not None and math.isfinite(number) and number >= 0]
         if row.get("name") and len(sizes) == len(numbers):
             found.setdefault(row["name"], {})[int(sizes[0])] = sizes[1:]
+    ordered = {name: dict(sorted(rows.items())) for name, rows in found.items()}
     return [
-        ValueSpread(
-            name,
-            sorted(rows),
-            [rows[step][0] for step in sorted(rows)],
-            [tuple(rows[step][1:]) for step in sorted(rows)],
-        )
-        for name, rows in found.items()
+        ValueSpread(name, list(rows), [row[0] for row in rows.values()], [tuple(row[1:]) for row in rows.values()])
+        for name, rows in ordered.items()
     ]
 
 

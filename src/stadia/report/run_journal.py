@@ -11,30 +11,26 @@ from pathlib import Path
 from stadia.core.config import ABSENT, ValueChange, diff_mappings, select_relevant_changes
 from stadia.core.errors import DataError
 from stadia.core.files import atomic_write
-from stadia.report import metric_labels
-from stadia.report.convergence import measure_late_decrease
 from stadia.report.figures import PALETTE_SIZE
-from stadia.report.outcomes import flatten_mapping
-from stadia.report.run_files import RunFiles, Series, read_run
+from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, metric_label
+from stadia.report.outcomes import flatten_mapping, measure_late_decrease
+from stadia.report.run_files import RunFiles, Series, is_run_folder, read_run, start_order
 
 MAX_CODE_FILES = 12
 MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15
-"""Of a value, in characters; and how many of those that two long values share stand before the first one that differs.
-"""
+"""Characters of a shown value, and those before the first one that differs."""
 
 LOSS_METRICS = ("val/loss", "val/term/", "val/residual", "train/loss")
-"""Curves that the training's own loss measures."""
+"""Curves in the unit of the training's own loss."""
 
 
 @dataclass(frozen=True)
 class RunDifference:
     """The differences between two runs, in groups.
 
-    config: keys that may change what a training comes to.  aside: keys that cannot.
-    code: commit, version, and files whose uncommitted changes differ.  data: what identifies it.  environment: Python,
-        platform, packages.
-    start: other weights, or another run, to start from; scores of runs that differ here do not compare what else
-        differs (P-18).
+    config: keys that can change the result of a training.  aside: keys that cannot.
+    code: commit, version, and files with other uncommitted changes.  data: fingerprints.
+    environment: Python, platform, packages.  start: initial weights, or the run that it starts from (P-18).
     """
 
     config: list[ValueChange]
@@ -46,52 +42,43 @@ class RunDifference:
 
     def groups(self) -> list[tuple[str, list[ValueChange]]]:
         """Return (title, changes) of the groups that are not empty."""
-        named = [
-            ("configuration", self.config),
-            ("start", self.start),
-            ("code", self.code),
-            ("data", self.data),
-            ("environment", self.environment),
-            ("no result depends on", self.aside),
-        ]
-        return [(title, changes) for title, changes in named if changes]
+        names = ("config", "start", "code", "data", "environment", "aside")
+        titles = {"config": "configuration", "aside": "no result depends on"}
+        return [(titles.get(name, name), changes) for name in names if (changes := getattr(self, name))]
 
 
 def diff_runs(before: RunFiles, now: RunFiles) -> RunDifference:
     """Return the differences between two runs, from the first to the second."""
     config = diff_mappings(before.config, now.config)
     start = [change for change in config if change.key == "start_from"]
-    matters = [change for change in select_relevant_changes(config) if change.key != "start_from"]
+    relevant = [change for change in select_relevant_changes(config) if change.key != "start_from"]
 
-    def of(part: str) -> list[ValueChange]:
+    def diff(part: str) -> list[ValueChange]:
         """Return the differences in a part of run.json."""
         old, new = (flatten_mapping({part: run.run[part]} if run.run.get(part) else {}) for run in (before, now))
         return diff_mappings(old, new)
 
     return RunDifference(
-        config=matters,
-        aside=[change for change in config if change not in matters and change not in start],
-        code=[*of("version"), *of("code"), *diff_patches(before.patch, now.patch)],
-        data=of("data"),
-        environment=of("environment"),
-        start=[*start, *of("weights")],
+        config=relevant,
+        aside=[change for change in config if change not in relevant and change not in start],
+        code=[*diff("version"), *diff("code"), *diff_patches(before.patch, now.patch)],
+        data=diff("data"),
+        environment=diff("environment"),
+        start=[*start, *diff("weights")],
     )
 
 
 def diff_patches(before: str, now: str) -> list[ValueChange]:
     """List the files whose uncommitted lines differ between two patches, with their number of lines."""
-    old, new = _lines_by_file(before), _lines_by_file(now)
-    changes = []
-    for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
-            changes.append(ValueChange(name, *(_count_patch_lines(of.get(name)) for of in (old, new))))
-    if len(changes) > MAX_CODE_FILES:
-        more = len(changes) - MAX_CODE_FILES
-        changes = [*changes[:MAX_CODE_FILES], ValueChange(f"{more} more files", "", "changed")]
-    return changes
+    old, new = _group_lines_by_file(before), _group_lines_by_file(now)
+    names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    shown = names[:MAX_CODE_FILES]
+    changes = [ValueChange(name, _count_lines(old.get(name)), _count_lines(new.get(name))) for name in shown]
+    more = len(names) - len(shown)
+    return [*changes, ValueChange(f"{more} more files", "", "changed")] if more else changes
 
 
-def _lines_by_file(patch: str) -> dict[str, list[str]]:
+def _group_lines_by_file(patch: str) -> dict[str, list[str]]:
     """Return added and removed lines by file name."""
     found: dict[str, list[str]] = {}
     name = ""
@@ -104,7 +91,7 @@ def _lines_by_file(patch: str) -> dict[str, list[str]]:
     return found
 
 
-def _count_patch_lines(lines: Sequence[str] | None) -> str:
+def _count_lines(lines: Sequence[str] | None) -> str:
     if lines is None:
         return "as committed"
     added = sum(line.startswith("+") for line in lines)
@@ -115,19 +102,12 @@ def find_runs(folders: Iterable[Path]) -> list[RunFiles]:
     """Find the runs in folders, in order of their start. Raises DataError where a folder has none."""
     found: dict[Path, RunFiles] = {}
     for folder in map(Path, folders):
-        inner = (
-            [folder] if _is_run_folder(folder) else sorted(path for path in folder.glob("*") if _is_run_folder(path))
-        )
-        if not inner:
-            raise DataError(
-                folder, found="no run in it", expected="a run's folder, or one that holds runs", fix="pass runs/"
-            )
-        found |= {path.resolve(): read_run(path) for path in inner}
-    return sorted(found.values(), key=lambda run: (str(run.run.get("started", "")), run.folder.resolve().name))
-
-
-def _is_run_folder(folder: Path) -> bool:
-    return (folder / "run.json").is_file() or (folder / "config.json").is_file()
+        paths = [folder] if is_run_folder(folder) else sorted(filter(is_run_folder, folder.glob("*")))
+        if not paths:
+            expected = "a run's folder, or one that holds runs"
+            raise DataError(folder, found="no run in it", expected=expected, fix="pass runs/")
+        found |= {path.resolve(): read_run(path) for path in paths}
+    return sorted(found.values(), key=start_order)
 
 
 def write_journal(runs: Sequence[RunFiles]) -> str:
@@ -139,28 +119,21 @@ def write_journal(runs: Sequence[RunFiles]) -> str:
             parts += [*_list_changes(before[run.recipe], run), ""]
         else:
             parts += [f"Changed: nothing to compare with, the first run of `{run.recipe}` here.", ""]
-        parts += [
-            f"Happened: {describe_outcome(run)}",
-            "",
-            *_format_list(_list_validations(run)),
-            *_list_findings(run),
-            "",
-        ]
+        parts += [f"Happened: {describe_outcome(run)}", ""]
+        if validations := [f"- {line}" for line in _list_validations(run)]:
+            parts += [*validations, ""]
+        parts += [*_list_findings(run), ""]
         before[run.recipe] = run
     return "\n".join(parts).rstrip() + "\n"
 
 
 def _describe_start(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
-    label, _ = metric_labels.describe_status(run.run.get("status"))
-    yield (
-        f"`{run.recipe}`, seed {run.run.get('seed', '?')}, started {run.run.get('started', 'at an unknown time')},"
-        f" {label}."
-    )
+    label, _ = describe_status(run.run.get("status"))
+    seed, started = run.run.get("seed", "?"), run.run.get("started", "at an unknown time")
+    yield f"`{run.recipe}`, seed {seed}, started {started}, {label}."
     if (parent := run.config.get("start_from")) is not None:
-        known = next((one for one in runs if _is_inside_run(parent, one)), None)
-        yield f"Starts from {known.folder.resolve().name if known else parent}" + (
-            "." if known else ", which is not among these runs."
-        )
+        names = [one.folder.resolve().name for one in runs if _is_inside_run(parent, one)]
+        yield f"Starts from {names[0]}." if names else f"Starts from {parent}, which is not among these runs."
     if resumed := run.run.get("resumed"):
         yield f"Went on {len(resumed)} time{'s' * (len(resumed) > 1)} after a stop, at {', '.join(map(str, resumed))}."
 
@@ -174,9 +147,8 @@ def _list_changes(before: RunFiles, now: RunFiles) -> list[str]:
     name, groups = before.folder.resolve().name, diff_runs(before, now).groups()
     if not groups:
         return [f"Changed against {name}: nothing."]
-    lines = [f"Changed against {name}:", ""]
-    lines += [f"- {title}: `{shorten_change(change)}`" for title, changes in groups for change in changes]
-    return lines
+    lines = [f"- {title}: `{shorten_change(change)}`" for title, changes in groups for change in changes]
+    return [f"Changed against {name}:", "", *lines]
 
 
 def shorten_change(change: ValueChange) -> ValueChange:
@@ -199,9 +171,7 @@ def _cut_text(text: str, start: int) -> str:
 def describe_outcome(run: RunFiles) -> str:
     """Describe in one line how many steps a run trained and why it ended."""
     status, error = run.run.get("status"), run.run.get("error")
-    end = {"finished": "finished", "running": "ended without a reason (killed, or still running)"}.get(
-        str(status), str(status)
-    )
+    end = "ended without a reason (killed, or still running)" if status == "running" else str(status)
     steps = max((one.steps[-1] for one in run.series), default=0)
     return f"{steps} step{'s' * (steps != 1)}, {end}" + (f": {error}" if error else "") + "."
 
@@ -209,25 +179,20 @@ def describe_outcome(run: RunFiles) -> str:
 def _list_validations(run: RunFiles) -> Iterator[str]:
     """Yield the best and the last value of each validation metric."""
     for series in run.series:
-        if series.name.startswith("val/") and metric_labels.metric_label(series.name).better in ("lower", "higher"):
+        if series.name.startswith("val/") and metric_label(series.name).better in ("lower", "higher"):
             yield _describe_series(series)
 
 
-def _format_list(lines: Iterable[str]) -> list[str]:
-    """Format a Markdown list followed by an empty line; nothing for an empty list."""
-    return [*items, ""] if (items := [f"- {line}" for line in lines]) else []
-
-
 def _describe_series(series: Series) -> str:
-    better = metric_labels.metric_label(series.name).better
-    known = [(value, step) for value, step in zip(series.values, series.steps, strict=True) if value == value]
-    if not known:
+    better = metric_label(series.name).better
+    pairs = [(value, step) for value, step in zip(series.values, series.steps, strict=True) if value == value]
+    if not pairs:
         return f"{series.name} never finite"
-    value, step = min(known) if better == "lower" else max(known)
+    value, step = min(pairs) if better == "lower" else max(pairs)
     fell = measure_late_decrease(series) if better == "lower" else None
-    last = f", last {metric_labels.format_metric(series.name, series.values[-1])}" if series.steps[-1] != step else ""
+    last = f", last {format_metric(series.name, series.values[-1])}" if series.steps[-1] != step else ""
     falling = f", still falling at the end, by {fell:.0%}" if fell else ""
-    return f"{series.name} best {metric_labels.format_metric(series.name, value)} at step {step}{last}{falling}"
+    return f"{series.name} best {format_metric(series.name, value)} at step {step}{last}{falling}"
 
 
 def _list_findings(run: RunFiles) -> list[str]:
@@ -247,69 +212,57 @@ def write_comparison(a: RunFiles, b: RunFiles) -> str:
         lines += ["No difference of configuration, start, code, data or environment.", ""]
     for title, changes in found.groups():
         lines += [f"{title.capitalize()}:", "", "| key | first | second |", "| --- | --- | --- |"]
-        lines += [
-            f"| `{change.key}` | {_escape_cell(change.before)} | {_escape_cell(change.now)} |"
-            for change in map(shorten_change, changes)
-        ]
+        for change in map(shorten_change, changes):
+            lines.append(f"| `{change.key}` | {_escape_cell(change.before)} | {_escape_cell(change.now)} |")
         lines.append("")
     lines += [*list_cautions(a, b, found), ""]
-    shared = [
-        (one, other) for one in a.series for other in b.series if one.name == other.name and one.name.startswith("val/")
-    ]
-    if shared:
-        lines += [
-            "| metric | | first, best | second, best | first, last | second, last |",
-            "| --- | --- | --- | --- | --- | --- |",
-        ]
-        lines += [_format_score_row(*both) for both in shared]
+    if shared := [pair for pair in _pair_series(a, b) if pair[0].name.startswith("val/")]:
+        lines += ["| metric | | first, best | second, best | first, last | second, last |", "|" + " --- |" * 6]
+        lines += [_format_score_row(*pair) for pair in shared]
     else:
         lines.append("They share no validation metric.")
-    return (
-        "\n".join(
-            [*lines, "", *(f"{name}: {describe_outcome(run)}" for name, run in zip(names, (a, b), strict=True))]
-        ).rstrip()
-        + "\n"
-    )
+    lines += ["", *(f"{name}: {describe_outcome(run)}" for name, run in zip(names, (a, b), strict=True))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _pair_series(a: RunFiles, b: RunFiles) -> list[tuple[Series, Series]]:
+    """Return the series that both runs logged."""
+    others = {series.name: series for series in b.series}
+    return [(series, others[series.name]) for series in a.series if series.name in others]
 
 
 def list_cautions(a: RunFiles, b: RunFiles, found: RunDifference) -> list[str]:
     """Return reasons why the scores may not measure the effect of the differences."""
-    cautions_found = []
+    cautions = []
     if a.recipe != b.recipe:
-        cautions_found.append(f"They use two recipes, {a.recipe} and {b.recipe}.")
+        cautions.append(f"They use two recipes, {a.recipe} and {b.recipe}.")
     if found.start:
-        cautions_found.append("They start from other weights, which also affect the scores (P-18).")
-    seedless = [change for change in found.config if change.key != "seed"]
-    if len(seedless) > 1:
-        cautions_found.append(
-            f"{len(seedless)} keys differ: the scores do not show the effect of any single one (D-08)."
-        )
-    if of_loss := _changed_loss_keys(found):
-        cautions_found.append(
-            f"Their losses are different measures ({', '.join(of_loss)}): the values of a loss are not compared."
-        )
+        cautions.append("They start from other weights, which also affect the scores (P-18).")
+    keys = [change.key for change in found.config if change.key != "seed"]
+    if len(keys) > 1:
+        cautions.append(f"{len(keys)} keys differ: the scores do not show the effect of any single one (D-08).")
+    if loss_keys := ", ".join(_list_changed_loss_keys(found)):
+        cautions.append(f"Their losses are different measures ({loss_keys}): the values of a loss are not compared.")
     if any("fingerprint" in change.key for change in found.data):
-        cautions_found.append("Their data differ: scores on different data are not compared.")
+        cautions.append("Their data differ: scores on different data are not compared.")
     for run, other in ((a, b), (b, a)):
         if (parent := run.config.get("start_from")) and _is_inside_run(parent, other):
-            cautions_found.append(f"{run.folder.resolve().name} starts from {other.folder.resolve().name} (P-17).")
-    cautions_found.append(
-        "One run each: `stadia ablate` measures how much of the difference is due to the seed (M-21)."
-    )
-    return [f"- {one}" for one in cautions_found]
+            cautions.append(f"{run.folder.resolve().name} starts from {other.folder.resolve().name} (P-17).")
+    cautions.append("One run each: `stadia ablate` measures how much of the difference is due to the seed (M-21).")
+    return [f"- {one}" for one in cautions]
 
 
-def _changed_loss_keys(found: RunDifference) -> list[str]:
+def _list_changed_loss_keys(found: RunDifference) -> list[str]:
     """Return the changed keys that change the meaning of the loss."""
     return [change.key for change in found.config if change.under(["loss"])]
 
 
 def _format_score_row(a: Series, b: Series) -> str:
-    better = metric_labels.metric_label(a.name).better
+    better = metric_label(a.name).better
     best = min if better != "higher" else max
-    cells = [metric_labels.format_metric(a.name, best((v for v in s.values if v == v), default=None)) for s in (a, b)]
-    cells += [metric_labels.format_metric(s.name, s.values[-1]) for s in (a, b)]
-    return f"| {a.name} | {metric_labels.direction_arrow(a.name)} | {' | '.join(cells)} |"
+    cells = [format_metric(a.name, best((v for v in s.values if v == v), default=None)) for s in (a, b)]
+    cells += [format_metric(s.name, s.values[-1]) for s in (a, b)]
+    return f"| {a.name} | {direction_arrow(a.name)} | {' | '.join(cells)} |"
 
 
 def _escape_cell(text: str) -> str:
@@ -317,21 +270,19 @@ def _escape_cell(text: str) -> str:
 
 
 def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
-    """Draw what both logged of validation and loss, a panel each, as SVG or PNG; False, and nothing, where they share
-    none.
+    """Draw validation metrics and loss of both runs as SVG or PNG. Returns False where they share none.
 
-    The second run is dashed, so that curves which lie on each other are seen as two. Where the losses are other
-    measures, each has a panel.
+    The second run is dashed, so that equal curves are visible as two. Where the losses are different measures, each has
+    its own panel.
     """
     from matplotlib.figure import Figure
 
     wanted = [one.name for one in a.series if one.name.startswith("val/") or one.name == "train/loss"][:PALETTE_SIZE]
-    of_b = {one.name: one for one in b.series}
-    shared = [(one, of_b[one.name]) for one in a.series if one.name in wanted and one.name in of_b]
+    shared = [pair for pair in _pair_series(a, b) if pair[0].name in wanted]
     if not shared:
         return False
-    apart = bool(_changed_loss_keys(diff_runs(a, b)))
-    drawn = [panel for both in shared for panel in _split_panels(*both, apart=apart)]
+    apart = bool(_list_changed_loss_keys(diff_runs(a, b)))
+    drawn = [panel for pair in shared for panel in _split_panels(*pair, apart=apart)]
     figure = Figure(figsize=(7.5, 2.4 * len(drawn)), layout="constrained")
     names = [run.folder.resolve().name for run in (a, b)]
     for axes, (title, curves) in zip(figure.subplots(len(drawn), 1, squeeze=False)[:, 0], drawn, strict=True):
@@ -349,7 +300,7 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
 
 def _split_panels(a: Series, b: Series, *, apart: bool) -> list[tuple[str, list[tuple[int, Series]]]]:
     """Return (title, (run number, curve)) of each panel of a metric: two panels where the metric has two meanings."""
-    title = metric_labels.metric_label(a.name).label
+    title = metric_label(a.name).label
     if apart and a.name.startswith(LOSS_METRICS):
         return [(f"{title} (a measure of its own)", [(number, one)]) for number, one in enumerate((a, b))]
     same = (a.steps, a.values) == (b.steps, b.values)

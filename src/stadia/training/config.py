@@ -11,11 +11,13 @@ from pydantic import AfterValidator, Field, model_validator
 from stadia.core.config import StrictModel, check_registered
 from stadia.training import LOGGERS, OPTIMIZERS, SCHEDULES
 
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false", "fsdp")
+
 
 def _is_supported(strategy: str) -> str:
-    """Refuse strategies that fork processes (their results are lost) or shard weights (checkpoints hold whole ones)."""
-    if strategy not in ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"):
-        raise ValueError("expected 'auto', 'ddp' or 'ddp_find_unused_parameters_true'")
+    """Refuse other strategies of Lightning: those that fork processes lose their results."""
+    if strategy not in STRATEGIES:
+        raise ValueError("expected 'auto', 'ddp', 'ddp_find_unused_parameters_true' or 'fsdp'")
     return strategy
 
 
@@ -97,7 +99,8 @@ class TrainingConfig(StrictModel):
     memory_limit_gb: the peak memory of a stage whose batch_size is "auto", in 10^9 bytes; its batches are the largest
         below it. null: batches with as many pixels as those of the last stage, fewer where the memory is too small.
     loggers: rows of LOGGERS; each gets every scalar, image and histogram.
-    devices, accelerator, strategy: of Lightning Fabric ("auto", 2, "gpu", "ddp").
+    devices, accelerator, strategy: of Lightning Fabric ("auto", 2, "gpu", "ddp"). "fsdp" shards the weights, their
+        gradients and the state of the optimizer; "ddp" copies them to every device.
     """
 
     max_epochs: int | None = Field(default=20, ge=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import signal
@@ -25,10 +26,7 @@ from rich.console import Console
 from stadia.core.errors import ConfigError, RunError, StadiaError
 from stadia.training import LOGGERS, batches
 from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
-from stadia.training.callbacks.histograms import Histograms
-from stadia.training.callbacks.images import Images
-from stadia.training.callbacks.progress_bar import ProgressBar
-from stadia.training.callbacks.scalars import Scalars
+from stadia.training.callbacks import Histograms, Images, ProgressBar, Scalars
 from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights
 from stadia.training.config import TrainingConfig
 from stadia.training.loggers import Logger
@@ -36,6 +34,7 @@ from stadia.training.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.phase_clock import PhaseClock, describe_times
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
+from stadia.training.sharding import ShardedStrategy
 
 FEW_STEPS = 300
 _FEW = (
@@ -124,28 +123,47 @@ def fit(
                 _print(console, _start_lines(recipe, fabric, config, run, plan, step))
                 steps = run.facts.get("ended_by_time_at", plan.total_steps) if checkpoint else plan.total_steps
                 if step < steps:
-                    fabric.launch()
-                    shard_loaders((train_loader, val_loader), fabric.global_rank, fabric.world_size)
-                    clock = PhaseClock(run, plan, config.precision)
-                    stream = BatchStream(train_loader, plan, clock.mark)
-                    own = _make_callbacks(run, loggers, config, console)
-                    loop = TrainingLoop(
-                        fabric, run, recipe, stream, val_loader, config, clock, [*callbacks, *own], signals.is_requested
-                    )
-                    if checkpoint is not None:
-                        loop.load_state_dict(checkpoint.state())
-                    try:
-                        loop.train()
-                    finally:
-                        recipe.cpu()  # the memory of the device is free for scores
+                    hooks = [*callbacks, *_make_callbacks(run, loggers, config, console)]
+                    loaders = train_loader, val_loader
+                    loop = _train(fabric, recipe, loaders, config, run, checkpoint, hooks, signals.is_requested)
                     steps, metrics = loop.step, loop.metrics
-                    _print(console, _end_lines(run, plan, config, clock, steps))
+                    _print(console, _end_lines(run, plan, config, loop.clock, steps))
                 elif checkpoint is not None:  # it had finished
                     load_weights(checkpoint, recipe, recipe=recipe.recipe)
             if run.writes:
                 finish()
     best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
     return TrainingResult(steps, time.perf_counter() - started, best if best.exists() else last, metrics)
+
+
+def _train(
+    fabric: Fabric,
+    recipe: AnyRecipe,
+    loaders: tuple[EpochLoader, BatchIterable | None],
+    config: TrainingConfig,
+    run: Run,
+    checkpoint: Checkpoint | None,
+    callbacks: Sequence[Callback],
+    stop_requested: Callable[[], bool],
+) -> TrainingLoop:
+    """Run the training loop in every process, from a checkpoint on where there is one. Return it, ended."""
+    assert recipe.plan is not None
+    fabric.launch()
+    shard_loaders(loaders, fabric.global_rank, fabric.world_size)
+    clock = PhaseClock(run, recipe.plan, config.precision)
+    stream = BatchStream(loaders[0], recipe.plan, clock.mark)
+    trained = copy.deepcopy(recipe) if config.strategy == "fsdp" else recipe  # sharded weights stay sharded
+    loop = TrainingLoop(fabric, run, trained, stream, loaders[1], config, clock, callbacks, stop_requested)
+    if checkpoint is not None:
+        loop.load_state_dict(checkpoint.state())
+    try:
+        loop.train()
+    finally:
+        recipe.cpu()  # the memory of the device is free for scores
+    if trained is not recipe:
+        recipe.load_state_dict(trained.state_dict())
+        recipe.load_training_state(trained.training_state())
+    return loop
 
 
 def make_fabric(config: TrainingConfig) -> Fabric:
@@ -156,17 +174,18 @@ def make_fabric(config: TrainingConfig) -> Fabric:
     return Fabric(
         accelerator=config.accelerator,
         devices=config.devices,
-        strategy=config.strategy,
+        strategy=ShardedStrategy() if config.strategy == "fsdp" else config.strategy,
         precision=_PRECISION[config.precision],
     )
 
 
 def check_precision(config: TrainingConfig) -> None:
-    """Raise ConfigError for fp16 without a GPU: its gradients need a scaler, which only CUDA supports."""
-    device = select_device(config.accelerator)
-    if config.precision == "fp16" and device.type != "cuda":
-        fix = "set training.precision=bf16 or 32"
-        raise ConfigError("training.precision", found=f"fp16 on {device.type}", expected="fp16 on a CUDA GPU", fix=fix)
+    """Raise ConfigError for fp16 where its gradients have no scaler: without a CUDA GPU, or sharded."""
+    place = select_device(config.accelerator).type
+    if config.precision == "fp16" and (place != "cuda" or config.strategy == "fsdp"):
+        found = "fp16 with training.strategy=fsdp" if config.strategy == "fsdp" else f"fp16 on {place}"
+        expected, fix = "fp16 on a CUDA GPU, with another strategy than fsdp", "set training.precision=bf16 or 32"
+        raise ConfigError("training.precision", found=found, expected=expected, fix=fix)
 
 
 def _make_plan(

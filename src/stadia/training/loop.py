@@ -1,29 +1,200 @@
-"""The training loop: batch, forward, backward, clip, update, validate, checkpoint, stop. And the callbacks' hooks."""
+"""The training loop: batch, forward, backward, clip, update, validate, checkpoint, stop. Below it, its callbacks."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import stadia.core.torchvision_shim  # noqa: F401
 
 # isort: split
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
 
 from stadia.core import random_state
 from stadia.core.types import Batch
-from stadia.losses.loss_report import LossReport
-from stadia.training import checkpoint, optim
+from stadia.training import optim
 from stadia.training.batches import BatchIterable, BatchStream
 from stadia.training.config import TrainingConfig
-from stadia.training.phase_clock import PhaseClock, TimeLimit
+from stadia.training.phase_clock import PhaseClock
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
+from stadia.training.training_state import TrainingState, evaluation_mode
 from stadia.training.validation_scores import ValidationScores
+
+
+class TrainingLoop(TrainingState):
+    """Train a recipe for all steps of its plan. The attributes are the state of the training, for callbacks.
+
+    Args:
+        clock: measures the phases of each step.
+        callbacks: called in this order.
+        stop_requested: whether this process received a signal to stop.
+        The others: see `TrainingState`.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        run: Run,
+        recipe: AnyRecipe,
+        batches: BatchStream,
+        val_batches: BatchIterable | None,
+        config: TrainingConfig,
+        clock: PhaseClock,
+        callbacks: Sequence[Callback] = (),
+        stop_requested: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__(fabric, run, recipe, batches, config)
+        self.val_batches, self.clock = val_batches, clock
+        self.callbacks, self.stop_requested = callbacks, stop_requested
+
+    def train(self) -> None:
+        """Train until all steps are made or the time is over. Raises StopRequest where a stop was requested."""
+        try:
+            self.start()
+            stream = iter(self.batches)
+            while not self.is_finished:
+                self.train_step(stream)
+                if validates := self.is_validation_due:
+                    self.validate()
+                self.save_checkpoints(after_validation=validates)
+            if row := self.clock.finish():
+                self.call("on_row", self.step, row)
+        except BaseException as error:
+            self.clock.release()
+            for callback in self.callbacks:
+                callback.on_exception(self, error)
+            raise
+        finally:
+            for callback in self.callbacks:
+                callback.on_train_end(self)
+
+    def start(self) -> None:
+        """Start the clock and the callbacks, then set the random generators: nothing may draw a number in between."""
+        self.clock.start(self.fabric.device, self.recipe)
+        self.time_limit.restart()
+        self.call("on_train_start")
+        if self.generators is None:
+            random_state.seed_generators(self.run.seed, "training", self.fabric.global_rank)
+        else:
+            random_state.restore_generators(self.generators)
+
+    def train_step(self, stream: Iterator[Batch[Any, Any]]) -> None:
+        """Update the weights once, by the gradients of `grad_accumulation_steps` batches."""
+        self.optimizer.zero_grad()
+        for number in range(1, self.plan.grad_accumulation_steps + 1):
+            is_last = number == self.plan.grad_accumulation_steps
+            self.batch = next(stream).to(self.fabric.device, non_blocking=True)
+            self.clock.begin_batch(self.step)
+            self.recipe.on_batch_start()
+            self.call("on_batch_start", is_last)
+
+            averages_gradients = is_last or self.is_sharded  # over processes; sharded ones are never kept whole
+            with self.fabric.no_backward_sync(self.model, enabled=not averages_gradients):
+                self.report = self.forward("training_step", self.batch)
+                self.clock.mark("loss")
+                self.fabric.backward(self.report.total / self.plan.grad_accumulation_steps)
+                self.clock.end_backward()
+
+            self.check_gradients(is_last)
+            if is_last:
+                self.update_weights()
+            self.clock.mark("optimizer")
+            self.call("on_batch_end")
+            if is_last:
+                self.call("on_step_end")
+            self.report = None  # its maps would stay in memory during the next forward
+        self.clock.end_step()
+        self.time_limit.add_step(self.any_process)
+
+    def check_gradients(self, is_last: bool) -> None:
+        """Measure the gradient norm. Raise NotFiniteError before the weights change where it or the loss is not finite.
+
+        Both are read from the device as one number: a batch waits for a GPU only here. In fp16 the scaler skips an
+        update whose gradient overflows, and lowers its scale; at a scale of 1 the gradient has to be finite.
+        """
+        assert self.report is not None
+        assert self.batch is not None
+        if self.scaler is not None and is_last:
+            self.scaler.unscale_(self.optimizer.optimizer)
+        gradients = [p.grad for p in self.recipe.parameters() if p.grad is not None]
+        self.gradient_norm = optim.gather_shards(torch.nn.utils.get_total_norm(gradients))
+        both = torch.complex(self.report.total.detach().float(), self.gradient_norm.float()).item()
+        self.batch_loss = both.real
+        if not math.isfinite(both.real):
+            raise optim.explain_loss(self.report, self.batch.meta, step=self.step + 1)
+        overflows = self.scaler is not None and (not is_last or self.scaler.get_scale() > 1)
+        if not math.isfinite(both.imag) and not overflows:
+            raise optim.explain_gradient(self.recipe, both.imag, step=self.step + 1)
+
+    def update_weights(self) -> None:
+        """Clip the gradient, update the weights, and set the learning rate of the next update."""
+        self.clock.mark("optimizer")
+        self.call("on_before_update")
+        if self.config.clip_norm is not None:
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.clip_norm, self.gradient_norm)
+        self.lr = self.learning_rate.value
+        self.optimizer.step()
+        self.step += 1
+        self.recipe.global_step = self.step
+        self.learning_rate.set(self.step)
+
+    @torch.no_grad()
+    def validate(self) -> None:
+        """Score the validation set. The training modes and the random generators are afterwards as before."""
+        assert self.val_batches is not None
+        self.clock.mark("other")
+        self.call("on_validation_start")
+        scores = ValidationScores()
+        with random_state.preserve_generators(), evaluation_mode(self.recipe):
+            self.recipe.on_validation_start()
+            for batch in self.val_batches:
+                scores.add(batch.meta, self.forward("validation_step", batch.to(self.fabric.device, non_blocking=True)))
+            means = scores.means() | dict(self.recipe.validation_summary())
+        self.metrics = {f"val/{name}": value for name, value in means.items()}
+        self.clock.mark("validation")
+        if scores.without != self.unscored and self.fabric.is_global_zero:
+            scores.warn_of_unscored()
+        self.unscored = scores.without
+        self.call("on_validation_end")
+        self.time_limit.restart()
+
+    def save_checkpoints(self, *, after_validation: bool) -> None:
+        """Save the best and the last checkpoint where due. Raise StopRequest where any process received a signal.
+
+        A checkpoint holds the moment after a step, and after its validation.
+        """
+        stops = self.any_process(self.stop_requested())
+        scores = [self.metrics.get(name, math.nan) for name in self.recipe.best_metrics]
+        metric = next(filter(math.isfinite, scores), None)
+        if after_validation and metric is not None and (self.best is None or metric < self.best):
+            self.best = metric
+            self.save("best", "weights")
+        if after_validation or stops or self.is_finished or self.step % self.config.checkpoint_every == 0:
+            self.save("last", "training")
+        self.clock.mark("checkpoints")
+        if stops:
+            raise StopRequest
+
+    @property
+    def is_validation_due(self) -> bool:
+        """Whether to validate now: every `validate_every` steps, by default each epoch or pass, and at the end."""
+        if self.val_batches is None:
+            return False
+        if self.config.validate_every is None and self.plan.validates_by_pass:
+            return self.is_finished or self.plan.is_pass_end(self.step)
+        every = self.config.validate_every or max(round(self.plan.steps_per_epoch), 1)
+        return self.is_finished or self.step % every == 0
+
+    def call(self, hook: str, *arguments: Any) -> None:
+        """Call a hook of every callback that overrides it, and book its time."""
+        for callback in self.callbacks:
+            if getattr(type(callback), hook) is not getattr(Callback, hook):
+                getattr(callback, hook)(self, *arguments)
+                self.clock.mark(callback.phase)
 
 
 class StopRequest(Exception):
@@ -67,304 +238,3 @@ class Callback:
 
     def on_exception(self, loop: TrainingLoop, error: BaseException) -> None:
         """Before `on_train_end`, when an exception ends the training."""
-
-
-class StepForward(nn.Module):
-    """Run a step of a recipe as the forward of a module, through which DistributedDataParallel synchronizes.
-
-    Batch and result are attributes, since Fabric would convert the precision of arguments and results.
-    """
-
-    def __init__(self, recipe: AnyRecipe) -> None:
-        super().__init__()
-        self.recipe = recipe
-        self.batch: Batch[Any, Any] | None = None
-        self.result: Any = None
-
-    def forward(self, step_name: str) -> Tensor | None:
-        self.result = getattr(self.recipe, step_name)(self.batch)
-        return self.result.total if step_name == "training_step" else None
-
-
-class TrainingLoop:
-    """Train a recipe for all steps of its plan. The attributes are the state of the training, for callbacks.
-
-    step: updates made.  batch, report: the latest training batch and its loss; report is None between batches.
-    batch_loss: of the latest batch.  gradient_norm, lr: of the latest update; () before clipping.
-    metrics: means of the latest validation by name, `val/NAME`, equal in all processes.  best: of the best validation.
-
-    Args:
-        fabric: launched.
-        run: the folder for checkpoints, and the seed.
-        batches: the training stream.
-        val_batches: None where nothing validates.
-        clock: measures the phases of each step.
-        callbacks: called in this order.
-        stop_requested: whether this process received a signal to stop.
-    """
-
-    def __init__(
-        self,
-        fabric: Fabric,
-        run: Run,
-        recipe: AnyRecipe,
-        batches: BatchStream,
-        val_batches: BatchIterable | None,
-        config: TrainingConfig,
-        clock: PhaseClock,
-        callbacks: Sequence[Callback] = (),
-        stop_requested: Callable[[], bool] = lambda: False,
-    ) -> None:
-        self.fabric, self.run, self.recipe, self.config = fabric, run, recipe, config
-        self.batches, self.plan, self.val_batches = batches, batches.plan, val_batches
-        self.clock, self.callbacks, self.stop_requested = clock, callbacks, stop_requested
-        self.time_limit = TimeLimit(config.max_minutes)
-        optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
-        self.learning_rate = optim.LearningRate(optimizer, recipe.config.schedule, self.plan)
-        self.model, self.optimizer = fabric.setup(StepForward(recipe), optimizer)
-        self.scaler = getattr(fabric.strategy.precision, "scaler", None)  # of gradients, in fp16 alone
-        recipe.plan, recipe.optimizer, recipe.rank = self.plan, optimizer, fabric.global_rank
-        self.step, self.lr, self.batch_loss, self.gradient_norm = 0, 0.0, math.nan, torch.zeros(())
-        self.batch: Batch[Any, Any] | None = None
-        self.report: LossReport | None = None
-        self.metrics: dict[str, float] = {}
-        self.unscored: dict[str, tuple[int, int]] = {}  # of the latest validation: samples without a score, and all
-        self.best: float | None = None
-        self.generators: dict[str, Tensor] | None = None  # of a resumed training, until it starts
-
-    # -- the loop ------------------------------------------------------------------------------------------------------
-
-    def train(self) -> None:
-        """Train until all steps are made or the time is over. Raises StopRequest where a stop was requested."""
-        try:
-            self.start()
-            stream = iter(self.batches)
-            while not self.is_finished:
-                self.train_step(stream)
-                if validates := self.is_validation_due:
-                    self.validate()
-                self.save_checkpoints(after_validation=validates)
-            if row := self.clock.finish():
-                self.call("on_row", self.step, row)
-        except BaseException as error:
-            self.clock.release()
-            for callback in self.callbacks:
-                callback.on_exception(self, error)
-            raise
-        finally:
-            for callback in self.callbacks:
-                callback.on_train_end(self)
-
-    def start(self) -> None:
-        """Start the clock and the callbacks, then set the random generators: nothing may draw a number in between."""
-        self.clock.start(self.fabric.device, self.recipe)
-        self.time_limit.restart()
-        self.call("on_train_start")
-        if self.generators is None:
-            random_state.seed_generators(self.run.seed, "training", self.fabric.global_rank)
-        else:
-            random_state.restore_generators(self.generators)
-
-    def train_step(self, stream: Iterator[Batch[Any, Any]]) -> None:
-        """Update the weights once, by the gradients of `grad_accumulation_steps` batches."""
-        self.optimizer.zero_grad()
-        for number in range(1, self.plan.grad_accumulation_steps + 1):
-            is_last = number == self.plan.grad_accumulation_steps
-            self.batch = next(stream).to(self.fabric.device, non_blocking=True)
-            self.clock.begin_batch(self.step)
-            self.recipe.on_batch_start()
-            self.call("on_batch_start", is_last)
-
-            with self.fabric.no_backward_sync(self.model, enabled=not is_last):  # gradients are averaged once a step
-                self.report = self.forward("training_step", self.batch)
-                self.clock.mark("loss")
-                self.fabric.backward(self.report.total / self.plan.grad_accumulation_steps)
-                self.clock.end_backward()
-
-            self.check_gradients(is_last)
-            if is_last:
-                self.update_weights()
-            self.clock.mark("optimizer")
-            self.call("on_batch_end")
-            if is_last:
-                self.call("on_step_end")
-            self.report = None  # its maps would stay in memory during the next forward
-        self.clock.end_step()
-        self.time_limit.add_step(self.any_process)
-
-    def check_gradients(self, is_last: bool) -> None:
-        """Measure the gradient norm. Raise NotFiniteError before the weights change where it or the loss is not finite.
-
-        Both are read from the device as one number: a batch waits for a GPU only here. In fp16 the scaler skips an
-        update whose gradient overflows, and lowers its scale; at a scale of 1 the gradient has to be finite.
-        """
-        assert self.report is not None
-        assert self.batch is not None
-        if self.scaler is not None and is_last:
-            self.scaler.unscale_(self.optimizer.optimizer)
-        self.gradient_norm = torch.nn.utils.get_total_norm(
-            [p.grad for p in self.recipe.parameters() if p.grad is not None]
-        )
-        both = torch.complex(self.report.total.detach().float(), self.gradient_norm.float()).item()
-        self.batch_loss = both.real
-        if not math.isfinite(both.real):
-            raise optim.explain_loss(self.report, self.batch.meta, step=self.step + 1)
-        overflows = self.scaler is not None and (not is_last or self.scaler.get_scale() > 1)
-        if not math.isfinite(both.imag) and not overflows:
-            raise optim.explain_gradient(self.recipe, both.imag, step=self.step + 1)
-
-    def update_weights(self) -> None:
-        """Clip the gradient, update the weights, and set the learning rate of the next update."""
-        self.clock.mark("optimizer")
-        self.call("on_before_update")
-        if self.config.clip_norm is not None:
-            parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.clip_norm, self.gradient_norm)
-        self.lr = self.learning_rate.value
-        self.optimizer.step()
-        self.step += 1
-        self.recipe.global_step = self.step
-        self.learning_rate.set(self.step)
-
-    @torch.no_grad()
-    def validate(self) -> None:
-        """Score the validation set. The training modes and the random generators are afterwards as before."""
-        assert self.val_batches is not None
-        self.clock.mark("other")
-        self.call("on_validation_start")
-        book = ValidationScores()
-        with random_state.preserve_generators(), evaluation_mode(self.recipe):
-            self.recipe.on_validation_start()
-            for batch in self.val_batches:
-                book.add(batch.meta, self.forward("validation_step", batch.to(self.fabric.device, non_blocking=True)))
-            means = book.means() | dict(self.recipe.validation_summary())
-        self.metrics = {f"val/{name}": value for name, value in means.items()}
-        self.clock.mark("validation")
-        if book.without != self.unscored and self.fabric.is_global_zero:
-            book.warn_of_unscored()
-        self.unscored = book.without
-        self.call("on_validation_end")
-        self.time_limit.restart()
-
-    def save_checkpoints(self, *, after_validation: bool) -> None:
-        """Save the best and the last checkpoint where due. Raise StopRequest where any process received a signal.
-
-        A checkpoint holds the moment after a step, and after its validation.
-        """
-        stops = self.any_process(self.stop_requested())
-        metric = next(
-            (
-                self.metrics[name]
-                for name in self.recipe.best_metrics
-                if math.isfinite(self.metrics.get(name, math.nan))
-            ),
-            None,
-        )
-        if after_validation and metric is not None and (self.best is None or metric < self.best):
-            self.best = metric
-            self.save("best", "weights")
-        if after_validation or stops or self.is_finished or self.step % self.config.checkpoint_every == 0:
-            self.save("last", "training")
-        self.clock.mark("checkpoints")
-        if stops:
-            raise StopRequest
-
-    # -- what it is made of --------------------------------------------------------------------------------------------
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether all steps are made, or the time is over."""
-        return self.step >= self.plan.total_steps or self.time_limit.is_over
-
-    @property
-    def is_validation_due(self) -> bool:
-        """Whether to validate now: every `validate_every` steps, by default each epoch or pass, and at the end."""
-        if self.val_batches is None:
-            return False
-        if self.config.validate_every is None and self.plan.validates_by_pass:
-            return self.is_finished or self.plan.is_pass_end(self.step)
-        every = self.config.validate_every or max(round(self.plan.steps_per_epoch), 1)
-        return self.is_finished or self.step % every == 0
-
-    def forward(self, step_name: Literal["training_step", "validation_step"], batch: Batch[Any, Any]) -> Any:
-        """Return what a step of the recipe returns, run under autocast and as the forward of the distributed module."""
-        steps: StepForward = self.model.module
-        steps.batch = batch
-        self.model(step_name)
-        result, steps.result, steps.batch = steps.result, None, None
-        return result
-
-    def call(self, hook: str, *arguments: Any) -> None:
-        """Call a hook of every callback that overrides it, and book its time."""
-        for callback in self.callbacks:
-            if getattr(type(callback), hook) is not getattr(Callback, hook):
-                getattr(callback, hook)(self, *arguments)
-                self.clock.mark(callback.phase)
-
-    def any_process(self, flag: bool) -> bool:
-        """Return whether the flag is set in any process. Called by all."""
-        if self.fabric.world_size == 1:
-            return flag
-        return bool(self.fabric.all_reduce(torch.tensor(float(flag), device=self.fabric.device), reduce_op="sum"))
-
-    def save(self, name: str, kind: Literal["training", "weights"]) -> None:
-        """Save a checkpoint. Called by all processes."""
-        header = checkpoint.CheckpointHeader(
-            recipe=self.recipe.recipe,
-            config=self.run.config,
-            kind=kind,
-            step=self.step,
-            epoch=self.plan.epoch_of(self.step),
-            metrics={name: value for name, value in self.metrics.items() if math.isfinite(value)},
-        )
-        state = self.state_dict() if kind == "training" else {"state_dict": self.recipe.state_dict()}
-        if self.fabric.is_global_zero:
-            checkpoint.write_checkpoint(self.run.checkpoints / f"{name}.safetensors", header, state)
-        self.fabric.barrier()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what exact resume needs. Called by all processes."""
-        return {
-            "state_dict": self.recipe.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),  # of the gradient scaler
-            "step": self.step,
-            "spent_s": self.time_limit.spent_s,
-            "best": self.best,
-            "metrics": self.metrics,
-            "random": {name: self.gather(state) for name, state in random_state.capture_generators().items()},
-            "recipe": self.recipe.training_state(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, in all processes."""
-        self.recipe.load_state_dict(state["state_dict"])
-        self.recipe.load_training_state(state["recipe"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
-        self.step = self.recipe.global_step = state["step"]
-        self.learning_rate.set(self.step)
-        self.batches.position = self.step * self.plan.grad_accumulation_steps
-        self.time_limit.spent_s, self.best, self.metrics = state["spent_s"], state["best"], state["metrics"]
-        self.generators = {name: states[self.fabric.global_rank] for name, states in state["random"].items()}
-
-    def gather(self, state: Tensor) -> Tensor:
-        """Return (world_size, ...) the state of every process, by rank."""
-        if self.fabric.world_size == 1:
-            return state[None]
-        mine = state.to(self.fabric.device)
-        states = [torch.empty_like(mine) for _ in range(self.fabric.world_size)]
-        torch.distributed.all_gather(states, mine)
-        return torch.stack(states).cpu()
-
-
-@contextlib.contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode; afterwards each of its modules has the mode that it had (some are frozen)."""
-    modes = [(one, one.training) for one in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for one, training in modes:
-            one.training = training

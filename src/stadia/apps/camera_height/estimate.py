@@ -23,7 +23,7 @@ from stadia.apps.camera_height.road_horizon import RoadHorizons, find_road_horiz
 from stadia.apps.camera_height.road_objects import RoadFrame, check_classes, class_notes, read_road_frames
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.files import atomic_write, write_json
-from stadia.core.types import Camera
+from stadia.core.types import Camera, TrackProgress, no_progress
 from stadia.datasets.masks.height_priors import find_prior
 from stadia.evaluation.plots.charts import draw_heights_over_frames
 from stadia.evaluation.plots.image_overlays import (
@@ -38,7 +38,6 @@ from stadia.evaluation.plots.image_overlays import (
     draw_plane,
     draw_text,
 )
-from stadia.evaluation.progress import TrackProgress, no_progress
 from stadia.geometry.ground.drive_heights import MountSplit, find_mount_split, track_boxes, transform_box
 from stadia.geometry.ground.height_survey import (
     BoxedObjects,
@@ -102,7 +101,7 @@ def estimate_camera_height(
     config: CameraHeightConfig,
     *,
     horizons: Tensor | None = None,
-    watch: TrackProgress = no_progress,
+    track: TrackProgress = no_progress,
 ) -> EstimatedHeight:
     """Estimate the camera height from all objects of the frames.
 
@@ -110,12 +109,12 @@ def estimate_camera_height(
         frames: in time order; all boxes are converted to the first frame's camera.
         config: priors, horizon and limits.
         horizons: (F, 3) in each frame's pixels, if known.
-        watch: shows progress while images are read.
+        track: shows progress while images are read.
 
     Raises DataError if no frame has an edge horizon, GeometryError as `survey_camera_height`.
     """
     seen = (
-        _choose_horizons(frames, config, watch)
+        _choose_horizons(frames, config, track)
         if horizons is None
         else RoadHorizons(horizons, config.horizon_deg, "given")
     )
@@ -214,7 +213,7 @@ def _convert_line(line: Tensor, K: NDArray[np.float64], K_to: NDArray[np.float64
 
 
 def _choose_horizons(
-    frames: Sequence[RoadFrame], config: CameraHeightConfig, watch: TrackProgress
+    frames: Sequence[RoadFrame], config: CameraHeightConfig, track: TrackProgress
 ) -> RoadHorizons | None:
     """Return horizons in each frame's pixels; None: fitted to the objects."""
     if config.horizon == "objects":
@@ -225,7 +224,7 @@ def _choose_horizons(
         )
         return RoadHorizons(lines, config.horizon_deg, "given")
     edges, travel = config.horizon in ("auto", "edges"), config.horizon in ("auto", "travel")
-    found = find_road_horizons(frames, edges=edges, travel=travel, roll_deg=config.roll_deg, watch=watch)
+    found = find_road_horizons(frames, edges=edges, travel=travel, roll_deg=config.roll_deg, track=track)
     if bool(found.lines.isfinite().all(-1).any()):
         return found
     if config.horizon == "auto":
@@ -246,10 +245,10 @@ def _camera(frame: RoadFrame) -> Camera:
     return Camera(torch.from_numpy(frame.K), frame.height, frame.width)
 
 
-def run_camera_height(request: CameraHeightRequest, watch: TrackProgress = no_progress) -> Iterator[str]:
+def run_camera_height(request: CameraHeightRequest, track: TrackProgress = no_progress) -> Iterator[str]:
     """Estimate, write the files to `request.out`, and yield lines. Raises DataError, ConfigError, GeometryError."""
-    frames = read_road_frames(request, watch)
-    estimated = estimate_camera_height(frames, request.config, watch=watch)
+    frames = read_road_frames(request, track)
+    estimated = estimate_camera_height(frames, request.config, track=track)
     yield from summary_lines(estimated)
     if (apart := detect_moved_camera(estimated.frames, estimated.objects, estimated.found)) is not None:
         yield moved_camera_note(apart)

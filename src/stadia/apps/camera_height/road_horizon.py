@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.apps.camera_height.road_objects import RoadFrame
-from stadia.core.types import Camera
-from stadia.evaluation.progress import TrackProgress, no_progress
+from stadia.core.types import Camera, TrackProgress, no_progress
 from stadia.geometry.ground.horizon import find_vanishing_point
 
 Image = NDArray[np.uint8]
@@ -61,7 +60,7 @@ def find_road_horizons(
     edges: bool = True,
     travel: bool = True,
     roll_deg: float = 0.0,
-    watch: TrackProgress = no_progress,
+    track: TrackProgress = no_progress,
 ) -> RoadHorizons:
     """Find the horizon of each image.
 
@@ -72,7 +71,7 @@ def find_road_horizons(
     lines, deviations, words = [], [], set[str]()
     for _, group in groupby(enumerate(frames), lambda row: row[1].drive or str(row[0])):
         drive = [frame for _, frame in group]
-        rows, deviation_deg, by = _horizon_rows(drive, edges, travel, roll_deg, watch)
+        rows, deviation_deg, by = _horizon_rows(drive, edges, travel, roll_deg, track)
         lines += [_horizon_at_row(_camera(frame), row, roll_deg) for frame, row in zip(drive, rows, strict=True)]
         deviations += [deviation_deg] * len(drive)
         words |= by
@@ -82,7 +81,7 @@ def find_road_horizons(
 
 
 def _horizon_rows(
-    drive: Sequence[RoadFrame], edges: bool, travel: bool, roll_deg: float, watch: TrackProgress
+    drive: Sequence[RoadFrame], edges: bool, travel: bool, roll_deg: float, track: TrackProgress
 ) -> tuple[list[float], float, set[str]]:
     """Return each image's horizon row at the principal point's column, NaN where unknown; deviation; methods."""
     focal = np.array([frame.K[1, 1] for frame in drive])
@@ -94,7 +93,7 @@ def _horizon_rows(
     own = np.full(len(drive), np.nan)
     if edges:
         lines = torch.stack(
-            [find_edge_horizon(f.image(), _camera(f), roll_deg=roll_deg) for f in watch(drive, len(drive), "edges")]
+            [find_edge_horizon(f.image(), _camera(f), roll_deg=roll_deg) for f in track(drive, len(drive), "edges")]
         )
         own = degrees(np.array([_row_at_center(line, frame) for line, frame in zip(lines, drive, strict=True)]))
     estimates, by = [], set[str]()
@@ -102,7 +101,7 @@ def _horizon_rows(
         estimates.append(_robust_median(own, _EDGE_DEG))
         by.add("edges")
     if travel and len(drive) > 1:
-        went = measure_travel_pitches_deg(drive, watch)
+        went = measure_travel_pitches_deg(drive, track)
         if np.isfinite(went).sum() >= 3:
             estimates.append(_robust_median(went, _EDGE_DEG))
             by.add("travel")
@@ -162,7 +161,7 @@ def find_edge_horizon(image: Image, camera: Camera, *, roll_deg: float = 0.0) ->
     return _horizon_through_point(float(found[0][0]), float(found[0][1]), roll_deg)
 
 
-def measure_travel_pitches_deg(drive: Sequence[RoadFrame], watch: TrackProgress = no_progress) -> NDArray[np.float64]:
+def measure_travel_pitches_deg(drive: Sequence[RoadFrame], track: TrackProgress = no_progress) -> NDArray[np.float64]:
     """Return the angle of travel below the camera axis, degrees, of up to 20 parts of a drive; NaN where unknown.
 
     A part ends when corners have moved by about a hundredth of the width. The direction is the translation of the
@@ -174,7 +173,7 @@ def measure_travel_pitches_deg(drive: Sequence[RoadFrame], watch: TrackProgress 
     return np.array(
         [
             _measure_travel_deg(drive[start : start + _MAX_PART_STEPS + 1])
-            for start in watch(starts, len(starts), "travel")
+            for start in track(starts, len(starts), "travel")
         ]
     )
 

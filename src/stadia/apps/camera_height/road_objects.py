@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightRequest
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
-from stadia.datasets.kitti.object_boxes import KittiObjectImages
+from stadia.core.types import TrackProgress
 from stadia.datasets.masks.height_priors import find_prior, normalize_class
 from stadia.datasets.masks.mask_files import ROAD, attach_masks, has_road
 from stadia.datasets.masks.mask_objects import find_mask_boxes, is_cut_by_edge
+from stadia.datasets.objects.kitti_objects import KittiObjectImages
 from stadia.datasets.objects.open_objects import detect_object_layout, list_object_splits
 from stadia.datasets.open_dataset import open_recordings
-from stadia.evaluation.progress import TrackProgress
 
 MAX_SHARE_WITHOUT_ROAD = 0.5
 """Maximum share of frames without road, of those whose masks have a road class."""
@@ -63,7 +63,7 @@ class RoadFrame:
     road: bool | None = None
 
 
-def read_road_frames(request: CameraHeightRequest, watch: TrackProgress) -> list[RoadFrame]:
+def read_road_frames(request: CameraHeightRequest, track: TrackProgress) -> list[RoadFrame]:
     """Return every frame with masks or labels, in order. Raises DataError without any."""
     if request.config.data.format == "auto" and detect_object_layout(request.source) == "kitti":
         return list(_labeled(request))
@@ -73,7 +73,7 @@ def read_road_frames(request: CameraHeightRequest, watch: TrackProgress) -> list
         attach_masks(recordings, Path(request.config.masks).expanduser())
     frames = [(one, index) for one in recordings for index in range(0, len(one), request.every)]
     found = [
-        frame for one, index in watch(frames, len(frames), "reading masks") if (frame := _masked(one, index, request))
+        frame for one, index in track(frames, len(frames), "reading masks") if (frame := _masked(one, index, request))
     ]
     if not found:
         raise DataError(

@@ -1,1 +1,1 @@
-"""TODO package"""
+"""Read masks of road and objects, split and clean them, and give the heights of objects."""

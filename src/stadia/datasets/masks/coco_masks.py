@@ -65,9 +65,8 @@ class CocoMasks:
         self._number = {category.id: number for number, category in enumerate(file.categories, start=1)}
         self.classes: Mapping[int, str] = {self._number[one.id]: one.name.strip().lower() for one in file.categories}
         if len(file.categories) > 255:
-            raise DataError(
-                self.path, found=f"{len(file.categories)} categories", expected="at most 255", fix="leave some out"
-            )
+            found = f"{len(file.categories)} categories"
+            raise DataError(self.path, found=found, expected="at most 255", fix="leave some out")
         self._images = {Path(image.file_name).stem: image for image in file.images}
         self._of_image: dict[int, list[_Annotation]] = defaultdict(list)
         for annotation in file.annotations:
@@ -79,21 +78,12 @@ class CocoMasks:
         if image is None or side != "left":
             return None
         what = f"{self.path}: {image.file_name}"
-        if (
-            abs(image.width * height / (image.height * width) - 1) > SHAPE_TOLERANCE
-            or image.height * image.width > _MAX_PX
-        ):
-            found = f"{image.width}x{image.height}"
-            expected = f"the shape of the image's {width}x{height}"
+        off = abs(image.width * height / (image.height * width) - 1)
+        if off > SHAPE_TOLERANCE or image.height * image.width > _MAX_PX:
+            found, expected = f"{image.width}x{image.height}", f"the shape of the image's {width}x{height}"
             raise DataError(what, found=found, expected=expected, fix="annotate the images as they are")
-        semantic, instance = (
-            np.zeros((image.height, image.width), np.uint8),
-            np.zeros((image.height, image.width), np.uint16),
-        )
-        drawn = [
-            (self._find_class(one, what), _decode_mask(one.segmentation, image, what))
-            for one in self._of_image[image.id]
-        ]
+        semantic, instance = (np.zeros((image.height, image.width), kind) for kind in (np.uint8, np.uint16))
+        drawn = [(self._find_class(one, what), _decode_mask(one, image, what)) for one in self._of_image[image.id]]
         for number, (kind, mask) in enumerate(sorted(drawn, key=lambda one: -int(one[1].sum())), start=1):
             semantic[mask], instance[mask] = kind, number
         return resize_masks(remove_stuff(RoadMasks(semantic, instance), self.classes), height, width)
@@ -113,24 +103,22 @@ class CocoMasks:
         return self._number[annotation.category_id]
 
 
-def _decode_mask(segmentation: list[list[float]] | _Runs, image: _CocoImage, what: str) -> NDArray[np.bool_]:
+def _decode_mask(annotation: _Annotation, image: _CocoImage, what: str) -> NDArray[np.bool_]:
+    segmentation = annotation.segmentation
     if isinstance(segmentation, _Runs):
         runs = decode_run_lengths(segmentation.counts) if isinstance(segmentation.counts, str) else segmentation.counts
         size = image.height, image.width
         if segmentation.size != size or min(runs, default=0) < 0 or sum(runs) != image.height * image.width:
             found = f"runs of {sum(runs)} pixels, size {segmentation.size}"
             raise DataError(what, found=found, expected=f"those of {size[1]}x{size[0]}", fix="export it again")
-        values = np.arange(len(runs)) % 2 == 1
-        return np.repeat(values, runs).reshape(image.width, image.height).T
+        return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(image.width, image.height).T
     mask = np.zeros((image.height, image.width), np.uint8)
     for polygon in segmentation:
         points = np.asarray(polygon, np.float64)
         if len(points) < 6 or len(points) % 2 or not np.isfinite(points).all() or np.abs(points).max() > 1 << 16:
             expected = "x, y of 3 points or more"
             raise DataError(what, found=f"a polygon of {len(points)} numbers", expected=expected, fix="export it again")
-        corners = (
-            ((points.reshape(-1, 2) - 0.5) * 16).round().astype(np.int32)
-        )  # COCO counts from the corner of a pixel
+        corners = ((points.reshape(-1, 2) - 0.5) * 16).round().astype(np.int32)  # COCO counts from a pixel's corner
         cv2.fillPoly(mask, [corners], 1, shift=4)
     return mask > 0
 

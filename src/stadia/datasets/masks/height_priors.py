@@ -1,4 +1,9 @@
-"""Heights of objects on roads by class with their sources, and the configuration that uses them."""
+"""Heights of objects on roads by class (mean, spread, source), and the configuration that uses them. Imports no torch.
+
+Errors of a prior become errors of depth, one to one. A prior that was measured on the scored dataset is a label of it
+(F-28): KITTI's boxes must not train what is scored on KITTI. Means also depend on how boxes are drawn: KITTI's are
+tight, 12 % below those of mixed datasets.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +15,12 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError
 
-# -- Heights of objects on roads: mean, spread and source by class. Errors of a prior become errors of depth, one to one.
-#
-# A prior that was measured on the scored dataset is a label of it (F-28): KITTI's boxes must not train what is scored on
-# KITTI. Means also depend on how boxes are drawn: KITTI's are tight, 12 % below those of mixed datasets.
-
 
 class HeightPrior(StrictModel):
     """Heights of one class.
 
-    mean_m: mean in metres; for a class with a long tail (vans among cars) the median is better, since objects are
-        pooled by medians.
-    spread_m: standard deviation in metres.
+    mean_m: for a class with a long tail (vans among cars) rather the median, since objects are pooled by medians.
+    spread_m: standard deviation.
     source: where the mean was measured, for the run's record.
     datasets: names of the datasets that it was measured on; training must not be scored on them.
     """
@@ -110,15 +109,10 @@ def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str])
     for scored in scored_on:
         for name, prior in priors.items():
             if any(scored == measured or scored.startswith(f"{measured}_") for measured in prior.datasets):
-                raise ConfigError(
-                    f"height of a {name}",
-                    found=f"{prior.mean_m:g} m from {prior.source}",
-                    expected=f"a source other than {scored}, which is scored on",
-                    fix="train with other priors, or with your own heights and their source",
-                )
-
-
-# -- Configure masks, object heights and cameras of road video. Imports no torch.
+                found = f"{prior.mean_m:g} m from {prior.source}"
+                expected = f"a source other than {scored}, which is scored on"
+                fix = "train with other priors, or with your own heights and their source"
+                raise ConfigError(f"height of a {name}", found=found, expected=expected, fix=fix)
 
 
 class RoadConfig(StrictModel):
@@ -126,7 +120,7 @@ class RoadConfig(StrictModel):
 
     masks: a folder with masks of recordings that have none beside their images (docs/metric.md).
     objects: classes whose heights give the scale. People stand on curbs or ride, so the default is cars only.
-    priors: heights of the classes: "mixed", "kitti", "roadworld" (`datasets.masks.height_priors`), or your own by class.
+    priors: heights of the classes: "mixed", "kitti", "roadworld" (a name of `PRIORS`), or your own by class.
     heights: "class" uses the class's height for every object; "each" an object's own from heights.json, else its
         class's.
     cameras: recordings with one camera height: "mount" all, or those of one mount if the data name mounts; "recording"
@@ -151,6 +145,6 @@ class RoadConfig(StrictModel):
         return PRIORS[self.priors] if isinstance(self.priors, str) else self.priors
 
     def check_scored_on(self, formats: Iterable[str]) -> None:
-        """Check `datasets.masks.height_priors.check_scored_on` for the classes that give the scale."""
+        """Call `check_scored_on` for the classes that give the scale."""
         priors = {name: prior for name in self.objects if (prior := find_prior(name, self.height_priors)) is not None}
         check_scored_on(priors, formats)

@@ -1,9 +1,9 @@
 """Read masks of road and objects from files beside a recording's images, and clean them.
 
 FOLDER/semantic/SIDE/STEM.png has class numbers, and FOLDER/classes.json their names ({"1": "road", "9": "car"}).
-FOLDER/instance/SIDE/STEM.png has object numbers, 0 = none. Without it, connected pixels of a class are one object, and
-groups are split by `datasets.masks.mask_objects`. FOLDER/heights.json has known object heights ({"left/000000": {"3": [1.52, 0.08]}}:
-mean and spread in metres by object). See docs/metric.md.
+FOLDER/instance/SIDE/STEM.png has object numbers, 0 = none. Without it, `mask_objects` splits each class into objects.
+FOLDER/heights.json has known heights of objects ({"left/000000": {"3": [1.52, 0.08]}}: mean and spread in metres by
+object). See docs/metric.md.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import RootModel
 
 from stadia.core.errors import DataError
 from stadia.core.files import safe_join
@@ -44,16 +44,10 @@ MIN_ROAD_SHARE = 0.01
 """An image with a smaller share of road counts as one without road."""
 
 SHAPE_TOLERANCE = 0.02
-"""Tolerated relative difference of aspect ratios: masks may have another size than their image, but not another shape.
-"""
+"""Tolerated relative difference of aspect ratios: masks may differ from their image in size, but not in shape."""
 
-
-class _ClassesFile(RootModel[dict[int, str]]):
-    """classes.json."""
-
-
-class _HeightsFile(RootModel[dict[str, dict[int, tuple[float, float]]]]):
-    """heights.json."""
+_ClassNames = dict[int, str]
+_Heights = dict[str, dict[int, tuple[float, float]]]
 
 
 class MaskFiles:
@@ -61,9 +55,8 @@ class MaskFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self.classes: Mapping[int, str] = {
-            number: name.strip().lower() for number, name in self._parse(_ClassesFile, "classes.json").items()
-        }
+        names: _ClassNames = self._parse(_ClassNames, "classes.json")
+        self.classes: Mapping[int, str] = {number: name.strip().lower() for number, name in names.items()}
         _check_classes(self.folder / "classes.json", self.classes)
 
     @classmethod
@@ -83,10 +76,7 @@ class MaskFiles:
         if instance_file.exists():
             instance = _resize_checked(instance_file, read_label_png(instance_file), height, width)
         else:
-            ground = select_classes(semantic, self.classes, GROUND_CLASSES)
-            instance = _split_classes(
-                semantic, [number for number, name in self.classes.items() if name in OBJECT_CLASSES], ground
-            )
+            instance = _split_classes(semantic, self.classes)
         return remove_stuff(RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16)), self.classes)
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
@@ -105,18 +95,17 @@ class MaskFiles:
         return digest.hexdigest()
 
     @cached_property
-    def _heights(self) -> Mapping[str, Mapping[int, tuple[float, float]]]:
-        found: Mapping[str, Mapping[int, tuple[float, float]]] = {}
+    def _heights(self) -> _Heights:
+        found: _Heights = {}
         if (self.folder / "heights.json").exists():
-            found = self._parse(_HeightsFile, "heights.json")
+            found = self._parse(_Heights, "heights.json")
         return found
 
     def _file(self, kind: str, side: str, stem: str) -> Path:
         return safe_join(self.folder, f"{kind}/{side}/{stem}.png")
 
-    def _parse(self, model: type[RootModel], name: str) -> dict:
-        parsed = parse_json(self.folder / name, model, expected="the layout of masks", fix="see docs/metric.md")
-        return dict(parsed.root)
+    def _parse(self, kind: Any, name: str) -> Any:
+        return parse_json(self.folder / name, kind, expected="the layout of masks", fix="see docs/metric.md")
 
 
 def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
@@ -127,22 +116,13 @@ def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
     """
     bare = [recording for recording in recordings if recording.mask_reader is None]
     for recording in bare:
-        places = [
-            folder / recording.name,
-            folder / Path(recording.name).name,
-            *([folder] if len(recordings) == 1 else []),
-        ]
+        places = [folder / recording.name, folder / Path(recording.name).name, *[folder] * (len(recordings) == 1)]
         found = next((place for place in places if (place / "semantic").is_dir()), None)
         recording.mask_reader = None if found is None else MaskFiles(found)
     if bare and all(recording.mask_reader is None for recording in bare):
-        raise DataError(
-            folder,
-            found=f"no masks of {bare[0].name}",
-            expected="semantic/left/ in it"
-            if len(recordings) == 1
-            else f"a folder {bare[0].name} with semantic/left/ in it",
-            fix="create them: stadia prepare VIDEO --masks",
-        )
+        own = "" if len(recordings) == 1 else f"a folder {bare[0].name} with "
+        missing, fix = f"no masks of {bare[0].name}", "create them: stadia prepare VIDEO --masks"
+        raise DataError(folder, found=missing, expected=f"{own}semantic/left/ in it", fix=fix)
 
 
 def _check_classes(path: Path, numbers: Iterable[int]) -> None:
@@ -176,30 +156,29 @@ def select_classes(
 
 
 def has_road(semantic: NDArray[np.integer], classes: Mapping[int, str]) -> bool:
-    """Return whether more than `LEAST_ROAD` of an image is road."""
+    """Return whether more than `MIN_ROAD_SHARE` of an image is road."""
     return bool(select_classes(semantic, classes, {ROAD}).mean() > MIN_ROAD_SHARE)
 
 
 def remove_stuff(masks: RoadMasks, classes: Mapping[int, str]) -> RoadMasks:
-    """Return masks where pixels of `STUFF` have object number 0."""
-    return RoadMasks(
-        masks.semantic,
-        np.where(select_classes(masks.semantic, classes, STUFF_CLASSES), 0, masks.instance).astype(np.uint16),
-    )
+    """Return masks where pixels of `STUFF_CLASSES` have object number 0."""
+    is_stuff = select_classes(masks.semantic, classes, STUFF_CLASSES)
+    return RoadMasks(masks.semantic, np.where(is_stuff, 0, masks.instance).astype(np.uint16))
 
 
 def resize_masks(masks: RoadMasks, height: int, width: int) -> RoadMasks:
-    """Resize both masks by `nearest`."""
+    """Resize both masks by `resize_labels`."""
     semantic, instance = (
-        resize_labels(numbers.astype(np.int32), height, width) for numbers in (masks.semantic, masks.instance)
+        resize_labels(one.astype(np.int32), height, width) for one in (masks.semantic, masks.instance)
     )
     return RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16))
 
 
-def _split_classes(semantic: Numbers, classes: Sequence[int], ground: NDArray[np.bool_]) -> Numbers:
-    """Split classes into objects by `datasets.masks.mask_objects`; 0 where no single object is found."""
+def _split_classes(semantic: Numbers, classes: Mapping[int, str]) -> Numbers:
+    """Split the classes of objects into objects by `mask_objects`; 0 where no single object is found."""
+    ground = select_classes(semantic, classes, GROUND_CLASSES)
     instance, count = np.zeros(semantic.shape, np.int32), 0
-    for number in classes:
+    for number in (number for number, name in classes.items() if name in OBJECT_CLASSES):
         for mask in split_instances(semantic == number, ground):
             count += 1
             instance[mask & (instance == 0)] = count
@@ -207,36 +186,27 @@ def _split_classes(semantic: Numbers, classes: Sequence[int], ground: NDArray[np
 
 
 def clean_masks(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
-    """Return masks with objects whose heights can be measured: the largest component of each, with its most frequent
-    class.
+    """Return masks with objects whose heights can be measured: the largest component of each, of its commonest class.
 
-    Removed objects get number 0: those smaller than `config.min_object_share` of the image, and those with more than
-        `config.max_occlusion` of their outline behind an object with a lower foot, which is nearer. Objects at the image
-        border stay, since mirrored and zoomed samples have other borders.
+    Removed objects get number 0. Some are smaller than `config.min_object_share` of the image. Others have more than
+    `config.max_occlusion` of their outline behind an object with a lower foot, which is nearer. Objects at the image
+    border stay, since mirrored and zoomed samples have other borders.
     """
     semantic, instance = masks.semantic.copy(), np.zeros_like(masks.instance)
     least = config.min_object_share * semantic.size
     for number in np.unique(masks.instance):
-        if (
-            number == 0
-            or (piece := _largest_piece(masks.instance == number)) is None
-            or np.count_nonzero(piece) < least
-        ):
+        if number == 0:
             continue
-        instance[piece] = number
-        semantic[piece] = np.bincount(semantic[piece]).argmax()
-    hidden = [
-        number
-        for number in np.unique(instance)
-        if number and measure_occlusion(masks.instance, int(number)) > config.max_occlusion
-    ]
+        mask = (masks.instance == number).astype(np.uint8)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
+        piece = labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+        if np.count_nonzero(piece) >= least:
+            instance[piece] = number
+            semantic[piece] = np.bincount(semantic[piece]).argmax()
+    kept = [number for number in np.unique(instance) if number]
+    hidden = [number for number in kept if measure_occlusion(masks.instance, int(number)) > config.max_occlusion]
     instance[np.isin(instance, hidden)] = 0
     return RoadMasks(semantic, instance)
-
-
-def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
-    return None if count < 2 else labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
 
 
 def measure_occlusion(instance: NDArray[np.uint16], number: int) -> float:
@@ -252,7 +222,6 @@ def find_edge_objects(instance: NDArray[np.integer], margin: int) -> NDArray[np.
     """Return numbers of objects within `margin` pixels of the image border, which may be truncated there."""
     if margin < 1:
         return instance[:0, 0]
-    edge = np.concatenate(
-        [part.ravel() for part in (instance[:margin], instance[-margin:], instance[:, :margin], instance[:, -margin:])]
-    )
+    edges = instance[:margin], instance[-margin:], instance[:, :margin], instance[:, -margin:]
+    edge = np.concatenate([part.ravel() for part in edges])
     return np.unique(edge[edge > 0])

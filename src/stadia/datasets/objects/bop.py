@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.datasets.image_files import IMAGE_SUFFIXES, read_label_png, read_rgb
+from stadia.datasets.image_files import IMAGE_SUFFIXES, check_image_size, read_label_png
 from stadia.datasets.objects.bop_models import BopModel, Vector3, read_bop_json, read_bop_model
 from stadia.datasets.objects.object_labels import (
     BACKGROUND,
@@ -43,6 +43,8 @@ The format's description does not state it. With this offset, 95 % of 285 boxes 
 start in the exact column and 99 % in the exact row; with K as written, 47 % and 45 % (experiments/bop_masks.py).
 """
 _TO_CENTERS = np.array([[0, 0, PIXEL_CENTER_OFFSET], [0, 0, PIXEL_CENTER_OFFSET], [0, 0, 0]])
+TARGETS_FILE = "test_targets_bop19.json"
+Targets = dict[tuple[int, int], dict[int, int]]
 _Nine = tuple[float, float, float, float, float, float, float, float, float]
 
 
@@ -82,9 +84,9 @@ class _Image:
     K: Points
     poses: tuple[_PoseEntry, ...]
 
-
-TARGETS_FILE = "test_targets_bop19.json"
-Targets = dict[tuple[int, int], dict[int, int]]
+    @property
+    def scene_folder(self) -> Path:
+        return self.file.parent.parent
 
 
 def read_targets(dataset: Path) -> Targets:
@@ -97,13 +99,12 @@ def read_targets(dataset: Path) -> Targets:
 
 def read_instance_info(dataset: Path, split: str, scene_id: int) -> dict[int, list[BopInstanceInfo]]:
     """Return scene_gt_info.json of a scene: one list for each image, in the order of its poses."""
-    info: dict[int, list[BopInstanceInfo]] = read_bop_json(
-        dataset / split / f"{scene_id:06d}" / "scene_gt_info.json", dict[int, list[BopInstanceInfo]]
-    )
+    path = dataset / split / f"{scene_id:06d}" / "scene_gt_info.json"
+    info: dict[int, list[BopInstanceInfo]] = read_bop_json(path, dict[int, list[BopInstanceInfo]])
     return info
 
 
-def _images(scene: Path) -> list[_Image]:
+def _read_scene(scene: Path) -> list[_Image]:
     poses = read_bop_json(scene / "scene_gt.json", dict[int, list[_PoseEntry]])
     cameras = read_bop_json(scene / "scene_camera.json", dict[int, _BopCameraEntry])
     folder = next((scene / name for name in ("rgb", "gray") if (scene / name).is_dir()), scene / "rgb")
@@ -111,33 +112,26 @@ def _images(scene: Path) -> list[_Image]:
     found = []
     for im_id in sorted(poses):
         if im_id not in cameras:
-            expected = "each of scene_gt.json"
-            fix = "copy it again"
+            expected, fix = "each of scene_gt.json", "copy it again"
             raise DataError(scene / "scene_camera.json", found=f"no image {im_id}", expected=expected, fix=fix)
         if f"{im_id:06d}" not in files:
-            missing = folder / f"{im_id:06d}.png"
-            expected = "each image of scene_gt.json"
-            raise DataError(missing, found="no such file", expected=expected, fix="copy it, or remove its entry")
+            missing, fix = folder / f"{im_id:06d}.png", "copy it, or remove its entry"
+            raise DataError(missing, found="no such file", expected="each image of scene_gt.json", fix=fix)
         K = check_K(f"{scene / 'scene_camera.json'}: image {im_id}", np.reshape(cameras[im_id].cam_K, (3, 3)))
         found.append(_Image(int(scene.name), im_id, files[f"{im_id:06d}"], K - _TO_CENTERS, tuple(poses[im_id])))
     return found
 
 
 def _read_masks(files: list[Path], camera: Camera, drawn: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return (N, H, W) masks of mask_visib/, where nonzero is visible. Raises DataError for a missing file or a wrong
-    size.
+    """Return (N, H, W) masks of mask_visib/, where nonzero is visible. Raises DataError for a wrong file.
 
-    The masks were made with a depth tolerance, so two may share a pixel. It belongs to the object that is rendered
-    there.
+    The masks were made with a depth tolerance, so two may share a pixel. It belongs to the object `drawn` there.
     """
     masks = np.zeros((len(files), camera.height, camera.width), bool)
     for mask, path in zip(masks, files, strict=True):
         read = read_label_png(path)
-        if read.shape != mask.shape:
-            found, expected = (f"{shape[1]}x{shape[0]}" for shape in (read.shape, mask.shape))
-            raise DataError(
-                path, found=found, expected=f"{expected} as its image", fix="copy both again, or remove mask_visib/"
-            )
+        fix = "copy both again, or remove mask_visib/"
+        check_image_size(path, read, camera.height, camera.width, like=" as its image", fix=fix)
         mask[:] = read > 0
     masks[:, masks.sum(0) > 1] &= drawn[:, masks.sum(0) > 1]
     return masks
@@ -146,15 +140,14 @@ def _read_masks(files: list[Path], camera: Camera, drawn: NDArray[np.bool_]) -> 
 class BopImages(ObjectImages):
     """Annotated images of one split of a BOP dataset.
 
-    models: by BOP's object number.  ids: (scene, image) of each image.  targets: requested by the benchmark; None
-        without a list.
+    models: by BOP's object number.  ids: (scene, image) of each image.
+    targets: requested by the benchmark; None without a list.
     """
 
     def __init__(
         self, name: str, models: dict[int, BopModel], images: list[_Image], targets: Targets | None = None
     ) -> None:
         self.name, self.models, self._all, self.targets = name, models, images, targets
-        self._sizes: dict[int, tuple[int, int]] = {}
         self.ids = [(one.scene_id, one.im_id) for one in images]
         self.classes = (BACKGROUND, *(models[number].name for number in sorted(models)))
 
@@ -164,45 +157,32 @@ class BopImages(ObjectImages):
         dataset = Path(dataset).expanduser()
         scenes = sorted(path for path in (dataset / split).glob("[0-9]*") if path.is_dir())
         if not scenes:
-            there = (
-                ", ".join(sorted({scene.parent.name for scene in dataset.glob("*/[0-9]*") if scene.is_dir()})) or "none"
-            )
-            expected = f"folders such as 000002; splits that have some: {there}"
+            splits = sorted({scene.parent.name for scene in dataset.glob("*/[0-9]*") if scene.is_dir()})
+            expected = f"folders such as 000002; splits that have some: {', '.join(splits) or 'none'}"
             fix = "name one of these; to train with one alone, data.val_split=null holds the last of its images out"
             raise DataError(dataset / split, found="no scene", expected=expected, fix=fix)
-        images = [
-            one for scene in scenes for one in _images(scene) if only is None or (one.scene_id, one.im_id) in only
-        ]
+        images = [one for scene in scenes for one in _read_scene(scene)]
+        if only is not None:
+            images = [one for one in images if (one.scene_id, one.im_id) in only]
         folder = dataset / "models_eval" if (dataset / "models_eval").is_dir() else dataset / "models"
         numbers = sorted({pose.obj_id for one in images for pose in one.poses})
         targets = read_targets(dataset) if split == "test" and (dataset / TARGETS_FILE).is_file() else None
-        return cls(
-            f"{dataset.name}/{split}", {number: read_bop_model(folder, number) for number in numbers}, images, targets
-        )
+        models = {number: read_bop_model(folder, number) for number in numbers}
+        return cls(f"{dataset.name}/{split}", models, images, targets)
 
     def label_files(self, index: int) -> list[Path]:
         one = self._all[index]
-        scene, models = (
-            one.file.parent.parent,
-            [self.models[number].file for number in sorted({pose.obj_id for pose in one.poses})],
-        )
-        return [
-            scene / "scene_gt.json",
-            scene / "scene_camera.json",
-            *(file.with_name("models_info.json") for file in models[:1]),
-            *models,
-            *self._mask_files(index),
-        ]
+        models = [self.models[number].file for number in sorted({pose.obj_id for pose in one.poses})]
+        infos = [file.with_name("models_info.json") for file in models[:1]]
+        scene = [one.scene_folder / name for name in ("scene_gt.json", "scene_camera.json")]
+        return [*scene, *infos, *models, *self._mask_files(index)]
 
     def _mask_files(self, index: int) -> list[Path]:
         """Return one mask file for each instance, in order; none where the scene has no mask_visib/."""
         one = self._all[index]
-        folder = one.file.parent.parent / "mask_visib"
-        return (
-            [folder / f"{one.im_id:06d}_{number:06d}.png" for number in range(len(one.poses))]
-            if folder.is_dir()
-            else []
-        )
+        folder = one.scene_folder / "mask_visib"
+        count = len(one.poses) if folder.is_dir() else 0
+        return [folder / f"{one.im_id:06d}_{number:06d}.png" for number in range(count)]
 
     def part(self, indices: Collection[int]) -> BopImages:
         """Return some of the images, with the same objects and classes."""
@@ -217,24 +197,16 @@ class BopImages(ObjectImages):
     def file(self, index: int) -> Path:
         return self._all[index].file
 
-    def image(self, index: int) -> NDArray[np.uint8]:
-        return read_rgb(self.file(index))
-
     def camera(self, index: int) -> Camera:
-        if index not in self._sizes:  # the size is only in the image file
-            height, width = self.image(index).shape[:2]
-            self._sizes[index] = (height, width)
-        return Camera(torch.from_numpy(self._all[index].K), *self._sizes[index])
+        return Camera(torch.from_numpy(self._all[index].K), *self.image_size(index))
 
     def poses(self, index: int) -> list[tuple[BopModel, Points]]:
         """Return each annotated object of an image with its T_camera_object, visible or not."""
         one = self._all[index]
         found = []
         for number, pose in enumerate(one.poses):
-            what = (
-                f"{one.file.parent.parent / 'scene_gt.json'}: scene {one.scene_id}, image {one.im_id}, instance"
-                f" {number}"
-            )
+            path = one.scene_folder / "scene_gt.json"
+            what = f"{path}: scene {one.scene_id}, image {one.im_id}, instance {number}"
             R = check_rotation(what, np.reshape(pose.cam_R_m2c, (3, 3)))
             T_camera_model = check_pose(what, R, np.array(pose.cam_t_m2c) / 1000)
             model = self.models[pose.obj_id]
@@ -247,17 +219,13 @@ class BopImages(ObjectImages):
         """Return the instances by object that the benchmark requests; without a list, those with a visible pixel."""
         poses = self._all[index].poses
         if self.targets is None:
-            return dict(
-                Counter(
-                    pose.obj_id for pose, one in zip(poses, self.labels(index).objects, strict=True) if one.visible_px
-                )
-            )
+            labels = self.labels(index).objects
+            return dict(Counter(pose.obj_id for pose, one in zip(poses, labels, strict=True) if one.visible_px))
         requested = self.targets.get(self.ids[index], {})
         if absent := requested.keys() - {pose.obj_id for pose in poses}:
             what = f"{TARGETS_FILE}: scene, image {self.ids[index]}"
-            raise DataError(
-                what, found=f"object {min(absent)}", expected="those of scene_gt.json", fix="copy both again"
-            )
+            found = f"object {min(absent)}"
+            raise DataError(what, found=found, expected="those of scene_gt.json", fix="copy both again")
         return requested
 
     def silhouettes(self, index: int) -> list[Silhouette]:

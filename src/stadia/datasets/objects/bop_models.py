@@ -13,7 +13,7 @@ from pydantic import Field
 
 from stadia.core.errors import DataError
 from stadia.datasets.objects.object_labels import Points, Quaternion, SymmetryLabel, check_rotation
-from stadia.datasets.text_files import FileEntry, parse_json
+from stadia.datasets.text_files import FileEntry, check_file_bytes, parse_json
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 
 _TYPES = {
@@ -28,14 +28,13 @@ Element = tuple[str, int, list[list[str]]]  # name, count, properties: [type, na
 
 
 def _make_error(path: Path, found: object) -> DataError:
-    return DataError(
-        path, found=found, expected="a whole PLY file of triangles", fix="copy it again, or triangulate it"
-    )
+    fix = "copy it again, or triangulate it"
+    return DataError(path, found=found, expected="a whole PLY file of triangles", fix=fix)
 
 
-def _read_types(words: list[str]) -> list[str]:
+def _find_types(words: list[str]) -> set[str]:
     """Return the types in a property line: "property float x", "property list uchar int vertex_indices"."""
-    return words[2:4] if words[1] == "list" else words[1:2]
+    return set(words[2:4] if words[1] == "list" else words[1:2])
 
 
 def _read_header(path: Path, data: bytes) -> tuple[str, list[Element], int]:
@@ -52,12 +51,7 @@ def _read_header(path: Path, data: bytes) -> tuple[str, list[Element], int]:
             layout = words[1]
         elif words[:1] == ["element"] and len(words) == 3 and words[2].isdigit():
             elements.append((words[1], int(words[2]), []))
-        elif (
-            words[:1] == ["property"]
-            and elements
-            and len(words) > 2
-            and all(kind in _TYPES for kind in _read_types(words))
-        ):
+        elif words[:1] == ["property"] and elements and len(words) > 2 and _TYPES.keys() >= _find_types(words):
             elements[-1][2].append(words[1:])
         elif words[:1] in (["element"], ["property"]):
             raise _make_error(path, f"the header line '{line}'")
@@ -112,9 +106,7 @@ def _read_text(path: Path, data: bytes, elements: list[Element], start: int) -> 
 def read_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Return vertices (N, 3) in the file's unit, and triangles (M, 3). Raises DataError that names the file."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            fix = "check that this is the right file"
-            raise DataError(path, found=f"{path.stat().st_size} bytes", expected=f"at most {_MAX_BYTES}", fix=fix)
+        check_file_bytes(path, _MAX_BYTES)
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(path, found="no such file", expected="a PLY mesh", fix="copy it from the data set") from error
@@ -200,39 +192,31 @@ def _check_axis(what: str, entry: _ModelEntry, center_mm: Points) -> None:
         axis = np.array(one.axis) / max(float(np.linalg.norm(one.axis)), 1e-12)
         off_mm = float(np.linalg.norm(np.cross(center_mm - one.offset, axis)))
         if off_mm > _AXIS_OFF * entry.diameter:
-            raise DataError(
-                f"{what}.symmetries_continuous.offset",
-                found=f"an axis {off_mm:.3g} mm beside the center of the mesh's box",
-                expected=f"one through it, within {_AXIS_OFF * entry.diameter:.2g} mm",
-                fix=(
-                    "correct the offset, or remove this symmetry: a body of revolution has its axis in the middle of"
-                    " its box"
-                ),
-            )
+            found = f"an axis {off_mm:.3g} mm beside the center of the mesh's box"
+            expected = f"one through it, within {_AXIS_OFF * entry.diameter:.2g} mm"
+            fix = "correct the offset, or remove this symmetry: a body of revolution turns about the middle of its box"
+            raise DataError(f"{what}.symmetries_continuous.offset", found=found, expected=expected, fix=fix)
 
 
-def _symmetry(what: str, entry: _ModelEntry, R_object_model: Points) -> SymmetryLabel:
+def _read_symmetry(what: str, entry: _ModelEntry, R_object_model: Points) -> SymmetryLabel:
     """Return rotations in the object's frame. The translation of a symmetry, at most about a millimetre, is dropped."""
     turns: list[Quaternion] = []
     for values in entry.symmetries_discrete:
-        R = (
-            R_object_model
-            @ check_rotation(f"{what}.symmetries_discrete", np.reshape(values, (4, 4))[:3, :3])
-            @ R_object_model.T
-        )
+        R_model = check_rotation(f"{what}.symmetries_discrete", np.reshape(values, (4, 4))[:3, :3])
+        R = R_object_model @ R_model @ R_object_model.T
         w, x, y, z = quaternion_wxyz_from_matrix(torch.from_numpy(R)).tolist()
         turns.append((w, x, y, z))
     if not entry.symmetries_continuous:
         return tuple(turns) or "none"
     if any(np.hypot(x, z) > 0.01 and np.hypot(x, z) < 0.9999 for _, x, _, z in turns):
-        raise DataError(
-            what, found="turns of a body of revolution", expected="flips at most", fix="leave out this object"
-        )
+        found = "turns of a body of revolution"
+        raise DataError(what, found=found, expected="flips at most", fix="leave out this object")
     flips = tuple(turn for turn in turns if np.hypot(turn[1], turn[3]) > 0.01)  # what is left turns about the axis
     return ("revolution", *flips) if flips else "revolution"
 
 
 def read_bop_json(path: Path, kind: Any) -> Any:
+    """Read a JSON file of BOP as a type. Raises DataError that names the file and the first wrong key."""
     return parse_json(path, kind, expected="BOP's layout (bop_datasets_format.md)", fix="copy the file again")
 
 
@@ -240,40 +224,29 @@ def read_bop_model(folder: Path, obj_id: int) -> BopModel:
     """Read an object of models_eval. Raises DataError, also where the mesh size contradicts models_info.json."""
     infos: dict[int, _ModelEntry] = read_bop_json(folder / "models_info.json", dict[int, _ModelEntry])
     if obj_id not in infos:
-        found = f"no object {obj_id}"
-        expected = "each object of scene_gt.json"
+        found, expected = f"no object {obj_id}", "each object of scene_gt.json"
         raise DataError(folder / "models_info.json", found=found, expected=expected, fix="copy it again")
     path, entry = folder / f"obj_{obj_id:06d}.ply", infos[obj_id]
     what = f"{folder / 'models_info.json'}: {obj_id}"
     if entry.diameter < _SMALLEST_MM:
-        raise DataError(
-            f"{what}.diameter",
-            found=f"{entry.diameter:.4g}, probably in metres",
-            expected="millimetres",
-            fix=(
-                "multiply all lengths of models_info.json by 1000, and the vertices of the meshes if they are in"
-                " metres too"
-            ),
-        )
+        found = f"{entry.diameter:.4g}, probably in metres"
+        fix = "multiply all lengths of models_info.json by 1000, and the meshes' vertices if they are in metres too"
+        raise DataError(f"{what}.diameter", found=found, expected="millimetres", fix=fix)
     vertices, triangles = read_ply(path)
     diagonal = float(np.linalg.norm(np.ptp(vertices, axis=0)))
-    if (
-        not 0.9 * entry.diameter <= diagonal <= 1.8 * entry.diameter
-    ):  # a box's diagonal is 1 to sqrt(3) times the diameter inside it
+    # A box's diagonal is 1 to sqrt(3) times the diameter inside it.
+    if not 0.9 * entry.diameter <= diagonal <= 1.8 * entry.diameter:
         metres = 0.9 * entry.diameter <= 1000 * diagonal <= 1.8 * entry.diameter
-        raise DataError(
-            path,
-            found=f"a box of diagonal {diagonal:.4g}" + (", probably in metres" if metres else ""),
-            expected=f"millimetres, as the diameter {entry.diameter:.4g} of models_info.json",
-            fix="multiply its vertices by 1000" if metres else "use mesh and models_info.json of one data set",
-        )
+        found = f"a box of diagonal {diagonal:.4g}" + (", probably in metres" if metres else "")
+        expected = f"millimetres, as the diameter {entry.diameter:.4g} of models_info.json"
+        fix = "multiply its vertices by 1000" if metres else "use mesh and models_info.json of one data set"
+        raise DataError(path, found=found, expected=expected, fix=fix)
     _check_axis(what, entry, (vertices.min(0) + vertices.max(0)) / 2)
     R = _turn_to_y(path, entry)
     turned = vertices / 1000 @ R.T
     low, high = turned.min(0), turned.max(0)
+    center = (low + high) / 2
     T_object_model = np.eye(4)
-    T_object_model[:3, :3], T_object_model[:3, 3] = R, -(low + high) / 2
-    symmetry = _symmetry(what, entry, R)
-    return BopModel(
-        obj_id, path, turned - (low + high) / 2, triangles, high - low, symmetry, T_object_model, entry.diameter / 1000
-    )
+    T_object_model[:3, :3], T_object_model[:3, 3] = R, -center
+    symmetry, diameter_m = _read_symmetry(what, entry, R), entry.diameter / 1000
+    return BopModel(obj_id, path, turned - center, triangles, high - low, symmetry, T_object_model, diameter_m)

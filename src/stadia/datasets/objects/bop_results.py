@@ -16,6 +16,7 @@ from stadia.core.errors import DataError
 from stadia.core.files import write_text
 from stadia.datasets.objects.bop import BopImages
 from stadia.datasets.objects.object_labels import EstimatedBox, ObjectBox, Points, check_pose, check_rotation
+from stadia.datasets.text_files import read_text
 
 HEADER = "scene_id,im_id,obj_id,score,R,t,time"
 _MAX_BYTES = 256 << 20
@@ -57,9 +58,9 @@ def to_boxes(results: Iterable[BopResult], images: BopImages, what: object = "re
     scenes = sorted({scene for scene, _ in found})
     _check_known(what, "scene", {one.scene_id for one in results}, scenes, f"those of {images.name}")
     for scene in scenes:
-        there = [image for of, image in found if of == scene]
+        known = [im_id for scene_id, im_id in found if scene_id == scene]
         image_ids = {one.im_id for one in results if one.scene_id == scene}
-        _check_known(what, f"scene {scene}, image", image_ids, there, f"the annotated ones of {images.name}")
+        _check_known(what, f"scene {scene}, image", image_ids, known, f"the annotated ones of {images.name}")
     _check_known(what, "object", {one.obj_id for one in results}, sorted(images.models), "the data set's own obj_id")
     for one in results:
         model = images.models[one.obj_id]
@@ -72,14 +73,10 @@ def to_boxes(results: Iterable[BopResult], images: BopImages, what: object = "re
 def _check_known(what: object, of: str, numbers: set[int], known: Sequence[int], meaning: str) -> None:
     """Raise DataError where results name numbers that the dataset does not have."""
     if unknown := sorted(numbers.difference(known)):
-        fix = (
-            "write the data set's numbers"
-            if of == "object"
-            else "pass the split of these results, or leave these rows out"
-        )
-        raise DataError(
-            what, found=f"{of} {format_numbers(unknown)}", expected=f"{meaning}: {format_numbers(known)}", fix=fix
-        )
+        own = "write the data set's numbers"
+        found = f"{of} {format_numbers(unknown)}"
+        fix = own if of == "object" else "pass the split of these results, or leave these rows out"
+        raise DataError(what, found=found, expected=f"{meaning}: {format_numbers(known)}", fix=fix)
 
 
 def format_numbers(numbers: Sequence[int], most: int = 12) -> str:
@@ -88,8 +85,8 @@ def format_numbers(numbers: Sequence[int], most: int = 12) -> str:
     return ", ".join(str(number) for number in numbers[:most]) + more
 
 
-def _numbers(values: Points) -> str:
-    return " ".join(repr(float(value)) for value in values.ravel())
+def _format_values(values: Points) -> str:
+    return " ".join(map(repr, values.ravel().tolist()))
 
 
 def write_results(path: Path, results: Iterable[BopResult]) -> None:
@@ -100,7 +97,7 @@ def write_results(path: Path, results: Iterable[BopResult]) -> None:
     for one in every:
         what = f"{path}: scene {one.scene_id}, image {one.im_id}, object {one.obj_id}"
         T = check_pose(what, check_rotation(what, one.T_camera_model[:3, :3]), one.T_camera_model[:3, 3])
-        pose = f"{_numbers(T[:3, :3])},{_numbers(1000 * T[:3, 3])}"
+        pose = f"{_format_values(T[:3, :3])},{_format_values(1000 * T[:3, 3])}"
         score = _check_score(what, float(one.score))
         rows.append(f"{one.scene_id},{one.im_id},{one.obj_id},{score!r},{pose},{float(one.time_s)!r}")
     write_text(path, "\n".join(rows) + "\n")
@@ -112,10 +109,8 @@ def _check_times(path: Path, results: Iterable[BopResult]) -> None:
         first = times.setdefault((one.scene_id, one.im_id), one.time_s)
         if not math.isclose(first, one.time_s, abs_tol=1e-3):
             where = f"{path}: scene {one.scene_id}, image {one.im_id}"
-            found = f"time {one.time_s} beside {first}"
-            raise DataError(
-                where, found=found, expected="one time an image", fix="write the time of the whole image in each row"
-            )
+            fix = "write the time of the whole image in each row"
+            raise DataError(where, found=f"time {one.time_s} beside {first}", expected="one time an image", fix=fix)
 
 
 def _check_score(what: str, score: float) -> float:
@@ -125,7 +120,7 @@ def _check_score(what: str, score: float) -> float:
     return score
 
 
-def _result(what: str, line: str) -> BopResult:
+def _parse_result(what: str, line: str) -> BopResult:
     words = line.split(",")
     try:
         if len(words) != 7:
@@ -136,17 +131,14 @@ def _result(what: str, line: str) -> BopResult:
         if len(R) != 9 or len(t_mm) != 3:
             raise ValueError(f"{len(R)} and {len(t_mm)} numbers of a pose")
     except ValueError as error:
-        raise DataError(
-            what, found=f"{error}", expected=f"{HEADER} with 9 and 3 numbers", fix="write the file again"
-        ) from error
+        expected = f"{HEADER} with 9 and 3 numbers"
+        raise DataError(what, found=f"{error}", expected=expected, fix="write the file again") from error
     if not math.isfinite(time_s):
-        raise DataError(
-            what, found=f"time {time_s}", expected="seconds, or -1 where it was not measured", fix="correct it"
-        )
+        found = f"time {time_s}"
+        raise DataError(what, found=found, expected="seconds, or -1 where it was not measured", fix="correct it")
     _check_score(what, score)
-    return BopResult(
-        scene_id, im_id, obj_id, score, check_pose(what, check_rotation(what, R.reshape(3, 3)), t_mm / 1000), time_s
-    )
+    T_camera_model = check_pose(what, check_rotation(what, R.reshape(3, 3)), t_mm / 1000)
+    return BopResult(scene_id, im_id, obj_id, score, T_camera_model, time_s)
 
 
 def read_results(path: Path) -> list[BopResult]:
@@ -155,20 +147,10 @@ def read_results(path: Path) -> list[BopResult]:
     if path.is_dir():
         fix = f"name the file in it, such as {path / 'bop.csv'}"
         raise DataError(path, found="a folder", expected="a csv of estimates, a file", fix=fix)
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            fix = "check that this is the right file"
-            raise DataError(path, found=f"{path.stat().st_size} bytes", expected=f"at most {_MAX_BYTES}", fix=fix)
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, UnicodeDecodeError) as error:
-        found = "no such file" if isinstance(error, FileNotFoundError) else "not text"
-        raise DataError(path, found=found, expected="a csv of estimates", fix="check the path") from error
+    lines = read_text(path, "a csv of estimates", fix="check the path", max_bytes=_MAX_BYTES).splitlines()
     start = 1 if lines and lines[0].strip() == HEADER else 0
-    results = [
-        _result(f"{path}: line {number + 1}", line)
-        for number, line in enumerate(lines)
-        if number >= start and line.strip()
-    ]
+    rows = [(number, line) for number, line in enumerate(lines, start=1) if number > start and line.strip()]
+    results = [_parse_result(f"{path}: line {number}", line) for number, line in rows]
     if not results:
         found = "no estimate, the header alone" if start else f"no estimate, {path.stat().st_size} bytes"
         raise DataError(path, found=found, expected=f"{HEADER}, a row for each object found", fix="write it again")

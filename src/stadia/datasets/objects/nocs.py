@@ -28,6 +28,7 @@ from stadia.datasets.objects.object_labels import (
     SymmetryLabel,
     UnlabeledObject,
 )
+from stadia.datasets.text_files import read_text
 from stadia.geometry.align import umeyama_ransac
 
 CLASSES = (BACKGROUND, "bottle", "bowl", "camera", "can", "laptop", "mug")
@@ -36,6 +37,7 @@ _REVOLUTION_CLASSES = {"bottle", "bowl", "can"}  # also a mug with a hidden hand
 K_CAMERA = np.array([[577.5, 0.0, 319.5], [0.0, 577.5, 239.5], [0.0, 0.0, 1.0]])
 K_REAL = np.array([[591.0125, 0.0, 322.525], [0.0, 590.16775, 244.11084], [0.0, 0.0, 1.0]])
 
+_LABEL_FILES = ("_coord.png", "_depth.png", "_mask.png", "_meta.txt")
 _BACKGROUND_NUMBER = 255
 _INLIER_M = 0.01
 _MAX_POINTS = 600
@@ -52,8 +54,7 @@ class RecoveredPose:
 
 
 def read_coordinates(path: Path) -> Points:
-    """Return (H, W, 3) of a _coord.png in [0, 1], center 0.5, right-handed: x to the object's right, y up, z to its
-    front.
+    """Return (H, W, 3) of a _coord.png in [0, 1] about 0.5: x to the object's right, y up, z to its front.
 
     The files hold 1 - z.
     """
@@ -80,9 +81,8 @@ def recover_pose(coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_],
     """
     rows, columns = np.nonzero(mask & (depth_m > 0))
     if len(rows) < _MIN_PX:
-        raise GeometryError(
-            "object", found=f"{len(rows)} pixels with depth", expected=f"at least {_MIN_PX}", fix="leave it out"
-        )
+        expected = f"at least {_MIN_PX}"
+        raise GeometryError("object", found=f"{len(rows)} pixels with depth", expected=expected, fix="leave it out")
     if len(rows) > _MAX_POINTS:
         chosen = np.linspace(0, len(rows) - 1, _MAX_POINTS).astype(int)
         rows, columns = rows[chosen], columns[chosen]
@@ -98,35 +98,26 @@ def recover_pose(coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_],
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = found.similarity.R.numpy(), found.similarity.t.numpy()
     if not T[2, 3] > 0 or not float(found.similarity.scale) > 0:
-        raise GeometryError(
-            "object", found=f"its center at z = {T[2, 3]:.3g} m", expected="in front of the camera", fix="leave it out"
-        )
+        expected = "in front of the camera"
+        raise GeometryError("object", found=f"its center at z = {T[2, 3]:.3g} m", expected=expected, fix="leave it out")
     return RecoveredPose(T, float(found.similarity.scale), float(found.inlier.double().mean()))
 
 
 def read_meta(path: Path) -> tuple[dict[int, int], bool]:
     """Return classes by object number (0: distractor), and whether the _meta.txt is of CAMERA (else of REAL)."""
+    text = read_text(path, "a line for each object", fix="copy it from the data set")
     try:
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.split() for line in text.splitlines() if line.strip()]
         found = {int(words[0]): int(words[1]) for words in lines}
-    except FileNotFoundError as error:
-        raise DataError(
-            path, found="no such file", expected="a line for each object", fix="copy it from the data set"
-        ) from error
     except (ValueError, IndexError) as error:
-        raise DataError(
-            path, found=f"a damaged file ({error})", expected="lines of number, class, model", fix="copy it again"
-        ) from error
+        expected = "lines of number, class, model"
+        raise DataError(path, found=f"a damaged file ({error})", expected=expected, fix="copy it again") from error
     columns = {len(words) for words in lines}
-    wrong = [
-        number for number, kind in found.items() if not 0 <= kind < len(CLASSES) or not 0 <= number < _BACKGROUND_NUMBER
-    ]
+    wrong = [n for n, kind in found.items() if not (0 <= kind < len(CLASSES) and 0 <= n < _BACKGROUND_NUMBER)]
     if wrong or len(found) != len(lines) or not columns <= {3, 4} or len(columns) > 1:
-        what = (
-            f"object {wrong[0]} of class {found[wrong[0]]}"
-            if wrong
-            else f"{len(lines)} lines of {sorted(columns)} columns"
-        )
+        what = f"{len(lines)} lines of {sorted(columns)} columns"
+        if wrong:
+            what = f"object {wrong[0]} of class {found[wrong[0]]}"
         expected = "numbers once each below 255, classes 0 to 6, and 3 (REAL) or 4 (CAMERA) columns"
         raise DataError(path, found=what, expected=expected, fix="copy it again")
     return found, columns == {4}
@@ -150,12 +141,11 @@ class NocsImages(ObjectImages):
             raise DataError(folder, found="no *_color.png", expected="NOCS's layout", fix="check the path")
         stems = [path.with_name(path.name.removesuffix("_color.png")) for path in images]
         for stem in stems:
-            for ending in ("_coord.png", "_depth.png", "_mask.png", "_meta.txt"):
+            for ending in _LABEL_FILES:
                 path = stem.with_name(stem.name + ending)
                 if not path.exists():
-                    raise DataError(
-                        path, found="no such file", expected="five files an image", fix="copy it, or remove the others"
-                    )
+                    expected = "five files an image"
+                    raise DataError(path, found="no such file", expected=expected, fix="copy it, or remove the others")
         return cls(folder.name, stems)
 
     def __len__(self) -> int:
@@ -173,10 +163,7 @@ class NocsImages(ObjectImages):
         return f"{folder.parent.name}/{folder.name}"
 
     def label_files(self, index: int) -> list[Path]:
-        return [self._path(index, ending) for ending in ("_coord.png", "_depth.png", "_mask.png", "_meta.txt")]
-
-    def image(self, index: int) -> NDArray[np.uint8]:
-        return read_rgb(self.file(index))
+        return [self._path(index, ending) for ending in _LABEL_FILES]
 
     def camera(self, index: int) -> Camera:
         _, rendered = read_meta(self._path(index, "_meta.txt"))
@@ -209,10 +196,8 @@ class NocsImages(ObjectImages):
     def _recover(self, index: int) -> tuple[dict[int, ObjectLabel], list[UnlabeledObject]]:
         kinds, rendered = read_meta(self._path(index, "_meta.txt"))
         mask = self._mask(index)
-        coordinates, depth = (
-            read_coordinates(self._path(index, "_coord.png")),
-            read_depth(self._path(index, "_depth.png")),
-        )
+        coordinates = read_coordinates(self._path(index, "_coord.png"))
+        depth, K = read_depth(self._path(index, "_depth.png")), K_CAMERA if rendered else K_REAL
         if not mask.shape == coordinates.shape[:2] == depth.shape:
             found = f"mask {mask.shape}, coordinates {coordinates.shape[:2]}, depth {depth.shape}"
             raise DataError(self._stems[index], found=found, expected="one size", fix="copy the image again")
@@ -230,9 +215,7 @@ class NocsImages(ObjectImages):
                 left_out.append(UnlabeledObject(number, "no pixel shows it", 0))
                 continue
             try:
-                pose = recover_pose(
-                    coordinates, depth, own, K_CAMERA if rendered else K_REAL, derive_seed(0, "nocs", index, number)
-                )
+                pose = recover_pose(coordinates, depth, own, K, derive_seed(0, "nocs", index, number))
             except GeometryError as error:
                 left_out.append(UnlabeledObject(number, str(error), int(own.sum())))
                 continue

@@ -19,7 +19,7 @@ from stadia.core.errors import DataError
 from stadia.core.files import read_json, safe_join
 from stadia.core.types import Camera
 from stadia.datasets.config import Matrix
-from stadia.datasets.image_files import check_depth_map, read_label_png, read_npy, read_rgb
+from stadia.datasets.image_files import check_depth_map, check_image_size, read_label_png, read_npy, read_rgb
 from stadia.datasets.objects.object_labels import (
     BACKGROUND,
     ObjectImages,
@@ -39,6 +39,9 @@ from stadia.datasets.recordings import check_K
 from stadia.datasets.text_files import FileEntry
 
 _FIX = "see docs/tableworld.md for the layout"
+
+
+_Row = Annotated[list[float], Field(min_length=4, max_length=4)]
 
 
 class _ObjectDatasetFile(FileEntry):
@@ -61,10 +64,7 @@ class _ObjectEntry(FileEntry):
 
 class _ImageEntry(FileEntry):
     K: Matrix
-    T_world_camera: (
-        Annotated[list[Annotated[list[float], Field(min_length=4, max_length=4)]], Field(min_length=4, max_length=4)]
-        | None
-    ) = None
+    T_world_camera: Annotated[list[_Row], Field(min_length=4, max_length=4)] | None = None
     height: int = Field(ge=1)
     width: int = Field(ge=1)
     objects: tuple[_ObjectEntry, ...]
@@ -90,17 +90,20 @@ def _make_key_error(path: Path, error: ValidationError, raw: object, expected: s
     one = error.errors()[0]
     places = list(one["loc"])
     key = next((place for place in places if place in _EXPECTED), None)
+    expected = _EXPECTED.get(str(key), expected)
     if one["type"] == "missing" and isinstance(places[-1], str):  # a list that is too short misses a number
-        what = _EXPECTED.get(str(key), expected)
-        return DataError(path, found=f"{'.'.join(map(str, places))} missing", expected=what, fix=_FIX)
-    if key is None:
-        return DataError(path, found=f"{'.'.join(map(str, places))}: {one['msg']}", expected=expected, fix=_FIX)
-    places = places[: places.index(key) + 1]
-    for place in places:
-        raw = raw[place]  # type: ignore[index]  # pydantic validated the path
-    return DataError(
-        path, found=f"{'.'.join(map(str, places))} {json.dumps(raw)[:80]}", expected=_EXPECTED[str(key)], fix=_FIX
-    )
+        if places == ["images"] and isinstance(raw, dict) and "pictures" in raw:
+            fix = "rename the key, or render the set again"
+            return DataError(path, found="its older name 'pictures' for 'images'", expected=expected, fix=fix)
+        problem = " missing"
+    elif key is None:
+        problem = f": {one['msg']}"
+    else:
+        places = places[: places.index(key) + 1]
+        for place in places:
+            raw = raw[place]  # type: ignore[index]  # pydantic validated the path
+        problem = f" {json.dumps(raw)[:80]}"
+    return DataError(path, found=f"{'.'.join(map(str, places))}{problem}", expected=expected, fix=_FIX)
 
 
 def read_object_dataset(dataset: Path) -> _ObjectDatasetFile:
@@ -111,9 +114,8 @@ def read_object_dataset(dataset: Path) -> _ObjectDatasetFile:
     except ValidationError as error:
         raise _make_key_error(path, error, raw, "a data set of objects") from error
     if found.classes[:1] != (BACKGROUND,) or len(set(found.classes)) != len(found.classes):
-        raise DataError(
-            path, found=f"classes {', '.join(found.classes)}", expected=f"'{BACKGROUND}', then each once", fix=_FIX
-        )
+        expected = f"'{BACKGROUND}', then each once"
+        raise DataError(path, found=f"classes {', '.join(found.classes)}", expected=expected, fix=_FIX)
     return found
 
 
@@ -173,10 +175,8 @@ class ObjectFolder(ObjectImages):
 
     def _check_size(self, index: int, path: Path, image: NDArray) -> None:
         entry = self._entries[index][2]
-        if image.shape[:2] != (entry.height, entry.width):
-            found = f"{image.shape[1]}x{image.shape[0]}"
-            expected = f"{entry.width}x{entry.height} as in scene.json"
-            raise DataError(path, found=found, expected=expected, fix="correct one of both")
+        like, fix = " as in scene.json", "correct one of both"
+        check_image_size(path, image, entry.height, entry.width, like=like, fix=fix)
 
     def camera(self, index: int) -> Camera:
         folder, number, entry = self._entries[index]
@@ -197,13 +197,14 @@ class ObjectFolder(ObjectImages):
         instance = read_label_png(path)
         self._check_size(index, path, instance)
         visible = count_pixels(instance, len(entry.objects))
+        what, K = f"{folder / 'scene.json'}: image {number}, object", np.array(entry.K)
         objects = tuple(
-            self._label(f"{folder / 'scene.json'}: image {number}, object {place}", one, np.array(entry.K), int(count))
+            self._check_object(f"{what} {place}", one, K, int(count))
             for place, (one, count) in enumerate(zip(entry.objects, visible, strict=True), start=1)
         )
         return check_labels(path, ObjectLabels(instance, objects))
 
-    def _label(self, what: str, one: _ObjectEntry, K: Points, visible_px: int) -> ObjectLabel:
+    def _check_object(self, what: str, one: _ObjectEntry, K: Points, visible_px: int) -> ObjectLabel:
         if one.class_ not in self.classes[1:]:
             expected = f"one of {', '.join(self.classes[1:])}"
             raise DataError(what, found=f"class '{one.class_}'", expected=expected, fix="correct the entry")

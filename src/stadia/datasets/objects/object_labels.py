@@ -18,19 +18,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
+from stadia.datasets.image_files import read_rgb
 from stadia.geometry import se3
 
 BACKGROUND = "background"
 UNLABELED = -1
-"""In an instance map: a pixel of an object without label, which is neither background nor trained on, see `LeftOut`."""
+"""In an instance map: a pixel of an `UnlabeledObject`, which is neither background nor trained on."""
 
 Points = NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
 SymmetryLabel = Literal["none", "revolution"] | tuple[Literal["revolution"] | Quaternion, ...]
-"""Rotations that leave the object's appearance unchanged: none, all about its y axis, or these quaternions w, x, y, z
-(without the identity).
-
-A tuple may hold both: ("revolution", (0, 1, 0, 0)) is a can with equal ends.
+"""Rotations that leave the object's appearance unchanged: none, all about its y axis, or quaternions w, x, y, z
+(without the identity). A tuple may hold both: ("revolution", (0, 1, 0, 0)) is a can with equal ends.
 """
 
 _LENGTH_TOLERANCE = 1e-3  # of quaternions written with four digits
@@ -59,8 +58,7 @@ EstimatedBox = tuple[ObjectBox, float]
 class ObjectLabel(ObjectBox):
     """One object of an image, and its visibility.
 
-    visible_px: number of visible pixels.  full_px: number without occlusion, including pixels beyond the image border;
-        0 where unknown.
+    full_px: number of pixels without occlusion, including those beyond the image border; 0 where unknown.
     """
 
     visible_px: int
@@ -100,9 +98,17 @@ class ObjectImages(ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
-    @abstractmethod
     def image(self, index: int) -> NDArray[np.uint8]:
         """Return (H, W, 3) RGB. Raises DataError that names a missing or truncated file."""
+        return read_rgb(self.file(index))
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Return height and width, for formats whose size is in the image file only; cached."""
+        sizes: dict[int, tuple[int, int]] = self.__dict__.setdefault("_sizes", {})
+        if index not in sizes:
+            height, width = self.image(index).shape[:2]
+            sizes[index] = height, width
+        return sizes[index]
 
     @abstractmethod
     def camera(self, index: int) -> Camera:
@@ -211,15 +217,9 @@ def merge_masks(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
     if (covered > 1).any():
         row, column = np.argwhere(covered > 1)[0]
         first, second = np.flatnonzero(masks[:, row, column])[:2] + 1
-        raise DataError(
-            what,
-            found=(
-                f"masks {first} and {second} overlap ({int((covered > 1).sum())} pixels, the first at row {row}, column"
-                f" {column})"
-            ),
-            expected="at most one object a pixel",
-            fix="use the masks of what is visible, not those of whole objects",
-        )
+        count, fix = int((covered > 1).sum()), "use the masks of what is visible, not those of whole objects"
+        found = f"masks {first} and {second} overlap ({count} pixels, the first at row {row}, column {column})"
+        raise DataError(what, found=found, expected="at most one object a pixel", fix=fix)
     return np.where(covered > 0, masks.argmax(0) + 1, 0).astype(np.int32) if len(masks) else covered.astype(np.int32)
 
 
@@ -245,16 +245,11 @@ def check_quaternion(what: object, quaternion_wxyz: ArrayLike) -> Points:
     quaternion = np.asarray(quaternion_wxyz, np.float64)
     if quaternion.shape != (4,) or not np.isfinite(quaternion).all():
         numbers = f"{quaternion.size} numbers" if quaternion.shape != (4,) else f"{quaternion.tolist()}"
-        raise DataError(
-            what, found=numbers, expected="a quaternion of four finite numbers w, x, y, z", fix="correct the entry"
-        )
+        expected = "a quaternion of four finite numbers w, x, y, z"
+        raise DataError(what, found=numbers, expected=expected, fix="correct the entry")
     length = float(np.linalg.norm(quaternion))
     if not abs(length - 1) <= _LENGTH_TOLERANCE:
-        found = (
-            "the zero quaternion, which is no rotation"
-            if length == 0
-            else f"{quaternion.tolist()} of length {length:.4g}"
-        )
+        found = f"{quaternion.tolist()} of length {length:.4g}" if length else "the zero quaternion, no rotation"
         expected = "a quaternion w, x, y, z of length 1"
         raise DataError(what, found=found, expected=expected, fix="normalize it, or leave the object out")
     R: Points = se3.matrix_from_quaternion_wxyz(torch.from_numpy(quaternion)).numpy()
@@ -288,9 +283,8 @@ def check_visible_size(what: object, T_camera_object: Points, size_m: Points, K:
     t, half_diagonal = T_camera_object[:3, 3], float(np.linalg.norm(size_m)) / 2
     box = f"a box of {np.round(size_m, 3).tolist()} m, its center {np.linalg.norm(t):.3g} m away"
     if (np.abs(T_camera_object[:3, :3].T @ t) < size_m / 2).all():
-        raise DataError(
-            what, found=f"{box}: the camera would be in it", expected="both in metres", fix="check their units"
-        )
+        found = f"{box}: the camera would be in it"
+        raise DataError(what, found=found, expected="both in metres", fix="check their units")
     if (nearest := t[2] - half_diagonal) <= 0:
         return
     stretched = (np.linalg.norm(t) / t[2]) ** 3  # objects far from the optical axis cover more pixels
@@ -303,15 +297,10 @@ def check_visible_size(what: object, T_camera_object: Points, size_m: Points, K:
 
 def make_no_masks_error(what: object) -> DataError:
     """Return the error for labels that are boxes, where masks are needed."""
-    return DataError(
-        what,
-        found="boxes without masks",
-        expected="a mask of every object, for training and scoring",
-        fix=(
-            "add masks in stadia's layout (docs/tableworld.md); `stadia data show` draws boxes, `stadia evaluate"
-            " --objects` scores them"
-        ),
-    )
+    expected = "a mask of every object, for training and scoring"
+    layout = "add masks in stadia's layout (docs/tableworld.md)"
+    fix = f"{layout}; `stadia data show` draws boxes, `stadia evaluate --objects` scores them"
+    return DataError(what, found="boxes without masks", expected=expected, fix=fix)
 
 
 def count_pixels(instance: NDArray[np.int32], objects: int) -> NDArray[np.int64]:
@@ -323,7 +312,6 @@ def check_labels(what: object, labels: ObjectLabels) -> ObjectLabels:
     """Return the labels, or raise DataError where the map holds numbers without an object."""
     highest, objects = int(labels.instance.max(initial=0)), len(labels.objects)
     if highest > objects:
-        raise DataError(
-            what, found=f"instance {highest}", expected=f"at most {objects}, one for each object", fix="write it again"
-        )
+        found = f"instance {highest}"
+        raise DataError(what, found=found, expected=f"at most {objects}, one for each object", fix="write it again")
     return labels

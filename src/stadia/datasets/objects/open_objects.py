@@ -1,4 +1,7 @@
-"""Detect the format of object images by names alone, open a split, and hold out a part to validate."""
+"""Detect the format of object images by names alone, open a split, and hold out a part to validate.
+
+Importing this module imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,13 @@ if TYPE_CHECKING:
     from stadia.datasets.objects.object_labels import ObjectImages
 
 
-# -- Detect the format of a folder of object images by names alone. Imports no torch.
-
 OBJECT_FORMATS = Registry(
     "format of object data",
     {
         "objects": "stadia.datasets.objects.object_folder:ObjectFolder",
         "bop": "stadia.datasets.objects.bop:BopImages",
         "nocs": "stadia.datasets.objects.nocs:NocsImages",
-        "kitti": "stadia.datasets.kitti.object_boxes:KittiObjectImages",
+        "kitti": "stadia.datasets.objects.kitti_objects:KittiObjectImages",
     },
 )
 """Stadia's own layout (TableWorld and users, docs/tableworld.md), BOP's, NOCS's, KITTI's."""
@@ -41,11 +42,8 @@ def detect_object_layout(path: Path) -> str | None:
     described = path / "dataset.json"
     if described.is_file():
         return "objects" if _is_object_dataset(described) else None
-    return (
-        next((name for name in ("bop", "nocs", "kitti") if list_object_splits(path, name)), None)
-        if path.is_dir()
-        else None
-    )
+    others = ("bop", "nocs", "kitti") if path.is_dir() else ()
+    return next((name for name in others if list_object_splits(path, name)), None)
 
 
 def _is_object_dataset(described: Path) -> bool:
@@ -72,18 +70,9 @@ def list_object_splits(path: Path, layout: str) -> list[str]:
 def refuse_objects(path: Path) -> None:
     """Raise DataError where a path holds images of objects instead of recordings."""
     if (layout := detect_object_layout(path)) is not None:
-        raise DataError(
-            path,
-            found=f"images of objects ({LAYOUTS[layout]})",
-            expected="a video or recordings, which depth and motion are trained and scored on",
-            fix=(
-                "`stadia check PATH --recipe objectpose`, `stadia train objectpose --data PATH`, or a run of objectpose"
-                " to predict"
-            ),
-        )
-
-
-# -- Open images of objects in any format, and split them into training and validation.
+        expected = "a video or recordings, which depth and motion are trained and scored on"
+        fix = "`stadia check PATH --recipe objectpose`, `stadia train objectpose --data PATH`, or predict by such a run"
+        raise DataError(path, found=f"images of objects ({LAYOUTS[layout]})", expected=expected, fix=fix)
 
 
 BOX_FORMATS = frozenset({"kitti"})
@@ -102,20 +91,6 @@ def detect_object_format(path: Path) -> str:
     raise DataError(path, found=found, expected=f"one of: {', '.join(LAYOUTS.values())}", fix=fix)
 
 
-NO_SPLIT = "pass one of these; to train with one alone, data.val_split=null holds the last of its images out"
-
-
-def _splits(path: Path) -> list[str]:
-    """Return the splits of dataset.json that have images; none for other formats."""
-    from stadia.datasets.objects.object_folder import read_object_dataset
-
-    return (
-        [name for name, folders in read_object_dataset(path).splits.items() if folders]
-        if (path / "dataset.json").is_file()
-        else []
-    )
-
-
 def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectImages:
     """Open one split of a dataset. Raises ConfigError for an unknown format, DataError for a split without images."""
     path = Path(path).expanduser()
@@ -127,8 +102,9 @@ def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectIm
     reader = OBJECT_FORMATS.load(format)
     found: ObjectImages = reader.open(path / split) if format == "nocs" else reader.open(path, split)
     if not len(found):
-        there = ", ".join(_splits(path)) or "none"
-        raise DataError(path, found=f"no image in '{split}'", expected=f"one of its splits: {there}", fix=NO_SPLIT)
+        splits = ", ".join(list_object_splits(path, "objects") if format == "objects" else ()) or "none"
+        fix = "pass one of these; to train with one alone, data.val_split=null holds the last of its images out"
+        raise DataError(path, found=f"no image in '{split}'", expected=f"one of its splits: {splits}", fix=fix)
     return found
 
 

@@ -17,21 +17,8 @@ from stadia.core.errors import DataError
 
 log = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES = (
-    ".mp4",
-    ".mov",
-    ".mkv",
-    ".avi",
-    ".webm",
-    ".m4v",
-    ".mpg",
-    ".mpeg",
-    ".ts",
-    ".mjpeg",
-    ".ogv",
-    ".wmv",
-    ".3gp",
-)
+_COMMON = (".mp4", ".mov", ".mkv", ".avi", ".webm")
+VIDEO_SUFFIXES = (*_COMMON, ".m4v", ".mpg", ".mpeg", ".ts", ".mjpeg", ".ogv", ".wmv", ".3gp")
 _UNSURE = 0.05  # tolerance of a length in seconds: audio may be longer than video, and frame rates vary
 
 
@@ -68,15 +55,11 @@ def _make_decode_error(path: Path, error: Exception) -> DataError:
             found, fix = "an empty file", "copy it again"
         elif "ftyp" in boxes and "moov" not in boxes:
             found = "an mp4 that cannot be decoded: it was cut off before its index (moov), which is at its end"
-            fix = (
-                "copy it again; if the camera itself was cut off: untrunc, with a whole file of the same camera,"
-                " rebuilds the index"
-            )
+            rebuild = "untrunc, with a whole file of the same camera, rebuilds the index"
+            fix = f"copy it again; if the camera itself was cut off: {rebuild}"
         elif not boxes and isinstance(error, av.error.InvalidDataError):
-            found, fix = (
-                "a file that cannot be decoded: it is of no video format that FFmpeg supports",
-                "check that it is a video, or copy it again",
-            )
+            found = "a file that cannot be decoded: it is of no video format that FFmpeg supports"
+            fix = "check that it is a video, or copy it again"
     return DataError(path, found=found, expected="a whole video file", fix=fix)
 
 
@@ -100,7 +83,7 @@ def count_indexed_frames(path: Path) -> int | None:
 
 
 def estimate_frame_count(path: Path) -> int | None:
-    """Return `announced_frames`, else an estimate from duration and frame rate; None without them."""
+    """Return `count_indexed_frames`, else an estimate from duration and frame rate; None without them."""
     with _open_stream(path) as opened:
         return _estimate_frames(*opened)
 
@@ -142,9 +125,8 @@ def stream_video(path: Path) -> Iterator[VideoFrame]:
         lost = _count_lost(container, stream, decoded)
     if decoded <= lost:
         start = f", or train on its whole start: ffmpeg -i IN -frames:v {decoded} start.mp4" if decoded > 1 else ""
-        raise _make_length_error(
-            path, f"{decoded} frames", f"{decoded + lost}, as in the file's header" if lost else "some", start
-        )
+        expected = f"{decoded + lost}, as in the file's header" if lost else "some"
+        raise _make_length_error(path, f"{decoded} frames", expected, start)
     if lost:
         log.warning("%s: %d of %d frames are lost, the file was cut off or is damaged", path, lost, decoded + lost)
 
@@ -182,8 +164,7 @@ def _decode_frames(path: Path, container: Any, stream: Any, *, by_time: bool = F
         time_s = count / rate if frame.time is None else frame.time - start
         index = round(time_s * rate) if by_time else count
         if image.shape != size:
-            found = f"{image.shape[1]}x{image.shape[0]}"
-            fix = "split the video where its size changes"
+            found, fix = f"{image.shape[1]}x{image.shape[0]}", "split the video where its size changes"
             raise DataError(f"{path}, frame {index}", found=found, expected=f"{size[1]}x{size[0]} as before", fix=fix)
         yield VideoFrame(index, time_s, image)
 

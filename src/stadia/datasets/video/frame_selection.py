@@ -47,12 +47,12 @@ def measure_motion(before: NDArray[np.uint8], points: NDArray[np.float32], after
     """
     if len(points) < _MIN_POINTS:
         return float("inf")
-    there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, winSize=(15, 15), maxLevel=3)
-    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, winSize=(15, 15), maxLevel=3)
+    tracked, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, winSize=(15, 15), maxLevel=3)
+    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, tracked, None, winSize=(15, 15), maxLevel=3)
     good = (found[:, 0] == 1) & (found_back[:, 0] == 1) & (np.linalg.norm(back - points, axis=2)[:, 0] < 0.5)
     if good.sum() < _MIN_POINTS:
         return float("inf")
-    return float(np.median(np.linalg.norm(there - points, axis=2)[good])) / before.shape[1]
+    return float(np.median(np.linalg.norm(tracked - points, axis=2)[good])) / before.shape[1]
 
 
 @dataclass

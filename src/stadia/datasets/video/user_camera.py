@@ -26,15 +26,13 @@ K_FILE_NAMES = ("K.txt", "K.json")  # in the folder of images, or STEM.K.txt bes
 def read_user_intrinsics(
     config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None
 ) -> Intrinsics:
-    """Return intrinsics for upright images of this size. Raises DataError where no camera is given, or the file does
-    not fit.
+    """Return intrinsics for upright images of this size. Raises DataError without a camera or for a wrong file.
 
     A field of view spans the displayed image from left to right. A sensor's wider side is along the images' wider side.
 
-    Args:
-        config: how the camera is given; without it, a K file beside the images is used.
-        source: the video or the folder, for messages and for the K file beside it.
-        frames: number of frames of the source, for a K file with one matrix for each; None does not compare.
+    config: how the camera is given; without it, a K file beside the images is used.
+    source: the video or the folder, for messages and for the K file beside it.
+    frames: number of frames of the source, for a K file with one matrix for each; None does not compare.
     """
     if config.K_file is not None:
         return Intrinsics(read_K(Path(config.K_file).expanduser(), frames), height, width)
@@ -61,15 +59,10 @@ def _other_side_deg(deg: float, ratio: float) -> float:
 
 @cache  # warns once for each video
 def _warn_upright(source: Path, across_deg: float, ratio: float) -> None:
-    log.warning(
-        "%s is taller than wide: data.camera.horizontal_fov_deg=%g is from left to right and makes %.0f from top to"
-        " bottom; a camera of %g that was turned upright has %.1f",
-        source,
-        across_deg,
-        _other_side_deg(across_deg, ratio),
-        across_deg,
-        _other_side_deg(across_deg, 1 / ratio),
-    )
+    given = f"data.camera.horizontal_fov_deg={across_deg:g} is from left to right"
+    makes = f"makes {_other_side_deg(across_deg, ratio):.0f} from top to bottom"
+    turned = f"a camera of {across_deg:g} that was turned upright has {_other_side_deg(across_deg, 1 / ratio):.1f}"
+    log.warning("%s is taller than wide: %s and %s; %s", source, given, makes, turned)
 
 
 def _find_K_file(source: Path, height: int, width: int) -> Path:
@@ -96,9 +89,8 @@ def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
         except (TypeError, ValueError):
             K = np.empty(0)
     else:
-        columns = (
-            len(read_lines(path, "K")[0].replace(",", " ").split()) if path.is_file() and path.stat().st_size else 3
-        )
+        lines = read_lines(path, "K, 3x3 or 9 numbers a frame")
+        columns = len(lines[0].replace(",", " ").split()) if lines else 3
         K = read_rows(path, columns if columns in (3, 9) else 3, "K, 3x3 or 9 numbers a frame")
         K = K.reshape(-1, 3, 3) if columns == 9 else K
     if K.ndim != 3:

@@ -1,10 +1,13 @@
-"""Read a user's video or folder of images with its camera, whole into the cache or in a few segments."""
+"""Read a user's video or folder of images with its camera (docs/own-data.md).
+
+A video file is decoded whole into the cache, or in a few segments into memory for checks of the data.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
@@ -30,6 +33,7 @@ from stadia.datasets.frame_store import (
 )
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.datasets.masks.mask_files import resize_masks
+from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import CalibratedRecording, ImageRecording, Intrinsics
 from stadia.datasets.video import frame_selection
 from stadia.datasets.video.decode import (
@@ -42,14 +46,18 @@ from stadia.datasets.video.decode import (
 )
 from stadia.datasets.video.frame_selection import FrameSelection, FrameSelector
 from stadia.datasets.video.user_camera import read_user_intrinsics
-from stadia.geometry.numpy_camera import resize_K
-
-# -- Read a user's video: a file that FFmpeg decodes, or a folder of images, with its camera (docs/own-data.md).
 
 _SAMPLED_BYTES = 1 << 20
 
+SEGMENTS = 4
+MAX_KEPT, MAX_DECODED = 32, 160
+"""Maximum frames of a segment: kept as in training, and decoded to select those."""
 
-class OwnVideo:
+MAX_SIDE_PX = 1280
+"""Pixels; larger frames are reduced with their camera. Four segments then take at most 350 MB."""
+
+
+class OwnVideo(DatasetFormat):
     """One recording from a video file, or a folder of images in natural order.
 
     A video file is decoded once into the cache; later openings decode nothing. Images of a folder stay in place.
@@ -57,7 +65,7 @@ class OwnVideo:
     """
 
     layout = "a video file, or a folder of png or jpg images"
-    options: frozenset[str] = frozenset({"camera", "stride", "frame_rate_hz"})
+    options = frozenset({"camera", "stride", "frame_rate_hz"})
 
     @classmethod
     def recognizes(cls, path: Path) -> bool:
@@ -67,20 +75,11 @@ class OwnVideo:
 
     @classmethod
     def open(cls, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
-        if path.is_dir():
-            return [_open_folder(path, options, progress)]
-        return [_open_file(path, options, progress)]
+        return [(_open_folder if path.is_dir() else _open_file)(path, options, progress)]
 
     @classmethod
-    def splits(cls, path: Path) -> dict[str, list[str]]:
-        return {}
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class FolderVideo(ImageRecording):
-    """A folder of images."""
-
-    selection: FrameSelection
+    def sample(cls, path: Path, options: SourceOptions) -> list[Recording]:
+        return sample_video(path, options) if path.is_file() else cls.open(path, options)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -90,7 +89,6 @@ class FileVideo(StoredRecording):
     filmed_size: height and width of its frames before resizing to the stored size, which may change the aspect ratio.
     """
 
-    selection: FrameSelection
     filmed_size: tuple[int, int]
 
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
@@ -102,23 +100,16 @@ class FileVideo(StoredRecording):
         return None if masks is None else resize_masks(masks, self.store.height, self.store.width)
 
 
-def _open_folder(path: Path, options: SourceOptions, progress: ReportProgress | None) -> FolderVideo:
+def _open_folder(path: Path, options: SourceOptions, progress: ReportProgress | None) -> Recording:
     images = list_images(path)
     frames = len(images)
     height, width = read_rgb(images[0]).shape[:2]
     name = f"video/{path.resolve().name}"
     camera = read_user_intrinsics(options.camera, path, height, width, frames)
-    every = ImageRecording(name=name, images={LEFT: images}, intrinsics={LEFT: camera})
+    times_s = np.arange(frames) / options.frame_rate_hz if options.frame_rate_hz else None
+    every = ImageRecording(name=name, images={LEFT: images}, intrinsics={LEFT: camera}, times_s=times_s)
     selection = select_images(every, options.stride, options.cache, progress)
-    kept = selection.kept
-    return FolderVideo(
-        name=name,
-        images={LEFT: [images[number] for number in kept]},
-        intrinsics={LEFT: select_intrinsics(camera, kept)},
-        numbers=kept,
-        times_s=np.array(kept) / options.frame_rate_hz if options.frame_rate_hz else None,
-        selection=selection,
-    )
+    return every.only(selection.kept, selection)
 
 
 def select_images(
@@ -128,10 +119,8 @@ def select_images(
     if stride != "auto":
         kept = list(range(0, len(every), stride))
         return FrameSelection(kept, skipped=len(every) - len(kept))
-    cached = (
-        find_cache_folder(cache)
-        / f"{make_store_stem(every.name, 'selection', *_selection_key(stride), every.fingerprint())}.json"
-    )
+    stem = make_store_stem(every.name, "selection", *_selection_key(stride), every.fingerprint())
+    cached = find_cache_folder(cache) / f"{stem}.json"
     with lock_beside(cached):
         if not cached.exists():
             chooser = FrameSelector(stride)
@@ -143,20 +132,17 @@ def select_images(
     return FrameSelection(**read_json(cached))
 
 
-def _open_file(path: Path, options: SourceOptions, progress: ReportProgress | None) -> FileVideo:
+def _open_file(path: Path, options: SourceOptions, progress: ReportProgress | None) -> Recording:
     name = f"video/{path.stem}"
     content = _hash_video(path)
-    info_file = (
-        find_cache_folder(options.cache)
-        / f"{make_store_stem(name, 'video', *_selection_key(options.stride), options.size, content)}.json"
-    )
+    stem = make_store_stem(name, "video", *_selection_key(options.stride), options.size, content)
+    info_file = find_cache_folder(options.cache) / f"{stem}.json"
     stored = info_file.with_suffix(".rgb")
     with lock_beside(info_file):
         if not (info_file.exists() and stored.exists()):
             first = next(stream_video(path)).image
-            read_user_intrinsics(
-                options.camera, path, *first.shape[:2]
-            )  # a wrong camera is reported before hours of decoding
+            # A wrong camera is reported before hours of decoding.
+            read_user_intrinsics(options.camera, path, *first.shape[:2])
             remove_partial_files(stored)
             write_json(info_file, _decode(path, stored, first.shape[:2], options, progress))
     info = read_json(info_file)
@@ -164,13 +150,13 @@ def _open_file(path: Path, options: SourceOptions, progress: ReportProgress | No
     kept = selection.kept
     store = FrameStore(stored, *info["stored_size"])
     if len(store) != len(kept):
-        found = f"{len(store)} frames"
-        raise DataError(stored, found=found, expected=f"{len(kept)}", fix="delete the file; it will be written again")
+        found, fix = f"{len(store)} frames", "delete the file; it will be written again"
+        raise DataError(stored, found=found, expected=f"{len(kept)}", fix=fix)
     height, width = info["decoded_size"]
-    camera = select_intrinsics(read_user_intrinsics(options.camera, path, height, width, selection.total), kept)
+    camera = read_user_intrinsics(options.camera, path, height, width, selection.total).only(kept)
     return FileVideo(
         name=name,
-        intrinsics={LEFT: resize_intrinsics(camera, *info["stored_size"])},
+        intrinsics={LEFT: camera.resized(*info["stored_size"])},
         numbers=kept,
         times_s=np.array(info["times_s"]),
         store=store,
@@ -215,16 +201,6 @@ def _selection_key(stride: int | Literal["auto"]) -> tuple[object, ...]:
     return (stride, frame_selection.MAX_STANDING_MOTION, frame_selection.MIN_MOTION)
 
 
-def select_intrinsics(camera: Intrinsics, kept: list[int]) -> Intrinsics:
-    """Return the intrinsics of these frames only, if each frame has its own."""
-    return camera if camera.K.ndim == 2 else replace(camera, K=camera.K[kept])
-
-
-def resize_intrinsics(camera: Intrinsics, height: int, width: int) -> Intrinsics:
-    """Return the intrinsics of images resized to this size."""
-    return Intrinsics(resize_K(camera.K, (camera.height, camera.width), height, width), height, width)
-
-
 def _hash_video(path: Path) -> str:
     """Return a hash of the file's size and of its start, middle and end."""
     try:
@@ -239,24 +215,9 @@ def _hash_video(path: Path) -> str:
     return digest.hexdigest()
 
 
-# -- Decode a few segments of a video file into memory, for checks of the data; nothing is written to disk.
-
-
-SEGMENTS = 4
-MAX_KEPT, MAX_DECODED = 32, 160
-"""Maximum frames of a segment: kept as in training, and decoded to select those."""
-
-MAX_SIDE_PX = 1280
-"""Pixels; larger frames are reduced with their camera. Four segments then take at most 350 MB."""
-
-
 @dataclass(kw_only=True, eq=False, repr=False)
 class VideoSegment(CalibratedRecording):
-    """Consecutive frames of a video, in memory.
-
-    images: (H, W, 3) RGB each.
-    last_decoded: the number of the last decoded frame, kept or not.
-    """
+    """Consecutive frames of a video, in memory; `last_decoded` is the number of its last frame, kept or not."""
 
     images: list[NDArray[np.uint8]]
     last_decoded: int
@@ -305,32 +266,22 @@ def _read_segment(
     name: str, frames: Iterator[VideoFrame], camera: Intrinsics, options: SourceOptions, longer: int = 1
 ) -> VideoSegment:
     """Select the next frames as in training; `longer` times as many as usual."""
-    chooser, images, numbers, times_s = (
-        FrameSelector(options.stride),
-        list[NDArray[np.uint8]](),
-        list[int](),
-        list[float](),
-    )
-    size = options.size or _limit_size(camera.height, camera.width)
+    chooser, kept = FrameSelector(options.stride), list[tuple[NDArray[np.uint8], int, float]]()
+    scale = min(1.0, MAX_SIDE_PX / max(camera.height, camera.width))
+    size = options.size or (round(camera.height * scale), round(camera.width * scale))
     most = MAX_DECODED if options.stride == "auto" else MAX_KEPT * options.stride
     for frame in islice(frames, longer * most):
         if chooser.keep(frame.image):
-            images.append(resize_image(frame.image, *size))
-            numbers.append(frame.index)
-            times_s.append(frame.time_s)
+            kept.append((resize_image(frame.image, *size), frame.index, frame.time_s))
         last = frame.index
-        if len(images) == longer * MAX_KEPT:
+        if len(kept) == longer * MAX_KEPT:
             break
+    images, numbers, times_s = (list(column) for column in zip(*kept, strict=True))
     return VideoSegment(
         name=name,
-        intrinsics={LEFT: resize_intrinsics(select_intrinsics(camera, numbers), *size)},
+        intrinsics={LEFT: camera.only(numbers).resized(*size)},
         numbers=numbers,
         times_s=np.array(times_s),
         images=images,
         last_decoded=last,
     )
-
-
-def _limit_size(height: int, width: int) -> tuple[int, int]:
-    scale = min(1.0, MAX_SIDE_PX / max(height, width))
-    return round(height * scale), round(width * scale)

@@ -15,31 +15,19 @@ CATALOG: dict[str, Entry] = load_entries()
 def make_finding(
     code: str,
     severity: Severity,
-    *,
     measured: str,
     expected: str,
+    *,
+    where: str | Sequence[str] = (),
     cause: str | None = None,
     fix: str | None = None,
     evidence: Mapping[str, Any] | None = None,
-    where: Sequence[str] = (),
 ) -> Finding:
-    """Return a finding of a code; its cause and fix default to those of the entry.
-
-    Raises:
-        KeyError: for a code that is not in the catalog.
-    """
+    """Return a finding of a code in the catalog; its cause and fix default to those of the entry."""
     entry = CATALOG[code]
-    return Finding(
-        code=code,
-        severity=severity,
-        stage=entry.stage,
-        measured=measured,
-        expected=expected,
-        cause=cause or entry.cause,
-        fix=fix or entry.fix,
-        evidence=evidence or {},
-        where=tuple(where),
-    )
+    places = ((where,) if where else ()) if isinstance(where, str) else tuple(where)
+    cause, fix = cause or entry.cause, fix or entry.fix
+    return Finding(code, severity, entry.stage, measured, expected, cause, fix, evidence or {}, places)
 
 
 _RANK = {Severity.STOP: 0, Severity.WARN: 1, Severity.NOTE: 2}

@@ -51,11 +51,8 @@ def find_link(code: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Findings from cause to effect.
-
-    first: to fix first; None where nothing was found.  follows: possible symptoms of it.  apart: findings with another
-        cause.
-    unchecked: checks that could not run or had no time.
+    """Findings from cause to effect: the one to fix first, its possible symptoms, those with another cause, and checks
+    that could not run or had no time.
     """
 
     first: Finding | None

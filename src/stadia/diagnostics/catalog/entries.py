@@ -1,4 +1,10 @@
-"""Typed entries of the catalog, their sources and proofs, and the loader that validates the TOML files."""
+"""Read the catalog of findings from the TOML files beside this module, and check them. Imports no torch.
+
+Each table is an entry (what a finding means) with its trace: the lines of the project's specifications behind it, or a
+bug of this project, and the test that proves it. Lines are "4.1 A5" (self-supervised), "F-09" (metric scale), "D-09",
+"P-20" or "M-14" (DPT, pose, mask). docs/lines-without-a-finding.md lists the other lines, and
+tests/diagnostics/catalog/test_entries.py checks both.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +17,6 @@ from typing import Any
 from stadia.core.errors import DataError
 from stadia.diagnostics.finding import Stage
 from stadia.diagnostics.loss_checks import thresholds
-
-# -- Entries of the catalog: typed, and read from the TOML files beside this module. Imports no torch.
 
 FAMILIES: dict[str, str] = {
     "D": "data",
@@ -62,7 +66,7 @@ TRACE_FIELDS = {"proof", "lines", "here"}
 def read_tables(folder: Path = Path(__file__).parent) -> dict[str, dict[str, Any]]:
     """Read the TOML files of all families. Return their tables by code, with thresholds filled in.
 
-    Thresholds that code and texts share are constants of `contract.bounds`, in braces in the text:
+    Thresholds that code and texts share are constants of `loss_checks.thresholds`, in braces in the text:
     "{MIN_COLOR_COST:.0%}".
 
     Raises:
@@ -102,32 +106,21 @@ def _check_table(path: Path, letter: str, code: str, table: dict[str, Any]) -> d
         except (KeyError, ValueError) as error:
             problems.append(f"{name} with {error}")
     if problems:
-        expected = "the fields of Entry and Trace, with thresholds of contract/bounds.py in braces"
+        expected = "the fields of Entry and Trace, with thresholds of loss_checks/thresholds.py in braces"
         raise DataError(f"{path}, [{code}]", found="; ".join(problems), expected=expected, fix="correct the table")
     return filled
 
 
-# -- Where each finding comes from, and the test that proves it. Imports no torch.
-#
-# Lines are those of the project's specifications: "4.1 A5" of the self-supervised one (section 4), "F-09" of metric scale
-# (section 7), and "D-09", "P-20", "M-14" of DPT, pose and mask (section 4). A finding without a line names the bug that
-# occurred in this project. A line without a finding is listed in docs/lines-without-a-finding.md;
-# tests/diagnostics/test_lines_of_the_specifications.py checks both.
-
-
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """lines: of the specifications.  here: the bug that occurred in this project, where there is no line.
-
-    proof: the file of the mutation that this code must find.
+    """Where an entry comes from: lines of the specifications, or `here`, a bug of this project; and its proof, the file
+    of the mutation that this code must find.
     """
 
     proof: str
     lines: tuple[str, ...] = ()
     here: str = ""
 
-
-RECORDINGS = "tests/mutations/recordings.py"
 
 TRACES = {
     code: Trace(table["proof"], tuple(table.get("lines", ())), table.get("here", ""))
@@ -136,17 +129,11 @@ TRACES = {
 """Traces by the code of the finding."""
 
 
-# -- What each measurement of the preflight checks reads on clean and on broken data: the source of the thresholds.
-
-
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """instrument: what is measured.  codes: the findings that use it.  roadworld, real, broken: ranges of values.
+class CalibrationReading:
+    """A measurement of the preflight checks: its ranges on clean and on broken data, from which thresholds come."""
 
-    warns, stops: thresholds.
-    """
-
-    instrument: str
+    measurement: str
     codes: str
     roadworld: str
     real: str
@@ -155,7 +142,6 @@ class Reading:
     stops: str
 
 
-READINGS = tuple(
-    Reading(**table)
-    for table in tomllib.loads(Path(__file__).with_name("calibration.toml").read_text(encoding="utf-8"))["reading"]
-)
+CALIBRATION = tomllib.loads(Path(__file__).with_name("calibration.toml").read_text(encoding="utf-8"))
+
+READINGS = tuple(CalibrationReading(**table) for table in CALIBRATION["reading"])

@@ -72,7 +72,7 @@ def write_markdown() -> str:
 
 
 def _table() -> str:
-    rows = [(r.instrument, r.codes, r.roadworld, r.real, r.broken, r.warns, r.stops) for r in READINGS]
+    rows = [(r.measurement, r.codes, r.roadworld, r.real, r.broken, r.warns, r.stops) for r in READINGS]
     head = ("measurement", "codes", "clean RoadWorld", "clean real data", "broken", "warns", "stops")
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
 

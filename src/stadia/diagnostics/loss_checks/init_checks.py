@@ -1,4 +1,7 @@
-"""Check the first batch, the optimizer and the initial outputs."""
+"""Check a training before its first step: the batch, the optimizer, and the initial outputs of the networks.
+
+Each check takes a TrainingStart and yields findings; INIT_CHECKS has their order.
+"""
 
 from __future__ import annotations
 
@@ -22,95 +25,19 @@ from stadia.diagnostics.loss_checks.thresholds import (
     MIN_FOCAL_WIDTHS,
 )
 from stadia.diagnostics.loss_checks.training_start import PredictsMotion, TrainingStart
-from stadia.diagnostics.preflight import two_view_geometry
 from stadia.diagnostics.preflight.feature_matching import detect_features, match_features
 from stadia.diagnostics.preflight.recording_survey import NotChecked
+from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, triangulate_inverse_depth
 from stadia.geometry.se3 import rotation_angle_deg
 from stadia.training import optim
 
-# -- Check whether the depth range of the model contains the depth of a stereo pair, by its matches and without labels.
-
 MAX_PAIRS, ENOUGH = 4, 30
-"""Pairs that are matched, and the number of matches that are needed."""
+"""Stereo pairs that are matched, and the number of matches that are needed."""
 
 MAX_EPIPOLAR_PX, OUT_OF_REACH_PX, MAX_OUTSIDE = 1.0, 1.0, 0.25
 """Distance from the epipolar line; pixels beyond the range, so that far points are not outside; and the share of
 matches that may be outside, for instance mountains.
 """
-
-Array = NDArray[np.float64]
-
-
-def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
-    """M03: disparities of a stereo pair lie in the depth range. Labeled samples use `check_initial_depth`."""
-    pairs = unlabeled_pairs(start)
-    if not pairs or start.depth_range_m is None:
-        return
-    beyond = measure_range_excess_px(start)
-    if len(beyond) < ENOUGH:
-        raise NotChecked(f"{len(beyond)} matches between the images of {len(pairs)} pairs, and {ENOUGH} are needed")
-    too_near, too_far = (beyond > OUT_OF_REACH_PX).sum(0)
-    outside = (too_near + too_far) / len(beyond)
-    if outside <= MAX_OUTSIDE:
-        return
-    nearest, farthest = start.depth_range_m
-    yield make_finding(
-        "M03",
-        Severity.WARN,
-        measured=(
-            f"of {len(beyond)} matches of the pair {outside:.0%} lie outside of {nearest:g} to {farthest:g} m, which"
-            f" the depth can be: {too_near} are nearer, {too_far} farther"
-        ),
-        expected=f"at most {MAX_OUTSIDE:.0%}",
-        evidence={"matches": len(beyond), "nearer": int(too_near), "farther": int(too_far)},
-    )
-
-
-def unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
-    """Return (sample, source) of the first MAX_PAIRS pairs with a known rig and without depth labels."""
-    rig = getattr(start.batch.inputs, "T_source_target_rig", None)
-    if rig is None:
-        return []
-    labels = getattr(start.batch.targets, "depth_m", None)
-    known = torch.zeros(len(rig), dtype=torch.bool) if labels is None else (labels > 0).flatten(1).any(1).cpu()
-    chosen = rig.isfinite().all(-1).all(-1).cpu() & ~known[:, None]
-    return [(sample, source) for sample, source in chosen.nonzero().tolist()][:MAX_PAIRS]
-
-
-def measure_range_excess_px(start: TrainingStart) -> Array:
-    """Return (M, 2) pixels by which matches of `unlabeled_pairs` exceed the disparity of the nearest depth, and fall
-    below that of the farthest, at the focal length of the source. Negative inside the range.
-    """
-    assert start.depth_range_m is not None
-    targets, found = start.batch.targets, [np.zeros((0, 2))]
-    for sample, source in unlabeled_pairs(start):
-        matches = match_features(
-            detect_features(_image(targets.image[sample])), detect_features(_image(targets.sources[sample, source]))
-        )
-        K, K_source = _numbers(targets.camera.K[sample]), _numbers(targets.source_camera.K[sample, source])
-        way = K, K_source, _numbers(start.batch.inputs.T_source_target_rig[sample, source])
-        matches = matches.where(
-            two_view_geometry.epipolar_distance_px(matches.first_px, matches.second_px, *way) < MAX_EPIPOLAR_PX
-        )
-        per_inverse_metre = K_source[0, 0] * np.linalg.norm(way[2][:3, 3])
-        apart_px = per_inverse_metre * two_view_geometry.triangulate_inverse_depth(
-            matches.first_px, matches.second_px, *way
-        )
-        most_px, least_px = (per_inverse_metre / metres for metres in start.depth_range_m)
-        found.append(np.column_stack([apart_px - most_px, least_px - apart_px]))
-    return np.concatenate(found)
-
-
-def _image(image: Tensor) -> NDArray[np.uint8]:
-    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8."""
-    return np.asarray((255 * image.clamp(0, 1)).round().byte().permute(1, 2, 0).cpu().numpy())
-
-
-def _numbers(matrix: Tensor) -> Array:
-    return np.asarray(matrix.double().cpu().numpy())
-
-
-# -- Check a training before its first step: the batch, the optimizer, and the initial outputs of the networks.
 
 MAX_DEPTH_RATIO = 5.0
 """Initial median depth over that of the labels, or the reverse."""
@@ -135,12 +62,10 @@ def check_image_range(start: TrainingStart) -> Iterator[Finding]:
         return
     least, most = float(image.min()), float(image.max())
     if not (math.isfinite(least) and math.isfinite(most)) or least < -0.01 or most > 1.01 or 0 < most < 0.02:
-        yield make_finding(
-            "D40", Severity.STOP, measured=f"images from {least:.3g} to {most:.3g}", expected="RGB in [0, 1]"
-        )
+        yield make_finding("D40", Severity.STOP, f"images from {least:.3g} to {most:.3g}", "RGB in [0, 1]")
     if len(image) > 1 and bool((image == image[:1]).all()):
         measured = f"all {len(image)} images of the first batch are the same one"
-        yield make_finding("D41", Severity.STOP, measured=measured, expected="an image for each sample")
+        yield make_finding("D41", Severity.STOP, measured, "an image for each sample")
 
 
 def check_sources_differ(start: TrainingStart) -> Iterator[Finding]:
@@ -151,7 +76,7 @@ def check_sources_differ(start: TrainingStart) -> Iterator[Finding]:
     for index, name in enumerate(start.batch.source_names):
         if bool((targets.sources[:, index] == targets.image).all()):
             measured = f"source '{name}' is the target itself, in each of {start.batch.size} samples"
-            yield make_finding("D42", Severity.STOP, measured=measured, expected="another image")
+            yield make_finding("D42", Severity.STOP, measured, "another image")
 
 
 def check_camera(start: TrainingStart) -> Iterator[Finding]:
@@ -162,30 +87,19 @@ def check_camera(start: TrainingStart) -> Iterator[Finding]:
     if camera is None:
         return
     x, y = float((camera.cx / camera.width).median()), float((camera.cy / camera.height).median())
-    focal = float((camera.fx / _min_centered_size(camera.cx, camera.width)).median())
+    min_centered_width = 2 * torch.maximum(camera.cx, camera.width - camera.cx)
+    focal = float((camera.fx / min_centered_width).median())
     height, width = start.batch.inputs.image.shape[-2:]
+    measured = f"a principal point at {x:.2f} of the width and {y:.2f} of the height, "
     if (height, width) != (camera.height, camera.width):
         measured = f"a camera of {camera.width}x{camera.height} for images of {width}x{height}"
-    elif not (
-        -MAX_PRINCIPAL_POINT_OUTSIDE <= x <= 1 + MAX_PRINCIPAL_POINT_OUTSIDE
-        and -MAX_PRINCIPAL_POINT_OUTSIDE <= y <= 1 + MAX_PRINCIPAL_POINT_OUTSIDE
-    ):
-        measured = f"a principal point at {x:.2f} of the width and {y:.2f} of the height, outside of the image"
+    elif not all(-MAX_PRINCIPAL_POINT_OUTSIDE <= share <= 1 + MAX_PRINCIPAL_POINT_OUTSIDE for share in (x, y)):
+        measured += "outside of the image"
     elif focal < MIN_FOCAL_WIDTHS:
-        measured = (
-            f"a principal point at {x:.2f} of the width and {y:.2f} of the height, and a focal length of {focal:.2g}"
-            " widths at most"
-        )
+        measured += f"and a focal length of {focal:.2g} widths at most"
     else:
         return
-    yield make_finding(
-        "K20", Severity.STOP, measured=measured, expected=f"K of these images, {MIN_FOCAL_WIDTHS:g} widths at least"
-    )
-
-
-def _min_centered_size(middle: Tensor, size: int) -> Tensor:
-    """Return (B,) sizes of the smallest images that are centered on `middle` and contain these."""
-    return 2 * torch.maximum(middle, size - middle)
+    yield make_finding("K20", Severity.STOP, measured, f"K of these images, {MIN_FOCAL_WIDTHS:g} widths at least")
 
 
 def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
@@ -198,26 +112,17 @@ def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
     missing = [names[key] for key in names if key in trainable and key not in held]
     if missing:
         yield make_finding(
-            "T20",
-            Severity.STOP,
-            measured=_list_names(missing, "in no group of the optimizer"),
-            expected="every parameter in one",
+            "T20", Severity.STOP, _list_names(missing, "in no group of the optimizer"), "every parameter in one"
         )
     twice = [names.get(key, "a parameter of no network") for key, count in held.items() if count > 1]
     if twice:
         yield make_finding(
-            "T21",
-            Severity.STOP,
-            measured=_list_names(twice, "more than once in the optimizer"),
-            expected="every parameter in one",
+            "T21", Severity.STOP, _list_names(twice, "more than once in the optimizer"), "every parameter in one"
         )
     frozen = [name for name, p in task.named_parameters() if not p.requires_grad]
     if len(frozen) == len(names):
         yield make_finding(
-            "T22",
-            Severity.STOP,
-            measured=f"none of {len(names)} parameters is trainable",
-            expected="parameters that train",
+            "T22", Severity.STOP, f"none of {len(names)} parameters is trainable", "parameters that train"
         )
     if not missing and not twice:
         optim.build_optimizer(task, task.config.optimizer, groups)  # raises where it cannot be had
@@ -229,12 +134,7 @@ def check_parameter_gradients(start: TrainingStart) -> Iterator[Finding]:
     without = [name for name, p in start.task.named_parameters() if p.requires_grad and p.grad is None]
     if without:
         expected = "a gradient for each; processes that train together (DDP) stop without"
-        yield make_finding(
-            "T23",
-            Severity.WARN,
-            measured=_list_names(without, "without a gradient in the first step"),
-            expected=expected,
-        )
+        yield make_finding("T23", Severity.WARN, _list_names(without, "without a gradient in the first step"), expected)
 
 
 def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
@@ -245,10 +145,9 @@ def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
         nearest, farthest = start.depth_range_m
         outside = float(((known < nearest) | (known > farthest)).float().mean())
         if outside > MAX_BEYOND_RANGE:
-            measured = (
-                f"{outside:.0%} of the labeled pixels are outside of the depth range {nearest:g} to {farthest:g} m"
-            )
-            yield make_finding("M03", Severity.WARN, measured=measured, expected=f"at most {MAX_BEYOND_RANGE:.0%}")
+            measured = f"{outside:.0%} of the labeled pixels are outside "
+            measured += f"of the depth range {nearest:g} to {farthest:g} m"
+            yield make_finding("M03", Severity.WARN, measured, f"at most {MAX_BEYOND_RANGE:.0%}")
     initial = start.inverse_depth
     if initial is None:
         return
@@ -256,21 +155,15 @@ def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
     if ends > MAX_AT_BOUND and initial.numel() > 1:
         measured = f"{ends:.0%} of the pixels have the same depth, {1 / float(initial.flatten()[0]):.4g}"
         yield make_finding(
-            "M02",
-            Severity.WARN,
-            measured=measured,
-            expected=f"at most {MAX_AT_BOUND:.0%}: a saturated sigmoid or clamp has no gradient",
+            "M02", Severity.WARN, measured, f"at most {MAX_AT_BOUND:.0%}: a saturated sigmoid or clamp has no gradient"
         )
-    claim = getattr(start.task, "claim", None)
-    if claim is DepthScale.METRES and known is not None and len(known):
+    depth_scale = getattr(start.task, "depth_scale", None)
+    if depth_scale is DepthScale.METRES and known is not None and len(known):
         ratio = float(1 / initial.median()) / float(known.median())
         if not 1 / MAX_DEPTH_RATIO < ratio < MAX_DEPTH_RATIO:
-            measured = (
-                f"the median depth at the start is {ratio:.3g} times the true one ({float(known.median()):.3g} m)"
-            )
-            yield make_finding(
-                "M01", Severity.WARN, measured=measured, expected=f"1/{MAX_DEPTH_RATIO:g} to {MAX_DEPTH_RATIO:g} times"
-            )
+            measured = f"the median depth at the start is {ratio:.3g} "
+            measured += f"times the true one ({float(known.median()):.3g} m)"
+            yield make_finding("M01", Severity.WARN, measured, f"1/{MAX_DEPTH_RATIO:g} to {MAX_DEPTH_RATIO:g} times")
     yield from _check_initial_disparity(start, initial)
 
 
@@ -284,11 +177,66 @@ def _check_initial_disparity(start: TrainingStart, initial: Tensor) -> Iterator[
     if not MIN_DISPARITY_PX < apart < MAX_DISPARITY_SHARE * camera.width:
         measured = f"the disparity at the initial depth ({float(1 / initial.median()):.3g}) is {apart:.3g} pixels"
         yield make_finding(
-            "M01",
-            Severity.WARN,
-            measured=measured,
-            expected=f"{MIN_DISPARITY_PX:g} to a third of the width ({camera.width})",
+            "M01", Severity.WARN, measured, f"{MIN_DISPARITY_PX:g} to a third of the width ({camera.width})"
         )
+
+
+def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
+    """M03: disparities of a stereo pair lie in the depth range. Labeled samples use `check_initial_depth`."""
+    pairs = unlabeled_pairs(start)
+    if not pairs or start.depth_range_m is None:
+        return
+    beyond = measure_range_excess_px(start)
+    if len(beyond) < ENOUGH:
+        raise NotChecked(f"{len(beyond)} matches between the images of {len(pairs)} pairs, and {ENOUGH} are needed")
+    too_near, too_far = (beyond > OUT_OF_REACH_PX).sum(0)
+    outside = (too_near + too_far) / len(beyond)
+    if outside > MAX_OUTSIDE:
+        nearest, farthest = start.depth_range_m
+        measured = f"of {len(beyond)} matches of the pair {outside:.0%} lie outside of {nearest:g} to {farthest:g} m, "
+        measured += f"which the depth can be: {too_near} are nearer, {too_far} farther"
+        evidence = {"matches": len(beyond), "nearer": int(too_near), "farther": int(too_far)}
+        yield make_finding("M03", Severity.WARN, measured, f"at most {MAX_OUTSIDE:.0%}", evidence=evidence)
+
+
+def unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
+    """Return (sample, source) of the first MAX_PAIRS pairs with a known rig and without depth labels."""
+    rig = getattr(start.batch.inputs, "T_source_target_rig", None)
+    if rig is None:
+        return []
+    labels = getattr(start.batch.targets, "depth_m", None)
+    known = torch.zeros(len(rig), dtype=torch.bool) if labels is None else (labels > 0).flatten(1).any(1).cpu()
+    chosen = rig.isfinite().all(-1).all(-1).cpu() & ~known[:, None]
+    return [(sample, source) for sample, source in chosen.nonzero().tolist()][:MAX_PAIRS]
+
+
+def measure_range_excess_px(start: TrainingStart) -> Array:
+    """Return (M, 2) pixels by which matches of `unlabeled_pairs` exceed the disparity of the nearest depth, and fall
+    below that of the farthest. They count at the focal length of the source, and are negative inside the range.
+    """
+    assert start.depth_range_m is not None
+    targets, found = start.batch.targets, [np.zeros((0, 2))]
+    for sample, source in unlabeled_pairs(start):
+        images = targets.image[sample], targets.sources[sample, source]
+        matches = match_features(*(detect_features(_to_uint8(image)) for image in images))
+        K, K_source = _to_numpy(targets.camera.K[sample]), _to_numpy(targets.source_camera.K[sample, source])
+        geometry = K, K_source, _to_numpy(start.batch.inputs.T_source_target_rig[sample, source])
+        distance_px = epipolar_distance_px(matches.first_px, matches.second_px, *geometry)
+        matches = matches.where(distance_px < MAX_EPIPOLAR_PX)
+        px_metres = K_source[0, 0] * np.linalg.norm(geometry[2][:3, 3])
+        disparity_px = px_metres * triangulate_inverse_depth(matches.first_px, matches.second_px, *geometry)
+        most_px, least_px = (px_metres / metres for metres in start.depth_range_m)
+        found.append(np.column_stack([disparity_px - most_px, least_px - disparity_px]))
+    return np.concatenate(found)
+
+
+def _to_uint8(image: Tensor) -> NDArray[np.uint8]:
+    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8."""
+    return np.asarray((255 * image.clamp(0, 1)).round().byte().permute(1, 2, 0).cpu().numpy())
+
+
+def _to_numpy(matrix: Tensor) -> Array:
+    return np.asarray(matrix.double().cpu().numpy())
 
 
 def check_initial_motion(start: TrainingStart) -> Iterator[Finding]:
@@ -304,12 +252,8 @@ def check_initial_motion(start: TrainingStart) -> Iterator[Finding]:
     turned = float(rotation_angle_deg(T[:, :3, :3]).median())
     if moved > MAX_INITIAL_MOTION or turned > MAX_INITIAL_ROTATION_DEG:
         measured = f"an initial translation of {moved:.2g} times the depth, and rotation of {turned:.2g} degrees"
-        yield make_finding(
-            "P02",
-            Severity.WARN,
-            measured=measured,
-            expected=f"at most {MAX_INITIAL_MOTION:g} times, and {MAX_INITIAL_ROTATION_DEG:g} degrees",
-        )
+        expected = f"at most {MAX_INITIAL_MOTION:g} times, and {MAX_INITIAL_ROTATION_DEG:g} degrees"
+        yield make_finding("P02", Severity.WARN, measured, expected)
 
 
 def check_initial_exposure(start: TrainingStart) -> Iterator[Finding]:
@@ -322,7 +266,7 @@ def check_initial_exposure(start: TrainingStart) -> Iterator[Finding]:
     }
     if away:
         listed = ", ".join(f"{name} {value:.3g}" for name, value in away.items())
-        yield make_finding("B02", Severity.WARN, measured=f"initially {listed}", expected="gain 1 and offset 0")
+        yield make_finding("B02", Severity.WARN, f"initially {listed}", "gain 1 and offset 0")
 
 
 def check_visibility(start: TrainingStart) -> Iterator[Finding]:
@@ -333,7 +277,7 @@ def check_visibility(start: TrainingStart) -> Iterator[Finding]:
     outside = float((winner < 0).float().mean())
     if outside > MAX_OUT_OF_VIEW:
         measured = f"{outside:.0%} of the pixels project into no source at the initial depth and motion"
-        yield make_finding("S01", Severity.WARN, measured=measured, expected=f"at most {MAX_OUT_OF_VIEW:.0%}")
+        yield make_finding("S01", Severity.WARN, measured, f"at most {MAX_OUT_OF_VIEW:.0%}")
 
 
 def check_smoothness(start: TrainingStart) -> Iterator[Finding]:
@@ -343,12 +287,8 @@ def check_smoothness(start: TrainingStart) -> Iterator[Finding]:
         return
     share = by_name["smoothness"] / by_name["photometric"]
     if share > MAX_INITIAL_SMOOTHNESS:
-        yield make_finding(
-            "R01",
-            Severity.WARN,
-            measured=f"smoothness is {share:.2g} times the photometric term",
-            expected=f"at most {MAX_INITIAL_SMOOTHNESS:g}",
-        )
+        measured = f"smoothness is {share:.2g} times the photometric term"
+        yield make_finding("R01", Severity.WARN, measured, f"at most {MAX_INITIAL_SMOOTHNESS:g}")
 
 
 def check_batch_independence(start: TrainingStart) -> Iterator[Finding]:
@@ -360,7 +300,7 @@ def check_batch_independence(start: TrainingStart) -> Iterator[Finding]:
     change = float((alone / initial[:1] - 1).abs().median())
     if change > MAX_BATCH_DEPENDENCE:
         measured = f"depth of an image alone differs by {change:.1%} from that in a batch of {len(initial)}"
-        yield make_finding("T28", Severity.WARN, measured=measured, expected=f"at most {MAX_BATCH_DEPENDENCE:.1%}")
+        yield make_finding("T28", Severity.WARN, measured, f"at most {MAX_BATCH_DEPENDENCE:.1%}")
 
 
 def check_batch_norm(start: TrainingStart) -> Iterator[Finding]:
@@ -373,7 +313,7 @@ def check_batch_norm(start: TrainingStart) -> Iterator[Finding]:
     if layers:
         measured = f"{_list_names(layers, 'normalize by the batch')}, and batches are of {start.batch_size}"
         expected = f"{MIN_BATCH_SAMPLES} samples, or 2 with {MIN_BATCH_VALUES} pixels in each of their maps"
-        yield make_finding("T33", Severity.WARN, measured=measured, expected=expected)
+        yield make_finding("T33", Severity.WARN, measured, expected)
 
 
 def _list_names(names: list[str], what: str) -> str:

@@ -1,9 +1,9 @@
-"""A loss on a scene with known correct outputs."""
+"""A loss on a scene with known correct outputs, and the cases of losses with labels of depth or masks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,38 @@ from stadia.core.errors import summarize_exception
 
 Outputs = Mapping[str, Tensor]
 """Outputs of networks by name, in float64, each with the batch as its first axis."""
+
+DepthLoss = Callable[[Tensor, Tensor], Any]
+OverlayLossFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
+
+DEPTH_FACTORS = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0)
+
+CONFIDENT = 8.0
+"""A correct logit at which sigmoids are not yet saturated."""
+
+COLORS = ("red", "green", "blue")
+
+FORMS = (
+    "twice the batch",
+    "twice the size",
+    "mirrored",
+    "sources in another order",
+    "first tenth changed",
+    "every source wrong",
+    *(f"every source wrong but for {color}" for color in COLORS),
+    "the first source wrong",
+    "the other sources wrong",
+    "each wrong in another half",
+    "a camera that has not moved",
+    "one that has not moved, twice the size",
+    "one that has not moved, in another unit",
+    "left half wrong",
+    "noise",
+    "half of it noise",
+)
+"""Variants of the scene, each with correct and wrong outputs. The wrong ones are flat depth for a static camera,
+uncertainty on the wrong side where a half is wrong, and the moderately wrong outputs elsewhere.
+"""
 
 
 class LossRaised(Exception):
@@ -107,26 +139,103 @@ def total_of(report: Any) -> float:
     return float(report.total.detach())
 
 
-COLORS = ("red", "green", "blue")
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a dataclass with every tensor changed, also those of dataclasses inside of it."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{one.name: map_tensors(getattr(value, one.name), change) for one in fields(value)})
+    return value
 
-FORMS = (
-    "twice the batch",
-    "twice the size",
-    "mirrored",
-    "sources in another order",
-    "first tenth changed",
-    "every source wrong",
-    *(f"every source wrong but for {color}" for color in COLORS),
-    "the first source wrong",
-    "the other sources wrong",
-    "each wrong in another half",
-    "a camera that has not moved",
-    "one that has not moved, twice the size",
-    "one that has not moved, in another unit",
-    "left half wrong",
-    "noise",
-    "half of it noise",
-)
-"""Variants of the scene, each with correct and wrong outputs. The wrong ones are flat depth for a static camera,
-uncertainty on the wrong side where a half is wrong, and the moderately wrong outputs elsewhere.
-"""
+
+def depth_labels(height: int = 33, width: int = 65, batch: int = 2, unit: float = 1.0) -> Tensor:
+    """Return (B, 1, H, W) depth in float64, 0 = none at every third pixel: a slanted plane with waves, 3 to 16 units.
+
+    The size is odd, so that a stride of two selects the same pixels when mirrored.
+    """
+    generator = torch.Generator().manual_seed(0)
+    y, x = torch.meshgrid(
+        torch.linspace(0, 1, height, dtype=torch.float64),
+        torch.linspace(0, 1, width, dtype=torch.float64),
+        indexing="ij",
+    )
+    phase = torch.rand(batch, 1, 1, 1, generator=generator, dtype=torch.float64) * 6
+    depth_m = 4 + 8 * x + 3 * y + (6 * x + 4 * y + phase).sin()
+    unknown = torch.arange(width) % 3 == 2
+    return torch.where(unknown, 0.0, unit * depth_m)
+
+
+def make_depth_case(loss: DepthLoss, *, forgives_scale: bool = False, unit: float = 1.0) -> LossCase:
+    """Return the case of a loss of inverse depth (B, 1, H, W) 1/m against labels (B, 1, H, W) metres, 0 = none.
+
+    forgives_scale: whether it compares up to scale (and shift): then the slant of the plane is the axis instead of
+        depth.
+    unit: depths are 3 to 16 of it.
+    """
+
+    def build(true_m: Tensor) -> LossCase:
+        filled = torch.where(true_m > 0, true_m, true_m[true_m > 0].median() if (true_m > 0).any() else 8.0 * unit)
+        right = {"inverse_depth": 1 / filled}
+        off = {"inverse_depth": right["inverse_depth"] * (1.1 + 0.1 * (20 * filled / unit).sin())}
+        middle = filled.log().mean(dim=(2, 3), keepdim=True)
+
+        def wrong(x: float) -> dict[str, Tensor]:
+            log_depth = middle + (filled.log() - middle) * x if forgives_scale else filled.log() + torch.tensor(x).log()
+            return {"inverse_depth": (-log_depth).exp()}
+
+        name = "relief of log depth, times the true one" if forgives_scale else "depth, times the true one"
+        axis = ErrorAxis(name, "L01", 1.0, {x: right if x == 1 else wrong(x) for x in DEPTH_FACTORS})
+        unlabeled = {"inverse_depth": true_m == 0}
+        shown = {"labels": true_m}
+        return LossCase(
+            lambda values: loss(values["inverse_depth"], true_m), right, off, (axis,), shown, unlabeled=unlabeled
+        )
+
+    true_m = depth_labels(unit=unit)
+    case = _add_label_forms(build, true_m, unit)
+    return replace(case, forms={**case.forms, "mirrored": lambda: build(true_m.flip(-1))})
+
+
+def make_overlay_case(loss: OverlayLossFunction, terms: Mapping[str, float], unit: float = 1.0) -> LossCase:
+    """Return the case of a loss of (ln z, mask logits, labels with 0 = none, mask), (B, 1, H, W) each.
+
+    terms: weights by name: without a term of depth or of the mask that is no axis.
+    unit: of the labels; depths are 3 to 16 of it.
+    """
+    has_depth = any(name.startswith("depth") and weight > 0 for name, weight in terms.items())
+    has_mask = any(name.startswith("mask") and weight > 0 for name, weight in terms.items())
+
+    def build(true: Tensor) -> LossCase:
+        filled = torch.where(true > 0, true, 8.0 * unit)
+        height, width = true.shape[-2:]
+        pasted = torch.zeros(true.shape, dtype=torch.bool)
+        pasted[..., height // 4 : height // 2, width // 3 : width // 2] = True
+        log_depth, logits = filled.log(), torch.where(pasted, CONFIDENT, -CONFIDENT).double()
+        right = {"log_depth": log_depth, "mask_logits": logits}
+        off = {"log_depth": log_depth + 0.1 + 0.05 * (20 * filled / unit).sin(), "mask_logits": logits / 8 + 0.2}
+        axes = []
+        if has_depth:
+            wrong = {x: {**right, "log_depth": log_depth + torch.tensor(x).log()} for x in DEPTH_FACTORS}
+            axes.append(ErrorAxis("depth, times the true one", "L01", 1.0, wrong))
+        if has_mask:
+            scaled = {x: {**right, "mask_logits": logits * x} for x in (-1.0, -0.2, 0.0, 0.2, 1.0)}
+            axes.append(ErrorAxis("logits of the mask, times the right ones", "L17", 1.0, scaled))
+
+        def evaluate(values: Outputs) -> Any:
+            return loss(values["log_depth"], values["mask_logits"], true, pasted)
+
+        unlabeled = {"log_depth": true == 0}
+        return LossCase(evaluate, right, off, tuple(axes), {"labels": true}, unlabeled=unlabeled)
+
+    return _add_label_forms(build, depth_labels(unit=unit), unit)
+
+
+def _add_label_forms(build: Callable[[Tensor], LossCase], true: Tensor, unit: float) -> LossCase:
+    """Return the case of these labels, with the variants that other labels make of it."""
+    height, width = true.shape[-2:]
+    forms = {
+        "twice the batch": lambda: build(torch.cat((true, true))),
+        "twice the size": lambda: build(depth_labels(2 * height - 1, 2 * width - 1, len(true), unit)),
+    }
+    hostile = {"an image without labels": lambda: build(torch.cat((true[:1], torch.zeros_like(true[:1]))))}
+    return replace(build(true), forms=forms, hostile=hostile)

@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,37 +27,7 @@ from stadia.diagnostics.loss_checks.training_start import (
 )
 from stadia.diagnostics.preflight.recording_survey import NotChecked
 
-# -- Stop networks at a time limit: a pass that has begun ends at its next layer.
-
-
-@contextlib.contextmanager
-def stop_at(deadline: float) -> Iterator[None]:
-    """Make every layer raise TimeLimitReached once time.monotonic() is past the deadline, forward and backward.
-
-    One pass through a large network can take minutes on a CPU, and its time is not known before. Weights and statistics
-    are then left in the middle of a step, so use copies. Code outside of layers (a loss) is not interrupted.
-    """
-
-    def check_time(*_: object) -> None:
-        if time.monotonic() > deadline:
-            raise TimeLimitReached
-
-    def check_time_backward(module: object, inputs: object, output: Any) -> None:
-        for one in output if isinstance(output, tuple | list) else (output,):
-            if isinstance(one, Tensor) and one.requires_grad:
-                one.register_hook(check_time)  # type: ignore[no-untyped-call]
-
-    hooks = register_module_forward_pre_hook(check_time), register_module_forward_hook(check_time_backward)
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-# -- Run the checks of losses and of a training start within a time limit, and without changing the training.
-
-PropertyCheck = Callable[[LossCase, str], Iterable[Finding]]
+PropertyCheck = Callable[[LossCase], Iterable[Finding]]
 
 
 def check_losses(losses: Mapping[str, LossCase], until: float = math.inf) -> list[Finding]:
@@ -84,16 +55,40 @@ def check_training_start(start: TrainingStart, seconds: float) -> list[Finding]:
     return sort_findings(found)
 
 
+@contextlib.contextmanager
+def stop_at(deadline: float) -> Iterator[None]:
+    """Make every layer raise TimeLimitReached once time.monotonic() is past the deadline, forward and backward.
+
+    One pass through a large network can take minutes on a CPU, and its time is not known before. Weights and statistics
+    are then left in the middle of a step, so use copies. Code outside of layers (a loss) is not interrupted.
+    """
+
+    def check_time(*_: object) -> None:
+        if time.monotonic() > deadline:
+            raise TimeLimitReached
+
+    def check_time_backward(module: object, inputs: object, output: Any) -> None:
+        for one in output if isinstance(output, tuple | list) else (output,):
+            if isinstance(one, Tensor) and one.requires_grad:
+                one.register_hook(check_time)  # type: ignore[no-untyped-call]
+
+    hooks = register_module_forward_pre_hook(check_time), register_module_forward_hook(check_time_backward)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def _run_check(check: PropertyCheck, case: LossCase, name: str, severity: Severity) -> list[Finding]:
     """Return the findings of a check; a loss that raises is L11."""
 
     def run() -> Iterator[Finding]:
         try:
-            yield from check(case, name)
+            yield from (replace(one, where=(name,)) for one in check(case))
         except LossRaised as error:
-            measured = f"{_describe(check)}: {error}"
             expected = "a report of the loss for every scene and size"
-            yield make_finding("L11", severity, measured=measured, expected=expected, where=[name])
+            yield make_finding("L11", severity, f"{_describe(check)}: {error}", expected, where=name)
 
     return collect_findings(_describe(check), name, run)
 
@@ -117,4 +112,4 @@ def collect_findings(what: str, where: str, check: Callable[[], Iterable[Finding
 def make_not_checked(what: str, why: str, where: str = "") -> Finding:
     """Return N01: what could not be checked, and why."""
     measured, named = f"{what}: {why}", [where] if where else []
-    return make_finding("N01", Severity.NOTE, measured=measured, expected="something to compare with", where=named)
+    return make_finding("N01", Severity.NOTE, measured, "something to compare with", where=named)

@@ -1,4 +1,10 @@
-"""Properties that every loss must have: minimum at the truth, correct gradient, invariances."""
+"""Properties that a loss must have: minimum at the truth, correct gradient, invariances.
+
+Of a photometric loss also: how it combines sources, colors, uncertainty and smoothness.
+
+Each compares losses by order or by ratio, so that losses of any unit pass. Each checks a LossCase and yields findings,
+to which the runner adds the name of the loss.
+"""
 
 from __future__ import annotations
 
@@ -27,120 +33,6 @@ from stadia.diagnostics.loss_checks.thresholds import (
 from stadia.diagnostics.preflight.recording_survey import NotChecked
 from stadia.losses.loss_report import find_loss_errors
 
-# -- Properties of a photometric loss: how it combines sources, colors, uncertainty and smoothness.
-#
-# Each compares values by order or by ratio, so that other losses (with labels, without a minimum or smoothness) pass too.
-
-
-def check_color_minimum(case: LossCase, where: str) -> Iterator[Finding]:
-    """L19: two inverted colors of three have a cost: the minimum is over sources, not over their colors."""
-    if not (whole := _cost(case, "every source wrong")):
-        return
-    shares = {color: _extra_cost(case, f"every source wrong but for {color}") / whole for color in COLORS}
-    if max(shares.values()) < MIN_COLOR_COST:
-        listed = ", ".join(f"{share:.1%} where {color} is correct" for color, share in shares.items())
-        measured = f"{listed}, of the cost of wrong sources"
-        yield make_finding(
-            "L19", Severity.WARN, measured=measured, expected=f"at least {MIN_COLOR_COST:.0%}", where=[where]
-        )
-
-
-def check_pixel_minimum(case: LossCase, where: str) -> Iterator[Finding]:
-    """L16: sources inverted in one half each cost the mean of either inverted everywhere, by minimum, mean or sum."""
-    if "each wrong in another half" not in case.forms or not (whole := _cost(case, "every source wrong")):
-        return
-    either = [_extra_cost(case, form) / whole for form in ("the first source wrong", "the other sources wrong")]
-    mean, halves = sum(either) / 2, _extra_cost(case, "each wrong in another half") / whole
-    if halves > mean + MAX_HALVES_COST:
-        measured = f"sources wrong in one half each cost {halves:.0%} of wrong sources, "
-        measured += f"either wrong everywhere {mean:.0%} (mean)"
-        expected = f"at most {MAX_HALVES_COST:.0%} more than that mean"
-        yield make_finding("L16", Severity.WARN, measured=measured, expected=expected, where=[where])
-
-
-def check_uncertainty_sign(case: LossCase, where: str) -> Iterator[Finding]:
-    """U07: uncertainty must cost less where the images differ than where they match."""
-    if "left half wrong" not in case.forms:
-        return
-    scene = case.forms["left half wrong"]()
-    right, wrong = total_of(scene.report_at_truth), total_of(scene.report_at_wrong)
-    if right > wrong + MIN_EFFECT * abs(wrong):
-        measured = (
-            f"{right:.4g} with Sigma high where sources are wrong, {wrong:.4g} with it high where they are correct"
-        )
-        expected = "less where it is high on wrong sources"
-        yield make_finding("U07", Severity.STOP, measured=measured, expected=expected, where=[where])
-
-
-def check_relief(case: LossCase, where: str) -> Iterator[Finding]:
-    """L06, L24: the cost of depth relief alone neither grows with the image nor changes with the unit of depth."""
-    if "a camera that has not moved" not in case.forms:
-        return
-    relief = _relief_cost(case, "a camera that has not moved")
-    least = MIN_RELIEF * abs(total_of(case.report_at_wrong))
-    if relief < least:
-        return
-    larger = _relief_cost(case, "one that has not moved, twice the size")
-    if larger > MAX_RELIEF_GROWTH * relief:
-        measured = f"depth relief costs {larger / relief:.3g} times as much at twice the width and height, "
-        measured += "where its gradient is half"
-        expected = f"at most {MAX_RELIEF_GROWTH:g} times"
-        yield make_finding("L06", Severity.WARN, measured=measured, expected=expected, where=[where])
-    other = _relief_cost(case, "one that has not moved, in another unit")
-    if abs(other - relief) > max(least, MAX_UNIT_CHANGE * relief):
-        measured = f"depth relief costs {relief:.3g}, and {other:.3g} with every length doubled"
-        yield make_finding("L24", Severity.WARN, measured=measured, expected="the same", where=[where])
-
-
-def check_similarity_range(case: LossCase, where: str) -> Iterator[Finding]:
-    """L25: a term of structural similarity is near its maximum for noise, and so for half as much noise."""
-    if "noise" not in case.forms:
-        return
-    none, half, noise = (_ssim_terms(one) for one in (case, case.forms["half of it noise"](), case.forms["noise"]()))
-    for name, value in noise.items():
-        most = value - none[name]
-        share = (half[name] - none[name]) / most if most > 0 else 1.0
-        if share < MIN_HALF_NOISE:
-            measured = f"{name} rises by {most:.3g} for noise, and by {share:.2g} of it for half noise"
-            expected = f"at least {MIN_HALF_NOISE:g} of it"
-            yield make_finding("L25", Severity.WARN, measured=measured, expected=expected, where=[where])
-
-
-def _ssim_terms(case: LossCase) -> dict[str, float]:
-    """Return the terms of structural similarity for the true outputs, by their names."""
-    terms = getattr(case.report_at_truth, "terms", {})
-    return {name: float(value) for name, value in terms.items() if "ssim" in name}
-
-
-def _extra_cost(case: LossCase, form: str) -> float:
-    """Return the loss of a form for the true outputs, less that of the scene."""
-    return total_of(case.forms[form]().report_at_truth) - total_of(case.report_at_truth)
-
-
-def _cost(case: LossCase, form: str) -> float:
-    """Return the same; 0 where the scene has no such form, or the loss hardly depends on it."""
-    cost = _extra_cost(case, form) if form in case.forms else 0.0
-    return cost if cost > MIN_EFFECT * abs(total_of(case.report_at_wrong)) else 0.0
-
-
-def _relief_cost(case: LossCase, form: str) -> float:
-    """Return the loss of the true depth less that of flat depth, where images do not distinguish them."""
-    scene = case.forms[form]()
-    return total_of(scene.report_at_truth) - total_of(scene.report_at_wrong)
-
-
-PHOTOMETRIC_PROPERTIES = (
-    check_color_minimum,
-    check_pixel_minimum,
-    check_uncertainty_sign,
-    check_relief,
-    check_similarity_range,
-)
-"""In the order of the checks."""
-
-
-# -- Properties that every loss must have on a scene with known correct outputs.
-
 MAX_GRADIENT_GAP, EPSILONS = 0.05, (1e-3, 1e-4, 1e-5, 1e-7)
 """Finite differences must agree with the gradient within this share at one of these steps; the losses of this package
 agree within 1e-3. Long steps are for losses that round, the shortest for minima over sources, which change everywhere.
@@ -150,97 +42,71 @@ MAX_CHANGE, MAX_MIRROR_CHANGE, MAX_BATCH_CHANGE, MAX_SIZE_RATIO, MAX_COUPLING = 
 """Relative differences from rounding, from resampling, of a batch twice, of doubled images, and of a gradient."""
 
 
-def check_output(case: LossCase, where: str) -> Iterator[Finding]:
+def check_output(case: LossCase) -> Iterator[Finding]:
     """L11, L12: the loss can be called, and returns a scalar with a gradient."""
     given = {name: value.detach().clone().requires_grad_() for name, value in case.off.items()}
     try:
         report = case.report(given)
     except LossRaised as error:
-        yield make_finding("L11", Severity.STOP, measured=str(error), expected="a report of the loss", where=[where])
+        yield make_finding("L11", Severity.STOP, str(error), "a report of the loss")
         return
     total = getattr(report, "total", None)
     if not isinstance(total, Tensor):
-        found = (
-            f"{type(report).__name__} without a total" if total is None else f"a total that is {type(total).__name__}"
-        )
+        kind = type(report).__name__
+        found = f"{kind} without a total" if total is None else f"a total that is {type(total).__name__}"
     elif total.ndim or total.numel() != 1:
         found = f"a total of shape {tuple(total.shape)}"
     elif not total.requires_grad:
         found = "a total without a gradient"
     else:
         return
-    yield make_finding(
-        "L12",
-        Severity.STOP,
-        measured=found,
-        expected="a LossReport whose total is one number with a gradient",
-        where=[where],
-    )
+    yield make_finding("L12", Severity.STOP, found, "a LossReport whose total is one number with a gradient")
 
 
-def check_minimum(case: LossCase, where: str) -> Iterator[Finding]:
+def check_minimum(case: LossCase) -> Iterator[Finding]:
     """L01, L17, P01, B01: no wrong output has a lower loss than the correct one."""
     for axis in case.axes:
         values = _along(case, axis)
         best, span = min(values, key=values.__getitem__), _range(values)
         if values[best] < values[axis.right] - MAX_BELOW_TRUTH * span:
-            yield make_finding(
-                axis.code,
-                Severity.STOP,
-                measured=f"least at {best:g} ({axis.name}), {values[best]:.4g}; {values[axis.right]:.4g} at the truth",
-                expected=f"least at {axis.right:g}",
-                evidence={"values": {axis.name: list(values), "loss": list(values.values())}},
-                where=[where],
-            )
+            measured = f"least at {best:g} ({axis.name}), {values[best]:.4g}; {values[axis.right]:.4g} at the truth"
+            expected = f"least at {axis.right:g}"
+            yield make_finding(axis.code, Severity.STOP, measured, expected, evidence=_table_of(axis, values))
 
 
-def check_monotonic(case: LossCase, where: str) -> Iterator[Finding]:
+def check_monotonic(case: LossCase) -> Iterator[Finding]:
     """L02: the loss rises with the distance from the true value."""
     for axis in case.axes:
         values = _along(case, axis)
         slack = MAX_DROP_AWAY * _range(values)
-        for side in (
-            sorted(x for x in values if x >= axis.right),
-            sorted((x for x in values if x <= axis.right), reverse=True),
-        ):
+        above = sorted(x for x in values if x >= axis.right)
+        below = sorted((x for x in values if x <= axis.right), reverse=True)
+        for side in (above, below):
             falls = [(a, b) for a, b in pairwise(side) if values[b] < values[a] - slack]
             if falls and min(values, key=values.__getitem__) == axis.right:  # else `check_minimum` reports it
                 (near, far), *_ = falls
-                yield make_finding(
-                    "L02",
-                    Severity.WARN,
-                    measured=(
-                        f"{values[far]:.4g} at {far:g} ({axis.name}), {values[near]:.4g} at {near:g}, which is nearer"
-                        " to the truth"
-                    ),
-                    expected="more, the further from the truth",
-                    evidence={"values": {axis.name: list(values), "loss": list(values.values())}},
-                    where=[where],
-                )
+                measured = f"{values[far]:.4g} at {far:g} ({axis.name}), "
+                measured += f"{values[near]:.4g} at {near:g}, which is nearer to the truth"
+                expected = "more, the further from the truth"
+                yield make_finding("L02", Severity.WARN, measured, expected, evidence=_table_of(axis, values))
 
 
-def check_gradient_exists(case: LossCase, where: str) -> Iterator[Finding]:
+def check_gradient_exists(case: LossCase) -> Iterator[Finding]:
     """L10: every output that can be wrong gets a gradient."""
     gradients = case.gradients
     moved = {
         name
         for axis in case.axes
-        for answer in axis.outputs.values()
-        for name in answer
-        if answer[name] is not case.right[name]
+        for outputs in axis.outputs.values()
+        for name in outputs
+        if outputs[name] is not case.right[name]
     }
     flat = sorted(name for name in moved if not gradients[name].any())
     if flat:
-        yield make_finding(
-            "L10",
-            Severity.STOP,
-            measured=f"no gradient for {' and '.join(flat)}",
-            expected="one for each",
-            where=[where],
-        )
+        yield make_finding("L10", Severity.STOP, f"no gradient for {' and '.join(flat)}", "one for each")
 
 
-def check_gradient(case: LossCase, where: str) -> Iterator[Finding]:
+def check_gradient(case: LossCase) -> Iterator[Finding]:
     """L03: the gradient agrees with finite differences along a random direction."""
     gradients, generator = case.gradients, torch.Generator().manual_seed(0)
     for name, gradient in gradients.items():
@@ -250,81 +116,54 @@ def check_gradient(case: LossCase, where: str) -> Iterator[Finding]:
         direction = gradient * (0.5 + torch.rand(gradient.shape, generator=generator, dtype=gradient.dtype))
         direction = direction / direction.abs().max() * case.off[name].abs().mean().clamp(min=1e-3)
         predicted = float((gradient * direction).sum())
-        measured = {step: _difference(case, name, direction, step) for step in EPSILONS}
-        step, apart = min(measured, key=lambda e: abs(measured[e] - predicted)), case.loose.get(name, MAX_GRADIENT_GAP)
-        if abs(measured[step] - predicted) > apart * max(abs(predicted), abs(measured[step])):
-            yield make_finding(
-                "L03",
-                Severity.WARN,
-                measured=f"the gradient of {name} is {predicted:.4g}, finite differences {measured[step]:.4g}",
-                expected=f"the same within {apart:.0%}",
-                evidence={
-                    "differences": {"step": list(measured), "slope": list(measured.values())},
-                    "gradient": predicted,
-                },
-                where=[where],
-            )
+        slopes = {step: _difference(case, name, direction, step) for step in EPSILONS}
+        nearest = min(slopes.values(), key=lambda slope: abs(slope - predicted))
+        max_gap = case.loose.get(name, MAX_GRADIENT_GAP)
+        if abs(nearest - predicted) > max_gap * max(abs(predicted), abs(nearest)):
+            measured = f"the gradient of {name} is {predicted:.4g}, finite differences {nearest:.4g}"
+            table = {"step": list(slopes), "slope": list(slopes.values())}
+            evidence = {"differences": table, "gradient": predicted}
+            yield make_finding("L03", Severity.WARN, measured, f"the same within {max_gap:.0%}", evidence=evidence)
 
 
-def check_sample_independence(case: LossCase, where: str) -> Iterator[Finding]:
+def check_sample_independence(case: LossCase) -> Iterator[Finding]:
     """L04: the gradient of a sample does not depend on the other samples of its batch."""
     alone = case.gradients
     beside = case.gradients_at({name: torch.cat((value[:1], case.right[name][1:])) for name, value in case.off.items()})
     for name, gradient in alone.items():
         first, then = gradient[0], beside[name][0]
         if (change := _relative_change(first, then)) > MAX_COUPLING:
-            yield make_finding(
-                "L04",
-                Severity.WARN,
-                measured=(
-                    f"the gradient of a sample's {name} changes by {change:.0%} when another sample of the batch does"
-                ),
-                expected=f"at most {MAX_COUPLING:.0%}",
-                where=[where],
-            )
+            measured = f"the gradient of a sample's {name} changes by {change:.0%} with another sample of the batch"
+            yield make_finding("L04", Severity.WARN, measured, f"at most {MAX_COUPLING:.0%}")
 
 
-def check_mean_reduction(case: LossCase, where: str) -> Iterator[Finding]:
+def check_mean_reduction(case: LossCase) -> Iterator[Finding]:
     """L05, L06: the loss is the same for a batch twice, and nearly the same for images twice as large."""
     value = total_of(case.report_at_wrong)
     ratio = _ratio(case, "twice the batch", value)
     if ratio and abs(ratio - 1) > MAX_BATCH_CHANGE:
-        yield make_finding(
-            "L05",
-            Severity.WARN,
-            measured=f"{ratio:.3g} times the loss for the same batch twice",
-            expected="1",
-            where=[where],
-        )
+        yield make_finding("L05", Severity.WARN, f"{ratio:.3g} times the loss for the same batch twice", "1")
     ratio = _ratio(case, "twice the size", value)
     if ratio and not 1 / MAX_SIZE_RATIO <= ratio <= MAX_SIZE_RATIO:
         measured = f"{ratio:.3g} times the loss for the same scene at twice the width and height"
-        yield make_finding(
-            "L06", Severity.WARN, measured=measured, expected=f"at most {MAX_SIZE_RATIO:g} times", where=[where]
-        )
+        yield make_finding("L06", Severity.WARN, measured, f"at most {MAX_SIZE_RATIO:g} times")
 
 
-def check_source_order(case: LossCase, where: str) -> Iterator[Finding]:
+def check_source_order(case: LossCase) -> Iterator[Finding]:
     """L07: the loss does not depend on the order of the sources."""
     ratio = _ratio(case, "sources in another order", total_of(case.report_at_wrong))
     if ratio and abs(ratio - 1) > MAX_CHANGE:
-        yield make_finding("L07", Severity.WARN, measured=f"{ratio:.4g} times the loss", expected="1", where=[where])
+        yield make_finding("L07", Severity.WARN, f"{ratio:.4g} times the loss", "1")
 
 
-def check_mirroring(case: LossCase, where: str) -> Iterator[Finding]:
+def check_mirroring(case: LossCase) -> Iterator[Finding]:
     """L08: the loss of the mirrored scene is the same."""
     ratio = _ratio(case, "mirrored", total_of(case.report_at_wrong))
     if ratio and abs(ratio - 1) > MAX_MIRROR_CHANGE:
-        yield make_finding(
-            "L08",
-            Severity.WARN,
-            measured=f"{ratio:.4g} times the loss",
-            expected=f"1 within {MAX_MIRROR_CHANGE:g}",
-            where=[where],
-        )
+        yield make_finding("L08", Severity.WARN, f"{ratio:.4g} times the loss", f"1 within {MAX_MIRROR_CHANGE:g}")
 
 
-def check_extreme_inputs(case: LossCase, where: str) -> Iterator[Finding]:
+def check_extreme_inputs(case: LossCase) -> Iterator[Finding]:
     """L09: loss and gradient are finite at the truth, and for images and labels that occur now and then."""
     broken_scenes: dict[str, list[str]] = {}
     if wrong := _not_finite(total_of(case.report_at_truth), case.gradients_at(case.right)):
@@ -334,38 +173,34 @@ def check_extreme_inputs(case: LossCase, where: str) -> Iterator[Finding]:
         if wrong := _not_finite(total_of(other.report_at_wrong), other.gradients):
             broken_scenes.setdefault(wrong, []).append(name)
     for wrong, scenes in broken_scenes.items():
-        yield make_finding(
-            "L09", Severity.WARN, measured=f"{wrong} for {', '.join(scenes)}", expected="finite numbers", where=[where]
-        )
+        yield make_finding("L09", Severity.WARN, f"{wrong} for {', '.join(scenes)}", "finite numbers")
 
 
-def check_term_sum(case: LossCase, where: str) -> Iterator[Finding]:
+def check_term_sum(case: LossCase) -> Iterator[Finding]:
     """L13: the total is the sum of its terms, none below its minimum."""
     for report in (case.report_at_truth, case.report_at_wrong):
         terms = {name: float(value) for name, value in getattr(report, "terms", {}).items()}
         if broken := find_loss_errors(total_of(report), terms, getattr(report, "least", {}), torch.float32):
             expected = "the sum of its terms, each at its least value or above"
-            yield make_finding("L13", Severity.STOP, measured="; ".join(broken), expected=expected, where=[where])
+            yield make_finding("L13", Severity.STOP, "; ".join(broken), expected)
             return
 
 
-def check_finite(case: LossCase, where: str) -> Iterator[Finding]:
+def check_finite(case: LossCase) -> Iterator[Finding]:
     """L09: loss and gradient are finite for usual images and moderately wrong outputs."""
     if wrong := _not_finite(total_of(case.report_at_wrong), case.gradients):
         measured = f"{wrong} for usual images and moderately wrong outputs"
-        yield make_finding("L09", Severity.STOP, measured=measured, expected="finite numbers", where=[where])
+        yield make_finding("L09", Severity.STOP, measured, "finite numbers")
 
 
-def check_determinism(case: LossCase, where: str) -> Iterator[Finding]:
+def check_determinism(case: LossCase) -> Iterator[Finding]:
     """L14: two calls return the same loss."""
     first, second = (total_of(case.report(case.off)) for _ in range(2))
     if abs(first - second) > MAX_CHANGE * max(abs(first), abs(second)):
-        yield make_finding(
-            "L14", Severity.WARN, measured=f"{first:.6g}, then {second:.6g}", expected="the same", where=[where]
-        )
+        yield make_finding("L14", Severity.WARN, f"{first:.6g}, then {second:.6g}", "the same")
 
 
-def check_inputs_unchanged(case: LossCase, where: str) -> Iterator[Finding]:
+def check_inputs_unchanged(case: LossCase) -> Iterator[Finding]:
     """L15: the loss does not change its inputs. Runs first: a second call may have nothing left to change."""
     shown = {**case.shown, **{f"the prediction's {name}": value for name, value in case.off.items()}}
     before = {name: value.clone() for name, value in shown.items()}
@@ -373,12 +208,10 @@ def check_inputs_unchanged(case: LossCase, where: str) -> Iterator[Finding]:
         case.loss(case.off)
     changed = [name for name, value in shown.items() if not torch.equal(value, before[name])]
     if changed:
-        yield make_finding(
-            "L15", Severity.STOP, measured=f"{', '.join(changed)} modified", expected="nothing changed", where=[where]
-        )
+        yield make_finding("L15", Severity.STOP, f"{', '.join(changed)} modified", "nothing changed")
 
 
-def check_locality(case: LossCase, where: str) -> Iterator[Finding]:
+def check_locality(case: LossCase) -> Iterator[Finding]:
     """L16: a change at one end of the image changes no gradient of depth or uncertainty at the other."""
     if "first tenth changed" not in case.forms:
         return
@@ -388,22 +221,84 @@ def check_locality(case: LossCase, where: str) -> Iterator[Finding]:
             continue
         half = here[name].shape[-1] // 2
         if (change := _relative_change(here[name][..., half:], there[name][..., half:])) > MAX_COUPLING:
-            measured = (
-                f"gradients of {name} change by {change:.0%} where nothing changed but the other end of the image"
-            )
-            yield make_finding(
-                "L16", Severity.WARN, measured=measured, expected=f"at most {MAX_COUPLING:.0%}", where=[where]
-            )
+            measured = f"gradients of {name} change by {change:.0%} with the other end of the image"
+            yield make_finding("L16", Severity.WARN, measured, f"at most {MAX_COUPLING:.0%}")
 
 
-def check_unlabeled(case: LossCase, where: str) -> Iterator[Finding]:
+def check_unlabeled(case: LossCase) -> Iterator[Finding]:
     """L18: pixels without a label have no gradient."""
     gradients = case.gradients
     for name, unknown in case.unlabeled.items():
         share = float(gradients[name][unknown].abs().sum() / gradients[name].abs().sum().clamp(min=1e-30))
         if share > 0:
             measured = f"{share:.0%} of the gradient of {name} is at pixels without a label"
-            yield make_finding("L18", Severity.STOP, measured=measured, expected="none", where=[where])
+            yield make_finding("L18", Severity.STOP, measured, "none")
+
+
+def check_color_minimum(case: LossCase) -> Iterator[Finding]:
+    """L19: two inverted colors of three have a cost: the minimum is over sources, not over their colors."""
+    if not (whole := _cost(case, "every source wrong")):
+        return
+    shares = {color: _extra_cost(case, f"every source wrong but for {color}") / whole for color in COLORS}
+    if max(shares.values()) < MIN_COLOR_COST:
+        listed = ", ".join(f"{share:.1%} where {color} is correct" for color, share in shares.items())
+        measured = f"{listed}, of the cost of wrong sources"
+        yield make_finding("L19", Severity.WARN, measured, f"at least {MIN_COLOR_COST:.0%}")
+
+
+def check_pixel_minimum(case: LossCase) -> Iterator[Finding]:
+    """L16: sources inverted in one half each cost the mean of either inverted everywhere, by minimum, mean or sum."""
+    if "each wrong in another half" not in case.forms or not (whole := _cost(case, "every source wrong")):
+        return
+    either = [_extra_cost(case, form) / whole for form in ("the first source wrong", "the other sources wrong")]
+    mean, halves = sum(either) / 2, _extra_cost(case, "each wrong in another half") / whole
+    if halves > mean + MAX_HALVES_COST:
+        measured = f"sources wrong in one half each cost {halves:.0%} of wrong sources, "
+        measured += f"either wrong everywhere {mean:.0%} (mean)"
+        yield make_finding("L16", Severity.WARN, measured, f"at most {MAX_HALVES_COST:.0%} more than that mean")
+
+
+def check_uncertainty_sign(case: LossCase) -> Iterator[Finding]:
+    """U07: uncertainty must cost less where the images differ than where they match."""
+    if "left half wrong" not in case.forms:
+        return
+    scene = case.forms["left half wrong"]()
+    right, wrong = total_of(scene.report_at_truth), total_of(scene.report_at_wrong)
+    if right > wrong + MIN_EFFECT * abs(wrong):
+        measured = f"{right:.4g} with Sigma high on wrong sources, {wrong:.4g} with Sigma high on correct ones"
+        yield make_finding("U07", Severity.STOP, measured, "less where it is high on wrong sources")
+
+
+def check_relief(case: LossCase) -> Iterator[Finding]:
+    """L06, L24: the cost of depth relief alone neither grows with the image nor changes with the unit of depth."""
+    if "a camera that has not moved" not in case.forms:
+        return
+    relief = _relief_cost(case, "a camera that has not moved")
+    least = MIN_RELIEF * abs(total_of(case.report_at_wrong))
+    if relief < least:
+        return
+    larger = _relief_cost(case, "one that has not moved, twice the size")
+    if larger > MAX_RELIEF_GROWTH * relief:
+        measured = f"depth relief costs {larger / relief:.3g} times as much "
+        measured += "at twice the width and height, where its gradient is half"
+        yield make_finding("L06", Severity.WARN, measured, f"at most {MAX_RELIEF_GROWTH:g} times")
+    other = _relief_cost(case, "one that has not moved, in another unit")
+    if abs(other - relief) > max(least, MAX_UNIT_CHANGE * relief):
+        measured = f"depth relief costs {relief:.3g}, and {other:.3g} with every length doubled"
+        yield make_finding("L24", Severity.WARN, measured, "the same")
+
+
+def check_similarity_range(case: LossCase) -> Iterator[Finding]:
+    """L25: a term of structural similarity is near its maximum for noise, and so for half as much noise."""
+    if "noise" not in case.forms:
+        return
+    none, half, noise = (_ssim_terms(one) for one in (case, case.forms["half of it noise"](), case.forms["noise"]()))
+    for name, value in noise.items():
+        most = value - none[name]
+        share = (half[name] - none[name]) / most if most > 0 else 1.0
+        if share < MIN_HALF_NOISE:
+            measured = f"{name} rises by {most:.3g} for noise, and by {share:.2g} of it for half noise"
+            yield make_finding("L25", Severity.WARN, measured, f"at least {MIN_HALF_NOISE:g} of it")
 
 
 def _along(case: LossCase, axis: ErrorAxis) -> dict[float, float]:
@@ -411,6 +306,10 @@ def _along(case: LossCase, axis: ErrorAxis) -> dict[float, float]:
     if not all(map(math.isfinite, values.values())):
         raise NotChecked(f"the loss is not finite along {axis.name}")
     return values
+
+
+def _table_of(axis: ErrorAxis, values: Mapping[float, float]) -> dict[str, object]:
+    return {"values": {axis.name: list(values), "loss": list(values.values())}}
 
 
 def _not_finite(value: float, gradients: Mapping[str, Tensor]) -> str:
@@ -447,6 +346,29 @@ def _ratio(case: LossCase, form: str, value: float) -> float | None:
     return total_of(case.forms[form]().report_at_wrong) / value
 
 
+def _ssim_terms(case: LossCase) -> dict[str, float]:
+    """Return the terms of structural similarity for the true outputs, by their names."""
+    terms = getattr(case.report_at_truth, "terms", {})
+    return {name: float(value) for name, value in terms.items() if "ssim" in name}
+
+
+def _extra_cost(case: LossCase, form: str) -> float:
+    """Return the loss of a form for the true outputs, less that of the scene."""
+    return total_of(case.forms[form]().report_at_truth) - total_of(case.report_at_truth)
+
+
+def _cost(case: LossCase, form: str) -> float:
+    """Return the same; 0 where the scene has no such form, or the loss hardly depends on it."""
+    cost = _extra_cost(case, form) if form in case.forms else 0.0
+    return cost if cost > MIN_EFFECT * abs(total_of(case.report_at_wrong)) else 0.0
+
+
+def _relief_cost(case: LossCase, form: str) -> float:
+    """Return the loss of the true depth less that of flat depth, where images do not distinguish them."""
+    scene = case.forms[form]()
+    return total_of(scene.report_at_truth) - total_of(scene.report_at_wrong)
+
+
 PROPERTIES = (
     check_minimum,
     check_monotonic,
@@ -460,9 +382,13 @@ PROPERTIES = (
     check_term_sum,
     check_locality,
     check_unlabeled,
-    *PHOTOMETRIC_PROPERTIES,
+    check_color_minimum,
+    check_pixel_minimum,
+    check_uncertainty_sign,
+    check_relief,
+    check_similarity_range,
 )
-"""Checks of a loss that passes the basic ones, in order."""
+"""Checks of a loss that passes the basic ones, in order: of every loss, then of photometric losses."""
 
 BASIC_PROPERTIES = (check_inputs_unchanged, check_output, check_finite, check_determinism)
 """Checks that must pass before the others make sense."""

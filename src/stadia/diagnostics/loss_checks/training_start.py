@@ -1,11 +1,11 @@
-"""A copy of the training before its first step, and a few steps on one batch."""
+"""A copy of a training before its first step, and the checks that train it: a few steps on one batch, in bfloat16."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
@@ -17,15 +17,29 @@ from torch import Tensor, nn
 from stadia.core.types import Batch, DepthScale
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.loss_checks.loss_case import map_tensors
 from stadia.diagnostics.preflight.recording_survey import NotChecked
 from stadia.losses.loss_report import LossReport
 from stadia.training import optim
 from stadia.training.recipe import AnyRecipe
 
-# -- A training before its first step: a copy of the recipe, a batch, and one backward pass.
-
 SAMPLES, MIN_SAMPLES, CPU_PIXELS = 8, 2, 80_000
 """Samples of the batch; on the CPU, at least MIN_SAMPLES and about CPU_PIXELS pixels in all."""
+
+STEPS, MIN_STEPS = 30, 10
+MIN_DECREASE, TRAINED = 0.01, 0.5
+"""Share by which the loss must fall in STEPS steps on one batch. Share of the loss with shuffled weights below which
+weights are already trained.
+"""
+
+SETTLED, GROWTH_BYTES, STEADY = 2, 100 << 20, 0.5
+"""Steps until memory has settled, bytes by which it grows after that, and the share of a third of this growth that
+each third of the steps must have. A leak is the same in each step; other allocations come at once. A share of all
+memory would not work: a process may hold its data in memory.
+"""
+
+PARITY = 0.05
+"""Relative difference of the loss between float32 and bfloat16."""
 
 
 class TimeLimitReached(NotChecked):
@@ -40,7 +54,7 @@ class PredictsDepth(Protocol):
     """A recipe whose networks predict depth of an image."""
 
     @property
-    def claim(self) -> DepthScale: ...
+    def depth_scale(self) -> DepthScale: ...
 
     def inverse_depth(self, image: Tensor) -> Tensor: ...
 
@@ -54,7 +68,7 @@ class PredictsMotion(Protocol):
 
 @dataclass(frozen=True)
 class TrainingStart:
-    """The state that is checked; `Start.of` builds it.
+    """The state that is checked; `TrainingStart.of` builds it.
 
     task: a copy of the recipe that will be trained, on the device of the batch; changes to it are lost.
     batch: the first batch of the training, or some of its samples.
@@ -136,48 +150,26 @@ def take_samples(batch: Batch[Any, Any], count: int) -> Batch[Any, Any]:
     """Return the first samples of a batch."""
     size = batch.size
 
-    def cut(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value[:count] if value.ndim and len(value) == size else value
-        if is_dataclass(value) and not isinstance(value, type):
-            return replace(value, **{field.name: cut(getattr(value, field.name)) for field in fields(value)})
-        return value
+    def cut(value: Tensor) -> Tensor:
+        return value[:count] if value.ndim and len(value) == size else value
 
-    return replace(batch, inputs=cut(batch.inputs), targets=cut(batch.targets), meta=batch.meta[:count])
-
-
-# -- Take a few steps on one batch: does the loss fall, does memory grow, do bf16 and fp32 agree?
-
-STEPS, MIN_STEPS = 30, 10
-MIN_DECREASE, TRAINED = 0.01, 0.5
-"""Share by which the loss must fall in STEPS steps on one batch. Share of the loss with shuffled weights below which
-weights are already trained.
-"""
-
-SETTLED, GROWTH_BYTES, STEADY = 2, 100 << 20, 0.5
-"""Steps until memory has settled, bytes by which it grows after that, and the share of a third of this growth that
-each third of the steps must have. A leak is the same in each step; other allocations come at once. A share of all
-memory would
-not work: a process may hold its data in memory.
-"""
-
-PARITY = 0.05
-"""Relative difference of the loss between float32 and bfloat16."""
+    inputs, targets = map_tensors(batch.inputs, cut), map_tensors(batch.targets, cut)
+    return replace(batch, inputs=inputs, targets=targets, meta=batch.meta[:count])
 
 
 def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
     """T26, T29: on one batch the loss falls, and memory does not grow from step to step.
 
-    With a time limit (see `deadline`) the steps taken so far count; fewer than MIN_STEPS are not checked. T26 is
-    skipped for weights that are already trained on such images.
+    At the time limit (`loss_check_runner.stop_at`) the steps taken so far count; fewer than MIN_STEPS are not checked.
+    T26 is skipped for weights that are already trained on such images.
     """
     task, batch = start.task, start.batch
-    shuffled = 0.0
+    shuffled_loss = 0.0
     optimizer = optim.build_optimizer(task, task.config.optimizer, task.parameter_groups())
     losses: list[float] = []
-    held: list[int] = []
+    memory_bytes: list[int] = []
     with contextlib.suppress(TimeLimitReached):
-        shuffled = _loss_of_shuffled_weights(task, batch)
+        shuffled_loss = _loss_of_shuffled_weights(task, batch)
         for _ in range(STEPS):
             optimizer.zero_grad(set_to_none=True)
             report = task.training_step(batch)
@@ -185,49 +177,35 @@ def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
             optimizer.step()
             losses.append(float(report.total.detach()))
             del report
-            held.append(_memory_bytes(batch.inputs.image.device))
+            memory_bytes.append(_memory_bytes(batch.inputs.image.device))
         with torch.no_grad():
             losses.append(float(task.training_step(batch).total))
-    if len(held) < MIN_STEPS:
-        raise NotChecked(f"{len(held)} steps until the time limit of the checks, and {MIN_STEPS} are needed")
+    if len(memory_bytes) < MIN_STEPS:
+        raise NotChecked(f"{len(memory_bytes)} steps until the time limit of the checks, and {MIN_STEPS} are needed")
     fell = losses[0] - sum(sorted(losses[-3:])[:2]) / 2
-    if not fell > MIN_DECREASE * abs(losses[0]) and not losses[0] < TRAINED * shuffled:
-        yield make_finding(
-            "T26",
-            Severity.WARN,
-            measured=(
-                f"the loss of one batch goes from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses) - 1} steps on it"
-            ),
-            expected=f"below by {MIN_DECREASE:.0%} at least",
-            evidence={"losses": {"step": list(range(len(losses))), "loss": losses}},
-        )
-    if grows_steadily(held):
-        yield make_finding(
-            "T29",
-            Severity.WARN,
-            measured=(
-                f"{held[SETTLED] >> 20} MB are allocated after step {SETTLED + 1}, {held[-1] >> 20} MB after step"
-                f" {len(held)}"
-            ),
-            expected="the same after every step",
-            evidence={"held": {"step": list(range(1, len(held) + 1)), "bytes": held}},
-        )
+    if not fell > MIN_DECREASE * abs(losses[0]) and not losses[0] < TRAINED * shuffled_loss:
+        measured = f"the loss of one batch goes from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses) - 1} steps"
+        evidence = {"losses": {"step": list(range(len(losses))), "loss": losses}}
+        yield make_finding("T26", Severity.WARN, measured, f"below by {MIN_DECREASE:.0%} at least", evidence=evidence)
+    if grows_steadily(memory_bytes):
+        first_mb, last_mb = memory_bytes[SETTLED] >> 20, memory_bytes[-1] >> 20
+        measured = f"{first_mb} MB are allocated after step {SETTLED + 1}, {last_mb} MB after step {len(memory_bytes)}"
+        evidence = {"held": {"step": list(range(1, len(memory_bytes) + 1)), "bytes": memory_bytes}}
+        yield make_finding("T29", Severity.WARN, measured, "the same after every step", evidence=evidence)
 
 
-def grows_steadily(held: Sequence[int]) -> bool:
+def grows_steadily(memory_bytes: Sequence[int]) -> bool:
     """Return whether memory grows in every third of the steps, by GROWTH_BYTES in all."""
-    first, last = SETTLED, len(held) - 1
-    ends = [held[first + (last - first) * third // 3] for third in range(4)]
-    grown = ends[-1] - ends[0]
-    return grown > GROWTH_BYTES and min(b - a for a, b in pairwise(ends)) > STEADY * grown / 3
+    last = len(memory_bytes) - 1
+    ends = [memory_bytes[SETTLED + (last - SETTLED) * third // 3] for third in range(4)]
+    growth = ends[-1] - ends[0]
+    return growth > GROWTH_BYTES and min(after - before for before, after in pairwise(ends)) > STEADY * growth / 3
 
 
 def _loss_of_shuffled_weights(task: AnyRecipe, batch: Batch[Any, Any]) -> float:
     """Return the loss with shuffled weights: as large, but untrained."""
-    as_given, generator = (
-        {name: value.clone() for name, value in task.state_dict().items()},
-        torch.Generator().manual_seed(0),
-    )
+    generator = torch.Generator().manual_seed(0)
+    given_weights = {name: value.clone() for name, value in task.state_dict().items()}
     try:
         with torch.no_grad():
             for weights in task.parameters():
@@ -235,7 +213,7 @@ def _loss_of_shuffled_weights(task: AnyRecipe, batch: Batch[Any, Any]) -> float:
                 weights.copy_(weights.flatten()[order].view_as(weights))
             return float(task.training_step(batch).total)
     finally:
-        task.load_state_dict(as_given)
+        task.load_state_dict(given_weights)
 
 
 def check_precision(start: TrainingStart) -> Iterator[Finding]:
@@ -248,7 +226,7 @@ def check_precision(start: TrainingStart) -> Iterator[Finding]:
             half = float(start.task.training_step(start.batch).total)
     if not abs(half - exact) <= PARITY * abs(exact):
         measured = f"the loss is {half:.4g} in bfloat16, {exact:.4g} in float32"
-        yield make_finding("T27", Severity.WARN, measured=measured, expected=f"the same within {PARITY:.0%}")
+        yield make_finding("T27", Severity.WARN, measured, f"the same within {PARITY:.0%}")
 
 
 def _memory_bytes(device: torch.device) -> int:

@@ -10,16 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stadia.core.types import Camera, Prediction, Targets, is_temporal
+from stadia.core.types import Prediction, Targets, is_temporal
 from stadia.diagnostics.loss_checks import synthetic_plane
-from stadia.diagnostics.loss_checks import synthetic_plane as walls
-from stadia.diagnostics.loss_checks.loss_case import ErrorAxis, LossCase, Outputs
+from stadia.diagnostics.loss_checks.loss_case import DEPTH_FACTORS, ErrorAxis, LossCase, Outputs
 from stadia.diagnostics.loss_checks.synthetic_plane import PlaneScene
 from stadia.geometry.se3 import se3_exp
 
 VideoLoss = Callable[[Targets, Prediction, Sequence[str]], Any]
 
-DEPTH_FACTORS = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0)
 MOTION_FACTORS = (0.0, 0.5, 0.8, 1.0, 1.25, 1.6)
 GAIN_FACTORS = (0.5, 0.8, 1.0, 1.25, 2.0)
 OFFSETS = (-0.2, -0.05, 0.0, 0.05, 0.2)
@@ -76,8 +74,13 @@ def make_video_case(
 
 def _render_scene(height: int, source_names: Sequence[str], outputs: OutputSpec, finer: float = 1.0) -> PlaneScene:
     """Render two samples of the plane, with exposures where the networks predict them."""
-    scene = walls.render_plane(height=height, width=2 * height, names=source_names, batch=2, finer=finer)
-    return walls.apply_exposures(scene) if outputs.brightness else scene
+    scene = synthetic_plane.render_plane(height=height, width=2 * height, names=source_names, batch=2, finer=finer)
+    return synthetic_plane.apply_exposures(scene) if outputs.brightness else scene
+
+
+def _render_double(scene: PlaneScene, outputs: OutputSpec) -> PlaneScene:
+    """Render the scene at twice the height and width."""
+    return _render_scene(2 * scene.targets.camera.height, scene.source_names, outputs, finer=2.0)
 
 
 def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plain: bool = False) -> LossCase:
@@ -103,13 +106,11 @@ def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plai
     if plain:
         return LossCase(evaluate, right, off, (), shown)
     forms: dict[str, Callable[[], PlaneScene]] = {
-        "twice the batch": lambda: twice(scene),
-        "twice the size": lambda: _render_scene(
-            2 * scene.targets.camera.height, scene.source_names, outputs, finer=2.0
-        ),
-        "mirrored": lambda: walls.mirror_scene(scene),
-        "sources in another order": lambda: reordered(scene),
-        "first tenth changed": lambda: first_tenth_changed(scene),
+        "twice the batch": lambda: synthetic_plane.repeat_batch(scene),
+        "twice the size": lambda: _render_double(scene, outputs),
+        "mirrored": lambda: synthetic_plane.mirror_scene(scene),
+        "sources in another order": lambda: synthetic_plane.reverse_sources(scene),
+        "first tenth changed": lambda: synthetic_plane.flip_first_tenth(scene),
         **synthetic_plane.invert_sources(scene),
         "noise": lambda: synthetic_plane.add_noise(scene, 1.0),
         "half of it noise": lambda: synthetic_plane.add_noise(scene, 0.5),
@@ -120,8 +121,8 @@ def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plai
         del forms["mirrored"]  # right becomes left then
     dark, white = torch.zeros_like(scene.targets.image), torch.ones_like(scene.targets.image)
     hostile = {
-        "black images": lambda: walls.replace_images(scene, dark, torch.zeros_like(scene.targets.sources)),
-        "white images": lambda: walls.replace_images(scene, white, torch.ones_like(scene.targets.sources)),
+        "black images": lambda: synthetic_plane.replace_images(scene, dark, torch.zeros_like(scene.targets.sources)),
+        "white images": lambda: synthetic_plane.replace_images(scene, white, torch.ones_like(scene.targets.sources)),
         "a camera that stands still": lambda: synthetic_plane.stop_camera(scene),
     }
 
@@ -162,9 +163,7 @@ def _build_paired_forms(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec)
     forms = {
         "a camera that has not moved": lambda: flat(synthetic_plane.stop_camera(scene)),
         "one that has not moved, twice the size": lambda: flat(
-            synthetic_plane.stop_camera(
-                _render_scene(2 * scene.targets.camera.height, scene.source_names, outputs, finer=2.0)
-            )
+            synthetic_plane.stop_camera(_render_double(scene, outputs))
         ),
         "one that has not moved, in another unit": lambda: flat(
             synthetic_plane.scale_lengths(synthetic_plane.stop_camera(scene), UNIT)
@@ -202,83 +201,22 @@ def _prediction(scene: PlaneScene, outputs: OutputSpec, values: Outputs) -> Pred
 
 
 def _axes(scene: PlaneScene, outputs: OutputSpec, right: Outputs) -> tuple[ErrorAxis, ...]:
-    axes = [
-        ErrorAxis(
-            "depth, times the true one",
-            "L01",
-            1.0,
-            {x: {**right, "inverse_depth": right["inverse_depth"] / x} for x in DEPTH_FACTORS},
-        )
-    ]
+    """Return the axes of depth, motion, exposure and the right view, as far as networks predict them."""
+
+    def axis(name: str, code: str, output: str, change: Callable[[float, Tensor], Tensor], at: Sequence[float]) -> None:
+        values = {x: {**right, output: change(x, right[output])} for x in at}
+        axes.append(ErrorAxis(name, code, 0.0 if at is OFFSETS else 1.0, values))
+
+    axes: list[ErrorAxis] = []
+    axis("depth, times the true one", "L01", "inverse_depth", lambda x, value: value / x, DEPTH_FACTORS)
     if all(map(is_temporal, scene.source_names)):
-        axes.append(
-            ErrorAxis(
-                "motion, times the true one",
-                "P01",
-                1.0,
-                {x: {**right, "motion": right["motion"] * x} for x in MOTION_FACTORS},
-            )
-        )
+        axis("motion, times the true one", "P01", "motion", lambda x, value: value * x, MOTION_FACTORS)
     if outputs.brightness:
         gain, offset = right["brightness"].unbind(-1)
-        gains = {x: {**right, "brightness": torch.stack((gain * x, offset), -1)} for x in GAIN_FACTORS}
-        offsets = {x: {**right, "brightness": torch.stack((gain, offset + x), -1)} for x in OFFSETS}
-        axes += [
-            ErrorAxis("gain, times the true one", "B01", 1.0, gains),
-            ErrorAxis("offset, beside the true one", "B01", 0.0, offsets),
-        ]
+        stack = torch.stack
+        axis("gain, times the true one", "B01", "brightness", lambda x, _: stack((gain * x, offset), -1), GAIN_FACTORS)
+        axis("offset, beside the true one", "B01", "brightness", lambda x, _: stack((gain, offset + x), -1), OFFSETS)
     if outputs.right_view:
-        wrong = {x: {**right, "inverse_depth_right": right["inverse_depth_right"] / x} for x in DEPTH_FACTORS}
-        axes.append(ErrorAxis("depth of the right view, times the true one", "L01", 1.0, wrong))
+        name = "depth of the right view, times the true one"
+        axis(name, "L01", "inverse_depth_right", lambda x, value: value / x, DEPTH_FACTORS)
     return tuple(axes)
-
-
-def twice(scene: PlaneScene) -> PlaneScene:
-    """Repeat every sample."""
-
-    def again(x: Tensor) -> Tensor:
-        return torch.cat((x, x))
-
-    targets = scene.targets
-    assert targets.depth_m is not None
-    camera, others = targets.camera, targets.source_camera
-    return PlaneScene(
-        Targets(
-            again(targets.image),
-            again(targets.sources),
-            Camera(again(camera.K), camera.height, camera.width),
-            Camera(again(others.K), others.height, others.width),
-            again(targets.T_source_target_true),
-            depth_m=again(targets.depth_m),
-        ),
-        again(scene.inverse_depth),
-        again(scene.twist),
-        scene.source_names,
-        again(scene.inverse_depth_of_sources),
-    )
-
-
-def reordered(scene: PlaneScene) -> PlaneScene:
-    """Reverse the order of the sources."""
-    targets = scene.targets
-    others = targets.source_camera
-    return PlaneScene(
-        replace(
-            targets,
-            sources=targets.sources.flip(1),
-            source_camera=Camera(others.K.flip(1), others.height, others.width),
-            T_source_target_true=targets.T_source_target_true.flip(1),
-        ),
-        scene.inverse_depth,
-        scene.twist.flip(1),
-        scene.source_names[::-1],
-        scene.inverse_depth_of_sources.flip(1),
-    )
-
-
-def first_tenth_changed(scene: PlaneScene) -> PlaneScene:
-    """Flip the first columns of the target upside down."""
-    image = scene.targets.image.clone()
-    columns = image.shape[-1] // 10
-    image[..., :columns] = image[..., :columns].flip(-2)
-    return walls.replace_images(scene, image, scene.targets.sources)

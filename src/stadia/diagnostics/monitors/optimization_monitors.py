@@ -1,11 +1,11 @@
-"""Monitors of loss, terms, gradients, updates, learning rate and timing."""
+"""Monitors of the optimization: loss and its terms, gradients, updates, learning rate, timing."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import combinations
 
@@ -15,14 +15,15 @@ from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.monitors.persistence import (
     ROWS,
     PersistenceCounter,
+    PersistentMonitor,
+    Reading,
+    Row,
     Rule,
     get_logged,
     get_logged_parts,
     warn_at,
 )
 from stadia.training.flops import MAX_PEAK_SHARE
-
-# -- T01: loss spike.
 
 MAX_SPIKE = 10.0
 """Loss over the running median. The maximum of trainings that learn: 1.3 (dpt-tiny on RoadWorld), 1.1 (selfsup on
@@ -35,9 +36,57 @@ SPIKE_BATCHES, MIN_SPIKE_BATCHES = 50, 10
 MIN_DEVIATIONS = 10.0
 """Median absolute deviations above the median: a loss with a logarithm crosses 0, where every ratio is large."""
 
+MAX_UPDATE_RATIO = 0.012
+"""|update| / |weight|. Maxima from step 5 on of trainings that learn: .0086 (objectpose at 4e-3, at the end of the
+warm-up), .0040 (dpt-tiny at 1e-3, with and without compressed attention), .0020 (selfsup on KITTI at 1e-3), .019
+(`overlay` at 3e-3, whose loss in the next row is below the first in each of 50). dpt-tiny at 1e-2, which diverges:
+.030 at step 5, .014 at step 10.
+"""
+
+FIRST_CHECKED_STEP = 5
+"""Adam's first steps from random weights have full size whatever the gradient: .0091 in a correct training."""
+
+STALLED_ROWS = 3
+"""Consecutive rows with a learning rate or gradient of 0, which is never chance."""
+
+CONSTANT_LOSS_ROWS = 20
+"""Consecutive rows with the same loss to the last digit."""
+
+MIN_LR_SHARE, MAX_LOW_LR_SHARE = 1e-3, 0.1
+"""Share of the highest learning rate of the run, and of its rows. A cosine to 0 is below it in its last 2 %."""
+
+ACTIVE_LR_SHARE, MIN_UPDATE_RATIO = 0.01, 1e-7
+"""Share of the highest learning rate, and |update| / |weight|."""
+
+MAX_LOADING_SHARE = 0.5
+
+STEP_TIME, PEAK_PREFIX = "time/step_s", "speed/of_peak/"
+
+MAX_TIME_GAP, MAX_TIME_GAP_S = 0.1, 0.002
+"""Share of the step, and seconds."""
+
+TIMING_ROWS = 3
+"""Consecutive rows: two clocks are read at two moments, between which other processes may run."""
+
+MIN_GRADIENT_SHARE = 0.01
+
+MAX_SUM_GAP, SUM_ROWS = 0.01, 3
+"""Share of the sizes of all terms, and consecutive rows."""
+
+TERM, WEIGHT = "train/term/", "train/weight/"
+
+MIN_TERM_RANGE, MAX_RATIO_SPREAD = 1.5, 0.03
+"""Over ROWS rows: largest over smallest value of a term, and by how much the ratio of two proportional terms varies."""
+
+TERM_RULES = (
+    Rule("L22", "gradient_share", lambda v: v < MIN_GRADIENT_SHARE, "the share of the gradient is {:.1%}",
+         f"at least {MIN_GRADIENT_SHARE:.0%} of each term"),
+)  # fmt: skip
+"""See `PersistentPartRule`."""
+
 
 class LossSpikeMonitor:
-    """Compares the loss of each batch with the median of the batches before. A median of 0 or less is skipped."""
+    """T01: compares the loss of each batch with the median of the batches before. A median of 0 or less is skipped."""
 
     def __init__(self) -> None:
         self.losses: deque[float] = deque(maxlen=SPIKE_BATCHES)
@@ -59,27 +108,14 @@ class LossSpikeMonitor:
         return warn_at(step, "T01", measured, f"at most {MAX_SPIKE:g} times", where=samples, loss=loss, times=times)
 
 
-# -- T02: updates that are large relative to the weights.
-
-MAX_UPDATE_RATIO = 0.012
-"""|update| / |weight|. Maxima from step 5 on of trainings that learn: .0086 (objectpose at 4e-3, at the end of the
-warm-up), .0040 (dpt-tiny at 1e-3, with and without compressed attention), .0020 (selfsup on KITTI at 1e-3), .019
-(`overlay` at 3e-3, whose loss in the next row is below the first in each of 50). dpt-tiny at 1e-2, which diverges:
-.030 at step 5, .014 at step 10.
-"""
-
-FIRST_CHECKED_STEP = 5
-"""Adam's first steps from random weights have full size whatever the gradient: .0091 in a correct training."""
-
-
 class UpdateRatioMonitor:
-    """Checks `train/update_ratio` of each logged step, and `train/loss` of the next one."""
+    """T02: checks `train/update_ratio` of each logged step, and `train/loss` of the next one."""
 
     def __init__(self) -> None:
         self.first_loss: float | None = None
         self.large: tuple[int, float] | None = None  # step and ratio of the row before, where it was large
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def on_row(self, step: int, row: Row) -> Finding | None:
         ratio, loss = get_logged(row, "update_ratio"), get_logged(row, "loss")
         if ratio is None or loss is None:  # rows of a validation have neither
             return None
@@ -92,36 +128,13 @@ class UpdateRatioMonitor:
         measured += f"and the loss of step {step} is {loss:.3g}, at first {first:.3g}"
         evidence = {"step": large[0], "update_ratio": large[1], "loss": loss, "first_loss": first}
         expected = f"at most {MAX_UPDATE_RATIO:.1%}, or a loss that falls"
-        return make_finding("T02", Severity.WARN, measured=measured, expected=expected, evidence=evidence)
-
-
-# -- T08: the first loss or gradient that is not finite.
+        return make_finding("T02", Severity.WARN, measured, expected, evidence=evidence)
 
 
 def report_not_finite(step: int, error: NotFiniteError) -> Finding:
-    """Return the error that ended the training as a finding: the term and samples, or the parameter of the gradient."""
-    measured = f"{error.what}: {error.found}"
-    evidence = {"step": step}
-    return make_finding(
-        "T08", Severity.STOP, measured=measured, expected=error.expected, fix=error.fix, evidence=evidence
-    )
-
-
-# -- T09 to T11 and T14 to T16: stalled training, tiny learning rate, constant weights, slow data loading.
-
-STALLED_ROWS = 3
-"""Consecutive rows with a learning rate or gradient of 0, which is never chance."""
-
-CONSTANT_LOSS_ROWS = 20
-"""Consecutive rows with the same loss to the last digit."""
-
-MIN_LR_SHARE, MAX_LOW_LR_SHARE = 1e-3, 0.1
-"""Share of the highest learning rate of the run, and of its rows. A cosine to 0 is below it in its last 2 %."""
-
-ACTIVE_LR_SHARE, MIN_UPDATE_RATIO = 0.01, 1e-7
-"""Share of the highest learning rate, and |update| / |weight|."""
-
-MAX_LOADING_SHARE = 0.5
+    """Return T08, the error that ended the training: the term and samples, or the parameter of the gradient."""
+    measured, evidence = f"{error.what}: {error.found}", {"step": step}
+    return make_finding("T08", Severity.STOP, measured, error.expected, fix=error.fix, evidence=evidence)
 
 
 class StallMonitor:
@@ -131,7 +144,7 @@ class StallMonitor:
         self.zero_rate_rows = self.zero_gradient_rows = self.constant_rows = 0
         self.loss = math.nan
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def on_row(self, step: int, row: Row) -> Finding | None:
         rate, norm, loss = (get_logged(row, name) for name in ("lr", "gradient_norm", "loss"))
         if loss is None:
             return None
@@ -158,7 +171,7 @@ class LearningRateMonitor:
         self.highest = 0.0
         self.rows = self.low_rows = 0
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def on_row(self, step: int, row: Row) -> Finding | None:
         rate = get_logged(row, "lr")
         if rate is None:
             return None
@@ -172,62 +185,47 @@ class LearningRateMonitor:
         return warn_at(step, "T14", measured, expected, lr=rate, highest=self.highest)
 
 
-class WeightChangeMonitor:
+class WeightChangeMonitor(PersistentMonitor):
     """T15: checks `train/update_ratio` of logged steps while the learning rate is not small."""
 
-    def __init__(self) -> None:
-        self.highest, self.persists = 0.0, PersistenceCounter()
+    highest = 0.0
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def read(self, row: Row) -> Reading | None:
         rate, ratio = get_logged(row, "lr"), get_logged(row, "update_ratio")
         if rate is None or ratio is None:
             return None
         self.highest = max(rate, self.highest)
-        if not self.persists(step, row, ratio < MIN_UPDATE_RATIO and rate > ACTIVE_LR_SHARE * self.highest):
-            return None
-        measured = f"an update changes the weights by {ratio:.2g} of their size at a learning rate of {rate:.2g}, "
-        measured += f"as for {self.persists.rows} rows"
-        return warn_at(step, "T15", measured, f"at least {MIN_UPDATE_RATIO:g}", update_ratio=ratio, lr=rate)
+        is_bad = ratio < MIN_UPDATE_RATIO and rate > ACTIVE_LR_SHARE * self.highest
+        measured = f"an update changes the weights by {ratio:.2g} of their size at a learning rate of {rate:.2g}"
+        evidence = {"update_ratio": ratio, "lr": rate}
+        return Reading("T15", is_bad, measured, f"at least {MIN_UPDATE_RATIO:g}", evidence)
 
 
-class DataLoadingMonitor:
+class DataLoadingMonitor(PersistentMonitor):
     """T16: compares `time/loading_s` with `time/step_s` of logged steps."""
 
-    def __init__(self) -> None:
-        self.persists = PersistenceCounter()
-
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        loading_s, step_s = row.get("time/loading_s"), row.get("time/step_s")
-        if loading_s is None or not step_s or not self.persists(step, row, loading_s > MAX_LOADING_SHARE * step_s):
+    def read(self, row: Row) -> Reading | None:
+        loading_s, step_s = row.get("time/loading_s"), row.get(STEP_TIME)
+        if loading_s is None or not step_s:
             return None
-        measured = f"{loading_s / step_s:.0%} of a step is waiting for the next batch, as for {self.persists.rows} rows"
-        times = {"time/loading_s": loading_s, "time/step_s": step_s}
-        return warn_at(step, "T16", measured, f"at most {MAX_LOADING_SHARE:.0%}", **times)
-
-
-# -- T06: timings that are inconsistent with each other or with the speed of the machine.
-
-STEP_TIME = "time/step_s"
-PEAK_PREFIX = "speed/of_peak/"
-MAX_TIME_GAP, MAX_TIME_GAP_S = 0.1, 0.002
-"""Share of the step, and seconds."""
-
-TIMING_ROWS = 3
-"""Consecutive rows: two clocks are read at two moments, between which other processes may run."""
+        measured = f"{loading_s / step_s:.0%} of a step is waiting for the next batch"
+        evidence = {"time/loading_s": loading_s, STEP_TIME: step_s}
+        is_bad = loading_s > MAX_LOADING_SHARE * step_s
+        return Reading("T16", is_bad, measured, f"at most {MAX_LOADING_SHARE:.0%}", evidence)
 
 
 class TimingMonitor:
-    """Checks `time/...` of each logged step (parts by the device clock, the step by the host clock) and
-    `speed/of_peak/...`.
+    """T06: `time/...` are inconsistent (parts by the device clock, the step by the host clock), or `speed/of_peak/...`
+    is beyond the peak of the machine.
     """
 
     def __init__(self) -> None:
         self.rows = 0
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def on_row(self, step: int, row: Row) -> Finding | None:
         return self._check_parts(step, row) or self._check_peak(step, row)
 
-    def _check_parts(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def _check_parts(self, step: int, row: Row) -> Finding | None:
         whole = row.get(STEP_TIME)
         parts = {name: value for name, value in row.items() if name.startswith("time/") and name != STEP_TIME}
         if whole is None or not parts:
@@ -237,40 +235,18 @@ class TimingMonitor:
         self.rows = self.rows + 1 if is_off else 0
         if self.rows < TIMING_ROWS:
             return None
-        measured = (
-            f"the parts of a step take {total:.3g} s, and the step takes {whole:.3g} s, as for {TIMING_ROWS} rows"
-        )
+        measured = f"the parts of a step take {total:.3g} s, "
+        measured += f"and the step takes {whole:.3g} s, as for {TIMING_ROWS} rows"
         return warn_at(step, "T06", measured, f"the same within {MAX_TIME_GAP:.0%}", **{STEP_TIME: whole, **parts})
 
-    def _check_peak(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def _check_peak(self, step: int, row: Row) -> Finding | None:
         shares = {name.removeprefix(PEAK_PREFIX): value for name, value in row.items() if name.startswith(PEAK_PREFIX)}
         name = max(shares, key=lambda one: shares[one], default="")
         if not name or shares[name] <= MAX_PEAK_SHARE:
             return None
-        return make_finding(
-            "T06",
-            Severity.WARN,
-            measured=f"the time of '{name}' would mean {shares[name]:.3g} times the machine's measured peak",
-            expected=f"at most {MAX_PEAK_SHARE:g} times",
-            evidence={"step": step, **shares},
-        )
-
-
-# -- L21 to L23 and C10: loss terms that are constant, negligible, proportional, or do not sum to the loss.
-
-MIN_GRADIENT_SHARE = 0.01
-MAX_SUM_GAP, SUM_ROWS = 0.01, 3
-"""Share of the sizes of all terms, and consecutive rows."""
-
-TERM, WEIGHT = "train/term/", "train/weight/"
-MIN_TERM_RANGE, MAX_RATIO_SPREAD = 1.5, 0.03
-"""Over ROWS rows: largest over smallest value of a term, and by how much the ratio of two proportional terms varies."""
-
-TERM_RULES = (
-    Rule("L22", "gradient_share", lambda v: v < MIN_GRADIENT_SHARE, "the share of the gradient is {:.1%}",
-         f"at least {MIN_GRADIENT_SHARE:.0%} of each term"),
-)  # fmt: skip
-"""See `PersistentPartRule`."""
+        measured = f"the time of '{name}' would mean {shares[name]:.3g} times the machine's measured peak"
+        expected, evidence = f"at most {MAX_PEAK_SHARE:g} times", {"step": step, **shares}
+        return make_finding("T06", Severity.WARN, measured, expected, evidence=evidence)
 
 
 class ConstantTermMonitor:
@@ -283,7 +259,7 @@ class ConstantTermMonitor:
         self.persists: defaultdict[str, PersistenceCounter] = defaultdict(PersistenceCounter)
         self.loss = math.nan
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def on_row(self, step: int, row: Row) -> Finding | None:
         terms, loss = get_logged_parts(row, "term"), row.get("train/loss")
         if loss is None or len(terms) < 2:
             return None
@@ -295,7 +271,7 @@ class ConstantTermMonitor:
             return None
         name = constant[0]
         measured = f"the term '{name}' is {same[name]:.6g}, to the last digit, as for {self.persists[name].rows} rows"
-        return warn_at(step, "L21", measured, "a term that changes with the batch", where=[name], **{name: same[name]})
+        return warn_at(step, "L21", measured, "a term that changes with the batch", where=name, **{name: same[name]})
 
 
 class TermSumMonitor:
@@ -304,7 +280,7 @@ class TermSumMonitor:
     def __init__(self) -> None:
         self.rows = 0
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def on_row(self, step: int, row: Row) -> Finding | None:
         terms, loss = get_logged_parts(row, "term"), row.get("train/loss")
         if not terms or loss is None or not math.isfinite(loss):
             return None
@@ -322,7 +298,7 @@ class ProportionalTermsMonitor:
     def __init__(self) -> None:
         self.rows: deque[dict[str, float]] = deque(maxlen=ROWS)
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def on_row(self, step: int, row: Row) -> Finding | None:
         terms = {name.removeprefix(TERM): value for name, value in row.items() if name.startswith(TERM)}
         if len(terms) < 2:
             return None
@@ -330,17 +306,16 @@ class ProportionalTermsMonitor:
         self.rows.append({name: value / weights[name] for name, value in terms.items() if weights[name] > 0})
         if len(self.rows) < ROWS:
             return None
-        for one, other in combinations(self.rows[-1], 2):
-            ratios = [
-                seen[one] / seen[other] for seen in self.rows if seen.get(one, 0.0) > 0 and seen.get(other, 0.0) > 0
-            ]
-            if len(ratios) < ROWS or _max_ratio(seen[one] for seen in self.rows) <= MIN_TERM_RANGE:
+        for first, second in combinations(self.rows[-1], 2):
+            values = [(row.get(first, 0.0), row.get(second, 0.0)) for row in self.rows]
+            ratios = [a / b for a, b in values if a > 0 and b > 0]
+            if len(ratios) < ROWS or _max_ratio(a for a, _ in values) <= MIN_TERM_RANGE:
                 continue
             spread = _max_ratio(ratios) - 1
             if spread < MAX_RATIO_SPREAD:
-                measured = f"'{one}' is {ratios[-1]:.4g} times '{other}' in the last {ROWS} rows, to {spread:.1%}"
-                expected = "terms that are not proportional"
-                return warn_at(step, "C10", measured, expected, where=[one, other], ratio=ratios[-1], spread=spread)
+                measured = f"'{first}' is {ratios[-1]:.4g} times '{second}' in the last {ROWS} rows, to {spread:.1%}"
+                expected, names = "terms that are not proportional", [first, second]
+                return warn_at(step, "C10", measured, expected, where=names, ratio=ratios[-1], spread=spread)
         return None
 
 
@@ -348,3 +323,18 @@ def _max_ratio(values: Iterable[float]) -> float:
     """Return the largest over the smallest value."""
     each = list(values)
     return max(each) / min(each)
+
+
+OPTIMIZATION_MONITORS: tuple[type, ...] = (
+    LossSpikeMonitor,
+    UpdateRatioMonitor,
+    StallMonitor,
+    TimingMonitor,
+    LearningRateMonitor,
+    WeightChangeMonitor,
+    DataLoadingMonitor,
+    ProportionalTermsMonitor,
+    ConstantTermMonitor,
+    TermSumMonitor,
+)
+"""One instance of each per run, beside TERM_RULES."""

@@ -1,35 +1,15 @@
-"""Rules that report a value only after it has persisted."""
+"""Monitors that report a logged value only after it was bad for a while: rules as table rows, and a base class."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-
-# -- Read values of a logged row, whichever recipe logged it.
-
-BASE_RECIPE = "selfsup"
-"""A recipe that adds losses to another recipe logs the values of that one under its name."""
-
-
-def get_logged(row: Mapping[str, float], name: str) -> float | None:
-    """Return `train/NAME` of the recipe itself or of BASE_RECIPE as a part of it; None where it is not logged."""
-    return row.get(f"train/{name}", row.get(f"train/{BASE_RECIPE}/{name}"))
-
-
-def get_logged_parts(row: Mapping[str, float], name: str) -> dict[str, float]:
-    """Return `train/NAME/PART` by the part, of the recipe itself or of BASE_RECIPE."""
-    starts = f"train/{name}/", f"train/{BASE_RECIPE}/{name}/"
-    return {key.partition(f"{name}/")[2]: value for key, value in row.items() if key.startswith(starts)}
-
-
-# -- Rules that report a logged value only after it has persisted.
-
 
 ROWS = 20
 """Consecutive logged rows in which a value must be bad."""
@@ -46,12 +26,28 @@ VALIDATIONS = 2
 IMPROVES = 0.9
 """An error below this share of that of the validation before is improving, and is not reported."""
 
+BASE_RECIPE = "selfsup"
+"""A recipe that adds losses to another recipe logs the values of that one under its name."""
+
+Row = Mapping[str, float]
+"""Logged values by name: `train/NAME` of a step, or `val/NAME` of a validation."""
+
+
+def get_logged(row: Row, name: str) -> float | None:
+    """Return `train/NAME` of the recipe itself or of BASE_RECIPE as a part of it; None where it is not logged."""
+    return row.get(f"train/{name}", row.get(f"train/{BASE_RECIPE}/{name}"))
+
+
+def get_logged_parts(row: Row, name: str) -> dict[str, float]:
+    """Return `train/NAME/PART` by the part, of the recipe itself or of BASE_RECIPE."""
+    starts = f"train/{name}/", f"train/{BASE_RECIPE}/{name}/"
+    return {key.partition(f"{name}/")[2]: value for key, value in row.items() if key.startswith(starts)}
+
 
 def warn_at(step: int, code: str, measured: str, expected: str, *, where: Any = (), **evidence: Any) -> Finding:
     """Return a warning about a step of the training. where: names, typed Any since evidence may be an unpacked dict."""
-    measured = f"at step {step} {measured}"
     evidence = {"step": step, **evidence}
-    return make_finding(code, Severity.WARN, measured=measured, expected=expected, evidence=evidence, where=where)
+    return make_finding(code, Severity.WARN, f"at step {step} {measured}", expected, where=where, evidence=evidence)
 
 
 class StartFilter:
@@ -60,7 +56,7 @@ class StartFilter:
     def __init__(self) -> None:
         self.rate = math.inf
 
-    def __call__(self, step: int, row: Mapping[str, float]) -> bool:
+    def __call__(self, step: int, row: Row) -> bool:
         before, self.rate = self.rate, row.get("train/lr", self.rate)  # rows of a validation have none
         return step >= FROM_STEP and self.rate <= before
 
@@ -72,7 +68,7 @@ class PersistenceCounter:
         self.min_rows, self.rows, self.since = min_rows, 0, 0
         self.is_past_start = StartFilter()
 
-    def __call__(self, step: int, row: Mapping[str, float], is_bad: bool) -> bool:
+    def __call__(self, step: int, row: Row, is_bad: bool) -> bool:
         if not self.is_past_start(step, row) or not is_bad:
             self.rows = 0
             return False
@@ -82,11 +78,48 @@ class PersistenceCounter:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What a row shows of one possible failure, whether it is bad or not."""
+
+    code: str
+    is_bad: bool
+    measured: str
+    expected: str
+    evidence: Mapping[str, float] = field(default_factory=dict)
+
+
+class PersistentMonitor:
+    """Base of monitors that warn once `read` is bad in `min_rows` consecutive rows, or in as many validations."""
+
+    min_rows, unit = ROWS, "for {} rows"
+
+    def __init__(self) -> None:
+        self.persists = PersistenceCounter(self.min_rows)
+
+    def read(self, row: Row) -> Reading | None:
+        """Return the reading of a row; None where it logs nothing to read, which does not count."""
+        raise NotImplementedError
+
+    def on_row(self, step: int, row: Row) -> Finding | None:
+        reading = self.read(row)
+        if reading is None or not self.persists(step, row, reading.is_bad):
+            return None
+        measured = f"{reading.measured}, as {self.unit.format(self.persists.rows)}"
+        return warn_at(step, reading.code, measured, reading.expected, **reading.evidence)
+
+
+class ValidationMonitor(PersistentMonitor):
+    """Base of monitors of validation scores."""
+
+    min_rows, unit = VALIDATIONS, "in {} validations"
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """A threshold on one logged value.
 
-    code: of the catalog.  name: of the value (`get_logged`, or `val/NAME`).  is_bad: of the value.
-    message, expected: texts, with the value as `{}`.  improves: of a validation's value and the one before.
+    name: of the value (`get_logged`, or `val/NAME`).  message, expected: texts, with the value as `{}`.
+    improves: whether a validation's value improves on the one before.
     """
 
     code: str
@@ -96,6 +129,11 @@ class Rule:
     expected: str
     improves: Callable[[float, float], bool] = lambda value, before: False
 
+    def report(self, step: int, value: float, duration: str, part: str = "") -> Finding:
+        measured = f"{self.message.format(value)}, {duration}"
+        measured = f"of '{part}' {measured}" if part else measured
+        return warn_at(step, self.code, measured, self.expected, where=part, **{self.name.rpartition("/")[2]: value})
+
 
 class PersistentRule:
     """Reports a rule after ROWS consecutive bad rows."""
@@ -103,11 +141,11 @@ class PersistentRule:
     def __init__(self, rule: Rule) -> None:
         self.rule, self.persists = rule, PersistenceCounter()
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def on_row(self, step: int, row: Row) -> Finding | None:
         value = get_logged(row, self.rule.name)
         if value is None or not self.persists(step, row, self.rule.is_bad(value)):  # NaN is not bad
             return None
-        return _report(self.rule, step, value, f"as for {self.persists.rows} rows")
+        return self.rule.report(step, value, f"as for {self.persists.rows} rows")
 
 
 class PersistentPartRule:
@@ -117,12 +155,12 @@ class PersistentPartRule:
         self.rule = rule
         self.persists: defaultdict[str, PersistenceCounter] = defaultdict(PersistenceCounter)
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def on_row(self, step: int, row: Row) -> Finding | None:
         values = get_logged_parts(row, self.rule.name)
         bad = [part for part, value in values.items() if self.persists[part](step, row, self.rule.is_bad(value))]
         if not bad:
             return None
-        return _report(self.rule, step, values[bad[0]], f"as for {self.persists[bad[0]].rows} rows", bad[0])
+        return self.rule.report(step, values[bad[0]], f"as for {self.persists[bad[0]].rows} rows", bad[0])
 
 
 class ValidationRule:
@@ -131,18 +169,11 @@ class ValidationRule:
     def __init__(self, rule: Rule) -> None:
         self.rule, self.persists, self.before = rule, PersistenceCounter(VALIDATIONS), math.nan
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def on_row(self, step: int, row: Row) -> Finding | None:
         value = row.get(f"val/{self.rule.name}")
         if value is None:
             return None
         before, self.before = self.before, value
         if not self.persists(step, row, self.rule.is_bad(value) and not self.rule.improves(value, before)):
             return None
-        return _report(self.rule, step, value, f"as in {self.persists.rows} validations")
-
-
-def _report(rule: Rule, step: int, value: float, duration: str, part: str = "") -> Finding:
-    subject = f"of '{part}' " if part else ""
-    measured = f"{subject}{rule.message.format(value)}, {duration}"
-    evidence = {rule.name.rpartition("/")[2]: value}
-    return warn_at(step, rule.code, measured, rule.expected, where=[part] if part else [], **evidence)
+        return self.rule.report(step, value, f"as in {self.persists.rows} validations")

@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
 from itertools import pairwise
 
 from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.monitors.persistence import IMPROVES, VALIDATIONS, PersistenceCounter, Rule, warn_at
-
-# -- C11, C12 and T12: scores of validations that are inconsistent, frozen, or out of range.
+from stadia.diagnostics.monitors.persistence import (
+    IMPROVES,
+    PersistenceCounter,
+    Reading,
+    Row,
+    Rule,
+    ValidationMonitor,
+    warn_at,
+)
 
 MAX_RMSE_GAP = 0.01
 MIN_FROZEN_SCORES = 3
@@ -21,59 +26,6 @@ ERRORS = (
     *("mask_mae", "mask_bce"),
 )
 ROUNDING = 1e-6
-
-
-class RmseMonitor:
-    """C11: compares `val/rmse` with the root of `val/mse` of each validation."""
-
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        rmse, mse = row.get("val/rmse"), row.get("val/mse")
-        if rmse is None or mse is None or not (math.isfinite(rmse) and math.isfinite(mse)):
-            return None
-        root = max(mse, 0.0) ** 0.5
-        if abs(rmse - root) <= MAX_RMSE_GAP * root:
-            return None
-        measured = f"val/rmse is {rmse:.4g}, the root of val/mse {root:.4g}"
-        return warn_at(step, "C11", measured, f"both within {MAX_RMSE_GAP:.0%}", rmse=rmse, root=root)
-
-
-class FrozenScoresMonitor:
-    """C12: compares the scores of each validation with those of the one before."""
-
-    def __init__(self) -> None:
-        self.before: dict[str, float] = {}
-
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        scores = {name: value for name, value in row.items() if name.startswith("val/") and math.isfinite(value)}
-        if not scores:
-            return None
-        before, self.before = self.before, scores
-        is_perfect = all(value in (0.0, 1.0) for value in scores.values())
-        if len(scores) < MIN_FROZEN_SCORES or scores != before or is_perfect:
-            return None
-        measured = f"all {len(scores)} scores of the validation equal those of the one before"
-        return warn_at(step, "C12", measured, "scores that follow the weights", **dict(list(scores.items())[:5]))
-
-
-class ScoreRangeMonitor:
-    """T12: finds fractions outside of [0, 1], errors below 0, and accuracies that fall with a wider tolerance."""
-
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        scores = {name.rpartition("/")[2]: value for name, value in row.items() if name.startswith("val/")}
-        fractions = {name: scores[name] for name in FRACTIONS if name in scores}
-        errors = {name: scores[name] for name in ERRORS if name in scores}
-        wrong = [f"{name} {v:.4g}" for name, v in fractions.items() if not -ROUNDING <= v <= 1 + ROUNDING]
-        wrong += [f"{name} {v:.4g}" for name, v in errors.items() if v < -ROUNDING]
-        for strict, loose in pairwise(name for name in ("d1", "d2", "d3") if name in scores):
-            if scores[strict] > scores[loose] + ROUNDING:
-                wrong.append(f"{strict} {scores[strict]:.4g} and {loose} {scores[loose]:.4g}")
-        if not wrong:
-            return None
-        expected = "fractions in [0, 1], errors of 0 or more, d1 <= d2 <= d3"
-        return warn_at(step, "T12", f"the validation has {'; '.join(wrong)}", expected, **fractions, **errors)
-
-
-# -- T13, T17, O20, O21, H19, C30, U05, U06: validations compared with each other, or with the training.
 
 MAIN_ERRORS = ("residual", "depth_and_mask_error", "rotation_error_deg_of_all", "abs_rel", "rmse")
 """Errors by which a validation is judged: the first that it has."""
@@ -99,6 +51,65 @@ VALIDATION_RULES = (
          "residuals are {:.2g} times Sigma, on average", f"within a factor of {MAX_SIGMA_BIAS:g} of 1"),
 )  # fmt: skip
 """See `ValidationRule`."""
+
+MAX_FORGETTING = 1.1
+"""Residual of a data set over its minimum in the run."""
+
+MAX_SCALE_SPREAD = 1.25
+"""Largest over smallest factor from predicted to true motion."""
+
+MAX_TRAINED_RESIDUAL = 0.8
+"""Residual over that of the unwarped images: above it the scale has no meaning yet."""
+
+
+class RmseMonitor:
+    """C11: compares `val/rmse` with the root of `val/mse` of each validation."""
+
+    def on_row(self, step: int, row: Row) -> Finding | None:
+        rmse, mse = row.get("val/rmse"), row.get("val/mse")
+        if rmse is None or mse is None or not (math.isfinite(rmse) and math.isfinite(mse)):
+            return None
+        root = max(mse, 0.0) ** 0.5
+        if abs(rmse - root) <= MAX_RMSE_GAP * root:
+            return None
+        measured = f"val/rmse is {rmse:.4g}, the root of val/mse {root:.4g}"
+        return warn_at(step, "C11", measured, f"both within {MAX_RMSE_GAP:.0%}", rmse=rmse, root=root)
+
+
+class FrozenScoresMonitor:
+    """C12: compares the scores of each validation with those of the one before."""
+
+    def __init__(self) -> None:
+        self.before: dict[str, float] = {}
+
+    def on_row(self, step: int, row: Row) -> Finding | None:
+        scores = {name: value for name, value in row.items() if name.startswith("val/") and math.isfinite(value)}
+        if not scores:
+            return None
+        before, self.before = self.before, scores
+        is_perfect = all(value in (0.0, 1.0) for value in scores.values())
+        if len(scores) < MIN_FROZEN_SCORES or scores != before or is_perfect:
+            return None
+        measured = f"all {len(scores)} scores of the validation equal those of the one before"
+        return warn_at(step, "C12", measured, "scores that follow the weights", **dict(list(scores.items())[:5]))
+
+
+class ScoreRangeMonitor:
+    """T12: finds fractions outside of [0, 1], errors below 0, and accuracies that fall with a wider tolerance."""
+
+    def on_row(self, step: int, row: Row) -> Finding | None:
+        scores = {name.rpartition("/")[2]: value for name, value in row.items() if name.startswith("val/")}
+        fractions = {name: scores[name] for name in FRACTIONS if name in scores}
+        errors = {name: scores[name] for name in ERRORS if name in scores}
+        wrong = [f"{name} {v:.4g}" for name, v in fractions.items() if not -ROUNDING <= v <= 1 + ROUNDING]
+        wrong += [f"{name} {v:.4g}" for name, v in errors.items() if v < -ROUNDING]
+        for strict, loose in pairwise(name for name in ("d1", "d2", "d3") if name in scores):
+            if scores[strict] > scores[loose] + ROUNDING:
+                wrong.append(f"{strict} {scores[strict]:.4g} and {loose} {scores[loose]:.4g}")
+        if not wrong:
+            return None
+        expected = "fractions in [0, 1], errors of 0 or more, d1 <= d2 <= d3"
+        return warn_at(step, "T12", f"the validation has {'; '.join(wrong)}", expected, **fractions, **errors)
 
 
 class TrainingCourse:
@@ -129,7 +140,7 @@ class OverfittingMonitor:
     def __init__(self) -> None:
         self.course = TrainingCourse()
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def on_row(self, step: int, row: Row) -> Finding | None:
         if math.isfinite(loss := row.get("train/loss", math.nan)):
             self.course.values.append(loss)
         name = next((name for name in MAIN_ERRORS if math.isfinite(row.get(f"val/{name}", math.nan))), None)
@@ -141,9 +152,8 @@ class OverfittingMonitor:
         if error <= MIN_OVERFIT * least or not self.course.diverges:
             return None
         measured = f"val/{name} is {error:.4g}, {error / least:.2f} times its minimum, and has risen in "
-        measured += (
-            f"{RISING_VALIDATIONS} validations, while train/loss has fallen from {last[0][0]:.4g} to {last[-1][0]:.4g}"
-        )
+        measured += f"{RISING_VALIDATIONS} validations, "
+        measured += f"while train/loss has fallen from {last[0][0]:.4g} to {last[-1][0]:.4g}"
         course = {"train/loss": [one for one, _ in last], f"val/{name}": [error for _, error in last]}
         return warn_at(step, "T13", measured, f"at most {MIN_OVERFIT:g} times", course=course)
 
@@ -154,7 +164,7 @@ class RotationMonitor:
     def __init__(self) -> None:
         self.course = TrainingCourse()
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def on_row(self, step: int, row: Row) -> Finding | None:
         if (term := row.get("train/term/rotation")) is not None:
             self.course.values.append(term)
         angle = row.get("val/rotation_error_deg")
@@ -164,26 +174,24 @@ class RotationMonitor:
         if not self.course.diverges:
             return None
         last = self.course.last
-        measured = (
-            f"rotations of detected objects are {angle:.0f} degrees off, before {last[0][1]:.0f}, while the term "
-        )
+        measured = f"rotations of detected objects are {angle:.0f} degrees off, "
+        measured += f"before {last[0][1]:.0f}, while the term "
         measured += f"'rotation' has fallen from {last[0][0]:.3g} to {last[-1][0]:.3g}"
         course = {"term": [one for one, _ in last], "degrees": [angle for _, angle in last]}
         return warn_at(step, "O20", measured, "an angle that falls with the term", course=course)
 
 
-class DetectionMonitor:
+class DetectionMonitor(ValidationMonitor):
     """O21: validations with objects, none of which is detected."""
 
-    def __init__(self) -> None:
-        self.persists = PersistenceCounter(EMPTY_VALIDATIONS)
+    min_rows = EMPTY_VALIDATIONS
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def read(self, row: Row) -> Reading | None:
         objects, found = row.get("val/objects"), row.get("val/found")
-        if objects is None or found is None or not self.persists(step, row, objects > 0 and found == 0):
+        if objects is None or found is None:
             return None
-        measured = f"none of {objects:.0f} objects is detected, as in {self.persists.rows} validations"
-        return warn_at(step, "O21", measured, "masks that overlap with objects by half", objects=objects)
+        measured, expected = f"none of {objects:.0f} objects is detected", "masks that overlap with objects by half"
+        return Reading("O21", objects > 0 and found == 0, measured, expected, {"objects": objects})
 
 
 class NanScoreMonitor:
@@ -193,7 +201,7 @@ class NanScoreMonitor:
         self.persists: defaultdict[str, PersistenceCounter] = defaultdict(lambda: PersistenceCounter(EMPTY_VALIDATIONS))
         self.finite: set[str] = set()
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def on_row(self, step: int, row: Row) -> Finding | None:
         scores = {name: value for name, value in row.items() if name.startswith("val/")}
         bad = {name for name, value in scores.items() if not math.isfinite(value)}
         self.finite |= scores.keys() - bad
@@ -205,45 +213,30 @@ class NanScoreMonitor:
         return warn_at(step, "T17", measured, "a finite score in each validation", where=names)
 
 
-class MetricScaleMonitor:
+class MetricScaleMonitor(ValidationMonitor):
     """H19: metric depth has the correct shape but the wrong scale, and does not improve."""
 
-    def __init__(self) -> None:
-        self.persists, self.before = PersistenceCounter(VALIDATIONS), math.nan
+    before = math.nan
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def read(self, row: Row) -> Reading | None:
         metric, scaled = row.get("val/abs_rel"), row.get("val/abs_rel_scaled")
         if metric is None or scaled is None:
             return None
         before, self.before = self.before, metric
         is_off = metric > MAX_ABS_REL and metric > MAX_SCALE_RATIO * scaled
-        if not self.persists(step, row, is_off and not metric < IMPROVES * before):
-            return None
-        measured = f"depth is {metric:.0%} off in metres, and {scaled:.0%} after scaling, "
-        measured += f"as in {self.persists.rows} validations"
+        measured = f"depth is {metric:.0%} off in metres, and {scaled:.0%} after scaling"
         expected = f"at most {MAX_SCALE_RATIO:g} times that, or {MAX_ABS_REL:.0%}"
-        return warn_at(step, "H19", measured, expected, abs_rel=metric, abs_rel_scaled=scaled)
-
-
-# -- T04 and T05: failures of a training on several data sets, from validations.
-
-MAX_FORGETTING = 1.1
-"""Residual of a data set over its minimum in the run."""
-
-MAX_SCALE_SPREAD = 1.25
-"""Largest over smallest factor from predicted to true motion."""
-
-MAX_TRAINED_RESIDUAL = 0.8
-"""Residual over that of the unwarped images: above it the scale has no meaning yet."""
+        evidence = {"abs_rel": metric, "abs_rel_scaled": scaled}
+        return Reading("H19", is_off and not metric < IMPROVES * before, measured, expected, evidence)
 
 
 class ForgettingMonitor:
-    """Compares the `val/NAME/residual` of each data set with its minimum."""
+    """T04: compares the `val/NAME/residual` of each data set with its minimum."""
 
     def __init__(self) -> None:
         self.least: dict[str, float] = {}
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def on_row(self, step: int, row: Row) -> Finding | None:
         residuals = scores_by_data_set(row, "residual")
         worse = {name: value / self.least[name] for name, value in residuals.items() if self.least.get(name, 0.0) > 0}
         self.least |= {name: min(value, self.least.get(name, value)) for name, value in residuals.items()}
@@ -256,12 +249,12 @@ class ForgettingMonitor:
 
 
 class DataSetScaleMonitor:
-    """Compares the `val/NAME/motion_scale` of trained data sets, over two validations."""
+    """T05: compares the `val/NAME/motion_scale` of trained data sets, over two validations."""
 
     def __init__(self) -> None:
         self.before = 1.0
 
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+    def on_row(self, step: int, row: Row) -> Finding | None:
         residuals, unwarped = scores_by_data_set(row, "residual"), scores_by_data_set(row, "residual_unwarped")
         if not residuals:
             return None  # no validation
@@ -283,7 +276,7 @@ class DataSetScaleMonitor:
         return warn_at(step, "T05", measured, expected, where=list(scales), apart=spread, **scales)
 
 
-def scores_by_data_set(row: Mapping[str, float], score: str) -> dict[str, float]:
+def scores_by_data_set(row: Row, score: str) -> dict[str, float]:
     """Return `val/NAME/score` by the name of the data set."""
     parts = {name: name.split("/") for name in row}
     return {
@@ -291,3 +284,18 @@ def scores_by_data_set(row: Mapping[str, float], score: str) -> dict[str, float]
         for name, words in parts.items()
         if len(words) == 3 and words[0] == "val" and words[2] == score
     }
+
+
+SCORE_MONITORS: tuple[type, ...] = (
+    RmseMonitor,
+    FrozenScoresMonitor,
+    ScoreRangeMonitor,
+    NanScoreMonitor,
+    OverfittingMonitor,
+    RotationMonitor,
+    DetectionMonitor,
+    MetricScaleMonitor,
+    ForgettingMonitor,
+    DataSetScaleMonitor,
+)
+"""One instance of each per run, beside VALIDATION_RULES."""

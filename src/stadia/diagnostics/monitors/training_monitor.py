@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,66 +10,26 @@ from rich.console import Console
 
 from stadia.core.errors import DataError, NotFiniteError, RunError
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, append_finding, read_findings
-from stadia.diagnostics.monitors.camera_height_monitors import HEIGHT_RULES, CameraHeightMonitor
-from stadia.diagnostics.monitors.optimization_monitors import (
-    TERM_RULES,
-    ConstantTermMonitor,
-    DataLoadingMonitor,
-    LearningRateMonitor,
-    LossSpikeMonitor,
-    ProportionalTermsMonitor,
-    StallMonitor,
-    TermSumMonitor,
-    TimingMonitor,
-    UpdateRatioMonitor,
-    WeightChangeMonitor,
-    report_not_finite,
-)
-from stadia.diagnostics.monitors.persistence import PersistentPartRule, PersistentRule, ValidationRule
+from stadia.diagnostics.monitors.optimization_monitors import OPTIMIZATION_MONITORS, TERM_RULES, report_not_finite
+from stadia.diagnostics.monitors.persistence import PersistentPartRule, PersistentRule, Row, ValidationRule
 from stadia.diagnostics.monitors.prediction_monitors import (
     GEOMETRY_RULES,
+    HEIGHT_RULES,
     OUTPUT_RULES,
+    PREDICTION_MONITORS,
     SOURCE_RULES,
-    ConstantUncertaintyMonitor,
-    DepthScaleMonitor,
-    ExposureMonitor,
-    GradientBalanceMonitor,
-    MotionScaleMonitor,
-    SmoothnessMonitor,
-    UncertaintyBoundsMonitor,
-    UncertaintyOnlyMonitor,
-    ValidationWarpMonitor,
 )
-from stadia.diagnostics.monitors.score_monitors import (
-    VALIDATION_RULES,
-    DataSetScaleMonitor,
-    DetectionMonitor,
-    ForgettingMonitor,
-    FrozenScoresMonitor,
-    MetricScaleMonitor,
-    NanScoreMonitor,
-    OverfittingMonitor,
-    RmseMonitor,
-    RotationMonitor,
-    ScoreRangeMonitor,
-)
+from stadia.diagnostics.monitors.score_monitors import SCORE_MONITORS, VALIDATION_RULES
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run_folder import Run
 
 
-def make_monitors() -> tuple[object, ...]:
+def make_monitors() -> tuple[Any, ...]:
     """Return new instances of all monitors: their state is that of one run."""
+    classes = (*OPTIMIZATION_MONITORS, *PREDICTION_MONITORS, *SCORE_MONITORS)
     return (
-        *(LossSpikeMonitor(), UpdateRatioMonitor(), StallMonitor(), TimingMonitor()),
-        *(LearningRateMonitor(), WeightChangeMonitor(), DataLoadingMonitor()),
-        *(ProportionalTermsMonitor(), ConstantTermMonitor(), TermSumMonitor()),
-        *(ExposureMonitor(), GradientBalanceMonitor(), SmoothnessMonitor(), ValidationWarpMonitor()),
-        *(DepthScaleMonitor(), MotionScaleMonitor()),
-        *(ConstantUncertaintyMonitor(), UncertaintyOnlyMonitor(), UncertaintyBoundsMonitor()),
-        *(RmseMonitor(), FrozenScoresMonitor(), ScoreRangeMonitor(), NanScoreMonitor()),
-        *(OverfittingMonitor(), RotationMonitor(), DetectionMonitor()),
-        *(CameraHeightMonitor(), MetricScaleMonitor(), ForgettingMonitor(), DataSetScaleMonitor()),
+        *(monitor() for monitor in classes),
         *map(PersistentRule, (*GEOMETRY_RULES, *HEIGHT_RULES, *OUTPUT_RULES)),
         *map(PersistentPartRule, (*TERM_RULES, *SOURCE_RULES)),
         *map(ValidationRule, VALIDATION_RULES),
@@ -81,12 +40,12 @@ class TrainingMonitor(Callback):
     """Calls every monitor, and writes its findings to findings.jsonl, each code once per run.
 
     A monitor is a class with `on_batch(step, loss, samples)` or `on_row(step, row)`, or both, that return a Finding or
-    None: a class in `watching/` and one line in `instruments`. It reads nothing from the device.
+    None. It reads nothing from the device. A new one is added to the table of its file, as a class or as a `Rule`.
     """
 
     def __init__(self, run: Run, console: Console, on_stop: OnStop = OnStop.HALT) -> None:
         self.run, self.console, self.on_stop = run, console, on_stop
-        self.instruments = make_monitors()
+        self.monitors = make_monitors()
         self.reported = {found.code for found in read_training_findings(run.folder)}
 
     def on_train_start(self, loop: TrainingLoop) -> None:
@@ -94,9 +53,9 @@ class TrainingMonitor(Callback):
         log = self.run.metrics_csv
         for cells in read_rows(log) if loop.step and log.exists() else ():
             row = {name: float(cell) for name, cell in cells.items() if cell}
-            for instrument in self.instruments:
-                if hasattr(instrument, "on_row"):
-                    instrument.on_row(int(row["step"]), row)
+            for monitor in self.monitors:
+                if hasattr(monitor, "on_row"):
+                    monitor.on_row(int(row["step"]), row)
 
     def on_batch_end(self, loop: TrainingLoop) -> None:
         assert loop.batch is not None
@@ -106,12 +65,12 @@ class TrainingMonitor(Callback):
         samples = tuple(f"{one.recording} {one.index}" for one in loop.batch.meta)
         self._notify("on_batch", loop.step, loop.batch_loss, samples)
 
-    def on_row(self, loop: TrainingLoop, step: int, row: Mapping[str, float]) -> None:
+    def on_row(self, loop: TrainingLoop, step: int, row: Row) -> None:
         self._notify("on_row", step, row)
 
     def _notify(self, when: str, *values: Any) -> None:
-        for instrument in self.instruments:
-            found = getattr(instrument, when)(*values) if hasattr(instrument, when) else None
+        for monitor in self.monitors:
+            found = getattr(monitor, when)(*values) if hasattr(monitor, when) else None
             if found is not None:
                 self._report(found)
 

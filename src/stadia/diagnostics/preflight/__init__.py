@@ -1,13 +1,12 @@
-"""The table of checks that need no training, in order."""
+"""Checks of data that need no training: the tables of all checks, in order.
+
+A check is a function from a RecordingSurvey to its findings. It raises NotChecked where the recording lacks what it
+compares with.
+"""
 
 from __future__ import annotations
 
 from stadia.core.registry import Registry
-
-# -- The table of preflight checks, which need no training, in order.
-#
-# A check is a function from a Survey to its findings; it raises NotChecked where the recording lacks what it compares
-# with.
 
 CHECKS = Registry(
     "check",

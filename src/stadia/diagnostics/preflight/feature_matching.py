@@ -9,8 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# -- SIFT matches between two images, without any calibration.
-
 MIN_WIDTH, MAX_WIDTH = 640, 1280
 """Smaller images are enlarged before detection (SIFT finds little below this), larger ones reduced (it takes long
 above).
@@ -21,6 +19,10 @@ RATIO = 0.8
 """A match must be nearer than RATIO times the second nearest (Lowe, Distinctive Image Features, IJCV 2004, section
 7.1).
 """
+
+
+FLOW_WIDTH, MIN_CORNERS = 320, 10
+"""Pixels of width of the images for optical flow, and corners that it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +99,12 @@ def match_features(first: SiftFeatures, second: SiftFeatures) -> FeatureMatches:
     pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(first.descriptors, second.descriptors, k=2)
     good = [best for best, other in pairs if best.distance < RATIO * other.distance]
     best_of: dict[int, cv2.DMatch] = {}
-    for candidate in good:  # two features may claim the same partner: the nearer one has it
-        held = best_of.get(candidate.trainIdx)
-        if held is None or candidate.distance < held.distance:
+    for candidate in good:  # two features may have the same partner: the nearer one is kept
+        best = best_of.get(candidate.trainIdx)
+        if best is None or candidate.distance < best.distance:
             best_of[candidate.trainIdx] = candidate
     rows = np.array(sorted((m.queryIdx, m.trainIdx) for m in best_of.values()), dtype=np.intp).reshape(-1, 2)
     return FeatureMatches(rows[:, 0], first.pixels[rows[:, 0]], second.pixels[rows[:, 1]])
-
-
-# -- Median optical flow of corners between two frames, on small images.
-
-
-FLOW_WIDTH = 320
-MIN_CORNERS = 10
 
 
 def shrink_to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -127,5 +122,5 @@ def median_flow_px(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float
     if corners is None or len(corners) < MIN_CORNERS:
         return None
     moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None, winSize=(15, 15), maxLevel=3)
-    ways = np.linalg.norm((moved - corners)[:, 0], axis=1)[found.ravel() > 0]
-    return float(np.median(ways)) if len(ways) >= MIN_CORNERS else None
+    displacements = np.linalg.norm((moved - corners)[:, 0], axis=1)[found.ravel() > 0]
+    return float(np.median(displacements)) if len(displacements) >= MIN_CORNERS else None

@@ -28,7 +28,7 @@ DIFFERENCE_TOP = 64
 
 def draw_finding(finding: Finding, survey: RecordingSurvey) -> bytes:
     """Return a PNG of what a finding of this recording is about; empty where numbers suffice."""
-    return _png(DRAWN[finding.code](finding, survey)) if finding.code in DRAWN else b""
+    return _encode_png(DRAWN[finding.code](finding, survey)) if finding.code in DRAWN else b""
 
 
 def draw_split_finding(finding: Finding, named: Mapping[str, Sequence[tuple[Recording, Sequence[int]]]]) -> bytes:
@@ -37,18 +37,18 @@ def draw_split_finding(finding: Finding, named: Mapping[str, Sequence[tuple[Reco
     for split, labels in finding.evidence.items():
         name, _, index = labels[0].rpartition(" ")
         recording = next(recording for recording, _ in named[split] if recording.name == name)
-        tiles[f"{split}, frame {index}"] = _tile(recording.image(int(index)))
-    return _png(tiles)
+        tiles[f"{split}, frame {index}"] = _resize_to_tile(recording.image(int(index)))
+    return _encode_png(tiles)
 
 
-def _png(tiles: Tiles) -> bytes:
+def _encode_png(tiles: Tiles) -> bytes:
     if not tiles:
         return b""
     sheet = compose_image_sheet({label.encode("ascii", "replace").decode(): tile for label, tile in tiles.items()})
     return cv2.imencode(".png", sheet[..., ::-1])[1].tobytes()
 
 
-def _tile(image: NDArray[np.uint8], width: int = TILE_WIDTH) -> Image:
+def _resize_to_tile(image: NDArray[np.uint8], width: int = TILE_WIDTH) -> Image:
     """Resize gray or RGB to RGB that is `width` pixels wide."""
     image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
     size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
@@ -57,46 +57,48 @@ def _tile(image: NDArray[np.uint8], width: int = TILE_WIDTH) -> Image:
     )
 
 
-def _row(*images: NDArray[np.uint8]) -> Image:
+def _place_side_by_side(*images: NDArray[np.uint8]) -> Image:
     """Put images of one size side by side."""
-    return np.hstack([_tile(image, TILE_WIDTH * 3 // 4) for image in images])
+    return np.hstack([_resize_to_tile(image, TILE_WIDTH * 3 // 4) for image in images])
 
 
-def _heat(share: NDArray[np.floating]) -> Image:
+def _heat_map(share: NDArray[np.floating]) -> Image:
     """Map (H, W) from 0, dark, to 1, bright."""
     levels = (np.clip(share, 0, 1) * 255).astype(np.uint8)
     return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 
 
-def _difference(first: Image, second: Image) -> Image:
+def _draw_difference(first: Image, second: Image) -> Image:
     """Map gray level differences to a heat map."""
     first, second = (gray(image) if image.ndim == 3 else image for image in (first, second))
-    return _heat(cv2.absdiff(first, second).astype(np.float32) / DIFFERENCE_TOP)
+    return _heat_map(cv2.absdiff(first, second).astype(np.float32) / DIFFERENCE_TOP)
 
 
-def _two(survey: RecordingSurvey, first: tuple[int, str], second: tuple[int, str], *, sides: bool = False) -> Tiles:
+def _draw_two(
+    survey: RecordingSurvey, first: tuple[int, str], second: tuple[int, str], *, sides: bool = False
+) -> Tiles:
     """Show two images of a recording, and their difference."""
     one, other = survey.image(*first), survey.image(*second)
     names = [side if sides else f"frame {index}" for index, side in (first, second)]
-    tiles = {names[0]: _tile(one), names[1]: _tile(other)}
-    return tiles | ({"difference": _tile(_difference(one, other))} if one.shape == other.shape else {})
+    tiles = {names[0]: _resize_to_tile(one), names[1]: _resize_to_tile(other)}
+    return tiles | ({"difference": _resize_to_tile(_draw_difference(one, other))} if one.shape == other.shape else {})
 
 
-def _repeated(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    return _two(survey, (finding.evidence["same as"][0], LEFT), (finding.evidence["frame"][0], LEFT))
+def _draw_repeated(finding: Finding, survey: RecordingSurvey) -> Tiles:
+    return _draw_two(survey, (finding.evidence["same as"][0], LEFT), (finding.evidence["frame"][0], LEFT))
 
 
-def _static(finding: Finding, survey: RecordingSurvey) -> Tiles:
+def _draw_static(finding: Finding, survey: RecordingSurvey) -> Tiles:
     pairs = finding.evidence["pairs"]
-    return _two(survey, (pairs["first"][0], LEFT), (pairs["second"][0], LEFT))
+    return _draw_two(survey, (pairs["first"][0], LEFT), (pairs["second"][0], LEFT))
 
 
-def _same_sides(finding: Finding, survey: RecordingSurvey) -> Tiles:
+def _draw_same_sides(finding: Finding, survey: RecordingSurvey) -> Tiles:
     index = finding.evidence["frame"][0]
-    return _two(survey, (index, LEFT), (index, RIGHT), sides=True)
+    return _draw_two(survey, (index, LEFT), (index, RIGHT), sides=True)
 
 
-def _ground_truth(finding: Finding, survey: RecordingSurvey) -> Tiles:
+def _draw_ground_truth(finding: Finding, survey: RecordingSurvey) -> Tiles:
     """Show an image and its depth map: at the frame of the finding, else in the middle."""
     named = finding.evidence.get("frame")
     if isinstance(named, list | tuple):
@@ -112,10 +114,13 @@ def _ground_truth(finding: Finding, survey: RecordingSurvey) -> Tiles:
         inverse = cv2.dilate(inverse, np.ones((3, 3)))  # single returns of a LiDAR would vanish in the small image
     extent = f"{depth[known].min():.3g} to {depth[known].max():.3g} m (bright: small)" if known.any() else "none"
     top = float(np.percentile(inverse[inverse > 0], 95)) if known.any() else 1.0
-    return {f"frame {index}": _tile(survey.image(index)), f"its ground truth: {extent}": _tile(_heat(inverse / top))}
+    return {
+        f"frame {index}": _resize_to_tile(survey.image(index)),
+        f"its ground truth: {extent}": _resize_to_tile(_heat_map(inverse / top)),
+    }
 
 
-def _sizes(finding: Finding, survey: RecordingSurvey) -> Tiles:
+def _draw_sizes(finding: Finding, survey: RecordingSurvey) -> Tiles:
     """Show the image inside the outline of the image that K fits, and the principal point."""
     side = finding.evidence["side"]
     index = finding.evidence.get("frame", survey.anchors[0])
@@ -138,7 +143,7 @@ def _sizes(finding: Finding, survey: RecordingSurvey) -> Tiles:
     }
 
 
-def _sides(finding: Finding, survey: RecordingSurvey) -> Tiles:
+def _draw_sides(finding: Finding, survey: RecordingSurvey) -> Tiles:
     """Show left and right, and the right image warped to the left one with both signs of the baseline, with
     differences.
     """
@@ -148,34 +153,34 @@ def _sides(finding: Finding, survey: RecordingSurvey) -> Tiles:
         return {}
     sign = -1 if finding.evidence["t_x"] > 0 else 1
     given, other = (plane_sweep(gray(left), gray(right), s) for s in (sign, -sign))
-    tiles = {"left, right": _row(given.left, given.right)}
+    tiles = {"left, right": _place_side_by_side(given.left, given.right)}
     for name, sweep in (("as given", given), ("the other way round", other)):
         label = f"{name}: right warped to left, difference (residual {sweep.residual:.3f})"
-        tiles[label] = _row(sweep.warped, _difference(sweep.left, sweep.warped))
+        tiles[label] = _place_side_by_side(sweep.warped, _draw_difference(sweep.left, sweep.warped))
     return tiles
 
 
-def _epipolar(finding: Finding, survey: RecordingSurvey) -> Tiles:
+def _draw_epipolar_lines(finding: Finding, survey: RecordingSurvey) -> Tiles:
     """Show the right image with matches, and the epipolar lines of the rig."""
     pair = max(survey.pairs, key=lambda p: len(p.matches))
     image = survey.image(pair.index, RIGHT).copy()
     T, K, K_right = survey.T_right_left, survey.K(pair.index), survey.K(pair.index, RIGHT)
-    for row in _spread_over(len(pair.matches), MAX_MARKS // 4):
+    for row in _spread_rows(len(pair.matches), MAX_MARKS // 4):
         direction = pixel_rays(pair.matches.first_px[row : row + 1], K)[0]
         ends = [K_right @ (T[:3, :3] @ direction * z + T[:3, 3]) for z in (1e-3, 1e6)]
         if all(abs(end[2]) > 1e-9 for end in ends):
-            _line(image, ends[0][:2] / ends[0][2], ends[1][:2] / ends[1][2], RED)
-        _dot(image, pair.matches.second_px[row], GREEN)
-    return {"right image; green: matches of the left one, red: epipolar lines of the rig": _tile(image)}
+            _draw_line(image, ends[0][:2] / ends[0][2], ends[1][:2] / ends[1][2], RED)
+        _draw_dot(image, pair.matches.second_px[row], GREEN)
+    return {"right image; green: matches of the left one, red: epipolar lines of the rig": _resize_to_tile(image)}
 
 
-def _motions(finding: Finding, survey: RecordingSurvey) -> Tiles:
+def _draw_motions(finding: Finding, survey: RecordingSurvey) -> Tiles:
     """Show where the poses project the points of another frame, and where a measured motion does."""
     lengths = finding.code in ("E03", "E08", "D06")
     usable = [
         (step, step.T_second_first, motion)
         for step in survey.steps
-        if (motion := _measured(step, finding.code)) is not None
+        if (motion := _choose_motion(step, finding.code)) is not None
         and step.T_second_first is not None
         and (motion.metric or not lengths)
     ]
@@ -194,20 +199,22 @@ def _motions(finding: Finding, survey: RecordingSurvey) -> Tiles:
     points = pixel_rays(agreeing.first_px[ahead], K_first) * z[ahead, None]
     source = "the rig" if motion is step.by_rig else "the ground truth" if motion is step.by_depth else "matches"
     return {
-        f"frame {step.second}, points of frame {step.first} by {name}: {apart:.1f} px off": _tile(marked)
+        f"frame {step.second}, points of frame {step.first} by {name}: {apart:.1f} px off": _resize_to_tile(marked)
         for name, T_second_first in (("the poses", given), (f"motion from {source}", measured))
         for marked, apart in [
-            _landed(survey.image(step.second), points, agreeing.second_px[ahead], T_second_first, K_second)
+            _draw_projected(survey.image(step.second), points, agreeing.second_px[ahead], T_second_first, K_second)
         ]
     }
 
 
-def _measured(step: Step, code: str) -> TwoViewMotion | None:
+def _choose_motion(step: Step, code: str) -> TwoViewMotion | None:
     """Return the motion that a finding compares with the poses: of its source, else the most reliable one."""
     return step.by_rig if code == "E03" else step.by_depth if code == "D06" else step.measured
 
 
-def _landed(image: Image, points: Array, seen_px: Array, T_second_first: Array, K: Array) -> tuple[Image, float]:
+def _draw_projected(
+    image: Image, points: Array, seen_px: Array, T_second_first: Array, K: Array
+) -> tuple[Image, float]:
     """Draw points (green) with a line to where a motion projects them. Return the image and the median distance in
     pixels.
     """
@@ -215,48 +222,48 @@ def _landed(image: Image, points: Array, seen_px: Array, T_second_first: Array, 
     ahead = moved[:, 2] > 1e-9
     landed, seen_px = moved[ahead, :2] / moved[ahead, 2:], seen_px[ahead]
     image = image.copy()
-    for row in _spread_over(len(landed), MAX_MARKS):
-        _line(image, seen_px[row], landed[row], RED)
-        _dot(image, seen_px[row], GREEN)
+    for row in _spread_rows(len(landed), MAX_MARKS):
+        _draw_line(image, seen_px[row], landed[row], RED)
+        _draw_dot(image, seen_px[row], GREEN)
     return image, float(np.median(np.linalg.norm(landed - seen_px, axis=1))) if len(landed) else float("nan")
 
 
-def _scale(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    return _motions(finding, survey) or _ground_truth(finding, survey)
+def _draw_scale(finding: Finding, survey: RecordingSurvey) -> Tiles:
+    return _draw_motions(finding, survey) or _draw_ground_truth(finding, survey)
 
 
-def _spread_over(count: int, most: int) -> list[int]:
+def _spread_rows(count: int, most: int) -> list[int]:
     """Return at most `most` of `count` rows, spread evenly."""
     return sorted({int(k) for k in np.linspace(0, count - 1, min(count, most))}) if count else []
 
 
-def _line(image: Image, first: Array, second: Array, color: tuple[int, int, int]) -> None:
+def _draw_line(image: Image, first: Array, second: Array, color: tuple[int, int, int]) -> None:
     """Draw a line that may extend far outside the image; its width scales with the image."""
     start, end = (np.clip(point, -30_000, 30_000).astype(int).tolist() for point in (first, second))
     cv2.line(image, start, end, color, max(1, image.shape[1] // 500), cv2.LINE_AA)
 
 
-def _dot(image: Image, at: Array, color: tuple[int, int, int]) -> None:
+def _draw_dot(image: Image, at: Array, color: tuple[int, int, int]) -> None:
     cv2.circle(image, (round(at[0]), round(at[1])), max(2, image.shape[1] // 250), color, -1, cv2.LINE_AA)
 
 
 DRAWN: dict[str, Callable[[Finding, RecordingSurvey], Tiles]] = {
-    "D02": _repeated,
-    "D03": _static,
-    "D04": _same_sides,
-    "D05": _ground_truth,
-    "D06": _scale,
-    "D07": _ground_truth,
-    "D08": _ground_truth,
-    "K03": _sizes,
-    "K04": _sizes,
-    "E01": _sides,
-    "E02": _sides,
-    "E03": _motions,
-    "E04": _epipolar,
-    "E06": _motions,
-    "E07": _motions,
-    "E08": _motions,
-    "E09": _motions,
+    "D02": _draw_repeated,
+    "D03": _draw_static,
+    "D04": _draw_same_sides,
+    "D05": _draw_ground_truth,
+    "D06": _draw_scale,
+    "D07": _draw_ground_truth,
+    "D08": _draw_ground_truth,
+    "K03": _draw_sizes,
+    "K04": _draw_sizes,
+    "E01": _draw_sides,
+    "E02": _draw_sides,
+    "E03": _draw_motions,
+    "E04": _draw_epipolar_lines,
+    "E06": _draw_motions,
+    "E07": _draw_motions,
+    "E08": _draw_motions,
+    "E09": _draw_motions,
 }
 """Drawing functions by code; a check with a new code adds a line where an image helps."""

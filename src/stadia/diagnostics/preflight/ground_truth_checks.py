@@ -11,46 +11,27 @@ from numpy.typing import NDArray
 from stadia.core.recording import LEFT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight import scale_consistency
 from stadia.diagnostics.preflight.feature_matching import gray
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, spread_order
+from stadia.diagnostics.preflight.scale_consistency import (
+    MAX_BEND,
+    MAX_SPREAD,
+    MIN_RANK,
+    PLAUSIBLE,
+    ScaleSource,
+    check_scale,
+    compare_depth_with_rig,
+    find_scale_errors,
+    has_comparison,
+    has_same_direction,
+)
 from stadia.diagnostics.preflight.two_view_geometry import Array, warp_identity_ratio
 from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_plane
 
-# -- Fit the height of the camera above the road from its ground-truth depth.
+MIN_POINTS, MAX_TILT_DEG = 200, 15.0
 
-MIN_POINTS = 200
-MAX_TILT_DEG = 15.0
 TOLERANCE, MIN_SHARE = 0.03, 0.35
-"""A point is on the road within this share of the camera's height; of the points that are looked at so many must be."""
-
-
-def fit_camera_height(depth: NDArray[np.float32], K: Array) -> float | None:
-    """Return the distance of the camera from the plane in the middle of the lower 40 % of the image, in units of depth.
-
-    None where there is no level plane, as always in 7-Scenes (a hand-held camera indoors, tilted by 30 degrees).
-    KITTI's LiDAR gives 1.62 to 1.69 m with at least 41 % of the points on the plane, RoadWorld 1.60 to 1.72 m with 75
-    %.
-
-    Args:
-        depth: (H, W), 0 = none.
-        K: (3, 3).
-    """
-    height, width = depth.shape
-    top, left = int(0.6 * height), width // 4
-    rows, columns = np.nonzero(depth[top:, left : width - left] > 0)
-    if len(rows) < MIN_POINTS:
-        return None
-    y, x = rows + top, columns + left
-    z = depth[y, x].astype(np.float64)
-    points = torch.from_numpy(np.stack([(x - K[0, 2]) / K[0, 0] * z, (y - K[1, 2]) / K[1, 1] * z, z], 1))
-    plane = fit_plane_ransac(points, tolerance=TOLERANCE)
-    share = float((height_above_plane(plane, points).abs() < TOLERANCE * plane[3]).double().mean())
-    level = -float(plane[1]) > np.cos(np.radians(MAX_TILT_DEG))  # the normal points up, which is -y
-    return float(plane[3]) if level and share >= MIN_SHARE else None
-
-
-# -- Check ground-truth depth: is it there, in metres, and of these images?
+"""A point is on the road within this share of the camera's height; so many of the points in view must be."""
 
 CHECKED_FRAMES, FEW_SHARE = 24, 0.5
 EMPTY_STOP_SHARE = 0.5
@@ -92,13 +73,14 @@ def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:
             return
     yield from _check_levels(survey)
     mismatch = _compare_with_rig(survey) or _compare_adjacent_frames(survey) or _compare_with_motion(survey)
-    if mismatch is None and not scale_consistency.find_scale_errors(survey):
+    if mismatch is None and not find_scale_errors(survey):
         mismatch = _compare_with_plane(survey)
     if mismatch is not None:
         yield mismatch
     else:
-        yield from _check_scale(survey)
-    if scale_consistency.compare_depth_with_rig(survey) is None and len(compare_warps_with_plane(survey)) < MIN_WARPS:
+        wrong = check_scale(survey, ScaleSource.DEPTH)
+        yield from wrong if wrong or has_comparison(survey, ScaleSource.DEPTH) else _check_camera_height(survey)
+    if compare_depth_with_rig(survey) is None and len(compare_warps_with_plane(survey)) < MIN_WARPS:
         raise NotChecked(
             "whether the ground truth belongs to these frames: no rig, and no motion known well enough to warp along"
         )
@@ -108,28 +90,17 @@ def _check_count(survey: RecordingSurvey) -> Iterator[Finding]:
     checked = sorted(spread_order(survey.length)[:CHECKED_FRAMES])
     there = [i for i in checked if survey.recording.depth_m(i, LEFT) is not None]
     if 0 < len(there) < FEW_SHARE * len(checked):
-        yield make_finding(
-            "D12",
-            Severity.WARN,
-            measured=f"{len(there)} of {len(checked)} frames have ground truth",
-            expected="most of them",
-            evidence={"frames_with_ground_truth": there},
-            where=[survey.name],
-        )
+        measured = f"{len(there)} of {len(checked)} frames have ground truth"
+        yield make_finding("D12", Severity.WARN, measured, "most of them", evidence={"frames_with_ground_truth": there})
 
 
 def _check_size(survey: RecordingSurvey) -> Finding | None:
     for i in survey.anchors:
         depth, size = survey.recording.depth_m(i, LEFT), survey.image(i).shape[:2]
         if depth is not None and depth.shape != size:
-            return make_finding(
-                "D11",
-                Severity.STOP,
-                measured=f"ground truth of {depth.shape[1]}x{depth.shape[0]} for an image of {size[1]}x{size[0]}",
-                expected="a value for each pixel of its image",
-                evidence={"frame": i},
-                where=[survey.name],
-            )
+            measured = f"ground truth of {depth.shape[1]}x{depth.shape[0]} for an image of {size[1]}x{size[0]}"
+            expected = "a value for each pixel of its image"
+            return make_finding("D11", Severity.STOP, measured, expected, evidence={"frame": i})
     return None
 
 
@@ -139,14 +110,11 @@ def _check_empty(maps: list[NDArray[np.float32]], survey: RecordingSurvey) -> Fi
     if not any(useless):
         return None
     shares = [values.size / depth.size for values, depth in zip(filled, maps, strict=True)]
-    return make_finding(
-        "D05",
-        Severity.STOP if sum(useless) >= EMPTY_STOP_SHARE * len(maps) else Severity.WARN,
-        measured=f"{sum(useless)} of {len(maps)} sampled maps hold no depth, or one constant value",
-        expected="depth in every map (projected LiDAR: about 3 % of the pixels, dense ground truth: most)",
-        evidence={"frame": list(survey.anchors), "share_of_pixels_with_depth": shares},
-        where=[survey.name],
-    )
+    severity = Severity.stop_if(sum(useless) >= EMPTY_STOP_SHARE * len(maps))
+    measured = f"{sum(useless)} of {len(maps)} sampled maps hold no depth, or one constant value"
+    expected = "depth in every map (projected LiDAR: about 3 % of the pixels, dense ground truth: most)"
+    evidence = {"frame": list(survey.anchors), "share_of_pixels_with_depth": shares}
+    return make_finding("D05", severity, measured, expected, evidence=evidence)
 
 
 def _check_levels(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -154,149 +122,104 @@ def _check_levels(survey: RecordingSurvey) -> Iterator[Finding]:
         depth = survey.depth(i)
         known = depth[depth > 0] if depth is not None else np.zeros(0, np.float32)
         if (whole := _share_of_whole_metres(known)) > WHOLE_SHARE:
-            yield make_finding(
-                "D08",
-                Severity.STOP,
-                measured=f"{whole:.0%} of {known.size} pixels are whole metres",
-                expected=f"at most {WHOLE_SHARE:.0%}",
-                cause="16-bit ground truth (1/256 m) was read as 8 bits, or depth was rounded to integers",
-                fix="read the original files with all of their bits (cv2.IMREAD_UNCHANGED), then divide",
-                evidence={"frame": i, "share": whole},
-                where=[survey.name],
-            )
+            measured = f"{whole:.0%} of {known.size} pixels are whole metres"
+            expected = f"at most {WHOLE_SHARE:.0%}"
+            cause = "16-bit ground truth (1/256 m) was read as 8 bits, or depth was rounded to integers"
+            fix = "read the original files with all of their bits (cv2.IMREAD_UNCHANGED), then divide"
+            evidence = {"frame": i, "share": whole}
+            yield make_finding("D08", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
             return
         if known.size > LEVELS_FROM_PIXELS and (count := len(np.unique(known))) <= LEVELS:
-            yield make_finding(
-                "D08",
-                Severity.WARN,
-                measured=f"{count} distinct values among {known.size} pixels",
-                expected=f"more than {LEVELS}",
-                evidence={"frame": i, "values": count},
-                where=[survey.name],
-            )
+            measured = f"{count} distinct values among {known.size} pixels"
+            evidence = {"frame": i, "values": count}
+            yield make_finding("D08", Severity.WARN, measured, f"more than {LEVELS}", evidence=evidence)
             return
 
 
 def _share_of_whole_metres(known: NDArray[np.float32]) -> float:
     """Return the share of depths that are whole metres; 0 for few distinct ones, or for another unit."""
-    if known.size == 0 or np.median(known) > scale_consistency.PLAUSIBLE[scale_consistency.ScaleSource.DEPTH][1]:
+    if known.size == 0 or np.median(known) > PLAUSIBLE[ScaleSource.DEPTH][1]:
         return 0.0
     whole = known[known == np.rint(known)]
     return whole.size / known.size if len(np.unique(whole)) >= WHOLE_LEVELS else 0.0
 
 
-def _check_scale(survey: RecordingSurvey) -> Iterator[Finding]:
-    wrong = [
-        verdict
-        for verdict in scale_consistency.find_scale_errors(survey)
-        if verdict.ruler is scale_consistency.ScaleSource.DEPTH
-    ]
-    compared = any(
-        scale_consistency.ScaleSource.DEPTH in (c.first, c.second) for c in scale_consistency.compare_scales(survey)
-    )
-    if not wrong and not compared:
-        yield from _check_camera_height(survey)
-    for verdict in wrong:
-        factor = verdict.factor
-        low, high = scale_consistency.PLAUSIBLE[verdict.ruler]
-        measured, expected = f"a median depth of {verdict.value:.4g} m", f"{low:g} to {high:g} m"
-        if factor is not None:
-            measured = (
-                f"ground truth is {factor:.4g} times as long as {scale_consistency.name_other_sources(verdict)} give (its median is"
-                f" {verdict.value:.4g} m)"
-            )
-            expected = "1 within the noise"
-        yield make_finding(
-            "D06",
-            Severity.STOP if verdict.severe else Severity.WARN,
-            measured=measured,
-            expected=expected,
-            cause=verdict.cause,
-            fix=verdict.fix or (f"divide the ground truth by {factor:.4g}" if factor is not None else None),
-            evidence={"median_m": verdict.value, **scale_consistency.scale_evidence(verdict)},
-            where=[survey.name],
-        )
-
-
 def _check_camera_height(survey: RecordingSurvey) -> Iterator[Finding]:
     """D06 where nothing else measures metres: the height of the camera above the road."""
-    seen = [
+    fits = [
         (i, fit_camera_height(depth, survey.K(i))) for i in survey.anchors if (depth := survey.depth(i)) is not None
     ]
-    heights = {i: height for i, height in seen if height is not None}
-    if len(heights) < EMPTY_STOP_SHARE * len(seen) or not heights:
+    heights = {i: height for i, height in fits if height is not None}
+    if len(heights) < EMPTY_STOP_SHARE * len(fits) or not heights:
         return
     height_m = float(np.median(list(heights.values())))
     low, high = CAMERA_HEIGHT_M
     if not low <= height_m <= high:
-        yield make_finding(
-            "D06",
-            Severity.WARN,
-            measured=f"by the ground truth, the camera stands {height_m:.2f} m above the road",
-            expected=f"{low:g} to {high:g} m",
-            fix="if the camera is that of a car, "
-            + (
-                "divide the ground truth by what makes this 1.2 to 2 m (millimetres read as 1/256 m: 3.9)"
-                if height_m > high
-                else "multiply the ground truth by what makes this 1.2 to 2 m (1/256 m read as millimetres: 3.9)"
-            ),
-            evidence={"frame": list(heights), "camera_height_m": list(heights.values())},
-            where=[survey.name],
-        )
+        measured = f"by the ground truth, the camera stands {height_m:.2f} m above the road"
+        fix = "multiply the ground truth by what makes this 1.2 to 2 m (1/256 m read as millimetres: 3.9)"
+        if height_m > high:
+            fix = "divide the ground truth by what makes this 1.2 to 2 m (millimetres read as 1/256 m: 3.9)"
+        fix = f"if the camera is that of a car, {fix}"
+        evidence = {"frame": list(heights), "camera_height_m": list(heights.values())}
+        yield make_finding("D06", Severity.WARN, measured, f"{low:g} to {high:g} m", fix=fix, evidence=evidence)
+
+
+def fit_camera_height(depth: NDArray[np.float32], K: Array) -> float | None:
+    """Return the distance of the camera from the plane in the middle of the lower 40 % of the image, in units of depth.
+
+    None where there is no level plane, as always in 7-Scenes (a hand-held camera indoors, tilted by 30 degrees).
+    KITTI's LiDAR gives 1.62 to 1.69 m with at least 41 % of the points on the plane, RoadWorld 1.60 to 1.72 m with 75
+    %.
+
+    Args:
+        depth: (H, W), 0 = none.
+        K: (3, 3).
+    """
+    height, width = depth.shape
+    top, left = int(0.6 * height), width // 4
+    rows, columns = np.nonzero(depth[top:, left : width - left] > 0)
+    if len(rows) < MIN_POINTS:
+        return None
+    y, x = rows + top, columns + left
+    z = depth[y, x].astype(np.float64)
+    points = torch.from_numpy(np.stack([(x - K[0, 2]) / K[0, 0] * z, (y - K[1, 2]) / K[1, 1] * z, z], 1))
+    plane = fit_plane_ransac(points, tolerance=TOLERANCE)
+    share = float((height_above_plane(plane, points).abs() < TOLERANCE * plane[3]).double().mean())
+    level = -float(plane[1]) > np.cos(np.radians(MAX_TILT_DEG))  # the normal points up, which is -y
+    return float(plane[3]) if level and share >= MIN_SHARE else None
 
 
 def _compare_with_rig(survey: RecordingSurvey) -> Finding | None:
     """D07: compare with the depth of the rig at each point."""
-    proportion = scale_consistency.compare_depth_with_rig(survey)
+    proportion = compare_depth_with_rig(survey)
     if proportion is None or proportion.straight:
         return None
     falling = proportion.rank < 0
-    return make_finding(
-        "D07",
-        Severity.STOP,
-        measured=(
-            f"compared with the depth of the rig, ground truth has a rank correlation of {proportion.rank:.2f}, "
-            f"a spread of {proportion.spread:.0%}, and near and far points differ by {abs(proportion.bend):.0%}"
-        ),
-        expected=(
-            f"at least {scale_consistency.MIN_RANK}, at most {scale_consistency.MAX_SPREAD:.0%}, and at most {scale_consistency.MAX_BEND:.0%}"
-        ),
-        cause="the ground truth grows where depth falls: it is disparity or inverse depth" if falling else None,
-        fix="take its reciprocal, with the factor that makes it metres" if falling else None,
-        evidence={
-            "points": len(proportion.logs),
-            "rank_correlation": proportion.rank,
-            "spread": proportion.spread,
-            "near_less_far": proportion.bend,
-        },
-        where=[survey.name],
-    )
+    measured = f"compared with the depth of the rig, ground truth has a rank correlation of {proportion.rank:.2f}, a "
+    measured += f"spread of {proportion.spread:.0%}, and near and far points differ by {abs(proportion.bend):.0%}"
+    expected = f"at least {MIN_RANK}, at most {MAX_SPREAD:.0%}, and at most {MAX_BEND:.0%}"
+    cause = "the ground truth grows where depth falls: it is disparity or inverse depth" if falling else None
+    fix = "take its reciprocal, with the factor that makes it metres" if falling else None
+    evidence = {"points": len(proportion.logs), "rank_correlation": proportion.rank}
+    evidence |= {"spread": proportion.spread, "near_less_far": proportion.bend}
+    return make_finding("D07", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
 def _compare_adjacent_frames(survey: RecordingSurvey) -> Finding | None:
     """D07 where the depth of the rig fits the ground truth of another frame clearly better than that of its own."""
-    own = scale_consistency.compare_depth_with_rig(survey)
-    others = {
-        shift: fit for shift in SHIFTS if (fit := scale_consistency.compare_depth_with_rig(survey, shift)) is not None
-    }
+    own = compare_depth_with_rig(survey)
+    others = {shift: fit for shift in SHIFTS if (fit := compare_depth_with_rig(survey, shift)) is not None}
     if own is None or not others:
         return None
     best = min(others, key=lambda shift: others[shift].spread)
     if others[best].spread >= SHIFT_GAIN * own.spread:
         return None
-    return make_finding(
-        "D07",
-        Severity.WARN,
-        measured=(
-            f"the rig's depth fits the ground truth of {abs(best)} frame(s) {'later' if best > 0 else 'earlier'} better"
-            f" than its own: a spread of {others[best].spread:.1%} instead of {own.spread:.1%}"
-        ),
-        expected="its own fits best",
-        cause="the ground truth is counted from another first frame, or frames are missing in one of the two",
-        fix="associate ground truth with images by the names of the files",
-        evidence={"shift": [0, *others], "spread": [own.spread, *(fit.spread for fit in others.values())]},
-        where=[survey.name],
-    )
+    measured = f"the rig's depth fits the ground truth of {abs(best)} frame(s) {'later' if best > 0 else 'earlier'} "
+    measured += f"better than its own: a spread of {others[best].spread:.1%} instead of {own.spread:.1%}"
+    cause = "the ground truth is counted from another first frame, or frames are missing in one of the two"
+    fix = "associate ground truth with images by the names of the files"
+    evidence = {"shift": [0, *others], "spread": [own.spread, *(fit.spread for fit in others.values())]}
+    return make_finding("D07", Severity.WARN, measured, "its own fits best", cause=cause, fix=fix, evidence=evidence)
 
 
 def _compare_with_motion(survey: RecordingSurvey) -> Finding | None:
@@ -307,20 +230,12 @@ def _compare_with_motion(survey: RecordingSurvey) -> Finding | None:
     share = float(np.median(explained))
     if share >= EXPLAINED_WARN:
         return None
-    return make_finding(
-        "D07",
-        Severity.STOP if share < EXPLAINED_STOP else Severity.WARN,
-        measured=(
-            f"one motion of the camera and the ground truth explain {share:.0%} of the matches that agree among"
-            " themselves"
-        ),
-        expected=f"at least {EXPLAINED_WARN:.0%}",
-        evidence={
-            "step": [f"{s.first} to {s.second}" for s in survey.steps if s.depth_explains is not None],
-            "share": explained,
-        },
-        where=[survey.name],
-    )
+    measured = "one motion of the camera and the ground truth explain "
+    measured += f"{share:.0%} of the matches that agree among themselves"
+    expected = f"at least {EXPLAINED_WARN:.0%}"
+    names = [f"{s.first} to {s.second}" for s in survey.steps if s.depth_explains is not None]
+    evidence = {"step": names, "share": explained}
+    return make_finding("D07", Severity.stop_if(share < EXPLAINED_STOP), measured, expected, evidence=evidence)
 
 
 def compare_warps_with_plane(survey: RecordingSurvey) -> list[tuple[int, float, float]]:
@@ -328,15 +243,10 @@ def compare_warps_with_plane(survey: RecordingSurvey) -> list[tuple[int, float, 
     found = []
     for step in survey.steps:
         depth, T = survey.depth(step.first), step.T_second_first
-        if (
-            depth is None
-            or T is None
-            or not any(scale_consistency.has_same_direction(T, motion) for motion in step.motions)
-        ):
+        if depth is None or T is None or not any(has_same_direction(T, motion) for motion in step.motions):
             continue
-        flat = np.where(depth > 0, np.float32(np.median(depth[depth > 0])) if (depth > 0).any() else 0, 0).astype(
-            np.float32
-        )
+        median = np.median(depth[depth > 0]) if (depth > 0).any() else 0
+        flat = np.where(depth > 0, median, 0).astype(np.float32)
         images = gray(survey.image(step.first)), gray(survey.image(step.second))
         cameras = survey.K(step.first), survey.K(step.second)
         by_truth = warp_identity_ratio(*images, depth, *cameras, T)
@@ -353,17 +263,9 @@ def _compare_with_plane(survey: RecordingSurvey) -> Finding | None:
     ratio = float(np.median([truth / plane for _, truth, plane in warps]))
     if ratio <= FLAT_WARN:
         return None
-    return make_finding(
-        "D07",
-        Severity.STOP if ratio > FLAT_STOP else Severity.WARN,
-        measured=(
-            f"a neighbor warped by the ground truth resembles the target {ratio:.2f} times as badly as by a flat plane"
-        ),
-        expected=f"at most {FLAT_WARN} times",
-        evidence={
-            "frame": [i for i, _, _ in warps],
-            "wir_ground_truth": [truth for _, truth, _ in warps],
-            "wir_flat": [plane for _, _, plane in warps],
-        },
-        where=[survey.name],
-    )
+    measured = "a neighbor warped by the ground truth resembles the "
+    measured += f"target {ratio:.2f} times as badly as by a flat plane"
+    expected = f"at most {FLAT_WARN} times"
+    columns = (list(column) for column in zip(*warps, strict=True))
+    evidence = dict(zip(("frame", "wir_ground_truth", "wir_flat"), columns, strict=True))
+    return make_finding("D07", Severity.stop_if(ratio > FLAT_STOP), measured, expected, evidence=evidence)

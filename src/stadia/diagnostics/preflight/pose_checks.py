@@ -11,8 +11,8 @@ import numpy as np
 from stadia.core.recording import LEFT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight import scale_consistency
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, Step
+from stadia.diagnostics.preflight.scale_consistency import ScaleSource, check_scale, has_comparison
 from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg, rotation_vector_deg
 
 DIRECTION_WARN_DEG, DIRECTION_STOP_DEG = 30.0, 60.0
@@ -33,7 +33,7 @@ STOP_ROTATION_ERROR = 0.8
 class Convention:
     """A way to write poses.
 
-    code: of the finding.  name, fix: in words.  unusual: degrees by which it must fit better than a usual one to be
+    code: of the finding.  name, fix: in words.  penalty_deg: degrees by which it must fit better than a usual one to be
         chosen.
     motion: from two poses to T_second_first.
     """
@@ -41,37 +41,37 @@ class Convention:
     code: str
     name: str
     fix: str
-    unusual: float
+    penalty_deg: float
     motion: Callable[[Array, Array], Array]
 
 
-def _relative(T_world_first: Array, T_world_second: Array) -> Array:
+def relative_pose(T_world_first: Array, T_world_second: Array) -> Array:
     return np.asarray(np.linalg.solve(T_world_second, T_world_first), dtype=np.float64)
 
 
-def _turned(axes: Array) -> Callable[[Array, Array], Array]:
+def _rotate_axes(axes: Array) -> Callable[[Array, Array], Array]:
     """The frame of the poses has other axes: p_poses = axes p_camera."""
     change = np.eye(4)
     change[:3, :3] = axes
 
     def motion(T_world_first: Array, T_world_second: Array) -> Array:
-        return change.T @ _relative(T_world_first, T_world_second) @ change
+        return change.T @ relative_pose(T_world_first, T_world_second) @ change
 
     return motion
 
 
-def _translations_turned(axes: Array) -> Callable[[Array, Array], Array]:
+def _rotate_translations(axes: Array) -> Callable[[Array, Array], Array]:
     """Only the translations have other axes: t_poses = axes t_world."""
 
     def motion(T_world_first: Array, T_world_second: Array) -> Array:
         first, second = T_world_first.copy(), T_world_second.copy()
         first[:3, 3], second[:3, 3] = axes.T @ first[:3, 3], axes.T @ second[:3, 3]
-        return _relative(first, second)
+        return relative_pose(first, second)
 
     return motion
 
 
-def _in_words(axes: Array) -> str:
+def describe_axes(axes: Array) -> str:
     """Describe each axis of the poses in the camera ("x forward, y left, z up")."""
     names = {(0, 1): "right", (0, -1): "left", (1, 1): "down", (1, -1): "up", (2, 1): "forward", (2, -1): "back"}
     words = []
@@ -88,7 +88,7 @@ USUAL_AXES = (
 )
 
 
-def _all_axes() -> list[Array]:
+def list_axes() -> list[Array]:
     """Return the 47 other permutations of axes with signs; mirrored ones too."""
     found = []
     for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):
@@ -99,14 +99,14 @@ def _all_axes() -> list[Array]:
     return found
 
 
-def _unusual(axes: Array) -> float:
+def _penalty_deg(axes: Array) -> float:
     """Return degrees: 0 for common axes, 3 for other rotations, 10 for mirrored ones."""
     if any(np.array_equal(axes, usual) for usual in USUAL_AXES):
         return 0.0
     return 3.0 if np.linalg.det(axes) > 0 else 10.0
 
 
-def _conventions() -> list[Convention]:
+def make_conventions() -> list[Convention]:
     """Return every known way to write poses, and all axes."""
     found = [
         Convention(
@@ -117,14 +117,14 @@ def _conventions() -> list[Convention]:
             lambda first, second: second @ np.linalg.inv(first),
         )
     ]
-    for axes in _all_axes():
-        words, unusual = _in_words(axes), _unusual(axes)
+    for axes in list_axes():
+        words, penalty_deg = describe_axes(axes), _penalty_deg(axes)
         fix = f"T_world_camera = T_world_poses @ A with the rotation A = {axes.astype(int).tolist()}"
-        found.append(Convention("E07", f"axes of the poses: {words}", fix, unusual, _turned(axes)))
+        found.append(Convention("E07", f"axes of the poses: {words}", fix, penalty_deg, _rotate_axes(axes)))
         fix = f"multiply the translations by {axes.T.astype(int).tolist()}"
         found.append(
             Convention(
-                "E07", f"axes of the translations alone: {words}", fix, unusual + 5.0, _translations_turned(axes)
+                "E07", f"axes of the translations alone: {words}", fix, penalty_deg + 5.0, _rotate_translations(axes)
             )
         )
     return found
@@ -135,32 +135,30 @@ class PoseFit:
     """Differences between given motions and those of the matches, as medians over steps, so that one wrong match has
     no effect.
 
-    turn: rotation error over the rotation, or over MIN_ROTATION_DEG where that is larger.
+    rotation_error: rotation error over the rotation, or over MIN_ROTATION_DEG where that is larger.
     """
 
     direction_deg: float
-    turn: float
+    rotation_error: float
 
     @property
     def score(self) -> float:
         """Degrees, where a rotation error as large as the rotation counts 60."""
-        return self.direction_deg + 60 * self.turn
+        return self.direction_deg + 60 * self.rotation_error
 
     @property
-    def good(self) -> bool:
-        return self.direction_deg < DIRECTION_WARN_DEG and self.turn < STOP_ROTATION_ERROR
+    def is_good(self) -> bool:
+        return self.direction_deg < DIRECTION_WARN_DEG and self.rotation_error < STOP_ROTATION_ERROR
 
 
-def _fit(motions: list[Array], seen: list[TwoViewMotion]) -> PoseFit:
-    directions = [angle_deg(T[:3, 3], motion.t) for T, motion in zip(motions, seen, strict=True)]
-    sizes = [float(np.linalg.norm(rotation_vector_deg(motion.R))) for motion in seen]
-    errors = [
-        float(np.linalg.norm(rotation_vector_deg(motion.R.T @ T[:3, :3])))
-        for T, motion in zip(motions, seen, strict=True)
-    ]
-    return PoseFit(
-        float(np.median(directions)), float(np.median(np.array(errors) / np.maximum(sizes, MIN_ROTATION_DEG)))
-    )
+def fit_poses(given: list[Array], measured: list[TwoViewMotion]) -> PoseFit:
+    """Compare given motions T_second_first with those of the matches."""
+    pairs = list(zip(given, measured, strict=True))
+    directions = [angle_deg(T[:3, 3], motion.t) for T, motion in pairs]
+    sizes = [float(np.linalg.norm(rotation_vector_deg(motion.R))) for _, motion in pairs]
+    errors = [float(np.linalg.norm(rotation_vector_deg(motion.R.T @ T[:3, :3]))) for T, motion in pairs]
+    rotation_error = np.median(np.array(errors) / np.maximum(sizes, MIN_ROTATION_DEG))
+    return PoseFit(float(np.median(directions)), float(rotation_error))
 
 
 def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -174,7 +172,7 @@ def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
         return
     steps = [step for step in survey.steps if step.measured is not None and step.T_second_first is not None]
     if len(steps) < 2:
-        planar = sum(step.seen is not None and step.seen.planar for step in survey.steps)
+        planar = sum(step.by_matches is not None and step.by_matches.planar for step in survey.steps)
         flat = f" ({planar} of {len(survey.steps)} show one plane, which two motions explain)" if planar else ""
         raise NotChecked(
             f"fewer than two steps with poses and enough motion in the images{flat}", hides="wrong axes of the poses"
@@ -183,7 +181,9 @@ def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
     if wrong is not None:
         yield wrong
         return
-    yield from _check_unit(survey)
+    yield from check_scale(survey, ScaleSource.POSES)
+    if not has_comparison(survey, ScaleSource.POSES):
+        raise NotChecked("the unit of the poses beyond a plausible speed: no rig and no ground truth to compare with")
 
 
 def _check_rigid(given: Mapping[int, Array], survey: RecordingSurvey) -> Finding | None:
@@ -192,14 +192,9 @@ def _check_rigid(given: Mapping[int, Array], survey: RecordingSurvey) -> Finding
     if not broken:
         return None
     frame, why = next(iter(broken.items()))
-    return make_finding(
-        "E05",
-        Severity.STOP,
-        measured=f"{len(broken)} of {len(given)} poses, such as that of frame {frame}: {why}",
-        expected="a rotation and a translation",
-        evidence={"T_world_camera": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in given[frame]]},
-        where=[survey.name],
-    )
+    measured = f"{len(broken)} of {len(given)} poses, such as that of frame {frame}: {why}"
+    evidence = {"T_world_camera": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in given[frame]]}
+    return make_finding("E05", Severity.STOP, measured, "a rotation and a translation", evidence=evidence)
 
 
 def _why_not_rigid(T: Array) -> str:
@@ -220,85 +215,39 @@ def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | No
 
     Motion from a wrong rig or ground truth is wrong too, which is not an error of the poses.
     """
-    seen = [step.measured for step in steps if step.measured is not None]
+    motions = [step.measured for step in steps if step.measured is not None]
     ends = [(survey.recording.T_world_camera(s.first), survey.recording.T_world_camera(s.second)) for s in steps]
-    worlds = [(first, second) for first, second in ends if first is not None and second is not None]
-    given = [_relative(*pair) for pair in worlds]
-    as_given = _fit(given, seen)
-    by_matches = [
-        (T, step.seen)
-        for T, step in zip(given, steps, strict=True)
-        if step.seen is not None and step.seen in step.motions
-    ]
-    if as_given.good or (
-        len(by_matches) > 1 and _fit([T for T, _ in by_matches], [motion for _, motion in by_matches]).good
-    ):
+    poses = [(first, second) for first, second in ends if first is not None and second is not None]
+    given = [relative_pose(*pair) for pair in poses]
+    as_given = fit_poses(given, motions)
+    both = [(T, s.by_matches) for T, s in zip(given, steps, strict=True) if s.by_matches in s.motions]
+    unique = [(T, motion) for T, motion in both if motion is not None]
+    if as_given.is_good or (len(unique) > 1 and fit_poses([T for T, _ in unique], [m for _, m in unique]).is_good):
         return None
-    fits = [(convention, _fit([convention.motion(*pair) for pair in worlds], seen)) for convention in _conventions()]
-    fitting = [(convention, fit) for convention, fit in fits if fit.good and fit.score < 0.5 * as_given.score]
-    evidence: dict[str, object] = {
-        "steps": [f"{step.first} to {step.second}" for step in steps],
-        "angle_deg": [angle_deg(_relative(*pair)[:3, 3], motion.t) for pair, motion in zip(worlds, seen, strict=True)],
-    }
+    fits = [(one, fit_poses([one.motion(*pair) for pair in poses], motions)) for one in make_conventions()]
+    fitting = [(one, fit) for one, fit in fits if fit.is_good and fit.score < 0.5 * as_given.score]
     code, cause, fix = "E09", None, None
-    ranked = sorted(fitting or fits, key=lambda pair: pair[1].score + pair[0].unusual)
-    shown = [("as given", as_given), *((convention.name, fit) for convention, fit in ranked[:MAX_SHOWN])]
-    evidence["conventions"] = {
-        "hypothesis": [name for name, _ in shown],
-        "direction off, degrees": [fit.direction_deg for _, fit in shown],
-        "rotation error, relative": [fit.turn for _, fit in shown],
-    }
+    ranked = sorted(fitting or fits, key=lambda pair: pair[1].score + pair[0].penalty_deg)
     if fitting:
         best, fit = ranked[0]
-        alike = [
-            c.name
-            for c, other in ranked[1:3]
-            if other.score + c.unusual <= fit.score + best.unusual + MAX_SCORE_GAP_DEG
-        ]
+        most = fit.score + best.penalty_deg + MAX_SCORE_GAP_DEG
+        alike = [one.name for one, other in ranked[1:3] if other.score + one.penalty_deg <= most]
         code, fix = best.code, best.fix
         cause = best.name + (f" (it could also be: {', or '.join(alike)})" if alike else "")
-    return make_finding(
-        code,
-        Severity.STOP
-        if as_given.direction_deg > DIRECTION_STOP_DEG or as_given.turn > STOP_ROTATION_ERROR
-        else Severity.WARN,
-        measured=f"motion by the poses is {as_given.direction_deg:.0f} degrees off the motion in the images"
-        + (
-            f", and rotations are off by {as_given.turn:.1f} times their size"
-            if as_given.turn > STOP_ROTATION_ERROR
-            else ""
-        ),
-        expected=f"below {DIRECTION_WARN_DEG:.0f} degrees (median of {len(seen)} steps)",
-        cause=cause,
-        fix=fix,
-        evidence=evidence,
-        where=[survey.name],
-    )
-
-
-def _check_unit(survey: RecordingSurvey) -> Iterator[Finding]:
-    for verdict in scale_consistency.find_scale_errors(survey):
-        if verdict.ruler is not scale_consistency.ScaleSource.POSES:
-            continue
-        factor = verdict.factor
-        measured, expected = (
-            f"a median speed of {verdict.value:.3g} m/s",
-            f"up to {scale_consistency.PLAUSIBLE[verdict.ruler][1]:g} m/s",
-        )
-        if factor is not None:
-            measured = f"motion by the poses is {factor:.4g} times as long as by {scale_consistency.name_other_sources(verdict)}"
-            expected = "1 within the noise"
-        yield make_finding(
-            "E08",
-            Severity.STOP if verdict.severe else Severity.WARN,
-            measured=measured,
-            expected=expected,
-            cause=verdict.cause,
-            fix=verdict.fix or (f"divide the translations by {factor:.4g}" if factor is not None else None),
-            evidence={"median_speed_m_per_s": verdict.value, **scale_consistency.scale_evidence(verdict)},
-            where=[survey.name],
-        )
-    if not any(
-        scale_consistency.ScaleSource.POSES in (c.first, c.second) for c in scale_consistency.compare_scales(survey)
-    ):
-        raise NotChecked("the unit of the poses beyond a plausible speed: no rig and no ground truth to compare with")
+    shown = [("as given", as_given), *((one.name, fit) for one, fit in ranked[:MAX_SHOWN])]
+    evidence = {
+        "steps": [f"{step.first} to {step.second}" for step in steps],
+        "angle_deg": [angle_deg(T[:3, 3], motion.t) for T, motion in zip(given, motions, strict=True)],
+        "conventions": {
+            "hypothesis": [name for name, _ in shown],
+            "direction off, degrees": [fit.direction_deg for _, fit in shown],
+            "rotation error, relative": [fit.rotation_error for _, fit in shown],
+        },
+    }
+    is_rotation_off = as_given.rotation_error > STOP_ROTATION_ERROR
+    severity = Severity.stop_if(as_given.direction_deg > DIRECTION_STOP_DEG or is_rotation_off)
+    measured = f"motion by the poses is {as_given.direction_deg:.0f} degrees off the motion in the images"
+    if is_rotation_off:
+        measured += f", and rotations are off by {as_given.rotation_error:.1f} times their size"
+    expected = f"below {DIRECTION_WARN_DEG:.0f} degrees (median of {len(motions)} steps)"
+    return make_finding(code, severity, measured, expected, cause=cause, fix=fix, evidence=evidence)

@@ -14,7 +14,7 @@ from stadia.diagnostics.catalog import make_finding, sort_findings
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight import CHECKS, PREREQUISITES, SPLIT_CHECKS
 from stadia.diagnostics.preflight.finding_images import draw_finding, draw_split_finding
-from stadia.diagnostics.preflight.interface_checks import check_interface
+from stadia.diagnostics.preflight.frame_checks import check_interface
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, spread_order
 from stadia.diagnostics.preflight.split_checks import SplitFrames
 
@@ -55,12 +55,12 @@ def run_preflight(
     total = len(order) + 1
     for done, position in enumerate(order):
         if done and time.monotonic() - began > seconds:
-            found.append(_out_of_time(len(order) - done, len(order), seconds))
+            found.append(_report_out_of_time(len(order) - done, len(order), seconds))
             break
         recording = recordings[position]
         if progress is not None:
             progress(recording.name, done, total)
-        found = _merged([*found, *_check_recording(recording, [name for name in CHECKS if name in wanted])])
+        found = _merge_findings([*found, *_check_recording(recording, [name for name in CHECKS if name in wanted])])
     if progress is not None:
         progress("splits", total - 1, total)
     for name in (name for name in SPLIT_CHECKS if name in wanted):
@@ -69,29 +69,31 @@ def run_preflight(
     return sort_findings(found)
 
 
-def _check_recording(recording: Recording, names: Sequence[str]) -> list[Finding]:
+def _check_recording(recording: Recording, checks: Sequence[str]) -> list[Finding]:
     if len(recording) == 0:
         empty = DataError(recording.name, found="no frames", expected="at least one", fix="check the folder")
         return [make_unreadable_finding(recording.name, empty)]
-    survey = RecordingSurvey(recording)
+    name, survey = recording.name, RecordingSurvey(recording)
+
+    def complete(one: Finding) -> Finding:
+        """Add the recording's name and the image."""
+        return _add_image(replace(one, where=(name,)), partial(draw_finding, one, survey))
+
     if (broken := check_interface(survey)) is not None:
         why = f"{broken.code} must be fixed first"
-        return [
-            _add_image(broken, partial(draw_finding, broken, survey)),
-            *(_not_checked(name, why, recording.name) for name in names),
-        ]
+        return [complete(broken), *(_not_checked(check, why, name) for check in checks)]
     found: list[Finding] = []
     stopped: dict[str, str] = {}
-    for name in names:
-        blocking = next((stopped[other] for other in PREREQUISITES.get(name, ()) if other in stopped), None)
+    for check in checks:
+        blocking = next((stopped[other] for other in PREREQUISITES.get(check, ()) if other in stopped), None)
         if blocking is not None:
-            found.append(_not_checked(name, f"{blocking} must be fixed first", recording.name))
+            found.append(_not_checked(check, f"{blocking} must be fixed first", name))
             continue
-        mine = _run_check(name, recording.name, partial(CHECKS.load(name), survey))
-        found += [_add_image(one, partial(draw_finding, one, survey)) for one in mine]
-        stops = [f.code for f in mine if f.severity is Severity.STOP]
+        mine = [complete(one) for one in _run_check(check, name, partial(CHECKS.load(check), survey))]
+        stops = [one.code for one in mine if one.severity is Severity.STOP]
         if stops:
-            stopped[name] = stops[0]
+            stopped[check] = stops[0]
+        found += mine
     return found
 
 
@@ -105,13 +107,9 @@ def _run_check(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
     except StadiaError as error:
         found.append(make_unreadable_finding(where, error))
     except OSError as error:  # as a recording of the user's own passes it on
-        cannot = DataError(
-            error.filename or where,
-            found=summarize_exception(error),
-            expected="a file that can be read",
-            fix="fetch it again",
-        )
-        found.append(make_unreadable_finding(where, cannot))
+        what, why_not = error.filename or where, summarize_exception(error)
+        unreadable = DataError(what, found=why_not, expected="a file that can be read", fix="fetch it again")
+        found.append(make_unreadable_finding(where, unreadable))
     except Exception as error:  # a check that fails in itself is no reason not to train
         found.append(_not_checked(name, f"the check itself failed ({summarize_exception(error)})", where))
     return found
@@ -126,48 +124,32 @@ def _add_image(one: Finding, draw: Callable[[], bytes]) -> Finding:
         return one
 
 
-def _not_checked(name: str, why: str, where: str, *, hides: str = "") -> Finding:
-    return make_finding(
-        "N01",
-        Severity.NOTE,
-        measured=f"{name}: {why}",
-        expected="something to compare with",
-        evidence={"hides": hides} if hides else {},
-        where=[where] if where else [],
-    )
+def _not_checked(check: str, why: str, where: str, *, hides: str = "") -> Finding:
+    measured, evidence = f"{check}: {why}", {"hides": hides} if hides else {}
+    return make_finding("N01", Severity.NOTE, measured, "something to compare with", where=where, evidence=evidence)
 
 
 def make_unreadable_finding(where: str, error: StadiaError) -> Finding:
     """Return D01: a recording that cannot be read."""
-    return make_finding(
-        "D01",
-        Severity.STOP,
-        measured=f"{error.what}: {error.found}",
-        expected=error.expected,
-        fix=error.fix,
-        where=[where] if where else [],
-    )
+    measured = f"{error.what}: {error.found}"
+    return make_finding("D01", Severity.STOP, measured, error.expected, where=where, fix=error.fix)
 
 
-def _out_of_time(left: int, total: int, seconds: float) -> Finding:
-    return make_finding(
-        "N02",
-        Severity.NOTE,
-        measured=f"sampled: {total - left} of {total} recordings were checked within {seconds:g} s",
-        expected="all of them",
-        cause="the data has more recordings than fit the time for checking",
-    )
+def _report_out_of_time(left: int, total: int, seconds: float) -> Finding:
+    measured = f"sampled: {total - left} of {total} recordings were checked within {seconds:g} s"
+    cause = "the data has more recordings than fit the time for checking"
+    return make_finding("N02", Severity.NOTE, measured, "all of them", cause=cause)
 
 
-def _merged(found: Sequence[Finding]) -> list[Finding]:
+def _merge_findings(found: Sequence[Finding]) -> list[Finding]:
     """Merge the same finding of several recordings: the numbers of the first one, and all names."""
     merged: dict[tuple[str, ...], Finding] = {}
     for one in found:
         distinct = one.measured if one.code in ("N01", "D01") else ""
         key = (one.code, one.severity.value, one.cause, distinct)
         if key in merged:
-            held = merged[key]
-            merged[key] = replace(held, where=tuple(dict.fromkeys((*held.where, *one.where))))
+            first = merged[key]
+            merged[key] = replace(first, where=tuple(dict.fromkeys((*first.where, *one.where))))
         else:
             merged[key] = one
     return list(merged.values())

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TypeVar
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
-from stadia.diagnostics.preflight import two_view_geometry
 from stadia.diagnostics.preflight.feature_matching import (
     FLOW_WIDTH,
     MAX_WIDTH,
@@ -22,7 +19,14 @@ from stadia.diagnostics.preflight.feature_matching import (
     median_flow_px,
     shrink_to_gray,
 )
-from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion
+from stadia.diagnostics.preflight.two_view_geometry import (
+    Array,
+    TwoViewMotion,
+    epipolar_distance_px,
+    estimate_metric_motion,
+    estimate_motion,
+    triangulate,
+)
 
 ANCHORS = 6
 """Frames of a recording that geometry is measured on, spread over its length."""
@@ -52,9 +56,6 @@ DEPTH_EXPLAINS = 0.45
 IMAGES_KEPT = 12
 """Of images, and of depth maps: both are read as they are needed, whatever their size."""
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
-
 
 class NotChecked(Exception):
     """A recording lacks what a check compares with; the message names it.
@@ -78,9 +79,9 @@ class Step:
     """Two frames of the left camera, far enough apart to measure the motion between them.
 
     matches: from the first frame to the second.
-    seen: motion up to scale by the matches alone.  by_rig, by_depth: metric motion by the rig, or by the ground truth.
-    depth_explains: share of the points that agree with `seen` and have ground truth, and that `by_depth` explains too;
-        None where there are too few. `by_depth` is None where it is below DEPTH_EXPLAINS.
+    by_matches: motion up to scale by the matches alone.  by_rig, by_depth: metric motion by the rig, or by depth.
+    depth_explains: share of the points that agree with `by_matches` and have ground truth, and that `by_depth` explains
+        too; None where there are too few. `by_depth` is None where it is below DEPTH_EXPLAINS.
     T_second_first: from the poses of the recording; None where it has none.
     grain_px: pixels of the given image per pixel of the image in which features were detected; tolerances scale with
         it.
@@ -89,7 +90,7 @@ class Step:
     first: int
     second: int
     matches: FeatureMatches
-    seen: TwoViewMotion | None
+    by_matches: TwoViewMotion | None
     by_rig: TwoViewMotion | None
     by_depth: TwoViewMotion | None
     depth_explains: float | None
@@ -103,7 +104,7 @@ class Step:
         """
         known = [motion for motion in (self.by_rig, self.by_depth) if motion is not None]
         known.sort(key=lambda motion: -int(motion.inliers.sum()))
-        every = known if self.seen is None or self.seen.planar else [*known, self.seen]
+        every = known if self.by_matches is None or self.by_matches.planar else [*known, self.by_matches]
         return tuple(motion for motion in every if motion.parallax_px >= MIN_PARALLAX_PX * self.grain_px)
 
     @property
@@ -138,13 +139,10 @@ class RecordingSurvey:
         self.name = recording.name
         self.length = len(recording)
         count = min(anchors, self.length)
-        self.anchors = (
-            tuple(sorted({int(i) for i in np.linspace(0, self.length - 1, count + 2)[1:-1]}))
-            if count > 2
-            else tuple(range(count))
-        )
-        self._images: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
-        self._depths: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
+        spread = np.linspace(0, self.length - 1, count + 2)[1:-1] if count > 2 else range(count)
+        self.anchors = tuple(sorted({int(i) for i in spread}))
+        self._read_image = lru_cache(IMAGES_KEPT)(recording.image)
+        self._read_valid_depth = lru_cache(IMAGES_KEPT)(self._clean_depth)
         self._features: dict[tuple[int, str], SiftFeatures] = {}
 
     @property
@@ -158,10 +156,7 @@ class RecordingSurvey:
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         """Return (H, W, 3) uint8; the last few are kept."""
-        key = (index, side)
-        if key not in self._images:
-            _keep(self._images, key, self.recording.image(index, side))
-        return self._images[key]
+        return self._read_image(index, side)
 
     def K(self, index: int, side: str = LEFT) -> Array:
         """(3, 3) float64."""
@@ -176,14 +171,15 @@ class RecordingSurvey:
         """Return (H, W) ground truth of the left camera, 0 where invalid and 0 everywhere if constant; None without a
         map.
         """
-        if index not in self._depths:
-            depth = self.recording.depth_m(index, LEFT)
-            if depth is None:
-                return None
-            known = np.isfinite(depth) & (depth > 0)
-            is_valid = known.any() and float(np.ptp(depth[known])) > 0
-            _keep(self._depths, index, np.where(known & is_valid, depth, 0).astype(np.float32))
-        return self._depths[index]
+        return self._read_valid_depth(index)
+
+    def _clean_depth(self, index: int) -> NDArray[np.float32] | None:
+        depth = self.recording.depth_m(index, LEFT)
+        if depth is None:
+            return None
+        known = np.isfinite(depth) & (depth > 0)
+        is_valid = known.any() and float(np.ptp(depth[known])) > 0
+        return np.where(known & is_valid, depth, 0).astype(np.float32)
 
     def features(self, index: int, side: str = LEFT) -> SiftFeatures:
         key = (index, side)
@@ -204,10 +200,10 @@ class RecordingSurvey:
         """
         px = (pair.matches.first_px, pair.matches.second_px)
         cameras = (self.K(pair.index), self.K(pair.index, RIGHT))
-        z, z_right = two_view_geometry.triangulate(*px, *cameras, self.T_right_left)
-        apart = two_view_geometry.epipolar_distance_px(*px, *cameras, self.T_right_left)
+        z, z_right = triangulate(*px, *cameras, self.T_right_left)
+        distances_px = epipolar_distance_px(*px, *cameras, self.T_right_left)
         clear = np.abs(pair.disparity_px) > MIN_DISPARITY_PX * self.grain_px
-        good = (apart < MAX_EPIPOLAR_PX * self.grain_px) & (z > 0) & (z_right > 0) & clear
+        good = (distances_px < MAX_EPIPOLAR_PX * self.grain_px) & (z > 0) & (z_right > 0) & clear
         return np.where(good, z, 0.0)
 
     @cached_property
@@ -218,29 +214,28 @@ class RecordingSurvey:
         return [step for step in found if step is not None]
 
     def _step(self, first: int, pair: PairMatches | None) -> Step | None:
-        second, matches = self._far_enough(first)
+        second, matches = self._find_second_frame(first)
         if second is None:
             return None
         K_first, K_second = self.K(first), self.K(second)
-        ways = matches.first_px, matches.second_px
+        pixels = matches.first_px, matches.second_px
         by_rig = by_depth = None
         if pair is not None:
             z = self.rig_depth(pair)
             by_row = dict(zip(pair.matches.first_index.tolist(), z.tolist(), strict=True))
             depth = np.array([by_row.get(row, 0.0) for row in matches.first_index.tolist()])
-            by_rig = two_view_geometry.estimate_metric_motion(*ways, depth, K_first, K_second, grain_px=self.grain_px)
-        seen = two_view_geometry.estimate_motion(*ways, K_first, grain_px=self.grain_px)
+            by_rig = estimate_metric_motion(*pixels, depth, K_first, K_second, grain_px=self.grain_px)
+        by_matches = estimate_motion(*pixels, K_first, grain_px=self.grain_px)
         truth, explains = self.depth(first), None
         if truth is not None:
             known = depth_at(truth, matches.first_px)
-            by_depth = two_view_geometry.estimate_metric_motion(*ways, known, K_first, K_second, grain_px=self.grain_px)
-            counted = (known > 0) & seen.inliers if seen is not None else np.zeros(len(known), bool)
+            by_depth = estimate_metric_motion(*pixels, known, K_first, K_second, grain_px=self.grain_px)
+            counted = (known > 0) & by_matches.inliers if by_matches is not None else np.zeros(len(known), bool)
             if counted.sum() >= ENOUGH_POINTS:
                 explains = float(by_depth.inliers[counted].mean()) if by_depth is not None else 0.0
                 by_depth = by_depth if explains >= DEPTH_EXPLAINS else None
-        return Step(
-            first, second, matches, seen, by_rig, by_depth, explains, self._given_motion(first, second), self.grain_px
-        )
+        given = self._given_motion(first, second)
+        return Step(first, second, matches, by_matches, by_rig, by_depth, explains, given, self.grain_px)
 
     def _given_motion(self, first: int, second: int) -> Array | None:
         T_world_first, T_world_second = (self.recording.T_world_camera(i, LEFT) for i in (first, second))
@@ -248,7 +243,7 @@ class RecordingSurvey:
             return None
         return np.asarray(np.linalg.solve(T_world_second, T_world_first), dtype=np.float64)
 
-    def _far_enough(self, first: int) -> tuple[int | None, FeatureMatches]:
+    def _find_second_frame(self, first: int) -> tuple[int | None, FeatureMatches]:
         """Find a later frame (an earlier one at the end) with enough displacement and matches; None if there is none.
 
         The optical flow to the next frame gives the gap; where matches are too few there, half the gap is tried.
@@ -273,13 +268,6 @@ class RecordingSurvey:
                     )
             gap //= 2
         return None, nothing
-
-
-def _keep(kept: OrderedDict[Key, Value], key: Key, value: Value) -> None:
-    """Add an entry, and remove the oldest beyond IMAGES_KEPT."""
-    kept[key] = value
-    while len(kept) > IMAGES_KEPT:
-        kept.popitem(last=False)
 
 
 def depth_at(depth: NDArray[np.float32], pixels: Array, radius: int = 2) -> Array:

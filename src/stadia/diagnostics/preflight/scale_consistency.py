@@ -10,6 +10,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from stadia.core.recording import RIGHT
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step, depth_at
 from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg
 
@@ -98,19 +100,31 @@ FINGERPRINTS: dict[ScaleSource, tuple[tuple[float, str, str], ...]] = {
 MAX_CALIBRATION_ERROR = 2.0
 """A measured baseline is off by at most this factor, except by a known mistake; poses without a unit by any."""
 
-FINGERPRINT_TOLERANCE = 0.03
-FINGERPRINT_TOLERANCE_LOOSE = 0.10
+FINGERPRINT_TOLERANCE, FINGERPRINT_TOLERANCE_LOOSE = 0.03, 0.10
+"""Difference of log factor from a known mistake, and the same for large factors, whose neighbors are far away."""
+
+
+MAX_ANGLE_DEG, MIN_PARALLAX_PX = 30.0, 3.0
+"""Of a motion whose length is compared: between its direction by poses and by images, and its displacement."""
+
+MIN_STEPS, MIN_POINTS = 2, 30
+"""Steps, or points, that a comparison needs."""
+
+MIN_RIG_POINTS = 40
+MIN_RANK, MAX_SPREAD, MAX_BEND = 0.8, 0.10, 0.10
+
+ASSUMED_INTERVAL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleError:
-    """`ruler` is `factor` times too long (None where nothing else measures it).
+    """`source` is `factor` times too long (None where nothing else measures it).
 
     severe: beyond the threshold for a stop.  sure: a third source, or an absurd value, shows which one is wrong.
     cause, fix: of the known mistake with this factor, else None.  against: the comparisons behind it.
     """
 
-    ruler: ScaleSource
+    source: ScaleSource
     factor: float | None
     severe: bool
     sure: bool
@@ -120,57 +134,105 @@ class ScaleError:
     against: tuple[ScaleComparison, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ScaleTexts:
+    """How errors of a source are reported: (measured, expected) without and with another source, and the fix."""
+
+    code: str
+    alone: tuple[str, str]
+    compared: tuple[str, str]
+    fix: str
+    value_name: str
+
+
+TEXTS = {
+    ScaleSource.RIG: ScaleTexts(
+        "E03",
+        ("the baseline is {value:.4g} m", "{low:g} to {high:g} m"),
+        (
+            "fx times baseline is {factor:.3f} times what {others} give",
+            f"1 within {WARN_FROM:.0%}: a baseline of {{right:.4g}} m, if fx is right",
+        ),
+        "make the baseline {right:.4g} m (it is {value:.4g} m), or correct fx",
+        "baseline_m",
+    ),
+    ScaleSource.POSES: ScaleTexts(
+        "E08",
+        ("a median speed of {value:.3g} m/s", "up to {high:g} m/s"),
+        ("motion by the poses is {factor:.4g} times as long as by {others}", "1 within the noise"),
+        "divide the translations by {factor:.4g}",
+        "median_speed_m_per_s",
+    ),
+    ScaleSource.DEPTH: ScaleTexts(
+        "D06",
+        ("a median depth of {value:.4g} m", "{low:g} to {high:g} m"),
+        (
+            "ground truth is {factor:.4g} times as long as {others} give (its median is {value:.4g} m)",
+            "1 within the noise",
+        ),
+        "divide the ground truth by {factor:.4g}",
+        "median_m",
+    ),
+}
+
+
+def check_scale(survey: RecordingSurvey, source: ScaleSource) -> list[Finding]:
+    """Return E03, E08 or D06 where this source is wrong."""
+    found = []
+    for error in find_scale_errors(survey):
+        if error.source is not source:
+            continue
+        texts, (low, high) = TEXTS[source], PLAUSIBLE[source]
+        others = " and ".join(f"the {c.second if c.first is source else c.first}" for c in error.against)
+        values = {"value": error.value, "low": low, "high": high, "others": others}
+        if error.factor is not None:
+            values |= {"factor": error.factor, "right": error.value / error.factor}
+        measured, expected = (text.format(**values) for text in (texts.compared if error.factor else texts.alone))
+        fix = error.fix or (texts.fix.format(**values) if error.factor else None)
+        evidence = {
+            texts.value_name: error.value,
+            "ratio of": [f"{c.first} / {c.second}" for c in error.against],
+            "median": [c.ratio for c in error.against],
+            "measurements": [c.count for c in error.against],
+            "culprit": "certain" if error.sure else "likeliest: nothing else in the data decides",
+        }
+        severity = Severity.stop_if(error.severe)
+        found.append(
+            make_finding(texts.code, severity, measured, expected, cause=error.cause, fix=fix, evidence=evidence)
+        )
+    return found
+
+
+def has_comparison(survey: RecordingSurvey, source: ScaleSource) -> bool:
+    """Return whether another source measures the same lengths."""
+    return any(source in (c.first, c.second) for c in compare_scales(survey))
+
+
 def compare_scales(survey: RecordingSurvey) -> list[ScaleComparison]:
     """Compare every pair of sources that the recording has, on the same points and motions."""
-    by_rig = [step for step in survey.steps if _usable(step, step.by_rig)]
-    straight = compare_depth_with_rig(survey)
-    by_depth = (
-        [step for step in survey.steps if _usable(step, step.by_depth)] if straight is None or straight.straight else []
-    )
-    found = [
-        _comparison(
-            ScaleSource.POSES,
-            ScaleSource.RIG,
-            [_given(s) / float(np.linalg.norm(s.by_rig.t)) for s in by_rig if s.by_rig is not None],
-            2,
-        ),
-        _comparison(
-            ScaleSource.POSES,
-            ScaleSource.DEPTH,
-            [_given(s) / float(np.linalg.norm(s.by_depth.t)) for s in by_depth if s.by_depth is not None],
-            2,
-        ),
-        _comparison(ScaleSource.RIG, ScaleSource.DEPTH, np.exp(straight.logs).tolist(), 30)
-        if straight is not None and straight.straight
-        else None,
-    ]
+    depth = compare_depth_with_rig(survey)
+    by_rig = [ratio for step in survey.steps if (ratio := _length_ratio(step, step.by_rig))]
+    by_depth = [ratio for step in survey.steps if (ratio := _length_ratio(step, step.by_depth))]
+    found = [_compare(ScaleSource.POSES, ScaleSource.RIG, by_rig, MIN_STEPS)]
+    if depth is None or depth.straight:
+        found.append(_compare(ScaleSource.POSES, ScaleSource.DEPTH, by_depth, MIN_STEPS))
+    if depth is not None and depth.straight:
+        found.append(_compare(ScaleSource.RIG, ScaleSource.DEPTH, np.exp(depth.logs).tolist(), MIN_POINTS))
     return [comparison for comparison in found if comparison is not None]
 
 
-MAX_ANGLE_DEG = 30.0
-MIN_PARALLAX_PX = 3.0
-
-
-def _usable(step: Step, motion: TwoViewMotion | None) -> bool:
-    """Return whether the length of a step can be compared: it has poses and a measured length, and both directions
-    agree.
-    """
+def _length_ratio(step: Step, motion: TwoViewMotion | None) -> float:
+    """Return the length by the poses over that of a motion; 0 where one is missing, or their directions differ."""
     if motion is None or step.T_second_first is None or motion.parallax_px < MIN_PARALLAX_PX * step.grain_px:
-        return False
-    return has_same_direction(step.T_second_first, motion)
+        return 0.0
+    if not has_same_direction(step.T_second_first, motion):
+        return 0.0
+    return float(np.linalg.norm(step.T_second_first[:3, 3])) / float(np.linalg.norm(motion.t))
 
 
 def has_same_direction(T_second_first: Array, motion: TwoViewMotion) -> bool:
     """Return whether poses and images agree on the direction of a motion."""
     return angle_deg(motion.t, T_second_first[:3, 3]) < MAX_ANGLE_DEG
-
-
-def _given(step: Step) -> float:
-    return float(np.linalg.norm(step.T_second_first[:3, 3])) if step.T_second_first is not None else 0.0
-
-
-MIN_POINTS = 40
-MIN_RANK, MAX_SPREAD, MAX_BEND = 0.8, 0.10, 0.10
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +266,7 @@ def compare_depth_with_rig(survey: RecordingSurvey, shift: int = 0) -> DepthProp
             both = (z > 0) & (known > 0)
             rig += z[both].tolist()
             true += known[both].tolist()
-    if len(rig) < MIN_POINTS:
+    if len(rig) < MIN_RIG_POINTS:
         return None
     z, known = np.array(rig), np.array(true)
     logs, near = np.log(z / known), z < np.median(z)
@@ -213,7 +275,7 @@ def compare_depth_with_rig(survey: RecordingSurvey, shift: int = 0) -> DepthProp
     return DepthProportionality(logs, rank, spread, float(np.median(logs[near]) - np.median(logs[~near])))
 
 
-def _comparison(first: ScaleSource, second: ScaleSource, ratios: Sequence[float], least: int) -> ScaleComparison | None:
+def _compare(first: ScaleSource, second: ScaleSource, ratios: Sequence[float], least: int) -> ScaleComparison | None:
     logs = np.log([ratio for ratio in ratios if ratio > 0])
     if len(logs) < least:
         return None
@@ -239,9 +301,6 @@ def measure_scales(survey: RecordingSurvey) -> dict[ScaleSource, float]:
     return values
 
 
-ASSUMED_INTERVAL_S = 0.1
-
-
 def _median_speed(survey: RecordingSurvey) -> float | None:
     """Return m/s over a dozen consecutive frames; 10 Hz is assumed where there are no timestamps."""
     speeds = []
@@ -259,88 +318,65 @@ def _median_speed(survey: RecordingSurvey) -> float | None:
 def find_scale_errors(survey: RecordingSurvey) -> list[ScaleError]:
     """Return the sources that are wrong; empty where all agree, or where there is only one and it is plausible."""
     values, comparisons = measure_scales(survey), compare_scales(survey)
-    absurd = [ruler for ruler, value in values.items() if not PLAUSIBLE[ruler][0] <= value <= PLAUSIBLE[ruler][1]]
-    found = [_verdict(ruler, comparisons, values, severe=True, sure=True) for ruler in absurd]
+    absurd = [source for source, value in values.items() if not PLAUSIBLE[source][0] <= value <= PLAUSIBLE[source][1]]
+    found = [_make_error(source, comparisons, values, severe=True, sure=True) for source in absurd]
     sound = [c for c in comparisons if c.first not in absurd and c.second not in absurd]
-    apart = [c for c in sound if c.deviation > _limits(c)[0]]
-    if not apart:
+    differing = [c for c in sound if c.deviation > _thresholds(c)[0]]
+    if not differing:
         return found
-    severe = any(c.deviation > _limits(c)[1] for c in apart)
-    agreeing = {ruler for c in sound if c not in apart for ruler in (c.first, c.second)}
-    odd = [r for r in ScaleSource if agreeing and r not in agreeing and any(r in (c.first, c.second) for c in apart)]
+    severe = any(c.deviation > _thresholds(c)[1] for c in differing)
+    agreeing = {source for c in sound if c not in differing for source in (c.first, c.second)}
+    odd = [
+        s for s in ScaleSource if agreeing and s not in agreeing and any(s in (c.first, c.second) for c in differing)
+    ]
     if odd:
-        return found + [_verdict(ruler, sound, values, severe=severe, sure=True) for ruler in odd]
-    return [*found, _likeliest(apart, values, severe=severe)]
+        return found + [_make_error(source, sound, values, severe=severe, sure=True) for source in odd]
+    return [*found, _find_likeliest(differing, values, severe=severe)]
 
 
-def _limits(comparison: ScaleComparison) -> tuple[float, float]:
+def _thresholds(comparison: ScaleComparison) -> tuple[float, float]:
     """Return (warn, stop) for the deviation of a comparison."""
     if ScaleSource.RIG in (comparison.first, comparison.second):
         return WARN_FROM, STOP_FROM
     return WARN_FROM_LOOSE, STOP_FROM_LOOSE
 
 
-def _factor(ruler: ScaleSource, comparisons: Sequence[ScaleComparison]) -> float | None:
-    """Return how many times too long a source is, by the most precise comparison with another."""
-    mine = sorted((c for c in comparisons if ruler in (c.first, c.second)), key=lambda c: c.log_error)
-    if not mine:
-        return None
-    return mine[0].ratio if mine[0].first is ruler else 1 / mine[0].ratio
-
-
-def _fingerprint(ruler: ScaleSource, factor: float | None) -> tuple[str | None, str | None]:
-    """Return (cause, fix) of the known mistake with this factor."""
-    if factor is None:
-        return None, None
-    known, cause, fix = min(FINGERPRINTS[ruler], key=lambda entry: abs(np.log(factor / entry[0])))
-    loose = not 0.2 < known < 5  # neighbors of 1000 are far away: the motion's own error may be larger there
-    if abs(np.log(factor / known)) > (FINGERPRINT_TOLERANCE_LOOSE if loose else FINGERPRINT_TOLERANCE):
-        return None, None
-    return cause, fix
-
-
-def _verdict(
-    ruler: ScaleSource,
+def _make_error(
+    source: ScaleSource,
     comparisons: Sequence[ScaleComparison],
     values: dict[ScaleSource, float],
     *,
     severe: bool,
     sure: bool,
 ) -> ScaleError:
-    factor = _factor(ruler, comparisons)
-    cause, fix = _fingerprint(ruler, factor)
-    against = tuple(c for c in comparisons if ruler in (c.first, c.second))
-    return ScaleError(ruler, factor, severe, sure, cause, fix, values.get(ruler, float("nan")), against)
+    """Return the error of a source; its factor is that of the most precise comparison."""
+    against = tuple(c for c in comparisons if source in (c.first, c.second))
+    best = min(against, key=lambda c: c.log_error, default=None)
+    factor = None if best is None else best.ratio if best.first is source else 1 / best.ratio
+    cause, fix = _find_known_mistake(source, factor)
+    return ScaleError(source, factor, severe, sure, cause, fix, values.get(source, float("nan")), against)
 
 
-def _likeliest(apart: Sequence[ScaleComparison], values: dict[ScaleSource, float], *, severe: bool) -> ScaleError:
+def _find_known_mistake(source: ScaleSource, factor: float | None) -> tuple[str | None, str | None]:
+    """Return (cause, fix) of the known mistake with this factor."""
+    if factor is None:
+        return None, None
+    known, cause, fix = min(FINGERPRINTS[source], key=lambda entry: abs(np.log(factor / entry[0])))
+    loose = not 0.2 < known < 5
+    if abs(np.log(factor / known)) > (FINGERPRINT_TOLERANCE_LOOSE if loose else FINGERPRINT_TOLERANCE):
+        return None, None
+    return cause, fix
+
+
+def _find_likeliest(
+    differing: Sequence[ScaleComparison], values: dict[ScaleSource, float], *, severe: bool
+) -> ScaleError:
     """Choose between two sources that disagree: the one with a known mistake, else the most error-prone."""
-    involved = [
-        ruler
-        for ruler in (ScaleSource.POSES, ScaleSource.DEPTH, ScaleSource.RIG)
-        if any(ruler in (c.first, c.second) for c in apart)
-    ]
-    for ruler in involved:
-        verdict = _verdict(ruler, apart, values, severe=severe, sure=False)
-        if verdict.cause is not None:
-            return verdict
-    others = [ruler for ruler in involved if ruler is not ScaleSource.RIG]
-    far_off = max(c.deviation for c in apart) > np.log(MAX_CALIBRATION_ERROR)
-    ruler = others[0] if far_off or ScaleSource.RIG not in involved else ScaleSource.RIG
-    return _verdict(ruler, apart, values, severe=severe, sure=False)
-
-
-def name_other_sources(verdict: ScaleError) -> str:
-    """Name the sources that a source was compared with."""
-    names = [str(c.second if c.first is verdict.ruler else c.first) for c in verdict.against]
-    return " and ".join(f"the {name}" for name in names)
-
-
-def scale_evidence(verdict: ScaleError) -> dict[str, object]:
-    """Return the comparisons as a table, and whether the wrong source is certain."""
-    return {
-        "ratio of": [f"{c.first} / {c.second}" for c in verdict.against],
-        "median": [c.ratio for c in verdict.against],
-        "measurements": [c.count for c in verdict.against],
-        "culprit": "certain" if verdict.sure else "likeliest: nothing else in the data decides",
-    }
+    order = ScaleSource.POSES, ScaleSource.DEPTH, ScaleSource.RIG
+    involved = [source for source in order if any(source in (c.first, c.second) for c in differing)]
+    errors = {source: _make_error(source, differing, values, severe=severe, sure=False) for source in involved}
+    known = next((error for error in errors.values() if error.cause is not None), None)
+    if known is not None:
+        return known
+    far_off = max(c.deviation for c in differing) > np.log(MAX_CALIBRATION_ERROR)
+    return errors[involved[0] if far_off or ScaleSource.RIG not in involved else ScaleSource.RIG]

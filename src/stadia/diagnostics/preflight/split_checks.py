@@ -29,13 +29,16 @@ SplitFrames = tuple[Recording, Sequence[int]]
 """A recording, and the frames of it that belong to a split."""
 
 SHARED_STOP = 0.01
-MAX_HELD, MAX_TRAINED, MAX_OF_A_SIZE = 1000, 100_000, 400
+MAX_HELD_OUT, MAX_TRAINED, MAX_OF_A_SIZE = 1000, 100_000, 400
 """Limits of frames compared by content: of a held-out split, of the training split, and of the training split with one
 size of file.
 """
 
 MAX_SPLIT_SECONDS = 8.0
 """Time limit of all pairs of splits; what is left out is reported."""
+
+MAX_SHOWN = 8
+"""Pairs of frames in the evidence."""
 
 PROBES = 6
 NEIGHBORS_WARN = 0.25
@@ -47,9 +50,33 @@ ALIKE = 0.85
 AGREEING_SHARE = 0.5
 MIN_MOVED_PX, MAX_NEAR_SHARE = 1.0, 0.8
 """A training frame is nearer when its matches moved less than MAX_NEAR_SHARE of the distance to the next frame. Frames
-of a
-static camera are alike: below MIN_MOVED_PX nothing is reported.
+of a static camera are alike: below MIN_MOVED_PX nothing is reported.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    name: str
+    recordings: Sequence[SplitFrames]
+
+    @property
+    def frames(self) -> list[Frame]:
+        return [(recording, index) for recording, indices in self.recordings for index in indices]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFrames:
+    """Pairs of (held-out frame, training frame) of the same content, and how many frames of how many were compared."""
+
+    pairs: list[tuple[Frame, Frame]]
+    compared: int
+    total: int
+    trained_compared: int
+    trained_total: int
+
+    @property
+    def is_sampled(self) -> bool:
+        return self.compared < self.total or self.trained_compared < self.trained_total
 
 
 def check_splits(
@@ -60,100 +87,71 @@ def check_splits(
 
     Only the first finding of a pair is reported: splits that share frames share drives, too.
     """
-    filled = {name: frames for name, frames in named.items() if any(len(indices) for _, indices in frames)}
-    if len(filled) < 2:
+    splits = [Split(name, recordings) for name, recordings in named.items() if any(len(one) for _, one in recordings)]
+    if len(splits) < 2:
         raise NotChecked("the data names no splits that could be compared")
-    pairs = list(combinations(filled.items(), 2))
+    pairs = list(combinations(splits, 2))
     began = time.monotonic()
-    for number, ((name, train), (held_name, held)) in enumerate(pairs):
+    for number, (train, held_out) in enumerate(pairs):
         start, end = (began + seconds * (number + done) / len(pairs) for done in (0, 1))
-        shared = _shared(train, held, (start + end) / 2)
+        shared = _find_shared_frames(train, held_out, (start + end) / 2)
         if shared.pairs:
-            yield _share_frames(name, held_name, shared)
+            severity = Severity.stop_if(len(shared.pairs) >= SHARED_STOP * shared.compared)
+            sampled = "sampled " if shared.compared < shared.total else ""
+            measured = f"{len(shared.pairs)} of the {shared.compared} {sampled}frames of '{held_out.name}' are "
+            measured += f"identical to frames of '{train.name}'"
+            yield _report_pairs("D09", severity, measured, "none", train, held_out, shared.pairs)
         else:
-            near = list(_neighbors(name, held_name, train, held, end))
-            yield from near or _drives(name, held_name, train, held)
-        if shared.sampled:
-            yield _sampled(name, held_name, shared)
+            adjacent = list(_check_adjacent_frames(train, held_out, end))
+            yield from adjacent or _check_shared_drives(train, held_out)
+        if shared.is_sampled:
+            measured = f"splits, sampled: {shared.compared} of {shared.total} frames of '{held_out.name}' were "
+            measured += f"compared with {shared.trained_compared} of {shared.trained_total} of '{train.name}'"
+            cause = "the splits have more frames than fit the time for checking"
+            fix = "nothing to do, unless the splits were made by hand: then compare their lists as well"
+            yield make_finding("N02", Severity.NOTE, measured, "all of them", cause=cause, fix=fix)
 
 
-@dataclass(frozen=True, slots=True)
-class SharedFrames:
-    """pairs: (held-out frame, training frame) of the same content.  compared, total: held-out frames compared, and all.
-
-    trained_compared, trained_total: training frames compared, and all.
-    """
-
-    pairs: list[tuple[str, str]]
-    compared: int
-    total: int
-    trained_compared: int
-    trained_total: int
-
-    @property
-    def sampled(self) -> bool:
-        return self.compared < self.total or self.trained_compared < self.trained_total
+def _report_pairs(
+    code: str,
+    severity: Severity,
+    measured: str,
+    expected: str,
+    train: Split,
+    held_out: Split,
+    pairs: Sequence[tuple[Frame, Frame]],
+) -> Finding:
+    """Return a finding about pairs of a held-out and a training frame, with the first of them as evidence."""
+    held_out_names, names = ([f"{frame[0].name} {frame[1]}" for frame in column] for column in zip(*pairs, strict=True))
+    where = sorted({frame[0].name for frame, _ in pairs})
+    evidence = {held_out.name: held_out_names[:MAX_SHOWN], train.name: names[:MAX_SHOWN]}
+    return make_finding(code, severity, measured, expected, where=where, evidence=evidence)
 
 
-def _share_frames(name: str, held_name: str, shared: SharedFrames) -> Finding:
-    return make_finding(
-        "D09",
-        Severity.STOP if len(shared.pairs) >= SHARED_STOP * shared.compared else Severity.WARN,
-        measured=(
-            f"{len(shared.pairs)} of the {shared.compared} {'sampled ' if shared.compared < shared.total else ''}"
-            f"frames of"
-            f" '{held_name}' are identical to frames of '{name}' show"
-        ),
-        expected="none",
-        evidence={
-            held_name: [first for first, _ in shared.pairs[:8]],
-            name: [second for _, second in shared.pairs[:8]],
-        },
-        where=sorted({first.rpartition(" ")[0] for first, _ in shared.pairs}),
-    )
-
-
-def _sampled(name: str, held_name: str, shared: SharedFrames) -> Finding:
-    return make_finding(
-        "N02",
-        Severity.NOTE,
-        measured=(
-            f"splits, sampled: {shared.compared} of {shared.total} frames of '{held_name}' were compared with "
-            f"{shared.trained_compared} of {shared.trained_total} of '{name}'"
-        ),
-        expected="all of them",
-        cause="the splits have more frames than fit the time for checking",
-        fix="nothing to do, unless the splits were made by hand: then compare their lists as well",
-    )
-
-
-def _shared(train: Sequence[SplitFrames], held: Sequence[SplitFrames], until: float) -> SharedFrames:
+def _find_shared_frames(train: Split, held_out: Split, until: float) -> SharedFrames:
     """Find frames of the same content: of the same recording and index, else of the same file size and bytes.
 
     Frames of a video have no file, and are compared by pixels.
     """
-    trained, probed = _frames(train), _frames(held)
-    known = _which([recording for recording, _ in (*train, *held)])
+    trained, probed = train.frames, held_out.frames
+    known = _identify_recordings([recording for recording, _ in (*train.recordings, *held_out.recordings)])
     own = {(known[id(recording)], index) for recording, index in trained}
     same_index = [frame for frame in probed if (known[id(frame[0])], frame[1]) in own]
     others = [frame for frame in probed if (known[id(frame[0])], frame[1]) not in own]
     now = time.monotonic()
-    sizes = _in_time(_sample(others, MAX_HELD), _file_size, now + (until - now) / 8)
+    sizes = _measure_within_time(_sample(others, MAX_HELD_OUT), _file_size, now + (until - now) / 8)
     by_size: dict[int, list[Frame]] = {size: [] for _, size in sizes}
-    listed = _in_time(_sample(trained, MAX_TRAINED), _file_size, now + (until - now) / 4)
+    listed = _measure_within_time(_sample(trained, MAX_TRAINED), _file_size, now + (until - now) / 4)
     for frame, size in listed:
         if size in by_size:
             by_size[size].append(frame)
     alike = [frame for frames in by_size.values() for frame in _sample(frames, MAX_OF_A_SIZE)]
-    read = _in_time(alike, _content, now + (until - now) * 5 / 8)
+    read = _measure_within_time(alike, _hash_content, now + (until - now) * 5 / 8)
     same = {content: frame for frame, content in read}
     alone = [frame for frame, size in sizes if not by_size[size]]
-    compared = _in_time([frame for frame, size in sizes if by_size[size]], _content, until)
-    pairs = [(frame, frame) for frame in same_index] + [
-        (frame, same[content]) for frame, content in compared if content in same
-    ]
+    compared = _measure_within_time([frame for frame, size in sizes if by_size[size]], _hash_content, until)
     return SharedFrames(
-        pairs=[(_label(*held_frame), _label(*trained_frame)) for held_frame, trained_frame in pairs],
+        pairs=[(frame, frame) for frame in same_index] + [(one, same[key]) for one, key in compared if key in same],
         compared=len(same_index) + len(alone) + len(compared),
         total=len(probed),
         trained_compared=len(listed) - sum(map(len, by_size.values())) + len(read),
@@ -161,14 +159,14 @@ def _shared(train: Sequence[SplitFrames], held: Sequence[SplitFrames], until: fl
     )
 
 
-def _which(recordings: Sequence[Recording]) -> dict[int, tuple[str, str]]:
+def _identify_recordings(recordings: Sequence[Recording]) -> dict[int, tuple[str, str]]:
     """Return what identifies a recording, by its `id`: its name, and its fingerprint where data sets share names."""
     unique = {id(recording): recording for recording in recordings}
     count = Counter(recording.name for recording in unique.values())
     return {number: (one.name, one.fingerprint() if count[one.name] > 1 else "") for number, one in unique.items()}
 
 
-def _in_time(
+def _measure_within_time(
     frames: Sequence[Frame], measure: Callable[[Recording, int], Value], until: float
 ) -> list[tuple[Frame, Value]]:
     """Measure frames in order: all, or as many as fit the time limit (at least one), spread evenly."""
@@ -180,20 +178,12 @@ def _in_time(
     return [(frames[position], measured[position]) for position in sorted(measured)]
 
 
-def _frames(split: Sequence[SplitFrames]) -> list[Frame]:
-    return [(recording, index) for recording, indices in split for index in indices]
-
-
-def _content(recording: Recording, index: int) -> bytes:
+def _hash_content(recording: Recording, index: int) -> bytes:
     """Return 16 bytes of the file of a frame, or of its pixels where it has none."""
     file = recording.file(index)
     if file is not None and file.is_file():
         return hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
     return image_digest(recording.image(index))
-
-
-def _label(recording: Recording, index: int) -> str:
-    return f"{recording.name} {index}"
 
 
 def _file_size(recording: Recording, index: int) -> int:
@@ -213,13 +203,11 @@ def _thumbnail(recording: Recording, index: int) -> Array:
     return np.asarray(small / max(float(np.linalg.norm(small)), 1e-9))
 
 
-def _neighbors(
-    name: str, held_name: str, train: Sequence[SplitFrames], held: Sequence[SplitFrames], until: float
-) -> Iterator[Finding]:
+def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Iterator[Finding]:
     """D10: count held-out frames with a training frame nearer than the next frame of their own split."""
-    probes = [(recording, indices, k) for recording, indices in held for k in range(len(indices))]
+    probes = [(recording, indices, k) for recording, indices in held_out.recordings for k in range(len(indices))]
     now = time.monotonic()
-    read = _in_time(_sample(_frames(train), MAX_THUMBNAILS), _thumbnail, now + (until - now) / 2)
+    read = _measure_within_time(_sample(train.frames, MAX_THUMBNAILS), _thumbnail, now + (until - now) / 2)
     compared, thumbnails = [frame for frame, _ in read], np.stack([thumbnail for _, thumbnail in read])
     chosen, near = 0, []
     sample = _sample(probes, PROBES)
@@ -228,70 +216,54 @@ def _neighbors(
             break
         chosen, index = chosen + 1, indices[k]
         likeness = thumbnails @ _thumbnail(recording, index)
-        candidate = _same_recording(recording, index, train)
+        candidate = _nearest_trained_frame(recording, index, train)
         if candidate is None and likeness.max() >= ALIKE:
             candidate = compared[int(likeness.argmax())]
         following = indices[k + 1] if k + 1 < len(indices) else indices[k - 1]
-        if candidate is not None and following != index and _nearer(recording, index, candidate, following):
-            near.append((_label(recording, index), _label(*candidate)))
-    if len(near) < max(2, NEIGHBORS_WARN * chosen):
-        return
-    yield make_finding(
-        "D10",
-        Severity.WARN,
-        measured=(
-            f"{len(near)} of {chosen} sampled frames of '{held_name}' have a frame of '{name}' nearer than the next of"
-            " their own"
-        ),
-        expected=f"fewer than {NEIGHBORS_WARN:.0%}",
-        evidence={held_name: [first for first, _ in near], name: [second for _, second in near]},
-        where=sorted({first.rpartition(" ")[0] for first, _ in near}),
-    )
+        if candidate is not None and following != index and _is_nearer(recording, index, candidate, following):
+            near.append(((recording, index), candidate))
+    if len(near) >= max(2, NEIGHBORS_WARN * chosen):
+        measured = f"{len(near)} of {chosen} sampled frames of '{held_out.name}' "
+        measured += f"have a frame of '{train.name}' nearer than the next of their own"
+        expected = f"fewer than {NEIGHBORS_WARN:.0%}"
+        yield _report_pairs("D10", Severity.WARN, measured, expected, train, held_out, near)
 
 
-def _drives(name: str, held_name: str, train: Sequence[SplitFrames], held: Sequence[SplitFrames]) -> Iterator[Finding]:
+def _check_shared_drives(train: Split, held_out: Split) -> Iterator[Finding]:
     """D13: other frames of held-out recordings are in training. A note where blocks are held out on purpose.
 
     A single recording cannot be split otherwise, and is not reported.
     """
-    trained = [(recording, indices[0]) for recording, indices in train if len(indices)]
-    beside: list[tuple[Frame, Frame]] = []
-    for recording, indices in held:
-        cuts = [frame for frame in trained if frame[0].session == recording.session]
-        if len(indices) and cuts:
-            another = next((frame for frame in cuts if frame[0].name != recording.name), cuts[0])
-            beside.append(((recording, indices[0]), _same_recording(another[0], indices[0], train) or another))
-    if not beside or len({recording.name for recording, _ in (*train, *held)}) == 1:
+    trained = [(recording, indices[0]) for recording, indices in train.recordings if len(indices)]
+    pairs: list[tuple[Frame, Frame]] = []
+    for recording, indices in held_out.recordings:
+        of_drive = [frame for frame in trained if frame[0].session == recording.session]
+        if len(indices) and of_drive:
+            another = next((frame for frame in of_drive if frame[0].name != recording.name), of_drive[0])
+            pairs.append(((recording, indices[0]), _nearest_trained_frame(another[0], indices[0], train) or another))
+    if not pairs or len({recording.name for recording, _ in (*train.recordings, *held_out.recordings)}) == 1:
         return
-    shared = {frame[0].name: other[0].name for frame, other in beside}
-    total = len({recording.name for recording, indices in held if len(indices)})
-    cut_twice = {first: second for first, second in shared.items() if first != second}
-    other = next(iter(cut_twice.items()), None)
-    of = f"{len(shared)} of the {total} recordings of '{held_name}' are of drives that '{name}' holds other frames of"
-    yield make_finding(
-        "D13",
-        Severity.WARN if other else Severity.NOTE,
-        measured=of + (f", under another name: '{other[0]}' and '{other[1]}'" if other else ""),
-        expected="none, for scores of places outside the training split",
-        evidence={
-            held_name: [_label(*frame) for frame, _ in beside[:8]],
-            name: [_label(*frame) for _, frame in beside[:8]],
-        },
-        where=sorted(shared),
-    )
+    shared = {frame[0].name: other[0].name for frame, other in pairs}
+    total = len({recording.name for recording, indices in held_out.recordings if len(indices)})
+    renamed = next(((first, second) for first, second in shared.items() if first != second), None)
+    measured = f"{len(shared)} of the {total} recordings of '{held_out.name}' are of drives that '{train.name}' holds "
+    measured += "other frames of" + (f", under another name: '{renamed[0]}' and '{renamed[1]}'" if renamed else "")
+    severity = Severity.WARN if renamed else Severity.NOTE
+    expected = "none, for scores of places outside the training split"
+    yield _report_pairs("D13", severity, measured, expected, train, held_out, pairs)
 
 
-def _same_recording(recording: Recording, index: int, train: Sequence[SplitFrames]) -> tuple[Recording, int] | None:
+def _nearest_trained_frame(recording: Recording, index: int, train: Split) -> Frame | None:
     """Return the nearest training frame of the same recording."""
-    own = [i for other, indices in train if other.name == recording.name for i in indices]
+    own = [i for other, indices in train.recordings if other.name == recording.name for i in indices]
     return (recording, min(own, key=lambda i: abs(i - index))) if own else None
 
 
-def _nearer(recording: Recording, index: int, candidate: tuple[Recording, int], following: int) -> bool:
+def _is_nearer(recording: Recording, index: int, candidate: Frame, following: int) -> bool:
     """Return whether the candidate shows the same place from nearer than the next frame of the same split."""
     here = detect_features(recording.image(index))
     there = match_features(here, detect_features(candidate[0].image(candidate[1])))
-    if len(there) < ENOUGH_MATCHES or _agreeing(there) < AGREEING_SHARE:
+    if len(there) < ENOUGH_MATCHES or _epipolar_share(there) < AGREEING_SHARE:
         return False
     own = match_features(here, detect_features(recording.image(following)))
     return len(own) < ENOUGH_MATCHES or (
@@ -299,7 +271,7 @@ def _nearer(recording: Recording, index: int, candidate: tuple[Recording, int], 
     )
 
 
-def _agreeing(matches: FeatureMatches) -> float:
+def _epipolar_share(matches: FeatureMatches) -> float:
     """Return the share of matches under one epipolar geometry."""
     _, mask = cv2.findFundamentalMat(matches.first_px, matches.second_px, cv2.FM_RANSAC, 1.5, 0.99)
     return float(mask.mean()) if mask is not None else 0.0

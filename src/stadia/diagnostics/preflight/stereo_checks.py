@@ -12,9 +12,9 @@ from scipy.spatial.transform import Rotation
 from stadia.core.recording import RIGHT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight import scale_consistency
 from stadia.diagnostics.preflight.feature_matching import gray
 from stadia.diagnostics.preflight.recording_survey import NotChecked, PairMatches, RecordingSurvey
+from stadia.diagnostics.preflight.scale_consistency import ScaleSource, check_scale, has_comparison
 from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, plane_sweep, rotation_vector_deg
 
 MIN_MATCHES = 60
@@ -30,13 +30,18 @@ EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE = 0.001, 0.002
 
 MIN_EPIPOLAR_PX = 0.6
 
+INVERTED, RECTIFIED = "the other way round", "no rotation, baseline along x"
+TRANSPOSED, OTHER_ORDER = "the rotation transposed", "the rotation's Euler angles in the other order"
+MIN_RIG_ROTATION_DEG = 0.1
+"""Rotations below this count as none; they move pixels by 0.2 % of the focal length."""
+
 
 @dataclass(frozen=True, slots=True)
 class SideMeasurement:
     """The side to which the right image is displaced.
 
     positive: share of matches with x_left > x_right.  matches: their number.
-    unturned: the same share after rotating the right image back by the rig: with converging cameras far points lie
+    unrotated: the same share after rotating the right image back by the rig: with converging cameras far points lie
         further right in the right image.
     forward, backward: residual of the plane sweep with the right image as a right one, and as a left one.
     """
@@ -45,14 +50,14 @@ class SideMeasurement:
     matches: int
     forward: float
     backward: float
-    unturned: float
+    unrotated: float
 
     @property
     def sign(self) -> int:
         """+1 where the right image is the right one, -1 where it is the left one, 0 where undecided, or decided by
         rotation only.
         """
-        if (self.positive - 0.5) * (self.unturned - 0.5) < 0:
+        if (self.positive - 0.5) * (self.unrotated - 0.5) < 0:
             return 0
         if self.matches >= MIN_MATCHES and max(self.positive, 1 - self.positive) >= MIN_SIGN_SHARE:
             return 1 if self.positive > 0.5 else -1
@@ -76,7 +81,7 @@ class SideMeasurement:
 def measure_sides(survey: RecordingSurvey) -> SideMeasurement:
     """Measure the side of the right camera from the images alone."""
     disparity = np.concatenate([pair.disparity_px for pair in survey.pairs])
-    unturned = np.concatenate([_unturned_disparity_px(survey, pair) for pair in survey.pairs])
+    unrotated = np.concatenate([_unrotated_disparity_px(survey, pair) for pair in survey.pairs])
     clear = disparity[np.abs(disparity) > 1.0]
     middle = survey.anchors[len(survey.anchors) // 2]
     left, right = survey.image(middle), survey.image(middle, RIGHT)
@@ -85,13 +90,13 @@ def measure_sides(survey: RecordingSurvey) -> SideMeasurement:
         if left.shape == right.shape
         else (0.0, 0.0)
     )
-    share, share_unturned = (
-        float((px[np.abs(px) > 1.0] > 0).mean()) if (np.abs(px) > 1.0).any() else 0.5 for px in (disparity, unturned)
+    share, share_unrotated = (
+        float((px[np.abs(px) > 1.0] > 0).mean()) if (np.abs(px) > 1.0).any() else 0.5 for px in (disparity, unrotated)
     )
-    return SideMeasurement(share, len(clear), forward, backward, share_unturned)
+    return SideMeasurement(share, len(clear), forward, backward, share_unrotated)
 
 
-def _unturned_disparity_px(survey: RecordingSurvey, pair: PairMatches) -> Array:
+def _unrotated_disparity_px(survey: RecordingSurvey, pair: PairMatches) -> Array:
     """Return (M,) x of the left matches at infinity in the right camera, less x_right."""
     to_right = survey.K(pair.index, RIGHT) @ survey.T_right_left[:3, :3] @ np.linalg.inv(survey.K(pair.index))
     far = np.column_stack((pair.matches.first_px, np.ones(len(pair.matches)))) @ to_right.T
@@ -110,24 +115,23 @@ def check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
     """E02: the images contradict the rig although t_x has the required sign."""
     _require_stereo(survey)
     t = survey.T_right_left[:3, 3]
-    seen = measure_sides(survey)
-    if seen.sign == 0:
-        raise NotChecked(f"{seen.matches} matches between left and right, and no clear sign of disparity")
-    if seen.sign > 0 or abs(t[0]) < MIN_SIDEWAYS * np.linalg.norm(t):
+    sides = measure_sides(survey)
+    if sides.sign == 0:
+        raise NotChecked(f"{sides.matches} matches between left and right, and no clear sign of disparity")
+    if sides.sign > 0 or abs(t[0]) < MIN_SIDEWAYS * np.linalg.norm(t):
         return
-    consistent = t[0] > 0
+    is_consistent = t[0] > 0
+    measured = f"{1 - sides.positive:.0%} of {sides.matches} matches lie further to the right in the right image"
+    expected = "further to the left: x_left - x_right = fx baseline / z is above 0"
+    cause = "the left camera is named right and the right one left, in the images and in T_right_left"
+    severity = Severity.stop_if(not is_consistent)
     yield make_finding(
         "E02",
-        Severity.WARN if consistent else Severity.STOP,
-        measured=f"{1 - seen.positive:.0%} of {seen.matches} matches lie further to the right in the right image",
-        expected="further to the left: x_left - x_right = fx baseline / z is above 0",
-        cause=(
-            "the left camera is named right and the right one left, in the images and in T_right_left"
-            if consistent
-            else None
-        ),
-        evidence=seen.evidence(float(t[0])),
-        where=[survey.name],
+        severity,
+        measured,
+        expected,
+        cause=cause if is_consistent else None,
+        evidence=sides.evidence(float(t[0])),
     )
 
 
@@ -139,27 +143,23 @@ def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
         yield wrong
         if wrong.severity is Severity.STOP:
             return
-    yield from _check_length(survey)
+    yield from check_scale(survey, ScaleSource.RIG)
+    if not has_comparison(survey, ScaleSource.RIG):
+        why = "the baseline's length: no poses and no ground truth that it could be compared with"
+        raise NotChecked(why, hides="a wrong baseline")
 
 
 def _check_sign(survey: RecordingSurvey) -> Finding | None:
     t = survey.T_right_left[:3, 3]
     if t[0] <= 0 or t[0] < MIN_SIDEWAYS * np.linalg.norm(t):
         return None
-    seen = measure_sides(survey)
-    if seen.sign < 0:
+    sides = measure_sides(survey)
+    if sides.sign < 0:
         return None  # consistent: `sides` reports it
-    return make_finding(
-        "E01",
-        Severity.STOP,
-        measured=(
-            f"t_x of T_right_left is {t[0]:+.4f} m, while {seen.positive:.0%} of {seen.matches} matches lie further to"
-            " the left in the right image"
-        ),
-        expected=f"t_x = -baseline = {-t[0]:.4f} m",
-        evidence=seen.evidence(float(t[0])),
-        where=[survey.name],
-    )
+    measured = f"t_x of T_right_left is {t[0]:+.4f} m, "
+    measured += f"while {sides.positive:.0%} of {sides.matches} matches lie further to the left in the right image"
+    expected = f"t_x = -baseline = {-t[0]:.4f} m"
+    return make_finding("E01", Severity.STOP, measured, expected, evidence=sides.evidence(float(t[0])))
 
 
 def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
@@ -167,56 +167,37 @@ def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
     T = survey.T_right_left
     if sum(len(pair.matches) for pair in survey.pairs) < MIN_MATCHES:
         return None
-    median = _distance_px(survey, T)
+    median = _epipolar_median_px(survey, T)
     width = survey.recording.camera(survey.anchors[0]).width
     warn_px, stop_px = (max(MIN_EPIPOLAR_PX, share * width) for share in (EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE))
     if median < warn_px:
         return None
-    distances = {name: _distance_px(survey, rig) for name, rig in {"as given": T, **_other_forms(T)}.items()}
+    distances = {name: _epipolar_median_px(survey, rig) for name, rig in {"as given": T, **_other_forms(T)}.items()}
     fitting = [name for name, distance in distances.items() if distance < min(warn_px, 0.5 * median)]
-    cause, fix = _form(survey, fitting)
+    cause, fix = _diagnose_rig(survey, fitting)
     along_x = abs(T[0, 3]) >= MIN_SIDEWAYS * np.linalg.norm(T[:3, 3])
     offset = float(
         np.median(np.concatenate([p.matches.first_px[:, 1] - p.matches.second_px[:, 1] for p in survey.pairs]))
     )
-    return make_finding(
-        "E04",
-        Severity.WARN if median < stop_px and along_x else Severity.STOP,
-        measured=(
-            f"matches lie {median:.2f} px from their epipolar lines (median of"
-            f" {sum(len(pair.matches) for pair in survey.pairs)})"
-        ),
-        expected=f"below {warn_px:.2f} px",
-        cause=cause,
-        fix=fix,
-        evidence={
-            "median_y_left_minus_y_right_px": offset,
-            "rigs": {"hypothesis": list(distances), "distance to the line, px": list(distances.values())},
-            "T_right_left": T[:3].tolist(),
-        },
-        where=[survey.name],
-    )
+    severity = Severity.stop_if(median >= stop_px or not along_x)
+    measured = f"matches lie {median:.2f} px from their epipolar lines (median of "
+    measured += f"{sum(len(pair.matches) for pair in survey.pairs)})"
+    expected = f"below {warn_px:.2f} px"
+    evidence = {
+        "median_y_left_minus_y_right_px": offset,
+        "rigs": {"hypothesis": list(distances), "distance to the line, px": list(distances.values())},
+        "T_right_left": T[:3].tolist(),
+    }
+    return make_finding("E04", severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
-def _distance_px(survey: RecordingSurvey, T_right_left: Array) -> float:
+def _epipolar_median_px(survey: RecordingSurvey, T_right_left: Array) -> float:
     """Return the median distance of all matches to the epipolar lines of a rig."""
-    distances = [
-        epipolar_distance_px(
-            pair.matches.first_px,
-            pair.matches.second_px,
-            survey.K(pair.index),
-            survey.K(pair.index, RIGHT),
-            T_right_left,
-        )
-        for pair in survey.pairs
-    ]
+    distances = []
+    for pair in survey.pairs:
+        cameras = survey.K(pair.index), survey.K(pair.index, RIGHT)
+        distances.append(epipolar_distance_px(pair.matches.first_px, pair.matches.second_px, *cameras, T_right_left))
     return float(np.median(np.concatenate(distances)))
-
-
-INVERTED, RECTIFIED = "the other way round", "no rotation, baseline along x"
-TRANSPOSED, OTHER_ORDER = "the rotation transposed", "the rotation's Euler angles in the other order"
-MIN_RIG_ROTATION_DEG = 0.1
-"""Rotations below this count as none; they move pixels by 0.2 % of the focal length."""
 
 
 def _other_forms(T_right_left: Array) -> dict[str, Array]:
@@ -224,7 +205,7 @@ def _other_forms(T_right_left: Array) -> dict[str, Array]:
     rectified, transposed, reordered = np.eye(4), T_right_left.copy(), T_right_left.copy()
     rectified[0, 3] = -np.linalg.norm(T_right_left[:3, 3])
     forms = {INVERTED: np.asarray(np.linalg.inv(T_right_left)), RECTIFIED: rectified}
-    if _turn_deg(T_right_left) >= MIN_RIG_ROTATION_DEG:
+    if _rotation_deg(T_right_left) >= MIN_RIG_ROTATION_DEG:
         R = Rotation.from_matrix(T_right_left[:3, :3])
         transposed[:3, :3] = R.inv().as_matrix()
         reordered[:3, :3] = Rotation.from_euler("XYZ", R.as_euler("xyz")).as_matrix()
@@ -232,84 +213,38 @@ def _other_forms(T_right_left: Array) -> dict[str, Array]:
     return forms
 
 
-def _turn_deg(T: Array) -> float:
+def _rotation_deg(T: Array) -> float:
     return float(np.linalg.norm(rotation_vector_deg(T[:3, :3])))
 
 
-def _form(survey: RecordingSurvey, fitting: list[str]) -> tuple[str | None, str | None]:
+def _diagnose_rig(survey: RecordingSurvey, fitting: list[str]) -> tuple[str | None, str | None]:
     """Return (cause, fix) of the mistake, by the axis of the baseline and by the forms that fit the matches."""
     T = survey.T_right_left
     axis = "xyz"[int(np.abs(T[:3, 3]).argmax())]
     if axis != "x":
-        how = (
-            "T_BS1 inv(T_BS0), or t1 - t0"
-            if _turn_deg(T) >= MIN_RIG_ROTATION_DEG
-            else "t1 - t0, the difference of their positions"
-        )
+        has_rotation = _rotation_deg(T) >= MIN_RIG_ROTATION_DEG
+        how = "T_BS1 inv(T_BS0), or t1 - t0" if has_rotation else "t1 - t0, the difference of their positions"
         fix = "T_right_left = inv(T_BS1) T_BS0, where T_BS takes points of a camera to the body"
         also = "; these images are rectified: no rotation, and t = (-baseline, 0, 0)" if RECTIFIED in fitting else ""
         return f"the baseline lies along {axis}: it was composed in the axes of the body ({how})", fix + also
     if RECTIFIED in fitting:
-        turn = f"T_right_left turns by {_turn_deg(T):.2f} degrees"
-        return (
-            f"images are rectified, and {turn}: the extrinsics of the raw cameras",
-            "no rotation, and t = (-baseline, 0, 0)",
-        )
-    for name in (TRANSPOSED, OTHER_ORDER):
-        if name in fitting:
-            return (
-                f"T_right_left would fit with {name}",
-                "take R of inv(T_BS1) T_BS0 as a matrix, or correct the order in which it is made",
-            )
-    if _turn_deg(T) < MIN_RIG_ROTATION_DEG:
-        rows = f"T_right_left is that of a rectified pair, and matches lie in rows {rows_apart_px(survey):.1f} px apart"
-        fix = (
-            "undistort and rectify both images (as stadia does with EuRoC), or give the K and T_right_left of the raw"
-            " cameras"
-        )
+        cause = f"images are rectified, and T_right_left turns by {_rotation_deg(T):.2f} degrees: "
+        return cause + "the extrinsics of the raw cameras", "no rotation, and t = (-baseline, 0, 0)"
+    if name := next((name for name in (TRANSPOSED, OTHER_ORDER) if name in fitting), ""):
+        fix = "take R of inv(T_BS1) T_BS0 as a matrix, or correct the order in which it is made"
+        return f"T_right_left would fit with {name}", fix
+    if _rotation_deg(T) < MIN_RIG_ROTATION_DEG:
+        rows = "T_right_left is that of a rectified pair, and matches lie in rows "
+        rows += f"{median_row_offset_px(survey):.1f} px apart"
+        fix = "undistort and rectify both images (as stadia does with EuRoC), "
+        fix += "or give the K and T_right_left of the raw cameras"
         return f"images are not rectified, or not of one moment: {rows}", fix
     return None, None
 
 
-def rows_apart_px(survey: RecordingSurvey) -> float:
+def median_row_offset_px(survey: RecordingSurvey) -> float:
     """Return the median |y_left - y_right| of the matches: 0 for a rectified pair, NaN without matches."""
-    apart = np.concatenate(
+    offsets_px = np.concatenate(
         [np.abs(pair.matches.first_px[:, 1] - pair.matches.second_px[:, 1]) for pair in survey.pairs]
     )
-    return float(np.median(apart)) if len(apart) else float("nan")
-
-
-def _check_length(survey: RecordingSurvey) -> Iterator[Finding]:
-    for verdict in scale_consistency.find_scale_errors(survey):
-        if verdict.ruler is scale_consistency.ScaleSource.RIG:
-            yield _wrong_length(verdict, survey)
-    if not any(
-        scale_consistency.ScaleSource.RIG in (c.first, c.second) for c in scale_consistency.compare_scales(survey)
-    ):
-        raise NotChecked(
-            "the baseline's length: no poses and no ground truth that it could be compared with",
-            hides="a wrong baseline",
-        )
-
-
-def _wrong_length(verdict: scale_consistency.ScaleError, survey: RecordingSurvey) -> Finding:
-    length, factor = verdict.value, verdict.factor
-    measured = f"the baseline is {length:.4g} m"
-    expected = (
-        f"{scale_consistency.PLAUSIBLE[verdict.ruler][0]:g} to {scale_consistency.PLAUSIBLE[verdict.ruler][1]:g} m"
-    )
-    fix = verdict.fix
-    if factor is not None:
-        measured = f"fx times baseline is {factor:.3f} times what {scale_consistency.name_other_sources(verdict)} give"
-        expected = f"1 within {scale_consistency.WARN_FROM:.0%}: a baseline of {length / factor:.4g} m, if fx is right"
-        fix = fix or f"make the baseline {length / factor:.4g} m (it is {length:.4g} m), or correct fx"
-    return make_finding(
-        "E03",
-        Severity.STOP if verdict.severe else Severity.WARN,
-        measured=measured,
-        expected=expected,
-        cause=verdict.cause,
-        fix=fix,
-        evidence={"baseline_m": length, **scale_consistency.scale_evidence(verdict)},
-        where=[survey.name],
-    )
+    return float(np.median(offsets_px)) if len(offsets_px) else float("nan")

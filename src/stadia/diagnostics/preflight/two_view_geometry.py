@@ -1,4 +1,8 @@
-"""Epipolar distance, triangulation, motion from matches, plane sweep and warp residuals."""
+"""Epipolar distance, triangulation, motion from matches, plane sweep and warp residuals.
+
+Points are (N, 2) float64 pixels, K is (3, 3), T_b_a takes points of camera a to camera b (metres, or whatever unit it
+carries).
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# -- Two-view geometry from matches: epipolar distance, triangulation, and motion with or without known depth.
-#
-# Points are (N, 2) float64 pixels, K is (3, 3), T_b_a takes points of camera a to camera b (metres, or whatever unit it
-# carries).
-
 Array = NDArray[np.float64]
+
+ESSENTIAL_PX, POINTS_PX = 1.0, 1.5
+"""Distances within which a match agrees with a motion: to the epipolar line, and to the projected point."""
+
+PLANE_SHARE = 0.9
+"""Of the matches that agree, explained by one homography within ESSENTIAL_PX: 0.97 to 1 of flat ground seen from above
+or of a wall, at most 0.77 in RoadWorld, KITTI and 7-Scenes.
+"""
+
+SSIM_C1, SSIM_C2, SSIM_WINDOW = 0.01**2, 0.03**2, (7, 7)
 
 
 def pixel_rays(pixels: Array, K: Array) -> Array:
@@ -55,8 +64,8 @@ def triangulate(
     z_second ray_second = z_first R ray_first + t, solved for z_first by least squares.
     """
     rotated = pixel_rays(first_px, K_first) @ T_second_first[:3, :3].T
-    seen = pixel_rays(second_px, K_second)
-    across, offset = np.cross(seen, rotated), np.cross(seen, T_second_first[:3, 3])
+    rays_second = pixel_rays(second_px, K_second)
+    across, offset = np.cross(rays_second, rotated), np.cross(rays_second, T_second_first[:3, 3])
     z_first = -(across * offset).sum(1) / np.maximum((across**2).sum(1), 1e-18)
     return z_first, z_first * rotated[:, 2] + T_second_first[2, 3]
 
@@ -67,10 +76,10 @@ def triangulate_inverse_depth(
     """Return (N,) 1 / z of matches in the first camera: 0 at infinity, where `triangulate` has no solution, and
     negative beyond.
 
-    seen x (rotated + t / z) = 0, solved for 1 / z by least squares.
+    rays_second x (rotated + t / z) = 0, solved for 1 / z by least squares.
     """
-    rotated, seen = pixel_rays(first_px, K_first) @ T_second_first[:3, :3].T, pixel_rays(second_px, K_second)
-    across, offset = np.cross(seen, rotated), np.cross(seen, T_second_first[:3, 3])
+    rotated, rays_second = pixel_rays(first_px, K_first) @ T_second_first[:3, :3].T, pixel_rays(second_px, K_second)
+    across, offset = np.cross(rays_second, rotated), np.cross(rays_second, T_second_first[:3, 3])
     return np.asarray(-(across * offset).sum(1) / np.maximum((offset**2).sum(1), 1e-18))
 
 
@@ -100,15 +109,6 @@ def parallax_px(first_px: Array, second_px: Array, K: Array, R: Array) -> float:
     return float(np.median(np.linalg.norm(turned[:, :2] / turned[:, 2:] - second_px, axis=1)))
 
 
-ESSENTIAL_PX, POINTS_PX = 1.0, 1.5
-"""Distances within which a match agrees with a motion: to the epipolar line, and to the projected point."""
-
-PLANE_SHARE = 0.9
-"""Of the matches that agree, explained by one homography within ESSENTIAL_PX: 0.97 to 1 of flat ground seen from above
-or of a wall, at most 0.77 in RoadWorld, KITTI and 7-Scenes.
-"""
-
-
 def is_planar(first_px: Array, second_px: Array, *, grain_px: float = 1.0) -> bool:
     """Return whether one homography explains the matches of an essential matrix: two such matrices fit a plane.
 
@@ -131,9 +131,9 @@ def estimate_motion(first_px: Array, second_px: Array, K: Array, *, grain_px: fl
         return None
     agreeing = mask.ravel() > 0
     _, R, t, _ = cv2.recoverPose(E, first_px[agreeing], second_px[agreeing], K)
-    ways = first_px[agreeing], second_px[agreeing]
+    pixels = first_px[agreeing], second_px[agreeing]
     return TwoViewMotion(
-        R, t.ravel(), False, agreeing, parallax_px(*ways, K, R), planar=is_planar(*ways, grain_px=grain_px)
+        R, t.ravel(), False, agreeing, parallax_px(*pixels, K, R), planar=is_planar(*pixels, grain_px=grain_px)
     )
 
 
@@ -176,21 +176,14 @@ def estimate_metric_motion(
     )
 
 
-# -- Photometric residuals between gray images, and how much a warp reduces them.
-
-
-SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
-WINDOW = (7, 7)
-
-
 def photometric_residual(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(H, W) 0.85 (1 - SSIM) / 2 + 0.15 L1 of two gray images in [0, 1] (Monodepth2, arXiv:1806.01260, eq. 3), on a 7 x
     7 window.
     """
     a, b = first.astype(np.float32) / 255, second.astype(np.float32) / 255
-    mean_a, mean_b = cv2.blur(a, WINDOW), cv2.blur(b, WINDOW)
-    variance_a, variance_b = cv2.blur(a * a, WINDOW) - mean_a**2, cv2.blur(b * b, WINDOW) - mean_b**2
-    covariance = cv2.blur(a * b, WINDOW) - mean_a * mean_b
+    mean_a, mean_b = cv2.blur(a, SSIM_WINDOW), cv2.blur(b, SSIM_WINDOW)
+    variance_a, variance_b = cv2.blur(a * a, SSIM_WINDOW) - mean_a**2, cv2.blur(b * b, SSIM_WINDOW) - mean_b**2
+    covariance = cv2.blur(a * b, SSIM_WINDOW) - mean_a * mean_b
     ssim = (2 * mean_a * mean_b + SSIM_C1) * (2 * covariance + SSIM_C2)
     ssim /= (mean_a**2 + mean_b**2 + SSIM_C1) * (np.maximum(variance_a + variance_b, 0) + SSIM_C2)
     total = 0.85 * np.clip((1 - ssim) / 2, 0, 1) + 0.15 * np.abs(a - b)

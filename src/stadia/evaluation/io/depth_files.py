@@ -31,15 +31,10 @@ def find_depth_files(folder: Path) -> dict[str, Path]:
         raise DataError(folder, found="no such folder", expected="a folder of depth maps", fix="check the path")
     if (folder / "depth").is_dir():
         folder = folder / "depth"
+    visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
     found: dict[str, Path] = {}
     for suffix in reversed(SUFFIXES):
-        found.update(
-            {
-                path.stem: path
-                for path in folder.iterdir()
-                if path.suffix.lower() == suffix and not path.name.startswith(".")
-            }
-        )
+        found |= {path.stem: path for path in visible if path.suffix.lower() == suffix}
     if not found:
         if jpeg := next((path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg")), None):
             raise _jpeg_depth(jpeg)
@@ -50,11 +45,8 @@ def find_depth_files(folder: Path) -> dict[str, Path]:
 def read_depth_map(path: Path, *, key: str = "depth_m", png_per_metre: float = PNG_PER_METRE) -> NDArray[np.floating]:
     """Read the (H, W) values of one file, in the precision of the file.
 
-    Args:
-        path: a uint16 PNG (value / png_per_metre), an .npy array of floats, or an .npz with the array `key` or only
-            one.
-        key: name of the array in an .npz.
-        png_per_metre: 256 for KITTI, 1000 for millimetres.
+    path: a uint16 PNG (value / png_per_metre), an .npy array of floats, or an .npz with the array `key` or only one.
+    png_per_metre: 256 for KITTI, 1000 for millimetres.
 
     Raises DataError with the file's name where it is missing, truncated, 8-bit, not a map, or contains NaN.
     """
@@ -79,19 +71,12 @@ def read_depth_map(path: Path, *, key: str = "depth_m", png_per_metre: float = P
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.squeeze(0 if values.shape[0] == 1 else 2)
     if values.ndim != 2 or values.size == 0 or values.dtype.kind != "f":
-        raise DataError(
-            path,
-            found=f"{values.dtype} of shape {values.shape}",
-            expected="one map of floating-point values, (H, W)",
-            fix="store metres as float32, one map a file",
-        )
+        fix = "store metres as float32, one map a file"
+        expected = "one map of floating-point values, (H, W)"
+        raise DataError(path, found=f"{values.dtype} of shape {values.shape}", expected=expected, fix=fix)
     if wrong := int(np.isnan(values).sum()):
-        raise DataError(
-            path,
-            found=f"NaN at {wrong} of {values.size} pixels",
-            expected="numbers",
-            fix="write 0 where there is no depth",
-        )
+        fix = "write 0 where there is no depth"
+        raise DataError(path, found=f"NaN at {wrong} of {values.size} pixels", expected="numbers", fix=fix)
     return values
 
 
@@ -103,51 +88,38 @@ def list_arrays(path: Path) -> tuple[str, ...]:
         with zipfile.ZipFile(path) as archive:
             return tuple(name.removesuffix(".npy") for name in archive.namelist())
     except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(
-            path, found=f"a damaged file ({error})", expected="an .npz archive", fix="write or copy it again"
-        ) from error
+        raise _damaged(path, error, "an .npz archive") from error
+
+
+def _damaged(path: Path, error: Exception, expected: str) -> DataError:
+    return DataError(path, found=f"a damaged file ({error})", expected=expected, fix="write or copy it again")
 
 
 def _jpeg_depth(path: Path) -> DataError:
-    return DataError(
-        path,
-        found="depth as a JPEG",
-        expected="uint16 .png, .npz or .npy",
-        fix=(
-            "use the files that it was made of: a JPEG is lossy and has 8 bits, so that converting it back mends"
-            " nothing"
-        ),
-    )
+    fix = "use the files that it was made of: a JPEG is lossy and has 8 bits, so that converting it back mends nothing"
+    return DataError(path, found="depth as a JPEG", expected="uint16 .png, .npz or .npy", fix=fix)
 
 
 def _read_png(path: Path) -> NDArray[np.uint16]:
     data = path.read_bytes()
     if not data.startswith(_PNG_SIGNATURE):
-        raise DataError(
-            path, found="a file without a PNG's signature", expected="a uint16 PNG", fix="write or copy it again"
-        )
+        found = "a file without a PNG's signature"
+        raise DataError(path, found=found, expected="a uint16 PNG", fix="write or copy it again")
     bits = data[24] if len(data) > 24 else 0  # of a channel, in the header
     if bits and bits < 16:
-        raise DataError(
-            path,
-            found=f"an {bits}-bit image",
-            expected="a 16-bit PNG of depth",
-            fix="that is an image for looking at; store depth",
-        )
+        fix = "that is an image for looking at; store depth"
+        raise DataError(path, found=f"an {bits}-bit image", expected="a 16-bit PNG of depth", fix=fix)
     stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if _png_is_whole(data) else None
     if stored is None:
         raise DataError(path, found="a truncated or damaged PNG", expected="a whole file", fix="write or copy it again")
     if stored.ndim != 2:
-        raise DataError(
-            path, found=f"{stored.shape[2]} channels", expected="one channel", fix="store depth as one uint16 channel"
-        )
+        found, fix = f"{stored.shape[2]} channels", "store depth as one uint16 channel"
+        raise DataError(path, found=found, expected="one channel", fix=fix)
     return stored
 
 
 def _png_is_whole(data: bytes) -> bool:
-    """Return whether every chunk up to the end has its checksum. Checked before decoding, since libpng
-    prints messages.
-    """
+    """Return whether every chunk up to the end has its checksum. libpng prints messages for damage."""
     at = len(_PNG_SIGNATURE)
     while at + 12 <= len(data):
         end = at + 12 + struct.unpack_from(">I", data, at)[0]
@@ -164,40 +136,30 @@ def _read_npz(path: Path, key: str) -> NDArray:
         with zipfile.ZipFile(path) as archive:  # a small archive may unpack to terabytes
             unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > MAX_BYTES:
-            raise DataError(
-                path, found=f"{unpacked} bytes unpacked", expected=f"at most {MAX_BYTES}", fix="is this one depth map?"
-            )
+            found, fix = f"{unpacked} bytes unpacked", "is this one depth map?"
+            raise DataError(path, found=found, expected=f"at most {MAX_BYTES}", fix=fix)
         with np.load(path, allow_pickle=False) as arrays:
             names = list(arrays.keys())
             if key not in names and len(names) != 1:
-                raise DataError(
-                    path, found=f"arrays {names}", expected=f"'{key}', or only one array", fix=f"name the map '{key}'"
-                )
+                expected, fix = f"'{key}', or only one array", f"name the map '{key}'"
+                raise DataError(path, found=f"arrays {names}", expected=expected, fix=fix)
             return arrays[key if key in names else names[0]]
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, zlib.error) as error:
-        raise DataError(
-            path, found=f"a damaged file ({error})", expected="an .npz archive", fix="write or copy it again"
-        ) from error
+        raise _damaged(path, error, "an .npz archive") from error
 
 
 def _read_npy(path: Path) -> NDArray:
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise DataError(
-            path, found=f"a damaged file ({error})", expected="an .npy array", fix="write or copy it again"
-        ) from error
+        raise _damaged(path, error, "an .npy array") from error
 
 
 def write_depth_png(path: Path, depth: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> None:
-    """Write (H, W) depth, 0 = none, as a uint16 PNG: round(depth * png_per_metre), at least 1, at most
-    65535 (256 m).
-    """
-    stored = np.where(depth > 0, np.clip(np.rint(np.asarray(depth, np.float64) * png_per_metre), 1, 65535), 0).astype(
-        np.uint16
-    )
+    """Write (H, W) depth, 0 = none, as a uint16 PNG: round(depth * png_per_metre), from 1 to 65535 (256 m)."""
+    scaled = np.clip(np.rint(np.asarray(depth, np.float64) * png_per_metre), 1, 65535)
     with atomic_write(path) as temporary:
-        if not cv2.imwrite(str(temporary), stored):
+        if not cv2.imwrite(str(temporary), np.where(depth > 0, scaled, 0).astype(np.uint16)):
             raise OSError(f"{path} could not be written")
 
 

@@ -24,11 +24,9 @@ OBJECTS_FILE, MASKS, DRAWN = "objects.json", "masks", "drawn"
 
 @dataclass(frozen=True)
 class ObjectPredictions:
-    """An image and its predicted objects.
+    """An image (H, W, 3) RGB and its predicted objects.
 
     name: of its files, unique in a folder.
-    image: (H, W, 3) RGB.
-    K: (3, 3).
     instance: (H, W), n = the n-th row of `objects`, from 1.
     true: labeled objects, if known; drawn below.
     center_known: (M,) bool, whether the pixels of each object agree on a center; None where this was not checked.
@@ -88,9 +86,8 @@ class ObjectPredictionsWriter:
     def __init__(self, out: Path, classes: Sequence[str], provenance: Provenance, *, drawn: bool = True) -> None:
         self.out, self.classes, self.provenance, self.drawn = Path(out), tuple(classes), provenance, drawn
         if self.out.exists() and any(self.out.iterdir()):
-            raise StadiaError(
-                self.out, found="something there already", expected="a new folder", fix="choose another --out"
-            )
+            found, fix = "something there already", "choose another --out"
+            raise StadiaError(self.out, found=found, expected="a new folder", fix=fix)
         self.entries: list[dict[str, Any]] = []
         self._names: set[str] = set()
         self._made = not self.out.exists()
@@ -108,34 +105,25 @@ class ObjectPredictionsWriter:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
-    def add(self, picture: ObjectPredictions) -> None:
+    def add(self, predicted: ObjectPredictions) -> None:
         """Write the mask and the drawing of an image."""
-        if picture.name in self._names:
-            raise StadiaError(
-                self.out, found=f"two images called '{picture.name}'", expected="names of their own", fix="rename one"
-            )
-        self._names.add(picture.name)
-        write_image(safe_join(self.out, f"{MASKS}/{picture.name}.png"), picture.instance.astype(np.uint16))
+        name = predicted.name
+        if name in self._names:
+            found = f"two images called '{name}'"
+            raise StadiaError(self.out, found=found, expected="names of their own", fix="rename one")
+        self._names.add(name)
+        write_image(safe_join(self.out, f"{MASKS}/{name}.png"), predicted.instance.astype(np.uint16))
         if self.drawn:
-            write_image(safe_join(self.out, f"{DRAWN}/{picture.name}.png"), picture.drawn(self.classes)[..., ::-1])
-        self.entries.append(picture.entry(self.classes))
+            write_image(safe_join(self.out, f"{DRAWN}/{name}.png"), predicted.drawn(self.classes)[..., ::-1])
+        self.entries.append(predicted.entry(self.classes))
 
     def finish(self) -> Path:
         """Write objects.json. Return its path."""
         if not self.entries:
             raise StadiaError(self.out, found="no image", expected="at least one", fix="check the input")
         made_by = self.provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
-        path = self.out / OBJECTS_FILE
-        write_json(
-            path,
-            {
-                "format": "stadia-found-objects",
-                "version": 1,
-                **made_by,
-                "classes": self.classes,
-                "images": self.entries,
-            },
-        )
+        path, head = self.out / OBJECTS_FILE, {"format": "stadia-found-objects", "version": 1, **made_by}
+        write_json(path, {**head, "classes": self.classes, "images": self.entries})
         return path
 
 
@@ -145,7 +133,7 @@ def resize_instances(instance: torch.Tensor, height: int, width: int) -> NDArray
     return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
 
 
-def write_image(path: Path, picture: NDArray) -> None:
+def write_image(path: Path, image: NDArray) -> None:
     """Write numbers (H, W), or colors (H, W, 3) blue, green, red, atomically."""
     with atomic_write(path) as temporary:
-        cv2.imwrite(str(temporary), picture)
+        cv2.imwrite(str(temporary), image)

@@ -18,17 +18,20 @@ from stadia.evaluation.io.depth_files import write_depth_png
 from stadia.evaluation.predict.frame_preparation import Listener, PredictedFrame
 from stadia.geometry.depth_maps import depth_to_points
 
-# -- Write point clouds as binary PLY files, frame by frame.
-
 MAX_POINTS = 1_000_000
 MAX_FRAMES = 40
 MAX_MEDIAN_DEPTHS = 5.0  # times the median depth: beyond, one pixel of error moves a point by metres
 _VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
 _DIGITS = 12
 
+MAX_SAMPLE_PIXELS = 40_000
+"""Largest number of pixels, of 5 bytes each in the report. More would hardly add detail."""
+
+_COUNTS = 65535  # of a uint16 PNG
+
 
 def _header(count: int, unit: str) -> bytes:
-    """Return a header whose length does not depend on the count, so that the count can be filled in at the end."""
+    """Return a header of one length for any count, so that the count can be filled in at the end."""
     padding = "." * (_DIGITS - len(str(count)))
     lines = (
         "ply",
@@ -64,7 +67,7 @@ class PlyWriter:
 
 
 def color_points(predicted: PredictedFrame, limit: int) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
-    """Return up to `limit` points (N, 3) of a frame in the world, with colors (N, 3), without points beyond FAR."""
+    """Return up to `limit` points (N, 3) of a frame in the world, with colors (N, 3), without far ones."""
     depth = predicted.depth()
     T = None if predicted.T_world_camera is None else torch.from_numpy(predicted.T_world_camera)
     camera = Camera(torch.from_numpy(predicted.K), *depth.shape)
@@ -76,18 +79,17 @@ def color_points(predicted: PredictedFrame, limit: int) -> tuple[NDArray[np.floa
 
 
 @contextmanager
-def open_point_cloud_file(path: Path, claim: DepthScale, frames: int | None) -> Iterator[Listener]:
+def open_point_cloud_file(path: Path, depth_scale: DepthScale, frames: int | None) -> Iterator[Listener]:
     """Open a PLY file and return a listener that adds points of up to MAX_FRAMES frames, evenly spread.
 
-    Args:
-        path: of the .ply, which holds up to MAX_POINTS points and appears only when the block ends without an error.
-        claim: names the unit in the header. Inverse depth up to scale and shift has no points.
-        frames: number of frames; if None, each hundredth is taken until the file is full. Frames without a pose cannot
-            be joined, so only the first of them is taken.
+    The file holds up to MAX_POINTS points and appears only when the block ends without an error. Frames without a pose
+    cannot be joined, so only the first of them is taken.
+
+    frames: number of frames; if None, each hundredth is taken until the file is full.
     """
     every = 100 if frames is None else max(1, -(-frames // MAX_FRAMES))
     limit = MAX_POINTS // (MAX_FRAMES if frames is None else -(-frames // every))
-    unit = "metres" if claim is DepthScale.METRES else "up to scale, no metres"
+    unit = "metres" if depth_scale is DepthScale.METRES else "up to scale, no metres"
     count = due = 0
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         writer = PlyWriter(stream, unit)
@@ -104,40 +106,22 @@ def open_point_cloud_file(path: Path, claim: DepthScale, frames: int | None) -> 
         writer.finish()
 
 
-# -- Keep one scored frame as points for the report: image, depth and camera.
-#
-# ```
-# FOLDER/camera.json    frame, claim, K of the kept pixels, and the depth of one count of depth.png
-# FOLDER/image.png      RGB
-# FOLDER/depth.png      uint16, 0 = none; pixels beyond FAR times the median depth are left out
-# ```
-
-
-MAX_SAMPLE_PIXELS = 40_000
-"""Largest number of pixels, of 5 bytes each in the report. More would hardly add detail."""
-
-_COUNTS = 65535
-
-
 def write_cloud_sample(
     folder: Path,
     name: str,
-    claim: DepthScale,
+    depth_scale: DepthScale,
     image: NDArray[np.uint8],
     depth: NDArray[np.floating],
     K: NDArray[np.float64],
 ) -> None:
-    """Write a frame's points to a folder, which is made.
+    """Write one frame as points for the report, over the files of another frame:
 
-    Args:
-        folder: of the files; those of another frame are overwritten.
-        name: of the frame, for people.
-        claim: scale of the depth. Inverse depth up to scale and shift has no points.
-        image: (h, w, 3) RGB, at the depth's size.
-        depth: (h, w) z, positive, in metres or up to scale.
-        K: (3, 3) of that size.
+    FOLDER/camera.json: frame, depth_scale, K of the kept pixels, and the depth of one count of depth.png.
+    FOLDER/image.png: RGB.
+    FOLDER/depth.png: uint16, 0 = none; far pixels are left out.
 
-    Above MOST_PIXELS only every n-th row and column is kept.
+    image: (h, w, 3) RGB, at the depth's size. Above MAX_SAMPLE_PIXELS only every n-th row and column is kept.
+    depth: (h, w) z, positive, in metres or up to scale.
     """
     every = int(np.ceil(np.sqrt(depth.size / MAX_SAMPLE_PIXELS)))
     kept, shown = depth[::every, ::every], image[::every, ::every]
@@ -150,7 +134,5 @@ def write_cloud_sample(
     with atomic_write(folder / "image.png") as temporary:
         if not cv2.imwrite(str(temporary), np.ascontiguousarray(shown[..., ::-1])):
             raise OSError(f"{folder / 'image.png'} could not be written")
-    write_json(
-        folder / "camera.json",
-        {"frame": name, "claim": str(claim), "K": of_kept.tolist(), "depth_per_count": per_count},
-    )
+    about = {"frame": name, "depth_scale": str(depth_scale), "K": of_kept.tolist(), "depth_per_count": per_count}
+    write_json(folder / "camera.json", about)

@@ -1,10 +1,11 @@
-"""Open a folder of depth predictions and check its record."""
+"""Write a folder of depth predictions, open it, and check its record. Imports no torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,13 +15,25 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from stadia.core.config import StrictModel
-from stadia.core.errors import DataError, ProtocolError
+from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.files import read_json, write_json
+from stadia.core.renamed import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation import MOTIONS
-from stadia.evaluation.io.depth_files import PNG_PER_METRE, find_depth_files, list_arrays, read_depth_map
+from stadia.evaluation.io.depth_files import (
+    PNG_PER_METRE,
+    find_depth_files,
+    list_arrays,
+    read_depth_map,
+    write_depth_map,
+    write_depth_png,
+)
+from stadia.evaluation.predict.frame_preparation import Listener, Network, PredictedFrame
+
+log = logging.getLogger(__name__)
 
 RECORD = "predictions.json"
+TRAJECTORY, TRAJECTORY_TUM = "trajectory.txt", "trajectory_tum.txt"
 DEPTH_KEYS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "depth_m",
     DepthScale.UP_TO_SCALE: "depth",
@@ -90,7 +103,7 @@ class PredictionsRecord(StrictModel):
 
     format: Literal["stadia-predictions"] = "stadia-predictions"
     version: Literal[1] = 1
-    claim: DepthScale
+    depth_scale: DepthScale
     trust: str
     recipe: str
     config_hash: str
@@ -117,8 +130,10 @@ def read_record(folder: Path) -> PredictionsRecord | None:
     path = Path(folder) / RECORD
     if not path.exists():
         return None
+    values = read_json(path)
+    check_file_keys(path, values)
     try:
-        return PredictionsRecord.model_validate(read_json(path))
+        return PredictionsRecord.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         problem = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
@@ -127,70 +142,53 @@ def read_record(folder: Path) -> PredictionsRecord | None:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Maps by stem, their scale and the part of the image that they cover. `record` is None for other
-    programs' maps.
-    """
+    """Maps by stem, their scale and the crop that they cover. `record` is None for maps of other programs."""
 
     folder: Path
     files: Mapping[str, Path]
-    claim: DepthScale
+    depth_scale: DepthScale
     record: PredictionsRecord | None
     crop: str = "none"
 
     @classmethod
-    def open(cls, folder: Path, claim: DepthScale | None = None, crop: str | None = None) -> Predictions:
+    def open(cls, folder: Path, depth_scale: DepthScale | None = None, crop: str | None = None) -> Predictions:
         """Open a folder of stadia or of any other program.
 
-        Args:
-            folder: with predictions.json, or just maps.
-            claim: scale of predictions without predictions.json; metres by default.
-            crop: row of `geometry.numpy_camera.IMAGE_CROPS` for predictions without predictions.json; none by default.
+        depth_scale: of maps without predictions.json; metres by default.
+        crop: row of `geometry.numpy_camera.IMAGE_CROPS`, of maps without predictions.json; none by default.
 
-        Raises DataError where the folder is empty, unfinished, or lacks an entry; ProtocolError where `claim` or `crop`
-        contradicts the record.
+        Raises DataError where the folder is empty, unfinished, or lacks an entry; ProtocolError where `depth_scale` or
+        `crop` contradicts the record.
         """
         folder = Path(folder)
         if folder.name == "depth" and (folder.resolve().parent / RECORD).exists():
-            folder = folder.resolve().parent  # its record has the claim; maps alone would be taken as metres
+            folder = folder.resolve().parent  # its record has the depth scale; maps alone would be taken as metres
         files, record = find_depth_files(folder), read_record(folder)
         if record is None:
-            return cls(folder, files, claim or DepthScale.METRES, None, crop or "none")
-        for what, requested, found in (("claim", claim, record.claim), ("crop", crop, record.crop)):
+            return cls(folder, files, depth_scale or DepthScale.METRES, None, crop or "none")
+        for what, requested, found in (("depth scale", depth_scale, record.depth_scale), ("crop", crop, record.crop)):
             if requested not in (None, found):
-                raise ProtocolError(
-                    folder / RECORD,
-                    found=f"the {what} {found}",
-                    expected=f"{requested}, as requested",
-                    fix=f"leave --{what} out",
-                )
+                fix = f"leave --{what.replace(' ', '-')} out"
+                expected = f"{requested}, as requested"
+                raise ProtocolError(folder / RECORD, found=f"the {what} {found}", expected=expected, fix=fix)
         if not record.finished:
-            raise DataError(
-                Path(folder) / RECORD,
-                found="an unfinished prediction",
-                expected="all entries",
-                fix="remove it and predict again",
-            )
+            fix = "remove it and predict again"
+            raise DataError(Path(folder) / RECORD, found="an unfinished prediction", expected="all entries", fix=fix)
         if missing := [name for name in record.entries if name not in files]:
-            raise DataError(
-                folder,
-                found=f"no map for {len(missing)} of {len(record.entries)} entries, the first '{missing[0]}'",
-                expected="every entry of predictions.json",
-                fix="predict again",
-            )
-        return cls(folder, {name: files[name] for name in record.entries}, record.claim, record, record.crop)
+            found = f"no map for {len(missing)} of {len(record.entries)} entries, the first '{missing[0]}'"
+            raise DataError(folder, found=found, expected="every entry of predictions.json", fix="predict again")
+        return cls(folder, {name: files[name] for name in record.entries}, record.depth_scale, record, record.crop)
 
     def read(self, name: str, *, png_per_metre: float = PNG_PER_METRE) -> NDArray[np.floating]:
-        """Read (h, w): depth in metres, depth up to scale, or inverse depth, by the claim.
+        """Read (h, w): depth in metres, depth up to scale, or inverse depth, by the depth scale.
 
         png_per_metre: for PNG of another program.
         """
         unit = png_per_metre if self.record is None else PNG_PER_METRE
-        return read_depth_map(self.files[name], key=DEPTH_KEYS[self.claim], png_per_metre=unit)
+        return read_depth_map(self.files[name], key=DEPTH_KEYS[self.depth_scale], png_per_metre=unit)
 
     def log_uncertainty(self, name: str) -> NDArray[np.floating] | None:
-        """Read (h, w) log uncertainty of an entry; None where the network predicts none. Raise
-        DataError as `read_map`.
-        """
+        """Read (h, w) log uncertainty of an entry; None where the network predicts none."""
         path = self.files[name]
         return read_depth_map(path, key=UNCERTAINTY_KEY) if UNCERTAINTY_KEY in list_arrays(path) else None
 
@@ -202,8 +200,112 @@ class Predictions:
         if record is None or found != expected or list(record.entries) != list(entries):
             differing = [key for key, value in expected.items() if found.get(key) != value] or ["entries"]
             raise ProtocolError(
-                Path(self.folder) / RECORD,
+                self.folder / RECORD,
                 found=f"predictions with another {' and '.join(differing)}",
                 expected="those of this checkpoint and these images, or none",
                 fix="choose another --out, or remove the folder",
             )
+
+
+def write_predictions(
+    frames: Iterable[PredictedFrame],
+    network: Network,
+    out: Path,
+    provenance: Provenance,
+    *,
+    source: str,
+    fingerprint: str = "",
+    listeners: Sequence[Listener] = (),
+) -> Predictions:
+    """Write predicted frames into a folder: predictions.json, depth/, and the path as KITTI and TUM rows.
+
+    Args:
+        frames: an iterable that predicts; it is consumed once the folder is checked.
+        network: that predicted them.
+        out: a new or empty folder, or one with the same unfinished prediction, which starts again.
+        source: name of the input, for people.
+        fingerprint: of the input, for `Predictions.check_made_by`.
+        listeners: functions that take every predicted frame.
+
+    Raises StadiaError where `out` is in use, DataError where there is no frame, or two frames have one name.
+    """
+    out, names, path_ends = Path(out), dict[str, None](), ""
+    poses, times, sizes = dict[str, NDArray[np.float64]](), list[float | None](), set[tuple[int, int]]()
+    record = PredictionsRecord(
+        depth_scale=network.depth_scale,
+        trust=SCALE_DESCRIPTIONS[network.depth_scale],
+        source=source,
+        fingerprint=fingerprint,
+        network_size=(network.height, network.width),
+        crop=network.crop,
+        **provenance.model_dump(),
+    )
+    _check_writable(out, record)
+    record.write(out)
+    for predicted in frames:
+        name = predicted.frame.name
+        if name in names:
+            found = f"two frames called '{name}'"
+            raise DataError(source, found=found, expected="one name a frame", fix="rename the images")
+        _write_maps(out, predicted)
+        for listener in listeners:
+            listener(predicted)
+        names[name] = None
+        sizes.add(predicted.image_size)
+        if predicted.T_world_camera is not None:
+            poses[name] = predicted.T_world_camera
+            times.append(predicted.frame.time_s)
+        elif predicted.frame.on_path and poses and not path_ends:
+            path_ends = f"the path ends at {next(reversed(poses))}: the motion to {name} is unknown"
+    if not names:
+        raise DataError(source, found="no frame", expected="at least one image", fix="check the input")
+    path = tuple(poses) if len(poses) > 1 else ()
+    if path:
+        _write_path(out, np.stack(list(poses.values())), times)
+    elif poses and len(names) > 1:  # only the first frame has a pose
+        still = f"no frame shows that the camera has moved since {next(iter(poses))} (data.stride=1 takes each frame)"
+        path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
+    image_size = sizes.pop() if len(sizes) == 1 else None
+    ended = {"entries": tuple(names), "path": path, "path_ends": path_ends, "image_size": image_size}
+    record.model_copy(update={**ended, "finished": True}).write(out)
+    return Predictions.open(out)
+
+
+def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
+    """Write the map as predicted with its K, and a PNG at the image's size for people and other programs."""
+    stem = folder / "depth" / predicted.frame.name
+    affine = predicted.depth_scale is DepthScale.AFFINE_INVERSE
+    values = predicted.inverse_depth if affine else predicted.depth()
+    arrays: dict[str, NDArray] = {DEPTH_KEYS[predicted.depth_scale]: values, "K": predicted.K}
+    if predicted.log_uncertainty is not None:
+        arrays[UNCERTAINTY_KEY] = predicted.log_uncertainty
+    # Suffixes are appended, not replaced: a stem may hold a dot ("frame-000000.color").
+    write_depth_map(stem.with_name(f"{stem.name}.npz"), **arrays)
+    if not affine:
+        write_depth_png(stem.with_name(f"{stem.name}.png"), predicted.depth_at_image())
+
+
+def _check_writable(out: Path, record: PredictionsRecord) -> None:
+    """Remove an unfinished prediction of the same input by the same network. Refuse any other content."""
+    visible = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
+    if not visible and (out.is_dir() or not out.exists()):
+        return
+    there = read_record(out) if RECORD in visible else None
+    if there == record and visible <= {RECORD, "depth", TRAJECTORY, TRAJECTORY_TUM}:
+        log.warning("%s: an unfinished prediction of the same is there, and is begun again", out)
+        for path in (*out.glob("depth/*.npz"), *out.glob("depth/*.png"), *out.glob("trajectory*.txt"), out / RECORD):
+            path.unlink()
+        return
+    kinds = {True: "a finished prediction", False: "an unfinished prediction of something else"}
+    found = f"{kinds[there.finished] if there else 'something'} in it"
+    fix = "choose another --out: nothing is overwritten"
+    raise StadiaError(out, found=found, expected="a new or an empty folder", fix=fix)
+
+
+def _write_path(out: Path, poses: NDArray[np.float64], times: list[float | None]) -> None:
+    """Write KITTI rows, and TUM rows where every frame has a time."""
+    from stadia.evaluation.io import trajectory_files as files  # imports torch
+
+    files.write_kitti_trajectory(out / TRAJECTORY, files.Trajectory(poses))
+    if None not in times:
+        files.write_tum_trajectory(out / TRAJECTORY_TUM, files.Trajectory(poses, np.array(times, np.float64)))

@@ -21,10 +21,8 @@ ROTATION_TOLERANCE = 1e-2  # files keep at least 6 digits, so larger errors are 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """Poses of one camera.
+    """Poses T_world_camera (N, 4, 4) of one camera, at rising times (N,), or None where rows are frames.
 
-    T_world_camera: (N, 4, 4) float64, metres.
-    times_s: (N,) rising, or None where rows are frames.
     notes: what its reader left out.
     """
 
@@ -50,35 +48,26 @@ def _numbers(path: Path, columns: int, row_is: str) -> Iterator[tuple[int, list[
     """Yield (line number, values) of every row. Raise DataError with file and line."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise DataError(
-                path, found=f"{path.stat().st_size} bytes", expected=f"at most {MAX_BYTES}", fix="is this a trajectory?"
-            )
+            found, fix = f"{path.stat().st_size} bytes", "is this a trajectory?"
+            raise DataError(path, found=found, expected=f"at most {MAX_BYTES}", fix=fix)
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise DataError(path, found="no such file", expected="a trajectory", fix="check the path") from error
     except UnicodeDecodeError as error:
         raise DataError(path, found="bytes that are not text", expected=row_is, fix="is this a trajectory?") from error
     for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].replace(",", " ").split()
+        where, words = f"{path}, line {number}", line.partition("#")[0].replace(",", " ").split()
         if not words:
             continue
         if len(words) != columns:
-            raise DataError(
-                f"{path}, line {number}", found=f"{len(words)} columns", expected=row_is, fix="check --format kitti|tum"
-            )
+            raise DataError(where, found=f"{len(words)} columns", expected=row_is, fix="check --format kitti|tum")
         try:
             values = [float(word) for word in words]
         except ValueError as error:
-            raise DataError(
-                f"{path}, line {number}", found=str(error), expected=row_is, fix="correct the line"
-            ) from error
+            raise DataError(where, found=str(error), expected=row_is, fix="correct the line") from error
         if not np.isfinite(values).all():
-            raise DataError(
-                f"{path}, line {number}",
-                found="a value that is not finite",
-                expected=row_is,
-                fix="remove the row or correct it",
-            )
+            fix = "remove the row or correct it"
+            raise DataError(where, found="a value that is not finite", expected=row_is, fix=fix)
         yield number, values
 
 
@@ -86,12 +75,9 @@ def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the rotation nearest to R, which a file has rounded. Raise DataError where R is not a rotation."""
     off = np.abs(R @ R.T - np.eye(3)).max()
     if off > ROTATION_TOLERANCE or np.linalg.det(R) < 0:
-        raise DataError(
-            what,
-            found=f"a 3x3 block with determinant {np.linalg.det(R):.3f}, {off:.2g} off orthonormal",
-            expected="a rotation",
-            fix="check the order of the columns: R and t row by row",
-        )
+        fix = "check the order of the columns: R and t row by row"
+        found = f"a 3x3 block with determinant {np.linalg.det(R):.3f}, {off:.2g} off orthonormal"
+        raise DataError(what, found=found, expected="a rotation", fix=fix)
     U, _, Vt = np.linalg.svd(R)
     return U @ Vt
 
@@ -118,23 +104,15 @@ def read_tum_trajectory(path: Path, *, is_reference: bool = False) -> Trajectory
     for number, values in _numbers(path, 8, "8 numbers, t x y z qx qy qz qw"):
         what, length = f"{path}, line {number}", float(np.linalg.norm(values[4:]))
         if abs(length - 1) > ROTATION_TOLERANCE:
-            raise DataError(
-                what,
-                found=f"a quaternion of length {length:.4g}",
-                expected="length 1",
-                fix="check the order of the columns",
-            )
+            fix = "check the order of the columns"
+            raise DataError(what, found=f"a quaternion of length {length:.4g}", expected="length 1", fix=fix)
         if is_reference and values[0] == before:
             repeated += 1
             continue
         if values[0] <= before:
             fault = "a duplicated timestamp" if values[0] == before else "a timestamp that goes back"
-            raise DataError(
-                what,
-                found=f"{fault} ({values[0]:.6f})",
-                expected="rising time",
-                fix="keep one pose an instant, sorted by time",
-            )
+            fix = "keep one pose an instant, sorted by time"
+            raise DataError(what, found=f"{fault} ({values[0]:.6f})", expected="rising time", fix=fix)
         before = values[0]
         rows.append(values)
     table = np.array(_not_empty(path, rows))
@@ -173,12 +151,10 @@ class TrajectoryFormat(StrEnum):
 
 
 def read_trajectory(path: Path, format: TrajectoryFormat, *, is_reference: bool = False) -> Trajectory:
-    """Read a file of this format; `is_reference` as in `read_tum`."""
-    return (
-        read_kitti_trajectory(path)
-        if format is TrajectoryFormat.KITTI
-        else read_tum_trajectory(path, is_reference=is_reference)
-    )
+    """Read a file of this format; `is_reference` as in `read_tum_trajectory`."""
+    if format is TrajectoryFormat.KITTI:
+        return read_kitti_trajectory(path)
+    return read_tum_trajectory(path, is_reference=is_reference)
 
 
 def associate_trajectories(
@@ -192,12 +168,9 @@ def associate_trajectories(
     """
     if estimated.times_s is None or reference.times_s is None:
         if len(estimated) != len(reference):
-            raise DataError(
-                estimated.name,
-                found=f"{len(estimated)} poses",
-                expected=f"{len(reference)}, as in {reference.name}: a row is a frame",
-                fix="write a pose for every frame, or give both with timestamps (--format tum)",
-            )
+            fix = "write a pose for every frame, or give both with timestamps (--format tum)"
+            expected = f"{len(reference)}, as in {reference.name}: a row is a frame"
+            raise DataError(estimated.name, found=f"{len(estimated)} poses", expected=expected, fix=fix)
         return estimated, reference
     swapped = len(estimated) > len(reference)
     short, long = (reference, estimated) if swapped else (estimated, reference)
@@ -213,14 +186,12 @@ def associate_trajectories(
     kept = np.sort(by_gap[first])
     kept = kept[gap[kept] <= max_difference_s]
     if not len(kept):
-        raise DataError(
-            estimated.name,
-            found=f"times {estimated.times_s[0]:.3f} to {estimated.times_s[-1]:.3f} s",
-            expected=(
-                f"some within {max_difference_s} s of {reference.name} ({reference.times_s[0]:.3f} to"
-                f" {reference.times_s[-1]:.3f} s)"
-            ),
-            fix="check that both are of one recording and one clock, in seconds",
+        fix = "check that both are of one recording and one clock, in seconds"
+        expected = (
+            f"some within {max_difference_s} s of {reference.name} ({reference.times_s[0]:.3f} to"
+            f" {reference.times_s[-1]:.3f} s)"
         )
+        found = f"times {estimated.times_s[0]:.3f} to {estimated.times_s[-1]:.3f} s"
+        raise DataError(estimated.name, found=found, expected=expected, fix=fix)
     pair = short.rows(kept), long.rows(nearest[kept])
     return (pair[1], pair[0]) if swapped else pair

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,11 +18,17 @@ from torch import Tensor
 
 from stadia.core.files import atomic_write
 from stadia.core.types import DepthScale
-from stadia.evaluation.plots.image_overlays import _MAX_SHOWN, BAD, GOOD, EpochHeight, Image, _label
+from stadia.evaluation.plots.image_overlays import BAD, GOOD, Image
 from stadia.metrics.trajectory_metrics import AXES, fit_motion_axes
 
-# -- Plot camera paths from above.
+TICKS_M = (2, 5, 10, 20, 40, 80)
+"""Ticks of the logarithmic scale, from its first to its last value; bright is near."""
+WIDTH, TILE = 12.8, 3.0
+"""Inches, of 100 pixels each."""
 
+MAX_MOTIONS_DRAWN = 2000
+
+_MAX_SHOWN = 1.6  # heights above this multiple of the estimate are not shown
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
 
 
@@ -32,15 +39,12 @@ def render_figure(figure: Figure) -> NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], claim: DepthScale) -> None:
-    """Plot camera paths from above, x to the right and z upwards, with equal scales. A dot marks each start.
+def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], depth_scale: DepthScale) -> None:
+    """Plot camera paths from above into a .png or .svg, x to the right and z upwards. A dot marks each start.
 
-    Args:
-        path: of the image (.png or .svg).
-        paths: name to T_world_camera (N, 4, 4), in one world and one unit.
-        claim: names the unit on the axes.
+    paths: name to T_world_camera (N, 4, 4), in one world and one unit, which `depth_scale` names.
     """
-    unit = "m" if claim is DepthScale.METRES else "up to scale: no metres"
+    unit = "m" if depth_scale is DepthScale.METRES else "up to scale: no metres"
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.add_subplot()
     for (name, T), color in zip(paths.items(), _COLORS, strict=False):
@@ -56,26 +60,14 @@ def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], claim: Dept
         FigureCanvasAgg(figure).print_figure(temporary, dpi=120, format=path.suffix.removeprefix("."))
 
 
-# -- Draw depth maps side by side on one scale of metres.
-
-
-TICKS_M = (2, 5, 10, 20, 40, 80)
-"""Ticks of the logarithmic scale, from its first to its last value; bright is near."""
-WIDTH, TILE = 12.8, 3.0
-"""Inches, of 100 pixels each."""
-
-
 def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: Sequence[str]) -> NDArray[np.uint8]:
-    """Draw rows of tiles with column names above and the scale of metres beside them, (H, W, 3) RGB.
+    """Draw rows of tiles with column names above and one scale of metres beside them, (H, W, 3) RGB.
 
-    Args:
-        rows: (h, w, 3) uint8 RGB images, and (h, w) depth maps in metres, 0 = none (black).
-        names: of the columns.
+    rows: (h, w, 3) uint8 RGB images, and (h, w) depth maps in metres, 0 = none (black).
     """
     shape = rows[0][0].shape
-    figure = Figure(
-        figsize=(WIDTH, 0.45 + len(rows) * (TILE * shape[0] / shape[1] + 0.06)), dpi=100, layout="constrained"
-    )
+    height = 0.45 + len(rows) * (TILE * shape[0] / shape[1] + 0.06)
+    figure = Figure(figsize=(WIDTH, height), dpi=100, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots(len(rows), len(names), squeeze=False)
     scale = LogNorm(TICKS_M[0], TICKS_M[-1])
@@ -87,9 +79,8 @@ def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: 
                 axis.imshow(tile, aspect="auto")
             else:
                 axis.imshow(np.zeros((*tile.shape, 3)), aspect="auto")
-                drawn = axis.imshow(
-                    np.ma.masked_equal(tile, 0), cmap="magma_r", norm=scale, aspect="auto", interpolation="nearest"
-                )
+                depth_m, style = np.ma.masked_equal(tile, 0), {"aspect": "auto", "interpolation": "nearest"}
+                drawn = axis.imshow(depth_m, cmap="magma_r", norm=scale, **style)
     for axis, name in zip(axes[0], names, strict=True):
         axis.set_title(name, fontsize=9)
     if drawn is not None:
@@ -100,7 +91,7 @@ def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: 
     return render_figure(figure)
 
 
-def draw_motions(predicted: Tensor, true: Tensor, claim: DepthScale) -> NDArray[np.uint8]:
+def draw_motions(predicted: Tensor, true: Tensor, depth_scale: DepthScale) -> NDArray[np.uint8]:
     """Plot predicted over true motion of each axis, with the line of equality, as (H, W, 3) RGB."""
     figure = Figure(figsize=(10, 7), dpi=100)  # a constrained layout costs more time than the plot
     figure.subplots_adjust(left=0.07, right=0.98, bottom=0.07, top=0.89, wspace=0.25, hspace=0.3)
@@ -111,9 +102,8 @@ def draw_motions(predicted: Tensor, true: Tensor, claim: DepthScale) -> NDArray[
         axes.plot(x, y, ".", color="#0072b2", markersize=4, alpha=0.6)
         low, high = min(x.min(), y.min()), max(x.max(), y.max())
         margin = 0.05 * (high - low) or 1e-3
-        axes.set(
-            xlim=(low - margin, high + margin), ylim=(low - margin, high + margin), aspect="equal"
-        )  # equal scales show the true slope
+        limits = low - margin, high + margin
+        axes.set(xlim=limits, ylim=limits, aspect="equal")  # equal scales show the true slope
         axes.axline((low, low), slope=1, color="#999999", linewidth=1, zorder=0)
         unit = "°" if axis.startswith("r") else "m"
         label = "slope {:.2f}, correlation {:.2f}".format(*fits[axis]) if axis in fits else "the truth does not move"
@@ -123,18 +113,15 @@ def draw_motions(predicted: Tensor, true: Tensor, claim: DepthScale) -> NDArray[
         axes.tick_params(labelsize=7)
         axes.locator_params(nbins=5)
         axes.grid(visible=True, linewidth=0.4, alpha=0.6)
-    scaled = "" if claim is DepthScale.METRES else "; translations scaled to the truth by one factor"
+    scaled = "" if depth_scale is DepthScale.METRES else "; translations scaled to the truth by one factor"
     figure.suptitle(f"predicted over true motion to the next frame, {len(true)} pairs{scaled}", fontsize=10)
     return render_figure(figure)
-
-
-MAX_MOTIONS_DRAWN = 2000
 
 
 def draw_heights_over_frames(
     frame: ArrayLike,
     height_m: ArrayLike,
-    believed: ArrayLike,
+    is_inlier: ArrayLike,
     estimate_m: float,
     low_m: float,
     high_m: float,
@@ -147,7 +134,7 @@ def draw_heights_over_frames(
     starts: first frame of each recording by name; each but the first is marked by a line.
     The axis covers the objects' heights. A band far beyond it is cut off.
     """
-    at, heights, inliers = np.asarray(frame), np.asarray(height_m, np.float64), np.asarray(believed, bool)
+    at, heights, inliers = np.asarray(frame), np.asarray(height_m, np.float64), np.asarray(is_inlier, bool)
     valid = np.isfinite(heights) & (heights > 0)
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes = figure.add_subplot()
@@ -162,18 +149,31 @@ def draw_heights_over_frames(
         if number:
             axes.axvline(start - 0.5, color="0.4", linewidth=1)
         if len(starts) > 1:
-            position: dict[str, Any] = {
-                "xycoords": ("data", "axes fraction"),
-                "xytext": (2, -9),
-                "textcoords": "offset points",
-            }
-            axes.annotate(name, (start, 1), fontsize=7, **position)
+            position: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+            axes.annotate(name, (start, 1), xytext=(2, -9), fontsize=7, **position)
     within = np.clip(np.append(heights[valid], true_m or estimate_m), 0, _MAX_SHOWN * estimate_m)
     bottom = min(0.9 * within.min(), max(low_m, 0.6 * estimate_m))
     axes.set_ylim(0.95 * bottom, max(1.1 * within.max(), 1.05 * min(high_m, 1.5 * estimate_m)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _label(axes, "frame of the video" if len(starts) < 2 else "frame, recording after recording", "camera height (m)")
     return render_figure(figure)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochHeight:
+    """Camera heights of one group of cameras after an epoch (from 0), in metres, NaN where there is none.
+
+    said_m, low_m, high_m: the median over its frames, and their quartiles.
+    kept_m: the height known from then on.
+    refused: why the epoch's height was refused; empty where it was accepted, or there is none.
+    """
+
+    epoch: int
+    said_m: float
+    low_m: float
+    high_m: float
+    kept_m: float
+    refused: str = ""
 
 
 def draw_heights_over_epochs(
@@ -187,9 +187,8 @@ def draw_heights_over_epochs(
     Each row has the median of an epoch's frames with their quartiles, crossed out where the epoch was refused, and the
     height that was kept.
 
-    Args:
-        courses: epochs by the name of the group, at least one each.
-        before_m, between_m: by the same name, optional: the height before training from silhouettes, and its interval.
+    courses: epochs by the name of the group, at least one each.
+    before_m, between_m: by the same name, optional: the height before training from silhouettes, and its interval.
     """
     figure = Figure(figsize=(8, 3.2 * len(courses)), layout="constrained")
     for row, (name, course) in enumerate(courses.items()):
@@ -205,10 +204,8 @@ def draw_heights_over_epochs(
             before = f"before training: {before_m[name]:.2f} m"
             axes.axhline(before_m[name], color=np.array(GOOD) / 255, linewidth=1.2, linestyle="--", label=before)
         axes.fill_between(epoch, low, high, color="#0072b2", alpha=0.2, linewidth=0, label="half of the epoch's frames")
-        for chosen, marker, size, label in (
-            (~refused, "o", 4, "their median"),
-            (refused, "x", 7, "their median, refused"),
-        ):
+        styles = (~refused, "o", 4, "their median"), (refused, "x", 7, "their median, refused")
+        for chosen, marker, size, label in styles:
             if np.isfinite(median[chosen]).any():
                 axes.plot(epoch[chosen], median[chosen], marker, color="#d55e00", markersize=size, label=label)
         kept_label = f"kept: {kept[-1]:.2f} m" if np.isfinite(kept[-1]) else "none is kept"
@@ -218,3 +215,10 @@ def draw_heights_over_epochs(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _label(axes, "epoch", "camera height (m)")
     return render_figure(figure)
+
+
+def _label(axes: Any, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(visible=True, linewidth=0.4, alpha=0.6)
+    axes.legend(loc="best", frameon=False, fontsize="small")

@@ -17,17 +17,14 @@ _CATEGORIES = np.array(
 
 def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
     """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8."""
-    return np.ascontiguousarray(
-        (np.clip(np.asarray(image, np.float32), 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)
-    )
+    scaled = np.clip(np.asarray(image, np.float32), 0, 1) * 255 + 0.5
+    return np.ascontiguousarray(scaled.astype(np.uint8).transpose(1, 2, 0))
 
 
 def color_inverse_depth(
     inverse_depth: ArrayLike, *, percentile: float = 95.0, top: float | None = None
 ) -> NDArray[np.uint8]:
-    """Color (H, W) inverse depth, bright = near, 0 = black. `top` is the brightest value, by default
-    this percentile.
-    """
+    """Color (H, W) inverse depth, bright = near, 0 = black. `top` is the brightest value, by default a percentile."""
     values = np.nan_to_num(np.asarray(inverse_depth, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     known = values[values > 0]
     if top is None:
@@ -44,9 +41,8 @@ def color_categories(values: ArrayLike, count: int) -> NDArray[np.uint8]:
     """Color (H, W) integers below `count`; negative ones are black."""
     chosen = np.asarray(values).astype(np.int64)
     colors = _CATEGORIES[np.arange(max(count, 1)) % len(_CATEGORIES)]
-    return np.ascontiguousarray(
-        np.where((chosen >= 0)[..., None], colors[np.clip(chosen, 0, count - 1)], 0).astype(np.uint8)
-    )
+    drawn = np.where((chosen >= 0)[..., None], colors[np.clip(chosen, 0, count - 1)], 0)
+    return np.ascontiguousarray(drawn.astype(np.uint8))
 
 
 def category_key(names: Sequence[str], height: int, width: int) -> NDArray[np.uint8]:
@@ -57,16 +53,8 @@ def category_key(names: Sequence[str], height: int, width: int) -> NDArray[np.ui
     for number, name in enumerate([*names, "in no image"]):
         color = _CATEGORIES[number % len(_CATEGORIES)] if number < len(names) else np.zeros(3, np.uint8)
         key[number * row + gap : (number + 1) * row - gap, 4:24] = color
-        cv2.putText(
-            key,
-            name,
-            (32, (number + 1) * row - row // 4),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            row / 44,
-            (235, 235, 235),
-            1,
-            cv2.LINE_AA,
-        )
+        at, font = (32, (number + 1) * row - row // 4), cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(key, name, at, font, row / 44, (235, 235, 235), 1, cv2.LINE_AA)
     return key
 
 

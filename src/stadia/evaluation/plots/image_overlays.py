@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,16 +13,24 @@ from stadia.evaluation.plots.colormaps import color_categories
 from stadia.geometry.objects.boxes import EDGES, compute_box_corners
 from stadia.metrics.object_metrics import PosedObjects
 
-# -- Draw readable text and color legends on images.
-
+Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 Color = tuple[int, int, int]
+
+AXES = ((230, 60, 50), (60, 190, 60), (70, 110, 250))
+"""RGB of the object's x, y and z."""
+
+GOOD, BAD, HORIZON, PLANE = (0, 158, 115), (213, 94, 0), (240, 228, 66), (86, 180, 233)
+"""RGB, Okabe and Ito: green for inliers, red for outliers, yellow for the horizon, blue for the plane."""
+
 _FONT, _HALO = cv2.FONT_HERSHEY_SIMPLEX, (255, 255, 255)
-_ROW, _SCALE = 26, 0.5
+_LEGEND_ROW_PX, _LEGEND_SCALE = 26, 0.5
+_SUBPIXEL_BITS, _FARTHEST_PX = 4, 2**26  # OpenCV coordinates are below 2^31
+_NEAR_PLANE_M, _MIN_AHEAD_M = 0.01, 0.5
 
 
 def measure_text(words: str, scale: float) -> tuple[int, int]:
-    """Return width and height in pixels of text drawn by `write`."""
+    """Return width and height in pixels of text drawn by `draw_text`."""
     (width, height), _ = cv2.getTextSize(words, _FONT, scale, 1)
     return width, height
 
@@ -43,24 +50,17 @@ def add_legend(image: Image, entries: Sequence[tuple[str, Color]]) -> Image:
     width = image.shape[1]
     places, x, row = list[tuple[int, int]](), 8, 0
     for words, _ in entries:
-        wide = 28 + measure_text(words, _SCALE)[0] + 20
+        wide = 28 + measure_text(words, _LEGEND_SCALE)[0] + 20
         if x > 8 and x + wide > width:
             x, row = 8, row + 1
-        places.append((x, row * _ROW))
+        places.append((x, row * _LEGEND_ROW_PX))
         x += wide
-    strip = np.full(((row + 1) * _ROW, width, 3), 255, np.uint8)
+    strip = np.full(((row + 1) * _LEGEND_ROW_PX, width, 3), 255, np.uint8)
     for (words, color), (left, top) in zip(entries, places, strict=True):
-        cv2.rectangle(strip, (left, top + 5), (left + 20, top + _ROW - 6), color, -1)
-        cv2.putText(strip, words, (left + 28, top + _ROW - 8), _FONT, _SCALE, (20, 20, 20), 1, cv2.LINE_AA)
+        bottom = top + _LEGEND_ROW_PX
+        cv2.rectangle(strip, (left, top + 5), (left + 20, bottom - 6), color, -1)
+        cv2.putText(strip, words, (left + 28, bottom - 8), _FONT, _LEGEND_SCALE, (20, 20, 20), 1, cv2.LINE_AA)
     return np.concatenate((image, strip)) if entries else image
-
-
-# -- Draw objects on their image: boxes, axes, masks.
-AXES = ((230, 60, 50), (60, 190, 60), (70, 110, 250))
-"""RGB of the object's x, y and z."""
-
-_SUBPIXEL_BITS, _NEAR_PLANE_M = 4, 0.01
-_FARTHEST_PX = 2**26  # OpenCV coordinates are below 2^31
 
 
 def draw_objects(
@@ -88,15 +88,8 @@ def draw_objects(
         for axis, axis_color in enumerate(AXES):
             _draw_segment(drawn, T[:3, 3], T[:3, 3] + T[:3, axis] * half[axis], K, axis_color, thickness + 1)
         if names:
-            x, y = (
-                np.clip(
-                    _project(corners_m[corners_m[:, 2] >= _NEAR_PLANE_M], K).min(0),
-                    0,
-                    (image.shape[1] - 1, image.shape[0] - 1),
-                )
-                .astype(int)
-                .tolist()
-            )
+            corner = _project(corners_m[corners_m[:, 2] >= _NEAR_PLANE_M], K).min(0)
+            x, y = np.clip(corner, 0, (image.shape[1] - 1, image.shape[0] - 1)).astype(int).tolist()
             scale = max(0.3, image.shape[1] / 1400)
             text = f"{names[class_id]} {float(objects.score[row]):.2f}" if scores else names[class_id]
             cv2.putText(drawn, text, (x, max(y - 2, 8)), cv2.FONT_HERSHEY_SIMPLEX, scale, color, 1, cv2.LINE_AA)
@@ -122,47 +115,28 @@ def _project(points: NDArray[np.float64], K: NDArray[np.float64]) -> NDArray[np.
     return np.asarray(projected[:, :2] / np.maximum(projected[:, 2:], _NEAR_PLANE_M))
 
 
-def _draw_segment(
-    image: Image,
-    start: NDArray[np.float64],
-    end: NDArray[np.float64],
-    K: NDArray[np.float64],
-    color: tuple[int, ...],
-    thickness: int,
-) -> None:
-    """Draw between points (3,) in the camera's frame, to a 16th of a pixel, without the part behind the camera."""
+def _draw_segment(image: Image, start: Array, end: Array, K: Array, color: tuple[int, ...], thickness: int) -> None:
+    """Draw between points (3,) in the camera's frame, without the part behind the camera."""
     near, far = sorted((start, end), key=lambda point: float(point[2]))
     if far[2] < _NEAR_PLANE_M:
         return
     if near[2] < _NEAR_PLANE_M:
         near = far + (near - far) * (far[2] - _NEAR_PLANE_M) / (far[2] - near[2])
-    a, b = (
-        (np.clip(_project(np.stack((near, far)), K), -_FARTHEST_PX, _FARTHEST_PX) * 2**_SUBPIXEL_BITS)
-        .round()
-        .astype(int)
-        .tolist()
-    )
-    height, width = (side * 2**_SUBPIXEL_BITS for side in image.shape[:2])
-    meets, a, b = cv2.clipLine(
-        (-width, -height, 3 * width, 3 * height), a, b
-    )  # OpenCV draws thick lines with 16 integer bits
-    if meets:
+    a, b = np.clip(_project(np.stack((near, far)), K), -_FARTHEST_PX, _FARTHEST_PX)
+    _draw_clipped(image, a, b, color, thickness)
+
+
+def _draw_clipped(image: Image, start: Array, end: Array, color: tuple[int, ...], thickness: int) -> None:
+    """Draw a line to a 16th of a pixel, clipped near the image: OpenCV draws thick lines with 16 integer bits."""
+    a, b = ((point * 2**_SUBPIXEL_BITS).round().astype(int).tolist() for point in (start, end))
+    height, width = (side << _SUBPIXEL_BITS for side in image.shape[:2])
+    is_visible, a, b = cv2.clipLine((-width, -height, 3 * width, 3 * height), a, b)
+    if is_visible:
         cv2.line(image, a, b, color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-# -- Draw horizon, ground plane and object boxes of a road on a frame, and plot camera heights over frames and epochs.
-Array = NDArray[np.float64]
-GOOD, BAD, HORIZON, PLANE = (0, 158, 115), (213, 94, 0), (240, 228, 66), (86, 180, 233)
-"""RGB, Okabe and Ito: green for inliers, red for outliers, yellow for the horizon, blue for the plane."""
-
-_SHIFT_BITS, _MIN_AHEAD_M = 4, 0.5
-_MAX_SHOWN = 1.6  # heights above this multiple of the estimate are not shown
-
-
 def draw_horizon(image: Image, horizon: ArrayLike) -> Image:
-    """Draw the line a x + b y + c = 0 of a horizon (3,) on a copy of (H, W, 3) RGB. Nothing for NaN or
-    an upright line.
-    """
+    """Draw the line a x + b y + c = 0 of a horizon (3,) on a copy of (H, W, 3) RGB. None for NaN or an upright one."""
     drawn, (a, b, c) = image.copy(), np.asarray(horizon, np.float64)
     width = image.shape[1]
     if abs(b) > 1e-6:
@@ -204,21 +178,17 @@ def draw_plane(
     return drawn
 
 
-def draw_box_verdicts(image: Image, boxes_px: ArrayLike, believed: Sequence[bool], words: Sequence[str]) -> Image:
+def draw_box_verdicts(image: Image, boxes_px: ArrayLike, inliers: Sequence[bool], words: Sequence[str]) -> Image:
     """Draw boxes (N, 4) left, top, right, bottom with a text over each on a copy of (H, W, 3) RGB.
 
     Inliers are green, and their texts are larger and drawn last. Outliers are red.
     """
-    drawn = image.copy()
-    rows = sorted(
-        zip(np.asarray(boxes_px, np.float64).reshape(-1, 4).tolist(), believed, words, strict=True),
-        key=lambda row: row[1],
-    )
+    drawn, boxes = image.copy(), np.asarray(boxes_px, np.float64).reshape(-1, 4).tolist()
+    rows = sorted(zip(boxes, inliers, words, strict=True), key=lambda row: row[1])
     for box, good, _ in rows:
         left, top, right, bottom = (round(v) for v in box)
-        cv2.rectangle(
-            drawn, (left, top), (right, bottom), GOOD if good else BAD, _thickness(image.shape[1]), cv2.LINE_AA
-        )
+        color, thickness = GOOD if good else BAD, _thickness(image.shape[1])
+        cv2.rectangle(drawn, (left, top), (right, bottom), color, thickness, cv2.LINE_AA)
     taken = list[tuple[int, int, int]]()
     for box, good, word in rows:
         scale = max(0.35, image.shape[1] / (1000 if good else 1800))
@@ -235,10 +205,9 @@ def draw_box_verdicts(image: Image, boxes_px: ArrayLike, believed: Sequence[bool
 
 def compose_image_rows(images: Sequence[Image], columns: int, width: int = 640) -> Image:
     """Arrange images of any size in rows, each `width` wide, on white. No image gives one white row."""
-    small = [
-        cv2.resize(p, (width, max(1, round(p.shape[0] * width / p.shape[1]))), interpolation=cv2.INTER_AREA)
-        for p in images
-    ]
+    heights = [max(1, round(image.shape[0] * width / image.shape[1])) for image in images]
+    pairs = zip(images, heights, strict=True)
+    small = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image, height in pairs]
     rows = []
     for start in range(0, len(small), columns):
         row = small[start : start + columns]
@@ -250,39 +219,11 @@ def compose_image_rows(images: Sequence[Image], columns: int, width: int = 640) 
     return np.concatenate(rows) if rows else np.full((4, columns * (width + 4), 3), 255, np.uint8)
 
 
-def _label(axes: object, x: str, y: str) -> None:
-    axes.set_xlabel(x)  # type: ignore[attr-defined]
-    axes.set_ylabel(y)  # type: ignore[attr-defined]
-    axes.grid(visible=True, linewidth=0.4, alpha=0.6)  # type: ignore[attr-defined]
-    axes.legend(loc="best", frameon=False, fontsize="small")  # type: ignore[attr-defined]
-
-
 def _thickness(width: int) -> int:
     return max(1, round(width / 700))
 
 
-def _draw_line(image: Image, start: Array, end: Array, color: tuple[int, int, int], thickness: int) -> None:
-    """Draw to a 16th of a pixel, without parts far outside."""
-    if not (np.isfinite(start).all() and np.isfinite(end).all()) or max(np.abs(start).max(), np.abs(end).max()) > 2**20:
-        return
-    a, b = ((point * 2**_SHIFT_BITS).round().astype(int).tolist() for point in (start, end))
-    height, width = (side << _SHIFT_BITS for side in image.shape[:2])
-    meets, a, b = cv2.clipLine((-width, -height, 3 * width, 3 * height), a, b)
-    if meets:
-        cv2.line(image, a, b, color, thickness, cv2.LINE_AA, _SHIFT_BITS)
-
-
-@dataclass(frozen=True, slots=True)
-class EpochHeight:
-    """The height of one group of cameras after an epoch. Metres, NaN where there is none.
-
-    epoch: from 0.  said_m, low_m, high_m: the median over its frames, and their quartiles.
-    kept_m: the average height from then on.  refused: why the estimate was rejected; empty where it was not.
-    """
-
-    epoch: int
-    said_m: float
-    low_m: float
-    high_m: float
-    kept_m: float
-    refused: str = ""
+def _draw_line(image: Image, start: Array, end: Array, color: Color, thickness: int) -> None:
+    """Draw between pixels (2,), unless one is not finite or far outside."""
+    if np.abs((start, end)).max() <= 2**20:  # false for NaN
+        _draw_clipped(image, start, end, color, thickness)

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from stadia import __version__
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.renamed import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.predict.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
@@ -35,13 +36,11 @@ class ExportDescription(StrictModel):
     """Description of an exported network, stored as texts in ONNX's metadata_props. It replaces the checkpoint.
 
     input, unit: of the graph's `image` and `inverse_depth`, as text.
-    claim: scale of the latter.
     recipe, config_hash, checkpoint: as in predictions.json.
     height, width: of the training images.
     crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the part of an image that they showed.
     stride: other sizes are multiples of it, in a .pt2 three times it or more.
-    focal: fx / width of the training cameras. For another focal length inverse depth is divided by the ratio of the
-    two.
+    focal: fx / width of the training cameras; for another one inverse depth is divided by the ratio of the two.
     stadia: the version that exported it.
     """
 
@@ -49,7 +48,7 @@ class ExportDescription(StrictModel):
     version: int = Field(default=1, ge=1, le=1)
     input: str = "(B, 3, H, W) float32 RGB in [0, 1], not normalized"
     unit: str
-    claim: DepthScale
+    depth_scale: DepthScale
     recipe: str
     config_hash: str
     checkpoint: str
@@ -61,10 +60,10 @@ class ExportDescription(StrictModel):
     stadia: str = __version__
 
     @classmethod
-    def of(cls, provenance: Provenance, claim: DepthScale, **values: Any) -> Self:
+    def of(cls, provenance: Provenance, depth_scale: DepthScale, **values: Any) -> Self:
         """Build it from a provenance; `values` are the fields from `height` to `focal`."""
         made_by = provenance.model_dump(include={"recipe", "config_hash", "checkpoint"})
-        return cls(claim=claim, unit=UNITS[claim], **made_by, **values)
+        return cls(depth_scale=depth_scale, unit=UNITS[depth_scale], **made_by, **values)
 
     def texts(self) -> dict[str, str]:
         """Return all fields as text."""
@@ -74,12 +73,10 @@ class ExportDescription(StrictModel):
     def read(cls, path: Path, texts: Mapping[str, str]) -> Self:
         """Read it from a file's metadata, which may have other entries. Raise DataError where it is not stadia's."""
         if texts.get("format") != cls.model_fields["format"].default:
-            raise DataError(
-                path,
-                found="an ONNX file without stadia's description",
-                expected="one that `stadia export` wrote",
-                fix="run it by onnxruntime itself, and score its maps by `stadia evaluate --depth`",
-            )
+            fix = "run it by onnxruntime itself, and score its maps by `stadia evaluate --depth`"
+            expected = "one that `stadia export` wrote"
+            raise DataError(path, found="an ONNX file without stadia's description", expected=expected, fix=fix)
+        check_file_keys(path, texts)
         try:
             described = cls.model_validate({name: texts[name] for name in cls.model_fields if name in texts})
         except ValidationError as error:
@@ -89,12 +86,8 @@ class ExportDescription(StrictModel):
                 path, found=problem, expected="what `stadia export` writes", fix="export it again"
             ) from error
         if described.crop not in IMAGE_CROPS:
-            raise DataError(
-                path,
-                found=f"the crop '{described.crop}'",
-                expected=f"one of {', '.join(IMAGE_CROPS)}",
-                fix="update stadia",
-            )
+            expected = f"one of {', '.join(IMAGE_CROPS)}"
+            raise DataError(path, found=f"the crop '{described.crop}'", expected=expected, fix="update stadia")
         return described
 
 
@@ -109,12 +102,10 @@ def check_installed(*packages: str) -> None:
 class ExportedNetwork:
     """A depth network that onnxruntime runs: on a GPU if its build supports one, else on all cores.
 
-    Args:
-        path: of an ONNX file that `stadia export` wrote.
-        size: (height, width) of its input; the training size by default.
-        threads: number of cores; None takes all.
+    size: (height, width) of its input; the training size by default.
+    threads: number of cores; None takes all.
 
-    `claim`, `height`, `width` and `crop` are as of `core.types.Predictor`; `about` is the file's description.
+    `depth_scale`, `height`, `width` and `crop` are as of `core.types.Predictor`; `about` is the file's description.
     Raises ConfigError where onnxruntime is missing or the size does not fit, DataError for a damaged or foreign file.
     """
 
@@ -123,13 +114,12 @@ class ExportedNetwork:
         self._session = _session(self.path, threads)
         self.about = ExportDescription.read(self.path, self._session.get_modelmeta().custom_metadata_map)
         self._check_graph()
-        self.claim, self.crop = self.about.claim, self.about.crop
+        self.depth_scale, self.crop = self.about.depth_scale, self.about.crop
         self.height, self.width = size or (self.about.height, self.about.width)
         self._check_size(self.height, self.width)
 
     def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Predict (B, 1, H, W) in the unit of `about`, at the training focal length, from (B, 3, H, W) float32 RGB in
-        [0, 1].
+        """Predict (B, 3, H, W) float32 RGB in [0, 1] to (B, 1, H, W), in the unit of `about`, at its focal length.
 
         Raises ConfigError where the sides are no multiples of the stride.
         """
@@ -140,15 +130,12 @@ class ExportedNetwork:
     def provenance(self, size: tuple[int, int] | None = None) -> Provenance:
         """Return the provenance for predictions.json; `size` where it is not the training size."""
         made_by = self.about.model_dump(include={"recipe", "config_hash"})
-        return Provenance(
-            **made_by, checkpoint=f"{self.about.checkpoint}, as {self.path.name}", motion="none", requested_size=size
-        )
+        checkpoint = f"{self.about.checkpoint}, as {self.path.name}"
+        return Provenance(**made_by, checkpoint=checkpoint, motion="none", requested_size=size)
 
     def _check_graph(self) -> None:
-        sides = [
-            (tensor.name, len(tensor.shape), tensor.type)
-            for tensor in (*self._session.get_inputs(), *self._session.get_outputs())
-        ]
+        tensors = (*self._session.get_inputs(), *self._session.get_outputs())
+        sides = [(tensor.name, len(tensor.shape), tensor.type) for tensor in tensors]
         expected = [(IMAGE, 4, "tensor(float)"), (INVERSE_DEPTH, 4, "tensor(float)")]
         if sides != expected:
             raise DataError(self.path, found=f"a graph with {sides}", expected=f"{expected}", fix="export it again")
@@ -157,12 +144,9 @@ class ExportedNetwork:
         stride = self.about.stride
         if height % stride or width % stride:
             near = f"{max(round(width / stride), 2) * stride}x{max(round(height / stride), 2) * stride}"
-            raise ConfigError(
-                f"image size for {self.path.name}",
-                found=f"{width}x{height}",
-                expected=f"multiples of {stride}",
-                fix=f"take {near}",
-            )
+            fix = f"take {near}"
+            expected = f"multiples of {stride}"
+            raise ConfigError(f"image size for {self.path.name}", found=f"{width}x{height}", expected=expected, fix=fix)
 
 
 def _session(path: Path, threads: int | None) -> Any:
@@ -184,19 +168,16 @@ def _session(path: Path, threads: int | None) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # its errors have no common base class
-        raise DataError(
-            path,
-            found=f"a file that onnxruntime cannot load ({str(error)[:200]})",
-            expected="an ONNX file that `stadia export` wrote",
-            fix="copy it again, or export it again",
-        ) from error
+        fix = "copy it again, or export it again"
+        found = f"a file that onnxruntime cannot load ({str(error)[:200]})"
+        raise DataError(path, found=found, expected="an ONNX file that `stadia export` wrote", fix=fix) from error
 
 
 def stream_exported_predictions(network: ExportedNetwork, frames: Iterable[Frame]) -> Iterator[PredictedFrame]:
-    """Predict depth frame by frame, at any focal length, as `evaluation.predict.predict_frames.stream_predictions` does; without motion."""
+    """Predict depth frame by frame, at any focal length; without motion."""
     lens = TrainingLens(network.about.focal, "depth is scaled by it")
     for picture in frames:
         shown = PreparedFrame.to(network, picture)
         inverse_depth = network.inverse_depth(shown.image[None])[0, 0]
         ratio = lens.ratio(shown.K, network.height, network.width)
-        yield shown.predicted(network.claim, inverse_depth / np.float32(ratio), None)
+        yield shown.predicted(network.depth_scale, inverse_depth / np.float32(ratio), None)

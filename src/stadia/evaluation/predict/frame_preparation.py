@@ -16,7 +16,12 @@ from stadia.core.recording import Recording
 from stadia.core.types import DepthScale
 from stadia.geometry.numpy_camera import NEAR, CropWindow, crop_K, crop_window, resize_K, resize_to_planar
 
-# -- Define frames to predict, prepare them for a network, and hold its predictions. Imports no torch.
+log = logging.getLogger(__name__)
+
+FOCAL_TOLERANCE, CENTER_TOLERANCE = 0.02, 0.15
+
+MAX_UNPADDED_RATIO = 0.03
+"""Largest difference of aspect ratios, in the logarithm, without padding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +49,16 @@ class PredictedFrame:
     """A frame with the network's prediction.
 
     frame: cropped as for the network.
-    claim: scale of the depth.
-    inverse_depth: (h, w) float32 at the network's size, in 1/m, up to scale, or up to scale and shift, by `claim`.
+    inverse_depth: (h, w) float32 at the network's size, in the unit of `depth_scale`.
     K: (3, 3) of that size.
-    T_world_camera: (4, 4), the world is the first camera, in the unit of depth; None off the path and after an unknown
-    motion.
+    T_world_camera: (4, 4) in the unit of depth, the world is the first camera; None off the path and after its end.
     image_size: (height, width) before the crop.
     box: position of the crop in that image.
     log_uncertainty: (h, w) float32, log Sigma of the photometric residual; None where the network predicts none.
     """
 
     frame: Frame
-    claim: DepthScale
+    depth_scale: DepthScale
     inverse_depth: NDArray[np.float32]
     K: NDArray[np.float64]
     T_world_camera: NDArray[np.float64] | None
@@ -64,20 +67,14 @@ class PredictedFrame:
     log_uncertainty: NDArray[np.float32] | None = None
 
     def depth_at_image(self) -> NDArray[np.float32]:
-        """Return depth (H, W), resized bilinearly in inverse depth to the size of the image; 0 = none
-        outside the crop.
-        """
-        depth = np.zeros(self.image_size, np.float32)
-        size = (self.box.width, self.box.height)
-        depth[self.box.rows, self.box.columns] = 1 / cv2.resize(
-            self.inverse_depth, size, interpolation=cv2.INTER_LINEAR
-        )
+        """Return depth (H, W), resized bilinearly in inverse depth to the image's size; 0 = none outside the crop."""
+        depth, box = np.zeros(self.image_size, np.float32), self.box
+        inside = cv2.resize(self.inverse_depth, (box.width, box.height), interpolation=cv2.INTER_LINEAR)
+        depth[box.rows, box.columns] = 1 / inside
         return depth
 
     def depth(self) -> NDArray[np.float32]:
-        """Return depth (h, w) at the network's size: metres, or up to scale. Not for inverse depth up to scale and
-        shift.
-        """
+        """Return depth (h, w) at the network's size: metres, or up to scale. Affine inverse depth has none."""
         return np.divide(1, self.inverse_depth, out=np.zeros_like(self.inverse_depth), where=self.inverse_depth > NEAR)
 
 
@@ -88,7 +85,7 @@ Listener = Callable[[PredictedFrame], None]
 class Network(Protocol):
     """What a frame is prepared for: `core.types.Predictor`, or an exported network. Size and crop as there."""
 
-    claim: DepthScale
+    depth_scale: DepthScale
     height: int
     width: int
     crop: str
@@ -114,35 +111,26 @@ class PreparedFrame:
         """Crop and resize a frame for a network. Raise GeometryError where the image is smaller than the crop."""
         size = (picture.image.shape[0], picture.image.shape[1])
         box = crop_window(network.crop, *size)
-        frame = replace(
-            picture, image=np.ascontiguousarray(box.cut(picture.image)), K=crop_K(picture.K, box.left, box.top)
-        )
+        image = np.ascontiguousarray(box.cut(picture.image))
+        frame = replace(picture, image=image, K=crop_K(picture.K, box.left, box.top))
         K = resize_K(frame.K, (box.height, box.width), network.height, network.width)
         return cls(frame, resize_to_planar(frame.image, network.height, network.width), K, size, box)
 
     def predicted(
-        self, claim: DepthScale, inverse_depth: NDArray[np.float32], T_world_camera: NDArray[np.float64] | None
+        self, depth_scale: DepthScale, inverse_depth: NDArray[np.float32], T_world_camera: NDArray[np.float64] | None
     ) -> PredictedFrame:
-        """Return the frame with its prediction (h, w).
-
-        Raises StadiaError where inverse depth is not finite or, unless affine, not positive.
-        """
-        if not np.isfinite(inverse_depth).all() or (
-            claim is not DepthScale.AFFINE_INVERSE and inverse_depth.min() <= 0
-        ):
-            raise StadiaError(
-                f"prediction of '{self.frame.name}'",
-                found=f"inverse depth from {inverse_depth.min()} to {inverse_depth.max()}",
-                expected="finite and positive values",
-                fix="the network diverged or is damaged: use another checkpoint",
-            )
-        return PredictedFrame(self.frame, claim, inverse_depth, self.K, T_world_camera, self.image_size, self.box)
+        """Return the frame with its prediction (h, w). Refuse values not finite or, unless affine, not positive."""
+        is_affine = depth_scale is DepthScale.AFFINE_INVERSE
+        if not np.isfinite(inverse_depth).all() or (not is_affine and inverse_depth.min() <= 0):
+            fix = "the network diverged or is damaged: use another checkpoint"
+            expected = "finite and positive values"
+            found = f"inverse depth from {inverse_depth.min()} to {inverse_depth.max()}"
+            raise StadiaError(f"prediction of '{self.frame.name}'", found=found, expected=expected, fix=fix)
+        return PredictedFrame(self.frame, depth_scale, inverse_depth, self.K, T_world_camera, self.image_size, self.box)
 
 
 def frame_name(recording: Recording, index: int) -> str:
-    """Return the name of a frame on disk: the stem of its file, or its number in the whole video, skipped frames
-    included.
-    """
+    """Return the name of a frame on disk: the stem of its file, or its number in the whole video."""
     file = recording.file(index)
     return file.stem if file is not None else f"{recording.number(index):06d}"
 
@@ -156,26 +144,18 @@ def read_frames(recording: Recording, indices: Sequence[int] | None = None) -> I
         before = index
 
 
-# -- Correct depth for images taken with another focal length than the training images. Imports no torch.
-
-log = logging.getLogger(__name__)
-
-FOCAL_TOLERANCE, CENTER_TOLERANCE = 0.02, 0.15
-
-
 class TrainingLens:
     """The focal length that a network was trained with.
 
     A network learns apparent sizes at its training focal length. With a longer lens everything seems nearer by the
     ratio of the focal lengths, so inverse depth is divided by this ratio.
 
-    Args:
-        focal: fx / width of the training cameras. Of several, the nearest to each image is used.
-        means: consequence of another focal length, for the one line of the warning.
+    focal: fx / width of the training cameras. Of several, the nearest to each image is used.
+    consequence: of another focal length, for the one line of the warning.
     """
 
-    def __init__(self, focal: float | Sequence[float], means: str) -> None:
-        self.focal, self.means = np.atleast_1d(np.asarray(focal, np.float64)), means
+    def __init__(self, focal: float | Sequence[float], consequence: str) -> None:
+        self.focal, self.consequence = np.atleast_1d(np.asarray(focal, np.float64)), consequence
         self._warned = False
 
     def ratio(self, K: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
@@ -190,12 +170,8 @@ class TrainingLens:
         ratio = np.where(np.abs(ratio - 1) < FOCAL_TOLERANCE, 1.0, ratio)
         if not self._warned and (ratio != 1).any():
             self._warned = True
-            log.warning(
-                "focal length is %.2f times the training camera's: %s%s",
-                ratio.max(),
-                self.means,
-                _off_center_hint(K, height, width),
-            )
+            consequence = self.consequence + _off_center_hint(K, height, width)
+            log.warning("focal length is %.2f times the training camera's: %s", ratio.max(), consequence)
         return ratio
 
 
@@ -204,28 +180,13 @@ def _off_center_hint(K: NDArray[np.floating], height: int, width: int) -> str:
     x, y = (K.reshape(-1, 3, 3)[0, :2, 2] + 0.5) / (width, height)
     if max(abs(x - 0.5), abs(y - 0.5)) < CENTER_TOLERANCE:
         return ""
-    return (
-        f"; or K belongs to images of another size: its principal point is at {x:.2f} of the width, {y:.2f} of the"
-        " height"
-    )
-
-
-# -- Pad images of another aspect ratio than the training images, so that objects keep their proportions.
-
-
-MAX_UNPADDED_RATIO = 0.03
-"""Largest difference of aspect ratios, in the logarithm, without padding."""
+    center = f"its principal point is at {x:.2f} of the width, {y:.2f} of the height"
+    return f"; or K belongs to images of another size: {center}"
 
 
 @dataclass(frozen=True)
 class PaddedImage:
-    """A padded image.
-
-    image: (H + margins, W + margins, 3).
-    K: (3, 3) of it.
-    top, left: position of the original image.
-    size: (H, W) of the original image.
-    """
+    """An image (H + margins, W + margins, 3) with K (3, 3), and position and size (H, W) of the original in it."""
 
     image: NDArray[np.uint8]
     K: NDArray[np.float64]
@@ -241,9 +202,7 @@ class PaddedImage:
 def compute_padded_size(
     size: tuple[int, int], K: NDArray[np.float64], height: int, width: int, pixel_ratio: float
 ) -> tuple[int, int]:
-    """Return (H, W) with margins so that fx / fy is `pixel_ratio` after resizing to height x width; unchanged if it is
-    near.
-    """
+    """Return (H, W) with margins so that fx / fy is about `pixel_ratio` after resizing to height x width."""
     wanted = width * K[0, 0] / (height * K[1, 1] * pixel_ratio)  # W / H
     h, w = size
     if abs(np.log(w / h / wanted)) < MAX_UNPADDED_RATIO:

@@ -15,11 +15,9 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from stadia.core.errors import DataError, ProtocolError
-from stadia.core.files import write_json
-from stadia.core.types import DepthScale
+from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.evaluation.io.depth_files import PNG_PER_METRE, find_depth_files, read_depth_map
 from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.progress import TrackProgress, no_progress
 from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.score.score_notes import (
     note_of_bounds,
@@ -40,12 +38,11 @@ from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
 from stadia.metrics import METRICS
 from stadia.metrics.depth_metrics import scale_ratio
 
-# -- Score depth maps from disk. No network is needed.
-
 GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
-"""Functions that read the ground truth of each name: (H, W) z in metres, 0 = none; None for a frame without ground
-truth.
-"""
+"""Readers of ground truth by name: (H, W) z in metres, 0 = none; None for a frame without ground truth."""
+
+MAX_RANKED_PIXELS = 4096
+"""Number of pixels of an image that are ranked, evenly spread over the scored ones."""
 
 ASPECT_TOLERANCE = 0.04
 """Largest relative difference between two aspect ratios. 1024x320 for 1242x375 (3.4 %) is a resized whole image;
@@ -77,16 +74,12 @@ class ImageScore:
     order: float | None = None
     uncertainty: UncertaintyScores | None = None
 
-    def named(self, name: str) -> ImageScore:
-        """Return the same score under another name."""
-        return replace(self, name=name)
-
     def to_json(self) -> dict[str, Any]:
         """Return all fields side by side, and `uncertainty` by error where there is one."""
         names = ("scale_ratio", "pixels", "outside_crop", "at_clamp", "labeled", "order")
-        fields = {name: getattr(self, name) for name in names}
-        scores = {} if self.uncertainty is None else {name: order.numbers() for name, order in self.uncertainty.items()}
-        return {"name": self.name, **self.metrics, **fields, **({"uncertainty": scores} if scores else {})}
+        scores = {name: order.numbers() for name, order in (self.uncertainty or {}).items()}
+        fields = {name: getattr(self, name) for name in names} | ({"uncertainty": scores} if scores else {})
+        return {"name": self.name, **self.metrics, **fields}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +91,7 @@ class DepthScore:
     """
 
     protocol: str
-    claim: DepthScale
+    depth_scale: DepthScale
     alignment: Alignment
     per_image: tuple[ImageScore, ...]
     without_truth: tuple[str, ...] = ()
@@ -113,23 +106,24 @@ class DepthScore:
         }
 
     @property
+    def _scale_ratios(self) -> list[float]:
+        return [image.scale_ratio for image in self.per_image if image.scale_ratio is not None]
+
+    @property
     def scale_ratio_median(self) -> float | None:
         """Median over images of median(truth) / median(prediction)."""
-        ratios = [image.scale_ratio for image in self.per_image if image.scale_ratio is not None]
-        return float(np.median(ratios)) if ratios else None
+        return float(np.median(self._scale_ratios)) if self._scale_ratios else None
 
     @property
     def scale_ratio_spread(self) -> float | None:
         """Standard deviation of the ratio over images, divided by its median."""
-        ratios = [image.scale_ratio for image in self.per_image if image.scale_ratio is not None]
+        ratios = self._scale_ratios
         return float(np.std(np.divide(ratios, np.median(ratios)))) if ratios else None
 
     @property
     def uncertainty(self) -> UncertaintyScores:
         """Uncertainty scores by error: means over the images that have one; empty without any."""
-        return average_uncertainty_scores(
-            [image.uncertainty for image in self.per_image if image.uncertainty is not None]
-        )
+        return average_uncertainty_scores([image.uncertainty for image in self.per_image if image.uncertainty])
 
     def summary(self) -> dict[str, Any]:
         """Return the metrics, the number of images, the scale ratio, the protocol and `notes` as one JSON object.
@@ -140,7 +134,7 @@ class DepthScore:
         missing = sum(image.uncertainty is None for image in self.per_image)
         return {
             "protocol": self.protocol,
-            "claim": str(self.claim),
+            "depth_scale": str(self.depth_scale),
             "alignment": str(self.alignment),
             **self.metrics,
             "scale_ratio_median": self.scale_ratio_median,
@@ -160,10 +154,6 @@ class DepthScore:
         images = [image.to_json() for image in self.per_image]
         return {**head, "metrics": metrics, "without_truth": list(self.without_truth), "per_image": images}
 
-    def write(self, path: Path) -> None:
-        """Write a score file."""
-        write_json(path, self.to_json())
-
 
 def open_ground_truth_folder(folder: Path, protocol: Protocol) -> GroundTruthReaders:
     """Open a folder of ground truth: uint16 PNG in the protocol's unit, .npz (`depth_m`, or the only array), .npy."""
@@ -175,57 +165,48 @@ def _read_truth(path: Path, png_per_metre: float) -> NDArray[np.floating]:
     wrong = ~np.isfinite(true_m) | (true_m < 0)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
-        raise DataError(
-            path,
-            found=f"depth {true_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)",
-            expected="metres, 0 where there is none",
-            fix="write 0 where depth is unknown",
-        )
+        fix = "write 0 where depth is unknown"
+        found = f"depth {true_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)"
+        raise DataError(path, found=found, expected="metres, 0 where there is none", fix=fix)
     return true_m
 
 
 def resize_depth(depth: Tensor, height: int, width: int) -> Tensor:
-    """Resize (h, w) depth to (H, W), bilinearly in inverse depth (align_corners=False), as Monodepth2's evaluation
-    does.
+    """Resize (h, w) depth to (H, W), bilinearly in inverse depth (align_corners=False), as Monodepth2's evaluation.
 
-    Interpolating depth itself would create a surface far behind the middle of an edge. A pixel that only gets values of
-    a hole (0) or of infinity becomes 0, infinity or NaN, never a number between.
+    Interpolated depth would create a surface far behind the middle of an edge. A pixel of a hole (0) or of infinity
+    alone becomes 0, infinity or NaN, never a number between.
     """
     if depth.shape == (height, width):
         return depth
     return 1 / resize_map((1 / depth)[None, None], height, width)[0, 0]
 
 
-def _predicted_at(name: str, values: Tensor, mask: Tensor, claim: DepthScale) -> Tensor:
-    """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for missing
-    values.
+def _predicted_at(name: str, values: Tensor, mask: Tensor, depth_scale: DepthScale) -> Tensor:
+    """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for holes.
 
-    Infinite metres are clamped like any far depth, unless at least half of the scored pixels are infinite. Depth up to
-    scale must be finite.
+    Infinite metres are clamped as far depth, unless half of the scored pixels are. Depth up to scale must be finite.
     """
-    if claim is DepthScale.AFFINE_INVERSE:  # may be negative: only its order counts
+    if depth_scale is DepthScale.AFFINE_INVERSE:  # may be negative: only its order counts
         scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
         complete = scored.isfinite()
     else:
         scored = resize_depth(values.clamp(min=0), *mask.shape)[mask]
         beyond = scored.isposinf()
-        complete = (scored > 0) & ~(beyond & (claim is not DepthScale.METRES or 2 * beyond.sum() >= len(scored)))
+        complete = (scored > 0) & ~(beyond & (depth_scale is not DepthScale.METRES or 2 * beyond.sum() >= len(scored)))
     if holes := int((~complete).sum()):
-        raise ProtocolError(
-            name,
-            found=f"no finite positive depth at {holes} of {len(scored)} scored pixels",
-            expected="a prediction at every scored pixel",
-            fix="fill the holes of the prediction",
-        )
+        fix = "fill the holes of the prediction"
+        found = f"no finite positive depth at {holes} of {len(scored)} scored pixels"
+        raise ProtocolError(name, found=found, expected="a prediction at every scored pixel", fix=fix)
     return scored[None]
 
 
-def _aligned(predicted: Tensor, true_m: Tensor, claim: DepthScale, protocol: Protocol) -> tuple[Tensor, float | None]:
-    """Align and clamp (1, N) scored pixels by the protocol. Return depth in metres and the scale ratio before
-    alignment.
-    """
+def _aligned(
+    predicted: Tensor, true_m: Tensor, depth_scale: DepthScale, protocol: Protocol
+) -> tuple[Tensor, float | None]:
+    """Align and clamp (1, N) pixels by the protocol. Return depth in metres, and the scale ratio before alignment."""
     near, far = protocol.clamp_m
-    alignment = protocol.alignment(claim)
+    alignment = protocol.alignment(depth_scale)
     if alignment is Alignment.SCALE_SHIFT:
         scale, shift = fit_scale_and_shift(predicted, 1 / true_m)
         return 1 / (scale[..., None] * predicted + shift[..., None]).clamp(1 / far, 1 / near), None
@@ -238,7 +219,7 @@ def score_image(
     name: str,
     predicted: NDArray[np.floating],
     true_m: NDArray[np.floating],
-    claim: DepthScale,
+    depth_scale: DepthScale,
     protocol: Protocol,
     crop: str = "none",
     log_uncertainty: NDArray[np.floating] | None = None,
@@ -246,14 +227,11 @@ def score_image(
     """Score one image in float64. Return None where the protocol scores none of its pixels.
 
     Args:
-        name: for the score and for errors.
-        predicted: (h, w), of any size: depth or inverse depth, by `claim`.
+        predicted: (h, w), of any size: depth or inverse depth, by `depth_scale`.
         true_m: (H, W) z in metres, 0 = none.
-        claim: scale of the prediction.
-        protocol: crop, caps and alignment.
-        crop: row of `geometry.numpy_camera.IMAGE_CROPS`: the window of the image that the prediction covers. The prediction is
-            resized to this window and scored where the protocol's mask and the window overlap.
-        log_uncertainty: (h, w) as `predicted`, larger for less certain pixels; None without one.
+        crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the window of the image that the prediction covers. The
+            prediction is resized to it, and scored where the protocol's mask and the window overlap.
+        log_uncertainty: (h, w) as `predicted`, larger for less certain pixels.
 
     Raises ProtocolError where a scored pixel has no prediction.
     """
@@ -264,9 +242,9 @@ def score_image(
     if not mask.any():
         return None
     scored = true[mask][None]  # (1, N): on KITTI 3 to 20 % of the pixels
-    found = _predicted_at(name, values, mask, claim)
-    order = rank_correlation(found[0], 1 / scored[0] if claim is DepthScale.AFFINE_INVERSE else scored[0])
-    depth, ratio = _aligned(found, scored, claim, protocol)
+    found = _predicted_at(name, values, mask, depth_scale)
+    order = rank_correlation(found[0], 1 / scored[0] if depth_scale is DepthScale.AFFINE_INVERSE else scored[0])
+    depth, ratio = _aligned(found, scored, depth_scale, protocol)
     every = torch.ones_like(scored, dtype=torch.bool)
     metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
     near, far = protocol.clamp_m
@@ -280,46 +258,32 @@ def score_image(
 
 
 def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predictions: Predictions) -> None:
-    """Check that a map of this shape can cover the truth, or its crop. Otherwise pixels would be compared at wrong
-    places.
-    """
+    """Refuse a map whose shape cannot cover the truth, or its crop: pixels would be compared at wrong places."""
     crop, record = predictions.crop, predictions.record
     image_size = record.image_size if record else None
     if record is not None and crop != "none":  # a stadia network may resize the crop to any shape
         if image_size not in (None, truth):
-            raise ProtocolError(
-                name,
-                found=f"crop '{crop}' of an image of {record.image_size}, for ground truth of {truth} (height, width)",
-                expected="equal sizes, since a crop is defined in pixels",
-                fix="use ground truth at the image's size",
-            )
+            fix = "use ground truth at the image's size"
+            found = f"crop '{crop}' of an image of {record.image_size}, for ground truth of {truth} (height, width)"
+            raise ProtocolError(name, found=found, expected="equal sizes, since a crop is defined in pixels", fix=fix)
         return
     window, (height, width) = crop_window(crop, *truth), image_size or shape
     if abs((width / height) / (window.width / window.height) - 1) > ASPECT_TOLERANCE:
         part = "" if crop == "none" else f", of which crop '{crop}' is {window.width}x{window.height}"
         like = [name for name, size in IMAGE_CROPS.items() if size == (height, width)]
-        raise ProtocolError(
-            name,
-            found=f"a prediction of {width}x{height} for ground truth of {truth[1]}x{truth[0]}{part}",
-            expected=f"aspect ratios within {ASPECT_TOLERANCE:.0%}",
-            fix=(
-                f"pass --crop {like[0]} if it shows this part of the image"
-                if like and crop == "none"
-                else "bring it to the size of the ground truth: undo the crop, or resize it in inverse depth"
-            ),
+        fix = (
+            f"pass --crop {like[0]} if it shows this part of the image"
+            if like and crop == "none"
+            else "bring it to the size of the ground truth: undo the crop, or resize it in inverse depth"
         )
+        found = f"a prediction of {width}x{height} for ground truth of {truth[1]}x{truth[0]}{part}"
+        raise ProtocolError(name, found=found, expected=f"aspect ratios within {ASPECT_TOLERANCE:.0%}", fix=fix)
 
 
 def score_depth(
-    predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol, *, watch: TrackProgress = no_progress
+    predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol, *, track: TrackProgress = no_progress
 ) -> DepthScore:
-    """Score a folder of predictions.
-
-    Args:
-        predictions: `Predictions.open(folder)`.
-        truth: by the same names, for example `folder_truth(folder, protocol)`.
-        protocol: row of PROTOCOLS.
-        watch: shows progress.
+    """Score a folder of predictions. truth: by the same names, for example from `open_ground_truth_folder`.
 
     Raises ProtocolError where the protocol refuses the scale, two shapes differ in view, or nothing can be scored;
     DataError with the name of a missing or wrong file.
@@ -329,13 +293,12 @@ def score_depth(
         notes.append(f"not scored, no ground truth: {extra} of {len(predictions.files)} predictions")
     if predictions.record is None:
         cut = "" if predictions.crop == "none" else f", of the crop '{predictions.crop}'"
-        notes.append(f"no predictions.json in {predictions.folder}: taken as {predictions.claim}{cut}")
-        if protocol.png_per_metre != PNG_PER_METRE and any(
-            file.suffix.lower() == ".png" for file in predictions.files.values()
-        ):
+        notes.append(f"no predictions.json in {predictions.folder}: taken as {predictions.depth_scale}{cut}")
+        has_png = any(file.suffix.lower() == ".png" for file in predictions.files.values())
+        if protocol.png_per_metre != PNG_PER_METRE and has_png:
             notes.append(f"predicted PNG read as value / {protocol.png_per_metre:g} m, as {protocol.name} has it")
-    scores = watch(score_images(predictions, truth, protocol), len(truth), "scoring")
-    return collect_scores(scores, predictions.claim, protocol, notes)
+    scores = track(score_images(predictions, truth, protocol), len(truth), "scoring")
+    return collect_scores(scores, predictions.depth_scale, protocol, notes)
 
 
 def score_images(
@@ -345,16 +308,13 @@ def score_images(
 
     Raises as `score_depth`; the scale and missing predictions are checked before the first file is read.
     """
-    protocol.alignment(predictions.claim)
+    protocol.alignment(predictions.depth_scale)
     if missing := [name for name in truth if name not in predictions.files]:
         existing = next(iter(predictions.files))
         count = f"{len(missing)} of {len(truth)} ground truths"
-        raise DataError(
-            predictions.folder,
-            found=f"no prediction for {count}, the first '{missing[0]}' (there is '{existing}')",
-            expected="a prediction with the same stem for each",
-            fix="rename the files, or predict the missing ones",
-        )
+        fix = "rename the files, or predict the missing ones"
+        found = f"no prediction for {count}, the first '{missing[0]}' (there is '{existing}')"
+        raise DataError(predictions.folder, found=found, expected="a prediction with the same stem for each", fix=fix)
     for name, read_truth in truth.items():
         true_m = read_truth()
         if true_m is None:
@@ -362,31 +322,31 @@ def score_images(
             continue
         predicted, file = predictions.read(name, png_per_metre=protocol.png_per_metre), str(predictions.files[name])
         _check_view(file, predicted.shape, true_m.shape, predictions)
-        score = score_image(
-            file, predicted, true_m, predictions.claim, protocol, predictions.crop, predictions.log_uncertainty(name)
-        )
-        yield name, score and score.named(name)
+        view, uncertainty = (predictions.depth_scale, protocol, predictions.crop), predictions.log_uncertainty(name)
+        score = score_image(file, predicted, true_m, *view, uncertainty)
+        yield name, score and replace(score, name=name)
 
 
 def collect_scores(
-    scores: Iterable[tuple[str, ImageScore | None]], claim: DepthScale, protocol: Protocol, notes: Sequence[str] = ()
+    scores: Iterable[tuple[str, ImageScore | None]],
+    depth_scale: DepthScale,
+    protocol: Protocol,
+    notes: Sequence[str] = (),
 ) -> DepthScore:
     """Gather scored images and their notes. Raise ProtocolError where no image is scored."""
     every, notes = list(scores), list(notes)
     without = tuple(name for name, score in every if score is None)
     if len(without) == len(every):
-        raise ProtocolError(
-            f"protocol '{protocol.name}'",
-            found="no ground truth between {:g} and {:g} m in {} images".format(*protocol.scored_m, len(every)),
-            expected="at least one such pixel",
-            fix="check the folder and the unit of its ground truth",
-        )
+        fix = "check the folder and the unit of its ground truth"
+        found = "no ground truth between {:g} and {:g} m in {} images".format(*protocol.scored_m, len(every))
+        raise ProtocolError(f"protocol '{protocol.name}'", found=found, expected="at least one such pixel", fix=fix)
     if without:
         count = f"{len(without)} of {len(every)} images"
         notes.append(f"no pixel to score in {count}, which enter no mean (the first '{without[0]}')")
-    alignment = protocol.alignment(claim)
+    alignment = protocol.alignment(depth_scale)
     if alignment is not Alignment.NONE:
-        notes.append(f"not scored in metres: {alignment} of every image fitted to the truth first (claim: {claim})")
+        fitted = f"{alignment} of every image fitted to the truth first (depth scale: {depth_scale})"
+        notes.append(f"not scored in metres: {fitted}")
     images = tuple(score for _, score in every if score is not None)
     if outside := sum(image.outside_crop for image in images):
         share = outside / (outside + sum(image.pixels for image in images))
@@ -397,25 +357,19 @@ def collect_scores(
         notes.append(f"not comparable with published figures: of {len(images)} images, where {expected}")
     notes += note_of_truth(float(np.median([image.labeled for image in images])), protocol)
     notes += note_of_clamp({image.name: image.at_clamp for image in images})
-    notes += note_of_order([image.order for image in images if image.order is not None], claim)
-    score = DepthScore(protocol.name, claim, alignment, images, without)
+    notes += note_of_order([image.order for image in images if image.order is not None], depth_scale)
+    score = DepthScore(protocol.name, depth_scale, alignment, images, without)
     notes += note_of_bounds(score.metrics)
     ratio, spread = score.scale_ratio_median, score.scale_ratio_spread
-    # The spread needs several images.
-    if claim is DepthScale.METRES and ratio is not None and spread is not None and len(images) > 1:
+    if depth_scale is DepthScale.METRES and ratio is not None and spread is not None and len(images) > 1:
         notes += note_of_unit(ratio, spread)
     return replace(score, notes=tuple(notes))
 
 
-# -- Measure whether predictions rank near and far as the truth does. No scale or shift changes this.
-
-MAX_RANKED_PIXELS = 4096
-"""Number of pixels of an image that are ranked, evenly spread over the scored ones."""
-
-
 def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
-    """Return Spearman's correlation of (N,) pixels: 1 for the same order, -1 for the reverse; None where one is
-    constant.
+    """Return Spearman's correlation of (N,) pixels: 1 for the same order of near and far, -1 for the reverse.
+
+    No scale or shift changes it. None where one of the two is constant.
     """
     step = max(len(true) // MAX_RANKED_PIXELS, 1)
     a, b = predicted[::step], true[::step]

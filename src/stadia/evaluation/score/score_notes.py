@@ -55,17 +55,14 @@ def note_of_clamp(at_clamp: Mapping[str, float]) -> list[str]:
         return []
     worst = max(dead, key=lambda name: dead[name])
     which = f"{len(dead)} of {len(at_clamp)} images have more than {MOST_AT_CLAMP:.0%} of their scored pixels"
-    return [
-        f"{which} at the protocol's clamp (most '{worst}': {dead[worst]:.1%}): check these predictions and their unit"
-    ]
+    most = f"(most '{worst}': {dead[worst]:.1%})"
+    return [f"{which} at the protocol's clamp {most}: check these predictions and their unit"]
 
 
 def note_of_unit(ratio: float, spread: float) -> list[str]:
     """Note a scale ratio of metres that fits a known unit mistake.
 
-    Args:
-        ratio: `scale_ratio_median` of two images or more.
-        spread: `scale_ratio_spread`. The errors of a network differ from image to image.
+    spread: of the ratio over two images or more. The errors of a network differ from image to image.
     """
     truth, predictions = _mistake(ratio), _mistake(1 / ratio)
     if truth is None or spread >= STEADY_BELOW:
@@ -77,15 +74,16 @@ def note_of_unit(ratio: float, spread: float) -> list[str]:
     ]
 
 
-def note_of_order(orders: Sequence[float], claim: DepthScale) -> list[str]:
+def note_of_order(orders: Sequence[float], depth_scale: DepthScale) -> list[str]:
     """Note predictions that grow where the truth falls: inverse depth scored as depth, or depth as inverse depth.
 
     orders: rank correlation of prediction and truth, for every image.
     """
     if not orders or (middle := median(orders)) >= TURNED_BELOW:
         return []
-    assumed, likely = ("inverse depth", "depth") if claim is DepthScale.AFFINE_INVERSE else ("depth", "inverse depth")
-    fix = "set --claim" if claim is DepthScale.AFFINE_INVERSE else f"if so, use --claim {DepthScale.AFFINE_INVERSE}"
+    assumed, likely, fix = "depth", "inverse depth", f"if so, use --depth-scale {DepthScale.AFFINE_INVERSE}"
+    if depth_scale is DepthScale.AFFINE_INVERSE:
+        assumed, likely, fix = likely, assumed, "set --depth-scale"
     found = f"predictions taken as {assumed} are far where the truth is near (median rank correlation {middle:.2f})"
     return [f"{found}: are they {likely}? {fix}"]
 
@@ -109,9 +107,7 @@ def note_of_bounds(metrics: Mapping[str, float]) -> list[str]:
     broken = [
         f"{lower} {metrics[lower]:.4g} is above {upper} {metrics[upper]:.4g}"
         for lower, upper, factor in NEVER_ABOVE
-        if lower in metrics
-        and upper in metrics
-        and metrics[lower] > metrics[upper] * factor * (1 + ROUNDING) + ROUNDING
+        if {lower, upper} <= metrics.keys() and metrics[lower] > metrics[upper] * factor * (1 + ROUNDING) + ROUNDING
     ]
     broken += [f"{name} is {metrics[name]:.4g}" for name in SHARES if name in metrics and not 0 <= metrics[name] <= 1]
     return [f"no prediction has such scores: {'; '.join(broken)}"] if broken else []

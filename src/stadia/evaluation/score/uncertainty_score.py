@@ -36,12 +36,9 @@ class UncertaintyScore:
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers and the curves: `curve`, `curve_of_oracle`, `curve_of_random`."""
-        of = {
-            "curve": self.curves.by_uncertainty,
-            "curve_of_oracle": self.curves.oracle,
-            "curve_of_random": self.curves.random,
-        }
-        return {**self.numbers(), **{name: curve.tolist() for name, curve in of.items()}}
+        curves = self.curves
+        by_name = {"curve": curves.by_uncertainty, "curve_of_oracle": curves.oracle, "curve_of_random": curves.random}
+        return {**self.numbers(), **{name: curve.tolist() for name, curve in by_name.items()}}
 
 
 UncertaintyScores = Mapping[str, UncertaintyScore]
@@ -51,32 +48,18 @@ UncertaintyScores = Mapping[str, UncertaintyScore]
 def sample_uncertainty(
     name: str, log_uncertainty: NDArray[np.floating], shape: tuple[int, ...], mask: Tensor
 ) -> Tensor:
-    """Return log Sigma at the N scored pixels, (1, N), resized bilinearly to the truth.
-
-    Args:
-        name: for errors.
-        log_uncertainty: (h, w).
-        shape: (h, w) of the depth map.
-        mask: (H, W) bool, the scored pixels.
+    """Return log Sigma (h, w) at the N scored pixels of a mask (H, W), (1, N), resized bilinearly to the truth.
 
     Raises ProtocolError where the shapes differ, or a scored pixel has no finite value.
     """
     if log_uncertainty.shape != shape:
-        raise ProtocolError(
-            name,
-            found=f"log uncertainty of shape {log_uncertainty.shape}",
-            expected=f"that of depth, {shape}",
-            fix="predict again",
-        )
+        found = f"log uncertainty of shape {log_uncertainty.shape}"
+        raise ProtocolError(name, found=found, expected=f"that of depth, {shape}", fix="predict again")
     values = torch.from_numpy(np.asarray(log_uncertainty, np.float64))
     scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
     if wrong := int((~scored.isfinite()).sum()):
-        raise ProtocolError(
-            name,
-            found=f"log uncertainty that is not finite at {wrong} of {len(scored)} scored pixels",
-            expected="a finite number at every one",
-            fix="predict again",
-        )
+        found = f"log uncertainty that is not finite at {wrong} of {len(scored)} scored pixels"
+        raise ProtocolError(name, found=found, expected="a finite number at every one", fix="predict again")
     return scored[None]
 
 
@@ -88,22 +71,18 @@ def score_uncertainty(depth_m: Tensor, true_m: Tensor, uncertainty: Tensor) -> U
     orders = {}
     for name, error in DEPTH_ERRORS.items():
         rank = float(spearman(uncertainty, error.of_pixel(depth_m, true_m), every))
-        orders[name] = UncertaintyScore(
-            sparsification(depth_m, true_m, uncertainty, every, name), None if np.isnan(rank) else rank
-        )
+        curves = sparsification(depth_m, true_m, uncertainty, every, name)
+        orders[name] = UncertaintyScore(curves, None if np.isnan(rank) else rank)
     return orders
 
 
 def average_uncertainty_scores(orders: Sequence[UncertaintyScores]) -> UncertaintyScores:
-    """Return means over images with equal weights, of the curves and of Spearman's where it exists;
-    empty for no image.
-    """
+    """Return means over images of the curves, and of Spearman's where it exists; empty for no image."""
     return {name: _mean([one[name] for one in orders]) for name in DEPTH_ERRORS} if orders else {}
 
 
 def _mean(orders: Sequence[UncertaintyScore]) -> UncertaintyScore:
     curves = [[getattr(order.curves, name) for order in orders] for name in ("by_uncertainty", "oracle", "random")]
     ranks = [order.spearman for order in orders if order.spearman is not None]
-    return UncertaintyScore(
-        Sparsification(*(torch.stack(of).mean(0) for of in curves)), float(np.mean(ranks)) if ranks else None
-    )
+    mean = Sparsification(*(torch.stack(each).mean(0) for each in curves))
+    return UncertaintyScore(mean, float(np.mean(ranks)) if ranks else None)

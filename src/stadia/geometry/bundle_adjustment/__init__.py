@@ -1,1 +1,1 @@
-"""TODO package"""
+"""Direct alignment of two images, and photometric bundle adjustment of a window."""

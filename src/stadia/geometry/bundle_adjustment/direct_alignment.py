@@ -42,8 +42,7 @@ class DirectAlignment:
 def align_direct(
     target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
 ) -> DirectAlignment:
-    """Align by Gauss-Newton on brightness differences, Student-t weighted, Levenberg damped, from small images to full
-    size.
+    """Align by damped Gauss-Newton on brightness differences, Student-t weighted, from small images to full size.
 
     Every pixel with depth takes part. Moving and hidden objects are outliers, whose weight falls with the square of the
     residual; where they cover most of the contrast, their motion is found instead. No gradient passes.
@@ -82,9 +81,7 @@ class _Linearization:
     slope: Tensor
 
     def scale(self) -> Tensor:
-        """Return (B, 1, 1, 1) of the residuals' t distribution, by maximum likelihood from the mean square down (Kerl
-        et al., eq. 15).
-        """
+        """Return the scale (B, 1, 1, 1) of the residuals' t distribution by its likelihood (Kerl et al., eq. 15)."""
         squared, count = self.residual.square() * self.seen, self.seen.sum((1, 2, 3), keepdim=True).clamp(min=1)
         variance = squared.sum((1, 2, 3), keepdim=True) / count
         for _ in range(10):
@@ -109,17 +106,16 @@ class _Linearization:
     def merge(self, other: _Linearization, where: Tensor) -> _Linearization:
         """Return this one, with the other for those of the batch where `where` (B,) is true."""
         pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
-        return _Linearization(
-            *(torch.where(where.view(-1, *[1] * (mine.dim() - 1)), theirs, mine) for mine, theirs in pairs)
-        )
+        merged = (torch.where(where.view(-1, *[1] * (mine.dim() - 1)), theirs, mine) for mine, theirs in pairs)
+        return _Linearization(*merged)
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
     """Two gray images at one size.
 
-    target: (B, 1, H, W).  source: (B, 3, Hs, Ws), its gray and the slopes of it along x and y, per pixel.  depth_m: (B,
-        1, H, W).
+    target: (B, 1, H, W).  source: (B, 3, Hs, Ws), its gray and slopes along x and y, per pixel.
+    depth_m: (B, 1, H, W).
     """
 
     target: Tensor
@@ -132,11 +128,10 @@ class _Pair:
     def downsample(
         cls, target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, times: int
     ) -> _Pair:
-        """Return visible images at 1 / 2^times of their size; inverse depth is the mean of the known values."""
+        """Return both images at 1 / 2^times of their size; inverse depth is the mean of the known values."""
         target, camera = resize(target, camera, camera.height >> times, camera.width >> times)
-        source, source_camera = resize(
-            source, source_camera, source_camera.height >> times, source_camera.width >> times
-        )
+        height, width = source_camera.height >> times, source_camera.width >> times
+        source, source_camera = resize(source, source_camera, height, width)
         inverse_depth = inverse_from_depth(depth_m)
         known = F.interpolate((inverse_depth > 0).to(inverse_depth), target.shape[-2:], mode="area")
         inverse_depth = F.interpolate(inverse_depth, target.shape[-2:], mode="area") / known.clamp(min=NEAR)
@@ -151,9 +146,7 @@ class _Pair:
         """Take steps that lower the cost of pixels visible before and after: hiding pixels gains nothing."""
         state = self.linearize(T_source_target, brightness)
         damping = torch.full_like(brightness[:, 0], 1e-3)
-        done = torch.zeros_like(
-            damping, dtype=torch.bool
-        )  # a pair stops by itself, whatever the others of its batch do
+        done = torch.zeros_like(damping, dtype=torch.bool)  # each pair stops by itself
         for _ in range(_STEPS):
             scale = state.scale()
             step = state.step(scale, damping)
@@ -169,18 +162,14 @@ class _Pair:
         return state
 
     def linearize(self, T_source_target: Tensor, brightness: Tensor) -> _Linearization:
-        """Compute residuals and slopes; a twist moves the source's point at (x, y, 1) z by v + w x p (Kerl et al., eq.
-        10 and 11).
-        """
+        """Compute residuals and slopes; a twist moves a source point by v + w x p (Kerl et al., eq. 10 and 11)."""
         pixels, nearness = reproject(self.depth_m, self.camera, self.source_camera, T_source_target)
         gray, *slopes = torch.split(sample_image(self.source, pixels), 1, dim=1)
         gain, offset = (value.to(gray)[:, None, None, None] for value in (brightness[:, 0].exp(), brightness[:, 1]))
         x, y = _rays(pixels, self.source_camera)
         K = self.source_camera.K.to(gray)[..., None, None, None]
-        along_x, along_y = (
-            slopes[0] * K[:, 0, 0],
-            slopes[0] * K[:, 0, 1] + slopes[1] * K[:, 1, 1],
-        )  # from pixels to x and y
+        along_x = slopes[0] * K[:, 0, 0]  # from pixels to x and y
+        along_y = slopes[0] * K[:, 0, 1] + slopes[1] * K[:, 1, 1]
         outwards = along_x * x + along_y * y
         inverse_z = inverse_from_depth(self.depth_m * nearness)
         in_translation = (along_x * inverse_z, along_y * inverse_z, -outwards * inverse_z)

@@ -1,4 +1,9 @@
-"""Compute photometric and virtual-stereo residuals of points with their Jacobians."""
+"""Photometric and virtual-stereo residuals of points with their Jacobians, for direct bundle adjustment.
+
+A point is a pixel of its host image with an inverse depth; eight pixels around it with the same depth are compared
+(Engel, Koltun and Cremers, Direct sparse odometry, PAMI 2018, eq. 1 to 4; Yang et al., D3VO, arXiv 2003.01060, eq. 9
+to 11). Poses take a twist (v, w) from the left: T <- exp(twist) T.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +16,6 @@ from stadia.geometry.camera import inverse_intrinsics
 from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.se3 import compose, inverse, se3_exp
 
-# -- Photometric residuals of points between images, with their derivatives, for direct bundle adjustment.
-#
-# A point is a pixel of its host image with an inverse depth; eight pixels around it with the same depth are compared
-# (Engel, Koltun and Cremers, Direct sparse odometry, PAMI 2018, eq. 1 to 4; Yang et al., D3VO, arXiv 2003.01060, eq. 9 to
-# 11). Poses take a twist (v, w) from the left: T <- exp(twist) T.
-
 PATTERN = ((0, 0), (0, -2), (-1, -1), (1, -1), (-2, 0), (2, 0), (-1, 1), (0, 2))
 """x and y of the pixels of a point (Direct sparse odometry, fig. 4): a spread square without its lower right corner."""
 
@@ -24,9 +23,7 @@ MARGIN = 2
 """Pixels around a point that the pattern reaches."""
 
 RELIEF = (0.8, 1.25)
-"""Range of relative inverse depth within the pattern on one surface; larger differences belong to a nearer object's
-edge.
-"""
+"""Range of relative inverse depth within the pattern on one surface; beyond it there is an object's edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +88,10 @@ class Observations:
 
 @dataclass(frozen=True, slots=True)
 class PhotometricResiduals:
-    """Residuals of observations. value: (S, 8).  seen: (S,) bool, the whole pattern inside the frame and in front of
-    it.
+    """Residuals of observations. value: (S, 8).  seen: (S,) bool, the whole pattern visible in the frame.
 
     slope: (S, 8, 9) in the frame's unknowns (the twist of its pose from the left, a, b), and in the inverse depth.
-        Those in the host's unknowns are the first eight times `to_host`.
+        Those in the host's unknowns are the first eight times `host_jacobians`.
     """
 
     value: Tensor
@@ -152,8 +148,7 @@ def sample_frames(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, 
 def project_rays(
     T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Project points of a ray (S, 8, 3), at z = 1 in their camera, and an inverse depth (S, 8); T (S, 4, 4), K (S, 3,
-    3).
+    """Project points of a ray (S, 8, 3) at z = 1 and an inverse depth (S, 8) by T (S, 4, 4) and K (S, 3, 3).
 
     Returns pixels (S, 8, 2), x and y at z = 1, nearness z_there / z_here, each (S, 8), and whether in front of the
     camera.
@@ -187,15 +182,13 @@ def compute_residuals(frames: WindowFrames, points: HostPoints, sightings: Obser
 
     T = T if frames.T_first is None else _relative_motions(frames.T_first, i, j)
     slope = _brightness_slopes(T, ray, inverse_depth, frames.K[j].to(gray), along_x, along_y)
-    slope = torch.cat(
-        (slope[..., :6], -expected[..., None], -torch.ones_like(slope[..., :1]), slope[..., 6:] * relief[..., None]), -1
-    )
+    own = (-expected[..., None], -torch.ones_like(slope[..., :1]))
+    slope = torch.cat((slope[..., :6], *own, slope[..., 6:] * relief[..., None]), -1)
     return PhotometricResiduals(value, (inside & in_front).all(-1), slope)
 
 
 def host_jacobians(frames: WindowFrames) -> Tensor:
-    """Return (F, F, 8, 8) float64, by frame and host: slopes in the frame's unknowns times this are those in the
-    host's.
+    """Return (F, F, 8, 8) float64, by frame and host: slopes in the host's unknowns over those in the frame's.
 
     T_frame_host exp(-x) = exp(-adjoint x) T_frame_host: a motion of the host moves all its points the other way.
     """
@@ -217,9 +210,7 @@ def _relative_motions(T_camera_world: Tensor, host: Tensor, frame: Tensor) -> Te
 def _brightness_slopes(
     T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor, along_x: Tensor, along_y: Tensor
 ) -> Tensor:
-    """Return (S, 8, 7), brightness derivatives in the twist, which moves a point by v + w x p, and in the inverse
-    depth.
-    """
+    """Return (S, 8, 7), derivatives of brightness in the twist and in the inverse depth."""
     _, x, y, nearness, in_front = project_rays(T, ray, inverse_depth, K)
     nearer = in_front / torch.where(in_front, nearness, torch.ones_like(nearness))
     in_x = along_x * K[:, None, 0, 0]
@@ -241,16 +232,12 @@ def huber_cost(residual: Tensor, bend: float) -> tuple[Tensor, Tensor]:
 
 
 def gradient_weight(slope_squared: Tensor, contrast: float = 0.2) -> Tensor:
-    """Return c^2 / (c^2 + |grad I|^2): steep pixels weigh less, as position errors change them more (Direct sparse
-    odometry, eq. 7).
-    """
+    """Return c^2 / (c^2 + |grad I|^2): position errors change steep pixels more (Direct sparse odometry, eq. 7)."""
     return contrast**2 / (contrast**2 + slope_squared)
 
 
 def uncertainty_weight(log_uncertainty: Tensor, scale: float = 0.1) -> Tensor:
-    """Return alpha^2 / (alpha^2 + Sigma^2) of a predicted log Sigma (D3VO, eq. 12; alpha is not given there, 0.1 is a
-    typical residual).
-    """
+    """Return alpha^2 / (alpha^2 + Sigma^2) of a log Sigma (D3VO, eq. 12, without alpha; 0.1 is a typical residual)."""
     return scale**2 / (scale**2 + (2 * log_uncertainty).exp())
 
 
@@ -291,10 +278,8 @@ def apply_step(frames: WindowFrames, step: Tensor) -> WindowFrames:
     return replace(frames, T_camera_world=T, brightness=frames.brightness + step[:, 6:])
 
 
-# -- Virtual stereo: compare a point's depth in one image with its predicted depth in the rig's other camera.
-#
-# Yang, Wang, Stueckler and Cremers, Deep virtual stereo odometry, ECCV 2018, eq. 8 and 9; D3VO, arXiv 2003.01060, eq. 14
-# and 15.
+# -- virtual stereo: a point's depth against the predicted depth in the rig's other camera (Yang et al., Deep virtual
+# stereo odometry, ECCV 2018, eq. 8 and 9; D3VO, arXiv 2003.01060, eq. 14 and 15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,8 +304,7 @@ class StereoResiduals:
 
 
 def compute_stereo_residuals(gray: Tensor, K: Tensor, points: HostPoints, stereo: VirtualStereo) -> StereoResiduals:
-    """Return I[p''] - I[p]: the point's depth maps the host's pixel p to p' in the right camera; depth predicted there
-    maps back to p''.
+    """Return I[p''] - I[p]: p maps to p' in the right camera by the point's depth, and back to p'' by depth there.
 
     Both depths agree where p'' = p, which fixes the scale by the rig's baseline, independent of the path.
 
@@ -329,9 +313,8 @@ def compute_stereo_residuals(gray: Tensor, K: Tensor, points: HostPoints, stereo
     """
     K, to_right = K[points.host], stereo.T_right_left.expand(len(points), 4, 4)
     to_left = inverse(to_right)
-    right, x, y, nearness, in_front = project_rays(
-        to_right, points.ray, points.inverse_depth[:, None] * points.relief, K
-    )
+    inverse_depth = points.inverse_depth[:, None] * points.relief
+    right, x, y, nearness, in_front = project_rays(to_right, points.ray, inverse_depth, K)
     predicted, along_x, along_y, inside = sample_frames(stereo.inverse_depth_right, points.host, right)
     ray = torch.stack((x, y, torch.ones_like(x)), -1)
     left, *there, in_front_again = project_rays(to_left, ray, predicted, K)

@@ -23,17 +23,13 @@ from stadia.geometry.bundle_adjustment.photometric_residuals import (
 from stadia.geometry.se3 import compose, hat, inverse, se3_log
 
 NOISE = 0.03
-"""Standard deviation of a residual between two good views: eight gray levels, from resampling, slant and reflections
-too.
-"""
+"""Standard deviation of a residual between two good views: eight gray levels, from resampling and reflections too."""
 
 BEND = 0.035
 """Residual from which Huber's cost is linear: nine gray levels (Direct sparse odometry)."""
 
 OUTLIER = 0.05
-"""Cost limit of an observation, as a residual of each pixel: beyond it, the observation is an outlier or occluded and
-has no gradient.
-"""
+"""Residual of each pixel from which an observation is an outlier or occluded, and has no gradient."""
 
 DEPTH_BEND = 1.0
 """The same bend for depth, in its standard deviations: at object edges a predicted depth is off by many."""
@@ -42,19 +38,8 @@ BRIGHTNESS_DEVIATION = (0.5, 0.2)
 """Standard deviations of the prior on a and b; nothing else constrains a frame with few observations."""
 
 _MIN_GAIN = 1e-4  # share of the cost; a step that gains less is the last
-_INVERSE_JACOBIAN = (
-    1.0,
-    -1 / 2,
-    1 / 12,
-    0.0,
-    -1 / 720,
-    0.0,
-    1 / 30240,
-    0.0,
-    -1 / 1209600,
-    0.0,
-    1 / 47900160,
-)  # Bernoulli's B_n / n!
+# Bernoulli's B_n / n!
+_INVERSE_JACOBIAN = (1.0, -1 / 2, 1 / 12, 0.0, -1 / 720, 0.0, 1 / 30240, 0.0, -1 / 1209600, 0.0, 1 / 47900160)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +107,13 @@ class WindowProblem:
         """Return the bundle after a step (F, 8) of the frames and (P,) of the inverse depths, which stay positive."""
         least = 1e-3 * self.expected
         inverse_depth = torch.maximum(self.points.inverse_depth + in_depth.to(least), least)
-        return replace(
-            self, frames=apply_step(self.frames, step), points=replace(self.points, inverse_depth=inverse_depth)
-        )
+        points = replace(self.points, inverse_depth=inverse_depth)
+        return replace(self, frames=apply_step(self.frames, step), points=points)
 
 
 @dataclass(frozen=True, slots=True)
 class NormalEquations:
-    """Second-order model of a bundle's cost, float64: unknowns of the frames (N = 8 F), of the points, and between
-    them.
+    """Second-order model of a bundle's cost, float64, in the unknowns of the frames (N = 8 F) and of the points.
 
     H: (N, N), g: (N,); H_point: (P,), g_point: (P,); H_between: (P, N).
     """
@@ -142,9 +125,7 @@ class NormalEquations:
     H_between: Tensor
 
     def without_points(self, damping: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Return H and g of the frames with the points at their optimum (Schur's complement); damping scales each
-        unknown's curvature.
-        """
+        """Return H and g of the frames with the points at their optimum; damping scales each unknown's curvature."""
         H = self.H + torch.diag(damping * self.H.diagonal())
         scaled = self.H_between / self._damped(damping)[:, None]
         return H - self.H_between.mT @ scaled, self.g - scaled.mT @ self.g_point
@@ -162,9 +143,7 @@ class NormalEquations:
 
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
-    """A bundle's residuals, its inliers (S,) bool, the cost of each observation (S,), and the cost of all other factors
-    ().
-    """
+    """Residuals with their inliers (S,) bool and costs (S,), and the cost () of all other factors."""
 
     found: PhotometricResiduals
     inliers: Tensor
@@ -213,9 +192,8 @@ def marginalize_oldest_frame(bundle: WindowProblem) -> MarginalPrior:
     motions = None if bundle.motions is None else _motions_of_frame(bundle.motions, 0)
     bundle = replace(_select_observations(bundle, mine), motions=motions)
     evaluation = _evaluate(bundle)
-    H, g = schur_complement(
-        *build_normal_equations(bundle, evaluation.found, evaluation.inliers, brightness_of=(0,)).without_points(), 8
-    )
+    equations = build_normal_equations(bundle, evaluation.found, evaluation.inliers, brightness_of=(0,))
+    H, g = schur_complement(*equations.without_points(), 8)
 
     frames, known = bundle.frames, 0 if bundle.prior is None else len(bundle.prior.brightness)
     reference, brightness = frames.T_camera_world.clone(), frames.brightness.clone()
@@ -228,9 +206,8 @@ def marginalize_oldest_frame(bundle: WindowProblem) -> MarginalPrior:
 
 def schur_complement(H: Tensor, g: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return the quadratic x H x / 2 + g x minimized over the first `count` unknowns (Schur's complement)."""
-    scale = (
-        H.diagonal()[:count].clamp(min=1e-12).rsqrt()
-    )  # metres, radians and brightness differ by orders of magnitude
+    # Metres, radians and brightness differ by orders of magnitude.
+    scale = H.diagonal()[:count].clamp(min=1e-12).rsqrt()
     inside = scale[:, None] * H[:count, :count] * scale + 1e-12 * torch.eye(count, dtype=H.dtype)
     across = scale[:, None] * torch.cat((H[:count, count:], g[:count, None]), 1)
     solved = across[:, :-1].mT @ torch.linalg.solve(inside, across)
@@ -245,9 +222,8 @@ def _select_observations(bundle: WindowProblem, rows: Tensor) -> WindowProblem:
 
 def _motions_of_frame(motions: MotionFactors, frame: int) -> MotionFactors:
     rows = (motions.earlier == frame) | (motions.later == frame)
-    return MotionFactors(
-        motions.earlier[rows], motions.later[rows], motions.T_later_earlier[rows], motions.deviation[rows]
-    )
+    T, deviation = motions.T_later_earlier[rows], motions.deviation[rows]
+    return MotionFactors(motions.earlier[rows], motions.later[rows], T, deviation)
 
 
 def _evaluate(bundle: WindowProblem) -> _Evaluation:
@@ -258,10 +234,9 @@ def _evaluate(bundle: WindowProblem) -> _Evaluation:
     max_cost = _max_cost(weight)
     inliers = found.seen & (each < max_cost)
     in_depth, _ = huber_cost((bundle.points.inverse_depth - bundle.expected) / bundle.deviation, DEPTH_BEND)
-    other = (
-        in_depth.double().sum()
-        + (bundle.frames.brightness / bundle.frames.brightness.new_tensor(BRIGHTNESS_DEVIATION)).square().sum() / 2
-    )
+    brightness = bundle.frames.brightness
+    relative = brightness / brightness.new_tensor(BRIGHTNESS_DEVIATION)
+    other = in_depth.double().sum() + relative.square().sum() / 2
     if bundle.motions is not None:
         error, _ = compute_motion_errors(bundle.frames, bundle.motions)
         other = other + (error / bundle.motions.deviation).square().sum() / 2
@@ -269,9 +244,8 @@ def _evaluate(bundle: WindowProblem) -> _Evaluation:
         other = other + bundle.prior.cost(bundle.frames)
     if bundle.stereo is not None:
         other = other + _stereo_cost(bundle, bundle.stereo)
-    return _Evaluation(
-        found, inliers, torch.where(found.seen, torch.minimum(each, max_cost), torch.zeros_like(each)), other
-    )
+    observation_cost = torch.where(found.seen, torch.minimum(each, max_cost), torch.zeros_like(each))
+    return _Evaluation(found, inliers, observation_cost, other)
 
 
 def _max_cost(weight: Tensor) -> Tensor:
@@ -288,8 +262,7 @@ def _stereo_cost(bundle: WindowProblem, stereo: VirtualStereo) -> Tensor:
 
 
 def compute_motion_errors(frames: WindowFrames, motions: MotionFactors) -> tuple[Tensor, Tensor]:
-    """Return Log(T~ T) (M, 6) of the predicted motion T~ and the window's inverse T, and its Jacobian (M, 6, 12) in
-    both poses.
+    """Return Log(T~ T) (M, 6) of the predicted motion T~ and the inverse T found, with its Jacobian (M, 6, 12).
 
     T~ exp(x) T = exp(adjoint x) T~ T, and T^-1 exp(-x) ... by the inverse right Jacobian, which is the left one at the
     negative.
@@ -301,9 +274,7 @@ def compute_motion_errors(frames: WindowFrames, motions: MotionFactors) -> tuple
 
 
 def _inverse_left_jacobian(twist: Tensor) -> Tensor:
-    """Return (..., 6, 6): Log(exp(x) exp(twist)) = twist + this x, to first order; by its series, exact to 1e-9 below 1
-    radian.
-    """
+    """Return (..., 6, 6): Log(exp(x) exp(twist)) = twist + this x, to first order; exact to 1e-9 below 1 radian."""
     v, w = hat(twist[..., :3]), hat(twist[..., 3:])
     ad = torch.cat((torch.cat((w, v), -1), torch.cat((torch.zeros_like(w), w), -1)), -2)
     power = torch.eye(6, dtype=twist.dtype).expand_as(ad)
@@ -403,7 +374,5 @@ def compute_depth_information(bundle: WindowProblem, host: int) -> Tensor:
     """
     bundle = _select_observations(bundle, bundle.points.host[bundle.sightings.point] == host)
     evaluation = _evaluate(bundle)
-    return (
-        _sum_observations(bundle, evaluation.found, evaluation.inliers).H_point
-        * bundle.points.inverse_depth.double().square()
-    )
+    information = _sum_observations(bundle, evaluation.found, evaluation.inliers).H_point
+    return information * bundle.points.inverse_depth.double().square()

@@ -1,4 +1,8 @@
-"""Estimate one camera height over several drives, and detect changed mounts."""
+"""Estimate one camera height and each drive's horizon from boxes of many objects, and detect changed mounts.
+
+The foot of a box relates to the horizon as the camera's height to the road, and the box's height to the object's
+height. There is one height for all drives of a camera, and a pitch for each drive, which changes with load and tires.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.errors import GeometryError
-
-# -- Track boxes of objects from frame to frame by their overlap, to count objects instead of detections.
 
 
 def track_boxes(frame: Tensor, box: Tensor, *, min_overlap: float = 0.3, memory: int = 3) -> Tensor:
@@ -56,21 +58,14 @@ def _overlaps(a: Tensor, b: Tensor) -> Tensor:
     return both / (area_a[:, None] + area_b[None] - both).clamp(min=1e-9)
 
 
-# -- Estimate one camera height and each drive's horizon from boxes of many objects of a class. No depth, no network.
-#
-# The foot of a box relates to the horizon as the camera's height to the road, and the box's height to the object's
-# height. There is one height for all drives of a camera, and a pitch for each drive, which changes with load and tires.
-
 TOP_BEHIND_FOOT_M = 1.2
-"""Distance of a car's top behind its foot. A camera above the roof sees a higher box than of something flat, one below
-it a lower box: 5 % for a camera at 2.1 m and a car 8 m away. Calibrated on RoadWorld's cars, with cameras at 1.2, 1.65
-and 2.1 m.
+"""Distance of a car's top behind its foot: a camera at 2.1 m sees the box of a car 8 m away 5 % higher than a flat one.
+
+Calibrated on RoadWorld's cars, with cameras at 1.2, 1.65 and 2.1 m.
 """
 
 PITCH_STD_DEG, DRIVE_PITCH_STD_DEG, BOX_STD_PX, HEIGHT_STD = 0.3, 0.6, 0.5, 0.08
-"""Standard deviations: of pitch within a drive and between drives, of an edge of a box, and of an object's height over
-its class's.
-"""
+"""Standard deviations: pitch within and between drives, an edge of a box, log of height over that of the class."""
 
 MIN_HEIGHT_PX = 8.0
 """Smallest expected height of an object in the image, from where it stands."""
@@ -142,12 +137,8 @@ def estimate_drive_heights(
 
 
 def _too_few_error(inlier_count: int) -> GeometryError:
-    return GeometryError(
-        "camera height",
-        found=f"{inlier_count} objects that agree",
-        expected=f"at least {_MIN_OBJECTS}",
-        fix="take more frames or drives",
-    )
+    found, fix = f"{inlier_count} objects that agree", "take more frames or drives"
+    return GeometryError("camera height", found=found, expected=f"at least {_MIN_OBJECTS}", fix=fix)
 
 
 def _track_sizes(drive: Tensor, track: Tensor) -> Tensor:
@@ -158,20 +149,15 @@ def _track_sizes(drive: Tensor, track: Tensor) -> Tensor:
 def _fit(
     drive: Tensor, weight: Tensor, foot: Tensor, px: Tensor, metres: Tensor, focal_px: float
 ) -> tuple[float, Tensor, Tensor]:
-    """Return height, horizons (D,) and final weights (N,): px / metres = (foot - horizon) / height, reweighted each
-    round.
-    """
+    """Return height, horizons (D,), weights (N,): px / metres = (foot - horizon) / height, reweighted each round."""
     horizon = foot.new_zeros(int(drive.max()) + 1)
     per_m, between = foot.new_tensor(1 / _INIT_HEIGHT_M), focal_px * math.radians(DRIVE_PITCH_STD_DEG)
     kept = weight
     for turn in range(_ROUNDS):
         below = (foot - horizon[drive]).clamp(min=1.0)
         flat = _correct_length(px, below, metres, 1 / per_m, focal_px) / metres
-        deviation = (
-            (HEIGHT_STD * per_m * below) ** 2
-            + (per_m * focal_px * math.radians(PITCH_STD_DEG)) ** 2
-            + (BOX_STD_PX / metres) ** 2
-        ).sqrt()
+        by_pitch = per_m * focal_px * math.radians(PITCH_STD_DEG)
+        deviation = ((HEIGHT_STD * per_m * below) ** 2 + by_pitch**2 + (BOX_STD_PX / metres) ** 2).sqrt()
         error = (flat - per_m * (foot - horizon[drive])) / deviation
         power = 1 if turn < _ROUNDS // 2 else _LATE_POWER
         kept = torch.where(per_m * below * metres >= MIN_HEIGHT_PX, weight / (1 + error.square()) ** power, 0.0)
@@ -181,9 +167,7 @@ def _fit(
 
 
 def _fit_drive_lines(drive: Tensor, precision: Tensor, x: Tensor, y: Tensor, alike: Tensor) -> tuple[Tensor, Tensor]:
-    """Fit slope and the level (D,) of each drive in y = slope x - level; `alike` is the precision of levels about their
-    mean.
-    """
+    """Fit slope and level (D,) of each drive in y = slope x - level; `alike`: precision of levels about their mean."""
     drives = int(drive.max()) + 1
 
     def total(values: Tensor) -> Tensor:

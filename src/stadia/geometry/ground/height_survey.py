@@ -77,7 +77,7 @@ class HeightSurvey:
 
     camera_height_m, low_m, high_m: the estimate and its 95 % interval over objects, frames and horizon. The interval
         does not hold a prior that is wrong for a whole class, which passes through one to one.
-    implied_height_m: (N,) the height implied by each object; NaN where it is not used, 0 where it stands above the horizon.
+    implied_height_m: (N,) by each object; NaN where it is not used, 0 where it stands above the horizon.
     verdict: N of them.
     horizons: (F, 3) of each frame.
     """
@@ -91,33 +91,26 @@ class HeightSurvey:
 
 
 def horizon_from_angles(camera: Camera, *, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Tensor:
-    """Return the horizon (3,) of a camera that is pitched up by `pitch_deg` and rolled with its right side down by
-    `roll_deg`.
-    """
+    """Return the horizon (3,) of a camera pitched up by `pitch_deg`, its right side rolled down by `roll_deg`."""
     pitch, roll = math.radians(pitch_deg), math.radians(roll_deg)
     up = (-math.sin(roll) * math.cos(pitch), -math.cos(roll) * math.cos(pitch), math.sin(pitch))
     return horizon_from_normal(torch.tensor(up, dtype=torch.float64), camera)
 
 
 def pitch_roll_deg(normal: Tensor) -> tuple[float, float]:
-    """Return pitch and roll in degrees, as of `level_horizon`, from the road's unit normal (3,) towards the camera."""
+    """Return pitch and roll in degrees, as of `horizon_from_angles`, from the unit normal (3,) towards the camera."""
     x, y, z = normal.tolist()
     return math.degrees(math.asin(max(-1.0, min(1.0, z)))), math.degrees(math.atan2(-x, -y))
 
 
 def classify_boxes(objects: BoxedObjects, *, least_px: float = 20.0) -> list[ObjectStatus]:
     """Return the N verdicts that need no horizon."""
-    known = (objects.height_m > 0) & (objects.spread_m > 0)
-    small = objects.height_px < least_px
     verdict = [ObjectStatus.INLIER] * len(objects)
-    reasons = (
-        (ObjectStatus.HIDDEN, objects.hidden),
-        (ObjectStatus.SMALL, small),
-        (ObjectStatus.BORDER, objects.cut),
-        (ObjectStatus.NO_HEIGHT, ~known),
-    )
-    for reason, is_so in reasons:
-        for row in is_so.nonzero()[:, 0].tolist():
+    has_no_height = ~((objects.height_m > 0) & (objects.spread_m > 0))
+    reasons = {ObjectStatus.HIDDEN: objects.hidden, ObjectStatus.SMALL: objects.height_px < least_px}
+    reasons |= {ObjectStatus.BORDER: objects.cut, ObjectStatus.NO_HEIGHT: has_no_height}
+    for reason, applies in reasons.items():
+        for row in applies.nonzero()[:, 0].tolist():
             verdict[row] = reason
     return verdict
 
@@ -144,7 +137,7 @@ def survey_camera_height(
         horizons: (3,) or (F, 3) where they are known. Those of one mount are corrected by one common shift, estimated
             from near and far objects with the prior `horizon_deg`. None: one horizon for all images, fitted to the
             objects alone; that needs many objects near and far, and one camera orientation.
-        is_single_mount: horizons of all images share one error; False: independent errors, as for images of several roads.
+        is_single_mount: horizons of all images share one error; False: independent errors, as of several roads.
         horizon_deg: standard deviation of the horizon: a car pitches by 0.3 degrees. It lowers the weight of far
             objects.
         tolerance: largest |ln| of an object's implied height over the estimate, for an inlier.
@@ -152,8 +145,8 @@ def survey_camera_height(
         draws: of the bootstrap over stretches of frames (neighboring frames show the same objects) and over objects.
         seed: the same objects and seed give the same result.
 
-    An object in many frames (`geometry.ground.drive_heights`) has one unknown height: its detections share the spread of its
-    class, in their weights and in the interval.
+    An object in many frames has one unknown height: its detections share the spread of its class, in their weights and
+    in the interval.
     Raises GeometryError where no object is left, or where they do not agree on a horizon.
     """
     verdict = classify_boxes(objects, least_px=least_px * (1 if horizons is not None else _FIT_SHARE))
@@ -180,9 +173,8 @@ def survey_camera_height(
             again = None if line is None else _refine_horizon(drawn, line, slack_px, tolerance)
             redrawn = _select_horizons(drawn, again, given)
             if given is not None:  # a fitted one varies with the draws itself
-                rows = slack_px * torch.randn(
-                    1 if is_single_mount else frames, 1, generator=generator, dtype=torch.float64
-                )
+                shape = (1 if is_single_mount else frames, 1)
+                rows = slack_px * torch.randn(*shape, generator=generator, dtype=torch.float64)
                 wrong = rows * torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
                 redrawn = redrawn - shift + (wrong if is_single_mount else wrong[drawn.frame])
                 redrawn = redrawn + (_estimate_shift(drawn, redrawn, slack_px) if is_single_mount else 0.0)
@@ -217,8 +209,7 @@ def _share_track_weight(objects: BoxedObjects) -> BoxedObjects:
 
 
 def _estimate_shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Tensor:
-    """Return (3,) to add to the horizons (N, 3): the most likely common error, of deviation `slack_px`, by the objects'
-    agreement.
+    """Return (3,) to add to the horizons (N, 3): the most likely common error, of deviation `slack_px`.
 
     Huber's loss of each object's logarithm from their middle, on a grid of shifts: independent of a start, and robust.
     """
@@ -260,15 +251,13 @@ def _is_high_enough(objects: BoxedObjects, line: Tensor, least_px: float) -> Ten
     """Return (N,) bool: whether an object of its class's height would be `least_px` high there, by the median scale."""
     below = -distance_above_horizon(line, objects.foot)
     stands = below > 0
-    px_per_m = (objects.height_px / (objects.height_m * below.where(stands, torch.nan)))[
-        stands & (objects.height_px >= least_px)
-    ].nanmedian()
+    is_large = stands & (objects.height_px >= least_px)
+    px_per_m = (objects.height_px / (objects.height_m * below.where(stands, torch.nan)))[is_large].nanmedian()
     return objects.height_m * below * px_per_m >= least_px
 
 
 def _refine_horizon(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: float) -> Tensor:
-    """Return the horizon (3,) with the least spread of log camera heights, near a given one; Gauss-Newton, Huber's
-    weights.
+    """Return the horizon (3,) with the least spread of log camera heights, near a given one, by Gauss-Newton.
 
     In logarithms an error by a factor counts the same up and down. The prior on camera roll has a deviation of 2
     degrees.
@@ -282,20 +271,14 @@ def _refine_horizon(objects: BoxedObjects, line: Tensor, slack_px: float, tolera
     for _ in range(_STEPS):
         below = y - row - slope * x
         stands = below > 1
-        if int(stands.sum()) < 3:
-            raise GeometryError(
-                "horizon of objects", found="fewer than 3 below it", expected="at least 3", fix="pass more objects"
-            )
+        _check_enough(stands, "below it")
         safe = below.where(stands, 1.0)
         implied = log_scale + safe.log()
         level = implied[stands].median() if level is None else level
         residual = implied - level
         deviation = (_variance(objects) + (slack_px / safe).square()).sqrt()
         near = stands & (residual.abs() < 2 * tolerance)
-        if int(near.sum()) < 3:
-            raise GeometryError(
-                "horizon of objects", found="fewer than 3 that agree", expected="at least 3", fix="pass more objects"
-            )
+        _check_enough(near, "that agree")
         weight = (near / deviation) * (1.5 * deviation / residual.abs().clamp(min=1e-9)).clamp(max=1).sqrt()
         A = torch.stack((1 / safe, x / safe, torch.ones_like(x)), -1) * weight[:, None]
         A = torch.cat((A, torch.tensor([[0.0, 1 / _ROLL_STD, 0.0]], dtype=A.dtype)))
@@ -321,12 +304,8 @@ def _estimate(
     implied = torch.where(stands, objects.height_m * below / objects.height_px, 0.0)
     weight = (_variance(objects) + (slack_px / below.where(stands, 1.0)).square()).reciprocal()
     if not bool(stands.any()):
-        raise GeometryError(
-            "objects on the road",
-            found="all of them above the horizon",
-            expected="feet below it",
-            fix="check pitch, roll and camera",
-        )
+        found, fix = "all of them above the horizon", "check pitch, roll and camera"
+        raise GeometryError("objects on the road", found=found, expected="feet below it", fix=fix)
     logs, weights = implied[stands].log(), weight[stands]
     nearest = (logs - _weighted_median(logs, weights)).abs().argmin()  # near the median itself there may be no object
     center = float(logs[nearest])
@@ -348,9 +327,7 @@ def _weighted_median(values: Tensor, weight: Tensor) -> float:
 
 
 def _resample_objects(frame: Tensor, frames: int, generator: torch.Generator) -> Tensor:
-    """Draw numbers of objects: stretches of frames with replacement, sqrt(F) long, then objects of these with
-    replacement.
-    """
+    """Draw numbers of objects: sqrt(F) frames long stretches with replacement, then objects of these likewise."""
     length = math.ceil(math.sqrt(frames))
     stretch = frame // length
     shown = torch.bincount(stretch) > 0
@@ -361,25 +338,24 @@ def _resample_objects(frame: Tensor, frames: int, generator: torch.Generator) ->
 
 
 def _interval(estimate: float, sigma: float, logs: list[float]) -> tuple[float, float]:
-    """Return the 95 % interval of the draws, never narrower than the objects' own deviations (few objects have few
-    draws).
-    """
+    """Return the 95 % interval of the draws, never narrower than the objects' own deviations."""
     low, high = estimate - _CONFIDENCE[1] * sigma, estimate + _CONFIDENCE[1] * sigma
     if logs:
         drawn = torch.tensor(logs, dtype=torch.float64)
-        low, high = (
-            min(low, float(drawn.quantile(1 - _CONFIDENCE[0]))),
-            max(high, float(drawn.quantile(_CONFIDENCE[0]))),
-        )
+        low = min(low, float(drawn.quantile(1 - _CONFIDENCE[0])))
+        high = max(high, float(drawn.quantile(_CONFIDENCE[0])))
     return math.exp(low), math.exp(high)
 
 
 def _check_any(usable: Tensor, verdict: list[ObjectStatus]) -> None:
     if not bool(usable.any()):
         counts = ", ".join(f"{verdict.count(reason)} {reason}" for reason in ObjectStatus if reason in verdict)
-        raise GeometryError(
-            "objects on the road",
-            found=f"none that can be used ({counts or 'no object'})",
-            expected="cars or people, whole, with a known height",
-            fix="pass more frames, masks of cars and people, or heights of these classes",
-        )
+        found, expected = f"none that can be used ({counts or 'no object'})", "whole cars or people with a known height"
+        fix = "pass more frames, masks of cars and people, or heights of these classes"
+        raise GeometryError("objects on the road", found=found, expected=expected, fix=fix)
+
+
+def _check_enough(rows: Tensor, what: str) -> None:
+    if int(rows.sum()) < 3:
+        found = f"fewer than 3 {what}"
+        raise GeometryError("horizon of objects", found=found, expected="at least 3", fix="pass more objects")

@@ -1,4 +1,8 @@
-"""Find the horizon and the camera height from objects and vanishing points."""
+"""The horizon, where planes parallel to the road vanish: from normals, edges and objects; heights relative to it.
+
+A horizon is (a, b, c) with a^2 + b^2 = 1. Then a x + b y + c is a pixel's perpendicular distance to it in pixels,
+positive above (where rays leave the road) and negative below. A level camera with cy = 96: (0, -1, 96).
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,6 @@ from stadia.core.types import Camera
 from stadia.geometry.camera import apply_to_pixels, inverse_intrinsics
 from stadia.geometry.segments import Segments, segment_quantiles
 
-# -- The horizon: where planes parallel to the road vanish, as a line of the image.
-#
-# A horizon is (a, b, c) with a^2 + b^2 = 1. Then a x + b y + c is a pixel's perpendicular distance to it in pixels,
-# positive above (where rays leave the road) and negative below. A level camera with cy = 96: (0, -1, 96).
-
 
 def horizon_from_normal(normal: Tensor, camera: Camera) -> Tensor:
     """Return the horizon (..., 3) of planes with unit normal (..., 3) towards the camera: K^-T n, scaled to pixels.
@@ -33,9 +32,7 @@ def horizon_from_normal(normal: Tensor, camera: Camera) -> Tensor:
 
 
 def normal_from_horizon(horizon: Tensor, camera: Camera) -> Tensor:
-    """Return the unit normal (..., 3) towards the camera of planes that vanish in a horizon (..., 3): K^T l. Inverse of
-    `horizon_of`.
-    """
+    """Return the unit normal K^T l (..., 3) towards the camera of planes that vanish in a horizon l (..., 3)."""
     return F.normalize((camera.K.to(horizon.dtype) * horizon[..., :, None]).sum(-2), dim=-1)
 
 
@@ -64,8 +61,7 @@ def find_vanishing_point(
     tolerance_deg: float = 1.5,
     trials: int = 1000,
 ) -> tuple[Tensor, float] | None:
-    """Return the point (2,), x, y, where the longest edges meet, and their share of all length; RANSAC over pairs of
-    edges.
+    """Return the point (2,), x, y, where the longest edges meet, and their share of all length, by RANSAC.
 
     An edge's vote falls with its angle to the point (1 - (angle / tolerance)^2), so that many edges that nearly meet do
     not outvote fewer that meet. A point's weight falls with its row's distance from the center's (Gauss, deviation a
@@ -102,9 +98,8 @@ def find_vanishing_point(
     likely = (-((points[:, 1] - center[1]) / (reach_px / 3)).square() / 2).exp()
     votes = (_count_votes(points, middle, normal, tolerance_deg) * length).sum(-1) * likely
     best = points[votes.argmax()]
-    for _ in range(
-        _VANISHING_REFITS
-    ):  # least squares of the distances between the point and the edges' lines, turned into angles
+    # Least squares of the distances between the point and the edges' lines, turned into angles.
+    for _ in range(_VANISHING_REFITS):
         agree = _count_votes(best[None], middle, normal, tolerance_deg)[0]
         if int((agree > 0).sum()) < 3:
             return None
@@ -121,13 +116,13 @@ def _count_votes(points: Tensor, middle: Tensor, normal: Tensor, tolerance_deg: 
     return (1 - (across / math.sin(math.radians(tolerance_deg))).square()).clamp(min=0)
 
 
-# -- Fit the horizon and the camera's height to boxes of objects alone: cross ratios of pairs, and RANSAC.
+# -- horizon and camera height from boxes of objects alone
 #
 # For two objects of one height, the line through their feet and the line through their tops meet on the horizon. For
 # unequal heights, the cross ratio of foot, top and the other's height moves one top to the other's height first
-# (Criminisi, Reid and Zisserman, Single view metrology, IJCV 40, 2000). With s = height in pixels / height in metres the
-# meeting point is s_i (x_j, y_j, 1) - s_j (x_i, y_i, 1). It lies on a line l for every pair if and only if s = l . (x, y,
-# 1) for every object. So three objects determine the line and, by its length, the camera's height.
+# (Criminisi, Reid and Zisserman, Single view metrology, IJCV 40, 2000). With s = height in pixels / height in metres
+# the meeting point is s_i (x_j, y_j, 1) - s_j (x_i, y_i, 1). It lies on a line l for every pair if and only if
+# s = l . (x, y, 1) for every object. So three objects determine the line and, by its length, the camera's height.
 
 _REFITS = 20
 _MIN_SPREAD_PX = 2.0  # of the feet, root mean square, in the direction in which they differ least
@@ -184,9 +179,8 @@ def fit_object_horizon(
     inlier_mask = (_log_height_ratio(line, at, px_per_m).abs() < tolerance) & (votes.max() > 0)
     for _ in range(_REFITS):
         _check_inliers(foot[inlier_mask], len(foot))
-        line = torch.linalg.lstsq(
-            at[inlier_mask] / px_per_m[inlier_mask, None], torch.ones_like(px_per_m[inlier_mask, None])
-        ).solution[:, 0]
+        s = px_per_m[inlier_mask, None]
+        line = torch.linalg.lstsq(at[inlier_mask] / s, torch.ones_like(s)).solution[:, 0]
         before, inlier_mask = inlier_mask, _log_height_ratio(line, at, px_per_m).abs() < tolerance
         if bool((inlier_mask == before).all()):
             break
@@ -202,46 +196,32 @@ def _log_height_ratio(line: Tensor, at: Tensor, px_per_m: Tensor) -> Tensor:
 
 def _check_objects(foot: Tensor, height_px: Tensor, height_m: Tensor) -> None:
     if foot.ndim != 2 or foot.shape[-1] != 2 or not len(foot) == len(height_px) == len(height_m) >= 3:
-        raise GeometryError(
-            "objects of a horizon",
-            found=f"feet {tuple(foot.shape)}, heights {tuple(height_px.shape)} and {tuple(height_m.shape)}",
-            expected="(N, 2), (N,) and (N,), N at least 3",
-            fix="pass more objects",
-        )
+        found = f"feet {tuple(foot.shape)}, heights {tuple(height_px.shape)} and {tuple(height_m.shape)}"
+        expected = "(N, 2), (N,) and (N,), N at least 3"
+        raise GeometryError("objects of a horizon", found=found, expected=expected, fix="pass more objects")
     heights = torch.stack((height_px, height_m.to(height_px.dtype)))
     if not bool(foot.isfinite().all() & heights.isfinite().all() & (heights > 0).all()):
-        raise GeometryError(
-            "objects of a horizon",
-            found="NaN, infinity or a height of 0",
-            expected="finite numbers, heights above 0",
-            fix="leave out objects without a known height",
-        )
+        found, expected = "NaN, infinity or a height of 0", "finite numbers, heights above 0"
+        fix = "leave out objects without a known height"
+        raise GeometryError("objects of a horizon", found=found, expected=expected, fix=fix)
 
 
 def _check_inliers(foot: Tensor, count: int) -> None:
-    spread = (
-        torch.linalg.svdvals(foot.double() - foot.double().mean(0))[-1] / len(foot) ** 0.5 if len(foot) >= 3 else 0.0
-    )
-    if len(foot) < 3 or spread < _MIN_SPREAD_PX:
-        raise GeometryError(
-            "horizon of objects",
-            found=f"{len(foot)} of {count} that agree"
-            + (", with feet on one line of the image" if len(foot) >= 3 else ""),
-            expected="at least 3, near and far",
-            fix="pass more objects, of one camera with one orientation",
-        )
+    centered = foot.double() - foot.double().mean(0)
+    if len(foot) < 3 or torch.linalg.svdvals(centered)[-1] / len(foot) ** 0.5 < _MIN_SPREAD_PX:
+        found = f"{len(foot)} of {count} that agree"
+        found += ", with feet on one line of the image" if len(foot) >= 3 else ""
+        fix = "pass more objects, of one camera with one orientation"
+        raise GeometryError("horizon of objects", found=found, expected="at least 3, near and far", fix=fix)
 
 
-# -- Camera height without depth: distances to the horizon against heights in the image; and which objects are inliers.
+# -- camera height without depth, and which objects are inliers
 #
-# For an object on the road, (pixels from its foot to the horizon) : (its height in pixels) = (the camera's height) : (its
-# height), at any distance (Lee et al., Scale Field, CVPR 2023, eq. 2). With an object's known height that gives a camera
-# height. An object with another camera height is an outlier: its top is hidden, it is no car, or it does not stand on the
-# road.
-#
+# For an object on the road, (pixels from its foot to the horizon) : (its height in pixels) = (the camera's height) :
+# (its height), at any distance (Lee et al., Scale Field, CVPR 2023, eq. 2). With an object's known height that gives a
+# camera height. An object with another one is an outlier: its top is hidden, it is no car, or it is not on the road.
 # Where camera and object are equally high, a hidden foot is not detected; it does not change the silhouette's height
-# either. The horizon is the largest source of error: 0.5 degrees of pitch make half of the good objects outliers, the far
-# ones first.
+# either. The horizon is the largest source of error: 0.5 degrees of pitch make half of the good objects outliers.
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,17 +237,14 @@ class HorizonRatios:
 
     @property
     def ratio(self) -> Tensor:
-        """Return (M,) object height / camera height: (foot_below + top_above + 1) / foot_below; infinite if the foot is
-        not below.
-        """
+        """Return (M,) object height / camera height: (foot_below + top_above + 1) / foot_below; infinite above."""
         below = self.foot_below > 0
         ratio = (self.foot_below + self.top_above + 1) / self.foot_below.where(below, 1.0)
         return torch.where(below | self.foot_below.isnan(), ratio, torch.inf)
 
 
 def compute_horizon_ratios(horizon: Tensor, objects: Segments, height: int, width: int) -> HorizonRatios:
-    """Return the ratios of all objects of a batch, from horizons (B, 3) (`horizon_of`) and masks (B, height, width),
-    `segments_of`.
+    """Return the ratios of the objects of (B, height, width) from the horizons (B, 3) of their images.
 
     Pixel centers are counted, and the ratio adds the one pixel that they leave out. With true masks it is about 3 % too
     large, since a roof is deeper than its foot; so camera heights from it are 3 % too small.
@@ -278,8 +255,7 @@ def compute_horizon_ratios(horizon: Tensor, objects: Segments, height: int, widt
 
 
 def implied_camera_height(object_height_m: Tensor, ratio: Tensor) -> Tensor:
-    """Return the camera's height (M,) in metres implied by each object's known height (M,); 0 where the ratio is
-    infinite.
+    """Return the camera height (M,) in metres implied by each object's known height (M,); 0 for an infinite ratio.
 
     NaN for an object without a known height. Its median over many objects is an estimate that needs no depth.
     """

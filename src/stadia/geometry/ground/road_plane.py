@@ -1,4 +1,8 @@
-"""Fit the road plane, and measure the heights of the camera and of objects above it."""
+"""Fit the road plane, and measure the heights of the camera and of objects above it.
+
+A plane is (nx, ny, nz, d): unit normal towards the camera, and n . X + d = 0 for its points X in the camera's frame.
+So n . X + d is a point's height above it, and d > 0 the camera's. A level camera 1.65 m above a road: (0, -1, 0, 1.65).
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,6 @@ from stadia.geometry.align import masked_median
 from stadia.geometry.camera import backproject
 from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.segments import Segments, segment_quantiles
-
-# -- The ground under the camera: normals, the road's plane, the camera's height above it.
-#
-# A plane is (nx, ny, nz, d): unit normal towards the camera, and n . X + d = 0 for its points X in the camera's frame. So
-# n . X + d is a point's height above the plane, and d > 0 is the camera's. A level camera 1.65 m above a flat road: (0,
-# -1, 0, 1.65).
 
 
 def normals_from_depth(depth_m: Tensor, camera: Camera) -> Tensor:
@@ -75,8 +73,7 @@ def fit_plane(points: Tensor, weights: Tensor | None = None) -> Tensor:
 def fit_plane_ransac(
     points: Tensor, known: Tensor | None = None, *, tolerance: float = 0.03, trials: int = 128, seed: int = 0
 ) -> Tensor:
-    """Return the plane (..., 4) with the most inliers among points (..., N, 3): RANSAC, then least squares over the
-    inliers.
+    """Return the plane (..., 4) with the most inliers among points (..., N, 3): RANSAC, then least squares.
 
     Args:
         points: (..., N, 3) in any unit.
@@ -158,13 +155,12 @@ def road_pixel_heights(
 
 
 def fit_inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, rounds: int = 5) -> Tensor:
-    """Return the plane (B, 4) fitted to the road's inverse depth, which is linear in the pixels of a plane; NaN without
-    road.
+    """Return the plane (B, 4) fitted to the road's inverse depth, which is linear in its pixels; NaN without road.
 
     1 / z = -n . K^-1 (x, y, 1) / d by least squares, reweighted `rounds` times by Cauchy's weights of 1.48 times the
     median residual. Where the error of inverse depth is even over the image, as a network's is, near pixels rightly
-    count for more than in `fit_plane`. Args as of `road_pixels`. Where the two differ, the depth is not that of a road
-    yet.
+    count for more than in `fit_plane`. Where the two differ, the depth is not that of a road yet. Args as of
+    `road_pixel_heights`.
     """
     _check_mask(depth_m, road_mask)
     depth_m = _known_depth(depth_m)
@@ -172,9 +168,8 @@ def fit_inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor, 
     enough = known.sum(1) >= 3
     rays = backproject(torch.ones_like(depth_m), camera).flatten(2).transpose(1, 2)
     inverse = torch.where(known, 1 / depth_m.flatten(1).clamp(min=NEAR), 0.0)
-    weight = start = torch.where(enough[:, None], known, True).to(
-        depth_m.dtype
-    )  # through anything there, which is not returned
+    usable = torch.where(enough[:, None], known, True)  # elsewhere a plane through anything, which is not returned
+    weight = start = usable.to(depth_m.dtype)
     for _ in range(rounds):
         normal_over_d = _fit_linear_in_rays(rays, inverse, weight)
         residual = ((rays * normal_over_d[:, None]).sum(-1) - inverse).abs()
@@ -186,9 +181,7 @@ def fit_inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor, 
 
 
 def _fit_linear_in_rays(rays: Tensor, values: Tensor, weight: Tensor) -> Tensor:
-    """Return q (B, 3) with q . ray nearest to values (B, N), weighted; rays (B, N, 3) have z = 1. Centered, for
-    float32.
-    """
+    """Return q (B, 3) with q . ray nearest to values (B, N), weighted; rays (B, N, 3) have z = 1."""
     share = (weight / weight.sum(1, keepdim=True))[..., None]
     center, middle = (share * rays).sum(1), (share[..., 0] * values).sum(1)
     across = (rays - center[:, None])[..., :2]
@@ -227,17 +220,12 @@ def _known_depth(depth_m: Tensor) -> Tensor:
 
 def _check_mask(depth_m: Tensor, road_mask: Tensor) -> None:
     if road_mask.shape != depth_m.shape or road_mask.dtype != torch.bool:
-        raise GeometryError(
-            "road mask",
-            found=f"{tuple(road_mask.shape)} of {road_mask.dtype}",
-            expected=f"{tuple(depth_m.shape)} of torch.bool, as the depth",
-            fix="pass mask == ROAD at the depth's size",
-        )
+        found, expected = f"{tuple(road_mask.shape)} of {road_mask.dtype}", f"{tuple(depth_m.shape)} of torch.bool"
+        fix = "pass mask == ROAD at the depth's size"
+        raise GeometryError("road mask", found=found, expected=f"{expected}, as the depth", fix=fix)
 
 
-# -- The heights of objects on the road: of a silhouette along the road's normal, and of a box that faces the camera.
-#
-# A known height over the height found here is the scale of the depth.
+# -- heights of objects on the road: a known height over the height found here is the scale of the depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,15 +249,14 @@ class Silhouettes:
 def measure_silhouettes(
     depth_m: Tensor, camera: Camera, plane: Tensor, objects: Segments, *, trim: float = 0.0
 ) -> Silhouettes:
-    """Return the silhouettes of all objects, measured along the road's normal, so without the objects' pitch, roll and
-    yaw.
+    """Return the silhouettes of all objects, measured along the road's normal.
 
     Args:
         depth_m: (B, 1, H, W) z in any unit; 0 or not finite = none.
         camera: K (3, 3) or (B, 3, 3).
-        plane: (B, 4) the road in the camera's frame, unit normal towards the camera (`RoadPixels.plane`,
-            `fit_plane_robust`).
-        objects: of (B, H, W), `segments_of`.
+        plane: (B, 4) the road in the camera's frame, unit normal towards the camera (`RoadPixelHeights.plane`,
+            `fit_plane_ransac`).
+        objects: of (B, H, W).
         trim: the share of an object's points that is left out at each end. 0 (lowest and highest point) is unbiased and
             sensitive to noise; 0.02 is robust to noise of single pixels and about 2 % too low.
 
@@ -281,9 +268,8 @@ def measure_silhouettes(
     points = backproject(torch.where(known, depth_m, torch.zeros_like(depth_m)), camera)
     above = (plane[:, :3, None, None] * points).sum(1, keepdim=True) + plane[:, 3, None, None, None]
     shown = objects.of(known)[:, 0]
-    bottom, top = segment_quantiles(
-        objects.of(above)[shown, 0], objects.segment[shown], objects.count, (trim, 1 - trim)
-    )
+    heights = objects.of(above)[shown, 0]
+    bottom, top = segment_quantiles(heights, objects.segment[shown], objects.count, (trim, 1 - trim))
     return Silhouettes(top, bottom)
 
 

@@ -1,1 +1,1 @@
-"""TODO package"""
+"""Objects: instances and their centers, boxes, symmetries."""

@@ -38,8 +38,7 @@ def box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Ten
 
 
 def box_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """Return the IoU (...) of the axis-aligned hulls of both boxes in the camera's frame: the 3D IoU of NOCS
-    evaluations.
+    """Return the IoU (...) of the axis-aligned hulls of both boxes in the camera frame, as NOCS evaluations do.
 
     It depends on the camera's axes and is usually too large: two thin, crossed boxes that do not touch share their
     hulls.
@@ -67,9 +66,7 @@ def symmetric_box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tens
 
 
 def max_hull_iou_over_turns(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, revolution: Tensor) -> Tensor:
-    """Return the largest `hull_iou` (...) over ROTATIONS rotations of box a about y, where `revolution` (...) bool is
-    true.
-    """
+    """Return the largest `box_hull_iou` (...) over ROTATIONS turns of box a about y, with `revolution` (...)."""
     turn = _rotation_about_y(2 * math.pi / ROTATIONS * torch.arange(ROTATIONS, dtype=torch.float64, device=T_a.device))
     given = (T_a.double(), size_a_m.double(), T_b.double(), size_b_m.double())
     shape = (T_a[..., 0, 0] + size_a_m[..., 0] + T_b[..., 0, 0] + size_b_m[..., 0] + revolution).shape
@@ -97,12 +94,8 @@ def _remove_twist(T_a: Tensor, T_b: Tensor) -> Tensor:
 def _rotation_about_y(angle: Tensor) -> Tensor:
     """Return (..., 4, 4) of angles (...) in radians."""
     turn = torch.eye(4, dtype=angle.dtype, device=angle.device).repeat(*angle.shape, 1, 1)
-    turn[..., 0, 0], turn[..., 0, 2], turn[..., 2, 0], turn[..., 2, 2] = (
-        angle.cos(),
-        angle.sin(),
-        -angle.sin(),
-        angle.cos(),
-    )
+    turn[..., 0, 0], turn[..., 0, 2] = angle.cos(), angle.sin()
+    turn[..., 2, 0], turn[..., 2, 2] = -angle.sin(), angle.cos()
     return turn
 
 
@@ -139,9 +132,8 @@ def are_separated(T_b_a: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
     of_b = torch.eye(3, dtype=R.dtype, device=R.device).expand_as(R)
     of_a = R.transpose(-1, -2)
     crossed = torch.linalg.cross(of_a[..., :, None, :], of_b[..., None, :, :]).flatten(-3, -2)
-    directions = torch.cat(
-        (of_a, of_b, crossed), -2
-    )  # (..., 15, 3); a product of parallel axes is 0, and separates nothing
+    # (..., 15, 3); a product of parallel axes is 0, and separates nothing
+    directions = torch.cat((of_a, of_b, crossed), -2)
     reach_a = ((directions[..., None, :] * of_a[..., None, :, :]).sum(-1).abs() * size_a[..., None, :]).sum(-1) / 2
     reach_b = (directions.abs() * size_b[..., None, :]).sum(-1) / 2
     apart = (directions * t[..., None, :]).sum(-1).abs() - reach_a - reach_b

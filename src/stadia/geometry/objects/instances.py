@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from stadia.core.types import Camera
 from stadia.geometry.camera import inverse_intrinsics
+from stadia.geometry.se3 import at_least_float32
 from stadia.geometry.segments import segment_means, segment_sums, subsample_evenly
 
 # -- Connected components: a map of classes to a map of instances.
@@ -50,15 +51,13 @@ def label_components(class_map: Tensor, *, fewest_px: int = 1) -> Tensor:
 # -- Group pixels into object instances, from the class of each pixel and its direction to its object's center.
 #
 # Following the directions leads the pixels of one object to one place, whatever their classes (as in Stringer et al.,
-# "Cellpose", Nature Methods 2021). The class is then that of the whole object: one that is half cup, half can is not cut
-# in two.
+# "Cellpose", Nature Methods 2021). The class is then that of the whole object, which is not cut in two.
 
 STEP = 0.5
 """Step of following the directions, in cells of the map of directions."""
 
 MAX_CLASS_LOSS = 2.0
-"""Pixels are split from an object where its class is on average e^2 times less probable to them than their own class.
-"""
+"""Pixels leave an object where its class is on average e^2 times less probable to them than their own."""
 
 
 def group_instances(class_logits: Tensor, directions: Tensor, *, fewest_px: int = 1) -> Tensor:
@@ -97,16 +96,12 @@ def group_by_destination(directions: Tensor, pixel: Tensor, height: int, width: 
     images, _, rows, columns = directions.shape
     stride = height // rows
     within, image = pixel % (height * width), torch.div(pixel, height * width, rounding_mode="floor")
-    y, x = (
-        torch.div(within, width * stride, rounding_mode="floor"),
-        torch.div(within % width, stride, rounding_mode="floor"),
-    )
+    y, x = (torch.div(n, d, rounding_mode="floor") for n, d in ((within, width * stride), (within % width, stride)))
     first = image * rows * columns  # of each pixel's image
     end = follow_directions(F.normalize(directions, dim=1))[first + y * columns + x] + first
     reached = torch.bincount(end, minlength=images * rows * columns).view(images, 1, rows, columns) > 0
-    near = F.max_pool2d(F.pad(reached.float(), (1, 0, 1, 0)), 2, 1)[
-        :, 0
-    ]  # so that cells that touch at a corner share a side
+    touching = F.max_pool2d(F.pad(reached.float(), (1, 0, 1, 0)), 2, 1)  # cells that touch at a corner share a side
+    near = touching[:, 0]
     number = label_components(near)
     before = number.amax((1, 2)).cumsum(0)
     number = number + (before - number.amax((1, 2)))[:, None, None] - 1
@@ -131,8 +126,7 @@ def follow_directions(towards: Tensor) -> Tensor:
 
 
 def _split_fragments(log_p: Tensor, place: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the fragment of each pixel, place times kinds + kind, and which fragments are strays: not of their place's
-    kind.
+    """Return each pixel's fragment, place times kinds + kind, and which fragments are strays: of another kind.
 
     log_p: (P, kinds).  place: (P,), below `count`.
     """
@@ -149,9 +143,7 @@ def _split_fragments(log_p: Tensor, place: Tensor, count: int) -> tuple[Tensor, 
 
 
 def _join_strays(fragment: Tensor, stray: Tensor, kinds: int) -> Tensor:
-    """Return (F,), the object of each fragment: strays join adjacent fragments of their kind. fragment: (B, H, W), -1 =
-    none.
-    """
+    """Return (F,), the object of each fragment (B, H, W), -1 = none: strays join adjacent fragments of their kind."""
     edges = []
     for one, other in ((fragment[:, 1:], fragment[:, :-1]), (fragment[:, :, 1:], fragment[:, :, :-1])):
         border = ((one != other) & (one >= 0) & (other >= 0)).flatten().nonzero()[:, 0]
@@ -217,7 +209,7 @@ def vote_center(
 
     Differentiable.
     """
-    pixels, directions = _at_least_float32(pixels), F.normalize(_at_least_float32(directions), dim=-1)
+    pixels, directions = at_least_float32(pixels), F.normalize(at_least_float32(directions), dim=-1)
     middle = segment_means(pixels, segment, count)
     x, y = (pixels - middle[segment]).unbind(-1)  # the numbers stay small, as float32 needs
     d_x, d_y = directions.unbind(-1)
@@ -244,8 +236,7 @@ def vote_center_ransac(
     min_cosine: float = 0.99,
     voters: int = 512,
 ) -> VotedCenters:
-    """Return `vote_center` of the inliers: the crossing of two pixels' lines with the most votes, then a fit to its
-    voters.
+    """Return `vote_center` of the inliers of the best crossing of two pixels' lines.
 
     A pixel votes for a crossing where the cosine of the angle is at least `min_cosine` (a direction has a sign, unlike
     a line). About `voters` pixels of each object, spread evenly, choose the crossing; all pixels take part in the fit.
@@ -253,18 +244,17 @@ def vote_center_ransac(
     does not depend on the others. Only the last fit is differentiable.
     """
     with torch.no_grad():
-        where, towards = _at_least_float32(pixels), F.normalize(_at_least_float32(directions), dim=-1)
+        where, towards = at_least_float32(pixels), F.normalize(at_least_float32(directions), dim=-1)
         middle = segment_means(where, segment, count)
         centered = where - middle[segment]
         guesses, crossing = _crossings(centered, towards, segment, count, hypotheses, generator)
         chosen = subsample_evenly(segment, count, voters)
         votes = torch.zeros_like(crossing, dtype=where.dtype)
         step = max(1, _MAX_SCORED // max(1, len(chosen)))
+        place, where_to, who = centered[chosen], towards[chosen], segment[chosen]
         for k in range(0, hypotheses, step):
-            agrees = _agrees_with(
-                guesses[:, k : k + step][segment[chosen]], centered[chosen], towards[chosen], min_cosine
-            )
-            votes[:, k : k + step] = segment_sums(agrees.to(where.dtype), segment[chosen], count)
+            agrees = _agrees_with(guesses[:, k : k + step][who], place, where_to, min_cosine)
+            votes[:, k : k + step] = segment_sums(agrees.to(where.dtype), who, count)
         best = (votes * crossing).argmax(1)
         winner = guesses[torch.arange(count, device=where.device), best]
         agree = _agrees_with(winner[segment][:, None], centered, towards, min_cosine)[:, 0]
@@ -272,8 +262,7 @@ def vote_center_ransac(
 
 
 def translation_from_center(center: Tensor, depth_m: Tensor, camera: Camera) -> Tensor:
-    """Return translations (..., 3) in metres of objects with centers at pixels (..., 2) and z = depth_m (...): z K^-1
-    (u, v, 1).
+    """Return translations z K^-1 (u, v, 1) (..., 3) in metres of centers at pixels (..., 2) and z = depth_m (...).
 
     camera.K is (3, 3), or has the leading axes of both.
     """
@@ -288,10 +277,6 @@ def center_from_translation(t: Tensor, camera: Camera) -> Tensor:
     return projected[..., :2] / projected[..., 2:]
 
 
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
 def _crossings(
     pixels: Tensor, directions: Tensor, segment: Tensor, count: int, hypotheses: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -299,14 +284,12 @@ def _crossings(
     order = segment.argsort(stable=True)
     size = torch.bincount(segment, minlength=count)
     start = size.cumsum(0) - size
-    chance = torch.rand(2, 1, hypotheses, generator=generator, dtype=torch.float64).to(
-        pixels.device
-    )  # the same for every object
+    chance = torch.rand(2, 1, hypotheses, generator=generator, dtype=torch.float64)  # the same for every object
+    chance = chance.to(pixels.device)
     drawn = (start[:, None] + (chance * size[:, None]).long()).clamp(max=max(len(order) - 1, 0))
     if not len(order):
-        return pixels.new_zeros(count, hypotheses, 2), torch.zeros(
-            count, hypotheses, dtype=torch.bool, device=pixels.device
-        )
+        nothing = pixels.new_zeros(count, hypotheses, 2)
+        return nothing, nothing[..., 0] > 0
     (p, q), (d, e) = pixels[order[drawn]], directions[order[drawn]]
     determinant = d[..., 0] * e[..., 1] - d[..., 1] * e[..., 0]  # the sine between both
     crossing = determinant.abs() > 1e-2
@@ -315,9 +298,7 @@ def _crossings(
 
 
 def _agrees_with(guesses: Tensor, pixels: Tensor, directions: Tensor, min_cosine: float) -> Tensor:
-    """Return (P, K) bool: the cosine between each pixel's direction (P, 2) and the way to guesses (P, K, 2) is large
-    enough.
-    """
+    """Return (P, K) bool: each pixel's direction (P, 2) points to the guesses (P, K, 2) within `min_cosine`."""
     x, y = guesses[..., 0] - pixels[:, :1], guesses[..., 1] - pixels[:, 1:]
     along = x * directions[:, :1] + y * directions[:, 1:]
     return (along > 0) & (along * along >= min_cosine**2 * (x * x + y * y))

@@ -33,17 +33,14 @@ class Symmetry(TensorDataclass):
         The identity is added. A list may hold "revolution" too.
         """
         parts = [[one] if isinstance(one, str) else one for one in objects]
-        if wrong := [
-            part for one in parts for part in one if isinstance(part, str) and part not in ("none", "revolution")
-        ]:
+        words = [part for one in parts for part in one if isinstance(part, str)]
+        if wrong := [word for word in words if word not in ("none", "revolution")]:
             raise ValueError(f"a symmetry is 'none', 'revolution' or a list of quaternions, not '{wrong[0]}'")
         turns = [[IDENTITY, *(tuple(part) for part in one if not isinstance(part, str))] for one in parts]
         longest = max((len(row) for row in turns), default=1)
         filled = [row + [IDENTITY] * (longest - len(row)) for row in turns]
-        return cls(
-            torch.tensor(["revolution" in one for one in parts], dtype=torch.bool),
-            torch.tensor(filled).reshape(-1, longest, 4),
-        )
+        revolution = torch.tensor(["revolution" in one for one in parts], dtype=torch.bool)
+        return cls(revolution, torch.tensor(filled).reshape(-1, longest, 4))
 
     def __getitem__(self, index: Tensor) -> Symmetry:
         """Return the symmetries of selected objects, such as those of the object of each pixel."""
@@ -70,10 +67,9 @@ def half_angle_sin_cos(quaternion: Tensor, true: Tensor, symmetry: Symmetry | No
         return torch.linalg.vector_norm(left[..., 1:], dim=-1), left[..., 0].abs()
     left = quaternion_multiply(quaternion_conjugate(symmetry.turns.to(dtype)), left[..., None, :])
     about_y = symmetry.revolution[..., None]
-    sine = torch.where(
-        about_y, torch.linalg.vector_norm(left[..., 1::2], dim=-1), torch.linalg.vector_norm(left[..., 1:], dim=-1)
-    )
-    cosine = torch.where(about_y, torch.linalg.vector_norm(left[..., 0::2], dim=-1), left[..., 0].abs())
+    norm = torch.linalg.vector_norm
+    sine = torch.where(about_y, norm(left[..., 1::2], dim=-1), norm(left[..., 1:], dim=-1))
+    cosine = torch.where(about_y, norm(left[..., 0::2], dim=-1), left[..., 0].abs())
     least = cosine.argmax(-1, keepdim=True)
     return sine.gather(-1, least)[..., 0], cosine.gather(-1, least)[..., 0]
 
@@ -81,8 +77,8 @@ def half_angle_sin_cos(quaternion: Tensor, true: Tensor, symmetry: Symmetry | No
 def symmetric_angle_deg(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
     """Return the angle (...) in degrees, 0 to 180, between rotations (..., 4), the least over the object's symmetry.
 
-    2 atan2(sine, cosine) of `half_angle`: never NaN, and exact where arccos of a trace or a dot product loses half its
-    digits. For a body of revolution it is the angle between the two y axes. The zero quaternion is no rotation: 180.
+    2 atan2(sine, cosine) of `half_angle_sin_cos`: never NaN, and exact where arccos loses half its digits.
+    For a body of revolution it is the angle between the two y axes. The zero quaternion is no rotation: 180.
     """
     sine, cosine = half_angle_sin_cos(quaternion, true, symmetry)
     angle = torch.rad2deg(2 * torch.atan2(sine, cosine))

@@ -23,8 +23,7 @@ from stadia.core.types import Camera
 from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.warp import infinity_and_epipole
 from stadia.losses.affine_brightness import MAX_DARK, MIN_BRIGHT
-from stadia.losses.kernels import reprojection_backward as kernels_backward
-from stadia.losses.kernels import reprojection_forward as kernels
+from stadia.losses.kernels import reprojection_kernels as kernels
 from stadia.losses.photometric import SSIM_C1, SSIM_C2, MinimumReprojection, identity_reprojection, window_statistics
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs
 
@@ -98,11 +97,8 @@ class FusedReprojector:
         compare: Any = _Compare.apply  # untyped in torch
         compared = compare(inverse_depth[:, 0].to(self.dtype), transform, self.brightness, self)
         residual, winner, nearest, unmasked, views = compared
-        return Reprojection(
-            MinimumReprojection(residual[:, None], winner[:, None], nearest[:, None], unmasked[:, None]),
-            views,
-            self.unwarped,
-        )
+        minimum = MinimumReprojection(residual[:, None], winner[:, None], nearest[:, None], unmasked[:, None])
+        return Reprojection(minimum, views, self.unwarped)
 
     def compared(self, brightened: Tensor | None) -> tuple[NDArray[Any] | None, ...]:
         """Return the target and its statistics as the kernels' inputs."""
@@ -142,14 +138,8 @@ class _Compare(torch.autograd.Function):
         kinds = 9 if brightness is None else 12
         slopes = inverse_depth.new_empty(batch, kinds, *((height, width) if any(ctx.needs_input_grad) else (0, 0)))
         minimum = residual.numpy(), winner.numpy(), nearest.numpy(), unmasked.numpy(), slopes.numpy()
-        arrays = (
-            views.numpy(),
-            seen,
-            *scene.compared(brightened),
-            scene.best_identity[:, 0].numpy(),
-            scene.identity_residual,
-            *minimum,
-        )
+        identity = scene.best_identity[:, 0].numpy(), scene.identity_residual
+        arrays = views.numpy(), seen, *scene.compared(brightened), *identity, *minimum
         _run(kernels.compare_rows, height, arrays, (scene.weights, scene.column, scene.auto_mask))
 
         ctx.mark_non_differentiable(winner, nearest, unmasked, views)
@@ -170,9 +160,7 @@ class _Compare(torch.autograd.Function):
         target = scene.target, brightened, changed
         arrays = grad.contiguous().numpy(), winner, slopes, views, *target, scene.sources, inverse_depth, transform
         gradients = grad_inverse_depth, grad_transform, grad_brightness
-        _run(kernels_backward.backward_rows, height, (*arrays, *gradients), (scene.weights, scene.column, NEAR))
-        of_transform = torch.from_numpy(grad_transform.sum(axis=1)).to(grad.dtype)
-        of_brightness = (
-            None if grad_brightness is None else torch.from_numpy(grad_brightness.sum(axis=1)).to(grad.dtype)
-        )
-        return torch.from_numpy(grad_inverse_depth), of_transform, of_brightness, None
+        _run(kernels.backward_rows, height, (*arrays, *gradients), (scene.weights, scene.column, NEAR))
+        given = (None if each is None else each.sum(axis=1) for each in (grad_transform, grad_brightness))
+        sums = (None if each is None else torch.from_numpy(each).to(grad.dtype) for each in given)
+        return torch.from_numpy(grad_inverse_depth), *sums, None

@@ -68,30 +68,24 @@ class DptArchitecture:
 def check_transformers_installed() -> None:
     """Raise ConfigError if the optional dependency transformers is missing. Imports nothing heavy."""
     if find_spec("transformers") is None:
-        raise ConfigError(
-            "transformers", found="no such package", expected="the extra 'dpt'", fix="pip install 'stadia[dpt]'"
-        )
+        expected, fix = "the extra 'dpt'", "pip install 'stadia[dpt]'"
+        raise ConfigError("transformers", found="no such package", expected=expected, fix=fix)
 
 
 def check_image_size(name: str, stride: int, *, height: int, width: int) -> None:
     """Raise ConfigError with the nearest valid size if the image's sides are no multiples of the stride."""
     if height % stride or width % stride or not (height and width):
         near = f"{max(round(width / stride), 1) * stride}x{max(round(height / stride), 1) * stride}"
-        raise ConfigError(
-            f"image size for '{name}'", found=f"{width}x{height}", expected=f"multiples of {stride}", fix=f"take {near}"
-        )
+        found, expected = f"{width}x{height}", f"multiples of {stride}"
+        raise ConfigError(f"image size for '{name}'", found=found, expected=expected, fix=f"take {near}")
 
 
 def _dpt(
     *, width: int, blocks: int, heads: int, hooks: tuple[int, ...], neck: tuple[int, ...], fusion: int, hub: str | None
 ) -> DptArchitecture:
     """A ViT with patches of 16 pixels; tokens of four blocks become maps at 1/4, 1/8, 1/16 and 1/32."""
-    settings = {
-        **_vit(width, blocks, heads),
-        "backbone_out_indices": list(hooks),
-        "neck_hidden_sizes": list(neck),
-        "fusion_hidden_size": fusion,
-    }
+    decoder = {"neck_hidden_sizes": list(neck), "fusion_hidden_size": fusion}
+    settings = {**_vit(width, blocks, heads), "backbone_out_indices": list(hooks), **decoder}
     return DptArchitecture("dpt", settings, blocks, heads, hooks, hub)
 
 
@@ -161,13 +155,8 @@ def _depth_anything(
         "apply_layernorm": True,
         "reshape_hidden_states": False,
     }
-    settings = {
-        "backbone_config": trunk,
-        "patch_size": 14,
-        "reassemble_hidden_size": width,
-        "neck_hidden_sizes": list(neck),
-        "fusion_hidden_size": fusion,
-    }
+    settings: dict[str, Any] = {"backbone_config": trunk, "patch_size": 14, "reassemble_hidden_size": width}
+    settings |= {"neck_hidden_sizes": list(neck), "fusion_hidden_size": fusion}
     return DptArchitecture(
         "depth-anything",
         settings,
@@ -184,18 +173,8 @@ def _depth_anything(
 
 def dpt_tiny() -> DptArchitecture:
     """A few convolutions and a ViT of width 128, 1.8 M parameters; trains from scratch on two cores."""
-    return _hybrid(
-        stem=16,
-        stages=(32, 64, 128),
-        depths=(1, 1, 1),
-        groups=8,
-        width=128,
-        blocks=6,
-        heads=4,
-        hooks=(2, 5),
-        fusion=32,
-        hub=None,
-    )
+    trunk: dict[str, Any] = {"stem": 16, "stages": (32, 64, 128), "depths": (1, 1, 1), "groups": 8}
+    return _hybrid(**trunk, width=128, blocks=6, heads=4, hooks=(2, 5), fusion=32, hub=None)
 
 
 def dpt_small() -> DptArchitecture:
@@ -205,49 +184,30 @@ def dpt_small() -> DptArchitecture:
 
 def dpt_hybrid() -> DptArchitecture:
     """ResNet-50 (BiT) and ViT-B/16 of isl-org/DPT, 122.4 M parameters; published weights are up to scale and shift."""
-    return _hybrid(
-        stem=64,
-        stages=(256, 512, 1024),
-        depths=(3, 4, 9),
-        groups=32,
-        width=768,
-        blocks=12,
-        heads=12,
-        hooks=(8, 11),
-        fusion=256,
-        hub="Intel/dpt-hybrid-midas",
-    )
+    trunk: dict[str, Any] = {"stem": 64, "stages": (256, 512, 1024), "depths": (3, 4, 9), "groups": 32}
+    vit: dict[str, Any] = {"width": 768, "blocks": 12, "heads": 12, "hooks": (8, 11)}
+    return _hybrid(**trunk, **vit, fusion=256, hub="Intel/dpt-hybrid-midas")
 
 
 def dpt_large() -> DptArchitecture:
     """ViT-L/16 of isl-org/DPT; published weights are up to scale and shift."""
-    return _dpt(
-        width=1024,
-        blocks=24,
-        heads=16,
-        hooks=(5, 11, 17, 23),
-        neck=(256, 512, 1024, 1024),
-        fusion=256,
-        hub="Intel/dpt-large",
-    )
+    vit: dict[str, Any] = {"width": 1024, "blocks": 24, "heads": 16, "hooks": (5, 11, 17, 23)}
+    return _dpt(**vit, neck=(256, 512, 1024, 1024), fusion=256, hub="Intel/dpt-large")
 
 
 def depth_anything_small() -> DptArchitecture:
     """Depth Anything V2 on DINOv2 ViT-S/14; published weights are up to scale and shift."""
-    return _depth_anything(
-        "Small", width=384, blocks=12, heads=6, hooks=(2, 5, 8, 11), neck=(48, 96, 192, 384), fusion=64
-    )
+    vit: dict[str, Any] = {"width": 384, "blocks": 12, "heads": 6, "hooks": (2, 5, 8, 11)}
+    return _depth_anything("Small", **vit, neck=(48, 96, 192, 384), fusion=64)
 
 
 def depth_anything_base() -> DptArchitecture:
     """Depth Anything V2 on DINOv2 ViT-B/14; published weights are up to scale and shift (CC-BY-NC)."""
-    return _depth_anything(
-        "Base", width=768, blocks=12, heads=12, hooks=(2, 5, 8, 11), neck=(96, 192, 384, 768), fusion=128
-    )
+    vit: dict[str, Any] = {"width": 768, "blocks": 12, "heads": 12, "hooks": (2, 5, 8, 11)}
+    return _depth_anything("Base", **vit, neck=(96, 192, 384, 768), fusion=128)
 
 
 def depth_anything_large() -> DptArchitecture:
     """Depth Anything V2 on DINOv2 ViT-L/14; published weights are up to scale and shift (CC-BY-NC)."""
-    return _depth_anything(
-        "Large", width=1024, blocks=24, heads=16, hooks=(4, 11, 17, 23), neck=(256, 512, 1024, 1024), fusion=256
-    )
+    vit: dict[str, Any] = {"width": 1024, "blocks": 24, "heads": 16, "hooks": (4, 11, 17, 23)}
+    return _depth_anything("Large", **vit, neck=(256, 512, 1024, 1024), fusion=256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from stadia.models.dpt.pretrained_weights import (
     load_pretrained,
     resolve_weights_file,
 )
-from stadia.models.dpt.vit_blocks import embed_image, init_random_weights, install_attention, use_constant_padding
+from stadia.models.dpt.vit_blocks import TransformerBlock, embed_image, init_random_weights, use_constant_padding
 
 MIN_INVERSE_DEPTH = 1e-8
 """Lower bound of the prediction in 1/m (isl-org/DPT)."""
@@ -54,11 +55,9 @@ class DptNet(nn.Module):
         self.config = config
         self.arch: DptArchitecture = DPT_NETWORKS.load(config.network)()
         self.network = self.arch.build()
-        install_attention(
-            self._body.encoder.layer,
-            self.arch.heads,
-            lambda head_dim: ATTENTIONS.load(config.attention.name)(config.attention, self.arch.heads, head_dim),
-        )
+        make_core = partial(ATTENTIONS.load(config.attention.name), config.attention, self.arch.heads)
+        blocks = self._body.encoder.layer
+        self._body.encoder.layer = nn.ModuleList(TransformerBlock(b, self.arch.heads, make_core) for b in blocks)
         use_constant_padding(self.network)
         if self.arch.hub is None:
             self.network.head.head[-1] = nn.Softplus()
@@ -87,7 +86,7 @@ class DptNet(nn.Module):
         check_image_size(self.config.network, self.stride, height=height, width=width)
         tokens, grid, features = embed_image(self._body.embeddings, (image - self.mean) / self.std, self.arch.positions)
         for index, block in enumerate(self._body.encoder.layer[: self.arch.hooks[-1] + 1]):
-            tokens = block(tokens, grid=grid)
+            tokens = block(tokens, grid)
             if index in self.arch.hooks:
                 features.append(tokens if self.arch.family == "dpt" else self._body.layernorm(tokens))
         finest = self.network.neck(features, *grid)[-1]
@@ -123,10 +122,9 @@ class DptNet(nn.Module):
 
     def attention_cost(self, height: int, width: int) -> str:
         """Describe the attention cost per layer at this image size in one line."""
-        arch = self.arch
-        return describe_attention_cost(
-            self.config.attention, (height // arch.patch, width // arch.patch), arch.heads, arch.head_dim
-        )
+        arch, patch = self.arch, self.arch.patch
+        grid = height // patch, width // patch
+        return describe_attention_cost(self.config.attention, grid, arch.heads, arch.head_dim)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters of the transformer, its convolutions and its attention."""
@@ -148,12 +146,11 @@ class DptNet(nn.Module):
 
     def _init_random_weights(self, output: float) -> None:
         """Initialize the network so that the head's output is about `output` everywhere."""
-        head = self.network.head
+        head, embeddings = self.network.head, self._body.embeddings
         if self.arch.hub is None:
             output += math.log(-math.expm1(-output))  # inverse of softplus
-        init_random_weights(
-            self.network, self._body.embeddings, head.head[-2] if self.arch.family == "dpt" else head.conv3, output
-        )
+        last = head.head[-2] if self.arch.family == "dpt" else head.conv3
+        init_random_weights(self.network, embeddings, last, output)
 
 
 def find_weights_file(config: DptConfig) -> Path | None:
@@ -172,12 +169,10 @@ def find_weights_file(config: DptConfig) -> Path | None:
         with hub.offline_if_unreachable():
             return hub.download_first_file(repository, WEIGHT_FILE_NAMES)
     except OSError as error:
-        raise CheckpointError(
-            f"weights of '{config.network}'",
-            found=f"none in the cache, and {repository} is unreachable on the hub ({type(error).__name__})",
-            expected="the published weights",
-            fix=f"{hub.describe_manual_copy(repository)}; or model.weights=FILE; or model.pretrained=false",
-        ) from error
+        found = f"none in the cache, and {repository} is unreachable on the hub ({type(error).__name__})"
+        fix = f"{hub.describe_manual_copy(repository)}; or model.weights=FILE; or model.pretrained=false"
+        what, expected = f"weights of '{config.network}'", "the published weights"
+        raise CheckpointError(what, found=found, expected=expected, fix=fix) from error
 
 
 def check_dpt_network(name: str, *, height: int, width: int) -> None:

@@ -23,11 +23,8 @@ from torch import Tensor, nn
 
 from stadia.core.errors import CheckpointError
 
-UNUSED_PARAMETERS = (
-    "neck.fusion_stage.layers.0.residual_layer1.*",
-    "dpt.layernorm.*",
-    "backbone.embeddings.mask_token",
-)
+_NO_SKIP = "neck.fusion_stage.layers.0.residual_layer1.*"
+UNUSED_PARAMETERS = (_NO_SKIP, "dpt.layernorm.*", "backbone.embeddings.mask_token")
 """Parameters of transformers' networks that no output depends on; some published files lack them."""
 
 IGNORED_FILE_WEIGHTS = ("pretrained.model.head.*", "dpt.pooler.*")
@@ -108,9 +105,8 @@ def load_pretrained(
     tensors = read_state_dict(path)
     renamed = rename_to_transformers(tensors, network.state_dict().keys())
     report = match_weights(tensors, renamed, network, source=str(path))
-    _refuse_partial(
-        report, path, name, (*UNUSED_PARAMETERS, "*.core.*", *allow_missing), (*IGNORED_FILE_WEIGHTS, *allow_unexpected)
-    )
+    missing, unexpected = (*UNUSED_PARAMETERS, "*.core.*", *allow_missing), (*IGNORED_FILE_WEIGHTS, *allow_unexpected)
+    _refuse_partial(report, path, name, missing, unexpected)
     fitting = {own: renamed[own][1] for own in report.loaded}
     if broken := [own for own, tensor in fitting.items() if not tensor.isfinite().all()]:
         found = f"numbers that are not finite ({_summarize(broken)})"
@@ -170,14 +166,9 @@ def _refuse_partial(
     }
     found = [f"{kind} {_summarize(names)}" for kind, names in kinds.items() if names]
     if found:
-        raise CheckpointError(
-            path,
-            found=f"{len(report.loaded)} weights that fit; {'; '.join(found)}",
-            expected=f"all weights of '{name}'",
-            fix=(
-                "pass the network's own weights, or name what may be by model.allow_missing and model.allow_unexpected"
-            ),
-        )
+        fitting, expected = f"{len(report.loaded)} weights that fit; {'; '.join(found)}", f"all weights of '{name}'"
+        fix = "pass the network's own weights, or name what may be by model.allow_missing and model.allow_unexpected"
+        raise CheckpointError(path, found=fitting, expected=expected, fix=fix)
 
 
 def resolve_weights_file(path: Path) -> Path:

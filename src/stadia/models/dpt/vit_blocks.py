@@ -15,42 +15,69 @@ from torch.nn import functional
 
 
 class SelfAttention(nn.Module):
-    """Replace a block's attention: the same projections under the same names, with an exchangeable core.
+    """Self-attention from the projections of transformers, with an exchangeable core.
 
     Args:
-        original: attention of transformers; its projections move here.
-        names: of the projections to queries, keys and values, and of the output projection if it is in the same module.
-        heads: number of heads.
+        projections: to queries, keys and values, and of the output if it belongs to the same module, by name.
         core: from `models.ATTENTIONS`, for this block only.
     """
 
-    def __init__(self, original: nn.Module, names: tuple[str, ...], heads: int, core: nn.Module) -> None:
+    def __init__(self, projections: dict[str, nn.Module], heads: int, core: nn.Module) -> None:
         super().__init__()
-        for name in names:
-            self.add_module(name, getattr(original, name))
-        self._qkv, self._back = names[:3], names[3:]
+        for name, projection in projections.items():
+            self.add_module(name, projection)
+        names = tuple(projections)
+        self._qkv, self._output = names[:3], names[3:]
         self.heads, self.core = heads, core
 
-    def forward(self, tokens: Tensor, attention_mask: None = None, *, grid: tuple[int, int]) -> tuple[Tensor, None]:
-        """Map (B, N, D) tokens, the last of which form `grid` (height, width), to (B, N, D); no attention maps."""
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Map (B, N, D) tokens, the last of which form `grid` (height, width), to (B, N, D)."""
         shape = (*tokens.shape[:2], self.heads, -1)
         q, k, v = (getattr(self, name)(tokens).view(shape).transpose(1, 2) for name in self._qkv)
         tokens = self.core(q, k, v, grid).transpose(1, 2).flatten(2)
-        for name in self._back:
+        for name in self._output:
             tokens = getattr(self, name)(tokens)
-        return tokens, None
+        return tokens
 
 
-def install_attention(blocks: nn.ModuleList, heads: int, make_core: Callable[[int], nn.Module]) -> None:
-    """Give each block its own attention core: `make_core(head_dim)` is called once per block."""
-    for block in blocks:
+class TransformerBlock(nn.Module):
+    """Run the layers of a block of DPT's ViT or of DINOv2, with the token grid for its attention.
+
+    The blocks of transformers pass other arguments to their attention in each version, and DINOv2's projections have
+    other names before version 5. Here all versions have the names of version 5, so that checkpoints fit each of them.
+
+    Args:
+        block: of transformers; its layers move here.
+        make_core: `make_core(head_dim)` creates the attention core of this block.
+    """
+
+    def __init__(self, block: Any, heads: int, make_core: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        for name, layer in block.named_children():
+            self.add_module(name, layer)
         holder: Any = block.attention
-        if hasattr(holder, "attention"):  # DPT's ViT: the output projection is a separate module
-            core = make_core(holder.attention.query.out_features // heads)
-            holder.attention = SelfAttention(holder.attention, ("query", "key", "value"), heads, core)
-        else:  # DINOv2
-            core = make_core(holder.q_proj.out_features // heads)
-            block.attention = SelfAttention(holder, ("q_proj", "k_proj", "v_proj", "o_proj"), heads, core)
+        inner = getattr(holder, "attention", holder)
+        projections = {name: getattr(inner, name) for name in ("query", "key", "value") if hasattr(inner, name)}
+        self._is_dinov2 = hasattr(block, "layer_scale1")
+        if self._is_dinov2:
+            layers = (*projections.values(), holder.output.dense) if projections else tuple(inner.children())
+            projections = dict(zip(("q_proj", "k_proj", "v_proj", "o_proj"), layers, strict=True))
+        head_dim: int = next(iter(projections.values())).out_features // heads
+        attention = SelfAttention(projections, heads, make_core(head_dim))
+        if self._is_dinov2:
+            self.attention: Any = attention
+        else:  # the output projection is a separate module
+            self.attention.attention = attention
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        layers: Any = self
+        if self._is_dinov2:
+            update = layers.layer_scale1(self.attention(layers.norm1(tokens), grid))
+            tokens = layers.drop_path(update) + tokens
+            return layers.drop_path(layers.layer_scale2(layers.mlp(layers.norm2(tokens)))) + tokens
+        normalized = layers.layernorm_before(tokens)
+        tokens = self.attention.output(self.attention.attention(normalized, grid), normalized) + tokens
+        return layers.output(layers.intermediate(layers.layernorm_after(tokens)), tokens)
 
 
 def resize_position_embeddings(
@@ -82,9 +109,8 @@ def embed_image(
     else:
         features = embeddings.patch_embeddings.projection(image)
     grid = features.shape[-2], features.shape[-1]
-    tokens = torch.cat(
-        (embeddings.cls_token.expand(image.shape[0], -1, -1), features.flatten(2).transpose(1, 2)), dim=1
-    )
+    token, places = embeddings.cls_token.expand(image.shape[0], -1, -1), features.flatten(2).transpose(1, 2)
+    tokens = torch.cat((token, places), dim=1)
     return tokens + resize_position_embeddings(embeddings.position_embeddings, grid, mode), grid, early
 
 

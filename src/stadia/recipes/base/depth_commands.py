@@ -13,19 +13,17 @@ from rich.console import Console
 
 from stadia.core.files import safe_join
 from stadia.core.recording import Recording
-from stadia.core.types import DepthScale, Predictor
+from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
 from stadia.evaluation.io.point_clouds import open_point_cloud_file, write_cloud_sample
-from stadia.evaluation.io.prediction_writer import TRAJECTORY
-from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, Provenance
+from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, TRAJECTORY, Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.evaluation.predict.frame_preparation import Listener, PreparedFrame, frame_name, read_frames
 from stadia.evaluation.predict.predict_frames import predict_to_folder
-from stadia.evaluation.progress import TrackProgress, no_progress
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.score.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
@@ -55,7 +53,7 @@ PATH_DRAWING = "trajectory.png"
 MAX_SCORED_FRAMES = 1000
 """Maximum number of scored validation frames."""
 
-PROTOCOL_BY_CLAIM = {
+PROTOCOL_BY_SCALE = {
     DepthScale.METRES: "metric",
     DepthScale.UP_TO_SCALE: "relative",
     DepthScale.AFFINE_INVERSE: "relative",
@@ -100,12 +98,12 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
     ) -> Iterator[str]:
         cloud = request.cloud is not False
         predictions = predict_input(
-            self.predictor, given, folder, provenance, video=request.video, cloud=cloud, watch=track
+            self.predictor, given, folder, provenance, video=request.video, cloud=cloud, track=track
         )
         yield from prediction_lines(folder, predictions)
 
     def closing_lines(self) -> Iterator[str]:
-        yield f"claim: {SCALE_DESCRIPTIONS[self.predictor.claim]}"
+        yield f"depth scale: {SCALE_DESCRIPTIONS[self.predictor.depth_scale]}"
 
     def open_labeled(self, request: EvaluateRequest, run: Path, progress: ReportProgress) -> LabeledRecordings:
         """Open recordings, by default the held-out split of a dataset.
@@ -197,7 +195,7 @@ def predict_input(
     *,
     video: bool = True,
     cloud: bool = True,
-    watch: TrackProgress = no_progress,
+    track: TrackProgress = no_progress,
 ) -> Predictions:
     """Predict into a new folder, with video, point cloud and drawing of the trajectory.
 
@@ -208,7 +206,7 @@ def predict_input(
         provenance: `Provenance.of(checkpoint)`.
         video: write side_by_side.mp4 (side_by_side.png for one image).
         cloud: write cloud.ply; not for inverse depth up to scale and shift, which defines no points.
-        watch: shows progress.
+        track: shows progress.
 
     Writes and raises what `predict_to_folder` does; also trajectory.png if there is a trajectory.
     """
@@ -216,13 +214,17 @@ def predict_input(
     with ExitStack() as files:
         if video:
             listeners.append(files.enter_context(side_by_side_writer(given, out)))
-        if cloud and predictor.claim is not DepthScale.AFFINE_INVERSE:
-            listeners.append(files.enter_context(open_point_cloud_file(out / CLOUD, predictor.claim, given.count)))
-        frames = watch(given.frames, given.count, f"predicting {given.name}")
+        if cloud and predictor.depth_scale is not DepthScale.AFFINE_INVERSE:
+            listeners.append(
+                files.enter_context(open_point_cloud_file(out / CLOUD, predictor.depth_scale, given.count))
+            )
+        frames = track(given.frames, given.count, f"predicting {given.name}")
         predictions = predict_to_folder(predictor, frames, out, provenance, source=given.name, listeners=listeners)
     if predictions.record is not None and predictions.record.path:
         draw_paths(
-            out / PATH_DRAWING, {given.name: read_kitti_trajectory(out / TRAJECTORY).T_world_camera}, predictor.claim
+            out / PATH_DRAWING,
+            {given.name: read_kitti_trajectory(out / TRAJECTORY).T_world_camera},
+            predictor.depth_scale,
         )
     return predictions
 
@@ -251,7 +253,7 @@ def score_labeled_recordings(labeled: LabeledRecordings, out: ScoreOutput, track
         out.provenance,
         indices=labeled.indices,
         reuse=labeled.reuse,
-        watch=track,
+        track=track,
     )
     notes = list(labeled.notes)
     if labeled.about.get("size") and scores.depth is not None and out.reference is not None:
@@ -312,7 +314,7 @@ def _label_split(
         predictor=predictor,
         recordings=known,
         indices=chosen,
-        protocol=PROTOCOLS[PROTOCOL_BY_CLAIM[predictor.claim]],
+        protocol=PROTOCOLS[PROTOCOL_BY_SCALE[predictor.depth_scale]],
     )
 
 
@@ -321,7 +323,7 @@ def _write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
     defines no points.
     """
     predictor, recording = labeled.predictor, labeled.recordings[0]
-    if predictor.claim is DepthScale.AFFINE_INVERSE:
+    if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
         return
     frames = labeled.indices[recording.name]
     name = frame_name(recording, frames[len(frames) // 2])
@@ -329,7 +331,7 @@ def _write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
     predicted = run.folder / "predictions" / labeled.name
     depth = Predictions.open(safe_join(predicted, recording.name)).read(name)
     folder = run.folder / "clouds" / labeled.name
-    write_cloud_sample(folder, f"{recording.name}/{name}", predictor.claim, to_uint8(shown.image), depth, shown.K)
+    write_cloud_sample(folder, f"{recording.name}/{name}", predictor.depth_scale, to_uint8(shown.image), depth, shown.K)
 
 
 def _crop_notes(crop: str) -> list[str]:

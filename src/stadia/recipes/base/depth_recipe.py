@@ -43,7 +43,7 @@ class DepthRecipe(
 ):
     """Learns from frames of recordings, with or without source frames (`data.offsets=[]`); predicts depth of an image.
 
-    A recipe defines its `claim` and its network outputs; focal length correction and predictor are shared.
+    A recipe defines its `depth_scale` and its network outputs; focal length correction and predictor are shared.
 
     Args:
         config: with every "auto" resolved. `data.height` and `data.width` are the size of the network's images,
@@ -63,12 +63,12 @@ class DepthRecipe(
     # -- defined by a recipe
 
     @property
-    def claim(self) -> DepthScale:
+    def depth_scale(self) -> DepthScale:
         """Return the scale of its depth: metres, or less. Report, predictions and protocols use it."""
         raise NotImplementedError(f"{type(self).__name__} claims nothing")
 
     def inverse_depth(self, image: Tensor) -> Tensor:
-        """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), for the training camera, in 1/m or less by `claim`."""
+        """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), for the training camera, in 1/m or less by `depth_scale`."""
         raise NotImplementedError(f"{type(self).__name__} predicts no depth")
 
     def maps(self, image: Tensor) -> PredictedMaps:
@@ -110,8 +110,8 @@ class DepthRecipe(
 
     @property
     def run_metadata(self) -> Mapping[str, object]:
-        """Return its claim, which the report shows even without scores."""
-        return {"claim": str(self.claim)}
+        """Return its depth scale, which the report shows even without scores."""
+        return {"depth_scale": str(self.depth_scale)}
 
     def predictor(self, size: tuple[int, int] | None = None) -> Predictor:
         if size is not None:
@@ -148,12 +148,12 @@ class DepthPredictor:
     ) -> None:
         self.device = select_device()
         self.task = task.eval().to(self.device)
-        self.claim, self.crop = task.claim, crop or task.crop
+        self.depth_scale, self.crop = task.depth_scale, crop or task.crop
         self.height, self.width = size or (task.height, task.width)
         self.lens = TrainingLens(task.focal.tolist(), "depth is scaled by it, and the pose network is not used")
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """Predict (B, 3, H, W) to (B, 1, H, W), in 1/m or less by `claim`."""
+        """Predict (B, 3, H, W) to (B, 1, H, W), in 1/m or less by `depth_scale`."""
         return self.maps(image, camera).inverse_depth
 
     @torch.inference_mode()

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from stadia.core.errors import RunError
-from stadia.dataloading.mixture import MixtureLoader, take_batches_of_each
+from stadia.dataloading.loader import MixtureLoader, take_batches_of_each
 from stadia.recipes.base.build_recipe import TrainingData, create_task
 from stadia.recipes.base.config import RecipeConfig
 from stadia.training.fit import Interrupted, fit

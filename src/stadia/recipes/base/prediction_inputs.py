@@ -16,6 +16,7 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
 from stadia.core.files import safe_join
 from stadia.core.recording import Recording
+from stadia.core.types import TrackProgress
 from stadia.datasets import DATASETS
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
@@ -23,8 +24,7 @@ from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
 from stadia.datasets.video.decode import VIDEO_SUFFIXES, count_indexed_frames, stream_video
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.user_camera import read_user_intrinsics
-from stadia.evaluation.io.prediction_writer import write_predictions
-from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions
+from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, write_predictions
 from stadia.evaluation.plots.videos import (
     DEFAULT_RATE_HZ,
     estimate_frame_rate_hz,
@@ -33,7 +33,6 @@ from stadia.evaluation.plots.videos import (
 )
 from stadia.evaluation.predict.exported_network import ExportedNetwork, stream_exported_predictions
 from stadia.evaluation.predict.frame_preparation import Frame, Listener, read_frames
-from stadia.evaluation.progress import TrackProgress
 from stadia.recipes.base.requests import PredictRequest, network_size_notes, parse_size, refuse_unused, requested_size
 
 VIDEO = "side_by_side.mp4"
@@ -194,4 +193,4 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
             written = write_predictions(frames, network, folder, provenance, source=given.name, listeners=listeners)
         yield from prediction_lines(folder, written)
         yield from list_files(folder)
-    yield f"claim: {SCALE_DESCRIPTIONS[network.claim]}"
+    yield f"depth scale: {SCALE_DESCRIPTIONS[network.depth_scale]}"

@@ -17,9 +17,9 @@ from rich.progress import track as show_bar
 
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.files import safe_join
+from stadia.core.types import TrackProgress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.progress import TrackProgress
 from stadia.recipes import COMMANDS
 from stadia.recipes.base import build_recipe
 from stadia.recipes.base.prediction_inputs import list_files

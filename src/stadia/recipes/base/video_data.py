@@ -15,8 +15,7 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
 from stadia.core.types import Batch
 from stadia.dataloading.config import DataConfig, DatasetConfig
-from stadia.dataloading.loader import Loader, PackedSamples
-from stadia.dataloading.mixture import MixtureLoader, SequentialLoader
+from stadia.dataloading.loader import Loader, MixtureLoader, PackedSamples, SequentialLoader
 from stadia.dataloading.samples import PackedSample, VideoSamples, open_split
 from stadia.datasets.image_files import hash_frames, join_hashes
 from stadia.datasets.splits import TargetFrames, TrainValSplit

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Batch, DepthScale
-from stadia.diagnostics.loss_checks.labeled_cases import make_depth_case
-from stadia.diagnostics.loss_checks.loss_case import LossCase
+from stadia.diagnostics.loss_checks.loss_case import LossCase, make_depth_case
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth
 from stadia.evaluation.validation_metrics import compute_depth_scores
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator, fit_scale_median
@@ -86,7 +85,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         check_image_size(self.config.model.network, self.network.stride, height=height, width=width)
 
     @property
-    def claim(self) -> DepthScale:
+    def depth_scale(self) -> DepthScale:
         """Return metres, unless every part of the loss is invariant to scale and shift."""
         metric = any(getattr(self.config.loss, part) > 0 for part in METRIC_PARTS)
         return DepthScale.METRES if metric else DepthScale.AFFINE_INVERSE
@@ -105,7 +104,9 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         report = {} if network.load_report is None else {"load_report": network.load_report.summary()}
         fitted = {} if self.fitted is None else {"fitted": asdict(self.fitted)}
         unit = {"scale": float(network.scale), "shift": float(network.shift)}
-        metres = {"scale_from": "the ground truth that it was trained on"} if self.claim is DepthScale.METRES else {}
+        metres = (
+            {"scale_from": "the ground truth that it was trained on"} if self.depth_scale is DepthScale.METRES else {}
+        )
         return {
             **super().run_metadata,
             **metres,
@@ -147,7 +148,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         if (
             self.network.weights["network"] == "pretrained"
             and self.config.model.scale is None
-            and self.claim is DepthScale.METRES
+            and self.depth_scale is DepthScale.METRES
         ):
             self._fit(data)
 
@@ -209,7 +210,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
     def loss_cases(self, batch: Batch) -> Mapping[str, LossCase]:
         """Return the loss case of a synthetic plane, within the depth range of the loss."""
         unit = self.config.loss.max_depth_m / 20 if self.config.loss.max_depth_m < 20 else 1.0
-        return {"loss": make_depth_case(self.loss, forgives_scale=self.claim is not DepthScale.METRES, unit=unit)}
+        return {"loss": make_depth_case(self.loss, forgives_scale=self.depth_scale is not DepthScale.METRES, unit=unit)}
 
     def training_step(self, batch: Batch) -> LossReport:
         assert batch.targets.depth_m is not None, "training requires ground truth"
@@ -221,13 +222,13 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         return replace(report, seen={"at_floor": dead})
 
     def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
-        """Return `abs_rel`, `rmse` and `d1` in metres, or after the alignment that the claim requires.
+        """Return `abs_rel`, `rmse` and `d1` in metres, or after the alignment that the depth scale requires.
 
         NaN for an image without ground truth.
         """
         if batch.targets.depth_m is None:
             return {}
-        return compute_depth_scores(self.network(batch.inputs.image), batch.targets.depth_m, self.claim)
+        return compute_depth_scores(self.network(batch.inputs.image), batch.targets.depth_m, self.depth_scale)
 
     def images(self, batch: Batch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
         """Draw the first sample: input, prediction, ground truth and log error."""

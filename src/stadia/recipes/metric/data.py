@@ -15,8 +15,7 @@ from rich.console import Console
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Batch, Inputs, RoadTargets
-from stadia.dataloading.loader import Loader
-from stadia.dataloading.mixture import MixtureLoader, SequentialLoader
+from stadia.dataloading.loader import Loader, MixtureLoader, SequentialLoader
 from stadia.dataloading.road_samples import (
     PackedRoad,
     RoadSamples,
@@ -30,7 +29,7 @@ from stadia.datasets.masks.mask_objects import find_mask_boxes
 from stadia.datasets.open_dataset import detect_format
 from stadia.datasets.surveys import survey_masks
 from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.preflight.mask_checks import check_masks
+from stadia.diagnostics.preflight.label_checks import check_masks
 from stadia.geometry.ground.drive_heights import DriveHeights, estimate_drive_heights, track_boxes, transform_box
 from stadia.recipes.base.video_data import MultiVideoData, VideoData, make_loaders, open_data_sets, unique_recordings
 from stadia.recipes.metric.config import MetricConfig

@@ -21,7 +21,7 @@ from stadia.core import random_state
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, PredictedMaps, Prediction, RoadTargets
 from stadia.datasets.masks.height_priors import find_prior
 from stadia.diagnostics.loss_checks.loss_case import ErrorAxis, LossCase, Outputs
-from stadia.diagnostics.monitors.camera_height_monitors import check_drift, check_epoch
+from stadia.diagnostics.monitors.prediction_monitors import check_drift, check_epoch
 from stadia.evaluation.plots.charts import draw_heights_over_epochs
 from stadia.evaluation.validation_metrics import compute_depth_scores
 from stadia.geometry.depth_maps import depth_from_inverse
@@ -59,7 +59,7 @@ MIN_PART_FRAMES = 25
 """Minimum frames of a part."""
 
 MAX_HEIGHT_LOG_ERROR = 0.1
-"""Maximum log ratio between the estimated height and the height in predicted depth for a claim of metres."""
+"""Maximum log ratio between the estimated height and the height in predicted depth for depth in metres."""
 
 RoadBatch = Batch[Inputs, RoadTargets]
 
@@ -107,7 +107,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         }
 
     @property
-    def claim(self) -> DepthScale:
+    def depth_scale(self) -> DepthScale:
         """Return metres if every camera group has a height and depth agrees with it, else depth up to one unknown
         scale.
         """
@@ -141,7 +141,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
 
     @property
     def run_metadata(self) -> Mapping[str, object]:
-        """Return the claim, and the heights that it rests on."""
+        """Return the depth scale, and the heights that it rests on."""
         known = [(name, find_prior(name, self.config.road.height_priors)) for name in self.config.road.objects]
         rests = [
             f"{name} {prior.mean_m:g} m, spread {prior.spread_m:g} m ({prior.source})"
@@ -150,7 +150,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         ]
         each = "heights of single objects, else " * (self.config.road.heights == "each")
         rests_on = f"{each}heights of classes: {'; '.join(rests)}. A mean that is 5 % off makes all lengths 5 % off"
-        if self.claim is not DepthScale.METRES:
+        if self.depth_scale is not DepthScale.METRES:
             return {**super().run_metadata, "rests_on": rests_on, "scale_from": None}
         heights = {name: round(float(metres), 4) for name, metres in zip(self.groups, self.camera_m, strict=True)}
         listed = ", ".join(f"{metres:.2f} m" + f" of '{name}'" * bool(name) for name, metres in heights.items())
@@ -158,14 +158,14 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         return {**super().run_metadata, "rests_on": rests_on, "scale_from": scale_from, "camera_height_m": heights}
 
     def finish_training(self, run: Run, console: Console) -> None:
-        """Record the claim of the trained weights, or why there are no metres."""
-        why = None if self.claim is DepthScale.METRES else self._reason_without_metres()
+        """Record the depth scale of the trained weights, or why there are no metres."""
+        why = None if self.depth_scale is DepthScale.METRES else self._reason_without_metres()
         run.note(**self.run_metadata, no_metres=why)
         if why is not None:
-            console.print(f"note: no metres are claimed: {why}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"note: depth is up to scale: {why}", markup=False, highlight=False, soft_wrap=True)
 
     def _reason_without_metres(self) -> str:
-        """Return why no metres are claimed."""
+        """Return why depth is not in metres."""
         if not any(self.course.of.values()):
             return "the best weights are from before the first camera height was estimated; train longer"
         return "; ".join(filter(None, map(self._missing_of_group, range(len(self.groups)))))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import Camera, Meta
+from stadia.core.types import Camera, Meta, TrackProgress
 from stadia.dataloading.loader import Loader
 from stadia.dataloading.object_samples import ObjectSamples
 from stadia.datasets.frame_store import ReportProgress, resize_image
@@ -22,7 +22,6 @@ from stadia.datasets.objects.open_objects import open_object_images, unwrap_bop
 from stadia.evaluation.io.object_predictions import ObjectPredictions, ObjectPredictionsWriter, resize_instances
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.predict.frame_preparation import Frame, needs_padding, pad_to_aspect
-from stadia.evaluation.progress import TrackProgress
 from stadia.geometry.numpy_camera import resize_K
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects, match_hungarian
 from stadia.recipes.base.build_recipe import load_task

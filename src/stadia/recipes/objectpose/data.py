@@ -36,7 +36,7 @@ from stadia.datasets.objects.open_objects import (
 from stadia.datasets.open_dataset import refuse_idle_options
 from stadia.datasets.surveys import survey_objects
 from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.preflight.object_label_checks import check_object_labels
+from stadia.diagnostics.preflight.label_checks import check_object_labels
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
 from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry.camera import resize_camera

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.types import DepthScale
+from stadia.core.types import DepthScale, TrackProgress
 from stadia.dataloading.composites import CompositeSamples, open_composites
 from stadia.datasets.frame_store import ReportProgress, resize_image
 from stadia.datasets.image_files import list_images, read_rgb
@@ -22,7 +22,6 @@ from stadia.evaluation.baselines import average_depths, find_best_threshold, max
 from stadia.evaluation.io.overlay_predictions import OverlayPredictionsWriter, read_mask_logits
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, Provenance
 from stadia.evaluation.plots.colormaps import color_inverse_depth
-from stadia.evaluation.progress import TrackProgress
 from stadia.evaluation.protocols import ALIGNMENT_BY_SCALE
 from stadia.evaluation.score.recording_scores import write_score
 from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
@@ -113,8 +112,8 @@ class OverlayCommands(Commands[OverlayRecipe, CompositeInput, LabeledComposites,
             yield f"note: of its split '{given.split}'; `stadia evaluate` scores it"
 
     def closing_lines(self) -> Iterator[str]:
-        yield f"depth: {SCALE_DESCRIPTIONS[self.recipe.claim]}"
-        if self.recipe.claim is DepthScale.METRES:
+        yield f"depth: {SCALE_DESCRIPTIONS[self.recipe.depth_scale]}"
+        if self.recipe.depth_scale is DepthScale.METRES:
             yield (
                 "note: metres hold for a camera like the training's; another focal length scales every "
                 "distance by one factor"
@@ -140,7 +139,7 @@ class OverlayCommands(Commands[OverlayRecipe, CompositeInput, LabeledComposites,
         samples = overlays.samples("val")
         count = min(MAX_VALIDATION_IMAGES, len(samples))
         numbers = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)).tolist()
-        training = overlays.images["train"], range(min(MAX_BASELINE_IMAGES, overlays.asked("train")))
+        training = overlays.images["train"], range(min(MAX_BASELINE_IMAGES, overlays.count_images("train")))
         about = {"split": "val", **_label_facts(overlays.label)}
         return [
             LabeledComposites(
@@ -181,7 +180,7 @@ def _predict_pairs(
     recipe: OverlayRecipe, given: CompositeInput, folder: Path, provenance: Provenance, track: TrackProgress
 ) -> None:
     """Predict image files with their backgrounds, and draw each."""
-    writer = OverlayPredictionsWriter(folder, recipe.claim, provenance, source=given.name)
+    writer = OverlayPredictionsWriter(folder, recipe.depth_scale, provenance, source=given.name)
     for image_file, background_file in track(given.pairs, len(given.pairs), "predicting"):
         image, background = read_rgb(image_file), read_rgb(background_file)
         if image.shape != background.shape:
@@ -210,7 +209,7 @@ def _predict_samples(
     track: TrackProgress,
 ) -> Predictions:
     """Predict samples under their numbers; draw some of them, evenly spaced."""
-    writer = OverlayPredictionsWriter(out, recipe.claim, provenance, source=source)
+    writer = OverlayPredictionsWriter(out, recipe.depth_scale, provenance, source=source)
     drawn = set(numbers[:: max(len(numbers) // DRAWN, 1)])
     for number in track(numbers, len(numbers), "predicting composed images"):
         one = samples.images.composed(number).resized(samples.height, samples.width)
@@ -386,16 +385,20 @@ def _image_sums(
 ) -> dict[str, float]:
     one = samples.images.composed(number).resized(samples.height, samples.width)
     true, mask, loss = _to_tensor(one.depth), torch.from_numpy(one.mask)[None, None], recipe.config.loss
-    claim = weaker_scale(recipe.claim, samples.images.label.claim)
-    return compute_image_sums(depth, logits, true, mask, claim, (loss.min_depth, loss.max_depth))[0]
+    depth_scale = weaker_scale(recipe.depth_scale, samples.images.label.depth_scale)
+    return compute_image_sums(depth, logits, true, mask, depth_scale, (loss.min_depth, loss.max_depth))[0]
 
 
 def _summarize(
     recipe: OverlayRecipe, samples: CompositeSamples, found: Sequence[tuple[str, dict[str, float]]]
 ) -> dict[str, Any]:
     """Return scores over all pixels and of each image, by the weaker scale of predictions and labels."""
-    scored_as = weaker_scale(recipe.claim, samples.images.label.claim)
+    scored_as = weaker_scale(recipe.depth_scale, samples.images.label.depth_scale)
     metrics = compute_overlay_scores(sums for _, sums in found)
     each = [{"name": name, **compute_overlay_scores([sums])} for name, sums in found]
-    about = {"claim": str(recipe.claim), "scored_as": str(scored_as), "alignment": str(ALIGNMENT_BY_SCALE[scored_as])}
+    about = {
+        "depth_scale": str(recipe.depth_scale),
+        "scored_as": str(scored_as),
+        "alignment": str(ALIGNMENT_BY_SCALE[scored_as]),
+    }
     return {**about, "images": len(found), "metrics": metrics, "per_image": each}

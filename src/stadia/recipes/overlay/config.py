@@ -21,11 +21,11 @@ class OverlayConfig(RecipeConfig):
 
     recipe: name of this recipe.
     depth_source: origin of the depth labels, "exact" or "teacher: NAME"; null = from the data set.
-    depth_claim: scale of the depth labels; null = from the data set.
+    depth_scale: scale of the depth labels; null = from the data set.
     """
 
     evaluation_keys: ClassVar[tuple[str, ...]] = (
-        *("loss.min_depth", "loss.max_depth", "depth_source", "depth_claim"),
+        *("loss.min_depth", "loss.max_depth", "depth_source", "depth_scale"),
         *(
             f"data.{key}"
             for key in (
@@ -51,7 +51,7 @@ class OverlayConfig(RecipeConfig):
     model: OverlayNetConfig = OverlayNetConfig()
     loss: OverlayLossConfig = OverlayLossConfig()
     depth_source: str | None = None
-    depth_claim: DepthScale | None = None
+    depth_scale: DepthScale | None = None
     optimizer: OptimizerConfig = OptimizerConfig(lr=3e-3)
     schedule: ScheduleConfig = ScheduleConfig(warmup_steps=100)
     training: TrainingConfig = TrainingConfig(

@@ -18,7 +18,7 @@ from stadia.dataloading.config import OverlayDataConfig
 from stadia.dataloading.loader import Loader
 from stadia.datasets.frame_store import ReportProgress
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.composite_checks import check_composites
+from stadia.diagnostics.preflight.label_checks import check_composites
 from stadia.recipes.base.video_data import make_loaders
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.synthetic.composites.composite_files import write_composites, write_composites_preview
@@ -70,7 +70,7 @@ def open_overlay_data(config: OverlayConfig, console: Console) -> OverlayData:
             bars.update(tasks[what], completed=done, total=total)
 
         overlays = open_composites(config.data, seed=config.seed, progress=progress)
-    val = overlays.samples("val") if "val" in overlays.images and overlays.asked("val") else None
+    val = overlays.samples("val") if "val" in overlays.images and overlays.count_images("val") else None
     train, val_batches = make_loaders(overlays.samples("train"), val, config.training, seed=config.seed)
     return OverlayData(overlays, train, val_batches, (config.loss.min_depth, config.loss.max_depth))
 
@@ -100,7 +100,7 @@ def write_overlay_set(
     found, lines = _survey_set(overlays)
     yield from lines
     _refuse(found)
-    counts = {split: count for split in made if (count := overlays.asked(split))}
+    counts = {split: count for split in made if (count := overlays.count_images(split))}
     done = 0
 
     def advance(more: int) -> None:
@@ -121,7 +121,7 @@ def draw_overlays(config: OverlayDataConfig, sheet: Path, seed: int, progress: R
     overlays = open_composites(config, seed=seed, progress=progress)
     found, lines = _survey_set(overlays)
     yield from lines
-    counts = {split: count for split in overlays.images if (count := overlays.asked(split))}
+    counts = {split: count for split in overlays.images if (count := overlays.count_images(split))}
     write_composites_preview(sheet, {split: overlays.images[split] for split in counts}, counts)
     yield str(sheet)
     _refuse(found)

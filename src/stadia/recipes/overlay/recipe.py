@@ -15,8 +15,7 @@ from torch import Tensor
 from stadia.core.types import DepthScale, Meta, OverlayInputs, OverlayTargets
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.loss_checks.labeled_cases import make_overlay_case
-from stadia.diagnostics.loss_checks.loss_case import LossCase
+from stadia.diagnostics.loss_checks.loss_case import LossCase, make_overlay_case
 from stadia.evaluation.plots.colormaps import color_inverse_depth, to_uint8
 from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.geometry.depth_maps import inverse_from_depth
@@ -50,7 +49,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         self.network = OverlayNet(config.model)
         self.loss = OverlayLoss(config.loss)
         self.balance = GradientBalance(config.loss.balance_every)
-        self.scored_as = self.claim
+        self.scored_as = self.depth_scale
         self._sums: dict[Meta, dict[str, float]] = {}  # of the validation that runs
 
     @classmethod
@@ -59,20 +58,20 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         check_overlay_size(config.data.height, config.data.width)
         data = open_overlay_data(config, console)
         label = data.overlays.label
-        return config.model_copy(update={"depth_source": label.source, "depth_claim": label.claim}), data
+        return config.model_copy(update={"depth_source": label.source, "depth_scale": label.depth_scale}), data
 
     @property
-    def claim(self) -> DepthScale:
+    def depth_scale(self) -> DepthScale:
         """Return the scale of its depth: that of its labels."""
-        return self.config.depth_claim or DepthScale.METRES
+        return self.config.depth_scale or DepthScale.METRES
 
     @property
     def run_metadata(self) -> Mapping[str, object]:
-        """Return the claim, the origin of the labels, and the effective learning rate of SGD."""
+        """Return the depth scale, the origin of the labels, and the effective learning rate of SGD."""
         source = self.config.depth_source or "exact"
         factor = {"effective_lr": self._effective_lr(self.loss.weights)} if self._plain else {}
         return {
-            "claim": str(self.claim),
+            "depth_scale": str(self.depth_scale),
             "scale_from": f"the depth that it was taught ({source})",
             "depth_source": source,
             **factor,
@@ -91,7 +90,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
 
     def save_data_stats(self, data: OverlayData) -> None:
         """Keep the scale that the labels allow to score; check the effective learning rate of SGD."""
-        self.scored_as = weaker_scale(self.claim, data.overlays.label.claim)
+        self.scored_as = weaker_scale(self.depth_scale, data.overlays.label.depth_scale)
         weights, config = self.loss.weights, self.config
         times = sum(weights.values()) / len(weights)
         if self._plain and not 1 / MAX_LR_FACTOR <= times <= MAX_LR_FACTOR:

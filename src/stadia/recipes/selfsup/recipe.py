@@ -25,7 +25,7 @@ from stadia.recipes.selfsup.config import SelfsupConfig
 
 PARTLY_MONO_NOTE = (
     "note: {} has no scale: metres come from the stereo pairs of the other data sets alone, and hold for"
-    " images like theirs. What is claimed is depth up to scale"
+    " images like theirs. The depth is up to scale"
 )
 
 RIG_TOLERANCE = 0.01
@@ -69,7 +69,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
     # -- validation
 
     def on_validation_start(self) -> None:
-        self.view_synthesis.start_validation(self.claim)
+        self.view_synthesis.start_validation(self.depth_scale)
 
     def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
         """Return the scores of `ViewSynthesis.score`."""
@@ -78,7 +78,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
 
     def batch_depth_scale(self, batch: Batch) -> DepthScale:
         """Return metres for data sets with a rig, even beside data sets without: this shows a drift of the scale."""
-        return DepthScale.METRES if STEREO_SOURCE in batch.source_names else self.claim
+        return DepthScale.METRES if STEREO_SOURCE in batch.source_names else self.depth_scale
 
     def validation_summary(self) -> Mapping[str, float]:
         return self.view_synthesis.motion_scores()
@@ -89,7 +89,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
     # -- prediction
 
     @property
-    def claim(self) -> DepthScale:
+    def depth_scale(self) -> DepthScale:
         """Return metres if every data set has a stereo rig, else depth up to one unknown scale."""
         return DepthScale.UP_TO_SCALE if self.config.data.mono else DepthScale.METRES
 

@@ -1,4 +1,4 @@
-// A cloud of points on a canvas, of what report/clouds.py writes: drag turns, the wheel zooms. The arithmetic of the still is the same.
+// Draw the point cloud of report_images.py on a canvas: drag turns, the wheel zooms. The still image has the same arithmetic.
 
 function pointsOf(bytes, view) {
   const count = view.columns * view.rows;

@@ -1,1 +1,1 @@
-"""TODO package"""
+"""Composites: cut-out objects pasted onto backgrounds, with depth and mask."""

@@ -1,4 +1,4 @@
-"""Read background images with their depth: true depth, or predictions of a teacher network."""
+"""Read background images with their depth: true depth, or predictions of a teacher network. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.files import read_json, safe_join
 from stadia.core.recording import LEFT, Recording
+from stadia.core.renamed import check_file_keys
 from stadia.core.types import Camera, DepthScale
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress, resize_depth, resize_image
@@ -25,46 +26,44 @@ from stadia.datasets.splits import TargetFrames, all_frames, split_blocks
 from stadia.geometry.numpy_camera import crop_K, resize_K
 from stadia.synthetic.composites.config import BackgroundConfig
 
-# -- Source and scale of the depth of composite images. Imports no torch.
-
 EXACT_SOURCE = "exact"
 
 DEPTH_ARRAY_KEYS: Mapping[DepthScale, str] = {DepthScale.METRES: "depth_m", DepthScale.UP_TO_SCALE: "depth"}
-"""What a map of depth is called in its .npz: a name with a unit only where there is one. Affine inverse depth is none:
-nothing can be placed at it, since its distance is unknown even up to scale.
+"""Name of the depth in an .npz; only metres have a unit. Affine inverse depth is missing: it gives no distance to place
+an object at, not even up to scale.
 """
+
+PREDICTIONS_RECORD = "predictions.json"
+KEY = re.compile(rf"\bdata\.(?=(?:{'|'.join(SourceOptions.model_fields)})\b)")
+_CHECKED_FRAMES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class DepthLabel:
     """Source and scale of the depth of a set of images.
 
-    source: "exact" (a renderer, a depth camera), or "teacher: NAME" (a network's opinion, pasted things and all it got
-        wrong).
+    source: "exact" (a renderer, a depth camera), or "teacher: NAME" (a network's prediction with its errors).
     """
 
     source: str = EXACT_SOURCE
-    claim: DepthScale = DepthScale.METRES
+    depth_scale: DepthScale = DepthScale.METRES
 
     def to_dict(self) -> dict[str, str]:
         """Return the label as it is stored in files."""
-        return {"source": self.source, "claim": self.claim.value}
+        return {"source": self.source, "depth_scale": self.depth_scale.value}
 
     @classmethod
     def from_dict(cls, values: Any, path: Path) -> DepthLabel:
         """Read a label that `to_dict` made. Raises DataError with the file."""
+        check_file_keys(path, values)
         try:
-            return cls(str(values["source"]), DepthScale(values["claim"]))
+            return cls(str(values["source"]), DepthScale(values["depth_scale"]))
         except (KeyError, TypeError, ValueError) as error:
-            expected = "a label with its source and its claim"
-            raise DataError(
-                path, found=f"{type(error).__name__}: {error}", expected=expected, fix="write the set again"
-            ) from error
+            found, expected = f"{type(error).__name__}: {error}", "a label with its source and its depth scale"
+            raise DataError(path, found=found, expected=expected, fix="write the set again") from error
 
 
-# -- Depth that `stadia predict` wrote, as the label of images without true depth. Imports no torch.
-
-PREDICTIONS_RECORD = "predictions.json"
+# -- Depth that `stadia predict` wrote, for images without true depth.
 
 
 class TeacherDepthRecording(Recording):
@@ -76,12 +75,9 @@ class TeacherDepthRecording(Recording):
         self.label, self._entries = read_teacher_label(folder)
         missing = [stem for index in range(len(recording)) if (stem := recording.stem(index)) not in self._entries]
         if missing:
-            raise DataError(
-                folder,
-                found=f"no depth of {len(missing)} of {len(recording)} images of {recording.name}, as '{missing[0]}'",
-                expected="one of each",
-                fix="predict these images: stadia predict CHECKPOINT IMAGES --out FOLDER",
-            )
+            found = f"no depth of {len(missing)} of {len(recording)} images of {recording.name}, as '{missing[0]}'"
+            fix = "predict these images: stadia predict CHECKPOINT IMAGES --out FOLDER"
+            raise DataError(folder, found=found, expected="depth of each", fix=fix)
 
     def __len__(self) -> int:
         return len(self.recording)
@@ -106,14 +102,13 @@ class TeacherDepthRecording(Recording):
         return self.recording.file(index, side)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32]:
-        """Return predicted depth: in metres or up to scale, see `label.claim`."""
+        """Return predicted depth: in metres or up to scale, see `label.depth_scale`."""
         camera = self.recording.camera(index, side)
-        return resize_depth(
-            read_depth_array(self._map(index, side), DEPTH_ARRAY_KEYS[self.label.claim]), camera.height, camera.width
-        )
+        depth = read_depth_array(self._map(index, side), DEPTH_ARRAY_KEYS[self.label.depth_scale])
+        return resize_depth(depth, camera.height, camera.width)
 
     def fingerprint(self) -> str:
-        """Hash the recording and the predicted maps: two teachers of one recipe and step have one name."""
+        """Hash the recording and the predicted maps: the label of two teachers may be equal."""
         maps = hash_files({index: self._map(index) for index in range(len(self))})
         digest = hashlib.blake2b(join_hashes(list(maps.values())).encode(), digest_size=16)
         return f"{self.recording.fingerprint()} {self.label.source} {digest.hexdigest()}"
@@ -138,35 +133,27 @@ def read_depth_array(path: Path, key: str) -> NDArray[np.float32]:
 
 
 def read_teacher_label(folder: Path) -> tuple[DepthLabel, frozenset[str]]:
-    """Read source and scale of a teacher's depth, and the names of its maps.
-
-    Raises DataError for an invalid record.
-    """
+    """Read source and scale of a teacher's depth, and the names of its maps. Raises DataError for an invalid record."""
     path = folder / PREDICTIONS_RECORD
     record: Any = read_json(path)
+    check_file_keys(path, record)
     try:
-        claim, entries, who = (
-            DepthScale(record["claim"]),
-            frozenset(map(str, record["entries"])),
-            f"{record['recipe']}, {record['checkpoint']}",
-        )
+        depth_scale, entries = DepthScale(record["depth_scale"]), frozenset(map(str, record["entries"]))
+        teacher = f"{record['recipe']}, {record['checkpoint']}"
         finished, crop = record["finished"], record.get("crop", "none")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            path, found=f"no predictions ({error})", expected="what stadia predict wrote", fix="predict again"
-        ) from error
+        expected = "a record of stadia predict"
+        raise DataError(path, found=f"no predictions ({error})", expected=expected, fix="predict again") from error
     if finished is not True:
-        raise DataError(
-            path, found="an unfinished prediction", expected="all entries", fix="remove it and predict again"
-        )
-    if crop != "none":
-        raise DataError(
-            path, found=f"depth of the crop '{crop}'", expected="depth of whole images", fix="take another teacher"
-        )
-    if claim not in DEPTH_ARRAY_KEYS:
-        fix = "take a teacher that claims metres, or depth up to scale"
-        raise DataError(path, found=f"the claim {claim}", expected="depth, for something to stand at", fix=fix)
-    return DepthLabel(f"teacher: {who}", claim), entries
+        found, expected, fix = "an unfinished prediction", "all entries", "remove it and predict again"
+    elif crop != "none":
+        found, expected, fix = f"depth of the crop '{crop}'", "depth of whole images", "take another teacher"
+    elif depth_scale not in DEPTH_ARRAY_KEYS:
+        found, expected = f"the depth scale {depth_scale}", "depth at which an object can be placed"
+        fix = "take a teacher that depth_scales metres, or depth up to scale"
+    else:
+        return DepthLabel(f"teacher: {teacher}", depth_scale), entries
+    raise DataError(path, found=found, expected=expected, fix=fix)
 
 
 def attach_teacher_depth(recordings: list[Recording], folder: Path) -> list[TeacherDepthRecording]:
@@ -179,20 +166,16 @@ def attach_teacher_depth(recordings: list[Recording], folder: Path) -> list[Teac
         return [TeacherDepthRecording(recordings[0], folder)]
     found = [TeacherDepthRecording(recording, safe_join(folder, recording.name)) for recording in recordings]
     first = found[0].label
-    if other := next((one for one in found if one.label != first), None):
-        raise DataError(
-            other.folder,
-            found=f"depth of '{other.label.source}', {other.label.claim}",
-            expected=f"that of '{first.source}', {first.claim}, as of {found[0].name}",
-            fix="predict all recordings by one checkpoint: a set has one label",
-        )
+    for one in found:
+        if one.label != first:
+            state = f"depth of '{one.label.source}', {one.label.depth_scale}"
+            expected = f"that of '{first.source}', {first.depth_scale}, as of {found[0].name}"
+            fix = "predict all recordings by one checkpoint: a set has one label"
+            raise DataError(one.folder, found=state, expected=expected, fix=fix)
     return found
 
 
-# -- Backgrounds: images of recordings with their depth, and their splits.
-
-KEY = re.compile(rf"\bdata\.(?=(?:{'|'.join(SourceOptions.model_fields)})\b)")
-_CHECKED_FRAMES = 5
+# -- Images of recordings with their depth, and their splits.
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,12 +210,8 @@ class Background:
         """
         image, depth = self.recording.image(self.index, self.side), self.recording.depth_m(self.index, self.side)
         if depth is None or not (depth > 0).any():
-            raise DataError(
-                self.file or self.name,
-                found="no depth",
-                expected="depth of the background",
-                fix="leave the image out, or set data.backgrounds.teacher to predictions",
-            )
+            fix = "leave the image out, or set data.backgrounds.teacher to predictions"
+            raise DataError(self.file or self.name, found="no depth", expected="depth of the background", fix=fix)
         H, W = image.shape[:2]
         h, w = min(H, max(1, round(W * height / width))), min(W, max(1, round(H * width / height)))
         top, left = (H - h) // 2, (W - w) // 2
@@ -247,43 +226,40 @@ def open_backgrounds(
 ) -> tuple[dict[str, list[Background]], DepthLabel]:
     """Open the backgrounds of each split. Returns them with the source of their depth.
 
-    A data set that names splits is taken at its word, its test worlds too; of another one whole recordings validate
-    where `split_by.val_recordings` names them, else blocks of frames. Raises DataError where images have no depth.
+    Splits that a data set names are kept, test too. Otherwise `split_by.val_recordings` names whole recordings for
+    validation, or blocks of frames validate. Raises DataError where images have no depth.
     """
-    options = config.model_dump(include=set(SourceOptions.model_fields)) | {
-        "size": config.size or (max(height, 32), max(width, 32))
-    }
+    options = config.model_dump(include=set(SourceOptions.model_fields))
+    options["size"] = config.size or (max(height, 32), max(width, 32))
     with _rename_keys_in_errors():
         recordings, label = open_recordings(path, config.format, progress=progress, **options), DepthLabel()
     if config.teacher is not None:
         predicted = attach_teacher_depth(recordings, Path(config.teacher))
         recordings, label = [*predicted], predicted[0].label
     _check_depth(recordings)
-    how, own = config.split_by, read_named_splits(path, config.format)
-    by_split: dict[str, list[TargetFrames]]
-    if "train" in own and not how.val_recordings and config.split is None:
-        by_split = {
-            s: [f for r in recordings if _matches_name(r, names) for f in all_frames(r, config.sides)]
-            for s, names in own.items()
-        }
-    elif how.val_recordings:
-        val = [r for r in recordings if _matches_name(r, how.val_recordings)]
-        rest = [r for r in recordings if r not in val]
-        by_split = {
-            s: [f for r in some for f in all_frames(r, config.sides)] for s, some in (("train", rest), ("val", val))
-        }
-    else:
-        blocks = split_blocks(recordings, how, config.sides)
-        by_split = {"train": blocks.train, "val": blocks.val}
-    found = {
+    by_split = _split_frames(recordings, config, read_named_splits(path, config.format))
+    backgrounds = {
         split: [Background(part.recording, index, part.side) for part in parts for index in part.indices]
         for split, parts in by_split.items()
     }
-    if not found.get("train"):
-        raise DataError(
-            path, found="no background to train on", expected="one at least", fix="see data.backgrounds.split_by"
-        )
-    return found, label
+    if not backgrounds.get("train"):
+        found, fix = "no background to train on", "see data.backgrounds.split_by"
+        raise DataError(path, found=found, expected="one at least", fix=fix)
+    return backgrounds, label
+
+
+def _split_frames(
+    recordings: Sequence[Recording], config: BackgroundConfig, named: Mapping[str, Sequence[str]]
+) -> dict[str, list[TargetFrames]]:
+    if "train" in named and not config.split_by.val_recordings and config.split is None:
+        by_split = {split: [r for r in recordings if _matches_name(r, names)] for split, names in named.items()}
+    elif config.split_by.val_recordings:
+        val = [r for r in recordings if _matches_name(r, config.split_by.val_recordings)]
+        by_split = {"train": [r for r in recordings if r not in val], "val": val}
+    else:
+        blocks = split_blocks(recordings, config.split_by, config.sides)
+        return {"train": blocks.train, "val": blocks.val}
+    return {split: [f for r in some for f in all_frames(r, config.sides)] for split, some in by_split.items()}
 
 
 @contextmanager
@@ -292,9 +268,8 @@ def _rename_keys_in_errors() -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        what, found, expected, fix = (
-            KEY.sub("data.backgrounds.", text) for text in (error.what, error.found, error.expected, error.fix)
-        )
+        texts = (error.what, error.found, error.expected, error.fix)
+        what, found, expected, fix = (KEY.sub("data.backgrounds.", text) for text in texts)
         raise DataError(what, found=found, expected=expected, fix=fix) from error
 
 
@@ -304,25 +279,19 @@ def _matches_name(recording: Recording, names: Sequence[str]) -> bool:
 
 def _check_depth(recordings: Sequence[Recording]) -> None:
     """Raise DataError where a recording has no depth in any of a few frames, before anything is composed."""
-    bare = [
-        recording.name
-        for recording in recordings
-        if all(
-            recording.depth_m(int(i)) is None
-            for i in np.unique(np.linspace(0, len(recording) - 1, _CHECKED_FRAMES).astype(int))
-        )
-    ]
-    if bare:
-        raise DataError(
-            f"depth of {', '.join(bare[:3])}" + f" and {len(bare) - 3} more" * (len(bare) > 3),
-            found=f"none in {_CHECKED_FRAMES} frames",
-            expected="depth",
-            fix="run stadia predict CHECKPOINT IMAGES --out FOLDER, and set data.backgrounds.teacher=FOLDER",
-        )
+    without = []
+    for recording in recordings:
+        frames = np.unique(np.linspace(0, len(recording) - 1, _CHECKED_FRAMES).astype(int)).tolist()
+        if all(recording.depth_m(frame) is None for frame in frames):
+            without.append(recording.name)
+    if without:
+        what = f"depth of {', '.join(without[:3])}" + f" and {len(without) - 3} more" * (len(without) > 3)
+        fix = "run stadia predict CHECKPOINT IMAGES --out FOLDER, and set data.backgrounds.teacher=FOLDER"
+        raise DataError(what, found=f"none in {_CHECKED_FRAMES} frames", expected="depth", fix=fix)
 
 
 def fingerprint_backgrounds(backgrounds: Sequence[Background]) -> str:
-    """Return a hash of the names of backgrounds and the contents of their recordings."""
+    """Hash the names of backgrounds and the contents of their recordings."""
     digest = hashlib.blake2b(digest_size=16)
     for recording in {id(one.recording): one.recording for one in backgrounds}.values():
         digest.update(recording.fingerprint().encode())

@@ -1,4 +1,4 @@
-"""Composite images on disk, lossless: bit for bit those composed on demand.
+"""Composite images on disk: lossless, equal to images composed on demand. Imports no torch.
 
 OUT/dataset.json                    source and scale of the depth, splits, origin; written last
 OUT/backgrounds/SPLIT/00000.png     each background once
@@ -6,19 +6,17 @@ OUT/SPLIT/00000/                    images 0 to 499; the folder is complete or a
     image/000.png  mask/000.png     RGB; 0 or 255
     depth/000.npz                   float32 `depth_m` in metres, or `depth` up to scale; `source` of the label
     samples.json                    of each image its parts, K and the label
-
-Imports no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from stadia.core.errors import DataError
@@ -35,15 +33,16 @@ from stadia.synthetic.rendering.dataset_files import (
     draw_caption,
     is_finished,
     run_jobs,
+    write_contact_sheet,
     write_png,
 )
 
 COMPOSITES_FORMAT = "stadia-overlay"
 COMPOSITES_VERSION = 2  # 2: records list `images`, before `pictures`
-"""Of composing: raised when a seed no longer gives the same images."""
+"""Raised when a seed no longer gives the same files."""
 
 SHARD_SIZE = 500
-OWN_FILE = "a file of stadia data overlay"
+OWN_FILE, REWRITE = "a file of stadia data overlay", "write the set again"
 
 
 def write_composites(
@@ -54,10 +53,9 @@ def write_composites(
     workers: int | None = None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Path:
-    """Write the first so many images of each split to `out`; what is there is kept. Returns the path of dataset.json.
+    """Write the first `counts` images of each split; existing images are kept. Returns the path of dataset.json.
 
-    Raises DataError where a folder holds images that were made with other settings, StadiaError where it cannot be
-    written.
+    Raises DataError where a folder holds images made with other settings, StadiaError where it cannot be written.
     """
     out = Path(out)
     splits: dict[str, Any] = {}
@@ -66,44 +64,24 @@ def write_composites(
             facts, count = composer.facts(), counts[split]
             origin = _make_origin(composer, facts)
             shards = [range(start, min(start + SHARD_SIZE, count)) for start in range(0, count, SHARD_SIZE)]
-            todo = [
-                one
-                for one in shards
-                if not _is_written_shard(
-                    _shard_folder(out, split, one) / "samples.json", _make_shard_origin(origin, one)
-                )
-            ]
+            todo = [shard for shard in shards if not _is_written_shard(_shard_folder(out, split, shard), origin, shard)]
             advance(count - sum(map(len, todo)))
-            used = sorted({composer.chosen(number)[0] for one in todo for number in one})
+            used = sorted({composer.chosen(number)[0] for shard in todo for number in shard})
             run_jobs(pool, partial(_write_background, composer, out), used, lambda _: None)
             run_jobs(pool, partial(_write_shard, composer, origin, out), todo, advance)
             numbers = {key: facts[key] for key in ("backgrounds", "worlds", "foregrounds", "objects")}
-            hashes = dict(
-                zip((one.name for one in composer.foregrounds), hash_visible_pixels(composer.foregrounds), strict=True)
-            )
-            splits[split] = {"images": count, **numbers, "looks": hashes}
+            names, hashes = [one.name for one in composer.foregrounds], hash_visible_pixels(composer.foregrounds)
+            splits[split] = {"images": count, **numbers, "looks": dict(zip(names, hashes, strict=True))}
     first = next(iter(composers.values()))
     path = out / "dataset.json"
-    about = {
-        "format": COMPOSITES_FORMAT,
-        "version": COMPOSITES_VERSION,
-        "label": first.label.to_dict(),
-        "height": first.height,
-        "width": first.width,
-    }
-    write_json(
-        path,
-        {
-            **about,
-            "splits": splits,
-            "overlay": {split: _make_origin(one, one.facts()) for split, one in composers.items()},
-        },
-    )
+    about = {"format": COMPOSITES_FORMAT, "version": COMPOSITES_VERSION, "label": first.label.to_dict()}
+    origins = {split: _make_origin(one, one.facts()) for split, one in composers.items()}
+    write_json(path, {**about, "height": first.height, "width": first.width, "splits": splits, "overlay": origins})
     return path
 
 
 def _make_origin(composer: CompositeComposer, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what images are made from: equal origins mean equal images."""
+    """Return what defines the images: equal origins mean equal images."""
     return {
         "version": COMPOSITES_VERSION,
         "split": composer.split,
@@ -118,18 +96,16 @@ def _make_shard_origin(origin: Mapping[str, Any], numbers: range) -> dict[str, A
     return {**origin, "first": numbers.start, "images": len(numbers)}
 
 
-def _is_written_shard(record: Path, origin: dict[str, Any]) -> bool:
+def _is_written_shard(folder: Path, origin: Mapping[str, Any], numbers: range) -> bool:
     """Return whether these images exist. Raises DataError where the folder holds others, or another count."""
-    found: Any = read_json(record) if record.parent.exists() else None
-    there = found.get("overlay") if isinstance(found, dict) else None
-    if isinstance(there, dict) and there != origin and {**there, "images": origin["images"]} == origin:
-        raise DataError(
-            record.parent,
-            found=f"{there.get('images')} of these images",
-            expected=f"{origin['images']}: another count",
-            fix="delete this folder, and it is written again (those before it stay), or choose another --out",
-        )
-    return is_finished(record, "overlay", origin)
+    record, wanted = folder / "samples.json", _make_shard_origin(origin, numbers)
+    found: Any = read_json(record) if folder.exists() else None
+    existing = found.get("overlay") if isinstance(found, dict) else None
+    if isinstance(existing, dict) and existing != wanted and {**existing, "images": len(numbers)} == wanted:
+        state, expected = f"{existing.get('images')} of these images", f"{len(numbers)}: another count"
+        fix = "delete this folder, and it is written again (those before it stay), or choose another --out"
+        raise DataError(folder, found=state, expected=expected, fix=fix)
+    return is_finished(record, "overlay", wanted)
 
 
 def _shard_folder(out: Path, split: str, numbers: range) -> Path:
@@ -145,7 +121,7 @@ def _write_background(composer: CompositeComposer, out: Path, index: int) -> Non
 
 def _write_shard(composer: CompositeComposer, origin: Mapping[str, Any], out: Path, numbers: range) -> int:
     samples = []
-    key = DEPTH_ARRAY_KEYS[composer.label.claim]
+    key = DEPTH_ARRAY_KEYS[composer.label.depth_scale]
     with atomic_folder(_shard_folder(out, composer.split, numbers)) as folder:
         for kind in ("image", "mask", "depth"):
             (folder / kind).mkdir()
@@ -155,47 +131,32 @@ def _write_shard(composer: CompositeComposer, origin: Mapping[str, Any], out: Pa
             write_png(folder / "mask" / f"{name}.png", np.where(one.mask, 255, 0).astype(np.uint8))
             arrays: Any = {key: one.depth, "source": np.array(composer.label.source)}
             np.savez(folder / "depth" / f"{name}.npz", **arrays)
-            samples.append(
-                {**_describe_sample(one), "background_file": f"{composer.split}/{composer.chosen(number)[0]:05d}.png"}
-            )
-        label = composer.label.to_dict()
-        write_json(
-            folder / "samples.json",
-            {"label": label, "samples": samples, "overlay": _make_shard_origin(origin, numbers)},
-        )
+            file = f"{composer.split}/{composer.chosen(number)[0]:05d}.png"
+            samples.append({**asdict(one.pair), "K": one.K.tolist(), "background_file": file})
+        about = {"label": composer.label.to_dict(), "samples": samples}
+        write_json(folder / "samples.json", {**about, "overlay": _make_shard_origin(origin, numbers)})
     return len(numbers)
 
 
-def _describe_sample(one: CompositeSample) -> dict[str, Any]:
-    pair = one.pair
-    return {
-        "background": pair.background,
-        "world": pair.world,
-        "foreground": pair.foreground,
-        "object": pair.object,
-        "position": pair.position,
-        "K": one.K.tolist(),
-    }
-
-
 def is_composite_set(path: Path) -> bool:
-    """Return whether a folder holds a set that `write_overlays` wrote."""
+    """Return whether a folder holds a set of `write_composites`."""
     about = path / "dataset.json"
     return about.is_file() and isinstance(read := read_json(about), dict) and read.get("format") == COMPOSITES_FORMAT
 
 
 def open_composite_files(path: Path) -> dict[str, CompositeFiles]:
-    """Open the splits that `write_overlays` wrote. Raises DataError with the file."""
+    """Open the splits that `write_composites` wrote. Raises DataError with the file."""
     about = path / "dataset.json"
     record: Any = read_json(about)
     try:
+        if record.get("version") != COMPOSITES_VERSION:
+            found = f"version {record.get('version')} of stadia data overlay"
+            raise DataError(about, found=found, expected=f"version {COMPOSITES_VERSION}", fix=REWRITE)
         counts = {str(split): int(one["images"]) for split, one in record["splits"].items()}
         hashes = {str(split): dict(one.get("looks", {})) for split, one in record["splits"].items()}
         origins = dict(record["overlay"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            about, found=f"no composed images ({error})", expected=OWN_FILE, fix="write it again"
-        ) from error
+        raise DataError(about, found=f"no composed images ({error})", expected=OWN_FILE, fix=REWRITE) from error
     label = DepthLabel.from_dict(record.get("label"), about)
     return {
         split: CompositeFiles(safe_join(path, split), count, label, origins.get(split), hashes[split])
@@ -206,7 +167,7 @@ def open_composite_files(path: Path) -> dict[str, CompositeFiles]:
 class CompositeFiles:
     """A split of a set on disk.
 
-    visible_hashes: of each foreground by name, see `looks_of`; empty where the set has none.
+    visible_hashes: of each foreground by name, see `hash_visible_pixels`; empty where the set has none.
     """
 
     def __init__(
@@ -217,13 +178,8 @@ class CompositeFiles:
         origin: Any = None,
         visible_hashes: Mapping[str, str] | None = None,
     ) -> None:
-        self.folder, self._count, self.label, self.origin, self.visible_hashes = (
-            folder,
-            count,
-            label,
-            origin,
-            visible_hashes or {},
-        )
+        self.folder, self._count, self.label, self.origin = folder, count, label, origin
+        self.visible_hashes = visible_hashes or {}
         self._records: dict[int, list[dict[str, Any]]] = {}
 
     @property
@@ -236,35 +192,30 @@ class CompositeFiles:
             raise IndexError(number)
         shard, place = divmod(number, SHARD_SIZE)
         folder = self.folder / f"{shard:05d}"
+        path = folder / "samples.json"
         if shard not in self._records:
-            path = folder / "samples.json"
             record: Any = read_json(path)
             if not isinstance(record, dict) or not isinstance(record.get("samples"), list):
                 raise DataError(path, found="no samples", expected=OWN_FILE, fix="remove the folder; write it again")
             label = DepthLabel.from_dict(record.get("label"), path)
             if label != self.label:
-                expected = f"{self.label.source}, {self.label.claim}, as dataset.json"
-                raise DataError(
-                    path, found=f"the label {label.source}, {label.claim}", expected=expected, fix="write the set again"
-                )
+                found = f"the label {label.source}, {label.depth_scale}"
+                expected = f"{self.label.source}, {self.label.depth_scale}, as dataset.json"
+                raise DataError(path, found=found, expected=expected, fix=REWRITE)
             self._records[shard] = record["samples"]
         samples = self._records[shard]
         if place >= len(samples):
-            path = folder / "samples.json"
-            raise DataError(path, found=f"{len(samples)} images", expected=f"number {place}", fix="write the set again")
+            raise DataError(path, found=f"{len(samples)} images", expected=f"number {place}", fix=REWRITE)
         return folder, samples[place], f"{place:03d}"
 
     def pair(self, number: int) -> CompositePair:
         folder, about, _ = self._read_shard(number)
         try:
-            background, world, foreground, shown = (
-                str(about[key]) for key in ("background", "world", "foreground", "object")
-            )
-            return CompositePair(background, world, foreground, shown, int(about["position"]))
+            parts = {key: str(about[key]) for key in ("background", "world", "foreground", "object")}
+            return CompositePair(**parts, position=int(about["position"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                folder / "samples.json", found=f"no {error}", expected="what it is of", fix="write the set again"
-            ) from error
+            path = folder / "samples.json"
+            raise DataError(path, found=f"no {error}", expected="the parts of the image", fix=REWRITE) from error
 
     def background_file(self, number: int) -> Path:
         """Return the file of the n-th image's background."""
@@ -277,27 +228,27 @@ class CompositeFiles:
         mask_file, depth_file = folder / "mask" / f"{name}.png", folder / "depth" / f"{name}.npz"
         mask = read_label_png(mask_file)
         if set(np.unique(mask).tolist()) - {0, 255}:
-            raise DataError(
-                mask_file, found=f"values as {int(mask.max())}", expected="0 and 255 alone", fix="write the set again"
-            )
-        depth, background = read_depth_array(depth_file, DEPTH_ARRAY_KEYS[self.label.claim]), read_rgb(background_file)
+            raise DataError(mask_file, found=f"values as {int(mask.max())}", expected="0 and 255 alone", fix=REWRITE)
+        depth, background = (
+            read_depth_array(depth_file, DEPTH_ARRAY_KEYS[self.label.depth_scale]),
+            read_rgb(background_file),
+        )
         for path, one in ((mask_file, mask), (depth_file, depth), (background_file, background)):
             if one.shape[:2] != image.shape[:2]:
                 found, expected = f"{one.shape[1]}x{one.shape[0]}", f"{image.shape[1]}x{image.shape[0]}, as its image"
-                raise DataError(path, found=found, expected=expected, fix="write the set again")
+                raise DataError(path, found=found, expected=expected, fix=REWRITE)
         try:
             K = np.array(about["K"], np.float64).reshape(3, 3)
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                folder / "samples.json", found=f"no K ({error})", expected="3x3 numbers", fix="write the set again"
-            ) from error
+            path = folder / "samples.json"
+            raise DataError(path, found=f"no K ({error})", expected="3x3 numbers", fix=REWRITE) from error
         return CompositeSample(image, background, depth, mask == 255, K, self.pair(number))
 
     def facts(self) -> dict[str, Any]:
         return {"images": self._count, "fingerprints": [self.origin]}
 
 
-# -- Draw a contact sheet of composite images: background, image, depth and mask of each split.
+# -- A contact sheet: background, image, depth and mask of each split.
 
 
 def write_composites_preview(
@@ -307,31 +258,27 @@ def write_composites_preview(
     bands = []
     for split, one in images.items():
         numbers = np.linspace(0, counts[split] - 1, min(rows * columns, counts[split])).round().astype(int).tolist()
-        bands += _draw_split(split, [one.composed(number) for number in numbers], columns, one.label.claim)
+        bands += _draw_split(split, [one.composed(number) for number in numbers], columns, one.label.depth_scale)
     width = max(band.shape[1] for band in bands)
-    sheet = np.vstack(
-        [np.pad(band, ((0, 6), (0, width - band.shape[1]), (0, 0)), constant_values=255) for band in bands]
-    )
-    with atomic_write(path) as temporary:
-        cv2.imwrite(str(temporary), sheet[..., ::-1])
-    return path
+    return write_contact_sheet(path, np.vstack([_pad_white(band, band.shape[0] + 6, width) for band in bands]))
 
 
-def _draw_split(split: str, samples: list[CompositeSample], columns: int, claim: DepthScale) -> list[Image]:
+def _draw_split(split: str, samples: list[CompositeSample], columns: int, depth_scale: DepthScale) -> list[Image]:
     """Draw the samples of a split in rows under a caption, with one depth scale for all."""
-    known = np.concatenate([one.depth[one.depth > 0] for one in samples])
-    near, far = np.percentile(known, (2, 98)) if known.size else (1.0, 2.0)
+    valid = np.concatenate([one.depth[one.depth > 0] for one in samples])
+    near, far = np.percentile(valid, (2, 98)) if valid.size else (1.0, 2.0)
     tiles = [_draw_sample(one, float(near), float(max(far, 1.01 * near))) for one in samples]
-    size = max(tile.shape[0] for tile in tiles), max(tile.shape[1] for tile in tiles)
-    tiles = [
-        np.pad(tile, ((0, size[0] - tile.shape[0]), (0, size[1] - tile.shape[1] + 4), (0, 0)), constant_values=255)
-        for tile in tiles
-    ]
+    height, width = max(tile.shape[0] for tile in tiles), max(tile.shape[1] for tile in tiles)
+    tiles = [_pad_white(tile, height, width + 4) for tile in tiles]
     rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
-    scale = f"{near:.3g} (bright) to {far:.3g}{' m' * (claim is DepthScale.METRES)}"
+    scale = f"{near:.3g} (bright) to {far:.3g}{' m' * (depth_scale is DepthScale.METRES)}"
     return [draw_caption(f"{split}: background, image, depth {scale}, mask", rows[0].shape[1]), *rows]
 
 
 def _draw_sample(one: CompositeSample, near: float, far: float) -> Image:
     mask = np.where(one.mask[..., None], np.uint8(255), np.uint8(0)).repeat(3, -1)
     return np.hstack([one.background, one.image, colorize_depth(one.depth, near, far), mask])
+
+
+def _pad_white(image: Image, height: int, width: int) -> Image:
+    return np.pad(image, ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)), constant_values=255)

@@ -14,10 +14,8 @@ class BackgroundConfig(SourceOptions):
     """Images with depth onto which cut-outs are pasted: true depth, or a teacher's.
 
     path, format: see `open_recordings`; null takes RoadWorld's demo worlds from the cache, rendered once.
-    split_by: which of them validate. Worlds that a data set itself names for a split stay there.
-    sides: whose images.
-    teacher: a folder that `stadia predict` wrote for these images; its depth replaces true depth, and the label names
-        it.
+    split_by: which images validate. Splits that a data set names stay.  sides: cameras of the rig.
+    teacher: a folder that `stadia predict` wrote for these images; its depth replaces true depth.
     """
 
     path: str | None = None
@@ -32,7 +30,7 @@ class ForegroundConfig(StrictModel):
 
     path: FOLDER/NAME.png, or FOLDER/OBJECT/VIEW.png, or either in FOLDER/train, FOLDER/val (and test); null renders
         objects of TableWorld.
-    val_share: of the objects, where the folder names no splits. All views of an object are on one side.
+    val_share: of the objects, where the folder names no splits. All views of an object are in one split.
     """
 
     path: str | None = None
@@ -54,9 +52,8 @@ class PlacementConfig(StrictModel):
     @model_validator(mode="after")
     def _check_ranges(self) -> Self:
         if self.size[1] > 1:
-            raise ValueError(
-                f"size: a foreground of {self.size[1]:g} times its background is larger than it; expected at most 1"
-            )
+            size = f"{self.size[1]:g} times its background"
+            raise ValueError(f"size: a foreground of {size} is larger than it; expected at most 1")
         for name in ("size", "foot"):
             low, high = getattr(self, name)
             if low > high:

@@ -1,4 +1,8 @@
-"""Foregrounds: folders of PNG files with alpha, and their splits. Imports no torch."""
+"""Foregrounds: folders of PNG files with alpha, their splits and their cut-outs. Imports no torch.
+
+A cut-out is (h, w, 4): red, green, blue times alpha, then alpha, float32 in [0, 1]. Premultiplied, so that resizing
+adds no fringe in the color of transparent pixels.
+"""
 
 from __future__ import annotations
 
@@ -8,75 +12,88 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
 from stadia.datasets.image_files import hash_file, list_images, natural_sort_key, read_rgba
-from stadia.synthetic.composites.pasting import Cutout, premultiply_alpha, resize_cutout
 from stadia.synthetic.rendering.dataset_files import SPLITS, count_cores
+
+Cutout = NDArray[np.float32]
+
+
+def premultiply_alpha(rgba: NDArray[np.uint8]) -> Cutout:
+    """Convert (h, w, 4) uint8 RGBA with straight alpha to a cut-out without its empty margin.
+
+    Raises DataError where all of it is transparent.
+    """
+    rows, columns = np.flatnonzero(rgba[..., 3].any(1)), np.flatnonzero(rgba[..., 3].any(0))
+    if not rows.size:
+        expected = "an object that can be seen"
+        raise DataError("foreground", found="alpha 0 everywhere", expected=expected, fix="leave the file out")
+    inner = rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32) / np.float32(255)
+    inner[..., :3] *= inner[..., 3:]
+    return inner
+
+
+def resize_cutout(cutout: Cutout, height: int, width: int) -> Cutout:
+    """Resize a cut-out: by area where it shrinks, bilinearly where it grows."""
+    smaller = (min(width, cutout.shape[1]), min(height, cutout.shape[0]))
+    shrunk = cv2.resize(cutout, smaller, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Foreground:
     """An image of a cut-out object.
 
-    name: "OBJECT/VIEW" or "NAME", without the folder and the split.  object: which it shows; views of one share it.
+    name: "OBJECT/VIEW" or "NAME", without the folder and the split.  object: shared by all views of it.
     """
 
     file: Path
     name: str
     object: str
 
-    def cutout(self, most_px: int) -> Cutout:
-        """Read the cut-out with premultiplied alpha, cropped, its longer side at most `most_px`.
-
-        Raises DataError with the file.
-        """
+    def cutout(self, max_px: int) -> Cutout:
+        """Read the cut-out with premultiplied alpha, cropped, its longer side at most `max_px`. Raises DataError."""
         cutout = premultiply_alpha(read_rgba(self.file))
         h, w = cutout.shape[:2]
-        scale = most_px / max(h, w)
+        scale = max_px / max(h, w)
         return cutout if scale >= 1 else resize_cutout(cutout, max(1, round(scale * h)), max(1, round(scale * w)))
 
 
 def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]]:
-    """Open the foregrounds of each split: by the folder's own splits, else `val_share` of the objects, drawn with a
-    fixed seed.
+    """Open the foregrounds of each split: the folder's own splits, else `val_share` of the objects, by a fixed seed.
 
-    Raises DataError where there is no image, or a single object that cannot be on both sides.
+    Raises DataError where there is no image, or a single object that cannot be in both splits.
     """
     named = [split for split in SPLITS if (path / split).is_dir()]
     if named:
         if "train" not in named:
-            raise DataError(
-                path, found=f"the splits {', '.join(named)}", expected="train among them", fix="add FOLDER/train"
-            )
+            found = f"the splits {', '.join(named)}"
+            raise DataError(path, found=found, expected="train among them", fix="add FOLDER/train")
         return {split: _list_foregrounds(path / split) for split in named}
     every = _list_foregrounds(path)
     objects = list(dict.fromkeys(one.object for one in every))
     if len(objects) < 2:
-        raise DataError(
-            path, found="a single object", expected="at least 2, to train and validate", fix="add images of others"
-        )
-    held = max(1, min(round(val_share * len(objects)), len(objects) - 1))
-    order = make_generator(0, "foregrounds").permutation(len(objects))[:held]
+        expected = "at least 2, to train and validate"
+        raise DataError(path, found="a single object", expected=expected, fix="add images of others")
+    held_out = max(1, min(round(val_share * len(objects)), len(objects) - 1))
+    order = make_generator(0, "foregrounds").permutation(len(objects))[:held_out]
     val = {objects[int(number)] for number in order}
-    return {
-        "train": [one for one in every if one.object not in val],
-        "val": [one for one in every if one.object in val],
-    }
+    train = [one for one in every if one.object not in val]
+    return {"train": train, "val": [one for one in every if one.object in val]}
 
 
 def _list_foregrounds(folder: Path) -> list[Foreground]:
     """List NAME.png as objects with one view, and OBJECT/VIEW.png as views of one object."""
-    inner = (
-        sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural_sort_key)
-        if folder.is_dir()
-        else []
-    )
-    views = [Foreground(file, f"{one.name}/{file.stem}", one.name) for one in inner for file in list_images(one)]
-    alone = [] if inner and not any(p.is_file() for p in folder.iterdir()) else list_images(folder)
-    return [*views, *(Foreground(file, file.stem, file.stem) for file in alone if file.name != "preview.png")]
+    entries = list(folder.iterdir()) if folder.is_dir() else []
+    objects = sorted((p for p in entries if p.is_dir() and not p.name.startswith(".")), key=natural_sort_key)
+    views = [Foreground(file, f"{one.name}/{file.stem}", one.name) for one in objects for file in list_images(one)]
+    single = [] if objects and not any(p.is_file() for p in entries) else list_images(folder)
+    return [*views, *(Foreground(file, file.stem, file.stem) for file in single if file.name != "preview.png")]
 
 
 def fingerprint_foregrounds(foregrounds: Sequence[Foreground]) -> str:
@@ -88,10 +105,9 @@ def fingerprint_foregrounds(foregrounds: Sequence[Foreground]) -> str:
 
 
 def hash_visible_pixels(foregrounds: Sequence[Foreground]) -> list[str]:
-    """Hash the visible pixels of each foreground: copies in another encoding, with another margin or mirrored have the
-    same hash.
+    """Hash the visible pixels of each foreground; copies with another encoding or margin, or mirrored, hash equally.
 
-    What cannot be read as a cut-out goes by its file.
+    A file that is no cut-out is hashed as a file.
     """
     with ThreadPoolExecutor(count_cores()) as threads:
         return list(threads.map(_hash_visible, (one.file for one in foregrounds)))
@@ -105,18 +121,19 @@ def _hash_visible(file: Path) -> str:
     shown = rgba[..., 3] > 0
     rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
     window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    seen = np.where(shown[window][..., None], rgba[window], 0).astype(np.uint8)  # what is transparent has any color
-    both = (f"{seen.shape}".encode() + np.ascontiguousarray(one).tobytes() for one in (seen, seen[:, ::-1]))
-    return min(hashlib.blake2b(one, digest_size=16).hexdigest() for one in both)
+    visible = np.where(shown[window][..., None], rgba[window], 0).astype(np.uint8)  # transparent pixels have any color
+    data = (f"{visible.shape}".encode() + np.ascontiguousarray(one).tobytes() for one in (visible, visible[:, ::-1]))
+    return min(hashlib.blake2b(one, digest_size=16).hexdigest() for one in data)
 
 
-def check_foregrounds(foregrounds: Sequence[Foreground], at_most: int) -> tuple[list[tuple[str, str]], int]:
-    """Check foregrounds spread evenly over a list.
+def check_foregrounds(foregrounds: Sequence[Foreground], max_count: int) -> tuple[list[tuple[str, str]], int]:
+    """Check at most `max_count` foregrounds spread evenly over a list.
 
     Returns (file, fault) of those that cannot be pasted, and the longest side in pixels.
     """
     faults, longest = [], 0
-    for index in np.unique(np.linspace(0, len(foregrounds) - 1, min(at_most, len(foregrounds))).round().astype(int)):
+    count = min(max_count, len(foregrounds))
+    for index in np.unique(np.linspace(0, len(foregrounds) - 1, count).round().astype(int)):
         try:
             longest = max(longest, *read_rgba(foregrounds[index].file).shape[:2])
         except DataError as error:

@@ -23,11 +23,11 @@ from stadia.core.types import DepthScale
 from stadia.datasets.image_files import read_rgb
 from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
 from stadia.synthetic.composites.backgrounds import DepthLabel
-from stadia.synthetic.composites.composer import CompositePair, CompositeSample
-from stadia.synthetic.composites.pasting import MASK_MIN_ALPHA
+from stadia.synthetic.composites.composer import MASK_MIN_ALPHA, CompositePair, CompositeSample
 
 BACKGROUND_COUNT, FOREGROUND_COUNT, PLACEMENT_COUNT = 100, 100, 40
 IMAGE_COUNT = BACKGROUND_COUNT * FOREGROUND_COUNT * PLACEMENT_COUNT
+_SHAPE = (BACKGROUND_COUNT, FOREGROUND_COUNT, PLACEMENT_COUNT)
 
 PUBLISHED_LABEL = DepthLabel("teacher: DenseDepth (NYU weights), 8-bit JPEG", DepthScale.UP_TO_SCALE)
 ASSUMED_FOV_DEG = 60.0
@@ -41,22 +41,16 @@ def unravel_index(index: int) -> tuple[int, int, int]:
     """Return background, foreground and file (from 1) of an index from 0. Raises IndexError beyond the last."""
     if not 0 <= index < IMAGE_COUNT:
         raise IndexError(index)
-    return (
-        index // (FOREGROUND_COUNT * PLACEMENT_COUNT) + 1,
-        index // PLACEMENT_COUNT % FOREGROUND_COUNT + 1,
-        index % PLACEMENT_COUNT + 1,
-    )
+    rest, file = divmod(index, PLACEMENT_COUNT)
+    background, foreground = divmod(rest, FOREGROUND_COUNT)
+    return background + 1, foreground + 1, file + 1
 
 
 def ravel_index(background: int, foreground: int, file: int) -> int:
-    """Return the index of background, foreground and file: the inverse of `place_of`.
-
-    Raises IndexError for what has none.
-    """
-    if not (
-        1 <= background <= BACKGROUND_COUNT and 1 <= foreground <= FOREGROUND_COUNT and 1 <= file <= PLACEMENT_COUNT
-    ):
-        raise IndexError((background, foreground, file))
+    """Return the index of background, foreground and file: the inverse of `unravel_index`. Raises IndexError."""
+    numbers = (background, foreground, file)
+    if not all(1 <= number <= count for number, count in zip(numbers, _SHAPE, strict=True)):
+        raise IndexError(numbers)
     return ((background - 1) * FOREGROUND_COUNT + foreground - 1) * PLACEMENT_COUNT + file - 1
 
 
@@ -64,9 +58,9 @@ def ravel_index(background: int, foreground: int, file: int) -> int:
 class LayoutScan:
     """The files of the layout that exist.
 
-    backgrounds: their numbers, of folders bgI.  whole: indices of which every file is there.
-    missing: paths that should be there, without the root; of a folder that is not there the folder alone.
-    masks: the names that mask folders have, and how many have it.  beyond: folders fg_J of J above 100.
+    backgrounds: numbers of the folders bgI.  whole: indices with all files.
+    missing: expected paths that do not exist, without the root; of a missing folder only the folder.
+    masks: count of each name of mask folders.  beyond: count of folders fg_J with J above 100.
     """
 
     backgrounds: tuple[int, ...]
@@ -86,9 +80,8 @@ def scan_published_layout(root: Path) -> LayoutScan:
     numbers = sorted(int(p.name[2:]) for p in root.glob("bg[0-9]*") if p.is_dir() and p.name[2:].isdigit())
     numbers = [n for n in numbers if 1 <= n <= BACKGROUND_COUNT]
     if not numbers:
-        raise DataError(
-            root, found="no folder bg1 to bg100", expected="ROOT/bgI/fg_J/overlay/K.jpg", fix="check the path"
-        )
+        expected = "ROOT/bgI/fg_J/overlay/K.jpg"
+        raise DataError(root, found="no folder bg1 to bg100", expected=expected, fix="check the path")
     missing: list[str] = []
     whole: list[int] = []
     masks: dict[str, int] = {}
@@ -97,16 +90,16 @@ def scan_published_layout(root: Path) -> LayoutScan:
         folder = root / f"bg{background}"
         inner = {p.name for p in os.scandir(folder) if p.is_dir()}
         beyond += sum(n.startswith("fg_") and n[3:].isdigit() and int(n[3:]) > FOREGROUND_COUNT for n in inner)
-        if not _background_file(root, background):
+        if not _background_file(root, background).is_file():
             missing.append(f"bg/bg{background}.jpg")
             continue
         for foreground in range(1, FOREGROUND_COUNT + 1):
             if f"fg_{foreground}" not in inner:
                 missing.append(f"bg{background}/fg_{foreground}")
                 continue
-            there, gone = _find_complete(folder / f"fg_{foreground}", masks)
-            missing += (f"bg{background}/fg_{foreground}/{path}" for path in gone)
-            whole += (ravel_index(background, foreground, file) for file in there)
+            complete, absent = _find_complete(folder / f"fg_{foreground}", masks)
+            missing += (f"bg{background}/fg_{foreground}/{path}" for path in absent)
+            whole += (ravel_index(background, foreground, file) for file in complete)
     return LayoutScan(tuple(numbers), np.array(whole, np.int64), tuple(missing), masks, beyond)
 
 
@@ -122,53 +115,43 @@ def _find_complete(folder: Path, masks: dict[str, int]) -> tuple[list[int], Iter
         listed = [one.name for one in os.scandir(folder / name)] if name else []
         found[kind] = {int(match[1]) for one in listed if (match := _IMAGE.fullmatch(one))}
     wanted = range(1, PLACEMENT_COUNT + 1)
-    gone = (f"{names[kind]}/{file}.jpg" for kind in FILE_KINDS for file in wanted if file not in found[kind])
-    return [file for file in wanted if all(file in numbers for numbers in found.values())], gone
+    absent = (f"{names[kind]}/{file}.jpg" for kind in FILE_KINDS for file in wanted if file not in found[kind])
+    return [file for file in wanted if all(file in numbers for numbers in found.values())], absent
 
 
-def _background_file(root: Path, number: int) -> Path | None:
-    return _find_image_file(root / "bg", f"bg{number}")
+def _background_file(root: Path, number: int) -> Path:
+    return _find_image_file([root / "bg"], f"bg{number}") or root / "bg" / f"bg{number}.jpg"
 
 
-def _find_image_file(folder: Path, stem: str) -> Path | None:
-    return next(
-        (path for suffix in (".jpg", ".jpeg", ".png", ".JPG") if (path := folder / f"{stem}{suffix}").is_file()), None
-    )
+def _find_image_file(folders: Sequence[Path], stem: str) -> Path | None:
+    paths = (folder / f"{stem}{suffix}" for folder in folders for suffix in (".jpg", ".jpeg", ".png", ".JPG"))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def split_published_layout(found: LayoutScan, val_share: float) -> dict[str, NDArray[np.int64]]:
-    """Return the indices that train and that validate.
+    """Return the indices of train and val. They share no background and no foreground; mixed pairs are left out.
 
-    No background and no foreground is in both; mixed pairs are left out.
-
-    The published split goes by background alone, 1 to 75 and 76 to 100, and has every foreground and every place on
-    both sides.
+    The published split has backgrounds 1 to 75 and 76 to 100, and every foreground and every place in both.
     """
-    indices = found.whole
-    backgrounds = _draw_held_out(np.unique(indices // (FOREGROUND_COUNT * PLACEMENT_COUNT)), val_share, "backgrounds")
-    foregrounds = _draw_held_out(np.unique(indices // PLACEMENT_COUNT % FOREGROUND_COUNT), val_share, "foregrounds")
-    b, f = (
-        np.isin(indices // (FOREGROUND_COUNT * PLACEMENT_COUNT), backgrounds),
-        np.isin(indices // PLACEMENT_COUNT % FOREGROUND_COUNT, foregrounds),
-    )
-    return {"train": indices[~b & ~f], "val": indices[b & f]}
+    background, foreground, _ = np.unravel_index(found.whole, _SHAPE)
+    b = np.isin(background, _draw_held_out(np.unique(background), val_share, "backgrounds"))
+    f = np.isin(foreground, _draw_held_out(np.unique(foreground), val_share, "foregrounds"))
+    return {"train": found.whole[~b & ~f], "val": found.whole[b & f]}
 
 
 def _draw_held_out(numbers: NDArray[np.int64], share: float, what: str) -> NDArray[np.int64]:
     """Draw the numbers that validate, with a fixed seed."""
     if len(numbers) < 2:
-        raise DataError(
-            what, found=f"{len(numbers)} complete", expected="at least 2, to hold one out", fix="fetch the rest"
-        )
+        found, expected = f"{len(numbers)} complete", "at least 2, to hold one out"
+        raise DataError(what, found=found, expected=expected, fix="fetch the rest")
     count = max(1, min(round(share * len(numbers)), len(numbers) - 1))
     return make_generator(0, "published", what).permutation(numbers)[:count]
 
 
 class PublishedComposites:
-    """Images of the published layout, by their index in it (`indices`), in an order that goes through all backgrounds
-    evenly.
+    """Images of the published layout, by their index in it (`indices`), in random order.
 
-    A consecutive order would have one background in 4000 images, so that a part of it would show few.
+    A consecutive order has one background in 4000 images, so that a part of it has few backgrounds.
     """
 
     label = PUBLISHED_LABEL
@@ -186,7 +169,7 @@ class PublishedComposites:
         return CompositePair(f"bg{background}", f"bg{background}", f"fg_{foreground}", f"fg_{foreground}", file - 1)
 
     def _location(self, number: int) -> tuple[int, Path, int]:
-        """Return background, folder and file of the n-th image."""
+        """Return background, folder and file number of the n-th image."""
         background, foreground, file = unravel_index(int(self.indices[number]))
         return background, self.root / f"bg{background}" / f"fg_{foreground}", file
 
@@ -195,20 +178,18 @@ class PublishedComposites:
         image = read_rgb(self._image(folder, "overlay", file))
         height, width = image.shape[:2]
         gray = {kind: read_rgb(self._image(folder, kind, file))[..., 0] for kind in ("depth", "mask")}
-        behind_file = _background_file(self.root, background) or self.root / "bg" / f"bg{background}.jpg"
-        behind = read_rgb(behind_file)
-        for path, one in ((behind_file, behind), *((folder / kind / f"{file}.jpg", gray[kind]) for kind in gray)):
+        background_file = _background_file(self.root, background)
+        clean = read_rgb(background_file)
+        for path, one in ((background_file, clean), *((folder / kind / f"{file}.jpg", gray[kind]) for kind in gray)):
             if one.shape[:2] != (height, width):
                 found, expected = f"{one.shape[1]}x{one.shape[0]}", f"{width}x{height}, as its composed image"
                 raise DataError(path, found=found, expected=expected, fix="use the images of one size of the data set")
         depth = gray["depth"].astype(np.float32) / np.float32(255)
         K = centered_K(focal_px_from_fov(ASSUMED_FOV_DEG, width), height, width)
-        return CompositeSample(image, behind, depth, gray["mask"] >= MASK_MIN_ALPHA * 255, K, self.pair(number))
+        return CompositeSample(image, clean, depth, gray["mask"] >= MASK_MIN_ALPHA * 255, K, self.pair(number))
 
     def _image(self, folder: Path, kind: str, number: int) -> Path:
-        found = next(
-            (path for name in FILE_KINDS[kind] if (path := _find_image_file(folder / name, str(number)))), None
-        )
+        found = _find_image_file([folder / name for name in FILE_KINDS[kind]], str(number))
         return found or folder / kind / f"{number}.jpg"
 
     def raw_mask(self, number: int) -> NDArray[np.uint8]:
@@ -222,20 +203,18 @@ class PublishedComposites:
 
     @cached_property
     def _parts_used(self) -> tuple[int, int]:
-        return len(np.unique(self.indices // (FOREGROUND_COUNT * PLACEMENT_COUNT))), len(
-            np.unique(self.indices // PLACEMENT_COUNT % FOREGROUND_COUNT)
-        )
+        background, foreground, _ = np.unravel_index(self.indices, _SHAPE)
+        return len(np.unique(background)), len(np.unique(foreground))
 
     def facts(self) -> dict[str, Any]:
         backgrounds, foregrounds = self._parts_used
         first = self._image(self.root / "bg1" / "fg_1", "overlay", 1)
+        size = first.stat().st_size if first.is_file() else 0
         return {
             "backgrounds": backgrounds,
             "worlds": backgrounds,
             "foregrounds": foregrounds,
             "objects": foregrounds,
             "images": self.count,
-            "fingerprints": [
-                f"{len(self.indices)} of {self.root.name}, {first.stat().st_size if first.is_file() else 0} bytes"
-            ],
+            "fingerprints": [f"{len(self.indices)} of {self.root.name}, {size} bytes"],
         }

@@ -1,1 +1,1 @@
-"""TODO package"""
+"""The software renderer: meshes, textures, shading, and the files of rendered datasets."""

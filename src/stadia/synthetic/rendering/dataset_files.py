@@ -1,4 +1,4 @@
-"""Write rendered datasets: scene jobs, resumable folders, PNG files and contact sheets."""
+"""Files of rendered datasets: splits and presets, scene jobs that resume, PNG files and contact sheets."""
 
 from __future__ import annotations
 
@@ -18,17 +18,31 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.files import atomic_write, read_json
 from stadia.core.registry import find_nearest_name
 
-# -- Write PNG files and count cores for rendered datasets.
+SPLITS = ("train", "val", "test")
+
+Config = TypeVar("Config")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Image = NDArray[np.uint8]
 
 
-def write_png(path: Path, image: NDArray) -> None:
-    """Write an image losslessly; three channels are BGR as in OpenCV."""
-    import cv2
+def _check_odd(samples: int) -> int:
+    if samples % 2 == 0:
+        raise ValueError("must be odd: the middle sample is the pixel's center")
+    return samples
 
-    done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    if not done:
-        raise DataError(path, found=f"{image.dtype} {image.shape}", expected="an image", fix="report this")
-    path.write_bytes(data.tobytes())
+
+Supersampling = Annotated[int, Field(ge=1, le=9), AfterValidator(_check_odd)]
+"""N for N x N samples a pixel."""
+
+
+def find_preset(presets: Mapping[str, Config], name: str) -> Config:
+    """Return the preset of this name. Raises ConfigError with the nearest name."""
+    if name not in presets:
+        near = find_nearest_name(name, list(presets))
+        fix = f"did you mean '{near}'?" if near else "choose one of them"
+        raise ConfigError("preset", found=f"'{name}'", expected=f"one of {', '.join(presets)}", fix=fix)
+    return presets[name]
 
 
 def count_cores() -> int:
@@ -36,11 +50,7 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-# -- Render datasets as one folder a scene, complete or absent, so that an interrupted rendering resumes.
-
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+# -- A dataset is one folder a scene, complete or absent, so that an interrupted rendering resumes.
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +63,17 @@ class SceneJob:
     seed: int
 
     def origin(self, config: StrictModel, version: int) -> dict[str, Any]:
-        """Return what the scene is made from: equal origins mean equal images.
-
-        The number of scenes is not part of it.
-        """
+        """Return what defines the scene's images, without the number of scenes: equal origins mean equal images."""
         settings = config.model_dump(mode="json", exclude=set(SPLITS))
         return {"version": version, "split": self.split, "index": self.index, "seed": self.seed, "config": settings}
+
+
+def list_jobs(
+    counts: Mapping[str, int], derive: Callable[[str, int], int], name: Callable[[str, int, int], str]
+) -> list[SceneJob]:
+    """List the scenes of each split in order. derive: seed of (split, index).  name: of (split, index, seed)."""
+    seeds = ((split, index, derive(split, index)) for split, count in counts.items() for index in range(count))
+    return [SceneJob(name(split, index, seed), split, index, seed) for split, index, seed in seeds]
 
 
 def is_finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
@@ -72,11 +87,11 @@ def is_finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
     return True
 
 
-def unfinished(
-    jobs: Iterable[SceneJob], record: Callable[[SceneJob], Path], key: str, origin: Callable[[SceneJob], dict[str, Any]]
+def find_unfinished(
+    jobs: Iterable[SceneJob], record: Callable[[SceneJob], Path], key: str, config: StrictModel, version: int
 ) -> list[SceneJob]:
-    """Return the jobs without a finished scene, see `finished`."""
-    return [job for job in jobs if not is_finished(record(job), key, origin(job))]
+    """Return the jobs without a finished scene, see `is_finished`."""
+    return [job for job in jobs if not is_finished(record(job), key, job.origin(config, version))]
 
 
 def group_names_by_split(jobs: Iterable[SceneJob]) -> dict[str, list[str]]:
@@ -90,7 +105,7 @@ def run_jobs(
 ) -> None:
     """Run `work` for each item on the threads of a pool; `done` gets each result as it completes.
 
-    When this returns or raises, none of them still works: nothing is written behind an error's back.
+    When this returns or raises, no thread is still writing.
     """
     futures = [pool.submit(work, item) for item in items]
     try:
@@ -102,9 +117,17 @@ def run_jobs(
         wait(futures)
 
 
-# -- Draw the contact sheets of rendered datasets.
+# -- PNG files and contact sheets. OpenCV is imported when the first is drawn: `stadia --help` needs SPLITS only.
 
-Image = NDArray[np.uint8]
+
+def write_png(path: Path, image: NDArray) -> None:
+    """Write an image losslessly; three channels are BGR as in OpenCV."""
+    import cv2
+
+    done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not done:
+        raise DataError(path, found=f"{image.dtype} {image.shape}", expected="an image", fix="report this")
+    path.write_bytes(data.tobytes())
 
 
 def colorize_depth(depth_m: NDArray[np.float32], near_m: float, far_m: float) -> Image:
@@ -125,37 +148,17 @@ def draw_caption(text: str, width: int) -> Image:
     return np.asarray(cv2.putText(bar, text, (2, 13), *font, (40, 40, 40), 1, cv2.LINE_AA), np.uint8)
 
 
-def write_contact_sheet(dataset: Path, sheet: Image) -> Path:
-    """Write DATASET/preview.png, RGB. Returns its path."""
+def stack_tiles(tiles: list[Image], columns: int) -> Image:
+    """Join tiles of one size row by row; the rest of the last row is black."""
+    missing = -len(tiles) % columns
+    tiles = tiles + [np.zeros_like(tiles[0])] * missing
+    return np.vstack([np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)])
+
+
+def write_contact_sheet(path: Path, sheet: Image) -> Path:
+    """Write a sheet in RGB. Returns its path."""
     import cv2
 
-    path = dataset / "preview.png"
     with atomic_write(path) as temporary:
         cv2.imwrite(str(temporary), sheet[..., ::-1])
     return path
-
-
-# -- Splits, supersampling and preset lookup of rendered datasets. Imports neither torch nor numba.
-
-SPLITS = ("train", "val", "test")
-
-Config = TypeVar("Config")
-
-
-def _check_odd(samples: int) -> int:
-    if samples % 2 == 0:
-        raise ValueError("must be odd: the middle sample is the pixel's center")
-    return samples
-
-
-Supersampling = Annotated[int, Field(ge=1, le=9), AfterValidator(_check_odd)]
-"""N for N x N samples a pixel."""
-
-
-def find_preset(presets: Mapping[str, Config], name: str) -> Config:
-    """Return the preset of this name. Raises ConfigError with the nearest name."""
-    if name not in presets:
-        near = find_nearest_name(name, list(presets))
-        fix = f"did you mean '{near}'?" if near else "choose one of them"
-        raise ConfigError("preset", found=f"'{name}'", expected=f"one of {', '.join(presets)}", fix=fix)
-    return presets[name]

@@ -1,12 +1,12 @@
 """Triangle meshes from a few primitives, mostly rectangular grids of points bent into shape.
 
 A mesh is a list of parts, each of one material. Frames: x right, y down, z forward, metres. Texture coordinates are
-metres on the surface, so that a texture keeps its true size whatever it is put on.
+metres on the surface, so that a texture keeps its true size on every mesh.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -16,6 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 Points = NDArray[np.floating]
 Color = tuple[float, float, float]
 WHITE: Color = (1.0, 1.0, 1.0)
+
+
+def make_direction(elevation_rad: float, azimuth_rad: float) -> Points:
+    """Return the (3,) unit vector of an elevation over the horizon and an azimuth from z towards x; y is down."""
+    horizontal = np.cos(elevation_rad)
+    return np.array([horizontal * np.sin(azimuth_rad), -np.sin(elevation_rad), horizontal * np.cos(azimuth_rad)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ def make_quad(
     edge_v: ArrayLike,
     material: str,
     tint: Color = WHITE,
-    uv: Sequence[float] = (0, 0),
+    uv: tuple[float, float] = (0, 0),
 ) -> MeshPart:
     """Make the parallelogram corner + a edge_u + b edge_v; `uv` is the texture coordinate at its corner."""
     c, a, b = (np.asarray(q, float) for q in (corner, edge_u, edge_v))
@@ -92,9 +98,8 @@ def make_fan(rim: ArrayLike, material: str, tint: Color = WHITE) -> MeshPart:
     return MeshPart(vertices, triangles, vertices[:, keep], material, tint)
 
 
-_BOX_FACES = np.array(
-    [[0, 1, 3, 2], [4, 5, 7, 6], [0, 4, 6, 2], [1, 5, 7, 3], [0, 1, 5, 4], [2, 3, 7, 6]]
-)  # corners by their bits x, y, z
+# The corners of each face by their bits x, y, z.
+_BOX_FACES = np.array([[0, 1, 3, 2], [4, 5, 7, 6], [0, 4, 6, 2], [1, 5, 7, 3], [0, 1, 5, 4], [2, 3, 7, 6]])
 _BOX_PLANES = np.array([[0, 1], [0, 1], [2, 1], [2, 1], [0, 2], [0, 2]])  # the two axes of each face, for its texture
 
 

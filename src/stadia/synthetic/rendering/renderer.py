@@ -1,7 +1,7 @@
-"""Shade rasterized samples: filtered texture, sun, sky light, shadows, haze.
+"""Render one image of triangles: rasterize, shade, blur, develop; with the ground truth at pixel centers.
 
-Nothing here depends on the viewing direction but the haze: two images of one surface agree, as view synthesis assumes.
-Everything is linear light until `develop` makes the 8-bit image.
+Shading is filtered texture, sun, sky light, shadows and haze. Only haze depends on the viewing direction, so that two
+images of one surface agree, as view synthesis assumes. All light is linear until `develop_image` makes 8 bits.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.numba_jit import compile_loops
-from stadia.geometry.rasterizer import RasterCamera, draw, transform_vertices
+from stadia.geometry.rasterizer import RasterCamera, draw, rasterize_depth_along_light, transform_vertices
 from stadia.synthetic.rendering.mesh import Points
 
 GAMMA = 2.2
-Vector = tuple[float, float, float]
+_LENS_BLUR = 0.08  # share of a pixel's light that each neighbor along an axis gets
+_SHOT, _READ = 0.025, 0.004  # noise of the sensor, in units of full scale
 
 
 class SurfaceTable(NamedTuple):
@@ -56,9 +57,8 @@ class SceneLight(NamedTuple):
     towards_sun, up: (B, 3) unit.  sun, sky, haze: (3,) linear RGB.  haze_per_m: extinction.
     fixed, moving: shadow maps, depth along the light in metres (moving: (0, 0) for none).
     fixed_map, moving_map: (B, 3, 4) from a body's frame to (column, row, depth).
-    shadow_bias_m: what a point is moved along its surface's normal and against the light, lest it lie in its own
-        shadow.
-    contact: (R, C) float32, share of the sky's light that is missing on the ground close to what stands on it.
+    shadow_bias_m: offset of a point along its normal and against the light, so that no surface shadows itself.
+    contact: (R, C) float32, share of the sky's light that objects block on the ground beside them.
     contact_map: (3,) world x and z of its first texel, and texels per metre.
     """
 
@@ -78,7 +78,9 @@ class SceneLight(NamedTuple):
 
 
 @compile_loops
-def _sample_texture(texels: NDArray, start: int, height: int, width: int, u: float, v: float) -> Vector:
+def _sample_texture(
+    texels: NDArray, start: int, height: int, width: int, u: float, v: float
+) -> tuple[float, float, float]:
     """Sample a periodic texture bilinearly at u, v in tiles: square root of linear RGB, of 255.
 
     Sides are powers of two.
@@ -122,27 +124,27 @@ def _sample_shadow_map(depth: NDArray, column: float, row: float, along: float) 
 def add_contact_shadow(
     contact: NDArray,
     contact_map: NDArray,
-    T_world_thing: NDArray,
+    T_world_object: NDArray,
     half_width: float,
     half_length: float,
     depth: float,
     fade_m: float,
 ) -> None:
-    """Enter one thing into a contact map: `depth` below it, fading to 1/e of that `fade_m` from its outline.
+    """Enter an object into a contact map: `depth` below it, falling to 1/e of that `fade_m` from its outline.
 
-    T_world_thing: (4, 4), its origin on the ground.  contact: (R, C), rows along z and columns along x; the darker of
-        two wins.
+    T_world_object: (4, 4), its origin on the ground.
+    contact: (R, C), rows along z and columns along x; the darker of two objects counts.
     """
     x0, z0, per_metre = contact_map[0], contact_map[1], contact_map[2]
-    x, z = T_world_thing[0, 3], T_world_thing[2, 3]
+    T, x, z = T_world_object, T_world_object[0, 3], T_world_object[2, 3]
     reach = math.sqrt(half_width**2 + half_length**2) + 3 * fade_m
     top, bottom = math.ceil((z - reach - z0) * per_metre), math.floor((z + reach - z0) * per_metre)
     left, right = math.ceil((x - reach - x0) * per_metre), math.floor((x + reach - x0) * per_metre)
     for row in range(max(0, top), min(contact.shape[0] - 1, bottom) + 1):
         for column in range(max(0, left), min(contact.shape[1] - 1, right) + 1):
             dx, dz = x0 + column / per_metre - x, z0 + row / per_metre - z
-            across = max(0.0, abs(T_world_thing[0, 0] * dx + T_world_thing[2, 0] * dz) - half_width)
-            along = max(0.0, abs(T_world_thing[0, 2] * dx + T_world_thing[2, 2] * dz) - half_length)
+            across = max(0.0, abs(T[0, 0] * dx + T[2, 0] * dz) - half_width)
+            along = max(0.0, abs(T[0, 2] * dx + T[2, 2] * dz) - half_length)
             value = depth * math.exp(-(across * across + along * along) / fade_m**2)
             contact[row, column] = max(contact[row, column], value)
 
@@ -181,8 +183,8 @@ def shade_samples(
 
     T_body_camera: (B, 4, 4), body 0 is the world.  image: (H, W, 3) float32, overwritten.
 
-    One long loop on purpose: arrays are indexed down to scalars in it, for a view or a structure handed to a helper
-        costs more than the helper's work.
+    One long loop on purpose: it indexes arrays down to scalars. A view or a structure passed to a helper costs more
+    than the helper's work.
     """
     S = lens.samples
     log2_samples = math.log2(lens.fx * S) + 0.25  # per radian; a quarter level sharper than one texel a sample
@@ -191,17 +193,11 @@ def shade_samples(
     T, uv, normal, tint = T_body_camera, surfaces.uv, surfaces.normal, surfaces.tint
     texels, start, log2_height, log2_width = textures.texels, textures.start, textures.log2_height, textures.log2_width
     fixed, moving, F, M, bias = light.fixed, light.moving, light.fixed_map, light.moving_map, light.shadow_bias_m
-    contact, contact_x, contact_z, per_metre = (
-        light.contact,
-        light.contact_map[0],
-        light.contact_map[1],
-        light.contact_map[2],
-    )
-    sky_start, sky_height, sky_width = (
-        start[sky_texture, 0],
-        1 << log2_height[sky_texture],
-        1 << log2_width[sky_texture],
-    )
+    to_sun, sun, sky, haze = light.towards_sun, light.sun, light.sky, light.haze
+    contact, place = light.contact, light.contact_map
+    contact_x, contact_z, per_metre = place[0], place[1], place[2]
+    sky_start, sky_height = start[sky_texture, 0], 1 << log2_height[sky_texture]
+    sky_width = 1 << log2_width[sky_texture]
     share = 1.0 / (S * S)
     full_scale = share / 255.0**2
     for y in range(lens.height):
@@ -221,18 +217,15 @@ def shade_samples(
                         u = math.atan2(rx, rz) / (2 * math.pi)
                         v = min(0.99, max(0.01, 1 + ry / math.sqrt(rx * rx + rz * rz)))
                         r, g, b = _sample_texture(texels, sky_start, sky_height, sky_width, u, v)
-                        red, green, blue = (
-                            red + r * r * full_scale,
-                            green + g * g * full_scale,
-                            blue + b * b * full_scale,
-                        )
+                        red += r * r * full_scale
+                        green += g * g * full_scale
+                        blue += b * b * full_scale
                         continue
                     z = 1.0 / inverse_depth[row, column]
                     if t != last:
                         body = surfaces.body[t]
-                    rx = (
-                        T[body, 0, 0] * dx + T[body, 0, 1] * dy + T[body, 0, 2]
-                    )  # the ray at z = 1, in the body's frame
+                    # The ray at z = 1, in the body's frame.
+                    rx = T[body, 0, 0] * dx + T[body, 0, 1] * dy + T[body, 0, 2]
                     ry = T[body, 1, 0] * dx + T[body, 1, 1] * dy + T[body, 1, 2]
                     rz = T[body, 2, 0] * dx + T[body, 2, 1] * dy + T[body, 2, 2]
                     px, py, pz = z * rx + T[body, 0, 3], z * ry + T[body, 1, 3], z * rz + T[body, 2, 3]
@@ -247,13 +240,9 @@ def shade_samples(
                         finest = int(level)
                         blend = level - finest
                         height, width = 1 << (log2_height[texture] - finest), 1 << (log2_width[texture] - finest)
-                        sun = (
-                            nx * light.towards_sun[body, 0]
-                            + ny * light.towards_sun[body, 1]
-                            + nz * light.towards_sun[body, 2]
-                        )
+                        incidence = nx * to_sun[body, 0] + ny * to_sun[body, 1] + nz * to_sun[body, 2]
                         up = nx * light.up[body, 0] + ny * light.up[body, 1] + nz * light.up[body, 2]
-                        lambert, ambient, lift = max(0.0, side * sun), 0.75 + 0.25 * side * up, side * bias
+                        lambert, ambient, lift = max(0.0, side * incidence), 0.75 + 0.25 * side * up, side * bias
                         clear = math.exp(-z * light.haze_per_m)
                         if t < surfaces.ground:
                             ambient *= 1 - _sample_contact_map(
@@ -276,19 +265,10 @@ def shade_samples(
                     if blend > 0:
                         r2, g2, b2 = _sample_texture(texels, start[texture, finest + 1], height >> 1, width >> 1, u, v)
                         r, g, b = r + blend * (r2 - r), g + blend * (g2 - g), b + blend * (b2 - b)
-                    seen, hazy = clear * full_scale, (1 - clear) * share
-                    red += (
-                        seen * r * r * tint[t, 0] * (ambient * light.sky[0] + direct * light.sun[0])
-                        + hazy * light.haze[0]
-                    )
-                    green += (
-                        seen * g * g * tint[t, 1] * (ambient * light.sky[1] + direct * light.sun[1])
-                        + hazy * light.haze[1]
-                    )
-                    blue += (
-                        seen * b * b * tint[t, 2] * (ambient * light.sky[2] + direct * light.sun[2])
-                        + hazy * light.haze[2]
-                    )
+                    shown, hazy = clear * full_scale, (1 - clear) * share
+                    red += shown * r * r * tint[t, 0] * (ambient * sky[0] + direct * sun[0]) + hazy * haze[0]
+                    green += shown * g * g * tint[t, 1] * (ambient * sky[1] + direct * sun[1]) + hazy * haze[1]
+                    blue += shown * b * b * tint[t, 2] * (ambient * sky[2] + direct * sun[2]) + hazy * haze[2]
             image[y, x, 0], image[y, x, 1], image[y, x, 2] = red, green, blue
 
 
@@ -313,11 +293,11 @@ def apply_lens_blur(image: NDArray, spread: float, out: NDArray) -> None:
 
 
 @compile_loops
-def develop_image(image: NDArray, gain: float, noise: NDArray, shot: float, read: float, picture: NDArray) -> None:
+def develop_image(image: NDArray, gain: float, noise: NDArray, shot: float, read: float, developed: NDArray) -> None:
     """Convert linear light to an 8-bit image: exposure, sensor noise, saturation, gamma.
 
     image: (H, W, 3) float32.  noise: (H, W, 3) standard normal, or an empty array for none; its deviation at a signal
-        s is sqrt(shot^2 s + read^2).  image: (H, W, 3) uint8, overwritten.
+        s is sqrt(shot^2 s + read^2).  developed: (H, W, 3) uint8, overwritten.
     """
     noisy = noise.shape[0] > 0
     for y in range(image.shape[0]):
@@ -327,10 +307,10 @@ def develop_image(image: NDArray, gain: float, noise: NDArray, shot: float, read
                 if noisy:
                     signal += math.sqrt(shot * shot * max(signal, 0.0) + read * read) * noise[y, x, k]
                 signal = min(max(signal, 0.0), 1.0)
-                picture[y, x, k] = np.uint8(255.0 * signal ** (1 / GAMMA) + 0.5)
+                developed[y, x, k] = np.uint8(255.0 * signal ** (1 / GAMMA) + 0.5)
 
 
-# -- The frame of the sun's rays, and projections to shadow maps.
+# -- Shadow maps: the frame of the sun's rays, and projections to texels.
 
 
 def make_sun_frame(towards_sun: Points) -> Points:
@@ -347,8 +327,9 @@ def make_sun_frame(towards_sun: Points) -> Points:
 
 
 def make_shadow_projection(T_sun_world: Points, corner: Points, texel_m: float) -> Points:
-    """Return (3, 4) from the world to (column, row, depth in metres) of a shadow map that begins at `corner` (2,) of
-    the sun's frame.
+    """Return (3, 4) from the world to (column, row, depth in metres) of a shadow map.
+
+    corner: (2,) of the map's first texel, in the sun's frame.
     """
     T = T_sun_world[:3].copy()
     T[:2] /= texel_m
@@ -356,18 +337,30 @@ def make_shadow_projection(T_sun_world: Points, corner: Points, texel_m: float) 
     return T
 
 
-# -- Render one image of triangles: rasterize, shade, blur, develop; with the ground truth at pixel centers.
+def make_shadow_map(
+    vertices: Points, casters: NDArray[np.int32], T_sun_world: Points, *, min_texel_m: float, max_texels: int
+) -> tuple[NDArray[np.float32], Points]:
+    """Return the shadow map (R, C) of triangles at rest (M, 3), and the (3, 4) projection from the world to it.
 
-
-_LENS_BLUR = 0.08  # share of a pixel's light that each neighbor along an axis gets
-_SHOT, _READ = 0.025, 0.004  # noise of the sensor, in units of full scale
+    vertices: (N, 3) in the world's frame, where a triangle uses them.
+    """
+    body = np.zeros(len(vertices), np.int32)
+    points = transform_to_frame(vertices, body, T_sun_world[None])[np.unique(casters)]
+    low, high = points.min(0), points.max(0)
+    texel_m = max(min_texel_m, float((high - low)[:2].max()) / max_texels)
+    columns, rows = (int(np.ceil(extent / texel_m)) + 2 for extent in (high - low)[:2])
+    depth = np.full((rows, columns), np.inf, np.float32)
+    T_map_world = np.eye(4)
+    T_map_world[:3] = make_shadow_projection(T_sun_world, low[:2], texel_m)
+    rasterize_depth_along_light(transform_to_frame(vertices, body, T_map_world[None]), casters, depth)
+    return depth, T_map_world[:3]
 
 
 @dataclass(frozen=True, slots=True)
 class RenderScene:
     """Everything that can be rendered.
 
-    vertices: (N, 3) in the frame of their body (N,).  triangles: (M, 3).  sky_texture: what is seen past them.
+    vertices: (N, 3) in the frame of their body (N,).  triangles: (M, 3).  sky_texture: shown where there is none.
     """
 
     vertices: Points
@@ -380,9 +373,7 @@ class RenderScene:
 
 @dataclass(frozen=True, slots=True)
 class RenderedImage:
-    """An image (H, W, 3) uint8 RGB, and of each pixel's center (H, W) 1/z and the triangle shown, as `rasterize` gives
-    them.
-    """
+    """An image (H, W, 3) uint8 RGB, and (H, W) 1/z and triangle of each pixel's center, see `rasterize_triangles`."""
 
     image: NDArray[np.uint8]
     inverse_depth: NDArray[np.float64]
@@ -405,12 +396,9 @@ def render_image(
     gain: float,
     noise: np.random.Generator | None = None,
 ) -> RenderedImage:
-    """Take an image. The truth at a pixel is that of its center and is never averaged; so `lens.samples` is odd.
+    """Render an image. Its ground truth is that of pixel centers, never averaged; so `lens.samples` is odd.
 
-    Args:
-        T_camera_body: (B, 4, 4).
-        gain: exposure, a factor on linear light.
-        noise: of the sensor, drawn from here; None for none.
+    T_camera_body: (B, 4, 4).  gain: exposure, a factor on linear light.  noise: generator of the sensor's noise.
     """
     inverse_depth, index = draw(transform_to_frame(scene.vertices, scene.body, T_camera_body), scene.triangles, lens)
     linear = np.empty((lens.height, lens.width, 3), np.float32)

@@ -1,4 +1,4 @@
-"""Make periodic textures from fractal noise, and assemble the triangles of many parts with their surfaces."""
+"""Periodic textures from fractal noise, and the triangles of many parts with their surfaces for the shader."""
 
 from __future__ import annotations
 
@@ -12,14 +12,23 @@ from stadia.core.numba_jit import compile_loops
 from stadia.synthetic.rendering.mesh import Mesh, Points
 from stadia.synthetic.rendering.renderer import SurfaceTable, TextureAtlas
 
-# -- Assemble the triangles of many parts for rasterizer and shader.
+Map = NDArray[np.float32]
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Texture:
+    """image: (H, W, 3) linear RGB, sides powers of two.  size_m: (height, width) that one tile covers."""
+
+    image: Image
+    size_m: tuple[float, float]
 
 
 class Assembly(NamedTuple):
-    """vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32, those of parts in order;
-    part: (M,) whose.
+    """The triangles of many parts, without empty ones.
 
-    Empty triangles are left out.
+    vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32 in the order of the parts.
+    part: (M,) index of the part of a triangle.
     """
 
     vertices: Points
@@ -52,9 +61,7 @@ def _fit_affine_texture(corners: Points, uv: Points, texels_per_tile: Points) ->
 
 
 def _find_nonempty_triangles(vertices: Points, triangles: NDArray[np.int32]) -> tuple[NDArray[np.bool_], Points]:
-    """Return which triangles have an area, and their normals (M, 3): poles of balls and ends of gables make empty
-    ones.
-    """
+    """Return the triangles with an area, and their normals (M, 3). Poles of balls and gable ends make empty ones."""
     a, b, c = (vertices[triangles[:, k]] for k in range(3))
     normal = np.cross(b - a, c - a)
     area = np.sqrt((normal * normal).sum(1))
@@ -63,19 +70,17 @@ def _find_nonempty_triangles(vertices: Points, triangles: NDArray[np.int32]) -> 
 
 
 def assemble_parts(parts: Mesh, body: NDArray[np.int32], ground: int, textures: dict[str, Texture]) -> Assembly:
-    """Put parts together.
+    """Join the triangles of parts (P).
 
     Args:
-        body: (P,) whose frame each part is in.
-        ground: how many of the parts, the first ones, are the ground (see `Surfaces`).
-        textures: by the names that the parts' materials have; the shader's `Textures` are packed in this order.
+        body: (P,) index of the frame of each part.
+        ground: how many of the parts, the first ones, are the ground (see `SurfaceTable`).
+        textures: by the names of the parts' materials, in the order of `pack_textures`.
     """
     names = {name: i for i, name in enumerate(textures)}
     texture = np.array([names[part.material] for part in parts], np.int32)
     tiles = np.array([t.size_m[::-1] for t in textures.values()])
-    vertex_counts, counts = (
-        np.array([len(getattr(part, name)) for part in parts]) for name in ("vertices", "triangles")
-    )
+    vertex_counts, counts = np.array([(len(part.vertices), len(part.triangles)) for part in parts]).T
     first = np.cumsum(vertex_counts) - vertex_counts
     vertices = np.concatenate([part.vertices for part in parts])
     triangles = np.concatenate([part.triangles for part in parts]) + np.repeat(first, counts)[:, None].astype(np.int32)
@@ -95,9 +100,7 @@ def assemble_parts(parts: Mesh, body: NDArray[np.int32], ground: int, textures: 
     return Assembly(vertices, np.repeat(body, vertex_counts), triangles, part_of, surfaces)
 
 
-# -- Periodic value noise summed over octaves (fractal Brownian motion), fast enough to make for each world.
-
-Map = NDArray[np.float32]
+# -- Periodic value noise, summed over octaves (fractal Brownian motion).
 
 
 @compile_loops
@@ -140,7 +143,7 @@ def make_fractal_noise(
 
     Args:
         cells: rows and columns of the coarsest grid; each octave doubles both, up to the size of the map.
-        persistence: ratio of an octave's amplitude to the one before: low is soft, high is gritty.
+        persistence: ratio of amplitudes of neighboring octaves: low is soft, high is gritty.
     """
     out = np.zeros((height, width), np.float32)
     amplitude = 1.0
@@ -154,17 +157,7 @@ def make_fractal_noise(
     return out
 
 
-# -- Periodic textures with a true size, packed with their half-size copies for the shader.
-
-Image = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Texture:
-    """image: (H, W, 3) linear RGB, sides powers of two.  size_m: (height, width) that one tile covers."""
-
-    image: Image
-    size_m: tuple[float, float]
+# -- Textures with a true size, packed with their half-size copies for the shader.
 
 
 def as_linear_rgb(*rgb: float) -> Image:

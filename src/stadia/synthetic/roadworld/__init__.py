@@ -1,1 +1,1 @@
-"""TODO package"""
+"""RoadWorld: rendered drives through random streets, as recordings in stadia's folder layout."""

@@ -14,10 +14,8 @@ class RoadWorldConfig(StrictModel):
     """A dataset: number of worlds, frames of each, and the camera.
 
     train, val, test: number of worlds. Each world is drawn from (seed, split, index), so no two splits share one.
-    frames: per world.  height, width: of an image, pixels.
-    stereo: a second camera, `baseline_m` to the right.
-    field_of_view_deg, camera_height_m: horizontal field of view, and height of the camera over the road; each world
-        draws one of each.
+    frames: per world.  height, width: of an image, pixels.  stereo: a second camera, `baseline_m` to the right.
+    field_of_view_deg, camera_height_m: horizontal angle, and height over the road; each world draws one of each.
     speed_m_per_frame: range of a world's cruising speed (slower in turns).
     supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's center.
     exposure: the exposure drifts from frame to frame.  noise: shot and read noise of a sensor.
@@ -60,23 +58,13 @@ TINY = RoadWorldConfig(train=1, val=1, test=1, frames=6, height=96, width=320)
 """For tests: three worlds of six stereo pairs, rendered in seconds."""
 
 DEMO = RoadWorldConfig(train=20, val=2, test=4, frames=25, height=96, width=320)
-"""For the ten-minute demo: one camera, 26 worlds of 25 stereo pairs; many short worlds teach more than few long ones.
-"""
+"""For the ten-minute demo: one camera, 26 worlds of 25 stereo pairs. Many short worlds vary more than few long ones."""
 
 FULL = RoadWorldConfig(
-    train=60,
-    val=4,
-    test=8,
-    frames=120,
-    height=192,
-    width=640,
-    field_of_view_deg=(60.0, 70.0, 81.5, 95.0),
-    camera_height_m=(1.2, 1.45, 1.65, 2.0),
-    speed_m_per_frame=(0.5, 1.5),
-)
-"""For a training that should carry over to other cameras: 72 worlds of 120 stereo pairs, four fields of view, four
-heights.
-"""
+    train=60, val=4, test=8, frames=120, height=192, width=640,
+    field_of_view_deg=(60.0, 70.0, 81.5, 95.0), camera_height_m=(1.2, 1.45, 1.65, 2.0), speed_m_per_frame=(0.5, 1.5),
+)  # fmt: skip
+"""For a training that generalizes to other cameras: 72 worlds of 120 stereo pairs, four fields of view and heights."""
 
 PRESETS: dict[str, RoadWorldConfig] = {"tiny": TINY, "demo": DEMO, "full": FULL}
 

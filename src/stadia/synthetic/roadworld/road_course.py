@@ -1,4 +1,4 @@
-"""The road's course, its cross-section, and the ground beside it.
+"""The course of the road, its cross-section, and the ground beside it.
 
 The center line is a curve in space, by arc length s; d is metres to its right. Curvature changes linearly (clothoids),
 and so does the grade. World: x right, y down, z forward at s = 0.
@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from stadia.core.seeds import make_generator
-from stadia.synthetic.rendering.mesh import Mesh, Points, make_sheet
+from stadia.synthetic.rendering.mesh import Mesh, MeshPart, Points, make_sheet
 
 STEP_M = 0.5
 _BEHIND_M = 30.0
-_MAX_TURN_RAD = np.radians(115)  # the road never comes back to itself
+_MAX_TURN_RAD = np.radians(115)  # so that the road never crosses itself
 MIN_RADIUS_M = 17.0
 
 
@@ -26,8 +26,8 @@ MIN_RADIUS_M = 17.0
 class StreetSection:
     """Cross-section of a street, the same on both sides of its center line.
 
-    lane_m: width of each of the two lanes.  half_width_m: to the kerb (parking included).  kerb_m: height of the kerb
-        and of all that lies behind it.  sidewalk_m: width.  verge_m: width of the grass that joins the terrain.
+    lane_m: width of each of the two lanes.  half_width_m: to the kerb, parking included.
+    kerb_m: height of kerb, sidewalk and verge.  sidewalk_m: width.  verge_m: width of the grass up to the terrain.
     """
 
     lane_m: float
@@ -69,13 +69,14 @@ class RoadCourse:
         """Return the (..., 3) world point at s, `d` to the right of the center line, `up` vertically above the road."""
         s, d, up = np.broadcast_arrays(*(np.asarray(q, float) for q in (s, d, up)))
         center = np.stack([np.interp(s, self.s, self.position[:, k]) for k in range(3)], -1)
-        center = center + d[..., None] * self.axes(s)[0]
-        center[..., 1] -= up
-        return center
+        point = center + d[..., None] * self.axes(s)[0]
+        point[..., 1] -= up
+        return point
 
     def frame(self, s: float, d: float, up: float = 0.0, yaw_rad: float = 0.0, *, upright: bool = False) -> Points:
-        """Return (4, 4) T_world_object on the road, facing along it, turned right by `yaw_rad`; `upright` ignores a
-        slope.
+        """Return (4, 4) T_world_object on the road, facing along it, turned right by `yaw_rad`.
+
+        upright: ignore the slope of the road.
         """
         right, down, forward = self.axes(s)
         if upright:
@@ -154,29 +155,20 @@ def make_course(seed: int, length_m: float, *, flat: bool = False, straight: boo
 
 
 def _make_strip(
-    course: RoadCourse,
-    s: Points,
-    near: tuple[float, float],
-    far: tuple[float, float],
-    material: str,
-    *,
-    crosswise: bool = False,
-) -> Mesh:
-    """Make a ribbon along the road between (d, up) and (d, up); its texture runs along s, or x, z for ground."""
+    course: RoadCourse, s: Points, near: tuple[float, float], far: tuple[float, float], material: str
+) -> MeshPart:
+    """Make a ribbon along the road between two (d, up). Its texture runs along s; that of grass along x and z."""
     points = np.stack([course.point(s, *near), course.point(s, *far)], 1)
-    if crosswise:
-        return [make_sheet(points, points[..., [0, 2]], material)]
+    if material == "grass":
+        return make_sheet(points, points[..., [0, 2]], material)
     width = np.hypot(far[0] - near[0], far[1] - near[1])
     uv = np.stack(np.broadcast_arrays(np.array([0.0, width])[None], s[:, None]), -1)
-    return [make_sheet(points, uv, material)]
+    return make_sheet(points, uv, material)
 
 
 def make_pavement(course: RoadCourse, section: StreetSection, crossings_s: list[float]) -> Mesh:
-    """Make the road surface with zebra crossings of 3 m at the given places."""
-    cuts = [course.s[0]]
-    for at in sorted(crossings_s):
-        cuts += [at, at + 3.0]
-    cuts.append(course.s[-1])
+    """Make the road surface with zebra crossings of 3 m from each of `crossings_s` on."""
+    cuts = [course.s[0], *(cut for s in sorted(crossings_s) for cut in (s, s + 3.0)), course.s[-1]]
     parts: Mesh = []
     edges = np.linspace(-section.half_width_m, section.half_width_m, 5)
     for index, (start, end) in enumerate(pairwise(cuts)):
@@ -191,25 +183,23 @@ def make_pavement(course: RoadCourse, section: StreetSection, crossings_s: list[
 def make_roadside(course: RoadCourse, section: StreetSection) -> tuple[Mesh, Mesh]:
     """Make (kerbs and sidewalks, verges) on both sides."""
     s = np.arange(course.s[0], course.s[-1], 1.0)
-    k, hw, stone = section.kerb_m, section.half_width_m, 0.16
-    walks: Mesh = []
-    verges: Mesh = []
-    for side in (-1, 1):
-        walks += _make_strip(course, s, (side * hw, 0.0), (side * hw, k), "concrete")
-        walks += _make_strip(course, s, (side * hw, k), (side * (hw + stone), k), "concrete")
-        walks += _make_strip(course, s, (side * (hw + stone), k), (side * section.sidewalk_edge_m, k), "paving")
-        outer = section.edge_m - 4.0
-        verges += _make_strip(
-            course, s, (side * section.sidewalk_edge_m, k), (side * outer, k), "grass", crosswise=True
-        )
-        verges += _make_strip(course, s, (side * outer, k), (side * section.edge_m, k - 0.5), "grass", crosswise=True)
-    return walks, verges
+    k, kerb_m = section.kerb_m, section.half_width_m
+    stone_m, walk_m, verge_m = kerb_m + 0.16, section.sidewalk_edge_m, section.edge_m - 4.0
+    strips = [
+        ((kerb_m, 0.0), (kerb_m, k), "concrete"), ((kerb_m, k), (stone_m, k), "concrete"),
+        ((stone_m, k), (walk_m, k), "paving"),
+        ((walk_m, k), (verge_m, k), "grass"), ((verge_m, k), (section.edge_m, k - 0.5), "grass"),
+    ]  # fmt: skip
+    made = [
+        _make_strip(course, s, (side * near, low), (side * far, high), material)
+        for side in (-1, 1)
+        for (near, low), (far, high), material in strips
+    ]
+    return [part for part in made if part.material != "grass"], [part for part in made if part.material == "grass"]
 
 
 def compute_terrain_height_m(distance: Points, section: StreetSection) -> Points:
-    """Compute the height (N,) of the terrain over the road beside it: lower near the road, equal at the verge's edge,
-    rising far away.
-    """
+    """Compute the height (N,) of the terrain over the road: lower close to it, level at the verge, then rising."""
     near = np.clip((distance - (section.edge_m - 4.0)) / 4.0, 0, 1)
     rise = 0.04 * np.maximum(distance - 70.0, 0.0)
     return section.kerb_m - 0.8 * (1 - near) + rise
@@ -233,10 +223,8 @@ def make_hills(course: RoadCourse, random: np.random.Generator) -> Mesh:
     angle = np.linspace(0, 2 * np.pi, 97)
     center = 0.5 * (course.position.min(0) + course.position.max(0))
     radius = 150.0 + 0.5 * np.ptp(course.position[:, [0, 2]], axis=0).max()
-    bumps = sum(
-        random.uniform(0.3, 1.0) / k * np.sin(k * angle + random.uniform(0, 6.28)) for k in (2, 3, 5, 9, 17, 31)
-    )
-    top = center[1] - random.uniform(6.0, 16.0) - 5.0 * np.asarray(bumps)
+    waves = [random.uniform(0.3, 1.0) / k * np.sin(k * angle + random.uniform(0, 6.28)) for k in (2, 3, 5, 9, 17, 31)]
+    top = center[1] - random.uniform(6.0, 16.0) - 5.0 * np.asarray(sum(waves))
     ring = np.stack([center[0] + radius * np.cos(angle), np.zeros_like(angle), center[2] + radius * np.sin(angle)], -1)
     points = np.stack([ring, ring * [1.06, 1, 1.06]])
     points[0, :, 1], points[1, :, 1] = center[1] + 25.0, top

@@ -14,6 +14,7 @@ from stadia.synthetic.rendering.renderer import (
     RenderScene,
     SceneLight,
     add_contact_shadow,
+    make_shadow_map,
     make_shadow_projection,
     make_sun_frame,
     render_image,
@@ -23,8 +24,7 @@ from stadia.synthetic.roadworld.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadWorld
 from stadia.synthetic.roadworld.street_scene import SemanticClass
 
-_SHADOW_TEXEL_M = 0.08
-_SHADOW_MAX_SIDE = 4096
+_SHADOW_TEXEL_M, _SHADOW_MAX_SIDE = 0.08, 4096
 _MOVING_SHADOW_SIDE, _WINDOW_M, _AHEAD_M = 1024, 70.0, 28.0  # of a window that follows the camera
 _CONTACT_SIDE = 512  # of the map of contact shade, over the same window
 _CONTACT_DEPTH = {SemanticClass.CAR: 0.75, SemanticClass.PERSON: 0.35}
@@ -38,7 +38,7 @@ class RoadView:
 
     image: (H, W, 3) uint8 RGB.  depth_m: float32 z, 0 = sky.
     normals: (H, W, 3) float32 in the camera's frame, towards the camera, 0 = sky.
-    semantic: uint8, see classes.py.  instance: uint16, 0 = none.
+    semantic: uint8, see `SemanticClass`.  instance: uint16, 0 = none.
     """
 
     image: NDArray[np.uint8]
@@ -49,13 +49,10 @@ class RoadView:
 
 
 def draw_exposure_gains(seed: int, frames: int, cameras: int) -> Points:
-    """Draw (cameras, F) factors on linear light: a slow drift with occasional jumps, slightly different for each
-    camera.
-    """
+    """Draw (cameras, F) factors on linear light: a slow drift with jumps, and a small factor for each camera."""
     random = make_generator(seed, "exposure")
-    steps = random.normal(0.0, 0.035, frames) + np.where(
-        random.random(frames) < 0.05, random.normal(0.0, 0.2, frames), 0.0
-    )
+    steps = random.normal(0.0, 0.035, frames)
+    steps = steps + np.where(random.random(frames) < 0.05, random.normal(0.0, 0.2, frames), 0.0)
     drift = np.zeros(frames)
     for i in range(1, frames):
         drift[i] = 0.93 * drift[i - 1] + steps[i]
@@ -63,44 +60,27 @@ def draw_exposure_gains(seed: int, frames: int, cameras: int) -> Points:
 
 
 class RoadRenderer:
-    """Renders the frames of one world. Several threads may call it at once.
-
-    Args:
-        world: see `make_world`.
-        config: of the data set; its size, supersampling, baseline, exposure and noise are used here.
-    """
+    """Renders the frames of one world. Several threads may call it at once."""
 
     def __init__(self, world: RoadWorld, config: RoadWorldConfig) -> None:
         self.world, self.config = world, config
         K, geometry = world.K, world.geometry
         self.lens = RasterCamera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], config.height, config.width, config.supersampling)
         self.sides = ("left", "right") if config.stereo else ("left",)
-        self.gains = (
-            draw_exposure_gains(world.seed, config.frames, len(self.sides))
-            if config.exposure
-            else np.ones((len(self.sides), config.frames))
-        )
+        self.gains: Points = np.ones((len(self.sides), config.frames))
+        if config.exposure:
+            self.gains = draw_exposure_gains(world.seed, config.frames, len(self.sides))
         self._scene = RenderScene(
             geometry.vertices, geometry.body, geometry.triangles, geometry.surfaces, world.textures, world.sky_texture
         )
         self._T_sun_world = make_sun_frame(world.sun.direction)
-        casters = geometry.triangles[geometry.surfaces.ground : geometry.fixed]
-        at_rest = np.broadcast_to(self._T_sun_world, geometry.T_world_body[0].shape)
-        points = self._transformed(at_rest)[np.unique(casters)]
-        low, high = points.min(0), points.max(0)
-        texel = max(_SHADOW_TEXEL_M, float((high - low)[:2].max()) / (_SHADOW_MAX_SIDE - 1))
-        columns, rows = (int(np.ceil(q / texel)) + 2 for q in (high - low)[:2])
-        self._fixed_shadow = np.full((rows, columns), np.inf, np.float32)
-        self._fixed_map = make_shadow_projection(self._T_sun_world, low[:2], texel)
-        to_map = at_rest.copy()
-        to_map[:, :3] = self._fixed_map
-        rasterize_depth_along_light(self._transformed(to_map), casters, self._fixed_shadow)
+        self._fixed_shadow, self._fixed_map = make_shadow_map(
+            geometry.vertices, geometry.triangles[geometry.surfaces.ground : geometry.fixed], self._T_sun_world,
+            min_texel_m=_SHADOW_TEXEL_M, max_texels=_SHADOW_MAX_SIDE - 1,
+        )  # fmt: skip
 
-    def _transformed(self, T_target_body: Points) -> Points:
-        return transform_to_frame(self.world.geometry.vertices, self.world.geometry.body, T_target_body)
-
-    def _light(self, frame: int) -> SceneLight:
-        """Return sun and shadows of a frame for each body; both cameras share it."""
+    def make_light(self, frame: int) -> SceneLight:
+        """Return sun and shadows of a frame for each body; both cameras share them."""
         geometry, sun = self.world.geometry, self.world.sun
         T_world_body = geometry.T_world_body[frame]
         moving, moving_map = np.empty((0, 0), np.float32), self._fixed_map
@@ -113,9 +93,10 @@ class RoadRenderer:
             moving = np.full((_MOVING_SHADOW_SIDE, _MOVING_SHADOW_SIDE), np.inf, np.float32)
             to_map = np.zeros_like(T_world_body)
             to_map[:, :3] = moving_map @ T_world_body
-            rasterize_depth_along_light(self._transformed(to_map), geometry.triangles[geometry.fixed :], moving)
+            vertices = transform_to_frame(geometry.vertices, geometry.body, to_map)
+            rasterize_depth_along_light(vertices, geometry.triangles[geometry.fixed :], moving)
         R = T_world_body[:, :3, :3]
-        contact, contact_map = self._contact(frame)
+        contact, contact_map = self._make_contact_map(frame)
         return SceneLight(
             towards_sun=np.einsum("bji,j->bi", R, sun.direction),
             up=np.einsum("bji,j->bi", R, np.array([0.0, -1.0, 0.0])),
@@ -132,21 +113,20 @@ class RoadRenderer:
             contact_map=contact_map,
         )
 
-    def _contact(self, frame: int) -> tuple[NDArray[np.float32], Points]:
-        """Return the contact map of a frame and its position, see `Light`."""
+    def _make_contact_map(self, frame: int) -> tuple[NDArray[np.float32], Points]:
+        """Return the contact map of a frame and its position, see `SceneLight`."""
         per_metre = _CONTACT_SIDE / _WINDOW_M
         T = self.world.drive.T_world_camera[frame]
         corner = T[[0, 2], 3] + _AHEAD_M * T[[0, 2], 2] - 0.5 * _WINDOW_M
-        where = np.array([*(np.floor(corner * per_metre) / per_metre), per_metre])
+        contact_map = np.array([*(np.floor(corner * per_metre) / per_metre), per_metre])
         contact = np.zeros((_CONTACT_SIDE, _CONTACT_SIDE), np.float32)
         for instance in self.world.geometry.instances:
             if instance.semantic in _CONTACT_DEPTH:
                 pose = instance.T_world_instance[frame] if instance.moves else instance.T_world_instance
                 _, width, length = instance.size_hwl_m
-                add_contact_shadow(
-                    contact, where, pose, 0.5 * width, 0.5 * length, _CONTACT_DEPTH[instance.semantic], _CONTACT_FADE_M
-                )
-        return contact, where
+                depth = _CONTACT_DEPTH[instance.semantic]
+                add_contact_shadow(contact, contact_map, pose, 0.5 * width, 0.5 * length, depth, _CONTACT_FADE_M)
+        return contact, contact_map
 
     def T_world_camera(self, frame: int, side: str) -> Points:
         """Return the (4, 4) camera-to-world pose."""
@@ -157,25 +137,19 @@ class RoadRenderer:
 
     def render(self, frame: int) -> dict[str, RoadView]:
         """Render the images of a frame by side."""
-        light = self._light(frame)
+        light = self.make_light(frame)
         return {side: self._render(frame, side, light) for side in self.sides}
 
     def _render(self, frame: int, side: str, light: SceneLight) -> RoadView:
         T_camera_body = np.linalg.inv(self.T_world_camera(frame, side)) @ self.world.geometry.T_world_body[frame]
         gain = float(self.gains[self.sides.index(side), frame])
         noise = make_generator(self.world.seed, "noise", side, frame) if self.config.noise else None
-        shot = render_image(self._scene, T_camera_body, self.lens, light, gain=gain, noise=noise)
-        return self._truth(shot.image, shot.inverse_depth, shot.index, T_camera_body)
-
-    def _truth(
-        self, image: NDArray[np.uint8], inverse_depth: Points, index: NDArray[np.int32], T_camera_body: Points
-    ) -> RoadView:
-        geometry, lens = self.world.geometry, self.lens
-        size = (lens.height, lens.width)
-        depth, normals = np.empty(size, np.float32), np.empty((*size, 3), np.float32)
-        compute_depth_and_normals(
-            index, inverse_depth, lens, geometry.surfaces.normal, geometry.surfaces.body, T_camera_body, depth, normals
-        )
+        rendered = render_image(self._scene, T_camera_body, self.lens, light, gain=gain, noise=noise)
+        geometry, index = self.world.geometry, rendered.index
+        depth, normals = np.empty(index.shape, np.float32), np.empty((*index.shape, 3), np.float32)
+        normal, body = geometry.surfaces.normal, geometry.surfaces.body
+        compute_depth_and_normals(index, rendered.inverse_depth, self.lens, normal, body, T_camera_body, depth, normals)
         shown = index >= 0
         semantic = np.where(shown, geometry.semantic[index], np.uint8(SemanticClass.SKY))
-        return RoadView(image, depth, normals, semantic, np.where(shown, geometry.instance[index], np.uint16(0)))
+        instance = np.where(shown, geometry.instance[index], np.uint16(0))
+        return RoadView(rendered.image, depth, normals, semantic, instance)

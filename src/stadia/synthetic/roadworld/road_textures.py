@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,41 +20,44 @@ from stadia.synthetic.rendering.surfaces import (
 
 FLOOR_M = 3.0  # height of a storey
 FACADES, CLOTHS, SIGN_FACES = 6, 6, 4
+_WALLS = [
+    (0.45, 0.20, 0.14), (0.55, 0.48, 0.38), (0.62, 0.60, 0.56), (0.50, 0.38, 0.24), (0.36, 0.38, 0.42),
+    (0.60, 0.52, 0.30), (0.40, 0.30, 0.26),
+]  # fmt: skip
+_SIGNS = [  # rim, ground, symbol
+    ((0.6, 0.02, 0.02), (0.75, 0.75, 0.75), (0.03, 0.03, 0.03)),
+    ((0.02, 0.08, 0.5), (0.02, 0.08, 0.5), (0.75, 0.75, 0.75)),
+]
 
 
 def make_asphalt(random: np.random.Generator, half_width_m: float, lane_m: float) -> Texture:
-    """Make a two-lane road from above, v along it: aggregate, stains, wheel tracks, patches, cracks, manholes,
-    markings.
-    """
-    height, width, length = 1024, 1024, 16.0
+    """Make a two-lane road from above, v along it, with stains, wheel tracks, patches, cracks, manholes, markings."""
+    n, length = 1024, 16.0
     size = (length, 2 * half_width_m)
-    along, across = make_texel_grid(height, width, size)
+    along, across = make_texel_grid(n, n, size)
     across = across - half_width_m
-    grain = make_fractal_noise(random, height, width, cells=(6, 4), octaves=9, persistence=random.uniform(0.78, 0.88))
-    stain = make_fractal_noise(random, height, width, cells=(3, 3), octaves=5, persistence=0.55)
-    value = 1 + 0.17 * grain + 0.09 * stain + 0.09 * random.standard_normal((height, width), np.float32)
+    grain = make_fractal_noise(random, n, n, cells=(6, 4), octaves=9, persistence=random.uniform(0.78, 0.88))
+    stain = make_fractal_noise(random, n, n, cells=(3, 3), octaves=5, persistence=0.55)
+    value = 1 + 0.17 * grain + 0.09 * stain + 0.09 * random.standard_normal((n, n), np.float32)
     for wheel in (-0.5 * lane_m - 0.75, -0.5 * lane_m + 0.75, 0.5 * lane_m - 0.75, 0.5 * lane_m + 0.75):
         value *= 1 - 0.10 * np.exp(-(((across - wheel) / 0.35) ** 2))
     for _ in range(random.integers(4, 14)):
         x, z, half_x, half_z = random.uniform((-half_width_m, 0, 0.25, 0.3), (half_width_m, length, 1.3, 2.2))
         inside = (abs(across - x) < half_x) & (abs((along - z + length / 2) % length - length / 2) < half_z)
-        value *= np.where(
-            inside, np.float32(random.choice([random.uniform(0.6, 0.85), random.uniform(1.1, 1.25)])), np.float32(1)
-        )
+        patch = np.float32(random.choice([random.uniform(0.6, 0.85), random.uniform(1.1, 1.25)]))
+        value *= np.where(inside, patch, np.float32(1))
     for _ in range(random.integers(0, 3)):
         x, z = random.uniform((-lane_m, 0.5), (lane_m, length - 0.5))
         radius = np.hypot(across - x, along - z)
         value *= np.where(radius < 0.32, np.float32(0.55), np.float32(1))
         value *= np.where(abs(radius - 0.32) < 0.03, np.float32(0.5), np.float32(1))
-    value *= np.where(
-        abs(stain + 0.35 * grain) < random.uniform(0.008, 0.03), np.float32(0.45), np.float32(1)
-    )  # cracks
+    cracks = abs(stain + 0.35 * grain) < random.uniform(0.008, 0.03)
+    value *= np.where(cracks, np.float32(0.45), np.float32(1))
     image = (random.uniform(0.17, 0.30) * value)[..., None] * (1 + random.uniform(-0.05, 0.05, 3)).astype(np.float32)
     dash, gap = random.choice([(3.0, 5.0), (4.0, 4.0), (2.0, 2.0), (16.0, 0.0)])
     edge = random.choice([half_width_m - 0.35, lane_m + 0.05])
-    paint = (abs(across) < 0.075) & (along % (dash + gap) < dash) | (abs(abs(across) - edge) < 0.06) & (
-        random.random() < 0.8
-    )
+    has_edge_line = random.random() < 0.8
+    paint = (abs(across) < 0.075) & (along % (dash + gap) < dash) | (abs(abs(across) - edge) < 0.06) & has_edge_line
     worn = grain + 1.5 * stain > random.uniform(1.2, 2.8)
     color = as_linear_rgb(0.75, 0.75, 0.72) if random.random() < 0.8 else as_linear_rgb(0.75, 0.60, 0.18)
     image = np.where((paint & ~worn)[..., None], color * (0.9 + 0.08 * grain[..., None]), image)
@@ -61,12 +66,10 @@ def make_asphalt(random: np.random.Generator, half_width_m: float, lane_m: float
 
 def make_zebra(random: np.random.Generator, road: Texture) -> Texture:
     """Make a zebra crossing: broad bars along the road."""
-    _, across = make_texel_grid(road.image.shape[0], road.image.shape[1], road.size_m)
+    height, width = road.image.shape[:2]
+    _, across = make_texel_grid(height, width, road.size_m)
     bars = across % 1.0 < 0.5
-    worn = (
-        make_fractal_noise(random, road.image.shape[0], road.image.shape[1], cells=(8, 8), octaves=6, persistence=0.7)
-        > 1.3
-    )
+    worn = make_fractal_noise(random, height, width, cells=(8, 8), octaves=6, persistence=0.7) > 1.3
     bare = np.roll(road.image, 300, axis=0)
     return Texture(np.where((bars & ~worn)[..., None], as_linear_rgb(0.7, 0.7, 0.68), bare), road.size_m)
 
@@ -76,23 +79,14 @@ def make_paving(random: np.random.Generator) -> Texture:
     n, size = 512, 6.0
     down, across = make_texel_grid(n, n, (size, size))
     rows, columns = random.choice([4, 6, 10, 12, 15]), random.choice([6, 8, 10, 12])
-    row, column = (
-        (down * rows / size).astype(int),
-        (across * columns / size + 0.5 * ((down * rows / size).astype(int) % 2)).astype(int) % columns,
-    )
+    row = (down * rows / size).astype(int)
+    column = (across * columns / size + 0.5 * (row % 2)).astype(int) % columns
     slab = random.uniform(0.72, 1.2, (rows, columns)).astype(np.float32)[row, column]
     joint = (down % (size / rows) < 0.03) | ((across + 0.5 * (row % 2) * size / columns) % (size / columns) < 0.03)
-    value = (
-        (1 + 0.16 * make_fractal_noise(random, n, n, cells=(4, 4), octaves=8, persistence=0.75))
-        * slab
-        * np.where(joint, np.float32(0.5), np.float32(1))
-    )
-    return Texture(
-        random.uniform(0.3, 0.5)
-        * value[..., None]
-        * (as_linear_rgb(1, 0.97, 0.92) + random.uniform(-0.05, 0.05, 3).astype(np.float32)),
-        (size, size),
-    )
+    grain = 1 + 0.16 * make_fractal_noise(random, n, n, cells=(4, 4), octaves=8, persistence=0.75)
+    value = random.uniform(0.3, 0.5) * (grain * slab * np.where(joint, np.float32(0.5), np.float32(1)))[..., None]
+    color = as_linear_rgb(1, 0.97, 0.92) + random.uniform(-0.05, 0.05, 3).astype(np.float32)
+    return Texture(value * color, (size, size))
 
 
 def make_grass(random: np.random.Generator) -> Texture:
@@ -125,9 +119,8 @@ def _make_wall(random: np.random.Generator, height: int, width: int, size_m: tup
     """Make weathered brick, plaster or panels."""
     down, across = make_texel_grid(height, width, size_m)
     value = 1 + 0.10 * make_fractal_noise(random, height, width, cells=(4, 4), octaves=8, persistence=0.75)
-    value *= 1 + 0.06 * make_fractal_noise(
-        random, height, width, cells=(2, 16), octaves=4, persistence=0.6
-    )  # streaks of rain
+    streaks = make_fractal_noise(random, height, width, cells=(2, 16), octaves=4, persistence=0.6)  # of rain
+    value *= 1 + 0.06 * streaks
     kind = random.choice(["brick", "plaster", "panel"], p=[0.45, 0.35, 0.2])
     if kind == "brick":
         tall, wide = random.choice([(0.1, 0.25), (0.15, 0.4), (0.3, 0.6)])
@@ -137,21 +130,8 @@ def _make_wall(random: np.random.Generator, height: int, width: int, size_m: tup
     elif kind == "panel":
         seam = (down % (FLOOR_M / 2) < 0.04) | (across % 1.5 < 0.04)
         value *= np.where(seam, np.float32(0.6), np.float32(1))
-    palette = [
-        (0.45, 0.20, 0.14),
-        (0.55, 0.48, 0.38),
-        (0.62, 0.60, 0.56),
-        (0.50, 0.38, 0.24),
-        (0.36, 0.38, 0.42),
-        (0.60, 0.52, 0.30),
-        (0.40, 0.30, 0.26),
-    ]
-    color = (
-        as_linear_rgb(*palette[random.integers(len(palette))])
-        * random.uniform(0.8, 1.15)
-        * random.uniform(0.9, 1.1, 3).astype(np.float32)
-    )
-    return value[..., None] * color
+    color = as_linear_rgb(*_WALLS[random.integers(len(_WALLS))]) * random.uniform(0.8, 1.15)
+    return value[..., None] * (color * random.uniform(0.9, 1.1, 3).astype(np.float32))
 
 
 def _make_glass(random: np.random.Generator, row: NDArray, column: NDArray, tone: Map) -> Image:
@@ -193,12 +173,8 @@ def make_shopfront(random: np.random.Generator) -> Texture:
     pitch = 24.0 / random.choice([5, 6, 8, 10])
     shop = (across / pitch).astype(int) + 0 * (down / FLOOR_M).astype(int)
     x = across % pitch - pitch / 2
-    pane = (
-        (abs(x) < 0.42 * pitch)
-        & (down > 0.75)
-        & (down < FLOOR_M - random.uniform(0.15, 0.8))
-        & (abs(abs(x) - 0.14 * pitch) > 0.05)
-    )
+    pane = (abs(x) < 0.42 * pitch) & (down > 0.75) & (down < FLOOR_M - random.uniform(0.15, 0.8))
+    pane = pane & (abs(abs(x) - 0.14 * pitch) > 0.05)
     door = (abs(x) < 0.14 * pitch - 0.1) & (down > 0.75)
     band = (abs(x) < 0.46 * pitch) & (down > 0.12) & (down < 0.62)
     colors = random.uniform(0.05, 0.6, (16, 3)).astype(np.float32)
@@ -213,14 +189,10 @@ def make_roof(random: np.random.Generator) -> Texture:
     """Make roof tiles in rows, each second row shifted by half a tile."""
     down, across = make_texel_grid(256, 256, (4.0, 4.0))
     row = (down / 0.25).astype(int)
-    tile = random.uniform(0.7, 1.25, (16, 16)).astype(np.float32)[
-        row % 16, (across / 0.25 + 0.5 * (row % 2)).astype(int) % 16
-    ]
-    value = (
-        tile
-        * np.where(down % 0.25 < 0.04, np.float32(0.5), np.float32(1))
-        * (1 + 0.12 * make_fractal_noise(random, 256, 256))
-    )
+    column = (across / 0.25 + 0.5 * (row % 2)).astype(int)
+    tile = random.uniform(0.7, 1.25, (16, 16)).astype(np.float32)[row % 16, column % 16]
+    joint = np.where(down % 0.25 < 0.04, np.float32(0.5), np.float32(1))
+    value = tile * joint * (1 + 0.12 * make_fractal_noise(random, 256, 256))
     color = [(0.35, 0.13, 0.08), (0.15, 0.14, 0.14), (0.25, 0.18, 0.13)][random.integers(3)]
     return Texture(value[..., None] * as_linear_rgb(*color), (4.0, 4.0))
 
@@ -238,10 +210,7 @@ def make_sign_face(random: np.random.Generator) -> Texture:
     """Make the front of a traffic sign, 0.7 m a tile: a disc with a rim and a symbol."""
     down, across = make_texel_grid(128, 128, (0.7, 0.7))
     radius = np.hypot(down - 0.35, across - 0.35)
-    rim, ground, mark = [
-        ((0.6, 0.02, 0.02), (0.75, 0.75, 0.75), (0.03, 0.03, 0.03)),
-        ((0.02, 0.08, 0.5), (0.02, 0.08, 0.5), (0.75, 0.75, 0.75)),
-    ][random.integers(2)]
+    rim, ground, mark = _SIGNS[random.integers(2)]
     symbol = make_fractal_noise(random, 128, 128, cells=(4, 4), octaves=3, persistence=0.4) > 0.4
     image = np.where((radius > 0.27)[..., None], as_linear_rgb(*rim), as_linear_rgb(*ground))
     return Texture(np.where((symbol & (radius < 0.22))[..., None], as_linear_rgb(*mark), image), (0.7, 0.7))
@@ -267,32 +236,26 @@ def make_road_textures(seed: int, half_width_m: float, lane_m: float, overcast: 
 
     made = {"asphalt": make_asphalt(stream("asphalt"), half_width_m, lane_m), "sky": make_sky(stream("sky"), overcast)}
     made["zebra"] = make_zebra(stream("zebra"), made["asphalt"])
-    single = {
-        "paving": make_paving,
-        "grass": make_grass,
-        "bark": make_bark,
-        "shopfront": make_shopfront,
-        "roof": make_roof,
-    }
-    made |= {name: make(stream(name)) for name, make in single.items()}
-    for kind, count, make in (
-        ("foliage", 2, make_foliage),
-        ("facade", FACADES, make_facade),
-        ("cloth", CLOTHS, make_clothing),
-        ("sign_face", SIGN_FACES, make_sign_face),
-    ):
-        made |= {f"{kind}{i}": make(stream(f"{kind}{i}")) for i in range(count)}
-    for name, rgb, contrast, size in (
-        ("paint", (0.85, 0.85, 0.85), 0.07, 3.0),
-        ("glass", (0.07, 0.08, 0.09), 0.45, 2.5),
-        ("rubber", (0.03, 0.03, 0.03), 0.3, 1.0),
-        ("metal", (0.30, 0.30, 0.31), 0.15, 2.0),
-        ("lamp", (0.80, 0.80, 0.76), 0.1, 0.5),
-        ("red", (0.45, 0.03, 0.02), 0.2, 0.5),
-        ("skin", (0.55, 0.36, 0.26), 0.1, 0.5),
-        ("hair", (0.10, 0.07, 0.05), 0.4, 0.3),
-        ("concrete", (0.42, 0.41, 0.39), 0.18, 3.0),
-        ("wood", (0.28, 0.19, 0.11), 0.3, 1.5),
-    ):
-        made[name] = make_plain_texture(stream(name), rgb, contrast, size)
-    return made
+    for kind, count, make in _DRAWN:
+        names = [kind] if count == 1 else [f"{kind}{i}" for i in range(count)]
+        made |= {name: make(stream(name)) for name in names}
+    return made | {name: make_plain_texture(stream(name), *look) for name, look in _PLAIN.items()}
+
+
+_DRAWN: tuple[tuple[str, int, Callable[[np.random.Generator], Texture]], ...] = (
+    ("paving", 1, make_paving), ("grass", 1, make_grass), ("bark", 1, make_bark), ("shopfront", 1, make_shopfront),
+    ("roof", 1, make_roof), ("foliage", 2, make_foliage), ("facade", FACADES, make_facade),
+    ("cloth", CLOTHS, make_clothing), ("sign_face", SIGN_FACES, make_sign_face),
+)  # fmt: skip
+_PLAIN = {  # linear RGB, contrast, metres of a tile
+    "paint": ((0.85, 0.85, 0.85), 0.07, 3.0),
+    "glass": ((0.07, 0.08, 0.09), 0.45, 2.5),
+    "rubber": ((0.03, 0.03, 0.03), 0.3, 1.0),
+    "metal": ((0.30, 0.30, 0.31), 0.15, 2.0),
+    "lamp": ((0.80, 0.80, 0.76), 0.1, 0.5),
+    "red": ((0.45, 0.03, 0.02), 0.2, 0.5),
+    "skin": ((0.55, 0.36, 0.26), 0.1, 0.5),
+    "hair": ((0.10, 0.07, 0.05), 0.4, 0.3),
+    "concrete": ((0.42, 0.41, 0.39), 0.18, 3.0),
+    "wood": ((0.28, 0.19, 0.11), 0.3, 1.5),
+}

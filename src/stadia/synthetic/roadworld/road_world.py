@@ -1,4 +1,4 @@
-"""Compose a world from a seed: street, light, objects, and the drive of the camera."""
+"""Make a world from a seed: street, light, objects, and the drive of the camera through it."""
 
 from __future__ import annotations
 
@@ -8,33 +8,27 @@ import numpy as np
 
 from stadia.core.seeds import derive_seed, make_generator
 from stadia.geometry.rasterizer import make_intrinsics
-from stadia.synthetic.rendering.mesh import Points
+from stadia.synthetic.rendering.mesh import Points, make_direction
 from stadia.synthetic.rendering.renderer import TextureAtlas
 from stadia.synthetic.rendering.surfaces import pack_textures
-from stadia.synthetic.roadworld import street_scene
+from stadia.synthetic.roadworld import road_course, street_scene
 from stadia.synthetic.roadworld.config import RoadWorldConfig
-from stadia.synthetic.roadworld.road_course import (
-    RoadCourse,
-    StreetSection,
-    make_course,
-    make_hills,
-    make_pavement,
-    make_roadside,
-    make_terrain,
-)
+from stadia.synthetic.roadworld.road_course import RoadCourse, StreetSection
 from stadia.synthetic.roadworld.road_textures import make_road_textures
 from stadia.synthetic.roadworld.street_scene import SceneObject, SemanticClass, WorldGeometry, assemble_world
 
-# -- The camera's drive along the road, with weaving, bumps, roll and pitch.
-
+VIEW_M = 130.0  # how far the road goes on beyond the drive
 _LATERAL_ACCELERATION = 3.0  # m/s^2, comfortable in a turn
+
+
+# -- The camera's drive along the road, with weaving, bumps, roll and pitch.
 
 
 @dataclass(frozen=True, slots=True)
 class CameraDrive:
     """The drive over F frames: s, d (F,) along and across the road; T_world_camera (F, 4, 4); road_plane (F, 4).
 
-    road_plane: unit normal in the camera's frame, towards the camera, and the camera's height over that plane in
+    road_plane: unit normal in the camera's frame, towards the camera, and height of the camera over that plane in
         metres: road points p satisfy normal . p + height = 0.
     """
 
@@ -47,7 +41,7 @@ class CameraDrive:
 def _draw_smooth_noise(
     random: np.random.Generator, time_s: Points, deviation: float, hertz: tuple[float, float]
 ) -> Points:
-    """Draw a smooth zero-mean motion (F,): three sines of random frequency and phase with this standard deviation."""
+    """Draw a smooth motion (F,) with this standard deviation: three sines of random frequency and phase."""
     total = np.zeros_like(time_s)
     for _ in range(3):
         total += np.sin(2 * np.pi * random.uniform(*hertz) * time_s + random.uniform(0, 2 * np.pi))
@@ -61,9 +55,7 @@ def compute_drive_s(
     random = make_generator(seed, "camera", "speed")
     cruise = random.uniform(*speed_m_per_frame)
     change = _draw_smooth_noise(random, np.arange(frames) / frame_rate_hz, 0.10, (0.05, 0.25))
-    ahead = np.array(
-        [np.abs(course.curvature_per_m[i : i + 24]).max() for i in range(len(course.s))]
-    )  # 12 m of foresight
+    ahead = np.array([np.abs(course.curvature_per_m[i : i + 24]).max() for i in range(len(course.s))])  # the next 12 m
     limit = np.sqrt(_LATERAL_ACCELERATION / np.maximum(ahead, 1e-6)) / frame_rate_hz
     s = np.zeros(frames)
     pace = min(cruise, float(np.interp(0.0, course.s, limit)))
@@ -75,10 +67,7 @@ def compute_drive_s(
 
 
 def _rotation_from_euler(pitch: float, yaw: float, roll: float) -> Points:
-    """Return the rotation about y by yaw, then x by pitch, then z by roll (intrinsic).
-
-    Positive: right, up, clockwise.
-    """
+    """Return the intrinsic rotation about y by yaw, x by pitch, z by roll. Positive: right, up, clockwise."""
     cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
@@ -109,16 +98,14 @@ def make_drive(
     return CameraDrive(s, d, poses, planes)
 
 
-# -- Make a world from a seed: street, light, objects, and the drive through it.
-
-VIEW_M = 130.0  # how far the road goes on beyond the drive
+# -- The street's style, section and light, and the whole world.
 
 
 @dataclass(frozen=True, slots=True)
 class StreetStyle:
-    """Appearance of a street, drawn once a world.
+    """Appearance of the street of a world.
 
-    town: blocks of flats rather than houses.  built, parked, gardens: share of the places taken.
+    town: blocks of flats instead of houses.  built, parked, gardens: share of the places taken.
     trees_per_100_m, people_per_100_m: along each side.  conifers: share of the trees.
     overcast: soft light under cloud.  haze_per_m: extinction.
     """
@@ -163,7 +150,7 @@ class RoadWorld:
 
 
 def derive_world_seed(seed: int, split: str, index: int) -> int:
-    """Derive the seed of a world. It contains the split's name, so that no two splits share a world."""
+    """Derive the seed of a world from the split's name too, so that no two splits share a world."""
     return derive_seed(seed, "roadworld", split, index)
 
 
@@ -196,7 +183,7 @@ def make_sun(seed: int, style: StreetStyle) -> SunLight:
     """Draw the sun's direction, and the colors of sun, sky and haze."""
     random = make_generator(seed, "light")
     azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(22, 65))
-    direction = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
+    direction = make_direction(elevation, azimuth)
     warmth = random.uniform(0.0, 1.0)
     brightness = random.uniform(0.85, 1.15)
     sun, sky = np.array([1.55, 1.45 - 0.12 * warmth, 1.30 - 0.32 * warmth]), np.array([0.42, 0.46, 0.54])
@@ -214,17 +201,15 @@ def draw_rig(seed: int, config: RoadWorldConfig) -> tuple[float, float]:
 
 def _make_ground(seed: int, course: RoadCourse, section: StreetSection) -> list[SceneObject]:
     random = make_generator(seed, "ground")
-    crossings = [
-        float(at) for at in np.arange(random.uniform(5.0, 50.0), course.s[-1] - 5.0, random.uniform(45.0, 110.0))
-    ]
-    walks, verges = make_roadside(course, section)
-    here = np.eye(4)
-    return [
-        SceneObject(make_pavement(course, section, crossings), SemanticClass.ROAD, here, casts_shadow=False),
-        SceneObject(walks, SemanticClass.SIDEWALK, here, casts_shadow=False),
-        SceneObject(verges + make_terrain(course, section), SemanticClass.TERRAIN, here, casts_shadow=False),
-        SceneObject(make_hills(course, make_generator(seed, "hills")), SemanticClass.TERRAIN, here, casts_shadow=False),
-    ]
+    crossings_s = np.arange(random.uniform(5.0, 50.0), course.s[-1] - 5.0, random.uniform(45.0, 110.0)).tolist()
+    walks, verges = road_course.make_roadside(course, section)
+    meshes = (
+        (road_course.make_pavement(course, section, crossings_s), SemanticClass.ROAD),
+        (walks, SemanticClass.SIDEWALK),
+        (verges + road_course.make_terrain(course, section), SemanticClass.TERRAIN),
+        (road_course.make_hills(course, make_generator(seed, "hills")), SemanticClass.TERRAIN),
+    )
+    return [SceneObject(mesh, semantic, np.eye(4), casts_shadow=False) for mesh, semantic in meshes]
 
 
 def make_world(
@@ -236,22 +221,21 @@ def make_world(
     """
     style, section = make_style(seed), make_section(seed)
     longest = config.frames * config.speed_m_per_frame[1] * 1.3
-    course = make_course(seed, longest + VIEW_M, flat=flat, straight=straight)
+    course = road_course.make_course(seed, longest + VIEW_M, flat=flat, straight=straight)
     s = compute_drive_s(seed, course, config.frames, config.speed_m_per_frame, config.frame_rate_hz)
-    course = make_course(seed, float(s[-1]) + VIEW_M, flat=flat, straight=straight)
+    course = road_course.make_course(seed, float(s[-1]) + VIEW_M, flat=flat, straight=straight)
     height_m, field_of_view_deg = draw_rig(seed, config)
-    things = _make_ground(seed, course, section)
-    things += street_scene.place_buildings(seed, course, section, style.town, style.built)
-    things += street_scene.place_trees(seed, course, section, style.town, style.trees_per_100_m, style.conifers)
-    things += street_scene.place_woods(seed, course, section, 40)
-    things += street_scene.place_gardens(seed, course, section, style.gardens)
-    things += street_scene.place_furniture(seed, course, section)
-    things += street_scene.place_parked_cars(seed, course, section, style.parked)
-    things += street_scene.place_driving_cars(seed, course, section, s, config.frame_rate_hz)
+    street, rate_hz = (seed, course, section), config.frame_rate_hz
+    objects = _make_ground(*street)
+    objects += street_scene.place_buildings(*street, style.town, style.built)
+    objects += street_scene.place_trees(*street, style.town, style.trees_per_100_m, style.conifers)
+    objects += street_scene.place_woods(*street, 40)
+    objects += street_scene.place_gardens(*street, style.gardens)
+    objects += street_scene.place_furniture(*street)
+    objects += street_scene.place_parked_cars(*street, style.parked)
+    objects += street_scene.place_driving_cars(*street, s, rate_hz)
     if with_people:
-        things += street_scene.place_people(
-            seed, course, section, style.people_per_100_m, config.frames, config.frame_rate_hz
-        )
+        objects += street_scene.place_people(*street, style.people_per_100_m, config.frames, rate_hz)
     textures = make_road_textures(seed, section.half_width_m, section.lane_m, style.overcast)
     return RoadWorld(
         seed,
@@ -259,10 +243,10 @@ def make_world(
         section,
         style,
         make_sun(seed, style),
-        make_drive(seed, course, s, section.lane_m, height_m, config.frame_rate_hz),
+        make_drive(seed, course, s, section.lane_m, height_m, rate_hz),
         make_intrinsics(field_of_view_deg, config.height, config.width),
         height_m,
-        assemble_world(things, textures, config.frames),
+        assemble_world(objects, textures, config.frames),
         pack_textures(textures),
         list(textures).index("sky"),
     )

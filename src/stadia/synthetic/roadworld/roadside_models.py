@@ -1,4 +1,4 @@
-"""Build the meshes of buildings, trees, hedges and street furniture."""
+"""Meshes of buildings, trees, hedges and street furniture."""
 
 from __future__ import annotations
 
@@ -44,12 +44,8 @@ def _make_walls(height: float, wide: float, deep: float, bottom: float, material
 
 def make_block(random: np.random.Generator, wide: float, deep: float) -> Mesh:
     """Make a town building of 2 to 6 storeys, front in the plane x = 0, depth to +x, standing on y = 0."""
-    floors, material, tint, u = (
-        int(random.integers(2, 7)),
-        f"facade{random.integers(FACADES)}",
-        _draw_wall_tint(random),
-        random.uniform(0, 12),
-    )
+    floors, material = int(random.integers(2, 7)), f"facade{random.integers(FACADES)}"
+    tint, u = _draw_wall_tint(random), random.uniform(0, 12)
     height = floors * FLOOR_M + 0.4
     ground = FLOOR_M if random.random() < 0.55 else 0.0
     parts = _make_walls(height, wide, deep, ground if ground else -_FOUNDATION_M, material, tint, u)
@@ -58,21 +54,17 @@ def make_block(random: np.random.Generator, wide: float, deep: float) -> Mesh:
         parts += _make_walls(0.0, wide, deep, -_FOUNDATION_M, "concrete", tint, 0.0)
     parts.append(make_quad((0, -height, -0.5 * wide), (deep, 0, 0), (0, 0, wide), "concrete"))
     stone: Color = tuple(random.uniform(0.6, 1.3) * np.ones(3))
-    parts += make_box(
-        (-0.25, -height - 0.35, -0.5 * wide), (deep, -height + 0.05, 0.5 * wide), "concrete", stone
-    )  # cornice
+    cornice = (-0.25, -height - 0.35, -0.5 * wide), (deep, -height + 0.05, 0.5 * wide)
+    parts += make_box(*cornice, "concrete", stone)
     if ground:
         parts += make_box((-0.12, -ground - 0.15, -0.5 * wide), (0.0, -ground + 0.1, 0.5 * wide), "concrete", stone)
     if random.random() < 0.4:  # balconies
         pitch = random.uniform(3.5, 6.0)
         for floor in range(1, floors):
+            y = -floor * FLOOR_M
             for z in np.arange(-0.5 * wide + 2.0, 0.5 * wide - 2.0, pitch):
-                parts += make_box(
-                    (-0.9, -floor * FLOOR_M - 0.12, z - 1.1), (0.0, -floor * FLOOR_M, z + 1.1), "concrete"
-                )
-                parts += make_box(
-                    (-0.9, -floor * FLOOR_M - 1.0, z - 1.1), (-0.85, -floor * FLOOR_M - 0.12, z + 1.1), "metal"
-                )
+                parts += make_box((-0.9, y - 0.12, z - 1.1), (0.0, y, z + 1.1), "concrete")
+                parts += make_box((-0.9, y - 1.0, z - 1.1), (-0.85, y - 0.12, z + 1.1), "metal")
     if random.random() < 0.5:
         x, z = random.uniform(0.2, 0.8) * deep, random.uniform(-0.4, 0.4) * wide
         parts += make_box((x - 0.5, -height - 1.6, z - 0.5), (x + 0.5, -height, z + 0.5), "roof")
@@ -87,46 +79,28 @@ def make_house(random: np.random.Generator, wide: float, deep: float) -> Mesh:
     rise, over, half = random.uniform(0.3, 0.5) * min(wide, deep), 0.45, 0.5 * wide
     slate: Color = tuple(random.uniform(0.6, 1.3) * np.ones(3))
     if random.random() < 0.5:  # the ridge along the street
-        ridge = [(0.5 * deep, -eaves - rise, -half - over), (0.5 * deep, -eaves - rise, half + over)]
+        first, last = (0.5 * deep, -eaves - rise, -half - over), (0.5 * deep, -eaves - rise, half + over)
         for x in (-over, deep + over):
-            parts.append(
-                make_patch(
-                    [(x, -eaves + 0.2, -half - over), (x, -eaves + 0.2, half + over), ridge[1], ridge[0]], "roof", slate
-                )
-            )
+            gutter = (x, -eaves + 0.2, -half - over), (x, -eaves + 0.2, half + over)
+            parts.append(make_patch([*gutter, last, first], "roof", slate))
         for z in (-half, half):
-            parts.append(
-                make_patch(
-                    [(0, -eaves, z), (deep, -eaves, z), (0.5 * deep, -eaves - rise, z), (0.5 * deep, -eaves - rise, z)],
-                    "concrete",
-                    tint,
-                )
-            )
+            top = (0.5 * deep, -eaves - rise, z)
+            parts.append(make_patch([(0, -eaves, z), (deep, -eaves, z), top, top], "concrete", tint))
     else:
-        ridge = [(-over, -eaves - rise, 0.0), (deep + over, -eaves - rise, 0.0)]
+        first, last = (-over, -eaves - rise, 0.0), (deep + over, -eaves - rise, 0.0)
         for z in (-half - over, half + over):
-            parts.append(
-                make_patch(
-                    [(-over, -eaves + 0.2, z), (deep + over, -eaves + 0.2, z), ridge[1], ridge[0]], "roof", slate
-                )
-            )
+            gutter = (-over, -eaves + 0.2, z), (deep + over, -eaves + 0.2, z)
+            parts.append(make_patch([*gutter, last, first], "roof", slate))
         for x in (0.0, deep):
-            parts.append(
-                make_patch(
-                    [(x, -eaves, -half), (x, -eaves, half), (x, -eaves - rise, 0.0), (x, -eaves - rise, 0.0)],
-                    "concrete",
-                    tint,
-                )
-            )
+            top = (x, -eaves - rise, 0.0)
+            parts.append(make_patch([(x, -eaves, -half), (x, -eaves, half), top, top], "concrete", tint))
     x, z = random.uniform(0.3, 0.7) * deep, random.uniform(-0.3, 0.3) * wide
     parts += make_box((x - 0.3, -eaves - rise - 0.7, z - 0.3), (x + 0.3, -eaves, z + 0.3), "roof", slate)
-    parts += make_box(
-        (-0.06, -2.1, 0.12 * wide - 0.5), (0.0, 0.3, 0.12 * wide + 0.5), "wood", _draw_wall_tint(random)
-    )  # a door
-    return parts
+    door = (-0.06, -2.1, 0.12 * wide - 0.5), (0.0, 0.3, 0.12 * wide + 0.5)
+    return parts + make_box(*door, "wood", _draw_wall_tint(random))
 
 
-# -- Meshes of trees, conifers and hedges, with loose leaves round their outline.
+# -- Trees, conifers and hedges, with loose leaves round their outline.
 
 
 def _draw_radius_factors(random: np.random.Generator, along: int, around: int, depth: float) -> NDArray[np.float64]:
@@ -175,11 +149,8 @@ def make_broadleaf(random: np.random.Generator, clear_m: float = 2.0, reach_m: f
         up = trunk + size[1] + random.uniform(0.0, 1.3) * radius * (1 - 0.35 * out / radius)
         center = np.array([top[0] + out * np.cos(angle), -up, top[2] + out * np.sin(angle)])
         shade: Color = tuple(np.array(tint) * random.uniform(0.8, 1.15))
-        parts.append(
-            make_ellipsoid(
-                center, size, material, shade, around=13, along=9, swell=_draw_radius_factors(random, 9, 13, 0.14)
-            )
-        )
+        swell = _draw_radius_factors(random, 9, 13, 0.14)
+        parts.append(make_ellipsoid(center, size, material, shade, around=13, along=9, swell=swell))
         parts.append(_make_loose_leaves(random, center, size, 80, 0.11 * radius, material, shade))
     return parts
 
@@ -206,17 +177,8 @@ def make_conifer(random: np.random.Generator) -> Mesh:
 def make_hedge(random: np.random.Generator, length_m: float, height_m: float, tint: Color) -> Mesh:
     """Make a clipped hedge along z, standing on y = 0."""
     steps, half = max(3, int(length_m / 0.5)), random.uniform(0.3, 0.5)
-    profile = np.array(
-        [
-            (-half, 0.0),
-            (-half * 1.05, 0.5),
-            (-half * 0.9, 0.95),
-            (0.0, 1.0),
-            (half * 0.9, 0.95),
-            (half * 1.05, 0.5),
-            (half, 0.0),
-        ]
-    )
+    side = [(half, 0.0), (half * 1.05, 0.5), (half * 0.9, 0.95)]
+    profile = np.array([*((-x, y) for x, y in side), (0.0, 1.0), *side[::-1]])
     z = np.linspace(-0.5 * length_m, 0.5 * length_m, steps + 1)
     points = np.zeros((steps + 1, len(profile), 3))
     points[..., 0], points[..., 1], points[..., 2] = profile[:, 0], -profile[:, 1] * height_m, z[:, None]
@@ -226,22 +188,18 @@ def make_hedge(random: np.random.Generator, length_m: float, height_m: float, ti
     points[..., 1] = np.minimum(points[..., 1], 0.0)
     u = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(profile * [1, height_m], axis=0), axis=1))])
     uv = np.stack(np.broadcast_arrays(u[None], z[:, None]), -1)
-    return [
-        make_sheet(points, uv, "foliage1", tint),
-        make_loft([points[0, :4], points[0, :2:-1]], "foliage1", tint),
-        make_loft([points[-1, :4], points[-1, :2:-1]], "foliage1", tint),
-    ]
+    ends = [make_loft([ring[:4], ring[:2:-1]], "foliage1", tint) for ring in (points[0], points[-1])]
+    return [make_sheet(points, uv, "foliage1", tint), *ends]
 
 
-# -- Meshes of lamp posts, signs, bollards and fences. All stand on y = 0; the street is towards -x.
+# -- Lamp posts, signs, bollards and fences. All stand on y = 0; the street is towards -x.
 
 
 def make_lamp_post(random: np.random.Generator) -> Mesh:
     """Make a post of 5 to 8 m with an arm over the road."""
     height, reach, tint = random.uniform(5.0, 8.0), random.uniform(0.8, 2.2), (random.uniform(0.4, 1.6),) * 3
-    parts = make_tube((0, 0, 0), (0, -0.9, 0), 0.11, "metal", tint, sides=10) + make_tube(
-        (0, -0.9, 0), (0, -height, 0), (0.075, 0.05), "metal", tint, sides=10
-    )
+    parts = make_tube((0, 0, 0), (0, -0.9, 0), 0.11, "metal", tint, sides=10)
+    parts += make_tube((0, -0.9, 0), (0, -height, 0), (0.075, 0.05), "metal", tint, sides=10)
     parts += make_tube((0, -height, 0), (-reach, -height - 0.3, 0), 0.04, "metal", tint, sides=6)
     return [*parts, make_ellipsoid((-reach - 0.2, -height - 0.3, 0), (0.38, 0.09, 0.15), "lamp", around=8, along=5)]
 
@@ -253,31 +211,25 @@ def make_sign(random: np.random.Generator) -> Mesh:
     corners = int(random.choice([3, 8, 24]))
     angle = 2 * np.pi * np.arange(corners) / corners + (np.pi / 2 if corners == 3 else np.pi / corners)
     rim = np.stack([radius * np.cos(angle), -up - radius * np.sin(angle), np.full(corners, -0.05)], -1)
-    front, back = (
-        make_fan(rim, f"sign_face{random.integers(SIGN_FACES)}"),
-        make_fan(rim + np.array([0, 0, 0.012]), "metal"),
-    )
-    front.uv[:] = np.stack(
-        [front.vertices[:, 0] + 0.35, front.vertices[:, 1] + up + 0.35], -1
-    )  # the tile's middle in the sign's
+    front = make_fan(rim, f"sign_face{random.integers(SIGN_FACES)}")
+    back = make_fan(rim + np.array([0, 0, 0.012]), "metal")
+    x, y = front.vertices[:, 0], front.vertices[:, 1]
+    front.uv[:] = np.stack([x + 0.35, y + up + 0.35], -1)  # the middle of the tile is the middle of the sign
     return [*parts, front, back]
 
 
 def make_bollard(random: np.random.Generator) -> Mesh:
     """Make a post of about a metre."""
-    height = random.uniform(0.7, 1.1)
-    return make_tube(
-        (0, 0, 0), (0, -height, 0), (0.09, 0.07), "metal", (random.uniform(0.3, 1.2),) * 3, sides=10, closed=True
-    )
+    height, tint = random.uniform(0.7, 1.1), (random.uniform(0.3, 1.2),) * 3
+    return make_tube((0, 0, 0), (0, -height, 0), (0.09, 0.07), "metal", tint, sides=10, closed=True)
 
 
 def make_fence(random: np.random.Generator, length_m: float, tint: Color) -> Mesh:
     """Make posts and boards along z."""
-    height, parts = random.uniform(0.9, 1.3), []
-    for z in np.arange(-0.5 * length_m, 0.5 * length_m + 0.01, 2.0):
+    height, half, parts = random.uniform(0.9, 1.3), 0.5 * length_m, []
+    for z in np.arange(-half, half + 0.01, 2.0):
         parts += make_box((-0.05, -height, z - 0.05), (0.05, 0.0, z + 0.05), "wood", tint)
     for up in (0.3, 0.6, 0.9):
-        parts += make_box(
-            (-0.08, -up * height - 0.12, -0.5 * length_m), (-0.05, -up * height + 0.05, 0.5 * length_m), "wood", tint
-        )
+        y = -up * height
+        parts += make_box((-0.08, y - 0.12, -half), (-0.05, y + 0.05, half), "wood", tint)
     return parts

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +25,31 @@ from stadia.synthetic.rendering.dataset_files import (
     SceneJob,
     colorize_depth,
     count_cores,
+    find_unfinished,
     group_names_by_split,
+    list_jobs,
     run_jobs,
-    unfinished,
     write_contact_sheet,
     write_png,
 )
 from stadia.synthetic.rendering.renderer import GAMMA
 from stadia.synthetic.roadworld.config import DEMO, RoadWorldConfig
 from stadia.synthetic.roadworld.road_renderer import RoadRenderer, RoadView
-from stadia.synthetic.roadworld.road_world import RoadWorld, derive_world_seed, make_world
-from stadia.synthetic.roadworld.street_scene import PALETTE, SemanticClass
+from stadia.synthetic.roadworld.road_world import derive_world_seed, make_world
+from stadia.synthetic.roadworld.street_scene import PALETTE, ObjectInstance, SemanticClass
 
 ROADWORLD_VERSION = 4
-"""Of the worlds: raised when a seed no longer gives the same images, so that an old folder is not continued by new
-code.
-"""
+"""Raised when a seed no longer gives the same images, so that new code does not continue an old folder."""
+
+DEMO_FRAMES = sum(DEMO.worlds.values()) * DEMO.frames
+
+_NEAR_M, _FAR_M = 3.0, 120.0  # of depth in previews
 
 
 def list_recordings(config: RoadWorldConfig, seed: int) -> list[SceneJob]:
     """List the recordings of a data set in order."""
-    return [
-        SceneJob(f"{split}-{i:03d}", split, i, derive_world_seed(seed, split, i))
-        for split, count in config.worlds.items()
-        for i in range(count)
-    ]
+    derive = partial(derive_world_seed, seed)
+    return list_jobs(config.worlds, derive, lambda split, index, _: f"{split}-{index:03d}")
 
 
 def _write_view(folder: Path, side: str, frame: int, view: RoadView) -> None:
@@ -60,41 +61,32 @@ def _write_view(folder: Path, side: str, frame: int, view: RoadView) -> None:
     np.save(folder / "normals" / side / f"{name}.npy", view.normals.astype(np.float16))
 
 
-def _describe_instances(world: RoadWorld) -> dict[str, Any]:
-    """Return class, size and pose of each instance (x right, y down, z its front; origin on the ground under its
-    middle).
-    """
+def _describe_instance(instance: ObjectInstance) -> dict[str, Any]:
+    """Return class, size and pose (x right, y down, z its front; origin on the ground under its middle)."""
     return {
-        "instances": [
-            {
-                "id": instance.number,
-                "class": instance.semantic.label,
-                "size_hwl_m": instance.size_hwl_m,
-                "moving": instance.moves,
-                "T_world_instance": instance.T_world_instance.round(9).tolist(),
-            }
-            for instance in world.geometry.instances
-        ]
+        "id": instance.number,
+        "class": instance.semantic.label,
+        "size_hwl_m": instance.size_hwl_m,
+        "moving": instance.moves,
+        "T_world_instance": instance.T_world_instance.round(9).tolist(),
     }
 
 
 def _write_description(folder: Path, renderer: RoadRenderer, origin: dict[str, Any]) -> None:
     """Write all files of a recording but its images; recording.json comes last."""
     world, config = renderer.world, renderer.config
+    plane = world.drive.road_plane
     np.savetxt(folder / "poses.txt", world.drive.T_world_camera[:, :3].reshape(-1, 12), fmt="%.12e")
     np.savetxt(folder / "times.txt", np.arange(config.frames) / config.frame_rate_hz, fmt="%.6f")
-    np.savetxt(folder / "road_planes.txt", world.drive.road_plane, fmt="%.12e")
+    np.savetxt(folder / "road_planes.txt", plane, fmt="%.12e")
     write_json(folder / "classes.json", {str(int(c)): c.label for c in SemanticClass})
-    (folder / "instances.json").write_text(
-        json.dumps(_describe_instances(world)) + "\n", encoding="utf-8"
-    )  # one line: it is long
+    instances = json.dumps({"instances": list(map(_describe_instance, world.geometry.instances))})
+    (folder / "instances.json").write_text(instances + "\n", encoding="utf-8")  # one line: indented it would be long
     if config.exposure:
         gains = dict(zip(renderer.sides, renderer.gains, strict=True))
-        encoded = {side: (g ** (1 / GAMMA)).tolist() for side, g in gains.items()}
-        write_json(
-            folder / "exposure.json",
-            {"linear_gain": {k: g.tolist() for k, g in gains.items()}, "encoded_gain": encoded},
-        )
+        linear = {side: gain.tolist() for side, gain in gains.items()}
+        encoded = {side: (gain ** (1 / GAMMA)).tolist() for side, gain in gains.items()}
+        write_json(folder / "exposure.json", {"linear_gain": linear, "encoded_gain": encoded})
     camera = {"K": world.K.tolist(), "height": config.height, "width": config.width}
     T_right_left = np.eye(4)
     T_right_left[0, 3] = -config.baseline_m
@@ -103,31 +95,25 @@ def _write_description(folder: Path, renderer: RoadRenderer, origin: dict[str, A
         "T_right_left": T_right_left.tolist() if config.stereo else None,
         "frame_rate_hz": config.frame_rate_hz,
         "camera_height_m": world.camera_height_m,
-        "road_plane": {
-            "normal": world.drive.road_plane[:, :3].mean(0).tolist(),
-            "height_m": float(world.drive.road_plane[:, 3].mean()),
-        },
+        "road_plane": {"normal": plane[:, :3].mean(0).tolist(), "height_m": float(plane[:, 3].mean())},
         "roadworld": origin,
     }
     write_json(folder / "recording.json", recording)
 
 
-def _render_frames(pool: Executor, renderer: RoadRenderer, folder: Path, advance: Callable[[], None]) -> None:
-    def one(frame: int) -> None:
+def _write_recording(
+    pool: Executor, job: SceneJob, renderer: RoadRenderer, out: Path, advance: Callable[[int], None]
+) -> None:
+    def write_frame(frame: int) -> int:
         for side, view in renderer.render(frame).items():
             _write_view(folder, side, frame, view)
+        return 1
 
-    run_jobs(pool, one, range(renderer.config.frames), lambda _: advance())
-
-
-def _write_recording(
-    pool: Executor, job: SceneJob, renderer: RoadRenderer, out: Path, advance: Callable[[], None]
-) -> None:
     with atomic_folder(out / job.name) as folder:
         for kind in ("", "depth", "normals", "semantic", "instance"):
             for side in renderer.sides:
                 (folder / kind / side).mkdir(parents=True)
-        _render_frames(pool, renderer, folder, advance)
+        run_jobs(pool, write_frame, range(renderer.config.frames), advance)
         _write_description(folder, renderer, job.origin(renderer.config, ROADWORLD_VERSION))
 
 
@@ -139,24 +125,22 @@ def write_roadworld(
     workers: int | None = None,
     advance: Callable[[int], None] = lambda frames: None,
 ) -> Path:
-    """Render a data set to `out`; recordings already there are kept. Returns the path of its dataset.json.
+    """Render a data set to `out`; existing recordings are kept. Returns the path of its dataset.json.
 
     Args:
-        config: what to render.
-        seed: of the data set; the same seed gives the same bytes, whatever `workers` is.
+        seed: of the data set; the same seed gives the same bytes for any number of workers.
         workers: threads that render; all cores by default.
-        advance: called with a number of frames as they are finished (or found finished).
+        advance: called with a number of frames when they are finished.
 
     Raises DataError where a folder holds a recording made with other settings, StadiaError where it cannot be written.
     """
     out = Path(out)
     every = list_recordings(config, seed)
-    todo = unfinished(
-        every,
-        lambda job: out / job.name / "recording.json",
-        "roadworld",
-        lambda job: job.origin(config, ROADWORLD_VERSION),
-    )
+
+    def record(job: SceneJob) -> Path:
+        return out / job.name / "recording.json"
+
+    todo = find_unfinished(every, record, "roadworld", config, ROADWORLD_VERSION)
     advance(config.frames * (len(every) - len(todo)))
 
     def build(job: SceneJob) -> RoadRenderer:
@@ -164,11 +148,11 @@ def write_roadworld(
 
     with ThreadPoolExecutor(workers or count_cores()) as pool:
         upcoming = [pool.submit(build, job) for job in todo[:1]]
-        for job, following in zip(todo, [*todo[1:], None], strict=False):  # where all is there, nothing follows
+        for job, following in zip(todo, [*todo[1:], None], strict=False):  # no job is left where all are finished
             renderer = upcoming.pop().result()
             if following is not None:  # the next world is built while this one is rendered
                 upcoming.append(pool.submit(build, following))
-            _write_recording(pool, job, renderer, out, lambda: advance(1))
+            _write_recording(pool, job, renderer, out, advance)
     write_roadworld_preview(out, [job.name for job in every])
     path = out / "dataset.json"
     made_from = {"seed": seed, "config": config.model_dump(mode="json")}
@@ -176,9 +160,7 @@ def write_roadworld(
     return path
 
 
-# -- Draw a contact sheet of a dataset: images, depth, normals and classes.
-
-_NEAR_M, _FAR_M = 3.0, 120.0
+# -- A contact sheet: images, depth, normals and classes.
 
 
 def colorize_normals(normals: NDArray[np.float16]) -> Image:
@@ -189,21 +171,16 @@ def colorize_normals(normals: NDArray[np.float16]) -> Image:
 
 def colorize_classes(semantic: NDArray[np.uint8]) -> Image:
     """Color classes as (H, W, 3) RGB."""
-    table = np.zeros((256, 3), np.uint8)
-    for kind, color in PALETTE.items():
-        table[kind] = color
-    return table[semantic]
+    return np.array(PALETTE, np.uint8)[semantic]
 
 
 def _draw_preview_row(recording: Path, frame: int) -> Image:
     name = f"{frame:06d}"
     image = np.asarray(cv2.imread(str(recording / "left" / f"{name}.png")))[..., ::-1]
-    depth = np.load(recording / "depth" / "left" / f"{name}.npy", allow_pickle=False)
-    normals = np.load(recording / "normals" / "left" / f"{name}.npy", allow_pickle=False)
+    depth = colorize_depth(np.load(recording / "depth" / "left" / f"{name}.npy", allow_pickle=False), _NEAR_M, _FAR_M)
+    normals = colorize_normals(np.load(recording / "normals" / "left" / f"{name}.npy", allow_pickle=False))
     semantic = np.asarray(cv2.imread(str(recording / "semantic" / "left" / f"{name}.png"), cv2.IMREAD_UNCHANGED))
-    return np.hstack(
-        [image, colorize_depth(depth, _NEAR_M, _FAR_M), colorize_normals(normals), colorize_classes(semantic)]
-    )
+    return np.hstack([image, depth, normals, colorize_classes(semantic)])
 
 
 def write_roadworld_preview(dataset: Path, recordings: list[str], rows: int = 8) -> Path:
@@ -211,13 +188,11 @@ def write_roadworld_preview(dataset: Path, recordings: list[str], rows: int = 8)
     counts = {name: len(list((dataset / name / "left").glob("*.png"))) for name in recordings}
     frames = [(name, i) for name, count in counts.items() for i in range(count)]
     chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(rows, len(frames)) + 2).astype(int)[1:-1]]
-    return write_contact_sheet(dataset, np.vstack([_draw_preview_row(dataset / name, i) for name, i in chosen]))
+    sheet = np.vstack([_draw_preview_row(dataset / name, i) for name, i in chosen])
+    return write_contact_sheet(dataset / "preview.png", sheet)
 
 
-# -- Render RoadWorld into the cache, once; the demo's worlds.
-
-
-DEMO_FRAMES = sum(DEMO.worlds.values()) * DEMO.frames
+# -- Worlds in the cache, among them those of the demo.
 
 
 def render_cached_worlds(
@@ -231,7 +206,7 @@ def render_cached_worlds(
     """Render worlds to the cache, once. Returns their folder; concurrent processes wait for the first.
 
     name: part of the folder's name, beside hash of settings, version, and seed where it is not 0.
-    advance: called with a number of frames as they are finished (or found finished).
+    advance: see `write_roadworld`.
     """
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other worlds
     seeded = f"-seed-{seed}" if seed else ""
@@ -242,5 +217,5 @@ def render_cached_worlds(
 
 
 def render_demo_worlds(cache: CacheConfig, advance: Callable[[int], None] = lambda frames: None) -> Path:
-    """Render the demo's worlds to the cache, see `cached_worlds`. advance: out of FRAMES frames."""
+    """Render the demo's worlds to the cache, see `render_cached_worlds`. advance: of DEMO_FRAMES frames."""
     return render_cached_worlds("demo", DEMO, cache, advance=advance)

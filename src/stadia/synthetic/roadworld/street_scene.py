@@ -1,4 +1,4 @@
-"""Place buildings, trees, cars and people along the road and assemble their triangles."""
+"""Place buildings, trees, cars and people along the road, and assemble their triangles."""
 
 from __future__ import annotations
 
@@ -13,25 +13,16 @@ from stadia.core.seeds import make_generator
 from stadia.synthetic.rendering.mesh import Mesh, Points, compute_bounds, transform_mesh
 from stadia.synthetic.rendering.renderer import SurfaceTable
 from stadia.synthetic.rendering.surfaces import Texture, assemble_parts
+from stadia.synthetic.roadworld import roadside_models
 from stadia.synthetic.roadworld.road_course import RoadCourse, StreetSection, compute_terrain_height_m
-from stadia.synthetic.roadworld.roadside_models import (
-    make_block,
-    make_bollard,
-    make_broadleaf,
-    make_conifer,
-    make_fence,
-    make_hedge,
-    make_house,
-    make_lamp_post,
-    make_sign,
-)
 from stadia.synthetic.roadworld.traffic_models import make_car, make_person
 
-# -- The semantic classes of RoadWorld, by the names of Cityscapes.
+Size = tuple[float, float, float]
+_MIN_GAP_M = 11.0  # from the camera to the middle of a car in its lane
 
 
 class SemanticClass(IntEnum):
-    """The class of a pixel. `SKY` has depth 0; a kerb belongs to the sidewalk, a lane marking to the road."""
+    """The class of a pixel, as in Cityscapes. `SKY` has depth 0; a kerb is sidewalk, a lane marking is road."""
 
     SKY = 0
     ROAD = 1
@@ -50,47 +41,31 @@ class SemanticClass(IntEnum):
         return {"SIGN": "traffic sign"}.get(self.name, self.name.lower())
 
 
-PALETTE: dict[SemanticClass, tuple[int, int, int]] = {
-    SemanticClass.SKY: (70, 130, 180),
-    SemanticClass.ROAD: (128, 64, 128),
-    SemanticClass.SIDEWALK: (244, 35, 232),
-    SemanticClass.TERRAIN: (152, 251, 152),
-    SemanticClass.BUILDING: (70, 70, 70),
-    SemanticClass.VEGETATION: (107, 142, 35),
-    SemanticClass.POLE: (153, 153, 153),
-    SemanticClass.SIGN: (220, 220, 0),
-    SemanticClass.PERSON: (220, 20, 60),
-    SemanticClass.CAR: (0, 0, 142),
-    SemanticClass.FENCE: (190, 153, 153),
-}
-"""RGB of each class in previews."""
-
-
-# -- Objects of a world, static or moving, some of them instances with a size; and their assembled triangles.
-
-
-Size = tuple[float, float, float]
+PALETTE = (  # RGB of each class in previews, in the order of SemanticClass
+    (70, 130, 180), (128, 64, 128), (244, 35, 232), (152, 251, 152), (70, 70, 70), (107, 142, 35), (153, 153, 153),
+    (220, 220, 0), (220, 20, 60), (0, 0, 142), (190, 153, 153),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class SceneObject:
     """An object of the world.
 
-    mesh: in its own frame (x right, y down, z its front); what has a size stands on y = 0, centered over the origin.
-    T_world_thing: (4, 4) at rest, (F, 4, 4) for each frame where it moves.
-    size_hwl_m: height, width, length where it is an instance, whose number it then gets; None for the rest.
-    casts_shadow: the ground need not.
+    mesh: in its own frame (x right, y down, z its front); an instance stands on y = 0, centered over the origin.
+    T_world_object: (4, 4) at rest, (F, 4, 4) for each frame where it moves.
+    size_hwl_m: height, width, length of an instance; None for an object that is not counted.
+    casts_shadow: False for the ground.
     """
 
     mesh: Mesh
     semantic: SemanticClass
-    T_world_thing: Points
+    T_world_object: Points
     size_hwl_m: Size | None = None
     casts_shadow: bool = True
 
     @property
     def moves(self) -> bool:
-        return self.T_world_thing.ndim == 3
+        return self.T_world_object.ndim == 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +84,11 @@ class ObjectInstance:
 
 @dataclass(frozen=True, slots=True)
 class WorldGeometry:
-    """The triangles of a world. Body 0 is the world itself; each moving thing is a body with its own frame.
+    """The triangles of a world. Body 0 is the world itself; each moving object is a body with its own frame.
 
     vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32; the ground first
-        (`surfaces.ground`, it casts no shadow), then what is at rest up to `fixed`, then what moves.
-    semantic, instance: (M,).  surfaces: see shade.py.  T_world_body: (B, 4, 4) or (F, B, 4, 4).
+        (`surfaces.ground`, it casts no shadow), then objects at rest up to `fixed`, then moving objects.
+    semantic, instance: (M,).  T_world_body: (F, B, 4, 4).
     """
 
     vertices: Points
@@ -127,40 +102,37 @@ class WorldGeometry:
     instances: tuple[ObjectInstance, ...]
 
 
-def assemble_world(things: Sequence[SceneObject], textures: dict[str, Texture], frames: int) -> WorldGeometry:
-    """Put the things together: the ground first, then what is at rest, then what moves."""
-    order = sorted(range(len(things)), key=lambda i: (things[i].moves, things[i].casts_shadow))
-    numbers = {
-        i: n for n, i in enumerate((i for i, thing in enumerate(things) if thing.size_hwl_m is not None), start=1)
-    }
+def assemble_world(objects: Sequence[SceneObject], textures: dict[str, Texture], frames: int) -> WorldGeometry:
+    """Join the triangles of all objects: the ground first, then objects at rest, then moving objects."""
+    instances: list[ObjectInstance] = []
+    numbers = [0] * len(objects)
+    for i, one in enumerate(objects):
+        if one.size_hwl_m is not None:
+            numbers[i] = len(instances) + 1
+            instances.append(ObjectInstance(numbers[i], one.semantic, one.size_hwl_m, one.T_world_object))
     poses: list[Points] = [np.broadcast_to(np.eye(4), (frames, 4, 4))]
     parts: Mesh = []
-    rows = []  # of each part: body, class, instance, whether it casts no shadow, whether it rests
-    for i in order:
-        thing = things[i]
-        if thing.moves:
-            poses.append(thing.T_world_thing)
-        mesh = thing.mesh if thing.moves else transform_mesh(thing.mesh, thing.T_world_thing)
-        body = len(poses) - 1 if thing.moves else 0
+    rows: list[tuple[int, ...]] = []  # of each part: body, class, instance, whether it is ground, whether it is at rest
+    for i in sorted(range(len(objects)), key=lambda i: (objects[i].moves, objects[i].casts_shadow)):
+        one, moves = objects[i], objects[i].moves
+        if moves:
+            poses.append(one.T_world_object)
+        mesh = one.mesh if moves else transform_mesh(one.mesh, one.T_world_object)
+        body = len(poses) - 1 if moves else 0
         parts += mesh
-        rows += [
-            (body, thing.semantic, numbers.get(i, 0), not thing.moves and not thing.casts_shadow, not thing.moves)
-        ] * len(mesh)
-    body_of, semantic, instance, ground, fixed = np.array(rows, np.int32).T
-    together = assemble_parts(parts, body_of, int(ground.sum()), textures)
+        rows += [(body, one.semantic, numbers[i], not moves and not one.casts_shadow, not moves)] * len(mesh)
+    body_of_part, semantic, instance, ground, fixed = np.array(rows, np.int32).T
+    assembly = assemble_parts(parts, body_of_part, int(ground.sum()), textures)
     return WorldGeometry(
-        together.vertices,
-        together.body,
-        together.triangles,
-        int(fixed[together.part].sum()),
-        semantic[together.part].astype(np.uint8),
-        instance[together.part].astype(np.uint16),
-        together.surfaces,
+        assembly.vertices,
+        assembly.body,
+        assembly.triangles,
+        int(fixed[assembly.part].sum()),
+        semantic[assembly.part].astype(np.uint8),
+        instance[assembly.part].astype(np.uint16),
+        assembly.surfaces,
         np.ascontiguousarray(np.stack(poses, 1)),
-        tuple(
-            ObjectInstance(n, things[i].semantic, things[i].size_hwl_m or (0, 0, 0), things[i].T_world_thing)
-            for i, n in numbers.items()
-        ),
+        tuple(instances),
     )
 
 
@@ -168,7 +140,7 @@ def assemble_world(things: Sequence[SceneObject], textures: dict[str, Texture], 
 
 
 def _make_instance(mesh: Mesh, semantic: SemanticClass, T: Points) -> SceneObject:
-    """Make an instance whose size is that of its mesh, and whose origin is on the ground under its middle."""
+    """Make an instance with the size of its mesh, and its origin on the ground under its middle."""
     low, high = compute_bounds(mesh)
     middle = np.array([0.5 * (low[0] + high[0]), high[1], 0.5 * (low[2] + high[2])])
     shift = np.eye(4)
@@ -188,7 +160,7 @@ def place_buildings(
     seed: int, course: RoadCourse, section: StreetSection, town: bool, share: float
 ) -> list[SceneObject]:
     """Place a row of buildings along each side: blocks at the sidewalk, houses behind a garden."""
-    things = []
+    placed = []
     for side in (-1, 1):
         random = make_generator(seed, "buildings", side)
         at = course.s[0]
@@ -196,61 +168,58 @@ def place_buildings(
             wide = random.uniform(10.0, 24.0) if town else random.uniform(7.0, 13.0)
             deep = random.uniform(9.0, 14.0) if town else random.uniform(6.0, 9.0)
             setback = random.uniform(0.2, 1.0) if town else random.uniform(3.0, 7.5)
-            mesh = (make_block if town else make_house)(random, wide, deep)
+            mesh = (roadside_models.make_block if town else roadside_models.make_house)(random, wide, deep)
             d = section.sidewalk_edge_m + setback
             T = course.frame(at + 0.5 * wide, side * d, section.kerb_m, 0.0 if side > 0 else np.pi, upright=True)
             if random.random() < share and _is_off_road(course, T, deep, wide, section.sidewalk_edge_m - 0.3):
-                things.append(SceneObject(mesh, SemanticClass.BUILDING, T))
+                placed.append(SceneObject(mesh, SemanticClass.BUILDING, T))
             at += wide + (0.0 if town and random.random() < 0.6 else random.uniform(2.0, 10.0))
-    return things
+    return placed
 
 
 def place_trees(
     seed: int, course: RoadCourse, section: StreetSection, town: bool, per_100_m: float, conifers: float
 ) -> list[SceneObject]:
     """Place trees: in a town along the kerb, with crowns above traffic; else on the verge."""
-    things = []
+    placed = []
     for side in (-1, 1):
         random = make_generator(seed, "trees", side)
         at = course.s[0] + random.uniform(0.0, 8.0)
         while at < course.s[-1] - 2.0:
             tall = random.random() < conifers
             if town:
-                mesh, out = make_broadleaf(random, 2.9, 1.5), section.half_width_m + 0.75
+                mesh, out = roadside_models.make_broadleaf(random, 2.9, 1.5), section.half_width_m + 0.75
             elif tall:
-                mesh, out = make_conifer(random), section.sidewalk_edge_m + random.uniform(2.0, 3.0)
+                mesh, out = roadside_models.make_conifer(random), section.sidewalk_edge_m + random.uniform(2.0, 3.0)
             else:
-                mesh, out = make_broadleaf(random), section.sidewalk_edge_m + random.uniform(0.3, 1.6)
+                mesh, out = roadside_models.make_broadleaf(random), section.sidewalk_edge_m + random.uniform(0.3, 1.6)
             d = side * out
             T = course.frame(at, d, section.kerb_m, random.uniform(0, 2 * np.pi), upright=True)
             if course.beside(T[None, [0, 2], 3])[0][0] > section.half_width_m + 0.6:
-                things.append(_make_instance(mesh, SemanticClass.VEGETATION, T))
+                placed.append(_make_instance(mesh, SemanticClass.VEGETATION, T))
             at += 3.0 + random.exponential(100.0 / per_100_m)
-    return things
+    return placed
 
 
 def place_woods(seed: int, course: RoadCourse, section: StreetSection, count: int) -> list[SceneObject]:
     """Place trees on the terrain, away from the road."""
     random = make_generator(seed, "trees", "wood")
-    things = []
+    placed = []
     for _ in range(count):
-        mesh = make_conifer(random) if random.random() < 0.4 else make_broadleaf(random)
+        mesh = roadside_models.make_conifer(random) if random.random() < 0.4 else roadside_models.make_broadleaf(random)
         s, d = random.uniform(course.s[0], course.s[-1]), random.choice([-1, 1]) * random.uniform(22.0, 48.0)
         T = course.frame(s, d, 0.0, random.uniform(0, 2 * np.pi), upright=True)
         distance, nearest = course.beside(T[None, [0, 2], 3])
         if distance[0] > section.edge_m + 6.0:
-            T[1, 3] = (
-                float(np.interp(nearest[0], course.s, course.position[:, 1]))
-                - float(compute_terrain_height_m(distance, section)[0])
-                + 0.15
-            )
-            things.append(SceneObject(mesh, SemanticClass.VEGETATION, T))
-    return things
+            road_y = float(np.interp(nearest[0], course.s, course.position[:, 1]))
+            T[1, 3] = road_y - float(compute_terrain_height_m(distance, section)[0]) + 0.15
+            placed.append(SceneObject(mesh, SemanticClass.VEGETATION, T))
+    return placed
 
 
 def place_gardens(seed: int, course: RoadCourse, section: StreetSection, share: float) -> list[SceneObject]:
     """Place hedges and fences along the sidewalk."""
-    things = []
+    placed = []
     for side in (-1, 1):
         random = make_generator(seed, "gardens", side)
         at = course.s[0]
@@ -258,22 +227,21 @@ def place_gardens(seed: int, course: RoadCourse, section: StreetSection, share: 
             length = random.uniform(4.0, 9.0)
             tint = (random.uniform(0.7, 1.3),) * 3
             leafy = random.random() < 0.55
-            mesh = (
-                make_hedge(random, length, random.uniform(0.7, 1.6), tint)
-                if leafy
-                else make_fence(random, length, tint)
-            )
+            if leafy:
+                mesh = roadside_models.make_hedge(random, length, random.uniform(0.7, 1.6), tint)
+            else:
+                mesh = roadside_models.make_fence(random, length, tint)
             d = side * (section.sidewalk_edge_m + 2.1)
             T = course.frame(at + 0.5 * length, d, section.kerb_m, 0.0 if side > 0 else np.pi)
             if random.random() < share and _is_off_road(course, T, 0.5, length, section.sidewalk_edge_m):
-                things.append(SceneObject(mesh, SemanticClass.VEGETATION if leafy else SemanticClass.FENCE, T))
+                placed.append(SceneObject(mesh, SemanticClass.VEGETATION if leafy else SemanticClass.FENCE, T))
             at += length + random.uniform(0.5, 5.0)
-    return things
+    return placed
 
 
 def place_furniture(seed: int, course: RoadCourse, section: StreetSection) -> list[SceneObject]:
     """Place lamp posts, signs and bollards between the kerb and the pedestrians."""
-    things = []
+    placed = []
     d = section.half_width_m + 0.42
     for side in (-1, 1):
         random = make_generator(seed, "furniture", side)
@@ -281,35 +249,33 @@ def place_furniture(seed: int, course: RoadCourse, section: StreetSection) -> li
         spacing = random.uniform(18.0, 32.0)
         for at in np.arange(course.s[0] + random.uniform(2, spacing), course.s[-1], spacing):
             T = course.frame(float(at), side * d, section.kerb_m, facing, upright=True)
-            things.append(_make_instance(make_lamp_post(random), SemanticClass.POLE, T))
+            placed.append(_make_instance(roadside_models.make_lamp_post(random), SemanticClass.POLE, T))
         at = course.s[0] + random.uniform(5.0, 30.0)
         while at < course.s[-1] - 2.0:
             T = course.frame(at, side * d, section.kerb_m, facing + random.normal(0, 0.08), upright=True)
-            things.append(_make_instance(make_sign(random), SemanticClass.SIGN, T))
+            placed.append(_make_instance(roadside_models.make_sign(random), SemanticClass.SIGN, T))
             if random.random() < 0.5:
                 for offset in np.arange(1.5, random.uniform(3.0, 12.0), 1.6):
                     T = course.frame(min(at + offset, course.s[-1]), side * d, section.kerb_m, upright=True)
-                    things.append(_make_instance(make_bollard(random), SemanticClass.POLE, T))
+                    placed.append(_make_instance(roadside_models.make_bollard(random), SemanticClass.POLE, T))
             at += random.uniform(14.0, 55.0)
-    return things
+    return placed
 
 
 # -- Place parked and driving cars, and people on the sidewalks. None of them touches the camera.
 
-_GAP_M = 11.0  # least distance from the camera to the middle of a car in its lane
 
-
-def _poses_along_road(course: RoadCourse, s: Points, d: float, up: float, yaw: float) -> Points:
+def _make_poses_along_road(course: RoadCourse, s: Points, d: float, up: float, yaw: float) -> Points:
     """Return poses (F, 4, 4) along the road; an object stops at the road's ends."""
     s = np.clip(s, course.s[0] + 3.0, course.s[-1] - 3.0)
     return np.stack([course.frame(float(at), d, up, yaw) for at in s])
 
 
 def place_parked_cars(seed: int, course: RoadCourse, section: StreetSection, share: float) -> list[SceneObject]:
-    """Place cars along both kerbs; `share` of the places are taken. Empty where the street is too narrow."""
+    """Place cars along both kerbs in `share` of the places; none where the street is too narrow."""
     if section.half_width_m - section.lane_m < 2.0:
         return []
-    things = []
+    placed = []
     for side in (-1, 1):
         random = make_generator(seed, "cars", "parked", side)
         at = course.s[0] + random.uniform(4.0, 10.0)
@@ -318,16 +284,16 @@ def place_parked_cars(seed: int, course: RoadCourse, section: StreetSection, sha
             d = side * (section.half_width_m - 0.25 - 0.5 * size[1] + random.uniform(-0.08, 0.08))
             yaw = random.normal(0.0, 0.02) + (np.pi if (side < 0) != (random.random() < 0.1) else 0.0)
             if random.random() < share:
-                things.append(SceneObject(mesh, SemanticClass.CAR, course.frame(at, d, 0.0, yaw), size))
+                placed.append(SceneObject(mesh, SemanticClass.CAR, course.frame(at, d, 0.0, yaw), size))
             at += random.uniform(5.9, 8.5)
-    return things
+    return placed
 
 
 def place_driving_cars(
     seed: int, course: RoadCourse, section: StreetSection, camera_s: Points, frame_rate_hz: float
 ) -> list[SceneObject]:
     """Place oncoming cars, and sometimes one ahead in the camera's lane that keeps its distance."""
-    things = []
+    placed = []
     random = make_generator(seed, "cars", "oncoming")
     time = np.arange(len(camera_s)) / frame_rate_hz
     speed = random.uniform(4.0, 12.0)
@@ -338,40 +304,39 @@ def place_driving_cars(
         d = -0.5 * section.lane_m + random.uniform(-0.15, 0.15)
         s = at - speed * time
         if s.min() > course.s[0] + 6.0 and s.max() < course.s[-1] - 6.0:
-            things.append(SceneObject(mesh, SemanticClass.CAR, _poses_along_road(course, s, d, 0.0, np.pi), size))
+            placed.append(SceneObject(mesh, SemanticClass.CAR, _make_poses_along_road(course, s, d, 0.0, np.pi), size))
         at += random.uniform(14.0, 60.0)
     random = make_generator(seed, "cars", "ahead")
     if random.random() < 0.4:
         mesh, size = make_car(random)
         middle, swing = random.uniform(20.0, 32.0), random.uniform(2.0, 8.0)
         gap = middle + swing * np.sin(2 * np.pi * random.uniform(0.05, 0.15) * time + random.uniform(0, 2 * np.pi))
-        s = np.asarray(camera_s + np.maximum(gap, _GAP_M))
+        s = np.asarray(camera_s + np.maximum(gap, _MIN_GAP_M))
         d = 0.5 * section.lane_m + random.uniform(-0.15, 0.15)
         if s.max() < course.s[-1] - 6.0:
-            things.append(SceneObject(mesh, SemanticClass.CAR, _poses_along_road(course, s, d, 0.0, 0.0), size))
-    return things
+            placed.append(SceneObject(mesh, SemanticClass.CAR, _make_poses_along_road(course, s, d, 0.0, 0.0), size))
+    return placed
 
 
 def place_people(
     seed: int, course: RoadCourse, section: StreetSection, per_100_m: float, frames: int, frame_rate_hz: float
 ) -> list[SceneObject]:
     """Place people who stand or walk on the sidewalks, both ways."""
-    things = []
+    placed = []
     time = np.arange(frames) / frame_rate_hz
     near, far = section.half_width_m + 1.3, section.sidewalk_edge_m - 0.4
     for side in (-1, 1):
         random = make_generator(seed, "people", side)
         at = course.s[0] + 5.0 + random.exponential(100.0 / per_100_m)
         while at < course.s[-1] - 8.0:
-            pose: Points
             mesh, size = make_person(random)
             d = side * random.uniform(near, far)
             if random.random() < 0.55:
                 onward = random.random() < 0.5
                 s = at + (1 if onward else -1) * random.uniform(0.8, 1.6) * time
-                pose = _poses_along_road(course, s, d, section.kerb_m, 0.0 if onward else np.pi)
+                pose = _make_poses_along_road(course, s, d, section.kerb_m, 0.0 if onward else np.pi)
             else:
                 pose = course.frame(at, d, section.kerb_m, random.uniform(-np.pi, np.pi))
-            things.append(SceneObject(mesh, SemanticClass.PERSON, pose, size))
+            placed.append(SceneObject(mesh, SemanticClass.PERSON, pose, size))
             at += 0.8 + random.exponential(100.0 / per_100_m)
-    return things
+    return placed

@@ -1,4 +1,4 @@
-"""Build the meshes of cars and pedestrians in real sizes."""
+"""Meshes of cars and pedestrians in real sizes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stadia.synthetic.rendering.mesh import (
     WHITE,
     Color,
     Mesh,
-    MeshPart,
+    compute_bounds,
     fit_mesh_to_size,
     join_parts,
     make_ellipsoid,
@@ -26,27 +26,17 @@ from stadia.synthetic.roadworld.road_textures import CLOTHS
 # -- Cars: a lofted body and cabin with windows, wheels, lamps and plates, in the size of a real model range.
 
 PAINTS: list[Color] = [
-    (0.85, 0.85, 0.85),
-    (0.55, 0.57, 0.60),
-    (0.28, 0.29, 0.31),
-    (0.05, 0.05, 0.06),
-    (0.50, 0.04, 0.04),
-    (0.05, 0.11, 0.35),
-    (0.10, 0.22, 0.14),
-    (0.70, 0.62, 0.45),
-    (0.65, 0.33, 0.05),
-    (0.20, 0.32, 0.42),
-]
+    (0.85, 0.85, 0.85), (0.55, 0.57, 0.60), (0.28, 0.29, 0.31), (0.05, 0.05, 0.06), (0.50, 0.04, 0.04),
+    (0.05, 0.11, 0.35), (0.10, 0.22, 0.14), (0.70, 0.62, 0.45), (0.65, 0.33, 0.05), (0.20, 0.32, 0.42),
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class CarModel:
-    """A body style. Lengths along the car are shares of its length from the middle, forward positive; heights are
-    metres.
+    """A body style. `along` is a share of the car's length from the middle, forward positive; heights are metres.
 
     size_hwl_m: mean height, width, length.  body: (along, underside, top, share of the width) from rear to front.
-    cabin: along of the rear foot, rear roof, front roof, front foot.  pillars: along of the pillars between the side
-        windows.
+    cabin: along of rear foot, rear roof, front roof, front foot.  pillars: along of those between the side windows.
     """
 
     size_hwl_m: tuple[float, float, float]
@@ -60,35 +50,18 @@ class CarModel:
 _TAIL = ((-0.5, 0.42, 0.80, 0.86), (-0.49, 0.32, 0.88, 0.93), (-0.44, 0.22, 0.93, 0.98))
 _NOSE = ((0.40, 0.20, 0.82, 0.97), (0.465, 0.24, 0.74, 0.92), (0.492, 0.32, 0.66, 0.85), (0.5, 0.42, 0.58, 0.79))
 _MIDDLE = ((-0.30, 0.17, 0.93, 1.0), (0.0, 0.17, 0.92, 1.0), (0.22, 0.18, 0.90, 0.99))
+_SUV = tuple((along, low + 0.06, top + 0.13, share) for along, low, top, share in _TAIL + _MIDDLE + _NOSE)
+_VAN = (
+    (-0.5, 0.40, 1.05, 0.95), (-0.49, 0.28, 1.1, 0.98), (-0.30, 0.20, 1.1, 1.0), (0.20, 0.20, 1.1, 1.0),
+    (0.36, 0.22, 1.06, 0.98), (0.46, 0.26, 0.92, 0.93), (0.5, 0.42, 0.78, 0.85),
+)  # fmt: skip
 
 MODELS: dict[str, CarModel] = {
     "sedan": CarModel((1.46, 1.82, 4.65), 0.92, _TAIL + _MIDDLE + _NOSE, (-0.40, -0.24, 0.05, 0.235), (-0.10,)),
     "hatchback": CarModel((1.50, 1.77, 4.05), 0.92, _TAIL + _MIDDLE + _NOSE, (-0.485, -0.40, 0.06, 0.25), (-0.09,)),
     "estate": CarModel((1.50, 1.83, 4.75), 0.92, _TAIL + _MIDDLE + _NOSE, (-0.485, -0.43, 0.05, 0.235), (-0.08, -0.29)),
-    "suv": CarModel(
-        (1.70, 1.88, 4.60),
-        1.06,
-        tuple((z, low + 0.06, top + 0.13, share) for z, low, top, share in _TAIL + _MIDDLE + _NOSE),
-        (-0.485, -0.43, 0.08, 0.235),
-        (-0.07, -0.27),
-        0.36,
-    ),
-    "van": CarModel(
-        (2.00, 1.95, 5.00),
-        1.10,
-        (
-            (-0.5, 0.40, 1.05, 0.95),
-            (-0.49, 0.28, 1.1, 0.98),
-            (-0.30, 0.20, 1.1, 1.0),
-            (0.20, 0.20, 1.1, 1.0),
-            (0.36, 0.22, 1.06, 0.98),
-            (0.46, 0.26, 0.92, 0.93),
-            (0.5, 0.42, 0.78, 0.85),
-        ),
-        (-0.492, -0.475, 0.25, 0.42),
-        (0.06, -0.2),
-        0.33,
-    ),
+    "suv": CarModel((1.70, 1.88, 4.60), 1.06, _SUV, (-0.485, -0.43, 0.08, 0.235), (-0.07, -0.27), 0.36),
+    "van": CarModel((2.00, 1.95, 5.00), 1.10, _VAN, (-0.492, -0.475, 0.25, 0.42), (0.06, -0.2), 0.33),
 }
 MODEL_SHARES = {"sedan": 0.3, "hatchback": 0.3, "estate": 0.13, "suv": 0.17, "van": 0.1}
 
@@ -99,24 +72,15 @@ def _make_body(model: CarModel, tint: Color) -> Mesh:
     rings = []
     for along, low, top, share in model.body:
         w, tall = 0.5 * width * share, top - low
-        half = [
-            (0.80 * w, low),
-            (0.95 * w, low + 0.10 * tall),
-            (w, low + 0.38 * tall),
-            (0.985 * w, low + 0.74 * tall),
-            (0.93 * w, top - 0.02),
-        ]
-        half += [(0.80 * w, top), (0.0, top + 0.025)]
+        half = [(x * w, low + up * tall) for x, up in ((0.80, 0.0), (0.95, 0.10), (1.0, 0.38), (0.985, 0.74))]
+        half += [(0.93 * w, top - 0.02), (0.80 * w, top), (0.0, top + 0.025)]
         across = half + [(-x, y) for x, y in half[-2::-1]]
         rings.append([(x, -y, along * length) for x, y in [*across, across[0]]])
-    return [
-        make_loft(rings, "paint", tint),
-        make_fan(rings[0][:-1], "paint", tint),
-        make_fan(rings[-1][:-1], "paint", tint),
-    ]
+    ends = [make_fan(ring[:-1], "paint", tint) for ring in (rings[0], rings[-1])]
+    return [make_loft(rings, "paint", tint), *ends]
 
 
-def _cabin_side(model: CarModel, along: float, share: float) -> tuple[float, float]:
+def _locate_cabin_side(model: CarModel, along: float, share: float) -> tuple[float, float]:
     """Return z (metres) and half-width of the cabin's side at a share of its length and of its height."""
     length, half = model.size_hwl_m[2], 0.5 * model.size_hwl_m[1]
     foot_rear, roof_rear, roof_front, foot_front = model.cabin
@@ -130,17 +94,16 @@ def _make_cabin(model: CarModel, tint: Color) -> Mesh:
     belt, rail = model.belt_m - 0.02, height - 0.07
 
     def at(along: float, share: float, side: float, proud: float = 0.0) -> tuple[float, float, float]:
-        z, half = _cabin_side(model, along, share)
+        z, half = _locate_cabin_side(model, along, share)
         return side * (half + proud), -(belt + share * (rail - belt)), z
 
     shell = [make_loft([[at(0, s, side), at(1, s, side)] for s in (0.0, 1.0)], "paint", tint) for side in (-1.0, 1.0)]
     shell += [make_patch([at(a, 0, -1), at(a, 0, 1), at(a, 1, 1), at(a, 1, -1)], "paint", tint) for a in (0.0, 1.0)]
     rings = []
+    bows = ((-1, 0), (-0.8, 0.75), (0, 1), (0.8, 0.75), (1, 0))
     for along, up in ((0.0, 0.0), (0.06, 0.05), (0.35, 0.07), (0.7, 0.07), (0.94, 0.05), (1.0, 0.0)):
-        z, half = _cabin_side(model, along, 1.0)
-        rings.append(
-            [(x * half, -(rail + up * bow), z) for x, bow in ((-1, 0), (-0.8, 0.75), (0, 1), (0.8, 0.75), (1, 0))]
-        )
+        z, half = _locate_cabin_side(model, along, 1.0)
+        rings.append([(x * half, -(rail + up * bow), z) for x, bow in bows])
     shell.append(make_loft(rings, "paint", tint))
     glass: Mesh = []
     low, high = 0.08, 0.90
@@ -151,17 +114,8 @@ def _make_cabin(model: CarModel, tint: Color) -> Mesh:
     panes = zip([0.07, *(p + 0.015 for p in posts)], [*(p - 0.015 for p in posts), 0.93], strict=True)
     for start, end in panes:
         for side in (-1.0, 1.0):
-            glass.append(
-                make_patch(
-                    [
-                        at(start, low, side, 0.008),
-                        at(end, low, side, 0.008),
-                        at(end, high, side, 0.008),
-                        at(start, high, side, 0.008),
-                    ],
-                    "glass",
-                )
-            )
+            pane = ((start, low), (end, low), (end, high), (start, high))
+            glass.append(make_patch([at(along, share, side, 0.008) for along, share in pane], "glass"))
     return shell + glass
 
 
@@ -179,9 +133,8 @@ def _make_wheels(model: CarModel) -> Mesh:
 
             arch = [(x, min(y, -0.2), q) for x, y, q in disc(1.16 * r, half + 0.004)]
             parts.append(make_fan(arch, "rubber", (0.5, 0.5, 0.5)))
-            parts += make_tube(
-                (side * (half - 0.2), -r, z), (side * (half + 0.012), -r, z), r, "rubber", sides=16, closed=True
-            )
+            inner, outer = (side * (half - 0.2), -r, z), (side * (half + 0.012), -r, z)
+            parts += make_tube(inner, outer, r, "rubber", sides=16, closed=True)
             parts.append(make_fan(disc(0.66 * r, half + 0.016), "metal", (1.5, 1.5, 1.5)))
             for spoke in range(5):
                 a = 2 * np.pi * spoke / 5
@@ -193,7 +146,7 @@ def _make_wheels(model: CarModel) -> Mesh:
     return parts
 
 
-def _make_details(model: CarModel) -> list[MeshPart]:
+def _make_details(model: CarModel) -> Mesh:
     """Make lamps, grille, plates and door seams."""
     _, width, length = model.size_hwl_m
     half = 0.5 * width
@@ -201,45 +154,20 @@ def _make_details(model: CarModel) -> list[MeshPart]:
     lamp_up, tail_up = model.body[-2][2] - 0.06, tail[2] - 0.02
     parts: Mesh = []
     for side in (-1.0, 1.0):
-        parts.append(
-            make_ellipsoid(
-                (side * 0.64 * half, -lamp_up, 0.486 * length), (0.17, 0.075, 0.09), "lamp", around=8, along=5
-            )
-        )
-        parts.append(
-            make_ellipsoid(
-                (side * 0.74 * half, -tail_up, -0.487 * length), (0.15, 0.10, 0.07), "red", around=8, along=5
-            )
-        )
+        for center, radii, material in (
+            ((side * 0.64 * half, -lamp_up, 0.486 * length), (0.17, 0.075, 0.09), "lamp"),
+            ((side * 0.74 * half, -tail_up, -0.487 * length), (0.15, 0.10, 0.07), "red"),
+        ):
+            parts.append(make_ellipsoid(center, radii, material, around=8, along=5))
         for along in (*model.pillars, model.cabin[2] + 0.07):
-            x, z = side * (half + 0.003), along * length
-            parts.append(
-                make_patch(
-                    [
-                        (x, -model.belt_m + 0.05, z),
-                        (x, -model.belt_m + 0.05, z + 0.02),
-                        (x, -0.3, z + 0.02),
-                        (x, -0.3, z),
-                    ],
-                    "rubber",
-                )
-            )
+            x, y, z = side * (half + 0.003), -model.belt_m + 0.05, along * length
+            parts.append(make_patch([(x, y, z), (x, y, z + 0.02), (x, -0.3, z + 0.02), (x, -0.3, z)], "rubber"))
     front, back = 0.5 * length + 0.004, -0.5 * length - 0.004
-    parts.append(
-        make_patch(
-            [
-                (-0.5 * half, -nose[2] + 0.01, front),
-                (0.5 * half, -nose[2] + 0.01, front),
-                (0.55 * half, -nose[1], front),
-                (-0.55 * half, -nose[1], front),
-            ],
-            "rubber",
-        )
-    )
-    for z, up, reach in ((front + 0.004, nose[1] + 0.03, 0.26), (back, tail[1] + 0.18, 0.26)):
-        parts.append(
-            make_patch([(-reach, -up - 0.11, z), (reach, -up - 0.11, z), (reach, -up, z), (-reach, -up, z)], "lamp")
-        )
+    grille = ((-0.5, -nose[2] + 0.01), (0.5, -nose[2] + 0.01), (0.55, -nose[1]), (-0.55, -nose[1]))
+    parts.append(make_patch([(share * half, y, front) for share, y in grille], "rubber"))
+    for z, up in ((front + 0.004, nose[1] + 0.03), (back, tail[1] + 0.18)):  # the plates
+        plate = ((-0.26, -up - 0.11), (0.26, -up - 0.11), (0.26, -up), (-0.26, -up))
+        parts.append(make_patch([(x, y, z) for x, y in plate], "lamp"))
     return parts
 
 
@@ -260,9 +188,9 @@ def make_car(random: np.random.Generator) -> tuple[Mesh, tuple[float, float, flo
     return fit_mesh_to_size(painted, size), size
 
 
-# -- Meshes of walking pedestrians.
+# -- Walking pedestrians.
 
-_STATURE_M = 1.75  # of the figure as modeled; it is fitted to its own size
+_STATURE_M = 1.75  # of the figure as modeled; it is scaled to its own height
 
 
 def _make_ring(up: float, half_width: float, half_depth: float, lean: float = 0.0) -> list[tuple[float, float, float]]:
@@ -274,46 +202,27 @@ def _make_ring(up: float, half_width: float, half_depth: float, lean: float = 0.
 def _make_limb(points: list[tuple[float, float, float]], radii: list[float], material: str, tint: Color) -> Mesh:
     """Make tubes from joint to joint."""
     joints = list(zip(points, radii, strict=True))
-    return [
-        part
-        for (a, ra), (b, rb) in pairwise(joints)
-        for part in make_tube(a, b, (ra, rb), material, tint, sides=8, closed=True)
-    ]
+    tubes = (make_tube(a, b, (ra, rb), material, tint, sides=8, closed=True) for (a, ra), (b, rb) in pairwise(joints))
+    return [part for tube in tubes for part in tube]
 
 
 def make_person(random: np.random.Generator) -> tuple[Mesh, tuple[float, float, float]]:
-    """Make a person standing on y = 0 and facing +z.
-
-    Returns the mesh and its size (height, width, length) in metres.
-    """
+    """Make a person standing on y = 0 and facing +z. Returns the mesh and its size (height, width, length), metres."""
     shirt, trousers = (f"cloth{i}" for i in random.choice(CLOTHS, 2, replace=False))
     dye: Color = tuple(random.uniform(0.7, 1.3) * random.uniform(0.85, 1.15, 3))
     complexion: Color = tuple(random.uniform(0.35, 1.15) * np.array([1.0, 0.97, 0.94]))
     stride, skirt = random.uniform(0.05, 0.28), random.random() < 0.2
     parts: Mesh = []
     for side, step in ((-1, stride), (1, -stride)):
-        hip, knee, ankle = (
-            (0.09 * side, -0.90, 0.0),
-            (0.10 * side, -0.48, 0.75 * step + 0.05),
-            (0.10 * side, -0.07, step),
-        )
-        parts += _make_limb([hip, knee, ankle], [0.095, 0.07, 0.05], trousers, (1.0, 1.0, 1.0))
-        parts.append(
-            make_ellipsoid(
-                (0.10 * side, -0.05, step + 0.06), (0.05, 0.05, 0.13), "rubber", (1.5, 1.2, 1.0), around=8, along=5
-            )
-        )
-        shoulder, elbow, hand = (
-            (0.20 * side, -1.42, 0.0),
-            (0.25 * side, -1.12, -0.4 * step),
-            (0.25 * side, -0.86, -0.7 * step + 0.08),
-        )
-        parts += _make_limb([shoulder, elbow, hand], [0.06, 0.05, 0.04], shirt, dye)
-        parts.append(
-            make_ellipsoid(
-                (hand[0], hand[1] + 0.05, hand[2]), (0.035, 0.07, 0.04), "skin", complexion, around=6, along=4
-            )
-        )
+        leg = [(0.09 * side, -0.90, 0.0), (0.10 * side, -0.48, 0.75 * step + 0.05), (0.10 * side, -0.07, step)]
+        parts += _make_limb(leg, [0.095, 0.07, 0.05], trousers, (1.0, 1.0, 1.0))
+        shoe = (0.10 * side, -0.05, step + 0.06)
+        parts.append(make_ellipsoid(shoe, (0.05, 0.05, 0.13), "rubber", (1.5, 1.2, 1.0), around=8, along=5))
+        hand = (0.25 * side, -0.86, -0.7 * step + 0.08)
+        arm = [(0.20 * side, -1.42, 0.0), (0.25 * side, -1.12, -0.4 * step), hand]
+        parts += _make_limb(arm, [0.06, 0.05, 0.04], shirt, dye)
+        palm = (hand[0], hand[1] + 0.05, hand[2])
+        parts.append(make_ellipsoid(palm, (0.035, 0.07, 0.04), "skin", complexion, around=6, along=4))
     rings = ((0.84, 0.16, 0.11), (1.02, 0.145, 0.10), (1.28, 0.19, 0.12), (1.42, 0.20, 0.10), (1.48, 0.10, 0.07))
     torso = [_make_ring(*ring) for ring in (*rings, (1.49, 0.0, 0.0))]
     parts.append(make_loft(torso, shirt, dye))
@@ -323,12 +232,10 @@ def make_person(random: np.random.Generator) -> tuple[Mesh, tuple[float, float, 
     parts.append(make_ellipsoid((0, -1.635, 0.02), (0.082, 0.115, 0.10), "skin", complexion, around=10, along=8))
     tone: Color = tuple(random.uniform(0.3, 3.0) * np.array([1.0, 0.9, 0.75]))
     parts.append(make_ellipsoid((0, -1.67, -0.005), (0.09, 0.085, 0.105), "hair", tone, around=10, along=6))
-    if random.random() < 0.35:
-        parts.append(
-            make_ellipsoid((0, -1.25, -0.16), (0.14, 0.21, 0.10), f"cloth{random.integers(CLOTHS)}", around=8, along=6)
-        )  # a rucksack
-    low = np.min([p.vertices.min(0) for p in parts], axis=0)
-    high = np.max([p.vertices.max(0) for p in parts], axis=0)
+    if random.random() < 0.35:  # a rucksack
+        cloth = f"cloth{random.integers(CLOTHS)}"
+        parts.append(make_ellipsoid((0, -1.25, -0.16), (0.14, 0.21, 0.10), cloth, around=8, along=6))
+    low, high = compute_bounds(parts)
     scale = float(np.clip(random.normal(1.72, 0.08), 1.5, 1.95)) / _STATURE_M
     width, _, length = (high - low) * scale
     size = (_STATURE_M * scale, float(width), float(length))

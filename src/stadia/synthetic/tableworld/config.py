@@ -18,11 +18,9 @@ class TableWorldConfig(StrictModel):
 
     train, val, test: number of tables. Each is drawn from (seed, split, index), its objects' shapes too: no two splits
         share one.
-    views: images of each table.  height, width: of an image, pixels.
-    objects: fewest and most on a table.
+    views: images of each table.  height, width: of an image, pixels.  objects: fewest and most on a table.
     field_of_view_deg: range of the horizontal field of view; each table draws one.
-    elevation_deg: range of the camera's height over the table, as an angle at its target.
-    distance_m: range of the camera's distance from there.
+    elevation_deg, distance_m: ranges of the camera's elevation over its target on the table, and distance from it.
     supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's center.
     noise: shot and read noise of a sensor.
     """

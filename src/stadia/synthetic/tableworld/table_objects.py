@@ -1,12 +1,12 @@
-"""Build the shapes and textures of objects on a table."""
+"""Random shapes of objects (bottle, bowl, can, cup, box, laptop), and the textures of a table and its objects."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from stadia.core.seeds import make_generator
 from stadia.synthetic.rendering.mesh import (
@@ -28,12 +28,13 @@ from stadia.synthetic.rendering.surfaces import (
     make_texel_grid,
 )
 
-# -- Random shapes of the six kinds of objects: bottles, bowls, cans, cups, boxes, laptops.
+# -- Shapes.
 #
 # A shape stands in its own frame: metres, y up, centered in its box; an axis of revolution is y. A cup's handle is at
 # +x, its origin on the axis of its bowl; a box is longer along x than along z; a laptop's keys are towards +z.
 
 SIDES = 36  # of a body of revolution
+Symmetry = str | tuple[tuple[float, float, float, float], ...]
 HALF_TURNS = ((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 
@@ -41,9 +42,9 @@ HALF_TURNS = ((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 class ObjectShape:
     """The shape of one object.
 
-    mesh: parts of materials "label" and "paint" (its own textures) or of those that all share.  handle: parts that
-        break a revolution.
-    size_m: (3,) of the box about the origin that holds it, along x, y, z.
+    mesh: parts of materials "label" and "paint" (its own textures) or of shared ones.
+    handle: parts that break a revolution.
+    size_m: (3,) of its bounding box about the origin, along x, y, z.
     symmetry: "none", "revolution" about y, or turns as quaternions w, x, y, z; of a cup, without its handle.
     """
 
@@ -51,21 +52,18 @@ class ObjectShape:
     mesh: Mesh
     handle: Mesh
     size_m: Points
-    symmetry: str | tuple[tuple[float, float, float, float], ...]
+    symmetry: Symmetry
 
 
-def _center_shape(
-    kind: str, mesh: Mesh, symmetry: str | tuple[tuple[float, float, float, float], ...], handle: Mesh | None = None
-) -> ObjectShape:
+def _center_shape(kind: str, mesh: Mesh, symmetry: Symmetry, handle: Sequence[MeshPart] = ()) -> ObjectShape:
     """Center the parts in y, and in x and z too where there is no axis of revolution."""
-    handle = handle or []
     low, high = compute_bounds([*mesh, *handle])
     middle = (low + high) / 2
     if symmetry == "revolution":
         middle[[0, 2]] = 0
-    mesh, handle = ([replace(part, vertices=part.vertices - middle) for part in parts] for parts in (mesh, handle))
-    size = 2 * np.abs(np.concatenate([part.vertices for part in [*mesh, *handle]])).max(0)
-    return ObjectShape(kind, mesh, handle, size, symmetry)
+    parts = [replace(part, vertices=part.vertices - middle) for part in [*mesh, *handle]]
+    size = 2 * np.abs(np.concatenate([part.vertices for part in parts])).max(0)
+    return ObjectShape(kind, parts[: len(mesh)], parts[len(mesh) :], size, symmetry)
 
 
 def _revolve_profile(profile: ArrayLike, material: str, tint: Color = (1.0, 1.0, 1.0)) -> MeshPart:
@@ -103,9 +101,8 @@ def make_bottle(random: np.random.Generator) -> ObjectShape:
     body, shoulder = random.uniform(0.42, 0.62) * h, random.uniform(0.72, 0.82) * h
     cap = h - random.uniform(0.012, 0.03)
     part = np.linspace(0, 1, 9)
-    curve = np.stack(
-        [neck + (r - neck) * np.cos(part * np.pi / 2) ** random.uniform(0.7, 1.6), body + part * (shoulder - body)], 1
-    )
+    radius = neck + (r - neck) * np.cos(part * np.pi / 2) ** random.uniform(0.7, 1.6)
+    curve = np.stack([radius, body + part * (shoulder - body)], 1)
     tint = _draw_tint(random)
     low, high = random.uniform(0.12, 0.25) * h, body - 0.006
     mesh = [
@@ -117,12 +114,10 @@ def make_bottle(random: np.random.Generator) -> ObjectShape:
     return _center_shape("bottle", mesh, "revolution")
 
 
-def _make_vessel_profiles(
-    outer: NDArray, wall: float, floor: float
-) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+def _make_vessel_profiles(outer: Points, wall: float, floor: float) -> tuple[ArrayLike, ArrayLike]:
     """Return outer and inner profile of an open vessel from its outside (N, 2), foot to rim."""
     inner = [(max(r - wall, 0.001), max(y, floor)) for r, y in outer[::-1]]
-    return [(0.0, 0.001), *map(tuple, outer)], [tuple(outer[-1]), *inner, (0.0, floor)]
+    return [(0.0, 0.001), *outer], [outer[-1], *inner, (0.0, floor)]
 
 
 def make_bowl(random: np.random.Generator) -> ObjectShape:
@@ -132,14 +127,9 @@ def make_bowl(random: np.random.Generator) -> ObjectShape:
     t = np.linspace(0, 1, 12)
     outer = np.stack([foot + (r - foot) * np.sin(t * np.pi / 2) ** bend, h * t], 1)
     outside, inside = _make_vessel_profiles(outer, 0.004, 0.006)
-    return _center_shape(
-        "bowl",
-        [
-            _revolve_profile(outside, "paint", _draw_tint(random)),
-            _revolve_profile(inside, "ceramic", _draw_tint(random)),
-        ],
-        "revolution",
-    )
+    sides = ((outside, "paint"), (inside, "ceramic"))
+    mesh = [_revolve_profile(profile, material, _draw_tint(random)) for profile, material in sides]
+    return _center_shape("bowl", mesh, "revolution")
 
 
 def make_cup(random: np.random.Generator) -> ObjectShape:
@@ -172,19 +162,14 @@ def make_box_shape(random: np.random.Generator) -> ObjectShape:
 
 
 def make_laptop(random: np.random.Generator) -> ObjectShape:
-    """Open by 95 to 130 degrees."""
+    """Make a laptop, open by 95 to 130 degrees."""
     w, d, thick = random.uniform(0.27, 0.36), random.uniform(0.19, 0.25), random.uniform(0.012, 0.02)
     tint = _draw_tint(random)
     base = make_box((-w / 2, 0, -d / 2), (w / 2, thick, d / 2), "plastic", tint)
     edge = random.uniform(0.012, 0.022)
     keys = make_quad((-w / 2 + edge, thick + 4e-4, -d / 2 + edge), (w - 2 * edge, 0, 0), (0, 0, 0.55 * d), "keys")
-    pad = make_quad(
-        (-0.16 * w, thick + 4e-4, 0.62 * d - d / 2 + edge),
-        (0.32 * w, 0, 0),
-        (0, 0, 0.24 * d),
-        "plastic",
-        (0.25, 0.25, 0.26),
-    )
+    pad_corner, dark = (-0.16 * w, thick + 4e-4, 0.62 * d - d / 2 + edge), (0.25, 0.25, 0.26)
+    pad = make_quad(pad_corner, (0.32 * w, 0, 0), (0, 0, 0.24 * d), "plastic", dark)
     lean = np.radians(random.uniform(5, 40))  # of the lid from upright
     up, front = np.array([0, np.cos(lean), -np.sin(lean)]), np.array([0, np.sin(lean), np.cos(lean)])
     hinge = np.array([0, thick, -d / 2 + 0.004])
@@ -193,9 +178,8 @@ def make_laptop(random: np.random.Generator) -> ObjectShape:
         turned = hinge + part.vertices[:, :1] * [1, 0, 0] + part.vertices[:, 1:2] * up + part.vertices[:, 2:] * front
         lid.append(replace(part, vertices=turned))
     height = 0.9 * d - 0.02
-    screen = make_quad(
-        hinge + up * (0.012 + height) + front * 4e-4 + [-w / 2 + 0.012, 0, 0], (w - 0.024, 0, 0), -up * height, "label"
-    )
+    screen_corner = hinge + up * (0.012 + height) + front * 4e-4 + [-w / 2 + 0.012, 0, 0]
+    screen = make_quad(screen_corner, (w - 0.024, 0, 0), -up * height, "label")
     return _center_shape("laptop", [*base, keys, pad, *lid, screen], "none")
 
 
@@ -230,7 +214,7 @@ def is_outside(corners: Points, half: Points) -> bool:
     return bool((np.abs(corners) > half).any())
 
 
-# -- Procedural textures of a table and its objects, made for each table. Linear RGB reflectance in [0, 1].
+# -- Textures, made for each table. Linear RGB reflectance in [0, 1].
 
 
 def _draw_color(random: np.random.Generator, low: float = 0.05, high: float = 0.85) -> Image:
@@ -267,12 +251,10 @@ def make_cloth(random: np.random.Generator) -> Texture:
     kind = random.choice(["checks", "stripes", "dots", "plain"])
     a, b = (down % pitch < pitch / 2), (across % pitch < pitch / 2)
     dots = np.hypot(down % pitch - pitch / 2, across % pitch - pitch / 2) < 0.3 * pitch
-    share = {"checks": 0.5 * a + 0.5 * b, "stripes": a + 0.0 * b, "dots": dots, "plain": 0.0 * (a + b)}[kind][
-        ..., None
-    ].astype(np.float32)
-    weave = (
-        1 + 0.07 * make_fractal_noise(random, n, n, cells=(64, 64), octaves=2) + 0.05 * make_fractal_noise(random, n, n)
-    )
+    pattern = {"checks": 0.5 * a + 0.5 * b, "stripes": a + 0.0 * b, "dots": dots, "plain": 0.0 * (a + b)}[kind]
+    share = pattern[..., None].astype(np.float32)
+    weave = 1 + 0.07 * make_fractal_noise(random, n, n, cells=(64, 64), octaves=2)
+    weave = weave + 0.05 * make_fractal_noise(random, n, n)
     return Texture((_draw_color(random) * share + _draw_color(random, 0.3) * (1 - share)) * weave[..., None], size)
 
 
@@ -314,31 +296,27 @@ def make_label(random: np.random.Generator) -> Texture:
         band = (abs((down if random.random() < 0.7 else across) - at) < half) & np.ones((n, n), bool)
         image[band] = _draw_print_color(random)
     if random.random() < 0.6:
-        disc = np.hypot((down - random.uniform(0.25, 0.75)), (across - random.uniform(0.25, 0.75))) < random.uniform(
-            0.1, 0.24
-        )
+        radius = np.hypot((down - random.uniform(0.25, 0.75)), (across - random.uniform(0.25, 0.75)))
+        disc = radius < random.uniform(0.1, 0.24)
         image[disc] = _draw_print_color(random)
     for _ in range(random.integers(1, 4)):
         top, left = random.uniform(0.05, 0.8), random.uniform(0.02, 0.5)
         tall, wide = random.uniform(0.03, 0.14), random.uniform(0.2, 0.48)
         letters = make_fractal_noise(random, n, n, cells=(8, 32), octaves=2) > 0.1
-        image[(down > top) & (down < top + tall) & (across > left) & (across < left + wide) & letters] = (
-            _draw_print_color(random)
-        )
+        text = (down > top) & (down < top + tall) & (across > left) & (across < left + wide) & letters
+        image[text] = _draw_print_color(random)
     return Texture(image * (1 + 0.05 * make_fractal_noise(random, n, n))[..., None], size)
 
 
 def make_keys(random: np.random.Generator) -> Texture:
     """Make a keyboard of 16 mm keys."""
     n, pitch = 64, 0.016
-    down, across = make_texel_grid(n, n, (2 * pitch, 2 * pitch))
+    size = (2 * pitch, 2 * pitch)
+    down, across = make_texel_grid(n, n, size)
     gap = (down % pitch < 0.0022) | (across % pitch < 0.0022)
     dark = random.uniform(0.02, 0.1)
     light = random.uniform(0.3, 0.6) if random.random() < 0.4 else 1.6 * dark
-    return Texture(
-        np.where(gap[..., None], as_linear_rgb(dark, dark, dark), as_linear_rgb(light, light, light)),
-        (2 * pitch, 2 * pitch),
-    )
+    return Texture(np.where(gap[..., None], as_linear_rgb(dark, dark, dark), as_linear_rgb(light, light, light)), size)
 
 
 SURFACE_TEXTURES = {
@@ -349,24 +327,20 @@ SURFACE_TEXTURES = {
 
 
 def make_table_textures(seed: int, objects: int) -> dict[str, Texture]:
-    """Make all textures of a table by name, "label0" and "paint0" for the first object; each has its own random
-    stream.
-    """
+    """Make all textures of a table by name, "label0" and "paint0" for the first object; each has its own stream."""
+
+    def stream(*names: object) -> np.random.Generator:
+        return make_generator(seed, "textures", *names)
+
     made = {}
     for name, choices in SURFACE_TEXTURES.items():
-        random = make_generator(seed, "textures", name)
+        random = stream(name)
         made[name] = choices[random.integers(len(choices))](random)
-    for name, rgb, contrast in (
-        ("metal", (0.5, 0.5, 0.5), 0.1),
-        ("plastic", (0.9, 0.9, 0.9), 0.04),
-        ("ceramic", (0.95, 0.95, 0.95), 0.03),
-    ):
-        made[name] = make_plain_texture(make_generator(seed, "textures", name), rgb, contrast, 0.2)
-    made["keys"] = make_keys(make_generator(seed, "textures", "keys"))
-    made["sky"] = make_plain_texture(make_generator(seed, "textures", "sky"), (0.7, 0.7, 0.7), 0.02, 1.0)
+    for name, gray, contrast in (("metal", 0.5, 0.1), ("plastic", 0.9, 0.04), ("ceramic", 0.95, 0.03)):
+        made[name] = make_plain_texture(stream(name), (gray, gray, gray), contrast, 0.2)
+    made["keys"] = make_keys(stream("keys"))
+    made["sky"] = make_plain_texture(stream("sky"), (0.7, 0.7, 0.7), 0.02, 1.0)
     for number in range(objects):
-        made[f"label{number}"] = make_label(make_generator(seed, "textures", "label", number))
-        made[f"paint{number}"] = make_plain_texture(
-            make_generator(seed, "textures", "paint", number), (0.95, 0.95, 0.95), 0.06, 0.1
-        )
+        made[f"label{number}"] = make_label(stream("label", number))
+        made[f"paint{number}"] = make_plain_texture(stream("paint", number), (0.95, 0.95, 0.95), 0.06, 0.1)
     return made

@@ -1,4 +1,4 @@
-"""Make a table from a seed: surroundings, light, objects and camera views.
+"""Make a table from a seed (surroundings, light, objects, camera views), and render its images with ground truth.
 
 World: x right, y down, z forward; the top of the table is y = 0, its middle the origin.
 """
@@ -12,23 +12,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.seeds import derive_seed, make_generator
-from stadia.geometry.rasterizer import make_intrinsics
-from stadia.synthetic.rendering.mesh import Mesh, MeshPart, Points, make_box, make_quad, transform_mesh
-from stadia.synthetic.rendering.renderer import TextureAtlas
+from stadia.geometry.rasterizer import RasterCamera, draw_silhouette, make_intrinsics
+from stadia.synthetic.rendering.mesh import (
+    WHITE,
+    Mesh,
+    MeshPart,
+    Points,
+    join_parts,
+    make_box,
+    make_direction,
+    make_quad,
+    transform_mesh,
+)
+from stadia.synthetic.rendering.renderer import (
+    RenderScene,
+    SceneLight,
+    TextureAtlas,
+    add_contact_shadow,
+    make_shadow_map,
+    make_sun_frame,
+    render_image,
+)
 from stadia.synthetic.rendering.surfaces import Assembly, assemble_parts, pack_textures
 from stadia.synthetic.tableworld.config import CLASSES, TableWorldConfig
 from stadia.synthetic.tableworld.table_objects import (
     SHAPES,
     ObjectShape,
+    Symmetry,
     compute_footprint,
     has_overlap,
     is_outside,
     make_table_textures,
 )
 
-_TRIES = 60
-_GAP_M = 0.004  # between two objects, at least
-_CLEAR_M = 0.25  # of the camera from every object
+_MAX_TRIES = 60  # to place an object
+_MIN_GAP_M = 0.004  # between two objects
+_MIN_DISTANCE_M = 0.25  # of the camera from every object
+_SHADOW_SIDE, _SHADOW_BIAS_M = 512, 0.004
+_CONTACT_SIDE, _CONTACT_WINDOW_M, _CONTACT_DEPTH, _CONTACT_FADE_M = 256, 1.8, 0.55, 0.022
+MIN_HANDLE_PX = 4
+"""A cup with fewer visible pixels of its handle is treated as a body of revolution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +78,7 @@ class TableLamp:
 
 @dataclass(frozen=True, slots=True)
 class TableScene:
-    """A table scene: everything needed to render it.
+    """Everything needed to render a table.
 
     T_world_camera: (V, 4, 4) of each view.  gains: (V,) exposure.  K: (3, 3) pixels.
     object_of_part, is_handle: (P,) of the parts of the assembly; 0 is no object.
@@ -75,12 +98,12 @@ class TableScene:
 
 
 def derive_table_seed(seed: int, split: str, index: int) -> int:
-    """Derive the seed of a table. It contains the split's name, so that no two splits share a table or a shape."""
+    """Derive the seed of a table from the split's name too, so that no two splits share a table or a shape."""
     return derive_seed(seed, "tableworld", split, index)
 
 
 def draw_shapes(seed: int, config: TableWorldConfig) -> list[ObjectShape]:
-    """Draw the shapes of a table, the largest first, with at most one laptop, which would hide the rest."""
+    """Draw the shapes of a table, the largest first. At most one is a laptop, since laptops hide the rest."""
     random = make_generator(seed, "kinds")
     kinds = list(CLASSES[1:])
     chosen: list[str] = []
@@ -99,19 +122,16 @@ def make_upright_pose(yaw: float, x: float, z: float, height_m: float) -> Points
 
 
 def place_shapes(seed: int, shapes: Sequence[ObjectShape], half: Points) -> list[PlacedObject]:
-    """Place objects on a table of half sizes (2,) close together without overlap.
-
-    Objects without free space are left out.
-    """
+    """Place objects on a table of half sizes (2,) close together without overlap, as many as find space."""
     placed: list[PlacedObject] = []
     taken: list[Points] = []
     for number, shape in enumerate(shapes):
         random = make_generator(seed, "place", number)
-        for attempt in range(_TRIES):
-            reach = 0.12 + 0.2 * attempt / _TRIES  # first close to the middle, then farther out
+        for attempt in range(_MAX_TRIES):
+            reach = 0.12 + 0.2 * attempt / _MAX_TRIES  # first close to the middle, then farther out
             x, z = random.uniform(-reach, reach, 2) * (1.25, 0.9)
             T = make_upright_pose(random.uniform(0, 2 * np.pi), x, z, float(shape.size_m[1]))
-            corners = compute_footprint(shape, _GAP_M / 2) @ T[[0, 2]][:, [0, 2]].T + T[[0, 2], 3]
+            corners = compute_footprint(shape, _MIN_GAP_M / 2) @ T[[0, 2]][:, [0, 2]].T + T[[0, 2], 3]
             if not is_outside(corners, half) and not any(has_overlap(corners, other) for other in taken):
                 placed.append(PlacedObject(len(placed) + 1, shape, T))
                 taken.append(corners)
@@ -135,7 +155,7 @@ def _is_clear_view(T_world_camera: Points, one: PlacedObject) -> bool:
     """Return whether an object lies well in front of the camera and not too near."""
     eye, radius = T_world_camera[:3, 3], float(np.linalg.norm(one.shape.size_m) / 2)
     away = one.T_world_object[:3, 3] - eye
-    return bool(T_world_camera[:3, 2] @ away > radius + 0.1 and np.linalg.norm(away) > radius + _CLEAR_M)
+    return bool(T_world_camera[:3, 2] @ away > radius + 0.1 and np.linalg.norm(away) > radius + _MIN_DISTANCE_M)
 
 
 def draw_view(random: np.random.Generator, objects: Sequence[PlacedObject], config: TableWorldConfig) -> Points:
@@ -145,8 +165,7 @@ def draw_view(random: np.random.Generator, objects: Sequence[PlacedObject], conf
         elevation, azimuth = np.radians(random.uniform(*config.elevation_deg)), random.uniform(0, 2 * np.pi)
         share = random.uniform(0.0, 0.6)
         target = middle + share * (objects[int(random.integers(len(objects)))].T_world_object[:3, 3] - middle)
-        away = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
-        eye = target + random.uniform(*config.distance_m) * away
+        eye = target + random.uniform(*config.distance_m) * make_direction(elevation, azimuth)
         T = make_camera_pose(eye, target, random.normal(0, np.radians(5)))
         if all(_is_clear_view(T, one) for one in objects):
             return T
@@ -156,12 +175,10 @@ def make_lamp(seed: int) -> TableLamp:
     """Draw direction, hardness and color of the light."""
     random = make_generator(seed, "light")
     azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(30, 75))
-    direction = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
     hard, warm, bright = random.uniform(0.15, 0.75), random.uniform(-0.12, 0.22), random.uniform(0.8, 1.3)
     color = np.array([1 + warm, 1.0, 1 - warm])
-    return TableLamp(
-        direction, bright * hard * 1.5 * color, bright * (1 - 0.75 * hard) * (1 + random.uniform(-0.06, 0.06, 3))
-    )
+    ambient = bright * (1 - 0.75 * hard) * (1 + random.uniform(-0.06, 0.06, 3))
+    return TableLamp(make_direction(elevation, azimuth), bright * hard * 1.5 * color, ambient)
 
 
 def _make_surroundings(random: np.random.Generator, half: Points) -> tuple[Mesh, Mesh]:
@@ -169,15 +186,16 @@ def _make_surroundings(random: np.random.Generator, half: Points) -> tuple[Mesh,
     floor, wall = random.uniform(0.65, 0.8), random.uniform(1.9, 3.0)
     top = -2.2
     a, b = -half, half
+    along_x, along_z, height = (2 * wall, 0, 0), (0, 0, 2 * wall), (0, floor - top, 0)
     ground: Mesh = [
         make_quad((a[0], 0, a[1]), (2 * b[0], 0, 0), (0, 0, 2 * b[1]), "table"),
-        make_quad((-wall, floor, -wall), (2 * wall, 0, 0), (0, 0, 2 * wall), "floor"),
-        make_quad((-wall, top, wall), (2 * wall, 0, 0), (0, floor - top, 0), "wall"),
-        make_quad((-wall, top, -wall), (2 * wall, 0, 0), (0, floor - top, 0), "wall"),
-        make_quad((-wall, top, -wall), (0, 0, 2 * wall), (0, floor - top, 0), "wall"),
-        make_quad((wall, top, -wall), (0, 0, 2 * wall), (0, floor - top, 0), "wall"),
+        make_quad((-wall, floor, -wall), along_x, along_z, "floor"),
+        make_quad((-wall, top, wall), along_x, height, "wall"),
+        make_quad((-wall, top, -wall), along_x, height, "wall"),
+        make_quad((-wall, top, -wall), along_z, height, "wall"),
+        make_quad((wall, top, -wall), along_z, height, "wall"),
     ]
-    board: Mesh = [*make_box((a[0], 5e-4, a[1]), (b[0], 0.03, b[1]), "table", (0.8, 0.8, 0.8))]
+    board = make_box((a[0], 5e-4, a[1]), (b[0], 0.03, b[1]), "table", (0.8, 0.8, 0.8))
     for x in (a[0] + 0.05, b[0] - 0.05):
         for z in (a[1] + 0.05, b[1] - 0.05):
             board += make_box((x - 0.025, 0.03, z - 0.025), (x + 0.025, floor, z + 0.025), "table", (0.7, 0.7, 0.7))
@@ -193,10 +211,7 @@ def name_object_textures(mesh: Mesh, number: int) -> Mesh:
 
 
 def make_table(seed: int, config: TableWorldConfig) -> TableScene:
-    """Make the table of this seed.
-
-    Each subsystem has its own random stream, so that another lamp changes nothing else.
-    """
+    """Make the table of this seed. Each subsystem has its own random stream: another lamp changes nothing else."""
     random = make_generator(seed, "room")
     half = random.uniform((0.45, 0.38), (0.85, 0.6))
     objects = place_shapes(seed, draw_shapes(seed, config), half)
@@ -224,3 +239,127 @@ def make_table(seed: int, config: TableWorldConfig) -> TableScene:
         object_of_part=np.array(owners, np.int32),
         is_handle=np.array(handles),
     )
+
+
+# -- Render the views of a table with their ground truth.
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleObject:
+    """An object with at least one visible pixel.
+
+    visible_px, full_px: pixels that show it, and that would if it stood alone (those beyond the image's edge too).
+    symmetry: that of its shape; of a cup, "none" where its handle is visible.
+    """
+
+    placed: PlacedObject
+    T_camera_object: Points
+    visible_px: int
+    full_px: int
+    symmetry: Symmetry
+
+
+@dataclass(frozen=True, slots=True)
+class TableView:
+    """One image and its ground truth, all (H, W).
+
+    image: (H, W, 3) uint8 RGB.  depth_m: float32 z.
+    instance: uint8, 0 = none, n = the n-th of the objects (from 1).
+    """
+
+    image: NDArray[np.uint8]
+    depth_m: NDArray[np.float32]
+    instance: NDArray[np.uint8]
+    objects: tuple[VisibleObject, ...]
+    K: Points
+    T_world_camera: Points
+
+
+class TableRenderer:
+    """Renders the views of one table."""
+
+    def __init__(self, table: TableScene, config: TableWorldConfig) -> None:
+        self.table, self.config = table, config
+        K, assembly = table.K, table.assembly
+        self.lens = RasterCamera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], config.height, config.width, config.supersampling)
+        self.scene = RenderScene(
+            assembly.vertices, assembly.body, assembly.triangles, assembly.surfaces, table.textures, table.sky_texture
+        )
+        self.light = self._make_light()
+
+    def _make_light(self) -> SceneLight:
+        assembly, lamp = self.table.assembly, self.table.lamp
+        depth, depth_map = make_shadow_map(
+            assembly.vertices, assembly.triangles[assembly.surfaces.ground :], make_sun_frame(lamp.direction),
+            min_texel_m=0.0, max_texels=_SHADOW_SIDE - 3,
+        )  # fmt: skip
+        contact = np.zeros((_CONTACT_SIDE, _CONTACT_SIDE), np.float32)
+        contact_map = np.array([-_CONTACT_WINDOW_M / 2, -_CONTACT_WINDOW_M / 2, _CONTACT_SIDE / _CONTACT_WINDOW_M])
+        for one in self.table.objects:
+            half_x, _, half_z = 0.5 * (0.9 * one.shape.size_m)
+            add_contact_shadow(
+                contact, contact_map, one.T_world_object, half_x, half_z, _CONTACT_DEPTH, _CONTACT_FADE_M
+            )
+        return SceneLight(
+            towards_sun=lamp.direction[None],
+            up=np.array([[0.0, -1.0, 0.0]]),
+            sun=lamp.direct,
+            sky=lamp.ambient,
+            haze=np.zeros(3),
+            haze_per_m=0.0,
+            fixed=depth,
+            fixed_map=depth_map[None],
+            moving=np.empty((0, 0), np.float32),
+            moving_map=depth_map[None],
+            shadow_bias_m=_SHADOW_BIAS_M,
+            contact=contact,
+            contact_map=contact_map,
+        )
+
+    def render(self, view: int) -> TableView:
+        """Render one view of the table with its ground truth."""
+        table, config = self.table, self.config
+        T_world_camera = table.T_world_camera[view]
+        T_camera_world, gain = np.linalg.inv(T_world_camera), float(table.gains[view])
+        noise = make_generator(table.seed, "noise", view) if config.noise else None
+        rendered = render_image(self.scene, T_camera_world[None], self.lens, self.light, gain=gain, noise=noise)
+        part = np.where(rendered.index >= 0, table.assembly.part[rendered.index], 0)
+        owner = table.object_of_part[part]
+        found, instance = [], np.zeros(owner.shape, np.uint8)
+        for placed in table.objects:
+            mask = owner == placed.number
+            visible = int(mask.sum())
+            if not visible:
+                continue
+            T = T_camera_world @ placed.T_world_object
+            hidden_handle = bool(placed.shape.handle) and int((mask & table.is_handle[part]).sum()) < MIN_HANDLE_PX
+            symmetry = "none" if placed.shape.handle and not hidden_handle else placed.shape.symmetry
+            found.append(VisibleObject(placed, T, visible, self._count_full_px(placed, T), symmetry))
+            instance[mask] = len(found)
+        inverse = rendered.inverse_depth
+        depth = np.divide(1.0, inverse, out=np.zeros_like(inverse), where=inverse > 0)
+        return TableView(rendered.image, depth.astype(np.float32), instance, tuple(found), table.K, T_world_camera)
+
+    def _count_full_px(self, placed: PlacedObject, T_camera_object: Points) -> int:
+        parts = [*placed.shape.mesh, *placed.shape.handle]
+        (whole,) = join_parts(replace(part, material="", tint=WHITE) for part in parts)
+        vertices = whole.vertices @ T_camera_object[:3, :3].T + T_camera_object[:3, 3]
+        return draw_silhouette(vertices, whole.triangles, self.table.K, self.config.height, self.config.width).full_px
+
+
+def compute_nocs_map(view: TableView) -> NDArray[np.float64]:
+    """Compute (H, W, 3) normalized object coordinates: the box's diagonal is 1, its center 0.5; 0 = none.
+
+    Source: Wang et al., Normalized Object Coordinate Space, CVPR 2019. They are exact at pixel centers.
+    """
+    rows, columns = np.mgrid[: view.depth_m.shape[0], : view.depth_m.shape[1]]
+    x, y = (columns - view.K[0, 2]) / view.K[0, 0], (rows - view.K[1, 2]) / view.K[1, 1]
+    ray = np.stack([x, y, np.ones(rows.shape)], -1)
+    points = ray * view.depth_m[..., None].astype(np.float64)
+    out = np.zeros(points.shape)
+    for number, one in enumerate(view.objects, start=1):
+        mask = view.instance == number
+        T = np.linalg.inv(one.T_camera_object)
+        own = points[mask] @ T[:3, :3].T + T[:3, 3]
+        out[mask] = own / np.linalg.norm(one.placed.shape.size_m) + 0.5
+    return out

@@ -1,4 +1,4 @@
-"""Write TableWorld as one folder a table, complete or absent, so that an interrupted rendering resumes.
+"""Write TableWorld as one folder a table, and cut-outs as one folder an object: each complete or absent, to resume.
 
 DATASET/dataset.json names the folders of each split and is written last. See docs/tableworld.md for every file.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,25 @@ from stadia.synthetic.rendering.dataset_files import (
     SceneJob,
     colorize_depth,
     count_cores,
+    find_unfinished,
     group_names_by_split,
+    list_jobs,
     run_jobs,
-    unfinished,
+    stack_tiles,
     write_contact_sheet,
     write_png,
 )
-from stadia.synthetic.rendering.mesh import transform_mesh
+from stadia.synthetic.rendering.mesh import make_direction, transform_mesh
 from stadia.synthetic.rendering.renderer import develop_image, shade_samples, transform_to_frame
 from stadia.synthetic.rendering.surfaces import Texture, assemble_parts, pack_textures
 from stadia.synthetic.tableworld.config import CLASSES, CutoutConfig, TableWorldConfig
 from stadia.synthetic.tableworld.table_objects import SHAPES, make_table_textures
-from stadia.synthetic.tableworld.table_renderer import TableRenderer, TableView
 from stadia.synthetic.tableworld.table_scene import (
     PlacedObject,
+    TableRenderer,
     TableScene,
+    TableView,
+    VisibleObject,
     derive_table_seed,
     make_camera_pose,
     make_lamp,
@@ -47,18 +52,17 @@ from stadia.synthetic.tableworld.table_scene import (
 )
 
 TABLEWORLD_VERSION = 2  # 2: scene.json lists `images`, before `pictures`
-"""Of the tables: raised when a seed no longer gives the same images, so that an old folder is not continued by new
-code.
-"""
+CUTOUTS_VERSION = 1
+"""Raised when a seed no longer gives the same files, so that new code does not continue an old folder."""
+
+_NEAR_M, _FAR_M = 0.3, 3.0  # of depth in previews
+_NO_NOISE = np.empty((0, 0, 0), np.float32)
 
 
 def list_tables(config: TableWorldConfig, seed: int) -> list[SceneJob]:
     """List the tables of a data set in order."""
-    return [
-        SceneJob(f"{split}-{i:05d}", split, i, derive_table_seed(seed, split, i))
-        for split, count in config.tables.items()
-        for i in range(count)
-    ]
+    derive = partial(derive_table_seed, seed)
+    return list_jobs(config.tables, derive, lambda split, index, _: f"{split}-{index:05d}")
 
 
 def _describe_view(view: TableView) -> dict[str, Any]:
@@ -68,19 +72,19 @@ def _describe_view(view: TableView) -> dict[str, Any]:
         "height": view.image.shape[0],
         "width": view.image.shape[1],
         "T_world_camera": view.T_world_camera.tolist(),
-        "objects": [
-            {
-                "class": one.placed.shape.kind,
-                "quaternion_wxyz": Rotation.from_matrix(one.T_camera_object[:3, :3])
-                .as_quat(canonical=True)[[3, 0, 1, 2]]
-                .tolist(),
-                "t_camera_object_m": one.T_camera_object[:3, 3].tolist(),
-                "size_m": one.placed.shape.size_m.tolist(),
-                "symmetry": one.symmetry,
-                "full_px": one.full_px,
-            }
-            for one in view.objects
-        ],
+        "objects": list(map(_describe_object, view.objects)),
+    }
+
+
+def _describe_object(one: VisibleObject) -> dict[str, Any]:
+    quaternion_xyzw = Rotation.from_matrix(one.T_camera_object[:3, :3]).as_quat(canonical=True)
+    return {
+        "class": one.placed.shape.kind,
+        "quaternion_wxyz": quaternion_xyzw[[3, 0, 1, 2]].tolist(),
+        "t_camera_object_m": one.T_camera_object[:3, 3].tolist(),
+        "size_m": one.placed.shape.size_m.tolist(),
+        "symmetry": one.symmetry,
+        "full_px": one.full_px,
     }
 
 
@@ -114,46 +118,34 @@ def write_tableworld(
     workers: int | None = None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Path:
-    """Render a data set to `out`; tables already there are kept. Returns the path of its dataset.json.
+    """Render a data set to `out`; existing tables are kept. Returns the path of its dataset.json.
 
     Args:
-        config: what to render.
-        seed: of the data set; the same seed gives the same bytes, whatever `workers` is.
+        seed: of the data set; the same seed gives the same bytes for any number of workers.
         workers: threads that render, a table each; all cores by default.
-        advance: called with a number of images as they are finished (or found finished).
+        advance: called with a number of images when they are finished.
 
     Raises DataError where a folder holds a table made with other settings, StadiaError where it cannot be written.
     """
     out = Path(out)
     every = list_tables(config, seed)
-    todo = unfinished(
-        every,
-        lambda job: out / job.name / "scene.json",
-        "tableworld",
-        lambda job: job.origin(config, TABLEWORLD_VERSION),
-    )
+
+    def record(job: SceneJob) -> Path:
+        return out / job.name / "scene.json"
+
+    todo = find_unfinished(every, record, "tableworld", config, TABLEWORLD_VERSION)
     advance(config.views * (len(every) - len(todo)))
     with ThreadPoolExecutor(workers or count_cores()) as pool:
         run_jobs(pool, lambda job: _write_table(job, config, out), todo, advance)
     made_from = {"seed": seed, "config": config.model_dump(mode="json")}
     path = out / "dataset.json"
     write_tableworld_preview(out, [job.name for job in every])
-    write_json(
-        path,
-        {
-            "format": "stadia-objects",
-            "version": 1,
-            "classes": CLASSES,
-            "splits": group_names_by_split(every),
-            "tableworld": made_from,
-        },
-    )
+    about = {"format": "stadia-objects", "version": 1, "classes": CLASSES}
+    write_json(path, {**about, "splits": group_names_by_split(every), "tableworld": made_from})
     return path
 
 
-# -- Draw a contact sheet of a dataset: images, instances and depth.
-
-_NEAR_M, _FAR_M = 0.3, 3.0
+# -- A contact sheet: images, instances and depth.
 
 
 def colorize_instances(instance: NDArray[np.uint8]) -> Image:
@@ -171,36 +163,23 @@ def _draw_table_row(scene: Path) -> Image:
 
 
 def write_tableworld_preview(dataset: Path, scenes: list[str], rows: int = 8) -> Path:
-    """Write DATASET/preview.png: the first images of up to 2 x `rows` tables spread evenly over the set. Returns its
-    path.
-    """
+    """Write DATASET/preview.png: first images of up to 2 x `rows` tables spread evenly. Returns its path."""
     count = min(2 * rows, len(scenes))
     chosen = [scenes[i] for i in np.linspace(0, len(scenes) - 1, count).round().astype(int)]
     tiles = [_draw_table_row(dataset / name) for name in chosen]
-    if len(tiles) % 2:
-        tiles.append(np.zeros_like(tiles[0]))
-    return write_contact_sheet(dataset, np.vstack([np.hstack(tiles[i : i + 2]) for i in range(0, len(tiles), 2)]))
+    return write_contact_sheet(dataset / "preview.png", stack_tiles(tiles, 2))
 
 
-# -- Render RGBA cut-outs of TableWorld's shapes, to be pasted onto other images. License: CC0.
+# -- RGBA cut-outs of TableWorld's shapes, to be pasted onto other images. License: CC0.
 #
-# Color is that of the object's samples alone, and alpha the share of a pixel's samples that show it: nothing of a
-# background is in either.
-
-CUTOUTS_VERSION = 1
-"""Raised when a seed no longer gives the same images."""
-
-_NO_GRAIN = np.empty((0, 0, 0), np.float32)
+# Color is the mean of the object's samples alone. Alpha is the share of a pixel's samples that show the object. Neither
+# contains a background.
 
 
 def list_cutout_objects(config: CutoutConfig, seed: int) -> list[SceneJob]:
     """List the objects of a set in order; the name of each contains its kind."""
-    found = []
-    for split, count in config.objects.items():
-        for index in range(count):
-            own = derive_seed(seed, "cutouts", split, index)
-            found.append(SceneJob(f"{split}-{index:05d}-{_draw_kind(own)}", split, index, own))
-    return found
+    derive = partial(derive_seed, seed, "cutouts")
+    return list_jobs(config.objects, derive, lambda split, index, own: f"{split}-{index:05d}-{_draw_kind(own)}")
 
 
 def _draw_kind(seed: int) -> str:
@@ -212,20 +191,14 @@ def make_single_object_scene(seed: int, config: CutoutConfig) -> TableScene:
     shape = SHAPES[_draw_kind(seed)](make_generator(seed, "shape"))
     placed = PlacedObject(1, shape, make_upright_pose(0.0, 0.0, 0.0, float(shape.size_m[1])))
     textures = make_table_textures(seed, 1) | {"sky": Texture(np.zeros((2, 2, 3), np.float32), (1.0, 1.0))}
-    bodies = [
-        transform_mesh(name_object_textures(mesh, 0), placed.T_world_object) for mesh in (shape.mesh, shape.handle)
-    ]
-    parts = [*bodies[0], *bodies[1]]
+    T = placed.T_world_object
+    parts = transform_mesh(name_object_textures([*shape.mesh, *shape.handle], 0), T)
     random = make_generator(seed, "views")
     away = 1.05 * float(np.linalg.norm(shape.size_m)) / 2 / np.sin(np.radians(config.field_of_view_deg / 2))
-    middle = placed.T_world_object[:3, 3]
     cameras = []
     for _ in range(config.views):
         elevation, azimuth = np.radians(random.uniform(*config.elevation_deg)), random.uniform(0, 2 * np.pi)
-        direction = np.array(
-            [np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)]
-        )
-        cameras.append(make_camera_pose(middle + away * direction, middle, 0.0))
+        cameras.append(make_camera_pose(T[:3, 3] + away * make_direction(elevation, azimuth), T[:3, 3], 0.0))
     return TableScene(
         seed=seed,
         objects=(placed,),
@@ -237,36 +210,24 @@ def make_single_object_scene(seed: int, config: CutoutConfig) -> TableScene:
         textures=pack_textures(textures),
         sky_texture=list(textures).index("sky"),
         object_of_part=np.ones(len(parts), np.int32),
-        is_handle=np.array([False] * len(bodies[0]) + [True] * len(bodies[1])),
+        is_handle=np.arange(len(parts)) >= len(shape.mesh),
     )
 
 
 def render_cutout(renderer: TableRenderer, view: int) -> NDArray[np.uint8]:
-    """Render (H, W, 4) RGB with straight alpha, of a scene made by `make_alone`."""
+    """Render (H, W, 4) RGB with straight alpha, of a scene made by `make_single_object_scene`."""
     scene, lens = renderer.scene, renderer.lens
     T_world_camera = renderer.table.T_world_camera[view][None]
-    inverse_depth, index = draw(
-        transform_to_frame(scene.vertices, scene.body, np.linalg.inv(T_world_camera)), scene.triangles, lens
-    )
-    linear = np.empty((lens.height, lens.width, 3), np.float32)
-    shade_samples(
-        inverse_depth,
-        index,
-        lens,
-        T_world_camera,
-        scene.surfaces,
-        scene.textures,
-        scene.sky_texture,
-        renderer.light,
-        linear,
-    )
+    vertices = transform_to_frame(scene.vertices, scene.body, np.linalg.inv(T_world_camera))
+    inverse_depth, index = draw(vertices, scene.triangles, lens)
+    linear, look = np.empty((lens.height, lens.width, 3), np.float32), (scene.textures, scene.sky_texture)
+    shade_samples(inverse_depth, index, lens, T_world_camera, scene.surfaces, *look, renderer.light, linear)
     shown = (index >= 0).reshape(lens.height, lens.samples, lens.width, lens.samples)
     alpha = shown.mean((1, 3), dtype=np.float64).astype(np.float32)[..., None]
-    straight = np.divide(
-        linear, alpha, out=np.zeros_like(linear), where=alpha > 0
-    )  # black adds nothing to the sum over samples
+    # The black background added nothing to the sum over samples.
+    straight = np.divide(linear, alpha, out=np.zeros_like(linear), where=alpha > 0)
     image = np.empty(linear.shape, np.uint8)
-    develop_image(straight, float(renderer.table.gains[view]), _NO_GRAIN, 0.0, 0.0, image)
+    develop_image(straight, float(renderer.table.gains[view]), _NO_NOISE, 0.0, 0.0, image)
     return np.dstack([image, np.rint(255 * alpha).astype(np.uint8)])
 
 
@@ -290,19 +251,17 @@ def write_cutouts(
     workers: int | None = None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Path:
-    """Render a set to `out`, SPLIT/OBJECT/VIEW.png; objects already there are kept. Returns the path of its
-    foregrounds.json.
+    """Render a set to `out` as SPLIT/OBJECT/VIEW.png; existing objects are kept. Returns the path of foregrounds.json.
 
-    Args: as `write_tableworld`. Raises DataError where a folder holds an object made with other settings.
+    Arguments and errors are those of `write_tableworld`.
     """
     out = Path(out)
     every = list_cutout_objects(config, seed)
-    todo = unfinished(
-        every,
-        lambda job: out / job.split / job.name / "object.json",
-        "cutouts",
-        lambda job: job.origin(config, CUTOUTS_VERSION),
-    )
+
+    def record(job: SceneJob) -> Path:
+        return out / job.split / job.name / "object.json"
+
+    todo = find_unfinished(every, record, "cutouts", config, CUTOUTS_VERSION)
     advance(config.views * (len(every) - len(todo)))
     with ThreadPoolExecutor(workers or count_cores()) as pool:
         run_jobs(pool, lambda job: _write_object(job, config, out), todo, advance)
@@ -318,10 +277,8 @@ def _write_preview(out: Path, every: list[SceneJob], columns: int = 8, rows: int
     chosen = [every[i] for i in np.linspace(0, len(every) - 1, columns * rows).round().astype(int)]
     tiles = []
     for job in chosen:
-        rgba = np.asarray(cv2.imread(str(out / job.split / job.name / "00.png"), cv2.IMREAD_UNCHANGED))[
-            ..., [2, 1, 0, 3]
-        ]
-        checkers = np.where((np.indices(rgba.shape[:2]) // 16).sum(0) % 2, 200, 160)[..., None]
-        alpha = rgba[..., 3:] / 255
-        tiles.append(((1 - alpha) * checkers + alpha * rgba[..., :3]).astype(np.uint8))
-    write_contact_sheet(out, np.vstack([np.hstack(tiles[row * columns : (row + 1) * columns]) for row in range(rows)]))
+        bgra = np.asarray(cv2.imread(str(out / job.split / job.name / "00.png"), cv2.IMREAD_UNCHANGED))
+        checkers = np.where((np.indices(bgra.shape[:2]) // 16).sum(0) % 2, 200, 160)[..., None]
+        alpha = bgra[..., 3:] / 255
+        tiles.append(((1 - alpha) * checkers + alpha * bgra[..., 2::-1]).astype(np.uint8))
+    write_contact_sheet(out / "preview.png", stack_tiles(tiles, columns))

@@ -1,0 +1,400 @@
+"""Find false alarms: findings of preflight, loss checks and monitors on correct data and on trainings that learn.
+
+    python benchmarks/false_alarms.py [--data FOLDER_OF_REAL_SAMPLES] [--only TEXT] [--out TABLE.md]
+    python benchmarks/false_alarms.py --run RUN           the findings of a finished training of your own
+
+Data: RoadWorld of three seeds and two camera heights, KITTI odometry 06, KITTI raw, EuRoC, 7-Scenes, TableWorld,
+Linemod-Occluded and composites; the real ones where they are available. Trainings: the five recipes, small and on one
+thread. Each must improve on its untrained networks in validation. Takes about 20 minutes on one core; worlds are
+rendered into the cache once.
+
+Prints a row for each: its findings by severity, and what they report. Findings that are true are in TRUE_FINDINGS with
+the reason. Any other finding is a false alarm: the exit status is then 1, as for a training that did not learn. Ends
+with a line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import stadia.core.torchvision_shim  # noqa: F401
+
+# isort: split
+import torch
+from preflight import REAL_DATA, SEEDS, clean_splits, real_recordings
+from rich.console import Console
+
+from stadia import recipes
+from stadia.core import random_state
+from stadia.core.config import resolve_config
+from stadia.core.files import write_text
+from stadia.core.recording import Recording
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.open_dataset import open_recordings
+from stadia.diagnostics.finding import Finding, OnStop, Severity, read_findings
+from stadia.diagnostics.loss_checks.loss_check_runner import TimeLimitReached
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.recipes import CONFIGS, RECIPES
+from stadia.recipes.base.build_recipe import build_task
+from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes.presets import preset_overrides
+from stadia.synthetic.rendering.dataset_files import SPLITS
+from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.roadworld.roadworld_writer import render_cached_worlds, render_demo_worlds
+from stadia.training.batches import TrainingPlan
+from stadia.training.loggers import read_rows
+from stadia.training.run_folder import Run
+from stadia.training.validation_scores import ValidationScores
+
+HEIGHTS_M = (1.2, 1.65)
+MAX_SECONDS = 600.0
+"""For the checks of a recording, so that all of it is checked also on a busy machine."""
+
+LITTLE_ROTATION = "the camera drives straight, and only rotation shows fx"
+ONE_CAMERA = "it has one camera, and these compare two"
+TWO_EXPOSURES = "its cameras have separate exposures, see D3VO"
+NO_DEPTH = "it has no ground-truth depth"
+STATIC = "its camera is static: the first three seconds of a flight"
+ONE_SPEED = "only its speed shows the unit of the poses of one drive"
+HEIGHT_LATER = "the height from silhouettes is used until depth gives one"
+TILTED_ROAD = (
+    "its road is still tilted by two degrees, and objects on it appear too low; longer trainings have no finding"
+)
+NO_MORE_DATA = "its drives have no more data"
+SAMPLED = "it has more data than is checked before a training"
+OUT_OF_TIME = "the 20 s of the loss checks were over: a slow or busy processor"
+
+TRUE_FINDINGS: dict[str, dict[str, str]] = {
+    "RoadWorld": {"N01 resize": LITTLE_ROTATION},
+    "kitti_odometry/06": {"N01 resize": LITTLE_ROTATION, "N01 ground_truth": NO_DEPTH},
+    "kitti_raw": {"N01 resize": LITTLE_ROTATION, "N01 sides": ONE_CAMERA, "N01 baseline": ONE_CAMERA},
+    "euroc": {
+        "D03": STATIC,
+        "B03": TWO_EXPOSURES,
+        **dict.fromkeys(("N01 resize", "N01 baseline", "N01 poses"), STATIC),
+        "N01 ground_truth": NO_DEPTH,
+    },
+    "sevenscenes": {"N01 sides": ONE_CAMERA, "N01 baseline": ONE_CAMERA},
+    "TableWorld": {"N02": SAMPLED},
+    "Linemod-Occluded": {"O01": "one of its objects is hidden behind the others"},
+    "selfsup": {"N01 resize": LITTLE_ROTATION, "N02": SAMPLED},
+    "selfsup, one camera": {"N01 poses": ONE_SPEED},
+    "metric": {
+        "N01 resize": LITTLE_ROTATION,
+        "N01 poses": ONE_SPEED,
+        "N02": SAMPLED,
+        "H06": HEIGHT_LATER,
+        "H11": TILTED_ROAD,
+    },
+    "run": (
+        {f"N01 {what}": NO_MORE_DATA for what in ("sides", "baseline", "resize", "poses", "ground_truth")}
+        | {"N02": SAMPLED, "H06": HEIGHT_LATER}
+    ),
+    "dpt": {"N01 resize": LITTLE_ROTATION, "N02": SAMPLED},
+    "objectpose": {"N02": SAMPLED},
+}
+"""True findings and their reasons, by the name of the row or its beginning. N01 with what could not be checked."""
+
+SHORT = (
+    *("training.max_steps=300", "training.batch_size=4", "training.validate_every=60", "schedule.warmup_steps=50"),
+    *("training.workers=0", "training.threads=1", "training.log_every=5", "training.images_every=0"),
+)
+SMALL = ("data.height=64", "data.width=192")
+LONGER = ("training.max_steps=500", "training.batch_size=6", "training.validate_every=100")
+"""For depth from motion only, or scale from cars only: after 300 steps of 4 images cars are nearer than their road."""
+
+ON_ROADS, MONO = ("selfsup", "metric", "dpt"), "selfsup, one camera"
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training: its recipe, the validation score (lower is better), overrides of its configuration, and the training
+    whose weights it starts from, by name.
+    """
+
+    recipe: str
+    score: str
+    overrides: tuple[str, ...]
+    after: str | None = None
+
+
+TRAININGS: dict[str, Training] = {
+    "selfsup, stereo": Training("selfsup", "abs_rel", (*preset_overrides("demo"), *SMALL, *SHORT)),
+    MONO: Training("selfsup", "residual", (*preset_overrides("metric-demo-start"), *SHORT, *LONGER)),
+    "metric": Training("metric", "abs_rel", (*preset_overrides("metric-demo"), *SHORT, *LONGER), after=MONO),
+    "dpt": Training("dpt", "abs_rel", ("model.network=dpt-tiny", "optimizer.lr=1e-3", *SMALL, *SHORT)),
+    "objectpose": Training(
+        "objectpose",
+        "rotation_error_deg_of_all",
+        (
+            *SHORT,
+            "data.height=96",
+            "data.width=128",
+            "model.pretrained=false",
+            "training.batch_size=16",
+            "training.max_steps=400",
+        ),
+    ),
+    "overlay": Training(
+        "overlay",
+        "depth_and_mask_error",
+        (
+            *SHORT,
+            "data.height=32",
+            "data.width=32",
+            "data.val_samples=100",
+            "training.batch_size=8",
+            "training.max_steps=600",
+        ),
+    ),
+}
+"""Trainings as in the demos, with smaller images and fewer steps."""
+
+MAX_SCORE_RATIO = 0.9
+"""Largest score over that of untrained networks, for a training that has learned something."""
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """The validation score before the first step and after the last, lower is better."""
+
+    score: str
+    before: float
+    after: float
+
+    @property
+    def is_enough(self) -> bool:
+        return self.after < MAX_SCORE_RATIO * self.before
+
+    def __str__(self) -> str:
+        return f"{self.score} {self.before:.3f} to {self.after:.3f}" + ("" if self.is_enough else ", **did not learn**")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Findings of correct data, or of a training with its improvement."""
+
+    name: str
+    found: list[Finding]
+    seconds: float
+    improvement: Improvement | None = None
+
+    @property
+    def reported(self) -> dict[str, str | None]:
+        """Why each finding is true, by its code; None for a false alarm."""
+        reasons = {
+            reported: why
+            for name, each in TRUE_FINDINGS.items()
+            if self.name.startswith(name)
+            for reported, why in each.items()
+        }
+        return {
+            _describe(one): OUT_OF_TIME if str(TimeLimitReached()) in one.measured else reasons.get(_describe(one))
+            for one in self.found
+        }
+
+    @property
+    def passed(self) -> bool:
+        return None not in self.reported.values() and (self.improvement is None or self.improvement.is_enough)
+
+    def __str__(self) -> str:
+        counts = Counter(one.severity for one in self.found)
+        reported = (
+            "; ".join(f"{reported}: {why or '**false alarm**'}" for reported, why in self.reported.items()) or "nothing"
+        )
+        numbers = " | ".join(str(counts[severity]) for severity in Severity)
+        return f"| {self.name} | {numbers} | {reported} | {self.improvement or ''} | {self.seconds:.0f} s |"
+
+
+def _describe(one: Finding) -> str:
+    return f"N01 {one.measured.partition(':')[0]}" if one.code == "N01" else one.code
+
+
+def check_roadworld(seed: int, height_m: float) -> list[Finding]:
+    """Check three worlds of six pairs, one for each split."""
+    folder = render_cached_worlds(
+        "tiny", TINY.model_copy(update={"camera_height_m": (height_m,)}), CacheConfig(), seed=seed
+    )
+    splits = {split: open_recordings(folder, split=split) for split in SPLITS}
+    each = {
+        split: [(recording, range(len(recording))) for recording in recordings] for split, recordings in splits.items()
+    }
+    return run_preflight(
+        [recording for recordings in splits.values() for recording in recordings], each, seconds=MAX_SECONDS
+    )
+
+
+def check_sample(recording: Recording) -> list[Finding]:
+    """Check a recording and its splits."""
+    return run_preflight([recording], clean_splits(recording), seconds=MAX_SECONDS)
+
+
+def check_recipe(recipe: str, *overrides: str) -> list[Finding]:
+    """Return the findings of a recipe about its data before training."""
+    _, data = RECIPES.load(recipe).prepare(recipes.configure(recipe, overrides), Console(quiet=True))
+    found: list[Finding] = data.findings()
+    return found
+
+
+def data_rows(real: Path) -> Iterator[tuple[str, Callable[[], list[Finding]]]]:
+    """Yield each name with the function that checks it."""
+    for seed in SEEDS:
+        for height_m in HEIGHTS_M:
+            yield f"RoadWorld, seed {seed}, camera at {height_m:g} m", partial(check_roadworld, seed, height_m)
+    for recording in real_recordings(real):
+        yield recording.name, partial(check_sample, recording)
+    yield "TableWorld", partial(check_recipe, "objectpose")
+    if (lmo := real / "bop" / "lmo").is_dir():
+        overrides = (
+            f"data.path={json.dumps(str(lmo))}",
+            "data.format=bop",
+            "data.train_split=test",
+            "data.val_split=null",
+        )
+        yield "Linemod-Occluded", partial(check_recipe, "objectpose", *overrides)
+    yield "composed images", partial(check_recipe, "overlay")
+
+
+class Trainings:
+    """Trainings in a folder. Each runs once; a training that another one starts from runs first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runs: dict[str, Run] = {}
+
+    def make_config(self, name: str) -> RecipeConfig:
+        """Return the configuration, on the worlds of the demo where the recipe renders none by itself."""
+        one = TRAININGS[name]
+        start = () if one.after is None else (f"start_from={json.dumps(str(self.run(one.after).folder))}",)
+        data = {"data": {"path": str(render_demo_worlds(CacheConfig()))}} if one.recipe in ON_ROADS else {}
+        return recipes.configure(one.recipe, (*one.overrides, *start), **data)
+
+    def run(self, name: str) -> Run:
+        """Train to the end, whatever is found."""
+        if name not in self.runs:
+            self.runs[name] = recipes.train(self.make_config(name), out=self.folder, on_stop=OnStop.WARN)
+        return self.runs[name]
+
+    def row(self, name: str) -> Row:
+        score = f"val/{TRAININGS[name].score}"
+        before = validate_untrained(self.make_config(name))[score]
+        began = time.monotonic()
+        run = self.run(name)
+        return read_run(name, run.folder, before, score, time.monotonic() - began)
+
+
+def read_run(name: str, folder: Path, before: float, score: str, seconds: float) -> Row:
+    """Return the findings of a training, and its improvement."""
+    after = [float(row[score]) for row in read_rows(folder / "metrics.csv") if row.get(score)][-1]
+    return Row(
+        name, read_findings(folder / "findings.jsonl"), seconds, Improvement(score.removeprefix("val/"), before, after)
+    )
+
+
+def read_finished_run(folder: Path) -> Row:
+    """Return the row of a training that is finished, by the score of its recipe."""
+    run = Run.open(folder)
+    score = next(f"val/{one.score}" for one in TRAININGS.values() if one.recipe == run.recipe)
+    untrained = {
+        **run.config,
+        "start_from": None,
+    }  # else a training that goes on from another would have to learn it all again
+    before = validate_untrained(resolve_config(CONFIGS.load(run.recipe), untrained))[score]
+    began, finished = (datetime.fromisoformat(run.facts[when]) for when in ("started", "finished"))
+    return read_run(f"run {folder.name}", folder, before, score, (finished - began).total_seconds())
+
+
+@torch.no_grad()
+def validate_untrained(config: RecipeConfig) -> dict[str, float]:
+    """Return the validation scores of the weights that a training starts from."""
+    recipe = RECIPES.load(config.recipe)
+    config, data = recipe.prepare(config, Console(quiet=True))
+    random_state.seed_generators(config.seed, "training")
+    task = build_task(recipe, config, resumed=False)
+    task.save_data_stats(data)
+    task.plan = TrainingPlan.of(data.train, config.training)
+    task.eval().on_validation_start()
+    book = ValidationScores()
+    for batch in data.val:
+        book.add(batch.meta, task.validation_step(batch))
+    return {f"val/{name}": value for name, value in (book.means() | dict(task.validation_summary())).items()}
+
+
+def run_checks(name: str, check: Callable[[], list[Finding]]) -> Row:
+    began = time.monotonic()
+    return Row(name, check(), time.monotonic() - began)
+
+
+def rows(real: Path, only: str, folder: Path) -> Iterator[Row]:
+    """Yield rows whose name contains `only`."""
+    trainings = Trainings(folder)
+    for name, check in data_rows(real):
+        if only in name:
+            yield run_checks(name, check)
+    for name in TRAININGS:
+        if only in name:
+            yield trainings.row(name)
+
+
+def summarize(row: Row) -> dict[str, Any]:
+    """Return JSON-ready values."""
+    improvement = None if row.improvement is None else asdict(row.improvement)
+    severities = Counter(str(one.severity) for one in row.found)
+    return {
+        "passed": row.passed,
+        "severities": severities,
+        "findings": row.reported,
+        "learnt": improvement,
+        "seconds": round(row.seconds, 1),
+    }
+
+
+def main(real: Path, only: str, run: Path | None, out: Path | None) -> int:
+    """Print the table and a line of JSON. Return the exit status."""
+    lines = [
+        f"| data or training | {' | '.join(Severity)} | reported, and why it is true | improvement | time |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    print("\n".join(lines))
+    each: dict[str, Row] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for row in rows(real, only, Path(folder)) if run is None else [read_finished_run(run)]:
+            each[row.name] = row
+            lines.append(str(row))
+            print(row, flush=True)
+    if not each:
+        print(f"--only {only}: found nothing of this name", file=sys.stderr)
+        return 2
+    passed = all(row.passed for row in each.values())
+    lines.append(
+        json.dumps(
+            {"passed": passed, "threads": torch.get_num_threads(), "rows": {n: summarize(r) for n, r in each.items()}}
+        )
+    )
+    print(lines[-1])
+    if out is not None:
+        write_text(out, "\n".join([*lines[:-1], "", lines[-1], ""]))
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=REAL_DATA, help="the folder of real samples")
+    parser.add_argument("--only", default="", metavar="TEXT", help="what has this in its name")
+    parser.add_argument(
+        "--run", type=Path, metavar="RUN", help="the folder of a training that has read_finished_run, and nothing else"
+    )
+    parser.add_argument("--out", type=Path, help="write the table there as well")
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.data, arguments.only, arguments.run, arguments.out))

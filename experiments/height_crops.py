@@ -1,0 +1,137 @@
+"""Crops of single objects with known heights, to train a size prior: from RoadWorld or the DVM-CAR layout, augmented."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.files import read_json, safe_join
+from stadia.core.recording import LEFT
+from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
+from stadia.datasets.masks.mask_objects import GRAY, crop_object, find_mask_boxes
+from stadia.datasets.stadia_folder import FolderRecording
+
+Image = NDArray[np.uint8]
+DVM_TABLE = "Ad_table (extra).csv"
+
+
+@dataclass(frozen=True)
+class HeightCrop:
+    """image: (side, side, 3) RGB.  height_m: of the object.  instance: identity, which must be in one split only."""
+
+    image: Image
+    height_m: float
+    instance: str
+
+
+def crop_recording_objects(
+    recording: FolderRecording, side: int, *, class_name: str = "car", every: int = 1, least_px: int = 12
+) -> list[HeightCrop]:
+    """Return crops of unoccluded objects of a class, from a recording with sizes in instances.json (RoadWorld)."""
+    path = recording.folder / "instances.json"
+    described = read_json(path)
+    try:
+        height = {int(one["id"]): float(one["size_hwl_m"][0]) for one in described["instances"]}
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        expected = "id and size_hwl_m of each instance"
+        raise DataError(path, found=f"{error!r}", expected=expected, fix="write it as RoadWorld does") from error
+    crops = []
+    for index in range(0, len(recording), every):
+        masks = recording.masks(index, LEFT)
+        if masks is None or recording.mask_reader is None:
+            continue
+        image = recording.image(index)
+        for box in find_mask_boxes(masks, recording.mask_reader.classes):
+            whole = not (box.hidden or box.cut) and box.box_px[3] - box.box_px[1] >= least_px
+            if whole and box.class_name == class_name and box.number in height:
+                crop = crop_object(image, masks.instance == box.number, side)
+                crops.append(HeightCrop(crop, height[box.number], f"{recording.name}/{box.number}"))
+    return crops
+
+
+def read_dvm_car_crops(folder: Path, side: int) -> Iterator[HeightCrop]:
+    """Yield crops of the DVM-CAR layout (Huang et al., IEEE Big Data 2022).
+
+    Images lie anywhere below the folder, named MAKER$$MODEL$$YEAR$$COLOR$$GENMODEL_ID$$..., on white. Heights are the
+    median of a model's rows in "Ad_table (extra).csv", columns Genmodel_ID and Height (mm). Heights outside 1.1 to 2.6
+    m are errors of the table and are left out, as are images that are not on white (interiors).
+
+    Raises DataError where the table is missing or lacks its columns.
+    """
+    height = _read_dvm_heights(Path(folder))
+    for path in sorted(one for one in Path(folder).rglob("*$$*") if one.suffix.lower() in IMAGE_SUFFIXES):
+        words = path.stem.split("$$")
+        height_m = height.get(words[4]) if len(words) > 4 else None
+        if height_m is None or not 1.1 <= height_m <= 2.6:
+            continue
+        image = read_rgb(safe_join(Path(folder), str(path.relative_to(folder))))
+        mask = _segment_on_white(image)
+        if mask is not None:
+            yield HeightCrop(crop_object(image, mask, side), height_m, words[4])
+
+
+def _read_dvm_heights(folder: Path) -> dict[str, float]:
+    """Return metres by model."""
+    table = next(iter(sorted(folder.rglob(DVM_TABLE))), None)
+    if table is None:
+        expected = "the table of DVM-CAR with heights"
+        raise DataError(folder, found=f"no {DVM_TABLE}", expected=expected, fix="unpack its tables there")
+    rows: dict[str, list[float]] = {}
+    with table.open(encoding="utf-8", newline="") as stream:
+        names, *lines = [[word.strip() for word in row] for row in csv.reader(stream)] or [
+            []
+        ]  # column names start with spaces
+    if not {"Genmodel_ID", "Height"} <= set(names):
+        found = f"columns {', '.join(names)}"
+        raise DataError(table, found=found, expected="Genmodel_ID and Height", fix="take the table as published")
+    model, height = names.index("Genmodel_ID"), names.index("Height")
+    for words in lines:
+        if len(words) == len(names) and words[height].replace(".", "", 1).isdigit():
+            rows.setdefault(words[model], []).append(float(words[height]) / 1000)
+    return {name: float(np.median(own)) for name, own in rows.items()}
+
+
+def _segment_on_white(image: Image) -> NDArray[np.bool_] | None:
+    """Return the largest component on a white background; None where the image borders are not white."""
+    edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    if np.median(edge.min(-1)) < 235:
+        return None
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((image.min(-1) < 235).astype(np.uint8), connectivity=8)
+    return None if count < 2 else labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+
+
+def augment_crop(crop: Image, rng: np.random.Generator) -> Image:
+    """Mirror, shrink, relight, blur and partly cover a crop, as in real drives. The height label stays the same."""
+    side = len(crop)
+    image = crop[:, ::-1] if rng.random() < 0.5 else crop
+    zoom = rng.uniform(0.6, 1.0)
+    shift = rng.uniform(-0.5, 0.5, 2) * side * (1 - zoom)
+    middle = (side - 1) / 2 * (1 - zoom)
+    moved = np.array([[zoom, 0, middle + shift[0]], [0, zoom, middle + shift[1]]])
+    image = cv2.warpAffine(image, moved, (side, side), flags=cv2.INTER_LINEAR, borderValue=(GRAY, GRAY, GRAY))
+    lit = image.astype(np.float32) * rng.uniform(0.7, 1.3) * rng.uniform(0.9, 1.1, 3)
+    known = (image != GRAY).any(-1, keepdims=True)
+    image = np.where(known, lit, GRAY).clip(0, 255).astype(np.uint8)
+    if rng.random() < 0.4:  # low resolution, upsampled
+        small = max(8, round(side * rng.uniform(0.25, 0.7)))
+        image = cv2.resize(
+            cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA),
+            (side, side),
+            interpolation=cv2.INTER_LINEAR,
+        )
+    if rng.random() < 0.5:
+        width, height = (round(side * rng.uniform(0.1, 0.4)) for _ in range(2))
+        x, y = (
+            round(rng.uniform(0, side - width)),
+            round(rng.uniform(side * 0.35, side - height)),
+        )  # tops stay visible: they show the height
+        image = image.copy()
+        image[y : y + height, x : x + width] = GRAY
+    return np.ascontiguousarray(image)

@@ -1,0 +1,193 @@
+"""Read KITTI's object dataset in its official layout (Geiger et al., CVPR 2012): boxes without masks.
+
+DATASET/training/{image_2/000000.png, calib/000000.txt, label_2/000000.txt}. Results of a detector are a folder of such
+label files with a score in a sixteenth column.
+
+A file gives a box's bottom center in the rectified frame of camera 0, and its height, width and length. Its rotation is
+about that frame's y, which points down. At rotation 0 it faces along x. This module returns objects in
+stadia's frame: relative to the camera of the image (6 cm beside camera 0), centered, y up, z to the object's front. x
+points right for a viewer who faces its front. So the size along x, y, z is width, height, length.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stadia.core.errors import DataError
+from stadia.core.types import Camera
+from stadia.datasets.image_files import list_images
+from stadia.datasets.kitti import KittiCalibration
+from stadia.datasets.objects.object_labels import (
+    BACKGROUND,
+    EstimatedBox,
+    ObjectBox,
+    ObjectImages,
+    ObjectLabels,
+    Points,
+    check_size,
+    make_no_masks_error,
+)
+from stadia.datasets.text_files import read_text
+
+KITTI_CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
+DONT_CARE = "DontCare"
+"""Unlabeled regions with objects, without a box in space."""
+
+LABEL_COLUMNS = 15
+"""Columns of a label; a result has its score in one more."""
+
+_ROUNDED = 0.01  # angles are written with two digits
+# From stadia's object axes to KITTI's: x front, y down.
+_R_KITTI_OBJECT = np.array([[0.0, 0, 1], [0, -1, 0], [1, 0, 0]])
+
+
+@dataclass(frozen=True, slots=True)
+class KittiBox:
+    """One line of a label file, as written.
+
+    truncated: 0 to 1.  occluded: 0 to 3 (unknown).  alpha: rotation against the viewing ray, radians.  In results -1,
+        -1, -10.
+    box_px: left, top, right, bottom.  size_hwl_m: height, width, length.
+    bottom_m: (3,) the middle of its bottom, rectified frame of camera 0.  rotation_y: radians.
+    score: of a result, higher is more certain; 1 in labels.
+    """
+
+    kind: str
+    truncated: float
+    occluded: float
+    alpha: float
+    box_px: tuple[float, float, float, float]
+    size_hwl_m: Points
+    bottom_m: Points
+    rotation_y: float
+    score: float = 1.0
+
+    @property
+    def T_rectified_object(self) -> Points:
+        """(4, 4), from the object's frame to the rectified frame of camera 0."""
+        c, s = math.cos(self.rotation_y), math.sin(self.rotation_y)
+        T = np.eye(4)
+        T[:3, :3] = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]) @ _R_KITTI_OBJECT
+        T[:3, 3] = self.bottom_m - (0, self.size_hwl_m[0] / 2, 0)
+        return T
+
+    @property
+    def size_m(self) -> Points:
+        """(3,) along the object's x, y, z."""
+        return self.size_hwl_m[[1, 0, 2]]
+
+
+def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
+    """Read the objects of a label file, or of a result file with scores, without DontCare. Raises DataError."""
+    path = Path(path)
+    fix = "write an empty file where nothing was found" if scored else "copy it from the data set"
+    lines = read_text(path, "a file of boxes for each image", fix=fix).splitlines()
+    numbered = [(f"{path}: line {number}", line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
+    return [_parse_box(what, words, scored) for what, words in numbered if words[0] != DONT_CARE]
+
+
+def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox:
+    kind, columns = words[0], LABEL_COLUMNS + scored
+    if kind not in KITTI_CLASSES:
+        expected = f"one of {', '.join((*KITTI_CLASSES, DONT_CARE))}"
+        raise DataError(what, found=f"class '{kind}'", expected=expected, fix="correct the line")
+    try:
+        numbers = [float(word) for word in words[1:]]
+    except ValueError as error:
+        expected = f"a class and {columns - 1} numbers"
+        raise DataError(what, found=f"{error}", expected=expected, fix="copy the file again") from error
+    if len(words) != columns or not np.isfinite(numbers).all():
+        found = f"{len(words)} columns" if len(words) != columns else "a number that is not finite"
+        hint = {15: "these are labels: a result has a score", 16: "these are results: a label has no score"}
+        expected = f"{columns}: a class, 14 numbers{', a score' if scored else ''}"
+        raise DataError(what, found=found, expected=expected, fix=hint.get(len(words), "copy the file again"))
+    truncated, occluded, alpha, left, top, right, bottom = numbers[:7]
+    size_hwl_m, rotation_y = check_size(f"{what}, height width length", numbers[7:10]), numbers[13]
+    if abs(rotation_y) > math.pi + _ROUNDED:
+        degrees = " (degrees?)" if abs(rotation_y) > 2 * math.pi else ""
+        found, fix = f"rotation_y {rotation_y:g}{degrees}", "convert it, and add or take 2 pi"
+        raise DataError(what, found=found, expected="radians from -pi to pi", fix=fix)
+    if numbers[12] + math.hypot(*size_hwl_m[1:]) / 2 <= 0:  # the middle of a tram beside the camera may be behind it
+        found = f"a bottom at z = {numbers[12]:g} m, all of it behind the camera"
+        raise DataError(what, found=found, expected="x, y, z with z forward, metres", fix="check axes and unit")
+    score = numbers[14] if scored else 1.0
+    box_px, bottom_m = (left, top, right, bottom), np.array(numbers[10:13])
+    return KittiBox(kind, truncated, occluded, alpha, box_px, size_hwl_m, bottom_m, rotation_y, score)
+
+
+class KittiObjectImages(ObjectImages):
+    """The labeled images of a split's left color camera, in the order of their numbers."""
+
+    classes = (BACKGROUND, *KITTI_CLASSES)
+
+    def __init__(self, name: str, files: list[Path]) -> None:
+        self.name, self._files = name, files
+
+    @classmethod
+    def open(cls, dataset: Path, split: str = "training") -> KittiObjectImages:
+        """Open DATASET/SPLIT. Raises DataError where an image has no label file, or a label file no image."""
+        dataset = Path(dataset).expanduser()
+        folder = dataset / split
+        if not (folder / "label_2").is_dir():
+            splits = ", ".join(sorted(path.parent.name for path in dataset.glob("*/label_2"))) or "none"
+            found, expected = f"no {split}/label_2", f"a split with labels; available: {splits}"
+            raise DataError(dataset, found=found, expected=expected, fix="pass another split")
+        files = list_images(folder / "image_2")
+        images, labels = {path.stem for path in files}, {path.stem for path in (folder / "label_2").glob("*.txt")}
+        if odd := sorted(images ^ labels):
+            found = f"{len(images)} images and {len(labels)} label files; {odd[0]} is not in both"
+            expected = "one label file for each image"
+            raise DataError(folder, found=found, expected=expected, fix="copy what is missing, or remove the rest")
+        return cls(f"{dataset.name}/{split}", files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def file(self, index: int) -> Path:
+        return self._files[index]
+
+    def _projection(self, index: int) -> tuple[Points, Points]:
+        """Return K (3, 3) of the left color camera, and T_camera_rectified (4, 4)."""
+        return KittiCalibration(self._label_path(index, "calib")).projection("P2")
+
+    def _label_path(self, index: int, kind: str) -> Path:
+        file = self.file(index)
+        return file.parent.parent / kind / f"{file.stem}.txt"
+
+    def camera(self, index: int) -> Camera:
+        return Camera(torch.from_numpy(self._projection(index)[0]), *self.image_size(index))
+
+    def boxes(self, index: int) -> list[ObjectBox]:
+        return [box for box, _ in self._in_camera(index, self.written(index))]
+
+    def written(self, index: int) -> list[KittiBox]:
+        """Return the labels as written, with their boxes in the image."""
+        return read_boxes(self._label_path(index, "label_2"))
+
+    def labels(self, index: int) -> ObjectLabels:
+        raise make_no_masks_error(self._label_path(index, "label_2"))
+
+    def results(self, folder: Path) -> list[list[EstimatedBox]]:
+        """Return boxes with scores from a folder of result files. Raises DataError that names the line, or the file.
+
+        A result file without an image is refused: it belongs to other images.
+        """
+        folder, stems = Path(folder).expanduser(), [path.stem for path in self._files]
+        if odd := sorted({path.stem for path in folder.glob("*.txt")} - set(stems)):
+            fix = "check both folders"
+            raise DataError(folder / f"{odd[0]}.txt", found="no such image", expected=f"those of {self.name}", fix=fix)
+        files = [folder / f"{stem}.txt" for stem in stems]
+        return [self._in_camera(index, read_boxes(file, scored=True)) for index, file in enumerate(files)]
+
+    def _in_camera(self, index: int, boxes: list[KittiBox]) -> list[EstimatedBox]:
+        _, T_camera_rectified = self._projection(index)
+        found = []
+        for one in boxes:
+            T_camera_object = T_camera_rectified @ one.T_rectified_object
+            found.append((ObjectBox(self.classes.index(one.kind), T_camera_object, one.size_m, "none"), one.score))
+        return found

@@ -1,0 +1,492 @@
+"""Compiled loops of the fused comparison, on rows of one sample; `reprojection` is the readable reference.
+
+Public kernels process rows `first` to `last` (exclusive) without the GIL, so that bands of rows run on all cores. No
+two bands write the same row. Arrays are C-contiguous and of one float type, which is also that of the arithmetic.
+Integer indices and literals would promote it to double, so they come as arrays of that type: `column` = 0, 1, 2, ...
+and `weights` = SSIM's weight, C1, C2.
+
+SSIM = A B / (C D) over 3x3 window means of a view w and the target t, with
+    A = 2 mean_w mean_t + C1,  B = 2 cov + C2,  C = mean_w^2 + mean_t^2 + C1,  D = var_w + var_t + C2.
+Its slopes with respect to the window means of w, w^2 and w t are
+    d/dE[w]  = 2 mean_t (B - A) / (C D) - 2 mean_w SSIM (1/C - 1/D),   d/dE[w^2] = -SSIM / D,   d/dE[w t] = 2 A / (C D).
+The backward pass needs these three numbers per channel of the winning source.
+
+With brightness each source has its own target (`brighten_rows`), with statistics computed here. A fourth slope per
+channel is stored: that of E[t], which is that of E[w] with w and t swapped (that of E[t^2] equals that of E[w^2]).
+Without brightness `brightened` is None, so Numba compiles none of this.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.numba_jit import compile_loops
+
+Floats = NDArray[np.floating[Any]]
+Indices = NDArray[np.int8]
+
+row_kernel = partial(compile_loops, fastmath={"contract", "arcp", "nsz"})
+
+
+@row_kernel
+def clamped(value: float, low: float, high: float) -> float:
+    """Clamp a value, NaN included, so that it is a valid index."""
+    if not value > low:
+        return low
+    return high if value > high else value
+
+
+@row_kernel
+def warp_rows(
+    first: int,
+    last: int,
+    sources: Floats,  # (N, Hs, Ws, 3)
+    inverse_depth: Floats,  # (H, W), 0 = none
+    transform: Floats,  # (N, 3, 4): [at infinity | epipole], see geometry.warp
+    views: Floats,  # out (N, 3, H, W)
+    seen: NDArray[np.bool_],  # out (N, H, W)
+    column: Floats,
+    near: float,
+) -> None:
+    """Sample every source at the projections of the target's pixels."""
+    count, source_height, source_width, _ = sources.shape
+    zero, one = column[0], column[1]
+    half = one / column[2]
+    right, bottom = column[source_width - 1], column[source_height - 1]
+    for n in range(count):
+        m = transform[n]
+        for y in range(first, last):
+            for x in range(inverse_depth.shape[1]):
+                known = inverse_depth[y, x] > near
+                inverse = inverse_depth[y, x] if known else zero
+                q0 = m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse
+                q1 = m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse
+                q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
+                before = q2 > near
+                scale = one / q2 if before else one
+                u, v = q0 * scale, q1 * scale
+                inside = -half <= u <= right + half and -half <= v <= bottom + half
+                seen[n, y, x] = known and before and inside
+                u, v = clamped(u, zero, right), clamped(v, zero, bottom)
+                x0, y0 = int(u), int(v)
+                x1, y1 = min(x0 + 1, source_width - 1), min(y0 + 1, source_height - 1)
+                fx, fy = u - column[x0], v - column[y0]
+                for c in range(3):
+                    upper = (one - fx) * sources[n, y0, x0, c] + fx * sources[n, y0, x1, c]
+                    lower = (one - fx) * sources[n, y1, x0, c] + fx * sources[n, y1, x1, c]
+                    views[n, c, y, x] = (one - fy) * upper + fy * lower
+
+
+@row_kernel
+def brighten_rows(
+    first: int,
+    last: int,
+    images: Floats,  # (N, 3, H, W)
+    target: Floats,  # (3, H, W)
+    brightness: Floats,  # (N, 2) gain and offset
+    brightened: Floats,  # out (N, 3, H, W)
+    changed: NDArray[np.bool_],  # out (N, H, W)
+    ends: Floats,  # of the range: dark, bright
+) -> None:
+    """`brightness.apply_brightness` with a mask of the changed pixels."""
+    for n in range(images.shape[0]):
+        gain, offset = brightness[n]
+        for y in range(first, last):
+            for x in range(target.shape[2]):
+                t0, t1, t2 = target[0, y, x], target[1, y, x], target[2, y, x]
+                p0, p1, p2 = images[n, 0, y, x], images[n, 1, y, x], images[n, 2, y, x]
+                dark = (max(t0, t1, t2) <= ends[0]) | (max(p0, p1, p2) <= ends[0])
+                bright = (min(t0, t1, t2) >= ends[1]) | (min(p0, p1, p2) >= ends[1])
+                changes = not (dark | bright)
+                changed[n, y, x] = changes
+                brightened[n, 0, y, x] = gain * t0 + offset if changes else t0
+                brightened[n, 1, y, x] = gain * t1 + offset if changes else t1
+                brightened[n, 2, y, x] = gain * t2 + offset if changes else t2
+
+
+@row_kernel
+def residual_rows(
+    first: int,
+    last: int,
+    images: Floats,  # (N, 3, H, W)
+    target: Floats,  # (3, H, W)
+    target_mean: Floats,  # (3, H, W) over 3x3 windows
+    target_variance: Floats,  # (3, H, W)
+    brightened: Floats | None,  # (N, 3, H, W) the target as bright as each image
+    residuals: Floats,  # out (N, H, W)
+    weights: Floats,
+    column: Floats,
+) -> None:
+    """`photometric.photometric_residual` of each image."""
+    count, _, _, width = images.shape
+    sums, slopes = np.empty((3, width + 2), images.dtype), np.empty((12, width), images.dtype)
+    for y in range(first, last):
+        for n in range(count):
+            row = residuals[n, y]
+            _residual_row(
+                y, n, images[n], target, target_mean, target_variance, brightened, weights, column, sums, row, slopes
+            )
+
+
+@row_kernel
+def compare_rows(
+    first: int,
+    last: int,
+    views: Floats,  # (N, 3, H, W)
+    seen: NDArray[np.bool_],  # (N, H, W)
+    target: Floats,  # (3, H, W)
+    target_mean: Floats,  # (3, H, W) over 3x3 windows
+    target_variance: Floats,  # (3, H, W)
+    brightened: Floats | None,  # (N, 3, H, W) the target as bright as each view
+    identity_winner: Indices,  # (H, W) N + index of the best unwarped source
+    identity_residual: Floats,  # (N, H, W)
+    residual: Floats,  # out (H, W)
+    winner: Indices,  # out (H, W)
+    nearest: Indices,  # out (H, W)
+    unmasked: Floats,  # out (H, W)
+    # out (9, H, W) of the winner's residual: three a channel, with brightness 12; (..., 0, 0) without gradients
+    slopes: Floats,
+    weights: Floats,
+    column: Floats,
+    auto_mask: bool,
+) -> None:
+    """Compute the residual of every view, the minimum over competing ones, and the winner's slopes."""
+    count, _, _, width = views.shape
+    sums = np.empty((3, width + 2), views.dtype)
+    kinds = 9
+    if brightened is not None:
+        kinds = 12
+    residuals, slopes_of = np.empty((count, width), views.dtype), np.empty((count, kinds, width), views.dtype)
+    for y in range(first, last):
+        for n in range(count):
+            row, own = residuals[n], slopes_of[n]
+            _residual_row(
+                y, n, views[n], target, target_mean, target_variance, brightened, weights, column, sums, row, own
+            )
+        unwarped, identity = identity_residual[:, y], identity_winner[y]
+        _minimum_row(
+            residuals, seen[:, y], unwarped, identity, auto_mask, residual[y], winner[y], nearest[y], unmasked[y]
+        )
+        if slopes.shape[1]:
+            for x in range(width):
+                n = winner[y, x]
+                for k in range(kinds):
+                    slopes[k, y, x] = slopes_of[n, k, x] if 0 <= n < count else column[0]
+
+
+@row_kernel
+def _residual_row(
+    y: int,
+    n: int,
+    image: Floats,  # (3, H, W)
+    target: Floats,  # (3, H, W)
+    target_mean: Floats,
+    target_variance: Floats,
+    brightened: Floats | None,
+    weights: Floats,
+    column: Floats,
+    sums: Floats,  # scratch (3, W + 2)
+    residual: Floats,  # out (W)
+    slopes: Floats,  # out (9, W), with brightness (12, W)
+) -> None:
+    height = image.shape[1]
+    above, below = abs(y - 1), y + 1 if y + 1 < height else height - 2
+    residual[:] = column[0]
+    for c in range(3):
+        w, own = image[c, y], slopes[3 * c : 3 * c + 3]
+        if brightened is not None:
+            t = brightened[n, c]
+            mean, variance = _window_statistics(t, above, y, below, column, sums)
+            _window_sums(image[c], t, above, y, below, sums)
+            _compare_channel(sums, w, t[y], mean, variance, weights, column, residual, own, slopes[9 + c])
+        else:
+            _window_sums(image[c], target[c], above, y, below, sums)
+            mean, variance = target_mean[c, y], target_variance[c, y]
+            _compare_channel(sums, w, target[c, y], mean, variance, weights, column, residual, own, None)
+
+
+@row_kernel
+def _window_statistics(
+    rows: Floats, above: int, here: int, below: int, column: Floats, sums: Floats
+) -> tuple[Floats, Floats]:
+    """Compute mean and variance over the windows of a row, each (W)."""
+    width = rows.shape[1]
+    ninth = column[1] / column[9]
+    mean, variance = np.empty(width, rows.dtype), np.empty(width, rows.dtype)
+    _window_sums(rows, rows, above, here, below, sums)
+    for x in range(width):
+        mean[x] = (sums[0, x] + sums[0, x + 1] + sums[0, x + 2]) * ninth
+        variance[x] = (sums[1, x] + sums[1, x + 1] + sums[1, x + 2]) * ninth - mean[x] * mean[x]
+    return mean, variance
+
+
+@row_kernel
+def _window_sums(rows: Floats, target_rows: Floats, above: int, here: int, below: int, sums: Floats) -> None:
+    """Sum w, w^2 and w t over three rows: out (3, W + 2), with the reflected column on each side."""
+    width = rows.shape[1]
+    w_above, w_here, w_below = rows[above], rows[here], rows[below]
+    t_above, t_here, t_below = target_rows[above], target_rows[here], target_rows[below]
+    for x in range(width):
+        a, b, c = w_above[x], w_here[x], w_below[x]
+        sums[0, x + 1] = a + b + c
+        sums[1, x + 1] = a * a + b * b + c * c
+        sums[2, x + 1] = a * t_above[x] + b * t_here[x] + c * t_below[x]
+    for k in range(3):
+        sums[k, 0], sums[k, width + 1] = sums[k, 2], sums[k, width - 1]
+
+
+@row_kernel
+def _compare_channel(
+    sums: Floats,
+    w_row: Floats,
+    t_row: Floats,
+    mean_row: Floats,
+    variance_row: Floats,
+    weights: Floats,
+    column: Floats,
+    residual: Floats,  # (W) one channel's share is added
+    slopes: Floats,  # out (3, W)
+    target_slope: Floats | None,  # out (W)
+) -> None:
+    share, c1, c2 = weights
+    zero, one, two = column[0], column[1], column[2]
+    third, ninth = one / column[3], one / column[9]
+    slope = -share * third * ninth / two
+    for x in range(w_row.size):
+        mean_w = (sums[0, x] + sums[0, x + 1] + sums[0, x + 2]) * ninth
+        mean_ww = (sums[1, x] + sums[1, x + 1] + sums[1, x + 2]) * ninth
+        mean_wt = (sums[2, x] + sums[2, x + 1] + sums[2, x + 2]) * ninth
+        mean_t = mean_row[x]
+        a = two * mean_w * mean_t + c1
+        b = two * (mean_wt - mean_w * mean_t) + c2
+        inverse_c = one / (mean_w * mean_w + mean_t * mean_t + c1)
+        inverse_d = one / (mean_ww - mean_w * mean_w + variance_row[x] + c2)
+        similarity = a * b * inverse_c * inverse_d
+        distance = (one - similarity) / two  # outside [0, 1] only by rounding, where its slope is 0
+        residual[x] += third * (share * min(max(distance, zero), one) + (one - share) * abs(w_row[x] - t_row[x]))
+        slopes[0, x] = (
+            two * slope * (mean_t * (b - a) * inverse_c * inverse_d - mean_w * similarity * (inverse_c - inverse_d))
+        )
+        slopes[1, x] = -slope * similarity * inverse_d
+        slopes[2, x] = two * slope * a * inverse_c * inverse_d
+        if target_slope is not None:
+            target_slope[x] = (
+                two * slope * (mean_w * (b - a) * inverse_c * inverse_d - mean_t * similarity * (inverse_c - inverse_d))
+            )
+
+
+@row_kernel
+def _minimum_row(
+    residuals: Floats,  # (N, W)
+    seen: NDArray[np.bool_],  # (N, W)
+    identity_residual: Floats,  # (N, W)
+    identity_winner: Indices,  # (W)
+    auto_mask: bool,
+    residual: Floats,  # out (W)
+    winner: Indices,  # out (W)
+    nearest: Indices,  # out (W)
+    unmasked: Floats,  # out (W)
+) -> None:
+    """`photometric.minimum_reprojection` for one row."""
+    count, width = residuals.shape
+    for x in range(width):
+        best, best_seen, fallback = np.inf, np.inf, identity_residual[0, x]
+        wins, near = -1, -1
+        for n in range(count):
+            value = residuals[n, x]
+            fallback = max(fallback, identity_residual[n, x])
+            if seen[n, x]:
+                if value < best_seen:
+                    best_seen, near = value, n
+                if value < best and (value < identity_residual[n, x] or not auto_mask):
+                    best, wins = value, n
+        nearest[x] = near
+        unmasked[x] = best_seen if near >= 0 else fallback
+        residual[x] = best if wins >= 0 else fallback
+        winner[x] = wins if wins >= 0 else (identity_winner[x] if near >= 0 else -1)
+
+
+# -- backward: from the residual to inverse depth, transform and brightness, by the slopes that the forward pass stores
+
+
+@row_kernel
+def backward_rows(
+    first: int,
+    last: int,
+    grad: Floats,  # (H, W) of the residual
+    winner: Indices,  # (H, W)
+    slopes: Floats,  # (9, H, W), with brightness (12, H, W)
+    views: Floats,  # (N, 3, H, W)
+    target: Floats,  # (3, H, W)
+    # The target as bright as each source (N, 3, H, W), and where it is changed (N, H, W); None without brightness.
+    brightened: Floats | None,
+    changed: NDArray[np.bool_] | None,
+    sources: Floats,  # (N, Hs, Ws, 3)
+    inverse_depth: Floats,  # (H, W)
+    transform: Floats,  # (N, 3, 4)
+    grad_inverse_depth: Floats,  # out (H, W)
+    grad_transform: NDArray[np.float64],  # out (H, N, 3, 4): what each row adds
+    grad_brightness: NDArray[np.float64] | None,  # out (H, N, 2)
+    weights: Floats,
+    column: Floats,
+    near: float,
+) -> None:
+    """Propagate the residual's gradient to inverse depth, transform and brightness, in windows that a source won."""
+    count, _, _, width = views.shape
+    zero, one, two = column[0], column[1], column[2]
+    difference_share = (one - weights[0]) / column[3]
+    factors, gathered = np.empty((3, width), views.dtype), np.empty((slopes.shape[0], width), views.dtype)
+    sums, grad_view = np.empty(width + 2, views.dtype), np.empty((3, width), views.dtype)
+    for y in range(first, last):
+        grad_inverse_depth[y], grad_transform[y] = zero, 0.0
+        if grad_brightness is not None:
+            grad_brightness[y] = 0.0
+        for n in range(count):
+            if not _winning_factors(y, n, grad, winner, column, factors):
+                continue
+            _gather_windows(y, slopes, factors, sums, gathered)
+            compared = target
+            if brightened is not None:
+                compared = brightened[n]
+            for c in range(3):
+                for x in range(width):
+                    w, t = views[n, c, y, x], compared[c, y, x]
+                    sign = one if w > t else (-one if w < t else zero)
+                    own = difference_share * sign * grad[y, x] if winner[y, x] == n else zero
+                    grad_view[c, x] = (
+                        gathered[3 * c, x] + two * w * gathered[3 * c + 1, x] + t * gathered[3 * c + 2, x] + own
+                    )
+            out, out_transform = grad_inverse_depth[y], grad_transform[y, n]
+            _backward_sampling(
+                y, grad_view, sources[n], inverse_depth[y], transform[n], column, near, out, out_transform
+            )
+            if grad_brightness is not None and changed is not None:
+                view, changed_row, out_brightness = views[n], changed[n, y], grad_brightness[y, n]
+                _backward_brightness(
+                    y, n, grad, winner, view, compared, target, changed_row, gathered, weights, column, out_brightness
+                )
+
+
+@row_kernel
+def _winning_factors(y: int, n: int, grad: Floats, winner: Indices, column: Floats, factors: Floats) -> bool:
+    """Weight the windows centered in rows y - 1, y, y + 1, if source n won: out (3, W). False if it never won.
+
+    A window at the border is reflected, so it counts the second row (and column) twice.
+    """
+    height, width = grad.shape
+    won = False
+    for i in range(3):
+        row = y - 1 + i
+        if row < 0 or row >= height:
+            factors[i] = column[0]
+            continue
+        twice = (row == 0 and y == 1) or (row == height - 1 and y == height - 2)
+        weight = column[2] if twice else column[1]
+        for x in range(width):
+            wins = winner[row, x] == n
+            won |= wins
+            factors[i, x] = weight * grad[row, x] if wins else column[0]
+    return won
+
+
+@row_kernel
+def _gather_windows(y: int, slopes: Floats, factors: Floats, sums: Floats, gathered: Floats) -> None:
+    """Apply the adjoint of the window means: weighted slopes of the windows around each pixel of row y, out (K, W)."""
+    height, width = slopes.shape[1:]
+    above, below = max(y - 1, 0), min(y + 1, height - 1)  # beyond the border the factor is 0
+    sums[0] = sums[width + 1] = factors[0, 0] - factors[0, 0]
+    for k in range(slopes.shape[0]):
+        for x in range(width):
+            sums[x + 1] = (
+                factors[0, x] * slopes[k, above, x]
+                + factors[1, x] * slopes[k, y, x]
+                + factors[2, x] * slopes[k, below, x]
+            )
+        for x in range(width):
+            gathered[k, x] = sums[x] + sums[x + 1] + sums[x + 2]
+        gathered[k, 1] += sums[1]
+        gathered[k, width - 2] += sums[width]
+
+
+@row_kernel
+def _backward_brightness(
+    y: int,
+    n: int,
+    grad: Floats,  # (H, W) of the residual
+    winner: Indices,  # (H, W)
+    view: Floats,  # (3, H, W)
+    compared: Floats,  # (3, H, W) the target as bright as the view
+    target: Floats,  # (3, H, W)
+    changed: NDArray[np.bool_],  # (W) where it is
+    gathered: Floats,  # (12, W)
+    weights: Floats,
+    column: Floats,
+    grad_brightness: NDArray[np.float64],  # (2) is added to
+) -> None:
+    """Propagate through a * target + b for one row."""
+    zero, one, two = column[0], column[1], column[2]
+    difference_share = (one - weights[0]) / column[3]
+    for c in range(3):
+        for x in range(changed.size):
+            if not changed[x]:
+                continue
+            w, t = view[c, y, x], compared[c, y, x]
+            sign = one if w > t else (-one if w < t else zero)
+            own = difference_share * sign * grad[y, x] if winner[y, x] == n else zero
+            g = gathered[9 + c, x] + two * t * gathered[3 * c + 1, x] + w * gathered[3 * c + 2, x] - own
+            grad_brightness[0] += g * target[c, y, x]
+            grad_brightness[1] += g
+
+
+@row_kernel
+def _backward_sampling(
+    y: int,
+    grad_view: Floats,  # (3, W)
+    source: Floats,  # (Hs, Ws, 3)
+    inverse_depth: Floats,  # (W)
+    m: Floats,  # (3, 4)
+    column: Floats,
+    near: float,
+    grad_inverse_depth: Floats,  # (W) is added to
+    grad_transform: NDArray[np.float64],  # (3, 4) is added to
+) -> None:
+    """Propagate through the bilinear sampler and the projection for one row."""
+    source_height, source_width, _ = source.shape
+    zero, one = column[0], column[1]
+    right, bottom = column[source_width - 1], column[source_height - 1]
+    for x in range(inverse_depth.size):
+        if grad_view[0, x] == zero and grad_view[1, x] == zero and grad_view[2, x] == zero:
+            continue
+        known = inverse_depth[x] > near
+        inverse = inverse_depth[x] if known else zero
+        q0 = m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse
+        q1 = m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse
+        q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
+        before = q2 > near
+        scale = one / q2 if before else one
+        u, v = q0 * scale, q1 * scale
+        in_x, in_y = zero < u < right, zero < v < bottom  # at the border the sampled value is constant
+        if not (in_x or in_y):
+            continue
+        clamped_u, clamped_v = clamped(u, zero, right), clamped(v, zero, bottom)
+        x0, y0 = int(clamped_u), int(clamped_v)
+        x1, y1 = min(x0 + 1, source_width - 1), min(y0 + 1, source_height - 1)
+        fx, fy = clamped_u - column[x0], clamped_v - column[y0]
+        grad_u = grad_v = zero
+        for c in range(3):
+            s00, s01, s10, s11 = source[y0, x0, c], source[y0, x1, c], source[y1, x0, c], source[y1, x1, c]
+            grad_u += grad_view[c, x] * ((one - fy) * (s01 - s00) + fy * (s11 - s10))
+            grad_v += grad_view[c, x] * ((one - fx) * (s10 - s00) + fx * (s11 - s01))
+        grad_0 = grad_u * scale if in_x else zero
+        grad_1 = grad_v * scale if in_y else zero
+        grad_2 = -(grad_0 * u + grad_1 * v) if before else zero
+        grad_inverse_depth[x] += grad_0 * m[0, 3] + grad_1 * m[1, 3] + grad_2 * m[2, 3] if known else zero
+        for i, g in enumerate((grad_0, grad_1, grad_2)):
+            grad_transform[i, 0] += g * column[x]
+            grad_transform[i, 1] += g * column[y]
+            grad_transform[i, 2] += g
+            grad_transform[i, 3] += g * inverse

@@ -1,0 +1,304 @@
+"""What is logged and shown beside the steps: scalars, images, histograms, progress."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from stadia.core import random_state
+from stadia.core.files import atomic_write
+from stadia.losses.loss_report import check_loss
+from stadia.losses.output_gradients import OutputGradients
+from stadia.training.loggers import Logger, compose_image_sheet
+from stadia.training.loop import Callback, TrainingLoop
+from stadia.training.optim import UpdateRatio, sample_values
+from stadia.training.run_folder import Run
+
+TERM = "train/term/"
+OF_A_STEP = ("loading", "forward", "loss", "backward", "optimizer")
+"""Phases with columns of their own; `time/rest_s` is the rest of a step."""
+
+MAX_GROUPS, MAX_WEIGHTS, PARTS = 24, 12, 3
+"""Of histograms: groups of layers, weights of a group that is divided no further, parts of the name of a group."""
+
+WRAPPERS = ("backbone",)
+"""Parts of a name without information on the position of a layer."""
+
+
+def is_due(every: int, step: int, total_steps: int) -> bool:
+    """Return whether a step is the first, the last or one of every so many; never with 0."""
+    return every > 0 and (step % every == 0 or step in (1, total_steps))
+
+
+class Scalars(Callback):
+    """Log a row every `log_every` steps and one per validation; check each row of a step (`check_loss`).
+
+    A row holds the values of its step (means over its batches and processes), not averages over the steps between rows:
+    so it does not depend on where a training was interrupted. `time/...` are means over the steps since the last row.
+    `gradient/...` are of the last batch of the step in the process that logs.
+    """
+
+    def __init__(self, loggers: Sequence[Logger], every: int) -> None:
+        self.loggers, self.every = loggers, every
+        self.sums: dict[str, Tensor] = {}
+        self.update_ratio, self.output_gradients = UpdateRatio(), OutputGradients()
+        self.marked = (0, 0.0)  # step and time at the last row
+
+    def on_train_start(self, loop: TrainingLoop) -> None:
+        self._mark(loop)
+
+    def _logs(self, loop: TrainingLoop, step: int) -> bool:
+        return step % self.every == 0 or step == loop.plan.total_steps
+
+    def on_batch_start(self, loop: TrainingLoop, is_last: bool) -> None:
+        if is_last and self._logs(loop, loop.step + 1):
+            self.output_gradients.attach(loop.recipe)
+
+    def on_before_update(self, loop: TrainingLoop) -> None:
+        if self._logs(loop, loop.step + 1):
+            self.update_ratio.measure_before(loop.recipe.parameters())
+
+    def on_batch_end(self, loop: TrainingLoop) -> None:
+        report = loop.report
+        assert report is not None
+        values = {"train/loss": report.total} | {f"{TERM}{name}": term for name, term in report.terms.items()}
+        for name, value in (values | {f"train/{name}": value for name, value in report.seen.items()}).items():
+            value = value.detach().float() / loop.plan.grad_accumulation_steps
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def on_step_end(self, loop: TrainingLoop) -> None:
+        sums, self.sums = self.sums, {}
+        if not self._logs(loop, loop.step):
+            return
+        assert loop.report is not None
+        means = torch.stack(list(sums.values()))
+        if loop.fabric.world_size > 1:
+            means = loop.fabric.all_reduce(means, reduce_op="mean")
+        same_everywhere = {"train/gradient_norm": loop.gradient_norm}
+        if (ratio := self.update_ratio.measure_after()) is not None:
+            same_everywhere["train/update_ratio"] = ratio
+        sizes = self.output_gradients.collect(getattr(loop.batch, "source_names", ()))
+        of_process = {f"gradient/{name}": loop.plan.grad_accumulation_steps * size for name, size in sizes.items()}
+        others = torch.stack([value.float() for value in (same_everywhere | of_process).values()])
+        values = torch.cat([means, others]).tolist()  # one transfer from the device
+        row = dict(zip((*sums, *same_everywhere, *of_process), values, strict=True)) | {"train/lr": loop.lr}
+        if loop.scaler is not None:
+            row["train/loss_scale"] = loop.scaler.get_scale()
+        self._log(loop, row | self._times(loop))
+        terms = {name.removeprefix(TERM): value for name, value in row.items() if name.startswith(TERM)}
+        check_loss(loop.step, row["train/loss"], terms, loop.report.least, loop.report.total.dtype)
+
+    def on_validation_end(self, loop: TrainingLoop) -> None:
+        self._log(loop, loop.metrics)
+        self._mark(loop)
+
+    def _times(self, loop: TrainingLoop) -> dict[str, float]:
+        """Return seconds of a step since the last row, and its parts."""
+        before, begun_s = self.marked
+        parts = loop.clock.lap()
+        steps, now_s = max(loop.step - before, 1), time.perf_counter()
+        named = {f"time/{name}_s": parts.pop(name, 0.0) / steps for name in OF_A_STEP}
+        self.marked = (loop.step, now_s)
+        return {"time/step_s": (now_s - begun_s) / steps, **named, "time/rest_s": sum(parts.values()) / steps}
+
+    def _mark(self, loop: TrainingLoop) -> None:
+        loop.clock.lap()
+        self.marked = (loop.step, time.perf_counter())
+
+    def _log(self, loop: TrainingLoop, row: Mapping[str, float]) -> None:
+        if row:
+            for logger in self.loggers:
+                logger.scalars(loop.step, loop.plan.epoch_of(loop.step), row)
+            loop.call("on_row", loop.step, row)
+
+
+class Images(Callback):
+    """Write images/step-000100.png every so many steps, at the first and the last: `Recipe.images` on one sheet.
+
+    And images/NAME/step-000100.png of each validation: `Recipe.validation_images`. Never with every=0.
+    """
+
+    phase = "images"
+
+    def __init__(self, run: Run, loggers: Sequence[Logger], every: int) -> None:
+        self.run, self.loggers, self.every = run, loggers, every
+
+    def on_step_end(self, loop: TrainingLoop) -> None:
+        if not is_due(self.every, loop.step, loop.plan.total_steps) or not loop.fabric.is_global_zero:
+            return
+        assert loop.batch is not None
+        assert loop.report is not None
+        with torch.no_grad(), random_state.preserve_generators():
+            images = loop.recipe.images(loop.batch, loop.report)
+        if images:
+            self._write(self.run.images, loop.step, "images", compose_image_sheet(images))
+
+    def on_validation_end(self, loop: TrainingLoop) -> None:
+        if self.every and loop.fabric.is_global_zero:
+            for name, image in loop.recipe.validation_images().items():
+                self._write(self.run.images / name, loop.step, name, image)
+
+    def _write(self, folder: Path, step: int, name: str, image: NDArray[np.uint8]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        _, png = cv2.imencode(".png", image[..., ::-1])
+        with atomic_write(folder / f"step-{step:06d}.png") as temporary:
+            temporary.write_bytes(png.tobytes())
+        for logger in self.loggers:
+            logger.image(step, name, image)
+
+
+class ProgressBar(Callback):
+    """A bar in a terminal, else a line every half minute."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.pause_s = 1.0 if console.is_terminal else 30.0  # between readings of the loss, which wait for the device
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.fields[rate]:.2f} steps/s"),
+            TimeElapsedColumn(),
+            TextColumn("<"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Progress(*columns, console=console, transient=False)
+        self.started_s, self.first_step, self.shown_s = 0.0, 0, 0.0
+
+    def on_train_start(self, loop: TrainingLoop) -> None:
+        self.started_s = self.shown_s = time.perf_counter()
+        self.first_step = loop.step
+        self.task = self.bar.add_task(
+            "training", total=loop.plan.total_steps, completed=loop.step, loss=math.nan, rate=0.0
+        )
+        if self.console.is_terminal:
+            self.bar.start()
+
+    def on_step_end(self, loop: TrainingLoop) -> None:
+        assert loop.report is not None
+        now_s, step, total = time.perf_counter(), loop.step, loop.plan.total_steps
+        rate = (step - self.first_step) / (now_s - self.started_s)
+        is_bar = self.console.is_terminal
+        if is_bar:
+            self.bar.update(self.task, completed=step, rate=rate)
+        if now_s - self.shown_s < self.pause_s and step != total and not (is_bar and step == self.first_step + 1):
+            return
+        self.shown_s, loss = now_s, loop.report.total.item()
+        if is_bar:
+            self.bar.update(self.task, loss=loss)
+            return
+        spent = now_s - self.started_s
+        left = f"{_minutes(spent)} in all" if step == total else f"{_minutes((total - step) / rate)} left"
+        line = f"step {step}/{total}  loss {loss:.4f}  {rate:.2f} steps/s  {left}"
+        self.console.print(line, highlight=False)
+
+    def on_validation_start(self, loop: TrainingLoop) -> None:
+        self.bar.update(self.task, description="validating")
+
+    def on_validation_end(self, loop: TrainingLoop) -> None:
+        self.bar.update(self.task, description="training")
+
+    def on_train_end(self, loop: TrainingLoop) -> None:
+        if self.console.is_terminal:
+            self.bar.stop()
+
+
+def _minutes(seconds: float) -> str:
+    """Return `48 s`, and minutes from two on."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+class Histograms(Callback):
+    """Log histograms every so many steps, at the first and the last: before the update, and before clipping."""
+
+    def __init__(self, loggers: Sequence[Logger], every: int) -> None:
+        self.loggers, self.every = loggers, every
+
+    def on_before_update(self, loop: TrainingLoop) -> None:
+        step = loop.step + 1
+        has_part = bool(self.loggers) or loop.is_sharded  # all processes gather the shards
+        if not has_part or not is_due(self.every, step, loop.plan.total_steps):
+            return
+        for name, values in sample_distributions(loop.recipe):
+            numbers = values.numpy()
+            for logger in self.loggers:
+                logger.histogram(step, name, numbers)
+
+
+def group_layers(names: Iterable[str]) -> dict[str, str]:
+    """Return the group of each weight by name: the first PARTS parts of its path, or fewer, for MAX_GROUPS at most.
+
+    The common start of all paths is left out: `model.depth.encoder.backbone.layer1.0.conv1.weight` belongs to
+    `depth.encoder.layer1`. A group of more than MAX_WEIGHTS is divided by the next part, the largest first, up to
+    MAX_GROUPS: so each layer of a transformer has its own group.
+    """
+    paths = {name: [part for part in name.split(".")[:-1] if part not in WRAPPERS] for name in names}
+    shared = (
+        len(list(takewhile(lambda parts: len(set(parts)) == 1, zip(*paths.values(), strict=False))))
+        if len(paths) > 1
+        else 0
+    )
+    paths = {name: path[shared:] or path for name, path in paths.items()}
+    length = next(
+        n for n in range(PARTS, -1, -1) if len(_group_by_prefix(paths, dict.fromkeys(paths, n))) <= MAX_GROUPS
+    )
+    lengths = dict.fromkeys(paths, length)
+    divided = True
+    while divided:
+        divided = False
+        groups = _group_by_prefix(paths, lengths)
+        for members in sorted((m for m in groups.values() if len(m) > MAX_WEIGHTS), key=len, reverse=True):
+            deeper = lengths | {name: lengths[name] + 1 for name in members}
+            if (
+                not divided
+                and max(len(paths[name]) for name in members) > lengths[members[0]]
+                and len(_group_by_prefix(paths, deeper)) <= MAX_GROUPS
+            ):
+                lengths, divided = deeper, True
+    return {name: ".".join(path[: lengths[name]]) or "all" for name, path in paths.items()}
+
+
+def _group_by_prefix(
+    paths: Mapping[str, Sequence[str]], lengths: Mapping[str, int]
+) -> dict[tuple[str, ...], list[str]]:
+    """Group the names by the first parts of their paths."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, path in paths.items():
+        groups.setdefault(tuple(path[: lengths[name]]), []).append(name)
+    return groups
+
+
+def sample_distributions(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield `weights/GROUP` and `gradients/GROUP` with a sample of the values, (n,) float32 on the CPU.
+
+    Of weights with two axes or more, as in the update ratio. Frozen weights have no gradient; a gradient that is None
+    counts as 0.
+    """
+    weights = {name: weight for name, weight in network.named_parameters() if weight.ndim > 1}
+    groups: dict[str, list[nn.Parameter]] = {}
+    for name, group in group_layers(weights).items():
+        groups.setdefault(group, []).append(weights[name])
+    for group, parameters in groups.items():
+        yield f"weights/{group}", _concatenate([sample_values(weight) for weight in parameters])
+        trained = [weight for weight in parameters if weight.requires_grad]
+        if trained:
+            yield (
+                f"gradients/{group}",
+                _concatenate([sample_values(torch.zeros_like(w) if w.grad is None else w.grad) for w in trained]),
+            )
+
+
+def _concatenate(values: Sequence[Tensor]) -> Tensor:
+    return torch.cat([each.float() for each in values]).cpu()

@@ -1,1 +1,0 @@
-"""What happens beside the steps: scalars, images, histograms, progress."""

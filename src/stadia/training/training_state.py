@@ -1,0 +1,162 @@
+"""The state of a training: weights, optimizer, position in the data, random numbers. How it is saved and restored."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import stadia.core.torchvision_shim  # noqa: F401
+
+# isort: split
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from stadia.core import random_state
+from stadia.core.types import Batch
+from stadia.losses.loss_report import LossReport
+from stadia.training import checkpoint, optim
+from stadia.training.batches import BatchStream
+from stadia.training.config import TrainingConfig
+from stadia.training.phase_clock import TimeLimit
+from stadia.training.recipe import AnyRecipe
+from stadia.training.run_folder import Run
+
+
+class TrainingState:
+    """A recipe on its devices with its optimizer, and the position of its training.
+
+    step: updates made.  batch, report: the latest training batch and its loss; report is None between batches.
+    batch_loss: of the latest batch.  gradient_norm, lr: of the latest update; () before clipping.
+    metrics: means of the latest validation by name, `val/NAME`, equal in all processes.  best: of the best validation.
+
+    Args:
+        fabric: launched.
+        run: the folder for checkpoints, and the seed.
+        batches: the training stream.
+    """
+
+    def __init__(
+        self, fabric: Fabric, run: Run, recipe: AnyRecipe, batches: BatchStream, config: TrainingConfig
+    ) -> None:
+        self.fabric, self.run, self.recipe, self.config = fabric, run, recipe, config
+        self.batches, self.plan = batches, batches.plan
+        self.time_limit = TimeLimit(config.max_minutes)
+        self.model = fabric.setup_module(StepForward(recipe))  # before the optimizer: it may replace the weights
+        optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
+        self.learning_rate = optim.LearningRate(optimizer, recipe.config.schedule, self.plan)
+        self.optimizer = fabric.setup_optimizers(optimizer)
+        self.scaler = getattr(fabric.strategy.precision, "scaler", None)  # of gradients, in fp16 alone
+        recipe.plan, recipe.optimizer, recipe.rank = self.plan, optimizer, fabric.global_rank
+        self.step, self.lr, self.batch_loss, self.gradient_norm = 0, 0.0, math.nan, torch.zeros(())
+        self.batch: Batch[Any, Any] | None = None
+        self.report: LossReport | None = None
+        self.metrics: dict[str, float] = {}
+        self.unscored: dict[str, tuple[int, int]] = {}  # of the latest validation: samples without a score, and all
+        self.best: float | None = None
+        self.generators: dict[str, Tensor] | None = None  # of a resumed training, until it starts
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds a part of the weights alone, see `training.sharding`."""
+        return self.config.strategy == "fsdp"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all steps are made, or the time is over."""
+        return self.step >= self.plan.total_steps or self.time_limit.is_over
+
+    def forward(self, step_name: Literal["training_step", "validation_step"], batch: Batch[Any, Any]) -> Any:
+        """Return what a step of the recipe returns, run under autocast and as the forward of the distributed module."""
+        steps: StepForward = self.model.module
+        steps.batch = batch
+        self.model(step_name)
+        result, steps.result, steps.batch = steps.result, None, None
+        return result
+
+    def any_process(self, flag: bool) -> bool:
+        """Return whether the flag is set in any process. Called by all."""
+        if self.fabric.world_size == 1:
+            return flag
+        return bool(self.fabric.all_reduce(torch.tensor(float(flag), device=self.fabric.device), reduce_op="sum"))
+
+    def save(self, name: str, kind: Literal["training", "weights"]) -> None:
+        """Save a checkpoint. Called by all processes."""
+        header = checkpoint.CheckpointHeader(
+            recipe=self.recipe.recipe,
+            config=self.run.config,
+            kind=kind,
+            step=self.step,
+            epoch=self.plan.epoch_of(self.step),
+            metrics={name: value for name, value in self.metrics.items() if math.isfinite(value)},
+        )
+        state = self.state_dict() if kind == "training" else {"state_dict": self.recipe.state_dict()}
+        if self.fabric.is_global_zero:
+            checkpoint.write_checkpoint(self.run.checkpoints / f"{name}.safetensors", header, state)
+        self.fabric.barrier()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what exact resume needs. Called by all processes."""
+        return {
+            "state_dict": self.recipe.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),  # of the gradient scaler
+            "step": self.step,
+            "spent_s": self.time_limit.spent_s,
+            "best": self.best,
+            "metrics": self.metrics,
+            "random": {name: self.gather(state) for name, state in random_state.capture_generators().items()},
+            "recipe": self.recipe.training_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, in all processes."""
+        self.recipe.load_state_dict(state["state_dict"])
+        self.recipe.load_training_state(state["recipe"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.step = self.recipe.global_step = state["step"]
+        self.learning_rate.set(self.step)
+        self.batches.position = self.step * self.plan.grad_accumulation_steps
+        self.time_limit.spent_s, self.best, self.metrics = state["spent_s"], state["best"], state["metrics"]
+        self.generators = {name: states[self.fabric.global_rank] for name, states in state["random"].items()}
+
+    def gather(self, state: Tensor) -> Tensor:
+        """Return (world_size, ...) the state of every process, by rank."""
+        if self.fabric.world_size == 1:
+            return state[None]
+        mine = state.to(self.fabric.device)
+        states = [torch.empty_like(mine) for _ in range(self.fabric.world_size)]
+        torch.distributed.all_gather(states, mine)
+        return torch.stack(states).cpu()
+
+
+class StepForward(nn.Module):
+    """Run a step of a recipe as the forward of a module, through which DistributedDataParallel synchronizes.
+
+    Batch and result are attributes, since Fabric would convert the precision of arguments and results.
+    """
+
+    def __init__(self, recipe: AnyRecipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.batch: Batch[Any, Any] | None = None
+        self.result: Any = None
+
+    def forward(self, step_name: str) -> Tensor | None:
+        self.result = getattr(self.recipe, step_name)(self.batch)
+        return self.result.total if step_name == "training_step" else None
+
+
+@contextlib.contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode; afterwards each of its modules has the mode that it had (some are frozen)."""
+    modes = [(one, one.training) for one in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for one, training in modes:
+            one.training = training

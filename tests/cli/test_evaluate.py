@@ -1,0 +1,436 @@
+"""`stadia evaluate` as scripts call it: JSON alone on stdout, notes on stderr, a mistake is one line."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stadia.cli.evaluate import _FORMS_OF, evaluate
+from stadia.core.errors import DataError
+from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
+from stadia.evaluation.protocols import PROTOCOLS
+from stadia.metrics import TRAJECTORY_METRICS
+from stadia.recipes.base.scored_frames import read_frame_list
+
+Stadia = Callable[..., tuple[int, str, str]]
+Maps = dict[str, NDArray[np.float64]]
+
+
+def straight(n: int, step_m: float = 1.0) -> NDArray[np.float64]:
+    T = np.tile(np.eye(4), (n, 1, 1))
+    T[:, 2, 3] = np.arange(n) * step_m
+    return T
+
+
+def mistake(result: tuple[int, str, str], *words: str) -> None:
+    code, out, err = result
+    assert (code, out) == (2, "")
+    last = err.splitlines()[-1]
+    assert last.startswith("stadia: ")
+    for word in words:
+        assert word in last
+
+
+class TestTrajectory:
+    def test_keys_that_others_script_against(self, tmp_path: Path, stadia: Stadia) -> None:
+        write_kitti_trajectory(tmp_path / "est.txt", Trajectory(straight(150, 1.02)))
+        write_kitti_trajectory(tmp_path / "ref.txt", Trajectory(straight(150)))
+        words = (
+            "--trajectory",
+            tmp_path / "est.txt",
+            "--reference",
+            tmp_path / "ref.txt",
+            "--format",
+            "kitti",
+            "--align",
+            "none",
+            "--json",
+        )
+        code, out, err = stadia("evaluate", *words)
+        scores = json.loads(out)
+        assert code == 0
+        assert err == ""
+        assert set(TRAJECTORY_METRICS) < set(scores)
+        assert scores["t_err_percent"] == pytest.approx(2 * 101 / 100)
+        assert scores["path_m"] == pytest.approx(149)
+
+    def test_null_with_a_reason_below_100_m(self, tmp_path: Path, stadia: Stadia) -> None:
+        times = np.arange(20) / 10
+        write_tum_trajectory(tmp_path / "est.txt", Trajectory(straight(20), times))
+        write_tum_trajectory(tmp_path / "ref.txt", Trajectory(straight(20), times))
+        words = ("--trajectory", tmp_path / "est.txt", "--reference", tmp_path / "ref.txt", "--format", "tum", "--json")
+        code, out, err = stadia("evaluate", *words)
+        assert code == 0
+        assert json.loads(out)["t_err_percent"] is None
+        assert json.loads(out)["r_err_deg_per_100m"] is None
+        assert err == "note: t_err and r_err need a path longer than 100 m; the reference has 19.0 m\n"
+
+    def test_a_table_for_people_and_a_score_file(self, tmp_path: Path, stadia: Stadia) -> None:
+        write_kitti_trajectory(tmp_path / "path.txt", Trajectory(straight(150)))
+        words = (
+            "--trajectory",
+            tmp_path / "path.txt",
+            "--reference",
+            tmp_path / "path.txt",
+            "--scores",
+            tmp_path / "score.json",
+        )
+        code, out, _ = stadia("evaluate", *words)
+        assert code == 0
+        assert "ate_rmse_m" in out
+        assert json.loads((tmp_path / "score.json").read_text())["metrics"]["ate_rmse_m"] == 0
+
+    @pytest.mark.parametrize(
+        ("option", "value", "near"), [("--align", "sim", "'sim3'"), ("--format", "kiti", "'kitti'")]
+    )
+    def test_misspelt(self, option: str, value: str, near: str, tmp_path: Path, stadia: Stadia) -> None:
+        words = ("--trajectory", tmp_path, "--reference", tmp_path, option, value)
+        mistake(stadia("evaluate", *words), option, f"did you mean {near}")
+
+    def test_the_wrong_format(self, tmp_path: Path, stadia: Stadia) -> None:
+        write_tum_trajectory(tmp_path / "path.txt", Trajectory(straight(5)))
+        words = ("--trajectory", tmp_path / "path.txt", "--reference", tmp_path / "path.txt", "--format", "kitti")
+        mistake(stadia("evaluate", *words), "line 1", "8 columns", "--format")
+
+
+class TestDepth:
+    def test_metrics_by_name_and_images(self, truth_m: Maps, write_maps: Callable[..., Path], stadia: Stadia) -> None:
+        truth = write_maps(truth_m, "truth", ".png")
+        code, out, err = stadia(
+            "evaluate", "--depth", truth, "--reference", truth, "--protocol", "kitti-eigen", "--json"
+        )
+        scores = json.loads(out)
+        assert code == 0
+        assert {*PROTOCOLS["kitti-eigen"].metrics, "images"} < set(scores)
+        assert (scores["images"], scores["abs_rel"], scores["d1"]) == (3, 0, 1)
+        assert "taken as metres" in err
+
+    def test_depth_scale_refused(self, truth_m: Maps, write_maps: Callable[..., Path], stadia: Stadia) -> None:
+        truth = write_maps(truth_m, "truth")
+        words = ("evaluate", "--depth", truth, "--reference", truth, "--depth-scale", "up-to-scale")
+        mistake(stadia(*words, "--protocol", "metric", "--json"), "depth scale up-to-scale", "expected metres")
+        code, out, err = stadia(*words, "--protocol", "relative", "--json")
+        assert code == 0
+        assert json.loads(out)["alignment"] == "median"
+        assert "not scored in metres" in err
+
+    def test_misspelt(self, tmp_path: Path, stadia: Stadia) -> None:
+        words = ("--depth", tmp_path, "--reference", tmp_path)
+        mistake(stadia("evaluate", *words, "--protocol", "metrik"), "did you mean 'metric'")
+        mistake(stadia("evaluate", *words, "--depth-scale", "meters"), "did you mean 'metres'")
+
+    def test_score_file(self, tmp_path: Path, truth_m: Maps, write_maps: Callable[..., Path], stadia: Stadia) -> None:
+        truth = write_maps(truth_m, "truth")
+        code, _, _ = stadia("evaluate", "--depth", truth, "--reference", truth, "--scores", tmp_path / "s.json")
+        assert code == 0
+        assert len(json.loads((tmp_path / "s.json").read_text())["per_image"]) == 3
+
+
+def test_one_thing_at_a_time(tmp_path: Path, stadia: Stadia) -> None:
+    mistake(stadia("evaluate"), "nothing to score", "--depth DIR")
+    mistake(stadia("evaluate", "--depth", tmp_path), "no --reference")
+    mistake(stadia("evaluate", tmp_path), "no DATA")
+    mistake(
+        stadia("evaluate", "--depth", tmp_path, "--trajectory", tmp_path, "--reference", tmp_path),
+        "--depth DIR",
+        "and --trajectory",
+    )
+
+
+FORMS = {
+    "checkpoint": ("checkpoint", "data"),
+    "depth": ("--depth", "d", "--reference", "r"),
+    "trajectory": ("--trajectory", "t", "--reference", "r"),
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "option", "value"),
+    [
+        *(("checkpoint", *given) for given in (("--reference", "r"), ("--depth-scale", "metres"), ("--scores", "s"))),
+        *((form, *given) for form in ("checkpoint", "depth") for given in (("--format", "kitti"), ("--align", "none"))),
+        *((form, "--max-difference", "0.01") for form in ("checkpoint", "depth")),
+        *(
+            (form, *given)
+            for form in ("depth", "trajectory")
+            for given in (("--frames", "f"), ("--every", "1"), ("--out", "o"))
+        ),
+        *(("trajectory", *given) for given in (("--protocol", "metric"), ("--depth-scale", "metres"))),
+    ],
+)
+def test_an_option_of_another_form(form: str, option: str, value: str, stadia: Stadia) -> None:
+    """Refused even where it says what is the default anyway."""
+    mistake(stadia("evaluate", *FORMS[form], option, value), f"{option}: found given with ", "alone", "leave it out")
+
+
+@pytest.mark.parametrize("form", ["depth", "trajectory"])
+def test_a_switch_of_another_form(form: str, stadia: Stadia) -> None:
+    mistake(stadia("evaluate", *FORMS[form], "--held-out"), "--held-out: found given with ", "leave it out")
+
+
+def test_every_option_is_of_a_form_or_of_all() -> None:
+    of_all = {"context", "checkpoint", "data", "overrides", "depth", "trajectory", "objects", "as_json"}
+    assert set(inspect.signature(evaluate).parameters) == of_all | set(_FORMS_OF)
+
+
+class TestCheckpoint:
+    def test_predict_to_disk_then_score(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
+        run = checkpoint.parent.parent
+        words = ("--motion", "network", "--json", "data.split=test")
+        code, out, err = stadia("evaluate", checkpoint, drive_folder, "--protocol", "metric", *words)
+        scores = json.loads(out)
+        assert code == 0
+        assert (scores["images"], scores["depth_scale"]) == (6, "metres")
+        assert scores["abs_rel"] < 0.01
+        assert scores["odometry"]["world/a"]["ate_rmse_m"] == pytest.approx(0, abs=1e-5)
+        assert (run / "predictions" / "best-step7-network" / "world" / "a" / "depth" / "000000.npz").exists()
+        names = ["world-metric-test-network-world-a.json", "world-metric-test-network.json"]
+        assert sorted(path.name for path in (run / "scores").iterdir()) == names
+        assert "world-metric-test-network.json" in err
+        again = stadia("evaluate", run, drive_folder, "--protocol", "relative", *words)  # nothing is in the way
+        assert again[0] == 0
+        assert json.loads(again[1])["protocol"] == "relative"
+
+    def test_the_split_that_the_data_holds_out(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
+        """Its test split by default, with a note; a mean over training images too would be no score of
+        anything.
+        """
+        shutil.copytree(drive_folder / "a", drive_folder / "b")
+        described = {"format": "stadia", "version": 1, "splits": {"train": ["b"], "val": [], "test": ["a"]}}
+        (drive_folder / "dataset.json").write_text(json.dumps(described))
+        code, out, err = stadia("evaluate", checkpoint, drive_folder, "--json")
+        assert code == 0, err
+        scores = json.loads(out)
+        assert (scores["split"], scores["images"], list(scores["odometry"])) == ("test", 6, ["world/a"])
+        assert scores["notes"][0].startswith("the data's split 'test', the default")
+        stored = json.loads((checkpoint.parent.parent / "scores" / "world-metric-test.json").read_text())
+        assert (stored["split"], stored["notes"]) == ("test", scores["notes"])
+        for asked, images, split in (("data.split=train", 6, "train"), ('data.recordings=["a","b"]', 12, None)):
+            scores = json.loads(stadia("evaluate", checkpoint, drive_folder, asked, "--json")[1])
+            assert (scores["split"], scores["images"]) == (split, images)
+            assert not any("split" in note for note in scores["notes"])
+        mistake(stadia("evaluate", checkpoint, drive_folder, "data.split=val"), "splits train, test", "a split 'val'")
+        described["splits"] = {"val": ["b"], "test": ["a"]}
+        (drive_folder / "dataset.json").write_text(json.dumps(described))
+        assert json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])["split"] == "test"
+        described["splits"] = {"train": ["b"], "val": ["a"]}
+        (drive_folder / "dataset.json").write_text(json.dumps(described))
+        assert json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])["split"] == "val"
+
+    def test_at_another_size(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
+        """Both scores stand side by side, each says its size, and predictions of one are not taken for those of the
+        other.
+        """
+        run, words = checkpoint.parent.parent, ("evaluate", checkpoint, drive_folder, "--json")
+        own = json.loads(stadia(*words)[1])
+        assert not any("trained at" in note for note in own["notes"])
+        assert json.loads(stadia(*words, "--size", "45x15")[1]) == own, "the training's own size is no other"
+        other = json.loads(stadia(*words, "--size", "90x30")[1])
+        assert other["notes"][0].startswith("run at 90x30, trained at 45x15")
+        assert other["abs_rel"] < own["abs_rel"]
+        assert other["notes"][2].startswith(
+            f"SILog is {other['silog'] / own['silog']:.2f} times that at the training's size"
+        )
+        record = json.loads((run / "predictions" / "best-step7-90x30" / "world" / "a" / "predictions.json").read_text())
+        assert (record["network_size"], record["requested_size"]) == ([30, 90], [30, 90])
+        stored = json.loads((run / "scores" / "world-metric-test-90x30.json").read_text())
+        assert (stored["size"], stored["metrics"]["abs_rel"]) == ("90x30", other["abs_rel"])
+        mistake(
+            stadia(*words, "--size", "60x20", "--out", run / "predictions" / "best-step7-90x30"),
+            "another requested_size",
+            "--out",
+        )
+        mistake(stadia(*words, "--size", "90"), "--size: found '90'", "--size 1216x352")
+
+    def test_a_list_of_frames(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
+        run, listed = checkpoint.parent.parent, tmp_path / "three.txt"
+        (drive_folder / "a" / "depth" / "left" / "000003.npy").unlink()
+        listed.write_text("world/a 0000000005 l\na 3\n\na 000002\n")
+        code, out, err = stadia(
+            "evaluate", run, drive_folder, "--protocol", "kitti-eigen", "--frames", listed, "--json"
+        )
+        assert code == 0, err
+        scores = json.loads(out)
+        assert (scores["images"], scores["images_without_truth"]) == (2, 1)
+        note = "not comparable with published figures: of 2 images, where kitti-eigen means 697"
+        assert note in scores["notes"]
+        assert f"note: {note}\n" in err
+        stored = json.loads((run / "scores" / "world-kitti-eigen-three.json").read_text())
+        assert stored["frames"] == {
+            "file": "three.txt",
+            "sha256": hashlib.sha256(listed.read_bytes()).hexdigest(),
+            "count": 3,
+        }
+        assert stored["checkpoint"] == "best.safetensors, step 7"
+        assert [image["name"] for image in stored["per_image"]] == ["world/a/000002", "world/a/000005"]
+        assert len(list((run / "predictions" / "best-step7-three").rglob("*.npz"))) == 3
+        _, table, _ = stadia("evaluate", run, drive_folder, "--protocol", "kitti-eigen", "--frames", listed)
+        assert f"note: {note}" in table.splitlines()
+
+    @pytest.mark.parametrize(
+        ("lines", "words"),
+        [
+            ("a 2\na 7 l\na 8\nb 1\n", ("list.txt", "frame 7 left of 'a' in line 2", "3 such lines")),
+            ("a 2 l\na 3 l\na 000002\n", ("list.txt", "1 frames of 'world/a' twice")),
+            ("a 2 l 5\n", ("list.txt", "'a 2 l 5' in line 1")),
+            ("\n", ("list.txt", "an empty list")),
+        ],
+    )
+    def test_a_list_that_the_data_lacks(
+        self, lines: str, words: tuple[str, ...], checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        (tmp_path / "list.txt").write_text(lines)
+        mistake(stadia("evaluate", checkpoint, drive_folder, "--frames", tmp_path / "list.txt"), *words)
+        assert not (checkpoint.parent.parent / "predictions").exists()
+
+    def test_a_list_is_not_thinned_and_has_to_be_there(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        words = ("evaluate", checkpoint, drive_folder, "--frames", tmp_path / "none.txt")
+        mistake(stadia(*words, "--every", 2), "--every", "--frames")
+        mistake(stadia(*words), "none.txt", "no such file")
+
+    def test_right_images_are_refused(self, drive: Callable, tmp_path: Path) -> None:
+        (tmp_path / "list.txt").write_text("drive 0 l\ndrive 1 r\n")
+        stereo = drive()
+        stereo.sides = ("left", "right")
+        with pytest.raises(DataError, match="right images of 'drive'"):
+            read_frame_list(tmp_path / "list.txt", [stereo])
+
+    def test_a_score_overwrites_no_other(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
+        """Other frames have another name; of one name the newest stands under it, and the earlier beside it."""
+        scores = checkpoint.parent.parent / "scores"
+        assert stadia("evaluate", checkpoint, drive_folder)[0] == 0
+        assert stadia("evaluate", checkpoint, drive_folder, "--every", 2)[0] == 0
+        first = (scores / "world-metric-test.json").read_bytes()
+        assert stadia("evaluate", checkpoint, drive_folder)[0] == 0  # the same again: nothing new
+        (drive_folder / "a" / "depth" / "left" / "000003.npy").unlink()
+        assert stadia("evaluate", checkpoint, drive_folder)[0] == 0
+        names = sorted(path.name.removeprefix("world-metric-test") for path in scores.iterdir())
+        assert names == ["-every2.json", "-world-a.json", ".earlier-1.json", ".json"]
+        assert (scores / "world-metric-test.earlier-1.json").read_bytes() == first
+        assert json.loads((scores / "world-metric-test.json").read_text())["images"] == 5
+
+    def test_bars_on_stderr_alone(
+        self, checkpoint: Path, drive_folder: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+        code, out, err = stadia("evaluate", checkpoint, drive_folder, "--json")
+        assert (code, json.loads(out)["images"]) == (0, 6)
+        assert "predicting world/a" in err
+        assert "scoring world/a" in err
+        truth = drive_folder / "a" / "depth" / "left"
+        code, out, err = stadia("evaluate", "--depth", truth, "--reference", truth, "--json")
+        assert (code, json.loads(out)["images"]) == (0, 6)
+        assert "scoring" in err
+        monkeypatch.delenv("FORCE_COLOR")
+        _, _, err = stadia("evaluate", "--depth", truth, "--reference", truth, "--json")
+        assert err == f"note: no predictions.json in {truth}: taken as metres\n"
+
+    def test_checkpoint_outside_a_run_needs_out(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        (checkpoint.parent.parent / "run.json").unlink()
+        mistake(stadia("evaluate", checkpoint, drive_folder), "--out")
+        code, out, _ = stadia("evaluate", checkpoint, drive_folder, "--out", tmp_path / "p")
+        assert code == 0
+        assert "odometry: world/a" in out
+        assert (tmp_path / "p" / "scores" / "world-metric-test.json").exists()
+
+    def test_a_misspelt_option_and_no_data(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        mistake(stadia("evaluate", checkpoint, drive_folder, "data.splitt=test"), "did you mean 'data.split'")
+        mistake(stadia("evaluate", checkpoint, tmp_path / "nowhere"), "nowhere")
+        mistake(stadia("evaluate", tmp_path / "no.safetensors", drive_folder), "no.safetensors")
+
+
+def test_decoding_a_video_to_score_its_path_is_shown(
+    checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_kitti_trajectory(tmp_path / "poses.txt", Trajectory(straight(12, 0.5)))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
+    given = ("data.camera.focal_px=50", f"data.poses={tmp_path / 'poses.txt'}")
+    code, out, err = stadia("evaluate", checkpoint, video, "--json", *given)
+    assert code == 0, err
+    (path,) = json.loads(out)["odometry"].values()
+    assert path["path_m"] == pytest.approx(5.5)
+    assert "12/12" in err.partition("predicting")[0]
+
+
+@pytest.mark.real
+class TestReal:
+    @pytest.mark.parametrize(
+        ("estimate", "reference", "format", "align", "digits"),
+        [
+            ("KITTI_00_ORB.txt", "KITTI_00_gt.txt", "kitti", "sim3", "0.938"),
+            ("freiburg1_xyz-rgbdslam.txt", "freiburg1_xyz-groundtruth.txt", "tum", "se3", "0.013470"),
+            ("fr2_desk_ORB.txt", "fr2_desk_groundtruth.txt", "tum", "sim3", "0.006123"),
+        ],
+    )
+    def test_reference_trajectories(
+        self, estimate: str, reference: str, format: str, align: str, digits: str, real_data: Path, stadia: Stadia
+    ) -> None:
+        folder = real_data / "trajectories"
+        words = (
+            "--trajectory",
+            folder / estimate,
+            "--reference",
+            folder / reference,
+            "--format",
+            format,
+            "--align",
+            align,
+            "--json",
+        )
+        code, out, _ = stadia("evaluate", *words)
+        assert code == 0
+        assert f"{json.loads(out)['ate_rmse_m']:.{len(digits) - 2}f}" == digits
+
+    def test_a_list_in_the_form_of_the_eigen_split(
+        self, real_data: Path, checkpoint: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        drive = "2011_09_26/2011_09_26_drive_0000_sync"
+        (tmp_path / "test_files.txt").write_text(f"{drive} 0000000008 l\n{drive} 0000000069 l\n")
+        words = (
+            "evaluate",
+            checkpoint,
+            real_data / "kitti_raw",
+            "--protocol",
+            "kitti-eigen",
+            "--frames",
+            tmp_path / "test_files.txt",
+        )
+        code, out, err = stadia(*words)
+        assert code == 0, err
+        assert "of 2 images, where kitti-eigen means 697" in out
+        stored = json.loads((checkpoint.parent.parent / "scores" / "kitti_raw-kitti-eigen-test_files.json").read_text())
+        assert [image["name"] for image in stored["per_image"]] == [f"kitti_raw/{drive}/{n:010d}" for n in (8, 69)]
+
+    def test_lidar_scores_itself_perfectly(self, real_data: Path, tmp_path: Path, stadia: Stadia) -> None:
+        scans = real_data / "kitti_raw/2011_09_26/2011_09_26_drive_0000_sync/proj_depth/velodyne_raw/image_02"
+        some = sorted(scans.glob("*.png"))[:3]
+        (tmp_path / "scans").mkdir()
+        for path in some:
+            (tmp_path / "scans" / path.name).symlink_to(path)
+        words = (
+            "--depth",
+            tmp_path / "scans",
+            "--reference",
+            tmp_path / "scans",
+            "--protocol",
+            "kitti-eigen",
+            "--json",
+        )
+        code, out, _ = stadia("evaluate", *words)
+        assert code == 0
+        assert (json.loads(out)["images"], json.loads(out)["abs_rel"]) == (3, 0)

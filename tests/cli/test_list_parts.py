@@ -1,0 +1,79 @@
+"""`stadia list` lists every table, a line a part."""
+
+from __future__ import annotations
+
+import pytest
+
+from stadia.cli.list_parts import PART_KINDS, list_rows, read_first_line
+
+
+@pytest.mark.parametrize("kind", list(PART_KINDS))
+def test_every_part_has_a_line(kind):
+    rows = list(list_rows(kind))
+    assert rows
+    if kind != "encoders":
+        assert all(line for _, line in rows)
+
+
+def test_filter(stadia):
+    code, out, _ = stadia("list", "optimizers", "--filter", "w")
+    assert code == 0
+    assert "adamw" in out
+    assert "sgd" not in out
+
+
+def test_filter_takes_wildcards(stadia):
+    _, out, _ = stadia("list", "encoders", "--filter", "mobilenetv3*100")
+    assert "mobilenetv3_small_100" in out
+    assert "resnet18" not in out
+
+
+def test_overview_names_every_kind(stadia):
+    code, out, _ = stadia("list")
+    assert code == 0
+    for kind in PART_KINDS:
+        assert kind in out.splitlines()
+
+
+def test_a_kind_is_listed_with_those_that_end_in_its_name(stadia):
+    """Whoever asks for losses wants to see what one of them is made of."""
+    code, out, _ = stadia("list", "losses")
+    assert code == 0
+    assert [line for line in out.splitlines() if line[0] != " "] == [
+        "losses",
+        "sparse-depth-losses",
+        "overlay-losses",
+        "rotation-losses",
+    ]
+    assert "silog_pooled" in out
+
+
+def test_unknown_kind_names_the_nearest(stadia):
+    code, _, err = stadia("list", "los")
+    assert code == 2
+    assert "did you mean 'losses'?" in err
+
+
+def test_lines_are_read_without_importing(python):
+    done = python(
+        "import sys; sys.modules['torch'] = None; from stadia.cli.list_parts import list_rows;"
+        " print(dict(list_rows('optimizers'))['sgd'])"
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, read_first_line("stadia.training.optim:sgd"))
+    assert "Gradient descent" in done.stdout
+
+
+def test_protocol_row_names_its_alignment():
+    lines = dict(list_rows("protocols"))
+    assert lines["metric"].startswith("metres as they are; truth: ")
+    assert lines["relative"].startswith(
+        "metres fitted by median, up-to-scale fitted by median, affine-inverse fitted by scale and shift; "
+    )
+
+
+def test_formats_of_objects_are_listed_with_the_datasets(stadia):
+    code, out, _ = stadia("list", "datasets")
+    assert code == 0
+    assert "object-datasets" in out
+    assert all(name in out for name in ("objects", "bop", "nocs", "kitti "))
+    assert "Annotated images of one split of a BOP dataset" in " ".join(out.split())

@@ -1,0 +1,216 @@
+"""`stadia predict` as people and scripts call it: what it writes and says, and what it refuses in one line."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
+from stadia.evaluation.predict.frame_preparation import Frame
+from stadia.recipes.base.depth_commands import predict_input
+from stadia.recipes.base.prediction_inputs import open_inputs
+
+Stadia = Callable[..., tuple[int, str, str]]
+
+
+class TestPredict:
+    def test_a_video(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
+        out = tmp_path / "out"
+        code, text, err = stadia(
+            "predict", checkpoint, video, "--out", out, "--motion", "network", "data.camera.horizontal_fov_deg=70"
+        )
+        assert code == 0, err
+        names = {
+            "cloud.ply",
+            "depth",
+            "predictions.json",
+            "side_by_side.mp4",
+            "trajectory.png",
+            "trajectory.txt",
+            "trajectory_tum.txt",
+        }
+        assert {path.name for path in out.iterdir()} == names
+        assert "12 frames" in text
+        assert text.splitlines()[-1].startswith("depth scale: metres")
+        with av.open(str(out / "side_by_side.mp4")) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 12
+            assert container.streams.video[0].average_rate == pytest.approx(24, rel=0.01)
+        assert cv2.imread(str(out / "depth" / "000003.png"), cv2.IMREAD_UNCHANGED).shape == (32, 64)
+        np.testing.assert_allclose(
+            read_kitti_trajectory(out / "trajectory.txt").T_world_camera[:, 2, 3], 0.5 * np.arange(12), atol=1e-6
+        )
+
+    def test_every_third_frame_up_to_the_request(
+        self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        words = ("--every", 3, "--no-video", "--no-cloud", "data.camera.focal_px=50")
+        code, _, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", *words)
+        assert code == 0, err
+        assert sorted(p.stem for p in (tmp_path / "out" / "depth").glob("*.png")) == [
+            "000000",
+            "000003",
+            "000006",
+            "000009",
+        ]
+        assert not list((tmp_path / "out").glob("*.mp4")) + list((tmp_path / "out").glob("*.ply"))
+
+    def test_a_folder_of_images_loses_none(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        words = ("--out", tmp_path / "out", "data.camera.horizontal_fov_deg=70")
+        code, text, err = stadia("predict", checkpoint, drive_folder / "a" / "left", *words)
+        assert code == 0, err
+        assert "6 frames" in text
+
+    def test_a_image(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
+        image, out = drive_folder / "a" / "left" / "000002.png", tmp_path / "out"
+        code, _, err = stadia("predict", checkpoint, image, "--out", out, "data.camera.horizontal_fov_deg=70")
+        assert code == 0, err
+        assert {path.name for path in out.iterdir()} == {"cloud.ply", "depth", "predictions.json", "side_by_side.png"}
+        assert cv2.imread(str(out / "side_by_side.png")).shape == (30, 180, 3)
+
+    def test_a_dataset_brings_its_camera(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        code, text, err = stadia("predict", checkpoint, drive_folder, "--out", tmp_path / "out")
+        assert code == 0, err
+        assert "6 frames" in text
+
+    def test_inverse_depth_has_no_points(
+        self,
+        checkpoint: Path,
+        video: Path,
+        tmp_path: Path,
+        stadia: Stadia,
+        red_task: Callable,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(
+            "stadia.recipes.base.build_recipe.load_task", lambda path: red_task(DepthScale.AFFINE_INVERSE)
+        )
+        code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", "data.camera.focal_px=50")
+        assert code == 0, err
+        assert "no metres" in text.splitlines()[-1]
+        assert not (tmp_path / "out" / "cloud.ply").exists()
+
+    def test_mistakes(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
+        (tmp_path / "broken.mp4").write_bytes(video.read_bytes()[:300])
+        out, focal = ("--out", tmp_path / "out"), "data.camera.focal_px=9"
+        for words, said in (
+            ((video, *out), "no camera"),
+            ((tmp_path / "none.mp4", *out, focal), "none.mp4"),
+            ((tmp_path / "broken.mp4", *out, focal), "broken.mp4"),
+            ((video, *out, "data.camera.fov=9"), "data.camera."),
+            ((video, "--out", tmp_path, focal), "choose another --out"),
+        ):
+            code, text, err = stadia("predict", checkpoint, *words)
+            assert (code, text) == (2, "")
+            assert said in err.splitlines()[-1]
+        assert not (tmp_path / "out").exists()
+
+    def test_a_video_that_breaks_off(self, video: Path, tmp_path: Path, red_reader: Callable) -> None:
+        """What was predicted before the damage stays; no video and no cloud is left, and nothing can be scored by
+        mistake.
+        """
+        (whole,) = open_inputs(video, camera={"focal_px": 50})
+
+        def frames() -> Iterator[Frame]:
+            yield from itertools.islice(whole.frames, 3)
+            raise DataError(video, found="damage", expected="none", fix="copy it again")
+
+        with pytest.raises(DataError, match="damage"):
+            predict_input(
+                red_reader(), replace(whole, frames=frames()), tmp_path / "out", Provenance(recipe="r", config_hash="h")
+            )
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {"depth", "predictions.json"}
+        with pytest.raises(DataError, match="unfinished"):
+            Predictions.open(tmp_path / "out")
+
+    def test_the_same_command_begins_again_what_it_left_unfinished(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """After an image that broke off, or Ctrl-C; nothing but its own files is removed for that."""
+        image, out = drive_folder / "a" / "left" / "000004.png", tmp_path / "out"
+        whole = image.read_bytes()
+        image.write_bytes(whole[:50])
+        words = ("predict", checkpoint, drive_folder, "--out", out, "--no-video")
+        assert "000004.png" in stadia(*words)[2]
+        image.write_bytes(whole)
+        (out / "mine.txt").write_text("mine")
+        code, _, err = stadia(*words)
+        assert (code, "unfinished prediction" in err, "choose another --out" in err) == (2, True, True)
+        (out / "mine.txt").unlink()
+        code, _, err = stadia(*words, "--motion", "network")
+        assert (code, "an unfinished prediction of something else" in err) == (2, True)
+        (out / "depth" / "000099.npz").touch()
+        code, text, err = stadia(*words)
+        assert code == 0, err
+        assert "begun again" in caplog.text
+        assert "6 frames" in text
+        assert len(list((out / "depth").iterdir())) == 12
+        code, _, err = stadia(*words)
+        assert (code, "a finished prediction in it" in err) == (2, True)
+
+
+def test_inputs_announce_length_and_rate(video: Path, drive_folder: Path) -> None:
+    (given,) = open_inputs(video, every=5, camera={"focal_px": 50})
+    assert (given.name, given.count) == ("own", 3)
+    assert given.rate_hz == pytest.approx(24 / 5, rel=0.01)
+    assert [frame.name for frame in given.frames] == ["000000", "000005", "000010"]
+    (recording,) = open_inputs(drive_folder, every=2)
+    assert (recording.name, recording.count) == ("world/a", 3)
+
+
+def test_an_input_without_camera_is_refused_at_once(video: Path) -> None:
+    with pytest.raises(DataError, match="no camera"):
+        open_inputs(video)
+
+
+@pytest.mark.parametrize(("every", "names"), [(1, ["000003", "000004", "000005", "000006"]), (3, ["000003", "000006"])])
+def test_a_part_of_a_video(video: Path, every: int, names: list[str]) -> None:
+    (given,) = open_inputs(video, every=every, camera={"focal_px": 50}, frames=(3, 7), stride=2)
+    frames = list(given.frames)
+    assert [frame.name for frame in frames] == names
+    assert given.count == len(names)
+    assert [frame.on_path for frame in frames] == ([True, False, True, False] if every == 1 else [True, True])
+
+
+def test_a_part_that_a_video_does_not_have(video: Path) -> None:
+    with pytest.raises(DataError, match=r"own.mp4: found 12 frames; expected frames 3 to 13"):
+        open_inputs(video, camera={"focal_px": 50}, frames=(3, 13))
+
+
+IDLE = {
+    "recordings": ("a",),
+    "split": "test",
+    "poses": "poses.txt",
+    "ground_truth": "lidar",
+    "color": "gray",
+    "size": (64, 64),
+    "frame_rate_hz": 9,
+    "cache": {"enabled": False},
+}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "option"), [*(("mp4", option) for option in IDLE), *(("png", option) for option in (*IDLE, "frames"))]
+)
+def test_an_option_that_would_do_nothing(suffix: str, option: str, video: Path, drive_folder: Path) -> None:
+    path = video if suffix == "mp4" else drive_folder / "a" / "left" / "000002.png"
+    with pytest.raises(ConfigError, match=rf"data\.{option}: found given; expected no such option"):
+        open_inputs(path, camera={"focal_px": 50}, **{option: IDLE.get(option, (0, 1))})
+
+
+def test_a_video_of_another_format_is_no_own_video(video: Path) -> None:
+    with pytest.raises(ConfigError, match="'kitti_raw' does not use it"):
+        open_inputs(video, format="kitti_raw", camera={"focal_px": 50})

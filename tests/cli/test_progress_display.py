@@ -1,0 +1,21 @@
+"""How far long work is, where nobody sees a bar."""
+
+from __future__ import annotations
+
+import pytest
+
+from stadia.cli import progress_display
+
+
+def test_a_log_gets_a_line_now_and_then_and_quick_work_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress_display.time, "monotonic", lambda: now[0])
+    with progress_display.show_progress() as lines:
+        for _ in lines.track(range(10), 10, "predicting"):
+            now[0] += 12
+        lines.progress("reading", 3, None)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == ["predicting: 3 of 10", "predicting: 6 of 10", "predicting: 9 of 10"]

@@ -1,0 +1,71 @@
+"""Interface checks of the parts of losses, for test_tables.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stadia.losses.config import OverlayLossConfig
+from stadia.losses.loss_report import LossReport
+from stadia.losses.overlay_loss import OverlayComparison
+
+
+def smoothness(name: str, part: Any, folder: Path) -> None:
+    """A scalar with a slope: flat depth costs nothing, rough depth something, less where the image has edges; twice the
+    batch alike.
+    """
+    generator = torch.Generator().manual_seed(0)
+    rough = (0.1 + torch.rand(2, 1, 8, 10, generator=generator, dtype=torch.float64)).requires_grad_()
+    plain, busy = (
+        torch.full((2, 3, 8, 10), 0.5, dtype=torch.float64),
+        torch.rand(2, 3, 8, 10, generator=generator, dtype=torch.float64),
+    )
+    assert float(part(torch.full_like(rough, 0.3), plain)) < 1e-12
+    cost = part(rough, plain)
+    assert cost.ndim == 0
+    assert 0 < float(part(rough, busy).detach()) < float(cost.detach())
+    torch.testing.assert_close(part(rough.repeat(2, 1, 1, 1), plain.repeat(2, 1, 1, 1)), cost)
+    cost.backward()
+    assert rough.grad.isfinite().all()
+    assert rough.grad.abs().sum() > 0
+
+
+def overlay_loss(name: str, part: Any, folder: Path) -> None:
+    """0 for the truth, more for what is wrong, with a slope there; without a label 0. Its name is the key of its
+    weight.
+    """
+    config = OverlayLossConfig()
+    assert isinstance(getattr(config, name), float)
+    generator = torch.Generator().manual_seed(0)
+    true = 2 + 20 * torch.rand(2, 1, 8, 10, generator=generator, dtype=torch.float64)
+    mask = torch.rand(true.shape, generator=generator) < 0.3
+    sure = torch.where(mask, 40.0, -40.0).double()
+    assert 0 <= float(part(OverlayComparison.of(true.log(), true, sure, mask, config), config)) < 1e-9
+    depth, logits = (x.clone().requires_grad_() for x in (true.log().flip(-1), -0.1 * sure))
+    error = part(OverlayComparison.of(depth, true, logits, mask, config), config)
+    assert error.ndim == 0
+    assert float(error.detach()) > 1e-3
+    value, other = (depth, logits) if name.startswith("depth") else (logits, depth)
+    error.backward()
+    assert value.grad.isfinite().all()
+    assert value.grad.abs().sum() > 0
+    assert other.grad is None or not other.grad.any()
+    if name.startswith("depth"):
+        assert float(part(OverlayComparison.of(depth, 0 * true, logits, mask, config), config).detach()) == 0
+
+
+def composed() -> tuple[Callable[[Any, Tensor], LossReport], Tensor, tuple[Tensor, ...], tuple[int, int]]:
+    """A slanted plane with an object pasted onto it. Inputs are ln z, then the logits of the mask."""
+    known_m = torch.linspace(4, 20, 96).expand(2, 1, 64, 96)
+    mask = torch.zeros_like(known_m)
+    mask[..., 20:50, 30:60] = 1
+    true = torch.cat((known_m.log(), 40 * mask - 20))
+
+    def report(loss: Any, prediction: Tensor) -> LossReport:
+        return loss(*prediction.chunk(2), known_m, mask > 0)
+
+    return report, true, (true + 0.3, -0.1 * true, 0 * true), (64, 96)

@@ -1,0 +1,102 @@
+"""Tables of parts, the error tree, named streams of random numbers."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import numpy as np
+import pytest
+
+from stadia.core import errors
+from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.registry import Registry, find_nearest_name
+from stadia.core.seeds import derive_seed, make_generator
+
+TABLE = Registry("loss", {"photometric": "json:loads", "smoothness": "json:dumps"})
+
+
+def test_table_is_a_mapping_that_loads():
+    assert list(TABLE) == ["photometric", "smoothness"]
+    assert len(TABLE) == 2
+    assert TABLE["smoothness"] == "json:dumps"
+    assert TABLE.load("photometric")("[1]") == [1]
+
+
+def test_unknown_part_error_gives_the_nearest_name():
+    with pytest.raises(
+        ConfigError,
+        match=r"loss: found 'photometrc'; expected one of photometric, smoothness. Fix: did you mean 'photometric'\?",
+    ):
+        TABLE.load("photometrc")
+    with pytest.raises(ConfigError, match="see `stadia list`"):
+        TABLE.check("zzz")
+
+
+def test_a_known_mistake_is_refused_with_its_reason():
+    table = Registry("loss", {"smoothness": "json:dumps"}, refused={"roughness": "it has the wrong sign"})
+    assert "roughness" not in table
+    assert list(table) == ["smoothness"]
+    for ask in (table.check, table.load):
+        with pytest.raises(
+            ConfigError, match=r"loss: found 'roughness'; expected one of smoothness\. Fix: it has the wrong sign"
+        ):
+            ask("roughness")
+
+
+def test_contains_does_not_raise():
+    """Mapping's own `in` relies on KeyError, and an unknown part raises ConfigError."""
+    assert "photometric" in TABLE
+    assert "photometrc" not in TABLE
+
+
+def test_nearest():
+    assert find_nearest_name("encodr", ["encoder", "decoder"]) == "encoder"
+    assert find_nearest_name("zzz", ["encoder"]) is None
+
+
+def test_error_is_one_line_with_its_parts():
+    error = StadiaError("a.png", found="nothing\n at  all", expected="an image", fix="look\tagain")
+    assert str(error) == "a.png: found nothing at all; expected an image. Fix: look again."
+    assert (error.what, error.expected) == ("a.png", "an image")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "fix", "message"),
+    [
+        ("nothing.", "an image.", "copy it again.", "f: found nothing; expected an image. Fix: copy it again."),
+        ("x", "a, b, ...", "did you mean 'y'?", "f: found x; expected a, b, ... Fix: did you mean 'y'?"),
+        (1, (2, 3), "pass one\nof\tboth", "f: found 1; expected (2, 3). Fix: pass one of both."),
+        ("f.png", "a file", "write to 'b.png'", "f: found f.png; expected a file. Fix: write to 'b.png'."),
+    ],
+)
+def test_error_format_has_no_doubled_full_stop(found, expected, fix, message):
+    assert str(StadiaError("f", found=found, expected=expected, fix=fix)) == message
+
+
+def test_every_error_is_a_stadia_error():
+    classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, Exception)]
+    assert all(issubclass(c, StadiaError) for c in classes)
+    assert len(classes) >= 7
+
+
+def test_error_survives_a_process_boundary():
+    """A loader's worker sends its error to the main process by pickling it."""
+    error = errors.DataError("a.png", found="nothing", expected="an image", fix="look again")
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is errors.DataError
+    assert str(back) == str(error)
+    assert back.fix == error.fix
+
+
+def test_seeds_are_pinned():
+    """The same on every platform and in every version, else recorded runs could not be repeated."""
+    assert derive_seed(0) == 4246866556266386882
+    assert derive_seed(0, "world", 3) == 669053406617185451
+
+
+def test_streams_are_independent_and_named():
+    seeds = [derive_seed(s, *names) for s in (0, 1) for names in ((), ("a",), ("a", 1), ("a", "1b"), ("b",))]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= s < 2**63 for s in seeds)
+    np.testing.assert_array_equal(make_generator(3, "x").random(4), make_generator(3, "x").random(4))

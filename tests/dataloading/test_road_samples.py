@@ -1,0 +1,329 @@
+"""Masks of road and objects: read from their layout, cleaned, and changed together with the image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.recording import Recording, RoadMasks
+from stadia.core.types import Batch, Inputs, RoadTargets
+from stadia.dataloading.config import AugmentationConfig, ColorConfig
+from stadia.dataloading.loader import Loader
+from stadia.dataloading.road_samples import RoadSamples, number_camera_groups
+from stadia.dataloading.samples import VideoSamples
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.masks.height_priors import PRIORS, RoadConfig
+from stadia.datasets.masks.mask_files import MaskFiles, attach_masks, clean_masks, find_edge_objects, measure_occlusion
+from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.recordings import CroppedRecording
+from stadia.geometry.numpy_camera import CropWindow
+
+HEIGHT, WIDTH = 96, 160  # of the images of `world`
+CLASSES = {0: "sky", 7: "Road", 26: "car", 24: "person", 28: "bus"}
+CAR, VAN, FOOT = (slice(40, 60), slice(30, 50)), (slice(36, 60), slice(90, 110)), (slice(50, 60), slice(0, 12))
+NO_COLOR = ColorConfig(probability=0)
+OneLine = Callable[..., None]
+
+
+def numbers() -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """Road below row 48, two cars, numbers 3 and 700, and one at the left edge, number 5."""
+    semantic, instance = np.zeros((HEIGHT, WIDTH), np.uint8), np.zeros((HEIGHT, WIDTH), np.uint16)
+    semantic[48:] = 7
+    for place, number in ((CAR, 3), (VAN, 700), (FOOT, 5)):
+        semantic[place], instance[place] = 26, number
+    return semantic, instance
+
+
+def write_masks(folder: Path, semantic: NDArray[Any], instance: NDArray[Any] | None, stems: tuple[str, ...]) -> Path:
+    for kind, values in (("semantic", semantic), ("instance", instance)):
+        if values is not None:
+            (folder / kind / "left").mkdir(parents=True, exist_ok=True)
+            for stem in stems:
+                cv2.imwrite(str(folder / kind / "left" / f"{stem}.png"), values)
+    (folder / "classes.json").write_text(json.dumps(CLASSES))
+    return folder
+
+
+@pytest.fixture
+def recording(tmp_path: Path, world: Any) -> Recording:
+    folder = world.recording(tmp_path / "a", 5)
+    write_masks(folder / "masks", *numbers(), tuple(f"{i:06d}" for i in range(5)))
+    return open_recordings(folder)[0]
+
+
+def samples(
+    recording: Recording, config: RoadConfig | None = None, *, cache: bool = True, **changes: Any
+) -> RoadSamples:
+    config = config or RoadConfig(priors="kitti")
+    images = VideoSamples([recording], **({"height": HEIGHT, "width": WIDTH, "stereo": False} | changes))
+    return RoadSamples(
+        images, config, number_camera_groups([recording], config), cache=CacheConfig() if cache else None
+    )
+
+
+def targets_of(samples: RoadSamples, index: int = 1) -> RoadTargets:
+    batch = samples.unpack(samples.stack([samples.packed((0, index))]))
+    assert isinstance(batch.targets, RoadTargets)
+    return batch.targets
+
+
+def test_masks_of_an_image_are_its_targets(recording):
+    targets = targets_of(samples(recording))
+    assert targets.road.shape == targets.objects.shape == (1, 1, HEIGHT, WIDTH)
+    assert targets.road.dtype == torch.bool
+    assert targets.objects.dtype == torch.int16
+    assert targets.road[0, 0, 70].all()
+    assert not targets.road[0, 0, :48].any()
+    assert not targets.road[0, 0][CAR].any()
+    assert (targets.objects[0, 0][CAR] == 1).all()
+    assert (targets.objects[0, 0][VAN] == 2).all()
+    assert targets.objects.max() == 2, "the car at the edge is cut, and none"
+    names = samples(recording).classes
+    assert [names[i] for i in targets.object_class[0]] == ["car", "car"]
+    assert targets.object_height_m[0].tolist() == pytest.approx([PRIORS["kitti"]["car"].mean_m] * 2)
+    assert targets.camera_group.tolist() == [0]
+
+
+def test_masks_are_the_same_from_the_cache_and_without(recording):
+    for index in range(3):
+        cached, read = (targets_of(samples(recording, cache=cache), index) for cache in (True, False))
+        assert torch.equal(cached.objects, read.objects)
+        assert torch.equal(cached.road, read.road)
+
+
+def test_new_masks_are_not_read_from_the_old_cache(recording, tmp_path):
+    before = targets_of(samples(recording))
+    semantic, instance = numbers()
+    semantic[60:] = 0
+    write_masks(tmp_path / "a" / "masks", semantic, instance, ("000000", "000001", "000002"))
+    after = targets_of(samples(open_recordings(tmp_path / "a")[0]), 0)
+    assert before.road.sum() > after.road.sum()
+
+
+@pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (64, 96)])
+def test_masks_mirror_zoom_and_resize_with_the_image(recording, size, tmp_path, world):
+    """The image is painted with its own masks, so that whatever happens to one must have happened to the other."""
+    semantic, instance = numbers()
+    painted = np.stack([(semantic == 7) * 255, (instance == 3) * 255, (instance == 700) * 255], -1).astype(np.uint8)
+    for index in range(5):
+        cv2.imwrite(str(tmp_path / "a" / "left" / f"{index:06d}.png"), painted[..., ::-1])
+    change = AugmentationConfig(mirror=0.5, color=NO_COLOR, zoom=1.3)
+    config = RoadConfig(priors="kitti", border_px=0)
+    made = samples(
+        open_recordings(tmp_path / "a")[0], config, height=size[0], width=size[1], augmentation=change, cache=False
+    )
+    for epoch in range(12):
+        batch = made.unpack(made.stack([made.packed((epoch, 1))]))
+        picture, targets = batch.inputs.image[0], batch.targets
+        for channel, mask in enumerate((targets.road[0, 0], targets.objects[0, 0] > 0)):
+            shown = picture[0] > 0.5 if channel == 0 else picture[1:].max(dim=0).values > 0.5
+            wrong = (shown != mask) & ~((targets.objects[0, 0] > 0) & (picture.max(dim=0).values < 0.5))
+            assert wrong.float().mean() < 0.03, f"epoch {epoch}, {('road', 'objects')[channel]}"
+
+
+def test_objects_at_the_border_of_a_zoomed_sample_are_left_out(recording):
+    """Zoomed until an object is cut, that object is none; its pixels are no road either."""
+    change = AugmentationConfig(mirror=0, color=NO_COLOR, zoom=2.0)
+    made = samples(recording, augmentation=change)
+    seen = [targets_of_epoch(made, epoch) for epoch in range(30)]
+    assert {int(targets.objects.max()) for targets in seen} >= {0, 1}
+    for targets in seen:
+        assert not len(find_edge_objects(targets.objects[0, 0].numpy(), 3))
+
+
+def targets_of_epoch(samples: RoadSamples, epoch: int) -> RoadTargets:
+    return samples.unpack(samples.stack([samples.packed((epoch, 1))])).targets
+
+
+def test_images_with_fewer_objects_have_empty_places(recording, tmp_path):
+    semantic, instance = numbers()
+    instance[instance == 700] = 0
+    write_masks(tmp_path / "a" / "masks", semantic, instance, ("000002",))
+    made = samples(open_recordings(tmp_path / "a")[0])
+    targets = made.unpack(made.stack([made.packed((0, i)) for i in range(2)])).targets
+    names = made.classes
+    assert [[names[i] if i >= 0 else "" for i in row] for row in targets.object_class] == [["car", "car"], ["car", ""]]
+    assert targets.object_height_m.isnan().tolist() == [[False, False], [False, True]]
+
+
+def test_without_masks_there_is_neither_road_nor_object(tmp_path, world):
+    made = samples(open_recordings(world.recording(tmp_path / "bare", 5))[0])
+    targets = targets_of(made)
+    assert not targets.road.any()
+    assert not targets.objects.any()
+    assert targets.object_class.shape == (1, 0)
+    assert made.classes == ()
+
+
+def test_unused_classes_and_those_without_prior_have_no_height(recording, tmp_path):
+    semantic, instance = numbers()
+    semantic[CAR], semantic[VAN] = 24, 28
+    write_masks(tmp_path / "a" / "masks", semantic, instance, ("000001", "000002"))
+    opened = open_recordings(tmp_path / "a")[0]
+    assert targets_of(samples(opened)).object_height_m.isnan().all()
+    both = targets_of(samples(opened, RoadConfig(priors="kitti", objects=("person", "bus"))))
+    assert both.object_height_m[0].isnan().tolist() == [False, True], "there is no prior of a bus"
+
+
+def test_an_object_may_have_a_height_of_its_own(recording, tmp_path):
+    (tmp_path / "a" / "masks" / "heights.json").write_text(json.dumps({"left/000002": {"700": [2.1, 0.05]}}))
+    opened = open_recordings(tmp_path / "a")[0]
+    each = targets_of(samples(opened, RoadConfig(priors="kitti", heights="each")), 1)
+    assert each.object_height_m[0].tolist() == pytest.approx([1.526, 2.1])
+    assert targets_of(samples(opened)).object_height_m[0].tolist() == pytest.approx([1.526, 1.526])
+
+
+def test_cameras_are_grouped_by_mount_or_by_recording(tmp_path, world):
+    opened = [open_recordings(world.recording(tmp_path / name, 3))[0] for name in "abc"]
+    for one, mount in zip(opened, ("roof", "", "roof"), strict=True):
+        one.mount = mount
+    assert number_camera_groups(opened, RoadConfig()) == {"": 0, "roof": 1}
+    assert number_camera_groups(opened, RoadConfig(cameras="recording")) == {"a": 0, "b": 1, "c": 2}
+
+
+def test_mounts_from_name_or_camera_height(tmp_path, world):
+    folder = world.recording(tmp_path / "a", 3)
+    described = json.loads((folder / "recording.json").read_text())
+    for extra, mount in (
+        ({}, ""),
+        ({"camera_height_m": 1.2}, "1.2 m"),
+        ({"camera_height_m": 1.2, "mount": "roof"}, "roof"),
+    ):
+        (folder / "recording.json").write_text(json.dumps({**described, "camera_height_m": None, **extra}))
+        assert open_recordings(folder)[0].mount == mount
+
+
+def test_masks_of_another_size_are_resized_and_those_of_another_shape_refused(tmp_path, one_line):
+    semantic, instance = numbers()
+    small = write_masks(tmp_path / "small", semantic[::2, ::2], instance[::2, ::2], ("000000",))
+    masks = MaskFiles(small).read("000000", "left", height=HEIGHT, width=WIDTH)
+    assert np.mean(masks.semantic == semantic) > 0.98
+    cut = write_masks(tmp_path / "cut", semantic[:64], instance[:64], ("000000",))
+    with pytest.raises(DataError) as caught:
+        MaskFiles(cut).read("000000", "left", height=HEIGHT, width=WIDTH)
+    one_line(caught.value, "semantic/left/000000.png", "160x64", "160x96")
+
+
+def test_class_numbers_are_bytes_whatever_the_bits_they_are_stored_in(tmp_path, one_line):
+    semantic, instance = numbers()
+    write_masks(tmp_path, semantic.astype(np.uint16), instance, ("000000",))
+    masks = MaskFiles(tmp_path).read("000000", "left", height=HEIGHT, width=WIDTH)
+    np.testing.assert_array_equal(masks.semantic, semantic)
+    wide = semantic.astype(np.uint16)
+    wide[0, 0] = 256 + 7  # a byte of it is the road's number
+    write_masks(tmp_path, wide, instance, ("000000",))
+    with pytest.raises(DataError) as caught:
+        MaskFiles(tmp_path).read("000000", "left", height=HEIGHT, width=WIDTH)
+    one_line(caught.value, "semantic/left/000000.png", "class number 263", "0 to 255", "renumber the classes")
+    for number in (263, -1):
+        (tmp_path / "classes.json").write_text(json.dumps({"7": "road", str(number): "car"}))
+        with pytest.raises(DataError) as caught:
+            MaskFiles(tmp_path)
+        one_line(caught.value, "classes.json", f"class number {number}", "0 to 255")
+
+
+def test_invalid_masks_count_as_missing(recording, tmp_path):
+    semantic, instance = numbers()
+    write_masks(tmp_path / "a" / "masks", semantic[:64], instance[:64], ("000002",))
+    made = samples(open_recordings(tmp_path / "a")[0])
+    assert [bool(targets_of(made, i).road.any()) for i in range(3)] == [True, False, True]
+
+
+def test_without_instances_touching_pixels_of_a_class_are_one_object(tmp_path):
+    semantic, _ = numbers()
+    files = MaskFiles(write_masks(tmp_path / "m", semantic, None, ("000000",)))
+    masks = files.read("000000", "left", height=HEIGHT, width=WIDTH)
+    assert len(np.unique(masks.instance)) == 4
+    assert not masks.instance[semantic == 7].any(), "road is nothing to count"
+    assert files.read("000009", "left", height=HEIGHT, width=WIDTH) is None
+
+
+def test_a_road_that_panoptic_masks_number_hides_no_car(tmp_path):
+    semantic, instance = numbers()
+    masks = MaskFiles(write_masks(tmp_path / "m", semantic, np.where(semantic == 7, 7, instance), ("000000",))).read(
+        "000000", "left", height=HEIGHT, width=WIDTH
+    )
+    assert masks is not None
+    np.testing.assert_array_equal(masks.instance, instance)
+    assert set(np.unique(clean_masks(masks, RoadConfig()).instance)) == {0, 3, 5, 700}
+
+
+def test_masks_are_read_from_another_folder(tmp_path, world, one_line):
+    opened = [open_recordings(world.recording(tmp_path / name, 3))[0] for name in "ab"]
+    root = tmp_path / "made"
+    for name in "ab":
+        write_masks(root / name, *numbers(), ("000000",))
+    attach_masks(opened, root)
+    assert all(one.masks(0) is not None for one in opened)
+    bare = open_recordings(tmp_path / "a")
+    attach_masks(bare, root / "b")
+    assert bare[0].masks(0) is not None, "a single recording's may lie in the folder itself"
+    with pytest.raises(DataError) as caught:
+        attach_masks(open_recordings(tmp_path / "a"), tmp_path)
+    one_line(caught.value, "no masks of a")
+
+
+@pytest.mark.parametrize("text", ['{"one": "road"}', "[1, 2]"])
+def test_damaged_lists_of_classes_are_named(tmp_path, text, one_line):
+    folder = write_masks(tmp_path / "m", *numbers(), ("000000",))
+    (folder / "classes.json").write_text(text)
+    with pytest.raises(DataError) as caught:
+        MaskFiles(folder)
+    one_line(caught.value, "classes.json", "the layout of masks")
+
+
+def test_a_cropped_recordings_masks_are_cropped(recording):
+    cropped = CroppedRecording.__new__(CroppedRecording)
+    cropped.recording, cropped._box = recording, lambda index, side: CropWindow(20, 10, 40, 100)
+    masks = cropped.masks(0)
+    assert np.array_equal(masks.semantic, numbers()[0][20:60, 10:110])
+    assert cropped.mask_reader is recording.mask_reader
+
+
+def test_masks_of_a_frame_range_are_those_of_its_frames(recording, tmp_path):
+    semantic, instance = numbers()
+    write_masks(tmp_path / "a" / "masks", 0 * semantic, 0 * instance, ("000003",))
+    part = open_recordings(tmp_path / "a", frames=(2, 5))[0]
+    assert [bool(part.masks(i).semantic.any()) for i in range(3)] == [True, False, True]
+    assert part.mount == recording.mount
+    part.mask_reader = None
+    assert part.masks(0) is None
+
+
+def test_largest_component_is_kept_and_small_objects_are_removed():
+    semantic, instance = numbers()
+    instance[80:84, 140:144] = 3  # a fragment far away
+    instance[70:72, 60:64], semantic[70:72, 60:64] = 9, 26
+    semantic[40:44, 30:34] = 24  # some of the car is called a person
+    found = clean_masks(RoadMasks(semantic, instance), RoadConfig(min_object_share=0.002))
+    assert set(np.unique(found.instance)) == {0, 3, 5, 700}
+    assert not found.instance[80:84, 140:144].any()
+    assert (found.semantic[CAR] == 26).all()
+
+
+def test_an_object_behind_a_nearer_one_is_left_out():
+    semantic, instance = numbers()
+    place = (slice(38, 70), slice(24, 44))  # covers most of the car, and stands nearer
+    semantic[place], instance[place] = 26, 4
+    masks = RoadMasks(semantic, instance)
+    assert measure_occlusion(instance, 3) > 0.3
+    assert measure_occlusion(instance, 4) == 0
+    assert 3 not in clean_masks(masks, RoadConfig()).instance
+    assert 3 in clean_masks(masks, RoadConfig(max_occlusion=1.0)).instance
+
+
+def test_a_loader_gives_batches_of_road_video(recording):
+    made = samples(recording)
+    batches: list[Batch[Inputs, RoadTargets]] = list(Loader(made, batch_size=2, shuffle=False))
+    assert [batch.size for batch in batches] == [2, 1]
+    assert batches[0].targets.image.shape == (2, 3, HEIGHT, WIDTH)
+    assert batches[0].targets.road.dtype == torch.bool

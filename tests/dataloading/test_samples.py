@@ -1,0 +1,318 @@
+"""Samples: geometry that warps onto itself however it was changed, randomness that depends on nothing else."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stadia.core.errors import ConfigError, DataError, GeometryError
+from stadia.core.types import Batch
+from stadia.dataloading.config import AugmentationConfig, ColorConfig, DataConfig
+from stadia.dataloading.samples import PackedSample, VideoSamples, open_split, stack_samples, unpack_batch
+from stadia.dataloading.transforms import make_color_matrix
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.splits import TargetFrames
+from stadia.geometry.warp import synthesize_views
+
+OneLine = Callable[..., None]
+CACHE = CacheConfig()
+NO_COLOR = ColorConfig(probability=0)
+ALWAYS = ColorConfig(probability=1)
+
+
+@pytest.fixture
+def recording(tmp_path: Path, world: Any) -> Any:
+    return open_recordings(world.recording(tmp_path / "a", 5))[0]
+
+
+def samples(recording: Any, **changes: Any) -> VideoSamples:
+    defaults: dict[str, Any] = {"height": 96, "width": 160, "cache": CACHE, "ground_truth_depth": True}
+    return VideoSamples([recording], **(defaults | changes))
+
+
+def batched(*samples: PackedSample) -> Batch:
+    return unpack_batch(stack_samples(samples))
+
+
+def residual(sample: PackedSample) -> list[float]:
+    """Mean absolute difference of each warped source to the target, by true depth and motion, where it is seen."""
+    batch = batched(sample)
+    targets = batch.targets
+    views = synthesize_views(
+        targets.sources, targets.depth_m, targets.camera, targets.source_camera, targets.T_source_target_true
+    )
+    # leave out the pixels around the edge between road and wall, where depth is not smooth
+    kept = views.valid & (torch.nn.functional.max_pool2d(targets.depth_m, 5, 1, 2) < 1.1 * targets.depth_m)[:, None]
+    difference = (views.image - targets.image[:, None]).abs() * kept
+    return [float(difference[0, n].sum() / (3 * kept[0, n].sum())) for n in range(kept.shape[1])]
+
+
+@pytest.mark.parametrize("stereo", [True, False])
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        AugmentationConfig(mirror=0, color=NO_COLOR),
+        AugmentationConfig(mirror=1, color=NO_COLOR),
+        AugmentationConfig(mirror=1, color=ALWAYS, zoom=1.3),
+    ],
+    ids=["plain", "mirrored", "mirrored and zoomed"],
+)
+@pytest.mark.parametrize("size", [(96, 160), (64, 96)])
+def test_every_source_warps_onto_the_target(
+    recording: Any, augmentation: AugmentationConfig, side: str, stereo: bool, size: tuple[int, int]
+) -> None:
+    """The law of samples: whatever was changed, image, camera, depth and motion changed together."""
+    packed = samples(
+        recording, height=size[0], width=size[1], augmentation=augmentation, target_sides=(side,), stereo=stereo
+    ).packed(1)
+    sample = unpack_batch(packed)
+    assert sample.source_names == ("-1", "+1") + ("stereo",) * stereo
+    unwarped = (sample.targets.sources - sample.targets.image).abs().mean(dim=(1, 2, 3))
+    for name, warped, before in zip(sample.source_names, residual(packed), unwarped.tolist(), strict=True):
+        assert warped < 0.02, f"{name}: {warped:.4f} warped, {before:.4f} before"
+        assert warped < 0.25 * before
+
+
+@pytest.mark.parametrize("mirror", [0.0, 1.0])
+@pytest.mark.parametrize(("side", "sign"), [("left", -1), ("right", 1)])
+def test_the_rig_keeps_its_sides_when_mirrored(recording: Any, world: Any, mirror: float, side: str, sign: int) -> None:
+    """A mirrored right image plays left: its partner is to the right of it, as before."""
+    sample = samples(recording, augmentation=AugmentationConfig(mirror=mirror, color=NO_COLOR), target_sides=(side,))[0]
+    rig = sample.inputs.T_source_target_rig
+    assert rig[:2].isnan().all()
+    expected = torch.eye(4)
+    expected[0, 3] = sign * world.baseline_m
+    torch.testing.assert_close(rig[2], expected)
+    (meta,) = sample.meta
+    assert meta.mirrored == bool(mirror)
+    assert meta.side == (side if not mirror else {"left": "right", "right": "left"}[side])
+    assert meta.file == recording.file(1, meta.side)
+
+
+def test_mirroring_one_camera_keeps_its_side(recording: Any, world: Any) -> None:
+    plain = samples(recording, stereo=False)[0]
+    mirrored = samples(recording, stereo=False, augmentation=AugmentationConfig(mirror=1, color=NO_COLOR))[0]
+    assert mirrored.meta[0].side == "left"
+    assert torch.equal(mirrored.targets.image, plain.targets.image.flip(-1))
+    assert torch.equal(mirrored.targets.depth_m, plain.targets.depth_m.flip(-1))
+    assert float(mirrored.targets.camera.cx) == world.width - 1 - float(plain.targets.camera.cx)
+
+
+def test_color_augmentation_changes_inputs_only_and_all_frames_alike(recording: Any) -> None:
+    plain = samples(recording)[1]
+    colored = samples(recording, augmentation=AugmentationConfig(mirror=0, color=ALWAYS))[1]
+    assert torch.equal(colored.targets.image, plain.targets.image)
+    assert torch.equal(colored.targets.sources, plain.targets.sources)
+    before = torch.cat([plain.inputs.image[None], plain.inputs.sources]).permute(0, 2, 3, 1)
+    after = torch.cat([colored.inputs.image[None], colored.inputs.sources]).permute(0, 2, 3, 1)
+    assert (before - after).abs().mean() > 0.01
+    seen = [((a > 0) & (a < 1)).all(-1) for a in after]  # not clamped
+    maps = []
+    for b, a, s in zip(before, after, seen, strict=True):
+        colors = torch.cat([b[s], torch.ones(int(s.sum()), 1)], 1)
+        maps.append(torch.linalg.lstsq(colors, a[s]).solution)
+    for other in maps[1:]:
+        torch.testing.assert_close(other, maps[0], atol=1e-3, rtol=0)
+
+
+def test_contrast_pivots_about_the_target_in_every_image(recording: Any) -> None:
+    """Sources that are brighter all over, but for one pixel: what is the same before is the same after."""
+    packed = samples(recording).packed(0)
+    images = packed.images // 2
+    images[1:] += 80
+    images[..., 0, 0] = 99
+    sample = unpack_batch(replace(packed, images=images, color=make_color_matrix(1, 0.5, 1, 0)))
+    assert sample.inputs.image.std() < 0.6 * sample.targets.image.std()
+    for source in sample.inputs.sources:
+        assert torch.equal(source[:, 0, 0], sample.inputs.image[:, 0, 0])
+
+
+def test_inputs_share_memory_with_targets_without_color(recording: Any) -> None:
+    sample = samples(recording)[0]
+    assert sample.inputs.image.data_ptr() == sample.targets.image.data_ptr()
+
+
+def test_a_sample_is_a_function_of_seed_epoch_and_index(recording: Any) -> None:
+    augmentation = AugmentationConfig(color=ALWAYS, zoom=1.2)
+    one, two = (
+        samples(recording, augmentation=augmentation, seed=3),
+        samples(recording, augmentation=augmentation, seed=3),
+    )
+    reference = one[5, 2].inputs.image
+    _ = [one[n % 3] for n in range(4)]
+    for same in (one[5, 2], two[5, 2], pickle.loads(pickle.dumps(one))[5, 2]):
+        assert torch.equal(same.inputs.image, reference)
+    for other in (two[6, 2], two[5, 1], samples(recording, augmentation=augmentation, seed=4)[5, 2]):
+        assert not torch.equal(other.inputs.image, reference)
+
+
+def test_cached_samples_are_equal(recording: Any) -> None:
+    cached, read = samples(recording, height=64, width=96), samples(recording, height=64, width=96, cache=None)
+    assert torch.equal(cached[1].targets.sources, read[1].targets.sources)
+    assert torch.equal(cached[1].targets.image, read[1].targets.image)
+
+
+def test_shapes_and_types(recording: Any) -> None:
+    sample = samples(recording, height=64, width=96)[0]
+    assert sample.inputs.image.shape == (3, 64, 96)
+    assert sample.inputs.sources.shape == (3, 3, 64, 96)
+    assert sample.targets.source_camera.K.shape == (3, 3, 3)
+    assert sample.targets.T_source_target_true.shape == (3, 4, 4)
+    assert sample.targets.depth_m.shape == (1, 64, 96)
+    for tensor in (
+        sample.inputs.image,
+        sample.inputs.camera.K,
+        sample.inputs.T_source_target_rig,
+        sample.targets.depth_m,
+    ):
+        assert tensor.dtype == torch.float32
+    two = samples(recording, height=64, width=96)
+    assert batched(two.packed(0), two.packed(1)).inputs.sources.shape == (2, 3, 3, 64, 96)
+
+
+def test_sparse_depth_keeps_single_returns(recording: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = recording.depth_m(0)
+    single = np.where(np.random.default_rng(0).random(whole.shape) < 0.05, whole, 0).astype(np.float32)
+    monkeypatch.setattr(type(recording), "depth_m", lambda *_: single)
+    small: dict[str, Any] = {"height": 32, "width": 64, "offsets": ()}
+    kept, dropped = (
+        samples(recording, **small, sparse_depth=sparse)[0].targets.depth_m.count_nonzero() for sparse in (True, False)
+    )
+    assert kept > 3 * dropped > 0
+    config = DataConfig(path="x", height=32, width=64, stereo=False, ground_truth_depth=True, sparse_depth=True)
+    assert VideoSamples.from_config([recording], config, training=True)[0].targets.depth_m.count_nonzero() > 3 * dropped
+    unsettled = config.model_copy(update={"sparse_depth": "auto"})
+    with pytest.raises(ConfigError, match=r"data\.sparse_depth: found 'auto', unresolved"):
+        VideoSamples.from_config([recording], unsettled, training=True)
+    assert VideoSamples.from_config(
+        [recording], unsettled.model_copy(update={"ground_truth_depth": False}), training=True
+    )
+
+
+def test_any_temporal_offsets_are_loaded(recording: Any) -> None:
+    only = samples(recording, offsets=(2,), stereo=False)
+    assert len(only) == 3
+    assert only.without_neighbors == 2
+    assert only[0].source_names == ("+2",)
+    assert torch.equal(only[0].targets.sources[0], only[2].targets.image)
+    none = samples(recording, offsets=(), stereo=False)
+    assert len(none) == 5
+    assert none[0].targets.sources.shape == (0, 3, 96, 160)
+    assert none[0].inputs.T_source_target_rig.shape == (0, 4, 4)
+
+
+def test_unknown_motion_is_nan(tmp_path: Path, world: Any) -> None:
+    folder = world.recording(tmp_path / "b", 3)
+    (folder / "poses.txt").unlink()
+    true = samples(open_recordings(folder)[0])[0].targets.T_source_target_true
+    assert true[:2].isnan().all()
+    assert torch.isfinite(true[2]).all()
+
+
+def test_recordings_of_different_sizes_share_a_network(tmp_path: Path, world: Any, recording: Any) -> None:
+    import cv2
+
+    folder = tmp_path / "large"
+    for index in range(3):
+        large = cv2.resize(world.render(index)[0], (320, 192), interpolation=cv2.INTER_CUBIC)
+        world.save(folder / f"{index}.png", large)
+    (other,) = open_recordings(folder, camera={"focal_px": 240}, stride=1)
+    mixed = VideoSamples([recording, other], height=48, width=80, cache=CACHE)
+    assert mixed.stereo is False
+    assert len(mixed) == 4
+    assert float(mixed[0].inputs.camera.fx) == pytest.approx(60)
+    assert float(mixed[3].inputs.camera.fx) == pytest.approx(60)
+    assert mixed[3].meta[0].recording == "video/large"
+    assert batched(mixed.packed(0), mixed.packed(3)).size == 2
+
+
+@pytest.mark.parametrize("cache", [CACHE, None], ids=["cached", "read"])
+def test_image_of_another_size_than_its_camera_is_refused(
+    cache: CacheConfig | None, tmp_path: Path, world: Any, monkeypatch: pytest.MonkeyPatch, one_line: OneLine
+) -> None:
+    for index in range(3):
+        world.save(tmp_path / f"{index}.png", world.render(index)[0])
+    (recording,) = open_recordings(tmp_path, camera={"focal_px": 120}, stride=1)
+    whole = recording.image
+    monkeypatch.setattr(recording, "image", lambda index, side="left": whole(index, side)[16:])
+    with pytest.raises(DataError) as caught:
+        VideoSamples([recording], height=48, width=80, cache=cache)[0]
+    one_line(caught.value, "160x80", "160x96", ".png")
+
+
+def test_missing_stereo_is_refused(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+    (mono,) = open_recordings(world.recording(tmp_path / "mono", 3, stereo=False))
+    assert samples(mono).stereo is False
+    with pytest.raises(ConfigError) as caught:
+        samples(mono, stereo=True)
+    one_line(caught.value, "mono", "data.stereo=false")
+
+
+def test_too_few_frames_are_refused(recording: Any, one_line: OneLine) -> None:
+    with pytest.raises(DataError) as caught:
+        samples(recording, offsets=(-5, 5))
+    one_line(caught.value, "a", "at least 11 frames")
+
+
+def test_only_selected_frames_are_targets(recording: Any) -> None:
+    chosen = VideoSamples(
+        [TargetFrames(recording, (3, 1)), TargetFrames(recording, (0, 2), "right")], height=48, width=80, cache=CACHE
+    )
+    assert [(m.index, m.side) for m in (chosen[n].meta[0] for n in range(len(chosen)))] == [
+        (3, "left"),
+        (1, "left"),
+        (2, "right"),
+    ]
+
+
+def test_samples_follow_the_configuration(tmp_path: Path, world: Any) -> None:
+    world.dataset(tmp_path / "own", {"train": ["a"], "val": ["b"], "test": ["c"]}, frames=3)
+    config = DataConfig(path=str(tmp_path / "own"), height=64, width=96, augmentation=AugmentationConfig(mirror=1))
+    split = open_split(config)
+    train = VideoSamples.from_config(split.train, config, training=True)
+    val = VideoSamples.from_config(split.val, config, training=False)
+    assert train[0].meta[0].mirrored
+    assert not val[0].meta[0].mirrored
+    assert {train[0].meta[0].recording, val[0].meta[0].recording} == {"own/a", "own/b"}
+    assert train[0].targets.depth_m is None
+    np.testing.assert_allclose(val[0].inputs.camera.K[0, 0], world.K[0, 0] * 96 / 160)
+
+
+def test_batches_of_packed_samples_are_the_samples(recording: Any) -> None:
+    """Workers send bytes; what becomes of them is what one sample alone becomes, also where only some are colored or
+    have depth.
+    """
+    some = samples(recording, augmentation=AugmentationConfig(color=ColorConfig(probability=0.5)), seed=1)
+    packed = [some.packed(n) for n in range(3)]
+    assert {p.color is None for p in packed} == {True, False}
+    packed[1] = replace(packed[1], depth_m=None)
+    batch = unpack_batch(stack_samples(packed))
+    for n in range(3):
+        alone = some[n]
+        torch.testing.assert_close(batch.inputs.image[n], alone.inputs.image)
+        torch.testing.assert_close(batch.inputs.sources[n], alone.inputs.sources)
+        assert torch.equal(batch.targets.image[n], alone.targets.image)
+        assert torch.equal(batch.targets.sources[n], alone.targets.sources)
+        assert torch.equal(batch.targets.source_camera.K[n], alone.targets.source_camera.K)
+        assert torch.equal(batch.targets.depth_m[n], alone.targets.depth_m * (n != 1))
+        if packed[n].color is None:
+            assert torch.equal(batch.inputs.image[n], batch.targets.image[n])
+    assert batch.targets.image.is_contiguous()
+    assert batch.inputs.sources.is_contiguous()
+    plain = unpack_batch(stack_samples([replace(p, color=None) for p in packed]))
+    assert plain.inputs.image.data_ptr() == plain.targets.image.data_ptr()
+
+
+def test_samples_of_different_sources_do_not_stack(recording: Any, one_line: OneLine) -> None:
+    with pytest.raises(GeometryError) as caught:
+        stack_samples([samples(recording).packed(0), samples(recording, stereo=False).packed(0)])
+    one_line(caught.value, "stereo")

@@ -1,0 +1,123 @@
+"""Results of other programs: files that cannot be scored are refused, each with one line and its reason; hidden objects
+are no alarms.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stadia.core.errors import DataError
+from stadia.datasets.objects.bop import BopImages
+from stadia.datasets.objects.bop_results import HEADER, BopResult, ground_truth_results, to_boxes, write_results
+from stadia.recipes.objectpose.object_pose_scores import read_estimates, score_estimates
+
+R = "1 0 0 0 1 0 0 0 1"
+
+
+def csv(path: Path, *rows: str) -> Path:
+    path.write_text("\n".join([HEADER, *rows]) + "\n")
+    return path
+
+
+def scaled(path: Path, by: float) -> Path:
+    """The same csv with each t multiplied."""
+    lines = path.read_text().splitlines()
+    columns = [line.split(",") for line in lines[1:]]
+    rows = [",".join([*c[:5], " ".join(str(by * float(x)) for x in c[5].split()), c[6]]) for c in columns]
+    return csv(path.with_name(f"{by}.csv"), *rows)
+
+
+def test_lengths_in_another_unit_are_refused(bop: Path, tmp_path: Path) -> None:
+    images = BopImages.open(bop)
+    write_results(tmp_path / "truth.csv", ground_truth_results(images))
+    for by, message in (
+        (
+            1e-3,
+            (
+                r"0.001.csv: found objects 0.578 millimetres away in the median, in metres it seems; .* 578 away\. Fix:"
+                r" multiply t by 1000"
+            ),
+        ),
+        (1e3, r"1000.0.csv: found .* in micrometres it seems; .*\. Fix: divide t by 1000"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_estimates(images, scaled(tmp_path / "truth.csv", by))
+    for by in (0.05, 1.0, 20.0):  # far worse than any estimate that is in the right unit
+        assert sum(map(len, read_estimates(images, scaled(tmp_path / "truth.csv", by)))) == 4
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (
+            lambda path: path.write_bytes(b""),
+            "results.csv: found no estimate, 0 bytes; expected .*. Fix: write it again",
+        ),
+        (lambda path: csv(path), "results.csv: found no estimate, the header alone"),
+        (
+            lambda path: path.mkdir(),
+            "results.csv: found a folder; expected a csv of estimates, a file. Fix: name the file in it",
+        ),
+        (lambda path: csv(path, f"1,3,1,nan,{R},0 0 500,-1"), "line 2: found score nan; expected a finite number"),
+        (lambda path: csv(path, f"1,3,1,1,{R},0 0 500,nan"), "line 2: found time nan; expected seconds"),
+        (
+            lambda path: csv(path, f"4,3,1,1,{R},0 0 500,-1"),
+            "results.csv: found scene 4; expected those of tiny/test: 1. Fix:",
+        ),
+        (
+            lambda path: csv(path, f"1,8,1,1,{R},0 0 500,-1"),
+            "results.csv: found scene 1, image 8; expected the annotated .*: 3, 7. Fix:",
+        ),
+        (
+            lambda path: csv(path, *(f"1,3,{n},1,{R},0 0 500,-1" for n in (5, 4, 3))),
+            "results.csv: found object 3, 4; expected the data set's own obj_id: 1, 2, 5."
+            " Fix: write the data set's numbers",
+        ),
+    ],
+)
+def test_file_that_cannot_be_scored_is_named(
+    bop: Path, tmp_path: Path, write: Callable[[Path], object], message: str
+) -> None:
+    path = tmp_path / "results.csv"
+    write(path)
+    with pytest.raises(DataError, match=message):
+        read_estimates(BopImages.open(bop), path)
+
+
+def test_score_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
+    T = np.eye(4)
+    T[2, 3] = 1
+    with pytest.raises(DataError, match=r"scene 1, image 1, object 1: found score nan; expected a finite number"):
+        write_results(tmp_path / "results.csv", [BopResult(1, 1, 1, float("nan"), T)])
+
+
+def test_ground_truth_poses_score_1_with_hidden_objects(bop: Path) -> None:
+    """A small copy of object 5 that object 1 hides: scene_gt.json has its pose, but no pixel shows it."""
+    (bop / "test_targets_bop19.json").unlink()
+    file = bop / "test" / "000001" / "scene_gt.json"
+    poses = json.loads(file.read_text())
+    poses["3"].append({**poses["3"][0], "obj_id": 5, "cam_t_m2c": [5, 0, 3000]})
+    file.write_text(json.dumps(poses))
+    images = BopImages.open(bop)
+    assert [one.visible_px > 0 for one in images.labels(0).objects] == [True, True, True, False]
+    every = [
+        BopResult(*images.ids[index], model.obj_id, 1.0, T @ model.T_object_model)
+        for index in range(len(images))
+        for model, T in images.poses(index)
+    ]
+    scores = score_estimates(images, to_boxes(every, images))
+    assert (
+        scores["objects"],
+        scores["estimates"],
+        scores["ap_iou75"],
+        scores["ap_5deg_2cm"],
+        scores["add_recall"],
+    ) == (4, 4, 1, 1, 1)
+    assert scores["objects counted"] == "those that a pixel of the image shows, at its own size"
+    twice = score_estimates(images, to_boxes(every * 2, images))
+    assert (twice["objects"], twice["estimates"]) == (4, 8), "rows of the csv, and not how many objects were found"

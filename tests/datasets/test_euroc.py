@@ -1,0 +1,303 @@
+"""EuRoC's layout, read back rectified and compared with the world that was rendered through its lenses."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from euroc_layout import (
+    CAM0,
+    CAM1,
+    EQUIDISTANT,
+    FRAME_NS,
+    SIZE,
+    START_NS,
+    T_BS0,
+    T_BS1,
+    TANGENTIAL,
+    Array,
+    T_world_lens,
+    csv,
+    write_flat_sequence,
+    write_ground_truth,
+    write_images,
+    write_sequence,
+)
+from scipy.spatial.transform import Rotation
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.dataloading.config import DataConfig
+from stadia.dataloading.samples import open_split
+from stadia.datasets import rectification
+from stadia.datasets.euroc import read_camera
+from stadia.datasets.frame_store import open_frame_store
+from stadia.datasets.open_dataset import find_held_out_split, open_recordings, read_named_splits
+from stadia.datasets.rectification import rectify_pair
+
+OneLine = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def rendered(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset's folder with one sequence; not to be written to."""
+    root = tmp_path_factory.mktemp("euroc")
+    write_sequence(world, root / "V1_01_easy", CAM0.smaller(), CAM1.smaller())
+    return root
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    """mav0 of a sequence whose images are flat."""
+    return write_flat_sequence(tmp_path / "set" / "MH_01_easy")
+
+
+@pytest.mark.parametrize("model", ["radial-tangential", "radtan", "equidistant"])
+def test_images_are_rectified(world: Any, tmp_path: Path, rendered: Path, model: str) -> None:
+    """Undistortion, rectification, extrinsics, ground truth by timestamp, body to camera and w x y z, all against one
+    truth.
+    """
+    path = rendered
+    if model != "radial-tangential":
+        coefficients = EQUIDISTANT if model == "equidistant" else TANGENTIAL
+        cam0, cam1 = (
+            replace(c.smaller(), model=model, coefficients=k) for c, k in zip((CAM0, CAM1), coefficients, strict=True)
+        )
+        path = write_sequence(world, tmp_path / "V1_01_easy", cam0, cam1, frames=2)
+    (recording,) = open_recordings(path)
+    assert recording.name == "euroc/V1_01_easy"
+    assert recording.sides == ("left", "right")
+    assert np.array_equal(recording.K(0), recording.K(0, "right"))
+    assert np.allclose(
+        recording.T_right_left, [[1, 0, 0, -0.1100778], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], atol=1e-6
+    )
+    for index in (0, 1):
+        for side in recording.sides:
+            rays = world.pinhole_rays(recording.K(index, side), 120, 188)
+            true = world.paint(recording.T_world_camera(index, side), rays)[0][..., 0]
+            picture = recording.image(index, side)
+            assert (picture[..., 0] == picture[..., 2]).all(), "one gray channel, repeated"
+            apart = np.abs(picture[..., 0].astype(int) - true)
+            assert apart.mean() < 1.0
+
+
+def test_rectification_equals_the_published_calibration(tmp_path: Path) -> None:
+    """The numbers that everybody who rectified EuRoC has: f = 435.2047, cx = 367.4517, cy = 252.2009, bf = 47.9064."""
+    left, right = (read_camera(camera.write(tmp_path / name)) for name, camera in (("cam0", CAM0), ("cam1", CAM1)))
+    T_right_left = np.linalg.inv(right.T_body_lens) @ left.T_body_lens
+    assert T_right_left[:3, 3] == pytest.approx((-0.110074, 0.000399, -0.000854), abs=1e-6)
+    assert np.degrees(Rotation.from_matrix(T_right_left[:3, :3]).magnitude()) == pytest.approx(0.818, abs=1e-3)
+    pair = rectify_pair(left.lens, right.lens, T_right_left, "pair")
+    (fx, _, cx), (_, fy, cy), _ = pair.left.new_K
+    assert (fx, fy, cx, cy) == pytest.approx((435.2047, 435.2047, 367.4517, 252.2009), abs=1e-3)
+    assert pair.baseline_m == pytest.approx(0.110078, abs=1e-6)
+    assert fx * pair.baseline_m == pytest.approx(47.9064, abs=1e-3)
+
+
+def test_rectifying_rotations_equal_opencv(tmp_path: Path) -> None:
+    left, right = (read_camera(camera.write(tmp_path / name)) for name, camera in (("cam0", CAM0), ("cam1", CAM1)))
+    T = np.linalg.inv(right.T_body_lens) @ left.T_body_lens
+    lenses = [part for lens in (left.lens, right.lens) for part in (lens.K, lens.coefficients)]
+    R_left, R_right = cv2.stereoRectify(*lenses, SIZE, T[:3, :3], T[:3, 3:].copy())[:2]
+    pair = rectify_pair(left.lens, right.lens, T, "pair")
+    assert np.allclose(pair.left.R_new_lens, R_left, atol=1e-9)
+    assert np.allclose(pair.right.R_new_lens, R_right, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda T0, T1: T1 @ np.linalg.inv(T0),  # axes of the body: the baseline lies along y
+        lambda T0, T1: np.linalg.inv(T0) @ T1,  # right to left: the baseline has the other sign
+    ],
+)
+def test_extrinsics_composed_the_wrong_way_are_refused(
+    tmp_path: Path, one_line: OneLine, wrong: Callable[[Array, Array], Array]
+) -> None:
+    left, right = (read_camera(camera.write(tmp_path / name)) for name, camera in (("cam0", CAM0), ("cam1", CAM1)))
+    with pytest.raises(DataError) as caught:
+        rectify_pair(left.lens, right.lens, wrong(T_BS0, T_BS1), "mav0")
+    one_line(caught.value, "right camera at", "inv(T_BS1) T_BS0")
+
+
+def test_a_lens_wider_than_any_pinhole_is_cut(tmp_path: Path) -> None:
+    """An equidistant lens of 180 degrees: the pinhole image shows at most 60 degrees from the axis, and nothing that
+    was not seen.
+    """
+    wide = replace(CAM0, model="equidistant", coefficients=(0.0, 0, 0, 0), intrinsics=(239.4, 239.4, 375.5, 239.5))
+    left, right = (read_camera(replace(wide, T_BS=T).write(tmp_path / str(n))) for n, T in enumerate((T_BS0, T_BS1)))
+    pair = rectify_pair(left.lens, right.lens, np.linalg.inv(T_BS1) @ T_BS0, "pair")
+    corner = np.array([0, 0, 1.0]) @ np.linalg.inv(pair.left.new_K).T
+    assert 45 < np.degrees(np.arctan(np.linalg.norm(corner[:2]))) <= rectification.MAX_ANGLE_DEG + 2
+
+
+def test_sequences_are_found_below_any_folder(rendered: Path) -> None:
+    sequence = rendered / "V1_01_easy"
+    names = {open_recordings(path)[0].name for path in (rendered, rendered.parent, sequence, sequence / "mav0")}
+    assert names == {"euroc/V1_01_easy"}
+
+
+def test_times_and_frame_numbers_are_read(rendered: Path) -> None:
+    (recording,) = open_recordings(rendered)
+    assert recording.timestamp_s(2) == pytest.approx((START_NS + 2 * FRAME_NS) / 1e9, abs=1e-6)
+    assert [recording.number(i) for i in range(3)] == [0, 1, 2]
+    assert recording.selection is None
+
+
+def test_ground_truth_is_interpolated_by_time(flat: Path) -> None:
+    """Frames before and after it, and in a hole of it, have none; its rate and its rows do not matter."""
+    write_ground_truth(
+        flat, np.array([-0.2, 0.04, 0.07])
+    )  # a hole at frame 0, states on either side of frame 1, none at frame 2
+    (recording,) = open_recordings(flat)
+    assert [recording.T_world_camera(i) is not None for i in range(3)] == [False, True, False]
+    camera = read_camera(flat / "cam0" / "sensor.yaml").lens
+    assert camera.height == 120
+    T = recording.T_world_camera(1) @ _lens_in_rectified(recording)
+    assert np.allclose(T, T_world_lens(0.05), atol=1e-4)
+
+
+def _lens_in_rectified(recording: Any) -> Array:
+    T = np.eye(4)
+    T[:3, :3] = recording.undistorted["left"].R_new_lens
+    return T
+
+
+def test_ground_truth_of_another_sensor_is_moved_to_the_body(flat: Path) -> None:
+    (of_body,) = open_recordings(flat)
+    (flat / "state_groundtruth_estimate0" / "sensor.yaml").write_text(
+        yaml.safe_dump({"T_BS": {"cols": 4, "rows": 4, "data": T_BS0.ravel().tolist()}})
+    )
+    (of_sensor,) = open_recordings(flat)
+    T_world_sensor = T_world_lens(0) @ np.linalg.inv(T_BS0)  # the file now holds poses of the sensor
+    expected = T_world_sensor @ np.linalg.inv(_lens_in_rectified(of_sensor))
+    assert np.allclose(of_sensor.T_world_camera(0), expected)
+    assert not np.allclose(of_sensor.T_world_camera(0), of_body.T_world_camera(0))
+
+
+def test_without_ground_truth_there_are_no_poses(flat: Path) -> None:
+    (flat / "state_groundtruth_estimate0").rename(flat / "vicon0")
+    (recording,) = open_recordings(flat)
+    assert recording.T_world_camera(0) is None
+
+
+def test_frames_without_a_right_image_are_dropped_and_counted(flat: Path) -> None:
+    write_images(flat / "cam0", [0, 1, 2, 3], lambda index: np.full((120, 188), 30 * index, np.uint8))
+    stamps = [START_NS + FRAME_NS * index for index in (0, 2)]
+    csv(flat / "cam1" / "data.csv", "timestamp [ns],filename", [(stamp, f"{stamp}.png") for stamp in stamps])
+    (flat / "cam1" / "data" / f"{START_NS + FRAME_NS}.png").unlink()
+    (recording,) = open_recordings(flat)
+    assert [recording.number(i) for i in range(len(recording))] == [0, 2]
+    assert recording.image(1).mean() == 60
+    assert recording.T_world_camera(1)[:3, 3] == pytest.approx(T_world_lens(0.1)[:3, 3], abs=1e-3)
+    assert str(recording.selection) == "2 of 4 frames kept (stride 2), 2 without an image on the other side left out"
+
+
+def test_standing_frames_are_dropped_with_option(world: Any, rendered: Path, tmp_path: Path) -> None:
+    shown = [0, 0, 0, 1, 2]
+    stored = sorted((rendered / "V1_01_easy" / "mav0" / "cam0" / "data").iterdir())
+    mav0 = tmp_path / "V1_01_easy" / "mav0"
+    for name, camera in (("cam0", CAM0.smaller()), ("cam1", CAM1.smaller())):
+        camera.write(mav0 / name)
+        write_images(
+            mav0 / name, list(range(5)), lambda index: cv2.imread(str(stored[shown[index]]), cv2.IMREAD_GRAYSCALE)
+        )
+    assert len(open_recordings(mav0)[0]) == 5
+    (recording,) = open_recordings(mav0, standing="drop")
+    assert [recording.number(i) for i in range(len(recording))] == [0, 3, 4]
+    assert "2 without motion left out" in str(recording.selection)
+    with pytest.raises(ConfigError, match=r"data\.standing"):
+        open_recordings(world.recording(tmp_path / "other"), standing="drop")
+
+
+def test_cached_images_are_rectified(rendered: Path) -> None:
+    (recording,) = open_recordings(rendered)
+    store = open_frame_store(recording, 120, 188, side="right")
+    assert (store.image(1) == recording.image(1, "right")).all()
+
+
+def test_maps_are_computed_once_and_not_pickled(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    model = rectification.DISTORTION_MODELS["radial-tangential"]
+    counted = replace(model, maps=lambda *arguments: made.append(1) or model.maps(*arguments))
+    monkeypatch.setitem(rectification.DISTORTION_MODELS, "radial-tangential", counted)
+    (recording,) = open_recordings(rendered)
+    first = [recording.image(0), recording.image(1), recording.image(0, "right")]
+    assert len(made) == 2
+    sent = pickle.dumps(recording)
+    assert len(sent) < 20_000, "a worker makes its own"
+    assert (pickle.loads(sent).image(0) == first[0]).all()
+
+
+def test_fingerprint_depends_on_calibration(flat: Path) -> None:
+    (before,) = open_recordings(flat)
+    assert before.fingerprint() == open_recordings(flat)[0].fingerprint()
+    left = before.undistorted["left"]
+    bent = replace(left, lens=replace(left.lens, coefficients=left.lens.coefficients + 1e-3))
+    assert replace(before, undistorted={**before.undistorted, "left": bent}).fingerprint() != before.fingerprint()
+
+
+def test_splits_equal_d3vo(flat: Path) -> None:
+    root = flat.parent.parent
+    assert read_named_splits(root) == {"train": ["MH_01_easy"]}
+    for name in ("V2_01_easy", "MH_04_difficult"):
+        (root / name).symlink_to(flat.parent, target_is_directory=True)
+    assert read_named_splits(flat.parent) == {}
+    assert find_held_out_split(root) is None  # links to one sequence are that sequence
+    split = open_split(DataConfig(path=str(root), split_by={"val_share": 0}))
+    assert [frames.recording.name for frames in split.train] == ["euroc/MH_01_easy"]
+
+
+def test_every_sequence_is_in_one_split(tmp_path: Path) -> None:
+    every = [*(f"MH_0{n}" for n in range(1, 6)), *(f"V{room}_0{n}" for room in (1, 2) for n in (1, 2, 3))]
+    for name in every:
+        (tmp_path / "group" / f"{name}_easy" / "mav0" / "cam0").mkdir(parents=True)
+    splits = read_named_splits(tmp_path)
+    assert splits["train"] == [f"{name}_easy" for name in ("MH_01", "MH_02", "MH_04", "V1_01", "V1_02")]
+    assert sorted(splits["train"] + splits["test"]) == [f"{name}_easy" for name in every]
+    assert find_held_out_split(tmp_path) == "test"
+
+
+@pytest.mark.real
+def test_real_euroc_sample_is_read(real_data: Path) -> None:
+    """Published numbers, from the dataset's own sensor.yaml; the body's path moved to the camera."""
+    (recording,) = open_recordings(real_data / "euroc")
+    assert recording.name == "euroc/V1_01_easy"
+    assert len(recording) == 60
+    assert recording.K(0)[[0, 1, 0, 1], [0, 1, 2, 2]] == pytest.approx(
+        (435.2047, 435.2047, 367.4517, 252.2009), abs=1e-3
+    )
+    assert np.allclose(recording.T_right_left[:3], np.column_stack([np.eye(3), (-0.110078, 0, 0)]), atol=1e-6)
+    assert recording.image(0, "right").shape == (480, 752, 3)
+    body = np.array([0.878895, 2.183400, 0.948427])
+    assert np.linalg.norm(recording.T_world_camera(0)[:3, 3] - body) == pytest.approx(
+        np.linalg.norm(T_BS0[:3, 3]), abs=1e-5
+    )
+
+
+@pytest.mark.real
+def test_real_pair_has_equal_rows(real_data: Path) -> None:
+    (recording,) = open_recordings(real_data / "euroc")
+    sift, matcher = cv2.SIFT.create(800), cv2.BFMatcher(cv2.NORM_L2, crossCheck=True)
+    (left, seen_left), (right, seen_right) = (
+        sift.detectAndCompute(recording.image(30, side), None) for side in recording.sides
+    )
+    apart = np.array(
+        [np.subtract(left[m.queryIdx].pt, right[m.trainIdx].pt) for m in matcher.match(seen_left, seen_right)]
+    )
+    assert np.median(np.abs(apart[:, 1])) < 0.5
+    assert (apart[np.abs(apart[:, 1]) < 2, 0] > 0).mean() > 0.95, "x_left > x_right"
+
+
+def test_a_split_file_names_frames_by_their_timestamps(rendered: Path, tmp_path: Path):
+    """Of nineteen digits."""
+    (recording,) = open_recordings(rendered)
+    (tmp_path / "train.txt").write_text(f"{recording.name} {START_NS + FRAME_NS}\n{recording.name} {START_NS} l\n")
+    split = open_split(DataConfig(path=str(rendered), split_by={"train_file": str(tmp_path / "train.txt")}))
+    assert [(frames.indices, frames.side) for frames in split.train] == [((1, 0), "left")]

@@ -1,0 +1,199 @@
+"""EuRoC's files as they can be wrong: one line each, naming the file, and nothing guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from euroc_layout import (
+    CAM0,
+    CAM1,
+    FRAME_NS,
+    START_NS,
+    T_BS0,
+    csv,
+    write_flat_sequence,
+    write_ground_truth,
+    write_images,
+)
+
+from stadia.core.errors import DataError
+from stadia.datasets.open_dataset import open_recordings
+
+OneLine = Callable[..., None]
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    """mav0 of a sequence whose images are flat."""
+    return write_flat_sequence(tmp_path / "set" / "MH_01_easy")
+
+
+def _edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def _line(path: Path, number: int, change: Callable[[list[str]], list[str]]) -> None:
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:number] + change(lines[number:])) + "\n")
+
+
+def _swap(lines: list[str]) -> list[str]:
+    return [lines[1], lines[0], *lines[2:]]
+
+
+SECOND, THIRD = (START_NS + FRAME_NS * index for index in (1, 2))
+BAD: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
+    "no right camera": (lambda m: (m / "cam1").rename(m / "x"), ("cam1", "no such folder", "cameras cam0 (left)")),
+    "no left camera": (lambda m: (m / "cam0").rename(m / "x"), ("cam0", "no such folder", "cameras cam0 (left)")),
+    "no images": (lambda m: (m / "cam1" / "data").rename(m / "x"), ("cam1", "no images")),
+    "no calibration": (lambda m: (m / "cam1" / "sensor.yaml").unlink(), ("cam1/sensor.yaml", "no such file")),
+    "no list": (lambda m: (m / "cam1" / "data.csv").unlink(), ("cam1/data.csv", "no such file")),
+    "another distortion": (
+        lambda m: CAM0.smaller().write(m / "cam0", distortion_model="fov"),
+        ("cam0/sensor.yaml", "distortion_model 'fov'", "equidistant"),
+    ),
+    "another camera model": (
+        lambda m: CAM0.smaller().write(m / "cam0", camera_model="omni"),
+        ("cam0/sensor.yaml", "omni", "pinhole"),
+    ),
+    "too few coefficients": (
+        lambda m: CAM0.smaller().write(m / "cam0", distortion_coefficients=[0.1]),
+        ("cam0/sensor.yaml", "1 distortion"),
+    ),
+    "no intrinsics": (lambda m: CAM0.smaller().write(m / "cam0", intrinsics=None), ("cam0/sensor.yaml", "intrinsics")),
+    "no T_BS": (lambda m: CAM0.smaller().write(m / "cam0", T_BS=None), ("cam0/sensor.yaml", "T_BS")),
+    "no resolution": (lambda m: CAM0.smaller().write(m / "cam0", resolution=None), ("cam0/sensor.yaml", "resolution")),
+    "not finite": (
+        lambda m: CAM0.smaller().write(m / "cam0", intrinsics=[float("nan"), 1, 1, 1]),
+        ("cam0/sensor.yaml", "intrinsics.0"),
+    ),
+    "focal length of 0": (
+        lambda m: CAM0.smaller().write(m / "cam0", intrinsics=[0, 0, 1, 1]),
+        ("cam0/sensor.yaml", "fx 0"),
+    ),
+    "T_BS not rigid": (
+        lambda m: replace(CAM0.smaller(), T_BS=2 * T_BS0).write(m / "cam0"),
+        ("cam0/sensor.yaml", "no rigid motion"),
+    ),
+    "cameras exchanged": (
+        lambda m: ((m / "cam0").rename(m / "x"), (m / "cam1").rename(m / "cam0"), (m / "x").rename(m / "cam1")),
+        ("right camera at (-0.11", "cam0 is the left camera"),
+    ),
+    "another size": (
+        lambda m: write_images(m / "cam1", [0, 1, 2], lambda _: np.zeros((60, 94), np.uint8)),
+        ("cam1/data", "94x60", "188x120", "cam1/sensor.yaml"),
+    ),
+    "two sizes": (lambda m: CAM1.write(m / "cam1"), ("cam1/sensor.yaml", "188x120 and 752x480")),
+    "YAML that makes objects": (
+        lambda m: (m / "cam0" / "sensor.yaml").write_text(f"!!python/object/apply:os.mkdir ['{m / 'made'}']"),
+        ("cam0/sensor.yaml", "invalid YAML"),
+    ),
+    "YAML cut off": (
+        lambda m: (m / "cam0" / "sensor.yaml").write_text("T_BS: [1, 2"),
+        ("cam0/sensor.yaml", "invalid YAML"),
+    ),
+    "YAML nested deep": (
+        lambda m: (m / "cam0" / "sensor.yaml").write_text("[" * 400),
+        ("cam0/sensor.yaml", "invalid YAML"),
+    ),
+    "YAML of a list": (lambda m: (m / "cam0" / "sensor.yaml").write_text("[1, 2]"), ("cam0/sensor.yaml", "the file")),
+    "YAML of bytes": (
+        lambda m: (m / "cam0" / "sensor.yaml").write_bytes(b"\xff\xfe\x00"),
+        ("cam0/sensor.yaml", "bytes that are not text"),
+    ),
+    "YAML too large": (
+        lambda m: (m / "cam0" / "sensor.yaml").write_text("#" * 20_000),
+        ("cam0/sensor.yaml", "20000 bytes"),
+    ),
+    "unsorted images": (
+        lambda m: _line(m / "cam0" / "data.csv", 1, _swap),
+        ("cam0/data.csv", f"timestamp {START_NS} after", "line 3"),
+    ),
+    "an image twice": (
+        lambda m: _line(m / "cam1" / "data.csv", 1, lambda lines: [lines[0], *lines]),
+        ("cam1/data.csv", f"timestamp {START_NS} again", "line 3"),
+    ),
+    "list cut off in a line": (
+        lambda m: _edit(m / "cam0" / "data.csv", f",{THIRD}.png", ""),
+        ("cam0/data.csv", "line 4", "2 columns"),
+    ),
+    "list cut off in a name": (
+        lambda m: _edit(m / "cam0" / "data.csv", f",{THIRD}.png", ",14"),
+        ("cam0/data.csv", "'14'", f"{THIRD}.png"),
+    ),
+    "list cut off between lines": (
+        lambda m: _line(m / "cam0" / "data.csv", 3, lambda _: []),
+        ("cam0/data.csv", "2 of 3 images listed", str(THIRD)),
+    ),
+    "empty list": (lambda m: _line(m / "cam0" / "data.csv", 1, lambda _: []), ("cam0/data.csv", "no rows")),
+    "list of bytes": (lambda m: (m / "cam0" / "data.csv").write_bytes(b"\xff\xfe"), ("cam0/data.csv", "not text")),
+    "a name outside": (
+        lambda m: _edit(m / "cam0" / "data.csv", f",{THIRD}.png", f",../../../{THIRD}.png"),
+        (f"../{THIRD}.png", "outside its folder"),
+    ),
+    "an image gone": (
+        lambda m: (m / "cam1" / "data" / f"{SECOND}.png").unlink(),
+        (f"cam1/data/{SECOND}.png", "no such file"),
+    ),
+    "other moments": (
+        lambda m: (
+            [p.unlink() for p in (m / "cam1" / "data").iterdir()]
+            and write_images(m / "cam1", [7], lambda _: np.zeros((120, 188), np.uint8))
+        ),
+        ("cam1/data.csv", "no timestamp of the left camera"),
+    ),
+    "ground truth of another time": (
+        lambda m: write_ground_truth(m, np.arange(9) * 0.005, START_NS + 10**12),
+        (
+            "state_groundtruth_estimate0/data.csv",
+            "ground truth from 1403716273.262 to",
+            "1403715273.262 to 1403715273.362 s",
+        ),
+    ),
+    "ground truth in seconds": (
+        lambda m: _edit(m / "state_groundtruth_estimate0" / "data.csv", str(START_NS), "1403715273.26"),
+        ("state_groundtruth_estimate0/data.csv", "line 2"),
+    ),
+    "ground truth unsorted": (
+        lambda m: _line(m / "state_groundtruth_estimate0" / "data.csv", 4, _swap),
+        ("state_groundtruth_estimate0/data.csv", "after", "line 6"),
+    ),
+    "ground truth cut off": (
+        lambda m: _line(m / "state_groundtruth_estimate0" / "data.csv", 3, lambda lines: [lines[0][:45]]),
+        ("state_groundtruth_estimate0/data.csv", "line 4", "17 columns"),
+    ),
+    "no unit quaternion": (
+        lambda m: csv(m / "state_groundtruth_estimate0" / "data.csv", "t", [(START_NS, 0, 0, 0, 1, 1, 0, 0)]),
+        ("state_groundtruth_estimate0/data.csv", str(START_NS), "unit quaternion w x y z"),
+    ),
+    "no calibration of the ground truth": (
+        lambda m: (m / "state_groundtruth_estimate0" / "sensor.yaml").unlink(),
+        ("state_groundtruth_estimate0/sensor.yaml", "no such file"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line(flat: Path, one_line: OneLine, name: str) -> None:
+    spoil, parts = BAD[name]
+    spoil(flat)
+    with pytest.raises(DataError) as caught:
+        open_recordings(flat.parent)
+    one_line(caught.value, *parts)
+    assert not (flat / "made").exists(), "YAML was run"
+
+
+def test_a_later_image_of_another_size_is_refused_when_read(flat: Path, one_line: OneLine) -> None:
+    assert cv2.imwrite(str(flat / "cam0" / "data" / f"{SECOND}.png"), np.zeros((60, 94), np.uint8))
+    (recording,) = open_recordings(flat)
+    with pytest.raises(DataError) as caught:
+        recording.image(1)
+    one_line(caught.value, SECOND, "94x60", "188x120")

@@ -1,0 +1,159 @@
+"""KITTI raw's layout: calibration, LiDAR, GPS poses, and which ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from stadia.core.errors import DataError
+from stadia.datasets.kitti import compute_camera_poses, compute_imu_poses, project_scan, read_scan
+from stadia.datasets.open_dataset import open_recordings
+
+OneLine = Callable[..., None]
+DRIVE = "2011_09_26/2011_09_26_drive_0001_sync"
+T_CAMERA_VELO = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, -0.27], [0, 0, 0, 1]])
+
+
+def line(name: str, values: Any) -> str:
+    return f"{name}: " + " ".join(f"{v:.12e}" for v in np.asarray(values).ravel()) + "\n"
+
+
+@pytest.fixture
+def drive(tmp_path: Path, world: Any) -> Path:
+    """A drive of three frames, both color cameras, one scan, GPS that moves north-east and up."""
+    folder = tmp_path / DRIVE
+    for index in range(3):
+        for camera, side in (("02", "left"), ("03", "right")):
+            world.save(folder / f"image_{camera}" / "data" / f"{index:010d}.png", world.render(index, side)[0])
+        packet = [
+            49.0 + 1e-5 * index,
+            8.4 + 1e-5 * index,
+            100.0 + 0.1 * index,
+            0.01,
+            0.02,
+            0.5 + 0.01 * index,
+            *[0.0] * 24,
+        ]
+        (folder / "oxts" / "data").mkdir(parents=True, exist_ok=True)
+        (folder / "oxts" / "data" / f"{index:010d}.txt").write_text(" ".join(map(str, packet)))
+    offsets = {"02": 0.06, "03": 0.06 - world.baseline_m}
+    calibration = line("R_rect_00", np.eye(3))
+    for camera, offset in offsets.items():
+        calibration += line(f"P_rect_{camera}", world.K @ np.hstack([np.eye(3), [[offset], [0], [0]]]))
+    calibration += line("K_02", 1.33 * world.K) + "calib_time: 09-Jan-2012 13:57:47\n"
+    date = folder.parent
+    (date / "calib_cam_to_cam.txt").write_text(calibration)
+    (date / "calib_velo_to_cam.txt").write_text(line("R", T_CAMERA_VELO[:3, :3]) + line("T", T_CAMERA_VELO[:3, 3]))
+    (date / "calib_imu_to_velo.txt").write_text(line("R", np.eye(3)) + line("T", [-0.8, 0.3, -0.8]))
+    (folder / "velodyne_points" / "data").mkdir(parents=True)
+    np.array([[10, 1, 0.5, 0], [20, 2, 1.0, 0], [-10, 1, 1, 0]], np.float32).tofile(
+        folder / "velodyne_points" / "data" / "0000000000.bin"
+    )
+    return folder
+
+
+def test_only_the_rectified_matrices_are_used(drive: Path, world: Any) -> None:
+    for path in (drive, drive.parent, drive.parent.parent):
+        (recording,) = open_recordings(path)
+        assert recording.name == f"kitti_raw/{DRIVE}"
+        np.testing.assert_allclose(recording.camera(0, "right").K.numpy(), world.K)
+        np.testing.assert_allclose(recording.T_right_left, world.T_right_left, atol=1e-12)
+        assert np.array_equal(recording.image(2, "right"), world.render(2, "right")[0])
+
+
+def test_a_scan_becomes_the_nearest_depth_at_the_devkits_pixel(world: Any) -> None:
+    """Both points are seen at one pixel; the nearer wins, and pixels count from 1 as in MATLAB."""
+    points = np.array([[20, 2, 1, 0], [10, 1, 0.5, 0], [-5, 0, 0, 0]], np.float32)[:, :3]
+    T = T_CAMERA_VELO.copy()
+    T[2, 3] = 0
+    depth = project_scan(points, (world.K @ T[:3]), world.height, world.width)
+    assert np.count_nonzero(depth) == 1
+    column, row = round(world.K[0, 2] - 0.1 * world.K[0, 0]) - 1, round(world.K[1, 2] - 0.05 * world.K[1, 1]) - 1
+    assert depth[row, column] == 10
+    T[2, 3] = -0.27
+    of_eigen = project_scan(points, (world.K @ T[:3]), world.height, world.width, scanner_depth=True)
+    assert of_eigen[of_eigen > 0].min() == 10
+
+
+def test_each_kind_of_ground_truth_is_read(drive: Path, tmp_path: Path, world: Any, one_line: OneLine) -> None:
+    def write(folder: Path, kind: str, metres: int) -> None:
+        path = folder / "proj_depth" / kind / "image_02" / "0000000000.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.full((world.height, world.width), metres * 256, np.uint16))
+
+    def depth(**options: Any) -> float | None:
+        found = open_recordings(drive, **options)[0].depth_m(0)
+        return None if found is None else float(found.max())
+
+    assert depth() == pytest.approx(9.73)
+    assert depth(ground_truth="lidar_eigen") == pytest.approx(10)
+    assert depth(ground_truth="none") is None
+    write(drive, "velodyne_raw", 5)
+    assert depth() == 5
+    write(drive, "groundtruth", 7)
+    assert depth() == 7
+    assert depth(ground_truth="velodyne_raw") == 5
+    assert open_recordings(drive)[0].depth_m(1) is None
+    with_jpeg = drive / "proj_depth" / "groundtruth" / "image_02" / "0000000001.jpg"
+    with_jpeg.touch()
+    with pytest.raises(DataError, match="depth as a JPEG"):
+        open_recordings(drive)[0].depth_m(1)
+    with_jpeg.unlink()
+    write(tmp_path / "annotated" / "val" / drive.name, "groundtruth", 9)
+    assert depth(ground_truth="groundtruth", ground_truth_path=str(tmp_path / "annotated")) == 9
+    with pytest.raises(DataError) as caught:
+        depth(ground_truth="velodyne_raw", ground_truth_path=str(tmp_path / "annotated"))
+    one_line(caught.value, "annotated", "ground truth 'velodyne_raw'")
+
+
+def test_a_cut_off_scan_is_named(drive: Path, one_line: OneLine) -> None:
+    scan = drive / "velodyne_points" / "data" / "0000000000.bin"
+    scan.write_bytes(scan.read_bytes()[:-4])
+    with pytest.raises(DataError) as caught:
+        open_recordings(drive)[0].depth_m(0)
+    one_line(caught.value, scan, "44 bytes", "16 bytes each")
+    np.array([[np.nan, 0, 0, 0]], np.float32).tofile(scan)
+    with pytest.raises(DataError, match="not finite"):
+        read_scan(scan)
+
+
+def test_camera_poses_from_gps(drive: Path) -> None:
+    """0.00001 degrees are 1.11 m north and 0.73 m east at 49 degrees; each pose is relative to the first camera's."""
+    (recording,) = open_recordings(drive)
+    np.testing.assert_allclose(recording.T_world_camera(0), np.eye(4), atol=1e-9)
+    travelled = np.linalg.norm(recording.T_world_camera(2)[:3, 3])
+    assert travelled == pytest.approx(2 * np.hypot(1.113, 0.730), rel=0.03)  # the turning lever arm adds a little
+
+
+def test_gps_driving_forward_moves_the_camera_forward() -> None:
+    """East is yaw 0: heading and moving east, the next frame's points come nearer: T_next_now has t_z < 0."""
+    packets = np.zeros((2, 30))
+    packets[:, 0] = 49
+    packets[1, 1] = 1e-5
+    east = compute_imu_poses(packets)
+    assert (np.linalg.inv(east[0]) @ east[1])[0, 3] == pytest.approx(np.cos(np.radians(49)) * 1.11319, rel=1e-4)
+    poses = compute_camera_poses(packets, T_CAMERA_VELO)
+    T_next_now = np.linalg.inv(poses[1]) @ poses[0]
+    assert T_next_now[2, 3] < -0.7
+    assert np.abs(T_next_now[:2, 3]).max() < 1e-6
+
+
+def test_without_gps_there_are_no_poses(drive: Path, one_line: OneLine) -> None:
+    (drive / "oxts" / "data" / "0000000001.txt").write_text("1 2 3")
+    with pytest.raises(DataError) as caught:
+        open_recordings(drive)
+    one_line(caught.value, "0000000001.txt", "30 numbers")
+    (drive / "oxts" / "data" / "0000000001.txt").unlink()
+    assert open_recordings(drive)[0].T_world_camera(0) is None
+
+
+def test_a_drive_without_its_dates_calibration(drive: Path, one_line: OneLine) -> None:
+    (drive.parent / "calib_cam_to_cam.txt").unlink()
+    with pytest.raises(DataError) as caught:
+        open_recordings(drive)
+    one_line(caught.value, drive.parent / "calib_cam_to_cam.txt", "no such file")

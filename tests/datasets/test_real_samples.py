@@ -1,0 +1,133 @@
+"""The readers on real samples in the official layouts: facts that are known of them, and nothing made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from stadia.dataloading.config import AugmentationConfig, ColorConfig
+from stadia.dataloading.samples import VideoSamples, stack_samples, unpack_batch
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.open_dataset import open_recordings
+
+pytestmark = pytest.mark.real
+
+
+def test_kitti_odometry_06(real_data: Path) -> None:
+    (recording,) = open_recordings(real_data / "kitti_odometry")
+    assert recording.name == "kitti_odometry/06"
+    assert len(recording) == 51
+    assert recording.sides == ("left", "right")
+    assert recording.image(50, "right").shape == (370, 1226, 3)
+    assert -recording.T_right_left[0, 3] == pytest.approx(0.5372, abs=5e-5)
+    camera = recording.camera(0)
+    assert (float(camera.fx), float(camera.cx)) == pytest.approx((707.0912, 601.8873))
+    positions = np.array([recording.T_world_camera(i)[:3, 3] for i in range(51)])
+    assert np.linalg.norm(np.diff(positions, axis=0), axis=1).sum() == pytest.approx(59.9, abs=0.05)
+    T_next_now = np.linalg.inv(recording.T_world_camera(1)) @ recording.T_world_camera(0)
+    assert T_next_now[2, 3] < -1, "driving forward"
+    assert recording.timestamp_s(50) == pytest.approx(5.196, abs=1e-3)
+
+
+def test_right_camera_lies_to_the_right(real_data: Path) -> None:
+    """Matches are further left in the right image: x_left - x_right = f b / Z > 0."""
+    (recording,) = open_recordings(real_data / "kitti_odometry")
+    left, right = (cv2.cvtColor(recording.image(10, side), cv2.COLOR_RGB2GRAY) for side in recording.sides)
+    matcher = cv2.StereoSGBM_create(
+        -64, 128, 5, P1=200, P2=800, disp12MaxDiff=1, uniquenessRatio=10, speckleWindowSize=100, speckleRange=2
+    )
+    disparity = matcher.compute(left, right) / 16
+    found = disparity[disparity > -64]
+    assert (found > 0).mean() > 0.98
+
+
+def test_kitti_raw(real_data: Path) -> None:
+    (recording,) = open_recordings(real_data / "kitti_raw")
+    assert len(recording) == 78
+    assert recording.sides == ("left",)
+    assert recording.image(77).shape == (375, 1242, 3)
+    assert float(recording.camera(0).fx) == pytest.approx(721.5377), "P_rect_02, not the raw camera's 959.79"
+    poses = real_data / "kitti_raw" / "2011_09_26" / "2011_09_26_drive_0000_sync" / "lidar_odometry_cam2.txt"
+    (posed,) = open_recordings(real_data / "kitti_raw", poses=str(poses))
+    assert posed.T_world_camera(77)[2, 3] == pytest.approx(7.4, abs=0.1)
+
+
+def test_scans_are_projected_as_the_devkit_does(real_data: Path) -> None:
+    """Every pixel of the four official projections, to a step of their 16 bits."""
+    (scans,) = open_recordings(real_data / "kitti_raw", ground_truth="lidar")
+    (official,) = open_recordings(real_data / "kitti_raw", ground_truth="velodyne_raw")
+    indices = [i for i in range(78) if scans.depth_m(i) is not None]
+    assert indices == [0, 6, 12, 18]
+    for index in indices:
+        ours, theirs = scans.depth_m(index), official.depth_m(index)
+        assert np.count_nonzero(theirs) > 15_000
+        assert np.array_equal(ours > 0, theirs > 0)
+        assert np.abs(ours - theirs).max() <= 1 / 256
+    (of_eigen,) = open_recordings(real_data / "kitti_raw", ground_truth="lidar_eigen")
+    depth = of_eigen.depth_m(0)
+    assert np.median((depth - official.depth_m(0))[depth > 0]) == pytest.approx(0.27, abs=0.08)
+
+
+def test_seven_scenes(real_data: Path) -> None:
+    (recording,) = open_recordings(real_data / "sevenscenes")
+    assert len(recording) == 80
+    depth = recording.depth_m(0)
+    assert depth.shape == (480, 640)
+    assert 0.3 < np.median(depth[depth > 0]) < 4
+    assert depth.max() < 65
+    given = np.loadtxt(real_data / "sevenscenes" / "kitchen" / "camera-intrinsics.txt")
+    np.testing.assert_array_equal(recording.camera(0).K.numpy(), given)
+    T = recording.T_world_camera(79)
+    np.testing.assert_allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=3e-4)
+
+
+def test_video_file_and_image_folder_give_equal_frames(
+    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The 78 frames of KITTI raw: the car drives for 5 seconds and then stands."""
+    monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
+    (drive,) = open_recordings(real_data / "kitti_raw")
+    mp4 = tmp_path / "drive.mp4"
+    with av.open(str(mp4), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=10, options={"qp": "0", "preset": "ultrafast"})
+        stream.height, stream.width, stream.pix_fmt = 375, 1242, "rgb24"
+        for index in range(len(drive)):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(drive.image(index), format="rgb24")))
+        container.mux(stream.encode())
+    camera: dict[str, Any] = {"focal_px": 721.5}
+    (file,) = open_recordings(mp4, camera=camera)
+    (folder,) = open_recordings(drive.file(0).parent, camera=camera)
+    assert file.selection == folder.selection
+    assert file.selection.total == 78
+    assert file.selection.standing > 15
+    assert 35 <= len(file) <= 55
+    for index in range(len(file)):
+        assert np.array_equal(file.image(index), folder.image(index))
+    (every,) = open_recordings(mp4, camera=camera, stride=1)
+    assert len(every) == 78
+    assert np.array_equal(every.image(77), drive.image(77))
+
+
+def test_samples_of_three_datasets(real_data: Path, tmp_path: Path) -> None:
+    cache = CacheConfig(folder=str(tmp_path / "cache"))
+    recordings = [
+        open_recordings(real_data / name, frames=(0, 6))[0] for name in ("kitti_odometry", "kitti_raw", "sevenscenes")
+    ]
+    mono = VideoSamples(recordings, height=96, width=320, ground_truth_depth=True, cache=cache)
+    assert mono.stereo is False
+    assert len(mono) == 12
+    batch = unpack_batch(stack_samples([mono.packed(0), mono.packed(4), mono.packed(8)]))
+    assert [float(d.max()) > 0 for d in batch.targets.depth_m] == [False, True, True]
+    stereo = VideoSamples(
+        recordings[:1],
+        height=96,
+        width=320,
+        augmentation=AugmentationConfig(mirror=1, color=ColorConfig(probability=1)),
+        cache=cache,
+    )
+    assert stereo[0].inputs.T_source_target_rig[2, 0, 3] == pytest.approx(-0.5372, abs=5e-5)

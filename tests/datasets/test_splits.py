@@ -1,0 +1,145 @@
+"""Who trains and who validates, and that the two do not meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stadia.core.config import resolve_config
+from stadia.core.errors import ConfigError, DataError
+from stadia.dataloading.config import DataConfig
+from stadia.dataloading.samples import open_split
+from stadia.datasets.config import SplitConfig
+from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.splits import TrainValSplit, read_split_file, split_blocks
+
+OneLine = Callable[..., None]
+
+
+class Long:
+    """A recording with the methods that splitting uses."""
+
+    sides = ("left", "right")
+
+    def __init__(self, name: str, frames: int) -> None:
+        self.name, self._frames = name, frames
+
+    def __len__(self) -> int:
+        return self._frames
+
+
+def blocks(frames: int = 2000, **how: Any) -> TrainValSplit:
+    return split_blocks([Long("a", frames)], SplitConfig(**how))  # type: ignore[list-item]
+
+
+def test_validation_blocks_are_separated_by_gaps() -> None:
+    split = blocks(val_share=0.1, gap=10)
+    (train,), (val,) = split.train, split.val
+    assert len(val.indices) == 200
+    assert np.count_nonzero(np.diff(val.indices) > 1) == 3, "four blocks in 2000 frames"
+    apart = np.abs(np.subtract.outer(np.array(train.indices), np.array(val.indices))).min()
+    assert apart == 11
+
+
+def test_blocks_depend_on_seed_and_name() -> None:
+    assert blocks(seed=1).val[0].indices == blocks(seed=1).val[0].indices != blocks(seed=2).val[0].indices
+    two = split_blocks([Long("b", 2000), Long("a", 2000)], SplitConfig(seed=1))  # type: ignore[list-item]
+    assert two.val[1].indices == blocks(seed=1).val[0].indices
+
+
+def test_a_short_recording_is_not_used_up_by_its_gap() -> None:
+    split = blocks(51)
+    assert len(split.val[0].indices) == 5
+    assert len(split.train[0].indices) >= 36
+    assert blocks(5).val == [], "too short for any"
+    assert blocks(val_share=0).val == []
+
+
+def test_both_sides_of_a_block_validate() -> None:
+    split = split_blocks([Long("a", 100)], SplitConfig(), sides=("left", "right"))  # type: ignore[list-item]
+    assert [f.side for f in split.val] == ["left", "right"]
+    assert split.val[0].indices == split.val[1].indices
+
+
+def test_splits_of_the_dataset_are_used(tmp_path: Path, world: Any) -> None:
+    world.dataset(tmp_path, {"train": ["a", "b"], "val": ["c"], "test": ["d"]}, frames=3, depth=False)
+
+    def names(**options: Any) -> tuple[list[str], list[str]]:
+        split = open_split(resolve_config(DataConfig, {"path": str(tmp_path), **options}))
+        return tuple([f.recording.name.split("/")[1] for f in part] for part in (split.train, split.val))  # type: ignore
+
+    assert names() == (["a", "b"], ["c"])
+    assert names(split_by={"val_recordings": ["a"]}) == (["b", "c"], ["a"]), "the test split stays out"
+    assert names(recordings=["a", "d"], split_by={"val_recordings": ["d"]}) == (["a"], ["d"]), "unless it is selected"
+    assert names(split="test")[0] == ["d"]
+
+
+def test_a_dataset_without_a_validation_split_gives_blocks_of_its_training_split(tmp_path: Path, world: Any) -> None:
+    world.dataset(tmp_path, {"train": ["a"], "test": ["d"]}, frames=10, depth=False, stereo=False)
+    split = open_split(DataConfig(path=str(tmp_path), split_by=SplitConfig(val_share=0.3)))
+    assert {f.recording.name.split("/")[1] for f in split.train + split.val} == {"a"}
+    assert len(split.val[0].indices) == 3
+
+
+def test_split_files_select_frames(tmp_path: Path, world: Any) -> None:
+    world.kitti_odometry(tmp_path, frames=4, first=7)
+    (tmp_path / "train.txt").write_text("06 8 l\n06 0000000009 l\n\n06 8 r\n")
+    (tmp_path / "val.txt").write_text("kitti_odometry/06 10\n")
+    files = {"train_file": str(tmp_path / "train.txt"), "val_file": str(tmp_path / "val.txt")}
+    split = open_split(DataConfig(path=str(tmp_path), split_by=SplitConfig(**files)))
+    assert [(f.indices, f.side) for f in split.train] == [((1, 2), "left"), ((1,), "right")]
+    assert [(f.indices, f.side) for f in split.val] == [((3,), "left")]
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("06", ("'06'", "line 2", "recording frame l|r")),
+        ("06 1 l l", ("line 2",)),
+        ("06 one l", ("line 2",)),
+        ("06 1 x", ("line 2",)),
+        ("06 -1 l", ("line 2",)),
+        ("07 1 l", ("recording '07'", "line 2", "kitti_odometry/06")),
+        ("../06 1 l", ("recording '../06'",)),
+        ("06 99 l", ("frame 99 left", "line 2", "1 such lines", "download them")),
+        ("06 99\n06 1\n07 0\n06 98 r", ("frame 99 left of '06' in line 2", "3 such lines")),
+    ],
+)
+def test_a_wrong_line_is_named(
+    tmp_path: Path, world: Any, one_line: OneLine, line: str, parts: tuple[str, ...]
+) -> None:
+    world.kitti_odometry(tmp_path, frames=2)
+    file = tmp_path / "split.txt"
+    file.write_text(f"06 0 l\n{line}\n")
+    with pytest.raises(DataError) as caught:
+        read_split_file(file, open_recordings(tmp_path))
+    one_line(caught.value, file, *parts)
+
+
+def test_split_file_with_a_missing_side_is_refused(tmp_path: Path, world: Any) -> None:
+    world.kitti_odometry(tmp_path, frames=2, cameras=(0,))
+    (tmp_path / "split.txt").write_text("06 1 r\n")
+    with pytest.raises(DataError, match="frame 1 right"):
+        read_split_file(tmp_path / "split.txt", open_recordings(tmp_path))
+
+
+def test_ambiguous_recording_name_is_refused(tmp_path: Path, one_line: OneLine) -> None:
+    (tmp_path / "split.txt").write_text("seq-01 5\n")
+    recordings: Any = [Long("chess/seq-01", 9), Long("fire/seq-01", 9), Long("seq-02", 9)]
+    with pytest.raises(DataError) as caught:
+        read_split_file(tmp_path / "split.txt", recordings)
+    one_line(caught.value, "split.txt, line 1", "chess/seq-01, fire/seq-01", "whole name")
+
+
+def test_contradicting_split_options_are_refused(one_line: OneLine) -> None:
+    for given in ({"val_file": "v"}, {"train_file": "t", "val_recordings": ["a"]}):
+        with pytest.raises(ConfigError) as caught:
+            resolve_config(DataConfig, {"path": "x", "split_by": given})
+        one_line(caught.value, "split_by")
+    for given in ({"offsets": [0, 1]}, {"offsets": [1, 1]}, {"frames": [3, 3]}, {"format": "kiti"}):
+        with pytest.raises(ConfigError):
+            resolve_config(DataConfig, {"path": "x", **given})

@@ -1,0 +1,195 @@
+"""The stadia layout, as RoadWorld writes it and as anybody may."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from stadia.core.errors import DataError
+from stadia.datasets.open_dataset import open_recordings
+
+OneLine = Callable[..., None]
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_everything_is_read(tmp_path: Path, world: Any) -> None:
+    (recording,) = open_recordings(world.dataset(tmp_path, {"train": ["a"]}, frames=3))
+    assert len(recording) == 3
+    assert recording.sides == ("left", "right")
+    np.testing.assert_array_equal(recording.T_right_left, world.T_right_left)
+    for side in recording.sides:
+        rgb, depth_m = world.render(2, side)
+        assert np.array_equal(recording.image(2, side), rgb)
+        assert np.array_equal(recording.depth_m(2, side), depth_m)
+        camera = recording.camera(2, side)
+        assert (camera.height, camera.width) == rgb.shape[:2]
+        np.testing.assert_array_equal(camera.K.numpy(), world.K)
+    np.testing.assert_allclose(recording.T_world_camera(2), world.pose(2), atol=1e-9)
+    right = recording.T_world_camera(2, "right")
+    np.testing.assert_allclose(right @ [0, 0, 0, 1], world.pose(2) @ [world.baseline_m, 0, 0, 1], atol=1e-9)
+    assert recording.timestamp_s(2) == pytest.approx(0.2)
+
+
+def test_all_but_images_and_camera_is_optional(tmp_path: Path, world: Any) -> None:
+    world.recording(tmp_path / "a", 2, stereo=False, depth=False)
+    (tmp_path / "a" / "poses.txt").unlink()
+    (recording,) = open_recordings(tmp_path / "a")
+    assert recording.sides == ("left",)
+    assert recording.T_right_left is None
+    assert recording.depth_m(0) is None
+    assert recording.T_world_camera(0) is None
+
+
+def test_depth_png_of_16_bits_is_read(tmp_path: Path, world: Any) -> None:
+    world.recording(tmp_path / "a", 1)
+    array = tmp_path / "a" / "depth" / "left" / "000000.npy"
+    depth = np.load(array)
+    array.unlink()
+    cv2.imwrite(str(array.with_suffix(".png")), np.uint16((depth * 256).round()))
+    np.testing.assert_allclose(open_recordings(tmp_path / "a")[0].depth_m(0), depth, atol=1 / 256)
+
+
+def test_splits_of_dataset_json_are_read(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+    world.dataset(tmp_path, {"train": ["a", "b"], "test": ["c"]}, frames=1)
+    assert [r.name.split("/")[-1] for r in open_recordings(tmp_path)] == ["a", "b", "c"]
+    assert [r.name.split("/")[-1] for r in open_recordings(tmp_path, split="test")] == ["c"]
+    assert [r.name.split("/")[-1] for r in open_recordings(tmp_path, split="train", recordings=("b",))] == ["b"]
+    with pytest.raises(DataError) as caught:
+        open_recordings(tmp_path, split="val")
+    one_line(caught.value, "train, test", "'val'")
+
+
+def test_fingerprint_depends_on_content(tmp_path: Path, world: Any) -> None:
+    world.recording(tmp_path / "a", 3)
+    before = open_recordings(tmp_path / "a")[0].fingerprint()
+    shutil.copytree(tmp_path / "a", tmp_path / "moved")
+    assert open_recordings(tmp_path / "moved")[0].fingerprint() == before
+    about = tmp_path / "a" / "recording.json"
+    cameras = json.loads(about.read_text())["cameras"]
+    cameras["left"]["K"][0][0] += 1
+    edit(about, cameras=cameras)
+    assert open_recordings(tmp_path / "a")[0].fingerprint() != before
+    world.save(tmp_path / "moved" / "right" / "000002.png", world.render(0)[0])
+    assert open_recordings(tmp_path / "moved")[0].fingerprint() != before
+
+
+def test_a_name_cannot_leave_the_dataset(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+    world.recording(tmp_path / "outside", 1)
+    world.dataset(tmp_path / "own", {"train": ["a"]}, frames=1)
+    edit(tmp_path / "own" / "dataset.json", splits={"train": ["../outside"]})
+    with pytest.raises(DataError) as caught:
+        open_recordings(tmp_path / "own")
+    one_line(caught.value, "../outside", "outside its folder")
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"cameras": {}}, ("cameras",)),
+        ({"cameras": {"left": {"height": 96, "width": 160}}}, ("cameras.left.K", "Field required")),
+        (
+            {
+                "cameras": {"left": {"K": [[0, 0, 1], [0, 5, 1], [0, 0, 1]], "height": 9, "width": 9}},
+                "T_right_left": None,
+            },
+            ("cameras.left", "fx 0"),
+        ),
+        (
+            {
+                "cameras": {"left": {"K": [[0.6, 0, 0.5], [0, 1.9, 0.5], [0, 0, 1]], "height": 9, "width": 9}},
+                "T_right_left": None,
+            },
+            ("normalized",),
+        ),
+        (
+            {
+                "cameras": {"left": {"K": [[9, 0, 1], [0, 9, 1], [0, 0, 2]], "height": 9, "width": 9}},
+                "T_right_left": None,
+            },
+            ("lower rows",),
+        ),
+        ({"T_right_left": None}, ("2 camera(s)", "T_right_left")),
+        ({"frame_rate_hz": float("nan")}, ("frame_rate_hz",)),
+        ({"frame_rate_hz": 0}, ("frame_rate_hz",)),
+    ],
+)
+def test_a_wrong_description_is_named(
+    tmp_path: Path, world: Any, one_line: OneLine, change: dict[str, Any], parts: tuple[str, ...]
+) -> None:
+    world.recording(tmp_path / "a", 1)
+    edit(tmp_path / "a" / "recording.json", **change)
+    with pytest.raises(DataError) as caught:
+        open_recordings(tmp_path / "a")
+    one_line(caught.value, tmp_path / "a" / "recording.json", *parts)
+
+
+@pytest.mark.parametrize("name", ["000001.jpg", "000001.jpeg", "000001.png"])
+def test_depth_as_a_jpeg_is_refused(tmp_path: Path, world: Any, one_line: OneLine, name: str) -> None:
+    """Also under the name of a PNG; passed over, the frame would train without."""
+    folder = world.recording(tmp_path / "a", 3)
+    (folder / "depth" / "left" / "000001.npy").unlink()
+    picture = folder / "depth" / "left" / name
+    picture.write_bytes(cv2.imencode(".jpg", np.full((world.height, world.width), 9, np.uint8))[1].tobytes())
+    (recording,) = open_recordings(folder)
+    assert recording.depth_m(0) is not None
+    with pytest.raises(DataError) as caught:
+        recording.depth_m(1)
+    one_line(caught.value, picture, "JPEG", "lossy")
+
+
+@pytest.mark.parametrize("stored", ["bits", "size"])
+def test_depth_of_8_bits_or_of_another_size_is_refused(
+    tmp_path: Path, world: Any, one_line: OneLine, stored: str
+) -> None:
+    folder = world.recording(tmp_path / "a", 2)
+    (folder / "depth" / "left" / "000001.npy").unlink()
+    picture = folder / "depth" / "left" / "000001.png"
+    height, width = (world.height, world.width) if stored == "bits" else (world.height // 2, world.width)
+    cv2.imwrite(str(picture), np.full((height, width), 200, np.uint8 if stored == "bits" else np.uint16))
+    with pytest.raises(DataError) as caught:
+        open_recordings(folder)[0].depth_m(1)
+    one_line(
+        caught.value, picture, *(("uint8", "16-bit") if stored == "bits" else (f"{width}x{height}", "image's size"))
+    )
+
+
+def test_wrong_content_is_named(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+    folder = world.recording(tmp_path / "a", 3)
+    depth = folder / "depth" / "left" / "000001.npy"
+    np.save(depth, np.full((world.height, world.width), np.nan, np.float32))
+    (recording,) = open_recordings(folder)
+    with pytest.raises(DataError) as caught:
+        recording.depth_m(1)
+    one_line(caught.value, depth, "nan")
+    picture = folder / "left" / "000001.png"
+    cv2.imwrite(str(picture), np.zeros((40, 50, 3), np.uint8))
+    with pytest.raises(DataError) as caught:
+        recording.image(1)
+    one_line(caught.value, picture, "50x40", "160x96")
+    (folder / "right" / "000002.png").unlink()
+    with pytest.raises(DataError) as caught:
+        open_recordings(folder)
+    one_line(caught.value, folder / "left" / "000002.png", "the other side")
+    (folder / "times.txt").write_text("0\n1\n")
+    world.save(folder / "right" / "000002.png", world.render(0)[0])
+    with pytest.raises(DataError, match="2 times"):
+        open_recordings(folder)
+    (folder / "recording.json").write_text("{")
+    with pytest.raises(DataError, match="invalid JSON"):
+        open_recordings(folder)
+
+
+def test_dataset_without_recordings_is_refused(tmp_path: Path, world: Any) -> None:
+    world.dataset(tmp_path, {"train": []}, frames=1)
+    with pytest.raises(DataError, match="no recording"):
+        open_recordings(tmp_path)

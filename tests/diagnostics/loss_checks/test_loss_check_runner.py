@@ -1,0 +1,373 @@
+"""Loss checks of custom losses, of correct losses, and at the time limit. They change neither task nor random numbers.
+
+The findings are proven by the mutations of tests/mutations/losses.py and training_starts.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from mutations import losses, training_starts
+from torch import Tensor, nn
+
+from stadia.core import random_state
+from stadia.core.types import Batch, Prediction, Targets
+from stadia.diagnostics.finding import Severity
+from stadia.diagnostics.loss_checks import loss_check_runner
+from stadia.diagnostics.loss_checks.init_checks import check_camera, check_stereo_depth_range
+from stadia.diagnostics.loss_checks.loss_case import FORMS, make_depth_case
+from stadia.diagnostics.loss_checks.loss_check_runner import (
+    TimeLimitReached,
+    check_losses,
+    check_training_start,
+    stop_at,
+)
+from stadia.diagnostics.loss_checks.loss_properties import check_gradient
+from stadia.diagnostics.loss_checks.synthetic_plane import PlaneScene, mirror_scene, render_plane
+from stadia.diagnostics.loss_checks.training_start import TrainingStart, check_one_batch, grows_steadily, take_samples
+from stadia.diagnostics.loss_checks.video_cases import OutputSpec, make_video_case
+from stadia.diagnostics.preflight.recording_survey import NotChecked
+from stadia.geometry.camera import crop
+from stadia.geometry.se3 import se3_exp
+from stadia.losses import SPARSE_DEPTH_LOSSES
+from stadia.losses.config import SparseDepthConfig
+from stadia.losses.loss_report import LossReport
+from stadia.losses.sparse_depth import SparseDepthLoss
+from stadia.training import optim
+from stadia.training.config import OptimizerConfig
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", losses.SOUND)
+def test_correct_losses_have_no_findings(name: str) -> None:
+    assert losses._of_sound(name) == []
+
+
+@pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
+def test_every_labeled_loss_has_the_properties(part: str) -> None:
+    """All but the loss that is pooled over the batch by its name: its samples are coupled, which is reported."""
+    weights = {**dict.fromkeys(SPARSE_DEPTH_LOSSES, 0.0), part: 1.0}
+    forgives = part in ("affine_invariant", "gradient_matching")
+    found = check_losses(
+        {part: make_depth_case(SparseDepthLoss(SparseDepthConfig(**weights)), forgives_scale=forgives)}
+    )
+    assert {one.code for one in found} == ({"L04"} if part == "silog_pooled" else set())
+
+
+def test_forms_are_those_that_have_a_name() -> None:
+    for make in losses.SOUND.values():
+        assert make().forms.keys() <= set(FORMS)
+
+
+def test_mirrored_scene_equals_the_mirrored_image() -> None:
+    """Depth is that of the mirrored plane by its own projection, and motion maps its points to the mirrored sources."""
+    scene = render_plane(height=24, width=40, batch=1)
+    other = mirror_scene(scene)
+    torch.testing.assert_close(se3_exp(other.twist), other.targets.T_source_target_true)
+    torch.testing.assert_close(other.twist[..., 0], -scene.twist[..., 0])  # x of the translation
+    torch.testing.assert_close(other.targets.camera.cx, 39 - scene.targets.camera.cx)
+    assert losses.simple(other.targets, _described(other), other.source_names).total == pytest.approx(
+        float(losses.simple(scene.targets, _described(scene), scene.source_names).total), rel=1e-9
+    )
+
+
+def _described(scene: PlaneScene) -> Prediction:
+    return Prediction((scene.inverse_depth,), se3_exp(scene.twist))
+
+
+def test_stereo_only_loss_has_no_motion_axis() -> None:
+    assert [axis.code for axis in make_video_case(losses.simple, ("stereo",)).axes] == ["L01"]
+    assert [axis.code for axis in make_video_case(losses.simple, ("-2", "+2")).axes] == ["L01", "P01"]
+    codes = [
+        axis.code
+        for axis in make_video_case(losses.package_loss, ("stereo",), OutputSpec(brightness=True, right_view=True)).axes
+    ]
+    assert codes == ["L01", "B01", "B01", "L01"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sources", "outputs"),
+    [(losses.VIDEO, OutputSpec(4, 4, brightness=True)), (losses.WITH_PAIR, OutputSpec(4, right_view=True))],
+)
+def test_gradients_of_exposure_and_rectified_pairs_match(sources: tuple[str, ...], outputs: OutputSpec) -> None:
+    assert list(check_gradient(make_video_case(losses.package_loss_at(outputs.sizes), sources, outputs))) == []
+
+
+def of_measured_depth(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    assert targets.depth_m is not None
+    return losses.report(
+        (prediction.inverse_depth[0] * targets.depth_m).where(targets.depth_m > 0, 1.0).log().abs().mean()
+    )
+
+
+def every_pixel_loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    """Forgets that 0 is none."""
+    assert targets.depth_m is not None
+    return losses.report((1 / prediction.inverse_depth[0] - targets.depth_m).abs().mean())
+
+
+def log_loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    assert targets.depth_m is not None
+    return losses.report((prediction.inverse_depth[0] * targets.depth_m).log().abs().mean())
+
+
+def test_measured_depth_loss_is_checked_with_a_stereo_pair() -> None:
+    assert check_losses({"mine": make_video_case(of_measured_depth, ("stereo",))}) == []
+    assert check_losses({"mine": make_video_case(every_pixel_loss, ("stereo",))})[0].code == "L01"
+    assert check_losses({"mine": make_video_case(log_loss, ("stereo",))})[0].code == "L09"
+    (found,) = check_losses({"mine": make_video_case(of_measured_depth)})
+    assert (found.code, found.measured) == ("L10", "no gradient for motion")
+
+
+def test_modified_measured_depth_is_reported() -> None:
+    def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+        assert targets.depth_m is not None
+        targets.depth_m.clamp_(max=8)
+        return of_measured_depth(targets, prediction, source_names)
+
+    assert check_losses({"mine": make_video_case(loss, ("stereo",))})[0].measured == "targets.depth_m modified"
+
+
+def test_half_of_the_exposure_gradient_is_reported() -> None:
+    def half(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+        assert prediction.brightness is not None
+        brightness = (prediction.brightness + prediction.brightness.detach()) / 2
+        return losses.package_loss(targets, replace(prediction, brightness=brightness), source_names)
+
+    (found,) = check_gradient(make_video_case(half, losses.VIDEO, losses.EXPOSED))
+    assert found.code == "L03"
+    assert "brightness" in found.measured
+
+
+def test_exception_is_reported_in_one_line_and_ends_the_checks() -> None:
+    def raising(*_: object) -> LossReport:
+        raise ValueError("no\nway")
+
+    found = check_losses({"mine": make_video_case(raising)})
+    assert [(one.code, one.severity) for one in found] == [("L11", Severity.STOP), ("N01", Severity.NOTE)]
+    assert found[0].measured == "ValueError: no way"
+    assert found[0].where == ("mine",)
+    assert "L11 must be fixed first" in found[1].measured
+
+
+def black_images_refused(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
+    if not targets.image.any():
+        raise RuntimeError("nothing to compare")
+    return losses.simple(targets, prediction, names)
+
+
+def batches_of_two(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
+    return losses.report(losses.least(targets, prediction).view(2, *targets.image.shape[-2:]).mean())
+
+
+class Counting:
+    """Works for a number of calls, and raises after that."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def __call__(self, targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("the list is empty")
+        return losses.simple(targets, prediction, names)
+
+
+@pytest.mark.parametrize(
+    ("loss", "severity", "measured"),
+    [
+        (black_images_refused, Severity.WARN, "extreme inputs: RuntimeError: nothing to compare"),
+        (batches_of_two, Severity.WARN, "mean reduction: RuntimeError: shape '[2, 64, 128]' is invalid"),
+        (Counting(3), Severity.STOP, "finite: RuntimeError: the list is empty"),
+    ],
+)
+def test_occasional_exception_is_reported_once(
+    loss: Callable[..., LossReport], severity: Severity, measured: str
+) -> None:
+    (found,) = [one for one in check_losses({"mine": make_video_case(loss)}) if one.code != "N01"]
+    assert (found.code, found.severity) == ("L11", severity)
+    assert found.measured.startswith(measured)
+
+
+def test_a_backward_pass_that_raises_is_the_losss() -> None:
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, slope: Tensor) -> Tensor:
+            raise ValueError("no slope yet")
+
+    def loss(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
+        return losses.report(Broken.apply(losses.simple(targets, prediction, names).total))
+
+    first, *_ = check_losses({"mine": make_video_case(loss)})
+    assert (first.code, first.severity) == ("L11", Severity.STOP)
+    assert "its gradient, ValueError: no slope yet" in first.measured
+
+
+def test_nan_loss_is_reported_first_and_once() -> None:
+    def loss(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
+        return losses.report(losses.simple(targets, prediction, names).total * torch.nan)
+
+    found = check_losses({"mine": make_video_case(loss)})
+    assert [(one.code, one.severity) for one in found] == [("L09", Severity.STOP), ("N01", Severity.NOTE)]
+    assert "the loss is nan for usual images" in found[0].measured
+
+
+def test_nan_loss_at_the_truth_is_reported() -> None:
+    def loss(inverse_depth: Tensor, depth_m: Tensor) -> LossReport:
+        error = (inverse_depth * depth_m - 1).abs().log()
+        return losses.report(error.where(depth_m > 0, 0.0).mean())
+
+    assert "the loss is -inf for the true outputs" in [
+        one.measured for one in check_losses({"mine": make_depth_case(loss)})
+    ]
+
+
+def test_properties_after_the_time_limit_are_not_checked() -> None:
+    (found,) = check_losses({"mine": make_video_case(losses.simple)}, until=time.monotonic())
+    assert found.measured == "properties of the loss: the time limit of the checks was reached"
+
+
+def test_neither_task_nor_random_numbers_of_the_caller_are_changed() -> None:
+    task = training_starts.Toy()
+    before, states = copy.deepcopy(task.state_dict()), random_state.capture_generators()
+    assert check_training_start(TrainingStart.of(task, training_starts.batch()), training_starts.SECONDS) == []
+    assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
+    assert all(p.grad is None for p in task.parameters())
+    assert all(
+        torch.equal(value, states[name])
+        for name, value in random_state.capture_generators().items()
+        if not value.is_floating_point()
+    )
+
+
+def test_checks_without_a_network_run_after_the_time_limit() -> None:
+    """A camera that does not fit is found without a network."""
+    found = check_training_start(TrainingStart.of(training_starts.Toy(), training_starts.another_camera(0.25)), 0.0)
+    assert {one.code for one in found} == {"K20", "N01"}
+    reported = " ".join(one.measured for one in found)
+    assert "initial depth: the time limit of the checks was reached" in reported
+    assert "parameter gradients: the time limit of the checks was reached" in reported
+    assert "one batch: 0 steps until the time limit of the checks, and 10 are needed" in reported
+
+
+@pytest.mark.parametrize(
+    ("top", "left", "height", "width"),
+    [(0, 0, 18, 48), (0, 24, 24, 24), (0, 0, 16, 32), (12, 0, 12, 24)],
+    ids=["bottom off", "right half", "top left", "a quarter, as a zoom by 2"],
+)
+def test_a_camera_that_was_cropped_with_its_images_fits(top: int, left: int, height: int, width: int) -> None:
+    one = training_starts.batch()
+    image, camera = crop(one.inputs.image, one.inputs.camera, left, top, height, width)
+    part = replace(one, inputs=replace(one.inputs, image=image, camera=camera))
+    assert list(check_camera(TrainingStart.of(training_starts.Toy(), part))) == []
+
+
+class Clock:
+    """A second for each pass through a layer of its network, forward and backward."""
+
+    def __init__(self, layers: int) -> None:
+        self.now, clock = 0.0, self
+
+        class Layer(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                y = x * 1
+                clock.tick()
+                y.register_hook(clock.tick)
+                return y
+
+        self.net = nn.Sequential(*(Layer() for _ in range(layers)))
+
+    def tick(self, *_: object) -> None:
+        self.now += 1
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("seconds", "passes"), [(4, 5), (14, 15), (100, 20)])
+def test_a_pass_that_has_begun_ends_at_the_next_layer(
+    monkeypatch: pytest.MonkeyPatch, seconds: int, passes: int
+) -> None:
+    """Of ten layers there and back."""
+    clock = Clock(10)
+    monkeypatch.setattr(loss_check_runner, "time", clock)
+    with contextlib.suppress(TimeLimitReached), stop_at(seconds):
+        clock.net(torch.ones(1, requires_grad=True)).backward()
+    assert clock.now == passes
+    clock.net(torch.ones(1, requires_grad=True)).backward()  # nothing is left of it
+    assert clock.now == passes + 20
+
+
+def test_steps_that_were_taken_in_time_count() -> None:
+    """Of a training that climbs and is ended in its thirteenth step."""
+
+    class Ended(training_starts.Climbing):
+        steps = 0
+
+        def training_step(self, batch: Batch) -> LossReport:
+            self.steps += 1
+            if self.steps > 13:  # the first is of redrawn weights
+                raise TimeLimitReached
+            return super().training_step(batch)
+
+    (found,) = check_one_batch(TrainingStart.of(Ended(), training_starts.batch()))
+    assert found.code == "T26"
+    assert len(found.evidence["losses"]["loss"]) == 12
+
+
+@pytest.mark.slow
+def test_weights_that_have_learnt_need_not_fall_further() -> None:
+    """Weights that have not learned are covered by the mutation with a learning rate of 0."""
+    task, batch = training_starts.of(lr=1e-2), training_starts.batch()
+    optimizer = optim.build_optimizer(task, task.config.optimizer, task.parameter_groups())
+    for _ in range(40):
+        optimizer.zero_grad()
+        task.training_step(batch).total.backward()
+        optimizer.step()
+    task.config.optimizer = OptimizerConfig(lr=1e-9)
+    assert list(check_one_batch(TrainingStart.of(task, batch))) == []
+
+
+def test_a_part_of_a_batch_has_all_of_its_samples() -> None:
+    part = take_samples(training_starts.batch(), 2)
+    assert part.size == len(part.inputs.image) == len(part.inputs.camera.K) == len(part.targets.depth_m) == 2
+    assert (part.inputs.camera.width, part.source_names) == (48, ("-1", "+1", "stereo"))
+
+
+def test_stereo_depth_range_is_checked_without_labels() -> None:
+    pair = training_starts.unlabeled_pair()
+    far = {"depth_range_m": (20.0, 100.0)}
+    labeled = replace(pair, targets=replace(pair.targets, depth_m=torch.full_like(pair.targets.image[:, :1], 30.0)))
+    assert list(check_stereo_depth_range(TrainingStart.of(training_starts.Toy(), labeled, **far))) == []
+    half = replace(
+        labeled,
+        targets=replace(labeled.targets, depth_m=labeled.targets.depth_m * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)),
+    )
+    (found,) = check_stereo_depth_range(TrainingStart.of(training_starts.Toy(), half, **far))
+    (of_both,) = check_stereo_depth_range(TrainingStart.of(training_starts.Toy(), pair, **far))
+    assert 0 < found.evidence["matches"] < of_both.evidence["matches"]
+    blank = replace(pair, targets=replace(pair.targets, sources=torch.zeros_like(pair.targets.sources)))
+    with pytest.raises(NotChecked, match="0 matches between the images of 2 pairs"):
+        list(check_stereo_depth_range(TrainingStart.of(training_starts.Toy(), blank, **far)))
+
+
+def test_memory_that_is_kept_from_step_to_step_grows_in_every_third_of_them() -> None:
+    """However much is held beside it; what comes at once, is given back, or is little is let be."""
+    leak, alternate = 8 << 20, 20 << 30
+    assert grows_steadily([alternate + leak * step for step in range(30)])
+    assert grows_steadily([alternate + 3 * leak * step for step in range(10)])
+    assert not grows_steadily([alternate + 20 * leak * (step > 15) for step in range(30)])
+    assert not grows_steadily([alternate + 20 * leak * (step % 2) for step in range(30)])
+    assert not grows_steadily([alternate + (step << 20) for step in range(30)])

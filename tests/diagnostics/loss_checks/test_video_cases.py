@@ -1,0 +1,23 @@
+"""The loss of the package has the checked properties at every number of scales, for all sources: small images blur
+interpolation.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
+from stadia.diagnostics.loss_checks.video_cases import OutputSpec, make_video_case
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [1, 2, 3, 4])
+@pytest.mark.parametrize("sources", [("+1",), ("-1", "+1", "stereo")])
+@pytest.mark.parametrize("ssim_weight", [0.85, 0.5])
+def test_correct_loss_at_any_number_of_scales_has_no_findings(
+    sizes: int, sources: tuple[str, ...], ssim_weight: float
+) -> None:
+    loss = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=sizes, ssim_weight=ssim_weight))
+    assert check_losses({"loss": make_video_case(loss, sources, OutputSpec(sizes=sizes))}) == []

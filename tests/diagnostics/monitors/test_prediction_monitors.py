@@ -1,0 +1,182 @@
+"""Monitors of predictions and scores at the edge cases that the mutations leave out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.monitors.optimization_monitors import (
+    ConstantTermMonitor,
+    DataLoadingMonitor,
+    LearningRateMonitor,
+    TermSumMonitor,
+    WeightChangeMonitor,
+)
+from stadia.diagnostics.monitors.persistence import (
+    FROM_STEP,
+    ROWS,
+    PersistentPartRule,
+    PersistentRule,
+    Rule,
+    ValidationRule,
+)
+from stadia.diagnostics.monitors.prediction_monitors import (
+    GEOMETRY_RULES,
+    DepthScaleMonitor,
+    MotionScaleMonitor,
+    ValidationWarpMonitor,
+)
+from stadia.diagnostics.monitors.score_monitors import (
+    VALIDATION_RULES,
+    MetricScaleMonitor,
+    NanScoreMonitor,
+    OverfittingMonitor,
+    RotationMonitor,
+)
+
+RULE = Rule("P22", "motion/over_depth", lambda v: v > 1, "motion is {:.2g} times the depth", "at most 1")
+
+
+def run_monitor(monitor, rows: Sequence[Mapping[str, float]], first: int = FROM_STEP, every: int = 10) -> list[Finding]:
+    outputs = [monitor.on_row(first + every * number, row) for number, row in enumerate(rows)]
+    return [one for one in outputs if one is not None]
+
+
+def test_each_part_is_counted_by_itself_and_named() -> None:
+    """Neither source is bad for ROWS rows in a row; then one is, under a recipe that adds to another's losses."""
+    turns = [
+        {"train/motion/over_depth/+1": 2.0 if n % 2 else 0.1, "train/motion/over_depth/-1": 0.1 if n % 2 else 2.0}
+        for n in range(3 * ROWS)
+    ]
+    assert run_monitor(PersistentPartRule(RULE), turns) == []
+    added = [{"train/selfsup/motion/over_depth/-1": 2.0, "train/selfsup/motion/over_depth/+1": 0.1}] * ROWS
+    (found,) = run_monitor(PersistentPartRule(RULE), added)
+    assert (found.code, found.where) == ("P22", ("-1",))
+    assert run_monitor(PersistentPartRule(RULE), added, first=FROM_STEP - 10) == [], "a start is anything"
+    assert run_monitor(PersistentPartRule(RULE), added, every=1) == [], "rows of every step are a batch each"
+
+
+def test_motion_that_goes_backwards_before_it_is_learnt_is_let_be() -> None:
+    """It has no direction yet."""
+    for residual, codes in ((0.196, {"S21"}), (0.1, {"P20"})):
+        rows = [{"val/motion_along": -1.0, "val/residual_unwarped": 0.2, "val/residual": residual}] * 3
+        assert {found.code for found in run_monitor(ValidationWarpMonitor(), rows, every=100)} == codes
+
+
+def test_motion_that_turns_round_as_it_is_learnt_is_let_be_and_not_one_whose_size_comes_right() -> None:
+    for course, codes in (((-0.95, -0.55, 0.1, 0.9), set()), ((-1.6, -1.3, -1.1), {"P20"})):
+        rows = [{"val/motion_along": along, "val/residual_unwarped": 0.2, "val/residual": 0.1} for along in course]
+        assert {found.code for found in run_monitor(ValidationWarpMonitor(), rows, every=100)} == codes
+
+
+def test_early_validations_are_let_be() -> None:
+    rule = Rule("C30", "mask_iou", lambda v: v < 0.05, "{:.1%}", "more")
+    bad = [{"val/mask_iou": 0.0}] * 3
+    assert len(run_monitor(ValidationRule(rule), bad, every=100)) == 2
+    assert run_monitor(ValidationRule(rule), bad, first=0, every=40) == []
+    assert run_monitor(ValidationRule(rule), bad, every=3) == [], "an epoch of three steps"
+    assert run_monitor(ValidationRule(rule), [{"val/mask_iou": 0.0}, {"val/mask_iou": 0.9}] * 3, every=100) == []
+
+
+def test_what_comes_right_by_itself_is_let_be() -> None:
+    comes = ({"val/abs_rel": 0.9 * 0.85**n, "val/abs_rel_scaled": 0.2} for n in range(6))
+    assert run_monitor(MetricScaleMonitor(), list(comes), every=100) == []
+    stays = [{"val/abs_rel": 0.9, "val/abs_rel_scaled": 0.2}] * 2
+    assert run_monitor(MetricScaleMonitor(), stays, every=100)[0].code == "H19"
+    nears = [{"val/motion_slope/tz": slope, "val/motion_correlation/tz": 0.95} for slope in (0.2, 0.3, 0.45, 0.6, 0.8)]
+    assert run_monitor(MotionScaleMonitor(), nears, every=100) == []
+    assert run_monitor(MotionScaleMonitor(), nears[:1] * 2, every=100)[0].code == "P25"
+    mirrored = [{"val/motion_slope/tz": -0.5, "val/motion_correlation/tz": 0.95}] * 2
+    assert run_monitor(MotionScaleMonitor(), mirrored, every=100)[0].code == "P25"
+    (check_masks_of,) = (rule for rule in VALIDATION_RULES if rule.name == "mask_iou")
+    assert (
+        run_monitor(ValidationRule(check_masks_of), [{"val/mask_iou": 0.001 * 2**n} for n in range(6)], every=100) == []
+    )
+
+
+def test_a_warm_up_is_a_start() -> None:
+    """However long it is: nothing of it counts, nor is depth compared with what it was then."""
+    rises = [
+        {"train/lr": 1e-6 * n, "train/warped_over_unwarped": 1.0, "train/depth/median": 12.0}
+        for n in range(1, 5 * ROWS)
+    ]
+    holds = [{"train/lr": 1e-4, "train/warped_over_unwarped": 0.8, "train/depth/median": 1.5}] * (3 * ROWS)
+    (of_the_warp,) = (rule for rule in GEOMETRY_RULES if rule.code == "S20")
+    assert run_monitor(PersistentRule(of_the_warp), rises + holds) == []
+    assert run_monitor(PersistentRule(of_the_warp), [row | {"train/lr": 1e-4} for row in rises])[0].code == "S20"
+    assert run_monitor(DepthScaleMonitor(), rises + holds) == []
+    assert run_monitor(DepthScaleMonitor(), [row | {"train/lr": 1e-4} for row in rises] + holds)[0].code == "M23"
+
+
+def test_term_that_starts_at_zero_is_ignored() -> None:
+    rows = [{"train/loss": 1.0 / (1 + n), "train/term/a": 1.0 / (1 + n), "train/term/b": 0.0} for n in range(3 * ROWS)]
+    assert run_monitor(ConstantTermMonitor(), rows) == []
+    found = run_monitor(ConstantTermMonitor(), [row | {"train/term/b": 0.5} for row in rows])
+    assert (found[0].code, found[0].where) == ("L21", ("b",))
+    still = [{"train/loss": 1.0, "train/term/a": 0.5, "train/term/b": 0.5}] * (3 * ROWS)
+    assert run_monitor(ConstantTermMonitor(), still) == [], "T11 tells of a training that stands still"
+
+
+def test_terms_of_either_sign_add_up() -> None:
+    assert run_monitor(TermSumMonitor(), [{"train/loss": -1.0, "train/term/a": -1.5, "train/term/b": 0.5}] * 5) == []
+    assert run_monitor(TermSumMonitor(), [{"train/loss": -1.0, "train/term/a": -1.5, "train/term/b": 0.6}] * 2) == []
+    assert (
+        run_monitor(TermSumMonitor(), [{"train/loss": -1.0, "train/term/a": -1.5, "train/term/b": 0.6}] * 3)[0].code
+        == "L23"
+    )
+
+
+def validations(
+    losses: Sequence[float], score: str, errors: Sequence[float], term: str = "loss"
+) -> list[dict[str, float]]:
+    return [
+        row
+        for loss, error in zip(losses, errors, strict=True)
+        for row in ({f"train/{term}": loss}, {f"val/{score}": error})
+    ]
+
+
+def test_a_worse_validation_is_overfitting_only_while_the_training_fits_better() -> None:
+    worse = (0.1, 0.11, 0.12, 0.13)
+    (found,) = run_monitor(OverfittingMonitor(), validations((4, 3, 2, 1), "residual", worse))
+    assert (found.code, found.evidence["course"]["val/residual"]) == ("T13", list(worse))
+    assert run_monitor(OverfittingMonitor(), validations((1, 2, 3, 4), "residual", worse)) == []
+    assert run_monitor(OverfittingMonitor(), validations((4, 3, 2, 1), "residual", (0.1, 0.101, 0.102, 0.103))) == [], (
+        "3 % are noise"
+    )
+    assert (
+        run_monitor(
+            RotationMonitor(), validations((4, 3, 2, 1), "rotation_error_deg", (math.nan,) * 4, "term/rotation")
+        )
+        == []
+    )
+
+
+def test_a_score_without_a_number_at_first_may_come() -> None:
+    assert run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}, {"val/iou": math.nan}, {"val/iou": 0.1}]) == []
+    (found,) = run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}] * 3, every=100)
+    assert run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}] * 9, every=3) == [], "an epoch of three steps"
+    assert found.where == ("val/iou",)
+
+
+def test_slow_loading_is_reported_when_it_persists() -> None:
+    assert run_monitor(LearningRateMonitor(), [{"train/lr": 1e-3}] + [{"train/lr": 0.0}] * 50) == [], (
+        "T09 tells of a rate of 0"
+    )
+    assert (
+        run_monitor(
+            WeightChangeMonitor(),
+            [{"train/lr": 1e-3, "train/update_ratio": 1e-3}] + [{"train/lr": 1e-7, "train/update_ratio": 1e-9}] * 50,
+        )
+        == []
+    )
+    waits = {"time/loading_s": 0.9, "time/step_s": 1.0}
+    assert run_monitor(DataLoadingMonitor(), [waits] * ROWS, first=0) == [], "the first steps fill a cache"
+    assert run_monitor(DataLoadingMonitor(), [*[waits] * (ROWS - 1), waits | {"time/loading_s": 0.1}] * 2) == []
+
+
+def test_a_unit_that_settles_is_no_drift() -> None:
+    settled = [{"train/depth/median": 12.0}] * ROWS + [{"train/depth/median": 60.0}] * ROWS
+    assert run_monitor(DepthScaleMonitor(), settled) == []
+    assert run_monitor(DepthScaleMonitor(), settled[:ROWS] + [{"train/depth/median": 1.5}] * ROWS)[-1].code == "M23"

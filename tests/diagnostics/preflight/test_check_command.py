@@ -1,0 +1,186 @@
+"""`stadia check` on folders: its JSON, its words, its exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import cv2
+import pytest
+from typer.testing import CliRunner, Result
+
+from stadia.cli.main import app
+from stadia.core.errors import ConfigError, DataError
+from stadia.diagnostics.finding import read_findings
+
+KEYS = {"code", "severity", "stage", "measured", "expected", "cause", "fix", "evidence"}
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, ["check", *map(str, words)], catch_exceptions=True)
+
+
+@pytest.fixture
+def broken(roadworld: Path, tmp_path: Path) -> Callable[[Callable[[dict], None]], Path]:
+    """A copy of the training world whose recording.json is changed."""
+
+    def make(change: Callable[[dict], None]) -> Path:
+        folder = shutil.copytree(roadworld / "train-000", tmp_path / "drive")
+        described = json.loads((folder / "recording.json").read_text())
+        change(described)
+        (folder / "recording.json").write_text(json.dumps(described))
+        return folder
+
+    return make
+
+
+@pytest.mark.slow
+def test_clean_data_is_good(roadworld: Path) -> None:
+    result = run(roadworld)
+    assert result.exit_code == 0
+    assert result.stdout.strip().splitlines()[-1].startswith("good: nothing found")
+    as_json = run(roadworld, "--json")
+    assert as_json.exit_code == 0
+    assert all(finding["severity"] == "note" for finding in json.loads(as_json.stdout))
+
+
+def test_verdict_names_hidden_mistakes(roadworld: Path, tmp_path: Path) -> None:
+    """The verdict names what images alone cannot show, and no line is empty."""
+    images = tmp_path / "drive"
+    images.mkdir()
+    first, *rest = sorted((roadworld / "train-000" / "left").glob("*.png"))
+    shutil.copy(first, images)
+    fov = "data.camera.horizontal_fov_deg=69"
+    alone = run(images, fov)
+    assert alone.exit_code == 0
+    assert "review: single images" in " ".join(alone.stdout.split())
+    for image in rest:
+        shutil.copy(image, images)
+    result = run(images, fov)
+    assert "good: nothing found, 6 not checked; a wrong angle of view would not show" in " ".join(result.stdout.split())
+    assert result.output.lstrip("\n") == result.output
+    assert run(images, fov, "--json").output.startswith("[")
+
+
+@pytest.mark.slow
+def test_wrong_sign_of_the_baseline_stops(broken: Callable[..., Path]) -> None:
+    def flip(described: dict) -> None:
+        described["T_right_left"][0][3] *= -1
+
+    folder = broken(flip)
+    result = run(folder, "--json")
+    assert result.exit_code == 1
+    stops = [finding for finding in json.loads(result.stdout) if finding["severity"] == "stop"]
+    assert [finding["code"] for finding in stops] == ["E01"]
+    assert set(stops[0]) >= KEYS
+    reported = run(folder).stdout
+    assert "stop E01 Baseline has the wrong sign" in reported
+    assert "fix" in reported
+    assert "stop: 1 to fix before training" in reported
+
+
+@pytest.mark.slow
+def test_images_are_written_with_out_only(
+    broken: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flip(described: dict) -> None:
+        described["T_right_left"][0][3] *= -1
+
+    folder, here, out = broken(flip), tmp_path / "here", tmp_path / "out"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    reported = run(folder).stdout
+    assert list(here.iterdir()) == []
+    assert "hypothesis" in reported
+    assert "the other way round" in reported
+    assert "--out FOLDER writes an image" in reported
+    (stop,) = [f for f in json.loads(run(folder, "--json", "--out", out).stdout) if f["severity"] == "stop"]
+    assert (out / stop["evidence"]["image"]).read_bytes().startswith(b"\x89PNG")
+    assert read_findings(out / "findings.jsonl")[0].to_dict() == stop
+    assert "findings/E01-1.png" in run(folder, "--out", out).stdout
+
+
+def test_one_check_alone(broken: Callable[..., Path]) -> None:
+    def halve(described: dict) -> None:
+        for camera in described["cameras"].values():
+            camera["K"] = [[v / 2 for v in row] if i < 2 else row for i, row in enumerate(camera["K"])]
+
+    folder = broken(halve)
+    assert run(folder, "--only", "frames").exit_code == 0
+    result = run(folder, "--only", "resize", "--json")
+    assert result.exit_code == 1
+    assert "rescale K from" in json.loads(result.stdout)[0]["fix"]
+
+
+def test_truncated_image_is_a_finding_that_names_it(broken: Callable[..., Path]) -> None:
+    folder = broken(lambda described: None)
+    image = folder / "left" / "000003.png"
+    image.write_bytes(image.read_bytes()[:200])
+    result = run(folder, "--json")
+    assert result.exit_code == 1
+    first = json.loads(result.stdout)[0]
+    assert first["code"] == "D01"
+    assert "000003.png" in first["measured"]
+
+
+def test_splits_are_those_that_training_would_make(broken: Callable[..., Path]) -> None:
+    folder = broken(lambda described: None)
+    lines = "".join(f"drive {i} l\n" for i in range(6))
+    (folder.parent / "train.txt").write_text(lines)
+    (folder.parent / "val.txt").write_text(lines[:20])
+    keys = [f"data.split_by.{name}_file={folder.parent / name}.txt" for name in ("train", "val")]
+    result = run(folder, *keys, "--only", "splits", "--json")
+    assert result.exit_code == 1
+    assert [finding["code"] for finding in json.loads(result.stdout)] == ["D09"]
+
+
+def test_data_that_does_not_open_is_a_finding_for_scripts_too(broken: Callable[..., Path]) -> None:
+    def normalize(described: dict) -> None:
+        for camera in described["cameras"].values():
+            camera["K"] = [
+                [v / camera["width"] for v in camera["K"][0]],
+                [v / camera["height"] for v in camera["K"][1]],
+                [0, 0, 1],
+            ]
+
+    result = run(broken(normalize), "--json")
+    assert isinstance(result.exception, DataError)  # one line, exit 2
+    (finding,) = json.loads(result.stdout)
+    assert (finding["code"], finding["severity"]) == ("D01", "stop")
+    assert "recording.json" in finding["measured"]
+
+
+def test_mistakes_are_one_line(tmp_path: Path, roadworld: Path) -> None:
+    assert isinstance(run(tmp_path / "nothing").exception, DataError)
+    assert isinstance(run(tmp_path).exception, DataError)  # an empty folder
+    assert isinstance(run(roadworld, "--only", "baselin").exception, ConfigError)
+    assert isinstance(run(roadworld, "data.strid=3").exception, ConfigError)
+
+
+@pytest.mark.slow
+def test_sampling_of_a_video_is_reported(roadworld: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
+    images = sorted((roadworld / "train-000" / "left").iterdir())
+    drive = tmp_path / "drive.mp4"
+    with av.open(str(drive), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width = cv2.imread(str(images[0])).shape[:2]
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(cv2.imread(str(image)), format="bgr24")))
+        container.mux(stream.encode())
+    reported = run(drive, "data.camera.horizontal_fov_deg=80").stdout
+    assert f"{len(images)} frames of the video checked, in 1 stretch, at 320x96" in " ".join(reported.split())
+    assert not (tmp_path / "cache").exists()
+    part = run(drive, "data.camera.horizontal_fov_deg=80", "data.frames=[0,3]").stdout
+    assert part.strip().endswith("(1 recording)")
+
+
+def test_a_key_is_written_as_for_a_training(roadworld: Path) -> None:
+    error = run(roadworld, "camera.focal_px=700").exception
+    assert "unknown key 'camera', did you mean 'data.camera'?" in str(error)
+    error = run(roadworld, "data.camera.focal_pix=700").exception
+    assert "unknown key 'data.camera.focal_pix', did you mean 'data.camera.focal_px'?" in str(error)
+    assert "--dry-run" not in str(error)

@@ -1,0 +1,139 @@
+"""Invalid values of a recording are reported once, with their frame; none of them breaks a check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from mutations.mutated_recording import Image, Matrix, Mutated
+
+from stadia.core.recording import Recording
+from stadia.core.types import Camera
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight import CHECKS
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
+
+
+def only(recording: Recording) -> Finding:
+    """The one finding that is no note; all other checks wait for it."""
+    found = run_preflight([recording])
+    (stop,) = [one for one in found if one.severity is not Severity.NOTE]
+    assert stop.severity is Severity.STOP
+    assert sum(f"{stop.code} must be fixed first" in one.measured for one in found) == len(list(CHECKS))
+    assert not any("the check itself failed" in one.measured for one in found)
+    return stop
+
+
+BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
+    "depth with a channel": (
+        {"depth": lambda d: d[..., None]},
+        "depth_m of frame 0, left: float32 of shape (96, 320, 1)",
+        "(H, W)",
+    ),
+    "depth of whole numbers": (
+        {"depth": lambda d: d.astype(np.uint16)},
+        "depth_m of frame 0, left: uint16 of shape (96, 320)",
+        "float32",
+    ),
+    "poses of three rows": (
+        {"pose": lambda T: T[:3]},
+        "T_world_camera of frame 0, left: float64 of shape (3, 4)",
+        "(4, 4)",
+    ),
+    "poses as lists": ({"pose": lambda T: T.tolist()}, "T_world_camera of frame 0, left: list", "(4, 4)"),
+    "times that are none": ({"time": lambda i: float("nan")}, "timestamp_s of frame 0, left: nan", "finite"),
+    "a batch of K": (
+        {"camera": lambda c: Camera(c.K[None], c.height, c.width)},
+        "camera of frame 0, left: K of shape (1, 3, 3)",
+        "K of shape (3, 3)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "measured", "expected"), BROKEN.values(), ids=BROKEN)
+def test_value_of_another_shape_is_reported_with_its_frame(
+    changes: dict[str, Any], measured: str, expected: str, recording: Recording
+) -> None:
+    found = only(Mutated(recording, **changes))
+    assert (found.code, found.measured) == ("D01", measured)
+    assert expected in found.expected
+
+
+class RigAsMethod(Mutated):
+    def __init__(self, recording: Recording) -> None:
+        super().__init__(recording)
+        self.T_right_left = lambda: recording.T_right_left  # type: ignore[assignment]
+
+
+def test_rig_that_is_a_method_is_reported(recording: Recording) -> None:
+    found = only(RigAsMethod(recording))
+    assert (found.code, found.measured) == ("D01", "T_right_left: function")
+    assert "no method" in found.fix
+
+
+def test_exception_is_reported_with_its_frame(recording: Recording) -> None:
+    def raising(T: Matrix) -> Matrix:
+        raise KeyError(3)
+
+    found = only(Mutated(recording, pose=raising))
+    assert (found.code, found.measured) == ("D01", "T_world_camera of frame 0, left: it raised KeyError: 3")
+
+
+def half(image: Image) -> Image:
+    return image[::2, ::2].copy()
+
+
+class Mixed(Mutated):
+    """Every second image is of another size."""
+
+    def image(self, index: int, side: str = "left") -> Image:
+        return half(super().image(index, side)) if index % 2 else super().image(index, side)
+
+
+class OneSide(Mutated):
+    def image(self, index: int, side: str = "left") -> Image:
+        return half(super().image(index, side)) if side == "right" else super().image(index, side)
+
+
+@pytest.mark.parametrize(
+    ("broken", "image", "words"),
+    [
+        (lambda r: Mutated(r, image=half), "frame 0, left, is 160x48", "by 0.5000"),
+        (Mixed, "frame 1, left, is 160x48", "by 0.5000"),
+        (OneSide, "frame 0, right, is 160x48", "by 0.5000"),
+        (
+            lambda r: Mutated(r, image=lambda x: x[32:, :240].copy()),
+            "frame 0, left, is 240x64",
+            "cx and cy less what is cut off",
+        ),
+    ],
+    ids=["all", "every second one", "one side", "cropped"],
+)
+def test_image_of_another_size_than_its_camera_is_reported_with_both(
+    broken: Any, image: str, words: str, recording: Recording
+) -> None:
+    found = only(broken(recording))
+    assert found.code == "K04"
+    assert found.measured == f"the image of {image}, and its camera is for 320x96"
+    assert words in found.fix
+    assert found.image.startswith(b"\x89PNG")
+
+
+def test_pose_of_another_shape_beyond_the_sample_is_reported(recording: Recording) -> None:
+    class Last(Mutated):
+        def T_world_camera(self, index: int, side: str = "left") -> np.ndarray | None:
+            T = super().T_world_camera(index, side)
+            return T[:3] if T is not None and index == 5 else T
+
+    stops = [one for one in run_preflight([Last(recording)], checks=["poses"]) if one.severity is Severity.STOP]
+    assert [(one.code, one.measured) for one in stops] == [
+        ("E05", "1 of 6 poses, such as that of frame 5: an array of shape (3, 4)")
+    ]
+
+
+def test_missing_timestamp_between_sampled_frames_is_reported(recording: Recording) -> None:
+    found = run_preflight(
+        [Mutated(recording, time=lambda i: float("nan") if i == 5 else float(i))], checks=["timestamps"]
+    )
+    assert [one.code for one in found if one.severity is not Severity.NOTE] == ["D15"]

@@ -1,0 +1,81 @@
+"""K06: a wrong focal length is found by camera rotation, and images too small to measure rotation are not reported."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.intrinsics_checks import _check_rotations
+
+Pairs = list[
+    tuple[tuple[float, float], tuple[float, float]]
+]  # pitch and yaw in degrees, told by the poses and seen through K
+
+RIGHT: dict[str, Pairs] = {
+    "train-013": [((0.63, -0.75), (0.19, -0.24)), ((-0.51, -1.03), (-0.48, -0.71)), ((-0.49, 0.26), (-0.49, 0.17))],
+    "train-013, all": [
+        ((-0.49, 0.26), (-0.49, 0.17)),
+        ((-0.07, -0.84), (-0.21, -0.73)),
+        ((0.63, -0.75), (0.19, -0.24)),
+        ((-0.51, -1.03), (-0.48, -0.71)),
+    ],
+    "train-031": [((0.31, -1.28), (0.69, -0.5)), ((0.08, -0.98), (0.32, -0.53)), ((0.23, -1.93), (0.1, -1.58))],
+}
+"""Of images of 224 x 64 with a right K: the same factor, 1.5 on the whole, and none that the steps agree on."""
+
+DOUBLED: Pairs = [
+    ((-0.8, 0.68), (-0.4, 0.46)),
+    ((0.41, 1.1), (0.23, 0.68)),
+    ((-0.65, 1.16), (-0.33, 0.83)),
+    ((-0.56, 0.49), (-0.29, 0.31)),
+    ((0.48, 0.2), (0.25, 0.11)),
+]
+HALVED: Pairs = [
+    ((-1.27, 0.27), (-2.19, 0.43)),
+    ((-0.22, -0.82), (-0.3, -1.18)),
+    ((-0.18, -1.27), (-0.03, -1.98)),
+    ((0.1, -1.22), (0.28, -2.78)),
+]
+"""Of the same images with the focal length changed."""
+
+
+def requested(pairs: Pairs) -> list[Finding]:
+    def R(turn: tuple[float, float]) -> np.ndarray:
+        return cv2.Rodrigues(np.radians([*turn, 0.0]))[0]
+
+    def T(turn: tuple[float, float]) -> np.ndarray:
+        moved = np.eye(4)
+        moved[:3, :3] = R(turn)
+        return moved
+
+    steps = [
+        SimpleNamespace(measured=SimpleNamespace(R=R(seen)), T_second_first=T(reported)) for reported, seen in pairs
+    ]
+    return list(_check_rotations(SimpleNamespace(name="drive", steps=steps)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pairs", RIGHT.values(), ids=RIGHT)
+def test_turns_that_small_images_see_badly_are_no_focal_length(pairs: Pairs) -> None:
+    assert requested(pairs) == []
+
+
+@pytest.mark.parametrize(("pairs", "words"), [(DOUBLED, "1.6"), (HALVED, "0.5")], ids=["doubled", "halved"])
+def test_wrong_focal_length_is_reported(pairs: Pairs, words: str) -> None:
+    (one,) = requested(pairs)
+    assert (one.code, one.severity) == ("K06", Severity.WARN)
+    assert f"fx and fy are about {words}" in one.cause
+
+
+def test_one_factor_of_all_steps_is_sure_however_small_the_turns_are() -> None:
+    (one,) = requested([((0.0, 0.6), (0.0, 0.4)), ((0.6, 0.0), (0.4, 0.0)), ((0.6, 0.9), (0.4, 0.6))])
+    assert "within 0%" in one.measured
+    assert one.evidence["poses_deg"] == pytest.approx([0.6, 0.6, 1.082], abs=1e-3)
+
+
+def test_a_factor_that_is_sure_to_be_large_stops() -> None:
+    (one,) = requested([((0.0, 1.0), (0.0, 0.5)), ((1.0, 0.0), (0.5, 0.0))])
+    assert one.severity is Severity.STOP

@@ -1,0 +1,279 @@
+"""The runner of checks: order, notes, errors, merging, time limit; and recordings that lack almost everything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from mutations.recordings import Mutated
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.recording import Recording
+from stadia.core.types import Camera
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight import frame_checks, preflight_runner, recording_survey
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
+from stadia.diagnostics.preflight.split_checks import MAX_HELD_OUT, MAX_OF_A_SIZE, MAX_THUMBNAILS, check_splits
+
+
+class Few(Recording):
+    """The first frames of the left camera: no rig, no poses, no ground truth, no files."""
+
+    def __init__(self, recording: Recording, frames: int) -> None:
+        self.recording, self.frames, self.name = recording, frames, "few"
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def image(self, index: int, side: str = "left") -> np.ndarray:
+        return self.recording.image(index, side)
+
+    def camera(self, index: int, side: str = "left") -> Camera:
+        return self.recording.camera(index, side)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_minimal_recording_has_a_reason_per_unchecked_item(frames: int, recording: Recording) -> None:
+    findings = run_preflight([Few(recording, frames)])
+    assert {finding.severity for finding in findings} == {Severity.NOTE}
+    reported = " ".join(finding.measured for finding in findings)
+    for check in (
+        "resize:",
+        "sides: one camera",
+        "baseline: one camera",
+        "poses: no poses",
+        "ground_truth: no ground",
+        "splits:",
+    ):
+        assert check in reported
+
+
+def test_empty_recording_is_a_stop(recording: Recording) -> None:
+    finding, *_ = run_preflight([Few(recording, 0)])
+    assert (finding.code, finding.severity) == ("D01", Severity.STOP)
+
+
+def reported_codes(recording: Recording) -> dict[str, str]:
+    """What stops, by its code; all else has to be a note in one line."""
+    found = run_preflight([recording])
+    assert {finding.severity for finding in found} <= {Severity.STOP, Severity.NOTE}
+    assert not any("check itself failed" in finding.measured or "\n" in finding.measured for finding in found)
+    return {finding.code: finding.measured for finding in found if finding.severity is Severity.STOP}
+
+
+@pytest.mark.parametrize(
+    ("change", "found"), [(lambda x: x[..., 0], "uint8 of shape"), (lambda x: x / 255, "float64"), (list, "list")]
+)
+def test_images_that_are_no_images_are_a_stop(
+    recording: Recording, change: Callable[[np.ndarray], object], found: str
+) -> None:
+    class Own(Few):
+        def image(self, index: int, side: str = "left") -> object:
+            return change(super().image(index, side))
+
+    stops = reported_codes(Own(recording, 6))
+    assert list(stops) == ["D01"]
+    assert stops["D01"].startswith(f"image of frame 0, left: {found}")
+
+
+def test_without_a_camera_images_are_still_checked(recording: Recording) -> None:
+    class Own(Few):
+        def camera(self, index: int, side: str = "left") -> None:
+            return None
+
+    assert reported_codes(Own(recording, 3)) == {"K01": "camera(0, 'left') is None"}
+    notes = " ".join(one.measured for one in run_preflight([Own(recording, 1)]))
+    assert "frames: one frame: nothing to compare it with" in notes
+    assert "resize: K01 must be fixed first" in notes
+
+
+def test_a_file_that_a_recording_of_ones_own_cannot_open_is_a_stop(recording: Recording) -> None:
+    class Own(Few):
+        def image(self, index: int, side: str = "left") -> np.ndarray:
+            if index:
+                raise FileNotFoundError(2, "No such file", "left/000001.png")
+            return super().image(index, side)
+
+    assert reported_codes(Own(recording, 3))["D01"].startswith("left/000001.png: FileNotFoundError")
+
+
+def test_what_cannot_be_read_is_a_stop_with_the_files_name(recording: Recording) -> None:
+    class Truncated(Few):
+        def image(self, index: int, side: str = "left") -> np.ndarray:
+            if index == 2:
+                raise DataError(
+                    "left/000002.png", found="a truncated image", expected="a whole one", fix="copy it again"
+                )
+            return super().image(index, side)
+
+    findings = run_preflight([Truncated(recording, 6)])
+    assert [(f.code, f.severity) for f in findings if f.severity is not Severity.NOTE] == [("D01", Severity.STOP)]
+    assert "left/000002.png" in findings[0].measured
+    assert findings[0].fix == "copy it again"
+
+
+def test_symptoms_of_a_stop_are_not_measured(recording: Recording) -> None:
+    def doubled(camera: Camera) -> Camera:
+        return Camera(camera.K.new_tensor([[2.0], [2], [1]]) * camera.K, camera.height, camera.width)
+
+    findings = run_preflight([Mutated(recording, camera=doubled)])
+    assert [f.code for f in findings if f.severity is Severity.STOP] == ["K04"]
+    assert sum("K04 must be fixed first" in f.measured for f in findings) == 4
+
+
+@pytest.mark.slow
+def test_same_finding_of_several_recordings_is_merged(recording: Recording) -> None:
+    broken = [Mutated(recording, rig=np.linalg.inv) for _ in range(3)]
+    for number, one in enumerate(broken):
+        one.name = f"drive {number}"
+    findings = [f for f in run_preflight(broken) if f.severity is Severity.STOP]
+    assert [f.code for f in findings] == ["E01"]
+    assert findings[0].where == ("drive 0", "drive 2", "drive 1")  # in the order of checking: far from each other first
+
+
+def test_recordings_left_out_for_time_are_counted(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[str] = []
+    findings = run_preflight(
+        [recording, recording, recording],
+        checks=["intrinsics"],
+        seconds=0,
+        progress=lambda what, done, total: began.append(what),
+    )
+    assert [f.code for f in findings] == ["N02"]
+    assert findings[0].measured.startswith("sampled: 1 of 3 recordings")
+    assert began == [recording.name, "splits"]
+
+
+def test_order_reaches_every_part_early() -> None:
+    assert recording_survey.spread_order(1) == [0]
+    assert sorted(recording_survey.spread_order(6)) == [0, 1, 2, 3, 4, 5]
+    assert recording_survey.spread_order(8)[:4] == [0, 4, 2, 6]
+
+
+def test_unknown_check_is_a_mistake_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="ground_truth"):
+        run_preflight([], checks=["groundtruth"])
+
+
+def test_one_split_cannot_be_compared(recording: Recording) -> None:
+    with pytest.raises(NotChecked):
+        list(check_splits({"train": [(recording, range(6))], "val": []}))
+
+
+def test_splits_without_files_are_compared_by_pixels(recording: Recording) -> None:
+    train, copy = Few(recording, 6), Few(recording, 2)
+    copy.name = "copy"
+    assert [f.code for f in run_preflight([], {"train": [(train, range(6))], "test": [(copy, range(2))]})] == ["D09"]
+
+
+def test_constant_ground_truth_is_ignored(recording: Recording) -> None:
+    depth = RecordingSurvey(Mutated(recording, depth=lambda d: np.full_like(d, 10))).depth(0)
+    assert depth is not None
+    assert not depth.any()
+
+
+FAILURES = [
+    np.linalg.LinAlgError("Singular"),
+    TypeError("None"),
+    AttributeError("no such"),
+    StopIteration("empty"),
+    RuntimeError("shape"),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+def test_a_check_that_fails_is_no_reason_not_to_train(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    def fails(_: object) -> list[Finding]:
+        raise failure
+
+    monkeypatch.setattr(preflight_runner.CHECKS, "load", lambda _: fails)
+    (found,) = run_preflight([recording], checks=["poses"])
+    assert (found.code, found.severity) == ("N01", Severity.NOTE)
+    assert f"the check itself failed ({type(failure).__name__}: {failure})" in found.measured
+
+
+TRUNCATED = DataError("left/000002.png", found="a truncated image", expected="a whole one", fix="copy it again")
+
+
+@pytest.mark.parametrize("failure", [TRUNCATED, *FAILURES], ids=lambda failure: type(failure).__name__)
+def test_a_image_that_fails_loses_no_finding(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: Exception
+) -> None:
+    def fails(*_: object) -> bytes:
+        raise failure
+
+    monkeypatch.setattr(preflight_runner, "draw_finding", fails)
+    stops = [f for f in run_preflight([Mutated(recording, rig=np.linalg.inv)]) if f.severity is Severity.STOP]
+    assert [(f.code, f.image) for f in stops] == [("E01", b"")]
+    assert f"E01 has no image ({type(failure).__name__}" in caplog.text
+
+
+def test_depth_is_read_once(recording: Recording) -> None:
+    read: list[int] = []
+
+    class Counting(Few):
+        def depth_m(self, index: int, side: str = "left") -> np.ndarray | None:
+            read.append(index)
+            return self.recording.depth_m(index, side)
+
+    survey_of = RecordingSurvey(Counting(recording, 6))
+    for _ in range(3):
+        survey_of.depth(0)
+    assert read == [0]
+
+
+class Long(Recording):
+    """Many small images, each another one, as a film has them: without files. Counts what is read."""
+
+    def __init__(self, name: str, frames: int, *, film: int = 0, seconds: float = 0.0) -> None:
+        self.name, self.frames, self.film, self.seconds, self.read = name, frames, film, seconds, 0
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def image(self, index: int, side: str = "left") -> np.ndarray:
+        self.read += 1
+        time.sleep(self.seconds)
+        return np.random.default_rng((self.film, index)).integers(0, 255, (32, 64, 3), np.uint8)
+
+    def camera(self, index: int, side: str = "left") -> Camera:
+        raise NotImplementedError
+
+
+@pytest.mark.slow
+def test_large_splits_are_sampled_and_reported_as_such() -> None:
+    train, held = Long("train", 50_000), Long("held", 3000, film=1)
+    found = list(check_splits({"train": [(train, range(50_000))], "val": [(held, range(3000))]}))
+    assert train.read <= MAX_OF_A_SIZE + MAX_THUMBNAILS + 6
+    assert held.read <= MAX_HELD_OUT + 20
+    (note,) = found
+    assert note.code == "N02"
+    assert note.measured == "splits, sampled: 1000 of 3000 frames of 'val' were compared with 400 of 50000 of 'train'"
+
+
+def test_sampled_shared_frames_are_reported_as_sampled() -> None:
+    found = list(check_splits({"train": [(Long("a", 3000), range(3000))], "val": [(Long("b", 3000), range(3000))]}))
+    assert [f.code for f in found] == ["D09", "N02"]
+    assert "of the 1000 sampled frames of 'val'" in found[0].measured
+
+
+def test_splits_keep_their_time_where_images_are_slow() -> None:
+    films = enumerate(("train", "val", "test"))
+    named = {name: [(Long(name, 1000, film=film, seconds=0.02), range(1000))] for film, name in films}
+    began = time.monotonic()
+    found = list(check_splits(named, seconds=0.5))
+    assert time.monotonic() - began < 2.5  # all of it would take half a minute
+    assert [f.code for f in found] == ["N02"] * 3
+
+
+def test_repeats_are_sought_within_a_time(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_checks, "MAX_FRAME_SECONDS", 0.0)
+    copies = Mutated(recording, frame=lambda i: 0)
+    monkeypatch.setattr(Mutated, "__len__", lambda _: 400)
+    (found,) = [f for f in frame_checks.check_frames(RecordingSurvey(copies)) if f.code == "D02"]
+    assert found.measured == "3 of 4 sampled frames show exactly what an earlier one shows"  # one of each window

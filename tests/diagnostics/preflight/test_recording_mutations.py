@@ -1,0 +1,137 @@
+"""Every check is silent on clean data and names each thing that is broken on purpose: on RoadWorld, and on the real
+samples.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Alone, Mutation, abilities, clean_splits
+
+from stadia.core.recording import Recording
+from stadia.datasets.open_dataset import open_recordings
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight import CHECKS
+from stadia.diagnostics.preflight.finding_images import DRAWN
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
+
+PNG = b"\x89PNG"
+REAL = {  # the rest of MUTATIONS is measured on the real samples by benchmarks/preflight.py
+    "every frame twice",
+    "K normalized",
+    "images halved, K not",
+    "right is left",
+    "left and right swapped",
+    "sign of the baseline",
+    "baseline of P3 alone (0.883)",
+    "poses inverted",
+    "poses of a body (x forward, z up)",
+    "poses in centimetres",
+    "ground truth zero",
+    "millimetres read as 1/256 m, one camera alone",
+    "ground truth at half the size of its images",
+    "ground truth of whole metres",
+    "uint16 not divided by 256",
+    "factor 5.4 not undone",
+}
+REAL_SAMPLES = {
+    "kitti_odometry": {"stereo", "poses", "rulers"},
+    "kitti_raw": {"poses", "depth", "rulers", "road"},
+    "sevenscenes/kitchen": set(),
+}
+"""Real samples, and the abilities that mutations are tested with there."""
+
+_OPENED: dict[str, Recording] = {}
+
+
+def without_notes(findings: list[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.severity is not Severity.NOTE]
+
+
+def assert_caught(mutation: Mutation, recording: Recording) -> None:
+    """The first finding is the mutation's, as severe as it must be, with an image where its code has one."""
+    assert mutation.needs <= abilities(recording)
+    found = without_notes(run_preflight([mutation.apply(recording)]))
+    codes = [finding.code for finding in found]
+    assert codes, f"{mutation.name} was not noticed"
+    assert codes[0] in mutation.codes, found[0].measured
+    assert found[0].image.startswith(PNG) == (codes[0] in DRAWN)
+    if not mutation.warns:
+        assert any(finding.code in mutation.codes and finding.severity is Severity.STOP for finding in found)
+
+
+def real(name: str, folder: Path) -> Recording:
+    if name not in _OPENED:
+        options = {"poses": str(next((folder / name).rglob("lidar_odometry_cam2.txt")))} if name == "kitti_raw" else {}
+        _OPENED[name] = open_recordings(folder / name, **options)[0]
+    return _OPENED[name]
+
+
+def test_every_check_has_a_mutation() -> None:
+    assert {mutation.check for mutation in MUTATIONS} == set(CHECKS)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
+def test_roadworld_mutation_is_named(mutation: Mutation, recording: Recording) -> None:
+    assert_caught(mutation, recording)
+
+
+@pytest.mark.slow
+def test_clean_roadworld_has_no_findings(roadworld: Path) -> None:
+    train, val = open_recordings(roadworld)
+    splits = {"train": [(train, range(len(train)))], "val": [(val, range(len(val)))]}
+    assert without_notes(run_preflight([train, val], splits)) == []
+
+
+def test_clean_mono_roadworld_without_poses_has_no_findings(recording: Recording) -> None:
+    assert without_notes(run_preflight([Alone(recording)])) == []
+
+
+@pytest.mark.parametrize(("name", "code", "broken"), SPLIT_MUTATIONS, ids=[name for name, *_ in SPLIT_MUTATIONS])
+def test_roadworld_splits_are_named(name: str, code: str, broken, recording: Recording) -> None:
+    (found,) = run_preflight([], broken(recording))
+    assert found.code == code
+    assert found.image.startswith(PNG)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("sample", REAL_SAMPLES)
+def test_clean_real_samples_have_no_findings(sample: str, real_data: Path) -> None:
+    recording = real(sample, real_data)
+    assert without_notes(run_preflight([recording], clean_splits(recording))) == []
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("sample", ["kitti_raw", "sevenscenes/kitchen"])
+def test_clean_mono_samples_without_poses_have_no_findings(sample: str, real_data: Path) -> None:
+    assert without_notes(run_preflight([Alone(real(sample, real_data))], checks=["ground_truth"])) == []
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("sample", "mutation"),
+    [
+        pytest.param(sample, mutation, id=f"{sample}-{mutation.name}")
+        for sample, able in REAL_SAMPLES.items()
+        for mutation in MUTATIONS
+        if able and mutation.name in REAL and mutation.needs <= able
+    ],
+)
+def test_real_mutation_is_named(sample: str, mutation: Mutation, real_data: Path) -> None:
+    assert_caught(mutation, real(sample, real_data))
+
+
+@pytest.mark.real
+def test_real_splits_are_named(real_data: Path) -> None:
+    recording = real("kitti_odometry", real_data)
+    for _, code, broken in SPLIT_MUTATIONS:
+        assert [finding.code for finding in run_preflight([], broken(recording))] == [code]
+
+
+@pytest.mark.real
+def test_poses_are_not_blamed_for_crooked_ground_truth(real_data: Path) -> None:
+    """Motion by a ground truth that explains few matches is not motion: poses are then judged by matches alone."""
+    (inverse,) = [mutation for mutation in MUTATIONS if mutation.name == "inverse depth for depth"]
+    found = without_notes(run_preflight([inverse.apply(real("kitti_raw", real_data))]))
+    assert {finding.code for finding in found} == {"D07"}

@@ -1,0 +1,133 @@
+"""Each usual wrong form of a rig's extrinsics is named, and the right one with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mutations.mutated_recording import Mutated
+from mutations.recordings import MUTATIONS, Mutation
+from mutations.stereo_rigs import Unrectified
+
+from stadia.core.recording import LEFT, Recording
+from stadia.core.types import Camera
+from stadia.datasets.euroc import read_camera
+from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.recordings import ImageRecording, Intrinsics
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
+from stadia.diagnostics.preflight.stereo_checks import measure_sides
+
+COMPOSED = "T_right_left = inv(T_BS1) T_BS0"
+TRUE_SCALES = {
+    "extrinsics in the body's axes: T_BS1 inv(T_BS0)": (
+        "E04",
+        "along y",
+        "T_BS1 inv(T_BS0)",
+        COMPOSED,
+        "no rotation, and t = (-baseline",
+    ),
+    "extrinsics in the body's axes: t1 - t0": (
+        "E04",
+        "along y",
+        "t1 - t0, the difference",
+        COMPOSED,
+        "no rotation, and t = (-baseline",
+    ),
+    "extrinsics of EuRoC's raw pair": (
+        "E04",
+        "images are rectified",
+        "0.82 degrees",
+        "no rotation, and t = (-baseline, 0, 0)",
+    ),
+    "images not rectified": ("E04", "images are not rectified", "undistort and rectify both"),
+    "rotation of the rig transposed": ("E04", "the rotation transposed", "inv(T_BS1) T_BS0"),
+    "rotation of the rig in another order": ("E04", "Euler angles in the other order"),
+    "sign of the baseline": ("E01", "T_left_right was given", "invert it"),
+    "left and right swapped": ("E02", "the folders of the two cameras are swapped"),
+}
+CHOSEN = [mutation for mutation in MUTATIONS if mutation.name in TRUE_SCALES]
+
+
+def first(recording: Recording) -> Finding:
+    """The first one about the rig: a standing camera, as in the sample of EuRoC, is no matter here."""
+    return next(one for one in run_preflight([recording]) if one.severity is not Severity.NOTE and one.code != "D03")
+
+
+def assert_caught(finding: Finding, scales: tuple[str, ...]) -> None:
+    assert finding.code == scales[0], finding.measured
+    for words in scales[1:]:
+        assert words in f"{finding.cause} {finding.fix}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutation", CHOSEN, ids=lambda m: m.name)
+def test_a_wrong_form_is_named(mutation: Mutation, recording: Recording) -> None:
+    assert_caught(first(mutation.apply(recording)), TRUE_SCALES[mutation.name])
+
+
+def test_images_that_are_not_rectified_have_two_Ks(recording: Recording) -> None:
+    """K07 names unrectified images, and does not recommend the rectified K."""
+
+    class TwoCameras(Unrectified):
+        def camera(self, index: int, side: str = LEFT) -> Camera:
+            camera = super().camera(index, side)
+            return (
+                camera
+                if side == LEFT
+                else replace(camera, K=camera.K + camera.K.new_tensor([[0, 0, 0], [0, 0, 7], [0, 0, 0]]))
+            )
+
+    raw = TwoCameras(recording, (-0.03, 0.0, 0.0), lambda R: np.eye(3))
+    assert_caught(first(raw), ("K07", "images are not rectified", "undistort and rectify both"))
+
+    class RectifiedImages(Mutated):
+        def camera(self, index: int, side: str = LEFT) -> Camera:
+            return TwoCameras.camera(raw, index, side)
+
+    assert_caught(
+        first(RectifiedImages(recording)), ("K07", "K of the unrectified cameras", "use the rectified projection")
+    )
+
+
+def test_converging_cameras_are_not_swapped(recording: Recording) -> None:
+    """What is further than where their axes cross, here 4.5 m, lies further to the right in the right image."""
+    toed_in = Unrectified(recording, (0.0, 0.12, 0.0), lambda R: R)
+    survey = RecordingSurvey(toed_in)
+    assert measure_sides(survey).positive < 0.2
+    assert measure_sides(survey).unrotated > 0.8
+    assert "E02" not in {one.code for one in run_preflight([toed_in])}
+
+
+@pytest.mark.real
+def test_clean_euroc_is_reported_as_static_only(real_data: Path) -> None:
+    """The sample is the three seconds before the start: the corners of the image stand still."""
+    found = run_preflight(open_recordings(real_data / "euroc"))
+    assert {one.code for one in found if one.severity is not Severity.NOTE} <= {"D03"}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("mutation", CHOSEN, ids=lambda m: m.name)
+def test_a_wrong_form_is_named_on_euroc(mutation: Mutation, real_data: Path) -> None:
+    (recording,) = open_recordings(real_data / "euroc")
+    assert_caught(first(mutation.apply(recording)), TRUE_SCALES[mutation.name])
+
+
+@pytest.mark.real
+def test_the_raw_pair_of_euroc_taken_for_a_rectified_one(real_data: Path) -> None:
+    """Its images as they are, each with its own K, and the baseline alone."""
+    (recording,) = open_recordings(real_data / "euroc")
+    lenses = {
+        side: read_camera(Path(recording.file(0, side)).parents[1] / "sensor.yaml").lens  # type: ignore[arg-type]
+        for side in recording.sides
+    }
+    raw = ImageRecording(
+        name="raw",
+        images=recording.images,
+        intrinsics={side: Intrinsics(lens.K, lens.height, lens.width) for side, lens in lenses.items()},
+        T_right_left=recording.T_right_left,
+    )
+    assert_caught(first(raw), ("K07", "images are not rectified", "as stadia does with EuRoC"))

@@ -1,0 +1,429 @@
+"""Scores from disk: equal to the protocol written again in NumPy, refused where they would mean nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError, ProtocolError, StadiaError
+from stadia.core.files import write_json
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.depth_files import write_depth_map, write_depth_png
+from stadia.evaluation.io.predictions_folder import DEPTH_KEYS, Predictions, PredictionsRecord, Provenance
+from stadia.evaluation.protocols import PROTOCOLS
+from stadia.evaluation.score.depth_score import DepthScore, open_ground_truth_folder, score_depth
+
+Array = NDArray[np.float64]
+Maps = dict[str, Array]
+Write = Callable[..., Path]
+
+
+def score(
+    predictions: Path, reference: Path, protocol: str = "metric", depth_scale: DepthScale | None = None
+) -> DepthScore:
+    return score_depth(
+        Predictions.open(predictions, depth_scale),
+        open_ground_truth_folder(reference, PROTOCOLS[protocol]),
+        PROTOCOLS[protocol],
+    )
+
+
+def predicted(truth: Maps, seed: int = 1, factor: float = 1.0) -> Maps:
+    """Dense predictions: the truth with noise where it is, something else where it is not."""
+    rng = np.random.default_rng(seed)
+    return {n: factor * np.where(g > 0, g, 17) * np.exp(rng.normal(0.02, 0.2, g.shape)) for n, g in truth.items()}
+
+
+def numpy_scores(
+    predicted: Maps, truth: Maps, *, scale: bool, box: tuple[slice, slice] | None = None
+) -> dict[str, float]:
+    """The Monodepth2 evaluation loop once more: mask, crop, median, clamp, means over images."""
+    rows = []
+    for name, g in truth.items():
+        mask = (g > 1e-3) & (g < 80)
+        if box is not None:
+            inside = np.zeros_like(mask)
+            inside[box] = True
+            mask &= inside
+        p, g = predicted[name][mask], g[mask]
+        if scale:
+            p = p * np.median(g) / np.median(p)
+        p = np.clip(p, 1e-3, 80)
+        worst, log = np.maximum(p / g, g / p), np.log(p) - np.log(g)
+        rows.append(
+            {
+                "abs_rel": np.mean(np.abs(p - g) / g),
+                "sq_rel": np.mean((p - g) ** 2 / g),
+                "rmse": np.sqrt(np.mean((p - g) ** 2)),
+                "rmse_log": np.sqrt(np.mean(log**2)),
+                "silog": 100 * np.sqrt(np.mean(log**2) - np.mean(log) ** 2),
+                "log10": np.mean(np.abs(log)) / np.log(10),
+                "mae": np.mean(np.abs(p - g)),
+                "d1": np.mean(worst < 1.25),
+                "d2": np.mean(worst < 1.25**2),
+                "d3": np.mean(worst < 1.25**3),
+            }
+        )
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+class TestAgainstNumpy:
+    def test_metres_as_they_are(self, truth_m: Maps, write_maps: Write) -> None:
+        p = predicted(truth_m)
+        ours = score(write_maps(p, "predictions"), write_maps(truth_m, "truth", ".png")).metrics
+        assert ours == pytest.approx(numpy_scores(p, truth_m, scale=False), abs=1e-6, rel=1e-9)
+
+    def test_up_to_scale_with_the_garg_crop(self, truth_m: Maps, write_maps: Write) -> None:
+        p = predicted(truth_m, factor=0.031)
+        ours = score(write_maps(p, "predictions"), write_maps(truth_m, "truth"), "kitti-eigen", DepthScale.UP_TO_SCALE)
+        box = (slice(16, 39), slice(4, 115))  # of 40x120
+        assert ours.metrics == pytest.approx(numpy_scores(p, truth_m, scale=True, box=box), abs=1e-6, rel=1e-9)
+
+    def test_inverse_depth_up_to_scale_and_shift(self, truth_m: Maps, write_maps: Write) -> None:
+        truth = {n: np.where(g < 80, g, 0) for n, g in truth_m.items()}
+        affine = {n: -3.0 + 40.0 / np.where(g > 0, g, 17) for n, g in truth.items()}
+        perfect = score(
+            write_maps(affine, "predictions"), write_maps(truth, "truth"), "relative", DepthScale.AFFINE_INVERSE
+        )
+        assert perfect.metrics["abs_rel"] == pytest.approx(0, abs=1e-10)
+        assert perfect.scale_ratio_median is None
+        noisy = {n: a + np.random.default_rng(3).normal(0, 0.1, a.shape) for n, a in affine.items()}
+        fitted = {}
+        for n, g in truth.items():
+            A = np.stack([noisy[n][g > 0], np.ones((g > 0).sum())], 1)
+            a, b = np.linalg.lstsq(A, 1 / g[g > 0], rcond=None)[0]
+            fitted[n] = 1 / np.clip(a * noisy[n] + b, 1 / 80, 1 / 1e-3)
+        ours = score(
+            write_maps(noisy, "noisy"), write_maps(truth, "truth"), "relative", DepthScale.AFFINE_INVERSE
+        ).metrics
+        assert ours == pytest.approx(numpy_scores(fitted, truth, scale=False), rel=1e-6)
+
+    def test_another_size_is_resized_in_inverse_depth(self, truth_m: Maps, write_maps: Write) -> None:
+        small = {n: np.random.default_rng(5).uniform(2, 60, (20, 60)) for n in truth_m}
+        large = {n: 1 / cv2.resize(1 / p, (120, 40), interpolation=cv2.INTER_LINEAR) for n, p in small.items()}
+        ours = score(write_maps(small, "small"), write_maps(truth_m, "truth")).metrics
+        assert ours == pytest.approx(numpy_scores(large, truth_m, scale=False), rel=1e-6)
+
+    def test_the_kitti_benchmark(self, truth_m: Maps, write_maps: Write) -> None:
+        """The development kit's loop on uint16 PNG: every pixel with truth, no crop, no cap, and its own units."""
+        p = {n: np.rint(np.clip(v, 1 / 256, 250) * 256) / 256 for n, v in predicted(truth_m).items()}
+        rows = []
+        for name, g in truth_m.items():
+            d, g = p[name][g > 0], g[g > 0]
+            log = np.log(g) - np.log(d)
+            silog = 100 * np.sqrt(np.mean(log**2) - np.mean(log) ** 2)
+            irmse = np.sqrt(np.mean((1 / (d / 1000) - 1 / (g / 1000)) ** 2))
+            rows.append((silog, 100 * np.mean((d - g) ** 2 / g**2), 100 * np.mean(abs(d - g) / g), irmse))
+        ours = score(write_maps(p, "predictions", ".png"), write_maps(truth_m, "truth", ".png"), "kitti-benchmark")
+        assert list(ours.metrics) == ["silog", "sq_error_rel_percent", "abs_error_rel_percent", "irmse_per_km"]
+        assert list(ours.metrics.values()) == pytest.approx(np.mean(rows, axis=0).tolist(), abs=1e-6, rel=1e-9)
+        assert [image.pixels for image in ours.per_image] == [int((g > 0).sum()) for g in truth_m.values()]
+
+    @pytest.mark.parametrize("suffix", [".npy", ".npz", ".png"])
+    def test_each_format(self, suffix: str, truth_m: Maps, write_maps: Write) -> None:
+        p = {n: np.rint(np.clip(v, 1, 200) * 256) / 256 for n, v in predicted(truth_m).items()}
+        ours = score(write_maps(p, "predictions", suffix), write_maps(truth_m, "truth", ".npz")).metrics
+        assert ours == pytest.approx(numpy_scores(p, truth_m, scale=False), rel=1e-9)
+
+    def test_nyu_is_in_millimetres_for_both_sides(self, tmp_path: Path) -> None:
+        """480x640: rows 45:471, columns 41:601, strictly below 10 m; another program's PNG has the same unit, and a
+        note says so.
+        """
+        rng = np.random.default_rng(7)
+        truth = np.rint(rng.uniform(0.5, 11, (480, 640)) * 1000) / 1000
+        p = np.rint(truth * np.exp(rng.normal(0, 0.2, truth.shape)) * 1000) / 1000
+        for folder, depth in (("predictions", p), ("truth", truth)):
+            (tmp_path / folder).mkdir()
+            cv2.imwrite(str(tmp_path / folder / "a.png"), np.rint(depth * 1000).astype(np.uint16))
+        ours = score(tmp_path / "predictions", tmp_path / "truth", "nyu")
+        truth[truth >= 10] = 0
+        expected = numpy_scores(
+            {"a": np.clip(p, 1e-3, 10)}, {"a": truth}, scale=False, box=(slice(45, 471), slice(41, 601))
+        )
+        assert ours.metrics == pytest.approx(expected, abs=1e-9)
+        assert "predicted PNG read as value / 1000 m, as nyu has it" in ours.notes
+
+
+class TestLaws:
+    @pytest.mark.parametrize("protocol", PROTOCOLS)
+    def test_the_truth_scores_perfectly(self, protocol: str, truth_m: Maps, write_maps: Write) -> None:
+        near = {
+            n: np.where(g < 10, g, 0) for n, g in truth_m.items()
+        }  # below every cap, as holes where there is no truth
+        reference = write_maps(near, "truth")
+        result = score(reference, reference, protocol)
+        assert result.metrics == {name: float(name in ("d1", "d2", "d3")) for name in PROTOCOLS[protocol].metrics}
+        assert result.scale_ratio_median == 1.0
+        assert result.scale_ratio_spread == 0.0
+
+    def test_the_scale_ratio_names_a_wrong_unit(self, truth_m: Maps, write_maps: Write) -> None:
+        factors = dict(zip(truth_m, (0.5, 0.4, 0.25), strict=True))
+        p = {n: factors[n] * np.where(g > 0, g, 17) for n, g in truth_m.items()}
+        result = score(write_maps(p, "predictions"), write_maps(truth_m, "truth"), "relative")
+        assert result.metrics["abs_rel"] == pytest.approx(0, abs=1e-12)
+        assert result.scale_ratio_median == pytest.approx(2.5)
+        assert result.scale_ratio_spread == pytest.approx(np.std([2, 2.5, 4]) / 2.5)
+
+    def test_images_count_alike_whatever_their_pixels(self, write_maps: Write) -> None:
+        few, many = np.zeros((10, 30)), np.full((10, 30), 10.0)
+        few[0, 0] = 10
+        p = {"a": np.full((10, 30), 20.0), "b": many}
+        result = score(write_maps(p, "predictions"), write_maps({"a": few, "b": many}, "truth"))
+        assert result.metrics["abs_rel"] == pytest.approx(0.5)
+        assert [(i.name, i.pixels, i.metrics["abs_rel"]) for i in result.per_image] == [("a", 1, 1.0), ("b", 300, 0.0)]
+
+    def test_an_image_without_truth_is_counted_not_averaged(self, truth_m: Maps, write_maps: Write) -> None:
+        p = predicted(truth_m)
+        whole = score(write_maps(p, "predictions"), write_maps(truth_m, "truth"))
+        empty = {**truth_m, "000003": np.zeros((40, 120))}
+        result = score(write_maps({**p, "000003": p["000000"]}, "predictions4"), write_maps(empty, "truth4"))
+        assert result.metrics == whole.metrics
+        assert result.summary()["images"] == 3
+        assert result.summary()["images_without_truth"] == 1
+        assert any("'000003'" in note for note in result.notes)
+
+
+class TestOurOwnFolder:
+    def record(self, depth_scale: DepthScale, **changes: object) -> PredictionsRecord:
+        values = {
+            "depth_scale": depth_scale, "trust": "-", "recipe": "r", "config_hash": "abc", "checkpoint": "c",
+            "source": "s",
+            "network_size": (40, 120), "finished": True, "entries": ("000000", "000001", "000002"),
+        }  # fmt: skip
+        return PredictionsRecord.model_validate(values | changes)
+
+    def folder(self, tmp_path: Path, truth: Maps, depth_scale: DepthScale, **changes: object) -> Path:
+        out = tmp_path / "ours"
+        for name, p in predicted(truth).items():
+            write_depth_map(
+                out / "depth" / f"{name}.npz", **{DEPTH_KEYS[depth_scale]: p.astype(np.float32), "K": np.eye(3)}
+            )
+            write_depth_png(out / "depth" / f"{name}.png", p * 9)  # must not be what is read
+        self.record(depth_scale, **changes).write(out)
+        return out
+
+    def test_the_depth_scale_is_read_and_the_finer_file_taken(
+        self, tmp_path: Path, truth_m: Maps, write_maps: Write
+    ) -> None:
+        result = score(self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE), write_maps(truth_m, "truth"), "relative")
+        assert result.depth_scale is DepthScale.UP_TO_SCALE
+        assert result.metrics == pytest.approx(numpy_scores(predicted(truth_m), truth_m, scale=True), rel=1e-5)
+        assert result.notes == (
+            "not scored in metres: median of every image fitted to the truth first (depth scale: up-to-scale)",
+        )
+
+    def test_a_depth_scale_that_the_protocol_refuses(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
+        with pytest.raises(ProtocolError, match="depth scale up-to-scale; expected metres"):
+            score(self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE), write_maps(truth_m, "truth"), "metric")
+
+    def test_the_depth_scale_holds_for_the_maps_subfolder_too(self, tmp_path: Path, truth_m: Maps) -> None:
+        folder = self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE)
+        assert Predictions.open(folder / "depth").depth_scale is DepthScale.UP_TO_SCALE
+
+    def test_contradicting_depth_scale_is_refused(self, tmp_path: Path, truth_m: Maps) -> None:
+        with pytest.raises(
+            ProtocolError, match=r"predictions.json: found the depth scale up-to-scale; expected metres"
+        ):
+            Predictions.open(self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE), DepthScale.METRES)
+
+    def test_predictions_of_something_else(self, tmp_path: Path, truth_m: Maps) -> None:
+        predictions = Predictions.open(self.folder(tmp_path, truth_m, DepthScale.METRES))
+        made_by, names = Provenance(recipe="r", config_hash="abc", checkpoint="c"), list(truth_m)
+        predictions.check_made_by(made_by, "", names)
+        for provenance, fingerprint, entries, differing in (
+            (Provenance(recipe="r", config_hash="def", checkpoint="c"), "", names, "another config_hash"),
+            (
+                Provenance(recipe="r", config_hash="def", checkpoint="d"),
+                "",
+                names,
+                "another config_hash and checkpoint",
+            ),
+            (made_by, "other images", names, "another fingerprint"),
+            (made_by, "", names[1:], "another entries"),
+        ):
+            with pytest.raises(ProtocolError, match=f"predictions.json: found predictions with {differing}; expected"):
+                predictions.check_made_by(provenance, fingerprint, entries)
+
+    def test_an_unfinished_folder(self, tmp_path: Path, truth_m: Maps) -> None:
+        with pytest.raises(DataError, match="unfinished"):
+            Predictions.open(self.folder(tmp_path, truth_m, DepthScale.METRES, finished=False))
+
+    def test_a_missing_entry(self, tmp_path: Path, truth_m: Maps) -> None:
+        with pytest.raises(DataError, match="no map for 1 of 2 entries, the first 'x'"):
+            Predictions.open(self.folder(tmp_path, truth_m, DepthScale.METRES, entries=("000000", "x")))
+
+    def test_a_record_with_the_old_name_of_depth_scale_is_refused_with_a_fix(
+        self, tmp_path: Path, truth_m: Maps
+    ) -> None:
+        record = self.folder(tmp_path, truth_m, DepthScale.METRES) / "predictions.json"
+        record.write_text(record.read_text().replace('"depth_scale"', '"claim"'), encoding="utf-8")
+        with pytest.raises(DataError, match=r"found 'claim', a key of .*; expected 'depth_scale'. Fix: rename the key"):
+            Predictions.open(record.parent)
+
+    @pytest.mark.parametrize("text", ["{", "[]", '{"format": "stadia-predictions", "depth_scale": "furlongs"}'])
+    def test_a_damaged_record(self, text: str, tmp_path: Path, truth_m: Maps) -> None:
+        folder = self.folder(tmp_path, truth_m, DepthScale.METRES)
+        (folder / "predictions.json").write_text(text)
+        with pytest.raises(DataError, match=r"predictions.json") as error:
+            Predictions.open(folder)
+        assert "\n" not in str(error.value)
+
+    def test_the_images_shape_counts_not_the_networks(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
+        """A network may squeeze the whole image to any shape; a crop may not be scored off its place."""
+        out = tmp_path / "ours"
+        for name in truth_m:
+            write_depth_map(out / "depth" / f"{name}.npz", depth_m=np.full((32, 64), 20, np.float32))
+        self.record(DepthScale.METRES, image_size=(40, 120)).write(out)
+        score(out, write_maps(truth_m, "truth"))
+        self.record(DepthScale.METRES, image_size=(40, 100)).write(out)
+        with pytest.raises(ProtocolError, match="100x40 for ground truth of 120x40"):
+            score(out, write_maps(truth_m, "truth"))
+
+
+class TestBadInput:
+    """Each is one line naming the file, what was found, what was expected."""
+
+    def refused(self, predictions: Path, reference: Path, *words: str, protocol: str = "metric") -> None:
+        with pytest.raises(StadiaError) as error:
+            score(predictions, reference, protocol)
+        for word in words:
+            assert word in str(error.value)
+        assert "\n" not in str(error.value)
+
+    def test_stems_that_do_not_match(self, truth_m: Maps, write_maps: Write) -> None:
+        p = {f"frame_{n}": v for n, v in truth_m.items()}
+        self.refused(
+            write_maps(p, "predictions"),
+            write_maps(truth_m, "truth"),
+            "3 of 3",
+            "'000000'",
+            "'frame_000000'",
+            "predictions",
+        )
+
+    def test_predictions_beyond_the_truth_are_only_noted(self, truth_m: Maps, write_maps: Write) -> None:
+        some = {n: truth_m[n] for n in ("000001", "000002")}
+        result = score(write_maps(predicted(truth_m), "predictions"), write_maps(some, "truth"))
+        assert result.summary()["images"] == 2
+        assert any("1 of 3 predictions" in note for note in result.notes)
+
+    def test_foreign_predictions_are_metres_with_a_note(self, truth_m: Maps, write_maps: Write) -> None:
+        result = score(write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth"))
+        assert any("no predictions.json" in note and "taken as metres" in note for note in result.notes)
+
+    def test_no_folder_and_an_empty_folder(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
+        reference = write_maps(truth_m, "truth")
+        self.refused(tmp_path / "nowhere", reference, "nowhere", "no such folder")
+        (tmp_path / "empty").mkdir()
+        self.refused(tmp_path / "empty", reference, "empty", "no depth map")
+        self.refused(reference, tmp_path / "empty", "empty", "no depth map")
+
+    @pytest.mark.parametrize("side", ["predictions", "truth"])
+    def test_nan(self, side: str, truth_m: Maps, write_maps: Write) -> None:
+        broken = {n: v.copy() for n, v in truth_m.items()}
+        broken["000001"][3, 4] = np.nan
+        folders = {"predictions": write_maps(predicted(truth_m), "predictions"), "truth": write_maps(truth_m, "truth")}
+        write_maps(broken, side)
+        self.refused(folders["predictions"], folders["truth"], f"{side}/000001.npy", "NaN at 1 of 4800")
+
+    @pytest.mark.parametrize("value", [np.inf, -1.0])
+    def test_ground_truth_that_is_no_depth(self, value: float, truth_m: Maps, write_maps: Write) -> None:
+        p = predicted(truth_m)
+        truth_m["000001"][3, 4] = value
+        self.refused(write_maps(p, "predictions"), write_maps(truth_m, "truth"), "truth/000001.npy", "row 3, column 4")
+
+    @pytest.mark.parametrize("value", [-1.0, 0.0])
+    def test_a_scored_pixel_without_prediction(self, value: float, truth_m: Maps, write_maps: Write) -> None:
+        p = predicted(truth_m)
+        p["000002"][np.unravel_index(truth_m["000002"].argmax(), (40, 120))] = value
+        score(write_maps(p, "predictions"), write_maps(truth_m, "truth"))  # beyond the cap: not scored
+        p["000002"][truth_m["000002"] > 60] = value
+        self.refused(
+            write_maps(p, "predictions"),
+            write_maps(truth_m, "truth"),
+            "predictions/000002.npy",
+            "no finite positive depth",
+        )
+
+    def test_infinity_is_farther_than_any_metres_and_no_depth_up_to_scale(
+        self, truth_m: Maps, write_maps: Write
+    ) -> None:
+        p = predicted(truth_m)
+        beyond = {n: np.where(np.random.default_rng(4).random(v.shape) < 0.1, np.inf, v) for n, v in p.items()}
+        ours = score(write_maps(beyond, "predictions"), write_maps(truth_m, "truth")).metrics
+        assert ours == pytest.approx(numpy_scores(beyond, truth_m, scale=False), rel=1e-9)
+        with pytest.raises(ProtocolError, match="no finite positive depth"):
+            score(write_maps(beyond, "predictions"), write_maps(truth_m, "truth"), "relative", DepthScale.UP_TO_SCALE)
+        dead = {n: np.where(np.random.default_rng(4).random(v.shape) < 0.6, np.inf, v) for n, v in p.items()}
+        self.refused(
+            write_maps(dead, "predictions"), write_maps(truth_m, "truth"), "000000.npy", "no finite positive depth"
+        )
+
+    def test_holes_are_not_resized_into_numbers(self, truth_m: Maps, write_maps: Write) -> None:
+        small = {n: np.full((20, 60), 5.0) for n in truth_m}
+        small["000001"][10:, 30:] = 0
+        self.refused(
+            write_maps(small, "predictions"), write_maps(truth_m, "truth"), "000001.npy", "no finite positive depth"
+        )
+
+    def test_another_shape(self, truth_m: Maps, write_maps: Write) -> None:
+        cropped = {n: v[:34] for n, v in predicted(truth_m).items()}
+        self.refused(
+            write_maps(cropped, "predictions"),
+            write_maps(truth_m, "truth"),
+            "120x34 for ground truth of 120x40",
+            "crop",
+        )
+
+    def test_eight_bits(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
+        for name in truth_m:
+            (tmp_path / "gray").mkdir(exist_ok=True)
+            cv2.imwrite(str(tmp_path / "gray" / f"{name}.png"), np.full((40, 120), 99, np.uint8))
+        self.refused(tmp_path / "gray", write_maps(truth_m, "truth"), "gray/000000.png", "8-bit", "16-bit")
+        self.refused(write_maps(truth_m, "predictions"), tmp_path / "gray", "gray/000000.png", "8-bit")
+
+    def test_no_truth_at_all(self, truth_m: Maps, write_maps: Write) -> None:
+        zero = {n: np.zeros((40, 120)) for n in truth_m}
+        self.refused(
+            write_maps(predicted(truth_m), "predictions"),
+            write_maps(zero, "truth"),
+            "no ground truth between 0.001 and 80 m",
+        )
+
+
+def test_the_score_file(tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
+    result = score(write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth"))
+    write_json(tmp_path / "scores" / "metric.json", result.to_json())
+    stored = json.loads((tmp_path / "scores" / "metric.json").read_text())
+    assert stored["protocol"] == "metric"
+    assert stored["depth_scale"] == "metres"
+    assert stored["images"] == 3
+    assert stored["metrics"] == result.metrics
+    assert [image["name"] for image in stored["per_image"]] == list(truth_m)
+    mean = np.mean([image["abs_rel"] for image in stored["per_image"]])
+    assert stored["metrics"]["abs_rel"] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_other_number_of_images_than_the_benchmark_is_noted(protocol: str, truth_m: Maps, write_maps: Write) -> None:
+    near = write_maps({n: np.where(g < 10, g, 0) for n, g in truth_m.items()}, "truth")
+    said = [
+        note
+        for note in score(near, near, protocol).notes
+        if "not comparable with published figures: of 3 images" in note
+    ]
+    assert len(said) == (PROTOCOLS[protocol].images is not None)
+
+
+def test_the_benchmarks_own_number_needs_no_note(truth_m: Maps, write_maps: Write) -> None:
+    truth = write_maps(truth_m, "truth")
+    protocol = replace(PROTOCOLS["kitti-eigen"], images=3)
+    notes = score_depth(Predictions.open(truth), open_ground_truth_folder(truth, protocol), protocol).notes
+    assert not any("comparable" in note for note in notes)

@@ -1,0 +1,237 @@
+"""A network in an ONNX file: run without torch, by the rules of a recipe; and files that are none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.predict.exported_network import ExportDescription, ExportedNetwork, stream_exported_predictions
+from stadia.evaluation.predict.frame_preparation import PreparedFrame, read_frames
+from stadia.evaluation.predict.predict_frames import stream_predictions
+
+MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
+ABOUT = ExportDescription.of(MADE_BY, DepthScale.METRES, height=15, width=45, crop="none", stride=15, focal=2 / 3)
+Make = Callable[..., object]
+Stadia = Callable[..., tuple[int, str, str]]
+
+
+def red_reader_onnx(path: Path, texts: dict[str, str], *, law: TensorProto | None = None, image: str = "image") -> Path:
+    """The law of Drive's world as an ONNX file, made by onnx alone: 0.04 + 0.3 times the red of a pixel."""
+    weights = [
+        numpy_helper.from_array(np.array([[[[0.3]], [[0]], [[0]]]], np.float32), "of_red") if law is None else law
+    ]
+    weights.append(numpy_helper.from_array(np.array([0.04], np.float32), "least"))
+    graph = helper.make_graph(
+        [helper.make_node("Conv", [image, "of_red", "least"], ["inverse_depth"])],
+        "red_reader",
+        [helper.make_tensor_value_info(image, TensorProto.FLOAT, ["B", 3, "H", "W"])],
+        [helper.make_tensor_value_info("inverse_depth", TensorProto.FLOAT, ["B", 1, "H", "W"])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, texts)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """RedReader, exported. The lens of Drive trained it: fx 60 of 90 pixels."""
+    return red_reader_onnx(tmp_path / "model.onnx", ABOUT.texts())
+
+
+def test_maps_are_those_of_torch(model: Path, drive: Make, red_reader: Make) -> None:
+    network, recording = ExportedNetwork(model), drive(3)
+    by_onnx, by_torch = (
+        list(stream_exported_predictions(network, read_frames(recording))),
+        list(stream_predictions(red_reader(), read_frames(recording))),
+    )
+    assert len(by_onnx) == len(by_torch) == 3
+    for ours, theirs in zip(by_onnx, by_torch, strict=True):
+        np.testing.assert_allclose(ours.inverse_depth, theirs.inverse_depth, rtol=1e-5)
+        np.testing.assert_array_equal(ours.K, theirs.K)
+        assert (ours.T_world_camera, ours.depth_scale, ours.image_size) == (None, DepthScale.METRES, (30, 90))
+
+
+def test_other_focal_length_scales_depth_with_one_warning(
+    model: Path, drive: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    red_reader_onnx(model, ABOUT.model_copy(update={"focal": 1 / 3}).texts())
+    network, recording = ExportedNetwork(model), drive(2)
+    for frame, predicted in zip(
+        read_frames(recording), stream_exported_predictions(network, read_frames(recording)), strict=True
+    ):
+        alone = network.inverse_depth(PreparedFrame.to(network, frame).image[None])[0, 0]
+        np.testing.assert_allclose(predicted.inverse_depth, alone / 2, rtol=1e-6)
+    assert [record.getMessage() for record in caplog.records] == [
+        "focal length is 2.00 times the training camera's: depth is scaled by it"
+    ]
+
+
+def test_file_contains_its_description(model: Path) -> None:
+    network = ExportedNetwork(model)
+    assert network.about == ABOUT
+    assert (network.depth_scale, network.height, network.width, network.crop) == (DepthScale.METRES, 15, 45, "none")
+    assert ABOUT.texts()["unit"] == "1/m"
+    red_reader_onnx(model, {**ABOUT.texts(), "quantized by": "another program"})
+    assert ExportedNetwork(model).about == ABOUT, "others may add to it"
+
+
+class TestWithoutTorch:
+    def test_predict(
+        self, model: Path, video: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia, red_reader: Make
+    ) -> None:
+        """An image, a folder of images, a video and a dataset in an interpreter that has no torch; scored here
+        afterwards.
+        """
+        inputs = {
+            "image": drive_folder / "a" / "left" / "000002.png",
+            "folder": drive_folder / "a" / "left",
+            "video": video,
+        }
+        lines = [
+            ["predict", str(model), str(path), "--out", str(tmp_path / name), "data.camera.focal_px=60"]
+            for name, path in inputs.items()
+        ]
+        lines.append(["predict", str(model), str(drive_folder), "--out", str(tmp_path / "dataset"), "--size", "90x30"])
+        program = f"""
+import sys
+sys.modules["torch"] = None  # importing it raises ImportError
+from stadia.cli.main import run
+for line in {lines!r}:
+    try:
+        run(line)
+    except SystemExit as ending:
+        assert not ending.code
+"""
+        done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        lacks = [line.rpartition("depth alone: ")[2] for line in done.stderr.splitlines() if "depth alone: " in line]
+        assert lacks == ["no point cloud", *["no path, no point cloud"] * 3], "an image has no path anyway"
+        for name, frames in (("image", 1), ("folder", 6), ("video", 12), ("dataset", 6)):
+            predictions = Predictions.open(tmp_path / name)
+            assert predictions.record is not None
+            assert (len(predictions.files), predictions.record.path, predictions.record.motion) == (frames, (), "none")
+            assert predictions.record.checkpoint == "best.safetensors, step 7, as model.onnx"
+            assert (tmp_path / name / ("side_by_side.png" if frames == 1 else "side_by_side.mp4")).exists()
+        assert predictions.record.requested_size == predictions.record.network_size == (30, 90)
+        words = (
+            "--depth",
+            tmp_path / "dataset",
+            "--reference",
+            drive_folder / "a" / "depth" / "left",
+            "--protocol",
+            "metric",
+        )
+        code, text, err = stadia("evaluate", *words, "--json")
+        assert code == 0, err
+        assert json.loads(text)["abs_rel"] == pytest.approx(0, abs=1e-5)
+
+    @pytest.mark.parametrize(
+        ("words", "named"),
+        [
+            (["--cloud"], "--cloud"),
+            (["--motion", "network"], "--motion"),
+            (["--cloud", "--motion", "aligned"], "--motion and --cloud"),
+        ],
+    )
+    def test_an_option_that_would_do_nothing(
+        self, words: list[str], named: str, model: Path, video: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        code, _, err = stadia("predict", model, video, "--out", tmp_path / "out", "data.camera.focal_px=60", *words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert err.startswith(f"stadia: {named}: found given with an exported network")
+        assert not (tmp_path / "out").exists()
+
+    def test_a_size_that_is_no_multiple_of_the_stride(
+        self, model: Path, video: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        words = ("--out", tmp_path / "out", "--size", "50x30", "data.camera.focal_px=60")
+        code, _, err = stadia("predict", model, video, *words)
+        assert (code, err.splitlines()[-1]) == (
+            2,
+            "stadia: image size for model.onnx: found 50x30; expected multiples of 15. Fix: take 45x30.",
+        )
+        assert not (tmp_path / "out").exists()
+        with pytest.raises(ConfigError, match="multiples of 15"):
+            ExportedNetwork(model).inverse_depth(np.zeros((1, 3, 16, 45), np.float32))
+
+
+def _outside(path: Path) -> Path:
+    """Weights that lie above the model's folder, in a file that somebody else wrote."""
+    (path.parent / "secret.bin").write_bytes(np.array([1, 2, 3], np.float32).tobytes())
+    law = TensorProto(name="of_red", data_type=TensorProto.FLOAT, dims=[1, 3, 1, 1], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", "../secret.bin"), ("offset", "0"), ("length", "12")):
+        law.external_data.add(key=key, value=value)
+    (path.parent / "inside").mkdir()
+    return red_reader_onnx(path.parent / "inside" / path.name, ABOUT.texts(), law=law)
+
+
+def _written(content: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
+    def write(path: Path) -> Path:
+        path.write_bytes(content(red_reader_onnx(path, ABOUT.texts()).read_bytes()))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: path, "no such file"),
+        (lambda path: path.mkdir() or path, "found a folder"),
+        (_written(lambda data: b"a letter"), "onnxruntime cannot load"),
+        (_written(lambda data: b""), "onnxruntime cannot load"),
+        (_written(lambda data: data[: len(data) // 2]), "onnxruntime cannot load"),
+        (lambda path: red_reader_onnx(path, {}), "without stadia's description"),
+        (lambda path: red_reader_onnx(path, {**ABOUT.texts(), "height": "0"}), "height in its metadata"),
+        (lambda path: red_reader_onnx(path, {**ABOUT.texts(), "focal": "nan"}), "focal in its metadata"),
+        (lambda path: red_reader_onnx(path, {**ABOUT.texts(), "crop": "all"}), "the crop 'all'"),
+        (
+            lambda path: red_reader_onnx(path, {k: v for k, v in ABOUT.texts().items() if k != "depth_scale"}),
+            "depth_scale in its metadata",
+        ),
+        (lambda path: red_reader_onnx(path, ABOUT.texts(), image="input"), "a graph with [('input'"),
+        (_outside, "External data path"),
+    ],
+    ids=[
+        "nothing",
+        "folder",
+        "text",
+        "empty",
+        "cut off",
+        "of others",
+        "size",
+        "lens",
+        "crop",
+        "depth_scale",
+        "graph",
+        "weights elsewhere",
+    ],
+)
+def test_files_that_are_none(
+    make: Callable[[Path], Path], said: str, tmp_path: Path, video: Path, stadia: Stadia
+) -> None:
+    path = make(tmp_path / "bad.onnx")
+    with pytest.raises(DataError) as caught:
+        ExportedNetwork(path)
+    assert said in str(caught.value)
+    code, text, err = stadia("predict", path, video, "--out", tmp_path / "out", "data.camera.focal_px=60")
+    assert (code, text, len(err.splitlines())) == (2, "", 1)
+    assert "bad.onnx" in err
+
+
+def test_a_missing_extra(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stadia.evaluation.predict.exported_network.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"onnxruntime: found no such package.*pip install 'stadia\[onnx\]'"):
+        ExportedNetwork(model)

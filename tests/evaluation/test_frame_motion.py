@@ -1,0 +1,124 @@
+"""The motion from frame to frame: aligned where depth can align it, the network's where it cannot."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stadia.core.types import Camera, DepthScale
+from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.predict.predict_frames import FrameTensors, align_motion, predict_motion
+from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrameTensors, FrameTensors, Tensor]:
+    """Two frames of a rendered drive with their depth, and T_next_now."""
+    folder = tmp_path_factory.mktemp("motion") / "world"
+    write_roadworld(TINY.model_copy(update={"train": 0, "val": 0, "frames": 2, "stereo": False}), folder, seed=0)
+    recording = open_recordings(folder)[0]
+    views = []
+    for index in range(2):
+        image = torch.from_numpy(recording.image(index)).permute(2, 0, 1)[None].float() / 255
+        depth = recording.depth_m(index)
+        assert depth is not None
+        views.append(
+            FrameTensors(image, recording.camera(index), inverse_from_depth(torch.from_numpy(depth)[None, None]))
+        )
+    now, following = (recording.T_world_camera(index) for index in range(2))
+    assert now is not None
+    assert following is not None
+    return views[0], views[1], torch.from_numpy(np.linalg.inv(following) @ now)
+
+
+def saying(T_next_now: Tensor | None, depth_scale: DepthScale = DepthScale.METRES) -> SimpleNamespace:
+    """A predictor whose pose network says this."""
+    return SimpleNamespace(
+        depth_scale=depth_scale, T_next_now=lambda *_: None if T_next_now is None else T_next_now[None]
+    )
+
+
+def forward(metres: float) -> Tensor:
+    T = torch.eye(4)
+    T[2, 3] = -metres
+    return T
+
+
+def error_m(T: Tensor, true: Tensor) -> float:
+    return float((T - true)[:3, 3].norm())
+
+
+def test_the_depth_corrects_the_network(pair) -> None:
+    now, following, true = pair
+    assert true[2, 3] < -0.4, "it drives"
+    wrong = forward(-1.4 * float(true[2, 3]))
+    assert error_m(predict_motion(saying(wrong), now, following, None), true) > 0.2
+    assert error_m(align_motion(saying(wrong), now, following, None), true) < 0.02
+
+
+def test_without_a_network_it_starts_from_the_motion_before(pair) -> None:
+    now, following, true = pair
+    assert predict_motion(saying(None), now, following, forward(0.5).double()) is None
+    assert error_m(align_motion(saying(None), now, following, forward(0.5).double()), true) < 0.02
+    assert error_m(align_motion(saying(None), now, following, None), true) < 0.02
+
+
+def test_depth_in_another_unit_gives_motion_in_it(pair) -> None:
+    now, following, true = pair
+    halved = FrameTensors(now.image, now.camera, 2 * now.inverse_depth)
+    T = align_motion(saying(forward(0.3), DepthScale.UP_TO_SCALE), halved, following, None)
+    assert float((2 * T[:3, 3] - true[:3, 3]).norm()) < 0.04
+
+
+def test_network_motion_is_kept_for_unknown_shift_or_no_overlap(pair) -> None:
+    now, following, _ = pair
+    said = forward(0.7)
+    shifted = align_motion(saying(said, DepthScale.AFFINE_INVERSE), now, following, None)
+    torch.testing.assert_close(shifted, said.double())
+    far = forward(0.0)
+    far[0, 3] = 500.0  # beside the image
+    torch.testing.assert_close(align_motion(saying(far), now, following, None), far.double())
+    far = far.double()
+    assert align_motion(saying(None), now, following, far) is None
+
+
+@pytest.mark.parametrize("cut", ["black", "white", "noise", "upside down"])
+def test_a_image_of_something_else_leaves_the_network_its_word(pair, cut: str) -> None:
+    now, following, _ = pair
+    other = {
+        "black": torch.zeros_like(now.image),
+        "white": torch.ones_like(now.image),
+        "noise": torch.rand(now.image.shape, generator=torch.Generator().manual_seed(0)),
+        "upside down": following.image.flip(-2),
+    }[cut]
+    said = forward(0.7)
+    elsewhere = FrameTensors(other, following.camera, following.inverse_depth)
+    torch.testing.assert_close(align_motion(saying(said), now, elsewhere, None), said.double())
+    assert align_motion(saying(None), now, elsewhere, said.double()) is None
+
+
+def test_a_network_that_turns_stays_a_rotation(pair) -> None:
+    now, following, _ = pair
+    T = forward(0.5)
+    T[:3, :3] += 1e-4 * torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+    R = predict_motion(saying(T), now, following, None)[:3, :3]
+    torch.testing.assert_close(R @ R.mT, torch.eye(3, dtype=torch.float64), atol=1e-14, rtol=0)
+
+
+def test_the_camera_of_each_view_counts(pair) -> None:
+    """The next image through a longer lens: cropped and enlarged, the same motion comes back."""
+    now, following, true = pair
+    middle = following.image[..., 12:84, 40:280]
+    enlarged = torch.nn.functional.interpolate(middle, (96, 320), mode="bilinear", align_corners=False)
+    K = following.camera.K.clone()
+    K[0, 2], K[1, 2] = K[0, 2] - 40, K[1, 2] - 12
+    K[:2, 2] = (K[:2, 2] + 0.5) * (4 / 3) - 0.5
+    K[0, 0], K[1, 1] = K[0, 0] * 4 / 3, K[1, 1] * 4 / 3
+    zoomed = FrameTensors(enlarged, Camera(K, 96, 320), following.inverse_depth)
+    assert error_m(align_motion(saying(forward(0.6)), now, zoomed, None), true) < 0.05

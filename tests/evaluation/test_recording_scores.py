@@ -1,0 +1,150 @@
+"""A predictor on recordings: predicted to disk, scored from disk; missing ground truth is reported first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stadia.core.errors import DataError, ProtocolError, StadiaError
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.predictions_folder import Provenance, read_record
+from stadia.evaluation.protocols import PROTOCOLS
+from stadia.evaluation.score.recording_scores import evaluate_recordings
+
+MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
+Make = Callable[..., object]
+
+
+class TestRecordings:
+    def evaluate(self, predictor: object, recordings: list, out: Path, protocol: str = "metric", **options: object):
+        return evaluate_recordings(predictor, recordings, PROTOCOLS[protocol], out, MADE_BY, **options)  # type: ignore[arg-type]
+
+    def test_predicted_then_scored(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        result = self.evaluate(red_reader(), [drive(name="set/a"), drive(name="set/b")], tmp_path)
+        assert result.depth is not None
+        assert [image.name for image in result.depth.per_image[:2]] == ["set/a/000000", "set/a/000002"]
+        assert result.depth.without_truth == ("set/a/000001", "set/b/000001")
+        assert result.depth.metrics["abs_rel"] < 0.01
+        assert result.depth.scale_ratio_median == pytest.approx(1, abs=0.01)
+        assert (tmp_path / "set" / "b" / "predictions.json").exists()
+        path = result.odometry["set/b"]
+        assert (len(path.reference), str(path.alignment)) == (5, "se3")  # frame 1 has no pose
+        assert path.metrics["ate_rmse_m"] == pytest.approx(0, abs=1e-6)
+        summary = json.loads(json.dumps(result.summary(), allow_nan=False))
+        assert summary["images"] == 10
+        assert summary["odometry"]["set/a"]["path_m"] == pytest.approx(2.5)
+
+    def test_score_files_for_the_report(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        result = self.evaluate(red_reader(), [drive(name="set/a")], tmp_path)
+        depth, path = result.write(tmp_path / "scores", "set-metric", {"checkpoint": "best, step 7"})
+        assert json.loads(depth.read_text())["checkpoint"] == "best, step 7"
+        assert (depth.name, path.name) == ("set-metric.json", "set-metric-set-a.json")
+        stored = json.loads(path.read_text())
+        assert stored["metrics"]["ate_rmse_m"] == pytest.approx(0, abs=1e-6)
+        assert stored["path_true_m"] == [[0, 0], [0, 1], [0, 1.5], [0, 2], [0, 2.5]]
+        np.testing.assert_allclose(stored["path_estimated_m"], stored["path_true_m"], atol=1e-3)
+
+    def test_what_is_on_disk_is_scored_again_not_predicted_again(
+        self, tmp_path: Path, drive: Make, red_reader: Make
+    ) -> None:
+        first = self.evaluate(red_reader(), [drive()], tmp_path)
+        silent = red_reader()
+        silent.inverse_depth = None
+        assert self.evaluate(silent, [drive()], tmp_path, reuse=True).depth.metrics == first.depth.metrics
+        with pytest.raises(ProtocolError, match="another entries"):
+            self.evaluate(silent, [drive()], tmp_path, indices={"drive": [0, 2, 4]}, reuse=True)
+        other = Provenance(recipe="selfsup", config_hash="another")
+        with pytest.raises(ProtocolError, match="another config_hash"):
+            evaluate_recordings(silent, [drive()], PROTOCOLS["metric"], tmp_path, other, reuse=True)
+        with pytest.raises(StadiaError, match="a finished prediction in it"):
+            self.evaluate(red_reader(), [drive()], tmp_path)
+
+    def test_what_was_left_unfinished_is_predicted_again(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        first = self.evaluate(red_reader(), [drive()], tmp_path)
+        record = read_record(tmp_path / "drive")
+        assert record is not None
+        started = {"finished": False, "entries": (), "path": (), "image_size": None}
+        record.model_copy(update=started).write(tmp_path / "drive")
+        assert self.evaluate(red_reader(), [drive()], tmp_path, reuse=True).depth.metrics == first.depth.metrics
+
+    def test_up_to_scale_is_scaled_with_a_note(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        result = self.evaluate(red_reader(DepthScale.UP_TO_SCALE, scale=0.2), [drive()], tmp_path, "relative")
+        assert result.depth is not None
+        assert result.depth.metrics["abs_rel"] < 0.01
+        assert result.depth.scale_ratio_median == pytest.approx(5, rel=0.01)
+        assert str(result.odometry["drive"].alignment) == "sim3"
+        assert result.odometry["drive"].scale == pytest.approx(5)
+
+    def test_poses_without_depth_are_noted(
+        self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(drive, "depth_m", lambda *_: None)
+        result = self.evaluate(red_reader(), [drive()], tmp_path / "all")
+        assert result.summary()["images"] == 0
+        assert result.summary()["notes"] == ["no ground-truth depth here: only the path is scored"]
+        with pytest.raises(
+            ProtocolError, match=r"no ground truth depth, and poses of fewer than 3 neighbor.*leave --every out"
+        ):
+            self.evaluate(red_reader(), [drive()], tmp_path / "every", indices={"drive": [0, 2, 4]})
+        monkeypatch.setattr(drive, "T_world_camera", lambda *_: None)
+        with pytest.raises(ProtocolError, match="neither ground truth depth nor poses"):
+            self.evaluate(red_reader(), [drive()], tmp_path / "every")
+        assert not (tmp_path / "every").exists()
+
+    def test_a_path_that_is_not_scored_is_missed(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        result = self.evaluate(red_reader(), [drive()], tmp_path, indices={"drive": [0, 2, 4]})
+        assert result.depth is not None
+        assert result.odometry == {}
+        (note,) = [note for note in result.summary()["notes"] if "path" in note]
+        assert note.startswith("no path is scored of drive: ")
+
+    def test_a_depth_scale_is_refused_before_anything_is_predicted(
+        self, tmp_path: Path, drive: Make, red_reader: Make
+    ) -> None:
+        with pytest.raises(ProtocolError, match="depth scale up-to-scale"):
+            self.evaluate(red_reader(DepthScale.UP_TO_SCALE), [drive()], tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    def test_chosen_frames_and_watch(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        seen = []
+
+        def track(items: Iterator, count: int, what: str) -> Iterator:
+            seen.append((count, what))
+            return items
+
+        recordings = [drive(7), drive(name="other")]
+        result = self.evaluate(red_reader(), recordings, tmp_path, indices={"drive": [0, 3, 6]}, track=track)
+        assert seen == [(3, "predicting drive"), (3, "scoring drive")]
+        assert [image.name for image in result.depth.per_image] == ["drive/000000", "drive/000003", "drive/000006"]
+        assert not result.odometry, "motion is predicted between neighbors alone"
+        assert not (tmp_path / "other").exists()
+
+    def test_neighbors_that_were_chosen_have_a_path(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        result = self.evaluate(red_reader(), [drive(9)], tmp_path, indices={"drive": range(3, 8)})
+        assert result.odometry["drive"].path_m == pytest.approx(2)
+
+    def test_chosen_frames_without_truth_are_counted(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        """Also where a recording has none at all, and where only its last frame has some."""
+        blind, late = drive(name="blind"), drive(9, name="late")
+        blind.depth_m = lambda index, side="left": None
+        late.depth_m = lambda index, side="left": drive().depth_m(0) if index == 7 else None
+        blind.T_world_camera = late.T_world_camera = lambda index, side="left": None
+        result = self.evaluate(red_reader(), [blind, late], tmp_path, indices={"blind": [2, 4], "late": range(9)})
+        assert [image.name for image in result.depth.per_image] == ["late/000007"]
+        assert result.depth.without_truth[:3] == ("blind/000002", "blind/000004", "late/000000")
+        assert result.summary()["images_without_truth"] == 10
+        assert not (tmp_path / "blind").exists()
+
+    def test_nothing_to_score(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        blind = drive()
+        blind.depth_m = blind.T_world_camera = lambda index, side="left": None
+        with pytest.raises(ProtocolError, match="neither ground truth depth nor poses"):
+            self.evaluate(red_reader(), [blind], tmp_path)
+
+    def test_a_recording_cannot_leave_the_folder(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        with pytest.raises(DataError, match="outside its folder"):
+            self.evaluate(red_reader(), [drive(name="../elsewhere")], tmp_path / "out")

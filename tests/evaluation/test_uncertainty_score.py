@@ -1,0 +1,181 @@
+"""What an uncertainty on disk is worth stands beside the scores of depth, and changes none of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from stadia.core.errors import ProtocolError
+from stadia.core.files import write_json
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.depth_files import write_depth_map
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.protocols import PROTOCOLS
+from stadia.evaluation.score.depth_score import DepthScore, open_ground_truth_folder, score_depth
+
+Maps = dict[str, NDArray[np.float64]]
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def said(truth_m: Maps, tmp_path: Path) -> tuple[Path, Maps, Maps]:
+    """Predictions of another program, at the truth's size: the folder, depth, and log uncertainty that knows half of
+    the noise.
+    """
+    rng = np.random.default_rng(2)
+    depth, doubt = {}, {}
+    for name, g in truth_m.items():
+        noise = rng.normal(0, 0.3, g.shape)
+        depth[name] = np.where(g > 0, g, 17) * np.exp(noise)
+        doubt[name] = np.log(np.abs(noise) + 0.05) + rng.normal(0, 0.5, g.shape)
+        write_depth_map(tmp_path / "said" / f"{name}.npz", depth_m=depth[name], log_uncertainty=doubt[name])
+    return tmp_path / "said", depth, doubt
+
+
+def score(
+    predictions: Path, reference: Path, protocol: str = "metric", depth_scale: DepthScale | None = None
+) -> DepthScore:
+    return score_depth(
+        Predictions.open(predictions, depth_scale),
+        open_ground_truth_folder(reference, PROTOCOLS[protocol]),
+        PROTOCOLS[protocol],
+    )
+
+
+def curve(error: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean error of what is at most as uncertain as each percentile, in NumPy."""
+    return np.array([*(error[by <= np.percentile(by, 100 - 2 * k)].mean() for k in range(50)), 0])
+
+
+def test_equal_to_numpy_beside_scores_that_stay(
+    said: tuple[Path, Maps, Maps], truth_m: Maps, write_maps: Write
+) -> None:
+    folder, depth, doubt = said
+    truth = write_maps(truth_m, "truth")
+    whole = score(folder, truth)
+    assert whole.metrics == score(write_maps(depth, "depth alone"), truth).metrics
+    curves, oracles, ranks = [], [], []
+    for name, g in truth_m.items():
+        scored = (g > 0) & (g < 80)
+        error = np.abs(np.clip(depth[name], 1e-3, 80) - g)[scored] / g[scored]  # as clamped by the protocol
+        curves.append(curve(error, doubt[name][scored]))
+        oracles.append(curve(error, error))
+        ranks.append(spearmanr(doubt[name][scored], error).statistic)
+    found = whole.summary()["uncertainty"]["abs_rel"]
+    assert found["ause"] == pytest.approx(
+        np.mean([np.trapezoid(a - b, dx=0.02) for a, b in zip(curves, oracles, strict=True)]), rel=1e-6
+    )
+    assert found["spearman"] == pytest.approx(np.mean(ranks), rel=1e-6)
+    assert found["below_random"] == pytest.approx(1 - found["ause"] / found["ause_of_random"])
+    assert 0.2 < found["below_random"] < 0.9
+    written = whole.to_json()
+    assert written["uncertainty"]["abs_rel"]["curve"] == pytest.approx(np.mean(curves, axis=0), rel=1e-6)
+    assert written["uncertainty"]["abs_rel"]["curve_of_oracle"] == pytest.approx(np.mean(oracles, axis=0), rel=1e-6)
+    assert written["per_image"][0]["uncertainty"]["abs_rel"]["spearman"] == pytest.approx(ranks[0], rel=1e-6)
+    assert set(found) == {"ause", "aurg", "ause_of_random", "below_random", "spearman"}
+    assert set(written["uncertainty"]) == {"abs_rel", "rmse", "d1"}
+
+
+def test_the_error_is_the_one_that_is_scored_after_alignment(
+    said: tuple[Path, Maps, Maps], truth_m: Maps, tmp_path: Path
+) -> None:
+    folder, depth, doubt = said
+    for name in depth:
+        write_depth_map(tmp_path / "small" / f"{name}.npz", depth=0.03 * depth[name], log_uncertainty=doubt[name])
+        write_depth_map(tmp_path / "truth" / f"{name}.npz", depth_m=truth_m[name])
+    small = score(tmp_path / "small", tmp_path / "truth", "relative", DepthScale.UP_TO_SCALE).summary()["uncertainty"]
+    large = score(folder, tmp_path / "truth", "relative").summary()["uncertainty"]
+    for error in large:
+        assert small[error] == pytest.approx(large[error], rel=1e-6)
+
+
+def test_another_size_is_brought_to_the_truths(
+    said: tuple[Path, Maps, Maps], truth_m: Maps, tmp_path: Path, write_maps: Write
+) -> None:
+    rng = np.random.default_rng(5)
+    for name in truth_m:
+        depth, doubt = rng.uniform(2, 60, (20, 60)), rng.normal(size=(20, 60))
+        write_depth_map(tmp_path / "half" / f"{name}.npz", depth_m=depth, log_uncertainty=doubt)
+        large = cv2.resize(doubt, (120, 40), interpolation=cv2.INTER_LINEAR)
+        write_depth_map(
+            tmp_path / "whole" / f"{name}.npz", depth_m=1 / cv2.resize(1 / depth, (120, 40)), log_uncertainty=large
+        )
+    truth = write_maps(truth_m, "truth")
+    half, whole = (score(tmp_path / folder, truth).summary()["uncertainty"] for folder in ("half", "whole"))
+    for error in whole:
+        assert half[error] == pytest.approx(whole[error], rel=1e-6)
+
+
+def test_images_without_uncertainty_are_counted_and_enter_no_mean(
+    said: tuple[Path, Maps, Maps], truth_m: Maps, write_maps: Write
+) -> None:
+    folder, depth, _ = said
+    truth = write_maps(truth_m, "truth")
+    every = score(folder, truth)
+    write_depth_map(folder / "000001.npz", depth_m=depth["000001"])
+    summary = score(folder, truth).summary()
+    assert summary["images_without_uncertainty"] == 1
+    kept = [
+        image.uncertainty["abs_rel"].numbers()["ause"]
+        for image in every.per_image
+        if image.uncertainty and image.name != "000001"
+    ]
+    assert summary["uncertainty"]["abs_rel"]["ause"] == pytest.approx(np.mean(kept))
+    alone = score(write_maps(depth, "depth alone"), truth)
+    assert not {"uncertainty", "images_without_uncertainty"} & set(alone.to_json())
+    assert "uncertainty" not in alone.to_json()["per_image"][0]
+
+
+def test_constant_uncertainty_has_no_rank_correlation(truth_m: Maps, tmp_path: Path, write_maps: Write) -> None:
+    """As a network that was never asked: no rank correlation is defined, and JSON has no NaN."""
+    for name, g in truth_m.items():
+        write_depth_map(
+            tmp_path / "flat" / f"{name}.npz", depth_m=np.where(g > 0, 1.1 * g, 9), log_uncertainty=np.zeros_like(g)
+        )
+    found = score(tmp_path / "flat", write_maps(truth_m, "truth"))
+    write_json(tmp_path / "score.json", found.to_json())
+    written = json.loads((tmp_path / "score.json").read_text())["uncertainty"]
+    assert written["rmse"]["spearman"] is None
+    assert written["rmse"]["below_random"] == pytest.approx(0, abs=1e-9)
+    assert written["d1"]["below_random"] is None  # no pixel is off by a quarter
+
+
+def test_one_scored_pixel_has_no_order(tmp_path: Path) -> None:
+    true, depth = np.zeros((4, 12)), np.full((4, 12), 5.0)
+    true[1, 2] = 5
+    write_depth_map(tmp_path / "said" / "a.npz", depth_m=depth, log_uncertainty=depth)
+    write_depth_map(tmp_path / "truth" / "a.npz", depth_m=true)
+    found = score(tmp_path / "said", tmp_path / "truth")
+    assert found.per_image[0].uncertainty is None
+    assert "uncertainty" not in found.summary()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [(np.full((40, 120), np.inf), "not finite at"), (np.zeros((40, 60)), "of shape")]
+)
+def test_what_is_no_uncertainty_of_this_depth_is_refused_by_name(
+    wrong: NDArray, message: str, said: tuple[Path, Maps, Maps], truth_m: Maps, write_maps: Write
+) -> None:
+    folder, depth, _ = said
+    write_depth_map(folder / "000002.npz", depth_m=depth["000002"], log_uncertainty=wrong)
+    with pytest.raises(ProtocolError, match=rf"000002\.npz: found log uncertainty.*{message}"):
+        score(folder, write_maps(truth_m, "truth"))
+
+
+def test_the_command_prints_it(
+    said: tuple[Path, Maps, Maps], truth_m: Maps, write_maps: Write, stadia: Callable[..., tuple[int, str, str]]
+) -> None:
+    truth = write_maps(truth_m, "truth")
+    code, out, _ = stadia("evaluate", "--depth", said[0], "--reference", truth, "--protocol", "metric", "--json")
+    assert code == 0
+    assert json.loads(out)["uncertainty"]["rmse"]["ause"] > 0
+    _, table, _ = stadia("evaluate", "--depth", said[0], "--reference", truth, "--protocol", "metric")
+    assert "uncertainty: abs_rel" in table
+    assert "below_random" in table

@@ -1,0 +1,113 @@
+"""Heights and horizons from boxes that a pinhole camera sees of objects with a length."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from stadia.core.errors import GeometryError
+from stadia.geometry.ground.drive_heights import TOP_BEHIND_FOOT_M, estimate_drive_heights, track_boxes
+
+F = 300.0
+
+
+def make_boxes(
+    camera_m: float, *, drives: int = 12, objects: int = 15, spread: float = 0.0, pitch_deg: float = 0.0, seed: int = 0
+) -> list[Tensor]:
+    """Drive, track, foot, height in pixels and in metres, as the class has it, of objects 7 to 40 m away; each drive
+    with its own pitch.
+    """
+    random = torch.Generator().manual_seed(seed)
+    drive = torch.arange(drives).repeat_interleave(objects)
+    z = 7 + 33 * torch.rand(len(drive), generator=random, dtype=torch.float64)
+    metres = 1.5 * (1 + spread * torch.randn(len(drive), generator=random, dtype=torch.float64))
+    horizon = F * math.radians(pitch_deg) * torch.linspace(-1, 1, drives, dtype=torch.float64)[drive]
+    foot, top = horizon + F * camera_m / z, horizon + F * (camera_m - metres) / (z + TOP_BEHIND_FOOT_M)
+    return [drive, torch.arange(len(drive)), foot, foot - top, torch.full_like(z, 1.5)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("camera_m", [1.0, 1.5, 1.65, 2.1, 3.0])
+def test_it_is_exact_on_exact_boxes_and_finds_the_pitch_of_each_drive(camera_m):
+    found = estimate_drive_heights(*make_boxes(camera_m, pitch_deg=0.5), focal_px=F)
+    assert found.height_m == pytest.approx(camera_m, rel=0.01)
+    assert found.horizon_px.tolist() == pytest.approx(
+        (F * math.radians(0.5) * torch.linspace(-1, 1, 12)).tolist(), abs=0.35
+    )
+    assert found.inlier_count == 180
+
+
+@pytest.mark.slow
+def test_lengths_scale_with_the_given_heights():
+    drive, track, foot, _, metres = make_boxes(1.65)
+    flat = [drive, track, foot, 1.5 / 1.65 * foot, metres]  # of no length, in which no unit is
+    once = estimate_drive_heights(*flat, focal_px=1e9).height_m  # so far away that their length is nothing
+    twice = estimate_drive_heights(*flat[:4], 2 * metres, focal_px=1e9).height_m
+    assert twice == pytest.approx(2 * once, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", [0.5, 2.0])
+def test_three_in_ten_wrong_heights_hardly_count(wrong):
+    drive, track, foot, px, metres = make_boxes(1.65, spread=0.05)
+    bad = torch.rand(len(metres), generator=torch.Generator().manual_seed(1)) < 0.3
+    found = estimate_drive_heights(drive, track, foot, px, torch.where(bad, wrong * metres, metres), focal_px=F)
+    assert found.height_m == pytest.approx(1.65, rel=0.03)
+
+
+@pytest.mark.slow
+def test_the_interval_holds_the_truth_and_narrows_with_drives():
+    few, many = (
+        estimate_drive_heights(*make_boxes(1.65, drives=drives, spread=0.08, pitch_deg=0.3), focal_px=F)
+        for drives in (4, 40)
+    )
+    assert few.low_m < 1.65 < few.high_m
+    assert many.low_m < 1.65 < many.high_m
+    assert many.high_m / many.low_m < few.high_m / few.low_m
+    again = estimate_drive_heights(*make_boxes(1.65, drives=4, spread=0.08, pitch_deg=0.3), focal_px=F)
+    assert (again.low_m, again.high_m) == (few.low_m, few.high_m)
+
+
+@pytest.mark.slow
+def test_many_sightings_of_one_object_are_one_object():
+    drive, track, foot, px, metres = make_boxes(1.65, drives=3, objects=20, spread=0.02)
+    tall = torch.zeros(400, dtype=torch.long)
+    parked = [
+        torch.cat(pair)
+        for pair in zip(
+            [drive, track, foot, px, metres],
+            [tall, tall + 999, foot[:1].expand(400), 1.3 * px[:1].expand(400), metres[:1].expand(400)],
+            strict=True,
+        )
+    ]
+    found = estimate_drive_heights(*parked, focal_px=F)
+    assert found.height_m == pytest.approx(
+        estimate_drive_heights(drive, track, foot, px, metres, focal_px=F).height_m, rel=0.01
+    )
+
+
+def test_too_few_objects_are_refused():
+    with pytest.raises(GeometryError, match="objects that agree; expected at least 12"):
+        estimate_drive_heights(*make_boxes(1.65, drives=2, objects=4), focal_px=F)
+    with pytest.raises(GeometryError, match="found 0 objects"):
+        estimate_drive_heights(*(column[:0] for column in make_boxes(1.65)), focal_px=F)
+
+
+# -- tracks of boxes
+
+
+def test_objects_keep_their_numbers_over_a_gap_and_new_ones_get_new_ones():
+    frame = torch.tensor([0, 0, 1, 3, 3, 9])
+    box = torch.tensor(
+        [[0, 0, 10, 10], [50, 0, 60, 10], [51, 0, 61, 10], [1, 0, 11, 10], [52, 0, 62, 10], [1, 0, 11, 10]]
+    )
+    assert track_boxes(frame, box).tolist() == [0, 1, 1, 0, 1, 2]
+
+
+def test_two_boxes_of_a_frame_are_two_objects():
+    frame = torch.tensor([0, 1, 1])
+    box = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 10]])
+    assert track_boxes(frame, box).tolist() == [0, 1, 0]

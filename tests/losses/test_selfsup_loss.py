@@ -1,0 +1,390 @@
+"""The whole loss on an exact scene: least at the truth, and independent of what it must not depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import torch
+from torch import Tensor
+
+from stadia.core.errors import GeometryError
+from stadia.core.types import Camera, Prediction, Targets
+from stadia.geometry.camera import mirror_camera
+from stadia.geometry.se3 import mirror_x
+from stadia.losses import LOSSES
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.kernels.fused_reprojector import FusedReprojector
+from stadia.losses.loss_report import LossReport
+from stadia.losses.photometric import photometric_residual
+from stadia.losses.reprojection import Reprojection, TorchReprojector
+from stadia.losses.selfsup_loss import SelfSupervisedLoss, choose_reprojector
+from stadia.losses.smoothness import edge_aware_smoothness
+
+MakeScene = Callable[..., Any]
+REPROJECTORS = pytest.mark.parametrize("reprojector", [TorchReprojector, FusedReprojector])
+SETS = pytest.mark.parametrize("names", [("-1", "+1"), ("stereo",), ("-1", "+1", "stereo")], ids="+".join)
+
+
+def report(
+    scene: Any, prediction: Prediction | None = None, *, step: int = 0, reprojector: Any = None, **config: Any
+) -> LossReport:
+    loss = SelfSupervisedLoss(SelfSupervisedLossConfig(**config), reprojector=reprojector)
+    return loss(scene.targets, scene.prediction() if prediction is None else prediction, scene.source_names, step)
+
+
+@SETS
+def test_least_at_the_true_depth_and_rising_away_from_it(make_scene: MakeScene, names: tuple[str, ...]) -> None:
+    scene = make_scene(names=names, height=48, width=80)
+    at = {k: report(scene, scene.prediction(depth_times=k)).total.item() for k in (0.5, 0.9, 0.97, 1.0, 1.03, 1.1, 2.0)}
+    assert at[0.5] > at[0.9] > at[0.97] > at[1.0] < at[1.03] < at[1.1] < at[2.0]
+    assert at[1.0] < 0.6 * at[0.9]  # pixels that no source sees stand at their unwarped residual
+
+
+@pytest.mark.parametrize("coordinate", range(6))
+def test_least_at_the_true_motion(make_scene: MakeScene, coordinate: int) -> None:
+    scene = make_scene(names=("-1", "+1"), height=48, width=80)
+    size = 0.05 if coordinate < 3 else 0.005
+
+    def at(factor: float) -> float:
+        twist = scene.twist.clone()
+        twist[..., coordinate] += factor * size
+        return report(scene, scene.prediction(twist=twist)).total.item()
+
+    assert at(-2) > at(-1) > at(0) < at(1) < at(2)
+
+
+def test_leaving_the_frame_never_pays(make_scene: MakeScene) -> None:
+    """Depth so small that nothing is seen any more: the unwarped residual stands, with no gradient and no reward."""
+    scene = make_scene(names=("stereo",))
+    inverse_depth = torch.full_like(scene.inverse_depth, 200.0).requires_grad_()
+    lost = report(scene, scene.prediction(inverse_depth=inverse_depth), smoothness=0.0)
+    lost.total.backward()
+    assert (lost.maps["winner"] == -1).all()
+    assert not lost.maps["warped"].any()
+    assert lost.total > report(scene).total
+    assert inverse_depth.grad is not None
+    assert not inverse_depth.grad.any()
+
+
+def test_residual_equals_scipy(make_scene: MakeScene) -> None:
+    """Views by 4x4 matrices through metres and scipy's interpolation, residuals by scipy's windows, the minimum by
+    NumPy.
+    """
+    scene = make_scene(names=("-1", "+1"))
+    prediction = scene.prediction(depth_times=1.1)
+    target, sources = scene.targets.image[0].numpy(), scene.targets.sources[0].numpy()
+    K, depth_m = scene.targets.camera.K[0].numpy(), 1 / prediction.inverse_depth[0][0, 0].numpy()
+    height, width = depth_m.shape
+    y, x = np.mgrid[:height, :width]
+    points = depth_m * np.einsum("ij,jhw->ihw", np.linalg.inv(K), np.stack([x, y, np.ones_like(x)]))
+
+    def residual(picture: np.ndarray) -> np.ndarray:
+        def mean(values: np.ndarray) -> np.ndarray:
+            return scipy.ndimage.uniform_filter(values, size=(1, 3, 3), mode="mirror")
+
+        mean_a, mean_b = mean(picture), mean(target)
+        covariance = mean(picture * target) - mean_a * mean_b
+        variances = mean(picture**2) - mean_a**2 + mean(target**2) - mean_b**2
+        ssim = (
+            (2 * mean_a * mean_b + 1e-4)
+            * (2 * covariance + 9e-4)
+            / ((mean_a**2 + mean_b**2 + 1e-4) * (variances + 9e-4))
+        )
+        return (0.85 * np.clip((1 - ssim) / 2, 0, 1) + 0.15 * np.abs(picture - target)).mean(0)
+
+    candidates, seen_by_all = [residual(source) for source in sources], np.ones((height, width), bool)
+    for source, T in zip(sources, prediction.T_source_target[0].numpy(), strict=True):
+        moved = np.einsum("ij,jhw->ihw", K, np.einsum("ij,jhw->ihw", T[:3, :3], points) + T[:3, 3, None, None])
+        u, v = moved[:2] / moved[2]
+        view = np.stack([scipy.ndimage.map_coordinates(channel, [v, u], order=1, mode="nearest") for channel in source])
+        candidates.append(residual(view))
+        seen_by_all &= (u >= -0.5) & (u <= width - 0.5) & (v >= -0.5) & (v <= height - 0.5)
+    assert seen_by_all.mean() > 0.8
+    ours = report(scene, prediction).maps["residual"][0, 0].numpy()
+    np.testing.assert_allclose(ours[seen_by_all], np.min(candidates, axis=0)[seen_by_all], rtol=1e-9, atol=1e-9)
+
+
+def test_terms_add_up_with_the_published_weights(make_scene: MakeScene) -> None:
+    scene = make_scene(height=32, width=48)
+    prediction = scene.prediction(depth_times=1.1, scales=4)
+    full = report(scene, prediction)
+    torch.testing.assert_close(sum(full.terms.values()), full.total.detach())
+    assert set(full.terms) == {"photometric", "smoothness"}
+    assert not any(value.requires_grad for value in (*full.terms.values(), *full.maps.values()))
+
+    smoothness = 0.0
+    for scale, inverse_depth in enumerate(prediction.inverse_depth):
+        image = torch.nn.functional.avg_pool2d(scene.targets.image, 2**scale)
+        smoothness += 1e-3 / 2**scale / 4 * edge_aware_smoothness(inverse_depth, image).item()
+    assert full.terms["smoothness"].item() == pytest.approx(smoothness, rel=1e-9)
+    each = [
+        report(scene, replace(prediction, inverse_depth=(m,))).terms["photometric"].item()
+        for m in prediction.inverse_depth
+    ]
+    assert full.terms["photometric"].item() == pytest.approx(sum(each) / 4, rel=1e-9)
+
+
+def test_maps_are_the_finest_scales(make_scene: MakeScene) -> None:
+    scene = make_scene(height=32, width=48, batch=2)
+    maps = report(scene, scene.prediction(scales=3)).maps
+    assert {name: tuple(value.shape) for name, value in maps.items()} == {
+        "residual": (2, 1, 32, 48),
+        "winner": (2, 1, 32, 48),
+        "warped": (2, 3, 32, 48),
+        "unwarped": (2, 1, 32, 48),
+    }
+    assert maps["winner"].dtype == torch.int64
+    seen = maps["winner"] >= 0
+    assert ((maps["warped"] - scene.targets.image).abs() * seen).mean() < 0.05 * scene.targets.image.std()
+
+
+@REPROJECTORS
+def test_the_order_of_candidates_does_not_matter(make_scene: MakeScene, reprojector: Any) -> None:
+    scene = make_scene()
+    prediction, order = scene.prediction(depth_times=1.1), [2, 0, 1]
+    targets = scene.targets
+    shuffled_targets = replace(
+        targets,
+        sources=targets.sources[:, order],
+        source_camera=Camera(targets.source_camera.K[:, order], targets.camera.height, targets.camera.width),
+    )
+    shuffled_prediction = replace(prediction, T_source_target=prediction.T_source_target[:, order])
+    names = tuple(scene.source_names[i] for i in order)
+    a = report(scene, prediction, reprojector=reprojector)
+    b = SelfSupervisedLoss(reprojector=reprojector)(shuffled_targets, shuffled_prediction, names)
+    torch.testing.assert_close(a.total, b.total, rtol=1e-12, atol=0)
+    number = torch.tensor([*order, *(3 + i for i in order), -1])
+    assert torch.equal(a.maps["winner"], number[b.maps["winner"]])
+
+
+def test_mirroring_everything_changes_nothing(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    prediction, targets = scene.prediction(depth_times=1.1, scales=2), scene.targets
+    flipped_targets = Targets(
+        targets.image.flip(-1),
+        targets.sources.flip(-1),
+        mirror_camera(targets.camera),
+        mirror_camera(targets.source_camera),
+        mirror_x(targets.T_source_target_true),
+    )
+    flipped_prediction = replace(
+        prediction,
+        inverse_depth=tuple(m.flip(-1) for m in prediction.inverse_depth),
+        T_source_target=mirror_x(prediction.T_source_target),
+    )
+    a, b = report(scene, prediction), SelfSupervisedLoss()(flipped_targets, flipped_prediction, scene.source_names)
+    torch.testing.assert_close(a.total, b.total, rtol=1e-9, atol=0)
+    for name in a.maps:
+        torch.testing.assert_close(a.maps[name], b.maps[name].flip(-1), rtol=1e-7, atol=1e-9)
+
+
+def test_a_sample_does_not_see_its_neighbors_in_the_batch(make_scene: MakeScene) -> None:
+    scene = make_scene(batch=2)
+    gradients, maps = [], []
+    for factor in (1.0, 0.3):
+        image = scene.targets.image * torch.tensor([1.0, factor], dtype=torch.float64).view(2, 1, 1, 1)
+        inverse_depth = (
+            scene.inverse_depth * 1.1 * torch.tensor([1.0, factor], dtype=torch.float64).view(2, 1, 1, 1)
+        ).requires_grad_()
+        changed = replace(scene, targets=replace(scene.targets, image=image))
+        result = report(changed, scene.prediction(inverse_depth=inverse_depth))
+        result.total.backward()
+        assert inverse_depth.grad is not None
+        gradients.append(inverse_depth.grad)
+        maps.append(result.maps["residual"])
+    assert torch.equal(maps[0][0], maps[1][0])
+    assert not torch.equal(maps[0][1], maps[1][1])
+    torch.testing.assert_close(gradients[0][0], gradients[1][0], rtol=1e-12, atol=1e-15)
+
+
+def test_repeating_the_batch_changes_nothing(make_scene: MakeScene) -> None:
+    """A sum where a mean belongs doubles here."""
+    one, prediction = make_scene(), make_scene().prediction(depth_times=1.1)
+    twice = replace(
+        one,
+        targets=Targets(
+            *(x.repeat_interleave(2, 0) for x in (one.targets.image, one.targets.sources)),
+            *(
+                Camera(c.K.repeat_interleave(2, 0), c.height, c.width)
+                for c in (one.targets.camera, one.targets.source_camera)
+            ),
+            one.targets.T_source_target_true.repeat_interleave(2, 0),
+        ),
+    )
+    repeated = Prediction(
+        tuple(m.repeat_interleave(2, 0) for m in prediction.inverse_depth),
+        prediction.T_source_target.repeat_interleave(2, 0),
+    )
+    torch.testing.assert_close(report(twice, repeated).total, report(one, prediction).total, rtol=1e-9, atol=0)
+
+
+def test_twice_the_resolution_changes_little(make_scene: MakeScene) -> None:
+    """Noise has equal statistics at any resolution, so only a sum instead of a mean would differ."""
+    totals = []
+    for height, width in ((64, 96), (128, 192)):
+        scene, generator = make_scene(height=height, width=width), torch.Generator().manual_seed(0)
+        image, sources = (
+            torch.rand(x.shape, generator=generator) for x in (scene.targets.image, scene.targets.sources)
+        )
+        noise = replace(scene, targets=replace(scene.targets, image=image, sources=sources))
+        totals.append(report(noise, scene.prediction(scales=4)).total.item())
+    assert totals[1] == pytest.approx(totals[0], rel=0.05)
+
+
+@REPROJECTORS
+def test_a_pixel_of_depth_touches_its_window_alone(make_scene: MakeScene, reprojector: Any) -> None:
+    scene = make_scene()
+    changed = scene.inverse_depth.clone()
+    changed[..., 12, 20] *= 1.05
+    a, b = (
+        report(scene, scene.prediction(inverse_depth=d), reprojector=reprojector).maps["residual"]
+        for d in (scene.inverse_depth, changed)
+    )
+    rows, columns = torch.nonzero((a - b)[0, 0], as_tuple=True)
+    assert rows.min() >= 11
+    assert rows.max() <= 13
+    assert columns.min() >= 19
+    assert columns.max() <= 21
+
+
+@REPROJECTORS
+def test_gradient(make_scene: MakeScene, reprojector: Any) -> None:
+    """By finite differences, off the truth (at it the minimum has kinks)."""
+    scene = make_scene(height=6, width=8)
+    inverse_depth = (
+        scene.inverse_depth * (1 + 0.02 * torch.rand(scene.inverse_depth.shape, dtype=torch.float64))
+    ).requires_grad_()
+    twist = (scene.twist + 0.003).requires_grad_()  # a rectified pair reads between columns, on rows: a kink in y
+
+    def total(inverse_depth: Tensor, twist: Tensor) -> Tensor:
+        return report(
+            scene, scene.prediction(inverse_depth=inverse_depth, twist=twist, scales=2), reprojector=reprojector
+        ).total
+
+    assert torch.autograd.gradcheck(total, (inverse_depth, twist), eps=1e-7, atol=1e-6)
+
+
+def test_who_teaches_depth_and_when() -> None:
+    both, mono, stereo = ("-1", "+1", "stereo"), ("-1", "+1"), ("stereo",)
+    later, never, always = (
+        SelfSupervisedLoss(SelfSupervisedLossConfig(temporal_from_step=step)) for step in (100, None, 0)
+    )
+    assert later.teachers(both, 99) == ([2], [0, 1])
+    assert later.teachers(both, 100) == ([0, 1, 2], [])
+    assert never.teachers(both, 10**9) == ([2], [0, 1])
+    assert always.teachers(both, 0) == ([0, 1, 2], [])
+    for loss in (later, never):
+        assert loss.teachers(mono, 0) == ([0, 1], [])  # nothing else could teach
+        assert loss.teachers(stereo, 0) == ([0], [])
+
+
+@REPROJECTORS
+def test_before_its_turn_time_trains_motion_but_not_depth(make_scene: MakeScene, reprojector: Any) -> None:
+    scene, alone = make_scene(), make_scene(names=("stereo",))
+    inverse_depth = (scene.inverse_depth * 0.9).requires_grad_()
+    twist = (scene.twist * 1.1).requires_grad_()
+    early = report(
+        scene,
+        scene.prediction(inverse_depth=inverse_depth, twist=twist),
+        reprojector=reprojector,
+        temporal_from_step=10,
+        step=9,
+    )
+    depth_gradient, twist_gradient = torch.autograd.grad(early.total, (inverse_depth, twist))
+
+    inverse_depth_alone = (alone.inverse_depth * 0.9).requires_grad_()
+    twist_alone = scene.twist[:, 2:] * 1.1
+    stereo = report(
+        alone, alone.prediction(inverse_depth=inverse_depth_alone, twist=twist_alone), reprojector=reprojector
+    )
+    (expected,) = torch.autograd.grad(stereo.total, inverse_depth_alone)
+    torch.testing.assert_close(depth_gradient, expected, rtol=1e-12, atol=1e-15)
+    assert twist_gradient[:, :2].abs().amin() > 0
+    torch.testing.assert_close(sum(early.terms.values()), early.total.detach())
+    assert set(early.terms) == {"photometric", "motion", "smoothness"}
+    assert early.terms["photometric"] == stereo.terms["photometric"]
+    assert set(early.maps["winner"].unique().tolist()) <= {2, 5, -1}
+
+
+def test_runs_in_float32_under_autocast(make_scene: MakeScene) -> None:
+    scene = make_scene(dtype=torch.float32)
+    prediction = replace(scene.prediction(), inverse_depth=(scene.inverse_depth.bfloat16(),))
+    plain = report(scene, replace(prediction, inverse_depth=(prediction.inverse_depth[0].float(),)))
+    under_autocast = []
+
+    class Watched(FusedReprojector):
+        def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
+            under_autocast.append(torch.is_autocast_enabled("cpu"))
+            return super().__call__(inverse_depth, T_source_target)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = report(scene, prediction, reprojector=Watched)
+    assert under_autocast == [False]
+    assert mixed.total.dtype == torch.float32
+    assert mixed.total == plain.total
+    half = replace(scene, targets=scene.targets.to(torch.bfloat16))
+    assert report(half, scene.prediction().to(torch.bfloat16)).total.dtype == torch.float32
+
+
+@REPROJECTORS
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_values_reach_the_total(make_scene: MakeScene, reprojector: Any, value: float) -> None:
+    """Such a transform sees no pixel, and a loss over seen pixels alone would go on as if all were well."""
+    scene = make_scene()
+    prediction = scene.prediction()
+    T_source_target = prediction.T_source_target.clone()
+    T_source_target[0, 0, 2, 3] = value
+    assert not report(
+        scene, replace(prediction, T_source_target=T_source_target), reprojector=reprojector
+    ).total.isfinite()
+    inverse_depth = scene.inverse_depth.clone()
+    inverse_depth[..., 3, 4] = value
+    assert not report(scene, scene.prediction(inverse_depth=inverse_depth), reprojector=reprojector).total.isfinite()
+
+
+def test_a_source_too_many_is_refused_in_one_line(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    with pytest.raises(GeometryError, match="3 images, 3 cameras, 3 transforms, 2 names"):
+        SelfSupervisedLoss()(scene.targets, scene.prediction(), scene.source_names[:2])
+
+
+def test_every_line_of_table_loads() -> None:
+    loaded = {name: LOSSES.load(name).__name__ for name in LOSSES}
+    assert loaded == {"selfsup": "SelfSupervisedLoss", "sparse_depth": "SparseDepthLoss", "overlay": "OverlayLoss"}
+
+
+def test_the_compiled_loops_are_for_the_cpu() -> None:
+    assert choose_reprojector(torch.zeros(1)) is FusedReprojector
+    assert choose_reprojector(torch.zeros(1, device="meta")) is TorchReprojector
+
+
+def test_unwarped_residual_is_the_images_own(make_scene: MakeScene) -> None:
+    """Invisible pixels have the residual of `identity_reprojection`."""
+    scene = make_scene(names=("stereo",))
+    lost = report(scene, scene.prediction(inverse_depth=torch.full_like(scene.inverse_depth, 200.0)))
+    expected = photometric_residual(scene.targets.sources[:, 0], scene.targets.image)
+    torch.testing.assert_close(lost.maps["residual"], expected, rtol=1e-12, atol=1e-14)
+
+
+def test_no_tensor_is_made_on_another_device(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device, which refuses to be mixed with the CPU, as a GPU does (but has no autocast)."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    scene = make_scene(height=32, width=48)
+    loss = SelfSupervisedLoss(SelfSupervisedLossConfig(temporal_from_step=1))
+    result = loss(scene.targets.to("meta"), scene.prediction(scales=3).to("meta"), scene.source_names, 0)
+    assert {x.device.type for x in (result.total, *result.terms.values(), *result.maps.values())} == {"meta"}
+
+
+@pytest.mark.slow
+def test_the_readable_twin_compiles_to_one_graph(make_scene: MakeScene) -> None:
+    """`torch.compile` captures the whole loss. (Generating the code would take a minute.)"""
+    scene, names = make_scene(), ("-1", "+1", "stereo")
+    loss, prediction = SelfSupervisedLoss(reprojector=TorchReprojector), scene.prediction(depth_times=1.1)
+    captured = torch.compile(lambda p: loss(scene.targets, p, names).total, fullgraph=True, backend="eager")
+    torch.testing.assert_close(captured(prediction), report(scene, prediction).total)

@@ -1,0 +1,46 @@
+"""Correlation volume and expected shift."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from stadia.models.pose_net import CorrelationPoseEncoder, compute_correlation_volume, compute_expected_shift
+
+
+def test_the_volume_is_that_of_plain_loops() -> None:
+    one, other = torch.rand(2, 2, 3, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    volume = compute_correlation_volume(one, other, reach=2)
+    assert volume.shape == (2, 25, 5, 6)
+    for dy in range(-2, 3):
+        for dx in range(-2, 3):
+            for y in range(5):
+                for x in range(6):
+                    inside = 0 <= y + dy < 5 and 0 <= x + dx < 6
+                    expected = (
+                        (one[:, :, y, x] * other[:, :, y + dy, x + dx]).sum(1)
+                        if inside
+                        else torch.zeros(2, dtype=torch.float64)
+                    )
+                    torch.testing.assert_close(volume[:, (dy + 2) * 5 + dx + 2, y, x], expected)
+
+
+def test_a_shifted_image_gives_its_expected_shift() -> None:
+    features = F.normalize(torch.randn(1, 32, 20, 24, generator=torch.Generator().manual_seed(0)), dim=1)
+    shifted = features.roll((2, -3), dims=(-2, -1))
+    shift = compute_expected_shift((100 * compute_correlation_volume(features, shifted, reach=4)).softmax(1), reach=4)
+    inner = shift[:, :, 4:-4, 4:-4]
+    torch.testing.assert_close(inner, torch.tensor([-3.0, 2.0]).view(1, 2, 1, 1).expand_as(inner), atol=1e-3, rtol=0)
+
+
+def test_a_uniform_likelihood_gives_zero_expected_shift() -> None:
+    assert compute_expected_shift(torch.full((1, 81, 2, 2), 1 / 81), reach=4).abs().max() < 1e-6
+
+
+def test_images_of_one_color_have_features_and_gradients() -> None:
+    network = CorrelationPoseEncoder(torch.nn.ReLU)
+    features = network(torch.full((2, 6, 64, 96), 0.3))[0]
+    features.square().sum().backward()
+    assert features.shape == (2, 128, 2, 3)
+    assert features.isfinite().all()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in network.parameters())

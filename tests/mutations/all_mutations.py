@@ -1,0 +1,96 @@
+"""All mutations, by family. A new one is a line in the table of its family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mutations import (
+    composites,
+    losses,
+    masks,
+    objects,
+    output_logs,
+    recordings,
+    split_drives,
+    training_logs,
+    training_starts,
+)
+from mutations.mutation import MutationCase
+
+from stadia.core.recording import Recording
+from stadia.datasets.open_dataset import open_recordings
+from stadia.diagnostics.finding import Finding, Stage
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+
+
+@cache
+def _rendered() -> TemporaryDirectory[str]:
+    """A RoadWorld of one world, once a process; the folder goes when it ends."""
+    folder = TemporaryDirectory()
+    write_roadworld(TINY.model_copy(update={"val": 0, "test": 0}), Path(folder.name) / "world", seed=0)
+    return folder
+
+
+@cache
+def roadworld() -> Recording:
+    """Six stereo pairs with exact ground truth."""
+    return open_recordings(Path(_rendered().name) / "world")[0]
+
+
+@cache
+def _of_sound_recording() -> list[Finding]:
+    return run_preflight([roadworld()])
+
+
+@cache
+def _of_sound_splits() -> list[Finding]:
+    return run_preflight([], recordings.clean_splits(roadworld()))
+
+
+def _of_recording(mutation: recordings.Mutation) -> MutationCase:
+    def broken(folder: Path) -> list[Finding]:
+        return run_preflight([mutation.apply(roadworld())])
+
+    return MutationCase(mutation.name, mutation.codes, Stage.DATA, broken, lambda folder: _of_sound_recording())
+
+
+def _of_splits(name: str, code: str, apply: Callable[[Recording], recordings.Splits]) -> MutationCase:
+    def broken(folder: Path) -> list[Finding]:
+        return run_preflight([], apply(roadworld()))
+
+    return MutationCase(name, (code,), Stage.DATA, broken, lambda folder: _of_sound_splits())
+
+
+ROWS: tuple[MutationCase, ...] = (
+    *map(_of_recording, recordings.MUTATIONS),
+    *(_of_splits(*one) for one in recordings.SPLIT_MUTATIONS),
+    *split_drives.ROWS,
+    *masks.ROWS,
+    *objects.ROWS,
+    *composites.ROWS,
+    *losses.ROWS,
+    *training_starts.ROWS,
+    *training_logs.ROWS,
+    *output_logs.ROWS,
+)
+
+PROVEN_ELSEWHERE = {
+    "C03": "diagnostics/preflight/test_composite_labels.py",
+    "C04": "diagnostics/preflight/test_composite_labels.py",
+    "C05": "diagnostics/preflight/test_composite_labels.py",
+    "C07": "diagnostics/preflight/test_composite_labels.py",
+    "C13": "recipes/test_overlay.py",
+    "H06": "recipes/test_metric.py",
+    "H07": "recipes/test_metric.py",
+    "K07": "diagnostics/preflight/test_stereo_checks.py",
+    "N01": "diagnostics/preflight/test_preflight_runner.py",
+    "N02": "diagnostics/preflight/test_preflight_runner.py",
+    "T08": "diagnostics/monitors/test_training_monitor.py",
+    "O04": "diagnostics/preflight/test_object_labels.py",
+}
+"""Codes that need a training, a published layout or a second dataset, with the test that proves each."""

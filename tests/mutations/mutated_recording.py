@@ -1,0 +1,92 @@
+"""Recordings that change what another recording returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.recording import LEFT, Recording
+from stadia.core.types import Camera
+
+Image, Map, Matrix = NDArray[np.uint8], NDArray[np.float32], NDArray[np.float64]
+
+
+class Mutated(Recording):
+    """A recording that changes what another one returns. A function that is left out changes nothing.
+
+    frame, side: index and side of the image that is returned instead.
+    depth_frame: index of the ground truth that is returned instead, None for none.
+    image, camera, depth, pose: from the original value to the changed one.  time: timestamp in seconds of an index.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        *,
+        frame: Callable[[int], int] = lambda i: i,
+        side: Callable[[str], str] = lambda s: s,
+        depth_frame: Callable[[int], int | None] = lambda i: i,
+        image: Callable[[Image], Image] = lambda x: x,
+        camera: Callable[[Camera], Camera] = lambda x: x,
+        depth: Callable[[Map], Map] = lambda x: x,
+        pose: Callable[[Matrix], Matrix] = lambda x: x,
+        rig: Callable[[Matrix], Matrix] = lambda x: x,
+        time: Callable[[int], float | None] | None = None,
+    ) -> None:
+        self.recording = recording
+        self.name, self.sides = recording.name, recording.sides
+        self.T_right_left = rig(recording.T_right_left.copy()) if recording.T_right_left is not None else None
+        self._frame, self._side, self._depth_frame = frame, side, depth_frame
+        self._time = time or recording.timestamp_s
+        self._image, self._camera, self._depth, self._pose = image, camera, depth, pose
+
+    def __len__(self) -> int:
+        return len(self.recording)
+
+    def image(self, index: int, side: str = LEFT) -> Image:
+        return self._image(self.recording.image(self._frame(index), self._side(side)))
+
+    def camera(self, index: int, side: str = LEFT) -> Camera:
+        return self._camera(self.recording.camera(index, side))
+
+    def depth_m(self, index: int, side: str = LEFT) -> Map | None:
+        shown = self._depth_frame(index)
+        depth = None if shown is None else self.recording.depth_m(shown, side)
+        return None if depth is None else self._depth(depth)
+
+    def T_world_camera(self, index: int, side: str = LEFT) -> Matrix | None:
+        pose = self.recording.T_world_camera(index, side)
+        return None if pose is None else self._pose(pose.copy())
+
+    def timestamp_s(self, index: int) -> float | None:
+        return self._time(index)
+
+    def file(self, index: int, side: str = LEFT) -> Path | None:
+        return self.recording.file(self._frame(index), self._side(side))
+
+
+class Exposed(Mutated):
+    """A recording whose images have their brightness multiplied, by index and side."""
+
+    def __init__(self, recording: Recording, times: Callable[[int, str], float]) -> None:
+        super().__init__(recording)
+        self._times = times
+
+    def image(self, index: int, side: str = LEFT) -> Image:
+        return np.clip(self._times(index, side) * super().image(index, side).astype(np.float64), 0, 255).astype(
+            np.uint8
+        )
+
+
+class Alone(Mutated):
+    """One camera with ground truth, without a second camera and poses, so that nothing else measures metres."""
+
+    def __init__(self, recording: Recording, **changes: Callable) -> None:
+        super().__init__(recording, **changes)
+        self.sides, self.T_right_left = (LEFT,), None
+
+    def T_world_camera(self, index: int, side: str = LEFT) -> None:
+        return None

@@ -1,0 +1,157 @@
+"""How good a run is, in words and by images of what was scored."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stadia import report
+from stadia.report.report_images import embed_drawn_predictions, embed_predicted_depth
+from stadia.report.run_files import read_run
+
+
+def words(folder: Path) -> str:
+    """What a reader sees of the report."""
+    text = re.sub(r"<(style|script)>.*?</\1>", "", report.build_report(folder).read_text(encoding="utf-8"), flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+@pytest.mark.parametrize(
+    ("metrics", "about", "expected"),
+    [
+        (
+            {"d1": 0.0},
+            {"scale_ratio_median": 0.096},
+            ["0% of the pixels", "mean depths reaches", "sizes are wrong, true depth is 0.0960 times"],
+        ),
+        (
+            {"d1": 0.93},
+            {"scale_ratio_median": 1.02},
+            ["test: 93% of the pixels are within a quarter of the true depth."],
+        ),
+    ],
+)
+def test_quality_is_described_by_scores(make_run, metrics, about, expected):
+    folder = make_run(without=("scores", "result.json"), run={"depth_scale": "metres"})
+    (folder / "scores").mkdir()
+    score = {
+        "depth_scale": "metres",
+        "alignment": "none",
+        "checkpoint": "best.safetensors, step 60",
+        "metrics": metrics,
+        **about,
+    }
+    (folder / "scores" / "test.json").write_text(json.dumps(score), encoding="utf-8")
+    good = words(folder).partition("Quality of the predictions")[2].partition("Findings")[0]
+    assert all(sentence in good for sentence in expected), good
+    assert ("sizes are wrong" in good) == (len(expected) > 1)
+
+
+def test_quality_is_compared_with_mean_depth(make_run):
+    assert "Depth is better than a map of mean depths" in words(make_run())
+    worse = make_run("2026-03-02-101700-worse", result={"depth": {"abs_rel": 0.96, "abs_rel_mean_baseline": 0.63}})
+    assert "worse than a map of mean depths, which ignores the image (AbsRel 0.960 against 0.630)" in words(worse)
+
+
+def test_unscored_depth_has_unknown_quality(make_run):
+    folder = make_run(without=("scores", "result.json", "metrics.csv"), run={"depth_scale": "up-to-scale"})
+    (folder / "metrics.csv").write_text(
+        "step,epoch,val/residual,val/residual_unwarped\n60,1,0.046,0.048\n", encoding="utf-8"
+    )
+    expected = words(folder)
+    assert "Depth was not scored against ground truth: its quality is unknown." in expected
+    assert (
+        "explain 4% of what changes between the images that validated, as after a few dozen training steps." in expected
+    )
+
+
+def test_masks_and_baselines_are_described(make_run):
+    folder = make_run(without=("scores", "result.json", "metrics.csv"), run={"depth_scale": "metres"})
+    (folder / "scores").mkdir()
+    scores = {
+        "val": {"checkpoint": "best", "metrics": {"abs_rel": 0.16, "d1": 0.73, "mask_iou": 0.88}},
+        "val-mean-depth": {"baseline": "the mean depth of 500 images", "metrics": {"abs_rel": 0.32, "d1": 0.62}},
+        "val-difference": {"baseline": "where they differ", "metrics": {"mask_iou": 0.91}},
+    }
+    for name, score in scores.items():
+        (folder / "scores" / f"{name}.json").write_text(
+            json.dumps({"depth_scale": "metres", **score}), encoding="utf-8"
+        )
+    expected = words(folder)
+    assert "Depths mean metres, as far as they are right" in expected, "no path was scored"
+    assert "val: of the union of true and predicted mask, 88% is in both." in expected
+    assert (
+        "val: better than a baseline that learns nothing (AbsRel 0.160 against 0.320): the mean depth of 500 images."
+        in expected
+    )
+    assert (
+        "val: no better than a baseline that learns nothing (Mask IoU 0.880 against 0.910): where they differ."
+        in expected
+    )
+    assert "val-mean-depth: 62% of the pixels" not in expected, "nobody's prediction"
+    assert "val-mean-depth: the mean depth of 500 images; a trained network has to be better." in expected
+    assert "val-mean-depth · " not in expected, "no key number"
+
+
+def test_drawn_predictions_replace_depth_images(make_run):
+    folder = make_run(without=("images", "findings.jsonl"))
+    write_prediction(folder / "predictions" / "val", np.full((20, 40), 512, np.uint16))
+    assert [name for name, _ in embed_predicted_depth(read_run(folder))] == ["kitti/val/000001"]
+    (folder / "predictions" / "val" / "drawn").mkdir()
+    for number in range(9):
+        cv2.imwrite(
+            str(folder / "predictions" / "val" / "drawn" / f"{number}.png"), np.full((20, 40, 3), number, np.uint8)
+        )
+    run = read_run(folder)
+    assert embed_predicted_depth(run) == []
+    assert [name for name, _ in embed_drawn_predictions(run)] == ["val/0", "val/3", "val/6"]
+    assert "val/3" in words(folder)
+
+
+def write_prediction(folder: Path, depth: np.ndarray, **changes: object) -> None:
+    (folder / "depth").mkdir(parents=True)
+    cv2.imwrite(str(folder / "depth" / "000001.png"), depth)
+    expected = {
+        "recipe": "selfsup",
+        "finished": True,
+        "source": f"kitti/{folder.name}",
+        "entries": ["000000", "000001"],
+    } | changes
+    (folder / "predictions.json").write_text(json.dumps(expected), encoding="utf-8")
+
+
+def test_scored_depth_is_shown(make_run):
+    """Near is bright, none is black; a baseline, half-written predictions and names that leave the folder are not
+    shown.
+    """
+    folder = make_run(without=("images", "findings.jsonl"))
+    depth = np.full((20, 40), 80 * 256, np.uint16)
+    depth[10:], depth[:, :4] = 2 * 256, 0
+    write_prediction(folder / "predictions" / "val" / "06", depth)
+    write_prediction(folder / "predictions" / "test-mean" / "06", depth, recipe="mean-depth", source="mean")
+    write_prediction(folder / "predictions" / "val" / "07", depth, finished=False)
+    write_prediction(folder / "predictions" / "val" / "08", depth, entries=["../../../../config"])
+    run = read_run(folder)
+    ((name, shown),) = embed_predicted_depth(run)
+    image = cv2.imdecode(np.frombuffer(base64.b64decode(shown.uri.partition(",")[2]), np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert name == "kitti/06/000001"
+    assert image[15, 30] > 150 > image[3, 30] > image[15, 1]
+    assert [line.split(":")[0] for line in run.unreadable] == ["predictions/val/08/predictions.json"]
+    assert "kitti/06/000001" in words(folder)
+
+
+def test_unfinished_training_is_a_warning(make_run):
+    folder = make_run(without=("metrics.csv",))
+    rows = [f"{20 * n},0,{0.5 * 0.99**n},{1 / (n + 1)},{2 / (n + 1)}" for n in range(100)]
+    head = "step,epoch,val/abs_rel,train/term/a,train/term/b"
+    (folder / "metrics.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    expected = words(folder)
+    assert "Validation was still falling, by 17% over the last fifth: train longer before you compare." in expected
+    assert "Two terms of the loss are one, a and b: they only ever change together." in expected

@@ -1,0 +1,229 @@
+"""Journal and comparison of runs with known differences."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from stadia.core.config import ValueChange
+from stadia.core.errors import DataError
+from stadia.report.run_files import read_run
+from stadia.report.run_journal import (
+    _split_panels,
+    diff_patches,
+    diff_runs,
+    draw_comparison,
+    find_runs,
+    shorten_change,
+    write_comparison,
+    write_journal,
+)
+
+PATCH = (
+    "diff --git a/src/stadia/{0}.py b/src/stadia/{0}.py\n--- a/src/stadia/{0}.py\n+++ b/src/stadia/{0}.py\n@@ -1 +1"
+    " @@\n-a = 1\n+a = {1}\n"
+)
+BASE = {"optimizer": {"lr": 1e-3}, "training": {"workers": 1}, "start_from": None, "seed": 0}
+
+
+def edited(folder, name, **changes):
+    values = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps(values | changes))
+    return folder
+
+
+@pytest.fixture
+def three(make_run):
+    """The second has another rate, code and number of workers; the third other data, another package and another start
+    than the second.
+    """
+    first = make_run("2026-03-01-100000-a", run={"started": "2026-03-01T10:00:00+00:00"}, config=BASE)
+    second = make_run(
+        "2026-03-02-100000-b",
+        run={"started": "2026-03-02T10:00:00+00:00", "code": {"commit": "9d8e7f6", "dirty": True}},
+        config=BASE | {"optimizer": {"lr": 3e-4}, "training": {"workers": 4}},
+    )
+    (second / "diff.patch").write_text(PATCH.format("losses", 2))
+    third = make_run(
+        "2026-03-03-100000-c",
+        run={
+            "started": "2026-03-03T10:00:00+00:00",
+            "code": {"commit": "9d8e7f6", "dirty": True},
+            "data": {"fingerprint": "ffff0000"},
+            "environment": {"python": "3.11.9", "torch": "2.14.0", "device": "cpu", "cores": 2},
+            "status": "failed",
+            "error": "RunError: the loss is not finite",
+        },
+        config=BASE | {"optimizer": {"lr": 3e-4}, "training": {"workers": 4}, "start_from": str(second)},
+        findings=[],
+    )
+    (third / "diff.patch").write_text(PATCH.format("losses", 2))
+    return [first, second, third]
+
+
+def changed_lines(text, name):
+    section = text.split(f"## {name}\n")[1].split("\n## ")[0]
+    return [line.removeprefix("- ") for line in section.split("Happened:")[0].splitlines() if line.startswith("- ")]
+
+
+def test_journal_lists_exactly_the_changes_between_runs(three):
+    text = write_journal(find_runs(three))
+    assert "the first run of `selfsup`" in text.split("## 2026-03-02-100000-b")[0]
+    assert changed_lines(text, "2026-03-02-100000-b") == [
+        "configuration: `optimizer.lr: 0.001 -> 0.0003`",
+        "code: `code.commit: 4f1c2ab -> 9d8e7f6`",
+        "code: `src/stadia/losses.py: as committed -> +1 -1 lines uncommitted`",
+        "no result depends on: `training.workers: 1 -> 4`",
+    ]
+    assert changed_lines(text, "2026-03-03-100000-c") == [
+        (
+            "start: `start_from: None ->"
+            f" {three[1] if len(str(three[1])) <= 60 else '…/' + '/'.join(three[1].parts[-2:])}`"
+        ),
+        "data: `data.fingerprint: b1946ac9 -> ffff0000`",
+        "environment: `environment.torch: 2.13.0 -> 2.14.0`",
+    ]
+
+
+def test_journal_lists_results_and_findings(three):
+    first, _, third = write_journal(find_runs(three)).split("\n## ")[1:]
+    assert "Happened: 299 steps, finished.\n\n- val/abs_rel best" in first
+    assert max(map(len, first.splitlines())) < 120
+    assert "- warn W04: gradient norm 41 at step 12" in first
+    assert "- notes: P01" in first
+    assert "failed: RunError: the loss is not finite." in third
+    assert "Found: nothing." in third
+
+
+def test_journal_names_the_parent_run(three):
+    assert "Starts from 2026-03-02-100000-b." in write_journal(find_runs(three))
+    edited(
+        three[2], "config.json", start_from=f"{three[1]}-2/checkpoints/best.safetensors"
+    )  # another run, whose name begins with it
+    assert f"Starts from {three[1]}-2/checkpoints/best.safetensors, which is not among these runs." in write_journal(
+        find_runs(three)
+    )
+    alone = write_journal(find_runs([three[2]]))
+    assert "which is not among these runs" in alone
+
+
+def test_journal_orders_runs_by_start(three):
+    edited(three[0], "run.json", started="2026-03-09T10:00:00+00:00")
+    names = [run.folder.name[-1] for run in find_runs([three[0].parent])]
+    assert names == ["b", "c", "a"]
+    assert len(find_runs([three[0].parent, three[1]])) == 3  # each once
+
+
+def test_journal_compares_within_a_recipe(three):
+    edited(three[1], "run.json", recipe="dpt")
+    text = write_journal(find_runs(three))
+    assert "the first run of `dpt`" in text
+    assert "Changed against 2026-03-01-100000-a" in text.split("## 2026-03-03")[1]
+
+
+def test_repeated_run_has_no_changes(make_run):
+    runs = [make_run(f"2026-03-0{day}-100000-a", run={"started": f"2026-03-0{day}"}) for day in (1, 2)]
+    assert "Changed against 2026-03-01-100000-a: nothing." in write_journal(find_runs(runs))
+    assert "No difference" in write_comparison(*map(read_run, runs))
+
+
+def test_patches_differ_by_their_lines():
+    one, other = PATCH.format("a", 1), PATCH.format("a", 2)
+    assert diff_patches(one, one) == []
+    assert [change.key for change in diff_patches(one + PATCH.format("b", 1), other)] == [
+        "src/stadia/a.py",
+        "src/stadia/b.py",
+    ]
+    many = "".join(PATCH.format(f"f{k}", 1) for k in range(20))
+    assert diff_patches("", many)[-1].key == "8 more files"
+
+
+def test_comparison_of_two_runs(three):
+    text = write_comparison(read_run(three[0]), read_run(three[1]))
+    assert text.index("optimizer.lr") < text.index("val/abs_rel")  # differences first
+    assert "| val/abs_rel | ↓ | 0." in text
+    assert "P-18" not in text
+    assert "D-08" not in text  # the number of workers is no key that matters
+    assert "One run each" in text
+
+
+def test_comparison_lists_cautions(three):
+    text = write_comparison(read_run(three[0]), read_run(three[2]))
+    assert "other weights" in text
+    assert "data differ" in text
+    assert "starts from 2026-03-02-100000-b (P-17)" in write_comparison(read_run(three[1]), read_run(three[2]))
+    edited(three[1], "config.json", optimizer={"lr": 1, "name": "sgd"})
+    assert "2 keys differ" in write_comparison(read_run(three[0]), read_run(three[1]))
+
+
+def test_different_initial_weights_are_a_difference(make_run):
+    runs = [
+        make_run(f"2026-03-0{k}-100000-a", run={"weights": {"depth": origin}})
+        for k, origin in ((1, "pretrained"), (2, "random"))
+    ]
+    assert [str(change) for change in diff_runs(*map(read_run, runs)).start] == ["weights.depth: pretrained -> random"]
+
+
+def test_long_values_are_shortened_to_the_difference():
+    one, other = (
+        ValueChange("k", f"{list(range(60))}", f"{[*range(50), 99, *range(51, 60)]}"),
+        ValueChange("k", "null", "/data/" + "x/" * 40 + "a/b"),
+    )
+    assert (
+        str(shorten_change(one))
+        == "k: …6, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59] -> …6, 47, 48, 49, 99, 51, 52, 53, 54, 55, 56,"
+        " 57, 58, 59]"
+    )
+    assert str(shorten_change(other)) == "k: null -> …/a/b"
+
+
+def test_different_losses_get_separate_panels(three):
+    a, b = (read_run(edited(folder, "config.json", loss={"weight": k})) for k, folder in enumerate(three[:2]))
+    assert "Their losses are different measures (loss.weight)" in write_comparison(a, b)
+    assert "Their losses" not in write_comparison(a, a)
+    loss, error = (next(s for s in a.series if s.name == name) for name in ("train/loss", "val/abs_rel"))
+    assert [[number for number, _ in curves] for _, curves in _split_panels(loss, loss, apart=True)] == [[0], [1]]
+    assert [[number for number, _ in curves] for _, curves in _split_panels(error, error, apart=True)] == [[0, 1]]
+    ((title, _),) = _split_panels(error, error, apart=False)
+    assert title.endswith("(the same in both)")
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_comparison_plot_is_written(three, tmp_path, suffix):
+    assert draw_comparison(read_run(three[0]), read_run(three[1]), tmp_path / f"x{suffix}")
+    assert (tmp_path / f"x{suffix}").read_bytes()[:5] in (b"<?xml", b"\x89PNG\r")
+
+
+def test_comparison_plot_without_common_metrics(make_run, tmp_path):
+    runs = [
+        read_run(make_run("2026-03-01-100000-a")),
+        read_run(make_run("2026-03-02-100000-b", without=("metrics.csv",))),
+    ]
+    assert not draw_comparison(*runs, tmp_path / "x.svg")
+    assert "no validation metric" in write_comparison(*runs)
+
+
+def test_validation_that_is_always_nan(make_run):
+    folder = make_run("2026-03-01-100000-a", steps=3)
+    with (folder / "metrics.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["step", "val/abs_rel"], [1, "nan"], [2, "nan"]])
+    assert "val/abs_rel never finite" in write_journal(find_runs([folder]))
+    assert "not finite" in write_comparison(read_run(folder), read_run(folder))
+
+
+def test_folder_without_runs_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="found no run in it"):
+        find_runs([tmp_path])
+
+
+def test_journal_and_compare_commands(three, stadia, tmp_path):
+    code, out, _ = stadia("journal", three[0].parent)
+    assert (code, out) == (0, write_journal(find_runs(three)))
+    assert stadia("journal", three[0].parent, "--out", tmp_path / "journal.md")[0] == 0
+    assert (tmp_path / "journal.md").read_text() == out
+    code, out, _ = stadia("compare", three[0], three[1], "--image", tmp_path / "x.svg")
+    assert (code, "image: " in out) == (0, True)
+    code, _, error = stadia("compare", three[0], three[1], "--image", tmp_path / "x.txt")
+    assert (code, "expected .svg or .png" in error) == (2, True)

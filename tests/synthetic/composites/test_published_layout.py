@@ -1,0 +1,160 @@
+"""The published layout of 400,000 images: its index, its splits, and what of it is missing or named otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stadia.core.errors import DataError
+from stadia.core.types import DepthScale
+from stadia.dataloading.composite_survey import survey_composites
+from stadia.dataloading.composites import open_composites
+from stadia.dataloading.config import OverlayDataConfig
+from stadia.synthetic.composites.published_layout import (
+    FOREGROUND_COUNT,
+    IMAGE_COUNT,
+    PLACEMENT_COUNT,
+    PublishedComposites,
+    ravel_index,
+    scan_published_layout,
+    split_published_layout,
+    unravel_index,
+)
+
+
+@pytest.mark.slow
+def test_the_index_is_a_bijection_of_all_400_000() -> None:
+    places = [unravel_index(index) for index in range(IMAGE_COUNT)]
+    assert len(set(places)) == IMAGE_COUNT == 400_000
+    assert [ravel_index(*place) for place in places] == list(range(IMAGE_COUNT))
+    numbers = np.array(places)
+    assert numbers.min(0).tolist() == [1, 1, 1]
+    assert numbers.max(0).tolist() == [100, 100, 40]
+    for last in ((299_999, (75, 100, 40)), (300_000, (76, 1, 1)), (399_999, (100, 100, 40))):
+        assert unravel_index(last[0]) == last[1]
+    for outside in (-1, IMAGE_COUNT):
+        with pytest.raises(IndexError):
+            unravel_index(outside)
+    for outside in ((0, 1, 1), (1, 101, 1), (1, 1, 41)):
+        with pytest.raises(IndexError):
+            ravel_index(*outside)
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two backgrounds, three foregrounds, all 40 places; masks as `mask` in the first folder alone, as published."""
+    root = tmp_path_factory.mktemp("published")
+    random = np.random.default_rng(0)
+    for background in (1, 2):
+        behind = cv2.resize(random.integers(0, 255, (4, 4, 3), np.uint8), (48, 48))
+        write(root / "bg" / f"bg{background}.jpg", behind)
+        for foreground in (1, 2, 3):
+            folder = root / f"bg{background}" / f"fg_{foreground}"
+            for file in range(1, PLACEMENT_COUNT + 1):
+                mask = np.zeros((48, 48), np.uint8)
+                cv2.circle(mask, (8 + file % 30, 20), 6, 255, -1)
+                write(folder / "overlay" / f"{file}.jpg", np.where(mask[..., None] > 0, 20, behind))
+                write(
+                    folder / "depth" / f"{file}.jpg",
+                    np.where(mask > 0, 90, np.linspace(20, 200, 48)[:, None]).astype(np.uint8),
+                )
+                write(folder / ("mask" if (background, foreground) == (1, 1) else "mask_") / f"{file}.jpg", mask)
+    return root
+
+
+def test_both_names_of_mask_folders_are_read(layout: Path) -> None:
+    found = scan_published_layout(layout)
+    assert len(found.whole) == 2 * 3 * 40
+    assert found.masks == {"mask": 1, "mask_": 5}
+    images = PublishedComposites(layout, found.whole, "train")
+    seen = set()
+    for number in range(images.count):
+        one = images.composed(number)
+        seen.add((one.pair.background, one.pair.object, one.pair.position))
+        file = one.pair.position + 1
+        assert one.mask[20, 8 + file % 30]
+        assert 0.25 < one.depth[20, 8 + file % 30] < 0.45
+        assert 80 < one.mask.sum() < 150, "cut at one half"
+    assert len(seen) == 240
+    assert images.label.depth_scale is DepthScale.UP_TO_SCALE
+    assert images.label.source.startswith("teacher: DenseDepth")
+
+
+def test_subset_has_all_backgrounds(layout: Path) -> None:
+    images = PublishedComposites(layout, scan_published_layout(layout).whole, "train")
+    assert {images.pair(number).background for number in range(12)} == {"bg1", "bg2"}
+
+
+def test_splits_share_neither_background_nor_foreground(layout: Path) -> None:
+    parts = split_published_layout(scan_published_layout(layout), 0.4)
+    for divisor in (FOREGROUND_COUNT * PLACEMENT_COUNT, PLACEMENT_COUNT):
+        train, val = (set((parts[split] // divisor % FOREGROUND_COUNT).tolist()) for split in ("train", "val"))
+        assert train
+        assert val
+        assert not train & val
+    whole = split_published_layout(scan_of(np.arange(IMAGE_COUNT)), 0.25)
+    assert (len(whole["train"]), len(whole["val"])) == (75 * 75 * 40, 25 * 25 * 40)
+
+
+def scan_of(indices: np.ndarray):
+    from stadia.synthetic.composites.published_layout import LayoutScan
+
+    return LayoutScan(tuple(range(1, 101)), indices, (), {}, 0)
+
+
+def test_missing_files_are_listed_and_left_out(layout: Path, tmp_path: Path) -> None:
+    for path in layout.rglob("*.jpg"):
+        copy = tmp_path / path.relative_to(layout)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    (tmp_path / "bg1" / "fg_1" / "depth" / "7.jpg").unlink()
+    (tmp_path / "bg2" / "fg_200").mkdir()
+    found = scan_published_layout(tmp_path)
+    assert found.missing[0] == "bg1/fg_1/depth/7.jpg"
+    assert "bg1/fg_4" in found.missing, "a folder that is not there is named once"
+    assert found.beyond == 1
+    assert ravel_index(1, 1, 7) not in found.whole
+    assert len(found.whole) == 239
+    (tmp_path / "bg" / "bg2.jpg").unlink()
+    found = scan_published_layout(tmp_path)
+    assert "bg/bg2.jpg" in found.missing
+    assert len(found.whole) == 119
+    with pytest.raises(DataError, match="found 1 complete"):
+        open_composites(OverlayDataConfig(path=str(tmp_path)), seed=0)
+    with pytest.raises(DataError, match="no folder bg1"):
+        scan_published_layout(tmp_path / "bg1")
+
+
+def test_published_layout_opens_by_path_and_its_survey_lists_lossy_storage(layout: Path) -> None:
+    opened = open_composites(OverlayDataConfig(path=str(layout), val_share=0.4, height=32, width=32), seed=0)
+    assert opened.samples("train")[0].inputs.background.shape == (1, 3, 32, 32)
+    seen = survey_composites(opened)
+    assert any("between 0 and 255" in fault for _, fault in seen.lossy)
+    assert any("depth as a JPEG" in fault for _, fault in seen.lossy)
+    assert seen.renamed == ("5 folders 'mask_' for 'mask'",)
+    assert {factor.name: len(factor.shared) for factor in seen.factors} == {
+        "background": 0,
+        "world": 0,
+        "foreground": 0,
+        "object": 0,
+        "position": 40,
+    }
+
+
+def test_images_of_different_sizes_are_refused(layout: Path, tmp_path: Path) -> None:
+    for path in [*(layout / "bg").iterdir(), *(layout / "bg1" / "fg_1").rglob("*.jpg")]:
+        copy = tmp_path / path.relative_to(layout)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    write(tmp_path / "bg" / "bg1.jpg", np.zeros((24, 24, 3), np.uint8))
+    images = PublishedComposites(tmp_path, scan_published_layout(tmp_path).whole, "train")
+    with pytest.raises(DataError, match=r"bg1\.jpg: found 24x24; expected 48x48"):
+        images.composed(0)

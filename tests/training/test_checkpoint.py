@@ -1,0 +1,288 @@
+"""Checkpoints: what is written is read back exactly, and what is damaged or foreign is refused by name."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from stadia.core.errors import CheckpointError, StadiaError
+from stadia.training import checkpoint as checkpoints
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader, load_weights, write_checkpoint
+
+HEADER = CheckpointHeader(
+    recipe="small", config={"a": {"b": 1.5}}, kind="training", step=12, epoch=1, metrics={"val/error": 0.25}
+)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal in type, structure and bits."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a.nan_to_num(0.5), b.nan_to_num(0.5))
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b) or a != a
+
+
+def nest() -> dict[str, Any]:
+    shared = torch.randn(6)
+    return {
+        "state_dict": {
+            "w": torch.randn(2, 3),
+            "half": torch.randn(3).bfloat16(),
+            "count": torch.tensor(7),
+            "mask": torch.tensor([True, False]),
+        },
+        "optimizer_states": [
+            {
+                "state": {0: {"step": torch.tensor(3.0), "avg": torch.empty(0)}},
+                "param_groups": [{"betas": (0.9, 0.999), "params": [0]}],
+            }
+        ],
+        "odd": {
+            "none": None,
+            "true": True,
+            "big": 2**60,
+            "pi": 0.1 + 0.2,
+            "inf": float("inf"),
+            "nan": float("nan"),
+            "text": "ü/$x",
+            "$key": 1,
+        },
+        "views": [
+            shared,
+            shared[2:],
+            torch.randn(4, 4).t(),
+            torch.randn(1, 2, 3, 4).to(memory_format=torch.channels_last),
+        ],
+        "empty": {},
+    }
+
+
+def test_nested_state_is_read_back_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    value = nest()
+    write_checkpoint(path, HEADER, value)
+    checkpoint = Checkpoint.open(path)
+    assert checkpoint.header == HEADER
+    assert same(checkpoint.state(), value)
+    assert list(checkpoint.weights()) == ["w", "half", "count", "mask"]
+    description = json.loads(path.with_suffix(".json").read_text())
+    assert (description["recipe"], description["step"], description["metrics"]) == ("small", 12, {"val/error": 0.25})
+
+
+def test_restored_optimizer_continues_exactly(tmp_path: Path) -> None:
+    def steps(parameter: nn.Parameter, optimizer: torch.optim.Optimizer, count: int) -> None:
+        for _ in range(count):
+            optimizer.zero_grad()
+            parameter.square().sum().backward()
+            optimizer.step()
+
+    parameter = nn.Parameter(torch.randn(5))
+    optimizer = torch.optim.AdamW([parameter], lr=0.1)
+    steps(parameter, optimizer, 3)
+    write_checkpoint(tmp_path / "a.safetensors", HEADER, {"p": parameter, "o": optimizer.state_dict()})
+    state = Checkpoint.open(tmp_path / "a.safetensors").state()
+    copy = nn.Parameter(state["p"])
+    again = torch.optim.AdamW([copy], lr=0.1)
+    again.load_state_dict(state["o"])
+    steps(parameter, optimizer, 3)
+    steps(copy, again, 3)
+    assert torch.equal(parameter, copy)
+
+
+def test_unsupported_types_are_named() -> None:
+    with pytest.raises(TypeError, match="a checkpoint cannot hold callbacks/x: object"):
+        write_checkpoint(Path("never.safetensors"), HEADER, {"callbacks": {"x": object()}})
+
+
+def test_json_beside_a_checkpoint_is_only_a_copy(tmp_path: Path) -> None:
+    """Killed between the two, a run has a new .safetensors and an old .json: the first alone is read."""
+    path = tmp_path / "last.safetensors"
+    write_checkpoint(path, HEADER, nest())
+    old = path.with_suffix(".json").read_text()
+    write_checkpoint(path, HEADER.model_copy(update={"step": 13}), nest())
+    path.with_suffix(".json").write_text(old)
+    assert Checkpoint.open(path).header.step == 13
+    path.with_suffix(".json").unlink()
+    assert Checkpoint.open(path).header.step == 13
+
+
+@pytest.mark.parametrize("keep", [0, 5, 200, -1])
+def test_truncated_files_are_named(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "last.safetensors"
+    write_checkpoint(path, HEADER, nest())
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(
+        CheckpointError,
+        match=r"last.safetensors: found a truncated or damaged file .*\. Fix: use another one of the run",
+    ):
+        Checkpoint.open(path)
+
+
+def test_changed_bytes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    write_checkpoint(path, HEADER, {"state_dict": {"w": torch.zeros(100)}})
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"last.safetensors: found tensor 'state_dict/w' with changed bytes"):
+        Checkpoint.open(path).weights()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.update(version=3), "stadia-checkpoint version 3"),
+        (lambda v: v.pop("recipe"), "an unreadable header"),
+        (lambda v: v.update(step="many"), "an unreadable header"),
+        (lambda v: v["checksums"].pop("w"), "tensors where the header lists"),
+        (lambda v: v.update(state={"$tensor": "gone"}), "an unreadable state"),
+        (lambda v: v.update(state={"$items": [1]}), "an unreadable state"),
+    ],
+)
+def test_headers_from_outside_are_checked(tmp_path: Path, change, message: str) -> None:
+    path = tmp_path / "last.safetensors"
+    write_checkpoint(path, HEADER, {"w": torch.zeros(2)})
+    with safetensors.safe_open(path, framework="pt") as file:
+        values = json.loads(file.metadata()["stadia"])
+    change(values)
+    safetensors.torch.save_file({"w": torch.zeros(2)}, path, metadata={"stadia": json.dumps(values)})
+    with pytest.raises(CheckpointError, match=message):
+        Checkpoint.open(path).state()
+
+
+def test_weights_of_version_1_are_read_and_its_training_state_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    write_checkpoint(path, HEADER, {"state_dict": {"w": torch.ones(2)}})
+    Checkpoint.open(path).check_resumable()
+    with safetensors.safe_open(path, framework="pt") as file:
+        values = json.loads(file.metadata()["stadia"]) | {"version": 1}
+    safetensors.torch.save_file({"state_dict/w": torch.ones(2)}, path, metadata={"stadia": json.dumps(values)})
+    before = Checkpoint.open(path)
+    assert before.weights()["w"].tolist() == [1, 1]
+    with pytest.raises(
+        CheckpointError, match=r"found the training state of version 1; .*Fix: set start_from=.*last.safet"
+    ):
+        before.check_resumable()
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.safetensors"
+    safetensors.torch.save_file({"w": torch.zeros(2)}, foreign)
+    with pytest.raises(CheckpointError, match="a safetensors file without a stadia header"):
+        Checkpoint.open(foreign)
+    torch.save({"w": torch.zeros(2)}, tmp_path / "pickled.ckpt")
+    (tmp_path / "K.txt").write_text("700 0 320\n0 700 96\n0 0 1\n")
+    (tmp_path / "config.json").write_text('{"name": "test"}')
+    (tmp_path / "empty.pth").touch()
+    for name in ("pickled.ckpt", "K.txt", "config.json", "empty.pth"):
+        with pytest.raises(
+            CheckpointError, match=rf"{name}: found a file that is no safetensors; expected a checkpoint of stadia"
+        ):
+            Checkpoint.open(tmp_path / name)
+    with pytest.raises(CheckpointError, match="no such file"):
+        Checkpoint.open(tmp_path / "nothing.safetensors")
+
+
+def test_run_folder_opens_its_best_else_its_last(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no best or last checkpoint"):
+        Checkpoint.open(tmp_path)
+    folder = tmp_path / "checkpoints"
+    write_checkpoint(folder / "last.safetensors", HEADER, {})
+    assert Checkpoint.open(tmp_path).path == folder / "last.safetensors"
+    write_checkpoint(folder / "best.safetensors", HEADER, {})
+    assert Checkpoint.open(tmp_path).path == folder / "best.safetensors"
+    assert Checkpoint.open(folder / "last.json").path == folder / "last.safetensors"
+
+
+def full(*_: object, **__: object) -> None:
+    raise safetensors.SafetensorError(
+        f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error {errno.ENOSPC})"
+    )
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.safetensors"
+    write_checkpoint(path, HEADER, nest())
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(
+        StadiaError,
+        match=r"last.safetensors: found a full disk; expected free space for the file. Fix: free some space",
+    ):
+        write_checkpoint(path, HEADER.model_copy(update={"step": 13}), nest())
+    assert Checkpoint.open(path).header.step == 12
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["last.json", "last.safetensors"]
+
+
+# -- weights into a module
+# ------------------------------------------------------------------------------------------------
+
+
+def saved(path: Path, module: nn.Module, recipe: str = "small") -> Checkpoint:
+    write_checkpoint(path, HEADER.model_copy(update={"recipe": recipe}), {"state_dict": module.state_dict()})
+    return Checkpoint.open(path)
+
+
+def test_weights_are_loaded(tmp_path: Path) -> None:
+    module, other = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    load_weights(saved(tmp_path / "a.safetensors", module), other, recipe="small")
+    assert all(
+        torch.equal(a, b) for a, b in zip(module.state_dict().values(), other.state_dict().values(), strict=True)
+    )
+
+
+def test_another_recipe_is_refused(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path / "a.safetensors", nn.Linear(2, 3), recipe="dpt")
+    with pytest.raises(CheckpointError, match=r"a.safetensors: found a checkpoint of 'dpt'; expected one of 'small'"):
+        load_weights(checkpoint, nn.Linear(2, 3), recipe="small")
+    with pytest.raises(CheckpointError, match=r"expected one of 'small' or 'large'\. Fix: pass one of these"):
+        load_weights(checkpoint, nn.Linear(2, 3), recipe=("small", "large"))
+    load_weights(checkpoint, nn.Linear(2, 3), recipe=("small", "dpt"))
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.Linear(2, 4), r"'weight' is \(3, 2\), the model has \(4, 2\)"),
+        (nn.Linear(2, 3, bias=False), "'bias' is not in the model"),
+        (nn.Sequential(nn.Linear(2, 3)), "'0.weight' is missing"),
+    ],
+)
+def test_weights_of_another_model_are_refused_and_change_nothing(
+    tmp_path: Path, module: nn.Module, message: str
+) -> None:
+    checkpoint = saved(tmp_path / "a.safetensors", nn.Linear(2, 3))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(checkpoint, module, recipe="small")
+    assert same(dict(module.state_dict()), before)
+
+
+def test_data_buffers_are_not_copied(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path / "a.safetensors", nn.Linear(2, 3))
+    module = nn.Linear(2, 3)
+    module.register_buffer("heights", torch.full((4,), 1.65))
+    load_weights(checkpoint, module, recipe="small", without=("heights", "bias"))
+    assert torch.equal(module.weight, checkpoint.weights()["weight"])
+    assert not torch.equal(module.bias, checkpoint.weights()["bias"])
+    assert module.heights.tolist() == pytest.approx([1.65] * 4)
+    with pytest.raises(CheckpointError, match="'heights' is missing"):
+        load_weights(checkpoint, module, recipe="small", without=("bias",))
+
+
+def test_checksum_is_of_the_bytes() -> None:
+    assert checkpoints._checksum(torch.tensor([1.0, 2.0])) != checkpoints._checksum(torch.tensor([2.0, 1.0]))
+    assert checkpoints._checksum(torch.tensor(0.0)) != checkpoints._checksum(torch.tensor(-0.0))

@@ -1,0 +1,58 @@
+"""Timings that can be true."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from stadia.core.errors import RunError
+from stadia.training import flops as peak_flops
+from stadia.training.flops import PeakFlops, measure_matmul_peak
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(peak_flops.MATMUL_SIZES, "cpu", ((256, 7),))
+
+
+@pytest.mark.usefixtures("small")
+def test_real_work_stays_below_the_peak_and_a_clock_that_does_not_wait_does_not() -> None:
+    peak = PeakFlops()
+    a = torch.randn(192, 192)
+    start = time.perf_counter()
+    for _ in range(10):
+        a @ a
+    took = time.perf_counter() - start
+    flops = 10 * 2 * 192**3
+    assert 0 < peak.share("a product", flops, took) <= peak_flops.MAX_PEAK_SHARE
+    with pytest.raises(
+        RunError, match=r"time of a product: found .* ms for 0\.142 GFLOP, .* times the measured peak of .*synchronize"
+    ):
+        peak.share("a product", flops, flops / peak.flops_per_s / 400)
+
+
+def test_peak_that_was_too_low_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = iter([1e9, 8e9, 2e9])
+    monkeypatch.setattr(peak_flops, "measure_matmul_peak", lambda *_: next(peaks))
+    peak = PeakFlops()
+    assert peak.share("x", 1.2e9, 1.0) == pytest.approx(1.2), "the peak itself is measured, and differs a little"
+    assert peak.share("x", 4e9, 1.0) == 0.5
+    with pytest.raises(RunError, match=r"12\.5 times the measured peak of 8 GFLOP/s"):
+        peak.share("x", 1e11, 1.0)
+
+
+def test_the_best_of_several_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products that somebody else's work held up lower nothing, be they all of the large ones."""
+    clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 25.0, *(t for i in range(30, 2000, 20) for t in (i, i + 19.0))])
+    monkeypatch.setattr(peak_flops, "MATMUL_SIZES", {"cpu": ((10, 3), (20, 3)), "cuda": ()})
+    monkeypatch.setattr(peak_flops.time, "perf_counter", lambda: next(clock))
+    assert measure_matmul_peak("cpu") == 2 * 10**3 / 2.0
+
+
+def test_measuring_the_peak_keeps_the_settings_of_torch() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32
+    with peak_flops._tf32():
+        assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cuda.matmul.allow_tf32 == before

@@ -1,0 +1,178 @@
+"""Optimizers hold every trainable parameter once, schedules equal formulas and torch, and updates are measured."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import small_recipe
+import torch
+from small_recipe import SmallRecipe
+from torch import nn
+
+from stadia.core.errors import RunError
+from stadia.training import OPTIMIZERS, SCHEDULES
+from stadia.training.config import OptimizerConfig, ScheduleConfig
+from stadia.training.loggers import read_rows
+from stadia.training.optim import SAMPLE_SIZE, UpdateRatio, build_optimizer, compute_lr_factor, make_parameter_groups
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.LayerNorm(4), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_every_optimizer_holds_each_parameter_once_and_moves_it(name: str) -> None:
+    module = network()
+    optimizer = build_optimizer(module, OptimizerConfig(name=name, lr=0.1))
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in module.parameters()}
+    assert len(held) == len(list(module.parameters()))
+    before = [p.detach().clone() for p in module.parameters()]
+    sum((p * p).sum() + p.sum() for p in module.parameters()).backward()
+    optimizer.step()
+    assert all(not torch.equal(old, new) for old, new in zip(before, module.parameters(), strict=True))
+
+
+def test_biases_and_normalization_are_not_decayed() -> None:
+    module = network()
+    decayed, plain = make_parameter_groups(module, weight_decay=0.1)
+    assert [id(p) for p in decayed["params"]] == [id(module[0].weight), id(module[3].weight)]
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
+    assert len(plain["params"]) == 6
+
+
+def test_frozen_parameters_stay_out_and_tied_ones_count_once() -> None:
+    module = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    module["b"].weight = module["a"].weight
+    module["a"].bias.requires_grad_(False)
+    optimizer = build_optimizer(module, OptimizerConfig())
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (lambda m: [{"params": [m[0].weight]}], "'0.bias' left out"),
+        (lambda m: [{"params": list(m.parameters())}, {"params": [m[0].bias]}], "'0.bias' 2 times"),
+        (lambda m: [{"params": [*m.parameters(), nn.Parameter(torch.zeros(1))]}], "a parameter of another module"),
+    ],
+)
+def test_parameter_groups_of_a_recipe_are_checked(groups, message: str) -> None:
+    module = nn.Sequential(nn.Linear(2, 2))
+    with pytest.raises(RunError, match=message):
+        build_optimizer(module, OptimizerConfig(), groups(module))
+
+
+def test_module_without_trainable_weights_is_refused() -> None:
+    with pytest.raises(RunError, match="no trainable parameter"):
+        build_optimizer(nn.Sequential(nn.ReLU()), OptimizerConfig())
+
+
+# -- learning rate -----------------------------------------------------------------------------------------------------
+
+
+def factors(config: ScheduleConfig, total_steps: int = 100, steps_per_epoch: float = 10) -> list[float]:
+    return [
+        compute_lr_factor(step, config, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+        for step in range(total_steps)
+    ]
+
+
+@pytest.mark.parametrize("name", list(SCHEDULES))
+def test_every_schedule_rises_over_the_warm_up_to_one_and_never_above(name: str) -> None:
+    values = factors(ScheduleConfig(name=name, warmup_steps=4))
+    assert values[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert max(values) == 1.0
+    assert min(values) > 0
+
+
+def test_constant_is_one() -> None:
+    assert set(factors(ScheduleConfig(name="constant"))) == {1.0}
+
+
+def test_step_falls_at_fractions_of_the_run_wherever_the_warm_up_ends() -> None:
+    values = factors(ScheduleConfig(name="step", milestones=(0.5, 0.75), gamma=0.1, warmup_steps=10))
+    assert values[49:51] == [1.0, 0.1]
+    assert values[74:76] == pytest.approx([0.1, 0.01])
+
+
+def test_step_falls_after_epochs() -> None:
+    """Monodepth2's schedule: a tenth after epoch 15 of 20 (10 steps each here)."""
+    values = factors(ScheduleConfig(name="step", milestones=(15,), milestones_in="epochs"), total_steps=200)
+    assert values[149:151] == [1.0, 0.1]
+
+
+def test_cosine_equals_the_formula_and_torch() -> None:
+    values = factors(ScheduleConfig(name="cosine"))
+    assert values[25] == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=100)
+    for value in values:
+        assert value == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
+        optimizer.step()
+        reference.step()
+
+
+def test_cosine_ends_at_its_final_factor() -> None:
+    config = ScheduleConfig(name="cosine", final_factor=0.2, warmup_steps=10)
+    assert compute_lr_factor(100, config, total_steps=100, steps_per_epoch=10) == pytest.approx(0.2)
+    assert compute_lr_factor(55, config, total_steps=100, steps_per_epoch=10) == pytest.approx(0.6)
+
+
+# -- size of an update -------------------------------------------------------------------------------------------------
+
+
+def with_gradients(*shapes: tuple[int, ...]) -> list[nn.Parameter]:
+    parameters = [nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(0))) for shape in shapes]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameters
+
+
+def test_update_ratio_is_update_over_weight_norm() -> None:
+    moved, still = with_gradients((3, 50, 70), (40, 20))
+    bias = nn.Parameter(torch.zeros(5))
+    bias.grad = torch.ones(5)
+    ratio = UpdateRatio()
+    ratio.measure_before([moved, bias])
+    with torch.no_grad():
+        moved *= 1.01
+        bias += 1
+    assert ratio.measure_after() == pytest.approx(0.01, rel=1e-3)
+    ratio.measure_before([moved, still])
+    with torch.no_grad():
+        moved *= 1.01
+    found = ratio.measure_after()
+    assert found is not None
+    assert 0.005 < found < 0.01
+    assert ratio.measure_after() is None
+
+
+def test_large_weights_are_sampled_all_over_in_any_memory_layout() -> None:
+    (weight,) = with_gradients((64, 32, 9, 9))
+    weight = nn.Parameter(weight.detach().contiguous(memory_format=torch.channels_last))
+    weight.grad = torch.zeros_like(weight)
+    ratio = UpdateRatio()
+    ratio.measure_before([weight])
+    assert SAMPLE_SIZE <= ratio._kept[0][1].numel() <= 2 * SAMPLE_SIZE
+    with torch.no_grad():
+        weight[32:] *= 1.02
+    assert ratio.measure_after() == pytest.approx(0.02 / 2**0.5, rel=0.05)
+
+
+def test_update_ratio_is_logged_of_its_own_step(tmp_path: Path) -> None:
+    """Whatever is logged between; in the warm-up it rises with the rate."""
+    ratios = []
+    for every in (1, 2):
+        run, _ = small_recipe.train(tmp_path / str(every), task=SmallRecipe(lr=1e-3), max_steps=4, log_every=every)
+        ratios.append(
+            {
+                row["step"]: float(row["train/update_ratio"])
+                for row in read_rows(run.metrics_csv)
+                if row["train/update_ratio"]
+            }
+        )
+    assert ratios[1] == {step: ratio for step, ratio in ratios[0].items() if step in "24"}
+    assert 0 < ratios[1]["2"] < ratios[1]["4"] < 0.1

@@ -1,0 +1,98 @@
+"""The gradient of the loss by what the networks say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import small_recipe
+import torch
+from torch import Tensor, nn
+
+from stadia.core.types import Prediction
+from stadia.losses.output_gradients import OutputGradients, compute_rotation_gradient
+from stadia.training.loggers import read_rows
+
+NAMES = ("-1", "stereo")
+
+
+class Says(nn.Module):
+    """A network whose answer is its weights."""
+
+    def __init__(self, brightness: bool = True) -> None:
+        super().__init__()
+        maps = [nn.Parameter(torch.full((2, 1, 8 >> s, 12 >> s), 0.1)) for s in range(2)]
+        self.maps = nn.ParameterList(maps)
+        self.T = nn.Parameter(torch.eye(4).repeat(2, 2, 1, 1))
+        self.brightness = nn.Parameter(torch.tensor([1.0, 0.0]).repeat(2, 2, 1)) if brightness else None
+
+    def forward(self) -> Prediction:
+        brightness = None if self.brightness is None else self.brightness * 1
+        return Prediction(
+            tuple(one * 1 for one in self.maps), self.T * 1, log_uncertainty=(self.maps[0] * 2,), brightness=brightness
+        )
+
+
+def sizes_of(loss: object, network: nn.Module, names: tuple[str, ...] = NAMES) -> dict[str, float]:
+    recipe, gradients = nn.ModuleDict({"network": network, "loss": nn.ReLU()}), OutputGradients()
+    gradients.attach(recipe)
+    loss(recipe["network"]()).backward()  # type: ignore[operator]
+    found = {name: float(size) for name, size in gradients.collect(names).items()}
+    assert not recipe["network"]._forward_hooks
+    return found
+
+
+def test_mean_has_the_same_gradient_at_every_scale_and_unused_outputs_none() -> None:
+    def loss(said: Prediction) -> Tensor:
+        return (
+            3 * said.inverse_depth[0].mean() + 3 * said.inverse_depth[1].mean() + said.T_source_target[:, :, 2, 3].sum()
+        )
+
+    found = sizes_of(loss, Says())
+    unused = {"rotation": 0, "log_uncertainty/0": 0, "gain": 0, "offset": 0}
+    assert found == pytest.approx({"inverse_depth/0": 3, "inverse_depth/1": 3, "translation": 2, **unused})
+
+
+def test_brightness_is_gain_and_offset_and_a_rig_has_no_motion_to_learn() -> None:
+    def loss(said: Prediction) -> Tensor:
+        assert said.brightness is not None
+        return 2 * said.brightness[..., 0].mean() - 5 * said.brightness[..., 1].mean() + said.T_source_target.sum()
+
+    found = sizes_of(loss, Says(), ("stereo", "stereo"))
+    assert (found["gain"], found["offset"]) == pytest.approx((2, 5))
+    assert not found.keys() & {"translation", "rotation"}
+    assert "gain" not in sizes_of(lambda said: said.inverse_depth[0].mean(), Says(brightness=False))
+
+
+def test_rotation_gradient_is_per_radian() -> None:
+    torch.manual_seed(0)
+    R, weights = torch.matrix_exp(_hat(torch.randn(3, dtype=torch.float64))), torch.randn(3, 3, dtype=torch.float64)
+    w = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    (weights * (torch.matrix_exp(_hat(w)) @ R)).sum().backward()
+    assert w.grad is not None
+    assert torch.allclose(compute_rotation_gradient(R, weights), w.grad)
+
+
+def _hat(w: Tensor) -> Tensor:
+    basis = torch.zeros(3, 3, 3, dtype=w.dtype)
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        basis[i, k, j], basis[i, j, k] = 1, -1
+    return torch.einsum("i,ijk->jk", w, basis)
+
+
+def test_output_gradients_are_logged_and_change_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = small_recipe.train(tmp_path / "seen", max_steps=4, log_every=2, validate_every=3)
+    rows = read_rows(run.metrics_csv)
+    assert [row["step"] for row in rows if row["gradient/output"]] == ["2", "4"]
+    assert all(float(row["gradient/output"]) > 0 for row in rows if row["gradient/output"])
+    monkeypatch.setattr(OutputGradients, "attach", lambda self, recipe: None)
+    without, _ = small_recipe.train(tmp_path / "unseen", max_steps=4, log_every=2, validate_every=3)
+    assert [row["train/loss"] for row in read_rows(without.metrics_csv)] == [row["train/loss"] for row in rows]
+
+
+def test_no_hook_is_registered_at_steps_without_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    keep = OutputGradients._keep
+    monkeypatch.setattr(OutputGradients, "_keep", lambda self, *about: (kept.append(1), keep(self, *about))[1])
+    small_recipe.train(tmp_path, max_steps=9, log_every=4, grad_accumulation_steps=2)
+    assert len(kept) == 3  # steps 4, 8 and 9: of each the last batch, of none a validation

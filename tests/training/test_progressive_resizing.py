@@ -1,0 +1,202 @@
+"""A training whose images grow: one stage is none, several go on from each other, and resume exactly within and
+between.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_recipe
+import torch
+from pydantic import ValidationError
+from rich.console import Console
+from small_recipe import SmallLoader, SmallRecipe
+from test_resume import At, Crash, crash, table
+
+from stadia.core.errors import ConfigError
+from stadia.core.types import Batch
+from stadia.training.batches import BatchStream, StagedBatches, TrainingPlan, scale_batch_size
+from stadia.training.config import TrainingConfig
+from stadia.training.fit import fit
+from stadia.training.run_folder import Run
+
+HALF = {"height": 2, "width": 3, "share": 0.5, "batch_size": 6}
+WHOLE = {"height": small_recipe.HEIGHT, "width": small_recipe.WIDTH, "share": 0.5, "batch_size": 3}
+
+
+def config(*stages: dict[str, Any], **values: Any) -> TrainingConfig:
+    return TrainingConfig.model_validate(
+        {
+            "max_steps": 20,
+            "batch_size": 3,
+            "log_every": 1,
+            "workers": 0,
+            "images_every": 0,
+            "histograms_every": 0,
+            "loggers": ("csv",),
+        }
+        | {"checkpoint_every": 4, "stages": stages}
+        | values
+    )
+
+
+def staged(training: TrainingConfig) -> StagedBatches:
+    return StagedBatches([SmallLoader(0, batch_size=int(stage.batch_size)) for stage in training.stages], training)
+
+
+class AnySize(SmallRecipe):
+    """Keeps how large the batches were that it trained on."""
+
+    def training_step(self, batch: Batch) -> Any:
+        self.seen = [*getattr(self, "seen", []), *([len(batch.meta)] if self.training else [])]
+        return super().training_step(batch)
+
+
+def train(
+    out: Path, training: TrainingConfig, *, resume: Path | None = None, at: At | None = None, lr: float = 0.02
+) -> tuple[Run, AnySize]:
+    task, values = AnySize(), {"training": training.model_dump(mode="json")}
+    run = Run.open(resume) if resume else Run.create(out, "small", values, recipe="small", seed=0)
+    loader = staged(training) if training.stages else SmallLoader(0, batch_size=training.batch_size)
+    console = Console(file=io.StringIO(), width=200)
+    with run.held():
+        fit(task, loader, SmallLoader(1, shuffled=False), training, run, resume=resume is not None, console=console,
+            callbacks=[at] if at else [])  # fmt: skip
+    task.said = console.file.getvalue()  # type: ignore[attr-defined]
+    return run, task
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"grad_accumulation_steps": 2}, {"max_steps": None, "max_epochs": 3}, {"max_epochs": 2, "validate_every": 3}],
+)
+def test_one_stage_of_the_full_size_is_none_bit_for_bit(tmp_path: Path, values: dict[str, Any]) -> None:
+    plain, before = train(tmp_path / "plain", config(**values))
+    one, after = train(tmp_path / "one", config(WHOLE | {"share": 1.0}, **values))
+    assert table(one.folder) == table(plain.folder)
+    assert before.seen == after.seen
+    for name, weight in before.state_dict().items():
+        assert torch.equal(weight, after.state_dict()[name]), name
+
+
+def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -> None:
+    """20 steps of 3 samples: 30 of them by 5 steps of 6, 30 by 10 of 3. The rate of the first is sqrt(2) times the
+    schedule's.
+    """
+    run, task = train(tmp_path, config(HALF, WHOLE))
+    assert task.seen[:5] == [6] * 5
+    plan = task.plan
+    assert plan is not None
+    assert (plan.total_steps, [part.steps for part in plan.phases]) == (15, [5, 10])
+    assert [plan.epoch_of(step) for step in (1, 3, 4, 5, 6, 12, 13, 15)] == [0, 0, 1, 1, 2, 2, 3, 3]
+    rates = [float(row["train/lr"]) for row in table(run.folder)[1] if row["train/lr"]]
+    _, alone = train(tmp_path / "constant", config(HALF, WHOLE, stage_lr_scaling="constant"))
+    assert alone.said.count("learning rate 0.02 at") == 2  # type: ignore[attr-defined]
+    constant = [float(row["train/lr"]) for row in table(next((tmp_path / "constant").iterdir()))[1] if row["train/lr"]]
+    assert [a / b for a, b in zip(rates, constant, strict=True)] == pytest.approx([2**0.5] * 5 + [1] * 10)
+    assert "stage 1: 3x2, batches of 6, steps 1 to 5, learning rate 0.0283 at the top" in task.said  # type: ignore[attr-defined]
+    assert [(one["first_step"], one["steps"], one["batch_size"]) for one in run.facts["stages"]] == [
+        (1, 5, 6),
+        (6, 10, 3),
+    ]
+    validated = [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]]
+    assert validated == [3, 5, 12, 15], "after each epoch of each, at its end, and last"
+
+
+@pytest.mark.slow
+def test_a_step_and_its_operations_are_of_the_last_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """7 steps of 6 samples take their time, 6 of 3 do not: of all 13 the median is the first stage's, beside operations
+    of the last.
+    """
+    plain = AnySize.training_step
+
+    def slow(task: AnySize, batch: Batch) -> Any:
+        time.sleep(0.1 * (task.training and len(batch.meta) == 6))
+        return plain(task, batch)
+
+    monkeypatch.setattr(AnySize, "training_step", slow)
+    run, task = train(tmp_path, config(HALF | {"share": 0.7}, WHOLE | {"share": 0.3}))
+    assert task.seen == [6] * 7 + [3] * 6
+    found = run.facts["time"]
+    assert found["phases_s"]["loss"] > 7 * 0.1
+    assert found["step_s"]["loss"] < 0.05
+    assert found["flops_per_s"]["forward"] == pytest.approx(found["flops"]["forward"] / found["step_s"]["forward"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [3, 5, 6, 9])
+def test_a_crash_within_or_between_stages_changes_nothing(tmp_path: Path, step: int) -> None:
+    training = config(HALF, WHOLE, checkpoint_every=1)
+    undisturbed, whole = train(tmp_path / "undisturbed", training)
+    with pytest.raises(Crash):
+        train(tmp_path / "crashed", training, at=At(step, crash))
+    crashed = next((tmp_path / "crashed").iterdir())
+    _, resumed = train(tmp_path, training, resume=crashed)
+    assert table(crashed) == table(undisturbed.folder)
+    assert all(torch.equal(weight, resumed.state_dict()[name]) for name, weight in whole.state_dict().items())
+
+
+def test_stages_repeat_no_sample_and_resume_at_any_position() -> None:
+    training = config(HALF, WHOLE, max_steps=None, max_epochs=3)
+    loader = staged(training)
+    plan = TrainingPlan.of(loader, training)
+    assert [part.steps for part in plan.phases] == [4, 10], "1.5 epochs of 3 batches, 1.5 of 7"
+
+    def stream(position: int) -> Iterator[list[float]]:
+        batches = BatchStream(staged(training), plan)
+        batches.position = position
+        return ([float(one.mean()) for one in batch.inputs.image] for batch in batches)
+
+    whole = list(stream(0))
+    assert [len(batch) for batch in whole] == [6] * 4 + [3] * 10
+    assert [list(stream(position)) for position in range(14)] == [whole[position:] for position in range(14)]
+    every = [value for batch in whole for value in batch]
+    assert len(set(every)) == len(every)
+
+
+def test_a_stage_that_is_over_lets_its_workers_go() -> None:
+    rested: list[int] = []
+
+    class Resting(SmallLoader):
+        def rest(self) -> None:
+            rested.append(self.batches.batch_size)
+
+    training = config(HALF, WHOLE)
+    loader = StagedBatches([Resting(batch_size=6), Resting(batch_size=3)], training)
+    plan = TrainingPlan.of(loader, training)
+    loader.now = 0
+    for _ in BatchStream(loader, plan):
+        pass
+    assert rested == [6]
+
+
+def test_pixels_of_a_batch_stay_as_many() -> None:
+    sizes = [
+        config(dict(zip(("height", "width", "share"), (side, side, 1.0), strict=True))).stages[0]
+        for side in (32, 64, 128, 256)
+    ]
+    assert [scale_batch_size(size, sizes[-1], 16) for size in sizes] == [1024, 256, 64, 16]
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([HALF, WHOLE | {"share": 0.6}], "add up to 1.1"),
+        ([HALF, WHOLE | {"batch_size": 4}], "batch_size=4, and training.batch_size is 3"),
+        ([HALF | {"share": 0.0}, WHOLE], "greater than 0"),
+    ],
+)
+def test_stages_that_make_no_training(stages: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        config(*stages)
+
+
+def test_unresolved_batch_sizes_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"training.stages: found batch_size 'auto', unresolved"):
+        StagedBatches([SmallLoader()], config({"height": 4, "width": 6, "share": 1.0}))

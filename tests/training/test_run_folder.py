@@ -1,0 +1,155 @@
+"""Run folders: never overwritten, and they say what was run."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import stadia
+from stadia.core.errors import RunError
+from stadia.training import run_folder as run_module
+from stadia.training.config import TrainingConfig
+from stadia.training.run_folder import Run
+
+
+def create(root: Path, name: str = "demo", **facts: Any) -> Run:
+    return Run.create(root, name, {"training": {"max_steps": 3}}, recipe="small", seed=7, **facts)
+
+
+def test_run_json_holds_command_code_and_environment(tmp_path: Path) -> None:
+    run = create(tmp_path, command="stadia train small", data={"fingerprint": "abc"})
+    facts = run.facts
+    assert (
+        run.folder.name == facts["started"][:19].replace("T", "-").replace(":", "") + "-demo"
+        or facts["started"][:10] in run.folder.name
+    )
+    assert (facts["recipe"], facts["seed"], facts["command"]) == ("small", 7, "stadia train small")
+    assert facts["data"] == {"fingerprint": "abc"}
+    assert facts["version"] == stadia.__version__
+    assert {"python", "platform", "cores", "packages"} <= set(facts["environment"])
+    assert "torch" in facts["environment"]["packages"]
+    assert (facts["status"], facts["finished"]) == ("running", None)
+    assert json.loads((run.folder / "config.json").read_text()) == {"training": {"max_steps": 3}}
+    opened = Run.open(run.folder)
+    assert opened == run
+
+
+def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    folders = [create(tmp_path).folder for _ in range(5)]
+    assert len(set(folders)) == 5
+    assert all((folder / "run.json").exists() for folder in folders)
+
+
+def test_status_follows_end_and_resume(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    run.end("failed", "RunError: loss")
+    assert (run.facts["status"], run.facts["error"]) == ("failed", "RunError: loss")
+    run.resume()
+    assert (run.facts["status"], run.facts["error"], len(run.facts["resumed"])) == ("running", None, 1)
+    run.end("finished")
+    assert run.facts["status"] == "finished"
+    assert run.facts["finished"] >= run.facts["started"]
+
+
+def test_code_version_and_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"ls-files": "__init__.py\n", "rev-parse": "0123abc\n", "status": " M run.py\n", "diff": "--- a\n+++ b\n"}
+    monkeypatch.setattr(run_module, "_git", lambda *arguments: answers[arguments[0]])
+    run = create(tmp_path)
+    assert run.facts["code"] == {"commit": "0123abc", "dirty": True}
+    assert (run.folder / "diff.patch").read_text() == "--- a\n+++ b\n"
+
+
+def test_installed_package_has_no_commit_inside_another_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "_git", lambda *arguments: None if arguments[0] == "ls-files" else "theirs\n")
+    run = create(tmp_path)
+    assert run.facts["code"] == {"commit": None, "dirty": None}
+    assert not (run.folder / "diff.patch").exists()
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "x" * 200])
+def test_invalid_run_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RunError, match="run name"):
+        create(tmp_path, name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(RunError, match="choose another --out"):
+        create(tmp_path / "runs")
+
+
+def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no run.json and config.json"):
+        Run.open(tmp_path)
+    run = create(tmp_path)
+    (run.folder / "run.json").write_text("{}")
+    with pytest.raises(RunError, match=r"run.json: found no 'recipe'"):
+        Run.open(run.folder)
+
+
+def test_a_changed_configuration_is_refused_key_by_key(tmp_path: Path) -> None:
+    config = TrainingConfig()
+    run = Run.create(tmp_path, "demo", {"training": config.model_dump(mode="json")}, recipe="small", seed=0)
+    run.check_config(config, within="training")
+    run.check_config(config.model_copy(update={"workers": 9}), within="training")
+    with pytest.raises(RunError, match=r"training\.batch_size: 8 -> 9"):
+        run.check_config(config.model_copy(update={"batch_size": 9}), within="training")
+
+
+def test_keys_that_may_differ(tmp_path: Path) -> None:
+    run = Run.create(
+        tmp_path, "demo", {"data": {"path": "/a", "paths": 1}, "training": {"workers": 1}}, recipe="small", seed=0
+    )
+    run.check_config({"data": {"path": "/b", "paths": 1}, "training": {"workers": 2}}, free=("data.path",))
+    run.check_config({"data": {"path": "/b", "paths": 2}, "training": {"workers": 1}}, free=("data",))
+    with pytest.raises(RunError, match=r"other configuration \(data\.paths: 1 -> 2\)"):
+        run.check_config({"data": {"path": "/b", "paths": 2}, "training": {"workers": 1}}, free=("data.path",))
+
+
+def test_other_data_is_refused(tmp_path: Path) -> None:
+    run = create(tmp_path, data={"path": Path("/a").as_posix(), "fingerprints": {"drive": "abc"}, "size": (1, 2)})
+    run.check_data({"path": "/b", "fingerprints": {"drive": "abc"}, "size": (1, 2)})
+    run.check_data(
+        {"path": "/b", "fingerprints": {"drive": "abc"}, "size": (1, 2), "train_frames": {"drive": [[0, 3]]}}
+    )
+    with pytest.raises(RunError, match=r"other data \(fingerprints\.drive: abc -> def\)"):
+        run.check_data({"path": "/a", "fingerprints": {"drive": "def"}, "size": (1, 2)})
+
+
+def hold(folder: Path) -> None:
+    with Run.open(folder).held():
+        (folder / "held").touch()
+        time.sleep(60)
+
+
+def test_killed_process_releases_the_run(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    holder = multiprocessing.get_context("fork").Process(target=hold, args=(run.folder,))
+    holder.start()
+    while not (run.folder / "held").exists():
+        time.sleep(0.01)
+    with pytest.raises(RunError, match="a training that runs in it"), run.held():
+        pass
+    assert holder.pid is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    with run.held():
+        pass
+
+
+def test_further_processes_leave_the_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    run = create(tmp_path)
+    run.end("finished")
+    assert not run.writes
+    assert not list(tmp_path.iterdir())
