@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.config import StrictModel
-from stadia.recipes import CONFIGS, RECIPES
+from stadia.recipes import COMMANDS, CONFIGS, RECIPES
+from stadia.recipes.base.runner import Commands
 from stadia.training.recipe import Recipe
 
 
@@ -17,6 +18,10 @@ def recipe(name: str, part: Any, folder: Path) -> None:
     if part is config:  # a line of CONFIGS
         assert issubclass(part, StrictModel)
         assert list(CONFIGS) == list(RECIPES)
+        return
+    if part is COMMANDS.load(name):  # hooks of predict and evaluate
+        assert issubclass(part, Commands)
+        assert list(COMMANDS) == list(RECIPES)
         return
     assert issubclass(part, Recipe)
     assert part.recipe == name
