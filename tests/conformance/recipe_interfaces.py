@@ -19,10 +19,6 @@ def recipe(name: str, part: Any, folder: Path) -> None:
         assert issubclass(part, StrictModel)
         assert list(CONFIGS) == list(RECIPES)
         return
-    if part is COMMANDS.load(name):  # hooks of predict and evaluate
-        assert issubclass(part, Commands)
-        assert list(COMMANDS) == list(RECIPES)
-        return
     assert issubclass(part, Recipe)
     assert part.recipe == name
     assert "best_metrics" in vars(part), "each names its metric; () keeps the last"
@@ -34,4 +30,12 @@ def demo(name: str, part: Any, folder: Path) -> None:
     assert list(inspect.signature(part).parameters) == ["out", "overrides"]
 
 
-INTERFACE_CHECKS = (recipe, demo)
+def commands(name: str, part: Any, folder: Path) -> None:
+    """It implements the hooks of the runner for `predict` and `evaluate`, one row for each recipe."""
+    assert list(COMMANDS) == list(RECIPES)
+    assert issubclass(part, Commands)
+    for hook in ("used_options", "open_inputs", "predict_input", "score"):
+        assert getattr(part, hook) is not getattr(Commands, hook), f"{part.__name__} does not implement {hook}"
+
+
+INTERFACE_CHECKS = (recipe, demo, commands)

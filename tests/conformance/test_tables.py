@@ -44,10 +44,6 @@ from stadia.losses.loss_report import LossReport
 from stadia.losses.object_pose_loss import bounded_log
 from stadia.losses.sparse_depth import LabeledDepth
 from stadia.recipes import COMMANDS, CONFIGS
-<<<<<<< HEAD
-from stadia.recipes.base.runner import Commands
-=======
->>>>>>> recipes
 from stadia.report import metric_labels
 from stadia.training import optim
 from stadia.training.config import OptimizerConfig, ScheduleConfig
@@ -86,12 +82,8 @@ def test_every_table_is_listed_by_stadia_parts():
         id(PART_KINDS),
         id(COMMANDS),
         id(CONFIGS),
-<<<<<<< HEAD
         id(COMMANDS),
     }  # CONFIGS and COMMANDS have the names of RECIPES
-=======
-    }  # COMMANDS and CONFIGS have the names of RECIPES
->>>>>>> recipes
     assert [where for where, table in TABLES.items() if id(table) not in listed] == []
 
 
@@ -296,14 +288,6 @@ class OneGrayImage(Recording):
         return Camera(torch.tensor([[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]], dtype=torch.float64), 64, 96)
 
 
-def commands(name: str, part: Any, folder: Path) -> None:
-    """It implements the hooks of the runner for predict and evaluate."""
-    assert issubclass(part, Commands)
-    assert part.used_options is not Commands.used_options
-    assert part.open_inputs is not Commands.open_inputs
-    assert part.score is not Commands.score
-
-
 def kind_of_part(name: str, part: Any, folder: Path) -> None:
     """A table of its own, or rows of name and line (tests/cli/test_list_parts.py checks each)."""
     assert isinstance(part, Registry) or callable(part)
@@ -331,7 +315,6 @@ INTERFACE_CHECKS: dict[str, Callable[[str, Any, Path], None]] = {
         check,
         check_of_splits,
         *recipe_interfaces.INTERFACE_CHECKS,
-        commands,
         kind_of_part,
     )
 }

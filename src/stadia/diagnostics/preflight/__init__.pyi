@@ -23,4 +23,3 @@ from .two_view_geometry import triangulate_inverse_depth as triangulate_inverse_
 CHECKS: stadia.core.registry.Registry
 SPLIT_CHECKS: stadia.core.registry.Registry
 PREREQUISITES: dict[str, tuple[str, ...]]
-PREREQUISITES: dict[str, tuple[str, ...]]
