@@ -43,7 +43,7 @@ from stadia.core.recording import Recording
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import Finding, OnStop, Severity, read_findings
-from stadia.diagnostics.loss_checks.loss_check_runner import TimeLimitReached
+from stadia.diagnostics.loss_checks.training_start import TimeLimitReached
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.base.build_recipe import build_task

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
-from stadia.apps.camera_height.estimate import estimate_camera_height
 from stadia.apps.camera_height.road_objects import read_road_frames
+from stadia.apps.camera_height.run_camera_height import estimate_camera_height
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, no_progress
 from stadia.datasets.kitti import KittiCalibration

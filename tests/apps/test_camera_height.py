@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
-from stadia.apps.camera_height.estimate import _places, estimate_camera_height, run_camera_height
 from stadia.apps.camera_height.road_horizon import find_edge_horizon, measure_travel_pitches_deg
 from stadia.apps.camera_height.road_objects import RoadFrame, RoadObject, read_road_frames
+from stadia.apps.camera_height.run_camera_height import _places, estimate_camera_height, run_camera_height
 from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.geometry import camera as cameras
-from stadia.geometry.ground.height_survey import horizon_from_angles
+from stadia.geometry.ground.camera_height import horizon_from_angles
 from stadia.geometry.ground.horizon import distance_above_horizon
 
 HEIGHT, WIDTH, FOCAL, TRUE_M = 180, 480, 300.0, 1.65

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.apps.camera_height import estimate
+from stadia.apps.camera_height import run_camera_height as estimate
 from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
-from stadia.apps.camera_height.estimate import (
+from stadia.apps.camera_height.road_horizon import RoadHorizons
+from stadia.apps.camera_height.road_objects import RoadFrame, RoadObject
+from stadia.apps.camera_height.run_camera_height import (
     detect_moved_camera,
     estimate_camera_height,
     moved_camera_note,
     run_camera_height,
 )
-from stadia.apps.camera_height.road_horizon import RoadHorizons
-from stadia.apps.camera_height.road_objects import RoadFrame, RoadObject
 from stadia.geometry.ground.drive_heights import find_mount_split
 
 FOCAL, CONFIG = (

@@ -19,7 +19,7 @@ from stadia.evaluation.plots.image_overlays import (
     draw_plane,
 )
 from stadia.geometry import camera as cameras
-from stadia.geometry.ground.height_survey import horizon_from_angles
+from stadia.geometry.ground.camera_height import horizon_from_angles
 
 K = np.array([[300.0, 0, 160], [0, 300, 60], [0, 0, 1]])
 BLACK = np.zeros((120, 320, 3), np.uint8)

@@ -252,7 +252,7 @@ def camera_height(
 
     config = parse_camera_height_config(overrides or [])
 
-    from stadia.apps.camera_height.estimate import run_camera_height
+    from stadia.apps.camera_height.run_camera_height import run_camera_height
     from stadia.cli.progress_display import print_lines, show_progress
 
     with show_progress() as bars:

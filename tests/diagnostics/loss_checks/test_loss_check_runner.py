@@ -23,15 +23,16 @@ from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.loss_checks import loss_check_runner
 from stadia.diagnostics.loss_checks.init_checks import check_camera, check_stereo_depth_range
 from stadia.diagnostics.loss_checks.loss_case import FORMS, make_depth_case
-from stadia.diagnostics.loss_checks.loss_check_runner import (
-    TimeLimitReached,
-    check_losses,
-    check_training_start,
-    stop_at,
-)
+from stadia.diagnostics.loss_checks.loss_check_runner import check_losses, check_training_start, stop_at
 from stadia.diagnostics.loss_checks.loss_properties import check_gradient
 from stadia.diagnostics.loss_checks.synthetic_plane import PlaneScene, mirror_scene, render_plane
-from stadia.diagnostics.loss_checks.training_start import TrainingStart, check_one_batch, grows_steadily, take_samples
+from stadia.diagnostics.loss_checks.training_start import (
+    TimeLimitReached,
+    TrainingStart,
+    check_one_batch,
+    grows_steadily,
+    take_samples,
+)
 from stadia.diagnostics.loss_checks.video_cases import OutputSpec, make_video_case
 from stadia.diagnostics.preflight.recording_survey import NotChecked
 from stadia.geometry.camera import crop

@@ -3,7 +3,6 @@
 from .config import CameraHeightConfig as CameraHeightConfig
 from .config import CameraHeightRequest as CameraHeightRequest
 from .config import parse_camera_height_config as parse_camera_height_config
-from .estimate import run_camera_height as run_camera_height
 from .road_horizon import RoadHorizons as RoadHorizons
 from .road_objects import RoadFrame as RoadFrame
 from .road_objects import RoadObject as RoadObject

@@ -33,7 +33,7 @@ class RoadObject:
 
     class_name: as in the priors.
     box_px: left, top, right, bottom.
-    hidden, cut: see `geometry.ground.height_survey`.
+    hidden, cut: see `geometry.ground.camera_height`.
     """
 
     class_name: str

@@ -10,6 +10,7 @@ from .loss_check_runner import check_training_start as check_training_start
 from .loss_check_runner import collect_findings as collect_findings
 from .loss_check_runner import stop_at as stop_at
 from .synthetic_plane import PlaneScene as PlaneScene
+from .training_start import TimeLimitReached as TimeLimitReached
 from .training_start import TrainingStart as TrainingStart
 from .training_start import take_samples as take_samples
 from .video_cases import OutputSpec as OutputSpec

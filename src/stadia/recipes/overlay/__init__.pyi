@@ -3,5 +3,5 @@
 from .config import OverlayConfig as OverlayConfig
 from .data import draw_overlays as draw_overlays
 from .data import write_overlay_set as write_overlay_set
-from .gradient_balance import GradientBalance as GradientBalance
+from .recipe import GradientBalance as GradientBalance
 from .recipe import OverlayRecipe as OverlayRecipe

@@ -38,8 +38,7 @@ from stadia.evaluation.plots.image_overlays import (
     draw_plane,
     draw_text,
 )
-from stadia.geometry.ground.drive_heights import MountSplit, find_mount_split, track_boxes, transform_box
-from stadia.geometry.ground.height_survey import (
+from stadia.geometry.ground.camera_height import (
     BoxedObjects,
     HeightSurvey,
     ObjectStatus,
@@ -47,6 +46,7 @@ from stadia.geometry.ground.height_survey import (
     pitch_roll_deg,
     survey_camera_height,
 )
+from stadia.geometry.ground.drive_heights import MountSplit, find_mount_split, track_boxes, transform_box
 from stadia.geometry.ground.horizon import normal_from_horizon
 
 RESULT = "camera_height.json"

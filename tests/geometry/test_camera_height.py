@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
 from stadia.geometry import camera as cameras
-from stadia.geometry.ground.height_survey import (
+from stadia.geometry.ground.camera_height import (
     BoxedObjects,
     ObjectStatus,
     horizon_from_angles,
