@@ -241,7 +241,7 @@ def test_a_metric_that_no_run_has_stops_after_the_first(ablate):
     trainings = Trainings(noise)
     code, _, err = ablate(trainings, "--metric", "val/residual")
     assert (code, len(trainings.seen)) == (2, 1)
-    assert "metric 'val/residual': found none of it in" in err
+    assert "metric 'val/residual': found no such metric in" in err
     assert "expected one of val/abs_rel. Fix: " in err
 
 

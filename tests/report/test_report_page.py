@@ -413,7 +413,7 @@ def test_missing_source_of_scale_is_described(make_run):
     assert f"by this recipe rest on {rests_on}; depth here is up to scale." in words
     assert "recipe metric" not in words, "it is that recipe"
     reason = {"depth_scale": "up-to-scale", "rests_on": rests_on, "no_metres": "no height is known"}
-    assert "none are claimed here: no height is known." in visible(
+    assert "depth here is up to scale: no height is known." in visible(
         build(make_run("2026-03-02-101603-learnt-before", run=reason))[0]
     )
     learnt = {"depth_scale": "metres", "rests_on": rests_on, "scale_from": "the camera's height"}

@@ -72,7 +72,7 @@ def test_recall_and_precision_are_described(make_run, recall, precision, expecte
     (folder / "scores").mkdir()
     (folder / "scores" / "val.json").write_text(json.dumps(scored(recall, precision)), encoding="utf-8")
     run = read_run(folder)
-    (sentence,) = [one for one in describe_quality(run, claimed=False) if "labeled" in one.text]
+    (sentence,) = [one for one in describe_quality(run, predicts_depth=False) if "labeled" in one.text]
     assert expected in sentence.text
     assert sentence.tone == tone
     text = report.build_report(folder).read_text(encoding="utf-8")

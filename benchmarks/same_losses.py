@@ -1,0 +1,96 @@
+"""Compare the logged numbers of short trainings of this version with those of another checkout, to the last digit.
+
+    git worktree add ../before COMMIT
+    python benchmarks/same_losses.py --before ../before [--steps 12]
+
+Trains `selfsup`, `dpt`, `overlay` and `objectpose` for a few steps with both versions, one thread, seed 0, and compares
+every cell of `metrics.csv` except times and memory. Columns that were renamed are compared under their new names.
+Prints a row per recipe and one JSON object; exits with 1 where a number differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MEASURED = ("time/", "memory", "perf")
+"""Columns that hold times or memory, which no two trainings share."""
+SPELLING = {"centre": "center", "colour": "color", "optimiser": "optimizer"}
+VIDEO = ["data.height=64", "data.width=96"]
+RECIPES = {
+    "selfsup": [*VIDEO, "model.pretrained=false"],
+    "dpt": [*VIDEO, "model.network=dpt-tiny"],
+    "overlay": ["data.height=64", "data.width=64"],
+    "objectpose": [],
+}
+
+
+def call(checkout: Path, folder: Path, *words: str) -> None:
+    """Run `stadia WORDS` of a checkout, with a cache of its own."""
+    environment = os.environ | {"PYTHONPATH": str(checkout.resolve() / "src"), "XDG_CACHE_HOME": str(folder / "cache")}
+    command = [sys.executable, "-m", "stadia", *words]
+    subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True)
+
+
+def train(checkout: Path, folder: Path, recipe: str, steps: int) -> list[dict[str, str]]:
+    """Train a recipe for some steps; return the rows of its metrics.csv."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [*RECIPES[recipe], f"training.max_steps={steps}", "training.batch_size=2", "training.workers=0"]
+    words += ["training.accelerator=cpu", "training.threads=1", "training.log_every=1"]
+    if recipe in ("selfsup", "dpt"):
+        if not (folder / "world").exists():
+            call(checkout, folder, "data", "roadworld", "--out", "world", "--preset", "tiny")
+        words = ["--data", "world", *words]
+    call(checkout, folder, "train", recipe, *words, "--out", f"runs-{recipe}")
+    (run,) = (folder / f"runs-{recipe}").iterdir()
+    with (run / "metrics.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def rename(column: str) -> str:
+    for old, new in SPELLING.items():
+        column = column.replace(old, new)
+    return column
+
+
+def compare(before: list[dict[str, str]], after: list[dict[str, str]]) -> tuple[int, list[str]]:
+    """Return how many numbers were compared, and the columns that differ or are missing."""
+    compared, wrong = 0, set() if len(before) == len(after) else {"rows"}
+    for old, new in zip(before, after, strict=False):
+        for column, value in old.items():
+            if any(part in column for part in MEASURED):
+                continue
+            compared += bool(value)
+            if new.get(rename(column)) != value:
+                wrong.add(column)
+    return compared, sorted(wrong)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--before", type=Path, required=True, help="a checkout of the other version")
+    parser.add_argument("--steps", type=int, default=12)
+    arguments = parser.parse_args()
+    result = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for recipe in RECIPES:
+            rows = [
+                train(checkout, Path(folder) / side, recipe, arguments.steps)
+                for side, checkout in (("before", arguments.before), ("after", ROOT))
+            ]
+            compared, wrong = compare(*rows)
+            result[recipe] = {"numbers": compared, "different": wrong}
+            print(f"{recipe:12} {compared} numbers, {', '.join(wrong) or 'all equal'}", flush=True)
+    print(json.dumps(result))
+    sys.exit(any(one["different"] for one in result.values()))
+
+
+if __name__ == "__main__":
+    main()
