@@ -121,9 +121,12 @@ def activations(
 # -- `stadia export`: export a trained depth network to one file that runs without stadia.
 
 
+NetworkFile = Annotated[Path, option("--out", "A new file: model.onnx, or model.pt2 for torch.export.")]
+
+
 def export(
     checkpoint: CheckpointArgument,
-    out: Annotated[Path, option("--out", "A new file: model.onnx, or model.pt2 for torch.export.")] = ...,  # type: ignore[assignment]
+    out: NetworkFile = ...,  # type: ignore[assignment]
 ) -> None:
     """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
     from stadia.apps.export import export_checkpoint

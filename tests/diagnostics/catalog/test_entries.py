@@ -43,7 +43,7 @@ def counts() -> str:
     of = Counter(kind for _, kind, _ in ROWS)
     reported = ", ".join(f"{of[kind]} {kind}" for kind in KINDS)
     traced = f"Of {len(TRACED) + len(ROWS)} lines {len(TRACED)} are in the traces of findings"
-    return f"**{traced}, and {len(ROWS)} stand here: {of[UNTOLD]} not detected, {reported}.**"
+    return f"**{traced}, and {len(ROWS)} stand here:\n{of[UNTOLD]} not detected, {reported}.**"
 
 
 @pytest.fixture(scope="session")
