@@ -128,6 +128,7 @@ def module_graph() -> dict[str, set[str]]:
     return edges
 
 
+@pytest.mark.slow
 def test_packages_import_what_the_table_allows() -> None:
     assert [wrong for path in FILES for wrong in find_wrong_imports(path)] == []
 
@@ -143,6 +144,7 @@ def test_the_table_has_no_cycle() -> None:
     assert find_cycle(ALLOWED) == []
 
 
+@pytest.mark.slow
 def test_modules_import_without_cycles() -> None:
     assert find_cycle(module_graph()) == []
 

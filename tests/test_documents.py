@@ -109,6 +109,7 @@ def check(line: str, reached: list[str]) -> None:
         assert line.startswith(ELSEWHERE), f"{line}: neither make nor stadia, and not listed in ELSEWHERE"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", SHELL, ids=lambda block: block.where)
 def test_commands_exist(block, parsed):
     lines = commands(block)
@@ -117,6 +118,7 @@ def test_commands_exist(block, parsed):
         check(line, parsed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [block for block in SHELL if block.is_run], ids=lambda block: block.where)
 def test_commands_run(block, tmp_path):
     for line in commands(block):
@@ -126,6 +128,7 @@ def test_commands_run(block, tmp_path):
         assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.where)
 def test_python_compiles_and_its_imports_exist(block, tmp_path, monkeypatch):
     tree = ast.parse(block.body)
@@ -307,6 +310,7 @@ def find_wrong_names(span: str) -> list[str]:
 NAMING = [*DOCUMENTS, ROOT / "CHANGELOG.md"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NAMING, ids=lambda path: path.name)
 def test_names_in_the_text_exist(path):
     text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)

@@ -77,6 +77,7 @@ def unsafe(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.lineno, called
 
 
+@pytest.mark.slow
 def test_nothing_is_pickled():
     found = {where(path): list(unsafe(ast.parse(path.read_text(encoding="utf-8")))) for path in SOURCES}
     assert {path: uses for path, uses in found.items() if uses} == {}
@@ -112,6 +113,7 @@ def long_functions(path: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_functions_are_short():
     """A longer one needs a reason in LONG_FUNCTIONS; a reason for one that is short again has to go."""
     assert sorted(name for path in SOURCES for name in long_functions(path)) == sorted(LONG_FUNCTIONS)
@@ -156,11 +158,13 @@ def test_the_guard_leaves_other_paths(text):
     assert not MACHINE_PATHS.search(text)
 
 
+@pytest.mark.slow
 def test_every_module_says_what_it_is():
     silent = [where(path) for path in SOURCES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
     assert not silent, "\n".join(silent)
 
 
+@pytest.mark.slow
 def test_every_public_function_and_class_has_a_docstring():
     silent = [
         f"{where(path)}:{node.name}"
@@ -173,6 +177,7 @@ def test_every_public_function_and_class_has_a_docstring():
     assert not silent, "\n".join(silent)
 
 
+@pytest.mark.slow
 def test_what_is_imported_is_declared():
     """Every library that the package imports stands in pyproject.toml; a transitive one may disappear."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

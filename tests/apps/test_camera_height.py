@@ -55,6 +55,7 @@ def make_request(source: Path, *overrides: str, out: Path | None = None) -> Came
     return CameraHeightRequest(source, parse_camera_height_config([priors, *overrides]), out=out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("horizon", ["objects", "given"])
 def test_masks_give_the_height_and_its_priors(drive, tmp_path, horizon):
     lines = list(run_camera_height(make_request(drive, f"horizon={horizon}", out=tmp_path / "out")))

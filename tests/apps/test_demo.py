@@ -75,6 +75,7 @@ def test_without_any_path(capsys: pytest.CaptureFixture[str]) -> None:
     assert "odometry: none" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_memory_of_all_processes_counts() -> None:
     with PeakMemory(interval_s=0.05) as alone:
         time.sleep(0.1)

@@ -81,6 +81,7 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_exported_predictions_equal_the_checkpoint(
     trained: Path, exported: Path, images: Path, tmp_path: Path, stadia: Stadia
 ) -> None:

@@ -29,6 +29,7 @@ def cached(worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return worlds
 
 
+@pytest.mark.slow
 def test_two_trainings_beside_each_other(cached: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = run_metric_demo(tmp_path / "runs", STEPS)
     plain, metres = sorted((tmp_path / "runs").iterdir())

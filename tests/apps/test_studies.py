@@ -254,6 +254,7 @@ def test_runs_that_were_trained_on_other_budgets_are_not_judged(ablate, tmp_path
     assert not (tmp_path / "studies/study/verdicts.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -307,6 +308,7 @@ def test_stages_share_out_the_samples_of_one_size(ablate, tmp_path):
         assert ablate(Trainings(noise), "--dry-run", file="stages.yaml")[0] == expected
 
 
+@pytest.mark.slow
 def test_equal_runs_of_another_study_are_reused(ablate, tmp_path):
     """Studies on one base train it once: what has the same name and configuration, and has finished, is linked."""
     ablate(Trainings(noise))
@@ -356,6 +358,7 @@ def test_a_study_that_was_trained_otherwise_is_another_study(ablate, tmp_path):
     assert (code, "a study that has seed 3 too" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_choices_after_results_are_noted(ablate):
     told = "Chosen when results were there"
     assert told not in ablate(Trainings(noise))[1]
@@ -373,6 +376,7 @@ def test_choices_after_results_are_noted(ablate):
     )
 
 
+@pytest.mark.slow
 def test_unsaturated_training_is_noted(ablate):
     class Falling(Trainings):
         def run(self, jobs, ended):
@@ -391,6 +395,7 @@ def test_unsaturated_training_is_noted(ablate):
     assert "Not saturated" not in ablate(Trainings(noise), "--name", "flat")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
 def test_the_plot(ablate, tmp_path, suffix):
     ablate(Trainings(noise), "--margin", "0.01")

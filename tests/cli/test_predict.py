@@ -136,6 +136,7 @@ class TestPredict:
         with pytest.raises(DataError, match="unfinished"):
             Predictions.open(tmp_path / "out")
 
+    @pytest.mark.slow
     def test_the_same_command_begins_again_what_it_left_unfinished(
         self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -320,6 +320,7 @@ INTERFACE_CHECKS: dict[str, Callable[[str, Any, Path], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("table", "name"), PARTS)
 def test_part_conforms_to_its_interface(table, name, tmp_path):
     assert table.kind in INTERFACE_CHECKS, f"a new kind of part, '{table.kind}', needs an interface check"

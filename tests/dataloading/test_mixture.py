@@ -95,6 +95,7 @@ def test_each_dataset_resumes_at_its_position() -> None:
     assert [value // 100 for value in shown["b"]] == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["mixed", "sequential"])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_resumed_anywhere_the_batches_are_the_same(order: Order, workers: int) -> None:

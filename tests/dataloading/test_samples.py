@@ -55,6 +55,7 @@ def residual(sample: PackedSample) -> list[float]:
     return [float(difference[0, n].sum() / (3 * kept[0, n].sum())) for n in range(kept.shape[1])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stereo", [True, False])
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(

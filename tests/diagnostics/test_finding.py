@@ -43,6 +43,10 @@ def test_json_holds_what_scripts_read_and_comes_back() -> None:
 
 def test_stage_of_an_older_run_is_read() -> None:
     assert Finding.from_dict({**one("L01").to_dict(), "stage": "contract"}).stage is Stage.BEFORE_TRAINING
+    values = {**one("L01").to_dict(), "evidence": {"picture": "evidence/a.png"}}
+    values["cure"] = values.pop("fix")
+    read = Finding.from_dict(values)
+    assert (read.fix, read.evidence) == (one("L01").fix, {"image": "evidence/a.png"})
 
 
 def test_evidence_that_is_no_number_is_null() -> None:

@@ -174,6 +174,7 @@ def test_every_frame_is_in_the_video(predictor: SimpleNamespace, tmp_path: Path)
     assert not any(module._forward_hooks for module in predictor.network.modules())
 
 
+@pytest.mark.slow
 def test_one_that_breaks_off_leaves_no_file(predictor: SimpleNamespace, tmp_path: Path) -> None:
     def broken() -> Iterator[Frame]:
         yield from frames(FIRST_FRAMES + 60)  # more than an encoder holds back before it writes

@@ -62,6 +62,7 @@ class Constant(Toy):
         return super().forward(image) * 0 + (0.1 + 1e-7 if torch.compiler.is_exporting() else 0.1)
 
 
+@pytest.mark.slow
 def test_an_archive_of_torch_export(tmp_path: Path) -> None:
     torch.manual_seed(0)
     toy = Toy().eval()

@@ -88,6 +88,7 @@ def test_file_contains_its_description(model: Path) -> None:
 
 
 class TestWithoutTorch:
+    @pytest.mark.slow
     def test_predict(
         self, model: Path, video: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia, red_reader: Make
     ) -> None:

@@ -54,6 +54,7 @@ def error_m(T: Tensor, true: Tensor) -> float:
     return float((T - true)[:3, 3].norm())
 
 
+@pytest.mark.slow
 def test_the_depth_corrects_the_network(pair) -> None:
     now, following, true = pair
     assert true[2, 3] < -0.4, "it drives"

@@ -144,6 +144,7 @@ def test_a_chain_of_motions_stays_rigid_and_right(drive: Make, red_reader: Make)
     np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_video(tmp_path: Path, drive: Make, red_reader: Make) -> None:
     """120 frames peak where 20 do, give or take three images: neither images nor maps are kept."""
 

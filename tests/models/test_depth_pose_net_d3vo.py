@@ -207,6 +207,7 @@ def test_the_rig_transform_stays_when_brightness_of_stereo_pair_is_predicted() -
 # -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pose_head", POSE_HEADS)
 @pytest.mark.parametrize("pose_net", POSE_NETS)
 def test_every_choice_predicts_and_learns(pose_net: str, pose_head: str) -> None:
@@ -233,6 +234,7 @@ def test_a_head_that_averages_takes_images_of_any_size(pose_net: str, pose_head:
     assert prediction.T_source_target.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pose_net", POSE_NETS)
 def test_a_linear_head_names_the_required_size_in_its_error(pose_net: str) -> None:
     model = built(pose_net=pose_net, pose_head="linear")

@@ -55,6 +55,7 @@ def check_sizes(network: DptNet, run: Callable[[Tensor], Tensor]) -> None:
         torch.testing.assert_close(run(image), expected, atol=1e-4 * spread, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", [hybrid, depth_anything])
 def test_onnx(arch: Callable[[], DptArchitecture], tmp_path: Path) -> None:
     network = drawn(arch)
@@ -63,6 +64,7 @@ def test_onnx(arch: Callable[[], DptArchitecture], tmp_path: Path) -> None:
     check_sizes(network, lambda image: torch.from_numpy(exported.inverse_depth(image.numpy())))
 
 
+@pytest.mark.slow
 def test_an_archive_of_torch_export(tmp_path: Path) -> None:
     network = drawn(plain)
     export_torch(network, tmp_path / "model.pt2", described(network))

@@ -76,6 +76,7 @@ def test_settings_that_weights_do_not_contain_are_as_published(
     assert {m.eps for m in network.modules() if isinstance(m, nn.LayerNorm)} == {1e-6}
 
 
+@pytest.mark.slow
 def test_no_padding_is_computed_from_the_size() -> None:
     """An export would carry conditions on the size along; that it pads as transformers does is compared below."""
     assert [type(m).__name__ for m in on_meta("dpt-hybrid").modules() if "Pad" in type(m).__name__] == [

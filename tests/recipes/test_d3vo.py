@@ -66,6 +66,7 @@ def set_predictions(task: SelfsupRecipe, monkeypatch: pytest.MonkeyPatch, **valu
     monkeypatch.setattr(DepthPoseNet, "forward", forward)
 
 
+@pytest.mark.slow
 def test_step_logs_network_statistics(task: SelfsupRecipe, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = task.training_step(batch).seen
     expected = {f"{what}/{name}" for what in ("gain", "offset") for name in ("-1", "+1", "stereo")}
@@ -197,6 +198,19 @@ def test_a_right_view_without_right_images_is_refused_once_that_is_known(
         SelfsupRecipe.prepare(d3vo, Console(quiet=True))
 
 
+@pytest.mark.slow
+def test_right_view_with_right_targets_of_a_split_file_is_refused(
+    d3vo: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The partner of a right image is a left view: as targets both would train one head on two rigs."""
+    _, data = SelfsupRecipe.prepare(d3vo, Console(quiet=True))
+    turned = [replace(one, side="right") for one in data.split.train[:1]]
+    both = replace(data, split=replace(data.split, train=[*data.split.train, *turned]))
+    monkeypatch.setattr("stadia.recipes.selfsup.recipe.open_data_sets", lambda *args, **words: both)
+    with pytest.raises(ConfigError, match=r"model.right_view: found right images among the targets"):
+        SelfsupRecipe.prepare(d3vo, Console(quiet=True))
+
+
 def test_a_linear_pose_head_refuses_another_size(small: SelfsupConfig) -> None:
     SelfsupRecipe(changed(small, "data.stereo=true")).check_size(64, 96)
     bound = SelfsupRecipe(changed(small, "data.stereo=true", "model.pose_head=linear"))
@@ -205,6 +219,7 @@ def test_a_linear_pose_head_refuses_another_size(small: SelfsupConfig) -> None:
         bound.check_size(64, 96)
 
 
+@pytest.mark.slow
 def test_it_trains_resumes_exactly_and_predicts_its_uncertainty(
     d3vo: SelfsupConfig, worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

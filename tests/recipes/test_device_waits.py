@@ -49,6 +49,7 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temporal_from_step", ["null", "0"])
 def test_a_training_step_waits_once_for_the_device(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temporal_from_step: str

@@ -52,6 +52,7 @@ class Lower(DptNet):
         return {"network": "pretrained"}
 
 
+@pytest.mark.slow
 def test_a_training_ends_in_metres_and_a_score(small_dpt: DptRecipeConfig, tmp_path: Path) -> None:
     run = recipes.train(small_dpt, out=tmp_path / "runs")
     assert run.facts["depth_scale"] == "metres"
@@ -118,6 +119,7 @@ def test_scale_and_shift_belong_together(small_dpt: DptRecipeConfig) -> None:
         changed(small_dpt, "model.scale=2", "model.shift=-1")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_remembers_what_it_started_from(
     small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -148,6 +150,7 @@ def test_missing_weights_are_reported_before_data_are_opened(small_dpt: DptRecip
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_fit_that_cannot_be_made_fails_the_run(
     small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ def not_held_to_its_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stadia.recipes.base.workflow.run_loss_checks", lambda *_: [])
 
 
+@pytest.mark.slow
 def test_dry_run_reports_peak_memory_of_three_steps_for_every_recipe(
     small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +56,7 @@ def test_dry_run_reports_peak_memory_of_three_steps_for_every_recipe(
     assert not list(here.iterdir()), "nothing is kept"
 
 
+@pytest.mark.slow
 def test_peak_memory_is_measured_for_each_step(
     small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +72,7 @@ def test_peak_memory_is_measured_for_each_step(
     assert second - third > 300 * MB
 
 
+@pytest.mark.slow
 def test_out_of_memory_error_names_the_step(small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = SelfsupRecipe.training_step
 
@@ -88,6 +91,7 @@ def test_out_of_memory_error_names_the_step(small: SelfsupConfig, here: Path, mo
         recipes.dry_run(small)
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_the_configuration_and_what_it_took(
     small: SelfsupConfig, here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

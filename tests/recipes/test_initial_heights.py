@@ -83,6 +83,7 @@ def predict_heights(*streets: Street, width: int = COLUMNS, **config: Any) -> In
     )
 
 
+@pytest.mark.slow
 def test_each_group_has_the_height_of_its_own_cameras():
     found = predict_heights(Street("high", 2.1), Street("low", 1.2), Street("middle", 1.65)).estimated
     assert {number: said.height_m for number, said in found.items()} == pytest.approx(
@@ -91,6 +92,7 @@ def test_each_group_has_the_height_of_its_own_cameras():
     assert all(said.low_m < said.height_m < said.high_m for said in found.values())
 
 
+@pytest.mark.slow
 def test_drives_with_different_pitch_give_one_height():
     pitches_deg = 0.5 * np.random.default_rng(1).standard_normal(8)
     said = predict_heights(
@@ -101,6 +103,7 @@ def test_drives_with_different_pitch_give_one_height():
     assert said.horizon_px.tolist() == pytest.approx((F * np.tan(np.radians(pitches_deg))).tolist(), abs=1.0)
 
 
+@pytest.mark.slow
 def test_three_in_ten_wrong_heights_are_outvoted_and_not_ignored():
     street = Street("drive", 1.65, wrong=0.3)
     found = predict_heights(street, heights="each").estimated
@@ -111,6 +114,7 @@ def test_three_in_ten_wrong_heights_are_outvoted_and_not_ignored():
     assert again[0].height_m == pytest.approx(2 * found[0].height_m, rel=0.02)  # they are what is read
 
 
+@pytest.mark.slow
 def test_group_with_few_objects_has_a_reason_instead_of_a_height(monkeypatch):
     few, none = Street("few", 1.65, frames=1), Street("none", 1.65, frames=4)
     none.mask_reader.classes = {1: "road"}
@@ -141,6 +145,7 @@ def test_masks_that_cannot_be_read_are_counted():
     )
 
 
+@pytest.mark.slow
 def test_border_is_in_network_pixels():
     street = Street("drive", 1.65, frames=20)
     assert predict_heights(street, border_px=12).estimated

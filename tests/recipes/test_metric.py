@@ -241,6 +241,7 @@ def half(rank: int, folder: Path, config: MetricConfig) -> None:
     (folder / f"{rank}.json").write_text(json.dumps(heard(task, list(data.train)[rank::2])))
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_two_processes_have_one_height(quick, tmp_path):
     """One sees two of an epoch's three frames, the other one."""
@@ -305,6 +306,7 @@ def quick(metric, monkeypatch) -> MetricConfig:
     )
 
 
+@pytest.mark.slow
 def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, monkeypatch):
     """Three steps an epoch: the checkpoint of step 4 lies in the middle of one. In so few steps depth follows no
     height.
@@ -365,6 +367,7 @@ def test_heights_measured_on_scored_data_are_refused(metric, monkeypatch):
         MetricRecipe.prepare(changed(metric, "road.priors=kitti"), Console(quiet=True))
 
 
+@pytest.mark.slow
 def test_training_without_masks_is_noted_and_claims_no_metres(quick, tmp_path, worlds):
     bare = tmp_path / "bare"
     shutil.copytree(worlds, bare, ignore=shutil.ignore_patterns("semantic", "instance"))

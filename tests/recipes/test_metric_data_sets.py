@@ -48,6 +48,7 @@ def two(small: SelfsupConfig, low_worlds: Path) -> MetricConfig:
     return resolve_config(MetricConfig, values, ("data.name=high", *other, *easy, "training.batch_size=1"))
 
 
+@pytest.mark.slow
 def test_the_cameras_of_each_data_set_are_a_group(two: MetricConfig) -> None:
     settled, data = MetricRecipe.prepare(two, Console(quiet=True))
     assert isinstance(data, MultiRoadData)
@@ -64,6 +65,7 @@ def test_the_cameras_of_each_data_set_are_a_group(two: MetricConfig) -> None:
     }
 
 
+@pytest.mark.slow
 def test_useless_masks_are_found_beside_useful_ones(two: MetricConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only one data set has masks with a road class."""
     _, data = MetricRecipe.prepare(two, Console(quiet=True))
@@ -109,6 +111,7 @@ def test_true_depth_gives_the_height_of_each_group(two: MetricConfig) -> None:
     assert found[0].camera_m / found[1].camera_m == pytest.approx(1.65 / 1.2, rel=0.1)
 
 
+@pytest.mark.slow
 def test_both_are_trained_on_remembered_and_scored(two: MetricConfig, tmp_path: Path) -> None:
     run = recipes.train(
         resolve_config(MetricConfig, two.model_dump(mode="json"), ("training.max_steps=2",)), out=tmp_path / "runs"

@@ -64,6 +64,7 @@ def test_configured_height_takes_precedence_and_disagreement_is_noted(metric, mo
     assert (told in capsys.readouterr().err) == noted
 
 
+@pytest.mark.slow
 def test_height_from_depth_alone_can_be_selected(metric, monkeypatch):
     set_silhouette_heights(monkeypatch, 1.7)
     waits, _ = MetricRecipe.prepare(metric.model_copy(update={"first_height": "depth"}), Console(quiet=True))
@@ -79,6 +80,7 @@ def test_missing_silhouette_height_has_a_reason(metric, monkeypatch, capsys):
     )
 
 
+@pytest.mark.slow
 def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_along(small, metric, tmp_path):
     path = tmp_path / "start.safetensors"
     header = CheckpointHeader(

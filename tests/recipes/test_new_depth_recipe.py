@@ -88,6 +88,7 @@ def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return recipes.train(resolve_config(SupervisedConfig, shared, words), out=tmp_path / "runs")
 
 
+@pytest.mark.slow
 def test_from_sparse_ground_truth_to_scores_in_metres(trained: Run) -> None:
     assert trained.facts["depth_scale"] == "metres"
     score = json.loads((trained.folder / "scores" / "val.json").read_text())
@@ -96,6 +97,7 @@ def test_from_sparse_ground_truth_to_scores_in_metres(trained: Run) -> None:
     assert list((trained.folder / "images").glob("step-*.png"))
 
 
+@pytest.mark.slow
 def test_its_predictor_knows_the_lens_and_no_motion(trained: Run) -> None:
     predictor = recipes.load_predictor(trained.folder)
     image = torch.rand(1, 3, predictor.height, predictor.width)

@@ -99,6 +99,7 @@ true_maps = partial(objectpose_loss.ground_truth_maps, classes=7)
 # ------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> None:
     run = recipes.train(small, out=tmp_path / "runs")
     assert run.facts["status"] == "finished"
@@ -119,6 +120,7 @@ def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> Non
     assert "Less than half is found" in verdict
 
 
+@pytest.mark.slow
 def test_loss_passes_loss_checks_and_wrong_rotations_are_found(
     small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch
 ) -> None:
@@ -144,6 +146,7 @@ def test_what_chooses_the_best_checkpoint_knows_no_weight(small: ObjectPoseConfi
     assert ObjectPoseRecipe.best_metrics[0].removeprefix("val/") in scores[0]
 
 
+@pytest.mark.slow
 def test_two_images_are_overfitted(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     """Every term falls, which none does whose gradient goes elsewhere."""
     task = recipe(small).train()
@@ -298,6 +301,7 @@ def test_a_image_without_objects_teaches_the_mask_alone(
     assert scores["mask_iou"].isnan().all()  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_mask_weights_have_a_gradient_without_a_mask_loss(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     task = recipe(
         resolve_config(ObjectPoseConfig, small.model_dump(), ["loss.cross_entropy=0", "loss.focal=0", "loss.dice=0"])

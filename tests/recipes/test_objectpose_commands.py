@@ -279,6 +279,7 @@ def test_damaged_test_split_is_an_error(run: Path, tables: Path, tmp_path: Path,
     assert "test-00000/scene.json: found images" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("--motion", "network"), ("--size", "64x64"), ("--protocol", "kitti-eigen")])
 def test_options_of_depth_are_refused(run: Path, tables: Path, stadia: Stadia, words: tuple[str, str]) -> None:
     code, _, err = stadia("evaluate", run, tables, *words)

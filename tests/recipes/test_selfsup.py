@@ -152,6 +152,7 @@ def test_encoder_mistakes_are_reported_before_data_are_opened(
         SelfsupRecipe.prepare(changed(small, f"model.{override}"), Console(quiet=True))
 
 
+@pytest.mark.slow
 def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: SelfsupConfig, tmp_path: Path) -> None:
     run = recipes.train(small, out=tmp_path / "runs")
     predictor = recipes.load_predictor(run.folder)
@@ -187,6 +188,7 @@ def test_the_image_sheet_shows_each_stage(task: SelfsupRecipe, small: SelfsupCon
     assert task.training
 
 
+@pytest.mark.slow
 def test_the_loss_curve_is_pinned(small: SelfsupConfig, tmp_path: Path) -> None:
     """Any change of data order, augmentation, networks, geometry, loss or optimizer shows here.
 

@@ -62,6 +62,7 @@ def test_brightness_is_held_until_the_gate_opens(bright: SelfsupConfig, monkeypa
     assert torch.equal(task.gate.ratio, ratio), "what is not trained on opens no gate"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_holds_as_the_one_that_never_stopped(
     bright: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

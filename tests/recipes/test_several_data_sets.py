@@ -87,6 +87,7 @@ def test_a_data_set_with_a_baseline_is_scored_in_metres_beside_one_without(two: 
     }
 
 
+@pytest.mark.slow
 def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
     two: SelfsupConfig, tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
     assert TrainingOverlap.on(run.folder, [train]).count({train.name: range(5)}) == 5, "by the second data set's facts"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_wherever_its_data_have_gone_unless_they_changed(two: SelfsupConfig, tmp_path: Path) -> None:
     run = recipes.train(two, out=tmp_path / "runs")
     moved = tmp_path / "another disk" / "elsewhere"
@@ -129,6 +131,7 @@ def test_a_run_goes_on_wherever_its_data_have_gone_unless_they_changed(two: Self
         recipes.train(there, resume=run.folder)
 
 
+@pytest.mark.slow
 def test_a_rehearsal_has_steps_of_each(two: SelfsupConfig) -> None:
     assert len(dry_run(two).seconds) == 2 * PROBE_STEPS
 
@@ -211,6 +214,7 @@ def test_motion_of_each_data_set_has_a_scale_of_its_own() -> None:
     torch.testing.assert_close(*motions.of_all())
 
 
+@pytest.mark.slow
 def test_checks_see_what_data_sets_share(two: SelfsupConfig) -> None:
     """The other's training world is the first one's validation."""
     assert "D09" not in {finding.code for finding in opened(two)[1].findings()}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from rich.console import Console
 
 from stadia.dataloading.config import DataConfig
@@ -35,6 +36,7 @@ def test_dense_and_sparse_depth_are_distinguished(worlds: Path, tmp_path: Path) 
     assert settled(thinned_worlds(worlds, tmp_path / "thin", 0.1), tmp_path / "cache").sparse_depth is True
 
 
+@pytest.mark.slow
 def test_a_standing_camera_stops_only_what_learns_from_motion(worlds: Path, tmp_path: Path) -> None:
     standing = tmp_path / "standing"
     shutil.copytree(worlds, standing)

@@ -110,6 +110,7 @@ def damage(folder: Path, what: str) -> None:
         (folder / "image.png").unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["camera", "matrix", "size", "large", "empty", "no image"])
 def test_invalid_point_clouds_are_listed(make_run, what: str) -> None:
     run = make_run()

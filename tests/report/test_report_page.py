@@ -134,6 +134,7 @@ def test_hostile_strings_are_text(make_run):
     assert "<b>bold" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "missing", ["run.json", "config.json", "result.json", "scores", "findings.jsonl", "metrics.csv", "images"]
 )

@@ -190,6 +190,7 @@ def test_different_losses_get_separate_panels(three):
     assert title.endswith("(the same in both)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
 def test_comparison_plot_is_written(three, tmp_path, suffix):
     assert draw_comparison(read_run(three[0]), read_run(three[1]), tmp_path / f"x{suffix}")

@@ -302,6 +302,7 @@ def test_images_of_a_validation_are_in_a_folder_of_their_name(tmp_path: Path, mo
     assert not without.images.exists() or not list(without.images.iterdir())
 
 
+@pytest.mark.slow
 def test_a_training_ends_when_its_time_is_over(tmp_path: Path) -> None:
     """In the middle of an epoch: the last step is validated and kept, and a run that has ended so trains no more."""
     told = Console(file=io.StringIO(), width=300)

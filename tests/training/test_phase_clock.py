@@ -175,6 +175,7 @@ def train(out: Path, task: SmallRecipe, *, watched: bool = False, **values: Any)
     return run, console.file.getvalue()
 
 
+@pytest.mark.slow
 def test_every_second_of_a_training_has_a_phase(tmp_path: Path) -> None:
     run, said = train(tmp_path, SlowTask(), validate_every=4)
     found = run.facts["time"]

@@ -121,6 +121,7 @@ def test_comparison_finds_one_random_number_more(tmp_path: Path) -> None:
     assert table(run) != table(undisturbed.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("validate_every", [11, 100])
 def test_signal_saves_a_checkpoint_and_resume_is_exact(

@@ -38,8 +38,11 @@ class Stage(StrEnum):
     EVALUATION = "evaluation"
 
 
-FORMER_STAGES = {"contract": Stage.BEFORE_TRAINING}
-"""Names in findings.jsonl of older runs."""
+FORMER_STAGES: Mapping[str, Stage] = {"contract": Stage.BEFORE_TRAINING}
+"""Names of stages in findings.jsonl of older runs."""
+
+FORMER_KEYS: Mapping[str, str] = {"cure": "fix", "picture": "image"}
+"""Keys in findings.jsonl of older runs."""
 
 
 class OnStop(StrEnum):
@@ -82,10 +85,14 @@ class Finding:
     def from_dict(cls, values: Mapping[str, Any]) -> Finding:
         """Return the inverse of `to_dict`. Raises DataError where a field is missing or invalid."""
         try:
+            values = {FORMER_KEYS.get(key, key): value for key, value in values.items()}
             severity = Severity(values["severity"])
             stage = Stage(FORMER_STAGES.get(values["stage"], values["stage"]))
             measured, expected, cause, fix = (str(values[name]) for name in ("measured", "expected", "cause", "fix"))
-            evidence, where = dict(values.get("evidence", {})), tuple(map(str, values.get("where", ())))
+            evidence: dict[str, Any] = {
+                FORMER_KEYS.get(str(key), str(key)): value for key, value in dict(values.get("evidence", {})).items()
+            }
+            where = tuple(map(str, values.get("where", ())))
             return cls(str(values["code"]), severity, stage, measured, expected, cause, fix, evidence, where)
         except (KeyError, TypeError, ValueError) as error:
             found, expected = f"{type(error).__name__}: {error}", "the fields of a finding"

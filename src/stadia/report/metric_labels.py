@@ -190,7 +190,7 @@ def describe_depth_scale(name: Any, scale_from: Any = None, *, path: bool = Fals
 def describe_scale_source(depth_scale: Any, rests_on: Any, no_metres: Any) -> str:
     """Describe the source of metric scale after `depth_scale`; "" where there is nothing to add.
 
-    rests_on: known lengths from which the recipe learns metres.  no_metres: why it depth_scales none nevertheless.
+    rests_on: known lengths from which the recipe learns metres.  no_metres: why its depth is up to scale nevertheless.
     """
     if rests_on and depth_scale == METRES:
         return f"The metres rest on {rests_on}."

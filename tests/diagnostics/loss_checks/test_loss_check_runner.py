@@ -137,6 +137,7 @@ def test_modified_measured_depth_is_reported() -> None:
     assert check_losses({"mine": make_video_case(loss, ("stereo",))})[0].measured == "targets.depth_m modified"
 
 
+@pytest.mark.slow
 def test_half_of_the_exposure_gradient_is_reported() -> None:
     def half(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
         assert prediction.brightness is not None

@@ -47,6 +47,7 @@ def test_clean_data_is_good(roadworld: Path) -> None:
     assert all(finding["severity"] == "note" for finding in json.loads(as_json.stdout))
 
 
+@pytest.mark.slow
 def test_verdict_names_hidden_mistakes(roadworld: Path, tmp_path: Path) -> None:
     """The verdict names what images alone cannot show, and no line is empty."""
     images = tmp_path / "drive"

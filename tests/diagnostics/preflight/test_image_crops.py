@@ -57,6 +57,7 @@ def test_correct_crop_is_confirmed_by_poses(shares: tuple[float, ...], recording
     assert without_notes(Mutated(recording, **cropped(shares))) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shares", CROPS.values(), ids=CROPS)
 def test_correct_crop_without_poses_warns(shares: tuple[float, ...], recording: Recording) -> None:
     (one,) = without_notes(Alone(recording, **cropped(shares)))
@@ -66,6 +67,7 @@ def test_correct_crop_without_poses_warns(shares: tuple[float, ...], recording: 
     assert one.evidence["lines"] == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "severity"),
     [

@@ -200,6 +200,7 @@ def test_a_check_that_fails_is_no_reason_not_to_train(
 TRUNCATED = DataError("left/000002.png", found="a truncated image", expected="a whole one", fix="copy it again")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", [TRUNCATED, *FAILURES], ids=lambda failure: type(failure).__name__)
 def test_a_image_that_fails_loses_no_finding(
     recording: Recording, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: Exception

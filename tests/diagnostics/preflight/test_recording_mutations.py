@@ -72,6 +72,7 @@ def test_every_check_has_a_mutation() -> None:
     assert {mutation.check for mutation in MUTATIONS} == set(CHECKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
 def test_roadworld_mutation_is_named(mutation: Mutation, recording: Recording) -> None:
     assert_caught(mutation, recording)

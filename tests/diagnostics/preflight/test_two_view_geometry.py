@@ -125,6 +125,7 @@ def test_matches_of_a_shifted_image_are_shifted(width: int) -> None:
     assert matches.displacement_px == pytest.approx(8, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [160, 800, 1600])
 def test_points_are_counted_from_the_center_of_the_first_pixel(width: int) -> None:
     """Half a turn takes pixel x to W - 1 - x, whatever the size at which features are found."""

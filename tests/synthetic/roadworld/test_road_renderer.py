@@ -46,6 +46,7 @@ def residuals(
     return first, second, third
 
 
+@pytest.mark.slow
 def test_the_next_frame_by_depth_and_pose(renderer: RoadRenderer, frames: Frames) -> None:
     moving = np.array([False, *(i.moves for i in renderer.world.geometry.instances)])
     for now in (0, 1):

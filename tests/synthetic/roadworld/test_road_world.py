@@ -65,6 +65,7 @@ def test_meshes_have_their_nominal_size(make: object) -> None:
         np.testing.assert_allclose(low[[0, 2]], -high[[0, 2]], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_instances_have_their_size_and_stand_on_the_ground(drives: list[RoadWorld]) -> None:
     for world in drives:
         section = world.section

@@ -34,6 +34,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_every_file_is_there_and_loads(dataset: Path) -> None:
     description = json.loads((dataset / "dataset.json").read_text())
     assert description["format"] == "stadia"

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia.core.errors import ConfigError
+from stadia.core.recording import LEFT
 from stadia.core.types import Batch, DepthScale, PredictedMaps
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.losses.loss_report import LossReport
@@ -135,6 +136,14 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
             found = "recordings of one camera" + f" in {', '.join(mono)}" * bool(mono[0])
             raise ConfigError(
                 "model.right_view", found=found, expected="a stereo pair, which teaches it", fix="leave it out"
+            )
+        targets = [one for each in data.each.values() for one in (*each.split.train, *each.split.val)]
+        if config.model.right_view and any(one.side != LEFT for one in targets):
+            raise ConfigError(
+                "model.right_view",
+                found="right images among the targets, whose partner is a left view",
+                expected="left images alone",
+                fix="keep the lines of the split files that end in l",
             )
         if 0 < len(mono) < len(data.each):
             console.print(PARTLY_MONO_NOTE.format(", ".join(mono)), markup=False, highlight=False, soft_wrap=True)

@@ -150,7 +150,7 @@ def read_teacher_label(folder: Path) -> tuple[DepthLabel, frozenset[str]]:
         found, expected, fix = f"depth of the crop '{crop}'", "depth of whole images", "take another teacher"
     elif depth_scale not in DEPTH_ARRAY_KEYS:
         found, expected = f"the depth scale {depth_scale}", "depth at which an object can be placed"
-        fix = "take a teacher that depth_scales metres, or depth up to scale"
+        fix = "take a teacher that predicts metres, or depth up to scale"
     else:
         return DepthLabel(f"teacher: {teacher}", depth_scale), entries
     raise DataError(path, found=found, expected=expected, fix=fix)
