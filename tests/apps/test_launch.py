@@ -22,6 +22,7 @@ class Program(Job):
         return [sys.executable, "-c", self.words[0]]
 
 
+@pytest.mark.slow
 def test_local_processes_share_the_cores(tmp_path):
     """All of them run, two in parallel; output is kept; exit codes are reported."""
     program = (

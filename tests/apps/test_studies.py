@@ -104,6 +104,7 @@ def verdicts(tmp_path, name="study"):
     return json.loads((tmp_path / "studies" / name / "verdicts.json").read_text())
 
 
+@pytest.mark.slow
 def test_an_effect_is_confirmed_and_nothing_is_not(ablate, tmp_path):
     code, out, err = ablate(Trainings(lambda change, seed: noise(change, seed) - 0.05 * (change == "fast")))
     assert code == 0, err
@@ -140,6 +141,7 @@ def test_what_has_finished_is_not_run_again_and_what_was_stopped_goes_on(ablate,
     assert verdicts(tmp_path)["verdicts"][1]["within_margin"]
 
 
+@pytest.mark.slow
 def test_runs_of_a_failed_change_decide_nothing(ablate, tmp_path):
     def failing(change, seed):
         if (change, seed) == ("fast", 2):
@@ -187,6 +189,7 @@ def test_epochs_are_budgets_where_nothing_makes_them_longer(ablate):
     assert (code, "another budget than the base (data.offsets" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_changed_evaluation_keys_are_noted(ablate, tmp_path):
     """Before training and with the verdict: other images, another size, and a loss that is its own metric."""
     words = ["--change", "small: data.height=96 data.width=320", "--change", "plain: loss.ssim_weight=0.5"]
@@ -350,6 +353,7 @@ def test_a_study_on_the_command_line_alone(ablate, tmp_path, monkeypatch):
     assert verdicts(tmp_path)["metric"] == "val/abs_rel"
 
 
+@pytest.mark.slow
 def test_a_study_that_was_trained_otherwise_is_another_study(ablate, tmp_path):
     ablate(Trainings(noise))
     code, _, err = ablate(Trainings(noise), "training.max_steps=200")

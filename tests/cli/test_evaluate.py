@@ -200,6 +200,7 @@ class TestCheckpoint:
         assert again[0] == 0
         assert json.loads(again[1])["protocol"] == "relative"
 
+    @pytest.mark.slow
     def test_the_split_that_the_data_holds_out(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
         """Its test split by default, with a note; a mean over training images too would be no score of
         anything.
@@ -306,6 +307,7 @@ class TestCheckpoint:
         with pytest.raises(DataError, match="right images of 'drive'"):
             read_frame_list(tmp_path / "list.txt", [stereo])
 
+    @pytest.mark.slow
     def test_a_score_overwrites_no_other(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
         """Other frames have another name; of one name the newest stands under it, and the earlier beside it."""
         scores = checkpoint.parent.parent / "scores"
@@ -320,6 +322,7 @@ class TestCheckpoint:
         assert (scores / "world-metric-test.earlier-1.json").read_bytes() == first
         assert json.loads((scores / "world-metric-test.json").read_text())["images"] == 5
 
+    @pytest.mark.slow
     def test_bars_on_stderr_alone(
         self, checkpoint: Path, drive_folder: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -354,6 +357,7 @@ class TestCheckpoint:
         mistake(stadia("evaluate", tmp_path / "no.safetensors", drive_folder), "no.safetensors")
 
 
+@pytest.mark.slow
 def test_decoding_a_video_to_score_its_path_is_shown(
     checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
 ) -> None:

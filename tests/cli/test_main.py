@@ -80,6 +80,7 @@ def test_interrupted(stadia, monkeypatch):
     assert stadia("report", "x") == (130, "", "stadia: interrupted\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "found", "expected", "fix"),
     [

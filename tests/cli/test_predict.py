@@ -79,6 +79,7 @@ class TestPredict:
         assert {path.name for path in out.iterdir()} == {"cloud.ply", "depth", "predictions.json", "side_by_side.png"}
         assert cv2.imread(str(out / "side_by_side.png")).shape == (30, 180, 3)
 
+    @pytest.mark.slow
     def test_a_dataset_brings_its_camera(
         self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
     ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from stadia.core.config import list_keys
 from stadia.core.errors import RunError
 from stadia.diagnostics.finding import OnStop
@@ -45,6 +47,7 @@ def test_unknown_recipe_names_the_nearest(stadia):
     assert "did you mean 'selfsup'?" in err
 
 
+@pytest.mark.slow
 def test_dry_run_prints_what_can_be_read_back_without_torch(python, stadia, tmp_path):
     """Without data there is nothing to try."""
     done = python(WITHOUT_TORCH.format(words=["train", "selfsup", "optimizer.lr=2e-4", "--dry-run"]))

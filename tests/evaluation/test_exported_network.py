@@ -186,6 +186,7 @@ def _written(content: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "said"),
     [

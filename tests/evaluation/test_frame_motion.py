@@ -89,6 +89,7 @@ def test_network_motion_is_kept_for_unknown_shift_or_no_overlap(pair) -> None:
     assert align_motion(saying(None), now, following, far) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["black", "white", "noise", "upside down"])
 def test_a_image_of_something_else_leaves_the_network_its_word(pair, cut: str) -> None:
     now, following, _ = pair

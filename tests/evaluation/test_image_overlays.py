@@ -116,6 +116,7 @@ def test_a_legend_shows_each_color_below_its_image():
     assert shown.shape[1] == BLACK.shape[1]
 
 
+@pytest.mark.slow
 def test_heights_over_epochs_show_the_band_what_was_refused_and_what_was_known_before():
     def drawn(*, refused="", low=1.6, name="", **known):
         course = [EpochHeight(1, 1.9, low, 2.0, 1.9, refused), EpochHeight(2, 1.7, 1.6, 1.8, 1.77)]

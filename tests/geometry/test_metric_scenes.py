@@ -246,6 +246,7 @@ def mixed(request, cars) -> Pooled:
     return Pooled(ratio, height, plane[cars.cars.image, 3], said_m, cars.cars.image, bad)
 
 
+@pytest.mark.slow
 def test_v10_a_prior_five_percent_off_passes_through_as_five_percent(mixed):
     high = replace(mixed, said_m=1.05 * mixed.said_m)
     assert abs(mixed.camera_m(mixed.centered()) / CAMERA_M - 1) < 0.02

@@ -220,6 +220,7 @@ def test_gradients_near_half_a_turn_are_exact(angle):
     assert_close(there_and_back, torch.eye(3, dtype=F64), atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("angle", [0.0, 0.2, 0.4999999, 1.3, 3.0])
 def test_gradcheck(angle):
     w = of_angle(angle).requires_grad_()

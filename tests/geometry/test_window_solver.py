@@ -110,6 +110,7 @@ def test_the_truth_stays():
     assert degrees < 0.05
 
 
+@pytest.mark.slow
 def test_where_images_are_read_exactly_the_truth_is_the_optimum(monkeypatch: pytest.MonkeyPatch):
     """Not between pixels but where the ray meets the wall: what is off comes back to the last digits, so all drift is
     the images'.

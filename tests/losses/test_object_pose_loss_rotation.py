@@ -69,6 +69,7 @@ def trained(loss: RotationLoss, steps: int = 250) -> tuple[float, float]:
 # -- direction
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_random_quaternions_go_to_the_truth(name: str):
     start, end = trained(LOSSES[name])

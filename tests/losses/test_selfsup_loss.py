@@ -253,6 +253,7 @@ def test_a_pixel_of_depth_touches_its_window_alone(make_scene: MakeScene, reproj
     assert columns.max() <= 21
 
 
+@pytest.mark.slow
 @REPROJECTORS
 def test_gradient(make_scene: MakeScene, reprojector: Any) -> None:
     """By finite differences, off the truth (at it the minimum has kinks)."""

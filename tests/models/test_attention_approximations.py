@@ -260,6 +260,7 @@ def finite_in_half_precision(estimate: Callable[..., Tensor], norm: float) -> fl
     return estimate(q, k, v, orthogonal_features(266, 64).half()).isfinite().float().mean().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [4, 8, 12, 16])
 def test_the_joint_stabiliser_is_finite_in_half_precision(norm: float) -> None:
     assert finite_in_half_precision(favor_attention, norm) == 1

@@ -227,6 +227,7 @@ def test_every_choice_predicts_and_learns(pose_net: str, pose_head: str) -> None
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pose_net", POSE_NETS)
 @pytest.mark.parametrize("pose_head", ["pool", "convolution"])
 def test_a_head_that_averages_takes_images_of_any_size(pose_net: str, pose_head: str) -> None:

@@ -72,6 +72,7 @@ def timm_hybrid() -> VisionTransformer:
     return timm_vit(patch_size=1, embed_layer=partial(HybridEmbed, backbone=trunk, patch_size=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "make"), [(hybrid, timm_hybrid), (plain, timm_vit)])
 def test_a_backbone_of_timm_gives_the_same_tokens_here(
     arch: Callable[[], DptArchitecture], make: Callable[..., Any], tmp_path: Path
@@ -95,6 +96,7 @@ def test_a_backbone_of_timm_gives_the_same_tokens_here(
         torch.testing.assert_close(tokens[:, 1:], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "backbone"), [("dpt-hybrid", "vit_base_r50_s16_384"), ("dpt-large", "vit_large_patch16_384")]
 )

@@ -12,6 +12,7 @@ from stadia.models import encoders, hub
 from stadia.models.encoders import Encoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["resnet18", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"],

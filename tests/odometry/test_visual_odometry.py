@@ -99,6 +99,7 @@ def ate_m(path: np.ndarray, truth: Tensor) -> float:
     return float(np.sqrt(np.square(path[:, :3, 3] - truth[:, :3, 3].numpy()).sum(-1).mean()))
 
 
+@pytest.mark.slow
 def test_every_way_gives_a_pose_a_frame_from_the_identity():
     room = Room()
     for method in ("network", "aligned", "refined"):
@@ -109,6 +110,7 @@ def test_every_way_gives_a_pose_a_frame_from_the_identity():
         assert found.ends == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("motion", [True, False])
 def test_the_refined_path_is_right_where_the_depth_is(motion):
     room = Room(motion=motion)
@@ -127,6 +129,7 @@ def test_refined_is_nearer_than_chained():
     assert errors["refined"] < 0.3 * errors["network"]
 
 
+@pytest.mark.slow
 def test_virtual_stereo_holds_the_scale():
     """Where the rig is known that the right view is of; and the window forgets no part of it."""
     ends = [

@@ -252,6 +252,7 @@ def test_two_processes_have_one_height(quick, tmp_path):
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [whole, whole]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("most", "ends"), [(20, [3, 6, 9]), (12, [6, 12, 18]), (5, [12, 24, 36])])
 def test_passes_through_little_data_count_together(metric, most, ends):
     task, _ = prepared(changed(metric, f"max_height_epochs={most}"))  # twenty passes of three steps
@@ -379,6 +380,7 @@ def test_training_without_masks_is_noted_and_claims_no_metres(quick, tmp_path, w
     assert json.loads((run.folder / "run.json").read_text())["depth_scale"] == "up-to-scale"
 
 
+@pytest.mark.slow
 def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_made(metric):
     task, _ = prepared(metric)
     assert "camera height" not in task.validation_images()

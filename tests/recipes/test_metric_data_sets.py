@@ -86,6 +86,7 @@ def test_silhouettes_speak_of_each_group_by_its_name(two: MetricConfig) -> None:
         assert f"of the cameras '{group}'" in output.getvalue()
 
 
+@pytest.mark.slow
 def test_true_depth_gives_the_height_of_each_group(two: MetricConfig) -> None:
     """Doubled: each group's depth gives its own camera height, and its objects, few and the same in both, give how much
     one is higher.

@@ -174,6 +174,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return recipes.train(resolve_config(MugsConfig, {}, words), out=tmp_path / "runs")
 
 
+@pytest.mark.slow
 def test_from_data_to_report(trained: Run) -> None:
     assert trained.facts["status"] == "finished"
     assert "depth_scale" not in trained.facts
@@ -184,11 +185,13 @@ def test_from_data_to_report(trained: Run) -> None:
     assert '<div class="depth-scale">' not in page, "without a depth scale there is no text on depth"
 
 
+@pytest.mark.slow
 def test_loading_a_checkpoint_needs_no_hub(trained: Run) -> None:
     assert isinstance(build_recipe.load_task(trained.folder), MugRecipe)
     assert MugRecipe.fetched == [True, False, False]
 
 
+@pytest.mark.slow
 def test_it_is_resumed(trained: Run) -> None:
     config = MugsConfig.model_validate(trained.config)
     longer = recipes.train(config, resume=trained.folder)

@@ -93,6 +93,7 @@ def names(numbers: list[int]) -> tuple[str, ...]:
     return tuple(f"{number:06d}" for number in numbers)
 
 
+@pytest.mark.slow
 def test_the_path_goes_through_the_frames_of_a_training(
     source: Path, predicted: Callable[..., tuple[Predictions, Watcher]], frames: list[np.ndarray]
 ) -> None:

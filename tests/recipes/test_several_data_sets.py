@@ -224,6 +224,7 @@ def test_checks_see_what_data_sets_share(two: SelfsupConfig) -> None:
     assert "D09" in {finding.code for finding in opened(two)[1].findings()}
 
 
+@pytest.mark.slow
 def test_equal_recording_names_in_two_data_sets_are_distinct(worlds: Path) -> None:
     one, other, copy = (open_recordings(worlds / name)[0] for name in ("train-000", "val-000", "train-000"))
     one.name = other.name = copy.name = "drive"

@@ -248,6 +248,7 @@ def test_last_finding_cut_by_a_kill_is_left_out(make_run):
     assert len(read_run(folder).findings) == 2
 
 
+@pytest.mark.slow
 def test_changes_since_the_previous_run(make_run):
     make_run(
         "2026-02-01-080000-older",
@@ -335,6 +336,7 @@ def test_evidence_is_shown_as_images_and_tables(make_run):
     assert any("open" in attributes for attributes in page.named("details"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../secret.png", "findings/absent.png", "/etc/hostname", "findings/\0.png"])
 def test_image_of_a_finding_must_be_in_the_runs_folder(make_run, name):
     folder = make_run(findings=[{"code": "E01", "severity": "stop", "stage": "data", "evidence": {"image": name}}])
@@ -375,6 +377,7 @@ def test_many_score_files_are_rows_with_merged_notes(make_run):
     assert "the reference has 20.0 m (and likewise in 4 more)" in words
 
 
+@pytest.mark.slow
 def test_source_of_scale_comes_from_the_recipe(make_run):
     source = "the ground truth that it was trained on"
     assert f"the scale comes from {source}, and nothing" in visible(
@@ -405,6 +408,7 @@ def test_scale_ratio_is_not_judged_for_up_to_scale_depth(make_run):
     assert "1 is true size" not in visible(build(other)[0])
 
 
+@pytest.mark.slow
 def test_missing_source_of_scale_is_described(make_run):
     rests_on = "heights of classes: car 1.71 m"
     missed = make_run(

@@ -219,6 +219,7 @@ def test_folder_without_runs_is_an_error(tmp_path):
         find_runs([tmp_path])
 
 
+@pytest.mark.slow
 def test_journal_and_compare_commands(three, stadia, tmp_path):
     code, out, _ = stadia("journal", three[0].parent)
     assert (code, out) == (0, write_journal(find_runs(three)))

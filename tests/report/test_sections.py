@@ -52,6 +52,7 @@ def scored(recall: float, precision: float) -> dict:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recall", "precision", "expected", "tone"),
     [

@@ -31,6 +31,7 @@ def keys(batches: Iterator[Batch]) -> list[tuple[int, ...]]:
     return [tuple(meta.index for meta in batch.meta) for batch in batches]
 
 
+@pytest.mark.slow
 def test_a_stream_goes_on_from_its_position_over_epochs() -> None:
     plan = TrainingPlan.of(SmallLoader(), TrainingConfig(max_steps=18))
     whole = keys(iter(BatchStream(SmallLoader(), plan)))

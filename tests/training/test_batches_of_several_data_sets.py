@@ -61,6 +61,7 @@ def test_resume_in_mid_epoch_continues_the_order_of_data_sets(tmp_path: Path, or
         assert table(folder) == table(undisturbed.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("grad_accumulation_steps", "steps"), [(1, [7, 14, 21, 28, 35, 42]), (2, [4, 7, 11, 14, 18, 21])]
 )

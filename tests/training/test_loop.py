@@ -67,6 +67,7 @@ def logged_losses(run: Run) -> list[float]:
     return [float(row["train/loss"]) for row in read_rows(run.metrics_csv) if row["train/loss"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_losses_are_pinned(tmp_path: Path, name: str) -> None:
     run, _ = small_recipe.train(tmp_path, max_steps=12, validate_every=5, **CASES[name])
@@ -90,6 +91,7 @@ def test_losses_of_two_processes_are_pinned(tmp_path: Path) -> None:
     assert logged_losses(Run.open(folder)) == pytest.approx(pinned_losses("ddp"), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("grad_accumulation_steps", "clip_norm"), [(1, None), (2, None), (3, 0.5)])
 def test_the_loop_equals_a_plain_loop_bit_for_bit(
     tmp_path: Path, grad_accumulation_steps: int, clip_norm: float | None

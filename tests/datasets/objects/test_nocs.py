@@ -200,6 +200,7 @@ def test_a_missing_file_is_named(folder: Path, ending: str) -> None:
         NocsImages.open(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [

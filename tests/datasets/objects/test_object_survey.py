@@ -70,6 +70,7 @@ def scaled(key: str, factor: float) -> Callable[[list[Entry]], None]:
     return each(lambda one: one.update({key: [value * factor for value in one[key]]}))
 
 
+@pytest.mark.slow
 def test_correct_labels_pass_the_mask_check(tables: Path) -> None:
     found = surveyed(tables)
     assert (found.images, found.whole, found.unreadable) == (16, 16, ())
@@ -79,6 +80,7 @@ def test_correct_labels_pass_the_mask_check(tables: Path) -> None:
     assert {one.code for one in check_object_labels({"train": found})} <= {"O01"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [each(xyzw), reverse, scaled("size_m", 0.5), scaled("size_m", 2.5), scaled("t_camera_object_m", 1.6)]
 )

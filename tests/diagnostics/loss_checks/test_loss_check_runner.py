@@ -183,6 +183,7 @@ class Counting:
         return losses.simple(targets, prediction, names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "severity", "measured"),
     [
@@ -241,6 +242,7 @@ def test_properties_after_the_time_limit_are_not_checked() -> None:
     assert found.measured == "properties of the loss: the time limit of the checks was reached"
 
 
+@pytest.mark.slow
 def test_neither_task_nor_random_numbers_of_the_caller_are_changed() -> None:
     task = training_starts.Toy()
     before, states = copy.deepcopy(task.state_dict()), random_state.capture_generators()

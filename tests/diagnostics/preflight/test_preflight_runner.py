@@ -263,6 +263,7 @@ def test_sampled_shared_frames_are_reported_as_sampled() -> None:
     assert "of the 1000 sampled frames of 'val'" in found[0].measured
 
 
+@pytest.mark.slow
 def test_splits_keep_their_time_where_images_are_slow() -> None:
     films = enumerate(("train", "val", "test"))
     named = {name: [(Long(name, 1000, film=film, seconds=0.02), range(1000))] for film, name in films}

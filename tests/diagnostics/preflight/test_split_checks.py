@@ -17,6 +17,7 @@ def drawn(train: dict[Drive, range], val: dict[Drive, range], caplog: pytest.Log
     return one
 
 
+@pytest.mark.slow
 def test_image_shows_the_held_out_and_the_nearest_training_frame(caplog: pytest.LogCaptureFixture) -> None:
     a, b = Drive("drive a"), Drive("b")
     one = drawn({a: range(30), b: range(40)}, {a: range(35, 40)}, caplog)
@@ -38,6 +39,7 @@ def test_image_shows_the_other_recording_of_the_drive(caplog: pytest.LogCaptureF
     assert one.image.startswith(PNG)
 
 
+@pytest.mark.slow
 def test_blocks_of_recordings_are_a_note() -> None:
     a, b = Drive("a"), Drive("b")
     (one,) = found({a: range(30), b: range(40)}, {a: range(35, 40)})
@@ -59,6 +61,7 @@ def test_other_drives_have_no_findings(held: dict[Drive, range]) -> None:
     assert found({Drive("a"): range(40)}, held or {Drive("c"): range(3)}) == []
 
 
+@pytest.mark.slow
 def test_a_single_recording_has_no_other_way() -> None:
     one = Drive("own")
     assert found({one: range(20)}, {one: range(30, 40)}) == []

@@ -113,6 +113,7 @@ def test_too_few_matches_have_no_motion() -> None:
     assert two_view_geometry.estimate_metric_motion(first, second, depth, K, K) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [160, 800, 1600])  # enlarged, as it is, reduced
 def test_matches_of_a_shifted_image_are_shifted(width: int) -> None:
     image = texture(width // 2, width + 8)

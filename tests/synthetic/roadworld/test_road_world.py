@@ -45,6 +45,7 @@ def test_splits_share_no_world() -> None:
     assert set(seeds).isdisjoint(job.seed for job in list_recordings(FULL, 1))
 
 
+@pytest.mark.slow
 def test_people_do_not_move_the_cars(world: RoadWorld, config: RoadWorldConfig) -> None:
     bare = make_world(world.seed, config, with_people=False)
     with_people = [i for i in world.geometry.instances if i.semantic.label != "person"]
@@ -131,6 +132,7 @@ def test_roads_curve_turn_and_climb() -> None:
         assert course.position[np.argmin(np.abs(course.s))] == pytest.approx([0, 0, 0], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_camera_height_on_a_flat_road(config: RoadWorldConfig) -> None:
     """A plane fitted to the road's pixels is the camera's height away from it, and has the normal that was written."""
     world = make_world(derive_world_seed(3, "train", 1), config, flat=True)

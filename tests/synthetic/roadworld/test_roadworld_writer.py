@@ -106,6 +106,7 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process_and_on_one_thread
     assert contents(tmp_path / "again") == contents(dataset)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_worlds(dataset: Path, tmp_path: Path) -> None:
     write_roadworld(SMALL.model_copy(update={"val": 0}), tmp_path / "other", seed=1)
     assert (tmp_path / "other/train-000/left/000000.png").read_bytes() != (
@@ -143,6 +144,7 @@ def test_a_folder_made_with_other_settings_is_refused(dataset: Path) -> None:
         write_roadworld(SMALL.model_copy(update={"noise": False}), dataset)
 
 
+@pytest.mark.slow
 def test_mono_has_one_camera(tmp_path: Path) -> None:
     config = RoadWorldConfig(train=1, val=0, test=0, frames=1, height=32, width=96, stereo=False)
     write_roadworld(config, tmp_path / "mono")
