@@ -21,6 +21,8 @@ from stadia.evaluation.score.depth_score import DepthScore
 from stadia.evaluation.score.recording_scores import RecordingScores, score_trajectory
 from stadia.recipes.base.dry_run import PeakMemory
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 DEPTH = SimpleNamespace(
     depth_scale="metres",
     protocol="metric",
@@ -75,7 +77,6 @@ def test_without_any_path(capsys: pytest.CaptureFixture[str]) -> None:
     assert "odometry: none" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_the_memory_of_all_processes_counts() -> None:
     with PeakMemory(interval_s=0.05) as alone:
         time.sleep(0.1)

@@ -22,6 +22,8 @@ from stadia.recipes import configure
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 SMALL = (
     "data.height=64",
     "data.width=96",
@@ -81,7 +83,6 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_exported_predictions_equal_the_checkpoint(
     trained: Path, exported: Path, images: Path, tmp_path: Path, stadia: Stadia
 ) -> None:

@@ -16,6 +16,8 @@ from stadia.core.files import read_json
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.io.depth_files import write_depth_map
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 STEPS = ("training.max_steps=2", "training.batch_size=2", "training.workers=0", "training.threads=1",
          "data.height=32", "data.width=96", "road.min_object_share=0.0005", "model.encoder=mobilenetv3_small_050",
          "model.decoder_channels=[4,4,8,8,8]",
@@ -29,7 +31,6 @@ def cached(worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return worlds
 
 
-@pytest.mark.slow
 def test_two_trainings_beside_each_other(cached: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = run_metric_demo(tmp_path / "runs", STEPS)
     plain, metres = sorted((tmp_path / "runs").iterdir())

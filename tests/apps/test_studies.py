@@ -17,6 +17,8 @@ from stadia.core.errors import ConfigError
 from stadia.report import ablation_report
 from stadia.training.run_folder import Run
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 DRAW, CONFIG = ablation_report.draw_ablation_plot, recipes.CONFIGS.load("selfsup")
 
 
@@ -104,7 +106,6 @@ def verdicts(tmp_path, name="study"):
     return json.loads((tmp_path / "studies" / name / "verdicts.json").read_text())
 
 
-@pytest.mark.slow
 def test_an_effect_is_confirmed_and_nothing_is_not(ablate, tmp_path):
     code, out, err = ablate(Trainings(lambda change, seed: noise(change, seed) - 0.05 * (change == "fast")))
     assert code == 0, err
@@ -141,7 +142,6 @@ def test_what_has_finished_is_not_run_again_and_what_was_stopped_goes_on(ablate,
     assert verdicts(tmp_path)["verdicts"][1]["within_margin"]
 
 
-@pytest.mark.slow
 def test_runs_of_a_failed_change_decide_nothing(ablate, tmp_path):
     def failing(change, seed):
         if (change, seed) == ("fast", 2):
@@ -189,7 +189,6 @@ def test_epochs_are_budgets_where_nothing_makes_them_longer(ablate):
     assert (code, "another budget than the base (data.offsets" in err) == (2, True)
 
 
-@pytest.mark.slow
 def test_changed_evaluation_keys_are_noted(ablate, tmp_path):
     """Before training and with the verdict: other images, another size, and a loss that is its own metric."""
     words = ["--change", "small: data.height=96 data.width=320", "--change", "plain: loss.ssim_weight=0.5"]
@@ -257,7 +256,6 @@ def test_runs_that_were_trained_on_other_budgets_are_not_judged(ablate, tmp_path
     assert not (tmp_path / "studies/study/verdicts.json").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -311,7 +309,6 @@ def test_stages_share_out_the_samples_of_one_size(ablate, tmp_path):
         assert ablate(Trainings(noise), "--dry-run", file="stages.yaml")[0] == expected
 
 
-@pytest.mark.slow
 def test_equal_runs_of_another_study_are_reused(ablate, tmp_path):
     """Studies on one base train it once: what has the same name and configuration, and has finished, is linked."""
     ablate(Trainings(noise))
@@ -353,7 +350,6 @@ def test_a_study_on_the_command_line_alone(ablate, tmp_path, monkeypatch):
     assert verdicts(tmp_path)["metric"] == "val/abs_rel"
 
 
-@pytest.mark.slow
 def test_a_study_that_was_trained_otherwise_is_another_study(ablate, tmp_path):
     ablate(Trainings(noise))
     code, _, err = ablate(Trainings(noise), "training.max_steps=200")
@@ -362,7 +358,6 @@ def test_a_study_that_was_trained_otherwise_is_another_study(ablate, tmp_path):
     assert (code, "a study that has seed 3 too" in err) == (2, True)
 
 
-@pytest.mark.slow
 def test_choices_after_results_are_noted(ablate):
     told = "Chosen when results were there"
     assert told not in ablate(Trainings(noise))[1]
@@ -380,7 +375,6 @@ def test_choices_after_results_are_noted(ablate):
     )
 
 
-@pytest.mark.slow
 def test_unsaturated_training_is_noted(ablate):
     class Falling(Trainings):
         def run(self, jobs, ended):
@@ -399,7 +393,6 @@ def test_unsaturated_training_is_noted(ablate):
     assert "Not saturated" not in ablate(Trainings(noise), "--name", "flat")[1]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
 def test_the_plot(ablate, tmp_path, suffix):
     ablate(Trainings(noise), "--margin", "0.01")

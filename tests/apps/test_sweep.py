@@ -12,6 +12,8 @@ from stadia.apps.studies.sweep import SearchRange, Sweep, confirm_command, rank_
 from stadia.cli.studies import choose_search_metric
 from stadia.core.errors import ConfigError, ConfigMistakes, RunError
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 pytest.importorskip("optuna")
 
 PROGRAM = """
@@ -58,7 +60,6 @@ def resolved(words):
     return {"name": pairs["name"], "x": float(pairs["x"])}
 
 
-@pytest.mark.slow
 def test_a_search_finds_what_is_good_and_goes_on(sweep):
     told = []
     study = sweep().run(6, resolved, told.append)
@@ -72,7 +73,6 @@ def test_a_search_finds_what_is_good_and_goes_on(sweep):
     assert len(again) == 2
 
 
-@pytest.mark.slow
 def test_a_trial_that_lags_behind_is_given_up(sweep):
     from optuna.trial import TrialState
 
@@ -114,7 +114,6 @@ def refused(words):
     return resolved(words)
 
 
-@pytest.mark.slow
 def test_invalid_combination_is_reported_and_search_continues(sweep):
     told = []
     study = sweep(space={"x": SearchRange(low=0, high=9)}).run(8, refused, told.append)

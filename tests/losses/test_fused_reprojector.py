@@ -15,6 +15,8 @@ from stadia.geometry.warp import reproject
 from stadia.losses.kernels.fused_reprojector import FusedReprojector
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs, TorchReprojector
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 NAMES = ("-1", "+1", "stereo")
 
 
@@ -185,7 +187,6 @@ def test_gradient_reaches_the_intrinsics() -> None:
     assert gradients[0].any()
 
 
-@pytest.mark.slow
 def test_the_number_of_threads_changes_no_digit() -> None:
     scene = disorder(2, 3, 70, 40, dtype=torch.float32)
     threads, results = torch.get_num_threads(), []

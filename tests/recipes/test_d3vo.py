@@ -25,6 +25,8 @@ from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 D3VO = (
     "model.right_view=true",
     "model.uncertainty=true",
@@ -66,7 +68,6 @@ def set_predictions(task: SelfsupRecipe, monkeypatch: pytest.MonkeyPatch, **valu
     monkeypatch.setattr(DepthPoseNet, "forward", forward)
 
 
-@pytest.mark.slow
 def test_step_logs_network_statistics(task: SelfsupRecipe, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = task.training_step(batch).seen
     expected = {f"{what}/{name}" for what in ("gain", "offset") for name in ("-1", "+1", "stereo")}
@@ -198,7 +199,6 @@ def test_a_right_view_without_right_images_is_refused_once_that_is_known(
         SelfsupRecipe.prepare(d3vo, Console(quiet=True))
 
 
-@pytest.mark.slow
 def test_right_view_with_right_targets_of_a_split_file_is_refused(
     d3vo: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +219,6 @@ def test_a_linear_pose_head_refuses_another_size(small: SelfsupConfig) -> None:
         bound.check_size(64, 96)
 
 
-@pytest.mark.slow
 def test_it_trains_resumes_exactly_and_predicts_its_uncertainty(
     d3vo: SelfsupConfig, worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

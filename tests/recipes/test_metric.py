@@ -37,6 +37,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from test_distributed import needs_gloo, run_in_two_processes
 from test_resume import Crash, crash, table
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 EASY = (
     "road.priors=roadworld",
     "heights.first_epoch=0",
@@ -241,7 +243,6 @@ def half(rank: int, folder: Path, config: MetricConfig) -> None:
     (folder / f"{rank}.json").write_text(json.dumps(heard(task, list(data.train)[rank::2])))
 
 
-@pytest.mark.slow
 @needs_gloo
 def test_two_processes_have_one_height(quick, tmp_path):
     """One sees two of an epoch's three frames, the other one."""
@@ -252,7 +253,6 @@ def test_two_processes_have_one_height(quick, tmp_path):
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [whole, whole]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("most", "ends"), [(20, [3, 6, 9]), (12, [6, 12, 18]), (5, [12, 24, 36])])
 def test_passes_through_little_data_count_together(metric, most, ends):
     task, _ = prepared(changed(metric, f"max_height_epochs={most}"))  # twenty passes of three steps
@@ -307,7 +307,6 @@ def quick(metric, monkeypatch) -> MetricConfig:
     )
 
 
-@pytest.mark.slow
 def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, monkeypatch):
     """Three steps an epoch: the checkpoint of step 4 lies in the middle of one. In so few steps depth follows no
     height.
@@ -368,7 +367,6 @@ def test_heights_measured_on_scored_data_are_refused(metric, monkeypatch):
         MetricRecipe.prepare(changed(metric, "road.priors=kitti"), Console(quiet=True))
 
 
-@pytest.mark.slow
 def test_training_without_masks_is_noted_and_claims_no_metres(quick, tmp_path, worlds):
     bare = tmp_path / "bare"
     shutil.copytree(worlds, bare, ignore=shutil.ignore_patterns("semantic", "instance"))
@@ -380,7 +378,6 @@ def test_training_without_masks_is_noted_and_claims_no_metres(quick, tmp_path, w
     assert json.loads((run.folder / "run.json").read_text())["depth_scale"] == "up-to-scale"
 
 
-@pytest.mark.slow
 def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_made(metric):
     task, _ = prepared(metric)
     assert "camera height" not in task.validation_images()

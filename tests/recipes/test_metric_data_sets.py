@@ -23,6 +23,8 @@ from stadia.synthetic.roadworld.config import TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training.batches import TrainingPlan
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 TRUE = "data.ground_truth_depth=true", "data.extra_datasets.low.ground_truth_depth=true"
 
 
@@ -48,7 +50,6 @@ def two(small: SelfsupConfig, low_worlds: Path) -> MetricConfig:
     return resolve_config(MetricConfig, values, ("data.name=high", *other, *easy, "training.batch_size=1"))
 
 
-@pytest.mark.slow
 def test_the_cameras_of_each_data_set_are_a_group(two: MetricConfig) -> None:
     settled, data = MetricRecipe.prepare(two, Console(quiet=True))
     assert isinstance(data, MultiRoadData)
@@ -65,7 +66,6 @@ def test_the_cameras_of_each_data_set_are_a_group(two: MetricConfig) -> None:
     }
 
 
-@pytest.mark.slow
 def test_useless_masks_are_found_beside_useful_ones(two: MetricConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only one data set has masks with a road class."""
     _, data = MetricRecipe.prepare(two, Console(quiet=True))
@@ -86,7 +86,6 @@ def test_silhouettes_speak_of_each_group_by_its_name(two: MetricConfig) -> None:
         assert f"of the cameras '{group}'" in output.getvalue()
 
 
-@pytest.mark.slow
 def test_true_depth_gives_the_height_of_each_group(two: MetricConfig) -> None:
     """Doubled: each group's depth gives its own camera height, and its objects, few and the same in both, give how much
     one is higher.
@@ -112,7 +111,6 @@ def test_true_depth_gives_the_height_of_each_group(two: MetricConfig) -> None:
     assert found[0].camera_m / found[1].camera_m == pytest.approx(1.65 / 1.2, rel=0.1)
 
 
-@pytest.mark.slow
 def test_both_are_trained_on_remembered_and_scored(two: MetricConfig, tmp_path: Path) -> None:
     run = recipes.train(
         resolve_config(MetricConfig, two.model_dump(mode="json"), ("training.max_steps=2",)), out=tmp_path / "runs"

@@ -33,6 +33,8 @@ from stadia.synthetic.tableworld import config as presets
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 HEIGHT, WIDTH = 64, 96
 Stadia = Callable[..., tuple[int, str, str]]
 

@@ -22,6 +22,8 @@ from stadia.recipes.objectpose.config import ObjectLossConfig
 from stadia.recipes.objectpose.objectpose_loss import ObjectPoseLoss
 from stadia.synthetic.tableworld import config
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 SHARES = (slice(0, 2), slice(2, 4))
 
 

@@ -36,6 +36,8 @@ from stadia.training.checkpoint import Checkpoint
 from stadia.training.loggers import compose_image_sheet
 from stadia.training.run_folder import Run
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 PINNED_LOSSES = [0.525358, 0.517458, 0.498347]  # of the three steps of `config`, seed 0
 
 

@@ -30,6 +30,8 @@ from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.loggers import read_rows
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 SMALL = {"height": 32, "width": 96, "share": 0.5, "batch_size": 3}
 LARGE = {"height": 64, "width": 192, "share": 0.5, "batch_size": 2}
 
@@ -45,7 +47,6 @@ def rows(folder: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in read_rows(folder / "metrics.csv")]
 
 
-@pytest.mark.slow
 def test_selfsup_stages_end_with_a_full_size_checkpoint(small: SelfsupConfig, tmp_path: Path) -> None:
     """2 steps of 3 samples, then 3 of 2: images, cameras and maps at each stage's size."""
     seen: list[tuple[int, ...]] = []
@@ -80,7 +81,6 @@ def _first_batches(loaders: Any) -> Any:
         yield next(iter(loader))
 
 
-@pytest.mark.slow
 def test_single_full_size_stage_equals_no_stages_bit_for_bit(small: SelfsupConfig, tmp_path: Path) -> None:
     size = (32, 96)
     plain = recipes.train(grown(small, size=size, max_steps=4), out=tmp_path / "plain")
@@ -92,7 +92,6 @@ def test_single_full_size_stage_equals_no_stages_bit_for_bit(small: SelfsupConfi
     assert all(torch.equal(weight, after[name]) for name, weight in before.items())
 
 
-@pytest.mark.slow
 def test_dpt_resizes_its_embeddings_of_places(worlds: Path, tmp_path: Path) -> None:
     """A transformer of no weights, at two sizes; the smaller one is no multiple of what the encoder was made for."""
     keys = (
@@ -190,7 +189,6 @@ def test_memory_that_runs_out_ends_nothing() -> None:
     assert find_largest_batch(held(500, 20)[0], limit=10**9, guess=64, most=100) == 100
 
 
-@pytest.mark.slow
 def test_batch_sizes_from_memory_are_resolved_and_kept(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Constant pixels without a limit, so 8 where the last stage has 2, but not more than there are samples."""
     tried: list[tuple[int, int]] = []
@@ -226,7 +224,6 @@ def test_batch_sizes_from_memory_are_resolved_and_kept(small: SelfsupConfig, mon
         prepare_data(SelfsupRecipe, tight, Console(quiet=True))
 
 
-@pytest.mark.slow
 def test_memory_probe_trains_three_steps(small: SelfsupConfig) -> None:
     config = module.stage_config(grown(small, SMALL, LARGE), 0, 2)
     peak = module._measure_peak(SelfsupRecipe, config)

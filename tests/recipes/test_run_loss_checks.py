@@ -22,12 +22,13 @@ from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.loggers import read_rows
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 
 def losses(folder: Path) -> list[str]:
     return [row["train/loss"] for row in read_rows(folder / "metrics.csv") if row["train/loss"]]
 
 
-@pytest.mark.slow
 def test_a_run_is_held_to_it_and_trains_as_without(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
@@ -41,7 +42,6 @@ def test_a_run_is_held_to_it_and_trains_as_without(
     assert losses(run.folder) == losses(without.folder)
 
 
-@pytest.mark.slow
 def test_an_optimizer_without_the_pose_network_halts(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,7 +56,6 @@ def test_an_optimizer_without_the_pose_network_halts(
     assert "T20" in {one.code for one in read_findings(folder / "findings.jsonl")}
 
 
-@pytest.mark.slow
 def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def of_no_number(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> None:
         return None
@@ -68,7 +67,6 @@ def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, mo
     assert "L12" in {one.code for one in read_findings(run.folder / "findings.jsonl")}
 
 
-@pytest.mark.slow
 def test_a_dry_run_is_held_to_it_too(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         SelfsupRecipe, "parameter_groups", lambda task: [{"params": list(task.model.depth.parameters())}]
@@ -77,7 +75,6 @@ def test_a_dry_run_is_held_to_it_too(small: SelfsupConfig, monkeypatch: pytest.M
         recipes.dry_run(small)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("word", ["name=demo", "loss.auto_mask=false", "loss.ssim_weight=1"])
 @pytest.mark.parametrize("neighbors_teach_depth", [False, True])
 def test_the_demos_loss_keeps_the_laws(worlds: Path, word: str, neighbors_teach_depth: bool) -> None:

@@ -30,6 +30,8 @@ from stadia.recipes.base.video_data import frame_indices, open_video
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.run_folder import Run
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 MADE_BY = Provenance(recipe="selfsup", config_hash="0")
 
 
@@ -53,7 +55,6 @@ def test_blocks_are_thinned_to_shorter_blocks() -> None:
     assert kept == {"a": [*range(100, 110), *range(500, 520)], "b": list(range(10))}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("listed", [False, True], ids=["target_sides", "val_file"])
 def test_a_frame_of_both_sides_is_scored_once(small: SelfsupConfig, tmp_path: Path, listed: bool) -> None:
     words = ['data.target_sides=["left","right"]']

@@ -31,6 +31,8 @@ from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.loggers import read_rows
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 
 def changed(config: SelfsupConfig, *overrides: str) -> SelfsupConfig:
     return resolve_config(SelfsupConfig, config.model_dump(mode="json"), overrides)
@@ -87,7 +89,6 @@ def test_a_data_set_with_a_baseline_is_scored_in_metres_beside_one_without(two: 
     }
 
 
-@pytest.mark.slow
 def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
     two: SelfsupConfig, tmp_path: Path
 ) -> None:
@@ -115,7 +116,6 @@ def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
     assert TrainingOverlap.on(run.folder, [train]).count({train.name: range(5)}) == 5, "by the second data set's facts"
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_wherever_its_data_have_gone_unless_they_changed(two: SelfsupConfig, tmp_path: Path) -> None:
     run = recipes.train(two, out=tmp_path / "runs")
     moved = tmp_path / "another disk" / "elsewhere"
@@ -131,7 +131,6 @@ def test_a_run_goes_on_wherever_its_data_have_gone_unless_they_changed(two: Self
         recipes.train(there, resume=run.folder)
 
 
-@pytest.mark.slow
 def test_a_rehearsal_has_steps_of_each(two: SelfsupConfig) -> None:
     assert len(dry_run(two).seconds) == 2 * PROBE_STEPS
 
@@ -214,7 +213,6 @@ def test_motion_of_each_data_set_has_a_scale_of_its_own() -> None:
     torch.testing.assert_close(*motions.of_all())
 
 
-@pytest.mark.slow
 def test_checks_see_what_data_sets_share(two: SelfsupConfig) -> None:
     """The other's training world is the first one's validation."""
     assert "D09" not in {finding.code for finding in opened(two)[1].findings()}
@@ -224,7 +222,6 @@ def test_checks_see_what_data_sets_share(two: SelfsupConfig) -> None:
     assert "D09" in {finding.code for finding in opened(two)[1].findings()}
 
 
-@pytest.mark.slow
 def test_equal_recording_names_in_two_data_sets_are_distinct(worlds: Path) -> None:
     one, other, copy = (open_recordings(worlds / name)[0] for name in ("train-000", "val-000", "train-000"))
     one.name = other.name = copy.name = "drive"

@@ -28,6 +28,8 @@ from stadia.synthetic.roadworld.config import TINY
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.run_folder import Run
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 STOP = Finding(
     "X01",
     Severity.STOP,
@@ -39,7 +41,6 @@ STOP = Finding(
 )
 
 
-@pytest.mark.slow
 def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path) -> None:
     run = recipes.train(small, out=tmp_path / "runs")
     depth = json.loads((run.folder / "scores" / "val.json").read_text())
@@ -54,7 +55,6 @@ def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path) -> None:
     assert report.build_report(run.folder).stat().st_size > 10_000
 
 
-@pytest.mark.slow
 def test_initial_encoder_weights_are_recorded(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,7 +65,6 @@ def test_initial_encoder_weights_are_recorded(
     assert "encoder pretrained, pose encoder random" in report.build_report(run.folder).read_text()
 
 
-@pytest.mark.slow
 def test_mono_is_up_to_scale_and_is_scored_by_shape(small: SelfsupConfig, tmp_path: Path) -> None:
     mono = resolve_config(SelfsupConfig, small.model_dump(mode="json"), ["data.stereo=false"])
     run = recipes.train(mono, out=tmp_path / "runs")
@@ -74,7 +73,6 @@ def test_mono_is_up_to_scale_and_is_scored_by_shape(small: SelfsupConfig, tmp_pa
     assert run.facts["depth_scale"] == "up-to-scale"
 
 
-@pytest.mark.slow
 def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
     """One recording, split into blocks: the frames that trained are in no validation score."""
     parts = ['data.recordings=["train-000"]', "data.split_by.val_share=0.4", "data.split_by.gap=0", "data.offsets=[1]"]
@@ -86,7 +84,6 @@ def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, wo
     assert {int(Path(image["name"]).stem) for image in scored} == held_out
 
 
-@pytest.mark.slow
 def test_stop_finding_refuses_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_data, "run_preflight", lambda *_, **__: [STOP])
     with pytest.raises(RunError, match=r"X01 \(left is right\).*--on-stop warn"):
@@ -104,7 +101,6 @@ def test_unchecked_data_are_printed() -> None:
     assert console.file.getvalue() == f"note: N02 N02; {STOP.fix}\n"
 
 
-@pytest.mark.slow
 def test_a_run_has_finished_when_it_is_scored(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,7 +123,6 @@ def test_a_run_has_finished_when_it_is_scored(
     assert (run.folder / "scores" / "val.json").exists()
 
 
-@pytest.mark.slow
 def test_a_training_starts_from_the_weights_of_another(small: SelfsupConfig, tmp_path: Path) -> None:
     """Longer than planned: weights alone, of this recipe and model; the optimizer and the schedule are new."""
     first = recipes.train(small, out=tmp_path / "runs")
@@ -152,7 +147,6 @@ def test_resumed_training_needs_no_pretrained_weights(small: SelfsupConfig, monk
     assert asked == [True, False]
 
 
-@pytest.mark.slow
 def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) -> None:
     config, data = SelfsupRecipe.prepare(small, Console(quiet=True))
     run = Run.create(tmp_path, "held", config, recipe="selfsup", seed=0, data=data.facts)
@@ -163,7 +157,6 @@ def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) 
     assert {path.name: path.read_bytes() for path in run.folder.iterdir() if path.name != ".lock"} == before
 
 
-@pytest.mark.slow
 def test_a_checkpoint_of_no_known_recipe_is_refused(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,8 @@ from stadia.diagnostics.preflight import CHECKS
 from stadia.diagnostics.preflight.finding_images import DRAWN
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
 
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
 PNG = b"\x89PNG"
 REAL = {  # the rest of MUTATIONS is measured on the real samples by benchmarks/preflight.py
     "every frame twice",
@@ -72,13 +74,11 @@ def test_every_check_has_a_mutation() -> None:
     assert {mutation.check for mutation in MUTATIONS} == set(CHECKS)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
 def test_roadworld_mutation_is_named(mutation: Mutation, recording: Recording) -> None:
     assert_caught(mutation, recording)
 
 
-@pytest.mark.slow
 def test_clean_roadworld_has_no_findings(roadworld: Path) -> None:
     train, val = open_recordings(roadworld)
     splits = {"train": [(train, range(len(train)))], "val": [(val, range(len(val)))]}
