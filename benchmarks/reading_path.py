@@ -48,6 +48,7 @@ class Tracer:
             if self.level is None:
                 if name.startswith(self.inside[0]) and frame.f_code.co_name == self.inside[1]:
                     self.level = 0
+                    self.files.append(name)
                 return
             self.level += 1
             if self.level <= self.depth:
@@ -121,7 +122,7 @@ def main() -> None:
 
         import lightning.fabric
 
-        from stadia.evaluation.io import prediction_writer
+        from stadia.evaluation.io import predictions_folder
 
         result["stadia train selfsup"] = trace(
             ["train", "selfsup", *small, *few],
@@ -132,7 +133,7 @@ def main() -> None:
         )
         result["stadia predict"] = trace(
             ["predict", str(checkpoint), str(root / "world"), "--out", str(root / "predicted")],
-            prediction_writer,
+            predictions_folder,
             "_write_maps",
             ("evaluation/predict/", "stream_predictions"),
             depth,
