@@ -87,8 +87,8 @@ def measure_matmul_peak(device: torch.device | str = "cpu", dtype: torch.dtype =
 class PeakFlops:
     """The peak of a device, to compare times with.
 
-    flops_per_s: of `measure_matmul_peak`. Before a time is refused it is measured again, and the higher one kept: the machine
-        may have been busy.
+    flops_per_s: of `measure_matmul_peak`. Before a time is refused it is measured again, and the higher one kept: the
+        machine may have been busy.
     """
 
     def __init__(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:

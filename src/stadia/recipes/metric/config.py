@@ -25,7 +25,8 @@ class CameraHeightsConfig(StrictModel):
         of the objects are wrong, but a wrong height keeps only the objects that confirm it, which H17 reports.
     tolerance: an object is an outlier where the logarithm of its camera height differs by more from the reference.
     outlier_sigma: null: an object has full weight within the tolerance and none beyond. Else its weight is
-        exp(-d^2 / (2 outlier_sigma^2)) at a difference d of the logarithm. Estimates of an epoch use the tolerance either way.
+        exp(-d^2 / (2 outlier_sigma^2)) at a difference d of the logarithm. Estimates of an epoch use the tolerance
+        either way.
     min_frames, min_frame_share: an epoch has no estimate with fewer frames than either of these, and never with fewer
         than 5.
     min_inlier_share: nor where the share of inlier objects is not larger.
